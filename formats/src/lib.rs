@@ -1,0 +1,1 @@
+//! Wire schemas of the model formats qcc reads and writes.

@@ -1,0 +1,99 @@
+//! What can be wrong with a graph or an evaluation.
+
+use crate::types::{Shape, TensorType};
+
+/// Why a node cannot have the types asked for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum TypeError {
+    /// Too few or too many operands.
+    #[error("{op} takes {min} to {max} operands, found {found}")]
+    Arity {
+        /// Operator.
+        op: &'static str,
+        /// Fewest operands.
+        min: usize,
+        /// Most operands.
+        max: usize,
+        /// Operands given.
+        found: usize,
+    },
+    /// An operand has a type the operator does not take.
+    #[error("operand {operand} is {found}; expected {expected}")]
+    Operand {
+        /// Position of the operand.
+        operand: usize,
+        /// Its type.
+        found: Box<TensorType>,
+        /// What the operator takes.
+        expected: String,
+    },
+    /// Two shapes do not broadcast.
+    #[error("shapes {a} and {b} do not broadcast")]
+    Broadcast {
+        /// One shape.
+        a: Shape,
+        /// The other.
+        b: Shape,
+    },
+    /// An extent must be a number here.
+    #[error("operand {operand} is {ty}; its extents must be numbers here")]
+    Symbolic {
+        /// Position of the operand.
+        operand: usize,
+        /// Its type.
+        ty: Box<TensorType>,
+    },
+    /// An attribute does not fit the operands.
+    #[error("{0}")]
+    Attribute(String),
+    /// A result type that the operator does not give.
+    #[error("result {result} is {found}; expected {expected}")]
+    Result {
+        /// Position of the result.
+        result: usize,
+        /// The type asked for.
+        found: Box<TensorType>,
+        /// What the operator gives.
+        expected: String,
+    },
+}
+
+/// Why a node cannot be evaluated.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EvalError {
+    /// The operands' types do not fit the operator.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// A value that only exists at run time is asked for.
+    #[error("{0} has no value before run time")]
+    Unknown(&'static str),
+    /// An index lies outside its axis.
+    #[error("index {index} lies outside an axis of extent {extent}")]
+    Index {
+        /// The index.
+        index: i64,
+        /// Extent of the axis.
+        extent: usize,
+    },
+    /// The operator has no evaluation for this element.
+    #[error("{op} cannot be evaluated on {elem}")]
+    Elem {
+        /// Operator.
+        op: &'static str,
+        /// Element.
+        elem: String,
+    },
+    /// An input does not have the type that the graph declares.
+    #[error("input {name}: expected {expected}, found {found}")]
+    Input {
+        /// Name of the input.
+        name: String,
+        /// Declared type.
+        expected: Box<TensorType>,
+        /// Type given.
+        found: Box<TensorType>,
+    },
+    /// Division of integers by zero.
+    #[error("integer division by zero")]
+    DivisionByZero,
+}

@@ -1,0 +1,470 @@
+//! The graph: nodes that hold an operator, values between them that hold a complete type.
+
+use std::sync::Arc;
+
+use petgraph::Direction;
+use petgraph::stable_graph::StableDiGraph;
+use petgraph::visit::EdgeRef;
+use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
+
+use crate::error::TypeError;
+use crate::ops::{Const, GridRule, Input, LayoutRule, Op, Types};
+use crate::types::{Elem, Layout, Tensor, TensorType};
+
+mod ids;
+mod origin;
+
+pub use ids::{NodeId, ValueId};
+pub use origin::{Origin, Source};
+
+#[derive(Clone, Debug)]
+struct Value {
+    ty: TensorType,
+    name: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    op: Op,
+    results: SmallVec<[Value; 1]>,
+    origin: Origin,
+}
+
+/// Result position at the source, operand position at the target.
+#[derive(Clone, Copy, Debug)]
+struct Wire {
+    from: u8,
+    to: u32,
+}
+
+/// A result of the whole graph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// Its name, kept from the source model.
+    pub name: Arc<str>,
+    /// The value.
+    pub value: ValueId,
+}
+
+/// Operands of a node, in order.
+pub type Operands = SmallVec<[ValueId; 3]>;
+
+/// A typed dataflow graph. A node cannot be added without complete types; there are no cycles.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    /// Name of the model.
+    pub name: String,
+    /// What the source model says about itself, in its order.
+    pub metadata: Vec<(String, String)>,
+    net: StableDiGraph<Node, Wire>,
+    inputs: Vec<NodeId>,
+    outputs: Vec<Output>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new(name: impl Into<String>) -> Self {
+        Graph { name: name.into(), ..Graph::default() }
+    }
+
+    fn push(&mut self, op: Op, results: Types, operands: &[ValueId], origin: Origin) -> NodeId {
+        let results = results.into_iter().map(|ty| Value { ty, name: None }).collect();
+        let node = self.net.add_node(Node { op, results, origin });
+        for (to, v) in operands.iter().enumerate() {
+            self.net.add_edge(v.node.0, node, Wire { from: v.port, to: to as u32 });
+        }
+        NodeId(node)
+    }
+
+    /// Adds a graph input.
+    pub fn add_input(&mut self, name: impl Into<Arc<str>>, ty: TensorType) -> ValueId {
+        let node = self.push(Input {}.into(), Types::from_elem(ty, 1), &[], Origin::none());
+        self.inputs.push(node);
+        self.set_name(node.value(0), name);
+        node.value(0)
+    }
+
+    /// Adds a constant.
+    pub fn add_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
+        let ty = value.ty().clone();
+        self.push(Const { value }.into(), Types::from_elem(ty, 1), &[], origin).value(0)
+    }
+
+    /// Names a value as a result of the graph.
+    pub fn add_output(&mut self, name: impl Into<Arc<str>>, value: ValueId) {
+        self.outputs.push(Output { name: name.into(), value });
+    }
+
+    /// Points output `i` at another value.
+    pub fn set_output(&mut self, i: usize, value: ValueId) {
+        self.outputs[i].value = value;
+    }
+
+    /// Adds a node; its result types are inferred. Grids of operands reach results only where the operator carries
+    /// them: elsewhere a grid needs [`Graph::add_typed`].
+    pub fn add(&mut self, op: impl Into<Op>, operands: &[ValueId], origin: Origin) -> Result<NodeId, TypeError> {
+        let op = op.into();
+        let results = self.infer(&op, operands)?;
+        Ok(self.push(op, results, operands, origin))
+    }
+
+    /// Adds a node with one result and gives that.
+    pub fn add1(&mut self, op: impl Into<Op>, operands: &[ValueId], origin: Origin) -> Result<ValueId, TypeError> {
+        Ok(self.add(op, operands, origin)?.value(0))
+    }
+
+    /// Adds a node whose results have the given types, which must be types the operator can give.
+    pub fn add_typed(
+        &mut self,
+        op: impl Into<Op>,
+        operands: &[ValueId],
+        results: Types,
+        origin: Origin,
+    ) -> Result<NodeId, TypeError> {
+        let op = op.into();
+        check(&op, &self.types_of(operands), &results)?;
+        Ok(self.push(op, results, operands, origin))
+    }
+
+    fn types_of(&self, values: &[ValueId]) -> SmallVec<[&TensorType; 4]> {
+        values.iter().map(|&v| self.ty(v)).collect()
+    }
+
+    fn infer(&self, op: &Op, operands: &[ValueId]) -> Result<Types, TypeError> {
+        let types = self.types_of(operands);
+        let mut results = infer_real(op, &types)?;
+        let Some(first) = types.first() else { return Ok(results) };
+        if let (GridRule::Carry | GridRule::Unify, Some(grid)) =
+            (op.grid(), data_operand(op, &types).and_then(|t| t.elem.grid()))
+        {
+            for r in results.iter_mut().filter(|r| r.elem == Elem::F32) {
+                r.elem = Elem::Grid(grid.clone());
+            }
+        }
+        let follows = match op.layout() {
+            LayoutRule::Follow | LayoutRule::Innermost(_) | LayoutRule::Image => true,
+            LayoutRule::RowMajor | LayoutRule::Free => false,
+        };
+        if follows {
+            for r in &mut results {
+                let donor = types.iter().find(|t| t.rank() == r.rank()).unwrap_or(first);
+                if donor.rank() == r.rank() {
+                    r.layout = donor.layout.clone();
+                }
+            }
+        }
+        check(op, &types, &results)?;
+        Ok(results)
+    }
+
+    /// The operator of a node.
+    pub fn op(&self, node: NodeId) -> &Op {
+        &self.net[node.0].op
+    }
+
+    /// Where a node came from.
+    pub fn origin(&self, node: NodeId) -> &Origin {
+        &self.net[node.0].origin
+    }
+
+    /// The operator that produces a value.
+    pub fn producer(&self, v: ValueId) -> &Op {
+        self.op(v.node)
+    }
+
+    /// The operands of a node, in order.
+    pub fn operands(&self, node: NodeId) -> Operands {
+        let mut wires: SmallVec<[(u32, ValueId); 3]> = self
+            .net
+            .edges_directed(node.0, Direction::Incoming)
+            .map(|e| (e.weight().to, NodeId(e.source()).value(e.weight().from)))
+            .collect();
+        wires.sort_unstable_by_key(|w| w.0);
+        wires.into_iter().map(|w| w.1).collect()
+    }
+
+    /// The results of a node.
+    pub fn results(&self, node: NodeId) -> impl ExactSizeIterator<Item = ValueId> + use<> {
+        (0..self.net[node.0].results.len() as u8).map(move |port| node.value(port))
+    }
+
+    /// The type of a value.
+    pub fn ty(&self, v: ValueId) -> &TensorType {
+        &self.net[v.node.0].results[usize::from(v.port)].ty
+    }
+
+    /// The types of a node's operands.
+    pub fn operand_types(&self, node: NodeId) -> SmallVec<[&TensorType; 4]> {
+        self.types_of(&self.operands(node))
+    }
+
+    /// The types of a node's results.
+    pub fn result_types(&self, node: NodeId) -> Types {
+        self.net[node.0].results.iter().map(|r| r.ty.clone()).collect()
+    }
+
+    /// The name a value had in the source model.
+    pub fn name(&self, v: ValueId) -> Option<&Arc<str>> {
+        self.net[v.node.0].results[usize::from(v.port)].name.as_ref()
+    }
+
+    /// Names a value.
+    pub fn set_name(&mut self, v: ValueId, name: impl Into<Arc<str>>) {
+        self.net[v.node.0].results[usize::from(v.port)].name = Some(name.into());
+    }
+
+    /// The tensor, where the value is a constant.
+    pub fn constant(&self, v: ValueId) -> Option<&Tensor> {
+        match self.producer(v) {
+            Op::Const(c) => Some(&c.value),
+            _ => None,
+        }
+    }
+
+    /// Graph inputs, in the order of the source model.
+    pub fn inputs(&self) -> impl ExactSizeIterator<Item = ValueId> + '_ {
+        self.inputs.iter().map(|n| n.value(0))
+    }
+
+    /// Graph outputs, in the order of the source model.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// The nodes and operand positions that read a value, in a fixed order. Graph outputs do not count.
+    pub fn users(&self, v: ValueId) -> SmallVec<[(NodeId, usize); 2]> {
+        let mut users: SmallVec<[(NodeId, usize); 2]> = self
+            .net
+            .edges_directed(v.node.0, Direction::Outgoing)
+            .filter(|e| e.weight().from == v.port)
+            .map(|e| (NodeId(e.target()), e.weight().to as usize))
+            .collect();
+        users.sort_unstable();
+        users
+    }
+
+    /// True where the value is a graph output.
+    pub fn is_output(&self, v: ValueId) -> bool {
+        self.outputs.iter().any(|o| o.value == v)
+    }
+
+    /// The one node that reads a value, where there is just one reading and the value is no graph output.
+    pub fn only_user(&self, v: ValueId) -> Option<NodeId> {
+        match self.users(v).as_slice() {
+            [(node, _)] if !self.is_output(v) => Some(*node),
+            _ => None,
+        }
+    }
+
+    /// Makes every reader of `old`, graph outputs included, read `new`, which must have the same type. A name that
+    /// only `old` has goes over.
+    pub fn replace(&mut self, old: ValueId, new: ValueId) -> Result<(), TypeError> {
+        if self.ty(old) != self.ty(new) {
+            return Err(TypeError::Result {
+                result: usize::from(old.port),
+                found: Box::new(self.ty(new).clone()),
+                expected: self.ty(old).to_string(),
+            });
+        }
+        self.redirect(old, new);
+        Ok(())
+    }
+
+    /// As [`Graph::replace`], for passes that change types on purpose and settle the readers' types themselves.
+    pub fn redirect(&mut self, old: ValueId, new: ValueId) {
+        for (node, operand) in self.users(old) {
+            if node != new.node {
+                self.set_operand(node, operand, new);
+            }
+        }
+        for o in &mut self.outputs {
+            if o.value == old {
+                o.value = new;
+            }
+        }
+        if self.name(new).is_none()
+            && let Some(name) = self.name(old).cloned()
+        {
+            self.set_name(new, name);
+        }
+    }
+
+    /// Points operand `i` of a node at another value.
+    pub fn set_operand(&mut self, node: NodeId, i: usize, v: ValueId) {
+        let wire =
+            self.net.edges_directed(node.0, Direction::Incoming).find(|e| e.weight().to as usize == i).map(|e| e.id());
+        if let Some(wire) = wire {
+            self.net.remove_edge(wire);
+        }
+        self.net.add_edge(v.node.0, node.0, Wire { from: v.port, to: i as u32 });
+    }
+
+    /// Gives a value another type. The passes that own types (layout, quantization) call it and verify afterwards.
+    pub fn set_type(&mut self, v: ValueId, ty: TensorType) {
+        self.net[v.node.0].results[usize::from(v.port)].ty = ty;
+    }
+
+    /// All nodes that outputs depend on, operands before users; inputs first. The order depends on the graph alone.
+    pub fn order(&self) -> Vec<NodeId> {
+        let mut order = self.inputs.clone();
+        let mut done: FxHashSet<NodeId> = order.iter().copied().collect();
+        for output in &self.outputs {
+            let mut stack = vec![(output.value.node, false)];
+            while let Some((node, expanded)) = stack.pop() {
+                if done.contains(&node) {
+                    continue;
+                }
+                if expanded {
+                    done.insert(node);
+                    order.push(node);
+                    continue;
+                }
+                stack.push((node, true));
+                stack.extend(self.operands(node).iter().rev().map(|v| (v.node, false)));
+            }
+        }
+        order
+    }
+
+    /// Removes every node that no output depends on, except inputs. Gives the number removed.
+    pub fn sweep(&mut self) -> usize {
+        let live: FxHashSet<NodeId> = self.order().into_iter().collect();
+        let before = self.net.node_count();
+        self.net.retain_nodes(|_, n| live.contains(&NodeId(n)));
+        before - self.net.node_count()
+    }
+
+    /// Checks every node's types against its operator.
+    pub fn verify(&self) -> Result<(), VerifyError> {
+        for node in self.order() {
+            check(self.op(node), &self.operand_types(node), &self.result_types(node)).map_err(|error| VerifyError {
+                node: format!("{} ({})", self.op(node).kind().name(), self.origin(node)),
+                error,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// A node whose types its operator cannot give.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{node}: {error}")]
+pub struct VerifyError {
+    /// Operator and origin of the node.
+    pub node: String,
+    /// What is wrong.
+    pub error: TypeError,
+}
+
+fn infer_real(op: &Op, operands: &[&TensorType]) -> Result<Types, TypeError> {
+    let real: SmallVec<[TensorType; 4]> =
+        operands.iter().map(|t| TensorType::new(t.elem.real(), t.shape.clone())).collect();
+    op.infer(&real.iter().collect::<SmallVec<[&TensorType; 4]>>())
+}
+
+/// The operand whose grid results carry: the first that holds real numbers.
+fn data_operand<'t>(op: &Op, operands: &[&'t TensorType]) -> Option<&'t TensorType> {
+    let first = usize::from(matches!(op, Op::Select(_)));
+    operands.get(first).copied()
+}
+
+/// The one place that decides whether a node may have these types.
+pub(crate) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
+    let wrong = |result: usize, expected: String| TypeError::Result {
+        result,
+        found: Box::new(results[result].clone()),
+        expected,
+    };
+    if matches!(op, Op::Input(_)) {
+        return Ok(());
+    }
+    if let Op::Const(c) = op {
+        return if results == [c.value.ty().clone()] { Ok(()) } else { Err(wrong(0, c.value.ty().to_string())) };
+    }
+    let inferred = infer_real(op, operands)?;
+    if inferred.len() != results.len() {
+        return Err(TypeError::Attribute(format!("{} results expected, found {}", inferred.len(), results.len())));
+    }
+    for (i, (want, have)) in inferred.iter().zip(results).enumerate() {
+        if want.shape != have.shape || want.elem != have.elem.real() || have.layout.rank() != have.rank() {
+            return Err(wrong(i, want.to_string()));
+        }
+    }
+    check_layouts(op, operands, results)?;
+    check_grids(op, operands, results)
+}
+
+fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
+    let refuse = |expected: &str| TypeError::Result {
+        result: 0,
+        found: Box::new(results[0].clone()),
+        expected: expected.into(),
+    };
+    match op.layout() {
+        LayoutRule::Free => Ok(()),
+        LayoutRule::RowMajor => {
+            let row = |t: &TensorType| t.layout.same_bytes(&Layout::row_major(t.rank()), &t.shape);
+            let all = operands.iter().all(|t| row(t)) && results.iter().all(row);
+            if all { Ok(()) } else { Err(refuse("a row-major layout on every side")) }
+        }
+        LayoutRule::Image => {
+            let same = results.iter().all(|r| r.layout == operands[0].layout);
+            if same { Ok(()) } else { Err(refuse("the layout of operand 0")) }
+        }
+        LayoutRule::Follow | LayoutRule::Innermost(_) => {
+            let layout = &results[0].layout;
+            let fits = |t: &TensorType| {
+                t.shape.elements() == Some(1)
+                    || (t.rank() == layout.rank() && t.layout == *layout)
+                    || (layout.is_row_major() && t.layout.is_row_major())
+            };
+            if operands.iter().all(|t| fits(t)) && results.iter().all(fits) {
+                Ok(())
+            } else {
+                Err(refuse("one layout on every side"))
+            }
+        }
+    }
+}
+
+fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
+    let refuse = |expected: &str| TypeError::Result {
+        result: 0,
+        found: Box::new(results[0].clone()),
+        expected: expected.into(),
+    };
+    let reals = || operands.iter().filter(|t| t.elem.real() == Elem::F32);
+    match op {
+        Op::Quantize(_) => return if results[0].elem.grid().is_some() { Ok(()) } else { Err(refuse("a grid")) },
+        Op::Dequantize(_) => {
+            let fits = operands[0].elem.grid().is_some() && results[0].elem == Elem::F32;
+            return if fits { Ok(()) } else { Err(refuse("f32 from a grid")) };
+        }
+        _ => {}
+    }
+    let any =
+        operands.iter().chain(results.iter().collect::<SmallVec<[_; 2]>>().iter()).any(|t| t.elem.grid().is_some());
+    if !any {
+        return Ok(());
+    }
+    let gridded = |t: &TensorType| t.elem.grid().is_some();
+    let fits = match op.grid() {
+        GridRule::Float => false,
+        // Weights alone may lie on a grid; then the arithmetic is real.
+        GridRule::Contract { .. } => {
+            let whole = gridded(operands[0]) && operands.iter().all(|t| gridded(t)) && gridded(&results[0]);
+            whole || (!gridded(operands[0]) && gridded(operands[1]) && !gridded(&results[0]))
+        }
+        GridRule::Own | GridRule::Fixed { .. } => {
+            reals().all(|t| gridded(t)) && results.iter().filter(|r| r.elem.real() == Elem::F32).all(gridded)
+        }
+        GridRule::Carry | GridRule::Unify => {
+            let grid = data_operand(op, operands).and_then(|t| t.elem.grid());
+            let one = |t: &TensorType| t.elem.real() != Elem::F32 || t.elem.grid() == grid;
+            let carried = matches!(op.grid(), GridRule::Carry) || operands.iter().all(|t| one(t));
+            carried && results.iter().all(one)
+        }
+    };
+    if fits { Ok(()) } else { Err(refuse("the grids this operator asks for")) }
+}

@@ -1,0 +1,69 @@
+//! Where a node came from.
+
+use std::fmt;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+/// One node of the source model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The node's own name in the source model.
+    pub path: Arc<str>,
+    /// Its operator there (`Conv`, `aten.conv2d`).
+    pub kind: Arc<str>,
+    /// File and line of the user's program, where the source model records them.
+    pub line: Option<Arc<str>>,
+}
+
+/// The nodes of the source model that a node stands for; the first is the one it does the work of.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Origin(SmallVec<[Source; 1]>);
+
+impl Origin {
+    /// Made by qcc itself, for no node in particular.
+    pub fn none() -> Self {
+        Origin::default()
+    }
+
+    /// One source node.
+    pub fn new(path: impl Into<Arc<str>>, kind: impl Into<Arc<str>>) -> Self {
+        Origin(SmallVec::from_elem(Source { path: path.into(), kind: kind.into(), line: None }, 1))
+    }
+
+    /// One source node with the line of the program it was written on.
+    pub fn at_line(path: impl Into<Arc<str>>, kind: impl Into<Arc<str>>, line: impl Into<Arc<str>>) -> Self {
+        let source = Source { path: path.into(), kind: kind.into(), line: Some(line.into()) };
+        Origin(SmallVec::from_elem(source, 1))
+    }
+
+    /// The source nodes.
+    pub fn sources(&self) -> &[Source] {
+        &self.0
+    }
+
+    /// The name of the first source node, or the empty string.
+    pub fn path(&self) -> &str {
+        self.0.first().map_or("", |s| &s.path)
+    }
+
+    /// This origin with those of `other` behind it.
+    pub fn and(&self, other: &Origin) -> Self {
+        let mut all = self.clone();
+        for s in &other.0 {
+            if !all.0.contains(s) {
+                all.0.push(s.clone());
+            }
+        }
+        all
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, s) in self.0.iter().enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { " + " }, s.path)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! The typed graph of qcc: what a model means.
+//!
+//! A [`Graph`] is made of nodes, each with one [`ops::Op`], and of values with complete [`TensorType`]s: how elements
+//! are read (quantization grids included), logical shape, physical layout. Operators are defined once, in [`ops`]:
+//! attributes, inference, meaning, layout rule and grid rule. [`eval::Executor`] runs any graph; its results are the
+//! definition that passes and backends are held to.
+
+pub mod diagnostic;
+pub mod error;
+pub mod eval;
+mod graph;
+mod kernels;
+pub mod ops;
+pub mod target;
+pub mod text;
+mod types;
+
+pub use graph::{Graph, NodeId, Operands, Origin, Output, Source, ValueId, VerifyError};
+pub use types::{Affine, Dim, Elem, Grid, Layout, Scalar, Shape, Store, Tensor, TensorType, scale_runs};

@@ -1,0 +1,182 @@
+//! Convolutions over one, two or three spatial axes.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, extents, float, one, refuse, same_elem};
+use crate::error::{EvalError, TypeError};
+use crate::types::{Dim, Shape, Tensor, TensorType};
+
+/// Convolution: x `[N, C, spatial..]`, weight `[O, C/groups, window..]`, bias `[O]` (may be absent) to
+/// `[N, O, spatial..]`. Padding is with zeros.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Conv {
+    /// Step of the window, for each spatial axis.
+    pub stride: Extents,
+    /// Zeros before each spatial axis.
+    pub before: Extents,
+    /// Zeros after each spatial axis.
+    pub after: Extents,
+    /// Distance between the taps of the window.
+    pub dilation: Extents,
+    /// Number of groups the channels fall into.
+    pub groups: usize,
+}
+
+impl Conv {
+    /// A window that moves by one, without padding, dilation or groups, over `spatial` axes.
+    pub fn unit(spatial: usize) -> Self {
+        Conv {
+            stride: Extents::from_elem(1, spatial),
+            before: Extents::from_elem(0, spatial),
+            after: Extents::from_elem(0, spatial),
+            dilation: Extents::from_elem(1, spatial),
+            groups: 1,
+        }
+    }
+
+    /// True where each group has one input channel (and there is more than one group).
+    pub fn is_depthwise(&self, weight: &Shape) -> bool {
+        self.groups > 1 && weight.dims()[1] == Dim::Known(1)
+    }
+}
+
+impl Operator for Conv {
+    const NAME: &'static str = "conv";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        let spatial = spatial_axes(Self::NAME, operands, &self.stride, &self.dilation, &[&self.before, &self.after])?;
+        let w = extents(operands, 1)?;
+        let channels = operands[0].shape.dims()[1].known();
+        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || channels != Some(w[1] * self.groups) {
+            return Err(refuse(operands, 1, format!("a weight for {channels:?} channels in {} groups", self.groups)));
+        }
+        bias(operands, w[0])?;
+        let mut dims = vec![operands[0].shape.dims()[0].clone(), Dim::Known(w[0])];
+        for i in 0..spatial {
+            let x = operands[0].shape.dims()[2 + i].known();
+            let x = x.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
+            let extent = window_steps(x + self.before[i] + self.after[i], w[2 + i], self.dilation[i], self.stride[i]);
+            dims.push(Dim::Known(
+                extent.ok_or_else(|| refuse(operands, 0, "an image at least as large as the window"))?,
+            ));
+        }
+        one(operands[0].elem.clone(), dims.into_iter().collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::conv::conv(self, operands)
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        crate::kernels::integer::conv(self, operands, results)
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Image
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Contract { channel: 0 }
+    }
+}
+
+/// Transposed convolution (the gradient of [`Conv`] to its input): x `[N, C, spatial..]`,
+/// weight `[C, O/groups, window..]`, bias `[O]` (may be absent) to `[N, O, spatial..]`, where each spatial extent is
+/// `(x - 1) * stride + dilation * (window - 1) + 1 - before - after + extra`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConvTranspose {
+    /// Distance between the input elements in the result.
+    pub stride: Extents,
+    /// Cut from the front of each spatial axis.
+    pub before: Extents,
+    /// Cut from the end of each spatial axis.
+    pub after: Extents,
+    /// Added to the end of each spatial axis (ONNX `output_padding`).
+    pub extra: Extents,
+    /// Distance between the taps of the window.
+    pub dilation: Extents,
+    /// Number of groups the channels fall into.
+    pub groups: usize,
+}
+
+impl Operator for ConvTranspose {
+    const NAME: &'static str = "conv_transpose";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        let attributes: [&[usize]; 3] = [&self.before, &self.after, &self.extra];
+        let spatial = spatial_axes(Self::NAME, operands, &self.stride, &self.dilation, &attributes)?;
+        let w = extents(operands, 1)?;
+        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || operands[0].shape.dims()[1] != Dim::Known(w[0]) {
+            return Err(refuse(operands, 1, "a weight whose first extent is the number of channels"));
+        }
+        bias(operands, w[1] * self.groups)?;
+        let mut dims = vec![operands[0].shape.dims()[0].clone(), Dim::Known(w[1] * self.groups)];
+        for i in 0..spatial {
+            let x = operands[0].shape.dims()[2 + i].known().filter(|&x| x > 0);
+            let x = x.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
+            let full = (x - 1) * self.stride[i] + self.dilation[i] * (w[2 + i] - 1) + 1 + self.extra[i];
+            let extent = full.checked_sub(self.before[i] + self.after[i]).filter(|&e| e > 0);
+            dims.push(Dim::Known(
+                extent.ok_or_else(|| TypeError::Attribute("the pads cut away the whole result".into()))?,
+            ));
+        }
+        one(operands[0].elem.clone(), dims.into_iter().collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::conv::conv_transpose(self, operands)
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        crate::kernels::integer::conv_transpose(self, operands, results)
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Image
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Contract { channel: 1 }
+    }
+}
+
+/// How often a window fits into `extent`, or `None` where it does not.
+pub(super) fn window_steps(extent: usize, window: usize, dilation: usize, stride: usize) -> Option<usize> {
+    let reach = dilation * window.checked_sub(1)? + 1;
+    Some(extent.checked_sub(reach)? / stride + 1)
+}
+
+/// The number of spatial axes, when operands and attributes agree on it.
+fn spatial_axes(
+    op: &'static str,
+    operands: &[&TensorType],
+    stride: &[usize],
+    dilation: &[usize],
+    others: &[&[usize]],
+) -> Result<usize, TypeError> {
+    arity(op, operands, 2, 3)?;
+    float(operands, 0)?;
+    same_elem(operands, 0, 1)?;
+    let spatial = stride.len();
+    if operands[0].rank() != spatial + 2 {
+        return Err(refuse(operands, 0, format!("rank {}", spatial + 2)));
+    }
+    if operands[1].rank() != spatial + 2 {
+        return Err(refuse(operands, 1, format!("rank {}", spatial + 2)));
+    }
+    let even = dilation.len() == spatial && others.iter().all(|o| o.len() == spatial);
+    if !even || spatial == 0 || stride.contains(&0) || dilation.contains(&0) {
+        return Err(TypeError::Attribute(format!(
+            "{op}: strides and dilations must be positive, one for each spatial axis"
+        )));
+    }
+    Ok(spatial)
+}
+
+fn bias(operands: &[&TensorType], channels: usize) -> Result<(), TypeError> {
+    match operands.get(2) {
+        Some(b) if b.shape != Shape::known(&[channels]) => Err(refuse(operands, 2, format!("a bias [{channels}]"))),
+        Some(_) => same_elem(operands, 0, 2),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,344 @@
+//! Element-wise operators. Binary operands broadcast as in NumPy: shapes are aligned at the last axis and an extent
+//! of 1 is repeated.
+
+use serde::{Deserialize, Serialize};
+
+use super::{GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse, same_elem};
+use crate::error::{EvalError, TypeError};
+use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
+
+/// A function of one real number, or `Not` of a `Bool`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the functions' own; formulas are given where they are no common names")]
+pub enum UnaryFn {
+    Abs,
+    Ceil,
+    Cos,
+    Erf,
+    Exp,
+    Floor,
+    Log,
+    Neg,
+    Not,
+    /// 1 / x
+    Reciprocal,
+    /// Half to even.
+    Round,
+    /// 1 / sqrt(x)
+    Rsqrt,
+    /// 1 / (1 + exp(-x))
+    Sigmoid,
+    Sign,
+    /// x * sigmoid(x)
+    Silu,
+    Sin,
+    /// ln(1 + exp(x))
+    Softplus,
+    /// x / (1 + |x|)
+    Softsign,
+    Sqrt,
+    Tan,
+    Tanh,
+    /// x * clamp(x/6 + 1/2, 0, 1)
+    HardSwish,
+    /// x * tanh(softplus(x))
+    Mish,
+    /// clamp(alpha * x + beta, 0, 1)
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
+    /// x where x >= 0, alpha * x below
+    LeakyRelu {
+        alpha: f32,
+    },
+    /// x where x >= 0, alpha * (exp(x) - 1) below
+    Elu {
+        alpha: f32,
+    },
+    /// gamma * Elu(alpha)
+    Selu {
+        alpha: f32,
+        gamma: f32,
+    },
+    /// x * Phi(x); with `tanh`, the approximation by tanh.
+    Gelu {
+        tanh: bool,
+    },
+    /// x where x > alpha, else 0
+    Threshold {
+        alpha: f32,
+    },
+}
+
+/// Applies a function to each element. Operand and result: `F32` (`Not`: `Bool`; `Neg`, `Abs`, `Sign`: integers too).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unary {
+    /// The function.
+    pub f: UnaryFn,
+}
+
+impl Operator for Unary {
+    const NAME: &'static str = "unary";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let x = operands[0];
+        let fits = match self.f {
+            UnaryFn::Not => x.elem == Elem::Bool,
+            UnaryFn::Neg | UnaryFn::Abs | UnaryFn::Sign => x.elem.is_float() || x.elem.is_integer(),
+            _ => x.elem.is_float(),
+        };
+        if !fits {
+            return Err(refuse(operands, 0, format!("an element that {:?} takes", self.f)));
+        }
+        one(x.elem.clone(), x.shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::elementwise::unary(self.f, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        match self.f {
+            UnaryFn::Sigmoid => GridRule::Fixed { lo: 0.0, hi: 1.0 },
+            UnaryFn::Tanh => GridRule::Fixed { lo: -1.0, hi: 1.0 },
+            UnaryFn::Not => GridRule::Float,
+            _ => GridRule::Own,
+        }
+    }
+}
+
+/// A function of two elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the functions' own; formulas are given where they are no common names")]
+pub enum BinaryFn {
+    Add,
+    Sub,
+    Mul,
+    /// Integers: truncated towards zero.
+    Div,
+    /// Integers only; rounded towards minus infinity.
+    FloorDiv,
+    /// Remainder with the sign of the divisor.
+    FloorMod,
+    /// Remainder with the sign of the dividend (C's `fmod`).
+    Rem,
+    Pow,
+    Max,
+    Min,
+    /// (a - b)^2
+    SquaredDifference,
+    /// a where a >= 0, a * b below: b is the slope.
+    Prelu,
+    Atan2,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    And,
+    Or,
+    Xor,
+}
+
+impl BinaryFn {
+    /// True where the result is a `Bool` though the operands are numbers.
+    pub fn compares(self) -> bool {
+        use BinaryFn::*;
+        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
+    }
+
+    /// True where the operands are `Bool`.
+    pub fn logical(self) -> bool {
+        matches!(self, BinaryFn::And | BinaryFn::Or | BinaryFn::Xor)
+    }
+
+    /// True where swapping the operands changes nothing.
+    pub fn commutes(self) -> bool {
+        use BinaryFn::*;
+        matches!(self, Add | Mul | Max | Min | SquaredDifference | Equal | NotEqual | And | Or | Xor)
+    }
+}
+
+/// Applies a function to pairs of elements. Operands have one element; the result has it too, or is `Bool`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Binary {
+    /// The function.
+    pub f: BinaryFn,
+}
+
+impl Operator for Binary {
+    const NAME: &'static str = "binary";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 2, 2)?;
+        same_elem(operands, 0, 1)?;
+        let elem = &operands[0].elem;
+        if self.f.logical() != (*elem == Elem::Bool) && !matches!(self.f, BinaryFn::Equal | BinaryFn::NotEqual) {
+            return Err(refuse(operands, 0, format!("an element that {:?} takes", self.f)));
+        }
+        let elem = if self.f.compares() { Elem::Bool } else { elem.clone() };
+        one(elem, broadcast(&operands[0].shape, &operands[1].shape)?)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::elementwise::binary(self.f, operands[0], operands[1])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        crate::kernels::integer::binary(self.f, operands, results)
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        match self.f {
+            BinaryFn::Max | BinaryFn::Min => GridRule::Unify,
+            f if f.compares() || f.logical() => GridRule::Float,
+            BinaryFn::Pow | BinaryFn::Atan2 | BinaryFn::FloorDiv | BinaryFn::FloorMod | BinaryFn::Rem => {
+                GridRule::Float
+            }
+            _ => GridRule::Own,
+        }
+    }
+}
+
+/// Limits each element to `lo..=hi`; either may be infinite. `F32` or integers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clamp {
+    /// Smallest result.
+    pub lo: f32,
+    /// Largest result.
+    pub hi: f32,
+}
+
+impl Clamp {
+    /// max(x, 0)
+    pub const RELU: Clamp = Clamp { lo: 0.0, hi: f32::INFINITY };
+    /// min(max(x, 0), 6)
+    pub const RELU6: Clamp = Clamp { lo: 0.0, hi: 6.0 };
+}
+
+impl Operator for Clamp {
+    const NAME: &'static str = "clamp";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        if !(operands[0].elem.is_float() || operands[0].elem.is_integer()) {
+            return Err(refuse(operands, 0, "a number"));
+        }
+        one(operands[0].elem.clone(), operands[0].shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::elementwise::clamp(self.lo, self.hi, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Own
+    }
+}
+
+/// Operand 1 where operand 0 (`Bool`) holds, operand 2 elsewhere. All three broadcast.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Select {}
+
+impl Operator for Select {
+    const NAME: &'static str = "select";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 3, 3)?;
+        if operands[0].elem != Elem::Bool {
+            return Err(refuse(operands, 0, "bool"));
+        }
+        same_elem(operands, 1, 2)?;
+        let values = broadcast(&operands[1].shape, &operands[2].shape)?;
+        one(operands[1].elem.clone(), broadcast(&operands[0].shape, &values)?)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::elementwise::select(operands[0], operands[1], operands[2])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Unify
+    }
+}
+
+/// Converts each element to another plain element. Floats to integers truncate towards zero; to `Bool`: x != 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cast {
+    /// The element of the result; not a grid.
+    pub to: Elem,
+}
+
+impl Operator for Cast {
+    const NAME: &'static str = "cast";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        if self.to.grid().is_some() {
+            return Err(TypeError::Attribute("cast does not make grids; quantize does".into()));
+        }
+        one(self.to.clone(), operands[0].shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::elementwise::cast(&self.to, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+}
+
+impl Serialize for Cast {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&self.to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cast {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(d)?;
+        let to = Elem::plain(&name).ok_or_else(|| serde::de::Error::custom(format!("no plain element {name}")))?;
+        Ok(Cast { to })
+    }
+}
+
+/// The shape of an element-wise result.
+pub fn broadcast(a: &Shape, b: &Shape) -> Result<Shape, TypeError> {
+    let rank = a.rank().max(b.rank());
+    let at = |s: &Shape, i: usize| (i + s.rank()).checked_sub(rank).map_or(Dim::Known(1), |j| s.dims()[j].clone());
+    (0..rank)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (x, y) if x == y => Ok(x),
+            (Dim::Known(1), y) => Ok(y),
+            (x, Dim::Known(1)) => Ok(x),
+            _ => Err(TypeError::Broadcast { a: a.clone(), b: b.clone() }),
+        })
+        .collect()
+}
+
+/// One float operand, and a result of the same type: the inference of normalisations.
+pub(crate) fn float_same(op: &'static str, operands: &[&TensorType], max: usize) -> Result<Types, TypeError> {
+    arity(op, operands, 1, max)?;
+    float(operands, 0)?;
+    one(operands[0].elem.clone(), operands[0].shape.clone())
+}

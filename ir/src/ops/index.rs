@@ -1,0 +1,229 @@
+//! Operators that compute or use indices. Indices are `I64` or `I32`; negative ones count from the end.
+
+use serde::{Deserialize, Serialize};
+
+use super::{GridRule, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, same_elem};
+use crate::error::{EvalError, TypeError};
+use crate::kernels::index;
+use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
+
+fn indices(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
+    match operands[i].elem {
+        Elem::I64 | Elem::I32 => Ok(()),
+        _ => Err(refuse(operands, i, "indices (i64 or i32)")),
+    }
+}
+
+/// Operand 0 indexed along `axis` by operand 1, whose axes take the place of that axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gather {
+    /// The axis.
+    pub axis: usize,
+}
+
+impl Operator for Gather {
+    const NAME: &'static str = "gather";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 2, 2)?;
+        axis_of(operands, 0, self.axis)?;
+        indices(operands, 1)?;
+        let (x, i) = (operands[0].shape.dims(), operands[1].shape.dims());
+        let shape = x[..self.axis].iter().chain(i).chain(&x[self.axis + 1..]).cloned().collect();
+        one(operands[0].elem.clone(), shape)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::gather(self, operands[0], operands[1])
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// `y[i][j] = x[index[i][j]][j]` for axis 0 of rank 2, and so on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatherElements {
+    /// The axis.
+    pub axis: usize,
+}
+
+impl Operator for GatherElements {
+    const NAME: &'static str = "gather_elements";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 2, 2)?;
+        axis_of(operands, 0, self.axis)?;
+        indices(operands, 1)?;
+        let (x, i) = (extents(operands, 0)?, extents(operands, 1)?);
+        if x.len() != i.len() || (0..x.len()).any(|a| a != self.axis && i[a] > x[a]) {
+            return Err(refuse(operands, 1, "the rank of the data, and no larger off the axis"));
+        }
+        one(operands[0].elem.clone(), operands[1].shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::gather_elements(self, operands[0], operands[1])
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// Slices of operand 0 at the index tuples that lie along the last axis of operand 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatherNd {
+    /// Leading axes that both operands share.
+    pub batch: usize,
+}
+
+impl Operator for GatherNd {
+    const NAME: &'static str = "gather_nd";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 2, 2)?;
+        indices(operands, 1)?;
+        let (x, i) = (extents(operands, 0)?, extents(operands, 1)?);
+        let tuple = *i.last().ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
+        if i.len() <= self.batch || self.batch + tuple > x.len() || x[..self.batch] != i[..self.batch] {
+            return Err(refuse(operands, 1, format!("index tuples for {}", operands[0].shape)));
+        }
+        let shape: Shape = i[..i.len() - 1].iter().chain(&x[self.batch + tuple..]).copied().collect();
+        one(operands[0].elem.clone(), shape)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::gather_nd(self, operands[0], operands[1])
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// Operand 0 with the slices at the index tuples of operand 1 replaced by those of operand 2. The last of several
+/// updates of one place holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScatterNd {}
+
+impl Operator for ScatterNd {
+    const NAME: &'static str = "scatter_nd";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 3, 3)?;
+        indices(operands, 1)?;
+        same_elem(operands, 0, 2)?;
+        let (x, i, u) = (extents(operands, 0)?, extents(operands, 1)?, extents(operands, 2)?);
+        let tuple = *i.last().ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
+        if tuple > x.len() {
+            return Err(refuse(operands, 1, format!("index tuples for {}", operands[0].shape)));
+        }
+        if !u.iter().eq(i[..i.len() - 1].iter().chain(&x[tuple..])) {
+            return Err(refuse(operands, 2, "one slice for each index tuple"));
+        }
+        one(operands[0].elem.clone(), operands[0].shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::scatter_nd(operands[0], operands[1], operands[2])
+    }
+}
+
+/// The `k` largest (or smallest) elements along an axis, in order, and their `I64` indices. Of equal elements the
+/// first comes first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopK {
+    /// How many.
+    pub k: usize,
+    /// The axis.
+    pub axis: usize,
+    /// The largest, not the smallest.
+    pub largest: bool,
+}
+
+impl Operator for TopK {
+    const NAME: &'static str = "top_k";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        axis_of(operands, 0, self.axis)?;
+        if operands[0].shape.dims()[self.axis].known().is_none_or(|extent| self.k > extent) {
+            return Err(refuse(operands, 0, format!("{} elements or more along axis {}", self.k, self.axis)));
+        }
+        let shape = operands[0].shape.with(self.axis, self.k);
+        let values = TensorType::new(operands[0].elem.clone(), shape.clone());
+        Ok(Types::from_iter([values, TensorType::new(Elem::I64, shape)]))
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::top_k(self, operands[0])
+    }
+
+    fn layout(&self) -> super::LayoutRule {
+        super::LayoutRule::Innermost(self.axis)
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// The `I64` index of the largest (or smallest) element along an axis; of equal elements the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArgReduce {
+    /// The axis.
+    pub axis: usize,
+    /// The largest, not the smallest.
+    pub largest: bool,
+    /// Keep the axis with extent 1.
+    pub keep: bool,
+}
+
+impl Operator for ArgReduce {
+    const NAME: &'static str = "arg_reduce";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        axis_of(operands, 0, self.axis)?;
+        let kept = operands[0].shape.dims().iter().enumerate().filter_map(|(i, d)| match i == self.axis {
+            false => Some(d.clone()),
+            true => self.keep.then_some(Dim::Known(1)),
+        });
+        one(Elem::I64, kept.collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::arg_reduce(self, operands[0])
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Own
+    }
+}
+
+/// Running sums along an axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CumSum {
+    /// The axis.
+    pub axis: usize,
+    /// The element itself is not counted.
+    pub exclusive: bool,
+    /// From the end.
+    pub reverse: bool,
+}
+
+impl Operator for CumSum {
+    const NAME: &'static str = "cum_sum";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        axis_of(operands, 0, self.axis)?;
+        one(operands[0].elem.clone(), operands[0].shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::cum_sum(self, operands[0])
+    }
+}

@@ -1,0 +1,234 @@
+//! The operators: each is defined once, by its struct and its [`Operator`] impl.
+//!
+//! Axes are logical, counted from the front. Attributes are fully resolved: pads are explicit, strides positive,
+//! axes sorted and unique. What an operator means is its `eval`; how formats spell it is no business of this room.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use smallvec::SmallVec;
+use std::fmt::Debug;
+
+use crate::error::{EvalError, TypeError};
+use crate::types::{Elem, Tensor, TensorType};
+
+mod conv;
+mod elementwise;
+mod grid;
+mod index;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod reduce;
+mod resize;
+mod source;
+
+pub use conv::{Conv, ConvTranspose};
+pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
+pub use grid::{Dequantize, Quantize, Relayout};
+pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterNd, TopK};
+pub use matmul::MatMul;
+pub use movement::{
+    Concat, DepthToSpace, Expand, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Tile, Transpose,
+};
+pub use norm::{LayerNorm, Softmax};
+pub use pool::{Pool, PoolFn};
+pub use reduce::{Reduce, ReduceFn};
+pub use resize::{Coordinates, Nearest, Resize, ResizeMode};
+pub use source::{Const, Input};
+
+/// A short list of extents or axes.
+pub type Extents = SmallVec<[usize; 4]>;
+/// The types of a node's results.
+pub type Types = SmallVec<[TensorType; 1]>;
+/// The values of a node's results.
+pub type Tensors = SmallVec<[Tensor; 1]>;
+
+/// How an operator's operands and results may be laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutRule {
+    /// All operands and results of full rank share one layout, whichever it is.
+    Follow,
+    /// As `Follow`, and this axis lies innermost.
+    Innermost(usize),
+    /// Everything is row-major.
+    RowMajor,
+    /// Operand 0 and the result have the image layout of the target; other operands what the target's kernels want.
+    Image,
+    /// The result has any layout, the operand any other (`Transpose`, `Relayout`, `Const`, `Input`).
+    Free,
+}
+
+/// What quantization asks of an operator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum GridRule {
+    /// Sums of products: operand 1 is the weight, operand 2 (where present) the bias, `channel` the output axis of
+    /// the weight. The result has the grid of its own range.
+    Contract {
+        /// Logical axis of the weight that runs along output channels.
+        channel: usize,
+    },
+    /// Every real operand has its own grid, the result the grid of its own range.
+    Own,
+    /// The result lies on the grid of operand 0.
+    Carry,
+    /// All real operands and results lie on one grid.
+    Unify,
+    /// The result's range is known beforehand: `[lo, hi)` in real numbers, spread over the whole store.
+    Fixed {
+        /// Lower end.
+        lo: f32,
+        /// Upper end (not reached).
+        hi: f32,
+    },
+    /// Works on real numbers only.
+    Float,
+}
+
+/// Everything about one operator besides how a format spells it.
+pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
+    /// The operator's name in the text form.
+    const NAME: &'static str;
+
+    /// Element and shape of the results, as row-major types. Operands are real: grids arrive as `F32`.
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError>;
+
+    /// The meaning: results from operands, both row-major and without grids (`Carry` operators see stored integers).
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError>;
+
+    /// Integer arithmetic on grids, as TFLite's kernels do it. `Ok(None)` asks for the default:
+    /// dequantize, `eval`, quantize.
+    fn eval_grid(&self, _operands: &[&Tensor], _results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        Ok(None)
+    }
+
+    /// How operands and results may be laid out.
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::RowMajor
+    }
+
+    /// What quantization asks.
+    fn grid(&self) -> GridRule {
+        GridRule::Float
+    }
+}
+
+/// The one list of operators.
+#[macro_export]
+macro_rules! for_each_op {
+    ($then:path) => {
+        $then! {
+            Input Const
+            Unary Binary Clamp Select Cast
+            Conv ConvTranspose Pool MatMul
+            LayerNorm Softmax Reduce ArgReduce CumSum
+            Reshape Transpose Concat Slice Pad Expand Tile Reverse DepthToSpace SpaceToDepth
+            Gather GatherElements GatherNd ScatterNd TopK
+            Resize
+            Quantize Dequantize Relayout
+        }
+    };
+}
+
+macro_rules! define_op {
+    ($($op:ident)*) => {
+        /// Any operator.
+        #[derive(Clone, Debug, PartialEq)]
+        #[expect(missing_docs, reason = "each variant is documented on the struct it holds")]
+        pub enum Op { $($op($op)),* }
+
+        /// The kind of an operator, without its attributes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "each variant is documented on the struct of that name")]
+        pub enum OpKind { $($op),* }
+
+        impl OpKind {
+            /// All kinds, in the order of the table.
+            pub const ALL: &'static [OpKind] = &[$(OpKind::$op),*];
+
+            /// The name in the text form.
+            pub fn name(self) -> &'static str {
+                match self { $(OpKind::$op => <$op as Operator>::NAME),* }
+            }
+        }
+
+        impl Op {
+            /// The kind.
+            pub fn kind(&self) -> OpKind {
+                match self { $(Op::$op(_) => OpKind::$op),* }
+            }
+
+            /// See [`Operator::infer`].
+            pub fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+                match self { $(Op::$op(op) => op.infer(operands)),* }
+            }
+
+            /// See [`Operator::eval`].
+            pub fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+                match self { $(Op::$op(op) => op.eval(operands)),* }
+            }
+
+            /// See [`Operator::eval_grid`].
+            pub fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+                match self { $(Op::$op(op) => op.eval_grid(operands, results)),* }
+            }
+
+            /// See [`Operator::layout`].
+            pub fn layout(&self) -> LayoutRule {
+                match self { $(Op::$op(op) => op.layout()),* }
+            }
+
+            /// See [`Operator::grid`].
+            pub fn grid(&self) -> GridRule {
+                match self { $(Op::$op(op) => op.grid()),* }
+            }
+        }
+
+        $(impl From<$op> for Op {
+            fn from(op: $op) -> Self { Op::$op(op) }
+        })*
+    };
+}
+for_each_op!(define_op);
+
+/// The operand types when their number lies in `min..=max`.
+pub(crate) fn arity(op: &'static str, operands: &[&TensorType], min: usize, max: usize) -> Result<(), TypeError> {
+    if (min..=max).contains(&operands.len()) {
+        return Ok(());
+    }
+    Err(TypeError::Arity { op, min, max, found: operands.len() })
+}
+
+/// The extents of operand `i`, all known.
+pub(crate) fn extents(operands: &[&TensorType], i: usize) -> Result<SmallVec<[usize; 6]>, TypeError> {
+    let ty = operands[i];
+    ty.shape.extents().ok_or_else(|| TypeError::Symbolic { operand: i, ty: Box::new(ty.clone()) })
+}
+
+/// Refuses operand `i` with what was expected of it.
+pub(crate) fn refuse(operands: &[&TensorType], i: usize, expected: impl Into<String>) -> TypeError {
+    TypeError::Operand { operand: i, found: Box::new(operands[i].clone()), expected: expected.into() }
+}
+
+/// Fails unless operand `i` is `F32` or `F16`.
+pub(crate) fn float(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
+    if operands[i].elem.is_float() { Ok(()) } else { Err(refuse(operands, i, "a float")) }
+}
+
+/// Fails unless operands `i` and `j` have the same element.
+pub(crate) fn same_elem(operands: &[&TensorType], i: usize, j: usize) -> Result<(), TypeError> {
+    if operands[i].elem == operands[j].elem {
+        return Ok(());
+    }
+    Err(refuse(operands, j, format!("element {}", operands[i].elem)))
+}
+
+/// Fails unless `axis` is an axis of operand `i`.
+pub(crate) fn axis_of(operands: &[&TensorType], i: usize, axis: usize) -> Result<(), TypeError> {
+    if axis < operands[i].rank() { Ok(()) } else { Err(refuse(operands, i, format!("rank above {axis}"))) }
+}
+
+/// One result.
+pub(crate) fn one(elem: Elem, shape: crate::types::Shape) -> Result<Types, TypeError> {
+    Ok(SmallVec::from_elem(TensorType::new(elem, shape), 1))
+}

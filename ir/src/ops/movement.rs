@@ -1,0 +1,400 @@
+//! Operators that move elements and change none.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, one, refuse, same_elem};
+use crate::error::{EvalError, TypeError};
+use crate::kernels::movement;
+use crate::types::{Dim, Shape, Tensor, TensorType};
+
+/// The same elements in row-major order under another shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reshape {
+    /// The new shape. One symbol may stand for what is left.
+    pub shape: Shape,
+}
+
+impl Operator for Reshape {
+    const NAME: &'static str = "reshape";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        if let (Some(a), Some(b)) = (operands[0].shape.elements(), self.shape.elements())
+            && a != b
+        {
+            return Err(refuse(operands, 0, format!("{b} elements for {}", self.shape)));
+        }
+        one(operands[0].elem.clone(), self.shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::reshape(self, operands[0])
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+impl Serialize for Reshape {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.shape.serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reshape {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(Reshape { shape: Shape::deserialize(d)? })
+    }
+}
+
+/// Renames axes: axis `i` of the result is axis `perm[i]` of the operand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Transpose {
+    /// A permutation of the axes.
+    pub perm: Extents,
+}
+
+impl Operator for Transpose {
+    const NAME: &'static str = "transpose";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let x = operands[0];
+        if self.perm.len() != x.rank() || crate::types::Layout::from_order(&self.perm).is_none() {
+            return Err(TypeError::Attribute(format!("{:?} is no permutation of {} axes", self.perm, x.rank())));
+        }
+        one(x.elem.clone(), self.perm.iter().map(|&a| x.shape.dims()[a].clone()).collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::transpose(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Free
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// Operands one after another along an axis.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Concat {
+    /// The axis.
+    pub axis: usize,
+}
+
+impl Operator for Concat {
+    const NAME: &'static str = "concat";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, usize::MAX)?;
+        axis_of(operands, 0, self.axis)?;
+        let mut total = 0;
+        for i in 0..operands.len() {
+            same_elem(operands, 0, i)?;
+            let extent = operands[i].shape.dims().get(self.axis).and_then(Dim::known);
+            total += extent.ok_or_else(|| TypeError::Symbolic { operand: i, ty: Box::new(operands[i].clone()) })?;
+            if operands[i].shape.with(self.axis, 0) != operands[0].shape.with(self.axis, 0) {
+                return Err(refuse(operands, i, format!("{} but for axis {}", operands[0].shape, self.axis)));
+            }
+        }
+        one(operands[0].elem.clone(), operands[0].shape.with(self.axis, total))
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::concat(self, operands)
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Unify
+    }
+}
+
+/// Every `step`-th of the indices of one axis from `start` on, `len` of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// The axis.
+    pub axis: usize,
+    /// First index.
+    pub start: usize,
+    /// Number of indices.
+    pub len: usize,
+    /// Distance between indices; negative runs backwards. Not 0.
+    pub step: isize,
+}
+
+/// Part of a tensor: all of the axes that are not named, a range of those that are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// Ranges, by ascending axis.
+    pub ranges: Vec<Range>,
+}
+
+impl Operator for Slice {
+    const NAME: &'static str = "slice";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        if !self.ranges.is_sorted_by(|a, b| a.axis < b.axis) {
+            return Err(TypeError::Attribute("sliced axes must be ascending and unique".into()));
+        }
+        let mut shape = operands[0].shape.clone();
+        for r in &self.ranges {
+            axis_of(operands, 0, r.axis)?;
+            let extent = shape.dims()[r.axis].known();
+            let extent = extent.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
+            let last = r.start as isize + r.step * (r.len as isize - 1);
+            if r.step == 0 || (r.len > 0 && (r.start >= extent || last < 0 || last >= extent as isize)) {
+                return Err(TypeError::Attribute(format!("{r:?} leaves an axis of extent {extent}")));
+            }
+            shape = shape.with(r.axis, r.len);
+        }
+        one(operands[0].elem.clone(), shape)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::slice(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// What padding consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PadMode {
+    /// A number.
+    Constant(f32),
+    /// The mirror image without the edge itself.
+    Reflect,
+    /// The edge, repeated.
+    Edge,
+}
+
+/// Adds elements around a tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pad {
+    /// Elements before each axis.
+    pub before: Extents,
+    /// Elements after each axis.
+    pub after: Extents,
+    /// What they are.
+    pub mode: PadMode,
+}
+
+impl Operator for Pad {
+    const NAME: &'static str = "pad";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let x = operands[0];
+        if self.before.len() != x.rank() || self.after.len() != x.rank() {
+            return Err(TypeError::Attribute(format!("pads must be given for {} axes", x.rank())));
+        }
+        let mut shape = x.shape.clone();
+        for axis in (0..x.rank()).filter(|&a| self.before[a] + self.after[a] > 0) {
+            let extent = shape.dims()[axis].known();
+            let extent = extent.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(x.clone()) })?;
+            let widest = self.before[axis].max(self.after[axis]);
+            if (self.mode == PadMode::Reflect && widest >= extent) || (self.mode == PadMode::Edge && extent == 0) {
+                return Err(TypeError::Attribute(format!("cannot pad an axis of {extent} by {widest} in this mode")));
+            }
+            shape = shape.with(axis, extent + self.before[axis] + self.after[axis]);
+        }
+        one(x.elem.clone(), shape)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::pad(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// Repeats a tensor until it has the given shape, as element-wise operators broadcast.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expand {
+    /// The shape of the result.
+    pub shape: Shape,
+}
+
+impl Operator for Expand {
+    const NAME: &'static str = "expand";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        if super::broadcast(&operands[0].shape, &self.shape)? != self.shape {
+            return Err(refuse(operands, 0, format!("a shape that broadcasts to {}", self.shape)));
+        }
+        one(operands[0].elem.clone(), self.shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::expand(self, operands[0])
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+impl Serialize for Expand {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.shape.serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for Expand {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(Expand { shape: Shape::deserialize(d)? })
+    }
+}
+
+/// Copies of a tensor side by side.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tile {
+    /// Number of copies along each axis.
+    pub repeats: Extents,
+}
+
+impl Operator for Tile {
+    const NAME: &'static str = "tile";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let x = super::extents(operands, 0)?;
+        if self.repeats.len() != x.len() {
+            return Err(TypeError::Attribute(format!("repeats must be given for {} axes", x.len())));
+        }
+        one(operands[0].elem.clone(), x.iter().zip(&self.repeats).map(|(x, r)| x * r).collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::tile(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// Turns the order of the given axes round.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reverse {
+    /// The axes, ascending.
+    pub axes: Extents,
+}
+
+impl Operator for Reverse {
+    const NAME: &'static str = "reverse";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        for &a in &self.axes {
+            axis_of(operands, 0, a)?;
+        }
+        one(operands[0].elem.clone(), operands[0].shape.clone())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::reverse(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// `[N, C*b*b, H, W]` to `[N, C, H*b, W*b]`. Channels are read as `[b, b, C]`, or, `channel_first`, as `[C, b, b]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DepthToSpace {
+    /// Block size b.
+    pub block: usize,
+    /// The block lies inside the channel (ONNX mode CRD, PyTorch pixel_shuffle).
+    pub channel_first: bool,
+}
+
+impl Operator for DepthToSpace {
+    const NAME: &'static str = "depth_to_space";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let x = super::extents(operands, 0)?;
+        let area = self.block * self.block;
+        if x.len() != 4 || area == 0 || !x[1].is_multiple_of(area) {
+            return Err(refuse(operands, 0, format!("rank 4 with channels a multiple of {area}")));
+        }
+        one(operands[0].elem.clone(), Shape::known(&[x[0], x[1] / area, x[2] * self.block, x[3] * self.block]))
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::depth_to_space(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Image
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}
+
+/// `[N, C, H*b, W*b]` to `[N, b*b*C, H, W]`, channels ordered `[b, b, C]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpaceToDepth {
+    /// Block size b.
+    pub block: usize,
+}
+
+impl Operator for SpaceToDepth {
+    const NAME: &'static str = "space_to_depth";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let (x, b) = (super::extents(operands, 0)?, self.block);
+        if x.len() != 4 || b == 0 || !x[2].is_multiple_of(b) || !x[3].is_multiple_of(b) {
+            return Err(refuse(operands, 0, format!("rank 4 with height and width multiples of {b}")));
+        }
+        one(operands[0].elem.clone(), Shape::known(&[x[0], x[1] * b * b, x[2] / b, x[3] / b]))
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::space_to_depth(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Image
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}

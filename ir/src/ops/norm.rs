@@ -1,0 +1,68 @@
+//! Normalisations over axes.
+
+use serde::{Deserialize, Serialize};
+
+use super::elementwise::float_same;
+use super::{GridRule, LayoutRule, Operator, Tensors, Types, axis_of, refuse};
+use crate::error::{EvalError, TypeError};
+use crate::types::{Tensor, TensorType};
+
+/// exp(x) over its sum along an axis, or the logarithm of that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Softmax {
+    /// The axis that sums to 1.
+    pub axis: usize,
+    /// Give the logarithm.
+    pub log: bool,
+}
+
+impl Operator for Softmax {
+    const NAME: &'static str = "softmax";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        let types = float_same(Self::NAME, operands, 1)?;
+        axis_of(operands, 0, self.axis)?;
+        Ok(types)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::norm::softmax(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Innermost(self.axis)
+    }
+
+    fn grid(&self) -> GridRule {
+        if self.log { GridRule::Float } else { GridRule::Fixed { lo: 0.0, hi: 1.0 } }
+    }
+}
+
+/// `(x - mean) / sqrt(variance + epsilon)` over the axes from `axis` on, times scale plus bias, which have the
+/// extents of those axes and may be absent (bias only together with scale).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerNorm {
+    /// First normalised axis.
+    pub axis: usize,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+impl Operator for LayerNorm {
+    const NAME: &'static str = "layer_norm";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        let types = float_same(Self::NAME, operands, 3)?;
+        axis_of(operands, 0, self.axis)?;
+        for i in 1..operands.len() {
+            if operands[i].shape.dims() != &operands[0].shape.dims()[self.axis..] {
+                return Err(refuse(operands, i, "the extents of the normalised axes"));
+            }
+        }
+        Ok(types)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::norm::layer_norm(self, operands)
+    }
+}

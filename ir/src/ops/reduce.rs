@@ -1,0 +1,76 @@
+//! Reductions over axes.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, one, refuse};
+use crate::error::{EvalError, TypeError};
+use crate::types::{Dim, Elem, Tensor, TensorType};
+
+/// What the elements along the axes become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the functions' own")]
+pub enum ReduceFn {
+    Sum,
+    Mean,
+    Max,
+    Min,
+    Prod,
+    /// Of `Bool`.
+    All,
+    /// Of `Bool`.
+    Any,
+}
+
+/// Reduces the given axes, which stay with extent 1 (`keep`) or go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reduce {
+    /// The reduction.
+    pub f: ReduceFn,
+    /// Reduced axes, ascending.
+    pub axes: Extents,
+    /// Keep the reduced axes with extent 1.
+    pub keep: bool,
+}
+
+impl Operator for Reduce {
+    const NAME: &'static str = "reduce";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let x = operands[0];
+        if matches!(self.f, ReduceFn::All | ReduceFn::Any) != (x.elem == Elem::Bool) {
+            return Err(refuse(operands, 0, format!("an element that {:?} takes", self.f)));
+        }
+        if !self.axes.is_sorted_by(|a, b| a < b) {
+            return Err(TypeError::Attribute("reduced axes must be ascending and unique".into()));
+        }
+        for &a in &self.axes {
+            axis_of(operands, 0, a)?;
+        }
+        let kept = x.shape.dims().iter().enumerate().filter_map(|(i, d)| match self.axes.contains(&i) {
+            false => Some(d.clone()),
+            true => self.keep.then_some(Dim::Known(1)),
+        });
+        one(x.elem.clone(), kept.collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::reduce::reduce(self, operands[0])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        crate::kernels::integer::reduce(self, operands[0], results)
+    }
+
+    fn layout(&self) -> LayoutRule {
+        if self.keep { LayoutRule::Follow } else { LayoutRule::RowMajor }
+    }
+
+    fn grid(&self) -> GridRule {
+        match self.f {
+            ReduceFn::Max | ReduceFn::Min => GridRule::Carry,
+            ReduceFn::Mean | ReduceFn::Sum => GridRule::Own,
+            ReduceFn::Prod | ReduceFn::All | ReduceFn::Any => GridRule::Float,
+        }
+    }
+}

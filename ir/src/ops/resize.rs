@@ -1,0 +1,92 @@
+//! Resampling of images.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse};
+use crate::error::{EvalError, TypeError};
+use crate::types::{Dim, Tensor, TensorType};
+
+/// How a position of the result maps to one of the operand. `scale` is result extent over operand extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Coordinates {
+    /// (i + 0.5) / scale - 0.5
+    HalfPixel,
+    /// As `HalfPixel`; 0 where the result has extent 1.
+    PytorchHalfPixel,
+    /// i / scale
+    Asymmetric,
+    /// i * (operand - 1) / (result - 1); 0 where the result has extent 1.
+    AlignCorners,
+    /// (i + 0.5) / scale, for `Nearest` only.
+    HalfPixelForNearest,
+}
+
+/// How a position between two elements is rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nearest {
+    /// Half down.
+    PreferFloor,
+    /// Half up.
+    PreferCeil,
+    /// Down.
+    Floor,
+    /// Up.
+    Ceil,
+}
+
+/// The interpolation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ResizeMode {
+    /// The nearest element.
+    Nearest(Nearest),
+    /// Linear along each axis.
+    Linear,
+    /// Cubic along each axis, with the coefficient `a` (-0.75 or -0.5).
+    Cubic {
+        /// The coefficient.
+        a: f32,
+    },
+}
+
+/// Resamples x `[N, C, spatial..]` to `[N, C, size..]`. Positions outside the image take the edge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resize {
+    /// Spatial extents of the result.
+    pub size: Extents,
+    /// Result over operand extent for each spatial axis, as the coordinates use it: not always `size` over extent.
+    pub scale: Vec<f32>,
+    /// The interpolation.
+    pub mode: ResizeMode,
+    /// The mapping of positions.
+    pub coordinates: Coordinates,
+}
+
+impl Operator for Resize {
+    const NAME: &'static str = "resize";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        float(operands, 0)?;
+        let x = operands[0];
+        if x.rank() != self.size.len() + 2 || self.scale.len() != self.size.len() {
+            return Err(refuse(operands, 0, format!("rank {}", self.size.len() + 2)));
+        }
+        if x.shape.dims()[2..].iter().any(|d| d.known().is_none_or(|d| d == 0)) {
+            return Err(TypeError::Symbolic { operand: 0, ty: Box::new(x.clone()) });
+        }
+        let size = self.size.iter().map(|&s| Dim::Known(s));
+        one(x.elem.clone(), x.shape.dims()[..2].iter().cloned().chain(size).collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::resize::resize(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Image
+    }
+
+    fn grid(&self) -> GridRule {
+        GridRule::Carry
+    }
+}

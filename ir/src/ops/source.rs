@@ -1,0 +1,65 @@
+//! Where values come from: graph inputs and constants.
+
+use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
+
+use super::{LayoutRule, Operator, Tensors, Types, arity};
+use crate::error::{EvalError, TypeError};
+use crate::types::{Tensor, TensorType};
+
+/// A graph input. Its type is given when it is added, its name is the value's name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Input {}
+
+impl Operator for Input {
+    const NAME: &'static str = "input";
+
+    fn infer(&self, _operands: &[&TensorType]) -> Result<Types, TypeError> {
+        Err(TypeError::Attribute("the type of an input is declared, not inferred".into()))
+    }
+
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Err(EvalError::Unknown("a graph input"))
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Free
+    }
+}
+
+/// A value known at compile time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Const {
+    /// The value.
+    pub value: Tensor,
+}
+
+impl Operator for Const {
+    const NAME: &'static str = "const";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 0, 0)?;
+        Ok(smallvec![self.value.ty().clone()])
+    }
+
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![self.value.clone()])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Free
+    }
+}
+
+// The text form prints constants by itself: a constant's bytes are no attribute.
+impl Serialize for Const {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_unit()
+    }
+}
+
+impl<'de> Deserialize<'de> for Const {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("a constant is read with its bytes"))
+    }
+}

@@ -1,0 +1,34 @@
+//! What a backend asks of a graph. Each backend exports one such description; passes receive it and never name a
+//! backend.
+
+use crate::ops::Op;
+use crate::types::{Elem, Layout, Store, TensorType};
+
+/// A backend's demands, as data.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// True where the backend writes this operator, on operands of these (real) types, as it is. What is not native
+    /// is decomposed before calibration.
+    pub native: fn(&Op, &[&TensorType]) -> bool,
+    /// Layout that image operators (convolution, pooling, resizing) take and give, for a rank.
+    pub image_layout: fn(usize) -> Layout,
+    /// Layout of operand `i` (a weight) of an image operator.
+    pub weight_layout: fn(&Op, usize, &TensorType) -> Layout,
+    /// Element of indices and of integer arithmetic on them.
+    pub index: Elem,
+    /// Demands on integer graphs.
+    pub grids: GridDemands,
+}
+
+/// What integer kernels take.
+#[derive(Clone, Debug)]
+pub struct GridDemands {
+    /// Storage of activations.
+    pub activation: Store,
+    /// True where the operator, on operands of these (real) types, has an integer kernel.
+    pub integer: fn(&Op, &[&TensorType]) -> bool,
+    /// True where the weight of this contraction may have one scale for each output channel.
+    pub per_channel: fn(&Op, &TensorType) -> bool,
+}

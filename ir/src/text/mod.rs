@@ -1,0 +1,1 @@
+//! The text form: graphs that people read and tools parse.

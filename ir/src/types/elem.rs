@@ -1,0 +1,228 @@
+//! How the stored numbers of a value are read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use half::f16;
+
+/// The meaning of one stored element.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Elem {
+    /// One byte, 0 or 1.
+    Bool,
+    /// 8-bit signed integer.
+    I8,
+    /// 8-bit unsigned integer.
+    U8,
+    /// 16-bit signed integer.
+    I16,
+    /// 32-bit signed integer.
+    I32,
+    /// 64-bit signed integer.
+    I64,
+    /// IEEE 754 binary16.
+    F16,
+    /// IEEE 754 binary32.
+    F32,
+    /// A real number stored as an integer on a quantization grid.
+    Grid(Grid),
+}
+
+impl Elem {
+    /// Bytes of one stored element.
+    pub fn size(&self) -> usize {
+        match self {
+            Elem::Bool | Elem::I8 | Elem::U8 => 1,
+            Elem::I16 | Elem::F16 => 2,
+            Elem::I32 | Elem::F32 => 4,
+            Elem::I64 => 8,
+            Elem::Grid(g) => g.store.size(),
+        }
+    }
+
+    /// The grid, when this is a quantized element.
+    pub fn grid(&self) -> Option<&Grid> {
+        match self {
+            Elem::Grid(g) => Some(g),
+            _ => None,
+        }
+    }
+
+    /// True for `F32` and `F16`.
+    pub fn is_float(&self) -> bool {
+        matches!(self, Elem::F32 | Elem::F16)
+    }
+
+    /// True for the plain integer types (not `Bool`, not grids).
+    pub fn is_integer(&self) -> bool {
+        matches!(self, Elem::I8 | Elem::U8 | Elem::I16 | Elem::I32 | Elem::I64)
+    }
+
+    /// What the element stands for: a grid stands for `F32`, everything else for itself.
+    pub fn real(&self) -> Elem {
+        match self {
+            Elem::Grid(_) => Elem::F32,
+            other => other.clone(),
+        }
+    }
+}
+
+/// Storage of a grid element.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// 8-bit signed.
+    I8,
+    /// 8-bit unsigned.
+    U8,
+    /// 16-bit signed.
+    I16,
+    /// 32-bit signed (biases).
+    I32,
+}
+
+impl Store {
+    /// Bytes of one stored element.
+    pub fn size(self) -> usize {
+        match self {
+            Store::I8 | Store::U8 => 1,
+            Store::I16 => 2,
+            Store::I32 => 4,
+        }
+    }
+
+    /// Smallest and largest storable integer.
+    pub fn range(self) -> (i32, i32) {
+        match self {
+            Store::I8 => (-128, 127),
+            Store::U8 => (0, 255),
+            Store::I16 => (-32768, 32767),
+            Store::I32 => (i32::MIN, i32::MAX),
+        }
+    }
+
+    /// The plain element with the same bytes.
+    pub fn elem(self) -> Elem {
+        match self {
+            Store::I8 => Elem::I8,
+            Store::U8 => Elem::U8,
+            Store::I16 => Elem::I16,
+            Store::I32 => Elem::I32,
+        }
+    }
+}
+
+/// A quantization grid: stored integer `q` stands for `scale * (q - zero_point)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grid {
+    /// How the integer is stored.
+    pub store: Store,
+    /// How the integer maps to a real number.
+    pub map: Affine,
+}
+
+/// The affine map of a grid. Scales are positive, finite and normal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Affine {
+    /// One scale and zero point for the whole tensor.
+    PerTensor {
+        /// Real distance between neighbouring integers.
+        scale: f32,
+        /// The integer that stands for 0.0.
+        zero_point: i32,
+    },
+    /// One scale for each index of a logical axis; zero points are all 0.
+    PerAxis {
+        /// Logical axis the scales run along.
+        axis: usize,
+        /// One scale for each index of `axis`.
+        scales: Arc<[f32]>,
+    },
+}
+
+impl Grid {
+    /// A grid with one scale and zero point.
+    pub fn per_tensor(store: Store, scale: f32, zero_point: i32) -> Self {
+        Grid { store, map: Affine::PerTensor { scale, zero_point } }
+    }
+
+    /// A symmetric grid with one scale for each index of `axis`.
+    pub fn per_axis(store: Store, axis: usize, scales: impl Into<Arc<[f32]>>) -> Self {
+        Grid { store, map: Affine::PerAxis { axis, scales: scales.into() } }
+    }
+
+    /// Scale and zero point of a per-tensor grid.
+    pub fn tensor_map(&self) -> Option<(f32, i32)> {
+        match &self.map {
+            Affine::PerTensor { scale, zero_point } => Some((*scale, *zero_point)),
+            Affine::PerAxis { .. } => None,
+        }
+    }
+
+    /// All scales: one, or one for each index of the axis.
+    pub fn scales(&self) -> &[f32] {
+        match &self.map {
+            Affine::PerTensor { scale, .. } => std::slice::from_ref(scale),
+            Affine::PerAxis { scales, .. } => scales,
+        }
+    }
+
+    /// The integer that stands for 0.0.
+    pub fn zero_point(&self) -> i32 {
+        match &self.map {
+            Affine::PerTensor { zero_point, .. } => *zero_point,
+            Affine::PerAxis { .. } => 0,
+        }
+    }
+}
+
+impl fmt::Display for Elem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Elem::Bool => f.write_str("bool"),
+            Elem::I8 => f.write_str("i8"),
+            Elem::U8 => f.write_str("u8"),
+            Elem::I16 => f.write_str("i16"),
+            Elem::I32 => f.write_str("i32"),
+            Elem::I64 => f.write_str("i64"),
+            Elem::F16 => f.write_str("f16"),
+            Elem::F32 => f.write_str("f32"),
+            Elem::Grid(g) => g.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.store.elem())?;
+        match &self.map {
+            Affine::PerTensor { scale, zero_point } => write!(f, "<{scale}:{zero_point}>"),
+            Affine::PerAxis { axis, scales } => {
+                write!(f, "<axis {axis}:")?;
+                for (i, s) in scales.iter().enumerate() {
+                    write!(f, "{}{s}", if i == 0 { " " } else { "," })?;
+                }
+                f.write_str(">")
+            }
+        }
+    }
+}
+
+/// A Rust type that stores one element of a plain [`Elem`].
+pub trait Scalar: bytemuck::Pod + Send + Sync + PartialEq + fmt::Debug {
+    /// The element this type stores.
+    const ELEM: Elem;
+}
+
+macro_rules! scalar {
+    ($($t:ty => $e:ident),* $(,)?) => { $(impl Scalar for $t { const ELEM: Elem = Elem::$e; })* };
+}
+scalar!(i8 => I8, u8 => U8, i16 => I16, i32 => I32, i64 => I64, f16 => F16, f32 => F32);
+
+impl Elem {
+    /// The plain element of that name.
+    pub fn plain(name: &str) -> Option<Elem> {
+        const PLAIN: [Elem; 8] =
+            [Elem::Bool, Elem::I8, Elem::U8, Elem::I16, Elem::I32, Elem::I64, Elem::F16, Elem::F32];
+        PLAIN.into_iter().find(|e| e.to_string() == name)
+    }
+}

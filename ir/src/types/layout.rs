@@ -1,0 +1,70 @@
+//! In which order the bytes of a value lie.
+
+use smallvec::SmallVec;
+
+use super::shape::{Dim, Shape};
+
+/// The physical order of the logical axes, outermost first: `order()[i]` is the logical axis at physical place `i`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    order: SmallVec<[u8; 8]>,
+}
+
+impl Layout {
+    /// Logical order and physical order agree.
+    pub fn row_major(rank: usize) -> Self {
+        Layout { order: (0..rank).map(|a| a as u8).collect() }
+    }
+
+    /// Axis 1 (channels) lies innermost: N,C,H,W is stored N,H,W,C. Below rank 3 it is row-major.
+    pub fn channels_last(rank: usize) -> Self {
+        if rank < 3 {
+            return Layout::row_major(rank);
+        }
+        Layout { order: std::iter::once(0).chain(2..rank as u8).chain([1]).collect() }
+    }
+
+    /// A layout from an explicit order, or `None` where it is no permutation of `0..order.len()`.
+    pub fn from_order(order: &[usize]) -> Option<Self> {
+        let mut seen = SmallVec::<[bool; 8]>::from_elem(false, order.len());
+        for &a in order {
+            if std::mem::replace(seen.get_mut(a)?, true) {
+                return None;
+            }
+        }
+        Some(Layout { order: order.iter().map(|&a| a as u8).collect() })
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Logical axis at each physical place.
+    pub fn order(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.order.iter().map(|&a| usize::from(a))
+    }
+
+    /// Physical place of a logical axis.
+    pub fn position(&self, axis: usize) -> usize {
+        self.order().position(|a| a == axis).unwrap_or(axis)
+    }
+
+    /// True where logical order and physical order agree.
+    pub fn is_row_major(&self) -> bool {
+        self.order().enumerate().all(|(i, a)| i == a)
+    }
+
+    /// The extents in physical order.
+    pub fn physical(&self, shape: &Shape) -> Shape {
+        self.order().map(|a| shape.dims()[a].clone()).collect()
+    }
+
+    /// True where both layouts put the same bytes in the same places for this shape:
+    /// axes of extent 1 may stand anywhere.
+    pub fn same_bytes(&self, other: &Layout, shape: &Shape) -> bool {
+        let wide =
+            |l: &Layout| -> SmallVec<[usize; 8]> { l.order().filter(|&a| shape.dims()[a] != Dim::Known(1)).collect() };
+        wide(self) == wide(other)
+    }
+}

@@ -1,0 +1,11 @@
+//! Types: element, shape, layout, and the tensors that have them.
+
+mod elem;
+mod layout;
+mod shape;
+mod tensor;
+
+pub use elem::{Affine, Elem, Grid, Scalar, Store};
+pub use layout::Layout;
+pub use shape::{Dim, Shape};
+pub use tensor::{Tensor, TensorType, scale_runs};

@@ -1,0 +1,227 @@
+//! Types and tensors.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::elem::{Elem, Grid, Scalar, Store};
+use super::layout::Layout;
+use super::shape::Shape;
+
+/// The complete type of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorType {
+    /// How stored elements are read.
+    pub elem: Elem,
+    /// Logical extents.
+    pub shape: Shape,
+    /// Physical order of the axes.
+    pub layout: Layout,
+}
+
+impl TensorType {
+    /// A row-major type.
+    pub fn new(elem: Elem, shape: Shape) -> Self {
+        let layout = Layout::row_major(shape.rank());
+        TensorType { elem, shape, layout }
+    }
+
+    /// A row-major `F32` type of known extents.
+    pub fn f32(dims: &[usize]) -> Self {
+        TensorType::new(Elem::F32, Shape::known(dims))
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.shape.rank()
+    }
+
+    /// The same type with another element.
+    pub fn with_elem(&self, elem: Elem) -> Self {
+        TensorType { elem, ..self.clone() }
+    }
+
+    /// The type of the real numbers this value stands for: grids become `F32`.
+    pub fn real(&self) -> Self {
+        self.with_elem(self.elem.real())
+    }
+
+    /// Bytes of a tensor of this type, or `None` where an extent is a symbol.
+    pub fn bytes(&self) -> Option<usize> {
+        self.shape.elements()?.checked_mul(self.elem.size())
+    }
+}
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.elem, self.shape)?;
+        if self.layout.is_row_major() {
+            return Ok(());
+        }
+        f.write_str(" @")?;
+        for a in self.layout.order() {
+            write!(f, "{a}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A value that is known: a type and its bytes, in physical order, little-endian.
+#[derive(Clone)]
+pub struct Tensor {
+    ty: TensorType,
+    data: Bytes,
+}
+
+/// Keeps a typed vector alive as the owner of its bytes.
+struct Owned<T>(Vec<T>);
+
+impl<T: Scalar> AsRef<[u8]> for Owned<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl Tensor {
+    /// A tensor over existing bytes, or `None` where their number does not fit the type.
+    pub fn new(ty: TensorType, data: Bytes) -> Option<Self> {
+        (ty.bytes() == Some(data.len())).then_some(Tensor { ty, data })
+    }
+
+    /// A row-major tensor of plain elements.
+    ///
+    /// # Panics
+    /// Where the number of values is not the number of elements of `shape`.
+    pub fn from_vec<T: Scalar>(shape: Shape, values: Vec<T>) -> Self {
+        Tensor::of(TensorType::new(T::ELEM, shape), values)
+    }
+
+    /// A tensor of type `ty` whose stored elements are `values`.
+    ///
+    /// # Panics
+    /// Where the number or size of the values does not fit the type.
+    pub fn of<T: Scalar>(ty: TensorType, values: Vec<T>) -> Self {
+        assert_eq!(ty.bytes(), Some(std::mem::size_of_val(values.as_slice())), "values do not fit {ty}");
+        Tensor { ty, data: Bytes::from_owner(Owned(values)) }
+    }
+
+    /// A row-major `Bool` tensor.
+    pub fn from_bools(shape: Shape, values: impl IntoIterator<Item = bool>) -> Self {
+        let bytes: Vec<u8> = values.into_iter().map(u8::from).collect();
+        Tensor::of(TensorType::new(Elem::Bool, shape), bytes)
+    }
+
+    /// A scalar.
+    pub fn scalar<T: Scalar>(value: T) -> Self {
+        Tensor::from_vec(Shape::scalar(), vec![value])
+    }
+
+    /// The type.
+    pub fn ty(&self) -> &TensorType {
+        &self.ty
+    }
+
+    /// The stored bytes.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// Extents, all known.
+    pub fn dims(&self) -> Vec<usize> {
+        self.ty.shape.dims().iter().filter_map(|d| d.known()).collect()
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.data.len() / self.ty.elem.size()
+    }
+
+    /// True where there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The stored elements as `T`; copied only where the bytes are not aligned.
+    ///
+    /// # Panics
+    /// Where `T` is not as wide as the stored element.
+    pub fn view<T: Scalar>(&self) -> Cow<'_, [T]> {
+        assert_eq!(self.ty.elem.size(), size_of::<T>(), "{} is not stored as {:?}", self.ty, T::ELEM);
+        match bytemuck::try_cast_slice(&self.data) {
+            Ok(slice) => Cow::Borrowed(slice),
+            Err(_) => Cow::Owned(self.data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()),
+        }
+    }
+
+    /// The same bytes under another type of the same size, or `None` where the sizes differ.
+    pub fn retype(&self, ty: TensorType) -> Option<Self> {
+        Tensor::new(ty, self.data.clone())
+    }
+
+    /// All integers, whatever their width, or `None` where the element is no integer, `Bool` or grid.
+    pub fn integers(&self) -> Option<Vec<i64>> {
+        let elem = match &self.ty.elem {
+            Elem::Grid(g) => g.store.elem(),
+            other => other.clone(),
+        };
+        Some(match elem {
+            Elem::Bool | Elem::U8 => self.data.iter().map(|&b| i64::from(b)).collect(),
+            Elem::I8 => self.view::<i8>().iter().map(|&v| i64::from(v)).collect(),
+            Elem::I16 => self.view::<i16>().iter().map(|&v| i64::from(v)).collect(),
+            Elem::I32 => self.view::<i32>().iter().map(|&v| i64::from(v)).collect(),
+            Elem::I64 => self.view::<i64>().into_owned(),
+            Elem::F16 | Elem::F32 | Elem::Grid(_) => return None,
+        })
+    }
+
+    /// The real numbers this tensor stands for, in stored order: floats as they are, grids dequantized,
+    /// integers converted.
+    pub fn reals(&self) -> Cow<'_, [f32]> {
+        match &self.ty.elem {
+            Elem::F32 => self.view::<f32>(),
+            Elem::F16 => Cow::Owned(self.view::<half::f16>().iter().map(|v| v.to_f32()).collect()),
+            Elem::Grid(g) => Cow::Owned(dequantize(self, g)),
+            _ => Cow::Owned(self.integers().unwrap_or_default().into_iter().map(|v| v as f32).collect()),
+        }
+    }
+}
+
+/// Length of a run of stored elements that share one scale, and the number of scales they cycle through.
+///
+/// Stored element `i` has the scale `(i / run) % count`.
+pub fn scale_runs(ty: &TensorType, grid: &Grid) -> (usize, usize) {
+    match &grid.map {
+        super::elem::Affine::PerTensor { .. } => (usize::MAX, 1),
+        super::elem::Affine::PerAxis { axis, scales } => {
+            let place = ty.layout.position(*axis);
+            let inner = ty.layout.physical(&ty.shape).dims()[place + 1..].iter().filter_map(|d| d.known()).product();
+            (inner, scales.len())
+        }
+    }
+}
+
+fn dequantize(t: &Tensor, grid: &Grid) -> Vec<f32> {
+    let (run, count) = scale_runs(t.ty(), grid);
+    let (scales, zero) = (grid.scales(), grid.zero_point());
+    // Differences are exact in i64; a 32-bit bias may be far from zero.
+    let real = |(i, q): (usize, i64)| (q - i64::from(zero)) as f32 * scales[(i / run) % count];
+    match grid.store {
+        Store::I8 => t.view::<i8>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
+        Store::U8 => t.view::<u8>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
+        Store::I16 => t.view::<i16>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
+        Store::I32 => t.view::<i32>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
+    }
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        self.ty == other.ty && self.data == other.data
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({}, {} bytes)", self.ty, self.data.len())
+    }
+}

@@ -1,0 +1,1 @@
+//! The qcc compiler as a library.
