@@ -1,1 +1,3 @@
 //! Wire schemas of the model formats qcc reads and writes.
+
+pub mod tflite;

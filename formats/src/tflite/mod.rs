@@ -1,0 +1,199 @@
+//! TensorFlow Lite: the tables of its FlatBuffers schema, for reading and writing.
+//!
+//! [`Model`] is a whole file as plain structs. [`Model::read`] takes any bytes and never panics; [`Model::write`]
+//! streams: buffers are not copied, they go to the file behind the tables, 16-byte aligned.
+//! Slot numbers are those of `schema.fbs`; fields that LiteRT does not need are not declared.
+
+mod codes;
+mod options;
+mod table;
+mod write;
+
+use bytes::Bytes;
+
+pub use codes::{Activation, BuiltinOperator, MirrorPadMode, OptionsType, Padding, TensorType};
+pub use options::*;
+pub use table::ReadError;
+
+use table::{Builder, File, Place, Row, Stored, Table, table};
+
+/// File identifier, at bytes 4 to 7.
+const IDENTIFIER: &str = "TFL3";
+
+table! {
+    /// A file.
+    Model {
+        0 version: u32,
+        1 operator_codes: Vec<OperatorCode>,
+        2 subgraphs: Vec<SubGraph>,
+        3 description: String,
+        4 buffers: Vec<Buffer>,
+        6 metadata: Vec<Metadata>,
+        7 signature_defs: Vec<SignatureDef>,
+    }
+}
+
+table! {
+    /// An operator and its version; operators name it by index.
+    OperatorCode {
+        0 deprecated_builtin_code: i8,
+        1 custom_code: String,
+        2 version: i32 = 1,
+        3 builtin_code: BuiltinOperator,
+    }
+}
+
+impl OperatorCode {
+    /// The code of a built-in operator.
+    pub fn builtin(code: BuiltinOperator, version: i32) -> Self {
+        OperatorCode {
+            deprecated_builtin_code: i8::try_from(code.0).unwrap_or(i8::MAX),
+            version,
+            builtin_code: code,
+            ..OperatorCode::default()
+        }
+    }
+
+    /// The operator: old files have it in the narrow field only.
+    pub fn operator(&self) -> BuiltinOperator {
+        self.builtin_code.max(BuiltinOperator(self.deprecated_builtin_code.into()))
+    }
+}
+
+table! {
+    /// Tensors and the operators on them, in the order they run.
+    SubGraph {
+        0 tensors: Vec<Tensor>,
+        1 inputs: Vec<i32>,
+        2 outputs: Vec<i32>,
+        3 operators: Vec<Operator>,
+        4 name: String,
+    }
+}
+
+table! {
+    /// A tensor: shape in physical order, and the index of the buffer with its bytes (0: none).
+    Tensor {
+        0 shape: Vec<i32>,
+        1 elem: TensorType,
+        2 buffer: u32,
+        3 name: String,
+        4 quantization: Option<Quantization>,
+        5 is_variable: bool,
+        7 shape_signature: Vec<i32>,
+        8 has_rank: bool,
+    }
+}
+
+table! {
+    /// How integers map to real numbers: one scale, or one for each index of `dimension`.
+    Quantization {
+        0 min: Vec<f32>,
+        1 max: Vec<f32>,
+        2 scale: Vec<f32>,
+        3 zero_point: Vec<i64>,
+        6 dimension: i32,
+    }
+}
+
+table! {
+    /// One step: tensors in, tensors out, by index (-1: an optional input that is absent).
+    Operator {
+        0 opcode_index: u32,
+        1 inputs: Vec<i32>,
+        2 outputs: Vec<i32>,
+        4 options: Options,
+        5 custom_options: Vec<u8>,
+    }
+}
+
+table! {
+    /// A named buffer.
+    Metadata {
+        0 name: String,
+        1 buffer: u32,
+    }
+}
+
+table! {
+    /// Names of a subgraph's inputs and outputs.
+    SignatureDef {
+        0 inputs: Vec<TensorMap>,
+        1 outputs: Vec<TensorMap>,
+        2 signature_key: String,
+        4 subgraph_index: u32,
+    }
+}
+
+table! {
+    /// A name for a tensor.
+    TensorMap {
+        0 name: String,
+        1 tensor_index: u32,
+    }
+}
+
+/// Bytes of constants. They are slices of the file when read and are streamed when written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Buffer {
+    /// The bytes.
+    pub data: Bytes,
+}
+
+impl Buffer {
+    /// A vector inside the FlatBuffer.
+    const DATA: u16 = 0;
+    /// Place from the start of the file, for files beyond the reach of FlatBuffers.
+    const OFFSET: u16 = 1;
+    const SIZE: u16 = 2;
+}
+
+impl Table for Buffer {
+    fn store(&self, b: &mut Builder) -> Row {
+        if self.data.is_empty() {
+            return Row::new();
+        }
+        // `write` puts the true places in once they are known.
+        if b.large {
+            vec![(Buffer::OFFSET, Stored::Long(u64::MAX)), (Buffer::SIZE, Stored::Long(self.data.len() as u64))]
+        } else {
+            vec![(Buffer::DATA, Stored::Int(u32::MAX))]
+        }
+    }
+
+    fn load(t: &Place<'_>) -> Result<Self, ReadError> {
+        let data = match t.field(Buffer::OFFSET)? {
+            // 0 and 1 are placeholders by the schema.
+            Some(at) if t.file.long(at)? > 1 => {
+                let size = t.field(Buffer::SIZE)?.map_or(Ok(0), |at| t.file.long(at))?;
+                t.file.payload(t.file.long(at)?, size)?
+            }
+            _ => match t.field(Buffer::DATA)? {
+                Some(at) => {
+                    let (start, len) = t.file.vector(at, 1)?;
+                    t.file.payload(start as u64, len as u64)?
+                }
+                None => Bytes::new(),
+            },
+        };
+        Ok(Buffer { data })
+    }
+}
+
+impl Model {
+    /// The one version of the format.
+    pub const VERSION: u32 = 3;
+    /// Slot of `buffers`.
+    const BUFFERS: u16 = 4;
+
+    /// Reads a file. Bytes of buffers stay slices of `bytes`; whatever follows the FlatBuffer is ignored.
+    pub fn read(bytes: &Bytes) -> Result<Model, ReadError> {
+        if bytes.get(4..8) != Some(IDENTIFIER.as_bytes()) {
+            return Err(ReadError::Identifier);
+        }
+        Model::load(&File::new(bytes).root()?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

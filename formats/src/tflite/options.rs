@@ -1,0 +1,353 @@
+//! The attributes of operators.
+
+use super::codes::{Activation, MirrorPadMode, OptionsType, Padding, TensorType};
+use super::table::{Builder, Field, Place, ReadError, Row, Stored, Table, table};
+
+table! {
+    /// Of CONV_2D.
+    Conv2D {
+        0 padding: Padding,
+        1 stride_w: i32,
+        2 stride_h: i32,
+        3 activation: Activation,
+        4 dilation_w: i32 = 1,
+        5 dilation_h: i32 = 1,
+        6 bias: TensorType,
+    }
+}
+
+table! {
+    /// Of DEPTHWISE_CONV_2D.
+    DepthwiseConv2D {
+        0 padding: Padding,
+        1 stride_w: i32,
+        2 stride_h: i32,
+        3 depth_multiplier: i32,
+        4 activation: Activation,
+        5 dilation_w: i32 = 1,
+        6 dilation_h: i32 = 1,
+    }
+}
+
+table! {
+    /// Of TRANSPOSE_CONV.
+    TransposeConv {
+        0 padding: Padding,
+        1 stride_w: i32,
+        2 stride_h: i32,
+        3 activation: Activation,
+        4 bias: TensorType,
+    }
+}
+
+table! {
+    /// Of MAX_POOL_2D and AVERAGE_POOL_2D.
+    Pool2D {
+        0 padding: Padding,
+        1 stride_w: i32,
+        2 stride_h: i32,
+        3 filter_width: i32,
+        4 filter_height: i32,
+        5 activation: Activation,
+    }
+}
+
+table! {
+    /// Of FULLY_CONNECTED.
+    FullyConnected {
+        0 activation: Activation,
+        1 weights_format: i8,
+        2 keep_num_dims: bool,
+        3 asymmetric_quantize_inputs: bool,
+        4 bias: TensorType,
+    }
+}
+
+table! {
+    /// Of BATCH_MATMUL.
+    BatchMatMul {
+        0 adj_x: bool,
+        1 adj_y: bool,
+        2 asymmetric_quantize_inputs: bool,
+    }
+}
+
+table! {
+    /// Of SOFTMAX.
+    Softmax {
+        0 beta: f32,
+    }
+}
+
+table! {
+    /// Of CONCATENATION.
+    Concatenation {
+        0 axis: i32,
+        1 activation: Activation,
+    }
+}
+
+table! {
+    /// Of ADD.
+    Add {
+        0 activation: Activation,
+        1 pot_scale_int16: bool = true,
+    }
+}
+
+table! {
+    /// Of SUB.
+    Sub {
+        0 activation: Activation,
+        1 pot_scale_int16: bool = true,
+    }
+}
+
+table! {
+    /// Of MUL.
+    Mul {
+        0 activation: Activation,
+    }
+}
+
+table! {
+    /// Of DIV.
+    Div {
+        0 activation: Activation,
+    }
+}
+
+table! {
+    /// Of RESHAPE.
+    Reshape {
+        0 new_shape: Vec<i32>,
+    }
+}
+
+table! {
+    /// Of SQUEEZE.
+    Squeeze {
+        0 squeeze_dims: Vec<i32>,
+    }
+}
+
+table! {
+    /// Of RESIZE_BILINEAR.
+    ResizeBilinear {
+        2 align_corners: bool,
+        3 half_pixel_centers: bool,
+    }
+}
+
+table! {
+    /// Of RESIZE_NEAREST_NEIGHBOR.
+    ResizeNearestNeighbor {
+        0 align_corners: bool,
+        1 half_pixel_centers: bool,
+    }
+}
+
+table! {
+    /// Of SPACE_TO_DEPTH.
+    SpaceToDepth {
+        0 block_size: i32,
+    }
+}
+
+table! {
+    /// Of DEPTH_TO_SPACE.
+    DepthToSpace {
+        0 block_size: i32,
+    }
+}
+
+table! {
+    /// Of GATHER.
+    Gather {
+        0 axis: i32,
+        1 batch_dims: i32,
+    }
+}
+
+table! {
+    /// Of MEAN, SUM and the REDUCE operators.
+    Reducer {
+        0 keep_dims: bool,
+    }
+}
+
+table! {
+    /// Of STRIDED_SLICE.
+    StridedSlice {
+        0 begin_mask: i32,
+        1 end_mask: i32,
+        2 ellipsis_mask: i32,
+        3 new_axis_mask: i32,
+        4 shrink_axis_mask: i32,
+        5 offset: bool,
+    }
+}
+
+table! {
+    /// Of SPLIT.
+    Split {
+        0 num_splits: i32,
+    }
+}
+
+table! {
+    /// Of SPLIT_V.
+    SplitV {
+        0 num_splits: i32,
+    }
+}
+
+table! {
+    /// Of CAST.
+    Cast {
+        0 from: TensorType,
+        1 to: TensorType,
+    }
+}
+
+table! {
+    /// Of ARG_MAX.
+    ArgMax {
+        0 output: TensorType,
+    }
+}
+
+table! {
+    /// Of ARG_MIN.
+    ArgMin {
+        0 output: TensorType,
+    }
+}
+
+table! {
+    /// Of LEAKY_RELU.
+    LeakyRelu {
+        0 alpha: f32,
+    }
+}
+
+table! {
+    /// Of MIRROR_PAD.
+    MirrorPad {
+        0 mode: MirrorPadMode,
+    }
+}
+
+table! {
+    /// Of CUMSUM.
+    CumSum {
+        0 exclusive: bool,
+        1 reverse: bool,
+    }
+}
+
+table! {
+    /// Of GELU.
+    Gelu {
+        0 approximate: bool,
+    }
+}
+
+macro_rules! options {
+    ($($name:ident = $kind:ident),* $(,)?) => {
+        /// The attributes of one operator.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        #[expect(missing_docs, reason = "each variant is documented on the struct it holds")]
+        pub enum Options {
+            /// The operator has none.
+            #[default]
+            None,
+            /// Options without fields; when read, also options whose fields are not declared here.
+            Other(OptionsType),
+            $($name($name)),*
+        }
+
+        impl Options {
+            /// Which options these are.
+            pub fn kind(&self) -> OptionsType {
+                match self {
+                    Options::None => OptionsType::NONE,
+                    Options::Other(kind) => *kind,
+                    $(Options::$name(_) => OptionsType::$kind),*
+                }
+            }
+        }
+
+        $(impl From<$name> for Options {
+            fn from(options: $name) -> Self {
+                Options::$name(options)
+            }
+        })*
+
+        // A union takes two slots: its kind, and behind it its table.
+        impl Field for Options {
+            fn store(&self, b: &mut Builder, slot: u16, row: &mut Row) {
+                let table = match self {
+                    Options::None => return,
+                    Options::Other(_) => b.table(Row::new()),
+                    $(Options::$name(o) => { let fields = o.store(b); b.table(fields) }),*
+                };
+                row.push((slot - 1, Stored::Byte(self.kind().0)));
+                row.push((slot, Stored::Offset(table)));
+            }
+
+            fn load(t: &Place<'_>, slot: u16) -> Result<Option<Self>, ReadError> {
+                let (Some(kind), Some(at)) = (OptionsType::load(t, slot - 1)?, t.field(slot)?) else {
+                    return Ok(None);
+                };
+                Ok(Some(match kind {
+                    OptionsType::NONE => Options::None,
+                    $(OptionsType::$kind => Options::$name($name::load(&t.file.table(at)?)?),)*
+                    other => Options::Other(other),
+                }))
+            }
+        }
+
+        impl std::fmt::Display for Options {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    Options::None | Options::Other(_) => Ok(()),
+                    $(Options::$name(o) => o.fmt(f)),*
+                }
+            }
+        }
+    };
+}
+
+options! {
+    Conv2D = CONV_2D,
+    DepthwiseConv2D = DEPTHWISE_CONV_2D,
+    TransposeConv = TRANSPOSE_CONV,
+    Pool2D = POOL_2D,
+    FullyConnected = FULLY_CONNECTED,
+    BatchMatMul = BATCH_MATMUL,
+    Softmax = SOFTMAX,
+    Concatenation = CONCATENATION,
+    Add = ADD,
+    Sub = SUB,
+    Mul = MUL,
+    Div = DIV,
+    Reshape = RESHAPE,
+    Squeeze = SQUEEZE,
+    ResizeBilinear = RESIZE_BILINEAR,
+    ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR,
+    SpaceToDepth = SPACE_TO_DEPTH,
+    DepthToSpace = DEPTH_TO_SPACE,
+    Gather = GATHER,
+    Reducer = REDUCER,
+    StridedSlice = STRIDED_SLICE,
+    Split = SPLIT,
+    SplitV = SPLIT_V,
+    Cast = CAST,
+    ArgMax = ARG_MAX,
+    ArgMin = ARG_MIN,
+    LeakyRelu = LEAKY_RELU,
+    MirrorPad = MIRROR_PAD,
+    CumSum = CUMSUM,
+    Gelu = GELU,
+}
