@@ -11,6 +11,12 @@ use qcc_ir::ops::OpKind;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, VerifyError};
 
+mod check;
+mod pattern;
+pub mod simplify;
+
+pub use check::{CheckError, check_meaning};
+
 /// What passes know besides the graph.
 #[derive(Debug)]
 pub struct Context<'a> {
@@ -30,6 +36,14 @@ pub enum PassError {
         pass: &'static str,
         /// What does not verify.
         error: VerifyError,
+    },
+    /// Rules undo each other: a fault of qcc's own.
+    #[error("internal error: pass {pass} finds no end, last with rule {rule}")]
+    Endless {
+        /// The pass.
+        pass: &'static str,
+        /// The rule applied last.
+        rule: &'static str,
     },
     /// A node could not be made.
     #[error(transparent)]
@@ -84,13 +98,14 @@ pub enum Skip {
 }
 
 /// A local change. It adds nodes and then calls [`Graph::replace`]; what is no longer needed is swept away.
-pub trait Rule: Debug + Sync {
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
     /// Name.
-    fn name(&self) -> &'static str;
+    pub name: &'static str,
     /// The kinds of node it starts at.
-    fn anchor(&self) -> &'static [OpKind];
-    /// Changes the graph around `at`, or says why not. Where it gives `Ok`, a value was replaced.
-    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip>;
+    pub anchor: &'static [OpKind],
+    /// Changes the graph around a node, or says why not. Where it gives `Ok`, the node's values were replaced.
+    pub apply: fn(&mut Graph, NodeId) -> Result<(), Skip>,
 }
 
 /// Applies rules, first to last at each node and operands before users, until none applies.
@@ -98,27 +113,37 @@ pub trait Rule: Debug + Sync {
 pub struct Rules {
     /// Name of the pass.
     pub name: &'static str,
-    /// The rules.
-    pub rules: &'static [&'static dyn Rule],
+    /// The rules, in families.
+    pub rules: &'static [&'static [Rule]],
 }
+
+/// Rounds over the graph that a set of rules may take; sound ones need far fewer.
+const MOST_ROUNDS: usize = 1000;
 
 impl Pass for Rules {
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        loop {
+    fn run(&self, g: &mut Graph, _cx: &mut Context<'_>) -> Result<(), PassError> {
+        let mut last = "none";
+        for _ in 0..MOST_ROUNDS {
             let mut changed = false;
             for node in g.order() {
                 let kind = g.op(node).kind();
-                let rules = self.rules.iter().filter(|r| r.anchor().contains(&kind));
-                changed |= rules.into_iter().any(|r| r.apply(g, node, cx.target).is_ok());
+                for rule in self.rules.iter().copied().flatten().filter(|r| r.anchor.contains(&kind)) {
+                    if (rule.apply)(g, node).is_ok() {
+                        (changed, last) = (true, rule.name);
+                        break;
+                    }
+                }
             }
+            // Readers that are no longer needed would hide that a value has one reader only.
+            g.sweep();
             if !changed {
                 return Ok(());
             }
-            g.sweep();
         }
+        Err(PassError::Endless { pass: self.name, rule: last })
     }
 }

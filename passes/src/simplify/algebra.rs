@@ -1,0 +1,152 @@
+//! Arithmetic with constants, powers and roots.
+
+use qcc_ir::ops::{BinaryFn, OpKind, UnaryFn};
+use qcc_ir::{Graph, NodeId, ValueId};
+
+use crate::pattern::{
+    Match, add_binary, add_scalar, add_unary, binary, by_constant, by_scalar, only_here, scalar, unary, when,
+};
+use crate::{Rule, Skip};
+
+pub(super) const CONSTANTS: &[Rule] = &[
+    Rule { name: "subtract-constant", anchor: &[OpKind::Binary], apply: subtract_constant },
+    Rule { name: "divide-by-constant", anchor: &[OpKind::Binary], apply: divide_by_constant },
+    Rule { name: "merge-constants", anchor: &[OpKind::Binary], apply: merge_constants },
+    Rule { name: "merge-affine", anchor: &[OpKind::Binary], apply: merge_affine },
+];
+
+pub(super) const RECOGNISE: &[Rule] = &[
+    Rule { name: "expand-power", anchor: &[OpKind::Binary], apply: expand_power },
+    Rule { name: "recognise-reciprocal", anchor: &[OpKind::Binary], apply: recognise_reciprocal },
+    Rule { name: "recognise-rsqrt", anchor: &[OpKind::Unary, OpKind::Binary], apply: recognise_rsqrt },
+];
+
+/// x - c is x + (-c).
+fn subtract_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let (x, c) = by_constant(g, at.value(0), BinaryFn::Sub)?;
+    let origin = g.origin(at).clone();
+    let negated = add_unary(g, UnaryFn::Neg, c, &origin)?;
+    let sum = add_binary(g, BinaryFn::Add, x, negated, &origin)?;
+    Ok(g.replace(at.value(0), sum)?)
+}
+
+/// x / c is x * (1 / c), to one rounding more.
+fn divide_by_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let (x, c) = by_constant(g, at.value(0), BinaryFn::Div)?;
+    let tensor = g.constant(c).ok_or(Skip::NoMatch)?;
+    when(tensor.reals().iter().all(|e| e.is_normal() && e.recip().is_normal()))?;
+    let origin = g.origin(at).clone();
+    let one = add_scalar(g, 1.0, c);
+    let reciprocal = add_binary(g, BinaryFn::Div, one, c, &origin)?;
+    let product = add_binary(g, BinaryFn::Mul, x, reciprocal, &origin)?;
+    Ok(g.replace(at.value(0), product)?)
+}
+
+/// (x * a) * b is x * (a * b); sums likewise.
+fn merge_constants(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let v = at.value(0);
+    for f in [BinaryFn::Add, BinaryFn::Mul] {
+        let Ok((y, b)) = by_constant(g, v, f) else { continue };
+        let (x, a) = by_constant(g, y, f)?;
+        only_here(g, y, at)?;
+        smaller_together(g, a, b)?;
+        let origin = g.origin(y.node).and(g.origin(at));
+        let both = add_binary(g, f, a, b, &origin)?;
+        let merged = add_binary(g, f, x, both, &origin)?;
+        return Ok(g.replace(v, merged)?);
+    }
+    Err(Skip::NoMatch)
+}
+
+/// Three steps of multiplying and adding are two: (x * m + a) * n is x * (m * n) + a * n, and (x + a) * m + b is
+/// x * m + (a * m + b).
+fn merge_affine(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let v = at.value(0);
+    if let Ok((sum, n)) = by_constant(g, v, BinaryFn::Mul) {
+        let (product, a) = by_constant(g, sum, BinaryFn::Add)?;
+        let (x, m) = by_constant(g, product, BinaryFn::Mul)?;
+        only_here(g, sum, at)?;
+        only_here(g, product, sum.node)?;
+        smaller_together(g, m, n)?;
+        smaller_together(g, a, n)?;
+        let origin = g.origin(product.node).and(g.origin(at));
+        let factor = add_binary(g, BinaryFn::Mul, m, n, &origin)?;
+        let term = add_binary(g, BinaryFn::Mul, a, n, &origin)?;
+        return affine(g, v, x, factor, term);
+    }
+    let (product, b) = by_constant(g, v, BinaryFn::Add)?;
+    let (sum, m) = by_constant(g, product, BinaryFn::Mul)?;
+    let (x, a) = by_constant(g, sum, BinaryFn::Add)?;
+    only_here(g, product, at)?;
+    only_here(g, sum, product.node)?;
+    smaller_together(g, a, m)?;
+    smaller_together(g, m, b)?;
+    smaller_together(g, a, b)?;
+    let origin = g.origin(sum.node).and(g.origin(at));
+    let scaled = add_binary(g, BinaryFn::Mul, a, m, &origin)?;
+    let term = add_binary(g, BinaryFn::Add, scaled, b, &origin)?;
+    affine(g, v, x, m, term)
+}
+
+fn affine(g: &mut Graph, old: ValueId, x: ValueId, factor: ValueId, term: ValueId) -> Result<(), Skip> {
+    let origin = g.origin(old.node).clone();
+    let product = add_binary(g, BinaryFn::Mul, x, factor, &origin)?;
+    let sum = add_binary(g, BinaryFn::Add, product, term, &origin)?;
+    Ok(g.replace(old, sum)?)
+}
+
+/// Two constants broadcast to no more elements than the larger of them has.
+fn smaller_together(g: &Graph, a: ValueId, b: ValueId) -> Match<()> {
+    let (a, b) = (&g.ty(a).shape, &g.ty(b).shape);
+    let together = qcc_ir::ops::broadcast(a, b)?;
+    when(together.elements() <= a.elements().max(b.elements()))
+}
+
+/// Powers that have operators of their own; those work on integers too.
+fn expand_power(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let (x, exponent) = by_scalar(g, at.value(0), BinaryFn::Pow)?;
+    let origin = g.origin(at).clone();
+    let new = match exponent {
+        2.0 => add_binary(g, BinaryFn::Mul, x, x, &origin)?,
+        3.0 => {
+            let square = add_binary(g, BinaryFn::Mul, x, x, &origin)?;
+            add_binary(g, BinaryFn::Mul, square, x, &origin)?
+        }
+        0.5 => add_unary(g, UnaryFn::Sqrt, x, &origin)?,
+        -0.5 => add_unary(g, UnaryFn::Rsqrt, x, &origin)?,
+        -1.0 => add_unary(g, UnaryFn::Reciprocal, x, &origin)?,
+        _ => return Err(Skip::NoMatch),
+    };
+    Ok(g.replace(at.value(0), new)?)
+}
+
+/// 1 / x.
+fn recognise_reciprocal(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let [one, x] = binary(g, at.value(0), BinaryFn::Div)?;
+    when(scalar(g, one)? == 1.0 && g.ty(x) == g.ty(at.value(0)))?;
+    let origin = g.origin(at).clone();
+    let new = add_unary(g, UnaryFn::Reciprocal, x, &origin)?;
+    Ok(g.replace(at.value(0), new)?)
+}
+
+/// 1 / sqrt(x), sqrt(1 / x) and y / sqrt(x).
+fn recognise_rsqrt(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    use UnaryFn::{Reciprocal, Rsqrt, Sqrt};
+    let v = at.value(0);
+    let both = |outer, inner| unary(g, v, outer).and_then(|y| Ok((y, unary(g, y, inner)?)));
+    let (numerator, root, x) = match both(Reciprocal, Sqrt).or_else(|_| both(Sqrt, Reciprocal)) {
+        Ok((root, x)) => (None, root, x),
+        Err(_) => {
+            let [y, root] = binary(g, v, BinaryFn::Div)?;
+            (Some(y), root, unary(g, root, Sqrt)?)
+        }
+    };
+    only_here(g, root, at)?;
+    let origin = g.origin(at).and(g.origin(root.node));
+    let rsqrt = add_unary(g, Rsqrt, x, &origin)?;
+    let new = match numerator {
+        Some(y) => add_binary(g, BinaryFn::Mul, y, rsqrt, &origin)?,
+        None => rsqrt,
+    };
+    Ok(g.replace(v, new)?)
+}

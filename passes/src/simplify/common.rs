@@ -1,0 +1,60 @@
+//! Computing and storing things once.
+
+use qcc_ir::ops::{Op, OpKind};
+use qcc_ir::{Graph, NodeId, ValueId};
+use rustc_hash::FxHashMap;
+
+use crate::{Context, Pass, PassError, Rule, Skip};
+
+pub(super) const RULES: &[Rule] = &[Rule { name: "compute-once", anchor: OpKind::ALL, apply: compute_once }];
+
+/// A node that does what an older one does.
+fn compute_once(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let operands = g.operands(at);
+    // Constants have many readers; one of the other operands leads to fewer.
+    let shared = operands.iter().find(|&&v| g.constant(v).is_none()).ok_or(Skip::NoMatch)?;
+    let does_the_same = |other: NodeId| {
+        let theirs = g.operands(other);
+        other < at
+            && g.op(other) == g.op(at)
+            && theirs.len() == operands.len()
+            && theirs.iter().zip(&operands).all(|(&a, &b)| equal(g, a, b))
+            && g.results(other).zip(g.results(at)).all(|(a, b)| g.ty(a) == g.ty(b))
+    };
+    let twin = g.users(*shared).into_iter().map(|(node, _)| node).find(|&n| does_the_same(n)).ok_or(Skip::NoMatch)?;
+    for (old, new) in g.results(at).zip(g.results(twin)) {
+        g.replace(old, new)?;
+    }
+    Ok(())
+}
+
+fn equal(g: &Graph, a: ValueId, b: ValueId) -> bool {
+    a == b || matches!((g.constant(a), g.constant(b)), (Some(a), Some(b)) if a == b)
+}
+
+/// Equal constants are stored once.
+#[derive(Debug)]
+pub(super) struct ShareConstants;
+
+impl Pass for ShareConstants {
+    fn name(&self) -> &'static str {
+        "share-constants"
+    }
+
+    fn run(&self, g: &mut Graph, _cx: &mut Context<'_>) -> Result<(), PassError> {
+        // Sizes tell most constants apart; of the rest each is compared with the first of its size and first bytes.
+        let mut seen: FxHashMap<(usize, [u8; 16]), Vec<ValueId>> = FxHashMap::default();
+        for node in g.order() {
+            let Op::Const(c) = g.op(node) else { continue };
+            let data = c.value.data();
+            let mut head = [0; 16];
+            head.iter_mut().zip(data.iter()).for_each(|(h, b)| *h = *b);
+            let twins = seen.entry((data.len(), head)).or_default();
+            match twins.iter().find(|&&t| g.constant(t) == Some(&c.value)).copied() {
+                Some(twin) => g.replace(node.value(0), twin)?,
+                None => twins.push(node.value(0)),
+            }
+        }
+        Ok(())
+    }
+}

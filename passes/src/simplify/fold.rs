@@ -1,0 +1,33 @@
+//! Computing what is known.
+
+use qcc_ir::ops::{Op, OpKind};
+use qcc_ir::{Graph, NodeId, Tensor};
+
+use crate::pattern::when;
+use crate::{Rule, Skip};
+
+pub(super) const RULES: &[Rule] = &[Rule { name: "fold-constants", anchor: OpKind::ALL, apply: fold }];
+
+/// A result of more bytes than this is kept as a computation where it outgrows its operands.
+const LARGE: usize = 1 << 16;
+
+/// A node whose operands are all constants becomes its results.
+fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    // A dequantized weight would lose its grid.
+    when(!matches!(g.op(at), Op::Input(_) | Op::Const(_) | Op::Dequantize(_)))?;
+    let tensors: Option<Vec<&Tensor>> = g.operands(at).iter().map(|&v| g.constant(v)).collect();
+    let tensors = tensors.filter(|t| !t.is_empty()).ok_or(Skip::NoMatch)?;
+    let types = g.result_types(at);
+    let given: usize = tensors.iter().map(|t| t.data().len()).sum();
+    let made: usize = types.iter().filter_map(|t| t.bytes()).sum();
+    if made > LARGE && made > 4 * given {
+        return Err(Skip::Because("the result is much larger than the operands"));
+    }
+    let values = g.op(at).eval(&tensors)?;
+    let origin = g.origin(at).clone();
+    for (old, value) in g.results(at).zip(values) {
+        let new = g.add_const(value, origin.clone());
+        g.replace(old, new)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! Operators that do nothing.
+
+use qcc_ir::ops::{BinaryFn, Coordinates, Nearest, Op, OpKind, Pool, ReduceFn, Resize, ResizeMode, Slice};
+use qcc_ir::{Graph, NodeId, ValueId};
+
+use crate::pattern::{by_constant, when};
+use crate::{Rule, Skip};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule { name: "drop-identity", anchor: OpKind::ALL, apply: drop_identity },
+    Rule { name: "drop-neutral-constant", anchor: &[OpKind::Binary], apply: drop_neutral_constant },
+];
+
+fn drop_identity(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let &[x] = g.operands(at).as_slice() else { return Err(Skip::NoMatch) };
+    let same_type = g.ty(x) == g.ty(at.value(0));
+    when(same_type && is_identity(g.op(at)))?;
+    Ok(g.replace(at.value(0), x)?)
+}
+
+/// True where the operator gives its one operand back, provided that their types are the same.
+fn is_identity(op: &Op) -> bool {
+    match op {
+        // Elements keep their order, or shapes tell everything.
+        Op::Reshape(_) | Op::Expand(_) | Op::Tile(_) | Op::Cast(_) | Op::Concat(_) | Op::Relayout(_) => true,
+        Op::Transpose(t) => t.perm.is_sorted(),
+        Op::Slice(Slice { ranges }) => ranges.iter().all(|r| r.len < 2 || r.step == 1),
+        Op::Pad(p) => p.before.iter().chain(&p.after).all(|&n| n == 0),
+        Op::Clamp(c) => c.lo == f32::NEG_INFINITY && c.hi == f32::INFINITY,
+        Op::Reverse(r) => r.axes.is_empty(),
+        Op::DepthToSpace(d) => d.block == 1,
+        Op::SpaceToDepth(d) => d.block == 1,
+        Op::Pool(Pool { window, before, after, .. }) => {
+            window.iter().all(|&w| w == 1) && before.iter().chain(after).all(|&n| n == 0)
+        }
+        // Same type: the reduced axes stay and have extent 1.
+        Op::Reduce(r) => !matches!(r.f, ReduceFn::All | ReduceFn::Any) || r.keep,
+        Op::Resize(Resize { scale, mode, coordinates, .. }) => {
+            let whole = *coordinates != Coordinates::HalfPixelForNearest;
+            scale.iter().all(|&s| s == 1.0) && (whole || *mode == ResizeMode::Nearest(Nearest::Floor))
+        }
+        _ => false,
+    }
+}
+
+/// x + 0, x - 0, x * 1, x / 1 and x ^ 1.
+fn drop_neutral_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    use BinaryFn::{Add, Div, Mul, Pow, Sub};
+    let neutral = |f: BinaryFn, n: f32| -> Result<ValueId, Skip> {
+        let (x, c) = by_constant(g, at.value(0), f)?;
+        when(g.constant(c).is_some_and(|t| t.reals().iter().all(|&e| e == n)))?;
+        Ok(x)
+    };
+    let x = [(Add, 0.0), (Sub, 0.0), (Mul, 1.0), (Div, 1.0), (Pow, 1.0)]
+        .into_iter()
+        .find_map(|(f, n)| neutral(f, n).ok())
+        .ok_or(Skip::NoMatch)?;
+    Ok(g.replace(at.value(0), x)?)
+}

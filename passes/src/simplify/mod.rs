@@ -1,0 +1,62 @@
+//! Simplification: the same function by fewer and more telling operators.
+//!
+//! Rules do no arithmetic on constants. They write it down as nodes between constants, which `fold` then computes with
+//! the evaluator, so that a number has one definition.
+
+use crate::{Pass, Rule, Rules};
+
+mod activation;
+mod affine;
+mod algebra;
+mod clamp;
+mod common;
+mod fold;
+mod identity;
+mod norm;
+mod pad;
+mod reshape;
+mod slice;
+mod transpose;
+
+/// Rules that are sound before and after lowering: none makes an operator that was not there.
+const TIDY: &[&[Rule]] = &[
+    fold::RULES,
+    identity::RULES,
+    common::RULES,
+    reshape::RULES,
+    transpose::RULES,
+    slice::RULES,
+    clamp::MERGE,
+    algebra::CONSTANTS,
+    affine::RULES,
+    pad::RULES,
+];
+
+/// All rules: tidying, and the recognition of functions that exporters spell out.
+const ALL: &[&[Rule]] = &[
+    fold::RULES,
+    identity::RULES,
+    common::RULES,
+    reshape::RULES,
+    transpose::RULES,
+    slice::RULES,
+    clamp::RECOGNISE,
+    clamp::MERGE,
+    algebra::RECOGNISE,
+    algebra::CONSTANTS,
+    activation::RULES,
+    norm::RULES,
+    affine::RULES,
+    pad::RULES,
+];
+
+/// Simplifies an imported graph, before it is lowered to a target.
+pub fn simplify() -> Vec<Box<dyn Pass>> {
+    vec![Box::new(Rules { name: "simplify", rules: ALL }), Box::new(common::ShareConstants)]
+}
+
+/// Clears up after passes that leave constants to fold and operators that do nothing. It makes no operator that a
+/// target may lack.
+pub fn tidy() -> Vec<Box<dyn Pass>> {
+    vec![Box::new(Rules { name: "tidy", rules: TIDY }), Box::new(common::ShareConstants)]
+}

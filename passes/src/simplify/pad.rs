@@ -1,0 +1,54 @@
+//! Padding that another operator does as well.
+
+use qcc_ir::ops::{Clamp, Conv, Op, OpKind, Pad, PadMode, Pool, PoolFn};
+use qcc_ir::{Graph, NodeId};
+
+use crate::pattern::{Match, become_op, extents, when};
+use crate::{Rule, Skip};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule { name: "pad-into-conv", anchor: &[OpKind::Conv], apply: pad_into_conv },
+    Rule { name: "pad-into-max-pool", anchor: &[OpKind::Pool], apply: pad_into_max_pool },
+];
+
+/// A padding of spatial axes alone with a constant.
+fn spatial_padding(g: &Graph, node: NodeId) -> Match<(&Pad, f32)> {
+    let Op::Pad(pad) = g.op(node) else { return Err(Skip::NoMatch) };
+    let PadMode::Constant(value) = pad.mode else { return Err(Skip::NoMatch) };
+    when(pad.before[..2] == [0, 0] && pad.after[..2] == [0, 0])?;
+    Ok((pad, value))
+}
+
+/// A convolution pads with zeros.
+fn pad_into_conv(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::Conv(conv) = g.op(at) else { return Err(Skip::NoMatch) };
+    let mut operands = g.operands(at);
+    let padded = operands[0].node;
+    let (pad, value) = spatial_padding(g, padded)?;
+    when(value == 0.0)?;
+    let sum = |inner: &[usize], outer: &[usize]| inner.iter().zip(&outer[2..]).map(|(a, b)| a + b).collect();
+    let op = Conv { before: sum(&conv.before, &pad.before), after: sum(&conv.after, &pad.after), ..conv.clone() };
+    operands[0] = g.operands(padded)[0];
+    become_op(g, at, op, &operands, &[padded])
+}
+
+/// A maximum ignores padding: so with the smallest number, or with 0 behind a clamp that gives nothing below 0.
+fn pad_into_max_pool(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::Pool(pool) = g.op(at) else { return Err(Skip::NoMatch) };
+    when(pool.f == PoolFn::Max)?;
+    let padded = g.operands(at)[0].node;
+    let (pad, value) = spatial_padding(g, padded)?;
+    let x = g.operands(padded)[0];
+    let not_negative = matches!(g.producer(x), Op::Clamp(Clamp { lo, .. }) if *lo >= 0.0);
+    when(value <= f32::MIN || (value == 0.0 && not_negative))?;
+    let sum = |inner: &[usize], outer: &[usize]| inner.iter().zip(&outer[2..]).map(|(a, b)| a + b).collect();
+    let op = Pool { before: sum(&pool.before, &pad.before), after: sum(&pool.after, &pad.after), ..pool.clone() };
+    // Every window must hold an element of the image.
+    let image = extents(g, x)?;
+    let reaches = |i: usize| {
+        let reach = op.window[i];
+        op.dilation[i] == 1 && op.before[i] < reach && op.after[i] < reach && image[2 + i] > 0
+    };
+    when((0..op.window.len()).all(reaches))?;
+    become_op(g, at, op, &[x], &[padded])
+}

@@ -1,0 +1,121 @@
+//! Cutting and joining.
+
+use qcc_ir::ops::{Gather, Op, OpKind, Range, Reshape, Slice};
+use qcc_ir::{Graph, NodeId, ValueId};
+
+use crate::pattern::{become_op, when};
+use crate::{Rule, Skip};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule { name: "merge-slices", anchor: &[OpKind::Slice], apply: merge_slices },
+    Rule { name: "slice-of-concat", anchor: &[OpKind::Slice], apply: slice_of_concat },
+    Rule { name: "concat-of-slices", anchor: &[OpKind::Concat], apply: concat_of_slices },
+    Rule { name: "merge-concats", anchor: &[OpKind::Concat], apply: merge_concats },
+    Rule { name: "gather-to-slice", anchor: &[OpKind::Gather], apply: gather_to_slice },
+];
+
+/// A part of a part.
+fn merge_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::Slice(outer) = g.op(at) else { return Err(Skip::NoMatch) };
+    let inner_node = g.operands(at)[0].node;
+    let Op::Slice(inner) = g.op(inner_node) else { return Err(Skip::NoMatch) };
+    let mut ranges = inner.ranges.clone();
+    for o in &outer.ranges {
+        match ranges.iter_mut().find(|i| i.axis == o.axis) {
+            Some(i) => {
+                i.start = i.start.saturating_add_signed(o.start as isize * i.step);
+                i.step *= o.step;
+                i.len = o.len;
+            }
+            None => ranges.push(*o),
+        }
+    }
+    ranges.sort_unstable_by_key(|r| r.axis);
+    become_op(g, at, Slice { ranges }, &[g.operands(inner_node)[0]], &[])
+}
+
+/// A part that lies within one operand of a concatenation.
+fn slice_of_concat(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::Slice(slice) = g.op(at) else { return Err(Skip::NoMatch) };
+    let joined = g.operands(at)[0].node;
+    let Op::Concat(concat) = g.op(joined) else { return Err(Skip::NoMatch) };
+    let mut ranges = slice.ranges.clone();
+    let range = ranges.iter_mut().find(|r| r.axis == concat.axis).ok_or(Skip::NoMatch)?;
+    when(range.len > 0)?;
+    let last = range.start.saturating_add_signed(range.step * (range.len as isize - 1));
+    let (lowest, highest) = (range.start.min(last), range.start.max(last));
+    let mut first = 0;
+    for x in g.operands(joined) {
+        let end = first + g.ty(x).shape.dims()[concat.axis].known().unwrap_or(0);
+        if lowest >= first && highest < end {
+            range.start -= first;
+            return become_op(g, at, Slice { ranges }, &[x], &[]);
+        }
+        first = end;
+    }
+    Err(Skip::NoMatch)
+}
+
+/// Parts that together are a whole value, joined again.
+fn concat_of_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::Concat(op) = g.op(at).clone() else { return Err(Skip::NoMatch) };
+    let operands = g.operands(at);
+    let part = |v: ValueId| match g.producer(v) {
+        Op::Slice(s) => match s.ranges.as_slice() {
+            &[r] if r.axis == op.axis && r.step == 1 => Some((g.operands(v.node)[0], r.start, r.start + r.len)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut joined: Vec<ValueId> = Vec::new();
+    let mut rest = operands.as_slice();
+    while let [first, others @ ..] = rest {
+        joined.push(*first);
+        rest = others;
+        let Some((whole, 0, mut reached)) = part(*first) else { continue };
+        let next = |v: &&ValueId| match part(**v) {
+            Some((x, start, end)) if x == whole && start == reached => {
+                reached = end;
+                true
+            }
+            _ => false,
+        };
+        let parts = others.iter().take_while(next).count();
+        if g.ty(whole).shape.dims()[op.axis].known() == Some(reached) {
+            joined.pop();
+            joined.push(whole);
+            rest = &others[parts..];
+        }
+    }
+    when(joined.len() < operands.len())?;
+    become_op(g, at, op, &joined, &[])
+}
+
+/// A concatenation within one along the same axis.
+fn merge_concats(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::Concat(op) = g.op(at).clone() else { return Err(Skip::NoMatch) };
+    let operands = g.operands(at);
+    let inner = |v: ValueId| g.op(v.node) == &Op::Concat(op.clone()) && g.only_user(v).is_some();
+    when(operands.iter().any(|&v| inner(v)))?;
+    let all: Vec<ValueId> =
+        operands.iter().flat_map(|&v| if inner(v) { g.operands(v.node).to_vec() } else { vec![v] }).collect();
+    become_op(g, at, op, &all, &[])
+}
+
+/// Indices that are known and evenly spaced cut a part out.
+fn gather_to_slice(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let &Op::Gather(Gather { axis }) = g.op(at) else { return Err(Skip::NoMatch) };
+    let (x, indices) = (g.operands(at)[0], g.operands(at)[1]);
+    let tensor = g.constant(indices).filter(|t| t.len() > 0 && t.ty().rank() < 2).ok_or(Skip::NoMatch)?;
+    let extent = g.ty(x).shape.dims()[axis].known().ok_or(Skip::NoMatch)? as i64;
+    let whole: Vec<i64> = tensor.integers().ok_or(Skip::NoMatch)?;
+    let indices: Vec<i64> = whole.into_iter().map(|i| if i < 0 { i + extent } else { i }).collect();
+    let step = if indices.len() > 1 { indices[1] - indices[0] } else { 1 };
+    when(step > 0 && indices.windows(2).all(|w| w[1] - w[0] == step))?;
+    when(indices.iter().all(|i| (0..extent).contains(i)))?;
+    let range = Range { axis, start: indices[0] as usize, len: indices.len(), step: step as isize };
+    let origin = g.origin(at).clone();
+    let part = g.add1(Slice { ranges: vec![range] }, &[x], origin)?;
+    let shape = g.ty(at.value(0)).shape.clone();
+    become_op(g, at, Reshape { shape }, &[part], &[])
+}
