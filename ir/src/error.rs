@@ -31,9 +31,9 @@ pub enum TypeError {
     #[error("shapes {a} and {b} do not broadcast")]
     Broadcast {
         /// One shape.
-        a: Shape,
+        a: Box<Shape>,
         /// The other.
-        b: Shape,
+        b: Box<Shape>,
     },
     /// An extent must be a number here.
     #[error("operand {operand} is {ty}; its extents must be numbers here")]

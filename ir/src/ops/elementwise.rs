@@ -331,7 +331,7 @@ pub fn broadcast(a: &Shape, b: &Shape) -> Result<Shape, TypeError> {
             (x, y) if x == y => Ok(x),
             (Dim::Known(1), y) => Ok(y),
             (x, Dim::Known(1)) => Ok(x),
-            _ => Err(TypeError::Broadcast { a: a.clone(), b: b.clone() }),
+            _ => Err(TypeError::Broadcast { a: Box::new(a.clone()), b: Box::new(b.clone()) }),
         })
         .collect()
 }
