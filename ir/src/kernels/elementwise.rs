@@ -1,20 +1,454 @@
-//! Kernels.
+//! Element-wise operators. `F16` is computed in `F32`; integers and `Bool` in 64 bits, which wrap to the element.
+
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use rten_simd::SimdUnaryOp;
+use rten_vecmath::{Exp, ExtendInit, LeakyRelu, Sigmoid, Silu, Tanh};
+use smallvec::smallvec;
+
+use super::erf::Erf;
+use super::walk::Walk;
+use super::{by_width, extents, result, unfit, widened};
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Elem, Tensor};
+use crate::types::{Elem, Scalar, Tensor, TensorType};
 
-pub(crate) fn unary(_f: UnaryFn, _x: &Tensor) -> Result<Tensors, EvalError> {
-    Err(EvalError::Unknown("kernel"))
+pub(crate) fn unary(f: UnaryFn, x: &Tensor) -> Result<Tensors, EvalError> {
+    let ty = result(&Unary { f }, &[x])?;
+    match &ty.elem {
+        Elem::F32 => Ok(smallvec![Tensor::of(ty, unary_f32(f, &x.view()))]),
+        Elem::F16 => widened(x, |x| unary(f, x)),
+        elem => {
+            let f: fn(i64) -> i64 = match f {
+                UnaryFn::Not => |v| 1 - v,
+                UnaryFn::Neg => i64::wrapping_neg,
+                UnaryFn::Abs => i64::wrapping_abs,
+                UnaryFn::Sign => i64::signum,
+                _ => return Err(unfit(Unary::NAME, elem)),
+            };
+            let values = x.integers().unwrap_or_default();
+            Ok(smallvec![wrapped(ty, values.into_iter().map(f))])
+        }
+    }
 }
-pub(crate) fn binary(_f: BinaryFn, _a: &Tensor, _b: &Tensor) -> Result<Tensors, EvalError> {
-    Err(EvalError::Unknown("kernel"))
+
+/// A tensor of integers, `Bool`s or stored grid integers from their low bits.
+pub(super) fn wrapped(ty: TensorType, values: impl Iterator<Item = i64>) -> Tensor {
+    match ty.elem.size() {
+        1 => Tensor::of(ty, values.map(|v| v as u8).collect()),
+        2 => Tensor::of(ty, values.map(|v| v as i16).collect()),
+        4 => Tensor::of(ty, values.map(|v| v as i32).collect()),
+        _ => Tensor::of(ty, values.collect()),
+    }
 }
-pub(crate) fn clamp(_lo: f32, _hi: f32, _x: &Tensor) -> Result<Tensors, EvalError> {
-    Err(EvalError::Unknown("kernel"))
+
+/// Applies a vectorised function.
+pub(super) fn simd(f: impl SimdUnaryOp<f32>, x: &[f32]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(x.len());
+    out.extend_init(|spare| f.map(x, &mut spare[..x.len()]));
+    out
 }
-pub(crate) fn select(_c: &Tensor, _a: &Tensor, _b: &Tensor) -> Result<Tensors, EvalError> {
-    Err(EvalError::Unknown("kernel"))
+
+fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
+    fn map(x: &[f32], f: impl Fn(f32) -> f32) -> Vec<f32> {
+        x.iter().map(|&v| f(v)).collect()
+    }
+    match f {
+        UnaryFn::Abs => map(x, f32::abs),
+        UnaryFn::Ceil => map(x, f32::ceil),
+        UnaryFn::Cos => map(x, f32::cos),
+        UnaryFn::Erf => simd(Erf {}, x),
+        UnaryFn::Exp => simd(Exp {}, x),
+        UnaryFn::Floor => map(x, f32::floor),
+        UnaryFn::Log => map(x, f32::ln),
+        UnaryFn::Neg => map(x, |v| -v),
+        UnaryFn::Not => map(x, |v| f32::from(v == 0.0)),
+        UnaryFn::Reciprocal => map(x, |v| 1.0 / v),
+        UnaryFn::Round => map(x, f32::round_ties_even),
+        UnaryFn::Rsqrt => map(x, |v| 1.0 / v.sqrt()),
+        UnaryFn::Sigmoid => simd(Sigmoid {}, x),
+        // Unlike f32::signum, 0 at 0.
+        UnaryFn::Sign => map(x, |v| if v == 0.0 { 0.0 } else { v.signum() }),
+        UnaryFn::Silu => simd(Silu {}, x),
+        UnaryFn::Sin => map(x, f32::sin),
+        UnaryFn::Softplus => map(x, softplus),
+        UnaryFn::Softsign => map(x, |v| v / (1.0 + v.abs())),
+        UnaryFn::Sqrt => map(x, f32::sqrt),
+        UnaryFn::Tan => map(x, f32::tan),
+        UnaryFn::Tanh => simd(Tanh {}, x),
+        UnaryFn::HardSwish => map(x, |v| v * limit(v / 6.0 + 0.5, 0.0, 1.0)),
+        UnaryFn::Mish => map(x, |v| v * softplus(v).tanh()),
+        UnaryFn::HardSigmoid { alpha, beta } => map(x, |v| limit(alpha * v + beta, 0.0, 1.0)),
+        UnaryFn::LeakyRelu { alpha } => simd(LeakyRelu { alpha }, x),
+        UnaryFn::Elu { alpha } => map(x, |v| if v >= 0.0 { v } else { alpha * v.exp_m1() }),
+        UnaryFn::Selu { alpha, gamma } => map(x, |v| gamma * if v >= 0.0 { v } else { alpha * v.exp_m1() }),
+        UnaryFn::Gelu { tanh: false } => gelu(x, simd(Erf {}, &map(x, |v| v * FRAC_1_SQRT_2))),
+        UnaryFn::Gelu { tanh: true } => {
+            let inner = |v: f32| FRAC_2_SQRT_PI / SQRT_2 * (v + 0.044715 * v * v * v);
+            gelu(x, simd(Tanh {}, &map(x, inner)))
+        }
+        UnaryFn::Threshold { alpha } => map(x, |v| if v > alpha { v } else { 0.0 }),
+    }
 }
-pub(crate) fn cast(_to: &Elem, _x: &Tensor) -> Result<Tensors, EvalError> {
-    Err(EvalError::Unknown("kernel"))
+
+/// x/2 (1 + s), where s is a sigmoid of x that runs from -1 to 1.
+fn gelu(x: &[f32], mut s: Vec<f32>) -> Vec<f32> {
+    s.iter_mut().zip(x).for_each(|(s, &v)| *s = 0.5 * v * (1.0 + *s));
+    s
+}
+
+/// ln(1 + exp(x)), exact where exp overflows or vanishes.
+fn softplus(x: f32) -> f32 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// As `f32::clamp`, but `hi` where `lo > hi`. NaN stays.
+fn limit<T: PartialOrd>(v: T, lo: T, hi: T) -> T {
+    let v = if v < lo { lo } else { v };
+    if v > hi { hi } else { v }
+}
+
+pub(crate) fn clamp(lo: f32, hi: f32, x: &Tensor) -> Result<Tensors, EvalError> {
+    let ty = result(&Clamp { lo, hi }, &[x])?;
+    match ty.elem {
+        Elem::F32 => Ok(smallvec![Tensor::of(ty, x.view::<f32>().iter().map(|&v| limit(v, lo, hi)).collect())]),
+        Elem::F16 => widened(x, |x| clamp(lo, hi, x)),
+        _ => {
+            // The integers inside the real limits; `as` takes infinite limits to the ends of i64.
+            let (lo, hi) = (lo.ceil() as i64, hi.floor() as i64);
+            Ok(smallvec![wrapped(ty, x.integers().unwrap_or_default().into_iter().map(|v| limit(v, lo, hi)))])
+        }
+    }
+}
+
+pub(crate) fn binary(f: BinaryFn, a: &Tensor, b: &Tensor) -> Result<Tensors, EvalError> {
+    let ty = result(&Binary { f }, &[a, b])?;
+    let walk = Walk::broadcast(&extents(&ty)?, [&a.dims(), &b.dims()]);
+    let out = match a.ty().elem {
+        Elem::F32 => binary_f32(f, ty, &walk, &a.view(), &b.view())?,
+        Elem::F16 if f.compares() => binary_f32(f, ty, &walk, &a.reals(), &b.reals())?,
+        Elem::F16 => {
+            let wide = binary_f32(f, ty.with_elem(Elem::F32), &walk, &a.reals(), &b.reals())?;
+            cast(&Elem::F16, &wide)?.swap_remove(0)
+        }
+        _ => {
+            let (a, b) = (a.integers().unwrap_or_default(), b.integers().unwrap_or_default());
+            binary_i64(f, ty, &walk, &a, &b)?
+        }
+    };
+    Ok(smallvec![out])
+}
+
+/// Applies `f` to the pairs of a walk.
+fn zip<T: Scalar, R>(walk: &Walk<2>, a: &[T], b: &[T], len: usize, f: impl Fn(T, T) -> R) -> Vec<R> {
+    let mut out = Vec::with_capacity(len);
+    walk.runs(|run| {
+        let ([i, j], n) = (run.start, run.len);
+        match run.step {
+            [1, 1] => out.extend(a[i..i + n].iter().zip(&b[j..j + n]).map(|(&a, &b)| f(a, b))),
+            [1, 0] => {
+                let b = b[j];
+                out.extend(a[i..i + n].iter().map(|&a| f(a, b)));
+            }
+            [0, 1] => {
+                let a = a[i];
+                out.extend(b[j..j + n].iter().map(|&b| f(a, b)));
+            }
+            [s, t] => out.extend((0..n).map(|k| f(a[i + k * s as usize], b[j + k * t as usize]))),
+        }
+    });
+    out
+}
+
+fn binary_f32(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[f32], b: &[f32]) -> Result<Tensor, EvalError> {
+    let len = extents(&ty)?.iter().product();
+    let real = |f: fn(f32, f32) -> f32| zip(walk, a, b, len, f);
+    // A comparison or an arithmetic function, each a loop of its own.
+    macro_rules! tensor {
+        ($f:expr) => {
+            Tensor::of(ty, zip(walk, a, b, len, $f))
+        };
+    }
+    Ok(match f {
+        BinaryFn::Add => tensor!(|a, b| a + b),
+        BinaryFn::Sub => tensor!(|a, b| a - b),
+        BinaryFn::Mul => tensor!(|a, b| a * b),
+        BinaryFn::Div => tensor!(|a, b| a / b),
+        // NaN on either side is the result.
+        BinaryFn::Max => tensor!(|a: f32, b: f32| if a > b || a.is_nan() { a } else { b }),
+        BinaryFn::Min => tensor!(|a: f32, b: f32| if a < b || a.is_nan() { a } else { b }),
+        BinaryFn::SquaredDifference => tensor!(|a: f32, b: f32| (a - b) * (a - b)),
+        BinaryFn::Prelu => tensor!(|a: f32, b: f32| if a >= 0.0 { a } else { a * b }),
+        BinaryFn::FloorMod => Tensor::of(ty, real(floor_mod)),
+        BinaryFn::Rem => Tensor::of(ty, real(|a, b| a % b)),
+        BinaryFn::Pow => match b {
+            [2.0] => tensor!(|a: f32, _| a * a),
+            _ => Tensor::of(ty, real(f32::powf)),
+        },
+        BinaryFn::Atan2 => Tensor::of(ty, real(f32::atan2)),
+        BinaryFn::Equal => tensor!(|a, b| u8::from(a == b)),
+        BinaryFn::NotEqual => tensor!(|a, b| u8::from(a != b)),
+        BinaryFn::Less => tensor!(|a, b| u8::from(a < b)),
+        BinaryFn::LessEqual => tensor!(|a, b| u8::from(a <= b)),
+        BinaryFn::Greater => tensor!(|a, b| u8::from(a > b)),
+        BinaryFn::GreaterEqual => tensor!(|a, b| u8::from(a >= b)),
+        BinaryFn::FloorDiv | BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => {
+            return Err(unfit(Binary::NAME, &Elem::F32));
+        }
+    })
+}
+
+fn floor_mod(a: f32, b: f32) -> f32 {
+    let rest = a % b;
+    if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+}
+
+fn binary_i64(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[i64], b: &[i64]) -> Result<Tensor, EvalError> {
+    use BinaryFn::*;
+    let len = extents(&ty)?.iter().product();
+    if matches!(f, Div | FloorDiv | FloorMod | Rem) && len > 0 && b.contains(&0) {
+        return Err(EvalError::DivisionByZero);
+    }
+    let f: fn(i64, i64) -> i64 = match f {
+        Add => i64::wrapping_add,
+        Sub => i64::wrapping_sub,
+        Mul => i64::wrapping_mul,
+        Div => i64::wrapping_div,
+        FloorDiv => |a, b| {
+            let (quotient, rest) = (a.wrapping_div(b), a.wrapping_rem(b));
+            quotient - i64::from(rest != 0 && (rest < 0) != (b < 0))
+        },
+        FloorMod => |a, b| {
+            let rest = a.wrapping_rem(b);
+            if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest }
+        },
+        Rem => i64::wrapping_rem,
+        Pow => integer_power,
+        Max => i64::max,
+        Min => i64::min,
+        SquaredDifference => |a, b| a.wrapping_sub(b).wrapping_mul(a.wrapping_sub(b)),
+        Prelu => |a, b| if a >= 0 { a } else { a.wrapping_mul(b) },
+        Atan2 => return Err(unfit(Binary::NAME, &ty.elem)),
+        Equal => |a, b| i64::from(a == b),
+        NotEqual | Xor => |a, b| i64::from(a != b),
+        Less => |a, b| i64::from(a < b),
+        LessEqual => |a, b| i64::from(a <= b),
+        Greater => |a, b| i64::from(a > b),
+        GreaterEqual => |a, b| i64::from(a >= b),
+        And => |a, b| a & b,
+        Or => |a, b| a | b,
+    };
+    Ok(wrapped(ty, zip(walk, a, b, len, f).into_iter()))
+}
+
+/// a to the power of b; with a negative b the truncated reciprocal, 0 unless a is 1 or -1.
+fn integer_power(a: i64, b: i64) -> i64 {
+    match (a, u32::try_from(b)) {
+        (_, Ok(b)) => a.wrapping_pow(b),
+        (1, _) => 1,
+        (-1, _) => 1 - 2 * (b & 1),
+        _ => 0,
+    }
+}
+
+pub(crate) fn select(c: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensors, EvalError> {
+    let ty = result(&Select {}, &[c, a, b])?;
+    let dims = extents(&ty)?;
+    let walk = Walk::broadcast(&dims, [&c.dims(), &a.dims(), &b.dims()]);
+    Ok(by_width!(ty.elem, T => {
+        let (c, a, b) = (c.data(), a.view::<T>(), b.view::<T>());
+        let mut out: Vec<T> = Vec::with_capacity(dims.iter().product());
+        walk.runs(|run| {
+            let at = |k: usize, i: usize| run.start[k] + i * run.step[k] as usize;
+            out.extend((0..run.len).map(|i| if c[at(0, i)] != 0 { a[at(1, i)] } else { b[at(2, i)] }));
+        });
+        smallvec![Tensor::of(ty, out)]
+    }))
+}
+
+pub(crate) fn cast(to: &Elem, x: &Tensor) -> Result<Tensors, EvalError> {
+    let ty = TensorType::new(to.clone(), x.ty().shape.clone());
+    if x.ty().elem == *to {
+        return Ok(smallvec![x.clone()]);
+    }
+    if let Some(elem) = [to, &x.ty().elem].into_iter().find(|e| e.grid().is_some()) {
+        return Err(unfit(Cast::NAME, elem));
+    }
+    let out = if x.ty().elem.is_float() {
+        let reals = x.reals();
+        match to {
+            Elem::Bool => Tensor::of(ty, reals.iter().map(|&v| u8::from(v != 0.0)).collect()),
+            Elem::I8 => Tensor::of(ty, reals.iter().map(|&v| v as i8).collect()),
+            Elem::U8 => Tensor::of(ty, reals.iter().map(|&v| v as u8).collect()),
+            Elem::I16 => Tensor::of(ty, reals.iter().map(|&v| v as i16).collect()),
+            Elem::I32 => Tensor::of(ty, reals.iter().map(|&v| v as i32).collect()),
+            Elem::I64 => Tensor::of(ty, reals.iter().map(|&v| v as i64).collect()),
+            Elem::F16 => Tensor::of(ty, halves(&reals)),
+            Elem::F32 | Elem::Grid(_) => Tensor::of(ty, reals.into_owned()),
+        }
+    } else {
+        let integers = x.integers().unwrap_or_default();
+        match to {
+            Elem::Bool => wrapped(ty, integers.into_iter().map(|v| i64::from(v != 0))),
+            Elem::F32 => Tensor::of(ty, integers.iter().map(|&v| v as f32).collect()),
+            Elem::F16 => Tensor::of(ty, integers.iter().map(|&v| f16::from_f64(v as f64)).collect()),
+            _ => wrapped(ty, integers.into_iter()),
+        }
+    };
+    Ok(smallvec![out])
+}
+
+fn halves(reals: &[f32]) -> Vec<f16> {
+    let mut out = vec![f16::ZERO; reals.len()];
+    out.convert_from_f32_slice(reals);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Shape;
+
+    fn row(values: &[f32]) -> Tensor {
+        Tensor::from_vec(Shape::known(&[values.len()]), values.to_vec())
+    }
+
+    #[test]
+    fn functions_of_one_number() {
+        use UnaryFn::*;
+        let table: &[(UnaryFn, &[(f32, f64)])] = &[
+            (Abs, &[(-2.5, 2.5)]),
+            (Ceil, &[(-1.5, -1.0), (1.2, 2.0)]),
+            (Erf, &[(0.5, 0.520_499_877_8), (-2.0, -0.995_322_265_0)]),
+            (Exp, &[(0.0, 1.0), (1.0, std::f64::consts::E), (-200.0, 0.0)]),
+            (Log, &[(1.0, 0.0)]),
+            (Round, &[(0.5, 0.0), (1.5, 2.0), (-2.5, -2.0)]),
+            (Rsqrt, &[(4.0, 0.5)]),
+            (Sigmoid, &[(0.0, 0.5), (2.0, 0.880_797_077_97), (-200.0, 0.0)]),
+            (Sign, &[(-3.0, -1.0), (0.0, 0.0), (2.0, 1.0)]),
+            (Silu, &[(2.0, 1.761_594_155_9), (-1.0, -0.268_941_421_4)]),
+            (Softplus, &[(0.0, std::f64::consts::LN_2), (100.0, 100.0), (-100.0, 3.720_075_976e-44)]),
+            (Softsign, &[(3.0, 0.75), (-1.0, -0.5)]),
+            (Tanh, &[(0.5, 0.462_117_157_3), (-20.0, -1.0), (1e-4, 9.999_999_967e-5)]),
+            (HardSwish, &[(-4.0, 0.0), (1.0, 2.0 / 3.0), (4.0, 4.0)]),
+            (Mish, &[(1.0, 0.865_098_388_3)]),
+            (HardSigmoid { alpha: 0.2, beta: 0.5 }, &[(1.0, 0.7), (-9.0, 0.0)]),
+            (LeakyRelu { alpha: 0.1 }, &[(-2.0, -0.2), (2.0, 2.0)]),
+            (Elu { alpha: 2.0 }, &[(-1.0, -1.264_241_117_7), (3.0, 3.0)]),
+            (Selu { alpha: 2.0, gamma: 3.0 }, &[(-1.0, -3.792_723_353_0), (1.0, 3.0)]),
+            (Gelu { tanh: false }, &[(1.0, 0.841_344_746_1), (-1.0, -0.158_655_253_9)]),
+            (Gelu { tanh: true }, &[(1.0, 0.841_191_990_6)]),
+            (Threshold { alpha: 1.0 }, &[(1.0, 0.0), (1.5, 1.5)]),
+        ];
+        for &(f, points) in table {
+            for &(x, expected) in points {
+                // A long operand too: vectors and their remainders agree.
+                for len in [1, 19] {
+                    let out = unary(f, &row(&vec![x; len])).unwrap();
+                    for &found in out[0].reals().iter() {
+                        let error = (f64::from(found) - expected).abs();
+                        assert!(error <= 1e-6 * expected.abs() + 1e-44, "{f:?}({x}) = {found}, not {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn integers_and_truth() {
+        let x = Tensor::from_vec(Shape::known(&[3]), vec![-128i8, 0, 5]);
+        let values = |f| unary(f, &x).unwrap()[0].view::<i8>().to_vec();
+        assert_eq!(values(UnaryFn::Neg), [-128, 0, -5]);
+        assert_eq!(values(UnaryFn::Sign), [-1, 0, 1]);
+        let b = Tensor::from_bools(Shape::known(&[2]), [true, false]);
+        assert_eq!(unary(UnaryFn::Not, &b).unwrap()[0].integers(), Some(vec![0, 1]));
+    }
+
+    #[test]
+    fn operands_broadcast() {
+        let x = Tensor::from_vec(Shape::known(&[2, 2, 2]), (0..8).map(|v| v as f32).collect());
+        let channels = Tensor::from_vec(Shape::known(&[2, 1]), vec![10f32, 20.0]);
+        let add = |a: &Tensor, b: &Tensor| binary(BinaryFn::Add, a, b).unwrap()[0].reals().into_owned();
+        assert_eq!(add(&x, &channels), [10., 11., 22., 23., 14., 15., 26., 27.]);
+        assert_eq!(add(&channels, &x), add(&x, &channels));
+        assert_eq!(add(&x, &Tensor::scalar(1f32)), [1., 2., 3., 4., 5., 6., 7., 8.]);
+        assert_eq!(add(&row(&[1., 2.]), &channels), [11., 12., 21., 22.]);
+        assert_eq!(add(&x, &row(&[0., 100.])), [0., 101., 2., 103., 4., 105., 6., 107.]);
+        assert!(binary(BinaryFn::Add, &row(&[1., 2.]), &row(&[1., 2., 3.])).is_err());
+    }
+
+    #[test]
+    fn functions_of_two_numbers() {
+        use BinaryFn::*;
+        let table: &[(BinaryFn, f32, f32, f32, Option<i64>)] = &[
+            (Div, -7.0, 2.0, -3.5, Some(-3)),
+            (FloorMod, -7.0, 3.0, 2.0, Some(2)),
+            (FloorMod, 7.0, -3.0, -2.0, Some(-2)),
+            (Rem, -7.0, 3.0, -1.0, Some(-1)),
+            (Pow, 2.0, 3.0, 8.0, Some(8)),
+            (Pow, -3.0, 2.0, 9.0, Some(9)),
+            (Max, 1.0, 2.0, 2.0, Some(2)),
+            (Min, 1.0, 2.0, 1.0, Some(1)),
+            (SquaredDifference, 1.0, 4.0, 9.0, Some(9)),
+            (Prelu, -2.0, 3.0, -6.0, Some(-6)),
+            (LessEqual, 2.0, 2.0, 1.0, Some(1)),
+            (NotEqual, 2.0, 2.0, 0.0, Some(0)),
+        ];
+        for &(f, a, b, real, integer) in table {
+            assert_eq!(binary(f, &row(&[a]), &row(&[b])).unwrap()[0].reals().as_ref(), [real], "{f:?}({a}, {b})");
+            let out = binary(f, &Tensor::scalar(a as i64), &Tensor::scalar(b as i64)).unwrap();
+            assert_eq!(out[0].integers().map(|v| v[0]), integer, "{f:?}({a}, {b})");
+        }
+        let (a, b) = (Tensor::scalar(-7i32), Tensor::scalar(2i32));
+        assert_eq!(binary(FloorDiv, &a, &b).unwrap()[0].view::<i32>().as_ref(), [-4]);
+        assert_eq!(binary(Div, &a, &Tensor::scalar(0i32)), Err(EvalError::DivisionByZero));
+        let wrapped = binary(Mul, &Tensor::scalar(100i8), &Tensor::scalar(3i8)).unwrap();
+        assert_eq!(wrapped[0].view::<i8>().as_ref(), [44]);
+        let smallest = binary(Div, &Tensor::scalar(i32::MIN), &Tensor::scalar(-1i32)).unwrap();
+        assert_eq!(smallest[0].view::<i32>().as_ref(), [i32::MIN]);
+        let nan = binary(Max, &row(&[f32::NAN, 1.0]), &row(&[1.0, f32::NAN])).unwrap();
+        assert!(nan[0].reals().iter().all(|v| v.is_nan()));
+    }
+
+    #[test]
+    fn halves_are_computed_in_f32() {
+        let x = Tensor::from_vec(Shape::known(&[2]), vec![f16::from_f32(0.0), f16::from_f32(2.0)]);
+        let out = unary(UnaryFn::Sigmoid, &x).unwrap();
+        assert_eq!(out[0].view::<f16>().as_ref(), [f16::from_f32(0.5), f16::from_f32(0.880_797_1)]);
+        let sum = binary(BinaryFn::Add, &x, &x).unwrap();
+        assert_eq!(sum[0].view::<f16>().as_ref(), [f16::from_f32(0.0), f16::from_f32(4.0)]);
+        assert_eq!(binary(BinaryFn::Less, &x, &x).unwrap()[0].integers(), Some(vec![0, 0]));
+    }
+
+    #[test]
+    fn limits() {
+        let out = clamp(0.0, 6.0, &row(&[-1., 3., 9., f32::NAN])).unwrap();
+        assert_eq!(out[0].reals()[..3], [0., 3., 6.]);
+        assert!(out[0].reals()[3].is_nan());
+        let x = Tensor::from_vec(Shape::known(&[3]), vec![-5i64, 3, 1 << 40]);
+        assert_eq!(clamp(-1.5, f32::INFINITY, &x).unwrap()[0].integers(), Some(vec![-1, 3, 1 << 40]));
+    }
+
+    #[test]
+    fn selection() {
+        let c = Tensor::from_bools(Shape::known(&[2, 1]), [true, false]);
+        let a = Tensor::from_vec(Shape::known(&[3]), vec![1i64, 2, 3]);
+        let out = select(&c, &a, &Tensor::scalar(0i64)).unwrap();
+        assert_eq!((out[0].dims(), out[0].integers()), (vec![2, 3], Some(vec![1, 2, 3, 0, 0, 0])));
+    }
+
+    #[test]
+    fn conversions() {
+        let x = row(&[-1.9, 0.0, 300.7, f32::NAN]);
+        let to = |elem: Elem, x: &Tensor| cast(&elem, x).unwrap()[0].integers();
+        assert_eq!(to(Elem::I32, &x), Some(vec![-1, 0, 300, 0]));
+        assert_eq!(to(Elem::Bool, &x), Some(vec![1, 0, 1, 1]));
+        let i = Tensor::from_vec(Shape::known(&[3]), vec![256i32, -1, 7]);
+        assert_eq!(to(Elem::U8, &i), Some(vec![0, 255, 7]));
+        assert_eq!(to(Elem::Bool, &i), Some(vec![1, 1, 1]));
+        assert_eq!(cast(&Elem::F32, &i).unwrap()[0].reals().as_ref(), [256., -1., 7.]);
+        assert_eq!(cast(&Elem::F16, &row(&[1.0])).unwrap()[0].view::<f16>().as_ref(), [f16::ONE]);
+    }
 }

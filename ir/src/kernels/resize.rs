@@ -1,8 +1,182 @@
-//! Kernels.
-use crate::error::EvalError;
-use crate::ops::*;
-use crate::types::Tensor;
+//! Resampling of images, one axis after the other.
 
-pub(crate) fn resize(_op: &Resize, _x: &Tensor) -> Result<Tensors, EvalError> {
-    Err(EvalError::Unknown("kernel"))
+use smallvec::{SmallVec, smallvec};
+
+use super::elementwise::{cast, wrapped};
+use super::index::around;
+use super::{extents, movement, widened};
+use crate::error::{EvalError, TypeError};
+use crate::ops::*;
+use crate::types::{Elem, Shape, Tensor, TensorType};
+
+/// The operand's elements that an element of the result is made of, and their weights.
+type Taps = SmallVec<[(usize, f32); 4]>;
+
+pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
+    // Stored integers are resized as well, so only the shape is inferred.
+    let real = x.ty().with_elem(Elem::F32);
+    let shape = op.infer(&[&real])?.swap_remove(0).shape;
+    let ty = TensorType::new(x.ty().elem.clone(), shape);
+    let dims = extents(x.ty())?;
+    if let ResizeMode::Nearest(rounding) = op.mode {
+        let mut out = x.clone();
+        for (axis, &size) in (2..).zip(&op.size) {
+            let indices: Vec<usize> =
+                (0..size).map(|i| nearest(position(op, axis, i, &dims), rounding, dims[axis])).collect();
+            if !indices.iter().copied().eq(0..dims[axis]) {
+                out = movement::pick(&out, axis, &indices);
+            }
+        }
+        return Ok(smallvec![out]);
+    }
+    match &ty.elem {
+        Elem::F32 => {}
+        Elem::F16 => return widened(x, |x| resize(op, x)),
+        elem if elem.is_integer() => {
+            let wide = resize(op, &cast(&Elem::F32, x)?[0])?;
+            let rounded = wide[0].reals().iter().map(|v| v.round() as i64).collect::<Vec<_>>();
+            return Ok(smallvec![wrapped(ty, rounded.into_iter())]);
+        }
+        elem => return Err(super::unfit(Resize::NAME, elem)),
+    }
+    let mut values = x.view::<f32>().into_owned();
+    let mut shape = dims.clone();
+    for (axis, &size) in (2..).zip(&op.size) {
+        let taps: Vec<Taps> = (0..size).map(|i| taps(op.mode, position(op, axis, i, &dims), dims[axis])).collect();
+        let copies = |(i, taps): (usize, &Taps)| taps.iter().all(|&(at, weight)| at == i || weight == 0.0);
+        if size != dims[axis] || !taps.iter().enumerate().all(copies) {
+            values = resample(&values, around(&shape, axis), &taps);
+        }
+        shape[axis] = size;
+    }
+    let shape = Shape::known(&shape);
+    let refuse = || TypeError::Attribute(format!("a resized image is {ty}, not {shape}"));
+    if shape == ty.shape { Ok(smallvec![Tensor::of(ty, values)]) } else { Err(refuse().into()) }
+}
+
+/// Where index `i` of the result lies on an axis of the operand. In `f32`, as the runtimes compute it.
+fn position(op: &Resize, axis: usize, i: usize, dims: &[usize]) -> f32 {
+    let (size, scale, extent, i) = (op.size[axis - 2], op.scale[axis - 2], dims[axis] as f32, i as f32);
+    match op.coordinates {
+        Coordinates::PytorchHalfPixel | Coordinates::AlignCorners if size == 1 => 0.0,
+        Coordinates::HalfPixel | Coordinates::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
+        Coordinates::Asymmetric => i / scale,
+        Coordinates::AlignCorners => i * (extent - 1.0) / (size as f32 - 1.0),
+        Coordinates::HalfPixelForNearest => (i + 0.5) / scale,
+    }
+}
+
+fn nearest(at: f32, rounding: Nearest, extent: usize) -> usize {
+    let index = match rounding {
+        Nearest::PreferFloor => (at - 0.5).ceil(),
+        Nearest::PreferCeil => (at + 0.5).floor(),
+        Nearest::Floor => at.floor(),
+        Nearest::Ceil => at.ceil(),
+    };
+    (index.max(0.0) as usize).min(extent - 1)
+}
+
+fn taps(mode: ResizeMode, at: f32, extent: usize) -> Taps {
+    let (whole, t) = (at.floor(), at - at.floor());
+    let edge = |offset: isize| (whole as isize + offset).clamp(0, extent as isize - 1) as usize;
+    match mode {
+        ResizeMode::Nearest(rounding) => smallvec![(nearest(at, rounding, extent), 1.0)],
+        ResizeMode::Linear => smallvec![(edge(0), 1.0 - t), (edge(1), t)],
+        ResizeMode::Cubic { a } => {
+            // Keys' kernel at the distances 1 + t, t, 1 - t and 2 - t.
+            let near = |d: f32| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
+            let far = |d: f32| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
+            smallvec![(edge(-1), far(1.0 + t)), (edge(0), near(t)), (edge(1), near(1.0 - t)), (edge(2), far(2.0 - t))]
+        }
+    }
+}
+
+/// Replaces an axis with `extent` elements, `outer` before and `inner` after it, by weighted sums along it.
+fn resample(x: &[f32], [outer, extent, inner]: [usize; 3], taps: &[Taps]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(outer * taps.len() * inner);
+    for image in x.chunks_exact((extent * inner).max(1)) {
+        if inner == 1 {
+            out.extend(taps.iter().map(|taps| taps.iter().map(|&(at, weight)| weight * image[at]).sum::<f32>()));
+            continue;
+        }
+        for taps in taps {
+            let begin = out.len();
+            let mut rows = taps.iter().map(|&(at, weight)| (&image[at * inner..][..inner], weight));
+            if let Some((row, weight)) = rows.next() {
+                out.extend(row.iter().map(|v| weight * v));
+            }
+            for (row, weight) in rows {
+                out[begin..].iter_mut().zip(row).for_each(|(out, v)| *out += weight * v);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resized(x: &[f32], size: usize, mode: ResizeMode, coordinates: Coordinates) -> Vec<f32> {
+        let scale = vec![size as f32 / x.len() as f32];
+        let op = Resize { size: smallvec![size], scale: scale.clone(), mode, coordinates };
+        let row = Tensor::from_vec(Shape::known(&[1, 1, x.len()]), x.to_vec());
+        let out = op.eval(&[&row]).unwrap();
+        // The same axis with another inside it.
+        let op = Resize { size: smallvec![size, 1], scale: vec![scale[0], 1.0], mode, coordinates };
+        let column = Tensor::from_vec(Shape::known(&[1, 1, x.len(), 1]), x.to_vec());
+        assert_eq!(op.eval(&[&column]).unwrap()[0].data(), out[0].data());
+        out[0].reals().into_owned()
+    }
+
+    #[test]
+    fn nearest_elements() {
+        let nearest = |rounding, coordinates| resized(&[1., 2.], 4, ResizeMode::Nearest(rounding), coordinates);
+        assert_eq!(nearest(Nearest::PreferFloor, Coordinates::HalfPixel), [1., 1., 2., 2.]);
+        assert_eq!(nearest(Nearest::Floor, Coordinates::Asymmetric), [1., 1., 2., 2.]);
+        assert_eq!(nearest(Nearest::Ceil, Coordinates::Asymmetric), [1., 2., 2., 2.]);
+        assert_eq!(nearest(Nearest::PreferFloor, Coordinates::Asymmetric), [1., 1., 2., 2.]);
+        assert_eq!(nearest(Nearest::PreferCeil, Coordinates::Asymmetric), [1., 2., 2., 2.]);
+        assert_eq!(nearest(Nearest::Floor, Coordinates::HalfPixelForNearest), [1., 1., 2., 2.]);
+        assert_eq!(
+            resized(&[1., 2., 3., 4.], 2, ResizeMode::Nearest(Nearest::PreferFloor), Coordinates::HalfPixel),
+            [1., 3.]
+        );
+    }
+
+    #[test]
+    fn linear_between_elements() {
+        let linear = |coordinates| resized(&[1., 2.], 4, ResizeMode::Linear, coordinates);
+        assert_eq!(linear(Coordinates::HalfPixel), [1., 1.25, 1.75, 2.]);
+        assert_eq!(linear(Coordinates::Asymmetric), [1., 1.5, 2., 2.]);
+        let corners = linear(Coordinates::AlignCorners);
+        assert!(corners.iter().zip([1., 4. / 3., 5. / 3., 2.]).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert_eq!(resized(&[3., 4.], 1, ResizeMode::Linear, Coordinates::PytorchHalfPixel), [3.]);
+        assert_eq!(resized(&[3., 4.], 1, ResizeMode::Linear, Coordinates::HalfPixel), [3.5]);
+    }
+
+    #[test]
+    fn cubic_keeps_lines() {
+        // Away from the edge a cubic with a = -0.5 reproduces a line.
+        let line: Vec<f32> = (0..8).map(|v| v as f32).collect();
+        let out = resized(&line, 16, ResizeMode::Cubic { a: -0.5 }, Coordinates::HalfPixel);
+        for (i, v) in out.iter().enumerate().skip(4).take(8) {
+            assert!((v - ((i as f32 + 0.5) / 2.0 - 0.5)).abs() < 1e-5, "{out:?}");
+        }
+        // Half way: -0.09375 0.59375 0.59375 -0.09375 with a = -0.75.
+        let step = resized(&[0., 0., 1., 1.], 7, ResizeMode::Cubic { a: -0.75 }, Coordinates::AlignCorners);
+        assert_eq!(step, [0., -0.09375, 0., 0.5, 1., 1.09375, 1.]);
+    }
+
+    #[test]
+    fn integers_round() {
+        let op = Resize {
+            size: smallvec![4],
+            scale: vec![2.0],
+            mode: ResizeMode::Linear,
+            coordinates: Coordinates::HalfPixel,
+        };
+        let x = Tensor::from_vec(Shape::known(&[1, 1, 2]), vec![-10i8, 8]);
+        assert_eq!(op.eval(&[&x]).unwrap()[0].view::<i8>().as_ref(), [-10, -6, 4, 8]);
+    }
 }
