@@ -144,8 +144,13 @@ impl Graph {
         }
         let follows = match op.layout() {
             LayoutRule::Follow | LayoutRule::Innermost(_) | LayoutRule::Image => true,
-            LayoutRule::RowMajor | LayoutRule::Free => false,
+            LayoutRule::RowMajor | LayoutRule::Free | LayoutRule::Carry => false,
         };
+        if op.layout() == LayoutRule::Carry {
+            for r in &mut results {
+                r.layout = op.carried(first, &r.shape).unwrap_or_else(|| r.layout.clone());
+            }
+        }
         if follows {
             for r in &mut results {
                 let donor = types.iter().find(|t| t.rank() == r.rank()).unwrap_or(first);
@@ -411,6 +416,16 @@ fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> R
         LayoutRule::Image => {
             let same = results.iter().all(|r| r.layout == operands[0].layout);
             if same { Ok(()) } else { Err(refuse("the layout of operand 0")) }
+        }
+        LayoutRule::Carry => {
+            let carried = op.carried(operands[0], &results[0].shape);
+            let exact = !matches!(op, Op::Reshape(_));
+            let fits = carried.is_some_and(|l| match exact {
+                true => l == results[0].layout,
+                false => l.same_bytes(&results[0].layout, &results[0].shape),
+            });
+            let row = operands[1..].iter().all(|t| t.layout.is_row_major());
+            if fits && row { Ok(()) } else { Err(refuse("the layout that operand 0 carries over")) }
         }
         LayoutRule::Follow | LayoutRule::Innermost(_) => {
             let layout = &results[0].layout;

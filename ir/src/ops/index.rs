@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, same_elem};
+use super::{GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, same_elem};
 use crate::error::{EvalError, TypeError};
 use crate::kernels::index;
 use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
@@ -35,6 +35,10 @@ impl Operator for Gather {
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         index::gather(self, operands[0], operands[1])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Carry
     }
 
     fn grid(&self) -> GridRule {
@@ -161,8 +165,8 @@ impl Operator for TopK {
         index::top_k(self, operands[0])
     }
 
-    fn layout(&self) -> super::LayoutRule {
-        super::LayoutRule::Innermost(self.axis)
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Innermost(self.axis)
     }
 
     fn grid(&self) -> GridRule {
@@ -198,6 +202,10 @@ impl Operator for ArgReduce {
         index::arg_reduce(self, operands[0])
     }
 
+    fn layout(&self) -> LayoutRule {
+        if self.keep { LayoutRule::Follow } else { LayoutRule::Carry }
+    }
+
     fn grid(&self) -> GridRule {
         GridRule::Own
     }
@@ -225,5 +233,9 @@ impl Operator for CumSum {
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         index::cum_sum(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
     }
 }

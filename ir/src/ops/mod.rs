@@ -15,6 +15,7 @@ mod conv;
 mod elementwise;
 mod grid;
 mod index;
+mod layout;
 mod matmul;
 mod movement;
 mod norm;
@@ -55,6 +56,8 @@ pub enum LayoutRule {
     RowMajor,
     /// Operand 0 and the result have the image layout of the target; other operands what the target's kernels want.
     Image,
+    /// The result has the layout that [`Op::carried`] gives for operand 0; other operands are row-major.
+    Carry,
     /// The result has any layout, the operand any other (`Transpose`, `Relayout`, `Const`, `Input`).
     Free,
 }

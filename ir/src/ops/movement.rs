@@ -31,6 +31,10 @@ impl Operator for Reshape {
         movement::reshape(self, operands[0])
     }
 
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Carry
+    }
+
     fn grid(&self) -> GridRule {
         GridRule::Carry
     }
@@ -250,6 +254,10 @@ impl Operator for Expand {
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         movement::expand(self, operands[0])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Follow
     }
 
     fn grid(&self) -> GridRule {

@@ -63,7 +63,7 @@ impl Operator for Reduce {
     }
 
     fn layout(&self) -> LayoutRule {
-        if self.keep { LayoutRule::Follow } else { LayoutRule::RowMajor }
+        if self.keep { LayoutRule::Follow } else { LayoutRule::Carry }
     }
 
     fn grid(&self) -> GridRule {

@@ -68,3 +68,10 @@ impl Layout {
         wide(self) == wide(other)
     }
 }
+
+/// The caller sees to it that each axis comes once; [`Layout::from_order`] checks.
+impl FromIterator<usize> for Layout {
+    fn from_iter<I: IntoIterator<Item = usize>>(order: I) -> Self {
+        Layout { order: order.into_iter().map(|a| a as u8).collect() }
+    }
+}

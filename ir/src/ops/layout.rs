@@ -1,0 +1,166 @@
+//! Which layout comes out of which, without a byte moving.
+
+use smallvec::SmallVec;
+
+use super::{ArgReduce, Gather, LayoutRule, Op, Reduce, Transpose};
+use crate::types::{Dim, Layout, Shape, TensorType};
+
+type Order = SmallVec<[usize; 8]>;
+
+impl Op {
+    /// The layout that results of shape `result` have when operand 0 has type `x` and no byte moves; `None` where
+    /// bytes must move.
+    pub fn carried(&self, x: &TensorType, result: &Shape) -> Option<Layout> {
+        match self {
+            Op::Transpose(op) => Some(op.carry(&x.layout)),
+            Op::Reshape(_) => x.layout.reshaped(&x.shape, result),
+            Op::Reduce(Reduce { axes, keep: false, .. }) => Some(without(&x.layout, axes)),
+            Op::ArgReduce(ArgReduce { axis, keep: false, .. }) => Some(without(&x.layout, &[*axis])),
+            Op::Gather(op) => Some(op.carry(&x.layout, (result.rank() + 1).checked_sub(x.rank())?)),
+            _ if self.layout() == LayoutRule::RowMajor => {
+                x.layout.is_row_major().then(|| Layout::row_major(result.rank()))
+            }
+            _ => (x.rank() == result.rank()).then(|| x.layout.clone()),
+        }
+    }
+}
+
+impl Transpose {
+    /// The layout of the result over the bytes of an operand in `layout`.
+    pub fn carry(&self, layout: &Layout) -> Layout {
+        let axis = |a: usize| self.perm.iter().position(|&p| p == a).unwrap_or(a);
+        layout.order().map(axis).collect()
+    }
+
+    /// The layout of the operand over the bytes of a result in `layout`.
+    pub fn carry_back(&self, layout: &Layout) -> Layout {
+        layout.order().map(|a| self.perm[a]).collect()
+    }
+}
+
+impl Gather {
+    /// The axes of the index, `count` of them, take the place of the gathered axis.
+    fn carry(&self, layout: &Layout, count: usize) -> Layout {
+        layout
+            .order()
+            .flat_map(|a| match a.cmp(&self.axis) {
+                std::cmp::Ordering::Less => a..a + 1,
+                std::cmp::Ordering::Equal => a..a + count,
+                std::cmp::Ordering::Greater => a + count - 1..a + count,
+            })
+            .collect()
+    }
+}
+
+/// The order of the axes that stay.
+fn without(layout: &Layout, axes: &[usize]) -> Layout {
+    let kept = layout.order().filter(|a| !axes.contains(a));
+    kept.map(|a| a - axes.iter().filter(|&&r| r < a).count()).collect()
+}
+
+impl Layout {
+    /// The layout of a tensor of shape `to` over the bytes of one of shape `from` in this layout, where the two shapes
+    /// hold the same elements in row-major order; `None` where bytes must move.
+    ///
+    /// Runs of axes that merge or split into one another keep their bytes where each run lies together and in order.
+    pub fn reshaped(&self, from: &Shape, to: &Shape) -> Option<Layout> {
+        if self.same_bytes(&Layout::row_major(from.rank()), from) {
+            return Some(Layout::row_major(to.rank()));
+        }
+        let runs = runs(from, to)?;
+        let mut wide = self.order().filter(|&a| from.dims()[a] != Dim::Known(1));
+        let mut order = Order::new();
+        while let Some(first) = wide.next() {
+            let (old, new) = runs.iter().find(|(old, _)| old[0] == first)?;
+            if !old[1..].iter().all(|&a| wide.next() == Some(a)) {
+                return None;
+            }
+            order.extend_from_slice(new);
+        }
+        // Axes of extent 1 may stand anywhere: where they stand in a usual layout, else in front.
+        let usual = [Layout::row_major(to.rank()), Layout::channels_last(to.rank())];
+        let same = |l: &Layout| l.order().filter(|a| order.contains(a)).eq(order.iter().copied());
+        let padded = || (0..to.rank()).filter(|a| !order.contains(a)).chain(order.iter().copied()).collect();
+        Some(usual.into_iter().find(same).unwrap_or_else(padded))
+    }
+}
+
+/// The shortest runs of axes (those of extent 1 left out) that hold the same number of elements in both shapes.
+fn runs(from: &Shape, to: &Shape) -> Option<Vec<(Order, Order)>> {
+    let wide = |s: &Shape| -> Order { (0..s.rank()).filter(|&a| s.dims()[a] != Dim::Known(1)).collect() };
+    let (old, new) = (wide(from), wide(to));
+    let (mut i, mut j) = (0, 0);
+    let mut runs = Vec::new();
+    while i < old.len() && j < new.len() {
+        let (first, second) = (i, j);
+        let (mut a, mut b) = (from.dims()[old[i]].clone(), to.dims()[new[j]].clone());
+        while a != b {
+            let (x, y) = (a.known()?, b.known()?);
+            if x < y {
+                i += 1;
+                a = Dim::Known(x * from.dims()[*old.get(i)?].known()?);
+            } else {
+                j += 1;
+                b = Dim::Known(y * to.dims()[*new.get(j)?].known()?);
+            }
+        }
+        (i, j) = (i + 1, j + 1);
+        runs.push((Order::from_slice(&old[first..i]), Order::from_slice(&new[second..j])));
+    }
+    (i == old.len() && j == new.len()).then_some(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(order: &[usize]) -> Layout {
+        order.iter().copied().collect()
+    }
+
+    #[test]
+    fn reshape_carries_what_lies_together() {
+        let cases: [(&[usize], &[usize], &[usize], Option<&[usize]>); 9] = [
+            // Merged spatial axes of a channels-last image.
+            (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 8, 20], Some(&[0, 2, 1])),
+            // Split channels.
+            (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 2, 4, 20], Some(&[0, 3, 1, 2])),
+            // A flattened image needs its bytes moved,
+            (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 160], None),
+            // unless it is one pixel.
+            (&[2, 8, 1, 1], &[0, 2, 3, 1], &[2, 8], Some(&[0, 1])),
+            // Axes of extent 1 come and go.
+            (&[2, 8, 5], &[0, 2, 1], &[2, 8, 1, 5], Some(&[0, 2, 3, 1])),
+            (&[2, 8, 1, 5], &[0, 2, 3, 1], &[2, 8, 5], Some(&[0, 2, 1])),
+            // Channels merged with height.
+            (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 32, 5], None),
+            (&[2, 8, 4, 5], &[0, 1, 2, 3], &[2, 32, 5], Some(&[0, 1, 2])),
+            // Axes that change on both sides.
+            (&[6, 4, 3], &[2, 0, 1], &[8, 3, 3], Some(&[2, 0, 1])),
+        ];
+        for (from, order, to, expected) in cases {
+            let found = layout(order).reshaped(&Shape::known(from), &Shape::known(to));
+            assert_eq!(found, expected.map(layout), "{from:?} in {order:?} to {to:?}");
+        }
+    }
+
+    #[test]
+    fn dropped_and_gathered_axes() {
+        let x = TensorType { layout: Layout::channels_last(4), ..TensorType::f32(&[2, 8, 4, 5]) };
+        let mean = Reduce { f: super::super::ReduceFn::Mean, axes: [2, 3].into_iter().collect(), keep: false };
+        assert_eq!(Op::from(mean).carried(&x, &Shape::known(&[2, 8])), Some(layout(&[0, 1])));
+        let arg = ArgReduce { axis: 1, largest: true, keep: false };
+        assert_eq!(Op::from(arg).carried(&x, &Shape::known(&[2, 4, 5])), Some(layout(&[0, 1, 2])));
+        let pick = |shape: &[usize]| Op::from(Gather { axis: 1 }).carried(&x, &Shape::known(shape));
+        assert_eq!(pick(&[2, 3, 4, 5]), Some(layout(&[0, 2, 3, 1])));
+        assert_eq!(pick(&[2, 4, 5]), Some(layout(&[0, 1, 2])));
+        assert_eq!(pick(&[2, 3, 3, 4, 5]), Some(layout(&[0, 3, 4, 1, 2])));
+    }
+
+    #[test]
+    fn transpose_there_and_back() {
+        let t = Transpose { perm: [0, 2, 3, 1].into_iter().collect() };
+        assert_eq!(t.carry(&Layout::channels_last(4)), Layout::row_major(4));
+        assert_eq!(t.carry_back(&Layout::row_major(4)), Layout::channels_last(4));
+    }
+}
