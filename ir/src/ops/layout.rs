@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn reshape_carries_what_lies_together() {
-        let cases: [(&[usize], &[usize], &[usize], Option<&[usize]>); 9] = [
+        type Case<'a> = (&'a [usize], &'a [usize], &'a [usize], Option<&'a [usize]>);
+        let cases: [Case<'_>; 9] = [
             // Merged spatial axes of a channels-last image.
             (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 8, 20], Some(&[0, 2, 1])),
             // Split channels.

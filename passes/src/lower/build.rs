@@ -1,0 +1,177 @@
+//! Making nodes in place of one.
+
+use qcc_ir::ops::{
+    Binary, BinaryFn, Cast, Clamp, Concat, Extents, Op, OpKind, Pad, PadMode, Range, Reduce, ReduceFn, Reshape, Select,
+    Slice, Transpose, Unary, UnaryFn,
+};
+use qcc_ir::target::Target;
+use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Shape, Tensor, TensorType, ValueId};
+
+use crate::Skip;
+
+/// Adds nodes on behalf of one node, whose origin they get. What depends on constants alone is computed at once.
+pub(crate) struct Build<'g> {
+    pub(crate) g: &'g mut Graph,
+    target: &'g Target,
+    origin: Origin,
+}
+
+pub(crate) type Built = Result<ValueId, Skip>;
+
+impl<'g> Build<'g> {
+    pub(crate) fn at(g: &'g mut Graph, node: NodeId, target: &'g Target) -> Self {
+        let origin = g.origin(node).clone();
+        Build { g, target, origin }
+    }
+
+    /// True where the target has this operator on these operands.
+    pub(crate) fn is_native(&self, op: &Op, operands: &[ValueId]) -> bool {
+        let types: Vec<TensorType> = operands.iter().map(|&v| self.ty(v).real()).collect();
+        (self.target.native)(op, &types.iter().collect::<Vec<_>>())
+    }
+
+    pub(crate) fn ty(&self, v: ValueId) -> &TensorType {
+        self.g.ty(v)
+    }
+
+    /// The extents of a value, all known.
+    pub(crate) fn extents(&self, v: ValueId) -> Result<Extents, Skip> {
+        let extents = self.ty(v).shape.extents().ok_or(Skip::Because("an extent is a symbol"))?;
+        Ok(Extents::from_slice(&extents))
+    }
+
+    /// A node with one result.
+    pub(crate) fn op(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Built {
+        let op = op.into();
+        let constants: Option<Vec<&Tensor>> = operands.iter().map(|&v| self.g.constant(v)).collect();
+        if let Some(constants) = constants.filter(|c| c.iter().all(|t| t.ty().elem.grid().is_none())) {
+            let value = op.eval(&constants)?.swap_remove(0);
+            return Ok(self.constant(value));
+        }
+        Ok(self.g.add1(op, operands, self.origin.clone())?)
+    }
+
+    pub(crate) fn constant(&mut self, value: Tensor) -> ValueId {
+        self.g.add_const(value, self.origin.clone())
+    }
+
+    /// A scalar of the element of `like`.
+    pub(crate) fn scalar(&mut self, value: f32, like: ValueId) -> Built {
+        let f = self.constant(Tensor::scalar(value));
+        self.cast(f, self.ty(like).elem.real())
+    }
+
+    pub(crate) fn cast(&mut self, x: ValueId, to: Elem) -> Built {
+        if self.ty(x).elem == to { Ok(x) } else { self.op(Cast { to }, &[x]) }
+    }
+
+    pub(crate) fn unary(&mut self, f: UnaryFn, x: ValueId) -> Built {
+        self.op(Unary { f }, &[x])
+    }
+
+    pub(crate) fn binary(&mut self, f: BinaryFn, a: ValueId, b: ValueId) -> Built {
+        self.op(Binary { f }, &[a, b])
+    }
+
+    pub(crate) fn add(&mut self, a: ValueId, b: ValueId) -> Built {
+        self.binary(BinaryFn::Add, a, b)
+    }
+
+    pub(crate) fn sub(&mut self, a: ValueId, b: ValueId) -> Built {
+        self.binary(BinaryFn::Sub, a, b)
+    }
+
+    pub(crate) fn mul(&mut self, a: ValueId, b: ValueId) -> Built {
+        self.binary(BinaryFn::Mul, a, b)
+    }
+
+    pub(crate) fn div(&mut self, a: ValueId, b: ValueId) -> Built {
+        self.binary(BinaryFn::Div, a, b)
+    }
+
+    /// `x` combined with a scalar; nothing where the scalar changes nothing.
+    pub(crate) fn scale(&mut self, x: ValueId, by: f32) -> Built {
+        if by == 1.0 {
+            return Ok(x);
+        }
+        let by = self.scalar(by, x)?;
+        self.mul(x, by)
+    }
+
+    /// `x + by`, or `x` where `by` is 0.
+    pub(crate) fn shift(&mut self, x: ValueId, by: f32) -> Built {
+        if by == 0.0 {
+            return Ok(x);
+        }
+        let by = self.scalar(by, x)?;
+        self.add(x, by)
+    }
+
+    pub(crate) fn clamp(&mut self, x: ValueId, lo: f32, hi: f32) -> Built {
+        self.op(Clamp { lo, hi }, &[x])
+    }
+
+    pub(crate) fn select(&mut self, condition: ValueId, a: ValueId, b: ValueId) -> Built {
+        self.op(Select {}, &[condition, a, b])
+    }
+
+    pub(crate) fn mean(&mut self, x: ValueId, axes: Extents) -> Built {
+        self.op(Reduce { f: ReduceFn::Mean, axes, keep: true }, &[x])
+    }
+
+    pub(crate) fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Built {
+        self.op(Transpose { perm: perm.into() }, &[x])
+    }
+
+    /// `x` under another shape; reshapes that it came through already are left out.
+    pub(crate) fn reshape(&mut self, x: ValueId, shape: Shape) -> Built {
+        let mut from = x;
+        while matches!(self.g.producer(from), Op::Reshape(_)) {
+            from = self.g.operands(from.node)[0];
+        }
+        if self.ty(from).shape == shape {
+            return Ok(from);
+        }
+        self.op(Reshape { shape }, &[from])
+    }
+
+    /// `x` with an axis of extent 1 before `axis`.
+    pub(crate) fn unsqueeze(&mut self, x: ValueId, axis: usize) -> Built {
+        let mut dims = self.ty(x).shape.dims().to_vec();
+        dims.insert(axis, Dim::Known(1));
+        self.reshape(x, dims.into_iter().collect())
+    }
+
+    /// `x` without `axis`, whose extent is 1.
+    pub(crate) fn squeeze(&mut self, x: ValueId, axis: usize) -> Built {
+        let mut dims = self.ty(x).shape.dims().to_vec();
+        dims.remove(axis);
+        self.reshape(x, dims.into_iter().collect())
+    }
+
+    /// `len` elements of `axis` from `start` on.
+    pub(crate) fn slice(&mut self, x: ValueId, axis: usize, start: usize, len: usize) -> Built {
+        if start == 0 && self.ty(x).shape.dims()[axis] == Dim::Known(len) {
+            return Ok(x);
+        }
+        self.op(Slice { ranges: vec![Range { axis, start, len, step: 1 }] }, &[x])
+    }
+
+    pub(crate) fn concat(&mut self, axis: usize, parts: &[ValueId]) -> Built {
+        if let [one] = parts { Ok(*one) } else { self.op(Concat { axis }, parts) }
+    }
+
+    /// `x` with `value` around its spatial axes, which start at axis 2.
+    pub(crate) fn pad_spatial(&mut self, x: ValueId, before: &[usize], after: &[usize], value: f32) -> Built {
+        if before.iter().chain(after).all(|&p| p == 0) {
+            return Ok(x);
+        }
+        let all = |pads: &[usize]| [0, 0].iter().chain(pads).copied().collect();
+        self.op(Pad { before: all(before), after: all(after), mode: PadMode::Constant(value) }, &[x])
+    }
+}
+
+/// Where one of the given kinds produces the value.
+pub(crate) fn made_by(g: &Graph, v: ValueId, kind: OpKind) -> Option<NodeId> {
+    (g.producer(v).kind() == kind).then_some(v.node)
+}

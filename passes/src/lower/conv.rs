@@ -1,0 +1,120 @@
+//! Convolutions: one spatial axis becomes two, pads become Pad, groups and dilations of the transposed kind become a
+//! plain convolution over a stretched image.
+
+use qcc_ir::ops::{Conv, ConvTranspose, Extents, Op, Pad, PadMode, Reverse};
+use qcc_ir::{NodeId, Shape, ValueId};
+
+use super::build::{Build, Built};
+use crate::Skip;
+
+/// The extents of an image of height 1 whose width has the given one.
+pub(super) fn row(width: &Extents, height: usize) -> Extents {
+    [height, width[0]].into_iter().collect()
+}
+
+pub(super) fn conv(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Conv(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (op, mut operands) = (op.clone(), b.g.operands(node));
+    if op.stride.len() == 1 {
+        operands[0] = b.unsqueeze(operands[0], 2)?;
+        operands[1] = b.unsqueeze(operands[1], 2)?;
+        let image = Conv {
+            stride: row(&op.stride, 1),
+            before: row(&op.before, 0),
+            after: row(&op.after, 0),
+            dilation: row(&op.dilation, 1),
+            groups: op.groups,
+        };
+        let y = b.op(image, &operands)?;
+        return b.squeeze(y, 2);
+    }
+    if op.before.iter().chain(&op.after).all(|&p| p == 0) {
+        return Err(Skip::NoMatch);
+    }
+    operands[0] = b.pad_spatial(operands[0], &op.before, &op.after, 0.0)?;
+    let zero = Extents::from_elem(0, op.stride.len());
+    b.op(Conv { before: zero.clone(), after: zero, ..op }, &operands)
+}
+
+pub(super) fn conv_transpose(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::ConvTranspose(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (op, mut operands) = (op.clone(), b.g.operands(node));
+    match op.stride.len() {
+        1 => {
+            operands[0] = b.unsqueeze(operands[0], 2)?;
+            operands[1] = b.unsqueeze(operands[1], 2)?;
+            let image = ConvTranspose {
+                stride: row(&op.stride, 1),
+                before: row(&op.before, 0),
+                after: row(&op.after, 0),
+                extra: row(&op.extra, 0),
+                dilation: row(&op.dilation, 1),
+                groups: op.groups,
+            };
+            let y = b.op(image, &operands)?;
+            b.squeeze(y, 2)
+        }
+        2 if op.groups > 1 || op.dilation.iter().any(|&d| d > 1) => over_stretched(b, &op, &operands),
+        2 if op.before.iter().chain(&op.after).chain(&op.extra).any(|&p| p > 0) => cut(b, op, &operands),
+        _ => Err(Skip::NoMatch),
+    }
+}
+
+/// A transposed convolution without pads, and what the pads leave of it. What lies beyond the last tap holds only the
+/// bias: the window is made longer by zeros to reach there.
+fn cut(b: &mut Build<'_>, op: ConvTranspose, operands: &[ValueId]) -> Built {
+    let mut operands = operands.to_vec();
+    let x = b.extents(operands[0])?;
+    let w = b.extents(operands[1])?;
+    let beyond: Extents = op.extra.iter().zip(&op.after).map(|(e, a)| e.saturating_sub(*a)).collect();
+    operands[1] = b.pad_spatial(operands[1], &[0, 0], &beyond, 0.0)?;
+    let zero = Extents::from_elem(0, 2);
+    let plain = ConvTranspose { before: zero.clone(), after: zero.clone(), extra: zero, ..op.clone() };
+    let mut y = b.op(plain, &operands)?;
+    for i in 0..2 {
+        let len = (x[2 + i] - 1) * op.stride[i] + w[2 + i] + op.extra[i] - op.before[i] - op.after[i];
+        y = b.slice(y, 2 + i, op.before[i], len)?;
+    }
+    Ok(y)
+}
+
+/// A convolution with the window turned round, over the image with `stride - 1` zeros between its elements.
+fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -> Built {
+    let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
+    let groups = op.groups;
+
+    // [N, C, H, W] -> [N, C, H, 1, W, 1], zeros after each element, -> [N, C, H * sh, W * sw].
+    let apart = b.reshape(operands[0], Shape::known(&[x[0], x[1], x[2], 1, x[3], 1]))?;
+    let after = [0, 0, 0, op.stride[0] - 1, 0, op.stride[1] - 1].into_iter().collect();
+    let zeros = Pad { before: Extents::from_elem(0, 6), after, mode: PadMode::Constant(0.0) };
+    let spread = if op.stride.iter().all(|&s| s == 1) { apart } else { b.op(zeros, &[apart])? };
+    let mut image = b.reshape(spread, Shape::known(&[x[0], x[1], x[2] * op.stride[0], x[3] * op.stride[1]]))?;
+
+    // The reach of the window, less what the pads cut away and the zeros that already follow the last element.
+    let mut pads = [Extents::new(), Extents::new()];
+    for i in 0..2 {
+        let reach = op.dilation[i] * (w[2 + i] - 1);
+        let (front, back) = (reach, reach + op.extra[i]);
+        let (cut_front, cut_back) = (op.before[i], op.after[i] + op.stride[i] - 1);
+        pads[0].push(front.saturating_sub(cut_front));
+        pads[1].push(back.saturating_sub(cut_back));
+        let (start, end) = (cut_front.saturating_sub(front), cut_back.saturating_sub(back));
+        let extent = x[2 + i] * op.stride[i];
+        let len = extent.checked_sub(start + end).ok_or(Skip::Because("the pads cut away the image"))?;
+        image = b.slice(image, 2 + i, start, len)?;
+    }
+
+    // [C, O/g, kh, kw] -> [O, C/g, kh, kw], turned round.
+    let per = [groups, w[0] / groups, w[1], w[2], w[3]];
+    let split = b.reshape(operands[1], Shape::known(&per))?;
+    let swapped = b.transpose(split, &[0, 2, 1, 3, 4])?;
+    let joined = b.reshape(swapped, Shape::known(&[groups * w[1], w[0] / groups, w[2], w[3]]))?;
+    let weight = b.op(Reverse { axes: [2, 3].into_iter().collect() }, &[joined])?;
+
+    let [before, after] = pads;
+    let conv =
+        Conv { stride: Extents::from_elem(1, 2), before, after, dilation: op.dilation.clone(), groups: op.groups };
+    let mut operands = operands.to_vec();
+    (operands[0], operands[1]) = (image, weight);
+    b.op(conv, &operands)
+}

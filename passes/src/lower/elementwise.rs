@@ -1,0 +1,161 @@
+//! Functions of elements, from simpler ones.
+
+use qcc_ir::ops::{BinaryFn, Op, UnaryFn};
+use qcc_ir::{NodeId, ValueId};
+
+use super::build::{Build, Built};
+use crate::Skip;
+
+pub(super) fn unary(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Unary(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (f, x) = (op.f, b.g.operands(node)[0]);
+    match f {
+        UnaryFn::Silu => {
+            let gate = b.unary(UnaryFn::Sigmoid, x)?;
+            b.mul(x, gate)
+        }
+        UnaryFn::Mish => {
+            let soft = b.unary(UnaryFn::Softplus, x)?;
+            let gate = b.unary(UnaryFn::Tanh, soft)?;
+            b.mul(x, gate)
+        }
+        UnaryFn::HardSwish => {
+            let gate = b.unary(UnaryFn::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 }, x)?;
+            b.mul(x, gate)
+        }
+        UnaryFn::HardSigmoid { alpha, beta } => {
+            let scaled = b.scale(x, alpha)?;
+            let shifted = b.shift(scaled, beta)?;
+            b.clamp(shifted, 0.0, 1.0)
+        }
+        // max(x, 0) + ln(1 + exp(-|x|)): no exponential overflows.
+        UnaryFn::Softplus => {
+            let far = b.unary(UnaryFn::Abs, x)?;
+            let minus = b.unary(UnaryFn::Neg, far)?;
+            let small = b.unary(UnaryFn::Exp, minus)?;
+            let sum = b.shift(small, 1.0)?;
+            let log = b.unary(UnaryFn::Log, sum)?;
+            let positive = b.clamp(x, 0.0, f32::INFINITY)?;
+            b.add(positive, log)
+        }
+        UnaryFn::Softsign => {
+            let far = b.unary(UnaryFn::Abs, x)?;
+            let divisor = b.shift(far, 1.0)?;
+            b.div(x, divisor)
+        }
+        UnaryFn::Reciprocal => {
+            let one = b.scalar(1.0, x)?;
+            b.div(one, x)
+        }
+        UnaryFn::Rsqrt => {
+            let root = b.unary(UnaryFn::Sqrt, x)?;
+            b.unary(UnaryFn::Reciprocal, root)
+        }
+        UnaryFn::Tan => {
+            let (sin, cos) = (b.unary(UnaryFn::Sin, x)?, b.unary(UnaryFn::Cos, x)?);
+            b.div(sin, cos)
+        }
+        UnaryFn::Elu { alpha } => {
+            let negative = b.clamp(x, f32::NEG_INFINITY, 0.0)?;
+            let below = if alpha == 1.0 {
+                let e = b.unary(UnaryFn::Exp, negative)?;
+                b.shift(e, -1.0)?
+            } else {
+                b.unary(UnaryFn::Elu { alpha: 1.0 }, negative)?
+            };
+            above_and(b, x, below, alpha)
+        }
+        UnaryFn::Selu { alpha, gamma } => {
+            let elu = b.unary(UnaryFn::Elu { alpha }, x)?;
+            b.scale(elu, gamma)
+        }
+        UnaryFn::LeakyRelu { alpha } => {
+            let negative = b.clamp(x, f32::NEG_INFINITY, 0.0)?;
+            above_and(b, x, negative, alpha)
+        }
+        UnaryFn::Threshold { alpha } => {
+            let (limit, zero) = (b.scalar(alpha, x)?, b.scalar(0.0, x)?);
+            let passes = b.binary(BinaryFn::Greater, x, limit)?;
+            b.select(passes, x, zero)
+        }
+        UnaryFn::Gelu { tanh: false } => {
+            let scaled = b.scale(x, std::f32::consts::FRAC_1_SQRT_2)?;
+            let erf = b.unary(UnaryFn::Erf, scaled)?;
+            half_and(b, x, erf)
+        }
+        // tanh(sqrt(2 / pi) * (x + 0.044715 x^3))
+        UnaryFn::Gelu { tanh: true } => {
+            let square = b.mul(x, x)?;
+            let scaled = b.scale(square, 0.044715)?;
+            let factor = b.shift(scaled, 1.0)?;
+            let inner = b.mul(x, factor)?;
+            let inner = b.scale(inner, std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2)?;
+            let tanh = b.unary(UnaryFn::Tanh, inner)?;
+            half_and(b, x, tanh)
+        }
+        UnaryFn::Erf => erf(b, x),
+        _ => Err(Skip::NoMatch),
+    }
+}
+
+/// `max(x, 0) + factor * below`
+fn above_and(b: &mut Build<'_>, x: ValueId, below: ValueId, factor: f32) -> Built {
+    let above = b.clamp(x, 0.0, f32::INFINITY)?;
+    let below = b.scale(below, factor)?;
+    b.add(above, below)
+}
+
+/// `x * (1 + gate) / 2`
+fn half_and(b: &mut Build<'_>, x: ValueId, gate: ValueId) -> Built {
+    let sum = b.shift(gate, 1.0)?;
+    let half = b.scale(sum, 0.5)?;
+    b.mul(x, half)
+}
+
+/// Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7.
+fn erf(b: &mut Build<'_>, x: ValueId) -> Built {
+    const P: f32 = 0.327_591_1;
+    const COEFFICIENTS: [f32; 5] = [1.061_405_4, -1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6];
+    let far = b.unary(UnaryFn::Abs, x)?;
+    let t = b.scale(far, P)?;
+    let t = b.shift(t, 1.0)?;
+    let t = b.unary(UnaryFn::Reciprocal, t)?;
+    let mut sum = b.scale(t, COEFFICIENTS[0])?;
+    for c in &COEFFICIENTS[1..] {
+        let shifted = b.shift(sum, *c)?;
+        sum = b.mul(shifted, t)?;
+    }
+    let square = b.mul(x, x)?;
+    let minus = b.unary(UnaryFn::Neg, square)?;
+    let e = b.unary(UnaryFn::Exp, minus)?;
+    let rest = b.mul(sum, e)?;
+    let one = b.scalar(1.0, x)?;
+    let magnitude = b.sub(one, rest)?;
+    let sign = b.unary(UnaryFn::Sign, x)?;
+    b.mul(sign, magnitude)
+}
+
+pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Binary(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (f, operands) = (op.f, b.g.operands(node));
+    let (x, y) = (operands[0], operands[1]);
+    match f {
+        BinaryFn::Xor => b.binary(BinaryFn::NotEqual, x, y),
+        BinaryFn::SquaredDifference => {
+            let d = b.sub(x, y)?;
+            b.mul(d, d)
+        }
+        BinaryFn::Prelu => {
+            let negative = b.clamp(x, f32::NEG_INFINITY, 0.0)?;
+            let below = b.mul(negative, y)?;
+            above_and(b, x, below, 1.0)
+        }
+        // Integer division truncates, so its remainder has the sign of the dividend.
+        BinaryFn::Rem if b.ty(x).elem.is_integer() => {
+            let quotient = b.div(x, y)?;
+            let whole = b.mul(quotient, y)?;
+            b.sub(x, whole)
+        }
+        _ => Err(Skip::NoMatch),
+    }
+}

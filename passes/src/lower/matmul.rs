@@ -1,0 +1,50 @@
+//! Matrix products.
+
+use qcc_ir::ops::{MatMul, Op, OpKind};
+use qcc_ir::target::Target;
+use qcc_ir::{Dim, Graph, NodeId, Shape};
+
+use super::build::{Build, Built};
+use crate::{Rule, Skip};
+
+/// The bias becomes an addition of its own.
+pub(super) fn add_bias(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::MatMul(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (op, operands) = (op.clone(), b.g.operands(node));
+    let &[x, y, bias] = operands.as_slice() else { return Err(Skip::NoMatch) };
+    let product = b.op(op, &[x, y])?;
+    b.add(product, bias)
+}
+
+/// A constant b becomes a matrix `[N, K]`, as fully connected layers store it.
+#[derive(Debug)]
+pub(super) struct TransposeConstant;
+
+impl Rule for TransposeConstant {
+    fn name(&self) -> &'static str {
+        "transpose-constant"
+    }
+
+    fn anchor(&self) -> &'static [OpKind] {
+        &[OpKind::MatMul]
+    }
+
+    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
+        let Op::MatMul(op) = g.op(at) else { return Err(Skip::NoMatch) };
+        let (transposed, mut operands) = (op.transpose_b, g.operands(at));
+        let (a, w) = (g.ty(operands[0]), g.ty(operands[1]));
+        let (outer, matrix) = w.shape.dims().split_at(w.rank() - 2);
+        let plain = outer.iter().all(|d| *d == Dim::Known(1)) && w.rank() <= a.rank();
+        if g.constant(operands[1]).is_none() || !plain || (transposed && outer.is_empty()) {
+            return Err(Skip::NoMatch);
+        }
+        let matrix: Shape = matrix.iter().cloned().collect();
+        let mut b = Build::at(g, at, target);
+        operands[1] = b.reshape(operands[1], matrix)?;
+        if !transposed {
+            operands[1] = b.transpose(operands[1], &[1, 0])?;
+        }
+        let y = b.op(MatMul { transpose_b: true }, &operands)?;
+        Ok(g.replace(at.value(0), y)?)
+    }
+}

@@ -1,0 +1,106 @@
+//! Lowering: what the target cannot say as it is becomes operators that it can.
+//!
+//! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
+
+use qcc_ir::ops::OpKind;
+use qcc_ir::target::Target;
+use qcc_ir::{Graph, NodeId};
+
+use crate::{Context, Pass, PassError, Rules, Skip};
+
+mod build;
+mod conv;
+mod elementwise;
+mod index;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod rank;
+mod resize;
+
+use build::{Build, Built};
+
+/// The passes that bring a graph into the words of the target.
+pub fn lower() -> Vec<Box<dyn Pass>> {
+    vec![
+        Box::new(index::NarrowIndices),
+        Box::new(Decompose),
+        Box::new(Rules {
+            name: "settle-ranks",
+            rules: &[
+                &index::CountFromFront,
+                &matmul::TransposeConstant,
+                &rank::DropExpand,
+                &rank::ComposeReshapes,
+                &rank::SinkSqueeze,
+                &rank::EqualRanks,
+            ],
+        }),
+    ]
+}
+
+/// Makes what stands in place of a node. Where it gives a [`Skip`], the node stays and the backend refuses it by name.
+type Decomposition = fn(&mut Build<'_>, NodeId) -> Built;
+
+/// How nodes of a kind that is not native decompose.
+fn decomposition(kind: OpKind) -> Option<Decomposition> {
+    Some(match kind {
+        OpKind::Unary => elementwise::unary,
+        OpKind::Binary => elementwise::binary,
+        OpKind::Conv => conv::conv,
+        OpKind::ConvTranspose => conv::conv_transpose,
+        OpKind::Pool => pool::pool,
+        OpKind::MatMul => matmul::add_bias,
+        OpKind::LayerNorm => norm::layer_norm,
+        OpKind::ArgReduce => index::arg_reduce,
+        OpKind::TopK => index::top_k,
+        OpKind::GatherElements => index::gather_elements,
+        OpKind::DepthToSpace => movement::depth_to_space,
+        OpKind::Pad => movement::pad_edge,
+        OpKind::Resize => resize::resize,
+        _ => return None,
+    })
+}
+
+/// Decomposes each node that is not native, again and again until nothing changes.
+#[derive(Debug)]
+struct Decompose;
+
+impl Pass for Decompose {
+    fn name(&self) -> &'static str {
+        "decompose"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        loop {
+            let mut changed = false;
+            for node in g.order() {
+                changed |= decompose(g, node, cx.target)?;
+            }
+            if !changed {
+                return Ok(());
+            }
+            g.sweep();
+        }
+    }
+}
+
+fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, PassError> {
+    let op = g.op(node);
+    let Some(decomposition) = decomposition(op.kind()) else { return Ok(false) };
+    let (op, operands) = (op.clone(), g.operands(node));
+    let mut b = Build::at(g, node, target);
+    if b.is_native(&op, &operands) {
+        return Ok(false);
+    }
+    match decomposition(&mut b, node) {
+        Ok(value) => {
+            g.replace(node.value(0), value)?;
+            Ok(true)
+        }
+        Err(Skip::NoMatch | Skip::Because(_)) => Ok(false),
+        Err(Skip::Type(e)) => Err(e.into()),
+        Err(Skip::Eval(e)) => Err(e.into()),
+    }
+}

@@ -1,0 +1,70 @@
+//! Operators that move elements.
+
+use qcc_ir::ops::{DepthToSpace, Expand, Gather, Op, OpKind, PadMode};
+use qcc_ir::{NodeId, Shape, Tensor, ValueId};
+
+use super::build::{Build, Built, made_by};
+use crate::Skip;
+
+/// Channels read as `[C, b, b]` are put into the order `[b, b, C]`: in the weight of the convolution that makes them,
+/// or by a Gather.
+pub(super) fn depth_to_space(b: &mut Build<'_>, node: NodeId) -> Built {
+    let &Op::DepthToSpace(DepthToSpace { block, channel_first: true }) = b.g.op(node) else {
+        return Err(Skip::NoMatch);
+    };
+    let x = b.g.operands(node)[0];
+    let channels = b.extents(x)?[1];
+    let area = block * block;
+    let order: Vec<i32> =
+        (0..channels).map(|c| (c % (channels / area) * area + c / (channels / area)) as i32).collect();
+    let order = b.constant(Tensor::from_vec(Shape::known(&[channels]), order));
+    let ordered = match reordered_conv(b, x, order)? {
+        Some(y) => y,
+        None => b.op(Gather { axis: 1 }, &[x, order])?,
+    };
+    b.op(DepthToSpace { block, channel_first: false }, &[ordered])
+}
+
+/// The convolution that makes `x`, where `x` has no other use and the weight is constant, with its output channels in
+/// the given order.
+fn reordered_conv(b: &mut Build<'_>, x: ValueId, order: ValueId) -> Result<Option<ValueId>, Skip> {
+    let Some(conv) = made_by(b.g, x, OpKind::Conv).filter(|_| b.g.only_user(x).is_some()) else { return Ok(None) };
+    let (op, mut operands) = (b.g.op(conv).clone(), b.g.operands(conv));
+    let constant = operands[1..].iter().all(|&o| b.g.constant(o).is_some());
+    if !constant || !matches!(&op, Op::Conv(c) if c.groups == 1) {
+        return Ok(None);
+    }
+    for o in &mut operands[1..] {
+        *o = b.op(Gather { axis: 0 }, &[*o, order])?;
+    }
+    b.op(op, &operands).map(Some)
+}
+
+/// The edges are cut off, repeated and put on again.
+pub(super) fn pad_edge(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Pad(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    if op.mode != PadMode::Edge {
+        return Err(Skip::NoMatch);
+    }
+    let (op, mut x) = (op.clone(), b.g.operands(node)[0]);
+    for axis in 0..op.before.len() {
+        let extents = b.extents(x)?;
+        let (before, after) = (op.before[axis], op.after[axis]);
+        let edge = |b: &mut Build<'_>, at: usize, count: usize| {
+            let one = b.slice(x, axis, at, 1)?;
+            let mut repeated = extents.clone();
+            repeated[axis] = count;
+            if count == 1 { Ok(one) } else { b.op(Expand { shape: Shape::known(&repeated) }, &[one]) }
+        };
+        let mut parts = Vec::new();
+        if before > 0 {
+            parts.push(edge(b, 0, before)?);
+        }
+        parts.push(x);
+        if after > 0 {
+            parts.push(edge(b, extents[axis] - 1, after)?);
+        }
+        x = b.concat(axis, &parts)?;
+    }
+    Ok(x)
+}

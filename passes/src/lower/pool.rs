@@ -1,0 +1,73 @@
+//! Pooling: one spatial axis becomes two, pads become Pad.
+
+use qcc_ir::ops::{Clamp, Extents, Op, Pool, PoolFn, Unary, UnaryFn};
+use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
+
+use super::build::{Build, Built};
+use super::conv::row;
+use crate::Skip;
+
+pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Pool(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (op, x) = (op.clone(), b.g.operands(node)[0]);
+    if op.window.len() == 1 {
+        let x = b.unsqueeze(x, 2)?;
+        let image = Pool {
+            f: op.f,
+            window: row(&op.window, 1),
+            stride: row(&op.stride, 1),
+            before: row(&op.before, 0),
+            after: row(&op.after, 0),
+            dilation: row(&op.dilation, 1),
+        };
+        let y = b.op(image, &[x])?;
+        return b.squeeze(y, 2);
+    }
+    if op.before.iter().chain(&op.after).all(|&p| p == 0) {
+        return Err(Skip::NoMatch);
+    }
+    let outside = match op.f {
+        PoolFn::Max if !is_nonnegative(b.g, x) => f32::NEG_INFINITY,
+        PoolFn::Max | PoolFn::Average => 0.0,
+    };
+    let padded = b.pad_spatial(x, &op.before, &op.after, outside)?;
+    let zero = Extents::from_elem(0, op.window.len());
+    let y = b.op(Pool { before: zero.clone(), after: zero, ..op.clone() }, &[padded])?;
+    match op.f {
+        PoolFn::Max => Ok(y),
+        PoolFn::Average => {
+            let correction = correction(&op, &b.extents(x)?, &b.extents(y)?);
+            let correction = b.constant(correction);
+            b.mul(y, correction)
+        }
+    }
+}
+
+/// True where no element can be below 0.
+fn is_nonnegative(g: &Graph, v: ValueId) -> bool {
+    match g.producer(v) {
+        Op::Clamp(Clamp { lo, .. }) => *lo >= 0.0,
+        Op::Unary(Unary { f: UnaryFn::Sigmoid | UnaryFn::Abs | UnaryFn::Exp | UnaryFn::Sqrt }) | Op::Softmax(_) => true,
+        Op::Pool(_) | Op::Reshape(_) => is_nonnegative(g, g.operands(v.node)[0]),
+        Op::Concat(_) => g.operands(v.node).iter().all(|&o| is_nonnegative(g, o)),
+        _ => false,
+    }
+}
+
+/// Taps of the window over taps inside the image, for each position of the result: `[1, 1, spatial..]`.
+fn correction(op: &Pool, x: &[usize], y: &[usize]) -> Tensor {
+    let inside = |axis: usize, at: usize| {
+        let first = at * op.stride[axis];
+        let place = |tap: usize| first + tap * op.dilation[axis];
+        let image = op.before[axis]..op.before[axis] + x[2 + axis];
+        (0..op.window[axis]).filter(|&tap| image.contains(&place(tap))).count()
+    };
+    let mut values = vec![1.0f32];
+    for axis in 0..op.window.len() {
+        let factors: Vec<f32> =
+            (0..y[2 + axis]).map(|at| op.window[axis] as f32 / inside(axis, at).max(1) as f32).collect();
+        values = values.iter().flat_map(|v| factors.iter().map(move |f| v * f)).collect();
+    }
+    let extents: Vec<usize> = [1, 1].iter().chain(&y[2..]).copied().collect();
+    Tensor::from_vec(Shape::known(&extents), values)
+}

@@ -1,0 +1,178 @@
+//! Ranks: operands that broadcast get one rank, and images of one spatial axis stay images of two.
+
+use qcc_ir::ops::{Concat, Op, OpKind, Pad, Reshape, Slice, Softmax};
+use qcc_ir::target::Target;
+use qcc_ir::{Dim, Graph, NodeId, Shape, ValueId};
+
+use super::build::Build;
+use crate::{Rule, Skip};
+
+/// `shape` with axes of extent 1 in front until it has the rank.
+fn padded(shape: &Shape, rank: usize) -> Shape {
+    let missing = rank.saturating_sub(shape.rank());
+    std::iter::repeat_n(Dim::Known(1), missing).chain(shape.dims().iter().cloned()).collect()
+}
+
+/// Operands that broadcast have the rank of the result. Targets with layouts align axes by their physical place, which
+/// is only the logical one where no axis is left out.
+#[derive(Debug)]
+pub(super) struct EqualRanks;
+
+impl Rule for EqualRanks {
+    fn name(&self) -> &'static str {
+        "equal-ranks"
+    }
+
+    fn anchor(&self) -> &'static [OpKind] {
+        &[OpKind::Binary, OpKind::Select, OpKind::Expand]
+    }
+
+    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
+        if (target.image_layout)(4).is_row_major() {
+            return Err(Skip::NoMatch);
+        }
+        let rank = g.ty(at.value(0)).rank();
+        let mut changed = false;
+        for (i, v) in g.operands(at).into_iter().enumerate() {
+            let ty = g.ty(v);
+            if ty.rank() == rank || ty.shape.elements() == Some(1) {
+                continue;
+            }
+            let shape = padded(&ty.shape, rank);
+            let wider = Build::at(g, at, target).reshape(v, shape)?;
+            g.set_operand(at, i, wider);
+            changed = true;
+        }
+        if changed { Ok(()) } else { Err(Skip::NoMatch) }
+    }
+}
+
+/// An Expand goes where its users broadcast by themselves.
+#[derive(Debug)]
+pub(super) struct DropExpand;
+
+impl Rule for DropExpand {
+    fn name(&self) -> &'static str {
+        "drop-expand"
+    }
+
+    fn anchor(&self) -> &'static [OpKind] {
+        &[OpKind::Expand]
+    }
+
+    fn apply(&self, g: &mut Graph, at: NodeId, _: &Target) -> Result<(), Skip> {
+        let (expanded, x) = (at.value(0), g.operands(at)[0]);
+        let users = g.users(expanded);
+        if g.is_output(expanded) || users.is_empty() {
+            return Err(Skip::Because("its shape is asked for"));
+        }
+        for &(user, i) in &users {
+            let broadcasts = matches!(g.op(user), Op::Binary(_) | Op::Select(_));
+            let mut types = g.operand_types(user);
+            types[i] = g.ty(x);
+            let same = broadcasts && g.op(user).infer(&types).is_ok_and(|t| t[0].shape == g.ty(user.value(0)).shape);
+            if !same {
+                return Err(Skip::Because("a user needs the full shape"));
+            }
+        }
+        for (user, i) in users {
+            g.set_operand(user, i, x);
+        }
+        Ok(())
+    }
+}
+
+/// A Reshape of a Reshape is one.
+#[derive(Debug)]
+pub(super) struct ComposeReshapes;
+
+impl Rule for ComposeReshapes {
+    fn name(&self) -> &'static str {
+        "compose-reshapes"
+    }
+
+    fn anchor(&self) -> &'static [OpKind] {
+        &[OpKind::Reshape]
+    }
+
+    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
+        let x = g.operands(at)[0];
+        let shape = g.ty(at.value(0)).shape.clone();
+        if !matches!(g.producer(x), Op::Reshape(_)) && g.ty(x).shape != shape {
+            return Err(Skip::NoMatch);
+        }
+        let y = Build::at(g, at, target).reshape(x, shape)?;
+        Ok(g.replace(at.value(0), y)?)
+    }
+}
+
+/// The axis of height 1 that a lowered operator of one spatial axis has.
+const HEIGHT: usize = 2;
+
+/// Element-wise work on an image of height 1 comes before the Reshape that takes the height away, so that the
+/// Reshapes between two such images meet and go.
+#[derive(Debug)]
+pub(super) struct SinkSqueeze;
+
+impl Rule for SinkSqueeze {
+    fn name(&self) -> &'static str {
+        "sink-squeeze"
+    }
+
+    fn anchor(&self) -> &'static [OpKind] {
+        use OpKind::*;
+        &[Unary, Clamp, Binary, Select, Cast, Concat, Slice, Pad, Softmax]
+    }
+
+    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
+        let (result, operands) = (at.value(0), g.operands(at));
+        if g.ty(result).rank() != 3 || !operands.iter().any(|&v| is_squeeze(g, v)) {
+            return Err(Skip::NoMatch);
+        }
+        let op = with_height(g.op(at));
+        let mut b = Build::at(g, at, target);
+        let mut images = operands.clone();
+        for v in &mut images {
+            let shape = b.ty(*v).shape.clone();
+            if shape.elements() == Some(1) && shape.rank() < 3 {
+                continue;
+            }
+            let shape = padded(&shape, 3);
+            let (outer, inner) = shape.dims().split_at(HEIGHT);
+            *v = b.reshape(*v, outer.iter().cloned().chain([Dim::Known(1)]).chain(inner.iter().cloned()).collect())?;
+        }
+        let image = b.op(op, &images)?;
+        let y = b.squeeze(image, HEIGHT)?;
+        Ok(g.replace(result, y)?)
+    }
+}
+
+/// True where a Reshape takes the height of an image away.
+fn is_squeeze(g: &Graph, v: ValueId) -> bool {
+    let Op::Reshape(Reshape { shape }) = g.producer(v) else { return false };
+    let image = g.ty(g.operands(v.node)[0]).shape.dims();
+    image.len() == 4
+        && shape.rank() == 3
+        && image[HEIGHT] == Dim::Known(1)
+        && image[..HEIGHT] == shape.dims()[..HEIGHT]
+        && image[HEIGHT + 1] == shape.dims()[HEIGHT]
+}
+
+/// The operator on images of height 1.
+fn with_height(op: &Op) -> Op {
+    let shifted = |axis: usize| axis + usize::from(axis >= HEIGHT);
+    match op.clone() {
+        Op::Concat(op) => Concat { axis: shifted(op.axis) }.into(),
+        Op::Softmax(op) => Softmax { axis: shifted(op.axis), ..op }.into(),
+        Op::Slice(mut op) => {
+            op.ranges.iter_mut().for_each(|r| r.axis = shifted(r.axis));
+            Slice { ranges: op.ranges }.into()
+        }
+        Op::Pad(mut op) => {
+            op.before.insert(HEIGHT, 0);
+            op.after.insert(HEIGHT, 0);
+            Pad { ..op }.into()
+        }
+        other => other,
+    }
+}

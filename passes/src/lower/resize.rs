@@ -1,0 +1,99 @@
+//! Resampling: one spatial axis becomes two; what the target has no coordinates for becomes Gather or a product with
+//! the matrix of the interpolation.
+
+use qcc_ir::ops::{Coordinates, Extents, Gather, MatMul, Nearest, Op, Resize, ResizeMode};
+use qcc_ir::{NodeId, Shape, Tensor, ValueId};
+
+use super::build::{Build, Built};
+use super::conv::row;
+use crate::Skip;
+
+pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Resize(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (op, x) = (op.clone(), b.g.operands(node)[0]);
+    if op.size.len() == 1 {
+        let x = b.unsqueeze(x, 2)?;
+        let image = Resize { size: row(&op.size, 1), scale: vec![1.0, op.scale[0]], ..op };
+        let y = b.op(image, &[x])?;
+        return b.squeeze(y, 2);
+    }
+    let extents = b.extents(x)?;
+    for usual in usual_forms(&op, &extents)? {
+        let usual = Op::from(usual);
+        if b.is_native(&usual, &[x]) {
+            return b.op(usual, &[x]);
+        }
+    }
+    let mut y = x;
+    for axis in 0..op.size.len() {
+        y = match op.mode {
+            ResizeMode::Nearest(_) => {
+                let picks = picks(&op, axis, extents[2 + axis])?;
+                let index = b.constant(Tensor::from_vec(Shape::known(&[picks.len()]), picks));
+                b.op(Gather { axis: 2 + axis }, &[y, index])?
+            }
+            ResizeMode::Linear | ResizeMode::Cubic { .. } => interpolate(b, &op, axis, y)?,
+        };
+    }
+    Ok(y)
+}
+
+/// The part of the operator that works on one axis.
+fn along(op: &Resize, axis: usize) -> Resize {
+    Resize { size: Extents::from_elem(op.size[axis], 1), scale: vec![op.scale[axis]], ..op.clone() }
+}
+
+/// The source index of each position of the result, along one axis.
+fn picks(op: &Resize, axis: usize, extent: usize) -> Result<Vec<i32>, Skip> {
+    let ramp = Tensor::from_vec(Shape::known(&[1, 1, extent]), (0..extent).map(|i| i as f32).collect());
+    let picked = Op::from(along(op, axis)).eval(&[&ramp])?;
+    Ok(picked[0].reals().iter().map(|&v| v as i32).collect())
+}
+
+/// The same resampling in coordinates that targets know: other spellings that give the same elements.
+fn usual_forms(op: &Resize, extents: &[usize]) -> Result<Vec<Resize>, Skip> {
+    let scale: Vec<f32> = op.size.iter().zip(&extents[2..]).map(|(&s, &x)| s as f32 / x as f32).collect();
+    let form = |mode, coordinates| Resize { mode, coordinates, scale: scale.clone(), size: op.size.clone() };
+    let floor = ResizeMode::Nearest(Nearest::Floor);
+    let candidates = match (op.mode, op.coordinates) {
+        (ResizeMode::Nearest(_), _) => vec![
+            form(floor, Coordinates::Asymmetric),
+            form(floor, Coordinates::HalfPixelForNearest),
+            form(ResizeMode::Nearest(Nearest::PreferCeil), Coordinates::AlignCorners),
+        ],
+        (ResizeMode::Linear, Coordinates::PytorchHalfPixel) if op.size.iter().all(|&s| s > 1) => {
+            return Ok(vec![form(op.mode, Coordinates::HalfPixel)]);
+        }
+        _ => Vec::new(),
+    };
+    let mut forms = Vec::new();
+    for candidate in candidates {
+        let mut same = true;
+        for (axis, &extent) in extents[2..].iter().enumerate() {
+            same &= picks(op, axis, extent)? == picks(&candidate, axis, extent)?;
+        }
+        if same {
+            forms.push(candidate);
+        }
+    }
+    Ok(forms)
+}
+
+/// Product with the matrix of the interpolation along one axis, whose columns are the resampled unit vectors.
+fn interpolate(b: &mut Build<'_>, op: &Resize, axis: usize, x: ValueId) -> Built {
+    let extent = b.extents(x)?[2 + axis];
+    let mut unit = vec![0.0f32; extent * extent];
+    unit.iter_mut().step_by(extent + 1).for_each(|v| *v = 1.0);
+    let unit = Tensor::from_vec(Shape::known(&[extent, 1, extent]), unit);
+    let columns = Op::from(along(op, axis)).eval(&[&unit])?.swap_remove(0);
+    let matrix = b.constant(columns);
+    let matrix = b.reshape(matrix, Shape::known(&[extent, op.size[axis]]))?;
+    // The axis goes last and back.
+    let rank = b.ty(x).rank();
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(2 + axis, rank - 1);
+    let last = 2 + axis == rank - 1;
+    let x = if last { x } else { b.transpose(x, &perm)? };
+    let y = b.op(MatMul { transpose_b: false }, &[x, matrix])?;
+    if last { Ok(y) } else { b.transpose(y, &perm) }
+}
