@@ -1,0 +1,204 @@
+//! Which pictures a dataset is made of, by Ultralytics' rules.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use walkdir::WalkDir;
+
+use super::DataError;
+
+/// Extensions of the pictures that can be decoded.
+pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
+
+/// Extensions that Ultralytics takes for pictures and nobody decodes here: they are listed, named and skipped.
+const UNDECODED: &[&str] = &["avif", "dng", "heic", "heif", "jp2", "mpo", "tif", "tiff"];
+
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
+    let path = path.to_path_buf();
+    move |source| DataError::Unreadable { path, source }
+}
+
+fn is_picture(path: &Path) -> bool {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    PICTURES.contains(&extension.as_str()) || UNDECODED.contains(&extension.as_str())
+}
+
+/// Sorted by the bytes of the path, which is the order of Python's strings.
+fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    paths
+}
+
+/// All pictures below a folder, at any depth.
+pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut pictures = Vec::new();
+    for entry in WalkDir::new(path).follow_links(true) {
+        let entry = entry.map_err(|e| {
+            let at = e.path().unwrap_or(path).to_path_buf();
+            DataError::Unreadable { path: at, source: e.into() }
+        })?;
+        if entry.file_type().is_file() && is_picture(entry.path()) {
+            pictures.push(entry.into_path());
+        }
+    }
+    Ok(sorted(pictures))
+}
+
+/// One path a line. Lines that start with `./` are relative to the list's own folder; so are other relative ones that
+/// exist there and not in the current folder.
+pub(super) fn list_file(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+    let home = path.parent().unwrap_or(Path::new(""));
+    let place = |line: &str| match line.strip_prefix("./") {
+        Some(rest) => home.join(rest),
+        None if !Path::new(line).exists() && home.join(line).exists() => home.join(line),
+        None => PathBuf::from(line),
+    };
+    let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|l| !l.is_empty());
+    Ok(sorted(lines.map(place).filter(|p| is_picture(p)).collect()))
+}
+
+/// The keys of a dataset yaml that say where pictures are. Labels, names and `download` play no part.
+#[derive(Debug, Deserialize)]
+struct Yaml {
+    path: Option<String>,
+    #[serde(alias = "validation")]
+    val: Option<Split>,
+    train: Option<Split>,
+    download: Option<serde_norway::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Split {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// The pictures of the split `val`, or `train` where there is no `val`.
+pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
+    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+    let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
+    let Some(split) = yaml.val.or(yaml.train) else {
+        return Err(bad("it names neither `val` nor `train` pictures".into()));
+    };
+    let entries = match split {
+        Split::One(entry) => vec![entry],
+        Split::Many(entries) => entries,
+    };
+    let home = path.parent().unwrap_or(Path::new(""));
+    let roots = roots(home, yaml.path.as_deref());
+    let mut pictures = Vec::new();
+    for entry in entries {
+        let found = roots.iter().find_map(|root| existing(root, &entry));
+        let Some(found) = found else {
+            let tried: Vec<String> = roots.iter().map(|r| r.join(&entry).display().to_string()).collect();
+            let download = match yaml.download {
+                Some(_) => "; it has a `download` key, but qcc downloads nothing",
+                None => "",
+            };
+            return Err(bad(format!("its pictures are not there (tried {}){download}", tried.join(", "))));
+        };
+        pictures.extend(if found.is_dir() { folder(&found)? } else { list_file(&found)? });
+    }
+    Ok(sorted(pictures))
+}
+
+/// Where the dataset may lie: `path`, as it is, beside the yaml, or in a folder `datasets` here or one level up.
+fn roots(home: &Path, path: Option<&str>) -> Vec<PathBuf> {
+    let Some(path) = path else { return vec![home.into()] };
+    let given = PathBuf::from(path);
+    if given.is_absolute() {
+        return vec![given];
+    }
+    let beside = home.join(&given);
+    let mut roots = vec![given, beside, Path::new("datasets").join(path), Path::new("../datasets").join(path)];
+    roots.dedup();
+    roots
+}
+
+/// A split's path under a root; where it is missing and starts with `../`, the same without that.
+fn existing(root: &Path, entry: &str) -> Option<PathBuf> {
+    let inside = root.join(entry);
+    let without = entry.strip_prefix("../").map(|rest| root.join(rest));
+    std::iter::once(inside).chain(without).find(|p| p.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn touch(root: &Path, file: &str) {
+        let path = root.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+
+    fn names(root: &Path, pictures: &[PathBuf]) -> Vec<String> {
+        pictures.iter().map(|p| p.strip_prefix(root).unwrap_or(p).display().to_string()).collect()
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["d/val/b.jpg", "d/val/a/z.PNG", "d/val/a-b.jpg", "d/val/note.txt", "d/val/x.gif", "d/train/t.bmp"]
+        {
+            touch(dir.path(), file);
+        }
+        dir
+    }
+
+    #[test]
+    fn folder_is_recursive_and_sorted_as_strings() {
+        let dir = tree();
+        let got = folder(&dir.path().join("d/val")).unwrap();
+        assert_eq!(names(dir.path(), &got), ["d/val/a-b.jpg", "d/val/a/z.PNG", "d/val/b.jpg"]);
+    }
+
+    #[test]
+    fn yaml_prefers_val_and_looks_beside_itself() {
+        let dir = tree();
+        let at = dir.path().join("d.yaml");
+        for (text, want) in [
+            ("path: d\ntrain: train\nval: val\nnames: {0: a}\n", 3),
+            ("path: d\nvalidation: val\n", 3),
+            ("path: d\ntrain: train\nval:\n", 1),
+            ("train: d/train\n", 1),
+            ("path: d\nval: [train, val]\nkpt_shape: [17, 3]\n", 4),
+            ("path: d\nval: ../val\n", 3),
+        ] {
+            std::fs::write(&at, text).unwrap();
+            assert_eq!(yaml(&at).unwrap().len(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn yaml_never_downloads() {
+        let dir = tree();
+        let at = dir.path().join("d.yaml");
+        std::fs::write(&at, "path: nowhere\nval: images\ndownload: https://example.com/a.zip\n").unwrap();
+        let error = yaml(&at).unwrap_err().to_string();
+        assert!(error.contains("nowhere/images") && error.contains("qcc downloads nothing"), "{error}");
+    }
+
+    #[test]
+    fn yaml_without_pictures_is_refused() {
+        let dir = tree();
+        let at = dir.path().join("d.yaml");
+        for text in ["names: {0: a}\n", "just text", "- a\n- b\n", "val: {a: b}\n", "val: [\n"] {
+            std::fs::write(&at, text).unwrap();
+            assert!(matches!(yaml(&at), Err(DataError::Yaml { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn list_lines_are_relative_to_the_list() {
+        let dir = tree();
+        let at = dir.path().join("list.txt");
+        let absolute = dir.path().join("d/train/t.bmp");
+        std::fs::write(&at, format!("\u{feff}./d/val/b.jpg\r\nd/val/a-b.jpg\n\n{}\nnotes.md\n", absolute.display()))
+            .unwrap();
+        let got = list_file(&at).unwrap();
+        assert_eq!(names(dir.path(), &got), ["d/train/t.bmp", "d/val/a-b.jpg", "d/val/b.jpg"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! From pixels to model inputs.
+
+use std::fmt;
+
+use qcc_ir::{Elem, Tensor, TensorType};
+
+use super::picture::Pixels;
+use super::{DataError, Image, from_reals, resize};
+
+/// Order of the channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    /// Red first.
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+/// How a picture of any size becomes one of the model's size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fit {
+    /// Scaled to fit, centred, the rest filled: as Ultralytics validates.
+    Letterbox {
+        /// Value of the rest, in all channels.
+        fill: u8,
+    },
+    /// Both sides scaled to the target.
+    Stretch,
+    /// Scaled so that the target covers `ratio` of the shorter side, and cut from the middle.
+    CenterCrop {
+        /// Share of the shorter side, above 0 and at most 1.
+        ratio: f64,
+    },
+}
+
+/// How a picture becomes a model input: fitted, then each value `v` (0 to 255) as `(v * scale - mean) / std`. Models of
+/// one channel get grey pictures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocess {
+    /// Order of three channels.
+    pub color: Color,
+    /// Size.
+    pub fit: Fit,
+    /// Factor of every value.
+    pub scale: f64,
+    /// Taken off, for each channel in the model's order.
+    pub mean: [f64; 3],
+    /// Divisor, for each channel in the model's order.
+    pub std: [f64; 3],
+}
+
+impl Preprocess {
+    /// Values 0 to 255 as they are, stretched, red first.
+    pub const NONE: Preprocess =
+        Preprocess { color: Color::Rgb, fit: Fit::Stretch, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] };
+
+    /// As Ultralytics feeds detectors: letterboxed on 114, values 0 to 1, red first.
+    pub const YOLO: Preprocess =
+        Preprocess { fit: Fit::Letterbox { fill: 114 }, scale: 1.0 / 255.0, ..Preprocess::NONE };
+
+    /// As torchvision feeds ImageNet classifiers: 224 of 256 from the middle, its mean and standard deviation.
+    pub const IMAGENET: Preprocess = Preprocess {
+        fit: Fit::CenterCrop { ratio: 0.875 },
+        scale: 1.0 / 255.0,
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        ..Preprocess::NONE
+    };
+
+    /// What the model says about itself: Ultralytics' exports name their task, stride and image size.
+    pub fn of_metadata(metadata: &[(String, String)]) -> Option<Self> {
+        let find = |key: &str| metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        find("imgsz").and(find("stride"))?;
+        Some(match find("task")? {
+            "classify" => Preprocess { fit: Fit::CenterCrop { ratio: 1.0 }, ..Preprocess::YOLO },
+            _ => Preprocess::YOLO,
+        })
+    }
+
+    /// The number each byte becomes, in channel `c` of the model.
+    pub(super) fn table(&self, c: usize) -> [f32; 256] {
+        std::array::from_fn(|v| ((v as f64 * self.scale - self.mean[c]) / self.std[c]) as f32)
+    }
+
+    fn fitted(&self, pixels: Pixels, image: &Image) -> Pixels {
+        let (w, h) = (image.width, image.height);
+        match self.fit {
+            Fit::Letterbox { fill } => resize::letterbox(pixels, w, h, fill),
+            Fit::Stretch => resize::stretch(pixels, w, h),
+            Fit::CenterCrop { ratio } => resize::center_crop(pixels, w, h, ratio),
+        }
+    }
+
+    /// The pictures of one batch as a tensor of type `ty`.
+    pub(super) fn tensor(&self, batch: Vec<Pixels>, image: &Image, ty: &TensorType) -> Result<Tensor, DataError> {
+        let tables: Vec<[f32; 256]> = (0..image.channels).map(|c| self.table(c)).collect();
+        let mut values = Vec::with_capacity(ty.shape.elements().unwrap_or(0));
+        for pixels in batch {
+            let fitted = self.fitted(pixels, image);
+            let channels = image.channels;
+            // Where channel `c` of the model lies in a pixel.
+            let place = |c: usize| if self.color == Color::Bgr { channels - 1 - c } else { c };
+            if image.channels_last {
+                let pixel = |p: &[u8]| (0..channels).map(|c| tables[c][usize::from(p[place(c)])]).collect::<Vec<f32>>();
+                values.extend(fitted.bytes.chunks_exact(channels).flat_map(pixel));
+            } else {
+                for (c, table) in tables.iter().enumerate() {
+                    values.extend(fitted.bytes.iter().skip(place(c)).step_by(channels).map(|&v| table[usize::from(v)]));
+                }
+            }
+        }
+        if ty.elem.is_integer() {
+            values.iter_mut().for_each(|v| *v = v.round_ties_even());
+        }
+        match ty.elem {
+            Elem::Bool | Elem::Grid(_) => Err(DataError::Inputs(format!("pictures cannot feed an input of {ty}"))),
+            _ => from_reals("", ty, values),
+        }
+    }
+}
+
+impl fmt::Display for Preprocess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.fit {
+            Fit::Letterbox { fill } => write!(f, "letterboxed on {fill}")?,
+            Fit::Stretch => f.write_str("stretched")?,
+            Fit::CenterCrop { ratio } => write!(f, "cut from the middle at {ratio}")?,
+        }
+        f.write_str(if self.color == Color::Rgb { ", RGB" } else { ", BGR" })?;
+        let inverse = 1.0 / self.scale;
+        match () {
+            () if self.scale == 1.0 => {}
+            () if (inverse - inverse.round()).abs() < 1e-9 => write!(f, ", 1/{}", inverse.round())?,
+            () => write!(f, ", scale {}", self.scale)?,
+        }
+        if self.mean != [0.0; 3] || self.std != [1.0; 3] {
+            write!(f, ", mean {:?}, std {:?}", self.mean, self.std)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(channels: usize, height: usize, width: usize, channels_last: bool) -> Image {
+        Image { batch: 1, channels, height, width, channels_last }
+    }
+
+    #[test]
+    fn a_scale_of_1_255_is_a_division_by_255() {
+        let table = Preprocess::YOLO.table(0);
+        for (v, x) in table.iter().enumerate() {
+            assert_eq!(*x, v as f32 / 255.0);
+        }
+    }
+
+    #[test]
+    fn channels_go_where_the_model_wants_them() {
+        let two = Pixels { width: 2, height: 1, channels: 3, bytes: vec![1, 2, 3, 4, 5, 6] };
+        let planar = TensorType::f32(&[1, 3, 1, 2]);
+        let last = TensorType::f32(&[1, 1, 2, 3]);
+        let bgr = Preprocess { color: Color::Bgr, ..Preprocess::NONE };
+        for (p, image, ty, want) in [
+            (&Preprocess::NONE, image(3, 1, 2, false), &planar, [1., 4., 2., 5., 3., 6.]),
+            (&bgr, image(3, 1, 2, false), &planar, [3., 6., 2., 5., 1., 4.]),
+            (&Preprocess::NONE, image(3, 1, 2, true), &last, [1., 2., 3., 4., 5., 6.]),
+            (&bgr, image(3, 1, 2, true), &last, [3., 2., 1., 6., 5., 4.]),
+        ] {
+            assert_eq!(p.tensor(vec![two.clone()], &image, ty).unwrap().view::<f32>()[..], want);
+        }
+    }
+
+    #[test]
+    fn mean_and_std_follow_the_models_channels() {
+        let p = Preprocess { mean: [1.0, 2.0, 3.0], std: [1.0, 2.0, 4.0], ..Preprocess::NONE };
+        let one = Pixels { width: 1, height: 1, channels: 3, bytes: vec![11, 12, 13] };
+        let got = p.tensor(vec![one], &image(3, 1, 1, false), &TensorType::f32(&[1, 3, 1, 1])).unwrap();
+        assert_eq!(got.view::<f32>()[..], [10.0, 5.0, 2.5]);
+    }
+
+    #[test]
+    fn metadata_of_ultralytics_chooses() {
+        let say = |task: &str| -> Vec<(String, String)> {
+            [("task", task), ("imgsz", "[640, 640]"), ("stride", "32")].map(|(k, v)| (k.into(), v.into())).into()
+        };
+        assert_eq!(Preprocess::of_metadata(&say("detect")), Some(Preprocess::YOLO));
+        assert_eq!(Preprocess::of_metadata(&say("classify")).map(|p| p.fit), Some(Fit::CenterCrop { ratio: 1.0 }));
+        assert_eq!(Preprocess::of_metadata(&say("detect")[..2]), None);
+        assert_eq!(Preprocess::of_metadata(&[]), None);
+    }
+}
