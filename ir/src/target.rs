@@ -29,6 +29,8 @@ pub struct GridDemands {
     pub activation: Store,
     /// True where the operator, on operands of these (real) types, has an integer kernel.
     pub integer: fn(&Op, &[&TensorType]) -> bool,
+    /// True where the operator takes real activations with a constant weight on a grid (dynamic range).
+    pub weights_only: fn(&Op, &[&TensorType]) -> bool,
     /// True where the weight of this contraction may have one scale for each output channel.
     pub per_channel: fn(&Op, &TensorType) -> bool,
 }

@@ -18,6 +18,9 @@ mod pattern;
 pub mod simplify;
 
 pub use check::{CheckError, check_meaning};
+pub mod calibrate;
+pub mod quantize;
+mod sets;
 
 /// What passes know besides the graph.
 #[derive(Debug)]

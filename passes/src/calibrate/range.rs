@@ -1,0 +1,158 @@
+//! From statistics to a range.
+
+use super::Stats;
+
+/// The real numbers a grid spans.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    /// Lower end.
+    pub lo: f32,
+    /// Upper end.
+    pub hi: f32,
+}
+
+impl Range {
+    /// The smallest range that holds both.
+    pub fn union(self, other: Range) -> Range {
+        Range { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
+    }
+
+    /// The same range, widened to hold 0, which every grid holds.
+    pub fn with_zero(self) -> Range {
+        Range { lo: self.lo.min(0.0), hi: self.hi.max(0.0) }
+    }
+
+    /// Length.
+    pub fn span(self) -> f32 {
+        self.hi - self.lo
+    }
+}
+
+/// How a range is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Method {
+    /// All that was seen.
+    MinMax,
+    /// The mean over samples of the smallest and of the largest number.
+    MovingAverage,
+    /// All but this share of the numbers at either end.
+    Percentile(f64),
+    /// The least squared error.
+    Mse,
+    /// The least loss of information (Kullback-Leibler divergence).
+    Entropy,
+}
+
+/// The range for a grid of `levels` steps. `after` makes of numbers what the readers of the value make of them: `Mse`
+/// counts the error behind it.
+pub fn search(stats: &Stats, method: Method, levels: usize, after: &dyn Fn(Vec<f32>) -> Vec<f32>) -> Range {
+    let all = Range { lo: stats.min, hi: stats.max }.with_zero();
+    if all.span() <= 0.0 {
+        return all;
+    }
+    match method {
+        Method::MinMax => all,
+        Method::MovingAverage => {
+            let n = stats.samples.max(1) as f64;
+            Range { lo: (stats.sum_min / n) as f32, hi: (stats.sum_max / n) as f32 }.with_zero()
+        }
+        Method::Percentile(share) => percentile(stats, share).with_zero(),
+        Method::Mse => {
+            let (centres, counts): (Vec<f32>, Vec<u64>) = stats.histogram.bins().unzip();
+            let truth = after(centres.clone());
+            let seen: Vec<_> = centres.into_iter().zip(truth).zip(counts).map(|((x, y), n)| (x, y, n as f32)).collect();
+            descend(all, &|r| squared_error(&seen, r, levels, after))
+        }
+        Method::Entropy => descend(all, &|r| divergence(stats, r, levels)),
+    }
+}
+
+fn percentile(stats: &Stats, share: f64) -> Range {
+    let total: u64 = stats.histogram.bins().map(|b| b.1).sum();
+    let cut = (total as f64 * share) as u64;
+    let bins: Vec<_> = stats.histogram.bins().collect();
+    Range {
+        lo: first_past(bins.iter(), cut).unwrap_or(stats.min),
+        hi: first_past(bins.iter().rev(), cut).unwrap_or(stats.max),
+    }
+}
+
+/// The first bin by which more than `cut` numbers have passed.
+fn first_past<'b>(bins: impl Iterator<Item = &'b (f32, u64)>, cut: u64) -> Option<f32> {
+    let mut passed = 0;
+    for (x, n) in bins {
+        passed += n;
+        if passed > cut {
+            return Some(*x);
+        }
+    }
+    None
+}
+
+/// Shrinks the ends one after the other, each to where `loss` is least, until nothing changes.
+fn descend(all: Range, loss: &dyn Fn(Range) -> f64) -> Range {
+    const STEPS: u32 = 24;
+    let mut best = (loss(all), all);
+    for _ in 0..2 {
+        let before = best.0;
+        for end in 0..2 {
+            let current = best.1;
+            for i in 1..=STEPS {
+                // Steps of equal ratio: an outlier may make a range a hundred times too wide.
+                let shrunk = 0.9f32.powi(i as i32);
+                let r = match end {
+                    0 => Range { lo: all.lo * shrunk, hi: current.hi },
+                    _ => Range { lo: current.lo, hi: all.hi * shrunk },
+                };
+                if r.span() <= 0.0 {
+                    continue;
+                }
+                let l = loss(r);
+                if l < best.0 {
+                    best = (l, r);
+                }
+            }
+        }
+        if best.0 >= before {
+            break;
+        }
+    }
+    best.1
+}
+
+/// `seen` holds numbers, what their readers make of them, and how often they occur.
+fn squared_error(seen: &[(f32, f32, f32)], r: Range, levels: usize, after: &dyn Fn(Vec<f32>) -> Vec<f32>) -> f64 {
+    let steps = (levels - 1) as f32;
+    let scale = r.span() / steps;
+    let zero = (-r.lo / scale).round();
+    let table = after((0..levels).map(|q| (q as f32 - zero) * scale).collect());
+    let inverse = 1.0 / scale;
+    let error = |&(x, y, n): &(f32, f32, f32)| {
+        let q = (x * inverse + zero + 0.5).clamp(0.0, steps);
+        let error = table[q as usize] - y;
+        f64::from(n * error * error)
+    };
+    seen.iter().map(error).sum()
+}
+
+fn divergence(stats: &Stats, r: Range, levels: usize) -> f64 {
+    let scale = r.span() / levels as f32;
+    let level = |x: f32| (((x - r.lo) / scale) as isize).clamp(0, levels as isize - 1) as usize;
+    let mut mass = vec![0.0f64; levels];
+    let mut bins = vec![0u32; levels];
+    for (x, n) in stats.histogram.bins().filter(|(x, _)| (r.lo..=r.hi).contains(x)) {
+        mass[level(x)] += n as f64;
+        bins[level(x)] += 1;
+    }
+    // What lies outside is moved to the ends in the reference but not in the quantized spread.
+    let total: f64 = stats.histogram.bins().map(|b| b.1 as f64).sum();
+    let inside: f64 = mass.iter().sum();
+    let mut loss = 0.0;
+    for (x, n) in stats.histogram.bins() {
+        let p = n as f64 / total;
+        let l = level(x);
+        let q = if bins[l] > 0 { mass[l] / f64::from(bins[l]) / inside.max(1.0) } else { 1e-9 };
+        loss += p * (p / q.max(1e-9)).ln();
+    }
+    loss
+}

@@ -1,0 +1,159 @@
+//! What calibration remembers of a value: mergeable, and the same whatever the order of the samples.
+
+use serde::{Deserialize, Serialize};
+
+/// Bins a histogram has at most.
+const BINS: usize = 2048;
+/// Elements of one tensor that the histogram sees at most; minimum and maximum see all.
+const SEEN: usize = 1 << 16;
+
+/// Counts of numbers in bins of equal width, a power of two, aligned to multiples of it: merging neighbours gives
+/// just the histogram that the wider bins would have counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// The width of a bin is `2^exponent`.
+    exponent: i32,
+    /// Bin 0 covers `[first, first + 1)` widths.
+    first: i64,
+    counts: Vec<u64>,
+}
+
+impl Histogram {
+    /// Bins for numbers in `min..=max`.
+    fn covering(min: f32, max: f32) -> Self {
+        let span = (f64::from(max) - f64::from(min)).max(f64::from(max.abs().max(min.abs())) * 1e-6).max(1e-30);
+        let exponent = (span / (BINS as f64 - 2.0)).log2().ceil() as i32;
+        let index = |x: f32| (f64::from(x) * (-exponent as f64).exp2()).floor() as i64;
+        let (first, last) = (index(min), index(max));
+        Histogram { exponent, first, counts: vec![0; (last - first + 1) as usize] }
+    }
+
+    fn count(&mut self, values: impl Iterator<Item = f32>) {
+        let scale = (-self.exponent as f64).exp2();
+        let last = self.counts.len() as i64 - 1;
+        for x in values {
+            let i = (f64::from(x) * scale).floor() as i64 - self.first;
+            self.counts[i.clamp(0, last) as usize] += 1;
+        }
+    }
+
+    /// The same counts in bins twice as wide, until the width is `2^exponent`.
+    fn widen(&mut self, exponent: i32) {
+        while self.exponent < exponent {
+            let first = self.first.div_euclid(2);
+            let last = (self.first + self.counts.len() as i64 - 1).div_euclid(2);
+            let mut counts = vec![0; (last - first + 1) as usize];
+            for (i, c) in self.counts.iter().enumerate() {
+                counts[((self.first + i as i64).div_euclid(2) - first) as usize] += c;
+            }
+            *self = Histogram { exponent: self.exponent + 1, first, counts };
+        }
+    }
+
+    /// Adds the counts of another histogram.
+    pub fn merge(&mut self, mut other: Histogram) {
+        if other.counts.is_empty() {
+            return;
+        }
+        if self.counts.is_empty() {
+            *self = other;
+            return;
+        }
+        self.widen(other.exponent);
+        other.widen(self.exponent);
+        let end = |h: &Histogram| h.first + h.counts.len() as i64;
+        let (first, last) = (self.first.min(other.first), end(self).max(end(&other)));
+        let mut counts = vec![0; (last - first) as usize];
+        for h in [&*self, &other] {
+            for (i, c) in h.counts.iter().enumerate() {
+                counts[(h.first - first) as usize + i] += c;
+            }
+        }
+        *self = Histogram { exponent: self.exponent, first, counts };
+        while self.counts.len() > BINS {
+            self.widen(self.exponent + 1);
+        }
+    }
+
+    /// The centre of each bin that is not empty and its count, ascending.
+    pub fn bins(&self) -> impl Iterator<Item = (f32, u64)> + '_ {
+        let width = (self.exponent as f64).exp2();
+        let centre = move |i: usize| (((self.first + i as i64) as f64 + 0.5) * width) as f32;
+        self.counts.iter().enumerate().filter(|(_, c)| **c > 0).map(move |(i, c)| (centre(i), *c))
+    }
+
+    /// Width of a bin.
+    pub fn width(&self) -> f32 {
+        (self.exponent as f64).exp2() as f32
+    }
+}
+
+/// What was seen of one value over all samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Smallest number.
+    pub min: f32,
+    /// Largest number.
+    pub max: f32,
+    /// Sum over samples of each sample's smallest number.
+    pub sum_min: f64,
+    /// Sum over samples of each sample's largest number.
+    pub sum_max: f64,
+    /// Number of samples.
+    pub samples: u64,
+    /// Numbers that are neither finite; they are left out of everything else.
+    pub not_finite: u64,
+    /// How the numbers are spread.
+    pub histogram: Histogram,
+}
+
+impl Stats {
+    /// What one tensor shows.
+    pub fn of(values: &[f32]) -> Self {
+        let (min, max) = extremes(values);
+        if min > max {
+            let not_finite = values.len() as u64;
+            let histogram = Histogram::default();
+            return Stats { min: 0.0, max: 0.0, sum_min: 0.0, sum_max: 0.0, samples: 1, not_finite, histogram };
+        }
+        let mut histogram = Histogram::covering(min, max);
+        // An odd stride visits rows and channels alike.
+        let stride = values.len().div_ceil(SEEN) | 1;
+        histogram.count(values.iter().step_by(stride).copied().filter(|x| x.is_finite()));
+        let not_finite = values.iter().filter(|x| !x.is_finite()).count() as u64;
+        Stats { min, max, sum_min: min.into(), sum_max: max.into(), samples: 1, not_finite, histogram }
+    }
+
+    /// Adds what other samples showed.
+    pub fn merge(&mut self, other: Stats) {
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.sum_min += other.sum_min;
+        self.sum_max += other.sum_max;
+        self.samples += other.samples;
+        self.not_finite += other.not_finite;
+        self.histogram.merge(other.histogram);
+    }
+}
+
+/// Smallest and largest finite number; the first above the second where there is none.
+fn extremes(values: &[f32]) -> (f32, f32) {
+    const LANES: usize = 16;
+    let mut lo = [f32::INFINITY; LANES];
+    let mut hi = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (i, &x) in chunk.iter().enumerate() {
+            lo[i] = if x < lo[i] { x } else { lo[i] };
+            hi[i] = if x > hi[i] { x } else { hi[i] };
+        }
+    }
+    let all = |a: &[f32], f: fn(f32, f32) -> f32, start| a.iter().chain(rest).copied().fold(start, f);
+    let (min, max) = (all(&lo, f32::min, f32::INFINITY), all(&hi, f32::max, f32::NEG_INFINITY));
+    if min.is_finite() && max.is_finite() {
+        return (min, max);
+    }
+    let finite = || values.iter().copied().filter(|x| x.is_finite());
+    (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max))
+}

@@ -1,0 +1,174 @@
+//! Which grid each value has.
+
+use qcc_ir::ops::{BinaryFn, Extents, GridRule, Op, Unary, UnaryFn};
+use qcc_ir::target::Target;
+use qcc_ir::{Elem, Graph, Grid, NodeId, Shape, Tensor, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Options;
+use super::grids::{fixed_grid, grid_of};
+use super::plan::{Mode, Plan, clamped_contraction};
+use super::weights::constant_range;
+use crate::calibrate::{Range, Ranges, search};
+use crate::sets::Sets;
+
+/// An operand of a join that has other readers keeps its own grid where the joint one is this much coarser.
+const COARSER: f32 = 2.0;
+
+/// Grids of all values that integer nodes read or give, and the operands that are moved to another grid on the way in.
+#[derive(Debug, Default)]
+pub(super) struct Grids {
+    grids: FxHashMap<ValueId, Grid>,
+    moved: FxHashSet<(NodeId, usize)>,
+}
+
+impl Grids {
+    /// The grid a value has, where it has one.
+    pub(super) fn of(&self, v: ValueId) -> Option<&Grid> {
+        self.grids.get(&v)
+    }
+
+    /// True where operand `i` of `n` is moved to the grid of the node's result.
+    pub(super) fn is_moved(&self, n: NodeId, i: usize) -> bool {
+        self.moved.contains(&(n, i))
+    }
+}
+
+pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Options, plan: &Plan) -> Grids {
+    let order: Vec<NodeId> = g.order().into_iter().filter(|n| plan.get(n) == Some(&Mode::Integer)).collect();
+    let store = target.grids.activation;
+    let own = own_ranges(g, &order, ranges, options);
+    let mut moved = FxHashSet::default();
+    let mut classes: Sets<ValueId> = Sets::default();
+    // Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
+    let mut silent: FxHashSet<ValueId> = FxHashSet::default();
+    let mut fixed: FxHashMap<ValueId, Grid> = FxHashMap::default();
+    let mut symmetric: FxHashSet<ValueId> = FxHashSet::default();
+    for &n in &order {
+        let (op, operands, result) = (g.op(n), g.operands(n), n.value(0));
+        let dynamic = |v: &ValueId| g.constant(*v).is_none() && g.ty(*v).elem == Elem::F32;
+        match op.grid() {
+            GridRule::Carry => classes.join(result, operands[0]),
+            GridRule::Unify => {
+                for i in moved_operands(g, n, &own, &fixed, &classes) {
+                    moved.insert((n, i));
+                }
+                for (i, v) in operands.iter().enumerate().filter(|(_, v)| dynamic(v)) {
+                    if !moved.contains(&(n, i)) {
+                        classes.join(result, *v);
+                    }
+                }
+            }
+            GridRule::Fixed { lo, hi } => drop(fixed.insert(result, fixed_grid(lo, hi, store))),
+            GridRule::Contract { .. } if dynamic(&operands[1]) => drop(symmetric.insert(operands[1])),
+            GridRule::Own if clamped_contraction(g, n).is_some_and(|c| plan.get(&c) == Some(&Mode::Integer)) => {
+                classes.join(result, operands[0]);
+                silent.insert(operands[0]);
+            }
+            _ => {}
+        }
+    }
+    let constants = joined_constants(g, &order);
+    let mut joint: FxHashMap<ValueId, Range> = FxHashMap::default();
+    let mut values: Vec<ValueId> = own.keys().copied().collect();
+    values.sort_unstable();
+    for v in values.iter().filter(|v| !silent.contains(v)) {
+        let r = constants.get(v).map_or(own[v], |c| own[v].union(*c));
+        let root = classes.root(*v);
+        let all = joint.get(&root).map_or(r, |j| j.union(r));
+        joint.insert(root, all);
+    }
+    let fixed: FxHashMap<ValueId, Grid> = fixed.into_iter().map(|(v, grid)| (classes.root(v), grid)).collect();
+    let symmetric: FxHashSet<ValueId> = symmetric.into_iter().map(|v| classes.root(v)).collect();
+    let grid = |v: &ValueId| {
+        let root = classes.root(*v);
+        let known = fixed.get(&root).cloned();
+        known.or_else(|| Some(grid_of(*joint.get(&root)?, store, symmetric.contains(&root))))
+    };
+    Grids { grids: values.iter().filter_map(|v| Some((*v, grid(v)?))).collect(), moved }
+}
+
+/// Each value's range by itself.
+fn own_ranges(g: &Graph, order: &[NodeId], ranges: &Ranges, options: &Options) -> FxHashMap<ValueId, Range> {
+    use rayon::prelude::*;
+    let mut values: Vec<ValueId> = order.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n))).collect();
+    values.sort_unstable();
+    values.dedup();
+    let range = |v: ValueId| {
+        let stats = ranges.get(v)?;
+        let after = readers(g, v);
+        Some((v, search(stats, options.method, 256, &|x| apply(after.as_ref(), x))))
+    };
+    values.into_par_iter().filter_map(range).collect()
+}
+
+/// What the readers of a value make of it, where that is one function.
+fn readers(g: &Graph, v: ValueId) -> Option<Op> {
+    let users = g.users(v);
+    let ops: Vec<&Op> = users.iter().map(|u| g.op(u.0)).collect();
+    match ops.as_slice() {
+        _ if g.is_output(v) => None,
+        [op @ (Op::Unary(_) | Op::Clamp(_))] => Some((*op).clone()),
+        // x * sigmoid(x)
+        [Op::Unary(u), Op::Binary(b)] | [Op::Binary(b), Op::Unary(u)]
+            if u.f == UnaryFn::Sigmoid && b.f == BinaryFn::Mul && multiplies_its_gate(g, v, &users) =>
+        {
+            Some(Unary { f: UnaryFn::Silu }.into())
+        }
+        _ => None,
+    }
+}
+
+/// The op applied to numbers, or the numbers where it is absent.
+fn apply(op: Option<&Op>, values: Vec<f32>) -> Vec<f32> {
+    let Some(op) = op else { return values };
+    let x = Tensor::from_vec(Shape::known(&[values.len()]), values);
+    match op.eval(&[&x]) {
+        Ok(results) => results[0].reals().into_owned(),
+        Err(_) => x.reals().into_owned(),
+    }
+}
+
+/// True where of two readers one is a gate and the other multiplies the value with that gate.
+fn multiplies_its_gate(g: &Graph, v: ValueId, users: &[(NodeId, usize)]) -> bool {
+    let [a, b] = users else { return false };
+    let product = |gate: NodeId, mul: NodeId| {
+        let operands = g.operands(mul);
+        operands.contains(&v) && operands.contains(&gate.value(0))
+    };
+    product(a.0, b.0) || product(b.0, a.0)
+}
+
+/// Operands of a join that keep their own grid: those on a fixed grid, and those with other readers for which the
+/// joint grid is much coarser.
+fn moved_operands(
+    g: &Graph,
+    n: NodeId,
+    own: &FxHashMap<ValueId, Range>,
+    fixed: &FxHashMap<ValueId, Grid>,
+    classes: &Sets<ValueId>,
+) -> Extents {
+    let operands = g.operands(n);
+    let spans: Vec<Option<f32>> = operands.iter().map(|v| own.get(v).map(|r| r.span())).collect();
+    let joint = spans.iter().flatten().copied().fold(0.0f32, f32::max);
+    let is_fixed = |v: ValueId| fixed.keys().any(|f| classes.root(*f) == classes.root(v));
+    let keeps = |i: &usize| {
+        let v = operands[*i];
+        let coarse = spans[*i].is_some_and(|s| s * COARSER < joint);
+        is_fixed(v) || (coarse && g.users(v).len() > 1)
+    };
+    (0..operands.len()).filter(|i| spans[*i].is_some()).filter(keeps).collect()
+}
+
+/// Ranges of constants that lie on the grid of a join's result.
+fn joined_constants(g: &Graph, order: &[NodeId]) -> FxHashMap<ValueId, Range> {
+    let mut all: FxHashMap<ValueId, Range> = FxHashMap::default();
+    for &n in order.iter().filter(|n| g.op(**n).grid() == GridRule::Unify) {
+        let reals = g.operands(n).into_iter().filter(|&v| g.ty(v).elem == Elem::F32);
+        for c in reals.filter_map(|v| g.constant(v)).map(|c: &Tensor| constant_range(c)) {
+            let joint = all.get(&n.value(0)).map_or(c, |a| a.union(c));
+            all.insert(n.value(0), joint);
+        }
+    }
+    all
+}

@@ -1,0 +1,225 @@
+//! Writing the graph anew with grids in its types.
+
+use qcc_ir::error::TypeError;
+use qcc_ir::ops::{Dequantize, GridRule, Op, Quantize, Types};
+use qcc_ir::target::Target;
+use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Store, Tensor, ValueId};
+use rustc_hash::FxHashMap;
+
+use super::assign::Grids;
+use super::plan::{Mode, Plan};
+use super::weights::{bias_grid, constant_grid, quantize, weight_grid};
+use super::{Interface, Options};
+use crate::PassError;
+
+pub(super) fn build(
+    g: &Graph,
+    target: &Target,
+    options: &Options,
+    plan: &Plan,
+    grids: &Grids,
+) -> Result<Graph, PassError> {
+    let mut new = Graph::new(g.name.clone());
+    new.metadata = g.metadata.clone();
+    let mut b = Builder { old: g, target, grids, new, real: FxHashMap::default(), placed: FxHashMap::default() };
+    for n in g.order() {
+        match plan.get(&n) {
+            _ if matches!(g.op(n), Op::Input(_)) => b.input(n, options.interface)?,
+            // Constants are made for each reader, on the grid that reader asks.
+            _ if matches!(g.op(n), Op::Const(_)) => {}
+            Some(Mode::Integer) => b.integer(n)?,
+            Some(Mode::Weights) => b.weights_only(n)?,
+            Some(Mode::Real) | None => b.real_node(n)?,
+        }
+    }
+    for output in g.outputs() {
+        let v = b.output(output.value, options.interface)?;
+        b.new.add_output(output.name.clone(), v);
+    }
+    Ok(b.new)
+}
+
+struct Builder<'a> {
+    old: &'a Graph,
+    target: &'a Target,
+    grids: &'a Grids,
+    new: Graph,
+    /// Old value to the new value that holds its real numbers.
+    real: FxHashMap<ValueId, ValueId>,
+    /// Old value to the new values that hold it on grids; the first is on its own grid.
+    placed: FxHashMap<ValueId, Vec<ValueId>>,
+}
+
+impl Builder<'_> {
+    fn origin(&self, v: ValueId) -> Origin {
+        self.old.origin(v.node).clone()
+    }
+
+    /// Copies the names of the old node's values to the new one's and remembers the new values.
+    fn settle(&mut self, old: NodeId, new: NodeId) {
+        for (from, to) in self.old.results(old).zip(self.new.results(new)) {
+            if let Some(name) = self.old.name(from) {
+                self.new.set_name(to, name.clone());
+            }
+            match self.new.ty(to).elem.grid() {
+                Some(_) => self.placed.entry(from).or_default().insert(0, to),
+                None => drop(self.real.insert(from, to)),
+            }
+        }
+    }
+
+    /// The new value with the real numbers of an old one.
+    fn real(&mut self, v: ValueId) -> Result<ValueId, PassError> {
+        if let Some(&r) = self.real.get(&v) {
+            return Ok(r);
+        }
+        let r = match (self.old.constant(v), self.placed.get(&v)) {
+            (Some(c), _) => {
+                let c = self.new.add_const(c.clone(), self.origin(v));
+                if let Some(name) = self.old.name(v) {
+                    self.new.set_name(c, name.clone());
+                }
+                c
+            }
+            (None, Some(placed)) => self.new.add1(Dequantize {}, &[placed[0]], self.origin(v))?,
+            (None, None) => return Err(TypeError::Attribute("a value is read before it is made".into()).into()),
+        };
+        self.real.insert(v, r);
+        Ok(r)
+    }
+
+    /// The new value with an old one on a grid.
+    fn on_grid(&mut self, v: ValueId, grid: &Grid) -> Result<ValueId, PassError> {
+        let here = |new: &Graph, p: &ValueId| new.ty(*p).elem.grid() == Some(grid);
+        if let Some(&p) = self.placed.get(&v).and_then(|all| all.iter().find(|p| here(&self.new, p))) {
+            return Ok(p);
+        }
+        let from = match self.placed.get(&v) {
+            Some(all) => all[0],
+            None => self.real(v)?,
+        };
+        let ty = self.new.ty(from).with_elem(Elem::Grid(grid.clone()));
+        let p = self.new.add_typed(Quantize {}, &[from], Types::from_elem(ty, 1), self.origin(v))?.value(0);
+        self.placed.entry(v).or_default().push(p);
+        Ok(p)
+    }
+
+    fn constant(&mut self, v: ValueId, t: &Tensor, grid: &Grid) -> ValueId {
+        let c = self.new.add_const(quantize(t, grid), self.origin(v));
+        if let Some(name) = self.old.name(v) {
+            self.new.set_name(c, name.clone());
+        }
+        c
+    }
+
+    fn input(&mut self, n: NodeId, interface: Interface) -> Result<(), PassError> {
+        let v = n.value(0);
+        let ty = self.old.ty(v).clone();
+        let name = self.old.name(v).cloned().unwrap_or_default();
+        let own = self.grids.of(v).filter(|_| ty.elem == Elem::F32);
+        match (interface, own) {
+            (Interface::Grid(store), Some(own)) => {
+                let new = self.new.add_input(name, ty.with_elem(Elem::Grid(stored(own, store))));
+                self.placed.insert(v, vec![new]);
+            }
+            _ => drop(self.real.insert(v, self.new.add_input(name, ty))),
+        }
+        Ok(())
+    }
+
+    fn output(&mut self, v: ValueId, interface: Interface) -> Result<ValueId, PassError> {
+        match (interface, self.grids.of(v).cloned()) {
+            (Interface::Grid(store), Some(own)) if self.placed.contains_key(&v) => {
+                self.on_grid(v, &stored(&own, store))
+            }
+            _ => self.real(v),
+        }
+    }
+
+    fn real_node(&mut self, n: NodeId) -> Result<(), PassError> {
+        let operands = self.old.operands(n).into_iter().map(|v| self.real(v)).collect::<Result<Operands, _>>()?;
+        let results = self.old.result_types(n);
+        let new = self.new.add_typed(self.old.op(n).clone(), &operands, results, self.old.origin(n).clone())?;
+        self.settle(n, new);
+        Ok(())
+    }
+
+    /// The weight's grid where `input` is the scale of the activation.
+    fn weight_grid(&self, n: NodeId, w: &Tensor, input: f32) -> Grid {
+        let op = self.old.op(n);
+        let bias = self.old.operands(n).get(2).and_then(|&b| self.old.constant(b));
+        let channel = match op.grid() {
+            GridRule::Contract { channel } if (self.target.grids.per_channel)(op, w.ty()) => Some(channel),
+            _ => None,
+        };
+        weight_grid(w, channel, input, bias)
+    }
+
+    fn weights_only(&mut self, n: NodeId) -> Result<(), PassError> {
+        let old = self.old.operands(n);
+        let mut operands = old.iter().map(|&v| self.real(v)).collect::<Result<Operands, _>>()?;
+        if let Some(w) = self.old.constant(old[1]) {
+            let grid = self.weight_grid(n, w, 1.0);
+            operands[1] = self.constant(old[1], w, &grid);
+        }
+        let results = self.old.result_types(n);
+        let new = self.new.add_typed(self.old.op(n).clone(), &operands, results, self.old.origin(n).clone())?;
+        self.settle(n, new);
+        Ok(())
+    }
+
+    fn integer(&mut self, n: NodeId) -> Result<(), PassError> {
+        let (op, old) = (self.old.op(n).clone(), self.old.operands(n));
+        let contracts = matches!(op.grid(), GridRule::Contract { .. });
+        let result = self.grids.of(n.value(0)).cloned();
+        let mut operands = Operands::new();
+        for (i, &v) in old.iter().enumerate() {
+            let new = match self.old.constant(v) {
+                _ if self.old.ty(v).elem != Elem::F32 => self.real(v)?,
+                Some(t) if contracts && i > 0 => {
+                    let input = self.new.ty(operands[0]).elem.grid().map_or(1.0, |g| g.scales()[0]);
+                    let grid = match i {
+                        1 => self.weight_grid(n, t, input),
+                        _ => bias_grid(
+                            input,
+                            &self.new.ty(operands[1]).elem.grid().cloned().unwrap_or(constant_grid(t, Store::I8)),
+                        ),
+                    };
+                    self.constant(v, t, &grid)
+                }
+                Some(t) => {
+                    let joint = result.clone().filter(|_| matches!(op.grid(), GridRule::Unify | GridRule::Carry));
+                    let grid = joint.unwrap_or_else(|| constant_grid(t, self.target.grids.activation));
+                    self.constant(v, t, &grid)
+                }
+                None => {
+                    let own = if self.grids.is_moved(n, i) { result.clone() } else { self.grids.of(v).cloned() };
+                    match own {
+                        Some(grid) => self.on_grid(v, &grid)?,
+                        None => self.real(v)?,
+                    }
+                }
+            };
+            operands.push(new);
+        }
+        let placed = |v: ValueId| match self.grids.of(v) {
+            Some(grid) if self.old.ty(v).elem == Elem::F32 => self.old.ty(v).with_elem(Elem::Grid(grid.clone())),
+            _ => self.old.ty(v).clone(),
+        };
+        let results: Types = self.old.results(n).map(placed).collect();
+        let new = self.new.add_typed(op, &operands, results, self.old.origin(n).clone())?;
+        self.settle(n, new);
+        Ok(())
+    }
+}
+
+/// The same grid with another 8-bit storage.
+fn stored(grid: &Grid, store: Store) -> Grid {
+    match grid.tensor_map() {
+        Some((scale, zero)) => {
+            let shift = store.range().0 - grid.store.range().0;
+            Grid::per_tensor(store, scale, if store == Store::I16 { 0 } else { zero + shift })
+        }
+        None => grid.clone(),
+    }
+}

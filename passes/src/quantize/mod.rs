@@ -1,0 +1,57 @@
+//! Quantization: real numbers go onto grids.
+//!
+//! [`plan`] decides which nodes work on integers, [`assign`] which grid each value has, [`build`] writes the graph
+//! anew with those types and with `Quantize` and `Dequantize` at the borders.
+
+use qcc_ir::target::Target;
+use qcc_ir::{Graph, Store};
+
+use crate::PassError;
+use crate::calibrate::{Method, Ranges};
+
+mod assign;
+mod build;
+mod grids;
+mod plan;
+mod weights;
+
+pub use grids::{grid_of, per_channel};
+pub use plan::{Mode, unmatched};
+
+/// What the graph's own inputs and outputs hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interface {
+    /// Real numbers; `Quantize` and `Dequantize` are part of the graph.
+    #[default]
+    Float,
+    /// Numbers on a grid with this storage.
+    Grid(Store),
+}
+
+/// How to quantize.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Put activations on grids too, not the weights alone.
+    pub activations: bool,
+    /// How ranges are chosen.
+    pub method: Method,
+    /// What inputs and outputs hold.
+    pub interface: Interface,
+    /// Nodes whose name matches one of these patterns stay real; `*` stands for any characters.
+    pub exclude: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { activations: true, method: Method::Mse, interface: Interface::Float, exclude: Vec::new() }
+    }
+}
+
+/// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
+pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Graph, PassError> {
+    let plan = plan::plan(g, target, ranges, options);
+    let grids = assign::assign(g, target, ranges, options, &plan);
+    let graph = build::build(g, target, options, &plan, &grids)?;
+    graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
+    Ok(graph)
+}

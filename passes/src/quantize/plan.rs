@@ -1,0 +1,180 @@
+//! Which nodes work on integers.
+
+use qcc_ir::ops::{BinaryFn, GridRule, Op};
+use qcc_ir::target::Target;
+use qcc_ir::{Elem, Graph, NodeId, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Interface, Options};
+use crate::calibrate::{Range, Ranges};
+use crate::sets::Sets;
+
+/// What a node works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Real numbers.
+    Real,
+    /// A constant weight on a grid, everything else real.
+    Weights,
+    /// Integers on grids.
+    Integer,
+}
+
+/// A join whose operands' ranges differ by more than this leaves the smaller one less than 4 of its 8 bits.
+const CONFLICT: f32 = 16.0;
+
+pub(super) type Plan = FxHashMap<NodeId, Mode>;
+
+pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Plan {
+    let order = g.order();
+    let excluded =
+        |n: NodeId| g.origin(n).sources().iter().any(|s| options.exclude.iter().any(|p| matches(p, &s.path)));
+    if !options.activations {
+        let weights = |n: &NodeId| weights_only(g, target, *n) && !excluded(*n);
+        return order.into_iter().filter(weights).map(|n| (n, Mode::Weights)).collect();
+    }
+    let mut integer: FxHashSet<NodeId> =
+        order.iter().copied().filter(|&n| capable(g, target, ranges, n) && !excluded(n)).collect();
+    if options.interface == Interface::Float {
+        for n in tail(g, &order) {
+            integer.remove(&n);
+        }
+    }
+    for n in conflicts(g, &order, ranges, &integer) {
+        integer.remove(&n);
+    }
+    drop_islands(g, &order, &mut integer);
+    let mut plan: Plan = integer.iter().map(|&n| (n, Mode::Integer)).collect();
+    for &n in &order {
+        // A contraction that only real nodes read gives real results: its 8 bits would be the last and the worst.
+        let real_readers = g.results(n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)));
+        if integer.contains(&n) && real_readers && options.interface == Interface::Float && weights_only(g, target, n) {
+            plan.insert(n, Mode::Weights);
+        }
+    }
+    plan
+}
+
+/// Patterns that match no node's name.
+pub fn unmatched<'p>(g: &Graph, patterns: &'p [String]) -> Vec<&'p String> {
+    let order = g.order();
+    let hit = |p: &str| order.iter().any(|&n| g.origin(n).sources().iter().any(|s| matches(p, &s.path)));
+    patterns.iter().filter(|p| !hit(p)).collect()
+}
+
+/// True where `pattern` is all of `name`; `*` stands for any characters.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|p| name.strip_prefix(p)) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    for part in middle {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// True where a node has an integer kernel and calibration saw its values.
+fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
+    let op = g.op(n);
+    if op.grid() == GridRule::Float || !(target.grids.integer)(op, &g.operand_types(n)) {
+        return false;
+    }
+    let seen = |v: ValueId| g.constant(v).is_some() || ranges.get(v).is_some();
+    let reals: Vec<ValueId> =
+        g.operands(n).into_iter().chain(g.results(n)).filter(|&v| g.ty(v).elem == Elem::F32).collect();
+    !reals.is_empty() && reals.into_iter().all(seen)
+}
+
+/// True where a node is a contraction with a constant weight that the target takes on a grid beside real activations.
+fn weights_only(g: &Graph, target: &Target, n: NodeId) -> bool {
+    let op = g.op(n);
+    matches!(op.grid(), GridRule::Contract { .. })
+        && g.constant(g.operands(n)[1]).is_some_and(|w| w.ty().elem == Elem::F32)
+        && (target.grids.weights_only)(op, &g.operand_types(n))
+}
+
+pub(super) fn is_contraction(g: &Graph, n: NodeId) -> bool {
+    matches!(g.op(n).grid(), GridRule::Contract { .. })
+}
+
+/// The contraction whose result `n` limits, where nothing else reads it: kernels do both at once.
+pub(super) fn clamped_contraction(g: &Graph, n: NodeId) -> Option<NodeId> {
+    let Op::Clamp(_) = g.op(n) else { return None };
+    let v = g.operands(n)[0];
+    (is_contraction(g, v.node) && g.only_user(v).is_some()).then_some(v.node)
+}
+
+/// Nodes after the last contraction on every path: they decode, cost little, and an error of theirs goes straight to
+/// the output.
+fn tail(g: &Graph, order: &[NodeId]) -> Vec<NodeId> {
+    let mut leads_on: FxHashSet<NodeId> = FxHashSet::default();
+    for &n in order.iter().rev() {
+        if is_contraction(g, n) || leads_on.contains(&n) {
+            leads_on.extend(g.operands(n).iter().map(|v| v.node));
+        }
+    }
+    let decodes = |n: &NodeId| !leads_on.contains(n) && !is_contraction(g, *n) && clamped_contraction(g, *n).is_none();
+    order.iter().copied().filter(decodes).collect()
+}
+
+/// Joins that would put values of very different ranges on one grid, and the nodes that only hand the joined value on.
+/// A join that a contraction reads stays: the contraction would put it on one grid anyway.
+fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
+    let span = |v: ValueId| ranges.get(v).map(|s| Range { lo: s.min, hi: s.max }.with_zero().span());
+    let mut real: FxHashSet<NodeId> = FxHashSet::default();
+    for &n in order.iter().filter(|n| integer.contains(n)) {
+        let op = g.op(n);
+        let joins = match op {
+            Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Max | BinaryFn::Min),
+            _ => op.grid() == GridRule::Unify,
+        };
+        let operands = g.operands(n);
+        let handed = matches!(op.grid(), GridRule::Carry | GridRule::Unify | GridRule::Own | GridRule::Fixed { .. })
+            && operands.iter().any(|v| real.contains(&v.node));
+        let joined = span(n.value(0)).unwrap_or(0.0);
+        let starved = |v: &ValueId| span(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);
+        let contracted = g.users(n.value(0)).iter().any(|u| is_contraction(g, u.0));
+        if !contracted && (handed || (joins && operands.iter().any(starved))) {
+            real.insert(n);
+        }
+    }
+    real
+}
+
+/// Integer regions without a contraction cost two borders and save nothing.
+fn drop_islands(g: &Graph, order: &[NodeId], integer: &mut FxHashSet<NodeId>) {
+    let mut regions: Sets<NodeId> = Sets::default();
+    for &n in order.iter().filter(|n| integer.contains(n)) {
+        for v in g.operands(n) {
+            if integer.contains(&v.node) {
+                regions.join(n, v.node);
+            }
+            // Readers of one value share its grid.
+            for (other, _) in g.users(v) {
+                if integer.contains(&other) && g.constant(v).is_none() {
+                    regions.join(n, other);
+                }
+            }
+        }
+    }
+    let useful: FxHashSet<NodeId> =
+        order.iter().filter(|n| integer.contains(n) && is_contraction(g, **n)).map(|&n| regions.root(n)).collect();
+    integer.retain(|&n| useful.contains(&regions.root(n)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns() {
+        assert!(matches("/model.23/*", "/model.23/cv2/Conv"));
+        assert!(matches("*cv2*Conv", "/model.23/cv2/Conv"));
+        assert!(matches("a", "a"));
+        assert!(!matches("a", "ab"));
+        assert!(!matches("*b", "bc"));
+        assert!(!matches("ab*ba", "aba"));
+    }
+}

@@ -1,0 +1,84 @@
+//! Constants on grids.
+
+use qcc_ir::{Affine, Elem, Grid, Store, Tensor, scale_runs};
+
+use super::grids::{grid_of, per_channel};
+use crate::calibrate::Range;
+
+/// Largest magnitude for each index of `axis`.
+pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
+    let dims = w.dims();
+    let inner: usize = dims[axis + 1..].iter().product();
+    let mut max = vec![0.0f32; dims[axis]];
+    for (i, run) in w.reals().chunks(inner.max(1)).enumerate() {
+        let m = &mut max[i % dims[axis]];
+        *m = run.iter().fold(*m, |m, x| m.max(x.abs()));
+    }
+    max
+}
+
+/// The grid of a contraction's weight: symmetric, one scale for each index of `channel` where that is asked.
+///
+/// `input` is the scale of the activation and `bias` the bias: scales are enlarged where the bias would leave 32 bits.
+pub(super) fn weight_grid(w: &Tensor, channel: Option<usize>, input: f32, bias: Option<&Tensor>) -> Grid {
+    let limit = (1 << 30) as f32;
+    let bias: Vec<f32> = bias.map(|b| b.reals().into_owned()).unwrap_or_default();
+    match channel {
+        Some(axis) => {
+            let mut scales = per_channel(magnitudes(w, axis));
+            for (s, b) in scales.iter_mut().zip(&bias) {
+                *s = s.max(b.abs() / (input * limit));
+            }
+            Grid::per_axis(Store::I8, axis, scales)
+        }
+        None => {
+            let magnitude = w.reals().iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            let scale = bias.iter().fold(per_channel([magnitude])[0], |s, b| s.max(b.abs() / (input * limit)));
+            Grid::per_tensor(Store::I8, scale, 0)
+        }
+    }
+}
+
+/// The grid of a bias: that of the accumulator.
+pub(super) fn bias_grid(input: f32, weight: &Grid) -> Grid {
+    match &weight.map {
+        Affine::PerTensor { scale, .. } => Grid::per_tensor(Store::I32, input * scale, 0),
+        Affine::PerAxis { scales, .. } => {
+            Grid::per_axis(Store::I32, 0, scales.iter().map(|s| input * s).collect::<Vec<_>>())
+        }
+    }
+}
+
+/// The grid that spans a constant.
+pub(super) fn constant_grid(t: &Tensor, store: Store) -> Grid {
+    grid_of(constant_range(t), store, false)
+}
+
+/// The range of a constant.
+pub(super) fn constant_range(t: &Tensor) -> Range {
+    let values = t.reals();
+    let end = |f: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, f);
+    Range { lo: end(f32::min), hi: end(f32::max) }
+}
+
+/// A constant's nearest integers on a grid. Weights use `-127..=127`, the symmetric part of their store.
+pub(super) fn quantize(t: &Tensor, grid: &Grid) -> Tensor {
+    let ty = t.ty().with_elem(Elem::Grid(grid.clone()));
+    let (run, count) = scale_runs(&ty, grid);
+    let (mut qmin, qmax) = grid.store.range();
+    if matches!(grid.map, Affine::PerAxis { .. }) {
+        qmin = -qmax;
+    }
+    let (scales, zero) = (grid.scales(), f64::from(grid.zero_point()));
+    let values = t.reals();
+    let integers = values.iter().enumerate().map(|(i, &x)| {
+        let q = (f64::from(x) / f64::from(scales[(i / run) % count])).round_ties_even() + zero;
+        q.clamp(qmin.into(), qmax.into()) as i32
+    });
+    match grid.store {
+        Store::I8 => Tensor::of(ty, integers.map(|q| q as i8).collect()),
+        Store::U8 => Tensor::of(ty, integers.map(|q| q as u8).collect()),
+        Store::I16 => Tensor::of(ty, integers.map(|q| q as i16).collect()),
+        Store::I32 => Tensor::of(ty, integers.collect()),
+    }
+}
