@@ -19,6 +19,7 @@ pub mod simplify;
 
 pub use check::{CheckError, check_meaning};
 pub mod calibrate;
+pub mod fidelity;
 pub mod quantize;
 mod sets;
 

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::assign::Grids;
 use super::plan::{Mode, Plan};
 use super::weights::{bias_grid, constant_grid, quantize, weight_grid};
-use super::{Interface, Options};
+use super::{Interface, Options, Quantized};
 use crate::PassError;
 
 pub(super) fn build(
@@ -18,10 +18,18 @@ pub(super) fn build(
     options: &Options,
     plan: &Plan,
     grids: &Grids,
-) -> Result<Graph, PassError> {
+) -> Result<Quantized, PassError> {
     let mut new = Graph::new(g.name.clone());
     new.metadata = g.metadata.clone();
-    let mut b = Builder { old: g, target, grids, new, real: FxHashMap::default(), placed: FxHashMap::default() };
+    let mut b = Builder {
+        old: g,
+        target,
+        grids,
+        new,
+        real: FxHashMap::default(),
+        placed: FxHashMap::default(),
+        values: Vec::new(),
+    };
     for n in g.order() {
         match plan.get(&n) {
             _ if matches!(g.op(n), Op::Input(_)) => b.input(n, options.interface)?,
@@ -36,7 +44,7 @@ pub(super) fn build(
         let v = b.output(output.value, options.interface)?;
         b.new.add_output(output.name.clone(), v);
     }
-    Ok(b.new)
+    Ok(Quantized { graph: b.new, values: b.values })
 }
 
 struct Builder<'a> {
@@ -48,6 +56,7 @@ struct Builder<'a> {
     real: FxHashMap<ValueId, ValueId>,
     /// Old value to the new values that hold it on grids; the first is on its own grid.
     placed: FxHashMap<ValueId, Vec<ValueId>>,
+    values: Vec<(ValueId, ValueId)>,
 }
 
 impl Builder<'_> {
@@ -61,6 +70,7 @@ impl Builder<'_> {
             if let Some(name) = self.old.name(from) {
                 self.new.set_name(to, name.clone());
             }
+            self.values.push((from, to));
             match self.new.ty(to).elem.grid() {
                 Some(_) => self.placed.entry(from).or_default().insert(0, to),
                 None => drop(self.real.insert(from, to)),

@@ -4,7 +4,7 @@
 //! anew with those types and with `Quantize` and `Dequantize` at the borders.
 
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, Store};
+use qcc_ir::{Graph, Store, ValueId};
 
 use crate::PassError;
 use crate::calibrate::{Method, Ranges};
@@ -17,6 +17,7 @@ mod weights;
 
 pub use grids::{grid_of, per_channel};
 pub use plan::{Mode, unmatched};
+pub use weights::quantize as place;
 
 /// What the graph's own inputs and outputs hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,11 +48,20 @@ impl Default for Options {
     }
 }
 
+/// A graph on grids and what became of the values of the float graph.
+#[derive(Debug)]
+pub struct Quantized {
+    /// The graph.
+    pub graph: Graph,
+    /// Each value of the float graph that a node computes, and the value that took its place.
+    pub values: Vec<(ValueId, ValueId)>,
+}
+
 /// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
-pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Graph, PassError> {
+pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
     let plan = plan::plan(g, target, ranges, options);
     let grids = assign::assign(g, target, ranges, options, &plan);
-    let graph = build::build(g, target, options, &plan, &grids)?;
-    graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
-    Ok(graph)
+    let quantized = build::build(g, target, options, &plan, &grids)?;
+    quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
+    Ok(quantized)
 }

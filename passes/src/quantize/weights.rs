@@ -62,7 +62,7 @@ pub(super) fn constant_range(t: &Tensor) -> Range {
 }
 
 /// A constant's nearest integers on a grid. Weights use `-127..=127`, the symmetric part of their store.
-pub(super) fn quantize(t: &Tensor, grid: &Grid) -> Tensor {
+pub fn quantize(t: &Tensor, grid: &Grid) -> Tensor {
     let ty = t.ty().with_elem(Elem::Grid(grid.clone()));
     let (run, count) = scale_runs(&ty, grid);
     let (mut qmin, qmax) = grid.store.range();

@@ -1,0 +1,182 @@
+//! How far a compiled graph is from the float graph it was made of, and how much of it works on integers.
+
+use qcc_ir::eval::{Executor, RunError};
+use qcc_ir::ops::{GridRule, Op};
+use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
+use rayon::prelude::*;
+use rustc_hash::FxHashMap;
+
+/// Numbers of one value and sample that a comparison looks at, at most; outputs are compared whole.
+const SEEN: usize = 1 << 14;
+
+/// Sums from which distances follow; they add up over samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Distance {
+    signal: f64,
+    noise: f64,
+    other: f64,
+    product: f64,
+    /// Largest difference.
+    pub max_error: f32,
+}
+
+impl Distance {
+    fn of(a: &[f32], b: &[f32]) -> Self {
+        let mut d = Distance::default();
+        for (&x, &y) in a.iter().zip(b) {
+            d.signal += f64::from(x) * f64::from(x);
+            d.other += f64::from(y) * f64::from(y);
+            d.product += f64::from(x) * f64::from(y);
+            d.noise += (f64::from(x) - f64::from(y)).powi(2);
+            d.max_error = d.max_error.max((x - y).abs());
+        }
+        d
+    }
+
+    fn add(&mut self, d: Distance) {
+        self.signal += d.signal;
+        self.noise += d.noise;
+        self.other += d.other;
+        self.product += d.product;
+        self.max_error = self.max_error.max(d.max_error);
+    }
+
+    /// Signal to noise in dB; infinite where there is no difference.
+    pub fn sqnr(&self) -> f64 {
+        if self.noise == 0.0 { f64::INFINITY } else { 10.0 * (self.signal / self.noise).log10() }
+    }
+
+    /// Cosine of the angle between the two.
+    pub fn cosine(&self) -> f64 {
+        if self.noise == 0.0 { 1.0 } else { self.product / (self.signal * self.other).sqrt() }
+    }
+}
+
+/// Distances of outputs and of layers.
+#[derive(Clone, Debug, Default)]
+pub struct Fidelity {
+    /// Name and distance of each output, in the graph's order.
+    pub outputs: Vec<(String, Distance)>,
+    /// Name and distance of each contraction's result, in the graph's order. Errors of earlier layers are in it.
+    pub layers: Vec<(String, Distance)>,
+    /// Number of samples compared.
+    pub samples: usize,
+}
+
+/// Compares both graphs on the samples. `values` pairs values of the float graph with their counterparts.
+pub fn compare(
+    float: &Graph,
+    compiled: &Graph,
+    values: &[(ValueId, ValueId)],
+    samples: &[Vec<Tensor>],
+) -> Result<Fidelity, RunError> {
+    let layers: Vec<(ValueId, ValueId)> = values
+        .iter()
+        .copied()
+        .filter(|(v, _)| matches!(float.producer(*v).grid(), GridRule::Contract { .. }))
+        .collect();
+    let (a, b) = (Executor::new(float), Executor::new(compiled));
+    let place: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (_, v))| (*v, i)).collect();
+    let wanted: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (v, _))| (*v, i)).collect();
+    let one = |sample: &Vec<Tensor>| -> Result<(Vec<Distance>, Vec<Distance>), RunError> {
+        let mut truth: Vec<Vec<f32>> = vec![Vec::new(); layers.len()];
+        let want = a.run(sample, &mut |v, t| {
+            if let Some(&i) = wanted.get(&v) {
+                truth[i] = thin(t);
+            }
+        })?;
+        let mut distances = vec![Distance::default(); layers.len()];
+        let have = b.run(&on_interface(compiled, sample), &mut |v, t| {
+            if let Some(&i) = place.get(&v) {
+                distances[i] = Distance::of(&truth[i], &thin(t));
+            }
+        })?;
+        let outputs = want.iter().zip(&have).map(|(x, y)| Distance::of(&x.reals(), &y.reals())).collect();
+        Ok((outputs, distances))
+    };
+    let measured = samples.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let name = |v: ValueId| float.origin(v.node).path().to_owned();
+    let start = |names: Vec<String>| names.into_iter().map(|n| (n, Distance::default())).collect::<Vec<_>>();
+    let mut fidelity = Fidelity {
+        outputs: start(float.outputs().iter().map(|o| o.name.to_string()).collect()),
+        layers: start(layers.iter().map(|(v, _)| name(*v)).collect()),
+        samples: samples.len(),
+    };
+    for (outputs, distances) in measured {
+        fidelity.outputs.iter_mut().zip(outputs).for_each(|(sum, d)| sum.1.add(d));
+        fidelity.layers.iter_mut().zip(distances).for_each(|(sum, d)| sum.1.add(d));
+    }
+    Ok(fidelity)
+}
+
+/// Every so many-th number of a tensor.
+fn thin(t: &Tensor) -> Vec<f32> {
+    let stride = t.len().div_ceil(SEEN) | 1;
+    t.reals().iter().step_by(stride).copied().collect()
+}
+
+/// A sample of real numbers as the inputs of a graph whose interface may lie on grids.
+pub fn on_interface(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
+    let placed = |(v, t): (ValueId, &Tensor)| match (&g.ty(v).elem, &t.ty().elem) {
+        (Elem::Grid(grid), Elem::F32) => crate::quantize::place(t, grid),
+        _ => t.clone(),
+    };
+    g.inputs().zip(sample).map(placed).collect()
+}
+
+/// Multiplications and additions, and on what they work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Products summed on integers.
+    pub integer: u64,
+    /// Products with a weight on a grid and a real activation.
+    pub weights: u64,
+    /// Products of real numbers.
+    pub real: u64,
+}
+
+impl Work {
+    /// Share of products that are summed on integers, from 0 to 1.
+    pub fn integer_share(&self) -> f64 {
+        let total = self.integer + self.weights + self.real;
+        if total == 0 { 1.0 } else { self.integer as f64 / total as f64 }
+    }
+}
+
+/// The products in a graph's contractions.
+pub fn work(g: &Graph) -> Work {
+    let mut work = Work::default();
+    for n in g.order() {
+        let operands = g.operand_types(n);
+        let products = products(g, n);
+        match operands.get(1).map(|w| (operands[0].elem.grid().is_some(), w.elem.grid().is_some())) {
+            Some((true, _)) => work.integer += products,
+            Some((false, true)) => work.weights += products,
+            _ => work.real += products,
+        }
+    }
+    work
+}
+
+fn products(g: &Graph, n: NodeId) -> u64 {
+    let operands = g.operand_types(n);
+    let elements = |i: usize| operands[i].shape.elements().unwrap_or(0) as u64;
+    let extent = |i: usize, axis: usize| operands[i].shape.dims()[axis].known().unwrap_or(1).max(1) as u64;
+    let result = g.ty(n.value(0)).shape.elements().unwrap_or(0) as u64;
+    match g.op(n) {
+        Op::Conv(_) => result * (elements(1) / extent(1, 0)),
+        Op::ConvTranspose(_) => elements(0) * (elements(1) / extent(1, 0)),
+        Op::MatMul(_) => result * extent(0, operands[0].rank() - 1),
+        _ => 0,
+    }
+}
+
+/// Nodes that work on real numbers between integer ones: each costs a conversion on either side.
+pub fn float_islands(g: &Graph) -> Vec<NodeId> {
+    let real = |n: &NodeId| {
+        let op = g.op(*n);
+        !matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_))
+            && g.result_types(*n).iter().any(|t| t.elem == Elem::F32)
+    };
+    g.order().into_iter().filter(real).collect()
+}
