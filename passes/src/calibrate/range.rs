@@ -135,24 +135,69 @@ fn squared_error(seen: &[(f32, f32, f32)], r: Range, levels: usize, after: &dyn 
     seen.iter().map(error).sum()
 }
 
+/// Kullback-Leibler divergence of the spread over levels from the spread that was seen, whose outside is moved to the
+/// ends.
 fn divergence(stats: &Stats, r: Range, levels: usize) -> f64 {
     let scale = r.span() / levels as f32;
+    let inside = |x: f32| (r.lo..=r.hi).contains(&x);
     let level = |x: f32| (((x - r.lo) / scale) as isize).clamp(0, levels as isize - 1) as usize;
-    let mut mass = vec![0.0f64; levels];
-    let mut bins = vec![0u32; levels];
-    for (x, n) in stats.histogram.bins().filter(|(x, _)| (r.lo..=r.hi).contains(x)) {
+    let (mut mass, mut bins) = (vec![0.0f64; levels], vec![0.0f64; levels]);
+    for (x, n) in stats.histogram.bins().filter(|b| inside(b.0)) {
         mass[level(x)] += n as f64;
-        bins[level(x)] += 1;
+        bins[level(x)] += 1.0;
     }
-    // What lies outside is moved to the ends in the reference but not in the quantized spread.
-    let total: f64 = stats.histogram.bins().map(|b| b.1 as f64).sum();
-    let inside: f64 = mass.iter().sum();
-    let mut loss = 0.0;
-    for (x, n) in stats.histogram.bins() {
-        let p = n as f64 / total;
-        let l = level(x);
-        let q = if bins[l] > 0 { mass[l] / f64::from(bins[l]) / inside.max(1.0) } else { 1e-9 };
-        loss += p * (p / q.max(1e-9)).ln();
+    let kept: f64 = mass.iter().sum();
+    let outside = |side: &dyn Fn(f32) -> bool| stats.histogram.bins().filter(|b| side(b.0)).map(|b| b.1 as f64).sum();
+    let (below, above): (f64, f64) = (outside(&|x| x < r.lo), outside(&|x| x > r.hi));
+    let total = kept + below + above;
+    let seen: Vec<(f32, u64)> = stats.histogram.bins().filter(|b| inside(b.0)).collect();
+    if seen.is_empty() {
+        return f64::INFINITY;
     }
-    loss
+    let term = |(i, &(x, n)): (usize, &(f32, u64))| {
+        let first = if i == 0 { below } else { 0.0 };
+        let last = if i + 1 == seen.len() { above } else { 0.0 };
+        let p = (n as f64 + first + last) / total;
+        let q = mass[level(x)] / bins[level(x)] / kept;
+        p * (p / q).ln()
+    };
+    seen.iter().enumerate().map(term).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(x: Vec<f32>) -> Vec<f32> {
+        x
+    }
+
+    /// A thousand numbers around 0 and one far away.
+    fn outlier() -> Stats {
+        let mut values: Vec<f32> = (0..1000).map(|i| (i as f32 / 500.0 - 1.0).powi(3)).collect();
+        values.push(50.0);
+        Stats::of(&values)
+    }
+
+    #[test]
+    fn min_max_holds_everything_and_zero() {
+        let r = search(&Stats::of(&[2.0, 3.0]), Method::MinMax, 256, &identity);
+        assert_eq!(r, Range { lo: 0.0, hi: 3.0 });
+    }
+
+    #[test]
+    fn an_outlier_is_given_up_where_that_pays() {
+        for method in [Method::Percentile(0.01), Method::Entropy] {
+            assert!(search(&outlier(), method, 256, &identity).hi < 25.0, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn squared_error_counts_behind_the_reader() {
+        let relu = |x: Vec<f32>| x.into_iter().map(|x| x.max(0.0)).collect();
+        let stats = Stats::of(&(0..2000).map(|i| i as f32 / 100.0 - 19.0).collect::<Vec<_>>());
+        let (plain, behind) = (search(&stats, Method::Mse, 256, &identity), search(&stats, Method::Mse, 256, &relu));
+        assert!(behind.lo > -2.5 && plain.lo < -15.0, "{plain:?} {behind:?}");
+        assert!(behind.hi > 0.9);
+    }
 }

@@ -157,3 +157,48 @@ fn extremes(values: &[f32]) -> (f32, f32) {
     let finite = || values.iter().copied().filter(|x| x.is_finite());
     (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn merged(parts: &[&[f32]]) -> Stats {
+        let mut all = Stats::of(parts[0]);
+        parts[1..].iter().for_each(|p| all.merge(Stats::of(p)));
+        all
+    }
+
+    proptest! {
+        /// What is known does not depend on the order of the samples.
+        #[test]
+        fn merging_commutes(
+            a in prop::collection::vec(-1e3f32..1e3, 1..50),
+            b in prop::collection::vec(-1.0f32..1.0, 1..50),
+            c in prop::collection::vec(-1e-3f32..1e4, 1..50),
+        ) {
+            let (x, y) = (merged(&[&a, &b, &c]), merged(&[&c, &a, &b]));
+            prop_assert_eq!(&x.histogram, &y.histogram);
+            prop_assert_eq!((x.min, x.max, x.samples), (y.min, y.max, y.samples));
+        }
+
+        /// No number is lost, and each lies in its bin.
+        #[test]
+        fn bins_hold_all(a in prop::collection::vec(-1e6f32..1e6, 1..200)) {
+            let s = Stats::of(&a);
+            prop_assert_eq!(s.histogram.bins().map(|b| b.1).sum::<u64>(), a.len() as u64);
+            for x in a {
+                let near = s.histogram.bins().any(|(c, _)| (c - x).abs() <= s.histogram.width() * 0.5001);
+                prop_assert!(near);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted_apart() {
+        let s = Stats::of(&[1.0, f32::INFINITY, f32::NAN, -2.0]);
+        assert_eq!((s.min, s.max, s.not_finite), (-2.0, 1.0, 2));
+        let s = Stats::of(&[f32::NAN]);
+        assert_eq!((s.min, s.max, s.not_finite), (0.0, 0.0, 1));
+    }
+}
