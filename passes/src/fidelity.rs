@@ -118,7 +118,7 @@ fn thin(t: &Tensor) -> Vec<f32> {
 /// A sample of real numbers as the inputs of a graph whose interface may lie on grids.
 pub fn on_interface(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
     let placed = |(v, t): (ValueId, &Tensor)| match (&g.ty(v).elem, &t.ty().elem) {
-        (Elem::Grid(grid), Elem::F32) => crate::quantize::place(t, grid),
+        (Elem::Grid(grid), Elem::F32) => t.quantized(grid),
         _ => t.clone(),
     };
     g.inputs().zip(sample).map(placed).collect()

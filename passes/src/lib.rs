@@ -3,8 +3,6 @@
 //! A [`Pass`] changes a graph; [`run`] verifies the graph after each one. A [`Rule`] is a local change around one
 //! node; [`Rules`] is the pass that applies a list of them until none applies.
 
-pub mod lower;
-
 use std::fmt::Debug;
 
 use qcc_ir::diagnostic::Diagnostic;
@@ -13,15 +11,16 @@ use qcc_ir::ops::OpKind;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, VerifyError};
 
+pub mod calibrate;
 mod check;
+pub mod fidelity;
+pub mod lower;
 mod pattern;
+pub mod quantize;
+mod sets;
 pub mod simplify;
 
 pub use check::{CheckError, check_meaning};
-pub mod calibrate;
-pub mod fidelity;
-pub mod quantize;
-mod sets;
 
 /// What passes know besides the graph.
 #[derive(Debug)]

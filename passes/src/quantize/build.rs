@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
 use super::plan::{Mode, Plan};
-use super::weights::{bias_grid, constant_grid, quantize, weight_grid};
+use super::weights::{bias_grid, constant_grid, weight_grid};
 use super::{Interface, Options, Quantized};
 use crate::PassError;
 
@@ -115,7 +115,7 @@ impl Builder<'_> {
     }
 
     fn constant(&mut self, v: ValueId, t: &Tensor, grid: &Grid) -> ValueId {
-        let c = self.new.add_const(quantize(t, grid), self.origin(v));
+        let c = self.new.add_const(t.quantized(grid), self.origin(v));
         if let Some(name) = self.old.name(v) {
             self.new.set_name(c, name.clone());
         }

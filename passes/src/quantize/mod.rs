@@ -17,7 +17,6 @@ mod weights;
 
 pub use grids::{grid_of, per_channel};
 pub use plan::{Mode, unmatched};
-pub use weights::quantize as place;
 
 /// What the graph's own inputs and outputs hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

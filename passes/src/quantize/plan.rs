@@ -121,9 +121,9 @@ fn tail(g: &Graph, order: &[NodeId]) -> Vec<NodeId> {
 
 /// Joins that would put values of very different ranges on one grid, and the nodes that only hand the joined value on.
 /// A join that a contraction reads stays: the contraction would put it on one grid anyway.
-fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
+fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<NodeId>) -> Vec<NodeId> {
     let span = |v: ValueId| ranges.get(v).map(|s| Range { lo: s.min, hi: s.max }.with_zero().span());
-    let mut real: FxHashSet<NodeId> = FxHashSet::default();
+    let mut real: Vec<NodeId> = Vec::new();
     for &n in order.iter().filter(|n| integer.contains(n)) {
         let op = g.op(n);
         let joins = match op {
@@ -137,7 +137,7 @@ fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<N
         let starved = |v: &ValueId| span(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);
         let contracted = g.users(n.value(0)).iter().any(|u| is_contraction(g, u.0));
         if !contracted && (handed || (joins && operands.iter().any(starved))) {
-            real.insert(n);
+            real.push(n);
         }
     }
     real

@@ -1,6 +1,6 @@
 //! Constants on grids.
 
-use qcc_ir::{Affine, Elem, Grid, Store, Tensor, scale_runs};
+use qcc_ir::{Affine, Grid, Store, Tensor};
 
 use super::grids::{grid_of, per_channel};
 use crate::calibrate::Range;
@@ -59,26 +59,4 @@ pub(super) fn constant_range(t: &Tensor) -> Range {
     let values = t.reals();
     let end = |f: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, f);
     Range { lo: end(f32::min), hi: end(f32::max) }
-}
-
-/// A constant's nearest integers on a grid. Weights use `-127..=127`, the symmetric part of their store.
-pub fn quantize(t: &Tensor, grid: &Grid) -> Tensor {
-    let ty = t.ty().with_elem(Elem::Grid(grid.clone()));
-    let (run, count) = scale_runs(&ty, grid);
-    let (mut qmin, qmax) = grid.store.range();
-    if matches!(grid.map, Affine::PerAxis { .. }) {
-        qmin = -qmax;
-    }
-    let (scales, zero) = (grid.scales(), f64::from(grid.zero_point()));
-    let values = t.reals();
-    let integers = values.iter().enumerate().map(|(i, &x)| {
-        let q = (f64::from(x) / f64::from(scales[(i / run) % count])).round_ties_even() + zero;
-        q.clamp(qmin.into(), qmax.into()) as i32
-    });
-    match grid.store {
-        Store::I8 => Tensor::of(ty, integers.map(|q| q as i8).collect()),
-        Store::U8 => Tensor::of(ty, integers.map(|q| q as u8).collect()),
-        Store::I16 => Tensor::of(ty, integers.map(|q| q as i16).collect()),
-        Store::I32 => Tensor::of(ty, integers.collect()),
-    }
 }
