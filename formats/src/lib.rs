@@ -1,3 +1,4 @@
 //! Wire schemas of the model formats qcc reads and writes.
 
+pub mod onnx;
 pub mod tflite;

@@ -1,1 +1,106 @@
 //! Readers of model files into the typed graph.
+//!
+//! A model is opened once ([`Model::open`]) and imported with the shapes that the user or the calibration data give
+//! ([`Model::import`]). What a format spells in its own way (negative axes, automatic padding, attributes that became
+//! inputs) ends here: the graph knows one spelling. All refusals of a model are reported together.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+use std::path::Path;
+
+use bytes::Bytes;
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Elem, Graph, Shape};
+
+mod mapped;
+mod onnx;
+mod shapes;
+
+pub use onnx::supported as onnx_operators;
+
+/// What the user says about a model besides its file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImportOptions {
+    /// Shapes of inputs, by name: `--shape NAME=1,3,640,640`.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Inputs that become constants, by name: `--set NAME=16000`. One value fills the input, more must fit it.
+    pub values: Vec<(String, Vec<f64>)>,
+}
+
+/// A model in the graph, and what the user should know about its import.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    /// The graph.
+    pub graph: Graph,
+    /// Notes and warnings, no errors.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// An input as the file declares it, before shapes are given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredInput {
+    /// Its name.
+    pub name: String,
+    /// Its element, as the graph will have it (double precision becomes `F32`).
+    pub elem: Elem,
+    /// Its extents; an open one has a name (`?` where the file has none). Absent where not even the rank is declared.
+    pub shape: Option<Shape>,
+}
+
+/// A model file, read but not yet imported.
+#[derive(Debug)]
+pub struct Model(Format);
+
+#[derive(Debug)]
+enum Format {
+    Onnx(Box<onnx::File>),
+}
+
+impl Model {
+    /// Maps a file into memory, finds out its format by its content and reads it. The file must not change while the
+    /// model or graphs made from it are in use: their weights stay where they are in the file.
+    pub fn open(path: &Path) -> Result<Model, Vec<Diagnostic>> {
+        let bytes = mapped::map(path).map_err(|e| {
+            vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))]
+        })?;
+        let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        Model::read(bytes, &folder).map_err(|d| vec![d])
+    }
+
+    /// Reads a model from bytes. `folder` is where files that the model refers to are looked for.
+    pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Diagnostic> {
+        if bytes.starts_with(b"PK") {
+            return Err(Diagnostic::error("unknown-format", "this is an archive; qcc reads ONNX models"));
+        }
+        if bytes.get(4..8) == Some(b"TFL3") {
+            return Err(Diagnostic::error("unknown-format", "this is a TFLite model; qcc reads ONNX models"));
+        }
+        Ok(Model(Format::Onnx(Box::new(onnx::File::read(bytes, folder)?))))
+    }
+
+    /// The inputs, in the file's order.
+    pub fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
+        match &self.0 {
+            Format::Onnx(file) => file.inputs(),
+        }
+    }
+
+    /// What the file says about itself, in its order.
+    pub fn metadata(&self) -> Vec<(String, String)> {
+        match &self.0 {
+            Format::Onnx(file) => file.metadata(),
+        }
+    }
+
+    /// Brings the model into the graph.
+    pub fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+        match &self.0 {
+            Format::Onnx(file) => file.import(options),
+        }
+    }
+}
+
+/// Opens and imports a model.
+pub fn open(path: &Path, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+    Model::open(path)?.import(options)
+}

@@ -1,0 +1,78 @@
+//! The attributes of a node, and a ledger of those that were read.
+
+use bytes::Bytes;
+use qcc_formats::onnx::{AttributeProto, AttributeType, GraphProto, TensorProto};
+use smallvec::SmallVec;
+
+use super::refusal::Refusal;
+
+/// Attributes by name. Each has to be read: what is left at the end is refused.
+#[derive(Debug)]
+pub(super) struct Attributes<'m> {
+    all: &'m [AttributeProto],
+    read: SmallVec<[bool; 8]>,
+}
+
+impl<'m> Attributes<'m> {
+    pub(super) fn new(all: &'m [AttributeProto]) -> Self {
+        Attributes { all, read: SmallVec::from_elem(false, all.len()) }
+    }
+
+    fn read(&mut self, name: &str, ty: AttributeType) -> Result<Option<&'m AttributeProto>, Refusal> {
+        let Some(at) = self.all.iter().position(|a| a.name() == name) else { return Ok(None) };
+        let attribute = &self.all[at];
+        // Before IR version 2 the type is not written.
+        if attribute.r#type() != ty && attribute.r#type() != AttributeType::Undefined {
+            return Err(Refusal::Attribute { name: name.into(), problem: "not of its type" });
+        }
+        if !attribute.ref_attr_name().is_empty() {
+            return Err(Refusal::Attribute { name: name.into(), problem: "refers to an attribute of a function" });
+        }
+        self.read[at] = true;
+        Ok(Some(attribute))
+    }
+
+    pub(super) fn int(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        Ok(self.read(name, AttributeType::Int)?.map(AttributeProto::i))
+    }
+
+    pub(super) fn float(&mut self, name: &str) -> Result<Option<f32>, Refusal> {
+        Ok(self.read(name, AttributeType::Float)?.map(AttributeProto::f))
+    }
+
+    pub(super) fn string(&mut self, name: &str) -> Result<Option<&'m str>, Refusal> {
+        let Some(a) = self.read(name, AttributeType::String)? else { return Ok(None) };
+        let bytes: &Bytes = a.s.as_ref().ok_or_else(|| missing_value(name))?;
+        std::str::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| Refusal::Attribute { name: name.into(), problem: "not a text" })
+    }
+
+    pub(super) fn ints(&mut self, name: &str) -> Result<Option<&'m [i64]>, Refusal> {
+        Ok(self.read(name, AttributeType::Ints)?.map(|a| a.ints.as_slice()))
+    }
+
+    pub(super) fn floats(&mut self, name: &str) -> Result<Option<&'m [f32]>, Refusal> {
+        Ok(self.read(name, AttributeType::Floats)?.map(|a| a.floats.as_slice()))
+    }
+
+    pub(super) fn tensor(&mut self, name: &str) -> Result<Option<&'m TensorProto>, Refusal> {
+        let Some(a) = self.read(name, AttributeType::Tensor)? else { return Ok(None) };
+        a.t.as_deref().map(Some).ok_or_else(|| missing_value(name))
+    }
+
+    pub(super) fn graph(&mut self, name: &str) -> Result<Option<&'m GraphProto>, Refusal> {
+        let Some(a) = self.read(name, AttributeType::Graph)? else { return Ok(None) };
+        a.g.as_deref().map(Some).ok_or_else(|| missing_value(name))
+    }
+
+    /// Fails where an attribute was not read.
+    pub(super) fn finish(&self) -> Result<(), Refusal> {
+        let unread: Vec<&str> = self.all.iter().zip(&self.read).filter(|a| !a.1).map(|a| a.0.name()).collect();
+        if unread.is_empty() { Ok(()) } else { Err(Refusal::Unread(unread.join(", "))) }
+    }
+}
+
+fn missing_value(name: &str) -> Refusal {
+    Refusal::Attribute { name: name.into(), problem: "has no value" }
+}

@@ -1,0 +1,232 @@
+//! From messages to the graph: names to values, constants when they are first read, nodes in order.
+
+use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Origin, TensorType, ValueId};
+use rustc_hash::FxHashMap;
+
+use super::node::{NodeCx, Values};
+use super::refusal::Refusal;
+use super::schedule::schedule;
+use super::weights::{self, Folder};
+use super::{fixed, ops};
+use crate::Imported;
+
+/// What a name of the model stands for.
+#[derive(Clone, Debug)]
+enum Binding<'m> {
+    /// A value of the graph.
+    Value(ValueId),
+    /// A constant that nothing has read yet.
+    Constant(&'m TensorProto),
+    /// A result that qcc does not compute; to read it is refused.
+    Absent { op: &'m str, index: usize },
+    /// What was refused; the user has been told.
+    Refused,
+}
+
+/// A model on its way into the graph.
+#[derive(Debug)]
+pub(super) struct Importer<'m> {
+    pub(super) graph: Graph,
+    /// Version of the standard operator set.
+    pub(super) opset: i64,
+    pub(super) folder: &'m Folder,
+    pub(super) errors: Vec<Diagnostic>,
+    notes: Vec<Diagnostic>,
+    double_noted: bool,
+    /// Names in scope; the innermost graph's last.
+    scopes: Vec<FxHashMap<&'m str, Binding<'m>>>,
+}
+
+impl<'m> Importer<'m> {
+    pub(super) fn new(name: &str, opset: i64, folder: &'m Folder, notes: Vec<Diagnostic>) -> Self {
+        Importer {
+            graph: Graph::new(name),
+            opset,
+            folder,
+            errors: Vec::new(),
+            notes,
+            double_noted: false,
+            scopes: vec![FxHashMap::default()],
+        }
+    }
+
+    /// Tells the user, once, that double precision is not kept.
+    pub(super) fn note_double(&mut self) {
+        if !std::mem::replace(&mut self.double_noted, true) {
+            self.notes.push(Diagnostic::note(
+                "double-precision",
+                "the model has values in double precision; they are computed in single precision",
+            ));
+        }
+    }
+
+    pub(super) fn add_input(&mut self, name: &'m str, ty: TensorType) {
+        let value = self.graph.add_input(name, ty);
+        self.bind(name, Binding::Value(value));
+    }
+
+    /// An input that the user gave a value: a constant.
+    pub(super) fn set_input(&mut self, name: &'m str, ty: TensorType, values: &[f64]) {
+        match fixed(&ty, values) {
+            Some(tensor) => {
+                let value = self.graph.add_const(tensor, Origin::new(name, "Input"));
+                self.graph.set_name(value, name);
+                self.bind(name, Binding::Value(value));
+            }
+            None => {
+                let given = values.len();
+                self.errors.push(Diagnostic::error("bad-value", format!("--set gives {given} numbers that do not fit {name}, which is {ty}")));
+                self.bind(name, Binding::Refused);
+            }
+        }
+    }
+
+    fn bind(&mut self, name: &'m str, binding: Binding<'m>) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.insert(name, binding);
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
+        self.errors.extend(refusal.diagnostic(origin));
+    }
+
+    /// Imports the main graph; its inputs have been added.
+    pub(super) fn run(mut self, graph: &'m GraphProto) -> Result<Imported, Vec<Diagnostic>> {
+        let outputs = self.block(graph);
+        match outputs {
+            Ok(values) if self.errors.is_empty() => {
+                for (output, value) in graph.output.iter().zip(values) {
+                    self.graph.add_output(output.name(), value);
+                }
+            }
+            Ok(_) => {}
+            Err(e) => self.refuse(e, &Origin::none()),
+        }
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        if self.graph.outputs().is_empty() {
+            return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
+        }
+        self.graph.sweep();
+        Ok(Imported { graph: self.graph, notes: self.notes })
+    }
+
+    /// Imports a graph that reads names around it, in place. Gives its outputs.
+    pub(super) fn inline(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
+        self.scopes.push(FxHashMap::default());
+        let outputs = self.block(graph);
+        self.scopes.pop();
+        outputs
+    }
+
+    fn block(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
+        if !graph.sparse_initializer.is_empty() {
+            return Err(Refusal::Unsupported("sparse initializers are not supported".into()));
+        }
+        for t in &graph.initializer {
+            let known = self.scopes.last_mut().and_then(|s| s.insert(t.name(), Binding::Constant(t)));
+            if known.is_some() {
+                return Err(Refusal::Invalid(format!("two initializers have the name {}", t.name())));
+            }
+        }
+        for node in schedule(graph)? {
+            self.node(node);
+        }
+        let mut values = Values::new();
+        let mut refused = None;
+        for output in &graph.output {
+            match self.value(output.name()) {
+                Ok(v) => values.push(v),
+                Err(e) => refused = Some(self.first(refused, e)),
+            }
+        }
+        refused.map_or(Ok(values), Err)
+    }
+
+    /// Of two refusals, the one to hand on; the other is told here.
+    fn first(&mut self, known: Option<Refusal>, new: Refusal) -> Refusal {
+        match known {
+            Some(Refusal::Depends) | None => new,
+            Some(known) => {
+                self.refuse(new, &Origin::none());
+                known
+            }
+        }
+    }
+
+    /// The value of a name.
+    pub(super) fn value(&mut self, name: &str) -> Result<ValueId, Refusal> {
+        let found = self.scopes.iter().rposition(|s| s.contains_key(name));
+        let (Some(depth), Some(binding)) = (found, found.and_then(|d| self.scopes[d].get(name)).cloned()) else {
+            return Err(Refusal::Undefined(name.into()));
+        };
+        match binding {
+            Binding::Value(v) => Ok(v),
+            Binding::Refused => Err(Refusal::Depends),
+            Binding::Absent { op, index } => Err(Refusal::Result { index, op: op.into(), name: name.into() }),
+            Binding::Constant(t) => {
+                let origin = Origin::new(t.name(), "Initializer");
+                let bound = match self.tensor(t) {
+                    Ok(tensor) => {
+                        let value = self.graph.add_const(tensor, origin);
+                        self.graph.set_name(value, t.name());
+                        Binding::Value(value)
+                    }
+                    Err(e) => {
+                        self.refuse(e, &origin);
+                        Binding::Refused
+                    }
+                };
+                let value = if let Binding::Value(v) = bound { Ok(v) } else { Err(Refusal::Depends) };
+                self.scopes[depth].insert(t.name(), bound);
+                value
+            }
+        }
+    }
+
+    /// The tensor of a message.
+    pub(super) fn tensor(&mut self, t: &TensorProto) -> Result<qcc_ir::Tensor, Refusal> {
+        if weights::is_double(t) {
+            self.note_double();
+        }
+        weights::tensor(t, self.folder)
+    }
+
+    fn node(&mut self, node: &'m NodeProto) {
+        let first = node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
+        let path = if node.name().is_empty() { first } else { node.name() };
+        let origin = Origin::new(path, node.op_type());
+        let results = self.results(node, &origin);
+        let results = results.map_err(|e| self.refuse(e, &origin));
+        for (index, name) in node.output.iter().enumerate().filter(|o| !o.1.is_empty()) {
+            let binding = match &results {
+                Ok(values) => match values.get(index) {
+                    Some(&value) => {
+                        if self.graph.name(value).is_none() {
+                            self.graph.set_name(value, name.as_str());
+                        }
+                        Binding::Value(value)
+                    }
+                    None => Binding::Absent { op: node.op_type(), index },
+                },
+                Err(()) => Binding::Refused,
+            };
+            self.bind(name, binding);
+        }
+    }
+
+    fn results(&mut self, node: &'m NodeProto, origin: &Origin) -> Result<Values, Refusal> {
+        // The operator is looked up before its operands, so that all unknown operators are reported at once.
+        let import = ops::find(node)?;
+        let inputs = node.input.iter().map(|name| if name.is_empty() { Ok(None) } else { self.value(name).map(Some) });
+        let inputs = inputs.collect::<Result<_, Refusal>>()?;
+        let mut cx = NodeCx::new(self, node, inputs, origin.clone());
+        let results = import(&mut cx)?;
+        cx.finish()?;
+        Ok(results)
+    }
+}

@@ -1,0 +1,158 @@
+//! ONNX models: opsets 7 to 26 of the standard domain.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+use qcc_formats::onnx::{DataType, DimensionValue, GraphProto, ModelProto, TypeProtoTensor, TypeValue, ValueInfoProto};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Dim, Origin, Shape, Tensor, TensorType};
+use rustc_hash::FxHashSet;
+
+use crate::shapes::{self, ANONYMOUS};
+use crate::{DeclaredInput, ImportOptions, Imported};
+use importer::Importer;
+use refusal::Refusal;
+use weights::Folder;
+
+mod attributes;
+mod importer;
+mod node;
+mod ops;
+mod refusal;
+mod schedule;
+mod weights;
+
+pub use ops::supported;
+
+/// The versions of the standard operator set that the table covers.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+
+/// A decoded file.
+#[derive(Debug)]
+pub(crate) struct File {
+    model: ModelProto,
+    folder: Folder,
+}
+
+impl File {
+    pub(crate) fn read(bytes: Bytes, folder: &Path) -> Result<File, Diagnostic> {
+        let model = ModelProto::decode(bytes).map_err(|e| {
+            Diagnostic::error("unknown-format", "this is no ONNX model, or a damaged one").with_note(e.to_string())
+        })?;
+        if model.graph.is_none() || model.opset_import.is_empty() {
+            return Err(Diagnostic::error("unknown-format", "this is no ONNX model, or one without a graph"));
+        }
+        Ok(File { model, folder: Folder::new(folder) })
+    }
+
+    fn graph(&self) -> Result<&GraphProto, Vec<Diagnostic>> {
+        self.model.graph.as_ref().ok_or_else(|| vec![Diagnostic::error("bad-model", "the model has no graph")])
+    }
+
+    pub(crate) fn metadata(&self) -> Vec<(String, String)> {
+        self.model.metadata_props.iter().map(|e| (e.key().into(), e.value().into())).collect()
+    }
+
+    pub(crate) fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
+        let graph = self.graph()?;
+        let constants: FxHashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
+        let mut inputs = Vec::new();
+        let mut errors = Vec::new();
+        // Before IR version 4 constants are listed among the inputs; later, such an input has a default value.
+        for info in graph.input.iter().filter(|i| !constants.contains(i.name())) {
+            match declared(info) {
+                Ok(input) => inputs.push(input),
+                Err(e) => errors.extend(e.diagnostic(&Origin::new(info.name(), "Input"))),
+            }
+        }
+        if errors.is_empty() { Ok(inputs) } else { Err(errors) }
+    }
+
+    pub(crate) fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+        let graph = self.graph()?;
+        let opset = self.opset().map_err(|e| vec![e])?;
+        let inputs = self.inputs()?;
+        let mut notes = Vec::new();
+        let shapes = shapes::settle(&inputs, options, &mut notes)?;
+        let mut importer = Importer::new(graph.name(), opset, &self.folder, notes);
+        importer.graph.metadata = self.metadata();
+        for name in options.values.iter().map(|v| &v.0).filter(|n| inputs.iter().all(|i| i.name != **n)) {
+            importer.errors.push(shapes::unknown_input(name, "--set", &inputs));
+        }
+        for (input, shape) in inputs.iter().zip(shapes) {
+            if self.is_double(&input.name) {
+                importer.note_double();
+            }
+            let ty = TensorType::new(input.elem.clone(), shape);
+            match options.values.iter().find(|v| v.0 == input.name) {
+                Some((_, values)) => importer.set_input(&input.name, ty, values),
+                None => importer.add_input(&input.name, ty),
+            }
+        }
+        importer.run(graph)
+    }
+
+    fn is_double(&self, input: &str) -> bool {
+        let info = self.model.graph.iter().flat_map(|g| &g.input).find(|i| i.name() == input);
+        info.and_then(tensor_type).is_some_and(|t| t.elem_type() == i32::from(DataType::Double))
+    }
+
+    /// The version of the standard operator set, when nothing in the model is beyond what qcc reads.
+    fn opset(&self) -> Result<i64, Diagnostic> {
+        if !self.model.functions.is_empty() {
+            return Err(Diagnostic::error("unsupported", "the model defines operators of its own (functions)")
+                .with_help("inline them: onnx.inliner.inline_local_functions"));
+        }
+        let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let version = self.model.opset_import.iter().find(|o| standard(o.domain())).map(|o| o.version());
+        let version = version.unwrap_or(*OPSETS.start());
+        if OPSETS.contains(&version) {
+            return Ok(version);
+        }
+        Err(Diagnostic::error("unsupported", format!("opset {version} is not supported"))
+            .with_help(format!("export with an opset from {} to {}", OPSETS.start(), OPSETS.end())))
+    }
+}
+
+fn tensor_type(info: &ValueInfoProto) -> Option<&TypeProtoTensor> {
+    match info.r#type.as_ref()?.value.as_ref()? {
+        TypeValue::Tensor(t) => Some(t),
+        _ => None,
+    }
+}
+
+fn declared(info: &ValueInfoProto) -> Result<DeclaredInput, Refusal> {
+    let ty = tensor_type(info)
+        .ok_or_else(|| Refusal::Unsupported(format!("input {} is no tensor", info.name())))?;
+    let shape = ty.shape.as_ref().map(|s| {
+        let dims = s.dim.iter().map(|d| match &d.value {
+            // Some exporters write 0 or -1 for an open extent.
+            Some(DimensionValue::Value(n)) => match usize::try_from(*n) {
+                Ok(n) if n > 0 => Ok(Dim::Known(weights::extent(i64::try_from(n).unwrap_or(i64::MAX))?)),
+                _ => Ok(Dim::Sym(ANONYMOUS.into())),
+            },
+            Some(DimensionValue::Param(name)) if !name.is_empty() => Ok(Dim::Sym(name.as_str().into())),
+            _ => Ok(Dim::Sym(ANONYMOUS.into())),
+        });
+        dims.collect::<Result<Shape, Refusal>>()
+    });
+    let shape = shape.transpose()?;
+    if let Some(shape) = shape.as_ref().filter(|s| s.rank() > 8) {
+        return Err(Refusal::Unsupported(format!("input {} has rank {}; 8 is the most", info.name(), shape.rank())));
+    }
+    Ok(DeclaredInput { name: info.name().into(), elem: weights::elem(ty.elem_type())?, shape })
+}
+
+/// The value of an input that the user fixed: one number fills it.
+fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
+    let count = ty.shape.elements()?;
+    let values: Vec<f64> = match values {
+        [one] => vec![*one; count],
+        _ => values.to_vec(),
+    };
+    if values.len() != count {
+        return None;
+    }
+    node::numbers(&ty.elem, ty.shape.clone(), &values)
+}

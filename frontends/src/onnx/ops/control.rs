@@ -1,0 +1,14 @@
+//! Control flow that is decided at import.
+
+use super::super::node::{NodeCx, Values};
+use super::super::refusal::Refusal;
+use super::Row;
+
+pub(super) const ROWS: &[Row] = &[("If", if_)];
+
+/// The branch that a constant condition chooses, inlined.
+fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
+    let condition = n.integer(0)?;
+    n.inline(if condition != 0 { then } else { otherwise })
+}

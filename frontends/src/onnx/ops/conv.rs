@@ -1,0 +1,79 @@
+//! Convolutions.
+
+use qcc_ir::ValueId;
+use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+
+use super::super::node::{NodeCx, Values};
+use super::super::refusal::Refusal;
+use super::super::weights::{extent, extents};
+use super::window::{AutoPad, Window};
+use super::{Row, one};
+
+pub(super) const ROWS: &[Row] = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
+
+/// x, weight, and the bias where there is one.
+fn operands(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let mut operands = Values::from_iter([n.input(0)?, n.input(1)?]);
+    operands.extend(n.optional(2));
+    Ok(operands)
+}
+
+/// The spatial extents of x and of the window.
+fn spatial(n: &mut NodeCx<'_, '_>, x: ValueId, weight: ValueId) -> Result<(Extents, Extents), Refusal> {
+    let (x, w) = (n.dims(x), n.dims(weight));
+    if x.len() < 3 || x.len() != w.len() {
+        return Err(Refusal::Invalid(format!("an image of rank {} and a weight of rank {}", x.len(), w.len())));
+    }
+    let (x, w): (Extents, Extents) = (x[2..].into(), w[2..].into());
+    if let Some(kernel) = n.ints("kernel_shape")?
+        && extents(kernel)?.as_slice() != w.as_slice()
+    {
+        return Err(Refusal::Invalid(format!("kernel_shape {kernel:?} is not that of the weight, {w:?}")));
+    }
+    if w.contains(&0) {
+        return Err(Refusal::Invalid("a weight without elements".into()));
+    }
+    Ok((x, w))
+}
+
+fn groups(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
+    let group = n.int("group", 1)?;
+    extent(group)
+}
+
+fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let operands = operands(n)?;
+    let (image, kernel) = spatial(n, operands[0], operands[1])?;
+    let Window { stride, dilation, before, after, .. } = Window::read(n, kernel)?.resolve(&image);
+    let groups = groups(n)?;
+    one(n.add(Conv { stride, before, after, dilation, groups }, &operands)?)
+}
+
+fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let operands = operands(n)?;
+    let (image, kernel) = spatial(n, operands[0], operands[1])?;
+    let mut window = Window::read(n, kernel)?;
+    let groups = groups(n)?;
+    let axes = image.len();
+    let per_axis = |values: Option<&[i64]>| -> Result<Option<Extents>, Refusal> {
+        let Some(values) = values else { return Ok(None) };
+        let values = Extents::from_vec(extents(values)?);
+        if values.len() == axes { Ok(Some(values)) } else { Err(Refusal::Invalid(format!("{values:?} for {axes} axes"))) }
+    };
+    let mut extra = per_axis(n.ints("output_padding")?)?.unwrap_or_else(|| Extents::from_elem(0, axes));
+    let asked = per_axis(n.ints("output_shape")?)?;
+    let same = matches!(window.auto, AutoPad::SameUpper | AutoPad::SameLower);
+    for i in 0..axes {
+        let size = match &asked {
+            Some(asked) => asked[i],
+            None if same => image[i] * window.stride[i],
+            None => continue,
+        };
+        // What the asked size leaves over is cut off; what it lacks is added at the end.
+        let full = (image[i].max(1) - 1) * window.stride[i] + window.reach(i) + extra[i];
+        (window.before[i], window.after[i]) = window.auto.halve(full.saturating_sub(size));
+        extra[i] += size.saturating_sub(full);
+    }
+    let Window { stride, dilation, before, after, .. } = window;
+    one(n.add(ConvTranspose { stride, before, after, extra, dilation, groups }, &operands)?)
+}

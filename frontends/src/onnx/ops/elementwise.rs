@@ -1,0 +1,253 @@
+//! Element-wise operators.
+
+use qcc_ir::ops::{BinaryFn, Clamp, Select, UnaryFn};
+use qcc_ir::{Elem, ValueId};
+
+use super::super::node::{NodeCx, Values};
+use super::super::refusal::Refusal;
+use super::{Row, one};
+
+pub(super) const ROWS: &[Row] = &[
+    ("Abs", |n| unary(n, UnaryFn::Abs)),
+    ("Add", |n| binary(n, BinaryFn::Add)),
+    ("And", |n| binary(n, BinaryFn::And)),
+    ("Atan", atan),
+    ("Cast", cast),
+    ("CastLike", cast_like),
+    ("Ceil", |n| unary(n, UnaryFn::Ceil)),
+    ("Celu", celu),
+    ("Clip", clip),
+    ("Cos", |n| unary(n, UnaryFn::Cos)),
+    ("Div", |n| binary(n, BinaryFn::Div)),
+    ("Dropout", dropout),
+    ("Elu", |n| {
+        let alpha = n.float("alpha", 1.0)?;
+        unary(n, UnaryFn::Elu { alpha })
+    }),
+    ("Equal", |n| binary(n, BinaryFn::Equal)),
+    ("Erf", |n| unary(n, UnaryFn::Erf)),
+    ("Exp", |n| unary(n, UnaryFn::Exp)),
+    ("Floor", |n| unary(n, UnaryFn::Floor)),
+    ("Gelu", gelu),
+    ("Greater", |n| binary(n, BinaryFn::Greater)),
+    ("GreaterOrEqual", |n| binary(n, BinaryFn::GreaterEqual)),
+    ("HardSigmoid", |n| {
+        let (alpha, beta) = (n.float("alpha", 0.2)?, n.float("beta", 0.5)?);
+        unary(n, UnaryFn::HardSigmoid { alpha, beta })
+    }),
+    ("HardSwish", |n| unary(n, UnaryFn::HardSwish)),
+    ("Identity", |n| one(n.input(0)?)),
+    ("LeakyRelu", |n| {
+        let alpha = n.float("alpha", 0.01)?;
+        unary(n, UnaryFn::LeakyRelu { alpha })
+    }),
+    ("Less", |n| binary(n, BinaryFn::Less)),
+    ("LessOrEqual", |n| binary(n, BinaryFn::LessEqual)),
+    ("Log", |n| unary(n, UnaryFn::Log)),
+    ("Max", |n| one(chain(n, BinaryFn::Max)?)),
+    ("Mean", mean),
+    ("Min", |n| one(chain(n, BinaryFn::Min)?)),
+    ("Mish", |n| unary(n, UnaryFn::Mish)),
+    ("Mod", modulo),
+    ("Mul", |n| binary(n, BinaryFn::Mul)),
+    ("Neg", |n| unary(n, UnaryFn::Neg)),
+    ("Not", |n| unary(n, UnaryFn::Not)),
+    ("Or", |n| binary(n, BinaryFn::Or)),
+    ("PRelu", |n| binary(n, BinaryFn::Prelu)),
+    ("Pow", pow),
+    ("Reciprocal", |n| unary(n, UnaryFn::Reciprocal)),
+    ("Relu", |n| {
+        let x = n.input(0)?;
+        one(n.add(Clamp::RELU, &[x])?)
+    }),
+    ("Round", |n| unary(n, UnaryFn::Round)),
+    ("Selu", |n| {
+        let (alpha, gamma) = (n.float("alpha", 1.673_263_2)?, n.float("gamma", 1.050_701)?);
+        unary(n, UnaryFn::Selu { alpha, gamma })
+    }),
+    ("Sigmoid", |n| unary(n, UnaryFn::Sigmoid)),
+    ("Sign", |n| unary(n, UnaryFn::Sign)),
+    ("Sin", |n| unary(n, UnaryFn::Sin)),
+    ("Softplus", |n| unary(n, UnaryFn::Softplus)),
+    ("Softsign", |n| unary(n, UnaryFn::Softsign)),
+    ("Sqrt", |n| unary(n, UnaryFn::Sqrt)),
+    ("Sub", |n| binary(n, BinaryFn::Sub)),
+    ("Sum", |n| one(chain(n, BinaryFn::Add)?)),
+    ("Tan", |n| unary(n, UnaryFn::Tan)),
+    ("Tanh", |n| unary(n, UnaryFn::Tanh)),
+    ("ThresholdedRelu", |n| {
+        let alpha = n.float("alpha", 1.0)?;
+        unary(n, UnaryFn::Threshold { alpha })
+    }),
+    ("Where", |n| {
+        let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
+        one(n.add(Select {}, &operands)?)
+    }),
+    ("Xor", |n| binary(n, BinaryFn::Xor)),
+];
+
+fn unary(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    one(n.unary(f, x)?)
+}
+
+fn binary(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    one(n.binary(f, a, b)?)
+}
+
+/// A function of any number of values, applied from the left.
+fn chain(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<ValueId, Refusal> {
+    let values = n.all_inputs()?;
+    let mut all = values[0];
+    for &v in &values[1..] {
+        all = n.binary(f, all, v)?;
+    }
+    Ok(all)
+}
+
+fn mean(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let sum = chain(n, BinaryFn::Add)?;
+    let count = n.all_inputs()?.len();
+    let count = n.scalar(count as f64, sum)?;
+    one(n.binary(BinaryFn::Div, sum, count)?)
+}
+
+fn atan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let unit = n.scalar(1.0, x)?;
+    one(n.binary(BinaryFn::Atan2, x, unit)?)
+}
+
+/// alpha * Elu(x / alpha)
+fn celu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let alpha = n.float("alpha", 1.0)?;
+    let elu = UnaryFn::Elu { alpha: 1.0 };
+    if alpha == 1.0 {
+        return one(n.unary(elu, x)?);
+    }
+    let alpha = n.scalar(alpha.into(), x)?;
+    let scaled = n.binary(BinaryFn::Div, x, alpha)?;
+    let y = n.unary(elu, scaled)?;
+    one(n.binary(BinaryFn::Mul, y, alpha)?)
+}
+
+fn gelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let tanh = match n.string("approximate", "none")? {
+        "none" => false,
+        "tanh" => true,
+        _ => return Err(Refusal::Attribute { name: "approximate".into(), problem: "not none or tanh" }),
+    };
+    unary(n, UnaryFn::Gelu { tanh })
+}
+
+/// The limits are attributes before opset 11, then inputs. All elements are the upper one where it is the smaller.
+fn clip(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    if n.opset() < 11 {
+        let (lo, hi) = (n.optional_float("min")?, n.optional_float("max")?);
+        return one(clamp(n, x, lo.unwrap_or(f32::MIN), hi.unwrap_or(f32::MAX))?);
+    }
+    let (lo, hi) = (n.optional(1), n.optional(2));
+    if let (Some(lo), Some(hi)) = (limit(n, lo, f32::MIN), limit(n, hi, f32::MAX))
+        && lo <= hi
+    {
+        return one(clamp(n, x, lo, hi)?);
+    }
+    let low = lo.map_or(Ok(x), |lo| n.binary(BinaryFn::Max, x, lo))?;
+    one(hi.map_or(Ok(low), |hi| n.binary(BinaryFn::Min, low, hi))?)
+}
+
+/// A limit as a number, where it is known and is one of `f32` exactly.
+fn limit(n: &NodeCx<'_, '_>, v: Option<ValueId>, absent: f32) -> Option<f32> {
+    let Some(v) = v else { return Some(absent) };
+    let t = n.constant(v).filter(|t| t.len() == 1)?;
+    let real = t.reals()[0];
+    let exact = t.integers().is_none_or(|i| i[0].unsigned_abs() <= 1 << 24);
+    exact.then_some(real)
+}
+
+/// The largest finite numbers are how exporters spell that there is no limit.
+fn clamp(n: &mut NodeCx<'_, '_>, x: ValueId, lo: f32, hi: f32) -> Result<ValueId, Refusal> {
+    let lo = if lo == f32::MIN { f32::NEG_INFINITY } else { lo };
+    let hi = if hi == f32::MAX { f32::INFINITY } else { hi };
+    n.add(Clamp { lo, hi }, &[x])
+}
+
+/// The result has the element of the base.
+fn pow(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (base, exponent) = (n.input(0)?, n.input(1)?);
+    let elem = n.ty(base).elem.clone();
+    let whole = |t: &qcc_ir::Tensor| t.reals().iter().all(|v| v.fract() == 0.0);
+    if !elem.is_float() && n.ty(exponent).elem.is_float() && !n.constant(exponent).is_some_and(whole) {
+        return Err(Refusal::Unsupported("an integer to the power of a float is not supported".into()));
+    }
+    let exponent = n.cast(exponent, elem)?;
+    one(n.binary(BinaryFn::Pow, base, exponent)?)
+}
+
+/// The remainder has the sign of the divisor, or, with `fmod`, of the dividend.
+fn modulo(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let f = if n.flag("fmod", false)? { BinaryFn::Rem } else { BinaryFn::FloorMod };
+    binary(n, f)
+}
+
+fn cast(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let to = n.optional_int("to")?.ok_or(Refusal::Attribute { name: "to".into(), problem: "is missing" })?;
+    cast_options(n)?;
+    let elem = n.elem(to)?;
+    if let Some(most) = unsigned_most(to) {
+        narrow(n, x, most)?;
+    }
+    one(n.cast(x, elem)?)
+}
+
+fn cast_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, like) = (n.input(0)?, n.input(1)?);
+    cast_options(n)?;
+    let elem = n.ty(like).elem.clone();
+    one(n.cast(x, elem)?)
+}
+
+/// Both concern only casts to the 8-bit floats, which are refused.
+fn cast_options(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
+    n.flag("saturate", true)?;
+    n.string("round_mode", "up").map(|_| ())
+}
+
+/// The largest number of an unsigned type that the graph holds in a wider, signed one.
+fn unsigned_most(data_type: i64) -> Option<i64> {
+    match data_type {
+        4 => Some(u16::MAX.into()),
+        12 => Some(u32::MAX.into()),
+        13 => Some(i64::MAX),
+        _ => None,
+    }
+}
+
+/// A cast to an unsigned type is one to a signed type only for numbers that both have.
+fn narrow(n: &NodeCx<'_, '_>, x: ValueId, most: i64) -> Result<(), Refusal> {
+    let small = matches!(n.ty(x).elem, Elem::Bool | Elem::U8);
+    let known = n.constant(x).is_some_and(|t| t.reals().iter().all(|&v| v >= 0.0 && v <= most as f32));
+    if small || known {
+        return Ok(());
+    }
+    Err(Refusal::Unsupported("a cast to an unsigned integer of more than 8 bits is not supported".into()))
+}
+
+/// Inference only: the identity. The mask has no use then.
+fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    n.optional_int("seed")?;
+    if n.opset() < 12 {
+        n.optional_float("ratio")?;
+    } else {
+        n.optional(1);
+        if n.optional_integers(2)?.is_some_and(|t| t != [0]) {
+            return Err(Refusal::Unsupported("dropout in training mode is not supported; export for inference".into()));
+        }
+    }
+    one(x)
+}

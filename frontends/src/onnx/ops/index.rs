@@ -1,0 +1,183 @@
+//! Operators that compute or use indices.
+
+use qcc_ir::ops::{
+    ArgReduce, BinaryFn, CumSum, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterNd, Select, Slice,
+    TopK,
+};
+use qcc_ir::{Shape, Tensor, ValueId};
+
+use super::super::node::{NodeCx, Values, count_axis};
+use super::super::refusal::Refusal;
+use super::super::weights::extent;
+use super::{Row, one};
+
+pub(super) const ROWS: &[Row] = &[
+    ("ArgMax", |n| arg_reduce(n, true)),
+    ("ArgMin", |n| arg_reduce(n, false)),
+    ("CumSum", cum_sum),
+    ("Gather", gather),
+    ("GatherElements", gather_elements),
+    ("GatherND", gather_nd),
+    ("NonZero", non_zero),
+    ("OneHot", one_hot),
+    ("Scatter", scatter_elements),
+    ("ScatterElements", scatter_elements),
+    ("ScatterND", scatter_nd),
+    ("TopK", top_k),
+];
+
+fn arg_reduce(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> {
+    let mut x = n.input(0)?;
+    let axis = n.int("axis", 0)?;
+    let axis = n.axis(axis, x)?;
+    let keep = n.flag("keepdims", true)?;
+    let last = n.flag("select_last_index", false)?;
+    if last {
+        x = n.add(Reverse { axes: Extents::from_elem(axis, 1) }, &[x])?;
+    }
+    let index = n.add(ArgReduce { axis, largest, keep }, &[x])?;
+    if !last {
+        return one(index);
+    }
+    let end = n.scalar(n.dims(x)[axis] as f64 - 1.0, index)?;
+    one(n.binary(BinaryFn::Sub, end, index)?)
+}
+
+fn cum_sum(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axis = n.integer(1)?;
+    let axis = n.axis(axis, x)?;
+    let (exclusive, reverse) = (n.flag("exclusive", false)?, n.flag("reverse", false)?);
+    one(n.add(CumSum { axis, exclusive, reverse }, &[x])?)
+}
+
+fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, indices) = (n.input(0)?, n.input(1)?);
+    let axis = n.int("axis", 0)?;
+    let axis = n.axis(axis, x)?;
+    one(n.add(Gather { axis }, &[x, indices])?)
+}
+
+fn gather_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, indices) = (n.input(0)?, n.input(1)?);
+    let axis = n.int("axis", 0)?;
+    let axis = n.axis(axis, x)?;
+    one(n.add(GatherElements { axis }, &[x, indices])?)
+}
+
+fn gather_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, indices) = (n.input(0)?, n.input(1)?);
+    let batch = n.int("batch_dims", 0)?;
+    let batch = extent(batch)?;
+    one(n.add(GatherNd { batch }, &[x, indices])?)
+}
+
+fn no_reduction(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
+    match n.string("reduction", "none")? {
+        "none" => Ok(()),
+        other => Err(Refusal::Unsupported(format!("a scatter with reduction {other} is not supported"))),
+    }
+}
+
+fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
+    no_reduction(n)?;
+    one(n.add(ScatterNd {}, &operands)?)
+}
+
+/// With known indices: a scatter of single elements at index tuples.
+fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, updates) = (n.input(0)?, n.input(2)?);
+    let axis = n.int("axis", 0)?;
+    let axis = n.axis(axis, x)?;
+    no_reduction(n)?;
+    let indices = n.integers(1)?;
+    let (data, dims) = (n.dims(x), n.dims(updates));
+    let covered = dims.iter().product::<usize>() == indices.len() && dims.len() == data.len();
+    if !covered || dims.iter().zip(&data).enumerate().any(|(a, (d, x))| a != axis && d > x) {
+        return Err(Refusal::Invalid(format!("updates {} for {}", n.ty(updates), n.ty(x))));
+    }
+    let mut tuples = Vec::with_capacity(indices.len() * dims.len());
+    let mut at: Extents = Extents::from_elem(0, dims.len());
+    for index in indices {
+        tuples.extend(at.iter().map(|&a| a as i64));
+        let end = tuples.len() - dims.len();
+        tuples[end + axis] = index;
+        for (a, d) in at.iter_mut().zip(&dims).rev() {
+            *a += 1;
+            if *a < *d {
+                break;
+            }
+            *a = 0;
+        }
+    }
+    let shape = dims.iter().copied().chain([dims.len()]).collect();
+    let tuples = n.add_constant(Tensor::from_vec(shape, tuples));
+    one(n.add(ScatterNd {}, &[x, tuples, updates])?)
+}
+
+/// `k` is an attribute before opset 10, then an input. Any order is right where `sorted` is 0.
+fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axis = n.int("axis", -1)?;
+    let axis = n.axis(axis, x)?;
+    let k = if n.opset() < 10 {
+        n.optional_int("k")?.ok_or(Refusal::Attribute { name: "k".into(), problem: "is missing" })?
+    } else {
+        n.integer(1)?
+    };
+    let largest = n.flag("largest", true)?;
+    n.flag("sorted", true)?;
+    n.add_all(TopK { k: extent(k)?, axis, largest }, &[x])
+}
+
+/// `on` where the index along the new axis is the given one, `off` elsewhere. Negative indices count from the end.
+fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (indices, values) = (n.input(0)?, n.input(2)?);
+    let axis = n.int("axis", -1)?;
+    let axis = count_axis(axis, n.rank(indices) + 1)?;
+    let depth = n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?;
+    let [depth] = *depth.reals() else { return Err(Refusal::Invalid("depth is no scalar".into())) };
+    let depth = extent(depth as i64)?;
+    if n.dims(values).as_slice() != [2] {
+        return Err(Refusal::Invalid(format!("values is {}; expected two of them", n.ty(values))));
+    }
+    let mut dims = n.dims(indices);
+    dims.insert(axis, 1);
+    let indices = n.reshape(indices, &dims)?;
+    let mut along = Extents::from_elem(1, dims.len());
+    along[axis] = depth;
+    let mut hits: Option<ValueId> = None;
+    for first in [0, -(depth as i64)] {
+        let places = Tensor::from_vec(Shape::known(&along), (first..first + depth as i64).collect());
+        let places = n.add_constant(places);
+        let places = n.cast(places, n.ty(indices).elem.clone())?;
+        let hit = n.binary(BinaryFn::Equal, indices, places)?;
+        hits = Some(hits.map_or(Ok(hit), |other| n.binary(BinaryFn::Or, other, hit))?);
+    }
+    let mut value = |start| -> Result<ValueId, Refusal> {
+        let v = n.add(Slice { ranges: vec![Range { axis: 0, start, len: 1, step: 1 }] }, &[values])?;
+        n.reshape(v, &[])
+    };
+    let (off, on) = (value(0)?, value(1)?);
+    let hits = hits.ok_or_else(|| Refusal::Invalid("no places".into()))?;
+    one(n.add(Select {}, &[hits, on, off])?)
+}
+
+/// Of constants: the shape of the result depends on the values.
+fn non_zero(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.optional_constant(0)?.ok_or(Refusal::MissingInput(0))?;
+    let hit: Vec<bool> = match (x.ty().elem.is_float(), x.integers()) {
+        (false, Some(integers)) => integers.iter().map(|&v| v != 0).collect(),
+        _ => x.reals().iter().map(|&v| v != 0.0).collect(),
+    };
+    let places: Vec<usize> = (0..hit.len()).filter(|&i| hit[i]).collect();
+    let dims = x.dims();
+    let mut indices: Vec<i64> = Vec::with_capacity(dims.len() * places.len());
+    for axis in 0..dims.len() {
+        let inner: usize = dims[axis + 1..].iter().product();
+        indices.extend(places.iter().map(|p| (p / inner % dims[axis]) as i64));
+    }
+    let shape = Shape::known(&[dims.len(), places.len()]);
+    one(n.add_constant(Tensor::from_vec(shape, indices)))
+}

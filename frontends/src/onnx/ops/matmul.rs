@@ -1,0 +1,67 @@
+//! Matrix products.
+
+use qcc_ir::ValueId;
+use qcc_ir::ops::{BinaryFn, MatMul};
+
+use super::super::node::{NodeCx, Values};
+use super::super::refusal::Refusal;
+use super::{Row, one};
+
+pub(super) const ROWS: &[Row] = &[("Gemm", gemm), ("MatMul", matmul)];
+
+/// A vector is a matrix of one row (left) or of one column (right); that axis is gone from the result.
+fn matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    let (row, column) = (n.rank(a) == 1, n.rank(b) == 1);
+    let a = if row { n.reshape(a, &[1, n.dims(a)[0]])? } else { a };
+    let b = if column { n.reshape(b, &[n.dims(b)[0], 1])? } else { b };
+    let product = n.add(MatMul { transpose_b: false }, &[a, b])?;
+    let mut dims = n.dims(product);
+    if column {
+        dims.pop();
+    }
+    if row {
+        dims.remove(dims.len() - usize::from(!column) - 1);
+    }
+    one(n.reshape(product, &dims)?)
+}
+
+/// alpha * A * B + beta * C; C broadcasts to the product.
+fn gemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (mut a, mut b) = (n.input(0)?, n.input(1)?);
+    let (alpha, beta) = (n.float("alpha", 1.0)?, n.float("beta", 1.0)?);
+    let (transpose_a, transpose_b) = (n.flag("transA", false)?, n.flag("transB", false)?);
+    if n.rank(a) != 2 || n.rank(b) != 2 {
+        return Err(Refusal::Invalid(format!("a product of {} and {}; expected matrices", n.ty(a), n.ty(b))));
+    }
+    if transpose_a {
+        a = n.transpose(a, &[1, 0])?;
+    }
+    b = scaled(n, b, alpha)?;
+    let product = MatMul { transpose_b };
+    let c = match n.optional(2) {
+        Some(c) if beta != 0.0 => scaled(n, c, beta)?,
+        _ => return one(n.add(product, &[a, b])?),
+    };
+    let columns = n.dims(b)[usize::from(!transpose_b)];
+    let c_dims = n.dims(c);
+    let is_bias = c_dims.last() == Some(&columns) && c_dims.iter().product::<usize>() == columns && c_dims.len() <= 2;
+    if is_bias && n.constant(c).is_some() {
+        let bias = n.reshape(c, &[columns])?;
+        return one(n.add(product, &[a, b, bias])?);
+    }
+    let product = n.add(product, &[a, b])?;
+    let sum = n.binary(BinaryFn::Add, product, c)?;
+    if n.ty(sum) != n.ty(product) {
+        return Err(Refusal::Invalid(format!("C is {}, which does not broadcast to {}", n.ty(c), n.ty(product))));
+    }
+    one(sum)
+}
+
+fn scaled(n: &mut NodeCx<'_, '_>, v: ValueId, by: f32) -> Result<ValueId, Refusal> {
+    if by == 1.0 {
+        return Ok(v);
+    }
+    let factor = n.scalar(by.into(), v)?;
+    n.binary(BinaryFn::Mul, v, factor)
+}

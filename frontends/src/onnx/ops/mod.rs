@@ -1,0 +1,104 @@
+//! The operator table: one row for each operator of the standard domain. The files are named like the graph's own
+//! operator families.
+
+use std::sync::LazyLock;
+
+use qcc_formats::onnx::NodeProto;
+use rustc_hash::FxHashMap;
+
+use super::node::{NodeCx, Values};
+use super::refusal::Refusal;
+
+mod control;
+mod conv;
+mod elementwise;
+mod index;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod reduce;
+mod resize;
+mod source;
+mod window;
+
+/// Brings one node into the graph.
+pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
+
+/// A name of the standard domain and its meaning.
+type Row = (&'static str, Import);
+
+const FAMILIES: [&[Row]; 11] = [
+    control::ROWS,
+    conv::ROWS,
+    elementwise::ROWS,
+    index::ROWS,
+    matmul::ROWS,
+    movement::ROWS,
+    norm::ROWS,
+    pool::ROWS,
+    reduce::ROWS,
+    resize::ROWS,
+    source::ROWS,
+];
+
+static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());
+
+/// The names of the supported operators, sorted.
+pub fn supported() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FAMILIES.into_iter().flatten().map(|row| row.0).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The row of a node's operator.
+pub(super) fn find(node: &NodeProto) -> Result<Import, Refusal> {
+    let (domain, name) = (node.domain(), node.op_type());
+    if !matches!(domain, "" | "ai.onnx") {
+        return Err(Refusal::Operator { name: format!("{domain}.{name}"), help: foreign(domain, name) });
+    }
+    let unknown = || Refusal::Operator { name: name.into(), help: advice(name) };
+    TABLE.get(name).copied().ok_or_else(unknown)
+}
+
+const QUANTIZED: &str = "quantized models are not read yet; give the float model that it was made from";
+
+fn foreign(domain: &str, name: &str) -> Option<&'static str> {
+    match domain {
+        _ if name.contains("Quant") || name.starts_with("QLinear") => Some(QUANTIZED),
+        "com.microsoft" | "com.ms.internal.nhwc" | "com.microsoft.nchwc" => {
+            Some("it comes from ONNX Runtime's optimizer; give the model as it was exported, before that")
+        }
+        "ai.onnx.ml" => Some("classical machine learning (trees, scalers) has no place in a neural network compiler"),
+        _ => None,
+    }
+}
+
+fn advice(name: &str) -> Option<&'static str> {
+    match name {
+        "DequantizeLinear" | "DynamicQuantizeLinear" | "QuantizeLinear" | "ConvInteger" | "MatMulInteger" => {
+            Some(QUANTIZED)
+        }
+        _ if name.starts_with("QLinear") => Some(QUANTIZED),
+        "GRU" | "LSTM" | "RNN" => Some("recurrent layers are not supported yet"),
+        "Loop" | "Scan" => Some("export the model with the loop unrolled"),
+        "NonMaxSuppression" => Some("export the model without post-processing"),
+        _ if name.starts_with("Random") || matches!(name, "Bernoulli" | "Multinomial") => {
+            Some("a random result is never the same twice; export the model for inference")
+        }
+        _ => None,
+    }
+}
+
+/// One result.
+fn one(v: qcc_ir::ValueId) -> Result<Values, Refusal> {
+    Ok(Values::from_elem(v, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_operator_has_one_row() {
+        assert!(super::supported().windows(2).all(|w| w[0] < w[1]));
+    }
+}

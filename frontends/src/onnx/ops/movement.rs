@@ -1,0 +1,323 @@
+//! Operators that move elements and change none.
+
+use qcc_ir::ops::{
+    Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
+};
+use qcc_ir::{Shape, Tensor, ValueId};
+
+use super::super::node::{NodeCx, Values, count_axes, count_axis};
+use super::super::refusal::Refusal;
+use super::super::weights::{extent, extents};
+use super::{Row, one};
+
+pub(super) const ROWS: &[Row] = &[
+    ("Concat", concat),
+    ("DepthToSpace", depth_to_space),
+    ("Expand", expand),
+    ("Flatten", flatten),
+    ("Pad", pad),
+    ("Reshape", reshape),
+    ("Slice", slice),
+    ("SpaceToDepth", space_to_depth),
+    ("Split", split),
+    ("Squeeze", squeeze),
+    ("Tile", tile),
+    ("Transpose", transpose),
+    ("Trilu", trilu),
+    ("Unsqueeze", unsqueeze),
+];
+
+/// Masks of more elements than this are not computed at import.
+const LARGEST_MASK: usize = 1 << 26;
+
+fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let asked = n.integers(1)?;
+    let zero_is_zero = n.flag("allowzero", false)?;
+    let old = n.dims(x);
+    let mut dims = Extents::new();
+    for (i, &d) in asked.iter().enumerate() {
+        dims.push(match d {
+            0 if !zero_is_zero => *old.get(i).ok_or_else(|| {
+                Refusal::Invalid(format!("shape {asked:?} copies extent {i} of a value of rank {}", old.len()))
+            })?,
+            -1 => 1,
+            d => extent(d)?,
+        });
+    }
+    let open: Vec<usize> = (0..asked.len()).filter(|&i| asked[i] == -1).collect();
+    match *open {
+        [] => {}
+        [open] => {
+            let count = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            dims[open] = match (count(&old), count(&dims)) {
+                (Some(total), Some(known)) if known > 0 && total % known == 0 => total / known,
+                _ => return Err(Refusal::Invalid(format!("{} elements do not fill the shape {asked:?}", n.ty(x)))),
+            };
+        }
+        _ => return Err(Refusal::Invalid(format!("shape {asked:?} leaves more than one extent open"))),
+    }
+    one(n.reshape(x, &dims)?)
+}
+
+fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    // The axis may be the rank: then everything is in the first extent.
+    let axis = n.int("axis", 1)?;
+    let axis = count_axis(axis, n.rank(x) + usize::from(axis >= 0))?;
+    let dims = n.dims(x);
+    one(n.reshape(x, &[dims[..axis].iter().product(), dims[axis..].iter().product()])?)
+}
+
+fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axes = n.attribute_or_input("axes", 13, 1)?;
+    let mut dims = n.dims(x);
+    let axes = match axes {
+        Some(axes) => count_axes(&axes, dims.len())?,
+        None => (0..dims.len()).filter(|&a| dims[a] == 1).collect(),
+    };
+    for &a in axes.iter().rev() {
+        if dims.remove(a) != 1 {
+            return Err(Refusal::Invalid(format!("axis {a} of {} has not extent 1", n.ty(x))));
+        }
+    }
+    one(n.reshape(x, &dims)?)
+}
+
+fn unsqueeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axes = n.attribute_or_input("axes", 13, 1)?.ok_or(Refusal::MissingInput(1))?;
+    let mut dims = n.dims(x);
+    for &a in &count_axes(&axes, dims.len() + axes.len())? {
+        dims.insert(a, 1);
+    }
+    one(n.reshape(x, &dims)?)
+}
+
+fn transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let perm = match n.ints("perm")? {
+        Some(perm) => extents(perm)?,
+        None => (0..n.rank(x)).rev().collect(),
+    };
+    one(n.transpose(x, &perm)?)
+}
+
+fn concat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let parts = n.all_inputs()?;
+    let axis = n.optional_int("axis")?.ok_or(Refusal::Attribute { name: "axis".into(), problem: "is missing" })?;
+    let axis = n.axis(axis, parts[0])?;
+    match *parts {
+        [only] => one(only),
+        _ => one(n.add(Concat { axis }, &parts)?),
+    }
+}
+
+fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axis = n.int("axis", 0)?;
+    let axis = n.axis(axis, x)?;
+    let extent = n.dims(x)[axis];
+    let sizes = n.attribute_or_input("split", 13, 1)?;
+    let parts = n.optional_int("num_outputs")?;
+    let sizes = match sizes {
+        Some(sizes) => extents_of_parts(&sizes)?,
+        None => {
+            let count = n.outputs();
+            if count == 0 || parts.is_some_and(|p| usize::try_from(p) != Ok(count)) {
+                return Err(Refusal::Invalid(format!("num_outputs is {parts:?} for {count} outputs")));
+            }
+            // Only with `num_outputs` may the last part be smaller.
+            if parts.is_none() && extent % count != 0 {
+                return Err(Refusal::Invalid(format!("{extent} cannot be split into {count} equal parts")));
+            }
+            let size = extent.div_ceil(count);
+            (0..count).map(|i| size.min(extent.saturating_sub(i * size))).collect()
+        }
+    };
+    if sizes.iter().sum::<usize>() != extent || sizes.len() != n.outputs() {
+        return Err(Refusal::Invalid(format!("an axis of {extent} cannot be split into {sizes:?}")));
+    }
+    let mut start = 0;
+    let mut values = Values::new();
+    for len in sizes {
+        values.push(n.add(Slice { ranges: vec![Range { axis, start, len, step: 1 }] }, &[x])?);
+        start += len;
+    }
+    Ok(values)
+}
+
+fn extents_of_parts(sizes: &[i64]) -> Result<Vec<usize>, Refusal> {
+    sizes.iter().map(|&s| extent(s)).collect()
+}
+
+fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let missing = |i| move || Refusal::MissingInput(i);
+    let starts = n.attribute_or_input("starts", 10, 1)?.ok_or_else(missing(1))?;
+    let ends = n.attribute_or_input("ends", 10, 2)?.ok_or_else(missing(2))?;
+    let axes = n.attribute_or_input("axes", 10, 3)?;
+    let steps = if n.opset() < 10 { None } else { n.optional_integers(4)? };
+    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        return Err(Refusal::Invalid("starts, ends, axes and steps are not of one length".into()));
+    }
+    let dims = n.dims(x);
+    let mut ranges = Vec::new();
+    for (i, &axis) in axes.iter().enumerate() {
+        let axis = count_axis(axis, dims.len())?;
+        ranges.push(range(axis, dims[axis], starts[i], ends[i], steps[i])?);
+    }
+    ranges.sort_by_key(|r| r.axis);
+    if ranges.iter().all(|r| r.start == 0 && r.step == 1 && r.len == dims[r.axis]) {
+        return one(x);
+    }
+    one(n.add(Slice { ranges }, &[x])?)
+}
+
+/// What `start`, `end` and `step` of a slice choose: negative positions count from the end, all are limited to the
+/// axis.
+fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64) -> Result<Range, Refusal> {
+    if step == 0 {
+        return Err(Refusal::Invalid("a slice with step 0".into()));
+    }
+    let (extent, step) = (extent as i128, i128::from(step));
+    let from_front = |p: i64| i128::from(p) + if p < 0 { extent } else { 0 };
+    let (first, last) = if step > 0 { (0, extent) } else { (-1, extent - 1) };
+    let start = from_front(start).clamp(first.max(0), last.max(0));
+    let end = from_front(end).clamp(first, last);
+    let len = if step > 0 { (end - start + step - 1) / step } else { (start - end - step - 1) / -step };
+    let len = if extent == 0 { 0 } else { len.max(0) };
+    // A step is taken only between two elements.
+    let step = if len > 1 { step } else { 1 };
+    let start = if len > 0 { start } else { 0 };
+    Ok(Range { axis, start: start as usize, len: len as usize, step: step as isize })
+}
+
+/// Pads, value and mode; pads and value are attributes before opset 11. Negative pads cut off.
+fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let dims = n.dims(x);
+    let pads = n.attribute_or_input("pads", 11, 1)?.ok_or(Refusal::MissingInput(1))?;
+    let value = if n.opset() < 11 { n.float("value", 0.0)?.into() } else { pad_value(n)? };
+    let mode = n.string("mode", "constant")?;
+    let axes = if n.opset() < 18 { None } else { n.optional_integers(3)? };
+    let axes = axes.unwrap_or_else(|| (0..dims.len() as i64).collect());
+    if pads.len() != 2 * axes.len() {
+        return Err(Refusal::Invalid(format!("{} pads for {} axes", pads.len(), axes.len())));
+    }
+    count_axes(&axes, dims.len())?;
+    let mut before = Extents::from_elem(0, dims.len());
+    let mut after = before.clone();
+    let mut cuts = Vec::new();
+    for (i, &axis) in axes.iter().enumerate() {
+        let axis = count_axis(axis, dims.len())?;
+        let (front, back) = (pads[i], pads[axes.len() + i]);
+        before[axis] = extent(front.max(0))?;
+        after[axis] = extent(back.max(0))?;
+        let (cut_front, cut_back) = (extent(front.min(0).saturating_neg())?, extent(back.min(0).saturating_neg())?);
+        if cut_front + cut_back > 0 {
+            let len = dims[axis].checked_sub(cut_front + cut_back).filter(|&len| len > 0);
+            let len = len.ok_or_else(|| Refusal::Invalid(format!("pads {pads:?} cut away all of {}", n.ty(x))))?;
+            cuts.push(Range { axis, start: cut_front, len, step: 1 });
+        }
+    }
+    let mode = match mode {
+        "constant" => PadMode::Constant(exact_f32(value)?),
+        "reflect" if cuts.is_empty() => PadMode::Reflect,
+        "edge" if cuts.is_empty() => PadMode::Edge,
+        "reflect" | "edge" => return Err(Refusal::Unsupported(format!("negative pads in mode {mode} are not supported"))),
+        other => return Err(Refusal::Unsupported(format!("padding in mode {other} is not supported"))),
+    };
+    cuts.sort_by_key(|c| c.axis);
+    let inner = if cuts.is_empty() { x } else { n.add(Slice { ranges: cuts }, &[x])? };
+    if before.iter().chain(&after).all(|&p| p == 0) {
+        return one(inner);
+    }
+    one(n.add(Pad { before, after, mode }, &[inner])?)
+}
+
+fn pad_value(n: &mut NodeCx<'_, '_>) -> Result<f64, Refusal> {
+    let Some(value) = n.optional_constant(2)? else { return Ok(0.0) };
+    match (value.integers().as_deref(), &*value.reals()) {
+        (Some([integer]), _) => Ok(*integer as f64),
+        (None, [real]) => Ok((*real).into()),
+        // An empty tensor is how some exporters leave the value out.
+        (_, []) => Ok(0.0),
+        _ => Err(Refusal::Invalid(format!("the value to pad with is {}", value.ty()))),
+    }
+}
+
+fn exact_f32(value: f64) -> Result<f32, Refusal> {
+    let single = value as f32;
+    if f64::from(single) == value { Ok(single) } else { Err(Refusal::Unsupported(format!("padding with {value}"))) }
+}
+
+/// Both shapes broadcast: the result may be larger than the asked shape.
+fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let asked = n.integers(1)?;
+    let asked = Shape::known(&extents(&asked)?);
+    let shape = broadcast(&n.ty(x).shape, &asked)?;
+    if n.ty(x).shape == shape { one(x) } else { one(n.add(Expand { shape }, &[x])?) }
+}
+
+fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let repeats = n.integers(1)?;
+    let repeats = Extents::from_vec(extents(&repeats)?);
+    if repeats.iter().all(|&r| r == 1) && repeats.len() == n.rank(x) {
+        return one(x);
+    }
+    one(n.add(Tile { repeats }, &[x])?)
+}
+
+fn block(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
+    let block = n.int("blocksize", 0)?;
+    extent(block).and_then(|b| {
+        if (1..1 << 15).contains(&b) { Ok(b) } else { Err(Refusal::Attribute { name: "blocksize".into(), problem: "not a block size" }) }
+    })
+}
+
+fn depth_to_space(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let block = block(n)?;
+    let channel_first = match n.string("mode", "DCR")? {
+        "DCR" => false,
+        "CRD" => true,
+        _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "not DCR or CRD" }),
+    };
+    one(n.add(DepthToSpace { block, channel_first }, &[x])?)
+}
+
+fn space_to_depth(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let block = block(n)?;
+    one(n.add(SpaceToDepth { block }, &[x])?)
+}
+
+/// Zero below (`upper`) or above diagonal `k` of each matrix.
+fn trilu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let upper = n.flag("upper", true)?;
+    let k = n.optional_integers(1)?.and_then(|k| k.first().copied()).unwrap_or(0);
+    let dims = n.dims(x);
+    let &[.., rows, columns] = dims.as_slice() else {
+        return Err(Refusal::Invalid(format!("{} holds no matrices", n.ty(x))));
+    };
+    let kept = triangle(n, rows, columns, k, upper)?;
+    let zero = n.scalar(0.0, x)?;
+    one(n.add(Select {}, &[kept, x, zero])?)
+}
+
+/// A `Bool` matrix: true on diagonal `k` and above it (`upper`) or below it.
+fn triangle(n: &mut NodeCx<'_, '_>, rows: usize, columns: usize, k: i64, upper: bool) -> Result<ValueId, Refusal> {
+    if rows.saturating_mul(columns) > LARGEST_MASK {
+        return Err(Refusal::Unsupported(format!("a mask of {rows} by {columns} is too large")));
+    }
+    let place = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64);
+    let kept = (0..rows * columns).map(|i| if upper { place(i) >= k } else { place(i) <= k });
+    Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), kept)))
+}

@@ -1,0 +1,179 @@
+//! Resampling of images.
+
+use qcc_ir::ops::{Coordinates, Extents, Nearest, Resize, ResizeMode};
+use qcc_ir::ValueId;
+
+use super::super::node::{NodeCx, Values, count_axes, count_axis};
+use super::super::refusal::Refusal;
+use super::super::weights::extent;
+use super::{Row, one};
+
+pub(super) const ROWS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
+
+/// The new extent of each axis, and the scale that its coordinates use.
+struct Sizes {
+    size: Extents,
+    scale: Vec<f32>,
+}
+
+/// Before Resize had modes of coordinates: positions are divided by the scale.
+fn upsample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let scales = if n.opset() < 9 {
+        n.floats("scales")?.ok_or(Refusal::Attribute { name: "scales".into(), problem: "is missing" })?.to_vec()
+    } else {
+        scales(n, 1)?.ok_or(Refusal::MissingInput(1))?
+    };
+    plain(n, x, &scales)
+}
+
+fn plain(n: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f32]) -> Result<Values, Refusal> {
+    let all: Extents = (0..n.rank(x)).collect();
+    let sizes = by_scales(n, x, &all, scales)?;
+    let mode = match n.string("mode", "nearest")? {
+        "nearest" => {
+            // Positions are rounded so that enlarging repeats and reducing skips.
+            let reduces = sizes.scale.iter().any(|&s| s < 1.0);
+            if reduces && sizes.scale.iter().any(|&s| s > 1.0) {
+                return Err(Refusal::Unsupported("enlarging and reducing at once is not supported here".into()));
+            }
+            ResizeMode::Nearest(if reduces { Nearest::Ceil } else { Nearest::Floor })
+        }
+        "linear" | "bilinear" => ResizeMode::Linear,
+        other => return Err(Refusal::Unsupported(format!("resizing in mode {other} is not supported"))),
+    };
+    one(add(n, x, sizes, mode, Coordinates::Asymmetric)?)
+}
+
+fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    if n.opset() < 11 {
+        let scales = scales(n, 1)?.ok_or(Refusal::MissingInput(1))?;
+        return plain(n, x, &scales);
+    }
+    // The region of interest matters only to a mode of coordinates that is refused.
+    n.optional(1);
+    let axes = match n.ints("axes")? {
+        Some(axes) => {
+            count_axes(axes, n.rank(x))?;
+            axes.iter().map(|&a| count_axis(a, n.rank(x))).collect::<Result<Extents, _>>()?
+        }
+        None => (0..n.rank(x)).collect(),
+    };
+    let policy = n.string("keep_aspect_ratio_policy", "stretch")?;
+    let asked = n.optional_integers(3)?.filter(|s| !s.is_empty());
+    let sizes = match (scales(n, 2)?.filter(|s| !s.is_empty()), asked) {
+        (Some(scales), None) => by_scales(n, x, &axes, &scales)?,
+        (None, Some(asked)) => by_sizes(n, x, &axes, &asked, policy)?,
+        _ => return Err(Refusal::Invalid("either scales or sizes must be given".into())),
+    };
+    let mode = mode(n)?;
+    let coordinates = coordinates(n, x, &sizes)?;
+    let (outside, antialias) = (n.flag("exclude_outside", false)?, n.flag("antialias", false)?);
+    n.float("extrapolation_value", 0.0)?;
+    if outside && matches!(mode, ResizeMode::Cubic { .. }) {
+        return Err(Refusal::Unsupported("exclude_outside is not supported in mode cubic".into()));
+    }
+    if antialias && !matches!(mode, ResizeMode::Nearest(_)) && sizes.scale.iter().any(|&s| s < 1.0) {
+        return Err(Refusal::Unsupported("reducing with antialias is not supported".into()));
+    }
+    one(add(n, x, sizes, mode, coordinates)?)
+}
+
+fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
+    let nearest = match n.string("nearest_mode", "round_prefer_floor")? {
+        "round_prefer_floor" => Nearest::PreferFloor,
+        "round_prefer_ceil" => Nearest::PreferCeil,
+        "floor" => Nearest::Floor,
+        "ceil" => Nearest::Ceil,
+        _ => return Err(Refusal::Attribute { name: "nearest_mode".into(), problem: "not a known mode" }),
+    };
+    let a = n.float("cubic_coeff_a", -0.75)?;
+    match n.string("mode", "nearest")? {
+        "nearest" => Ok(ResizeMode::Nearest(nearest)),
+        "linear" => Ok(ResizeMode::Linear),
+        "cubic" => Ok(ResizeMode::Cubic { a }),
+        other => Err(Refusal::Unsupported(format!("resizing in mode {other} is not supported"))),
+    }
+}
+
+fn coordinates(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<Coordinates, Refusal> {
+    match n.string("coordinate_transformation_mode", "half_pixel")? {
+        "half_pixel" => Ok(Coordinates::HalfPixel),
+        "pytorch_half_pixel" => Ok(Coordinates::PytorchHalfPixel),
+        "asymmetric" => Ok(Coordinates::Asymmetric),
+        "align_corners" => Ok(Coordinates::AlignCorners),
+        "tf_half_pixel_for_nn" => Ok(Coordinates::HalfPixelForNearest),
+        // It differs from half_pixel only where the scale is not that of the extents.
+        "half_pixel_symmetric" => {
+            let whole = n.dims(x).iter().zip(&sizes.size).zip(&sizes.scale).all(|((&x, &y), &s)| x as f32 * s == y as f32);
+            let cut = || Refusal::Unsupported("half_pixel_symmetric with a scale that cuts a pixel".into());
+            if whole { Ok(Coordinates::HalfPixel) } else { Err(cut()) }
+        }
+        other => Err(Refusal::Unsupported(format!("resizing with coordinates {other} is not supported"))),
+    }
+}
+
+fn scales(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<Vec<f32>>, Refusal> {
+    Ok(n.optional_constant(i)?.map(|t| t.reals().into_owned()))
+}
+
+fn by_scales(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], scales: &[f32]) -> Result<Sizes, Refusal> {
+    let mut sizes = Sizes { size: n.dims(x), scale: vec![1.0; n.rank(x)] };
+    if scales.len() != axes.len() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
+        return Err(Refusal::Invalid(format!("scales {scales:?} for {} axes", axes.len())));
+    }
+    for (&axis, &scale) in axes.iter().zip(scales) {
+        sizes.size[axis] = extent((sizes.size[axis] as f32 * scale).floor() as i64)?;
+        sizes.scale[axis] = scale;
+    }
+    Ok(sizes)
+}
+
+fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[i64], policy: &str) -> Result<Sizes, Refusal> {
+    let mut sizes = Sizes { size: n.dims(x), scale: vec![1.0; n.rank(x)] };
+    let old = sizes.size.clone();
+    if asked.len() != axes.len() || axes.iter().any(|&a| old[a] == 0) {
+        return Err(Refusal::Invalid(format!("sizes {asked:?} for {}", n.ty(x))));
+    }
+    for (&axis, &size) in axes.iter().zip(asked) {
+        sizes.size[axis] = extent(size)?;
+        sizes.scale[axis] = sizes.size[axis] as f32 / old[axis] as f32;
+    }
+    let scales = axes.iter().map(|&a| sizes.scale[a]);
+    let common = match policy {
+        "stretch" => return Ok(sizes),
+        "not_larger" => scales.fold(f32::INFINITY, f32::min),
+        "not_smaller" => scales.fold(0.0, f32::max),
+        _ => return Err(Refusal::Attribute { name: "keep_aspect_ratio_policy".into(), problem: "not a known policy" }),
+    };
+    for &axis in axes {
+        sizes.size[axis] = extent((old[axis] as f32 * common).round() as i64)?;
+        sizes.scale[axis] = common;
+    }
+    Ok(sizes)
+}
+
+/// The graph resizes images: axes behind the channels. Where others are resized, all of them count as such.
+fn add(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    sizes: Sizes,
+    mode: ResizeMode,
+    coordinates: Coordinates,
+) -> Result<ValueId, Refusal> {
+    let Sizes { size, scale } = sizes;
+    let old = n.dims(x);
+    if size == old && scale.iter().all(|&s| s == 1.0) {
+        return Ok(x);
+    }
+    let rank = old.len();
+    if rank > 2 && size[..2] == old[..2] && scale[..2] == [1.0, 1.0] {
+        let op = Resize { size: size[2..].into(), scale: scale[2..].to_vec(), mode, coordinates };
+        return n.add(op, &[x]);
+    }
+    let image: Extents = [1, 1].into_iter().chain(old).collect();
+    let image = n.reshape(x, &image)?;
+    let resized = n.add(Resize { size: size.clone(), scale, mode, coordinates }, &[image])?;
+    n.reshape(resized, &size)
+}

@@ -1,0 +1,126 @@
+//! Operators that make values from nothing, or from types alone.
+
+use qcc_ir::ops::Expand;
+use qcc_ir::{Elem, Shape, Tensor};
+
+use super::super::node::{NodeCx, Values, numbers};
+use super::super::refusal::Refusal;
+use super::super::weights::extents;
+use super::{Row, one};
+
+pub(super) const ROWS: &[Row] = &[
+    ("Constant", constant),
+    ("ConstantOfShape", constant_of_shape),
+    ("EyeLike", eye_like),
+    ("Range", range),
+    ("Shape", shape),
+    ("Size", |n| {
+        let x = n.input(0)?;
+        let count: usize = n.dims(x).iter().product();
+        one(n.add_constant(Tensor::scalar(count as i64)))
+    }),
+];
+
+/// Sequences and matrices of more elements than this are not computed at import.
+const LARGEST: usize = 1 << 24;
+
+fn constant(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let tensor = if let Some(tensor) = n.tensor("value")? {
+        tensor
+    } else if let Some(v) = n.optional_float("value_float")? {
+        Tensor::scalar(v)
+    } else if let Some(v) = n.floats("value_floats")? {
+        Tensor::from_vec(Shape::known(&[v.len()]), v.to_vec())
+    } else if let Some(v) = n.optional_int("value_int")? {
+        Tensor::scalar(v)
+    } else if let Some(v) = n.ints("value_ints")? {
+        Tensor::from_vec(Shape::known(&[v.len()]), v.to_vec())
+    } else {
+        return Err(Refusal::Unsupported("a constant that is neither tensor, number nor numbers".into()));
+    };
+    one(n.add_constant(tensor))
+}
+
+fn constant_of_shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let dims = n.integers(0)?;
+    let value = n.tensor("value")?.unwrap_or_else(|| Tensor::from_vec(Shape::known(&[1]), vec![0f32]));
+    if value.len() != 1 {
+        return Err(Refusal::Invalid(format!("a value of type {}; expected one element", value.ty())));
+    }
+    let value = n.add_constant(value);
+    let scalar = n.reshape(value, &[])?;
+    let shape = Shape::known(&extents(&dims)?);
+    if shape.rank() == 0 { one(scalar) } else { one(n.add(Expand { shape }, &[scalar])?) }
+}
+
+fn eye_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let k = n.int("k", 0)?;
+    let elem = match n.optional_int("dtype")? {
+        Some(dtype) => n.elem(dtype)?,
+        None => n.ty(x).elem.clone(),
+    };
+    let &[rows, columns] = n.dims(x).as_slice() else {
+        return Err(Refusal::Invalid(format!("{} is no matrix", n.ty(x))));
+    };
+    if rows.saturating_mul(columns) > LARGEST {
+        return Err(Refusal::Unsupported(format!("a matrix of {rows} by {columns} is too large")));
+    }
+    let on = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64) == k;
+    let values: Vec<f64> = (0..rows * columns).map(|i| f64::from(u8::from(on(i)))).collect();
+    let eye = numbers(&elem, Shape::known(&[rows, columns]), &values);
+    let eye = eye.ok_or_else(|| Refusal::Invalid(format!("{elem} has no 0 and 1")))?;
+    one(n.add_constant(eye))
+}
+
+/// start, start + delta, .. up to but not at the limit; all three are known.
+fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let mut terms = Vec::new();
+    for i in 0..3 {
+        let t = n.optional_constant(i)?.ok_or(Refusal::MissingInput(i))?;
+        if t.len() != 1 {
+            return Err(Refusal::Invalid(format!("input {i} is {}; expected a scalar", t.ty())));
+        }
+        terms.push(t);
+    }
+    let elem = terms[0].ty().elem.clone();
+    let too_long = || Refusal::Unsupported("a range of more than 16 million elements".into());
+    let tensor = if elem == Elem::F32 {
+        let [start, limit, delta] = [0, 1, 2].map(|i| f64::from(terms[i].reals()[0]));
+        let count = ((limit - start) / delta).ceil().max(0.0);
+        let count = if count <= LARGEST as f64 { count as usize } else { return Err(too_long()) };
+        let (start, delta) = (start as f32, delta as f32);
+        Tensor::from_vec(Shape::known(&[count]), (0..count).map(|i| start + i as f32 * delta).collect())
+    } else {
+        let term = |i: usize| terms[i].integers().and_then(|v| v.first().copied()).map(i128::from);
+        let (Some(start), Some(limit), Some(delta)) = (term(0), term(1), term(2)) else {
+            return Err(Refusal::Unsupported(format!("a range of {elem} is not supported")));
+        };
+        let count = match delta {
+            0 => return Err(Refusal::Invalid("a range with steps of 0".into())),
+            d if d > 0 => (limit - start + d - 1) / d,
+            d => (start - limit - d - 1) / -d,
+        };
+        let count = usize::try_from(count.max(0)).ok().filter(|&c| c <= LARGEST).ok_or_else(too_long)?;
+        let values: Vec<f64> = (0..count).map(|i| (start + i as i128 * delta) as f64).collect();
+        // Beyond 2^53 the numbers would not be exact.
+        if values.iter().any(|v| v.abs() >= 9e15) {
+            return Err(Refusal::Unsupported("a range of very large numbers".into()));
+        }
+        let tensor = numbers(&elem, Shape::known(&[count]), &values);
+        tensor.ok_or_else(|| Refusal::Invalid(format!("the range leaves {elem}")))?
+    };
+    one(n.add_constant(tensor))
+}
+
+/// The extents from `start` to `end`; these are limited to the rank.
+fn shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let dims = n.dims(x);
+    let rank = dims.len() as i64;
+    let limit = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
+    let (start, end) = if n.opset() < 15 { (0, rank) } else { (n.int("start", 0)?, n.int("end", rank)?) };
+    let chosen: &[usize] = dims.get(limit(start)..limit(end)).unwrap_or(&[]);
+    let values: Vec<i64> = chosen.iter().map(|&d| d as i64).collect();
+    one(n.add_constant(Tensor::from_vec(Shape::known(&[values.len()]), values)))
+}

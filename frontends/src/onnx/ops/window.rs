@@ -1,0 +1,101 @@
+//! Windows that move over images: attributes shared by convolution and pooling.
+
+use qcc_ir::ops::Extents;
+
+use super::super::node::NodeCx;
+use super::super::refusal::Refusal;
+use super::super::weights::{extent, extents};
+
+/// How `auto_pad` pads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AutoPad {
+    /// As `pads` says.
+    Explicit,
+    /// As many results as steps fit into the image; what cannot be halved goes to the end.
+    SameUpper,
+    /// As `SameUpper`; what cannot be halved goes to the front.
+    SameLower,
+    /// Not at all.
+    Valid,
+}
+
+impl AutoPad {
+    pub(super) fn read(n: &mut NodeCx<'_, '_>) -> Result<AutoPad, Refusal> {
+        match n.string("auto_pad", "NOTSET")? {
+            "NOTSET" | "" => Ok(AutoPad::Explicit),
+            "SAME_UPPER" => Ok(AutoPad::SameUpper),
+            "SAME_LOWER" => Ok(AutoPad::SameLower),
+            "VALID" => Ok(AutoPad::Valid),
+            _ => Err(Refusal::Attribute { name: "auto_pad".into(), problem: "not a known mode" }),
+        }
+    }
+
+    /// `total` as padding before and after.
+    pub(super) fn halve(self, total: usize) -> (usize, usize) {
+        match self {
+            AutoPad::SameUpper => (total / 2, total - total / 2),
+            _ => (total - total / 2, total / 2),
+        }
+    }
+}
+
+/// A window and how it moves.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    /// Extents of the window.
+    pub(super) kernel: Extents,
+    /// Its steps.
+    pub(super) stride: Extents,
+    /// The distance of its taps.
+    pub(super) dilation: Extents,
+    /// Padding before each axis.
+    pub(super) before: Extents,
+    /// Padding after each axis.
+    pub(super) after: Extents,
+    /// Where the padding is not explicit: how to find it.
+    pub(super) auto: AutoPad,
+}
+
+impl Window {
+    /// Reads `strides`, `dilations`, `pads`, `auto_pad` of a window.
+    pub(super) fn read(n: &mut NodeCx<'_, '_>, kernel: Extents) -> Result<Window, Refusal> {
+        let spatial = kernel.len();
+        let auto = AutoPad::read(n)?;
+        let mut positive = |name: &str| -> Result<Extents, Refusal> {
+            let values = n.ints(name)?.map(extents).transpose()?;
+            let values: Extents = values.map_or_else(|| Extents::from_elem(1, spatial), Extents::from_vec);
+            if values.len() != spatial || values.contains(&0) {
+                return Err(Refusal::Attribute { name: name.into(), problem: "expected a positive number for each axis" });
+            }
+            Ok(values)
+        };
+        let (stride, dilation) = (positive("strides")?, positive("dilations")?);
+        let pads = n.ints("pads")?.unwrap_or(&[]);
+        let pads = pads.iter().map(|&p| extent(p)).collect::<Result<Extents, _>>()?;
+        let pads = if pads.is_empty() { Extents::from_elem(0, 2 * spatial) } else { pads };
+        if pads.len() != 2 * spatial {
+            return Err(Refusal::Attribute { name: "pads".into(), problem: "expected two numbers for each axis" });
+        }
+        let (before, after) = match auto {
+            AutoPad::Explicit => (pads[..spatial].into(), pads[spatial..].into()),
+            _ => (Extents::from_elem(0, spatial), Extents::from_elem(0, spatial)),
+        };
+        Ok(Window { kernel, stride, dilation, before, after, auto })
+    }
+
+    /// The extent that the taps of axis `i` span.
+    pub(super) fn reach(&self, i: usize) -> usize {
+        self.dilation[i] * self.kernel[i].saturating_sub(1) + 1
+    }
+
+    /// Makes the padding explicit for an image of these extents.
+    pub(super) fn resolve(mut self, image: &[usize]) -> Window {
+        if matches!(self.auto, AutoPad::SameUpper | AutoPad::SameLower) {
+            for (i, &extent) in image.iter().enumerate() {
+                let needed = (extent.div_ceil(self.stride[i]).max(1) - 1) * self.stride[i] + self.reach(i);
+                (self.before[i], self.after[i]) = self.auto.halve(needed.saturating_sub(extent));
+            }
+        }
+        self
+    }
+}

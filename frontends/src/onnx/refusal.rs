@@ -1,0 +1,101 @@
+//! Why a node or a tensor of an ONNX model is refused.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::error::{EvalError, TypeError};
+use qcc_ir::Origin;
+
+/// Why something cannot be imported.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The operator is not in the table.
+    #[error("operator {name} is not supported")]
+    Operator {
+        /// Its name, with its domain.
+        name: String,
+        /// What the user can do.
+        help: Option<&'static str>,
+    },
+    /// Attributes that nothing read: they mean something qcc does not know.
+    #[error("attribute {0} is not supported here")]
+    Unread(String),
+    /// An attribute is missing or not of its type.
+    #[error("attribute {name}: {problem}")]
+    Attribute {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// An input is missing.
+    #[error("input {0} is missing")]
+    MissingInput(usize),
+    /// An input that the operator does not take.
+    #[error("input {0} is not supported here")]
+    UnreadInput(usize),
+    /// An input must be known before run time and is not.
+    #[error("input {index} ({name}) must be a constant, or follow from constants and shapes")]
+    NotConstant {
+        /// Position of the input.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A value that nothing produces.
+    #[error("{0} is read but nothing produces it")]
+    Undefined(String),
+    /// A result that qcc does not compute.
+    #[error("output {index} of {op} ({name}) is not supported")]
+    Result {
+        /// Position of the result.
+        index: usize,
+        /// The operator.
+        op: String,
+        /// Name of the result.
+        name: String,
+    },
+    /// Anything else the format allows and qcc does not do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Something the format does not allow.
+    #[error("{0}")]
+    Invalid(String),
+    /// The operands do not fit the operator.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+    /// A constant cannot be computed.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// It depends on something that was refused before.
+    #[error("depends on what was refused")]
+    Depends,
+}
+
+impl Refusal {
+    /// The message to the user; none where the cause has been told already.
+    pub(crate) fn diagnostic(self, origin: &Origin) -> Option<Diagnostic> {
+        let code = match &self {
+            Refusal::Depends => return None,
+            Refusal::Operator { .. } => "unsupported-op",
+            Refusal::Unread(_) | Refusal::UnreadInput(_) | Refusal::Unsupported(_) | Refusal::Result { .. } => {
+                "unsupported"
+            }
+            Refusal::NotConstant { .. } => "not-constant",
+            Refusal::Attribute { .. }
+            | Refusal::MissingInput(_)
+            | Refusal::Undefined(_)
+            | Refusal::Invalid(_)
+            | Refusal::Type(_)
+            | Refusal::Eval(_) => "bad-model",
+        };
+        let help = match &self {
+            Refusal::Operator { help, .. } => *help,
+            Refusal::NotConstant { .. } => Some("fold it before export, or give more with --shape or --set"),
+            _ => None,
+        };
+        let diagnostic = Diagnostic::error(code, self.to_string()).at(origin);
+        Some(match help {
+            Some(help) => diagnostic.with_help(help),
+            None => diagnostic,
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! The order in which the nodes of a graph are imported.
+
+use std::collections::hash_map::Entry;
+
+use qcc_formats::onnx::{GraphProto, NodeProto};
+use rustc_hash::FxHashMap;
+
+use super::refusal::Refusal;
+
+/// The nodes that the graph's outputs depend on, operands first. Nodes of no use are left out.
+pub(super) fn schedule(graph: &GraphProto) -> Result<Vec<&NodeProto>, Refusal> {
+    let mut producers: FxHashMap<&str, usize> = FxHashMap::default();
+    let taken = graph.input.iter().map(|i| i.name()).chain(graph.initializer.iter().map(|t| t.name()));
+    for name in taken {
+        producers.insert(name, usize::MAX);
+    }
+    for (i, node) in graph.node.iter().enumerate() {
+        for name in node.output.iter().filter(|o| !o.is_empty()) {
+            match producers.entry(name) {
+                Entry::Occupied(_) => return Err(Refusal::Invalid(format!("two values have the name {name}"))),
+                Entry::Vacant(v) => v.insert(i),
+            };
+        }
+    }
+    let producer = |name: &str| producers.get(name).copied().filter(|&i| i != usize::MAX);
+    let mut state = vec![State::New; graph.node.len()];
+    let mut order = Vec::new();
+    let mut stack = Vec::new();
+    for output in &graph.output {
+        stack.extend(producer(output.name()));
+        while let Some(&i) = stack.last() {
+            match state[i] {
+                State::New => {
+                    state[i] = State::Open;
+                    let mut reads = Vec::new();
+                    reads_of(&graph.node[i], &mut reads);
+                    for next in reads.iter().rev().filter_map(|name| producer(name)) {
+                        match state[next] {
+                            State::New => stack.push(next),
+                            State::Open => return Err(cycle(&graph.node[next])),
+                            State::Done => {}
+                        }
+                    }
+                }
+                State::Open => {
+                    state[i] = State::Done;
+                    order.push(&graph.node[i]);
+                    stack.pop();
+                }
+                State::Done => {
+                    stack.pop();
+                }
+            }
+        }
+    }
+    Ok(order)
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    New,
+    Open,
+    Done,
+}
+
+fn cycle(node: &NodeProto) -> Refusal {
+    let name = if node.name().is_empty() { node.output.first().map_or("", String::as_str) } else { node.name() };
+    Refusal::Invalid(format!("the graph has a cycle through {name}"))
+}
+
+/// Names that a node reads, in its inputs or inside the graphs of its attributes.
+fn reads_of<'m>(node: &'m NodeProto, reads: &mut Vec<&'m str>) {
+    reads.extend(node.input.iter().filter(|i| !i.is_empty()).map(String::as_str));
+    // Decoding bounds the depth of messages, and with it this recursion.
+    for graph in node.attribute.iter().filter_map(|a| a.g.as_deref()) {
+        for inner in &graph.node {
+            reads_of(inner, reads);
+        }
+        reads.extend(graph.output.iter().map(|o| o.name()));
+    }
+}

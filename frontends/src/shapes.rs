@@ -1,0 +1,113 @@
+//! Shapes of inputs: what the file leaves open is settled here, from the options or by the rule for batches.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Dim, Shape};
+use rustc_hash::FxHashMap;
+
+use crate::{DeclaredInput, ImportOptions};
+
+/// The name of an extent that the file leaves without one.
+pub(crate) const ANONYMOUS: &str = "?";
+
+/// The shape of each input, all extents known. An open extent takes the number that the options give it, in its own
+/// input or under its name in another; an open leading extent that none gives is 1.
+pub(crate) fn settle(
+    inputs: &[DeclaredInput],
+    options: &ImportOptions,
+    notes: &mut Vec<Diagnostic>,
+) -> Result<Vec<Shape>, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut given: FxHashMap<&str, &[usize]> = FxHashMap::default();
+    for (name, dims) in &options.shapes {
+        if !inputs.iter().any(|i| i.name == *name) {
+            errors.push(unknown_input(name, "--shape", inputs));
+        } else if given.insert(name, dims).is_some() {
+            errors.push(Diagnostic::error("bad-shape", format!("the shape of input {name} is given twice")));
+        }
+    }
+    let symbols = symbols(inputs, &given);
+    let mut shapes = Vec::new();
+    for input in inputs {
+        match settle_one(input, given.get(input.name.as_str()).copied(), &symbols, notes) {
+            Ok(shape) => shapes.push(shape),
+            Err(e) => errors.push(e),
+        }
+    }
+    if errors.is_empty() { Ok(shapes) } else { Err(errors) }
+}
+
+/// A diagnostic for an option that names no input.
+pub(crate) fn unknown_input(name: &str, option: &str, inputs: &[DeclaredInput]) -> Diagnostic {
+    let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+    Diagnostic::error("unknown-input", format!("{option} names {name}, which is no input of the model"))
+        .with_help(format!("inputs: {}", names.join(", ")))
+}
+
+/// The extents of named symbols, where the given shapes agree on one; batches that nothing gives are 1.
+fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashMap<&'i str, Option<usize>> {
+    let mut symbols: FxHashMap<&str, Option<usize>> = FxHashMap::default();
+    for input in inputs {
+        let (Some(shape), Some(dims)) = (&input.shape, given.get(input.name.as_str())) else { continue };
+        for (declared, &extent) in shape.dims().iter().zip(*dims) {
+            if let Dim::Sym(s) = declared
+                && **s != *ANONYMOUS
+            {
+                symbols.entry(s).and_modify(|e| *e = e.filter(|&e| e == extent)).or_insert(Some(extent));
+            }
+        }
+    }
+    for input in inputs.iter().filter(|i| !given.contains_key(i.name.as_str())) {
+        if let Some(Dim::Sym(s)) = input.shape.as_ref().and_then(|s| s.dims().first())
+            && **s != *ANONYMOUS
+        {
+            symbols.entry(s).or_insert(Some(1));
+        }
+    }
+    symbols
+}
+
+fn settle_one(
+    input: &DeclaredInput,
+    given: Option<&[usize]>,
+    symbols: &FxHashMap<&str, Option<usize>>,
+    notes: &mut Vec<Diagnostic>,
+) -> Result<Shape, Diagnostic> {
+    let name = &input.name;
+    let Some(declared) = &input.shape else {
+        return given.map(Shape::known).ok_or_else(|| {
+            Diagnostic::error("open-shape", format!("the model does not say what shape input {name} has"))
+                .with_help(format!("give it: --shape {name}=1,3,224,224"))
+        });
+    };
+    if let Some(given) = given {
+        let fits = |(declared, given): (&Dim, &usize)| declared.known().is_none_or(|d| d == *given);
+        if declared.rank() != given.len() || !declared.dims().iter().zip(given).all(fits) {
+            return Err(Diagnostic::error(
+                "bad-shape",
+                format!("input {name} is declared {declared}; --shape gives {}", Shape::known(given)),
+            ));
+        }
+        return Ok(Shape::known(given));
+    }
+    let mut shape = declared.clone();
+    for (axis, dim) in declared.dims().iter().enumerate() {
+        let Dim::Sym(symbol) = dim else { continue };
+        match symbols.get(&**symbol).copied().flatten() {
+            Some(extent) => shape = shape.with(axis, extent),
+            None if axis == 0 => shape = shape.with(0, 1),
+            None => {
+                let example = declared.dims().iter().map(|d| d.known().map_or("N".into(), |d| d.to_string()));
+                let example: Vec<String> = example.collect();
+                return Err(Diagnostic::error(
+                    "open-shape",
+                    format!("input {name} is {declared}: extent {axis} ({symbol}) is open"),
+                )
+                .with_help(format!("give the shape: --shape {name}={} with numbers for N", example.join(","))));
+            }
+        }
+    }
+    if shape != *declared {
+        notes.push(Diagnostic::note("open-shape", format!("input {name} is declared {declared}; compiled for {shape}")));
+    }
+    Ok(shape)
+}
