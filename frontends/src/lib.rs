@@ -60,20 +60,19 @@ impl Model {
     /// Maps a file into memory, finds out its format by its content and reads it. The file must not change while the
     /// model or graphs made from it are in use: their weights stay where they are in the file.
     pub fn open(path: &Path) -> Result<Model, Vec<Diagnostic>> {
-        let bytes = mapped::map(path).map_err(|e| {
-            vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))]
-        })?;
+        let bytes = mapped::map(path)
+            .map_err(|e| vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))])?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Model::read(bytes, &folder).map_err(|d| vec![d])
+        Model::read(bytes, &folder)
     }
 
     /// Reads a model from bytes. `folder` is where files that the model refers to are looked for.
-    pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Diagnostic> {
+    pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
-            return Err(Diagnostic::error("unknown-format", "this is an archive; qcc reads ONNX models"));
+            return Err(vec![Diagnostic::error("unknown-format", "this is an archive; qcc reads ONNX models")]);
         }
         if bytes.get(4..8) == Some(b"TFL3") {
-            return Err(Diagnostic::error("unknown-format", "this is a TFLite model; qcc reads ONNX models"));
+            return Err(vec![Diagnostic::error("unknown-format", "this is a TFLite model; qcc reads ONNX models")]);
         }
         Ok(Model(Format::Onnx(Box::new(onnx::File::read(bytes, folder)?))))
     }

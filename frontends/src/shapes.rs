@@ -30,7 +30,7 @@ pub(crate) fn settle(
     for input in inputs {
         match settle_one(input, given.get(input.name.as_str()).copied(), &symbols, notes) {
             Ok(shape) => shapes.push(shape),
-            Err(e) => errors.push(e),
+            Err(e) => errors.push(*e),
         }
     }
     if errors.is_empty() { Ok(shapes) } else { Err(errors) }
@@ -71,21 +71,19 @@ fn settle_one(
     given: Option<&[usize]>,
     symbols: &FxHashMap<&str, Option<usize>>,
     notes: &mut Vec<Diagnostic>,
-) -> Result<Shape, Diagnostic> {
+) -> Result<Shape, Box<Diagnostic>> {
     let name = &input.name;
     let Some(declared) = &input.shape else {
-        return given.map(Shape::known).ok_or_else(|| {
-            Diagnostic::error("open-shape", format!("the model does not say what shape input {name} has"))
-                .with_help(format!("give it: --shape {name}=1,3,224,224"))
-        });
+        let message = format!("the model does not say what shape input {name} has");
+        let refusal = Diagnostic::error("open-shape", message);
+        let refusal = refusal.with_help(format!("give it: --shape {name}=1,3,224,224"));
+        return given.map(Shape::known).ok_or_else(|| Box::new(refusal));
     };
     if let Some(given) = given {
         let fits = |(declared, given): (&Dim, &usize)| declared.known().is_none_or(|d| d == *given);
         if declared.rank() != given.len() || !declared.dims().iter().zip(given).all(fits) {
-            return Err(Diagnostic::error(
-                "bad-shape",
-                format!("input {name} is declared {declared}; --shape gives {}", Shape::known(given)),
-            ));
+            let message = format!("input {name} is declared {declared}; --shape gives {}", Shape::known(given));
+            return Err(Box::new(Diagnostic::error("bad-shape", message)));
         }
         return Ok(Shape::known(given));
     }
@@ -96,18 +94,17 @@ fn settle_one(
             Some(extent) => shape = shape.with(axis, extent),
             None if axis == 0 => shape = shape.with(0, 1),
             None => {
-                let example = declared.dims().iter().map(|d| d.known().map_or("N".into(), |d| d.to_string()));
-                let example: Vec<String> = example.collect();
-                return Err(Diagnostic::error(
-                    "open-shape",
-                    format!("input {name} is {declared}: extent {axis} ({symbol}) is open"),
-                )
-                .with_help(format!("give the shape: --shape {name}={} with numbers for N", example.join(","))));
+                let known = |d: &Dim| d.known().map_or("N".into(), |d| d.to_string());
+                let example: Vec<String> = declared.dims().iter().map(known).collect();
+                let message = format!("input {name} is {declared}: extent {axis} ({symbol}) is open");
+                let help = format!("give the shape: --shape {name}={} with numbers for N", example.join(","));
+                return Err(Box::new(Diagnostic::error("open-shape", message).with_help(help)));
             }
         }
     }
     if shape != *declared {
-        notes.push(Diagnostic::note("open-shape", format!("input {name} is declared {declared}; compiled for {shape}")));
+        notes
+            .push(Diagnostic::note("open-shape", format!("input {name} is declared {declared}; compiled for {shape}")));
     }
     Ok(shape)
 }

@@ -77,7 +77,10 @@ impl<'m> Importer<'m> {
             }
             None => {
                 let given = values.len();
-                self.errors.push(Diagnostic::error("bad-value", format!("--set gives {given} numbers that do not fit {name}, which is {ty}")));
+                self.errors.push(Diagnostic::error(
+                    "bad-value",
+                    format!("--set gives {given} numbers that do not fit {name}, which is {ty}"),
+                ));
                 self.bind(name, Binding::Refused);
             }
         }
@@ -197,9 +200,7 @@ impl<'m> Importer<'m> {
     }
 
     fn node(&mut self, node: &'m NodeProto) {
-        let first = node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
-        let path = if node.name().is_empty() { first } else { node.name() };
-        let origin = Origin::new(path, node.op_type());
+        let origin = origin(node);
         let results = self.results(node, &origin);
         let results = results.map_err(|e| self.refuse(e, &origin));
         for (index, name) in node.output.iter().enumerate().filter(|o| !o.1.is_empty()) {
@@ -229,4 +230,10 @@ impl<'m> Importer<'m> {
         cx.finish()?;
         Ok(results)
     }
+}
+
+/// A node's own name, or that of its first result.
+pub(super) fn origin(node: &NodeProto) -> Origin {
+    let first = node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
+    Origin::new(if node.name().is_empty() { first } else { node.name() }, node.op_type())
 }

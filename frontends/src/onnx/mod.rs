@@ -4,7 +4,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use prost::Message;
-use qcc_formats::onnx::{DataType, DimensionValue, GraphProto, ModelProto, TypeProtoTensor, TypeValue, ValueInfoProto};
+use qcc_formats::onnx::{
+    DataType, DimensionValue, GraphProto, ModelProto, NodeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
+};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Origin, Shape, Tensor, TensorType};
 use rustc_hash::FxHashSet;
@@ -36,12 +38,12 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(crate) fn read(bytes: Bytes, folder: &Path) -> Result<File, Diagnostic> {
-        let model = ModelProto::decode(bytes).map_err(|e| {
-            Diagnostic::error("unknown-format", "this is no ONNX model, or a damaged one").with_note(e.to_string())
-        })?;
+    pub(crate) fn read(bytes: Bytes, folder: &Path) -> Result<File, Vec<Diagnostic>> {
+        let unknown = |message: &str| Diagnostic::error("unknown-format", message);
+        let model = ModelProto::decode(bytes)
+            .map_err(|e| vec![unknown("this is no ONNX model, or a damaged one").with_note(e.to_string())])?;
         if model.graph.is_none() || model.opset_import.is_empty() {
-            return Err(Diagnostic::error("unknown-format", "this is no ONNX model, or one without a graph"));
+            return Err(vec![unknown("this is no ONNX model, or one without a graph")]);
         }
         Ok(File { model, folder: Folder::new(folder) })
     }
@@ -71,10 +73,13 @@ impl File {
 
     pub(crate) fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         let graph = self.graph()?;
-        let opset = self.opset().map_err(|e| vec![e])?;
+        let opset = self.opset()?;
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
-        let shapes = shapes::settle(&inputs, options, &mut notes)?;
+        let shapes = shapes::settle(&inputs, options, &mut notes).map_err(|mut errors| {
+            errors.extend(unknown_operators(graph));
+            errors
+        })?;
         let mut importer = Importer::new(graph.name(), opset, &self.folder, notes);
         importer.graph.metadata = self.metadata();
         for name in options.values.iter().map(|v| &v.0).filter(|n| inputs.iter().all(|i| i.name != **n)) {
@@ -99,10 +104,10 @@ impl File {
     }
 
     /// The version of the standard operator set, when nothing in the model is beyond what qcc reads.
-    fn opset(&self) -> Result<i64, Diagnostic> {
+    fn opset(&self) -> Result<i64, Vec<Diagnostic>> {
         if !self.model.functions.is_empty() {
-            return Err(Diagnostic::error("unsupported", "the model defines operators of its own (functions)")
-                .with_help("inline them: onnx.inliner.inline_local_functions"));
+            let refusal = Diagnostic::error("unsupported", "the model defines operators of its own (functions)");
+            return Err(vec![refusal.with_help("inline them: onnx.inliner.inline_local_functions")]);
         }
         let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
         let version = self.model.opset_import.iter().find(|o| standard(o.domain())).map(|o| o.version());
@@ -110,9 +115,16 @@ impl File {
         if OPSETS.contains(&version) {
             return Ok(version);
         }
-        Err(Diagnostic::error("unsupported", format!("opset {version} is not supported"))
-            .with_help(format!("export with an opset from {} to {}", OPSETS.start(), OPSETS.end())))
+        let refusal = Diagnostic::error("unsupported", format!("opset {version} is not supported"));
+        Err(vec![refusal.with_help(format!("export with an opset from {} to {}", OPSETS.start(), OPSETS.end()))])
     }
+}
+
+/// The nodes whose operators the table does not have: told even where shapes keep the import from starting.
+fn unknown_operators(graph: &GraphProto) -> Vec<Diagnostic> {
+    let nodes = schedule::schedule(graph).unwrap_or_default();
+    let refused = |node: &NodeProto| ops::find(node).err()?.diagnostic(&importer::origin(node));
+    nodes.into_iter().filter_map(refused).collect()
 }
 
 fn tensor_type(info: &ValueInfoProto) -> Option<&TypeProtoTensor> {
@@ -123,8 +135,7 @@ fn tensor_type(info: &ValueInfoProto) -> Option<&TypeProtoTensor> {
 }
 
 fn declared(info: &ValueInfoProto) -> Result<DeclaredInput, Refusal> {
-    let ty = tensor_type(info)
-        .ok_or_else(|| Refusal::Unsupported(format!("input {} is no tensor", info.name())))?;
+    let ty = tensor_type(info).ok_or_else(|| Refusal::Unsupported(format!("input {} is no tensor", info.name())))?;
     let shape = ty.shape.as_ref().map(|s| {
         let dims = s.dim.iter().map(|d| match &d.value {
             // Some exporters write 0 or -1 for an open extent.

@@ -3,8 +3,8 @@
 use half::f16;
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
 use qcc_ir::error::EvalError;
-use qcc_ir::ops::{Binary, BinaryFn, Cast, Extents, Op, Reduce, ReduceFn, Reshape, Transpose, Unary, UnaryFn};
-use qcc_ir::{Elem, Origin, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::ops::{Binary, BinaryFn, Cast, Extents, Op, Reduce, ReduceFn, Reshape, Tensors, Transpose, Unary, UnaryFn};
+use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use super::attributes::Attributes;
@@ -166,11 +166,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// Integers that are an attribute before opset `since` and input `i` from then on.
     pub(super) fn attribute_or_input(&mut self, name: &str, since: i64, i: usize) -> Result<Option<Vec<i64>>, Refusal> {
-        if self.opset() < since {
-            Ok(self.ints(name)?.map(<[i64]>::to_vec))
-        } else {
-            self.optional_integers(i)
-        }
+        if self.opset() < since { Ok(self.ints(name)?.map(<[i64]>::to_vec)) } else { self.optional_integers(i) }
     }
 
     /// The element that an attribute of type INT names.
@@ -232,8 +228,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// Adds an operator with any number of results. Where all operands are constants, so are the results.
     pub(super) fn add_all(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Values, Refusal> {
         let op = op.into();
-        if let Some(values) = self.fold(&op, operands)? {
-            return Ok(values);
+        if let Some(tensors) = folded(&self.importer.graph, &op, operands)? {
+            return Ok(tensors.into_iter().map(|t| self.add_constant(t)).collect());
         }
         let graph = &mut self.importer.graph;
         let node = graph.add(op, operands, self.origin.clone())?;
@@ -247,29 +243,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// Adds an operator with one result.
     pub(super) fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Refusal> {
         Ok(self.add_all(op, operands)?[0])
-    }
-
-    fn fold(&mut self, op: &Op, operands: &[ValueId]) -> Result<Option<Values>, Refusal> {
-        let graph = &self.importer.graph;
-        let tensors: Option<SmallVec<[&Tensor; 4]>> = operands.iter().map(|&v| graph.constant(v)).collect();
-        let Some(tensors) = tensors else { return Ok(None) };
-        let types: SmallVec<[&TensorType; 4]> = tensors.iter().map(|t| t.ty()).collect();
-        let mut bytes = 0;
-        for ty in op.infer(&types)? {
-            bounded(&ty)?;
-            bytes += ty.bytes().unwrap_or(usize::MAX / 4);
-        }
-        let largest = tensors.iter().map(|t| t.data().len()).max().unwrap_or(0);
-        if bytes > largest.max(FOLDED_BYTES) {
-            return Ok(None);
-        }
-        let results = op.eval(&tensors);
-        drop(tensors);
-        match results {
-            Ok(results) => Ok(Some(results.into_iter().map(|t| self.add_constant(t)).collect())),
-            Err(EvalError::Elem { .. } | EvalError::Unknown(_)) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
     }
 
     /// Adds a function of one value.
@@ -309,6 +282,27 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         let mut dims = Extents::from_elem(1, self.rank(x).max(2));
         dims[1] = self.dims(v).iter().product();
         self.reshape(v, &dims)
+    }
+}
+
+/// The results of an operator on constants; none where an operand is not known, or where they are large.
+fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors>, Refusal> {
+    let tensors: Option<SmallVec<[&Tensor; 4]>> = operands.iter().map(|&v| graph.constant(v)).collect();
+    let Some(tensors) = tensors else { return Ok(None) };
+    let types: SmallVec<[&TensorType; 4]> = tensors.iter().map(|t| t.ty()).collect();
+    let mut bytes = 0;
+    for ty in op.infer(&types)? {
+        bounded(&ty)?;
+        bytes += ty.bytes().unwrap_or(usize::MAX / 4);
+    }
+    let largest = tensors.iter().map(|t| t.data().len()).max().unwrap_or(0);
+    if bytes > largest.max(FOLDED_BYTES) {
+        return Ok(None);
+    }
+    match op.eval(&tensors) {
+        Ok(results) => Ok(Some(results)),
+        Err(EvalError::Elem { .. } | EvalError::Unknown(_)) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Why a node or a tensor of an ONNX model is refused.
 
+use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::{EvalError, TypeError};
-use qcc_ir::Origin;
 
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -43,7 +43,8 @@ pub(super) fn extents(dims: &[i64]) -> Result<Vec<usize>, Refusal> {
 
 /// One extent, or another number that counts elements.
 pub(super) fn extent(n: i64) -> Result<usize, Refusal> {
-    let n = usize::try_from(n).map_err(|_| Refusal::Invalid(format!("{n} is negative; expected a number of elements")))?;
+    let n =
+        usize::try_from(n).map_err(|_| Refusal::Invalid(format!("{n} is negative; expected a number of elements")))?;
     if n > MOST_ELEMENTS { Err(Refusal::Unsupported(format!("{n} elements are too many"))) } else { Ok(n) }
 }
 
@@ -154,15 +155,11 @@ fn from_bytes(ty: TensorType, wire: DataType, count: usize, raw: Bytes) -> Resul
     }
     match wire {
         DataType::Double => collect(ty, words(&raw).map(f64::from_le_bytes).map(double)),
-        DataType::Bfloat16 => {
-            collect(ty, words(&raw).map(|b| Ok(bf16::from_bits(u16::from_le_bytes(b)).to_f32())))
-        }
+        DataType::Bfloat16 => collect(ty, words(&raw).map(|b| Ok(bf16::from_bits(u16::from_le_bytes(b)).to_f32()))),
         DataType::Uint16 => collect(ty, words(&raw).map(|b| Ok(i32::from(u16::from_le_bytes(b))))),
         DataType::Uint32 => collect(ty, words(&raw).map(|b| Ok(i64::from(u32::from_le_bytes(b))))),
         DataType::Uint64 => collect(ty, words(&raw).map(u64::from_le_bytes).map(signed)),
-        DataType::Bool if raw.iter().any(|&b| b > 1) => {
-            Ok(Tensor::from_bools(ty.shape, raw.iter().map(|&b| b != 0)))
-        }
+        DataType::Bool if raw.iter().any(|&b| b > 1) => Ok(Tensor::from_bools(ty.shape, raw.iter().map(|&b| b != 0))),
         _ => {
             let expected = format!("the size of {ty}");
             Tensor::new(ty, raw).ok_or(Refusal::Invalid(format!("its data does not have {expected}")))

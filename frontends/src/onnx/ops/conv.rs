@@ -58,7 +58,11 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let per_axis = |values: Option<&[i64]>| -> Result<Option<Extents>, Refusal> {
         let Some(values) = values else { return Ok(None) };
         let values = Extents::from_vec(extents(values)?);
-        if values.len() == axes { Ok(Some(values)) } else { Err(Refusal::Invalid(format!("{values:?} for {axes} axes"))) }
+        if values.len() == axes {
+            Ok(Some(values))
+        } else {
+            Err(Refusal::Invalid(format!("{values:?} for {axes} axes")))
+        }
     };
     let mut extra = per_axis(n.ints("output_padding")?)?.unwrap_or_else(|| Extents::from_elem(0, axes));
     let asked = per_axis(n.ints("output_shape")?)?;

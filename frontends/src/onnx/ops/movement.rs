@@ -129,7 +129,7 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
                 return Err(Refusal::Invalid(format!("num_outputs is {parts:?} for {count} outputs")));
             }
             // Only with `num_outputs` may the last part be smaller.
-            if parts.is_none() && extent % count != 0 {
+            if parts.is_none() && !extent.is_multiple_of(count) {
                 return Err(Refusal::Invalid(format!("{extent} cannot be split into {count} equal parts")));
             }
             let size = extent.div_ceil(count);
@@ -228,7 +228,9 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         "constant" => PadMode::Constant(exact_f32(value)?),
         "reflect" if cuts.is_empty() => PadMode::Reflect,
         "edge" if cuts.is_empty() => PadMode::Edge,
-        "reflect" | "edge" => return Err(Refusal::Unsupported(format!("negative pads in mode {mode} are not supported"))),
+        "reflect" | "edge" => {
+            return Err(Refusal::Unsupported(format!("negative pads in mode {mode} are not supported")));
+        }
         other => return Err(Refusal::Unsupported(format!("padding in mode {other} is not supported"))),
     };
     cuts.sort_by_key(|c| c.axis);
@@ -277,7 +279,11 @@ fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn block(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
     let block = n.int("blocksize", 0)?;
     extent(block).and_then(|b| {
-        if (1..1 << 15).contains(&b) { Ok(b) } else { Err(Refusal::Attribute { name: "blocksize".into(), problem: "not a block size" }) }
+        if (1..1 << 15).contains(&b) {
+            Ok(b)
+        } else {
+            Err(Refusal::Attribute { name: "blocksize".into(), problem: "not a block size" })
+        }
     })
 }
 

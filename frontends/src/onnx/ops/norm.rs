@@ -73,8 +73,7 @@ fn affine(n: &mut NodeCx<'_, '_>, parameters: [ValueId; 4], epsilon: f32) -> Opt
     let elem = n.ty(parameters[0]).elem.clone();
     let real = |v| n.constant(v).map(|t| t.reals().iter().map(|&r| f64::from(r)).collect::<Vec<f64>>());
     let [scale, bias, mean, variance] = parameters.map(real);
-    let factor: Vec<f64> =
-        scale?.iter().zip(&variance?).map(|(s, v)| s / (v + f64::from(epsilon)).sqrt()).collect();
+    let factor: Vec<f64> = scale?.iter().zip(&variance?).map(|(s, v)| s / (v + f64::from(epsilon)).sqrt()).collect();
     let offset: Vec<f64> = bias?.iter().zip(&mean?).zip(&factor).map(|((b, m), f)| b - m * f).collect();
     let shape = Shape::known(&[factor.len()]);
     let (factor, offset) = (numbers(&elem, shape.clone(), &factor)?, numbers(&elem, shape, &offset)?);
@@ -117,7 +116,7 @@ fn group_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let groups = extent(groups)?;
     n.int("stash_type", 1)?;
     let dims = n.dims(x);
-    if dims.len() < 3 || groups == 0 || dims[1] % groups != 0 {
+    if dims.len() < 3 || groups == 0 || !dims[1].is_multiple_of(groups) {
         return Err(Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))));
     }
     let grouped = n.reshape(x, &[dims[0], groups, dims[1..].iter().product::<usize>() / groups])?;
@@ -187,7 +186,8 @@ fn lp_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
         _ => return Err(Refusal::Attribute { name: "p".into(), problem: "not 1 or 2" }),
     };
-    let least = if n.ty(x).elem == qcc_ir::Elem::F16 { half::f16::MIN_POSITIVE.into() } else { f32::MIN_POSITIVE.into() };
+    let least =
+        if n.ty(x).elem == qcc_ir::Elem::F16 { half::f16::MIN_POSITIVE.into() } else { f32::MIN_POSITIVE.into() };
     let least = n.scalar(least, x)?;
     let norm = n.binary(BinaryFn::Max, norm, least)?;
     one(n.binary(BinaryFn::Div, x, norm)?)

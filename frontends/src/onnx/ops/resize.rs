@@ -1,7 +1,7 @@
 //! Resampling of images.
 
-use qcc_ir::ops::{Coordinates, Extents, Nearest, Resize, ResizeMode};
 use qcc_ir::ValueId;
+use qcc_ir::ops::{Coordinates, Extents, Nearest, Resize, ResizeMode};
 
 use super::super::node::{NodeCx, Values, count_axes, count_axis};
 use super::super::refusal::Refusal;
@@ -106,7 +106,8 @@ fn coordinates(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<Coor
         "tf_half_pixel_for_nn" => Ok(Coordinates::HalfPixelForNearest),
         // It differs from half_pixel only where the scale is not that of the extents.
         "half_pixel_symmetric" => {
-            let whole = n.dims(x).iter().zip(&sizes.size).zip(&sizes.scale).all(|((&x, &y), &s)| x as f32 * s == y as f32);
+            let whole =
+                n.dims(x).iter().zip(&sizes.size).zip(&sizes.scale).all(|((&x, &y), &s)| x as f32 * s == y as f32);
             let cut = || Refusal::Unsupported("half_pixel_symmetric with a scale that cuts a pixel".into());
             if whole { Ok(Coordinates::HalfPixel) } else { Err(cut()) }
         }

@@ -65,7 +65,10 @@ impl Window {
             let values = n.ints(name)?.map(extents).transpose()?;
             let values: Extents = values.map_or_else(|| Extents::from_elem(1, spatial), Extents::from_vec);
             if values.len() != spatial || values.contains(&0) {
-                return Err(Refusal::Attribute { name: name.into(), problem: "expected a positive number for each axis" });
+                return Err(Refusal::Attribute {
+                    name: name.into(),
+                    problem: "expected a positive number for each axis",
+                });
             }
             Ok(values)
         };
