@@ -14,12 +14,11 @@ use crate::types::{Elem, Layout, Tensor, TensorType};
 
 mod ids;
 mod origin;
-mod same;
 
 pub use ids::{NodeId, ValueId};
 pub use origin::{Origin, Source};
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Value {
     ty: TensorType,
     name: Option<Arc<str>>,

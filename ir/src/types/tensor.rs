@@ -59,7 +59,11 @@ impl fmt::Display for TensorType {
         if self.layout.is_row_major() {
             return Ok(());
         }
-        write!(f, " {}", self.layout)
+        f.write_str(" @")?;
+        for a in self.layout.order() {
+            write!(f, "{a}")?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,462 @@
+//! From graph to tables.
+
+use bytes::Bytes;
+use qcc_formats::tflite::{
+    Activation, Buffer, BuiltinOperator, Metadata, Model, Operator, OperatorCode, Options, Quantization, SignatureDef,
+    SubGraph, Tensor, TensorMap, TensorType as Stored,
+};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::{LayoutRule, Op, Types};
+use qcc_ir::{Affine, Dim, Elem, Graph, Grid, Layout, NodeId, Scalar, Shape, Store, TensorType, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
+
+use super::ops;
+use super::target::TARGET;
+
+/// Why a node has no TFLite form.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Unsupported(pub(super) String);
+
+impl<T: Into<String>> From<T> for Unsupported {
+    fn from(why: T) -> Self {
+        Unsupported(why.into())
+    }
+}
+
+/// A node as its family writes it: tensors for its operands and results, and their types.
+pub(super) struct Site<'g> {
+    pub(super) node: NodeId,
+    pub(super) values: qcc_ir::Operands,
+    pub(super) operands: SmallVec<[TensorType; 4]>,
+    pub(super) results: Types,
+    pub(super) inputs: SmallVec<[i32; 4]>,
+    pub(super) outputs: SmallVec<[i32; 2]>,
+    /// The activation that the operator applies to its result.
+    pub(super) activation: Activation,
+    pub(super) graph: &'g Graph,
+}
+
+/// The tables as they grow.
+pub(super) struct Emitter<'g> {
+    pub(super) graph: &'g Graph,
+    tensors: Vec<Tensor>,
+    operators: Vec<Operator>,
+    codes: Vec<OperatorCode>,
+    buffers: Vec<Buffer>,
+    buffer_of: FxHashMap<Bytes, u32>,
+    tensor_of: FxHashMap<ValueId, i32>,
+    /// Constants that no value of the graph stands for, by element, shape and buffer.
+    constants: FxHashMap<(Stored, Vec<i32>, u32), i32>,
+    names: FxHashSet<String>,
+    fused: FxHashSet<NodeId>,
+}
+
+/// The tables of a graph, or everything that cannot be written.
+pub(super) fn emit(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
+    let mut e = Emitter::new(graph);
+    let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
+    let mut refused = Vec::new();
+    for node in graph.order() {
+        if e.fused.contains(&node) || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
+            continue;
+        }
+        if let Err(Unsupported(why)) = e.node(node) {
+            let message = format!("tflite cannot express {}: {why}", graph.op(node).kind().name());
+            refused.push(Diagnostic::error("unsupported-op", message).at(graph.origin(node)));
+        }
+    }
+    let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
+    if refused.is_empty() { Ok(e.finish(inputs, outputs)) } else { Err(refused) }
+}
+
+impl<'g> Emitter<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        // The names that users see are reserved: no value in between takes them.
+        let names = graph.outputs().iter().map(|o| o.name.to_string());
+        let names = names.chain(graph.inputs().filter_map(|v| graph.name(v)).map(|n| n.to_string())).collect();
+        Emitter {
+            graph,
+            tensors: Vec::new(),
+            operators: Vec::new(),
+            codes: Vec::new(),
+            // Buffer 0 stands for "no bytes".
+            buffers: vec![Buffer::default()],
+            buffer_of: FxHashMap::default(),
+            tensor_of: FxHashMap::default(),
+            constants: FxHashMap::default(),
+            names,
+            fused: FxHashSet::default(),
+        }
+    }
+
+    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
+        let graph = self.graph;
+        let op = graph.op(node);
+        let values = graph.operands(node);
+        let types = graph.operand_types(node);
+        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
+        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
+            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
+            return Err(format!("no operator does {op:?} on {}", operands.join(", ")).into());
+        }
+        if ops::is_alias(self, node) {
+            return self.alias(node.value(0), values[0]);
+        }
+        let (last, activation) = self.activation(node);
+        let mut site = Site {
+            node,
+            values: values.clone(),
+            operands: types.iter().map(|&t| t.clone()).collect(),
+            results: graph.result_types(node),
+            inputs: SmallVec::new(),
+            outputs: SmallVec::new(),
+            activation,
+            graph,
+        };
+        let results: Vec<ValueId> = graph.results(last).collect();
+        // RESHAPE takes bytes as they are.
+        if op.layout() == LayoutRule::RowMajor && !matches!(op, Op::Reshape(_)) {
+            self.row_major(op, site, &values, &results)
+        } else {
+            site.inputs = values.iter().map(|&v| self.tensor(v)).collect();
+            site.outputs = results.iter().map(|&v| self.tensor(v)).collect();
+            ops::emit(self, op, &site)
+        }
+    }
+
+    /// Gives a value the tensor of another that has the same bytes and shape. Outputs keep a tensor of their own.
+    fn alias(&mut self, value: ValueId, source: ValueId) -> Result<(), Unsupported> {
+        let tensor = self.tensor(source);
+        if self.graph.is_output(value) {
+            let own = self.tensor(value);
+            return self.reshape_into(tensor, own, self.graph.ty(value));
+        }
+        self.tensor_of.insert(value, tensor);
+        Ok(())
+    }
+
+    /// Emits a node whose kernel reads and writes row-major tensors. Types may still name another layout where it
+    /// has the same bytes; tensors are reshaped there.
+    fn row_major(
+        &mut self,
+        op: &Op,
+        mut site: Site<'_>,
+        values: &[ValueId],
+        results: &[ValueId],
+    ) -> Result<(), Unsupported> {
+        for (ty, &v) in site.operands.iter_mut().zip(values) {
+            let tensor = self.tensor(v);
+            let row = TensorType { layout: Layout::row_major(ty.rank()), ..ty.clone() };
+            site.inputs.push(if ty.layout.is_row_major() { tensor } else { self.reshape(tensor, &row)? });
+            *ty = row;
+        }
+        let mut after = Vec::new();
+        for (ty, &v) in site.results.iter_mut().zip(results) {
+            let tensor = self.tensor(v);
+            if ty.layout.is_row_major() {
+                site.outputs.push(tensor);
+                continue;
+            }
+            let row = TensorType { layout: Layout::row_major(ty.rank()), ..ty.clone() };
+            let scratch = self.scratch(&row, site.node);
+            after.push((scratch, tensor, std::mem::replace(ty, row)));
+            site.outputs.push(scratch);
+        }
+        ops::emit(self, op, &site)?;
+        for (scratch, tensor, ty) in after {
+            self.reshape_into(scratch, tensor, &ty)?;
+        }
+        Ok(())
+    }
+
+    /// The activation that can run inside a node's operator, and the node whose results the operator then gives.
+    fn activation(&mut self, node: NodeId) -> (NodeId, Activation) {
+        let none = (node, Activation::NONE);
+        if !ops::fuses(self.graph, node) {
+            return none;
+        }
+        let result = node.value(0);
+        let Some(user) = self.graph.only_user(result) else { return none };
+        let Op::Clamp(clamp) = self.graph.op(user) else { return none };
+        if self.graph.ty(result) != self.graph.ty(user.value(0)) {
+            return none;
+        }
+        match ops::elementwise::activation(clamp) {
+            Some(activation) => {
+                self.fused.insert(user);
+                (user, activation)
+            }
+            None => none,
+        }
+    }
+
+    /// Index of the tensor of a value.
+    pub(super) fn tensor(&mut self, v: ValueId) -> i32 {
+        if let Some(&tensor) = self.tensor_of.get(&v) {
+            return tensor;
+        }
+        let graph = self.graph;
+        let ty = graph.ty(v);
+        let name = match graph.outputs().iter().find(|o| o.value == v) {
+            _ if matches!(graph.producer(v), Op::Input(_)) => graph.name(v).map(|n| n.to_string()),
+            Some(output) => Some(output.name.to_string()),
+            None => None,
+        };
+        let name = name.filter(|n| !n.is_empty()).unwrap_or_else(|| {
+            let wanted = graph.name(v).map_or(graph.origin(v.node).path(), |n| &**n);
+            let kind = graph.producer(v).kind().name();
+            self.unique(if wanted.is_empty() { kind } else { wanted })
+        });
+        let buffer = graph.constant(v).map_or(0, |t| self.buffer(t.data().clone()));
+        let elem = if self.narrowed(v) { Stored::INT32 } else { stored(&ty.elem) };
+        let tensor = self.push(Tensor { elem, buffer, name, ..describe(ty) });
+        self.tensor_of.insert(v, tensor);
+        tensor
+    }
+
+    /// True where indices are 64-bit in the graph but nobody reads more than 32 bits of them, as the kernels give.
+    pub(super) fn narrowed(&self, v: ValueId) -> bool {
+        let narrow = |op: &Op| matches!(op, Op::Cast(c) if c.to == Elem::I32);
+        let users = self.graph.users(v);
+        let index = match self.graph.producer(v) {
+            Op::TopK(_) => v.port == 1,
+            Op::ArgReduce(_) => true,
+            _ => false,
+        };
+        index && !self.graph.is_output(v) && !users.is_empty() && users.iter().all(|&(n, _)| narrow(self.graph.op(n)))
+    }
+
+    /// A new tensor for a value between operators of one node.
+    pub(super) fn scratch(&mut self, ty: &TensorType, node: NodeId) -> i32 {
+        let path = self.graph.origin(node).path();
+        let name = if path.is_empty() { self.graph.op(node).kind().name() } else { path };
+        let name = self.unique(name);
+        self.push(Tensor { name, ..describe(ty) })
+    }
+
+    /// Stores a tensor as another element.
+    pub(super) fn store_as(&mut self, tensor: i32, elem: Stored) {
+        self.tensors[tensor as usize].elem = elem;
+    }
+
+    /// The element that the tensor is stored as.
+    pub(super) fn elem(&self, tensor: i32) -> Stored {
+        self.tensors[tensor as usize].elem
+    }
+
+    fn push(&mut self, tensor: Tensor) -> i32 {
+        self.tensors.push(tensor);
+        self.tensors.len() as i32 - 1
+    }
+
+    fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        let mut i = 1;
+        while !self.names.insert(name.clone()) {
+            name = format!("{wanted}_{i}");
+            i += 1;
+        }
+        name
+    }
+
+    fn buffer(&mut self, data: Bytes) -> u32 {
+        if data.is_empty() {
+            return 0;
+        }
+        *self.buffer_of.entry(data.clone()).or_insert_with(|| {
+            self.buffers.push(Buffer { data });
+            self.buffers.len() as u32 - 1
+        })
+    }
+
+    /// A constant list of indices.
+    pub(super) fn indices(&mut self, values: &[i32]) -> i32 {
+        self.constant(&TensorType::new(Elem::I32, Shape::known(&[values.len()])), values)
+    }
+
+    /// A constant index, as a scalar.
+    pub(super) fn index(&mut self, value: usize) -> i32 {
+        self.constant(&TensorType::new(Elem::I32, Shape::scalar()), &[value as i32])
+    }
+
+    /// A constant of the given type. The same constant is one tensor, unless it lies on a grid.
+    pub(super) fn constant<T: Scalar>(&mut self, ty: &TensorType, values: &[T]) -> i32 {
+        let buffer = self.buffer(Bytes::copy_from_slice(bytemuck::cast_slice(values)));
+        let tensor = describe(ty);
+        let key = (tensor.elem, tensor.shape.clone(), buffer);
+        if tensor.quantization.is_none()
+            && let Some(&known) = self.constants.get(&key)
+        {
+            return known;
+        }
+        let plain = tensor.quantization.is_none();
+        let name = self.unique("const");
+        let index = self.push(Tensor { buffer, name, ..tensor });
+        if plain {
+            self.constants.insert(key, index);
+        }
+        index
+    }
+
+    /// A constant scalar that an operand of type `ty` can be combined with.
+    pub(super) fn scalar(&mut self, ty: &TensorType, value: f32) -> Result<i32, Unsupported> {
+        let scalar = TensorType::new(ty.elem.clone(), Shape::scalar());
+        Ok(match &ty.elem {
+            Elem::F32 => self.constant(&scalar, &[value]),
+            Elem::I32 => self.constant(&scalar, &[value as i32]),
+            Elem::I64 => self.constant(&scalar, &[value as i64]),
+            Elem::Grid(grid) => {
+                let q = on_grid(grid, value)?;
+                match grid.store {
+                    Store::I8 => self.constant(&scalar, &[q as i8]),
+                    Store::U8 => self.constant(&scalar, &[q as u8]),
+                    Store::I16 => self.constant(&scalar, &[q as i16]),
+                    Store::I32 => self.constant(&scalar, &[q]),
+                }
+            }
+            other => return Err(format!("no constant of element {other} is written").into()),
+        })
+    }
+
+    /// Adds an operator.
+    pub(super) fn push_operator(
+        &mut self,
+        op: BuiltinOperator,
+        version: i32,
+        options: impl Into<Options>,
+        inputs: &[i32],
+        outputs: &[i32],
+    ) {
+        let code = OperatorCode::builtin(op, version);
+        let known = self.codes.iter().position(|c| *c == code);
+        let opcode_index = known.unwrap_or_else(|| {
+            self.codes.push(code);
+            self.codes.len() - 1
+        });
+        self.operators.push(Operator {
+            opcode_index: opcode_index as u32,
+            inputs: inputs.to_vec(),
+            outputs: outputs.to_vec(),
+            options: options.into(),
+            custom_options: Vec::new(),
+        });
+    }
+
+    /// The bytes of a tensor under another shape, in a new tensor.
+    fn reshape(&mut self, tensor: i32, ty: &TensorType) -> Result<i32, Unsupported> {
+        let name = self.tensors[tensor as usize].name.clone();
+        let name = self.unique(&name);
+        let result = self.push(Tensor { name, ..describe(ty) });
+        self.reshape_into(tensor, result, ty)?;
+        Ok(result)
+    }
+
+    /// The bytes of a tensor under the shape of another, whose type is `ty`.
+    pub(super) fn reshape_into(&mut self, tensor: i32, result: i32, ty: &TensorType) -> Result<(), Unsupported> {
+        let shape = ty.layout.physical(&ty.shape);
+        if shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
+            return Err(format!("{shape} has more than one open extent; fix them with --shape").into());
+        }
+        let shape: Vec<i32> = shape.dims().iter().map(|d| d.known().map_or(-1, |n| n as i32)).collect();
+        let wanted = self.indices(&shape);
+        let options = qcc_formats::tflite::Reshape { new_shape: shape };
+        self.push_operator(BuiltinOperator::RESHAPE, 1, options, &[tensor, wanted], &[result]);
+        Ok(())
+    }
+
+    fn finish(mut self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
+        let maps = |names: Vec<String>, tensors: &[i32]| {
+            let map = |(name, &tensor): (String, &i32)| TensorMap { name, tensor_index: tensor as u32 };
+            names.into_iter().zip(tensors).map(map).collect()
+        };
+        let input_names = inputs.iter().map(|&i| self.tensors[i as usize].name.clone()).collect();
+        let output_names = self.graph.outputs().iter().map(|o| o.name.to_string()).collect();
+        let signature = SignatureDef {
+            inputs: maps(input_names, &inputs),
+            outputs: maps(output_names, &outputs),
+            signature_key: "serving_default".into(),
+            subgraph_index: 0,
+        };
+        let metadata = super::metadata::runtime_version(&self.codes).map(|version| {
+            self.buffers.push(Buffer { data: version });
+            Metadata { name: "min_runtime_version".into(), buffer: self.buffers.len() as u32 - 1 }
+        });
+        let main = SubGraph {
+            tensors: self.tensors,
+            inputs,
+            outputs,
+            operators: self.operators,
+            name: if self.graph.name.is_empty() { "main".into() } else { self.graph.name.clone() },
+        };
+        Model {
+            version: Model::VERSION,
+            operator_codes: self.codes,
+            subgraphs: vec![main],
+            description: format!("{} (qcc {})", self.graph.name, env!("CARGO_PKG_VERSION")),
+            buffers: self.buffers,
+            metadata: metadata.into_iter().collect(),
+            signature_defs: vec![signature],
+        }
+    }
+}
+
+/// A tensor of a type, without name and bytes. Open extents are 1 in the shape and -1 in the signature.
+fn describe(ty: &TensorType) -> Tensor {
+    let shape = ty.layout.physical(&ty.shape);
+    let extents = |open: i32| shape.dims().iter().map(|d| d.known().map_or(open, |n| n as i32)).collect();
+    let open = shape.dims().iter().any(|d| matches!(d, Dim::Sym(_)));
+    Tensor {
+        shape: extents(1),
+        shape_signature: if open { extents(-1) } else { Vec::new() },
+        elem: stored(&ty.elem),
+        quantization: ty.elem.grid().map(|grid| quantization(grid, &ty.layout)),
+        has_rank: true,
+        ..Tensor::default()
+    }
+}
+
+fn quantization(grid: &Grid, layout: &Layout) -> Quantization {
+    let scale = grid.scales().to_vec();
+    Quantization {
+        zero_point: vec![grid.zero_point().into(); scale.len()],
+        scale,
+        dimension: match &grid.map {
+            Affine::PerTensor { .. } => 0,
+            Affine::PerAxis { axis, .. } => layout.position(*axis) as i32,
+        },
+        ..Quantization::default()
+    }
+}
+
+/// The schema's number for an element.
+pub(super) fn stored(elem: &Elem) -> Stored {
+    match elem {
+        Elem::Bool => Stored::BOOL,
+        Elem::I8 => Stored::INT8,
+        Elem::U8 => Stored::UINT8,
+        Elem::I16 => Stored::INT16,
+        Elem::I32 => Stored::INT32,
+        Elem::I64 => Stored::INT64,
+        Elem::F16 => Stored::FLOAT16,
+        Elem::F32 => Stored::FLOAT32,
+        Elem::Grid(grid) => stored(&grid.store.elem()),
+    }
+}
+
+/// The stored integer nearest to a real number.
+fn on_grid(grid: &Grid, value: f32) -> Result<i32, Unsupported> {
+    let (scale, zero) = grid.tensor_map().ok_or("a number on a grid with several scales")?;
+    let (lo, hi) = grid.store.range();
+    let q = (f64::from(value) / f64::from(scale)).round_ties_even() + f64::from(zero);
+    Ok(q.clamp(lo.into(), hi.into()) as i32)
+}
+
+/// The version of an operator for the element of its data: as float, as 8-bit and as 16-bit integer.
+pub(super) fn version(ty: &TensorType, float: i32, int8: i32, int16: i32) -> i32 {
+    match stored(&ty.elem) {
+        Stored::INT8 => int8,
+        Stored::INT16 => int16,
+        _ => float,
+    }
+}

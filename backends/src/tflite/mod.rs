@@ -1,0 +1,47 @@
+//! TensorFlow Lite.
+//!
+//! A graph becomes a [`Model`] (the schema's tables as plain structs), which is checked against what is known to go
+//! wrong at run time and then written.
+
+use std::io::Write;
+
+use qcc_formats::tflite::Model;
+use qcc_ir::Graph;
+use qcc_ir::diagnostic::Diagnostic;
+
+use crate::Summary;
+
+mod check;
+mod disassemble;
+mod emit;
+mod metadata;
+mod ops;
+mod target;
+
+pub use disassemble::disassemble;
+pub use target::TARGET;
+
+/// Writes a graph that was lowered and laid out for [`TARGET`]. All that cannot be written is reported together, and
+/// then nothing is written.
+pub fn write(graph: &Graph, out: &mut (impl Write + ?Sized)) -> Result<Summary, Vec<Diagnostic>> {
+    let model = model(graph)?;
+    let failed = |e: std::io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
+    let end = model.write(out).map_err(failed)?;
+    let archive = metadata::archive(&graph.metadata, end).map_err(failed)?;
+    out.write_all(&archive).map_err(failed)?;
+    Ok(Summary {
+        bytes: end + archive.len() as u64,
+        operators: model.subgraphs.iter().map(|s| s.operators.len()).sum(),
+        constants: model.buffers.iter().filter(|b| !b.data.is_empty()).count(),
+    })
+}
+
+/// The tables of the file, checked.
+fn model(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
+    let model = emit::emit(graph)?;
+    let wrong = check::check(&model);
+    if wrong.is_empty() { Ok(model) } else { Err(wrong) }
+}
+
+#[cfg(test)]
+mod tests;

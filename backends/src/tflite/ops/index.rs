@@ -1,0 +1,68 @@
+//! Operators that compute or use indices.
+
+use qcc_formats::tflite::{BuiltinOperator, Cast, Gather as GatherOptions, Options, OptionsType, TensorType as Stored};
+use qcc_ir::ops::{Gather, TopK};
+use qcc_ir::{Elem, TensorType};
+
+use super::super::emit::{Emitter, Site, Unsupported, stored};
+
+/// GATHER. Kernels refuse negative indices, so constant ones are counted from the front.
+pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let version = match stored(&x.elem) {
+        Stored::INT16 => 4,
+        Stored::BOOL => 3,
+        Stored::INT8 => 2,
+        _ => 1,
+    };
+    let mut indices = site.inputs[1];
+    if let Some(tensor) = site.graph.constant(site.values[1])
+        && let Some(values) = tensor.integers()
+        && values.iter().any(|&i| i < 0)
+    {
+        let extent = x.shape.dims()[op.axis].known().ok_or("a negative index along an open axis")? as i64;
+        let values: Vec<i32> = values.iter().map(|&i| if i < 0 { i + extent } else { i } as i32).collect();
+        indices = e.constant(&TensorType::new(Elem::I32, tensor.ty().shape.clone()), &values);
+    }
+    let options = GatherOptions { axis: x.layout.position(op.axis) as i32, batch_dims: 0 };
+    e.push_operator(BuiltinOperator::GATHER, version, options, &[site.inputs[0], indices], &site.outputs);
+    Ok(())
+}
+
+/// GATHER_ND.
+pub(super) fn gather_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+    let negative =
+        site.graph.constant(site.values[1]).and_then(|t| t.integers()).is_some_and(|v| v.iter().any(|&i| i < 0));
+    if negative {
+        return Err("negative indices".into());
+    }
+    let version = match stored(&site.operands[0].elem) {
+        Stored::BOOL => 5,
+        Stored::INT16 => 3,
+        _ => 1,
+    };
+    let options = Options::Other(OptionsType::GATHER_ND);
+    e.push_operator(BuiltinOperator::GATHER_ND, version, options, &site.inputs, &site.outputs);
+    Ok(())
+}
+
+/// TOPK_V2 along the innermost axis. Its indices are 32-bit; a CAST widens them for those who read 64.
+pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    if x.layout.position(op.axis) + 1 != x.rank() {
+        return Err(format!("axis {} of {x} does not lie innermost", op.axis).into());
+    }
+    let version = super::super::emit::version(x, 1, 2, 3);
+    let inputs = [site.inputs[0], e.index(op.k)];
+    let options = Options::Other(OptionsType::TOPK_V2);
+    let [values, indices] = [site.outputs[0], site.outputs[1]];
+    if e.elem(indices) == Stored::INT32 {
+        e.push_operator(BuiltinOperator::TOPK_V2, version, options, &inputs, &[values, indices]);
+        return Ok(());
+    }
+    let narrow = e.scratch(&site.results[1].with_elem(Elem::I32), site.node);
+    e.push_operator(BuiltinOperator::TOPK_V2, version, options, &inputs, &[values, narrow]);
+    let widen = Cast { from: Stored::INT32, to: Stored::INT64 };
+    e.push_operator(BuiltinOperator::CAST, 1, widen, &[narrow], &[indices]);
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! The operators, by family. A family translates: axes become physical places, attributes become options.
+
+use qcc_ir::Graph;
+use qcc_ir::NodeId;
+use qcc_ir::ops::{BinaryFn, Op};
+
+use super::emit::{Emitter, Site, Unsupported};
+
+pub(super) mod conv;
+pub(super) mod elementwise;
+mod grid;
+mod index;
+mod matmul;
+mod movement;
+mod norm;
+pub(super) mod pool;
+mod reduce;
+pub(super) mod resize;
+mod window;
+
+/// Writes one node.
+pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), Unsupported> {
+    match op {
+        Op::Input(_) | Op::Const(_) => Ok(()),
+        Op::Unary(op) => elementwise::unary(e, op, site),
+        Op::Binary(op) => elementwise::binary(e, op, site),
+        Op::Clamp(op) => elementwise::clamp(e, op, site),
+        Op::Select(_) => elementwise::select(e, site),
+        Op::Cast(op) => elementwise::cast(e, op, site),
+        Op::Conv(op) => conv::conv(e, op, site),
+        Op::ConvTranspose(op) => conv::conv_transpose(e, op, site),
+        Op::Pool(op) => pool::pool(e, op, site),
+        Op::MatMul(op) => matmul::matmul(e, op, site),
+        Op::Softmax(op) => norm::softmax(e, op, site),
+        Op::Reduce(op) => reduce::reduce(e, op, site),
+        Op::ArgReduce(op) => reduce::arg_reduce(e, op, site),
+        Op::CumSum(op) => reduce::cum_sum(e, op, site),
+        Op::Reshape(_) => e.reshape_into(site.inputs[0], site.outputs[0], &site.results[0]),
+        Op::Transpose(op) => movement::transpose(e, op, site),
+        Op::Concat(op) => movement::concat(e, op, site),
+        Op::Slice(op) => movement::slice(e, op, site),
+        Op::Pad(op) => movement::pad(e, op, site),
+        Op::Expand(_) => movement::expand(e, site),
+        Op::Tile(op) => movement::tile(e, op, site),
+        Op::Reverse(op) => movement::reverse(e, op, site),
+        Op::DepthToSpace(op) => movement::depth_to_space(e, op, site),
+        Op::SpaceToDepth(op) => movement::space_to_depth(e, op, site),
+        Op::Gather(op) => index::gather(e, op, site),
+        Op::GatherNd(_) => index::gather_nd(e, site),
+        Op::TopK(op) => index::top_k(e, op, site),
+        Op::Resize(op) => resize::resize(e, op, site),
+        Op::Quantize(_) => grid::quantize(e, site),
+        Op::Dequantize(_) => grid::dequantize(e, site),
+        Op::Relayout(_) => movement::relayout(e, site),
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => Err("it has no operator".into()),
+    }
+}
+
+/// True where the operator of this node applies an activation to its result by itself.
+pub(super) fn fuses(graph: &Graph, node: NodeId) -> bool {
+    match graph.op(node) {
+        Op::Conv(_) | Op::Pool(_) => true,
+        Op::MatMul(_) => matmul::is_fully_connected(graph, node),
+        Op::Binary(b) => {
+            matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div)
+                && !graph.ty(node.value(0)).elem.is_integer()
+        }
+        _ => false,
+    }
+}
+
+/// True where a node's result has the bytes and the physical shape of its operand.
+pub(super) fn is_alias(e: &Emitter<'_>, node: NodeId) -> bool {
+    let graph = e.graph;
+    let operand = match graph.operands(node).first() {
+        Some(&v) => v,
+        None => return false,
+    };
+    let (x, y) = (graph.ty(operand), graph.ty(node.value(0)));
+    let same_extents = || x.layout.physical(&x.shape) == y.layout.physical(&y.shape);
+    match graph.op(node) {
+        Op::Reshape(_) => same_extents(),
+        Op::Transpose(op) => same_extents() && movement::moves_nothing(&movement::physical(x, y, &op.perm), x),
+        Op::Relayout(_) => same_extents() && x.layout.same_bytes(&y.layout, &x.shape),
+        Op::Cast(_) => e.narrowed(operand) || x == y,
+        Op::Quantize(_) => x == y,
+        _ => false,
+    }
+}

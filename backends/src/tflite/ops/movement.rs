@@ -1,0 +1,174 @@
+//! Operators that move elements.
+
+use qcc_formats::tflite::{
+    BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode, Options,
+    OptionsType as T, SpaceToDepth as SpaceToDepthOptions, StridedSlice, TensorType as Stored,
+};
+use qcc_ir::ops::{Concat, DepthToSpace, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose};
+use qcc_ir::{Dim, TensorType};
+
+use super::super::emit::{Emitter, Site, Unsupported, stored, version};
+
+/// The physical permutation that takes the bytes of `x` to those of `y`, whose axis `i` is axis `perm[i]` of `x`.
+pub(super) fn physical(x: &TensorType, y: &TensorType, perm: &[usize]) -> Vec<usize> {
+    y.layout.order().map(|axis| x.layout.position(perm[axis])).collect()
+}
+
+/// True where a physical permutation of `x` moves axes of extent 1 only.
+pub(super) fn moves_nothing(perm: &[usize], x: &TensorType) -> bool {
+    let extents = x.layout.physical(&x.shape);
+    perm.iter().filter(|&&p| extents.dims()[p] != Dim::Known(1)).is_sorted()
+}
+
+/// TRANSPOSE, or RESHAPE where no byte moves.
+pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &Site<'_>) -> Result<(), Unsupported> {
+    permute(e, &op.perm, site)
+}
+
+/// A change of layout is a physical permutation.
+pub(super) fn relayout(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+    permute(e, &(0..site.operands[0].rank()).collect::<Vec<usize>>(), site)
+}
+
+fn permute(e: &mut Emitter<'_>, perm: &[usize], site: &Site<'_>) -> Result<(), Unsupported> {
+    let (x, y) = (&site.operands[0], &site.results[0]);
+    let perm = physical(x, y, perm);
+    if moves_nothing(&perm, x) {
+        return e.reshape_into(site.inputs[0], site.outputs[0], y);
+    }
+    let number = match (x.rank(), stored(&x.elem)) {
+        (7.., _) => 8,
+        (6, _) => 6,
+        (5, _) => 4,
+        (_, Stored::INT16) => 5,
+        (_, Stored::BOOL) => 3,
+        (_, Stored::INT8) => 2,
+        _ => 1,
+    };
+    let inputs = [site.inputs[0], e.indices(&perm.iter().map(|&p| p as i32).collect::<Vec<i32>>())];
+    e.push_operator(B::TRANSPOSE, number, Options::Other(T::TRANSPOSE), &inputs, &site.outputs);
+    Ok(())
+}
+
+/// CONCATENATION.
+pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &Site<'_>) -> Result<(), Unsupported> {
+    let y = &site.results[0];
+    let options = Concatenation { axis: y.layout.position(op.axis) as i32, ..Concatenation::default() };
+    e.push_operator(B::CONCATENATION, version(y, 1, 2, 3), options, &site.inputs, &site.outputs);
+    Ok(())
+}
+
+/// SLICE, or STRIDED_SLICE where a step is not 1.
+pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let range = |place: usize| {
+        let axis = x.layout.order().nth(place);
+        op.ranges.iter().find(|r| Some(r.axis) == axis)
+    };
+    let ranges: Vec<Option<&Range>> = (0..x.rank()).map(range).collect();
+    let begin: Vec<i32> = ranges.iter().map(|r| r.map_or(0, |r| r.start as i32)).collect();
+    let begin = e.indices(&begin);
+    if op.ranges.iter().all(|r| r.step == 1) {
+        // -1 is the rest of the axis, also of an open one.
+        let size: Vec<i32> = ranges.iter().map(|r| r.map_or(-1, |r| r.len as i32)).collect();
+        let inputs = [site.inputs[0], begin, e.indices(&size)];
+        let number = if x.rank() > 4 { 5 } else { version(x, 1, 2, 4) };
+        e.push_operator(B::SLICE, number, Options::Other(T::SLICE), &inputs, &site.outputs);
+        return Ok(());
+    }
+    let end = |r: &Range| r.start as isize + r.step * r.len as isize;
+    // An end before the first element cannot be written as a number: the mask stands for it.
+    let open = |r: &Option<&Range>| r.is_none_or(|r| end(r) < 0);
+    let bit = |(i, r): (usize, &Option<&Range>)| i32::from(open(r)) << i;
+    let end_mask = ranges.iter().enumerate().map(bit).sum();
+    let ends: Vec<i32> = ranges.iter().map(|r| r.map_or(0, |r| end(r).max(0) as i32)).collect();
+    let steps: Vec<i32> = ranges.iter().map(|r| r.map_or(1, |r| r.step as i32)).collect();
+    let inputs = [site.inputs[0], begin, e.indices(&ends), e.indices(&steps)];
+    let number = match stored(&x.elem) {
+        _ if x.rank() > 4 => 4,
+        Stored::BOOL => 3,
+        Stored::INT8 => 2,
+        _ => 1,
+    };
+    let options = StridedSlice { end_mask, ..StridedSlice::default() };
+    e.push_operator(B::STRIDED_SLICE, number, options, &inputs, &site.outputs);
+    Ok(())
+}
+
+/// PAD (with 0.0), PADV2 or MIRROR_PAD.
+pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let pads: Vec<i32> = x.layout.order().flat_map(|a| [op.before[a] as i32, op.after[a] as i32]).collect();
+    let shape = qcc_ir::Shape::known(&[x.rank(), 2]);
+    let pads = e.constant(&TensorType::new(qcc_ir::Elem::I32, shape), &pads);
+    let mut inputs = vec![site.inputs[0], pads];
+    let number = match stored(&x.elem) {
+        Stored::BOOL => 5,
+        _ if x.rank() > 4 => 4,
+        _ => version(x, 1, 2, 3),
+    };
+    let (code, number, options): (_, _, Options) = match op.mode {
+        PadMode::Constant(0.0) => (B::PAD, number, Options::Other(T::PAD)),
+        PadMode::Constant(value) => {
+            inputs.push(e.scalar(x, value)?);
+            (B::PADV2, number, Options::Other(T::PADV2))
+        }
+        PadMode::Reflect => (B::MIRROR_PAD, version(x, 1, 2, 3), MirrorPad { mode: MirrorPadMode::REFLECT }.into()),
+        PadMode::Edge => return Err("it repeats the edge".into()),
+    };
+    e.push_operator(code, number, options, &inputs, &site.outputs);
+    Ok(())
+}
+
+/// BROADCAST_TO.
+pub(super) fn expand(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+    let y = &site.results[0];
+    let extents = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
+    let inputs = [site.inputs[0], e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>())];
+    let options = Options::Other(T::BROADCAST_TO);
+    e.push_operator(B::BROADCAST_TO, version(y, 2, 3, 3), options, &inputs, &site.outputs);
+    Ok(())
+}
+
+/// TILE.
+pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let repeats: Vec<i32> = x.layout.order().map(|a| op.repeats[a] as i32).collect();
+    let inputs = [site.inputs[0], e.indices(&repeats)];
+    e.push_operator(B::TILE, version(x, 1, 3, 1), Options::Other(T::TILE), &inputs, &site.outputs);
+    Ok(())
+}
+
+/// REVERSE_V2, one for each axis: it takes neighbouring axes only.
+pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let number = match stored(&x.elem) {
+        Stored::INT8 => 3,
+        Stored::BOOL => 2,
+        _ => 1,
+    };
+    let mut from = site.inputs[0];
+    for (i, &axis) in op.axes.iter().enumerate() {
+        let to = if i + 1 == op.axes.len() { site.outputs[0] } else { e.scratch(x, site.node) };
+        let inputs = [from, e.indices(&[x.layout.position(axis) as i32])];
+        e.push_operator(B::REVERSE_V2, number, Options::Other(T::REVERSE_V2), &inputs, &[to]);
+        from = to;
+    }
+    if op.axes.is_empty() { Err("it reverses no axis".into()) } else { Ok(()) }
+}
+
+/// DEPTH_TO_SPACE.
+pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &Site<'_>) -> Result<(), Unsupported> {
+    let options = DepthToSpaceOptions { block_size: op.block as i32 };
+    let number = version(&site.operands[0], 1, 2, 2);
+    e.push_operator(B::DEPTH_TO_SPACE, number, options, &site.inputs, &site.outputs);
+    Ok(())
+}
+
+/// SPACE_TO_DEPTH.
+pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, site: &Site<'_>) -> Result<(), Unsupported> {
+    let options = SpaceToDepthOptions { block_size: op.block as i32 };
+    let number = version(&site.operands[0], 1, 2, 2);
+    e.push_operator(B::SPACE_TO_DEPTH, number, options, &site.inputs, &site.outputs);
+    Ok(())
+}

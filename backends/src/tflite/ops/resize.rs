@@ -1,0 +1,112 @@
+//! Resampling of images.
+
+use qcc_formats::tflite::{BuiltinOperator, Options, ResizeBilinear, ResizeNearestNeighbor};
+use qcc_ir::TensorType;
+use qcc_ir::ops::{Coordinates, Nearest, Op, Resize, ResizeMode};
+
+use super::super::emit::{Emitter, Site, Unsupported, version};
+use super::conv::extent;
+
+/// How TFLite maps positions.
+#[derive(Clone, Copy)]
+struct Mapping {
+    align_corners: bool,
+    half_pixel_centers: bool,
+}
+
+/// Every mapping there is, the plainest first.
+const MAPPINGS: [Mapping; 3] = [
+    Mapping { align_corners: false, half_pixel_centers: false },
+    Mapping { align_corners: false, half_pixel_centers: true },
+    Mapping { align_corners: true, half_pixel_centers: false },
+];
+
+/// True where TFLite has a mapping that reads the same elements.
+pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
+    let Op::Resize(op) = op else { return false };
+    operands[0].rank() == 4 && mapping(op, operands[0]).is_some()
+}
+
+fn mapping(op: &Resize, x: &TensorType) -> Option<Mapping> {
+    let extents = [extent(x, 2)?, extent(x, 3)?];
+    let fits = |m: &Mapping| match op.mode {
+        ResizeMode::Nearest(rounding) => (0..2).all(|i| nearest_fits(op, i, rounding, extents[i], *m)),
+        ResizeMode::Linear => (0..2).all(|i| linear_fits(op, i, extents[i], *m)),
+        ResizeMode::Cubic { .. } => false,
+    };
+    MAPPINGS.into_iter().find(fits)
+}
+
+/// Compares the elements read, one by one: many spellings read the same.
+fn nearest_fits(op: &Resize, i: usize, rounding: Nearest, extent: usize, m: Mapping) -> bool {
+    let (last, size) = (extent as f32 - 1.0, op.size[i]);
+    (0..size).all(|at| {
+        let x = position(op, i, at as f32, extent);
+        let wanted = match rounding {
+            Nearest::PreferFloor => (x - 0.5).ceil(),
+            Nearest::PreferCeil => (x + 0.5).floor(),
+            Nearest::Floor => x.floor(),
+            Nearest::Ceil => x.ceil(),
+        };
+        wanted.clamp(0.0, last) == kernel_nearest(at, extent, size, m)
+    })
+}
+
+/// A position in the operand, by the operator's definition.
+fn position(op: &Resize, i: usize, at: f32, extent: usize) -> f32 {
+    let (scale, size) = (op.scale[i], op.size[i]);
+    match op.coordinates {
+        Coordinates::HalfPixel => (at + 0.5) / scale - 0.5,
+        Coordinates::PytorchHalfPixel if size == 1 => 0.0,
+        Coordinates::PytorchHalfPixel => (at + 0.5) / scale - 0.5,
+        Coordinates::Asymmetric => at / scale,
+        Coordinates::AlignCorners if size == 1 => 0.0,
+        Coordinates::AlignCorners => at * (extent as f32 - 1.0) / (size as f32 - 1.0),
+        Coordinates::HalfPixelForNearest => (at + 0.5) / scale,
+    }
+}
+
+/// The element that RESIZE_NEAREST_NEIGHBOR reads.
+fn kernel_nearest(at: usize, extent: usize, size: usize, m: Mapping) -> f32 {
+    let step = if m.align_corners && size > 1 {
+        (extent as f32 - 1.0) / (size as f32 - 1.0)
+    } else {
+        extent as f32 / size as f32
+    };
+    let x = (at as f32 + if m.half_pixel_centers { 0.5 } else { 0.0 }) * step;
+    (if m.align_corners { x.round() } else { x.floor() }).clamp(0.0, extent as f32 - 1.0)
+}
+
+/// RESIZE_BILINEAR derives its step from the extents.
+fn linear_fits(op: &Resize, i: usize, extent: usize, m: Mapping) -> bool {
+    let size = op.size[i];
+    let step_fits = || ((extent as f32 * op.scale[i]) - size as f32).abs() < 1e-3;
+    match op.coordinates {
+        _ if size == extent && (op.coordinates == Coordinates::AlignCorners || step_fits()) => true,
+        Coordinates::HalfPixel => m.half_pixel_centers && step_fits(),
+        Coordinates::PytorchHalfPixel => m.half_pixel_centers && step_fits() && size > 1,
+        Coordinates::Asymmetric => !m.half_pixel_centers && !m.align_corners && step_fits(),
+        Coordinates::AlignCorners => m.align_corners,
+        Coordinates::HalfPixelForNearest => false,
+    }
+}
+
+/// RESIZE_NEAREST_NEIGHBOR and RESIZE_BILINEAR.
+pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let m = mapping(op, x).ok_or("its positions are mapped in no way TFLite knows")?;
+    let Mapping { align_corners, half_pixel_centers } = m;
+    let inputs = [site.inputs[0], e.indices(&[op.size[0] as i32, op.size[1] as i32])];
+    let (code, options): (_, Options) = match op.mode {
+        ResizeMode::Nearest(_) => (
+            BuiltinOperator::RESIZE_NEAREST_NEIGHBOR,
+            ResizeNearestNeighbor { align_corners, half_pixel_centers }.into(),
+        ),
+        ResizeMode::Linear | ResizeMode::Cubic { .. } => {
+            (BuiltinOperator::RESIZE_BILINEAR, ResizeBilinear { align_corners, half_pixel_centers }.into())
+        }
+    };
+    let float = if half_pixel_centers || (align_corners && matches!(op.mode, ResizeMode::Nearest(_))) { 3 } else { 1 };
+    e.push_operator(code, version(x, float, float.max(2), 4), options, &inputs, &site.outputs);
+    Ok(())
+}

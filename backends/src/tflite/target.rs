@@ -1,0 +1,146 @@
+//! What TensorFlow Lite takes.
+
+use qcc_ir::ops::{
+    Binary, BinaryFn, Cast, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, TopK, Unary, UnaryFn, broadcast,
+};
+use qcc_ir::target::{GridDemands, Target};
+use qcc_ir::{Elem, Layout, Store, TensorType};
+
+use super::ops::{conv, pool, resize};
+
+/// TensorFlow Lite, run by LiteRT: images are N,H,W,C; activations are 8-bit signed.
+pub static TARGET: Target = Target {
+    name: "tflite",
+    native,
+    image_layout: Layout::channels_last,
+    weight_layout,
+    index: Elem::I32,
+    grids: GridDemands { activation: Store::I8, integer, per_channel },
+};
+
+/// Convolution filters are O,H,W,I; depthwise ones 1,H,W,O; those of transposed convolutions O,H,W,I, where the IR has
+/// I,O,H,W.
+fn weight_layout(op: &Op, operand: usize, ty: &TensorType) -> Layout {
+    let order: &[usize] = match op {
+        Op::Conv(c) if operand == 1 && c.is_depthwise(&ty.shape) => &[1, 2, 3, 0],
+        Op::Conv(_) if operand == 1 => &[0, 2, 3, 1],
+        Op::ConvTranspose(_) if operand == 1 => &[1, 2, 3, 0],
+        _ => &[],
+    };
+    Layout::from_order(order).filter(|l| l.rank() == ty.rank()).unwrap_or_else(|| Layout::row_major(ty.rank()))
+}
+
+/// Elements that arithmetic runs on.
+fn number(ty: &TensorType) -> bool {
+    matches!(ty.elem, Elem::F32 | Elem::I32)
+}
+
+fn native(op: &Op, operands: &[&TensorType]) -> bool {
+    let float = || operands.iter().all(|t| t.elem == Elem::F32);
+    let stored = |i: usize| !matches!(operands[i].elem, Elem::F16);
+    match op {
+        Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
+        Op::Unary(Unary { f }) => native_unary(*f, operands[0]),
+        Op::Binary(Binary { f }) => native_binary(*f, operands),
+        Op::Clamp(_) => number(operands[0]),
+        Op::Select(_) => stored(1),
+        Op::Cast(Cast { to }) => *to != Elem::F16,
+        Op::Conv(_) | Op::ConvTranspose(_) => float() && conv::native(op, operands),
+        Op::Pool(_) => float() && pool::native(op, operands),
+        Op::MatMul(_) => float() && operands[0].rank() <= 5 && operands[1].rank() <= 5,
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::Softmax(_) => float(),
+        Op::Reduce(Reduce { f, .. }) => match f {
+            ReduceFn::Mean => operands[0].elem == Elem::F32,
+            ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod => number(operands[0]),
+            ReduceFn::All | ReduceFn::Any => true,
+        },
+        Op::ArgReduce(_) | Op::CumSum(_) => number(operands[0]),
+        Op::TopK(TopK { largest, .. }) => *largest && number(operands[0]),
+        Op::Reshape(_) | Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0),
+        Op::Transpose(_) => stored(0) && operands[0].rank() <= 8,
+        Op::Pad(Pad { mode, .. }) => stored(0) && *mode != PadMode::Edge,
+        Op::DepthToSpace(DepthToSpace { channel_first, .. }) => stored(0) && !channel_first,
+        Op::SpaceToDepth(_) => stored(0),
+        Op::Gather(_) => stored(0),
+        Op::GatherNd(GatherNd { batch }) => stored(0) && *batch == 0,
+        Op::Resize(_) => float() && resize::native(op, operands),
+    }
+}
+
+fn native_unary(f: UnaryFn, x: &TensorType) -> bool {
+    use UnaryFn::*;
+    match f {
+        Not => true,
+        Abs | Neg | Sign => number(x),
+        Ceil | Cos | Exp | Floor | Log | Round | Rsqrt | Sigmoid | Sin | Sqrt | Tanh | HardSwish => x.elem == Elem::F32,
+        LeakyRelu { .. } | Gelu { .. } => x.elem == Elem::F32,
+        Elu { alpha } => x.elem == Elem::F32 && alpha == 1.0,
+        Erf | Reciprocal | Silu | Softplus | Softsign | Tan | Mish => false,
+        HardSigmoid { .. } | Selu { .. } | Threshold { .. } => false,
+    }
+}
+
+fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
+    use BinaryFn::*;
+    let x = operands[0];
+    match f {
+        Add | Sub | Mul | Div | Pow | Max | Min | SquaredDifference => number(x),
+        Less | LessEqual | Greater | GreaterEqual => number(x),
+        Equal | NotEqual => number(x) || x.elem == Elem::Bool,
+        And | Or | Xor => true,
+        FloorDiv | FloorMod => number(x),
+        // ATAN2 does not broadcast.
+        Atan2 => x.elem == Elem::F32 && x.shape == operands[1].shape,
+        // PRELU repeats the slope, never the data.
+        Prelu => x.elem == Elem::F32 && broadcast(&x.shape, &operands[1].shape).is_ok_and(|shape| shape == x.shape),
+        Rem => false,
+    }
+}
+
+/// Operators with 8-bit kernels that give what the real operator gives, within the grid.
+fn integer(op: &Op, operands: &[&TensorType]) -> bool {
+    if !native(op, operands) {
+        return false;
+    }
+    let real = || operands.iter().any(|t| t.elem == Elem::F32);
+    match op {
+        Op::Unary(Unary { f }) => match f {
+            UnaryFn::Sigmoid | UnaryFn::Tanh | UnaryFn::HardSwish | UnaryFn::Abs | UnaryFn::Exp | UnaryFn::Log => true,
+            UnaryFn::Sqrt | UnaryFn::Rsqrt | UnaryFn::Gelu { .. } => true,
+            UnaryFn::LeakyRelu { .. } | UnaryFn::Elu { .. } => true,
+            // NEG negates the stored integer, whatever the zero point.
+            UnaryFn::Neg | UnaryFn::Not => false,
+            UnaryFn::Ceil | UnaryFn::Cos | UnaryFn::Floor | UnaryFn::Round | UnaryFn::Sign | UnaryFn::Sin => false,
+            UnaryFn::Erf | UnaryFn::Reciprocal | UnaryFn::Silu | UnaryFn::Softplus | UnaryFn::Softsign => false,
+            UnaryFn::Tan | UnaryFn::Mish | UnaryFn::HardSigmoid { .. } | UnaryFn::Selu { .. } => false,
+            UnaryFn::Threshold { .. } => false,
+        },
+        Op::Binary(Binary { f }) => match f {
+            BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div | BinaryFn::Max | BinaryFn::Min => real(),
+            BinaryFn::SquaredDifference | BinaryFn::Prelu => real(),
+            BinaryFn::FloorDiv | BinaryFn::FloorMod | BinaryFn::Rem | BinaryFn::Pow | BinaryFn::Atan2 => false,
+            BinaryFn::Equal | BinaryFn::NotEqual | BinaryFn::Less | BinaryFn::LessEqual => false,
+            BinaryFn::Greater | BinaryFn::GreaterEqual | BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => false,
+        },
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::Pool(_) | Op::Resize(_) => true,
+        // BATCH_MATMUL adds no bias, and FULLY_CONNECTED multiplies by matrices of rank 2.
+        Op::MatMul(_) => operands.len() == 2 || operands[1].rank() == 2,
+        Op::Softmax(s) => !s.log,
+        Op::Reduce(r) => real() && matches!(r.f, ReduceFn::Mean | ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min),
+        Op::Clamp(_) | Op::Select(_) | Op::ArgReduce(_) | Op::TopK(_) | Op::Gather(_) | Op::GatherNd(_) => real(),
+        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => real(),
+        Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) | Op::Relayout(_) => real(),
+        Op::Quantize(_) | Op::Dequantize(_) => true,
+        Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::CumSum(_) => false,
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+    }
+}
+
+/// Convolutions and FULLY_CONNECTED take one scale for each output channel, BATCH_MATMUL one for all.
+fn per_channel(op: &Op, weight: &TensorType) -> bool {
+    match op {
+        Op::MatMul(m) => m.transpose_b && weight.rank() == 2,
+        _ => true,
+    }
+}

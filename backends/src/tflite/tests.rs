@@ -1,0 +1,112 @@
+use bytes::Bytes;
+use qcc_ir::ops::{Clamp, Conv, MatMul, Relayout, Unary, UnaryFn};
+use qcc_ir::{Elem, Graph, Layout, Origin, Shape, Tensor, TensorType};
+use smallvec::smallvec;
+
+use super::{TARGET, disassemble, write};
+
+fn image(dims: &[usize]) -> TensorType {
+    TensorType { layout: Layout::channels_last(dims.len()), ..TensorType::f32(dims) }
+}
+
+fn zeros(ty: TensorType) -> Tensor {
+    let n = ty.shape.elements().unwrap();
+    Tensor::of(ty, vec![0f32; n])
+}
+
+fn text(g: &Graph) -> String {
+    let mut out = Vec::new();
+    let summary = write(g, &mut out).unwrap();
+    assert_eq!(summary.bytes, out.len() as u64);
+    disassemble(&Bytes::from(out)).unwrap()
+}
+
+/// A convolution without bias and, behind it, a clamp.
+fn convolution(groups: usize, weight: &[usize]) -> Graph {
+    let mut g = Graph::new("conv");
+    let x = g.add_input("image", image(&[1, 4, 8, 8]));
+    let conv = Conv { before: smallvec![1, 1], after: smallvec![1, 1], groups, ..Conv::unit(2) };
+    let ty = TensorType::f32(weight);
+    let layout = (TARGET.weight_layout)(&conv.clone().into(), 1, &ty);
+    let w = g.add_const(zeros(TensorType { layout, ..ty }), Origin::new("w", "w"));
+    let y = g.add1(conv, &[x, w], Origin::new("/conv", "Conv")).unwrap();
+    let y = g.add1(Clamp::RELU6, &[y], Origin::new("/relu", "Relu6")).unwrap();
+    g.add_output("out", y);
+    g
+}
+
+#[test]
+fn convolutions_have_a_bias_and_their_activation() {
+    let text = text(&convolution(1, &[6, 4, 3, 3]));
+    assert!(text.contains("%2 = CONV_2D.1 %0 %1 %3 {stride_w 1, stride_h 1, activation RELU6}"), "{text}");
+    assert!(text.contains("%1 \"w\": FLOAT32 [6, 3, 3, 4] = 864 bytes"), "{text}");
+    assert!(text.contains("%3 \"const\": FLOAT32 [6] = 24 bytes"), "{text}");
+}
+
+#[test]
+fn depthwise_filters_have_one_row() {
+    let text = text(&convolution(4, &[8, 1, 3, 3]));
+    assert!(text.contains("FLOAT32 [1, 3, 3, 8]"), "{text}");
+    assert!(text.contains("DEPTHWISE_CONV_2D.1 %0 %1 %3 {stride_w 1, stride_h 1, depth_multiplier 2"), "{text}");
+}
+
+#[test]
+fn all_refusals_come_together() {
+    let mut g = Graph::new("refused");
+    let x = g.add_input("x", TensorType::f32(&[2, 3]));
+    let y = g.add1(Unary { f: UnaryFn::Erf }, &[x], Origin::new("/erf", "Erf")).unwrap();
+    let z = g.add1(Unary { f: UnaryFn::Tan }, &[y], Origin::new("/tan", "Tan")).unwrap();
+    g.add_output("z", z);
+    let mut out = Vec::new();
+    let refused = write(&g, &mut out).unwrap_err();
+    let paths: Vec<&str> = refused.iter().map(|d| d.origin.path()).collect();
+    assert_eq!(paths, ["/erf", "/tan"]);
+    assert!(out.is_empty());
+}
+
+#[test]
+fn a_relayout_that_moves_no_byte_is_a_reshape() {
+    for (dims, op) in [([1, 7, 1, 1], "RESHAPE.1"), ([1, 7, 2, 1], "TRANSPOSE.1")] {
+        let mut g = Graph::new("relayout");
+        let x = g.add_input("x", image(&dims));
+        let y = g.add_typed(Relayout {}, &[x], smallvec![TensorType::f32(&dims)], Origin::none()).unwrap();
+        g.add_output("y", y.value(0));
+        let text = text(&g);
+        assert!(text.contains(op), "{text}");
+    }
+}
+
+#[test]
+fn equal_constants_share_a_buffer_and_names_are_unique() {
+    let mut g = Graph::new("shared");
+    let x = g.add_input("x", TensorType::f32(&[2, 3]));
+    let mut y = x;
+    for _ in 0..2 {
+        let w = g.add_const(zeros(TensorType::f32(&[3, 3])), Origin::new("w", "w"));
+        y = g.add1(MatMul { transpose_b: true }, &[y, w], Origin::new("/fc", "MatMul")).unwrap();
+    }
+    g.add_output("y", y);
+    let text = text(&g);
+    assert!(text.contains("%1 \"w\": FLOAT32 [3, 3] = 36 bytes in buffer 1"), "{text}");
+    assert!(text.contains("%3 \"w_1\": FLOAT32 [3, 3] = 36 bytes in buffer 1"), "{text}");
+}
+
+#[test]
+fn an_open_batch_is_in_the_signature() {
+    let mut g = Graph::new("open");
+    let batch = Shape::known(&[1, 3]).with(0, qcc_ir::Dim::Sym("batch".into()));
+    let x = g.add_input("x", TensorType::new(Elem::F32, batch));
+    let y = g.add1(Unary { f: UnaryFn::Tanh }, &[x], Origin::none()).unwrap();
+    g.add_output("y", y);
+    assert!(text(&g).contains("%0 \"x\": FLOAT32 [-1, 3]"));
+}
+
+#[test]
+fn the_same_graph_gives_the_same_bytes() {
+    let bytes = || {
+        let mut out = Vec::new();
+        write(&convolution(1, &[6, 4, 3, 3]), &mut out).unwrap();
+        out
+    };
+    assert_eq!(bytes(), bytes());
+}
