@@ -93,6 +93,9 @@ pub enum EvalError {
         /// Type given.
         found: Box<TensorType>,
     },
+    /// A kernel refused operands that inference had let through: a fault of qcc's own.
+    #[error("internal error: {0}")]
+    Kernel(String),
     /// Division of integers by zero.
     #[error("integer division by zero")]
     DivisionByZero,

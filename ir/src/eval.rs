@@ -1,14 +1,41 @@
 //! Running a graph.
 
-use crate::error::EvalError;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::types::Tensor;
+use crate::ops::{GridRule, Op, PadMode, ResizeMode, Tensors, Transpose};
+use crate::types::{Dim, Elem, Layout, Shape, Tensor, TensorType};
 
 /// A graph made ready to run: the order of its nodes and when each value is read last. It can be shared by threads.
 #[derive(Debug)]
 pub struct Executor<'g> {
     graph: &'g Graph,
-    order: Vec<NodeId>,
+    steps: Vec<Step>,
+    /// Slot of each graph input, where anything reads it.
+    inputs: Vec<Option<usize>>,
+    outputs: Vec<Source>,
+    slots: usize,
+}
+
+/// Where an operand or output comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    Slot(usize),
+    /// A constant, row-major; as real numbers, where its reader computes with those.
+    Known(Tensor),
+}
+
+/// One node to evaluate.
+#[derive(Debug)]
+struct Step {
+    node: NodeId,
+    operands: Vec<Source>,
+    /// Slots of the results; `None` where nothing reads one.
+    results: SmallVec<[Option<usize>; 1]>,
+    /// Slots that nothing reads after this step.
+    free: Vec<usize>,
 }
 
 /// A failed evaluation and the node it failed at.
@@ -24,13 +51,247 @@ pub struct RunError {
 impl<'g> Executor<'g> {
     /// Plans a run.
     pub fn new(graph: &'g Graph) -> Self {
-        Executor { graph, order: graph.order() }
+        let order: Vec<NodeId> =
+            graph.order().into_iter().filter(|&n| !matches!(graph.op(n), Op::Input(_) | Op::Const(_))).collect();
+        let mut slots: FxHashMap<ValueId, usize> = FxHashMap::default();
+        let read = order.iter().flat_map(|&n| graph.operands(n)).chain(graph.outputs().iter().map(|o| o.value));
+        for v in read.filter(|&v| graph.constant(v).is_none()) {
+            let next = slots.len();
+            slots.entry(v).or_insert(next);
+        }
+        let mut last: Vec<Option<usize>> = vec![None; slots.len()];
+        for (i, &node) in order.iter().enumerate() {
+            graph.operands(node).iter().filter_map(|v| slots.get(v)).for_each(|&slot| last[slot] = Some(i));
+        }
+        for slot in graph.outputs().iter().filter_map(|o| slots.get(&o.value)) {
+            last[*slot] = None;
+        }
+        let mut prepared = FxHashMap::default();
+        let mut steps: Vec<Step> = Vec::with_capacity(order.len());
+        for &node in &order {
+            let operands = graph.operands(node);
+            let real = computes_with_reals(graph.op(node), &graph.operand_types(node));
+            let source = |v: ValueId| match (slots.get(&v), graph.constant(v)) {
+                (None, Some(value)) => {
+                    Source::Known(prepared.entry((v, real)).or_insert_with(|| ready(value, real)).clone())
+                }
+                (slot, _) => Source::Slot(slot.copied().unwrap_or(usize::MAX)),
+            };
+            steps.push(Step {
+                node,
+                operands: operands.iter().copied().map(source).collect(),
+                results: graph.results(node).map(|v| slots.get(&v).copied()).collect(),
+                free: Vec::new(),
+            });
+        }
+        for (slot, step) in last.iter().enumerate().filter_map(|(slot, step)| Some((slot, (*step)?))) {
+            steps[step].free.push(slot);
+        }
+        let outputs = graph.outputs().iter().map(|o| match (graph.constant(o.value), slots.get(&o.value)) {
+            (Some(value), _) => Source::Known(value.clone()),
+            (None, slot) => Source::Slot(slot.copied().unwrap_or(usize::MAX)),
+        });
+        Executor {
+            outputs: outputs.collect(),
+            inputs: graph.inputs().map(|v| slots.get(&v).copied()).collect(),
+            slots: slots.len(),
+            graph,
+            steps,
+        }
     }
 
     /// Runs once. `inputs` are in the order of the graph's inputs. `observe` sees each value that is no constant as it
     /// is produced; a value is freed after its last reader. Gives the outputs in the graph's order.
-    pub fn run(&self, _inputs: &[Tensor], _observe: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<Tensor>, RunError> {
-        let _ = (self.graph, &self.order);
-        Err(RunError { node: String::new(), error: EvalError::Unknown("everything") })
+    pub fn run(&self, inputs: &[Tensor], observe: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<Tensor>, RunError> {
+        check_inputs(self.graph, inputs)?;
+        let mut values: Vec<Option<Tensor>> = vec![None; self.slots];
+        for ((v, slot), value) in self.graph.inputs().zip(&self.inputs).zip(inputs) {
+            observe(v, value);
+            if let Some(slot) = slot {
+                values[*slot] = Some(value.clone());
+            }
+        }
+        for step in &self.steps {
+            let results = self.evaluate(step, &values);
+            let results = results.map_err(|error| RunError { node: describe(self.graph, step.node), error })?;
+            for ((v, slot), value) in self.graph.results(step.node).zip(&step.results).zip(results) {
+                observe(v, &value);
+                if let Some(slot) = slot {
+                    values[*slot] = Some(value);
+                }
+            }
+            step.free.iter().for_each(|&slot| values[slot] = None);
+        }
+        let missing = || RunError { node: "output".into(), error: EvalError::Unknown("an output") };
+        self.outputs.iter().map(|s| s.value(&values).cloned().ok_or_else(missing)).collect()
     }
+
+    fn evaluate(&self, step: &Step, values: &[Option<Tensor>]) -> Result<Tensors, EvalError> {
+        let operands: Option<SmallVec<[&Tensor; 4]>> = step.operands.iter().map(|s| s.value(values)).collect();
+        let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
+        evaluate_node(self.graph.op(step.node), &operands, &self.graph.result_types(step.node))
+    }
+}
+
+impl Source {
+    fn value<'a>(&'a self, values: &'a [Option<Tensor>]) -> Option<&'a Tensor> {
+        match self {
+            Source::Known(value) => Some(value),
+            Source::Slot(slot) => values.get(*slot)?.as_ref(),
+        }
+    }
+}
+
+fn describe(graph: &Graph, node: NodeId) -> String {
+    format!("{} ({})", graph.op(node).kind().name(), graph.origin(node))
+}
+
+/// True where a constant operand on a grid is used as the real numbers it stands for: a weight on a grid under a
+/// real activation.
+fn computes_with_reals(op: &Op, operands: &[&TensorType]) -> bool {
+    matches!(op.grid(), GridRule::Contract { .. }) && operands[0].elem.grid().is_none()
+}
+
+/// A constant as its reader takes it. What cannot be prepared stays as it is and is refused where it is read.
+fn ready(value: &Tensor, real: bool) -> Tensor {
+    let value = if real { value.to_real() } else { value.clone() };
+    relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value)
+}
+
+fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<(), RunError> {
+    if inputs.len() != graph.inputs().len() {
+        let error =
+            TypeError::Arity { op: "graph", min: graph.inputs().len(), max: graph.inputs().len(), found: inputs.len() };
+        return Err(RunError { node: graph.name.clone(), error: error.into() });
+    }
+    let mut symbols: FxHashMap<&str, usize> = FxHashMap::default();
+    for (v, input) in graph.inputs().zip(inputs) {
+        let (want, found) = (graph.ty(v), input.ty());
+        let same_symbols = want.shape.dims().iter().zip(input.dims()).all(|(dim, extent)| match dim {
+            Dim::Sym(name) => *symbols.entry(name).or_insert(extent) == extent,
+            Dim::Known(_) => true,
+        });
+        if !fits(found, want) || found.layout != want.layout || !same_symbols {
+            let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
+            let error = EvalError::Input { name, expected: Box::new(want.clone()), found: Box::new(found.clone()) };
+            return Err(RunError { node: "input".into(), error });
+        }
+    }
+    Ok(())
+}
+
+/// True where a value of type `found` may stand where `declared` is asked for: symbols take any extent.
+fn fits(found: &TensorType, declared: &TensorType) -> bool {
+    let extent = |(f, d): (&Dim, &Dim)| matches!(d, Dim::Sym(_)) || f == d;
+    found.elem == declared.elem
+        && found.rank() == declared.rank()
+        && found.shape.dims().iter().zip(declared.shape.dims()).all(extent)
+}
+
+/// Evaluates one operator: operands in any layout and on any grid, results of the given types (whose symbols take the
+/// extents that come out).
+pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
+    let values = match op {
+        Op::Relayout(_) => Tensors::from_elem(operands[0].clone(), 1),
+        _ => {
+            let rows: SmallVec<[Tensor; 4]> =
+                operands.iter().map(|t| relayout(t, &Layout::row_major(t.ty().rank()))).collect::<Result<_, _>>()?;
+            compute(op, &rows.iter().collect::<SmallVec<[&Tensor; 4]>>(), results)?
+        }
+    };
+    let placed = values.iter().zip(results).enumerate().map(|(i, (value, ty))| {
+        if !fits(value.ty(), ty) {
+            let found = Box::new(value.ty().clone());
+            return Err(TypeError::Result { result: i, found, expected: ty.to_string() }.into());
+        }
+        relayout(value, &ty.layout)
+    });
+    placed.collect()
+}
+
+/// Evaluates on row-major operands, on their grids where the operator can.
+fn compute(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
+    let elems = || operands.iter().map(|t| &t.ty().elem).chain(results.iter().map(|r| &r.elem));
+    if elems().any(|e| e.grid().is_some()) {
+        if let Some(values) = op.eval_grid(operands, results)? {
+            return Ok(values);
+        }
+        if carries_integers(op) {
+            return on_integers(op, operands, results);
+        }
+    } else if matches!(op, Op::Cast(_)) || !elems().any(|e| *e == Elem::F16) {
+        return op.eval(operands);
+    }
+    on_reals(op, operands, results)
+}
+
+/// True for operators that give the same result whether they see real numbers or the integers that stand for them.
+fn carries_integers(op: &Op) -> bool {
+    let resamples = matches!(op, Op::Resize(r) if !matches!(r.mode, ResizeMode::Nearest(_)));
+    matches!(op.grid(), GridRule::Carry | GridRule::Unify) && !resamples
+}
+
+/// Evaluates on stored integers; results get their grids back.
+fn on_integers(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
+    let stored: SmallVec<[Tensor; 4]> = operands.iter().map(|t| with_elem(t, stored(&t.ty().elem))).collect();
+    let operands_on: SmallVec<[&Tensor; 4]> = stored.iter().collect();
+    let values = match (op, operands[0].ty().elem.grid()) {
+        // The constant is a real number: it goes onto the grid as well.
+        (Op::Pad(pad), Some(grid)) => {
+            let mut pad = pad.clone();
+            if let PadMode::Constant(value) = pad.mode {
+                let on_grid = Tensor::scalar(value).quantized(grid).integers().unwrap_or_default();
+                pad.mode = PadMode::Constant(on_grid.first().map_or(0.0, |&q| q as f32));
+            }
+            Op::from(pad).eval(&operands_on)?
+        }
+        _ => op.eval(&operands_on)?,
+    };
+    Ok(values.iter().zip(results).map(|(v, ty)| with_elem(v, ty.elem.clone())).collect())
+}
+
+/// The plain element with the same bytes.
+fn stored(elem: &Elem) -> Elem {
+    elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem())
+}
+
+/// The same bytes read as another element of the same size.
+fn with_elem(value: &Tensor, elem: Elem) -> Tensor {
+    value.retype(value.ty().with_elem(elem)).unwrap_or_else(|| value.clone())
+}
+
+/// Evaluates on the real numbers that the operands stand for; results are rounded to their element.
+fn on_reals(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
+    let real = |t: &&Tensor| match t.ty().elem.real() {
+        Elem::F32 | Elem::F16 => t.to_real(),
+        _ => (*t).clone(),
+    };
+    let reals: SmallVec<[Tensor; 4]> = operands.iter().map(real).collect();
+    let values = op.eval(&reals.iter().collect::<SmallVec<[&Tensor; 4]>>())?;
+    let rounded = values.into_iter().zip(results).map(|(value, ty)| match &ty.elem {
+        Elem::Grid(grid) => value.quantized(grid),
+        Elem::F16 if value.ty().elem == Elem::F32 => {
+            let halves = value.view::<f32>().iter().map(|&v| half::f16::from_f32(v)).collect();
+            Tensor::of(value.ty().with_elem(Elem::F16), halves)
+        }
+        _ => value,
+    });
+    Ok(rounded.collect())
+}
+
+/// The same value with its bytes in another order.
+pub fn relayout(value: &Tensor, layout: &Layout) -> Result<Tensor, EvalError> {
+    let ty = value.ty();
+    let target = TensorType { layout: layout.clone(), ..ty.clone() };
+    let moved = if ty.layout.same_bytes(layout, &ty.shape) {
+        value.retype(target)
+    } else {
+        // In the order of its bytes the value is row-major, and the move is a transposition.
+        let physical: Shape = ty.layout.physical(&ty.shape);
+        let rows = value.retype(TensorType::new(stored(&ty.elem), physical));
+        let perm = layout.order().map(|axis| ty.layout.position(axis)).collect();
+        let rows = rows.ok_or_else(|| EvalError::Kernel(format!("{ty} cannot be laid out")))?;
+        crate::kernels::movement::transpose(&Transpose { perm }, &rows)?.pop().and_then(|t| t.retype(target))
+    };
+    moved.ok_or_else(|| EvalError::Kernel(format!("{ty} cannot be laid out")))
 }

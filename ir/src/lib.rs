@@ -5,6 +5,8 @@
 //! attributes, inference, meaning, layout rule and grid rule. [`eval::Executor`] runs any graph; its results are the
 //! definition that passes and backends are held to.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod diagnostic;
 pub mod error;
 pub mod eval;
@@ -12,6 +14,9 @@ mod graph;
 mod kernels;
 pub mod ops;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod text;
 mod types;
 

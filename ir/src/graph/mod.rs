@@ -14,11 +14,12 @@ use crate::types::{Elem, Layout, Tensor, TensorType};
 
 mod ids;
 mod origin;
+mod same;
 
 pub use ids::{NodeId, ValueId};
 pub use origin::{Origin, Source};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Value {
     ty: TensorType,
     name: Option<Arc<str>>,

@@ -59,6 +59,12 @@ impl Origin {
     }
 }
 
+impl FromIterator<Source> for Origin {
+    fn from_iter<I: IntoIterator<Item = Source>>(sources: I) -> Self {
+        Origin(sources.into_iter().collect())
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, s) in self.0.iter().enumerate() {

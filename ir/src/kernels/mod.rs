@@ -9,6 +9,7 @@ use crate::types::{Elem, Tensor, TensorType};
 pub(crate) mod conv;
 pub(crate) mod elementwise;
 mod erf;
+pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod integer;
 pub(crate) mod matmul;

@@ -1,1 +1,98 @@
 //! The text form: graphs that people read and tools parse.
+//!
+//! ```text
+//! graph tiny {
+//!   meta author = "somebody"
+//!   %x: f32[N,3,224,224] = input
+//!   %w: i8<axis 0: 0.1,0.2>[2,3,1,1] = const [1,2,3,4,5,6]
+//!   %0: f32[2,3,1,1] = dequantize %w
+//!   // a comment
+//!   %conv: f32[N,2,224,224] = conv(stride:[1,1],..) %x, %0 from features.0 (Conv) at "net.py:41"
+//!   output y = %conv
+//! }
+//! ```
+//!
+//! - One node a line: its results with their types, the operator with its attributes in RON, its operands, and after
+//!   `from` the source nodes it stands for. Operands stand before their users.
+//! - `%conv` is a value the source model names, `%0` one without a name. Where names repeat, a value has a number and
+//!   its name behind it: `%3 "conv"`. Names that are no plain word stand in quotes: `%"odd name"`.
+//! - A type is element, logical shape and, where it is not row-major, layout: `@0231` has axis 0 outermost and axis 1
+//!   innermost. A result without a type gets the inferred one.
+//! - A constant is a list of its stored elements in stored order, or the digest of its bytes ([`Weights`] holds them).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::graph::Graph;
+use crate::ops::{self, Op, OpKind};
+
+mod parse;
+mod print;
+
+pub use parse::{ParseError, parse};
+pub use print::{print_brief, print_full};
+
+/// The bytes of constants by their digest.
+pub type Weights = BTreeMap<u64, Bytes>;
+
+/// The bytes of every constant of a graph.
+pub fn weights_of(g: &Graph) -> Weights {
+    let constants = g.order().into_iter().filter_map(|n| g.constant(n.value(0)));
+    constants.map(|t| (digest(t.data()), t.data().clone())).collect()
+}
+
+/// FNV-1a, 64 bits.
+pub fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+/// A name as the text form spells it: plain where it is a word that starts with no digit, else in quotes.
+pub(crate) struct Name<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = !self.0.is_empty() && word_len(self.0) == self.0.len() && !self.0.starts_with(is_digit);
+        if plain { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
+    }
+}
+
+fn is_digit(c: char) -> bool {
+    c.is_ascii_digit()
+}
+
+/// Length of the word that `text` starts with. A word holds ASCII letters, digits, `_`, `.`, `-`, single slashes and
+/// double colons.
+fn word_len(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let mut n = 0;
+    while let Some(&b) = bytes.get(n) {
+        n += match (b, bytes.get(n + 1)) {
+            (b'/', next) if next != Some(&b'/') => 1,
+            (b':', Some(b':')) => 2,
+            (b'_' | b'.' | b'-', _) => 1,
+            (b, _) if b.is_ascii_alphanumeric() => 1,
+            _ => break,
+        };
+    }
+    n
+}
+
+macro_rules! attributes {
+    ($($op:ident)*) => {
+        /// The attributes of an operator in RON.
+        fn attributes(op: &Op) -> ron::Result<String> {
+            match op { $(Op::$op(op) => ron::to_string(op)),* }
+        }
+
+        /// The operator of a kind with the attributes that `text` spells.
+        fn operator(kind: OpKind, text: &str) -> ron::error::SpannedResult<Op> {
+            match kind { $(OpKind::$op => ron::from_str::<ops::$op>(text).map(Op::from)),* }
+        }
+    };
+}
+crate::for_each_op!(attributes);
+
+#[cfg(test)]
+mod tests;

@@ -195,11 +195,11 @@ impl fmt::Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.store.elem())?;
         match &self.map {
-            Affine::PerTensor { scale, zero_point } => write!(f, "<{scale}:{zero_point}>"),
+            Affine::PerTensor { scale, zero_point } => write!(f, "<{scale:?}:{zero_point}>"),
             Affine::PerAxis { axis, scales } => {
                 write!(f, "<axis {axis}:")?;
                 for (i, s) in scales.iter().enumerate() {
-                    write!(f, "{}{s}", if i == 0 { " " } else { "," })?;
+                    write!(f, "{}{s:?}", if i == 0 { " " } else { "," })?;
                 }
                 f.write_str(">")
             }

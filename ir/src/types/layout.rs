@@ -1,5 +1,7 @@
 //! In which order the bytes of a value lie.
 
+use std::fmt;
+
 use smallvec::SmallVec;
 
 use super::shape::{Dim, Shape};
@@ -73,5 +75,12 @@ impl Layout {
 impl FromIterator<usize> for Layout {
     fn from_iter<I: IntoIterator<Item = usize>>(order: I) -> Self {
         Layout { order: order.into_iter().map(|a| a as u8).collect() }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("@")?;
+        self.order.iter().try_for_each(|&a| write!(f, "{}", char::from_digit(a.into(), 36).unwrap_or('?')))
     }
 }

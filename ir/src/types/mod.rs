@@ -2,10 +2,12 @@
 
 mod elem;
 mod layout;
+mod quantize;
 mod shape;
 mod tensor;
 
 pub use elem::{Affine, Elem, Grid, Scalar, Store};
 pub use layout::Layout;
+pub(crate) use quantize::nearest;
 pub use shape::{Dim, Shape};
 pub use tensor::{Tensor, TensorType, scale_runs};

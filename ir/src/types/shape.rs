@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::text::Name;
+
 /// The extent of one logical axis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dim {
@@ -34,7 +36,7 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Dim::Known(n) => n.fmt(f),
-            Dim::Sym(s) => s.fmt(f),
+            Dim::Sym(s) => Name(s).fmt(f),
         }
     }
 }

@@ -59,11 +59,7 @@ impl fmt::Display for TensorType {
         if self.layout.is_row_major() {
             return Ok(());
         }
-        f.write_str(" @")?;
-        for a in self.layout.order() {
-            write!(f, "{a}")?;
-        }
-        Ok(())
+        write!(f, " {}", self.layout)
     }
 }
 

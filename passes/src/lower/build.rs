@@ -4,7 +4,6 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Cast, Clamp, Concat, Extents, Op, OpKind, Pad, PadMode, Range, Reduce, ReduceFn, Reshape, Select,
     Slice, Transpose, Unary, UnaryFn,
 };
-use qcc_ir::target::Target;
 use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Shape, Tensor, TensorType, ValueId};
 
 use crate::Skip;
@@ -12,22 +11,15 @@ use crate::Skip;
 /// Adds nodes on behalf of one node, whose origin they get. What depends on constants alone is computed at once.
 pub(crate) struct Build<'g> {
     pub(crate) g: &'g mut Graph,
-    target: &'g Target,
     origin: Origin,
 }
 
 pub(crate) type Built = Result<ValueId, Skip>;
 
 impl<'g> Build<'g> {
-    pub(crate) fn at(g: &'g mut Graph, node: NodeId, target: &'g Target) -> Self {
+    pub(crate) fn at(g: &'g mut Graph, node: NodeId) -> Self {
         let origin = g.origin(node).clone();
-        Build { g, target, origin }
-    }
-
-    /// True where the target has this operator on these operands.
-    pub(crate) fn is_native(&self, op: &Op, operands: &[ValueId]) -> bool {
-        let types: Vec<TensorType> = operands.iter().map(|&v| self.ty(v).real()).collect();
-        (self.target.native)(op, &types.iter().collect::<Vec<_>>())
+        Build { g, origin }
     }
 
     pub(crate) fn ty(&self, v: ValueId) -> &TensorType {

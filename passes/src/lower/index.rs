@@ -2,7 +2,6 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{ArgReduce, Cast, Extents, Gather, GatherNd, Op, OpKind, TopK, UnaryFn};
-use qcc_ir::target::Target;
 use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
 
 use super::build::{Build, Built, made_by};
@@ -161,35 +160,26 @@ fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
     })
 }
 
+/// Rules about indices.
+pub(super) const RULES: &[Rule] =
+    &[Rule { name: "count-from-front", anchor: &[OpKind::Gather, OpKind::GatherNd], apply: count_from_front }];
+
 /// Constant indices count from the front.
-#[derive(Debug)]
-pub(super) struct CountFromFront;
-
-impl Rule for CountFromFront {
-    fn name(&self) -> &'static str {
-        "count-from-front"
-    }
-
-    fn anchor(&self) -> &'static [OpKind] {
-        &[OpKind::Gather, OpKind::GatherNd]
-    }
-
-    fn apply(&self, g: &mut Graph, at: NodeId, _: &Target) -> Result<(), Skip> {
-        let operands = g.operands(at);
-        let (x, index) = (g.ty(operands[0]).shape.extents(), g.constant(operands[1]));
-        let (Some(x), Some(index)) = (x, index) else { return Err(Skip::NoMatch) };
-        let fixed = match g.op(at) {
-            Op::Gather(op) => from_front(index, &[x[op.axis]]),
-            Op::GatherNd(op) => {
-                let tuple = index.dims().last().copied().unwrap_or(0);
-                from_front(index, &x[op.batch..op.batch + tuple])
-            }
-            _ => None,
-        };
-        let fixed = fixed.ok_or(Skip::NoMatch)?;
-        let origin = g.origin(at).clone();
-        let fixed = g.add_const(fixed, origin);
-        g.set_operand(at, 1, fixed);
-        Ok(())
-    }
+fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let operands = g.operands(at);
+    let (x, index) = (g.ty(operands[0]).shape.extents(), g.constant(operands[1]));
+    let (Some(x), Some(index)) = (x, index) else { return Err(Skip::NoMatch) };
+    let fixed = match g.op(at) {
+        Op::Gather(op) => from_front(index, &[x[op.axis]]),
+        Op::GatherNd(op) => {
+            let tuple = index.dims().last().copied().unwrap_or(0);
+            from_front(index, &x[op.batch..op.batch + tuple])
+        }
+        _ => None,
+    };
+    let fixed = fixed.ok_or(Skip::NoMatch)?;
+    let origin = g.origin(at).clone();
+    let fixed = g.add_const(fixed, origin);
+    g.set_operand(at, 1, fixed);
+    Ok(())
 }

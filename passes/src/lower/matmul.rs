@@ -1,7 +1,6 @@
 //! Matrix products.
 
 use qcc_ir::ops::{MatMul, Op, OpKind};
-use qcc_ir::target::Target;
 use qcc_ir::{Dim, Graph, NodeId, Shape};
 
 use super::build::{Build, Built};
@@ -16,35 +15,26 @@ pub(super) fn add_bias(b: &mut Build<'_>, node: NodeId) -> Built {
     b.add(product, bias)
 }
 
+/// Rules that bring products into the form backends expect.
+pub(super) const RULES: &[Rule] =
+    &[Rule { name: "transpose-constant", anchor: &[OpKind::MatMul], apply: transpose_constant }];
+
 /// A constant b becomes a matrix `[N, K]`, as fully connected layers store it.
-#[derive(Debug)]
-pub(super) struct TransposeConstant;
-
-impl Rule for TransposeConstant {
-    fn name(&self) -> &'static str {
-        "transpose-constant"
+fn transpose_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::MatMul(op) = g.op(at) else { return Err(Skip::NoMatch) };
+    let (transposed, mut operands) = (op.transpose_b, g.operands(at));
+    let (a, w) = (g.ty(operands[0]), g.ty(operands[1]));
+    let (outer, matrix) = w.shape.dims().split_at(w.rank() - 2);
+    let plain = outer.iter().all(|d| *d == Dim::Known(1)) && w.rank() <= a.rank();
+    if g.constant(operands[1]).is_none() || !plain || (transposed && outer.is_empty()) {
+        return Err(Skip::NoMatch);
     }
-
-    fn anchor(&self) -> &'static [OpKind] {
-        &[OpKind::MatMul]
+    let matrix: Shape = matrix.iter().cloned().collect();
+    let mut b = Build::at(g, at);
+    operands[1] = b.reshape(operands[1], matrix)?;
+    if !transposed {
+        operands[1] = b.transpose(operands[1], &[1, 0])?;
     }
-
-    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
-        let Op::MatMul(op) = g.op(at) else { return Err(Skip::NoMatch) };
-        let (transposed, mut operands) = (op.transpose_b, g.operands(at));
-        let (a, w) = (g.ty(operands[0]), g.ty(operands[1]));
-        let (outer, matrix) = w.shape.dims().split_at(w.rank() - 2);
-        let plain = outer.iter().all(|d| *d == Dim::Known(1)) && w.rank() <= a.rank();
-        if g.constant(operands[1]).is_none() || !plain || (transposed && outer.is_empty()) {
-            return Err(Skip::NoMatch);
-        }
-        let matrix: Shape = matrix.iter().cloned().collect();
-        let mut b = Build::at(g, at, target);
-        operands[1] = b.reshape(operands[1], matrix)?;
-        if !transposed {
-            operands[1] = b.transpose(operands[1], &[1, 0])?;
-        }
-        let y = b.op(MatMul { transpose_b: true }, &operands)?;
-        Ok(g.replace(at.value(0), y)?)
-    }
+    let y = b.op(MatMul { transpose_b: true }, &operands)?;
+    Ok(g.replace(at.value(0), y)?)
 }

@@ -2,7 +2,7 @@
 //!
 //! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
 
-use qcc_ir::ops::OpKind;
+use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
@@ -26,17 +26,8 @@ pub fn lower() -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(index::NarrowIndices),
         Box::new(Decompose),
-        Box::new(Rules {
-            name: "settle-ranks",
-            rules: &[
-                &index::CountFromFront,
-                &matmul::TransposeConstant,
-                &rank::DropExpand,
-                &rank::ComposeReshapes,
-                &rank::SinkSqueeze,
-                &rank::EqualRanks,
-            ],
-        }),
+        Box::new(Rules { name: "settle-ranks", rules: &[index::RULES, matmul::RULES, rank::RULES] }),
+        Box::new(rank::EqualRanks),
     ]
 }
 
@@ -89,12 +80,11 @@ impl Pass for Decompose {
 fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, PassError> {
     let op = g.op(node);
     let Some(decomposition) = decomposition(op.kind()) else { return Ok(false) };
-    let (op, operands) = (op.clone(), g.operands(node));
-    let mut b = Build::at(g, node, target);
-    if b.is_native(&op, &operands) {
+    let types: Types = g.operand_types(node).iter().map(|t| t.real()).collect();
+    if (target.native)(op, &types.iter().collect::<Vec<_>>()) {
         return Ok(false);
     }
-    match decomposition(&mut b, node) {
+    match decomposition(&mut Build::at(g, node), node) {
         Ok(value) => {
             g.replace(node.value(0), value)?;
             Ok(true)

@@ -1,11 +1,10 @@
 //! Ranks: operands that broadcast get one rank, and images of one spatial axis stay images of two.
 
 use qcc_ir::ops::{Concat, Op, OpKind, Pad, Reshape, Slice, Softmax};
-use qcc_ir::target::Target;
-use qcc_ir::{Dim, Graph, NodeId, Shape, ValueId};
+use qcc_ir::{Dim, Graph, NodeId, Shape, TensorType, ValueId};
 
 use super::build::Build;
-use crate::{Rule, Skip};
+use crate::{Context, Pass, PassError, Rule, Skip};
 
 /// `shape` with axes of extent 1 in front until it has the rank.
 fn padded(shape: &Shape, rank: usize) -> Shape {
@@ -13,138 +12,113 @@ fn padded(shape: &Shape, rank: usize) -> Shape {
     std::iter::repeat_n(Dim::Known(1), missing).chain(shape.dims().iter().cloned()).collect()
 }
 
-/// Operands that broadcast have the rank of the result. Targets with layouts align axes by their physical place, which
-/// is only the logical one where no axis is left out.
+/// Operands that broadcast have the rank of the result, for targets with layouts of their own: those align axes by their
+/// physical place, which is only the logical one where no axis is left out.
 #[derive(Debug)]
 pub(super) struct EqualRanks;
 
-impl Rule for EqualRanks {
+impl Pass for EqualRanks {
     fn name(&self) -> &'static str {
         "equal-ranks"
     }
 
-    fn anchor(&self) -> &'static [OpKind] {
-        &[OpKind::Binary, OpKind::Select, OpKind::Expand]
-    }
-
-    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
-        if (target.image_layout)(4).is_row_major() {
-            return Err(Skip::NoMatch);
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if (cx.target.image_layout)(4).is_row_major() {
+            return Ok(());
         }
-        let rank = g.ty(at.value(0)).rank();
-        let mut changed = false;
-        for (i, v) in g.operands(at).into_iter().enumerate() {
-            let ty = g.ty(v);
-            if ty.rank() == rank || ty.shape.elements() == Some(1) {
+        for node in g.order() {
+            if !matches!(g.op(node), Op::Binary(_) | Op::Select(_) | Op::Expand(_)) {
                 continue;
             }
-            let shape = padded(&ty.shape, rank);
-            let wider = Build::at(g, at, target).reshape(v, shape)?;
-            g.set_operand(at, i, wider);
-            changed = true;
-        }
-        if changed { Ok(()) } else { Err(Skip::NoMatch) }
-    }
-}
-
-/// An Expand goes where its users broadcast by themselves.
-#[derive(Debug)]
-pub(super) struct DropExpand;
-
-impl Rule for DropExpand {
-    fn name(&self) -> &'static str {
-        "drop-expand"
-    }
-
-    fn anchor(&self) -> &'static [OpKind] {
-        &[OpKind::Expand]
-    }
-
-    fn apply(&self, g: &mut Graph, at: NodeId, _: &Target) -> Result<(), Skip> {
-        let (expanded, x) = (at.value(0), g.operands(at)[0]);
-        let users = g.users(expanded);
-        if g.is_output(expanded) || users.is_empty() {
-            return Err(Skip::Because("its shape is asked for"));
-        }
-        for &(user, i) in &users {
-            let broadcasts = matches!(g.op(user), Op::Binary(_) | Op::Select(_));
-            let mut types = g.operand_types(user);
-            types[i] = g.ty(x);
-            let same = broadcasts && g.op(user).infer(&types).is_ok_and(|t| t[0].shape == g.ty(user.value(0)).shape);
-            if !same {
-                return Err(Skip::Because("a user needs the full shape"));
+            let rank = g.ty(node.value(0)).rank();
+            for (i, v) in g.operands(node).into_iter().enumerate() {
+                let ty = g.ty(v);
+                if ty.rank() != rank && ty.shape.elements() != Some(1) {
+                    let wider = TensorType::new(ty.elem.clone(), padded(&ty.shape, rank));
+                    let origin = g.origin(node).clone();
+                    let v = match g.constant(v).and_then(|c| c.retype(wider.clone())) {
+                        Some(constant) => g.add_const(constant, origin),
+                        None => g.add1(Reshape { shape: wider.shape }, &[v], origin)?,
+                    };
+                    g.set_operand(node, i, v);
+                }
             }
-        }
-        for (user, i) in users {
-            g.set_operand(user, i, x);
         }
         Ok(())
     }
 }
 
-/// A Reshape of a Reshape is one.
-#[derive(Debug)]
-pub(super) struct ComposeReshapes;
+/// Rules about Reshape and Expand.
+pub(super) const RULES: &[Rule] = &[
+    Rule { name: "drop-expand", anchor: &[OpKind::Expand], apply: drop_expand },
+    Rule { name: "compose-reshapes", anchor: &[OpKind::Reshape], apply: compose_reshapes },
+    Rule { name: "sink-squeeze", anchor: SINKABLE, apply: sink_squeeze },
+];
 
-impl Rule for ComposeReshapes {
-    fn name(&self) -> &'static str {
-        "compose-reshapes"
+/// An Expand goes where its users broadcast by themselves.
+fn drop_expand(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let (expanded, x) = (at.value(0), g.operands(at)[0]);
+    let users = g.users(expanded);
+    if g.is_output(expanded) || users.is_empty() {
+        return Err(Skip::Because("its shape is asked for"));
     }
-
-    fn anchor(&self) -> &'static [OpKind] {
-        &[OpKind::Reshape]
-    }
-
-    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
-        let x = g.operands(at)[0];
-        let shape = g.ty(at.value(0)).shape.clone();
-        if !matches!(g.producer(x), Op::Reshape(_)) && g.ty(x).shape != shape {
-            return Err(Skip::NoMatch);
+    for &(user, i) in &users {
+        let broadcasts = matches!(g.op(user), Op::Binary(_) | Op::Select(_));
+        let mut types = g.operand_types(user);
+        types[i] = g.ty(x);
+        let same = broadcasts && g.op(user).infer(&types).is_ok_and(|t| t[0].shape == g.ty(user.value(0)).shape);
+        if !same {
+            return Err(Skip::Because("a user needs the full shape"));
         }
-        let y = Build::at(g, at, target).reshape(x, shape)?;
-        Ok(g.replace(at.value(0), y)?)
     }
+    for (user, i) in users {
+        g.set_operand(user, i, x);
+    }
+    Ok(())
+}
+
+/// A Reshape of a Reshape is one.
+fn compose_reshapes(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let x = g.operands(at)[0];
+    let shape = g.ty(at.value(0)).shape.clone();
+    if !matches!(g.producer(x), Op::Reshape(_)) && g.ty(x).shape != shape {
+        return Err(Skip::NoMatch);
+    }
+    let y = Build::at(g, at).reshape(x, shape)?;
+    Ok(g.replace(at.value(0), y)?)
 }
 
 /// The axis of height 1 that a lowered operator of one spatial axis has.
 const HEIGHT: usize = 2;
 
+/// Operators that work on images of one spatial axis and of two alike.
+const SINKABLE: &[OpKind] = {
+    use OpKind::*;
+    &[Unary, Clamp, Binary, Select, Cast, Concat, Slice, Pad, Softmax]
+};
+
 /// Element-wise work on an image of height 1 comes before the Reshape that takes the height away, so that the
 /// Reshapes between two such images meet and go.
-#[derive(Debug)]
-pub(super) struct SinkSqueeze;
-
-impl Rule for SinkSqueeze {
-    fn name(&self) -> &'static str {
-        "sink-squeeze"
+fn sink_squeeze(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let (result, operands) = (at.value(0), g.operands(at));
+    if g.ty(result).rank() != 3 || !operands.iter().any(|&v| is_squeeze(g, v)) {
+        return Err(Skip::NoMatch);
     }
-
-    fn anchor(&self) -> &'static [OpKind] {
-        use OpKind::*;
-        &[Unary, Clamp, Binary, Select, Cast, Concat, Slice, Pad, Softmax]
-    }
-
-    fn apply(&self, g: &mut Graph, at: NodeId, target: &Target) -> Result<(), Skip> {
-        let (result, operands) = (at.value(0), g.operands(at));
-        if g.ty(result).rank() != 3 || !operands.iter().any(|&v| is_squeeze(g, v)) {
-            return Err(Skip::NoMatch);
+    let op = with_height(g.op(at));
+    let mut b = Build::at(g, at);
+    let mut images = operands.clone();
+    for v in &mut images {
+        let shape = b.ty(*v).shape.clone();
+        if shape.elements() == Some(1) && shape.rank() < 3 {
+            continue;
         }
-        let op = with_height(g.op(at));
-        let mut b = Build::at(g, at, target);
-        let mut images = operands.clone();
-        for v in &mut images {
-            let shape = b.ty(*v).shape.clone();
-            if shape.elements() == Some(1) && shape.rank() < 3 {
-                continue;
-            }
-            let shape = padded(&shape, 3);
-            let (outer, inner) = shape.dims().split_at(HEIGHT);
-            *v = b.reshape(*v, outer.iter().cloned().chain([Dim::Known(1)]).chain(inner.iter().cloned()).collect())?;
-        }
-        let image = b.op(op, &images)?;
-        let y = b.squeeze(image, HEIGHT)?;
-        Ok(g.replace(result, y)?)
+        let shape = padded(&shape, 3);
+        let (outer, inner) = shape.dims().split_at(HEIGHT);
+        *v = b.reshape(*v, outer.iter().cloned().chain([Dim::Known(1)]).chain(inner.iter().cloned()).collect())?;
     }
+    let image = b.op(op, &images)?;
+    let y = b.squeeze(image, HEIGHT)?;
+    Ok(g.replace(result, y)?)
 }
 
 /// True where a Reshape takes the height of an image away.

@@ -18,11 +18,8 @@ pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
         return b.squeeze(y, 2);
     }
     let extents = b.extents(x)?;
-    for usual in usual_forms(&op, &extents)? {
-        let usual = Op::from(usual);
-        if b.is_native(&usual, &[x]) {
-            return b.op(usual, &[x]);
-        }
+    if let Some(other) = next_spelling(&op, &extents)? {
+        return b.op(other, &[x]);
     }
     let mut y = x;
     for axis in 0..op.size.len() {
@@ -50,33 +47,36 @@ fn picks(op: &Resize, axis: usize, extent: usize) -> Result<Vec<i32>, Skip> {
     Ok(picked[0].reals().iter().map(|&v| v as i32).collect())
 }
 
-/// The same resampling in coordinates that targets know: other spellings that give the same elements.
-fn usual_forms(op: &Resize, extents: &[usize]) -> Result<Vec<Resize>, Skip> {
+/// The spellings of a nearest resampling that targets know, in the order they are tried.
+const SPELLINGS: [(Nearest, Coordinates); 3] = [
+    (Nearest::Floor, Coordinates::Asymmetric),
+    (Nearest::Floor, Coordinates::HalfPixelForNearest),
+    (Nearest::PreferCeil, Coordinates::AlignCorners),
+];
+
+/// Another spelling that gives the same elements: the first one behind the present one.
+fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip> {
     let scale: Vec<f32> = op.size.iter().zip(&extents[2..]).map(|(&s, &x)| s as f32 / x as f32).collect();
-    let form = |mode, coordinates| Resize { mode, coordinates, scale: scale.clone(), size: op.size.clone() };
-    let floor = ResizeMode::Nearest(Nearest::Floor);
-    let candidates = match (op.mode, op.coordinates) {
-        (ResizeMode::Nearest(_), _) => vec![
-            form(floor, Coordinates::Asymmetric),
-            form(floor, Coordinates::HalfPixelForNearest),
-            form(ResizeMode::Nearest(Nearest::PreferCeil), Coordinates::AlignCorners),
-        ],
-        (ResizeMode::Linear, Coordinates::PytorchHalfPixel) if op.size.iter().all(|&s| s > 1) => {
-            return Ok(vec![form(op.mode, Coordinates::HalfPixel)]);
+    let spelled = |mode, coordinates| Resize { mode, coordinates, scale: scale.clone(), size: op.size.clone() };
+    let nearest = match op.mode {
+        ResizeMode::Nearest(nearest) => nearest,
+        ResizeMode::Linear if op.coordinates == Coordinates::PytorchHalfPixel && op.size.iter().all(|&s| s > 1) => {
+            return Ok(Some(spelled(op.mode, Coordinates::HalfPixel)));
         }
-        _ => Vec::new(),
+        ResizeMode::Linear | ResizeMode::Cubic { .. } => return Ok(None),
     };
-    let mut forms = Vec::new();
-    for candidate in candidates {
+    let behind = SPELLINGS.iter().position(|&s| s == (nearest, op.coordinates)).map_or(0, |i| i + 1);
+    for &(nearest, coordinates) in &SPELLINGS[behind..] {
+        let other = spelled(ResizeMode::Nearest(nearest), coordinates);
         let mut same = true;
         for (axis, &extent) in extents[2..].iter().enumerate() {
-            same &= picks(op, axis, extent)? == picks(&candidate, axis, extent)?;
+            same &= picks(op, axis, extent)? == picks(&other, axis, extent)?;
         }
         if same {
-            forms.push(candidate);
+            return Ok(Some(other));
         }
     }
-    Ok(forms)
+    Ok(None)
 }
 
 /// Product with the matrix of the interpolation along one axis, whose columns are the resampled unit vectors.

@@ -1,0 +1,152 @@
+//! Matrix products, and what other contractions need to become matrix products.
+
+use std::ops::Range;
+
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_tensor::Matrix;
+use rten_tensor::layout::{MutLayout, NdLayout, OverlapPolicy};
+
+use crate::error::EvalError;
+
+thread_local! {
+    static GEMM: GemmExecutor = GemmExecutor::default();
+}
+
+/// A view of a matrix inside a slice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// All of `data`, row by row.
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        View { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The matrix with rows and columns swapped.
+    pub(crate) fn transposed(self) -> Self {
+        View { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+
+    /// Some rows and columns of the matrix.
+    pub(crate) fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        let start = rows.start * self.row_stride + cols.start * self.col_stride;
+        let data = self.data.get(start..).unwrap_or(&[]);
+        View { data, rows: rows.len(), cols: cols.len(), ..self }
+    }
+
+    pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
+        self.data[row * self.row_stride + col * self.col_stride]
+    }
+
+    fn matrix(&self) -> Result<Matrix<'a, f32>, EvalError> {
+        let strides = [self.row_stride, self.col_stride];
+        let layout = NdLayout::from_shape_and_strides([self.rows, self.cols], strides, OverlapPolicy::AllowOverlap)
+            .map_err(|e| EvalError::Kernel(e.to_string()))?;
+        let storage = self.data.get(..rten_tensor::Layout::min_data_len(&layout));
+        let storage = storage.ok_or_else(|| EvalError::Kernel("a matrix leaves its buffer".into()))?;
+        Ok(Matrix::from_storage_and_layout(rten_tensor::storage::IntoStorage::into_storage(storage), layout))
+    }
+}
+
+/// Bias of a product: one number for each row or for each column of the result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bias<'a> {
+    None,
+    Rows(&'a [f32]),
+    Cols(&'a [f32]),
+}
+
+/// `out = a * b + bias`, row by row. All of `out` is written.
+pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) -> Result<(), EvalError> {
+    let bias = match bias {
+        Bias::None => None,
+        Bias::Rows(b) => Some(BiasVector::Column(b)),
+        Bias::Cols(b) => Some(BiasVector::Row(b)),
+    };
+    let (a, b) = (GemmInputA::Unpacked(a.matrix()?), GemmInputB::Unpacked(b.matrix()?));
+    let options = GemmOptions { bias, ..GemmOptions::default() };
+    GEMM.with(|g| g.gemm(out, a, b, options)).map_err(|e| EvalError::Kernel(e.to_string()))
+}
+
+/// The right-hand side of a product, made block by block.
+pub(crate) trait Columns {
+    /// Number of columns.
+    fn cols(&self) -> usize;
+    /// Some rows and columns, perhaps written into `scratch`.
+    fn block<'s>(&'s self, rows: Range<usize>, cols: Range<usize>, scratch: &'s mut Vec<f32>) -> View<'s>;
+}
+
+impl Columns for View<'_> {
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn block<'s>(&'s self, rows: Range<usize>, cols: Range<usize>, _scratch: &'s mut Vec<f32>) -> View<'s> {
+        View::block(*self, rows, cols)
+    }
+}
+
+/// Elements of a block of the right-hand side: it stays in the second level cache.
+const BLOCK: usize = 128 * 1024;
+
+/// Multiplies `a` by `b` in blocks of columns. For each block, and for each range of `terms` of the inner axis in
+/// turn, `emit` receives the term's number, the columns and their product with all rows of `a`.
+pub(crate) fn contract(
+    a: View<'_>,
+    b: &impl Columns,
+    terms: &[Range<usize>],
+    mut emit: impl FnMut(usize, Range<usize>, &[f32]),
+) -> Result<(), EvalError> {
+    let deepest = terms.iter().map(|t| t.len()).max().unwrap_or(0).max(1);
+    let width = (BLOCK / deepest).next_multiple_of(32).clamp(128, 4096);
+    let (mut scratch, mut product) = (Vec::new(), vec![0.0; a.rows() * width.min(b.cols())]);
+    for start in (0..b.cols()).step_by(width) {
+        let cols = start..(start + width).min(b.cols());
+        let product = &mut product[..a.rows() * cols.len()];
+        for (i, term) in terms.iter().enumerate() {
+            let right = b.block(term.clone(), cols.clone(), &mut scratch);
+            gemm(product, a.block(0..a.rows(), term.clone()), right, Bias::None)?;
+            emit(i, cols.clone(), product);
+        }
+    }
+    Ok(())
+}
+
+/// Splits the inner axis of a product of integers so that each part is exact in `f32`: no partial sum of
+/// `weights * x` with `|x| <= largest` reaches 2^24, in whatever order it is formed. `None` where one product alone
+/// may do so.
+pub(crate) fn exact_terms(weights: View<'_>, largest: f32) -> Option<Vec<Range<usize>>> {
+    const LIMIT: f64 = 16_777_216.0;
+    let mut sums = vec![0.0f64; weights.rows()];
+    let (mut terms, mut start) = (Vec::new(), 0);
+    for k in 0..weights.cols() {
+        let step = |row: usize| f64::from(weights.at(row, k).abs()) * f64::from(largest);
+        if k > start && sums.iter().enumerate().any(|(row, sum)| sum + step(row) >= LIMIT) {
+            terms.push(start..k);
+            start = k;
+            sums.fill(0.0);
+        }
+        for (row, sum) in sums.iter_mut().enumerate() {
+            *sum += step(row);
+            if *sum >= LIMIT {
+                return None;
+            }
+        }
+    }
+    terms.push(start..weights.cols());
+    Some(terms)
+}

@@ -1,0 +1,157 @@
+//! Graph to text.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+
+use half::f16;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Name, attributes, digest};
+use crate::graph::{Graph, NodeId, Origin, ValueId};
+use crate::ops::Op;
+use crate::types::{Affine, Elem, Tensor, TensorType};
+
+/// Constants of at most so many elements are printed in full.
+const INLINE: usize = 16;
+/// Strings and scale lists that the brief form prints in full.
+const BRIEF_CHARS: usize = 60;
+const BRIEF_SCALES: usize = 4;
+
+/// The whole graph, as [`super::parse`] reads it back together with [`super::weights_of`].
+pub fn print_full(g: &Graph) -> String {
+    Printer { g, ids: ids(g), brief: false }.to_string()
+}
+
+/// The graph for people: long scale lists, metadata and origins are cut short. It does not parse where it was cut.
+pub fn print_brief(g: &Graph) -> String {
+    Printer { g, ids: ids(g), brief: true }.to_string()
+}
+
+/// What each value is called. Values without a name of their own are numbered among themselves, so that a node more
+/// or less disturbs few others.
+fn ids(g: &Graph) -> FxHashMap<ValueId, String> {
+    let (mut ids, mut taken) = (FxHashMap::default(), FxHashSet::default());
+    let mut unnamed = 0;
+    for v in g.order().into_iter().flat_map(|n| g.results(n)) {
+        let name = g.name(v).filter(|name| taken.insert(*name));
+        ids.insert(v, name.map_or_else(|| unnamed.to_string(), |name| Name(name).to_string()));
+        unnamed += usize::from(name.is_none());
+    }
+    ids
+}
+
+struct Printer<'g> {
+    g: &'g Graph,
+    ids: FxHashMap<ValueId, String>,
+    brief: bool,
+}
+
+impl fmt::Display for Printer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "graph {} {{", Name(&self.g.name))?;
+        for (key, value) in &self.g.metadata {
+            writeln!(f, "  meta {} = {}", Name(key), self.string(value))?;
+        }
+        for node in self.g.order() {
+            self.node(f, node)?;
+        }
+        for o in self.g.outputs() {
+            writeln!(f, "  output {} = %{}", Name(&o.name), self.ids[&o.value])?;
+        }
+        f.write_str("}\n")
+    }
+}
+
+impl Printer<'_> {
+    fn node(&self, f: &mut fmt::Formatter<'_>, node: NodeId) -> fmt::Result {
+        for (i, v) in self.g.results(node).enumerate() {
+            let id = &self.ids[&v];
+            write!(f, "{}%{id}", if i == 0 { "  " } else { ", " })?;
+            if let Some(name) = self.g.name(v).filter(|_| id.starts_with(super::is_digit)) {
+                write!(f, " {name:?}")?;
+            }
+            write!(f, ": {}", self.ty(self.g.ty(v)))?;
+        }
+        let op = self.g.op(node);
+        write!(f, " = {}", op.kind().name())?;
+        match op {
+            Op::Const(c) => write!(f, " {}", constant(&c.value))?,
+            Op::Input(_) => {}
+            _ => match attributes(op) {
+                Ok(text) if text == "()" => {}
+                Ok(text) => f.write_str(&text)?,
+                Err(error) => write!(f, "({error})")?,
+            },
+        }
+        for (i, v) in self.g.operands(node).iter().enumerate() {
+            write!(f, "{}%{}", if i == 0 { " " } else { ", " }, self.ids[v])?;
+        }
+        self.origin(f, self.g.origin(node))?;
+        f.write_str("\n")
+    }
+
+    fn origin(&self, f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
+        let shown = if self.brief { 1 } else { usize::MAX };
+        for (i, s) in origin.sources().iter().take(shown).enumerate() {
+            write!(f, "{}{} ({})", if i == 0 { "  from " } else { ", " }, Name(&s.path), Name(&s.kind))?;
+            if let Some(line) = &s.line {
+                write!(f, " at {line:?}")?;
+            }
+        }
+        match origin.sources().len().saturating_sub(shown) {
+            0 => Ok(()),
+            more => write!(f, " +{more}"),
+        }
+    }
+
+    fn string(&self, s: &str) -> String {
+        match s.char_indices().nth(BRIEF_CHARS) {
+            Some((cut, _)) if self.brief => format!("{:?}...", &s[..cut]),
+            _ => format!("{s:?}"),
+        }
+    }
+
+    fn ty(&self, ty: &TensorType) -> String {
+        let full = ty.to_string();
+        match ty.elem.grid().map(|g| (g, &g.map)) {
+            Some((g, Affine::PerAxis { axis, scales })) if self.brief && scales.len() > BRIEF_SCALES => {
+                let (lo, hi) = scales.iter().fold((f32::INFINITY, 0f32), |(lo, hi), &s| (lo.min(s), hi.max(s)));
+                let rest = full.split_once('>').map_or("", |(_, rest)| rest);
+                format!("{}<axis {axis}: {} scales {lo:?}..{hi:?}>{rest}", g.store.elem(), scales.len())
+            }
+            _ => full,
+        }
+    }
+}
+
+/// The stored elements, or the digest of the bytes where they are many or cannot be told from a number.
+fn constant(t: &Tensor) -> Cow<'static, str> {
+    let list = (t.len() <= INLINE).then(|| elements(t)).flatten();
+    list.unwrap_or_else(|| format!("#{:016x}", digest(t.data()))).into()
+}
+
+fn elements(t: &Tensor) -> Option<String> {
+    let mut text = String::from("[");
+    let sep = |i: usize| if i == 0 { "" } else { "," };
+    match &t.ty().elem {
+        Elem::F32 => {
+            for (i, v) in t.view::<f32>().iter().enumerate() {
+                (!v.is_nan() || v.to_bits() == f32::NAN.to_bits()).then_some(())?;
+                write!(text, "{}{v:?}", sep(i)).ok()?;
+            }
+        }
+        Elem::F16 => {
+            for (i, v) in t.view::<f16>().iter().enumerate() {
+                (!v.is_nan() || v.to_bits() == f16::NAN.to_bits()).then_some(())?;
+                write!(text, "{}{:?}", sep(i), v.to_f32()).ok()?;
+            }
+        }
+        _ => {
+            for (i, v) in t.integers()?.into_iter().enumerate() {
+                write!(text, "{}{v}", sep(i)).ok()?;
+            }
+        }
+    }
+    text.push(']');
+    Some(text)
+}

@@ -1,0 +1,121 @@
+//! Putting real numbers on grids.
+
+use super::elem::{Affine, Elem, Grid, Scalar, Store};
+use super::tensor::{Tensor, TensorType, scale_runs};
+
+/// The integer nearest to `x`, half to even, where |x| < 2^22. Adding 1.5 * 2^23 leaves no bits for a fraction.
+pub(crate) fn nearest(x: f32) -> i32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
+}
+
+impl Store {
+    /// `nearest(v) + zero_point`, limited to what can be stored. NaN becomes the smallest integer.
+    pub(crate) fn saturate(self, v: f32, zero_point: i32) -> i32 {
+        let (lo, hi) = self.range();
+        if self == Store::I32 {
+            let q = f64::from(v).round_ties_even() + f64::from(zero_point);
+            return q.clamp(f64::from(lo), f64::from(hi)) as i32;
+        }
+        let (lo, hi) = ((lo - zero_point) as f32, (hi - zero_point) as f32);
+        let v = if v > lo { v } else { lo };
+        nearest(if v < hi { v } else { hi }) + zero_point
+    }
+
+    /// A tensor of this storage from integers that fit into it.
+    pub(crate) fn pack(self, ty: TensorType, values: impl Iterator<Item = i32>) -> Tensor {
+        match self {
+            Store::I8 => Tensor::of(ty, values.map(|q| q as i8).collect()),
+            Store::U8 => Tensor::of(ty, values.map(|q| q as u8).collect()),
+            Store::I16 => Tensor::of(ty, values.map(|q| q as i16).collect()),
+            Store::I32 => Tensor::of(ty, values.collect()),
+        }
+    }
+}
+
+impl Tensor {
+    /// The nearest integers on a grid to the numbers of this tensor: `x * (1 / scale)` rounded half to even, plus the
+    /// zero point, saturated. Shape and layout stay. On `I32` grids (biases) `x / scale` is formed in `f64`.
+    pub fn quantized(&self, grid: &Grid) -> Tensor {
+        let ty = self.ty().with_elem(Elem::Grid(grid.clone()));
+        let reals = self.reals();
+        match grid.store {
+            Store::I8 => place(ty, grid, &reals, |q| q as i8),
+            Store::U8 => place(ty, grid, &reals, |q| q as u8),
+            Store::I16 => place(ty, grid, &reals, |q| q as i16),
+            Store::I32 => place(ty, grid, &reals, |q| q),
+        }
+    }
+
+    /// The real numbers that this tensor stands for, as an `F32` tensor of the same shape and layout.
+    pub fn to_real(&self) -> Tensor {
+        match &self.ty().elem {
+            Elem::F32 => self.clone(),
+            _ => Tensor::of(self.ty().with_elem(Elem::F32), self.reals().into_owned()),
+        }
+    }
+}
+
+fn place<T: Scalar>(ty: TensorType, grid: &Grid, reals: &[f32], cast: impl Fn(i32) -> T + Copy) -> Tensor {
+    let (store, zero_point) = (grid.store, grid.zero_point());
+    let one = |scale: f32, run: &[f32], out: &mut Vec<T>| {
+        if store == Store::I32 {
+            let scale = f64::from(scale);
+            let wide = |x: &f32| (f64::from(*x) / scale).round_ties_even() + f64::from(zero_point);
+            // `as` saturates.
+            out.extend(run.iter().map(|x| cast(wide(x) as i32)));
+        } else {
+            let inverse = 1.0 / scale;
+            out.extend(run.iter().map(|&x| cast(store.saturate(x * inverse, zero_point))));
+        }
+    };
+    let mut out = Vec::with_capacity(reals.len());
+    match &grid.map {
+        Affine::PerTensor { scale, .. } => one(*scale, reals, &mut out),
+        Affine::PerAxis { scales, .. } => {
+            let (run, count) = scale_runs(&ty, grid);
+            for (i, run) in reals.chunks(run.max(1)).enumerate() {
+                one(scales[i % count], run, &mut out);
+            }
+        }
+    }
+    Tensor::of(ty, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Shape;
+
+    fn quantize(values: &[f32], grid: Grid) -> Vec<i64> {
+        Tensor::from_vec(Shape::known(&[values.len()]), values.to_vec()).quantized(&grid).integers().unwrap()
+    }
+
+    #[test]
+    fn ties_go_to_even_and_ends_saturate() {
+        let grid = Grid::per_tensor(Store::I8, 0.5, -3);
+        let values = [0.0, 0.25, 0.75, 1.25, -0.25, -0.75, 1e9, -1e9, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        assert_eq!(quantize(&values, grid), [-3, -3, -1, -1, -3, -5, 127, -128, 127, -128, -128]);
+    }
+
+    #[test]
+    fn each_channel_has_its_scale() {
+        let grid = Grid::per_axis(Store::I8, 1, [1.0, 10.0]);
+        let x = Tensor::from_vec(Shape::known(&[2, 2, 2]), vec![10.0f32; 8]);
+        assert_eq!(x.quantized(&grid).integers().unwrap(), [10, 10, 1, 1, 10, 10, 1, 1]);
+    }
+
+    #[test]
+    fn biases_are_placed_exactly() {
+        let grid = Grid::per_tensor(Store::I32, 1e-7, 0);
+        // The `f32` next to 1e-7 is 1.000_000_011_68e-7.
+        assert_eq!(quantize(&[1.0, 100.0, -1e9], grid), [10_000_000, 999_999_988, i64::from(i32::MIN)]);
+    }
+
+    #[test]
+    fn nearest_rounds_half_to_even() {
+        for (x, want) in [(0.5, 0), (1.5, 2), (-0.5, 0), (-1.5, -2), (2.4999, 2), (4_000_000.5, 4_000_000)] {
+            assert_eq!(nearest(x), want, "{x}");
+        }
+    }
+}
