@@ -15,7 +15,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
-    grids: GridDemands { activation: Store::I8, integer, per_channel },
+    grids: GridDemands { activation: Store::I8, integer, weights_only, per_channel },
 };
 
 /// Convolution filters are O,H,W,I; depthwise ones 1,H,W,O; those of transposed convolutions O,H,W,I, where the IR has
@@ -134,6 +134,17 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Quantize(_) | Op::Dequantize(_) => true,
         Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::CumSum(_) => false,
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+    }
+}
+
+/// Operators whose kernels quantize real activations on the fly (dynamic range). Depthwise convolutions do it on slow
+/// kernels only, and their weights are few.
+fn weights_only(op: &Op, operands: &[&TensorType]) -> bool {
+    match op {
+        Op::Conv(c) => native(op, operands) && !c.is_depthwise(&operands[1].shape),
+        Op::ConvTranspose(_) => native(op, operands),
+        Op::MatMul(m) => native(op, operands) && m.transpose_b && operands[1].rank() == 2,
+        _ => false,
     }
 }
 

@@ -29,21 +29,21 @@ impl Ranges {
     }
 }
 
-/// Evaluates the graph on each sample (one tensor for each graph input) and gathers statistics of every real value.
-/// `seen` is called with the number of samples done so far. The result does not depend on the number of threads.
+/// Evaluates the graph on samples `0..count` and gathers statistics of every real value. `sample` gives one tensor for
+/// each graph input, or `None` for a sample to be passed over; it is called from several threads. `seen` is called with
+/// the number of samples done so far. The result does not depend on the number of threads.
 pub fn calibrate(
     g: &Graph,
-    mut samples: impl Iterator<Item = Vec<Tensor>>,
+    count: usize,
+    sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
     seen: &mut dyn FnMut(usize),
 ) -> Result<Ranges, RunError> {
     let executor = Executor::new(g);
     let mut ranges = Ranges::default();
-    loop {
-        let batch: Vec<Vec<Tensor>> = samples.by_ref().take(rayon::current_num_threads()).collect();
-        if batch.is_empty() {
-            return Ok(ranges);
-        }
-        let observed: Vec<_> = batch.par_iter().map(|sample| observe(&executor, g, sample)).collect();
+    let at_once = rayon::current_num_threads();
+    for first in (0..count).step_by(at_once) {
+        let batch = (first..count.min(first + at_once)).into_par_iter();
+        let observed: Vec<_> = batch.filter_map(&sample).map(|s| observe(&executor, g, &s)).collect();
         for one in observed {
             for (v, stats) in one? {
                 match ranges.stats.get_mut(&v) {
@@ -53,8 +53,9 @@ pub fn calibrate(
             }
             ranges.samples += 1;
         }
-        seen(ranges.samples);
+        seen(first + at_once.min(count - first));
     }
+    Ok(ranges)
 }
 
 fn observe(executor: &Executor<'_>, g: &Graph, sample: &[Tensor]) -> Result<Vec<(ValueId, Stats)>, RunError> {
