@@ -1,0 +1,77 @@
+//! The house itself: which room may use which.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The rooms and what each may use. Tests may use what the room itself may; those of the root also the schemas.
+const ARROWS: [(&str, &[&str]); 6] = [
+    ("qcc", &["qcc-ir", "qcc-frontends", "qcc-passes", "qcc-backends"]),
+    ("qcc-frontends", &["qcc-ir", "qcc-formats"]),
+    ("qcc-passes", &["qcc-ir"]),
+    ("qcc-backends", &["qcc-ir", "qcc-formats"]),
+    ("qcc-formats", &[]),
+    ("qcc-ir", &[]),
+];
+
+/// What stands in a manifest: the package's name, and our crates in each table of dependencies.
+fn manifest(path: &Path) -> (String, BTreeMap<String, BTreeSet<String>>) {
+    let text = fs::read_to_string(path).unwrap();
+    let (mut name, mut section, mut uses) = (String::new(), "", BTreeMap::<String, BTreeSet<String>>::new());
+    for line in text.lines().map(str::trim) {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.trim_end_matches(']');
+            continue;
+        }
+        let key = line.split(['=', '.', ' ']).next().unwrap_or("").trim_matches('"');
+        if section == "package" && key == "name" {
+            name = line.split('"').nth(1).unwrap().to_owned();
+        } else if section.ends_with("dependencies") && section != "workspace.dependencies" && key.starts_with("qcc") {
+            uses.entry(section.to_owned()).or_default().insert(key.to_owned());
+        }
+    }
+    (name, uses)
+}
+
+fn manifests() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let members = text.lines().find_map(|l| l.strip_prefix("members = ")).expect("one line of workspace members");
+    let members = members.split('"').skip(1).step_by(2);
+    std::iter::once(root.join("Cargo.toml")).chain(members.map(|m| root.join(m).join("Cargo.toml"))).collect()
+}
+
+#[test]
+fn rooms_use_only_rooms_below_them() {
+    let mut seen = BTreeSet::new();
+    for path in manifests() {
+        let (name, uses) = manifest(&path);
+        let (_, allowed) =
+            ARROWS.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name} has no place here"));
+        for (section, used) in uses {
+            for to in used {
+                let test_schemas = name == "qcc" && section == "dev-dependencies" && to == "qcc-formats";
+                assert!(allowed.contains(&to.as_str()) || test_schemas, "{name} must not use {to} ([{section}])");
+            }
+        }
+        seen.insert(name);
+    }
+    assert_eq!(seen, ARROWS.iter().map(|(name, _)| (*name).to_owned()).collect(), "rooms that are gone");
+}
+
+#[test]
+fn manifests_are_read() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("forbidden.toml");
+    let text = r#"
+        [package]
+        name = "a"
+        [dependencies]
+        qcc-ir.workspace = true
+        [dev-dependencies]
+        qcc-passes = { path = "p" }"#;
+    fs::write(&path, text).unwrap();
+    let (name, uses) = manifest(&path);
+    assert_eq!(name, "a");
+    assert_eq!(uses["dependencies"], BTreeSet::from(["qcc-ir".to_owned()]));
+    assert_eq!(uses["dev-dependencies"], BTreeSet::from(["qcc-passes".to_owned()]));
+}

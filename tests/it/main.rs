@@ -1,0 +1,5 @@
+//! Tests of the whole compiler.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod house;
