@@ -18,6 +18,9 @@ mod reshape;
 mod slice;
 mod transpose;
 
+#[cfg(test)]
+mod tests;
+
 /// Rules that are sound before and after lowering: none makes an operator that was not there.
 const TIDY: &[&[Rule]] = &[
     fold::RULES,
