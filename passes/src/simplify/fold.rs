@@ -1,5 +1,6 @@
 //! Computing what is known.
 
+use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::{Graph, NodeId, Tensor};
 
@@ -23,7 +24,7 @@ fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     if made > LARGE && made > 4 * given {
         return Err(Skip::Because("the result is much larger than the operands"));
     }
-    let values = g.op(at).eval(&tensors)?;
+    let values = evaluate_node(g.op(at), &tensors, &types)?;
     let origin = g.origin(at).clone();
     for (old, value) in g.results(at).zip(values) {
         let new = g.add_const(value, origin.clone());

@@ -86,23 +86,27 @@ proptest! {
 #[test]
 fn constants_are_folded() {
     becomes(
-        "%a: f32[2] = const [1,2] %b: f32[] = const [3] %c = binary(f:Mul) %a, %b %d = reshape([1,2,1,1]) %c
+        "%a: f32[2] = const [1,2] %b: f32[] = const [3] %c = binary(f:Mul) %a, %b %d = reshape[1,2,1,1] %c
          %y = binary(f:Mul) %x, %d",
         "%c: f32[1,2,1,1] = const [3,6] %y = binary(f:Mul) %x, %c",
     );
-    stays("%a: f32[1] = const [1] %b = expand([100,400]) %a %y = matmul(transpose_b:false) %b, %b".replace("400", "100").as_str());
+    stays(
+        "%a: f32[1] = const [1] %b = expand[200,200] %a %y = matmul(transpose_b:false) %b, %b"
+            .replace("400", "100")
+            .as_str(),
+    );
 }
 
 #[test]
 fn what_does_nothing_is_dropped() {
     let nothing = "%y = clamp(lo:-1,hi:1) %a";
     for op in [
-        "reshape([1,2,4,4])",
-        "expand([1,2,4,4])",
+        "reshape[1,2,4,4]",
+        "expand[1,2,4,4]",
         "tile(repeats:[1,1,1,1])",
         "transpose(perm:[0,1,2,3])",
         "concat(axis:1)",
-        "cast(\"f32\")",
+        "cast\"f32\"",
         "slice(ranges:[(axis:2,start:0,len:4,step:1)])",
         "pad(before:[0,0,0,0],after:[0,0,0,0],mode:Constant(0))",
         "clamp(lo:-inf,hi:inf)",
@@ -136,14 +140,23 @@ fn what_is_computed_twice_is_computed_once() {
 
 #[test]
 fn reshapes_and_transposes_merge() {
-    becomes("%a = reshape([2,16]) %x %b = reshape([4,8]) %a %y = unary(f:Exp) %b",
-        "%b = reshape([4,8]) %x %y = unary(f:Exp) %b");
-    becomes("%a = reduce(f:Sum,axes:[0],keep:false) %x %y = unary(f:Exp) %a",
-        "%a = reshape([2,4,4]) %x %y = unary(f:Exp) %a");
-    becomes("%a = transpose(perm:[0,2,3,1]) %x %b = transpose(perm:[0,2,1,3]) %a %y = unary(f:Exp) %b",
-        "%a = transpose(perm:[0,3,2,1]) %x %y = unary(f:Exp) %a");
-    becomes("%a = transpose(perm:[1,0,2,3]) %x %y = unary(f:Exp) %a", "%a = reshape([2,1,4,4]) %x %y = unary(f:Exp) %a");
-    becomes("%a = transpose(perm:[1,0]) %m %y = matmul(transpose_b:false) %m, %a", "%y = matmul(transpose_b:true) %m, %m");
+    becomes(
+        "%a = reshape[2,16] %x %b = reshape[4,8] %a %y = unary(f:Exp) %b",
+        "%b = reshape[4,8] %x %y = unary(f:Exp) %b",
+    );
+    becomes(
+        "%a = reduce(f:Sum,axes:[0],keep:false) %x %y = unary(f:Exp) %a",
+        "%a = reshape[2,4,4] %x %y = unary(f:Exp) %a",
+    );
+    becomes(
+        "%a = transpose(perm:[0,2,3,1]) %x %b = transpose(perm:[0,2,1,3]) %a %y = unary(f:Exp) %b",
+        "%a = transpose(perm:[0,3,2,1]) %x %y = unary(f:Exp) %a",
+    );
+    becomes("%a = transpose(perm:[1,0,2,3]) %x %y = unary(f:Exp) %a", "%a = reshape[2,1,4,4] %x %y = unary(f:Exp) %a");
+    becomes(
+        "%a = transpose(perm:[1,0]) %m %y = matmul(transpose_b:false) %m, %a",
+        "%y = matmul(transpose_b:true) %m, %m",
+    );
 }
 
 #[test]
@@ -179,10 +192,7 @@ fn parts_are_cut_and_joined_once() {
          %c = unary(f:Exp) %b %y = concat(axis:1) %a, %b, %c",
         "%b = slice(ranges:[(axis:1,start:1,len:1,step:1)]) %x %c = unary(f:Exp) %b %y = concat(axis:1) %x, %c",
     );
-    becomes(
-        "%a = concat(axis:1) %x, %z %y = concat(axis:1) %z, %a",
-        "%y = concat(axis:1) %z, %x, %z",
-    );
+    becomes("%a = concat(axis:1) %x, %z %y = concat(axis:1) %z, %a", "%y = concat(axis:1) %z, %x, %z");
     becomes(
         "%i: i64[2] = const [-3,3] %a = gather(axis:2) %x, %i %y = unary(f:Exp) %a",
         "%a = slice(ranges:[(axis:2,start:1,len:2,step:2)]) %x %y = unary(f:Exp) %a",
@@ -206,7 +216,7 @@ fn constants_merge() {
     becomes(
         "%c: f32[] = const [8] %d: f32[1,2,1,1] = const [1,2] %e: f32[] = const [4] %a = binary(f:Sub) %x, %e
          %b = binary(f:Div) %a, %c %f = binary(f:Sub) %b, %d %y = binary(f:Mul) %e, %f",
-        "%m: f32[] = const [0.5] %t: f32[1,2,1,1] = const [-6,-10] %a = binary(f:Mul) %x, %m %y = binary(f:Add) %a, %t",
+        "%h: f32[] = const [0.5] %t: f32[1,2,1,1] = const [-6,-10] %a = binary(f:Mul) %x, %h %y = binary(f:Add) %a, %t",
     );
     stays("%c: f32[] = const [1e-42] %y = binary(f:Div) %x, %c");
 }
@@ -223,10 +233,7 @@ fn powers_and_roots_are_recognised() {
         becomes(&format!("%c: f32[] = const [{exponent}] %y = binary(f:Pow) %x, %c"), body);
     }
     becomes("%c: f32[] = const [1] %a = unary(f:Sqrt) %x %y = binary(f:Div) %c, %a", "%y = unary(f:Rsqrt) %x");
-    becomes(
-        "%a = unary(f:Sqrt) %x %y = binary(f:Div) %z, %a",
-        "%a = unary(f:Rsqrt) %x %y = binary(f:Mul) %z, %a",
-    );
+    becomes("%a = unary(f:Sqrt) %x %y = binary(f:Div) %z, %a", "%a = unary(f:Rsqrt) %x %y = binary(f:Mul) %z, %a");
 }
 
 #[test]
@@ -295,9 +302,7 @@ fn scales_and_offsets_go_into_contractions() {
             "%w: f32[3,2,1,1] = const [1,2,3,4,5,6] %s: f32[3,1,1] = const [1,2,3] %t: f32[1,3,1,1] = const [7,8,9]
              %a = {CONV} %x, %w %b = binary(f:Mul) %a, %s %y = binary(f:Add) %b, %t"
         ),
-        &format!(
-            "%w: f32[3,2,1,1] = const [1,2,6,8,15,18] %t: f32[3] = const [7,8,9] %y = {CONV} %x, %w, %t"
-        ),
+        &format!("%w: f32[3,2,1,1] = const [1,2,6,8,15,18] %t: f32[3] = const [7,8,9] %y = {CONV} %x, %w, %t"),
     );
     becomes(
         &format!(
@@ -319,9 +324,8 @@ fn scales_and_offsets_go_into_contractions() {
         "%w: f32[1,2,1,1] = const [1,2] %t: f32[] = const [2] %d = binary(f:Add) %x, %t %y = {padded} %d, %w"
     ));
     for groups in [1, 2] {
-        let up = format!(
-            "conv_transpose(stride:[2,2],before:[0,0],after:[0,0],extra:[0,0],dilation:[1,1],groups:{groups})"
-        );
+        let up =
+            format!("conv_transpose(stride:[2,2],before:[0,0],after:[0,0],extra:[0,0],dilation:[1,1],groups:{groups})");
         let (weight, scaled) = match groups {
             1 => ("%w: f32[2,2,1,1] = const [1,2,3,4]", "%w: f32[2,2,1,1] = const [1,20,3,40]"),
             _ => ("%w: f32[2,1,1,1] = const [1,2]", "%w: f32[2,1,1,1] = const [1,20]"),

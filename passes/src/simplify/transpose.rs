@@ -8,8 +8,8 @@ use crate::{Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "merge-transposes", anchor: &[OpKind::Transpose], apply: merge_transposes },
-    Rule { name: "transpose-to-reshape", anchor: &[OpKind::Transpose], apply: transpose_to_reshape },
     Rule { name: "lift-transpose", anchor: &[OpKind::Transpose], apply: lift_transpose },
+    Rule { name: "transpose-to-reshape", anchor: &[OpKind::Transpose], apply: transpose_to_reshape },
     Rule { name: "transpose-into-matmul", anchor: &[OpKind::MatMul], apply: transpose_into_matmul },
 ];
 
