@@ -110,9 +110,9 @@ struct Ramp {
 /// Matches where `gate * k` is a ramp: a hard sigmoid, or a clamp of `a * x + b` from 0 to `1 / k`.
 fn ramp(g: &Graph, gate: ValueId, k: f32) -> Match<Ramp> {
     let x = *g.operands(gate.node).first().ok_or(Skip::NoMatch)?;
-    match g.producer(gate) {
-        &Op::Unary(Unary { f: UnaryFn::HardSigmoid { alpha, beta } }) if k == 1.0 => Ok(Ramp { x, alpha, beta }),
-        &Op::Clamp(Clamp { lo: 0.0, hi }) => {
+    match *g.producer(gate) {
+        Op::Unary(Unary { f: UnaryFn::HardSigmoid { alpha, beta } }) if k == 1.0 => Ok(Ramp { x, alpha, beta }),
+        Op::Clamp(Clamp { lo: 0.0, hi }) => {
             near(hi * k, 1.0)?;
             let (product, b) = by_scalar(g, x, BinaryFn::Add)?;
             let (x, a) = by_scalar(g, product, BinaryFn::Mul).unwrap_or((product, 1.0));

@@ -106,7 +106,7 @@ fn merge_concats(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
 fn gather_to_slice(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let &Op::Gather(Gather { axis }) = g.op(at) else { return Err(Skip::NoMatch) };
     let (x, indices) = (g.operands(at)[0], g.operands(at)[1]);
-    let tensor = g.constant(indices).filter(|t| t.len() > 0 && t.ty().rank() < 2).ok_or(Skip::NoMatch)?;
+    let tensor = g.constant(indices).filter(|t| !t.is_empty() && t.ty().rank() < 2).ok_or(Skip::NoMatch)?;
     let extent = g.ty(x).shape.dims()[axis].known().ok_or(Skip::NoMatch)? as i64;
     let whole: Vec<i64> = tensor.integers().ok_or(Skip::NoMatch)?;
     let indices: Vec<i64> = whole.into_iter().map(|i| if i < 0 { i + extent } else { i }).collect();
