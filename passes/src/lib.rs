@@ -3,8 +3,6 @@
 //! A [`Pass`] changes a graph; [`run`] verifies the graph after each one. A [`Rule`] is a local change around one
 //! node; [`Rules`] is the pass that applies a list of them until none applies.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 use std::fmt::Debug;
 
 use qcc_ir::diagnostic::Diagnostic;

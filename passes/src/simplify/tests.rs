@@ -27,7 +27,7 @@ fn target() -> Target {
         image_layout: Layout::row_major,
         weight_layout,
         index: Elem::I64,
-        grids: GridDemands { activation: Store::I8, integer: native, per_channel },
+        grids: GridDemands { activation: Store::I8, integer: native, weights_only: native, per_channel },
     }
 }
 
