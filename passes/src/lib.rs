@@ -14,11 +14,14 @@ use qcc_ir::{Graph, NodeId, VerifyError};
 pub mod calibrate;
 mod check;
 pub mod fidelity;
+pub mod layout;
 pub mod lower;
 mod pattern;
 pub mod quantize;
 mod sets;
 pub mod simplify;
+#[cfg(test)]
+mod testing;
 
 pub use check::{CheckError, check_meaning};
 

@@ -94,3 +94,6 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, PassE
         Err(Skip::Eval(e)) => Err(e.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

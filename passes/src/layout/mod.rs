@@ -1,0 +1,191 @@
+//! Layout: in which order the bytes of each value lie, so that image operators get the order their target wants and
+//! as few bytes as possible are moved.
+//!
+//! [`solve`] decides, [`flatten`] lets fully connected layers read images as they lie, [`materialize`] writes the
+//! decision into the types and adds a Relayout where bytes must move. Meaning and logical shapes stay as they are.
+
+use qcc_ir::ops::{Conv, LayoutRule, Op};
+use qcc_ir::target::Target;
+use qcc_ir::{Dim, Graph, Layout, NodeId, ValueId};
+
+use crate::{Context, Pass, PassError};
+
+mod flatten;
+mod materialize;
+mod solve;
+
+/// The order of images at the border of the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageOrder {
+    /// Channels innermost where that is how the graph reads or writes the image.
+    Nhwc,
+    /// As in the source model.
+    Nchw,
+}
+
+/// How the graph's inputs and outputs lie. Only values of rank 4 are images; all others are row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Inputs.
+    pub input: ImageOrder,
+    /// Outputs.
+    pub output: ImageOrder,
+}
+
+/// Lays out a row-major graph for the target. Nothing happens where the target's images are row-major.
+pub fn layout(interface: Interface) -> Box<dyn Pass> {
+    Box::new(AssignLayouts { interface })
+}
+
+#[derive(Debug)]
+struct AssignLayouts {
+    interface: Interface,
+}
+
+impl Pass for AssignLayouts {
+    fn name(&self) -> &'static str {
+        "layout"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if (cx.target.image_layout)(4).is_row_major() {
+            return Ok(());
+        }
+        let flattened = flatten::candidates(g);
+        let mut plan = solve::solve(g, cx.target, self.interface, &flattened);
+        if flatten::rewrite(g, cx.target, &plan, &flattened)? {
+            plan = solve::solve(g, cx.target, self.interface, &[]);
+        }
+        materialize::materialize(g, cx.target, &plan)
+    }
+}
+
+/// What may happen to the layout of a node.
+///
+/// A node's *state* is one layout from which those of all operands and results follow: that of operand 0 where the
+/// operator carries it over, the common one elsewhere.
+struct View<'g> {
+    g: &'g Graph,
+    target: &'g Target,
+    node: NodeId,
+}
+
+impl View<'_> {
+    fn op(&self) -> &Op {
+        self.g.op(self.node)
+    }
+
+    fn result_rank(&self) -> usize {
+        self.g.ty(self.node.value(0)).rank()
+    }
+
+    /// True for a convolution that treats each position alike: the order of the positions does not matter.
+    fn is_pointwise(&self) -> bool {
+        let Op::Conv(Conv { stride, before, after, .. }) = self.op() else { return false };
+        let weight = &self.g.ty(self.g.operands(self.node)[1]).shape;
+        weight.dims()[2..].iter().all(|d| *d == Dim::Known(1))
+            && stride.iter().all(|&s| s == 1)
+            && before.iter().chain(after).all(|&p| p == 0)
+    }
+
+    /// The state, where there is no choice.
+    fn fixed(&self) -> Option<Layout> {
+        match self.op().layout() {
+            LayoutRule::Image if !self.is_pointwise() => Some((self.target.image_layout)(self.result_rank())),
+            LayoutRule::RowMajor => Some(Layout::row_major(self.result_rank())),
+            _ => None,
+        }
+    }
+
+    /// The state where nothing speaks for another.
+    fn default(&self) -> Layout {
+        match self.op().layout() {
+            LayoutRule::Image => (self.target.image_layout)(self.result_rank()),
+            LayoutRule::Innermost(axis) => (0..self.result_rank()).filter(|&a| a != axis).chain([axis]).collect(),
+            LayoutRule::Carry | LayoutRule::Free => {
+                let rank = self.g.operands(self.node).first().map_or(self.result_rank(), |&x| self.g.ty(x).rank());
+                Layout::row_major(rank)
+            }
+            LayoutRule::Follow | LayoutRule::RowMajor => Layout::row_major(self.result_rank()),
+        }
+    }
+
+    /// True where the node may be in that state.
+    fn admits(&self, state: &Layout) -> bool {
+        let innermost = |axis: usize| state.order().last() == Some(axis);
+        match self.op().layout() {
+            LayoutRule::Image => {
+                let usual = (self.target.image_layout)(state.rank());
+                *state == usual || (self.is_pointwise() && usual.order().last().is_some_and(innermost))
+            }
+            LayoutRule::RowMajor => state.is_row_major(),
+            LayoutRule::Innermost(axis) => innermost(axis),
+            LayoutRule::Carry => self.result_in(0, state).is_some(),
+            LayoutRule::Follow | LayoutRule::Free => true,
+        }
+    }
+
+    /// The layout of an operand.
+    fn operand(&self, i: usize, state: &Layout) -> Layout {
+        let ty = self.g.ty(self.g.operands(self.node)[i]);
+        match self.op().layout() {
+            LayoutRule::Image if i > 0 => (self.target.weight_layout)(self.op(), i, ty),
+            LayoutRule::Carry if i > 0 => Layout::row_major(ty.rank()),
+            _ if state.rank() == ty.rank() => state.clone(),
+            _ => Layout::row_major(ty.rank()),
+        }
+    }
+
+    /// The layout of a result, where it can be had without moving a byte.
+    fn result_in(&self, port: u8, state: &Layout) -> Option<Layout> {
+        let result = self.g.ty(self.node.value(port));
+        match self.op().layout() {
+            LayoutRule::Carry | LayoutRule::Free if !self.g.operands(self.node).is_empty() => {
+                let mut x = self.g.ty(self.g.operands(self.node)[0]).clone();
+                x.layout = state.clone();
+                self.op().carried(&x, &result.shape)
+            }
+            LayoutRule::RowMajor => Some(Layout::row_major(result.rank())),
+            _ => Some(state.clone()),
+        }
+    }
+
+    /// The layout of a result.
+    fn result(&self, port: u8, state: &Layout) -> Layout {
+        self.result_in(port, state).unwrap_or_else(|| Layout::row_major(self.g.ty(self.node.value(port)).rank()))
+    }
+
+    /// The state in which operand `i` has that layout.
+    fn from_operand(&self, i: usize, layout: &Layout) -> Option<Layout> {
+        let x = self.g.ty(self.g.operands(self.node)[i]);
+        let tells = match self.op().layout() {
+            LayoutRule::Follow | LayoutRule::Innermost(_) => {
+                x.rank() == self.result_rank() && x.shape.elements() != Some(1)
+            }
+            _ => i == 0,
+        };
+        (tells && self.admits(layout)).then(|| layout.clone())
+    }
+
+    /// The state in which a result has that layout.
+    fn from_result(&self, port: u8, layout: &Layout) -> Option<Layout> {
+        let state = match self.op() {
+            Op::Transpose(op) => op.carry_back(layout),
+            Op::Reshape(_) => {
+                let x = self.g.ty(self.g.operands(self.node)[0]);
+                layout.reshaped(&self.g.ty(self.node.value(port)).shape, &x.shape)?
+            }
+            op if op.layout() == LayoutRule::Carry => return None,
+            _ => layout.clone(),
+        };
+        self.admits(&state).then_some(state)
+    }
+}
+
+/// The producer of an operand that is no constant.
+fn variable(g: &Graph, v: ValueId) -> bool {
+    g.constant(v).is_none()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+//! Each decomposition against the operator it stands for.
+
+use qcc_ir::ops::*;
+use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, TensorType, ValueId};
+
+use super::lower;
+use crate::testing::{BARE, apply, assert_same, weight};
+
+/// An operand of the operator under test.
+enum Arg<'a> {
+    /// A graph input.
+    X(&'a [usize]),
+    /// A constant.
+    W(&'a [usize]),
+    /// Constant indices.
+    I(&'a [usize], &'a [i64]),
+    /// An `I64` input.
+    N(&'a [usize]),
+    /// A `Bool` input.
+    B(&'a [usize]),
+}
+use Arg::{B, I, N, W, X};
+
+fn ints(values: &[usize]) -> Extents {
+    values.iter().copied().collect()
+}
+
+/// Lowers a graph of one operator; it must mean the same and be native throughout.
+fn check(op: impl Into<Op>, args: &[Arg<'_>]) -> Graph {
+    let mut g = Graph::new("one");
+    let operands: Vec<ValueId> = args
+        .iter()
+        .enumerate()
+        .map(|(i, arg)| match arg {
+            X(dims) => g.add_input(format!("x{i}"), TensorType::f32(dims)),
+            W(dims) => weight(&mut g, dims),
+            I(dims, values) => g.add_const(Tensor::from_vec(Shape::known(dims), values.to_vec()), Origin::none()),
+            N(dims) => g.add_input(format!("n{i}"), TensorType::new(Elem::I64, Shape::known(dims))),
+            B(dims) => g.add_input(format!("b{i}"), TensorType::new(Elem::Bool, Shape::known(dims))),
+        })
+        .collect();
+    let node = g.add(op, &operands, Origin::new("node", "Op")).unwrap();
+    for v in g.results(node) {
+        g.add_output(format!("y{}", v.port), v);
+    }
+    checked(g)
+}
+
+fn checked(g: Graph) -> Graph {
+    let mut lowered = g.clone();
+    apply(&mut lowered, lower());
+    for node in lowered.order() {
+        let types = lowered.operand_types(node);
+        assert!((BARE.native)(lowered.op(node), &types), "{}", qcc_ir::text::print_brief(&lowered));
+    }
+    assert_same(&g, &lowered);
+    lowered
+}
+
+fn count(g: &Graph, kind: OpKind) -> usize {
+    g.order().into_iter().filter(|&n| g.op(n).kind() == kind).count()
+}
+
+#[test]
+fn functions_of_one_number() {
+    use UnaryFn::*;
+    let functions = [
+        Silu,
+        Mish,
+        HardSwish,
+        Softplus,
+        Softsign,
+        Reciprocal,
+        Tan,
+        Erf,
+        HardSigmoid { alpha: 0.2, beta: 0.5 },
+        Elu { alpha: 1.0 },
+        Elu { alpha: 0.3 },
+        Selu { alpha: 1.67, gamma: 1.05 },
+        LeakyRelu { alpha: 0.1 },
+        Threshold { alpha: 0.5 },
+        Gelu { tanh: false },
+        Gelu { tanh: true },
+    ];
+    for f in functions {
+        check(Unary { f }, &[X(&[2, 40])]);
+    }
+}
+
+#[test]
+fn softplus_of_large_numbers() {
+    let mut g = Graph::new("far");
+    let x = g.add_const(Tensor::from_vec(Shape::known(&[3]), vec![-200.0f32, 0.0, 200.0]), Origin::none());
+    let n = g.add_input("n", TensorType::f32(&[3]));
+    let zero = g.add1(Binary { f: BinaryFn::Mul }, &[n, x], Origin::none()).unwrap();
+    let y = g.add1(Unary { f: UnaryFn::Softplus }, &[zero], Origin::none()).unwrap();
+    g.add_output("y", y);
+    checked(g);
+}
+
+#[test]
+fn functions_of_two_numbers() {
+    for f in [BinaryFn::SquaredDifference, BinaryFn::Prelu] {
+        check(Binary { f }, &[X(&[2, 3, 4]), W(&[3, 1])]);
+    }
+    check(Binary { f: BinaryFn::Xor }, &[B(&[2, 9]), B(&[9])]);
+    check(Binary { f: BinaryFn::Rem }, &[N(&[2, 3]), I(&[3], &[2, -3, 4])]);
+}
+
+#[test]
+fn convolutions() {
+    let row = Conv { before: ints(&[2]), after: ints(&[1]), ..Conv::unit(1) };
+    check(row, &[X(&[1, 4, 9]), W(&[6, 4, 3]), W(&[6])]);
+    let image = Conv { before: ints(&[1, 0]), after: ints(&[0, 2]), stride: ints(&[2, 1]), ..Conv::unit(2) };
+    check(image, &[X(&[2, 4, 9, 8]), W(&[6, 4, 3, 3])]);
+}
+
+#[test]
+fn transposed_convolutions() {
+    let plain = |spatial: usize| ConvTranspose {
+        stride: Extents::from_elem(2, spatial),
+        before: Extents::from_elem(1, spatial),
+        after: Extents::from_elem(1, spatial),
+        extra: Extents::from_elem(1, spatial),
+        dilation: Extents::from_elem(1, spatial),
+        groups: 1,
+    };
+    check(plain(1), &[X(&[1, 4, 5]), W(&[4, 3, 3]), W(&[3])]);
+    check(plain(2), &[X(&[1, 4, 5, 6]), W(&[4, 3, 3, 3]), W(&[3])]);
+    let reaching = ConvTranspose { after: ints(&[0, 1]), stride: ints(&[3, 2]), extra: ints(&[2, 0]), ..plain(2) };
+    check(reaching, &[X(&[1, 4, 5, 6]), W(&[4, 3, 3, 3]), W(&[3])]);
+    check(ConvTranspose { groups: 2, ..plain(2) }, &[X(&[1, 4, 5, 6]), W(&[4, 3, 3, 3]), W(&[6])]);
+    check(ConvTranspose { groups: 4, ..plain(2) }, &[X(&[2, 4, 5, 6]), W(&[4, 1, 4, 4]), W(&[4])]);
+    check(ConvTranspose { dilation: ints(&[2, 3]), ..plain(2) }, &[X(&[1, 4, 5, 6]), W(&[4, 3, 3, 2])]);
+    // Pads that reach beyond the window.
+    let cut = ConvTranspose { before: ints(&[3, 4]), after: ints(&[4, 2]), groups: 2, ..plain(2) };
+    check(cut, &[X(&[1, 4, 6, 6]), W(&[4, 3, 2, 3])]);
+}
+
+#[test]
+fn pools() {
+    for f in [PoolFn::Max, PoolFn::Average] {
+        let row = Pool {
+            f,
+            window: ints(&[3]),
+            stride: ints(&[2]),
+            before: ints(&[1]),
+            after: ints(&[1]),
+            dilation: ints(&[1]),
+        };
+        check(row, &[X(&[1, 4, 9])]);
+        let image = Pool {
+            f,
+            window: ints(&[3, 2]),
+            stride: ints(&[2, 1]),
+            before: ints(&[1, 1]),
+            after: ints(&[2, 0]),
+            dilation: ints(&[1, 1]),
+        };
+        check(image, &[X(&[2, 3, 8, 7])]);
+    }
+}
+
+#[test]
+fn normalisation_and_products() {
+    check(LayerNorm { axis: 1, epsilon: 1e-5 }, &[X(&[2, 3, 8]), W(&[3, 8]), W(&[3, 8])]);
+    check(LayerNorm { axis: 2, epsilon: 1e-5 }, &[X(&[2, 3, 8])]);
+    let biased = check(MatMul { transpose_b: false }, &[X(&[2, 3, 8]), W(&[1, 8, 5]), W(&[5])]);
+    let weight = biased.order().into_iter().find(|&n| biased.op(n).kind() == OpKind::MatMul).unwrap();
+    assert_eq!(biased.ty(biased.operands(weight)[1]).shape, Shape::known(&[5, 8]));
+}
+
+#[test]
+fn indices() {
+    check(ArgReduce { axis: 1, largest: true, keep: true }, &[X(&[2, 7, 3])]);
+    check(TopK { k: 3, axis: 1, largest: false }, &[X(&[2, 7])]);
+    check(GatherElements { axis: 1 }, &[X(&[2, 4]), I(&[2, 3], &[0, 3, -1, 2, 2, -4])]);
+    check(GatherElements { axis: 1 }, &[X(&[2, 4, 5]), N(&[1, 3, 2])]);
+    let column = check(GatherElements { axis: 1 }, &[X(&[1, 4, 1]), N(&[1, 3, 1])]);
+    assert_eq!(count(&column, OpKind::Gather), 1);
+    check(Gather { axis: 1 }, &[X(&[2, 4]), I(&[3], &[-1, 0, -2])]);
+    check(GatherNd { batch: 0 }, &[X(&[2, 4]), I(&[2, 2], &[-1, 0, 1, -2])]);
+}
+
+#[test]
+fn repeated_index_is_gathered_once() {
+    let mut g = Graph::new("topk");
+    let x = g.add_input("x", TensorType::f32(&[1, 4, 5]));
+    let n = g.add_input("n", TensorType::new(Elem::I64, Shape::known(&[1, 3, 1])));
+    let wide = g.add1(Expand { shape: Shape::known(&[1, 3, 5]) }, &[n], Origin::none()).unwrap();
+    let y = g.add1(GatherElements { axis: 1 }, &[x, wide], Origin::none()).unwrap();
+    g.add_output("y", y);
+    let lowered = checked(g);
+    assert_eq!((count(&lowered, OpKind::Gather), count(&lowered, OpKind::Expand)), (1, 0));
+}
+
+#[test]
+fn movement() {
+    check(DepthToSpace { block: 2, channel_first: true }, &[X(&[1, 12, 3, 2])]);
+    let edge = Pad { before: ints(&[0, 1, 2]), after: ints(&[0, 3, 0]), mode: PadMode::Edge };
+    check(edge, &[X(&[1, 3, 4])]);
+}
+
+#[test]
+fn shuffled_channels_go_into_the_weight() {
+    let mut g = Graph::new("shuffle");
+    let x = g.add_input("x", TensorType::f32(&[1, 4, 5, 5]));
+    let (w, bias) = (weight(&mut g, &[12, 4, 1, 1]), weight(&mut g, &[12]));
+    let y = g.add1(Conv::unit(2), &[x, w, bias], Origin::none()).unwrap();
+    let y = g.add1(DepthToSpace { block: 2, channel_first: true }, &[y], Origin::none()).unwrap();
+    g.add_output("y", y);
+    assert_eq!(count(&checked(g), OpKind::Gather), 0);
+}
+
+#[test]
+fn resampling() {
+    let resize = |mode, coordinates, size: &[usize], scale: &[f32]| Resize {
+        mode,
+        coordinates,
+        size: ints(size),
+        scale: scale.to_vec(),
+    };
+    let nearest = ResizeMode::Nearest(Nearest::PreferFloor);
+    let double = check(resize(nearest, Coordinates::HalfPixel, &[8, 6], &[2.0, 2.0]), &[X(&[1, 2, 4, 3])]);
+    assert_eq!(count(&double, OpKind::Resize), 1);
+    check(resize(nearest, Coordinates::HalfPixel, &[7, 5], &[1.75, 1.6666]), &[X(&[1, 2, 4, 3])]);
+    check(resize(nearest, Coordinates::Asymmetric, &[10], &[2.0]), &[X(&[1, 2, 5])]);
+    check(resize(ResizeMode::Linear, Coordinates::PytorchHalfPixel, &[8, 6], &[2.0, 2.0]), &[X(&[1, 2, 4, 3])]);
+    check(resize(ResizeMode::Linear, Coordinates::AlignCorners, &[8, 5], &[2.0, 1.6]), &[X(&[1, 2, 4, 3])]);
+    check(resize(ResizeMode::Cubic { a: -0.75 }, Coordinates::HalfPixel, &[8, 6], &[2.0, 2.0]), &[X(&[1, 2, 4, 3])]);
+}
+
+#[test]
+fn integers_are_32_bits_wide_inside() {
+    let mut g = Graph::new("ids");
+    let n = g.add_input("n", TensorType::new(Elem::I64, Shape::known(&[2, 3])));
+    let one = g.add_const(Tensor::scalar(1i64), Origin::none());
+    let more = g.add1(Binary { f: BinaryFn::Add }, &[n, one], Origin::none()).unwrap();
+    let back = g.add1(Cast { to: Elem::F32 }, &[more], Origin::none()).unwrap();
+    let again = g.add1(Cast { to: Elem::I64 }, &[back], Origin::none()).unwrap();
+    g.add_output("sum", more);
+    g.add_output("again", again);
+    g.add_output("same", n);
+    let lowered = checked(g);
+    for node in lowered.order() {
+        let border = matches!(lowered.op(node), Op::Input(_) | Op::Cast(_));
+        assert!(border || lowered.ty(node.value(0)).elem != Elem::I64);
+    }
+    assert!(lowered.outputs().iter().all(|o| lowered.ty(o.value).elem == Elem::I64));
+}
+
+#[test]
+fn wide_constant_is_refused() {
+    let mut g = Graph::new("wide");
+    let n = g.add_input("n", TensorType::new(Elem::I64, Shape::known(&[2])));
+    let far = g.add_const(Tensor::scalar(1i64 << 40), Origin::none());
+    let y = g.add1(Binary { f: BinaryFn::Add }, &[n, far], Origin::none()).unwrap();
+    g.add_output("y", y);
+    let mut cx = crate::Context { target: &BARE, diagnostics: Vec::new() };
+    let refused = crate::run(&lower(), &mut g, &mut cx, &mut |_, _| {});
+    assert!(matches!(refused, Err(crate::PassError::Refused(d)) if d.code == "wide-integer"));
+}
+
+#[test]
+fn row_of_convolutions_stays_an_image() {
+    let mut g = Graph::new("row");
+    let x = g.add_input("x", TensorType::f32(&[1, 3, 16]));
+    let mut v = x;
+    for (o, i) in [(4, 3), (4, 4)] {
+        let w = weight(&mut g, &[o, i, 3]);
+        let (scale, by) = (weight(&mut g, &[o, 1]), Binary { f: BinaryFn::Mul });
+        let pads = Conv { before: ints(&[1]), after: ints(&[1]), ..Conv::unit(1) };
+        v = g.add1(pads, &[v, w], Origin::none()).unwrap();
+        v = g.add1(by, &[v, scale], Origin::none()).unwrap();
+        v = g.add1(Clamp::RELU, &[v], Origin::none()).unwrap();
+    }
+    let both = g.add1(Concat { axis: 2 }, &[v, v], Origin::none()).unwrap();
+    g.add_output("y", both);
+    let lowered = checked(g);
+    assert_eq!(count(&lowered, OpKind::Reshape), 2, "{}", qcc_ir::text::print_brief(&lowered));
+}

@@ -1,0 +1,113 @@
+//! What the tests of passes share.
+
+use qcc_ir::eval::{Executor, relayout};
+use qcc_ir::ops::*;
+use qcc_ir::target::{GridDemands, Target};
+use qcc_ir::{Elem, Graph, Layout, Store, Tensor, TensorType, ValueId};
+
+use crate::{Context, Pass};
+
+/// A target with channels-last images that has only the barest operators.
+pub(crate) static BARE: Target = Target {
+    name: "bare",
+    native,
+    image_layout: Layout::channels_last,
+    weight_layout,
+    index: Elem::I32,
+    grids: GridDemands { activation: Store::I8, integer: |_, _| true, per_channel: |_, _| true },
+};
+
+fn weight_layout(op: &Op, operand: usize, ty: &TensorType) -> Layout {
+    let order: &[usize] = match op {
+        Op::Conv(_) if operand == 1 => &[0, 2, 3, 1],
+        Op::ConvTranspose(_) if operand == 1 => &[1, 2, 3, 0],
+        _ => return Layout::row_major(ty.rank()),
+    };
+    order.iter().copied().collect()
+}
+
+fn native(op: &Op, operands: &[&TensorType]) -> bool {
+    let none = |pads: [&Extents; 2]| pads.iter().all(|p| p.iter().all(|&p| p == 0));
+    match op {
+        Op::Unary(Unary { f }) => {
+            use UnaryFn::*;
+            matches!(f, Sigmoid | Tanh | Exp | Log | Abs | Neg | Sqrt | Sin | Cos | Sign | Not | Round)
+        }
+        Op::Binary(Binary { f }) => {
+            !matches!(f, BinaryFn::Xor | BinaryFn::SquaredDifference | BinaryFn::Prelu | BinaryFn::Rem)
+        }
+        Op::Conv(c) => c.stride.len() == 2 && none([&c.before, &c.after]),
+        Op::ConvTranspose(c) => {
+            let plain = c.groups == 1 && c.dilation.iter().all(|&d| d == 1) && c.extra.iter().all(|&e| e == 0);
+            plain && c.stride.len() == 2 && none([&c.before, &c.after])
+        }
+        Op::Pool(p) => p.stride.len() == 2 && none([&p.before, &p.after]),
+        Op::MatMul(_) => operands.len() == 2,
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::ArgReduce(a) => !a.keep,
+        Op::TopK(t) => t.largest,
+        Op::Pad(p) => p.mode != PadMode::Edge,
+        Op::DepthToSpace(d) => !d.channel_first,
+        Op::Resize(r) => {
+            let floor = ResizeMode::Nearest(Nearest::Floor);
+            let spellings = [(floor, Coordinates::Asymmetric), (ResizeMode::Linear, Coordinates::HalfPixel)];
+            r.size.len() == 2 && spellings.contains(&(r.mode, r.coordinates))
+        }
+        _ => true,
+    }
+}
+
+/// Numbers between -2 and 2 in no apparent order.
+pub(crate) fn noise(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 22) as f32 - 2.0
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// A constant of such numbers.
+pub(crate) fn weight(g: &mut Graph, dims: &[usize]) -> ValueId {
+    let values = noise(dims.iter().product(), dims.len() as u32 + 7);
+    g.add_const(Tensor::from_vec(qcc_ir::Shape::known(dims), values), qcc_ir::Origin::none())
+}
+
+/// Runs passes for the bare target, each verified.
+pub(crate) fn apply(g: &mut Graph, passes: Vec<Box<dyn Pass>>) {
+    let mut cx = Context { target: &BARE, diagnostics: Vec::new() };
+    crate::run(&passes, g, &mut cx, &mut |_, _| {}).unwrap();
+}
+
+/// The outputs in row-major order, for inputs of noise.
+pub(crate) fn outputs(g: &Graph) -> Vec<Vec<f32>> {
+    let inputs: Vec<Tensor> = g
+        .inputs()
+        .enumerate()
+        .map(|(i, v)| {
+            let (ty, count) = (g.ty(v), g.ty(v).shape.elements().unwrap());
+            let values = noise(count, i as u32);
+            let row = match ty.elem {
+                Elem::I64 => {
+                    Tensor::from_vec(ty.shape.clone(), values.iter().map(|v| (v.abs() * 2.0) as i64).collect())
+                }
+                Elem::Bool => Tensor::from_bools(ty.shape.clone(), values.iter().map(|v| *v > 0.0)),
+                _ => Tensor::from_vec(ty.shape.clone(), values),
+            };
+            relayout(&row, &ty.layout).unwrap()
+        })
+        .collect();
+    let results = Executor::new(g).run(&inputs, &mut |_, _| {}).unwrap();
+    results.iter().map(|t| relayout(t, &Layout::row_major(t.ty().rank())).unwrap().reals().into_owned()).collect()
+}
+
+/// Fails where the outputs of two graphs are not close.
+pub(crate) fn assert_same(before: &Graph, after: &Graph) {
+    let text = || format!("{}\n{}", qcc_ir::text::print_brief(before), qcc_ir::text::print_brief(after));
+    for (a, b) in outputs(before).iter().zip(&outputs(after)) {
+        assert_eq!(a.len(), b.len(), "{}", text());
+        for (x, y) in a.iter().zip(b) {
+            assert!((x - y).abs() <= 1e-5 * (1.0 + x.abs()), "{x} and {y} in\n{}", text());
+        }
+    }
+}
