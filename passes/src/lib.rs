@@ -17,6 +17,7 @@ pub mod fidelity;
 pub mod layout;
 pub mod lower;
 mod pattern;
+pub mod precision;
 pub mod quantize;
 mod sets;
 pub mod simplify;

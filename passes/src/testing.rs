@@ -14,7 +14,12 @@ pub(crate) static BARE: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
-    grids: GridDemands { activation: Store::I8, integer: |_, _| true, per_channel: |_, _| true },
+    grids: GridDemands {
+        activation: Store::I8,
+        integer: |_, _| true,
+        weights_only: |_, _| true,
+        per_channel: |_, _| true,
+    },
 };
 
 fn weight_layout(op: &Op, operand: usize, ty: &TensorType) -> Layout {
