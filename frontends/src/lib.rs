@@ -4,8 +4,6 @@
 //! ([`Model::import`]). What a format spells in its own way (negative axes, automatic padding, attributes that became
 //! inputs) ends here: the graph knows one spelling. All refusals of a model are reported together.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 use std::path::Path;
 
 use bytes::Bytes;

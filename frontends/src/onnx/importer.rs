@@ -223,8 +223,10 @@ impl<'m> Importer<'m> {
     fn results(&mut self, node: &'m NodeProto, origin: &Origin) -> Result<Values, Refusal> {
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
         let import = ops::find(node)?;
-        let inputs = node.input.iter().map(|name| if name.is_empty() { Ok(None) } else { self.value(name).map(Some) });
-        let inputs = inputs.collect::<Result<_, Refusal>>()?;
+        let input = |name: &String| if name.is_empty() { Ok(None) } else { self.value(name).map(Some) };
+        // All are looked at, so that all damaged constants are reported.
+        let inputs: Vec<Result<Option<ValueId>, Refusal>> = node.input.iter().map(input).collect();
+        let inputs = inputs.into_iter().collect::<Result<_, Refusal>>()?;
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
         let results = import(&mut cx)?;
         cx.finish()?;

@@ -1,4 +1,4 @@
-//! ONNX models: opsets 7 to 26 of the standard domain.
+//! ONNX models: opsets 7 to 28 of the standard domain.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ mod weights;
 pub use ops::supported;
 
 /// The versions of the standard operator set that the table covers.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=26;
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// A decoded file.
 #[derive(Debug)]

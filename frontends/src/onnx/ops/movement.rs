@@ -301,6 +301,9 @@ fn depth_to_space(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn space_to_depth(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let block = block(n)?;
+    if n.string("mode", "DCR")? != "DCR" {
+        return Err(Refusal::Unsupported("only the mode DCR is supported".into()));
+    }
     one(n.add(SpaceToDepth { block }, &[x])?)
 }
 

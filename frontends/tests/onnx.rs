@@ -1,0 +1,360 @@
+//! What the ONNX door does beyond single operators: histories of operators, shapes, refusals, damaged files.
+
+#![allow(clippy::expect_used, reason = "tests")]
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use prost::Message;
+use qcc_formats::onnx::*;
+use qcc_frontends::{ImportOptions, Imported, Model};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::{Clamp, Op, PadMode};
+use qcc_ir::{Elem, Graph, Shape, TensorType};
+
+fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = |&d: &i64| Dimension {
+        value: Some(if d < 0 { DimensionValue::Param(format!("s{}", -d)) } else { DimensionValue::Value(d) }),
+    };
+    let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
+    let tensor = TypeProtoTensor { elem_type: Some(DataType::Float.into()), shape: Some(shape) };
+    ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
+}
+
+fn floats(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(DataType::Float.into()),
+        float_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn integers(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: vec![values.len() as i64],
+        data_type: Some(DataType::Int64.into()),
+        raw_data: Some(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()),
+        ..Default::default()
+    }
+}
+
+fn node(op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
+        op_type: Some(op.into()),
+        name: Some(format!("the_{op}")),
+        input: inputs.iter().map(|s| s.to_string()).collect(),
+        output: outputs.iter().map(|s| s.to_string()).collect(),
+        attribute,
+        ..Default::default()
+    }
+}
+
+fn attribute(name: &str, r#type: AttributeType) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), r#type: Some(r#type.into()), ..Default::default() }
+}
+
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { i: Some(i), ..attribute(name, AttributeType::Int) }
+}
+
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { f: Some(f), ..attribute(name, AttributeType::Float) }
+}
+
+fn ints(name: &str, ints: &[i64]) -> AttributeProto {
+    AttributeProto { ints: ints.to_vec(), ..attribute(name, AttributeType::Ints) }
+}
+
+fn subgraph(name: &str, g: GraphProto) -> AttributeProto {
+    AttributeProto { g: Some(Box::new(g)), ..attribute(name, AttributeType::Graph) }
+}
+
+/// A model of input x and output y.
+fn model(opset: i64, x: &[i64], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
+    let graph = GraphProto {
+        name: Some("g".into()),
+        node: nodes,
+        initializer,
+        input: vec![info("x", x)],
+        output: vec![info("y", &[])],
+        ..Default::default()
+    };
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(opset) }],
+        graph: Some(graph),
+        ..Default::default()
+    }
+}
+
+fn import_with(m: &ModelProto, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+    Model::read(m.encode_to_vec().into(), Path::new("."))?.import(options)
+}
+
+fn import(m: &ModelProto) -> Graph {
+    let imported = import_with(m, &ImportOptions::default()).expect("the model imports");
+    imported.graph.verify().expect("the graph verifies");
+    imported.graph
+}
+
+fn refusal(m: &ModelProto) -> Diagnostic {
+    let mut errors = import_with(m, &ImportOptions::default()).expect_err("the model is refused");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors.remove(0)
+}
+
+/// The operator that gives y, and the type of y.
+fn last(g: &Graph) -> (&Op, &TensorType) {
+    let y = g.outputs()[0].value;
+    (g.producer(y), g.ty(y))
+}
+
+#[test]
+fn limits_of_clip_are_attributes_before_opset_11_and_inputs_after() {
+    let old = model(10, &[2], vec![node("Clip", &["x"], &["y"], vec![float("min", 0.0), float("max", 6.0)])], vec![]);
+    let limits = vec![floats("lo", &[], &[0.0]), floats("hi", &[], &[6.0])];
+    let new = model(13, &[2], vec![node("Clip", &["x", "lo", "hi"], &["y"], vec![])], limits);
+    assert_eq!(last(&import(&old)).0, &Op::Clamp(Clamp::RELU6));
+    assert_eq!(last(&import(&new)).0, &Op::Clamp(Clamp::RELU6));
+    let mixed = model(13, &[2], vec![node("Clip", &["x"], &["y"], vec![float("min", 0.0)])], vec![]);
+    let refused = refusal(&mixed);
+    assert_eq!((refused.code, refused.origin.path()), ("unsupported", "the_Clip"));
+    assert!(refused.message.contains("min"), "{}", refused.message);
+}
+
+#[test]
+fn softmax_before_opset_13_is_over_all_later_axes() {
+    let softmax = |opset| import(&model(opset, &[2, 3, 4], vec![node("Softmax", &["x"], &["y"], vec![])], vec![]));
+    let (old, new) = (softmax(12), softmax(13));
+    assert!(matches!(last(&old).0, Op::Reshape(_)), "flattened to [2,12] and back");
+    assert!(matches!(last(&new).0, Op::Softmax(s) if s.axis == 2));
+}
+
+#[test]
+fn axes_and_slices_are_attributes_first_and_inputs_later() {
+    let old = [ints("starts", &[1]), ints("ends", &[-1]), ints("axes", &[1])];
+    let old = model(9, &[2, 5], vec![node("Slice", &["x"], &["y"], old.to_vec())], vec![]);
+    let parts = vec![integers("s", &[-2]), integers("e", &[i64::MIN]), integers("a", &[-1]), integers("t", &[-2])];
+    let new = model(13, &[2, 5], vec![node("Slice", &["x", "s", "e", "a", "t"], &["y"], vec![])], parts);
+    assert_eq!(last(&import(&old)).1.shape, Shape::known(&[2, 3]));
+    assert!(matches!(last(&import(&new)).0, Op::Slice(s) if (s.ranges[0].start, s.ranges[0].len) == (3, 2)));
+    let squeeze = model(12, &[1, 3, 1], vec![node("Squeeze", &["x"], &["y"], vec![ints("axes", &[-1])])], vec![]);
+    assert_eq!(last(&import(&squeeze)).1.shape, Shape::known(&[1, 3]));
+}
+
+#[test]
+fn counted_padding_becomes_part_of_the_image() {
+    let attributes = [ints("kernel_shape", &[2, 2]), ints("pads", &[1, 1, 0, 0]), int("count_include_pad", 1)];
+    let g = import(&model(11, &[1, 1, 4, 4], vec![node("AveragePool", &["x"], &["y"], attributes.to_vec())], vec![]));
+    let (op, ty) = last(&g);
+    assert!(matches!(op, Op::Pool(p) if p.before.iter().chain(&p.after).all(|&p| p == 0)));
+    assert_eq!(ty.shape, Shape::known(&[1, 1, 4, 4]));
+    let pad = g.order().into_iter().find_map(|n| if let Op::Pad(p) = g.op(n) { Some(p.clone()) } else { None });
+    assert_eq!(pad.map(|p| p.mode), Some(PadMode::Constant(0.0)));
+}
+
+#[test]
+fn a_window_that_ceil_mode_adds_starts_inside_the_image() {
+    let pool = |x: i64, pads: &[i64]| {
+        let attributes = [ints("kernel_shape", &[2]), ints("strides", &[2]), ints("pads", pads), int("ceil_mode", 1)];
+        let g = import(&model(12, &[1, 1, x], vec![node("MaxPool", &["x"], &["y"], attributes.to_vec())], vec![]));
+        last(&g).1.shape.dims()[2].known()
+    };
+    assert_eq!(pool(5, &[0, 0]), Some(3));
+    assert_eq!(pool(4, &[0, 1]), Some(2), "the third window would start in the padding");
+}
+
+#[test]
+fn batch_normalisation_becomes_a_factor_and_an_offset() {
+    let parameters =
+        [("s", [2.0, 1.0]), ("b", [0.5, 0.0]), ("m", [1.0, 0.0]), ("v", [3.0, 1.0])].map(|(n, v)| floats(n, &[2], &v));
+    let bn = node("BatchNormalization", &["x", "s", "b", "m", "v"], &["y"], vec![float("epsilon", 1.0)]);
+    let g = import(&model(15, &[1, 2, 2, 2], vec![bn], parameters.to_vec()));
+    let y = g.outputs()[0].value;
+    let add = g.operands(y.node);
+    let offset = g.constant(add[1]).expect("a constant");
+    assert_eq!(offset.dims(), [1, 2, 1, 1]);
+    assert_eq!(offset.reals()[0], -0.5, "0.5 - 1 * 2 / sqrt(3 + 1)");
+}
+
+#[test]
+fn shape_arithmetic_is_computed_at_import() {
+    let nodes = vec![
+        node("Shape", &["x"], &["s"], vec![]),
+        node("Gather", &["s", "first"], &["n"], vec![]),
+        node("Concat", &["n", "rest"], &["shape"], vec![int("axis", 0)]),
+        node("Reshape", &["x", "shape"], &["y"], vec![]),
+    ];
+    let g = import(&model(13, &[2, 3, 4], nodes, vec![integers("first", &[0]), integers("rest", &[-1])]));
+    assert_eq!(last(&g).1.shape, Shape::known(&[2, 12]));
+    assert_eq!(g.order().len(), 2, "the input and the reshape");
+}
+
+#[test]
+fn a_constant_condition_chooses_a_branch() {
+    let branch = |op: &str| GraphProto {
+        node: vec![node(op, &["x"], &["out"], vec![])],
+        output: vec![info("out", &[])],
+        ..Default::default()
+    };
+    let yes = TensorProto {
+        name: Some("c".into()),
+        data_type: Some(DataType::Bool.into()),
+        int32_data: vec![1],
+        ..Default::default()
+    };
+    let branches = vec![subgraph("then_branch", branch("Relu")), subgraph("else_branch", branch("Unheard"))];
+    let known = model(13, &[2], vec![node("If", &["c"], &["y"], branches.clone())], vec![yes]);
+    assert_eq!(last(&import(&known)).0, &Op::Clamp(Clamp::RELU));
+    let mut nodes = vec![node("Greater", &["x", "zero"], &["c"], vec![]), node("If", &["c"], &["y"], branches)];
+    let open = model(13, &[1], nodes.clone(), vec![floats("zero", &[], &[0.0])]);
+    assert_eq!((refusal(&open).code, refusal(&open).origin.path()), ("not-constant", "the_If"));
+    nodes.reverse();
+    let set = ImportOptions { values: vec![("x".into(), vec![1.0])], ..Default::default() };
+    let unsorted = model(13, &[1], nodes, vec![floats("zero", &[], &[0.0])]);
+    assert!(import_with(&unsorted, &set).is_ok(), "the condition follows from the input that was set");
+}
+
+#[test]
+fn open_extents_are_settled_or_refused_by_name() {
+    let relu = || vec![node("Relu", &["x"], &["y"], vec![])];
+    let batch = import_with(&model(13, &[-1, 3], relu(), vec![]), &ImportOptions::default()).expect("imports");
+    assert_eq!(last(&batch.graph).1.shape, Shape::known(&[1, 3]));
+    assert_eq!(batch.notes.len(), 1);
+    let image = model(13, &[-1, 3, -2, -3], relu(), vec![]);
+    let open = refusal(&image);
+    assert!(open.message.contains("s2") && open.help.is_some_and(|h| h.contains("--shape x=")));
+    let shaped = |dims: &[usize]| ImportOptions { shapes: vec![("x".into(), dims.to_vec())], ..Default::default() };
+    assert!(import_with(&image, &shaped(&[2, 3, 8, 8])).is_ok());
+    assert_eq!(import_with(&image, &shaped(&[2, 4, 8, 8])).expect_err("3 is declared")[0].code, "bad-shape");
+    let other = ImportOptions { shapes: vec![("z".into(), vec![1])], ..Default::default() };
+    assert_eq!(import_with(&model(13, &[1], relu(), vec![]), &other).expect_err("no input z")[0].code, "unknown-input");
+}
+
+#[test]
+fn all_refusals_are_reported_together() {
+    let nodes = vec![
+        node("Foo", &["x"], &["a"], vec![]),
+        node("Relu", &["a"], &["b"], vec![]),
+        node("QuantizeLinear", &["b", "s"], &["c"], vec![]),
+        node("Add", &["c", "bad"], &["y"], vec![]),
+    ];
+    let m = model(13, &[2], nodes, vec![floats("s", &[], &[1.0]), floats("bad", &[2], &[1.0, f32::NAN])]);
+    let errors = import_with(&m, &ImportOptions::default()).expect_err("refused");
+    let named: Vec<&str> = errors.iter().map(|e| e.origin.path()).collect();
+    assert_eq!(named, ["the_Foo", "the_QuantizeLinear", "bad"]);
+    let weight =
+        model(13, &[2], vec![node("Add", &["x", "bad"], &["y"], vec![])], vec![floats("bad", &[1], &[f32::NAN])]);
+    assert_eq!(refusal(&weight).origin.path(), "bad");
+}
+
+#[test]
+fn broken_graphs_are_refused() {
+    let add = |a: &str, y: &str| node("Add", &["x", a], &[y], vec![]);
+    let broken = |nodes| refusal(&model(13, &[2], nodes, vec![floats("w", &[3], &[0.0; 3])])).message;
+    assert!(broken(vec![add("y", "a"), add("a", "y")]).contains("cycle"));
+    assert!(broken(vec![add("x", "y"), add("x", "y")]).contains("two values"));
+    assert!(broken(vec![add("z", "y")]).contains('z'));
+    assert!(broken(vec![add("w", "y")]).contains("broadcast"));
+    assert!(broken(vec![]).contains('y'));
+    assert!(refusal(&model(6, &[2], vec![add("x", "y")], vec![])).message.contains("opset 6"));
+}
+
+#[test]
+fn initializers_among_the_inputs_are_no_graph_inputs() {
+    let mut m = model(7, &[2], vec![node("Add", &["x", "w"], &["y"], vec![])], vec![floats("w", &[2], &[1.0, 2.0])]);
+    m.ir_version = Some(3);
+    m.graph.as_mut().expect("a graph").input.push(info("w", &[2]));
+    assert_eq!(import(&m).inputs().len(), 1);
+}
+
+#[test]
+fn double_precision_becomes_single_with_a_note() {
+    let w = TensorProto {
+        name: Some("w".into()),
+        dims: vec![1],
+        data_type: Some(DataType::Double.into()),
+        double_data: vec![0.5],
+        ..Default::default()
+    };
+    let m = model(13, &[1], vec![node("Add", &["x", "w"], &["y"], vec![])], vec![w]);
+    let imported = import_with(&m, &ImportOptions::default()).expect("imports");
+    assert_eq!(last(&imported.graph).1.elem, Elem::F32);
+    assert_eq!(imported.notes[0].code, "double-precision");
+}
+
+#[test]
+fn external_data_is_read_from_the_models_folder_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(
+        folder.path().join("w.bin"),
+        [0u8; 4].iter().chain(&2f32.to_le_bytes()).copied().collect::<Vec<u8>>(),
+    )
+    .expect("a file");
+    let entry = |key: &str, value: &str| StringStringEntryProto { key: Some(key.into()), value: Some(value.into()) };
+    let import = |location: &str, offset: &str| {
+        let w = TensorProto {
+            float_data: vec![],
+            data_location: Some(DataLocation::External.into()),
+            external_data: vec![entry("location", location), entry("offset", offset), entry("length", "4")],
+            ..floats("w", &[1], &[])
+        };
+        let m = model(13, &[1], vec![node("Add", &["x", "w"], &["y"], vec![])], vec![w]);
+        Model::read(m.encode_to_vec().into(), folder.path())?.import(&ImportOptions::default())
+    };
+    let g = import("w.bin", "4").expect("imports").graph;
+    let w = g.operands(g.outputs()[0].value.node)[1];
+    assert_eq!(g.constant(w).map(|t| t.reals()[0]), Some(2.0));
+    for (location, offset, told) in [
+        ("w.bin", "5", "beyond the end"),
+        ("../w.bin", "0", "outside"),
+        ("/etc/hosts", "0", "outside"),
+        ("v.bin", "0", "v.bin"),
+    ] {
+        let errors = import(location, offset).expect_err("refused");
+        assert!(errors[0].message.contains(told) && errors[0].origin.path() == "w", "{errors:?}");
+    }
+}
+
+fn sample() -> Vec<u8> {
+    let nodes = vec![
+        node("Conv", &["x", "w"], &["c"], vec![ints("pads", &[1, 1, 1, 1]), int("group", 1)]),
+        node("Slice", &["c", "s", "e"], &["d"], vec![]),
+        node("Reshape", &["d", "shape"], &["y"], vec![]),
+    ];
+    let constants = vec![
+        floats("w", &[1, 1, 3, 3], &[0.5; 9]),
+        integers("s", &[0]),
+        integers("e", &[1]),
+        integers("shape", &[1, -1]),
+    ];
+    model(13, &[1, 1, 4, 4], nodes, constants).encode_to_vec()
+}
+
+#[test]
+fn truncated_files_are_refused() {
+    let whole = sample();
+    assert!(Model::read(whole.clone().into(), Path::new(".")).is_ok());
+    for len in 0..whole.len() {
+        let cut = whole[..len].to_vec();
+        let imported = Model::read(cut.into(), Path::new(".")).and_then(|m| m.import(&ImportOptions::default()));
+        assert!(imported.is_err(), "{len} bytes");
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_files_do_not_panic(at in 0usize..1000, to in any::<u8>(), more in proptest::collection::vec((0usize..1000, any::<u8>()), 0..4)) {
+        let mut bytes = sample();
+        for (at, to) in more.into_iter().chain([(at, to)]) {
+            let at = at % bytes.len();
+            bytes[at] = to;
+        }
+        if let Ok(m) = Model::read(bytes.into(), Path::new(".")) {
+            let _ = m.import(&ImportOptions::default());
+        }
+    }
+}
