@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use smallvec::smallvec;
 
-use super::gemm::{Bias, Columns, View, contract, gemm};
+use super::gemm::{Bias, Columns, Term, View, contract, gemm};
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
 use crate::types::{Shape, Tensor};
@@ -210,24 +210,27 @@ impl Columns for Patches<'_> {
     }
 }
 
-/// For each image, group and range of `terms` of the weight's inner axis in turn: `emit` receives image, group, term,
-/// positions and the sums of products there, one row for each filter of the group.
+/// For each image, group and term of the weight's inner axis in turn: `emit` receives image, group, term, positions and
+/// the sums of products there, one row for each filter of the group. The planes are tensors of one size.
 pub(crate) fn conv_sums(
     g: &Geometry,
-    x: &[f32],
+    planes: &[&[f32]],
     w: &[f32],
-    terms: &[Range<usize>],
+    terms: &[Term],
     mut emit: impl FnMut(usize, usize, usize, Range<usize>, &[f32]),
 ) -> Result<(), EvalError> {
     let (depth, size) = (g.channels * g.taps(), g.channels * g.pixels());
-    for (i, image) in x.chunks_exact(size.max(1)).enumerate() {
+    for i in 0..g.batch * g.groups {
+        let images = planes.iter().map(|x| &x[i * size..][..size]);
         let group = i % g.groups;
         let weights = View::new(&w[group * g.filters * depth..][..g.filters * depth], g.filters, depth);
         let emit = |term, cols, sums: &[f32]| emit(i / g.groups, group, term, cols, sums);
         if g.is_pointwise() {
-            contract(weights, &View::new(image, g.channels, g.pixels()), terms, emit)?;
+            let columns: Vec<View<'_>> = images.map(|x| View::new(x, g.channels, g.pixels())).collect();
+            contract(weights, &columns, terms, emit)?;
         } else {
-            contract(weights, &Patches { geometry: g, image }, terms, emit)?;
+            let columns: Vec<Patches<'_>> = images.map(|image| Patches { geometry: g, image }).collect();
+            contract(weights, &columns, terms, emit)?;
         }
     }
     Ok(())
@@ -283,8 +286,8 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
             gemm(out, weights, View::new(image, g.channels, positions), bias)?;
         }
     } else {
-        let whole = [0..g.channels * g.taps()];
-        conv_sums(&g, &x, &w, &whole, |image, group, _, cols, sums| {
+        let whole = [Term { plane: 0, inner: 0..g.channels * g.taps() }];
+        conv_sums(&g, &[&x], &w, &whole, |image, group, _, cols, sums| {
             for (f, sums) in sums.chunks_exact(cols.len()).enumerate() {
                 let channel = group * g.filters + f;
                 let out = &mut out[(image * channels + channel) * positions..][cols.clone()];
@@ -296,13 +299,13 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
     Ok(smallvec![Tensor::from_vec(g.shape(channels, g.steps, operands[0].ty().rank()), out)])
 }
 
-/// Adds the sums of a transposed convolution to `out` (`[batch, channels, pixels]`): each product of a filter with a
-/// range of `terms` of the operand's channels lands where the window stands.
+/// Adds the sums of a transposed convolution to `out` (`[batch, channels, pixels]`): each product of the weight with a
+/// term of the operand's channels lands where the window stands.
 pub(crate) fn transpose_sums<T: Copy + From<f32> + std::ops::AddAssign>(
     g: &Geometry,
     x: &[f32],
     w: &[f32],
-    terms: &[Range<usize>],
+    terms: &[Term],
     out: &mut [T],
 ) -> Result<(), EvalError> {
     let (depth, taps, positions, pixels) = (g.filters, g.taps(), g.positions(), g.pixels());
@@ -310,7 +313,7 @@ pub(crate) fn transpose_sums<T: Copy + From<f32> + std::ops::AddAssign>(
     for (i, image) in x.chunks_exact((depth * positions).max(1)).enumerate() {
         let weights = &w[i % g.groups * depth * wide..][..depth * wide];
         let out = &mut out[i * g.channels * pixels..][..g.channels * pixels];
-        let columns = View::new(image, depth, positions);
+        let columns = [View::new(image, depth, positions)];
         contract(View::new(weights, depth, wide).transposed(), &columns, terms, |_, cols, sums| {
             for (row, sums) in sums.chunks_exact(cols.len()).enumerate() {
                 let plane = &mut out[row / taps * pixels..][..pixels];
@@ -350,7 +353,7 @@ pub(crate) fn conv_transpose(op: &ConvTranspose, operands: &[&Tensor]) -> Result
         let bias = bias.view::<f32>();
         out.chunks_exact_mut(pixels).enumerate().for_each(|(i, plane)| plane.fill(bias[i % channels]));
     }
-    transpose_sums(&g, &x, &w, &[0..g.filters], &mut out)?;
+    transpose_sums(&g, &x, &w, &[Term { plane: 0, inner: 0..g.filters }], &mut out)?;
     Ok(smallvec![Tensor::from_vec(g.shape(channels, g.image, operands[0].ty().rank()), out)])
 }
 

@@ -32,10 +32,6 @@ impl<'a> View<'a> {
         self.rows
     }
 
-    pub(crate) fn cols(&self) -> usize {
-        self.cols
-    }
-
     /// The matrix with rows and columns swapped.
     pub(crate) fn transposed(self) -> Self {
         View { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
@@ -46,10 +42,6 @@ impl<'a> View<'a> {
         let start = rows.start * self.row_stride + cols.start * self.col_stride;
         let data = self.data.get(start..).unwrap_or(&[]);
         View { data, rows: rows.len(), cols: cols.len(), ..self }
-    }
-
-    pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
-        self.data[row * self.row_stride + col * self.col_stride]
     }
 
     fn matrix(&self) -> Result<Matrix<'a, f32>, EvalError> {
@@ -103,50 +95,43 @@ impl Columns for View<'_> {
 /// Elements of a block of the right-hand side: it stays in the second level cache.
 const BLOCK: usize = 128 * 1024;
 
-/// Multiplies `a` by `b` in blocks of columns. For each block, and for each range of `terms` of the inner axis in
-/// turn, `emit` receives the term's number, the columns and their product with all rows of `a`.
+/// A part of a product: some indices of the inner axis, of one of several right-hand sides.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Term {
+    /// Number of the right-hand side.
+    pub(crate) plane: usize,
+    /// Indices of the inner axis.
+    pub(crate) inner: Range<usize>,
+}
+
+/// Multiplies `a` by right-hand sides `b` of one size, in blocks of columns. For each block and each term in turn,
+/// `emit` receives the term's number, the columns and their product with all rows of `a`.
 pub(crate) fn contract(
     a: View<'_>,
-    b: &impl Columns,
-    terms: &[Range<usize>],
+    b: &[impl Columns],
+    terms: &[Term],
     mut emit: impl FnMut(usize, Range<usize>, &[f32]),
 ) -> Result<(), EvalError> {
-    let deepest = terms.iter().map(|t| t.len()).max().unwrap_or(0).max(1);
+    let total = b.first().map_or(0, Columns::cols);
+    let deepest = terms.iter().map(|t| t.inner.len()).max().unwrap_or(0).max(1);
     let width = (BLOCK / deepest).next_multiple_of(32).clamp(128, 4096);
-    let (mut scratch, mut product) = (Vec::new(), vec![0.0; a.rows() * width.min(b.cols())]);
-    for start in (0..b.cols()).step_by(width) {
-        let cols = start..(start + width).min(b.cols());
+    let (mut scratch, mut product) = (Vec::new(), vec![0.0; a.rows() * width.min(total)]);
+    for start in (0..total).step_by(width) {
+        let cols = start..(start + width).min(total);
         let product = &mut product[..a.rows() * cols.len()];
         for (i, term) in terms.iter().enumerate() {
-            let right = b.block(term.clone(), cols.clone(), &mut scratch);
-            gemm(product, a.block(0..a.rows(), term.clone()), right, Bias::None)?;
+            let right = b[term.plane].block(term.inner.clone(), cols.clone(), &mut scratch);
+            gemm(product, a.block(0..a.rows(), term.inner.clone()), right, Bias::None)?;
             emit(i, cols.clone(), product);
         }
     }
     Ok(())
 }
 
-/// Splits the inner axis of a product of integers so that each part is exact in `f32`: no partial sum of
-/// `weights * x` with `|x| <= largest` reaches 2^24, in whatever order it is formed. `None` where one product alone
-/// may do so.
-pub(crate) fn exact_terms(weights: View<'_>, largest: f32) -> Option<Vec<Range<usize>>> {
-    const LIMIT: f64 = 16_777_216.0;
-    let mut sums = vec![0.0f64; weights.rows()];
-    let (mut terms, mut start) = (Vec::new(), 0);
-    for k in 0..weights.cols() {
-        let step = |row: usize| f64::from(weights.at(row, k).abs()) * f64::from(largest);
-        if k > start && sums.iter().enumerate().any(|(row, sum)| sum + step(row) >= LIMIT) {
-            terms.push(start..k);
-            start = k;
-            sums.fill(0.0);
-        }
-        for (row, sum) in sums.iter_mut().enumerate() {
-            *sum += step(row);
-            if *sum >= LIMIT {
-                return None;
-            }
-        }
-    }
-    terms.push(start..weights.cols());
-    Some(terms)
+/// Splits the inner axis of a product of integers so that each part is exact in `f32`, in whatever order it is summed:
+/// no part reaches 2^24 where no product exceeds `largest`.
+pub(crate) fn exact_terms(plane: usize, inner: usize, largest: f32) -> Vec<Term> {
+    let longest = ((16_777_215.0 / largest.max(1.0)) as usize).max(1);
+    let term = |start: usize| Term { plane, inner: start..(start + longest).min(inner) };
+    (0..inner.max(1)).step_by(longest).map(term).collect()
 }

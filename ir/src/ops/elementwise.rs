@@ -99,6 +99,15 @@ impl Operator for Unary {
         crate::kernels::elementwise::unary(self.f, operands[0])
     }
 
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        if let UnaryFn::LeakyRelu { alpha } = self.f
+            && let Some(values) = crate::kernels::integer::leaky_relu(alpha, operands[0], &results[0])
+        {
+            return Ok(Some(values));
+        }
+        crate::kernels::integer::table(operands[0], &results[0], |x| self.eval(&[x]))
+    }
+
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -240,6 +249,10 @@ impl Operator for Clamp {
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         crate::kernels::elementwise::clamp(self.lo, self.hi, operands[0])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        crate::kernels::integer::table(operands[0], &results[0], |x| self.eval(&[x]))
     }
 
     fn layout(&self) -> LayoutRule {
