@@ -1,4 +1,25 @@
-//! The qcc compiler as a library.
+//! The qcc compiler as a library: [`Compiler`] takes a model file and options and gives a compiled file and a
+//! [`Report`].
+//!
+//! ```no_run
+//! use qcc::{Compiler, Options, Silent};
+//! # fn main() -> Result<(), qcc::Failure> {
+//! let compiler = Compiler::new(Options::default());
+//! let report = compiler.compile("yolo26n.onnx".as_ref(), "yolo26n.tflite".as_ref(), &mut Silent)?;
+//! assert_eq!(report.target, "tflite");
+//! # Ok(())
+//! # }
+//! ```
+
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod compiler;
 pub mod data;
+mod quality;
+
+pub use compiler::{Calibration, Compiler, Data, Failure, Options, Precision, Report, Silent, Stage, Watch};
+pub use qcc_backends as backends;
+pub use qcc_frontends as frontends;
+pub use qcc_ir as ir;
+pub use qcc_passes as passes;
+pub use quality::{Deviation, Quality};

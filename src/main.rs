@@ -1,2 +1,20 @@
 //! The `qcc` command.
-fn main() {}
+
+mod args;
+mod commands;
+mod report;
+
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let Args { command, compile } = Args::parse();
+    match (command, compile) {
+        (Some(Command::Inspect(args)), _) => commands::inspect(&args),
+        (Some(Command::Ops), _) => commands::ops(),
+        (None, Some(args)) => commands::compile(&args),
+        (None, None) => report::usage("which model? `qcc --help` shows how qcc is called"),
+    }
+}

@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
+use rayon::prelude::*;
 
 use array::Array;
-pub use preprocess::{Color, Fit, Preprocess};
+pub use preprocess::{Color, Fit, Preparation, Preprocess};
 
 /// Why data cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -277,6 +278,15 @@ impl Samples {
         matches!(self.feed, Feed::Random { .. })
     }
 
+    /// Reads all samples in order, a few at a time in parallel. One that cannot be read is an error in its place.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Vec<Tensor>, DataError>> {
+        let few = rayon::current_num_threads();
+        (0..self.len).step_by(few).flat_map(move |first| {
+            let some = first..self.len.min(first + few);
+            some.into_par_iter().map(|i| self.get(i)).collect::<Vec<_>>()
+        })
+    }
+
     /// Reads sample `i`: one row-major tensor for each input of the graph, in its order.
     ///
     /// # Errors
@@ -430,7 +440,7 @@ mod tests {
     }
 
     fn firsts(samples: &Samples) -> Vec<Vec<f32>> {
-        (0..samples.len()).map(|i| samples.get(i).unwrap()[0].view::<f32>().into_owned()).collect()
+        samples.iter().map(|s| s.unwrap()[0].view::<f32>().into_owned()).collect()
     }
 
     #[test]

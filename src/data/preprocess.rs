@@ -119,6 +119,39 @@ impl Preprocess {
     }
 }
 
+/// What is known beforehand of how pictures are made into inputs; the model's metadata know the rest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preparation {
+    /// What to start from in place of what the model says.
+    pub preset: Option<Preprocess>,
+    /// Replaces [`Preprocess::color`].
+    pub color: Option<Color>,
+    /// Replaces [`Preprocess::fit`].
+    pub fit: Option<Fit>,
+    /// Replaces [`Preprocess::scale`].
+    pub scale: Option<f64>,
+    /// Replaces [`Preprocess::mean`].
+    pub mean: Option<[f64; 3]>,
+    /// Replaces [`Preprocess::std`].
+    pub std: Option<[f64; 3]>,
+}
+
+impl Preparation {
+    /// The whole, or `None` where nothing says which numbers the model was trained on.
+    pub fn resolve(&self, metadata: &[(String, String)]) -> Option<Preprocess> {
+        let numbers = self.scale.is_some() || self.mean.is_some() || self.std.is_some();
+        let base = self.preset.clone().or_else(|| Preprocess::of_metadata(metadata));
+        let base = base.or(numbers.then_some(Preprocess::NONE))?;
+        Some(Preprocess {
+            color: self.color.unwrap_or(base.color),
+            fit: self.fit.unwrap_or(base.fit),
+            scale: self.scale.unwrap_or(base.scale),
+            mean: self.mean.unwrap_or(base.mean),
+            std: self.std.unwrap_or(base.std),
+        })
+    }
+}
+
 impl fmt::Display for Preprocess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.fit {
@@ -178,6 +211,21 @@ mod tests {
         let one = Pixels { width: 1, height: 1, channels: 3, bytes: vec![11, 12, 13] };
         let got = p.tensor(vec![one], &image(3, 1, 1, false), &TensorType::f32(&[1, 3, 1, 1])).unwrap();
         assert_eq!(got.view::<f32>()[..], [10.0, 5.0, 2.5]);
+    }
+
+    #[test]
+    fn options_go_before_presets_before_metadata() {
+        let yolo: Vec<(String, String)> =
+            [("task", "detect"), ("imgsz", "[8, 8]"), ("stride", "8")].map(|(k, v)| (k.into(), v.into())).into();
+        let none = Preparation::default();
+        assert_eq!(none.resolve(&yolo), Some(Preprocess::YOLO));
+        assert_eq!(none.resolve(&[]), None);
+        assert_eq!(Preparation { color: Some(Color::Bgr), ..none.clone() }.resolve(&[]), None);
+        let preset = Preparation { preset: Some(Preprocess::IMAGENET), scale: Some(2.0), ..none.clone() };
+        assert_eq!(preset.resolve(&yolo), Some(Preprocess { scale: 2.0, ..Preprocess::IMAGENET }));
+        let scaled = Preparation { scale: Some(0.5), color: Some(Color::Bgr), ..none };
+        let want = Preprocess { scale: 0.5, color: Color::Bgr, ..Preprocess::NONE };
+        assert_eq!(scaled.resolve(&[]), Some(want));
     }
 
     #[test]

@@ -1,0 +1,291 @@
+//! What the command line says.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
+
+/// Compiles trained neural networks to small, quantized artefacts.
+#[derive(Debug, Parser)]
+#[command(name = "qcc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) compile: Option<Compile>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows what is in a model: ONNX or TFLite
+    Inspect(Inspect),
+    /// Lists the operators that models may use
+    Ops,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// The model file
+    pub(crate) file: PathBuf,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Shape of an input, where the file leaves it open
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub(crate) shape: Vec<Named<usize>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("precision").multiple(false))]
+pub(crate) struct Compile {
+    /// The model file (.onnx)
+    pub(crate) model: PathBuf,
+
+    /// What to compile to (`litert` is tflite)
+    #[arg(long, alias = "format", value_enum)]
+    pub(crate) to: To,
+
+    /// File to write, or a folder for it; the model's name with the precision in the current folder otherwise
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Weights in half precision
+    #[arg(long, alias = "half", group = "precision", help_heading = "Precision (float32 otherwise)")]
+    pub(crate) fp16: bool,
+    /// Weights and activations in 8 bits; needs --data
+    #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
+    pub(crate) int8: bool,
+    /// Weights in 8 bits, activations in floating point (dynamic range)
+    #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
+    pub(crate) w8a32: bool,
+    /// The precision by Ultralytics' names
+    #[arg(long, group = "precision", value_enum, help_heading = "Precision (float32 otherwise)")]
+    pub(crate) quantize: Option<Quantize>,
+
+    /// Dataset .yaml, folder of pictures, .txt list, .npy, .npz (an array for each input), or `random`
+    #[arg(long, value_name = "PATH", help_heading = "Calibration")]
+    pub(crate) data: Option<PathBuf>,
+    /// Samples at most, spread evenly over the data
+    #[arg(long, value_name = "N", value_parser = positive, requires = "data", help_heading = "Calibration")]
+    pub(crate) samples: Option<usize>,
+    /// How ranges are chosen
+    #[arg(long, value_enum, default_value_t = Calibrator::Mse, help_heading = "Calibration")]
+    pub(crate) calibrator: Calibrator,
+    /// How pictures become inputs; Ultralytics' models say so themselves
+    #[arg(long, value_enum, requires = "data", help_heading = "Calibration")]
+    pub(crate) preprocess: Option<Preset>,
+    /// Factor of picture values, which are 0 to 255 (`1/255`)
+    #[arg(long, value_name = "X", value_parser = number, requires = "data", help_heading = "Calibration")]
+    pub(crate) scale: Option<f64>,
+    /// Taken off after scaling: one number, or one for each channel
+    #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true, requires = "data", help_heading = "Calibration")]
+    pub(crate) mean: Option<Channels>,
+    /// Divisor after that: one number, or one for each channel
+    #[arg(long, value_name = "X[,Y,Z]", requires = "data", help_heading = "Calibration")]
+    pub(crate) std: Option<Channels>,
+    /// Order of the channels
+    #[arg(long, value_enum, requires = "data", help_heading = "Calibration")]
+    pub(crate) color: Option<Color>,
+    /// How pictures are brought to the model's size
+    #[arg(long, value_enum, requires = "data", help_heading = "Calibration")]
+    pub(crate) resize: Option<Resize>,
+
+    /// Shape of an input, where the file leaves it open (`images=1,3,640,640`)
+    #[arg(long, value_name = "NAME=DIMS", help_heading = "Inputs and outputs")]
+    pub(crate) shape: Vec<Named<usize>>,
+    /// An input that becomes a constant (`sr=16000`)
+    #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
+    pub(crate) set: Vec<Named<f64>>,
+    /// What inputs and outputs of an int8 model hold
+    #[arg(long, value_enum, default_value_t = Io::Float, help_heading = "Inputs and outputs")]
+    pub(crate) io: Io,
+    /// Order of the axes of image inputs
+    #[arg(long, value_enum, default_value_t = InputLayout::Nhwc, help_heading = "Inputs and outputs")]
+    pub(crate) input_layout: InputLayout,
+
+    /// Nodes that stay in floating point; `*` stands for any characters
+    #[arg(long, value_name = "PATTERN", help_heading = "Control")]
+    pub(crate) exclude: Vec<String>,
+    /// Least signal to quantization noise ratio of every output; below it nothing is written and the exit code is 3
+    #[arg(long, value_name = "DB", value_parser = number, help_heading = "Control")]
+    pub(crate) min_sqnr: Option<f64>,
+
+    /// Also write the report, as JSON
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) report: Option<PathBuf>,
+    /// Show the graph after a pass
+    #[arg(long, value_name = "PASS", help_heading = "Output")]
+    pub(crate) print_after: Vec<String>,
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub(crate) quiet: bool,
+    /// Say more: notes, all nodes in floating point, each stage
+    #[arg(short, long, action = ArgAction::SetTrue, help_heading = "Output")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum To {
+    #[value(alias = "litert")]
+    Tflite,
+    Onnx,
+    Openvino,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Quantize {
+    #[value(name = "32")]
+    Float32,
+    #[value(name = "16")]
+    Float16,
+    #[value(name = "8", alias = "w8a8")]
+    Int8,
+    W8a16,
+    W8a32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Calibrator {
+    /// All that was seen
+    Minmax,
+    /// Mean of each sample's least and greatest
+    MovingAverage,
+    /// All but a ten-thousandth at either end
+    Percentile,
+    /// Least squared error
+    Mse,
+    /// Least loss of information
+    Entropy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    /// Letterboxed on 114, 0 to 1
+    Yolo,
+    /// 224 of 256 from the middle, 0 to 1, ImageNet's mean and standard deviation
+    Imagenet,
+    /// Stretched, 0 to 255
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Rgb,
+    Bgr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resize {
+    /// To fit, the rest filled with 114
+    Letterbox,
+    /// Both sides to the target
+    Stretch,
+    /// The middle, as large as fits
+    CenterCrop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Io {
+    Float,
+    Int8,
+    Uint8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InputLayout {
+    Nchw,
+    Nhwc,
+}
+
+/// `NAME=X,Y,Z`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Named<T> {
+    pub(crate) name: String,
+    pub(crate) values: Vec<T>,
+}
+
+impl<T: FromStr> FromStr for Named<T> {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        // Names of values may hold `=`; numbers do not.
+        let (name, values) = s.rsplit_once('=').ok_or("expected NAME=NUMBERS")?;
+        let value = |v: &str| v.trim().parse().map_err(|_| format!("`{v}` is no such number"));
+        // An empty list is the shape of a scalar.
+        let values = values.split(',').filter(|v| !v.is_empty()).map(value).collect::<Result<_, _>>()?;
+        Ok(Named { name: name.into(), values })
+    }
+}
+
+/// One number for all channels, or three.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Channels(pub(crate) [f64; 3]);
+
+impl FromStr for Channels {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let values: Vec<f64> = s.split(',').map(number).collect::<Result<_, _>>()?;
+        match values[..] {
+            [all] => Ok(Channels([all; 3])),
+            [a, b, c] => Ok(Channels([a, b, c])),
+            _ => Err("expected one number or three".into()),
+        }
+    }
+}
+
+/// A finite number, also as a fraction (`1/255`).
+fn number(s: &str) -> Result<f64, String> {
+    let parse = |s: &str| s.trim().parse::<f64>().map_err(|_| format!("`{s}` is no number"));
+    let value = match s.split_once('/') {
+        Some((a, b)) => parse(a)? / parse(b)?,
+        None => parse(s)?,
+    };
+    if value.is_finite() { Ok(value) } else { Err(format!("`{s}` is no finite number")) }
+}
+
+fn positive(s: &str) -> Result<usize, String> {
+    s.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number above 0".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_may_be_fractions() {
+        assert_eq!(number("1/255"), Ok(1.0 / 255.0));
+        assert_eq!(number("-0.5"), Ok(-0.5));
+        assert!(number("1/0").is_err() && number("x").is_err() && number("inf").is_err());
+    }
+
+    #[test]
+    fn names_may_hold_an_equals_sign() {
+        let named: Named<usize> = "a=b=1,2".parse().unwrap();
+        assert_eq!(named, Named { name: "a=b".into(), values: vec![1, 2] });
+        assert!("a".parse::<Named<usize>>().is_err());
+        assert!("a=1,x".parse::<Named<usize>>().is_err());
+    }
+
+    #[test]
+    fn a_model_is_compiled_without_naming_a_command() {
+        let args = Args::try_parse_from(["qcc", "m.onnx", "--to", "litert", "--quantize", "8", "--data", "d"]).unwrap();
+        let compile = args.compile.unwrap();
+        assert_eq!((compile.to, compile.quantize), (To::Tflite, Some(Quantize::Int8)));
+        let args = Args::try_parse_from(["qcc", "ops"]).unwrap();
+        assert!(matches!(args.command, Some(Command::Ops)));
+        assert!(Args::try_parse_from(["qcc", "m.onnx", "--to", "tflite", "--int8", "--fp16"]).is_err());
+    }
+}

@@ -1,0 +1,162 @@
+//! Compiling a model.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use qcc::backends::Backend;
+use qcc::data::{self, Fit, Preparation, Preprocess};
+use qcc::frontends::ImportOptions;
+use qcc::ir::Store;
+use qcc::ir::diagnostic::{Diagnostic, Severity};
+use qcc::passes::calibrate::Method;
+use qcc::passes::layout::{ImageOrder, Interface};
+use qcc::passes::quantize;
+use qcc::{Calibration, Compiler, Data, Failure, Options, Precision, Report};
+
+use crate::args::{Calibrator, Color, Compile, InputLayout, Io, Preset, Quantize, Resize, To};
+use crate::report::{self, Progress};
+
+/// Share of numbers that `--calibrator percentile` leaves out at either end.
+const PERCENTILE: f64 = 1e-4;
+
+/// Compiles as the arguments say and shows how it went.
+pub(crate) fn compile(args: &Compile) -> ExitCode {
+    match try_compile(args) {
+        Ok(done) => {
+            let wanted = |d: &&Diagnostic| !args.quiet && (args.verbose || d.severity != Severity::Note);
+            report::show(&done.diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
+            if !args.quiet {
+                report::say(&report::summary(&done, args.verbose));
+            }
+            ExitCode::SUCCESS
+        }
+        Err(failure) => report::failure(&failure, &args.model, args.quiet),
+    }
+}
+
+fn try_compile(args: &Compile) -> Result<Report, Failure> {
+    let options = options(args)?;
+    let output = output(args, &options);
+    let compiler = Compiler::new(options);
+    check_names(&args.print_after, &compiler.pass_names())?;
+    let mut progress = Progress::new(&args.print_after, args.quiet);
+    let done = compiler.compile(&args.model, &output, &mut progress);
+    drop(progress);
+    match (&args.report, &done) {
+        (Some(path), Ok(report)) => write_report(path, report)?,
+        (Some(path), Err(Failure::Gate(report))) => write_report(path, report)?,
+        _ => {}
+    }
+    done
+}
+
+fn write_report(path: &Path, report: &Report) -> Result<(), Failure> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::from(Diagnostic::error("unwritable-report", format!("cannot write {}: {e}", path.display())))
+    };
+    let json = serde_json::to_string_pretty(report).map_err(|e| failed(&e))?;
+    std::fs::write(path, json + "\n").map_err(|e| failed(&e))
+}
+
+fn not_yet(what: &str) -> Failure {
+    Failure::usage(Diagnostic::error("not-yet", format!("{what} is not there yet")))
+}
+
+/// A misspelt pass would print nothing.
+fn check_names(asked: &[String], known: &[&str]) -> Result<(), Failure> {
+    match asked.iter().find(|a| !known.contains(&a.as_str())) {
+        None => Ok(()),
+        Some(odd) => Err(Failure::usage(
+            Diagnostic::error("unknown-pass", format!("--print-after {odd} names no pass"))
+                .with_help(format!("passes: {}", known.join(", "))),
+        )),
+    }
+}
+
+fn options(args: &Compile) -> Result<Options, Failure> {
+    let backend = match args.to {
+        To::Tflite => Backend::Tflite,
+        To::Onnx => return Err(not_yet("--to onnx")),
+        To::Openvino => return Err(not_yet("--to openvino")),
+    };
+    Ok(Options {
+        backend,
+        precision: precision(args)?,
+        import: ImportOptions {
+            shapes: args.shape.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+            values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+        },
+        calibration: args.data.as_ref().map(|path| calibration(args, path)),
+        interface: match args.io {
+            Io::Float => quantize::Interface::Float,
+            Io::Int8 => quantize::Interface::Grid(Store::I8),
+            Io::Uint8 => quantize::Interface::Grid(Store::U8),
+        },
+        layout: Interface {
+            input: match args.input_layout {
+                InputLayout::Nchw => ImageOrder::Nchw,
+                InputLayout::Nhwc => ImageOrder::Nhwc,
+            },
+            output: ImageOrder::Nhwc,
+        },
+        exclude: args.exclude.clone(),
+        min_sqnr: args.min_sqnr,
+    })
+}
+
+fn precision(args: &Compile) -> Result<Precision, Failure> {
+    Ok(match args.quantize {
+        Some(Quantize::Float16) => Precision::Float16,
+        Some(Quantize::Int8) => Precision::Int8,
+        Some(Quantize::W8a32) => Precision::W8A32,
+        Some(Quantize::W8a16) => return Err(not_yet("--quantize w8a16")),
+        None if args.fp16 => Precision::Float16,
+        None if args.int8 => Precision::Int8,
+        None if args.w8a32 => Precision::W8A32,
+        Some(Quantize::Float32) | None => Precision::Float32,
+    })
+}
+
+fn calibration(args: &Compile, path: &Path) -> Calibration {
+    Calibration {
+        data: if path == Path::new("random") { Data::Random } else { Data::Path(path.into()) },
+        samples: args.samples,
+        preparation: Preparation {
+            preset: args.preprocess.map(|p| match p {
+                Preset::Yolo => Preprocess::YOLO,
+                Preset::Imagenet => Preprocess::IMAGENET,
+                Preset::None => Preprocess::NONE,
+            }),
+            color: args.color.map(|c| match c {
+                Color::Rgb => data::Color::Rgb,
+                Color::Bgr => data::Color::Bgr,
+            }),
+            fit: args.resize.map(|r| match r {
+                Resize::Letterbox => Fit::Letterbox { fill: 114 },
+                Resize::Stretch => Fit::Stretch,
+                Resize::CenterCrop => Fit::CenterCrop { ratio: 1.0 },
+            }),
+            scale: args.scale,
+            mean: args.mean.map(|c| c.0),
+            std: args.std.map(|c| c.0),
+        },
+        method: match args.calibrator {
+            Calibrator::Minmax => Method::MinMax,
+            Calibrator::MovingAverage => Method::MovingAverage,
+            Calibrator::Percentile => Method::Percentile(PERCENTILE),
+            Calibrator::Mse => Method::Mse,
+            Calibrator::Entropy => Method::Entropy,
+        },
+    }
+}
+
+/// The file asked for; in a folder, or where none is asked for, the model's name with the precision.
+fn output(args: &Compile, options: &Options) -> PathBuf {
+    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
+    let name = format!("{stem}{}.{}", options.precision.suffix(), options.backend.extension());
+    match &args.output {
+        Some(path) if path.is_dir() => path.join(name),
+        Some(path) => path.clone(),
+        None => name.into(),
+    }
+}

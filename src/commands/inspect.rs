@@ -1,0 +1,121 @@
+//! Showing what is in a model.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use qcc::Failure;
+use qcc::backends::tflite;
+use qcc::frontends::{ImportOptions, open};
+use qcc::ir::Graph;
+use qcc::ir::diagnostic::Diagnostic;
+use qcc::ir::text::print_brief;
+use serde::Serialize;
+
+use crate::args::{Format, Inspect};
+use crate::report;
+
+/// Shows a model in the form asked for.
+pub(crate) fn inspect(args: &Inspect) -> ExitCode {
+    match shown(args) {
+        Ok(text) => {
+            report::say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => report::failure(&failure, &args.file, false),
+    }
+}
+
+fn shown(args: &Inspect) -> Result<String, Failure> {
+    if is_tflite(&args.file) {
+        return tflite_text(args);
+    }
+    let options = ImportOptions {
+        shapes: args.shape.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+        ..ImportOptions::default()
+    };
+    let graph = open(&args.file, &options)?.graph;
+    let contents = Contents::of(&graph);
+    Ok(match args.format {
+        Format::Text => format!("{contents}\n{}", print_brief(&graph)),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&contents);
+            json.map_err(|e| Diagnostic::error("inspect", e.to_string()))? + "\n"
+        }
+    })
+}
+
+/// True where a file has TFLite's identifier; what cannot be read is left to the reader to report.
+fn is_tflite(path: &Path) -> bool {
+    use std::io::Read;
+    let mut start = [0; 8];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start));
+    read.is_ok() && start[4..] == *b"TFL3"
+}
+
+fn tflite_text(args: &Inspect) -> Result<String, Failure> {
+    if args.format == Format::Json {
+        let d = Diagnostic::error("not-yet", "--format json of a TFLite file is not there yet");
+        return Err(Failure::usage(d));
+    }
+    let bytes = std::fs::read(&args.file)
+        .map_err(|e| Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", args.file.display())))?;
+    let text = tflite::disassemble(&bytes.into());
+    Ok(text.map_err(|e| Diagnostic::error("bad-tflite", format!("{}: {e}", args.file.display())))?)
+}
+
+/// What a model is made of.
+#[derive(Debug, Serialize)]
+struct Contents<'g> {
+    name: &'g str,
+    inputs: Vec<Value>,
+    outputs: Vec<Value>,
+    operators: BTreeMap<&'static str, usize>,
+    metadata: BTreeMap<&'g str, &'g str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Value {
+    name: String,
+    r#type: String,
+}
+
+impl<'g> Contents<'g> {
+    fn of(g: &'g Graph) -> Self {
+        let value = |name: &str, v| Value { name: name.into(), r#type: g.ty(v).to_string() };
+        let mut operators = BTreeMap::new();
+        for n in g.order() {
+            *operators.entry(g.op(n).kind().name()).or_insert(0) += 1;
+        }
+        Contents {
+            name: &g.name,
+            inputs: g.inputs().map(|v| value(g.name(v).map_or("", |n| n), v)).collect(),
+            outputs: g.outputs().iter().map(|o| value(&o.name, o.value)).collect(),
+            operators,
+            metadata: g.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Contents<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = String::new();
+        let mut row = |name: &str, text: &dyn std::fmt::Display| {
+            let _ = writeln!(out, "// {name:<10} {text}");
+        };
+        row("model", &self.name);
+        for v in &self.inputs {
+            row("input", &format_args!("{}: {}", v.name, v.r#type));
+        }
+        for v in &self.outputs {
+            row("output", &format_args!("{}: {}", v.name, v.r#type));
+        }
+        let counts: Vec<String> = self.operators.iter().map(|(name, n)| format!("{n} {name}")).collect();
+        row("operators", &counts.join(", "));
+        for (key, value) in &self.metadata {
+            row("metadata", &format_args!("{key} = {value}"));
+        }
+        f.write_str(&out)
+    }
+}

@@ -1,0 +1,9 @@
+//! The commands.
+
+mod compile;
+mod inspect;
+mod ops;
+
+pub(crate) use compile::compile;
+pub(crate) use inspect::inspect;
+pub(crate) use ops::ops;

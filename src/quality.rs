@@ -1,0 +1,78 @@
+//! How a quantized graph compares with the float graph it was made from, for the report.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Tensor, ValueId};
+use qcc_passes::fidelity::{self, Distance, Fidelity};
+use serde::Serialize;
+
+use crate::data::Samples;
+
+/// Samples that both graphs are evaluated on.
+const SAMPLES: usize = 4;
+
+/// Layers that are named.
+const WORST: usize = 5;
+
+/// What quantization did to a graph.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Quality {
+    /// Samples it was measured on.
+    pub samples: usize,
+    /// Share of the products of convolutions and matrix multiplications summed on integers, 0 to 1.
+    pub integer_share: f64,
+    /// Nodes that compute in floating point.
+    pub float_nodes: Vec<String>,
+    /// Each output.
+    pub outputs: Vec<Deviation>,
+    /// The layers that differ most from the float graph's, worst first.
+    pub worst: Vec<Deviation>,
+}
+
+/// How far a value is from the float graph's.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Deviation {
+    /// The output, or the layer in the source model.
+    pub name: String,
+    /// Signal to quantization noise ratio in dB. Infinite where nothing differs, minus infinite where values are not
+    /// finite; JSON has `null` for both.
+    pub sqnr: f64,
+    /// Cosine of the angle between the two.
+    pub cosine: f64,
+    /// The largest absolute difference.
+    pub max_error: f32,
+}
+
+impl Deviation {
+    fn of((name, d): (String, Distance)) -> Self {
+        let sqnr = if d.sqnr().is_nan() { f64::NEG_INFINITY } else { d.sqnr() };
+        Deviation { name, sqnr, cosine: d.cosine(), max_error: d.max_error }
+    }
+}
+
+/// Evaluates both graphs on the first samples that can be read. `values` pairs values of the two.
+pub(crate) fn measure(
+    float: &Graph,
+    quantized: &Graph,
+    values: &[(ValueId, ValueId)],
+    samples: &Samples,
+) -> Result<Quality, Box<Diagnostic>> {
+    let readable: Vec<Vec<Tensor>> = samples.iter().filter_map(Result::ok).take(SAMPLES).collect();
+    let Fidelity { outputs, layers, samples } =
+        fidelity::compare(float, quantized, values, &readable).map_err(|e| {
+            Box::new(Diagnostic::error("evaluation", format!("the quantized model fails on a sample: {e}")))
+        })?;
+    let mut worst: Vec<Deviation> = layers.into_iter().map(Deviation::of).collect();
+    worst.sort_by(|a, b| a.sqnr.total_cmp(&b.sqnr));
+    worst.truncate(WORST);
+    let name = |n| match quantized.origin(n).path() {
+        "" => quantized.op(n).kind().name().to_owned(),
+        path => format!("{path} ({})", quantized.op(n).kind().name()),
+    };
+    Ok(Quality {
+        samples,
+        integer_share: fidelity::work(quantized).integer_share(),
+        float_nodes: fidelity::float_islands(quantized).into_iter().map(name).collect(),
+        outputs: outputs.into_iter().map(Deviation::of).collect(),
+        worst,
+    })
+}

@@ -1,0 +1,251 @@
+//! What the user sees: diagnostics on stderr, the summary on stdout.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use qcc::ir::diagnostic::{Diagnostic, Severity};
+use qcc::ir::{Graph, Origin};
+use qcc::{Failure, Quality, Report, Watch};
+
+/// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
+const REFUSED: u8 = 1;
+const USAGE: u8 = 2;
+const GATE: u8 = 3;
+
+/// Writes to stdout; whoever closes it early wants no more.
+pub(crate) fn say(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// A mistake in how qcc is called.
+pub(crate) fn usage(message: &str) -> ExitCode {
+    show(&[Diagnostic::error("usage", message)], Path::new(""));
+    ExitCode::from(USAGE)
+}
+
+/// Why there is no artefact.
+pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode {
+    match failure {
+        Failure::Usage(d) => {
+            show(std::slice::from_ref(&**d), model);
+            ExitCode::from(USAGE)
+        }
+        Failure::Refused(all) => {
+            show(all, model);
+            ExitCode::from(REFUSED)
+        }
+        Failure::Gate(report) => {
+            if !quiet {
+                show(&report.diagnostics, model);
+                say(&summary(report, false));
+            }
+            let worst = report.worst_sqnr().map_or_else(|| "unknown".into(), decibels);
+            let gate = Diagnostic::error("gate", format!("the worst output has an SQNR of {worst}, below --min-sqnr"));
+            show(&[gate.with_note("nothing was written")], model);
+            ExitCode::from(GATE)
+        }
+    }
+}
+
+/// Shows diagnostics on stderr, errors first; what differs in its place alone is said once.
+pub(crate) fn show(diagnostics: &[Diagnostic], model: &Path) {
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let _ = std::io::stderr().lock().write_all(render(diagnostics, model, color).as_bytes());
+}
+
+fn render(diagnostics: &[Diagnostic], model: &Path, color: bool) -> String {
+    let same = |a: &Diagnostic, b: &Diagnostic| {
+        (a.code, &a.message, &a.notes, &a.help) == (b.code, &b.message, &b.notes, &b.help)
+    };
+    let mut groups: Vec<(&Diagnostic, Vec<&Origin>)> = Vec::new();
+    for d in diagnostics {
+        match groups.iter_mut().find(|(first, _)| same(first, d)) {
+            Some((_, places)) => places.push(&d.origin),
+            None => groups.push((d, vec![&d.origin])),
+        }
+    }
+    // Stable: kinds of message stay in the order of their first.
+    let code_place = |code: &str| diagnostics.iter().position(|d| d.code == code);
+    groups.sort_by_key(|(d, _)| (d.severity as u8, code_place(d.code)));
+    let mut out = String::new();
+    for (d, places) in groups {
+        let _ = writeln!(out, "{}: {}", head(d, color), d.message);
+        for origin in places {
+            place(&mut out, model, origin);
+        }
+        for note in &d.notes {
+            let _ = writeln!(out, "  = note: {note}");
+        }
+        if let Some(help) = &d.help {
+            let _ = writeln!(out, "  = help: {help}");
+        }
+    }
+    out
+}
+
+fn head(d: &Diagnostic, color: bool) -> String {
+    let (word, paint) = match d.severity {
+        Severity::Error => ("error", "\x1b[1;31m"),
+        Severity::Warning => ("warning", "\x1b[1;33m"),
+        Severity::Note => ("note", "\x1b[1;36m"),
+    };
+    if color { format!("{paint}{word}[{}]\x1b[0m", d.code) } else { format!("{word}[{}]", d.code) }
+}
+
+fn place(out: &mut String, model: &Path, origin: &Origin) {
+    for source in origin.sources() {
+        let _ = write!(out, "  --> {}: {} ({})", model.display(), source.path, source.kind);
+        let _ = match &source.line {
+            Some(line) => writeln!(out, " at {line}"),
+            None => writeln!(out),
+        };
+    }
+}
+
+/// The closing lines of a run.
+pub(crate) fn summary(report: &Report, verbose: bool) -> String {
+    let mut out = String::new();
+    let mut row = |name: &str, text: String| {
+        let _ = writeln!(out, "{name:<12} {text}");
+    };
+    if report.output_bytes > 0 {
+        row("written", report.output.display().to_string());
+        let ratio = report.model_bytes as f64 / report.output_bytes as f64;
+        let (from, to) = (bytes(report.model_bytes), bytes(report.output_bytes));
+        row("size", format!("{to} from {from} ({ratio:.2}x)"));
+    }
+    row("target", format!("{} {}", report.target, report.precision));
+    if report.operators > 0 {
+        row("operators", report.operators.to_string());
+    }
+    if let Some(calibration) = &report.calibration {
+        row("data", calibration.clone());
+    }
+    if let Some(quality) = &report.quality {
+        quality_rows(quality, verbose, &mut row);
+    }
+    let total: f64 = report.stages.iter().map(|s| s.seconds).sum();
+    let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3}", s.name, s.seconds)).collect();
+    row("time", format!("{total:.3} s ({})", stages.join(", ")));
+    out
+}
+
+fn quality_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
+    row("integer", format!("{:.2} % of multiplications", q.integer_share * 100.0));
+    let shown = if verbose { q.float_nodes.len() } else { 4 };
+    if !q.float_nodes.is_empty() {
+        let names = q.float_nodes.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
+        let more = if q.float_nodes.len() > shown { ", .." } else { "" };
+        row("in float", format!("{} operators: {names}{more}", q.float_nodes.len()));
+    }
+    for (i, o) in q.outputs.iter().enumerate() {
+        let name = if i == 0 { "outputs" } else { "" };
+        row(name, format!("{} SQNR {}, largest error {:.3e}", o.name, decibels(o.sqnr), o.max_error));
+    }
+    for (i, layer) in q.worst.iter().enumerate() {
+        row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", decibels(layer.sqnr), layer.name));
+    }
+}
+
+fn decibels(sqnr: f64) -> String {
+    match () {
+        () if sqnr == f64::INFINITY => "exact".into(),
+        () if sqnr == f64::NEG_INFINITY => "not finite".into(),
+        () => format!("{sqnr:.1} dB"),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.2} MB", n as f64 / 1e6),
+    }
+}
+
+/// Shows progress on a terminal and the graphs that were asked for.
+pub(crate) struct Progress<'a> {
+    print_after: &'a [String],
+    quiet: bool,
+    stage: &'static str,
+    bar: Option<ProgressBar>,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(print_after: &'a [String], quiet: bool) -> Self {
+        Progress { print_after, quiet, stage: "", bar: None }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Watch for Progress<'_> {
+    fn stage(&mut self, name: &'static str) {
+        self.finish();
+        self.stage = name;
+    }
+
+    fn samples(&mut self, done: usize, all: usize) {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg:<12} {bar:30} {pos}/{len} samples, {eta} left");
+            let bar = ProgressBar::new(all as u64).with_message(self.stage);
+            if let Ok(style) = style { bar.with_style(style) } else { bar }
+        });
+        bar.set_position(done as u64);
+    }
+
+    fn pass(&mut self, name: &'static str, graph: &Graph) {
+        if self.print_after.iter().any(|p| p == name) {
+            say(&format!("// after {name}\n{}", qcc::ir::text::print_brief(graph)));
+        }
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn diagnostics_are_grouped() {
+        let at = |path: &str| Origin::new(path, "Foo");
+        let all = [
+            Diagnostic::note("open-shape", "input x is [N,3]; compiled for [1,3]"),
+            Diagnostic::error("unsupported-op", "there is no operator Foo").at(&at("/a")),
+            Diagnostic::error("bad-shape", "odd").with_note("one").with_note("two").with_help("make it even"),
+            Diagnostic::error("unsupported-op", "there is no operator Foo").at(&at("/b")),
+        ];
+        insta::assert_snapshot!(render(&all, Path::new("m.onnx"), false), @r"
+        error[unsupported-op]: there is no operator Foo
+          --> m.onnx: /a (Foo)
+          --> m.onnx: /b (Foo)
+        error[bad-shape]: odd
+          = note: one
+          = note: two
+          = help: make it even
+        note[open-shape]: input x is [N,3]; compiled for [1,3]
+        ");
+    }
+
+    #[test]
+    fn sizes_are_decimal() {
+        for (n, want) in [(999, "999 B"), (1_500, "1.5 kB"), (9_941_964, "9.94 MB")] {
+            assert_eq!(bytes(n), want);
+        }
+    }
+}

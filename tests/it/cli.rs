@@ -1,0 +1,330 @@
+//! The command line: exit codes, messages, and what is left on disk.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use prost::Message;
+use qcc_formats::onnx::{
+    AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
+};
+
+use tempfile::TempDir;
+
+/// Runs qcc in a folder.
+fn qcc(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_qcc")).args(args).current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Exit code and messages of a run that fails.
+fn refusal(folder: &Path, args: &[&str]) -> String {
+    let out = qcc(folder, args);
+    assert_eq!(text(&out.stdout), "", "{args:?}");
+    format!("{}\n{}", out.status.code().unwrap(), text(&out.stderr))
+}
+
+fn succeeds(folder: &Path, args: &[&str]) -> String {
+    let out = qcc(folder, args);
+    assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+    text(&out.stdout)
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn some(s: &str) -> Option<String> {
+    Some(s.to_owned())
+}
+
+fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
+    let dim = |&d: &i64| Dimension {
+        value: Some(match d {
+            0 => DimensionValue::Param("n".into()),
+            d => DimensionValue::Value(d),
+        }),
+    };
+    let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
+    let tensor = TypeProtoTensor { elem_type: Some(DataType::Float as i32), shape: Some(shape) };
+    ValueInfoProto { name: some(name), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
+}
+
+fn node(kind: &str, operands: &[&str], result: &str) -> NodeProto {
+    NodeProto {
+        input: operands.iter().map(|&o| o.into()).collect(),
+        output: vec![result.into()],
+        name: Some(format!("/{}", result)),
+        op_type: some(kind),
+        ..NodeProto::default()
+    }
+}
+
+fn floats(name: &str, dims: &[i64], values: impl Iterator<Item = f32>) -> TensorProto {
+    let float_data: Vec<f32> = values.take(dims.iter().product::<i64>() as usize).collect();
+    TensorProto {
+        dims: dims.into(),
+        data_type: Some(DataType::Float as i32),
+        name: some(name),
+        float_data,
+        ..TensorProto::default()
+    }
+}
+
+/// x `[batch,3,8,8]`, a convolution 3x3 to 4 channels without padding, relu, y `[batch,4,6,6]`. A batch of 0 is open.
+fn small(batch: i64) -> ModelProto {
+    let weights = (0..).map(|i| ((i * 37 % 23) as f32 - 11.0) / 23.0);
+    let graph = GraphProto {
+        name: some("small"),
+        node: vec![node("Conv", &["x", "w", "b"], "c"), node("Relu", &["c"], "y")],
+        initializer: vec![floats("w", &[4, 3, 3, 3], weights), floats("b", &[4], [0.1, -0.2, 0.3, 0.0].into_iter())],
+        input: vec![value("x", &[batch, 3, 8, 8])],
+        output: vec![value("y", &[batch, 4, 6, 6])],
+        ..GraphProto::default()
+    };
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    }
+}
+
+/// A folder with `small.onnx`.
+fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("small.onnx"), small(1).encode_to_vec()).unwrap();
+    dir
+}
+
+/// Pictures of 9x9 with values all over the place, in the folder `pictures`.
+fn pictures(folder: &Path, n: u32) {
+    let at = folder.join("pictures");
+    fs::create_dir(&at).unwrap();
+    for i in 0..n {
+        let picture = image::RgbImage::from_fn(9, 9, |x, y| {
+            image::Rgb([(x * 29 + i * 7) as u8, (y * 31 + i * 11) as u8, (x * y * 13 + i) as u8])
+        });
+        picture.save(at.join(format!("{i}.png"))).unwrap();
+    }
+}
+
+const INT8: &[&str] = &["small.onnx", "--to", "tflite", "--int8", "--data", "pictures", "--scale", "1/255"];
+
+#[test]
+fn float_model_is_written_under_its_own_name() {
+    let dir = folder();
+    let said = succeeds(dir.path(), &["small.onnx", "--to", "tflite"]);
+    assert!(said.contains("small.tflite") && said.contains("tflite float32"), "{said}");
+    assert_eq!(files(dir.path()), ["small.onnx", "small.tflite"]);
+    assert_eq!(&fs::read(dir.path().join("small.tflite")).unwrap()[4..8], b"TFL3");
+    assert_eq!(succeeds(dir.path(), &["small.onnx", "--to", "litert", "-o", "other.tflite", "-q"]), "");
+    assert_eq!(fs::read(dir.path().join("other.tflite")).unwrap(), fs::read(dir.path().join("small.tflite")).unwrap());
+}
+
+#[test]
+fn half_precision_is_half_the_size() {
+    let dir = folder();
+    succeeds(dir.path(), &["small.onnx", "--to", "tflite", "--fp16"]);
+    let said = succeeds(dir.path(), &["inspect", "small_float16.tflite"]);
+    assert!(said.contains("FLOAT16") && said.contains("DEQUANTIZE"), "{said}");
+}
+
+#[test]
+fn int8_model_is_written_with_a_report() {
+    let dir = folder();
+    pictures(dir.path(), 6);
+    let said = succeeds(dir.path(), &[INT8, &["--report", "r.json"]].concat());
+    assert!(said.contains("6 pictures, 8x8 stretched, RGB, 1/255"), "{said}");
+    assert_eq!(files(dir.path()), ["pictures", "r.json", "small.onnx", "small_int8.tflite"]);
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("r.json")).unwrap()).unwrap();
+    assert_eq!(report["precision"], "int8");
+    let bytes = fs::metadata(dir.path().join("small_int8.tflite")).unwrap().len();
+    assert_eq!(report["output_bytes"], bytes);
+    assert!(report["quality"]["outputs"][0]["sqnr"].as_f64().unwrap() > 25.0, "{report:#}");
+}
+
+#[test]
+fn same_input_gives_the_same_bytes() {
+    let dir = folder();
+    pictures(dir.path(), 5);
+    for args in [
+        INT8,
+        &["small.onnx", "--to", "tflite"],
+        &["small.onnx", "--to", "tflite", "--fp16"],
+        &["small.onnx", "--to", "tflite", "--w8a32"],
+    ] {
+        for name in ["a", "b"] {
+            succeeds(dir.path(), &[args, &["-o", name]].concat());
+        }
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), fs::read(dir.path().join("b")).unwrap(), "{args:?}");
+    }
+}
+
+#[test]
+fn gate_that_is_not_met_writes_nothing() {
+    let dir = folder();
+    pictures(dir.path(), 2);
+    let out = qcc(dir.path(), &[INT8, &["--min-sqnr", "200"]].concat());
+    assert_eq!(out.status.code(), Some(3));
+    assert!(text(&out.stderr).contains("below --min-sqnr"), "{}", text(&out.stderr));
+    assert_eq!(files(dir.path()), ["pictures", "small.onnx"]);
+    succeeds(dir.path(), &[INT8, &["--min-sqnr", "20"]].concat());
+}
+
+#[test]
+fn a_broken_picture_is_named_and_skipped() {
+    let dir = folder();
+    pictures(dir.path(), 2);
+    fs::write(dir.path().join("pictures/0.png"), "no picture").unwrap();
+    let out = qcc(dir.path(), INT8);
+    assert!(out.status.success());
+    let said = text(&out.stderr);
+    assert!(said.contains("warning[bad-picture]: pictures/0.png"), "{said}");
+    fs::write(dir.path().join("pictures/1.png"), "").unwrap();
+    let said = refusal(dir.path(), INT8);
+    assert!(said.starts_with("1\n") && said.contains("none of 2 samples can be read"), "{said}");
+}
+
+#[test]
+fn usage_errors() {
+    let dir = folder();
+    pictures(dir.path(), 1);
+    let say = |args: &[&str]| refusal(dir.path(), args);
+    insta::assert_snapshot!("int8_without_data", say(&["small.onnx", "--to", "tflite", "--int8"]));
+    insta::assert_snapshot!("onnx_target", say(&["small.onnx", "--to", "onnx"]));
+    insta::assert_snapshot!("two_precisions", say(&["small.onnx", "--to", "tflite", "--int8", "--fp16"]));
+    insta::assert_snapshot!("no_target", say(&["small.onnx"]));
+    insta::assert_snapshot!("nothing", say(&[]));
+    insta::assert_snapshot!("unknown_pass", say(&["small.onnx", "--to", "tflite", "--print-after", "magic"]));
+    insta::assert_snapshot!("data_for_float", say(&["small.onnx", "--to", "tflite", "--data", "pictures"]));
+    insta::assert_snapshot!("integer_io_for_float", say(&["small.onnx", "--to", "tflite", "--io", "int8"]));
+    assert_eq!(files(dir.path()), ["pictures", "small.onnx"]);
+}
+
+#[test]
+fn refused_data() {
+    let dir = folder();
+    pictures(dir.path(), 1);
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    fs::write(dir.path().join("d.yaml"), "path: d\nval: images\ndownload: https://example.com/d.zip\n").unwrap();
+    fs::write(dir.path().join("d.csv"), "1,2\n").unwrap();
+    let say = |data: &str| refusal(dir.path(), &["small.onnx", "--to", "tflite", "--int8", "--data", data]);
+    insta::assert_snapshot!("data_missing", say("nowhere"));
+    insta::assert_snapshot!("data_empty", say("empty"));
+    insta::assert_snapshot!("data_yaml_without_pictures", say("d.yaml"));
+    insta::assert_snapshot!("data_of_no_kind", say("d.csv"));
+    insta::assert_snapshot!("data_without_preprocess", say("pictures"));
+    insta::assert_snapshot!("unmatched_exclude", refusal(dir.path(), &[INT8, &["--exclude", "/nope*"]].concat()));
+}
+
+#[test]
+fn refused_models() {
+    let dir = folder();
+    let whole = small(1).encode_to_vec();
+    let say = |name: &str, bytes: &[u8]| {
+        fs::write(dir.path().join(name), bytes).unwrap();
+        let said = refusal(dir.path(), &[name, "--to", "tflite"]);
+        assert!(said.starts_with("1\nerror["), "{said}");
+        fs::remove_file(dir.path().join(name)).unwrap();
+        said
+    };
+    say("cut.onnx", &whole[..whole.len() / 2]);
+    say("noise.onnx", &(0..1000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<u8>>());
+    insta::assert_snapshot!("model_empty", say("empty.onnx", b""));
+    insta::assert_snapshot!("model_text", say("text.onnx", b"hello, this is no model at all"));
+    let mut odd = small(1);
+    odd.graph.as_mut().unwrap().node[1].op_type = some("Frobnicate");
+    insta::assert_snapshot!("model_unknown_operator", say("odd.onnx", &odd.encode_to_vec()));
+    let mut open = small(1);
+    open.graph.as_mut().unwrap().input[0] = value("x", &[1, 3, 0, 8]);
+    insta::assert_snapshot!("model_open_shape", say("open.onnx", &open.encode_to_vec()));
+    let mut attribute = small(1);
+    attribute.graph.as_mut().unwrap().node[0].attribute.push(AttributeProto {
+        name: some("sparkle"),
+        r#type: Some(AttributeType::Int as i32),
+        i: Some(1),
+        ..AttributeProto::default()
+    });
+    insta::assert_snapshot!("model_unknown_attribute", say("attribute.onnx", &attribute.encode_to_vec()));
+    insta::assert_snapshot!("model_missing", refusal(dir.path(), &["none.onnx", "--to", "tflite"]));
+    assert_eq!(files(dir.path()), ["small.onnx"]);
+}
+
+#[test]
+fn any_name_will_do() {
+    let dir = folder();
+    fs::rename(dir.path().join("small.onnx"), dir.path().join("small.bin")).unwrap();
+    succeeds(dir.path(), &["small.bin", "--to", "tflite"]);
+    assert_eq!(files(dir.path()), ["small.bin", "small.tflite"]);
+}
+
+#[test]
+fn unwritable_output_is_one_error() {
+    let dir = folder();
+    insta::assert_snapshot!(
+        "output_folder_missing",
+        refusal(dir.path(), &["small.onnx", "--to", "tflite", "-o", "no/such/a.tflite"])
+    );
+    insta::assert_snapshot!(
+        "output_over_the_model",
+        refusal(dir.path(), &["small.onnx", "--to", "tflite", "-o", "./small.onnx"])
+    );
+    assert_eq!(files(dir.path()), ["small.onnx"]);
+    assert_eq!(fs::read(dir.path().join("small.onnx")).unwrap(), small(1).encode_to_vec());
+}
+
+#[test]
+fn an_output_folder_takes_the_models_name() {
+    let dir = folder();
+    fs::create_dir(dir.path().join("out")).unwrap();
+    succeeds(dir.path(), &["small.onnx", "--to", "tflite", "-o", "out"]);
+    assert_eq!(files(&dir.path().join("out")), ["small.tflite"]);
+}
+
+#[test]
+fn open_batch_is_compiled_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("open.onnx"), small(0).encode_to_vec()).unwrap();
+    let out = qcc(dir.path(), &["open.onnx", "--to", "tflite", "-v"]);
+    assert!(out.status.success());
+    insta::assert_snapshot!("open_batch", text(&out.stderr));
+    succeeds(dir.path(), &["open.onnx", "--to", "tflite", "--shape", "x=2,3,8,8"]);
+}
+
+#[test]
+fn inspect_shows_what_is_there() {
+    let dir = folder();
+    insta::assert_snapshot!("inspect_onnx", succeeds(dir.path(), &["inspect", "small.onnx"]));
+    insta::assert_snapshot!("inspect_json", succeeds(dir.path(), &["inspect", "small.onnx", "--format", "json"]));
+    succeeds(dir.path(), &["small.onnx", "--to", "tflite"]);
+    let said = succeeds(dir.path(), &["inspect", "small.tflite"]);
+    assert!(said.contains("CONV_2D"), "{said}");
+    let mut bytes = fs::read(dir.path().join("small.tflite")).unwrap();
+    bytes.truncate(bytes.len() / 3);
+    fs::write(dir.path().join("cut.tflite"), bytes).unwrap();
+    assert!(refusal(dir.path(), &["inspect", "cut.tflite"]).starts_with("1\nerror["));
+}
+
+#[test]
+fn print_after_shows_the_graph() {
+    let dir = folder();
+    let said = succeeds(dir.path(), &["small.onnx", "--to", "tflite", "-q", "--print-after", "simplify"]);
+    insta::assert_snapshot!("print_after", said);
+}
+
+#[test]
+fn operators_are_listed() {
+    let dir = folder();
+    let said = succeeds(dir.path(), &["ops"]);
+    for name in ["Conv", "MatMul", "Softmax"] {
+        assert!(said.lines().any(|l| l.split_whitespace().any(|w| w == name)), "{said}");
+    }
+}
