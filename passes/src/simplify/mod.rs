@@ -32,7 +32,6 @@ const TIDY: &[&[Rule]] = &[
     clamp::MERGE,
     algebra::CONSTANTS,
     affine::RULES,
-    pad::RULES,
 ];
 
 /// All rules: tidying, and the recognition of functions that exporters spell out.
