@@ -1,14 +1,12 @@
 //! Element-wise operators. `F16` is computed in `F32`; integers and `Bool` in 64 bits, which wrap to the element.
 
-use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
-
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rten_simd::SimdUnaryOp;
-use rten_vecmath::{Exp, ExtendInit, LeakyRelu, Sigmoid, Silu, Tanh};
+use rten_vecmath::{ApproxGelu, Exp, ExtendInit, LeakyRelu, Sigmoid, Silu, Tanh};
 use smallvec::smallvec;
 
-use super::erf::Erf;
+use super::vector::{Erf, Gelu, Mish};
 use super::walk::Walk;
 use super::{by_width, extents, result, unfit, widened};
 use crate::error::EvalError;
@@ -79,24 +77,15 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
         UnaryFn::Tan => map(x, f32::tan),
         UnaryFn::Tanh => simd(Tanh {}, x),
         UnaryFn::HardSwish => map(x, |v| v * limit(v / 6.0 + 0.5, 0.0, 1.0)),
-        UnaryFn::Mish => map(x, |v| v * softplus(v).tanh()),
+        UnaryFn::Mish => simd(Mish {}, x),
         UnaryFn::HardSigmoid { alpha, beta } => map(x, |v| limit(alpha * v + beta, 0.0, 1.0)),
         UnaryFn::LeakyRelu { alpha } => simd(LeakyRelu { alpha }, x),
         UnaryFn::Elu { alpha } => map(x, |v| if v >= 0.0 { v } else { alpha * v.exp_m1() }),
         UnaryFn::Selu { alpha, gamma } => map(x, |v| gamma * if v >= 0.0 { v } else { alpha * v.exp_m1() }),
-        UnaryFn::Gelu { tanh: false } => gelu(x, simd(Erf {}, &map(x, |v| v * FRAC_1_SQRT_2))),
-        UnaryFn::Gelu { tanh: true } => {
-            let inner = |v: f32| FRAC_2_SQRT_PI / SQRT_2 * (v + 0.044715 * v * v * v);
-            gelu(x, simd(Tanh {}, &map(x, inner)))
-        }
+        UnaryFn::Gelu { tanh: false } => simd(Gelu {}, x),
+        UnaryFn::Gelu { tanh: true } => simd(ApproxGelu {}, x),
         UnaryFn::Threshold { alpha } => map(x, |v| if v > alpha { v } else { 0.0 }),
     }
-}
-
-/// x/2 (1 + s), where s is a sigmoid of x that runs from -1 to 1.
-fn gelu(x: &[f32], mut s: Vec<f32>) -> Vec<f32> {
-    s.iter_mut().zip(x).for_each(|(s, &v)| *s = 0.5 * v * (1.0 + *s));
-    s
 }
 
 /// ln(1 + exp(x)), exact where exp overflows or vanishes.
@@ -200,9 +189,13 @@ fn binary_f32(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[f32], b: &[f32])
     })
 }
 
+/// The remainder with the sign of the divisor, 0 included; an infinite divisor is the remainder of the other sign.
 fn floor_mod(a: f32, b: f32) -> f32 {
-    let rest = a % b;
-    if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+    match a % b {
+        0.0 => 0f32.copysign(b),
+        rest if (rest < 0.0) != (b < 0.0) => rest + b,
+        rest => rest,
+    }
 }
 
 fn binary_i64(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[i64], b: &[i64]) -> Result<Tensor, EvalError> {
@@ -333,7 +326,7 @@ mod tests {
             (Softsign, &[(3.0, 0.75), (-1.0, -0.5)]),
             (Tanh, &[(0.5, 0.462_117_157_3), (-20.0, -1.0), (1e-4, 9.999_999_967e-5)]),
             (HardSwish, &[(-4.0, 0.0), (1.0, 2.0 / 3.0), (4.0, 4.0)]),
-            (Mish, &[(1.0, 0.865_098_388_3)]),
+            (Mish, &[(1.0, 0.865_098_388_3), (-20.0, -4.122_307_244e-8), (100.0, 100.0)]),
             (HardSigmoid { alpha: 0.2, beta: 0.5 }, &[(1.0, 0.7), (-9.0, 0.0)]),
             (LeakyRelu { alpha: 0.1 }, &[(-2.0, -0.2), (2.0, 2.0)]),
             (Elu { alpha: 2.0 }, &[(-1.0, -1.264_241_117_7), (3.0, 3.0)]),

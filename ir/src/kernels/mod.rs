@@ -8,7 +8,6 @@ use crate::types::{Elem, Tensor, TensorType};
 
 pub(crate) mod conv;
 pub(crate) mod elementwise;
-mod erf;
 pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod integer;
@@ -18,6 +17,7 @@ pub(crate) mod norm;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+mod vector;
 pub(crate) mod walk;
 
 /// Runs an expression with `T` as a scalar of the element's width.

@@ -1,33 +1,25 @@
 //! Resampling of images, one axis after the other.
 
-use smallvec::{SmallVec, smallvec};
+use std::borrow::Cow;
+
+use smallvec::smallvec;
 
 use super::elementwise::{cast, wrapped};
 use super::index::around;
 use super::{extents, movement, widened};
-use crate::error::{EvalError, TypeError};
+use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Elem, Shape, Tensor, TensorType};
+use crate::types::{Elem, Tensor, TensorType};
 
 /// The operand's elements that an element of the result is made of, and their weights.
-type Taps = SmallVec<[(usize, f32); 4]>;
+type Taps<const N: usize> = [(usize, f32); N];
 
 pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
     // Stored integers are resized as well, so only the shape is inferred.
-    let real = x.ty().with_elem(Elem::F32);
-    let shape = op.infer(&[&real])?.swap_remove(0).shape;
+    let shape = op.infer(&[&x.ty().with_elem(Elem::F32)])?.swap_remove(0).shape;
     let ty = TensorType::new(x.ty().elem.clone(), shape);
-    let dims = extents(x.ty())?;
     if let ResizeMode::Nearest(rounding) = op.mode {
-        let mut out = x.clone();
-        for (axis, &size) in (2..).zip(&op.size) {
-            let indices: Vec<usize> =
-                (0..size).map(|i| nearest(position(op, axis, i, &dims), rounding, dims[axis])).collect();
-            if !indices.iter().copied().eq(0..dims[axis]) {
-                out = movement::pick(&out, axis, &indices);
-            }
-        }
-        return Ok(smallvec![out]);
+        return resize_nearest(op, rounding, x);
     }
     match &ty.elem {
         Elem::F32 => {}
@@ -39,19 +31,38 @@ pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
         }
         elem => return Err(super::unfit(Resize::NAME, elem)),
     }
-    let mut values = x.view::<f32>().into_owned();
-    let mut shape = dims.clone();
-    for (axis, &size) in (2..).zip(&op.size) {
-        let taps: Vec<Taps> = (0..size).map(|i| taps(op.mode, position(op, axis, i, &dims), dims[axis])).collect();
-        let copies = |(i, taps): (usize, &Taps)| taps.iter().all(|&(at, weight)| at == i || weight == 0.0);
-        if size != dims[axis] || !taps.iter().enumerate().all(copies) {
-            values = resample(&values, around(&shape, axis), &taps);
+    let dims = extents(x.ty())?;
+    let (mut values, mut shape) = (x.view::<f32>(), dims.clone());
+    // The innermost axis first, while the image is smallest for the steps that do not vectorise.
+    for (axis, &size) in (2..).zip(&op.size).collect::<Vec<_>>().into_iter().rev() {
+        let at: Vec<f32> = (0..size).map(|i| position(op, axis, i, &dims)).collect();
+        if !at.iter().copied().eq((0..dims[axis]).map(|i| i as f32)) {
+            let (extent, around) = (dims[axis], around(&shape, axis));
+            values = Cow::Owned(match op.mode {
+                ResizeMode::Cubic { a } => resample(&values, around, &taps(&at, |at| cubic(a, at, extent))),
+                _ => resample(&values, around, &taps(&at, |at| linear(at, extent))),
+            });
         }
         shape[axis] = size;
     }
-    let shape = Shape::known(&shape);
-    let refuse = || TypeError::Attribute(format!("a resized image is {ty}, not {shape}"));
-    if shape == ty.shape { Ok(smallvec![Tensor::of(ty, values)]) } else { Err(refuse().into()) }
+    Ok(smallvec![Tensor::of(ty, values.into_owned())])
+}
+
+fn resize_nearest(op: &Resize, rounding: Nearest, x: &Tensor) -> Result<Tensors, EvalError> {
+    let dims = extents(x.ty())?;
+    let mut out = x.clone();
+    for (axis, &size) in (2..).zip(&op.size) {
+        let index = |i| nearest(position(op, axis, i, &dims), rounding, dims[axis]);
+        let indices: Vec<usize> = (0..size).map(index).collect();
+        if !indices.iter().copied().eq(0..dims[axis]) {
+            out = movement::pick(&out, axis, &indices);
+        }
+    }
+    Ok(smallvec![out])
+}
+
+fn taps<const N: usize>(at: &[f32], f: impl Fn(f32) -> Taps<N>) -> Vec<Taps<N>> {
+    at.iter().map(|&at| f(at)).collect()
 }
 
 /// Where index `i` of the result lies on an axis of the operand. In `f32`, as the runtimes compute it.
@@ -76,23 +87,27 @@ fn nearest(at: f32, rounding: Nearest, extent: usize) -> usize {
     (index.max(0.0) as usize).min(extent - 1)
 }
 
-fn taps(mode: ResizeMode, at: f32, extent: usize) -> Taps {
-    let (whole, t) = (at.floor(), at - at.floor());
-    let edge = |offset: isize| (whole as isize + offset).clamp(0, extent as isize - 1) as usize;
-    match mode {
-        ResizeMode::Nearest(rounding) => smallvec![(nearest(at, rounding, extent), 1.0)],
-        ResizeMode::Linear => smallvec![(edge(0), 1.0 - t), (edge(1), t)],
-        ResizeMode::Cubic { a } => {
-            // Keys' kernel at the distances 1 + t, t, 1 - t and 2 - t.
-            let near = |d: f32| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
-            let far = |d: f32| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
-            smallvec![(edge(-1), far(1.0 + t)), (edge(0), near(t)), (edge(1), near(1.0 - t)), (edge(2), far(2.0 - t))]
-        }
-    }
+/// The element `offset` steps from the one at or before a position, kept inside the axis.
+fn beside(at: f32, offset: isize, extent: usize) -> usize {
+    (at.floor() as isize + offset).clamp(0, extent as isize - 1) as usize
 }
 
-/// Replaces an axis with `extent` elements, `outer` before and `inner` after it, by weighted sums along it.
-fn resample(x: &[f32], [outer, extent, inner]: [usize; 3], taps: &[Taps]) -> Vec<f32> {
+fn linear(at: f32, extent: usize) -> Taps<2> {
+    let t = at - at.floor();
+    [(beside(at, 0, extent), 1.0 - t), (beside(at, 1, extent), t)]
+}
+
+/// Keys' kernel at the distances 1 + t, t, 1 - t and 2 - t.
+fn cubic(a: f32, at: f32, extent: usize) -> Taps<4> {
+    let t = at - at.floor();
+    let near = |d: f32| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
+    let far = |d: f32| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
+    let weights = [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)];
+    std::array::from_fn(|i| (beside(at, i as isize - 1, extent), weights[i]))
+}
+
+/// Replaces an axis with `extent` elements, `inner` of the image after it, by weighted sums along it.
+fn resample<const N: usize>(x: &[f32], [outer, extent, inner]: [usize; 3], taps: &[Taps<N>]) -> Vec<f32> {
     let mut out = Vec::with_capacity(outer * taps.len() * inner);
     for image in x.chunks_exact((extent * inner).max(1)) {
         if inner == 1 {
@@ -100,14 +115,8 @@ fn resample(x: &[f32], [outer, extent, inner]: [usize; 3], taps: &[Taps]) -> Vec
             continue;
         }
         for taps in taps {
-            let begin = out.len();
-            let mut rows = taps.iter().map(|&(at, weight)| (&image[at * inner..][..inner], weight));
-            if let Some((row, weight)) = rows.next() {
-                out.extend(row.iter().map(|v| weight * v));
-            }
-            for (row, weight) in rows {
-                out[begin..].iter_mut().zip(row).for_each(|(out, v)| *out += weight * v);
-            }
+            let rows = taps.map(|(at, weight)| (&image[at * inner..][..inner], weight));
+            out.extend((0..inner).map(|i| rows.iter().map(|(row, weight)| weight * row[i]).sum::<f32>()));
         }
     }
     out
@@ -116,6 +125,7 @@ fn resample(x: &[f32], [outer, extent, inner]: [usize; 3], taps: &[Taps]) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Shape;
 
     fn resized(x: &[f32], size: usize, mode: ResizeMode, coordinates: Coordinates) -> Vec<f32> {
         let scale = vec![size as f32 / x.len() as f32];

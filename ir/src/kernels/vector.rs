@@ -1,10 +1,13 @@
-//! The error function, vectorised; it stays relatively exact near 0, where activations are.
+//! Vectorised functions of one number, beside those of rten-vecmath.
+
+use std::f32::consts::FRAC_1_SQRT_2;
 
 use rten_simd::ops::{BitOps, FloatOps, NumOps};
 use rten_simd::{Isa, SimdUnaryOp};
 use rten_vecmath::Exp;
 
-/// 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, within 2e-7 of it, relatively.
+/// The error function: 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, within 2e-7 of it, relatively: exact near
+/// 0 too, where activations are.
 #[derive(Default)]
 pub(super) struct Erf {}
 
@@ -35,6 +38,33 @@ impl SimdUnaryOp<f32> for Erf {
         let far = ops.sub(ops.one(), Exp::apply(isa, ops.neg(ops.mul(far, t))));
         let far = ops.select(ops.neg(far), far, ops.lt(x, ops.zero()));
         ops.select(far, near, ops.gt(abs, ops.one()))
+    }
+}
+
+/// x times the distribution function of the normal distribution.
+pub(super) struct Gelu {}
+
+impl SimdUnaryOp<f32> for Gelu {
+    #[inline(always)]
+    fn eval<I: Isa>(&self, isa: I, x: I::F32) -> I::F32 {
+        let ops = isa.f32();
+        let erf = Erf::apply(isa, ops.mul(x, ops.splat(FRAC_1_SQRT_2)));
+        ops.mul(ops.mul(x, ops.splat(0.5)), ops.add(ops.one(), erf))
+    }
+}
+
+/// x * tanh(ln(1 + e)) with e = exp(x), which is x * n / (n + 2) with n = e * (e + 2).
+pub(super) struct Mish {}
+
+impl SimdUnaryOp<f32> for Mish {
+    #[inline(always)]
+    fn eval<I: Isa>(&self, isa: I, x: I::F32) -> I::F32 {
+        let ops = isa.f32();
+        // Beyond 20 the quotient rounds to 1, before n overflows.
+        let e = Exp::apply(isa, ops.select(ops.splat(20.0), x, ops.gt(x, ops.splat(20.0))));
+        let two = ops.splat(2.0);
+        let n = ops.mul(e, ops.add(e, two));
+        ops.mul(x, ops.div(n, ops.add(n, two)))
     }
 }
 
