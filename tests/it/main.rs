@@ -4,3 +4,5 @@
 
 mod cli;
 mod house;
+mod onnx_nodes;
+mod oracle;

@@ -1,0 +1,121 @@
+//! The node tests of the ONNX standard: each is imported, evaluated and compared, or refused with a reason.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use qcc_frontends::{ImportOptions, Imported, Model};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::Executor;
+use qcc_ir::{Graph, Tensor};
+
+use crate::oracle::{self, Span, Stored};
+
+#[derive(Debug, serde::Deserialize)]
+struct Case {
+    name: String,
+    rtol: f32,
+    atol: f32,
+    model: Span,
+    sets: Vec<DataSet>,
+}
+
+/// Tests whose expected results are not followed, and why.
+const DISSENT: [(&str, &str); 2] = {
+    let extent = "aligned corners: expects an extent that is not rounded, against the standard's text and ONNX Runtime";
+    [
+        ("test_resize_downsample_scales_cubic_align_corners", extent),
+        ("test_resize_downsample_scales_linear_align_corners", extent),
+    ]
+};
+
+/// Inputs and expected outputs, in the model's order; absent where qcc has no type for a value.
+type DataSet = (Vec<Option<Stored>>, Vec<Option<Stored>>);
+
+#[test]
+fn node_tests_pass_or_are_refused() {
+    let file = oracle::read("onnx_nodes.bin");
+    let cases: Vec<Case> = serde_json::from_slice(&oracle::read("onnx_nodes.json")).expect("a list of cases");
+    let (mut passed, mut refused, mut failed) = (String::new(), String::new(), String::new());
+    for case in &cases {
+        for set in &case.sets {
+            let dissent = DISSENT.iter().find(|(name, _)| *name == case.name);
+            _ = match run(case, set, &file).map_err(|why| dissent.map_or(why, |(_, d)| Why::Refused((*d).into()))) {
+                Ok(()) => writeln!(passed, "{}", case.name),
+                Err(Why::Refused(why)) => writeln!(refused, "{}: {why}", case.name),
+                Err(Why::Failed(why)) => writeln!(failed, "{}: {why}", case.name),
+            };
+        }
+    }
+    assert!(failed.is_empty(), "wrong results:\n{failed}");
+    let count = |list: &str| list.lines().count();
+    insta::assert_snapshot!(format!("passed: {}\n{passed}\nrefused: {}\n{refused}", count(&passed), count(&refused)));
+}
+
+enum Why {
+    Refused(String),
+    Failed(String),
+}
+
+fn run(case: &Case, (inputs, outputs): &DataSet, file: &Bytes) -> Result<(), Why> {
+    let load = |list: &[Option<Stored>]| -> Option<Vec<Tensor>> {
+        list.iter().map(|stored| Some(stored.as_ref()?.tensor(file))).collect()
+    };
+    let (model, inputs, outputs) = (case.model.of(file), load(inputs), load(outputs));
+    let (imported, inputs) = import(model, inputs.unwrap_or_default()).map_err(Why::Refused)?;
+    let results = evaluate(&imported.graph, &inputs).map_err(Why::Failed)?;
+    let outputs = outputs.ok_or_else(|| Why::Failed("imported, though its results have no type in qcc".into()))?;
+    if results.len() != outputs.len() {
+        return Err(Why::Failed(format!("{} results, expected {}", results.len(), outputs.len())));
+    }
+    let differences = results.iter().zip(&outputs).enumerate().filter_map(|(i, (found, expected))| {
+        Some(format!("output {i}: {}", oracle::difference(found, expected, case.rtol, case.atol)?))
+    });
+    match differences.reduce(|all, one| all + "; " + &one) {
+        Some(differences) => Err(Why::Failed(differences)),
+        None => Ok(()),
+    }
+}
+
+/// Imports a model with inputs of the given shapes. The standard's tests pass shapes, axes and other parameters as
+/// inputs; where an import refuses that, integers become constants, then everything but the first input.
+fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, Tensor)>), String> {
+    let model = Model::read(model, "".as_ref()).map_err(messages)?;
+    let declared = model.inputs().map_err(messages)?;
+    let inputs: Vec<(String, Tensor)> = declared.into_iter().map(|d| d.name).zip(values).collect();
+    let shapes: Vec<_> = inputs.iter().map(|(name, value)| (name.clone(), value.dims())).collect();
+    let constant: [fn(usize, &Tensor) -> bool; 3] = [|_, _| false, |_, value| value.integers().is_some(), |i, _| i > 0];
+    let mut refusal = String::new();
+    for constant in constant {
+        let fixed = inputs.iter().enumerate().filter(|(i, (_, value))| constant(*i, value));
+        let values = fixed.map(|(_, (name, value))| (name.clone(), numbers(value))).collect();
+        match model.import(&ImportOptions { shapes: shapes.clone(), values }) {
+            Ok(imported) => return Ok((imported, inputs)),
+            Err(diagnostics) => refusal = messages(diagnostics),
+        }
+    }
+    Err(refusal)
+}
+
+fn numbers(value: &Tensor) -> Vec<f64> {
+    match value.integers() {
+        Some(integers) => integers.into_iter().map(|v| v as f64).collect(),
+        None => value.reals().iter().map(|&v| f64::from(v)).collect(),
+    }
+}
+
+fn messages(diagnostics: Vec<Diagnostic>) -> String {
+    let messages: Vec<&str> = diagnostics.iter().map(|d| d.message.as_str()).collect();
+    messages.join("; ").replace('\n', " ")
+}
+
+fn evaluate(graph: &Graph, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String> {
+    let given = |v| {
+        let name = graph.name(v).ok_or("an input without a name")?;
+        let value = &inputs.iter().find(|(n, _)| **n == **name).ok_or_else(|| format!("no value for {name}"))?.1;
+        // A wider integer was stored where the model's own has no type.
+        let cast = qcc_ir::ops::Op::from(qcc_ir::ops::Cast { to: graph.ty(v).elem.clone() });
+        cast.eval(&[value]).map(|mut t| t.swap_remove(0)).map_err(|e| e.to_string())
+    };
+    let values = graph.inputs().map(given).collect::<Result<Vec<_>, String>>()?;
+    Executor::new(graph).run(&values, &mut |_, _| {}).map_err(|e| e.to_string())
+}
