@@ -12,6 +12,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "offset-into-bias", anchor: &[OpKind::Binary], apply: offset_behind },
     Rule { name: "scale-before-into-weights", anchor: CONTRACTIONS, apply: scale_before },
     Rule { name: "offset-before-into-bias", anchor: CONTRACTIONS, apply: offset_before },
+    Rule { name: "scale-behind-offset", anchor: CONTRACTIONS, apply: scale_behind_offset },
 ];
 
 const CONTRACTIONS: &[OpKind] = &[OpKind::Conv, OpKind::ConvTranspose, OpKind::MatMul];
@@ -172,6 +173,28 @@ fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let bias = with_bias(g, &k, sums, &origin)?;
     let (weight, sum) = (k.weight, k.x.node);
     k.put(g, at, [Some(x), Some(weight), Some(bias)], &[sum])
+}
+
+/// contraction(x * s + t), where the offset must stay: it is contraction((x + t / s) * s).
+fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let k = Contraction::at(g, at)?;
+    let (product, t) = by_constant(g, k.x, BinaryFn::Add)?;
+    let (x, s) = by_constant(g, product, BinaryFn::Mul)?;
+    only_here(g, k.x, at)?;
+    only_here(g, product, k.x.node)?;
+    only_here(g, k.weight, at)?;
+    let invertible = g.constant(s).is_some_and(|s| s.reals().iter().all(|e| e.is_normal() && e.recip().is_normal()));
+    when(invertible)?;
+    let origin = g.origin(at).clone();
+    let c = k.per_channel(g, s, k.inputs(), &origin)?;
+    let factor = k.along_weight(g, c, k.input_axis, &origin)?;
+    let weight = add_binary(g, BinaryFn::Mul, k.weight, factor, &origin)?;
+    let offset = add_binary(g, BinaryFn::Div, t, s, &origin)?;
+    let sum = g.origin(k.x.node).and(g.origin(product.node));
+    let moved = add_binary(g, BinaryFn::Add, x, offset, &sum)?;
+    when(g.ty(moved) == g.ty(x))?;
+    let bias = k.bias;
+    k.put(g, at, [Some(moved), Some(weight), bias], &[])
 }
 
 /// A product of stacked matrices has no bias in most formats.

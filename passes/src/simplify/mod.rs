@@ -34,7 +34,22 @@ const TIDY: &[&[Rule]] = &[
     affine::RULES,
 ];
 
-/// All rules: tidying, and the recognition of functions that exporters spell out.
+/// The recognition of functions that exporters spell out, and what shows them. It comes before [`TIDY`], which would
+/// draw a function's factors into weights.
+const RECOGNISE: &[&[Rule]] = &[
+    fold::RULES,
+    identity::RULES,
+    common::RULES,
+    reshape::RULES,
+    clamp::RECOGNISE,
+    clamp::MERGE,
+    algebra::RECOGNISE,
+    algebra::CONSTANTS,
+    activation::RULES,
+    norm::RULES,
+];
+
+/// Both.
 const ALL: &[&[Rule]] = &[
     fold::RULES,
     identity::RULES,
@@ -54,7 +69,11 @@ const ALL: &[&[Rule]] = &[
 
 /// Simplifies an imported graph, before it is lowered to a target.
 pub fn simplify() -> Vec<Box<dyn Pass>> {
-    vec![Box::new(Rules { name: "simplify", rules: ALL }), Box::new(common::ShareConstants)]
+    vec![
+        Box::new(Rules { name: "recognise", rules: RECOGNISE }),
+        Box::new(Rules { name: "simplify", rules: ALL }),
+        Box::new(common::ShareConstants),
+    ]
 }
 
 /// Clears up after passes that leave constants to fold and operators that do nothing. It makes no operator that a

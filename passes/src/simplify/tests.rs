@@ -323,6 +323,25 @@ fn scales_and_offsets_go_into_contractions() {
     stays(&format!(
         "%w: f32[1,2,1,1] = const [1,2] %t: f32[] = const [2] %d = binary(f:Add) %x, %t %y = {padded} %d, %w"
     ));
+    becomes(
+        &format!(
+            "%w: f32[1,2,1,1] = const [1,2] %s: f32[2,1,1] = const [2,4] %t: f32[] = const [2]
+             %a = binary(f:Mul) %x, %s %d = binary(f:Add) %a, %t %y = {padded} %d, %w"
+        ),
+        &format!(
+            "%w: f32[1,2,1,1] = const [2,8] %t: f32[2,1,1] = const [1,0.5] %d = binary(f:Add) %x, %t
+             %y = {padded} %d, %w"
+        ),
+    );
+    // The factor 1/2 belongs to the function before the contraction.
+    becomes(
+        &format!(
+            "%w: f32[1,2,1,1] = const [1,2] %r: f32[] = const [1.4142135] %half: f32[] = const [0.5]
+             %one: f32[] = const [1] %a = binary(f:Div) %x, %r %b = unary(f:Erf) %a %c = binary(f:Add) %b, %one
+             %d = binary(f:Mul) %x, %c %e = binary(f:Mul) %d, %half %y = {padded} %e, %w"
+        ),
+        &format!("%w: f32[1,2,1,1] = const [1,2] %e = unary(f:Gelu(tanh:false)) %x %y = {padded} %e, %w"),
+    );
     for groups in [1, 2] {
         let up =
             format!("conv_transpose(stride:[2,2],before:[0,0],after:[0,0],extra:[0,0],dilation:[1,1],groups:{groups})");
