@@ -8,9 +8,13 @@ use crate::pattern::{
 };
 use crate::{Rule, Skip};
 
-pub(super) const CONSTANTS: &[Rule] = &[
+/// Sums and products in place of differences and quotients.
+pub(super) const NORMAL: &[Rule] = &[
     Rule { name: "subtract-constant", anchor: &[OpKind::Binary], apply: subtract_constant },
     Rule { name: "divide-by-constant", anchor: &[OpKind::Binary], apply: divide_by_constant },
+];
+
+pub(super) const MERGE: &[Rule] = &[
     Rule { name: "merge-constants", anchor: &[OpKind::Binary], apply: merge_constants },
     Rule { name: "merge-affine", anchor: &[OpKind::Binary], apply: merge_affine },
 ];

@@ -30,12 +30,13 @@ const TIDY: &[&[Rule]] = &[
     transpose::RULES,
     slice::RULES,
     clamp::MERGE,
-    algebra::CONSTANTS,
+    algebra::NORMAL,
+    algebra::MERGE,
     affine::RULES,
 ];
 
 /// The recognition of functions that exporters spell out, and what shows them. It comes before [`TIDY`], which would
-/// draw a function's factors into weights.
+/// draw a function's factors into other constants and weights.
 const RECOGNISE: &[&[Rule]] = &[
     fold::RULES,
     identity::RULES,
@@ -44,7 +45,7 @@ const RECOGNISE: &[&[Rule]] = &[
     clamp::RECOGNISE,
     clamp::MERGE,
     algebra::RECOGNISE,
-    algebra::CONSTANTS,
+    algebra::NORMAL,
     activation::RULES,
     norm::RULES,
 ];
@@ -60,7 +61,8 @@ const ALL: &[&[Rule]] = &[
     clamp::RECOGNISE,
     clamp::MERGE,
     algebra::RECOGNISE,
-    algebra::CONSTANTS,
+    algebra::NORMAL,
+    algebra::MERGE,
     activation::RULES,
     norm::RULES,
     affine::RULES,

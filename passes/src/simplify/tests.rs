@@ -338,9 +338,10 @@ fn scales_and_offsets_go_into_contractions() {
         &format!(
             "%w: f32[1,2,1,1] = const [1,2] %r: f32[] = const [1.4142135] %half: f32[] = const [0.5]
              %one: f32[] = const [1] %a = binary(f:Div) %x, %r %b = unary(f:Erf) %a %c = binary(f:Add) %b, %one
-             %d = binary(f:Mul) %x, %c %e = binary(f:Mul) %d, %half %y = {padded} %e, %w"
+             %d = binary(f:Mul) %x, %c %e = binary(f:Mul) %d, %half
+             %s: f32[2,1,1] = const [1,3] %f = binary(f:Mul) %e, %s %y = {padded} %f, %w"
         ),
-        &format!("%w: f32[1,2,1,1] = const [1,2] %e = unary(f:Gelu(tanh:false)) %x %y = {padded} %e, %w"),
+        &format!("%w: f32[1,2,1,1] = const [1,6] %e = unary(f:Gelu(tanh:false)) %x %y = {padded} %e, %w"),
     );
     for groups in [1, 2] {
         let up =
