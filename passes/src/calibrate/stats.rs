@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Bins a histogram has at most.
 const BINS: usize = 2048;
 /// Elements of one tensor that the histogram sees at most; minimum and maximum see all.
-const SEEN: usize = 1 << 16;
+const SEEN: usize = 1 << 15;
 
 /// Counts of numbers in bins of equal width, a power of two, aligned to multiples of it: merging neighbours gives
 /// just the histogram that the wider bins would have counted.
@@ -29,11 +29,12 @@ impl Histogram {
     }
 
     fn count(&mut self, values: impl Iterator<Item = f32>) {
-        let scale = (-self.exponent as f64).exp2();
-        let last = self.counts.len() as i64 - 1;
+        // A power of two scales exactly, and the difference is not negative: truncation is the floor.
+        let (scale, first) = ((-self.exponent as f64).exp2() as f32, self.first as f32);
+        let last = self.counts.len() - 1;
         for x in values {
-            let i = (f64::from(x) * scale).floor() as i64 - self.first;
-            self.counts[i.clamp(0, last) as usize] += 1;
+            let i = (x * scale - first) as usize;
+            self.counts[i.min(last)] += 1;
         }
     }
 
@@ -89,7 +90,7 @@ impl Histogram {
 }
 
 /// What was seen of one value over all samples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// Smallest number.
     pub min: f32,
@@ -110,18 +111,19 @@ pub struct Stats {
 impl Stats {
     /// What one tensor shows.
     pub fn of(values: &[f32]) -> Self {
-        let (min, max) = extremes(values);
+        let Some((min, max)) = extremes(values) else {
+            let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
+            let not_finite = (values.len() - finite.len()) as u64;
+            return Stats { not_finite, ..Stats::of(&finite) };
+        };
         if min > max {
-            let not_finite = values.len() as u64;
-            let histogram = Histogram::default();
-            return Stats { min: 0.0, max: 0.0, sum_min: 0.0, sum_max: 0.0, samples: 1, not_finite, histogram };
+            return Stats { samples: 1, ..Stats::default() };
         }
         let mut histogram = Histogram::covering(min, max);
         // An odd stride visits rows and channels alike.
         let stride = values.len().div_ceil(SEEN) | 1;
-        histogram.count(values.iter().step_by(stride).copied().filter(|x| x.is_finite()));
-        let not_finite = values.iter().filter(|x| !x.is_finite()).count() as u64;
-        Stats { min, max, sum_min: min.into(), sum_max: max.into(), samples: 1, not_finite, histogram }
+        histogram.count(values.iter().step_by(stride).copied());
+        Stats { min, max, sum_min: min.into(), sum_max: max.into(), samples: 1, not_finite: 0, histogram }
     }
 
     /// Adds what other samples showed.
@@ -136,26 +138,23 @@ impl Stats {
     }
 }
 
-/// Smallest and largest finite number; the first above the second where there is none.
-fn extremes(values: &[f32]) -> (f32, f32) {
+/// Smallest and largest number (the first above the second where there is none), or `None` where one is not finite.
+fn extremes(values: &[f32]) -> Option<(f32, f32)> {
     const LANES: usize = 16;
-    let mut lo = [f32::INFINITY; LANES];
-    let mut hi = [f32::NEG_INFINITY; LANES];
+    let (mut lo, mut hi, mut odd) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0.0f32; LANES]);
     let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
         for (i, &x) in chunk.iter().enumerate() {
             lo[i] = if x < lo[i] { x } else { lo[i] };
             hi[i] = if x > hi[i] { x } else { hi[i] };
+            // 0 unless the number is not finite.
+            odd[i] += x * 0.0;
         }
     }
     let all = |a: &[f32], f: fn(f32, f32) -> f32, start| a.iter().chain(rest).copied().fold(start, f);
-    let (min, max) = (all(&lo, f32::min, f32::INFINITY), all(&hi, f32::max, f32::NEG_INFINITY));
-    if min.is_finite() && max.is_finite() {
-        return (min, max);
-    }
-    let finite = || values.iter().copied().filter(|x| x.is_finite());
-    (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max))
+    let finite = odd.iter().all(|&x| x == 0.0) && rest.iter().all(|x| x.is_finite());
+    finite.then(|| (all(&lo, f32::min, f32::INFINITY), all(&hi, f32::max, f32::NEG_INFINITY)))
 }
 
 #[cfg(test)]
