@@ -156,7 +156,7 @@ impl View<'_> {
     }
 
     /// The state in which operand `i` has that layout.
-    fn from_operand(&self, i: usize, layout: &Layout) -> Option<Layout> {
+    fn state_by_operand(&self, i: usize, layout: &Layout) -> Option<Layout> {
         let x = self.g.ty(self.g.operands(self.node)[i]);
         let tells = match self.op().layout() {
             LayoutRule::Follow | LayoutRule::Innermost(_) => {
@@ -168,7 +168,7 @@ impl View<'_> {
     }
 
     /// The state in which a result has that layout.
-    fn from_result(&self, port: u8, layout: &Layout) -> Option<Layout> {
+    fn state_by_result(&self, port: u8, layout: &Layout) -> Option<Layout> {
         let state = match self.op() {
             Op::Transpose(op) => op.carry_back(layout),
             Op::Reshape(_) => {

@@ -156,7 +156,7 @@ impl Solver<'_> {
             let Site::Node(from) = self.sites[wire.from] else { return None };
             let layout = self.view(from).result(wire.port, self.states[wire.from].as_ref()?);
             match self.sites[to] {
-                Site::Node(node) => self.view(node).from_operand(wire.operand, &layout),
+                Site::Node(node) => self.view(node).state_by_operand(wire.operand, &layout),
                 Site::Output(_) => self.at_border(layout),
             }
         } else {
@@ -168,7 +168,7 @@ impl Solver<'_> {
             let Site::Node(from) = self.sites[to] else { return None };
             match self.g.op(from) {
                 Op::Input(_) => self.at_border(layout),
-                _ => self.view(from).from_result(wire.port, &layout),
+                _ => self.view(from).state_by_result(wire.port, &layout),
             }
         }
     }
@@ -201,14 +201,21 @@ impl Solver<'_> {
         for _ in 0..ROUNDS {
             let mut changed = false;
             for site in (0..self.sites.len()).filter(|&site| self.fixed(site).is_none()).collect::<Vec<_>>() {
-                let neighbours = self.read[site].iter().chain(&self.readers[site]);
-                let offers: Vec<Layout> = neighbours.filter_map(|&wire| self.handed_over(wire, site)).collect();
+                let offers = |wires: &[Wire]| -> Vec<Layout> {
+                    wires.iter().filter_map(|&wire| self.handed_over(wire, site)).collect()
+                };
+                let (from_operands, from_readers) = (offers(&self.read[site]), offers(&self.readers[site]));
+                let current = self.states[site].clone();
                 let mut least = self.cost_around(site);
-                for offer in offers {
+                // At the same cost bytes move late: behind a join one move does for many.
+                let mut early = current.is_some_and(|state| !from_operands.contains(&state));
+                let offers =
+                    from_operands.into_iter().map(|o| (o, true)).chain(from_readers.into_iter().map(|o| (o, false)));
+                for (offer, late) in offers {
                     let before = self.states[site].replace(offer);
                     let cost = self.cost_around(site);
-                    if cost < least {
-                        (least, changed) = (cost, true);
+                    if cost < least || (cost == least && late && early) {
+                        (least, changed, early) = (cost, true, early && !late);
                     } else {
                         self.states[site] = before;
                     }

@@ -42,7 +42,12 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
         let origin = g.origin(node).clone();
         match g.op(node) {
             Op::Const(c) => {
-                let narrow = narrow_constant(&c.value).map_err(|d| PassError::Refused(Box::new(d.at(&origin))))?;
+                let refused = |v| {
+                    Diagnostic::error("wide-integer", format!("the constant {v} does not fit 32 bits"))
+                        .at(&origin)
+                        .with_help("this target computes integers in 32 bits")
+                };
+                let narrow = narrow_constant(&c.value).map_err(|v| PassError::Refused(Box::new(refused(v))))?;
                 let narrow = g.add_const(narrow, origin);
                 g.redirect(v, narrow);
             }
@@ -67,13 +72,10 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     Ok(())
 }
 
-fn narrow_constant(value: &Tensor) -> Result<Tensor, Diagnostic> {
+/// The same integers, or the first one that does not fit.
+fn narrow_constant(value: &Tensor) -> Result<Tensor, i64> {
     let narrow: Result<Vec<i32>, i64> = value.view::<i64>().iter().map(|&v| i32::try_from(v).map_err(|_| v)).collect();
-    match narrow {
-        Ok(narrow) => Ok(Tensor::of(value.ty().with_elem(Elem::I32), narrow)),
-        Err(v) => Err(Diagnostic::error("wide-integer", format!("the constant {v} does not fit 32 bits"))
-            .with_help("this target computes integers in 32 bits")),
-    }
+    Ok(Tensor::of(value.ty().with_elem(Elem::I32), narrow?))
 }
 
 /// The kept axis is put back by a Reshape.
