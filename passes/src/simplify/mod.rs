@@ -21,7 +21,8 @@ mod transpose;
 #[cfg(test)]
 mod tests;
 
-/// Rules that are sound before and after lowering: none makes an operator that was not there.
+/// Rules that are sound before and after lowering: none makes an operator that was not there, nor gives one attributes
+/// that a target may lack (pads, say).
 const TIDY: &[&[Rule]] = &[
     fold::RULES,
     identity::RULES,
