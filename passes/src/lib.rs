@@ -23,6 +23,7 @@ mod sets;
 pub mod simplify;
 #[cfg(test)]
 mod testing;
+pub mod ultralytics;
 
 pub use check::{CheckError, check_meaning};
 

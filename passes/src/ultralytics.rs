@@ -1,0 +1,157 @@
+//! What the Ultralytics library expects of a TensorFlow Lite model: it multiplies box coordinates (and keypoints) by the
+//! size of the picture, so the model has to give them as fractions of it.
+
+use qcc_ir::ops::{Binary, BinaryFn, Concat, Op};
+use qcc_ir::{Dim, Graph, Shape, Tensor, ValueId};
+
+use crate::layout::ImageOrder;
+use crate::{Context, Pass, PassError};
+
+/// Divides the coordinates in the outputs of a detector by width and height of its input. Nothing happens to other
+/// models. Detectors that select their boxes themselves give pixels where their input is N,C,H,W.
+pub fn normalize_boxes(input: ImageOrder) -> Box<dyn Pass> {
+    Box::new(NormalizeBoxes { input })
+}
+
+#[derive(Debug)]
+struct NormalizeBoxes {
+    input: ImageOrder,
+}
+
+/// How the library reads the rank-3 outputs of a model.
+struct Head {
+    /// Boxes are selected: `[N, boxes, 4 + score + class ..]`. Else `[N, 4 + classes .., boxes]`.
+    selected: bool,
+    /// Keypoints follow, three numbers each.
+    pose: bool,
+    width: f32,
+    height: f32,
+}
+
+impl Pass for NormalizeBoxes {
+    fn name(&self) -> &'static str {
+        "normalize-boxes"
+    }
+
+    fn run(&self, g: &mut Graph, _: &mut Context<'_>) -> Result<(), PassError> {
+        let Some(head) = head(g).filter(|h| !h.selected || self.input == ImageOrder::Nhwc) else { return Ok(()) };
+        let axis = if head.selected { 2 } else { 1 };
+        for i in 0..g.outputs().len() {
+            let value = g.outputs()[i].value;
+            let Some(rows) = g.ty(value).shape.dims().get(axis).and_then(Dim::known).filter(|&rows| rows > 4) else {
+                continue;
+            };
+            if g.ty(value).rank() == 3 {
+                let normalized = scale_rows(g, value, axis, &head.factors(rows))?;
+                g.set_output(i, normalized);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the model says about itself, where it is an Ultralytics detector.
+fn head(g: &Graph) -> Option<Head> {
+    let said = |key: &str| g.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    let task = said("task").filter(|t| ["detect", "segment", "pose", "obb"].contains(t))?;
+    said("imgsz")?;
+    let extents = g.ty(g.inputs().next()?).shape.extents()?;
+    let &[_, _, height, width] = extents.as_slice() else { return None };
+    // RT-DETR's boxes are fractions already.
+    if said("head").is_some_and(|head| head == "RTDETRDecoder") {
+        return None;
+    }
+    let selected = said("end2end") == Some("True") || said("args").is_some_and(|args| args.contains("'nms': True"));
+    Some(Head { selected, pose: task == "pose", width: width as f32, height: height as f32 })
+}
+
+impl Head {
+    /// What each row is multiplied by: the inverse of what the library does.
+    fn factors(&self, rows: usize) -> Vec<f32> {
+        let first_point = if self.selected { 6 } else { 5 };
+        let factor = |row: usize| match row {
+            0 | 2 => self.width.recip(),
+            1 | 3 => self.height.recip(),
+            _ if self.pose && row >= first_point && (row - first_point) % 3 == 0 => self.width.recip(),
+            _ if self.pose && row > first_point && (row - first_point) % 3 == 1 => self.height.recip(),
+            _ => 1.0,
+        };
+        (0..rows).map(factor).collect()
+    }
+}
+
+/// `value` with the rows along `axis` multiplied. Where a Concat joins the rows, its parts are, so that none shares a
+/// grid with numbers of another magnitude.
+fn scale_rows(g: &mut Graph, value: ValueId, axis: usize, factors: &[f32]) -> Result<ValueId, PassError> {
+    if factors.iter().all(|&f| f == 1.0) {
+        return Ok(value);
+    }
+    let origin = g.origin(value.node).clone();
+    if matches!(g.producer(value), Op::Concat(op) if op.axis == axis) {
+        let (mut parts, mut first) = (g.operands(value.node), 0);
+        for part in &mut parts {
+            let rows = g.ty(*part).shape.dims()[axis].known().unwrap_or(0);
+            *part = scale_rows(g, *part, axis, &factors[first..first + rows])?;
+            first += rows;
+        }
+        return Ok(g.add1(Concat { axis }, &parts, origin)?);
+    }
+    let shape = Shape::known(&[1; 3]).with(axis, factors.len());
+    let by = g.add_const(Tensor::from_vec(shape, factors.to_vec()), origin.clone());
+    Ok(g.add1(Binary { f: BinaryFn::Mul }, &[value, by], origin)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::TensorType;
+    use qcc_ir::ops::{Extents, Transpose};
+
+    use super::*;
+    use crate::testing::{apply, outputs};
+
+    /// Boxes and scores side by side.
+    fn detector(task: &str, end2end: &str, rows: usize) -> Graph {
+        let mut g = Graph::new("detector");
+        g.metadata = [("task", task), ("imgsz", "[4, 8]"), ("end2end", end2end)]
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .to_vec();
+        g.add_input("images", TensorType::f32(&[1, 3, 4, 8]));
+        let boxes = g.add_input("boxes", TensorType::f32(&[1, 4, 3]));
+        let rest = g.add_input("rest", TensorType::f32(&[1, rows - 4, 3]));
+        let mut y = g.add1(Concat { axis: 1 }, &[boxes, rest], Default::default()).unwrap();
+        if end2end == "True" {
+            y = g.add1(Transpose { perm: Extents::from_slice(&[0, 2, 1]) }, &[y], Default::default()).unwrap();
+        }
+        g.add_output("output0", y);
+        g
+    }
+
+    /// By how much each row was divided.
+    fn divisors(task: &str, end2end: &str, rows: usize, input: ImageOrder) -> Vec<f32> {
+        let before = detector(task, end2end, rows);
+        let mut after = before.clone();
+        apply(&mut after, vec![normalize_boxes(input)]);
+        let step = if end2end == "True" { 1 } else { 3 };
+        let (a, b) = (outputs(&before).swap_remove(0), outputs(&after).swap_remove(0));
+        (0..rows).map(|r| (a[r * step] / b[r * step]).round()).collect()
+    }
+
+    #[test]
+    fn coordinates_become_fractions() {
+        assert_eq!(divisors("detect", "False", 6, ImageOrder::Nhwc), [8., 4., 8., 4., 1., 1.]);
+        assert_eq!(divisors("detect", "False", 6, ImageOrder::Nchw), [8., 4., 8., 4., 1., 1.]);
+        assert_eq!(divisors("pose", "False", 9, ImageOrder::Nhwc), [8., 4., 8., 4., 1., 8., 4., 1., 8.]);
+        assert_eq!(divisors("detect", "True", 6, ImageOrder::Nhwc), [8., 4., 8., 4., 1., 1.]);
+        assert_eq!(divisors("detect", "True", 6, ImageOrder::Nchw), [1.; 6]);
+        assert_eq!(divisors("classify", "False", 6, ImageOrder::Nhwc), [1.; 6]);
+    }
+
+    #[test]
+    fn scores_keep_their_branch() {
+        let mut g = detector("detect", "False", 6);
+        apply(&mut g, vec![normalize_boxes(ImageOrder::Nhwc)]);
+        let output = g.outputs()[0].value;
+        let parts = g.operands(output.node);
+        assert!(matches!(g.producer(parts[0]), Op::Binary(_)) && matches!(g.producer(parts[1]), Op::Input(_)));
+    }
+}
