@@ -72,7 +72,7 @@ impl Head {
         let factor = |row: usize| match row {
             0 | 2 => self.width.recip(),
             1 | 3 => self.height.recip(),
-            _ if self.pose && row >= first_point && (row - first_point) % 3 == 0 => self.width.recip(),
+            _ if self.pose && row >= first_point && (row - first_point).is_multiple_of(3) => self.width.recip(),
             _ if self.pose && row > first_point && (row - first_point) % 3 == 1 => self.height.recip(),
             _ => 1.0,
         };
