@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
-    Activation, Buffer, BuiltinOperator, Metadata, Model, Operator, OperatorCode, Options, Quantization, SignatureDef,
-    SubGraph, Tensor, TensorMap, TensorType as Stored,
+    Activation, Buffer, BuiltinOperator, Model, Operator, OperatorCode, Options, Quantization, SignatureDef, SubGraph,
+    Tensor, TensorMap, TensorType as Stored,
 };
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{LayoutRule, Op, Types};
@@ -365,7 +365,7 @@ impl<'g> Emitter<'g> {
         Ok(())
     }
 
-    fn finish(mut self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
+    fn finish(self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
         let maps = |names: Vec<String>, tensors: &[i32]| {
             let map = |(name, &tensor): (String, &i32)| TensorMap { name, tensor_index: tensor as u32 };
             names.into_iter().zip(tensors).map(map).collect()
@@ -378,10 +378,6 @@ impl<'g> Emitter<'g> {
             signature_key: "serving_default".into(),
             subgraph_index: 0,
         };
-        let metadata = super::metadata::runtime_version(&self.codes).map(|version| {
-            self.buffers.push(Buffer { data: version });
-            Metadata { name: "min_runtime_version".into(), buffer: self.buffers.len() as u32 - 1 }
-        });
         let main = SubGraph {
             tensors: self.tensors,
             inputs,
@@ -395,7 +391,7 @@ impl<'g> Emitter<'g> {
             subgraphs: vec![main],
             description: format!("{} (qcc {})", self.graph.name, env!("CARGO_PKG_VERSION")),
             buffers: self.buffers,
-            metadata: metadata.into_iter().collect(),
+            metadata: Vec::new(),
             signature_defs: vec![signature],
         }
     }

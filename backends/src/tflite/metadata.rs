@@ -1,33 +1,51 @@
 //! What goes with a model besides its graph.
 
-use std::io::{Cursor, Write};
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
 
-use bytes::Bytes;
-use qcc_formats::tflite::OperatorCode;
 use serde_json::{Map, Number, Value};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// The oldest runtime that has all operators, as the 16 bytes that `min_runtime_version` holds.
-pub(super) fn runtime_version(_codes: &[OperatorCode]) -> Option<Bytes> {
-    None
-}
-
 /// The metadata of an Ultralytics model, as a ZIP archive with one entry `metadata.json`; empty for other models.
 /// It is appended to the file at `offset`, where their loader finds it.
-pub(super) fn archive(metadata: &[(String, String)], offset: u64) -> std::io::Result<Vec<u8>> {
+pub(super) fn archive(metadata: &[(String, String)], offset: u64) -> io::Result<Vec<u8>> {
     let has = |key: &str| metadata.iter().any(|(k, _)| k == key);
     if !(has("task") && has("names") && has("stride")) {
         return Ok(Vec::new());
     }
     let entries: Map<String, Value> = metadata.iter().map(|(k, v)| (k.clone(), value(v))).collect();
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let mut zip = ZipWriter::new(Behind { offset, archive: Cursor::new(Vec::new()) });
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let options = options.last_modified_time(zip::DateTime::default());
     zip.start_file("metadata.json", options)?;
     zip.write_all(Value::Object(entries).to_string().as_bytes())?;
-    let _ = offset;
-    Ok(zip.finish()?.into_inner())
+    Ok(zip.finish()?.archive.into_inner())
+}
+
+/// An archive behind `offset` bytes of something else: the places that it records count from there.
+struct Behind {
+    offset: u64,
+    archive: Cursor<Vec<u8>>,
+}
+
+impl Write for Behind {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.archive.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Behind {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(at) => SeekFrom::Start(at.checked_sub(self.offset).ok_or(io::ErrorKind::InvalidInput)?),
+            relative => relative,
+        };
+        Ok(self.offset + self.archive.seek(to)?)
+    }
 }
 
 /// A value as ONNX metadata spells it: the Python literal where it is one, else the text itself.
@@ -144,5 +162,45 @@ impl Literal<'_> {
         };
         self.rest = rest;
         Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn python_literals_become_json() {
+        let cases = [
+            ("{0: 'person', 1: \"driver's\"}", r#"{"0":"person","1":"driver's"}"#),
+            ("[640, 640]", "[640,640]"),
+            ("(1, 2.5,)", "[1,2.5]"),
+            ("{'nms': False, 'batch': None, 'half': True}", r#"{"nms":false,"batch":null,"half":true}"#),
+            ("{}", "{}"),
+            ("32", "32"),
+            ("-1.5e-3", "-0.0015"),
+            ("'caf\\xe9\\n'", "\"café\\n\""),
+            // No literals: text.
+            ("detect", "\"detect\""),
+            ("2026-01-02T03:04:05", "\"2026-01-02T03:04:05\""),
+            ("[1, 2", "\"[1, 2\""),
+            ("{1: }", "\"{1: }\""),
+            ("", "\"\""),
+        ];
+        for (text, json) in cases {
+            assert_eq!(value(text).to_string(), json, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_archive_is_found_behind_the_model() {
+        let entries = [("task", "detect"), ("names", "{0: 'a'}"), ("stride", "32")];
+        let metadata: Vec<(String, String)> = entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let mut file = vec![7u8; 1000];
+        file.extend(archive(&metadata, 1000).unwrap());
+        let mut zip = zip::ZipArchive::new(Cursor::new(file)).unwrap();
+        let text = io::read_to_string(zip.by_name("metadata.json").unwrap()).unwrap();
+        assert_eq!(text, r#"{"task":"detect","names":{"0":"a"},"stride":32}"#);
+        assert_eq!(archive(&metadata[..1], 0).unwrap(), Vec::<u8>::new());
     }
 }

@@ -117,7 +117,9 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
             UnaryFn::Threshold { .. } => false,
         },
         Op::Binary(Binary { f }) => match f {
-            BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div | BinaryFn::Max | BinaryFn::Min => real(),
+            BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Max | BinaryFn::Min => real(),
+            // A divisor between 0 and the first step of its grid becomes 0.
+            BinaryFn::Div => false,
             BinaryFn::SquaredDifference | BinaryFn::Prelu => real(),
             BinaryFn::FloorDiv | BinaryFn::FloorMod | BinaryFn::Rem | BinaryFn::Pow | BinaryFn::Atan2 => false,
             BinaryFn::Equal | BinaryFn::NotEqual | BinaryFn::Less | BinaryFn::LessEqual => false,

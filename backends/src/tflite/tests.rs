@@ -110,3 +110,36 @@ fn the_same_graph_gives_the_same_bytes() {
     };
     assert_eq!(bytes(), bytes());
 }
+
+#[test]
+fn tables_that_fail_on_devices_are_found() {
+    use qcc_formats::tflite::{BuiltinOperator as B, Model, OperatorCode, Quantization, TensorType as T};
+    let quantized = |model: &mut Model, tensor: usize, scales: Vec<f32>, zero: i64| {
+        let zero_point = vec![zero; scales.len()];
+        model.subgraphs[0].tensors[tensor].quantization =
+            Some(Quantization { scale: scales, zero_point, ..Quantization::default() });
+    };
+    let fault = |change: &dyn Fn(&mut Model)| {
+        let mut model = super::model(&convolution(1, &[6, 4, 3, 3])).unwrap();
+        change(&mut model);
+        super::check::check(&model).into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(fault(&|_| {}), "");
+    assert!(fault(&|m| m.subgraphs[0].operators[0].inputs[2] = -1).contains("no bias"));
+    assert!(fault(&|m| m.subgraphs[0].operators[0].inputs[0] = 99).contains("does not exist"));
+    assert!(fault(&|m| m.subgraphs[0].tensors[1].shape = vec![1]).contains("the length of its shape"));
+    assert!(fault(&|m| quantized(m, 1, vec![0.1; 6], 3)).contains("zero point is not 0"));
+    assert!(fault(&|m| quantized(m, 1, vec![0.0], 0)).contains("positive and normal"));
+    assert!(fault(&|m| quantized(m, 1, vec![0.1; 5], 0)).contains("as many scales"));
+    assert!(fault(&|m| quantized(m, 0, vec![0.1], 0)).contains("mixed"));
+    let concat = |m: &mut Model, scale: f32| {
+        m.operator_codes[0] = OperatorCode::builtin(B::CONCATENATION, 2);
+        for t in [0, 2] {
+            m.subgraphs[0].tensors[t].elem = T::INT8;
+            quantized(m, t, vec![if t == 0 { 0.5 } else { scale }], 0);
+        }
+        m.subgraphs[0].operators[0].inputs = vec![0];
+    };
+    assert_eq!(fault(&|m| concat(m, 0.5)), "");
+    assert!(fault(&|m| concat(m, 0.25)).contains("one scale"));
+}
