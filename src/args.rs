@@ -87,7 +87,7 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true, requires = "data", help_heading = "Calibration")]
     pub(crate) mean: Option<Channels>,
     /// Divisor after that: one number, or one for each channel
-    #[arg(long, value_name = "X[,Y,Z]", requires = "data", help_heading = "Calibration")]
+    #[arg(long, value_name = "X[,Y,Z]", value_parser = divisors, requires = "data", help_heading = "Calibration")]
     pub(crate) std: Option<Channels>,
     /// Order of the channels
     #[arg(long, value_enum, requires = "data", help_heading = "Calibration")]
@@ -250,6 +250,12 @@ fn number(s: &str) -> Result<f64, String> {
     if value.is_finite() { Ok(value) } else { Err(format!("`{s}` is no finite number")) }
 }
 
+/// Channels that may divide.
+fn divisors(s: &str) -> Result<Channels, String> {
+    let channels: Channels = s.parse()?;
+    if channels.0.iter().all(|c| *c > 0.0) { Ok(channels) } else { Err("expected numbers above 0".into()) }
+}
+
 fn positive(s: &str) -> Result<usize, String> {
     s.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number above 0".into())
 }
@@ -268,6 +274,8 @@ mod tests {
     fn numbers_may_be_fractions() {
         assert_eq!(number("1/255"), Ok(1.0 / 255.0));
         assert_eq!(number("-0.5"), Ok(-0.5));
+        assert_eq!(divisors("0.5,1/4,2"), Ok(Channels([0.5, 0.25, 2.0])));
+        assert!(divisors("0").is_err() && divisors("1,2").is_err());
         assert!(number("1/0").is_err() && number("x").is_err() && number("inf").is_err());
     }
 
