@@ -17,6 +17,7 @@ use qcc_passes::lower::lower;
 use qcc_passes::precision::HalfWeights;
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
+use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Context, Pass, PassError};
 use serde::Serialize;
 
@@ -428,7 +429,10 @@ impl Compiler {
 
     /// Passes between simplification and calibration.
     fn lowering(&self) -> Vec<Box<dyn Pass>> {
-        let mut passes = lower();
+        let mut passes = match self.options.backend {
+            Backend::Tflite => vec![normalize_boxes(self.options.layout.input)],
+        };
+        passes.extend(lower());
         passes.extend(tidy());
         passes
     }
