@@ -4,7 +4,8 @@
 //! with their number.
 
 use qcc_ir::eval::{Executor, RunError};
-use qcc_ir::{Elem, Graph, Tensor, ValueId};
+use qcc_ir::ops::Op;
+use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
@@ -39,11 +40,12 @@ pub fn calibrate(
     seen: &mut dyn FnMut(usize),
 ) -> Result<Ranges, RunError> {
     let executor = Executor::new(g);
+    let channels = contracted(g);
     let mut ranges = Ranges::default();
     let at_once = rayon::current_num_threads();
     for first in (0..count).step_by(at_once) {
         let batch = (first..count.min(first + at_once)).into_par_iter();
-        let observed: Vec<_> = batch.filter_map(&sample).map(|s| observe(&executor, g, &s)).collect();
+        let observed: Vec<_> = batch.filter_map(&sample).map(|s| observe(&executor, g, &channels, &s)).collect();
         for one in observed {
             for (v, stats) in one? {
                 match ranges.stats.get_mut(&v) {
@@ -58,12 +60,37 @@ pub fn calibrate(
     Ok(ranges)
 }
 
-fn observe(executor: &Executor<'_>, g: &Graph, sample: &[Tensor]) -> Result<Vec<(ValueId, Stats)>, RunError> {
+fn observe(
+    executor: &Executor<'_>,
+    g: &Graph,
+    channels: &FxHashMap<ValueId, usize>,
+    sample: &[Tensor],
+) -> Result<Vec<(ValueId, Stats)>, RunError> {
     let mut all = Vec::new();
     executor.run(sample, &mut |v, tensor| {
-        if g.ty(v).elem == Elem::F32 {
-            all.push((v, Stats::of(&tensor.view::<f32>())));
+        if g.ty(v).elem != Elem::F32 {
+            return;
         }
+        let values = tensor.view::<f32>();
+        let stats = Stats::of(&values);
+        all.push(match channels.get(&v) {
+            Some(&axis) => (v, stats.with_channels(&values, &tensor.dims(), axis)),
+            None => (v, stats),
+        });
     })?;
     Ok(all)
+}
+
+/// The axis along which a contraction with a constant weight sums channels, for each value that one reads.
+fn contracted(g: &Graph) -> FxHashMap<ValueId, usize> {
+    let constant = |n: &NodeId| g.operands(*n).get(1).is_some_and(|&w| g.constant(w).is_some());
+    let axis = |n: NodeId| {
+        let x = g.operands(n)[0];
+        match g.op(n) {
+            Op::Conv(_) => Some((x, 1)),
+            Op::MatMul(_) => Some((x, g.ty(x).rank() - 1)),
+            _ => None,
+        }
+    };
+    g.order().into_iter().filter(constant).filter_map(axis).collect()
 }

@@ -106,9 +106,28 @@ pub struct Stats {
     pub not_finite: u64,
     /// How the numbers are spread.
     pub histogram: Histogram,
+    /// Sum over samples of the mean of each channel; empty where no channels were named.
+    pub channels: Vec<f64>,
 }
 
 impl Stats {
+    /// The mean of each channel over all samples.
+    pub fn channel_means(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
+        self.channels.iter().map(|sum| sum / self.samples.max(1) as f64)
+    }
+
+    /// Adds the channels of the same single tensor: those along `axis` of its extents.
+    pub fn with_channels(mut self, values: &[f32], extents: &[usize], axis: usize) -> Self {
+        let inner: usize = extents[axis + 1..].iter().product::<usize>().max(1);
+        let mut sums = vec![0.0f64; extents[axis]];
+        for (i, run) in values.chunks(inner).enumerate() {
+            sums[i % extents[axis]] += f64::from(sum(run));
+        }
+        let each = values.len() as f64 / extents[axis].max(1) as f64;
+        self.channels = sums.into_iter().map(|sum| sum / each).collect();
+        self
+    }
+
     /// What one tensor shows.
     pub fn of(values: &[f32]) -> Self {
         let Some((min, max)) = extremes(values) else {
@@ -123,7 +142,8 @@ impl Stats {
         // An odd stride visits rows and channels alike.
         let stride = values.len().div_ceil(SEEN) | 1;
         histogram.count(values.iter().step_by(stride).copied());
-        Stats { min, max, sum_min: min.into(), sum_max: max.into(), samples: 1, not_finite: 0, histogram }
+        let (sum_min, sum_max) = (min.into(), max.into());
+        Stats { min, max, sum_min, sum_max, samples: 1, not_finite: 0, histogram, channels: Vec::new() }
     }
 
     /// Adds what other samples showed.
@@ -135,7 +155,21 @@ impl Stats {
         self.samples += other.samples;
         self.not_finite += other.not_finite;
         self.histogram.merge(other.histogram);
+        self.channels.resize(self.channels.len().max(other.channels.len()), 0.0);
+        self.channels.iter_mut().zip(other.channels).for_each(|(a, b)| *a += b);
     }
+}
+
+/// The sum, formed in lanes so that it is fast and rounds little.
+fn sum(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0f32; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().sum();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(l, x)| *l += x);
+    }
+    lanes.iter().sum::<f32>() + rest
 }
 
 /// Smallest and largest number (the first above the second where there is none), or `None` where one is not finite.

@@ -109,6 +109,12 @@ fn readers(g: &Graph, v: ValueId) -> Option<Op> {
     match ops.as_slice() {
         _ if g.is_output(v) => None,
         [op @ (Op::Unary(_) | Op::Clamp(_))] => Some((*op).clone()),
+        // What lies below 0 is multiplied by a slope of its channel; over channels errors add up as squares.
+        [Op::Binary(b)] if b.f == BinaryFn::Prelu => {
+            let slopes = g.constant(g.operands(users[0].0)[1])?.reals();
+            let alpha = (slopes.iter().map(|s| s * s).sum::<f32>() / slopes.len().max(1) as f32).sqrt();
+            Some(Unary { f: UnaryFn::LeakyRelu { alpha } }.into())
+        }
         // x * sigmoid(x)
         [Op::Unary(u), Op::Binary(b)] | [Op::Binary(b), Op::Unary(u)]
             if u.f == UnaryFn::Sigmoid && b.f == BinaryFn::Mul && multiplies_its_gate(g, v, &users) =>

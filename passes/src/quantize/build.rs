@@ -8,14 +8,16 @@ use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
 use super::plan::{Mode, Plan};
-use super::weights::{bias_grid, constant_grid, weight_grid};
+use super::weights::{bias_grid, constant_grid, corrected_bias, weight_grid};
 use super::{Interface, Options, Quantized};
 use crate::PassError;
+use crate::calibrate::Ranges;
 
 pub(super) fn build(
     g: &Graph,
     target: &Target,
     options: &Options,
+    ranges: &Ranges,
     plan: &Plan,
     grids: &Grids,
 ) -> Result<Quantized, PassError> {
@@ -24,6 +26,7 @@ pub(super) fn build(
     let mut b = Builder {
         old: g,
         target,
+        ranges,
         grids,
         new,
         real: FxHashMap::default(),
@@ -50,6 +53,7 @@ pub(super) fn build(
 struct Builder<'a> {
     old: &'a Graph,
     target: &'a Target,
+    ranges: &'a Ranges,
     grids: &'a Grids,
     new: Graph,
     /// Old value to the new value that holds its real numbers.
@@ -154,6 +158,14 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// The bias of a contraction, with what rounding its weight does to the mean made up for.
+    fn bias(&self, n: NodeId, grid: &Grid, bias: &Tensor) -> Tensor {
+        let operands = self.old.operands(n);
+        let means: Vec<f64> = self.ranges.get(operands[0]).map(|s| s.channel_means().collect()).unwrap_or_default();
+        let weight = self.old.constant(operands[1]);
+        weight.and_then(|w| corrected_bias(self.old.op(n), w, grid, bias, &means)).unwrap_or_else(|| bias.clone())
+    }
+
     /// The weight's grid where `input` is the scale of the activation.
     fn weight_grid(&self, n: NodeId, w: &Tensor, input: f32) -> Grid {
         let op = self.old.op(n);
@@ -171,6 +183,9 @@ impl Builder<'_> {
         if let Some(w) = self.old.constant(old[1]) {
             let grid = self.weight_grid(n, w, 1.0);
             operands[1] = self.constant(old[1], w, &grid);
+            if let Some((&v, b)) = old.get(2).and_then(|v| Some((v, self.old.constant(*v)?))) {
+                operands[2] = self.new.add_const(self.bias(n, &grid, b), self.origin(v));
+            }
         }
         let results = self.old.result_types(n);
         let new = self.new.add_typed(self.old.op(n).clone(), &operands, results, self.old.origin(n).clone())?;
@@ -188,14 +203,10 @@ impl Builder<'_> {
                 _ if self.old.ty(v).elem != Elem::F32 => self.real(v)?,
                 Some(t) if contracts && i > 0 => {
                     let input = self.new.ty(operands[0]).elem.grid().map_or(1.0, |g| g.scales()[0]);
-                    let grid = match i {
-                        1 => self.weight_grid(n, t, input),
-                        _ => bias_grid(
-                            input,
-                            &self.new.ty(operands[1]).elem.grid().cloned().unwrap_or(constant_grid(t, Store::I8)),
-                        ),
-                    };
-                    self.constant(v, t, &grid)
+                    match (i, self.new.ty(operands[1.min(i - 1)]).elem.grid().cloned()) {
+                        (2, Some(weight)) => self.constant(v, &self.bias(n, &weight, t), &bias_grid(input, &weight)),
+                        _ => self.constant(v, t, &self.weight_grid(n, t, input)),
+                    }
                 }
                 Some(t) => {
                     let joint = result.clone().filter(|_| matches!(op.grid(), GridRule::Unify | GridRule::Carry));

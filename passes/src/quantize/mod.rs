@@ -60,7 +60,7 @@ pub struct Quantized {
 pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
     let plan = plan::plan(g, target, ranges, options);
     let grids = assign::assign(g, target, ranges, options, &plan);
-    let quantized = build::build(g, target, options, &plan, &grids)?;
+    let quantized = build::build(g, target, options, ranges, &plan, &grids)?;
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)
 }

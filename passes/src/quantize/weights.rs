@@ -1,6 +1,7 @@
 //! Constants on grids.
 
-use qcc_ir::{Affine, Grid, Store, Tensor};
+use qcc_ir::ops::Op;
+use qcc_ir::{Affine, Grid, Shape, Store, Tensor};
 
 use super::grids::{grid_of, per_channel};
 use crate::calibrate::Range;
@@ -59,4 +60,32 @@ pub(super) fn constant_range(t: &Tensor) -> Range {
     let values = t.reals();
     let end = |f: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, f);
     Range { lo: end(f32::min), hi: end(f32::max) }
+}
+
+/// The bias that makes up for what rounding the weight does to the mean of each output: `bias - (q - w) * mean(x)`,
+/// summed over the products of that output. `means` are those of the activation's channels.
+pub(super) fn corrected_bias(op: &Op, w: &Tensor, grid: &Grid, bias: &Tensor, means: &[f64]) -> Option<Tensor> {
+    let dims = w.dims();
+    // Products of one output, and the channel that the k-th of them reads, counted from the first of its group.
+    let (outputs, products, groups) = match op {
+        Op::Conv(c) => (dims[0], dims[1..].iter().product::<usize>(), c.groups),
+        Op::MatMul(m) if m.transpose_b && dims.len() == 2 => (dims[0], dims[1], 1),
+        _ => return None,
+    };
+    let (channels, taps) = (dims[1], products / dims[1].max(1));
+    if means.len() != channels * groups || bias.len() != outputs {
+        return None;
+    }
+    let rounded = w.quantized(grid);
+    let (rounded, exact) = (rounded.reals(), w.reals());
+    let shift = |o: usize| -> f64 {
+        let first = o / (outputs / groups) * channels;
+        let product = |k: usize| {
+            let i = o * products + k;
+            (f64::from(rounded[i]) - f64::from(exact[i])) * means[first + k / taps]
+        };
+        (0..products).map(product).sum()
+    };
+    let corrected = bias.reals().iter().enumerate().map(|(o, b)| (f64::from(*b) - shift(o)) as f32).collect();
+    Some(Tensor::from_vec(Shape::known(&[outputs]), corrected))
 }
