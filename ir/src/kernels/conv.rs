@@ -176,21 +176,24 @@ impl Patches<'_> {
 
 /// `out[i] = x[i * stride]`
 fn gather(out: &mut [f32], x: &[f32], stride: usize) {
-    match stride {
-        1 => out.copy_from_slice(&x[..out.len()]),
-        2 => {
-            let (pairs, rest) = x.as_chunks::<2>();
-            let odd = rest.first().copied();
-            for (o, v) in out.iter_mut().zip(pairs.iter().map(|p| p[0]).chain(odd)) {
-                *o = v;
-            }
-        }
-        _ => {
-            for (o, v) in out.iter_mut().zip(x.iter().step_by(stride)) {
-                *o = *v;
-            }
-        }
+    if stride == 1 {
+        return out.copy_from_slice(&x[..out.len()]);
     }
+    strided(out, x, stride, |o, v| *o = v);
+}
+
+/// Calls `f` with `out[i]` and `x[i * stride]`.
+#[inline(always)]
+fn strided(out: &mut [f32], x: &[f32], stride: usize, f: impl Fn(&mut f32, f32)) {
+    let Some((last, rest)) = out.split_last_mut() else { return };
+    // All but the last element have a whole step before the next.
+    let end = x[rest.len() * stride];
+    match stride {
+        1 => rest.iter_mut().zip(x).for_each(|(o, &v)| f(o, v)),
+        2 => rest.iter_mut().zip(x.as_chunks::<2>().0).for_each(|(o, v)| f(o, v[0])),
+        _ => rest.iter_mut().zip(x.chunks_exact(stride)).for_each(|(o, v)| f(o, v[0])),
+    }
+    f(last, end);
 }
 
 impl Columns for Patches<'_> {
@@ -245,21 +248,8 @@ pub(crate) fn depthwise(g: &Geometry, plane: &[f32], taps: &[f32], out: &mut [f3
             let Some(line) = line.filter(|_| !inside.is_empty()) else { return };
             let first = line * g.image[2] + inside.start * g.stride[2] + tap[2] * g.dilation[2] - g.before[2];
             let out = &mut out[run][inside.clone()];
-            axpy(out, weight, &plane[first..], g.stride[2]);
+            strided(out, &plane[first..], g.stride[2], |o, v| *o += weight * v);
         });
-    }
-}
-
-/// `out[i] += weight * x[i * stride]`
-fn axpy(out: &mut [f32], weight: f32, x: &[f32], stride: usize) {
-    match stride {
-        1 => out.iter_mut().zip(x).for_each(|(o, v)| *o += weight * v),
-        2 => {
-            let (pairs, rest) = x.as_chunks::<2>();
-            let odd = rest.first().copied();
-            out.iter_mut().zip(pairs.iter().map(|p| p[0]).chain(odd)).for_each(|(o, v)| *o += weight * v);
-        }
-        _ => out.iter_mut().zip(x.iter().step_by(stride)).for_each(|(o, v)| *o += weight * v),
     }
 }
 
