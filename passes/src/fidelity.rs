@@ -6,6 +6,8 @@ use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
+use crate::activation::Activation;
+
 /// Numbers of one value and sample that a comparison looks at, at most; outputs are compared whole.
 const SEEN: usize = 1 << 14;
 
@@ -57,7 +59,8 @@ impl Distance {
 pub struct Fidelity {
     /// Name and distance of each output, in the graph's order.
     pub outputs: Vec<(String, Distance)>,
-    /// Name and distance of each contraction's result, in the graph's order. Errors of earlier layers are in it.
+    /// Name and distance of each contraction's result, behind its activation where it has one, in the graph's order.
+    /// Errors of earlier layers are in it.
     pub layers: Vec<(String, Distance)>,
     /// Number of samples compared.
     pub samples: usize,
@@ -70,14 +73,17 @@ pub fn compare(
     values: &[(ValueId, ValueId)],
     samples: &[Vec<Tensor>],
 ) -> Result<Fidelity, RunError> {
-    let layers: Vec<(ValueId, ValueId)> = values
-        .iter()
-        .copied()
-        .filter(|(v, _)| matches!(float.producer(*v).grid(), GridRule::Contract { .. }))
+    let counterpart: FxHashMap<ValueId, ValueId> = values.iter().copied().collect();
+    let contractions = values.iter().map(|(v, _)| *v).filter(|v| is_contraction(float, *v));
+    let layers: Vec<(NodeId, ValueId, ValueId)> = contractions
+        .filter_map(|v| {
+            let seen = Activation::behind(float, v).map_or(v, |a| a.result);
+            Some((v.node, seen, *counterpart.get(&seen)?))
+        })
         .collect();
     let (a, b) = (Executor::new(float), Executor::new(compiled));
-    let place: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (_, v))| (*v, i)).collect();
-    let wanted: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (v, _))| (*v, i)).collect();
+    let place: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (_, _, v))| (*v, i)).collect();
+    let wanted: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (_, v, _))| (*v, i)).collect();
     let one = |sample: &Vec<Tensor>| -> Result<(Vec<Distance>, Vec<Distance>), RunError> {
         let mut truth: Vec<Vec<f32>> = vec![Vec::new(); layers.len()];
         let want = a.run(sample, &mut |v, t| {
@@ -95,11 +101,11 @@ pub fn compare(
         Ok((outputs, distances))
     };
     let measured = samples.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    let name = |v: ValueId| float.origin(v.node).path().to_owned();
+    let name = |n: NodeId| float.origin(n).path().to_owned();
     let start = |names: Vec<String>| names.into_iter().map(|n| (n, Distance::default())).collect::<Vec<_>>();
     let mut fidelity = Fidelity {
         outputs: start(float.outputs().iter().map(|o| o.name.to_string()).collect()),
-        layers: start(layers.iter().map(|(v, _)| name(*v)).collect()),
+        layers: start(layers.iter().map(|(n, _, _)| name(*n)).collect()),
         samples: samples.len(),
     };
     for (outputs, distances) in measured {
@@ -107,6 +113,10 @@ pub fn compare(
         fidelity.layers.iter_mut().zip(distances).for_each(|(sum, d)| sum.1.add(d));
     }
     Ok(fidelity)
+}
+
+fn is_contraction(g: &Graph, v: ValueId) -> bool {
+    matches!(g.producer(v).grid(), GridRule::Contract { .. })
 }
 
 /// Every so many-th number of a tensor.

@@ -11,6 +11,7 @@ use qcc_ir::ops::OpKind;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, VerifyError};
 
+mod activation;
 pub mod calibrate;
 mod check;
 pub mod fidelity;

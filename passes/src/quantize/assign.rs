@@ -1,14 +1,15 @@
 //! Which grid each value has.
 
-use qcc_ir::ops::{BinaryFn, Extents, GridRule, Op, Unary, UnaryFn};
+use qcc_ir::ops::{Extents, GridRule};
 use qcc_ir::target::Target;
-use qcc_ir::{Elem, Graph, Grid, NodeId, Shape, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Options;
 use super::grids::{fixed_grid, grid_of};
 use super::plan::{Mode, Plan, clamped_contraction};
 use super::weights::constant_range;
+use crate::activation::Activation;
 use crate::calibrate::{Range, Ranges, search};
 use crate::sets::Sets;
 
@@ -96,53 +97,14 @@ fn own_ranges(g: &Graph, order: &[NodeId], ranges: &Ranges, options: &Options) -
     values.dedup();
     let range = |v: ValueId| {
         let stats = ranges.get(v)?;
-        let after = readers(g, v);
-        Some((v, search(stats, options.method, 256, &|x| apply(after.as_ref(), x))))
+        let activation = Activation::behind(g, v);
+        let after = |x| match &activation {
+            Some(a) => a.apply(x),
+            None => x,
+        };
+        Some((v, search(stats, options.method, 256, &after)))
     };
     values.into_par_iter().filter_map(range).collect()
-}
-
-/// What the readers of a value make of it, where that is one function.
-fn readers(g: &Graph, v: ValueId) -> Option<Op> {
-    let users = g.users(v);
-    let ops: Vec<&Op> = users.iter().map(|u| g.op(u.0)).collect();
-    match ops.as_slice() {
-        _ if g.is_output(v) => None,
-        [op @ (Op::Unary(_) | Op::Clamp(_))] => Some((*op).clone()),
-        // What lies below 0 is multiplied by a slope of its channel; over channels errors add up as squares.
-        [Op::Binary(b)] if b.f == BinaryFn::Prelu => {
-            let slopes = g.constant(g.operands(users[0].0)[1])?.reals();
-            let alpha = (slopes.iter().map(|s| s * s).sum::<f32>() / slopes.len().max(1) as f32).sqrt();
-            Some(Unary { f: UnaryFn::LeakyRelu { alpha } }.into())
-        }
-        // x * sigmoid(x)
-        [Op::Unary(u), Op::Binary(b)] | [Op::Binary(b), Op::Unary(u)]
-            if u.f == UnaryFn::Sigmoid && b.f == BinaryFn::Mul && multiplies_its_gate(g, v, &users) =>
-        {
-            Some(Unary { f: UnaryFn::Silu }.into())
-        }
-        _ => None,
-    }
-}
-
-/// The op applied to numbers, or the numbers where it is absent.
-fn apply(op: Option<&Op>, values: Vec<f32>) -> Vec<f32> {
-    let Some(op) = op else { return values };
-    let x = Tensor::from_vec(Shape::known(&[values.len()]), values);
-    match op.eval(&[&x]) {
-        Ok(results) => results[0].reals().into_owned(),
-        Err(_) => x.reals().into_owned(),
-    }
-}
-
-/// True where of two readers one is a gate and the other multiplies the value with that gate.
-fn multiplies_its_gate(g: &Graph, v: ValueId, users: &[(NodeId, usize)]) -> bool {
-    let [a, b] = users else { return false };
-    let product = |gate: NodeId, mul: NodeId| {
-        let operands = g.operands(mul);
-        operands.contains(&v) && operands.contains(&gate.value(0))
-    };
-    product(a.0, b.0) || product(b.0, a.0)
 }
 
 /// Operands of a join that keep their own grid: those on a fixed grid, and those with other readers for which the
