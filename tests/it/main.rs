@@ -4,5 +4,6 @@
 
 mod cli;
 mod house;
+mod litert;
 mod onnx_nodes;
 mod oracle;

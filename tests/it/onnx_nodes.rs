@@ -31,10 +31,27 @@ const DISSENT: [(&str, &str); 2] = {
 /// Inputs and expected outputs, in the model's order; absent where qcc has no type for a value.
 type DataSet = (Vec<Option<Stored>>, Vec<Option<Stored>>);
 
+fn cases() -> Vec<Case> {
+    serde_json::from_slice(&oracle::read("onnx_nodes.json")).expect("a list of cases")
+}
+
+/// Name, graph and inputs of each test that qcc imports.
+pub(crate) fn imported() -> Vec<(String, Graph, Vec<Tensor>)> {
+    let file = oracle::read("onnx_nodes.bin");
+    let import_case = |case: &Case, (inputs, _): &DataSet| {
+        let inputs: Option<Vec<Tensor>> = inputs.iter().map(|stored| Some(stored.as_ref()?.tensor(&file))).collect();
+        let (imported, inputs) = import(case.model.of(&file), inputs?).ok()?;
+        let inputs = ordered(&imported.graph, &inputs).ok()?;
+        Some((case.name.clone(), imported.graph, inputs))
+    };
+    let cases = cases();
+    cases.iter().flat_map(|c| c.sets.iter().filter_map(|set| import_case(c, set)).collect::<Vec<_>>()).collect()
+}
+
 #[test]
 fn node_tests_pass_or_are_refused() {
     let file = oracle::read("onnx_nodes.bin");
-    let cases: Vec<Case> = serde_json::from_slice(&oracle::read("onnx_nodes.json")).expect("a list of cases");
+    let cases = cases();
     let (mut passed, mut refused, mut failed) = (String::new(), String::new(), String::new());
     for case in &cases {
         for set in &case.sets {
@@ -108,7 +125,8 @@ fn messages(diagnostics: Vec<Diagnostic>) -> String {
     messages.join("; ").replace('\n', " ")
 }
 
-fn evaluate(graph: &Graph, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String> {
+/// The inputs as the graph takes them.
+fn ordered(graph: &Graph, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String> {
     let given = |v| {
         let name = graph.name(v).ok_or("an input without a name")?;
         let value = &inputs.iter().find(|(n, _)| **n == **name).ok_or_else(|| format!("no value for {name}"))?.1;
@@ -116,6 +134,9 @@ fn evaluate(graph: &Graph, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, S
         let cast = qcc_ir::ops::Op::from(qcc_ir::ops::Cast { to: graph.ty(v).elem.clone() });
         cast.eval(&[value]).map(|mut t| t.swap_remove(0)).map_err(|e| e.to_string())
     };
-    let values = graph.inputs().map(given).collect::<Result<Vec<_>, String>>()?;
-    Executor::new(graph).run(&values, &mut |_, _| {}).map_err(|e| e.to_string())
+    graph.inputs().map(given).collect()
+}
+
+fn evaluate(graph: &Graph, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String> {
+    Executor::new(graph).run(&ordered(graph, inputs)?, &mut |_, _| {}).map_err(|e| e.to_string())
 }

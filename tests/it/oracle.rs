@@ -1,21 +1,97 @@
-//! Data that the Python oracles write before the tests run.
+//! The Python oracles: data that they write before the tests run, and the runtimes that they drive.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bytes::Bytes;
 use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
 /// A file of oracle data. A test without its oracle does not pass.
 pub(crate) fn read(name: &str) -> Bytes {
-    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracle").join(name);
-    match std::fs::read(&path) {
+    let path = folder().join(name);
+    match fs::read(&path) {
         Ok(bytes) => bytes.into(),
         Err(e) => panic!("{} is missing ({e}): run the tests with tests/run, which writes it", path.display()),
     }
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracle")
+}
+
+/// Runs a script of `tests/oracle` and fails where it fails.
+fn python(script: &str, argument: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(root.join(".venv/bin/python"));
+    let out = match command.arg(root.join("tests/oracle").join(script)).arg(argument).output() {
+        Ok(out) => out,
+        Err(e) => panic!(".venv has no Python ({e}): run the tests with tests/run, which makes it"),
+    };
+    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A TensorFlow Lite model and what LiteRT is to do with it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The file.
+    pub(crate) model: Bytes,
+    /// One tensor for each input.
+    pub(crate) inputs: Vec<Tensor>,
+    /// Whether XNNPACK takes what it can.
+    pub(crate) delegates: bool,
+}
+
+/// What LiteRT says: outputs with plain elements and physical extents, or why it fails.
+pub(crate) type Outcome = Result<Vec<Tensor>, String>;
+
+/// Runs models in LiteRT, by way of files in a folder of that name.
+pub(crate) fn litert(name: &str, runs: &[Run]) -> Vec<Outcome> {
+    #[derive(serde::Serialize)]
+    struct Case {
+        model: Span,
+        inputs: Vec<Span>,
+        delegates: bool,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Line {
+        Outputs(Vec<Stored>),
+        Error(String),
+    }
+    let at = folder().join(name);
+    fs::create_dir_all(&at).unwrap();
+    let mut file = Vec::new();
+    let mut put = |bytes: &Bytes| {
+        file.extend_from_slice(bytes);
+        Span(file.len() - bytes.len(), bytes.len())
+    };
+    let cases: Vec<Case> = runs
+        .iter()
+        .map(|run| Case {
+            model: put(&run.model),
+            inputs: run.inputs.iter().map(|t| put(t.data())).collect(),
+            delegates: run.delegates,
+        })
+        .collect();
+    fs::write(at.join("cases.bin"), file).unwrap();
+    fs::write(at.join("cases.json"), serde_json::to_vec(&cases).unwrap()).unwrap();
+    python("litert.py", &at);
+    let file: Bytes = fs::read(at.join("results.bin")).unwrap().into();
+    let lines = fs::read_to_string(at.join("results.jsonl")).unwrap();
+    let outcomes: Vec<Outcome> = lines
+        .lines()
+        .map(|line| match serde_json::from_str(line).unwrap() {
+            Line::Outputs(outputs) => Ok(outputs.iter().map(|o| o.tensor(&file)).collect()),
+            Line::Error(why) => Err(why),
+        })
+        .collect();
+    assert_eq!(outcomes.len(), runs.len());
+    outcomes
+}
+
 /// Offset and length of bytes in a file.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, serde::Deserialize, serde::Serialize)]
 pub(crate) struct Span(usize, usize);
 
 impl Span {
