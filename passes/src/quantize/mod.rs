@@ -13,6 +13,8 @@ mod assign;
 mod build;
 mod grids;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use grids::{grid_of, per_channel};

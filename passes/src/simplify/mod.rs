@@ -19,7 +19,7 @@ mod slice;
 mod transpose;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Rules that are sound before and after lowering: none makes an operator that was not there, nor gives one attributes
 /// that a target may lack (pads, say).

@@ -1,0 +1,124 @@
+//! Float graphs and what they become on grids, as text.
+
+use qcc_ir::text::{Weights, parse, print_brief};
+use qcc_ir::{Graph, Shape, Store, Tensor};
+
+use super::{Interface, Options, Quantized, quantize, unmatched};
+use crate::calibrate::{Method, calibrate};
+use crate::fidelity::{compare, work};
+use crate::simplify::tests::target;
+
+/// A graph with an image `%x` and its outputs in `body`.
+fn graph(body: &str) -> Graph {
+    let text = format!("graph g {{ %x: f32[1,2,4,4] = input {body} }}");
+    parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{body}"))
+}
+
+/// Images that span -1 to 1.
+fn samples() -> Vec<Vec<Tensor>> {
+    let image = |k: usize| (0..32).map(|i| ((i * 7 + k * 5) % 32) as f32 / 15.5 - 1.0).collect::<Vec<_>>();
+    (0..4).map(|k| vec![Tensor::from_vec(Shape::known(&[1, 2, 4, 4]), image(k))]).collect()
+}
+
+fn on_grids(g: &Graph, options: &Options) -> Quantized {
+    let samples = samples();
+    let ranges = calibrate(g, samples.len(), |i| Some(samples[i].clone()), &mut |_| {}).unwrap();
+    quantize(g, &target(), &ranges, options).unwrap()
+}
+
+fn min_max() -> Options {
+    Options { method: Method::MinMax, ..Options::default() }
+}
+
+/// What the graph becomes, and the SQNR of each output.
+fn shown(g: &Graph, options: &Options) -> String {
+    let q = on_grids(g, options);
+    let fidelity = compare(g, &q.graph, &q.values, &samples()).unwrap();
+    let sqnr: Vec<String> = fidelity.outputs.iter().map(|(n, d)| format!("{n} {:.0} dB", d.sqnr())).collect();
+    format!("{}{}", print_brief(&q.graph), sqnr.join(", "))
+}
+
+const GATED: &str = "
+    %w: f32[2,2,1,1] = const [0.5,-0.25,1,0.125]  %b: f32[2] = const [0.1,-0.2]
+    %u: f32[1,2,1,1] = const [1,-1]  %c: f32[1] = const [0]
+    %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w, %b from first (Conv)
+    %1 = unary(f:Sigmoid) %0 from gate (Sigmoid)
+    %2 = binary(f:Mul) %0, %1 from product (Mul)
+    %3 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %2, %u, %c from last (Conv)
+    output y = %3";
+
+#[test]
+fn borders_lie_at_the_ends_and_the_last_contraction_gives_real_numbers() {
+    insta::assert_snapshot!(shown(&graph(GATED), &min_max()));
+}
+
+#[test]
+fn an_integer_interface_leaves_nothing_real() {
+    let options = Options { interface: Interface::Grid(Store::U8), ..min_max() };
+    insta::assert_snapshot!(shown(&graph(GATED), &options));
+}
+
+#[test]
+fn excluded_nodes_stay_real() {
+    let options = Options { exclude: vec!["fir*".into()], ..min_max() };
+    let g = graph(GATED);
+    insta::assert_snapshot!(shown(&g, &options));
+    assert!(unmatched(&g, &options.exclude).is_empty());
+    assert_eq!(unmatched(&g, &["nothing".into()]), ["nothing"]);
+}
+
+#[test]
+fn weights_alone() {
+    let options = Options { activations: false, ..min_max() };
+    let g = graph(GATED);
+    let q = on_grids(&g, &options);
+    let work = work(&q.graph);
+    assert_eq!((work.integer, work.real), (0, 0));
+    assert!(work.weights > 0);
+}
+
+/// Boxes of hundreds and scores below 1: on one grid all scores would be 0.
+#[test]
+fn a_join_of_unlike_ranges_stays_real_though_the_interface_is_integer() {
+    let g = graph(
+        "%w: f32[2,2,1,1] = const [300,0,0,300]  %u: f32[2,2,1,1] = const [0.3,0.1,-0.1,0.2]
+        %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from boxes (Conv)
+        %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %u from scores (Conv)
+        %2 = concat(axis:1) %0, %1 from join (Concat)
+        output y = %2",
+    );
+    let options = Options { interface: Interface::Grid(Store::I8), ..min_max() };
+    insta::assert_snapshot!(shown(&g, &options));
+}
+
+/// Where a contraction reads the join anyway, its operands share one grid and nothing is converted.
+#[test]
+fn a_join_puts_its_operands_on_one_grid() {
+    let g = graph(
+        "%w: f32[2,2,1,1] = const [1,0,0,1]  %u: f32[2,2,1,1] = const [2,1,-1,2]  %v: f32[1,4,1,1] = const [1,2,3,4]
+        %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from a (Conv)
+        %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %u from b (Conv)
+        %2 = concat(axis:1) %0, %1 from join (Concat)
+        %3 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %2, %v from last (Conv)
+        output y = %3",
+    );
+    insta::assert_snapshot!(shown(&g, &min_max()));
+}
+
+/// Rounding a weight shifts the mean of what it multiplies; the bias takes the shift back.
+#[test]
+fn biases_make_up_for_rounded_weights() {
+    let g = graph(
+        "%0 = clamp(lo:0,hi:inf) %x
+        %w: f32[1,2,1,1] = const [1,0.3361]  %b: f32[1] = const [0]
+        %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %0, %w, %b from only (Conv)
+        output y = %1",
+    );
+    let q = on_grids(&g, &Options { activations: true, ..min_max() });
+    let mean = |g: &Graph| -> f32 {
+        let all = samples();
+        let executor = qcc_ir::eval::Executor::new(g);
+        all.iter().map(|s| executor.run(s, &mut |_, _| {}).unwrap()[0].reals().iter().sum::<f32>()).sum::<f32>() / 64.0
+    };
+    assert!((mean(&g) - mean(&q.graph)).abs() < 4e-4, "{} {}", mean(&g), mean(&q.graph));
+}
