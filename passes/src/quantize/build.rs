@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
 use super::plan::{Mode, Plan};
-use super::weights::{bias_grid, constant_grid, corrected_bias, weight_grid};
+use super::weights::{bias_grid, constant_grid, corrected_bias, rounded, weight_grid};
 use super::{Interface, Options, Quantized};
 use crate::PassError;
 use crate::calibrate::Ranges;
@@ -88,13 +88,7 @@ impl Builder<'_> {
             return Ok(r);
         }
         let r = match (self.old.constant(v), self.placed.get(&v)) {
-            (Some(c), _) => {
-                let c = self.new.add_const(c.clone(), self.origin(v));
-                if let Some(name) = self.old.name(v) {
-                    self.new.set_name(c, name.clone());
-                }
-                c
-            }
+            (Some(c), _) => self.constant(v, c.clone()),
             (None, Some(placed)) => self.new.add1(Dequantize {}, &[placed[0]], self.origin(v))?,
             (None, None) => return Err(TypeError::Attribute("a value is read before it is made".into()).into()),
         };
@@ -118,8 +112,9 @@ impl Builder<'_> {
         Ok(p)
     }
 
-    fn constant(&mut self, v: ValueId, t: &Tensor, grid: &Grid) -> ValueId {
-        let c = self.new.add_const(t.quantized(grid), self.origin(v));
+    /// A constant in place of an old one; it takes over the name.
+    fn constant(&mut self, v: ValueId, t: Tensor) -> ValueId {
+        let c = self.new.add_const(t, self.origin(v));
         if let Some(name) = self.old.name(v) {
             self.new.set_name(c, name.clone());
         }
@@ -150,87 +145,86 @@ impl Builder<'_> {
         }
     }
 
-    fn real_node(&mut self, n: NodeId) -> Result<(), PassError> {
-        let operands = self.old.operands(n).into_iter().map(|v| self.real(v)).collect::<Result<Operands, _>>()?;
-        let results = self.old.result_types(n);
-        let new = self.new.add_typed(self.old.op(n).clone(), &operands, results, self.old.origin(n).clone())?;
+    /// Adds a node in place of an old one.
+    fn add(&mut self, n: NodeId, operands: &[ValueId], results: Types) -> Result<(), PassError> {
+        let new = self.new.add_typed(self.old.op(n).clone(), operands, results, self.old.origin(n).clone())?;
         self.settle(n, new);
         Ok(())
     }
 
-    /// The bias of a contraction, with what rounding its weight does to the mean made up for.
-    fn bias(&self, n: NodeId, grid: &Grid, bias: &Tensor) -> Tensor {
-        let operands = self.old.operands(n);
-        let means: Vec<f64> = self.ranges.get(operands[0]).map(|s| s.channel_means().collect()).unwrap_or_default();
-        let weight = self.old.constant(operands[1]);
-        weight.and_then(|w| corrected_bias(self.old.op(n), w, grid, bias, &means)).unwrap_or_else(|| bias.clone())
+    fn real_node(&mut self, n: NodeId) -> Result<(), PassError> {
+        let operands = self.old.operands(n).into_iter().map(|v| self.real(v)).collect::<Result<Operands, _>>()?;
+        self.add(n, &operands, self.old.result_types(n))
     }
 
-    /// The weight's grid where `input` is the scale of the activation.
-    fn weight_grid(&self, n: NodeId, w: &Tensor, input: f32) -> Grid {
-        let op = self.old.op(n);
-        let bias = self.old.operands(n).get(2).and_then(|&b| self.old.constant(b));
+    /// The operands of a contraction with a constant weight that reads `x`: the weight on a grid and the bias, where
+    /// there is one, on the grid of the accumulator, or real where `x` is.
+    fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor) -> Result<Operands, PassError> {
+        let (op, old) = (self.old.op(n), self.old.operands(n));
+        let input = self.new.ty(x).elem.grid().map(|g| g.scales()[0]);
+        let bias = old.get(2).and_then(|&b| self.old.constant(b));
         let channel = match op.grid() {
             GridRule::Contract { channel } if (self.target.grids.per_channel)(op, w.ty()) => Some(channel),
             _ => None,
         };
-        weight_grid(w, channel, input, bias)
+        let grid = weight_grid(w, channel, input.unwrap_or(1.0), bias);
+        let weight = rounded(op, w, &grid);
+        let mut operands = Operands::from_iter([x]);
+        let corrected = bias.map(|b| {
+            let means: Vec<f64> = self.ranges.get(old[0]).map(|s| s.channel_means().collect()).unwrap_or_default();
+            corrected_bias(op, w, &weight, b, &means).unwrap_or_else(|| b.clone())
+        });
+        operands.push(self.constant(old[1], weight));
+        match (corrected, input) {
+            (Some(b), Some(input)) => operands.push(self.constant(old[2], b.quantized(&bias_grid(input, &grid)))),
+            (Some(b), None) => operands.push(self.constant(old[2], b)),
+            (None, _) => operands.extend(old.get(2).map(|&b| self.real(b)).transpose()?),
+        }
+        Ok(operands)
     }
 
     fn weights_only(&mut self, n: NodeId) -> Result<(), PassError> {
         let old = self.old.operands(n);
-        let mut operands = old.iter().map(|&v| self.real(v)).collect::<Result<Operands, _>>()?;
-        if let Some(w) = self.old.constant(old[1]) {
-            let grid = self.weight_grid(n, w, 1.0);
-            operands[1] = self.constant(old[1], w, &grid);
-            if let Some((&v, b)) = old.get(2).and_then(|v| Some((v, self.old.constant(*v)?))) {
-                operands[2] = self.new.add_const(self.bias(n, &grid, b), self.origin(v));
-            }
-        }
-        let results = self.old.result_types(n);
-        let new = self.new.add_typed(self.old.op(n).clone(), &operands, results, self.old.origin(n).clone())?;
-        self.settle(n, new);
-        Ok(())
+        let Some(w) = self.old.constant(old[1]) else { return self.real_node(n) };
+        let x = self.real(old[0])?;
+        let operands = self.contraction(n, x, w)?;
+        self.add(n, &operands, self.old.result_types(n))
     }
 
     fn integer(&mut self, n: NodeId) -> Result<(), PassError> {
-        let (op, old) = (self.old.op(n).clone(), self.old.operands(n));
-        let contracts = matches!(op.grid(), GridRule::Contract { .. });
-        let result = self.grids.of(n.value(0)).cloned();
-        let mut operands = Operands::new();
-        for (i, &v) in old.iter().enumerate() {
-            let new = match self.old.constant(v) {
-                _ if self.old.ty(v).elem != Elem::F32 => self.real(v)?,
-                Some(t) if contracts && i > 0 => {
-                    let input = self.new.ty(operands[0]).elem.grid().map_or(1.0, |g| g.scales()[0]);
-                    match (i, self.new.ty(operands[1.min(i - 1)]).elem.grid().cloned()) {
-                        (2, Some(weight)) => self.constant(v, &self.bias(n, &weight, t), &bias_grid(input, &weight)),
-                        _ => self.constant(v, t, &self.weight_grid(n, t, input)),
-                    }
-                }
-                Some(t) => {
-                    let joint = result.clone().filter(|_| matches!(op.grid(), GridRule::Unify | GridRule::Carry));
-                    let grid = joint.unwrap_or_else(|| constant_grid(t, self.target.grids.activation));
-                    self.constant(v, t, &grid)
-                }
-                None => {
-                    let own = if self.grids.is_moved(n, i) { result.clone() } else { self.grids.of(v).cloned() };
-                    match own {
-                        Some(grid) => self.on_grid(v, &grid)?,
-                        None => self.real(v)?,
-                    }
-                }
-            };
-            operands.push(new);
-        }
+        let (op, old) = (self.old.op(n), self.old.operands(n));
+        let weight = old.get(1).and_then(|&w| self.old.constant(w));
+        let operands = match weight.filter(|_| matches!(op.grid(), GridRule::Contract { .. })) {
+            Some(w) => {
+                let x = self.operand(n, 0, old[0])?;
+                self.contraction(n, x, w)?
+            }
+            None => old.iter().enumerate().map(|(i, &v)| self.operand(n, i, v)).collect::<Result<Operands, _>>()?,
+        };
         let placed = |v: ValueId| match self.grids.of(v) {
             Some(grid) if self.old.ty(v).elem == Elem::F32 => self.old.ty(v).with_elem(Elem::Grid(grid.clone())),
             _ => self.old.ty(v).clone(),
         };
         let results: Types = self.old.results(n).map(placed).collect();
-        let new = self.new.add_typed(op, &operands, results, self.old.origin(n).clone())?;
-        self.settle(n, new);
-        Ok(())
+        self.add(n, &operands, results)
+    }
+
+    /// Operand `i` of an integer node, the old value `v`, on the grid that the node asks.
+    fn operand(&mut self, n: NodeId, i: usize, v: ValueId) -> Result<ValueId, PassError> {
+        if self.old.ty(v).elem != Elem::F32 {
+            return self.real(v);
+        }
+        let joint = self.grids.of(n.value(0));
+        if let Some(t) = self.old.constant(v) {
+            let shared = joint.filter(|_| matches!(self.old.op(n).grid(), GridRule::Unify | GridRule::Carry));
+            let grid = shared.cloned().unwrap_or_else(|| constant_grid(t, self.target.grids.activation));
+            return Ok(self.constant(v, t.quantized(&grid)));
+        }
+        let grid = if self.grids.is_moved(n, i) { joint } else { self.grids.of(v) };
+        match grid.cloned() {
+            Some(grid) => self.on_grid(v, &grid),
+            None => self.real(v),
+        }
     }
 }
 

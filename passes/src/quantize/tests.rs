@@ -122,3 +122,17 @@ fn biases_make_up_for_rounded_weights() {
     };
     assert!((mean(&g) - mean(&q.graph)).abs() < 4e-4, "{} {}", mean(&g), mean(&q.graph));
 }
+
+/// Two taps that both round up make a smooth image brighter; one of them is rounded down instead.
+#[test]
+fn taps_of_a_window_are_rounded_against_each_other() {
+    let w = Tensor::from_vec(Shape::known(&[1, 1, 1, 4]), vec![1.27, 0.0047, 0.0046, 0.0046]);
+    let op = qcc_ir::ops::Conv::unit(2).into();
+    let grid = qcc_ir::Grid::per_axis(Store::I8, 0, vec![0.01]);
+    let sum = |t: &Tensor| t.integers().unwrap().iter().sum::<i64>();
+    assert_eq!(w.quantized(&grid).integers().unwrap(), [127, 0, 0, 0]);
+    assert_eq!(super::weights::rounded(&op, &w, &grid).integers().unwrap(), [127, 1, 0, 0]);
+    // On-grid weights stay as they are.
+    let exact = super::weights::rounded(&op, &w, &grid);
+    assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &grid)), sum(&exact));
+}

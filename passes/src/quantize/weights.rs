@@ -1,7 +1,7 @@
 //! Constants on grids.
 
 use qcc_ir::ops::Op;
-use qcc_ir::{Affine, Grid, Shape, Store, Tensor};
+use qcc_ir::{Affine, Grid, Shape, Store, Tensor, scale_runs};
 
 use super::grids::{grid_of, per_channel};
 use crate::calibrate::Range;
@@ -62,9 +62,41 @@ pub(super) fn constant_range(t: &Tensor) -> Range {
     Range { lo: end(f32::min), hi: end(f32::max) }
 }
 
+/// A weight's integers on a symmetric grid. Where a window is wider than one tap, neighbours are rounded against each
+/// other until their errors cancel: neighbours of an image are alike, so that the sum of their errors is what counts.
+pub(super) fn rounded(op: &Op, w: &Tensor, grid: &Grid) -> Tensor {
+    let nearest = w.quantized(grid);
+    let dims = w.dims();
+    let taps: usize = dims.iter().skip(2).product();
+    if !matches!(op, Op::Conv(_)) || taps < 2 || grid.store != Store::I8 {
+        return nearest;
+    }
+    let (run, count) = scale_runs(nearest.ty(), grid);
+    let mut integers = nearest.view::<i8>().into_owned();
+    let exact = w.reals();
+    for (window, q) in integers.chunks_mut(taps).enumerate() {
+        let scale = grid.scales()[(window * taps / run) % count];
+        let mut errors: Vec<f32> =
+            q.iter().zip(&exact[window * taps..]).map(|(&q, w)| f32::from(q) - w / scale).collect();
+        let mut sum: f32 = errors.iter().sum();
+        while sum.abs() > 0.5 {
+            let against = sum.signum();
+            let farthest = errors.iter().enumerate().max_by(|a, b| (a.1 * against).total_cmp(&(b.1 * against)));
+            let Some((k, _)) = farthest.filter(|(k, _)| (-127..=127).contains(&(i32::from(q[*k]) - against as i32)))
+            else {
+                break;
+            };
+            q[k] -= against as i8;
+            errors[k] -= against;
+            sum -= against;
+        }
+    }
+    Tensor::of(nearest.ty().clone(), integers)
+}
+
 /// The bias that makes up for what rounding the weight does to the mean of each output: `bias - (q - w) * mean(x)`,
 /// summed over the products of that output. `means` are those of the activation's channels.
-pub(super) fn corrected_bias(op: &Op, w: &Tensor, grid: &Grid, bias: &Tensor, means: &[f64]) -> Option<Tensor> {
+pub(super) fn corrected_bias(op: &Op, w: &Tensor, rounded: &Tensor, bias: &Tensor, means: &[f64]) -> Option<Tensor> {
     let dims = w.dims();
     // Products of one output, and the channel that the k-th of them reads, counted from the first of its group.
     let (outputs, products, groups) = match op {
@@ -76,7 +108,6 @@ pub(super) fn corrected_bias(op: &Op, w: &Tensor, grid: &Grid, bias: &Tensor, me
     if means.len() != channels * groups || bias.len() != outputs {
         return None;
     }
-    let rounded = w.quantized(grid);
     let (rounded, exact) = (rounded.reals(), w.reals());
     let shift = |o: usize| -> f64 {
         let first = o / (outputs / groups) * channels;
