@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 /// The bytes of a file, mapped.
 pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
+    // Before it is opened: to open a pipe waits for its writer.
+    if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
     if meta.len() == 0 {
         return Ok(Bytes::new());
     }

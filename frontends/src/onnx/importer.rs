@@ -1,15 +1,15 @@
 //! From messages to the graph: names to values, constants when they are first read, nodes in order.
 
-use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
+use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Graph, Origin, TensorType, ValueId};
+use qcc_ir::{Dim, Graph, Origin, Shape, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::node::{NodeCx, Values};
 use super::refusal::Refusal;
 use super::schedule::schedule;
 use super::weights::{self, Folder};
-use super::{fixed, ops};
+use super::{declared, fixed, ops};
 use crate::Imported;
 
 /// What a name of the model stands for.
@@ -102,6 +102,7 @@ impl<'m> Importer<'m> {
         match outputs {
             Ok(values) if self.errors.is_empty() => {
                 for (output, value) in graph.output.iter().zip(values) {
+                    self.notes.extend(contradiction(output, &self.graph.ty(value).shape));
                     self.graph.add_output(output.name(), value);
                 }
             }
@@ -232,6 +233,15 @@ impl<'m> Importer<'m> {
         cx.finish()?;
         Ok(results)
     }
+}
+
+/// A warning where the file declares another shape of an output than its graph computes.
+fn contradiction(output: &ValueInfoProto, shape: &Shape) -> Option<Diagnostic> {
+    let declared = declared(output).ok()?.shape?;
+    let differs = |(declared, found): (&Dim, &Dim)| declared.known().is_some() && declared != found;
+    let contradicts = declared.rank() != shape.rank() || declared.dims().iter().zip(shape.dims()).any(differs);
+    let message = format!("output {} is declared {declared}; the graph computes {shape}", output.name());
+    contradicts.then(|| Diagnostic::warning("output-shape", message))
 }
 
 /// A node's own name, or that of its first result.

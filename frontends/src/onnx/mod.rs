@@ -40,8 +40,14 @@ pub(crate) struct File {
 impl File {
     pub(crate) fn read(bytes: Bytes, folder: &Path) -> Result<File, Vec<Diagnostic>> {
         let unknown = |message: &str| Diagnostic::error("unknown-format", message);
-        let model = ModelProto::decode(bytes)
-            .map_err(|e| vec![unknown("this is no ONNX model, or a damaged one").with_note(e.to_string())])?;
+        let damaged = |e: prost::DecodeError| {
+            // The innermost place comes last, and a hostile file has many.
+            let text = e.to_string();
+            let places: Vec<&str> = text.split(": ").collect();
+            unknown("this is no ONNX model, or a damaged one")
+                .with_note(places[places.len().saturating_sub(3)..].join(": "))
+        };
+        let model = ModelProto::decode(bytes).map_err(|e| vec![damaged(e)])?;
         if model.graph.is_none() || model.opset_import.is_empty() {
             return Err(vec![unknown("this is no ONNX model, or one without a graph")]);
         }
@@ -62,7 +68,11 @@ impl File {
         let mut inputs = Vec::new();
         let mut errors = Vec::new();
         // Before IR version 4 constants are listed among the inputs; later, such an input has a default value.
+        let mut names = FxHashSet::default();
         for info in graph.input.iter().filter(|i| !constants.contains(i.name())) {
+            if !names.insert(info.name()) {
+                errors.push(Diagnostic::error("bad-model", format!("two inputs have the name {}", info.name())));
+            }
             match declared(info) {
                 Ok(input) => inputs.push(input),
                 Err(e) => errors.extend(e.diagnostic(&Origin::new(info.name(), "Input"))),
@@ -162,7 +172,7 @@ fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
         [one] => vec![*one; count],
         _ => values.to_vec(),
     };
-    if values.len() != count {
+    if values.len() != count || values.iter().any(|v| v.is_nan()) {
         return None;
     }
     node::numbers(&ty.elem, ty.shape.clone(), &values)

@@ -310,7 +310,7 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
 fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     let fits = |n: Option<usize>| n.is_some_and(|n| n <= weights::MOST_ELEMENTS);
     let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
-    if !extents || !fits(ty.shape.elements()) {
+    if !extents || !fits(ty.shape.elements()) || !fits(ty.bytes()) {
         return Err(Refusal::Unsupported(format!("a value of {ty} is too large")));
     }
     if ty.rank() > 8 {

@@ -67,7 +67,7 @@ impl Folder {
         }
         let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         let unreadable = |e| Refusal::Invalid(format!("the file {location} with its data cannot be read: {e}"));
-        let outside = || Refusal::Invalid(format!("its data is in {location}, outside the folder of the model"));
+        let outside = || Refusal::Invalid(format!("its data is in {location:?}, outside the folder of the model"));
         if !inside || location.is_empty() {
             return Err(outside());
         }

@@ -46,9 +46,9 @@ impl Operator for Conv {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         let spatial = spatial_axes(Self::NAME, operands, &self.stride, &self.dilation, &[&self.before, &self.after])?;
         let w = extents(operands, 1)?;
-        let channels = operands[0].shape.dims()[1].known();
-        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || channels != Some(w[1] * self.groups) {
-            return Err(refuse(operands, 1, format!("a weight for {channels:?} channels in {} groups", self.groups)));
+        let channels = &operands[0].shape.dims()[1];
+        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || *channels != Dim::Known(w[1] * self.groups) {
+            return Err(refuse(operands, 1, format!("a weight for {channels} channels in {} groups", self.groups)));
         }
         bias(operands, w[0])?;
         let mut dims = vec![operands[0].shape.dims()[0].clone(), Dim::Known(w[0])];

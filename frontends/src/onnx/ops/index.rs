@@ -55,21 +55,41 @@ fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, indices) = (n.input(0)?, n.input(1)?);
     let axis = n.int("axis", 0)?;
     let axis = n.axis(axis, x)?;
-    one(n.add(Gather { axis }, &[x, indices])?)
+    let result = n.add(Gather { axis }, &[x, indices])?;
+    within(n, indices, &n.dims(x)[axis..=axis])?;
+    one(result)
 }
 
 fn gather_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, indices) = (n.input(0)?, n.input(1)?);
     let axis = n.int("axis", 0)?;
     let axis = n.axis(axis, x)?;
-    one(n.add(GatherElements { axis }, &[x, indices])?)
+    let result = n.add(GatherElements { axis }, &[x, indices])?;
+    within(n, indices, &n.dims(x)[axis..=axis])?;
+    one(result)
 }
 
 fn gather_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, indices) = (n.input(0)?, n.input(1)?);
     let batch = n.int("batch_dims", 0)?;
     let batch = extent(batch)?;
-    one(n.add(GatherNd { batch }, &[x, indices])?)
+    let result = n.add(GatherNd { batch }, &[x, indices])?;
+    let counted = n.dims(indices).last().copied().unwrap_or(0);
+    within(n, indices, &n.dims(x)[batch..batch + counted])?;
+    one(result)
+}
+
+/// Refuses known indices that name no element: a device would read or write beyond the tensor. Indices count along
+/// `extents` in turn.
+fn within(n: &NodeCx<'_, '_>, indices: ValueId, extents: &[usize]) -> Result<(), Refusal> {
+    let known = n.constant(indices).and_then(Tensor::integers).unwrap_or_default();
+    for (&index, &extent) in known.iter().zip(extents.iter().cycle()) {
+        let end = i64::try_from(extent).unwrap_or(i64::MAX);
+        if !(-end..end).contains(&index) {
+            return Err(Refusal::Invalid(format!("index {index} lies beyond an axis of extent {extent}")));
+        }
+    }
+    Ok(())
 }
 
 fn no_reduction(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
@@ -82,7 +102,15 @@ fn no_reduction(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
 fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
     no_reduction(n)?;
-    one(n.add(ScatterNd {}, &operands)?)
+    scatter(n, operands)
+}
+
+fn scatter(n: &mut NodeCx<'_, '_>, operands: [ValueId; 3]) -> Result<Values, Refusal> {
+    let [x, indices, _] = operands;
+    let result = n.add(ScatterNd {}, &operands)?;
+    let counted = n.dims(indices).last().copied().unwrap_or(0);
+    within(n, indices, &n.dims(x)[..counted])?;
+    one(result)
 }
 
 /// With known indices: a scatter of single elements at index tuples.
@@ -113,7 +141,7 @@ fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let shape = dims.iter().copied().chain([dims.len()]).collect();
     let tuples = n.add_constant(Tensor::from_vec(shape, tuples));
-    one(n.add(ScatterNd {}, &[x, tuples, updates])?)
+    scatter(n, [x, tuples, updates])
 }
 
 /// `k` is an attribute before opset 10, then an input. Any order is right where `sorted` is 0.
