@@ -164,7 +164,11 @@ impl Array {
                     "input {name} takes floats; save the numbers that the model takes as float32"
                 )));
             }
-            return from_reals(name, ty, floats(self.kind, &bytes));
+            let values = floats(self.kind, &bytes);
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(bad(format!("sample {i} of input {name} has values that are not finite")));
+            }
+            return from_reals(name, ty, values);
         }
         let values = integers(self.kind, &bytes).ok_or_else(|| bad(format!("input {name} takes integers")))?;
         integer_tensor(ty, values)

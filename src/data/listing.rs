@@ -44,10 +44,18 @@ pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(sorted(pictures))
 }
 
+/// The text of a file; anything else is refused, since to open a pipe waits for its writer.
+fn text(path: &Path) -> Result<String, DataError> {
+    if !std::fs::metadata(path).map_err(unreadable(path))?.is_file() {
+        return Err(unreadable(path)(std::io::Error::other("not a file")));
+    }
+    std::fs::read_to_string(path).map_err(unreadable(path))
+}
+
 /// One path a line. Lines that start with `./` are relative to the list's own folder; so are other relative ones that
 /// exist there and not in the current folder.
 pub(super) fn list_file(path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+    let text = text(path)?;
     let home = path.parent().unwrap_or(Path::new(""));
     let place = |line: &str| match line.strip_prefix("./") {
         Some(rest) => home.join(rest),
@@ -60,6 +68,7 @@ pub(super) fn list_file(path: &Path) -> Result<Vec<PathBuf>, DataError> {
 
 /// The keys of a dataset yaml that say where pictures are. Labels, names and `download` play no part.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "expected a mapping with `path`, `train` and `val`")]
 struct Yaml {
     path: Option<String>,
     #[serde(alias = "validation")]
@@ -69,7 +78,7 @@ struct Yaml {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`train` and `val` are each a path or a list of paths")]
 enum Split {
     One(String),
     Many(Vec<String>),
@@ -78,7 +87,7 @@ enum Split {
 /// The pictures of the split `val`, or `train` where there is no `val`.
 pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
-    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+    let text = text(path)?;
     let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
     let Some(split) = yaml.val.or(yaml.train) else {
         return Err(bad("it names neither `val` nor `train` pictures".into()));

@@ -128,6 +128,7 @@ impl Dataset {
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         let pictures = match extension.as_str() {
             _ if kind.is_dir() => listing::folder(path)?,
+            _ if !kind.is_file() => return Err(DataError::Kind(path.into())),
             "yaml" | "yml" => listing::yaml(path)?,
             "txt" => listing::list_file(path)?,
             e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()],

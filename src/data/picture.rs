@@ -1,5 +1,6 @@
 //! Decoding of pictures as OpenCV's `imread` gives them, save for the order of colours.
 
+use std::io;
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageReader};
@@ -32,9 +33,16 @@ pub(super) fn read(path: &Path, channels: usize) -> Result<Pixels, DataError> {
 }
 
 fn decode(path: &Path) -> Result<DynamicImage, String> {
-    let open = |path| ImageReader::open(path)?.with_guessed_format();
+    let open = |path: &Path| {
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("not a file"));
+        }
+        ImageReader::open(path)?.with_guessed_format()
+    };
     let reader = open(path).map_err(|e| e.to_string())?;
     let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    // A few bytes may claim to be a picture of any size.
+    image::Limits::default().reserve(decoder.total_bytes()).map_err(|_| "the picture is too large".to_owned())?;
     let orientation = decoder.orientation().map_err(|e| e.to_string())?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
     picture.apply_orientation(orientation);
