@@ -1,5 +1,6 @@
 //! What the command line says.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -32,7 +33,7 @@ pub(crate) struct Inspect {
     pub(crate) format: Format,
     /// Shape of an input, where the file leaves it open
     #[arg(long, value_name = "NAME=DIMS")]
-    pub(crate) shape: Vec<Named<usize>>,
+    pub(crate) shape: Vec<Named<NonZeroUsize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -98,7 +99,7 @@ pub(crate) struct Compile {
 
     /// Shape of an input, where the file leaves it open (`images=1,3,640,640`)
     #[arg(long, value_name = "NAME=DIMS", help_heading = "Inputs and outputs")]
-    pub(crate) shape: Vec<Named<usize>>,
+    pub(crate) shape: Vec<Named<NonZeroUsize>>,
     /// An input that becomes a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
@@ -128,6 +129,12 @@ pub(crate) struct Compile {
     /// Say more: notes, all nodes in floating point, each stage
     #[arg(short, long, action = ArgAction::SetTrue, help_heading = "Output")]
     pub(crate) verbose: bool,
+}
+
+/// Shapes by the names of inputs, as the importer takes them.
+pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, Vec<usize>)> {
+    let extents = |s: &Named<NonZeroUsize>| s.values.iter().map(|n| n.get()).collect();
+    named.iter().map(|s| (s.name.clone(), extents(s))).collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -216,7 +223,7 @@ impl<T: FromStr> FromStr for Named<T> {
     fn from_str(s: &str) -> Result<Self, String> {
         // Names of values may hold `=`; numbers do not.
         let (name, values) = s.rsplit_once('=').ok_or("expected NAME=NUMBERS")?;
-        let value = |v: &str| v.trim().parse().map_err(|_| format!("`{v}` is no such number"));
+        let value = |v: &str| v.trim().parse().map_err(|_| format!("`{v}` is no number that fits here"));
         // An empty list is the shape of a scalar.
         let values = values.split(',').filter(|v| !v.is_empty()).map(value).collect::<Result<_, _>>()?;
         Ok(Named { name: name.into(), values })

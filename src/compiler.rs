@@ -498,10 +498,20 @@ fn same_file(a: &Path, b: &Path) -> bool {
 
 /// Writes a file by way of a temporary one beside it, so that `path` holds the whole or what it held before.
 fn write_file<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, Vec<Diagnostic>>) -> Result<T, Failure> {
-    let failed = |e: std::io::Error| {
-        // The kind alone: the rest names the temporary file.
-        Diagnostic::error("unwritable-output", format!("cannot write {}: {}", path.display(), e.kind()))
+    let refused = |why: &dyn fmt::Display| {
+        Failure::from(Diagnostic::error("unwritable-output", format!("cannot write {}: {why}", path.display())))
     };
+    // The kind alone: the rest names the temporary file.
+    let failed = |e: std::io::Error| refused(&e.kind());
+    if let Ok(there) = std::fs::metadata(path) {
+        // Renaming would put a file in the place of a device, and does not mind that a file may not be written.
+        if !there.is_file() {
+            return Err(refused(&"it is not a file"));
+        }
+        if there.permissions().readonly() {
+            return Err(refused(&"it is read-only"));
+        }
+    }
     let folder = match path.parent() {
         Some(p) if p != Path::new("") => p,
         _ => Path::new("."),

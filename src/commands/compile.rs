@@ -13,7 +13,7 @@ use qcc::passes::layout::{ImageOrder, Interface};
 use qcc::passes::quantize;
 use qcc::{Calibration, Compiler, Data, Failure, Options, Precision, Report};
 
-use crate::args::{Calibrator, Color, Compile, InputLayout, Io, Preset, Quantize, Resize, To};
+use crate::args::{Calibrator, Color, Compile, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
 use crate::report::{self, Progress};
 
 /// Share of numbers that `--calibrator percentile` leaves out at either end.
@@ -39,6 +39,9 @@ fn try_compile(args: &Compile) -> Result<Report, Failure> {
     let output = output(args, &options);
     let compiler = Compiler::new(options);
     check_names(&args.print_after, &compiler.pass_names())?;
+    if let Some(report) = &args.report {
+        check_report(report, &[&args.model, &output])?;
+    }
     let mut progress = Progress::new(&args.print_after, args.quiet);
     let done = compiler.compile(&args.model, &output, &mut progress);
     drop(progress);
@@ -48,6 +51,16 @@ fn try_compile(args: &Compile) -> Result<Report, Failure> {
         _ => {}
     }
     done
+}
+
+/// A report in the place of the model or the artefact would destroy it.
+fn check_report(report: &Path, taken: &[&Path]) -> Result<(), Failure> {
+    let same = |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
+    if taken.iter().any(|t| same(report, t)) {
+        let error = Diagnostic::error("usage", "the report would replace the model or the compiled file");
+        return Err(Failure::usage(error.with_help("give another file: --report FILE")));
+    }
+    Ok(())
 }
 
 fn write_report(path: &Path, report: &Report) -> Result<(), Failure> {
@@ -83,7 +96,7 @@ fn options(args: &Compile) -> Result<Options, Failure> {
         backend,
         precision: precision(args)?,
         import: ImportOptions {
-            shapes: args.shape.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+            shapes: shapes(&args.shape),
             values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
         },
         calibration: args.data.as_ref().map(|path| calibration(args, path)),

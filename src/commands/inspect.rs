@@ -13,7 +13,7 @@ use qcc::ir::diagnostic::Diagnostic;
 use qcc::ir::text::print_brief;
 use serde::Serialize;
 
-use crate::args::{Format, Inspect};
+use crate::args::{Format, Inspect, shapes};
 use crate::report;
 
 /// Shows a model in the form asked for.
@@ -31,10 +31,7 @@ fn shown(args: &Inspect) -> Result<String, Failure> {
     if is_tflite(&args.file) {
         return tflite_text(args);
     }
-    let options = ImportOptions {
-        shapes: args.shape.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
     let graph = open(&args.file, &options)?.graph;
     let contents = Contents::of(&graph);
     Ok(match args.format {
@@ -49,9 +46,11 @@ fn shown(args: &Inspect) -> Result<String, Failure> {
 /// True where a file has TFLite's identifier; what cannot be read is left to the reader to report.
 fn is_tflite(path: &Path) -> bool {
     use std::io::Read;
+    // To open a pipe would wait for its writer.
+    let is_file = std::fs::metadata(path).is_ok_and(|m| m.is_file());
     let mut start = [0; 8];
-    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start));
-    read.is_ok() && start[4..] == *b"TFL3"
+    let read = |start: &mut [u8]| std::fs::File::open(path).and_then(|mut f| f.read_exact(start));
+    is_file && read(&mut start).is_ok() && start[4..] == *b"TFL3"
 }
 
 fn tflite_text(args: &Inspect) -> Result<String, Failure> {
