@@ -18,16 +18,16 @@ use qcc_formats::onnx::{
 use tempfile::TempDir;
 
 /// Runs qcc in a folder.
-fn qcc(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn qcc(folder: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_qcc")).args(args).current_dir(folder).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Exit code and messages of a run that fails.
-fn refusal(folder: &Path, args: &[&str]) -> String {
+pub(crate) fn refusal(folder: &Path, args: &[&str]) -> String {
     let out = qcc(folder, args);
     assert_eq!(text(&out.stdout), "", "{args:?}");
     format!("{}\n{}", out.status.code().unwrap(), text(&out.stderr))
@@ -39,18 +39,18 @@ fn succeeds(folder: &Path, args: &[&str]) -> String {
     text(&out.stdout)
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-fn some(s: &str) -> Option<String> {
+pub(crate) fn some(s: &str) -> Option<String> {
     Some(s.to_owned())
 }
 
-fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
+pub(crate) fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
     let dim = |&d: &i64| Dimension {
         value: Some(match d {
             0 => DimensionValue::Param("n".into()),
@@ -62,7 +62,7 @@ fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
     ValueInfoProto { name: some(name), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
 }
 
-fn node(kind: &str, operands: &[&str], result: &str) -> NodeProto {
+pub(crate) fn node(kind: &str, operands: &[&str], result: &str) -> NodeProto {
     NodeProto {
         input: operands.iter().map(|&o| o.into()).collect(),
         output: vec![result.into()],
@@ -72,7 +72,7 @@ fn node(kind: &str, operands: &[&str], result: &str) -> NodeProto {
     }
 }
 
-fn floats(name: &str, dims: &[i64], values: impl Iterator<Item = f32>) -> TensorProto {
+pub(crate) fn floats(name: &str, dims: &[i64], values: impl Iterator<Item = f32>) -> TensorProto {
     let float_data: Vec<f32> = values.take(dims.iter().product::<i64>() as usize).collect();
     TensorProto {
         dims: dims.into(),
