@@ -18,8 +18,10 @@ const WORST: usize = 5;
 pub struct Quality {
     /// Samples it was measured on.
     pub samples: usize,
-    /// Share of the products of convolutions and matrix multiplications summed on integers, 0 to 1.
+    /// Share of the products of convolutions and matrix multiplications summed on stored integers, 0 to 1.
     pub integer_share: f64,
+    /// Share of the products whose weights alone are stored as integers: the runtime puts activations on integers.
+    pub weights_share: f64,
     /// Nodes that compute in floating point.
     pub float_nodes: Vec<String>,
     /// Each output.
@@ -68,9 +70,11 @@ pub(crate) fn measure(
         "" => quantized.op(n).kind().name().to_owned(),
         path => format!("{path} ({})", quantized.op(n).kind().name()),
     };
+    let work = fidelity::work(quantized);
     Ok(Quality {
         samples,
-        integer_share: fidelity::work(quantized).integer_share(),
+        integer_share: work.integer_share(),
+        weights_share: work.weights_share(),
         float_nodes: fidelity::float_islands(quantized).into_iter().map(name).collect(),
         outputs: outputs.into_iter().map(Deviation::of).collect(),
         worst,

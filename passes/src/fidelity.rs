@@ -148,8 +148,16 @@ pub struct Work {
 impl Work {
     /// Share of products that are summed on integers, from 0 to 1.
     pub fn integer_share(&self) -> f64 {
-        let total = self.integer + self.weights + self.real;
-        if total == 0 { 1.0 } else { self.integer as f64 / total as f64 }
+        self.share(self.integer)
+    }
+
+    /// Share of products whose weight alone lies on a grid, from 0 to 1.
+    pub fn weights_share(&self) -> f64 {
+        self.share(self.weights)
+    }
+
+    fn share(&self, part: u64) -> f64 {
+        part as f64 / (self.integer + self.weights + self.real).max(1) as f64
     }
 }
 

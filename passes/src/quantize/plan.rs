@@ -44,14 +44,23 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
         integer.remove(&n);
     }
     drop_islands(g, &order, &mut integer);
-    let mut plan: Plan = integer.iter().map(|&n| (n, Mode::Integer)).collect();
-    for &n in &order {
-        // A contraction that only real nodes read gives real results: its 8 bits would be the last and the worst.
-        let real_readers = g.results(n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)));
-        if integer.contains(&n) && real_readers && options.interface == Interface::Float && weights_only(g, target, n) {
+    let mut plan = Plan::default();
+    // A contraction that only real nodes read gives real results: its 8 bits would be the last and the worst. What stood
+    // beside it may then be an island.
+    while options.interface == Interface::Float {
+        let read_real = |n: &NodeId| g.results(*n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)));
+        let ends = |n: &&NodeId| integer.contains(n) && read_real(n) && weights_only(g, target, **n);
+        let last: Vec<NodeId> = order.iter().filter(ends).copied().collect();
+        if last.is_empty() {
+            break;
+        }
+        for n in last {
+            integer.remove(&n);
             plan.insert(n, Mode::Weights);
         }
+        drop_islands(g, &order, &mut integer);
     }
+    plan.extend(integer.iter().map(|&n| (n, Mode::Integer)));
     plan
 }
 
