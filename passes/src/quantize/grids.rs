@@ -34,11 +34,40 @@ pub(super) fn fixed_grid(lo: f32, hi: f32, store: Store) -> Grid {
     Grid::per_tensor(store, scale, qmin - (lo / scale) as i32)
 }
 
-/// Symmetric scales of a weight, one for each channel: the largest magnitude lies on the last integer.
-pub fn per_channel(magnitudes: impl IntoIterator<Item = f32>) -> Vec<f32> {
-    magnitudes
-        .into_iter()
-        // A channel of zeros has any scale; kernels refuse 0.
-        .map(|m| if m > 0.0 { (m / 127.0).max(FINEST) } else { 1.0 / 127.0 })
-        .collect()
+/// Symmetric scales of a weight, one for each channel: the largest magnitude lies on the last integer. A channel of
+/// zeros takes the scale of the largest, since kernels refuse 0 and ratios of scales that are far apart.
+pub fn per_channel(magnitudes: &[f32]) -> Vec<f32> {
+    let largest = magnitudes.iter().copied().fold(0.0, f32::max);
+    let scale = |m: f32| (if m > 0.0 { m } else { largest } / 127.0).max(FINEST);
+    if largest > 0.0 { magnitudes.iter().map(|&m| scale(m)).collect() } else { vec![1.0; magnitudes.len()] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// 0 lies on the grid, and every number of the range within half a step of a point of it.
+        #[test]
+        fn a_grid_spans_its_range(a in -1e4f32..1e4, b in -1e4f32..1e4, t in 0.0f32..1.0, symmetric: bool) {
+            let range = Range { lo: a.min(b), hi: a.max(b) };
+            for store in [Store::I8, Store::U8, Store::I16] {
+                let grid = grid_of(range, store, symmetric && store == Store::I8);
+                let (scale, zero) = grid.tensor_map().unwrap();
+                let (qmin, qmax) = store.range();
+                prop_assert!((qmin..=qmax).contains(&zero));
+                let x = range.lo + t * (range.hi - range.lo);
+                let q = (x / scale + zero as f32).round().clamp(qmin as f32, qmax as f32);
+                // The zero point is an integer: the ends may lie half a step outside.
+                prop_assert!(((q - zero as f32) * scale - x).abs() <= scale * 1.01, "{x} {grid}");
+            }
+        }
+    }
+
+    #[test]
+    fn channels_of_zeros_get_the_scale_of_the_largest() {
+        assert_eq!(per_channel(&[127.0, 0.0, 12.7]), [1.0, 1.0, 0.1]);
+        assert_eq!(per_channel(&[0.0]), [1.0]);
+    }
 }

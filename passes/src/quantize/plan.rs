@@ -45,23 +45,28 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     }
     drop_islands(g, &order, &mut integer);
     let mut plan = Plan::default();
-    // A contraction that only real nodes read gives real results: its 8 bits would be the last and the worst. What stood
-    // beside it may then be an island.
-    while options.interface == Interface::Float {
-        let read_real = |n: &NodeId| g.results(*n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)));
-        let ends = |n: &&NodeId| integer.contains(n) && read_real(n) && weights_only(g, target, **n);
-        let last: Vec<NodeId> = order.iter().filter(ends).copied().collect();
-        if last.is_empty() {
-            break;
-        }
-        for n in last {
-            integer.remove(&n);
-            plan.insert(n, Mode::Weights);
-        }
-        drop_islands(g, &order, &mut integer);
+    if options.interface == Interface::Float {
+        plan.extend(release_ends(g, target, &order, &mut integer).into_iter().map(|n| (n, Mode::Weights)));
     }
     plan.extend(integer.iter().map(|&n| (n, Mode::Integer)));
     plan
+}
+
+/// Takes contractions that only real nodes read out of the integer ones, with what is an island then, and gives them.
+/// They give real results: their 8 bits would be the last and the worst.
+fn release_ends(g: &Graph, target: &Target, order: &[NodeId], integer: &mut FxHashSet<NodeId>) -> Vec<NodeId> {
+    let mut released = Vec::new();
+    loop {
+        let read_real = |n: &NodeId| g.results(*n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)));
+        let ends = |n: &&NodeId| integer.contains(n) && read_real(n) && weights_only(g, target, **n);
+        let ends: Vec<NodeId> = order.iter().filter(ends).copied().collect();
+        if ends.is_empty() {
+            return released;
+        }
+        ends.iter().for_each(|n| drop(integer.remove(n)));
+        released.extend(ends);
+        drop_islands(g, order, integer);
+    }
 }
 
 /// Patterns that match no node's name.
@@ -84,13 +89,13 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// True where a node has an integer kernel and calibration saw its values.
+/// True where a node has an integer kernel and calibration saw its values, all of them finite: no grid holds others.
 fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
     let op = g.op(n);
     if op.grid() == GridRule::Float || !(target.grids.integer)(op, &g.operand_types(n)) {
         return false;
     }
-    let seen = |v: ValueId| g.constant(v).is_some() || ranges.get(v).is_some();
+    let seen = |v: ValueId| g.constant(v).is_some() || ranges.get(v).is_some_and(|s| s.not_finite == 0);
     let reals: Vec<ValueId> =
         g.operands(n).into_iter().chain(g.results(n)).filter(|&v| g.ty(v).elem == Elem::F32).collect();
     !reals.is_empty() && reals.into_iter().all(seen)

@@ -26,7 +26,7 @@ pub(super) fn weight_grid(w: &Tensor, channel: Option<usize>, input: f32, bias: 
     let bias: Vec<f32> = bias.map(|b| b.reals().into_owned()).unwrap_or_default();
     match channel {
         Some(axis) => {
-            let mut scales = per_channel(magnitudes(w, axis));
+            let mut scales = per_channel(&magnitudes(w, axis));
             for (s, b) in scales.iter_mut().zip(&bias) {
                 *s = s.max(b.abs() / (input * limit));
             }
@@ -34,7 +34,7 @@ pub(super) fn weight_grid(w: &Tensor, channel: Option<usize>, input: f32, bias: 
         }
         None => {
             let magnitude = w.reals().iter().fold(0.0f32, |m, x| m.max(x.abs()));
-            let scale = bias.iter().fold(per_channel([magnitude])[0], |s, b| s.max(b.abs() / (input * limit)));
+            let scale = bias.iter().fold(per_channel(&[magnitude])[0], |s, b| s.max(b.abs() / (input * limit)));
             Grid::per_tensor(Store::I8, scale, 0)
         }
     }
