@@ -63,7 +63,7 @@ fn release_ends(g: &Graph, target: &Target, order: &[NodeId], integer: &mut FxHa
         if ends.is_empty() {
             return released;
         }
-        ends.iter().for_each(|n| drop(integer.remove(n)));
+        integer.retain(|n| !ends.contains(n));
         released.extend(ends);
         drop_islands(g, order, integer);
     }
