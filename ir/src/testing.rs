@@ -43,7 +43,7 @@ pub fn inputs_for(g: &Graph, seed: u64) -> Vec<Tensor> {
 }
 
 /// A row-major `F32` tensor of numbers between -1 and 1.
-fn numbers(shape: Shape, seed: u64) -> Tensor {
+pub fn numbers(shape: Shape, seed: u64) -> Tensor {
     let mut state = seed;
     let count = shape.elements().unwrap_or(0);
     let values = (0..count).map(|_| {

@@ -6,11 +6,16 @@ use bytes::Bytes;
 use qcc_backends::Backend;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
-use qcc_ir::{Graph, Layout, Tensor};
+use qcc_ir::ops::{MatMul, Reshape};
+use qcc_ir::testing::{inputs_for, numbers};
+use qcc_ir::text::{Weights, parse};
+use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
+use qcc_passes::calibrate::calibrate;
 use qcc_passes::layout::{ImageOrder, Interface, layout};
 use qcc_passes::lower::lower;
+use qcc_passes::quantize::{self, quantize};
 use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::{Context, Pass, PassError};
+use qcc_passes::{Context, Pass, PassError, fidelity};
 
 use crate::onnx_nodes;
 use crate::oracle::{self, Outcome, Run};
@@ -66,7 +71,7 @@ fn outputs(g: &Graph, outcome: &Outcome) -> Result<Vec<Tensor>, String> {
     if found.len() != g.outputs().len() {
         return Err(format!("{} outputs, expected {}", found.len(), g.outputs().len()));
     }
-    let typed = |(o, t): (&qcc_ir::Output, &Tensor)| {
+    let typed = |(o, t): (&Output, &Tensor)| {
         let ty = g.ty(o.value);
         let stored = ty.elem.grid().map_or_else(|| ty.elem.clone(), |grid| grid.store.elem());
         if t.ty().elem != stored || t.ty().shape != ty.layout.physical(&ty.shape) {
@@ -119,4 +124,144 @@ fn all_close(found: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Steps of the output's grid between LiteRT and the evaluator: with XNNPACK, whose arithmetic the evaluator follows,
+/// and with the kernels behind it.
+const STEPS: [i64; 2] = [1, 2];
+
+/// Signal to noise ratio in dB of an integer model against the float one.
+const LEAST_SQNR: f64 = 20.0;
+
+/// A graph that was quantized, laid out and written.
+struct Integer {
+    name: String,
+    float: Graph,
+    graph: Graph,
+    model: Bytes,
+    inputs: Vec<Tensor>,
+}
+
+/// The graphs of a file, with their constants of noise.
+fn graphs_of(text: &str) -> Vec<Graph> {
+    let noise = |(seed, line): (usize, &str)| match line.strip_suffix("const noise") {
+        Some(head) => {
+            let dims = head[head.find('[').unwrap() + 1..head.find(']').unwrap()].split(',');
+            let shape: Shape = dims.map(|d| d.parse::<usize>().unwrap()).collect();
+            format!("{head}const {:?}\n", numbers(shape, seed as u64).reals())
+        }
+        None => format!("{line}\n"),
+    };
+    let text: String = text.lines().enumerate().map(noise).collect();
+    text.split_inclusive("\n}\n").map(|text| parse(text, &Weights::new()).expect(text)).collect()
+}
+
+/// Inputs on ranges that differ: input i spans -i-0.6 to i+1.4.
+fn shifted_inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
+    let shift = |(i, t): (usize, Tensor)| {
+        let values = t.reals().iter().map(|v| v * (i + 1) as f32 + 0.4).collect();
+        Tensor::from_vec(t.ty().shape.clone(), values)
+    };
+    inputs_for(g, seed).into_iter().enumerate().map(shift).collect()
+}
+
+/// Lets a contraction read each real output: without one near, nothing is worth being put on grids.
+fn probe_outputs(g: &mut Graph) {
+    let outputs: Vec<Output> = g.outputs().iter().filter(|o| g.ty(o.value).elem == Elem::F32).cloned().collect();
+    for Output { name, value } in outputs {
+        let n = g.ty(value).shape.elements().unwrap();
+        let row = g.add1(Reshape { shape: Shape::known(&[1, n]) }, &[value], Origin::none()).unwrap();
+        let weight = g.add_const(numbers(Shape::known(&[2, n]), 1), Origin::none());
+        let probe = g.add1(MatMul { transpose_b: true }, &[row, weight], Origin::none()).unwrap();
+        g.add_output(format!("{name}_probe"), probe);
+    }
+}
+
+/// The graph on grids, as a model.
+fn integer(mut g: Graph) -> Result<Integer, String> {
+    let name = g.name.clone();
+    probe_outputs(&mut g);
+    let float = lowered(g).map_err(|e| e.to_string())?;
+    let ranges = calibrate(&float, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {});
+    let options = quantize::Options { interface: quantize::Interface::Grid(Store::I8), ..quantize::Options::default() };
+    let ranges = ranges.map_err(|e| e.to_string())?;
+    let quantized = quantize(&float, Backend::Tflite.target(), &ranges, &options).map_err(|e| e.to_string())?;
+    let mut graph = quantized.graph;
+    let model = written(&mut graph)?;
+    let stored = |(v, t): (qcc_ir::ValueId, &Tensor)| match &graph.ty(v).elem {
+        Elem::Grid(grid) => t.quantized(grid),
+        _ => t.clone(),
+    };
+    let inputs = graph.inputs().zip(&shifted_inputs(&float, 3)).map(stored).collect();
+    Ok(Integer { name, float, graph, model, inputs })
+}
+
+/// Compares what LiteRT gave with the evaluator, and that with the float graph.
+fn judge(case: &Integer, outcomes: [&Outcome; 2]) -> Result<String, String> {
+    let expected = evaluate(&case.graph, &case.inputs)?;
+    let reals: Vec<Tensor> = case.inputs.iter().map(Tensor::to_real).collect();
+    let float = evaluate(&case.float, &reals)?;
+    for ((e, f), output) in expected.iter().zip(&float).zip(case.graph.outputs()) {
+        let ratio = sqnr(&f.reals(), &e.reals());
+        if ratio < LEAST_SQNR {
+            return Err(format!("{} has {ratio:.1} dB against the float graph", output.name));
+        }
+    }
+    let mut report = String::new();
+    for ((outcome, most), kernels) in outcomes.into_iter().zip(STEPS).zip(["XNNPACK", "builtin"]) {
+        let found = outputs(&case.graph, outcome).map_err(|e| format!("{kernels}: {e}"))?;
+        let steps = found.iter().zip(&expected).map(|(f, e)| steps(f, e)).max().unwrap_or(0);
+        if steps > most {
+            return Err(format!("{kernels}: {steps} steps"));
+        }
+        let equal = if steps == 0 { "equal".to_owned() } else { format!("within {steps}") };
+        _ = write!(report, "{}{kernels} {equal}", if report.is_empty() { "" } else { ", " });
+    }
+    let islands = fidelity::float_islands(&case.graph);
+    for (i, &node) in islands.iter().enumerate() {
+        _ = write!(report, "{}{}", if i == 0 { "; float: " } else { " " }, case.graph.op(node).kind().name());
+    }
+    Ok(report)
+}
+
+/// The largest difference of stored integers.
+fn steps(a: &Tensor, b: &Tensor) -> i64 {
+    match (a.integers(), b.integers()) {
+        (Some(a), Some(b)) => a.iter().zip(&b).map(|(a, b)| (a - b).abs()).max().unwrap_or(0),
+        _ => i64::from(oracle::difference(a, b, CLOSE.0, CLOSE.1).is_some()) * i64::MAX,
+    }
+}
+
+fn sqnr(truth: &[f32], found: &[f32]) -> f64 {
+    let power = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
+    let noise = power(&mut truth.iter().zip(found).map(|(t, f)| t - f));
+    if noise == 0.0 { f64::INFINITY } else { 10.0 * (power(&mut truth.iter().copied()) / noise).log10() }
+}
+
+/// Runs the cases in LiteRT: what is to be said of each that is right, and of each that is wrong.
+fn judge_all(folder: &str, cases: &[Integer]) -> (String, String) {
+    let run = |case: &Integer, delegates| Run {
+        model: case.model.clone(),
+        inputs: laid_out(&case.graph, &case.inputs),
+        delegates,
+    };
+    let runs: Vec<Run> = cases.iter().flat_map(|case| [true, false].map(|d| run(case, d))).collect();
+    let outcomes = oracle::litert(folder, &runs);
+    let (mut right, mut wrong) = (String::new(), String::new());
+    for (case, outcomes) in cases.iter().zip(outcomes.chunks(2)) {
+        _ = match judge(case, [&outcomes[0], &outcomes[1]]) {
+            Ok(how) => writeln!(right, "{}: {how}", case.name),
+            Err(why) => writeln!(wrong, "{}: {why}", case.name),
+        };
+    }
+    (right, wrong)
+}
+
+#[test]
+fn integer_graphs_run_in_litert() {
+    let graphs = graphs_of(include_str!("../cases/int8.qir"));
+    let cases: Vec<Integer> = graphs.into_iter().map(|g| integer(g).unwrap_or_else(|why| panic!("{why}"))).collect();
+    let (right, wrong) = judge_all("litert_int8", &cases);
+    assert!(wrong.is_empty(), "wrong in LiteRT:\n{wrong}");
+    insta::assert_snapshot!(right);
 }
