@@ -152,8 +152,11 @@ fn graphs_of(text: &str) -> Vec<Graph> {
         }
         None => format!("{line}\n"),
     };
-    let text: String = text.lines().enumerate().map(noise).collect();
-    text.split_inclusive("\n}\n").map(|text| parse(text, &Weights::new()).expect(text)).collect()
+    let graph = |text: &str| -> Graph {
+        let text: String = text.trim_start().lines().enumerate().map(noise).collect();
+        parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    };
+    text.split_inclusive("\n}\n").map(graph).collect()
 }
 
 /// Inputs on ranges that differ: input i spans -i-0.6 to i+1.4.
