@@ -1,7 +1,7 @@
 //! Layout: in which order the bytes of each value lie, so that image operators get the order their target wants and
 //! as few bytes as possible are moved.
 //!
-//! [`solve`] decides, [`flatten`] lets fully connected layers read images as they lie, [`materialize`] writes the
+//! `solve` decides, `flatten` lets fully connected layers read images as they lie, `materialize` writes the
 //! decision into the types and adds a Relayout where bytes must move. Meaning and logical shapes stay as they are.
 
 use qcc_ir::ops::{Conv, LayoutRule, Op};

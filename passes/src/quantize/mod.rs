@@ -1,6 +1,6 @@
 //! Quantization: real numbers go onto grids.
 //!
-//! [`plan`] decides which nodes work on integers, [`assign`] which grid each value has, [`build`] writes the graph
+//! `plan` decides which nodes work on integers, `assign` which grid each value has, `build` writes the graph
 //! anew with those types and with `Quantize` and `Dequantize` at the borders.
 
 use qcc_ir::target::Target;
