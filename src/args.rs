@@ -141,7 +141,10 @@ pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, Vec<usize>)>
 pub(crate) enum To {
     #[value(alias = "litert")]
     Tflite,
+    // Not there yet; the refusal says so.
+    #[value(hide = true)]
     Onnx,
+    #[value(hide = true)]
     Openvino,
 }
 
@@ -153,6 +156,8 @@ pub(crate) enum Quantize {
     Float16,
     #[value(name = "8", alias = "w8a8")]
     Int8,
+    // Not there yet; the refusal says so.
+    #[value(hide = true)]
     W8a16,
     W8a32,
 }
