@@ -6,5 +6,6 @@ mod cli;
 mod hostile;
 mod house;
 mod litert;
+mod models;
 mod onnx_nodes;
 mod oracle;
