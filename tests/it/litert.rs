@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use qcc_backends::Backend;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Reshape};
-use qcc_ir::testing::{inputs_for, numbers};
-use qcc_ir::text::{Weights, parse};
+use qcc_ir::testing::{graphs, inputs_for, numbers};
+use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
 use qcc_passes::calibrate::calibrate;
 use qcc_passes::layout::{ImageOrder, Interface, layout};
@@ -267,4 +269,34 @@ fn integer_graphs_run_in_litert() {
     let (right, wrong) = judge_all("litert_int8", &cases);
     assert!(wrong.is_empty(), "wrong in LiteRT:\n{wrong}");
     insta::assert_snapshot!(right);
+}
+
+/// Random graphs, the same each time.
+fn random_graphs(count: usize) -> Vec<Graph> {
+    let mut runner = TestRunner::deterministic();
+    let small = |g: &Graph| {
+        g.order().iter().all(|&n| g.results(n).all(|v| g.ty(v).shape.elements().is_some_and(|e| e < 10_000)))
+    };
+    std::iter::repeat_with(|| graphs().new_tree(&mut runner).unwrap().current()).filter(small).take(count).collect()
+}
+
+#[test]
+fn random_float_graphs_run_in_litert() {
+    const COUNT: usize = 300;
+    let (mut cases, mut runs) = (Vec::new(), Vec::new());
+    for source in random_graphs(COUNT) {
+        let inputs = inputs_for(&source, 5);
+        let expected = evaluate(&source, &inputs).unwrap();
+        let mut g = lowered(source.clone()).unwrap();
+        if let Ok(model) = written(&mut g) {
+            runs.push(Run { model, inputs: laid_out(&g, &inputs), delegates: true });
+            cases.push((source, g, expected));
+        }
+    }
+    assert!(cases.len() * 10 >= COUNT * 9, "{} of {COUNT} are refused", COUNT - cases.len());
+    for ((source, g, expected), outcome) in cases.iter().zip(oracle::litert("litert_random", &runs)) {
+        if let Err(why) = outputs(g, &outcome).and_then(|found| all_close(&found, expected)) {
+            panic!("wrong in LiteRT: {why}\n{}", print_brief(source));
+        }
+    }
 }
