@@ -1,0 +1,43 @@
+//! Times the evaluator on one sample and one thread: `cargo bench --bench evaluate -- MODEL.onnx [RUNS]` prints the
+//! median milliseconds of a run. `benches/compare.py` sets it beside ONNX Runtime.
+#![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
+
+use std::path::Path;
+use std::time::Instant;
+
+use qcc_backends::Backend;
+use qcc_frontends::ImportOptions;
+use qcc_ir::eval::Executor;
+use qcc_ir::{Elem, Tensor};
+use qcc_passes::lower::lower;
+use qcc_passes::simplify::simplify;
+use qcc_passes::{Context, run};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
+    let model = arguments.next().unwrap_or_else(|| "tests/models/mnist_lenet.onnx".into());
+    let runs: usize = arguments.next().map_or(Ok(15), |n| n.parse())?;
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
+
+    let imported = qcc_frontends::open(Path::new(&model), &ImportOptions::default());
+    let mut graph = imported.map_err(|e| format!("{e:?}"))?.graph;
+    let mut context = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
+    run(&[simplify(), lower()].into_iter().flatten().collect::<Vec<_>>(), &mut graph, &mut context, &mut |_, _| {})?;
+
+    let input = |ty: &qcc_ir::TensorType| {
+        let count = ty.shape.elements().filter(|_| ty.elem == Elem::F32).ok_or("inputs must be f32 of known shape")?;
+        Ok::<_, &str>(Tensor::of(ty.clone(), (0..count).map(|i| (i * 7919 % 256) as f32 / 255.0).collect()))
+    };
+    let sample = graph.inputs().map(|v| input(graph.ty(v))).collect::<Result<Vec<_>, _>>()?;
+    let executor = Executor::new(&graph);
+    let mut times = Vec::new();
+    for _ in 0..=runs {
+        let start = Instant::now();
+        executor.run(&sample, &mut |_, _| {})?;
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.remove(0);
+    times.sort_by(f64::total_cmp);
+    println!("{:.3}", times[times.len() / 2]);
+    Ok(())
+}
