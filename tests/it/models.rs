@@ -45,6 +45,34 @@ fn stages(name: &str, precision: Precision) -> String {
     stages.0 + &disassemble(&file).unwrap()
 }
 
+/// The same text with numbers to three digits and without digests: processors that sum in another order agree on it.
+fn steady(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit() || c == '#') {
+        let (before, from) = rest.split_at(at);
+        out += before;
+        let starts = out.ends_with(['<', ' ', '[', ',', ':', '-']) || out.ends_with("..");
+        let is_number = |(i, c): (usize, char)| match c {
+            '.' => !from[i + 1..].starts_with('.'),
+            _ => c.is_ascii_digit() || (c == 'e' && i > 0) || (c == '-' && from[..i].ends_with('e')),
+        };
+        let digest = from.starts_with('#') && starts;
+        let end = match digest {
+            true => 1 + from[1..].find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(from.len() - 1),
+            false => from.char_indices().find(|&c| !is_number(c)).map_or(from.len(), |(i, _)| i).max(1),
+        };
+        let word = &from[..end];
+        match word.parse::<f64>() {
+            _ if digest => out.push('#'),
+            Ok(x) if starts && word.contains('.') => out += &format!("{x:.2e}"),
+            _ => out += word,
+        }
+        rest = &from[end..];
+    }
+    out + rest
+}
+
 #[test]
 fn lenet_float() {
     insta::assert_snapshot!(stages("mnist_lenet.onnx", Precision::Float32));
@@ -52,5 +80,5 @@ fn lenet_float() {
 
 #[test]
 fn lenet_int8() {
-    insta::assert_snapshot!(stages("mnist_lenet.onnx", Precision::Int8));
+    insta::assert_snapshot!(steady(&stages("mnist_lenet.onnx", Precision::Int8)));
 }
