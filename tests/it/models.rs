@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bytes::Bytes;
 use qcc::{Calibration, Compiler, Data, Options, Precision, Watch};
 use qcc_backends::tflite::disassemble;
 use qcc_ir::{Graph, text};
 use qcc_passes::calibrate::Method;
+
+use crate::oracle;
 
 fn model(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name)
@@ -81,4 +84,29 @@ fn lenet_float() {
 #[test]
 fn lenet_int8() {
     insta::assert_snapshot!(steady(&stages("mnist_lenet.onnx", Precision::Int8)));
+}
+
+/// The bundled model and digits, by the command that the README names.
+#[test]
+fn lenet_in_litert_is_what_it_is_in_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let qcc = |output: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qcc"));
+        command.arg(model("mnist_lenet.onnx")).args(["--to", "tflite", "-q", "-o"]).arg(folder.path().join(output));
+        let out = command.args(more).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    };
+    let digits = model("digits");
+    qcc("lenet.tflite", &[]);
+    qcc("lenet_int8.tflite", &["--int8", "--data", digits.to_str().unwrap(), "--scale", "1/255"]);
+    oracle::python("truth.py", folder.path());
+
+    let truth = fs::read_to_string(folder.path().join("truth.json")).unwrap();
+    let truth: serde_json::Value = serde_json::from_str(&truth).unwrap();
+    let pictures = truth["pictures"].as_u64().unwrap();
+    assert!(pictures >= 20, "{truth}");
+    for (artefact, sqnr) in [("lenet", 90.0), ("lenet_int8", 30.0)] {
+        assert!(truth[artefact]["sqnr"].as_f64().unwrap() >= sqnr, "{truth}");
+        assert_eq!(truth[artefact]["same"].as_u64(), Some(pictures), "{truth}");
+    }
 }

@@ -21,7 +21,7 @@ fn folder() -> PathBuf {
 }
 
 /// Runs a script of `tests/oracle` and fails where it fails.
-fn python(script: &str, argument: &Path) {
+pub(crate) fn python(script: &str, argument: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(root.join(".venv/bin/python"));
     let out = match command.arg(root.join("tests/oracle").join(script)).arg(argument).output() {
