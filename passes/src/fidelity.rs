@@ -1,12 +1,13 @@
 //! How far a compiled graph is from the float graph it was made of, and how much of it works on integers.
 
 use qcc_ir::eval::{Executor, RunError};
-use qcc_ir::ops::{GridRule, Op};
+use qcc_ir::ops::Op;
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use crate::activation::Activation;
+use crate::quantize::is_contraction;
 
 /// Numbers of one value and sample that a comparison looks at, at most; outputs are compared whole.
 const SEEN: usize = 1 << 14;
@@ -74,7 +75,7 @@ pub fn compare(
     samples: &[Vec<Tensor>],
 ) -> Result<Fidelity, RunError> {
     let counterpart: FxHashMap<ValueId, ValueId> = values.iter().copied().collect();
-    let contractions = values.iter().map(|(v, _)| *v).filter(|v| is_contraction(float, *v));
+    let contractions = values.iter().map(|(v, _)| *v).filter(|v| is_contraction(float, v.node));
     let layers: Vec<(NodeId, ValueId, ValueId)> = contractions
         .filter_map(|v| {
             let seen = Activation::behind(float, v).map_or(v, |a| a.result);
@@ -115,10 +116,6 @@ pub fn compare(
     Ok(fidelity)
 }
 
-fn is_contraction(g: &Graph, v: ValueId) -> bool {
-    matches!(g.producer(v).grid(), GridRule::Contract { .. })
-}
-
 /// Every so many-th number of a tensor.
 fn thin(t: &Tensor) -> Vec<f32> {
     let stride = t.len().div_ceil(SEEN) | 1;
@@ -126,7 +123,7 @@ fn thin(t: &Tensor) -> Vec<f32> {
 }
 
 /// A sample of real numbers as the inputs of a graph whose interface may lie on grids.
-pub fn on_interface(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
+fn on_interface(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
     let placed = |(v, t): (ValueId, &Tensor)| match (&g.ty(v).elem, &t.ty().elem) {
         (Elem::Grid(grid), Elem::F32) => t.quantized(grid),
         _ => t.clone(),

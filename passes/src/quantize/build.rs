@@ -7,7 +7,7 @@ use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Store, Tensor, ValueId
 use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
-use super::plan::{Mode, Plan};
+use super::plan::{Mode, Plan, is_contraction};
 use super::weights::{bias_grid, constant_grid, corrected_bias, rounded, weight_grid};
 use super::{Interface, Options, Quantized};
 use crate::PassError;
@@ -40,7 +40,7 @@ pub(super) fn build(
             _ if matches!(g.op(n), Op::Const(_)) => {}
             Some(Mode::Integer) => b.integer(n)?,
             Some(Mode::Weights) => b.weights_only(n)?,
-            Some(Mode::Real) | None => b.real_node(n)?,
+            None => b.real_node(n)?,
         }
     }
     for output in g.outputs() {
@@ -192,9 +192,9 @@ impl Builder<'_> {
     }
 
     fn integer(&mut self, n: NodeId) -> Result<(), PassError> {
-        let (op, old) = (self.old.op(n), self.old.operands(n));
+        let old = self.old.operands(n);
         let weight = old.get(1).and_then(|&w| self.old.constant(w));
-        let operands = match weight.filter(|_| matches!(op.grid(), GridRule::Contract { .. })) {
+        let operands = match weight.filter(|_| is_contraction(self.old, n)) {
             Some(w) => {
                 let x = self.operand(n, 0, old[0])?;
                 self.contraction(n, x, w)?

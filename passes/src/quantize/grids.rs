@@ -9,7 +9,7 @@ const FINEST: f32 = 1e-20;
 
 /// The grid that spans a range: 0 lies on it, both ends at most half a step outside it. `symmetric` puts 0 in the
 /// middle (zero point 0), as does 16-bit storage.
-pub fn grid_of(range: Range, store: Store, symmetric: bool) -> Grid {
+pub(super) fn grid_of(range: Range, store: Store, symmetric: bool) -> Grid {
     let r = range.with_zero();
     let (qmin, qmax) = store.range();
     if symmetric || matches!(store, Store::I16 | Store::I32) {
@@ -36,7 +36,7 @@ pub(super) fn fixed_grid(lo: f32, hi: f32, store: Store) -> Grid {
 
 /// Symmetric scales of a weight, one for each channel: the largest magnitude lies on the last integer. A channel of
 /// zeros takes the scale of the largest, since kernels refuse 0 and ratios of scales that are far apart.
-pub fn per_channel(magnitudes: &[f32]) -> Vec<f32> {
+pub(super) fn per_channel(magnitudes: &[f32]) -> Vec<f32> {
     let largest = magnitudes.iter().copied().fold(0.0, f32::max);
     let scale = |m: f32| (if m > 0.0 { m } else { largest } / 127.0).max(FINEST);
     if largest > 0.0 { magnitudes.iter().map(|&m| scale(m)).collect() } else { vec![1.0; magnitudes.len()] }

@@ -17,8 +17,8 @@ mod plan;
 mod tests;
 mod weights;
 
-pub use grids::{grid_of, per_channel};
-pub use plan::{Mode, unmatched};
+pub(crate) use plan::is_contraction;
+pub use plan::unmatched;
 
 /// What the graph's own inputs and outputs hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,11 +9,9 @@ use super::{Interface, Options};
 use crate::calibrate::{Range, Ranges};
 use crate::sets::Sets;
 
-/// What a node works on.
+/// What a node works on that does not work on real numbers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Real numbers.
-    Real,
+pub(super) enum Mode {
     /// A constant weight on a grid, everything else real.
     Weights,
     /// Integers on grids.
@@ -23,6 +21,7 @@ pub enum Mode {
 /// A join whose operands' ranges differ by more than this leaves the smaller one less than 4 of its 8 bits.
 const CONFLICT: f32 = 16.0;
 
+/// Nodes that are not in it work on real numbers.
 pub(super) type Plan = FxHashMap<NodeId, Mode>;
 
 pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Plan {
@@ -104,12 +103,13 @@ fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
 /// True where a node is a contraction with a constant weight that the target takes on a grid beside real activations.
 fn weights_only(g: &Graph, target: &Target, n: NodeId) -> bool {
     let op = g.op(n);
-    matches!(op.grid(), GridRule::Contract { .. })
+    is_contraction(g, n)
         && g.constant(g.operands(n)[1]).is_some_and(|w| w.ty().elem == Elem::F32)
         && (target.grids.weights_only)(op, &g.operand_types(n))
 }
 
-pub(super) fn is_contraction(g: &Graph, n: NodeId) -> bool {
+/// True where a node sums products with a weight.
+pub(crate) fn is_contraction(g: &Graph, n: NodeId) -> bool {
     matches!(g.op(n).grid(), GridRule::Contract { .. })
 }
 
