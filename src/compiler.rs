@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use qcc_backends::Backend;
+use qcc_backends::{Backend, Form};
 use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::{Diagnostic, Severity};
@@ -21,6 +20,7 @@ use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Context, Pass, PassError};
 use serde::Serialize;
 
+use crate::artefact::Staged;
 use crate::data::{Dataset, Preparation, Samples};
 use crate::quality::{self, Quality};
 
@@ -94,6 +94,8 @@ pub struct Calibration {
 pub struct Options {
     /// The format to write.
     pub backend: Backend,
+    /// How it is written.
+    pub form: Form,
     /// The numbers to compute with.
     pub precision: Precision,
     /// Shapes and values of inputs.
@@ -114,6 +116,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             backend: Backend::Tflite,
+            form: Form::default(),
             precision: Precision::Float32,
             import: ImportOptions::default(),
             calibration: None,
@@ -293,7 +296,9 @@ impl Compiler {
         clock.stage("layout", watch);
         run(&self.finish(), &mut graph, &mut cx, watch)?;
         clock.stage("write", watch);
-        let summary = write_file(output, |out| self.options.backend.write(&graph, out))?;
+        let mut files = Staged::new(output)?;
+        let summary = self.options.backend.write(&graph, self.options.form, &mut files)?;
+        files.publish()?;
         report.output_bytes = summary.bytes;
         report.operators = summary.operators;
         (report.stages, report.diagnostics) = (clock.stop(), cx.diagnostics);
@@ -431,6 +436,7 @@ impl Compiler {
     fn lowering(&self) -> Vec<Box<dyn Pass>> {
         let mut passes = match self.options.backend {
             Backend::Tflite => vec![normalize_boxes(self.options.layout.input)],
+            Backend::Onnx | Backend::Openvino => Vec::new(),
         };
         passes.extend(lower());
         passes.extend(tidy());
@@ -496,66 +502,9 @@ fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Writes a file by way of a temporary one beside it, so that `path` holds the whole or what it held before.
-fn write_file<T>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T, Vec<Diagnostic>>) -> Result<T, Failure> {
-    let refused = |why: &dyn fmt::Display| {
-        Failure::from(Diagnostic::error("unwritable-output", format!("cannot write {}: {why}", path.display())))
-    };
-    // The kind alone: the rest names the temporary file.
-    let failed = |e: std::io::Error| refused(&e.kind());
-    if let Ok(there) = std::fs::metadata(path) {
-        // Renaming would put a file in the place of a device, and does not mind that a file may not be written.
-        if !there.is_file() {
-            return Err(refused(&"it is not a file"));
-        }
-        if there.permissions().readonly() {
-            return Err(refused(&"it is read-only"));
-        }
-    }
-    let folder = match path.parent() {
-        Some(p) if p != Path::new("") => p,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::Builder::new().prefix(".qcc-").tempfile_in(folder).map_err(failed)?;
-    let mut out = BufWriter::with_capacity(1 << 20, temporary);
-    let done = write(&mut out)?;
-    let temporary = out.into_inner().map_err(|e| failed(e.into_error()))?;
-    shared(temporary.as_file()).map_err(failed)?;
-    temporary.persist(path).map_err(|e| failed(e.error))?;
-    Ok(done)
-}
-
-/// Temporary files are their owner's alone; artefacts are readable by all who may read other new files.
-#[cfg(unix)]
-fn shared(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn shared(_file: &std::fs::File) -> std::io::Result<()> {
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failed_write_leaves_what_was_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.tflite");
-        std::fs::write(&path, "old").unwrap();
-        let failed = write_file(&path, |out| -> Result<(), _> {
-            out.write_all(b"half").unwrap();
-            Err(vec![Diagnostic::error("x", "no")])
-        });
-        assert!(failed.is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        write_file(&path, |out| out.write_all(b"new").map_err(|_| Vec::new())).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"new");
-    }
 
     #[test]
     fn contradictions_are_usage_errors() {

@@ -1,27 +1,43 @@
 //! Writers of target artefacts.
 //!
 //! A backend exports a [`Target`]: what it asks of a graph, as data for the passes; and it writes a graph that meets
-//! this as a file.
-
-use std::io::Write;
+//! this as one file or several.
 
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
+mod files;
+pub mod onnx;
+pub mod openvino;
 pub mod tflite;
 
+pub use files::{Files, Memory};
+
 /// A format that qcc writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Backend {
     /// TensorFlow Lite (LiteRT).
     Tflite,
+    /// ONNX (ONNX Runtime).
+    Onnx,
+    /// OpenVINO IR.
+    Openvino,
+}
+
+/// How a graph is written, where a format knows several ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Form {
+    /// ONNX: operators on integers (`QLinearConv`) in place of `QuantizeLinear` and `DequantizeLinear` around real ones.
+    pub qoperator: bool,
+    /// ONNX: weights in a file of their own, however small.
+    pub external_data: bool,
 }
 
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Length of the file.
+    /// Length of all files together.
     pub bytes: u64,
     /// Number of operators.
     pub operators: usize,
@@ -31,27 +47,37 @@ pub struct Summary {
 
 impl Backend {
     /// All backends.
-    pub const ALL: &'static [Backend] = &[Backend::Tflite];
+    pub const ALL: &'static [Backend] = &[Backend::Tflite, Backend::Onnx, Backend::Openvino];
 
     /// What the backend asks of a graph; its name is the one on the command line.
     pub fn target(self) -> &'static Target {
         match self {
             Backend::Tflite => &tflite::TARGET,
+            Backend::Onnx => &onnx::TARGET,
+            Backend::Openvino => &openvino::TARGET,
         }
     }
 
-    /// Extension of the files, without the dot.
+    /// Extension of the main file, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Backend::Tflite => "tflite",
+            Backend::Onnx => "onnx",
+            Backend::Openvino => "xml",
         }
     }
 
     /// Writes a graph that was lowered and laid out for [`Backend::target`]. All that cannot be written is reported
     /// together, and then nothing is written.
-    pub fn write(self, graph: &Graph, out: &mut dyn Write) -> Result<Summary, Vec<Diagnostic>> {
+    pub fn write(self, graph: &Graph, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
         match self {
-            Backend::Tflite => tflite::write(graph, out),
+            Backend::Tflite => {
+                let failed = |e| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
+                let name = files.main().to_owned();
+                tflite::write(graph, files.create(&name).map_err(failed)?)
+            }
+            Backend::Onnx => onnx::write(graph, form, files),
+            Backend::Openvino => openvino::write(graph, files),
         }
     }
 }

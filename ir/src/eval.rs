@@ -71,7 +71,7 @@ impl<'g> Executor<'g> {
         let mut steps: Vec<Step> = Vec::with_capacity(order.len());
         for &node in &order {
             let operands = graph.operands(node);
-            let real = computes_with_reals(graph.op(node), &graph.operand_types(node));
+            let real = computes_with_reals(graph.op(node), &graph.operand_types(node), &graph.result_types(node));
             let source = |v: ValueId| match (slots.get(&v), graph.constant(v)) {
                 (None, Some(value)) => {
                     Source::Known(prepared.entry((v, real)).or_insert_with(|| ready(value, real)).clone())
@@ -155,10 +155,11 @@ fn describe(graph: &Graph, node: NodeId) -> String {
     format!("{} ({})", graph.op(node).kind().name(), graph.origin(node))
 }
 
-/// True where a constant operand on a grid is used as the real numbers it stands for: a weight on a grid under a
-/// real activation.
-fn computes_with_reals(op: &Op, operands: &[&TensorType]) -> bool {
-    matches!(op.grid(), GridRule::Contract { .. }) && operands[0].elem.grid().is_none()
+/// True where a constant operand on a grid is used as the real numbers it stands for: the weight of a contraction that
+/// gives real numbers.
+fn computes_with_reals(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> bool {
+    let real = |t: &TensorType| t.elem.grid().is_none();
+    matches!(op.grid(), GridRule::Contract { .. }) && (real(operands[0]) || real(&results[0]))
 }
 
 /// A constant as its reader takes it. What cannot be prepared stays as it is and is refused where it is read.

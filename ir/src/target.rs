@@ -33,4 +33,30 @@ pub struct GridDemands {
     pub weights_only: fn(&Op, &[&TensorType]) -> bool,
     /// True where the weight of this contraction may have one scale for each output channel.
     pub per_channel: fn(&Op, &TensorType) -> bool,
+    /// What this contraction gives where its factors are integers.
+    pub sums: fn(&Op, &[&TensorType]) -> Sums,
+    /// Where the zero of this operand of a contraction lies, if it is no constant.
+    pub zero: fn(&Op, usize) -> Zero,
+}
+
+/// Where a grid has its zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero {
+    /// Wherever the range puts it.
+    Anywhere,
+    /// In the middle.
+    Middle,
+    /// In the middle, or at the lower end where no number is negative.
+    MiddleOrEnd,
+}
+
+/// What a contraction of integers gives: its sums of products are 32 bits wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// Numbers on a grid, whatever follows.
+    Grid,
+    /// Numbers on a grid, or real ones where nothing that follows works on integers.
+    Either,
+    /// Real numbers, on which the activation behind works before they go onto a grid.
+    Real,
 }

@@ -2,7 +2,7 @@
 
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::*;
-use qcc_ir::target::{GridDemands, Target};
+use qcc_ir::target::{GridDemands, Sums, Target, Zero};
 use qcc_ir::{Elem, Graph, Layout, Store, Tensor, TensorType, ValueId};
 
 use crate::{Context, Pass};
@@ -19,6 +19,8 @@ pub(crate) static BARE: Target = Target {
         integer: |_, _| true,
         weights_only: |_, _| true,
         per_channel: |_, _| true,
+        sums: |_, _| Sums::Grid,
+        zero: |_, _| Zero::Anywhere,
     },
 };
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use qcc::backends::Backend;
+use qcc::backends::{Backend, Form};
 use qcc::data::{self, Fit, Preparation, Preprocess};
 use qcc::frontends::ImportOptions;
 use qcc::ir::Store;
@@ -94,6 +94,7 @@ fn options(args: &Compile) -> Result<Options, Failure> {
     };
     Ok(Options {
         backend,
+        form: Form::default(),
         precision: precision(args)?,
         import: ImportOptions {
             shapes: shapes(&args.shape),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use qcc_backends::Backend;
+use qcc_backends::{Backend, Form, Memory};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Reshape};
@@ -48,9 +48,9 @@ fn written(g: &mut Graph) -> Result<Bytes, String> {
     let mut passes = vec![layout(Interface { input: order, output: order })];
     passes.extend(tidy());
     run_passes(g, passes).map_err(|e| e.to_string())?;
-    let mut file = Vec::new();
-    Backend::Tflite.write(g, &mut file).map_err(message)?;
-    Ok(file.into())
+    let mut files = Memory::new("model.tflite");
+    Backend::Tflite.write(g, Form::default(), &mut files).map_err(message)?;
+    Ok(files.files.remove("model.tflite").expect("the main file").into())
 }
 
 /// The first of the messages.

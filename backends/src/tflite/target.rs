@@ -3,7 +3,7 @@
 use qcc_ir::ops::{
     Binary, BinaryFn, Cast, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, Target};
+use qcc_ir::target::{GridDemands, Sums, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
 use super::ops::{conv, pool, resize};
@@ -15,7 +15,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
-    grids: GridDemands { activation: Store::I8, integer, weights_only, per_channel },
+    grids: GridDemands { activation: Store::I8, integer, weights_only, per_channel, sums: |_, _| Sums::Grid, zero },
 };
 
 /// Convolution filters are O,H,W,I; depthwise ones 1,H,W,O; those of transposed convolutions O,H,W,I, where the IR has
@@ -158,4 +158,9 @@ fn per_channel(op: &Op, weight: &TensorType) -> bool {
         Op::MatMul(m) => m.transpose_b && weight.rank() == 2,
         _ => true,
     }
+}
+
+/// BATCH_MATMUL takes a symmetric second operand.
+fn zero(_: &Op, operand: usize) -> Zero {
+    if operand == 1 { Zero::Middle } else { Zero::Anywhere }
 }

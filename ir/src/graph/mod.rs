@@ -467,10 +467,15 @@ fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Res
     let gridded = |t: &TensorType| t.elem.grid().is_some();
     let fits = match op.grid() {
         GridRule::Float => false,
-        // Weights alone may lie on a grid; then the arithmetic is real.
+        // Factors on grids have a product on a grid, with the bias on that of the sums, or a real one, with a real
+        // bias. Where the weight alone lies on a grid, the arithmetic is real.
         GridRule::Contract { .. } => {
-            let whole = gridded(operands[0]) && operands.iter().all(|t| gridded(t)) && gridded(&results[0]);
-            whole || (!gridded(operands[0]) && gridded(operands[1]) && !gridded(&results[0]))
+            let real_bias = operands.get(2).is_none_or(|b| !gridded(b));
+            match (gridded(operands[0]), gridded(operands[1]), gridded(&results[0])) {
+                (true, true, true) => operands.get(2).is_none_or(|b| gridded(b)),
+                (_, true, false) => real_bias,
+                _ => false,
+            }
         }
         GridRule::Own | GridRule::Fixed { .. } => {
             reals().all(|t| gridded(t)) && results.iter().filter(|r| r.elem.real() == Elem::F32).all(gridded)

@@ -1,7 +1,7 @@
 //! Which grid each value has.
 
 use qcc_ir::ops::{Extents, GridRule};
-use qcc_ir::target::Target;
+use qcc_ir::target::{Target, Zero};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -36,7 +36,8 @@ impl Grids {
 }
 
 pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Options, plan: &Plan) -> Grids {
-    let order: Vec<NodeId> = g.order().into_iter().filter(|n| plan.get(n) == Some(&Mode::Integer)).collect();
+    let order: Vec<NodeId> =
+        g.order().into_iter().filter(|n| matches!(plan.get(n), Some(Mode::Integer | Mode::Sums))).collect();
     let store = target.grids.activation;
     let own = own_ranges(g, &order, ranges, options);
     let mut moved = FxHashSet::default();
@@ -44,7 +45,7 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
     // Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
     let mut silent: FxHashSet<ValueId> = FxHashSet::default();
     let mut fixed: FxHashMap<ValueId, Grid> = FxHashMap::default();
-    let mut symmetric: FxHashSet<ValueId> = FxHashSet::default();
+    let mut zeros: FxHashMap<ValueId, Zero> = FxHashMap::default();
     for &n in &order {
         let (op, operands, result) = (g.op(n), g.operands(n), n.value(0));
         let dynamic = |v: &ValueId| g.constant(*v).is_none() && g.ty(*v).elem == Elem::F32;
@@ -61,7 +62,16 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
                 }
             }
             GridRule::Fixed { lo, hi } => drop(fixed.insert(result, fixed_grid(lo, hi, store))),
-            GridRule::Contract { .. } if dynamic(&operands[1]) => drop(symmetric.insert(operands[1])),
+            GridRule::Contract { .. } => {
+                for (i, v) in operands.iter().enumerate().take(2).filter(|(_, v)| dynamic(v)) {
+                    match (target.grids.zero)(op, i) {
+                        Zero::Anywhere => {}
+                        // The stricter of two demands holds.
+                        zero if zeros.get(v) != Some(&Zero::Middle) => drop(zeros.insert(*v, zero)),
+                        _ => {}
+                    }
+                }
+            }
             GridRule::Own if clamped_contraction(g, n).is_some_and(|c| plan.get(&c) == Some(&Mode::Integer)) => {
                 classes.join(result, operands[0]);
                 silent.insert(operands[0]);
@@ -80,11 +90,23 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
         joint.insert(root, all);
     }
     let fixed: FxHashMap<ValueId, Grid> = fixed.into_iter().map(|(v, grid)| (classes.root(v), grid)).collect();
-    let symmetric: FxHashSet<ValueId> = symmetric.into_iter().map(|v| classes.root(v)).collect();
+    let mut demands: FxHashMap<ValueId, Zero> = FxHashMap::default();
+    for (v, zero) in zeros {
+        let all = demands.entry(classes.root(v)).or_insert(zero);
+        *all = if zero == Zero::Middle { zero } else { *all };
+    }
     let grid = |v: &ValueId| {
         let root = classes.root(*v);
         let known = fixed.get(&root).cloned();
-        known.or_else(|| Some(grid_of(*joint.get(&root)?, store, symmetric.contains(&root))))
+        known.or_else(|| {
+            let range = *joint.get(&root)?;
+            let symmetric = match demands.get(&root) {
+                Some(Zero::Middle) => true,
+                Some(Zero::MiddleOrEnd) => range.lo < 0.0,
+                Some(Zero::Anywhere) | None => false,
+            };
+            Some(grid_of(range, store, symmetric))
+        })
     };
     Grids { grids: values.iter().filter_map(|v| Some((*v, grid(v)?))).collect(), moved }
 }

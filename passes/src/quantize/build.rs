@@ -38,7 +38,8 @@ pub(super) fn build(
             _ if matches!(g.op(n), Op::Input(_)) => b.input(n, options.interface)?,
             // Constants are made for each reader, on the grid that reader asks.
             _ if matches!(g.op(n), Op::Const(_)) => {}
-            Some(Mode::Integer) => b.integer(n)?,
+            Some(Mode::Integer) => b.integer(n, true)?,
+            Some(Mode::Sums) => b.integer(n, false)?,
             Some(Mode::Weights) => b.weights_only(n)?,
             None => b.real_node(n)?,
         }
@@ -158,16 +159,16 @@ impl Builder<'_> {
     }
 
     /// The operands of a contraction with a constant weight that reads `x`: the weight on a grid and the bias, where
-    /// there is one, on the grid of the accumulator, or real where `x` is.
-    fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor) -> Result<Operands, PassError> {
+    /// there is one, on the grid of the sums, or real where `x` or the result is.
+    fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor, on_grid: bool) -> Result<Operands, PassError> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
-        let input = self.new.ty(x).elem.grid().map(|g| g.scales()[0]);
+        let input = self.new.ty(x).elem.grid().map(|g| g.scales()[0]).filter(|_| on_grid);
         let bias = old.get(2).and_then(|&b| self.old.constant(b));
         let channel = match op.grid() {
             GridRule::Contract { channel } if (self.target.grids.per_channel)(op, w.ty()) => Some(channel),
             _ => None,
         };
-        let grid = weight_grid(w, channel, input.unwrap_or(1.0), bias);
+        let grid = weight_grid(w, channel, input.unwrap_or(1.0), bias.filter(|_| input.is_some()));
         let weight = rounded(op, w, &grid);
         let mut operands = Operands::from_iter([x]);
         let corrected = bias.map(|b| {
@@ -187,22 +188,25 @@ impl Builder<'_> {
         let old = self.old.operands(n);
         let Some(w) = self.old.constant(old[1]) else { return self.real_node(n) };
         let x = self.real(old[0])?;
-        let operands = self.contraction(n, x, w)?;
+        let operands = self.contraction(n, x, w, false)?;
         self.add(n, &operands, self.old.result_types(n))
     }
 
-    fn integer(&mut self, n: NodeId) -> Result<(), PassError> {
+    /// A node whose operands lie on grids, and whose results do where they are to be `on_grid`.
+    fn integer(&mut self, n: NodeId, on_grid: bool) -> Result<(), PassError> {
         let old = self.old.operands(n);
         let weight = old.get(1).and_then(|&w| self.old.constant(w));
         let operands = match weight.filter(|_| is_contraction(self.old, n)) {
             Some(w) => {
                 let x = self.operand(n, 0, old[0])?;
-                self.contraction(n, x, w)?
+                self.contraction(n, x, w, on_grid)?
             }
             None => old.iter().enumerate().map(|(i, &v)| self.operand(n, i, v)).collect::<Result<Operands, _>>()?,
         };
         let placed = |v: ValueId| match self.grids.of(v) {
-            Some(grid) if self.old.ty(v).elem == Elem::F32 => self.old.ty(v).with_elem(Elem::Grid(grid.clone())),
+            Some(grid) if on_grid && self.old.ty(v).elem == Elem::F32 => {
+                self.old.ty(v).with_elem(Elem::Grid(grid.clone()))
+            }
             _ => self.old.ty(v).clone(),
         };
         let results: Types = self.old.results(n).map(placed).collect();

@@ -8,13 +8,14 @@ use crate::calibrate::Range;
 const FINEST: f32 = 1e-20;
 
 /// The grid that spans a range: 0 lies on it, both ends at most half a step outside it. `symmetric` puts 0 in the
-/// middle (zero point 0), as does 16-bit storage.
+/// middle, as 16-bit storage always does.
 pub(super) fn grid_of(range: Range, store: Store, symmetric: bool) -> Grid {
     let r = range.with_zero();
     let (qmin, qmax) = store.range();
     if symmetric || matches!(store, Store::I16 | Store::I32) {
-        let scale = (r.hi.max(-r.lo) / qmax as f32).max(FINEST);
-        return Grid::per_tensor(store, scale, 0);
+        let middle = if store == Store::U8 { 128 } else { 0 };
+        let scale = (r.hi.max(-r.lo) / (qmax - middle) as f32).max(FINEST);
+        return Grid::per_tensor(store, scale, middle);
     }
     if r.span() <= 0.0 {
         return Grid::per_tensor(store, 1.0, qmin);
@@ -53,7 +54,7 @@ mod tests {
         fn a_grid_spans_its_range(a in -1e4f32..1e4, b in -1e4f32..1e4, t in 0.0f32..1.0, symmetric: bool) {
             let range = Range { lo: a.min(b), hi: a.max(b) };
             for store in [Store::I8, Store::U8, Store::I16] {
-                let grid = grid_of(range, store, symmetric && store == Store::I8);
+                let grid = grid_of(range, store, symmetric);
                 let (scale, zero) = grid.tensor_map().unwrap();
                 let (qmin, qmax) = store.range();
                 prop_assert!((qmin..=qmax).contains(&zero));

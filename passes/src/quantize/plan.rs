@@ -1,7 +1,7 @@
 //! Which nodes work on integers.
 
 use qcc_ir::ops::{BinaryFn, GridRule, Op};
-use qcc_ir::target::Target;
+use qcc_ir::target::{Sums, Target};
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -14,6 +14,8 @@ use crate::sets::Sets;
 pub(super) enum Mode {
     /// A constant weight on a grid, everything else real.
     Weights,
+    /// Integers on grids, whose products sum up to real numbers.
+    Sums,
     /// Integers on grids.
     Integer,
 }
@@ -42,29 +44,50 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     for n in conflicts(g, &order, ranges, &integer) {
         integer.remove(&n);
     }
-    drop_islands(g, &order, &mut integer);
+    let sums = |n: &NodeId| is_contraction(g, *n).then(|| (target.grids.sums)(g.op(*n), &g.operand_types(*n)));
+    let real = |n: NodeId| sums(&n) == Some(Sums::Real);
+    drop_islands(g, &order, &real, &mut integer);
     let mut plan = Plan::default();
     if options.interface == Interface::Float {
-        plan.extend(release_ends(g, target, &order, &mut integer).into_iter().map(|n| (n, Mode::Weights)));
+        plan.extend(release_ends(g, target, &order, &real, &mut integer).into_iter().map(|n| (n, Mode::Weights)));
     }
-    plan.extend(integer.iter().map(|&n| (n, Mode::Integer)));
+    let ends = |n: &NodeId| options.interface == Interface::Float && read_real(g, *n, &integer);
+    let mode = |n: &NodeId| match sums(n) {
+        Some(Sums::Real) => Mode::Sums,
+        Some(Sums::Either) if ends(n) => Mode::Sums,
+        _ => Mode::Integer,
+    };
+    plan.extend(integer.iter().map(|n| (*n, mode(n))));
     plan
 }
 
+/// True where no integer node reads a result.
+fn read_real(g: &Graph, n: NodeId, integer: &FxHashSet<NodeId>) -> bool {
+    g.results(n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)))
+}
+
 /// Takes contractions that only real nodes read out of the integer ones, with what is an island then, and gives them.
-/// They give real results: their 8 bits would be the last and the worst.
-fn release_ends(g: &Graph, target: &Target, order: &[NodeId], integer: &mut FxHashSet<NodeId>) -> Vec<NodeId> {
+/// They give real results: their 8 bits would be the last and the worst. Those that give real numbers anyway stay.
+fn release_ends(
+    g: &Graph,
+    target: &Target,
+    order: &[NodeId],
+    real: &dyn Fn(NodeId) -> bool,
+    integer: &mut FxHashSet<NodeId>,
+) -> Vec<NodeId> {
     let mut released = Vec::new();
+    let on_grid = |n: NodeId| (target.grids.sums)(g.op(n), &g.operand_types(n)) == Sums::Grid;
     loop {
-        let read_real = |n: &NodeId| g.results(*n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)));
-        let ends = |n: &&NodeId| integer.contains(n) && read_real(n) && weights_only(g, target, **n);
+        let ends = |n: &&NodeId| {
+            integer.contains(n) && read_real(g, **n, integer) && weights_only(g, target, **n) && on_grid(**n)
+        };
         let ends: Vec<NodeId> = order.iter().filter(ends).copied().collect();
         if ends.is_empty() {
             return released;
         }
         integer.retain(|n| !ends.contains(n));
         released.extend(ends);
-        drop_islands(g, order, integer);
+        drop_islands(g, order, real, integer);
     }
 }
 
@@ -157,12 +180,13 @@ fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<N
     real
 }
 
-/// Integer regions without a contraction cost two borders and save nothing.
-fn drop_islands(g: &Graph, order: &[NodeId], integer: &mut FxHashSet<NodeId>) {
+/// Integer regions without a contraction cost two borders and save nothing. A contraction that gives `real` numbers
+/// ends its region.
+fn drop_islands(g: &Graph, order: &[NodeId], real: &dyn Fn(NodeId) -> bool, integer: &mut FxHashSet<NodeId>) {
     let mut regions: Sets<NodeId> = Sets::default();
     for &n in order.iter().filter(|n| integer.contains(n)) {
         for v in g.operands(n) {
-            if integer.contains(&v.node) {
+            if integer.contains(&v.node) && !real(v.node) {
                 regions.join(n, v.node);
             }
             // Readers of one value share its grid.

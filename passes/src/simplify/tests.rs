@@ -8,7 +8,7 @@ use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
 use super::{simplify, tidy};
 use crate::{Context, Pass, check_meaning, run};
 use qcc_ir::ops::Op;
-use qcc_ir::target::{GridDemands, Target};
+use qcc_ir::target::{GridDemands, Sums, Target, Zero};
 
 /// A target that takes everything: passes of this room do not ask it.
 pub(crate) fn target() -> Target {
@@ -27,7 +27,14 @@ pub(crate) fn target() -> Target {
         image_layout: Layout::row_major,
         weight_layout,
         index: Elem::I64,
-        grids: GridDemands { activation: Store::I8, integer: native, weights_only: native, per_channel },
+        grids: GridDemands {
+            activation: Store::I8,
+            integer: native,
+            weights_only: native,
+            per_channel,
+            sums: |_, _| Sums::Grid,
+            zero: |_, operand| if operand == 1 { Zero::Middle } else { Zero::Anywhere },
+        },
     }
 }
 

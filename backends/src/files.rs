@@ -1,0 +1,46 @@
+//! Where artefacts go.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+/// The files of one artefact, all in one folder.
+pub trait Files {
+    /// Name of the main file, with its extension.
+    fn main(&self) -> &str;
+
+    /// Begins a file of that name. The one begun before is complete.
+    fn create(&mut self, name: &str) -> io::Result<&mut dyn Write>;
+
+    /// Name of a file that goes with the main one: the same but for the extension.
+    fn beside(&self, extension: &str) -> String {
+        let stem = self.main().rsplit_once('.').map_or(self.main(), |(stem, _)| stem);
+        format!("{stem}.{extension}")
+    }
+}
+
+/// Files in memory, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    main: String,
+    /// What was written.
+    pub files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Memory {
+    /// No files yet; the main one will have that name.
+    pub fn new(main: impl Into<String>) -> Self {
+        Memory { main: main.into(), files: BTreeMap::new() }
+    }
+}
+
+impl Files for Memory {
+    fn main(&self) -> &str {
+        &self.main
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<&mut dyn Write> {
+        let file = self.files.entry(name.to_owned()).or_default();
+        file.clear();
+        Ok(file)
+    }
+}
