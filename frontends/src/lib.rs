@@ -10,8 +10,11 @@ use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Elem, Graph, Shape};
 
+mod build;
+mod elements;
 mod mapped;
 mod onnx;
+mod refusal;
 mod shapes;
 
 pub use onnx::supported as onnx_operators;

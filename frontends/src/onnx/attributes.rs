@@ -4,7 +4,7 @@ use bytes::Bytes;
 use qcc_formats::onnx::{AttributeProto, AttributeType, GraphProto, TensorProto};
 use smallvec::SmallVec;
 
-use super::refusal::Refusal;
+use crate::refusal::Refusal;
 
 /// Attributes by name. Each has to be read: what is left at the end is refused.
 #[derive(Debug)]

@@ -5,12 +5,13 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Graph, Origin, Shape, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
-use super::node::{NodeCx, Values};
-use super::refusal::Refusal;
+use super::node::NodeCx;
 use super::schedule::schedule;
 use super::weights::{self, Folder};
 use super::{declared, fixed, ops};
 use crate::Imported;
+use crate::build::Values;
+use crate::refusal::Refusal;
 
 /// What a name of the model stands for.
 #[derive(Clone, Debug)]

@@ -11,17 +11,17 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Origin, Shape, Tensor, TensorType};
 use rustc_hash::FxHashSet;
 
+use crate::build;
+use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
 use crate::{DeclaredInput, ImportOptions, Imported};
 use importer::Importer;
-use refusal::Refusal;
 use weights::Folder;
 
 mod attributes;
 mod importer;
 mod node;
 mod ops;
-mod refusal;
 mod schedule;
 mod weights;
 
@@ -150,7 +150,7 @@ fn declared(info: &ValueInfoProto) -> Result<DeclaredInput, Refusal> {
         let dims = s.dim.iter().map(|d| match &d.value {
             // Some exporters write 0 or -1 for an open extent.
             Some(DimensionValue::Value(n)) => match usize::try_from(*n) {
-                Ok(n) if n > 0 => Ok(Dim::Known(weights::extent(i64::try_from(n).unwrap_or(i64::MAX))?)),
+                Ok(n) if n > 0 => Ok(Dim::Known(build::extent(i64::try_from(n).unwrap_or(i64::MAX))?)),
                 _ => Ok(Dim::Sym(ANONYMOUS.into())),
             },
             Some(DimensionValue::Param(name)) if !name.is_empty() => Ok(Dim::Sym(name.as_str().into())),
@@ -175,5 +175,5 @@ fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
     if values.len() != count || values.iter().any(|v| v.is_nan()) {
         return None;
     }
-    node::numbers(&ty.elem, ty.shape.clone(), &values)
+    build::numbers(&ty.elem, ty.shape.clone(), &values)
 }

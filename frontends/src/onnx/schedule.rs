@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use qcc_formats::onnx::{GraphProto, NodeProto};
 use rustc_hash::FxHashMap;
 
-use super::refusal::Refusal;
+use crate::refusal::Refusal;
 
 /// The nodes that the graph's outputs depend on, operands first. Nodes of no use are left out.
 pub(super) fn schedule(graph: &GraphProto) -> Result<Vec<&NodeProto>, Refusal> {

@@ -1,8 +1,9 @@
 //! Control flow that is decided at import.
 
-use super::super::node::{NodeCx, Values};
-use super::super::refusal::Refusal;
+use super::super::node::NodeCx;
 use super::Row;
+use crate::build::Values;
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("If", if_)];
 

@@ -3,11 +3,11 @@
 use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents};
 
-use super::super::node::{NodeCx, Values};
-use super::super::refusal::Refusal;
-use super::super::weights::{extent, extents};
+use super::super::node::NodeCx;
+use super::Row;
 use super::window::{AutoPad, Window};
-use super::{Row, one};
+use crate::build::{Build, Values, extent, extents, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
 

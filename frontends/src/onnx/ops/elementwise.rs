@@ -3,9 +3,10 @@
 use qcc_ir::ops::{BinaryFn, Clamp, Select, UnaryFn};
 use qcc_ir::{Elem, ValueId};
 
-use super::super::node::{NodeCx, Values};
-use super::super::refusal::Refusal;
-use super::{Row, one};
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("Abs", |n| unary(n, UnaryFn::Abs)),

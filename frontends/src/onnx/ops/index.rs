@@ -6,10 +6,10 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Shape, Tensor, ValueId};
 
-use super::super::node::{NodeCx, Values, count_axis};
-use super::super::refusal::Refusal;
-use super::super::weights::extent;
-use super::{Row, one};
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, count_axis, extent, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("ArgMax", |n| arg_reduce(n, true)),

@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use qcc_formats::onnx::NodeProto;
 use rustc_hash::FxHashMap;
 
-use super::node::{NodeCx, Values};
-use super::refusal::Refusal;
+use super::node::NodeCx;
+use crate::build::Values;
+use crate::refusal::Refusal;
 
 mod control;
 mod conv;
@@ -88,11 +89,6 @@ fn advice(name: &str) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-/// One result.
-fn one(v: qcc_ir::ValueId) -> Result<Values, Refusal> {
-    Ok(Values::from_elem(v, 1))
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Shape, Tensor, ValueId};
 
-use super::super::node::{NodeCx, Values, count_axes, count_axis};
-use super::super::refusal::Refusal;
-use super::super::weights::{extent, extents};
-use super::{Row, one};
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("Concat", concat),

@@ -3,10 +3,10 @@
 use qcc_ir::ops::{BinaryFn, Extents, LayerNorm, ReduceFn, Softmax, UnaryFn};
 use qcc_ir::{Shape, ValueId};
 
-use super::super::node::{NodeCx, Values, count_axes, numbers};
-use super::super::refusal::Refusal;
-use super::super::weights::extent;
-use super::{Row, one};
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, count_axes, extent, numbers, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("BatchNormalization", batch_norm),

@@ -2,11 +2,11 @@
 
 use qcc_ir::ops::{Extents, Pad, PadMode, Pool, PoolFn, ReduceFn};
 
-use super::super::node::{NodeCx, Values};
-use super::super::refusal::Refusal;
-use super::super::weights::extents;
+use super::super::node::NodeCx;
+use super::Row;
 use super::window::Window;
-use super::{Row, one};
+use crate::build::{Build, Values, extents, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("AveragePool", average),

@@ -3,9 +3,10 @@
 use qcc_ir::ops::{BinaryFn, Extents, ReduceFn, UnaryFn};
 use qcc_ir::{Elem, ValueId};
 
-use super::super::node::{NodeCx, Values, count_axes};
-use super::super::refusal::Refusal;
-use super::{Row, one};
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, count_axes, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("ReduceL1", |n| {

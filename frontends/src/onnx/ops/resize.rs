@@ -3,10 +3,10 @@
 use qcc_ir::ValueId;
 use qcc_ir::ops::{Coordinates, Extents, Nearest, Resize, ResizeMode};
 
-use super::super::node::{NodeCx, Values, count_axes, count_axis};
-use super::super::refusal::Refusal;
-use super::super::weights::extent;
-use super::{Row, one};
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, count_axes, count_axis, extent, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
 

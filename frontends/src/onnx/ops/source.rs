@@ -3,10 +3,10 @@
 use qcc_ir::ops::Expand;
 use qcc_ir::{Elem, Shape, Tensor};
 
-use super::super::node::{NodeCx, Values, numbers};
-use super::super::refusal::Refusal;
-use super::super::weights::extents;
-use super::{Row, one};
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, extents, numbers, one};
+use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("Constant", constant),

@@ -3,8 +3,8 @@
 use qcc_ir::ops::Extents;
 
 use super::super::node::NodeCx;
-use super::super::refusal::Refusal;
-use super::super::weights::{extent, extents};
+use crate::build::{extent, extents};
+use crate::refusal::Refusal;
 
 /// How `auto_pad` pads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

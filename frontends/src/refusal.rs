@@ -1,4 +1,4 @@
-//! Why a node or a tensor of an ONNX model is refused.
+//! Why a node or a tensor of a model is refused.
 
 use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;

@@ -1,0 +1,228 @@
+//! What every frontend builds nodes with: operators with folding, and what formats spell as one operator and the graph
+//! as several.
+
+use half::f16;
+use qcc_ir::error::EvalError;
+use qcc_ir::ops::{Binary, BinaryFn, Cast, Extents, Op, Reduce, ReduceFn, Reshape, Tensors, Transpose, Unary, UnaryFn};
+use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, TensorType, ValueId};
+use smallvec::SmallVec;
+
+use crate::refusal::Refusal;
+
+/// The results of a node, in the order of its outputs.
+pub(crate) type Values = SmallVec<[ValueId; 1]>;
+
+/// Extents and element counts above this are refused: no target addresses more, and arithmetic on them cannot overflow.
+pub(crate) const MOST_ELEMENTS: usize = i32::MAX as usize;
+
+/// Constants are computed at import up to this many bytes; larger ones only where an operand is as large.
+const FOLDED_BYTES: usize = 1 << 16;
+
+/// A source node that adds nodes to the graph.
+pub(crate) trait Build {
+    /// The graph.
+    fn graph(&self) -> &Graph;
+
+    /// The graph, to add to.
+    fn graph_mut(&mut self) -> &mut Graph;
+
+    /// The source node.
+    fn origin(&self) -> &Origin;
+
+    /// The type of a value.
+    fn ty(&self, v: ValueId) -> &TensorType {
+        self.graph().ty(v)
+    }
+
+    /// The rank of a value.
+    fn rank(&self, v: ValueId) -> usize {
+        self.ty(v).rank()
+    }
+
+    /// The extents of a value: all are known, because inputs' are.
+    fn dims(&self, v: ValueId) -> Extents {
+        self.ty(v).shape.dims().iter().filter_map(|d| d.known()).collect()
+    }
+
+    /// The tensor, where the value is a constant.
+    fn constant(&self, v: ValueId) -> Option<&Tensor> {
+        self.graph().constant(v)
+    }
+
+    /// The axis of `v` that a number names; negative ones count from the end.
+    fn axis(&self, axis: i64, v: ValueId) -> Result<usize, Refusal> {
+        count_axis(axis, self.rank(v))
+    }
+
+    /// Adds a constant.
+    fn add_constant(&mut self, tensor: Tensor) -> ValueId {
+        let origin = self.origin().clone();
+        self.graph_mut().add_const(tensor, origin)
+    }
+
+    /// Adds a constant scalar with the element of `like`.
+    fn scalar(&mut self, value: f64, like: ValueId) -> Result<ValueId, Refusal> {
+        let elem = self.ty(like).elem.clone();
+        let tensor = numbers(&elem, Shape::scalar(), &[value])
+            .ok_or_else(|| Refusal::Unsupported(format!("{value} is no {elem}")))?;
+        Ok(self.add_constant(tensor))
+    }
+
+    /// Adds an operator with any number of results. Where all operands are constants, so are the results.
+    fn add_all(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Values, Refusal> {
+        let op = op.into();
+        if let Some(tensors) = folded(self.graph(), &op, operands)? {
+            return Ok(tensors.into_iter().map(|t| self.add_constant(t)).collect());
+        }
+        let origin = self.origin().clone();
+        let graph = self.graph_mut();
+        let node = graph.add(op, operands, origin)?;
+        let results: Values = graph.results(node).collect();
+        for &r in &results {
+            bounded(graph.ty(r))?;
+        }
+        Ok(results)
+    }
+
+    /// Adds an operator with one result.
+    fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Refusal> {
+        Ok(self.add_all(op, operands)?[0])
+    }
+
+    /// Adds a function of one value.
+    fn unary(&mut self, f: UnaryFn, x: ValueId) -> Result<ValueId, Refusal> {
+        self.add(Unary { f }, &[x])
+    }
+
+    /// Adds a function of two values.
+    fn binary(&mut self, f: BinaryFn, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
+        self.add(Binary { f }, &[a, b])
+    }
+
+    /// Adds a reduction; over no axes it is the identity.
+    fn reduce(&mut self, f: ReduceFn, x: ValueId, axes: &[usize], keep: bool) -> Result<ValueId, Refusal> {
+        if axes.is_empty() { Ok(x) } else { self.add(Reduce { f, axes: axes.into(), keep }, &[x]) }
+    }
+
+    /// Adds a reshape, where the shape differs.
+    fn reshape(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
+        let shape = Shape::known(dims);
+        if self.ty(x).shape == shape { Ok(x) } else { self.add(Reshape { shape }, &[x]) }
+    }
+
+    /// Adds a transposition, where it changes the order.
+    fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Result<ValueId, Refusal> {
+        let sorted = perm.len() == self.rank(x) && perm.iter().enumerate().all(|(i, &a)| i == a);
+        if sorted { Ok(x) } else { self.add(Transpose { perm: perm.into() }, &[x]) }
+    }
+
+    /// Adds a cast, where the element differs.
+    fn cast(&mut self, x: ValueId, to: Elem) -> Result<ValueId, Refusal> {
+        if self.ty(x).elem == to { Ok(x) } else { self.add(Cast { to }, &[x]) }
+    }
+
+    /// A vector `[C]` as `[1, C, 1, ..]`, to combine it with the channels of `x`.
+    fn along_channels(&mut self, v: ValueId, x: ValueId) -> Result<ValueId, Refusal> {
+        let mut dims = Extents::from_elem(1, self.rank(x).max(2));
+        dims[1] = self.dims(v).iter().product();
+        self.reshape(v, &dims)
+    }
+}
+
+/// The results of an operator on constants; none where an operand is not known, or where they are large.
+fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors>, Refusal> {
+    let tensors: Option<SmallVec<[&Tensor; 4]>> = operands.iter().map(|&v| graph.constant(v)).collect();
+    let Some(tensors) = tensors else { return Ok(None) };
+    let types: SmallVec<[&TensorType; 4]> = tensors.iter().map(|t| t.ty()).collect();
+    let mut bytes = 0;
+    for ty in op.infer(&types)? {
+        bounded(&ty)?;
+        bytes += ty.bytes().unwrap_or(usize::MAX / 4);
+    }
+    let largest = tensors.iter().map(|t| t.data().len()).max().unwrap_or(0);
+    if bytes > largest.max(FOLDED_BYTES) {
+        return Ok(None);
+    }
+    match op.eval(&tensors) {
+        Ok(results) => Ok(Some(results)),
+        Err(EvalError::Elem { .. } | EvalError::Unknown(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Fails where a value is too large to compute with.
+fn bounded(ty: &TensorType) -> Result<(), Refusal> {
+    let fits = |n: Option<usize>| n.is_some_and(|n| n <= MOST_ELEMENTS);
+    let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
+    if !extents || !fits(ty.shape.elements()) || !fits(ty.bytes()) {
+        return Err(Refusal::Unsupported(format!("a value of {ty} is too large")));
+    }
+    if ty.rank() > 8 {
+        return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", ty.rank())));
+    }
+    Ok(())
+}
+
+/// The axis that a number names among `rank`; negative ones count from the end.
+pub(crate) fn count_axis(axis: i64, rank: usize) -> Result<usize, Refusal> {
+    let signed = i64::try_from(rank).unwrap_or(i64::MAX);
+    let from_front = if axis < 0 { axis + signed } else { axis };
+    usize::try_from(from_front)
+        .ok()
+        .filter(|&a| a < rank)
+        .ok_or_else(|| Refusal::Invalid(format!("axis {axis} is none of {rank} axes")))
+}
+
+/// Axes by number, ascending and unique.
+pub(crate) fn count_axes(axes: &[i64], rank: usize) -> Result<Extents, Refusal> {
+    let mut counted: Extents = axes.iter().map(|&a| count_axis(a, rank)).collect::<Result<_, _>>()?;
+    counted.sort_unstable();
+    if counted.windows(2).any(|w| w[0] == w[1]) {
+        return Err(Refusal::Invalid(format!("axes {axes:?} name an axis twice")));
+    }
+    Ok(counted)
+}
+
+/// A tensor of these numbers, or `None` where one of them is none of the element's.
+pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tensor> {
+    fn integers<T: qcc_ir::Scalar + TryFrom<i64>>(shape: Shape, values: &[f64]) -> Option<Tensor> {
+        // A float at or beyond 2^63 would saturate.
+        let whole = |v: f64| (v.fract() == 0.0 && v.abs() < 9.2e18).then_some(v as i64);
+        let values: Option<Vec<T>> = values.iter().map(|&v| T::try_from(whole(v)?).ok()).collect();
+        Some(Tensor::from_vec(shape, values?))
+    }
+    match elem {
+        Elem::F32 => Some(Tensor::from_vec(shape, values.iter().map(|&v| v as f32).collect())),
+        Elem::F16 => Some(Tensor::from_vec(shape, values.iter().map(|&v| f16::from_f64(v)).collect())),
+        Elem::I8 => integers::<i8>(shape, values),
+        Elem::U8 => integers::<u8>(shape, values),
+        Elem::I16 => integers::<i16>(shape, values),
+        Elem::I32 => integers::<i32>(shape, values),
+        Elem::I64 => integers::<i64>(shape, values),
+        Elem::Bool => {
+            let known = values.iter().all(|&v| v == 0.0 || v == 1.0);
+            known.then(|| Tensor::from_bools(shape, values.iter().map(|&v| v != 0.0)))
+        }
+        Elem::Grid(_) => None,
+    }
+}
+
+/// The extents of a tensor.
+pub(crate) fn extents(dims: &[i64]) -> Result<Vec<usize>, Refusal> {
+    if dims.len() > 8 {
+        return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", dims.len())));
+    }
+    dims.iter().map(|&d| extent(d)).collect()
+}
+
+/// One extent, or another number that counts elements.
+pub(crate) fn extent(n: i64) -> Result<usize, Refusal> {
+    let n =
+        usize::try_from(n).map_err(|_| Refusal::Invalid(format!("{n} is negative; expected a number of elements")))?;
+    if n > MOST_ELEMENTS { Err(Refusal::Unsupported(format!("{n} elements are too many"))) } else { Ok(n) }
+}
+
+/// One result.
+pub(crate) fn one(v: ValueId) -> Result<Values, Refusal> {
+    Ok(Values::from_elem(v, 1))
+}
