@@ -83,7 +83,7 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
     let [p, q, r] = [p, q, r].map(usize::from);
     let weights = |g: &mut Graph, dims: &[usize]| g.add_const(numbers(Shape::known(dims), r as u64), Origin::none());
     let add = |g: &mut Graph, op: Op, operands: &[ValueId]| g.add1(op, operands, origin.clone()).ok();
-    match op % 22 {
+    match op % 23 {
         0 => add(g, unary(q), &[x]),
         1 => add(g, Clamp { lo: -(p as f32) / 64.0, hi: q as f32 / 64.0 }.into(), &[x]),
         2 => add(g, Clamp::RELU.into(), &[x]),
@@ -174,12 +174,33 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
             let shape: Shape = [1 + q % 2].into_iter().chain(dims.iter().copied()).collect();
             add(g, Expand { shape }.into(), &[x])
         }
-        20 => add(g, Reverse { axes: smallvec![axis] }.into(), &[x]),
+        20 => recurrent(g, x, [p, q, r], origin),
+        21 => add(g, Reverse { axes: smallvec![axis] }.into(), &[x]),
         _ => {
             let normalised = weights(g, &dims[axis.min(rank)..]);
             add(g, LayerNorm { axis, epsilon: 0.1 }.into(), &[x, normalised, normalised][..1 + q % 3])
         }
     }
+}
+
+/// A recurrent layer over the elements of `x`, a few steps of them; one of its results.
+fn recurrent(g: &mut Graph, x: ValueId, [p, q, r]: [usize; 3], origin: Origin) -> Option<ValueId> {
+    let count = g.ty(x).shape.elements()?;
+    let steps = [4, 2, 5, 1].into_iter().cycle().skip(p % 4).find(|&s| count.is_multiple_of(s))?;
+    let batch = if q % 2 == 0 && (count / steps).is_multiple_of(2) { 2 } else { 1 };
+    let (inputs, hidden) = (count / steps / batch, 2);
+    let x = g.add1(Reshape { shape: Shape::known(&[steps, batch, inputs]) }, &[x], origin.clone()).ok()?;
+    let cells = [Cell::Lstm, Cell::Gru { reset_after: q % 3 == 0 }, Cell::Rnn { relu: q % 3 == 0 }];
+    let cell = cells[p / 4 % 3];
+    let mut operands = vec![x];
+    let rows = cell.gates() * hidden;
+    let states = std::iter::repeat_n(vec![batch, hidden], cell.states());
+    for dims in [vec![rows, inputs], vec![rows, hidden], vec![cell.biases() * hidden]].into_iter().chain(states) {
+        operands.push(g.add_const(numbers(Shape::known(&dims), (r + operands.len()) as u64), Origin::none()));
+    }
+    let op = Recurrent { cell, reverse: q / 2 % 2 == 0, clip: (q % 5 == 0).then_some(0.5) };
+    let node = g.add(op, &operands, origin).ok()?;
+    g.results(node).nth(r % (1 + cell.states()))
 }
 
 /// A convolution for operand extents, with the extents of its weight.

@@ -50,7 +50,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         }
         Op::Pool(p) => p.stride.len() == 2 && none([&p.before, &p.after]),
         Op::MatMul(_) => operands.len() == 2,
-        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
         Op::ArgReduce(a) => !a.keep,
         Op::TopK(t) => t.largest,
         Op::Pad(p) => p.mode != PadMode::Edge,

@@ -48,7 +48,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Conv(_) | Op::ConvTranspose(_) => float() && conv::native(op, operands),
         Op::Pool(_) => float() && pool::native(op, operands),
         Op::MatMul(_) => float() && operands[0].rank() <= 5 && operands[1].rank() <= 5,
-        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
         Op::Softmax(_) => float(),
         Op::Reduce(Reduce { f, .. }) => match f {
             ReduceFn::Mean => operands[0].elem == Elem::F32,
@@ -137,7 +137,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) | Op::Relayout(_) => real(),
         Op::Quantize(_) | Op::Dequantize(_) => true,
         Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::CumSum(_) => false,
-        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
     }
 }
 

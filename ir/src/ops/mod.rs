@@ -20,6 +20,7 @@ mod matmul;
 mod movement;
 mod norm;
 mod pool;
+mod recurrent;
 mod reduce;
 mod resize;
 mod source;
@@ -34,6 +35,7 @@ pub use movement::{
 };
 pub use norm::{LayerNorm, Softmax};
 pub use pool::{Pool, PoolFn};
+pub use recurrent::{Cell, Recurrent};
 pub use reduce::{Reduce, ReduceFn};
 pub use resize::{Coordinates, Nearest, Resize, ResizeMode};
 pub use source::{Const, Input};
@@ -123,7 +125,7 @@ macro_rules! for_each_op {
         $then! {
             Input Const
             Unary Binary Clamp Select Cast
-            Conv ConvTranspose Pool MatMul
+            Conv ConvTranspose Pool MatMul Recurrent
             LayerNorm Softmax Reduce ArgReduce CumSum
             Reshape Transpose Concat Slice Pad Expand Tile Reverse DepthToSpace SpaceToDepth
             Gather GatherElements GatherNd ScatterNd TopK

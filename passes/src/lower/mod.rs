@@ -17,6 +17,7 @@ mod movement;
 mod norm;
 mod pool;
 mod rank;
+mod recurrent;
 mod resize;
 
 use build::{Build, Built};
@@ -43,6 +44,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::ConvTranspose => conv::conv_transpose,
         OpKind::Pool => pool::pool,
         OpKind::MatMul => matmul::add_bias,
+        OpKind::Recurrent => recurrent::unroll,
         OpKind::LayerNorm => norm::layer_norm,
         OpKind::ArgReduce => index::arg_reduce,
         OpKind::TopK => index::top_k,

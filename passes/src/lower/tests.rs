@@ -171,6 +171,44 @@ fn normalisation_and_products() {
 }
 
 #[test]
+fn recurrent_layers() {
+    let cells = [
+        Cell::Lstm,
+        Cell::Gru { reset_after: true },
+        Cell::Gru { reset_after: false },
+        Cell::Rnn { relu: false },
+        Cell::Rnn { relu: true },
+    ];
+    for cell in cells {
+        let (weight, bias) = (cell.gates() * 3, cell.biases() * 3);
+        for (reverse, clip, steps) in [(false, None, 4), (true, Some(0.7), 4), (false, None, 1)] {
+            let args = [X(&[steps, 2, 5]), W(&[weight, 5]), W(&[weight, 3]), W(&[bias]), X(&[2, 3]), X(&[2, 3])];
+            let lowered = check(Recurrent { cell, reverse, clip }, &args[..4 + cell.states()]);
+            assert_eq!(count(&lowered, OpKind::Recurrent), 0);
+        }
+    }
+}
+
+#[test]
+fn weights_of_unrolled_layers_are_shared() {
+    let gru = Recurrent { cell: Cell::Gru { reset_after: false }, reverse: false, clip: None };
+    let lowered = check(gru, &[X(&[9, 1, 5]), W(&[9, 5]), W(&[9, 3]), W(&[9]), W(&[1, 3])]);
+    assert_eq!(count(&lowered, OpKind::Const), 6, "{}", qcc_ir::text::print_brief(&lowered));
+}
+
+#[test]
+fn endless_layers_stay() {
+    let mut g = Graph::new("long");
+    let x = g.add_input("x", TensorType::f32(&[513, 1, 1]));
+    let [w, r, b, h] = [[1, 1].as_slice(), &[1, 1], &[1], &[1, 1]].map(|dims| weight(&mut g, dims));
+    let rnn = Recurrent { cell: Cell::Rnn { relu: false }, reverse: false, clip: None };
+    let y = g.add1(rnn, &[x, w, r, b, h], Origin::none()).unwrap();
+    g.add_output("y", y);
+    apply(&mut g, lower());
+    assert_eq!(count(&g, OpKind::Recurrent), 1);
+}
+
+#[test]
 fn indices() {
     check(ArgReduce { axis: 1, largest: true, keep: true }, &[X(&[2, 7, 3])]);
     check(TopK { k: 3, axis: 1, largest: false }, &[X(&[2, 7])]);

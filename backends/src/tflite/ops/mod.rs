@@ -52,6 +52,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
         Op::Quantize(_) => grid::quantize(e, site),
         Op::Dequantize(_) => grid::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
+        Op::Recurrent(_) => Err(format!("{} steps are too many to unroll", site.operands[0].shape.dims()[0]).into()),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => Err("it has no operator".into()),
     }
 }

@@ -1,0 +1,102 @@
+//! Recurrent layers.
+
+use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
+
+use super::{Operator, Tensors, Types, arity, extents, float, refuse, same_elem};
+use crate::error::{EvalError, TypeError};
+use crate::kernels::recurrent;
+use crate::types::{Dim, Shape, Tensor, TensorType};
+
+/// What a recurrent layer computes at each step. `a(gate)` is that gate's share of `x W^T + h R^T + b`, `s` the logistic
+/// function; gates stand in the order of the standard's (ONNX) weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cell {
+    /// Gates input, output, forget, candidate: `c = s(a(forget)) c + s(a(input)) tanh(a(candidate))`,
+    /// `h = s(a(output)) tanh(c)`.
+    Lstm,
+    /// Gates update, reset, candidate: `h = (1 - z) n + z h` with `z = s(a(update))`, `r = s(a(reset))` and
+    /// `n = tanh(x Wn^T + bn + (r h) Rn^T)`.
+    Gru {
+        /// The reset gate scales the product, not the state: `n = tanh(x Wn^T + bn + r (h Rn^T + bm))`, as in PyTorch
+        /// and with the standard's `linear_before_reset`. The bias has `bm` behind those of the three gates.
+        reset_after: bool,
+    },
+    /// One gate: `h = tanh(a)`, or `h = max(a, 0)`.
+    Rnn {
+        /// Not tanh.
+        relu: bool,
+    },
+}
+
+impl Cell {
+    /// Runs of H rows in the weights.
+    pub fn gates(self) -> usize {
+        match self {
+            Cell::Lstm => 4,
+            Cell::Gru { .. } => 3,
+            Cell::Rnn { .. } => 1,
+        }
+    }
+
+    /// Runs of H elements in the bias.
+    pub fn biases(self) -> usize {
+        self.gates() + usize::from(self == Cell::Gru { reset_after: true })
+    }
+
+    /// States carried from step to step: h, and c of `Lstm`.
+    pub fn states(self) -> usize {
+        if self == Cell::Lstm { 2 } else { 1 }
+    }
+}
+
+/// One layer in one direction. Operands x `[T,N,I]`, weight `[G*H,I]`, recurrent weight `[G*H,H]`, bias `[B*H]`, first h
+/// `[N,H]`, first c `[N,H]` (`Lstm` only), with G [`Cell::gates`] and B [`Cell::biases`]; results y `[T,N,H]`, the h of
+/// each step, then last h and (`Lstm` only) last c `[N,H]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recurrent {
+    /// The arithmetic of a step.
+    pub cell: Cell,
+    /// Steps run from the last of x to the first; y stays in the order of x.
+    pub reverse: bool,
+    /// Limit of the magnitude of what gates' functions are applied to (not of c).
+    pub clip: Option<f32>,
+}
+
+impl Operator for Recurrent {
+    const NAME: &'static str = "recurrent";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        let states = self.cell.states();
+        arity(Self::NAME, operands, 4 + states, 4 + states)?;
+        float(operands, 0)?;
+        if self.clip.is_some_and(|clip| clip.is_nan() || clip <= 0.0) {
+            return Err(TypeError::Attribute("a clip that is not positive".into()));
+        }
+        (1..operands.len()).try_for_each(|i| same_elem(operands, 0, i))?;
+        let [steps, batch, inputs] = operands[0].shape.dims() else {
+            return Err(refuse(operands, 0, "steps, batch, inputs"));
+        };
+        let hidden = extents(operands, 2)?.last().copied().unwrap_or(0);
+        let rows = Dim::Known(self.cell.gates() * hidden);
+        let expected = [
+            Shape::from_iter([rows.clone(), inputs.clone()]),
+            Shape::from_iter([rows, hidden.into()]),
+            Shape::known(&[self.cell.biases() * hidden]),
+        ];
+        let state = Shape::from_iter([batch.clone(), hidden.into()]);
+        for (i, shape) in expected.iter().chain(std::iter::repeat_n(&state, states)).enumerate() {
+            if operands[1 + i].shape != *shape {
+                return Err(refuse(operands, 1 + i, shape.to_string()));
+            }
+        }
+        let of = |shape| TensorType::new(operands[0].elem.clone(), shape);
+        let mut types: Types = smallvec![of(Shape::from_iter([steps.clone(), batch.clone(), hidden.into()]))];
+        types.extend(std::iter::repeat_n(of(state), states));
+        Ok(types)
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        recurrent::recurrent(self, operands)
+    }
+}
