@@ -48,9 +48,9 @@ pub(crate) struct Compile {
     /// The model file (.onnx)
     pub(crate) model: PathBuf,
 
-    /// What to compile to (`litert` is tflite)
-    #[arg(long, alias = "format", value_enum)]
-    pub(crate) to: To,
+    /// What to compile to, also several: `tflite,onnx,openvino` (`litert` is tflite)
+    #[arg(long, alias = "format", value_enum, value_delimiter = ',', required = true)]
+    pub(crate) to: Vec<To>,
 
     /// File to write, or a folder for it; the model's name with the precision in the current folder otherwise
     #[arg(short, long, value_name = "PATH")]
@@ -117,6 +117,12 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "DB", value_parser = number, help_heading = "Control")]
     pub(crate) min_sqnr: Option<f64>,
 
+    /// ONNX: integer operators (`QLinearConv`) in place of QuantizeLinear and DequantizeLinear around real ones
+    #[arg(long, help_heading = "Output")]
+    pub(crate) qoperator: bool,
+    /// ONNX: weights in a file of their own; without it from the size on that one file cannot hold
+    #[arg(long, help_heading = "Output")]
+    pub(crate) external_data: bool,
     /// Also write the report, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) report: Option<PathBuf>,
@@ -141,10 +147,8 @@ pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, Vec<usize>)>
 pub(crate) enum To {
     #[value(alias = "litert")]
     Tflite,
-    // Not there yet; the refusal says so.
-    #[value(hide = true)]
     Onnx,
-    #[value(hide = true)]
+    #[value(alias = "ov")]
     Openvino,
 }
 
@@ -303,7 +307,7 @@ mod tests {
     fn a_model_is_compiled_without_naming_a_command() {
         let args = Args::try_parse_from(["qcc", "m.onnx", "--to", "litert", "--quantize", "8", "--data", "d"]).unwrap();
         let compile = args.compile.unwrap();
-        assert_eq!((compile.to, compile.quantize), (To::Tflite, Some(Quantize::Int8)));
+        assert_eq!((compile.to, compile.quantize), (vec![To::Tflite], Some(Quantize::Int8)));
         let args = Args::try_parse_from(["qcc", "ops"]).unwrap();
         assert!(matches!(args.command, Some(Command::Ops)));
         assert!(Args::try_parse_from(["qcc", "m.onnx", "--to", "tflite", "--int8", "--fp16"]).is_err());

@@ -17,18 +17,27 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    /// Begins an artefact with its main file at `path`. Folders that do not exist are made when it is published.
-    pub(crate) fn new(path: &Path) -> Result<Self, Diagnostic> {
+    /// Begins an artefact with its main file at `path`.
+    pub(crate) fn new(path: &Path) -> Result<Self, Vec<Diagnostic>> {
         let main = path.file_name().ok_or_else(|| unwritable(path, &"it names no file"))?;
-        let folder = match path.parent() {
-            Some(p) if p != Path::new("") => p,
-            _ => Path::new("."),
-        };
-        Ok(Staged { folder: folder.into(), main: main.to_string_lossy().into_owned(), files: Vec::new() })
+        let main = main.to_string_lossy().into_owned();
+        replaceable(path)?;
+        let mut staged =
+            Staged { folder: path.parent().map(PathBuf::from).unwrap_or_default(), main, files: Vec::new() };
+        // That the folder takes files shows before anything is done.
+        staged.begin(staged.main.clone()).map_err(|e| unwritable(path, &e.kind()))?;
+        Ok(staged)
+    }
+
+    fn begin(&mut self, name: String) -> io::Result<()> {
+        let folder = if self.folder == Path::new("") { Path::new(".") } else { &self.folder };
+        let temporary = tempfile::Builder::new().prefix(".qcc-").tempfile_in(folder)?;
+        self.files.push((name, BufWriter::with_capacity(1 << 20, temporary)));
+        Ok(())
     }
 
     /// Puts all files in their places, the main one last.
-    pub(crate) fn publish(self) -> Result<(), Diagnostic> {
+    pub(crate) fn publish(self) -> Result<(), Vec<Diagnostic>> {
         let main = self.main;
         let (last, first): (Vec<_>, Vec<_>) = self.files.into_iter().partition(|(name, _)| *name == main);
         let mut complete = Vec::new();
@@ -53,18 +62,23 @@ impl Files for Staged {
     }
 
     fn create(&mut self, name: &str) -> io::Result<&mut dyn Write> {
-        let temporary = tempfile::Builder::new().prefix(".qcc-").tempfile_in(&self.folder)?;
-        self.files.push((name.to_owned(), BufWriter::with_capacity(1 << 20, temporary)));
-        self.files.last_mut().map(|(_, file)| file as &mut dyn Write).ok_or_else(|| io::ErrorKind::NotFound.into())
+        if !self.files.iter().any(|(n, _)| n == name) {
+            self.begin(name.to_owned())?;
+        }
+        self.files
+            .iter_mut()
+            .find(|(n, _)| n == name)
+            .map(|(_, file)| file as &mut dyn Write)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
-fn unwritable(path: &Path, why: &dyn fmt::Display) -> Diagnostic {
-    Diagnostic::error("unwritable-output", format!("cannot write {}: {why}", path.display()))
+fn unwritable(path: &Path, why: &dyn fmt::Display) -> Vec<Diagnostic> {
+    vec![Diagnostic::error("unwritable-output", format!("cannot write {}: {why}", path.display()))]
 }
 
 /// Fails where something lies at `path` that must not be replaced.
-fn replaceable(path: &Path) -> Result<(), Diagnostic> {
+fn replaceable(path: &Path) -> Result<(), Vec<Diagnostic>> {
     let Ok(there) = std::fs::metadata(path) else { return Ok(()) };
     // Renaming would put a file in the place of a device, and does not mind that a file may not be written.
     if !there.is_file() {

@@ -11,13 +11,14 @@ use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_passes::calibrate::{Method, Ranges, calibrate};
+use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::precision::HalfWeights;
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
-use qcc_passes::{Context, Pass, PassError};
+use qcc_passes::{Context, Joint, Pass, PassError};
 use serde::Serialize;
 
 use crate::artefact::Staged;
@@ -92,9 +93,9 @@ pub struct Calibration {
 /// What is wanted of a compilation.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The format to write.
-    pub backend: Backend,
-    /// How it is written.
+    /// The formats to write. Data are evaluated once for all of them.
+    pub targets: Vec<Backend>,
+    /// How they are written.
     pub form: Form,
     /// The numbers to compute with.
     pub precision: Precision,
@@ -108,6 +109,8 @@ pub struct Options {
     pub layout: layout::Interface,
     /// Nodes that stay in floating point, by name; `*` stands for any characters.
     pub exclude: Vec<String>,
+    /// Files that no artefact may replace, beside the model: where a report is to lie.
+    pub reserved: Vec<PathBuf>,
     /// The signal to quantization noise ratio that every output must reach, in dB.
     pub min_sqnr: Option<f64>,
 }
@@ -115,7 +118,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            backend: Backend::Tflite,
+            targets: vec![Backend::Tflite],
             form: Form::default(),
             precision: Precision::Float32,
             import: ImportOptions::default(),
@@ -123,6 +126,7 @@ impl Default for Options {
             interface: quantize::Interface::Float,
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             exclude: Vec::new(),
+            reserved: Vec::new(),
             min_sqnr: None,
         }
     }
@@ -192,6 +196,30 @@ pub struct Stage {
     pub seconds: f64,
 }
 
+/// Where artefacts go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The main file of the one artefact.
+    File(PathBuf),
+    /// A folder, made where there is none; artefacts are named after the model.
+    Folder(PathBuf),
+}
+
+/// What was written for one target.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Artefact {
+    /// Name of the target.
+    pub target: &'static str,
+    /// The main file.
+    pub output: PathBuf,
+    /// Length of all its files in bytes.
+    pub output_bytes: u64,
+    /// Number of operators in it.
+    pub operators: usize,
+    /// How it compares with the model; after calibration.
+    pub quality: Option<Quality>,
+}
+
 /// What a compilation did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
@@ -199,20 +227,12 @@ pub struct Report {
     pub model: PathBuf,
     /// Its length in bytes.
     pub model_bytes: u64,
-    /// The file written.
-    pub output: PathBuf,
-    /// Its length in bytes.
-    pub output_bytes: u64,
-    /// Name of the target.
-    pub target: &'static str,
-    /// The numbers it computes with.
+    /// The numbers that artefacts compute with.
     pub precision: Precision,
-    /// Number of operators in it.
-    pub operators: usize,
     /// What ranges were found on.
     pub calibration: Option<String>,
-    /// How the artefact compares with the model; after calibration.
-    pub quality: Option<Quality>,
+    /// What was written, in the order of the targets.
+    pub artefacts: Vec<Artefact>,
     /// How long each stage took, in order.
     pub stages: Vec<Stage>,
     /// What the user should know; no errors.
@@ -221,10 +241,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// The lowest SQNR of any output, in dB.
+    /// The lowest SQNR of any output of any artefact, in dB.
     pub fn worst_sqnr(&self) -> Option<f64> {
-        self.quality.as_ref()?.outputs.iter().map(|o| o.sqnr).reduce(f64::min)
+        let qualities = self.artefacts.iter().filter_map(|a| a.quality.as_ref());
+        qualities.flat_map(|q| &q.outputs).map(|o| o.sqnr).reduce(f64::min)
     }
+}
+
+/// A graph on its way to a target.
+struct Lowered {
+    backend: Backend,
+    graph: Graph,
+    quality: Option<Quality>,
 }
 
 /// Compiles models.
@@ -245,71 +273,110 @@ impl Compiler {
         self.passes.push(Box::new(pass));
     }
 
-    /// Compiles the model at `model` into the file `output`, which appears whole or not at all.
+    /// Compiles the model at `model`. Each artefact appears whole or not at all, and none appears before all are made.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub fn compile(&self, model: &Path, output: &Path, watch: &mut dyn Watch) -> Result<Report, Failure> {
-        self.check_options()?;
-        if same_file(model, output) {
-            let error = Diagnostic::error("usage", "the output would replace the model");
-            return Err(Failure::usage(error.with_help("give another file: -o PATH")));
-        }
+    pub fn compile(&self, model: &Path, output: &Output, watch: &mut dyn Watch) -> Result<Report, Failure> {
+        self.check_options(output)?;
         let mut clock = Clock::default();
         clock.stage("import", watch);
-        let Imported { mut graph, notes } = Model::open(model)?.import(&self.options.import)?;
-        let samples = self.samples(&graph)?;
-        let mut cx = Context { target: self.options.backend.target(), diagnostics: notes };
+        let Imported { graph: mut source, notes } = Model::open(model)?.import(&self.options.import)?;
+        let outputs = self.outputs(model, output, &source)?;
+        let samples = self.samples(&source)?;
+        let mut diagnostics = notes;
 
         clock.stage("optimise", watch);
-        run(&simplify(), &mut graph, &mut cx, watch)?;
-        run(&self.passes, &mut graph, &mut cx, watch)?;
-        run(&self.lowering(), &mut graph, &mut cx, watch)?;
-        self.check_excludes(&graph)?;
-
-        let mut quality = None;
-        if let Some(quantized) = self.quantize(&graph, samples.as_ref(), &mut cx, &mut clock, watch)? {
-            if let Some(samples) = &samples {
-                clock.stage("compare", watch);
-                quality = Some(quality::measure(&graph, &quantized.graph, &quantized.values, samples).map_err(|d| *d)?);
-            }
-            graph = quantized.graph;
+        // Simplification asks nothing of the target.
+        let mut cx = Context { target: self.options.targets[0].target(), diagnostics: Vec::new() };
+        run(&simplify(), &mut source, &mut cx, watch)?;
+        run(&self.passes, &mut source, &mut cx, watch)?;
+        diagnostics.append(&mut cx.diagnostics);
+        self.check_excludes(&source)?;
+        let mut lowered = Vec::new();
+        for &backend in &self.options.targets {
+            let mut graph = source.clone();
+            let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
+            run(&self.lowering(backend), &mut graph, &mut cx, watch)?;
+            diagnostics.append(&mut cx.diagnostics);
+            lowered.push(Lowered { backend, graph, quality: None });
         }
+        if self.options.precision.is_quantized() {
+            self.quantize(&source, &mut lowered, samples.as_ref(), &mut diagnostics, &mut clock, watch)?;
+        }
+        let artefact = |(l, output): (&Lowered, &PathBuf)| Artefact {
+            target: l.backend.target().name,
+            output: output.clone(),
+            output_bytes: 0,
+            operators: 0,
+            quality: l.quality.clone(),
+        };
         let mut report = Report {
             model: model.into(),
             model_bytes: std::fs::metadata(model).map_or(0, |m| m.len()),
-            output: output.into(),
-            output_bytes: 0,
-            target: cx.target.name,
             precision: self.options.precision,
-            operators: 0,
             calibration: samples.as_ref().map(Samples::to_string),
-            quality,
+            artefacts: lowered.iter().zip(&outputs).map(artefact).collect(),
             stages: Vec::new(),
             diagnostics: Vec::new(),
         };
         if self.options.min_sqnr.is_some_and(|least| report.worst_sqnr().is_none_or(|worst| worst < least)) {
-            (report.stages, report.diagnostics) = (clock.stop(), cx.diagnostics);
+            (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
             return Err(Failure::Gate(Box::new(report)));
         }
 
         clock.stage("layout", watch);
-        run(&self.finish(), &mut graph, &mut cx, watch)?;
+        for l in &mut lowered {
+            let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
+            run(&self.finish(), &mut l.graph, &mut cx, watch)?;
+            diagnostics.append(&mut cx.diagnostics);
+        }
         clock.stage("write", watch);
-        let mut files = Staged::new(output)?;
-        let summary = self.options.backend.write(&graph, self.options.form, &mut files)?;
-        files.publish()?;
-        report.output_bytes = summary.bytes;
-        report.operators = summary.operators;
-        (report.stages, report.diagnostics) = (clock.stop(), cx.diagnostics);
+        let mut staged = Vec::new();
+        for (l, artefact) in lowered.iter().zip(&mut report.artefacts) {
+            if let (Output::Folder(_), Some(folder)) = (output, artefact.output.parent()) {
+                let failed = |e: std::io::Error| {
+                    let message = format!("cannot make the folder {}: {}", folder.display(), e.kind());
+                    Diagnostic::error("unwritable-output", message)
+                };
+                std::fs::create_dir_all(folder).map_err(failed)?;
+            }
+            let mut files = Staged::new(&artefact.output)?;
+            let summary = l.backend.write(&l.graph, self.options.form, &mut files)?;
+            (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
+            staged.push(files);
+        }
+        staged.into_iter().try_for_each(Staged::publish)?;
+        (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
         Ok(report)
+    }
+
+    /// The main file of each artefact.
+    fn outputs(&self, model: &Path, output: &Output, graph: &Graph) -> Result<Vec<PathBuf>, Failure> {
+        let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+        let named = |b: &Backend| b.file_name(&stem, self.options.precision.suffix(), &graph.metadata);
+        let outputs: Vec<PathBuf> = match output {
+            Output::File(path) => vec![path.clone()],
+            Output::Folder(folder) => self.options.targets.iter().map(|b| folder.join(named(b))).collect(),
+        };
+        for output in &outputs {
+            let replaced = match () {
+                () if same_file(model, output) => "the model",
+                () if self.options.reserved.iter().any(|r| r == output || same_file(r, output)) => "the report",
+                () => continue,
+            };
+            let error = Diagnostic::error("usage", format!("the output would replace {replaced}"));
+            return Err(Failure::usage(error.with_help("give another file: -o PATH")));
+        }
+        Ok(outputs)
     }
 
     /// Names of the passes, in the order they first run.
     pub fn pass_names(&self) -> Vec<&'static str> {
         let named = |passes: &[Box<dyn Pass>]| passes.iter().map(|p| p.name()).collect::<Vec<_>>();
         let quantize = self.options.precision.is_quantized().then_some("quantize");
-        let before = [named(&simplify()), named(&self.passes), named(&self.lowering())].concat();
+        let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b))).collect();
+        let before = [named(&simplify()), named(&self.passes), lowering].concat();
         let mut names: Vec<&'static str> = Vec::new();
         for name in before.into_iter().chain(quantize).chain(named(&self.finish())) {
             if !names.contains(&name) {
@@ -319,10 +386,19 @@ impl Compiler {
         names
     }
 
-    fn check_options(&self) -> Result<(), Failure> {
+    fn check_options(&self, output: &Output) -> Result<(), Failure> {
         let o = &self.options;
         let usage =
             |message: &str, help: &str| Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)));
+        if o.targets.is_empty() || o.targets.iter().enumerate().any(|(i, t)| o.targets[..i].contains(t)) {
+            return usage("each target is written once", "name targets once each: --to tflite,onnx,openvino");
+        }
+        if o.targets.len() > 1 && matches!(output, Output::File(_)) {
+            return usage("several targets do not fit into one file", "give a folder: -o FOLDER/");
+        }
+        if o.form != Form::default() && !o.targets.contains(&Backend::Onnx) {
+            return usage("only ONNX knows that form", "add --to onnx");
+        }
         if o.precision == Precision::Int8 && o.calibration.is_none() {
             return usage("int8 needs data to find the ranges of values on", DATA_HELP);
         }
@@ -368,26 +444,30 @@ impl Compiler {
         if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
     }
 
-    /// The graph on grids, where the precision asks for them.
+    /// Puts the lowered graphs on grids and compares them with what they were.
     fn quantize(
         &self,
-        graph: &Graph,
+        source: &Graph,
+        lowered: &mut [Lowered],
         samples: Option<&Samples>,
-        cx: &mut Context<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
         clock: &mut Clock,
         watch: &mut dyn Watch,
-    ) -> Result<Option<quantize::Quantized>, Failure> {
+    ) -> Result<(), Failure> {
         let activations = self.options.precision == Precision::Int8;
+        let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
+        let floats: Vec<&Graph> = floats.iter().collect();
+        let joint = match floats[..] {
+            [alone] => Joint::alone(alone),
+            _ => Joint::new(source, &floats).map_err(PassError::from)?,
+        };
         let ranges = match samples {
             Some(samples) if activations => {
                 clock.stage("calibrate", watch);
-                self.ranges(graph, samples, cx, watch)?
+                self.ranges(&joint, &floats, samples, diagnostics, watch)?
             }
-            _ => Ranges::default(),
+            _ => vec![Ranges::default(); floats.len()],
         };
-        if !self.options.precision.is_quantized() {
-            return Ok(None);
-        }
         clock.stage("quantize", watch);
         let options = quantize::Options {
             activations,
@@ -395,21 +475,36 @@ impl Compiler {
             interface: self.options.interface,
             exclude: self.options.exclude.clone(),
         };
-        let quantized = quantize::quantize(graph, cx.target, &ranges, &options)?;
-        watch.pass("quantize", &quantized.graph);
-        Ok(Some(quantized))
+        let mut pairs = Vec::new();
+        for ((l, float), ranges) in lowered.iter_mut().zip(&floats).zip(&ranges) {
+            let quantized = quantize::quantize(float, l.backend.target(), ranges, &options)?;
+            watch.pass("quantize", &quantized.graph);
+            l.graph = quantized.graph;
+            pairs.push(quantized.values);
+        }
+        if let Some(samples) = samples {
+            clock.stage("compare", watch);
+            let fails = |e| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
+            let readable = quality::readable(samples);
+            let truth = Truth::new(&joint, &floats, &readable).map_err(fails)?;
+            for (i, (l, values)) in lowered.iter_mut().zip(&pairs).enumerate() {
+                l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values).map_err(fails)?);
+            }
+        }
+        Ok(())
     }
 
     fn ranges(
         &self,
-        graph: &Graph,
+        joint: &Joint,
+        graphs: &[&Graph],
         samples: &Samples,
-        cx: &mut Context<'_>,
+        diagnostics: &mut Vec<Diagnostic>,
         watch: &mut dyn Watch,
-    ) -> Result<Ranges, Failure> {
+    ) -> Result<Vec<Ranges>, Failure> {
         if samples.is_random() {
             let d = Diagnostic::warning("random-data", "ranges are found on random numbers: they fit no real input");
-            cx.diagnostics.push(d.with_help("give real inputs: --data"));
+            diagnostics.push(d.with_help("give real inputs: --data"));
         }
         // By number, so that what is said does not depend on the order of threads.
         let unread = Mutex::new(BTreeMap::new());
@@ -421,20 +516,20 @@ impl Compiler {
                 None
             }
         };
-        let ranges = calibrate(graph, samples.len(), read, &mut |done| watch.samples(done, samples.len()))
+        let ranges = calibrate(joint, graphs, samples.len(), read, &mut |done| watch.samples(done, samples.len()))
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
         let unread = unread.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
-        if ranges.samples == 0 {
+        if ranges.iter().all(|r| r.samples == 0) {
             let error = Diagnostic::error("no-samples", format!("none of {} samples can be read", samples.len()));
             return Err(unread.take(NAMED).fold(error, |error, d| error.with_note(d.message)).into());
         }
-        cx.diagnostics.extend(unread);
+        diagnostics.extend(unread);
         Ok(ranges)
     }
 
     /// Passes between simplification and calibration.
-    fn lowering(&self) -> Vec<Box<dyn Pass>> {
-        let mut passes = match self.options.backend {
+    fn lowering(&self, backend: Backend) -> Vec<Box<dyn Pass>> {
+        let mut passes = match backend {
             Backend::Tflite => vec![normalize_boxes(self.options.layout.input)],
             Backend::Onnx | Backend::Openvino => Vec::new(),
         };
@@ -514,6 +609,7 @@ mod tests {
             preparation: Preparation::default(),
             method: Method::MinMax,
         };
+        let output = Output::File("x".into());
         let float = Options::default();
         for options in [
             Options { precision: Precision::Int8, ..float.clone() },
@@ -521,9 +617,13 @@ mod tests {
             Options { calibration: Some(data), ..float.clone() },
             Options { interface: quantize::Interface::Grid(qcc_ir::Store::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
+            Options { targets: Vec::new(), ..float.clone() },
+            Options { targets: vec![Backend::Tflite; 2], ..float.clone() },
+            Options { targets: vec![Backend::Tflite, Backend::Onnx], ..float.clone() },
+            Options { form: Form { qoperator: true, ..Form::default() }, ..float.clone() },
         ] {
-            assert!(matches!(Compiler::new(options).check_options(), Err(Failure::Usage(_))));
+            assert!(matches!(Compiler::new(options).check_options(&output), Err(Failure::Usage(_))));
         }
-        assert!(Compiler::new(float).check_options().is_ok());
+        assert!(Compiler::new(float).check_options(&output).is_ok());
     }
 }

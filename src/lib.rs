@@ -2,11 +2,11 @@
 //! [`Report`].
 //!
 //! ```no_run
-//! use qcc::{Compiler, Options, Silent};
+//! use qcc::{Compiler, Options, Output, Silent};
 //! # fn main() -> Result<(), qcc::Failure> {
 //! let compiler = Compiler::new(Options::default());
-//! let report = compiler.compile("yolo26n.onnx".as_ref(), "yolo26n.tflite".as_ref(), &mut Silent)?;
-//! assert_eq!(report.target, "tflite");
+//! let report = compiler.compile("yolo26n.onnx".as_ref(), &Output::File("yolo26n.tflite".into()), &mut Silent)?;
+//! assert_eq!(report.artefacts[0].target, "tflite");
 //! # Ok(())
 //! # }
 //! ```
@@ -18,7 +18,9 @@ mod compiler;
 pub mod data;
 mod quality;
 
-pub use compiler::{Calibration, Compiler, Data, Failure, Options, Precision, Report, Silent, Stage, Watch};
+pub use compiler::{
+    Artefact, Calibration, Compiler, Data, Failure, Options, Output, Precision, Report, Silent, Stage, Watch,
+};
 pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;

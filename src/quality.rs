@@ -1,14 +1,14 @@
 //! How a quantized graph compares with the float graph it was made from, for the report.
 
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::RunError;
 use qcc_ir::{Graph, Tensor, ValueId};
-use qcc_passes::fidelity::{self, Distance, Fidelity};
+use qcc_passes::fidelity::{self, Distance, Fidelity, Truth};
 use serde::Serialize;
 
 use crate::data::Samples;
 
 /// Samples that both graphs are evaluated on.
-const SAMPLES: usize = 4;
+const SAMPLES: usize = 2;
 
 /// Layers that are named.
 const WORST: usize = 5;
@@ -51,18 +51,20 @@ impl Deviation {
     }
 }
 
-/// Evaluates both graphs on the first samples that can be read. `values` pairs values of the two.
+/// The first samples that can be read.
+pub(crate) fn readable(samples: &Samples) -> Vec<Vec<Tensor>> {
+    samples.iter().filter_map(Result::ok).take(SAMPLES).collect()
+}
+
+/// Compares what float graph `i` of `truth` became. `values` pairs values of the two.
 pub(crate) fn measure(
+    truth: &Truth<'_>,
+    i: usize,
     float: &Graph,
     quantized: &Graph,
     values: &[(ValueId, ValueId)],
-    samples: &Samples,
-) -> Result<Quality, Box<Diagnostic>> {
-    let readable: Vec<Vec<Tensor>> = samples.iter().filter_map(Result::ok).take(SAMPLES).collect();
-    let Fidelity { outputs, layers, samples } =
-        fidelity::compare(float, quantized, values, &readable).map_err(|e| {
-            Box::new(Diagnostic::error("evaluation", format!("the quantized model fails on a sample: {e}")))
-        })?;
+) -> Result<Quality, RunError> {
+    let Fidelity { outputs, layers, samples } = truth.compare(i, float, quantized, values)?;
     let mut worst: Vec<Deviation> = layers.into_iter().map(Deviation::of).collect();
     worst.sort_by(|a, b| a.sqnr.total_cmp(&b.sqnr));
     worst.truncate(WORST);

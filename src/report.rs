@@ -111,21 +111,21 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     let mut row = |name: &str, text: String| {
         let _ = writeln!(out, "{name:<12} {text}");
     };
-    if report.output_bytes > 0 {
-        row("written", report.output.display().to_string());
-        let ratio = report.model_bytes as f64 / report.output_bytes as f64;
-        let (from, to) = (bytes(report.model_bytes), bytes(report.output_bytes));
-        row("size", format!("{to} from {from} ({ratio:.2}x)"));
-    }
-    row("target", format!("{} {}", report.target, report.precision));
-    if report.operators > 0 {
-        row("operators", report.operators.to_string());
+    for artefact in &report.artefacts {
+        row("target", format!("{} {}", artefact.target, report.precision));
+        if artefact.output_bytes > 0 {
+            row("written", artefact.output.display().to_string());
+            let ratio = report.model_bytes as f64 / artefact.output_bytes as f64;
+            let (from, to) = (bytes(report.model_bytes), bytes(artefact.output_bytes));
+            row("size", format!("{to} from {from} ({ratio:.2}x)"));
+            row("operators", artefact.operators.to_string());
+        }
+        if let Some(quality) = &artefact.quality {
+            quality_rows(quality, verbose, &mut row);
+        }
     }
     if let Some(calibration) = &report.calibration {
         row("data", calibration.clone());
-    }
-    if let Some(quality) = &report.quality {
-        quality_rows(quality, verbose, &mut row);
     }
     let total: f64 = report.stages.iter().map(|s| s.seconds).sum();
     let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3}", s.name, s.seconds)).collect();

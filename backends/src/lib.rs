@@ -3,6 +3,8 @@
 //! A backend exports a [`Target`]: what it asks of a graph, as data for the passes; and it writes a graph that meets
 //! this as one file or several.
 
+use std::path::PathBuf;
+
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
@@ -64,6 +66,19 @@ impl Backend {
             Backend::Tflite => "tflite",
             Backend::Onnx => "onnx",
             Backend::Openvino => "xml",
+        }
+    }
+
+    /// Path of the main file in a folder, for a model called `stem` that says `metadata` of itself; `suffix` tells the
+    /// precision. The Ultralytics library finds an OpenVINO model by the name of its folder.
+    pub fn file_name(self, stem: &str, suffix: &str, metadata: &[(String, String)]) -> PathBuf {
+        let ultralytics =
+            metadata.iter().any(|(key, _)| key == "stride") && metadata.iter().any(|(key, _)| key == "names");
+        match self {
+            Backend::Openvino if ultralytics => {
+                PathBuf::from(format!("{stem}{suffix}_openvino_model")).join(format!("{stem}.xml"))
+            }
+            _ => format!("{stem}{suffix}.{}", self.extension()).into(),
         }
     }
 

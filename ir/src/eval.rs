@@ -51,9 +51,17 @@ pub struct RunError {
 impl<'g> Executor<'g> {
     /// Plans a run.
     pub fn new(graph: &'g Graph) -> Self {
+        Self::observing(graph, &[])
+    }
+
+    /// Plans a run that also computes the values of `also`, on which no output need depend, so that they are observed.
+    pub fn observing(graph: &'g Graph, also: &[ValueId]) -> Self {
         keep_freed_memory();
-        let order: Vec<NodeId> =
-            graph.order().into_iter().filter(|&n| !matches!(graph.op(n), Op::Input(_) | Op::Const(_))).collect();
+        let order: Vec<NodeId> = graph
+            .order_with(also)
+            .into_iter()
+            .filter(|&n| !matches!(graph.op(n), Op::Input(_) | Op::Const(_)))
+            .collect();
         let mut slots: FxHashMap<ValueId, usize> = FxHashMap::default();
         let read = order.iter().flat_map(|&n| graph.operands(n)).chain(graph.outputs().iter().map(|o| o.value));
         for v in read.filter(|&v| graph.constant(v).is_none()) {

@@ -4,8 +4,9 @@ use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::ops::Op;
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::Joint;
 use crate::activation::Activation;
 use crate::quantize::is_contraction;
 
@@ -67,53 +68,96 @@ pub struct Fidelity {
     pub samples: usize,
 }
 
-/// Compares both graphs on the samples. `values` pairs values of the float graph with their counterparts.
-pub fn compare(
-    float: &Graph,
-    compiled: &Graph,
-    values: &[(ValueId, ValueId)],
-    samples: &[Vec<Tensor>],
-) -> Result<Fidelity, RunError> {
-    let counterpart: FxHashMap<ValueId, ValueId> = values.iter().copied().collect();
-    let contractions = values.iter().map(|(v, _)| *v).filter(|v| is_contraction(float, v.node));
-    let layers: Vec<(NodeId, ValueId, ValueId)> = contractions
-        .filter_map(|v| {
-            let seen = Activation::behind(float, v).map_or(v, |a| a.result);
-            Some((v.node, seen, *counterpart.get(&seen)?))
-        })
-        .collect();
-    let (a, b) = (Executor::new(float), Executor::new(compiled));
-    let place: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (_, _, v))| (*v, i)).collect();
-    let wanted: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(i, (_, v, _))| (*v, i)).collect();
-    let one = |sample: &Vec<Tensor>| -> Result<(Vec<Distance>, Vec<Distance>), RunError> {
-        let mut truth: Vec<Vec<f32>> = vec![Vec::new(); layers.len()];
-        let want = a.run(sample, &mut |v, t| {
-            if let Some(&i) = wanted.get(&v) {
-                truth[i] = thin(t);
-            }
-        })?;
-        let mut distances = vec![Distance::default(); layers.len()];
-        let have = b.run(&on_interface(compiled, sample), &mut |v, t| {
-            if let Some(&i) = place.get(&v) {
-                distances[i] = Distance::of(&truth[i], &thin(t));
-            }
-        })?;
-        let outputs = want.iter().zip(&have).map(|(x, y)| Distance::of(&x.reals(), &y.reals())).collect();
-        Ok((outputs, distances))
-    };
-    let measured = samples.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-    let name = |n: NodeId| float.origin(n).path().to_owned();
-    let start = |names: Vec<String>| names.into_iter().map(|n| (n, Distance::default())).collect::<Vec<_>>();
-    let mut fidelity = Fidelity {
-        outputs: start(float.outputs().iter().map(|o| o.name.to_string()).collect()),
-        layers: start(layers.iter().map(|(n, _, _)| name(*n)).collect()),
-        samples: samples.len(),
-    };
-    for (outputs, distances) in measured {
-        fidelity.outputs.iter_mut().zip(outputs).for_each(|(sum, d)| sum.1.add(d));
-        fidelity.layers.iter_mut().zip(distances).for_each(|(sum, d)| sum.1.add(d));
+/// What float graphs give on samples: what compiled ones are compared with.
+#[derive(Debug)]
+pub struct Truth<'a> {
+    joint: &'a Joint,
+    samples: &'a [Vec<Tensor>],
+    /// For each sample, numbers of the results of layers.
+    layers: Vec<FxHashMap<ValueId, Vec<f32>>>,
+    /// For each sample, the outputs.
+    outputs: Vec<FxHashMap<ValueId, Tensor>>,
+}
+
+/// The layers of a float graph: each contraction with the value behind its activation.
+fn layers(g: &Graph) -> Vec<(NodeId, ValueId)> {
+    let contractions = g.order().into_iter().filter(|&n| is_contraction(g, n));
+    contractions.map(|n| (n, Activation::behind(g, n.value(0)).map_or(n.value(0), |a| a.result))).collect()
+}
+
+impl<'a> Truth<'a> {
+    /// Evaluates the float graphs, which `joint` was made of, on the samples.
+    pub fn new(joint: &'a Joint, graphs: &[&Graph], samples: &'a [Vec<Tensor>]) -> Result<Self, RunError> {
+        let place = |f: fn(&Graph) -> Vec<ValueId>| -> FxHashSet<ValueId> {
+            graphs
+                .iter()
+                .enumerate()
+                .flat_map(|(i, g)| f(g).into_iter().filter_map(move |v| joint.place(i, v)))
+                .collect()
+        };
+        let seen = place(|g| layers(g).into_iter().map(|l| l.1).collect());
+        let last = place(|g| g.outputs().iter().map(|o| o.value).collect());
+        let executor = joint.executor(&seen.union(&last).copied().collect());
+        let one = |sample: &Vec<Tensor>| {
+            let (mut layers, mut outputs) = (FxHashMap::default(), FxHashMap::default());
+            executor.run(sample, &mut |v, t| {
+                if seen.contains(&v) {
+                    layers.insert(v, thin(t));
+                }
+                if last.contains(&v) {
+                    outputs.insert(v, t.clone());
+                }
+            })?;
+            Ok((layers, outputs))
+        };
+        let (layers, outputs) = samples.par_iter().map(one).collect::<Result<Vec<_>, RunError>>()?.into_iter().unzip();
+        Ok(Truth { joint, samples, layers, outputs })
     }
-    Ok(fidelity)
+
+    /// Compares what float graph `i` became. `values` pairs its values with their counterparts.
+    pub fn compare(
+        &self,
+        i: usize,
+        float: &Graph,
+        compiled: &Graph,
+        values: &[(ValueId, ValueId)],
+    ) -> Result<Fidelity, RunError> {
+        let counterpart: FxHashMap<ValueId, ValueId> = values.iter().copied().collect();
+        let found = |(n, v): (NodeId, ValueId)| Some((n, self.joint.place(i, v)?, *counterpart.get(&v)?));
+        let layers: Vec<(NodeId, ValueId, ValueId)> = layers(float).into_iter().filter_map(found).collect();
+        let place: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(k, l)| (l.2, k)).collect();
+        let outputs: Vec<Option<ValueId>> = float.outputs().iter().map(|o| self.joint.place(i, o.value)).collect();
+        let executor = Executor::new(compiled);
+        let one = |(k, sample): (usize, &Vec<Tensor>)| -> Result<(Vec<Distance>, Vec<Distance>), RunError> {
+            let mut distances = vec![Distance::default(); layers.len()];
+            let have = executor.run(&on_interface(compiled, sample), &mut |v, t| {
+                if let Some(&layer) = place.get(&v)
+                    && let Some(truth) = self.layers[k].get(&layers[layer].1)
+                {
+                    distances[layer] = Distance::of(truth, &thin(t));
+                }
+            })?;
+            let output = |(o, y): (&Option<ValueId>, &Tensor)| match o.and_then(|o| self.outputs[k].get(&o)) {
+                Some(x) => Distance::of(&x.reals(), &y.reals()),
+                // An output that is a constant is what it is.
+                None => Distance::default(),
+            };
+            Ok((outputs.iter().zip(&have).map(output).collect(), distances))
+        };
+        let measured = self.samples.par_iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
+        let name = |n: NodeId| float.origin(n).path().to_owned();
+        let start = |names: Vec<String>| names.into_iter().map(|n| (n, Distance::default())).collect::<Vec<_>>();
+        let mut fidelity = Fidelity {
+            outputs: start(float.outputs().iter().map(|o| o.name.to_string()).collect()),
+            layers: start(layers.iter().map(|(n, _, _)| name(*n)).collect()),
+            samples: self.samples.len(),
+        };
+        for (outputs, distances) in measured {
+            fidelity.outputs.iter_mut().zip(outputs).for_each(|(sum, d)| sum.1.add(d));
+            fidelity.layers.iter_mut().zip(distances).for_each(|(sum, d)| sum.1.add(d));
+        }
+        Ok(fidelity)
+    }
 }
 
 /// Every so many-th number of a tensor.

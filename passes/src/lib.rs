@@ -15,6 +15,7 @@ mod activation;
 pub mod calibrate;
 mod check;
 pub mod fidelity;
+mod joint;
 pub mod layout;
 pub mod lower;
 mod pattern;
@@ -27,6 +28,7 @@ mod testing;
 pub mod ultralytics;
 
 pub use check::{CheckError, check_meaning};
+pub use joint::Joint;
 
 /// What passes know besides the graph.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::passes::calibrate::Method;
 use qcc::passes::layout::{ImageOrder, Interface};
 use qcc::passes::quantize;
-use qcc::{Calibration, Compiler, Data, Failure, Options, Precision, Report};
+use qcc::{Calibration, Compiler, Data, Failure, Options, Output, Precision, Report};
 
 use crate::args::{Calibrator, Color, Compile, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
 use crate::report::{self, Progress};
@@ -35,29 +35,31 @@ pub(crate) fn compile(args: &Compile) -> ExitCode {
 }
 
 fn try_compile(args: &Compile) -> Result<Report, Failure> {
-    let options = options(args)?;
-    let output = output(args, &options);
-    let compiler = Compiler::new(options);
+    let compiler = Compiler::new(options(args)?);
     check_names(&args.print_after, &compiler.pass_names())?;
+    let output = output(args);
     if let Some(report) = &args.report {
-        check_report(report, &[&args.model, &output])?;
+        check_report(report, &args.model)?;
     }
     let mut progress = Progress::new(&args.print_after, args.quiet);
     let done = compiler.compile(&args.model, &output, &mut progress);
     drop(progress);
-    match (&args.report, &done) {
-        (Some(path), Ok(report)) => write_report(path, report)?,
-        (Some(path), Err(Failure::Gate(report))) => write_report(path, report)?,
-        _ => {}
+    let report = match &done {
+        Ok(report) => Some(report),
+        Err(Failure::Gate(report)) => Some(&**report),
+        Err(_) => None,
+    };
+    if let (Some(path), Some(report)) = (&args.report, report) {
+        write_report(path, report)?;
     }
     done
 }
 
-/// A report in the place of the model or the artefact would destroy it.
-fn check_report(report: &Path, taken: &[&Path]) -> Result<(), Failure> {
+/// A report in the place of the model would destroy it.
+fn check_report(report: &Path, model: &Path) -> Result<(), Failure> {
     let same = |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    if taken.iter().any(|t| same(report, t)) {
-        let error = Diagnostic::error("usage", "the report would replace the model or the compiled file");
+    if same(report, model) {
+        let error = Diagnostic::error("usage", "the report would replace the model");
         return Err(Failure::usage(error.with_help("give another file: --report FILE")));
     }
     Ok(())
@@ -87,14 +89,14 @@ fn check_names(asked: &[String], known: &[&str]) -> Result<(), Failure> {
 }
 
 fn options(args: &Compile) -> Result<Options, Failure> {
-    let backend = match args.to {
+    let backend = |to: &To| match to {
         To::Tflite => Backend::Tflite,
-        To::Onnx => return Err(not_yet("--to onnx")),
-        To::Openvino => return Err(not_yet("--to openvino")),
+        To::Onnx => Backend::Onnx,
+        To::Openvino => Backend::Openvino,
     };
     Ok(Options {
-        backend,
-        form: Form::default(),
+        targets: args.to.iter().map(backend).collect(),
+        form: Form { qoperator: args.qoperator, external_data: args.external_data },
         precision: precision(args)?,
         import: ImportOptions {
             shapes: shapes(&args.shape),
@@ -114,6 +116,7 @@ fn options(args: &Compile) -> Result<Options, Failure> {
             output: ImageOrder::Nhwc,
         },
         exclude: args.exclude.clone(),
+        reserved: args.report.iter().cloned().collect(),
         min_sqnr: args.min_sqnr,
     })
 }
@@ -164,13 +167,13 @@ fn calibration(args: &Compile, path: &Path) -> Calibration {
     }
 }
 
-/// The file asked for; in a folder, or where none is asked for, the model's name with the precision.
-fn output(args: &Compile, options: &Options) -> PathBuf {
-    let stem = args.model.file_stem().unwrap_or_default().to_string_lossy();
-    let name = format!("{stem}{}.{}", options.precision.suffix(), options.backend.extension());
+/// The file asked for, or the folder for files named after the model.
+fn output(args: &Compile) -> Output {
     match &args.output {
-        Some(path) if path.is_dir() => path.join(name),
-        Some(path) => path.clone(),
-        None => name.into(),
+        Some(path) if path.is_dir() || args.to.len() > 1 || path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+            Output::Folder(path.clone())
+        }
+        Some(path) => Output::File(path.clone()),
+        None => Output::Folder(PathBuf::new()),
     }
 }

@@ -152,8 +152,9 @@ fn int8_model_is_written_with_a_report() {
     let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("r.json")).unwrap()).unwrap();
     assert_eq!(report["precision"], "int8");
     let bytes = fs::metadata(dir.path().join("small_int8.tflite")).unwrap().len();
-    assert_eq!(report["output_bytes"], bytes);
-    assert!(report["quality"]["outputs"][0]["sqnr"].as_f64().unwrap() > 25.0, "{report:#}");
+    let artefact = &report["artefacts"][0];
+    assert_eq!(artefact["output_bytes"], bytes);
+    assert!(artefact["quality"]["outputs"][0]["sqnr"].as_f64().unwrap() > 25.0, "{report:#}");
 }
 
 #[test]
@@ -204,7 +205,9 @@ fn usage_errors() {
     pictures(dir.path(), 1);
     let say = |args: &[&str]| refusal(dir.path(), args);
     insta::assert_snapshot!("int8_without_data", say(&["small.onnx", "--to", "tflite", "--int8"]));
-    insta::assert_snapshot!("onnx_target", say(&["small.onnx", "--to", "onnx"]));
+    insta::assert_snapshot!("w8a16", say(&["small.onnx", "--to", "tflite", "--quantize", "w8a16"]));
+    insta::assert_snapshot!("target_twice", say(&["small.onnx", "--to", "tflite,tflite"]));
+    insta::assert_snapshot!("file_for_two", say(&["small.onnx", "--to", "tflite,onnx", "-o", "small.onnx"]));
     insta::assert_snapshot!("two_precisions", say(&["small.onnx", "--to", "tflite", "--int8", "--fp16"]));
     insta::assert_snapshot!("no_target", say(&["small.onnx"]));
     insta::assert_snapshot!("nothing", say(&[]));
@@ -361,8 +364,9 @@ fn library_users_add_passes() {
     compiler.add_pass(Count(seen.clone()));
     assert!(compiler.pass_names().contains(&"count"));
     let output = dir.path().join("a.tflite");
-    let report = compiler.compile(&dir.path().join("small.onnx"), &output, &mut Silent).unwrap();
-    assert_eq!(report.output_bytes, fs::metadata(output).unwrap().len());
+    let report =
+        compiler.compile(&dir.path().join("small.onnx"), &qcc::Output::File(output.clone()), &mut Silent).unwrap();
+    assert_eq!(report.artefacts[0].output_bytes, fs::metadata(output).unwrap().len());
     // Input, weight, bias, conv, clamp.
     assert_eq!(seen.load(Ordering::Relaxed), 5);
 }

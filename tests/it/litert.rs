@@ -17,7 +17,7 @@ use qcc_passes::layout::{ImageOrder, Interface, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::quantize::{self, quantize};
 use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::{Context, Pass, PassError, fidelity};
+use qcc_passes::{Context, Joint, Pass, PassError, fidelity};
 
 use crate::onnx_nodes;
 use crate::oracle::{self, Outcome, Run};
@@ -187,10 +187,11 @@ fn integer(mut g: Graph) -> Result<Integer, String> {
     let name = g.name.clone();
     probe_outputs(&mut g);
     let float = lowered(g).map_err(|e| e.to_string())?;
-    let ranges = calibrate(&float, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {});
+    let joint = Joint::alone(&float);
+    let ranges = calibrate(&joint, &[&float], 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {});
     let options = quantize::Options { interface: quantize::Interface::Grid(Store::I8), ..quantize::Options::default() };
     let ranges = ranges.map_err(|e| e.to_string())?;
-    let quantized = quantize(&float, Backend::Tflite.target(), &ranges, &options).map_err(|e| e.to_string())?;
+    let quantized = quantize(&float, Backend::Tflite.target(), &ranges[0], &options).map_err(|e| e.to_string())?;
     let mut graph = quantized.graph;
     let model = written(&mut graph)?;
     let stored = |(v, t): (qcc_ir::ValueId, &Tensor)| match &graph.ty(v).elem {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use qcc::{Calibration, Compiler, Data, Options, Precision, Watch};
+use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Watch};
 use qcc_backends::tflite::disassemble;
 use qcc_ir::{Graph, text};
 use qcc_passes::calibrate::Method;
@@ -43,7 +43,7 @@ fn stages(name: &str, precision: Precision) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.tflite");
     let mut stages = Stages::default();
-    Compiler::new(options).compile(&model(name), &file, &mut stages).unwrap();
+    Compiler::new(options).compile(&model(name), &Output::File(file.clone()), &mut stages).unwrap();
     let file = Bytes::from(fs::read(file).unwrap());
     stages.0 + &disassemble(&file).unwrap()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use petgraph::Direction;
 use petgraph::stable_graph::StableDiGraph;
 use petgraph::visit::EdgeRef;
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::error::TypeError;
@@ -313,10 +313,32 @@ impl Graph {
 
     /// All nodes that outputs depend on, operands before users; inputs first. The order depends on the graph alone.
     pub fn order(&self) -> Vec<NodeId> {
-        let mut order = self.inputs.clone();
+        self.order_with(&[])
+    }
+
+    /// As [`Graph::order`], with the nodes that `also` depends on. A node that only `also` needs comes as soon as its
+    /// operands are there, so that they need not be kept for it.
+    pub fn order_with(&self, also: &[ValueId]) -> Vec<NodeId> {
+        let roots: Vec<NodeId> = self.outputs.iter().map(|o| o.value.node).collect();
+        let needed = self.walk(self.inputs.clone(), &roots);
+        let extra: Vec<NodeId> = also.iter().map(|v| v.node).collect();
+        let all = self.walk(needed.clone(), &extra);
+        let mut place: FxHashMap<NodeId, (usize, usize)> =
+            needed.iter().enumerate().map(|(i, &n)| (n, (i, 0))).collect();
+        for (i, &n) in all.iter().enumerate().skip(needed.len()) {
+            let ready = self.operands(n).iter().filter_map(|v| place.get(&v.node)).map(|p| p.0).max().unwrap_or(0);
+            place.insert(n, (ready, i));
+        }
+        let mut order = all;
+        order.sort_by_key(|n| place.get(n).copied());
+        order
+    }
+
+    /// `order` and behind it the nodes that `roots` depend on, operands before users.
+    fn walk(&self, mut order: Vec<NodeId>, roots: &[NodeId]) -> Vec<NodeId> {
         let mut done: FxHashSet<NodeId> = order.iter().copied().collect();
-        for output in &self.outputs {
-            let mut stack = vec![(output.value.node, false)];
+        for &root in roots {
+            let mut stack = vec![(root, false)];
             while let Some((node, expanded)) = stack.pop() {
                 if done.contains(&node) {
                     continue;

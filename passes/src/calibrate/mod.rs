@@ -3,11 +3,15 @@
 //! Samples stream: each is evaluated once, its values are observed as they are produced, and memory does not grow
 //! with their number.
 
+use std::sync::Arc;
+
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::ops::Op;
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::Joint;
 
 mod range;
 mod stats;
@@ -18,7 +22,9 @@ pub use stats::{Histogram, Stats};
 /// What calibration saw: the one table beside the graph, gone when quantization returns.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
-    stats: FxHashMap<ValueId, Stats>,
+    stats: Arc<FxHashMap<ValueId, Stats>>,
+    /// Where the values of the graph are in the joint one.
+    places: FxHashMap<ValueId, ValueId>,
     /// Number of samples seen.
     pub samples: usize,
 }
@@ -26,49 +32,60 @@ pub struct Ranges {
 impl Ranges {
     /// What was seen of a value.
     pub fn get(&self, v: ValueId) -> Option<&Stats> {
-        self.stats.get(&v)
+        self.stats.get(self.places.get(&v)?)
     }
 }
 
-/// Evaluates the graph on samples `0..count` and gathers statistics of every real value. `sample` gives one tensor for
-/// each graph input, or `None` for a sample to be passed over; it is called from several threads. `seen` is called with
-/// the number of samples done so far. The result does not depend on the number of threads.
+/// Evaluates graphs on samples `0..count` and gathers statistics of every real value, for each graph. `sample` gives
+/// one tensor for each graph input, or `None` for a sample to be passed over; it is called from several threads. `seen`
+/// is called with the number of samples done so far. The result does not depend on the number of threads.
 pub fn calibrate(
-    g: &Graph,
+    joint: &Joint,
+    graphs: &[&Graph],
     count: usize,
     sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
     seen: &mut dyn FnMut(usize),
-) -> Result<Ranges, RunError> {
-    let executor = Executor::new(g);
-    let channels = contracted(g);
-    let mut ranges = Ranges::default();
+) -> Result<Vec<Ranges>, RunError> {
+    let mut channels = FxHashMap::default();
+    let mut places = Vec::new();
+    for (i, g) in graphs.iter().enumerate() {
+        let real = |v: &ValueId| g.ty(*v).elem == Elem::F32 && g.constant(*v).is_none();
+        let values = g.order().into_iter().flat_map(|n| g.results(n)).filter(real);
+        places.push(values.filter_map(|v| Some((v, joint.place(i, v)?))).collect::<FxHashMap<_, _>>());
+        channels.extend(contracted(g).into_iter().filter_map(|(v, axis)| Some((joint.place(i, v)?, axis))));
+    }
+    let wanted: FxHashSet<ValueId> = places.iter().flat_map(FxHashMap::values).copied().collect();
+    let executor = joint.executor(&wanted);
+    let observe = |sample: Vec<Tensor>| observe(&executor, &wanted, &channels, &sample);
+    let (mut stats, mut samples) = (FxHashMap::<ValueId, Stats>::default(), 0);
     let at_once = rayon::current_num_threads();
     for first in (0..count).step_by(at_once) {
         let batch = (first..count.min(first + at_once)).into_par_iter();
-        let observed: Vec<_> = batch.filter_map(&sample).map(|s| observe(&executor, g, &channels, &s)).collect();
+        let observed: Vec<_> = batch.filter_map(&sample).map(observe).collect();
         for one in observed {
-            for (v, stats) in one? {
-                match ranges.stats.get_mut(&v) {
-                    Some(all) => all.merge(stats),
-                    None => drop(ranges.stats.insert(v, stats)),
+            for (v, found) in one? {
+                match stats.get_mut(&v) {
+                    Some(all) => all.merge(found),
+                    None => drop(stats.insert(v, found)),
                 }
             }
-            ranges.samples += 1;
+            samples += 1;
         }
         seen(first + at_once.min(count - first));
     }
-    Ok(ranges)
+    let stats = Arc::new(stats);
+    Ok(places.into_iter().map(|places| Ranges { stats: Arc::clone(&stats), places, samples }).collect())
 }
 
 fn observe(
     executor: &Executor<'_>,
-    g: &Graph,
+    wanted: &FxHashSet<ValueId>,
     channels: &FxHashMap<ValueId, usize>,
     sample: &[Tensor],
 ) -> Result<Vec<(ValueId, Stats)>, RunError> {
     let mut all = Vec::new();
     executor.run(sample, &mut |v, tensor| {
-        if g.ty(v).elem != Elem::F32 {
+        if !wanted.contains(&v) {
             return;
         }
         let values = tensor.view::<f32>();

@@ -1,5 +1,7 @@
 //! Which grid each value has.
 
+use std::collections::BTreeMap;
+
 use qcc_ir::ops::{Extents, GridRule};
 use qcc_ir::target::{Target, Zero};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
@@ -45,7 +47,7 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
     // Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
     let mut silent: FxHashSet<ValueId> = FxHashSet::default();
     let mut fixed: FxHashMap<ValueId, Grid> = FxHashMap::default();
-    let mut zeros: FxHashMap<ValueId, Zero> = FxHashMap::default();
+    let mut zeros: BTreeMap<ValueId, Zero> = BTreeMap::new();
     for &n in &order {
         let (op, operands, result) = (g.op(n), g.operands(n), n.value(0));
         let dynamic = |v: &ValueId| g.constant(*v).is_none() && g.ty(*v).elem == Elem::F32;

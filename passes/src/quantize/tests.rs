@@ -4,8 +4,9 @@ use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Graph, Shape, Store, Tensor};
 
 use super::{Interface, Options, Quantized, quantize, unmatched};
+use crate::Joint;
 use crate::calibrate::{Method, calibrate};
-use crate::fidelity::{compare, work};
+use crate::fidelity::{Truth, work};
 use crate::simplify::tests::target;
 
 /// A graph with an image `%x` and its outputs in `body`.
@@ -22,8 +23,9 @@ fn samples() -> Vec<Vec<Tensor>> {
 
 fn on_grids(g: &Graph, options: &Options) -> Quantized {
     let samples = samples();
-    let ranges = calibrate(g, samples.len(), |i| Some(samples[i].clone()), &mut |_| {}).unwrap();
-    quantize(g, &target(), &ranges, options).unwrap()
+    let joint = Joint::alone(g);
+    let ranges = calibrate(&joint, &[g], samples.len(), |i| Some(samples[i].clone()), &mut |_| {}).unwrap();
+    quantize(g, &target(), &ranges[0], options).unwrap()
 }
 
 fn min_max() -> Options {
@@ -33,7 +35,8 @@ fn min_max() -> Options {
 /// What the graph becomes, and the SQNR of each output.
 fn shown(g: &Graph, options: &Options) -> String {
     let q = on_grids(g, options);
-    let fidelity = compare(g, &q.graph, &q.values, &samples()).unwrap();
+    let (joint, samples) = (Joint::alone(g), samples());
+    let fidelity = Truth::new(&joint, &[g], &samples).unwrap().compare(0, g, &q.graph, &q.values).unwrap();
     let sqnr: Vec<String> = fidelity.outputs.iter().map(|(n, d)| format!("{n} {:.0} dB", d.sqnr())).collect();
     format!("{}{}", print_brief(&q.graph), sqnr.join(", "))
 }

@@ -1,0 +1,147 @@
+//! Evaluating several graphs that were made from one: what they share is evaluated once.
+
+use qcc_ir::error::TypeError;
+use qcc_ir::eval::Executor;
+use qcc_ir::ops::Op;
+use qcc_ir::{Graph, NodeId, Operands, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Several graphs as one.
+///
+/// Passes that keep the meaning let a value keep its name when they compute it otherwise. Values of one name and type
+/// are therefore the same number for number, up to rounding, and only what a graph computes on the way between such
+/// values is its own.
+#[derive(Debug)]
+pub struct Joint {
+    graph: Graph,
+    /// For each graph, where its values are.
+    places: Vec<FxHashMap<ValueId, ValueId>>,
+}
+
+impl Joint {
+    /// The graphs of `made`, each lowered from `source` by passes that keep the meaning.
+    pub fn new(source: &Graph, made: &[&Graph]) -> Result<Self, TypeError> {
+        let mut joint = Joint { graph: source.clone(), places: Vec::new() };
+        let known = named(source);
+        let mut added = FxHashMap::default();
+        for graph in made {
+            let places = joint.add(graph, &known, &mut added)?;
+            joint.places.push(places);
+        }
+        Ok(joint)
+    }
+
+    /// One graph by itself.
+    pub fn alone(graph: &Graph) -> Self {
+        let own = graph.order().into_iter().flat_map(|n| graph.results(n)).map(|v| (v, v)).collect();
+        Joint { graph: graph.clone(), places: vec![own] }
+    }
+
+    fn add(
+        &mut self,
+        graph: &Graph,
+        known: &FxHashMap<&str, ValueId>,
+        added: &mut FxHashMap<(String, Operands), NodeId>,
+    ) -> Result<FxHashMap<ValueId, ValueId>, TypeError> {
+        let mut places: FxHashMap<ValueId, ValueId> = graph.inputs().zip(self.graph.inputs()).collect();
+        for n in graph.order().into_iter().filter(|n| !matches!(graph.op(*n), Op::Input(_))) {
+            let twin = |v: ValueId| {
+                let twin = *known.get(graph.name(v)?.as_ref())?;
+                (self.graph.ty(twin) == graph.ty(v)).then_some((v, twin))
+            };
+            if let Some(twins) = graph.results(n).map(twin).collect::<Option<Vec<_>>>() {
+                places.extend(twins);
+                continue;
+            }
+            let operands: Operands = graph.operands(n).iter().filter_map(|v| places.get(v).copied()).collect();
+            let key = (identity(graph.op(n)), operands);
+            let node = match added.get(&key) {
+                Some(&node) => node,
+                None => {
+                    let (op, origin) = (graph.op(n).clone(), graph.origin(n).clone());
+                    let node = match op {
+                        Op::Const(c) => self.graph.add_const(c.value, origin).node,
+                        op => self.graph.add_typed(op, &key.1, graph.result_types(n), origin)?,
+                    };
+                    added.insert(key, node);
+                    node
+                }
+            };
+            places.extend(graph.results(n).zip(self.graph.results(node)));
+        }
+        Ok(places)
+    }
+
+    /// Where value `v` of graph `i` is.
+    pub(crate) fn place(&self, i: usize, v: ValueId) -> Option<ValueId> {
+        self.places[i].get(&v).copied()
+    }
+
+    /// What runs all graphs at once and shows the values of `wanted`.
+    pub(crate) fn executor(&self, wanted: &FxHashSet<ValueId>) -> Executor<'_> {
+        let mut wanted: Vec<ValueId> = wanted.iter().copied().collect();
+        wanted.sort_unstable();
+        Executor::observing(&self.graph, &wanted)
+    }
+}
+
+/// Values that can be told by their names.
+fn named(graph: &Graph) -> FxHashMap<&str, ValueId> {
+    let mut known: FxHashMap<&str, Option<ValueId>> = FxHashMap::default();
+    for v in graph.order().into_iter().flat_map(|n| graph.results(n)).filter(|v| graph.constant(*v).is_none()) {
+        if let Some(name) = graph.name(v) {
+            known.entry(name).and_modify(|v| *v = None).or_insert(Some(v));
+        }
+    }
+    known.into_iter().filter_map(|(name, v)| Some((name, v?))).collect()
+}
+
+/// What tells an operator from all others. Constants are told by where their bytes are.
+fn identity(op: &Op) -> String {
+    match op {
+        Op::Const(c) => format!("{} {:p} {}", c.value.ty(), c.value.data().as_ptr(), c.value.data().len()),
+        op => format!("{op:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qcc_ir::Tensor;
+    use qcc_ir::text::{Weights, parse};
+
+    fn graph(body: &str) -> Graph {
+        parse(&format!("graph g {{ %x: f32[1,2] = input {body} output y = %y }}"), &Weights::new()).unwrap()
+    }
+
+    fn evaluated(joint: &Joint, wanted: &FxHashSet<ValueId>) -> usize {
+        let mut seen = 0;
+        let x = Tensor::from_vec(qcc_ir::Shape::known(&[1, 2]), vec![1.0, -2.0]);
+        joint.executor(wanted).run(&[x], &mut |_, _| seen += 1).unwrap();
+        seen
+    }
+
+    #[test]
+    fn what_graphs_share_is_evaluated_once() -> Result<(), Box<dyn std::error::Error>> {
+        let mut source = graph("%s = unary(f:Silu) %x %y = unary(f:Exp) %s");
+        let name = |g: &mut Graph| {
+            let y = g.outputs()[0].value;
+            let s = g.operands(y.node)[0];
+            g.set_name(s, "s");
+            g.set_name(y, "y");
+            s
+        };
+        name(&mut source);
+        let mut lowered = graph("%i = unary(f:Sigmoid) %x %s = binary(f:Mul) %x, %i %y = unary(f:Exp) %s");
+        let s = name(&mut lowered);
+        let joint = Joint::new(&source, &[&lowered, &lowered])?;
+        let sigmoid = lowered.operands(s.node)[1];
+        let wanted: FxHashSet<ValueId> = (0..2).filter_map(|i| joint.place(i, sigmoid)).collect();
+        assert_eq!(wanted.len(), 1);
+        assert_eq!(joint.place(0, s), source.operands(source.outputs()[0].value.node).first().copied());
+        // x, silu, exp; and the sigmoid.
+        assert_eq!(evaluated(&joint, &FxHashSet::default()), 3);
+        assert_eq!(evaluated(&joint, &wanted), 4);
+        Ok(())
+    }
+}
