@@ -239,13 +239,13 @@ fn all_refusals_are_reported_together() {
     let nodes = vec![
         node("Foo", &["x"], &["a"], vec![]),
         node("Relu", &["a"], &["b"], vec![]),
-        node("QuantizeLinear", &["b", "s"], &["c"], vec![]),
+        node("Bar", &["b", "s"], &["c"], vec![]),
         node("Add", &["c", "bad"], &["y"], vec![]),
     ];
     let m = model(13, &[2], nodes, vec![floats("s", &[], &[1.0]), floats("bad", &[2], &[1.0, f32::NAN])]);
     let errors = import_with(&m, &ImportOptions::default()).expect_err("refused");
     let named: Vec<&str> = errors.iter().map(|e| e.origin.path()).collect();
-    assert_eq!(named, ["the_Foo", "the_QuantizeLinear", "bad"]);
+    assert_eq!(named, ["the_Foo", "the_Bar", "bad"]);
     let weight =
         model(13, &[2], vec![node("Add", &["x", "bad"], &["y"], vec![])], vec![floats("bad", &[1], &[f32::NAN])]);
     assert_eq!(refusal(&weight).origin.path(), "bad");

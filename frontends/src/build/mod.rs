@@ -3,7 +3,9 @@
 
 use half::f16;
 use qcc_ir::error::EvalError;
-use qcc_ir::ops::{Binary, BinaryFn, Cast, Extents, Op, Reduce, ReduceFn, Reshape, Tensors, Transpose, Unary, UnaryFn};
+use qcc_ir::ops::{
+    Binary, BinaryFn, Cast, Extents, Op, Reduce, ReduceFn, Reshape, Tensors, Transpose, Types, Unary, UnaryFn,
+};
 use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
 
@@ -49,6 +51,13 @@ pub(crate) trait Build {
         self.graph().constant(v)
     }
 
+    /// True where the value is a constant, or the real numbers of one on a grid.
+    fn is_known(&self, v: ValueId) -> bool {
+        let graph = self.graph();
+        let behind = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
+        graph.constant(behind.unwrap_or(v)).is_some()
+    }
+
     /// The axis of `v` that a number names; negative ones count from the end.
     fn axis(&self, axis: i64, v: ValueId) -> Result<usize, Refusal> {
         count_axis(axis, self.rank(v))
@@ -87,6 +96,13 @@ pub(crate) trait Build {
     /// Adds an operator with one result.
     fn add(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Refusal> {
         Ok(self.add_all(op, operands)?[0])
+    }
+
+    /// Adds an operator whose result has the given type.
+    fn add_typed(&mut self, op: impl Into<Op>, operands: &[ValueId], ty: TensorType) -> Result<ValueId, Refusal> {
+        bounded(&ty)?;
+        let origin = self.origin().clone();
+        Ok(self.graph_mut().add_typed(op, operands, Types::from_elem(ty, 1), origin)?.value(0))
     }
 
     /// Adds a function of one value.
@@ -132,7 +148,9 @@ pub(crate) trait Build {
 /// The results of an operator on constants; none where an operand is not known, or where they are large.
 fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors>, Refusal> {
     let tensors: Option<SmallVec<[&Tensor; 4]>> = operands.iter().map(|&v| graph.constant(v)).collect();
-    let Some(tensors) = tensors else { return Ok(None) };
+    // On grids the operator's own meaning is not all.
+    let plain = |t: &SmallVec<[&Tensor; 4]>| t.iter().all(|t| t.ty().elem.grid().is_none());
+    let Some(tensors) = tensors.filter(plain) else { return Ok(None) };
     let types: SmallVec<[&TensorType; 4]> = tensors.iter().map(|t| t.ty()).collect();
     let mut bytes = 0;
     for ty in op.infer(&types)? {

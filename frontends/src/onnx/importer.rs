@@ -36,6 +36,8 @@ pub(super) struct Importer<'m> {
     pub(super) errors: Vec<Diagnostic>,
     notes: Vec<Diagnostic>,
     double_noted: bool,
+    /// Unsigned 16-bit integers, which the graph holds in 32 bits, and the values on grids that they are.
+    pub(super) wide: FxHashMap<ValueId, ValueId>,
     /// Names in scope; the innermost graph's last.
     scopes: Vec<FxHashMap<&'m str, Binding<'m>>>,
 }
@@ -49,6 +51,7 @@ impl<'m> Importer<'m> {
             errors: Vec::new(),
             notes,
             double_noted: false,
+            wide: FxHashMap::default(),
             scopes: vec![FxHashMap::default()],
         }
     }

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::attributes::Attributes;
 use super::importer::Importer;
-use super::weights;
+use super::{ops, weights};
 use crate::build::{Build, Values};
 use crate::refusal::Refusal;
 
@@ -19,6 +19,7 @@ pub(super) struct NodeCx<'a, 'm> {
     read: SmallVec<[bool; 4]>,
     attributes: Attributes<'m>,
     origin: Origin,
+    opset: i64,
 }
 
 impl<'a, 'm> NodeCx<'a, 'm> {
@@ -29,7 +30,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         origin: Origin,
     ) -> Self {
         let read = SmallVec::from_elem(false, inputs.len());
-        NodeCx { importer, node, inputs, read, attributes: Attributes::new(&node.attribute), origin }
+        let opset = importer.opset;
+        NodeCx { importer, node, inputs, read, attributes: Attributes::new(&node.attribute), origin, opset }
     }
 
     /// Fails where an input or an attribute was not read.
@@ -44,7 +46,27 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// Version of the operator set.
     pub(super) fn opset(&self) -> i64 {
-        self.importer.opset
+        self.opset
+    }
+
+    /// Reads the rest of the node by another version of the operator set.
+    pub(super) fn set_opset(&mut self, opset: i64) {
+        self.opset = opset;
+    }
+
+    /// Number of inputs the node names, the last of them not empty.
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// What the row of a standard operator makes of this node's attributes and other inputs.
+    pub(super) fn with_inputs(&mut self, inputs: &[Option<ValueId>], op: &str) -> Result<Values, Refusal> {
+        let row = ops::standard(op)?;
+        let own = std::mem::replace(&mut self.inputs, inputs.into());
+        let read = std::mem::replace(&mut self.read, SmallVec::from_elem(false, inputs.len()));
+        let results = row(self);
+        (self.inputs, self.read) = (own, read);
+        results
     }
 
     /// Number of results the node names, the last of them not empty.
@@ -171,6 +193,16 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     }
 
     // The graph.
+
+    /// The value on a grid whose numbers `integers` are; see [`NodeCx::set_wide`].
+    pub(super) fn wide(&self, integers: ValueId) -> Option<ValueId> {
+        self.importer.wide.get(&integers).copied()
+    }
+
+    /// Remembers that `integers`, wider than any grid stores them, are those of `on_grid`.
+    pub(super) fn set_wide(&mut self, integers: ValueId, on_grid: ValueId) {
+        self.importer.wide.insert(integers, on_grid);
+    }
 
     /// Inlines a graph attribute; gives its outputs.
     pub(super) fn inline(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {

@@ -136,11 +136,11 @@ impl Graph {
         let types = self.types_of(operands);
         let mut results = infer_real(op, &types)?;
         let Some(first) = types.first() else { return Ok(results) };
-        if let (GridRule::Carry | GridRule::Unify, Some(grid)) =
-            (op.grid(), data_operand(op, &types).and_then(|t| t.elem.grid()))
-        {
+        if let (GridRule::Carry | GridRule::Unify, Some(data)) = (op.grid(), data_operand(op, &types)) {
             for r in results.iter_mut().filter(|r| r.elem == Elem::F32) {
-                r.elem = Elem::Grid(grid.clone());
+                if let Some(grid) = op.carried_grid(data, &r.shape) {
+                    r.elem = Elem::Grid(grid);
+                }
             }
         }
         let follows = match op.layout() {
@@ -503,10 +503,16 @@ fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Res
             reals().all(|t| gridded(t)) && results.iter().filter(|r| r.elem.real() == Elem::F32).all(gridded)
         }
         GridRule::Carry | GridRule::Unify => {
-            let grid = data_operand(op, operands).and_then(|t| t.elem.grid());
-            let one = |t: &TensorType| t.elem.real() != Elem::F32 || t.elem.grid() == grid;
-            let carried = matches!(op.grid(), GridRule::Carry) || operands.iter().all(|t| one(t));
-            carried && results.iter().all(one)
+            let data = data_operand(op, operands).filter(|t| gridded(t));
+            let joined =
+                |t: &&TensorType| t.elem.real() != Elem::F32 || t.elem.grid() == data.and_then(|d| d.elem.grid());
+            let carried = |r: &TensorType| match data {
+                Some(d) if r.elem.real() == Elem::F32 => {
+                    gridded(r) && op.carried_grid(d, &r.shape).as_ref() == r.elem.grid()
+                }
+                _ => !gridded(r),
+            };
+            (matches!(op.grid(), GridRule::Carry) || operands.iter().all(joined)) && results.iter().all(carried)
         }
     };
     if fits { Ok(()) } else { Err(refuse("the grids this operator asks for")) }

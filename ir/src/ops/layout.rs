@@ -1,9 +1,9 @@
-//! Which layout comes out of which, without a byte moving.
+//! Which layout comes out of which, without a byte moving, and which grid, without an integer changing.
 
 use smallvec::SmallVec;
 
 use super::{ArgReduce, Gather, LayoutRule, Op, Reduce, Transpose};
-use crate::types::{Dim, Layout, Shape, TensorType};
+use crate::types::{Affine, Dim, Grid, Layout, Shape, TensorType};
 
 type Order = SmallVec<[usize; 8]>;
 
@@ -22,6 +22,24 @@ impl Op {
             }
             _ => (x.rank() == result.rank()).then(|| x.layout.clone()),
         }
+    }
+
+    /// The grid of a result of shape `result` that holds integers of `x`, which is of type `x` and lies on a grid;
+    /// `None` where its scales do not run along an axis of the result.
+    pub fn carried_grid(&self, x: &TensorType, result: &Shape) -> Option<Grid> {
+        let grid = x.elem.grid()?;
+        let Affine::PerAxis { axis, scales } = &grid.map else { return Some(grid.clone()) };
+        let (from, to) = (x.shape.dims(), result.dims());
+        let moved = match self {
+            Op::Transpose(op) => op.perm.iter().position(|p| p == axis)?,
+            Op::Reshape(_) => {
+                let before = |dims: &[Dim]| dims.iter().map(Dim::known).product::<Option<usize>>();
+                (0..to.len()).find(|&i| to[i] == from[*axis] && before(&to[..i]) == before(&from[..*axis]))?
+            }
+            Op::Slice(_) | Op::Pad(_) | Op::Relayout(_) if to.get(*axis) == Some(&from[*axis]) => *axis,
+            _ => return None,
+        };
+        Some(Grid::per_axis(grid.store, moved, scales.clone()))
     }
 }
 
@@ -156,6 +174,22 @@ mod tests {
         assert_eq!(pick(&[2, 3, 4, 5]), Some(layout(&[0, 2, 3, 1])));
         assert_eq!(pick(&[2, 4, 5]), Some(layout(&[0, 1, 2])));
         assert_eq!(pick(&[2, 3, 3, 4, 5]), Some(layout(&[0, 3, 4, 1, 2])));
+    }
+
+    #[test]
+    fn scales_stay_with_their_axis() {
+        let grid = Grid::per_axis(crate::types::Store::I8, 1, vec![1.0, 2.0, 3.0]);
+        let x = TensorType::new(crate::types::Elem::Grid(grid), Shape::known(&[2, 3, 4]));
+        let axis = |op: Op, result: &[usize]| match op.carried_grid(&x, &Shape::known(result))?.map {
+            Affine::PerAxis { axis, .. } => Some(axis),
+            Affine::PerTensor { .. } => None,
+        };
+        let transpose = Transpose { perm: [2, 0, 1].into_iter().collect() };
+        assert_eq!(axis(transpose.into(), &[4, 2, 3]), Some(2));
+        let reshape = |dims: &[usize]| axis(super::super::Reshape { shape: Shape::known(dims) }.into(), dims);
+        assert_eq!(reshape(&[1, 2, 3, 2, 2]), Some(2));
+        assert_eq!(reshape(&[6, 4]), None);
+        assert_eq!(axis(super::super::Reverse { axes: [1].into_iter().collect() }.into(), &[2, 3, 4]), None);
     }
 
     #[test]

@@ -47,7 +47,7 @@ fn gemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let columns = n.dims(b)[usize::from(!transpose_b)];
     let c_dims = n.dims(c);
     let is_bias = c_dims.last() == Some(&columns) && c_dims.iter().product::<usize>() == columns && c_dims.len() <= 2;
-    if is_bias && n.constant(c).is_some() {
+    if is_bias && n.is_known(c) {
         let bias = n.reshape(c, &[columns])?;
         return one(n.add(product, &[a, b, bias])?);
     }

@@ -1,5 +1,5 @@
-//! The operator table: one row for each operator of the standard domain. The files are named like the graph's own
-//! operator families.
+//! The operator table: one row for each operator of the standard domain, and of `com.microsoft` where ONNX Runtime's
+//! quantizer writes it. The files are named like the graph's own operator families.
 
 use std::sync::LazyLock;
 
@@ -18,6 +18,7 @@ mod matmul;
 mod movement;
 mod norm;
 mod pool;
+mod quantized;
 mod reduce;
 mod resize;
 mod source;
@@ -26,10 +27,10 @@ mod window;
 /// Brings one node into the graph.
 pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 
-/// A name of the standard domain and its meaning.
+/// A name, with its domain where that is not the standard one, and its meaning.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 11] = [
+const FAMILIES: [&[Row]; 12] = [
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
@@ -38,6 +39,7 @@ const FAMILIES: [&[Row]; 11] = [
     movement::ROWS,
     norm::ROWS,
     pool::ROWS,
+    quantized::ROWS,
     reduce::ROWS,
     resize::ROWS,
     source::ROWS,
@@ -56,17 +58,21 @@ pub fn supported() -> Vec<&'static str> {
 pub(super) fn find(node: &NodeProto) -> Result<Import, Refusal> {
     let (domain, name) = (node.domain(), node.op_type());
     if !matches!(domain, "" | "ai.onnx") {
-        return Err(Refusal::Operator { name: format!("{domain}.{name}"), help: foreign(domain, name) });
+        let name = format!("{domain}.{name}");
+        let row = TABLE.get(name.as_str()).copied();
+        return row.ok_or(Refusal::Operator { name, help: foreign(domain) });
     }
+    standard(name)
+}
+
+/// The row of a name of the standard domain.
+pub(super) fn standard(name: &str) -> Result<Import, Refusal> {
     let unknown = || Refusal::Operator { name: name.into(), help: advice(name) };
     TABLE.get(name).copied().ok_or_else(unknown)
 }
 
-const QUANTIZED: &str = "quantized models are not read yet; give the float model that it was made from";
-
-fn foreign(domain: &str, name: &str) -> Option<&'static str> {
+fn foreign(domain: &str) -> Option<&'static str> {
     match domain {
-        _ if name.contains("Quant") || name.starts_with("QLinear") => Some(QUANTIZED),
         "com.microsoft" | "com.ms.internal.nhwc" | "com.microsoft.nchwc" => {
             Some("it comes from ONNX Runtime's optimizer; give the model as it was exported, before that")
         }
@@ -77,10 +83,6 @@ fn foreign(domain: &str, name: &str) -> Option<&'static str> {
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {
-        "DequantizeLinear" | "DynamicQuantizeLinear" | "QuantizeLinear" | "ConvInteger" | "MatMulInteger" => {
-            Some(QUANTIZED)
-        }
-        _ if name.starts_with("QLinear") => Some(QUANTIZED),
         "GRU" | "LSTM" | "RNN" => Some("recurrent layers are not supported yet"),
         "Loop" | "Scan" => Some("export the model with the loop unrolled"),
         "NonMaxSuppression" => Some("export the model without post-processing"),

@@ -3,7 +3,7 @@
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::{Grid, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -225,7 +225,12 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
     }
     let mode = match mode {
-        "constant" => PadMode::Constant(exact_f32(value)?),
+        "constant" => match n.ty(x).elem.grid().map(Grid::tensor_map) {
+            None => PadMode::Constant(exact_f32(value)?),
+            // The value is one of the stored integers.
+            Some(Some((scale, zero))) => PadMode::Constant((value - f64::from(zero)) as f32 * scale),
+            Some(None) => return Err(Refusal::Unsupported(format!("padding {}", n.ty(x)))),
+        },
         "reflect" if cuts.is_empty() => PadMode::Reflect,
         "edge" if cuts.is_empty() => PadMode::Edge,
         "reflect" | "edge" => {
