@@ -103,7 +103,7 @@ pub(crate) struct Compile {
     /// An input that becomes a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
-    /// What inputs and outputs of an int8 model hold
+    /// What inputs and outputs of an int8 or float16 model hold
     #[arg(long, value_enum, default_value_t = Io::Float, help_heading = "Inputs and outputs")]
     pub(crate) io: Io,
     /// Order of the axes of image inputs
@@ -209,6 +209,8 @@ pub(crate) enum Resize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Io {
     Float,
+    #[value(name = "float16", alias = "half")]
+    Half,
     Int8,
     Uint8,
 }

@@ -14,7 +14,7 @@ use qcc_passes::calibrate::{Method, Ranges, calibrate};
 use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
-use qcc_passes::precision::HalfWeights;
+use qcc_passes::precision::{HalfWeights, half_values};
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
@@ -301,8 +301,8 @@ impl Compiler {
             diagnostics.append(&mut cx.diagnostics);
             lowered.push(Lowered { backend, graph, quality: None });
         }
-        if self.options.precision.is_quantized() {
-            self.quantize(&source, &mut lowered, samples.as_ref(), &mut diagnostics, &mut clock, watch)?;
+        if self.options.precision != Precision::Float32 {
+            self.narrow(&source, &mut lowered, samples.as_ref(), &mut diagnostics, &mut clock, watch)?;
         }
         let artefact = |(l, output): (&Lowered, &PathBuf)| Artefact {
             target: l.backend.target().name,
@@ -328,7 +328,7 @@ impl Compiler {
         clock.stage("layout", watch);
         for l in &mut lowered {
             let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
-            run(&self.finish(), &mut l.graph, &mut cx, watch)?;
+            run(&self.finish(l.backend), &mut l.graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
         }
         clock.stage("write", watch);
@@ -374,11 +374,16 @@ impl Compiler {
     /// Names of the passes, in the order they first run.
     pub fn pass_names(&self) -> Vec<&'static str> {
         let named = |passes: &[Box<dyn Pass>]| passes.iter().map(|p| p.name()).collect::<Vec<_>>();
-        let quantize = self.options.precision.is_quantized().then_some("quantize");
+        let narrow = match self.options.precision {
+            Precision::Float32 => None,
+            Precision::Float16 => Some("half-values"),
+            Precision::Int8 | Precision::W8A32 => Some("quantize"),
+        };
         let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b))).collect();
         let before = [named(&simplify()), named(&self.passes), lowering].concat();
+        let finish: Vec<_> = self.options.targets.iter().flat_map(|&b| named(&self.finish(b))).collect();
         let mut names: Vec<&'static str> = Vec::new();
-        for name in before.into_iter().chain(quantize).chain(named(&self.finish())) {
+        for name in before.into_iter().chain(narrow).chain(finish) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -402,14 +407,22 @@ impl Compiler {
         if o.precision == Precision::Int8 && o.calibration.is_none() {
             return usage("int8 needs data to find the ranges of values on", DATA_HELP);
         }
-        if o.min_sqnr.is_some() && (o.calibration.is_none() || !o.precision.is_quantized()) {
+        if o.min_sqnr.is_some() && (o.calibration.is_none() || o.precision == Precision::Float32) {
             return usage("--min-sqnr compares a quantized model with the float one on data", DATA_HELP);
         }
-        if o.calibration.is_some() && !o.precision.is_quantized() {
-            return usage("data are used by int8 and w8a32 alone", "leave --data out, or ask for --int8");
+        let halves = o.precision == Precision::Float16 && o.targets.iter().any(|b| b.target().half.is_some());
+        if o.calibration.is_some() && !o.precision.is_quantized() && !halves {
+            return usage(
+                "data are used by int8 and w8a32, and by fp16 for onnx",
+                "leave --data out, or ask for --int8",
+            );
         }
-        if o.interface != quantize::Interface::Float && o.precision != Precision::Int8 {
+        if matches!(o.interface, quantize::Interface::Grid(_)) && o.precision != Precision::Int8 {
             return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
+        }
+        let halved = |b: &Backend| o.precision == Precision::Float16 && b.target().half.is_some();
+        if o.interface == quantize::Interface::Half && !o.targets.iter().all(halved) {
+            return usage("16-bit inputs and outputs need a model that computes with those", "--to onnx --fp16");
         }
         if !o.exclude.is_empty() && !o.precision.is_quantized() {
             return usage(
@@ -444,8 +457,8 @@ impl Compiler {
         if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
     }
 
-    /// Puts the lowered graphs on grids and compares them with what they were.
-    fn quantize(
+    /// Puts the lowered graphs on grids, or in half precision, and compares them with what they were.
+    fn narrow(
         &self,
         source: &Graph,
         lowered: &mut [Lowered],
@@ -454,7 +467,7 @@ impl Compiler {
         clock: &mut Clock,
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
-        let activations = self.options.precision == Precision::Int8;
+        let activations = self.options.precision != Precision::W8A32;
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
         let floats: Vec<&Graph> = floats.iter().collect();
         let joint = match floats[..] {
@@ -477,17 +490,27 @@ impl Compiler {
         };
         let mut pairs = Vec::new();
         for ((l, float), ranges) in lowered.iter_mut().zip(&floats).zip(&ranges) {
-            let quantized = quantize::quantize(float, l.backend.target(), ranges, &options)?;
-            watch.pass("quantize", &quantized.graph);
-            l.graph = quantized.graph;
-            pairs.push(quantized.values);
+            let target = l.backend.target();
+            let (name, narrow) = match (self.options.precision, target.half) {
+                (Precision::Float16, None) => {
+                    // Weights alone, which comes last: see `finish`.
+                    pairs.push(Vec::new());
+                    continue;
+                }
+                (Precision::Float16, _) => ("half-values", half_values(float, target, ranges, self.options.interface)?),
+                _ => ("quantize", quantize::quantize(float, target, ranges, &options)?),
+            };
+            watch.pass(name, &narrow.graph);
+            l.graph = narrow.graph;
+            pairs.push(narrow.values);
         }
         if let Some(samples) = samples {
             clock.stage("compare", watch);
             let fails = |e| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
             let readable = quality::readable(samples);
             let truth = Truth::new(&joint, &floats, &readable).map_err(fails)?;
-            for (i, (l, values)) in lowered.iter_mut().zip(&pairs).enumerate() {
+            let narrowed = lowered.iter_mut().zip(&pairs).enumerate().filter(|(_, (_, values))| !values.is_empty());
+            for (i, (l, values)) in narrowed {
                 l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values).map_err(fails)?);
             }
         }
@@ -539,10 +562,10 @@ impl Compiler {
     }
 
     /// Passes behind quantization.
-    fn finish(&self) -> Vec<Box<dyn Pass>> {
+    fn finish(&self, backend: Backend) -> Vec<Box<dyn Pass>> {
         let mut passes = vec![layout(self.options.layout)];
         passes.extend(tidy());
-        if self.options.precision == Precision::Float16 {
+        if self.options.precision == Precision::Float16 && backend.target().half.is_none() {
             // Last: folding would widen the weights again.
             passes.push(Box::new(HalfWeights));
         }

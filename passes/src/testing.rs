@@ -14,6 +14,7 @@ pub(crate) static BARE: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
+    half: Some(|op, _| !matches!(op, Op::TopK(_))),
     grids: GridDemands {
         activation: Store::I8,
         integer: |_, _| true,

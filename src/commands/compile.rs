@@ -105,6 +105,7 @@ fn options(args: &Compile) -> Result<Options, Failure> {
         calibration: args.data.as_ref().map(|path| calibration(args, path)),
         interface: match args.io {
             Io::Float => quantize::Interface::Float,
+            Io::Half => quantize::Interface::Half,
             Io::Int8 => quantize::Interface::Grid(Store::I8),
             Io::Uint8 => quantize::Interface::Grid(Store::U8),
         },

@@ -11,6 +11,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::row_major,
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
+    half: Some(half),
     grids: GridDemands {
         activation: Store::U8,
         integer,
@@ -27,4 +28,9 @@ fn native(_: &Op, _: &[&TensorType]) -> bool {
 
 fn integer(_: &Op, _: &[&TensorType]) -> bool {
     false
+}
+
+/// What accumulates along an axis, or orders by size, stays in single precision.
+fn half(op: &Op, _: &[&TensorType]) -> bool {
+    !matches!(op, Op::CumSum(_) | Op::TopK(_))
 }

@@ -11,6 +11,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::row_major,
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
+    half: None,
     grids: GridDemands {
         activation: Store::U8,
         integer,

@@ -15,6 +15,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
+    half: None,
     grids: GridDemands { activation: Store::I8, integer, weights_only, per_channel, sums: |_, _| Sums::Grid, zero },
 };
 

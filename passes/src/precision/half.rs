@@ -7,8 +7,9 @@ use qcc_ir::{Elem, Graph, Tensor};
 
 use crate::{Context, Pass, PassError};
 
-/// Constants with fewer elements stay as they are: the Cast would weigh more than it saves.
-const FEWEST: usize = 64;
+/// Constants with fewer elements stay as they are: halving them saves next to nothing, and small filters are those whose
+/// taps cancel out, so that rounding shows.
+const FEWEST: usize = 512;
 
 /// Stores large `F32` constants as `F16`, widened by a Cast where they are read. A constant with a number beyond the
 /// range of `F16` stays as it is, and a note says so. Comes after layout, so that constants are in their last order.
@@ -41,7 +42,7 @@ impl Pass for HalfWeights {
 }
 
 /// The same numbers, rounded to `F16`; `None` where a finite one would become infinite.
-fn narrowed(value: &Tensor) -> Option<Tensor> {
+pub(super) fn narrowed(value: &Tensor) -> Option<Tensor> {
     let narrow: Option<Vec<f16>> = value
         .view::<f32>()
         .iter()

@@ -1,5 +1,7 @@
 //! Elements other than `F32` for what was trained in `F32`, besides grids.
 
 mod half;
+mod values;
 
 pub use half::HalfWeights;
+pub use values::half_values;

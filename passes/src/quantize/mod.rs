@@ -26,6 +26,8 @@ pub enum Interface {
     /// Real numbers; `Quantize` and `Dequantize` are part of the graph.
     #[default]
     Float,
+    /// 16-bit floats, in a graph that computes with those.
+    Half,
     /// Numbers on a grid with this storage.
     Grid(Store),
 }

@@ -27,6 +27,7 @@ pub(crate) fn target() -> Target {
         image_layout: Layout::row_major,
         weight_layout,
         index: Elem::I64,
+        half: None,
         grids: GridDemands {
             activation: Store::I8,
             integer: native,

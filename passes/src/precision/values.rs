@@ -1,0 +1,156 @@
+//! Graphs that compute with 16-bit floats.
+
+use qcc_ir::ops::{Cast, Op};
+use qcc_ir::target::Target;
+use qcc_ir::{Elem, Graph, NodeId, Operands, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::half::narrowed;
+use crate::PassError;
+use crate::calibrate::Ranges;
+use crate::quantize::{Interface, Quantized};
+
+/// The largest number seen of a value that may be a 16-bit float: half of what that holds, since other inputs give
+/// larger ones.
+const LARGEST: f32 = 32_752.0;
+
+/// The graph with 16-bit floats where the target works on them. Nodes stay in single precision that read a constant
+/// beyond the range of 16 bits, or whose values came near its end in `ranges`, which may be empty.
+pub fn half_values(g: &Graph, target: &Target, ranges: &Ranges, interface: Interface) -> Result<Quantized, PassError> {
+    let mut new = Graph::new(g.name.clone());
+    new.metadata = g.metadata.clone();
+    let halved = halved(g, target, ranges);
+    let mut b = Builder { old: g, new, placed: FxHashMap::default(), values: Vec::new() };
+    for n in g.order() {
+        match g.op(n) {
+            Op::Input(_) => b.input(n, interface),
+            // Made where they are read.
+            Op::Const(_) => {}
+            op => {
+                let elem = if halved.contains(&n) { Elem::F16 } else { Elem::F32 };
+                let operands = g.operands(n).into_iter().map(|v| b.operand(v, &elem));
+                let operands = operands.collect::<Result<Operands, _>>()?;
+                let made = b.new.add(op.clone(), &operands, g.origin(n).clone())?;
+                b.settle(n, made);
+            }
+        }
+    }
+    for output in g.outputs() {
+        let elem = if interface == Interface::Half { Elem::F16 } else { Elem::F32 };
+        let v = b.operand(output.value, &elem)?;
+        b.new.add_output(output.name.clone(), v);
+    }
+    b.new.verify().map_err(|error| PassError::Verify { pass: "half-values", error })?;
+    Ok(Quantized { graph: b.new, values: b.values })
+}
+
+/// Nodes that work on 16-bit floats.
+fn halved(g: &Graph, target: &Target, ranges: &Ranges) -> FxHashSet<NodeId> {
+    let fits = |v: ValueId| match g.constant(v) {
+        Some(c) => c.ty().elem != Elem::F32 || narrowed(c).is_some(),
+        None => ranges.get(v).is_none_or(|s| s.min >= -LARGEST && s.max <= LARGEST),
+    };
+    let real = |n: &NodeId| {
+        let types = g.operand_types(*n);
+        let results = g.result_types(*n);
+        types.iter().any(|t| t.elem == Elem::F32)
+            && results.iter().any(|t| matches!(t.elem, Elem::F32 | Elem::Bool | Elem::I64 | Elem::I32))
+            && target.half.is_some_and(|half| half(g.op(*n), &types))
+    };
+    let chosen = |n: &NodeId| !matches!(g.op(*n), Op::Cast(_)) && real(n);
+    let sound = |n: &NodeId| g.operands(*n).into_iter().chain(g.results(*n)).all(fits);
+    g.order().into_iter().filter(|n| chosen(n) && sound(n)).collect()
+}
+
+struct Builder<'a> {
+    old: &'a Graph,
+    new: Graph,
+    /// New values that hold an old one, the first as it was made.
+    placed: FxHashMap<ValueId, Vec<ValueId>>,
+    values: Vec<(ValueId, ValueId)>,
+}
+
+impl Builder<'_> {
+    fn input(&mut self, n: NodeId, interface: Interface) {
+        let v = n.value(0);
+        let ty = self.old.ty(v);
+        let half = interface == Interface::Half && ty.elem == Elem::F32;
+        let ty = if half { ty.with_elem(Elem::F16) } else { ty.clone() };
+        let input = self.new.add_input(self.old.name(v).cloned().unwrap_or_default(), ty);
+        self.placed.insert(v, vec![input]);
+    }
+
+    /// Remembers what a node became. Values take their names along.
+    fn settle(&mut self, old: NodeId, made: NodeId) {
+        for (from, to) in self.old.results(old).zip(self.new.results(made)) {
+            if let Some(name) = self.old.name(from) {
+                self.new.set_name(to, name.clone());
+            }
+            self.placed.insert(from, vec![to]);
+            self.values.push((from, to));
+        }
+    }
+
+    /// The new value with an old one, as floats of that element where it is real.
+    fn operand(&mut self, v: ValueId, elem: &Elem) -> Result<ValueId, PassError> {
+        let real = self.old.ty(v).elem == Elem::F32;
+        let fits = |new: &Graph, p: &ValueId| !real || new.ty(*p).elem == *elem;
+        if let Some(&p) = self.placed.get(&v).and_then(|all| all.iter().find(|p| fits(&self.new, p))) {
+            return Ok(p);
+        }
+        let origin = self.old.origin(v.node).clone();
+        let made = match (self.old.constant(v), self.placed.get(&v)) {
+            (Some(c), _) => {
+                let narrow = (real && *elem == Elem::F16).then(|| narrowed(c)).flatten();
+                let made = self.new.add_const(narrow.unwrap_or_else(|| c.clone()), origin);
+                if let Some(name) = self.old.name(v) {
+                    self.new.set_name(made, name.clone());
+                }
+                made
+            }
+            (None, Some(all)) => self.new.add1(Cast { to: elem.clone() }, &[all[0]], origin)?,
+            (None, None) => {
+                return Err(qcc_ir::error::TypeError::Attribute("a value is read before it is made".into()).into());
+            }
+        };
+        self.placed.entry(v).or_default().push(made);
+        Ok(made)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Joint;
+    use crate::calibrate::calibrate;
+    use crate::testing::BARE;
+    use qcc_ir::text::{Weights, parse, print_brief};
+    use qcc_ir::{Shape, Tensor};
+
+    fn graph(body: &str) -> Graph {
+        let text = format!("graph g {{ %x: f32[1,2] = input {body} output y = %y }}");
+        parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    }
+
+    fn halves(g: &Graph, x: Option<[f32; 2]>, interface: Interface) -> String {
+        let joint = Joint::alone(g);
+        let sample = |_| x.map(|x| vec![Tensor::from_vec(Shape::known(&[1, 2]), x.to_vec())]);
+        let ranges = calibrate(&joint, &[g], 1, sample, &mut |_| {}).unwrap().remove(0);
+        print_brief(&half_values(g, &BARE, &ranges, interface).unwrap().graph)
+    }
+
+    const SCALED: &str = "%c: f32[1,2] = const [0.5,100] %a = binary(f:Mul) %x, %c %y = unary(f:Sigmoid) %a";
+
+    #[test]
+    fn casts_lie_at_the_border() {
+        insta::assert_snapshot!(halves(&graph(SCALED), None, Interface::Float));
+        insta::assert_snapshot!(halves(&graph(SCALED), None, Interface::Half));
+    }
+
+    #[test]
+    fn what_would_overflow_stays_in_single_precision() {
+        insta::assert_snapshot!(halves(&graph(SCALED), Some([1.0, 1000.0]), Interface::Float));
+        let masked = graph("%c: f32[1,2] = const [0,-1e9] %a = binary(f:Add) %x, %c %y = softmax(axis:1,log:false) %a");
+        insta::assert_snapshot!(halves(&masked, None, Interface::Float));
+    }
+}
