@@ -10,6 +10,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
 mod files;
+mod metadata;
 pub mod onnx;
 pub mod openvino;
 pub mod tflite;

@@ -38,8 +38,9 @@ pub struct GridDemands {
     pub per_channel: fn(&Op, &TensorType) -> bool,
     /// What this contraction gives where its factors are integers.
     pub sums: fn(&Op, &[&TensorType]) -> Sums,
-    /// Where the zero of this operand of a contraction lies, if it is no constant.
-    pub zero: fn(&Op, usize) -> Zero,
+    /// Where the zero of this operand of a contraction lies, if it is no constant. The last argument says whether the
+    /// weight (operand 1) is one.
+    pub zero: fn(&Op, usize, bool) -> Zero,
 }
 
 /// Where a grid has its zero.

@@ -18,7 +18,7 @@ pub static TARGET: Target = Target {
         weights_only: |_, _| false,
         per_channel: |_, _| true,
         sums: |_, _| Sums::Grid,
-        zero: |_, _| Zero::Anywhere,
+        zero: |_, _, _| Zero::Anywhere,
     },
 };
 

@@ -1,16 +1,54 @@
 //! OpenVINO IR.
+//!
+//! A graph becomes a [`Net`](qcc_formats::openvino::Net) (layers as plain structs) and the bytes of its constants, which
+//! go into two files; a third holds the metadata that Ultralytics' loader asks for.
+
+use std::io;
 
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 
 use crate::{Files, Summary};
 
+mod emit;
+mod metadata;
+mod ops;
 mod target;
 
+use emit::Written;
+pub use metadata::folder;
 pub use target::TARGET;
 
 /// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
 /// written.
-pub fn write(_graph: &Graph, _files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-    Err(vec![Diagnostic::error("unsupported-target", "this format is not written yet")])
+pub fn write(graph: &Graph, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+    let written = emit::emit(graph)?;
+    let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
+    let bytes = store(&written, &graph.metadata, files).map_err(failed)?;
+    let layers = &written.net.layers;
+    let passive = ["Parameter", "Const", "Result"];
+    Ok(Summary {
+        bytes,
+        operators: layers.iter().filter(|l| !passive.contains(&l.operation.0)).count(),
+        constants: written.constants.len(),
+    })
+}
+
+/// Writes all files and gives their length together.
+fn store(written: &Written, metadata: &[(String, String)], files: &mut dyn Files) -> io::Result<u64> {
+    let (main, constants) = (files.main().to_owned(), files.beside("bin"));
+    let mut bytes = written.net.write(files.create(&main)?)?;
+    let out = files.create(&constants)?;
+    let mut end = 0;
+    for (offset, data) in &written.constants {
+        io::copy(&mut io::Read::take(io::repeat(0), offset - end), out)?;
+        out.write_all(data)?;
+        end = offset + data.len() as u64;
+    }
+    bytes += end;
+    if let Some(yaml) = metadata::yaml(metadata) {
+        files.create("metadata.yaml")?.write_all(yaml.as_bytes())?;
+        bytes += yaml.len() as u64;
+    }
+    Ok(bytes)
 }

@@ -1,10 +1,14 @@
 //! What OpenVINO IR takes.
 
-use qcc_ir::ops::Op;
+use qcc_ir::ops::{
+    Binary, BinaryFn, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn,
+};
 use qcc_ir::target::{GridDemands, Sums, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
-/// OpenVINO IR: everything is row-major.
+use super::ops::{elementwise, resize};
+
+/// OpenVINO IR, run by its CPU plugin: everything is row-major.
 pub static TARGET: Target = Target {
     name: "openvino",
     native,
@@ -15,17 +19,71 @@ pub static TARGET: Target = Target {
     grids: GridDemands {
         activation: Store::U8,
         integer,
-        weights_only: |_, _| false,
+        weights_only,
         per_channel: |_, _| true,
         sums: |_, _| Sums::Real,
-        zero: |_, _| Zero::Anywhere,
+        zero,
     },
 };
 
-fn native(_: &Op, _: &[&TensorType]) -> bool {
-    false
+fn native(op: &Op, operands: &[&TensorType]) -> bool {
+    match op {
+        Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
+        Op::Unary(Unary { f }) => !matches!(f, UnaryFn::Reciprocal | UnaryFn::Rsqrt | UnaryFn::Threshold { .. }),
+        Op::Binary(Binary { f }) => match f {
+            BinaryFn::Atan2 => false,
+            BinaryFn::Prelu => elementwise::slope(&operands[0].shape, &operands[1].shape).is_some(),
+            _ => true,
+        },
+        Op::Pool(Pool { f, dilation, .. }) => *f == PoolFn::Max || dilation.iter().all(|&d| d == 1),
+        Op::Resize(op) => resize::native(op, operands[0]),
+        Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => true,
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => true,
+        Op::LayerNorm(_) | Op::Softmax(_) | Op::Reduce(_) | Op::ArgReduce(_) | Op::CumSum(_) => true,
+        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
+        Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
+        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => true,
+    }
 }
 
-fn integer(_: &Op, _: &[&TensorType]) -> bool {
-    false
+/// Contractions, and what stays on integers between two of them. Everything else works on real numbers, and the plugin
+/// runs it at the end of the contraction before it.
+fn integer(op: &Op, operands: &[&TensorType]) -> bool {
+    if !native(op, operands) {
+        return false;
+    }
+    let real = || operands.iter().any(|t| t.elem == Elem::F32);
+    match op {
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => true,
+        // A mean is real: the grid goes behind it.
+        Op::Pool(Pool { f, .. }) => *f == PoolFn::Max,
+        Op::Resize(Resize { mode, .. }) => matches!(mode, ResizeMode::Nearest(_)),
+        Op::Pad(Pad { mode, .. }) => real() && *mode == PadMode::Constant(0.0),
+        Op::Reduce(Reduce { f, .. }) => real() && matches!(f, ReduceFn::Max | ReduceFn::Min),
+        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => real(),
+        Op::DepthToSpace(_) | Op::SpaceToDepth(_) => real(),
+        Op::Quantize(_) | Op::Dequantize(_) => true,
+        Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => false,
+        Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::CumSum(_) => false,
+        Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) | Op::Relayout(_) => false,
+        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => false,
+        Op::Input(_) | Op::Const(_) => false,
+    }
+}
+
+/// Products with a constant matrix read narrow weights; convolutions widen them when the model is loaded, and only the
+/// file is smaller.
+fn weights_only(op: &Op, _: &[&TensorType]) -> bool {
+    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_))
+}
+
+/// Convolutions and products with a constant matrix take a zero anywhere; products of two computed matrices and
+/// transposed convolutions are real where it is neither in the middle nor at the end.
+fn zero(op: &Op, operand: usize, known: bool) -> Zero {
+    match op {
+        _ if operand == 1 => Zero::Middle,
+        Op::MatMul(_) if known => Zero::Anywhere,
+        Op::MatMul(_) | Op::ConvTranspose(_) => Zero::MiddleOrEnd,
+        _ => Zero::Anywhere,
+    }
 }

@@ -162,6 +162,6 @@ fn per_channel(op: &Op, weight: &TensorType) -> bool {
 }
 
 /// BATCH_MATMUL takes a symmetric second operand.
-fn zero(_: &Op, operand: usize) -> Zero {
+fn zero(_: &Op, operand: usize, _: bool) -> Zero {
     if operand == 1 { Zero::Middle } else { Zero::Anywhere }
 }

@@ -65,8 +65,9 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
             }
             GridRule::Fixed { lo, hi } => drop(fixed.insert(result, fixed_grid(lo, hi, store))),
             GridRule::Contract { .. } => {
+                let known = g.constant(operands[1]).is_some();
                 for (i, v) in operands.iter().enumerate().take(2).filter(|(_, v)| dynamic(v)) {
-                    match (target.grids.zero)(op, i) {
+                    match (target.grids.zero)(op, i, known) {
                         Zero::Anywhere => {}
                         // The stricter of two demands holds.
                         zero if zeros.get(v) != Some(&Zero::Middle) => drop(zeros.insert(*v, zero)),

@@ -1,0 +1,484 @@
+//! From graph to layers.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use qcc_formats::openvino::{Attribute, Element, Layer, Net, Operation, Port, Tensor as Described};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::{Cast, Op, Types};
+use qcc_ir::{Affine, Dim, Elem, Graph, Grid, NodeId, Scalar, Shape, Store, Tensor, TensorType, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
+
+use super::target::TARGET;
+use super::{metadata, ops};
+
+/// Why a node has no OpenVINO form.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Unsupported(pub(super) String);
+
+impl<T: Into<String>> From<T> for Unsupported {
+    fn from(why: T) -> Self {
+        Unsupported(why.into())
+    }
+}
+
+/// The ports that a node's results lie at.
+pub(super) type Ports = SmallVec<[Port; 1]>;
+
+/// A network and the bytes of its constants: each where it begins.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) net: Net,
+    pub(super) constants: Vec<(u64, Bytes)>,
+}
+
+/// A node as its family writes it.
+pub(super) struct Site {
+    pub(super) values: qcc_ir::Operands,
+    /// Types of the operands; grids are part of them.
+    pub(super) operands: SmallVec<[TensorType; 4]>,
+    pub(super) results: Types,
+}
+
+/// The network as it grows.
+pub(super) struct Emitter<'g> {
+    pub(super) graph: &'g Graph,
+    written: Written,
+    /// Where bytes begin that the file of constants holds already.
+    offsets: FxHashMap<Bytes, u64>,
+    /// Layers of constants, by element, extents and place.
+    constants: FxHashMap<(Element, Vec<usize>, u64), Port>,
+    /// Constants of the graph, by the shape that they are read with.
+    known: FxHashMap<(ValueId, Shape), Port>,
+    ports: FxHashMap<ValueId, Port>,
+    /// What the layers are named after that are being written.
+    scope: String,
+    /// How often a name of a layer was asked for.
+    names: FxHashMap<String, u32>,
+    /// Names of tensors that are taken.
+    tensors: FxHashSet<String>,
+    /// Ports that are results of the model.
+    results: FxHashSet<Port>,
+}
+
+/// The network of a graph, or everything that cannot be written.
+pub(super) fn emit(graph: &Graph) -> Result<Written, Vec<Diagnostic>> {
+    let mut e = Emitter::new(graph);
+    let mut refused = Vec::new();
+    let mut refuse = |node: NodeId, Unsupported(why): Unsupported| {
+        let message = format!("openvino cannot express {}: {why}", graph.op(node).kind().name());
+        refused.push(Diagnostic::error("unsupported-op", message).at(graph.origin(node)));
+    };
+    for v in graph.inputs() {
+        e.input(v);
+    }
+    for node in graph.order() {
+        // Constants are written for those who read them.
+        let constant = e.literal(node.value(0)).is_some();
+        if constant || matches!(graph.op(node), Op::Input(_)) {
+            continue;
+        }
+        if let Err(why) = e.node(node) {
+            refuse(node, why);
+            e.stand_in(node);
+        }
+    }
+    for output in graph.outputs() {
+        e.output(&output.name, output.value).unwrap_or_else(|why| refuse(output.value.node, why));
+    }
+    if refused.is_empty() { Ok(e.written) } else { Err(refused) }
+}
+
+/// An attribute of a layer.
+pub(super) fn attribute(name: &'static str, value: impl Display) -> Attribute {
+    (name, value.to_string())
+}
+
+/// A list as attributes spell it.
+pub(super) fn list(values: &[usize]) -> String {
+    values.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ")
+}
+
+/// A constant as it is stored.
+pub(super) struct Literal<'g> {
+    /// The bytes.
+    pub(super) stored: &'g Tensor,
+    /// Stored as `F16`, read as `F32`.
+    pub(super) widened: bool,
+}
+
+impl<'g> Emitter<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        // The names that users see are reserved: no value in between takes them.
+        let names = graph.outputs().iter().map(|o| o.name.to_string());
+        let names = names.chain(graph.inputs().filter_map(|v| graph.name(v)).map(|n| n.to_string())).collect();
+        let net = Net {
+            name: if graph.name.is_empty() { "main".into() } else { graph.name.clone() },
+            layers: Vec::new(),
+            info: metadata::info(&graph.metadata),
+        };
+        Emitter {
+            graph,
+            written: Written { net, constants: Vec::new() },
+            offsets: FxHashMap::default(),
+            constants: FxHashMap::default(),
+            known: FxHashMap::default(),
+            ports: FxHashMap::default(),
+            scope: String::new(),
+            names: FxHashMap::default(),
+            tensors: names,
+            results: FxHashSet::default(),
+        }
+    }
+
+    fn input(&mut self, v: ValueId) {
+        let (graph, ty) = (self.graph, self.graph.ty(v));
+        let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
+        let stored = TensorType::new(stored(&ty.elem), ty.shape.clone());
+        let extent = |d: &Dim| d.known().map_or("?".to_owned(), |n| n.to_string());
+        let shape = ty.shape.dims().iter().map(extent).collect::<Vec<String>>().join(",");
+        let data = [attribute("shape", shape), attribute("element_type", element(&stored.elem).name())];
+        self.scope = name.clone();
+        let port = self.op(PARAMETER, &data, &[], &stored);
+        self.rename(port, &name);
+        self.at(port).names = vec![name];
+        let real = match &ty.elem {
+            Elem::Grid(grid) => ops::grid::enter(self, grid, port, ty),
+            _ => port,
+        };
+        self.ports.insert(v, real);
+    }
+
+    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
+        let graph = self.graph;
+        let op = graph.op(node);
+        let types = graph.operand_types(node);
+        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
+        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
+            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
+            return Err(format!("no operation does {op:?} on {}", operands.join(", ")).into());
+        }
+        let site = Site {
+            values: graph.operands(node),
+            operands: types.iter().map(|&t| t.clone()).collect(),
+            results: graph.result_types(node),
+        };
+        self.scope = match graph.origin(node).path() {
+            "" => graph.name(node.value(0)).map_or(op.kind().name().to_owned(), ToString::to_string),
+            path => path.to_owned(),
+        };
+        let first = self.written.net.layers.len();
+        let mut ports = ops::emit(self, op, &site)?;
+        if ops::grid::rounds(op) {
+            for (port, ty) in ports.iter_mut().zip(&site.results) {
+                *port = ops::grid::place(self, *port, ty)?;
+            }
+        }
+        // The layer that gives the result stands for the node.
+        if ports[0].layer >= first {
+            let scope = std::mem::take(&mut self.scope);
+            self.rename(ports[0], &scope);
+        }
+        for (v, port) in graph.results(node).zip(ports) {
+            self.ports.insert(v, port);
+            if let Some(name) = graph.name(v)
+                && self.at(port).names.is_empty()
+                && self.tensors.insert(name.to_string())
+            {
+                self.at(port).names = vec![name.to_string()];
+            }
+        }
+        Ok(())
+    }
+
+    /// Results of a refused node, for those who read them: the others are to be refused by name as well.
+    fn stand_in(&mut self, node: NodeId) {
+        let types = self.graph.result_types(node);
+        let ports = self.op_many(CONST, &[], &[], &types.iter().collect::<Vec<&TensorType>>());
+        self.ports.extend(self.graph.results(node).zip(ports));
+    }
+
+    /// Names a value as a result of the model. A tensor has one name only: an input, a constant or what is a result
+    /// already is copied.
+    fn output(&mut self, name: &str, v: ValueId) -> Result<(), Unsupported> {
+        self.scope = name.to_owned();
+        let ty = self.graph.ty(v);
+        let mut port = self.port(v);
+        if let Elem::Grid(grid) = &ty.elem {
+            port = ops::grid::leave(self, grid, port, ty)?;
+        }
+        let shared = matches!(self.written.net.layers[port.layer].operation, CONST | PARAMETER);
+        if shared || self.results.contains(&port) {
+            port = self.convert(port, &ty.with_elem(stored(&ty.elem)));
+        }
+        self.results.insert(port);
+        self.at(port).names = vec![name.to_owned()];
+        let name = self.unique(&format!("{name}/sink_port_0"));
+        let layer = Layer {
+            name,
+            operation: RESULT,
+            data: Vec::new(),
+            decompression: false,
+            inputs: vec![port],
+            outputs: Vec::new(),
+        };
+        self.written.net.layers.push(layer);
+        Ok(())
+    }
+
+    /// Adds a layer with a result of each of these types.
+    pub(super) fn op_many(
+        &mut self,
+        operation: Operation,
+        data: &[Attribute],
+        inputs: &[Port],
+        types: &[&TensorType],
+    ) -> Ports {
+        let name = self.unique(&format!("{}/{}", self.scope, operation.0));
+        let outputs: Vec<Described> = types.iter().map(|ty| describe(ty)).collect();
+        let layer = self.written.net.layers.len();
+        let ports = (0..outputs.len()).map(|result| Port { layer, result }).collect();
+        let (data, inputs) = (data.to_vec(), inputs.to_vec());
+        self.written.net.layers.push(Layer { name, operation, data, decompression: false, inputs, outputs });
+        ports
+    }
+
+    /// Adds a layer with one result.
+    pub(super) fn op(&mut self, operation: Operation, data: &[Attribute], inputs: &[Port], ty: &TensorType) -> Port {
+        self.op_many(operation, data, inputs, &[ty])[0]
+    }
+
+    /// An element-wise operation of two operands.
+    pub(super) fn binary(&mut self, kind: &'static str, a: Port, b: Port, ty: &TensorType) -> Port {
+        self.op(Operation(kind, 1), &[attribute("auto_broadcast", "numpy")], &[a, b], ty)
+    }
+
+    /// The same numbers as another element.
+    pub(super) fn convert(&mut self, x: Port, ty: &TensorType) -> Port {
+        let to = element(&ty.elem).name();
+        self.op(Operation("Convert", 1), &[attribute("destination_type", to)], &[x], ty)
+    }
+
+    fn at(&mut self, port: Port) -> &mut Described {
+        &mut self.written.net.layers[port.layer].outputs[port.result]
+    }
+
+    fn rename(&mut self, port: Port, name: &str) {
+        self.written.net.layers[port.layer].name = self.unique(name);
+    }
+
+    fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        while self.names.contains_key(&name) {
+            let count = self.names.entry(wanted.to_owned()).or_default();
+            *count += 1;
+            name = format!("{wanted}_{count}");
+        }
+        self.names.insert(name.clone(), 0);
+        name
+    }
+
+    /// Operand `i` of a node.
+    pub(super) fn operand(&mut self, site: &Site, i: usize) -> Port {
+        self.port(site.values[i])
+    }
+
+    /// All operands of a node.
+    pub(super) fn operands(&mut self, site: &Site) -> SmallVec<[Port; 4]> {
+        site.values.iter().map(|&v| self.port(v)).collect()
+    }
+
+    fn port(&mut self, v: ValueId) -> Port {
+        match self.ports.get(&v) {
+            Some(&port) => port,
+            None => self.shaped(v, &self.graph.ty(v).shape),
+        }
+    }
+
+    /// The constant that a value is, where it is one.
+    pub(super) fn literal(&self, v: ValueId) -> Option<Literal<'g>> {
+        let graph = self.graph;
+        match graph.producer(v) {
+            Op::Const(c) => Some(Literal { stored: &c.value, widened: false }),
+            Op::Cast(c) if c.to == Elem::F32 => {
+                let stored = graph.constant(graph.operands(v.node)[0]).filter(|t| t.ty().elem == Elem::F16)?;
+                Some(Literal { stored, widened: true })
+            }
+            _ => None,
+        }
+    }
+
+    /// A value with its elements, in order, under another shape. Constants are stored with it; those that are stored
+    /// narrow are widened by layers behind them, as plugins know it.
+    pub(super) fn shaped(&mut self, v: ValueId, shape: &Shape) -> Port {
+        let Some(literal) = self.literal(v) else {
+            let (x, ty) = (self.port(v), self.graph.ty(v));
+            return if ty.shape == *shape {
+                x
+            } else {
+                self.reshape(x, &TensorType::new(ty.elem.real(), shape.clone()))
+            };
+        };
+        let key = (v, shape.clone());
+        if let Some(&port) = self.known.get(&key) {
+            return port;
+        }
+        let name = match self.graph.name(v) {
+            Some(name) => name.to_string(),
+            None => format!("{}/constant", self.scope),
+        };
+        let scope = std::mem::replace(&mut self.scope, name.clone());
+        let first = self.written.net.layers.len();
+        let port = self.stored(&literal, shape);
+        if port.layer >= first {
+            self.rename(port, &name);
+        }
+        self.scope = scope;
+        self.known.insert(key, port);
+        port
+    }
+
+    fn stored(&mut self, literal: &Literal<'_>, shape: &Shape) -> Port {
+        let tensor = literal.stored;
+        let ty = |elem: Elem| TensorType::new(elem, shape.clone());
+        let Elem::Grid(grid) = &tensor.ty().elem else {
+            let constant = self.constant(&ty(tensor.ty().elem.clone()), tensor.data().clone());
+            if !literal.widened {
+                return constant;
+            }
+            let port = self.convert(constant, &ty(Elem::F32));
+            self.written.net.layers[port.layer].decompression = true;
+            return port;
+        };
+        if grid.store == Store::I32 {
+            return self.constant(&ty(Elem::F32), tensor.to_real().data().clone());
+        }
+        let constant = self.constant(&ty(grid.store.elem()), tensor.data().clone());
+        let mut port = self.convert(constant, &ty(Elem::F32));
+        if grid.zero_point() != 0 {
+            let zero = self.scalar(grid.zero_point() as f32);
+            port = self.binary("Subtract", port, zero, &ty(Elem::F32));
+        }
+        let scale = self.numbers(&TensorType::f32(&along(grid, tensor.ty(), shape)), grid.scales());
+        self.binary("Multiply", port, scale, &ty(Elem::F32))
+    }
+
+    /// A constant of the given bytes. The same constant is one layer.
+    fn constant(&mut self, ty: &TensorType, bytes: Bytes) -> Port {
+        let element = element(&ty.elem);
+        let dims: Vec<usize> = ty.shape.dims().iter().filter_map(Dim::known).collect();
+        let size = bytes.len();
+        let offset = self.place(bytes);
+        let key = (element, dims, offset);
+        if let Some(&known) = self.constants.get(&key) {
+            return known;
+        }
+        let data = [
+            attribute("element_type", element.name()),
+            attribute("shape", list(&key.1)),
+            attribute("offset", offset),
+            attribute("size", size),
+        ];
+        let port = self.op(CONST, &data, &[], ty);
+        self.constants.insert(key, port);
+        port
+    }
+
+    /// Where bytes begin in the file of constants. Equal bytes are stored once.
+    fn place(&mut self, bytes: Bytes) -> u64 {
+        if let Some(&offset) = self.offsets.get(&bytes) {
+            return offset;
+        }
+        // Large constants begin at cache lines, and small ones at multiples of their length.
+        let align = bytes.len().next_power_of_two().min(ALIGNMENT) as u64;
+        let end = self.written.constants.last().map_or(0, |(at, bytes)| at + bytes.len() as u64);
+        let offset = end.next_multiple_of(align);
+        self.offsets.insert(bytes.clone(), offset);
+        self.written.constants.push((offset, bytes));
+        offset
+    }
+
+    /// A constant of plain numbers.
+    pub(super) fn numbers<T: Scalar>(&mut self, ty: &TensorType, values: &[T]) -> Port {
+        self.constant(ty, Bytes::copy_from_slice(bytemuck::cast_slice(values)))
+    }
+
+    /// A constant list of 64-bit integers.
+    pub(super) fn indices(&mut self, values: &[i64]) -> Port {
+        self.numbers(&TensorType::new(Elem::I64, Shape::known(&[values.len()])), values)
+    }
+
+    /// A constant list of axes or extents.
+    pub(super) fn axes(&mut self, values: &[usize]) -> Port {
+        self.indices(&values.iter().map(|&v| v as i64).collect::<Vec<i64>>())
+    }
+
+    /// A constant 64-bit integer, as a scalar.
+    pub(super) fn index(&mut self, value: usize) -> Port {
+        self.numbers(&TensorType::new(Elem::I64, Shape::scalar()), &[value as i64])
+    }
+
+    /// A constant `F32` scalar.
+    pub(super) fn scalar(&mut self, value: f32) -> Port {
+        self.numbers(&TensorType::f32(&[]), &[value])
+    }
+
+    /// A constant scalar of an element.
+    pub(super) fn scalar_of(&mut self, elem: &Elem, value: f32) -> Result<Port, Unsupported> {
+        let value = Op::from(Cast { to: elem.real() })
+            .eval(&[&Tensor::scalar(value)])
+            .map_err(|e| e.to_string())?
+            .swap_remove(0);
+        Ok(self.constant(value.ty(), value.data().clone()))
+    }
+
+    /// The same elements under the extents of a type, of which one at most is open.
+    pub(super) fn reshape(&mut self, x: Port, ty: &TensorType) -> Port {
+        let dims = ty.shape.dims();
+        let shape: Vec<i64> = dims.iter().map(|d| d.known().map_or(-1, |n| n as i64)).collect();
+        let shape = self.indices(&shape);
+        self.op(Operation("Reshape", 1), &[attribute("special_zero", false)], &[x, shape], ty)
+    }
+}
+
+const CONST: Operation = Operation("Const", 1);
+const PARAMETER: Operation = Operation("Parameter", 1);
+const RESULT: Operation = Operation("Result", 1);
+
+/// Bytes of a cache line.
+const ALIGNMENT: usize = 64;
+
+/// Extents under which the scales of a grid broadcast to a value of type `ty` whose elements have the given shape.
+pub(super) fn along(grid: &Grid, ty: &TensorType, shape: &Shape) -> Vec<usize> {
+    let Affine::PerAxis { axis, scales } = &grid.map else { return Vec::new() };
+    let inner = |dims: &[Dim]| dims.iter().filter_map(Dim::known).product::<usize>();
+    let run = inner(&ty.shape.dims()[axis + 1..]);
+    let (dims, steps) = (shape.dims(), run..run * scales.len());
+    let extent = |i: usize| dims[i].known().filter(|_| steps.contains(&inner(&dims[i + 1..]))).unwrap_or(1);
+    (0..dims.len()).map(extent).collect()
+}
+
+/// What a value is stored as at the model's own inputs and outputs.
+fn stored(elem: &Elem) -> Elem {
+    elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem())
+}
+
+/// The format's name for an element; values on grids are the real numbers that they stand for.
+pub(super) fn element(elem: &Elem) -> Element {
+    match elem {
+        Elem::Bool => Element::Boolean,
+        Elem::I8 => Element::I8,
+        Elem::U8 => Element::U8,
+        Elem::I16 => Element::I16,
+        Elem::I32 => Element::I32,
+        Elem::I64 => Element::I64,
+        Elem::F16 => Element::F16,
+        Elem::F32 | Elem::Grid(_) => Element::F32,
+    }
+}
+
+fn describe(ty: &TensorType) -> Described {
+    let dims = ty.shape.dims().iter().map(Dim::known).collect();
+    Described { element: element(&ty.elem), dims, names: Vec::new() }
+}

@@ -1,0 +1,46 @@
+//! What goes with a model besides its layers.
+
+use std::path::PathBuf;
+
+use qcc_formats::openvino::Info;
+
+use crate::metadata::{Literal, is_ultralytics, literal};
+
+/// Where Ultralytics' loader finds a model: `yolo26n_int8_openvino_model/yolo26n.xml` for the stem `yolo26n` and the suffix
+/// `_int8`. `None` for other models.
+pub fn folder(metadata: &[(String, String)], stem: &str, suffix: &str) -> Option<PathBuf> {
+    is_ultralytics(metadata)
+        .then(|| PathBuf::from(format!("{stem}{suffix}_openvino_model")).join(format!("{stem}.xml")))
+}
+
+/// The metadata of an Ultralytics model as its loader reads them from `metadata.yaml`.
+pub(super) fn yaml(metadata: &[(String, String)]) -> Option<String> {
+    let line = |(key, value): &(String, String)| format!("{key}: {}\n", literal(value).yaml());
+    is_ultralytics(metadata).then(|| metadata.iter().map(line).collect())
+}
+
+/// The metadata of an Ultralytics model as OpenVINO's Model API reads them: how pictures are prepared, and the labels.
+pub(super) fn info(metadata: &[(String, String)]) -> Vec<Info> {
+    if !is_ultralytics(metadata) {
+        return Vec::new();
+    }
+    let entry = |key: &str| metadata.iter().find(|(k, _)| k == key).map(|(_, value)| literal(value));
+    let value = |key: &str, value: &str| Info::Value(key.into(), value.into());
+    let mut all = vec![
+        value("model_type", "YOLO"),
+        value("reverse_input_channels", "True"),
+        value("pad_value", "114"),
+        value("scale_values", "255.0"),
+    ];
+    if let Some(Literal::Dictionary(names)) = entry("names") {
+        let label = |(_, name): &(Literal, Literal)| match name {
+            Literal::Text(name) => name.replace(char::is_whitespace, "_"),
+            other => other.yaml(),
+        };
+        all.push(value("labels", &names.iter().map(label).collect::<Vec<String>>().join(" ")));
+    }
+    if entry("task") != Some(Literal::Text("classify".into())) {
+        all.push(value("resize_type", "fit_to_window_letterbox"));
+    }
+    vec![Info::Group("model_info".into(), all)]
+}

@@ -1,0 +1,138 @@
+//! Element-wise operators. Operands broadcast as in NumPy.
+
+use qcc_formats::openvino::{Attribute, Operation, Port};
+use qcc_ir::ops::{Binary, BinaryFn, Clamp, Unary, UnaryFn};
+use qcc_ir::{Dim, Shape, TensorType};
+
+use super::super::emit::{Emitter, Site, Unsupported, attribute};
+
+/// Operators of one operand.
+pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site) -> Result<Port, Unsupported> {
+    use UnaryFn::*;
+    let plain = |kind, opset| (Operation(kind, opset), Vec::new(), Vec::new());
+    let (operation, data, numbers): (Operation, Vec<Attribute>, Vec<f32>) = match op.f {
+        Abs => plain("Abs", 1),
+        Ceil => plain("Ceiling", 1),
+        Cos => plain("Cos", 1),
+        Erf => plain("Erf", 1),
+        Exp => plain("Exp", 1),
+        Floor => plain("Floor", 1),
+        Log => plain("Log", 1),
+        Neg => plain("Negative", 1),
+        Not => plain("LogicalNot", 1),
+        Round => (Operation("Round", 5), vec![attribute("mode", "half_to_even")], Vec::new()),
+        Sigmoid => plain("Sigmoid", 1),
+        Sign => plain("Sign", 1),
+        Silu => plain("Swish", 4),
+        Sin => plain("Sin", 1),
+        Softplus => plain("SoftPlus", 4),
+        Softsign => plain("SoftSign", 9),
+        Sqrt => plain("Sqrt", 1),
+        Tan => plain("Tan", 1),
+        Tanh => plain("Tanh", 1),
+        HardSwish => plain("HSwish", 4),
+        Mish => plain("Mish", 4),
+        HardSigmoid { alpha, beta } if (alpha, beta) == (1.0 / 6.0, 0.5) => plain("HSigmoid", 5),
+        HardSigmoid { alpha, beta } => (Operation("HardSigmoid", 1), Vec::new(), vec![alpha, beta]),
+        Elu { alpha } => (Operation("Elu", 1), vec![attribute("alpha", alpha)], Vec::new()),
+        Selu { alpha, gamma } => (Operation("Selu", 1), Vec::new(), vec![alpha, gamma]),
+        LeakyRelu { alpha } => {
+            let slope = e.numbers(&TensorType::f32(&[1]), &[alpha]);
+            let inputs = [e.operand(site, 0), slope];
+            return Ok(e.op(Operation("PReLU", 1), &[], &inputs, &site.results[0]));
+        }
+        Gelu { tanh } => {
+            let mode = if tanh { "TANH" } else { "ERF" };
+            (Operation("Gelu", 7), vec![attribute("approximation_mode", mode)], Vec::new())
+        }
+        Reciprocal | Rsqrt | Threshold { .. } => return Err("it has no operation".into()),
+    };
+    let mut inputs = vec![e.operand(site, 0)];
+    inputs.extend(numbers.into_iter().map(|n| e.scalar(n)));
+    Ok(e.op(operation, &data, &inputs, &site.results[0]))
+}
+
+/// The slope of a PReLU along the channels, where it does not differ along other axes.
+pub(in crate::openvino) fn slope(x: &Shape, slope: &Shape) -> Option<Shape> {
+    let behind = x.rank().checked_sub(slope.rank())?;
+    let wide: Vec<usize> = (0..slope.rank()).filter(|&a| slope.dims()[a] != Dim::Known(1)).collect();
+    match wide.as_slice() {
+        [] => Some(Shape::known(&[1])),
+        [a] if behind + a == 1 && slope.dims()[*a] == x.dims()[1] => {
+            Some([slope.dims()[*a].clone()].into_iter().collect())
+        }
+        _ => None,
+    }
+}
+
+/// Operators of two operands.
+pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site) -> Result<Port, Unsupported> {
+    use BinaryFn::*;
+    let kind = match op.f {
+        Add => "Add",
+        Sub => "Subtract",
+        Mul => "Multiply",
+        Div | FloorDiv => "Divide",
+        FloorMod => "FloorMod",
+        Rem => "Mod",
+        Pow => "Power",
+        Max => "Maximum",
+        Min => "Minimum",
+        SquaredDifference => "SquaredDifference",
+        Equal => "Equal",
+        NotEqual => "NotEqual",
+        Less => "Less",
+        LessEqual => "LessEqual",
+        Greater => "Greater",
+        GreaterEqual => "GreaterEqual",
+        And => "LogicalAnd",
+        Or => "LogicalOr",
+        Xor => "LogicalXor",
+        Prelu => {
+            let along =
+                slope(&site.operands[0].shape, &site.operands[1].shape).ok_or("its slope is not one of channels")?;
+            let inputs = [e.operand(site, 0), e.shaped(site.values[1], &along)];
+            return Ok(e.op(Operation("PReLU", 1), &[], &inputs, &site.results[0]));
+        }
+        Atan2 => return Err("it has no operation".into()),
+    };
+    let opset = if op.f == Xor { 2 } else { 1 };
+    let mut data = vec![attribute("auto_broadcast", "numpy")];
+    if matches!(op.f, Div | FloorDiv) {
+        data.push(attribute("m_pythondiv", op.f == FloorDiv));
+    }
+    let inputs = e.operands(site);
+    Ok(e.op(Operation(kind, opset), &data, &inputs, &site.results[0]))
+}
+
+/// ReLU, Clamp, or Maximum and Minimum where it has one limit only.
+pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site) -> Result<Port, Unsupported> {
+    let y = site.results[0].real();
+    let mut x = e.operand(site, 0);
+    if *op == Clamp::RELU {
+        return Ok(e.op(Operation("ReLU", 1), &[], &[x], &y));
+    }
+    if op.lo.is_finite() && op.hi.is_finite() && op.lo <= op.hi {
+        let data = [attribute("min", op.lo), attribute("max", op.hi)];
+        return Ok(e.op(Operation("Clamp", 1), &data, &[x], &y));
+    }
+    for (limit, kind) in [(op.lo, "Maximum"), (op.hi, "Minimum")] {
+        if limit != if kind == "Maximum" { f32::NEG_INFINITY } else { f32::INFINITY } {
+            let limit = e.scalar_of(&y.elem, limit)?;
+            x = e.binary(kind, x, limit, &y);
+        }
+    }
+    Ok(x)
+}
+
+/// Select.
+pub(super) fn select(e: &mut Emitter<'_>, site: &Site) -> Port {
+    let inputs = e.operands(site);
+    e.op(Operation("Select", 1), &[attribute("auto_broadcast", "numpy")], &inputs, &site.results[0])
+}
+
+/// Convert.
+pub(super) fn cast(e: &mut Emitter<'_>, site: &Site) -> Port {
+    let x = e.operand(site, 0);
+    e.convert(x, &site.results[0])
+}

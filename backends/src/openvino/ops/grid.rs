@@ -1,0 +1,84 @@
+//! Grids. OpenVINO has no types for them: a value on a grid is a real number behind a FakeQuantize, and its plugins find
+//! out what can be computed with integers.
+
+use qcc_formats::openvino::{Operation, Port};
+use qcc_ir::ops::{GridRule, Op, Pool, PoolFn, Resize, ResizeMode};
+use qcc_ir::{Elem, Grid, Store, TensorType};
+
+use super::super::emit::{Emitter, Site, Unsupported, along, attribute};
+
+/// True where real arithmetic on numbers of a grid gives numbers between those of the grid.
+pub(in crate::openvino) fn rounds(op: &Op) -> bool {
+    match op.grid() {
+        GridRule::Own | GridRule::Fixed { .. } | GridRule::Contract { .. } => true,
+        GridRule::Carry | GridRule::Unify => match op {
+            Op::Pool(Pool { f, .. }) => *f == PoolFn::Average,
+            Op::Resize(Resize { mode, .. }) => !matches!(mode, ResizeMode::Nearest(_)),
+            _ => false,
+        },
+        GridRule::Float => false,
+    }
+}
+
+/// Puts a value on the grid of its type, where that is one.
+pub(in crate::openvino) fn place(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Result<Port, Unsupported> {
+    let Elem::Grid(grid) = &ty.elem else { return Ok(x) };
+    let levels = levels(grid)?;
+    let [lo, hi] = ends(e, grid, ty);
+    Ok(fake_quantize(e, levels, [x, lo, hi, lo, hi], ty))
+}
+
+/// Quantize. On a grid already, a value is not moved.
+pub(super) fn quantize(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupported> {
+    let x = e.operand(site, 0);
+    if site.operands[0].elem == site.results[0].elem { Ok(x) } else { place(e, x, &site.results[0]) }
+}
+
+/// The real numbers that the integers of an input stand for.
+pub(in crate::openvino) fn enter(e: &mut Emitter<'_>, grid: &Grid, x: Port, ty: &TensorType) -> Port {
+    let real = ty.real();
+    let mut port = e.convert(x, &real);
+    if grid.zero_point() != 0 {
+        let zero = e.scalar(grid.zero_point() as f32);
+        port = e.binary("Subtract", port, zero, &real);
+    }
+    let scale = e.numbers(&TensorType::f32(&along(grid, ty, &ty.shape)), grid.scales());
+    e.binary("Multiply", port, scale, &real)
+}
+
+/// The integers that stand for the real numbers of an output.
+pub(in crate::openvino) fn leave(
+    e: &mut Emitter<'_>,
+    grid: &Grid,
+    x: Port,
+    ty: &TensorType,
+) -> Result<Port, Unsupported> {
+    let levels = levels(grid)?;
+    let [lo, hi] = ends(e, grid, ty);
+    let [first, last] = <[i32; 2]>::from(grid.store.range()).map(|q| e.scalar(q as f32));
+    let integers = fake_quantize(e, levels, [x, lo, hi, first, last], ty);
+    Ok(e.convert(integers, &ty.with_elem(grid.store.elem())))
+}
+
+/// Number of points of a grid.
+fn levels(grid: &Grid) -> Result<i32, Unsupported> {
+    match grid.store {
+        Store::I8 | Store::U8 => Ok(1 << 8),
+        Store::I16 => Ok(1 << 16),
+        Store::I32 => Err("32-bit integers are for biases only".into()),
+    }
+}
+
+/// The real numbers at both ends of a grid, as constants that broadcast to a value on it.
+fn ends(e: &mut Emitter<'_>, grid: &Grid, ty: &TensorType) -> [Port; 2] {
+    let dims = along(grid, ty, &ty.shape);
+    <[i32; 2]>::from(grid.store.range()).map(|q| {
+        let ends: Vec<f32> = grid.scales().iter().map(|s| (q - grid.zero_point()) as f32 * s).collect();
+        e.numbers(&TensorType::f32(&dims), &ends)
+    })
+}
+
+fn fake_quantize(e: &mut Emitter<'_>, levels: i32, inputs: [Port; 5], ty: &TensorType) -> Port {
+    let data = [attribute("levels", levels), attribute("auto_broadcast", "numpy")];
+    e.op(Operation("FakeQuantize", 1), &data, &inputs, &ty.real())
+}

@@ -1,0 +1,56 @@
+//! Operators that compute or use indices.
+
+use qcc_formats::openvino::{Operation, Port};
+use qcc_ir::TensorType;
+use qcc_ir::ops::{Gather, GatherElements, GatherNd, TopK};
+
+use super::super::emit::{Emitter, Ports, Site, attribute};
+
+/// Gather; the latest form counts negative indices from the end.
+pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &Site) -> Port {
+    let inputs = [e.operand(site, 0), e.operand(site, 1), e.index(op.axis)];
+    e.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &site.results[0])
+}
+
+/// GatherElements.
+pub(super) fn gather_elements(e: &mut Emitter<'_>, op: &GatherElements, site: &Site) -> Port {
+    let inputs = e.operands(site);
+    e.op(Operation("GatherElements", 6), &[attribute("axis", op.axis)], &inputs, &site.results[0])
+}
+
+/// GatherND.
+pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &Site) -> Port {
+    let inputs = e.operands(site);
+    e.op(Operation("GatherND", 8), &[attribute("batch_dims", op.batch)], &inputs, &site.results[0])
+}
+
+/// ScatterNDUpdate.
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &Site) -> Port {
+    let inputs = e.operands(site);
+    e.op(Operation("ScatterNDUpdate", 3), &[], &inputs, &site.results[0])
+}
+
+/// TopK.
+pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &Site) -> Ports {
+    sorted(e, site, op.k, op.axis, op.largest, &[site.results[0].clone(), site.results[1].clone()])
+}
+
+/// The first `k` in order along an axis, and their places; of equal ones the first comes first.
+pub(super) fn sorted(
+    e: &mut Emitter<'_>,
+    site: &Site,
+    k: usize,
+    axis: usize,
+    largest: bool,
+    types: &[TensorType; 2],
+) -> Ports {
+    let data = [
+        attribute("axis", axis),
+        attribute("mode", if largest { "max" } else { "min" }),
+        attribute("sort", "value"),
+        attribute("index_element_type", "i64"),
+        attribute("stable", true),
+    ];
+    let inputs = [e.operand(site, 0), e.index(k)];
+    e.op_many(Operation("TopK", 11), &data, &inputs, &types.each_ref())
+}

@@ -1,0 +1,19 @@
+//! Matrix products.
+
+use qcc_formats::openvino::{Operation, Port};
+use qcc_ir::ops::MatMul;
+
+use super::super::emit::{Emitter, Site, attribute};
+
+/// MatMul, with a bias behind it.
+pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site) -> Port {
+    let ty = site.results[0].real();
+    let data = [attribute("transpose_a", false), attribute("transpose_b", op.transpose_b)];
+    let inputs = [e.operand(site, 0), e.operand(site, 1)];
+    let product = e.op(Operation("MatMul", 1), &data, &inputs, &ty);
+    if site.values.len() < 3 {
+        return product;
+    }
+    let bias = e.operand(site, 2);
+    e.binary("Add", product, bias, &ty)
+}

@@ -1,0 +1,57 @@
+//! The operators, by family. A family translates an operator into the layers that do its work and gives their last ports.
+
+use qcc_formats::openvino::Port;
+use qcc_ir::ops::Op;
+
+use super::emit::{Emitter, Ports, Site, Unsupported};
+
+pub(super) mod conv;
+pub(super) mod elementwise;
+pub(super) mod grid;
+mod index;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod reduce;
+pub(super) mod resize;
+
+/// Writes one node and gives the ports of its results. Values on grids are the real numbers that they stand for.
+pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, Unsupported> {
+    let one = |port: Port| Ok(Ports::from_elem(port, 1));
+    match op {
+        Op::Input(_) | Op::Const(_) => Err("it is no operation".into()),
+        Op::Unary(op) => one(elementwise::unary(e, op, site)?),
+        Op::Binary(op) => one(elementwise::binary(e, op, site)?),
+        Op::Clamp(op) => one(elementwise::clamp(e, op, site)?),
+        Op::Select(_) => one(elementwise::select(e, site)),
+        Op::Cast(_) => one(elementwise::cast(e, site)),
+        Op::Conv(op) => one(conv::conv(e, op, site)),
+        Op::ConvTranspose(op) => one(conv::conv_transpose(e, op, site)),
+        Op::Pool(op) => one(pool::pool(e, op, site)?),
+        Op::MatMul(op) => one(matmul::matmul(e, op, site)),
+        Op::LayerNorm(op) => one(norm::layer_norm(e, op, site)),
+        Op::Softmax(op) => one(norm::softmax(e, op, site)),
+        Op::Reduce(op) => one(reduce::reduce(e, op, site)),
+        Op::ArgReduce(op) => one(reduce::arg_reduce(e, op, site)),
+        Op::CumSum(op) => one(reduce::cum_sum(e, op, site)),
+        Op::Reshape(_) => one(movement::reshape(e, site)?),
+        Op::Transpose(op) => one(movement::transpose(e, op, site)),
+        Op::Concat(op) => one(movement::concat(e, op, site)),
+        Op::Slice(op) => one(movement::slice(e, op, site)),
+        Op::Pad(op) => one(movement::pad(e, op, site)?),
+        Op::Expand(_) => one(movement::expand(e, site)?),
+        Op::Tile(op) => one(movement::tile(e, op, site)),
+        Op::Reverse(op) => one(movement::reverse(e, op, site)),
+        Op::DepthToSpace(op) => one(movement::depth_to_space(e, op, site)),
+        Op::SpaceToDepth(op) => one(movement::space_to_depth(e, op, site)),
+        Op::Gather(op) => one(index::gather(e, op, site)),
+        Op::GatherElements(op) => one(index::gather_elements(e, op, site)),
+        Op::GatherNd(op) => one(index::gather_nd(e, op, site)),
+        Op::ScatterNd(_) => one(index::scatter_nd(e, site)),
+        Op::TopK(op) => Ok(index::top_k(e, op, site)),
+        Op::Resize(op) => one(resize::resize(e, op, site)?),
+        Op::Quantize(_) => one(grid::quantize(e, site)?),
+        Op::Dequantize(_) | Op::Relayout(_) => one(e.operand(site, 0)),
+    }
+}

@@ -1,0 +1,107 @@
+//! Operators that move elements.
+
+use qcc_formats::openvino::{Operation, Port};
+use qcc_ir::Dim;
+use qcc_ir::ops::{Concat, DepthToSpace, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose};
+
+use super::super::emit::{Emitter, Site, Unsupported, attribute};
+
+/// Reshape.
+pub(super) fn reshape(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupported> {
+    let (x, y) = (e.operand(site, 0), &site.results[0]);
+    if y.shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
+        return Err(format!("{} has more than one open extent; fix them with --shape", y.shape).into());
+    }
+    Ok(e.reshape(x, y))
+}
+
+/// Transpose.
+pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &Site) -> Port {
+    let inputs = [e.operand(site, 0), e.axes(&op.perm)];
+    e.op(Operation("Transpose", 1), &[], &inputs, &site.results[0])
+}
+
+/// Concat.
+pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &Site) -> Port {
+    let inputs = e.operands(site);
+    e.op(Operation("Concat", 1), &[attribute("axis", op.axis)], &inputs, &site.results[0])
+}
+
+/// Slice.
+pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &Site) -> Port {
+    let start: Vec<i64> = op.ranges.iter().map(|r| r.start as i64).collect();
+    // A stop below 0 counts from the end: what runs backwards to the first element stops before all of the axis.
+    let stop = |r: &Range| match r.start as i64 + r.step as i64 * r.len as i64 {
+        stop if stop < 0 => -OPEN,
+        stop => stop,
+    };
+    let stop: Vec<i64> = op.ranges.iter().map(stop).collect();
+    let step: Vec<i64> = op.ranges.iter().map(|r| r.step as i64).collect();
+    let axes: Vec<usize> = op.ranges.iter().map(|r| r.axis).collect();
+    strided(e, site, [&start, &stop, &step], &axes)
+}
+
+/// Slice, backwards from the last element.
+pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site) -> Port {
+    let last = |axis: usize| site.operands[0].shape.dims()[axis].known().map_or(OPEN, |n| n as i64 - 1);
+    let axes: Vec<usize> = op.axes.to_vec();
+    let start: Vec<i64> = axes.iter().map(|&a| last(a)).collect();
+    strided(e, site, [&start, &vec![-OPEN; axes.len()], &vec![-1; axes.len()]], &axes)
+}
+
+/// Beyond the end of any axis.
+const OPEN: i64 = i32::MAX as i64;
+
+fn strided(e: &mut Emitter<'_>, site: &Site, [start, stop, step]: [&[i64]; 3], axes: &[usize]) -> Port {
+    let inputs = [e.operand(site, 0), e.indices(start), e.indices(stop), e.indices(step), e.axes(axes)];
+    e.op(Operation("Slice", 8), &[], &inputs, &site.results[0])
+}
+
+/// Pad.
+pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site) -> Result<Port, Unsupported> {
+    let (mode, value) = match op.mode {
+        PadMode::Constant(value) => ("constant", Some(value)),
+        PadMode::Reflect => ("reflect", None),
+        PadMode::Edge => ("edge", None),
+    };
+    let mut inputs = vec![e.operand(site, 0), e.axes(&op.before), e.axes(&op.after)];
+    if let Some(value) = value {
+        inputs.push(e.scalar_of(&site.operands[0].elem, value)?);
+    }
+    Ok(e.op(Operation("Pad", 1), &[attribute("pad_mode", mode)], &inputs, &site.results[0]))
+}
+
+/// Broadcast. Open extents stay what they are.
+pub(super) fn expand(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupported> {
+    let (x, y) = (&site.operands[0].shape, &site.results[0].shape);
+    let behind = |axis: usize| (axis + x.rank()).checked_sub(y.rank()).map(|a| &x.dims()[a]);
+    let extents = y.dims().iter().enumerate().map(|(axis, d)| match d {
+        Dim::Known(n) => Ok(*n),
+        Dim::Sym(_) if behind(axis) == Some(d) => Ok(1),
+        Dim::Sym(name) => Err(Unsupported(format!("it repeats along the open extent {name}; fix it with --shape"))),
+    });
+    let extents = extents.collect::<Result<Vec<usize>, Unsupported>>()?;
+    let inputs = [e.operand(site, 0), e.axes(&extents)];
+    Ok(e.op(Operation("Broadcast", 3), &[attribute("mode", "bidirectional")], &inputs, &site.results[0]))
+}
+
+/// Tile.
+pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &Site) -> Port {
+    let inputs = [e.operand(site, 0), e.axes(&op.repeats)];
+    e.op(Operation("Tile", 1), &[], &inputs, &site.results[0])
+}
+
+/// DepthToSpace.
+pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &Site) -> Port {
+    let mode = if op.channel_first { "depth_first" } else { "blocks_first" };
+    let x = e.operand(site, 0);
+    let data = [attribute("block_size", op.block), attribute("mode", mode)];
+    e.op(Operation("DepthToSpace", 1), &data, &[x], &site.results[0])
+}
+
+/// SpaceToDepth.
+pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, site: &Site) -> Port {
+    let x = e.operand(site, 0);
+    let data = [attribute("block_size", op.block), attribute("mode", "blocks_first")];
+    e.op(Operation("SpaceToDepth", 1), &data, &[x], &site.results[0])
+}

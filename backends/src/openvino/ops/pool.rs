@@ -1,0 +1,38 @@
+//! Pooling.
+
+use qcc_formats::openvino::{Operation, Port};
+use qcc_ir::ops::{Pool, PoolFn};
+use qcc_ir::{Elem, TensorType};
+
+use super::super::emit::{Emitter, Site, Unsupported, attribute, list};
+
+/// MaxPool and AvgPool; neither counts padding.
+pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site) -> Result<Port, Unsupported> {
+    let ty = site.results[0].real();
+    let x = e.operand(site, 0);
+    let mut data = vec![
+        attribute("strides", list(&op.stride)),
+        attribute("pads_begin", list(&op.before)),
+        attribute("pads_end", list(&op.after)),
+        attribute("kernel", list(&op.window)),
+        attribute("rounding_type", "floor"),
+        attribute("auto_pad", "explicit"),
+    ];
+    let dilated = op.dilation.iter().any(|&d| d != 1);
+    Ok(match op.f {
+        PoolFn::Average if dilated => return Err("its window is dilated".into()),
+        PoolFn::Average => {
+            data.push(attribute("exclude-pad", true));
+            e.op(Operation("AvgPool", 1), &data, &[x], &ty)
+        }
+        PoolFn::Max if !dilated => e.op(Operation("MaxPool", 1), &data, &[x], &ty),
+        // The later form gives the places as well.
+        PoolFn::Max => {
+            data.push(attribute("dilations", list(&op.dilation)));
+            data.push(attribute("index_element_type", "i64"));
+            data.push(attribute("axis", 0));
+            let places = TensorType::new(Elem::I64, ty.shape.clone());
+            e.op_many(Operation("MaxPool", 8), &data, &[x], &[&ty, &places])[0]
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! Resampling of images.
+
+use qcc_formats::openvino::{Operation, Port};
+use qcc_ir::TensorType;
+use qcc_ir::ops::{Coordinates, Nearest, Resize, ResizeMode};
+
+use super::super::emit::{Emitter, Site, Unsupported, attribute};
+
+/// Whether extents or scales are given: the other follows, and positions are computed with the scales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    Sizes,
+    Scales,
+}
+
+fn given(op: &Resize, x: &TensorType) -> Option<Given> {
+    let extents = x.shape.dims()[2..].iter().map(|d| d.known()).collect::<Option<Vec<usize>>>()?;
+    let axes = || extents.iter().zip(&op.size).zip(&op.scale);
+    // Aligned corners are computed with extents alone.
+    let aligned = op.coordinates == Coordinates::AlignCorners;
+    if aligned || axes().all(|((&extent, &size), &scale)| size as f32 / extent as f32 == scale) {
+        Some(Given::Sizes)
+    } else if axes().all(|((&extent, &size), &scale)| (extent as f32 * scale) as usize == size) {
+        Some(Given::Scales)
+    } else {
+        None
+    }
+}
+
+/// True where an image is resampled as OpenVINO does it.
+pub(in crate::openvino) fn native(op: &Resize, x: &TensorType) -> bool {
+    let axes = op.size.len();
+    let mode = match op.mode {
+        ResizeMode::Nearest(_) => axes <= 3,
+        ResizeMode::Linear => axes <= 3 && op.coordinates != Coordinates::HalfPixelForNearest,
+        ResizeMode::Cubic { .. } => axes == 2 && op.coordinates != Coordinates::HalfPixelForNearest,
+    };
+    mode && given(op, x).is_some()
+}
+
+/// Interpolate.
+pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site) -> Result<Port, Unsupported> {
+    let x = &site.operands[0];
+    let given = given(op, x).ok_or("its extents do not follow from its scales")?;
+    let nearest = match op.mode {
+        ResizeMode::Nearest(Nearest::PreferCeil) => "round_prefer_ceil",
+        ResizeMode::Nearest(Nearest::Floor) => "floor",
+        ResizeMode::Nearest(Nearest::Ceil) => "ceil",
+        _ => "round_prefer_floor",
+    };
+    let (mode, cube) = match op.mode {
+        ResizeMode::Nearest(_) => ("nearest", -0.75),
+        ResizeMode::Linear => ("linear_onnx", -0.75),
+        ResizeMode::Cubic { a } => ("cubic", a),
+    };
+    let coordinates = match op.coordinates {
+        Coordinates::HalfPixel => "half_pixel",
+        Coordinates::PytorchHalfPixel => "pytorch_half_pixel",
+        Coordinates::Asymmetric => "asymmetric",
+        Coordinates::AlignCorners => "align_corners",
+        Coordinates::HalfPixelForNearest => "tf_half_pixel_for_nn",
+    };
+    let data = [
+        attribute("mode", mode),
+        attribute("shape_calculation_mode", if given == Given::Sizes { "sizes" } else { "scales" }),
+        attribute("coordinate_transformation_mode", coordinates),
+        attribute("nearest_mode", nearest),
+        attribute("antialias", false),
+        attribute("pads_begin", 0),
+        attribute("pads_end", 0),
+        attribute("cube_coeff", cube),
+    ];
+    let axes: Vec<usize> = (2..x.rank()).collect();
+    let scales = e.numbers(&TensorType::f32(&[op.scale.len()]), &op.scale);
+    let inputs = [e.operand(site, 0), e.axes(&op.size), scales, e.axes(&axes)];
+    Ok(e.op(Operation("Interpolate", 4), &data, &inputs, &site.results[0]))
+}

@@ -1,0 +1,342 @@
+//! OpenVINO IR, version 11: an XML file that describes a network, whose constants lie in a file of their own.
+//!
+//! Source: OpenVINO documentation, "OpenVINO IR format" and "Operation sets".
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+/// Version of the format.
+pub const VERSION: u32 = 11;
+
+/// The element of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the elements' own")]
+pub enum Element {
+    Boolean,
+    I8,
+    U8,
+    I16,
+    I32,
+    I64,
+    F16,
+    F32,
+}
+
+impl Element {
+    /// The name in attributes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Element::Boolean => "boolean",
+            Element::I8 => "i8",
+            Element::U8 => "u8",
+            Element::I16 => "i16",
+            Element::I32 => "i32",
+            Element::I64 => "i64",
+            Element::F16 => "f16",
+            Element::F32 => "f32",
+        }
+    }
+
+    /// The name at ports.
+    pub fn precision(self) -> &'static str {
+        match self {
+            Element::Boolean => "BOOL",
+            Element::I8 => "I8",
+            Element::U8 => "U8",
+            Element::I16 => "I16",
+            Element::I32 => "I32",
+            Element::I64 => "I64",
+            Element::F16 => "FP16",
+            Element::F32 => "FP32",
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            Element::Boolean | Element::I8 | Element::U8 => 1,
+            Element::I16 | Element::F16 => 2,
+            Element::I32 | Element::F32 => 4,
+            Element::I64 => 8,
+        }
+    }
+}
+
+/// An operation: its type and the operation set that its form first appeared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation(pub &'static str, pub u32);
+
+/// A result of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Port {
+    /// Index of the layer in [`Net::layers`].
+    pub layer: usize,
+    /// Which of its results.
+    pub result: usize,
+}
+
+/// A tensor that a layer gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Its element.
+    pub element: Element,
+    /// Its extents; `None` is open.
+    pub dims: Vec<Option<usize>>,
+    /// Names under which users find it.
+    pub names: Vec<String>,
+}
+
+/// An attribute of a layer.
+pub type Attribute = (&'static str, String);
+
+/// One operation with its operands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Unique among the layers.
+    pub name: String,
+    /// What it does.
+    pub operation: Operation,
+    /// How it does it.
+    pub data: Vec<Attribute>,
+    /// True for a Convert that widens a constant: plugins then keep the constant narrow.
+    pub decompression: bool,
+    /// What it reads.
+    pub inputs: Vec<Port>,
+    /// What it gives.
+    pub outputs: Vec<Tensor>,
+}
+
+/// What a model says about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Info {
+    /// A value.
+    Value(String, String),
+    /// Several of them.
+    Group(String, Vec<Info>),
+}
+
+/// A network. Inputs and outputs are in the order of their Parameter and Result layers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Net {
+    /// Its name.
+    pub name: String,
+    /// The layers, each behind those that it reads.
+    pub layers: Vec<Layer>,
+    /// What it says about itself.
+    pub info: Vec<Info>,
+}
+
+impl Net {
+    /// The tensor at a port.
+    pub fn tensor(&self, port: Port) -> &Tensor {
+        &self.layers[port.layer].outputs[port.result]
+    }
+
+    /// Number of a port within its layer: results count on behind operands.
+    fn number(&self, port: Port) -> usize {
+        self.layers[port.layer].inputs.len() + port.result
+    }
+
+    /// Writes the XML file and gives its length in bytes.
+    pub fn write(&self, out: &mut (impl Write + ?Sized)) -> io::Result<u64> {
+        let mut x = Xml { out, written: 0 };
+        x.line(0, "<?xml version=\"1.0\"?>")?;
+        x.open(0, "net", &[("name", &self.name), ("version", &VERSION.to_string())])?;
+        x.open(1, "layers", &[])?;
+        for (id, layer) in self.layers.iter().enumerate() {
+            self.layer(&mut x, id, layer)?;
+        }
+        x.close(1, "layers")?;
+        x.open(1, "edges", &[])?;
+        for (to, layer) in self.layers.iter().enumerate() {
+            for (operand, &from) in layer.inputs.iter().enumerate() {
+                let [to, operand, from_port] = [to, operand, self.number(from)].map(|n| n.to_string());
+                let ends = [
+                    ("from-layer", from.layer.to_string()),
+                    ("from-port", from_port),
+                    ("to-layer", to),
+                    ("to-port", operand),
+                ];
+                x.leaf(2, "edge", &ends.each_ref().map(|(key, value)| (*key, value.as_str())))?;
+            }
+        }
+        x.close(1, "edges")?;
+        if !self.info.is_empty() {
+            x.open(1, "rt_info", &[])?;
+            self.info.iter().try_for_each(|info| x.info(2, info))?;
+            x.close(1, "rt_info")?;
+        }
+        x.close(0, "net")?;
+        Ok(x.written)
+    }
+
+    fn layer<W: Write + ?Sized>(&self, x: &mut Xml<'_, W>, id: usize, layer: &Layer) -> io::Result<()> {
+        let Operation(kind, opset) = layer.operation;
+        let (id, opset) = (id.to_string(), format!("opset{opset}"));
+        x.open(2, "layer", &[("id", &id), ("name", &layer.name), ("type", kind), ("version", &opset)])?;
+        if !layer.data.is_empty() {
+            let data: Vec<(&str, &str)> = layer.data.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            x.leaf(3, "data", &data)?;
+        }
+        if layer.decompression {
+            x.open(3, "rt_info", &[])?;
+            x.leaf(4, "attribute", &[("name", "decompression"), ("version", "0")])?;
+            x.close(3, "rt_info")?;
+        }
+        if !layer.inputs.is_empty() {
+            x.open(3, "input", &[])?;
+            for (i, &port) in layer.inputs.iter().enumerate() {
+                x.port(i, self.tensor(port), false)?;
+            }
+            x.close(3, "input")?;
+        }
+        if !layer.outputs.is_empty() {
+            x.open(3, "output", &[])?;
+            for (i, tensor) in layer.outputs.iter().enumerate() {
+                x.port(layer.inputs.len() + i, tensor, true)?;
+            }
+            x.close(3, "output")?;
+        }
+        x.close(2, "layer")
+    }
+}
+
+/// Writes elements, one a line, indented by tabs.
+struct Xml<'o, W: Write + ?Sized> {
+    out: &'o mut W,
+    written: u64,
+}
+
+impl<W: Write + ?Sized> Xml<'_, W> {
+    fn line(&mut self, depth: usize, text: &str) -> io::Result<()> {
+        self.written += (depth + text.len() + 1) as u64;
+        writeln!(self.out, "{:\t<depth$}{text}", "")
+    }
+
+    fn open(&mut self, depth: usize, tag: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
+        self.line(depth, &element(tag, attributes, ">"))
+    }
+
+    fn leaf(&mut self, depth: usize, tag: &str, attributes: &[(&str, &str)]) -> io::Result<()> {
+        self.line(depth, &element(tag, attributes, " />"))
+    }
+
+    fn close(&mut self, depth: usize, tag: &str) -> io::Result<()> {
+        self.line(depth, &format!("</{tag}>"))
+    }
+
+    fn port(&mut self, id: usize, tensor: &Tensor, named: bool) -> io::Result<()> {
+        let id = id.to_string();
+        // A comma separates names; one within a name is escaped.
+        let names: Vec<String> = tensor.names.iter().map(|n| n.replace(',', "\\,")).collect();
+        let names = names.join(",");
+        let mut attributes = vec![("id", id.as_str()), ("precision", tensor.element.precision())];
+        if named && !names.is_empty() {
+            attributes.push(("names", &names));
+        }
+        if tensor.dims.is_empty() {
+            return self.leaf(4, "port", &attributes);
+        }
+        self.open(4, "port", &attributes)?;
+        for dim in &tensor.dims {
+            match dim {
+                Some(extent) => self.line(5, &format!("<dim>{extent}</dim>"))?,
+                None => self.line(5, "<dim>-1</dim>")?,
+            }
+        }
+        self.close(4, "port")
+    }
+
+    fn info(&mut self, depth: usize, info: &Info) -> io::Result<()> {
+        match info {
+            Info::Value(key, value) => self.leaf(depth, key, &[("value", value)]),
+            Info::Group(key, all) => {
+                self.open(depth, key, &[])?;
+                all.iter().try_for_each(|info| self.info(depth + 1, info))?;
+                self.close(depth, key)
+            }
+        }
+    }
+}
+
+fn element(tag: &str, attributes: &[(&str, &str)], end: &str) -> String {
+    let mut text = format!("<{tag}");
+    for (key, value) in attributes {
+        text.push(' ');
+        text.push_str(key);
+        text.push_str("=\"");
+        escape(&mut text, value);
+        text.push('"');
+    }
+    text + end
+}
+
+/// Appends the value of an attribute. What XML 1.0 has no character for becomes U+FFFD.
+fn escape(text: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '&' => text.push_str("&amp;"),
+            '<' => text.push_str("&lt;"),
+            '>' => text.push_str("&gt;"),
+            '"' => text.push_str("&quot;"),
+            '\t' | '\n' | '\r' => _ = write!(text, "&#{};", u32::from(c)),
+            '\0'..='\x1f' | '\u{fffe}' | '\u{ffff}' => text.push('\u{fffd}'),
+            _ => text.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(net: &Net) -> String {
+        let mut out = Vec::new();
+        let written = net.write(&mut out).unwrap();
+        assert_eq!(written, out.len() as u64);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn ports_are_numbered_and_named() {
+        let tensor = |names: &[&str]| Tensor {
+            element: Element::F32,
+            dims: vec![None, Some(3)],
+            names: names.iter().map(|n| (*n).to_owned()).collect(),
+        };
+        let layer = |name: &str, operation, inputs, outputs| Layer {
+            name: name.to_owned(),
+            operation,
+            data: Vec::new(),
+            decompression: false,
+            inputs,
+            outputs,
+        };
+        let net = Net {
+            name: "a \"net\"".into(),
+            layers: vec![
+                layer("x", Operation("Parameter", 1), vec![], vec![tensor(&["x"])]),
+                layer(
+                    "sum",
+                    Operation("Add", 1),
+                    vec![Port { layer: 0, result: 0 }; 2],
+                    vec![tensor(&["y,1", "<z>\n\u{1}"])],
+                ),
+                layer("y", Operation("Result", 1), vec![Port { layer: 1, result: 0 }], vec![]),
+            ],
+            info: vec![Info::Group("model_info".into(), vec![Info::Value("labels".into(), "a b".into())])],
+        };
+        let xml = text(&net);
+        for line in [
+            "<net name=\"a &quot;net&quot;\" version=\"11\">",
+            "<layer id=\"1\" name=\"sum\" type=\"Add\" version=\"opset1\">",
+            "<port id=\"2\" precision=\"FP32\" names=\"y\\,1,&lt;z&gt;&#10;\u{fffd}\">",
+            "<dim>-1</dim>",
+            "<edge from-layer=\"0\" from-port=\"0\" to-layer=\"1\" to-port=\"1\" />",
+            "<edge from-layer=\"1\" from-port=\"2\" to-layer=\"2\" to-port=\"0\" />",
+            "<labels value=\"a b\" />",
+        ] {
+            assert!(xml.lines().any(|l| l.trim_start() == line), "{line}\n{xml}");
+        }
+    }
+}
