@@ -21,7 +21,7 @@ pub(crate) static BARE: Target = Target {
         weights_only: |_, _| true,
         per_channel: |_, _| true,
         sums: |_, _| Sums::Grid,
-        zero: |_, _| Zero::Anywhere,
+        zero: |_, _, _| Zero::Anywhere,
     },
 };
 

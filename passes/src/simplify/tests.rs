@@ -34,7 +34,7 @@ pub(crate) fn target() -> Target {
             weights_only: native,
             per_channel,
             sums: |_, _| Sums::Grid,
-            zero: |_, operand| if operand == 1 { Zero::Middle } else { Zero::Anywhere },
+            zero: |_, operand, _| if operand == 1 { Zero::Middle } else { Zero::Anywhere },
         },
     }
 }
