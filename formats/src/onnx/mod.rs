@@ -7,6 +7,8 @@
 use bytes::Bytes;
 use prost::{Enumeration, Message, Oneof};
 
+mod write;
+
 /// A whole model.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
