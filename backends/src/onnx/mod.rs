@@ -1,16 +1,82 @@
 //! ONNX, run by ONNX Runtime.
+//!
+//! A graph becomes a [`ModelProto`] of the least operator set that has all of its operators. Values on grids become
+//! QuantizeLinear and DequantizeLinear around operators on real numbers, placed so that ONNX Runtime fuses them, or
+//! operators on integers ([`Form::qoperator`]).
 
+use std::io;
+
+use bytes::Bytes;
+use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto, TensorProto};
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 
 use crate::{Files, Form, Summary};
 
+mod call;
+mod check;
+mod disassemble;
+mod emit;
+mod ops;
 mod target;
 
+pub use disassemble::disassemble;
 pub use target::TARGET;
+
+/// Bytes of weights from which on they get a file of their own: messages end at 2 GiB, and runtimes copy what is in
+/// them.
+const MOST_INSIDE: u64 = 1_500_000_000;
+
+/// Bytes of a weight from which on it lies outside.
+const LEAST_OUTSIDE: usize = 1024;
+
+/// Where weights begin in their file, so that they can be mapped.
+const ALIGNMENT: u64 = 4096;
 
 /// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
 /// written.
-pub fn write(_graph: &Graph, _form: Form, _files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-    Err(vec![Diagnostic::error("unsupported-target", "this format is not written yet")])
+pub fn write(graph: &Graph, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+    let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
+    put(model(graph, form)?, form, files).map_err(failed)
+}
+
+fn put(mut model: ModelProto, form: Form, files: &mut dyn Files) -> io::Result<Summary> {
+    let main = model.graph.get_or_insert_default();
+    let mut summary = Summary { bytes: 0, operators: main.node.len(), constants: main.initializer.len() };
+    let inside: u64 = main.initializer.iter().map(|t| t.raw_data().len() as u64).sum();
+    if form.external_data || inside > MOST_INSIDE {
+        summary.bytes += write_outside(&mut main.initializer, files)?;
+    }
+    let name = files.main().to_owned();
+    summary.bytes += model.write(files.create(&name)?)?;
+    Ok(summary)
+}
+
+/// The message, checked.
+fn model(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+    let model = emit::emit(graph, form)?;
+    let wrong = check::check(&model);
+    if wrong.is_empty() { Ok(model) } else { Err(wrong) }
+}
+
+/// Moves large weights into a file beside the model and gives its length.
+fn write_outside(tensors: &mut [TensorProto], files: &mut dyn Files) -> io::Result<u64> {
+    let location = files.beside("onnx.data");
+    let file = files.create(&location)?;
+    let mut end = 0u64;
+    for tensor in tensors.iter_mut().filter(|t| t.raw_data().len() >= LEAST_OUTSIDE) {
+        let raw: Bytes = tensor.raw_data.take().unwrap_or_default();
+        let offset = end.next_multiple_of(ALIGNMENT);
+        io::copy(&mut io::Read::take(io::repeat(0), offset - end), &mut &mut *file)?;
+        file.write_all(&raw)?;
+        end = offset + raw.len() as u64;
+        let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
+        tensor.data_location = Some(DataLocation::External.into());
+        tensor.external_data = vec![
+            entry("location", location.clone()),
+            entry("offset", offset.to_string()),
+            entry("length", raw.len().to_string()),
+        ];
+    }
+    Ok(end)
 }

@@ -1,10 +1,15 @@
-//! What ONNX takes.
+//! What ONNX takes, as ONNX Runtime runs it on processors.
 
-use qcc_ir::ops::Op;
+use qcc_ir::ops::{
+    ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode,
+    ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
+};
 use qcc_ir::target::{GridDemands, Sums, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
-/// ONNX, run by ONNX Runtime: everything is row-major.
+use super::ops::{elementwise, pool, reduce, resize};
+
+/// ONNX, run by ONNX Runtime: everything is row-major, activations are 8-bit unsigned.
 pub static TARGET: Target = Target {
     name: "onnx",
     native,
@@ -15,19 +20,99 @@ pub static TARGET: Target = Target {
     grids: GridDemands {
         activation: Store::U8,
         integer,
-        weights_only: |_, _| false,
-        per_channel: |_, _| true,
-        sums: |_, _| Sums::Grid,
+        weights_only,
+        per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
+        sums,
         zero: |_, _, _| Zero::Anywhere,
     },
 };
 
-fn native(_: &Op, _: &[&TensorType]) -> bool {
-    false
+/// Elements that arithmetic runs on.
+fn number(ty: &TensorType) -> bool {
+    ty.elem.is_float() || matches!(ty.elem, Elem::I32 | Elem::I64)
 }
 
-fn integer(_: &Op, _: &[&TensorType]) -> bool {
-    false
+fn native(op: &Op, operands: &[&TensorType]) -> bool {
+    let float = || operands.iter().all(|t| t.elem.is_float());
+    match op {
+        Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
+        Op::Unary(Unary { f }) => match f {
+            UnaryFn::Not => true,
+            UnaryFn::Abs | UnaryFn::Neg | UnaryFn::Sign => number(operands[0]),
+            f => float() && elementwise::function(*f).is_some(),
+        },
+        Op::Binary(Binary { f }) => native_binary(*f, operands),
+        Op::Clamp(Clamp { .. }) => number(operands[0]),
+        Op::Cast(Cast { .. }) | Op::Select(_) => true,
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_) => float(),
+        Op::Pool(op) => float() && pool::native(op),
+        Op::LayerNorm(LayerNorm { .. }) | Op::Softmax(Softmax { .. }) => float(),
+        Op::Reduce(Reduce { f, .. }) => match f {
+            ReduceFn::Mean => float() || operands[0].elem == Elem::I32,
+            ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod => number(operands[0]),
+            ReduceFn::All | ReduceFn::Any => true,
+        },
+        Op::ArgReduce(ArgReduce { .. }) => float() || operands[0].elem == Elem::I32,
+        Op::CumSum(CumSum { .. }) | Op::TopK(TopK { .. }) => number(operands[0]),
+        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
+        Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
+        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(ScatterNd {}) => true,
+        Op::Resize(op) => float() && resize::native(op, operands[0]),
+    }
+}
+
+fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
+    use BinaryFn::*;
+    let x = operands[0];
+    match f {
+        Add | Sub | Mul | Div | Pow | Max | Min | Rem => number(x),
+        // Of floats, Mod gives the remainder with the sign of the dividend only.
+        FloorMod => x.elem.is_integer(),
+        Less | LessEqual | Greater | GreaterEqual => number(x),
+        Equal | NotEqual => number(x) || x.elem == Elem::Bool,
+        And | Or | Xor => true,
+        Atan2 => x.elem.is_float(),
+        // PRelu repeats the slope, never the data.
+        Prelu => x.elem.is_float() && broadcast(&x.shape, &operands[1].shape).is_ok_and(|shape| shape == x.shape),
+        FloorDiv | SquaredDifference => false,
+    }
+}
+
+/// Operators that ONNX Runtime fuses with the QuantizeLinear and DequantizeLinear around them.
+fn integer(op: &Op, operands: &[&TensorType]) -> bool {
+    if !native(op, operands) {
+        return false;
+    }
+    let real = || operands.iter().any(|t| t.elem == Elem::F32);
+    match op {
+        Op::Unary(Unary { f }) => matches!(f, UnaryFn::Sigmoid | UnaryFn::LeakyRelu { .. }),
+        Op::Binary(Binary { f }) => matches!(f, BinaryFn::Add | BinaryFn::Mul) && real(),
+        // Of a contraction's result, it is in the limits of the grid.
+        Op::Clamp(_) => real(),
+        Op::Conv(_) | Op::MatMul(_) => real(),
+        Op::Pool(Pool { f: PoolFn::Max, .. }) => true,
+        Op::Pool(Pool { f: PoolFn::Average, dilation, .. }) => dilation.iter().all(|&d| d == 1),
+        Op::Softmax(Softmax { log, .. }) => !log,
+        Op::Reduce(op) => reduce::is_global_average(op, operands[0]),
+        Op::Resize(op) => matches!(op.mode, ResizeMode::Nearest(_)),
+        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) => real(),
+        Op::Reverse(_) | Op::DepthToSpace(_) | Op::Gather(_) | Op::Select(_) | Op::Relayout(_) => real(),
+        Op::Quantize(_) | Op::Dequantize(_) => true,
+        Op::ConvTranspose(_) | Op::Recurrent(_) | Op::LayerNorm(_) | Op::Pad(_) | Op::SpaceToDepth(_) => false,
+        Op::ArgReduce(_) | Op::CumSum(_) | Op::TopK(_) => false,
+        Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) => false,
+        Op::Input(_) | Op::Const(_) | Op::Cast(_) => false,
+    }
+}
+
+/// A DequantizeLinear restores the weight when the model runs.
+fn weights_only(op: &Op, operands: &[&TensorType]) -> bool {
+    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_)) && native(op, operands)
+}
+
+/// Products of matrices are fused without a QuantizeLinear behind them too, convolutions are not.
+fn sums(op: &Op, _: &[&TensorType]) -> Sums {
+    if matches!(op, Op::MatMul(_)) { Sums::Either } else { Sums::Grid }
 }
 
 /// What accumulates along an axis, or orders by size, stays in single precision.

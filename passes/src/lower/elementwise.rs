@@ -156,6 +156,23 @@ pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
             let whole = b.mul(quotient, y)?;
             b.sub(x, whole)
         }
+        // What is left without the remainder divides exactly.
+        BinaryFn::FloorDiv => {
+            let rest = b.binary(BinaryFn::FloorMod, x, y)?;
+            let whole = b.sub(x, rest)?;
+            b.div(whole, y)
+        }
+        // A remainder of the other sign is short of one divisor.
+        BinaryFn::FloorMod if b.ty(x).elem.is_float() => {
+            let rest = b.binary(BinaryFn::Rem, x, y)?;
+            let zero = b.scalar(0.0, x)?;
+            let (below, negative) = (b.binary(BinaryFn::Less, rest, zero)?, b.binary(BinaryFn::Less, y, zero)?);
+            let differs = b.binary(BinaryFn::Xor, below, negative)?;
+            let some = b.binary(BinaryFn::NotEqual, rest, zero)?;
+            let short = b.binary(BinaryFn::And, differs, some)?;
+            let more = b.add(rest, y)?;
+            b.select(short, more, rest)
+        }
         _ => Err(Skip::NoMatch),
     }
 }

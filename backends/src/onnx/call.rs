@@ -1,0 +1,73 @@
+//! Operators with their attributes.
+
+use bytes::Bytes;
+use qcc_formats::onnx::{AttributeProto, AttributeType};
+
+/// The operator of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) operator: &'static str,
+    /// It is one of ONNX Runtime's own.
+    pub(super) contrib: bool,
+    /// First operator set that has it in the form that is written.
+    pub(super) since: i64,
+    pub(super) attributes: Vec<AttributeProto>,
+}
+
+impl Call {
+    /// The oldest operator set that is written.
+    pub(super) const OLDEST: i64 = 17;
+
+    /// An operator of the standard, without attributes.
+    pub(super) fn new(operator: &'static str) -> Self {
+        Call { operator, contrib: false, since: Call::OLDEST, attributes: Vec::new() }
+    }
+
+    /// An operator of domain `com.microsoft`.
+    pub(super) fn contrib(operator: &'static str) -> Self {
+        Call { contrib: true, ..Call::new(operator) }
+    }
+
+    /// The same operator, in the form that a later operator set gave it.
+    pub(super) fn since(self, since: i64) -> Self {
+        Call { since, ..self }
+    }
+
+    fn with(mut self, name: &str, ty: AttributeType, attribute: AttributeProto) -> Self {
+        self.attributes.push(AttributeProto { name: Some(name.into()), r#type: Some(ty.into()), ..attribute });
+        self
+    }
+
+    /// With an INT.
+    pub(super) fn int(self, name: &str, value: impl Into<i64>) -> Self {
+        self.with(name, AttributeType::Int, AttributeProto { i: Some(value.into()), ..AttributeProto::default() })
+    }
+
+    /// With an INT that is an axis or an extent.
+    pub(super) fn size(self, name: &str, value: usize) -> Self {
+        self.int(name, value as i64)
+    }
+
+    /// With INTS that are axes or extents.
+    pub(super) fn sizes(self, name: &str, values: impl IntoIterator<Item = usize>) -> Self {
+        let ints = values.into_iter().map(|v| v as i64).collect();
+        self.with(name, AttributeType::Ints, AttributeProto { ints, ..AttributeProto::default() })
+    }
+
+    /// With a FLOAT.
+    pub(super) fn float(self, name: &str, value: f32) -> Self {
+        self.with(name, AttributeType::Float, AttributeProto { f: Some(value), ..AttributeProto::default() })
+    }
+
+    /// With a STRING.
+    pub(super) fn string(self, name: &str, value: &'static str) -> Self {
+        let s = Some(Bytes::from_static(value.as_bytes()));
+        self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
+    }
+
+    /// With STRINGS.
+    pub(super) fn strings(self, name: &str, values: &[&'static str]) -> Self {
+        let strings = values.iter().map(|v| Bytes::from_static(v.as_bytes())).collect();
+        self.with(name, AttributeType::Strings, AttributeProto { strings, ..AttributeProto::default() })
+    }
+}

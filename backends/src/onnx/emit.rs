@@ -1,0 +1,519 @@
+//! From graph to messages.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use qcc_formats::onnx::{
+    DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+    TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
+};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::{Op, Types};
+use qcc_ir::{Affine, Dim, Elem, Graph, Grid, NodeId, Operands, Scalar, Shape, Store, Tensor, TensorType, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+use smallvec::SmallVec;
+
+use super::call::Call;
+use super::ops;
+use super::target::TARGET;
+use crate::Form;
+
+/// Why a node has no ONNX form.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Unsupported(pub(super) String);
+
+impl<T: Into<String>> From<T> for Unsupported {
+    fn from(why: T) -> Self {
+        Unsupported(why.into())
+    }
+}
+
+/// The name of a tensor; the empty one stands for an operand that is left out.
+pub(super) type Name = Arc<str>;
+
+/// What the tensors that a node reads and gives hold, where its values lie on grids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// Real numbers, behind DequantizeLinear and before QuantizeLinear.
+    Real,
+    /// The integers.
+    Stored,
+}
+
+/// A node as its family writes it.
+pub(super) struct Site<'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) node: NodeId,
+    pub(super) values: Operands,
+    pub(super) numbers: Numbers,
+    /// Types of the operands, with their grids where the tensors hold integers.
+    pub(super) operands: SmallVec<[TensorType; 4]>,
+    /// Types of the results, likewise.
+    pub(super) results: Types,
+    /// Tensors of the results.
+    pub(super) outputs: SmallVec<[Name; 2]>,
+}
+
+impl Site<'_> {
+    /// The constant that operand `i` is.
+    pub(super) fn constant(&self, i: usize) -> Option<&Tensor> {
+        self.graph.constant(*self.values.get(i)?)
+    }
+}
+
+/// The messages as they grow.
+pub(super) struct Emitter<'g> {
+    pub(super) graph: &'g Graph,
+    pub(super) form: Form,
+    nodes: Vec<NodeProto>,
+    initializers: Vec<TensorProto>,
+    value_info: Vec<ValueInfoProto>,
+    /// Tensors of values on no grid, and of the real numbers of those on one.
+    reals: FxHashMap<ValueId, Name>,
+    /// Tensors of the integers of values on grids.
+    stored: FxHashMap<ValueId, Name>,
+    /// Initializers by element, extents and bytes.
+    constants: FxHashMap<(DataType, Vec<i64>, Bytes), Name>,
+    tensor_names: FxHashSet<Name>,
+    node_names: FxHashSet<Name>,
+    /// Source node of what is emitted.
+    path: String,
+    opset: i64,
+    contrib: bool,
+}
+
+/// The messages of a graph, or everything that cannot be written.
+pub(super) fn emit(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+    let mut e = Emitter::new(graph, form);
+    let mut refused = Vec::new();
+    for node in graph.order() {
+        if matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
+            continue;
+        }
+        e.path = graph.origin(node).path().to_owned();
+        if let Err(Unsupported(why)) = e.node(node) {
+            let message = format!("onnx cannot express {}: {why}", graph.op(node).kind().name());
+            refused.push(Diagnostic::error("unsupported-op", message).at(graph.origin(node)));
+        }
+    }
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    e.outputs();
+    Ok(e.finish())
+}
+
+impl<'g> Emitter<'g> {
+    fn new(graph: &'g Graph, form: Form) -> Self {
+        // The names that users see are reserved: no value in between takes them.
+        let names = graph.outputs().iter().map(|o| o.name.clone());
+        let names = names.chain(graph.inputs().filter_map(|v| graph.name(v).cloned())).collect();
+        let mut e = Emitter {
+            graph,
+            form,
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            value_info: Vec::new(),
+            reals: FxHashMap::default(),
+            stored: FxHashMap::default(),
+            constants: FxHashMap::default(),
+            tensor_names: names,
+            node_names: FxHashSet::default(),
+            path: String::new(),
+            opset: Call::OLDEST,
+            contrib: false,
+        };
+        for v in graph.inputs() {
+            let name = graph.name(v).cloned().unwrap_or_default();
+            e.tensors(graph.ty(v)).insert(v, name);
+        }
+        e
+    }
+
+    /// Where the tensor of a computed value of that type is kept.
+    fn tensors(&mut self, ty: &TensorType) -> &mut FxHashMap<ValueId, Name> {
+        if ty.elem.grid().is_some() { &mut self.stored } else { &mut self.reals }
+    }
+
+    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
+        let graph = self.graph;
+        let (op, types, results) = (graph.op(node), graph.operand_types(node), graph.result_types(node));
+        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
+        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
+            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
+            return Err(format!("no operator does {op:?} on {}", operands.join(", ")).into());
+        }
+        if let Some(odd) = types.iter().copied().chain(&results).find(|t| !t.layout.is_row_major()) {
+            return Err(format!("{odd} is not row-major").into());
+        }
+        let numbers = ops::numbers(self.form, op, &types, &results);
+        let held = |t: &TensorType| if numbers == Numbers::Stored { t.clone() } else { t.real() };
+        let mut site = Site {
+            graph,
+            node,
+            values: graph.operands(node),
+            numbers,
+            operands: types.iter().map(|t| held(t)).collect(),
+            results: results.iter().map(held).collect(),
+            outputs: SmallVec::new(),
+        };
+        if let Some(source) = ops::alias(graph, node) {
+            self.alias(node.value(0), source);
+            return Ok(());
+        }
+        let mut placed = Vec::new();
+        for (v, ty) in graph.results(node).zip(&results) {
+            let tensor = match ty.elem.grid() {
+                Some(grid) if site.numbers == Numbers::Real && !matches!(op, Op::Quantize(_)) => {
+                    let real = self.between(&self.wanted(v), &ty.real());
+                    placed.push((v, real.clone(), grid));
+                    real
+                }
+                _ => self.define(v),
+            };
+            site.outputs.push(tensor);
+        }
+        ops::emit(self, op, &site)?;
+        for (v, real, grid) in placed {
+            let stored = self.define(v);
+            self.quantize(&real, &stored, grid);
+        }
+        Ok(())
+    }
+
+    /// Gives a value the tensors of another, which holds the same.
+    fn alias(&mut self, v: ValueId, source: ValueId) {
+        if self.graph.ty(v).elem.grid().is_some() {
+            let stored = self.stored(source);
+            self.stored.insert(v, stored);
+            if let Some(real) = self.reals.get(&source).cloned() {
+                self.reals.insert(v, real);
+            }
+        } else if !self.reals.contains_key(&source) && self.graph.is_output(v) {
+            // The numbers behind integers take the name of the output.
+            let name = self.define(v);
+            let stored = self.stored(source);
+            if let Some(grid) = self.graph.ty(source).elem.grid() {
+                self.dequantize(&stored, &name, grid);
+            }
+            self.reals.insert(source, name);
+        } else {
+            let real = self.real(source);
+            self.reals.insert(v, real);
+        }
+    }
+
+    /// The name that the source model has for a value.
+    pub(super) fn wanted(&self, v: ValueId) -> String {
+        let graph = self.graph;
+        let name = graph.name(v).map_or(graph.origin(v.node).path(), |n| &**n);
+        if name.is_empty() { graph.producer(v).kind().name().to_owned() } else { name.to_owned() }
+    }
+
+    /// Names the tensor that a value is computed into: its integers, where it lies on a grid.
+    fn define(&mut self, v: ValueId) -> Name {
+        let ty = self.graph.ty(v);
+        let name = match self.graph.outputs().iter().find(|o| o.value == v) {
+            Some(output) => output.name.clone(),
+            None => {
+                let suffix = if ty.elem.grid().is_some() { "_quantized" } else { "" };
+                self.between(&(self.wanted(v) + suffix), ty)
+            }
+        };
+        self.tensors(ty).insert(v, name.clone());
+        name
+    }
+
+    /// A new tensor, named as like `wanted` as can be.
+    pub(super) fn between(&mut self, wanted: &str, ty: &TensorType) -> Name {
+        let name = unique(&mut self.tensor_names, wanted);
+        self.value_info.push(value_info(&name, ty));
+        name
+    }
+
+    /// A new tensor for a value between operators of one node.
+    pub(super) fn scratch(&mut self, site: &Site<'_>, ty: &TensorType) -> Name {
+        let wanted = self.wanted(site.node.value(0));
+        self.between(&wanted, ty)
+    }
+
+    /// The tensor with the numbers of a value: those that its integers stand for, where it lies on a grid.
+    pub(super) fn real(&mut self, v: ValueId) -> Name {
+        if let Some(name) = self.reals.get(&v) {
+            return name.clone();
+        }
+        let (graph, wanted) = (self.graph, self.wanted(v));
+        let name = match (graph.constant(v), graph.ty(v).elem.grid()) {
+            (Some(constant), _) => self.place(&wanted, constant, Numbers::Real),
+            (None, Some(grid)) => {
+                let stored = self.stored(v);
+                let name = self.between(&(wanted + "_dequantized"), &graph.ty(v).real());
+                self.dequantize(&stored, &name, grid);
+                name
+            }
+            // Operands are defined before their users.
+            (None, None) => self.define(v),
+        };
+        self.reals.insert(v, name.clone());
+        name
+    }
+
+    /// The tensor with the integers of a value on a grid.
+    pub(super) fn stored(&mut self, v: ValueId) -> Name {
+        if let Some(name) = self.stored.get(&v) {
+            return name.clone();
+        }
+        let name = match self.graph.constant(v) {
+            Some(constant) => self.place(&self.wanted(v), constant, Numbers::Stored),
+            None => self.define(v),
+        };
+        self.stored.insert(v, name.clone());
+        name
+    }
+
+    /// Operand `i` as the node reads it.
+    pub(super) fn input(&mut self, site: &Site<'_>, i: usize) -> Name {
+        let v = site.values[i];
+        match site.operands[i].elem {
+            Elem::Grid(_) => self.stored(v),
+            _ => self.real(v),
+        }
+    }
+
+    /// All operands.
+    pub(super) fn inputs(&mut self, site: &Site<'_>) -> SmallVec<[Name; 4]> {
+        (0..site.values.len()).map(|i| self.input(site, i)).collect()
+    }
+
+    /// A constant as an initializer. Real numbers of one on a grid are behind a DequantizeLinear.
+    pub(super) fn place(&mut self, wanted: &str, constant: &Tensor, numbers: Numbers) -> Name {
+        let Some(grid) = constant.ty().elem.grid() else { return self.initializer(wanted, constant) };
+        let stored = self.initializer(&format!("{wanted}_quantized"), constant);
+        if numbers == Numbers::Stored {
+            return stored;
+        }
+        let name = self.between(wanted, &constant.ty().real());
+        self.dequantize(&stored, &name, grid);
+        name
+    }
+
+    /// The initializer with the stored elements of a constant. The same constant is one initializer.
+    fn initializer(&mut self, wanted: &str, constant: &Tensor) -> Name {
+        let elem = element(&constant.ty().elem);
+        let dims: Vec<i64> = constant.dims().iter().map(|&d| d as i64).collect();
+        let key = (elem, dims, constant.data().clone());
+        if let Some(known) = self.constants.get(&key) {
+            return known.clone();
+        }
+        let name = unique(&mut self.tensor_names, wanted);
+        self.initializers.push(TensorProto {
+            name: Some(name.to_string()),
+            data_type: Some(elem.into()),
+            dims: key.1.clone(),
+            raw_data: Some(key.2.clone()),
+            ..TensorProto::default()
+        });
+        self.constants.insert(key, name.clone());
+        name
+    }
+
+    /// A constant list of numbers.
+    pub(super) fn list<T: Scalar>(&mut self, values: impl IntoIterator<Item = T>) -> Name {
+        let values: Vec<T> = values.into_iter().collect();
+        self.initializer("const", &Tensor::from_vec(Shape::known(&[values.len()]), values))
+    }
+
+    /// A constant number.
+    pub(super) fn scalar<T: Scalar>(&mut self, value: T) -> Name {
+        self.initializer("const", &Tensor::scalar(value))
+    }
+
+    /// A constant number of the element of a tensor: its integer, where that holds integers of a grid.
+    pub(super) fn number(&mut self, elem: &Elem, value: f32) -> Result<Name, Unsupported> {
+        let value = Tensor::scalar(value);
+        let value = match elem {
+            Elem::Grid(grid) => value.quantized(grid),
+            plain => {
+                let cast = Op::from(qcc_ir::ops::Cast { to: plain.clone() }).eval(&[&value]);
+                cast.map_err(|e| e.to_string())?.swap_remove(0)
+            }
+        };
+        Ok(self.initializer("const", &value))
+    }
+
+    /// Scale and zero point of a grid. The integers of biases have their zero at 0.
+    pub(super) fn grid(&mut self, wanted: &str, grid: &Grid) -> [Name; 2] {
+        let shape = match &grid.map {
+            Affine::PerTensor { .. } => Shape::scalar(),
+            Affine::PerAxis { scales, .. } => Shape::known(&[scales.len()]),
+        };
+        let scales = Tensor::from_vec(shape.clone(), grid.scales().to_vec());
+        let scale = self.initializer(&format!("{wanted}_scale"), &scales);
+        let count = grid.scales().len();
+        let zero = match grid.store {
+            Store::I8 => Tensor::from_vec(shape, vec![grid.zero_point() as i8; count]),
+            Store::U8 => Tensor::from_vec(shape, vec![grid.zero_point() as u8; count]),
+            Store::I16 => Tensor::from_vec(shape, vec![grid.zero_point() as i16; count]),
+            Store::I32 => return [scale, Name::default()],
+        };
+        [scale, self.initializer(&format!("{wanted}_zero_point"), &zero)]
+    }
+
+    /// QuantizeLinear.
+    pub(super) fn quantize(&mut self, real: &Name, stored: &Name, grid: &Grid) {
+        let [scale, zero] = self.grid(real, grid);
+        self.push(border("QuantizeLinear", grid), &[real.clone(), scale, zero], std::slice::from_ref(stored));
+    }
+
+    /// DequantizeLinear.
+    pub(super) fn dequantize(&mut self, stored: &Name, real: &Name, grid: &Grid) {
+        let [scale, zero] = self.grid(real, grid);
+        self.push(border("DequantizeLinear", grid), &[stored.clone(), scale, zero], std::slice::from_ref(real));
+    }
+
+    /// Adds a node.
+    pub(super) fn push(&mut self, call: Call, inputs: &[Name], outputs: &[Name]) {
+        self.opset = self.opset.max(call.since);
+        self.contrib |= call.contrib;
+        let wanted = if self.path.is_empty() { call.operator } else { &self.path };
+        let name = unique(&mut self.node_names, wanted);
+        let given = inputs.iter().rposition(|i| !i.is_empty()).map_or(0, |last| last + 1);
+        self.nodes.push(NodeProto {
+            input: inputs[..given].iter().map(|n| n.to_string()).collect(),
+            output: outputs.iter().map(|n| n.to_string()).collect(),
+            name: Some(name.to_string()),
+            op_type: Some(call.operator.into()),
+            attribute: call.attributes,
+            domain: call.contrib.then(|| MICROSOFT.into()),
+        });
+    }
+
+    /// Adds a node with the operands and results of a site.
+    pub(super) fn push_at(&mut self, call: Call, site: &Site<'_>) {
+        let inputs = self.inputs(site);
+        self.push(call, &inputs, &site.outputs);
+    }
+
+    /// A tensor under another shape, in a new tensor.
+    pub(super) fn reshaped(&mut self, site: &Site<'_>, from: &Name, ty: &TensorType) -> Result<Name, Unsupported> {
+        let to = self.scratch(site, ty);
+        self.reshape(from, &to, &ty.shape)?;
+        Ok(to)
+    }
+
+    /// Reshape. One extent may be open.
+    pub(super) fn reshape(&mut self, from: &Name, to: &Name, shape: &Shape) -> Result<(), Unsupported> {
+        if shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
+            return Err(format!("{shape} has more than one open extent; fix them with --shape").into());
+        }
+        // Elsewhere 0 stands for the extent before.
+        let empty = shape.dims().contains(&Dim::Known(0));
+        let call = Call::new("Reshape");
+        let call = if empty { call.int("allowzero", 1) } else { call };
+        let shape = self.list(shape.dims().iter().map(|d| d.known().map_or(-1, |n| n as i64)));
+        self.push(call, &[from.clone(), shape], std::slice::from_ref(to));
+        Ok(())
+    }
+
+    /// Outputs that are inputs, constants or other outputs too are copies.
+    fn outputs(&mut self) {
+        let graph = self.graph;
+        for output in graph.outputs() {
+            let on_grid = graph.ty(output.value).elem.grid().is_some();
+            let tensor = if on_grid { self.stored(output.value) } else { self.real(output.value) };
+            if tensor != output.name {
+                self.path = output.name.to_string();
+                self.push(Call::new("Identity"), &[tensor], std::slice::from_ref(&output.name));
+            }
+        }
+    }
+
+    fn finish(self) -> ModelProto {
+        let graph = self.graph;
+        let input = |v: ValueId| value_info(graph.name(v).map_or("", |n| n), graph.ty(v));
+        let main = GraphProto {
+            node: self.nodes,
+            name: Some(if graph.name.is_empty() { "main".into() } else { graph.name.clone() }),
+            initializer: self.initializers,
+            input: graph.inputs().map(input).collect(),
+            output: graph.outputs().iter().map(|o| value_info(&o.name, graph.ty(o.value))).collect(),
+            value_info: self.value_info,
+            ..GraphProto::default()
+        };
+        let set = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
+        let contrib = self.contrib.then(|| set(MICROSOFT, 1));
+        let entry = |(key, value): &(String, String)| StringStringEntryProto {
+            key: Some(key.clone()),
+            value: Some(value.clone()),
+        };
+        ModelProto {
+            ir_version: Some(ir_version(self.opset)),
+            opset_import: std::iter::once(set("", self.opset)).chain(contrib).collect(),
+            producer_name: Some("qcc".into()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+            graph: Some(main),
+            metadata_props: graph.metadata.iter().map(entry).collect(),
+            ..ModelProto::default()
+        }
+    }
+}
+
+/// The domain of ONNX Runtime's own operators.
+const MICROSOFT: &str = "com.microsoft";
+
+/// The version of the format that came with an operator set.
+fn ir_version(opset: i64) -> i64 {
+    match opset {
+        ..=18 => 8,
+        19..=20 => 9,
+        _ => 10,
+    }
+}
+
+/// QuantizeLinear or DequantizeLinear for a grid.
+fn border(operator: &'static str, grid: &Grid) -> Call {
+    let call = Call::new(operator).since(if grid.store == Store::I16 { 21 } else { Call::OLDEST });
+    match &grid.map {
+        Affine::PerTensor { .. } => call,
+        Affine::PerAxis { axis, .. } => call.size("axis", *axis),
+    }
+}
+
+fn unique(names: &mut FxHashSet<Name>, wanted: &str) -> Name {
+    let mut name = Name::from(wanted);
+    let mut i = 1;
+    while !names.insert(name.clone()) {
+        name = format!("{wanted}_{i}").into();
+        i += 1;
+    }
+    name
+}
+
+/// The format's element for one of the graph's; for a grid, that of its integers.
+pub(super) fn element(elem: &Elem) -> DataType {
+    match elem {
+        Elem::Bool => DataType::Bool,
+        Elem::I8 => DataType::Int8,
+        Elem::U8 => DataType::Uint8,
+        Elem::I16 => DataType::Int16,
+        Elem::I32 => DataType::Int32,
+        Elem::I64 => DataType::Int64,
+        Elem::F16 => DataType::Float16,
+        Elem::F32 => DataType::Float,
+        Elem::Grid(grid) => element(&grid.store.elem()),
+    }
+}
+
+fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
+    let dim = |d: &Dim| Dimension {
+        value: Some(match d {
+            Dim::Known(n) => DimensionValue::Value(*n as i64),
+            Dim::Sym(s) => DimensionValue::Param(s.to_string()),
+        }),
+    };
+    let tensor = TypeProtoTensor {
+        elem_type: Some(element(&ty.elem).into()),
+        shape: Some(TensorShapeProto { dim: ty.shape.dims().iter().map(dim).collect() }),
+    };
+    ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
+}

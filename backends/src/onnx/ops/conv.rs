@@ -1,0 +1,46 @@
+//! Convolutions.
+
+use qcc_ir::ops::{Conv, ConvTranspose};
+
+use super::super::call::Call;
+use super::super::emit::{Emitter, Name, Site, Unsupported};
+use super::grid;
+
+/// Conv, or QLinearConv.
+pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &Site<'_>) -> Result<(), Unsupported> {
+    let on_grid = site.results[0].elem.grid().is_some();
+    let window = site.operands[1].shape.extents().ok_or("the extents of its weight are open")?;
+    let call = Call::new(if on_grid { "QLinearConv" } else { "Conv" })
+        .sizes("kernel_shape", window[2..].iter().copied())
+        .sizes("strides", op.stride.iter().copied())
+        .sizes("pads", op.before.iter().chain(&op.after).copied())
+        .sizes("dilations", op.dilation.iter().copied())
+        .size("group", op.groups);
+    if !on_grid {
+        e.push_at(call, site);
+        return Ok(());
+    }
+    let mut inputs: Vec<Name> = Vec::new();
+    inputs.extend(grid::operand(e, site, 0)?);
+    inputs.extend(grid::operand(e, site, 1)?);
+    inputs.extend(grid::result(e, site)?);
+    if site.values.len() > 2 {
+        inputs.push(e.input(site, 2));
+    }
+    e.push(call, &inputs, &site.outputs);
+    Ok(())
+}
+
+/// ConvTranspose.
+pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Site<'_>) -> Result<(), Unsupported> {
+    let window = site.operands[1].shape.extents().ok_or("the extents of its weight are open")?;
+    let call = Call::new("ConvTranspose")
+        .sizes("kernel_shape", window[2..].iter().copied())
+        .sizes("strides", op.stride.iter().copied())
+        .sizes("pads", op.before.iter().chain(&op.after).copied())
+        .sizes("output_padding", op.extra.iter().copied())
+        .sizes("dilations", op.dilation.iter().copied())
+        .size("group", op.groups);
+    e.push_at(call, site);
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Element-wise operators.
+
+use qcc_ir::ops::{Binary, BinaryFn, Cast, Clamp, Unary, UnaryFn};
+use qcc_ir::{Elem, Grid, Tensor, TensorType};
+
+use super::super::call::Call;
+use super::super::emit::{Emitter, Name, Site, Unsupported, element};
+use super::grid;
+
+/// The operator that is a function of one number.
+pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
+    use UnaryFn::*;
+    Some(match f {
+        Abs => Call::new("Abs"),
+        Ceil => Call::new("Ceil"),
+        Cos => Call::new("Cos"),
+        Erf => Call::new("Erf"),
+        Exp => Call::new("Exp"),
+        Floor => Call::new("Floor"),
+        Log => Call::new("Log"),
+        Neg => Call::new("Neg"),
+        Not => Call::new("Not"),
+        Reciprocal => Call::new("Reciprocal"),
+        Round => Call::new("Round"),
+        Sigmoid => Call::new("Sigmoid"),
+        Sign => Call::new("Sign"),
+        Sin => Call::new("Sin"),
+        Softplus => Call::new("Softplus"),
+        Softsign => Call::new("Softsign"),
+        Sqrt => Call::new("Sqrt"),
+        Tan => Call::new("Tan"),
+        Tanh => Call::new("Tanh"),
+        HardSwish => Call::new("HardSwish"),
+        Mish => Call::new("Mish").since(18),
+        HardSigmoid { alpha, beta } => Call::new("HardSigmoid").float("alpha", alpha).float("beta", beta),
+        LeakyRelu { alpha } => Call::new("LeakyRelu").float("alpha", alpha),
+        Elu { alpha } => Call::new("Elu").float("alpha", alpha),
+        Selu { alpha, gamma } => Call::new("Selu").float("alpha", alpha).float("gamma", gamma),
+        Gelu { tanh } => {
+            let call = Call::new("Gelu").since(20);
+            if tanh { call.string("approximate", "tanh") } else { call }
+        }
+        Threshold { alpha } => Call::new("ThresholdedRelu").float("alpha", alpha),
+        Rsqrt | Silu => return None,
+    })
+}
+
+/// Operators of one operand.
+pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site<'_>) -> Result<(), Unsupported> {
+    match (op.f, site.operands[0].elem.grid()) {
+        (UnaryFn::Sigmoid, Some(_)) => grid::on_grids(e, Call::contrib("QLinearSigmoid"), site),
+        (UnaryFn::LeakyRelu { alpha }, Some(_)) => {
+            grid::on_grids(e, Call::contrib("QLinearLeakyRelu").float("alpha", alpha), site)
+        }
+        (f, _) => {
+            let call = function(f).ok_or("it has no operator")?;
+            e.push_at(call, site);
+            Ok(())
+        }
+    }
+}
+
+/// Operators of two operands.
+pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Result<(), Unsupported> {
+    use BinaryFn::*;
+    let on_grid = site.operands[0].elem.grid().is_some();
+    let call = match op.f {
+        Add if on_grid => return grid::on_grids(e, Call::contrib("QLinearAdd"), site),
+        Mul if on_grid => return grid::on_grids(e, Call::contrib("QLinearMul"), site),
+        Add => Call::new("Add"),
+        Sub => Call::new("Sub"),
+        Mul => Call::new("Mul"),
+        Div => Call::new("Div"),
+        FloorMod => Call::new("Mod"),
+        Rem => Call::new("Mod").int("fmod", 1),
+        Pow => Call::new("Pow"),
+        Max => Call::new("Max"),
+        Min => Call::new("Min"),
+        Prelu => Call::new("PRelu"),
+        Less => Call::new("Less"),
+        LessEqual => Call::new("LessOrEqual"),
+        Greater => Call::new("Greater"),
+        GreaterEqual => Call::new("GreaterOrEqual"),
+        Equal => Call::new("Equal"),
+        NotEqual => return not_equal(e, site),
+        And => Call::new("And"),
+        Or => Call::new("Or"),
+        Xor => Call::new("Xor"),
+        Atan2 => return atan2(e, site),
+        FloorDiv | SquaredDifference => return Err("it has no operator".into()),
+    };
+    e.push_at(call, site);
+    Ok(())
+}
+
+/// Not of Equal.
+fn not_equal(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+    let inputs = e.inputs(site);
+    let equal = e.scratch(site, &site.results[0]);
+    e.push(Call::new("Equal"), &inputs, std::slice::from_ref(&equal));
+    e.push(Call::new("Not"), &[equal], &site.outputs);
+    Ok(())
+}
+
+/// Atan, where the second operand is 1. Elsewhere that of the quotient, turned by half a circle where the second operand
+/// is negative.
+fn atan2(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+    let (y, x) = (e.input(site, 0), e.input(site, 1));
+    let one = |t: &Tensor| t.reals().iter().all(|&v| v == 1.0);
+    if site.constant(1).is_some_and(one) && site.operands[0].shape == site.results[0].shape {
+        e.push(Call::new("Atan"), &[y], &site.outputs);
+        return Ok(());
+    }
+    let ty = &site.results[0];
+    let bool = ty.with_elem(Elem::Bool);
+    let (zero, pi) = (e.number(&ty.elem, 0.0)?, e.number(&ty.elem, std::f32::consts::PI)?);
+    let minus = e.number(&ty.elem, -std::f32::consts::PI)?;
+    let step = |e: &mut Emitter<'_>, operator: &'static str, inputs: &[&Name], ty: &TensorType| {
+        let to = e.scratch(site, ty);
+        let inputs: Vec<Name> = inputs.iter().map(|&n| n.clone()).collect();
+        e.push(Call::new(operator), &inputs, std::slice::from_ref(&to));
+        to
+    };
+    let quotient = step(e, "Div", &[&y, &x], ty);
+    let angle = step(e, "Atan", &[&quotient], ty);
+    // 0 / 0 has no angle; that of the origin is 0.
+    let no_angle = step(e, "IsNaN", &[&quotient], &bool);
+    let angle = step(e, "Where", &[&no_angle, &zero, &angle], ty);
+    let below = step(e, "Less", &[&y, &zero], &site.operands[0].with_elem(Elem::Bool));
+    let turn = step(e, "Where", &[&below, &minus, &pi], &site.operands[0]);
+    let turned = step(e, "Add", &[&angle, &turn], ty);
+    let left = step(e, "Less", &[&x, &zero], &site.operands[1].with_elem(Elem::Bool));
+    e.push(Call::new("Where"), &[left, turned, angle], &site.outputs);
+    Ok(())
+}
+
+/// True where every number of the grid lies within the limits, but for half a step.
+pub(super) fn limits_nothing(op: &Clamp, grid: &Grid) -> bool {
+    let (lo, hi) = grid.store.range();
+    let ends = |limit: f32| Tensor::scalar(limit).quantized(grid).integers().and_then(|q| q.first().copied());
+    ends(op.lo) == Some(lo.into()) && ends(op.hi) == Some(hi.into())
+}
+
+/// Relu or Clip. On one grid the limits are integers.
+pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = e.input(site, 0);
+    let elem = &site.results[0].elem;
+    if elem.is_float() && (op.lo, op.hi) == (0.0, f32::INFINITY) {
+        e.push(Call::new("Relu"), &[x], &site.outputs);
+        return Ok(());
+    }
+    let lo = if op.lo == f32::NEG_INFINITY { Name::default() } else { e.number(elem, op.lo)? };
+    let hi = if op.hi == f32::INFINITY { Name::default() } else { e.number(elem, op.hi)? };
+    e.push(Call::new("Clip"), &[x, lo, hi], &site.outputs);
+    Ok(())
+}
+
+/// Where.
+pub(super) fn select(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+    e.push_at(Call::new("Where"), site);
+    Ok(())
+}
+
+/// Cast.
+pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &Site<'_>) -> Result<(), Unsupported> {
+    e.push_at(Call::new("Cast").int("to", i32::from(element(&op.to))), site);
+    Ok(())
+}

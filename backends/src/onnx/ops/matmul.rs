@@ -1,0 +1,159 @@
+//! Matrix products.
+
+use qcc_ir::ops::{MatMul, Op, Transpose};
+use qcc_ir::{Affine, Dim, Elem, Grid, Shape, Tensor, TensorType};
+
+use super::super::call::Call;
+use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported};
+use super::grid;
+
+/// Gemm, or MatMul and Add. Products of integers with a bias are formed on matrices: only Gemm is fused there.
+pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+    let (a, b) = (&site.operands[0], &site.operands[1]);
+    let biased = site.values.len() > 2;
+    let plain = a.rank() == 2 && (biased || op.transpose_b);
+    let integers = |i: usize| site.graph.ty(site.values[i]).elem.grid().is_some();
+    if b.rank() == 2 && (plain || (biased && integers(0) && integers(1))) {
+        return gemm(e, op, site);
+    }
+    if site.numbers == Numbers::Stored {
+        return integer_matmul(e, op, site);
+    }
+    let inputs = [e.input(site, 0), columns(e, op, site)?];
+    if !biased {
+        e.push(Call::new("MatMul"), &inputs, &site.outputs);
+        return Ok(());
+    }
+    let product = e.scratch(site, &site.results[0]);
+    e.push(Call::new("MatMul"), &inputs, std::slice::from_ref(&product));
+    let bias = e.input(site, 2);
+    e.push(Call::new("Add"), &[product, bias], &site.outputs);
+    Ok(())
+}
+
+/// QLinearMatMul, or MatMulIntegerToFloat where the result is real.
+fn integer_matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+    let [a, a_scale, a_zero] = grid::operand(e, site, 0)?;
+    let b = columns(e, op, site)?;
+    let b_grid = site.operands[1].elem.grid().ok_or("its right side lies on no grid")?;
+    let [b_scale, b_zero] = e.grid(&b, b_grid);
+    if site.results[0].elem.grid().is_some() {
+        let [scale, zero] = grid::result(e, site)?;
+        let inputs = [a, a_scale, a_zero, b, b_scale, b_zero, scale, zero];
+        e.push(Call::new("QLinearMatMul"), &inputs, &site.outputs);
+    } else {
+        let inputs = [a, b, a_scale, b_scale, a_zero, b_zero];
+        e.push(Call::contrib("MatMulIntegerToFloat"), &inputs, &site.outputs);
+    }
+    Ok(())
+}
+
+/// The right side as `[.., K, N]`.
+fn columns(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<Name, Unsupported> {
+    if !op.transpose_b {
+        return Ok(e.input(site, 1));
+    }
+    let rank = site.operands[1].rank();
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 2, rank - 1);
+    if let Some(constant) = site.constant(1) {
+        let turned = transposed(constant, &perm)?;
+        let wanted = e.wanted(site.values[1]);
+        return Ok(e.place(&wanted, &turned, site.numbers));
+    }
+    let mut dims = site.operands[1].shape.dims().to_vec();
+    dims.swap(rank - 2, rank - 1);
+    let b = e.input(site, 1);
+    let turned = e.scratch(site, &TensorType::new(site.operands[1].elem.clone(), dims.into_iter().collect()));
+    e.push(Call::new("Transpose").sizes("perm", perm), &[b], std::slice::from_ref(&turned));
+    Ok(turned)
+}
+
+/// A constant with its axes in another order, its scales along the same ones.
+fn transposed(t: &Tensor, perm: &[usize]) -> Result<Tensor, Unsupported> {
+    let fail = || Unsupported("internal error: a constant cannot be transposed".into());
+    let plain = match t.ty().elem.grid() {
+        Some(grid) => t.retype(t.ty().with_elem(grid.store.elem())).ok_or_else(fail)?,
+        None => t.clone(),
+    };
+    let op = Op::from(Transpose { perm: perm.iter().copied().collect() });
+    let turned = op.eval(&[&plain]).map_err(|e| e.to_string())?.swap_remove(0);
+    let elem = match t.ty().elem.grid() {
+        Some(Grid { store, map: Affine::PerAxis { axis, scales } }) => {
+            let place = perm.iter().position(|p| p == axis).ok_or_else(fail)?;
+            Elem::Grid(Grid::per_axis(*store, place, scales.clone()))
+        }
+        _ => t.ty().elem.clone(),
+    };
+    turned.retype(turned.ty().with_elem(elem)).ok_or_else(fail)
+}
+
+/// Gemm or QGemm: of more than two axes on the left, all but the last are one.
+fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+    let a = site.graph.ty(site.values[0]);
+    if a.rank() == 2 {
+        let left = e.input(site, 0);
+        return product(e, op, site, left, &site.outputs[0]);
+    }
+    let (x, y) = (matrix(a), matrix(&site.results[0]));
+    let left = match a.elem.grid() {
+        Some(grid) => {
+            let whole = e.stored(site.values[0]);
+            let stored = e.reshaped(site, &whole, &x)?;
+            if site.numbers == Numbers::Stored {
+                stored
+            } else {
+                let real = e.scratch(site, &x.real());
+                e.dequantize(&stored, &real, grid);
+                real
+            }
+        }
+        None => {
+            let whole = e.real(site.values[0]);
+            e.reshaped(site, &whole, &x)?
+        }
+    };
+    // The integers of the product are reshaped, so that they come right behind it.
+    let result = site.graph.ty(site.node.value(0));
+    let flat = e.scratch(site, &y);
+    product(e, op, site, left, &flat)?;
+    match result.elem.grid().filter(|_| site.numbers == Numbers::Real) {
+        Some(grid) => {
+            let stored = e.scratch(site, &y.with_elem(result.elem.clone()));
+            e.quantize(&flat, &stored, grid);
+            let real = e.scratch(site, &y);
+            e.dequantize(&stored, &real, grid);
+            e.reshape(&real, &site.outputs[0], &result.shape)
+        }
+        None => e.reshape(&flat, &site.outputs[0], &result.shape),
+    }
+}
+
+/// The type with all axes but the last as one.
+fn matrix(ty: &TensorType) -> TensorType {
+    let dims = ty.shape.dims();
+    let (last, outer) = (dims[dims.len() - 1].clone(), &dims[..dims.len() - 1]);
+    let rows = outer.iter().try_fold(1, |n, d| Some(n * d.known()?));
+    let rows = rows.map_or_else(|| Dim::Sym("rows".into()), Dim::Known);
+    TensorType::new(ty.elem.clone(), Shape::from_iter([rows, last]))
+}
+
+/// The product of a matrix with the right side.
+fn product(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>, a: Name, to: &Name) -> Result<(), Unsupported> {
+    let call = |call: Call| if op.transpose_b { call.int("transB", 1) } else { call };
+    let bias = if site.values.len() > 2 { e.input(site, 2) } else { Name::default() };
+    if site.numbers == Numbers::Real {
+        let b = e.input(site, 1);
+        e.push(call(Call::new("Gemm")), &[a, b, bias], std::slice::from_ref(to));
+        return Ok(());
+    }
+    let a_grid = site.operands[0].elem.grid().ok_or("its left side lies on no grid")?;
+    let [a_scale, a_zero] = e.grid(&a, a_grid);
+    let [b, b_scale, b_zero] = grid::operand(e, site, 1)?;
+    let mut inputs = vec![a, a_scale, a_zero, b, b_scale, b_zero, bias];
+    if site.results[0].elem.grid().is_some() {
+        inputs.extend(grid::result(e, site)?);
+    }
+    e.push(call(Call::contrib("QGemm")), &inputs, std::slice::from_ref(to));
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! The operators, by family. A family translates: into one node of the standard where there is one, into operators of
+//! ONNX Runtime where the tensors hold integers.
+
+use qcc_ir::ops::Op;
+use qcc_ir::{Graph, NodeId, TensorType, ValueId};
+use smallvec::SmallVec;
+
+use super::emit::{Emitter, Numbers, Site, Unsupported};
+use super::target::TARGET;
+use crate::Form;
+
+mod conv;
+pub(super) mod elementwise;
+mod grid;
+mod index;
+mod matmul;
+mod movement;
+mod norm;
+pub(super) mod pool;
+mod recurrent;
+pub(super) mod reduce;
+pub(super) mod resize;
+
+/// Writes one node.
+pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), Unsupported> {
+    match op {
+        Op::Input(_) | Op::Const(_) => Ok(()),
+        Op::Unary(op) => elementwise::unary(e, op, site),
+        Op::Binary(op) => elementwise::binary(e, op, site),
+        Op::Clamp(op) => elementwise::clamp(e, op, site),
+        Op::Select(_) => elementwise::select(e, site),
+        Op::Cast(op) => elementwise::cast(e, op, site),
+        Op::Conv(op) => conv::conv(e, op, site),
+        Op::ConvTranspose(op) => conv::conv_transpose(e, op, site),
+        Op::Pool(op) => pool::pool(e, op, site),
+        Op::MatMul(op) => matmul::matmul(e, op, site),
+        Op::Recurrent(op) => recurrent::recurrent(e, op, site),
+        Op::LayerNorm(op) => norm::layer_norm(e, op, site),
+        Op::Softmax(op) => norm::softmax(e, op, site),
+        Op::Reduce(op) => reduce::reduce(e, op, site),
+        Op::ArgReduce(op) => reduce::arg_reduce(e, op, site),
+        Op::CumSum(op) => reduce::cum_sum(e, op, site),
+        Op::Reshape(op) => movement::reshape(e, op, site),
+        Op::Transpose(op) => movement::transpose(e, op, site),
+        Op::Concat(op) => movement::concat(e, op, site),
+        Op::Slice(op) => movement::slice(e, op, site),
+        Op::Pad(op) => movement::pad(e, op, site),
+        Op::Expand(op) => movement::expand(e, op, site),
+        Op::Tile(op) => movement::tile(e, op, site),
+        Op::Reverse(op) => movement::reverse(e, op, site),
+        Op::DepthToSpace(op) => movement::depth_to_space(e, op, site),
+        Op::SpaceToDepth(op) => movement::space_to_depth(e, op, site),
+        Op::Gather(op) => index::gather(e, op, site),
+        Op::GatherElements(op) => index::gather_elements(e, op, site),
+        Op::GatherNd(op) => index::gather_nd(e, op, site),
+        Op::ScatterNd(_) => index::scatter_nd(e, site),
+        Op::TopK(op) => index::top_k(e, op, site),
+        Op::Resize(op) => resize::resize(e, op, site),
+        Op::Quantize(_) => grid::quantize(e, site),
+        // Aliases.
+        Op::Dequantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
+    }
+}
+
+/// What the tensors of a node with values on grids hold: the one place that decides between QuantizeLinear and
+/// DequantizeLinear around an operator on real numbers, and one on integers.
+pub(super) fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
+    let stored = match op {
+        Op::Quantize(_) | Op::Dequantize(_) => false,
+        // Limits on one grid are integers.
+        Op::Clamp(_) => operands[0].elem == results[0].elem,
+        _ => {
+            let real: SmallVec<[TensorType; 4]> = operands.iter().map(|t| t.real()).collect();
+            let on_grids = operands.iter().zip(&real).filter(|(_, r)| r.elem.is_float()).all(|(t, r)| t.elem != r.elem);
+            let sums = matches!(op, Op::MatMul(_)) && operands[0].elem.grid().is_some();
+            form.qoperator && (on_grids || sums) && (TARGET.grids.integer)(op, &real.iter().collect::<Vec<_>>())
+        }
+    };
+    if stored { Numbers::Stored } else { Numbers::Real }
+}
+
+/// The value that holds the same numbers as the result of a node, where no operator is needed.
+pub(super) fn alias(graph: &Graph, node: NodeId) -> Option<ValueId> {
+    let source = *graph.operands(node).first()?;
+    let (x, y) = (graph.ty(source), graph.ty(node.value(0)));
+    let same = match graph.op(node) {
+        Op::Clamp(op) => x == y && y.elem.grid().is_some_and(|grid| elementwise::limits_nothing(op, grid)),
+        Op::Reshape(_) | Op::Quantize(_) | Op::Cast(_) | Op::Relayout(_) => x == y,
+        Op::Dequantize(_) => true,
+        _ => false,
+    };
+    same.then_some(source)
+}

@@ -1,0 +1,34 @@
+//! Pooling.
+
+use qcc_ir::ops::{Pool, PoolFn};
+
+use super::super::call::Call;
+use super::super::emit::{Emitter, Site, Unsupported};
+use super::grid;
+
+/// True where runtimes take the padding: they want it smaller than the window.
+pub(in crate::onnx) fn native(op: &Pool) -> bool {
+    op.window.iter().zip(op.before.iter().zip(&op.after)).all(|(w, (before, after))| before.max(after) < w)
+}
+
+/// MaxPool, or AveragePool, which does not count padding.
+pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site<'_>) -> Result<(), Unsupported> {
+    let on_grid = site.results[0].elem.grid().is_some();
+    let dilated = op.dilation.iter().any(|&d| d != 1);
+    let call = match op.f {
+        PoolFn::Max => Call::new("MaxPool"),
+        PoolFn::Average if on_grid => Call::contrib("QLinearAveragePool"),
+        PoolFn::Average if dilated => Call::new("AveragePool").since(19),
+        PoolFn::Average => Call::new("AveragePool"),
+    };
+    let call = call
+        .sizes("kernel_shape", op.window.iter().copied())
+        .sizes("strides", op.stride.iter().copied())
+        .sizes("pads", op.before.iter().chain(&op.after).copied());
+    let call = if dilated { call.sizes("dilations", op.dilation.iter().copied()) } else { call };
+    if on_grid && op.f == PoolFn::Average {
+        return grid::on_grids(e, call, site);
+    }
+    e.push_at(call, site);
+    Ok(())
+}

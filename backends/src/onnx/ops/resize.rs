@@ -1,0 +1,78 @@
+//! Resampling of images.
+
+use qcc_ir::TensorType;
+use qcc_ir::ops::{Coordinates, Nearest, Resize, ResizeMode};
+
+use super::super::call::Call;
+use super::super::emit::{Emitter, Name, Site, Unsupported};
+
+/// What decides the extents of the result; the other follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    Scales,
+    Sizes,
+}
+
+/// True where runtimes compute extents and positions from what can be given, and interpolate that many axes.
+pub(in crate::onnx) fn native(op: &Resize, x: &TensorType) -> bool {
+    let spatial = op.size.len();
+    let kernel = match op.mode {
+        ResizeMode::Nearest(_) => true,
+        ResizeMode::Linear => spatial <= 3,
+        ResizeMode::Cubic { .. } => spatial == 2,
+    };
+    kernel && given(op, x).is_some()
+}
+
+fn given(op: &Resize, x: &TensorType) -> Option<Given> {
+    let extents = x.shape.dims()[2..].iter().map(|d| d.known().map(|n| n as f32)).collect::<Option<Vec<f32>>>()?;
+    let all = |fits: &dyn Fn(f32, f32, usize) -> bool| {
+        extents.iter().zip(&op.scale).zip(&op.size).all(|((&x, &scale), &size)| fits(x, scale, size))
+    };
+    if all(&|x, scale, size| (x * scale).floor() == size as f32) {
+        Some(Given::Scales)
+    } else if all(&|x, scale, size| size as f32 / x == scale) {
+        Some(Given::Sizes)
+    } else {
+        None
+    }
+}
+
+/// Resize.
+pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let coordinates = match op.coordinates {
+        Coordinates::HalfPixel => "half_pixel",
+        Coordinates::PytorchHalfPixel => "pytorch_half_pixel",
+        Coordinates::Asymmetric => "asymmetric",
+        Coordinates::AlignCorners => "align_corners",
+        Coordinates::HalfPixelForNearest => "tf_half_pixel_for_nn",
+    };
+    let call = Call::new("Resize").string("coordinate_transformation_mode", coordinates);
+    let call = match op.mode {
+        ResizeMode::Nearest(rounding) => call.string("mode", "nearest").string("nearest_mode", nearest(rounding)),
+        ResizeMode::Linear => call.string("mode", "linear"),
+        ResizeMode::Cubic { a } => call.string("mode", "cubic").float("cubic_coeff_a", a),
+    };
+    let mut inputs = vec![e.input(site, 0), Name::default()];
+    match given(op, x).ok_or("its scales give other extents")? {
+        Given::Scales => inputs.push(e.list([1.0, 1.0].into_iter().chain(op.scale.iter().copied()))),
+        Given::Sizes => {
+            let outer = x.shape.dims()[..2].iter().map(|d| d.known().map(|n| n as i64));
+            let outer = outer.collect::<Option<Vec<i64>>>().ok_or("its extents are open; fix them with --shape")?;
+            inputs.push(Name::default());
+            inputs.push(e.list(outer.into_iter().chain(op.size.iter().map(|&s| s as i64))));
+        }
+    }
+    e.push(call, &inputs, &site.outputs);
+    Ok(())
+}
+
+fn nearest(rounding: Nearest) -> &'static str {
+    match rounding {
+        Nearest::PreferFloor => "round_prefer_floor",
+        Nearest::PreferCeil => "round_prefer_ceil",
+        Nearest::Floor => "floor",
+        Nearest::Ceil => "ceil",
+    }
+}
