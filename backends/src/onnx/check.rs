@@ -29,10 +29,7 @@ fn give<'m>(name: &'m str, given: &mut FxHashSet<&'m str>, wrong: &mut Vec<Diagn
     }
 }
 
-fn unknown_outputs<'m>(
-    graph: &'m GraphProto,
-    given: &'m FxHashSet<&'m str>,
-) -> impl Iterator<Item = Diagnostic> + 'm {
+fn unknown_outputs<'m>(graph: &'m GraphProto, given: &'m FxHashSet<&'m str>) -> impl Iterator<Item = Diagnostic> + 'm {
     let unknown = graph.output.iter().filter(|o| !given.contains(o.name()));
     unknown.map(|o| internal(&format!("nothing gives the output {:?}", o.name())))
 }

@@ -54,7 +54,7 @@ fn print_constant(tensor: &TensorProto, out: &mut String) -> fmt::Result {
     let raw = tensor.raw_data();
     let words = |width: usize| (raw.len() <= SHOWN * width).then(|| raw.chunks_exact(width));
     let numbers: Option<Vec<String>> = match elem {
-        DataType::Float => words(4).map(|w| w.map(|b| float(b)).collect()),
+        DataType::Float => words(4).map(|w| w.map(float).collect()),
         DataType::Int64 | DataType::Int32 | DataType::Int16 => {
             let width = match elem {
                 DataType::Int64 => 8,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use bytes::Bytes;
 use prost::Message;
-use prost::encoding::{encoded_len_varint, encode_varint};
+use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::{GraphProto, ModelProto, TensorProto};
 

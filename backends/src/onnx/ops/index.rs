@@ -1,7 +1,7 @@
 //! Operators that compute or use indices.
 
-use qcc_ir::ops::{Gather, GatherElements, GatherNd, TopK};
 use qcc_ir::Elem;
+use qcc_ir::ops::{Gather, GatherElements, GatherNd, TopK};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, Site, Unsupported, element};

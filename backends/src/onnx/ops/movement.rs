@@ -51,7 +51,8 @@ fn slice_ranges(e: &mut Emitter<'_>, ranges: &[Range], site: &Site<'_>) -> Resul
 /// Slice, backwards.
 pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site<'_>) -> Result<(), Unsupported> {
     let backwards = |&axis: &usize| {
-        let len = site.operands[0].shape.dims()[axis].known().ok_or("an open extent is reversed; fix it with --shape")?;
+        let len =
+            site.operands[0].shape.dims()[axis].known().ok_or("an open extent is reversed; fix it with --shape")?;
         Ok(Range { axis, start: len.saturating_sub(1), len, step: -1 })
     };
     let ranges = op.axes.iter().map(backwards).collect::<Result<Vec<Range>, Unsupported>>()?;
@@ -60,8 +61,7 @@ pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site<'_>) -> Res
 
 /// Pad.
 pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site<'_>) -> Result<(), Unsupported> {
-    let mut inputs =
-        vec![e.input(site, 0), e.list(op.before.iter().chain(&op.after).map(|&p| p as i64))];
+    let mut inputs = vec![e.input(site, 0), e.list(op.before.iter().chain(&op.after).map(|&p| p as i64))];
     let mode = match op.mode {
         PadMode::Constant(value) => {
             inputs.push(e.number(&site.operands[0].elem, value)?);

@@ -48,7 +48,8 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Resul
 fn global_average(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Result<(), Unsupported> {
     let y = site.graph.ty(site.node.value(0));
     let kept = kept(&site.operands[0]);
-    let to = if op.keep { site.outputs[0].clone() } else { e.scratch(site, &kept.with_elem(site.results[0].elem.clone())) };
+    let to =
+        if op.keep { site.outputs[0].clone() } else { e.scratch(site, &kept.with_elem(site.results[0].elem.clone())) };
     if let Some(grid) = site.results[0].elem.grid() {
         let [x, scale, zero] = grid::operand(e, site, 0)?;
         let [to_scale, to_zero] = e.grid(&to, grid);
