@@ -9,7 +9,7 @@ use prost::Message;
 use qcc_formats::onnx::*;
 use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{Clamp, Op, PadMode};
+use qcc_ir::ops::{Cell, Clamp, Op, PadMode};
 use qcc_ir::{Elem, Graph, Shape, TensorType};
 
 fn info(name: &str, dims: &[i64]) -> ValueInfoProto {
@@ -356,5 +356,51 @@ proptest! {
         if let Ok(m) = Model::read(bytes.into(), Path::new(".")) {
             let _ = m.import(&ImportOptions::default());
         }
+    }
+}
+
+fn texts(name: &str, texts: &[&str]) -> AttributeProto {
+    let strings = texts.iter().map(|s| s.as_bytes().to_vec().into()).collect();
+    AttributeProto { strings, ..attribute(name, AttributeType::Strings) }
+}
+
+/// An LSTM of two directions over three steps of two inputs, with 4 * 2 rows of weights for each.
+fn lstm(attributes: Vec<AttributeProto>, lens: i64) -> ModelProto {
+    let weights = |name, count: i64| floats(name, &[2, 8, count], &vec![0.5; 16 * count as usize]);
+    let lens = integers("lens", &[lens]);
+    let mut all = vec![
+        int("hidden_size", 2),
+        AttributeProto { s: Some("bidirectional".into()), ..attribute("direction", AttributeType::String) },
+    ];
+    all.extend(attributes);
+    let layer = node("LSTM", &["x", "w", "r", "", "lens"], &["y"], all);
+    model(14, &[3, 1, 2], vec![layer], vec![weights("w", 2), weights("r", 2), lens])
+}
+
+#[test]
+fn directions_of_recurrent_layers_are_layers_side_by_side() {
+    let defaults = texts("activations", &["Sigmoid", "Tanh", "Tanh", "sigmoid", "tanh", "tanh"]);
+    let g = import(&lstm(vec![defaults, float("clip", 2.0)], 3));
+    assert_eq!(last(&g).1.shape, Shape::known(&[3, 2, 1, 2]));
+    let layers = g.order().into_iter().filter_map(|n| match g.op(n) {
+        Op::Recurrent(r) => Some((r.cell, r.reverse, r.clip)),
+        _ => None,
+    });
+    let layers: Vec<_> = layers.collect();
+    assert_eq!(layers, [(Cell::Lstm, false, Some(2.0)), (Cell::Lstm, true, Some(2.0))]);
+}
+
+#[test]
+fn unusual_recurrent_layers_are_refused() {
+    let functions = texts("activations", &["Sigmoid", "Tanh", "Relu", "Sigmoid", "Tanh", "Relu"]);
+    for (m, word) in [
+        (lstm(vec![functions], 3), "Relu"),
+        (lstm(vec![int("input_forget", 1)], 3), "input_forget"),
+        (lstm(vec![], 2), "sequence_lens"),
+        (lstm(vec![float("clip", -1.0)], 3), "clip"),
+    ] {
+        let refused = refusal(&m);
+        assert_eq!(refused.origin.path(), "the_LSTM");
+        assert!(refused.message.contains(word), "{}", refused.message);
     }
 }

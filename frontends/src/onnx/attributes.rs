@@ -43,9 +43,12 @@ impl<'m> Attributes<'m> {
     pub(super) fn string(&mut self, name: &str) -> Result<Option<&'m str>, Refusal> {
         let Some(a) = self.read(name, AttributeType::String)? else { return Ok(None) };
         let bytes: &Bytes = a.s.as_ref().ok_or_else(|| missing_value(name))?;
-        std::str::from_utf8(bytes)
-            .map(Some)
-            .map_err(|_| Refusal::Attribute { name: name.into(), problem: "not a text" })
+        text(name, bytes).map(Some)
+    }
+
+    pub(super) fn strings(&mut self, name: &str) -> Result<Option<Vec<&'m str>>, Refusal> {
+        let Some(a) = self.read(name, AttributeType::Strings)? else { return Ok(None) };
+        a.strings.iter().map(|bytes| text(name, bytes)).collect::<Result<_, _>>().map(Some)
     }
 
     pub(super) fn ints(&mut self, name: &str) -> Result<Option<&'m [i64]>, Refusal> {
@@ -71,6 +74,10 @@ impl<'m> Attributes<'m> {
         let unread: Vec<&str> = self.all.iter().zip(&self.read).filter(|a| !a.1).map(|a| a.0.name()).collect();
         if unread.is_empty() { Ok(()) } else { Err(Refusal::Unread(unread.join(", "))) }
     }
+}
+
+fn text<'m>(name: &str, bytes: &'m Bytes) -> Result<&'m str, Refusal> {
+    std::str::from_utf8(bytes).map_err(|_| Refusal::Attribute { name: name.into(), problem: "not a text" })
 }
 
 fn missing_value(name: &str) -> Refusal {

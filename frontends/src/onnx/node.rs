@@ -157,6 +157,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.attributes.string(name)?.unwrap_or(default))
     }
 
+    /// An attribute of texts.
+    pub(super) fn strings(&mut self, name: &str) -> Result<Option<Vec<&'m str>>, Refusal> {
+        self.attributes.strings(name)
+    }
+
     /// An attribute of integers.
     pub(super) fn ints(&mut self, name: &str) -> Result<Option<&'m [i64]>, Refusal> {
         self.attributes.ints(name)

@@ -19,6 +19,7 @@ mod movement;
 mod norm;
 mod pool;
 mod quantized;
+mod recurrent;
 mod reduce;
 mod resize;
 mod source;
@@ -30,7 +31,7 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A name, with its domain where that is not the standard one, and its meaning.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 12] = [
+const FAMILIES: [&[Row]; 13] = [
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
@@ -40,6 +41,7 @@ const FAMILIES: [&[Row]; 12] = [
     norm::ROWS,
     pool::ROWS,
     quantized::ROWS,
+    recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
     source::ROWS,
@@ -83,7 +85,6 @@ fn foreign(domain: &str) -> Option<&'static str> {
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {
-        "GRU" | "LSTM" | "RNN" => Some("recurrent layers are not supported yet"),
         "Loop" | "Scan" => Some("export the model with the loop unrolled"),
         "NonMaxSuppression" => Some("export the model without post-processing"),
         _ if name.starts_with("Random") || matches!(name, "Bernoulli" | "Multinomial") => {
