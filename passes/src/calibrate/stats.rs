@@ -63,7 +63,14 @@ impl Histogram {
         self.widen(other.exponent);
         other.widen(self.exponent);
         let end = |h: &Histogram| h.first + h.counts.len() as i64;
-        let (first, last) = (self.first.min(other.first), end(self).max(end(&other)));
+        let ends = |a: &Histogram, b: &Histogram| (a.first.min(b.first), end(a).max(end(b)));
+        let (mut first, mut last) = ends(self, &other);
+        // Before there are bins for all that lies between two narrow histograms.
+        while last - first > BINS as i64 {
+            self.widen(self.exponent + 1);
+            other.widen(self.exponent);
+            (first, last) = ends(self, &other);
+        }
         let mut counts = vec![0; (last - first) as usize];
         for h in [&*self, &other] {
             for (i, c) in h.counts.iter().enumerate() {
@@ -71,9 +78,6 @@ impl Histogram {
             }
         }
         *self = Histogram { exponent: self.exponent, first, counts };
-        while self.counts.len() > BINS {
-            self.widen(self.exponent + 1);
-        }
     }
 
     /// The centre of each bin that is not empty and its count, ascending.
@@ -225,6 +229,14 @@ mod tests {
                 prop_assert!(near);
             }
         }
+    }
+
+    #[test]
+    fn single_numbers_far_apart_share_few_bins() {
+        let s = merged(&[&[1e-30], &[-5.0], &[7.0], &[7.0]]);
+        assert!(s.histogram.counts.capacity() <= BINS);
+        let counts: Vec<u64> = s.histogram.bins().map(|b| b.1).collect();
+        assert_eq!(counts, [1, 1, 2]);
     }
 
     #[test]
