@@ -16,8 +16,10 @@ mod mapped;
 mod onnx;
 mod refusal;
 mod shapes;
+mod torch;
 
 pub use onnx::supported as onnx_operators;
+pub use torch::supported as torch_operators;
 
 /// What the user says about a model besides its file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,6 +57,7 @@ pub struct Model(Format);
 #[derive(Debug)]
 enum Format {
     Onnx(Box<onnx::File>),
+    Pt2(Box<torch::File>),
 }
 
 impl Model {
@@ -70,7 +73,7 @@ impl Model {
     /// Reads a model from bytes. `folder` is where files that the model refers to are looked for.
     pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
-            return Err(vec![Diagnostic::error("unknown-format", "this is an archive; qcc reads ONNX models")]);
+            return Ok(Model(Format::Pt2(Box::new(torch::File::read(bytes)?))));
         }
         if bytes.get(4..8) == Some(b"TFL3") {
             return Err(vec![Diagnostic::error("unknown-format", "this is a TFLite model; qcc reads ONNX models")]);
@@ -82,6 +85,7 @@ impl Model {
     pub fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
         match &self.0 {
             Format::Onnx(file) => file.inputs(),
+            Format::Pt2(file) => file.inputs(),
         }
     }
 
@@ -89,6 +93,7 @@ impl Model {
     pub fn metadata(&self) -> Vec<(String, String)> {
         match &self.0 {
             Format::Onnx(file) => file.metadata(),
+            Format::Pt2(file) => file.metadata(),
         }
     }
 
@@ -96,6 +101,7 @@ impl Model {
     pub fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         match &self.0 {
             Format::Onnx(file) => file.import(options),
+            Format::Pt2(file) => file.import(options),
         }
     }
 }

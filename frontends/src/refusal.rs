@@ -26,6 +26,17 @@ pub(crate) enum Refusal {
         /// What is wrong.
         problem: &'static str,
     },
+    /// An argument is missing or not of its type.
+    #[error("argument {name} {problem}")]
+    Argument {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Arguments that nothing read: they mean something qcc does not know.
+    #[error("argument {0} is not supported here")]
+    UnreadArgument(String),
     /// An input is missing.
     #[error("input {0} is missing")]
     MissingInput(usize),
@@ -76,11 +87,14 @@ impl Refusal {
         let code = match &self {
             Refusal::Depends => return None,
             Refusal::Operator { .. } => "unsupported-op",
-            Refusal::Unread(_) | Refusal::UnreadInput(_) | Refusal::Unsupported(_) | Refusal::Result { .. } => {
-                "unsupported"
-            }
+            Refusal::Unread(_)
+            | Refusal::UnreadArgument(_)
+            | Refusal::UnreadInput(_)
+            | Refusal::Unsupported(_)
+            | Refusal::Result { .. } => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
             Refusal::Attribute { .. }
+            | Refusal::Argument { .. }
             | Refusal::MissingInput(_)
             | Refusal::Undefined(_)
             | Refusal::Invalid(_)

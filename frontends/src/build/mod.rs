@@ -4,12 +4,17 @@
 use half::f16;
 use qcc_ir::error::EvalError;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Extents, Op, Reduce, ReduceFn, Reshape, Tensors, Transpose, Types, Unary, UnaryFn,
+    Binary, BinaryFn, Cast, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Tensors, Transpose, Types, Unary,
+    UnaryFn,
 };
 use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
+
+pub(crate) mod index;
+pub(crate) mod norm;
+pub(crate) mod window;
 
 /// The results of a node, in the order of its outputs.
 pub(crate) type Values = SmallVec<[ValueId; 1]>;
@@ -243,4 +248,66 @@ pub(crate) fn extent(n: i64) -> Result<usize, Refusal> {
 /// One result.
 pub(crate) fn one(v: ValueId) -> Result<Values, Refusal> {
     Ok(Values::from_elem(v, 1))
+}
+
+/// The value of an input that the user fixed: one number fills it.
+pub(crate) fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
+    let count = ty.shape.elements()?;
+    let values: Vec<f64> = match values {
+        [one] => vec![*one; count],
+        _ => values.to_vec(),
+    };
+    if values.len() != count || values.iter().any(|v| v.is_nan()) {
+        return None;
+    }
+    numbers(&ty.elem, ty.shape.clone(), &values)
+}
+
+/// The product of two tensors. A vector is a matrix of one row (left) or of one column (right); that axis is gone from
+/// the result.
+pub(crate) fn matmul(n: &mut impl Build, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
+    let (row, column) = (n.rank(a) == 1, n.rank(b) == 1);
+    let a = if row { n.reshape(a, &[1, n.dims(a)[0]])? } else { a };
+    let b = if column { n.reshape(b, &[n.dims(b)[0], 1])? } else { b };
+    let product = n.add(MatMul { transpose_b: false }, &[a, b])?;
+    let mut dims = n.dims(product);
+    if column {
+        dims.pop();
+    }
+    if row {
+        dims.remove(dims.len() - usize::from(!column) - 1);
+    }
+    n.reshape(product, &dims)
+}
+
+/// log(sum(exp(x - max))) + max over the axes: no exponential overflows.
+pub(crate) fn log_sum_exp(n: &mut impl Build, x: ValueId, axes: &[usize], keep: bool) -> Result<ValueId, Refusal> {
+    if axes.is_empty() {
+        return Ok(x);
+    }
+    let max = n.reduce(ReduceFn::Max, x, axes, true)?;
+    let shifted = n.binary(BinaryFn::Sub, x, max)?;
+    let exp = n.unary(UnaryFn::Exp, shifted)?;
+    let sum = n.reduce(ReduceFn::Sum, exp, axes, keep)?;
+    let log = n.unary(UnaryFn::Log, sum)?;
+    let max = n.reshape(max, &n.dims(log))?;
+    n.binary(BinaryFn::Add, log, max)
+}
+
+/// Resamples `x`, `size` and `scale` given for all of its axes. The graph resizes images: axes behind the channels.
+/// Where others are resized, all of them count as such.
+pub(crate) fn resize(n: &mut impl Build, x: ValueId, op: Resize) -> Result<ValueId, Refusal> {
+    let old = n.dims(x);
+    if op.size == old && op.scale.iter().all(|&s| s == 1.0) {
+        return Ok(x);
+    }
+    let rank = old.len();
+    if rank > 2 && op.size[..2] == old[..2] && op.scale[..2] == [1.0, 1.0] {
+        return n.add(Resize { size: op.size[2..].into(), scale: op.scale[2..].to_vec(), ..op }, &[x]);
+    }
+    let size = op.size.clone();
+    let image: Extents = [1, 1].into_iter().chain(old).collect();
+    let image = n.reshape(x, &image)?;
+    let resized = n.add(op, &[image])?;
+    n.reshape(resized, &size)
 }

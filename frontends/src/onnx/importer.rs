@@ -8,9 +8,9 @@ use rustc_hash::FxHashMap;
 use super::node::NodeCx;
 use super::schedule::schedule;
 use super::weights::{self, Folder};
-use super::{declared, fixed, ops};
+use super::{declared, ops};
 use crate::Imported;
-use crate::build::Values;
+use crate::build::{Values, fixed};
 use crate::refusal::Refusal;
 
 /// What a name of the model stands for.

@@ -8,7 +8,7 @@ use qcc_formats::onnx::{
     DataType, DimensionValue, GraphProto, ModelProto, NodeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
 };
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Dim, Origin, Shape, Tensor, TensorType};
+use qcc_ir::{Dim, Origin, Shape, TensorType};
 use rustc_hash::FxHashSet;
 
 use crate::build;
@@ -163,17 +163,4 @@ fn declared(info: &ValueInfoProto) -> Result<DeclaredInput, Refusal> {
         return Err(Refusal::Unsupported(format!("input {} has rank {}; 8 is the most", info.name(), shape.rank())));
     }
     Ok(DeclaredInput { name: info.name().into(), elem: weights::elem(ty.elem_type())?, shape })
-}
-
-/// The value of an input that the user fixed: one number fills it.
-fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
-    let count = ty.shape.elements()?;
-    let values: Vec<f64> = match values {
-        [one] => vec![*one; count],
-        _ => values.to_vec(),
-    };
-    if values.len() != count || values.iter().any(|v| v.is_nan()) {
-        return None;
-    }
-    build::numbers(&ty.elem, ty.shape.clone(), &values)
 }

@@ -5,7 +5,8 @@ use qcc_ir::ops::{Conv, ConvTranspose, Extents};
 
 use super::super::node::NodeCx;
 use super::Row;
-use super::window::{AutoPad, Window};
+use super::window::{AutoPad, AutoWindow};
+use crate::build::window::Window;
 use crate::build::{Build, Values, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -44,7 +45,7 @@ fn groups(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
 fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let operands = operands(n)?;
     let (image, kernel) = spatial(n, operands[0], operands[1])?;
-    let Window { stride, dilation, before, after, .. } = Window::read(n, kernel)?.resolve(&image);
+    let Window { stride, dilation, before, after, .. } = AutoWindow::read(n, kernel)?.resolve(&image);
     let groups = groups(n)?;
     one(n.add(Conv { stride, before, after, dilation, groups }, &operands)?)
 }
@@ -52,7 +53,7 @@ fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let operands = operands(n)?;
     let (image, kernel) = spatial(n, operands[0], operands[1])?;
-    let mut window = Window::read(n, kernel)?;
+    let AutoWindow { mut window, auto } = AutoWindow::read(n, kernel)?;
     let groups = groups(n)?;
     let axes = image.len();
     let per_axis = |values: Option<&[i64]>| -> Result<Option<Extents>, Refusal> {
@@ -66,7 +67,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     };
     let mut extra = per_axis(n.ints("output_padding")?)?.unwrap_or_else(|| Extents::from_elem(0, axes));
     let asked = per_axis(n.ints("output_shape")?)?;
-    let same = matches!(window.auto, AutoPad::SameUpper | AutoPad::SameLower);
+    let same = matches!(auto, AutoPad::SameUpper | AutoPad::SameLower);
     for i in 0..axes {
         let size = match &asked {
             Some(asked) => asked[i],
@@ -75,7 +76,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         };
         // What the asked size leaves over is cut off; what it lacks is added at the end.
         let full = (image[i].max(1) - 1) * window.stride[i] + window.reach(i) + extra[i];
-        (window.before[i], window.after[i]) = window.auto.halve(full.saturating_sub(size));
+        (window.before[i], window.after[i]) = auto.halve(full.saturating_sub(size));
         extra[i] += size.saturating_sub(full);
     }
     let Window { stride, dilation, before, after, .. } = window;

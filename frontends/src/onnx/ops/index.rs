@@ -1,13 +1,13 @@
 //! Operators that compute or use indices.
 
 use qcc_ir::ops::{
-    ArgReduce, BinaryFn, CumSum, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterNd, Select, Slice,
-    TopK,
+    ArgReduce, BinaryFn, CumSum, Extents, Gather, GatherElements, GatherNd, Range, Reverse, Select, Slice, TopK,
 };
 use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::index::{self, within};
 use crate::build::{Build, Values, count_axis, extent, one};
 use crate::refusal::Refusal;
 
@@ -79,19 +79,6 @@ fn gather_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(result)
 }
 
-/// Refuses known indices that name no element: a device would read or write beyond the tensor. Indices count along
-/// `extents` in turn.
-fn within(n: &NodeCx<'_, '_>, indices: ValueId, extents: &[usize]) -> Result<(), Refusal> {
-    let known = n.constant(indices).and_then(Tensor::integers).unwrap_or_default();
-    for (&index, &extent) in known.iter().zip(extents.iter().cycle()) {
-        let end = i64::try_from(extent).unwrap_or(i64::MAX);
-        if !(-end..end).contains(&index) {
-            return Err(Refusal::Invalid(format!("index {index} lies beyond an axis of extent {extent}")));
-        }
-    }
-    Ok(())
-}
-
 fn no_reduction(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
     match n.string("reduction", "none")? {
         "none" => Ok(()),
@@ -102,46 +89,17 @@ fn no_reduction(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
 fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
     no_reduction(n)?;
-    scatter(n, operands)
+    one(index::scatter_nd(n, operands)?)
 }
 
-fn scatter(n: &mut NodeCx<'_, '_>, operands: [ValueId; 3]) -> Result<Values, Refusal> {
-    let [x, indices, _] = operands;
-    let result = n.add(ScatterNd {}, &operands)?;
-    let counted = n.dims(indices).last().copied().unwrap_or(0);
-    within(n, indices, &n.dims(x)[..counted])?;
-    one(result)
-}
-
-/// With known indices: a scatter of single elements at index tuples.
+/// With known indices.
 fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, updates) = (n.input(0)?, n.input(2)?);
     let axis = n.int("axis", 0)?;
     let axis = n.axis(axis, x)?;
     no_reduction(n)?;
     let indices = n.integers(1)?;
-    let (data, dims) = (n.dims(x), n.dims(updates));
-    let covered = dims.iter().product::<usize>() == indices.len() && dims.len() == data.len();
-    if !covered || dims.iter().zip(&data).enumerate().any(|(a, (d, x))| a != axis && d > x) {
-        return Err(Refusal::Invalid(format!("updates {} for {}", n.ty(updates), n.ty(x))));
-    }
-    let mut tuples = Vec::with_capacity(indices.len() * dims.len());
-    let mut at: Extents = Extents::from_elem(0, dims.len());
-    for index in indices {
-        tuples.extend(at.iter().map(|&a| a as i64));
-        let end = tuples.len() - dims.len();
-        tuples[end + axis] = index;
-        for (a, d) in at.iter_mut().zip(&dims).rev() {
-            *a += 1;
-            if *a < *d {
-                break;
-            }
-            *a = 0;
-        }
-    }
-    let shape = dims.iter().copied().chain([dims.len()]).collect();
-    let tuples = n.add_constant(Tensor::from_vec(shape, tuples));
-    scatter(n, [x, tuples, updates])
+    one(index::scatter_elements(n, x, axis, indices, updates)?)
 }
 
 /// `k` is an attribute before opset 10, then an input. Any order is right where `sorted` is 0.
@@ -195,17 +153,5 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Of constants: the shape of the result depends on the values.
 fn non_zero(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.optional_constant(0)?.ok_or(Refusal::MissingInput(0))?;
-    let hit: Vec<bool> = match (x.ty().elem.is_float(), x.integers()) {
-        (false, Some(integers)) => integers.iter().map(|&v| v != 0).collect(),
-        _ => x.reals().iter().map(|&v| v != 0.0).collect(),
-    };
-    let places: Vec<usize> = (0..hit.len()).filter(|&i| hit[i]).collect();
-    let dims = x.dims();
-    let mut indices: Vec<i64> = Vec::with_capacity(dims.len() * places.len());
-    for axis in 0..dims.len() {
-        let inner: usize = dims[axis + 1..].iter().product();
-        indices.extend(places.iter().map(|p| (p / inner % dims[axis]) as i64));
-    }
-    let shape = Shape::known(&[dims.len(), places.len()]);
-    one(n.add_constant(Tensor::from_vec(shape, indices)))
+    one(n.add_constant(index::non_zero(&x)))
 }

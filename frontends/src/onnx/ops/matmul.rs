@@ -5,27 +5,16 @@ use qcc_ir::ops::{BinaryFn, MatMul};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, one};
+use crate::build::{Build, Values, matmul, one};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] = &[("Gemm", gemm), ("MatMul", matmul)];
-
-/// A vector is a matrix of one row (left) or of one column (right); that axis is gone from the result.
-fn matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (a, b) = (n.input(0)?, n.input(1)?);
-    let (row, column) = (n.rank(a) == 1, n.rank(b) == 1);
-    let a = if row { n.reshape(a, &[1, n.dims(a)[0]])? } else { a };
-    let b = if column { n.reshape(b, &[n.dims(b)[0], 1])? } else { b };
-    let product = n.add(MatMul { transpose_b: false }, &[a, b])?;
-    let mut dims = n.dims(product);
-    if column {
-        dims.pop();
-    }
-    if row {
-        dims.remove(dims.len() - usize::from(!column) - 1);
-    }
-    one(n.reshape(product, &dims)?)
-}
+pub(super) const ROWS: &[Row] = &[
+    ("Gemm", gemm),
+    ("MatMul", |n| {
+        let (a, b) = (n.input(0)?, n.input(1)?);
+        one(matmul(n, a, b)?)
+    }),
+];
 
 /// alpha * A * B + beta * C; C broadcasts to the product.
 fn gemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -3,10 +3,11 @@
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
-use qcc_ir::{Grid, Shape, Tensor, ValueId};
+use qcc_ir::{Grid, Shape};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::index::{range, triangle};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -26,9 +27,6 @@ pub(super) const ROWS: &[Row] = &[
     ("Trilu", trilu),
     ("Unsqueeze", unsqueeze),
 ];
-
-/// Masks of more elements than this are not computed at import.
-const LARGEST_MASK: usize = 1 << 26;
 
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
@@ -177,25 +175,6 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Slice { ranges }, &[x])?)
 }
 
-/// What `start`, `end` and `step` of a slice choose: negative positions count from the end, all are limited to the
-/// axis.
-fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64) -> Result<Range, Refusal> {
-    if step == 0 {
-        return Err(Refusal::Invalid("a slice with step 0".into()));
-    }
-    let (extent, step) = (extent as i128, i128::from(step));
-    let from_front = |p: i64| i128::from(p) + if p < 0 { extent } else { 0 };
-    let (first, last) = if step > 0 { (0, extent) } else { (-1, extent - 1) };
-    let start = from_front(start).clamp(first.max(0), last.max(0));
-    let end = from_front(end).clamp(first, last);
-    let len = if step > 0 { (end - start + step - 1) / step } else { (start - end - step - 1) / -step };
-    let len = if extent == 0 { 0 } else { len.max(0) };
-    // A step is taken only between two elements.
-    let step = if len > 1 { step } else { 1 };
-    let start = if len > 0 { start } else { 0 };
-    Ok(Range { axis, start: start as usize, len: len as usize, step: step as isize })
-}
-
 /// Pads, value and mode; pads and value are attributes before opset 11. Negative pads cut off.
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
@@ -324,14 +303,4 @@ fn trilu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let kept = triangle(n, rows, columns, k, upper)?;
     let zero = n.scalar(0.0, x)?;
     one(n.add(Select {}, &[kept, x, zero])?)
-}
-
-/// A `Bool` matrix: true on diagonal `k` and above it (`upper`) or below it.
-fn triangle(n: &mut NodeCx<'_, '_>, rows: usize, columns: usize, k: i64, upper: bool) -> Result<ValueId, Refusal> {
-    if rows.saturating_mul(columns) > LARGEST_MASK {
-        return Err(Refusal::Unsupported(format!("a mask of {rows} by {columns} is too large")));
-    }
-    let place = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64);
-    let kept = (0..rows * columns).map(|i| if upper { place(i) >= k } else { place(i) <= k });
-    Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), kept)))
 }

@@ -1,11 +1,10 @@
 //! Normalisations.
 
-use qcc_ir::ops::{BinaryFn, Extents, LayerNorm, ReduceFn, Softmax, UnaryFn};
-use qcc_ir::{Shape, ValueId};
+use qcc_ir::ops::{BinaryFn, ReduceFn, Softmax, UnaryFn};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axes, extent, numbers, one};
+use crate::build::{Build, Values, count_axes, extent, norm, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -35,10 +34,9 @@ fn softmax(n: &mut NodeCx<'_, '_>, log: bool) -> Result<Values, Refusal> {
     one(n.reshape(flat, &dims)?)
 }
 
-/// x * a + b with `a = scale / sqrt(variance + epsilon)`, `b = bias - mean * a`; constants where the parameters are.
 fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let [scale, bias, mean, variance] = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
+    let parameters = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
     let epsilon = n.float("epsilon", 1e-5)?;
     // Concerns training alone.
     n.float("momentum", 0.9)?;
@@ -48,87 +46,23 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.opset() >= 14 && n.flag("training_mode", false)? {
         return Err(Refusal::Unsupported("batch normalisation in training mode: export for inference".into()));
     }
-    let channels = n.dims(x).get(1).copied();
-    for p in [scale, bias, mean, variance] {
-        if channels != n.dims(p).iter().copied().reduce(|a, b| a * b) || n.rank(p) != 1 {
-            return Err(Refusal::Invalid(format!("parameters {} for {}", n.ty(p), n.ty(x))));
-        }
-    }
-    let (factor, offset) = match affine(n, [scale, bias, mean, variance], epsilon) {
-        Some(known) => known,
-        None => {
-            let epsilon = n.scalar(epsilon.into(), variance)?;
-            let variance = n.binary(BinaryFn::Add, variance, epsilon)?;
-            let inverse = n.unary(UnaryFn::Rsqrt, variance)?;
-            let factor = n.binary(BinaryFn::Mul, scale, inverse)?;
-            let shift = n.binary(BinaryFn::Mul, mean, factor)?;
-            (factor, n.binary(BinaryFn::Sub, bias, shift)?)
-        }
-    };
-    one(affine_along_channels(n, x, factor, offset)?)
-}
-
-/// Factor and offset of a batch normalisation whose parameters are constants.
-fn affine(n: &mut NodeCx<'_, '_>, parameters: [ValueId; 4], epsilon: f32) -> Option<(ValueId, ValueId)> {
-    let elem = n.ty(parameters[0]).elem.clone();
-    let real = |v| n.constant(v).map(|t| t.reals().iter().map(|&r| f64::from(r)).collect::<Vec<f64>>());
-    let [scale, bias, mean, variance] = parameters.map(real);
-    let factor: Vec<f64> = scale?.iter().zip(&variance?).map(|(s, v)| s / (v + f64::from(epsilon)).sqrt()).collect();
-    let offset: Vec<f64> = bias?.iter().zip(&mean?).zip(&factor).map(|((b, m), f)| b - m * f).collect();
-    let shape = Shape::known(&[factor.len()]);
-    let (factor, offset) = (numbers(&elem, shape.clone(), &factor)?, numbers(&elem, shape, &offset)?);
-    Some((n.add_constant(factor), n.add_constant(offset)))
-}
-
-fn affine_along_channels(
-    n: &mut NodeCx<'_, '_>,
-    x: ValueId,
-    factor: ValueId,
-    offset: ValueId,
-) -> Result<ValueId, Refusal> {
-    let (factor, offset) = (n.along_channels(factor, x)?, n.along_channels(offset, x)?);
-    let scaled = n.binary(BinaryFn::Mul, x, factor)?;
-    n.binary(BinaryFn::Add, scaled, offset)
+    one(norm::batch_norm(n, x, parameters, epsilon.into())?)
 }
 
 fn instance_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, scale, bias) = (n.input(0)?, n.input(1)?, n.input(2)?);
+    let (x, affine) = (n.input(0)?, (n.input(1)?, n.input(2)?));
     let epsilon = n.float("epsilon", 1e-5)?;
-    check_channels(n, x, scale, bias)?;
-    let normal = n.add(LayerNorm { axis: 2, epsilon }, &[x])?;
-    one(affine_along_channels(n, normal, scale, bias)?)
+    one(norm::instance_norm(n, x, Some(affine), epsilon)?)
 }
 
-fn check_channels(n: &NodeCx<'_, '_>, x: ValueId, scale: ValueId, bias: ValueId) -> Result<(), Refusal> {
-    let channels = n.dims(x).get(1).copied().into_iter().collect::<Extents>();
-    if n.rank(x) >= 3 && n.dims(scale) == channels && n.dims(bias) == channels {
-        return Ok(());
-    }
-    Err(Refusal::Invalid(format!("scale {} and bias {} for {}", n.ty(scale), n.ty(bias), n.ty(x))))
-}
-
-/// Channels in groups, each normalised. Scale and bias have one element for each group before opset 21, for each
-/// channel from then on.
+/// Scale and bias have one element for each group before opset 21, for each channel from then on.
 fn group_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, scale, bias) = (n.input(0)?, n.input(1)?, n.input(2)?);
+    let (x, affine) = (n.input(0)?, (n.input(1)?, n.input(2)?));
     let epsilon = n.float("epsilon", 1e-5)?;
     let groups = n.int("num_groups", 0)?;
-    let groups = extent(groups)?;
     n.int("stash_type", 1)?;
-    let dims = n.dims(x);
-    if dims.len() < 3 || groups == 0 || !dims[1].is_multiple_of(groups) {
-        return Err(Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))));
-    }
-    let grouped = n.reshape(x, &[dims[0], groups, dims[1..].iter().product::<usize>() / groups])?;
-    let normal = n.add(LayerNorm { axis: 2, epsilon }, &[grouped])?;
-    if n.opset() < 21 {
-        check_channels(n, normal, scale, bias)?;
-        let y = affine_along_channels(n, normal, scale, bias)?;
-        return one(n.reshape(y, &dims)?);
-    }
-    check_channels(n, x, scale, bias)?;
-    let normal = n.reshape(normal, &dims)?;
-    one(affine_along_channels(n, normal, scale, bias)?)
+    let by_group = n.opset() < 21;
+    one(norm::group_norm(n, x, extent(groups)?, Some(affine), by_group, epsilon)?)
 }
 
 fn layer_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -137,36 +71,17 @@ fn layer_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.axis(axis, x)?;
     let epsilon = n.float("epsilon", 1e-5)?;
     n.int("stash_type", 1)?;
-    let op = LayerNorm { axis, epsilon };
-    let normalised: Extents = n.dims(x)[axis..].into();
-    let mut operands = Values::from_iter([x, scale]);
-    operands.extend(bias);
-    if operands[1..].iter().all(|&p| n.dims(p) == normalised) {
-        return one(n.add(op, &operands)?);
-    }
-    let normal = n.add(op, &[x])?;
-    let mut y = n.binary(BinaryFn::Mul, normal, scale)?;
-    if let Some(bias) = bias {
-        y = n.binary(BinaryFn::Add, y, bias)?;
-    }
-    one(y)
+    let affine: Values = std::iter::once(scale).chain(bias).collect();
+    one(norm::layer_norm(n, x, axis, &affine, epsilon)?)
 }
 
-/// x / sqrt(mean(x^2) + epsilon) * scale
 fn rms_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, scale) = (n.input(0)?, n.input(1)?);
     let axis = n.int("axis", -1)?;
     let axis = n.axis(axis, x)?;
     let epsilon = n.float("epsilon", 1e-5)?;
     n.int("stash_type", 1)?;
-    let axes: Extents = (axis..n.rank(x)).collect();
-    let square = n.binary(BinaryFn::Mul, x, x)?;
-    let mean = n.reduce(ReduceFn::Mean, square, &axes, true)?;
-    let epsilon = n.scalar(epsilon.into(), x)?;
-    let mean = n.binary(BinaryFn::Add, mean, epsilon)?;
-    let inverse = n.unary(UnaryFn::Rsqrt, mean)?;
-    let normal = n.binary(BinaryFn::Mul, x, inverse)?;
-    one(n.binary(BinaryFn::Mul, normal, scale)?)
+    one(norm::rms_norm(n, x, axis, Some(scale), epsilon.into())?)
 }
 
 /// x over its 1- or 2-norm along an axis; 0 where the norm is 0.

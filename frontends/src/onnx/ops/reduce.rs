@@ -5,7 +5,7 @@ use qcc_ir::{Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axes, one};
+use crate::build::{Build, Values, count_axes, log_sum_exp, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -24,7 +24,10 @@ pub(super) const ROWS: &[Row] = &[
         let sum = r.of(n, ReduceFn::Sum, r.x)?;
         one(n.unary(UnaryFn::Log, sum)?)
     }),
-    ("ReduceLogSumExp", log_sum_exp),
+    ("ReduceLogSumExp", |n| {
+        let r = Reduction::read(n, 18)?;
+        one(log_sum_exp(n, r.x, &r.axes, r.keep)?)
+    }),
     ("ReduceMax", |n| plain(n, ReduceFn::Max, 18)),
     ("ReduceMean", |n| plain(n, ReduceFn::Mean, 18)),
     ("ReduceMin", |n| plain(n, ReduceFn::Min, 18)),
@@ -75,19 +78,4 @@ fn plain(n: &mut NodeCx<'_, '_>, f: ReduceFn, since: i64) -> Result<Values, Refu
 fn sum_of_squares(n: &mut NodeCx<'_, '_>, r: &Reduction) -> Result<ValueId, Refusal> {
     let squares = n.binary(BinaryFn::Mul, r.x, r.x)?;
     r.of(n, ReduceFn::Sum, squares)
-}
-
-/// log(sum(exp(x - max))) + max: no exponential overflows.
-fn log_sum_exp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let r = Reduction::read(n, 18)?;
-    if r.axes.is_empty() {
-        return one(r.x);
-    }
-    let max = n.reduce(ReduceFn::Max, r.x, &r.axes, true)?;
-    let shifted = n.binary(BinaryFn::Sub, r.x, max)?;
-    let exp = n.unary(UnaryFn::Exp, shifted)?;
-    let sum = r.of(n, ReduceFn::Sum, exp)?;
-    let log = n.unary(UnaryFn::Log, sum)?;
-    let max = n.reshape(max, &n.dims(log))?;
-    one(n.binary(BinaryFn::Add, log, max)?)
 }

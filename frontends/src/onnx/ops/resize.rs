@@ -5,7 +5,7 @@ use qcc_ir::ops::{Coordinates, Extents, Nearest, Resize, ResizeMode};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axes, count_axis, extent, one};
+use crate::build::{Build, Values, count_axes, count_axis, extent, one, resize as resize_axes};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
@@ -155,7 +155,6 @@ fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[i64], polic
     Ok(sizes)
 }
 
-/// The graph resizes images: axes behind the channels. Where others are resized, all of them count as such.
 fn add(
     n: &mut NodeCx<'_, '_>,
     x: ValueId,
@@ -164,17 +163,5 @@ fn add(
     coordinates: Coordinates,
 ) -> Result<ValueId, Refusal> {
     let Sizes { size, scale } = sizes;
-    let old = n.dims(x);
-    if size == old && scale.iter().all(|&s| s == 1.0) {
-        return Ok(x);
-    }
-    let rank = old.len();
-    if rank > 2 && size[..2] == old[..2] && scale[..2] == [1.0, 1.0] {
-        let op = Resize { size: size[2..].into(), scale: scale[2..].to_vec(), mode, coordinates };
-        return n.add(op, &[x]);
-    }
-    let image: Extents = [1, 1].into_iter().chain(old).collect();
-    let image = n.reshape(x, &image)?;
-    let resized = n.add(Resize { size: size.clone(), scale, mode, coordinates }, &[image])?;
-    n.reshape(resized, &size)
+    resize_axes(n, x, Resize { size, scale, mode, coordinates })
 }

@@ -1,8 +1,9 @@
-//! Windows that move over images: attributes shared by convolution and pooling.
+//! How ONNX spells windows: attributes shared by convolution and pooling.
 
 use qcc_ir::ops::Extents;
 
 use super::super::node::NodeCx;
+use crate::build::window::Window;
 use crate::build::{extent, extents};
 use crate::refusal::Refusal;
 
@@ -39,26 +40,16 @@ impl AutoPad {
     }
 }
 
-/// A window and how it moves.
+/// A window whose padding may still have to be found.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
-    /// Extents of the window.
-    pub(super) kernel: Extents,
-    /// Its steps.
-    pub(super) stride: Extents,
-    /// The distance of its taps.
-    pub(super) dilation: Extents,
-    /// Padding before each axis.
-    pub(super) before: Extents,
-    /// Padding after each axis.
-    pub(super) after: Extents,
-    /// Where the padding is not explicit: how to find it.
+pub(super) struct AutoWindow {
+    pub(super) window: Window,
     pub(super) auto: AutoPad,
 }
 
-impl Window {
+impl AutoWindow {
     /// Reads `strides`, `dilations`, `pads`, `auto_pad` of a window.
-    pub(super) fn read(n: &mut NodeCx<'_, '_>, kernel: Extents) -> Result<Window, Refusal> {
+    pub(super) fn read(n: &mut NodeCx<'_, '_>, kernel: Extents) -> Result<AutoWindow, Refusal> {
         let spatial = kernel.len();
         let auto = AutoPad::read(n)?;
         let mut positive = |name: &str| -> Result<Extents, Refusal> {
@@ -83,22 +74,18 @@ impl Window {
             AutoPad::Explicit => (pads[..spatial].into(), pads[spatial..].into()),
             _ => (Extents::from_elem(0, spatial), Extents::from_elem(0, spatial)),
         };
-        Ok(Window { kernel, stride, dilation, before, after, auto })
-    }
-
-    /// The extent that the taps of axis `i` span.
-    pub(super) fn reach(&self, i: usize) -> usize {
-        self.dilation[i] * self.kernel[i].saturating_sub(1) + 1
+        Ok(AutoWindow { window: Window { kernel, stride, dilation, before, after }, auto })
     }
 
     /// Makes the padding explicit for an image of these extents.
-    pub(super) fn resolve(mut self, image: &[usize]) -> Window {
-        if matches!(self.auto, AutoPad::SameUpper | AutoPad::SameLower) {
+    pub(super) fn resolve(self, image: &[usize]) -> Window {
+        let AutoWindow { mut window, auto } = self;
+        if matches!(auto, AutoPad::SameUpper | AutoPad::SameLower) {
             for (i, &extent) in image.iter().enumerate() {
-                let needed = (extent.div_ceil(self.stride[i]).max(1) - 1) * self.stride[i] + self.reach(i);
-                (self.before[i], self.after[i]) = self.auto.halve(needed.saturating_sub(extent));
+                let needed = (extent.div_ceil(window.stride[i]).max(1) - 1) * window.stride[i] + window.reach(i);
+                (window.before[i], window.after[i]) = auto.halve(needed.saturating_sub(extent));
             }
         }
-        self
+        window
     }
 }

@@ -1,0 +1,139 @@
+//! Normalisations that formats spell as one operator.
+
+use qcc_ir::ops::{BinaryFn, Extents, LayerNorm, ReduceFn, UnaryFn};
+use qcc_ir::{Shape, ValueId};
+
+use super::{Build, Values, numbers};
+use crate::refusal::Refusal;
+
+/// Batch normalisation for inference, `[scale, bias, mean, variance]` one for each channel: x * a + b with
+/// `a = scale / sqrt(variance + epsilon)`, `b = bias - mean * a`; constants where the parameters are.
+pub(crate) fn batch_norm(
+    n: &mut impl Build,
+    x: ValueId,
+    parameters: [ValueId; 4],
+    epsilon: f64,
+) -> Result<ValueId, Refusal> {
+    let channels = n.dims(x).get(1).copied();
+    for p in parameters {
+        if channels != n.dims(p).iter().copied().reduce(|a, b| a * b) || n.rank(p) != 1 {
+            return Err(Refusal::Invalid(format!("parameters {} for {}", n.ty(p), n.ty(x))));
+        }
+    }
+    let [scale, bias, mean, variance] = parameters;
+    let (factor, offset) = match affine(n, parameters, epsilon) {
+        Some(known) => known,
+        None => {
+            let epsilon = n.scalar(epsilon, variance)?;
+            let variance = n.binary(BinaryFn::Add, variance, epsilon)?;
+            let inverse = n.unary(UnaryFn::Rsqrt, variance)?;
+            let factor = n.binary(BinaryFn::Mul, scale, inverse)?;
+            let shift = n.binary(BinaryFn::Mul, mean, factor)?;
+            (factor, n.binary(BinaryFn::Sub, bias, shift)?)
+        }
+    };
+    affine_along_channels(n, x, factor, offset)
+}
+
+/// Factor and offset of a batch normalisation whose parameters are constants.
+fn affine(n: &mut impl Build, parameters: [ValueId; 4], epsilon: f64) -> Option<(ValueId, ValueId)> {
+    let elem = n.ty(parameters[0]).elem.clone();
+    let real = |v| n.constant(v).map(|t| t.reals().iter().map(|&r| f64::from(r)).collect::<Vec<f64>>());
+    let [scale, bias, mean, variance] = parameters.map(real);
+    let factor: Vec<f64> = scale?.iter().zip(&variance?).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
+    let offset: Vec<f64> = bias?.iter().zip(&mean?).zip(&factor).map(|((b, m), f)| b - m * f).collect();
+    let shape = Shape::known(&[factor.len()]);
+    let (factor, offset) = (numbers(&elem, shape.clone(), &factor)?, numbers(&elem, shape, &offset)?);
+    Some((n.add_constant(factor), n.add_constant(offset)))
+}
+
+fn affine_along_channels(n: &mut impl Build, x: ValueId, factor: ValueId, offset: ValueId) -> Result<ValueId, Refusal> {
+    let (factor, offset) = (n.along_channels(factor, x)?, n.along_channels(offset, x)?);
+    let scaled = n.binary(BinaryFn::Mul, x, factor)?;
+    n.binary(BinaryFn::Add, scaled, offset)
+}
+
+/// Each channel of each image normalised, times scale plus bias `[C]`.
+pub(crate) fn instance_norm(
+    n: &mut impl Build,
+    x: ValueId,
+    affine: Option<(ValueId, ValueId)>,
+    epsilon: f32,
+) -> Result<ValueId, Refusal> {
+    if n.rank(x) < 3 {
+        return Err(Refusal::Invalid(format!("{} has no image for each channel", n.ty(x))));
+    }
+    let normal = n.add(LayerNorm { axis: 2, epsilon }, &[x])?;
+    affined(n, normal, affine)
+}
+
+/// Channels in groups, each group of each image normalised, times scale plus bias: `[C]`, or, `by_group`, `[groups]`.
+pub(crate) fn group_norm(
+    n: &mut impl Build,
+    x: ValueId,
+    groups: usize,
+    affine: Option<(ValueId, ValueId)>,
+    by_group: bool,
+    epsilon: f32,
+) -> Result<ValueId, Refusal> {
+    let dims = n.dims(x);
+    if dims.len() < 2 || groups == 0 || !dims[1].is_multiple_of(groups) {
+        return Err(Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))));
+    }
+    let grouped = n.reshape(x, &[dims[0], groups, dims[1..].iter().product::<usize>() / groups])?;
+    let normal = n.add(LayerNorm { axis: 2, epsilon }, &[grouped])?;
+    if by_group {
+        let y = affined(n, normal, affine)?;
+        return n.reshape(y, &dims);
+    }
+    let normal = n.reshape(normal, &dims)?;
+    affined(n, normal, affine)
+}
+
+fn affined(n: &mut impl Build, x: ValueId, affine: Option<(ValueId, ValueId)>) -> Result<ValueId, Refusal> {
+    let Some((scale, bias)) = affine else { return Ok(x) };
+    let channels = n.dims(x).get(1).copied().into_iter().collect::<Extents>();
+    if n.dims(scale) != channels || n.dims(bias) != channels {
+        return Err(Refusal::Invalid(format!("scale {} and bias {} for {}", n.ty(scale), n.ty(bias), n.ty(x))));
+    }
+    affine_along_channels(n, x, scale, bias)
+}
+
+/// The axes from `axis` on normalised, times scale plus bias, which broadcast to them.
+pub(crate) fn layer_norm(
+    n: &mut impl Build,
+    x: ValueId,
+    axis: usize,
+    affine: &[ValueId],
+    epsilon: f32,
+) -> Result<ValueId, Refusal> {
+    let op = LayerNorm { axis, epsilon };
+    let normalised: Extents = n.dims(x)[axis..].into();
+    if affine.iter().all(|&p| n.dims(p) == normalised) {
+        let operands: Values = std::iter::once(x).chain(affine.iter().copied()).collect();
+        return n.add(op, &operands);
+    }
+    let mut y = n.add(op, &[x])?;
+    for (&p, f) in affine.iter().zip([BinaryFn::Mul, BinaryFn::Add]) {
+        y = n.binary(f, y, p)?;
+    }
+    Ok(y)
+}
+
+/// x / sqrt(mean(x^2) + epsilon) over the axes from `axis` on, times scale.
+pub(crate) fn rms_norm(
+    n: &mut impl Build,
+    x: ValueId,
+    axis: usize,
+    scale: Option<ValueId>,
+    epsilon: f64,
+) -> Result<ValueId, Refusal> {
+    let axes: Extents = (axis..n.rank(x)).collect();
+    let square = n.binary(BinaryFn::Mul, x, x)?;
+    let mean = n.reduce(ReduceFn::Mean, square, &axes, true)?;
+    let epsilon = n.scalar(epsilon, x)?;
+    let mean = n.binary(BinaryFn::Add, mean, epsilon)?;
+    let inverse = n.unary(UnaryFn::Rsqrt, mean)?;
+    let normal = n.binary(BinaryFn::Mul, x, inverse)?;
+    scale.map_or(Ok(normal), |scale| n.binary(BinaryFn::Mul, normal, scale))
+}

@@ -1,0 +1,441 @@
+//! From the program to the graph: names to values, weights when they are first read, nodes in order.
+
+use std::collections::BTreeMap;
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Origin, TensorType, ValueId};
+use rustc_hash::FxHashMap;
+
+use super::node::NodeCx;
+use super::ops::{self, Import};
+use super::schedule::Schedule;
+use super::schema::{self, Argument, InputSpec, Node, Number, OutputSpec, Program, TensorMeta};
+use super::symbols::Symbols;
+use super::views::{self, How, View};
+use super::weights::{self, Weights};
+use crate::Imported;
+use crate::build::{Values, fixed};
+use crate::elements::Stored;
+use crate::refusal::Refusal;
+
+/// What a name of the program stands for.
+#[derive(Clone, Debug)]
+enum Binding<'m> {
+    /// A value of the graph. It may show memory that another name shows, too.
+    Value { value: ValueId, view: Option<View<'m>> },
+    /// A tensor of the archive that nothing has read yet.
+    Weight(&'m str),
+    /// A number, known at import: extents are.
+    Number(Number),
+    /// What is neither tensor nor number.
+    Foreign(&'static str),
+    /// What was refused; the user has been told.
+    Refused,
+}
+
+/// What a node gives.
+#[derive(Debug)]
+enum Results {
+    Tensors(Values),
+    Number(Number),
+}
+
+type Types = BTreeMap<String, TensorMeta>;
+
+/// A program on its way into the graph.
+#[derive(Debug)]
+pub(super) struct Importer<'m> {
+    pub(super) graph: Graph,
+    pub(super) errors: Vec<Diagnostic>,
+    weights: &'m Weights,
+    program: &'m Program,
+    symbols: Symbols,
+    notes: Vec<Diagnostic>,
+    double_noted: bool,
+    /// Names in scope, and the types that the file declares; the innermost graph's last.
+    scopes: Vec<(FxHashMap<&'m str, Binding<'m>>, &'m Types)>,
+}
+
+impl<'m> Importer<'m> {
+    pub(super) fn new(
+        name: &str,
+        weights: &'m Weights,
+        program: &'m Program,
+        symbols: Symbols,
+        notes: Vec<Diagnostic>,
+    ) -> Self {
+        let types = &program.graph_module.graph.tensor_values;
+        Importer {
+            graph: Graph::new(name),
+            errors: Vec::new(),
+            weights,
+            program,
+            symbols,
+            notes,
+            double_noted: false,
+            scopes: vec![(FxHashMap::default(), types)],
+        }
+    }
+
+    /// Tells the user, once, that double precision is not kept.
+    pub(super) fn note_double(&mut self) {
+        if !std::mem::replace(&mut self.double_noted, true) {
+            self.notes.push(Diagnostic::note(
+                "double-precision",
+                "the model has values in double precision; they are computed in single precision",
+            ));
+        }
+    }
+
+    pub(super) fn add_input(&mut self, name: &'m str, ty: TensorType) {
+        let value = self.graph.add_input(name, ty);
+        self.bind(name, Binding::Value { value, view: None });
+    }
+
+    /// An input that the user gave a value: a constant.
+    pub(super) fn set_input(&mut self, name: &'m str, ty: TensorType, values: &[f64]) {
+        match fixed(&ty, values) {
+            Some(tensor) => {
+                let value = self.graph.add_const(tensor, Origin::new(name, "Input"));
+                self.graph.set_name(value, name);
+                self.bind(name, Binding::Value { value, view: None });
+            }
+            None => {
+                let given = values.len();
+                self.errors.push(Diagnostic::error(
+                    "bad-value",
+                    format!("--set gives {given} numbers that do not fit {name}, which is {ty}"),
+                ));
+                self.bind(name, Binding::Refused);
+            }
+        }
+    }
+
+    fn bind(&mut self, name: &'m str, binding: Binding<'m>) {
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.0.insert(name, binding);
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
+        self.errors.extend(refusal.diagnostic(origin));
+    }
+
+    /// Imports the program; its inputs have been added.
+    pub(super) fn run(mut self) -> Result<Imported, Vec<Diagnostic>> {
+        let module = &self.program.graph_module;
+        let outputs: Vec<&'m Argument> = module
+            .signature
+            .output_specs
+            .iter()
+            .filter_map(|spec| if let OutputSpec::User(argument) = spec { Some(argument) } else { None })
+            .collect();
+        let mut schedule = Schedule::new(&module.graph, outputs.iter().flat_map(|o| o.names()));
+        self.bind_state(&mut schedule);
+        for node in std::mem::take(&mut schedule.nodes) {
+            self.node(node);
+        }
+        for (i, output) in outputs.into_iter().enumerate() {
+            self.output(i, output);
+        }
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        if self.graph.outputs().is_empty() {
+            return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
+        }
+        self.graph.sweep();
+        Ok(Imported { graph: self.graph, notes: self.notes })
+    }
+
+    /// Binds what the model holds: parameters, buffers, constants. They must stay as they are.
+    fn bind_state(&mut self, schedule: &mut Schedule<'m>) {
+        let signature = &self.program.graph_module.signature;
+        for spec in &signature.input_specs {
+            let (arg, kind, held) = match spec {
+                InputSpec::Parameter { arg, parameter_name } => (arg, "parameter", parameter_name),
+                InputSpec::Buffer { arg, buffer_name } => (arg, "buffer", buffer_name),
+                InputSpec::TensorConstant { arg, tensor_constant_name } => (arg, "constant", tensor_constant_name),
+                InputSpec::CustomObj { arg } => {
+                    self.bind(&arg.name, Binding::Foreign("a custom object"));
+                    continue;
+                }
+                InputSpec::Token { arg } => {
+                    self.bind(&arg.name, Binding::Foreign("a token that orders effects"));
+                    continue;
+                }
+                InputSpec::UserInput { .. } | InputSpec::ConstantInput { .. } => continue,
+            };
+            let replaced = signature
+                .output_specs
+                .iter()
+                .any(|o| matches!(o, OutputSpec::Buffer(name) | OutputSpec::Parameter(name) if name == held));
+            if schedule.changes(&arg.name) || (replaced && schedule.needs(&arg.name)) {
+                let message = format!("{kind} {held} changes from run to run, and results depend on it");
+                let refusal = Diagnostic::error("unsupported", message).at(&Origin::new(held.as_str(), kind));
+                self.errors.push(refusal.with_help("make it an input and an output of the model"));
+                self.bind(&arg.name, Binding::Refused);
+            } else {
+                self.bind(&arg.name, Binding::Weight(held));
+            }
+        }
+    }
+
+    fn output(&mut self, index: usize, output: &'m Argument) {
+        match output {
+            Argument::Tensor(name) => match self.value(name) {
+                Ok(value) => {
+                    let taken = self.graph.outputs().iter().any(|o| *o.name == **name);
+                    let name = if taken { format!("{name}.{index}") } else { name.clone() };
+                    self.graph.add_output(name, value);
+                }
+                Err(e) => self.refuse(e, &Origin::none()),
+            },
+            Argument::None => {}
+            _ => self.notes.push(Diagnostic::note("output-left-out", format!("output {index} is no tensor; left out"))),
+        }
+    }
+
+    /// Imports a graph in place, its inputs bound to these values. Gives its outputs.
+    pub(super) fn inline(&mut self, graph: &'m schema::Graph, operands: &[ValueId]) -> Result<Values, Refusal> {
+        let inputs: Vec<&'m str> = graph.inputs.iter().flat_map(Argument::names).collect();
+        if inputs.len() != operands.len() {
+            return Err(Refusal::Invalid(format!(
+                "{} operands for a graph of {} inputs",
+                operands.len(),
+                inputs.len()
+            )));
+        }
+        self.scopes.push((FxHashMap::default(), &graph.tensor_values));
+        for (name, &value) in inputs.into_iter().zip(operands) {
+            self.bind(name, Binding::Value { value, view: None });
+        }
+        let wanted: Vec<&'m str> = graph.outputs.iter().flat_map(Argument::names).collect();
+        for node in Schedule::new(graph, wanted.iter().copied()).nodes {
+            self.node(node);
+        }
+        let results = wanted.into_iter().map(|name| self.value(name)).collect();
+        self.scopes.pop();
+        results
+    }
+
+    fn binding(&self, name: &str) -> Result<&Binding<'m>, Refusal> {
+        let found = self.scopes.iter().rev().find_map(|s| s.0.get(name));
+        found.ok_or_else(|| Refusal::Undefined(name.into()))
+    }
+
+    /// The value of a name. What it shows of other memory is up to date.
+    pub(super) fn value(&mut self, name: &'m str) -> Result<ValueId, Refusal> {
+        match self.binding(name)?.clone() {
+            Binding::Value { value, view: None } => Ok(value),
+            Binding::Value { value, view: Some(view) } => {
+                let whole = self.value(view.of)?;
+                if whole == view.seen {
+                    return Ok(value);
+                }
+                let value = match view.how {
+                    How::Same => whole,
+                    How::Part(node, index) => match self.results(node, &origin(node))? {
+                        Results::Tensors(values) => {
+                            *values.get(index).ok_or_else(|| Refusal::Undefined(name.into()))?
+                        }
+                        Results::Number(_) => return Err(Refusal::Undefined(name.into())),
+                    },
+                    How::Unknown => return Err(views::unknown(name)),
+                };
+                self.bind(name, Binding::Value { value, view: Some(View { seen: whole, ..view }) });
+                Ok(value)
+            }
+            Binding::Refused => Err(Refusal::Depends),
+            Binding::Foreign(what) => Err(Refusal::Unsupported(format!("{name} is {what}"))),
+            Binding::Number(_) => Err(Refusal::Invalid(format!("{name} is a number; expected a tensor"))),
+            Binding::Weight(held) => {
+                let origin = Origin::new(held, "Weight");
+                let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
+                if self.weights.is_double(held) {
+                    self.note_double();
+                }
+                let bound = match self.weights.tensor(held) {
+                    Ok(tensor) => {
+                        let value = self.graph.add_const(tensor, origin);
+                        self.graph.set_name(value, held);
+                        Binding::Value { value, view: None }
+                    }
+                    Err(e) => {
+                        self.refuse(e, &origin);
+                        Binding::Refused
+                    }
+                };
+                self.scopes[depth].0.insert(name, bound);
+                self.value(name)
+            }
+        }
+    }
+
+    /// The number of a name.
+    pub(super) fn number(&self, name: &str) -> Result<Number, Refusal> {
+        match self.binding(name) {
+            Ok(Binding::Number(n)) => Ok(*n),
+            Ok(Binding::Refused) => Err(Refusal::Depends),
+            Ok(_) => Err(Refusal::Invalid(format!("{name} is no number"))),
+            // An input's extent has no node.
+            Err(e) => self.symbols.get(name).map(|&n| Number::Int(n)).ok_or(e),
+        }
+    }
+
+    /// The type that the file declares for a name.
+    pub(super) fn declared(&self, name: &str) -> Option<&'m TensorMeta> {
+        self.scopes.iter().rev().find_map(|s| s.1.get(name))
+    }
+
+    /// Puts a new value into the memory that a name shows.
+    fn write(&mut self, name: &'m str, value: ValueId) -> Result<(), Refusal> {
+        let old = self.value(name)?;
+        let Binding::Value { view: Some(view), .. } = self.binding(name)?.clone() else {
+            self.bind(name, Binding::Value { value, view: None });
+            return Ok(());
+        };
+        let whole = match view.how {
+            How::Same => value,
+            How::Part(node, index) => {
+                let whole = self.value(view.of)?;
+                views::put(&mut NodeCx::new(self, node, origin(node)), index, whole, old, value)?
+            }
+            How::Unknown => return Err(views::unknown(name)),
+        };
+        self.write(view.of, whole)?;
+        let seen = self.value(view.of)?;
+        self.bind(name, Binding::Value { value, view: Some(View { seen, ..view }) });
+        Ok(())
+    }
+
+    fn node(&mut self, node: &'m Node) {
+        let origin = origin(node);
+        let bound = self.results(node, &origin).and_then(|results| match results {
+            Results::Tensors(values) => self.bind_results(node, values, &origin),
+            Results::Number(number) => {
+                node.results().for_each(|name| self.bind(name, Binding::Number(number)));
+                Ok(())
+            }
+        });
+        if let Err(e) = bound {
+            self.refuse(e, &origin);
+            node.results().for_each(|name| self.bind(name, Binding::Refused));
+        }
+    }
+
+    fn results(&mut self, node: &'m Node, origin: &Origin) -> Result<Results, Refusal> {
+        // The operator is looked up before its operands, so that all unknown operators are reported at once.
+        let import = ops::find(node)?;
+        // All are looked at, so that all damaged weights are reported.
+        let mut refused = Ok(());
+        for name in node.inputs.iter().flat_map(|i| i.arg.names()) {
+            let numeric = matches!(self.binding(name), Ok(Binding::Number(_)) | Err(_));
+            if !numeric && let Err(e) = self.value(name) {
+                refused = Err(e);
+            }
+        }
+        refused?;
+        let mut cx = NodeCx::new(self, node, origin.clone());
+        let results = match import {
+            Import::Tensors(row) => Results::Tensors(row(&mut cx)?),
+            Import::Number(row) => Results::Number(row(&mut cx)?),
+        };
+        cx.finish()?;
+        Ok(results)
+    }
+
+    fn bind_results(&mut self, node: &'m Node, values: Values, origin: &Origin) -> Result<(), Refusal> {
+        if let Some(target) = ops::writes(node) {
+            let old = self.value(target)?;
+            let value = NodeCx::new(self, node, origin.clone()).like(values[0], old)?;
+            self.write(target, value)?;
+            let seen = self.value(target)?;
+            for name in node.results() {
+                self.bind(name, Binding::Value { value: seen, view: Some(View { of: target, seen, how: How::Same }) });
+            }
+            return Ok(());
+        }
+        let shown = ops::shows(node);
+        for (index, name) in node.results().enumerate() {
+            // Results that no row gives are read by nothing, or refused where they are.
+            let Some(&value) = values.get(index) else {
+                let message = format!("result {index} of {}", ops::name(node));
+                self.bind(name, Binding::Refused);
+                if !name.contains("_unused_") && self.is_read(name) {
+                    return Err(Refusal::Unsupported(format!("{message} is not supported")));
+                }
+                continue;
+            };
+            self.check(name, value)?;
+            if self.graph.name(value).is_none() {
+                self.graph.set_name(value, name);
+            }
+            let view = match shown {
+                Some(of) => {
+                    let seen = self.value(of)?;
+                    let same_type = self.graph.ty(seen).elem == self.graph.ty(value).elem;
+                    views::how(node, index, self.declared(of), same_type).map(|how| View { of, seen, how })
+                }
+                None => None,
+            };
+            self.bind(name, Binding::Value { value, view });
+        }
+        Ok(())
+    }
+
+    fn is_read(&self, name: &str) -> bool {
+        let graph = &self.program.graph_module.graph;
+        let arguments = graph.nodes.iter().flat_map(|n| n.inputs.iter().map(|i| &i.arg));
+        arguments.chain(&graph.outputs).any(|a| a.names().contains(&name))
+    }
+
+    /// Fails where a value does not have the type that PyTorch found for it: then the import is wrong.
+    fn check(&mut self, name: &str, value: ValueId) -> Result<(), Refusal> {
+        let Some(meta) = self.declared(name) else { return Ok(()) };
+        let stored = weights::stored(meta.dtype)?;
+        if stored == Stored::F64 {
+            self.note_double();
+        }
+        let ty = self.graph.ty(value);
+        let sizes: Vec<Option<i64>> = meta.sizes.iter().map(|s| s.value(&self.symbols)).collect();
+        let fits = sizes.len() == ty.rank()
+            && sizes.iter().zip(ty.shape.dims()).all(|(s, d)| s.is_none_or(|s| d.known().map(|d| d as i64) == Some(s)));
+        let elem = ty.elem.grid().map_or_else(|| ty.elem.clone(), |g| g.store.elem());
+        if fits && elem == stored.elem() {
+            return Ok(());
+        }
+        let sizes: Vec<String> = meta.sizes.iter().map(schema::Size::shown).collect();
+        Err(Refusal::Invalid(format!(
+            "the file declares {}[{}]; its operator gives {ty}",
+            stored.elem(),
+            sizes.join(",")
+        )))
+    }
+}
+
+/// A node's name, with that of the module it was written in, and the line of the user's program.
+fn origin(node: &Node) -> Origin {
+    let name = node.results().next().unwrap_or("");
+    let module = node.metadata.get("nn_module_stack").and_then(|stack| stack.rsplit(';').next()?.split(',').nth(1));
+    let path = match module {
+        Some(module) if !module.is_empty() => format!("{module}/{name}"),
+        _ => name.to_string(),
+    };
+    match node.metadata.get("stack_trace").and_then(|trace| line(trace)) {
+        Some(line) => Origin::at_line(path, ops::name(node), line),
+        None => Origin::new(path, ops::name(node)),
+    }
+}
+
+/// The innermost line of a stack trace that is not PyTorch's own, as `file:line`.
+fn line(trace: &str) -> Option<String> {
+    let frames = trace.lines().filter_map(|l| {
+        let (file, rest) = l.trim().strip_prefix("File \"")?.split_once("\", line ")?;
+        Some((file, rest.split(',').next()?))
+    });
+    let frames: Vec<(&str, &str)> = frames.collect();
+    let own = |file: &str| file.contains("/torch/") || file.contains("\\torch\\");
+    let (file, number) = frames.iter().rev().find(|f| !own(f.0)).or(frames.last())?;
+    Some(format!("{file}:{number}"))
+}

@@ -1,0 +1,28 @@
+//! Graphs inside the program.
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::Values;
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("higher_order.cond", cond),
+    ("higher_order.wrap_with_autocast", |n| wrapped(n, 4)),
+    ("higher_order.wrap_with_set_grad_enabled", |n| wrapped(n, 1)),
+];
+
+/// The graph that a known condition chooses, inlined.
+fn cond(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let condition = n.number_at(0)?.float() != 0.0;
+    let (then, otherwise) = (n.graph_at(1)?, n.graph_at(2)?);
+    let operands = n.tensors_from(3)?;
+    n.inline(if condition { then } else { otherwise }, &operands)
+}
+
+/// A graph under settings that concern training, inlined; it comes at place `at`, its operands behind it.
+fn wrapped(n: &mut NodeCx<'_, '_>, at: usize) -> Result<Values, Refusal> {
+    n.pass_over(at);
+    let graph = n.graph_at(at)?;
+    let operands = n.tensors_from(at + 1)?;
+    n.inline(graph, &operands)
+}

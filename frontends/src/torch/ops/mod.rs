@@ -1,0 +1,136 @@
+//! The operator table: one row for each operator, all overloads and the in-place form together. Rows read arguments by
+//! their names in PyTorch's schemas; defaults are those of the schemas. The files are named like the graph's own
+//! operator families.
+
+use std::sync::LazyLock;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::node::NodeCx;
+use super::schema::{Argument, Node, Number};
+use crate::build::Values;
+use crate::refusal::Refusal;
+
+mod attention;
+mod control;
+mod conv;
+mod elementwise;
+mod index;
+mod matmul;
+pub(super) mod movement;
+mod norm;
+mod pool;
+mod quantize;
+mod reduce;
+mod resize;
+mod source;
+mod symbolic;
+
+/// Brings one node into the graph.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Import {
+    /// A node that gives tensors.
+    Tensors(fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>),
+    /// A node that gives a number.
+    Number(fn(&mut NodeCx<'_, '_>) -> Result<Number, Refusal>),
+}
+
+/// An operator and its meaning.
+type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
+
+const FAMILIES: [&[Row]; 13] = [
+    attention::ROWS,
+    control::ROWS,
+    conv::ROWS,
+    elementwise::ROWS,
+    index::ROWS,
+    matmul::ROWS,
+    movement::ROWS,
+    norm::ROWS,
+    pool::ROWS,
+    quantize::ROWS,
+    reduce::ROWS,
+    resize::ROWS,
+    source::ROWS,
+];
+
+static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| {
+    let tensors = FAMILIES.into_iter().flatten().map(|&(name, row)| (name, Import::Tensors(row)));
+    tensors.chain(symbolic::ROWS.iter().map(|&(name, row)| (name, Import::Number(row)))).collect()
+});
+
+static VIEWS: LazyLock<FxHashSet<&str>> = LazyLock::new(|| movement::VIEWS.iter().copied().collect());
+
+/// The names of the supported operators, sorted.
+pub fn supported() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FAMILIES.into_iter().flatten().map(|row| row.0).collect();
+    names.extend(symbolic::ROWS.iter().map(|row| row.0));
+    names.sort_unstable();
+    names
+}
+
+/// The operator without overload, in its form that is not in place; `aten` goes unnamed.
+pub(super) fn name(node: &Node) -> &str {
+    let target = node.target.as_str();
+    if let Some(aten) = target.strip_prefix("torch.ops.aten.") {
+        let name = aten.split('.').next().unwrap_or(aten);
+        return if in_place(name) { &name[..name.len() - 1] } else { name };
+    }
+    let Some(other) = target.strip_prefix("torch.ops.") else { return target };
+    let namespace = other.find('.').map_or(other.len(), |dot| dot + 1);
+    let end = other[namespace..].find('.').map_or(other.len(), |dot| namespace + dot);
+    &other[..end]
+}
+
+fn in_place(name: &str) -> bool {
+    name.ends_with('_') && !name.ends_with("__")
+}
+
+fn first(node: &Node) -> Option<&str> {
+    match &node.inputs.first()?.arg {
+        Argument::Tensor(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// The name whose memory a node writes to.
+pub(super) fn writes(node: &Node) -> Option<&str> {
+    let name = node.target.strip_prefix("torch.ops.aten.")?.split('.').next()?;
+    if in_place(name) { first(node) } else { None }
+}
+
+/// The name whose memory the results of a node may show.
+pub(super) fn shows(node: &Node) -> Option<&str> {
+    let view = node.target.starts_with("torch.ops.aten.") && VIEWS.contains(name(node));
+    if view { first(node) } else { writes(node) }
+}
+
+/// The row of a node's operator.
+pub(super) fn find(node: &Node) -> Result<Import, Refusal> {
+    let name = name(node);
+    let unknown = || Refusal::Operator { name: node.target.replace("torch.ops.", ""), help: advice(name) };
+    TABLE.get(name).copied().ok_or_else(unknown)
+}
+
+fn advice(name: &str) -> Option<&'static str> {
+    match name {
+        "gru" | "lstm" | "rnn_tanh" | "rnn_relu" => Some("recurrent layers are not supported yet"),
+        "higher_order.while_loop" | "higher_order.scan" | "higher_order.map_impl" => {
+            Some("export the model with the loop unrolled")
+        }
+        "nms" | "torchvision.nms" => Some("export the model without post-processing"),
+        "rand" | "randn" | "rand_like" | "randn_like" | "randint" | "bernoulli" | "multinomial" | "normal" => {
+            Some("a random result is never the same twice; export the model for inference")
+        }
+        _ if name.contains('.') => Some("operators of other libraries have to be written in PyTorch's own"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_operator_has_one_row() {
+        assert!(super::supported().windows(2).all(|w| w[0] < w[1]));
+    }
+}

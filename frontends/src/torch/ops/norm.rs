@@ -1,0 +1,157 @@
+//! Normalisations.
+
+use qcc_ir::ops::{BinaryFn, Softmax, UnaryFn};
+use qcc_ir::{Elem, Shape, ValueId};
+
+use super::super::node::NodeCx;
+use super::super::schema::Number;
+use super::Row;
+use crate::build::{Build, Values, extent, norm, numbers, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("_log_softmax", |n| softmax(n, true)),
+    ("_native_batch_norm_legit", batch_norm),
+    ("_native_batch_norm_legit_no_training", batch_norm),
+    ("_softmax", |n| softmax(n, false)),
+    ("batch_norm", batch_norm),
+    ("cosine_similarity", cosine_similarity),
+    ("group_norm", |n| {
+        let groups = n.required_int("num_groups")?;
+        group_norm(n, groups)
+    }),
+    ("instance_norm", instance_norm),
+    ("layer_norm", layer_norm),
+    ("log_softmax", |n| softmax(n, true)),
+    ("native_batch_norm", batch_norm),
+    ("native_group_norm", |n| {
+        // The extents, which the operand has too.
+        for name in ["N", "C", "HxW"] {
+            n.required_int(name)?;
+        }
+        let groups = n.required_int("group")?;
+        group_norm(n, groups)
+    }),
+    ("native_layer_norm", layer_norm),
+    ("rms_norm", rms_norm),
+    ("softmax", |n| softmax(n, false)),
+];
+
+fn softmax(n: &mut NodeCx<'_, '_>, log: bool) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let axis = n.required_int("dim")?;
+    let x = match n.dtype("dtype")? {
+        Some(elem) => n.cast(x, elem)?,
+        None if n.flag("half_to_float", false)? => n.cast(x, Elem::F32)?,
+        None => x,
+    };
+    let axis = n.axis(axis, x)?;
+    one(n.add(Softmax { axis, log }, &[x])?)
+}
+
+/// A vector of `count` equal numbers, with the element of `x`.
+fn vector(n: &mut NodeCx<'_, '_>, x: ValueId, count: usize, value: f64) -> Result<ValueId, Refusal> {
+    let elem = n.ty(x).elem.clone();
+    let tensor = numbers(&elem, Shape::known(&[count]), &vec![value; count]);
+    Ok(n.add_constant(tensor.ok_or_else(|| Refusal::Unsupported(format!("{value} is no {elem}")))?))
+}
+
+/// The parameters that are given; scale 1, bias 0.
+fn scale_and_bias(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<(ValueId, ValueId)>, Refusal> {
+    let channels = n.dims(x).get(1).copied().unwrap_or(0);
+    Ok(match (n.optional("weight")?, n.optional("bias")?) {
+        (None, None) => None,
+        (Some(scale), Some(bias)) => Some((scale, bias)),
+        (Some(scale), None) => Some((scale, vector(n, x, channels, 0.0)?)),
+        (None, Some(bias)) => Some((vector(n, x, channels, 1.0)?, bias)),
+    })
+}
+
+fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let affine = scale_and_bias(n, x)?;
+    let (mean, variance) = (n.optional("running_mean")?, n.optional("running_var")?);
+    let epsilon = n.float("eps", 1e-5)?;
+    let (Some(mean), Some(variance), false) = (mean, variance, n.flag("training", false)?) else {
+        return Err(Refusal::Unsupported(
+            "batch normalisation with statistics of the batch: call model.eval() before the export".into(),
+        ));
+    };
+    let channels = n.dims(mean).iter().product();
+    let (scale, bias) = match affine {
+        Some(affine) => affine,
+        None => (vector(n, mean, channels, 1.0)?, vector(n, mean, channels, 0.0)?),
+    };
+    one(norm::batch_norm(n, x, [scale, bias, mean, variance], epsilon)?)
+}
+
+fn group_norm(n: &mut NodeCx<'_, '_>, groups: i64) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let affine = scale_and_bias(n, x)?;
+    let epsilon = n.float("eps", 1e-5)? as f32;
+    one(norm::group_norm(n, x, extent(groups)?, affine, false, epsilon)?)
+}
+
+fn instance_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    if !n.flag("use_input_stats", true)? {
+        return batch_norm(n);
+    }
+    let x = n.input()?;
+    let affine = scale_and_bias(n, x)?;
+    // Concern training alone.
+    n.optional("running_mean")?;
+    n.optional("running_var")?;
+    let epsilon = n.float("eps", 1e-5)? as f32;
+    one(norm::instance_norm(n, x, affine, epsilon)?)
+}
+
+/// The first normalised axis: `normalized_shape` is the end of the operand's.
+fn first_axis(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<usize, Refusal> {
+    let shape = n.extents("normalized_shape")?;
+    let axis = n.rank(x).checked_sub(shape.len()).filter(|&axis| n.dims(x)[axis..] == shape && !shape.is_empty());
+    axis.ok_or_else(|| Refusal::Invalid(format!("normalized_shape {shape:?} for {}", n.ty(x))))
+}
+
+fn layer_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let axis = first_axis(n, x)?;
+    let epsilon = n.float("eps", 1e-5)? as f32;
+    let affine: Values = match (n.optional("weight")?, n.optional("bias")?) {
+        (None, Some(bias)) => {
+            let normal = norm::layer_norm(n, x, axis, &[], epsilon)?;
+            return one(n.binary(BinaryFn::Add, normal, bias)?);
+        }
+        (scale, bias) => scale.into_iter().chain(bias).collect(),
+    };
+    one(norm::layer_norm(n, x, axis, &affine, epsilon)?)
+}
+
+fn rms_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let axis = first_axis(n, x)?;
+    let scale = n.optional("weight")?;
+    // Without one it is the distance of 1 to the next number.
+    let least = if n.ty(x).elem == Elem::F16 { half::f16::EPSILON.into() } else { f64::from(f32::EPSILON) };
+    let epsilon = n.float("eps", least)?;
+    one(norm::rms_norm(n, x, axis, scale, epsilon)?)
+}
+
+/// The product of the operands over that of their norms, which are at least eps.
+fn cosine_similarity(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (a, b) = (n.tensor("x1")?, n.tensor("x2")?);
+    let axis = n.int("dim", 1)?;
+    let epsilon = n.float("eps", 1e-8)?;
+    let product = n.binary(BinaryFn::Mul, a, b)?;
+    let axis = n.axis(axis, product)?;
+    let mut y = n.reduce(qcc_ir::ops::ReduceFn::Sum, product, &[axis], false)?;
+    for v in [a, b] {
+        let v = n.expand(v, &n.dims(product))?;
+        let square = n.binary(BinaryFn::Mul, v, v)?;
+        let sum = n.reduce(qcc_ir::ops::ReduceFn::Sum, square, &[axis], false)?;
+        let norm = n.unary(UnaryFn::Sqrt, sum)?;
+        let least = n.constant_of(Number::Float(epsilon), &n.ty(norm).elem.clone())?;
+        let norm = n.binary(BinaryFn::Max, norm, least)?;
+        y = n.binary(BinaryFn::Div, y, norm)?;
+    }
+    one(y)
+}

@@ -1,0 +1,153 @@
+//! Pooling.
+
+use qcc_ir::ops::{BinaryFn, Concat, Extents, MatMul, PoolFn, Range, ReduceFn, Slice};
+use qcc_ir::{Shape, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use super::conv::{batched, per_axis};
+use crate::build::window::{Window, average_with_padding, pool};
+use crate::build::{Build, Values, extent, numbers};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("_adaptive_avg_pool2d", |n| adaptive(n, 2, PoolFn::Average)),
+    ("_adaptive_avg_pool3d", |n| adaptive(n, 3, PoolFn::Average)),
+    ("adaptive_avg_pool1d", |n| adaptive(n, 1, PoolFn::Average)),
+    ("adaptive_avg_pool2d", |n| adaptive(n, 2, PoolFn::Average)),
+    ("adaptive_avg_pool3d", |n| adaptive(n, 3, PoolFn::Average)),
+    ("adaptive_max_pool1d", |n| adaptive(n, 1, PoolFn::Max)),
+    ("adaptive_max_pool2d", |n| adaptive(n, 2, PoolFn::Max)),
+    ("adaptive_max_pool3d", |n| adaptive(n, 3, PoolFn::Max)),
+    ("avg_pool1d", |n| average(n, 1)),
+    ("avg_pool2d", |n| average(n, 2)),
+    ("avg_pool3d", |n| average(n, 3)),
+    ("max_pool1d", |n| max(n, 1)),
+    ("max_pool1d_with_indices", |n| max(n, 1)),
+    ("max_pool2d", |n| max(n, 2)),
+    ("max_pool2d_with_indices", |n| max(n, 2)),
+    ("max_pool3d", |n| max(n, 3)),
+    ("max_pool3d_with_indices", |n| max(n, 3)),
+];
+
+fn window(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<(Window, bool), Refusal> {
+    let kernel = per_axis(n, "kernel_size", spatial, 0)?;
+    // Without a stride, windows lie side by side.
+    let stride = per_axis(n, "stride", spatial, 0)?;
+    let stride = if stride.iter().all(|&s| s == 0) { kernel.clone() } else { stride };
+    let padding = per_axis(n, "padding", spatial, 0)?;
+    let dilation = per_axis(n, "dilation", spatial, 1)?;
+    let ceil = n.flag("ceil_mode", false)?;
+    Ok((Window { kernel, stride, dilation, before: padding.clone(), after: padding }, ceil))
+}
+
+fn max(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refusal> {
+    let x = n.tensor("self")?;
+    let (window, ceil) = window(n, spatial)?;
+    batched(n, x, spatial, |n, x| pool(n, PoolFn::Max, x, window, ceil))
+}
+
+fn average(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refusal> {
+    let x = n.tensor("self")?;
+    let (window, ceil) = window(n, spatial)?;
+    let counted = n.flag("count_include_pad", true)?;
+    let divisor = n.optional_int("divisor_override")?;
+    if divisor.is_some() && ceil {
+        return Err(Refusal::Unsupported("divisor_override with ceil_mode is not supported".into()));
+    }
+    let area: usize = window.kernel.iter().product();
+    batched(n, x, spatial, |n, x| {
+        if !counted && divisor.is_none() {
+            return pool(n, PoolFn::Average, x, window, ceil);
+        }
+        let mean = average_with_padding(n, x, window, ceil)?;
+        let Some(divisor) = divisor else { return Ok(mean) };
+        let factor = n.scalar(area as f64 / divisor as f64, mean)?;
+        n.binary(BinaryFn::Mul, mean, factor)
+    })
+}
+
+/// Windows that cover the image: result `i` of an axis is over `floor(i * in / out)..ceil((i + 1) * in / out)`.
+fn adaptive(n: &mut NodeCx<'_, '_>, spatial: usize, f: PoolFn) -> Result<Values, Refusal> {
+    let x = n.tensor("self")?;
+    let asked = n.ints("output_size")?;
+    let asked = if asked.len() == 1 { vec![asked[0]; spatial] } else { asked };
+    if asked.len() != spatial {
+        return Err(Refusal::Argument { name: "output_size".into(), problem: "does not have an extent for each axis" });
+    }
+    let mut sizes = Extents::new();
+    for size in asked {
+        sizes.push(extent(size)?);
+    }
+    batched(n, x, spatial, |n, x| cover(n, x, &sizes, f))
+}
+
+fn cover(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &[usize], f: PoolFn) -> Result<ValueId, Refusal> {
+    let image: Extents = n.dims(x).get(2..).unwrap_or_default().into();
+    if image.len() != sizes.len() || image.contains(&0) || sizes.contains(&0) {
+        return Err(Refusal::Invalid(format!("windows {sizes:?} for {}", n.ty(x))));
+    }
+    if sizes.iter().all(|&s| s == 1) {
+        let axes: Extents = (2..n.rank(x)).collect();
+        return n.reduce(if f == PoolFn::Max { ReduceFn::Max } else { ReduceFn::Mean }, x, &axes, true);
+    }
+    if image.iter().zip(sizes).all(|(i, s)| i.is_multiple_of(*s)) {
+        let kernel: Extents = image.iter().zip(sizes).map(|(i, s)| i / s).collect();
+        let none = Extents::from_elem(0, sizes.len());
+        let dilation = Extents::from_elem(1, sizes.len());
+        let window = Window { stride: kernel.clone(), kernel, dilation, before: none.clone(), after: none };
+        return pool(n, f, x, window, false);
+    }
+    let mut y = x;
+    for (i, (&extent, &size)) in image.iter().zip(sizes).enumerate().filter(|(_, (e, s))| e != s) {
+        y = match f {
+            PoolFn::Average => means_along(n, y, 2 + i, extent, size)?,
+            PoolFn::Max => maxima_along(n, y, 2 + i, extent, size)?,
+        };
+    }
+    Ok(y)
+}
+
+fn span(i: usize, extent: usize, size: usize) -> (usize, usize) {
+    (i * extent / size, ((i + 1) * extent).div_ceil(size))
+}
+
+/// A product with the matrix of the windows' weights.
+fn means_along(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    axis: usize,
+    extent: usize,
+    size: usize,
+) -> Result<ValueId, Refusal> {
+    let mut weights = vec![0f64; extent * size];
+    for i in 0..size {
+        let (start, end) = span(i, extent, size);
+        (start..end).for_each(|j| weights[j * size + i] = 1.0 / (end - start) as f64);
+    }
+    let weights = numbers(&n.ty(x).elem, Shape::known(&[extent, size]), &weights);
+    let weights = weights.ok_or_else(|| Refusal::Unsupported(format!("means of {}", n.ty(x))))?;
+    let weights = n.add_constant(weights);
+    let mut perm: Extents = (0..n.rank(x)).collect();
+    let last = perm.len() - 1;
+    perm.swap(axis, last);
+    let x = n.transpose(x, &perm)?;
+    let y = n.add(MatMul { transpose_b: false }, &[x, weights])?;
+    n.transpose(y, &perm)
+}
+
+fn maxima_along(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    axis: usize,
+    extent: usize,
+    size: usize,
+) -> Result<ValueId, Refusal> {
+    let mut parts = Values::new();
+    for i in 0..size {
+        let (start, end) = span(i, extent, size);
+        let part = n.add(Slice { ranges: vec![Range { axis, start, len: end - start, step: 1 }] }, &[x])?;
+        parts.push(n.reduce(ReduceFn::Max, part, &[axis], true)?);
+    }
+    n.add(Concat { axis }, &parts)
+}

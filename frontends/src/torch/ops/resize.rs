@@ -1,0 +1,86 @@
+//! Resampling of images.
+
+use qcc_ir::ValueId;
+use qcc_ir::ops::{Coordinates, Nearest, Resize, ResizeMode};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, extent, extents, one, resize};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("_upsample_nearest_exact1d", |n| nearest(n, true)),
+    ("_upsample_nearest_exact2d", |n| nearest(n, true)),
+    ("_upsample_nearest_exact3d", |n| nearest(n, true)),
+    ("_upsample_bicubic2d_aa", |n| smooth(n, ResizeMode::Cubic { a: -0.5 }, true)),
+    ("_upsample_bilinear2d_aa", |n| smooth(n, ResizeMode::Linear, true)),
+    ("upsample_bicubic2d", |n| smooth(n, ResizeMode::Cubic { a: -0.75 }, false)),
+    ("upsample_bilinear2d", |n| smooth(n, ResizeMode::Linear, false)),
+    ("upsample_linear1d", |n| smooth(n, ResizeMode::Linear, false)),
+    ("upsample_nearest1d", |n| nearest(n, false)),
+    ("upsample_nearest2d", |n| nearest(n, false)),
+    ("upsample_nearest3d", |n| nearest(n, false)),
+    ("upsample_trilinear3d", |n| smooth(n, ResizeMode::Linear, false)),
+];
+
+/// The extents and scales of all axes: extents are given, or follow from scales. Coordinates use the scale where one is
+/// given.
+fn sizes(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(Vec<usize>, Vec<f32>), Refusal> {
+    let mut size = n.dims(x).to_vec();
+    let spatial = size.len().saturating_sub(2);
+    let asked = n.optional_ints("output_size")?;
+    let mut factors = n.optional_floats("scale_factors")?;
+    // One axis each in the older form.
+    let names: &[&str] = match spatial {
+        1 => &["scales"],
+        2 => &["scales_h", "scales_w"],
+        _ => &["scales_d", "scales_h", "scales_w"],
+    };
+    for name in names {
+        if let Some(factor) = n.optional_floats(name)? {
+            factors.get_or_insert_default().extend(factor);
+        }
+    }
+    let asked = match (asked, &factors) {
+        (Some(asked), _) => extents(&asked)?,
+        (None, Some(factors)) => {
+            let scaled = size[2..].iter().zip(factors).map(|(&s, f)| extent((s as f64 * f).floor() as i64));
+            scaled.collect::<Result<_, _>>()?
+        }
+        (None, None) => return Err(Refusal::Argument { name: "output_size".into(), problem: "is missing" }),
+    };
+    let matches = factors.as_ref().is_none_or(|f| f.len() == spatial && f.iter().all(|f| f.is_finite() && *f > 0.0));
+    if asked.len() != spatial || spatial == 0 || !matches || size[2..].contains(&0) || asked.contains(&0) {
+        return Err(Refusal::Invalid(format!("extents {asked:?} for {}", n.ty(x))));
+    }
+    let mut scale = vec![1.0; 2];
+    for i in 0..spatial {
+        let factor = factors.as_ref().map(|f| f[i] as f32);
+        scale.push(factor.unwrap_or(asked[i] as f32 / size[2 + i] as f32));
+        size[2 + i] = asked[i];
+    }
+    Ok((size, scale))
+}
+
+/// Positions are rounded down; `exact` takes the middle of a pixel first.
+fn nearest(n: &mut NodeCx<'_, '_>, exact: bool) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let (size, scale) = sizes(n, x)?;
+    let (coordinates, rounding) = match exact {
+        true => (Coordinates::HalfPixel, Nearest::PreferCeil),
+        false => (Coordinates::Asymmetric, Nearest::Floor),
+    };
+    let op = Resize { size: size.into(), scale, mode: ResizeMode::Nearest(rounding), coordinates };
+    one(resize(n, x, op)?)
+}
+
+fn smooth(n: &mut NodeCx<'_, '_>, mode: ResizeMode, antialias: bool) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let (size, scale) = sizes(n, x)?;
+    let corners = n.flag("align_corners", false)?;
+    if antialias && scale.iter().any(|&s| s < 1.0) {
+        return Err(Refusal::Unsupported("reducing with antialias is not supported".into()));
+    }
+    let coordinates = if corners { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
+    one(resize(n, x, Resize { size: size.into(), scale, mode, coordinates })?)
+}

@@ -1,0 +1,86 @@
+//! Which nodes of a graph matter, and which names show one memory.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::ops;
+use super::schema::{Graph, Node};
+
+/// What a graph does, by name.
+#[derive(Debug)]
+pub(super) struct Schedule<'m> {
+    /// The nodes that the wanted names depend on, in the order of the file.
+    pub(super) nodes: Vec<&'m Node>,
+    memory: Memory<'m>,
+    /// Memory that the wanted names depend on.
+    needed: FxHashSet<usize>,
+    /// Memory that a node writes to.
+    written: FxHashSet<usize>,
+}
+
+/// Names that may show the same memory are in one set.
+#[derive(Debug, Default)]
+struct Memory<'m> {
+    index: FxHashMap<&'m str, usize>,
+    parent: Vec<usize>,
+}
+
+impl<'m> Memory<'m> {
+    fn of(&mut self, name: &'m str) -> usize {
+        let next = self.parent.len();
+        let mut at = *self.index.entry(name).or_insert(next);
+        if at == next {
+            self.parent.push(next);
+        }
+        while self.parent[at] != at {
+            self.parent[at] = self.parent[self.parent[at]];
+            at = self.parent[at];
+        }
+        at
+    }
+
+    fn unite(&mut self, a: &'m str, b: &'m str) {
+        let (a, b) = (self.of(a), self.of(b));
+        self.parent[b] = a;
+    }
+}
+
+impl<'m> Schedule<'m> {
+    /// The nodes that `wanted` needs. A node that writes to memory counts as one that gives what is shown of it.
+    pub(super) fn new(graph: &'m Graph, wanted: impl IntoIterator<Item = &'m str>) -> Self {
+        let mut memory = Memory::default();
+        for node in &graph.nodes {
+            if let Some(shown) = ops::shows(node) {
+                node.results().for_each(|result| memory.unite(shown, result));
+            }
+        }
+        let mut needed: FxHashSet<usize> = wanted.into_iter().map(|name| memory.of(name)).collect();
+        let mut written = FxHashSet::default();
+        let mut nodes = Vec::new();
+        for node in graph.nodes.iter().rev() {
+            if !node.results().any(|result| needed.contains(&memory.of(result))) {
+                continue;
+            }
+            nodes.push(node);
+            if let Some(target) = ops::writes(node) {
+                written.insert(memory.of(target));
+            }
+            for name in node.inputs.iter().flat_map(|i| i.arg.names()) {
+                needed.insert(memory.of(name));
+            }
+        }
+        nodes.reverse();
+        Schedule { nodes, memory, needed, written }
+    }
+
+    /// True where the wanted names depend on this one.
+    pub(super) fn needs(&mut self, name: &'m str) -> bool {
+        let memory = self.memory.of(name);
+        self.needed.contains(&memory)
+    }
+
+    /// True where a node changes what this name shows, and the wanted names depend on that.
+    pub(super) fn changes(&mut self, name: &'m str) -> bool {
+        let memory = self.memory.of(name);
+        self.written.contains(&memory)
+    }
+}

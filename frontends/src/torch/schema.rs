@@ -1,0 +1,291 @@
+//! The program that `torch.export` writes, as JSON (`torch/_export/serde/schema.py`, major version 8). Names and numbers
+//! only; fields that nothing here needs are passed over.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::{Map, Value};
+
+/// An exported program.
+#[derive(Debug, Deserialize)]
+pub(super) struct Program {
+    pub(super) graph_module: GraphModule,
+    #[serde(default)]
+    pub(super) range_constraints: BTreeMap<String, Range>,
+    pub(super) schema_version: Version,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Version {
+    pub(super) major: i64,
+    pub(super) minor: i64,
+}
+
+/// What a symbol may be.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Range {
+    #[serde(default)]
+    pub(super) min_val: Option<i64>,
+    #[serde(default)]
+    pub(super) max_val: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct GraphModule {
+    pub(super) graph: Graph,
+    pub(super) signature: Signature,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Graph {
+    pub(super) inputs: Vec<Argument>,
+    pub(super) outputs: Vec<Argument>,
+    pub(super) nodes: Vec<Node>,
+    #[serde(default)]
+    pub(super) tensor_values: BTreeMap<String, TensorMeta>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Node {
+    /// Namespace, operator and overload: `torch.ops.aten.add.Tensor`.
+    pub(super) target: String,
+    pub(super) inputs: Vec<NamedArgument>,
+    pub(super) outputs: Vec<Argument>,
+    #[serde(default)]
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// An argument under its name in the operator's schema. Those equal to their default are left out.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct NamedArgument {
+    #[serde(default)]
+    pub(super) name: String,
+    pub(super) arg: Argument,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct TensorMeta {
+    pub(super) dtype: i64,
+    pub(super) sizes: Vec<Size>,
+    pub(super) strides: Vec<Size>,
+    #[serde(default)]
+    pub(super) storage_offset: Option<Size>,
+    #[serde(default)]
+    pub(super) layout: Option<i64>,
+}
+
+/// An extent, a stride or an offset.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Size {
+    Int(i64),
+    /// An expression of symbols (`sympy.srepr`), and its value for the example input.
+    Expr {
+        text: String,
+        hint: Option<i64>,
+    },
+}
+
+/// A number of the program.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Number {
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+}
+
+/// A number, or the name of one that a node computes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Term {
+    Known(Number),
+    Name(String),
+}
+
+/// What a node reads or gives.
+#[derive(Clone, Debug)]
+pub(super) enum Argument {
+    None,
+    Tensor(String),
+    /// Optional tensors, too: some may be absent.
+    Tensors(Vec<Option<String>>),
+    Number(Term),
+    Numbers(Vec<Term>),
+    Text(String),
+    /// A number of [`TensorMeta::dtype`].
+    ScalarType(i64),
+    Graph(Box<Graph>),
+    /// What concerns neither types nor values: device, memory format.
+    Placement,
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Signature {
+    pub(super) input_specs: Vec<InputSpec>,
+    pub(super) output_specs: Vec<OutputSpec>,
+}
+
+/// What an input of the graph is, in the order of the graph's inputs.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum InputSpec {
+    UserInput { arg: Argument },
+    Parameter { arg: Name, parameter_name: String },
+    Buffer { arg: Name, buffer_name: String },
+    TensorConstant { arg: Name, tensor_constant_name: String },
+    CustomObj { arg: Name },
+    Token { arg: Name },
+    ConstantInput {},
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Name {
+    pub(super) name: String,
+}
+
+/// What an output of the graph is, in the order of the graph's outputs.
+#[derive(Debug)]
+pub(super) enum OutputSpec {
+    User(Argument),
+    /// The new value of a buffer.
+    Buffer(String),
+    /// The new value of a parameter.
+    Parameter(String),
+    /// The new value of an input: the caller's business.
+    Input,
+    Other,
+}
+
+/// The one key of an object and its value.
+fn variant<'de, D: Deserializer<'de>>(d: D) -> Result<(String, Value), D::Error> {
+    let map = Map::deserialize(d)?;
+    let mut set = map.into_iter().filter(|(key, value)| !value.is_null() && key != "$type");
+    match (set.next(), set.next()) {
+        (Some(one), None) => Ok(one),
+        _ => Err(D::Error::custom("expected an object with one key")),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned, E: Error>(value: Value) -> Result<T, E> {
+    serde_json::from_value(value).map_err(E::custom)
+}
+
+impl<'de> Deserialize<'de> for Argument {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let (key, value) = variant(d)?;
+        Ok(match key.as_str() {
+            "as_none" => Argument::None,
+            "as_tensor" => Argument::Tensor(parse::<Name, _>(value)?.name),
+            "as_tensors" => {
+                Argument::Tensors(parse::<Vec<Name>, _>(value)?.into_iter().map(|n| Some(n.name)).collect())
+            }
+            "as_optional_tensor" => parse(value)?,
+            "as_optional_tensors" => {
+                let tensors = parse::<Vec<Argument>, _>(value)?.into_iter().map(|t| match t {
+                    Argument::Tensor(name) => Ok(Some(name)),
+                    Argument::None => Ok(None),
+                    other => Err(D::Error::custom(format!("{other:?} is no optional tensor"))),
+                });
+                Argument::Tensors(tensors.collect::<Result<_, _>>()?)
+            }
+            "as_int" | "as_float" | "as_bool" | "as_sym_int" | "as_sym_float" | "as_sym_bool" => {
+                Argument::Number(parse(value)?)
+            }
+            "as_ints" | "as_floats" | "as_bools" | "as_sym_ints" | "as_sym_floats" => Argument::Numbers(parse(value)?),
+            "as_string" => Argument::Text(parse(value)?),
+            "as_scalar_type" => Argument::ScalarType(parse(value)?),
+            "as_graph" => {
+                let Value::Object(mut object) = value else { return Err(D::Error::custom("a graph is no object")) };
+                Argument::Graph(parse(object.remove("graph").unwrap_or_default())?)
+            }
+            "as_device" | "as_layout" | "as_memory_format" => Argument::Placement,
+            _ => Argument::Other,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Term {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(d)?;
+        let unknown = || D::Error::custom("expected a number");
+        Ok(Term::Known(match value {
+            Value::Bool(b) => Number::Bool(b),
+            Value::Number(n) => match n.as_i64() {
+                Some(i) => Number::Int(i),
+                None => Number::Float(n.as_f64().ok_or_else(unknown)?),
+            },
+            Value::String(s) => Number::Float(match s.as_str() {
+                "Infinity" => f64::INFINITY,
+                "-Infinity" => f64::NEG_INFINITY,
+                "NaN" => f64::NAN,
+                _ => return Err(unknown()),
+            }),
+            Value::Object(_) => {
+                let (key, value) = variant(value).map_err(D::Error::custom)?;
+                return if key == "as_name" { Ok(Term::Name(parse(value)?)) } else { parse(value) };
+            }
+            Value::Null | Value::Array(_) => return Err(unknown()),
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Expr {
+            expr_str: String,
+            #[serde(default)]
+            hint: Option<Value>,
+        }
+        let (key, value) = variant(d)?;
+        match key.as_str() {
+            "as_int" => Ok(Size::Int(parse(value)?)),
+            "as_expr" => {
+                let Expr { expr_str, hint } = parse(value)?;
+                let hint = hint.and_then(|h| h.as_i64().or_else(|| h.get("as_int")?.as_i64()));
+                Ok(Size::Expr { text: expr_str, hint })
+            }
+            _ => Err(D::Error::custom(format!("{key} is no size"))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OutputSpec {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let (key, mut value) = variant(d)?;
+        let mut field = |name: &str| value.get_mut(name).map(Value::take).unwrap_or_default();
+        Ok(match key.as_str() {
+            "user_output" => OutputSpec::User(parse(field("arg"))?),
+            "buffer_mutation" => OutputSpec::Buffer(parse(field("buffer_name"))?),
+            "parameter_mutation" => OutputSpec::Parameter(parse(field("parameter_name"))?),
+            "user_input_mutation" => OutputSpec::Input,
+            _ => OutputSpec::Other,
+        })
+    }
+}
+
+impl Node {
+    /// The names of the node's results, in order.
+    pub(super) fn results(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().flat_map(Argument::names)
+    }
+
+    /// The argument of that name.
+    pub(super) fn argument(&self, name: &str) -> Option<&Argument> {
+        self.inputs.iter().find(|i| i.name == name).map(|i| &i.arg)
+    }
+}
+
+impl Argument {
+    /// The names that it mentions.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Argument::Tensor(name) | Argument::Number(Term::Name(name)) => vec![name],
+            Argument::Tensors(names) => names.iter().flatten().map(String::as_str).collect(),
+            Argument::Numbers(terms) => {
+                terms.iter().filter_map(|t| if let Term::Name(name) = t { Some(name.as_str()) } else { None }).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}

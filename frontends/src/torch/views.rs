@@ -1,0 +1,122 @@
+//! Names that show the memory of another: what is written through one is seen through all.
+
+use qcc_ir::ValueId;
+use qcc_ir::ops::{Concat, Range, Slice};
+use smallvec::SmallVec;
+
+use super::node::NodeCx;
+use super::ops::{self, movement};
+use super::schema::{Node, TensorMeta};
+use super::symbols::Symbols;
+use super::weights::row_major;
+use crate::build::Build;
+use crate::refusal::Refusal;
+
+/// How a name shows the memory of another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'m> {
+    /// The other name.
+    pub(super) of: &'m str,
+    /// The other's value when this one's was made.
+    pub(super) seen: ValueId,
+    pub(super) how: How<'m>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How<'m> {
+    /// All of it, as it is.
+    Same,
+    /// As this result of the node.
+    Part(&'m Node, usize),
+    /// The node may have copied it or not.
+    Unknown,
+}
+
+/// How result `index` of a node shows its first operand, whose declared type is given; none where it is a copy.
+/// `same_type` says whether the result has the operand's element.
+pub(super) fn how<'m>(node: &'m Node, index: usize, shown: Option<&TensorMeta>, same_type: bool) -> Option<How<'m>> {
+    let contiguous = shown.and_then(|meta| {
+        let none = Symbols::new();
+        let known = |sizes: &[super::schema::Size]| -> Option<Vec<usize>> {
+            sizes.iter().map(|s| usize::try_from(s.value(&none)?).ok()).collect()
+        };
+        Some(row_major(&known(&meta.sizes)?, &known(&meta.strides)?))
+    });
+    match (ops::name(node), contiguous) {
+        ("contiguous", Some(true)) => Some(How::Same),
+        ("contiguous", Some(false)) => None,
+        ("to" | "type_as", _) if !same_type => None,
+        ("contiguous" | "to" | "type_as", _) => Some(How::Unknown),
+        ("reshape" | "flatten" | "ravel", Some(false) | None) => Some(How::Unknown),
+        _ => Some(How::Part(node, index)),
+    }
+}
+
+/// The refusal of a name that may or may not have been changed through another.
+pub(super) fn unknown(name: &str) -> Refusal {
+    Refusal::Unsupported(format!(
+        "whether {name} is a copy depends on how PyTorch laid out its operand, and one of them is changed in place; \
+         use the operator that is not in place"
+    ))
+}
+
+/// `whole` with the part that the node shows of it, `old`, replaced by `new`.
+pub(super) fn put(
+    n: &mut NodeCx<'_, '_>,
+    index: usize,
+    whole: ValueId,
+    old: ValueId,
+    new: ValueId,
+) -> Result<ValueId, Refusal> {
+    let dims = n.dims(whole);
+    match n.op() {
+        "alias" | "detach" | "detach_" | "dropout" | "feature_dropout" | "lift_fresh" => Ok(new),
+        "view" | "reshape" | "flatten" | "ravel" | "unflatten" | "squeeze" | "unsqueeze" | "view_as" => {
+            n.reshape(new, &dims)
+        }
+        "transpose" | "t" | "permute" | "swapaxes" | "swapdims" | "movedim" | "numpy_T" => {
+            let perm = movement::permutation(n, whole)?;
+            let mut inverse = perm.clone();
+            perm.iter().enumerate().for_each(|(i, &a)| inverse[a] = i);
+            n.transpose(new, &inverse)
+        }
+        "slice" | "select" | "narrow" | "split" | "split_with_sizes" | "chunk" | "unbind" => {
+            let parts = movement::parts(n, whole)?;
+            let part = *parts.get(index).ok_or_else(|| Refusal::Invalid("a part that is none".into()))?;
+            put_range(n, part, whole, new)
+        }
+        other => Err(Refusal::Unsupported(format!(
+            "writing in place through {other} ({}) is not supported; use the operator that is not in place",
+            n.ty(old)
+        ))),
+    }
+}
+
+/// What comes before the range, the new part, and what comes after it.
+pub(super) fn put_range(n: &mut NodeCx<'_, '_>, part: Range, whole: ValueId, new: ValueId) -> Result<ValueId, Refusal> {
+    let mut dims = n.dims(whole);
+    let extent = dims[part.axis];
+    if part.step != 1 && part.len > 1 {
+        return Err(Refusal::Unsupported("writing in place to a slice with steps is not supported".into()));
+    }
+    dims[part.axis] = part.len;
+    let new = n.reshape(new, &dims)?;
+    let end = part.start + part.len;
+    let mut pieces: SmallVec<[ValueId; 3]> = SmallVec::new();
+    if part.start > 0 {
+        let range = Range { axis: part.axis, start: 0, len: part.start, step: 1 };
+        pieces.push(n.add(Slice { ranges: vec![range] }, &[whole])?);
+    }
+    if part.len > 0 {
+        pieces.push(new);
+    }
+    if end < extent {
+        let range = Range { axis: part.axis, start: end, len: extent - end, step: 1 };
+        pieces.push(n.add(Slice { ranges: vec![range] }, &[whole])?);
+    }
+    match pieces[..] {
+        [] => Ok(whole),
+        [only] => Ok(only),
+        _ => n.add(Concat { axis: part.axis }, &pieces),
+    }
+}
