@@ -3,6 +3,7 @@
 use std::io::{Cursor, Read};
 
 use bytes::Bytes;
+use zip::read::{ArchiveOffset, Config};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::refusal::Refusal;
@@ -21,7 +22,9 @@ impl Archive {
     /// Reads the directory. No two entries may have one name or share bytes, and all lie inside the archive.
     pub(super) fn open(bytes: Bytes) -> Result<Archive, Refusal> {
         let damaged = |e: zip::result::ZipError| Refusal::Invalid(format!("the archive is damaged: {e}"));
-        let mut zip = ZipArchive::new(Cursor::new(bytes.clone())).map_err(damaged)?;
+        // Nothing comes before the archive: without a search for its start, archives inside it are not mistaken for it.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut zip = ZipArchive::with_config(config, Cursor::new(bytes.clone())).map_err(damaged)?;
         if zip.has_duplicate_names() || zip.has_overlapping_entries().map_err(damaged)? {
             return Err(Refusal::Invalid("two entries of the archive have one name or share bytes".into()));
         }
