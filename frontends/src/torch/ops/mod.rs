@@ -21,6 +21,7 @@ pub(super) mod movement;
 mod norm;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
 mod source;
@@ -38,7 +39,7 @@ pub(super) enum Import {
 /// An operator and its meaning.
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
 
-const FAMILIES: [&[Row]; 13] = [
+const FAMILIES: [&[Row]; 14] = [
     attention::ROWS,
     control::ROWS,
     conv::ROWS,
@@ -49,6 +50,7 @@ const FAMILIES: [&[Row]; 13] = [
     norm::ROWS,
     pool::ROWS,
     quantize::ROWS,
+    recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
     source::ROWS,
@@ -114,7 +116,6 @@ pub(super) fn find(node: &Node) -> Result<Import, Refusal> {
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {
-        "gru" | "lstm" | "rnn_tanh" | "rnn_relu" => Some("recurrent layers are not supported yet"),
         "higher_order.while_loop" | "higher_order.scan" | "higher_order.map_impl" => {
             Some("export the model with the loop unrolled")
         }
