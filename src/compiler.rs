@@ -470,10 +470,8 @@ impl Compiler {
         let activations = self.options.precision != Precision::W8A32;
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
         let floats: Vec<&Graph> = floats.iter().collect();
-        let joint = match floats[..] {
-            [alone] => Joint::alone(alone),
-            _ => Joint::new(source, &floats).map_err(PassError::from)?,
-        };
+        // Also for one target: what is written for it must not depend on the others.
+        let joint = Joint::new(source, &floats).map_err(PassError::from)?;
         let ranges = match samples {
             Some(samples) if activations => {
                 clock.stage("calibrate", watch);

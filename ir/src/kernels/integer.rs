@@ -12,6 +12,9 @@ use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, Grid, Layout, Scalar, Shape, Store, Tensor, TensorType, nearest};
 
+/// Sums of integers up to here are exact in `f32`; the rest of 2^24 makes up for the rounding of their bound.
+const EXACT: f32 = 16_000_000.0;
+
 /// How sums become integers of the result.
 #[derive(Clone, Copy, Debug)]
 enum Rescale {
@@ -124,11 +127,17 @@ impl Contraction {
         }
     }
 
-    /// Terms of `inner` indices of all planes, each exact in `f32`.
-    fn terms(&self, inner: usize) -> Vec<Term> {
+    /// Terms of `inner` indices of all planes, each exact in `f32`. `rows` says that the weights of one sum lie side by
+    /// side: no sum exceeds that of their magnitudes.
+    fn terms(&self, inner: usize, rows: bool) -> Vec<Term> {
         let heaviest = self.weight.iter().fold(0.0f32, |m, w| m.max(w.abs()));
-        let planes = self.planes.iter().enumerate();
-        planes.flat_map(|(i, p)| exact_terms(i, inner, p.largest * heaviest)).collect()
+        let average = |row: &[f32]| row.iter().map(|w| w.abs()).sum::<f32>() / inner as f32;
+        let whole = rows.then(|| self.weight.chunks_exact(inner.max(1)).map(average).fold(0.0f32, f32::max));
+        let terms = |(i, p): (usize, &Plane)| match whole {
+            Some(average) if p.largest * average * inner as f32 <= EXACT => exact_terms(i, inner, 0.0),
+            _ => exact_terms(i, inner, p.largest * heaviest),
+        };
+        self.planes.iter().enumerate().flat_map(terms).collect()
     }
 
     fn result(&self, shape: Shape, values: Vec<i32>) -> Result<Option<Tensors>, EvalError> {
@@ -154,7 +163,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
     let Some(c) = Contraction::of(operands, &results[0], Rescale::fixed) else { return Ok(None) };
     let g = Geometry::of_conv(op, &operands[0].dims(), &operands[1].dims());
     let (channels, positions, depth) = (g.groups * g.filters, g.positions(), g.channels * g.taps());
-    let terms = c.terms(depth);
+    let terms = c.terms(depth, true);
     let shape = g.shape(channels, g.steps, operands[0].ty().rank());
     let mut out = vec![0i32; g.batch * channels * positions];
     if g.channels == 1 && g.filters == 1 && terms.len() == c.planes.len() {
@@ -209,7 +218,7 @@ pub(crate) fn conv_transpose(
     let g = Geometry::of_transpose(op, &operands[0].dims(), &operands[1].dims());
     let (channels, pixels) = (g.groups * g.channels, g.pixels());
     let mut total = vec![0.0f64; g.batch * channels * pixels];
-    let terms = c.terms(g.filters);
+    let terms = c.terms(g.filters, false);
     for (i, plane) in c.planes.iter().enumerate() {
         let own: Vec<Term> = terms.iter().filter(|t| t.plane == i).map(|t| Term { plane: 0, ..t.clone() }).collect();
         let mut sums = vec![0.0f64; total.len()];
@@ -230,7 +239,7 @@ pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], results: &[TensorType]) 
     }
     let batches = Batches::of(op, &operands[0].dims(), &operands[1].dims());
     let [m, k, n] = batches.extents;
-    let terms = c.terms(k);
+    let terms = c.terms(k, op.transpose_b && operands[1].ty().rank() == 2);
     let (mut sums, mut total) = (vec![0.0f32; m * n], vec![0.0f64; m * n]);
     let mut out = vec![0i32; batches.pairs.len() * m * n];
     for (&(i, j), out) in batches.pairs.iter().zip(out.chunks_exact_mut((m * n).max(1))) {
@@ -490,9 +499,14 @@ mod tests {
 
         let x = on(&narrow, &[1, k], 1);
         let c = Contraction::of(&[&x, &w], &x.ty().clone(), Rescale::Double).unwrap();
-        let terms = c.terms(k);
+        let terms = c.terms(k, false);
         assert!(terms.len() > 1 && terms.iter().all(|t| t.inner.len() as f32 * 255.0 * 128.0 < 16_777_216.0));
         assert_eq!(terms.iter().map(|t| t.inner.len()).sum::<usize>(), k);
+        // Known weights are lighter than the heaviest all through, but not light enough.
+        assert!(c.terms(k, true).len() > 1);
+        let light = Tensor::of(w.ty().clone(), vec![1i8; k]);
+        let c = Contraction::of(&[&x, &light], &x.ty().clone(), Rescale::Double).unwrap();
+        assert_eq!(c.terms(k, true).len(), 1);
     }
 
     fn bytes_on(scale: f32, zero_point: i32, values: &[i8]) -> Tensor {
