@@ -6,7 +6,7 @@ use qcc_ir::ops::{
 use qcc_ir::target::{GridDemands, Sums, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
-use super::ops::{elementwise, resize};
+use super::ops::{elementwise, recurrent, resize};
 
 /// OpenVINO IR, run by its CPU plugin: everything is row-major.
 pub static TARGET: Target = Target {
@@ -39,7 +39,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Resize(op) => resize::native(op, operands[0]),
         Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => true,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => true,
-        Op::Recurrent(_) => false,
+        Op::Recurrent(_) => recurrent::native(operands),
         Op::LayerNorm(_) | Op::Softmax(_) | Op::Reduce(_) | Op::ArgReduce(_) | Op::CumSum(_) => true,
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
         Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,

@@ -13,6 +13,7 @@ mod matmul;
 mod movement;
 mod norm;
 mod pool;
+pub(super) mod recurrent;
 mod reduce;
 pub(super) mod resize;
 
@@ -31,7 +32,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, U
         Op::Pool(op) => one(pool::pool(e, op, site)?),
         Op::MatMul(op) => one(matmul::matmul(e, op, site)),
         Op::LayerNorm(op) => one(norm::layer_norm(e, op, site)),
-        Op::Recurrent(_) => Err("its steps are too many to unroll".into()),
+        Op::Recurrent(op) => recurrent::recurrent(e, op, site),
         Op::Softmax(op) => one(norm::softmax(e, op, site)),
         Op::Reduce(op) => one(reduce::reduce(e, op, site)),
         Op::ArgReduce(op) => one(reduce::arg_reduce(e, op, site)),

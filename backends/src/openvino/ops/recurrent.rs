@@ -1,0 +1,84 @@
+//! Recurrent layers.
+
+use qcc_formats::openvino::{Operation, Port};
+use qcc_ir::ops::{Cell, Recurrent};
+use qcc_ir::{Elem, Shape, TensorType};
+
+use super::super::emit::{Emitter, Ports, Site, Unsupported, attribute};
+
+/// Gates forget, input, candidate, output among those of the graph.
+const LSTM_GATES: [usize; 4] = [2, 0, 3, 1];
+
+/// True where the extents that a sequence needs are known.
+pub(in super::super) fn native(operands: &[&TensorType]) -> bool {
+    operands[0].shape.elements().is_some()
+}
+
+/// LSTMSequence, GRUSequence or RNNSequence in one direction. The batch comes before the steps, and everything but x has
+/// an axis of directions.
+pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &Site) -> Result<Ports, Unsupported> {
+    let known = |i: usize| site.operands[i].shape.extents().ok_or("its extents are open; fix them with --shape");
+    let (x, hidden) = (known(0)?, known(2)?[1]);
+    let (steps, batch, inputs) = (x[0], x[1], x[2]);
+    let ty = |dims: &[usize]| TensorType::new(site.operands[0].elem.clone(), Shape::known(dims));
+    let x = e.operand(site, 0);
+    let mut ports = vec![swapped(e, x, &ty(&[batch, steps, inputs]))];
+    for state in &site.values[4..] {
+        ports.push(e.shaped(*state, &Shape::known(&[batch, 1, hidden])));
+    }
+    let lens = TensorType::new(Elem::I32, Shape::known(&[batch]));
+    let steps_each = i32::try_from(steps).map_err(|e| e.to_string())?;
+    ports.push(e.numbers(&lens, &vec![steps_each; batch]));
+    for (operand, columns) in [(1, [inputs].as_slice()), (2, &[hidden]), (3, &[])] {
+        ports.push(weights(e, op.cell, site, operand, hidden, columns));
+    }
+    let (kind, activations) = match op.cell {
+        Cell::Lstm => ("LSTMSequence", "sigmoid, tanh, tanh"),
+        Cell::Gru { .. } => ("GRUSequence", "sigmoid, tanh"),
+        Cell::Rnn { relu: false } => ("RNNSequence", "tanh"),
+        Cell::Rnn { relu: true } => ("RNNSequence", "relu"),
+    };
+    let mut data = vec![
+        attribute("hidden_size", hidden),
+        attribute("direction", if op.reverse { "reverse" } else { "forward" }),
+        attribute("activations", activations),
+        attribute("activations_alpha", ""),
+        attribute("activations_beta", ""),
+        // 0 stands for no limit.
+        attribute("clip", op.clip.unwrap_or(0.0)),
+    ];
+    if let Cell::Gru { reset_after } = op.cell {
+        data.push(attribute("linear_before_reset", reset_after));
+    }
+    let (y, last) = (ty(&[batch, 1, steps, hidden]), ty(&[batch, 1, hidden]));
+    let types: Vec<&TensorType> = std::iter::once(&y).chain(std::iter::repeat_n(&last, op.cell.states())).collect();
+    let mut results = e.op_many(Operation(kind, 5), &data, &ports, &types);
+    for state in &mut results[1..] {
+        *state = e.reshape(*state, &ty(&[batch, hidden]));
+    }
+    let y = e.reshape(results[0], &ty(&[batch, steps, hidden]));
+    results[0] = swapped(e, y, &site.results[0]);
+    Ok(results)
+}
+
+/// Steps and batch in the other order.
+fn swapped(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Port {
+    let perm = e.axes(&[1, 0, 2]);
+    e.op(Operation("Transpose", 1), &[], &[x, perm], ty)
+}
+
+/// An operand with `[gates * hidden, ..columns]` elements under an axis of directions, its gates in the format's order.
+fn weights(e: &mut Emitter<'_>, cell: Cell, site: &Site, operand: usize, hidden: usize, columns: &[usize]) -> Port {
+    let rows = if operand == 3 { cell.biases() } else { cell.gates() };
+    let dims = |outer: &[usize]| -> Shape { outer.iter().chain(columns).copied().collect() };
+    let whole = dims(&[1, rows * hidden]);
+    let v = site.values[operand];
+    if cell != Cell::Lstm {
+        return e.shaped(v, &whole);
+    }
+    let gates = TensorType::new(site.operands[operand].elem.clone(), dims(&[rows, hidden]));
+    let (x, order) = (e.shaped(v, &gates.shape), e.axes(&LSTM_GATES));
+    let axis = e.index(0);
+    let ordered = e.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &[x, order, axis], &gates);
+    e.reshape(ordered, &TensorType::new(gates.elem, whole))
+}
