@@ -12,6 +12,7 @@ use crate::calibrate::{Method, Ranges};
 mod assign;
 mod build;
 mod grids;
+mod loops;
 mod plan;
 #[cfg(test)]
 mod tests;

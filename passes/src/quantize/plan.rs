@@ -5,7 +5,7 @@ use qcc_ir::target::{Sums, Target};
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Interface, Options};
+use super::{Interface, Options, loops};
 use crate::calibrate::{Range, Ranges};
 use crate::sets::Sets;
 
@@ -36,10 +36,13 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     }
     let mut integer: FxHashSet<NodeId> =
         order.iter().copied().filter(|&n| capable(g, target, ranges, n) && !excluded(n)).collect();
+    let mut loops = FxHashSet::default();
     if options.interface == Interface::Float {
         for n in tail(g, &order) {
             integer.remove(&n);
         }
+        loops = loops::nodes(g, &order);
+        integer.retain(|n| !loops.contains(n));
     }
     for n in conflicts(g, &order, ranges, &integer) {
         integer.remove(&n);
@@ -47,7 +50,9 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     let sums = |n: &NodeId| is_contraction(g, *n).then(|| (target.grids.sums)(g.op(*n), &g.operand_types(*n)));
     let real = |n: NodeId| sums(&n) == Some(Sums::Real);
     drop_islands(g, &order, &real, &mut integer);
-    let mut plan = Plan::default();
+    // An error on a grid inside a loop would grow with each turn.
+    let turns = loops.into_iter().filter(|&n| weights_only(g, target, n) && !excluded(n));
+    let mut plan: Plan = turns.map(|n| (n, Mode::Weights)).collect();
     if options.interface == Interface::Float {
         plan.extend(release_ends(g, target, &order, &real, &mut integer).into_iter().map(|n| (n, Mode::Weights)));
     }

@@ -1,7 +1,8 @@
 //! Float graphs and what they become on grids, as text.
 
+use qcc_ir::ops::Op;
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Graph, Shape, Store, Tensor};
+use qcc_ir::{Graph, Shape, Store, Tensor, ValueId};
 
 use super::{Interface, Options, Quantized, quantize, unmatched};
 use crate::Joint;
@@ -138,4 +139,30 @@ fn taps_of_a_window_are_rounded_against_each_other() {
     // On-grid weights stay as they are.
     let exact = super::weights::rounded(&op, &w, &grid);
     assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &grid)), sum(&exact));
+}
+
+/// A state of four rows that goes through one weight again and again.
+fn looped(turns: usize) -> Graph {
+    let weight: Vec<f32> = (0..64).map(|i| ((i * 7) % 11) as f32 / 20.0 - 0.25).collect();
+    let mut body = format!("%w: f32[8,8] = const {weight:?}  %h0 = reshape[4,8] %x");
+    for i in 0..turns {
+        body += &format!(" %p{i} = matmul(transpose_b:true) %h{i}, %w  %h{} = unary(f:Tanh) %p{i}", i + 1);
+    }
+    graph(&format!("{body} %y = matmul(transpose_b:true) %h{turns}, %w  output y = %y"))
+}
+
+#[test]
+fn long_loops_stay_real_but_for_their_weights() {
+    let products = |turns: usize, options: &Options| {
+        let g = on_grids(&looped(turns), options).graph;
+        let operands = g.order().into_iter().filter(|n| matches!(g.op(*n), Op::MatMul(_))).map(|n| g.operands(n));
+        let on_grid = |v: ValueId| g.ty(v).elem.grid().is_some();
+        let kinds: Vec<(bool, bool)> = operands.map(|o| (on_grid(o[0]), on_grid(o[1]))).collect();
+        kinds
+    };
+    assert_eq!(products(40, &min_max()), vec![(false, true); 41]);
+    let few = products(3, &min_max());
+    assert!(few[..3].iter().all(|kind| *kind == (true, true)), "{few:?}");
+    let whole = products(40, &Options { interface: Interface::Grid(Store::U8), ..min_max() });
+    assert_eq!(whole, vec![(true, true); 41]);
 }
