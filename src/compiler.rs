@@ -293,6 +293,8 @@ impl Compiler {
         run(&self.passes, &mut source, &mut cx, watch)?;
         diagnostics.append(&mut cx.diagnostics);
         self.check_excludes(&source)?;
+        let given = quantize::is_quantized(&source);
+        self.check_ranges(given)?;
         let mut lowered = Vec::new();
         for &backend in &self.options.targets {
             let mut graph = source.clone();
@@ -301,7 +303,7 @@ impl Compiler {
             diagnostics.append(&mut cx.diagnostics);
             lowered.push(Lowered { backend, graph, quality: None });
         }
-        if self.options.precision != Precision::Float32 {
+        if self.options.precision != Precision::Float32 || given {
             self.narrow(&source, &mut lowered, samples.as_ref(), &mut diagnostics, &mut clock, watch)?;
         }
         let artefact = |(l, output): (&Lowered, &PathBuf)| Artefact {
@@ -314,7 +316,7 @@ impl Compiler {
         let mut report = Report {
             model: model.into(),
             model_bytes: std::fs::metadata(model).map_or(0, |m| m.len()),
-            precision: self.options.precision,
+            precision: if given { Precision::Int8 } else { self.options.precision },
             calibration: samples.as_ref().map(Samples::to_string),
             artefacts: lowered.iter().zip(&outputs).map(artefact).collect(),
             stages: Vec::new(),
@@ -404,9 +406,6 @@ impl Compiler {
         if o.form != Form::default() && !o.targets.contains(&Backend::Onnx) {
             return usage("only ONNX knows that form", "add --to onnx");
         }
-        if o.precision == Precision::Int8 && o.calibration.is_none() {
-            return usage("int8 needs data to find the ranges of values on", DATA_HELP);
-        }
         if o.min_sqnr.is_some() && (o.calibration.is_none() || o.precision == Precision::Float32) {
             return usage("--min-sqnr compares a quantized model with the float one on data", DATA_HELP);
         }
@@ -429,6 +428,24 @@ impl Compiler {
                 "nothing is quantized that nodes could be excluded from",
                 "add --int8, or leave --exclude out",
             );
+        }
+        Ok(())
+    }
+
+    /// Fails where ranges of values are wanted that nothing tells, or others than those `given` by a quantized model.
+    fn check_ranges(&self, given: bool) -> Result<(), Failure> {
+        let o = &self.options;
+        let usage =
+            |message: &str, help: &str| Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)));
+        if !given && o.precision == Precision::Int8 && o.calibration.is_none() {
+            return usage("int8 needs data to find the ranges of values on", DATA_HELP);
+        }
+        if given && !matches!(o.precision, Precision::Float32 | Precision::Int8) {
+            let help = "leave the precision out, or give the float model that it was made from";
+            return usage("the model is quantized already", help);
+        }
+        if given && !o.exclude.is_empty() {
+            return usage("the model is quantized already: it says itself what stays real", "leave --exclude out");
         }
         Ok(())
     }
@@ -457,7 +474,8 @@ impl Compiler {
         if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
     }
 
-    /// Puts the lowered graphs on grids, or in half precision, and compares them with what they were.
+    /// Puts the lowered graphs on grids, their own where they come quantized, or in half precision, and compares them
+    /// with what they were.
     fn narrow(
         &self,
         source: &Graph,
@@ -467,7 +485,8 @@ impl Compiler {
         clock: &mut Clock,
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
-        let activations = self.options.precision != Precision::W8A32;
+        let given = quantize::is_quantized(source);
+        let activations = self.options.precision != Precision::W8A32 && !given;
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
         let floats: Vec<&Graph> = floats.iter().collect();
         // Also for one target: what is written for it must not depend on the others.
@@ -490,6 +509,12 @@ impl Compiler {
         for ((l, float), ranges) in lowered.iter_mut().zip(&floats).zip(&ranges) {
             let target = l.backend.target();
             let (name, narrow) = match (self.options.precision, target.half) {
+                _ if given => {
+                    let mut cx = Context { target, diagnostics: Vec::new() };
+                    let absorbed = quantize::absorb(float, &mut cx, self.options.interface)?;
+                    diagnostics.append(&mut cx.diagnostics);
+                    ("absorb", absorbed)
+                }
                 (Precision::Float16, None) => {
                     // Weights alone, which comes last: see `finish`.
                     pairs.push(Vec::new());
@@ -633,7 +658,6 @@ mod tests {
         let output = Output::File("x".into());
         let float = Options::default();
         for options in [
-            Options { precision: Precision::Int8, ..float.clone() },
             Options { min_sqnr: Some(20.0), ..float.clone() },
             Options { calibration: Some(data), ..float.clone() },
             Options { interface: quantize::Interface::Grid(qcc_ir::Store::I8), ..float.clone() },
@@ -646,5 +670,8 @@ mod tests {
             assert!(matches!(Compiler::new(options).check_options(&output), Err(Failure::Usage(_))));
         }
         assert!(Compiler::new(float).check_options(&output).is_ok());
+        let int8 = Compiler::new(Options { precision: Precision::Int8, ..Options::default() });
+        assert!(matches!(int8.check_ranges(false), Err(Failure::Usage(_))));
+        assert!(int8.check_ranges(true).is_ok());
     }
 }

@@ -63,6 +63,12 @@ pub(crate) fn mean(g: &Graph, v: ValueId) -> Match<(ValueId, &[usize])> {
     }
 }
 
+/// True where the value is a constant, or the real numbers of one on a grid.
+pub(crate) fn is_known(g: &Graph, v: ValueId) -> bool {
+    let behind = matches!(g.producer(v), Op::Dequantize(_)).then(|| g.operands(v.node)[0]);
+    g.constant(behind.unwrap_or(v)).is_some()
+}
+
 /// Matches where `node` alone reads `v`.
 pub(crate) fn only_here(g: &Graph, v: ValueId, node: NodeId) -> Match<()> {
     when(g.only_user(v) == Some(node))

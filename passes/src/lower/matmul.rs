@@ -4,6 +4,7 @@ use qcc_ir::ops::{MatMul, Op, OpKind};
 use qcc_ir::{Dim, Graph, NodeId, Shape};
 
 use super::build::{Build, Built};
+use crate::pattern::is_known;
 use crate::{Rule, Skip};
 
 /// The bias becomes an addition of its own.
@@ -26,7 +27,7 @@ fn transpose_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (a, w) = (g.ty(operands[0]), g.ty(operands[1]));
     let (outer, matrix) = w.shape.dims().split_at(w.rank() - 2);
     let plain = outer.iter().all(|d| *d == Dim::Known(1)) && w.rank() <= a.rank();
-    if g.constant(operands[1]).is_none() || !plain || (transposed && outer.is_empty()) {
+    if !is_known(g, operands[1]) || !plain || (transposed && outer.is_empty()) {
         return Err(Skip::NoMatch);
     }
     let matrix: Shape = matrix.iter().cloned().collect();

@@ -1,7 +1,8 @@
 //! Quantization: real numbers go onto grids.
 //!
 //! `plan` decides which nodes work on integers, `assign` which grid each value has, `build` writes the graph
-//! anew with those types and with `Quantize` and `Dequantize` at the borders.
+//! anew with those types and with `Quantize` and `Dequantize` at the borders. A graph that comes with grids and borders
+//! goes another way: `absorb` draws what lies between them onto the grids.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, Store, ValueId};
@@ -9,6 +10,7 @@ use qcc_ir::{Graph, Store, ValueId};
 use crate::PassError;
 use crate::calibrate::{Method, Ranges};
 
+mod absorb;
 mod assign;
 mod build;
 mod grids;
@@ -18,6 +20,7 @@ mod plan;
 mod tests;
 mod weights;
 
+pub use absorb::{absorb, is_quantized};
 pub(crate) use plan::is_contraction;
 pub use plan::unmatched;
 

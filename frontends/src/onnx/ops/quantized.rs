@@ -181,7 +181,7 @@ fn dequantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<Val
     let elem = n.ty(x).elem.clone();
     let on_grid = match elem.grid() {
         Some(own) => (scheme.grid(n, own.store).as_ref() == Some(own)).then_some(x),
-        None => match store(&elem).and_then(|store| scheme.grid(n, store)) {
+        None => match store(&elem).filter(|s| s.size() == 1).and_then(|store| scheme.grid(n, store)) {
             Some(grid) if n.constant(x).is_none() => read_on(n, x, &grid)?,
             _ => None,
         },

@@ -1,0 +1,565 @@
+//! Graphs that come quantized: what lies between `Dequantize` and `Quantize` goes onto the grids around it.
+//!
+//! A node works on integers where its operands come from grids, its result goes onto one, and the target's kernels take
+//! just these grids; then its integers are those of the model. All else stays between its borders: right, and slower.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::evaluate_node;
+use qcc_ir::ops::{Clamp, Dequantize, GridRule, Op, PoolFn, Quantize, ResizeMode, Types};
+use qcc_ir::target::{Sums, Target, Zero};
+use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Operands, Origin, Store, Tensor, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::grids::fixed_grid;
+use super::plan::is_contraction;
+use super::weights::{bias_grid, constant_grid};
+use super::{Interface, Quantized};
+use crate::{Context, PassError};
+
+/// Kernels that give grids of their own are used where those are no more than this much coarser than the model's: then
+/// numbers differ by little more than a step.
+const COARSER: f32 = 1.25;
+
+/// True where values of the graph lie on grids.
+pub fn is_quantized(g: &Graph) -> bool {
+    g.order().into_iter().any(|n| matches!(g.op(n), Op::Quantize(_) | Op::Dequantize(_)))
+}
+
+/// The quantized graph `g`, lowered to the target, with as many of its nodes on integers as the target's kernels allow.
+/// No range is measured: scales and zero points are those of the graph. `interface` counts for inputs and outputs that
+/// are real in `g`; others keep what they hold.
+pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Quantized, PassError> {
+    let mut a = Absorber { g: g.clone(), target: cx.target, became: FxHashMap::default(), dead: FxHashSet::default() };
+    cx.diagnostics.extend(a.drop_wide_grids()?);
+    a.settle_stores()?;
+    a.drop_limits();
+    a.raise_borders()?;
+    for n in a.g.order() {
+        a.take_in(n)?;
+    }
+    a.release_constants();
+    a.open(interface)?;
+    a.g.sweep();
+    a.g.verify().map_err(|error| PassError::Verify { pass: "absorb", error })?;
+    let live: FxHashSet<NodeId> = a.g.order().into_iter().collect();
+    let computed = g.order().into_iter().filter(|&n| !matches!(g.op(n), Op::Input(_) | Op::Const(_)));
+    let now = |v: ValueId| a.became.get(&v).copied().unwrap_or(v);
+    let values = computed.flat_map(|n| g.results(n)).map(|v| (v, now(v))).filter(|(_, v)| live.contains(&v.node));
+    Ok(Quantized { values: values.collect(), graph: a.g })
+}
+
+struct Absorber<'a> {
+    g: Graph,
+    target: &'a Target,
+    /// Real values and what holds them on a grid now.
+    became: FxHashMap<ValueId, ValueId>,
+    /// Nodes that others have taken the place of. They are swept away at the end, so that ids stay what they are.
+    dead: FxHashSet<NodeId>,
+}
+
+impl Absorber<'_> {
+    /// The value on a grid whose real numbers `v` is.
+    fn on_grid(&self, v: ValueId) -> Option<ValueId> {
+        matches!(self.g.producer(v), Op::Dequantize(_)).then(|| self.g.operands(v.node)[0])
+    }
+
+    /// The constant, real or on a grid, that `v` is.
+    fn known(&self, v: ValueId) -> Option<&Tensor> {
+        self.g.constant(self.on_grid(v).unwrap_or(v))
+    }
+
+    /// The one node that reads `v`.
+    fn reader(&self, v: ValueId) -> Option<NodeId> {
+        let users = self.g.users(v);
+        let mut live = users.iter().map(|u| u.0).filter(|n| !self.dead.contains(n));
+        live.next().filter(|_| live.next().is_none() && !self.g.is_output(v))
+    }
+
+    /// True where the target has an integer kernel for a node.
+    fn has_kernel(&self, n: NodeId) -> bool {
+        (self.target.grids.integer)(self.g.op(n), &self.g.operand_types(n))
+    }
+
+    /// Adds the value `v` on another grid.
+    fn moved(&mut self, v: ValueId, grid: &Grid) -> Result<ValueId, PassError> {
+        if self.g.ty(v).elem.grid() == Some(grid) {
+            return Ok(v);
+        }
+        let ty = self.g.ty(v).with_elem(Elem::Grid(grid.clone()));
+        let origin = self.g.origin(v.node).clone();
+        Ok(self.g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), origin)?.value(0))
+    }
+
+    /// Adds the operator of `n` on other operands, with its result on a grid.
+    fn again(&mut self, n: NodeId, operands: &[ValueId], grid: &Grid, origin: Origin) -> Result<ValueId, PassError> {
+        let ty = self.g.ty(n.value(0)).with_elem(Elem::Grid(grid.clone()));
+        Ok(self.g.add_typed(self.g.op(n).clone(), operands, Types::from_elem(ty, 1), origin)?.value(0))
+    }
+
+    /// Grids that are wider than the target's activations go, and what they hold becomes real.
+    fn drop_wide_grids(&mut self) -> Result<Option<Diagnostic>, PassError> {
+        let most = self.target.grids.activation.size();
+        let mut dropped = 0;
+        for n in self.g.order() {
+            let real = |g: &Graph, v: ValueId| g.ty(v).elem.grid().is_none();
+            let (v, x) = (n.value(0), self.g.operands(n).first().copied());
+            let wide = self.g.ty(v).elem.grid().is_some_and(|grid| grid.store.size() > most);
+            match (self.g.op(n), x) {
+                (Op::Quantize(_), Some(x)) if wide => {
+                    dropped += 1;
+                    let x = match real(&self.g, x) {
+                        true => x,
+                        false => self.g.add1(Dequantize {}, &[x], self.g.origin(n).clone())?,
+                    };
+                    self.g.redirect(v, x);
+                    self.dead.insert(n);
+                }
+                (Op::Dequantize(_), Some(x)) if real(&self.g, x) => {
+                    self.g.redirect(v, x);
+                    self.dead.insert(n);
+                }
+                (_, Some(x)) if wide && real(&self.g, x) => {
+                    for (v, ty) in self.g.results(n).zip(self.g.result_types(n)) {
+                        self.g.set_type(v, ty.real());
+                    }
+                }
+                _ => {}
+            }
+        }
+        let target = self.target.name;
+        let note = || {
+            let message = format!("{dropped} values are on grids of 16 bits, which {target} kernels do not take");
+            Diagnostic::note("wide-grids", message).with_note("they stay real: no less exact, and slower")
+        };
+        Ok((dropped > 0).then(note))
+    }
+
+    /// Brings 8-bit values to the target's storage: the same numbers, shifted. Inputs and outputs keep theirs.
+    fn settle_stores(&mut self) -> Result<(), PassError> {
+        let store = self.target.grids.activation;
+        let kept: Vec<_> = self.g.outputs().iter().map(|o| self.g.ty(o.value).clone()).collect();
+        for n in self.g.order() {
+            for v in self.g.results(n) {
+                let own = self.g.ty(v).elem.grid();
+                let Some(grid) = own.and_then(|g| on_store(g, store)).filter(|g| Some(g) != own) else { continue };
+                let ty = self.g.ty(v).with_elem(Elem::Grid(grid.clone()));
+                match self.g.op(n) {
+                    Op::Const(c) => {
+                        let Some(shifted) = restored(&c.value, store) else { continue };
+                        let shifted = self.g.add_const(shifted, self.g.origin(n).clone());
+                        self.g.redirect(v, shifted);
+                    }
+                    Op::Input(_) => {
+                        let inside = self.moved(v, &grid)?;
+                        self.g.redirect(v, inside);
+                    }
+                    _ => self.g.set_type(v, ty),
+                }
+            }
+        }
+        for (i, ty) in kept.into_iter().enumerate() {
+            if let Some(own) = ty.elem.grid() {
+                let v = self.moved(self.g.outputs()[i].value, own)?;
+                self.g.set_output(i, v);
+            }
+        }
+        Ok(())
+    }
+
+    /// Limits go where the grid behind them ends no further out.
+    fn drop_limits(&mut self) {
+        for n in self.g.order() {
+            let (Op::Quantize(_), Some(grid)) = (self.g.op(n), self.g.ty(n.value(0)).elem.grid()) else { continue };
+            let x = self.g.operands(n)[0];
+            let (&Op::Clamp(Clamp { lo, hi }), Some((scale, zero))) = (self.g.producer(x), grid.tensor_map()) else {
+                continue;
+            };
+            let (qmin, qmax) = grid.store.range();
+            let place = |limit: f32| (limit / scale).round_ties_even() + zero as f32;
+            if self.reader(x) == Some(n) && place(lo) <= qmin as f32 && place(hi) >= qmax as f32 {
+                let inner = self.g.operands(x.node)[0];
+                self.g.set_operand(n, 0, inner);
+                self.dead.insert(x.node);
+                self.became.insert(x, n.value(0));
+            }
+        }
+    }
+
+    /// What puts the result of an operator on a grid that only hands numbers on, puts its operands there instead.
+    fn raise_borders(&mut self) -> Result<(), PassError> {
+        loop {
+            let mut changed = false;
+            for q in self.g.order().into_iter().rev() {
+                if !self.dead.contains(&q) && matches!(self.g.op(q), Op::Quantize(_)) {
+                    changed |= self.raise(q)?;
+                }
+            }
+            if !changed {
+                return Ok(());
+            }
+        }
+    }
+
+    fn raise(&mut self, q: NodeId) -> Result<bool, PassError> {
+        let (v, to) = (self.g.operands(q)[0], q.value(0));
+        let (n, Some(grid)) = (v.node, self.g.ty(to).elem.grid().cloned()) else { return Ok(false) };
+        let one = self.g.results(n).len() == 1 && grid.tensor_map().is_some();
+        let real = self.g.ty(v).elem == Elem::F32;
+        if !one || !real || !hands_on(self.g.op(n)) || self.reader(v) != Some(q) || !self.has_kernel(n) {
+            return Ok(false);
+        }
+        let mut operands = self.g.operands(n);
+        for o in operands.iter_mut().filter(|o| self.g.ty(**o).elem == Elem::F32).collect::<Vec<_>>() {
+            *o = match (self.on_grid(*o), self.g.constant(*o)) {
+                (Some(inner), _) if self.g.ty(inner).elem.grid() == Some(&grid) => inner,
+                (_, Some(c)) => {
+                    let c = c.quantized(&grid);
+                    self.g.add_const(c, self.g.origin(o.node).clone())
+                }
+                _ => self.moved(*o, &grid)?,
+            };
+        }
+        let origin = self.g.origin(n).and(self.g.origin(q));
+        let new = self.again(n, &operands, &grid, origin)?;
+        self.g.redirect(to, new);
+        self.became.extend([(v, new), (to, new)]);
+        self.dead.extend([n, q]);
+        Ok(true)
+    }
+
+    /// Puts a node whose operands are settled onto grids, where that is possible.
+    fn take_in(&mut self, n: NodeId) -> Result<(), PassError> {
+        if self.dead.contains(&n) {
+            return Ok(());
+        }
+        match self.g.op(n) {
+            Op::Input(_) | Op::Const(_) | Op::Dequantize(_) => Ok(()),
+            Op::Quantize(_) => self.join_borders(n),
+            op if hands_on(op) => self.lower_border(n),
+            _ if is_contraction(&self.g, n) => self.contraction(n),
+            _ => self.function(n),
+        }
+    }
+
+    /// From one grid to another there are no real numbers between.
+    fn join_borders(&mut self, q: NodeId) -> Result<(), PassError> {
+        let Some(inner) = self.on_grid(self.g.operands(q)[0]) else { return Ok(()) };
+        let (from, to) = (self.g.ty(inner), self.g.ty(q.value(0)));
+        if from == to {
+            self.g.redirect(q.value(0), inner);
+            self.became.insert(q.value(0), inner);
+            self.dead.insert(q);
+        } else if from.elem.size() == to.elem.size() && from.elem.grid().is_some_and(|g| g.tensor_map().is_some()) {
+            self.g.set_operand(q, 0, inner);
+        }
+        Ok(())
+    }
+
+    /// What comes from a grid and is only handed on, stays there.
+    fn lower_border(&mut self, n: NodeId) -> Result<(), PassError> {
+        let mut operands = self.g.operands(n);
+        let mut grid = None;
+        if self.g.results(n).len() != 1 {
+            return Ok(());
+        }
+        for o in operands.iter_mut().filter(|o| self.g.ty(**o).elem == Elem::F32).collect::<Vec<_>>() {
+            let Some(inner) = self.on_grid(*o) else { return Ok(()) };
+            let own = self.g.ty(inner).elem.grid().cloned();
+            if grid.get_or_insert_with(|| own.clone()) != &own {
+                return Ok(());
+            }
+            *o = inner;
+        }
+        let known: Option<Vec<Tensor>> = operands.iter().map(|&o| self.g.constant(o).cloned()).collect();
+        if grid.is_none() || (known.is_none() && !self.has_kernel(n)) {
+            return Ok(());
+        }
+        let (op, origin) = (self.g.op(n).clone(), self.g.origin(n).clone());
+        // Scales along an axis that is gone in the result: the numbers become real.
+        let Ok(mut new) = self.g.add1(op.clone(), &operands, origin.clone()) else { return Ok(()) };
+        if let Some(known) = known {
+            let value = evaluate_node(&op, &known.iter().collect::<Vec<_>>(), &self.g.result_types(new.node))?;
+            new = self.g.add_const(value[0].clone(), origin.clone());
+        }
+        let real = match self.g.ty(new).elem.grid() {
+            Some(_) => self.g.add1(Dequantize {}, &[new], origin)?,
+            // An index.
+            None => new,
+        };
+        self.g.replace(n.value(0), real)?;
+        self.became.insert(n.value(0), new);
+        self.dead.insert(n);
+        Ok(())
+    }
+
+    /// The `Quantize` that alone reads `v`, and its grid.
+    fn border_behind(&self, v: ValueId) -> Option<(NodeId, Grid)> {
+        let q = self.reader(v).filter(|&q| matches!(self.g.op(q), Op::Quantize(_)))?;
+        let grid = self.g.ty(q.value(0)).elem.grid()?;
+        (grid.store == self.target.grids.activation && grid.tensor_map().is_some()).then(|| (q, grid.clone()))
+    }
+
+    /// The activation on a grid that `v` stands for.
+    fn activation(&self, v: ValueId) -> Option<(ValueId, Grid)> {
+        let inner = self.on_grid(v).filter(|&inner| self.g.constant(inner).is_none())?;
+        let grid = self.g.ty(inner).elem.grid()?;
+        (grid.store == self.target.grids.activation && grid.tensor_map().is_some()).then(|| (inner, grid.clone()))
+    }
+
+    /// Puts the node `new` in the places of `n`, of the nodes behind it and of the `Quantize` at their end.
+    fn settle(&mut self, chain: &[NodeId], new: ValueId) {
+        for n in chain {
+            self.became.insert(n.value(0), new);
+            self.dead.insert(*n);
+        }
+        if let Some(q) = chain.last() {
+            self.g.redirect(q.value(0), new);
+        }
+    }
+
+    /// A contraction of an activation on a grid with a weight on a symmetric one, or of two activations. Where its sums
+    /// go onto no grid, or the activation comes from none, the weight alone may lie on its own.
+    fn contraction(&mut self, n: NodeId) -> Result<(), PassError> {
+        let operands = self.g.operands(n);
+        let weight = self.weight(n, operands[1]);
+        let demand = |i| (self.target.grids.zero)(self.g.op(n), i, weight.is_some());
+        let zero = |i: usize, grid: &Grid| zero_fits(grid, demand(i));
+        let x = self.activation(operands[0]).filter(|(_, grid)| zero(0, grid));
+        let other = self.activation(operands[1]).filter(|(_, grid)| weight.is_none() && zero(1, grid));
+        let bias = operands.get(2).map(|&b| self.known(b).cloned());
+        let sums = (self.target.grids.sums)(self.g.op(n), &self.g.operand_types(n));
+        let (None | Some(Some(_)), Some((x, x_grid))) = (&bias, x.filter(|_| self.has_kernel(n))) else {
+            return self.weight_alone(n, weight);
+        };
+        let bias = bias.flatten();
+        let w_grid = match (&weight, &other) {
+            (Some(w), _) => w.ty().elem.grid().cloned(),
+            (None, other) => other.as_ref().map(|o| o.1.clone()),
+        };
+        let Some(w_grid) = w_grid else { return Ok(()) };
+        // A limit between the sums and their grid is the kernel's own.
+        let v = n.value(0);
+        let limit = self.reader(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.has_kernel(c));
+        let end = self.border_behind(limit.map_or(v, |c| c.value(0)));
+        let rescaled = |to: &Grid| w_grid.scales().iter().all(|s| x_grid.scales()[0] * s / to.scales()[0] < 256.0);
+        let on_sums = |b: &Tensor| exact_bias(b, &bias_grid(x_grid.scales()[0], &w_grid));
+        let whole = end.filter(|(_, to)| sums != Sums::Real && rescaled(to));
+        let whole = whole.and_then(|end| match &bias {
+            Some(b) => on_sums(b).map(|b| (end, Some(b))),
+            None => Some((end, None)),
+        });
+        if whole.is_none() && sums == Sums::Grid {
+            return self.weight_alone(n, weight);
+        }
+        let mut new = Operands::from_iter([x]);
+        new.push(match (weight, other) {
+            (Some(w), _) => self.g.add_const(w, self.g.origin(operands[1].node).clone()),
+            (None, Some((other, _))) => other,
+            (None, None) => return Ok(()),
+        });
+        let Some(((q, to), bias_on_sums)) = whole else {
+            new.extend(bias.map(|b| self.g.add_const(b.to_real(), self.g.origin(operands[2].node).clone())));
+            let (op, types) = (self.g.op(n).clone(), self.g.result_types(n));
+            let sums = self.g.add_typed(op, &new, types, self.g.origin(n).clone())?.value(0);
+            self.g.replace(v, sums)?;
+            self.dead.insert(n);
+            self.became.insert(v, sums);
+            return Ok(());
+        };
+        new.extend(bias_on_sums.map(|b| self.g.add_const(b, self.g.origin(operands[2].node).clone())));
+        let origin = self.g.origin(n).and(self.g.origin(q));
+        let mut result = self.again(n, &new, &to, origin.clone())?;
+        if let Some(limit) = limit {
+            result = self.again(limit, &[result], &to, self.g.origin(limit).clone())?;
+        }
+        let chain: Vec<NodeId> = [n].into_iter().chain(limit).chain([q]).collect();
+        self.settle(&chain, result);
+        Ok(())
+    }
+
+    /// The weight of a contraction, where it is known and on a grid that the target takes: 8 bits, symmetric, with one
+    /// scale or one for each output channel.
+    fn weight(&self, n: NodeId, w: ValueId) -> Option<Tensor> {
+        let w = restored(self.known(w)?, Store::I8)?;
+        let GridRule::Contract { channel } = self.g.op(n).grid() else { return None };
+        let fits = match &w.ty().elem.grid()?.map {
+            Affine::PerTensor { zero_point, .. } => *zero_point == 0,
+            Affine::PerAxis { axis, .. } => *axis == channel && (self.target.grids.per_channel)(self.g.op(n), w.ty()),
+        };
+        fits.then_some(w)
+    }
+
+    /// A weight on its grid under a real activation, with one scale for each output channel where the target has that.
+    fn weight_alone(&mut self, n: NodeId, weight: Option<Tensor>) -> Result<(), PassError> {
+        let op = self.g.op(n).clone();
+        let (GridRule::Contract { channel }, Some(w)) = (op.grid(), weight) else { return Ok(()) };
+        if !(self.target.grids.weights_only)(&op, &self.g.operand_types(n)) {
+            return Ok(());
+        }
+        let spread =
+            w.ty().elem.grid().and_then(Grid::tensor_map).filter(|_| (self.target.grids.per_channel)(&op, w.ty()));
+        let w = match spread {
+            Some((scale, _)) => {
+                let scales = vec![scale; w.dims()[channel]];
+                let grid = Grid::per_axis(Store::I8, channel, scales);
+                w.retype(w.ty().with_elem(Elem::Grid(grid))).unwrap_or(w)
+            }
+            None => w,
+        };
+        let origin = self.g.origin(self.g.operands(n)[1].node).clone();
+        let w = self.g.add_const(w, origin);
+        self.g.set_operand(n, 1, w);
+        Ok(())
+    }
+
+    /// Any other operator with one result: from grids onto the grid behind it, or onto one of its own that is as fine.
+    fn function(&mut self, n: NodeId) -> Result<(), PassError> {
+        let store = self.target.grids.activation;
+        let Some((q, to)) = self.border_behind(n.value(0)) else { return Ok(()) };
+        if self.g.results(n).len() != 1 || !self.has_kernel(n) {
+            return Ok(());
+        }
+        let operands = self.g.operands(n);
+        let first = operands.first().and_then(|&o| self.activation(o)).map(|(_, grid)| grid);
+        let own = match self.g.op(n).grid() {
+            GridRule::Own => Some(to.clone()),
+            GridRule::Fixed { lo, hi } => Some(fixed_grid(lo, hi, store)),
+            GridRule::Carry => first,
+            GridRule::Contract { .. } | GridRule::Unify | GridRule::Float => None,
+        };
+        let Some(own) = own.filter(|own| own.scales()[0] <= COARSER * to.scales()[0]) else { return Ok(()) };
+        let placed = |&o: &ValueId| {
+            if self.g.ty(o).elem != Elem::F32 {
+                return Some(Operand::Value(o));
+            }
+            match (self.activation(o), self.known(o)) {
+                (Some((inner, _)), _) => Some(Operand::Value(inner)),
+                (None, Some(c)) => on_own_grid(c, store).map(|c| Operand::Constant(c, o)),
+                (None, None) => None,
+            }
+        };
+        let placed: Option<Vec<Operand>> = operands.iter().map(placed).collect();
+        let Some(placed) = placed.filter(|_| operands.iter().any(|&o| self.activation(o).is_some())) else {
+            return Ok(());
+        };
+        let place = |g: &mut Graph, o: Operand| match o {
+            Operand::Value(v) => v,
+            Operand::Constant(c, v) => g.add_const(c, g.origin(v.node).clone()),
+        };
+        let new: Operands = placed.into_iter().map(|o| place(&mut self.g, o)).collect();
+        let origin = self.g.origin(n).and(self.g.origin(q));
+        let mut result = self.again(n, &new, &own, origin)?;
+        // Readers of real numbers mind no other grid; then numbers are rounded once.
+        let mut users = self.g.users(q.value(0)).into_iter();
+        if self.g.is_output(q.value(0)) || !users.all(|(u, _)| matches!(self.g.op(u), Op::Dequantize(_))) {
+            result = self.moved(result, &to)?;
+        }
+        self.settle(&[n, q], result);
+        Ok(())
+    }
+
+    /// Constants whose grid nothing took over become real.
+    fn release_constants(&mut self) {
+        for n in self.g.order() {
+            if !matches!(self.g.op(n), Op::Dequantize(_)) {
+                continue;
+            }
+            if let Some(c) = self.g.constant(self.g.operands(n)[0]) {
+                let real = c.to_real();
+                let real = self.g.add_const(real, self.g.origin(n).clone());
+                self.g.redirect(n.value(0), real);
+            }
+        }
+    }
+
+    /// Lets inputs and outputs hold the numbers behind and before their borders.
+    fn open(&mut self, interface: Interface) -> Result<(), PassError> {
+        let Interface::Grid(store) = interface else { return Ok(()) };
+        for x in self.g.inputs().collect::<Vec<_>>() {
+            let Some(q) = self.reader(x).filter(|&q| matches!(self.g.op(q), Op::Quantize(_))) else { continue };
+            let Some(grid) = self.g.ty(q.value(0)).elem.grid().and_then(|g| on_store(g, store)) else { continue };
+            if self.g.ty(x).elem != Elem::F32 {
+                continue;
+            }
+            self.g.set_type(x, self.g.ty(x).with_elem(Elem::Grid(grid)));
+            if self.g.ty(x) == self.g.ty(q.value(0)) {
+                self.g.redirect(q.value(0), x);
+            }
+        }
+        for i in 0..self.g.outputs().len() {
+            let Some(inner) = self.on_grid(self.g.outputs()[i].value) else { continue };
+            let Some(grid) = self.g.ty(inner).elem.grid().and_then(|g| on_store(g, store)) else { continue };
+            let v = self.moved(inner, &grid)?;
+            self.g.set_output(i, v);
+        }
+        Ok(())
+    }
+}
+
+/// An operand of a node on grids.
+enum Operand {
+    Value(ValueId),
+    /// In place of an old value.
+    Constant(Tensor, ValueId),
+}
+
+/// True for operators that do the same to stored integers as to the numbers they stand for.
+fn hands_on(op: &Op) -> bool {
+    let between = match op {
+        Op::Pool(p) => p.f == PoolFn::Average,
+        Op::Resize(r) => !matches!(r.mode, ResizeMode::Nearest(_)),
+        _ => false,
+    };
+    matches!(op.grid(), GridRule::Carry | GridRule::Unify) && !between
+}
+
+/// The same 8-bit grid in another storage.
+fn on_store(grid: &Grid, store: Store) -> Option<Grid> {
+    let (scale, zero) = grid.tensor_map().filter(|_| grid.store.size() == 1 && store.size() == 1)?;
+    Some(Grid::per_tensor(store, scale, zero + store.range().0 - grid.store.range().0))
+}
+
+/// The same numbers on 8 bits in another storage.
+fn restored(t: &Tensor, store: Store) -> Option<Tensor> {
+    let own = t.ty().elem.grid()?;
+    if own.store == store {
+        return Some(t.clone());
+    }
+    let ty = t.ty().with_elem(Elem::Grid(on_store(own, store)?));
+    Some(Tensor::of(ty, t.data().iter().map(|b| b ^ 0x80).collect::<Vec<u8>>()))
+}
+
+/// A constant on a grid of 8 bits that holds its numbers as they are: its own, or one for a single number.
+fn on_own_grid(c: &Tensor, store: Store) -> Option<Tensor> {
+    if c.ty().elem.grid().is_some() {
+        return restored(c, store).filter(|c| c.ty().elem.grid().is_some_and(|g| g.tensor_map().is_some()));
+    }
+    (c.len() == 1 && c.reals()[0].is_finite()).then(|| c.quantized(&constant_grid(c, store)))
+}
+
+fn zero_fits(grid: &Grid, demand: Zero) -> bool {
+    let (lo, middle) = (grid.store.range().0, if grid.store == Store::U8 { 128 } else { 0 });
+    match demand {
+        Zero::Anywhere => true,
+        Zero::Middle => grid.zero_point() == middle,
+        Zero::MiddleOrEnd => [lo, middle].contains(&grid.zero_point()),
+    }
+}
+
+/// A bias on the grid of the sums: its own integers where it lies on that already. `None` where it leaves 32 bits.
+fn exact_bias(b: &Tensor, sums: &Grid) -> Option<Tensor> {
+    const MOST: f64 = (1u64 << 30) as f64;
+    let same = |own: &Grid| {
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b;
+        let (a, b) = (own.scales(), sums.scales());
+        let pairs = || (0..a.len().max(b.len())).map(|i| (&a[i % a.len()], &b[i % b.len()]));
+        own.store == Store::I32 && own.zero_point() == 0 && pairs().all(near)
+    };
+    if b.ty().elem.grid().is_some_and(same) {
+        return b.retype(b.ty().with_elem(Elem::Grid(sums.clone())));
+    }
+    let scales = sums.scales();
+    let steps = |(i, v): (usize, &f32)| f64::from(*v) / f64::from(scales[i % scales.len()]);
+    let real = b.to_real();
+    real.reals().iter().enumerate().map(steps).all(|q| q.abs() < MOST).then(|| real.quantized(sums))
+}
