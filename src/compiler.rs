@@ -385,7 +385,7 @@ impl Compiler {
         let before = [named(&simplify()), named(&self.passes), lowering].concat();
         let finish: Vec<_> = self.options.targets.iter().flat_map(|&b| named(&self.finish(b))).collect();
         let mut names: Vec<&'static str> = Vec::new();
-        for name in before.into_iter().chain(narrow).chain(finish) {
+        for name in before.into_iter().chain(narrow).chain(["absorb"]).chain(finish) {
             if !names.contains(&name) {
                 names.push(name);
             }

@@ -404,3 +404,95 @@ fn unusual_recurrent_layers_are_refused() {
         assert!(refused.message.contains(word), "{}", refused.message);
     }
 }
+
+fn bytes(name: &str, dims: &[i64], ty: DataType, values: &[u8]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: dims.to_vec(),
+        data_type: Some(ty.into()),
+        raw_data: Some(values.to_vec().into()),
+        ..Default::default()
+    }
+}
+
+fn text(g: &Graph) -> String {
+    qcc_ir::text::print_brief(g)
+}
+
+#[test]
+fn quantized_values_lie_on_grids() {
+    let nodes = vec![
+        node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]),
+        node("MaxPool", &["q"], &["p"], vec![ints("kernel_shape", &[2, 2])]),
+        node("DequantizeLinear", &["p", "s", "z"], &["d"], vec![]),
+        node("DequantizeLinear", &["w", "ws", "wz"], &["wd"], vec![int("axis", 0)]),
+        node("Conv", &["d", "wd"], &["y"], vec![]),
+    ];
+    // Bytes around 128 for each channel are signed ones around 0.
+    let constants = vec![
+        floats("s", &[], &[0.5]),
+        bytes("z", &[], DataType::Uint8, &[3]),
+        bytes("w", &[2, 1, 1, 1], DataType::Uint8, &[129, 0]),
+        floats("ws", &[2], &[1.0, 2.0]),
+        bytes("wz", &[2], DataType::Uint8, &[128, 128]),
+    ];
+    let g = text(&import(&model(13, &[1, 1, 3, 3], nodes, constants)));
+    assert!(g.contains("%q: u8<0.5:3>[1,1,3,3] = quantize %x"), "{g}");
+    assert!(g.contains("%p: u8<0.5:3>[1,1,2,2] = pool"), "{g}");
+    assert!(g.contains("i8<axis 0: 1.0,2.0>[2,1,1,1] = const [1,-128]"), "{g}");
+}
+
+#[test]
+fn quantized_operators_are_real_ones_between_borders() {
+    let mut add = node("QLinearAdd", &["q", "s", "z", "q", "s", "z", "t", "z"], &["a"], vec![]);
+    add.domain = Some("com.microsoft".into());
+    let nodes = vec![
+        node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]),
+        add,
+        node("DequantizeLinear", &["a", "t", "z"], &["y"], vec![]),
+    ];
+    let constants = vec![floats("s", &[], &[0.5]), floats("t", &[], &[0.25]), bytes("z", &[], DataType::Int8, &[253])];
+    let g = text(&import(&model(13, &[2], nodes.clone(), constants)));
+    assert!(g.contains("= binary(f:Add)") && g.contains("i8<0.25:-3>[2] = quantize"), "{g}");
+    // Stored integers are no numbers to other operators.
+    let mut wrong = nodes;
+    wrong[1] = node("Relu", &["q"], &["a"], vec![]);
+    let constants = vec![floats("s", &[], &[0.5]), floats("t", &[], &[0.25]), bytes("z", &[], DataType::Int8, &[253])];
+    assert_eq!(refusal(&model(14, &[2], wrong, constants)).origin.path(), "the_Relu");
+}
+
+#[test]
+fn integer_inputs_lie_on_the_grid_they_are_read_on() {
+    let nodes = vec![node("DequantizeLinear", &["x", "s", "z"], &["y"], vec![])];
+    let constants = vec![floats("s", &[], &[0.5]), bytes("z", &[], DataType::Uint8, &[3])];
+    let mut m = model(13, &[2], nodes, constants);
+    if let Some(TypeValue::Tensor(t)) =
+        m.graph.as_mut().and_then(|g| g.input[0].r#type.as_mut()).and_then(|t| t.value.as_mut())
+    {
+        t.elem_type = Some(DataType::Uint8.into());
+    }
+    let g = import(&m);
+    assert_eq!(text(&g).lines().nth(1).map(str::trim), Some("%x: u8<0.5:3>[2] = input"));
+}
+
+#[test]
+fn unsigned_16_bit_values_lie_on_signed_grids() {
+    let nodes = vec![
+        node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]),
+        node("DequantizeLinear", &["q", "s", "z"], &["y"], vec![]),
+    ];
+    let constants = vec![floats("s", &[], &[0.5]), bytes("z", &[], DataType::Uint16, &[1, 128])];
+    let g = text(&import(&model(21, &[2], nodes, constants)));
+    assert!(g.contains("i16<0.5:1>[2] = quantize %x") && g.lines().count() < 7, "{g}");
+}
+
+#[test]
+fn scales_of_blocks_make_real_constants() {
+    let nodes = vec![
+        node("DequantizeLinear", &["w", "s"], &["wd"], vec![int("axis", 0), int("block_size", 2)]),
+        node("MatMul", &["x", "wd"], &["y"], vec![]),
+    ];
+    let constants = vec![bytes("w", &[3, 1], DataType::Int8, &[1, 2, 3]), floats("s", &[2, 1], &[10.0, 100.0])];
+    let g = text(&import(&model(21, &[1, 3], nodes, constants)));
+    assert!(g.contains("const [10.0,20.0,300.0]"), "{g}");
+}

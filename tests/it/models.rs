@@ -110,3 +110,26 @@ fn lenet_in_litert_is_what_it_is_in_onnx_runtime() {
         assert_eq!(truth[artefact]["same"].as_u64(), Some(pictures), "{truth}");
     }
 }
+
+/// Models that come quantized keep their integers: no data is given, and LiteRT says what ONNX Runtime says.
+#[test]
+fn models_quantized_by_onnx_runtime_run_in_litert() {
+    let folder = tempfile::tempdir().unwrap();
+    oracle::python("quantized.py", folder.path());
+    let names = ["qdq_i8", "qdq_u8", "qoperator_i8", "qoperator_u8"];
+    for name in names {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qcc"));
+        command.arg(folder.path().join(name).with_extension("onnx")).args(["--to", "tflite", "--int8", "-q", "-o"]);
+        let out = command.arg(folder.path().join(name).with_extension("tflite")).output().unwrap();
+        assert!(out.status.success(), "{name}: {}", String::from_utf8_lossy(&out.stderr));
+        // Weights of 8 bits, not of 32.
+        let size = fs::metadata(folder.path().join(name).with_extension("tflite")).unwrap().len();
+        assert!(size < 120_000, "{name}: {size} bytes");
+    }
+    oracle::python("quantized.py", folder.path());
+    let truth = fs::read_to_string(folder.path().join("truth.json")).unwrap();
+    let truth: serde_json::Value = serde_json::from_str(&truth).unwrap();
+    for name in names {
+        assert!(truth[name].as_f64().unwrap() >= 0.999, "{truth}");
+    }
+}

@@ -36,7 +36,9 @@ impl Op {
                 let before = |dims: &[Dim]| dims.iter().map(Dim::known).product::<Option<usize>>();
                 (0..to.len()).find(|&i| to[i] == from[*axis] && before(&to[..i]) == before(&from[..*axis]))?
             }
-            Op::Slice(_) | Op::Pad(_) | Op::Relayout(_) if to.get(*axis) == Some(&from[*axis]) => *axis,
+            Op::Slice(op) if op.ranges.iter().all(|r| r.axis != *axis) => *axis,
+            Op::Pad(op) if op.before[*axis] + op.after[*axis] == 0 => *axis,
+            Op::Relayout(_) => *axis,
             _ => return None,
         };
         Some(Grid::per_axis(grid.store, moved, scales.clone()))

@@ -1,0 +1,224 @@
+//! Operators that compute: from the grids before them onto the grid behind.
+
+use qcc_ir::ops::{GridRule, Op};
+use qcc_ir::target::{Sums, Zero};
+use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Operands, Store, Tensor, ValueId};
+
+use super::super::grids::fixed_grid;
+use super::super::weights::{bias_grid, constant_grid};
+use super::{Absorber, restored};
+use crate::PassError;
+
+/// Kernels that give grids of their own are used where those are no more than this much coarser than the model's: then
+/// numbers differ by little more than a step.
+const COARSER: f32 = 1.25;
+
+impl Absorber<'_> {
+    /// The `Quantize` that alone reads `v`, and its grid.
+    fn border_behind(&self, v: ValueId) -> Option<(NodeId, Grid)> {
+        let q = self.reader(v).filter(|&q| matches!(self.g.op(q), Op::Quantize(_)))?;
+        let grid = self.g.ty(q.value(0)).elem.grid()?;
+        (grid.store == self.target.grids.activation && grid.tensor_map().is_some()).then(|| (q, grid.clone()))
+    }
+
+    /// The activation on a grid that `v` stands for.
+    fn activation(&self, v: ValueId) -> Option<(ValueId, Grid)> {
+        let inner = self.on_grid(v).filter(|&inner| self.g.constant(inner).is_none())?;
+        let grid = self.g.ty(inner).elem.grid()?;
+        (grid.store == self.target.grids.activation && grid.tensor_map().is_some()).then(|| (inner, grid.clone()))
+    }
+
+    /// Puts the node `new` in the places of `n`, of the nodes behind it and of the `Quantize` at their end.
+    fn settle(&mut self, chain: &[NodeId], new: ValueId) {
+        for n in chain {
+            self.became.insert(n.value(0), new);
+            self.dead.insert(*n);
+        }
+        if let Some(q) = chain.last() {
+            self.g.redirect(q.value(0), new);
+        }
+    }
+
+    /// A contraction of an activation on a grid with a weight on a symmetric one, or of two activations. Where its sums
+    /// go onto no grid, or the activation comes from none, the weight alone may lie on its own.
+    pub(super) fn contraction(&mut self, n: NodeId) -> Result<(), PassError> {
+        let operands = self.g.operands(n);
+        let weight = self.weight(n, operands[1]);
+        let demand = |i| (self.target.grids.zero)(self.g.op(n), i, weight.is_some());
+        let zero = |i: usize, grid: &Grid| zero_fits(grid, demand(i));
+        let x = self.activation(operands[0]).filter(|(_, grid)| zero(0, grid));
+        let other = self.activation(operands[1]).filter(|(_, grid)| weight.is_none() && zero(1, grid));
+        let bias = operands.get(2).map(|&b| self.known(b).cloned());
+        let sums = (self.target.grids.sums)(self.g.op(n), &self.g.operand_types(n));
+        let (None | Some(Some(_)), Some((x, x_grid))) = (&bias, x.filter(|_| self.has_kernel(n))) else {
+            return self.weight_alone(n, weight);
+        };
+        let bias = bias.flatten();
+        let w_grid = match (&weight, &other) {
+            (Some(w), _) => w.ty().elem.grid().cloned(),
+            (None, other) => other.as_ref().map(|o| o.1.clone()),
+        };
+        let Some(w_grid) = w_grid else { return Ok(()) };
+        // A limit between the sums and their grid is the kernel's own.
+        let v = n.value(0);
+        let limit = self.reader(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.has_kernel(c));
+        let end = self.border_behind(limit.map_or(v, |c| c.value(0)));
+        let rescaled = |to: &Grid| w_grid.scales().iter().all(|s| x_grid.scales()[0] * s / to.scales()[0] < 256.0);
+        let on_sums = |b: &Tensor| exact_bias(b, &bias_grid(x_grid.scales()[0], &w_grid));
+        let whole = end.filter(|(_, to)| sums != Sums::Real && rescaled(to));
+        let whole = whole.and_then(|end| match &bias {
+            Some(b) => on_sums(b).map(|b| (end, Some(b))),
+            None => Some((end, None)),
+        });
+        if whole.is_none() && sums == Sums::Grid {
+            return self.weight_alone(n, weight);
+        }
+        let mut new = Operands::from_iter([x]);
+        new.push(match (weight, other) {
+            (Some(w), _) => self.g.add_const(w, self.g.origin(operands[1].node).clone()),
+            (None, Some((other, _))) => other,
+            (None, None) => return Ok(()),
+        });
+        let Some(((q, to), bias_on_sums)) = whole else {
+            new.extend(bias.map(|b| self.g.add_const(b.to_real(), self.g.origin(operands[2].node).clone())));
+            let (op, types) = (self.g.op(n).clone(), self.g.result_types(n));
+            let sums = self.g.add_typed(op, &new, types, self.g.origin(n).clone())?.value(0);
+            self.g.replace(v, sums)?;
+            self.dead.insert(n);
+            self.became.insert(v, sums);
+            return Ok(());
+        };
+        new.extend(bias_on_sums.map(|b| self.g.add_const(b, self.g.origin(operands[2].node).clone())));
+        let origin = self.g.origin(n).and(self.g.origin(q));
+        let mut result = self.again(n, &new, &to, origin.clone())?;
+        if let Some(limit) = limit {
+            result = self.again(limit, &[result], &to, self.g.origin(limit).clone())?;
+        }
+        let chain: Vec<NodeId> = [n].into_iter().chain(limit).chain([q]).collect();
+        self.settle(&chain, result);
+        Ok(())
+    }
+
+    /// The weight of a contraction, where it is known and on a grid that the target takes: 8 bits, symmetric, with one
+    /// scale or one for each output channel.
+    fn weight(&self, n: NodeId, w: ValueId) -> Option<Tensor> {
+        let w = restored(self.known(w)?, Store::I8)?;
+        let GridRule::Contract { channel } = self.g.op(n).grid() else { return None };
+        let fits = match &w.ty().elem.grid()?.map {
+            Affine::PerTensor { zero_point, .. } => *zero_point == 0,
+            Affine::PerAxis { axis, .. } => *axis == channel && (self.target.grids.per_channel)(self.g.op(n), w.ty()),
+        };
+        fits.then_some(w)
+    }
+
+    /// A weight on its grid under a real activation, with one scale for each output channel where the target has that.
+    fn weight_alone(&mut self, n: NodeId, weight: Option<Tensor>) -> Result<(), PassError> {
+        let op = self.g.op(n).clone();
+        let (GridRule::Contract { channel }, Some(w)) = (op.grid(), weight) else { return Ok(()) };
+        if !(self.target.grids.weights_only)(&op, &self.g.operand_types(n)) {
+            return Ok(());
+        }
+        let spread =
+            w.ty().elem.grid().and_then(Grid::tensor_map).filter(|_| (self.target.grids.per_channel)(&op, w.ty()));
+        let w = match spread {
+            Some((scale, _)) => {
+                let scales = vec![scale; w.dims()[channel]];
+                let grid = Grid::per_axis(Store::I8, channel, scales);
+                w.retype(w.ty().with_elem(Elem::Grid(grid))).unwrap_or(w)
+            }
+            None => w,
+        };
+        let origin = self.g.origin(self.g.operands(n)[1].node).clone();
+        let w = self.g.add_const(w, origin);
+        self.g.set_operand(n, 1, w);
+        Ok(())
+    }
+
+    /// Any other operator with one result: from grids onto the grid behind it, or onto one of its own that is as fine.
+    pub(super) fn function(&mut self, n: NodeId) -> Result<(), PassError> {
+        let store = self.target.grids.activation;
+        let Some((q, to)) = self.border_behind(n.value(0)) else { return Ok(()) };
+        if self.g.results(n).len() != 1 || !self.has_kernel(n) {
+            return Ok(());
+        }
+        let operands = self.g.operands(n);
+        let first = operands.first().and_then(|&o| self.activation(o)).map(|(_, grid)| grid);
+        let own = match self.g.op(n).grid() {
+            GridRule::Own => Some(to.clone()),
+            GridRule::Fixed { lo, hi } => Some(fixed_grid(lo, hi, store)),
+            GridRule::Carry => first,
+            GridRule::Contract { .. } | GridRule::Unify | GridRule::Float => None,
+        };
+        let Some(own) = own.filter(|own| own.scales()[0] <= COARSER * to.scales()[0]) else { return Ok(()) };
+        let placed = |&o: &ValueId| {
+            if self.g.ty(o).elem != Elem::F32 {
+                return Some(Operand::Value(o));
+            }
+            match (self.activation(o), self.known(o)) {
+                (Some((inner, _)), _) => Some(Operand::Value(inner)),
+                (None, Some(c)) => on_own_grid(c, store).map(|c| Operand::Constant(c, o)),
+                (None, None) => None,
+            }
+        };
+        let placed: Option<Vec<Operand>> = operands.iter().map(placed).collect();
+        let Some(placed) = placed.filter(|_| operands.iter().any(|&o| self.activation(o).is_some())) else {
+            return Ok(());
+        };
+        let place = |g: &mut Graph, o: Operand| match o {
+            Operand::Value(v) => v,
+            Operand::Constant(c, v) => g.add_const(c, g.origin(v.node).clone()),
+        };
+        let new: Operands = placed.into_iter().map(|o| place(&mut self.g, o)).collect();
+        let origin = self.g.origin(n).and(self.g.origin(q));
+        let mut result = self.again(n, &new, &own, origin)?;
+        // Readers of real numbers mind no other grid; then numbers are rounded once.
+        let mut users = self.g.users(q.value(0)).into_iter();
+        if self.g.is_output(q.value(0)) || !users.all(|(u, _)| matches!(self.g.op(u), Op::Dequantize(_))) {
+            result = self.moved(result, &to)?;
+        }
+        self.settle(&[n, q], result);
+        Ok(())
+    }
+}
+
+/// An operand of a node on grids.
+enum Operand {
+    Value(ValueId),
+    /// In place of an old value.
+    Constant(Tensor, ValueId),
+}
+
+/// A constant on a grid of 8 bits that holds its numbers as they are: its own, or one for a single number.
+fn on_own_grid(c: &Tensor, store: Store) -> Option<Tensor> {
+    if c.ty().elem.grid().is_some() {
+        return restored(c, store).filter(|c| c.ty().elem.grid().is_some_and(|g| g.tensor_map().is_some()));
+    }
+    (c.len() == 1 && c.reals()[0].is_finite()).then(|| c.quantized(&constant_grid(c, store)))
+}
+
+fn zero_fits(grid: &Grid, demand: Zero) -> bool {
+    let (lo, middle) = (grid.store.range().0, if grid.store == Store::U8 { 128 } else { 0 });
+    match demand {
+        Zero::Anywhere => true,
+        Zero::Middle => grid.zero_point() == middle,
+        Zero::MiddleOrEnd => [lo, middle].contains(&grid.zero_point()),
+    }
+}
+
+/// A bias on the grid of the sums: its own integers where it lies on that already. `None` where it leaves 32 bits.
+fn exact_bias(b: &Tensor, sums: &Grid) -> Option<Tensor> {
+    const MOST: f64 = (1u64 << 30) as f64;
+    let same = |own: &Grid| {
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b;
+        let (a, b) = (own.scales(), sums.scales());
+        let pairs = || (0..a.len().max(b.len())).map(|i| (&a[i % a.len()], &b[i % b.len()]));
+        own.store == Store::I32 && own.zero_point() == 0 && pairs().all(near)
+    };
+    if b.ty().elem.grid().is_some_and(same) {
+        return b.retype(b.ty().with_elem(Elem::Grid(sums.clone())));
+    }
+    let scales = sums.scales();
+    let steps = |(i, v): (usize, &f32)| f64::from(*v) / f64::from(scales[i % scales.len()]);
+    let real = b.to_real();
+    real.reals().iter().enumerate().map(steps).all(|q| q.abs() < MOST).then(|| real.quantized(sums))
+}

@@ -1,0 +1,117 @@
+//! Quantized graphs and what they become on a target's grids, as text.
+
+use qcc_ir::eval::Executor;
+use qcc_ir::testing::inputs_for;
+use qcc_ir::text::{Weights, parse, print_brief};
+use qcc_ir::{Graph, Store, Tensor};
+
+use super::super::Interface;
+use super::{absorb, is_quantized};
+use crate::Context;
+use crate::simplify::tests::target;
+
+/// A graph with an image `%x` on the grid `%xq`, whose real numbers are `%xd`, and its outputs in `body`.
+fn graph(body: &str) -> Graph {
+    let text = format!(
+        "graph g {{ %x: f32[1,2,4,4] = input
+        %xq: u8<0.01:128>[1,2,4,4] = quantize %x  %xd = dequantize %xq
+        {body} }}"
+    );
+    parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// What the graph becomes, and what the user is told. Its results differ by `most` at most.
+fn shown(g: &Graph, interface: Interface, most: f32) -> String {
+    assert!(is_quantized(g));
+    let target = target();
+    let mut cx = Context { target: &target, diagnostics: Vec::new() };
+    let absorbed = absorb(g, &mut cx, interface).unwrap().graph;
+    if interface == Interface::Float {
+        for seed in 0..4 {
+            let run = |g: &Graph| Executor::new(g).run(&inputs_for(g, seed), &mut |_, _| {}).unwrap();
+            for (a, b) in run(g).iter().zip(&run(&absorbed)) {
+                let far = |(a, b): (&f32, &f32)| (a - b).abs() > most;
+                assert!(!a.reals().iter().zip(b.reals().iter()).any(far), "{}", print_brief(&absorbed));
+            }
+        }
+    }
+    let told: Vec<String> = cx.diagnostics.into_iter().map(|d| d.message).collect();
+    format!("{}{}", print_brief(&absorbed), told.join("\n"))
+}
+
+const CONV: &str = "
+    %w: i8<axis 0: 0.01,0.02>[2,2,1,1] = const [50,-25,100,12]  %wd = dequantize %w
+    %b: i32<axis 0: 0.0001,0.0002>[2] = const [1000,-1000]  %bd = dequantize %b
+    %c = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %xd, %wd, %bd from conv (Conv)
+    %r = clamp(lo:0,hi:inf) %c from relu (Relu)";
+
+#[test]
+fn a_convolution_keeps_the_integers_of_the_model() {
+    let body = format!("{CONV} %q: u8<0.012:0>[1,2,4,4] = quantize %r  %y = dequantize %q  output y = %y");
+    insta::assert_snapshot!(shown(&graph(&body), Interface::Float, 0.0121));
+}
+
+#[test]
+fn inputs_and_outputs_may_hold_the_integers() {
+    let body = format!("{CONV} %q: u8<0.012:10>[1,2,4,4] = quantize %r  %y = dequantize %q  output y = %y");
+    insta::assert_snapshot!(shown(&graph(&body), Interface::Grid(Store::U8), 0.0));
+}
+
+#[test]
+fn what_only_hands_on_stays_on_the_grid_before_it_or_goes_onto_the_one_behind() {
+    let body = format!(
+        "{CONV} %f = reshape[1,32] %r from flat (Reshape)
+        %q: u8<0.012:0>[1,32] = quantize %f  %d = dequantize %q
+        %s = slice(ranges:[(axis:1,start:0,len:4,step:1)]) %d from cut (Slice)
+        %xf = reshape[1,32] %xd
+        %j = concat(axis:1) %s, %xf from join (Concat)
+        %jq: u8<0.02:64>[1,36] = quantize %j  %y = dequantize %jq  output y = %y"
+    );
+    insta::assert_snapshot!(shown(&graph(&body), Interface::Float, 0.0201));
+}
+
+#[test]
+fn kernels_with_a_grid_of_their_own_are_taken_where_that_is_fine_enough() {
+    let body = "%s = unary(f:Sigmoid) %xd from coarse (Sigmoid)
+        %sq: u8<0.00392156862745098:0>[1,2,4,4] = quantize %s  %sd = dequantize %sq
+        %t = unary(f:Sigmoid) %xd from fine (Sigmoid)
+        %tq: u8<0.001:0>[1,2,4,4] = quantize %t  %td = dequantize %tq
+        output s = %sd output t = %td";
+    insta::assert_snapshot!(shown(&graph(body), Interface::Float, 0.004));
+}
+
+#[test]
+fn weights_alone_stay_on_their_grid_and_other_constants_become_real() {
+    let body = "%w: i8<0.01:0>[32,2] = const [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,
+         33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64]
+        %v: i8<0.01:3>[2] = const [5,7]  %vd = dequantize %v
+        %f = reshape[1,32] %x  %wd = dequantize %w
+        %m = matmul(transpose_b:false) %f, %wd from product (MatMul)
+        %y = binary(f:Add) %m, %vd from sum (Add)
+        output y = %y";
+    let g = graph(body);
+    insta::assert_snapshot!(shown(&g, Interface::Float, 1e-5));
+}
+
+#[test]
+fn grids_that_no_kernel_takes_go_with_a_note() {
+    let body = "%w: i8<0.01:5>[2,2,1,1] = const [50,-25,100,12]  %wd = dequantize %w
+        %c = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %xd, %wd from uneven (Conv)
+        %q: i16<0.0001:7>[1,2,4,4] = quantize %c  %y = dequantize %q
+        output y = %y";
+    insta::assert_snapshot!(shown(&graph(body), Interface::Float, 0.001));
+}
+
+/// 8-bit integers at the ends of the graph are what they were.
+#[test]
+fn integer_outputs_keep_their_storage() {
+    let g = graph(&format!("{CONV} %q: u8<0.012:0>[1,2,4,4] = quantize %r  output q = %q"));
+    let target = target();
+    let mut cx = Context { target: &target, diagnostics: Vec::new() };
+    let absorbed = absorb(&g, &mut cx, Interface::Float).unwrap().graph;
+    let run = |g: &Graph| -> Vec<Tensor> { Executor::new(g).run(&inputs_for(g, 1), &mut |_, _| {}).unwrap() };
+    let (a, b) = (run(&g), run(&absorbed));
+    assert_eq!(a[0].ty(), b[0].ty());
+    let near = |(a, b): (i64, i64)| (a - b).abs() <= 1;
+    assert!(a[0].integers().unwrap().into_iter().zip(b[0].integers().unwrap()).all(near));
+}
