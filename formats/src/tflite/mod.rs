@@ -80,18 +80,30 @@ table! {
         3 name: String,
         4 quantization: Option<Quantization>,
         5 is_variable: bool,
+        6 sparsity: Option<Sparsity>,
         7 shape_signature: Vec<i32>,
         8 has_rank: bool,
+        10 external_buffer: u32,
     }
 }
 
 table! {
-    /// How integers map to real numbers: one scale, or one for each index of `dimension`.
+    /// How the elements of a sparse tensor lie in its buffer.
+    Sparsity {
+        0 traversal_order: Vec<i32>,
+        1 block_map: Vec<i32>,
+    }
+}
+
+table! {
+    /// How integers map to real numbers: one scale, or one for each index of `dimension`; other ways have a
+    /// `details_type`.
     Quantization {
         0 min: Vec<f32>,
         1 max: Vec<f32>,
         2 scale: Vec<f32>,
         3 zero_point: Vec<i64>,
+        4 details_type: u8,
         6 dimension: i32,
     }
 }

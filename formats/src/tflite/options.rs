@@ -247,6 +247,36 @@ table! {
 }
 
 table! {
+    /// Of L2_NORMALIZATION.
+    L2Norm {
+        0 activation: Activation,
+    }
+}
+
+table! {
+    /// Of PACK.
+    Pack {
+        0 values_count: i32,
+        1 axis: i32,
+    }
+}
+
+table! {
+    /// Of UNPACK.
+    Unpack {
+        0 num: i32,
+        1 axis: i32,
+    }
+}
+
+table! {
+    /// Of ONE_HOT.
+    OneHot {
+        0 axis: i32,
+    }
+}
+
+table! {
     /// Of GELU.
     Gelu {
         0 approximate: bool,
@@ -281,6 +311,18 @@ macro_rules! options {
         $(impl From<$name> for Options {
             fn from(options: $name) -> Self {
                 Options::$name(options)
+            }
+        })*
+
+        $(impl TryFrom<Options> for $name {
+            /// Options of another operator, or none.
+            type Error = Options;
+
+            fn try_from(options: Options) -> Result<Self, Options> {
+                match options {
+                    Options::$name(options) => Ok(options),
+                    other => Err(other),
+                }
             }
         })*
 
@@ -349,5 +391,9 @@ options! {
     LeakyRelu = LEAKY_RELU,
     MirrorPad = MIRROR_PAD,
     CumSum = CUMSUM,
+    L2Norm = L2_NORM,
+    Pack = PACK,
+    Unpack = UNPACK,
+    OneHot = ONE_HOT,
     Gelu = GELU,
 }

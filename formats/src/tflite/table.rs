@@ -87,13 +87,13 @@ impl Builder {
 /// The bytes of a file, read with every bound checked.
 pub(super) struct File<'a> {
     bytes: &'a Bytes,
-    /// Bytes that may still be read through references: tables of a hostile file can share each other endlessly.
+    /// Bytes of memory that tables may still take: those of a hostile file can share each other endlessly.
     budget: Cell<usize>,
 }
 
 impl<'a> File<'a> {
     pub(super) fn new(bytes: &'a Bytes) -> Self {
-        File { bytes, budget: Cell::new(bytes.len().saturating_mul(4)) }
+        File { bytes, budget: Cell::new(bytes.len().saturating_mul(16)) }
     }
 
     fn spend(&self, cost: usize) -> Result<(), ReadError> {
@@ -248,6 +248,7 @@ impl<T: Table> Field for Vec<T> {
     fn load(t: &Place<'_>, slot: u16) -> Result<Option<Self>, ReadError> {
         let Some(at) = t.field(slot)? else { return Ok(None) };
         let (start, len) = t.file.vector(at, 4)?;
+        t.file.spend(len * size_of::<T>())?;
         Ok(Some((0..len).map(|i| T::load(&t.file.table(start + 4 * i)?)).collect::<Result<_, ReadError>>()?))
     }
 }
