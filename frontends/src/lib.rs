@@ -16,6 +16,7 @@ mod mapped;
 mod onnx;
 mod refusal;
 mod shapes;
+mod tflite;
 mod torch;
 
 pub use onnx::supported as onnx_operators;
@@ -58,6 +59,7 @@ pub struct Model(Format);
 enum Format {
     Onnx(Box<onnx::File>),
     Pt2(Box<torch::File>),
+    Tflite(Box<tflite::File>),
 }
 
 impl Model {
@@ -76,7 +78,7 @@ impl Model {
             return Ok(Model(Format::Pt2(Box::new(torch::File::read(bytes)?))));
         }
         if bytes.get(4..8) == Some(b"TFL3") {
-            return Err(vec![Diagnostic::error("unknown-format", "this is a TFLite model; qcc reads ONNX models")]);
+            return Ok(Model(Format::Tflite(Box::new(tflite::File::read(&bytes)?))));
         }
         Ok(Model(Format::Onnx(Box::new(onnx::File::read(bytes, folder)?))))
     }
@@ -86,6 +88,7 @@ impl Model {
         match &self.0 {
             Format::Onnx(file) => file.inputs(),
             Format::Pt2(file) => file.inputs(),
+            Format::Tflite(file) => file.inputs(),
         }
     }
 
@@ -94,6 +97,15 @@ impl Model {
         match &self.0 {
             Format::Onnx(file) => file.metadata(),
             Format::Pt2(file) => file.metadata(),
+            Format::Tflite(file) => file.metadata(),
+        }
+    }
+
+    /// True where images have their channels last. The graph has the axes of the file.
+    pub fn channels_last(&self) -> bool {
+        match &self.0 {
+            Format::Onnx(_) | Format::Pt2(_) => false,
+            Format::Tflite(_) => true,
         }
     }
 
@@ -102,6 +114,7 @@ impl Model {
         match &self.0 {
             Format::Onnx(file) => file.import(options),
             Format::Pt2(file) => file.import(options),
+            Format::Tflite(file) => file.import(options),
         }
     }
 }

@@ -174,7 +174,7 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
 }
 
 /// Fails where a value is too large to compute with.
-fn bounded(ty: &TensorType) -> Result<(), Refusal> {
+pub(crate) fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     let fits = |n: Option<usize>| n.is_some_and(|n| n <= MOST_ELEMENTS);
     let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
     if !extents || !fits(ty.shape.elements()) || !fits(ty.bytes()) {

@@ -1,0 +1,190 @@
+//! From tables to the graph: tensors to values, constants when they are first read, operators in their order.
+
+use qcc_formats::tflite::{Model, Operator, OperatorCode, SubGraph, Tensor as Entry};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Origin, TensorType, ValueId};
+
+use super::node::NodeCx;
+use super::{ops, types};
+use crate::Imported;
+use crate::build::{Values, fixed};
+use crate::refusal::Refusal;
+
+/// What a tensor of the file stands for.
+#[derive(Clone, Copy, Debug)]
+enum Binding {
+    /// A constant that nothing has read yet, or a result that is not there yet.
+    Open,
+    /// A value of the graph.
+    Value(ValueId),
+    /// What was refused; the user has been told.
+    Refused,
+}
+
+/// A model on its way into the graph.
+#[derive(Debug)]
+pub(super) struct Importer<'m> {
+    pub(super) graph: Graph,
+    pub(super) errors: Vec<Diagnostic>,
+    model: &'m Model,
+    main: &'m SubGraph,
+    /// One for each tensor.
+    bindings: Vec<Binding>,
+}
+
+impl<'m> Importer<'m> {
+    pub(super) fn new(model: &'m Model, main: &'m SubGraph) -> Self {
+        Importer {
+            graph: Graph::new(main.name.as_str()),
+            errors: Vec::new(),
+            model,
+            main,
+            bindings: vec![Binding::Open; main.tensors.len()],
+        }
+    }
+
+    /// The entry of a tensor.
+    pub(super) fn entry(&self, tensor: i32) -> Result<&'m Entry, Refusal> {
+        entry(self.main, tensor)
+    }
+
+    pub(super) fn add_input(&mut self, tensor: i32, name: &str, ty: TensorType) {
+        let value = self.graph.add_input(name, ty);
+        self.bind(tensor, Binding::Value(value));
+    }
+
+    /// An input that the user gave a value: a constant.
+    pub(super) fn set_input(&mut self, tensor: i32, name: &str, ty: &TensorType, values: &[f64]) {
+        let binding = match fixed(ty, values) {
+            Some(fixed) => {
+                let value = self.graph.add_const(fixed, Origin::new(name, "Input"));
+                self.graph.set_name(value, name);
+                Binding::Value(value)
+            }
+            None => {
+                let given = values.len();
+                let message = format!("--set gives {given} numbers that do not fit {name}, which is {ty}");
+                self.errors.push(Diagnostic::error("bad-value", message));
+                Binding::Refused
+            }
+        };
+        self.bind(tensor, binding);
+    }
+
+    fn bind(&mut self, tensor: i32, binding: Binding) {
+        if let Some(place) = usize::try_from(tensor).ok().and_then(|t| self.bindings.get_mut(t)) {
+            *place = binding;
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
+        self.errors.extend(refusal.diagnostic(origin));
+    }
+
+    /// The value of a tensor.
+    pub(super) fn value(&mut self, tensor: i32) -> Result<ValueId, Refusal> {
+        let entry = self.entry(tensor)?;
+        let binding = usize::try_from(tensor).ok().and_then(|t| self.bindings.get(t)).copied();
+        match binding.unwrap_or(Binding::Open) {
+            Binding::Value(v) => return Ok(v),
+            Binding::Refused => return Err(Refusal::Depends),
+            Binding::Open => {}
+        }
+        let origin = Origin::new(entry.name.as_str(), "Constant");
+        let constant = types::bytes(entry, self.model).and_then(|data| match data {
+            Some(data) => types::tensor(entry, data).map(Some),
+            None => Ok(None),
+        });
+        match constant {
+            Ok(Some(constant)) => {
+                let value = self.graph.add_const(constant, origin);
+                self.graph.set_name(value, entry.name.as_str());
+                self.bind(tensor, Binding::Value(value));
+                Ok(value)
+            }
+            Ok(None) if entry.is_variable => Err(Refusal::Unsupported(format!(
+                "{} keeps its value from run to run, which is not supported",
+                entry.name
+            ))),
+            Ok(None) => Err(Refusal::Undefined(entry.name.clone())),
+            Err(refusal) => {
+                self.refuse(refusal, &origin);
+                self.bind(tensor, Binding::Refused);
+                Err(Refusal::Depends)
+            }
+        }
+    }
+
+    /// Imports the operators; inputs have been added. `outputs` are the names of the results.
+    pub(super) fn run(mut self, outputs: &[String], notes: Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>> {
+        for operator in &self.main.operators {
+            self.operator(operator);
+        }
+        for (&tensor, name) in self.main.outputs.iter().zip(outputs) {
+            match self.value(tensor) {
+                Ok(value) => self.graph.add_output(name.as_str(), value),
+                Err(refusal) => self.refuse(refusal, &Origin::none()),
+            }
+        }
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        if self.graph.outputs().is_empty() {
+            return Err(vec![Diagnostic::error("bad-model", "the model has no outputs")]);
+        }
+        self.graph.sweep();
+        Ok(Imported { graph: self.graph, notes })
+    }
+
+    fn operator(&mut self, operator: &'m Operator) {
+        let code = self.model.operator_codes.get(operator.opcode_index as usize);
+        let name = operator.outputs.first().and_then(|&t| self.entry(t).ok()).map_or("", |t| &t.name);
+        let origin = Origin::new(name, code.map_or_else(String::new, |c| c.operator().to_string()));
+        let bound = self.results(operator, code, &origin).and_then(|values| self.bind_results(operator, &values));
+        if let Err(refusal) = bound {
+            self.refuse(refusal, &origin);
+            operator.outputs.iter().for_each(|&tensor| self.bind(tensor, Binding::Refused));
+        }
+    }
+
+    fn results(
+        &mut self,
+        operator: &'m Operator,
+        code: Option<&OperatorCode>,
+        origin: &Origin,
+    ) -> Result<Values, Refusal> {
+        let code = code.ok_or_else(|| Refusal::Invalid(format!("there is no operator {}", operator.opcode_index)))?;
+        // The operator is looked up before its operands, so that all unknown operators are reported at once.
+        let import = ops::find(code)?;
+        import(&mut NodeCx::new(self, operator, origin.clone()))
+    }
+
+    fn bind_results(&mut self, operator: &'m Operator, values: &[ValueId]) -> Result<(), Refusal> {
+        if values.len() != operator.outputs.len() {
+            let (found, expected) = (operator.outputs.len(), values.len());
+            return Err(Refusal::Invalid(format!("it has {found} results; expected {expected}")));
+        }
+        for (&tensor, &value) in operator.outputs.iter().zip(values) {
+            let entry = self.entry(tensor)?;
+            let (declared, found) = (types::elem(entry)?, &self.graph.ty(value).elem);
+            if declared != *found {
+                let name = &entry.name;
+                return Err(Refusal::Invalid(format!("{name} is declared {declared}; the operator gives {found}")));
+            }
+            if !matches!(self.bindings.get(tensor as usize), Some(Binding::Open)) {
+                return Err(Refusal::Invalid(format!("{} is given twice", entry.name)));
+            }
+            if self.graph.name(value).is_none() && !entry.name.is_empty() {
+                self.graph.set_name(value, entry.name.as_str());
+            }
+            self.bind(tensor, Binding::Value(value));
+        }
+        Ok(())
+    }
+}
+
+/// The entry of a tensor.
+pub(super) fn entry(main: &SubGraph, tensor: i32) -> Result<&Entry, Refusal> {
+    let entry = usize::try_from(tensor).ok().and_then(|t| main.tensors.get(t));
+    entry.ok_or_else(|| Refusal::Invalid(format!("there is no tensor {tensor}")))
+}

@@ -1,0 +1,68 @@
+//! What a file says about itself: Ultralytics' exports have an archive with `metadata.json` behind the model.
+
+use std::io::{Cursor, Read};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use zip::ZipArchive;
+
+/// More than any model says of itself.
+const LARGEST: u64 = 1 << 20;
+
+/// The entries, spelled as in ONNX metadata; none where there is no archive that can be read.
+pub(super) fn read(file: &Bytes) -> Vec<(String, String)> {
+    let entries = json(file).and_then(|text| serde_json::from_slice::<Map<String, Value>>(&text).ok());
+    entries.unwrap_or_default().into_iter().map(|(key, value)| (key, spelled(value))).collect()
+}
+
+fn json(file: &Bytes) -> Option<Vec<u8>> {
+    let mut archive = ZipArchive::new(Cursor::new(file)).ok()?;
+    let mut entry = archive.by_name("metadata.json").ok()?.take(LARGEST);
+    let mut text = Vec::new();
+    entry.read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// Texts as they are, everything else as a Python literal.
+fn spelled(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        other => literal(&other),
+    }
+}
+
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "None".into(),
+        Value::Bool(true) => "True".into(),
+        Value::Bool(false) => "False".into(),
+        Value::Array(items) => format!("[{}]", items.iter().map(literal).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => {
+            let entry = |(key, value): (&String, &Value)| format!("{}: {}", Value::from(key.as_str()), literal(value));
+            format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
+        }
+        Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_read_from_the_archive_behind_the_model() {
+        let mut file = Cursor::new(vec![0u8; 100]);
+        file.set_position(100);
+        let mut zip = zip::ZipWriter::new(file);
+        zip.start_file("metadata.json", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(br#"{"task": "detect", "names": {"0": "a"}, "imgsz": [8, 8], "half": true, "n": 1.5}"#).unwrap();
+        let file = Bytes::from(zip.finish().unwrap().into_inner());
+        let found = read(&file);
+        let found: Vec<(&str, &str)> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let names = r#"{"0": "a"}"#;
+        assert_eq!(found, [("task", "detect"), ("names", names), ("imgsz", "[8, 8]"), ("half", "True"), ("n", "1.5")]);
+        assert_eq!(read(&file.slice(..120)), []);
+    }
+}

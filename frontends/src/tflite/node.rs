@@ -1,0 +1,278 @@
+//! One operator on its way into the graph: what rows read from and write with.
+
+use qcc_formats::tflite::{Activation, Operator, Options};
+use qcc_ir::ops::{Clamp, Dequantize, GridRule, Op, Quantize, Types, Unary, UnaryFn};
+use qcc_ir::{Affine, Elem, Graph, Grid, Origin, Store, Tensor, TensorType, ValueId};
+
+use super::importer::Importer;
+use super::types;
+use crate::build::{Build, Values, bounded};
+use crate::refusal::Refusal;
+
+/// From the file's images to the graph's: N,H,W,C to N,C,H,W.
+const TO_GRAPH: [usize; 4] = [0, 3, 1, 2];
+/// And back.
+const TO_FILE: [usize; 4] = [0, 2, 3, 1];
+
+/// An operator and the importer it belongs to.
+///
+/// Values have the axes of the file. What works on images takes them by [`NodeCx::image`] and gives them by
+/// [`NodeCx::give_image`], which transpose.
+#[derive(Debug)]
+pub(super) struct NodeCx<'a, 'm> {
+    importer: &'a mut Importer<'m>,
+    operator: &'m Operator,
+    origin: Origin,
+}
+
+impl Build for NodeCx<'_, '_> {
+    fn graph(&self) -> &Graph {
+        &self.importer.graph
+    }
+
+    fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.importer.graph
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl<'a, 'm> NodeCx<'a, 'm> {
+    pub(super) fn new(importer: &'a mut Importer<'m>, operator: &'m Operator, origin: Origin) -> Self {
+        NodeCx { importer, operator, origin }
+    }
+
+    // The operator.
+
+    /// The options; defaults where there are none.
+    pub(super) fn options<T: TryFrom<Options, Error = Options> + Default>(&self) -> Result<T, Refusal> {
+        match T::try_from(self.operator.options.clone()) {
+            Ok(options) => Ok(options),
+            Err(Options::None) => Ok(T::default()),
+            Err(other) => Err(Refusal::Invalid(format!("it has the options of another operator ({:?})", other.kind()))),
+        }
+    }
+
+    /// Number of inputs.
+    pub(super) fn inputs(&self) -> usize {
+        self.operator.inputs.len()
+    }
+
+    /// Number of results.
+    pub(super) fn outputs(&self) -> usize {
+        self.operator.outputs.len()
+    }
+
+    /// The element that the file declares for result `i`.
+    pub(super) fn declared(&self, i: usize) -> Result<Elem, Refusal> {
+        let tensor = self.operator.outputs.get(i).ok_or_else(|| Refusal::Invalid(format!("it has no result {i}")))?;
+        types::elem(self.importer.entry(*tensor)?)
+    }
+
+    /// Input `i`, where it is given.
+    pub(super) fn optional(&mut self, i: usize) -> Result<Option<ValueId>, Refusal> {
+        match self.operator.inputs.get(i) {
+            None | Some(-1) => Ok(None),
+            Some(&tensor) => self.importer.value(tensor).map(Some),
+        }
+    }
+
+    /// Input `i`.
+    pub(super) fn input(&mut self, i: usize) -> Result<ValueId, Refusal> {
+        self.optional(i)?.ok_or(Refusal::MissingInput(i))
+    }
+
+    /// All inputs; one at least.
+    pub(super) fn all_inputs(&mut self) -> Result<Values, Refusal> {
+        (0..self.inputs().max(1)).map(|i| self.input(i)).collect()
+    }
+
+    /// The constant at input `i`.
+    pub(super) fn known(&mut self, i: usize) -> Result<Tensor, Refusal> {
+        let v = self.input(i)?;
+        let name = || self.graph().name(v).map_or_else(String::new, ToString::to_string);
+        self.constant(v).cloned().ok_or_else(|| Refusal::NotConstant { index: i, name: name() })
+    }
+
+    /// The integers at input `i`; they must be known.
+    pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
+        let t = self.known(i)?;
+        t.integers().ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
+    }
+
+    /// The one integer at input `i`; it must be known.
+    pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
+        match self.integers(i)?.as_slice() {
+            [n] => Ok(*n),
+            other => Err(Refusal::Invalid(format!("input {i} has {} elements; expected one", other.len()))),
+        }
+    }
+
+    /// An image `[N,H,W,C]` at input `i`, as the graph has it.
+    pub(super) fn image(&mut self, i: usize) -> Result<ValueId, Refusal> {
+        let x = self.input(i)?;
+        if self.rank(x) != 4 {
+            return Err(Refusal::Invalid(format!("input {i} is {}; expected an image of rank 4", self.ty(x))));
+        }
+        match self.graph().producer(x) {
+            Op::Transpose(t) if t.perm[..] == TO_FILE => Ok(self.graph().operands(x.node)[0]),
+            _ => self.transpose(x, &TO_GRAPH),
+        }
+    }
+
+    /// The weight at input `i` with the graph's axes: `order[i]` is the axis at place `i` of the file.
+    pub(super) fn weight(&mut self, i: usize, order: &[usize]) -> Result<ValueId, Refusal> {
+        let v = self.input(i)?;
+        if let Some(tensor) = self.constant(v) {
+            let tensor = types::reordered(tensor, order)?;
+            let (origin, name) = (self.graph().origin(v.node).clone(), self.graph().name(v).cloned());
+            let weight = self.graph_mut().add_const(tensor, origin);
+            if let Some(name) = name {
+                self.graph_mut().set_name(weight, name);
+            }
+            return Ok(weight);
+        }
+        if self.ty(v).elem.grid().is_some_and(|g| g.tensor_map().is_none()) {
+            return Err(Refusal::Unsupported("a computed weight with several scales is not supported".into()));
+        }
+        let place = |axis: usize| order.iter().position(|&a| a == axis).unwrap_or(axis);
+        let perm: Vec<usize> = (0..order.len()).map(place).collect();
+        self.transpose(v, &perm)
+    }
+
+    /// The bias at input `i`, where there is one. Beside integers it may leave its scales out: they are the products of
+    /// those of `x` and `weight`.
+    pub(super) fn bias(&mut self, i: usize, x: ValueId, weight: ValueId) -> Result<Option<ValueId>, Refusal> {
+        let Some(bias) = self.optional(i)? else { return Ok(None) };
+        let scale = self.ty(x).elem.grid().and_then(Grid::tensor_map).map(|(scale, _)| scale);
+        let (Some(scale), Some(grid), Some(tensor)) = (scale, self.ty(weight).elem.grid(), self.constant(bias)) else {
+            return Ok(Some(bias));
+        };
+        if tensor.ty().elem != Elem::I32 {
+            return Ok(Some(bias));
+        }
+        let grid = match &grid.map {
+            Affine::PerTensor { scale: w, .. } => Grid::per_tensor(Store::I32, scale * w, 0),
+            Affine::PerAxis { scales, .. } => {
+                Grid::per_axis(Store::I32, 0, scales.iter().map(|w| scale * w).collect::<Vec<f32>>())
+            }
+        };
+        let ty = tensor.ty().with_elem(Elem::Grid(grid));
+        let tensor = tensor.retype(ty).ok_or_else(|| Refusal::Invalid("a bias of no size".into()))?;
+        Ok(Some(self.add_constant(tensor)))
+    }
+
+    // The graph.
+
+    fn on_grid(&self, v: ValueId) -> bool {
+        self.ty(v).elem.grid().is_some()
+    }
+
+    /// The real numbers that a value stands for.
+    pub(super) fn real(&mut self, v: ValueId) -> Result<ValueId, Refusal> {
+        if self.on_grid(v) { self.typed(Dequantize {}, &[v], &Elem::F32) } else { Ok(v) }
+    }
+
+    /// A value on the grid `to`, or as real numbers.
+    pub(super) fn moved(&mut self, v: ValueId, to: &Elem) -> Result<ValueId, Refusal> {
+        match (&self.ty(v).elem, to) {
+            (from, to) if from == to => Ok(v),
+            (Elem::F32 | Elem::Grid(_), Elem::Grid(_)) => self.typed(Quantize {}, &[v], to),
+            (Elem::Grid(_), _) => self.real(v),
+            _ => Ok(v),
+        }
+    }
+
+    /// Adds an operator whose real results have the element `to`.
+    fn typed(&mut self, op: impl Into<Op>, operands: &[ValueId], to: &Elem) -> Result<ValueId, Refusal> {
+        let op = op.into();
+        let real: Vec<TensorType> = operands.iter().map(|&v| self.ty(v).real()).collect();
+        let mut results: Types = op.infer(&real.iter().collect::<Vec<&TensorType>>())?;
+        for ty in &mut results {
+            if ty.elem == Elem::F32 {
+                ty.elem = to.clone();
+            }
+            bounded(ty)?;
+        }
+        let origin = self.origin().clone();
+        Ok(self.graph_mut().add_typed(op, operands, results, origin)?.value(0))
+    }
+
+    /// Adds an operator whose result has the element `to`: on grids where it has a meaning there, else on the real
+    /// numbers between.
+    pub(super) fn add_as(&mut self, op: impl Into<Op>, operands: &[ValueId], to: &Elem) -> Result<ValueId, Refusal> {
+        let op = op.into();
+        if to.grid().is_none() && !operands.iter().any(|&v| self.on_grid(v)) {
+            return self.add(op, operands);
+        }
+        match op.grid() {
+            GridRule::Contract { .. } if !self.on_grid(operands[0]) => self.typed(op, operands, &Elem::F32),
+            GridRule::Contract { .. } | GridRule::Own | GridRule::Fixed { .. } => self.typed(op, operands, to),
+            GridRule::Carry => {
+                let from = &self.ty(operands[0]).elem;
+                if from != to {
+                    return Err(Refusal::Invalid(format!(
+                        "its operand lies on {from} and its result on {to}: the kernels would not rescale"
+                    )));
+                }
+                self.typed(op, operands, to)
+            }
+            GridRule::Unify => {
+                let operands = operands.iter().map(|&v| self.moved(v, to)).collect::<Result<Values, _>>()?;
+                self.typed(op, &operands, to)
+            }
+            GridRule::Float => {
+                let operands = operands.iter().map(|&v| self.real(v)).collect::<Result<Values, _>>()?;
+                let y = self.add(op, &operands)?;
+                self.moved(y, to)
+            }
+        }
+    }
+
+    /// Adds the operator of result 0, with the element that the file declares.
+    pub(super) fn give(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Refusal> {
+        let to = self.declared(0)?;
+        self.add_as(op, operands, &to)
+    }
+
+    /// As [`NodeCx::give`], with the activation that the operator applies to its result.
+    pub(super) fn give_active(
+        &mut self,
+        op: impl Into<Op>,
+        operands: &[ValueId],
+        activation: Activation,
+    ) -> Result<ValueId, Refusal> {
+        let y = self.give(op, operands)?;
+        self.activated(y, activation)
+    }
+
+    /// An activation; the element stays.
+    pub(super) fn activated(&mut self, y: ValueId, activation: Activation) -> Result<ValueId, Refusal> {
+        let elem = self.ty(y).elem.clone();
+        match activation {
+            Activation::NONE => Ok(y),
+            Activation::TANH if elem.is_float() => self.add(Unary { f: UnaryFn::Tanh }, &[y]),
+            other => {
+                let no = || Refusal::Unsupported(format!("the activation {other} on {elem} is not supported"));
+                self.add_as(limits(other).ok_or_else(no)?, &[y], &elem)
+            }
+        }
+    }
+
+    /// An image of the graph as the file has it.
+    pub(super) fn give_image(&mut self, y: ValueId) -> Result<Values, Refusal> {
+        Ok(Values::from_elem(self.transpose(y, &TO_FILE)?, 1))
+    }
+}
+
+/// The limits of an activation.
+pub(super) fn limits(activation: Activation) -> Option<Clamp> {
+    match activation {
+        Activation::RELU => Some(Clamp::RELU),
+        Activation::RELU6 => Some(Clamp::RELU6),
+        Activation::RELU_N1_TO_1 => Some(Clamp { lo: -1.0, hi: 1.0 }),
+        _ => None,
+    }
+}

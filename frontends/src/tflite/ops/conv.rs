@@ -1,0 +1,94 @@
+//! Convolutions.
+
+use qcc_formats::tflite::{Activation, BuiltinOperator as B, Conv2D, DepthwiseConv2D, Padding, TransposeConv};
+use qcc_ir::ValueId;
+use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+use smallvec::smallvec;
+
+use super::super::node::NodeCx;
+use super::window::padding;
+use super::{Row, positive};
+use crate::build::{Build, Values};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] =
+    &[(B::CONV_2D, conv), (B::DEPTHWISE_CONV_2D, depthwise), (B::TRANSPOSE_CONV, conv_transpose)];
+
+/// Window and activation of a convolution.
+struct Settings {
+    padding: Padding,
+    stride: [i32; 2],
+    dilation: [i32; 2],
+    activation: Activation,
+}
+
+/// Filters are O,H,W,I.
+fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: Conv2D = n.options()?;
+    let (x, w) = (n.image(0)?, n.weight(1, &[0, 2, 3, 1])?);
+    let (channels, inputs) = (n.dims(x)[1], n.dims(w)[1]);
+    let groups = channels.checked_div(inputs).unwrap_or(0);
+    let settings = Settings {
+        padding: o.padding,
+        stride: [o.stride_h, o.stride_w],
+        dilation: [o.dilation_h, o.dilation_w],
+        activation: o.activation,
+    };
+    add(n, &settings, x, w, groups)
+}
+
+/// Filters are 1,H,W,O.
+fn depthwise(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: DepthwiseConv2D = n.options()?;
+    let (x, w) = (n.image(0)?, n.weight(1, &[1, 2, 3, 0])?);
+    let groups = n.dims(x)[1];
+    let settings = Settings {
+        padding: o.padding,
+        stride: [o.stride_h, o.stride_w],
+        dilation: [o.dilation_h, o.dilation_w],
+        activation: o.activation,
+    };
+    add(n, &settings, x, w, groups)
+}
+
+/// Both numbers of a window, which must be positive.
+fn both(numbers: [i32; 2], what: &str) -> Result<Extents, Refusal> {
+    Ok(smallvec![positive(numbers[0], what)?, positive(numbers[1], what)?])
+}
+
+fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usize) -> Result<Values, Refusal> {
+    let (stride, dilation) = (both(s.stride, "a stride")?, both(s.dilation, "a dilation")?);
+    let window = n.dims(w);
+    let reach: Extents = (0..2).map(|i| window[2 + i].saturating_sub(1) * dilation[i] + 1).collect();
+    let (before, after) = padding(s.padding, &n.dims(x)[2..], &reach, &stride)?;
+    let mut operands = Values::from_slice(&[x, w]);
+    operands.extend(n.bias(2, x, w)?);
+    let y = n.give_active(Conv { stride, before, after, dilation, groups }, &operands, s.activation)?;
+    n.give_image(y)
+}
+
+/// Filters are O,H,W,I. The extents of the result are given, and what the padding takes off follows from them.
+fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let o: TransposeConv = n.options()?;
+    let size = n.integers(0)?;
+    let (x, w) = (n.image(2)?, n.weight(1, &[1, 2, 3, 0])?);
+    let stride = both([o.stride_h, o.stride_w], "a stride")?;
+    let size: Extents = match *size {
+        [_, h, w, _] => smallvec![crate::build::extent(h)?, crate::build::extent(w)?],
+        _ => return Err(Refusal::Invalid(format!("the result has the extents {size:?}; expected those of an image"))),
+    };
+    let (image, window) = (n.dims(x), n.dims(w));
+    let (before, _) = padding(o.padding, &size, &window[2..], &stride)?;
+    let (mut after, mut extra) = (Extents::new(), Extents::new());
+    for i in 0..2 {
+        let full = image[2 + i].saturating_sub(1) * stride[i] + window[2 + i];
+        let wanted = size[i] + before[i];
+        after.push(full.saturating_sub(wanted));
+        extra.push(wanted.saturating_sub(full));
+    }
+    let mut operands = Values::from_slice(&[x, w]);
+    operands.extend(n.bias(3, x, w)?);
+    let op = ConvTranspose { stride, before, after, extra, dilation: smallvec![1, 1], groups: 1 };
+    let y = n.give_active(op, &operands, o.activation)?;
+    n.give_image(y)
+}

@@ -1,0 +1,37 @@
+//! Borders between real numbers and grids, and between elements.
+
+use qcc_formats::tflite::BuiltinOperator as B;
+use qcc_ir::Elem;
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[(B::CAST, cast), (B::DEQUANTIZE, dequantize), (B::QUANTIZE, quantize)];
+
+fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, to) = (n.input(0)?, n.declared(0)?);
+    if to.grid().is_none() {
+        return Err(Refusal::Invalid(format!("its result is {to}; expected integers with a scale")));
+    }
+    one(n.moved(x, &to)?)
+}
+
+/// Also restores what is stored in half precision.
+fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    match &n.ty(x).elem {
+        Elem::Grid(_) => one(n.real(x)?),
+        Elem::F16 | Elem::F32 => one(n.cast(x, Elem::F32)?),
+        other => Err(Refusal::Invalid(format!("its operand is {other}; expected integers with a scale"))),
+    }
+}
+
+fn cast(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, to) = (n.input(0)?, n.declared(0)?);
+    if to.grid().is_some() || n.ty(x).elem.grid().is_some() {
+        return Err(Refusal::Unsupported("a cast of stored integers that have a scale is not supported".into()));
+    }
+    one(n.cast(x, to)?)
+}

@@ -1,0 +1,88 @@
+//! The operator table: one row for each built-in operator. The files are named like the graph's own operator families.
+
+use std::sync::LazyLock;
+
+use qcc_formats::tflite::{BuiltinOperator as B, OperatorCode};
+use rustc_hash::FxHashMap;
+
+use super::node::NodeCx;
+use crate::build::Values;
+use crate::refusal::Refusal;
+
+mod conv;
+mod elementwise;
+mod grid;
+mod index;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod reduce;
+mod resize;
+mod source;
+mod window;
+
+/// Brings one operator into the graph.
+pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
+
+/// A built-in operator and its meaning.
+type Row = (B, Import);
+
+const FAMILIES: [&[Row]; 11] = [
+    conv::ROWS,
+    elementwise::ROWS,
+    grid::ROWS,
+    index::ROWS,
+    matmul::ROWS,
+    movement::ROWS,
+    norm::ROWS,
+    pool::ROWS,
+    reduce::ROWS,
+    resize::ROWS,
+    source::ROWS,
+];
+
+static TABLE: LazyLock<FxHashMap<B, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());
+
+/// The row of an operator.
+pub(super) fn find(code: &OperatorCode) -> Result<Import, Refusal> {
+    let operator = code.operator();
+    let name = || match operator {
+        B::CUSTOM => format!("CUSTOM {}", code.custom_code),
+        other => other.to_string(),
+    };
+    let unknown = || Refusal::Operator { name: name(), help: advice(operator) };
+    TABLE.get(&operator).copied().ok_or_else(unknown)
+}
+
+fn advice(operator: B) -> Option<&'static str> {
+    match operator {
+        B::CUSTOM | B::NON_MAX_SUPPRESSION_V4 | B::NON_MAX_SUPPRESSION_V5 => {
+            Some("export the model without post-processing, and with built-in operators alone")
+        }
+        B::IF | B::WHILE | B::CALL | B::CALL_ONCE => Some("export the model with loops and branches resolved"),
+        B::LSTM | B::RNN | B::SVDF | B::UNIDIRECTIONAL_SEQUENCE_LSTM | B::BIDIRECTIONAL_SEQUENCE_LSTM => {
+            Some("recurrent layers are not read from TFLite; give the ONNX model")
+        }
+        B::VAR_HANDLE | B::READ_VARIABLE | B::ASSIGN_VARIABLE => Some("export the model without variables"),
+        _ => None,
+    }
+}
+
+/// A number that must be positive.
+fn positive(n: i32, what: &str) -> Result<usize, Refusal> {
+    let number = usize::try_from(n).ok().filter(|&n| n > 0);
+    number.ok_or_else(|| Refusal::Invalid(format!("{what} is {n}; expected a positive number")))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_operator_has_one_row() {
+        let mut codes: Vec<i32> = super::FAMILIES.into_iter().flatten().map(|row| row.0.0).collect();
+        let rows = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), rows);
+    }
+}

@@ -1,0 +1,25 @@
+//! Windows: the file names one of two paddings, and the numbers follow.
+
+use qcc_formats::tflite::Padding;
+use qcc_ir::ops::Extents;
+
+use crate::refusal::Refusal;
+
+/// Padding before and after each axis of images with these extents. `reach` is the extent of a window with its gaps.
+pub(super) fn padding(
+    padding: Padding,
+    image: &[usize],
+    reach: &[usize],
+    stride: &[usize],
+) -> Result<(Extents, Extents), Refusal> {
+    let total = |i: usize| match padding {
+        Padding::VALID => Ok(0),
+        Padding::SAME => {
+            Ok(((image[i].div_ceil(stride[i]).max(1) - 1) * stride[i] + reach[i]).saturating_sub(image[i]))
+        }
+        other => Err(Refusal::Unsupported(format!("padding {other} is not supported"))),
+    };
+    let totals = (0..image.len()).map(total).collect::<Result<Extents, _>>()?;
+    // What cannot be halved goes to the end.
+    Ok((totals.iter().map(|t| t / 2).collect(), totals.iter().map(|t| t - t / 2).collect()))
+}

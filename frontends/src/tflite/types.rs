@@ -1,0 +1,204 @@
+//! Tensors of a file: their elements, grids and bytes.
+
+use bytes::Bytes;
+use qcc_formats::tflite::{Model, Quantization, Tensor as Entry, TensorType as Code};
+use qcc_ir::{Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
+
+use crate::build::{MOST_ELEMENTS, extents};
+use crate::elements::{Stored, without_nan};
+use crate::refusal::Refusal;
+
+/// How the file stores an element; those below 8 bits are widened first.
+fn stored(code: Code) -> Result<Stored, Refusal> {
+    Ok(match code {
+        Code::BOOL => Stored::Bool,
+        Code::INT8 | Code::INT4 | Code::INT2 => Stored::I8,
+        Code::UINT8 | Code::UINT4 => Stored::U8,
+        Code::INT16 => Stored::I16,
+        Code::UINT16 => Stored::U16,
+        Code::INT32 => Stored::I32,
+        Code::UINT32 => Stored::U32,
+        Code::INT64 => Stored::I64,
+        Code::UINT64 => Stored::U64,
+        Code::FLOAT16 => Stored::F16,
+        Code::BFLOAT16 => Stored::Bf16,
+        Code::FLOAT32 => Stored::F32,
+        Code::FLOAT64 => Stored::F64,
+        other => return Err(Refusal::Unsupported(format!("elements of type {other} are not supported"))),
+    })
+}
+
+/// The integers of a grid. Those of 64 bits are biases of 16-bit models, which fit into 32.
+fn store(code: Code) -> Option<Store> {
+    match code {
+        Code::INT8 | Code::INT4 | Code::INT2 => Some(Store::I8),
+        Code::UINT8 | Code::UINT4 => Some(Store::U8),
+        Code::INT16 => Some(Store::I16),
+        Code::INT32 | Code::INT64 => Some(Store::I32),
+        _ => None,
+    }
+}
+
+/// The graph's element for one of the file's, without its grid.
+pub(super) fn plain(code: Code) -> Result<Elem, Refusal> {
+    Ok(stored(code)?.elem())
+}
+
+/// The graph's element for a tensor: a grid where integers have scales.
+pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
+    let quantization = entry.quantization.as_ref();
+    match (quantization, store(entry.elem)) {
+        (Some(q), Some(_)) if q.details_type != 0 => {
+            Err(Refusal::Unsupported("integers with a scale for each block are not supported".into()))
+        }
+        (Some(q), Some(store)) if !q.scale.is_empty() => Ok(Elem::Grid(grid(q, store, &entry.shape)?)),
+        _ => plain(entry.elem),
+    }
+}
+
+fn grid(q: &Quantization, store: Store, shape: &[i32]) -> Result<Grid, Refusal> {
+    if let Some(scale) = q.scale.iter().find(|s| !s.is_normal() || **s < 0.0) {
+        return Err(Refusal::Invalid(format!("a scale of {scale}; scales are positive")));
+    }
+    if q.zero_point.len() > 1 && q.zero_point.len() != q.scale.len() {
+        return Err(Refusal::Invalid(format!("{} zero points for {} scales", q.zero_point.len(), q.scale.len())));
+    }
+    if let [scale] = *q.scale {
+        let zero_point = q.zero_point.first().copied().unwrap_or(0);
+        let (lo, hi) = store.range();
+        let zero_point = i32::try_from(zero_point).ok().filter(|z| (lo..=hi).contains(z));
+        let zero_point = zero_point.ok_or_else(|| Refusal::Invalid("a zero point beyond its integers".into()))?;
+        return Ok(Grid::per_tensor(store, scale, zero_point));
+    }
+    let axis = usize::try_from(q.dimension).ok().filter(|&a| a < shape.len());
+    let along = axis.filter(|&a| usize::try_from(shape[a]) == Ok(q.scale.len()));
+    let Some(axis) = along else {
+        return Err(Refusal::Invalid(format!("{} scales along axis {} of {shape:?}", q.scale.len(), q.dimension)));
+    };
+    if q.zero_point.iter().any(|&z| z != 0) {
+        return Err(Refusal::Unsupported("zero points other than 0 with several scales are not supported".into()));
+    }
+    Ok(Grid::per_axis(store, axis, q.scale.as_slice()))
+}
+
+/// The extents in the file's order.
+pub(super) fn shape(entry: &Entry) -> Result<Shape, Refusal> {
+    let dims: Vec<i64> = entry.shape.iter().map(|&n| n.into()).collect();
+    Ok(Shape::known(&extents(&dims)?))
+}
+
+/// The bytes of a tensor; `None` where it is no constant.
+pub(super) fn bytes<'m>(entry: &Entry, model: &'m Model) -> Result<Option<&'m Bytes>, Refusal> {
+    if entry.external_buffer != 0 {
+        return Err(Refusal::Unsupported("its data is in another file".into()));
+    }
+    let buffer = model.buffers.get(entry.buffer as usize);
+    let buffer = buffer.ok_or_else(|| Refusal::Invalid(format!("there is no buffer {}", entry.buffer)))?;
+    // Nothing needs no bytes.
+    let nothing = entry.shape.contains(&0) && !entry.is_variable;
+    Ok((!buffer.data.is_empty() || nothing).then_some(&buffer.data))
+}
+
+/// A constant: its elements as the file orders them.
+pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
+    if entry.sparsity.is_some() {
+        return Err(Refusal::Unsupported("sparse tensors are not supported; export the model dense".into()));
+    }
+    let ty = TensorType::new(elem(entry)?, shape(entry)?);
+    let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
+    let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
+    let bits = entry.elem.bits().unwrap_or(8);
+    let size = (count * bits).div_ceil(8);
+    if data.len() < size {
+        return Err(Refusal::Invalid(format!("{} bytes for {} of {}", data.len(), ty.shape, entry.elem)));
+    }
+    let data = data.slice(..size);
+    if bits < 8 {
+        let signed = entry.elem != Code::UINT4;
+        let raw = Bytes::from(unpacked(&data, bits, signed, count));
+        return stored(entry.elem)?.tensor(ty, raw);
+    }
+    if let (Code::INT64, Elem::Grid(_)) = (entry.elem, &ty.elem) {
+        let wide = Code::INT64;
+        let wide = stored(wide)?.tensor(TensorType::new(Elem::I64, ty.shape.clone()), data)?;
+        let narrow = wide.view::<i64>().iter().map(|&v| i32::try_from(v)).collect::<Result<Vec<i32>, _>>();
+        let large = |_| Refusal::Unsupported("a bias beyond 32 bits is not supported".into());
+        return Ok(Tensor::of(ty, narrow.map_err(large)?));
+    }
+    without_nan(stored(entry.elem)?.tensor(ty, data)?)
+}
+
+/// One byte for each element of `bits` bits; the first lies in the lowest bits.
+fn unpacked(data: &[u8], bits: usize, signed: bool, count: usize) -> Vec<u8> {
+    let one = |i: usize| {
+        let at = i * bits;
+        let high = data[at / 8] << (8 - bits - at % 8);
+        if signed { (high.cast_signed() >> (8 - bits)).cast_unsigned() } else { high >> (8 - bits) }
+    };
+    (0..count).map(one).collect()
+}
+
+/// A tensor under the name of its logical axes: `order[i]` is the logical axis at place `i` of the file. Its bytes are
+/// moved so that it is row-major.
+pub(super) fn reordered(tensor: &Tensor, order: &[usize]) -> Result<Tensor, Refusal> {
+    let ty = tensor.ty();
+    let rank = || Refusal::Invalid(format!("a weight of type {ty}; expected rank {}", order.len()));
+    let layout = Layout::from_order(order).filter(|l| l.rank() == ty.rank()).ok_or_else(rank)?;
+    let shape = (0..order.len()).map(|axis| ty.shape.dims()[layout.position(axis)].clone()).collect();
+    let elem = match &ty.elem {
+        Elem::Grid(grid) => Elem::Grid(on_axes(grid, order)),
+        plain => plain.clone(),
+    };
+    let named = tensor.retype(TensorType { elem, shape, layout }).ok_or_else(rank)?;
+    Ok(qcc_ir::eval::relayout(&named, &Layout::row_major(order.len()))?)
+}
+
+fn on_axes(grid: &Grid, order: &[usize]) -> Grid {
+    match &grid.map {
+        qcc_ir::Affine::PerAxis { axis, scales } => Grid::per_axis(grid.store, order[*axis], scales.clone()),
+        qcc_ir::Affine::PerTensor { .. } => grid.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_packed_elements_lies_lowest() {
+        assert_eq!(unpacked(&[0xf1, 0x87], 4, true, 3), [1, 0xff, 7]);
+        assert_eq!(unpacked(&[0xf1, 0x87], 4, false, 4), [1, 15, 7, 8]);
+        assert_eq!(unpacked(&[0b1110_0100], 2, true, 4), [0, 1, 0xfe, 0xff]);
+    }
+
+    #[test]
+    fn scales_go_with_their_axis() {
+        let quantization = Quantization { scale: vec![0.5, 2.0], dimension: 3, ..Quantization::default() };
+        let entry =
+            Entry { shape: vec![1, 1, 2, 2], elem: Code::INT8, quantization: Some(quantization), ..Entry::default() };
+        let filter = tensor(&entry, &Bytes::from_static(&[1, 2, 3, 4, 5])).unwrap();
+        assert_eq!(filter.reals()[..], [0.5, 4.0, 1.5, 8.0]);
+        let moved = reordered(&filter, &[1, 2, 3, 0]).unwrap();
+        assert_eq!(moved.ty().to_string(), "i8<axis 0: 0.5,2.0>[2,1,1,2]");
+        assert_eq!(moved.reals()[..], [0.5, 1.5, 4.0, 8.0]);
+    }
+
+    #[test]
+    fn grids_that_mean_nothing_are_refused() {
+        let refused = |scale: &[f32], zero_point: &[i64], dimension| {
+            let q = Quantization {
+                scale: scale.into(),
+                zero_point: zero_point.into(),
+                dimension,
+                ..Quantization::default()
+            };
+            grid(&q, Store::I8, &[2, 3]).unwrap_err().to_string()
+        };
+        assert_eq!(refused(&[0.0], &[0], 0), "a scale of 0; scales are positive");
+        assert_eq!(refused(&[f32::NAN], &[0], 0), "a scale of NaN; scales are positive");
+        assert_eq!(refused(&[1.0], &[128], 0), "a zero point beyond its integers");
+        assert_eq!(refused(&[1.0, 1.0], &[0, 0], 1), "2 scales along axis 1 of [2, 3]");
+        assert_eq!(refused(&[1.0, 1.0], &[0, 0], -1), "2 scales along axis -1 of [2, 3]");
+        assert_eq!(refused(&[1.0, 1.0], &[0, 0, 0], 0), "3 zero points for 2 scales");
+    }
+}
