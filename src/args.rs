@@ -14,12 +14,16 @@ pub(crate) struct Args {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) compile: Option<Compile>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Shows what is in a model: ONNX or TFLite
     Inspect(Inspect),
+    /// Compares what two models give on the same data
+    Compare(Box<Compare>),
     /// Lists the operators that models may use
     Ops,
 }
@@ -45,7 +49,7 @@ pub(crate) enum Format {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("precision").multiple(false))]
 pub(crate) struct Compile {
-    /// The model file (.onnx)
+    /// The model file (.onnx, or float .tflite)
     pub(crate) model: PathBuf,
 
     /// What to compile to, also several: `tflite,onnx,openvino` (`litert` is tflite)
@@ -69,33 +73,9 @@ pub(crate) struct Compile {
     #[arg(long, group = "precision", value_enum, help_heading = "Precision (float32 otherwise)")]
     pub(crate) quantize: Option<Quantize>,
 
-    /// Dataset .yaml, folder of pictures, .txt list, .npy, .npz (an array for each input), or `random`
-    #[arg(long, value_name = "PATH", help_heading = "Calibration")]
-    pub(crate) data: Option<PathBuf>,
-    /// Samples at most, spread evenly over the data
-    #[arg(long, value_name = "N", value_parser = positive, requires = "data", help_heading = "Calibration")]
-    pub(crate) samples: Option<usize>,
     /// How ranges are chosen
     #[arg(long, value_enum, default_value_t = Calibrator::Mse, help_heading = "Calibration")]
     pub(crate) calibrator: Calibrator,
-    /// How pictures become inputs; Ultralytics' models say so themselves
-    #[arg(long, value_enum, requires = "data", help_heading = "Calibration")]
-    pub(crate) preprocess: Option<Preset>,
-    /// Factor of picture values, which are 0 to 255 (`1/255`)
-    #[arg(long, value_name = "X", value_parser = number, requires = "data", help_heading = "Calibration")]
-    pub(crate) scale: Option<f64>,
-    /// Taken off after scaling: one number, or one for each channel
-    #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true, requires = "data", help_heading = "Calibration")]
-    pub(crate) mean: Option<Channels>,
-    /// Divisor after that: one number, or one for each channel
-    #[arg(long, value_name = "X[,Y,Z]", value_parser = divisors, requires = "data", help_heading = "Calibration")]
-    pub(crate) std: Option<Channels>,
-    /// Order of the channels
-    #[arg(long, value_enum, requires = "data", help_heading = "Calibration")]
-    pub(crate) color: Option<Color>,
-    /// How pictures are brought to the model's size
-    #[arg(long, value_enum, requires = "data", help_heading = "Calibration")]
-    pub(crate) resize: Option<Resize>,
 
     /// Shape of an input, where the file leaves it open (`images=1,3,640,640`)
     #[arg(long, value_name = "NAME=DIMS", help_heading = "Inputs and outputs")]
@@ -135,6 +115,57 @@ pub(crate) struct Compile {
     /// Say more: notes, all nodes in floating point, each stage
     #[arg(short, long, action = ArgAction::SetTrue, help_heading = "Output")]
     pub(crate) verbose: bool,
+}
+
+/// What models are fed with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DataArgs {
+    /// Dataset .yaml, folder of pictures, .txt list, .npy, .npz (an array for each input), or `random`
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(crate) data: Option<PathBuf>,
+    /// Samples at most, spread evenly over the data
+    #[arg(long, value_name = "N", value_parser = positive, requires = "data", help_heading = "Data")]
+    pub(crate) samples: Option<usize>,
+    /// How pictures become inputs; Ultralytics' models say so themselves
+    #[arg(long, value_enum, requires = "data", help_heading = "Data")]
+    pub(crate) preprocess: Option<Preset>,
+    /// Factor of picture values, which are 0 to 255 (`1/255`)
+    #[arg(long, value_name = "X", value_parser = number, requires = "data", help_heading = "Data")]
+    pub(crate) scale: Option<f64>,
+    /// Taken off after scaling: one number, or one for each channel
+    #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true, requires = "data", help_heading = "Data")]
+    pub(crate) mean: Option<Channels>,
+    /// Divisor after that: one number, or one for each channel
+    #[arg(long, value_name = "X[,Y,Z]", value_parser = divisors, requires = "data", help_heading = "Data")]
+    pub(crate) std: Option<Channels>,
+    /// Order of the channels
+    #[arg(long, value_enum, requires = "data", help_heading = "Data")]
+    pub(crate) color: Option<Color>,
+    /// How pictures are brought to the model's size
+    #[arg(long, value_enum, requires = "data", help_heading = "Data")]
+    pub(crate) resize: Option<Resize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compare {
+    /// The model that counts as the truth
+    pub(crate) truth: PathBuf,
+    /// The model that is compared with it
+    pub(crate) other: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Shape of an input, where a file leaves it open (`images=1,3,640,640`)
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub(crate) shape: Vec<Named<NonZeroUsize>>,
+    /// An input that becomes a constant (`sr=16000`)
+    #[arg(long, value_name = "NAME=VALUES")]
+    pub(crate) set: Vec<Named<f64>>,
+    /// Least signal to noise ratio of every output; below it the exit code is 3
+    #[arg(long, value_name = "DB", value_parser = number)]
+    pub(crate) min_sqnr: Option<f64>,
+    /// Show the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Shapes by the names of inputs, as the importer takes them.

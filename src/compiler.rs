@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use qcc_backends::{Backend, Form};
 use qcc_frontends::{ImportOptions, Imported, Model};
-use qcc_ir::Graph;
 use qcc_ir::diagnostic::{Diagnostic, Severity};
+use qcc_ir::ops::GridRule;
+use qcc_ir::{Graph, NodeId};
 use qcc_passes::calibrate::{Method, Ranges, calibrate};
 use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
@@ -22,7 +23,7 @@ use qcc_passes::{Context, Joint, Pass, PassError};
 use serde::Serialize;
 
 use crate::artefact::Staged;
-use crate::data::{Dataset, Preparation, Samples};
+use crate::data::{DataError, Dataset, Preparation, Samples};
 use crate::quality::{self, Quality};
 
 /// What numbers the artefact computes with.
@@ -75,6 +76,20 @@ pub enum Data {
     Path(PathBuf),
     /// Random numbers.
     Random,
+}
+
+impl Data {
+    /// Opens the data, at most so many samples of it.
+    pub(crate) fn open(&self, samples: Option<usize>) -> Result<Dataset, DataError> {
+        let dataset = match self {
+            Data::Path(path) => Dataset::open(path)?,
+            Data::Random => Dataset::random(0),
+        };
+        Ok(match samples {
+            Some(n) => dataset.limited(n),
+            None => dataset,
+        })
+    }
 }
 
 /// How calibration is done.
@@ -281,7 +296,9 @@ impl Compiler {
         self.check_options(output)?;
         let mut clock = Clock::default();
         clock.stage("import", watch);
-        let Imported { graph: mut source, notes } = Model::open(model)?.import(&self.options.import)?;
+        let file = Model::open(model)?;
+        let Imported { graph: mut source, notes } = file.import(&self.options.import)?;
+        check_float(&source)?;
         let outputs = self.outputs(model, output, &source)?;
         let samples = self.samples(&source)?;
         let mut diagnostics = notes;
@@ -299,7 +316,7 @@ impl Compiler {
         for &backend in &self.options.targets {
             let mut graph = source.clone();
             let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
-            run(&self.lowering(backend), &mut graph, &mut cx, watch)?;
+            run(&self.lowering(backend, file.channels_last()), &mut graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
             lowered.push(Lowered { backend, graph, quality: None });
         }
@@ -330,7 +347,7 @@ impl Compiler {
         clock.stage("layout", watch);
         for l in &mut lowered {
             let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
-            run(&self.finish(l.backend), &mut l.graph, &mut cx, watch)?;
+            run(&self.finish(l.backend, file.channels_last()), &mut l.graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
         }
         clock.stage("write", watch);
@@ -381,9 +398,9 @@ impl Compiler {
             Precision::Float16 => Some("half-values"),
             Precision::Int8 | Precision::W8A32 => Some("quantize"),
         };
-        let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b))).collect();
+        let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b, false))).collect();
         let before = [named(&simplify()), named(&self.passes), lowering].concat();
-        let finish: Vec<_> = self.options.targets.iter().flat_map(|&b| named(&self.finish(b))).collect();
+        let finish: Vec<_> = self.options.targets.iter().flat_map(|&b| named(&self.finish(b, false))).collect();
         let mut names: Vec<&'static str> = Vec::new();
         for name in before.into_iter().chain(narrow).chain(["absorb"]).chain(finish) {
             if !names.contains(&name) {
@@ -452,14 +469,7 @@ impl Compiler {
 
     fn samples(&self, graph: &Graph) -> Result<Option<Samples>, Failure> {
         let Some(calibration) = &self.options.calibration else { return Ok(None) };
-        let dataset = match &calibration.data {
-            Data::Path(path) => Dataset::open(path).map_err(|e| Diagnostic::from(&e))?,
-            Data::Random => Dataset::random(0),
-        };
-        let dataset = match calibration.samples {
-            Some(n) => dataset.limited(n),
-            None => dataset,
-        };
+        let dataset = calibration.data.open(calibration.samples).map_err(|e| Diagnostic::from(&e))?;
         let preprocess = calibration.preparation.resolve(&graph.metadata);
         Ok(Some(dataset.bind(graph, preprocess).map_err(|e| Diagnostic::from(&e))?))
     }
@@ -574,10 +584,11 @@ impl Compiler {
     }
 
     /// Passes between simplification and calibration.
-    fn lowering(&self, backend: Backend) -> Vec<Box<dyn Pass>> {
+    fn lowering(&self, backend: Backend, channels_last: bool) -> Vec<Box<dyn Pass>> {
         let mut passes = match backend {
-            Backend::Tflite => vec![normalize_boxes(self.options.layout.input)],
-            Backend::Onnx | Backend::Openvino => Vec::new(),
+            // What was read with channels last has been through this.
+            Backend::Tflite if !channels_last => vec![normalize_boxes(self.options.layout.input)],
+            Backend::Tflite | Backend::Onnx | Backend::Openvino => Vec::new(),
         };
         passes.extend(lower());
         passes.extend(tidy());
@@ -585,8 +596,10 @@ impl Compiler {
     }
 
     /// Passes behind quantization.
-    fn finish(&self, backend: Backend) -> Vec<Box<dyn Pass>> {
-        let mut passes = vec![layout(self.options.layout)];
+    fn finish(&self, backend: Backend, channels_last: bool) -> Vec<Box<dyn Pass>> {
+        // Images that were read with channels last stay as they are.
+        let as_read = layout::Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
+        let mut passes = vec![layout(if channels_last { as_read } else { self.options.layout })];
         passes.extend(tidy());
         if self.options.precision == Precision::Float16 && backend.target().half.is_none() {
             // Last: folding would widen the weights again.
@@ -596,11 +609,32 @@ impl Compiler {
     }
 }
 
+/// Fails where a model computes with integers: those have been through a quantization that is not this one.
+fn check_float(graph: &Graph) -> Result<(), Failure> {
+    let computes = |&n: &NodeId| {
+        let ruled = matches!(
+            graph.op(n).grid(),
+            GridRule::Contract { .. } | GridRule::Own | GridRule::Fixed { .. } | GridRule::Unify
+        );
+        ruled && graph.operand_types(n).first().is_some_and(|t| t.elem.grid().is_some())
+    };
+    match graph.order().iter().find(|n| computes(n)) {
+        None => Ok(()),
+        Some(&n) => {
+            let error =
+                Diagnostic::error("quantized-model", "the model computes with integers; qcc compiles float models");
+            let error =
+                error.with_help("give the model that it was made from; inspect and compare take quantized ones");
+            Err(error.at(graph.origin(n)).into())
+        }
+    }
+}
+
 /// Samples named where none can be read.
 const NAMED: usize = 3;
 
 /// How data are given, for whoever forgot.
-const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
+pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
 .npy or a .npz file with one array for each input; --data random tries out a model without data";
 
 fn run(

@@ -14,12 +14,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod artefact;
+pub mod compare;
 mod compiler;
 pub mod data;
 mod quality;
 
 pub use compiler::{
-    Artefact, Calibration, Compiler, Data, Failure, Options, Output, Precision, Report, Silent, Stage, Watch,
+    Artefact, Calibration, Compiler, DATA_HELP, Data, Failure, Options, Output, Precision, Report, Silent, Stage, Watch,
 };
 pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;

@@ -10,11 +10,12 @@ use args::{Args, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let Args { command, compile } = Args::parse();
+    let Args { command, compile, data } = Args::parse();
     match (command, compile) {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),
+        (Some(Command::Compare(args)), _) => commands::compare(&args),
         (Some(Command::Ops), _) => commands::ops(),
-        (None, Some(args)) => commands::compile(&args),
+        (None, Some(args)) => commands::compile(&args, &data),
         (None, None) => report::usage("which model? `qcc --help` shows how qcc is called"),
     }
 }

@@ -45,7 +45,7 @@ pub struct Deviation {
 }
 
 impl Deviation {
-    fn of((name, d): (String, Distance)) -> Self {
+    pub(crate) fn of((name, d): (String, Distance)) -> Self {
         let sqnr = if d.sqnr().is_nan() { f64::NEG_INFINITY } else { d.sqnr() };
         Deviation { name, sqnr, cosine: d.cosine(), max_error: d.max_error }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use qcc::compare::{Comparison, Match};
 use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::ir::{Graph, Origin};
 use qcc::{Failure, Quality, Report, Watch};
@@ -42,12 +43,44 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
                 show(&report.diagnostics, model);
                 say(&summary(report, false));
             }
-            let worst = report.worst_sqnr().map_or_else(|| "unknown".into(), decibels);
-            let gate = Diagnostic::error("gate", format!("the worst output has an SQNR of {worst}, below --min-sqnr"));
-            show(&[gate.with_note("nothing was written")], model);
+            show(&[below(report.worst_sqnr()).with_note("nothing was written")], model);
             ExitCode::from(GATE)
         }
     }
+}
+
+/// The gate of a comparison is not met.
+pub(crate) fn gate(worst: Option<f64>, model: &Path) -> ExitCode {
+    show(&[below(worst)], model);
+    ExitCode::from(GATE)
+}
+
+fn below(worst: Option<f64>) -> Diagnostic {
+    let worst = worst.map_or_else(|| "unknown".into(), decibels);
+    Diagnostic::error("gate", format!("the worst output has an SQNR of {worst}, below --min-sqnr"))
+}
+
+/// The outputs of two models side by side.
+pub(crate) fn comparison(c: &Comparison) -> String {
+    let percent = |share: Option<f64>| share.map_or_else(|| "-".into(), |s| format!("{:.2} %", s * 100.0));
+    let row = |m: &Match| {
+        let d = &m.deviation;
+        let name = if d.name == m.other { d.name.clone() } else { format!("{} = {}", d.name, m.other) };
+        [name, decibels(d.sqnr), format!("{:.6}", d.cosine), format!("{:.3e}", d.max_error), percent(m.top1)]
+    };
+    let head = ["output", "SQNR", "cosine", "largest error", "top-1"].map(String::from);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(c.outputs.iter().map(row)).collect();
+    let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(width);
+    let mut out = format!("{:<12} {}\n", "data", c.data);
+    for r in &rows {
+        let _ = write!(out, "{:<w$}", r[0], w = widths[0]);
+        for i in 1..5 {
+            let _ = write!(out, "  {:>w$}", r[i], w = widths[i]);
+        }
+        out.push('\n');
+    }
+    out
 }
 
 /// Shows diagnostics on stderr, errors first; what differs in its place alone is said once.

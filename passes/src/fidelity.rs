@@ -25,7 +25,8 @@ pub struct Distance {
 }
 
 impl Distance {
-    fn of(a: &[f32], b: &[f32]) -> Self {
+    /// Of two lists of numbers, the first of which is the truth.
+    pub fn of(a: &[f32], b: &[f32]) -> Self {
         let mut d = Distance::default();
         for (&x, &y) in a.iter().zip(b) {
             d.signal += f64::from(x) * f64::from(x);
@@ -37,7 +38,8 @@ impl Distance {
         d
     }
 
-    fn add(&mut self, d: Distance) {
+    /// Adds the sums of other numbers.
+    pub fn add(&mut self, d: Distance) {
         self.signal += d.signal;
         self.noise += d.noise;
         self.other += d.other;

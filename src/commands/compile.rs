@@ -13,15 +13,15 @@ use qcc::passes::layout::{ImageOrder, Interface};
 use qcc::passes::quantize;
 use qcc::{Calibration, Compiler, Data, Failure, Options, Output, Precision, Report};
 
-use crate::args::{Calibrator, Color, Compile, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
+use crate::args::{Calibrator, Color, Compile, DataArgs, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
 use crate::report::{self, Progress};
 
 /// Share of numbers that `--calibrator percentile` leaves out at either end.
 const PERCENTILE: f64 = 1e-4;
 
 /// Compiles as the arguments say and shows how it went.
-pub(crate) fn compile(args: &Compile) -> ExitCode {
-    match try_compile(args) {
+pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
+    match try_compile(args, data) {
         Ok(done) => {
             let wanted = |d: &&Diagnostic| !args.quiet && (args.verbose || d.severity != Severity::Note);
             report::show(&done.diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
@@ -34,8 +34,8 @@ pub(crate) fn compile(args: &Compile) -> ExitCode {
     }
 }
 
-fn try_compile(args: &Compile) -> Result<Report, Failure> {
-    let compiler = Compiler::new(options(args)?);
+fn try_compile(args: &Compile, data: &DataArgs) -> Result<Report, Failure> {
+    let compiler = Compiler::new(options(args, data)?);
     check_names(&args.print_after, &compiler.pass_names())?;
     let output = output(args);
     if let Some(report) = &args.report {
@@ -88,7 +88,7 @@ fn check_names(asked: &[String], known: &[&str]) -> Result<(), Failure> {
     }
 }
 
-fn options(args: &Compile) -> Result<Options, Failure> {
+fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     let backend = |to: &To| match to {
         To::Tflite => Backend::Tflite,
         To::Onnx => Backend::Onnx,
@@ -102,7 +102,7 @@ fn options(args: &Compile) -> Result<Options, Failure> {
             shapes: shapes(&args.shape),
             values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
         },
-        calibration: args.data.as_ref().map(|path| calibration(args, path)),
+        calibration: data.data.as_ref().map(|path| calibration(args, data, path)),
         interface: match args.io {
             Io::Float => quantize::Interface::Float,
             Io::Half => quantize::Interface::Half,
@@ -135,29 +135,11 @@ fn precision(args: &Compile) -> Result<Precision, Failure> {
     })
 }
 
-fn calibration(args: &Compile, path: &Path) -> Calibration {
+fn calibration(args: &Compile, given: &DataArgs, path: &Path) -> Calibration {
     Calibration {
-        data: if path == Path::new("random") { Data::Random } else { Data::Path(path.into()) },
-        samples: args.samples,
-        preparation: Preparation {
-            preset: args.preprocess.map(|p| match p {
-                Preset::Yolo => Preprocess::YOLO,
-                Preset::Imagenet => Preprocess::IMAGENET,
-                Preset::None => Preprocess::NONE,
-            }),
-            color: args.color.map(|c| match c {
-                Color::Rgb => data::Color::Rgb,
-                Color::Bgr => data::Color::Bgr,
-            }),
-            fit: args.resize.map(|r| match r {
-                Resize::Letterbox => Fit::Letterbox { fill: 114 },
-                Resize::Stretch => Fit::Stretch,
-                Resize::CenterCrop => Fit::CenterCrop { ratio: 1.0 },
-            }),
-            scale: args.scale,
-            mean: args.mean.map(|c| c.0),
-            std: args.std.map(|c| c.0),
-        },
+        data: data(path),
+        samples: given.samples,
+        preparation: preparation(given),
         method: match args.calibrator {
             Calibrator::Minmax => Method::MinMax,
             Calibrator::MovingAverage => Method::MovingAverage,
@@ -165,6 +147,34 @@ fn calibration(args: &Compile, path: &Path) -> Calibration {
             Calibrator::Mse => Method::Mse,
             Calibrator::Entropy => Method::Entropy,
         },
+    }
+}
+
+/// Data by their name: `random` is no path.
+pub(super) fn data(path: &Path) -> Data {
+    if path == Path::new("random") { Data::Random } else { Data::Path(path.into()) }
+}
+
+/// What is said about how pictures become inputs.
+pub(super) fn preparation(args: &DataArgs) -> Preparation {
+    Preparation {
+        preset: args.preprocess.map(|p| match p {
+            Preset::Yolo => Preprocess::YOLO,
+            Preset::Imagenet => Preprocess::IMAGENET,
+            Preset::None => Preprocess::NONE,
+        }),
+        color: args.color.map(|c| match c {
+            Color::Rgb => data::Color::Rgb,
+            Color::Bgr => data::Color::Bgr,
+        }),
+        fit: args.resize.map(|r| match r {
+            Resize::Letterbox => Fit::Letterbox { fill: 114 },
+            Resize::Stretch => Fit::Stretch,
+            Resize::CenterCrop => Fit::CenterCrop { ratio: 1.0 },
+        }),
+        scale: args.scale,
+        mean: args.mean.map(|c| c.0),
+        std: args.std.map(|c| c.0),
     }
 }
 

@@ -1,0 +1,46 @@
+//! Comparing two models.
+
+use std::process::ExitCode;
+
+use qcc::compare::{Comparison, Failed, Settings, compare as compared};
+use qcc::frontends::ImportOptions;
+use qcc::ir::diagnostic::{Diagnostic, Severity};
+use qcc::{DATA_HELP, Failure};
+
+use crate::args::{Compare, shapes};
+use crate::report;
+
+use super::compile::{data, preparation};
+
+/// Compares as the arguments say and shows the result.
+pub(crate) fn compare(args: &Compare) -> ExitCode {
+    let comparison = match try_compare(args) {
+        Ok(comparison) => comparison,
+        Err(Failed { model, failure }) => return report::failure(&failure, &model, false),
+    };
+    let shown = |d: &&Diagnostic| d.severity != Severity::Note;
+    report::show(&comparison.diagnostics.iter().filter(shown).cloned().collect::<Vec<_>>(), &args.truth);
+    match serde_json::to_string_pretty(&comparison) {
+        Ok(json) if args.json => report::say(&(json + "\n")),
+        _ => report::say(&report::comparison(&comparison)),
+    }
+    let worst = comparison.worst_sqnr();
+    if args.min_sqnr.is_some_and(|least| worst.is_none_or(|worst| worst < least)) {
+        return report::gate(worst, &args.other);
+    }
+    ExitCode::SUCCESS
+}
+
+fn try_compare(args: &Compare) -> Result<Comparison, Failed> {
+    let Some(path) = &args.data.data else {
+        let error = Diagnostic::error("usage", "models are compared on data").with_help(DATA_HELP);
+        return Err(Failed { model: args.truth.clone(), failure: Failure::usage(error) });
+    };
+    let import = ImportOptions {
+        shapes: shapes(&args.shape),
+        values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+    };
+    let settings =
+        Settings { import, data: data(path), samples: args.data.samples, preparation: preparation(&args.data) };
+    compared(&args.truth, &args.other, &settings)
+}
