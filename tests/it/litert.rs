@@ -37,13 +37,13 @@ fn run_passes(g: &mut Graph, passes: Vec<Box<dyn Pass>>) -> Result<(), PassError
 }
 
 /// Simplifies and lowers an imported graph.
-fn lowered(mut g: Graph) -> Result<Graph, PassError> {
+pub(crate) fn lowered(mut g: Graph) -> Result<Graph, PassError> {
     run_passes(&mut g, [simplify(), lower(), tidy()].into_iter().flatten().collect())?;
     Ok(g)
 }
 
 /// Lays out a lowered graph and writes it.
-fn written(g: &mut Graph) -> Result<Bytes, String> {
+pub(crate) fn written(g: &mut Graph) -> Result<Bytes, String> {
     let order = ImageOrder::Nhwc;
     let mut passes = vec![layout(Interface { input: order, output: order })];
     passes.extend(tidy());
@@ -59,7 +59,7 @@ fn message(diagnostics: Vec<Diagnostic>) -> String {
 }
 
 /// Row-major tensors as the graph's inputs lie.
-fn laid_out(g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
+pub(crate) fn laid_out(g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     g.inputs().zip(inputs).map(|(v, t)| relayout(t, &g.ty(v).layout).unwrap()).collect()
 }
 
@@ -68,7 +68,7 @@ fn row_major(t: &Tensor) -> Tensor {
 }
 
 /// What LiteRT gave as the outputs of the compiled graph, row-major.
-fn outputs(g: &Graph, outcome: &Outcome) -> Result<Vec<Tensor>, String> {
+pub(crate) fn outputs(g: &Graph, outcome: &Outcome) -> Result<Vec<Tensor>, String> {
     let found = outcome.as_ref().map_err(|why| format!("LiteRT: {why}"))?;
     if found.len() != g.outputs().len() {
         return Err(format!("{} outputs, expected {}", found.len(), g.outputs().len()));
@@ -84,7 +84,7 @@ fn outputs(g: &Graph, outcome: &Outcome) -> Result<Vec<Tensor>, String> {
     g.outputs().iter().zip(found).map(typed).collect()
 }
 
-fn evaluate(g: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+pub(crate) fn evaluate(g: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let results = Executor::new(g).run(&laid_out(g, inputs), &mut |_, _| {}).map_err(|e| e.to_string())?;
     Ok(results.iter().map(row_major).collect())
 }
@@ -109,7 +109,7 @@ fn float_node_tests_run_in_litert() {
             _ = writeln!(refused, "{name}: {why}");
             continue;
         }
-        _ = match outputs(g, &outcome).and_then(|found| all_close(&found, expected)) {
+        _ = match outputs(g, &outcome).and_then(|found| all_close(&found, expected, CLOSE)) {
             Ok(()) => writeln!(equal, "{name}"),
             Err(why) => writeln!(wrong, "{name}: {why}"),
         };
@@ -119,9 +119,9 @@ fn float_node_tests_run_in_litert() {
     insta::assert_snapshot!(format!("equal: {}\n{equal}\nrefused: {}\n{refused}", count(&equal), count(&refused)));
 }
 
-fn all_close(found: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
+pub(crate) fn all_close(found: &[Tensor], expected: &[Tensor], close: (f32, f32)) -> Result<(), String> {
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-        if let Some(difference) = oracle::difference(f, e, CLOSE.0, CLOSE.1) {
+        if let Some(difference) = oracle::difference(f, e, close.0, close.1) {
             return Err(format!("output {i}: {difference}"));
         }
     }
@@ -136,16 +136,16 @@ const STEPS: [i64; 2] = [1, 2];
 const LEAST_SQNR: f64 = 20.0;
 
 /// A graph that was quantized, laid out and written.
-struct Integer {
-    name: String,
+pub(crate) struct Integer {
+    pub(crate) name: String,
     float: Graph,
-    graph: Graph,
-    model: Bytes,
-    inputs: Vec<Tensor>,
+    pub(crate) graph: Graph,
+    pub(crate) model: Bytes,
+    pub(crate) inputs: Vec<Tensor>,
 }
 
 /// The graphs of a file, with their constants of noise.
-fn graphs_of(text: &str) -> Vec<Graph> {
+pub(crate) fn graphs_of(text: &str) -> Vec<Graph> {
     let noise = |(seed, line): (usize, &str)| match line.strip_suffix("const noise") {
         Some(head) => {
             let dims = head[head.find('[').unwrap() + 1..head.find(']').unwrap()].split(',');
@@ -183,7 +183,7 @@ fn probe_outputs(g: &mut Graph) {
 }
 
 /// The graph on grids, as a model.
-fn integer(mut g: Graph) -> Result<Integer, String> {
+pub(crate) fn integer(mut g: Graph) -> Result<Integer, String> {
     let name = g.name.clone();
     probe_outputs(&mut g);
     let float = lowered(g).map_err(|e| e.to_string())?;
@@ -231,7 +231,7 @@ fn judge(case: &Integer, outcomes: [&Outcome; 2]) -> Result<String, String> {
 }
 
 /// The largest difference of stored integers.
-fn steps(a: &Tensor, b: &Tensor) -> i64 {
+pub(crate) fn steps(a: &Tensor, b: &Tensor) -> i64 {
     match (a.integers(), b.integers()) {
         (Some(a), Some(b)) => a.iter().zip(&b).map(|(a, b)| (a - b).abs()).max().unwrap_or(0),
         _ => i64::from(oracle::difference(a, b, CLOSE.0, CLOSE.1).is_some()) * i64::MAX,
@@ -273,7 +273,7 @@ fn integer_graphs_run_in_litert() {
 }
 
 /// Random graphs, the same each time.
-fn random_graphs(count: usize) -> Vec<Graph> {
+pub(crate) fn random_graphs(count: usize) -> Vec<Graph> {
     let mut runner = TestRunner::deterministic();
     let small = |g: &Graph| {
         g.order().iter().all(|&n| g.results(n).all(|v| g.ty(v).shape.elements().is_some_and(|e| e < 10_000)))
@@ -296,7 +296,7 @@ fn random_float_graphs_run_in_litert() {
     }
     assert!(cases.len() * 10 >= COUNT * 9, "{} of {COUNT} are refused", COUNT - cases.len());
     for ((source, g, expected), outcome) in cases.iter().zip(oracle::litert("litert_random", &runs)) {
-        if let Err(why) = outputs(g, &outcome).and_then(|found| all_close(&found, expected)) {
+        if let Err(why) = outputs(g, &outcome).and_then(|found| all_close(&found, expected, CLOSE)) {
             panic!("wrong in LiteRT: {why}\n{}", print_brief(source));
         }
     }

@@ -9,3 +9,4 @@ mod litert;
 mod models;
 mod onnx_nodes;
 mod oracle;
+mod tflite;

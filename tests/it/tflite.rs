@@ -1,0 +1,610 @@
+//! TFLite files as models: what qcc wrote is read back, what others write is read as LiteRT runs it.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use qcc_formats::tflite::{
+    Activation, Add, BuiltinOperator as B, Concatenation, Conv2D, Gather, L2Norm, MirrorPad, MirrorPadMode,
+    Model as Tables, Operator, OperatorCode, Options, OptionsType, Pack, Padding, Quantization, Reducer, Reshape,
+    ResizeNearestNeighbor, Softmax, Split, SplitV, Squeeze, StridedSlice, SubGraph, Tensor as Entry,
+    TensorType as Stored, TransposeConv, Unpack,
+};
+use qcc_formats::tflite::{Buffer, FullyConnected};
+use qcc_frontends::{ImportOptions, Model};
+use qcc_ir::eval::Executor;
+use qcc_ir::testing::{inputs_for, numbers};
+use qcc_ir::{Elem, Graph, Shape, Tensor, TensorType};
+
+use crate::cli::{qcc, text};
+use crate::litert::{
+    all_close, evaluate, graphs_of, integer, laid_out, lowered, outputs, random_graphs, steps, written,
+};
+use crate::onnx_nodes;
+use crate::oracle::{self, Outcome, Run};
+
+fn read(file: &Bytes) -> Result<Graph, String> {
+    let model = Model::read(file.clone(), Path::new(""));
+    let imported = model.and_then(|m| m.import(&ImportOptions::default()));
+    imported.map(|i| i.graph).map_err(|all| all.into_iter().map(|d| d.message).collect::<Vec<_>>().join("; "))
+}
+
+fn stored(elem: &Elem) -> Elem {
+    elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem())
+}
+
+/// What a file gives when it is read and evaluated: outputs as LiteRT gives them.
+fn read_back(file: &Bytes, inputs: &[Tensor]) -> Outcome {
+    let g = read(file)?;
+    g.verify().map_err(|e| e.to_string())?;
+    let inputs: Vec<Tensor> = g.inputs().zip(inputs).map(|(v, t)| t.retype(g.ty(v).clone()).unwrap()).collect();
+    let results = Executor::new(&g).run(&inputs, &mut |_, _| {}).map_err(|e| e.to_string())?;
+    let plain = |t: Tensor| t.retype(TensorType::new(stored(&t.ty().elem), t.ty().shape.clone())).unwrap();
+    Ok(results.into_iter().map(plain).collect())
+}
+
+/// Relative and absolute difference of floats: sums in another order.
+const CLOSE: (f32, f32) = (1e-5, 1e-6);
+
+#[test]
+fn float_node_tests_are_read_back() {
+    let (mut right, mut wrong) = (0, String::new());
+    for (name, source, inputs) in onnx_nodes::imported() {
+        let Ok(mut g) = lowered(source) else { continue };
+        let Ok(model) = written(&mut g) else { continue };
+        let expected = evaluate(&g, &inputs).unwrap();
+        let found = outputs(&g, &read_back(&model, &laid_out(&g, &inputs)));
+        match found.and_then(|found| all_close(&found, &expected, CLOSE)) {
+            Ok(()) => right += 1,
+            Err(why) => _ = writeln!(wrong, "{name}: {why}"),
+        }
+    }
+    assert!(wrong.is_empty(), "wrong when read back: {}\n{wrong}", wrong.lines().count());
+    assert!(right > 500, "{right}");
+}
+
+/// Graphs that the file holds as other operators, and the steps of a grid that these differ by: a clamp that changes
+/// the grid becomes QUANTIZE, MAXIMUM and MINIMUM.
+const WRITTEN_OTHERWISE: [(&str, i64); 1] = [("clamp", 1)];
+
+#[test]
+fn integer_graphs_are_read_back_bit_for_bit() {
+    let mut wrong = String::new();
+    for g in graphs_of(include_str!("../cases/int8.qir")) {
+        let case = integer(g).unwrap();
+        let allowed = WRITTEN_OTHERWISE.iter().find(|(name, _)| *name == case.name).map_or(0, |(_, steps)| *steps);
+        let expected = evaluate(&case.graph, &case.inputs).unwrap();
+        let outcome = read_back(&case.model, &laid_out(&case.graph, &case.inputs));
+        let found = outputs(&case.graph, &outcome).and_then(|found| {
+            let most = found.iter().zip(&expected).map(|(f, e)| steps(f, e)).max().unwrap_or(0);
+            if most <= allowed { Ok(()) } else { Err(format!("{most} steps")) }
+        });
+        if let Err(why) = found {
+            _ = writeln!(wrong, "{}: {why}", case.name);
+        }
+    }
+    assert!(wrong.is_empty(), "wrong when read back:\n{wrong}");
+}
+
+#[test]
+fn random_float_graphs_are_read_back() {
+    let mut right = 0;
+    for source in random_graphs(300) {
+        let inputs = inputs_for(&source, 5);
+        let mut g = lowered(source).unwrap();
+        let Ok(model) = written(&mut g) else { continue };
+        let expected = evaluate(&g, &inputs).unwrap();
+        let outcome = read_back(&model, &laid_out(&g, &inputs));
+        outputs(&g, &outcome).and_then(|found| all_close(&found, &expected, CLOSE)).unwrap();
+        right += 1;
+    }
+    assert!(right > 250, "{right}");
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let case = integer(graphs_of(include_str!("../cases/int8.qir")).swap_remove(0)).unwrap();
+    let whole = case.model;
+    for end in (0..whole.len()).step_by(7) {
+        let _ = read(&whole.slice(..end));
+    }
+    let mut runner = TestRunner::deterministic();
+    let changes = proptest::collection::vec((0..whole.len(), any::<u8>()), 1..4);
+    runner
+        .run(&changes, |changes| {
+            let mut bytes = whole.to_vec();
+            for (at, value) in changes {
+                bytes[at] = value;
+            }
+            if let Ok(g) = read(&bytes.into()) {
+                g.verify().unwrap();
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A tensor of a model: its entry, and its bytes where it is a constant.
+type Part = (Entry, Option<Bytes>);
+
+fn entry(elem: Stored, dims: &[i32]) -> Entry {
+    Entry { shape: dims.into(), elem, has_rank: true, ..Entry::default() }
+}
+
+fn float(dims: &[i32]) -> Part {
+    (entry(Stored::FLOAT32, dims), None)
+}
+
+fn floats(dims: &[i32], values: &[f32]) -> Part {
+    (entry(Stored::FLOAT32, dims), Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+}
+
+fn ints(dims: &[i32], values: &[i32]) -> Part {
+    (entry(Stored::INT32, dims), Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+}
+
+fn on(part: Part, scale: &[f32], zero_point: i64, dimension: i32) -> Part {
+    let zero_point = vec![zero_point; scale.len()];
+    let quantization = Quantization { scale: scale.into(), zero_point, dimension, ..Quantization::default() };
+    (Entry { quantization: Some(quantization), ..part.0 }, part.1)
+}
+
+fn byte(elem: Stored, dims: &[i32], scale: f32, zero_point: i64) -> Part {
+    on((entry(elem, dims), None), &[scale], zero_point, 0)
+}
+
+fn bytes(elem: Stored, dims: &[i32], values: &[i8]) -> Part {
+    (entry(elem, dims), Some(values.iter().map(|v| v.cast_unsigned()).collect()))
+}
+
+/// A model of one operator.
+fn one_operator(code: B, version: i32, options: Options, operands: Vec<Part>, results: Vec<Part>) -> Bytes {
+    let mut buffers = vec![Buffer::default()];
+    let mut tensors = Vec::new();
+    let (mut inputs, count) = (Vec::new(), operands.len() as i32);
+    for (i, (entry, data)) in operands.into_iter().chain(results).enumerate() {
+        let buffer = data.map_or(0, |data| {
+            buffers.push(Buffer { data });
+            buffers.len() as u32 - 1
+        });
+        if buffer == 0 && (i as i32) < count {
+            inputs.push(i as i32);
+        }
+        tensors.push(Entry { buffer, name: format!("t{i}"), ..entry });
+    }
+    let all = count..tensors.len() as i32;
+    let operator =
+        Operator { inputs: (0..count).collect(), outputs: all.clone().collect(), options, ..Operator::default() };
+    let main = SubGraph { tensors, inputs, outputs: all.collect(), operators: vec![operator], name: "main".into() };
+    let tables = Tables {
+        version: Tables::VERSION,
+        operator_codes: vec![OperatorCode::builtin(code, version)],
+        subgraphs: vec![main],
+        buffers,
+        ..Tables::default()
+    };
+    let mut file = Vec::new();
+    tables.write(&mut file).unwrap();
+    file.into()
+}
+
+/// Operators that qcc does not write, or writes in another way.
+fn foreign() -> Vec<(&'static str, Bytes)> {
+    const INT8: Stored = Stored::INT8;
+    const UINT8: Stored = Stored::UINT8;
+    let other = Options::Other;
+    let slice = |begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask| -> Options {
+        StridedSlice { begin_mask, end_mask, ellipsis_mask, new_axis_mask, shrink_axis_mask, offset: false }.into()
+    };
+    let three = |values: [i32; 3]| ints(&[3], &values);
+    vec![
+        (
+            "strided slice with masks",
+            one_operator(
+                B::STRIDED_SLICE,
+                1,
+                slice(1, 2, 0, 0, 4),
+                vec![float(&[4, 5, 6]), three([2, 1, -1]), three([3, 2, 9]), three([1, 2, 1])],
+                vec![float(&[3, 2])],
+            ),
+        ),
+        (
+            "strided slice with an ellipsis and a new axis",
+            one_operator(
+                B::STRIDED_SLICE,
+                6,
+                slice(0, 0, 1, 2, 0),
+                vec![float(&[2, 3, 4]), three([0, 0, 1]), three([0, 0, 3]), three([1, 1, 1])],
+                vec![float(&[2, 3, 1, 2])],
+            ),
+        ),
+        (
+            "strided slice backwards",
+            one_operator(
+                B::STRIDED_SLICE,
+                1,
+                slice(1, 1, 0, 0, 0),
+                vec![float(&[5, 2]), ints(&[2], &[0, 0]), ints(&[2], &[0, 2]), ints(&[2], &[-2, 1])],
+                vec![float(&[3, 2])],
+            ),
+        ),
+        (
+            "pack",
+            one_operator(
+                B::PACK,
+                1,
+                Pack { values_count: 2, axis: -2 }.into(),
+                vec![float(&[2, 3]), float(&[2, 3])],
+                vec![float(&[2, 2, 3])],
+            ),
+        ),
+        (
+            "unpack",
+            one_operator(
+                B::UNPACK,
+                1,
+                Unpack { num: 2, axis: 1 }.into(),
+                vec![float(&[3, 2, 4])],
+                vec![float(&[3, 4]), float(&[3, 4])],
+            ),
+        ),
+        (
+            "split",
+            one_operator(
+                B::SPLIT,
+                1,
+                Split { num_splits: 2 }.into(),
+                vec![ints(&[], &[-1]), float(&[2, 6])],
+                vec![float(&[2, 3]), float(&[2, 3])],
+            ),
+        ),
+        (
+            "split into lengths",
+            one_operator(
+                B::SPLIT_V,
+                1,
+                SplitV { num_splits: 3 }.into(),
+                vec![float(&[7, 2]), three([2, -1, 1]), ints(&[], &[0])],
+                vec![float(&[2, 2]), float(&[4, 2]), float(&[1, 2])],
+            ),
+        ),
+        (
+            "space to batch",
+            one_operator(
+                B::SPACE_TO_BATCH_ND,
+                1,
+                Options::None,
+                vec![float(&[2, 4, 5, 3]), ints(&[2], &[2, 3]), ints(&[2, 2], &[0, 2, 1, 0])],
+                vec![float(&[12, 3, 2, 3])],
+            ),
+        ),
+        (
+            "batch to space",
+            one_operator(
+                B::BATCH_TO_SPACE_ND,
+                1,
+                Options::None,
+                vec![float(&[12, 3, 2, 3]), ints(&[2], &[2, 3]), ints(&[2, 2], &[0, 2, 1, 0])],
+                vec![float(&[2, 4, 5, 3])],
+            ),
+        ),
+        (
+            "symmetric pad",
+            one_operator(
+                B::MIRROR_PAD,
+                1,
+                MirrorPad { mode: MirrorPadMode::SYMMETRIC }.into(),
+                vec![float(&[2, 3]), ints(&[2, 2], &[1, 0, 1, 1])],
+                vec![float(&[3, 5])],
+            ),
+        ),
+        (
+            "squeeze",
+            one_operator(
+                B::SQUEEZE,
+                1,
+                Squeeze { squeeze_dims: vec![-1] }.into(),
+                vec![float(&[1, 3, 1])],
+                vec![float(&[1, 3])],
+            ),
+        ),
+        (
+            "reshape by option",
+            one_operator(
+                B::RESHAPE,
+                1,
+                Reshape { new_shape: vec![3, -1] }.into(),
+                vec![float(&[2, 6])],
+                vec![float(&[3, 4])],
+            ),
+        ),
+        (
+            "gather in batches",
+            one_operator(
+                B::GATHER,
+                5,
+                Gather { axis: 1, batch_dims: 1 }.into(),
+                vec![float(&[2, 4, 3]), ints(&[2, 2], &[3, 0, 1, 1])],
+                vec![float(&[2, 2, 3])],
+            ),
+        ),
+        (
+            "length 1",
+            one_operator(B::L2_NORMALIZATION, 1, L2Norm::default().into(), vec![float(&[2, 5])], vec![float(&[2, 5])]),
+        ),
+        (
+            "softmax with another base",
+            one_operator(B::SOFTMAX, 1, Softmax { beta: 2.5 }.into(), vec![float(&[2, 5])], vec![float(&[2, 5])]),
+        ),
+        (
+            "addition and activation",
+            one_operator(
+                B::ADD,
+                1,
+                Add { activation: Activation::RELU_N1_TO_1, ..Add::default() }.into(),
+                vec![float(&[2, 1, 3]), float(&[4, 1])],
+                vec![float(&[2, 4, 3])],
+            ),
+        ),
+        (
+            "nearest elements at odd scales",
+            one_operator(
+                B::RESIZE_NEAREST_NEIGHBOR,
+                3,
+                ResizeNearestNeighbor::default().into(),
+                vec![float(&[1, 6, 10, 2]), ints(&[2], &[14, 35])],
+                vec![float(&[1, 14, 35, 2])],
+            ),
+        ),
+        (
+            "transposed convolution with a rest",
+            one_operator(
+                B::TRANSPOSE_CONV,
+                1,
+                TransposeConv { padding: Padding::SAME, stride_h: 2, stride_w: 3, ..TransposeConv::default() }.into(),
+                vec![
+                    ints(&[4], &[1, 5, 8, 2]),
+                    floats(&[2, 3, 3, 4], &numbers(Shape::known(&[72]), 3).reals()),
+                    float(&[1, 3, 3, 4]),
+                ],
+                vec![float(&[1, 5, 8, 2])],
+            ),
+        ),
+        (
+            "matrix of a flattened image",
+            one_operator(
+                B::FULLY_CONNECTED,
+                1,
+                FullyConnected { activation: Activation::RELU, ..FullyConnected::default() }.into(),
+                vec![
+                    float(&[2, 2, 3]),
+                    floats(&[4, 6], &numbers(Shape::known(&[24]), 2).reals()),
+                    floats(&[4], &[0.1, -0.2, 0.3, 0.0]),
+                ],
+                vec![float(&[2, 4])],
+            ),
+        ),
+        (
+            "unsigned convolution",
+            one_operator(
+                B::CONV_2D,
+                1,
+                Conv2D {
+                    padding: Padding::SAME,
+                    stride_w: 2,
+                    stride_h: 1,
+                    activation: Activation::RELU6,
+                    ..Conv2D::default()
+                }
+                .into(),
+                vec![
+                    byte(UINT8, &[1, 5, 5, 2], 0.02, 120),
+                    on(
+                        bytes(UINT8, &[3, 3, 3, 2], &(0..54).map(|i| (i * 37 % 251) as u8 as i8).collect::<Vec<_>>()),
+                        &[0.01],
+                        117,
+                        0,
+                    ),
+                    on(ints(&[3], &[100, -200, 0]), &[0.02 * 0.01], 0, 0),
+                ],
+                vec![byte(UINT8, &[1, 5, 3, 3], 0.03, 10)],
+            ),
+        ),
+        (
+            "bias without scales",
+            one_operator(
+                B::FULLY_CONNECTED,
+                4,
+                FullyConnected::default().into(),
+                vec![
+                    byte(INT8, &[2, 4], 0.05, 3),
+                    on(bytes(INT8, &[3, 4], &[1, -2, 3, -4, 50, 6, -70, 8, 9, 10, 11, 127]), &[0.02], 0, 0),
+                    ints(&[3], &[100, -200, 0]),
+                ],
+                vec![byte(INT8, &[2, 3], 0.07, -5)],
+            ),
+        ),
+        (
+            "integers of unlike grids side by side",
+            one_operator(
+                B::CONCATENATION,
+                1,
+                Concatenation { axis: 1, activation: Activation::NONE }.into(),
+                vec![byte(UINT8, &[2, 3], 0.01, 10), byte(UINT8, &[2, 2], 0.02, 128)],
+                vec![byte(UINT8, &[2, 5], 0.02, 128)],
+            ),
+        ),
+        (
+            "comparison of integers",
+            one_operator(
+                B::LESS,
+                2,
+                other(OptionsType::LESS),
+                vec![byte(INT8, &[2, 8], 0.01, 10), byte(INT8, &[8], 0.02, -20)],
+                vec![(entry(Stored::BOOL, &[2, 8]), None)],
+            ),
+        ),
+        (
+            "mean of integers",
+            one_operator(
+                B::MEAN,
+                2,
+                Reducer { keep_dims: true }.into(),
+                vec![byte(INT8, &[1, 4, 4, 2], 0.02, 5), ints(&[2], &[1, 2])],
+                vec![byte(INT8, &[1, 1, 1, 2], 0.01, -3)],
+            ),
+        ),
+        (
+            "four-bit weights",
+            one_operator(
+                B::DEQUANTIZE,
+                6,
+                other(OptionsType::DEQUANTIZE),
+                vec![on(bytes(Stored::INT4, &[2, 3], &[0x21, -0x2d, 0x70]), &[0.5], 0, 0)],
+                vec![float(&[2, 3])],
+            ),
+        ),
+    ]
+}
+
+/// Steps of a grid that kernels may differ by.
+const STEP: i64 = 1;
+
+#[test]
+fn models_of_others_are_read_as_litert_runs_them() {
+    let (mut cases, mut runs) = (Vec::new(), Vec::new());
+    for (name, model) in foreign() {
+        let g = read(&model).unwrap_or_else(|why| panic!("{name}: {why}"));
+        let input = |(i, v): (usize, qcc_ir::ValueId)| {
+            let ty = g.ty(v);
+            let real = numbers(ty.shape.clone(), i as u64 + 7);
+            match &ty.elem {
+                Elem::Grid(grid) => {
+                    let t = real.quantized(grid);
+                    t.retype(TensorType::new(grid.store.elem(), ty.shape.clone())).unwrap()
+                }
+                _ => real,
+            }
+        };
+        let inputs: Vec<Tensor> = g.inputs().enumerate().map(input).collect();
+        runs.push(Run { model, inputs, delegates: true });
+        cases.push(name);
+    }
+    let mut wrong = String::new();
+    for ((name, run), outcome) in cases.iter().zip(&runs).zip(oracle::litert("litert_foreign", &runs)) {
+        let found = read_back(&run.model, &run.inputs);
+        let judged = found.and_then(|found| {
+            let expected = outcome.map_err(|e| format!("LiteRT: {e}"))?;
+            assert_eq!(found.len(), expected.len());
+            found.iter().zip(&expected).try_for_each(|(f, e)| {
+                if f.ty() != e.ty() {
+                    return Err(format!("{}, expected {}", f.ty(), e.ty()));
+                }
+                match f.ty().elem {
+                    Elem::F32 => oracle::difference(f, e, 1e-4, 1e-5).map_or(Ok(()), Err),
+                    _ if steps(f, e) <= STEP => Ok(()),
+                    _ => Err(format!("{} steps", steps(f, e))),
+                }
+            })
+        });
+        if let Err(why) = judged {
+            _ = writeln!(wrong, "{name}: {why}");
+        }
+    }
+    assert!(wrong.is_empty(), "unlike LiteRT:\n{wrong}");
+}
+
+#[test]
+fn what_is_not_read_is_refused_by_name() {
+    let lstm = one_operator(B::UNIDIRECTIONAL_SEQUENCE_LSTM, 1, Options::None, vec![float(&[1])], vec![float(&[1])]);
+    assert_eq!(read(&lstm).unwrap_err(), "operator UNIDIRECTIONAL_SEQUENCE_LSTM is not supported");
+    let dynamic = one_operator(
+        B::RESHAPE,
+        1,
+        Options::None,
+        vec![float(&[4]), (entry(Stored::INT32, &[1]), None)],
+        vec![float(&[4])],
+    );
+    assert_eq!(read(&dynamic).unwrap_err(), "input 1 (t1) must be a constant, or follow from constants and shapes");
+    let pool = |scale| {
+        let options = other_pool();
+        one_operator(
+            B::MAX_POOL_2D,
+            2,
+            options,
+            vec![byte(Stored::INT8, &[1, 2, 2, 1], 0.5, 0)],
+            vec![byte(Stored::INT8, &[1, 1, 1, 1], scale, 0)],
+        )
+    };
+    assert!(read(&pool(0.5)).is_ok());
+    assert_eq!(
+        read(&pool(0.25)).unwrap_err(),
+        "its operand lies on i8<0.5:0> and its result on i8<0.25:0>: the kernels would not rescale"
+    );
+}
+
+fn other_pool() -> Options {
+    qcc_formats::tflite::Pool2D {
+        padding: Padding::VALID,
+        stride_w: 1,
+        stride_h: 1,
+        filter_width: 2,
+        filter_height: 2,
+        ..qcc_formats::tflite::Pool2D::default()
+    }
+    .into()
+}
+
+#[test]
+fn compiled_models_are_compared_with_their_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let (onnx, digits) = (models.join("mnist_lenet.onnx"), models.join("digits"));
+    let (onnx, digits) = (onnx.to_str().unwrap(), digits.to_str().unwrap());
+    let data = ["--data", digits, "--scale", "1/255"];
+    let run = |args: &[&str]| {
+        let out = qcc(folder.path(), args);
+        (out.status.code().unwrap(), text(&out.stdout), text(&out.stderr))
+    };
+    assert_eq!(run(&[onnx, "--to", "tflite", "-q", "-o", "float.tflite"]).0, 0);
+    assert_eq!(run(&[&[onnx, "--to", "tflite", "-q", "--int8", "-o", "int8.tflite"][..], &data].concat()).0, 0);
+
+    let against = |other: &str, more: &[&str]| {
+        let (code, out, err) = run(&[&["compare", onnx, other, "--json"][..], &data, more].concat());
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {err}"));
+        (code, json)
+    };
+    let (code, float) = against("float.tflite", &[]);
+    assert_eq!(
+        (code, float["samples"].as_u64(), float["outputs"].as_array().unwrap().len()),
+        (0, Some(30), 1),
+        "{float}"
+    );
+    // A ratio without noise has no number.
+    assert!(float["outputs"][0]["sqnr"].as_f64().unwrap_or(f64::INFINITY) > 100.0, "{float}");
+    let (_, int8) = against("int8.tflite", &[]);
+    let sqnr = int8["outputs"][0]["sqnr"].as_f64().unwrap();
+    assert!((25.0..60.0).contains(&sqnr) && int8["outputs"][0]["top1"] == 1.0, "{int8}");
+    assert_eq!(against("int8.tflite", &["--min-sqnr", "70"]).0, 3);
+    let (code, shown, _) = run(&[&["compare", "float.tflite", "int8.tflite", "--samples", "5"][..], &data].concat());
+    assert!(code == 0 && shown.contains("5 pictures") && shown.contains("100.00 %"), "{shown}");
+
+    let (code, _, said) =
+        run(&[&["compare", onnx, "float.tflite", "--samples", "5"][..], &["--data", "random"]].concat());
+    assert_eq!((code, said.as_str()), (0, ""));
+    let (code, _, said) = run(&["int8.tflite", "--to", "tflite", "-o", "again.tflite"]);
+    assert!(code == 1 && said.contains("error[quantized-model]"), "{said}");
+    // A float one is a source like any other.
+    assert_eq!(run(&["float.tflite", "--to", "tflite", "-q", "-o", "again.tflite"]).0, 0);
+    let again = against("again.tflite", &[]).1;
+    assert!(again["outputs"][0]["sqnr"].as_f64().unwrap_or(f64::INFINITY) > 100.0, "{again}");
+    let shape = |file: &str| run(&["inspect", file, "--format", "json"]).1;
+    let input = |file: &str| serde_json::from_str::<serde_json::Value>(&shape(file)).unwrap()["inputs"].clone();
+    assert_eq!(input("again.tflite"), input("float.tflite"));
+    fs::write(folder.path().join("cut.tflite"), &fs::read(folder.path().join("float.tflite")).unwrap()[..900]).unwrap();
+    let (code, _, said) = run(&[&["compare", onnx, "cut.tflite"][..], &data].concat());
+    assert!(code == 1 && said.contains("error[bad-model]"), "{said}");
+}
