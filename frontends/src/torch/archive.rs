@@ -8,8 +8,9 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::refusal::Refusal;
 
-/// Most bytes that a compressed entry may hold: PyTorch compresses none.
-const LARGEST_INFLATED: u64 = 1 << 30;
+/// How many times its size in the archive a compressed entry may hold. PyTorch compresses none; weights and programs
+/// that are packed again do not shrink by more.
+const LARGEST_RATIO: u64 = 100;
 
 /// An archive over mapped bytes. Entries are read when they are asked for.
 #[derive(Clone, Debug)]
@@ -55,8 +56,11 @@ impl Archive {
         let mut entry = zip.by_index(index).map_err(|e| wrong(&e))?;
         if entry.compression() != CompressionMethod::Stored {
             let size = entry.size();
-            if size > LARGEST_INFLATED {
-                return Err(wrong(&format!("{size} bytes are too many for a compressed entry")));
+            if size > entry.compressed_size().saturating_mul(LARGEST_RATIO) {
+                return Err(wrong(&format!(
+                    "{size} bytes are too many for {} compressed ones",
+                    entry.compressed_size()
+                )));
             }
             let mut inflated = Vec::new();
             entry.by_ref().take(size + 1).read_to_end(&mut inflated).map_err(|e| wrong(&e))?;

@@ -117,6 +117,15 @@ impl<'m> Importer<'m> {
         }
     }
 
+    /// Binds the result of a node, whose name nothing may have yet.
+    fn bind_new(&mut self, name: &'m str, binding: Binding<'m>) -> Result<(), Refusal> {
+        if self.scopes.last().is_some_and(|s| s.0.contains_key(name)) {
+            return Err(Refusal::Invalid(format!("two values have the name {name}")));
+        }
+        self.bind(name, binding);
+        Ok(())
+    }
+
     fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
         self.errors.extend(refusal.diagnostic(origin));
     }
@@ -313,10 +322,7 @@ impl<'m> Importer<'m> {
         let origin = origin(node);
         let bound = self.results(node, &origin).and_then(|results| match results {
             Results::Tensors(values) => self.bind_results(node, values, &origin),
-            Results::Number(number) => {
-                node.results().for_each(|name| self.bind(name, Binding::Number(number)));
-                Ok(())
-            }
+            Results::Number(number) => node.results().try_for_each(|name| self.bind_new(name, Binding::Number(number))),
         });
         if let Err(e) = bound {
             self.refuse(e, &origin);
@@ -350,9 +356,9 @@ impl<'m> Importer<'m> {
             let old = self.value(target)?;
             let value = NodeCx::new(self, node, origin.clone()).like(values[0], old)?;
             self.write(target, value)?;
-            let seen = self.value(target)?;
             for name in node.results() {
-                self.bind(name, Binding::Value { value: seen, view: Some(View { of: target, seen, how: How::Same }) });
+                let view = self.view(target, How::Same)?;
+                self.bind_new(name, Binding::Value { value: view.seen, view: Some(view) })?;
             }
             return Ok(());
         }
@@ -375,13 +381,31 @@ impl<'m> Importer<'m> {
                 Some(of) => {
                     let seen = self.value(of)?;
                     let same_type = self.graph.ty(seen).elem == self.graph.ty(value).elem;
-                    views::how(node, index, self.declared(of), same_type).map(|how| View { of, seen, how })
+                    let how = views::how(node, index, self.declared(of), same_type);
+                    how.map(|how| self.view(of, how)).transpose()?
                 }
                 None => None,
             };
-            self.bind(name, Binding::Value { value, view });
+            self.bind_new(name, Binding::Value { value, view })?;
         }
         Ok(())
+    }
+
+    /// A view of a name as it is now. What shows all of another name counts as that.
+    fn view(&mut self, mut of: &'m str, how: How<'m>) -> Result<View<'m>, Refusal> {
+        let seen = self.value(of)?;
+        let mut depth = 1;
+        while let Binding::Value { view: Some(view), .. } = self.binding(of)? {
+            if !matches!(view.how, How::Same) {
+                depth += view.depth;
+                break;
+            }
+            of = view.of;
+        }
+        if depth > views::DEEPEST {
+            return Err(Refusal::Unsupported(format!("more than {} views of each other", views::DEEPEST)));
+        }
+        Ok(View { of, depth, seen, how })
     }
 
     fn is_read(&self, name: &str) -> bool {

@@ -48,9 +48,7 @@ impl File {
         let archive = Archive::open(bytes)?;
         let layout = Layout::of(&archive)?;
         let json = archive.read(&layout.program)?;
-        // The parser limits how deep objects are nested.
-        let program: Program =
-            serde_json::from_slice(&json).map_err(|e| Refusal::Invalid(format!("{}: {e}", layout.program)))?;
+        let program = Program::parse(&json).map_err(|e| Refusal::Invalid(format!("{}: {e}", layout.program)))?;
         let version = program.schema_version;
         if version.major != MAJOR {
             let found = format!("{}.{}", version.major, version.minor);

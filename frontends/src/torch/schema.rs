@@ -156,6 +156,45 @@ pub(super) enum OutputSpec {
     Other,
 }
 
+impl Program {
+    /// Reads the JSON. The parser limits how deep objects are nested.
+    pub(super) fn parse(json: &[u8]) -> Result<Program, serde_json::Error> {
+        // Before numbers that JSON does not have were written as texts, they stood there bare, as Python writes them.
+        serde_json::from_slice(json).or_else(|e| match with_quotes(json) {
+            Some(quoted) => serde_json::from_slice(&quoted),
+            None => Err(e),
+        })
+    }
+}
+
+/// The JSON with bare `NaN`, `Infinity`, `-Infinity` as texts; none where there are none.
+fn with_quotes(json: &[u8]) -> Option<Vec<u8>> {
+    let mut quoted = Vec::with_capacity(json.len());
+    let (mut rest, mut in_text, mut found) = (json, false, false);
+    while let Some((&byte, tail)) = rest.split_first() {
+        let bare = [&b"NaN"[..], b"Infinity", b"-Infinity"].into_iter().find(|word| !in_text && rest.starts_with(word));
+        if let Some(word) = bare {
+            quoted.push(b'"');
+            quoted.extend_from_slice(word);
+            quoted.push(b'"');
+            (rest, found) = (&rest[word.len()..], true);
+            continue;
+        }
+        quoted.push(byte);
+        rest = tail;
+        match byte {
+            b'"' => in_text = !in_text,
+            b'\\' if in_text => {
+                // What follows is part of the text, a quotation mark too.
+                quoted.extend(rest.first());
+                rest = rest.get(1..).unwrap_or_default();
+            }
+            _ => {}
+        }
+    }
+    found.then_some(quoted)
+}
+
 /// The one key of an object and its value.
 fn variant<'de, D: Deserializer<'de>>(d: D) -> Result<(String, Value), D::Error> {
     let map = Map::deserialize(d)?;

@@ -17,10 +17,15 @@ use crate::refusal::Refusal;
 pub(super) struct View<'m> {
     /// The other name.
     pub(super) of: &'m str,
+    /// How many views lie between it and what shows nothing else.
+    pub(super) depth: usize,
     /// The other's value when this one's was made.
     pub(super) seen: ValueId,
     pub(super) how: How<'m>,
 }
+
+/// Views of views of views are refused beyond this: reading one goes through all.
+pub(super) const DEEPEST: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum How<'m> {

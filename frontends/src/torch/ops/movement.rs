@@ -81,6 +81,12 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
+/// A node may split a tensor into this many.
+const MOST_PARTS: usize = 1 << 16;
+
+/// Windows of more elements than this are not unfolded.
+const LARGEST_WINDOWS: usize = 1 << 24;
+
 /// Operators whose results show the memory of their first operand, always or sometimes.
 pub(super) const VIEWS: &[&str] = &[
     "_reshape_alias",
@@ -252,30 +258,31 @@ pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<
     let size = n.dims(x)[axis];
     let whole = i64::try_from(size).unwrap_or(i64::MAX);
     let lengths: Vec<usize> = match n.op() {
-        "slice" => {
+        "slice" | "slice_scatter" => {
             let (start, end) = (n.int("start", 0)?, n.int("end", i64::MAX)?);
             let step = n.int("step", 1)?;
             return Ok(vec![range(axis, size, start, end, step)?]);
         }
-        "select" | "narrow" => {
-            let start = n.required_int(if n.op() == "select" { "index" } else { "start" })?;
+        "select" | "select_scatter" | "narrow" => {
+            let narrow = n.op() == "narrow";
+            let start = n.required_int(if narrow { "start" } else { "index" })?;
             let start = if start < 0 { start.saturating_add(whole) } else { start };
-            let length = if n.op() == "select" { 1 } else { n.required_int("length")? };
+            let length = if narrow { n.required_int("length")? } else { 1 };
             let (start, len) = (extent(start)?, extent(length)?);
             if start + len > size {
                 return Err(Refusal::Invalid(format!("index {start} lies beyond an axis of extent {size}")));
             }
             return Ok(vec![Range { axis, start, len, step: 1 }]);
         }
-        "unbind" => vec![1; size],
+        "unbind" => side_by_side(size, 1)?,
         "chunk" => {
             let chunks = n.required_int("chunks")?;
-            side_by_side(size, size.div_ceil(extent(chunks)?.max(1)))
+            side_by_side(size, size.div_ceil(extent(chunks)?.max(1)))?
         }
         _ => {
             let name = if n.has("split_size") { "split_size" } else { "split_sizes" };
             match n.ints(name)?.as_slice() {
-                &[length] if name == "split_size" && n.op() == "split" => side_by_side(size, extent(length)?),
+                &[length] if name == "split_size" && n.op() == "split" => side_by_side(size, extent(length)?)?,
                 lengths => extents(lengths)?,
             }
         }
@@ -288,9 +295,13 @@ pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<
 }
 
 /// Parts of one length; the last may be shorter.
-fn side_by_side(size: usize, length: usize) -> Vec<usize> {
+fn side_by_side(size: usize, length: usize) -> Result<Vec<usize>, Refusal> {
     let length = length.max(1);
-    (0..size.div_ceil(length).max(1)).map(|i| length.min(size - i * length)).collect()
+    let count = size.div_ceil(length).max(1);
+    if count > MOST_PARTS {
+        return Err(Refusal::Unsupported(format!("an axis of {size} falls into {count} parts")));
+    }
+    Ok((0..count).map(|i| length.min(size - i * length)).collect())
 }
 
 fn ranges(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -537,6 +548,9 @@ fn unfold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (axis, size, step) = (n.axis(axis, x)?, extent(size)?, extent(step)?);
     let steps = n.dims(x)[axis].checked_sub(size).filter(|_| step > 0).map(|room| room / step + 1);
     let steps = steps.ok_or_else(|| Refusal::Invalid(format!("windows of {size} for {}", n.ty(x))))?;
+    if steps.saturating_mul(size) > LARGEST_WINDOWS {
+        return Err(Refusal::Unsupported(format!("{steps} windows of {size} are too many")));
+    }
     let places: Vec<i64> = (0..steps).flat_map(|i| (0..size).map(move |j| (i * step + j) as i64)).collect();
     let places = n.add_constant(qcc_ir::Tensor::from_vec(qcc_ir::Shape::known(&[steps, size]), places));
     let y = n.add(qcc_ir::ops::Gather { axis }, &[x, places])?;

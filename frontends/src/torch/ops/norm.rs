@@ -1,12 +1,12 @@
 //! Normalisations.
 
 use qcc_ir::ops::{BinaryFn, Softmax, UnaryFn};
-use qcc_ir::{Elem, Shape, ValueId};
+use qcc_ir::{Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::schema::Number;
 use super::Row;
-use crate::build::{Build, Values, extent, norm, numbers, one};
+use crate::build::{Build, Values, extent, norm, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -51,9 +51,8 @@ fn softmax(n: &mut NodeCx<'_, '_>, log: bool) -> Result<Values, Refusal> {
 
 /// A vector of `count` equal numbers, with the element of `x`.
 fn vector(n: &mut NodeCx<'_, '_>, x: ValueId, count: usize, value: f64) -> Result<ValueId, Refusal> {
-    let elem = n.ty(x).elem.clone();
-    let tensor = numbers(&elem, Shape::known(&[count]), &vec![value; count]);
-    Ok(n.add_constant(tensor.ok_or_else(|| Refusal::Unsupported(format!("{value} is no {elem}")))?))
+    let value = n.scalar(value, x)?;
+    n.expand(value, &[count])
 }
 
 /// The parameters that are given; scale 1, bias 0.

@@ -30,6 +30,9 @@ pub(super) const ROWS: &[Row] = &[
     ("max_pool3d_with_indices", |n| max(n, 3)),
 ];
 
+/// Matrices of windows' weights have at most this many elements.
+const LARGEST_MATRIX: usize = 1 << 22;
+
 fn window(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<(Window, bool), Refusal> {
     let kernel = per_axis(n, "kernel_size", spatial, 0)?;
     // Without a stride, windows lie side by side.
@@ -120,6 +123,9 @@ fn means_along(
     extent: usize,
     size: usize,
 ) -> Result<ValueId, Refusal> {
+    if extent.saturating_mul(size) > LARGEST_MATRIX {
+        return Err(Refusal::Unsupported(format!("means of {extent} elements to {size} need too large a matrix")));
+    }
     let mut weights = vec![0f64; extent * size];
     for i in 0..size {
         let (start, end) = span(i, extent, size);

@@ -1,0 +1,470 @@
+//! Models of `torch.export`: what PyTorch computed with them, older archives, refusals, damaged and hostile files. The
+//! models are made by `tests/models/torch/make.py`.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use qcc_frontends::{ImportOptions, Imported, Model};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::Executor;
+use qcc_ir::ops::{Op, OpKind};
+use qcc_ir::{Elem, Graph, Shape, Tensor, TensorType};
+use serde::Deserialize;
+use serde_json::Value;
+use zip::read::{ArchiveOffset, Config};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+/// Shape and elements.
+type Numbers = (Vec<usize>, Vec<Value>);
+
+/// What PyTorch computed.
+#[derive(Deserialize)]
+struct Case {
+    inputs: Vec<Numbers>,
+    outputs: Vec<Numbers>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/torch")
+}
+
+fn file(name: &str) -> Vec<u8> {
+    fs::read(folder().join(format!("{name}.pt2"))).expect("the model is part of the repository")
+}
+
+fn cases() -> BTreeMap<String, Case> {
+    let text = fs::read_to_string(folder().join("cases.json")).expect("the cases are part of the repository");
+    // Python writes what JSON does not know.
+    let text = text.replace("NaN", "\"NaN\"").replace("-Infinity", "\"-inf\"").replace("Infinity", "\"inf\"");
+    serde_json::from_str(&text).expect("cases")
+}
+
+fn read(bytes: Vec<u8>, shapes: &[(&str, &[usize])]) -> Result<Imported, Vec<Diagnostic>> {
+    let shapes = shapes.iter().map(|(name, dims)| (name.to_string(), dims.to_vec())).collect();
+    let options = ImportOptions { shapes, ..ImportOptions::default() };
+    Model::read(Bytes::from(bytes), Path::new("")).and_then(|model| model.import(&options))
+}
+
+fn graph(bytes: Vec<u8>, shapes: &[(&str, &[usize])]) -> Graph {
+    let imported = read(bytes, shapes).unwrap_or_else(|e| panic!("{}", told(&e)));
+    imported.graph.verify().expect("a valid graph");
+    imported.graph
+}
+
+/// Messages with origins, lines and help, as one text.
+fn told(all: &[Diagnostic]) -> String {
+    let line = |d: &Diagnostic| {
+        let origin: Vec<String> = d
+            .origin
+            .sources()
+            .iter()
+            .map(|s| format!(" [{} {} {}]", s.path, s.kind, s.line.as_deref().unwrap_or("")))
+            .collect();
+        format!(
+            "{}: {}{}{}\n",
+            d.code,
+            d.message,
+            origin.concat(),
+            d.help.iter().map(|h| format!(" ({h})")).collect::<String>()
+        )
+    };
+    all.iter().map(line).collect()
+}
+
+fn refused(bytes: Vec<u8>) -> String {
+    read(bytes, &[]).map(|_| String::new()).unwrap_or_else(|e| told(&e))
+}
+
+fn number(v: &Value) -> f64 {
+    match v {
+        Value::Bool(b) => f64::from(u8::from(*b)),
+        Value::String(s) => s.parse().expect("a number"),
+        v => v.as_f64().expect("a number"),
+    }
+}
+
+fn tensor(ty: &TensorType, values: &[Value]) -> Tensor {
+    let values = values.iter().map(number);
+    let shape = ty.shape.clone();
+    match ty.elem {
+        Elem::F32 => Tensor::from_vec(shape, values.map(|v| v as f32).collect()),
+        Elem::I64 => Tensor::from_vec(shape, values.map(|v| v as i64).collect()),
+        ref other => panic!("inputs of {other}"),
+    }
+}
+
+fn run(graph: &Graph, case: &Case) -> Vec<Tensor> {
+    let inputs: Vec<Tensor> =
+        graph.inputs().zip(&case.inputs).map(|(v, (_, values))| tensor(graph.ty(v), values)).collect();
+    Executor::new(graph).run(&inputs, &mut |_, _| {}).expect("a run")
+}
+
+/// Results are those of PyTorch: integers the same, floats to the fifth digit of the largest.
+fn agree(name: &str, graph: &Graph, case: &Case) {
+    let found = run(graph, case);
+    assert_eq!(found.len(), case.outputs.len(), "{name}");
+    for (i, (found, (dims, wanted))) in found.iter().zip(&case.outputs).enumerate() {
+        assert_eq!(found.ty().shape, Shape::known(dims), "{name}, output {i}");
+        let wanted: Vec<f64> = wanted.iter().map(number).collect();
+        let largest = wanted.iter().filter(|v| v.is_finite()).fold(0f64, |m, v| m.max(v.abs()));
+        let most = if found.ty().elem.is_float() { 1e-5 * largest + 1e-6 } else { 0.0 };
+        for (at, (&f, w)) in found.reals().iter().zip(wanted).enumerate() {
+            let f = f64::from(f);
+            let same = f == w || (f.is_nan() && w.is_nan()) || (f - w).abs() <= most;
+            assert!(same, "{name}, output {i}, element {at}: {f}, PyTorch has {w}");
+        }
+    }
+}
+
+const REFUSED: [&str; 3] = ["sampled", "stateful", "stateful_decomposed"];
+
+fn example_shapes(name: &str) -> Vec<(&'static str, &'static [usize])> {
+    match name {
+        "dynamic" => vec![("input", &[2, 4, 9, 7])],
+        "open_extents" => vec![("inputs_0", &[3, 2, 10])],
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn results_are_those_of_pytorch() {
+    let only = std::env::var("CASE").ok();
+    let mut wrong = String::new();
+    for (name, case) in cases().iter().filter(|(name, _)| !REFUSED.contains(&name.as_str())) {
+        if only.as_ref().is_some_and(|o| o != name) {
+            continue;
+        }
+        let outcome = std::panic::catch_unwind(|| agree(name, &graph(file(name), &example_shapes(name)), case));
+        if let Err(e) = outcome {
+            let said = e.downcast_ref::<String>().cloned().unwrap_or_default();
+            wrong += &format!("## {name}\n{said}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn refusals_name_operator_node_and_line() {
+    assert_eq!(
+        refused(file("sampled")),
+        "unsupported-op: operator aten.rand_like.default is not supported [rand_like rand_like make.py:34] (a random \
+         result is never the same twice; export the model for inference)\n"
+    );
+    for name in ["stateful", "stateful_decomposed"] {
+        assert_eq!(
+            refused(file(name)),
+            "unsupported: buffer total changes from run to run, and results depend on it [total buffer ] (make it an \
+             input and an output of the model)\n"
+        );
+    }
+}
+
+#[test]
+fn open_extents_take_what_is_given_a_batch_of_one_or_the_example() {
+    let extents = |g: &Graph| g.outputs().iter().map(|o| g.ty(o.value).shape.to_string()).collect::<String>();
+    assert_eq!(extents(&graph(file("dynamic"), &[])), "[1,2]");
+    assert_eq!(extents(&graph(file("dynamic"), &[("input", &[5, 4, 9, 7])])), "[5,2]");
+    let imported = read(file("open_extents"), &[]).expect("a graph");
+    assert_eq!(extents(&imported.graph), "[10][1,2,9][10]");
+    assert!(told(&imported.notes).contains("compiled for 10, as in the example"), "{}", told(&imported.notes));
+    assert_eq!(extents(&graph(file("open_extents"), &[("inputs_0", &[4, 2, 20])])), "[20][4,2,19][20]");
+    let too_many = read(file("open_extents"), &[("inputs_0", &[9, 2, 20])]).map(|_| ()).expect_err("a refusal");
+    assert!(told(&too_many).contains("exported for 0 to 8"), "{}", told(&too_many));
+    let wrong = read(file("open_extents"), &[("inputs_0", &[3, 3, 20])]).map(|_| ()).expect_err("a refusal");
+    assert!(told(&wrong).starts_with("bad-shape"), "{}", told(&wrong));
+}
+
+#[test]
+fn quantized_values_lie_on_grids() {
+    let graph = graph(file("quantized"), &[]);
+    let count = |kind: OpKind| graph.order().into_iter().filter(|&n| graph.op(n).kind() == kind).count();
+    assert_eq!((count(OpKind::Quantize), count(OpKind::Dequantize)), (2, 3));
+    let on_grid =
+        |n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem.grid().is_some_and(|g| g.scales().len() == 4));
+    assert!(graph.order().into_iter().any(on_grid));
+}
+
+// Archives.
+
+/// The entries of an archive, in order.
+fn entries(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let config = Config { archive_offset: ArchiveOffset::Known(0) };
+    let mut zip = ZipArchive::with_config(config, Cursor::new(bytes)).expect("an archive");
+    let count = zip.len();
+    let entry = |i| {
+        let mut entry = zip.by_index(i).expect("an entry");
+        let mut data = Vec::new();
+        entry.read_to_end(&mut data).expect("data");
+        (entry.name().expect("a name").to_string(), data)
+    };
+    (0..count).map(entry).collect()
+}
+
+fn zipped(entries: &[(String, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(method);
+    for (name, data) in entries {
+        zip.start_file(name.as_str(), options).expect("an entry");
+        zip.write_all(data).expect("data");
+    }
+    zip.finish().expect("an archive").into_inner()
+}
+
+fn stored(entries: &[(String, Vec<u8>)]) -> Vec<u8> {
+    zipped(entries, CompressionMethod::Stored)
+}
+
+/// The entries with one of them changed.
+fn changed(name: &str, ends: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<(String, Vec<u8>)> {
+    let mut all = entries(&file(name));
+    let entry = all.iter_mut().find(|e| e.0.ends_with(ends)).expect("the entry");
+    change(&mut entry.1);
+    all
+}
+
+/// Tensors as `torch.save` pickles them: a configuration of the newer layout, and the storages it names.
+fn pickled(config: &Value, storages: &dyn Fn(&str) -> Vec<u8>) -> Vec<u8> {
+    let text = |s: &str| [&b"X"[..], &(s.len() as u32).to_le_bytes(), s.as_bytes()].concat();
+    let int = |n: i64| [&b"J"[..], &(n as i32).to_le_bytes()].concat();
+    let ints = |sizes: &Value| {
+        let sizes = sizes.as_array().expect("sizes").iter();
+        let all: Vec<u8> = sizes.flat_map(|s| int(s["as_int"].as_i64().expect("a size"))).collect();
+        [b"(", &all[..], b"t"].concat()
+    };
+    let mut pickle = b"\x80\x02}q\x00(".to_vec();
+    let mut files = Vec::new();
+    for (i, (name, entry)) in config["config"].as_object().expect("entries").iter().enumerate() {
+        let meta = &entry["tensor_meta"];
+        let (kind, width) = match meta["dtype"].as_i64() {
+            Some(5) => ("LongStorage", 8),
+            Some(7) => ("FloatStorage", 4),
+            Some(12) => ("BoolStorage", 1),
+            other => panic!("elements of type {other:?}"),
+        };
+        let data = storages(entry["path_name"].as_str().expect("a path"));
+        pickle.extend(text(name));
+        let rebuild: &[u8] = if i == 0 { b"ctorch._utils\n_rebuild_tensor_v2\nq\x01(" } else { b"h\x01(" };
+        pickle.extend_from_slice(rebuild);
+        pickle.extend([&b"("[..], &text("storage"), format!("ctorch\n{kind}\n").as_bytes()].concat());
+        pickle.extend([text(&i.to_string()), text("cpu"), int((data.len() / width) as i64), b"tQ".to_vec()].concat());
+        let offset = meta["storage_offset"]["as_int"].as_i64().unwrap_or(0);
+        pickle.extend([int(offset), ints(&meta["sizes"]), ints(&meta["strides"])].concat());
+        pickle.extend_from_slice(b"\x89ccollections\nOrderedDict\n)RtR");
+        files.push((format!("archive/data/{i}"), data));
+    }
+    pickle.extend_from_slice(b"u.");
+    files.push(("archive/data.pkl".into(), pickle));
+    files.push(("archive/byteorder".into(), b"little".to_vec()));
+    stored(&files)
+}
+
+/// The same model in the layouts of PyTorch 2.8 (`flat` false) and of 2.7 and before.
+fn older(name: &str, flat: bool) -> Vec<(String, Vec<u8>)> {
+    let all = entries(&file(name));
+    let of = |ends: &str| all.iter().find(|e| e.0.ends_with(ends)).expect("the entry").1.clone();
+    let pickle = |kind: &str| {
+        let config = serde_json::from_slice(&of(&format!("{kind}/model_{kind}_config.json"))).expect("a configuration");
+        pickled(&config, &|path| of(&format!("{kind}/{path}")))
+    };
+    let (weights, constants, program) = (pickle("weights"), pickle("constants"), of("models/model.json"));
+    let named = |names: [&str; 5]| {
+        let data = [program, weights, constants, b"8.2".to_vec(), b"{\"task\": \"detect\"}".to_vec()];
+        names.into_iter().map(String::from).zip(data).collect()
+    };
+    if flat {
+        named([
+            "serialized_exported_program.json",
+            "serialized_state_dict.pt",
+            "serialized_constants.pt",
+            "version",
+            "extra_files/metadata.json",
+        ])
+    } else {
+        named([
+            "m/models/model.json",
+            "m/data/weights/model.pt",
+            "m/data/constants/model.pt",
+            "m/archive_version",
+            "m/extra/metadata.json",
+        ])
+    }
+}
+
+#[test]
+fn older_archives_are_read() {
+    let cases = cases();
+    for name in ["vision", "in_place", "attention"] {
+        for flat in [true, false] {
+            let graph = graph(stored(&older(name, flat)), &[]);
+            agree(name, &graph, &cases[name]);
+            assert_eq!(graph.metadata, [("task".to_string(), "detect".to_string())]);
+        }
+    }
+}
+
+#[test]
+fn archives_that_were_packed_again_are_read() {
+    let packed = zipped(&entries(&file("vision")), CompressionMethod::Deflated);
+    agree("vision", &graph(packed, &[]), &cases()["vision"]);
+}
+
+#[test]
+fn infinities_may_stand_bare() {
+    let bare = changed("pairs", "models/model.json", |json| {
+        let text = String::from_utf8(json.clone()).expect("text");
+        *json = text.replace("\"Infinity\"", "Infinity").replace("\"-Infinity\"", "-Infinity").into_bytes();
+    });
+    agree("pairs", &graph(stored(&bare), &[]), &cases()["pairs"]);
+}
+
+#[test]
+fn weights_stay_where_they_are_in_the_file() {
+    let bytes = Bytes::from(file("dynamic"));
+    let inside = |t: &Tensor| bytes.as_ptr_range().contains(&t.data().as_ptr());
+    let model = Model::read(bytes.clone(), Path::new("")).and_then(|m| m.import(&ImportOptions::default()));
+    let graph = model.expect("a graph").graph;
+    let weights: Vec<bool> = graph
+        .order()
+        .into_iter()
+        .filter_map(|n| if let Op::Const(c) = graph.op(n) { Some(inside(&c.value)) } else { None })
+        .collect();
+    assert_eq!(weights, [true; 4]);
+}
+
+// What means harm.
+
+/// The flat layout with this pickle for weights.
+fn with_pickle(pickle: &[u8]) -> Vec<u8> {
+    let mut all = older("dynamic", true);
+    all[1].1 = stored(&[("archive/data.pkl".into(), pickle.to_vec())]);
+    stored(&all)
+}
+
+#[test]
+fn pickles_rebuild_tensors_and_nothing_else() {
+    let of = |pickle: &[u8]| refused(with_pickle(pickle));
+    let call = of(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00exit\x85R.");
+    assert_eq!(call, "unsupported: the pickled weights call os.system; qcc rebuilds tensors and calls nothing else\n");
+    assert!(of(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.").contains("builtins.eval"));
+    assert!(of(b"\x80\x02ctorch\nload\n.").contains("torch.load"));
+    // An object, a cycle, deep nesting, a memo far away, text without end, a storage that is none.
+    for (pickle, said) in [
+        (&b"\x80\x02(i__main__\nC\n."[..], "opcode"),
+        (b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.", "not complete"),
+        (&[&b"\x80\x02)"[..], &[0x85; 100_000], b"."].concat(), "nested too deeply"),
+        (b"\x80\x02Nr\xff\xff\xff\xff.", "memo"),
+        (b"\x80\x02X\xff\xff\xff\xffabc", "too early"),
+        (&[&b"\x80\x02"[..], &[b'N'; 5_000_000]].concat(), "too many values"),
+        (b"\x80\x02X\x01\x00\x00\x00aQ.", "persistent id"),
+        (b"\x80\x02R", "stack is empty"),
+        (b"\x80\x02.", "stack is empty"),
+        (b"\x80\x02N.", "no dictionary"),
+    ] {
+        let found = of(pickle);
+        assert!(found.contains(said), "{said}: {found}");
+    }
+}
+
+#[test]
+fn archives_that_mean_harm_are_refused() {
+    let good = entries(&file("dynamic"));
+    let with = |name: &str| stored(&[good.clone(), vec![(name.to_string(), vec![1])]].concat());
+    assert!(refused(with("../../x")).contains("leaves the archive"));
+    assert!(refused(with("/etc/x")).contains("leaves the archive"));
+    // A byte of a weight changed without its checksum.
+    let mut bytes = file("dynamic");
+    let weight = &good.iter().find(|e| e.0.ends_with("weight_2")).expect("a weight").1;
+    let at = bytes.windows(weight.len()).position(|w| w == weight).expect("the weight");
+    bytes[at + 5] ^= 1;
+    let said = refused(bytes);
+    assert!(said.contains("checksum") && said.contains("weight_2"), "{said}");
+    // Two entries over the same bytes.
+    let mut zip = ZipWriter::new_append(Cursor::new(file("dynamic"))).expect("an archive");
+    zip.shallow_copy_file(&good[0].0, "twin").expect("a twin");
+    let said = refused(zip.finish().expect("an archive").into_inner());
+    assert!(said.contains("share bytes"), "{said}");
+    // Zeros that a few bytes stand for.
+    let zeros = [good.clone(), vec![("dynamic/extra/zeros".into(), vec![0; 32 << 20])]].concat();
+    let said = refused(zipped(&zeros, CompressionMethod::Deflated));
+    assert!(said.contains("too many for"), "{said}");
+    // Sizes of 4 GB, in the directory and before the data.
+    let mut bytes = file("dynamic");
+    let directory = bytes.windows(4).rposition(|w| w == b"PK\x01\x02").expect("a directory");
+    bytes[directory + 20..directory + 28].copy_from_slice(&[0xf0, 0xff, 0xff, 0xff, 0xf0, 0xff, 0xff, 0xff]);
+    assert!(!refused(bytes).is_empty());
+}
+
+#[test]
+fn damaged_archives_are_refused() {
+    let whole = file("dynamic");
+    for cut in (0..whole.len()).step_by(97) {
+        assert!(!refused(whole[..cut].to_vec()).is_empty(), "{cut}");
+    }
+    // Whatever a byte becomes: a graph or a refusal, no panic.
+    for at in (0..whole.len()).step_by(41) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x15;
+        refused(bytes);
+    }
+}
+
+/// The program of a model, changed.
+fn program(name: &str, change: impl Fn(&mut Value)) -> Vec<u8> {
+    stored(&changed(name, "models/model.json", |json| {
+        let mut value = serde_json::from_slice(json).expect("a program");
+        change(&mut value);
+        *json = serde_json::to_vec(&value).expect("a program");
+    }))
+}
+
+#[test]
+fn programs_that_mean_harm_are_refused() {
+    let deep = changed("dynamic", "models/model.json", |json| {
+        *json = [&b"{\"graph_module\": {\"graph\": {\"inputs\": [{\"as_x\": "[..], &b"[".repeat(1 << 20)].concat();
+    });
+    let said = refused(stored(&deep));
+    assert!(said.contains("recursion limit"), "{said}");
+    let version = program("dynamic", |p| p["schema_version"]["major"] = 9.into());
+    assert!(refused(version).contains("schema version 9."));
+    // A value from itself, two of one name, one from nothing.
+    let own = program("dynamic", |p| {
+        p["graph_module"]["graph"]["nodes"][1]["inputs"][0]["arg"]["as_tensor"]["name"] = "flatten".into()
+    });
+    assert!(refused(own).contains("flatten is read but nothing produces it"));
+    let twice = program("dynamic", |p| {
+        p["graph_module"]["graph"]["nodes"][1]["outputs"][0]["as_tensor"]["name"] = "conv2d".into()
+    });
+    assert!(!refused(twice).is_empty());
+    let nothing = program("dynamic", |p| p["graph_module"]["graph"]["nodes"] = Value::Array(Vec::new()));
+    assert!(refused(nothing).contains("nothing produces it"));
+    // Another type than the operators give, an argument that nothing knows.
+    let other = program("dynamic", |p| p["graph_module"]["graph"]["tensor_values"]["linear"]["dtype"] = 5.into());
+    assert!(refused(other).contains("the file declares i64"));
+    let argument =
+        program("dynamic", |p| p["graph_module"]["graph"]["nodes"][0]["inputs"][0]["name"] = "inputs".into());
+    assert!(refused(argument).contains("argument input is missing"));
+    // Views of views without end.
+    let chain = program("in_place", |p| {
+        let graph = &mut p["graph_module"]["graph"];
+        let node = graph["nodes"][1].clone();
+        let mut nodes = graph["nodes"].as_array().cloned().unwrap_or_default();
+        for i in 0..5000 {
+            let mut node = node.clone();
+            let of = if i == 0 { "mul".to_string() } else { format!("v{}", i - 1) };
+            node["target"] = "torch.ops.aten.alias.default".into();
+            node["inputs"] = serde_json::json!([{"name": "self", "arg": {"as_tensor": {"name": of}}, "kind": 1}]);
+            node["outputs"] = serde_json::json!([{"as_tensor": {"name": format!("v{i}")}}]);
+            nodes.push(node);
+        }
+        graph["nodes"] = nodes.into();
+        p["graph_module"]["signature"]["output_specs"][0]["user_output"]["arg"]["as_tensor"]["name"] = "v4999".into();
+    });
+    let said = refused(chain);
+    assert!(said.contains("views of each other"), "{said}");
+}

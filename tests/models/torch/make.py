@@ -1,0 +1,240 @@
+"""Writes the models of this folder, and beside them (cases.json) what PyTorch computes with them.
+
+For developers: the models are part of the repository. Run with Python 3.12 and torch 2.15.0:
+    python tests/models/torch/make.py
+"""
+
+import json
+import pathlib
+import re
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.ao.quantization.fx import _decomposed  # noqa: F401, registers quantized_decomposed
+
+HERE = pathlib.Path(__file__).parent
+CASES = {}
+OWN = re.compile(r'File "[^"]*make\.py", line (\d+), in (\w+)')
+
+
+class Of(nn.Module):
+    """A function as a module, with the modules it uses."""
+
+    def __init__(self, f, **parts):
+        super().__init__()
+        self.f = f
+        for name, part in parts.items():
+            if isinstance(part, torch.Tensor):
+                self.register_buffer(name, part)
+            else:
+                setattr(self, name, part)
+
+    def forward(self, *inputs):
+        return self.f(self, *inputs)
+
+
+def add(name, module, *inputs, dynamic=None, decompose=False):
+    module = module.eval()
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(0, 0.1)
+            m.running_var.uniform_(0.5, 1.5)
+            m.weight.data.uniform_(0.5, 1.5)
+            m.bias.data.normal_(0, 0.1)
+    program = torch.export.export(module, tuple(i.clone() for i in inputs), dynamic_shapes=dynamic)
+    if decompose:
+        program = program.run_decompositions()
+    with torch.no_grad():
+        results = program.module()(*(i.clone() for i in inputs))
+    # Paths of the machine that this runs on are no business of the models.
+    graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
+    for node in (node for graph in graphs for node in graph.nodes):
+        own = OWN.findall(node.meta.get("stack_trace") or "")
+        node.meta["stack_trace"] = "File \"make.py\", line {}, in {}".format(*own[-1]) if own else None
+    program._example_inputs = None
+    torch.export.save(program, HERE / f"{name}.pt2")
+    results = torch.utils._pytree.tree_leaves(results)
+    CASES[name] = {
+        "inputs": [[list(i.shape), i.flatten().tolist()] for i in inputs],
+        "outputs": [[list(r.shape), [float(v) for v in r.flatten()]] for r in results if isinstance(r, torch.Tensor)],
+    }
+
+
+def vision():
+    x = torch.randn(1, 4, 9, 7)
+    net = nn.Sequential(
+        nn.Conv2d(4, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(inplace=True),
+        nn.Conv2d(8, 8, 3, padding="same", groups=8), nn.SiLU(inplace=True),
+        nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=(1, 0)), nn.Hardswish(inplace=True),
+        nn.AdaptiveAvgPool2d((3, 1)), nn.Flatten(), nn.Dropout(), nn.Linear(18, 5), nn.LogSoftmax(1))
+    add("vision", net, x)
+    add("vision_decomposed", net, x, decompose=True)
+    batch = torch.export.Dim("batch", max=64)
+    add("dynamic", nn.Sequential(nn.Conv2d(4, 3, 3), nn.Flatten(), nn.Linear(105, 2)), torch.randn(2, 4, 9, 7),
+        dynamic=({0: batch},))
+    pools = lambda m, x: (
+        F.max_pool2d(x, 3, 2, 1, ceil_mode=True), F.avg_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 2, ceil_mode=True),
+        F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), F.adaptive_avg_pool2d(x, (4, 3)),
+        F.adaptive_max_pool2d(x, (2, 7)), F.avg_pool2d(x, 2, divisor_override=3), F.max_pool1d(x[0], 2))
+    add("pools", Of(pools), x)
+    sizes = lambda m, x: (
+        F.interpolate(x, scale_factor=2), F.interpolate(x, size=(5, 11)),
+        F.interpolate(x, scale_factor=1.7, mode="bilinear"), F.interpolate(x, size=(4, 12), mode="bilinear"),
+        F.interpolate(x, size=(4, 12), mode="bilinear", align_corners=True),
+        F.interpolate(x, size=(12, 9), mode="bicubic"), F.interpolate(x, size=(5, 11), mode="nearest-exact"),
+        F.interpolate(x[0], scale_factor=3, mode="linear"))
+    add("resizes", Of(sizes), x)
+    pixels = lambda m, x: (
+        F.pixel_shuffle(x, 2), F.pixel_unshuffle(x[..., :6, :6], 3), F.channel_shuffle(x, 2), F.pad(x, (1, 2, 0, -1)),
+        F.pad(x, (1, 2, 3, 1), mode="reflect"), F.pad(x, (2, 1, 1, 2), mode="replicate"),
+        F.pad(x, (1, 1), value=-3.5), torch.roll(x, (2, -1), (2, 3)), torch.roll(x, 5), x.flip(1, 3))
+    add("pixels", Of(pixels), x)
+    other = nn.Sequential(nn.Conv1d(3, 4, 3, dilation=2), nn.ConvTranspose1d(4, 2, 4, stride=2, groups=2))
+    add("lines", other, torch.randn(2, 3, 12))
+
+
+def language():
+    layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, norm_first=True, activation="gelu")
+    add("transformer", Of(lambda m, x: m.layer(x + m.position), layer=layer, position=torch.randn(1, 6, 16)),
+        torch.randn(2, 6, 16))
+    embedded = Of(lambda m, i: m.out(m.norm(m.table(i))).argmax(-1), table=nn.Embedding(11, 8), norm=nn.RMSNorm(8),
+                  out=nn.Linear(8, 11, bias=False))
+    add("embedding", embedded, torch.randint(0, 11, (2, 5)))
+    q = torch.randn(2, 4, 5, 8)
+    attention = lambda m, q, k, v: (
+        F.scaled_dot_product_attention(q, k[:, :, :5], v[:, :, :5], is_causal=True),
+        F.scaled_dot_product_attention(q, k, v, attn_mask=m.mask, scale=0.3),
+        F.scaled_dot_product_attention(q, k[:, :2], v[:, :2], attn_mask=m.bias, enable_gqa=True))
+    add("attention", Of(attention, mask=torch.rand(5, 7) > 0.3, bias=torch.randn(5, 7)),
+        q, torch.randn(2, 4, 7, 8), torch.randn(2, 4, 7, 8))
+    x = torch.randn(6, 2, 5)
+    add("lstm", Of(lambda m, x: m.rnn(x), rnn=nn.LSTM(5, 4, 2, bidirectional=True)), x)
+    add("gru", Of(lambda m, x: m.rnn(x), rnn=nn.GRU(5, 4, batch_first=True)), x)
+    add("rnn", Of(lambda m, x: m.rnn(x[:, 0]), rnn=nn.RNN(5, 3, bias=False)), x)
+    products = lambda m, a, b, v: (
+        torch.einsum("bij,bjk->bik", a, b), torch.einsum("bij,bjk->kb", a, b), torch.einsum("bij,j->bi", a, v),
+        torch.einsum("i,j", v, v), a @ v, torch.addmm(m.c, a[0], b[0], beta=0.5, alpha=2),
+        torch.baddbmm(a[:, :, :2], a, b[:, :, :2]), F.linear(v, b[0].t()), torch.dot(v, v), torch.outer(v, v))
+    add("products", Of(products, c=torch.randn(3, 5)), torch.randn(2, 3, 4), torch.randn(2, 4, 5), torch.randn(4))
+
+
+def elements():
+    x, y = torch.randn(2, 3, 4), torch.randn(3, 1)
+    functions = [
+        torch.abs, torch.ceil, torch.cos, torch.erf, torch.exp, torch.expm1, torch.floor, torch.neg, torch.round,
+        torch.sigmoid, torch.sign, torch.sin, torch.tanh, torch.trunc, torch.square, torch.atan, torch.exp2,
+        F.celu, F.elu, F.gelu, F.hardsigmoid, F.hardswish, F.hardtanh, F.leaky_relu, F.logsigmoid, F.mish, F.relu6,
+        F.selu, F.silu, F.softplus, F.softsign, lambda v: F.gelu(v, approximate="tanh"), lambda v: F.threshold(v, 0.1, 2),
+        lambda v: F.softplus(v, beta=2), lambda v: v.clamp(-0.5), lambda v: v.clamp(max=0.5), lambda v: v.clamp(-1, 0.5),
+        lambda v: v ** 2, lambda v: v ** 3, lambda v: v.abs() ** 0.5, lambda v: v.abs() ** 1.5, lambda v: 2 ** v]
+    add("functions", Of(lambda m, x: [f(x) for f in functions]), x)
+    positive = [torch.log, torch.log10, torch.log1p, torch.log2, torch.rsqrt, torch.sqrt, torch.reciprocal]
+    add("positive_functions", Of(lambda m, x: [f(x) for f in positive]), x.abs() + 0.1)
+    pairs = lambda m, x, y, i: (
+        x + y, x - 2 * y, torch.add(x, y, alpha=0.5), 3 - x, x * y, x / y, 1 / x, torch.div(x, y, rounding_mode="floor"),
+        torch.div(x, y, rounding_mode="trunc"), x // 0.7, x % 0.7, torch.fmod(x, 0.7), torch.maximum(x, y),
+        torch.minimum(x, y), torch.atan2(x, y), x > y, x <= 0, x == x, torch.where(x > 0, x, y),
+        torch.where(x > 0, 1.0, 0.0), x.masked_fill(x > 0, -1), torch.lerp(x, y, 0.3), torch.addcmul(x, y, y, value=2),
+        i + 1, i / 2, i * 0.5, i // 2, i % 3, i + x, -i, i > 2, (i > 2) & (i < 5), ~(i > 2), (i > 1) ^ (i > 3),
+        i.float(), x.int(), x > 0.0, (x > 0).float() + 1, (i > 2) + i, x.to(torch.float64) * 2, torch.isnan(x / 0 * 0),
+        torch.logical_not(i), x.type_as(i), i.clamp(1, 3), torch.nan_to_num(x / 0))
+    add("pairs", Of(pairs), x, y, torch.randint(0, 6, (3, 4)))
+    norms = lambda m, x: (
+        m.group(x), m.instance(x), m.layer(x), m.plain(x), F.normalize(x, dim=1), F.softmax(x, 2), F.log_softmax(x, -1),
+        F.cosine_similarity(x, x.flip(2), dim=2), m.slope(x))
+    add("norms", Of(norms, group=nn.GroupNorm(2, 6), instance=nn.InstanceNorm1d(6, affine=True),
+                    layer=nn.LayerNorm((6, 5), bias=False), plain=nn.LayerNorm(5, elementwise_affine=False),
+                    slope=nn.PReLU(6)), torch.randn(2, 6, 5))
+    reductions = lambda m, x: (
+        x.mean(), x.mean(-1), x.mean((0, 2), keepdim=True), x.sum(1), x.sum(), x.amax((1, 2)), x.amin(0), x.max(1),
+        x.min(2, keepdim=True), x.max(), x.argmax(), x.argmin(2), x.prod(1), x.var(1), x.std(), x.var(2, correction=0),
+        torch.var_mean(x, 1), x.norm(), x.norm(p=1, dim=1), torch.linalg.vector_norm(x, float("inf"), 2),
+        torch.logsumexp(x, (1, 2)), (x > 0).any(), (x > 0).all(1), (x > 0).sum(), x.cumsum(1), (x > 0).cumsum(0))
+    add("reductions", Of(reductions), x)
+
+
+def parts():
+    x = torch.randn(4, 6, 5)
+    def taken(m, x, i):
+        a, b = x.chunk(2, 1)
+        c, d, e = x.split([1, 2, 3], 1)
+        f = x.split(4, 1)
+        return (a + b, c, d, e, *f, x[1], x[:, -1], x[..., 1:-1], x[::2, 1::3], *x[:, :2].unbind(1), x.narrow(2, 1, 3),
+                x[i], x[:, i], x[i, :, i], x[m.rows, m.columns], x[m.mask], x.index_select(1, i), x.gather(0, m.places),
+                torch.stack([a, b], -1), torch.cat([a, x], 1), x.repeat(2, 1, 1), torch.tile(x, (2,)),
+                x.repeat_interleave(2, 1), x.unfold(1, 4, 2), x.tril(1), x.triu(), x.movedim(0, 2), x.swapaxes(0, 1),
+                x.flatten(1), x.unflatten(1, (2, -1)), x[:1].squeeze(0), x.unsqueeze(2), x[:1].expand(3, -1, -1),
+                x.topk(2, 1), x.sort(2, descending=True), x.argsort(1), x.scatter(1, m.places, 1.5),
+                torch.slice_scatter(x, a, 1, 3), torch.select_scatter(x, x[0], 0, 2), F.one_hot(i, 4),
+                torch.bucketize(x, m.borders), torch.take_along_dim(x, m.places, 0))
+    add("parts", Of(taken, rows=torch.tensor([0, 3]), columns=torch.tensor([[1], [5]]), mask=torch.rand(4, 6) > 0.5,
+                    places=torch.tensor([[[0, 1, 2, 3, 0]] * 6] * 4), borders=torch.tensor([-0.5, 0.0, 0.7])),
+        x, torch.tensor([2, 0, 3]))
+    def made(m, x):
+        n = x.shape[0]
+        grid = torch.meshgrid(torch.arange(3), torch.arange(n), indexing="ij")
+        return (*grid, torch.linspace(0, 1, 5) + x[0, 0], x.new_zeros(2, 2), torch.full((2,), 7), torch.eye(3),
+                torch.ones_like(x), torch.arange(1, 9, 2), torch.zeros(n, dtype=torch.int32), m.mask.nonzero())
+    add("made", Of(made, mask=torch.tensor([[True, False], [True, True]])), x)
+    def in_place(m, x):
+        y = x * 2
+        z = y.view(4, 30)
+        y[:, 1] = 0
+        y[1:3, :, -1] += 5
+        z.mul_(0.5)
+        a, b = y.chunk(2, 1)
+        b.relu_()
+        t = y.transpose(0, 2)
+        t[0].fill_(3)
+        w = torch.zeros(4, 6)
+        w[0] = 1
+        w[m.rows, m.columns] = 2.0
+        u = x.clone()
+        u[u > 1] = 1
+        return y, z, a, b, t, w, u, x
+    add("in_place", Of(in_place, rows=torch.tensor([1, 2]), columns=torch.tensor([0, 4])), x)
+    add("in_place_decomposed", Of(in_place, rows=torch.tensor([1, 2]), columns=torch.tensor([0, 4])), x, decompose=True)
+
+
+def programs():
+    x = torch.randn(2, 3)
+    def wrapped(m, x):
+        with torch.no_grad():
+            y = m.linear(x)
+        return torch.cond(torch.tensor(True), lambda v: v.sin(), lambda v: v.cos(), (y,)), {"none": None, "y": y}
+    add("wrapped", Of(wrapped, linear=nn.Linear(3, 3)), x)
+    batch, length = torch.export.Dim("batch", min=2, max=8), torch.export.Dim("length", min=4, max=100)
+    def open_extents(m, x):
+        n, c, l = x.shape
+        return x.reshape(n * c, l).mean(0) * (l // 2) + max(n, 3), x[:, :, : l - 1], torch.arange(l) + n
+    add("open_extents", Of(open_extents), torch.randn(3, 2, 10), dynamic=(({0: batch, 2: length},),))
+    def counted(m, x):
+        m.calls.add_(1)
+        return x * 2
+    add("counted", Of(counted, calls=torch.zeros(1)), x)
+    def stateful(m, x):
+        m.total.add_(x)
+        return m.total * 2
+    add("stateful", Of(stateful, total=torch.zeros(2, 3)), x)
+    add("stateful_decomposed", Of(stateful, total=torch.zeros(2, 3)), x, decompose=True)
+    add("sampled", Of(lambda m, x: x + torch.rand_like(x)), x)
+    q = torch.ops.quantized_decomposed
+    def quantized(m, x):
+        x = q.dequantize_per_tensor(q.quantize_per_tensor(x, 0.05, 3, -128, 127, torch.int8), 0.05, 3, -128, 127, torch.int8)
+        w = q.dequantize_per_channel(m.w, m.scales, m.zeros, 0, -127, 127, torch.int8)
+        y = F.linear(x, w, m.bias)
+        return q.dequantize_per_tensor(q.quantize_per_tensor(y, 0.1, 0, -128, 127, torch.int8), 0.1, 0, -128, 127, torch.int8)
+    add("quantized", Of(quantized, w=torch.randint(-127, 128, (4, 3), dtype=torch.int8), scales=torch.rand(4) / 50 + 0.01,
+                        zeros=torch.zeros(4, dtype=torch.int64), bias=torch.randn(4)), x)
+    tied = nn.Linear(3, 3)
+    strided = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    add("tied", Of(lambda m, x: (m.b(m.a(x)), m.conv(m.image + x[0, 0]), x.to(torch.float16) * 2), a=tied, b=tied,
+                   conv=strided, image=torch.randn(1, 3, 5, 4)[..., 1:]), x)
+
+
+if __name__ == "__main__":
+    for group in (vision, language, elements, parts, programs):
+        torch.manual_seed(5)
+        group()
+    (HERE / "cases.json").write_text(json.dumps(CASES))
