@@ -3,7 +3,7 @@
 //! Source: OpenVINO documentation, "OpenVINO IR format" and "Operation sets".
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io;
 
 /// Version of the format.
 pub const VERSION: u32 = 11;
@@ -138,7 +138,7 @@ impl Net {
     }
 
     /// Writes the XML file and gives its length in bytes.
-    pub fn write(&self, out: &mut (impl Write + ?Sized)) -> io::Result<u64> {
+    pub fn write(&self, out: &mut (impl io::Write + ?Sized)) -> io::Result<u64> {
         let mut x = Xml { out, written: 0 };
         x.line(0, "<?xml version=\"1.0\"?>")?;
         x.open(0, "net", &[("name", &self.name), ("version", &VERSION.to_string())])?;
@@ -170,7 +170,7 @@ impl Net {
         Ok(x.written)
     }
 
-    fn layer<W: Write + ?Sized>(&self, x: &mut Xml<'_, W>, id: usize, layer: &Layer) -> io::Result<()> {
+    fn layer<W: io::Write + ?Sized>(&self, x: &mut Xml<'_, W>, id: usize, layer: &Layer) -> io::Result<()> {
         let Operation(kind, opset) = layer.operation;
         let (id, opset) = (id.to_string(), format!("opset{opset}"));
         x.open(2, "layer", &[("id", &id), ("name", &layer.name), ("type", kind), ("version", &opset)])?;
@@ -201,13 +201,13 @@ impl Net {
     }
 }
 
-/// Writes elements, one a line, indented by tabs.
-struct Xml<'o, W: Write + ?Sized> {
+/// Writes elements, one a line (a port with its extents), indented by tabs.
+struct Xml<'o, W: io::Write + ?Sized> {
     out: &'o mut W,
     written: u64,
 }
 
-impl<W: Write + ?Sized> Xml<'_, W> {
+impl<W: io::Write + ?Sized> Xml<'_, W> {
     fn line(&mut self, depth: usize, text: &str) -> io::Result<()> {
         self.written += (depth + text.len() + 1) as u64;
         writeln!(self.out, "{:\t<depth$}{text}", "")
@@ -237,14 +237,14 @@ impl<W: Write + ?Sized> Xml<'_, W> {
         if tensor.dims.is_empty() {
             return self.leaf(4, "port", &attributes);
         }
-        self.open(4, "port", &attributes)?;
+        let mut port = element("port", &attributes, ">");
         for dim in &tensor.dims {
-            match dim {
-                Some(extent) => self.line(5, &format!("<dim>{extent}</dim>"))?,
-                None => self.line(5, "<dim>-1</dim>")?,
-            }
+            _ = match dim {
+                Some(extent) => write!(port, "<dim>{extent}</dim>"),
+                None => write!(port, "<dim>-1</dim>"),
+            };
         }
-        self.close(4, "port")
+        self.line(4, &(port + "</port>"))
     }
 
     fn info(&mut self, depth: usize, info: &Info) -> io::Result<()> {
@@ -330,8 +330,7 @@ mod tests {
         for line in [
             "<net name=\"a &quot;net&quot;\" version=\"11\">",
             "<layer id=\"1\" name=\"sum\" type=\"Add\" version=\"opset1\">",
-            "<port id=\"2\" precision=\"FP32\" names=\"y\\,1,&lt;z&gt;&#10;\u{fffd}\">",
-            "<dim>-1</dim>",
+            "<port id=\"2\" precision=\"FP32\" names=\"y\\,1,&lt;z&gt;&#10;\u{fffd}\"><dim>-1</dim><dim>3</dim></port>",
             "<edge from-layer=\"0\" from-port=\"0\" to-layer=\"1\" to-port=\"1\" />",
             "<edge from-layer=\"1\" from-port=\"2\" to-layer=\"2\" to-port=\"0\" />",
             "<labels value=\"a b\" />",

@@ -175,8 +175,8 @@ impl<'g> Emitter<'g> {
                 *port = ops::grid::place(self, *port, ty)?;
             }
         }
-        // The layer that gives the result stands for the node.
-        if ports[0].layer >= first {
+        // The layer that gives the result stands for the node; a border of grids stands for none.
+        if ports[0].layer >= first && !matches!(op, Op::Quantize(_)) {
             let scope = std::mem::take(&mut self.scope);
             self.rename(ports[0], &scope);
         }
