@@ -1,7 +1,7 @@
 //! How far a compiled graph is from the float graph it was made of, and how much of it works on integers.
 
 use qcc_ir::eval::{Executor, RunError};
-use qcc_ir::ops::Op;
+use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -232,11 +232,15 @@ fn products(g: &Graph, n: NodeId) -> u64 {
     }
 }
 
-/// Nodes that work on real numbers between integer ones: each costs a conversion on either side.
+/// Nodes that work on real numbers between integer ones: each costs a conversion on either side. Contractions of integers
+/// that give real sums are none of them.
 pub fn float_islands(g: &Graph) -> Vec<NodeId> {
     let real = |n: &NodeId| {
         let op = g.op(*n);
+        let integers = |i: usize| g.operand_types(*n).get(i).is_some_and(|t| t.elem.grid().is_some());
+        let sums = matches!(op.grid(), GridRule::Contract { .. }) && integers(0) && integers(1);
         !matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_))
+            && !sums
             && g.result_types(*n).iter().any(|t| t.elem == Elem::F32)
     };
     g.order().into_iter().filter(real).collect()

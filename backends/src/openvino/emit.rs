@@ -436,6 +436,12 @@ impl<'g> Emitter<'g> {
     /// The same elements under the extents of a type, of which one at most is open.
     pub(super) fn reshape(&mut self, x: Port, ty: &TensorType) -> Port {
         let dims = ty.shape.dims();
+        if dims.is_empty() {
+            // The plugin ends the process on a Reshape to no axes.
+            let all: Vec<usize> = (0..self.written.net.tensor(x).dims.len()).collect();
+            let inputs = [x, self.axes(&all)];
+            return self.op(Operation("Squeeze", 1), &[], &inputs, ty);
+        }
         let shape: Vec<i64> = dims.iter().map(|d| d.known().map_or(-1, |n| n as i64)).collect();
         let shape = self.indices(&shape);
         self.op(Operation("Reshape", 1), &[attribute("special_zero", false)], &[x, shape], ty)

@@ -44,3 +44,22 @@ pub(super) fn info(metadata: &[(String, String)]) -> Vec<Info> {
     }
     vec![Info::Group("model_info".into(), all)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ultralytics_models_are_described_twice() {
+        let entries =
+            [("task", "detect"), ("names", "{0: 'a cat', 1: 'dog'}"), ("stride", "32"), ("imgsz", "[64, 96]")];
+        let metadata: Vec<(String, String)> = entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let yaml = yaml(&metadata).unwrap();
+        assert_eq!(yaml, "task: \"detect\"\nnames: {0: \"a cat\", 1: \"dog\"}\nstride: 32\nimgsz: [64, 96]\n");
+        let Info::Group(_, all) = &info(&metadata)[0] else { panic!("a group") };
+        assert!(all.contains(&Info::Value("labels".into(), "a_cat dog".into())));
+        let path = folder(&metadata, "net", "_int8").unwrap();
+        assert_eq!(path, PathBuf::from("net_int8_openvino_model/net.xml"));
+        assert_eq!((folder(&metadata[..1], "net", ""), info(&metadata[..1])), (None, Vec::new()));
+    }
+}

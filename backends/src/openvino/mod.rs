@@ -52,3 +52,6 @@ fn store(written: &Written, metadata: &[(String, String)], files: &mut dyn Files
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

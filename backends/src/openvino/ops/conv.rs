@@ -1,8 +1,8 @@
 //! Convolutions.
 
 use qcc_formats::openvino::{Attribute, Operation, Port};
-use qcc_ir::Dim;
 use qcc_ir::ops::{Conv, ConvTranspose};
+use qcc_ir::{Dim, Elem, TensorType};
 
 use super::super::emit::{Emitter, Site, attribute, list};
 
@@ -19,10 +19,39 @@ fn window(stride: &[usize], before: &[usize], after: &[usize], dilation: &[usize
 /// Convolution, or GroupConvolution, whose weight has an axis more, with a bias behind it.
 pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &Site) -> Port {
     let kind = if op.groups == 1 { "Convolution" } else { "GroupConvolution" };
+    let x = e.operand(site, 0);
+    let (x, op) = if moves_stride(op, &site.operands[1]) { thinned(e, op, x, site) } else { (x, op.clone()) };
     let data = window(&op.stride, &op.before, &op.after, &op.dilation);
-    let inputs = [e.operand(site, 0), weight(e, site, op.groups)];
+    let inputs = [x, weight(e, site, op.groups)];
     let sums = e.op(Operation(kind, 1), &data, &inputs, &site.results[0].real());
     add_bias(e, sums, site)
+}
+
+/// True where the plugin moves the stride of a window of one tap in front of the padding, and further through
+/// element-wise operations (StridesOptimization): the result has other extents then.
+fn moves_stride(op: &Conv, weight: &TensorType) -> bool {
+    let one_tap = weight.shape.dims()[2..].iter().all(|d| *d == Dim::Known(1));
+    one_tap && op.stride.iter().any(|&s| s > 1) && op.before.iter().chain(&op.after).any(|&p| p > 0)
+}
+
+/// The elements of the padded image that a window of one tap reads, and the convolution over them.
+fn thinned(e: &mut Emitter<'_>, op: &Conv, x: Port, site: &Site) -> (Port, Conv) {
+    let spatial = op.stride.len();
+    let image = |dims: Vec<Dim>| {
+        let outer = site.operands[0].shape.dims()[..2].iter().cloned();
+        TensorType::new(Elem::F32, outer.chain(dims).collect())
+    };
+    let extents = site.operands[0].shape.dims()[2..].iter().map(|d| d.known().unwrap_or(0));
+    let padded: Vec<usize> = extents.zip(&op.before).zip(&op.after).map(|((n, b), a)| n + b + a).collect();
+    let pads = |pads: &[usize]| [0, 0].iter().chain(pads).copied().collect::<Vec<usize>>();
+    let inputs = [x, e.axes(&pads(&op.before)), e.axes(&pads(&op.after)), e.scalar(0.0)];
+    let around = image(padded.iter().map(|&n| Dim::Known(n)).collect());
+    let x = e.op(Operation("Pad", 1), &[attribute("pad_mode", "constant")], &inputs, &around);
+    let axes: Vec<usize> = (2..2 + spatial).collect();
+    let inputs = [x, e.axes(&vec![0; spatial]), e.axes(&padded), e.axes(&op.stride), e.axes(&axes)];
+    let read = image(site.results[0].shape.dims()[2..].to_vec());
+    let x = e.op(Operation("Slice", 8), &[], &inputs, &read);
+    (x, Conv { groups: op.groups, ..Conv::unit(spatial) })
 }
 
 /// ConvolutionBackpropData, or GroupConvolutionBackpropData.

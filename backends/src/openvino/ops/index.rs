@@ -27,7 +27,7 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &Site) -> Port
 /// ScatterNDUpdate.
 pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &Site) -> Port {
     let inputs = e.operands(site);
-    e.op(Operation("ScatterNDUpdate", 3), &[], &inputs, &site.results[0])
+    e.op(Operation("ScatterNDUpdate", 4), &[], &inputs, &site.results[0])
 }
 
 /// TopK.
