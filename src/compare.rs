@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use qcc_backends::Backend;
 use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::error::EvalError;
 use qcc_ir::eval::{Executor, evaluate_node};
 use qcc_ir::ops::{Cast, Extents, Op, Transpose};
 use qcc_ir::{Elem, Graph, Shape, Tensor, TensorType, ValueId};
+use qcc_passes::Context;
 use qcc_passes::fidelity::Distance;
+use qcc_passes::layout::ImageOrder;
+use qcc_passes::ultralytics::normalize_boxes;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -76,16 +80,23 @@ pub struct Failed {
 }
 
 /// Evaluates both models on the data. Inputs and outputs are matched by name, else by their place; where an image is
-/// N,C,H,W in one model and N,H,W,C in the other, its axes are moved.
+/// N,C,H,W in one model and N,H,W,C in the other, its axes are moved. Boxes of Ultralytics' detectors, which are pixels
+/// in other formats and fractions of the picture in TFLite, are compared as fractions.
 ///
 /// # Errors
 /// Where a model is refused, the data do not fit the first one, or the models' interfaces do not fit each other.
 pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Comparison, Failed> {
     let (a, b) = (open(truth)?, open(other)?);
     check_names(truth, [&a, &b], &settings.import)?;
+    let order = [a.channels_last(), b.channels_last()];
     let (a, b) = (import(truth, &a, settings)?, import(other, &b, settings)?);
     let mut diagnostics = [a.notes, b.notes].concat();
-    let (a, b) = (a.graph, b.graph);
+    let (mut a, mut b) = (a.graph, b.graph);
+    match order {
+        [false, true] => like_tflite(truth, &mut a)?,
+        [true, false] => like_tflite(other, &mut b)?,
+        _ => {}
+    }
     let about = |model: &Path| {
         let model = model.to_path_buf();
         move |failure: Failure| Failed { model, failure }
@@ -153,6 +164,14 @@ fn import(path: &Path, model: &Model, settings: &Settings) -> Result<Imported, F
     options.shapes.retain(|s| names.contains(&s.0));
     options.values.retain(|v| names.contains(&v.0));
     model.import(&options).map_err(failed)
+}
+
+/// Gives a detector the boxes that its TFLite form has.
+fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
+    let mut cx = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
+    let passes = [normalize_boxes(ImageOrder::Nhwc)];
+    let done = qcc_passes::run(&passes, g, &mut cx, &mut |_, _| {});
+    done.map_err(|e| Failed { model: path.into(), failure: e.into() })
 }
 
 /// The data as real inputs of the first model.

@@ -38,11 +38,20 @@ fn literal(value: &Value) -> String {
         Value::Bool(false) => "False".into(),
         Value::Array(items) => format!("[{}]", items.iter().map(literal).collect::<Vec<_>>().join(", ")),
         Value::Object(entries) => {
-            let entry = |(key, value): (&String, &Value)| format!("{}: {}", Value::from(key.as_str()), literal(value));
+            // Keys of JSON are texts, also where they were numbers.
+            let key = |key: &str| if key.parse::<i64>().is_ok() { key.to_owned() } else { quoted(key) };
+            let entry = |(k, value): (&String, &Value)| format!("{}: {}", key(k), literal(value));
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
         }
-        Value::Number(_) | Value::String(_) => value.to_string(),
+        Value::String(text) => quoted(text),
+        Value::Number(_) => value.to_string(),
     }
+}
+
+/// A text as Python quotes it.
+fn quoted(text: &str) -> String {
+    let plain = !text.contains(|c: char| c == '\'' || c == '\\' || c.is_control());
+    if plain { format!("'{text}'") } else { Value::from(text).to_string() }
 }
 
 #[cfg(test)]
@@ -57,12 +66,12 @@ mod tests {
         file.set_position(100);
         let mut zip = zip::ZipWriter::new(file);
         zip.start_file("metadata.json", zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(br#"{"task": "detect", "names": {"0": "a"}, "imgsz": [8, 8], "half": true, "n": 1.5}"#).unwrap();
+        zip.write_all(br#"{"task": "detect", "names": {"0": "a"}, "imgsz": [8, 8], "args": {"nms": true, "n": 1.5, "by": ["it's", null]}}"#).unwrap();
         let file = Bytes::from(zip.finish().unwrap().into_inner());
         let found = read(&file);
         let found: Vec<(&str, &str)> = found.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let names = r#"{"0": "a"}"#;
-        assert_eq!(found, [("task", "detect"), ("names", names), ("imgsz", "[8, 8]"), ("half", "True"), ("n", "1.5")]);
+        let args = r#"{'nms': True, 'n': 1.5, 'by': ["it's", None]}"#;
+        assert_eq!(found, [("task", "detect"), ("names", "{0: 'a'}"), ("imgsz", "[8, 8]"), ("args", args)]);
         assert_eq!(read(&file.slice(..120)), []);
     }
 }
