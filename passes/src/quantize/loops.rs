@@ -1,6 +1,6 @@
 //! Loops that were unrolled.
 
-use qcc_ir::ops::GridRule;
+use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -9,8 +9,8 @@ use super::plan::is_contraction;
 /// Loops of fewer turns are like layers that share a weight.
 const FEWEST_TURNS: usize = 16;
 
-/// The nodes of unrolled loops: what lies between two of many contractions with one weight that follow upon each other,
-/// these, and what only hands values to them.
+/// The nodes of unrolled loops: many contractions with one weight that follow upon each other, what lies between two of
+/// them, and what comes from there or leads only there, as far as the next contraction.
 pub(super) fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     let mut readers: FxHashMap<ValueId, FxHashSet<NodeId>> = FxHashMap::default();
     for &n in order.iter().filter(|n| is_contraction(g, **n)) {
@@ -20,10 +20,18 @@ pub(super) fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     for turns in readers.values().filter(|turns| turns.len() >= FEWEST_TURNS) {
         nodes.extend(between(g, order, turns));
     }
-    for &n in order.iter().rev() {
-        let hands_on = matches!(g.op(n).grid(), GridRule::Carry);
-        let readers = || g.results(n).flat_map(|v| g.users(v));
-        if hands_on && readers().next().is_some() && readers().all(|(user, _)| nodes.contains(&user)) {
+    if nodes.is_empty() {
+        return nodes;
+    }
+    let simple = |n: NodeId| !is_contraction(g, n) && !matches!(g.op(n), Op::Input(_) | Op::Const(_));
+    for &n in order.iter().filter(|n| simple(**n)) {
+        if g.operands(n).iter().any(|v| nodes.contains(&v.node)) {
+            nodes.insert(n);
+        }
+    }
+    for &n in order.iter().rev().filter(|n| simple(**n)) {
+        let mut users = g.results(n).flat_map(|v| g.users(v)).peekable();
+        if users.peek().is_some() && users.all(|(user, _)| nodes.contains(&user)) {
             nodes.insert(n);
         }
     }
