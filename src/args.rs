@@ -97,6 +97,10 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "DB", value_parser = number, help_heading = "Control")]
     pub(crate) min_sqnr: Option<f64>,
 
+    /// ONNX with --fp16: values are 16 bits wide too, for processors that compute with such; data, if given, show which
+    /// would overflow
+    #[arg(long, help_heading = "Output")]
+    pub(crate) half_values: bool,
     /// ONNX: integer operators (`QLinearConv`) in place of QuantizeLinear and DequantizeLinear around real ones
     #[arg(long, help_heading = "Output")]
     pub(crate) qoperator: bool,

@@ -114,6 +114,8 @@ pub struct Options {
     pub form: Form,
     /// The numbers to compute with.
     pub precision: Precision,
+    /// [`Precision::Float16`]: values are 16 bits wide too, not the weights alone, on targets that compute with such.
+    pub half_values: bool,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
     /// The data that ranges are found on; [`Precision::Int8`] needs them.
@@ -136,6 +138,7 @@ impl Default for Options {
             targets: vec![Backend::Tflite],
             form: Form::default(),
             precision: Precision::Float32,
+            half_values: false,
             import: ImportOptions::default(),
             calibration: None,
             interface: quantize::Interface::Float,
@@ -320,7 +323,7 @@ impl Compiler {
             diagnostics.append(&mut cx.diagnostics);
             lowered.push(Lowered { backend, graph, quality: None });
         }
-        if self.options.precision != Precision::Float32 || given {
+        if self.options.precision.is_quantized() || self.options.half_values || given {
             self.narrow(&source, &mut lowered, samples.as_ref(), &mut diagnostics, &mut clock, watch)?;
         }
         let artefact = |(l, output): (&Lowered, &PathBuf)| Artefact {
@@ -347,7 +350,7 @@ impl Compiler {
         clock.stage("layout", watch);
         for l in &mut lowered {
             let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
-            run(&self.finish(l.backend, file.channels_last()), &mut l.graph, &mut cx, watch)?;
+            run(&self.finish(file.channels_last()), &mut l.graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
         }
         clock.stage("write", watch);
@@ -395,14 +398,13 @@ impl Compiler {
         let named = |passes: &[Box<dyn Pass>]| passes.iter().map(|p| p.name()).collect::<Vec<_>>();
         let narrow = match self.options.precision {
             Precision::Float32 => None,
-            Precision::Float16 => Some("half-values"),
+            Precision::Float16 => self.options.half_values.then_some("half-values"),
             Precision::Int8 | Precision::W8A32 => Some("quantize"),
         };
         let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b, false))).collect();
         let before = [named(&simplify()), named(&self.passes), lowering].concat();
-        let finish: Vec<_> = self.options.targets.iter().flat_map(|&b| named(&self.finish(b, false))).collect();
         let mut names: Vec<&'static str> = Vec::new();
-        for name in before.into_iter().chain(narrow).chain(["absorb"]).chain(finish) {
+        for name in before.into_iter().chain(narrow).chain(["absorb"]).chain(named(&self.finish(false))) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -423,22 +425,21 @@ impl Compiler {
         if o.form != Form::default() && !o.targets.contains(&Backend::Onnx) {
             return usage("only ONNX knows that form", "add --to onnx");
         }
-        if o.min_sqnr.is_some() && (o.calibration.is_none() || o.precision == Precision::Float32) {
+        if o.min_sqnr.is_some() && o.calibration.is_none() {
             return usage("--min-sqnr compares a quantized model with the float one on data", DATA_HELP);
         }
-        let halves = o.precision == Precision::Float16 && o.targets.iter().any(|b| b.target().half.is_some());
-        if o.calibration.is_some() && !o.precision.is_quantized() && !halves {
-            return usage(
-                "data are used by int8 and w8a32, and by fp16 for onnx",
-                "leave --data out, or ask for --int8",
-            );
+        let computes = |b: &Backend| o.precision == Precision::Float16 && b.target().half.is_some();
+        if o.half_values && !o.targets.iter().all(computes) {
+            return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
+        }
+        if o.calibration.is_some() && !o.precision.is_quantized() && !o.half_values {
+            return usage("data are used by int8, w8a32 and --half-values", "leave --data out, or ask for --int8");
         }
         if matches!(o.interface, quantize::Interface::Grid(_)) && o.precision != Precision::Int8 {
             return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
         }
-        let halved = |b: &Backend| o.precision == Precision::Float16 && b.target().half.is_some();
-        if o.interface == quantize::Interface::Half && !o.targets.iter().all(halved) {
-            return usage("16-bit inputs and outputs need a model that computes with those", "--to onnx --fp16");
+        if o.interface == quantize::Interface::Half && !o.half_values {
+            return usage("16-bit inputs and outputs need a model that computes with those", "add --half-values");
         }
         if !o.exclude.is_empty() && !o.precision.is_quantized() {
             return usage(
@@ -518,19 +519,14 @@ impl Compiler {
         let mut pairs = Vec::new();
         for ((l, float), ranges) in lowered.iter_mut().zip(&floats).zip(&ranges) {
             let target = l.backend.target();
-            let (name, narrow) = match (self.options.precision, target.half) {
+            let (name, narrow) = match self.options.precision {
                 _ if given => {
                     let mut cx = Context { target, diagnostics: Vec::new() };
                     let absorbed = quantize::absorb(float, &mut cx, self.options.interface)?;
                     diagnostics.append(&mut cx.diagnostics);
                     ("absorb", absorbed)
                 }
-                (Precision::Float16, None) => {
-                    // Weights alone, which comes last: see `finish`.
-                    pairs.push(Vec::new());
-                    continue;
-                }
-                (Precision::Float16, _) => ("half-values", half_values(float, target, ranges, self.options.interface)?),
+                Precision::Float16 => ("half-values", half_values(float, target, ranges, self.options.interface)?),
                 _ => ("quantize", quantize::quantize(float, target, ranges, &options)?),
             };
             watch.pass(name, &narrow.graph);
@@ -542,8 +538,7 @@ impl Compiler {
             let fails = |e| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
             let readable = quality::readable(samples);
             let truth = Truth::new(&joint, &floats, &readable).map_err(fails)?;
-            let narrowed = lowered.iter_mut().zip(&pairs).enumerate().filter(|(_, (_, values))| !values.is_empty());
-            for (i, (l, values)) in narrowed {
+            for (i, (l, values)) in lowered.iter_mut().zip(&pairs).enumerate() {
                 l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values).map_err(fails)?);
             }
         }
@@ -596,12 +591,12 @@ impl Compiler {
     }
 
     /// Passes behind quantization.
-    fn finish(&self, backend: Backend, channels_last: bool) -> Vec<Box<dyn Pass>> {
+    fn finish(&self, channels_last: bool) -> Vec<Box<dyn Pass>> {
         // Images that were read with channels last stay as they are.
         let as_read = layout::Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
         let mut passes = vec![layout(if channels_last { as_read } else { self.options.layout })];
         passes.extend(tidy());
-        if self.options.precision == Precision::Float16 && backend.target().half.is_none() {
+        if self.options.precision == Precision::Float16 && !self.options.half_values {
             // Last: folding would widen the weights again.
             passes.push(Box::new(HalfWeights));
         }

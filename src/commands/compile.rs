@@ -98,6 +98,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         targets: args.to.iter().map(backend).collect(),
         form: Form { qoperator: args.qoperator, external_data: args.external_data },
         precision: precision(args)?,
+        half_values: args.half_values,
         import: ImportOptions {
             shapes: shapes(&args.shape),
             values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),

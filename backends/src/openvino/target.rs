@@ -43,7 +43,12 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::LayerNorm(_) | Op::Softmax(_) | Op::Reduce(_) | Op::ArgReduce(_) | Op::CumSum(_) => true,
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
         Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
-        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => true,
+        // Data and indices differ along the axis alone.
+        Op::GatherElements(op) => {
+            let [data, indices] = [0, 1].map(|i| operands[i].shape.with(op.axis, 1));
+            data == indices
+        }
+        Op::Gather(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => true,
     }
 }
 
