@@ -529,6 +529,31 @@ fn what_is_not_read_is_refused_by_name() {
         vec![float(&[4])],
     );
     assert_eq!(read(&dynamic).unwrap_err(), "input 1 (t1) must be a constant, or follow from constants and shapes");
+    // Small files that would become large are refused before they do.
+    let many = one_operator(
+        B::UNPACK,
+        1,
+        Unpack { num: i32::MAX, axis: 0 }.into(),
+        vec![float(&[i32::MAX, 0])],
+        vec![float(&[0])],
+    );
+    assert_eq!(read(&many).unwrap_err(), "2147483647 parts for 1 results");
+    let wide = one_operator(
+        B::RESIZE_NEAREST_NEIGHBOR,
+        1,
+        ResizeNearestNeighbor::default().into(),
+        vec![float(&[1, 1, 1, 1]), ints(&[2], &[i32::MAX, 1])],
+        vec![float(&[1, i32::MAX, 1, 1])],
+    );
+    assert_eq!(read(&wide).unwrap_err(), "the extents [2147483647, 1]; expected height and width");
+    let blocks = one_operator(
+        B::SPACE_TO_BATCH_ND,
+        1,
+        Options::None,
+        vec![float(&[1, 0, 0, 0, 0, 0]), ints(&[5], &[32767; 5]), ints(&[5, 2], &[0; 10])],
+        vec![float(&[1])],
+    );
+    assert!(read(&blocks).unwrap_err().contains("are too many"));
     let pool = |scale| {
         let options = other_pool();
         one_operator(

@@ -124,6 +124,9 @@ fn unpack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.axis(o.axis.into(), x)?;
     let mut dims = n.dims(x);
     let count = dims.remove(axis);
+    if count != n.outputs() {
+        return Err(Refusal::Invalid(format!("{count} parts for {} results", n.outputs())));
+    }
     let parts = parts(n, x, axis, &vec![1; count])?;
     parts.into_iter().map(|part| n.reshape(part, &dims)).collect()
 }
@@ -354,7 +357,9 @@ fn space_to_batch(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let places = (0..count).map(|i| 2 + 2 * i);
     let space = (0..count).map(|i| 1 + 2 * i);
     let perm: Extents = places.chain([0]).chain(space).chain(1 + 2 * count..split.len()).collect();
-    let mut last = Extents::from_slice(&[dims[0] * sizes.iter().product::<usize>()]);
+    let batch = sizes.iter().try_fold(dims[0], |p, &b| p.checked_mul(b));
+    let batch = batch.ok_or_else(|| Refusal::Invalid(format!("blocks of {sizes:?} are too many")))?;
+    let mut last = Extents::from_slice(&[batch]);
     last.extend((0..count).map(|i| dims[1 + i] / sizes[i]));
     last.extend_from_slice(&dims[1 + count..]);
     let x = n.reshape(x, &split)?;

@@ -11,10 +11,15 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::RESIZE_BILINEAR, bilinear), (B::RESIZE_NEAREST_NEIGHBOR, nearest)];
 
+/// Height and width above this are those of no image.
+const LARGEST: i64 = 1 << 20;
+
 /// The spatial extents of the result, input 1.
 fn size(n: &mut NodeCx<'_, '_>) -> Result<Extents, Refusal> {
     match *n.integers(1)? {
-        [h, w] if h > 0 && w > 0 => Ok(Extents::from_slice(&[extent(h)?, extent(w)?])),
+        [h, w] if (1..=LARGEST).contains(&h) && (1..=LARGEST).contains(&w) => {
+            Ok(Extents::from_slice(&[extent(h)?, extent(w)?]))
+        }
         ref other => Err(Refusal::Invalid(format!("the extents {other:?}; expected height and width"))),
     }
 }
