@@ -32,8 +32,9 @@ impl Activation {
                 _ => None,
             },
             [(a, _), (b, _)] => {
-                let product = [(a, b), (b, a)].into_iter().find(|&(gate, mul)| gates(g, v, gate, mul))?.1;
-                found(Unary { f: UnaryFn::Silu }.into(), product)
+                let gated = |&(gate, mul): &(NodeId, NodeId)| Some((gated(g, v, gate, mul)?, mul));
+                let (f, product) = [(a, b), (b, a)].iter().find_map(gated)?;
+                found(Unary { f }.into(), product)
             }
             _ => None,
         }
@@ -49,11 +50,16 @@ impl Activation {
     }
 }
 
-/// True where `gate` is sigmoid(v) and `mul` is v times that.
-fn gates(g: &Graph, v: ValueId, gate: NodeId, mul: NodeId) -> bool {
+/// The function of `v` that `mul` gives, where that is `v` times the result of `gate`, a function of `v` too.
+fn gated(g: &Graph, v: ValueId, gate: NodeId, mul: NodeId) -> Option<UnaryFn> {
     let operands = g.operands(mul);
-    matches!(g.op(gate), Op::Unary(u) if u.f == UnaryFn::Sigmoid)
-        && matches!(g.op(mul), Op::Binary(b) if b.f == BinaryFn::Mul)
-        && operands.contains(&v)
-        && operands.contains(&gate.value(0))
+    let product = matches!(g.op(mul), Op::Binary(b) if b.f == BinaryFn::Mul);
+    let f = match g.op(gate) {
+        Op::Unary(Unary { f: UnaryFn::Sigmoid }) => UnaryFn::Silu,
+        Op::Unary(Unary { f: UnaryFn::HardSigmoid { alpha, beta: 0.5 } }) if (alpha * 6.0 - 1.0).abs() < 1e-5 => {
+            UnaryFn::HardSwish
+        }
+        _ => return None,
+    };
+    (product && operands.contains(&v) && operands.contains(&gate.value(0))).then_some(f)
 }

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Options;
 use super::grids::{fixed_grid, grid_of};
-use super::plan::{Mode, Plan, clamped_contraction};
+use super::plan::{Mode, Plan, clamped};
 use super::weights::constant_range;
 use crate::activation::Activation;
 use crate::calibrate::{Range, Ranges, search};
@@ -75,7 +75,7 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
                     }
                 }
             }
-            GridRule::Own if clamped_contraction(g, n).is_some_and(|c| plan.get(&c) == Some(&Mode::Integer)) => {
+            GridRule::Own if clamped(g, n).is_some_and(|c| plan.get(&c) == Some(&Mode::Integer)) => {
                 classes.join(result, operands[0]);
                 silent.insert(operands[0]);
             }

@@ -141,11 +141,15 @@ pub(crate) fn is_contraction(g: &Graph, n: NodeId) -> bool {
     matches!(g.op(n).grid(), GridRule::Contract { .. })
 }
 
-/// The contraction whose result `n` limits, where nothing else reads it: kernels do both at once.
-pub(super) fn clamped_contraction(g: &Graph, n: NodeId) -> Option<NodeId> {
+/// The contraction, sum or product whose result `n` limits, where nothing else reads it: kernels do both at once.
+pub(super) fn clamped(g: &Graph, n: NodeId) -> Option<NodeId> {
     let Op::Clamp(_) = g.op(n) else { return None };
     let v = g.operands(n)[0];
-    (is_contraction(g, v.node) && g.only_user(v).is_some()).then_some(v.node)
+    let arithmetic = match g.op(v.node) {
+        Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul),
+        _ => is_contraction(g, v.node),
+    };
+    (arithmetic && g.only_user(v).is_some()).then_some(v.node)
 }
 
 /// Nodes after the last contraction on every path: they decode, cost little, and an error of theirs goes straight to
@@ -157,7 +161,8 @@ fn tail(g: &Graph, order: &[NodeId]) -> Vec<NodeId> {
             leads_on.extend(g.operands(n).iter().map(|v| v.node));
         }
     }
-    let decodes = |n: &NodeId| !leads_on.contains(n) && !is_contraction(g, *n) && clamped_contraction(g, *n).is_none();
+    let contracts = |n: NodeId| is_contraction(g, n) || clamped(g, n).is_some_and(|c| is_contraction(g, c));
+    let decodes = |n: &NodeId| !leads_on.contains(n) && !contracts(*n);
     order.iter().copied().filter(decodes).collect()
 }
 
