@@ -207,7 +207,11 @@ impl<'g> Emitter<'g> {
     pub(super) fn wanted(&self, v: ValueId) -> String {
         let graph = self.graph;
         let name = graph.name(v).map_or(graph.origin(v.node).path(), |n| &**n);
-        if name.is_empty() { graph.producer(v).kind().name().to_owned() } else { name.to_owned() }
+        match graph.producer(v) {
+            _ if !name.is_empty() => name.to_owned(),
+            Op::Quantize(_) | Op::Dequantize(_) => self.wanted(graph.operands(v.node)[0]),
+            op => op.kind().name().to_owned(),
+        }
     }
 
     /// Names the tensor that a value is computed into: its integers, where it lies on a grid.
@@ -362,13 +366,25 @@ impl<'g> Emitter<'g> {
     /// QuantizeLinear.
     pub(super) fn quantize(&mut self, real: &Name, stored: &Name, grid: &Grid) {
         let [scale, zero] = self.grid(real, grid);
-        self.push(border("QuantizeLinear", grid), &[real.clone(), scale, zero], std::slice::from_ref(stored));
+        self.border("QuantizeLinear", grid, &[real.clone(), scale, zero], stored);
     }
 
     /// DequantizeLinear.
     pub(super) fn dequantize(&mut self, stored: &Name, real: &Name, grid: &Grid) {
         let [scale, zero] = self.grid(real, grid);
-        self.push(border("DequantizeLinear", grid), &[stored.clone(), scale, zero], std::slice::from_ref(real));
+        self.border("DequantizeLinear", grid, &[stored.clone(), scale, zero], real);
+    }
+
+    /// QuantizeLinear or DequantizeLinear, named after what it gives: the source's name is for the operator between.
+    fn border(&mut self, operator: &'static str, grid: &Grid, inputs: &[Name], output: &Name) {
+        let call = Call::new(operator).since(if grid.store == Store::I16 { 21 } else { Call::OLDEST });
+        let call = match &grid.map {
+            Affine::PerTensor { .. } => call,
+            Affine::PerAxis { axis, .. } => call.size("axis", *axis),
+        };
+        let path = std::mem::replace(&mut self.path, format!("{output}_{operator}"));
+        self.push(call, inputs, std::slice::from_ref(output));
+        self.path = path;
     }
 
     /// Adds a node.
@@ -467,15 +483,6 @@ fn ir_version(opset: i64) -> i64 {
         ..=18 => 8,
         19..=20 => 9,
         _ => 10,
-    }
-}
-
-/// QuantizeLinear or DequantizeLinear for a grid.
-fn border(operator: &'static str, grid: &Grid) -> Call {
-    let call = Call::new(operator).since(if grid.store == Store::I16 { 21 } else { Call::OLDEST });
-    match &grid.map {
-        Affine::PerTensor { .. } => call,
-        Affine::PerAxis { axis, .. } => call.size("axis", *axis),
     }
 }
 

@@ -80,3 +80,6 @@ fn write_outside(tensors: &mut [TensorProto], files: &mut dyn Files) -> io::Resu
     }
     Ok(end)
 }
+
+#[cfg(test)]
+mod tests;

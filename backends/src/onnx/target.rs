@@ -85,7 +85,12 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
     }
     let real = || operands.iter().any(|t| t.elem == Elem::F32);
     match op {
-        Op::Unary(Unary { f }) => matches!(f, UnaryFn::Sigmoid | UnaryFn::LeakyRelu { .. }),
+        Op::Unary(Unary { f }) => match f {
+            UnaryFn::Sigmoid | UnaryFn::LeakyRelu { .. } => true,
+            // It is written as a sum.
+            UnaryFn::HardSigmoid { alpha, beta } => *alpha > 0.0 && *beta > 0.0,
+            _ => false,
+        },
         Op::Binary(Binary { f }) => matches!(f, BinaryFn::Add | BinaryFn::Mul) && real(),
         // Of a contraction's result, it is in the limits of the grid.
         Op::Clamp(_) => real(),

@@ -1,10 +1,10 @@
 //! Element-wise operators.
 
 use qcc_ir::ops::{Binary, BinaryFn, Cast, Clamp, Unary, UnaryFn};
-use qcc_ir::{Elem, Grid, Tensor, TensorType};
+use qcc_ir::{Affine, Elem, Grid, Store, Tensor, TensorType, ValueId};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Site, Unsupported, element};
+use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported, element};
 use super::grid;
 
 /// The operator that is a function of one number.
@@ -30,7 +30,6 @@ pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
         Sqrt => Call::new("Sqrt"),
         Tan => Call::new("Tan"),
         Tanh => Call::new("Tanh"),
-        HardSwish => Call::new("HardSwish"),
         Mish => Call::new("Mish").since(18),
         HardSigmoid { alpha, beta } => Call::new("HardSigmoid").float("alpha", alpha).float("beta", beta),
         LeakyRelu { alpha } => Call::new("LeakyRelu").float("alpha", alpha),
@@ -41,7 +40,8 @@ pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
             if tanh { call.string("approximate", "tanh") } else { call }
         }
         Threshold { alpha } => Call::new("ThresholdedRelu").float("alpha", alpha),
-        Rsqrt | Silu => return None,
+        // Runtimes take the last two apart themselves; apart they are products of integers.
+        Rsqrt | Silu | HardSwish => return None,
     })
 }
 
@@ -52,12 +52,39 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site<'_>) -> Result<
         (UnaryFn::LeakyRelu { alpha }, Some(_)) => {
             grid::on_grids(e, Call::contrib("QLinearLeakyRelu").float("alpha", alpha), site)
         }
+        (UnaryFn::HardSigmoid { alpha, beta }, None) if sums_up(alpha, beta, site) => {
+            hard_sigmoid(e, alpha, beta, site)
+        }
         (f, _) => {
             let call = function(f).ok_or("it has no operator")?;
             e.push_at(call, site);
             Ok(())
         }
     }
+}
+
+/// True for a HardSigmoid between grids whose result's limits are those of its grid.
+fn sums_up(alpha: f32, beta: f32, site: &Site<'_>) -> bool {
+    let grid = |v: ValueId| site.graph.ty(v).elem.grid().and_then(Grid::tensor_map);
+    let y = site.graph.ty(site.node.value(0)).elem.grid();
+    let limited = y.is_some_and(|y| limits_nothing(&Clamp { lo: 0.0, hi: 1.0 }, y));
+    limited && grid(site.values[0]).is_some() && alpha > 0.0 && beta > 0.0
+}
+
+/// Between grids, a HardSigmoid is one Add: the integers of its operand times alpha are the same integers.
+fn hard_sigmoid(e: &mut Emitter<'_>, alpha: f32, beta: f32, site: &Site<'_>) -> Result<(), Unsupported> {
+    let x = site.graph.ty(site.values[0]);
+    let Some(Grid { store, map: Affine::PerTensor { scale, zero_point } }) = x.elem.grid() else {
+        return Err("its operand lies on no grid".into());
+    };
+    let stored = e.stored(site.values[0]);
+    let scaled = e.scratch(site, &x.real());
+    e.dequantize(&stored, &scaled, &Grid::per_tensor(*store, scale * alpha, *zero_point));
+    let (_, most) = Store::U8.range();
+    let beta = Tensor::scalar(beta).quantized(&Grid::per_tensor(Store::U8, beta / most as f32, 0));
+    let beta = e.place("beta", &beta, Numbers::Real);
+    e.push(Call::new("Add"), &[scaled, beta], &site.outputs);
+    Ok(())
 }
 
 /// Operators of two operands.

@@ -26,12 +26,12 @@ pub(super) fn on_grids(e: &mut Emitter<'_>, call: Call, site: &Site<'_>) -> Resu
 pub(super) fn operand(e: &mut Emitter<'_>, site: &Site<'_>, i: usize) -> Result<[Name; 3], Unsupported> {
     let grid = site.operands[i].elem.grid().ok_or("an operand lies on no grid")?;
     let tensor = e.input(site, i);
-    let [scale, zero] = e.grid(&tensor, grid);
+    let [scale, zero] = e.grid(&e.wanted(site.values[i]), grid);
     Ok([tensor, scale, zero])
 }
 
 /// Scale and zero point of the result.
 pub(super) fn result(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<[Name; 2], Unsupported> {
     let grid = site.results[0].elem.grid().ok_or("its result lies on no grid")?;
-    Ok(e.grid(&site.outputs[0], grid))
+    Ok(e.grid(&e.wanted(site.node.value(0)), grid))
 }

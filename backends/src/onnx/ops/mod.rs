@@ -1,7 +1,7 @@
 //! The operators, by family. A family translates: into one node of the standard where there is one, into operators of
 //! ONNX Runtime where the tensors hold integers.
 
-use qcc_ir::ops::Op;
+use qcc_ir::ops::{Op, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, TensorType, ValueId};
 use smallvec::SmallVec;
 
@@ -67,13 +67,18 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
 pub(super) fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
     let stored = match op {
         Op::Quantize(_) | Op::Dequantize(_) => false,
+        Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
         // Limits on one grid are integers.
         Op::Clamp(_) => operands[0].elem == results[0].elem,
         _ => {
             let real: SmallVec<[TensorType; 4]> = operands.iter().map(|t| t.real()).collect();
-            let on_grids = operands.iter().zip(&real).filter(|(_, r)| r.elem.is_float()).all(|(t, r)| t.elem != r.elem);
-            let sums = matches!(op, Op::MatMul(_)) && operands[0].elem.grid().is_some();
-            form.qoperator && (on_grids || sums) && (TARGET.grids.integer)(op, &real.iter().collect::<Vec<_>>())
+            let on_grid = |t: &TensorType| !t.elem.is_float();
+            // Products of matrices give real numbers too.
+            let grids = match op {
+                Op::MatMul(_) => on_grid(operands[0]) && on_grid(operands[1]),
+                _ => operands.iter().copied().chain(results).all(on_grid),
+            };
+            form.qoperator && grids && (TARGET.grids.integer)(op, &real.iter().collect::<Vec<_>>())
         }
     };
     if stored { Numbers::Stored } else { Numbers::Real }

@@ -29,7 +29,9 @@ fn given(op: &Resize, x: &TensorType) -> Option<Given> {
     let all = |fits: &dyn Fn(f32, f32, usize) -> bool| {
         extents.iter().zip(&op.scale).zip(&op.size).all(|((&x, &scale), &size)| fits(x, scale, size))
     };
-    if all(&|x, scale, size| (x * scale).floor() == size as f32) {
+    // Some multiply in single precision, some in double.
+    let extent = |x: f32, scale: f32| (f64::from(x) * f64::from(scale)).floor();
+    if all(&|x, scale, size| (x * scale).floor() == size as f32 && extent(x, scale) == size as f64) {
         Some(Given::Scales)
     } else if all(&|x, scale, size| size as f32 / x == scale) {
         Some(Given::Sizes)

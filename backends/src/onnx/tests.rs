@@ -1,0 +1,223 @@
+use bytes::Bytes;
+use qcc_ir::Graph;
+use qcc_ir::text::{Weights, parse};
+
+use super::{disassemble, write};
+use crate::{Form, Memory};
+
+fn graph(text: &str) -> Graph {
+    parse(text, &Weights::new()).unwrap()
+}
+
+/// The listing of a graph's file, from its first node on.
+fn nodes(text: &str, form: Form) -> Vec<String> {
+    let mut files = Memory::new("model.onnx");
+    let summary = write(&graph(text), form, &mut files).unwrap();
+    assert_eq!(summary.bytes, files.files.values().map(|f| f.len() as u64).sum::<u64>());
+    let listing = disassemble(&Bytes::from(files.files["model.onnx"].clone())).unwrap();
+    listing.lines().skip_while(|l| !l.contains(" = ")).map(|l| l.trim().to_owned()).collect()
+}
+
+fn operators(text: &str, form: Form) -> Vec<String> {
+    let nodes = nodes(text, form);
+    let operator = |line: &String| {
+        let call = line.split_once(" = ")?.1;
+        line.ends_with('"').then(|| call.split(' ').next().unwrap_or_default().to_owned())
+    };
+    nodes.iter().filter_map(operator).collect()
+}
+
+const QDQ: Form = Form { qoperator: false, external_data: false };
+const QOPERATOR: Form = Form { qoperator: true, external_data: false };
+
+const CLAMPED: &str = "graph g {
+  %x: u8<0.1:0>[1,1,2,2] = input
+  %w: i8<axis 0: 0.5>[1,1,1,1] = const [3]
+  %b: i32<axis 0: 0.05>[1] = const [7]
+  %c: u8<GRID>[1,1,2,2] = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w, %b
+  %y: u8<GRID>[1,1,2,2] = clamp(lo:0.0,hi:6.0) %c
+  output y = %y
+}
+";
+
+#[test]
+fn limits_of_a_grid_need_no_operator() {
+    let implied = CLAMPED.replace("GRID", "0.02:0");
+    let dequantized = ["DequantizeLinear"; 3];
+    assert_eq!(operators(&implied, QDQ), [&dequantized[..], &["Conv", "QuantizeLinear", "Identity"]].concat());
+    assert_eq!(operators(&implied, QOPERATOR), ["QLinearConv", "Identity"]);
+    // Below the zero point there are negative numbers.
+    let wider = CLAMPED.replace("GRID", "0.02:5");
+    assert_eq!(operators(&wider, QDQ), [&dequantized[..], &["Conv", "QuantizeLinear", "Clip"]].concat());
+    assert_eq!(operators(&wider, QOPERATOR), ["QLinearConv", "Clip"]);
+    // 0 and 6 on the grid: 5 and 255, where it ends.
+    let listing = nodes(&wider, QOPERATOR);
+    assert!(
+        listing.contains(&"y = Clip c_quantized, c_quantized_zero_point, const \"Clip\"".to_owned()),
+        "{listing:?}"
+    );
+    assert!(listing.contains(&"c_quantized_zero_point: uint8 [] = 5".to_owned()), "{listing:?}");
+    assert!(listing.contains(&"const: uint8 [] = 255".to_owned()), "{listing:?}");
+}
+
+#[test]
+fn a_product_with_a_bias_is_a_gemm() {
+    let product = |shape: &str, result: &str| {
+        let text = format!(
+            "graph g {{
+              %x: f32{shape} = input
+              %w: f32[2,3] = const [1,2,3,4,5,6]
+              %b: f32[2] = const [1,2]
+              %y: f32{result} = matmul(transpose_b:true) %x, %w, %b
+              output y = %y
+            }}
+            "
+        );
+        operators(&text, QDQ)
+    };
+    assert_eq!(product("[4,3]", "[4,2]"), ["Gemm"]);
+    assert_eq!(product("[5,4,3]", "[5,4,2]"), ["MatMul", "Add"]);
+}
+
+#[test]
+fn integers_of_more_axes_are_multiplied_as_matrices() {
+    let text = "graph g {
+      %x: u8<0.1:3>[2,4,3] = input
+      %w: i8<axis 0: 0.5,0.25>[2,3] = const [1,2,3,4,5,6]
+      %b: i32<axis 0: 0.05,0.025>[2] = const [7,8]
+      %y: u8<0.2:9>[2,4,2] = matmul(transpose_b:true) %x, %w, %b
+      output y = %y
+    }
+    ";
+    assert_eq!(operators(text, QOPERATOR), ["Reshape", "com.microsoft.QGemm", "Reshape"]);
+    let real = operators(text, QDQ);
+    let gemm = real.iter().position(|o| o == "Gemm").unwrap();
+    assert_eq!(real[gemm + 1..], ["QuantizeLinear", "DequantizeLinear", "Reshape", "QuantizeLinear"]);
+}
+
+#[test]
+fn a_weight_on_a_grid_beside_real_numbers() {
+    let matmul = "graph g {
+      %x: f32[2,4,3] = input
+      %w: i8<axis 0: 0.5,0.25>[2,3] = const [1,2,3,4,5,6]
+      %y: f32[2,4,2] = matmul(transpose_b:true) %x, %w
+      output y = %y
+    }
+    ";
+    assert_eq!(operators(matmul, QDQ), ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul"]);
+    let conv = "graph g {
+      %x: f32[1,1,2,2] = input
+      %w: i8<axis 0: 0.5>[1,1,1,1] = const [3]
+      %y: f32[1,1,2,2] = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w
+      output y = %y
+    }
+    ";
+    assert_eq!(operators(conv, QDQ), ["Cast", "Mul", "Conv"]);
+}
+
+#[test]
+fn a_hard_sigmoid_between_grids_is_a_sum() {
+    let text = "graph g {
+      %x: u8<0.1:30>[4] = input
+      %y: u8<0.0039:0>[4] = unary(f:HardSigmoid(alpha:0.2,beta:0.5)) %x
+      output y = %y
+    }
+    ";
+    assert_eq!(operators(text, QDQ), ["DequantizeLinear", "DequantizeLinear", "Add", "QuantizeLinear"]);
+    // Its numbers go beyond 1, where the sum would not stop.
+    let wider = text.replace("0.0039", "0.01");
+    assert_eq!(operators(&wider, QDQ), ["DequantizeLinear", "HardSigmoid", "QuantizeLinear"]);
+}
+
+#[test]
+fn the_operator_set_is_the_least_that_has_all_operators() {
+    let set = |f: &str| {
+        let text = format!("graph g {{\n  %x: f32[2,3] = input\n  %y = {f} %x\n  output y = %y\n}}\n");
+        let mut files = Memory::new("m.onnx");
+        write(&graph(&text), QDQ, &mut files).unwrap();
+        let listing = disassemble(&Bytes::from(files.files["m.onnx"].clone())).unwrap();
+        listing.lines().next().unwrap().to_owned()
+    };
+    assert!(set("unary(f:Tanh)").starts_with("onnx version 8, qcc") && set("unary(f:Tanh)").ends_with("ai.onnx 17"));
+    assert!(set("unary(f:Mish)").ends_with("ai.onnx 18"));
+    assert!(set("unary(f:Gelu(tanh:true))").starts_with("onnx version 9, qcc"));
+}
+
+#[test]
+fn names_of_inputs_and_outputs_stay() {
+    let text = "graph g {
+      %x: f32[2] = input
+      %a = unary(f:Tanh) %x
+      output y = %a
+      output z = %a
+      output x2 = %x
+    }
+    ";
+    assert_eq!(
+        nodes(text, QDQ),
+        [
+            "y = Tanh x \"Tanh\"",
+            "z = Identity y \"z\"",
+            "x2 = Identity x \"x2\"",
+            "output y: float [2]",
+            "output z: float [2]",
+            "output x2: float [2]",
+        ]
+    );
+}
+
+#[test]
+fn open_extents_keep_their_names_and_two_cannot_be_reshaped() {
+    let open = "graph g {
+      %x: f32[N,4] = input
+      %y: f32[N,2,2] = reshape[\"N\",2,2] %x
+      output y = %y
+    }
+    ";
+    assert!(nodes(open, QDQ).contains(&"output y: float [N, 2, 2]".to_owned()));
+    let two = open.replace("[N,4]", "[N,M,4]").replace("[N,2,2]", "[N,M,2,2]").replace("\"N\",", "\"N\",\"M\",");
+    let refused = write(&graph(&two), QDQ, &mut Memory::new("m.onnx")).unwrap_err();
+    assert!(refused[0].message.contains("--shape"), "{refused:?}");
+}
+
+#[test]
+fn large_weights_lie_outside() {
+    let weight: Vec<String> = (0..300).map(|i| i.to_string()).collect();
+    let text = format!(
+        "graph g {{
+          %x: f32[300] = input
+          %w: f32[300] = const [{list}]
+          %v: f32[300] = const [{list}]
+          %c: f32[1] = const [2]
+          %a = binary(f:Mul) %x, %w
+          %b = binary(f:Mul) %a, %c
+          %y = binary(f:Add) %b, %v
+          output y = %y
+        }}
+        ",
+        list = weight.join(",")
+    )
+    .replacen("%v: f32[300] = const [0,", "%v: f32[300] = const [1,", 1);
+    let mut files = Memory::new("model.onnx");
+    let summary = write(&graph(&text), Form { external_data: true, ..QDQ }, &mut files).unwrap();
+    let data = &files.files["model.onnx.data"];
+    assert_eq!((data.len(), summary.constants), (4096 + 1200, 3));
+    assert_eq!(data[4096..4100], 1f32.to_le_bytes());
+    let listing = disassemble(&Bytes::from(files.files["model.onnx"].clone())).unwrap();
+    assert!(listing.contains("location model.onnx.data, offset 4096, length 1200"), "{listing}");
+}
+
+#[test]
+fn all_refusals_come_together() {
+    let text = "graph g {
+      %x: f32[2] = input
+      %a = unary(f:Silu) %x
+      %y = unary(f:Rsqrt) %a
+      output y = %y
+    }
+    ";
+    let mut files = Memory::new("m.onnx");
+    let refused = write(&graph(text), QDQ, &mut files).unwrap_err();
+    assert_eq!(refused.len(), 2);
+    assert!(files.files.is_empty());
+}
