@@ -1,303 +1,35 @@
-//! What LiteRT makes of the models that qcc writes, against qcc's evaluator.
+//! LiteRT.
 
-use std::fmt::Write;
+use qcc_backends::{Backend, Form};
+use qcc_ir::Store;
 
-use bytes::Bytes;
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::TestRunner;
-use qcc_backends::{Backend, Form, Memory};
-use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::eval::{Executor, relayout};
-use qcc_ir::ops::{MatMul, Reshape};
-use qcc_ir::testing::{graphs, inputs_for, numbers};
-use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
-use qcc_passes::calibrate::calibrate;
-use qcc_passes::layout::{ImageOrder, Interface, layout};
-use qcc_passes::lower::lower;
-use qcc_passes::quantize::{self, quantize};
-use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::{Context, Joint, Pass, PassError, fidelity};
+use crate::runtime::Runtime;
 
-use crate::onnx_nodes;
-use crate::oracle::{self, Outcome, Run};
-
-/// Relative and absolute difference of floats: kernels sum and approximate in their own ways.
-const CLOSE: (f32, f32) = (1e-4, 1e-5);
-
-/// Models that LiteRT refuses to run, and why.
-const REFUSED_BY_LITERT: [(&str, &str); 2] = {
-    let negative = "LiteRT takes no negative indices, and these are known when the model runs only";
-    [("test_gather_elements_negative_indices", negative), ("test_gather_negative_indices", negative)]
+pub(crate) const LITERT: Runtime = Runtime {
+    name: "LiteRT",
+    script: "litert.py",
+    backend: Backend::Tflite,
+    form: Form { qoperator: false, external_data: false },
+    store: Store::I8,
+    // With XNNPACK, whose arithmetic the evaluator follows, and with the kernels behind it.
+    steps: [1, 2],
+    refuses: {
+        const NEGATIVE: &str = "LiteRT takes no negative indices, and these are known when the model runs only";
+        &[("test_gather_elements_negative_indices", NEGATIVE), ("test_gather_negative_indices", NEGATIVE)]
+    },
 };
-
-fn run_passes(g: &mut Graph, passes: Vec<Box<dyn Pass>>) -> Result<(), PassError> {
-    let mut cx = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
-    qcc_passes::run(&passes, g, &mut cx, &mut |_, _| {})
-}
-
-/// Simplifies and lowers an imported graph.
-pub(crate) fn lowered(mut g: Graph) -> Result<Graph, PassError> {
-    run_passes(&mut g, [simplify(), lower(), tidy()].into_iter().flatten().collect())?;
-    Ok(g)
-}
-
-/// Lays out a lowered graph and writes it.
-pub(crate) fn written(g: &mut Graph) -> Result<Bytes, String> {
-    let order = ImageOrder::Nhwc;
-    let mut passes = vec![layout(Interface { input: order, output: order })];
-    passes.extend(tidy());
-    run_passes(g, passes).map_err(|e| e.to_string())?;
-    let mut files = Memory::new("model.tflite");
-    Backend::Tflite.write(g, Form::default(), &mut files).map_err(message)?;
-    Ok(files.files.remove("model.tflite").expect("the main file").into())
-}
-
-/// The first of the messages.
-fn message(diagnostics: Vec<Diagnostic>) -> String {
-    diagnostics.into_iter().next().map(|d| d.message).unwrap_or_default()
-}
-
-/// Row-major tensors as the graph's inputs lie.
-pub(crate) fn laid_out(g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
-    g.inputs().zip(inputs).map(|(v, t)| relayout(t, &g.ty(v).layout).unwrap()).collect()
-}
-
-fn row_major(t: &Tensor) -> Tensor {
-    relayout(t, &Layout::row_major(t.ty().rank())).unwrap()
-}
-
-/// What LiteRT gave as the outputs of the compiled graph, row-major.
-pub(crate) fn outputs(g: &Graph, outcome: &Outcome) -> Result<Vec<Tensor>, String> {
-    let found = outcome.as_ref().map_err(|why| format!("LiteRT: {why}"))?;
-    if found.len() != g.outputs().len() {
-        return Err(format!("{} outputs, expected {}", found.len(), g.outputs().len()));
-    }
-    let typed = |(o, t): (&Output, &Tensor)| {
-        let ty = g.ty(o.value);
-        let stored = ty.elem.grid().map_or_else(|| ty.elem.clone(), |grid| grid.store.elem());
-        if t.ty().elem != stored || t.ty().shape != ty.layout.physical(&ty.shape) {
-            return Err(format!("{} is {}, expected {ty}", o.name, t.ty()));
-        }
-        Ok(row_major(&t.retype(ty.clone()).unwrap()))
-    };
-    g.outputs().iter().zip(found).map(typed).collect()
-}
-
-pub(crate) fn evaluate(g: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
-    let results = Executor::new(g).run(&laid_out(g, inputs), &mut |_, _| {}).map_err(|e| e.to_string())?;
-    Ok(results.iter().map(row_major).collect())
-}
 
 #[test]
 fn float_node_tests_run_in_litert() {
-    let (mut refused, mut cases, mut runs) = (String::new(), Vec::new(), Vec::new());
-    for (name, source, inputs) in onnx_nodes::imported() {
-        let expected = evaluate(&source, &inputs).unwrap();
-        let compiled = lowered(source).map_err(|e| e.to_string()).and_then(|mut g| Ok((written(&mut g)?, g)));
-        match compiled {
-            Ok((model, g)) => {
-                runs.push(Run { model, inputs: laid_out(&g, &inputs), delegates: true });
-                cases.push((name, g, expected));
-            }
-            Err(why) => _ = writeln!(refused, "{name}: {why}"),
-        }
-    }
-    let (mut equal, mut wrong) = (String::new(), String::new());
-    for ((name, g, expected), outcome) in cases.iter().zip(oracle::litert("litert_nodes", &runs)) {
-        if let (Some((_, why)), Err(_)) = (REFUSED_BY_LITERT.iter().find(|(n, _)| n == name), &outcome) {
-            _ = writeln!(refused, "{name}: {why}");
-            continue;
-        }
-        _ = match outputs(g, &outcome).and_then(|found| all_close(&found, expected, CLOSE)) {
-            Ok(()) => writeln!(equal, "{name}"),
-            Err(why) => writeln!(wrong, "{name}: {why}"),
-        };
-    }
-    assert!(wrong.is_empty(), "wrong in LiteRT: {}\n{wrong}", wrong.lines().count());
-    let count = |list: &str| list.lines().count();
-    insta::assert_snapshot!(format!("equal: {}\n{equal}\nrefused: {}\n{refused}", count(&equal), count(&refused)));
-}
-
-pub(crate) fn all_close(found: &[Tensor], expected: &[Tensor], close: (f32, f32)) -> Result<(), String> {
-    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
-        if let Some(difference) = oracle::difference(f, e, close.0, close.1) {
-            return Err(format!("output {i}: {difference}"));
-        }
-    }
-    Ok(())
-}
-
-/// Steps of the output's grid between LiteRT and the evaluator: with XNNPACK, whose arithmetic the evaluator follows,
-/// and with the kernels behind it.
-const STEPS: [i64; 2] = [1, 2];
-
-/// Signal to noise ratio in dB of an integer model against the float one.
-const LEAST_SQNR: f64 = 20.0;
-
-/// A graph that was quantized, laid out and written.
-pub(crate) struct Integer {
-    pub(crate) name: String,
-    float: Graph,
-    pub(crate) graph: Graph,
-    pub(crate) model: Bytes,
-    pub(crate) inputs: Vec<Tensor>,
-}
-
-/// The graphs of a file, with their constants of noise.
-pub(crate) fn graphs_of(text: &str) -> Vec<Graph> {
-    let noise = |(seed, line): (usize, &str)| match line.strip_suffix("const noise") {
-        Some(head) => {
-            let dims = head[head.find('[').unwrap() + 1..head.find(']').unwrap()].split(',');
-            let shape: Shape = dims.map(|d| d.parse::<usize>().unwrap()).collect();
-            format!("{head}const {:?}\n", numbers(shape, seed as u64).reals())
-        }
-        None => format!("{line}\n"),
-    };
-    let graph = |text: &str| -> Graph {
-        let text: String = text.trim_start().lines().enumerate().map(noise).collect();
-        parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{text}"))
-    };
-    text.split_inclusive("\n}\n").map(graph).collect()
-}
-
-/// Inputs on ranges that differ: input i spans -i-0.6 to i+1.4.
-fn shifted_inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
-    let shift = |(i, t): (usize, Tensor)| {
-        let values = t.reals().iter().map(|v| v * (i + 1) as f32 + 0.4).collect();
-        Tensor::from_vec(t.ty().shape.clone(), values)
-    };
-    inputs_for(g, seed).into_iter().enumerate().map(shift).collect()
-}
-
-/// Lets a contraction read each real output: without one near, nothing is worth being put on grids.
-fn probe_outputs(g: &mut Graph) {
-    let outputs: Vec<Output> = g.outputs().iter().filter(|o| g.ty(o.value).elem == Elem::F32).cloned().collect();
-    for Output { name, value } in outputs {
-        let n = g.ty(value).shape.elements().unwrap();
-        let row = g.add1(Reshape { shape: Shape::known(&[1, n]) }, &[value], Origin::none()).unwrap();
-        let weight = g.add_const(numbers(Shape::known(&[2, n]), 1), Origin::none());
-        let probe = g.add1(MatMul { transpose_b: true }, &[row, weight], Origin::none()).unwrap();
-        g.add_output(format!("{name}_probe"), probe);
-    }
-}
-
-/// The graph on grids, as a model.
-pub(crate) fn integer(mut g: Graph) -> Result<Integer, String> {
-    let name = g.name.clone();
-    probe_outputs(&mut g);
-    let float = lowered(g).map_err(|e| e.to_string())?;
-    let joint = Joint::alone(&float);
-    let ranges = calibrate(&joint, &[&float], 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {});
-    let options = quantize::Options { interface: quantize::Interface::Grid(Store::I8), ..quantize::Options::default() };
-    let ranges = ranges.map_err(|e| e.to_string())?;
-    let quantized = quantize(&float, Backend::Tflite.target(), &ranges[0], &options).map_err(|e| e.to_string())?;
-    let mut graph = quantized.graph;
-    let model = written(&mut graph)?;
-    let stored = |(v, t): (qcc_ir::ValueId, &Tensor)| match &graph.ty(v).elem {
-        Elem::Grid(grid) => t.quantized(grid),
-        _ => t.clone(),
-    };
-    let inputs = graph.inputs().zip(&shifted_inputs(&float, 3)).map(stored).collect();
-    Ok(Integer { name, float, graph, model, inputs })
-}
-
-/// Compares what LiteRT gave with the evaluator, and that with the float graph.
-fn judge(case: &Integer, outcomes: [&Outcome; 2]) -> Result<String, String> {
-    let expected = evaluate(&case.graph, &case.inputs)?;
-    let reals: Vec<Tensor> = case.inputs.iter().map(Tensor::to_real).collect();
-    let float = evaluate(&case.float, &reals)?;
-    for ((e, f), output) in expected.iter().zip(&float).zip(case.graph.outputs()) {
-        let ratio = sqnr(&f.reals(), &e.reals());
-        if ratio < LEAST_SQNR {
-            return Err(format!("{} has {ratio:.1} dB against the float graph", output.name));
-        }
-    }
-    let mut report = String::new();
-    for ((outcome, most), kernels) in outcomes.into_iter().zip(STEPS).zip(["XNNPACK", "builtin"]) {
-        let found = outputs(&case.graph, outcome).map_err(|e| format!("{kernels}: {e}"))?;
-        let steps = found.iter().zip(&expected).map(|(f, e)| steps(f, e)).max().unwrap_or(0);
-        if steps > most {
-            return Err(format!("{kernels}: {steps} steps"));
-        }
-        let equal = if steps == 0 { "equal".to_owned() } else { format!("within {steps}") };
-        _ = write!(report, "{}{kernels} {equal}", if report.is_empty() { "" } else { ", " });
-    }
-    let islands = fidelity::float_islands(&case.graph);
-    for (i, &node) in islands.iter().enumerate() {
-        _ = write!(report, "{}{}", if i == 0 { "; float: " } else { " " }, case.graph.op(node).kind().name());
-    }
-    Ok(report)
-}
-
-/// The largest difference of stored integers.
-pub(crate) fn steps(a: &Tensor, b: &Tensor) -> i64 {
-    match (a.integers(), b.integers()) {
-        (Some(a), Some(b)) => a.iter().zip(&b).map(|(a, b)| (a - b).abs()).max().unwrap_or(0),
-        _ => i64::from(oracle::difference(a, b, CLOSE.0, CLOSE.1).is_some()) * i64::MAX,
-    }
-}
-
-fn sqnr(truth: &[f32], found: &[f32]) -> f64 {
-    let power = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
-    let noise = power(&mut truth.iter().zip(found).map(|(t, f)| t - f));
-    if noise == 0.0 { f64::INFINITY } else { 10.0 * (power(&mut truth.iter().copied()) / noise).log10() }
-}
-
-/// Runs the cases in LiteRT: what is to be said of each that is right, and of each that is wrong.
-fn judge_all(folder: &str, cases: &[Integer]) -> (String, String) {
-    let run = |case: &Integer, delegates| Run {
-        model: case.model.clone(),
-        inputs: laid_out(&case.graph, &case.inputs),
-        delegates,
-    };
-    let runs: Vec<Run> = cases.iter().flat_map(|case| [true, false].map(|d| run(case, d))).collect();
-    let outcomes = oracle::litert(folder, &runs);
-    let (mut right, mut wrong) = (String::new(), String::new());
-    for (case, outcomes) in cases.iter().zip(outcomes.chunks(2)) {
-        _ = match judge(case, [&outcomes[0], &outcomes[1]]) {
-            Ok(how) => writeln!(right, "{}: {how}", case.name),
-            Err(why) => writeln!(wrong, "{}: {why}", case.name),
-        };
-    }
-    (right, wrong)
+    insta::assert_snapshot!(LITERT.node_tests("litert_nodes", &|_, _, _| Ok(())));
 }
 
 #[test]
 fn integer_graphs_run_in_litert() {
-    let graphs = graphs_of(include_str!("../cases/int8.qir"));
-    let cases: Vec<Integer> = graphs.into_iter().map(|g| integer(g).unwrap_or_else(|why| panic!("{why}"))).collect();
-    let (right, wrong) = judge_all("litert_int8", &cases);
-    assert!(wrong.is_empty(), "wrong in LiteRT:\n{wrong}");
-    insta::assert_snapshot!(right);
-}
-
-/// Random graphs, the same each time.
-pub(crate) fn random_graphs(count: usize) -> Vec<Graph> {
-    let mut runner = TestRunner::deterministic();
-    let small = |g: &Graph| {
-        g.order().iter().all(|&n| g.results(n).all(|v| g.ty(v).shape.elements().is_some_and(|e| e < 10_000)))
-    };
-    std::iter::repeat_with(|| graphs().new_tree(&mut runner).unwrap().current()).filter(small).take(count).collect()
+    insta::assert_snapshot!(LITERT.integer_tests("litert_int8", &LITERT.integer_cases()));
 }
 
 #[test]
 fn random_float_graphs_run_in_litert() {
-    const COUNT: usize = 300;
-    let (mut cases, mut runs) = (Vec::new(), Vec::new());
-    for source in random_graphs(COUNT) {
-        let inputs = inputs_for(&source, 5);
-        let expected = evaluate(&source, &inputs).unwrap();
-        let mut g = lowered(source.clone()).unwrap();
-        if let Ok(model) = written(&mut g) {
-            runs.push(Run { model, inputs: laid_out(&g, &inputs), delegates: true });
-            cases.push((source, g, expected));
-        }
-    }
-    assert!(cases.len() * 10 >= COUNT * 9, "{} of {COUNT} are refused", COUNT - cases.len());
-    for ((source, g, expected), outcome) in cases.iter().zip(oracle::litert("litert_random", &runs)) {
-        if let Err(why) = outputs(g, &outcome).and_then(|found| all_close(&found, expected, CLOSE)) {
-            panic!("wrong in LiteRT: {why}\n{}", print_brief(source));
-        }
-    }
+    LITERT.random_tests("litert_random", &|_, _, _| Ok(()));
 }

@@ -9,4 +9,6 @@ mod litert;
 mod models;
 mod onnx_nodes;
 mod oracle;
+mod ort;
+mod runtime;
 mod tflite;

@@ -1,12 +1,12 @@
-//! Whole models, from ONNX to what LiteRT makes of them.
+//! Whole models, from ONNX to what runtimes make of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Watch};
-use qcc_backends::tflite::disassemble;
+use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent, Watch};
+use qcc_backends::{Backend, Form, onnx, tflite};
 use qcc_ir::{Graph, text};
 use qcc_passes::calibrate::Method;
 
@@ -31,21 +31,36 @@ impl Watch for Stages {
     }
 }
 
-/// How a model looks after each pass and in the file.
-fn stages(name: &str, precision: Precision) -> String {
+/// How a model is compiled, with random data where it needs any.
+fn options(precision: Precision) -> Options {
     let calibration = (precision == Precision::Int8).then(|| Calibration {
         data: Data::Random,
         samples: Some(4),
         preparation: qcc::data::Preparation::default(),
         method: Method::MinMax,
     });
-    let options = Options { precision, calibration, ..Options::default() };
+    Options { precision, calibration, ..Options::default() }
+}
+
+fn compiled(name: &str, options: Options, watch: &mut dyn Watch) -> Bytes {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("model.tflite");
+    let file = folder.path().join("model");
+    Compiler::new(options).compile(&model(name), &Output::File(file.clone()), watch).unwrap();
+    fs::read(file).unwrap().into()
+}
+
+/// How a model looks after each pass and in the file for LiteRT.
+fn stages(name: &str, precision: Precision) -> String {
     let mut stages = Stages::default();
-    Compiler::new(options).compile(&model(name), &Output::File(file.clone()), &mut stages).unwrap();
-    let file = Bytes::from(fs::read(file).unwrap());
-    stages.0 + &disassemble(&file).unwrap()
+    let file = compiled(name, options(precision), &mut stages);
+    stages.0 + &tflite::disassemble(&file).unwrap()
+}
+
+/// How a model looks in the file for ONNX Runtime.
+fn onnx_file(name: &str, precision: Precision, qoperator: bool) -> String {
+    let form = Form { qoperator, ..Form::default() };
+    let options = Options { targets: vec![Backend::Onnx], form, ..options(precision) };
+    onnx::disassemble(&compiled(name, options, &mut Silent)).unwrap()
 }
 
 /// The same text with numbers to three digits and without digests: processors that sum in another order agree on it.
@@ -86,28 +101,56 @@ fn lenet_int8() {
     insta::assert_snapshot!(steady(&stages("mnist_lenet.onnx", Precision::Int8)));
 }
 
+#[test]
+fn lenet_onnx() {
+    insta::assert_snapshot!(onnx_file("mnist_lenet.onnx", Precision::Float32, false));
+}
+
+#[test]
+fn lenet_onnx_int8() {
+    insta::assert_snapshot!(steady(&onnx_file("mnist_lenet.onnx", Precision::Int8, false)));
+}
+
+#[test]
+fn lenet_onnx_int8_operators() {
+    insta::assert_snapshot!(steady(&onnx_file("mnist_lenet.onnx", Precision::Int8, true)));
+}
+
 /// The bundled model and digits, by the command that the README names.
 #[test]
-fn lenet_in_litert_is_what_it_is_in_onnx_runtime() {
+fn lenet_is_what_it_is_in_onnx_runtime() {
     let folder = tempfile::tempdir().unwrap();
-    let qcc = |output: &str, more: &[&str]| {
+    let qcc = |target: &str, output: &str, more: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_qcc"));
-        command.arg(model("mnist_lenet.onnx")).args(["--to", "tflite", "-q", "-o"]).arg(folder.path().join(output));
+        command.arg(model("mnist_lenet.onnx")).args(["--to", target, "-q", "-o"]).arg(folder.path().join(output));
         let out = command.args(more).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     };
     let digits = model("digits");
-    qcc("lenet.tflite", &[]);
-    qcc("lenet_int8.tflite", &["--int8", "--data", digits.to_str().unwrap(), "--scale", "1/255"]);
+    let int8 = ["--int8", "--data", digits.to_str().unwrap(), "--scale", "1/255"];
+    qcc("tflite", "lenet.tflite", &[]);
+    qcc("tflite", "lenet_int8.tflite", &int8);
+    qcc("onnx", "lenet.onnx", &[]);
+    qcc("onnx", "lenet_w8a32.onnx", &["--w8a32"]);
+    qcc("onnx", "lenet_int8.onnx", &int8);
+    qcc("onnx", "lenet_qoperator.onnx", &[&int8[..], &["--qoperator"]].concat());
     oracle::python("truth.py", folder.path());
 
     let truth = fs::read_to_string(folder.path().join("truth.json")).unwrap();
     let truth: serde_json::Value = serde_json::from_str(&truth).unwrap();
     let pictures = truth["pictures"].as_u64().unwrap();
     assert!(pictures >= 20, "{truth}");
-    for (artefact, sqnr) in [("lenet", 90.0), ("lenet_int8", 30.0)] {
-        assert!(truth[artefact]["sqnr"].as_f64().unwrap() >= sqnr, "{truth}");
-        assert_eq!(truth[artefact]["same"].as_u64(), Some(pictures), "{truth}");
+    let artefacts = [
+        ("lenet.tflite", 90.0),
+        ("lenet_int8.tflite", 30.0),
+        ("lenet.onnx", 90.0),
+        ("lenet_w8a32.onnx", 30.0),
+        ("lenet_int8.onnx", 30.0),
+        ("lenet_qoperator.onnx", 30.0),
+    ];
+    for (artefact, sqnr) in artefacts {
+        assert!(truth[artefact]["sqnr"].as_f64().unwrap() >= sqnr, "{artefact}: {truth}");
+        assert_eq!(truth[artefact]["same"].as_u64(), Some(pictures), "{artefact}: {truth}");
     }
 }
 

@@ -31,27 +31,27 @@ pub(crate) fn python(script: &str, argument: &Path) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-/// A TensorFlow Lite model and what LiteRT is to do with it.
+/// A model and what a runtime is to do with it.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The file.
     pub(crate) model: Bytes,
     /// One tensor for each input.
     pub(crate) inputs: Vec<Tensor>,
-    /// Whether XNNPACK takes what it can.
-    pub(crate) delegates: bool,
+    /// Whether the runtime does it the fast way.
+    pub(crate) optimized: bool,
 }
 
-/// What LiteRT says: outputs with plain elements and physical extents, or why it fails.
+/// What a runtime says: outputs with plain elements and physical extents, or why it fails.
 pub(crate) type Outcome = Result<Vec<Tensor>, String>;
 
-/// Runs models in LiteRT, by way of files in a folder of that name.
-pub(crate) fn litert(name: &str, runs: &[Run]) -> Vec<Outcome> {
+/// Runs models with a script, by way of files in a folder of that name.
+pub(crate) fn run(script: &str, name: &str, runs: &[Run]) -> Vec<Outcome> {
     #[derive(serde::Serialize)]
     struct Case {
         model: Span,
         inputs: Vec<Span>,
-        delegates: bool,
+        optimized: bool,
     }
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "lowercase")]
@@ -71,12 +71,12 @@ pub(crate) fn litert(name: &str, runs: &[Run]) -> Vec<Outcome> {
         .map(|run| Case {
             model: put(&run.model),
             inputs: run.inputs.iter().map(|t| put(t.data())).collect(),
-            delegates: run.delegates,
+            optimized: run.optimized,
         })
         .collect();
     fs::write(at.join("cases.bin"), file).unwrap();
     fs::write(at.join("cases.json"), serde_json::to_vec(&cases).unwrap()).unwrap();
-    python("litert.py", &at);
+    python(script, &at);
     let file: Bytes = fs::read(at.join("results.bin")).unwrap().into();
     let lines = fs::read_to_string(at.join("results.jsonl")).unwrap();
     let outcomes: Vec<Outcome> = lines

@@ -20,11 +20,10 @@ use qcc_ir::testing::{inputs_for, numbers};
 use qcc_ir::{Elem, Graph, Shape, Tensor, TensorType};
 
 use crate::cli::{qcc, text};
-use crate::litert::{
-    all_close, evaluate, graphs_of, integer, laid_out, lowered, outputs, random_graphs, steps, written,
-};
+use crate::litert::LITERT;
 use crate::onnx_nodes;
 use crate::oracle::{self, Outcome, Run};
+use crate::runtime::{all_close, evaluate, graphs_of, laid_out, most_steps, outputs, random_graphs, steps};
 
 fn read(file: &Bytes) -> Result<Graph, String> {
     let model = Model::read(file.clone(), Path::new(""));
@@ -53,8 +52,8 @@ const CLOSE: (f32, f32) = (1e-5, 1e-6);
 fn float_node_tests_are_read_back() {
     let (mut right, mut wrong) = (0, String::new());
     for (name, source, inputs) in onnx_nodes::imported() {
-        let Ok(mut g) = lowered(source) else { continue };
-        let Ok(model) = written(&mut g) else { continue };
+        let Ok(mut g) = LITERT.lowered(source) else { continue };
+        let Ok(model) = LITERT.written(&mut g) else { continue };
         let expected = evaluate(&g, &inputs).unwrap();
         let found = outputs(&g, &read_back(&model, &laid_out(&g, &inputs)));
         match found.and_then(|found| all_close(&found, &expected, CLOSE)) {
@@ -74,12 +73,12 @@ const WRITTEN_OTHERWISE: [(&str, i64); 1] = [("clamp", 1)];
 fn integer_graphs_are_read_back_bit_for_bit() {
     let mut wrong = String::new();
     for g in graphs_of(include_str!("../cases/int8.qir")) {
-        let case = integer(g).unwrap();
+        let case = LITERT.integer(g).unwrap();
         let allowed = WRITTEN_OTHERWISE.iter().find(|(name, _)| *name == case.name).map_or(0, |(_, steps)| *steps);
         let expected = evaluate(&case.graph, &case.inputs).unwrap();
         let outcome = read_back(&case.model, &laid_out(&case.graph, &case.inputs));
         let found = outputs(&case.graph, &outcome).and_then(|found| {
-            let most = found.iter().zip(&expected).map(|(f, e)| steps(f, e)).max().unwrap_or(0);
+            let most = most_steps(&found, &expected);
             if most <= allowed { Ok(()) } else { Err(format!("{most} steps")) }
         });
         if let Err(why) = found {
@@ -94,8 +93,8 @@ fn random_float_graphs_are_read_back() {
     let mut right = 0;
     for source in random_graphs(300) {
         let inputs = inputs_for(&source, 5);
-        let mut g = lowered(source).unwrap();
-        let Ok(model) = written(&mut g) else { continue };
+        let mut g = LITERT.lowered(source).unwrap();
+        let Ok(model) = LITERT.written(&mut g) else { continue };
         let expected = evaluate(&g, &inputs).unwrap();
         let outcome = read_back(&model, &laid_out(&g, &inputs));
         outputs(&g, &outcome).and_then(|found| all_close(&found, &expected, CLOSE)).unwrap();
@@ -106,7 +105,7 @@ fn random_float_graphs_are_read_back() {
 
 #[test]
 fn damaged_files_are_refused() {
-    let case = integer(graphs_of(include_str!("../cases/int8.qir")).swap_remove(0)).unwrap();
+    let case = LITERT.integer(graphs_of(include_str!("../cases/int8.qir")).swap_remove(0)).unwrap();
     let whole = case.model;
     for end in (0..whole.len()).step_by(7) {
         let _ = read(&whole.slice(..end));
@@ -490,11 +489,11 @@ fn models_of_others_are_read_as_litert_runs_them() {
             }
         };
         let inputs: Vec<Tensor> = g.inputs().enumerate().map(input).collect();
-        runs.push(Run { model, inputs, delegates: true });
+        runs.push(Run { model, inputs, optimized: true });
         cases.push(name);
     }
     let mut wrong = String::new();
-    for ((name, run), outcome) in cases.iter().zip(&runs).zip(oracle::litert("litert_foreign", &runs)) {
+    for ((name, run), outcome) in cases.iter().zip(&runs).zip(oracle::run(LITERT.script, "litert_foreign", &runs)) {
         let found = read_back(&run.model, &run.inputs);
         let judged = found.and_then(|found| {
             let expected = outcome.map_err(|e| format!("LiteRT: {e}"))?;

@@ -1,82 +1,20 @@
-"""Runs TensorFlow Lite models in LiteRT: python litert.py FOLDER
-
-cases.bin     models and inputs, one after the other (tensors little-endian, as they lie in memory)
-cases.json    for each case its model, its inputs and whether delegates are used; [offset, length] in the .bin
-results.bin   outputs, one after the other
-results.jsonl for each case a line: its outputs with element, extents and [offset, length], or why LiteRT fails
-"""
-
-import json
-import os
-import pathlib
-import sys
+"""Runs TensorFlow Lite models in LiteRT: python litert.py FOLDER (see cases.py)"""
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-ELEMENTS = {
-    "bool": "bool", "int8": "i8", "uint8": "u8", "int16": "i16", "int32": "i32", "int64": "i64",
-    "float16": "f16", "float32": "f32",
-}
+import cases
 
 
-def run(case, read, store):
-    kernels = OpResolverType.AUTO if case["delegates"] else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    try:
-        litert = Interpreter(
-            model_content=read(case["model"]), num_threads=1, experimental_op_resolver_type=kernels
-        )
-        litert.allocate_tensors()
-        for detail, at in zip(litert.get_input_details(), case["inputs"], strict=True):
-            value = np.frombuffer(read(at), detail["dtype"]).reshape(detail["shape"])
-            litert.set_tensor(detail["index"], value)
-        litert.invoke()
-        outputs = [litert.get_tensor(detail["index"]) for detail in litert.get_output_details()]
-    except (RuntimeError, ValueError) as error:
-        return {"error": " ".join(str(error).split())}
-    return {"outputs": [
-        {"elem": ELEMENTS[v.dtype.name], "dims": list(v.shape), "at": store(np.ascontiguousarray(v).tobytes())}
-        for v in outputs
-    ]}
+def run(model, inputs, optimized):
+    kernels = OpResolverType.AUTO if optimized else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    litert = Interpreter(model_content=model, num_threads=1, experimental_op_resolver_type=kernels)
+    litert.allocate_tensors()
+    for detail, data in zip(litert.get_input_details(), inputs, strict=True):
+        value = np.frombuffer(data, detail["dtype"]).reshape(detail["shape"])
+        litert.set_tensor(detail["index"], value)
+    litert.invoke()
+    return [litert.get_tensor(detail["index"]) for detail in litert.get_output_details()]
 
 
-def run_from(first, cases, folder):
-    """Appends the results of cases[first:]."""
-    data = (folder / "cases.bin").read_bytes()
-    with open(folder / "results.bin", "ab") as binary, open(folder / "results.jsonl", "a") as lines:
-
-        def read(at):
-            return data[at[0]:at[0] + at[1]]
-
-        def store(value):
-            offset = binary.tell()
-            binary.write(value)
-            return [offset, len(value)]
-
-        for case in cases[first:]:
-            result = run(case, read, store)
-            binary.flush()
-            print(json.dumps(result), file=lines, flush=True)
-
-
-def main(folder):
-    cases = json.loads((folder / "cases.json").read_text())
-    results = folder / "results.jsonl"
-    for name in ["results.bin", "results.jsonl"]:
-        (folder / name).write_bytes(b"")
-    done = 0
-    # In a process of its own, so that a model that ends it is found and the others still run.
-    while done < len(cases):
-        child = os.fork()
-        if child == 0:
-            run_from(done, cases, folder)
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        done = len(results.read_text().splitlines())
-        if status != 0:
-            with open(results, "a") as lines:
-                print(json.dumps({"error": f"LiteRT ends with status {status}"}), file=lines)
-            done += 1
-
-
-main(pathlib.Path(sys.argv[1]))
+cases.main(run)

@@ -1,0 +1,68 @@
+//! ONNX Runtime, and the import of what was written for it.
+
+use bytes::Bytes;
+use qcc_backends::{Backend, Form};
+use qcc_frontends::{ImportOptions, Model};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Store, Tensor, ValueId};
+
+use crate::runtime::{CLOSE, Runtime, all_close, evaluate, most_steps};
+
+const ORT: Runtime = Runtime {
+    name: "ONNX Runtime",
+    script: "ort.py",
+    backend: Backend::Onnx,
+    form: Form { qoperator: false, external_data: false },
+    store: Store::U8,
+    // With its integer operators, and with real ones between QuantizeLinear and DequantizeLinear.
+    steps: [1, 1],
+    refuses: &[],
+};
+
+const QOPERATOR: Runtime = Runtime { form: Form { qoperator: true, external_data: false }, ..ORT };
+
+/// What the imported model gives. An extent of 0 stands for an open one there, so that extents are given; the integers
+/// of an input may have another scale there.
+fn imported(model: &Bytes, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+    let all = |d: Vec<Diagnostic>| d.into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ");
+    let model = Model::read(model.clone(), "".as_ref()).map_err(all)?;
+    let declared = model.inputs().map_err(all)?;
+    let shapes = declared.into_iter().zip(inputs).map(|(d, t)| (d.name, t.dims())).collect();
+    let options = ImportOptions { shapes, ..ImportOptions::default() };
+    let graph = model.import(&options).map_err(all)?.graph;
+    let retyped = |(v, t): (ValueId, &Tensor)| t.retype(graph.ty(v).clone()).unwrap_or_else(|| t.clone());
+    let inputs: Vec<Tensor> = graph.inputs().zip(inputs).map(retyped).collect();
+    evaluate(&graph, &inputs)
+}
+
+/// What was written is imported and means the same.
+fn returns(model: &Bytes, inputs: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
+    let again = || all_close(&imported(model, inputs)?, expected, CLOSE);
+    again().map_err(|why| format!("imported again: {why}"))
+}
+
+#[test]
+fn float_node_tests_run_in_onnx_runtime() {
+    insta::assert_snapshot!(ORT.node_tests("ort_nodes", &returns));
+}
+
+#[test]
+fn random_float_graphs_run_in_onnx_runtime() {
+    ORT.random_tests("ort_random", &returns);
+}
+
+#[test]
+fn integer_graphs_run_in_onnx_runtime() {
+    let cases = ORT.integer_cases();
+    for case in &cases {
+        let again = || Ok(most_steps(&imported(&case.model, &case.inputs)?, &evaluate(&case.graph, &case.inputs)?));
+        let steps: Result<i64, String> = again();
+        assert!(steps.as_ref().is_ok_and(|&steps| steps <= 2), "{} imported again: {steps:?}", case.graph.name);
+    }
+    insta::assert_snapshot!(ORT.integer_tests("ort_int8", &cases));
+}
+
+#[test]
+fn integer_operators_run_in_onnx_runtime() {
+    insta::assert_snapshot!(QOPERATOR.integer_tests("ort_qoperator", &QOPERATOR.integer_cases()));
+}
