@@ -15,7 +15,7 @@ const ORT: Runtime = Runtime {
     form: Form { qoperator: false, external_data: false },
     store: Store::U8,
     // With its integer operators, and with real ones between QuantizeLinear and DequantizeLinear.
-    steps: [1, 1],
+    steps: [1, 2],
     refuses: &[],
 };
 
