@@ -106,14 +106,13 @@ pub(crate) fn evaluate(g: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, Stri
     Ok(results.iter().map(row_major).collect())
 }
 
+/// What else is checked of a model that was written, with its inputs and what they give.
+pub(crate) type Again<'a> = &'a dyn Fn(&Bytes, &[Tensor], &[Tensor]) -> Result<(), String>;
+
 impl Runtime {
-    /// Runs the standard's node tests that qcc imports: which are equal, and which are refused. `again` sees each model
-    /// that was written, with its inputs and what they give.
-    pub(crate) fn node_tests(
-        &self,
-        folder: &str,
-        again: &dyn Fn(&Bytes, &[Tensor], &[Tensor]) -> Result<(), String>,
-    ) -> String {
+    /// Runs the standard's node tests that qcc imports: which are equal, and which are refused. Each model that was
+    /// written is checked `again`.
+    pub(crate) fn node_tests(&self, folder: &str, again: Again<'_>) -> String {
         let (mut refused, mut wrong) = (String::new(), String::new());
         let (mut cases, mut runs) = (Vec::new(), Vec::new());
         for (name, source, inputs) in onnx_nodes::imported() {
@@ -314,12 +313,8 @@ pub(crate) fn random_graphs(count: usize) -> Vec<Graph> {
 }
 
 impl Runtime {
-    /// Runs random float graphs; `again` as for the node tests.
-    pub(crate) fn random_tests(
-        &self,
-        folder: &str,
-        again: &dyn Fn(&Bytes, &[Tensor], &[Tensor]) -> Result<(), String>,
-    ) {
+    /// Runs random float graphs; each model that was written is checked `again`.
+    pub(crate) fn random_tests(&self, folder: &str, again: Again<'_>) {
         const COUNT: usize = 300;
         let (mut cases, mut runs) = (Vec::new(), Vec::new());
         for source in random_graphs(COUNT) {
