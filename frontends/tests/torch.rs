@@ -468,3 +468,46 @@ fn programs_that_mean_harm_are_refused() {
     let said = refused(chain);
     assert!(said.contains("views of each other"), "{said}");
 }
+
+/// Every number inside a value, in order.
+fn integers<'v>(value: &'v mut Value, found: &mut Vec<&'v mut Value>) {
+    match value {
+        Value::Number(_) => found.push(value),
+        Value::Array(all) => all.iter_mut().for_each(|v| integers(v, found)),
+        Value::Object(all) => all.values_mut().for_each(|v| integers(v, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_number_of_a_program_makes_the_import_panic() {
+    for name in ["pools", "resizes", "pixels", "lines", "products", "norms", "parts", "made", "in_place", "lstm"] {
+        let all = entries(&file(name));
+        let at = all.iter().position(|e| e.0.ends_with("models/model.json")).expect("a program");
+        let program: Value = serde_json::from_slice(&all[at].1).expect("a program");
+        let graph = |p: &mut Value, i: usize, n: i64| -> bool {
+            let mut found = Vec::new();
+            let graph = &mut p["graph_module"]["graph"];
+            integers(&mut graph["nodes"], &mut found);
+            let Some(number) = found.into_iter().nth(i) else { return false };
+            *number = n.into();
+            // What the operators give is no longer what the file declares.
+            graph["tensor_values"]
+                .as_object_mut()
+                .expect("types")
+                .retain(|name, _| name.starts_with("inputs_") || name == "input");
+            true
+        };
+        for n in [-1, 0, 7, i64::MAX, i64::MIN, 1 << 31, 1 << 20] {
+            for i in (0..).step_by(3) {
+                let mut changed = program.clone();
+                if !graph(&mut changed, i, n) {
+                    break;
+                }
+                let mut all = all.clone();
+                all[at].1 = serde_json::to_vec(&changed).expect("a program");
+                refused(stored(&all));
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::importer::Importer;
 use super::ops;
 use super::schema::{self, Argument, Node, Number, Term};
-use super::weights;
+use super::weights::{self, View};
 use crate::build::{Build, Values, extents, numbers};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
@@ -80,6 +80,14 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// The operator, without overload, as the table names it.
     pub(super) fn op(&self) -> &'m str {
         ops::name(self.node)
+    }
+
+    /// How PyTorch laid out the tensor of an argument, where its extents are known.
+    pub(super) fn declared_view(&self, name: &str) -> Option<View> {
+        match self.node.argument(name)? {
+            Argument::Tensor(tensor) => View::of(self.importer.declared(tensor)?),
+            _ => None,
+        }
     }
 
     // Arguments.

@@ -129,11 +129,37 @@ impl View {
         View { sizes: vec![0], strides: vec![1], offset: 0 }
     }
 
-    fn of(meta: &TensorMeta) -> Option<Self> {
+    /// The view that a type declares, where its extents are known.
+    pub(super) fn of(meta: &TensorMeta) -> Option<Self> {
         let known = Symbols::new();
         let all = |sizes: &[Size]| sizes.iter().map(|s| s.value(&known)).collect::<Option<Vec<i64>>>();
         let offset = meta.storage_offset.as_ref().map_or(Some(0), |o| o.value(&known))?;
         Some(View { sizes: all(&meta.sizes)?, strides: all(&meta.strides)?, offset })
+    }
+
+    /// The places in the storage of the elements, in row-major order.
+    pub(super) fn places(&self) -> Result<Vec<usize>, Refusal> {
+        let dims = extents(&self.sizes)?;
+        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS);
+        let count = count.ok_or_else(|| Refusal::Unsupported(format!("a view {self:?} is too large")))?;
+        let place = |n: i64| usize::try_from(n).ok().filter(|&n| n <= MOST_ELEMENTS);
+        let steps: Option<Vec<usize>> = self.strides.iter().map(|&s| place(s)).collect();
+        let (Some(steps), Some(offset)) = (steps.filter(|s| s.len() == dims.len()), place(self.offset)) else {
+            return Err(Refusal::Invalid(format!("a view {self:?}")));
+        };
+        let mut at = vec![0usize; dims.len()];
+        let mut places = Vec::with_capacity(count);
+        for _ in 0..count {
+            places.push(offset + at.iter().zip(&steps).map(|(a, s)| a * s).sum::<usize>());
+            for (a, d) in at.iter_mut().zip(&dims).rev() {
+                *a += 1;
+                if *a < *d {
+                    break;
+                }
+                *a = 0;
+            }
+        }
+        Ok(places)
     }
 
     /// The elements in row-major order; they stay where they are where that is how they lie.
@@ -162,17 +188,8 @@ impl View {
             return Err(Refusal::Unsupported(format!("a view {} that repeats its elements is too large", ty.shape)));
         }
         let mut gathered = Vec::with_capacity(count * width);
-        let mut at = vec![0usize; dims.len()];
-        for _ in 0..count {
-            let place = offset + at.iter().zip(&steps).map(|(a, s)| a * s).sum::<usize>();
+        for place in self.places()? {
             gathered.extend_from_slice(&bytes[place * width..(place + 1) * width]);
-            for (a, d) in at.iter_mut().zip(&dims).rev() {
-                *a += 1;
-                if *a < *d {
-                    break;
-                }
-                *a = 0;
-            }
         }
         stored.tensor(ty, gathered.into())
     }

@@ -1,11 +1,13 @@
 //! Operators that move elements and change none.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{
-    Concat, DepthToSpace, Extents, Pad, PadMode, Range, Reverse, Select, Slice, SpaceToDepth, Tile, broadcast,
+    Concat, DepthToSpace, Extents, Gather, Pad, PadMode, Range, Reverse, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
+use qcc_ir::{Shape, Tensor, ValueId};
+use rustc_hash::FxHashMap;
 
-use super::super::node::NodeCx;
+use super::super::node::{NodeCx, Operand};
+use super::super::weights::View;
 use super::Row;
 use crate::build::index::{range, triangle};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
@@ -15,6 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     ("_reshape_alias", |n| reshaped(n, "size")),
     ("_unsafe_view", |n| reshaped(n, "size")),
     ("alias", same),
+    ("as_strided", as_strided),
     ("cat", cat),
     ("channel_shuffle", channel_shuffle),
     ("chunk", ranges),
@@ -91,6 +94,7 @@ const LARGEST_WINDOWS: usize = 1 << 24;
 pub(super) const VIEWS: &[&str] = &[
     "_reshape_alias",
     "alias",
+    "as_strided",
     "chunk",
     "contiguous",
     "detach",
@@ -332,7 +336,7 @@ fn cat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let axis = n.int("dim", 0)?;
     let axis = n.axis(axis, parts[0])?;
-    let operands: Vec<_> = all.iter().map(|&v| super::super::node::Operand::Tensor(v)).collect();
+    let operands: Vec<_> = all.iter().map(|&v| Operand::Tensor(v)).collect();
     let elem = n.promoted(&operands);
     for part in &mut parts {
         *part = n.cast(*part, elem.clone())?;
@@ -347,7 +351,7 @@ fn stack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let tensors = n.tensors("tensors")?;
     let axis = n.int("dim", 0)?;
     let axis = count_axis(axis, n.rank(tensors[0]) + 1)?;
-    let operands: Vec<_> = tensors.iter().map(|&v| super::super::node::Operand::Tensor(v)).collect();
+    let operands: Vec<_> = tensors.iter().map(|&v| Operand::Tensor(v)).collect();
     let elem = n.promoted(&operands);
     let mut parts = Values::new();
     for v in tensors {
@@ -373,8 +377,8 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     for (i, &d) in asked.iter().enumerate() {
         dims.push(if d == -1 && i >= new { old[i - new] } else { extent(d)? });
     }
-    let shape = broadcast(&n.ty(x).shape, &qcc_ir::Shape::known(&dims))?;
-    if shape != qcc_ir::Shape::known(&dims) {
+    let shape = broadcast(&n.ty(x).shape, &Shape::known(&dims))?;
+    if shape != Shape::known(&dims) {
         return Err(Refusal::Invalid(format!("{} is expanded to {asked:?}", n.ty(x))));
     }
     one(n.expand(x, &dims)?)
@@ -541,6 +545,32 @@ fn triangular(n: &mut NodeCx<'_, '_>, upper: bool) -> Result<Values, Refusal> {
     one(n.add(Select {}, &[kept, x, zero])?)
 }
 
+/// Elements by their places in the memory of self, which PyTorch laid out as the file declares.
+fn as_strided(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let unknown = || Refusal::Unsupported("as_strided of what PyTorch laid out in an unknown way".into());
+    let laid_out = n.declared_view("self").ok_or_else(unknown)?;
+    let offset = n.optional_int("storage_offset")?.unwrap_or(laid_out.offset);
+    let asked = View { sizes: n.ints("size")?, strides: n.ints("stride")?, offset };
+    let elements: usize =
+        extents(&asked.sizes)?.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
+    if elements.max(n.dims(x).iter().product()) > LARGEST_WINDOWS {
+        return Err(Refusal::Unsupported(format!("as_strided of {elements} elements is not supported")));
+    }
+    let (held, wanted) = (laid_out.places()?, asked.places()?);
+    let order: FxHashMap<usize, i64> = held.into_iter().zip(0..).collect();
+    let indices: Option<Vec<i64>> = wanted.iter().map(|place| order.get(place).copied()).collect();
+    let indices =
+        indices.ok_or_else(|| Refusal::Unsupported("as_strided beyond its operand is not supported".into()))?;
+    let dims = extents(&asked.sizes)?;
+    let flat = n.reshape(x, &[n.dims(x).iter().product()])?;
+    if indices.iter().copied().eq(0..n.dims(flat)[0] as i64) {
+        return one(n.reshape(x, &dims)?);
+    }
+    let indices = n.add_constant(Tensor::from_vec(Shape::known(&dims), indices));
+    one(n.add(Gather { axis: 0 }, &[flat, indices])?)
+}
+
 /// Windows along an axis, their elements along a new last axis.
 fn unfold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
@@ -552,8 +582,8 @@ fn unfold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported(format!("{steps} windows of {size} are too many")));
     }
     let places: Vec<i64> = (0..steps).flat_map(|i| (0..size).map(move |j| (i * step + j) as i64)).collect();
-    let places = n.add_constant(qcc_ir::Tensor::from_vec(qcc_ir::Shape::known(&[steps, size]), places));
-    let y = n.add(qcc_ir::ops::Gather { axis }, &[x, places])?;
+    let places = n.add_constant(Tensor::from_vec(Shape::known(&[steps, size]), places));
+    let y = n.add(Gather { axis }, &[x, places])?;
     let mut perm: Extents = (0..n.rank(y)).filter(|&a| a != axis + 1).collect();
     perm.push(axis + 1);
     one(n.transpose(y, &perm)?)
