@@ -1,8 +1,9 @@
 //! Making nodes in place of one.
 
+use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Concat, Extents, Op, OpKind, Pad, PadMode, Range, Reduce, ReduceFn, Reshape, Select,
-    Slice, Transpose, Unary, UnaryFn,
+    Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, Pad, PadMode, Range, Reduce, ReduceFn,
+    Reshape, Select, Slice, Transpose, Unary, UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Shape, Tensor, TensorType, ValueId};
 
@@ -40,7 +41,21 @@ impl<'g> Build<'g> {
             let value = op.eval(&constants)?.swap_remove(0);
             return Ok(self.constant(value));
         }
+        if let Some(v) = self.moved_on_grid(&op, operands) {
+            return Ok(v);
+        }
         Ok(self.g.add1(op, operands, self.origin.clone())?)
+    }
+
+    /// The real numbers of a constant on a grid in another order or shape: those of another constant on that grid.
+    fn moved_on_grid(&mut self, op: &Op, operands: &[ValueId]) -> Option<ValueId> {
+        let (&[v], Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_)) = (operands, op) else { return None };
+        let inner = matches!(self.g.producer(v), Op::Dequantize(_)).then(|| self.g.operands(v.node)[0])?;
+        let constant = self.g.constant(inner)?.clone();
+        let moved = self.g.add1(op.clone(), &[inner], self.origin.clone()).ok()?;
+        let value = evaluate_node(op, &[&constant], &self.g.result_types(moved.node)).ok()?.pop()?;
+        let constant = self.constant(value);
+        self.g.add1(Dequantize {}, &[constant], self.origin.clone()).ok()
     }
 
     pub(crate) fn constant(&mut self, value: Tensor) -> ValueId {

@@ -4,7 +4,7 @@
 use qcc_ir::ops::{BinaryFn, Expand, Op, OpKind, Reduce, ReduceFn};
 use qcc_ir::{Graph, NodeId, Origin, Shape, ValueId};
 
-use crate::pattern::{Match, add_binary, become_op, by_constant, extents, only_here, reshaped, when};
+use crate::pattern::{Match, add_binary, become_op, by_constant, extents, is_known, only_here, reshaped, when};
 use crate::{Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[
@@ -17,7 +17,7 @@ pub(super) const RULES: &[Rule] = &[
 
 const CONTRACTIONS: &[OpKind] = &[OpKind::Conv, OpKind::ConvTranspose, OpKind::MatMul];
 
-/// A contraction with constant weights, and where its channels are.
+/// A contraction with known weights, and where its channels are.
 struct Contraction {
     op: Op,
     x: ValueId,
@@ -48,10 +48,15 @@ impl Contraction {
         };
         let operands = g.operands(node);
         let (x, weight, bias) = (operands[0], operands[1], operands.get(2).copied());
-        when(g.constant(weight).is_some() && g.ty(weight).elem.is_float())?;
+        when(is_known(g, weight) && g.ty(weight).elem.is_float())?;
         when(bias.is_none_or(|b| g.constant(b).is_some()))?;
         let dims = extents(g, weight)?;
         Ok(Contraction { op, x, weight, bias, dims, from_end: spatial + 1, input_axis, output_axis, groups })
+    }
+
+    /// Matches where the weight may change: it is no weight on a grid.
+    fn takes_factor(&self, g: &Graph) -> Match<()> {
+        when(g.constant(self.weight).is_some())
     }
 
     /// Number of output channels.
@@ -116,6 +121,7 @@ fn scale_behind(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (y, c) = by_constant(g, at.value(0), BinaryFn::Mul)?;
     let k = Contraction::at(g, y.node)?;
     only_here(g, y, at)?;
+    k.takes_factor(g)?;
     only_here(g, k.weight, y.node)?;
     let origin = g.origin(at).clone();
     let c = k.per_channel(g, c, k.outputs(), &origin)?;
@@ -142,6 +148,7 @@ fn offset_behind(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
 /// contraction(x * c)
 fn scale_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let k = Contraction::at(g, at)?;
+    k.takes_factor(g)?;
     let (x, c) = by_constant(g, k.x, BinaryFn::Mul)?;
     only_here(g, k.x, at)?;
     only_here(g, k.weight, at)?;
@@ -157,6 +164,7 @@ fn scale_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
 fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let k = Contraction::at(g, at)?;
     takes_bias(&k)?;
+    k.takes_factor(g)?;
     match &k.op {
         Op::Conv(c) => when(c.before.iter().chain(&c.after).all(|&n| n == 0))?,
         Op::MatMul(_) => {}
@@ -178,6 +186,7 @@ fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
 /// contraction(x * s + t), where the offset must stay: it is contraction((x + t / s) * s).
 fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let k = Contraction::at(g, at)?;
+    k.takes_factor(g)?;
     let (product, t) = by_constant(g, k.x, BinaryFn::Add)?;
     let (x, s) = by_constant(g, product, BinaryFn::Mul)?;
     only_here(g, k.x, at)?;

@@ -10,6 +10,7 @@ mod affine;
 mod algebra;
 mod clamp;
 mod common;
+mod dynamic;
 mod fold;
 mod identity;
 mod norm;
@@ -43,6 +44,7 @@ const RECOGNISE: &[&[Rule]] = &[
     identity::RULES,
     common::RULES,
     reshape::RULES,
+    dynamic::RULES,
     clamp::RECOGNISE,
     clamp::MERGE,
     algebra::RECOGNISE,

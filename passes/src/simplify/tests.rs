@@ -402,3 +402,24 @@ fn padding_goes_into_windows() {
     );
     stays(&format!("%a = {} %x %y = {} %a", with(&pad("0"), "1"), with(pool, "0")));
 }
+
+/// What DynamicQuantizeLinear, MatMulInteger and the scales behind it are imported as.
+#[test]
+fn products_of_dynamically_quantized_values_are_products_with_a_weight_on_a_grid() {
+    let g = graph(
+        "%zero: f32[] = const [0] %steps: f32[] = const [255] %tiny: f32[] = const [1e-38]
+        %w: i8<1.0:0>[4,2] = const [1,2,3,4,5,6,7,8] %wd = dequantize %w %t: f32[2] = const [0.5,0.25]
+        %min = reduce(f:Min,axes:[0,1,2,3],keep:false) %x %max = reduce(f:Max,axes:[0,1,2,3],keep:false) %x
+        %lo = binary(f:Min) %min, %zero %hi = binary(f:Max) %max, %zero
+        %span = binary(f:Sub) %hi, %lo %s0 = binary(f:Div) %span, %steps %s = binary(f:Max) %s0, %tiny
+        %below = binary(f:Div) %lo, %s %z0 = binary(f:Sub) %zero, %below %z1 = clamp(lo:0,hi:255) %z0
+        %z2 = unary(f:Round) %z1 %zp = cast\"u8\" %z2 %zf = cast\"f32\" %zp
+        %q0 = binary(f:Div) %x, %s %q1 = unary(f:Round) %q0 %q2 = binary(f:Add) %q1, %zf
+        %q3 = clamp(lo:0,hi:255) %q2 %q = cast\"u8\" %q3 %qf = cast\"f32\" %q
+        %c = binary(f:Sub) %qf, %zf %p = matmul(transpose_b:false) %c, %wd
+        %i = cast\"i32\" %p %f = cast\"f32\" %i %st = binary(f:Mul) %s, %t %y = binary(f:Mul) %f, %st",
+    );
+    let text = print_full(&after(&g, &simplify()));
+    assert!(text.contains("i8<axis 1: 0.5,0.25>[4,2] = const [1,2,3,4,5,6,7,8]"), "{text}");
+    assert!(text.contains("= matmul(transpose_b:false) %x, ") && !text.contains("cast"), "{text}");
+}

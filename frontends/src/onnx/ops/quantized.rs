@@ -24,6 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     ("QLinearMatMul", qlinear_matmul),
     ("QuantizeLinear", quantize_linear),
     ("com.microsoft.DequantizeLinear", dequantize_linear),
+    ("com.microsoft.DynamicQuantizeLSTM", dynamic_quantize_lstm),
     ("com.microsoft.DynamicQuantizeMatMul", dynamic_quantize_matmul),
     ("com.microsoft.MatMulIntegerToFloat", matmul_integer_to_float),
     ("com.microsoft.QGemm", qgemm),
@@ -453,4 +454,36 @@ fn product(n: &mut NodeCx<'_, '_>, a: ValueId, b: ValueId, bias: usize) -> Resul
     let bias = n.optional(bias);
     let y = n.with_inputs(&[Some(a), Some(b)], "MatMul")?[0];
     one(bias.map_or(Ok(y), |bias| n.binary(BinaryFn::Add, y, bias))?)
+}
+
+/// An LSTM whose weights `[D, I, 4H]` and `[D, H, 4H]` are integers; scales and zero points are `[D]` or `[D, 4H]`.
+/// Activations are quantized for speed alone: the layer works on the real numbers, and so do its weights.
+fn dynamic_quantize_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (w, r) = (gates(n, 1, 8)?, gates(n, 2, 10)?);
+    let mut inputs: Vec<Option<ValueId>> = (0..8).map(|i| n.optional(i)).collect();
+    (inputs[1], inputs[2]) = (Some(w), Some(r));
+    n.with_inputs(&inputs, "LSTM")
+}
+
+/// The weights at input `at`, whose scheme is at inputs `scheme` and behind, as real numbers `[D, 4H, I]`.
+fn gates(n: &mut NodeCx<'_, '_>, at: usize, scheme: usize) -> Result<ValueId, Refusal> {
+    let constant = |n: &mut NodeCx<'_, '_>, i: usize| n.optional_constant(i)?.ok_or(Refusal::MissingInput(i));
+    let (w, scale, zero) = (constant(n, at)?, constant(n, scheme)?, constant(n, scheme + 1)?);
+    let &[directions, inner, rows] = w.dims().as_slice() else {
+        return Err(Refusal::Invalid(format!("weights {} of an LSTM; expected rank 3", w.ty())));
+    };
+    let fits = |t: &Tensor| t.dims() == [directions] || t.dims() == [directions, rows];
+    if !fits(&scale) || !fits(&zero) {
+        return Err(Refusal::Invalid(format!("scales {} and zero points {} for {}", scale.ty(), zero.ty(), w.ty())));
+    }
+    let (integers, scales, zeros) = (w.reals(), scale.reals(), zero.reals());
+    let of = |all: &[f32], d: usize, row: usize| if all.len() == directions { all[d] } else { all[d * rows + row] };
+    let mut values = Vec::with_capacity(integers.len());
+    for d in 0..directions {
+        for row in 0..rows {
+            let (scale, zero) = (of(&scales, d, row), of(&zeros, d, row));
+            values.extend((0..inner).map(|i| (integers[(d * inner + i) * rows + row] - zero) * scale));
+        }
+    }
+    Ok(n.add_constant(Tensor::from_vec(Shape::known(&[directions, rows, inner]), values)))
 }
