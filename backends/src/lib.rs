@@ -14,8 +14,10 @@ mod metadata;
 pub mod onnx;
 pub mod openvino;
 pub mod tflite;
+mod unsupported;
 
 pub use files::{Files, Memory};
+pub(crate) use unsupported::Unsupported;
 
 /// A format that qcc writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,16 +17,7 @@ use super::call::Call;
 use super::ops;
 use super::target::TARGET;
 use crate::Form;
-
-/// Why a node has no ONNX form.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Unsupported(pub(super) String);
-
-impl<T: Into<String>> From<T> for Unsupported {
-    fn from(why: T) -> Self {
-        Unsupported(why.into())
-    }
-}
+pub(super) use crate::Unsupported;
 
 /// The name of a tensor; the empty one stands for an operand that is left out.
 pub(super) type Name = Arc<str>;
@@ -91,9 +82,8 @@ pub(super) fn emit(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnost
             continue;
         }
         e.path = graph.origin(node).path().to_owned();
-        if let Err(Unsupported(why)) = e.node(node) {
-            let message = format!("onnx cannot express {}: {why}", graph.op(node).kind().name());
-            refused.push(Diagnostic::error("unsupported-op", message).at(graph.origin(node)));
+        if let Err(why) = e.node(node) {
+            refused.push(why.diagnostic(TARGET.name, graph, node));
         }
     }
     if !refused.is_empty() {

@@ -12,16 +12,7 @@ use smallvec::SmallVec;
 
 use super::target::TARGET;
 use super::{metadata, ops};
-
-/// Why a node has no OpenVINO form.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Unsupported(pub(super) String);
-
-impl<T: Into<String>> From<T> for Unsupported {
-    fn from(why: T) -> Self {
-        Unsupported(why.into())
-    }
-}
+pub(super) use crate::Unsupported;
 
 /// The ports that a node's results lie at.
 pub(super) type Ports = SmallVec<[Port; 1]>;
@@ -66,10 +57,7 @@ pub(super) struct Emitter<'g> {
 pub(super) fn emit(graph: &Graph) -> Result<Written, Vec<Diagnostic>> {
     let mut e = Emitter::new(graph);
     let mut refused = Vec::new();
-    let mut refuse = |node: NodeId, Unsupported(why): Unsupported| {
-        let message = format!("openvino cannot express {}: {why}", graph.op(node).kind().name());
-        refused.push(Diagnostic::error("unsupported-op", message).at(graph.origin(node)));
-    };
+    let mut refuse = |node: NodeId, why: Unsupported| refused.push(why.diagnostic(TARGET.name, graph, node));
     for v in graph.inputs() {
         e.input(v);
     }

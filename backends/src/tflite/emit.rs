@@ -13,16 +13,7 @@ use smallvec::SmallVec;
 
 use super::ops;
 use super::target::TARGET;
-
-/// Why a node has no TFLite form.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Unsupported(pub(super) String);
-
-impl<T: Into<String>> From<T> for Unsupported {
-    fn from(why: T) -> Self {
-        Unsupported(why.into())
-    }
-}
+pub(super) use crate::Unsupported;
 
 /// A node as its family writes it: tensors for its operands and results, and their types.
 pub(super) struct Site<'g> {
@@ -61,9 +52,8 @@ pub(super) fn emit(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
         if e.fused.contains(&node) || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
             continue;
         }
-        if let Err(Unsupported(why)) = e.node(node) {
-            let message = format!("tflite cannot express {}: {why}", graph.op(node).kind().name());
-            refused.push(Diagnostic::error("unsupported-op", message).at(graph.origin(node)));
+        if let Err(why) = e.node(node) {
+            refused.push(why.diagnostic(TARGET.name, graph, node));
         }
     }
     let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
