@@ -40,8 +40,8 @@ pub(super) struct Emitter<'g> {
     offsets: FxHashMap<Bytes, u64>,
     /// Layers of constants, by element, extents and place.
     constants: FxHashMap<(Element, Vec<usize>, u64), Port>,
-    /// Constants of the graph, by the shape that they are read with.
-    known: FxHashMap<(ValueId, Shape), Port>,
+    /// Constants of the graph, by the shape that they are read with and that of their integers in the file.
+    known: FxHashMap<(ValueId, Shape, Shape), Port>,
     ports: FxHashMap<ValueId, Port>,
     /// What the layers are named after that are being written.
     scope: String,
@@ -300,6 +300,19 @@ impl<'g> Emitter<'g> {
     /// A value with its elements, in order, under another shape. Constants are stored with it; those that are stored
     /// narrow are widened by layers behind them, as plugins know it.
     pub(super) fn shaped(&mut self, v: ValueId, shape: &Shape) -> Port {
+        self.stored_as(v, shape, shape)
+    }
+
+    /// As [`Emitter::shaped`], for a weight that the plugin is to widen when it loads the model. Where it could read narrow
+    /// weights it widens those of a convolution at each run, or takes it for a product and fails: behind a Reshape it
+    /// sees no narrow weights.
+    pub(super) fn widened(&mut self, v: ValueId, shape: &Shape) -> Port {
+        let flat = shape.elements().map(|n| Shape::known(&[n]));
+        self.stored_as(v, shape, &flat.unwrap_or_else(|| shape.clone()))
+    }
+
+    /// A value under a shape; the integers of a constant on a grid lie in the file with another one.
+    fn stored_as(&mut self, v: ValueId, shape: &Shape, file: &Shape) -> Port {
         let Some(literal) = self.literal(v) else {
             let (x, ty) = (self.port(v), self.graph.ty(v));
             return if ty.shape == *shape {
@@ -308,7 +321,7 @@ impl<'g> Emitter<'g> {
                 self.reshape(x, &TensorType::new(ty.elem.real(), shape.clone()))
             };
         };
-        let key = (v, shape.clone());
+        let key = (v, shape.clone(), file.clone());
         if let Some(&port) = self.known.get(&key) {
             return port;
         }
@@ -318,7 +331,7 @@ impl<'g> Emitter<'g> {
         };
         let scope = std::mem::replace(&mut self.scope, name.clone());
         let first = self.written.net.layers.len();
-        let port = self.stored(&literal, shape);
+        let port = self.stored(&literal, shape, file);
         if port.layer >= first {
             self.rename(port, &name);
         }
@@ -327,7 +340,7 @@ impl<'g> Emitter<'g> {
         port
     }
 
-    fn stored(&mut self, literal: &Literal<'_>, shape: &Shape) -> Port {
+    fn stored(&mut self, literal: &Literal<'_>, shape: &Shape, file: &Shape) -> Port {
         let tensor = literal.stored;
         let ty = |elem: Elem| TensorType::new(elem, shape.clone());
         let Elem::Grid(grid) = &tensor.ty().elem else {
@@ -342,8 +355,11 @@ impl<'g> Emitter<'g> {
         if grid.store == Store::I32 {
             return self.constant(&ty(Elem::F32), tensor.to_real().data().clone());
         }
-        let constant = self.constant(&ty(grid.store.elem()), tensor.data().clone());
-        let mut port = self.convert(constant, &ty(Elem::F32));
+        let constant = self.constant(&TensorType::new(grid.store.elem(), file.clone()), tensor.data().clone());
+        let mut port = self.convert(constant, &TensorType::new(Elem::F32, file.clone()));
+        if file != shape {
+            port = self.reshape(port, &ty(Elem::F32));
+        }
         if grid.zero_point() != 0 {
             let zero = self.scalar(grid.zero_point() as f32);
             port = self.binary("Subtract", port, zero, &ty(Elem::F32));

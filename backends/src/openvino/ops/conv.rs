@@ -66,14 +66,15 @@ pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Sit
 
 /// Operand 1; where there are groups, its first axis falls into them and the rest.
 fn weight(e: &mut Emitter<'_>, site: &Site, groups: usize) -> Port {
-    let shape = &site.operands[1].shape;
-    match shape.dims() {
+    let grouped = match site.operands[1].shape.dims() {
         [first, rest @ ..] if groups > 1 => {
             let first = [groups, first.known().unwrap_or(groups) / groups].map(Dim::Known);
-            e.shaped(site.values[1], &first.iter().chain(rest).cloned().collect())
+            first.iter().chain(rest).cloned().collect()
         }
-        _ => e.operand(site, 1),
-    }
+        dims => dims.iter().cloned().collect(),
+    };
+    let alone = site.operands[0].elem.grid().is_none();
+    if alone { e.widened(site.values[1], &grouped) } else { e.shaped(site.values[1], &grouped) }
 }
 
 /// Adds operand 2, where there is one, along the channels.
