@@ -75,17 +75,24 @@ pub(super) fn put(
 ) -> Result<ValueId, Refusal> {
     let dims = n.dims(whole);
     match n.op() {
-        "alias" | "detach" | "detach_" | "dropout" | "feature_dropout" | "lift_fresh" => Ok(new),
+        "alias"
+        | "detach"
+        | "detach_"
+        | "dropout"
+        | "feature_dropout"
+        | "alpha_dropout"
+        | "feature_alpha_dropout"
+        | "lift_fresh" => Ok(new),
         "view" | "reshape" | "flatten" | "ravel" | "unflatten" | "squeeze" | "unsqueeze" | "view_as" => {
             n.reshape(new, &dims)
         }
-        "transpose" | "t" | "permute" | "swapaxes" | "swapdims" | "movedim" | "numpy_T" => {
+        "transpose" | "t" | "permute" | "swapaxes" | "swapdims" | "movedim" | "numpy_T" | "mT" => {
             let perm = movement::permutation(n, whole)?;
             let mut inverse = perm.clone();
             perm.iter().enumerate().for_each(|(i, &a)| inverse[a] = i);
             n.transpose(new, &inverse)
         }
-        "slice" | "select" | "narrow" | "split" | "split_with_sizes" | "chunk" | "unbind" => {
+        "slice" | "select" | "narrow" | "split" | "split_with_sizes" | "chunk" | "tensor_split" | "unbind" => {
             let parts = movement::parts(n, whole)?;
             let part = *parts.get(index).ok_or_else(|| Refusal::Invalid("a part that is none".into()))?;
             put_range(n, part, whole, new)

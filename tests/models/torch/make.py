@@ -140,6 +140,12 @@ def elements():
         i.float(), x.int(), x > 0.0, (x > 0).float() + 1, (i > 2) + i, x.to(torch.float64) * 2, torch.isnan(x / 0 * 0),
         torch.logical_not(i), x.type_as(i), i.clamp(1, 3), torch.nan_to_num(x / 0))
     add("pairs", Of(pairs), x, y, torch.randint(0, 6, (3, 4)))
+    others = lambda m, x: (
+        torch.sinh(x), torch.cosh(x), torch.erfc(x), torch.frac(x), F.glu(x), F.hardshrink(x), F.softshrink(x, 0.2),
+        torch.isfinite(1 / x.relu()), torch.greater(x, 0), torch.negative(x), torch.hstack([x, x]), torch.vstack([x, x]),
+        torch.vstack([x[0, 0], x[1, 0]]), x.mT, *torch.tensor_split(x, 3, 2), *torch.tensor_split(x, [1, -1], 2),
+        *torch.unsafe_chunk(x, 2, 1), x[:1].broadcast_to(3, 3, 4), *torch.aminmax(x), torch.as_strided(x, (2, 3), (5, 2), 1))
+    add("others", Of(others), x)
     norms = lambda m, x: (
         m.group(x), m.instance(x), m.layer(x), m.plain(x), F.normalize(x, dim=1), F.softmax(x, 2), F.log_softmax(x, -1),
         F.cosine_similarity(x, x.flip(2), dim=2), m.slope(x))

@@ -1,6 +1,6 @@
 //! Element-wise operators.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Select, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Clamp, Range, Select, Slice, UnaryFn};
 use qcc_ir::{Elem, ValueId};
 
 use super::super::node::{NodeCx, Operand};
@@ -16,9 +16,11 @@ pub(super) const ROWS: &[Row] = &[
     ("_prelu_kernel", prelu),
     ("_to_copy", to),
     ("abs", |n| unary(n, UnaryFn::Abs)),
+    ("absolute", |n| unary(n, UnaryFn::Abs)),
     ("add", |n| sum(n, BinaryFn::Add)),
     ("addcdiv", |n| add_combined(n, BinaryFn::Div)),
     ("addcmul", |n| add_combined(n, BinaryFn::Mul)),
+    ("arctan", atan),
     ("arctan2", |n| real(n, BinaryFn::Atan2)),
     ("atan", atan),
     ("atan2", |n| real(n, BinaryFn::Atan2)),
@@ -34,11 +36,18 @@ pub(super) const ROWS: &[Row] = &[
     ("clip", clamp),
     ("copy", copy),
     ("cos", |n| unary(n, UnaryFn::Cos)),
+    ("cosh", |n| hyperbolic(n, BinaryFn::Add)),
     ("div", div),
     ("divide", div),
     ("elu", elu),
     ("eq", |n| binary(n, BinaryFn::Equal)),
     ("erf", |n| unary(n, UnaryFn::Erf)),
+    ("erfc", |n| {
+        let x = real_input(n)?;
+        let erf = n.unary(UnaryFn::Erf, x)?;
+        let unit = n.scalar(1.0, erf)?;
+        one(n.binary(BinaryFn::Sub, unit, erf)?)
+    }),
     ("exp", |n| unary(n, UnaryFn::Exp)),
     ("exp2", |n| {
         let x = n.input()?;
@@ -60,6 +69,11 @@ pub(super) const ROWS: &[Row] = &[
         one(floor_divided(n, a, b)?)
     }),
     ("fmod", |n| binary(n, BinaryFn::Rem)),
+    ("frac", |n| {
+        let x = n.input()?;
+        let whole = truncated(n, x)?;
+        one(n.binary(BinaryFn::Sub, x, whole)?)
+    }),
     ("ge", |n| binary(n, BinaryFn::GreaterEqual)),
     ("gelu", |n| {
         let tanh = match n.text("approximate", "none")? {
@@ -69,13 +83,23 @@ pub(super) const ROWS: &[Row] = &[
         };
         unary(n, UnaryFn::Gelu { tanh })
     }),
+    ("glu", glu),
+    ("greater", |n| binary(n, BinaryFn::Greater)),
+    ("greater_equal", |n| binary(n, BinaryFn::GreaterEqual)),
     ("gt", |n| binary(n, BinaryFn::Greater)),
+    ("hardshrink", |n| shrink(n, false)),
     ("hardsigmoid", |n| unary(n, UnaryFn::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 })),
     ("hardswish", |n| unary(n, UnaryFn::HardSwish)),
     ("hardtanh", |n| {
         let (lo, hi) = (n.float("min_val", -1.0)?, n.float("max_val", 1.0)?);
         let x = n.input()?;
         one(n.add(Clamp { lo: lo as f32, hi: hi as f32 }, &[x])?)
+    }),
+    ("isfinite", |n| {
+        let x = real_input(n)?;
+        let size = n.unary(UnaryFn::Abs, x)?;
+        let infinity = n.constant_of(Number::Float(f64::INFINITY), &n.ty(x).elem.clone())?;
+        one(n.binary(BinaryFn::Less, size, infinity)?)
     }),
     ("isinf", |n| {
         let x = real_input(n)?;
@@ -93,6 +117,8 @@ pub(super) const ROWS: &[Row] = &[
         unary(n, UnaryFn::LeakyRelu { alpha })
     }),
     ("lerp", lerp),
+    ("less", |n| binary(n, BinaryFn::Less)),
+    ("less_equal", |n| binary(n, BinaryFn::LessEqual)),
     ("log", |n| unary(n, UnaryFn::Log)),
     ("log10", |n| log_to(n, std::f64::consts::LN_10)),
     ("log1p", |n| {
@@ -129,6 +155,11 @@ pub(super) const ROWS: &[Row] = &[
         let x = n.input()?;
         one(n.unary(UnaryFn::Neg, x)?)
     }),
+    ("negative", |n| {
+        let x = n.input()?;
+        one(n.unary(UnaryFn::Neg, x)?)
+    }),
+    ("not_equal", |n| binary(n, BinaryFn::NotEqual)),
     ("pow", pow),
     ("prelu", prelu),
     ("reciprocal", |n| unary(n, UnaryFn::Reciprocal)),
@@ -149,6 +180,10 @@ pub(super) const ROWS: &[Row] = &[
         one(scaled_sum(n, BinaryFn::Sub, b, a, alpha)?)
     }),
     ("selu", |n| unary(n, UnaryFn::Selu { alpha: 1.673_263_2, gamma: 1.050_701 })),
+    ("sgn", |n| {
+        let x = n.input()?;
+        one(n.unary(UnaryFn::Sign, x)?)
+    }),
     ("sigmoid", |n| unary(n, UnaryFn::Sigmoid)),
     ("sign", |n| {
         let x = n.input()?;
@@ -156,14 +191,18 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("silu", |n| unary(n, UnaryFn::Silu)),
     ("sin", |n| unary(n, UnaryFn::Sin)),
+    ("sinh", |n| hyperbolic(n, BinaryFn::Sub)),
     ("softplus", softplus),
+    ("softshrink", |n| shrink(n, true)),
     ("softsign", |n| unary(n, UnaryFn::Softsign)),
+    ("special_expit", |n| unary(n, UnaryFn::Sigmoid)),
     ("sqrt", |n| unary(n, UnaryFn::Sqrt)),
     ("square", |n| {
         let x = n.input()?;
         one(n.binary(BinaryFn::Mul, x, x)?)
     }),
     ("sub", |n| sum(n, BinaryFn::Sub)),
+    ("subtract", |n| sum(n, BinaryFn::Sub)),
     ("tan", |n| unary(n, UnaryFn::Tan)),
     ("tanh", |n| unary(n, UnaryFn::Tanh)),
     ("threshold", threshold),
@@ -384,6 +423,45 @@ fn threshold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (alpha, value) = (n.scalar(alpha, x)?, n.scalar(value, x)?);
     let above = n.binary(BinaryFn::Greater, x, alpha)?;
     one(n.add(Select {}, &[above, x, value])?)
+}
+
+/// (exp(x) + exp(-x)) / 2, or their difference.
+fn hyperbolic(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
+    let x = real_input(n)?;
+    let minus = n.unary(UnaryFn::Neg, x)?;
+    let (up, down) = (n.unary(UnaryFn::Exp, x)?, n.unary(UnaryFn::Exp, minus)?);
+    let both = n.binary(f, up, down)?;
+    let half = n.scalar(0.5, both)?;
+    one(n.binary(BinaryFn::Mul, both, half)?)
+}
+
+/// 0 where |x| <= lambda, x elsewhere; `soft` brings x nearer to 0 by lambda.
+fn shrink(n: &mut NodeCx<'_, '_>, soft: bool) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let lambda = n.float("lambd", 0.5)?;
+    let inside = n.add(Clamp { lo: -lambda as f32, hi: lambda as f32 }, &[x])?;
+    let beyond = n.binary(BinaryFn::Sub, x, inside)?;
+    if soft {
+        return one(beyond);
+    }
+    let zero = n.scalar(0.0, x)?;
+    let hit = n.binary(BinaryFn::NotEqual, beyond, zero)?;
+    one(n.add(Select {}, &[hit, x, zero])?)
+}
+
+/// The first half of an axis times the logistic function of the second.
+fn glu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let axis = n.int("dim", -1)?;
+    let axis = n.axis(axis, x)?;
+    let len = n.dims(x)[axis] / 2;
+    if n.dims(x)[axis] != 2 * len {
+        return Err(Refusal::Invalid(format!("axis {axis} of {} has no halves", n.ty(x))));
+    }
+    let half = |start| Slice { ranges: vec![Range { axis, start, len, step: 1 }] };
+    let (a, b) = (n.add(half(0), &[x])?, n.add(half(len), &[x])?);
+    let gate = n.unary(UnaryFn::Sigmoid, b)?;
+    one(n.binary(BinaryFn::Mul, a, gate)?)
 }
 
 /// The slope is one for all, or one for each channel.

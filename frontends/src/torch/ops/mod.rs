@@ -119,6 +119,7 @@ fn advice(name: &str) -> Option<&'static str> {
         "higher_order.while_loop" | "higher_order.scan" | "higher_order.map_impl" => {
             Some("export the model with the loop unrolled")
         }
+        "grid_sampler" | "grid_sampler_2d" | "grid_sampler_3d" => Some("no target samples at computed positions"),
         "nms" | "torchvision.nms" => Some("export the model without post-processing"),
         "rand" | "randn" | "rand_like" | "randn_like" | "randint" | "bernoulli" | "multinomial" | "normal" => {
             Some("a random result is never the same twice; export the model for inference")

@@ -17,12 +17,15 @@ pub(super) const ROWS: &[Row] = &[
     ("_reshape_alias", |n| reshaped(n, "size")),
     ("_unsafe_view", |n| reshaped(n, "size")),
     ("alias", same),
+    ("alpha_dropout", dropout),
     ("as_strided", as_strided),
+    ("broadcast_to", expand),
     ("cat", cat),
     ("channel_shuffle", channel_shuffle),
     ("chunk", ranges),
     ("clone", same),
     ("concat", cat),
+    ("concatenate", cat),
     ("constant_pad_nd", pad),
     ("contiguous", same),
     ("detach", same),
@@ -32,6 +35,7 @@ pub(super) const ROWS: &[Row] = &[
         let (x, other) = (n.input()?, n.tensor("other")?);
         one(n.expand(x, &n.dims(other))?)
     }),
+    ("feature_alpha_dropout", dropout),
     ("feature_dropout", dropout),
     ("flatten", flatten),
     ("flip", |n| {
@@ -40,8 +44,13 @@ pub(super) const ROWS: &[Row] = &[
         let axes = count_axes(&axes, n.rank(x))?;
         one(if axes.is_empty() { x } else { n.add(Reverse { axes }, &[x])? })
     }),
+    ("hstack", |n| {
+        let vectors = n.tensors("tensors")?.iter().all(|&v| n.rank(v) <= 1);
+        cat_along(n, i64::from(!vectors))
+    }),
     ("lift_fresh", same),
     ("lift_fresh_copy", same),
+    ("mT", permute),
     ("movedim", permute),
     ("narrow", ranges),
     ("numpy_T", permute),
@@ -69,6 +78,7 @@ pub(super) const ROWS: &[Row] = &[
     ("swapaxes", permute),
     ("swapdims", permute),
     ("t", permute),
+    ("tensor_split", ranges),
     ("tile", |n| tile(n, "dims")),
     ("transpose", permute),
     ("tril", |n| triangular(n, false)),
@@ -76,12 +86,16 @@ pub(super) const ROWS: &[Row] = &[
     ("unbind", ranges),
     ("unflatten", unflatten),
     ("unfold", unfold),
+    ("unsafe_chunk", ranges),
+    ("unsafe_split", ranges),
+    ("unsafe_split_with_sizes", ranges),
     ("unsqueeze", unsqueeze),
     ("view", view),
     ("view_as", |n| {
         let (x, other) = (n.input()?, n.tensor("other")?);
         one(n.reshape(x, &n.dims(other))?)
     }),
+    ("vstack", |n| cat_along(n, 0)),
 ];
 
 /// A node may split a tensor into this many.
@@ -94,17 +108,20 @@ const LARGEST_WINDOWS: usize = 1 << 24;
 pub(super) const VIEWS: &[&str] = &[
     "_reshape_alias",
     "alias",
+    "alpha_dropout",
     "as_strided",
+    "broadcast_to",
     "chunk",
     "contiguous",
     "detach",
-    "diagonal",
     "dropout",
     "expand",
     "expand_as",
+    "feature_alpha_dropout",
     "feature_dropout",
     "flatten",
     "lift_fresh",
+    "mT",
     "movedim",
     "narrow",
     "numpy_T",
@@ -119,6 +136,7 @@ pub(super) const VIEWS: &[&str] = &[
     "swapaxes",
     "swapdims",
     "t",
+    "tensor_split",
     "to",
     "transpose",
     "type_as",
@@ -232,6 +250,7 @@ pub(in super::super) fn permutation(n: &mut NodeCx<'_, '_>, x: ValueId) -> Resul
             perm = axes.iter().map(|&a| count_axis(a, rank)).collect::<Result<_, _>>()?;
         }
         "t" | "numpy_T" => perm.reverse(),
+        "mT" if rank >= 2 => perm.swap(rank - 2, rank - 1),
         "movedim" => {
             let (from, to) = (n.ints("source")?, n.ints("destination")?);
             let from = from.iter().map(|&a| count_axis(a, rank)).collect::<Result<Extents, _>>()?;
@@ -279,14 +298,32 @@ pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<
             return Ok(vec![Range { axis, start, len, step: 1 }]);
         }
         "unbind" => side_by_side(size, 1)?,
-        "chunk" => {
+        "tensor_split" if n.has("indices") => {
+            let mut lengths = Vec::new();
+            let mut start = 0;
+            for end in n.ints("indices")?.into_iter().chain([whole]) {
+                let Range { len, .. } = range(axis, size, start, end, 1)?;
+                lengths.push(len);
+                start = end;
+            }
+            lengths
+        }
+        "tensor_split" => {
+            // The first parts are larger by one where the axis does not divide.
+            let sections = n.required_int("sections")?;
+            let sections = extent(sections)?.clamp(1, MOST_PARTS);
+            (0..sections).map(|i| size / sections + usize::from(i < size % sections)).collect()
+        }
+        "chunk" | "unsafe_chunk" => {
             let chunks = n.required_int("chunks")?;
             side_by_side(size, size.div_ceil(extent(chunks)?.max(1)))?
         }
         _ => {
             let name = if n.has("split_size") { "split_size" } else { "split_sizes" };
             match n.ints(name)?.as_slice() {
-                &[length] if name == "split_size" && n.op() == "split" => side_by_side(size, extent(length)?)?,
+                &[length] if name == "split_size" && !n.op().ends_with("with_sizes") => {
+                    side_by_side(size, extent(length)?)?
+                }
                 lengths => extents(lengths)?,
             }
         }
@@ -329,12 +366,24 @@ fn ranges(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// An empty vector takes no part, whatever the rank of the others.
 fn cat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let axis = n.int("dim", 0)?;
+    cat_along(n, axis)
+}
+
+fn cat_along(n: &mut NodeCx<'_, '_>, axis: i64) -> Result<Values, Refusal> {
     let all = n.tensors("tensors")?;
     let mut parts: Values = all.iter().copied().filter(|&v| n.dims(v).as_slice() != [0]).collect();
     if parts.is_empty() {
         return one(all[0]);
     }
-    let axis = n.int("dim", 0)?;
+    // `vstack` makes rows of vectors.
+    if n.op() == "vstack" {
+        for part in &mut parts {
+            if n.rank(*part) == 1 {
+                *part = n.reshape(*part, &[1, n.dims(*part)[0]])?;
+            }
+        }
+    }
     let axis = n.axis(axis, parts[0])?;
     let operands: Vec<_> = all.iter().map(|&v| Operand::Tensor(v)).collect();
     let elem = n.promoted(&operands);

@@ -12,6 +12,13 @@ pub(super) const ROWS: &[Row] = &[
     ("all", |n| truth(n, ReduceFn::All)),
     ("amax", |n| limits(n, ReduceFn::Max)),
     ("amin", |n| limits(n, ReduceFn::Min)),
+    ("aminmax", |n| {
+        let x = n.input()?;
+        let axes = n.axes("dim", x)?;
+        let keep = n.flag("keepdim", false)?;
+        let (least, most) = (n.reduce(ReduceFn::Min, x, &axes, keep)?, n.reduce(ReduceFn::Max, x, &axes, keep)?);
+        Ok(Values::from_iter([least, most]))
+    }),
     ("any", |n| truth(n, ReduceFn::Any)),
     ("argmax", |n| arg(n, true)),
     ("argmin", |n| arg(n, false)),
