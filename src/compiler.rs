@@ -20,6 +20,7 @@ use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Context, Joint, Pass, PassError};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::artefact::Staged;
@@ -536,11 +537,13 @@ impl Compiler {
         if let Some(samples) = samples {
             clock.stage("compare", watch);
             let fails = |e| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
-            let readable = quality::readable(samples);
+            let readable = quality::readable(samples, floats.len());
             let truth = Truth::new(&joint, &floats, &readable).map_err(fails)?;
-            for (i, (l, values)) in lowered.iter_mut().zip(&pairs).enumerate() {
-                l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values).map_err(fails)?);
-            }
+            let measured = lowered.par_iter_mut().zip(&pairs).enumerate().map(|(i, (l, values))| {
+                l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values)?);
+                Ok(())
+            });
+            measured.collect::<Result<(), _>>().map_err(fails)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::data::Samples;
 
-/// Samples that both graphs are evaluated on.
+/// Samples that one graph is compared on, or several share.
 const SAMPLES: usize = 2;
 
 /// Layers that are named.
@@ -51,9 +51,9 @@ impl Deviation {
     }
 }
 
-/// The first samples that can be read.
-pub(crate) fn readable(samples: &Samples) -> Vec<Vec<Tensor>> {
-    samples.iter().filter_map(Result::ok).take(SAMPLES).collect()
+/// The first samples that can be read, for the comparison of so many graphs.
+pub(crate) fn readable(samples: &Samples, graphs: usize) -> Vec<Vec<Tensor>> {
+    samples.iter().filter_map(Result::ok).take((SAMPLES / graphs.max(1)).max(1)).collect()
 }
 
 /// Compares what float graph `i` of `truth` became. `values` pairs values of the two.

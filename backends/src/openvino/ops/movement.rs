@@ -52,7 +52,29 @@ pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site) -> Port {
 /// Beyond the end of any axis.
 const OPEN: i64 = i32::MAX as i64;
 
+/// StridedSlice where it can: the plugin groups Slices of one value in a way that fails beside GatherElements.
 fn strided(e: &mut Emitter<'_>, site: &Site, [start, stop, step]: [&[i64]; 3], axes: &[usize]) -> Port {
+    if step.iter().all(|&s| s > 0) {
+        let rank = site.results[0].rank();
+        let spread = |values: &[i64], other: i64| -> Vec<i64> {
+            let at = |axis: usize| axes.iter().position(|&a| a == axis);
+            (0..rank).map(|axis| at(axis).map_or(other, |i| values[i])).collect()
+        };
+        let inputs = [e.operand(site, 0), e.indices(&spread(start, 0)), e.indices(&spread(stop, 0))];
+        let inputs = [inputs.as_slice(), &[e.indices(&spread(step, 1))]].concat();
+        // 1 stands for all of the axis.
+        let masks: Vec<String> = spread(&vec![0; axes.len()], 1).iter().map(i64::to_string).collect();
+        let masks = masks.join(",");
+        let none = "";
+        let masks = [
+            attribute("begin_mask", &masks),
+            attribute("end_mask", &masks),
+            attribute("new_axis_mask", none),
+            attribute("shrink_axis_mask", none),
+            attribute("ellipsis_mask", none),
+        ];
+        return e.op(Operation("StridedSlice", 1), &masks, &inputs, &site.results[0]);
+    }
     let inputs = [e.operand(site, 0), e.indices(start), e.indices(stop), e.indices(step), e.axes(axes)];
     e.op(Operation("Slice", 8), &[], &inputs, &site.results[0])
 }
