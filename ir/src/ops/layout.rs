@@ -37,7 +37,6 @@ impl Op {
                 (0..to.len()).find(|&i| to[i] == from[*axis] && before(&to[..i]) == before(&from[..*axis]))?
             }
             Op::Slice(op) if op.ranges.iter().all(|r| r.axis != *axis) => *axis,
-            Op::Pad(op) if op.before[*axis] + op.after[*axis] == 0 => *axis,
             Op::Relayout(_) => *axis,
             _ => return None,
         };
