@@ -8,6 +8,7 @@ mod house;
 mod litert;
 mod models;
 mod onnx_nodes;
+mod openvino;
 mod oracle;
 mod ort;
 mod runtime;

@@ -16,7 +16,7 @@ const ORT: Runtime = Runtime {
     store: Store::U8,
     // With its integer operators, and with real ones between QuantizeLinear and DequantizeLinear.
     steps: [1, 2],
-    refuses: &[],
+    dissent: &[],
 };
 
 const QOPERATOR: Runtime = Runtime { form: Form { qoperator: true, external_data: false }, ..ORT };

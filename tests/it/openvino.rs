@@ -1,0 +1,90 @@
+//! OpenVINO.
+
+use std::fs;
+use std::path::Path;
+
+use qcc::data::Preparation;
+use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent};
+use qcc_backends::{Backend, Form};
+use qcc_ir::Store;
+use qcc_passes::calibrate::Method;
+
+use crate::runtime::Runtime;
+
+const OPENVINO: Runtime = Runtime {
+    name: "OpenVINO",
+    script: "ov.py",
+    backend: Backend::Openvino,
+    form: Form { qoperator: false, external_data: false },
+    store: Store::U8,
+    // With integer kernels, and with real ones between FakeQuantize.
+    steps: [1, 1],
+    dissent: {
+        const MASKED: &str = "OpenVINO takes the largest of numbers that are all -infinity for the smallest finite one";
+        const ENDLESS: &str = "OpenVINO has no remainder of an infinite divisor";
+        const HALFWAY: &str = "a quotient halfway between two integers";
+        const DROPPED: &str = "OpenVINO leaves out a Reshape between a sum and a product, and refuses the product";
+        &[
+            ("Incompatible MatMul matrix dimension", DROPPED),
+            ("test_attention_23_boolmask_fullymasked_row_nan_robustness_expanded", MASKED),
+            ("test_attention_23_fullymasked_qk_matmul_output_mode3_zero_expanded", MASKED),
+            ("test_attention_24_fullymasked_qk_matmul_output_mode3_zero_expanded", MASKED),
+            ("test_attention_24_qk_matmul_output_mode3_softmax_precision_expanded", MASKED),
+            ("test_attention_4d_causal_nonpad_negative_offset_structural_empty_expanded", MASKED),
+            ("test_attention_4d_causal_padded_kv_bf16_expanded", MASKED),
+            ("test_attention_causal_boolmask_nan_robustness_expanded", MASKED),
+            ("test_attention_local_window_gqa_rank4_mask_expanded", MASKED),
+            ("test_dynamicquantizelinear", HALFWAY),
+            ("test_dynamicquantizelinear_expanded", HALFWAY),
+            ("test_mod_float_edge_cases_fmod_0_float16", ENDLESS),
+            ("test_mod_float_edge_cases_fmod_0_float32", ENDLESS),
+            ("test_mod_float_edge_cases_fmod_0_float64", ENDLESS),
+        ]
+    },
+};
+
+#[test]
+fn float_node_tests_run_in_openvino() {
+    insta::assert_snapshot!(OPENVINO.node_tests("openvino_nodes", &|_, _, _| Ok(())));
+}
+
+#[test]
+fn random_float_graphs_run_in_openvino() {
+    OPENVINO.random_tests("openvino_random", &|_, _, _| Ok(()));
+}
+
+#[test]
+fn integer_graphs_run_in_openvino() {
+    insta::assert_snapshot!(OPENVINO.integer_tests("openvino_int8", &OPENVINO.integer_cases()));
+}
+
+/// The bundled classifier as layers.
+fn lenet(precision: Precision) -> String {
+    let calibration = (precision == Precision::Int8).then(|| Calibration {
+        data: Data::Random,
+        samples: Some(4),
+        preparation: Preparation::default(),
+        method: Method::MinMax,
+    });
+    let options = Options { targets: vec![Backend::Openvino], precision, calibration, ..Options::default() };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lenet.xml");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx");
+    Compiler::new(options).compile(&model, &Output::File(file.clone()), &mut Silent).unwrap();
+    fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn lenet_float() {
+    insta::assert_snapshot!(lenet(Precision::Float32));
+}
+
+#[test]
+fn lenet_half() {
+    insta::assert_snapshot!(lenet(Precision::Float16));
+}
+
+#[test]
+fn lenet_int8() {
+    insta::assert_snapshot!(lenet(Precision::Int8));
+}
