@@ -20,7 +20,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Shows what is in a model: ONNX or TFLite
+    /// Shows what is in a model: ONNX, PyTorch (.pt2) or TFLite
     Inspect(Inspect),
     /// Compares what two models give on the same data
     Compare(Box<Compare>),
@@ -49,7 +49,7 @@ pub(crate) enum Format {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("precision").multiple(false))]
 pub(crate) struct Compile {
-    /// The model file (.onnx, or float .tflite)
+    /// The model file (.onnx, .pt2, or float .tflite)
     pub(crate) model: PathBuf,
 
     /// What to compile to, also several: `tflite,onnx,openvino` (`litert` is tflite)

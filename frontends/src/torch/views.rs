@@ -5,7 +5,7 @@ use qcc_ir::ops::{Concat, Range, Slice};
 use smallvec::SmallVec;
 
 use super::node::NodeCx;
-use super::ops::{self, movement};
+use super::ops::{self, movement, parts};
 use super::schema::{Node, TensorMeta};
 use super::symbols::Symbols;
 use super::weights::row_major;
@@ -93,8 +93,8 @@ pub(super) fn put(
             n.transpose(new, &inverse)
         }
         "slice" | "select" | "narrow" | "split" | "split_with_sizes" | "chunk" | "tensor_split" | "unbind" => {
-            let parts = movement::parts(n, whole)?;
-            let part = *parts.get(index).ok_or_else(|| Refusal::Invalid("a part that is none".into()))?;
+            let all = parts::parts(n, whole)?;
+            let part = *all.get(index).ok_or_else(|| Refusal::Invalid("a part that is none".into()))?;
             put_range(n, part, whole, new)
         }
         other => Err(Refusal::Unsupported(format!(

@@ -6,7 +6,7 @@ use qcc_ir::{Elem, Shape, Tensor, ValueId};
 use super::super::node::NodeCx;
 use super::super::schema::Number;
 use super::Row;
-use super::movement::parts;
+use super::parts::parts;
 use crate::build::index::{non_zero, scatter_elements, scatter_nd, within};
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;

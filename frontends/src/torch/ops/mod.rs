@@ -19,6 +19,7 @@ mod index;
 mod matmul;
 pub(super) mod movement;
 mod norm;
+pub(super) mod parts;
 mod pool;
 mod quantize;
 mod recurrent;
@@ -39,7 +40,7 @@ pub(super) enum Import {
 /// An operator and its meaning.
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
 
-const FAMILIES: [&[Row]; 14] = [
+const FAMILIES: [&[Row]; 15] = [
     attention::ROWS,
     control::ROWS,
     conv::ROWS,
@@ -48,6 +49,7 @@ const FAMILIES: [&[Row]; 14] = [
     matmul::ROWS,
     movement::ROWS,
     norm::ROWS,
+    parts::ROWS,
     pool::ROWS,
     quantize::ROWS,
     recurrent::ROWS,

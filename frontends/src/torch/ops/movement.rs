@@ -1,15 +1,15 @@
 //! Operators that move elements and change none.
 
 use qcc_ir::ops::{
-    Concat, DepthToSpace, Extents, Gather, Pad, PadMode, Range, Reverse, Select, Slice, SpaceToDepth, Tile, broadcast,
+    DepthToSpace, Extents, Gather, Pad, PadMode, Range, Reverse, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
 use qcc_ir::{Shape, Tensor, ValueId};
 use rustc_hash::FxHashMap;
 
-use super::super::node::{NodeCx, Operand};
+use super::super::node::NodeCx;
 use super::super::weights::View;
 use super::Row;
-use crate::build::index::{range, triangle};
+use crate::build::index::triangle;
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -20,12 +20,8 @@ pub(super) const ROWS: &[Row] = &[
     ("alpha_dropout", dropout),
     ("as_strided", as_strided),
     ("broadcast_to", expand),
-    ("cat", cat),
     ("channel_shuffle", channel_shuffle),
-    ("chunk", ranges),
     ("clone", same),
-    ("concat", cat),
-    ("concatenate", cat),
     ("constant_pad_nd", pad),
     ("contiguous", same),
     ("detach", same),
@@ -44,15 +40,10 @@ pub(super) const ROWS: &[Row] = &[
         let axes = count_axes(&axes, n.rank(x))?;
         one(if axes.is_empty() { x } else { n.add(Reverse { axes }, &[x])? })
     }),
-    ("hstack", |n| {
-        let vectors = n.tensors("tensors")?.iter().all(|&v| n.rank(v) <= 1);
-        cat_along(n, i64::from(!vectors))
-    }),
     ("lift_fresh", same),
     ("lift_fresh_copy", same),
     ("mT", permute),
     ("movedim", permute),
-    ("narrow", ranges),
     ("numpy_T", permute),
     ("pad", pad),
     ("permute", permute),
@@ -68,41 +59,25 @@ pub(super) const ROWS: &[Row] = &[
     ("replication_pad2d", |n| pad_in(n, "replicate")),
     ("replication_pad3d", |n| pad_in(n, "replicate")),
     ("reshape", |n| reshaped(n, "shape")),
-    ("roll", roll),
-    ("select", ranges),
-    ("slice", ranges),
-    ("split", ranges),
-    ("split_with_sizes", ranges),
     ("squeeze", squeeze),
-    ("stack", stack),
     ("swapaxes", permute),
     ("swapdims", permute),
     ("t", permute),
-    ("tensor_split", ranges),
     ("tile", |n| tile(n, "dims")),
     ("transpose", permute),
     ("tril", |n| triangular(n, false)),
     ("triu", |n| triangular(n, true)),
-    ("unbind", ranges),
     ("unflatten", unflatten),
-    ("unfold", unfold),
-    ("unsafe_chunk", ranges),
-    ("unsafe_split", ranges),
-    ("unsafe_split_with_sizes", ranges),
     ("unsqueeze", unsqueeze),
     ("view", view),
     ("view_as", |n| {
         let (x, other) = (n.input()?, n.tensor("other")?);
         one(n.reshape(x, &n.dims(other))?)
     }),
-    ("vstack", |n| cat_along(n, 0)),
 ];
 
-/// A node may split a tensor into this many.
-const MOST_PARTS: usize = 1 << 16;
-
-/// Windows of more elements than this are not unfolded.
-const LARGEST_WINDOWS: usize = 1 << 24;
+/// `as_strided` gathers at most this many elements.
+const LARGEST_GATHERED: usize = 1 << 24;
 
 /// Operators whose results show the memory of their first operand, always or sometimes.
 pub(super) const VIEWS: &[&str] = &[
@@ -274,147 +249,6 @@ pub(in super::super) fn permutation(n: &mut NodeCx<'_, '_>, x: ValueId) -> Resul
     Ok(perm)
 }
 
-/// The parts that a node takes of `x`, one for each result.
-pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<Range>, Refusal> {
-    let axis = n.int("dim", 0)?;
-    let axis = n.axis(axis, x)?;
-    let size = n.dims(x)[axis];
-    let whole = i64::try_from(size).unwrap_or(i64::MAX);
-    let lengths: Vec<usize> = match n.op() {
-        "slice" | "slice_scatter" => {
-            let (start, end) = (n.int("start", 0)?, n.int("end", i64::MAX)?);
-            let step = n.int("step", 1)?;
-            return Ok(vec![range(axis, size, start, end, step)?]);
-        }
-        "select" | "select_scatter" | "narrow" => {
-            let narrow = n.op() == "narrow";
-            let start = n.required_int(if narrow { "start" } else { "index" })?;
-            let start = if start < 0 { start.saturating_add(whole) } else { start };
-            let length = if narrow { n.required_int("length")? } else { 1 };
-            let (start, len) = (extent(start)?, extent(length)?);
-            if start + len > size {
-                return Err(Refusal::Invalid(format!("index {start} lies beyond an axis of extent {size}")));
-            }
-            return Ok(vec![Range { axis, start, len, step: 1 }]);
-        }
-        "unbind" => side_by_side(size, 1)?,
-        "tensor_split" if n.has("indices") => {
-            let mut lengths = Vec::new();
-            let mut start = 0;
-            for end in n.ints("indices")?.into_iter().chain([whole]) {
-                let Range { len, .. } = range(axis, size, start, end, 1)?;
-                lengths.push(len);
-                start = end;
-            }
-            lengths
-        }
-        "tensor_split" => {
-            // The first parts are larger by one where the axis does not divide.
-            let sections = n.required_int("sections")?;
-            let sections = extent(sections)?.clamp(1, MOST_PARTS);
-            (0..sections).map(|i| size / sections + usize::from(i < size % sections)).collect()
-        }
-        "chunk" | "unsafe_chunk" => {
-            let chunks = n.required_int("chunks")?;
-            side_by_side(size, size.div_ceil(extent(chunks)?.max(1)))?
-        }
-        _ => {
-            let name = if n.has("split_size") { "split_size" } else { "split_sizes" };
-            match n.ints(name)?.as_slice() {
-                &[length] if name == "split_size" && !n.op().ends_with("with_sizes") => {
-                    side_by_side(size, extent(length)?)?
-                }
-                lengths => extents(lengths)?,
-            }
-        }
-    };
-    if lengths.iter().sum::<usize>() != size {
-        return Err(Refusal::Invalid(format!("an axis of {size} cannot be split into {lengths:?}")));
-    }
-    let starts = lengths.iter().scan(0, |start, &len| Some(std::mem::replace(start, *start + len)));
-    Ok(starts.zip(&lengths).map(|(start, &len)| Range { axis, start, len, step: 1 }).collect())
-}
-
-/// Parts of one length; the last may be shorter.
-fn side_by_side(size: usize, length: usize) -> Result<Vec<usize>, Refusal> {
-    let length = length.max(1);
-    let count = size.div_ceil(length).max(1);
-    if count > MOST_PARTS {
-        return Err(Refusal::Unsupported(format!("an axis of {size} falls into {count} parts")));
-    }
-    Ok((0..count).map(|i| length.min(size - i * length)).collect())
-}
-
-fn ranges(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input()?;
-    let parts = parts(n, x)?;
-    let dims = n.dims(x);
-    let drops_axis = matches!(n.op(), "select" | "unbind");
-    let mut values = Values::new();
-    for part in parts {
-        let whole = part.start == 0 && part.step == 1 && part.len == dims[part.axis];
-        let mut v = if whole { x } else { n.add(Slice { ranges: vec![part] }, &[x])? };
-        if drops_axis {
-            let mut dims = dims.clone();
-            dims.remove(part.axis);
-            v = n.reshape(v, &dims)?;
-        }
-        values.push(v);
-    }
-    Ok(values)
-}
-
-/// An empty vector takes no part, whatever the rank of the others.
-fn cat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let axis = n.int("dim", 0)?;
-    cat_along(n, axis)
-}
-
-fn cat_along(n: &mut NodeCx<'_, '_>, axis: i64) -> Result<Values, Refusal> {
-    let all = n.tensors("tensors")?;
-    let mut parts: Values = all.iter().copied().filter(|&v| n.dims(v).as_slice() != [0]).collect();
-    if parts.is_empty() {
-        return one(all[0]);
-    }
-    // `vstack` makes rows of vectors.
-    if n.op() == "vstack" {
-        for part in &mut parts {
-            if n.rank(*part) == 1 {
-                *part = n.reshape(*part, &[1, n.dims(*part)[0]])?;
-            }
-        }
-    }
-    let axis = n.axis(axis, parts[0])?;
-    let operands: Vec<_> = all.iter().map(|&v| Operand::Tensor(v)).collect();
-    let elem = n.promoted(&operands);
-    for part in &mut parts {
-        *part = n.cast(*part, elem.clone())?;
-    }
-    match *parts {
-        [only] => one(only),
-        _ => one(n.add(Concat { axis }, &parts)?),
-    }
-}
-
-fn stack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let tensors = n.tensors("tensors")?;
-    let axis = n.int("dim", 0)?;
-    let axis = count_axis(axis, n.rank(tensors[0]) + 1)?;
-    let operands: Vec<_> = tensors.iter().map(|&v| Operand::Tensor(v)).collect();
-    let elem = n.promoted(&operands);
-    let mut parts = Values::new();
-    for v in tensors {
-        let v = n.cast(v, elem.clone())?;
-        let mut dims = n.dims(v);
-        dims.insert(axis.min(dims.len()), 1);
-        parts.push(n.reshape(v, &dims)?);
-    }
-    match *parts {
-        [only] => one(only),
-        _ => one(n.add(Concat { axis }, &parts)?),
-    }
-}
-
 /// -1 keeps an extent; new axes come in front.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
@@ -465,35 +299,6 @@ fn repeat_interleave(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     dims.remove(axis + 1);
     dims[axis] *= times;
     one(n.reshape(repeated, &dims)?)
-}
-
-/// Elements that leave an axis at its end come in again at its front.
-fn roll(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input()?;
-    let (shifts, axes) = (n.ints("shifts")?, n.optional_ints("dims")?.unwrap_or_default());
-    let flat = axes.is_empty();
-    let mut y = if flat { n.reshape(x, &[n.dims(x).iter().product()])? } else { x };
-    let axes = if flat { vec![0] } else { axes };
-    if axes.len() != shifts.len() {
-        return Err(Refusal::Invalid(format!("shifts {shifts:?} for axes {axes:?}")));
-    }
-    for (&axis, &shift) in axes.iter().zip(&shifts) {
-        let axis = n.axis(axis, y)?;
-        let size = n.dims(y)[axis];
-        let signed = i64::try_from(size).unwrap_or(i64::MAX).max(1);
-        let front = usize::try_from(shift.rem_euclid(signed)).unwrap_or(0);
-        if front == 0 {
-            continue;
-        }
-        let (end, start) = (
-            Range { axis, start: size - front, len: front, step: 1 },
-            Range { axis, start: 0, len: size - front, step: 1 },
-        );
-        let end = n.add(Slice { ranges: vec![end] }, &[y])?;
-        let start = n.add(Slice { ranges: vec![start] }, &[y])?;
-        y = n.add(Concat { axis }, &[end, start])?;
-    }
-    one(n.reshape(y, &n.dims(x))?)
 }
 
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -603,7 +408,7 @@ fn as_strided(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let asked = View { sizes: n.ints("size")?, strides: n.ints("stride")?, offset };
     let elements: usize =
         extents(&asked.sizes)?.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
-    if elements.max(n.dims(x).iter().product()) > LARGEST_WINDOWS {
+    if elements.max(n.dims(x).iter().product()) > LARGEST_GATHERED {
         return Err(Refusal::Unsupported(format!("as_strided of {elements} elements is not supported")));
     }
     let (held, wanted) = (laid_out.places()?, asked.places()?);
@@ -618,22 +423,4 @@ fn as_strided(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let indices = n.add_constant(Tensor::from_vec(Shape::known(&dims), indices));
     one(n.add(Gather { axis: 0 }, &[flat, indices])?)
-}
-
-/// Windows along an axis, their elements along a new last axis.
-fn unfold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.input()?;
-    let (axis, size, step) = (n.required_int("dimension")?, n.required_int("size")?, n.required_int("step")?);
-    let (axis, size, step) = (n.axis(axis, x)?, extent(size)?, extent(step)?);
-    let steps = n.dims(x)[axis].checked_sub(size).filter(|_| step > 0).map(|room| room / step + 1);
-    let steps = steps.ok_or_else(|| Refusal::Invalid(format!("windows of {size} for {}", n.ty(x))))?;
-    if steps.saturating_mul(size) > LARGEST_WINDOWS {
-        return Err(Refusal::Unsupported(format!("{steps} windows of {size} are too many")));
-    }
-    let places: Vec<i64> = (0..steps).flat_map(|i| (0..size).map(move |j| (i * step + j) as i64)).collect();
-    let places = n.add_constant(Tensor::from_vec(Shape::known(&[steps, size]), places));
-    let y = n.add(Gather { axis }, &[x, places])?;
-    let mut perm: Extents = (0..n.rank(y)).filter(|&a| a != axis + 1).collect();
-    perm.push(axis + 1);
-    one(n.transpose(y, &perm)?)
 }
