@@ -1,7 +1,7 @@
 //! Quantized values: what PyTorch's own quantizer (pt2e) writes around operators.
 
 use qcc_ir::ops::{Dequantize, Quantize};
-use qcc_ir::{Affine, Elem, Grid, Store, ValueId};
+use qcc_ir::{Affine, Elem, Grid, Store, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -62,7 +62,14 @@ fn grid(n: &mut NodeCx<'_, '_>) -> Result<Grid, Refusal> {
 fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let grid = grid(n)?;
     let x = n.input()?;
-    one(typed(n, x, grid)?)
+    let least = grid.store.range().0.into();
+    let whole = n.required_int("quant_min")? == least;
+    let y = typed(n, x, grid)?;
+    // The store's smallest integer is beyond a range that is narrower by it.
+    if !whole && n.constant(y).and_then(Tensor::integers).is_none_or(|q| q.contains(&least)) {
+        return Err(Refusal::Unsupported("values quantized to a range narrower than their store".into()));
+    }
+    one(y)
 }
 
 fn typed(n: &mut NodeCx<'_, '_>, x: ValueId, grid: Grid) -> Result<ValueId, Refusal> {
