@@ -75,13 +75,12 @@ impl Backend {
     /// Path of the main file in a folder, for a model called `stem` that says `metadata` of itself; `suffix` tells the
     /// precision. The Ultralytics library finds an OpenVINO model by the name of its folder.
     pub fn file_name(self, stem: &str, suffix: &str, metadata: &[(String, String)]) -> PathBuf {
-        let ultralytics =
-            metadata.iter().any(|(key, _)| key == "stride") && metadata.iter().any(|(key, _)| key == "names");
+        let plain = || format!("{stem}{suffix}.{}", self.extension()).into();
         match self {
-            Backend::Openvino if ultralytics => {
-                PathBuf::from(format!("{stem}{suffix}_openvino_model")).join(format!("{stem}.xml"))
+            Backend::Openvino => {
+                openvino::folder(metadata, stem, suffix).map_or_else(plain, |f| f.join(format!("{stem}.xml")))
             }
-            _ => format!("{stem}{suffix}.{}", self.extension()).into(),
+            Backend::Tflite | Backend::Onnx => plain(),
         }
     }
 

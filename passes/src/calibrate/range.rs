@@ -120,6 +120,10 @@ fn descend(all: Range, loss: &dyn Fn(Range) -> f64) -> Range {
     best.1
 }
 
+/// How much more the error of a number outside the range counts than one that is rounded: rounding errors cancel out
+/// where they are summed, those of numbers cut off all have one sign.
+const CUT_OFF: f32 = 30.0;
+
 /// `seen` holds numbers, what their readers make of them, and how often they occur.
 fn squared_error(seen: &[(f32, f32, f32)], r: Range, levels: usize, after: &dyn Fn(Vec<f32>) -> Vec<f32>) -> f64 {
     let steps = (levels - 1) as f32;
@@ -128,9 +132,10 @@ fn squared_error(seen: &[(f32, f32, f32)], r: Range, levels: usize, after: &dyn 
     let table = after((0..levels).map(|q| (q as f32 - zero) * scale).collect());
     let inverse = 1.0 / scale;
     let error = |&(x, y, n): &(f32, f32, f32)| {
-        let q = (x * inverse + zero + 0.5).clamp(0.0, steps);
-        let error = table[q as usize] - y;
-        f64::from(n * error * error)
+        let q = x * inverse + zero + 0.5;
+        let error = table[q.clamp(0.0, steps) as usize] - y;
+        let weight = if (0.0..=steps + 1.0).contains(&q) { 1.0 } else { CUT_OFF };
+        f64::from(weight * n * error * error)
     };
     seen.iter().map(error).sum()
 }
