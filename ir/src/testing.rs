@@ -280,7 +280,7 @@ fn dress(g: &mut Graph, constants: Vec<Tensor>, [lo, hi]: [f32; 2], origins: &[(
 
 /// Constants of every element, short and long, with the numbers that are hard to print.
 fn constant() -> impl Strategy<Value = Tensor> {
-    (0u8..10, prop_oneof![Just(1usize), Just(3), Just(20)], any::<u64>(), 1e-30f32..1e30).prop_map(
+    (0u8..11, prop_oneof![Just(1usize), Just(3), Just(20)], any::<u64>(), 1e-30f32..1e30).prop_map(
         |(elem, n, seed, scale)| {
             let bits: Vec<u64> =
                 (0..n as u64).map(|i| seed.rotate_left(7 * i as u32).wrapping_mul(2 * i + 1)).collect();
@@ -300,7 +300,12 @@ fn constant() -> impl Strategy<Value = Tensor> {
                     let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MAX, f32::MIN_POSITIVE];
                     Tensor::from_vec(shape, (0..n).map(|i| special[(i + bits[0] as usize % 6) % 6]).collect())
                 }
-                _ => Tensor::of(on(Grid::per_axis(Store::I8, 0, vec![scale; n])), bytes),
+                9 => Tensor::of(on(Grid::per_axis(Store::I8, 0, vec![scale; n])), bytes),
+                _ => {
+                    let scales: Vec<f32> = (1..=n.div_ceil(4)).map(|i| scale * i as f32).collect();
+                    let nibbles: Vec<i8> = bytes.iter().map(|b| b >> 4).collect();
+                    Tensor::of(on(Grid::per_block(Store::I4, 0, 4, scales)), nibbles)
+                }
             }
         },
     )

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::error::TypeError;
 use crate::ops::{Const, GridRule, Input, LayoutRule, Op, Types};
-use crate::types::{Elem, Layout, Tensor, TensorType};
+use crate::types::{Elem, Grid, Layout, Tensor, TensorType};
 
 mod ids;
 mod origin;
@@ -408,7 +408,8 @@ pub(crate) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -
         return Ok(());
     }
     if let Op::Const(c) = op {
-        return if results == [c.value.ty().clone()] { Ok(()) } else { Err(wrong(0, c.value.ty().to_string())) };
+        let fits = results == [c.value.ty().clone()] && results[0].has_its_scales();
+        return if fits { Ok(()) } else { Err(wrong(0, c.value.ty().to_string())) };
     }
     let inferred = infer_real(op, operands)?;
     if inferred.len() != results.len() {
@@ -418,6 +419,9 @@ pub(crate) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -
         if want.shape != have.shape || want.elem != have.elem.real() || have.layout.rank() != have.rank() {
             return Err(wrong(i, want.to_string()));
         }
+    }
+    if let Some(i) = results.iter().position(|r| !r.has_its_scales()) {
+        return Err(wrong(i, "a scale for each block".into()));
     }
     check_layouts(op, operands, results)?;
     check_grids(op, operands, results)
@@ -473,6 +477,14 @@ fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Res
         expected: expected.into(),
     };
     let reals = || operands.iter().filter(|t| t.elem.real() == Elem::F32);
+    let for_weights = |t: &TensorType| t.elem.grid().is_some_and(Grid::is_for_weights);
+    let is_weight = |i: usize| i == 1 && matches!(op.grid(), GridRule::Contract { .. });
+    let misplaced = |(i, t): (usize, &&TensorType)| {
+        for_weights(t) && !(is_weight(i) && operands[0].elem.grid().is_none())
+    };
+    if operands.iter().enumerate().any(misplaced) || results.iter().any(for_weights) {
+        return Err(refuse("4-bit integers and blocks only as the weight of a contraction with real factors"));
+    }
     match op {
         Op::Quantize(_) => return if results[0].elem.grid().is_some() { Ok(()) } else { Err(refuse("a grid")) },
         Op::Dequantize(_) => {

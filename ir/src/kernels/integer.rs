@@ -152,7 +152,7 @@ fn widen<T>(x: &Tensor, f: impl Fn(i32) -> T) -> Option<Vec<T>> {
         x.view::<S>().iter().map(|&q| f(q.into())).collect()
     }
     match x.ty().elem.grid()?.store {
-        Store::I8 => Some(each::<i8, T>(x, f)),
+        Store::I4 | Store::I8 => Some(each::<i8, T>(x, f)),
         Store::U8 => Some(each::<u8, T>(x, f)),
         Store::I16 => Some(each::<i16, T>(x, f)),
         Store::I32 => None,

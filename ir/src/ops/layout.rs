@@ -28,7 +28,11 @@ impl Op {
     /// `None` where its scales do not run along an axis of the result.
     pub fn carried_grid(&self, x: &TensorType, result: &Shape) -> Option<Grid> {
         let grid = x.elem.grid()?;
-        let Affine::PerAxis { axis, scales } = &grid.map else { return Some(grid.clone()) };
+        let (axis, scales) = match &grid.map {
+            Affine::PerTensor { .. } => return Some(grid.clone()),
+            Affine::PerAxis { axis, scales } => (axis, scales),
+            Affine::PerBlock { .. } => return None,
+        };
         let (from, to) = (x.shape.dims(), result.dims());
         let moved = match self {
             Op::Transpose(op) => op.perm.iter().position(|p| p == axis)?,

@@ -16,6 +16,8 @@
 //!   `from` the source nodes it stands for. Operands stand before their users.
 //! - `%conv` is a value the source model names, `%0` one without a name. Where names repeat, a value has a number and
 //!   its name behind it: `%3 "conv"`. Names that are no plain word stand in quotes: `%"odd name"`.
+//! - An element on a grid has its scales in angles: `i8<0.5:-3>` (one scale and the zero point), `i8<axis 0: 0.1,0.2>`
+//!   (one for each index of an axis), `i4<axis 1 by 32: 0.1,0.2>` (one for each run of 32 indices).
 //! - A type is element, logical shape and, where it is not row-major, layout: `@0231` has axis 0 outermost and axis 1
 //!   innermost. A result without a type gets the inferred one.
 //! - A constant is a list of its stored elements in stored order, or the digest of its bytes ([`Weights`] holds them).

@@ -161,12 +161,17 @@ impl<'t> Parser<'t> {
     /// The bytes of `[1,2,3]`, elements of type `elem`.
     fn elements(&mut self, elem: &Elem) -> Parsed<Bytes> {
         let store = elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem());
+        let narrow = elem.grid().is_some_and(|g| g.store == Store::I4);
         let mut bytes = Vec::new();
         self.list("[", "]", |p| {
             match store {
                 Elem::Bool => bytes.push(p.number::<u8>("0 or 1").and_then(|v| match v {
                     0 | 1 => Ok(v),
                     _ => Err(p.expected("0 or 1")),
+                })?),
+                Elem::I8 if narrow => bytes.push(p.number::<i8>("an i4").and_then(|v| match v {
+                    -8..8 => Ok(v as u8),
+                    _ => Err(p.expected("-8 to 7")),
                 })?),
                 Elem::I8 => bytes.extend(p.number::<i8>("an i8")?.to_le_bytes()),
                 Elem::U8 => bytes.extend(p.number::<u8>("a u8")?.to_le_bytes()),
@@ -260,13 +265,20 @@ impl<'t> Parser<'t> {
     fn ty(&mut self) -> Parsed<TensorType> {
         self.skip();
         let at = self.at;
-        let Some(mut elem) = Elem::plain(self.word()) else {
-            self.at = at;
-            return Err(self.expected("a type"));
+        let name = self.word();
+        let store = Store::ALL.into_iter().find(|s| s.to_string() == name);
+        let elem = match (Elem::plain(name), store) {
+            (None, None) => {
+                self.at = at;
+                return Err(self.expected("a type"));
+            }
+            (_, Some(store)) if self.accept("<") => Elem::Grid(self.grid(store)?),
+            (Some(elem), _) if !self.accept("<") => elem,
+            (plain, _) => {
+                let why = if plain.is_none() { "is for grids only" } else { "stores no grid" };
+                return Err(self.wrong(at, format!("{name} {why}")));
+            }
         };
-        if self.accept("<") {
-            elem = Elem::Grid(self.grid(&elem, at)?);
-        }
         let mut dims = Vec::new();
         self.list("[", "]", |p| {
             let known = p.peek().is_some_and(is_digit);
@@ -274,6 +286,9 @@ impl<'t> Parser<'t> {
             Ok(())
         })?;
         let mut ty = TensorType::new(elem, dims.into_iter().collect::<Shape>());
+        if !ty.has_its_scales() {
+            return Err(self.wrong(at, "there must be a scale for each run of the axis"));
+        }
         if self.accept("@") {
             let at = self.at;
             let order: Option<Vec<usize>> = self.word().chars().map(|c| Some(c.to_digit(36)? as usize)).collect();
@@ -285,10 +300,7 @@ impl<'t> Parser<'t> {
     }
 
     /// What stands behind `i8<`.
-    fn grid(&mut self, elem: &Elem, at: usize) -> Parsed<Grid> {
-        let stores = [Store::I8, Store::U8, Store::I16, Store::I32];
-        let store = stores.into_iter().find(|s| s.elem() == *elem);
-        let store = store.ok_or_else(|| self.wrong(at, format!("{elem} stores no grid")))?;
+    fn grid(&mut self, store: Store) -> Parsed<Grid> {
         if !self.accept_word("axis") {
             let scale = self.number("a scale")?;
             self.expect(":")?;
@@ -297,12 +309,16 @@ impl<'t> Parser<'t> {
             return Ok(Grid::per_tensor(store, scale, zero_point));
         }
         let axis = self.number("an axis")?;
+        let size = if self.accept_word("by") { Some(self.number("the length of a run")?) } else { None };
         let mut scales: Vec<f32> = Vec::new();
         self.list(":", ">", |p| {
             scales.push(p.number("a scale")?);
             Ok(())
         })?;
-        Ok(Grid::per_axis(store, axis, scales))
+        Ok(match size {
+            Some(size) => Grid::per_block(store, axis, size, scales),
+            None => Grid::per_axis(store, axis, scales),
+        })
     }
 
     fn value(&mut self) -> Parsed<ValueId> {

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{Name, attributes, digest};
 use crate::graph::{Graph, NodeId, Origin, ValueId};
 use crate::ops::Op;
-use crate::types::{Affine, Elem, Tensor, TensorType};
+use crate::types::{Elem, Tensor, TensorType};
 
 /// Constants of at most so many elements are printed in full.
 const INLINE: usize = 16;
@@ -113,11 +113,11 @@ impl Printer<'_> {
 
     fn ty(&self, ty: &TensorType) -> String {
         let full = ty.to_string();
-        match ty.elem.grid().map(|g| (g, &g.map)) {
-            Some((g, Affine::PerAxis { axis, scales })) if self.brief && scales.len() > BRIEF_SCALES => {
+        let long = |scales: &[f32]| self.brief && scales.len() > BRIEF_SCALES;
+        match (ty.elem.grid().map(|g| g.scales()), full.split_once(": "), full.split_once('>')) {
+            (Some(scales), Some((grid, _)), Some((_, rest))) if long(scales) => {
                 let (lo, hi) = scales.iter().fold((f32::INFINITY, 0f32), |(lo, hi), &s| (lo.min(s), hi.max(s)));
-                let rest = full.split_once('>').map_or("", |(_, rest)| rest);
-                format!("{}<axis {axis}: {} scales {lo:?}..{hi:?}>{rest}", g.store.elem(), scales.len())
+                format!("{grid}: {} scales {lo:?}..{hi:?}>{rest}", scales.len())
             }
             _ => full,
         }

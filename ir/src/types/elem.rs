@@ -70,6 +70,8 @@ impl Elem {
 /// Storage of a grid element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Store {
+    /// 4-bit signed. Tensors keep each in a byte of its own; only files pack them.
+    I4,
     /// 8-bit signed.
     I8,
     /// 8-bit unsigned.
@@ -81,10 +83,13 @@ pub enum Store {
 }
 
 impl Store {
-    /// Bytes of one stored element.
+    /// All of them.
+    pub const ALL: [Store; 5] = [Store::I4, Store::I8, Store::U8, Store::I16, Store::I32];
+
+    /// Bytes of one element of a tensor.
     pub fn size(self) -> usize {
         match self {
-            Store::I8 | Store::U8 => 1,
+            Store::I4 | Store::I8 | Store::U8 => 1,
             Store::I16 => 2,
             Store::I32 => 4,
         }
@@ -93,6 +98,7 @@ impl Store {
     /// Smallest and largest storable integer.
     pub fn range(self) -> (i32, i32) {
         match self {
+            Store::I4 => (-8, 7),
             Store::I8 => (-128, 127),
             Store::U8 => (0, 255),
             Store::I16 => (-32768, 32767),
@@ -103,7 +109,7 @@ impl Store {
     /// The plain element with the same bytes.
     pub fn elem(self) -> Elem {
         match self {
-            Store::I8 => Elem::I8,
+            Store::I4 | Store::I8 => Elem::I8,
             Store::U8 => Elem::U8,
             Store::I16 => Elem::I16,
             Store::I32 => Elem::I32,
@@ -137,6 +143,16 @@ pub enum Affine {
         /// One scale for each index of `axis`.
         scales: Arc<[f32]>,
     },
+    /// One scale for each run of indices of a logical axis, at each place of the other axes; zero points are all 0.
+    /// Only weights of contractions with real factors have such a map.
+    PerBlock {
+        /// Logical axis the runs lie along.
+        axis: usize,
+        /// Indices of a run; the last run may be shorter.
+        size: usize,
+        /// Scales, row-major, of the tensor's shape with the extent of `axis` divided by `size` and rounded up.
+        scales: Arc<[f32]>,
+    },
 }
 
 impl Grid {
@@ -150,19 +166,30 @@ impl Grid {
         Grid { store, map: Affine::PerAxis { axis, scales: scales.into() } }
     }
 
+    /// A symmetric grid with one scale for each run of `size` indices of `axis`; see [`Affine::PerBlock`].
+    pub fn per_block(store: Store, axis: usize, size: usize, scales: impl Into<Arc<[f32]>>) -> Self {
+        Grid { store, map: Affine::PerBlock { axis, size, scales: scales.into() } }
+    }
+
+    /// True for grids that only weights of contractions with real factors have: no kernel computes with their
+    /// integers.
+    pub fn is_for_weights(&self) -> bool {
+        self.store == Store::I4 || matches!(self.map, Affine::PerBlock { .. })
+    }
+
     /// Scale and zero point of a per-tensor grid.
     pub fn tensor_map(&self) -> Option<(f32, i32)> {
         match &self.map {
             Affine::PerTensor { scale, zero_point } => Some((*scale, *zero_point)),
-            Affine::PerAxis { .. } => None,
+            Affine::PerAxis { .. } | Affine::PerBlock { .. } => None,
         }
     }
 
-    /// All scales: one, or one for each index of the axis.
+    /// All scales: one, one for each index of the axis, or one for each run of them.
     pub fn scales(&self) -> &[f32] {
         match &self.map {
             Affine::PerTensor { scale, .. } => std::slice::from_ref(scale),
-            Affine::PerAxis { scales, .. } => scales,
+            Affine::PerAxis { scales, .. } | Affine::PerBlock { scales, .. } => scales,
         }
     }
 
@@ -170,7 +197,7 @@ impl Grid {
     pub fn zero_point(&self) -> i32 {
         match &self.map {
             Affine::PerTensor { zero_point, .. } => *zero_point,
-            Affine::PerAxis { .. } => 0,
+            Affine::PerAxis { .. } | Affine::PerBlock { .. } => 0,
         }
     }
 }
@@ -191,19 +218,27 @@ impl fmt::Display for Elem {
     }
 }
 
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Store::I4 => f.write_str("i4"),
+            Store::I8 | Store::U8 | Store::I16 | Store::I32 => self.elem().fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Grid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.store.elem())?;
+        write!(f, "{}", self.store)?;
         match &self.map {
-            Affine::PerTensor { scale, zero_point } => write!(f, "<{scale:?}:{zero_point}>"),
-            Affine::PerAxis { axis, scales } => {
-                write!(f, "<axis {axis}:")?;
-                for (i, s) in scales.iter().enumerate() {
-                    write!(f, "{}{s:?}", if i == 0 { " " } else { "," })?;
-                }
-                f.write_str(">")
-            }
+            Affine::PerTensor { scale, zero_point } => return write!(f, "<{scale:?}:{zero_point}>"),
+            Affine::PerAxis { axis, .. } => write!(f, "<axis {axis}:")?,
+            Affine::PerBlock { axis, size, .. } => write!(f, "<axis {axis} by {size}:")?,
         }
+        for (i, s) in self.scales().iter().enumerate() {
+            write!(f, "{}{s:?}", if i == 0 { " " } else { "," })?;
+        }
+        f.write_str(">")
     }
 }
 

@@ -25,7 +25,7 @@ impl Store {
     /// A tensor of this storage from integers that fit into it.
     pub(crate) fn pack(self, ty: TensorType, values: impl Iterator<Item = i32>) -> Tensor {
         match self {
-            Store::I8 => Tensor::of(ty, values.map(|q| q as i8).collect()),
+            Store::I4 | Store::I8 => Tensor::of(ty, values.map(|q| q as i8).collect()),
             Store::U8 => Tensor::of(ty, values.map(|q| q as u8).collect()),
             Store::I16 => Tensor::of(ty, values.map(|q| q as i16).collect()),
             Store::I32 => Tensor::of(ty, values.collect()),
@@ -40,7 +40,7 @@ impl Tensor {
         let ty = self.ty().with_elem(Elem::Grid(grid.clone()));
         let reals = self.reals();
         match grid.store {
-            Store::I8 => place(ty, grid, &reals, |q| q as i8),
+            Store::I4 | Store::I8 => place(ty, grid, &reals, |q| q as i8),
             Store::U8 => place(ty, grid, &reals, |q| q as u8),
             Store::I16 => place(ty, grid, &reals, |q| q as i16),
             Store::I32 => place(ty, grid, &reals, |q| q),
@@ -72,10 +72,10 @@ fn place<T: Scalar>(ty: TensorType, grid: &Grid, reals: &[f32], cast: impl Fn(i3
     let mut out = Vec::with_capacity(reals.len());
     match &grid.map {
         Affine::PerTensor { scale, .. } => one(*scale, reals, &mut out),
-        Affine::PerAxis { scales, .. } => {
-            let (run, count) = scale_runs(&ty, grid);
+        Affine::PerAxis { .. } | Affine::PerBlock { .. } => {
+            let (run, scales) = scale_runs(&ty, grid);
             for (i, run) in reals.chunks(run.max(1)).enumerate() {
-                one(scales[i % count], run, &mut out);
+                one(scales[i % scales.len()], run, &mut out);
             }
         }
     }
@@ -103,6 +103,40 @@ mod tests {
         let grid = Grid::per_axis(Store::I8, 1, [1.0, 10.0]);
         let x = Tensor::from_vec(Shape::known(&[2, 2, 2]), vec![10.0f32; 8]);
         assert_eq!(x.quantized(&grid).integers().unwrap(), [10, 10, 1, 1, 10, 10, 1, 1]);
+    }
+
+    /// Two blocks of two and one of one in each column.
+    #[test]
+    fn each_block_has_its_scale() {
+        let grid = Grid::per_block(Store::I4, 0, 2, [1.0, 10.0, 2.0, 20.0, 4.0, 40.0]);
+        let x = Tensor::from_vec(Shape::known(&[5, 2]), vec![-8.0f32; 10]);
+        let q = x.quantized(&grid);
+        assert_eq!(q.integers().unwrap(), [-8, -1, -8, -1, -4, 0, -4, 0, -2, 0]);
+        assert_eq!(q.to_real().reals()[..], [-8.0, -10.0, -8.0, -10.0, -8.0, 0.0, -8.0, 0.0, -8.0, 0.0]);
+        let turned = crate::eval::relayout(&q, &crate::types::Layout::from_order(&[1, 0]).unwrap()).unwrap();
+        assert_eq!(turned.to_real().reals()[..], [-8.0, -8.0, -8.0, -8.0, -8.0, -10.0, -10.0, 0.0, 0.0, 0.0]);
+    }
+
+    proptest::proptest! {
+        /// No number is farther than half a step of its block from its point, and all points can be stored.
+        #[test]
+        fn blocks_hold_their_numbers(
+            rows in 1usize..4, columns in 1usize..20, axis in 0usize..2, size in 1usize..8, seed: u64,
+        ) {
+            let n = rows * columns;
+            let values: Vec<f32> = (0..n as u32).map(|i| (seed.rotate_left(5 * i) as i16) as f32 / 999.0).collect();
+            let blocks = if axis == 0 { rows.div_ceil(size) * columns } else { rows * columns.div_ceil(size) };
+            let scales: Vec<f32> = (0..blocks).map(|b| 5.0 + b as f32).collect();
+            let x = Tensor::from_vec(Shape::known(&[rows, columns]), values);
+            let q = x.quantized(&Grid::per_block(Store::I4, axis, size, scales.clone()));
+            proptest::prop_assert!(q.ty().has_its_scales());
+            let across = if axis == 0 { columns } else { columns.div_ceil(size) };
+            for (i, ((x, real), q)) in x.reals().iter().zip(q.reals().iter()).zip(q.integers().unwrap()).enumerate() {
+                let (r, c) = (i / columns, i % columns);
+                let block = if axis == 0 { r / size * across + c } else { r * across + c / size };
+                proptest::prop_assert!((-8..8).contains(&q) && (x - real).abs() <= scales[block] * 0.501);
+            }
+        }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::elem::{Elem, Grid, Scalar, Store};
+use super::elem::{Affine, Elem, Grid, Scalar, Store};
 use super::layout::Layout;
-use super::shape::Shape;
+use super::shape::{Dim, Shape};
 
 /// The complete type of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,14 @@ impl TensorType {
     /// The type of the real numbers this value stands for: grids become `F32`.
     pub fn real(&self) -> Self {
         self.with_elem(self.elem.real())
+    }
+
+    /// True where a grid in blocks has as many scales as the shape asks. All extents of such a type are known.
+    pub fn has_its_scales(&self) -> bool {
+        let Some(Affine::PerBlock { axis, size, scales }) = self.elem.grid().map(|g| &g.map) else { return true };
+        let along = |(a, d): (usize, &Dim)| if a == *axis { Some(d.known()?.div_ceil((*size).max(1))) } else { d.known() };
+        let count: Option<usize> = self.shape.dims().iter().enumerate().map(along).product();
+        *size > 0 && *axis < self.rank() && count == Some(scales.len())
     }
 
     /// Bytes of a tensor of this type, or `None` where an extent is a symbol.
@@ -183,27 +191,53 @@ impl Tensor {
     }
 }
 
-/// Length of a run of stored elements that share one scale, and the number of scales they cycle through.
+/// Length of a run of stored elements that share one scale, and the scales that the runs go through again and again.
 ///
-/// Stored element `i` has the scale `(i / run) % count`.
-pub fn scale_runs(ty: &TensorType, grid: &Grid) -> (usize, usize) {
+/// Stored element `i` has the scale `scales[(i / run) % scales.len()]`.
+pub fn scale_runs<'g>(ty: &TensorType, grid: &'g Grid) -> (usize, Cow<'g, [f32]>) {
+    let scales = Cow::Borrowed(grid.scales());
     match &grid.map {
-        super::elem::Affine::PerTensor { .. } => (usize::MAX, 1),
-        super::elem::Affine::PerAxis { axis, scales } => {
+        Affine::PerTensor { .. } => (usize::MAX, scales),
+        Affine::PerAxis { axis, .. } => {
             let place = ty.layout.position(*axis);
             let inner = ty.layout.physical(&ty.shape).dims()[place + 1..].iter().filter_map(|d| d.known()).product();
-            (inner, scales.len())
+            (inner, scales)
+        }
+        Affine::PerBlock { axis, size, .. } => {
+            let innermost = ty.layout.is_row_major() && *axis + 1 == ty.rank();
+            let whole = ty.shape.dims()[*axis].known().is_some_and(|n| n % size == 0);
+            if innermost && whole { (*size, scales) } else { (1, block_scales(ty, *axis, *size, &scales).into()) }
         }
     }
 }
 
+/// The scale of each stored element, where there is one for each run of `size` indices of `axis`.
+fn block_scales(ty: &TensorType, axis: usize, size: usize, scales: &[f32]) -> Vec<f32> {
+    let extents: Vec<usize> = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
+    let step = |a: usize| if a == axis { size } else { 1 };
+    // Distance between scales that lie next to each other along an axis.
+    let strides: Vec<usize> = (0..extents.len())
+        .map(|a| (a + 1..extents.len()).map(|inner| extents[inner].div_ceil(step(inner))).product())
+        .collect();
+    let order: Vec<usize> = ty.layout.order().collect();
+    let scale = |element: usize| {
+        let (mut rest, mut place) = (element, 0);
+        for &a in order.iter().rev() {
+            place += rest % extents[a] / step(a) * strides[a];
+            rest /= extents[a];
+        }
+        scales[place]
+    };
+    (0..extents.iter().product()).map(scale).collect()
+}
+
 fn dequantize(t: &Tensor, grid: &Grid) -> Vec<f32> {
-    let (run, count) = scale_runs(t.ty(), grid);
-    let (scales, zero) = (grid.scales(), grid.zero_point());
+    let (run, scales) = scale_runs(t.ty(), grid);
+    let zero = grid.zero_point();
     // Differences are exact in i64; a 32-bit bias may be far from zero.
-    let real = |(i, q): (usize, i64)| (q - i64::from(zero)) as f32 * scales[(i / run) % count];
+    let real = |(i, q): (usize, i64)| (q - i64::from(zero)) as f32 * scales[(i / run) % scales.len()];
     match grid.store {
-        Store::I8 => t.view::<i8>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
+        Store::I4 | Store::I8 => t.view::<i8>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
         Store::U8 => t.view::<u8>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
         Store::I16 => t.view::<i16>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
         Store::I32 => t.view::<i32>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),

@@ -71,11 +71,11 @@ pub(super) fn rounded(op: &Op, w: &Tensor, grid: &Grid) -> Tensor {
     if !matches!(op, Op::Conv(_)) || taps < 2 || grid.store != Store::I8 {
         return nearest;
     }
-    let (run, count) = scale_runs(nearest.ty(), grid);
+    let (run, scales) = scale_runs(nearest.ty(), grid);
     let mut integers = nearest.view::<i8>().into_owned();
     let exact = w.reals();
     for (window, q) in integers.chunks_mut(taps).enumerate() {
-        let scale = grid.scales()[(window * taps / run) % count];
+        let scale = scales[(window * taps / run) % scales.len()];
         let mut errors: Vec<f32> =
             q.iter().zip(&exact[window * taps..]).map(|(&q, w)| f32::from(q) - w / scale).collect();
         let mut sum: f32 = errors.iter().sum();
