@@ -72,6 +72,9 @@ pub(crate) struct Compile {
     /// The precision by Ultralytics' names
     #[arg(long, group = "precision", value_enum, help_heading = "Precision (float32 otherwise)")]
     pub(crate) quantize: Option<Quantize>,
+    /// Weights that share a scale, with `--quantize w4a32`
+    #[arg(long, value_enum, default_value_t = Block::Of32, help_heading = "Precision (float32 otherwise)")]
+    pub(crate) block: Block,
 
     /// How ranges are chosen
     #[arg(long, value_enum, default_value_t = Calibrator::Mse, help_heading = "Calibration")]
@@ -199,6 +202,20 @@ pub(crate) enum Quantize {
     #[value(hide = true)]
     W8a16,
     W8a32,
+    /// ONNX and OpenVINO: matrices of products in 4 bits, in blocks; other weights in 8 bits
+    W4a32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Block {
+    #[value(name = "16")]
+    Of16,
+    #[value(name = "32")]
+    Of32,
+    #[value(name = "64")]
+    Of64,
+    #[value(name = "128")]
+    Of128,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -40,12 +40,15 @@ pub enum Precision {
     Int8,
     /// 8-bit weights, activations in single precision.
     W8A32,
+    /// Matrices of products in 4 bits with a scale for each block of [`Options::block`] weights, all other weights in 8
+    /// bits, activations in single precision.
+    W4A32,
 }
 
 impl Precision {
     /// True where values lie on grids.
     pub fn is_quantized(self) -> bool {
-        matches!(self, Precision::Int8 | Precision::W8A32)
+        matches!(self, Precision::Int8 | Precision::W8A32 | Precision::W4A32)
     }
 
     /// What a file name says of it, after the model's name.
@@ -55,6 +58,7 @@ impl Precision {
             Precision::Float16 => "_float16",
             Precision::Int8 => "_int8",
             Precision::W8A32 => "_w8a32",
+            Precision::W4A32 => "_w4a32",
         }
     }
 }
@@ -66,6 +70,7 @@ impl fmt::Display for Precision {
             Precision::Float16 => "float16",
             Precision::Int8 => "int8",
             Precision::W8A32 => "w8a32",
+            Precision::W4A32 => "w4a32",
         })
     }
 }
@@ -117,6 +122,8 @@ pub struct Options {
     pub precision: Precision,
     /// [`Precision::Float16`]: values are 16 bits wide too, not the weights alone, on targets that compute with such.
     pub half_values: bool,
+    /// Weights that share a scale, of those that are summed up to one number; for [`Precision::W4A32`].
+    pub block: usize,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
     /// The data that ranges are found on; [`Precision::Int8`] needs them.
@@ -140,6 +147,7 @@ impl Default for Options {
             form: Form::default(),
             precision: Precision::Float32,
             half_values: false,
+            block: DEFAULT_BLOCK,
             import: ImportOptions::default(),
             calibration: None,
             interface: quantize::Interface::Float,
@@ -400,7 +408,7 @@ impl Compiler {
         let narrow = match self.options.precision {
             Precision::Float32 => None,
             Precision::Float16 => self.options.half_values.then_some("half-values"),
-            Precision::Int8 | Precision::W8A32 => Some("quantize"),
+            Precision::Int8 | Precision::W8A32 | Precision::W4A32 => Some("quantize"),
         };
         let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b, false))).collect();
         let before = [named(&simplify()), named(&self.passes), lowering].concat();
@@ -434,7 +442,19 @@ impl Compiler {
             return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
         }
         if o.calibration.is_some() && !o.precision.is_quantized() && !o.half_values {
-            return usage("data are used by int8, w8a32 and --half-values", "leave --data out, or ask for --int8");
+            return usage(
+                "data are used by int8, w8a32, w4a32 and --half-values",
+                "leave --data out, or ask for --int8",
+            );
+        }
+        let takes_blocks = |b: &Backend| b.target().grids.blocks.is_some();
+        if let Some(odd) = o.targets.iter().find(|b| o.precision == Precision::W4A32 && !takes_blocks(b)) {
+            let able: Vec<&str> = Backend::ALL.iter().filter(|b| takes_blocks(b)).map(|b| b.target().name).collect();
+            let message = format!("{} has no 4-bit weights in blocks", odd.target().name);
+            return usage(&message, &format!("--to {}, or --quantize w8a32", able.join(" or ")));
+        }
+        if o.block == 0 || (o.block != DEFAULT_BLOCK && o.precision != Precision::W4A32) {
+            return usage("only 4-bit weights lie in blocks", "add --quantize w4a32, or leave --block out");
         }
         if matches!(o.interface, quantize::Interface::Grid(_)) && o.precision != Precision::Int8 {
             return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
@@ -498,7 +518,7 @@ impl Compiler {
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
         let given = quantize::is_quantized(source);
-        let activations = self.options.precision != Precision::W8A32 && !given;
+        let activations = !matches!(self.options.precision, Precision::W8A32 | Precision::W4A32) && !given;
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
         let floats: Vec<&Graph> = floats.iter().collect();
         // Also for one target: what is written for it must not depend on the others.
@@ -513,6 +533,10 @@ impl Compiler {
         clock.stage("quantize", watch);
         let options = quantize::Options {
             activations,
+            weights: match self.options.precision {
+                Precision::W4A32 => quantize::Weights::Blocks(self.options.block),
+                _ => quantize::Weights::Channels,
+            },
             method: self.options.calibration.as_ref().map_or(Method::MinMax, |c| c.method),
             interface: self.options.interface,
             exclude: self.options.exclude.clone(),
@@ -628,6 +652,9 @@ fn check_float(graph: &Graph) -> Result<(), Failure> {
     }
 }
 
+/// Weights of a block, where nothing else is asked.
+const DEFAULT_BLOCK: usize = 32;
+
 /// Samples named where none can be read.
 const NAMED: usize = 3;
 
@@ -694,6 +721,8 @@ mod tests {
             Options { calibration: Some(data), ..float.clone() },
             Options { interface: quantize::Interface::Grid(qcc_ir::Store::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
+            Options { block: 64, ..float.clone() },
+            Options { precision: Precision::W4A32, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },
             Options { targets: vec![Backend::Tflite; 2], ..float.clone() },
             Options { targets: vec![Backend::Tflite, Backend::Onnx], ..float.clone() },

@@ -13,6 +13,7 @@ mod files;
 mod metadata;
 pub mod onnx;
 pub mod openvino;
+mod pack;
 pub mod tflite;
 mod unsupported;
 

@@ -13,6 +13,7 @@ pub const VERSION: u32 = 11;
 #[expect(missing_docs, reason = "the names are the elements' own")]
 pub enum Element {
     Boolean,
+    I4,
     I8,
     U8,
     I16,
@@ -27,6 +28,7 @@ impl Element {
     pub fn name(self) -> &'static str {
         match self {
             Element::Boolean => "boolean",
+            Element::I4 => "i4",
             Element::I8 => "i8",
             Element::U8 => "u8",
             Element::I16 => "i16",
@@ -41,6 +43,7 @@ impl Element {
     pub fn precision(self) -> &'static str {
         match self {
             Element::Boolean => "BOOL",
+            Element::I4 => "I4",
             Element::I8 => "I8",
             Element::U8 => "U8",
             Element::I16 => "I16",
@@ -48,16 +51,6 @@ impl Element {
             Element::I64 => "I64",
             Element::F16 => "FP16",
             Element::F32 => "FP32",
-        }
-    }
-
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
-        match self {
-            Element::Boolean | Element::I8 | Element::U8 => 1,
-            Element::I16 | Element::F16 => 2,
-            Element::I32 | Element::F32 => 4,
-            Element::I64 => 8,
         }
     }
 }

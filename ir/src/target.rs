@@ -36,6 +36,10 @@ pub struct GridDemands {
     pub weights_only: fn(&Op, &[&TensorType]) -> bool,
     /// True where the weight of this contraction may have one scale for each output channel.
     pub per_channel: fn(&Op, &TensorType) -> bool,
+    /// True where the weight of a product of matrices, beside a real factor, may be 4-bit integers with a scale for each
+    /// run of the second number of the indices that are summed up, of which there are the first number. `None` where
+    /// the target knows no such weights.
+    pub blocks: Option<fn(usize, usize) -> bool>,
     /// What this contraction gives where its factors are integers.
     pub sums: fn(&Op, &[&TensorType]) -> Sums,
     /// Where the zero of this operand of a contraction lies, if it is no constant. The last argument says whether the

@@ -13,7 +13,7 @@ use qcc::passes::layout::{ImageOrder, Interface};
 use qcc::passes::quantize;
 use qcc::{Calibration, Compiler, Data, Failure, Options, Output, Precision, Report};
 
-use crate::args::{Calibrator, Color, Compile, DataArgs, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
+use crate::args::{Block, Calibrator, Color, Compile, DataArgs, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
 use crate::report::{self, Progress};
 
 /// Share of numbers that `--calibrator percentile` leaves out at either end.
@@ -99,6 +99,12 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         form: Form { qoperator: args.qoperator, external_data: args.external_data },
         precision: precision(args)?,
         half_values: args.half_values,
+        block: match args.block {
+            Block::Of16 => 16,
+            Block::Of32 => 32,
+            Block::Of64 => 64,
+            Block::Of128 => 128,
+        },
         import: ImportOptions {
             shapes: shapes(&args.shape),
             values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
@@ -128,6 +134,7 @@ fn precision(args: &Compile) -> Result<Precision, Failure> {
         Some(Quantize::Float16) => Precision::Float16,
         Some(Quantize::Int8) => Precision::Int8,
         Some(Quantize::W8a32) => Precision::W8A32,
+        Some(Quantize::W4a32) => Precision::W4A32,
         Some(Quantize::W8a16) => return Err(not_yet("--quantize w8a16")),
         None if args.fp16 => Precision::Float16,
         None if args.int8 => Precision::Int8,

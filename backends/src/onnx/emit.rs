@@ -18,6 +18,7 @@ use super::ops;
 use super::target::TARGET;
 use crate::Form;
 pub(super) use crate::Unsupported;
+use crate::pack::packed;
 
 /// The name of a tensor; the empty one stands for an operand that is left out.
 pub(super) type Name = Arc<str>;
@@ -287,7 +288,14 @@ impl<'g> Emitter<'g> {
             return stored;
         }
         let name = self.between(wanted, &constant.ty().real());
-        self.dequantize(&stored, &name, grid);
+        let runs = match &grid.map {
+            Affine::PerBlock { axis, size, .. } => constant.ty().runs(*axis, *size),
+            Affine::PerTensor { .. } | Affine::PerAxis { .. } => None,
+        };
+        match runs {
+            Some(runs) => self.dequantize_blocks(&stored, &name, grid, &runs),
+            None => self.dequantize(&stored, &name, grid),
+        }
         name
     }
 
@@ -295,7 +303,7 @@ impl<'g> Emitter<'g> {
     fn initializer(&mut self, wanted: &str, constant: &Tensor) -> Name {
         let elem = element(&constant.ty().elem);
         let dims: Vec<i64> = constant.dims().iter().map(|&d| d as i64).collect();
-        let key = (elem, dims, constant.data().clone());
+        let key = (elem, dims, packed(constant));
         if let Some(known) = self.constants.get(&key) {
             return known.clone();
         }
@@ -339,13 +347,14 @@ impl<'g> Emitter<'g> {
     pub(super) fn grid(&mut self, wanted: &str, grid: &Grid) -> [Name; 2] {
         let shape = match &grid.map {
             Affine::PerTensor { .. } => Shape::scalar(),
-            Affine::PerAxis { scales, .. } => Shape::known(&[scales.len()]),
+            // Those of blocks are written with the constant; see `dequantize_blocks`.
+            Affine::PerAxis { scales, .. } | Affine::PerBlock { scales, .. } => Shape::known(&[scales.len()]),
         };
         let scales = Tensor::from_vec(shape.clone(), grid.scales().to_vec());
         let scale = self.initializer(&format!("{wanted}_scale"), &scales);
         let count = grid.scales().len();
         let zero = match grid.store {
-            Store::I8 => Tensor::from_vec(shape, vec![grid.zero_point() as i8; count]),
+            Store::I4 | Store::I8 => Tensor::from_vec(shape, vec![grid.zero_point() as i8; count]),
             Store::U8 => Tensor::from_vec(shape, vec![grid.zero_point() as u8; count]),
             Store::I16 => Tensor::from_vec(shape, vec![grid.zero_point() as i16; count]),
             Store::I32 => return [scale, Name::default()],
@@ -367,14 +376,23 @@ impl<'g> Emitter<'g> {
 
     /// QuantizeLinear or DequantizeLinear, named after what it gives: the source's name is for the operator between.
     fn border(&mut self, operator: &'static str, grid: &Grid, inputs: &[Name], output: &Name) {
-        let call = Call::new(operator).since(if grid.store == Store::I16 { 21 } else { Call::OLDEST });
+        let call =
+            Call::new(operator).since(if matches!(grid.store, Store::I4 | Store::I16) { 21 } else { Call::OLDEST });
         let call = match &grid.map {
             Affine::PerTensor { .. } => call,
             Affine::PerAxis { axis, .. } => call.size("axis", *axis),
+            Affine::PerBlock { axis, size, .. } => call.since(21).size("axis", *axis).size("block_size", *size),
         };
         let path = std::mem::replace(&mut self.path, format!("{output}_{operator}"));
         self.push(call, inputs, std::slice::from_ref(output));
         self.path = path;
+    }
+
+    /// DequantizeLinear of a weight in blocks, whose scales have the given extents.
+    fn dequantize_blocks(&mut self, stored: &Name, real: &Name, grid: &Grid, runs: &[usize]) {
+        let scales = Tensor::from_vec(Shape::known(runs), grid.scales().to_vec());
+        let scale = self.initializer(&format!("{real}_scale"), &scales);
+        self.border("DequantizeLinear", grid, &[stored.clone(), scale], real);
     }
 
     /// Adds a node.
@@ -497,6 +515,7 @@ pub(super) fn element(elem: &Elem) -> DataType {
         Elem::I64 => DataType::Int64,
         Elem::F16 => DataType::Float16,
         Elem::F32 => DataType::Float,
+        Elem::Grid(grid) if grid.store == Store::I4 => DataType::Int4,
         Elem::Grid(grid) => element(&grid.store.elem()),
     }
 }

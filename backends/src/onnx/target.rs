@@ -22,6 +22,7 @@ pub static TARGET: Target = Target {
         integer,
         weights_only,
         per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
+        blocks: Some(|extent, size| extent >= size),
         sums,
         zero: |_, _, _| Zero::Anywhere,
     },

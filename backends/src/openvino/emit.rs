@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::target::TARGET;
 use super::{metadata, ops};
 pub(super) use crate::Unsupported;
+use crate::pack::packed;
 
 /// The ports that a node's results lie at.
 pub(super) type Ports = SmallVec<[Port; 1]>;
@@ -355,6 +356,9 @@ impl<'g> Emitter<'g> {
         if grid.store == Store::I32 {
             return self.constant(&ty(Elem::F32), tensor.to_real().data().clone());
         }
+        if let Affine::PerBlock { axis, size, .. } = &grid.map {
+            return self.blocks(tensor, grid, [*axis, *size], shape);
+        }
         let constant = self.constant(&TensorType::new(grid.store.elem(), file.clone()), tensor.data().clone());
         let mut port = self.convert(constant, &TensorType::new(Elem::F32, file.clone()));
         if file != shape {
@@ -368,9 +372,30 @@ impl<'g> Emitter<'g> {
         self.binary("Multiply", port, scale, &ty(Elem::F32))
     }
 
-    /// A constant of the given bytes. The same constant is one layer.
+    /// The numbers of a weight with a scale for each run of `size` indices of `axis`, which are an axis of their own
+    /// until they are multiplied.
+    fn blocks(&mut self, tensor: &Tensor, grid: &Grid, [axis, size]: [usize; 2], shape: &Shape) -> Port {
+        let runs = |length: usize| {
+            let mut dims = tensor.dims();
+            dims.splice(axis..=axis, [dims[axis] / size, length]);
+            TensorType::f32(&dims)
+        };
+        let split = runs(size);
+        let element = if grid.store == Store::I4 { Element::I4 } else { element(&grid.store.elem()) };
+        let constant = self.constant_of(element, &split, packed(tensor));
+        let numbers = self.convert(constant, &split);
+        let scale = self.numbers(&runs(1), grid.scales());
+        let product = self.binary("Multiply", numbers, scale, &split);
+        self.reshape(product, &TensorType::new(Elem::F32, shape.clone()))
+    }
+
+    /// A constant of the given bytes.
     fn constant(&mut self, ty: &TensorType, bytes: Bytes) -> Port {
-        let element = element(&ty.elem);
+        self.constant_of(element(&ty.elem), ty, bytes)
+    }
+
+    /// A constant of the given bytes and extents. The same constant is one layer.
+    fn constant_of(&mut self, element: Element, ty: &TensorType, bytes: Bytes) -> Port {
         let dims: Vec<usize> = ty.shape.dims().iter().filter_map(Dim::known).collect();
         let size = bytes.len();
         let offset = self.place(bytes);
@@ -385,6 +410,7 @@ impl<'g> Emitter<'g> {
             attribute("size", size),
         ];
         let port = self.op(CONST, &data, &[], ty);
+        self.at(port).element = element;
         self.constants.insert(key, port);
         port
     }

@@ -21,6 +21,8 @@ pub static TARGET: Target = Target {
         integer,
         weights_only,
         per_channel: |_, _| true,
+        // Runs are an axis of their own.
+        blocks: Some(|extent, size| extent % size == 0),
         sums: |_, _| Sums::Real,
         zero,
     },

@@ -90,6 +90,9 @@ impl<'g> Emitter<'g> {
             let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
             return Err(format!("no operator does {op:?} on {}", operands.join(", ")).into());
         }
+        if types.iter().filter_map(|t| t.elem.grid()).any(Grid::is_for_weights) {
+            return Err("no kernel takes weights in 4 bits or in blocks".into());
+        }
         if ops::is_alias(self, node) {
             return self.alias(node.value(0), values[0]);
         }
@@ -299,7 +302,7 @@ impl<'g> Emitter<'g> {
             Elem::Grid(grid) => {
                 let q = on_grid(grid, value)?;
                 match grid.store {
-                    Store::I8 => self.constant(&scalar, &[q as i8]),
+                    Store::I4 | Store::I8 => self.constant(&scalar, &[q as i8]),
                     Store::U8 => self.constant(&scalar, &[q as u8]),
                     Store::I16 => self.constant(&scalar, &[q as i16]),
                     Store::I32 => self.constant(&scalar, &[q]),
@@ -409,7 +412,7 @@ fn quantization(grid: &Grid, layout: &Layout) -> Quantization {
         scale,
         dimension: match &grid.map {
             Affine::PerTensor { .. } => 0,
-            Affine::PerAxis { axis, .. } => layout.position(*axis) as i32,
+            Affine::PerAxis { axis, .. } | Affine::PerBlock { axis, .. } => layout.position(*axis) as i32,
         },
         ..Quantization::default()
     }

@@ -16,7 +16,15 @@ pub static TARGET: Target = Target {
     weight_layout,
     index: Elem::I32,
     half: None,
-    grids: GridDemands { activation: Store::I8, integer, weights_only, per_channel, sums: |_, _| Sums::Grid, zero },
+    grids: GridDemands {
+        activation: Store::I8,
+        integer,
+        weights_only,
+        per_channel,
+        blocks: None,
+        sums: |_, _| Sums::Grid,
+        zero,
+    },
 };
 
 /// Convolution filters are O,H,W,I; depthwise ones 1,H,W,O; those of transposed convolutions O,H,W,I, where the IR has

@@ -2,7 +2,7 @@
 
 use qcc_formats::tflite::{Activation, Operator, Options};
 use qcc_ir::ops::{Clamp, Dequantize, GridRule, Op, Quantize, Types, Unary, UnaryFn};
-use qcc_ir::{Affine, Elem, Graph, Grid, Origin, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, Grid, Origin, Store, Tensor, TensorType, ValueId};
 
 use super::importer::Importer;
 use super::types;
@@ -153,11 +153,9 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         if tensor.ty().elem != Elem::I32 {
             return Ok(Some(bias));
         }
-        let grid = match &grid.map {
-            Affine::PerTensor { scale: w, .. } => Grid::per_tensor(Store::I32, scale * w, 0),
-            Affine::PerAxis { scales, .. } => {
-                Grid::per_axis(Store::I32, 0, scales.iter().map(|w| scale * w).collect::<Vec<f32>>())
-            }
+        let grid = match grid.tensor_map() {
+            Some((w, _)) => Grid::per_tensor(Store::I32, scale * w, 0),
+            None => Grid::per_axis(Store::I32, 0, grid.scales().iter().map(|w| scale * w).collect::<Vec<f32>>()),
         };
         let ty = tensor.ty().with_elem(Elem::Grid(grid));
         let tensor = tensor.retype(ty).ok_or_else(|| Refusal::Invalid("a bias of no size".into()))?;

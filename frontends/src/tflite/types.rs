@@ -156,7 +156,8 @@ pub(super) fn reordered(tensor: &Tensor, order: &[usize]) -> Result<Tensor, Refu
 fn on_axes(grid: &Grid, order: &[usize]) -> Grid {
     match &grid.map {
         qcc_ir::Affine::PerAxis { axis, scales } => Grid::per_axis(grid.store, order[*axis], scales.clone()),
-        qcc_ir::Affine::PerTensor { .. } => grid.clone(),
+        // The file has none in blocks.
+        qcc_ir::Affine::PerTensor { .. } | qcc_ir::Affine::PerBlock { .. } => grid.clone(),
     }
 }
 

@@ -479,9 +479,8 @@ fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Res
     let reals = || operands.iter().filter(|t| t.elem.real() == Elem::F32);
     let for_weights = |t: &TensorType| t.elem.grid().is_some_and(Grid::is_for_weights);
     let is_weight = |i: usize| i == 1 && matches!(op.grid(), GridRule::Contract { .. });
-    let misplaced = |(i, t): (usize, &&TensorType)| {
-        for_weights(t) && !(is_weight(i) && operands[0].elem.grid().is_none())
-    };
+    let misplaced =
+        |(i, t): (usize, &&TensorType)| for_weights(t) && !(is_weight(i) && operands[0].elem.grid().is_none());
     if operands.iter().enumerate().any(misplaced) || results.iter().any(for_weights) {
         return Err(refuse("4-bit integers and blocks only as the weight of a contraction with real factors"));
     }

@@ -187,7 +187,7 @@ mod tests {
         let x = TensorType::new(crate::types::Elem::Grid(grid), Shape::known(&[2, 3, 4]));
         let axis = |op: Op, result: &[usize]| match op.carried_grid(&x, &Shape::known(result))?.map {
             Affine::PerAxis { axis, .. } => Some(axis),
-            Affine::PerTensor { .. } => None,
+            Affine::PerTensor { .. } | Affine::PerBlock { .. } => None,
         };
         let transpose = Transpose { perm: [2, 0, 1].into_iter().collect() };
         assert_eq!(axis(transpose.into(), &[4, 2, 3]), Some(2));

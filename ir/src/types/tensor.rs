@@ -47,12 +47,19 @@ impl TensorType {
         self.with_elem(self.elem.real())
     }
 
-    /// True where a grid in blocks has as many scales as the shape asks. All extents of such a type are known.
+    /// Extents of a tensor with one element for each run of `size` indices of `axis`, where all are known.
+    pub fn runs(&self, axis: usize, size: usize) -> Option<Vec<usize>> {
+        let runs = |(a, d): (usize, &Dim)| {
+            if a == axis { d.known()?.checked_next_multiple_of(size)?.checked_div(size) } else { d.known() }
+        };
+        self.shape.dims().iter().enumerate().map(runs).collect()
+    }
+
+    /// True where a grid in blocks has as many scales as the shape asks.
     pub fn has_its_scales(&self) -> bool {
         let Some(Affine::PerBlock { axis, size, scales }) = self.elem.grid().map(|g| &g.map) else { return true };
-        let along = |(a, d): (usize, &Dim)| if a == *axis { Some(d.known()?.div_ceil((*size).max(1))) } else { d.known() };
-        let count: Option<usize> = self.shape.dims().iter().enumerate().map(along).product();
-        *size > 0 && *axis < self.rank() && count == Some(scales.len())
+        let runs = self.runs(*axis, *size).filter(|_| *axis < self.rank());
+        runs.is_some_and(|runs| runs.iter().product::<usize>() == scales.len())
     }
 
     /// Bytes of a tensor of this type, or `None` where an extent is a symbol.

@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
 use super::plan::{Mode, Plan, is_contraction};
-use super::weights::{bias_grid, constant_grid, corrected_bias, rounded, weight_grid};
-use super::{Interface, Options, Quantized};
+use super::weights::{bias_grid, block_grid, constant_grid, corrected_bias, rounded, weight_grid};
+use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
 use crate::calibrate::Ranges;
 
@@ -26,6 +26,7 @@ pub(super) fn build(
     let mut b = Builder {
         old: g,
         target,
+        weights: options.weights,
         ranges,
         grids,
         new,
@@ -54,6 +55,7 @@ pub(super) fn build(
 struct Builder<'a> {
     old: &'a Graph,
     target: &'a Target,
+    weights: Weights,
     ranges: &'a Ranges,
     grids: &'a Grids,
     new: Graph,
@@ -168,7 +170,11 @@ impl Builder<'_> {
             GridRule::Contract { channel } if (self.target.grids.per_channel)(op, w.ty()) => Some(channel),
             _ => None,
         };
-        let grid = weight_grid(w, channel, input.unwrap_or(1.0), bias.filter(|_| input.is_some()));
+        let beside_real = self.new.ty(x).elem.grid().is_none();
+        let grid = match self.blocks(op, w).filter(|_| beside_real) {
+            Some((axis, size)) => block_grid(w, axis, size),
+            None => weight_grid(w, channel, input.unwrap_or(1.0), bias.filter(|_| input.is_some())),
+        };
         let weight = rounded(op, w, &grid);
         let mut operands = Operands::from_iter([x]);
         let corrected = bias.map(|b| {
@@ -182,6 +188,15 @@ impl Builder<'_> {
             (None, _) => operands.extend(old.get(2).map(|&b| self.real(b)).transpose()?),
         }
         Ok(operands)
+    }
+
+    /// The axis that is cut into blocks and their length, where a weight may have them.
+    fn blocks(&self, op: &Op, w: &Tensor) -> Option<(usize, usize)> {
+        let (Weights::Blocks(size), Op::MatMul(op), &[rows, columns]) = (self.weights, op, w.dims().as_slice()) else {
+            return None;
+        };
+        let (axis, extent) = if op.transpose_b { (1, columns) } else { (0, rows) };
+        self.target.grids.blocks.filter(|fit| fit(extent, size)).map(|_| (axis, size))
     }
 
     fn weights_only(&mut self, n: NodeId) -> Result<(), PassError> {

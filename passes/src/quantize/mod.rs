@@ -36,11 +36,24 @@ pub enum Interface {
     Grid(Store),
 }
 
+/// What weights become beside real activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// 8 bits, with one scale for each output channel.
+    #[default]
+    Channels,
+    /// Constant matrices of products: 4 bits, with one scale for each run of so many of the indices that are summed up,
+    /// where the target takes it. All other weights: as [`Weights::Channels`].
+    Blocks(usize),
+}
+
 /// How to quantize.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Put activations on grids too, not the weights alone.
     pub activations: bool,
+    /// What weights become beside activations that stay real.
+    pub weights: Weights,
     /// How ranges are chosen.
     pub method: Method,
     /// What inputs and outputs hold.
@@ -51,7 +64,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { activations: true, method: Method::Mse, interface: Interface::Float, exclude: Vec::new() }
+        Options {
+            activations: true,
+            weights: Weights::default(),
+            method: Method::Mse,
+            interface: Interface::Float,
+            exclude: Vec::new(),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Constants on grids.
 
 use qcc_ir::ops::Op;
-use qcc_ir::{Affine, Grid, Shape, Store, Tensor, scale_runs};
+use qcc_ir::{Grid, Shape, Store, Tensor, scale_runs};
 
-use super::grids::{grid_of, per_channel};
+use super::grids::{block_scale, grid_of, per_channel};
 use crate::calibrate::Range;
 
 /// Largest magnitude for each index of `axis`.
@@ -40,13 +40,29 @@ pub(super) fn weight_grid(w: &Tensor, channel: Option<usize>, input: f32, bias: 
     }
 }
 
-/// The grid of a bias: that of the accumulator.
+/// The grid of a weight in 4 bits with a scale for each run of `size` indices of `axis`.
+pub(super) fn block_grid(w: &Tensor, axis: usize, size: usize) -> Grid {
+    use rayon::prelude::*;
+    let (dims, reals) = (w.dims(), w.reals());
+    let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    let outer: usize = dims[..axis].iter().product();
+    let runs = extent.div_ceil(size);
+    let scale = |place: usize| {
+        let (row, column) = (place / inner, place % inner);
+        let first = row / runs * extent + row % runs * size;
+        let length = size.min(extent - row % runs * size);
+        let run: Vec<f32> = (first..first + length).map(|k| reals[k * inner + column]).collect();
+        block_scale(&run)
+    };
+    let scales: Vec<f32> = (0..outer * runs * inner).into_par_iter().map(scale).collect();
+    Grid::per_block(Store::I4, axis, size, scales)
+}
+
+/// The grid of a bias: that of the accumulator. There is none of products with a weight in blocks.
 pub(super) fn bias_grid(input: f32, weight: &Grid) -> Grid {
-    match &weight.map {
-        Affine::PerTensor { scale, .. } => Grid::per_tensor(Store::I32, input * scale, 0),
-        Affine::PerAxis { scales, .. } => {
-            Grid::per_axis(Store::I32, 0, scales.iter().map(|s| input * s).collect::<Vec<_>>())
-        }
+    match weight.tensor_map() {
+        Some((scale, _)) => Grid::per_tensor(Store::I32, input * scale, 0),
+        None => Grid::per_axis(Store::I32, 0, weight.scales().iter().map(|s| input * s).collect::<Vec<_>>()),
     }
 }
 

@@ -11,9 +11,11 @@ use super::grid;
 pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
     let (a, b) = (&site.operands[0], &site.operands[1]);
     let biased = site.values.len() > 2;
-    let plain = a.rank() == 2 && (biased || op.transpose_b);
+    // Of weights in blocks, only MatMul is fused with the DequantizeLinear.
+    let in_blocks = site.graph.ty(site.values[1]).elem.grid().is_some_and(Grid::is_for_weights);
+    let plain = a.rank() == 2 && (biased || op.transpose_b) && !in_blocks;
     let integers = |i: usize| site.graph.ty(site.values[i]).elem.grid().is_some();
-    if !integers(0) && integers(1) && a.elem == Elem::F32 && b.rank() == 2 {
+    if !integers(0) && integers(1) && !in_blocks && a.elem == Elem::F32 && b.rank() == 2 {
         return dynamic(e, op, site);
     }
     if b.rank() == 2 && (plain || (biased && integers(0) && integers(1))) {
@@ -54,9 +56,9 @@ fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsu
     let sums = step(e, Call::new("MatMulInteger"), &[stored, right, zero, right_zero], &y.with_elem(Elem::I32));
     let to = i32::from(element(&Elem::F32));
     let sums = step(e, Call::new("Cast").int("to", to), &[sums], y);
-    let scales = match &grid.map {
-        Affine::PerTensor { .. } => Shape::scalar(),
-        Affine::PerAxis { scales, .. } => Shape::known(&[scales.len()]),
+    let scales = match grid.tensor_map() {
+        Some(_) => Shape::scalar(),
+        None => Shape::known(&[grid.scales().len()]),
     };
     let scale = step(e, Call::new("Mul"), &[scale, right_scale], &TensorType::new(Elem::F32, scales));
     if site.values.len() == 2 {
@@ -121,6 +123,13 @@ fn transposed(t: &Tensor, perm: &[usize]) -> Result<Tensor, Unsupported> {
         Some(Grid { store, map: Affine::PerAxis { axis, scales } }) => {
             let place = perm.iter().position(|p| p == axis).ok_or_else(fail)?;
             Elem::Grid(Grid::per_axis(*store, place, scales.clone()))
+        }
+        Some(Grid { store, map: Affine::PerBlock { axis, size, scales } }) => {
+            let place = perm.iter().position(|p| p == axis).ok_or_else(fail)?;
+            let runs = t.ty().runs(*axis, *size).ok_or_else(fail)?;
+            let scales = op.eval(&[&Tensor::from_vec(Shape::known(&runs), scales.to_vec())]);
+            let scales = scales.map_err(|e| e.to_string())?.swap_remove(0).reals().into_owned();
+            Elem::Grid(Grid::per_block(*store, place, *size, scales))
         }
         _ => t.ty().elem.clone(),
     };
@@ -217,9 +226,9 @@ fn stored_bias(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<Name, Unsupported
         return Err("its factors lie on no grids".into());
     };
     let scales: Vec<f32> = weight.scales().iter().map(|s| s * scale).collect();
-    let grid = match weight.map {
-        Affine::PerTensor { .. } => Grid::per_tensor(Store::I32, scales[0], 0),
-        Affine::PerAxis { .. } => Grid::per_axis(Store::I32, 0, scales),
+    let grid = match weight.tensor_map() {
+        Some(_) => Grid::per_tensor(Store::I32, scales[0], 0),
+        None => Grid::per_axis(Store::I32, 0, scales),
     };
     let wanted = e.wanted(site.values[2]);
     Ok(e.place(&wanted, &bias.quantized(&grid), site.numbers))

@@ -65,6 +65,7 @@ fn levels(grid: &Grid) -> Result<i32, Unsupported> {
     match grid.store {
         Store::I8 | Store::U8 => Ok(1 << 8),
         Store::I16 => Ok(1 << 16),
+        Store::I4 => Err("4-bit integers are for weights only".into()),
         Store::I32 => Err("32-bit integers are for biases only".into()),
     }
 }

@@ -123,11 +123,9 @@ fn zero_bias(e: &mut Emitter<'_>, x: &TensorType, w: &TensorType, channel: usize
     let (Some(x_scale), Some(w_grid)) = (scale, w.elem.grid()) else {
         return e.constant(&TensorType::new(Elem::F32, shape), &vec![0f32; channels]);
     };
-    let grid = match &w_grid.map {
-        Affine::PerTensor { scale, .. } => Grid::per_tensor(Store::I32, x_scale * scale, 0),
-        Affine::PerAxis { scales, .. } => {
-            Grid::per_axis(Store::I32, 0, scales.iter().map(|s| x_scale * s).collect::<Vec<f32>>())
-        }
+    let grid = match w_grid.tensor_map() {
+        Some((scale, _)) => Grid::per_tensor(Store::I32, x_scale * scale, 0),
+        None => Grid::per_axis(Store::I32, 0, w_grid.scales().iter().map(|s| x_scale * s).collect::<Vec<f32>>()),
     };
     e.constant(&TensorType::new(Elem::Grid(grid), shape), &vec![0i32; channels])
 }

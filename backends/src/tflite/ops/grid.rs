@@ -27,6 +27,7 @@ pub(super) fn dequantize(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Uns
     let version = match from.store {
         Store::I32 => return Err("32-bit integers are for biases only".into()),
         _ if per_axis(from) => 5,
+        Store::I4 => return Err("4-bit integers are for weights only".into()),
         Store::U8 => 1,
         Store::I8 => 2,
         Store::I16 => 3,

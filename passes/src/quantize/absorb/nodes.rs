@@ -107,6 +107,7 @@ impl Absorber<'_> {
         let fits = match &w.ty().elem.grid()?.map {
             Affine::PerTensor { zero_point, .. } => *zero_point == 0,
             Affine::PerAxis { axis, .. } => *axis == channel && (self.target.grids.per_channel)(self.g.op(n), w.ty()),
+            Affine::PerBlock { .. } => false,
         };
         fits.then_some(w)
     }
