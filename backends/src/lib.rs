@@ -78,9 +78,7 @@ impl Backend {
     pub fn file_name(self, stem: &str, suffix: &str, metadata: &[(String, String)]) -> PathBuf {
         let plain = || format!("{stem}{suffix}.{}", self.extension()).into();
         match self {
-            Backend::Openvino => {
-                openvino::folder(metadata, stem, suffix).map_or_else(plain, |f| f.join(format!("{stem}.xml")))
-            }
+            Backend::Openvino => openvino::folder(metadata, stem, suffix).unwrap_or_else(plain),
             Backend::Tflite | Backend::Onnx => plain(),
         }
     }
