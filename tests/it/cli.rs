@@ -166,6 +166,7 @@ fn same_input_gives_the_same_bytes() {
         &["small.onnx", "--to", "tflite"],
         &["small.onnx", "--to", "tflite", "--fp16"],
         &["small.onnx", "--to", "tflite", "--w8a32"],
+        &["small.onnx", "--to", "onnx", "--quantize", "w4a32"],
     ] {
         for name in ["a", "b"] {
             succeeds(dir.path(), &[args, &["-o", name]].concat());

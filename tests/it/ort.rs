@@ -66,3 +66,9 @@ fn integer_graphs_run_in_onnx_runtime() {
 fn integer_operators_run_in_onnx_runtime() {
     insta::assert_snapshot!(QOPERATOR.integer_tests("ort_qoperator", &QOPERATOR.integer_cases()));
 }
+
+/// Fused, products with 4-bit weights round their other factor to 8 bits.
+#[test]
+fn weights_in_blocks_run_in_onnx_runtime() {
+    ORT.block_tests("ort_blocks", 35.0);
+}

@@ -340,3 +340,44 @@ impl Runtime {
         }
     }
 }
+
+impl Runtime {
+    /// Runs products with 4-bit weights in blocks: within `CLOSE` where the runtime does not optimize, and with at least
+    /// `least` dB where it does.
+    pub(crate) fn block_tests(&self, folder: &str, least: f64) {
+        let text = "graph blocks { %x: f32[3,5,80] = input
+            %a: f32[80,48] = const noise
+            %b: f32[48] = const noise
+            %p = matmul(transpose_b:false) %x, %a, %b
+            %c: f32[64,48] = const noise
+            %q = matmul(transpose_b:true) %p, %c
+            %r = clamp(lo:0.0,hi:inf) %q
+            %d: f32[6,64] = const noise
+            %e: f32[6] = const noise
+            %y = matmul(transpose_b:true) %r, %d, %e
+            output y = %y output p = %p\n}\n";
+        let float = self.lowered(graphs_of(text).remove(0)).unwrap();
+        let options = quantize::Options {
+            activations: false,
+            weights: quantize::Weights::Blocks(16),
+            ..quantize::Options::default()
+        };
+        let ranges = qcc_passes::calibrate::Ranges::default();
+        let mut g = quantize(&float, self.backend.target(), &ranges, &options).unwrap().graph;
+        let products = g.order().into_iter().filter(|&n| matches!(g.op(n), qcc_ir::ops::Op::MatMul(_)));
+        let narrow = products.map(|n| g.ty(g.operands(n)[1]).elem.grid().is_some_and(|grid| grid.store == Store::I4));
+        assert_eq!(narrow.collect::<Vec<_>>(), [true; 3]);
+        let model = self.written(&mut g).unwrap();
+        let inputs = inputs_for(&g, 3);
+        let expected = evaluate(&g, &inputs).unwrap();
+        let runs =
+            [false, true].map(|optimized| Run { model: model.clone(), inputs: laid_out(&g, &inputs), optimized });
+        let outcomes = oracle::run(self.script, folder, &runs);
+        let [plain, fast] = [0, 1].map(|i| outputs(&g, &outcomes[i]).unwrap());
+        all_close(&plain, &expected, (1e-4, 1e-4)).unwrap();
+        for (f, e) in fast.iter().zip(&expected) {
+            let ratio = sqnr(&e.reals(), &f.reals());
+            assert!(ratio >= least, "{ratio} dB");
+        }
+    }
+}

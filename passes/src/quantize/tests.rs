@@ -166,3 +166,30 @@ fn long_loops_stay_real_but_for_their_weights() {
     let whole = products(40, &Options { interface: Interface::Grid(Store::U8), ..min_max() });
     assert_eq!(whole, vec![(true, true); 41]);
 }
+
+/// Matrices of products that are long enough have blocks along the indices that are summed up, whichever axis that is;
+/// other weights keep 8 bits.
+#[test]
+fn matrices_have_blocks_where_the_target_takes_them() {
+    let weight = |rows: usize, columns: usize| {
+        let values: Vec<f32> = (0..rows * columns).map(|i| ((i * 7) % 11) as f32 / 20.0 - 0.25).collect();
+        format!("f32[{rows},{columns}] = const {values:?}")
+    };
+    let g = graph(&format!(
+        "%r = reshape[1,32] %x  %a: {}  %p = matmul(transpose_b:false) %r, %a
+        %b: {}  %q = matmul(transpose_b:true) %p, %b  %c: {}  %y = matmul(transpose_b:true) %q, %c  output y = %y",
+        weight(32, 20),
+        weight(10, 20),
+        weight(3, 10),
+    ));
+    let options = Options { activations: false, weights: super::Weights::Blocks(16), ..min_max() };
+    let found = on_grids(&g, &options).graph;
+    let weights = found.order().into_iter().filter(|n| matches!(found.op(*n), Op::MatMul(_)));
+    let grids: Vec<String> = weights
+        .map(|n| {
+            let grid = found.ty(found.operands(n)[1]).elem.grid().unwrap();
+            format!("{} {} scales", grid.to_string().split(": ").next().unwrap(), grid.scales().len())
+        })
+        .collect();
+    assert_eq!(grids, ["i4<axis 0 by 16 40 scales", "i4<axis 1 by 16 20 scales", "i8<axis 0 3 scales"]);
+}
