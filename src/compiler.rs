@@ -541,22 +541,24 @@ impl Compiler {
             interface: self.options.interface,
             exclude: self.options.exclude.clone(),
         };
-        let mut pairs = Vec::new();
-        for ((l, float), ranges) in lowered.iter_mut().zip(&floats).zip(&ranges) {
-            let target = l.backend.target();
-            let (name, narrow) = match self.options.precision {
-                _ if given => {
-                    let mut cx = Context { target, diagnostics: Vec::new() };
-                    let absorbed = quantize::absorb(float, &mut cx, self.options.interface)?;
-                    diagnostics.append(&mut cx.diagnostics);
-                    ("absorb", absorbed)
-                }
-                Precision::Float16 => ("half-values", half_values(float, target, ranges, self.options.interface)?),
-                _ => ("quantize", quantize::quantize(float, target, ranges, &options)?),
+        let (precision, interface) = (self.options.precision, self.options.interface);
+        let narrow = |(i, l): (usize, &Lowered)| -> Result<_, PassError> {
+            let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
+            let float = floats[i];
+            let (name, narrow) = match precision {
+                _ if given => ("absorb", quantize::absorb(float, &mut cx, interface)?),
+                Precision::Float16 => ("half-values", half_values(float, cx.target, &ranges[i], interface)?),
+                _ => ("quantize", quantize::quantize(float, cx.target, &ranges[i], &options)?),
             };
+            Ok((name, narrow, cx.diagnostics))
+        };
+        let narrowed = lowered.par_iter().enumerate().map(narrow).collect::<Result<Vec<_>, _>>()?;
+        let mut pairs = Vec::new();
+        for (l, (name, narrow, said)) in lowered.iter_mut().zip(narrowed) {
             watch.pass(name, &narrow.graph);
             l.graph = narrow.graph;
             pairs.push(narrow.values);
+            diagnostics.extend(said);
         }
         if let Some(samples) = samples {
             clock.stage("compare", watch);
