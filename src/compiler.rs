@@ -7,14 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use qcc_backends::{Backend, Form};
-use qcc_frontends::{ImportOptions, Imported, Model};
+use qcc_frontends::{ImportOptions, Imported, Model, OpenExtent};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::GridRule;
+use qcc_ir::target::OpenBatch;
 use qcc_ir::{Graph, NodeId};
 use qcc_passes::calibrate::{Method, Ranges, calibrate};
 use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
+use qcc_passes::open_batch::{Opening, open_batch, static_batch};
 use qcc_passes::precision::{HalfWeights, half_values};
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
@@ -24,6 +26,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::artefact::Staged;
+use crate::batch::Pair;
 use crate::data::{DataError, Dataset, Preparation, Samples};
 use crate::quality::{self, Quality};
 
@@ -280,6 +283,8 @@ struct Lowered {
     backend: Backend,
     graph: Graph,
     quality: Option<Quality>,
+    /// The extents of inputs that are opened again at the end.
+    openings: Vec<Opening>,
 }
 
 /// Compiles models.
@@ -309,7 +314,7 @@ impl Compiler {
         let mut clock = Clock::default();
         clock.stage("import", watch);
         let file = Model::open(model)?;
-        let Imported { graph: mut source, notes } = file.import(&self.options.import)?;
+        let Imported { graph: mut source, notes, open } = file.import(&self.options.import)?;
         check_float(&source)?;
         let outputs = self.outputs(model, output, &source)?;
         let samples = self.samples(&source)?;
@@ -330,7 +335,11 @@ impl Compiler {
             let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
             run(&self.lowering(backend, file.channels_last()), &mut graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
-            lowered.push(Lowered { backend, graph, quality: None });
+            lowered.push(Lowered { backend, graph, quality: None, openings: Vec::new() });
+        }
+        if !open.is_empty() {
+            clock.stage("open batch", watch);
+            self.open(&file, &open, &source, &mut lowered, &mut diagnostics);
         }
         if self.options.precision.is_quantized() || self.options.half_values || given {
             self.narrow(&source, &mut lowered, samples.as_ref(), &mut diagnostics, &mut clock, watch)?;
@@ -361,6 +370,16 @@ impl Compiler {
             let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
             run(&self.finish(file.channels_last()), &mut l.graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
+            if l.openings.is_empty() {
+                continue;
+            }
+            match open_batch(&l.graph, l.backend.target(), &l.openings) {
+                Ok(opened) => {
+                    watch.pass(OPEN_BATCH, &opened);
+                    l.graph = opened;
+                }
+                Err(note) => diagnostics.push(*note),
+            }
         }
         clock.stage("write", watch);
         let mut staged = Vec::new();
@@ -380,6 +399,44 @@ impl Compiler {
         staged.into_iter().try_for_each(Staged::publish)?;
         (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
         Ok(report)
+    }
+
+    /// Decides whose batches are open at the end: of targets that run such graphs well, where the lowered graph means
+    /// for two at once what the source means.
+    fn open(
+        &self,
+        file: &Model,
+        open: &[OpenExtent],
+        source: &Graph,
+        lowered: &mut [Lowered],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) {
+        let integers = self.options.precision == Precision::Int8 || quantize::is_quantized(source);
+        let opening = |o: &OpenExtent| Opening { input: o.input.clone(), axis: o.axis, symbol: o.symbol.clone() };
+        let openings: Vec<Opening> = open.iter().map(opening).collect();
+        let mut pair = None;
+        for l in &mut *lowered {
+            let target = l.backend.target();
+            let checked = match target.open_batch {
+                OpenBatch::Never => continue,
+                OpenBatch::Real if integers => Err(Box::new(static_batch(format!(
+                    "{} runs integer models safely with fixed extents only",
+                    target.name
+                )))),
+                OpenBatch::Real | OpenBatch::Always => pair
+                    .get_or_insert_with(|| Pair::import(file, &self.options.import, open, source))
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|pair| pair.check(&l.graph, target, &openings)),
+            };
+            match checked {
+                Ok(()) => l.openings.clone_from(&openings),
+                Err(note) => diagnostics.push(*note),
+            }
+        }
+        if lowered.iter().all(|l| !l.openings.is_empty()) {
+            diagnostics.retain(|d| d.code != "open-shape");
+        }
     }
 
     /// The main file of each artefact.
@@ -413,7 +470,9 @@ impl Compiler {
         let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b, false))).collect();
         let before = [named(&simplify()), named(&self.passes), lowering].concat();
         let mut names: Vec<&'static str> = Vec::new();
-        for name in before.into_iter().chain(narrow).chain(["absorb"]).chain(named(&self.finish(false))) {
+        for name in
+            before.into_iter().chain(narrow).chain(["absorb"]).chain(named(&self.finish(false))).chain([OPEN_BATCH])
+        {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -656,6 +715,9 @@ fn check_float(graph: &Graph) -> Result<(), Failure> {
 
 /// Weights of a block, where nothing else is asked.
 const DEFAULT_BLOCK: usize = 32;
+
+/// What `--print-after` calls the last change.
+const OPEN_BATCH: &str = "open-batch";
 
 /// Samples named where none can be read.
 const NAMED: usize = 3;

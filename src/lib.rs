@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod artefact;
+mod batch;
 pub mod compare;
 mod compiler;
 pub mod data;

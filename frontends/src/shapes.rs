@@ -1,10 +1,12 @@
 //! Shapes of inputs: what the file leaves open is settled here, from the options or by the rule for batches.
 
+use std::sync::Arc;
+
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Shape};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::{DeclaredInput, ImportOptions};
+use crate::{DeclaredInput, ImportOptions, OpenExtent};
 
 /// The name of an extent that the file leaves without one.
 pub(crate) const ANONYMOUS: &str = "?";
@@ -34,6 +36,40 @@ pub(crate) fn settle(
         }
     }
     if errors.is_empty() { Ok(shapes) } else { Err(errors) }
+}
+
+/// The name of a batch that the file leaves without one.
+const BATCH: &str = "batch";
+
+/// The extents that only the rule for batches settles: open leading ones that no option gives a number, and all that
+/// have their symbol. Inputs that become constants have none.
+pub(crate) fn open(inputs: &[DeclaredInput], options: &ImportOptions) -> Vec<OpenExtent> {
+    let given = |i: &DeclaredInput| options.shapes.iter().any(|s| s.0 == i.name);
+    let constant = |i: &DeclaredInput| options.values.iter().any(|v| v.0 == i.name);
+    let (fixed, free): (Vec<_>, Vec<_>) = inputs.iter().partition(|i| given(i) || constant(i));
+    let symbols = |inputs: &[&'_ DeclaredInput]| -> FxHashSet<Arc<str>> {
+        let dims = inputs.iter().filter_map(|i| i.shape.as_ref()).flat_map(Shape::dims);
+        dims.filter_map(|d| if let Dim::Sym(s) = d { Some(s.clone()) } else { None }).collect()
+    };
+    let mut fixed = symbols(&fixed);
+    fixed.remove(ANONYMOUS);
+    let batch = |i: &&DeclaredInput| match i.shape.as_ref()?.dims().first()? {
+        Dim::Sym(s) if !fixed.contains(s) => Some(s.clone()),
+        _ => None,
+    };
+    let batches: FxHashSet<Arc<str>> = free.iter().filter_map(batch).collect();
+    let mut open = Vec::new();
+    for input in free {
+        for (axis, dim) in input.shape.iter().flat_map(Shape::dims).enumerate() {
+            let Dim::Sym(symbol) = dim else { continue };
+            let anonymous = **symbol == *ANONYMOUS;
+            if batches.contains(symbol) && (axis == 0 || !anonymous) {
+                let symbol = if anonymous { BATCH.into() } else { symbol.clone() };
+                open.push(OpenExtent { input: input.name.clone(), axis, symbol });
+            }
+        }
+    }
+    open
 }
 
 /// A diagnostic for an option that names no input.

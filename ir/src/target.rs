@@ -21,8 +21,21 @@ pub struct Target {
     /// True where the operator, on operands of these (single precision) types, works on 16-bit floats. `None` where
     /// the target halves weights alone and computes in single precision.
     pub half: Option<fn(&Op, &[&TensorType]) -> bool>,
+    /// The graphs whose batch stays open where the source's is.
+    pub open_batch: OpenBatch,
     /// Demands on integer graphs.
     pub grids: GridDemands,
+}
+
+/// Which graphs a target runs well with an open batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenBatch {
+    /// None.
+    Never,
+    /// Those that compute with real numbers.
+    Real,
+    /// All.
+    Always,
 }
 
 /// What integer kernels take.

@@ -18,6 +18,7 @@ pub mod fidelity;
 mod joint;
 pub mod layout;
 pub mod lower;
+pub mod open_batch;
 mod pattern;
 pub mod precision;
 pub mod quantize;

@@ -2,7 +2,7 @@
 
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::*;
-use qcc_ir::target::{GridDemands, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
 use qcc_ir::{Elem, Graph, Layout, Store, Tensor, TensorType, ValueId};
 
 use crate::{Context, Pass};
@@ -15,6 +15,7 @@ pub(crate) static BARE: Target = Target {
     weight_layout,
     index: Elem::I32,
     half: Some(|op, _| !matches!(op, Op::TopK(_))),
+    open_batch: OpenBatch::Never,
     grids: GridDemands {
         activation: Store::I8,
         integer: |_, _| true,

@@ -4,7 +4,7 @@ use qcc_ir::ops::{
     ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode,
     ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
@@ -17,6 +17,7 @@ pub static TARGET: Target = Target {
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
     half: Some(half),
+    open_batch: OpenBatch::Always,
     grids: GridDemands {
         activation: Store::U8,
         integer,

@@ -3,7 +3,7 @@
 use qcc_ir::ops::{
     Binary, BinaryFn, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn,
 };
-use qcc_ir::target::{GridDemands, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, recurrent, resize};
@@ -16,6 +16,8 @@ pub static TARGET: Target = Target {
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
     half: None,
+    // The plugin has failed on integer models with open extents (OpenVINO 2026, processors with AMX).
+    open_batch: OpenBatch::Real,
     grids: GridDemands {
         activation: Store::U8,
         integer,

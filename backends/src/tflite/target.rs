@@ -3,7 +3,7 @@
 use qcc_ir::ops::{
     Binary, BinaryFn, Cast, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
 use super::ops::{conv, pool, resize};
@@ -16,6 +16,7 @@ pub static TARGET: Target = Target {
     weight_layout,
     index: Elem::I32,
     half: None,
+    open_batch: OpenBatch::Never,
     grids: GridDemands {
         activation: Store::I8,
         integer,

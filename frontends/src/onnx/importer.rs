@@ -120,7 +120,7 @@ impl<'m> Importer<'m> {
             return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
         }
         self.graph.sweep();
-        Ok(Imported { graph: self.graph, notes: self.notes })
+        Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
     }
 
     /// Imports a graph that reads names around it, in place. Gives its outputs.

@@ -105,7 +105,7 @@ impl File {
                 None => importer.add_input(&input.name, ty),
             }
         }
-        importer.run(graph)
+        Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? })
     }
 
     fn is_double(&self, input: &str) -> bool {

@@ -133,7 +133,7 @@ impl<'m> Importer<'m> {
             return Err(vec![Diagnostic::error("bad-model", "the model has no outputs")]);
         }
         self.graph.sweep();
-        Ok(Imported { graph: self.graph, notes })
+        Ok(Imported { graph: self.graph, notes, open: Vec::new() })
     }
 
     fn operator(&mut self, operator: &'m Operator) {

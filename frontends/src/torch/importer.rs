@@ -154,7 +154,7 @@ impl<'m> Importer<'m> {
             return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
         }
         self.graph.sweep();
-        Ok(Imported { graph: self.graph, notes: self.notes })
+        Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
     }
 
     /// Binds what the model holds: parameters, buffers, constants. They must stay as they are.

@@ -119,7 +119,7 @@ impl File {
                 None => importer.add_input(name, ty),
             }
         }
-        importer.run()
+        Ok(Imported { open: shapes::open(&inputs, options), ..importer.run()? })
     }
 
     /// What the symbols of the inputs' shapes stand for: the number that `--shape` gives, 1 for a batch, otherwise the

@@ -60,8 +60,12 @@ impl Operator for GatherElements {
         arity(Self::NAME, operands, 2, 2)?;
         axis_of(operands, 0, self.axis)?;
         indices(operands, 1)?;
-        let (x, i) = (extents(operands, 0)?, extents(operands, 1)?);
-        if x.len() != i.len() || (0..x.len()).any(|a| a != self.axis && i[a] > x[a]) {
+        let (x, i) = (operands[0].shape.dims(), operands[1].shape.dims());
+        let within = |a: usize| match (&i[a], &x[a]) {
+            (Dim::Known(i), Dim::Known(x)) => i <= x,
+            (i, x) => i == x,
+        };
+        if x.len() != i.len() || (0..x.len()).any(|a| a != self.axis && !within(a)) {
             return Err(refuse(operands, 1, "the rank of the data, and no larger off the axis"));
         }
         one(operands[0].elem.clone(), operands[1].shape.clone())
@@ -89,12 +93,12 @@ impl Operator for GatherNd {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 2, 2)?;
         indices(operands, 1)?;
-        let (x, i) = (extents(operands, 0)?, extents(operands, 1)?);
-        let tuple = *i.last().ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
+        let (x, i) = (operands[0].shape.dims(), operands[1].shape.dims());
+        let tuple = i.last().and_then(Dim::known).ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
         if i.len() <= self.batch || self.batch + tuple > x.len() || x[..self.batch] != i[..self.batch] {
             return Err(refuse(operands, 1, format!("index tuples for {}", operands[0].shape)));
         }
-        let shape: Shape = i[..i.len() - 1].iter().chain(&x[self.batch + tuple..]).copied().collect();
+        let shape: Shape = i[..i.len() - 1].iter().chain(&x[self.batch + tuple..]).cloned().collect();
         one(operands[0].elem.clone(), shape)
     }
 

@@ -289,11 +289,17 @@ impl Operator for Tile {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
-        let x = super::extents(operands, 0)?;
+        let x = operands[0].shape.dims();
         if self.repeats.len() != x.len() {
             return Err(TypeError::Attribute(format!("repeats must be given for {} axes", x.len())));
         }
-        one(operands[0].elem.clone(), x.iter().zip(&self.repeats).map(|(x, r)| x * r).collect())
+        let symbolic = || TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) };
+        let extent = |(x, &r): (&Dim, &usize)| match x {
+            Dim::Known(x) => Ok(Dim::Known(x * r)),
+            open if r == 1 => Ok(open.clone()),
+            _ => Err(symbolic()),
+        };
+        one(operands[0].elem.clone(), x.iter().zip(&self.repeats).map(extent).collect::<Result<Shape, _>>()?)
     }
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
@@ -340,6 +346,17 @@ impl Operator for Reverse {
     }
 }
 
+/// The batch of operand 0, which may be open, and its channels, height and width.
+fn image(operands: &[&TensorType]) -> Result<(Dim, [usize; 3]), TypeError> {
+    let [batch, image @ ..] = operands[0].shape.dims() else { return Err(refuse(operands, 0, "rank 4")) };
+    let extents: Option<Extents> = image.iter().map(Dim::known).collect();
+    let symbolic = || TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) };
+    match *extents.ok_or_else(symbolic)? {
+        [c, h, w] => Ok((batch.clone(), [c, h, w])),
+        _ => Err(refuse(operands, 0, "rank 4")),
+    }
+}
+
 /// `[N, C*b*b, H, W]` to `[N, C, H*b, W*b]`. Channels are read as `[b, b, C]`, or, `channel_first`, as `[C, b, b]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DepthToSpace {
@@ -354,12 +371,13 @@ impl Operator for DepthToSpace {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
-        let x = super::extents(operands, 0)?;
         let area = self.block * self.block;
-        if x.len() != 4 || area == 0 || !x[1].is_multiple_of(area) {
+        let (batch, [c, h, w]) = image(operands)?;
+        if area == 0 || !c.is_multiple_of(area) {
             return Err(refuse(operands, 0, format!("rank 4 with channels a multiple of {area}")));
         }
-        one(operands[0].elem.clone(), Shape::known(&[x[0], x[1] / area, x[2] * self.block, x[3] * self.block]))
+        let dims = [c / area, h * self.block, w * self.block].map(Dim::Known);
+        one(operands[0].elem.clone(), std::iter::once(batch).chain(dims).collect())
     }
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
@@ -387,11 +405,13 @@ impl Operator for SpaceToDepth {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
-        let (x, b) = (super::extents(operands, 0)?, self.block);
-        if x.len() != 4 || b == 0 || !x[2].is_multiple_of(b) || !x[3].is_multiple_of(b) {
+        let b = self.block;
+        let (batch, [c, h, w]) = image(operands)?;
+        if b == 0 || !h.is_multiple_of(b) || !w.is_multiple_of(b) {
             return Err(refuse(operands, 0, format!("rank 4 with height and width multiples of {b}")));
         }
-        one(operands[0].elem.clone(), Shape::known(&[x[0], x[1] * b * b, x[2] / b, x[3] / b]))
+        let dims = [c * b * b, h / b, w / b].map(Dim::Known);
+        one(operands[0].elem.clone(), std::iter::once(batch).chain(dims).collect())
     }
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {

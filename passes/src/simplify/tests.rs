@@ -8,7 +8,7 @@ use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
 use super::{simplify, tidy};
 use crate::{Context, Pass, check_meaning, run};
 use qcc_ir::ops::Op;
-use qcc_ir::target::{GridDemands, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
 
 /// A target that takes everything: passes of this room do not ask it.
 pub(crate) fn target() -> Target {
@@ -28,6 +28,7 @@ pub(crate) fn target() -> Target {
         weight_layout,
         index: Elem::I64,
         half: None,
+        open_batch: OpenBatch::Never,
         grids: GridDemands {
             activation: Store::I8,
             integer: native,

@@ -1,0 +1,166 @@
+//! Extents that the source leaves open are opened again, at the very end: everything before works on numbers.
+//!
+//! An extent of 1 that stands for an open one becomes its symbol, first in the inputs, then in all that follows from
+//! them. A reshape keeps the symbol where just as many elements lie before it. What cannot follow keeps the graph as it
+//! is. That the open graph means what the source means for other batches is for the caller to check: the numbers that
+//! the import computed from extents hold for 1.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::error::TypeError;
+use qcc_ir::ops::{Expand, Op, Reshape, Types};
+use qcc_ir::target::Target;
+use qcc_ir::{Dim, Graph, NodeId, Shape, TensorType};
+use smallvec::SmallVec;
+
+/// An extent of an input that becomes a symbol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Name of the input.
+    pub input: String,
+    /// The axis; its extent is 1.
+    pub axis: usize,
+    /// The symbol.
+    pub symbol: std::sync::Arc<str>,
+}
+
+/// The graph with open extents, or a note (`static-batch`) that names the first node that cannot have them.
+pub fn open_batch(g: &Graph, target: &Target, openings: &[Opening]) -> Result<Graph, Box<Diagnostic>> {
+    let mut g = g.clone();
+    for opening in openings {
+        let input = g.inputs().find(|&v| g.name(v).is_some_and(|n| **n == *opening.input));
+        let Some(input) = input else { continue };
+        let ty = g.ty(input);
+        let shape = ty.shape.with(opening.axis, Dim::Sym(opening.symbol.clone()));
+        let ty = TensorType { shape, ..ty.clone() };
+        g.set_type(input, ty);
+    }
+    for node in g.order() {
+        open_node(&mut g, target, node).map_err(|why| Box::new(static_batch(why).at(g.origin(node))))?;
+    }
+    g.sweep();
+    g.verify().map_err(|e| static_batch(e.to_string()))?;
+    Ok(g)
+}
+
+/// The note that an open batch became 1, and why.
+pub fn static_batch(why: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::note("static-batch", format!("the batch is 1, though the source leaves it open: {why}"))
+}
+
+fn open_node(g: &mut Graph, target: &Target, node: NodeId) -> Result<(), String> {
+    let operands: SmallVec<[TensorType; 4]> = g.operand_types(node).into_iter().cloned().collect();
+    if !operands.iter().any(|t| is_open(&t.shape)) {
+        return Ok(());
+    }
+    let refused = |e: TypeError| format!("{} cannot follow: {e}", g.op(node).kind().name());
+    let op: Op = match g.op(node) {
+        Op::Reshape(op) => Reshape { shape: reshaped(&operands[0].shape, &op.shape)? }.into(),
+        Op::Expand(op) => Expand { shape: expanded(&operands[0].shape, &op.shape)? }.into(),
+        Op::Reverse(op) if op.axes.iter().any(|&a| operands[0].shape.dims()[a].known().is_none()) => {
+            return Err("the batch is reversed".into());
+        }
+        op => op.clone(),
+    };
+    let real: SmallVec<[TensorType; 4]> =
+        operands.iter().map(|t| TensorType::new(t.elem.real(), t.shape.clone())).collect();
+    let real: SmallVec<[&TensorType; 4]> = real.iter().collect();
+    let inferred = op.infer(&real).map_err(refused)?;
+    if !(target.native)(&op, &real) {
+        return Err(format!("{} is written for a fixed batch only", op.kind().name()));
+    }
+    let before = g.result_types(node);
+    let results: Types =
+        before.into_iter().zip(inferred).map(|(ty, open)| TensorType { shape: open.shape, ..ty }).collect();
+    if op == *g.op(node) {
+        g.results(node).zip(results).for_each(|(v, ty)| g.set_type(v, ty));
+        return Ok(());
+    }
+    let origin = g.origin(node).clone();
+    let values = g.operands(node);
+    let name = op.kind().name();
+    let new = g.add_typed(op, &values, results, origin).map_err(|e| format!("{name} cannot follow: {e}"))?;
+    g.redirect(node.value(0), new.value(0));
+    Ok(())
+}
+
+fn is_open(shape: &Shape) -> bool {
+    shape.dims().iter().any(|d| d.known().is_none())
+}
+
+fn elements(dims: &[Dim]) -> usize {
+    dims.iter().filter_map(Dim::known).product()
+}
+
+/// `y`, which has as many elements as `x` at a batch of 1, with the symbol of `x`: at an extent of 1 that as many
+/// elements lie before, on the same axis if it can be.
+fn reshaped(x: &Shape, y: &Shape) -> Result<Shape, String> {
+    let open: SmallVec<[usize; 2]> = (0..x.rank()).filter(|&a| x.dims()[a].known().is_none()).collect();
+    let &[from] = open.as_slice() else { return Err(format!("{x} has more than one open extent")) };
+    let before = elements(&x.dims()[..from]);
+    let fits = |&to: &usize| y.dims()[to] == Dim::Known(1) && elements(&y.dims()[..to]) == before;
+    let to = Some(from).filter(|&a| a < y.rank()).filter(fits).or_else(|| (0..y.rank()).find(fits));
+    let to = to.ok_or_else(|| format!("a reshape from {x} to {y} mixes the batch with other extents"))?;
+    Ok(y.with(to, x.dims()[from].clone()))
+}
+
+/// `y` with the symbols of `x`, where those stood for 1 and stay.
+fn expanded(x: &Shape, y: &Shape) -> Result<Shape, String> {
+    let missing = y.rank() - x.rank();
+    let mut shape = y.clone();
+    for (axis, dim) in x.dims().iter().enumerate().filter(|(_, d)| d.known().is_none()) {
+        if y.dims()[missing + axis] != Dim::Known(1) {
+            return Err(format!("the batch of {x} is repeated to {y}"));
+        }
+        shape = shape.with(missing + axis, dim.clone());
+    }
+    Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::testing::numbers;
+    use qcc_ir::text::{Weights, parse};
+
+    use super::*;
+    use crate::check_meaning;
+    use crate::simplify::tests::target;
+
+    /// The graph with a batch of `n` in place of N.
+    fn with(body: &str, n: usize) -> Graph {
+        parse(&format!("graph g {{ {body} }}").replace('N', &n.to_string()), &Weights::new()).unwrap()
+    }
+
+    fn opened(body: &str) -> Result<Graph, String> {
+        let openings = [Opening { input: "x".into(), axis: 0, symbol: "n".into() }];
+        open_batch(&with(body, 1), &target(), &openings).map_err(|note| note.message)
+    }
+
+    #[test]
+    fn an_opened_graph_is_that_of_any_batch() {
+        let bodies = [
+            "%x: f32[N,2,3] = input %r = reshape [N,6] (%x) %t = transpose {perm: [1, 0]} (%r) output y = %t",
+            "%x: f32[N,2,3] = input %r = reshape [N,1,6] (%x) %e = expand [N,4,6] (%r) output y = %e",
+            "%x: f32[N,3] = input %t = transpose {perm: [1, 0]} (%x) %r = reshape [3,1,N] (%t) output y = %r",
+        ];
+        for body in bodies {
+            let open = opened(body).unwrap_or_else(|e| panic!("{e}: {body}"));
+            let fixed = with(body, 3);
+            let inputs: Vec<_> = fixed.inputs().map(|v| numbers(fixed.ty(v).shape.clone(), 5)).collect();
+            assert_eq!(check_meaning(&fixed, &open, &inputs).unwrap(), 0.0, "{body}");
+            assert!(is_open(&open.ty(open.outputs()[0].value).shape), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_for_one_stays() {
+        let bodies = [
+            "%x: f32[N,2,3] = input %r = reshape [2,3] (%x) output y = %r",
+            "%x: f32[N,2,3] = input %c = concat {axis: 0} (%x, %x) output y = %c",
+            "%x: f32[N,3] = input %e = expand [4,3] (%x) output y = %e",
+            "%x: f32[N,3] = input %r = reverse {axes: [0]} (%x) output y = %r",
+        ];
+        for body in bodies {
+            assert!(opened(body).is_err(), "{body}");
+        }
+    }
+}

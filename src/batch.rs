@@ -1,0 +1,59 @@
+//! Batches that the source leaves open: whether a graph that was compiled for 1 means for 2 what the source means.
+
+use qcc_frontends::{ImportOptions, Model, OpenExtent};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Shape, Tensor};
+use qcc_passes::check_meaning;
+use qcc_passes::open_batch::{Opening, open_batch, static_batch};
+
+use qcc_ir::target::Target;
+
+use crate::data::Dataset;
+
+/// Largest difference, relative to the largest magnitude of an output: float arithmetic in another order.
+const CLOSE: f32 = 1e-4;
+
+/// The source with batches of 2, and data for it.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    source: Graph,
+    inputs: Vec<Tensor>,
+}
+
+impl Pair {
+    /// Imports the source again. `one` is what it was with batches of 1.
+    pub(crate) fn import(
+        model: &Model,
+        options: &ImportOptions,
+        open: &[OpenExtent],
+        one: &Graph,
+    ) -> Result<Pair, Box<Diagnostic>> {
+        let mut options = options.clone();
+        for v in one.inputs() {
+            let name = one.name(v).map(ToString::to_string).unwrap_or_default();
+            let axes = || open.iter().filter(|o| o.input == name).map(|o| o.axis);
+            let shape: Shape = axes().fold(one.ty(v).shape.clone(), |shape, axis| shape.with(axis, 2));
+            if let (Some(_), Some(extents)) = (axes().next(), shape.extents()) {
+                options.shapes.push((name, extents.to_vec()));
+            }
+        }
+        let refused = |all: Vec<Diagnostic>| {
+            let why = all.into_iter().next().map(|d| d.message).unwrap_or_default();
+            Box::new(static_batch(format!("with 2 it cannot be imported: {why}")))
+        };
+        let source = model.import(&options).map_err(refused)?.graph;
+        let data = |e: crate::data::DataError| Box::new(static_batch(Diagnostic::from(&e).message));
+        let inputs = Dataset::random(0).bind(&source, None).and_then(|samples| samples.get(0)).map_err(data)?;
+        Ok(Pair { source, inputs })
+    }
+
+    /// Fails, with the note for the user, where the graph opened is not the source.
+    pub(crate) fn check(&self, graph: &Graph, target: &Target, openings: &[Opening]) -> Result<(), Box<Diagnostic>> {
+        let opened = open_batch(graph, target, openings)?;
+        match check_meaning(&self.source, &opened, &self.inputs) {
+            Ok(difference) if difference <= CLOSE => Ok(()),
+            Ok(difference) => Err(Box::new(static_batch(format!("two at once differ by {difference:e}")))),
+            Err(e) => Err(Box::new(static_batch(e))),
+        }
+    }
+}
