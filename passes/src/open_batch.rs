@@ -138,9 +138,9 @@ mod tests {
     #[test]
     fn an_opened_graph_is_that_of_any_batch() {
         let bodies = [
-            "%x: f32[N,2,3] = input %r = reshape [N,6] (%x) %t = transpose {perm: [1, 0]} (%r) output y = %t",
-            "%x: f32[N,2,3] = input %r = reshape [N,1,6] (%x) %e = expand [N,4,6] (%r) output y = %e",
-            "%x: f32[N,3] = input %t = transpose {perm: [1, 0]} (%x) %r = reshape [3,1,N] (%t) output y = %r",
+            "%x: f32[N,2,3] = input %r = reshape[N,6] %x %t = transpose(perm: [1, 0]) %r output y = %t",
+            "%x: f32[N,2,3] = input %r = reshape[N,1,6] %x %e = expand[N,4,6] %r output y = %e",
+            "%x: f32[N,3] = input %t = transpose(perm: [1, 0]) %x %r = reshape[3,1,N] %t output y = %r",
         ];
         for body in bodies {
             let open = opened(body).unwrap_or_else(|e| panic!("{e}: {body}"));
@@ -154,10 +154,10 @@ mod tests {
     #[test]
     fn what_is_made_for_one_stays() {
         let bodies = [
-            "%x: f32[N,2,3] = input %r = reshape [2,3] (%x) output y = %r",
-            "%x: f32[N,2,3] = input %c = concat {axis: 0} (%x, %x) output y = %c",
-            "%x: f32[N,3] = input %e = expand [4,3] (%x) output y = %e",
-            "%x: f32[N,3] = input %r = reverse {axes: [0]} (%x) output y = %r",
+            "%x: f32[N,2,3] = input %r = reshape[2,3] %x output y = %r",
+            "%x: f32[N,2,3] = input %c = concat(axis: 0) %x, %x output y = %c",
+            "%x: f32[N,3] = input %e = expand[4,3] %x output y = %e",
+            "%x: f32[N,3] = input %r = reverse(axes: [0]) %x output y = %r",
         ];
         for body in bodies {
             assert!(opened(body).is_err(), "{body}");

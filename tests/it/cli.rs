@@ -309,6 +309,39 @@ fn open_batch_is_compiled_for_one() {
 }
 
 #[test]
+fn open_batch_stays_open() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("open.onnx"), small(0).encode_to_vec()).unwrap();
+    // A reshape to [1,4,36] is made for a batch of 1.
+    let mut baked = small(0);
+    let graph = baked.graph.as_mut().unwrap();
+    let shape = TensorProto {
+        dims: vec![3],
+        data_type: Some(DataType::Int64 as i32),
+        name: some("s"),
+        int64_data: vec![1, -1, 36],
+        ..TensorProto::default()
+    };
+    graph.initializer.push(shape);
+    graph.node.push(node("Reshape", &["y", "s"], "z"));
+    graph.output = vec![value("z", &[1, 4, 36])];
+    fs::write(dir.path().join("baked.onnx"), baked.encode_to_vec()).unwrap();
+    let input = |name: &str| {
+        let model = ModelProto::decode(fs::read(dir.path().join(name)).unwrap().as_slice()).unwrap();
+        model.graph.unwrap().input[0].clone()
+    };
+    for (model, batch, note) in [("open", 0, false), ("baked", 1, true)] {
+        let out = qcc(dir.path(), &[&format!("{model}.onnx"), "--to", "onnx", "-v", "-o", "out.onnx"]);
+        assert!(out.status.success(), "{model}: {}", text(&out.stderr));
+        assert_eq!(input("out.onnx"), value("x", &[batch, 3, 8, 8]), "{model}");
+        assert_eq!(text(&out.stderr).contains("the batch is 1"), note, "{model}: {}", text(&out.stderr));
+        succeeds(dir.path(), &[&format!("{model}.onnx"), "--to", "openvino", "-o", "out.xml"]);
+        let xml = fs::read_to_string(dir.path().join("out.xml")).unwrap();
+        assert_eq!(xml.contains(r#"shape="?,3,8,8""#), !note, "{model}");
+    }
+}
+
+#[test]
 fn inspect_shows_what_is_there() {
     let dir = folder();
     insta::assert_snapshot!("inspect_onnx", succeeds(dir.path(), &["inspect", "small.onnx"]));
