@@ -285,6 +285,8 @@ struct Lowered {
     quality: Option<Quality>,
     /// The extents of inputs that are opened again at the end.
     openings: Vec<Opening>,
+    /// What it was before they were opened.
+    closed: Option<Graph>,
 }
 
 /// Compiles models.
@@ -335,7 +337,7 @@ impl Compiler {
             let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
             run(&self.lowering(backend, file.channels_last()), &mut graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
-            lowered.push(Lowered { backend, graph, quality: None, openings: Vec::new() });
+            lowered.push(Lowered { backend, graph, quality: None, openings: Vec::new(), closed: None });
         }
         if !open.is_empty() {
             clock.stage("open batch", watch);
@@ -376,7 +378,7 @@ impl Compiler {
             match open_batch(&l.graph, l.backend.target(), &l.openings) {
                 Ok(opened) => {
                     watch.pass(OPEN_BATCH, &opened);
-                    l.graph = opened;
+                    l.closed = Some(std::mem::replace(&mut l.graph, opened));
                 }
                 Err(note) => diagnostics.push(*note),
             }
@@ -392,7 +394,14 @@ impl Compiler {
                 std::fs::create_dir_all(folder).map_err(failed)?;
             }
             let mut files = Staged::new(&artefact.output)?;
-            let summary = l.backend.write(&l.graph, self.options.form, &mut files)?;
+            let mut written = l.backend.write(&l.graph, self.options.form, &mut files);
+            if let (Err(why), Some(closed)) = (&written, &l.closed) {
+                let why = why.first().map_or_else(String::new, |d| d.message.clone());
+                diagnostics.push(static_batch(why));
+                files = Staged::new(&artefact.output)?;
+                written = l.backend.write(closed, self.options.form, &mut files);
+            }
+            let summary = written?;
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
             staged.push(files);
         }
@@ -419,11 +428,10 @@ impl Compiler {
             let target = l.backend.target();
             let checked = match target.open_batch {
                 OpenBatch::Never => continue,
-                OpenBatch::Real if integers => Err(Box::new(static_batch(format!(
-                    "{} runs integer models safely with fixed extents only",
-                    target.name
-                )))),
-                OpenBatch::Real | OpenBatch::Always => pair
+                OpenBatch::Real if integers => {
+                    Err(Box::new(static_batch(format!("integer models for {} have fixed extents", target.name))))
+                }
+                OpenBatch::Real => pair
                     .get_or_insert_with(|| Pair::import(file, &self.options.import, open, source))
                     .as_ref()
                     .map_err(Clone::clone)

@@ -34,8 +34,6 @@ pub enum OpenBatch {
     Never,
     /// Those that compute with real numbers.
     Real,
-    /// All.
-    Always,
 }
 
 /// What integer kernels take.

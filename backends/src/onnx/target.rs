@@ -17,7 +17,7 @@ pub static TARGET: Target = Target {
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
     half: Some(half),
-    open_batch: OpenBatch::Always,
+    open_batch: OpenBatch::Real,
     grids: GridDemands {
         activation: Store::U8,
         integer,

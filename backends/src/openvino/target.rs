@@ -16,7 +16,6 @@ pub static TARGET: Target = Target {
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
     half: None,
-    // The plugin has failed on integer models with open extents (OpenVINO 2026, processors with AMX).
     open_batch: OpenBatch::Real,
     grids: GridDemands {
         activation: Store::U8,

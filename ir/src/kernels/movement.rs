@@ -6,7 +6,7 @@ use super::walk::{Walk, strides};
 use super::{by_width, result};
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Scalar, Tensor, TensorType};
+use crate::types::{Dim, Scalar, Tensor, TensorType};
 
 pub(crate) fn reshape(op: &Reshape, x: &Tensor) -> Result<Tensors, EvalError> {
     let ty = result(op, &[x])?;
@@ -117,6 +117,13 @@ pub(super) fn pick(x: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
 }
 
 pub(crate) fn expand(op: &Expand, x: &Tensor) -> Result<Tensors, EvalError> {
+    // A symbol stands for the extent that is there.
+    let (dims, missing) = (x.dims(), op.shape.rank().saturating_sub(x.dims().len()));
+    let there = |(axis, dim): (usize, &Dim)| match (dim, axis.checked_sub(missing).and_then(|a| dims.get(a))) {
+        (Dim::Sym(_), Some(&n)) => Dim::Known(n),
+        _ => dim.clone(),
+    };
+    let op = &Expand { shape: op.shape.dims().iter().enumerate().map(there).collect() };
     let ty = result(op, &[x])?;
     let dims = super::extents(&ty)?;
     Ok(rearranged(ty, x, &Walk::broadcast(&dims, [&x.dims()])))
