@@ -1,12 +1,11 @@
 //! Batches that the source leaves open: whether a graph that was compiled for 1 means for 2 what the source means.
 
-use qcc_frontends::{ImportOptions, Model, OpenExtent};
+use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Graph, Shape, Tensor};
-use qcc_passes::check_meaning;
-use qcc_passes::open_batch::{Opening, open_batch, static_batch};
-
 use qcc_ir::target::Target;
+use qcc_ir::{Graph, OpenExtent, Shape, Tensor};
+use qcc_passes::check_meaning;
+use qcc_passes::open_batch::{open_batch, static_batch};
 
 use crate::data::Dataset;
 
@@ -48,8 +47,8 @@ impl Pair {
     }
 
     /// Fails, with the note for the user, where the graph opened is not the source.
-    pub(crate) fn check(&self, graph: &Graph, target: &Target, openings: &[Opening]) -> Result<(), Box<Diagnostic>> {
-        let opened = open_batch(graph, target, openings)?;
+    pub(crate) fn check(&self, graph: &Graph, target: &Target, open: &[OpenExtent]) -> Result<(), Box<Diagnostic>> {
+        let opened = open_batch(graph, target, open)?;
         match check_meaning(&self.source, &opened, &self.inputs) {
             Ok(difference) if difference <= CLOSE => Ok(()),
             Ok(difference) => Err(Box::new(static_batch(format!("two at once differ by {difference:e}")))),

@@ -7,16 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use qcc_backends::{Backend, Form};
-use qcc_frontends::{ImportOptions, Imported, Model, OpenExtent};
+use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::GridRule;
 use qcc_ir::target::OpenBatch;
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Graph, NodeId, OpenExtent};
 use qcc_passes::calibrate::{Method, Ranges, calibrate};
 use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
-use qcc_passes::open_batch::{Opening, open_batch, static_batch};
+use qcc_passes::open_batch::{open_batch, static_batch};
 use qcc_passes::precision::{HalfWeights, half_values};
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
@@ -284,7 +284,7 @@ struct Lowered {
     graph: Graph,
     quality: Option<Quality>,
     /// The extents of inputs that are opened again at the end.
-    openings: Vec<Opening>,
+    open: Vec<OpenExtent>,
     /// What it was before they were opened.
     closed: Option<Graph>,
 }
@@ -337,7 +337,7 @@ impl Compiler {
             let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
             run(&self.lowering(backend, file.channels_last()), &mut graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
-            lowered.push(Lowered { backend, graph, quality: None, openings: Vec::new(), closed: None });
+            lowered.push(Lowered { backend, graph, quality: None, open: Vec::new(), closed: None });
         }
         if !open.is_empty() {
             clock.stage("open batch", watch);
@@ -372,10 +372,10 @@ impl Compiler {
             let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
             run(&self.finish(file.channels_last()), &mut l.graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
-            if l.openings.is_empty() {
+            if l.open.is_empty() {
                 continue;
             }
-            match open_batch(&l.graph, l.backend.target(), &l.openings) {
+            match open_batch(&l.graph, l.backend.target(), &l.open) {
                 Ok(opened) => {
                     watch.pass(OPEN_BATCH, &opened);
                     l.closed = Some(std::mem::replace(&mut l.graph, opened));
@@ -421,8 +421,6 @@ impl Compiler {
         diagnostics: &mut Vec<Diagnostic>,
     ) {
         let integers = self.options.precision == Precision::Int8 || quantize::is_quantized(source);
-        let opening = |o: &OpenExtent| Opening { input: o.input.clone(), axis: o.axis, symbol: o.symbol.clone() };
-        let openings: Vec<Opening> = open.iter().map(opening).collect();
         let mut pair = None;
         for l in &mut *lowered {
             let target = l.backend.target();
@@ -435,14 +433,14 @@ impl Compiler {
                     .get_or_insert_with(|| Pair::import(file, &self.options.import, open, source))
                     .as_ref()
                     .map_err(Clone::clone)
-                    .and_then(|pair| pair.check(&l.graph, target, &openings)),
+                    .and_then(|pair| pair.check(&l.graph, target, open)),
             };
             match checked {
-                Ok(()) => l.openings.clone_from(&openings),
+                Ok(()) => l.open = open.to_vec(),
                 Err(note) => diagnostics.push(*note),
             }
         }
-        if lowered.iter().all(|l| !l.openings.is_empty()) {
+        if lowered.iter().all(|l| !l.open.is_empty()) {
             diagnostics.retain(|d| d.code != "open-shape");
         }
     }

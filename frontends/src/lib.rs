@@ -5,11 +5,10 @@
 //! inputs) ends here: the graph knows one spelling. All refusals of a model are reported together.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Elem, Graph, Shape};
+use qcc_ir::{Elem, Graph, OpenExtent, Shape};
 
 mod build;
 mod elements;
@@ -41,17 +40,6 @@ pub struct Imported {
     pub notes: Vec<Diagnostic>,
     /// Extents of inputs that the file leaves open and nothing settled but the rule for batches: 1 in the graph.
     pub open: Vec<OpenExtent>,
-}
-
-/// An extent of an input that the file leaves open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenExtent {
-    /// Name of the input.
-    pub input: String,
-    /// The axis.
-    pub axis: usize,
-    /// The symbol. Extents with the same one are equal.
-    pub symbol: Arc<str>,
 }
 
 /// An input as the file declares it, before shapes are given.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Dim, Shape};
+use qcc_ir::{Dim, OpenExtent, Shape};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::{DeclaredInput, ImportOptions, OpenExtent};
+use crate::{DeclaredInput, ImportOptions};
 
 /// The name of an extent that the file leaves without one.
 pub(crate) const ANONYMOUS: &str = "?";

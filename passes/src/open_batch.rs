@@ -9,28 +9,17 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::TypeError;
 use qcc_ir::ops::{Expand, Op, Reshape, Types};
 use qcc_ir::target::Target;
-use qcc_ir::{Dim, Graph, NodeId, Shape, TensorType};
+use qcc_ir::{Dim, Graph, NodeId, OpenExtent, Shape, TensorType};
 use smallvec::SmallVec;
 
-/// An extent of an input that becomes a symbol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// Name of the input.
-    pub input: String,
-    /// The axis; its extent is 1.
-    pub axis: usize,
-    /// The symbol.
-    pub symbol: std::sync::Arc<str>,
-}
-
-/// The graph with open extents, or a note (`static-batch`) that names the first node that cannot have them.
-pub fn open_batch(g: &Graph, target: &Target, openings: &[Opening]) -> Result<Graph, Box<Diagnostic>> {
+/// The graph with extents of 1 in its inputs opened, or a note (`static-batch`) that names the first node that cannot have them.
+pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Graph, Box<Diagnostic>> {
     let mut g = g.clone();
-    for opening in openings {
-        let input = g.inputs().find(|&v| g.name(v).is_some_and(|n| **n == *opening.input));
+    for extent in open {
+        let input = g.inputs().find(|&v| g.name(v).is_some_and(|n| **n == *extent.input));
         let Some(input) = input else { continue };
         let ty = g.ty(input);
-        let shape = ty.shape.with(opening.axis, Dim::Sym(opening.symbol.clone()));
+        let shape = ty.shape.with(extent.axis, Dim::Sym(extent.symbol.clone()));
         let ty = TensorType { shape, ..ty.clone() };
         g.set_type(input, ty);
     }
@@ -131,8 +120,8 @@ mod tests {
     }
 
     fn opened(body: &str) -> Result<Graph, String> {
-        let openings = [Opening { input: "x".into(), axis: 0, symbol: "n".into() }];
-        open_batch(&with(body, 1), &target(), &openings).map_err(|note| note.message)
+        let open = [OpenExtent { input: "x".into(), axis: 0, symbol: "n".into() }];
+        open_batch(&with(body, 1), &target(), &open).map_err(|note| note.message)
     }
 
     #[test]

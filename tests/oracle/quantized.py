@@ -6,12 +6,11 @@ model in ONNX Runtime."""
 import json, sys
 from pathlib import Path
 
-import numpy as np, onnx, onnxruntime
-from ai_edge_litert.interpreter import Interpreter
+import numpy as np, onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from PIL import Image
 
-MODELS = Path(__file__).parent.parent / "models"
+from bundled import MODELS, images, litert, ort
+
 FORMATS = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
 TYPES = {"u8": QuantType.QUInt8, "i8": QuantType.QInt8}
 
@@ -40,28 +39,15 @@ def step(model):
     return float(constants[last.input[1]])
 
 
-def litert(path, images):
-    interpreter = Interpreter(model_path=str(path))
-    interpreter.allocate_tensors()
-    inputs, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    for image in images:
-        interpreter.set_tensor(inputs["index"], image.reshape(inputs["shape"]))
-        interpreter.invoke()
-        yield interpreter.get_tensor(outputs["index"])
-
-
 def compare(folder, images):
     result = {}
     for artefact in sorted(folder.glob("*.tflite")):
         path = artefact.with_suffix(".onnx")
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        truth = np.concatenate([session.run(None, {"image": image})[0] for image in images])
+        truth = np.concatenate(list(ort(path, images)))
         off = np.abs(truth - np.concatenate(list(litert(artefact, images)))) / step(onnx.load(path))
         result[artefact.stem] = float(np.mean(off <= 1.001))
     (folder / "truth.json").write_text(json.dumps(result))
 
 
 folder = Path(sys.argv[1])
-pictures = sorted((MODELS / "digits").glob("*.png"))
-images = [np.asarray(Image.open(p).convert("L"), np.float32)[None, None] / 255 for p in pictures]
-compare(folder, images) if list(folder.glob("*.tflite")) else write(folder, images)
+compare(folder, images()) if list(folder.glob("*.tflite")) else write(folder, images())

@@ -2,6 +2,7 @@
 //! as several.
 
 use half::f16;
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
 use qcc_ir::ops::{
     Binary, BinaryFn, Cast, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Tensors, Transpose, Types, Unary,
@@ -250,8 +251,23 @@ pub(crate) fn one(v: ValueId) -> Result<Values, Refusal> {
     Ok(Values::from_elem(v, 1))
 }
 
-/// The value of an input that the user fixed: one number fills it.
-pub(crate) fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
+/// An input that the user gave a value: a constant of that name. One number fills it.
+pub(crate) fn fixed_input(
+    graph: &mut Graph,
+    name: &str,
+    ty: &TensorType,
+    values: &[f64],
+) -> Result<ValueId, Box<Diagnostic>> {
+    let tensor = fixed(ty, values).ok_or_else(|| {
+        let message = format!("--set gives {} numbers that do not fit {name}, which is {ty}", values.len());
+        Box::new(Diagnostic::error("bad-value", message))
+    })?;
+    let value = graph.add_const(tensor, Origin::new(name, "Input"));
+    graph.set_name(value, name);
+    Ok(value)
+}
+
+fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
     let count = ty.shape.elements()?;
     let values: Vec<f64> = match values {
         [one] => vec![*one; count],

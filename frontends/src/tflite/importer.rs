@@ -7,7 +7,7 @@ use qcc_ir::{Graph, Origin, TensorType, ValueId};
 use super::node::NodeCx;
 use super::{ops, types};
 use crate::Imported;
-use crate::build::{Values, fixed};
+use crate::build::{Values, fixed_input};
 use crate::refusal::Refusal;
 
 /// What a tensor of the file stands for.
@@ -55,16 +55,10 @@ impl<'m> Importer<'m> {
 
     /// An input that the user gave a value: a constant.
     pub(super) fn set_input(&mut self, tensor: i32, name: &str, ty: &TensorType, values: &[f64]) {
-        let binding = match fixed(ty, values) {
-            Some(fixed) => {
-                let value = self.graph.add_const(fixed, Origin::new(name, "Input"));
-                self.graph.set_name(value, name);
-                Binding::Value(value)
-            }
-            None => {
-                let given = values.len();
-                let message = format!("--set gives {given} numbers that do not fit {name}, which is {ty}");
-                self.errors.push(Diagnostic::error("bad-value", message));
+        let binding = match fixed_input(&mut self.graph, name, ty, values) {
+            Ok(value) => Binding::Value(value),
+            Err(refused) => {
+                self.errors.push(*refused);
                 Binding::Refused
             }
         };

@@ -14,7 +14,7 @@ use super::symbols::Symbols;
 use super::views::{self, How, View};
 use super::weights::{self, Weights};
 use crate::Imported;
-use crate::build::{Values, fixed};
+use crate::build::{Values, fixed_input};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -94,21 +94,14 @@ impl<'m> Importer<'m> {
 
     /// An input that the user gave a value: a constant.
     pub(super) fn set_input(&mut self, name: &'m str, ty: TensorType, values: &[f64]) {
-        match fixed(&ty, values) {
-            Some(tensor) => {
-                let value = self.graph.add_const(tensor, Origin::new(name, "Input"));
-                self.graph.set_name(value, name);
-                self.bind(name, Binding::Value { value, view: None });
+        let binding = match fixed_input(&mut self.graph, name, &ty, values) {
+            Ok(value) => Binding::Value { value, view: None },
+            Err(refused) => {
+                self.errors.push(*refused);
+                Binding::Refused
             }
-            None => {
-                let given = values.len();
-                self.errors.push(Diagnostic::error(
-                    "bad-value",
-                    format!("--set gives {given} numbers that do not fit {name}, which is {ty}"),
-                ));
-                self.bind(name, Binding::Refused);
-            }
-        }
+        };
+        self.bind(name, binding);
     }
 
     fn bind(&mut self, name: &'m str, binding: Binding<'m>) {

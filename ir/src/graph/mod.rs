@@ -48,6 +48,17 @@ pub struct Output {
     pub value: ValueId,
 }
 
+/// An extent of an input that the source model leaves open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenExtent {
+    /// Name of the input.
+    pub input: String,
+    /// The axis.
+    pub axis: usize,
+    /// The symbol. Extents with the same one are equal.
+    pub symbol: Arc<str>,
+}
+
 /// Operands of a node, in order.
 pub type Operands = SmallVec<[ValueId; 3]>;
 
