@@ -47,6 +47,9 @@ pub struct GridDemands {
     pub weights_only: fn(&Op, &[&TensorType]) -> bool,
     /// True where the weight of this contraction may have one scale for each output channel.
     pub per_channel: fn(&Op, &TensorType) -> bool,
+    /// True where kernels, on processors without instructions for it, add two neighbouring products of this contraction in
+    /// 16 bits: what is larger they cut off.
+    pub pairs: fn(&Op, &TensorType) -> bool,
     /// True where the weight of a product of matrices, beside a real factor, may be 4-bit integers with a scale for each
     /// run of the second number of the indices that are summed up, of which there are the first number. `None` where
     /// the target knows no such weights.

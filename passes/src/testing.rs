@@ -21,6 +21,7 @@ pub(crate) static BARE: Target = Target {
         integer: |_, _| true,
         weights_only: |_, _| true,
         per_channel: |_, _| true,
+        pairs: |_, _| false,
         blocks: None,
         sums: |_, _| Sums::Grid,
         zero: |_, _, _| Zero::Anywhere,

@@ -25,6 +25,9 @@ use crate::oracle::{self, Outcome, Run};
 /// Relative and absolute difference of floats: kernels sum and approximate in their own ways.
 pub(crate) const CLOSE: (f32, f32) = (1e-4, 1e-5);
 
+/// The same of sums over grids, whose terms cancel out.
+const CANCELLED: (f32, f32) = (1e-4, 1e-4);
+
 /// The same of 16-bit floats: two of their steps, where what is between is kept wider.
 const HALF: (f32, f32) = (2.0 / 1024.0, 1e-5);
 
@@ -258,7 +261,8 @@ impl Runtime {
         right
     }
 
-    /// Compares what the runtime gave with the evaluator, and that with the float graph.
+    /// Compares what the runtime gave with the evaluator, and that with the float graph: what stays real. How many steps
+    /// there are between the two, within the limit, depends on the processor.
     fn judge(&self, case: &Integer, outcomes: [&Outcome; 2]) -> Result<String, String> {
         let expected = evaluate(&case.graph, &case.inputs)?;
         let reals: Vec<Tensor> = case.inputs.iter().map(Tensor::to_real).collect();
@@ -269,21 +273,16 @@ impl Runtime {
                 return Err(format!("{} has {ratio:.1} dB against the float graph", output.name));
             }
         }
-        let mut report = String::new();
         for ((outcome, most), way) in outcomes.into_iter().zip(self.steps).zip(["optimized", "plain"]) {
             let found = outputs(&case.graph, outcome).map_err(|e| format!("{way}: {e}"))?;
             let steps = most_steps(&found, &expected);
             if steps > most {
                 return Err(format!("{way}: {steps} steps"));
             }
-            let equal = if steps == 0 { "equal".to_owned() } else { format!("within {steps}") };
-            _ = write!(report, "{}{way} {equal}", if report.is_empty() { "" } else { ", " });
         }
         let islands = fidelity::float_islands(&case.graph);
-        for (i, &node) in islands.iter().enumerate() {
-            _ = write!(report, "{}{}", if i == 0 { "; float: " } else { " " }, case.graph.op(node).kind().name());
-        }
-        Ok(report)
+        let kinds: Vec<&str> = islands.into_iter().map(|n| case.graph.op(n).kind().name()).collect();
+        Ok(if kinds.is_empty() { "integer".to_owned() } else { format!("float: {}", kinds.join(" ")) })
     }
 }
 
@@ -296,7 +295,7 @@ pub(crate) fn most_steps(found: &[Tensor], expected: &[Tensor]) -> i64 {
 pub(crate) fn steps(a: &Tensor, b: &Tensor) -> i64 {
     match (a.integers(), b.integers()) {
         (Some(a), Some(b)) => a.iter().zip(&b).map(|(a, b)| (a - b).abs()).max().unwrap_or(0),
-        _ => i64::from(oracle::difference(a, b, CLOSE.0, CLOSE.1).is_some()) * i64::MAX,
+        _ => i64::from(oracle::difference(a, b, CANCELLED.0, CANCELLED.1).is_some()) * i64::MAX,
     }
 }
 
@@ -374,7 +373,7 @@ impl Runtime {
             [false, true].map(|optimized| Run { model: model.clone(), inputs: laid_out(&g, &inputs), optimized });
         let outcomes = oracle::run(self.script, folder, &runs);
         let [plain, fast] = [0, 1].map(|i| outputs(&g, &outcomes[i]).unwrap());
-        all_close(&plain, &expected, (1e-4, 1e-4)).unwrap();
+        all_close(&plain, &expected, CANCELLED).unwrap();
         for (f, e) in fast.iter().zip(&expected) {
             let ratio = sqnr(&e.reals(), &f.reals());
             assert!(ratio >= least, "{ratio} dB");

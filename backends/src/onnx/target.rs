@@ -5,7 +5,7 @@ use qcc_ir::ops::{
     ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
-use qcc_ir::{Elem, Layout, Store, TensorType};
+use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
 
@@ -23,6 +23,7 @@ pub static TARGET: Target = Target {
         integer,
         weights_only,
         per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
+        pairs,
         blocks: Some(|extent, size| extent >= size),
         sums,
         zero: |_, _, _| Zero::Anywhere,
@@ -125,4 +126,9 @@ fn sums(op: &Op, _: &[&TensorType]) -> Sums {
 /// What accumulates along an axis, or orders by size, stays in single precision.
 fn half(op: &Op, _: &[&TensorType]) -> bool {
     !matches!(op, Op::CumSum(_) | Op::TopK(_))
+}
+
+/// Kernels for one filter a channel sum in 32 bits.
+fn pairs(op: &Op, weight: &TensorType) -> bool {
+    !matches!(op, Op::Conv(c) if c.is_depthwise(&weight.shape) && weight.shape.dims()[0] == Dim::Known(c.groups))
 }

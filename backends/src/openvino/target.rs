@@ -4,7 +4,7 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn,
 };
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
-use qcc_ir::{Elem, Layout, Store, TensorType};
+use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, recurrent, resize};
 
@@ -23,6 +23,7 @@ pub static TARGET: Target = Target {
         weights_only,
         per_channel: |_, _| true,
         // Runs are an axis of their own.
+        pairs,
         blocks: Some(|extent, size| extent % size == 0),
         sums: |_, _| Sums::Real,
         zero,
@@ -95,4 +96,9 @@ fn zero(op: &Op, operand: usize, known: bool) -> Zero {
         Op::MatMul(_) | Op::ConvTranspose(_) => Zero::MiddleOrEnd,
         _ => Zero::Anywhere,
     }
+}
+
+/// Kernels for one filter a channel sum in 32 bits.
+fn pairs(op: &Op, weight: &TensorType) -> bool {
+    !matches!(op, Op::Conv(c) if c.is_depthwise(&weight.shape) && weight.shape.dims()[0] == Dim::Known(c.groups))
 }

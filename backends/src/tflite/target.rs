@@ -22,6 +22,7 @@ pub static TARGET: Target = Target {
         integer,
         weights_only,
         per_channel,
+        pairs: |_, _| false,
         blocks: None,
         sums: |_, _| Sums::Grid,
         zero,

@@ -173,7 +173,10 @@ impl Builder<'_> {
         let beside_real = self.new.ty(x).elem.grid().is_none();
         let grid = match self.blocks(op, w).filter(|_| beside_real) {
             Some((axis, size)) => block_grid(w, axis, size),
-            None => weight_grid(w, channel, input.unwrap_or(1.0), bias.filter(|_| input.is_some())),
+            None => {
+                let pairs = !beside_real && (self.target.grids.pairs)(op, w.ty());
+                weight_grid(op, w, channel, pairs, input.unwrap_or(1.0), bias.filter(|_| input.is_some()))
+            }
         };
         let weight = rounded(op, w, &grid);
         let mut operands = Operands::from_iter([x]);

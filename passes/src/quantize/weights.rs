@@ -18,23 +18,69 @@ pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
     max
 }
 
-/// The grid of a contraction's weight: symmetric, one scale for each index of `channel` where that is asked.
+/// Largest magnitude, for each index of `axis`, of the sum of two weights of one sign whose products are neighbours in the
+/// sums of a contraction: along its channels, and from the last channel of a tap to the first of the next.
+fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize) -> Vec<f32> {
+    let (dims, reals) = (w.dims(), w.reals());
+    let summed = match op {
+        Op::Conv(_) => 1,
+        Op::MatMul(m) if m.transpose_b => dims.len() - 1,
+        Op::MatMul(_) => dims.len() - 2,
+        _ => 0,
+    };
+    let inside = |axis: usize| dims[axis + 1..].iter().product::<usize>().max(1);
+    let (inner, run) = (inside(summed), inside(axis));
+    let mut max = vec![0.0f32; dims[axis]];
+    for (i, x) in reals.iter().enumerate() {
+        let (channel, tap) = (i / inner % dims[summed], i % inner);
+        let next = match channel + 1 < dims[summed] {
+            true => i + inner,
+            false if matches!(op, Op::Conv(_)) && tap + 1 < inner => i - channel * inner + 1,
+            false => continue,
+        };
+        if x * reals[next] > 0.0 {
+            let m = &mut max[i / run % dims[axis]];
+            *m = m.max((x + reals[next]).abs());
+        }
+    }
+    max
+}
+
+/// The integers whose sum, times the largest activation of 8 bits, is just within 16 bits, less what rounding may add to
+/// each of them.
+const PAIR: f32 = 128.0 - 2.0;
+
+/// The grid of a contraction's weight: symmetric, one scale for each index of `channel` where that is asked, wide enough
+/// that two products fit into 16 bits where kernels add them in `pairs`.
 ///
 /// `input` is the scale of the activation and `bias` the bias: scales are enlarged where the bias would leave 32 bits.
-pub(super) fn weight_grid(w: &Tensor, channel: Option<usize>, input: f32, bias: Option<&Tensor>) -> Grid {
-    let limit = (1 << 30) as f32;
+pub(super) fn weight_grid(
+    op: &Op,
+    w: &Tensor,
+    channel: Option<usize>,
+    pairs: bool,
+    input: f32,
+    bias: Option<&Tensor>,
+) -> Grid {
+    let axis = channel.unwrap_or(0);
+    let mut largest = magnitudes(w, axis);
+    if pairs {
+        let sums = pair_magnitudes(op, w, axis).into_iter().map(|m| m / PAIR * 127.0);
+        largest.iter_mut().zip(sums).for_each(|(m, sum)| *m = m.max(sum));
+    }
+    let limit = input * (1 << 30) as f32;
     let bias: Vec<f32> = bias.map(|b| b.reals().into_owned()).unwrap_or_default();
     match channel {
         Some(axis) => {
-            let mut scales = per_channel(&magnitudes(w, axis));
+            let mut scales = per_channel(&largest);
             for (s, b) in scales.iter_mut().zip(&bias) {
-                *s = s.max(b.abs() / (input * limit));
+                *s = s.max(b.abs() / limit);
             }
             Grid::per_axis(Store::I8, axis, scales)
         }
         None => {
-            let magnitude = w.reals().iter().fold(0.0f32, |m, x| m.max(x.abs()));
-            let scale = bias.iter().fold(per_channel(&[magnitude])[0], |s, b| s.max(b.abs() / (input * limit)));
+            let magnitude = largest.into_iter().fold(0.0, f32::max);
+            let scale = bias.iter().fold(per_channel(&[magnitude])[0], |s, b| s.max(b.abs() / limit));
             Grid::per_tensor(Store::I8, scale, 0)
         }
     }
@@ -135,4 +181,66 @@ pub(super) fn corrected_bias(op: &Op, w: &Tensor, rounded: &Tensor, bias: &Tenso
     };
     let corrected = bias.reals().iter().enumerate().map(|(o, b)| (f64::from(*b) - shift(o)) as f32).collect();
     Some(Tensor::from_vec(Shape::known(&[outputs]), corrected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use qcc_ir::ops::{Conv, ConvTranspose, MatMul};
+    use qcc_ir::testing::numbers;
+
+    fn ops() -> impl Strategy<Value = (Op, usize)> {
+        let deconvolution = ConvTranspose {
+            stride: [1, 1].into_iter().collect(),
+            before: [0, 0].into_iter().collect(),
+            after: [0, 0].into_iter().collect(),
+            extra: [0, 0].into_iter().collect(),
+            dilation: [1, 1].into_iter().collect(),
+            groups: 1,
+        };
+        prop_oneof![
+            Just((Conv::unit(2).into(), 0)),
+            Just((deconvolution.into(), 1)),
+            Just((MatMul { transpose_b: true }.into(), 0)),
+            Just((MatMul { transpose_b: false }.into(), 1)),
+        ]
+    }
+
+    proptest! {
+        /// Two neighbouring products with the largest activation fit into 16 bits, however weights are rounded.
+        #[test]
+        fn pairs_fit_into_16_bits((op, axis) in ops(), extents in prop::array::uniform4(1usize..5), seed: u64, all: bool) {
+            let rank = if matches!(op, Op::MatMul(_)) { 2 } else { 4 };
+            let noise = numbers(Shape::known(&extents[..rank]), seed);
+            let of_one_sign = noise.reals().iter().map(|x| x.abs().sqrt() + 0.1).collect();
+            let w = Tensor::from_vec(noise.ty().shape.clone(), of_one_sign);
+            let grid = weight_grid(&op, &w, all.then_some(axis), true, 1.0, None);
+            let q = rounded(&op, &w, &grid);
+            let (dims, q) = (w.dims(), q.view::<i8>().into_owned());
+            let at = |index: &[usize]| {
+                i32::from(q[index.iter().zip(&dims).fold(0, |at, (i, extent)| at * extent + i)])
+            };
+            // Products of one output in the order of kernels: the channels of a tap side by side.
+            for output in 0..dims[axis] {
+                let products: Vec<i32> = match op {
+                    Op::MatMul(_) => (0..dims[1 - axis])
+                        .map(|k| if axis == 0 { at(&[output, k]) } else { at(&[k, output]) })
+                        .collect(),
+                    _ => (0..dims[2])
+                        .flat_map(|y| (0..dims[3]).map(move |x| (y, x)))
+                        .flat_map(|(y, x)| (0..dims[1 - axis]).map(move |c| (c, y, x)))
+                        .map(|(c, y, x)| if axis == 0 { at(&[output, c, y, x]) } else { at(&[c, output, y, x]) })
+                        .collect(),
+                };
+                let across = matches!(op, Op::Conv(_));
+                for (k, pair) in products.windows(2).enumerate() {
+                    let same_tap = (k + 1) % dims[1 - axis] != 0;
+                    if same_tap || across {
+                        prop_assert!(255 * (pair[0] + pair[1]) <= i32::from(i16::MAX), "{pair:?}");
+                    }
+                }
+            }
+        }
+    }
 }

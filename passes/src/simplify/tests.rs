@@ -34,6 +34,7 @@ pub(crate) fn target() -> Target {
             integer: native,
             weights_only: native,
             per_channel,
+            pairs: |_, _| false,
             blocks: Some(|extent, size| extent >= size),
             sums: |_, _| Sums::Grid,
             zero: |_, operand, _| if operand == 1 { Zero::Middle } else { Zero::Anywhere },
