@@ -22,6 +22,7 @@ pub mod open_batch;
 mod pattern;
 pub mod precision;
 pub mod quantize;
+mod rounding;
 mod sets;
 pub mod simplify;
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub fn half_values(g: &Graph, target: &Target, ranges: &Ranges, interface: Inter
 /// Nodes that work on 16-bit floats.
 fn halved(g: &Graph, target: &Target, ranges: &Ranges) -> FxHashSet<NodeId> {
     let fits = |v: ValueId| match g.constant(v) {
-        Some(c) => c.ty().elem != Elem::F32 || narrowed(c).is_some(),
+        Some(c) => c.ty().elem != Elem::F32 || narrowed(c, None).is_some(),
         None => ranges.get(v).is_none_or(|s| s.min >= -LARGEST && s.max <= LARGEST),
     };
     let real = |n: &NodeId| {
@@ -101,7 +101,7 @@ impl Builder<'_> {
         let origin = self.old.origin(v.node).clone();
         let made = match (self.old.constant(v), self.placed.get(&v)) {
             (Some(c), _) => {
-                let narrow = (real && *elem == Elem::F16).then(|| narrowed(c)).flatten();
+                let narrow = (real && *elem == Elem::F16).then(|| narrowed(c, None)).flatten();
                 let made = self.new.add_const(narrow.unwrap_or_else(|| c.clone()), origin);
                 if let Some(name) = self.old.name(v) {
                     self.new.set_name(made, name.clone());

@@ -5,6 +5,7 @@ use qcc_ir::{Grid, Shape, Store, Tensor, scale_runs};
 
 use super::grids::{block_scale, grid_of, per_channel};
 use crate::calibrate::Range;
+use crate::rounding::against_each_other;
 
 /// Largest magnitude for each index of `axis`.
 pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
@@ -138,19 +139,11 @@ pub(super) fn rounded(op: &Op, w: &Tensor, grid: &Grid) -> Tensor {
     let exact = w.reals();
     for (window, q) in integers.chunks_mut(taps).enumerate() {
         let scale = scales[(window * taps / run) % scales.len()];
-        let mut errors: Vec<f32> =
-            q.iter().zip(&exact[window * taps..]).map(|(&q, w)| f32::from(q) - w / scale).collect();
-        let mut sum: f32 = errors.iter().sum();
-        while sum.abs() > 0.5 {
-            let against = sum.signum();
-            let farthest = errors.iter().enumerate().max_by(|a, b| (a.1 * against).total_cmp(&(b.1 * against)));
-            let Some((k, _)) = farthest.filter(|(k, _)| (-127..=127).contains(&(i32::from(q[*k]) - against as i32)))
-            else {
-                break;
-            };
-            q[k] -= against as i8;
-            errors[k] -= against;
-            sum -= against;
+        let error = |(q, w): (&i8, &f32)| f32::from(*q) - w / scale;
+        let errors: Vec<f32> = q.iter().zip(&exact[window * taps..]).map(error).collect();
+        let others: Vec<f32> = errors.iter().map(|e| e - e.signum()).collect();
+        for k in against_each_other(&errors, &others) {
+            q[k] -= errors[k].signum() as i8;
         }
     }
     Tensor::of(nearest.ty().clone(), integers)
