@@ -89,20 +89,19 @@ fn first_past<'b>(bins: impl Iterator<Item = &'b (f32, u64)>, cut: u64) -> Optio
     None
 }
 
-/// Shrinks the ends one after the other, each to where `loss` is least, until nothing changes.
+/// Shrinks the ends one after the other, each to where `loss` is least, first by steps of equal ratio, since an outlier may
+/// make a range a hundred times too wide, and then around what was found.
 fn descend(all: Range, loss: &dyn Fn(Range) -> f64) -> Range {
-    const STEPS: u32 = 24;
+    let wide: Vec<f32> = (1..=24).map(|i| 0.9f32.powi(i)).collect();
+    let near: Vec<f32> = [-3, -2, -1, 1, 2, 3].map(|i| 0.9f32.powf(i as f32 / 4.0)).to_vec();
     let mut best = (loss(all), all);
-    for _ in 0..2 {
-        let before = best.0;
+    for (ratios, around) in [(&wide, false), (&wide, false), (&near, true)] {
         for end in 0..2 {
-            let current = best.1;
-            for i in 1..=STEPS {
-                // Steps of equal ratio: an outlier may make a range a hundred times too wide.
-                let shrunk = 0.9f32.powi(i as i32);
+            let (current, from) = (best.1, if around { best.1 } else { all });
+            for ratio in ratios {
                 let r = match end {
-                    0 => Range { lo: all.lo * shrunk, hi: current.hi },
-                    _ => Range { lo: current.lo, hi: all.hi * shrunk },
+                    0 => Range { lo: (from.lo * ratio).max(all.lo), hi: current.hi },
+                    _ => Range { lo: current.lo, hi: (from.hi * ratio).min(all.hi) },
                 };
                 if r.span() <= 0.0 {
                     continue;
@@ -112,9 +111,6 @@ fn descend(all: Range, loss: &dyn Fn(Range) -> f64) -> Range {
                     best = (l, r);
                 }
             }
-        }
-        if best.0 >= before {
-            break;
         }
     }
     best.1

@@ -152,6 +152,7 @@ fn scale_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (x, c) = by_constant(g, k.x, BinaryFn::Mul)?;
     only_here(g, k.x, at)?;
     only_here(g, k.weight, at)?;
+    belongs_here(g, x, k.x.node)?;
     let origin = g.origin(at).clone();
     let c = k.per_channel(g, c, k.inputs(), &origin)?;
     let factor = k.along_weight(g, c, k.input_axis, &origin)?;
@@ -172,6 +173,7 @@ fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     }
     let (x, c) = by_constant(g, k.x, BinaryFn::Add)?;
     only_here(g, k.x, at)?;
+    belongs_here(g, x, k.x.node)?;
     let origin = g.origin(at).clone();
     let c = k.per_channel(g, c, k.inputs(), &origin)?;
     let term = k.along_weight(g, c, k.input_axis, &origin)?;
@@ -189,6 +191,7 @@ fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     k.takes_factor(g)?;
     let (product, t) = by_constant(g, k.x, BinaryFn::Add)?;
     let (x, s) = by_constant(g, product, BinaryFn::Mul)?;
+    belongs_here(g, x, product.node)?;
     only_here(g, k.x, at)?;
     only_here(g, product, k.x.node)?;
     only_here(g, k.weight, at)?;
@@ -204,6 +207,13 @@ fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     when(g.ty(moved) == g.ty(x))?;
     let bias = k.bias;
     k.put(g, at, [Some(moved), Some(weight), bias], &[])
+}
+
+/// Matches where the scale or offset `user` of `x` is not that of a contraction before, which takes it up first: what
+/// lies between two contractions is then the same however a model is spelled.
+fn belongs_here(g: &Graph, x: ValueId, user: NodeId) -> Match<()> {
+    let taken = CONTRACTIONS.contains(&g.op(x.node).kind()) && g.only_user(x) == Some(user);
+    if taken { Err(Skip::Because("the contraction before takes it up")) } else { Ok(()) }
 }
 
 /// A product of stacked matrices has no bias in most formats.

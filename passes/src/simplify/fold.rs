@@ -10,7 +10,7 @@ use crate::{Rule, Skip};
 pub(super) const RULES: &[Rule] = &[Rule { name: "fold-constants", anchor: OpKind::ALL, apply: fold }];
 
 /// A result of more bytes than this is kept as a computation where it outgrows its operands.
-const LARGE: usize = 1 << 16;
+const LARGE: usize = 1 << 18;
 
 /// A node whose operands are all constants becomes its results.
 fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
