@@ -20,8 +20,10 @@ pub struct Quality {
     pub samples: usize,
     /// Share of the products of convolutions and matrix multiplications summed on stored integers, 0 to 1.
     pub integer_share: f64,
-    /// Share of the products whose weights alone are stored as integers: the runtime puts activations on integers.
+    /// Share of the products whose weights alone are stored as integers.
     pub weights_share: f64,
+    /// True where the runtime puts the activations beside those on integers.
+    pub run_time_grids: bool,
     /// Nodes that compute in floating point.
     pub float_nodes: Vec<String>,
     /// Each output.
@@ -63,6 +65,7 @@ pub(crate) fn measure(
     float: &Graph,
     quantized: &Graph,
     values: &[(ValueId, ValueId)],
+    run_time_grids: bool,
 ) -> Result<Quality, RunError> {
     let Fidelity { outputs, layers, samples } = truth.compare(i, float, quantized, values)?;
     let mut worst: Vec<Deviation> = layers.into_iter().map(Deviation::of).collect();
@@ -77,6 +80,7 @@ pub(crate) fn measure(
         samples,
         integer_share: work.integer_share(),
         weights_share: work.weights_share(),
+        run_time_grids,
         float_nodes: fidelity::float_islands(quantized).into_iter().map(name).collect(),
         outputs: outputs.into_iter().map(Deviation::of).collect(),
         worst,

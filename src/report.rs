@@ -167,11 +167,13 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
 }
 
 fn quality_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
-    let on_the_fly = match q.weights_share {
+    let how =
+        if q.run_time_grids { "with activations put on integers at run time" } else { "with integer weights alone" };
+    let beside = match q.weights_share {
         0.0 => String::new(),
-        share => format!(", {:.2} % with activations put on integers at run time", share * 100.0),
+        share => format!(", {:.2} % {how}", share * 100.0),
     };
-    row("integer", format!("{:.2} % of multiplications{on_the_fly}", q.integer_share * 100.0));
+    row("integer", format!("{:.2} % of multiplications{beside}", q.integer_share * 100.0));
     let shown = if verbose { q.float_nodes.len() } else { 4 };
     if !q.float_nodes.is_empty() {
         let names = q.float_nodes.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");

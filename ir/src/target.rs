@@ -43,8 +43,11 @@ pub struct GridDemands {
     pub activation: Store,
     /// True where the operator, on operands of these (real) types, has an integer kernel.
     pub integer: fn(&Op, &[&TensorType]) -> bool,
-    /// True where the operator takes real activations with a constant weight on a grid (dynamic range).
+    /// True where the operator takes real activations with a constant weight on a grid.
     pub weights_only: fn(&Op, &[&TensorType]) -> bool,
+    /// True where those put the activations on integers too, when the model runs; elsewhere they compute with real
+    /// numbers.
+    pub run_time_grids: bool,
     /// True where the weight of this contraction may have one scale for each output channel.
     pub per_channel: fn(&Op, &TensorType) -> bool,
     /// True where kernels, on processors without instructions for it, add two neighbouring products of this contraction in

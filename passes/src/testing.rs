@@ -20,6 +20,7 @@ pub(crate) static BARE: Target = Target {
         activation: Store::I8,
         integer: |_, _| true,
         weights_only: |_, _| true,
+        run_time_grids: true,
         per_channel: |_, _| true,
         pairs: |_, _| false,
         blocks: None,

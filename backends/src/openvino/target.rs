@@ -21,6 +21,7 @@ pub static TARGET: Target = Target {
         activation: Store::U8,
         integer,
         weights_only,
+        run_time_grids: false,
         per_channel: |_, _| true,
         // Runs are an axis of their own.
         pairs,

@@ -21,6 +21,7 @@ pub static TARGET: Target = Target {
         activation: Store::I8,
         integer,
         weights_only,
+        run_time_grids: true,
         per_channel,
         pairs: |_, _| false,
         blocks: None,

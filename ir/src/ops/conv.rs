@@ -34,6 +34,13 @@ impl Conv {
         }
     }
 
+    /// How many of `places` along spatial axis `i` of the result sum up what this tap reads of an image with `extent`
+    /// elements there; at the others it reads padding.
+    pub fn reads(&self, i: usize, tap: usize, extent: usize, places: usize) -> usize {
+        let image = self.before[i]..self.before[i] + extent;
+        (0..places).filter(|place| image.contains(&(place * self.stride[i] + tap * self.dilation[i]))).count()
+    }
+
     /// True where each group has one input channel (and there is more than one group).
     pub fn is_depthwise(&self, weight: &Shape) -> bool {
         self.groups > 1 && weight.dims()[1] == Dim::Known(1)

@@ -120,6 +120,14 @@ impl Stats {
         self.channels.iter().map(|sum| sum / self.samples.max(1) as f64)
     }
 
+    /// Mean and standard deviation of the numbers, as the histogram shows them.
+    pub fn moments(&self) -> (f64, f64) {
+        let sum = |f: &dyn Fn(f64) -> f64| self.histogram.bins().map(|(x, n)| f(f64::from(x)) * n as f64).sum::<f64>();
+        let count = sum(&|_| 1.0).max(1.0);
+        let mean = sum(&|x| x) / count;
+        (mean, (sum(&|x| (x - mean).powi(2)) / count).sqrt())
+    }
+
     /// Adds the channels of the same single tensor: those along `axis` of its extents.
     pub fn with_channels(mut self, values: &[f32], extents: &[usize], axis: usize) -> Self {
         let inner: usize = extents[axis + 1..].iter().product::<usize>().max(1);

@@ -7,12 +7,11 @@ use qcc_ir::target::{Target, Zero};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Options;
 use super::grids::{fixed_grid, grid_of};
 use super::plan::{Mode, Plan, clamped};
 use super::weights::constant_range;
 use crate::activation::Activation;
-use crate::calibrate::{Range, Ranges, search};
+use crate::calibrate::{Method, Range, Ranges, search};
 use crate::sets::Sets;
 
 /// An operand of a join that has other readers keeps its own grid where the joint one is this much coarser.
@@ -37,11 +36,30 @@ impl Grids {
     }
 }
 
-pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Options, plan: &Plan) -> Grids {
+/// Each value's range by itself.
+pub(super) type OwnRanges = FxHashMap<ValueId, Range>;
+
+/// The ranges of the real values that nodes read and give, as their readers ask them.
+pub(super) fn own_ranges(g: &Graph, nodes: &FxHashSet<NodeId>, ranges: &Ranges, method: Method) -> OwnRanges {
+    use rayon::prelude::*;
+    let values = nodes.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n)));
+    let values: FxHashSet<ValueId> = values.collect();
+    let range = |v: ValueId| {
+        let stats = ranges.get(v)?;
+        let activation = Activation::behind(g, v);
+        let after = |x| match &activation {
+            Some(a) => a.apply(x),
+            None => x,
+        };
+        Some((v, search(stats, method, 256, &after)))
+    };
+    values.into_par_iter().filter_map(range).collect()
+}
+
+pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
     let order: Vec<NodeId> =
-        g.order().into_iter().filter(|n| matches!(plan.get(n), Some(Mode::Integer | Mode::Sums))).collect();
-    let store = target.grids.activation;
-    let own = own_ranges(g, &order, ranges, options);
+        g.order().into_iter().filter(|n| matches!(plan.mode(*n), Some(Mode::Integer | Mode::Sums))).collect();
+    let (store, own) = (target.grids.activation, &plan.ranges);
     let mut moved = FxHashSet::default();
     let mut classes: Sets<ValueId> = Sets::default();
     // Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
@@ -54,7 +72,7 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
         match op.grid() {
             GridRule::Carry => classes.join(result, operands[0]),
             GridRule::Unify => {
-                for i in moved_operands(g, n, &own, &fixed, &classes) {
+                for i in moved_operands(g, n, own, &fixed, &classes) {
                     moved.insert((n, i));
                 }
                 for (i, v) in operands.iter().enumerate().filter(|(_, v)| dynamic(v)) {
@@ -75,7 +93,7 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
                     }
                 }
             }
-            GridRule::Own if clamped(g, n).is_some_and(|c| plan.get(&c) == Some(&Mode::Integer)) => {
+            GridRule::Own if clamped(g, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
                 classes.join(result, operands[0]);
                 silent.insert(operands[0]);
             }
@@ -84,8 +102,10 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
     }
     let constants = joined_constants(g, &order);
     let mut joint: FxHashMap<ValueId, Range> = FxHashMap::default();
-    let mut values: Vec<ValueId> = own.keys().copied().collect();
+    let mut values: Vec<ValueId> = order.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n))).collect();
+    values.retain(|v| own.contains_key(v));
     values.sort_unstable();
+    values.dedup();
     for v in values.iter().filter(|v| !silent.contains(v)) {
         let r = constants.get(v).map_or(own[v], |c| own[v].union(*c));
         let root = classes.root(*v);
@@ -114,30 +134,12 @@ pub(super) fn assign(g: &Graph, target: &Target, ranges: &Ranges, options: &Opti
     Grids { grids: values.iter().filter_map(|v| Some((*v, grid(v)?))).collect(), moved }
 }
 
-/// Each value's range by itself.
-fn own_ranges(g: &Graph, order: &[NodeId], ranges: &Ranges, options: &Options) -> FxHashMap<ValueId, Range> {
-    use rayon::prelude::*;
-    let mut values: Vec<ValueId> = order.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n))).collect();
-    values.sort_unstable();
-    values.dedup();
-    let range = |v: ValueId| {
-        let stats = ranges.get(v)?;
-        let activation = Activation::behind(g, v);
-        let after = |x| match &activation {
-            Some(a) => a.apply(x),
-            None => x,
-        };
-        Some((v, search(stats, options.method, 256, &after)))
-    };
-    values.into_par_iter().filter_map(range).collect()
-}
-
 /// Operands of a join that keep their own grid: those on a fixed grid, and those with other readers for which the
 /// joint grid is much coarser.
 fn moved_operands(
     g: &Graph,
     n: NodeId,
-    own: &FxHashMap<ValueId, Range>,
+    own: &OwnRanges,
     fixed: &FxHashMap<ValueId, Grid>,
     classes: &Sets<ValueId>,
 ) -> Extents {

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
 use super::plan::{Mode, Plan, is_contraction};
-use super::weights::{bias_grid, block_grid, constant_grid, corrected_bias, rounded, weight_grid};
+use super::weights::{bias_grid, block_grid, constant_grid, corrected_bias, rounded, shares, weight_grid};
 use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
 use crate::calibrate::Ranges;
@@ -35,7 +35,7 @@ pub(super) fn build(
         values: Vec::new(),
     };
     for n in g.order() {
-        match plan.get(&n) {
+        match plan.mode(n) {
             _ if matches!(g.op(n), Op::Input(_)) => b.input(n, options.interface)?,
             // Constants are made for each reader, on the grid that reader asks.
             _ if matches!(g.op(n), Op::Const(_)) => {}
@@ -182,7 +182,8 @@ impl Builder<'_> {
         let mut operands = Operands::from_iter([x]);
         let corrected = bias.map(|b| {
             let means: Vec<f64> = self.ranges.get(old[0]).map(|s| s.channel_means().collect()).unwrap_or_default();
-            corrected_bias(op, w, &weight, b, &means).unwrap_or_else(|| b.clone())
+            let shares = shares(op, w, &self.old.ty(old[0]).shape, &self.old.ty(n.value(0)).shape);
+            corrected_bias(op, w, &weight, b, &means, &shares).unwrap_or_else(|| b.clone())
         });
         operands.push(self.constant(old[1], weight));
         match (corrected, input) {

@@ -12,10 +12,12 @@ use crate::calibrate::{Method, Ranges};
 
 mod absorb;
 mod assign;
+mod borders;
 mod build;
 mod grids;
 mod loops;
 mod plan;
+mod starved;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -86,7 +88,7 @@ pub struct Quantized {
 /// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
 pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
     let plan = plan::plan(g, target, ranges, options);
-    let grids = assign::assign(g, target, ranges, options, &plan);
+    let grids = assign::assign(g, target, &plan);
     let quantized = build::build(g, target, options, ranges, &plan, &grids)?;
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)

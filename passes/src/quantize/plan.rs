@@ -5,9 +5,10 @@ use qcc_ir::target::{Sums, Target};
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Interface, Options, loops};
+use super::assign::{OwnRanges, own_ranges};
+use super::starved::starved;
+use super::{Interface, Options, borders, loops};
 use crate::calibrate::{Range, Ranges};
-use crate::sets::Sets;
 
 /// What a node works on that does not work on real numbers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,26 @@ pub(super) enum Mode {
 /// A join whose operands' ranges differ by more than this leaves the smaller one less than 4 of its 8 bits.
 const CONFLICT: f32 = 16.0;
 
-/// Nodes that are not in it work on real numbers.
-pub(super) type Plan = FxHashMap<NodeId, Mode>;
+/// Results that span less than this part of a grid that is known beforehand would lose more than 2 of 8 bits to it.
+const WASTE: f32 = 4.0;
+
+/// Two borders cost more than integers save where a number is the sum of fewer products.
+const FEWEST_PRODUCTS: usize = 128;
+
+/// What works on integers, and the ranges of the values that may lie on grids there.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Nodes that are not in it work on real numbers.
+    modes: FxHashMap<NodeId, Mode>,
+    pub(super) ranges: OwnRanges,
+}
+
+impl Plan {
+    /// What a node works on, where that is not real numbers alone.
+    pub(super) fn mode(&self, n: NodeId) -> Option<Mode> {
+        self.modes.get(&n).copied()
+    }
+}
 
 pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Plan {
     let order = g.order();
@@ -32,68 +51,70 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
         |n: NodeId| g.origin(n).sources().iter().any(|s| options.exclude.iter().any(|p| matches(p, &s.path)));
     if !options.activations {
         let weights = |n: &NodeId| weights_only(g, target, *n) && !excluded(*n);
-        return order.into_iter().filter(weights).map(|n| (n, Mode::Weights)).collect();
+        let modes = order.into_iter().filter(weights).map(|n| (n, Mode::Weights)).collect();
+        return Plan { modes, ranges: OwnRanges::default() };
     }
-    let mut integer: FxHashSet<NodeId> =
+    let real_interface = options.interface == Interface::Float;
+    let mut able: FxHashSet<NodeId> =
         order.iter().copied().filter(|&n| capable(g, target, ranges, n) && !excluded(n)).collect();
-    let mut loops = FxHashSet::default();
-    if options.interface == Interface::Float {
+    let loops = if real_interface { loops::nodes(g, &order) } else { FxHashSet::default() };
+    if real_interface {
         for n in tail(g, &order) {
-            integer.remove(&n);
+            able.remove(&n);
         }
-        loops = loops::nodes(g, &order);
-        integer.retain(|n| !loops.contains(n));
+        able.retain(|n| !loops.contains(n));
     }
-    for n in conflicts(g, &order, ranges, &integer) {
-        integer.remove(&n);
+    for n in conflicts(g, &order, ranges, &able) {
+        able.remove(&n);
     }
-    let sums = |n: &NodeId| is_contraction(g, *n).then(|| (target.grids.sums)(g.op(*n), &g.operand_types(*n)));
-    let real = |n: NodeId| sums(&n) == Some(Sums::Real);
-    drop_islands(g, &order, &real, &mut integer);
+    let own = own_ranges(g, &able, ranges, options.method);
+    let starved = starved(g, &order, ranges, &own);
+    let gives_starved = |n: NodeId| g.results(n).any(|v| starved.contains(&v));
+    let reads_starved = |n: NodeId| g.operands(n).iter().any(|v| starved.contains(v));
+    // Contractions put what they read on a grid all the same.
+    able.retain(|&n| is_contraction(g, n) || !(gives_starved(n) || reads_starved(n)));
+
+    let sums = |n: NodeId| (target.grids.sums)(g.op(n), &g.operand_types(n));
+    let fewest = |able: &FxHashSet<NodeId>| borders::fewest(g, &order, able, &sums, options.interface);
     // An error on a grid inside a loop would grow with each turn.
     let turns = loops.into_iter().filter(|&n| weights_only(g, target, n) && !excluded(n));
-    let mut plan: Plan = turns.map(|n| (n, Mode::Weights)).collect();
-    if options.interface == Interface::Float {
-        plan.extend(release_ends(g, target, &order, &real, &mut integer).into_iter().map(|n| (n, Mode::Weights)));
-    }
-    let ends = |n: &NodeId| options.interface == Interface::Float && read_real(g, *n, &integer);
-    let mode = |n: &NodeId| match sums(n) {
+    let mut modes: FxHashMap<NodeId, Mode> = turns.map(|n| (n, Mode::Weights)).collect();
+    // Contractions that would give numbers on a grid give real ones where what follows needs those; and where only real
+    // nodes read them, since their 8 bits would be the last and the worst, if that is at the end, does not make the
+    // products real, or these are few.
+    let integer = fewest(&able);
+    let leads_on = leading_on(g, &order);
+    let ends = |n: NodeId| {
+        let cheap = target.grids.run_time_grids || !leads_on.contains(&n) || summed(g, n) < FEWEST_PRODUCTS;
+        real_interface && cheap && read_real(g, n, &integer)
+    };
+    let released = |n: &NodeId| {
+        let on_grid = is_contraction(g, *n) && sums(*n) == Sums::Grid && weights_only(g, target, *n);
+        integer.contains(n) && on_grid && (ends(*n) || gives_starved(*n))
+    };
+    let released: FxHashSet<NodeId> = order.iter().copied().filter(released).collect();
+    able.retain(|n| !released.contains(n));
+    modes.extend(released.into_iter().map(|n| (n, Mode::Weights)));
+    let integer = fewest(&able);
+    let mode = |n: NodeId| match is_contraction(g, n).then(|| sums(n)) {
         Some(Sums::Real) => Mode::Sums,
-        Some(Sums::Either) if ends(n) => Mode::Sums,
+        Some(Sums::Either) if real_interface && read_real(g, n, &integer) => Mode::Sums,
         _ => Mode::Integer,
     };
-    plan.extend(integer.iter().map(|n| (*n, mode(n))));
-    plan
+    modes.extend(integer.iter().map(|&n| (n, mode(n))));
+    Plan { modes, ranges: own }
+}
+
+/// The products that are summed up to one number of a contraction's result.
+fn summed(g: &Graph, n: NodeId) -> usize {
+    let (weight, GridRule::Contract { channel }) = (g.ty(g.operands(n)[1]), g.op(n).grid()) else { return 0 };
+    let outputs = weight.shape.dims()[channel].known().unwrap_or(1);
+    weight.shape.elements().unwrap_or(0) / outputs.max(1)
 }
 
 /// True where no integer node reads a result.
 fn read_real(g: &Graph, n: NodeId, integer: &FxHashSet<NodeId>) -> bool {
     g.results(n).all(|v| g.users(v).iter().all(|u| !integer.contains(&u.0)))
-}
-
-/// Takes contractions that only real nodes read out of the integer ones, with what is an island then, and gives them.
-/// They give real results: their 8 bits would be the last and the worst. Those that give real numbers anyway stay.
-fn release_ends(
-    g: &Graph,
-    target: &Target,
-    order: &[NodeId],
-    real: &dyn Fn(NodeId) -> bool,
-    integer: &mut FxHashSet<NodeId>,
-) -> Vec<NodeId> {
-    let mut released = Vec::new();
-    let on_grid = |n: NodeId| (target.grids.sums)(g.op(n), &g.operand_types(n)) == Sums::Grid;
-    loop {
-        let ends = |n: &&NodeId| {
-            integer.contains(n) && read_real(g, **n, integer) && weights_only(g, target, **n) && on_grid(**n)
-        };
-        let ends: Vec<NodeId> = order.iter().filter(ends).copied().collect();
-        if ends.is_empty() {
-            return released;
-        }
-        integer.retain(|n| !ends.contains(n));
-        released.extend(ends);
-        drop_islands(g, order, real, integer);
-    }
 }
 
 /// Patterns that match no node's name.
@@ -120,6 +141,11 @@ fn matches(pattern: &str, name: &str) -> bool {
 fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
     let op = g.op(n);
     if op.grid() == GridRule::Float || !(target.grids.integer)(op, &g.operand_types(n)) {
+        return false;
+    }
+    if let GridRule::Fixed { lo, hi } = op.grid()
+        && ranges.get(n.value(0)).is_none_or(|s| (s.max - s.min.min(0.0)) * WASTE < hi - lo)
+    {
         return false;
     }
     let seen = |v: ValueId| g.constant(v).is_some() || ranges.get(v).is_some_and(|s| s.not_finite == 0);
@@ -152,15 +178,21 @@ pub(super) fn clamped(g: &Graph, n: NodeId) -> Option<NodeId> {
     (arithmetic && g.only_user(v).is_some()).then_some(v.node)
 }
 
-/// Nodes after the last contraction on every path: they decode, cost little, and an error of theirs goes straight to
-/// the output.
-fn tail(g: &Graph, order: &[NodeId]) -> Vec<NodeId> {
+/// Nodes that a contraction follows upon.
+fn leading_on(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     let mut leads_on: FxHashSet<NodeId> = FxHashSet::default();
     for &n in order.iter().rev() {
         if is_contraction(g, n) || leads_on.contains(&n) {
             leads_on.extend(g.operands(n).iter().map(|v| v.node));
         }
     }
+    leads_on
+}
+
+/// Nodes after the last contraction on every path: they decode, cost little, and an error of theirs goes straight to
+/// the output.
+fn tail(g: &Graph, order: &[NodeId]) -> Vec<NodeId> {
+    let leads_on = leading_on(g, order);
     let contracts = |n: NodeId| is_contraction(g, n) || clamped(g, n).is_some_and(|c| is_contraction(g, c));
     let decodes = |n: &NodeId| !leads_on.contains(n) && !contracts(*n);
     order.iter().copied().filter(decodes).collect()
@@ -188,28 +220,6 @@ fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<N
         }
     }
     real
-}
-
-/// Integer regions without a contraction cost two borders and save nothing. A contraction that gives `real` numbers
-/// ends its region.
-fn drop_islands(g: &Graph, order: &[NodeId], real: &dyn Fn(NodeId) -> bool, integer: &mut FxHashSet<NodeId>) {
-    let mut regions: Sets<NodeId> = Sets::default();
-    for &n in order.iter().filter(|n| integer.contains(n)) {
-        for v in g.operands(n) {
-            if integer.contains(&v.node) && !real(v.node) {
-                regions.join(n, v.node);
-            }
-            // Readers of one value share its grid.
-            for (other, _) in g.users(v) {
-                if integer.contains(&other) && g.constant(v).is_none() {
-                    regions.join(n, other);
-                }
-            }
-        }
-    }
-    let useful: FxHashSet<NodeId> =
-        order.iter().filter(|n| integer.contains(n) && is_contraction(g, **n)).map(|&n| regions.root(n)).collect();
-    integer.retain(|&n| useful.contains(&regions.root(n)));
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use qcc_ir::ops::Op;
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Graph, Shape, Store, Tensor, ValueId};
+use qcc_ir::{Graph, NodeId, Shape, Store, Tensor, ValueId};
 
 use super::{Interface, Options, Quantized, quantize, unmatched};
 use crate::Joint;
@@ -141,9 +141,56 @@ fn taps_of_a_window_are_rounded_against_each_other() {
     assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &grid)), sum(&exact));
 }
 
+/// Kinds of the nodes that work on real numbers and neither contract nor reshape.
+fn real_kinds(g: &Graph) -> Vec<&'static str> {
+    let islands = crate::fidelity::float_islands(g).into_iter();
+    let works = |n: &NodeId| !super::is_contraction(g, *n) && !matches!(g.op(*n), Op::Reshape(_));
+    islands.filter(works).map(|n| g.op(n).kind().name()).collect()
+}
+
+/// `body` from the matrix `%m` to the matrix `%n`, with a product on either side.
+fn between_products(body: &str) -> Graph {
+    let weight = "const [1,-0.5,0.25,0.75,-1,0.5,0.125,-0.25,0.5,1,-0.75,-0.5,0.25,-1,0.5,1]";
+    graph(&format!(
+        "%w: f32[4,4] = {weight}  %r = reshape[8,4] %x  %m = matmul(transpose_b:true) %r, %w
+         {body}  %v: f32[4,4] = {weight}  %y = matmul(transpose_b:true) %n, %v  %z = matmul(transpose_b:true) %y, %w
+         output z = %z"
+    ))
+}
+
+#[test]
+fn arithmetic_is_where_there_are_the_fewest_borders() {
+    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &min_max()).graph);
+    assert!(real("%a = unary(f:Sigmoid) %m  %n = binary(f:Mul) %m, %a").is_empty());
+    assert!(real("%n = binary(f:Add) %m, %r").is_empty());
+    // A normalisation reads real sums, and what comes from there stays real up to the next product.
+    let stream = "%a = binary(f:Add) %m, %r  %l = layer_norm(axis:1,epsilon:1e-5) %a
+        %b = matmul(transpose_b:true) %l, %w  %c = binary(f:Add) %b, %a  %n = layer_norm(axis:1,epsilon:1e-5) %c";
+    assert_eq!(real(stream), ["binary", "layer_norm", "binary", "layer_norm"]);
+    // What only moves numbers moves integers.
+    let moved = "%a = transpose(perm:[1,0]) %m  %b = reshape[8,4] %a  %n = layer_norm(axis:1,epsilon:1e-5) %b";
+    assert_eq!(real(moved), ["layer_norm"]);
+}
+
+#[test]
+fn what_would_be_left_too_little_of_stays_real() {
+    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &min_max()).graph);
+    assert!(real("%n = softmax(axis:1,log:false) %m").is_empty());
+    let masked = "%k: f32[4] = const [0,0,0,-10000]  %a = binary(f:Add) %m, %k  %n = softmax(axis:1,log:false) %a";
+    assert_eq!(real(masked), ["binary", "softmax"]);
+    let alike = "%k: f32[] = const [100]  %a = binary(f:Add) %m, %k  %b = reduce(f:Mean,axes:[1],keep:true) %a
+        %n = binary(f:Sub) %a, %b";
+    assert_eq!(real(alike), ["binary", "reduce", "binary"]);
+    let steep =
+        "%k: f32[] = const [0.0001]  %a = binary(f:Mul) %m, %m  %b = binary(f:Add) %a, %k  %n = unary(f:Log) %b";
+    assert_eq!(real(steep), ["binary", "binary", "unary"]);
+    let shallow = "%k: f32[] = const [0.1]  %a = binary(f:Mul) %m, %k  %n = unary(f:Tanh) %a";
+    assert_eq!(real(shallow), ["binary", "unary"]);
+}
+
 /// A state of four rows that goes through one weight again and again.
 fn looped(turns: usize) -> Graph {
-    let weight: Vec<f32> = (0..64).map(|i| ((i * 7) % 11) as f32 / 20.0 - 0.25).collect();
+    let weight: Vec<f32> = (0..64).map(|i| ((i * 7) % 11) as f32 / 4.0 - 1.25).collect();
     let mut body = format!("%w: f32[8,8] = const {weight:?}  %h0 = reshape[4,8] %x");
     for i in 0..turns {
         body += &format!(" %p{i} = matmul(transpose_b:true) %h{i}, %w  %h{} = unary(f:Tanh) %p{i}", i + 1);

@@ -150,8 +150,16 @@ pub(super) fn rounded(op: &Op, w: &Tensor, grid: &Grid) -> Tensor {
 }
 
 /// The bias that makes up for what rounding the weight does to the mean of each output: `bias - (q - w) * mean(x)`,
-/// summed over the products of that output. `means` are those of the activation's channels.
-pub(super) fn corrected_bias(op: &Op, w: &Tensor, rounded: &Tensor, bias: &Tensor, means: &[f64]) -> Option<Tensor> {
+/// summed over the products of that output. `means` are those of the activation's channels, `shares` the parts of the
+/// results for which a tap reads the image.
+pub(super) fn corrected_bias(
+    op: &Op,
+    w: &Tensor,
+    rounded: &Tensor,
+    bias: &Tensor,
+    means: &[f64],
+    shares: &[f64],
+) -> Option<Tensor> {
     let dims = w.dims();
     // Products of one output, and the channel that the k-th of them reads, counted from the first of its group.
     let (outputs, products, groups) = match op {
@@ -160,7 +168,7 @@ pub(super) fn corrected_bias(op: &Op, w: &Tensor, rounded: &Tensor, bias: &Tenso
         _ => return None,
     };
     let (channels, taps) = (dims[1], products / dims[1].max(1));
-    if means.len() != channels * groups || bias.len() != outputs {
+    if means.len() != channels * groups || shares.len() != taps || bias.len() != outputs {
         return None;
     }
     let (rounded, exact) = (rounded.reals(), w.reals());
@@ -168,12 +176,22 @@ pub(super) fn corrected_bias(op: &Op, w: &Tensor, rounded: &Tensor, bias: &Tenso
         let first = o / (outputs / groups) * channels;
         let product = |k: usize| {
             let i = o * products + k;
-            (f64::from(rounded[i]) - f64::from(exact[i])) * means[first + k / taps]
+            (f64::from(rounded[i]) - f64::from(exact[i])) * means[first + k / taps] * shares[k % taps]
         };
         (0..products).map(product).sum()
     };
     let corrected = bias.reals().iter().enumerate().map(|(o, b)| (f64::from(*b) - shift(o)) as f32).collect();
     Some(Tensor::from_vec(Shape::known(&[outputs]), corrected))
+}
+
+/// The parts of the results for which each tap of a window reads the image and not padding.
+pub(super) fn shares(op: &Op, w: &Tensor, image: &Shape, result: &Shape) -> Vec<f64> {
+    let (Op::Conv(conv), Some(image), Some(result)) = (op, image.extents(), result.extents()) else { return vec![1.0] };
+    w.dims()[2..].iter().enumerate().fold(vec![1.0], |outer, (i, &window)| {
+        let (extent, places) = (image[2 + i], result[2 + i]);
+        let along = |tap| conv.reads(i, tap, extent, places) as f64 / places.max(1) as f64;
+        outer.iter().flat_map(|share| (0..window).map(move |tap| share * along(tap))).collect()
+    })
 }
 
 #[cfg(test)]

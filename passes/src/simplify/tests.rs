@@ -33,6 +33,7 @@ pub(crate) fn target() -> Target {
             activation: Store::I8,
             integer: native,
             weights_only: native,
+            run_time_grids: true,
             per_channel,
             pairs: |_, _| false,
             blocks: Some(|extent, size| extent >= size),
@@ -299,6 +300,23 @@ fn layer_norm_is_recognised() {
          %r = unary(f:Sqrt) %w %n = binary(f:Div) %d, %r %q = binary(f:Mul) %s, %n %y = binary(f:Add) %q, %t",
         "%s: f32[4] = const [1,2,3,4] %t: f32[4] = const [5,6,7,8] %y = layer_norm(axis:3,epsilon:0.00001) %x, %s, %t",
     );
+}
+
+#[test]
+fn taps_that_read_padding_alone_are_cut_off() {
+    const HEAD: &str = "conv(stride:[4,1],before:[1,4],after:[0,4],dilation:[1,4],groups:1)";
+    let weight: Vec<i32> = (0..54).collect();
+    let columns: Vec<i32> = weight.iter().copied().filter(|w| w % 3 == 1 && w % 9 > 2).collect();
+    becomes(
+        &format!("%w: f32[3,2,3,3] = const {weight:?} %y = {HEAD} %x, %w"),
+        &format!(
+            "%w: f32[3,2,2,1] = const {columns:?}
+             %y = conv(stride:[4,1],before:[0,0],after:[0,0],dilation:[1,4],groups:1) %x, %w"
+        ),
+    );
+    // Taps inside the image stay.
+    let head = HEAD.replace("stride:[4,1]", "stride:[1,1]").replace("dilation:[1,4]", "dilation:[1,3]");
+    stays(&format!("%w: f32[3,2,3,3] = const {weight:?} %y = {head} %x, %w"));
 }
 
 #[test]

@@ -19,7 +19,20 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Port {
         ReduceFn::Any => "ReduceLogicalOr",
     };
     let inputs = [e.operand(site, 0), e.axes(&op.axes)];
-    e.op(Operation(kind, 1), &[attribute("keep_dims", op.keep)], &inputs, &site.results[0].real())
+    let result = site.results[0].real();
+    // The plugin gets a FakeQuantize behind an extreme wrong that drops its axes.
+    if matches!(op.f, ReduceFn::Max | ReduceFn::Min) && !op.keep {
+        let shape = op.axes.iter().fold(site.operands[0].shape.clone(), |shape, &axis| shape.with(axis, 1));
+        let kept = TensorType::new(result.elem.clone(), shape);
+        let kept = e.op(Operation(kind, 1), &[attribute("keep_dims", true)], &inputs, &kept);
+        return squeezed(e, kept, &op.axes, &result);
+    }
+    e.op(Operation(kind, 1), &[attribute("keep_dims", op.keep)], &inputs, &result)
+}
+
+fn squeezed(e: &mut Emitter<'_>, x: Port, axes: &[usize], ty: &TensorType) -> Port {
+    let axes = e.axes(axes);
+    e.op(Operation("Squeeze", 1), &[], &[x, axes], ty)
 }
 
 /// The place of the first in order.
@@ -28,11 +41,7 @@ pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &Site) -> Po
     let kept = |elem| TensorType::new(elem, x.shape.with(op.axis, 1));
     let types = [kept(x.elem.real()), kept(y.elem.clone())];
     let places = sorted(e, site, 1, op.axis, op.largest, &types)[1];
-    if op.keep {
-        return places;
-    }
-    let axes = e.axes(&[op.axis]);
-    e.op(Operation("Squeeze", 1), &[], &[places, axes], y)
+    if op.keep { places } else { squeezed(e, places, &[op.axis], y) }
 }
 
 /// CumSum.
