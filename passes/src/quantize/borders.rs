@@ -69,11 +69,7 @@ impl Network {
         interface: Interface,
     ) {
         let (reads, gives) = match g.op(n) {
-            // Whatever its readers are.
-            Op::Input(_) if matches!(interface, Interface::Grid(_)) => {
-                let open = self.graph.add_node(());
-                (open, open)
-            }
+            Op::Input(_) if matches!(interface, Interface::Grid(_)) => (self.integers, self.integers),
             _ if !able.contains(&n) => (self.reals, self.reals),
             _ if is_contraction(g, n) => {
                 let gives = match sums(n) {
@@ -89,10 +85,8 @@ impl Network {
                     Some(contraction) => self.gives[&contraction],
                     None => self.graph.add_node(()),
                 };
-                let computes = matches!(
-                    op,
-                    Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Softmax(_) | Op::Reduce(_) | Op::Select(_)
-                );
+                let computes =
+                    matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Softmax(_) | Op::Reduce(_));
                 match computes {
                     true => self.graph.add_edge(own, self.reals, PREFERENCE),
                     false => self.graph.add_edge(self.integers, own, PREFERENCE),
@@ -108,8 +102,8 @@ impl Network {
     fn add_value(&mut self, g: &Graph, v: ValueId, interface: Interface) {
         let Some(&gives) = self.gives.get(&v.node).filter(|_| g.ty(v).elem == Elem::F32) else { return };
         let mut readers: Vec<NodeIndex> = g.users(v).iter().map(|u| self.reads[&u.0]).collect();
-        if g.is_output(v) && interface == Interface::Float {
-            readers.push(self.reals);
+        if g.is_output(v) {
+            readers.push(if matches!(interface, Interface::Grid(_)) { self.integers } else { self.reals });
         }
         readers.retain(|&r| r != gives);
         if readers.is_empty() {
