@@ -142,11 +142,14 @@ impl Absorber<'_> {
         if self.g.results(n).len() != 1 || !self.has_kernel(n) {
             return Ok(());
         }
+        let mut users = self.g.users(q.value(0)).into_iter();
+        let read_real = !self.g.is_output(q.value(0)) && users.all(|(u, _)| matches!(self.g.op(u), Op::Dequantize(_)));
         let operands = self.g.operands(n);
         let first = operands.first().and_then(|&o| self.activation(o)).map(|(_, grid)| grid);
         let own = match self.g.op(n).grid() {
             GridRule::Own => Some(to.clone()),
-            GridRule::Fixed { lo, hi } => Some(fixed_grid(lo, hi, store)),
+            // Where only real numbers are read, they are those of the model rather than those of the kernel's grid.
+            GridRule::Fixed { lo, hi } => Some(fixed_grid(lo, hi, store)).filter(|own| !read_real || *own == to),
             GridRule::Carry => first,
             GridRule::Contract { .. } | GridRule::Unify | GridRule::Float => None,
         };
@@ -173,8 +176,7 @@ impl Absorber<'_> {
         let origin = self.g.origin(n).and(self.g.origin(q));
         let mut result = self.again(n, &new, &own, origin)?;
         // Readers of real numbers mind no other grid; then numbers are rounded once.
-        let mut users = self.g.users(q.value(0)).into_iter();
-        if self.g.is_output(q.value(0)) || !users.all(|(u, _)| matches!(self.g.op(u), Op::Dequantize(_))) {
+        if !read_real {
             result = self.moved(result, &to)?;
         }
         self.settle(&[n, q], result);
