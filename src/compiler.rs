@@ -631,8 +631,8 @@ impl Compiler {
             let readable = quality::readable(samples, floats.len());
             let truth = Truth::new(&joint, &floats, &readable).map_err(fails)?;
             let measured = lowered.par_iter_mut().zip(&pairs).enumerate().map(|(i, (l, values))| {
-                let at_run_time = l.backend.target().grids.run_time_grids;
-                l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values, at_run_time)?);
+                let target = l.backend.target();
+                l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values, target)?);
                 Ok(())
             });
             measured.collect::<Result<(), _>>().map_err(fails)?;

@@ -1,6 +1,7 @@
 //! How a quantized graph compares with the float graph it was made from, for the report.
 
 use qcc_ir::eval::RunError;
+use qcc_ir::target::Target;
 use qcc_ir::{Graph, Tensor, ValueId};
 use qcc_passes::fidelity::{self, Distance, Fidelity, Truth};
 use serde::Serialize;
@@ -20,10 +21,11 @@ pub struct Quality {
     pub samples: usize,
     /// Share of the products of convolutions and matrix multiplications summed on stored integers, 0 to 1.
     pub integer_share: f64,
-    /// Share of the products whose weights alone are stored as integers.
+    /// Share of the products whose weights alone are stored as integers, beside activations that the runtime puts on
+    /// integers.
+    pub run_time_share: f64,
+    /// Share of the products of real numbers whose weights are stored as integers.
     pub weights_share: f64,
-    /// True where the runtime puts the activations beside those on integers.
-    pub run_time_grids: bool,
     /// Nodes that compute in floating point.
     pub float_nodes: Vec<String>,
     /// Each output.
@@ -65,7 +67,7 @@ pub(crate) fn measure(
     float: &Graph,
     quantized: &Graph,
     values: &[(ValueId, ValueId)],
-    run_time_grids: bool,
+    target: &Target,
 ) -> Result<Quality, RunError> {
     let Fidelity { outputs, layers, samples } = truth.compare(i, float, quantized, values)?;
     let mut worst: Vec<Deviation> = layers.into_iter().map(Deviation::of).collect();
@@ -75,12 +77,12 @@ pub(crate) fn measure(
         "" => quantized.op(n).kind().name().to_owned(),
         path => format!("{path} ({})", quantized.op(n).kind().name()),
     };
-    let work = fidelity::work(quantized);
+    let work = fidelity::work(quantized, target);
     Ok(Quality {
         samples,
         integer_share: work.integer_share(),
         weights_share: work.weights_share(),
-        run_time_grids,
+        run_time_share: work.run_time_share(),
         float_nodes: fidelity::float_islands(quantized).into_iter().map(name).collect(),
         outputs: outputs.into_iter().map(Deviation::of).collect(),
         worst,

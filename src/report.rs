@@ -167,13 +167,13 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
 }
 
 fn quality_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
-    let how =
-        if q.run_time_grids { "with activations put on integers at run time" } else { "with integer weights alone" };
-    let beside = match q.weights_share {
+    let beside = |share: f64, how: &str| match share {
         0.0 => String::new(),
         share => format!(", {:.2} % {how}", share * 100.0),
     };
-    row("integer", format!("{:.2} % of multiplications{beside}", q.integer_share * 100.0));
+    let at_run_time = beside(q.run_time_share, "with activations put on integers at run time");
+    let weights = beside(q.weights_share, "with integer weights alone");
+    row("integer", format!("{:.2} % of multiplications{at_run_time}{weights}", q.integer_share * 100.0));
     let shown = if verbose { q.float_nodes.len() } else { 4 };
     if !q.float_nodes.is_empty() {
         let names = q.float_nodes.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");

@@ -43,12 +43,14 @@ pub struct GridDemands {
     pub activation: Store,
     /// True where the operator, on operands of these (real) types, has an integer kernel.
     pub integer: fn(&Op, &[&TensorType]) -> bool,
-    /// True where the operator takes real activations with a constant weight on a grid.
+    /// True where the operator takes a constant weight on a grid beside real activations.
     pub weights_only: fn(&Op, &[&TensorType]) -> bool,
-    /// True where those put the activations on integers too, when the model runs; elsewhere they compute with real
-    /// numbers.
-    pub run_time_grids: bool,
-    /// True where the weight of this contraction may have one scale for each output channel.
+    /// True where this contraction, with a weight on a grid, puts its activations on integers too when the model runs;
+    /// others compute with real numbers.
+    pub run_time_grids: fn(&Op) -> bool,
+    /// How a constant table on a grid is looked up in.
+    pub tables: Tables,
+    /// True where the weight of this operator may have one scale for each output channel.
     pub per_channel: fn(&Op, &TensorType) -> bool,
     /// True where kernels, on processors without instructions for it, add two neighbouring products of this contraction in
     /// 16 bits: what is larger they cut off.
@@ -62,6 +64,17 @@ pub struct GridDemands {
     /// Where the zero of this operand of a contraction lies, if it is no constant. The last argument says whether the
     /// weight (operand 1) is one.
     pub zero: fn(&Op, usize, bool) -> Zero,
+}
+
+/// How numbers come out of a constant table on a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tables {
+    /// As integers, with one scale for all.
+    Whole,
+    /// As integers, with a scale for each column.
+    Columns,
+    /// As real numbers, restored by a scale for each row.
+    Rows,
 }
 
 /// Where a grid has its zero.

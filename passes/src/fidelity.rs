@@ -2,6 +2,7 @@
 
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::ops::{GridRule, Op};
+use qcc_ir::target::Target;
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -182,7 +183,9 @@ fn on_interface(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
 pub struct Work {
     /// Products summed on integers.
     pub integer: u64,
-    /// Products with a weight on a grid and a real activation.
+    /// Products with a weight on a grid and a real activation, which the runtime puts on integers.
+    pub run_time: u64,
+    /// Products with a weight on a grid and a real activation that stays real.
     pub weights: u64,
     /// Products of real numbers.
     pub real: u64,
@@ -194,24 +197,30 @@ impl Work {
         self.share(self.integer)
     }
 
-    /// Share of products whose weight alone lies on a grid, from 0 to 1.
+    /// Share of products summed on integers that the runtime makes of real activations, from 0 to 1.
+    pub fn run_time_share(&self) -> f64 {
+        self.share(self.run_time)
+    }
+
+    /// Share of products of real numbers whose weight lies on a grid, from 0 to 1.
     pub fn weights_share(&self) -> f64 {
         self.share(self.weights)
     }
 
     fn share(&self, part: u64) -> f64 {
-        part as f64 / (self.integer + self.weights + self.real).max(1) as f64
+        part as f64 / (self.integer + self.run_time + self.weights + self.real).max(1) as f64
     }
 }
 
-/// The products in a graph's contractions.
-pub fn work(g: &Graph) -> Work {
+/// The products in the contractions of a graph for that target.
+pub fn work(g: &Graph, target: &Target) -> Work {
     let mut work = Work::default();
     for n in g.order() {
         let operands = g.operand_types(n);
         let products = products(g, n);
         match operands.get(1).map(|w| (operands[0].elem.grid().is_some(), w.elem.grid().is_some())) {
             Some((true, _)) => work.integer += products,
+            Some((false, true)) if (target.grids.run_time_grids)(g.op(n)) => work.run_time += products,
             Some((false, true)) => work.weights += products,
             _ => work.real += products,
         }

@@ -148,6 +148,10 @@ impl<'g> Emitter<'g> {
             results: results.iter().map(held).collect(),
             outputs: SmallVec::new(),
         };
+        if matches!(op, Op::Dequantize(_)) && self.kept(node.value(0)).is_some() {
+            // Placed where it is read.
+            return Ok(());
+        }
         if let Some(source) = ops::alias(graph, node) {
             self.alias(node.value(0), source);
             return Ok(());
@@ -194,6 +198,13 @@ impl<'g> Emitter<'g> {
         }
     }
 
+    /// The constant whose numbers a value has, as it is kept: on a grid, where they are restored from one.
+    pub(super) fn kept(&self, v: ValueId) -> Option<&'g Tensor> {
+        let graph = self.graph;
+        let restored = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
+        graph.constant(restored.unwrap_or(v))
+    }
+
     /// The name that the source model has for a value.
     pub(super) fn wanted(&self, v: ValueId) -> String {
         let graph = self.graph;
@@ -238,7 +249,7 @@ impl<'g> Emitter<'g> {
             return name.clone();
         }
         let (graph, wanted) = (self.graph, self.wanted(v));
-        let name = match (graph.constant(v), graph.ty(v).elem.grid()) {
+        let name = match (self.kept(v), graph.ty(v).elem.grid()) {
             (Some(constant), _) => self.place(&wanted, constant, Numbers::Real),
             (None, Some(grid)) => {
                 let stored = self.stored(v);

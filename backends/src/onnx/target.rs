@@ -4,7 +4,7 @@ use qcc_ir::ops::{
     ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode,
     ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
@@ -22,7 +22,8 @@ pub static TARGET: Target = Target {
         activation: Store::U8,
         integer,
         weights_only,
-        run_time_grids: false,
+        run_time_grids: |op| matches!(op, Op::MatMul(_)),
+        tables: Tables::Columns,
         per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
         pairs,
         blocks: Some(|extent, size| extent >= size),
@@ -117,7 +118,8 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
 
 /// A DequantizeLinear restores the weight when the model runs.
 fn weights_only(op: &Op, operands: &[&TensorType]) -> bool {
-    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_)) && native(op, operands)
+    let weighs = matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_) | Op::Gather(_));
+    weighs && native(op, operands)
 }
 
 /// Products of matrices are fused without a QuantizeLinear behind them too, convolutions are not.

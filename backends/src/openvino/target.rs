@@ -3,7 +3,7 @@
 use qcc_ir::ops::{
     Binary, BinaryFn, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, recurrent, resize};
@@ -21,7 +21,8 @@ pub static TARGET: Target = Target {
         activation: Store::U8,
         integer,
         weights_only,
-        run_time_grids: false,
+        run_time_grids: |_| false,
+        tables: Tables::Rows,
         per_channel: |_, _| true,
         // Runs are an axis of their own.
         pairs,
@@ -85,7 +86,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
 /// Products with a constant matrix read narrow weights; convolutions widen them when the model is loaded, and only the
 /// file is smaller.
 fn weights_only(op: &Op, _: &[&TensorType]) -> bool {
-    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_))
+    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_) | Op::Gather(_))
 }
 
 /// Convolutions and products with a constant matrix take a zero anywhere; products of two computed matrices and

@@ -3,7 +3,7 @@
 use qcc_ir::ops::{
     Binary, BinaryFn, Cast, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
 use super::ops::{conv, pool, resize};
@@ -21,7 +21,8 @@ pub static TARGET: Target = Target {
         activation: Store::I8,
         integer,
         weights_only,
-        run_time_grids: true,
+        run_time_grids: |_| true,
+        tables: Tables::Whole,
         per_channel,
         pairs: |_, _| false,
         blocks: None,
@@ -160,6 +161,7 @@ fn weights_only(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Conv(c) => native(op, operands) && !c.is_depthwise(&operands[1].shape),
         Op::ConvTranspose(_) => native(op, operands),
         Op::MatMul(m) => native(op, operands) && m.transpose_b && operands[1].rank() == 2,
+        Op::Gather(_) => native(op, operands),
         _ => false,
     }
 }

@@ -41,6 +41,8 @@ impl Op {
                 (0..to.len()).find(|&i| to[i] == from[*axis] && before(&to[..i]) == before(&from[..*axis]))?
             }
             Op::Slice(op) if op.ranges.iter().all(|r| r.axis != *axis) => *axis,
+            Op::Gather(op) if *axis < op.axis => *axis,
+            Op::Gather(op) if *axis > op.axis => *axis + to.len() - from.len(),
             Op::Relayout(_) => *axis,
             _ => return None,
         };

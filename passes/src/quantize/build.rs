@@ -2,16 +2,18 @@
 
 use qcc_ir::error::TypeError;
 use qcc_ir::ops::{Dequantize, GridRule, Op, Quantize, Types};
-use qcc_ir::target::Target;
+use qcc_ir::target::{Tables, Target};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Store, Tensor, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
-use super::plan::{Mode, Plan, is_contraction};
-use super::weights::{bias_grid, block_grid, constant_grid, corrected_bias, rounded, shares, weight_grid};
+use super::grids::per_channel;
+use super::plan::{Mode, Plan, is_contraction, weights};
+use super::weights::{bias_grid, block_grid, constant_grid, corrected_bias, magnitudes, rounded, shares, weight_grid};
 use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
 use crate::calibrate::Ranges;
+use crate::fidelity::Distance;
 
 pub(super) fn build(
     g: &Graph,
@@ -51,6 +53,9 @@ pub(super) fn build(
     }
     Ok(Quantized { graph: b.new, values: b.values })
 }
+
+/// What is left of a table of numbers that is put on a grid, in dB.
+const LEAST_OF_A_TABLE: f64 = 30.0;
 
 struct Builder<'a> {
     old: &'a Graph,
@@ -174,7 +179,8 @@ impl Builder<'_> {
         let grid = match self.blocks(op, w).filter(|_| beside_real) {
             Some((axis, size)) => block_grid(w, axis, size),
             None => {
-                let pairs = !beside_real && (self.target.grids.pairs)(op, w.ty());
+                let integers = !beside_real || (self.target.grids.run_time_grids)(op);
+                let pairs = integers && (self.target.grids.pairs)(op, w.ty());
                 weight_grid(op, w, channel, pairs, input.unwrap_or(1.0), bias.filter(|_| input.is_some()))
             }
         };
@@ -204,11 +210,57 @@ impl Builder<'_> {
     }
 
     fn weights_only(&mut self, n: NodeId) -> Result<(), PassError> {
-        let old = self.old.operands(n);
-        let Some(w) = self.old.constant(old[1]) else { return self.real_node(n) };
-        let x = self.real(old[0])?;
-        let operands = self.contraction(n, x, w, false)?;
-        self.add(n, &operands, self.old.result_types(n))
+        let (op, old) = (self.old.op(n), self.old.operands(n));
+        match op {
+            Op::Gather(_) => self.table(n),
+            _ if is_contraction(self.old, n) => {
+                let Some(w) = self.old.constant(old[1]) else { return self.real_node(n) };
+                let x = self.real(old[0])?;
+                let operands = self.contraction(n, x, w, false)?;
+                self.add(n, &operands, self.old.result_types(n))
+            }
+            _ => {
+                for &i in weights(op) {
+                    self.restored(old[i])?;
+                }
+                self.real_node(n)
+            }
+        }
+    }
+
+    /// Keeps a constant on a grid, with a scale for each of its rows: its real numbers are restored from there.
+    fn restored(&mut self, v: ValueId) -> Result<(), PassError> {
+        if let Some(w) = self.old.constant(v).filter(|_| !self.real.contains_key(&v)) {
+            let grid = Grid::per_axis(Store::I8, 0, per_channel(&magnitudes(w, 0)));
+            let stored = self.constant(v, w.quantized(&grid));
+            let real = self.new.add1(Dequantize {}, &[stored], self.origin(v))?;
+            self.real.insert(v, real);
+        }
+        Ok(())
+    }
+
+    /// A lookup in a table on a grid, where that loses little.
+    fn table(&mut self, n: NodeId) -> Result<(), PassError> {
+        let (op, old) = (self.old.op(n), self.old.operands(n));
+        let Some(w) = self.old.constant(old[0]) else { return self.real_node(n) };
+        let axis = match self.target.grids.tables {
+            Tables::Whole => None,
+            Tables::Columns => Some(1),
+            Tables::Rows => Some(0),
+        };
+        let grid = weight_grid(op, w, axis, false, 1.0, None);
+        let stored = w.quantized(&grid);
+        if Distance::of(&w.reals(), &stored.reals()).sqnr() < LEAST_OF_A_TABLE {
+            return self.real_node(n);
+        }
+        if self.target.grids.tables == Tables::Rows {
+            self.restored(old[0])?;
+            return self.real_node(n);
+        }
+        let operands = [self.constant(old[0], stored), self.real(old[1])?];
+        let new = self.new.add(op.clone(), &operands, self.old.origin(n).clone())?;
+        self.settle(n, new);
+        Ok(())
     }
 
     /// A node whose operands lie on grids, and whose results do where they are to be `on_grid`.

@@ -2,7 +2,7 @@
 
 use qcc_ir::ops::{BinaryFn, GridRule, Op};
 use qcc_ir::target::{Sums, Target};
-use qcc_ir::{Elem, Graph, NodeId, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::assign::{OwnRanges, own_ranges};
@@ -85,7 +85,7 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     let integer = fewest(&able);
     let leads_on = leading_on(g, &order);
     let ends = |n: NodeId| {
-        let cheap = target.grids.run_time_grids || !leads_on.contains(&n) || summed(g, n) < FEWEST_PRODUCTS;
+        let cheap = (target.grids.run_time_grids)(g.op(n)) || !leads_on.contains(&n) || summed(g, n) < FEWEST_PRODUCTS;
         real_interface && cheap && read_real(g, n, &integer)
     };
     let released = |n: &NodeId| {
@@ -102,6 +102,10 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
         _ => Mode::Integer,
     };
     modes.extend(integer.iter().map(|&n| (n, mode(n))));
+    let stored = |n: &NodeId| !is_contraction(g, *n) && weights_only(g, target, *n) && !excluded(*n);
+    for n in order.into_iter().filter(stored) {
+        modes.entry(n).or_insert(Mode::Weights);
+    }
     Plan { modes, ranges: own }
 }
 
@@ -154,12 +158,26 @@ fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
     !reals.is_empty() && reals.into_iter().all(seen)
 }
 
-/// True where a node is a contraction with a constant weight that the target takes on a grid beside real activations.
+/// Constants with fewer numbers, of which no contraction is made, are not worth a grid.
+const SMALL: usize = 4096;
+
+/// The operands that are the weights of an operator: those of its products, or the table that it looks numbers up in.
+pub(super) fn weights(op: &Op) -> &'static [usize] {
+    match op {
+        Op::Recurrent(_) => &[1, 2],
+        Op::Gather(op) if op.axis == 0 => &[0],
+        op if matches!(op.grid(), GridRule::Contract { .. }) => &[1],
+        _ => &[],
+    }
+}
+
+/// True where the weights of a node are constants that the target takes on a grid beside real activations.
 fn weights_only(g: &Graph, target: &Target, n: NodeId) -> bool {
-    let op = g.op(n);
-    is_contraction(g, n)
-        && g.constant(g.operands(n)[1]).is_some_and(|w| w.ty().elem == Elem::F32)
-        && (target.grids.weights_only)(op, &g.operand_types(n))
+    let (op, operands) = (g.op(n), g.operands(n));
+    let large = |w: &Tensor| is_contraction(g, n) || (w.ty().rank() == 2 && w.len() >= SMALL);
+    let known = |&i: &usize| g.constant(operands[i]).is_some_and(|w| w.ty().elem == Elem::F32 && large(w));
+    let weights = weights(op);
+    !weights.is_empty() && weights.iter().all(known) && (target.grids.weights_only)(op, &g.operand_types(n))
 }
 
 /// True where a node sums products with a weight.

@@ -8,7 +8,7 @@ use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
 use super::{simplify, tidy};
 use crate::{Context, Pass, check_meaning, run};
 use qcc_ir::ops::Op;
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 
 /// A target that takes everything: passes of this room do not ask it.
 pub(crate) fn target() -> Target {
@@ -33,7 +33,8 @@ pub(crate) fn target() -> Target {
             activation: Store::I8,
             integer: native,
             weights_only: native,
-            run_time_grids: true,
+            run_time_grids: |_| true,
+            tables: Tables::Columns,
             per_channel,
             pairs: |_, _| false,
             blocks: Some(|extent, size| extent >= size),

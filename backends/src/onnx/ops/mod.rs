@@ -68,6 +68,8 @@ pub(super) fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[
     let stored = match op {
         Op::Quantize(_) | Op::Dequantize(_) => false,
         Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
+        // What is looked up is as narrow as the table.
+        Op::Gather(_) => operands[0].elem.grid().is_some(),
         // Limits on one grid are integers.
         Op::Clamp(_) => operands[0].elem == results[0].elem,
         _ => {

@@ -1,7 +1,7 @@
 //! Recurrent layers.
 
 use qcc_ir::ops::{Cell, Recurrent};
-use qcc_ir::{Dim, Shape, Tensor, TensorType};
+use qcc_ir::{Affine, Dim, Elem, Grid, Shape, Tensor, TensorType};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported};
@@ -41,17 +41,20 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &Site<'_>) ->
 
 /// Operand `i` with an axis of extent 1 in front.
 fn directed(e: &mut Emitter<'_>, site: &Site<'_>, i: usize) -> Result<Name, Unsupported> {
-    let ty = &site.operands[i];
+    let (ty, v) = (&site.operands[i], site.values[i]);
     let shape: Shape = std::iter::once(Dim::Known(1)).chain(ty.shape.dims().iter().cloned()).collect();
-    let ty = TensorType::new(ty.elem.clone(), shape);
-    match site.constant(i).and_then(|t| t.retype(ty.clone())) {
+    let elem = |elem: &Elem| match elem.grid().map(|grid| (grid.store, &grid.map)) {
+        Some((store, Affine::PerAxis { axis, scales })) => Elem::Grid(Grid::per_axis(store, axis + 1, scales.clone())),
+        _ => elem.clone(),
+    };
+    match e.kept(v).and_then(|t| t.retype(TensorType::new(elem(&t.ty().elem), shape.clone()))) {
         Some(constant) => {
-            let wanted = e.wanted(site.values[i]);
+            let wanted = e.wanted(v);
             Ok(e.place(&wanted, &constant, Numbers::Real))
         }
         None => {
             let from = e.input(site, i);
-            e.reshaped(site, &from, &ty)
+            e.reshaped(site, &from, &TensorType::new(ty.elem.clone(), shape))
         }
     }
 }

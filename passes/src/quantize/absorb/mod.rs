@@ -10,7 +10,7 @@ use qcc_ir::target::Target;
 use qcc_ir::{Elem, Graph, Grid, NodeId, Origin, Store, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::plan::is_contraction;
+use super::plan::{is_contraction, weights};
 use super::{Interface, Quantized};
 use crate::{Context, PassError};
 
@@ -299,10 +299,11 @@ impl Absorber<'_> {
         Ok(())
     }
 
-    /// Constants whose grid nothing took over become real.
+    /// Constants whose grid nothing took over become real, but for weights that are restored when the model runs.
     fn release_constants(&mut self) {
         for n in self.g.order() {
-            if !matches!(self.g.op(n), Op::Dequantize(_)) {
+            let kept = |(user, i): &(NodeId, usize)| weights(self.g.op(*user)).contains(i);
+            if !matches!(self.g.op(n), Op::Dequantize(_)) || self.g.users(n.value(0)).iter().all(kept) {
                 continue;
             }
             if let Some(c) = self.g.constant(self.g.operands(n)[0]) {
