@@ -88,3 +88,8 @@ fn lenet_half() {
 fn lenet_int8() {
     insta::assert_snapshot!(lenet(Precision::Int8));
 }
+
+#[test]
+fn tables_and_recurrent_weights_run_in_openvino() {
+    OPENVINO.stored_tests("openvino_stored");
+}

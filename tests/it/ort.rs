@@ -72,3 +72,8 @@ fn integer_operators_run_in_onnx_runtime() {
 fn weights_in_blocks_run_in_onnx_runtime() {
     ORT.block_tests("ort_blocks", 35.0);
 }
+
+#[test]
+fn tables_and_recurrent_weights_run_in_onnx_runtime() {
+    ORT.stored_tests("ort_stored");
+}

@@ -341,8 +341,33 @@ impl Runtime {
 }
 
 impl Runtime {
-    /// Runs products with 4-bit weights in blocks: within `CLOSE` where the runtime does not optimize, and with at least
-    /// `least` dB where it does.
+    /// Runs a graph whose weights alone lie on grids: within `CANCELLED` where the runtime does not optimize, and with at
+    /// least `least` dB where it does. `stores` are those of the weights.
+    fn weight_tests(&self, folder: &str, text: &str, weights: quantize::Weights, stores: &[Store], least: f64) {
+        let float = self.lowered(graphs_of(text).remove(0)).unwrap();
+        let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
+        let ranges = qcc_passes::calibrate::Ranges::default();
+        let mut g = quantize(&float, self.backend.target(), &ranges, &options).unwrap().graph;
+        let constants = g.order().into_iter().filter(|&n| matches!(g.op(n), qcc_ir::ops::Op::Const(_)));
+        let narrow: Vec<Store> =
+            constants.filter_map(|n| g.ty(n.value(0)).elem.grid().map(|grid| grid.store)).collect();
+        assert_eq!(narrow, stores);
+        let model = self.written(&mut g).unwrap();
+        let inputs = inputs_for(&g, 3);
+        let expected = evaluate(&g, &inputs).unwrap();
+        let real = evaluate(&float, &inputs).unwrap();
+        let runs =
+            [false, true].map(|optimized| Run { model: model.clone(), inputs: laid_out(&g, &inputs), optimized });
+        let outcomes = oracle::run(self.script, folder, &runs);
+        let [plain, fast] = [0, 1].map(|i| outputs(&g, &outcomes[i]).unwrap());
+        all_close(&plain, &expected, CANCELLED).unwrap();
+        for ((f, e), r) in fast.iter().zip(&expected).zip(&real) {
+            let ratios = [sqnr(&e.reals(), &f.reals()), sqnr(&r.reals(), &e.reals())];
+            assert!(ratios[0] >= least && ratios[1] >= 20.0, "{ratios:?} dB");
+        }
+    }
+
+    /// Products with 4-bit weights in blocks.
     pub(crate) fn block_tests(&self, folder: &str, least: f64) {
         let text = "graph blocks { %x: f32[3,5,80] = input
             %a: f32[80,48] = const noise
@@ -355,28 +380,24 @@ impl Runtime {
             %e: f32[6] = const noise
             %y = matmul(transpose_b:true) %r, %d, %e
             output y = %y output p = %p\n}\n";
-        let float = self.lowered(graphs_of(text).remove(0)).unwrap();
-        let options = quantize::Options {
-            activations: false,
-            weights: quantize::Weights::Blocks(16),
-            ..quantize::Options::default()
-        };
-        let ranges = qcc_passes::calibrate::Ranges::default();
-        let mut g = quantize(&float, self.backend.target(), &ranges, &options).unwrap().graph;
-        let products = g.order().into_iter().filter(|&n| matches!(g.op(n), qcc_ir::ops::Op::MatMul(_)));
-        let narrow = products.map(|n| g.ty(g.operands(n)[1]).elem.grid().is_some_and(|grid| grid.store == Store::I4));
-        assert_eq!(narrow.collect::<Vec<_>>(), [true; 3]);
-        let model = self.written(&mut g).unwrap();
-        let inputs = inputs_for(&g, 3);
-        let expected = evaluate(&g, &inputs).unwrap();
-        let runs =
-            [false, true].map(|optimized| Run { model: model.clone(), inputs: laid_out(&g, &inputs), optimized });
-        let outcomes = oracle::run(self.script, folder, &runs);
-        let [plain, fast] = [0, 1].map(|i| outputs(&g, &outcomes[i]).unwrap());
-        all_close(&plain, &expected, CANCELLED).unwrap();
-        for (f, e) in fast.iter().zip(&expected) {
-            let ratio = sqnr(&e.reals(), &f.reals());
-            assert!(ratio >= least, "{ratio} dB");
-        }
+        self.weight_tests(folder, text, quantize::Weights::Blocks(16), &[Store::I4; 3], least);
+    }
+
+    /// Tables that numbers are looked up in, and recurrent layers.
+    pub(crate) fn stored_tests(&self, folder: &str) {
+        let text = "graph stored { %x: f32[3,2,30] = input
+            %s: f32[2,30] = const noise
+            %t: f32[160,30] = const noise
+            %p = arg_reduce(axis:2,largest:true,keep:false) %x
+            %e = gather(axis:0) %t, %p
+            %z = binary(f:Add) %e, %x
+            %w: f32[160,30] = const noise
+            %r: f32[160,40] = const noise
+            %b: f32[160] = const noise
+            %h: f32[2,40] = const noise
+            %c: f32[2,40] = const noise
+            %y, %last, %cell = recurrent(cell:Lstm,reverse:false,clip:None) %z, %w, %r, %b, %h, %c
+            output y = %y output e = %e\n}\n";
+        self.weight_tests(folder, text, quantize::Weights::Channels, &[Store::I8; 3], 80.0);
     }
 }

@@ -5,10 +5,11 @@
 //! integers up to 2^24 are exact there, sums of products beyond that are rounded to 24 bits.
 
 use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, GridRule, Op, Quantize, ReduceFn, UnaryFn};
-use qcc_ir::{Elem, Grid, Shape, Store, Tensor, ValueId};
+use qcc_ir::{Elem, Grid, Shape, Store, Tensor, TensorType, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use super::recurrent::lstm_of;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
@@ -459,31 +460,40 @@ fn product(n: &mut NodeCx<'_, '_>, a: ValueId, b: ValueId, bias: usize) -> Resul
 /// An LSTM whose weights `[D, I, 4H]` and `[D, H, 4H]` are integers; scales and zero points are `[D]` or `[D, 4H]`.
 /// Activations are quantized for speed alone: the layer works on the real numbers, and so do its weights.
 fn dynamic_quantize_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (w, r) = (gates(n, 1, 8)?, gates(n, 2, 10)?);
-    let mut inputs: Vec<Option<ValueId>> = (0..8).map(|i| n.optional(i)).collect();
-    (inputs[1], inputs[2]) = (Some(w), Some(r));
-    n.with_inputs(&inputs, "LSTM")
+    lstm_of(n, |n, directions| {
+        let (w, r) = (gates(n, 1, 8, directions)?, gates(n, 2, 10, directions)?);
+        Ok(w.into_iter().zip(r).map(<[ValueId; 2]>::from).collect())
+    })
 }
 
-/// The weights at input `at`, whose scheme is at inputs `scheme` and behind, as real numbers `[D, 4H, I]`.
-fn gates(n: &mut NodeCx<'_, '_>, at: usize, scheme: usize) -> Result<ValueId, Refusal> {
+/// For each direction the weights at input `at`, whose scheme is at inputs `scheme` and behind, as real numbers `[4H, I]`.
+fn gates(n: &mut NodeCx<'_, '_>, at: usize, scheme: usize, directions: usize) -> Result<Vec<ValueId>, Refusal> {
     let constant = |n: &mut NodeCx<'_, '_>, i: usize| n.optional_constant(i)?.ok_or(Refusal::MissingInput(i));
     let (w, scale, zero) = (constant(n, at)?, constant(n, scheme)?, constant(n, scheme + 1)?);
-    let &[directions, inner, rows] = w.dims().as_slice() else {
+    let &[_, inner, rows] = w.dims().as_slice() else {
         return Err(Refusal::Invalid(format!("weights {} of an LSTM; expected rank 3", w.ty())));
     };
     let fits = |t: &Tensor| t.dims() == [directions] || t.dims() == [directions, rows];
-    if !fits(&scale) || !fits(&zero) {
+    if w.dims()[0] != directions || !fits(&scale) || !fits(&zero) {
         return Err(Refusal::Invalid(format!("scales {} and zero points {} for {}", scale.ty(), zero.ty(), w.ty())));
     }
     let (integers, scales, zeros) = (w.reals(), scale.reals(), zero.reals());
     let of = |all: &[f32], d: usize, row: usize| if all.len() == directions { all[d] } else { all[d * rows + row] };
-    let mut values = Vec::with_capacity(integers.len());
+    let mut weights = Vec::new();
     for d in 0..directions {
-        for row in 0..rows {
-            let (scale, zero) = (of(&scales, d, row), of(&zeros, d, row));
-            values.extend((0..inner).map(|i| (integers[(d * inner + i) * rows + row] - zero) * scale));
+        let place = |k: usize| (d * inner + k % inner) * rows + k / inner;
+        let scales: Vec<f32> = (0..rows).map(|row| of(&scales, d, row)).collect();
+        let shape = Shape::known(&[rows, inner]);
+        // Symmetric ones stay what they are.
+        let normal = scales.iter().all(|s| s.is_normal() && *s > 0.0);
+        if normal && w.ty().elem == Elem::I8 && zeros.iter().all(|&zero| zero == 0.0) {
+            let ty = TensorType::new(Elem::Grid(Grid::per_axis(Store::I8, 0, scales)), shape);
+            let stored = n.add_constant(Tensor::of(ty, (0..rows * inner).map(|k| integers[place(k)] as i8).collect()));
+            weights.push(n.add(Dequantize {}, &[stored])?);
+        } else {
+            let real = |k: usize| (integers[place(k)] - of(&zeros, d, k / inner)) * scales[k / inner];
+            weights.push(n.add_constant(Tensor::from_vec(shape, (0..rows * inner).map(real).collect())));
         }
     }
-    Ok(n.add_constant(Tensor::from_vec(Shape::known(&[directions, rows, inner]), values)))
+    Ok(weights)
 }

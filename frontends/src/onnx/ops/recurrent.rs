@@ -11,6 +11,14 @@ use crate::refusal::Refusal;
 pub(super) const ROWS: &[Row] = &[("GRU", gru), ("LSTM", lstm), ("RNN", rnn)];
 
 fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    lstm_of(n, weights)
+}
+
+/// The weights of x and of h for each direction, `[G*H, I]` and `[G*H, H]`.
+type Weights = fn(&mut NodeCx<'_, '_>, usize) -> Result<Vec<[ValueId; 2]>, Refusal>;
+
+/// An LSTM whose weights are spelled in another way.
+pub(super) fn lstm_of(n: &mut NodeCx<'_, '_>, weights: Weights) -> Result<Values, Refusal> {
     let directions = directions(n)?;
     activations(n, &["Sigmoid", "Tanh", "Tanh"], directions.len())?;
     if n.flag("input_forget", false)? {
@@ -19,21 +27,21 @@ fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.optional(7).is_some() {
         return Err(Refusal::Unsupported("peepholes (input P) are not supported".into()));
     }
-    layers(n, Cell::Lstm, directions)
+    layers(n, Cell::Lstm, directions, weights)
 }
 
 fn gru(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let directions = directions(n)?;
     activations(n, &["Sigmoid", "Tanh"], directions.len())?;
     let reset_after = n.flag("linear_before_reset", false)?;
-    layers(n, Cell::Gru { reset_after }, directions)
+    layers(n, Cell::Gru { reset_after }, directions, weights)
 }
 
 fn rnn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let directions = directions(n)?;
     let relu = n.strings("activations")?.is_some_and(|names| names.iter().all(|f| f.eq_ignore_ascii_case("relu")));
     activations(n, &[if relu { "Relu" } else { "Tanh" }], directions.len())?;
-    layers(n, Cell::Rnn { relu }, directions)
+    layers(n, Cell::Rnn { relu }, directions, weights)
 }
 
 /// For each direction whether it runs backwards.
@@ -56,18 +64,28 @@ fn activations(n: &mut NodeCx<'_, '_>, expected: &[&str], directions: usize) -> 
     if same { Ok(()) } else { Err(Refusal::Unsupported(format!("activations {} are not supported", names.join(", ")))) }
 }
 
+/// The weights of a layer of real numbers.
+fn weights(n: &mut NodeCx<'_, '_>, directions: usize) -> Result<Vec<[ValueId; 2]>, Refusal> {
+    let (w, r) = (n.input(1)?, n.input(2)?);
+    if n.rank(w) != 3 || n.rank(r) != 3 {
+        return Err(Refusal::Invalid(format!("W is {} and R {}; expected rank 3", n.ty(w), n.ty(r))));
+    }
+    (0..directions).map(|d| Ok([direction(n, w, d, directions)?, direction(n, r, d, directions)?])).collect()
+}
+
 /// The layers of all directions, their results side by side.
-fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool]) -> Result<Values, Refusal> {
-    let (mut x, w, r, b) = (n.input(0)?, n.input(1)?, n.input(2)?, n.optional(3));
+fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool], weights: Weights) -> Result<Values, Refusal> {
+    let (mut x, b) = (n.input(0)?, n.optional(3));
     let clip = n.optional_float("clip")?.filter(|&clip| clip != 0.0);
     let batch_first = n.opset() >= 14 && n.flag("layout", false)?;
-    if n.rank(x) != 3 || n.rank(r) != 3 {
-        return Err(Refusal::Invalid(format!("x is {} and R {}; expected rank 3", n.ty(x), n.ty(r))));
+    if n.rank(x) != 3 {
+        return Err(Refusal::Invalid(format!("x is {}; expected rank 3", n.ty(x))));
     }
+    let weights = weights(n, directions.len())?;
     if batch_first {
         x = n.transpose(x, &[1, 0, 2])?;
     }
-    let (dims, hidden) = (n.dims(x), n.dims(r)[2]);
+    let (dims, hidden) = (n.dims(x), n.dims(weights[0][1])[1]);
     if n.optional_int("hidden_size")?.is_some_and(|size| usize::try_from(size) != Ok(hidden)) {
         return Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" });
     }
@@ -80,7 +98,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool]) -> Result<Val
     }
     let mut results = vec![Values::new(); 1 + cell.states()];
     for (d, &reverse) in directions.iter().enumerate() {
-        let [w, r] = [direction(n, w, d, directions.len())?, direction(n, r, d, directions.len())?];
+        let [w, r] = weights[d];
         let b = match b {
             Some(b) => {
                 let b = direction(n, b, d, directions.len())?;
