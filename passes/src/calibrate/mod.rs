@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Joint;
+use crate::quantize::is_contraction;
 
 mod range;
 mod stats;
@@ -98,16 +99,17 @@ fn observe(
     Ok(all)
 }
 
-/// The axis along which a contraction with a constant weight sums channels, for each value that one reads.
+/// The axis along which each value's channels are summed up that a contraction with a constant weight reads.
 fn contracted(g: &Graph) -> FxHashMap<ValueId, usize> {
     let constant = |n: &NodeId| g.operands(*n).get(1).is_some_and(|&w| g.constant(w).is_some());
-    let axis = |n: NodeId| {
-        let x = g.operands(n)[0];
-        match g.op(n) {
-            Op::Conv(_) => Some((x, 1)),
-            Op::MatMul(_) => Some((x, g.ty(x).rank() - 1)),
-            _ => None,
-        }
-    };
-    g.order().into_iter().filter(constant).filter_map(axis).collect()
+    let contractions = g.order().into_iter().filter(|&n| is_contraction(g, n)).filter(constant);
+    contractions.map(|n| (g.operands(n)[0], summed_axis(g, n))).collect()
+}
+
+/// The axis of its first operand along which a contraction sums products.
+pub(crate) fn summed_axis(g: &Graph, n: NodeId) -> usize {
+    match g.op(n) {
+        Op::MatMul(_) => g.ty(g.operands(n)[0]).rank() - 1,
+        _ => 1,
+    }
 }

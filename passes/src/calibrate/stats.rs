@@ -110,14 +110,30 @@ pub struct Stats {
     pub not_finite: u64,
     /// How the numbers are spread.
     pub histogram: Histogram,
-    /// Sum over samples of the mean of each channel; empty where no channels were named.
-    pub channels: Vec<f64>,
+    /// What was seen of its channels, where they were named.
+    pub channels: Option<Channels>,
+}
+
+/// What was seen of the channels of a value, those along one of its axes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Channels {
+    /// The axis.
+    pub axis: usize,
+    /// Sum over samples of the mean of each channel.
+    means: Vec<f64>,
+    /// Largest number of each channel, 0 where all are negative.
+    pub largest: Vec<f32>,
 }
 
 impl Stats {
-    /// The mean of each channel over all samples.
-    pub fn channel_means(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
-        self.channels.iter().map(|sum| sum / self.samples.max(1) as f64)
+    /// The channels along `axis`, where those are known.
+    pub fn along(&self, axis: usize) -> Option<&Channels> {
+        self.channels.as_ref().filter(|channels| channels.axis == axis)
+    }
+
+    /// The mean of each channel along `axis` over all samples.
+    pub fn channel_means(&self, axis: usize) -> Option<Vec<f64>> {
+        Some(self.along(axis)?.means.iter().map(|sum| sum / self.samples.max(1) as f64).collect())
     }
 
     /// Mean and standard deviation of the numbers, as the histogram shows them.
@@ -131,12 +147,15 @@ impl Stats {
     /// Adds the channels of the same single tensor: those along `axis` of its extents.
     pub fn with_channels(mut self, values: &[f32], extents: &[usize], axis: usize) -> Self {
         let inner: usize = extents[axis + 1..].iter().product::<usize>().max(1);
-        let mut sums = vec![0.0f64; extents[axis]];
+        let (mut sums, mut largest) = (vec![0.0f64; extents[axis]], vec![0.0f32; extents[axis]]);
         for (i, run) in values.chunks(inner).enumerate() {
-            sums[i % extents[axis]] += f64::from(sum(run));
+            let channel = i % extents[axis];
+            sums[channel] += f64::from(sum(run));
+            largest[channel] = run.iter().fold(largest[channel], |most, &x| if x > most { x } else { most });
         }
         let each = values.len() as f64 / extents[axis].max(1) as f64;
-        self.channels = sums.into_iter().map(|sum| sum / each).collect();
+        let means = sums.into_iter().map(|sum| sum / each).collect();
+        self.channels = Some(Channels { axis, means, largest });
         self
     }
 
@@ -155,7 +174,7 @@ impl Stats {
         let stride = values.len().div_ceil(SEEN) | 1;
         histogram.count(values.iter().step_by(stride).copied());
         let (sum_min, sum_max) = (min.into(), max.into());
-        Stats { min, max, sum_min, sum_max, samples: 1, not_finite: 0, histogram, channels: Vec::new() }
+        Stats { min, max, sum_min, sum_max, samples: 1, not_finite: 0, histogram, channels: None }
     }
 
     /// Adds what other samples showed.
@@ -167,8 +186,13 @@ impl Stats {
         self.samples += other.samples;
         self.not_finite += other.not_finite;
         self.histogram.merge(other.histogram);
-        self.channels.resize(self.channels.len().max(other.channels.len()), 0.0);
-        self.channels.iter_mut().zip(other.channels).for_each(|(a, b)| *a += b);
+        match (&mut self.channels, other.channels) {
+            (Some(own), Some(other)) => {
+                own.means.iter_mut().zip(other.means).for_each(|(a, b)| *a += b);
+                own.largest.iter_mut().zip(other.largest).for_each(|(a, b)| *a = a.max(b));
+            }
+            (own, other) => *own = own.take().or(other),
+        }
     }
 }
 

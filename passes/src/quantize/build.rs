@@ -9,10 +9,12 @@ use rustc_hash::FxHashMap;
 use super::assign::Grids;
 use super::grids::per_channel;
 use super::plan::{Mode, Plan, is_contraction, weights};
-use super::weights::{bias_grid, block_grid, constant_grid, corrected_bias, magnitudes, rounded, shares, weight_grid};
+use super::weights::{
+    Bounds, bias_grid, block_grid, constant_grid, corrected_bias, magnitudes, rounded, shares, weight_grid,
+};
 use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
-use crate::calibrate::Ranges;
+use crate::calibrate::{Ranges, summed_axis};
 use crate::fidelity::Distance;
 
 pub(super) fn build(
@@ -53,6 +55,9 @@ pub(super) fn build(
     }
     Ok(Quantized { graph: b.new, values: b.values })
 }
+
+/// How much larger than what was seen of a channel others of it may be.
+const UNSEEN: f32 = 1.25;
 
 /// What is left of a table of numbers that is put on a grid, in dB.
 const LEAST_OF_A_TABLE: f64 = 30.0;
@@ -181,15 +186,17 @@ impl Builder<'_> {
             None => {
                 let integers = !beside_real || (self.target.grids.run_time_grids)(op);
                 let pairs = integers && (self.target.grids.pairs)(op, w.ty());
-                weight_grid(op, w, channel, pairs, input.unwrap_or(1.0), bias.filter(|_| input.is_some()))
+                let largest = pairs.then(|| self.largest(n, x));
+                let bounds = Bounds { channel, pairs: largest.as_deref(), sums: input.zip(bias) };
+                weight_grid(op, w, bounds)
             }
         };
         let weight = rounded(op, w, &grid);
         let mut operands = Operands::from_iter([x]);
         let corrected = bias.map(|b| {
-            let means: Vec<f64> = self.ranges.get(old[0]).map(|s| s.channel_means().collect()).unwrap_or_default();
+            let means = self.ranges.get(old[0]).and_then(|s| s.channel_means(summed_axis(self.old, n)));
             let shares = shares(op, w, &self.old.ty(old[0]).shape, &self.old.ty(n.value(0)).shape);
-            corrected_bias(op, w, &weight, b, &means, &shares).unwrap_or_else(|| b.clone())
+            means.and_then(|means| corrected_bias(op, w, &weight, b, &means, &shares)).unwrap_or_else(|| b.clone())
         });
         operands.push(self.constant(old[1], weight));
         match (corrected, input) {
@@ -198,6 +205,19 @@ impl Builder<'_> {
             (None, _) => operands.extend(old.get(2).map(|&b| self.real(b)).transpose()?),
         }
         Ok(operands)
+    }
+
+    /// The largest integer of each channel of an activation that the contraction `n` reads as `x`.
+    fn largest(&self, n: NodeId, x: ValueId) -> Vec<f32> {
+        let (v, axis) = (self.old.operands(n)[0], summed_axis(self.old, n));
+        let channels = self.old.ty(v).shape.dims()[axis].known().unwrap_or(0);
+        let seen = self.ranges.get(v).and_then(|s| s.along(axis));
+        match (seen, self.new.ty(x).elem.grid().and_then(Grid::tensor_map)) {
+            (Some(seen), Some((scale, zero))) => {
+                seen.largest.iter().map(|x| (x * UNSEEN / scale + zero as f32).min(255.0)).collect()
+            }
+            _ => vec![255.0; channels],
+        }
     }
 
     /// The axis that is cut into blocks and their length, where a weight may have them.
@@ -248,7 +268,7 @@ impl Builder<'_> {
             Tables::Columns => Some(1),
             Tables::Rows => Some(0),
         };
-        let grid = weight_grid(op, w, axis, false, 1.0, None);
+        let grid = weight_grid(op, w, Bounds { channel: axis, ..Bounds::default() });
         let stored = w.quantized(&grid);
         if Distance::of(&w.reals(), &stored.reals()).sqnr() < LEAST_OF_A_TABLE {
             return self.real_node(n);

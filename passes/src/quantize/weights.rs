@@ -19,9 +19,10 @@ pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
     max
 }
 
-/// Largest magnitude, for each index of `axis`, of the sum of two weights of one sign whose products are neighbours in the
-/// sums of a contraction: along its channels, and from the last channel of a tap to the first of the next.
-fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize) -> Vec<f32> {
+/// Largest magnitude, for each index of `axis`, of the sum of two products of one sign that are neighbours in the sums of a
+/// contraction: along its channels, and from the last channel of a tap to the first of the next. `largest` are the factors
+/// of the channels.
+fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize, largest: &[f32]) -> Vec<f32> {
     let (dims, reals) = (w.dims(), w.reals());
     let summed = match op {
         Op::Conv(_) => 1,
@@ -31,58 +32,63 @@ fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize) -> Vec<f32> {
     };
     let inside = |axis: usize| dims[axis + 1..].iter().product::<usize>().max(1);
     let (inner, run) = (inside(summed), inside(axis));
+    // Channels of an output in groups are counted from the first of its group.
+    let first = |i: usize| match op {
+        Op::Conv(c) => i / inside(0) / (dims[0] / c.groups.max(1)).max(1) * dims[1],
+        _ => 0,
+    };
     let mut max = vec![0.0f32; dims[axis]];
     for (i, x) in reals.iter().enumerate() {
         let (channel, tap) = (i / inner % dims[summed], i % inner);
-        let next = match channel + 1 < dims[summed] {
-            true => i + inner,
-            false if matches!(op, Op::Conv(_)) && tap + 1 < inner => i - channel * inner + 1,
+        let (next, at) = match channel + 1 < dims[summed] {
+            true => (channel + 1, i + inner),
+            false if matches!(op, Op::Conv(_)) && tap + 1 < inner => (0, i - channel * inner + 1),
             false => continue,
         };
-        if x * reals[next] > 0.0 {
+        if x * reals[at] > 0.0 {
+            let first = first(i);
             let m = &mut max[i / run % dims[axis]];
-            *m = m.max((x + reals[next]).abs());
+            *m = m.max((x * largest[first + channel] + reals[at] * largest[first + next]).abs());
         }
     }
     max
 }
 
-/// The integers whose sum, times the largest activation of 8 bits, is just within 16 bits, less what rounding may add to
-/// each of them.
-const PAIR: f32 = 128.0 - 2.0;
+/// What two neighbouring products may add up to in 16 bits, less what rounding adds where the factors are largest.
+const PAIR: f32 = 255.0 * (128.0 - 2.0);
 
-/// The grid of a contraction's weight: symmetric, one scale for each index of `channel` where that is asked, wide enough
-/// that two products fit into 16 bits where kernels add them in `pairs`.
-///
-/// `input` is the scale of the activation and `bias` the bias: scales are enlarged where the bias would leave 32 bits.
-pub(super) fn weight_grid(
-    op: &Op,
-    w: &Tensor,
-    channel: Option<usize>,
-    pairs: bool,
-    input: f32,
-    bias: Option<&Tensor>,
-) -> Grid {
-    let axis = channel.unwrap_or(0);
+/// What bounds the scales of a weight besides its own numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bounds<'a> {
+    /// The axis whose indices have a scale each.
+    pub(super) channel: Option<usize>,
+    /// Where kernels add two neighbouring products in 16 bits: the largest integer of each channel of the activation.
+    pub(super) pairs: Option<&'a [f32]>,
+    /// Where sums are integers of 32 bits: the scale of the activation, and the bias.
+    pub(super) sums: Option<(f32, &'a Tensor)>,
+}
+
+/// The grid of a contraction's weight: symmetric, and as fine as its bounds allow.
+pub(super) fn weight_grid(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> Grid {
+    let axis = bounds.channel.unwrap_or(0);
     let mut largest = magnitudes(w, axis);
-    if pairs {
-        let sums = pair_magnitudes(op, w, axis).into_iter().map(|m| m / PAIR * 127.0);
+    if let Some(factors) = bounds.pairs {
+        let sums = pair_magnitudes(op, w, axis, factors).into_iter().map(|m| m / PAIR * 127.0);
         largest.iter_mut().zip(sums).for_each(|(m, sum)| *m = m.max(sum));
     }
-    let limit = input * (1 << 30) as f32;
-    let bias: Vec<f32> = bias.map(|b| b.reals().into_owned()).unwrap_or_default();
-    match channel {
+    let least: Vec<f32> = bounds.sums.map_or_else(Vec::new, |(input, bias)| {
+        let limit = input * (1 << 30) as f32;
+        bias.reals().iter().map(|b| b.abs() / limit).collect()
+    });
+    match bounds.channel {
         Some(axis) => {
             let mut scales = per_channel(&largest);
-            for (s, b) in scales.iter_mut().zip(&bias) {
-                *s = s.max(b.abs() / limit);
-            }
+            scales.iter_mut().zip(&least).for_each(|(scale, least)| *scale = scale.max(*least));
             Grid::per_axis(Store::I8, axis, scales)
         }
         None => {
             let magnitude = largest.into_iter().fold(0.0, f32::max);
-            let scale = bias.iter().fold(per_channel(&[magnitude])[0], |s, b| s.max(b.abs() / limit));
-            Grid::per_tensor(Store::I8, scale, 0)
+            Grid::per_tensor(Store::I8, least.into_iter().fold(per_channel(&[magnitude])[0], f32::max), 0)
         }
     }
 }
@@ -226,7 +232,9 @@ mod tests {
             let noise = numbers(Shape::known(&extents[..rank]), seed);
             let of_one_sign = noise.reals().iter().map(|x| x.abs().sqrt() + 0.1).collect();
             let w = Tensor::from_vec(noise.ty().shape.clone(), of_one_sign);
-            let grid = weight_grid(&op, &w, all.then_some(axis), true, 1.0, None);
+            let factors = vec![255.0; w.dims()[1 - axis]];
+            let bounds = Bounds { channel: all.then_some(axis), pairs: Some(&factors), sums: None };
+            let grid = weight_grid(&op, &w, bounds);
             let q = rounded(&op, &w, &grid);
             let (dims, q) = (w.dims(), q.view::<i8>().into_owned());
             let at = |index: &[usize]| {
