@@ -9,9 +9,9 @@ use std::time::Instant;
 use qcc_backends::{Backend, Form};
 use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
-use qcc_ir::ops::GridRule;
+use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::target::OpenBatch;
-use qcc_ir::{Graph, NodeId, OpenExtent};
+use qcc_ir::{Elem, Graph, NodeId, OpenExtent};
 use qcc_passes::calibrate::{Method, Ranges, calibrate};
 use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
@@ -370,7 +370,10 @@ impl Compiler {
         clock.stage("layout", watch);
         for l in &mut lowered {
             let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
-            run(&self.finish(file.channels_last()), &mut l.graph, &mut cx, watch)?;
+            // Kernels for narrow weights take no bias of 16 bits.
+            let float = self.options.precision == Precision::Float32 && !given;
+            let halves = float && !cx.target.half_graphs && has_halves(&source);
+            run(&self.finish(file.channels_last(), halves), &mut l.graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
             if l.open.is_empty() {
                 continue;
@@ -476,8 +479,12 @@ impl Compiler {
         let lowering = self.options.targets.iter().flat_map(|&b| named(&self.lowering(b, false))).collect();
         let before = [named(&simplify()), named(&self.passes), lowering].concat();
         let mut names: Vec<&'static str> = Vec::new();
-        for name in
-            before.into_iter().chain(narrow).chain(["absorb"]).chain(named(&self.finish(false))).chain([OPEN_BATCH])
+        for name in before
+            .into_iter()
+            .chain(narrow)
+            .chain(["absorb"])
+            .chain(named(&self.finish(false, true)))
+            .chain([OPEN_BATCH])
         {
             if !names.contains(&name) {
                 names.push(name);
@@ -685,18 +692,25 @@ impl Compiler {
         passes
     }
 
-    /// Passes behind quantization.
-    fn finish(&self, channels_last: bool) -> Vec<Box<dyn Pass>> {
+    /// Passes behind quantization. `halves` says that weights which came in 16 bits were widened.
+    fn finish(&self, channels_last: bool, halves: bool) -> Vec<Box<dyn Pass>> {
         // Images that were read with channels last stay as they are.
         let as_read = layout::Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
         let mut passes = vec![layout(if channels_last { as_read } else { self.options.layout })];
         passes.extend(tidy());
+        // Last: folding would widen the weights again.
         if self.options.precision == Precision::Float16 && !self.options.half_values {
-            // Last: folding would widen the weights again.
-            passes.push(Box::new(HalfWeights));
+            passes.push(Box::new(HalfWeights { exact: false }));
+        } else if halves {
+            passes.push(Box::new(HalfWeights { exact: true }));
         }
         passes
     }
+}
+
+/// True where weights are 16-bit floats.
+fn has_halves(graph: &Graph) -> bool {
+    graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
 }
 
 /// Fails where a model computes with integers: those have been through a quantization that is not this one.

@@ -264,6 +264,47 @@ fn broken_graphs_are_refused() {
 }
 
 #[test]
+fn operands_and_attributes_that_do_not_fit_are_refused() {
+    let constants = || {
+        let pairs = [("two", &[2, 2][..]), ("zero", &[0, 0]), ("one", &[1]), ("far", &[7])];
+        let mut all: Vec<TensorProto> = pairs.iter().map(|(name, values)| integers(name, values)).collect();
+        all.push(floats("number", &[], &[1.0]));
+        all
+    };
+    let einsum = |text: &str| {
+        let s = Some(text.as_bytes().to_vec().into());
+        node("Einsum", &["x"], &["y"], vec![AttributeProto { s, ..attribute("equation", AttributeType::String) }])
+    };
+    for refused in [
+        einsum("ij,jk"),
+        einsum("ij"),
+        einsum("i.k->"),
+        einsum("aij->aa"),
+        einsum("...->b"),
+        node("Col2Im", &["x", "two", "two"], &["y"], vec![ints("strides", &[1, 0])]),
+        node("Col2Im", &["x", "one", "two"], &["y"], vec![]),
+        node("Col2Im", &["x", "zero", "zero"], &["y"], vec![]),
+        node("GridSample", &["x", "x"], &["y"], vec![]),
+        node("GridSample", &["x", "number"], &["y"], vec![]),
+        node("AffineGrid", &["x", "two"], &["y"], vec![]),
+        node("ScatterElements", &["x", "one", "x"], &["y"], vec![]),
+        node("ScatterND", &["x", "far", "x"], &["y"], vec![]),
+        node("Attention", &["x", "x", "x"], &["y"], vec![]),
+        node("Attention", &["x", "x", "x", "number"], &["y"], vec![int("q_num_heads", 2), int("kv_num_heads", 2)]),
+        node("BitShift", &["two", "one"], &["y"], vec![]),
+        node("BitwiseNot", &["x"], &["y"], vec![]),
+        node("LRN", &["x"], &["y"], vec![int("size", 0)]),
+        node("LpPool", &["x"], &["y"], vec![ints("kernel_shape", &[2]), int("p", 0)]),
+        node("Hardmax", &["x"], &["y"], vec![int("axis", 3)]),
+        node("IsInf", &["two"], &["y"], vec![]),
+    ] {
+        let named = format!("{refused:?}");
+        let errors = import_with(&model(23, &[2, 3, 4], vec![refused], constants()), &ImportOptions::default());
+        assert!(errors.is_err(), "{named}");
+    }
+}
+
+#[test]
 fn initializers_among_the_inputs_are_no_graph_inputs() {
     let mut m = model(7, &[2], vec![node("Add", &["x", "w"], &["y"], vec![])], vec![floats("w", &[2], &[1.0, 2.0])]);
     m.ir_version = Some(3);

@@ -122,7 +122,7 @@ fn agree(name: &str, graph: &Graph, case: &Case) {
     }
 }
 
-const REFUSED: [&str; 3] = ["sampled", "stateful", "stateful_decomposed"];
+const REFUSED: [&str; 5] = ["inverted", "overwritten", "sampled", "stateful", "stateful_decomposed"];
 
 fn example_shapes(name: &str) -> Vec<(&'static str, &'static [usize])> {
     match name {
@@ -156,6 +156,13 @@ fn refusals_name_operator_node_and_line() {
         "unsupported-op: operator aten.rand_like.default is not supported [rand_like rand_like make.py:34] (a random \
          result is never the same twice; export the model for inference)\n"
     );
+    assert_eq!(
+        refused(file("inverted")),
+        "unsupported: fft_rfft holds complex numbers; of those, only size, angle and parts are taken [mul mul \
+         make.py:34]\nunsupported-op: operator aten.fft_irfft.default is not supported [fft_irfft fft_irfft make.py:34] \
+         (only transforms of real numbers are known, along one axis)\n"
+    );
+    assert!(refused(file("overwritten")).contains("writing in place to complex numbers, through real"));
     for name in ["stateful", "stateful_decomposed"] {
         assert_eq!(
             refused(file(name)),

@@ -18,6 +18,8 @@ pub struct Target {
     pub weight_layout: fn(&Op, usize, &TensorType) -> Layout,
     /// Element of indices and of integer arithmetic on them.
     pub index: Elem,
+    /// True where the target runs graphs of 16-bit floats. Elsewhere their values are widened to single precision.
+    pub half_graphs: bool,
     /// True where the operator, on operands of these (single precision) types, works on 16-bit floats. `None` where
     /// the target halves weights alone and computes in single precision.
     pub half: Option<fn(&Op, &[&TensorType]) -> bool>,

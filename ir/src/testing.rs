@@ -83,7 +83,7 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
     let [p, q, r] = [p, q, r].map(usize::from);
     let weights = |g: &mut Graph, dims: &[usize]| g.add_const(numbers(Shape::known(dims), r as u64), Origin::none());
     let add = |g: &mut Graph, op: Op, operands: &[ValueId]| g.add1(op, operands, origin.clone()).ok();
-    match op % 23 {
+    match op % 25 {
         0 => add(g, unary(q), &[x]),
         1 => add(g, Clamp { lo: -(p as f32) / 64.0, hi: q as f32 / 64.0 }.into(), &[x]),
         2 => add(g, Clamp::RELU.into(), &[x]),
@@ -175,12 +175,47 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
             add(g, Expand { shape }.into(), &[x])
         }
         20 => recurrent(g, x, [p, q, r], origin),
-        21 => add(g, Reverse { axes: smallvec![axis] }.into(), &[x]),
+        21 => sample(g, [x, y], [p, q, r], origin),
+        22 => scatter(g, x, [p, q, r], origin),
+        23 => add(g, Reverse { axes: smallvec![axis] }.into(), &[x]),
         _ => {
             let normalised = weights(g, &dims[axis.min(rank)..]);
             add(g, LayerNorm { axis, epsilon: 0.1 }.into(), &[x, normalised, normalised][..1 + q % 3])
         }
     }
+}
+
+/// An image sampled at constant positions, or at those that the elements of another value are.
+fn sample(g: &mut Graph, [x, y]: [ValueId; 2], [p, q, r]: [usize; 3], origin: Origin) -> Option<ValueId> {
+    let dims = g.ty(x).shape.extents().filter(|d| (3..=4).contains(&d.len()))?;
+    let axes = dims.len() - 2;
+    let at = |count: usize| match axes {
+        1 => vec![dims[0], count, 1],
+        _ => vec![dims[0], 1, count, 2],
+    };
+    let count = g.ty(y).shape.elements()?;
+    let positions = if r % 2 == 0 && count.is_multiple_of(dims[0] * axes) {
+        let shape = Shape::known(&at(count / (dims[0] * axes)));
+        let flat = g.add1(Reshape { shape }, &[y], origin.clone()).ok()?;
+        g.add1(Clamp { lo: -2.0, hi: 2.0 }, &[flat], origin.clone()).ok()?
+    } else {
+        g.add_const(numbers(Shape::known(&at(1 + q % 5)), r as u64), Origin::none())
+    };
+    let outside = [Outside::Zero, Outside::Edge, Outside::Reflect][q % 3];
+    let mode = if p % 4 == 0 { SampleMode::Cubic } else { SampleMode::Linear };
+    g.add1(GridSample { mode, outside, align_corners: p / 4 % 2 == 0 }, &[x, positions], origin).ok()
+}
+
+/// Slices along an axis updated at constant indices by others of the same value.
+fn scatter(g: &mut Graph, x: ValueId, [p, q, r]: [usize; 3], origin: Origin) -> Option<ValueId> {
+    let dims = g.ty(x).shape.extents().filter(|d| !d.is_empty())?;
+    let count = 1 + q % dims[0].min(3);
+    let updates = Slice { ranges: vec![Range { axis: 0, start: dims[0] - count, len: count, step: 1 }] };
+    let updates = g.add1(updates, &[x], origin.clone()).ok()?;
+    let indices = (0..count).map(|i| ((r + i * (p % 3)) % dims[0]) as i64).collect();
+    let indices = g.add_const(Tensor::from_vec(Shape::known(&[count, 1]), indices), Origin::none());
+    let f = [ScatterFn::Replace, ScatterFn::Add, ScatterFn::Mul, ScatterFn::Min, ScatterFn::Max][p / 3 % 5];
+    g.add1(ScatterNd { f }, &[x, indices, updates], origin).ok()
 }
 
 /// A recurrent layer over the elements of `x`, a few steps of them; one of its results.
@@ -224,6 +259,8 @@ fn unary(q: usize) -> Op {
     use UnaryFn::*;
     let f = [
         Abs,
+        Asinh,
+        Atan,
         Neg,
         Sigmoid,
         Tanh,

@@ -14,6 +14,7 @@ pub(crate) static BARE: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
+    half_graphs: true,
     half: Some(|op, _| !matches!(op, Op::TopK(_))),
     open_batch: OpenBatch::Never,
     grids: GridDemands {
@@ -44,7 +45,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
     match op {
         Op::Unary(Unary { f }) => {
             use UnaryFn::*;
-            matches!(f, Sigmoid | Tanh | Exp | Log | Abs | Neg | Sqrt | Sin | Cos | Sign | Not | Round)
+            matches!(f, Sigmoid | Tanh | Exp | Log | Abs | Neg | Sqrt | Sin | Cos | Sign | Not | Floor | Round)
         }
         Op::Binary(Binary { f }) => {
             !matches!(f, BinaryFn::Xor | BinaryFn::SquaredDifference | BinaryFn::Prelu | BinaryFn::Rem)
@@ -56,7 +57,8 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         }
         Op::Pool(p) => p.stride.len() == 2 && none([&p.before, &p.after]),
         Op::MatMul(_) => operands.len() == 2,
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => false,
+        Op::ScatterNd(ScatterNd { f }) => *f == ScatterFn::Add,
         Op::ArgReduce(a) => !a.keep,
         Op::TopK(t) => t.largest,
         Op::Pad(p) => p.mode != PadMode::Edge,

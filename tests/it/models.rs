@@ -176,3 +176,51 @@ fn models_quantized_by_onnx_runtime_run_in_litert() {
         assert!(truth[name].as_f64().unwrap() >= 0.999, "{truth}");
     }
 }
+
+/// A model that computes in 16-bit floats does so in single precision on LiteRT, from weights of 16 bits.
+#[test]
+fn halves_become_singles() {
+    use prost::Message;
+    use qcc_formats::onnx::*;
+    let half = i32::from(DataType::Float16);
+    let tensor = |name: &str, dims: &[i64]| {
+        let numbers = (0..dims.iter().product::<i64>()).map(|i| half::f16::from_f32(i as f32 / 64.0 - 0.5));
+        TensorProto {
+            name: Some(name.into()),
+            dims: dims.to_vec(),
+            data_type: Some(half),
+            raw_data: Some(numbers.flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>().into()),
+            ..TensorProto::default()
+        }
+    };
+    let info = |name: &str, dims: &[i64]| {
+        let dim = dims.iter().map(|&d| Dimension { value: Some(DimensionValue::Value(d)) }).collect();
+        let tensor = TypeProtoTensor { elem_type: Some(half), shape: Some(TensorShapeProto { dim }) };
+        ValueInfoProto { name: Some(name.into()), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(tensor)) }) }
+    };
+    let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
+        op_type: Some(op.into()),
+        input: inputs.iter().map(|s| s.to_string()).collect(),
+        output: vec![output.into()],
+        ..NodeProto::default()
+    };
+    let graph = GraphProto {
+        name: Some("halves".into()),
+        node: vec![node("Conv", &["x", "w", "b"], "c"), node("Sigmoid", &["c"], "y")],
+        initializer: vec![tensor("w", &[4, 2, 3, 3]), tensor("b", &[4])],
+        input: vec![info("x", &[1, 2, 5, 6])],
+        output: vec![info("y", &[1, 4, 3, 4])],
+        ..GraphProto::default()
+    };
+    let model = ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (source, file) = (folder.path().join("halves.onnx"), folder.path().join("halves.tflite"));
+    fs::write(&source, model.encode_to_vec()).unwrap();
+    Compiler::new(Options::default()).compile(&source, &Output::File(file.clone()), &mut Silent).unwrap();
+    insta::assert_snapshot!(tflite::disassemble(&fs::read(file).unwrap().into()).unwrap());
+}

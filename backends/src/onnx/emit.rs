@@ -420,6 +420,7 @@ impl<'g> Emitter<'g> {
             op_type: Some(call.operator.into()),
             attribute: call.attributes,
             domain: call.contrib.then(|| MICROSOFT.into()),
+            overload: None,
         });
     }
 

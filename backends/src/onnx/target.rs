@@ -2,7 +2,7 @@
 
 use qcc_ir::ops::{
     ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode,
-    ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
+    ScatterFn, ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
@@ -16,6 +16,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::row_major,
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
+    half_graphs: true,
     half: Some(half),
     open_batch: OpenBatch::Real,
     grids: GridDemands {
@@ -61,8 +62,10 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::CumSum(CumSum { .. }) | Op::TopK(TopK { .. }) => number(operands[0]),
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
         Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
-        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(ScatterNd {}) => true,
+        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) => true,
+        Op::ScatterNd(ScatterNd { f }) => *f == ScatterFn::Replace || number(operands[0]),
         Op::Resize(op) => float() && resize::native(op, operands[0]),
+        Op::GridSample(op) => float() && resize::samples(op, operands[0]),
     }
 }
 
@@ -76,10 +79,9 @@ fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
         Less | LessEqual | Greater | GreaterEqual => number(x),
         Equal | NotEqual => number(x) || x.elem == Elem::Bool,
         And | Or | Xor => true,
-        Atan2 => x.elem.is_float(),
         // PRelu repeats the slope, never the data.
         Prelu => x.elem.is_float() && broadcast(&x.shape, &operands[1].shape).is_ok_and(|shape| shape == x.shape),
-        FloorDiv | SquaredDifference => false,
+        Atan2 | FloorDiv | SquaredDifference => false,
     }
 }
 
@@ -110,7 +112,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::ConvTranspose(_) | Op::Recurrent(_) | Op::LayerNorm(_) | Op::Pad(_) | Op::SpaceToDepth(_) => false,
         // The operator on integers is slower than the real one, and a grid is too coarse for most of its operands.
         Op::Softmax(_) => false,
-        Op::ArgReduce(_) | Op::CumSum(_) | Op::TopK(_) => false,
+        Op::ArgReduce(_) | Op::CumSum(_) | Op::TopK(_) | Op::GridSample(_) => false,
         Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) => false,
         Op::Input(_) | Op::Const(_) | Op::Cast(_) => false,
     }
@@ -127,9 +129,10 @@ fn sums(op: &Op, _: &[&TensorType]) -> Sums {
     if matches!(op, Op::MatMul(_)) { Sums::Either } else { Sums::Grid }
 }
 
-/// What accumulates along an axis, or orders by size, stays in single precision.
+/// What accumulates, orders by size, or tells places, stays in single precision.
 fn half(op: &Op, _: &[&TensorType]) -> bool {
-    !matches!(op, Op::CumSum(_) | Op::TopK(_))
+    let accumulates = matches!(op, Op::ScatterNd(s) if s.f != ScatterFn::Replace);
+    !accumulates && !matches!(op, Op::CumSum(_) | Op::TopK(_) | Op::GridSample(_))
 }
 
 /// Kernels for one filter a channel sum in 32 bits.

@@ -15,6 +15,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::row_major,
     weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
+    half_graphs: true,
     half: None,
     open_batch: OpenBatch::Real,
     grids: GridDemands {
@@ -41,8 +42,11 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
             BinaryFn::Prelu => elementwise::slope(&operands[0].shape, &operands[1].shape).is_some(),
             _ => true,
         },
-        Op::Pool(Pool { f, dilation, .. }) => *f == PoolFn::Max || dilation.iter().all(|&d| d == 1),
+        Op::Pool(Pool { f, dilation, .. }) => {
+            dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1))
+        }
         Op::Resize(op) => resize::native(op, operands[0]),
+        Op::GridSample(_) => operands[0].rank() == 4,
         Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => true,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => true,
         Op::Recurrent(_) => recurrent::native(operands),
@@ -77,7 +81,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Quantize(_) | Op::Dequantize(_) => true,
         Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => false,
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::CumSum(_) => false,
-        Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) | Op::Relayout(_) => false,
+        Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) | Op::Relayout(_) | Op::GridSample(_) => false,
         Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => false,
         Op::Input(_) | Op::Const(_) => false,
     }

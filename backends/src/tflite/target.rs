@@ -1,7 +1,8 @@
 //! What TensorFlow Lite takes.
 
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, TopK, Unary, UnaryFn, broadcast,
+    Binary, BinaryFn, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn, ScatterNd, TopK, Unary,
+    UnaryFn, broadcast,
 };
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
@@ -15,6 +16,7 @@ pub static TARGET: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
+    half_graphs: false,
     half: None,
     open_batch: OpenBatch::Never,
     grids: GridDemands {
@@ -57,11 +59,12 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Binary(Binary { f }) => native_binary(*f, operands),
         Op::Clamp(_) => number(operands[0]),
         Op::Select(_) => stored(1),
-        Op::Cast(Cast { to }) => *to != Elem::F16,
+        Op::Cast(_) => true,
         Op::Conv(_) | Op::ConvTranspose(_) => float() && conv::native(op, operands),
         Op::Pool(_) => float() && pool::native(op, operands),
         Op::MatMul(_) => float() && operands[0].rank() <= 5 && operands[1].rank() <= 5,
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => false,
+        Op::ScatterNd(ScatterNd { f }) => *f == ScatterFn::Add && number(operands[0]),
         Op::Softmax(_) => float(),
         Op::Reduce(Reduce { f, .. }) => match f {
             ReduceFn::Mean => operands[0].elem == Elem::F32,
@@ -70,7 +73,8 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         },
         Op::ArgReduce(_) | Op::CumSum(_) => number(operands[0]),
         Op::TopK(TopK { largest, .. }) => *largest && number(operands[0]),
-        Op::Reshape(_) | Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0),
+        Op::Reshape(_) => true,
+        Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0),
         Op::Transpose(_) => stored(0) && operands[0].rank() <= 8,
         Op::Pad(Pad { mode, .. }) => stored(0) && *mode != PadMode::Edge,
         Op::DepthToSpace(DepthToSpace { channel_first, .. }) => stored(0) && !channel_first,
@@ -89,6 +93,7 @@ fn native_unary(f: UnaryFn, x: &TensorType) -> bool {
         Ceil | Cos | Exp | Floor | Log | Round | Rsqrt | Sigmoid | Sin | Sqrt | Tanh | HardSwish => x.elem == Elem::F32,
         LeakyRelu { .. } | Gelu { .. } => x.elem == Elem::F32,
         Elu { alpha } => x.elem == Elem::F32 && alpha == 1.0,
+        Acos | Acosh | Asin | Asinh | Atan | Atanh | Cosh | Sinh => false,
         Erf | Reciprocal | Silu | Softplus | Softsign | Tan | Mish => false,
         HardSigmoid { .. } | Selu { .. } | Threshold { .. } => false,
     }
@@ -101,10 +106,9 @@ fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
         Add | Sub | Mul | Div | Pow | Max | Min | SquaredDifference => number(x),
         Less | LessEqual | Greater | GreaterEqual => number(x),
         Equal | NotEqual => number(x) || x.elem == Elem::Bool,
-        And | Or | Xor => true,
+        And | Or | Xor => x.elem == Elem::Bool,
         FloorDiv | FloorMod => number(x),
-        // ATAN2 does not broadcast.
-        Atan2 => x.elem == Elem::F32 && x.shape == operands[1].shape,
+        Atan2 => x.elem == Elem::F32,
         // PRELU repeats the slope, never the data.
         Prelu => x.elem == Elem::F32 && broadcast(&x.shape, &operands[1].shape).is_ok_and(|shape| shape == x.shape),
         Rem => false,
@@ -125,6 +129,8 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
             // NEG negates the stored integer, whatever the zero point.
             UnaryFn::Neg | UnaryFn::Not => false,
             UnaryFn::Ceil | UnaryFn::Cos | UnaryFn::Floor | UnaryFn::Round | UnaryFn::Sign | UnaryFn::Sin => false,
+            UnaryFn::Acos | UnaryFn::Acosh | UnaryFn::Asin | UnaryFn::Asinh | UnaryFn::Atan | UnaryFn::Atanh => false,
+            UnaryFn::Cosh | UnaryFn::Sinh => false,
             UnaryFn::Erf | UnaryFn::Reciprocal | UnaryFn::Silu | UnaryFn::Softplus | UnaryFn::Softsign => false,
             UnaryFn::Tan | UnaryFn::Mish | UnaryFn::HardSigmoid { .. } | UnaryFn::Selu { .. } => false,
             UnaryFn::Threshold { .. } => false,
@@ -151,6 +157,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Quantize(_) | Op::Dequantize(_) => true,
         Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::CumSum(_) => false,
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
+        Op::GridSample(_) => false,
     }
 }
 

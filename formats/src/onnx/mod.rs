@@ -1,7 +1,7 @@
 //! ONNX messages (`onnx.proto`, IR version 14), declared by hand.
 //!
 //! Fields that qcc does not read are left out: decoding skips them. What changes the meaning of a model when left out
-//! (functions, sparse initializers, training) is declared so that a reader can refuse it. `raw_data` is [`Bytes`]:
+//! (sparse initializers, training) is declared so that a reader can refuse it. `raw_data` is [`Bytes`]:
 //! decoded from `Bytes`, it stays a slice of them.
 
 use bytes::Bytes;
@@ -42,9 +42,41 @@ pub struct ModelProto {
     /// Training, undecoded.
     #[prost(bytes = "bytes", repeated, tag = "20")]
     pub training_info: Vec<Bytes>,
-    /// Operators defined by the model itself, undecoded.
-    #[prost(bytes = "bytes", repeated, tag = "25")]
-    pub functions: Vec<Bytes>,
+    /// Operators defined by the model itself.
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator defined by nodes.
+#[derive(Clone, PartialEq, Message)]
+pub struct FunctionProto {
+    /// Name; with domain and overload, that of the operator.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// Names of the operands inside.
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    /// Names of the results inside.
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
+    /// Attributes without a default.
+    #[prost(string, repeated, tag = "6")]
+    pub attribute: Vec<String>,
+    /// Attributes with their defaults.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<AttributeProto>,
+    /// The nodes.
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<NodeProto>,
+    /// The operator sets that the nodes' operators belong to.
+    #[prost(message, repeated, tag = "9")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+    /// Domain.
+    #[prost(string, optional, tag = "10")]
+    pub domain: Option<String>,
+    /// Tells functions of one name apart.
+    #[prost(string, optional, tag = "13")]
+    pub overload: Option<String>,
 }
 
 /// An operator set and its version.
@@ -130,6 +162,9 @@ pub struct NodeProto {
     /// Domain of the operator; empty for ONNX's own.
     #[prost(string, optional, tag = "7")]
     pub domain: Option<String>,
+    /// Tells functions of one name apart.
+    #[prost(string, optional, tag = "8")]
+    pub overload: Option<String>,
 }
 
 /// An attribute.

@@ -1,13 +1,13 @@
 //! Parts of tensors, and indices.
 
-use qcc_ir::ops::{Extents, Range, ScatterNd};
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::ops::{Concat, Extents, Op, Range, ScatterFn, ScatterNd};
+use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
-use super::Build;
+use super::{Build, Values};
 use crate::refusal::Refusal;
 
 /// Masks of more elements than this are not computed at import.
-const LARGEST_MASK: usize = 1 << 26;
+pub(crate) const LARGEST_MASK: usize = 1 << 26;
 
 /// What `start`, `end` and `step` of a slice choose: negative positions count from the end, all are limited to the
 /// axis.
@@ -41,45 +41,96 @@ pub(crate) fn within(n: &impl Build, indices: ValueId, extents: &[usize]) -> Res
     Ok(())
 }
 
-/// x with slices at index tuples replaced; known indices are checked.
-pub(crate) fn scatter_nd(n: &mut impl Build, operands: [ValueId; 3]) -> Result<ValueId, Refusal> {
-    let [x, indices, _] = operands;
-    let result = n.add(ScatterNd {}, &operands)?;
-    let counted = n.dims(indices).last().copied().unwrap_or(0);
-    within(n, indices, &n.dims(x)[..counted])?;
-    Ok(result)
+/// Where the updates of a tensor go.
+pub(crate) struct Places {
+    /// Index tuples along a last axis; known ones are checked.
+    tuples: ValueId,
+    /// The axis that they count along, in place of the first.
+    axis: usize,
 }
 
-/// x with single elements replaced: where `updates[i][j]` goes is known, `x[indices[i][j]][j]` for axis 0 of rank 2.
-pub(crate) fn scatter_elements(
-    n: &mut impl Build,
-    x: ValueId,
-    axis: usize,
-    indices: Vec<i64>,
-    updates: ValueId,
-) -> Result<ValueId, Refusal> {
-    let (data, dims) = (n.dims(x), n.dims(updates));
-    let covered = dims.iter().product::<usize>() == indices.len() && dims.len() == data.len();
-    if !covered || dims.iter().zip(&data).enumerate().any(|(a, (d, x))| a != axis && d > x) {
-        return Err(Refusal::Invalid(format!("updates {} for {}", n.ty(updates), n.ty(x))));
+impl Places {
+    /// The slices at these index tuples.
+    pub(crate) fn tuples(n: &impl Build, x: ValueId, tuples: ValueId) -> Result<Places, Refusal> {
+        let counted = n.dims(tuples).last().copied().unwrap_or(0);
+        let extents = n.dims(x);
+        let extents = extents.get(..counted);
+        within(n, tuples, extents.ok_or_else(|| Refusal::Invalid(format!("{counted} indices for {}", n.ty(x))))?)?;
+        Ok(Places { tuples, axis: 0 })
     }
-    let mut tuples = Vec::with_capacity(indices.len() * dims.len());
-    let mut at: Extents = Extents::from_elem(0, dims.len());
-    for index in indices {
-        tuples.extend(at.iter().map(|&a| a as i64));
-        let end = tuples.len() - dims.len();
-        tuples[end + axis] = index;
-        for (a, d) in at.iter_mut().zip(&dims).rev() {
-            *a += 1;
-            if *a < *d {
-                break;
-            }
-            *a = 0;
+
+    /// The slices of an axis at a vector of indices.
+    pub(crate) fn slices(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
+        within(n, indices, &n.dims(x)[axis..=axis])?;
+        let count = n.dims(indices).iter().product();
+        Ok(Places { tuples: n.reshape(indices, &[count, 1])?, axis })
+    }
+
+    /// Single elements: update `[i][j]` goes to `x[indices[i][j]][j]` for axis 0 of rank 2.
+    pub(crate) fn elements(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
+        let (data, dims) = (n.dims(x), n.dims(indices));
+        let fits = |(a, (d, x)): (usize, (&usize, &usize))| a == axis || d <= x;
+        if dims.len() != data.len() || !dims.iter().zip(&data).enumerate().all(fits) {
+            return Err(Refusal::Invalid(format!("indices {} for {}", n.ty(indices), n.ty(x))));
         }
+        let whole = (0..dims.len()).all(|a| a == axis || dims[a] == data[a]);
+        if let Some(vector) = same_off_axis(n, indices, axis).filter(|_| whole) {
+            return Places::slices(n, x, axis, vector);
+        }
+        within(n, indices, &data[axis..=axis])?;
+        let column: Extents = dims.iter().copied().chain([1]).collect();
+        let indices = n.cast(indices, Elem::I64)?;
+        let mut columns = Values::new();
+        for a in 0..dims.len() {
+            let inner: usize = dims[a + 1..].iter().product();
+            let along = (0..dims.iter().product::<usize>()).map(|i| (i / inner % dims[a]) as i64);
+            columns.push(match a == axis {
+                true => n.reshape(indices, &column)?,
+                false => n.add_constant(Tensor::from_vec(Shape::known(&column), along.collect())),
+            });
+        }
+        let tuples = if let [only] = *columns { only } else { n.add(Concat { axis: dims.len() }, &columns)? };
+        Ok(Places { tuples, axis: 0 })
     }
-    let shape = dims.iter().copied().chain([dims.len()]).collect();
-    let tuples = n.add_constant(Tensor::from_vec(shape, tuples));
-    scatter_nd(n, [x, tuples, updates])
+
+    /// x with its updates.
+    pub(crate) fn update(
+        &self,
+        n: &mut impl Build,
+        f: ScatterFn,
+        x: ValueId,
+        updates: ValueId,
+    ) -> Result<ValueId, Refusal> {
+        let to_front = |rank: usize| -> Extents {
+            std::iter::once(self.axis).chain((0..rank).filter(|&a| a != self.axis)).collect()
+        };
+        if self.axis == 0 {
+            return n.add(ScatterNd { f }, &[x, self.tuples, updates]);
+        }
+        let perm = to_front(n.rank(x));
+        let (x, updates) = (n.transpose(x, &perm)?, n.transpose(updates, &perm)?);
+        let y = n.add(ScatterNd { f }, &[x, self.tuples, updates])?;
+        let mut back: Extents = (1..perm.len()).collect();
+        back.insert(self.axis, 0);
+        n.transpose(y, &back)
+    }
+}
+
+/// The indices along an axis as a vector, where they are the same at all places of the other axes.
+fn same_off_axis(n: &mut impl Build, indices: ValueId, axis: usize) -> Option<ValueId> {
+    let dims = n.dims(indices);
+    let extent = dims[axis];
+    if let Some(values) = n.constant(indices).and_then(Tensor::integers) {
+        let inner: usize = dims[axis + 1..].iter().product();
+        let vector: Vec<i64> = (0..extent).map(|i| values.get(i * inner).copied()).collect::<Option<_>>()?;
+        let same = values.iter().enumerate().all(|(i, &v)| v == vector[i / inner % extent]);
+        return same.then(|| n.add_constant(Tensor::from_vec(Shape::known(&[extent]), vector)));
+    }
+    let repeated = matches!(n.graph().producer(indices), Op::Expand(_));
+    let source = if repeated { n.graph().operands(indices.node)[0] } else { indices };
+    let behind = (axis + n.rank(source)).checked_sub(dims.len())?;
+    let column = n.dims(source).iter().product::<usize>() == extent && n.dims(source)[behind] == extent;
+    if column { n.reshape(source, &[extent]).ok() } else { None }
 }
 
 /// A `Bool` matrix: true on diagonal `k` and above it (`upper`) or below it.

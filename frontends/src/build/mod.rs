@@ -13,8 +13,12 @@ use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
 
+pub(crate) mod attention;
+pub(crate) mod bits;
+pub(crate) mod einsum;
 pub(crate) mod index;
 pub(crate) mod norm;
+pub(crate) mod sample;
 pub(crate) mod window;
 
 /// The results of a node, in the order of its outputs.

@@ -1,9 +1,9 @@
 //! Windows that move over images, and pooling.
 
-use qcc_ir::ValueId;
-use qcc_ir::ops::{Extents, Pad, PadMode, Pool, PoolFn};
+use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn};
+use qcc_ir::{Shape, Tensor, ValueId};
 
-use super::Build;
+use super::{Build, numbers};
 use crate::refusal::Refusal;
 
 /// A window and how it moves: one number for each spatial axis.
@@ -92,10 +92,93 @@ pub(crate) fn average_with_padding(
     n.add(window.op(PoolFn::Average), &[padded])
 }
 
-fn check(n: &impl Build, x: ValueId, window: &Window) -> Result<(), Refusal> {
-    if n.rank(x) != window.kernel.len() + 2 || window.kernel.contains(&0) || window.stride.contains(&0) {
+/// Sums `x` under a window; padding counts as zeros. A convolution of each channel with ones.
+pub(crate) fn sums(n: &mut impl Build, x: ValueId, mut window: Window, ceil: bool) -> Result<ValueId, Refusal> {
+    check(n, x, &window)?;
+    let image: Extents = n.dims(x)[2..].into();
+    let steps = window.steps(&image, ceil)?;
+    window.fit(&image, &steps);
+    let groups = n.dims(x)[1];
+    let shape: Extents = [groups, 1].into_iter().chain(window.kernel.iter().copied()).collect();
+    let elem = n.ty(x).elem.clone();
+    let ones = numbers(&elem, Shape::known(&shape), &vec![1.0; shape.iter().product()]);
+    let ones = n.add_constant(ones.ok_or_else(|| Refusal::Unsupported(format!("sums of {elem}")))?);
+    let Window { stride, dilation, before, after, .. } = window;
+    n.add(Conv { stride, before, after, dilation, groups }, &[x, ones])
+}
+
+/// The elements under a window at each of its places: `[N, C * window, places]`.
+pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result<ValueId, Refusal> {
+    let spatial = window.kernel.len();
+    moves(n, x, window, n.rank(x).saturating_sub(2))?;
+    let steps = window.steps(&n.dims(x)[2..], false)?;
+    let pads = |pads: &Extents| [0, 0].into_iter().chain(pads.iter().copied()).collect();
+    let pad = Pad { before: pads(&window.before), after: pads(&window.after), mode: PadMode::Constant(0.0) };
+    let unpadded = window.before.iter().chain(&window.after).all(|&p| p == 0);
+    let mut y = if unpadded { x } else { n.add(pad, &[x])? };
+    for i in 0..spatial {
+        let place = |tap: usize, step: usize| (tap * window.dilation[i] + step * window.stride[i]) as i64;
+        let places = (0..window.kernel[i]).flat_map(|tap| (0..steps[i]).map(move |step| place(tap, step))).collect();
+        let places = n.add_constant(Tensor::from_vec(Shape::known(&[window.kernel[i], steps[i]]), places));
+        y = n.add(Gather { axis: 2 + 2 * i }, &[y, places])?;
+    }
+    let taps_first: Extents =
+        [0, 1].into_iter().chain((0..2 * spatial).map(|i| 2 + i % spatial * 2 + i / spatial)).collect();
+    let y = n.transpose(y, &taps_first)?;
+    let dims = n.dims(x);
+    n.reshape(y, &[dims[0], dims[1] * window.kernel.iter().product::<usize>(), steps.iter().product()])
+}
+
+/// The sums, for each element of an image, of what `columns` would take from there: a transposed convolution with one
+/// tap for each channel.
+pub(crate) fn image_of_columns(
+    n: &mut impl Build,
+    x: ValueId,
+    image: &[usize],
+    window: &Window,
+) -> Result<ValueId, Refusal> {
+    let (dims, taps) = (n.dims(x), window.kernel.iter().product::<usize>());
+    moves(n, x, window, image.len())?;
+    let steps = window.steps(image, false)?;
+    let &[batch, channels, places] = dims.as_slice() else {
+        return Err(Refusal::Invalid(format!("columns {}", n.ty(x))));
+    };
+    if !channels.is_multiple_of(taps) || places != steps.iter().product::<usize>() {
+        return Err(Refusal::Invalid(format!("columns {} of an image {image:?}", n.ty(x))));
+    }
+    let apart: Extents = [batch, channels].into_iter().chain(steps.iter().copied()).collect();
+    let x = n.reshape(x, &apart)?;
+    let shape: Extents = [channels, 1].into_iter().chain(window.kernel.iter().copied()).collect();
+    let hits: Vec<f64> = (0..channels * taps).map(|i| f64::from(u8::from(i / taps % taps == i % taps))).collect();
+    let elem = n.ty(x).elem.clone();
+    let weight = numbers(&elem, Shape::known(&shape), &hits);
+    let weight = weight.ok_or_else(|| Refusal::Unsupported(format!("sums of columns of {elem}")))?;
+    let weight = n.add_constant(weight);
+    let extra = |i: usize| {
+        let covered = (steps[i] - 1) * window.stride[i] + window.reach(i);
+        (image[i] + window.before[i] + window.after[i]).saturating_sub(covered)
+    };
+    let op = ConvTranspose {
+        stride: window.stride.clone(),
+        before: window.before.clone(),
+        after: window.after.clone(),
+        extra: (0..image.len()).map(extra).collect(),
+        dilation: window.dilation.clone(),
+        groups: channels / taps,
+    };
+    n.add(op, &[x, weight])
+}
+
+/// Fails unless the window has taps, and steps along so many axes.
+fn moves(n: &impl Build, x: ValueId, window: &Window, spatial: usize) -> Result<(), Refusal> {
+    if spatial != window.kernel.len() || window.kernel.contains(&0) || window.stride.contains(&0) {
         return Err(Refusal::Invalid(format!("a window {:?} for {}", window.kernel, n.ty(x))));
     }
+    Ok(())
+}
+
+fn check(n: &impl Build, x: ValueId, window: &Window) -> Result<(), Refusal> {
+    moves(n, x, window, n.rank(x).saturating_sub(2))?;
     if (0..window.kernel.len()).any(|i| window.before[i].max(window.after[i]) >= window.reach(i)) {
         return Err(Refusal::Unsupported("padding as large as the window is not supported".into()));
     }

@@ -2,25 +2,43 @@
 
 use bytes::Bytes;
 use qcc_formats::onnx::{AttributeProto, AttributeType, GraphProto, TensorProto};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
 
+/// The attributes of a function where it is called: what attributes inside refer to.
+pub(super) type Referred<'m> = FxHashMap<&'m str, &'m AttributeProto>;
+
+/// The attributes of a node by name. What refers to an attribute of the function around is that attribute; what the
+/// call leaves out is not there.
+pub(super) fn resolved<'m>(
+    all: &'m [AttributeProto],
+    function: Option<&Referred<'m>>,
+) -> impl Iterator<Item = (&'m str, &'m AttributeProto)> {
+    let value = move |a: &'m AttributeProto| match function {
+        Some(referred) if !a.ref_attr_name().is_empty() => referred.get(a.ref_attr_name()).copied(),
+        _ => Some(a),
+    };
+    all.iter().filter_map(move |a| Some((a.name(), value(a)?)))
+}
+
 /// Attributes by name. Each has to be read: what is left at the end is refused.
 #[derive(Debug)]
 pub(super) struct Attributes<'m> {
-    all: &'m [AttributeProto],
+    all: SmallVec<[(&'m str, &'m AttributeProto); 8]>,
     read: SmallVec<[bool; 8]>,
 }
 
 impl<'m> Attributes<'m> {
-    pub(super) fn new(all: &'m [AttributeProto]) -> Self {
-        Attributes { all, read: SmallVec::from_elem(false, all.len()) }
+    pub(super) fn new(all: &'m [AttributeProto], function: Option<&Referred<'m>>) -> Self {
+        let all: SmallVec<_> = resolved(all, function).collect();
+        Attributes { read: SmallVec::from_elem(false, all.len()), all }
     }
 
     fn read(&mut self, name: &str, ty: AttributeType) -> Result<Option<&'m AttributeProto>, Refusal> {
-        let Some(at) = self.all.iter().position(|a| a.name() == name) else { return Ok(None) };
-        let attribute = &self.all[at];
+        let Some(at) = self.all.iter().position(|a| a.0 == name) else { return Ok(None) };
+        let attribute = self.all[at].1;
         // Before IR version 2 the type is not written.
         if attribute.r#type() != ty && attribute.r#type() != AttributeType::Undefined {
             return Err(Refusal::Attribute { name: name.into(), problem: "not of its type" });
@@ -71,7 +89,7 @@ impl<'m> Attributes<'m> {
 
     /// Fails where an attribute was not read.
     pub(super) fn finish(&self) -> Result<(), Refusal> {
-        let unread: Vec<&str> = self.all.iter().zip(&self.read).filter(|a| !a.1).map(|a| a.0.name()).collect();
+        let unread: Vec<&str> = self.all.iter().zip(&self.read).filter(|a| !a.1).map(|a| a.0.0).collect();
         if unread.is_empty() { Ok(()) } else { Err(Refusal::Unread(unread.join(", "))) }
     }
 }

@@ -5,6 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Graph, Origin, Shape, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
+use super::functions::{Call, Functions};
 use super::node::NodeCx;
 use super::schedule::schedule;
 use super::weights::{self, Folder};
@@ -15,13 +16,15 @@ use crate::refusal::Refusal;
 
 /// What a name of the model stands for.
 #[derive(Clone, Debug)]
-enum Binding<'m> {
+pub(super) enum Binding<'m> {
     /// A value of the graph.
     Value(ValueId),
     /// A constant that nothing has read yet.
     Constant(&'m TensorProto),
     /// A result that qcc does not compute; to read it is refused.
     Absent { op: &'m str, index: usize },
+    /// An input of a function that the call leaves out.
+    LeftOut,
     /// What was refused; the user has been told.
     Refused,
 }
@@ -38,12 +41,25 @@ pub(super) struct Importer<'m> {
     double_noted: bool,
     /// Unsigned 16-bit integers, which the graph holds in 32 bits, and the values on grids that they are.
     pub(super) wide: FxHashMap<ValueId, ValueId>,
+    /// The model has values of unsigned types that the graph holds in wider signed ones.
+    pub(super) wide_unsigned: bool,
     /// Names in scope; the innermost graph's last.
-    scopes: Vec<FxHashMap<&'m str, Binding<'m>>>,
+    pub(super) scopes: Vec<FxHashMap<&'m str, Binding<'m>>>,
+    functions: Functions<'m>,
+    /// Calls of functions around the node; the innermost last.
+    pub(super) calls: Vec<Call<'m>>,
+    /// Nodes of functions that were called.
+    pub(super) called: usize,
 }
 
 impl<'m> Importer<'m> {
-    pub(super) fn new(name: &str, opset: i64, folder: &'m Folder, notes: Vec<Diagnostic>) -> Self {
+    pub(super) fn new(
+        name: &str,
+        opset: i64,
+        functions: Functions<'m>,
+        folder: &'m Folder,
+        notes: Vec<Diagnostic>,
+    ) -> Self {
         Importer {
             graph: Graph::new(name),
             opset,
@@ -52,13 +68,18 @@ impl<'m> Importer<'m> {
             notes,
             double_noted: false,
             wide: FxHashMap::default(),
+            wide_unsigned: false,
             scopes: vec![FxHashMap::default()],
+            functions,
+            calls: Vec::new(),
+            called: 0,
         }
     }
 
-    /// Tells the user, once, that double precision is not kept.
-    pub(super) fn note_double(&mut self) {
-        if !std::mem::replace(&mut self.double_noted, true) {
+    /// Takes note of an element type that the graph does not keep. The user is told, once, of double precision.
+    pub(super) fn note(&mut self, data_type: i32) {
+        self.wide_unsigned |= weights::is_wide_unsigned(data_type);
+        if weights::is_double(data_type) && !std::mem::replace(&mut self.double_noted, true) {
             self.notes.push(Diagnostic::note(
                 "double-precision",
                 "the model has values in double precision; they are computed in single precision",
@@ -83,7 +104,7 @@ impl<'m> Importer<'m> {
         self.bind(name, binding);
     }
 
-    fn bind(&mut self, name: &'m str, binding: Binding<'m>) {
+    pub(super) fn bind(&mut self, name: &'m str, binding: Binding<'m>) {
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(name, binding);
         }
@@ -159,6 +180,12 @@ impl<'m> Importer<'m> {
         }
     }
 
+    /// True where a node names no operand, or one that the call of its function leaves out.
+    fn is_left_out(&self, name: &str) -> bool {
+        let binding = self.scopes.iter().rev().find_map(|s| s.get(name));
+        name.is_empty() || matches!(binding, Some(Binding::LeftOut))
+    }
+
     /// The value of a name.
     pub(super) fn value(&mut self, name: &str) -> Result<ValueId, Refusal> {
         let found = self.scopes.iter().rposition(|s| s.contains_key(name));
@@ -168,6 +195,7 @@ impl<'m> Importer<'m> {
         match binding {
             Binding::Value(v) => Ok(v),
             Binding::Refused => Err(Refusal::Depends),
+            Binding::LeftOut => Err(Refusal::Undefined(name.into())),
             Binding::Absent { op, index } => Err(Refusal::Result { index, op: op.into(), name: name.into() }),
             Binding::Constant(t) => {
                 let origin = Origin::new(t.name(), "Initializer");
@@ -191,14 +219,12 @@ impl<'m> Importer<'m> {
 
     /// The tensor of a message.
     pub(super) fn tensor(&mut self, t: &TensorProto) -> Result<qcc_ir::Tensor, Refusal> {
-        if weights::is_double(t) {
-            self.note_double();
-        }
+        self.note(t.data_type());
         weights::tensor(t, self.folder)
     }
 
-    fn node(&mut self, node: &'m NodeProto) {
-        let origin = origin(node);
+    pub(super) fn node(&mut self, node: &'m NodeProto) {
+        let origin = origin(node, &self.path(node_name(node)));
         let results = self.results(node, &origin);
         let results = results.map_err(|e| self.refuse(e, &origin));
         for (index, name) in node.output.iter().enumerate().filter(|o| !o.1.is_empty()) {
@@ -206,7 +232,8 @@ impl<'m> Importer<'m> {
                 Ok(values) => match values.get(index) {
                     Some(&value) => {
                         if self.graph.name(value).is_none() {
-                            self.graph.set_name(value, name.as_str());
+                            let name = self.path(name);
+                            self.graph.set_name(value, name);
                         }
                         Binding::Value(value)
                     }
@@ -220,11 +247,16 @@ impl<'m> Importer<'m> {
 
     fn results(&mut self, node: &'m NodeProto, origin: &Origin) -> Result<Values, Refusal> {
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
-        let import = ops::find(node)?;
-        let input = |name: &String| if name.is_empty() { Ok(None) } else { self.value(name).map(Some) };
+        let import = ops::find(node);
+        let function = import.is_err().then(|| self.functions.find(node)).flatten();
+        let import = if function.is_some() { None } else { Some(import?) };
+        let input = |name: &String| if self.is_left_out(name) { Ok(None) } else { self.value(name).map(Some) };
         // All are looked at, so that all damaged constants are reported.
         let inputs: Vec<Result<Option<ValueId>, Refusal>> = node.input.iter().map(input).collect();
         let inputs = inputs.into_iter().collect::<Result<_, Refusal>>()?;
+        let Some(import) = import else {
+            return function.map_or(Err(Refusal::Depends), |f| self.call(f, node, inputs, origin));
+        };
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
         let results = import(&mut cx)?;
         cx.finish()?;
@@ -242,7 +274,12 @@ fn contradiction(output: &ValueInfoProto, shape: &Shape) -> Option<Diagnostic> {
 }
 
 /// A node's own name, or that of its first result.
-pub(super) fn origin(node: &NodeProto) -> Origin {
+pub(super) fn node_name(node: &NodeProto) -> &str {
     let first = node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
-    Origin::new(if node.name().is_empty() { first } else { node.name() }, node.op_type())
+    if node.name().is_empty() { first } else { node.name() }
+}
+
+/// The origin of what a node becomes.
+pub(super) fn origin(node: &NodeProto, path: &str) -> Origin {
+    Origin::new(path, node.op_type())
 }

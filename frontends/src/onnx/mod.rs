@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use prost::Message;
 use qcc_formats::onnx::{
-    DataType, DimensionValue, GraphProto, ModelProto, NodeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
+    DimensionValue, GraphProto, ModelProto, NodeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
 };
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Origin, Shape, TensorType};
@@ -15,10 +15,12 @@ use crate::build;
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
 use crate::{DeclaredInput, ImportOptions, Imported};
+use functions::Functions;
 use importer::Importer;
 use weights::Folder;
 
 mod attributes;
+mod functions;
 mod importer;
 mod node;
 mod ops;
@@ -86,19 +88,18 @@ impl File {
         let opset = self.opset()?;
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
+        let functions = Functions::of(&self.model);
         let shapes = shapes::settle(&inputs, options, &mut notes).map_err(|mut errors| {
-            errors.extend(unknown_operators(graph));
+            errors.extend(unknown_operators(graph, &functions));
             errors
         })?;
-        let mut importer = Importer::new(graph.name(), opset, &self.folder, notes);
+        let mut importer = Importer::new(graph.name(), opset, functions, &self.folder, notes);
         importer.graph.metadata = self.metadata();
         for name in options.values.iter().map(|v| &v.0).filter(|n| inputs.iter().all(|i| i.name != **n)) {
             importer.errors.push(shapes::unknown_input(name, "--set", &inputs));
         }
         for (input, shape) in inputs.iter().zip(shapes) {
-            if self.is_double(&input.name) {
-                importer.note_double();
-            }
+            importer.note(self.data_type(&input.name));
             let ty = TensorType::new(input.elem.clone(), shape);
             match options.values.iter().find(|v| v.0 == input.name) {
                 Some((_, values)) => importer.set_input(&input.name, ty, values),
@@ -108,19 +109,14 @@ impl File {
         Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? })
     }
 
-    fn is_double(&self, input: &str) -> bool {
+    fn data_type(&self, input: &str) -> i32 {
         let info = self.model.graph.iter().flat_map(|g| &g.input).find(|i| i.name() == input);
-        info.and_then(tensor_type).is_some_and(|t| t.elem_type() == i32::from(DataType::Double))
+        info.and_then(tensor_type).map_or(0, |t| t.elem_type())
     }
 
     /// The version of the standard operator set, when nothing in the model is beyond what qcc reads.
     fn opset(&self) -> Result<i64, Vec<Diagnostic>> {
-        if !self.model.functions.is_empty() {
-            let refusal = Diagnostic::error("unsupported", "the model defines operators of its own (functions)");
-            return Err(vec![refusal.with_help("inline them: onnx.inliner.inline_local_functions")]);
-        }
-        let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let version = self.model.opset_import.iter().find(|o| standard(o.domain())).map(|o| o.version());
+        let version = self.model.opset_import.iter().find(|o| is_standard(o.domain())).map(|o| o.version());
         let version = version.unwrap_or(*OPSETS.start());
         if OPSETS.contains(&version) {
             return Ok(version);
@@ -130,10 +126,18 @@ impl File {
     }
 }
 
-/// The nodes whose operators the table does not have: told even where shapes keep the import from starting.
-fn unknown_operators(graph: &GraphProto) -> Vec<Diagnostic> {
+/// True for the domain of the standard's own operators.
+fn is_standard(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
+/// The nodes whose operators neither the table nor the model has: told even where shapes keep the import from starting.
+fn unknown_operators(graph: &GraphProto, functions: &Functions<'_>) -> Vec<Diagnostic> {
     let nodes = schedule::schedule(graph).unwrap_or_default();
-    let refused = |node: &NodeProto| ops::find(node).err()?.diagnostic(&importer::origin(node));
+    let refused = |node: &NodeProto| match functions.find(node) {
+        Some(_) => None,
+        None => ops::find(node).err()?.diagnostic(&importer::origin(node, importer::node_name(node))),
+    };
     nodes.into_iter().filter_map(refused).collect()
 }
 

@@ -31,7 +31,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     ) -> Self {
         let read = SmallVec::from_elem(false, inputs.len());
         let opset = importer.opset;
-        NodeCx { importer, node, inputs, read, attributes: Attributes::new(&node.attribute), origin, opset }
+        let attributes = Attributes::new(&node.attribute, importer.referred());
+        NodeCx { importer, node, inputs, read, attributes, origin, opset }
     }
 
     /// Fails where an input or an attribute was not read.
@@ -191,10 +192,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// The element that an attribute of type INT names.
     pub(super) fn elem(&mut self, data_type: i64) -> Result<Elem, Refusal> {
         let data_type = i32::try_from(data_type).unwrap_or(-1);
-        if weights::is_double_type(data_type) {
-            self.importer.note_double();
-        }
+        self.importer.note(data_type);
         weights::elem(data_type)
+    }
+
+    /// True where signed integers of the graph may stand for unsigned ones of half their width.
+    pub(super) fn may_be_unsigned(&self, v: ValueId) -> bool {
+        self.importer.wide_unsigned && matches!(self.ty(v).elem, Elem::I32 | Elem::I64)
     }
 
     // The graph.

@@ -7,14 +7,24 @@ use rustc_hash::FxHashMap;
 
 use crate::refusal::Refusal;
 
-/// The nodes that the graph's outputs depend on, operands first. Nodes of no use are left out.
+/// The nodes that the graph's outputs depend on; see [`ordered`].
 pub(super) fn schedule(graph: &GraphProto) -> Result<Vec<&NodeProto>, Refusal> {
-    let mut producers: FxHashMap<&str, usize> = FxHashMap::default();
     let taken = graph.input.iter().map(|i| i.name()).chain(graph.initializer.iter().map(|t| t.name()));
+    ordered(&graph.node, taken, graph.output.iter().map(|o| o.name()))
+}
+
+/// The nodes that `outputs` depend on, operands first. Nodes of no use are left out. Nothing produces the names that
+/// are `taken`.
+pub(super) fn ordered<'m>(
+    nodes: &'m [NodeProto],
+    taken: impl Iterator<Item = &'m str>,
+    outputs: impl Iterator<Item = &'m str>,
+) -> Result<Vec<&'m NodeProto>, Refusal> {
+    let mut producers: FxHashMap<&str, usize> = FxHashMap::default();
     for name in taken {
         producers.insert(name, usize::MAX);
     }
-    for (i, node) in graph.node.iter().enumerate() {
+    for (i, node) in nodes.iter().enumerate() {
         for name in node.output.iter().filter(|o| !o.is_empty()) {
             match producers.entry(name) {
                 Entry::Occupied(_) => return Err(Refusal::Invalid(format!("two values have the name {name}"))),
@@ -23,28 +33,28 @@ pub(super) fn schedule(graph: &GraphProto) -> Result<Vec<&NodeProto>, Refusal> {
         }
     }
     let producer = |name: &str| producers.get(name).copied().filter(|&i| i != usize::MAX);
-    let mut state = vec![State::New; graph.node.len()];
+    let mut state = vec![State::New; nodes.len()];
     let mut order = Vec::new();
     let mut stack = Vec::new();
-    for output in &graph.output {
-        stack.extend(producer(output.name()));
+    for output in outputs {
+        stack.extend(producer(output));
         while let Some(&i) = stack.last() {
             match state[i] {
                 State::New => {
                     state[i] = State::Open;
                     let mut reads = Vec::new();
-                    reads_of(&graph.node[i], &mut reads);
+                    reads_of(&nodes[i], &mut reads);
                     for next in reads.iter().rev().filter_map(|name| producer(name)) {
                         match state[next] {
                             State::New => stack.push(next),
-                            State::Open => return Err(cycle(&graph.node[next])),
+                            State::Open => return Err(cycle(&nodes[next])),
                             State::Done => {}
                         }
                     }
                 }
                 State::Open => {
                     state[i] = State::Done;
-                    order.push(&graph.node[i]);
+                    order.push(&nodes[i]);
                     stack.pop();
                 }
                 State::Done => {

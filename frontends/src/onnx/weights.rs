@@ -156,12 +156,12 @@ fn from_fields(ty: TensorType, stored: Stored, count: usize, t: &TensorProto) ->
     }
 }
 
-/// True where the tensor's elements are in double precision.
-pub(super) fn is_double(t: &TensorProto) -> bool {
-    is_double_type(t.data_type())
+/// True for the double-precision element type.
+pub(super) fn is_double(data_type: i32) -> bool {
+    data_type == i32::from(DataType::Double)
 }
 
-/// True for the double-precision element type.
-pub(super) fn is_double_type(data_type: i32) -> bool {
-    data_type == i32::from(DataType::Double)
+/// True for unsigned types that the graph holds in wider signed ones.
+pub(super) fn is_wide_unsigned(data_type: i32) -> bool {
+    [DataType::Uint16, DataType::Uint32, DataType::Uint64].map(i32::from).contains(&data_type)
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Origin, TensorType, ValueId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::node::NodeCx;
+use super::ops::fourier::{Complex, side_by_side};
 use super::ops::{self, Import};
 use super::schedule::Schedule;
 use super::schema::{self, Argument, InputSpec, Node, Number, OutputSpec, Program, TensorMeta};
@@ -25,6 +26,8 @@ enum Binding<'m> {
     Value { value: ValueId, view: Option<View<'m>> },
     /// A tensor of the archive that nothing has read yet.
     Weight(&'m str),
+    /// Complex numbers, as real and imaginary parts.
+    Complex(Complex),
     /// A number, known at import: extents are.
     Number(Number),
     /// What is neither tensor nor number.
@@ -37,6 +40,7 @@ enum Binding<'m> {
 #[derive(Debug)]
 enum Results {
     Tensors(Values),
+    Complex(Vec<Complex>),
     Number(Number),
 }
 
@@ -52,6 +56,8 @@ pub(super) struct Importer<'m> {
     symbols: Symbols,
     notes: Vec<Diagnostic>,
     double_noted: bool,
+    /// Names that show memory of complex numbers, which nothing writes to.
+    complex_shown: FxHashSet<&'m str>,
     /// Names in scope, and the types that the file declares; the innermost graph's last.
     scopes: Vec<(FxHashMap<&'m str, Binding<'m>>, &'m Types)>,
 }
@@ -73,6 +79,7 @@ impl<'m> Importer<'m> {
             symbols,
             notes,
             double_noted: false,
+            complex_shown: FxHashSet::default(),
             scopes: vec![(FxHashMap::default(), types)],
         }
     }
@@ -241,7 +248,7 @@ impl<'m> Importer<'m> {
                         Results::Tensors(values) => {
                             *values.get(index).ok_or_else(|| Refusal::Undefined(name.into()))?
                         }
-                        Results::Number(_) => return Err(Refusal::Undefined(name.into())),
+                        Results::Complex(_) | Results::Number(_) => return Err(Refusal::Undefined(name.into())),
                     },
                     How::Unknown => return Err(views::unknown(name)),
                 };
@@ -251,6 +258,9 @@ impl<'m> Importer<'m> {
             Binding::Refused => Err(Refusal::Depends),
             Binding::Foreign(what) => Err(Refusal::Unsupported(format!("{name} is {what}"))),
             Binding::Number(_) => Err(Refusal::Invalid(format!("{name} is a number; expected a tensor"))),
+            Binding::Complex(_) => Err(Refusal::Unsupported(format!(
+                "{name} holds complex numbers; of those, only size, angle and parts are taken"
+            ))),
             Binding::Weight(held) => {
                 let origin = Origin::new(held, "Weight");
                 let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
@@ -274,6 +284,14 @@ impl<'m> Importer<'m> {
         }
     }
 
+    /// The parts of a name that stands for complex numbers.
+    pub(super) fn complex(&self, name: &str) -> Option<Complex> {
+        match self.binding(name) {
+            Ok(Binding::Complex(parts)) => Some(*parts),
+            _ => None,
+        }
+    }
+
     /// The number of a name.
     pub(super) fn number(&self, name: &str) -> Result<Number, Refusal> {
         match self.binding(name) {
@@ -292,6 +310,9 @@ impl<'m> Importer<'m> {
 
     /// Puts a new value into the memory that a name shows.
     fn write(&mut self, name: &'m str, value: ValueId) -> Result<(), Refusal> {
+        if self.complex_shown.contains(name) {
+            return Err(Refusal::Unsupported(format!("writing in place to complex numbers, through {name}")));
+        }
         let old = self.value(name)?;
         let Binding::Value { view: Some(view), .. } = self.binding(name)?.clone() else {
             self.bind(name, Binding::Value { value, view: None });
@@ -315,6 +336,10 @@ impl<'m> Importer<'m> {
         let origin = origin(node);
         let bound = self.results(node, &origin).and_then(|results| match results {
             Results::Tensors(values) => self.bind_results(node, values, &origin),
+            Results::Complex(values) => node.results().zip(values).try_for_each(|(name, parts)| {
+                self.check(name, parts[0])?;
+                self.bind_new(name, Binding::Complex(parts))
+            }),
             Results::Number(number) => node.results().try_for_each(|name| self.bind_new(name, Binding::Number(number))),
         });
         if let Err(e) = bound {
@@ -329,19 +354,56 @@ impl<'m> Importer<'m> {
         // All are looked at, so that all damaged weights are reported.
         let mut refused = Ok(());
         for name in node.inputs.iter().flat_map(|i| i.arg.names()) {
-            let numeric = matches!(self.binding(name), Ok(Binding::Number(_)) | Err(_));
-            if !numeric && let Err(e) = self.value(name) {
+            let other = matches!(self.binding(name), Ok(Binding::Number(_) | Binding::Complex(_)) | Err(_));
+            if !other && let Err(e) = self.value(name) {
                 refused = Err(e);
             }
         }
         refused?;
+        if let Some(name) = ops::partwise(node)
+            && let Some(parts) = self.complex(name)
+        {
+            return self.partwise(node, import, origin, name, parts);
+        }
+        self.imported(node, import, origin)
+    }
+
+    fn imported(&mut self, node: &'m Node, import: Import, origin: &Origin) -> Result<Results, Refusal> {
+        let declared = node.results().next().and_then(|name| self.declared(name));
         let mut cx = NodeCx::new(self, node, origin.clone());
         let results = match import {
             Import::Tensors(row) => Results::Tensors(row(&mut cx)?),
+            Import::Complex(row) => match row(&mut cx)? {
+                parts if declared.is_some_and(|meta| weights::is_complex(meta.dtype)) => Results::Complex(vec![parts]),
+                parts => Results::Tensors(Values::from_elem(side_by_side(&mut cx, parts)?, 1)),
+            },
             Import::Number(row) => Results::Number(row(&mut cx)?),
         };
         cx.finish()?;
         Ok(results)
+    }
+
+    /// What a node does with real and imaginary parts in turn.
+    fn partwise(
+        &mut self,
+        node: &'m Node,
+        import: Import,
+        origin: &Origin,
+        name: &'m str,
+        parts: Complex,
+    ) -> Result<Results, Refusal> {
+        let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
+        let mut of = |value| {
+            self.scopes[depth].0.insert(name, Binding::Value { value, view: None });
+            let results = self.imported(node, import, origin);
+            self.scopes[depth].0.insert(name, Binding::Complex(parts));
+            match results? {
+                Results::Tensors(values) => Ok(values),
+                Results::Complex(_) | Results::Number(_) => Err(Refusal::Undefined(name.into())),
+            }
+        };
+        let (re, im) = (of(parts[0])?, of(parts[1])?);
+        Ok(Results::Complex(re.into_iter().zip(im).map(|(re, im)| [re, im]).collect()))
     }
 
     fn bind_results(&mut self, node: &'m Node, values: Values, origin: &Origin) -> Result<(), Refusal> {
@@ -371,6 +433,10 @@ impl<'m> Importer<'m> {
                 self.graph.set_name(value, name);
             }
             let view = match shown {
+                Some(of) if self.complex(of).is_some() => {
+                    self.complex_shown.insert(name);
+                    None
+                }
                 Some(of) => {
                     let seen = self.value(of)?;
                     let same_type = self.graph.ty(seen).elem == self.graph.ty(value).elem;
@@ -410,7 +476,7 @@ impl<'m> Importer<'m> {
     /// Fails where a value does not have the type that PyTorch found for it: then the import is wrong.
     fn check(&mut self, name: &str, value: ValueId) -> Result<(), Refusal> {
         let Some(meta) = self.declared(name) else { return Ok(()) };
-        let stored = weights::stored(meta.dtype)?;
+        let stored = weights::stored_part(meta.dtype)?;
         if stored == Stored::F64 {
             self.note_double();
         }

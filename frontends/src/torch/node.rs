@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::importer::Importer;
 use super::ops;
+use super::ops::fourier::Complex;
 use super::schema::{self, Argument, Node, Number, Term};
 use super::weights::{self, View};
 use crate::build::{Build, Values, extents, numbers};
@@ -125,6 +126,20 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn input(&mut self) -> Result<ValueId, Refusal> {
         let name = if self.has("self") { "self" } else { "input" };
         self.tensor(name)
+    }
+
+    /// Complex numbers, where the argument is such.
+    pub(super) fn complex(&mut self, name: &str) -> Result<Option<Complex>, Refusal> {
+        match self.node.argument(name) {
+            Some(Argument::Tensor(tensor)) => {
+                let parts = self.importer.complex(tensor);
+                if parts.is_some() {
+                    self.argument(name);
+                }
+                Ok(parts)
+            }
+            _ => Err(missing(name)),
+        }
     }
 
     /// A list of tensors, some of which may be absent.

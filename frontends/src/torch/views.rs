@@ -1,7 +1,7 @@
 //! Names that show the memory of another: what is written through one is seen through all.
 
-use qcc_ir::ValueId;
-use qcc_ir::ops::{Concat, Range, Slice};
+use qcc_ir::ops::{Concat, Gather, Range, Slice};
+use qcc_ir::{Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
 use super::node::NodeCx;
@@ -104,15 +104,22 @@ pub(super) fn put(
     }
 }
 
-/// What comes before the range, the new part, and what comes after it.
+/// What comes before the range, the new part, and what comes after it; where the range has steps, each place takes its
+/// element from one of the two.
 pub(super) fn put_range(n: &mut NodeCx<'_, '_>, part: Range, whole: ValueId, new: ValueId) -> Result<ValueId, Refusal> {
     let mut dims = n.dims(whole);
     let extent = dims[part.axis];
-    if part.step != 1 && part.len > 1 {
-        return Err(Refusal::Unsupported("writing in place to a slice with steps is not supported".into()));
-    }
     dims[part.axis] = part.len;
     let new = n.reshape(new, &dims)?;
+    if part.step != 1 && part.len > 1 {
+        let mut sources: Vec<i64> = (0..extent as i64).collect();
+        for i in 0..part.len {
+            sources[(part.start as isize + i as isize * part.step) as usize] = (extent + i) as i64;
+        }
+        let sources = n.add_constant(Tensor::from_vec(Shape::known(&[extent]), sources));
+        let both = n.add(Concat { axis: part.axis }, &[whole, new])?;
+        return n.add(Gather { axis: part.axis }, &[both, sources]);
+    }
     let end = part.start + part.len;
     let mut pieces: SmallVec<[ValueId; 3]> = SmallVec::new();
     if part.start > 0 {

@@ -232,6 +232,21 @@ pub(super) fn stored(dtype: i64) -> Result<Stored, Refusal> {
     })
 }
 
+/// True for complex numbers.
+pub(super) fn is_complex(dtype: i64) -> bool {
+    (9..=11).contains(&dtype)
+}
+
+/// How real numbers are stored, or the parts of complex ones.
+pub(super) fn stored_part(dtype: i64) -> Result<Stored, Refusal> {
+    match dtype {
+        9 => Ok(Stored::F16),
+        10 => Ok(Stored::F32),
+        11 => Ok(Stored::F64),
+        _ => stored(dtype),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,8 +55,15 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
     }
     match f {
         UnaryFn::Abs => map(x, f32::abs),
+        UnaryFn::Acos => map(x, f32::acos),
+        UnaryFn::Acosh => map(x, f32::acosh),
+        UnaryFn::Asin => map(x, f32::asin),
+        UnaryFn::Asinh => map(x, f32::asinh),
+        UnaryFn::Atan => map(x, f32::atan),
+        UnaryFn::Atanh => map(x, f32::atanh),
         UnaryFn::Ceil => map(x, f32::ceil),
         UnaryFn::Cos => map(x, f32::cos),
+        UnaryFn::Cosh => map(x, f32::cosh),
         UnaryFn::Erf => simd(Erf {}, x),
         UnaryFn::Exp => simd(Exp {}, x),
         UnaryFn::Floor => map(x, f32::floor),
@@ -71,6 +78,7 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
         UnaryFn::Sign => map(x, |v| if v == 0.0 { 0.0 } else { v.signum() }),
         UnaryFn::Silu => simd(Silu {}, x),
         UnaryFn::Sin => map(x, f32::sin),
+        UnaryFn::Sinh => map(x, f32::sinh),
         UnaryFn::Softplus => map(x, softplus),
         UnaryFn::Softsign => map(x, |v| v / (1.0 + v.abs())),
         UnaryFn::Sqrt => map(x, f32::sqrt),
@@ -225,13 +233,14 @@ fn binary_i64(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[i64], b: &[i64])
         Prelu => |a, b| if a >= 0 { a } else { a.wrapping_mul(b) },
         Atan2 => return Err(unfit(Binary::NAME, &ty.elem)),
         Equal => |a, b| i64::from(a == b),
-        NotEqual | Xor => |a, b| i64::from(a != b),
+        NotEqual => |a, b| i64::from(a != b),
         Less => |a, b| i64::from(a < b),
         LessEqual => |a, b| i64::from(a <= b),
         Greater => |a, b| i64::from(a > b),
         GreaterEqual => |a, b| i64::from(a >= b),
         And => |a, b| a & b,
         Or => |a, b| a | b,
+        Xor => |a, b| a ^ b,
     };
     Ok(wrapped(ty, zip(walk, a, b, len, f).into_iter()))
 }
@@ -313,7 +322,14 @@ mod tests {
         use UnaryFn::*;
         let table: &[(UnaryFn, &[(f32, f64)])] = &[
             (Abs, &[(-2.5, 2.5)]),
+            (Acos, &[(0.5, std::f64::consts::FRAC_PI_3), (-1.0, std::f64::consts::PI)]),
+            (Acosh, &[(2.0, 1.316_957_896_9), (1.0, 0.0)]),
+            (Asin, &[(0.5, std::f64::consts::FRAC_PI_6), (-1.0, -std::f64::consts::FRAC_PI_2)]),
+            (Asinh, &[(1.0, 0.881_373_587_0), (-0.001, -9.999_998_333e-4)]),
+            (Atan, &[(1.0, std::f64::consts::FRAC_PI_4), (f32::NEG_INFINITY, -std::f64::consts::FRAC_PI_2)]),
+            (Atanh, &[(0.5, 0.549_306_144_3)]),
             (Ceil, &[(-1.5, -1.0), (1.2, 2.0)]),
+            (Cosh, &[(1.0, 1.543_080_634_8)]),
             (Erf, &[(0.5, 0.520_499_877_8), (-2.0, -0.995_322_265_0)]),
             (Exp, &[(0.0, 1.0), (1.0, std::f64::consts::E), (-200.0, 0.0)]),
             (Log, &[(1.0, 0.0)]),
@@ -322,6 +338,7 @@ mod tests {
             (Sigmoid, &[(0.0, 0.5), (2.0, 0.880_797_077_97), (-200.0, 0.0)]),
             (Sign, &[(-3.0, -1.0), (0.0, 0.0), (2.0, 1.0)]),
             (Silu, &[(2.0, 1.761_594_155_9), (-1.0, -0.268_941_421_4)]),
+            (Sinh, &[(1.0, 1.175_201_193_6), (-0.001, -0.001_000_000_166_7)]),
             (Softplus, &[(0.0, std::f64::consts::LN_2), (100.0, 100.0), (-100.0, 3.720_075_976e-44)]),
             (Softsign, &[(3.0, 0.75), (-1.0, -0.5)]),
             (Tanh, &[(0.5, 0.462_117_157_3), (-20.0, -1.0), (1e-4, 9.999_999_967e-5)]),
@@ -394,6 +411,8 @@ mod tests {
             let out = binary(f, &Tensor::scalar(a as i64), &Tensor::scalar(b as i64)).unwrap();
             assert_eq!(out[0].integers().map(|v| v[0]), integer, "{f:?}({a}, {b})");
         }
+        let bits = |f| binary(f, &Tensor::scalar(-7i8), &Tensor::scalar(12i8)).unwrap()[0].integers();
+        assert_eq!([And, Or, Xor].map(bits), [Some(vec![8]), Some(vec![-3]), Some(vec![-11])]);
         let (a, b) = (Tensor::scalar(-7i32), Tensor::scalar(2i32));
         assert_eq!(binary(FloorDiv, &a, &b).unwrap()[0].view::<i32>().as_ref(), [-4]);
         assert_eq!(binary(Div, &a, &Tensor::scalar(0i32)), Err(EvalError::DivisionByZero));

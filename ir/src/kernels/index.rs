@@ -84,19 +84,53 @@ pub(crate) fn gather_nd(op: &GatherNd, x: &Tensor, i: &Tensor) -> Result<Tensors
     }))
 }
 
-pub(crate) fn scatter_nd(x: &Tensor, i: &Tensor, u: &Tensor) -> Result<Tensors, EvalError> {
-    let ty = result(&ScatterNd {}, &[x, i, u])?;
+pub(crate) fn scatter_nd(op: &ScatterNd, x: &Tensor, i: &Tensor, u: &Tensor) -> Result<Tensors, EvalError> {
+    let ty = result(op, &[x, i, u])?;
     let (dims, tuple) = (x.dims(), i.dims().last().copied().unwrap_or(0));
     let run: usize = dims[tuple..].iter().product();
     let starts = slices(&dims, i)?;
-    Ok(by_width!(ty.elem, T => {
-        let mut out = x.view::<T>().into_owned();
-        let updates = u.view::<T>();
-        for (k, &start) in starts.iter().enumerate() {
-            out[start..start + run].copy_from_slice(&updates[k * run..(k + 1) * run]);
+    let out = match (op.f, &ty.elem) {
+        (ScatterFn::Replace, elem) => by_width!(elem, T => {
+            Tensor::of(ty, updated(&x.view::<T>(), &starts, run, &u.view(), |_, u| u))
+        }),
+        (f, Elem::F32) => {
+            let f: fn(f32, f32) -> f32 = match f {
+                ScatterFn::Replace => |_, u| u,
+                ScatterFn::Add => |x, u| x + u,
+                ScatterFn::Mul => |x, u| x * u,
+                ScatterFn::Min => f32::min,
+                ScatterFn::Max => f32::max,
+            };
+            Tensor::of(ty, updated(&x.view::<f32>(), &starts, run, &u.view(), f))
         }
-        smallvec![Tensor::of(ty, out)]
-    }))
+        (_, Elem::F16) => {
+            let wide = super::elementwise::cast(&Elem::F32, u)?;
+            return super::widened(x, |x| scatter_nd(op, x, i, &wide[0]));
+        }
+        (f, _) => {
+            let f: fn(i64, i64) -> i64 = match f {
+                ScatterFn::Replace => |_, u| u,
+                ScatterFn::Add => i64::wrapping_add,
+                ScatterFn::Mul => i64::wrapping_mul,
+                ScatterFn::Min => i64::min,
+                ScatterFn::Max => i64::max,
+            };
+            let out = updated(&indices(x), &starts, run, &indices(u), f);
+            super::elementwise::wrapped(ty, out.into_iter())
+        }
+    };
+    Ok(smallvec![out])
+}
+
+/// Runs of `x` at `starts`, each combined with one of `updates`.
+fn updated<T: Copy>(x: &[T], starts: &[usize], run: usize, updates: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
+    let mut out = x.to_vec();
+    for (k, &start) in starts.iter().enumerate() {
+        for (x, &u) in out[start..start + run].iter_mut().zip(&updates[k * run..]) {
+            *x = f(*x, u);
+        }
+    }
+    out
 }
 
 /// Integers in the order of the elements: NaN above all numbers, the zeros equal.
@@ -260,7 +294,24 @@ mod tests {
         let u = f32s(&[2, 2, 2], &[10., 11., 12., 13., 20., 21., 22., 23.]);
         let i = i64s(&[2, 1], &[1, 1]);
         let expected = vec![0., 1., 2., 3., 20., 21., 22., 23.];
-        assert_eq!(found(ScatterNd {}.eval(&[&x, &i, &u])), (vec![2, 2, 2], expected));
+        assert_eq!(found(ScatterNd { f: ScatterFn::Replace }.eval(&[&x, &i, &u])), (vec![2, 2, 2], expected));
+    }
+
+    #[test]
+    fn updates_of_one_place_add_up() {
+        let (x, u, i) = ([1., 2., 3.], [5., 7., -1.], i64s(&[3, 1], &[0, -3, 1]));
+        for (f, expected) in [
+            (ScatterFn::Replace, [7., -1., 3.]),
+            (ScatterFn::Add, [13., 1., 3.]),
+            (ScatterFn::Mul, [35., -2., 3.]),
+            (ScatterFn::Min, [1., -1., 3.]),
+            (ScatterFn::Max, [7., 2., 3.]),
+        ] {
+            let op = ScatterNd { f };
+            assert_eq!(found(op.eval(&[&f32s(&[3], &x), &i, &f32s(&[3], &u)])), (vec![3], expected.to_vec()), "{f:?}");
+            let whole = |v: &[f32]| i64s(&[3], &v.iter().map(|&v| v as i64).collect::<Vec<i64>>());
+            assert_eq!(op.eval(&[&whole(&x), &i, &whole(&u)]).unwrap()[0], whole(&expected), "{f:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub(crate) mod pool;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod resize;
+pub(crate) mod sample;
 mod vector;
 pub(crate) mod walk;
 

@@ -97,13 +97,16 @@ fn linear(at: f32, extent: usize) -> Taps<2> {
     [(beside(at, 0, extent), 1.0 - t), (beside(at, 1, extent), t)]
 }
 
-/// Keys' kernel at the distances 1 + t, t, 1 - t and 2 - t.
 fn cubic(a: f32, at: f32, extent: usize) -> Taps<4> {
-    let t = at - at.floor();
+    let weights = keys(a, at - at.floor());
+    std::array::from_fn(|i| (beside(at, i as isize - 1, extent), weights[i]))
+}
+
+/// Keys' kernel at the distances 1 + t, t, 1 - t and 2 - t.
+pub(super) fn keys(a: f32, t: f32) -> [f32; 4] {
     let near = |d: f32| ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0;
     let far = |d: f32| ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a;
-    let weights = [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)];
-    std::array::from_fn(|i| (beside(at, i as isize - 1, extent), weights[i]))
+    [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)]
 }
 
 /// Replaces an axis with `extent` elements, `inner` of the image after it, by weighted sums along it.

@@ -12,8 +12,15 @@ use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
 #[expect(missing_docs, reason = "the names are the functions' own; formulas are given where they are no common names")]
 pub enum UnaryFn {
     Abs,
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
     Ceil,
     Cos,
+    Cosh,
     Erf,
     Exp,
     Floor,
@@ -32,6 +39,7 @@ pub enum UnaryFn {
     /// x * sigmoid(x)
     Silu,
     Sin,
+    Sinh,
     /// ln(1 + exp(x))
     Softplus,
     /// x / (1 + |x|)
@@ -151,6 +159,7 @@ pub enum BinaryFn {
     LessEqual,
     Greater,
     GreaterEqual,
+    /// Of integers, bit by bit, as the two below.
     And,
     Or,
     Xor,
@@ -163,7 +172,7 @@ impl BinaryFn {
         matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
     }
 
-    /// True where the operands are `Bool`.
+    /// True where the operands are `Bool` or integers.
     pub fn logical(self) -> bool {
         matches!(self, BinaryFn::And | BinaryFn::Or | BinaryFn::Xor)
     }
@@ -189,7 +198,12 @@ impl Operator for Binary {
         arity(Self::NAME, operands, 2, 2)?;
         same_elem(operands, 0, 1)?;
         let elem = &operands[0].elem;
-        if self.f.logical() != (*elem == Elem::Bool) && !matches!(self.f, BinaryFn::Equal | BinaryFn::NotEqual) {
+        let fits = match self.f {
+            BinaryFn::Equal | BinaryFn::NotEqual => true,
+            f if f.logical() => *elem == Elem::Bool || elem.is_integer(),
+            _ => *elem != Elem::Bool,
+        };
+        if !fits {
             return Err(refuse(operands, 0, format!("an element that {:?} takes", self.f)));
         }
         let elem = if self.f.compares() { Elem::Bool } else { elem.clone() };

@@ -111,10 +111,27 @@ impl Operator for GatherNd {
     }
 }
 
-/// Operand 0 with the slices at the index tuples of operand 1 replaced by those of operand 2. The last of several
-/// updates of one place holds.
+/// What becomes of an element and its update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScatterFn {
+    /// The update; the last of several.
+    Replace,
+    /// Their sum, of all updates.
+    Add,
+    /// Their product, of all updates.
+    Mul,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+}
+
+/// Operand 0 with the slices at the index tuples of operand 1 updated by those of operand 2, in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ScatterNd {}
+pub struct ScatterNd {
+    /// How.
+    pub f: ScatterFn,
+}
 
 impl Operator for ScatterNd {
     const NAME: &'static str = "scatter_nd";
@@ -123,6 +140,9 @@ impl Operator for ScatterNd {
         arity(Self::NAME, operands, 3, 3)?;
         indices(operands, 1)?;
         same_elem(operands, 0, 2)?;
+        if self.f != ScatterFn::Replace && operands[0].elem == Elem::Bool {
+            return Err(refuse(operands, 0, "a number"));
+        }
         let (x, i, u) = (extents(operands, 0)?, extents(operands, 1)?, extents(operands, 2)?);
         let tuple = *i.last().ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
         if tuple > x.len() {
@@ -135,7 +155,7 @@ impl Operator for ScatterNd {
     }
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::scatter_nd(operands[0], operands[1], operands[2])
+        index::scatter_nd(self, operands[0], operands[1], operands[2])
     }
 }
 

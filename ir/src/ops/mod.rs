@@ -28,7 +28,7 @@ mod source;
 pub use conv::{Conv, ConvTranspose};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
 pub use grid::{Dequantize, Quantize, Relayout};
-pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterNd, TopK};
+pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 pub use matmul::MatMul;
 pub use movement::{
     Concat, DepthToSpace, Expand, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Tile, Transpose,
@@ -37,7 +37,7 @@ pub use norm::{LayerNorm, Softmax};
 pub use pool::{Pool, PoolFn};
 pub use recurrent::{Cell, Recurrent};
 pub use reduce::{Reduce, ReduceFn};
-pub use resize::{Coordinates, Nearest, Resize, ResizeMode};
+pub use resize::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 pub use source::{Const, Input};
 
 /// A short list of extents or axes.
@@ -129,7 +129,7 @@ macro_rules! for_each_op {
             LayerNorm Softmax Reduce ArgReduce CumSum
             Reshape Transpose Concat Slice Pad Expand Tile Reverse DepthToSpace SpaceToDepth
             Gather GatherElements GatherNd ScatterNd TopK
-            Resize
+            Resize GridSample
             Quantize Dequantize Relayout
         }
     };

@@ -90,3 +90,64 @@ impl Operator for Resize {
         GridRule::Carry
     }
 }
+
+/// What [`GridSample`] gives between elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SampleMode {
+    /// The nearest element; half way between two, that of even index. Positions are rounded before they are reflected.
+    Nearest,
+    /// Linear along each axis.
+    Linear,
+    /// Cubic along each axis, with the coefficient -0.75.
+    Cubic,
+}
+
+/// What lies outside an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outside {
+    /// Zeros.
+    Zero,
+    /// The edge, repeated.
+    Edge,
+    /// The mirror image, again and again: about the centres of the outermost elements where these are -1 and 1, else
+    /// about their outer ends.
+    Reflect,
+}
+
+/// Samples x `[N, C, spatial..]` at the positions `[N, P.., axes]` of operand 1 to `[N, C, P..]`. A position names the
+/// innermost spatial axis first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GridSample {
+    /// The interpolation.
+    pub mode: SampleMode,
+    /// What is found outside x.
+    pub outside: Outside,
+    /// -1 and 1 are the centres of the outermost elements, not their outer ends.
+    pub align_corners: bool,
+}
+
+impl Operator for GridSample {
+    const NAME: &'static str = "grid_sample";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 2, 2)?;
+        float(operands, 0)?;
+        float(operands, 1)?;
+        let (x, at) = (operands[0].shape.dims(), operands[1].shape.dims());
+        if x.len() < 3 || x[2..].iter().any(|d| d.known().is_none_or(|d| d == 0)) {
+            return Err(refuse(operands, 0, "an image"));
+        }
+        if at.len() != x.len() || at[0] != x[0] || at[at.len() - 1] != Dim::Known(x.len() - 2) {
+            return Err(refuse(operands, 1, format!("positions in {}, as many axes of them", operands[0].shape)));
+        }
+        one(operands[0].elem.clone(), x[..2].iter().chain(&at[1..at.len() - 1]).cloned().collect())
+    }
+
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        crate::kernels::sample::grid_sample(self, operands[0], operands[1])
+    }
+
+    fn layout(&self) -> LayoutRule {
+        LayoutRule::Image
+    }
+}

@@ -1,7 +1,7 @@
 //! Functions of elements, from simpler ones.
 
 use qcc_ir::ops::{BinaryFn, Op, UnaryFn};
-use qcc_ir::{NodeId, ValueId};
+use qcc_ir::{Elem, NodeId, ValueId};
 
 use super::build::{Build, Built};
 use crate::Skip;
@@ -55,6 +55,16 @@ pub(super) fn unary(b: &mut Build<'_>, node: NodeId) -> Built {
             let (sin, cos) = (b.unary(UnaryFn::Sin, x)?, b.unary(UnaryFn::Cos, x)?);
             b.div(sin, cos)
         }
+        UnaryFn::Acos | UnaryFn::Asin => {
+            let other = leg(b, x)?;
+            let (across, along) = if f == UnaryFn::Asin { (x, other) } else { (other, x) };
+            b.binary(BinaryFn::Atan2, across, along)
+        }
+        UnaryFn::Atan => {
+            let one = b.scalar(1.0, x)?;
+            b.binary(BinaryFn::Atan2, x, one)
+        }
+        UnaryFn::Acosh | UnaryFn::Asinh | UnaryFn::Atanh | UnaryFn::Cosh | UnaryFn::Sinh => hyperbolic(b, f, x),
         UnaryFn::Elu { alpha } => {
             let negative = b.clamp(x, f32::NEG_INFINITY, 0.0)?;
             let below = if alpha == 1.0 {
@@ -112,6 +122,75 @@ fn half_and(b: &mut Build<'_>, x: ValueId, gate: ValueId) -> Built {
     b.mul(x, half)
 }
 
+/// `sqrt((1 - x) (1 + x))`
+fn leg(b: &mut Build<'_>, x: ValueId) -> Built {
+    let one = b.scalar(1.0, x)?;
+    let (less, more) = (b.sub(one, x)?, b.add(one, x)?);
+    let square = b.mul(less, more)?;
+    b.unary(UnaryFn::Sqrt, square)
+}
+
+/// From exponentials and logarithms, none of which overflows before the result does. Absolute error below 1e-7 near 0.
+fn hyperbolic(b: &mut Build<'_>, f: UnaryFn, x: ValueId) -> Built {
+    match f {
+        // exp(x - ln 2) and exp(-x - ln 2)
+        UnaryFn::Cosh | UnaryFn::Sinh => {
+            let minus = b.unary(UnaryFn::Neg, x)?;
+            let (up, down) = (b.shift(x, -std::f32::consts::LN_2)?, b.shift(minus, -std::f32::consts::LN_2)?);
+            let (up, down) = (b.unary(UnaryFn::Exp, up)?, b.unary(UnaryFn::Exp, down)?);
+            if f == UnaryFn::Cosh { b.add(up, down) } else { b.sub(up, down) }
+        }
+        // ln((1 + x) / (1 - x)) / 2
+        UnaryFn::Atanh => {
+            let one = b.scalar(1.0, x)?;
+            let (more, less) = (b.add(one, x)?, b.sub(one, x)?);
+            let ratio = b.div(more, less)?;
+            let log = b.unary(UnaryFn::Log, ratio)?;
+            b.scale(log, 0.5)
+        }
+        // ln(x + sqrt(x - 1) sqrt(x + 1))
+        UnaryFn::Acosh => {
+            let (less, more) = (b.shift(x, -1.0)?, b.shift(x, 1.0)?);
+            let (less, more) = (b.unary(UnaryFn::Sqrt, less)?, b.unary(UnaryFn::Sqrt, more)?);
+            let root = b.mul(less, more)?;
+            let sum = b.add(x, root)?;
+            b.unary(UnaryFn::Log, sum)
+        }
+        // sign(x) ln(|x| + m sqrt((x / m)^2 + (1 / m)^2)), where m is |x| or 1
+        UnaryFn::Asinh => {
+            let far = b.unary(UnaryFn::Abs, x)?;
+            let most = b.clamp(far, 1.0, f32::INFINITY)?;
+            let unit = b.unary(UnaryFn::Reciprocal, most)?;
+            let part = b.mul(far, unit)?;
+            let (part, unit) = (b.mul(part, part)?, b.mul(unit, unit)?);
+            let square = b.add(part, unit)?;
+            let root = b.unary(UnaryFn::Sqrt, square)?;
+            let root = b.mul(most, root)?;
+            let sum = b.add(far, root)?;
+            let log = b.unary(UnaryFn::Log, sum)?;
+            let sign = b.unary(UnaryFn::Sign, x)?;
+            b.mul(sign, log)
+        }
+        _ => Err(Skip::NoMatch),
+    }
+}
+
+/// The angle of a point: that of the quotient, turned by half a circle where `x` is negative. That of the origin is 0.
+fn angle(b: &mut Build<'_>, y: ValueId, x: ValueId) -> Built {
+    let zero = b.scalar(0.0, x)?;
+    let quotient = b.div(y, x)?;
+    let angle = b.unary(UnaryFn::Atan, quotient)?;
+    let (flat, upright) = (b.binary(BinaryFn::Equal, y, zero)?, b.binary(BinaryFn::Equal, x, zero)?);
+    let origin = b.binary(BinaryFn::And, flat, upright)?;
+    let angle = b.select(origin, zero, angle)?;
+    let (half, minus) = (b.scalar(std::f32::consts::PI, x)?, b.scalar(-std::f32::consts::PI, x)?);
+    let below = b.binary(BinaryFn::Less, y, zero)?;
+    let turn = b.select(below, minus, half)?;
+    let turned = b.add(angle, turn)?;
+    let left = b.binary(BinaryFn::Less, x, zero)?;
+    b.select(left, turned, angle)
+}
+
 /// Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7.
 fn erf(b: &mut Build<'_>, x: ValueId) -> Built {
     const P: f32 = 0.327_591_1;
@@ -140,7 +219,8 @@ pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
     let (f, operands) = (op.f, b.g.operands(node));
     let (x, y) = (operands[0], operands[1]);
     match f {
-        BinaryFn::Xor => b.binary(BinaryFn::NotEqual, x, y),
+        BinaryFn::Xor if b.ty(x).elem == Elem::Bool => b.binary(BinaryFn::NotEqual, x, y),
+        BinaryFn::Atan2 => angle(b, x, y),
         BinaryFn::SquaredDifference => {
             let d = b.sub(x, y)?;
             b.mul(d, d)

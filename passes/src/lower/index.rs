@@ -149,7 +149,7 @@ fn positions(extents: &[usize], axis: usize) -> Tensor {
 
 /// The same indices counted from the front, or `None` where they are already. `ends` are the extents that the columns
 /// of the last axis count in (one for all where there is one).
-fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
+pub(super) fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
     let values = index.integers()?;
     if values.iter().all(|&v| v >= 0) {
         return None;
@@ -163,8 +163,11 @@ fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
 }
 
 /// Rules about indices.
-pub(super) const RULES: &[Rule] =
-    &[Rule { name: "count-from-front", anchor: &[OpKind::Gather, OpKind::GatherNd], apply: count_from_front }];
+pub(super) const RULES: &[Rule] = &[Rule {
+    name: "count-from-front",
+    anchor: &[OpKind::Gather, OpKind::GatherNd, OpKind::ScatterNd],
+    apply: count_from_front,
+}];
 
 /// Constant indices count from the front.
 fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
@@ -177,6 +180,7 @@ fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
             let tuple = index.dims().last().copied().unwrap_or(0);
             from_front(index, &x[op.batch..op.batch + tuple])
         }
+        Op::ScatterNd(_) => from_front(index, &x[..index.dims().last().copied().unwrap_or(0)]),
         _ => None,
     };
     let fixed = fixed.ok_or(Skip::NoMatch)?;

@@ -6,6 +6,7 @@ use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
+use crate::precision::WidenHalves;
 use crate::{Context, Pass, PassError, Rules, Skip};
 
 mod build;
@@ -19,12 +20,15 @@ mod pool;
 mod rank;
 mod recurrent;
 mod resize;
+mod sample;
+mod scatter;
 
 use build::{Build, Built};
 
 /// The passes that bring a graph into the words of the target.
 pub fn lower() -> Vec<Box<dyn Pass>> {
     vec![
+        Box::new(WidenHalves),
         Box::new(index::NarrowIndices),
         Box::new(Decompose),
         Box::new(Rules { name: "settle-ranks", rules: &[index::RULES, matmul::RULES, rank::RULES] }),
@@ -49,9 +53,11 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::ArgReduce => index::arg_reduce,
         OpKind::TopK => index::top_k,
         OpKind::GatherElements => index::gather_elements,
+        OpKind::ScatterNd => scatter::scatter_nd,
         OpKind::DepthToSpace => movement::depth_to_space,
         OpKind::Pad => movement::pad_edge,
         OpKind::Resize => resize::resize,
+        OpKind::GridSample => sample::grid_sample,
         _ => return None,
     })
 }

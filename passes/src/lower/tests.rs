@@ -70,6 +70,10 @@ fn functions_of_one_number() {
         HardSwish,
         Softplus,
         Softsign,
+        Asinh,
+        Atan,
+        Cosh,
+        Sinh,
         Reciprocal,
         Tan,
         Erf,
@@ -84,6 +88,20 @@ fn functions_of_one_number() {
     ];
     for f in functions {
         check(Unary { f }, &[X(&[2, 40])]);
+    }
+    // Where they have values.
+    for (f, limits) in [
+        (Acos, Clamp { lo: -1.0, hi: 1.0 }),
+        (Asin, Clamp { lo: -1.0, hi: 1.0 }),
+        (Acosh, Clamp { lo: 1.0, hi: 2.0 }),
+        (Atanh, Clamp { lo: -0.9, hi: 0.9 }),
+    ] {
+        let mut g = Graph::new("limited");
+        let x = g.add_input("x", TensorType::f32(&[2, 40]));
+        let x = g.add1(limits, &[x], Origin::none()).unwrap();
+        let y = g.add1(Unary { f }, &[x], Origin::none()).unwrap();
+        g.add_output("y", y);
+        checked(g);
     }
 }
 
@@ -221,6 +239,31 @@ fn indices() {
 }
 
 #[test]
+fn updates_at_indices() {
+    for f in [ScatterFn::Replace, ScatterFn::Mul, ScatterFn::Min, ScatterFn::Max, ScatterFn::Add] {
+        let op = ScatterNd { f };
+        check(op.clone(), &[X(&[5, 3]), I(&[3, 1], &[4, 0, 4]), X(&[3, 3])]);
+        check(op.clone(), &[X(&[2, 3, 2]), I(&[2, 2, 2], &[0, -1, 1, 0, 0, 2, -2, 1]), X(&[2, 2, 2])]);
+        check(op.clone(), &[X(&[4]), N(&[3, 1]), X(&[3])]);
+        check(op, &[X(&[4, 4, 2]), N(&[2, 2]), X(&[2, 2])]);
+    }
+    // Onto zeros, single updates are sums; two of one place are not.
+    let zeros = |index: &[i64]| {
+        let mut g = Graph::new("zeros");
+        let u = g.add_input("u", TensorType::f32(&[2]));
+        let zero = g.add_const(Tensor::scalar(0f32), Origin::none());
+        let x = g.add1(Expand { shape: Shape::known(&[9]) }, &[zero], Origin::none()).unwrap();
+        let index = g.add_const(Tensor::from_vec(Shape::known(&[2, 1]), index.to_vec()), Origin::none());
+        let y = g.add1(ScatterNd { f: ScatterFn::Replace }, &[x, index, u], Origin::none()).unwrap();
+        g.add_output("y", y);
+        count(&checked(g), OpKind::ScatterNd)
+    };
+    assert_eq!((zeros(&[3, 5]), zeros(&[3, -6])), (1, 0));
+    // A scatter onto a constant, of integers.
+    check(ScatterNd { f: ScatterFn::Max }, &[I(&[4], &[1, 2, 3, 4]), I(&[2, 1], &[1, 1]), N(&[2])]);
+}
+
+#[test]
 fn repeated_index_is_gathered_once() {
     let mut g = Graph::new("topk");
     let x = g.add_input("x", TensorType::f32(&[1, 4, 5]));
@@ -266,6 +309,32 @@ fn resampling() {
     check(resize(ResizeMode::Linear, Coordinates::PytorchHalfPixel, &[8, 6], &[2.0, 2.0]), &[X(&[1, 2, 4, 3])]);
     check(resize(ResizeMode::Linear, Coordinates::AlignCorners, &[8, 5], &[2.0, 1.6]), &[X(&[1, 2, 4, 3])]);
     check(resize(ResizeMode::Cubic { a: -0.75 }, Coordinates::HalfPixel, &[8, 6], &[2.0, 2.0]), &[X(&[1, 2, 4, 3])]);
+}
+
+#[test]
+fn sampling() {
+    use SampleMode::*;
+    for mode in [Nearest, Linear, Cubic] {
+        for outside in [Outside::Zero, Outside::Edge, Outside::Reflect] {
+            for align_corners in [true, false] {
+                let op = GridSample { mode, outside, align_corners };
+                check(op.clone(), &[X(&[2, 3, 4, 5]), X(&[2, 3, 2, 2])]);
+                check(op.clone(), &[X(&[1, 2, 1, 3]), W(&[1, 2, 4, 2])]);
+                check(op, &[X(&[1, 2, 3, 2, 4]), X(&[1, 2, 3, 1, 3])]);
+            }
+        }
+    }
+    // Half way between two elements, in the image and outside it.
+    let mut g = Graph::new("halves");
+    let x = g.add_input("x", TensorType::f32(&[1, 1, 4]));
+    let at: Vec<f32> = (-12..=12).map(|i| i as f32 / 4.0).collect();
+    let at = g.add_const(Tensor::from_vec(Shape::known(&[1, at.len(), 1]), at), Origin::none());
+    for outside in [Outside::Zero, Outside::Edge, Outside::Reflect] {
+        let op = GridSample { mode: Nearest, outside, align_corners: false };
+        let y = g.add1(op, &[x, at], Origin::none()).unwrap();
+        g.add_output(format!("{outside:?}"), y);
+    }
+    checked(g);
 }
 
 #[test]

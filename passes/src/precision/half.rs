@@ -22,7 +22,10 @@ const LARGEST: usize = 16384;
 /// constant that `F16` cannot hold stays as it is, and a note says so. Comes after layout, so that constants are in their
 /// last order.
 #[derive(Clone, Copy, Debug)]
-pub struct HalfWeights;
+pub struct HalfWeights {
+    /// Only constants whose numbers 16 bits hold exactly: those that came so.
+    pub exact: bool,
+}
 
 impl Pass for HalfWeights {
     fn name(&self) -> &'static str {
@@ -37,6 +40,9 @@ impl Pass for HalfWeights {
                 continue;
             }
             let origin = g.origin(node).clone();
+            if self.exact && !fits(&c.value) {
+                continue;
+            }
             let Some(narrow) = narrowed(&c.value, outputs(g, node)) else {
                 let message = "a constant that 16-bit floats cannot hold stays 32 bits wide";
                 cx.diagnostics.push(Diagnostic::note("half-range", message).at(&origin));
@@ -136,6 +142,11 @@ fn neighbour(x: f16, above: bool) -> f16 {
     })
 }
 
+/// True where each number is one of `F16`.
+fn fits(value: &Tensor) -> bool {
+    value.view::<f32>().iter().all(|&wide| f16::from_f32(wide).to_f32().to_bits() == wide.to_bits())
+}
+
 #[cfg(test)]
 mod tests {
     use qcc_ir::ops::{Binary, BinaryFn};
@@ -144,14 +155,14 @@ mod tests {
     use super::*;
     use crate::testing::apply;
 
-    fn scaled(values: Vec<f32>) -> Graph {
+    fn scaled(values: Vec<f32>, exact: bool) -> Graph {
         let mut g = Graph::new("half");
         let shape = Shape::known(&[values.len()]);
         let x = g.add_input("x", TensorType::new(Elem::F32, shape.clone()));
         let w = g.add_const(Tensor::from_vec(shape, values), Origin::none());
         let y = g.add1(Binary { f: BinaryFn::Mul }, &[x, w], Origin::none()).unwrap();
         g.add_output("y", y);
-        apply(&mut g, vec![Box::new(HalfWeights)]);
+        apply(&mut g, vec![Box::new(HalfWeights { exact })]);
         g
     }
 
@@ -161,9 +172,11 @@ mod tests {
 
     #[test]
     fn constants_are_narrowed_where_they_fit() {
-        assert_eq!(halves(&scaled(vec![0.1; 8])), 1);
-        assert_eq!(halves(&scaled(vec![1e5; 8])), 0);
-        assert_eq!(halves(&scaled(vec![f32::INFINITY; 8])), 1);
+        assert_eq!(halves(&scaled(vec![0.1; 8], false)), 1);
+        assert_eq!(halves(&scaled(vec![1e5; 8], false)), 0);
+        assert_eq!(halves(&scaled(vec![f32::INFINITY; 8], false)), 1);
+        assert_eq!(halves(&scaled(vec![0.1; 8], true)), 0);
+        assert_eq!(halves(&scaled(vec![0.125; 8], true)), 1);
     }
 
     /// The errors of an output add up to less than a step of its largest number, in whatever order they lie.
@@ -186,9 +199,9 @@ mod tests {
 
     #[test]
     fn what_is_too_small_is_not_narrowed() {
-        assert_eq!(halves(&scaled(vec![1e-10; 8])), 0);
-        assert_eq!(halves(&scaled(vec![0.0; 8])), 1);
-        assert_eq!(halves(&scaled(vec![0.0, 1e-10, 1.0, 2.0])), 1);
+        assert_eq!(halves(&scaled(vec![1e-10; 8], false)), 0);
+        assert_eq!(halves(&scaled(vec![0.0; 8], false)), 1);
+        assert_eq!(halves(&scaled(vec![0.0, 1e-10, 1.0, 2.0], false)), 1);
     }
 
     #[test]
@@ -200,7 +213,7 @@ mod tests {
             let y = g.add1(Binary { f: BinaryFn::Mul }, &[x, w], Origin::none()).unwrap();
             g.add_output("y", y);
         }
-        apply(&mut g, vec![Box::new(HalfWeights)]);
+        apply(&mut g, vec![Box::new(HalfWeights { exact: false })]);
         // 3 of 93 numbers are within the share, 33 are not.
         assert_eq!(halves(&g), 2);
     }

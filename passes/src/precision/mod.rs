@@ -2,6 +2,8 @@
 
 mod half;
 mod values;
+mod widen;
 
 pub use half::HalfWeights;
 pub use values::half_values;
+pub(crate) use widen::WidenHalves;

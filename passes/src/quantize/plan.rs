@@ -57,6 +57,8 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     let real_interface = options.interface == Interface::Float;
     let mut able: FxHashSet<NodeId> =
         order.iter().copied().filter(|&n| capable(g, target, ranges, n) && !excluded(n)).collect();
+    let places = places(g, &order);
+    able.retain(|n| !places.contains(n));
     let loops = if real_interface { loops::nodes(g, &order) } else { FxHashSet::default() };
     if real_interface {
         for n in tail(g, &order) {
@@ -214,6 +216,22 @@ fn tail(g: &Graph, order: &[NodeId]) -> Vec<NodeId> {
     let contracts = |n: NodeId| is_contraction(g, n) || clamped(g, n).is_some_and(|c| is_contraction(g, c));
     let decodes = |n: &NodeId| !leads_on.contains(n) && !contracts(*n);
     order.iter().copied().filter(decodes).collect()
+}
+
+/// Nodes that compute where something is looked up, back to the contractions that they read: a step of a grid is another
+/// element there.
+fn places(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
+    let mut places: FxHashSet<NodeId> = FxHashSet::default();
+    for &n in order.iter().rev() {
+        let read: &[ValueId] = match g.op(n) {
+            _ if places.contains(&n) => &g.operands(n),
+            Op::GridSample(_) => &g.operands(n)[1..],
+            Op::Cast(c) if c.to.is_integer() => &g.operands(n),
+            _ => continue,
+        };
+        places.extend(read.iter().map(|v| v.node).filter(|&n| !is_contraction(g, n)));
+    }
+    places
 }
 
 /// Joins that would put values of very different ranges on one grid, and the nodes that only hand the joined value on.

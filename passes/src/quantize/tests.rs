@@ -95,6 +95,22 @@ fn a_join_of_unlike_ranges_stays_real_though_the_interface_is_integer() {
     insta::assert_snapshot!(shown(&g, &options));
 }
 
+/// Positions are computed with real numbers, but for the contraction that they come from.
+#[test]
+fn places_stay_real() {
+    let g = graph(
+        "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]  %u: f32[2,2,1,1] = const [0.3,0.1,-0.1,0.2]  %h: f32[] = const [0.5]
+        %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from image (Conv)
+        %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %u from flow (Conv)
+        %2 = binary(f:Mul) %1, %h from scaled (Mul)
+        %3 = transpose(perm:[0,2,3,1]) %2 from turned (Transpose)
+        %4 = grid_sample(mode:Linear,outside:Edge,align_corners:true) %0, %3 from warp (GridSample)
+        %5 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %4, %w from last (Conv)
+        output y = %5",
+    );
+    insta::assert_snapshot!(shown(&g, &min_max()));
+}
+
 /// Where a contraction reads the join anyway, its operands share one grid and nothing is converted.
 #[test]
 fn a_join_puts_its_operands_on_one_grid() {

@@ -27,6 +27,7 @@ pub(crate) fn target() -> Target {
         image_layout: Layout::row_major,
         weight_layout,
         index: Elem::I64,
+        half_graphs: true,
         half: None,
         open_batch: OpenBatch::Never,
         grids: GridDemands {

@@ -239,8 +239,84 @@ def programs():
                    conv=strided, image=torch.randn(1, 3, 5, 4)[..., 1:]), x)
 
 
+def positions():
+    x = torch.randn(1, 2, 5, 4)
+    def warped(m, x, theta):
+        grid = F.affine_grid(theta, (1, 2, 5, 6), align_corners=True)
+        shift = 3 * torch.tanh(m.shift(x)).permute(0, 2, 3, 1)
+        deep = torch.cat([shift, shift[..., :1]], -1)[:, None, :4]
+        return (F.grid_sample(x, grid, align_corners=True), F.affine_grid(theta, (1, 2, 2, 3), align_corners=False),
+                *[F.grid_sample(x, shift, mode, padding, corners) for mode in ("bilinear", "nearest", "bicubic")
+                  for padding in ("zeros", "border", "reflection") for corners in (False, True)
+                  if (mode, padding, corners) != ("nearest", "reflection", False)],
+                F.grid_sample(x[:, None], deep, align_corners=False))
+    y = torch.randn(4, 6, 5)
+    def scattered(m, x, i):
+        z, some = x.clone(), x[:, :3]
+        z[:, i] = 1.5
+        z[m.rows, :, m.columns] += 2
+        z.index_put_((m.rows, m.rows), some[:2, :1, 0], accumulate=True)
+        z[:, :, 1:3].index_put_((m.rows,), some[:2, :1, :2], accumulate=True)
+        return (z, x.scatter_add(0, m.places, x), x.scatter_add(1, i.view(1, 3, 1).expand(4, 3, 5), some),
+                x.scatter_add(1, m.places[:, :3, :2] + i[2], x), x.index_add(1, i, some, alpha=2), x.index_copy(1, i, some),
+                x.scatter(0, m.places[:2], x, reduce="multiply"), x.scatter(2, m.places, 0.5, reduce="add"),
+                x.scatter(1, i.view(1, 3, 1), -1.0), *[f(reduce, own) for own in (True, False) for f, reduces in (
+                    (lambda r, o: x.scatter_reduce(0, m.places, x.flip(0), r, include_self=o), ("sum", "mean", "amax")),
+                    (lambda r, o: x.scatter_reduce(1, i.view(1, 3, 1).expand(4, 3, 5), some, r, include_self=o), ("amin", "prod")),
+                    (lambda r, o: x.index_reduce(1, i, some, r, include_self=o), ("mean", "amax"))) for reduce in reduces],
+                i.new_zeros(6).scatter_add(0, i, i + 1))
+    add("scattered", Of(scattered, rows=torch.tensor([3, 0]), columns=torch.tensor([1, 4]),
+                        places=torch.tensor([[[0, 1, 2, 3, 0]] * 6] * 4)), y, torch.tensor([5, 0, 3]))
+    add("warped", Of(warped, shift=nn.Conv2d(2, 2, 1)), x, torch.tensor([[[0.8, -0.3, 0.1], [0.2, 0.9, -0.4]]]))
+
+
+def signals():
+    x = torch.randn(2, 2, 5, 6)
+    def columns(m, x):
+        y = F.unfold(x, (2, 3), dilation=(2, 1), padding=(1, 0), stride=(1, 2))
+        return (y, F.unfold(x[0], 2, stride=2), F.fold(y, (5, 6), (2, 3), dilation=(2, 1), padding=(1, 0), stride=(1, 2)),
+                F.fold(y[0], (5, 6), (2, 3), dilation=(2, 1), padding=(1, 0), stride=(1, 2)))
+    add("columns", Of(columns), x)
+    def stepped(m, x):
+        y = x.clone()
+        y[:, ::2] = 0
+        y[..., 1::3] *= 2
+        z = y[0, :, 1:5:2]
+        z += x[0, :, :2]
+        y[:, :, ::3].relu_()
+        return y, z, torch.slice_scatter(x, x[:, :, :2], 2, 0, 4, 2)
+    add("stepped", Of(stepped), x)
+    s = torch.randn(2, 40)
+    def spectra(m, s):
+        a = torch.stft(s, 16, 5, 12, m.window, return_complex=True)
+        b = torch.stft(s[0], 9, 4, center=False, onesided=False, normalized=True, return_complex=True)
+        c = torch.fft.rfft(s.unfold(-1, 20, 10), norm="ortho")
+        d = torch.fft.rfft(s, 3, 0)
+        return ((a.abs() ** 2).transpose(1, 2) @ m.bands, a.transpose(1, 2).real, a[:, 1:4].imag, torch.view_as_real(b),
+                torch.stft(s, 16, 8, return_complex=False), c.abs(), c[..., 0].real, d.abs(), torch.fft.fft(s[:, :15]).imag,
+                c[..., 1:4].angle(), *[part.abs() for part in torch.fft.rfft(s, 24).split(8, 1)])
+    spectra = Of(spectra, window=torch.hann_window(12), bands=torch.rand(9, 4))
+    add("spectra", spectra, s)
+    add("spectra_decomposed", spectra, s, decompose=True)
+    def overwritten(m, s):
+        z = torch.fft.rfft(s)
+        z.real.mul_(2)
+        return z.abs()
+    add("overwritten", Of(overwritten), s)
+    add("inverted", Of(lambda m, s: torch.fft.irfft(torch.fft.rfft(s) * 2)), s)
+
+
+def numbers():
+    x, i = torch.rand(3, 4, 4) * 1.8 - 0.9, torch.randint(-20, 20, (2, 5))
+    angles = lambda m, x, i: (
+        torch.asin(x), torch.acos(x), torch.asinh(5 * x), torch.acosh(x.abs() + 1), torch.atanh(x), torch.atan(9 * x),
+        i & 6, i | 1, i ^ -3, ~i, torch.einsum("...ii->...i", x), torch.einsum("a...c,...c->...a", x, x[0]),
+        torch.einsum("iij", x[:, :3]), torch.einsum("aij,aik,ajk->a", x, x, x))
+    add("angles", Of(angles), x, i)
+
+
 if __name__ == "__main__":
-    for group in (vision, language, elements, parts, programs):
+    for group in (vision, language, elements, parts, programs, positions, signals, numbers):
         torch.manual_seed(5)
         group()
     (HERE / "cases.json").write_text(json.dumps(CASES))

@@ -1,7 +1,7 @@
 //! Element-wise operators.
 
 use qcc_ir::ops::{Binary, BinaryFn, Cast, Clamp, Unary, UnaryFn};
-use qcc_ir::{Affine, Elem, Grid, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Affine, Grid, Store, Tensor, ValueId};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported, element};
@@ -12,8 +12,15 @@ pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
     use UnaryFn::*;
     Some(match f {
         Abs => Call::new("Abs"),
+        Acos => Call::new("Acos"),
+        Acosh => Call::new("Acosh"),
+        Asin => Call::new("Asin"),
+        Asinh => Call::new("Asinh"),
+        Atan => Call::new("Atan"),
+        Atanh => Call::new("Atanh"),
         Ceil => Call::new("Ceil"),
         Cos => Call::new("Cos"),
+        Cosh => Call::new("Cosh"),
         Erf => Call::new("Erf"),
         Exp => Call::new("Exp"),
         Floor => Call::new("Floor"),
@@ -25,6 +32,7 @@ pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
         Sigmoid => Call::new("Sigmoid"),
         Sign => Call::new("Sign"),
         Sin => Call::new("Sin"),
+        Sinh => Call::new("Sinh"),
         Softplus => Call::new("Softplus"),
         Softsign => Call::new("Softsign"),
         Sqrt => Call::new("Sqrt"),
@@ -91,6 +99,7 @@ fn hard_sigmoid(e: &mut Emitter<'_>, alpha: f32, beta: f32, site: &Site<'_>) -> 
 pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Result<(), Unsupported> {
     use BinaryFn::*;
     let on_grid = site.operands[0].elem.grid().is_some();
+    let bits = site.operands[0].elem.is_integer();
     let call = match op.f {
         Add if on_grid => return grid::on_grids(e, Call::contrib("QLinearAdd"), site),
         Mul if on_grid => return grid::on_grids(e, Call::contrib("QLinearMul"), site),
@@ -110,11 +119,13 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Resul
         GreaterEqual => Call::new("GreaterOrEqual"),
         Equal => Call::new("Equal"),
         NotEqual => return not_equal(e, site),
+        And if bits => Call::new("BitwiseAnd").since(18),
+        Or if bits => Call::new("BitwiseOr").since(18),
+        Xor if bits => Call::new("BitwiseXor").since(18),
         And => Call::new("And"),
         Or => Call::new("Or"),
         Xor => Call::new("Xor"),
-        Atan2 => return atan2(e, site),
-        FloorDiv | SquaredDifference => return Err("it has no operator".into()),
+        Atan2 | FloorDiv | SquaredDifference => return Err("it has no operator".into()),
     };
     e.push_at(call, site);
     Ok(())
@@ -126,38 +137,6 @@ fn not_equal(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
     let equal = e.scratch(site, &site.results[0]);
     e.push(Call::new("Equal"), &inputs, std::slice::from_ref(&equal));
     e.push(Call::new("Not"), &[equal], &site.outputs);
-    Ok(())
-}
-
-/// Atan, where the second operand is 1. Elsewhere that of the quotient, turned by half a circle where the second operand
-/// is negative.
-fn atan2(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
-    let (y, x) = (e.input(site, 0), e.input(site, 1));
-    let one = |t: &Tensor| t.reals().iter().all(|&v| v == 1.0);
-    if site.constant(1).is_some_and(one) && site.operands[0].shape == site.results[0].shape {
-        e.push(Call::new("Atan"), &[y], &site.outputs);
-        return Ok(());
-    }
-    let ty = &site.results[0];
-    let bool = ty.with_elem(Elem::Bool);
-    let (zero, pi) = (e.number(&ty.elem, 0.0)?, e.number(&ty.elem, std::f32::consts::PI)?);
-    let minus = e.number(&ty.elem, -std::f32::consts::PI)?;
-    let step = |e: &mut Emitter<'_>, operator: &'static str, inputs: &[&Name], ty: &TensorType| {
-        let to = e.scratch(site, ty);
-        let inputs: Vec<Name> = inputs.iter().map(|&n| n.clone()).collect();
-        e.push(Call::new(operator), &inputs, std::slice::from_ref(&to));
-        to
-    };
-    let quotient = step(e, "Div", &[&y, &x], ty);
-    let angle = step(e, "Atan", &[&quotient], ty);
-    // 0 / 0 has no angle; that of the origin is 0.
-    let no_angle = step(e, "IsNaN", &[&quotient], &bool);
-    let angle = step(e, "Where", &[&no_angle, &zero, &angle], ty);
-    let below = step(e, "Less", &[&y, &zero], &site.operands[0].with_elem(Elem::Bool));
-    let turn = step(e, "Where", &[&below, &minus, &pi], &site.operands[0]);
-    let turned = step(e, "Add", &[&angle, &turn], ty);
-    let left = step(e, "Less", &[&x, &zero], &site.operands[1].with_elem(Elem::Bool));
-    e.push(Call::new("Where"), &[left, turned, angle], &site.outputs);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Operators that compute or use indices.
 
 use qcc_ir::Elem;
-use qcc_ir::ops::{Gather, GatherElements, GatherNd, TopK};
+use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, Site, Unsupported, element};
@@ -26,9 +26,17 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &Site<'_>) -> 
 }
 
 /// ScatterND.
-pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &Site<'_>) -> Result<(), Unsupported> {
     let inputs = [e.input(site, 0), wide(e, site), e.input(site, 2)];
-    e.push(Call::new("ScatterND"), &inputs, &site.outputs);
+    let call = Call::new("ScatterND");
+    let call = match op.f {
+        ScatterFn::Replace => call,
+        ScatterFn::Add => call.string("reduction", "add"),
+        ScatterFn::Mul => call.string("reduction", "mul"),
+        ScatterFn::Min => call.since(18).string("reduction", "min"),
+        ScatterFn::Max => call.since(18).string("reduction", "max"),
+    };
+    e.push(call, &inputs, &site.outputs);
     Ok(())
 }
 

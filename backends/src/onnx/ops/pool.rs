@@ -6,9 +6,10 @@ use super::super::call::Call;
 use super::super::emit::{Emitter, Site, Unsupported};
 use super::grid;
 
-/// True where runtimes take the padding: they want it smaller than the window.
+/// True where runtimes take the axes and the padding: they want it smaller than the window.
 pub(in crate::onnx) fn native(op: &Pool) -> bool {
-    op.window.iter().zip(op.before.iter().zip(&op.after)).all(|(w, (before, after))| before.max(after) < w)
+    op.window.len() <= 3
+        && op.window.iter().zip(op.before.iter().zip(&op.after)).all(|(w, (before, after))| before.max(after) < w)
 }
 
 /// MaxPool, or AveragePool, which does not count padding.

@@ -1,7 +1,7 @@
 //! Resampling of images.
 
 use qcc_ir::TensorType;
-use qcc_ir::ops::{Coordinates, Nearest, Resize, ResizeMode};
+use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, Site, Unsupported};
@@ -77,4 +77,27 @@ fn nearest(rounding: Nearest) -> &'static str {
         Nearest::Floor => "floor",
         Nearest::Ceil => "ceil",
     }
+}
+
+/// True where runtimes sample that many axes.
+pub(in crate::onnx) fn samples(op: &GridSample, x: &TensorType) -> bool {
+    let most = if op.mode == SampleMode::Cubic { 2 } else { 3 };
+    (2..=most).contains(&(x.rank() - 2))
+}
+
+/// GridSample.
+pub(super) fn grid_sample(e: &mut Emitter<'_>, op: &GridSample, site: &Site<'_>) -> Result<(), Unsupported> {
+    let mode = match op.mode {
+        SampleMode::Nearest => "nearest",
+        SampleMode::Linear => "linear",
+        SampleMode::Cubic => "cubic",
+    };
+    let outside = match op.outside {
+        Outside::Zero => "zeros",
+        Outside::Edge => "border",
+        Outside::Reflect => "reflection",
+    };
+    let call = Call::new("GridSample").since(20).string("mode", mode).string("padding_mode", outside);
+    e.push_at(call.int("align_corners", op.align_corners), site);
+    Ok(())
 }

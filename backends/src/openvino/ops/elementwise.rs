@@ -12,8 +12,15 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site) -> Result<Port
     let plain = |kind, opset| (Operation(kind, opset), Vec::new(), Vec::new());
     let (operation, data, numbers): (Operation, Vec<Attribute>, Vec<f32>) = match op.f {
         Abs => plain("Abs", 1),
+        Acos => plain("Acos", 1),
+        Acosh => plain("Acosh", 4),
+        Asin => plain("Asin", 1),
+        Asinh => plain("Asinh", 4),
+        Atan => plain("Atan", 1),
+        Atanh => plain("Atanh", 4),
         Ceil => plain("Ceiling", 1),
         Cos => plain("Cos", 1),
+        Cosh => plain("Cosh", 1),
         Erf => plain("Erf", 1),
         Exp => plain("Exp", 1),
         Floor => plain("Floor", 1),
@@ -25,6 +32,7 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site) -> Result<Port
         Sign => plain("Sign", 1),
         Silu => plain("Swish", 4),
         Sin => plain("Sin", 1),
+        Sinh => plain("Sinh", 1),
         Softplus => plain("SoftPlus", 4),
         Softsign => plain("SoftSign", 9),
         Sqrt => plain("Sqrt", 1),
@@ -68,6 +76,7 @@ pub(in crate::openvino) fn slope(x: &Shape, slope: &Shape) -> Option<Shape> {
 /// Operators of two operands.
 pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site) -> Result<Port, Unsupported> {
     use BinaryFn::*;
+    let bits = site.operands[0].elem.is_integer();
     let kind = match op.f {
         Add => "Add",
         Sub => "Subtract",
@@ -85,6 +94,9 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site) -> Result<Po
         LessEqual => "LessEqual",
         Greater => "Greater",
         GreaterEqual => "GreaterEqual",
+        And if bits => "BitwiseAnd",
+        Or if bits => "BitwiseOr",
+        Xor if bits => "BitwiseXor",
         And => "LogicalAnd",
         Or => "LogicalOr",
         Xor => "LogicalXor",
@@ -96,7 +108,11 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site) -> Result<Po
         }
         Atan2 => return Err("it has no operation".into()),
     };
-    let opset = if op.f == Xor { 2 } else { 1 };
+    let opset = match op.f {
+        And | Or | Xor if bits => 13,
+        Xor => 2,
+        _ => 1,
+    };
     let mut data = vec![attribute("auto_broadcast", "numpy")];
     if matches!(op.f, Div | FloorDiv) {
         data.push(attribute("m_pythondiv", op.f == FloorDiv));

@@ -2,7 +2,7 @@
 
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::TensorType;
-use qcc_ir::ops::{Gather, GatherElements, GatherNd, TopK};
+use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 
 use super::super::emit::{Emitter, Ports, Site, attribute};
 
@@ -25,9 +25,22 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &Site) -> Port
 }
 
 /// ScatterNDUpdate.
-pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &Site) -> Port {
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &Site) -> Port {
+    let reduction = match op.f {
+        ScatterFn::Replace => None,
+        ScatterFn::Add => Some("sum"),
+        ScatterFn::Mul => Some("prod"),
+        ScatterFn::Min => Some("min"),
+        ScatterFn::Max => Some("max"),
+    };
     let inputs = e.operands(site);
-    e.op(Operation("ScatterNDUpdate", 4), &[], &inputs, &site.results[0])
+    match reduction {
+        None => e.op(Operation("ScatterNDUpdate", 4), &[], &inputs, &site.results[0]),
+        Some(reduction) => {
+            let data = [attribute("reduction", reduction)];
+            e.op(Operation("ScatterNDUpdate", 15), &data, &inputs, &site.results[0])
+        }
+    }
 }
 
 /// TopK.

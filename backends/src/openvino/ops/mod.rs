@@ -50,9 +50,10 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, U
         Op::Gather(op) => one(index::gather(e, op, site)),
         Op::GatherElements(op) => one(index::gather_elements(e, op, site)),
         Op::GatherNd(op) => one(index::gather_nd(e, op, site)),
-        Op::ScatterNd(_) => one(index::scatter_nd(e, site)),
+        Op::ScatterNd(op) => one(index::scatter_nd(e, op, site)),
         Op::TopK(op) => Ok(index::top_k(e, op, site)),
         Op::Resize(op) => one(resize::resize(e, op, site)?),
+        Op::GridSample(op) => one(resize::grid_sample(e, op, site)),
         Op::Quantize(_) => one(grid::quantize(e, site)?),
         Op::Dequantize(_) | Op::Relayout(_) => one(e.operand(site, 0)),
     }

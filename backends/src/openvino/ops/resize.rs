@@ -2,7 +2,7 @@
 
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::TensorType;
-use qcc_ir::ops::{Coordinates, Nearest, Resize, ResizeMode};
+use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
 use super::super::emit::{Emitter, Site, Unsupported, attribute};
 
@@ -74,4 +74,22 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site) -> Result<Po
     let scales = e.numbers(&TensorType::f32(&[op.scale.len()]), &op.scale);
     let inputs = [e.operand(site, 0), e.axes(&op.size), scales, e.axes(&axes)];
     Ok(e.op(Operation("Interpolate", 4), &data, &inputs, &site.results[0]))
+}
+
+/// GridSample.
+pub(super) fn grid_sample(e: &mut Emitter<'_>, op: &GridSample, site: &Site) -> Port {
+    let mode = match op.mode {
+        SampleMode::Nearest => "nearest",
+        SampleMode::Linear => "bilinear",
+        SampleMode::Cubic => "bicubic",
+    };
+    let outside = match op.outside {
+        Outside::Zero => "zeros",
+        Outside::Edge => "border",
+        Outside::Reflect => "reflection",
+    };
+    let data =
+        [attribute("align_corners", op.align_corners), attribute("mode", mode), attribute("padding_mode", outside)];
+    let inputs = e.operands(site);
+    e.op(Operation("GridSample", 9), &data, &inputs, &site.results[0])
 }

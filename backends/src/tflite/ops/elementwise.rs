@@ -6,6 +6,7 @@ use qcc_formats::tflite::{
 };
 use qcc_ir::ops::{Binary, BinaryFn, Cast, Clamp, Op, Unary, UnaryFn};
 use qcc_ir::{Elem, TensorType};
+use smallvec::SmallVec;
 
 use super::super::emit::{Emitter, Site, Unsupported, stored, version};
 
@@ -35,6 +36,7 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site<'_>) -> Result<
         LeakyRelu { alpha } => (B::LEAKY_RELU, self::LeakyRelu { alpha }.into(), version(x, 1, 1, 2)),
         Elu { .. } => (B::ELU, none(), 1),
         Gelu { tanh } => (B::GELU, self::Gelu { approximate: tanh }.into(), version(x, 1, 2, 2)),
+        Acos | Acosh | Asin | Asinh | Atan | Atanh | Cosh | Sinh => return Err("it has no operator".into()),
         Erf | Reciprocal | Silu | Softplus | Softsign | Tan | Mish => return Err("it has no operator".into()),
         HardSigmoid { .. } | Selu { .. } | Threshold { .. } => return Err("it has no operator".into()),
     };
@@ -75,8 +77,27 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Resul
         Xor if bool => (B::NOT_EQUAL, Options::Other(T::NOT_EQUAL), 1),
         Xor | Rem => return Err("it has no operator".into()),
     };
-    e.push_operator(code, number, options, &site.inputs, &site.outputs);
+    // ATAN2 does not broadcast.
+    let inputs = if op.f == Atan2 { repeated(e, site)? } else { site.inputs.clone() };
+    e.push_operator(code, number, options, &inputs, &site.outputs);
     Ok(())
+}
+
+/// The operands with the extents of the result.
+fn repeated(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<SmallVec<[i32; 4]>, Unsupported> {
+    let y = &site.results[0];
+    let extents = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
+    let extents = e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>());
+    let mut inputs = site.inputs.clone();
+    for (x, input) in site.operands.iter().zip(&mut inputs) {
+        if x.shape != y.shape {
+            let to = e.scratch(&y.with_elem(x.elem.clone()), site.node);
+            let options = Options::Other(T::BROADCAST_TO);
+            e.push_operator(B::BROADCAST_TO, version(y, 2, 3, 3), options, &[*input, extents], &[to]);
+            *input = to;
+        }
+    }
+    Ok(inputs)
 }
 
 /// Products that need a multiplier of 1 or more came with version 3.

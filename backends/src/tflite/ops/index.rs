@@ -1,8 +1,10 @@
 //! Operators that compute or use indices.
 
-use qcc_formats::tflite::{BuiltinOperator, Cast, Gather as GatherOptions, Options, OptionsType, TensorType as Stored};
+use qcc_formats::tflite::{
+    Activation, Add, BuiltinOperator, Cast, Gather as GatherOptions, Options, OptionsType, TensorType as Stored,
+};
 use qcc_ir::ops::{Gather, TopK};
-use qcc_ir::{Elem, TensorType};
+use qcc_ir::{Elem, Tensor, TensorType};
 
 use super::super::emit::{Emitter, Site, Unsupported, stored};
 
@@ -43,6 +45,25 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsu
     };
     let options = Options::Other(OptionsType::GATHER_ND);
     e.push_operator(BuiltinOperator::GATHER_ND, version, options, &site.inputs, &site.outputs);
+    Ok(())
+}
+
+/// SCATTER_ND, which adds updates of one place up, and ADD, where there is anything that they are added to.
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+    let y = &site.results[0];
+    let extents = y.shape.extents().ok_or("its extents are open; fix them with --shape")?;
+    let shape = e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>());
+    let inputs = [site.inputs[1], site.inputs[2], shape];
+    let options = Options::Other(OptionsType::SCATTER_ND);
+    let zeros = |t: &Tensor| t.reals().iter().all(|&v| v == 0.0);
+    if site.graph.constant(site.values[0]).is_some_and(zeros) {
+        e.push_operator(BuiltinOperator::SCATTER_ND, 1, options, &inputs, &site.outputs);
+        return Ok(());
+    }
+    let sums = e.scratch(y, site.node);
+    e.push_operator(BuiltinOperator::SCATTER_ND, 1, options, &inputs, &[sums]);
+    let add = Add { activation: Activation::NONE, pot_scale_int16: false };
+    e.push_operator(BuiltinOperator::ADD, 1, add, &[site.inputs[0], sums], &site.outputs);
     Ok(())
 }
 

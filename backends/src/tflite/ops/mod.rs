@@ -47,13 +47,14 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
         Op::SpaceToDepth(op) => movement::space_to_depth(e, op, site),
         Op::Gather(op) => index::gather(e, op, site),
         Op::GatherNd(_) => index::gather_nd(e, site),
+        Op::ScatterNd(_) => index::scatter_nd(e, site),
         Op::TopK(op) => index::top_k(e, op, site),
         Op::Resize(op) => resize::resize(e, op, site),
         Op::Quantize(_) => grid::quantize(e, site),
         Op::Dequantize(_) => grid::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
         Op::Recurrent(_) => Err(format!("{} steps are too many to unroll", site.operands[0].shape.dims()[0]).into()),
-        Op::LayerNorm(_) | Op::GatherElements(_) | Op::ScatterNd(_) => Err("it has no operator".into()),
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) => Err("it has no operator".into()),
     }
 }
 

@@ -37,6 +37,7 @@ fn permute(e: &mut Emitter<'_>, perm: &[usize], site: &Site<'_>) -> Result<(), U
         return e.reshape_into(site.inputs[0], site.outputs[0], y);
     }
     let number = match (x.rank(), stored(&x.elem)) {
+        (_, Stored::FLOAT16) => 9,
         (7.., _) => 8,
         (6, _) => 6,
         (5, _) => 4,

@@ -6,11 +6,18 @@ use qcc_ir::ops::{Conv, ConvTranspose, Extents};
 use super::super::node::NodeCx;
 use super::Row;
 use super::window::{AutoPad, AutoWindow};
-use crate::build::window::Window;
+use crate::build::window::{Window, image_of_columns};
 use crate::build::{Build, Values, extent, extents, one};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] = &[("Conv", conv), ("ConvTranspose", conv_transpose)];
+pub(super) const ROWS: &[Row] = &[("Col2Im", col2im), ("Conv", conv), ("ConvTranspose", conv_transpose)];
+
+fn col2im(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let (image, block) = (extents(&n.integers(1)?)?, extents(&n.integers(2)?)?);
+    let window = AutoWindow::read(n, block.into())?.resolve(&image);
+    one(image_of_columns(n, x, &image, &window)?)
+}
 
 /// x, weight, and the bias where there is one.
 fn operands(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -5,20 +5,31 @@ use qcc_ir::{Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, one};
+use crate::build::{Build, Values, bits, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("Abs", |n| unary(n, UnaryFn::Abs)),
+    ("Acos", |n| unary(n, UnaryFn::Acos)),
+    ("Acosh", |n| unary(n, UnaryFn::Acosh)),
     ("Add", |n| binary(n, BinaryFn::Add)),
     ("And", |n| binary(n, BinaryFn::And)),
-    ("Atan", atan),
+    ("Asin", |n| unary(n, UnaryFn::Asin)),
+    ("Asinh", |n| unary(n, UnaryFn::Asinh)),
+    ("Atan", |n| unary(n, UnaryFn::Atan)),
+    ("Atanh", |n| unary(n, UnaryFn::Atanh)),
+    ("BitShift", bit_shift),
+    ("BitwiseAnd", |n| binary(n, BinaryFn::And)),
+    ("BitwiseNot", bitwise_not),
+    ("BitwiseOr", |n| binary(n, BinaryFn::Or)),
+    ("BitwiseXor", |n| binary(n, BinaryFn::Xor)),
     ("Cast", cast),
     ("CastLike", cast_like),
     ("Ceil", |n| unary(n, UnaryFn::Ceil)),
     ("Celu", celu),
     ("Clip", clip),
     ("Cos", |n| unary(n, UnaryFn::Cos)),
+    ("Cosh", |n| unary(n, UnaryFn::Cosh)),
     ("Div", |n| binary(n, BinaryFn::Div)),
     ("Dropout", dropout),
     ("Elu", |n| {
@@ -38,6 +49,11 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("HardSwish", |n| unary(n, UnaryFn::HardSwish)),
     ("Identity", |n| one(n.input(0)?)),
+    ("IsInf", is_inf),
+    ("IsNaN", |n| {
+        let x = n.input(0)?;
+        one(n.binary(BinaryFn::NotEqual, x, x)?)
+    }),
     ("LeakyRelu", |n| {
         let alpha = n.float("alpha", 0.01)?;
         unary(n, UnaryFn::LeakyRelu { alpha })
@@ -69,6 +85,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Sigmoid", |n| unary(n, UnaryFn::Sigmoid)),
     ("Sign", |n| unary(n, UnaryFn::Sign)),
     ("Sin", |n| unary(n, UnaryFn::Sin)),
+    ("Sinh", |n| unary(n, UnaryFn::Sinh)),
     ("Softplus", |n| unary(n, UnaryFn::Softplus)),
     ("Softsign", |n| unary(n, UnaryFn::Softsign)),
     ("Sqrt", |n| unary(n, UnaryFn::Sqrt)),
@@ -114,10 +131,47 @@ fn mean(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::Div, sum, count)?)
 }
 
-fn atan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+/// Infinities of either sign, or of those that are asked for.
+fn is_inf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let unit = n.scalar(1.0, x)?;
-    one(n.binary(BinaryFn::Atan2, x, unit)?)
+    let (below, above) = (n.flag("detect_negative", true)?, n.flag("detect_positive", true)?);
+    let (x, limit) = match (below, above) {
+        (true, true) => (n.unary(UnaryFn::Abs, x)?, f64::INFINITY),
+        (false, true) => (x, f64::INFINITY),
+        (true, false) => (x, f64::NEG_INFINITY),
+        (false, false) => return Err(Refusal::Unsupported("infinities of no sign".into())),
+    };
+    let limit = n.scalar(limit, x)?;
+    one(n.binary(BinaryFn::Equal, x, limit)?)
+}
+
+/// Fails where the graph holds the bits of `x` in a wider integer.
+fn own_width(n: &NodeCx<'_, '_>, x: ValueId) -> Result<(), Refusal> {
+    if n.may_be_unsigned(x) {
+        return Err(Refusal::Unsupported(
+            "the bits of an unsigned integer of more than 8 bits are not supported".into(),
+        ));
+    }
+    Ok(())
+}
+
+fn bitwise_not(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    own_width(n, x)?;
+    one(bits::not(n, x)?)
+}
+
+/// By known numbers of bits.
+fn bit_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, by) = (n.input(0)?, n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?);
+    match n.string("direction", "")? {
+        "LEFT" => {
+            own_width(n, x)?;
+            one(bits::shifted_left(n, x, &by)?)
+        }
+        "RIGHT" => one(bits::shifted_right(n, x, &by)?),
+        _ => Err(Refusal::Attribute { name: "direction".into(), problem: "not LEFT or RIGHT" }),
+    }
 }
 
 /// alpha * Elu(x / alpha)

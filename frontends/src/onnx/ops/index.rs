@@ -1,13 +1,14 @@
 //! Operators that compute or use indices.
 
 use qcc_ir::ops::{
-    ArgReduce, BinaryFn, CumSum, Extents, Gather, GatherElements, GatherNd, Range, Reverse, Select, Slice, TopK,
+    ArgReduce, BinaryFn, CumSum, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterFn, Select, Slice,
+    TopK,
 };
 use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::index::{self, within};
+use crate::build::index::{self, Places, within};
 use crate::build::{Build, Values, count_axis, extent, one};
 use crate::refusal::Refusal;
 
@@ -79,27 +80,29 @@ fn gather_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(result)
 }
 
-fn no_reduction(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
-    match n.string("reduction", "none")? {
-        "none" => Ok(()),
-        other => Err(Refusal::Unsupported(format!("a scatter with reduction {other} is not supported"))),
-    }
+fn reduction(n: &mut NodeCx<'_, '_>) -> Result<ScatterFn, Refusal> {
+    Ok(match n.string("reduction", "none")? {
+        "none" => ScatterFn::Replace,
+        "add" => ScatterFn::Add,
+        "mul" => ScatterFn::Mul,
+        "min" => ScatterFn::Min,
+        "max" => ScatterFn::Max,
+        _ => return Err(Refusal::Attribute { name: "reduction".into(), problem: "not a known reduction" }),
+    })
 }
 
 fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
-    no_reduction(n)?;
-    one(index::scatter_nd(n, operands)?)
+    let (x, indices, updates) = (n.input(0)?, n.input(1)?, n.input(2)?);
+    let f = reduction(n)?;
+    one(Places::tuples(n, x, indices)?.update(n, f, x, updates)?)
 }
 
-/// With known indices.
 fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, updates) = (n.input(0)?, n.input(2)?);
+    let (x, indices, updates) = (n.input(0)?, n.input(1)?, n.input(2)?);
     let axis = n.int("axis", 0)?;
     let axis = n.axis(axis, x)?;
-    no_reduction(n)?;
-    let indices = n.integers(1)?;
-    one(index::scatter_elements(n, x, axis, indices, updates)?)
+    let f = reduction(n)?;
+    one(Places::elements(n, x, axis, indices)?.update(n, f, x, updates)?)
 }
 
 /// `k` is an attribute before opset 10, then an input. Any order is right where `sorted` is 0.

@@ -5,10 +5,16 @@ use qcc_ir::ops::{BinaryFn, MatMul};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::einsum::einsum;
 use crate::build::{Build, Values, matmul, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    ("Einsum", |n| {
+        let equation = n.string("equation", "")?;
+        let tensors = n.all_inputs()?;
+        one(einsum(n, equation, &tensors)?)
+    }),
     ("Gemm", gemm),
     ("MatMul", |n| {
         let (a, b) = (n.input(0)?, n.input(1)?);

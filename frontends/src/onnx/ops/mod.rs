@@ -10,6 +10,7 @@ use super::node::NodeCx;
 use crate::build::Values;
 use crate::refusal::Refusal;
 
+mod attention;
 mod control;
 mod conv;
 mod elementwise;
@@ -31,7 +32,8 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A name, with its domain where that is not the standard one, and its meaning.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 13] = [
+const FAMILIES: [&[Row]; 14] = [
+    attention::ROWS,
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,

@@ -1,37 +1,90 @@
 //! Normalisations.
 
-use qcc_ir::ops::{BinaryFn, ReduceFn, Softmax, UnaryFn};
+use qcc_ir::ops::{ArgReduce, BinaryFn, Conv, Extents, ReduceFn, Softmax, UnaryFn};
+use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axes, extent, norm, one};
+use crate::build::{Build, Values, count_axes, extent, norm, numbers, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("BatchNormalization", batch_norm),
     ("GroupNormalization", group_norm),
+    ("Hardmax", |n| over_axis(n, hardmax)),
     ("InstanceNormalization", instance_norm),
     ("LayerNormalization", layer_norm),
-    ("LogSoftmax", |n| softmax(n, true)),
+    ("LRN", lrn),
+    ("LogSoftmax", |n| over_axis(n, |n, x, axis| n.add(Softmax { axis, log: true }, &[x]))),
     ("LpNormalization", lp_norm),
     ("MeanVarianceNormalization", mean_variance_norm),
     ("RMSNormalization", rms_norm),
-    ("Softmax", |n| softmax(n, false)),
+    ("Softmax", |n| over_axis(n, |n, x, axis| n.add(Softmax { axis, log: false }, &[x]))),
 ];
 
-/// Before opset 13, all axes from `axis` on are one.
-fn softmax(n: &mut NodeCx<'_, '_>, log: bool) -> Result<Values, Refusal> {
+/// Channels that are normalised together, at most.
+const LARGEST_SIZE: usize = 1 << 16;
+
+/// An operator along an axis. Before opset 13, all axes from it on are one.
+fn over_axis<F>(n: &mut NodeCx<'_, '_>, f: F) -> Result<Values, Refusal>
+where
+    F: FnOnce(&mut NodeCx<'_, '_>, ValueId, usize) -> Result<ValueId, Refusal>,
+{
     let x = n.input(0)?;
     let one_axis = n.opset() >= 13;
     let axis = n.int("axis", if one_axis { -1 } else { 1 })?;
     let dims = n.dims(x);
     let axis = n.axis(axis, x)?;
     if one_axis || dims[axis + 1..].iter().all(|&d| d == 1) {
-        return one(n.add(Softmax { axis, log }, &[x])?);
+        return one(f(n, x, axis)?);
     }
     let flat = n.reshape(x, &[dims[..axis].iter().product(), dims[axis..].iter().product()])?;
-    let flat = n.add(Softmax { axis: 1, log }, &[flat])?;
+    let flat = f(n, flat, 1)?;
     one(n.reshape(flat, &dims)?)
+}
+
+/// 1 at the first of the largest elements, 0 elsewhere.
+fn hardmax(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize) -> Result<ValueId, Refusal> {
+    let mut along = Extents::from_elem(1, n.rank(x));
+    along[axis] = n.dims(x)[axis];
+    let largest = n.add(ArgReduce { axis, largest: true, keep: true }, &[x])?;
+    let places = Tensor::from_vec(Shape::known(&along), (0..along[axis] as i64).collect());
+    let places = n.add_constant(places);
+    let hit = n.binary(BinaryFn::Equal, places, largest)?;
+    n.cast(hit, n.ty(x).elem.clone())
+}
+
+/// x / (bias + alpha * mean of squares)^beta, the mean over `size` channels around each. The sums are a convolution
+/// along the channels.
+fn lrn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let (alpha, beta, bias) = (n.float("alpha", 1e-4)?, n.float("beta", 0.75)?, n.float("bias", 1.0)?);
+    let size = n.optional_int("size")?.ok_or(Refusal::Attribute { name: "size".into(), problem: "is missing" })?;
+    let size = extent(size)?;
+    if !(1..=LARGEST_SIZE).contains(&size) {
+        return Err(Refusal::Unsupported(format!("normalisation over {size} channels is not supported")));
+    }
+    let dims = n.dims(x);
+    if dims.len() < 2 {
+        return Err(Refusal::Invalid(format!("{} has no channels", n.ty(x))));
+    }
+    let squares = n.binary(BinaryFn::Mul, x, x)?;
+    let column = n.reshape(squares, &[dims[0], 1, dims[1], dims[2..].iter().product()])?;
+    let elem = n.ty(x).elem.clone();
+    let mut constant = |dims: &[usize], value: f32| -> Result<ValueId, Refusal> {
+        let values = vec![f64::from(value); dims.iter().product()];
+        let tensor = numbers(&elem, Shape::known(dims), &values);
+        Ok(n.add_constant(tensor.ok_or_else(|| Refusal::Invalid(format!("{elem} has no fractions")))?))
+    };
+    let (window, bias) = (constant(&[1, 1, size, 1], alpha / size as f32)?, constant(&[1], bias)?);
+    let before = (size - 1) / 2;
+    let pads = |n: usize| Extents::from_iter([n, 0]);
+    let sums = Conv { before: pads(before), after: pads(size - 1 - before), ..Conv::unit(2) };
+    let sums = n.add(sums, &[column, window, bias])?;
+    let sums = n.reshape(sums, &dims)?;
+    let beta = n.scalar(beta.into(), sums)?;
+    let divisor = n.binary(BinaryFn::Pow, sums, beta)?;
+    one(n.binary(BinaryFn::Div, x, divisor)?)
 }
 
 fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -1,11 +1,11 @@
 //! Pooling.
 
-use qcc_ir::ops::{Extents, PoolFn, ReduceFn};
+use qcc_ir::ops::{BinaryFn, Extents, PoolFn, ReduceFn, UnaryFn};
 
 use super::super::node::NodeCx;
 use super::Row;
 use super::window::AutoWindow;
-use crate::build::window::{Window, average_with_padding, pool};
+use crate::build::window::{Window, average_with_padding, pool, sums};
 use crate::build::{Build, Values, extents, one};
 use crate::refusal::Refusal;
 
@@ -13,6 +13,7 @@ pub(super) const ROWS: &[Row] = &[
     ("AveragePool", average),
     ("GlobalAveragePool", |n| global(n, ReduceFn::Mean)),
     ("GlobalMaxPool", |n| global(n, ReduceFn::Max)),
+    ("LpPool", lp),
     ("MaxPool", max),
 ];
 
@@ -38,6 +39,25 @@ fn average(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let counted = n.flag("count_include_pad", false)?;
     let (window, ceil) = read(n)?;
     one(if counted { average_with_padding(n, x, window, ceil)? } else { pool(n, PoolFn::Average, x, window, ceil)? })
+}
+
+/// (sum of |x|^p)^(1/p)
+fn lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let p = n.int("p", 2)?;
+    let (window, ceil) = read(n)?;
+    let size = n.unary(UnaryFn::Abs, x)?;
+    if p < 1 {
+        return Err(Refusal::Attribute { name: "p".into(), problem: "not positive" });
+    }
+    if p == 1 {
+        return one(sums(n, size, window, ceil)?);
+    }
+    let exponent = n.scalar(p as f64, x)?;
+    let powers = if p == 2 { n.binary(BinaryFn::Mul, x, x)? } else { n.binary(BinaryFn::Pow, size, exponent)? };
+    let sums = sums(n, powers, window, ceil)?;
+    let root = n.scalar(1.0 / p as f64, x)?;
+    one(if p == 2 { n.unary(UnaryFn::Sqrt, sums)? } else { n.binary(BinaryFn::Pow, sums, root)? })
 }
 
 /// The window, and `ceil_mode`.

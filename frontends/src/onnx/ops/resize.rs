@@ -1,14 +1,40 @@
 //! Resampling of images.
 
 use qcc_ir::ValueId;
-use qcc_ir::ops::{Coordinates, Extents, Nearest, Resize, ResizeMode};
+use qcc_ir::ops::{Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axes, count_axis, extent, one, resize as resize_axes};
+use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one, resize as resize_axes, sample};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] = &[("Resize", resize), ("Upsample", upsample)];
+pub(super) const ROWS: &[Row] =
+    &[("AffineGrid", affine_grid), ("GridSample", grid_sample), ("Resize", resize), ("Upsample", upsample)];
+
+fn affine_grid(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (theta, size) = (n.input(0)?, n.integers(1)?);
+    let (size, align_corners) = (extents(&size)?, n.flag("align_corners", false)?);
+    one(sample::affine_grid(n, theta, &size, align_corners)?)
+}
+
+/// From opset 20 on, the modes are named for any number of axes.
+fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let operands = [n.input(0)?, n.input(1)?];
+    let mode = match n.string("mode", if n.opset() < 20 { "bilinear" } else { "linear" })? {
+        "nearest" => SampleMode::Nearest,
+        "bilinear" | "linear" => SampleMode::Linear,
+        "bicubic" | "cubic" => SampleMode::Cubic,
+        _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "not a known mode" }),
+    };
+    let outside = match n.string("padding_mode", "zeros")? {
+        "zeros" => Outside::Zero,
+        "border" => Outside::Edge,
+        "reflection" => Outside::Reflect,
+        _ => return Err(Refusal::Attribute { name: "padding_mode".into(), problem: "not a known mode" }),
+    };
+    let align_corners = n.flag("align_corners", false)?;
+    one(n.add(GridSample { mode, outside, align_corners }, &operands)?)
+}
 
 /// The new extent of each axis, and the scale that its coordinates use.
 struct Sizes {

@@ -1,12 +1,12 @@
 //! Operators that compute or use indices.
 
 use qcc_formats::tflite::{BuiltinOperator as B, Gather as GatherOptions, OneHot};
-use qcc_ir::ops::{Binary, BinaryFn, Extents, Gather, GatherNd, Select, TopK};
+use qcc_ir::ops::{Binary, BinaryFn, Expand, Extents, Gather, GatherNd, ScatterFn, ScatterNd, Select, TopK};
 use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axis, extent, numbers, one};
+use crate::build::{Build, Values, count_axis, extent, extents, numbers, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     (B::GATHER, gather),
     (B::GATHER_ND, gather_nd),
     (B::ONE_HOT, one_hot),
+    (B::SCATTER_ND, scatter_nd),
     (B::TOPK_V2, top_k),
 ];
 
@@ -47,6 +48,15 @@ fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn gather_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, index) = (n.input(0)?, indices(n, 1)?);
     one(n.give(GatherNd { batch: 0 }, &[x, index])?)
+}
+
+/// Sums of updates on zeros.
+fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (index, updates) = (indices(n, 0)?, n.input(1)?);
+    let shape = Shape::known(&extents(&n.integers(2)?)?);
+    let zero = n.scalar(0.0, updates)?;
+    let zeros = n.add(Expand { shape }, &[zero])?;
+    one(n.give(ScatterNd { f: ScatterFn::Add }, &[zeros, index, updates])?)
 }
 
 /// Rows of a table, which may be stored as integers.

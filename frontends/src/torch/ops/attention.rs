@@ -1,11 +1,10 @@
 //! Attention.
 
 use qcc_ir::ops::{BinaryFn, MatMul, Softmax};
-use qcc_ir::{Elem, ValueId};
 
 use super::super::node::NodeCx;
-use super::super::schema::Number;
 use super::Row;
+use crate::build::attention::{masked, repeated};
 use crate::build::index::triangle;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
@@ -41,31 +40,4 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.rank(scores) - 1;
     let weights = n.add(Softmax { axis, log: false }, &[scores])?;
     one(n.add(MatMul { transpose_b: false }, &[weights, value])?)
-}
-
-fn masked(n: &mut NodeCx<'_, '_>, scores: ValueId, mask: ValueId) -> Result<ValueId, Refusal> {
-    let elem = n.ty(scores).elem.clone();
-    if n.ty(mask).elem != Elem::Bool {
-        let mask = n.cast(mask, elem)?;
-        return n.binary(BinaryFn::Add, scores, mask);
-    }
-    let never = n.constant_of(Number::Float(f64::NEG_INFINITY), &elem)?;
-    n.add(qcc_ir::ops::Select {}, &[mask, scores, never])
-}
-
-/// Heads that several heads of the query share, repeated side by side.
-fn repeated(n: &mut NodeCx<'_, '_>, v: ValueId, query: ValueId) -> Result<ValueId, Refusal> {
-    let (mut dims, wanted) = (n.dims(v), n.dims(query));
-    let Some(at) = dims.len().checked_sub(3).filter(|_| dims.len() == wanted.len()) else { return Ok(v) };
-    if dims[at] == 0 || !wanted[at].is_multiple_of(dims[at]) {
-        return Err(Refusal::Invalid(format!("heads {} for {}", n.ty(v), n.ty(query))));
-    }
-    let times = wanted[at] / dims[at];
-    dims.insert(at + 1, 1);
-    let apart = n.reshape(v, &dims)?;
-    dims[at + 1] = times;
-    let repeated = n.expand(apart, &dims)?;
-    dims.remove(at + 1);
-    dims[at] *= times;
-    n.reshape(repeated, &dims)
 }

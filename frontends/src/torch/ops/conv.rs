@@ -5,10 +5,15 @@ use qcc_ir::ops::{Conv, ConvTranspose, Extents};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::window::{Window, columns, image_of_columns};
 use crate::build::{Build, Values, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    ("col2im", |n| {
+        let (x, image, window) = (n.input()?, n.extents("output_size")?, window(n)?);
+        batched(n, x, 1, |n, x| image_of_columns(n, x, &image, &window))
+    }),
     ("conv1d", |n| conv(n, 1)),
     ("conv2d", |n| conv(n, 2)),
     ("conv3d", |n| conv(n, 3)),
@@ -16,7 +21,23 @@ pub(super) const ROWS: &[Row] = &[
     ("conv_transpose2d", |n| conv_transpose(n, 2)),
     ("conv_transpose3d", |n| conv_transpose(n, 3)),
     ("convolution", convolution),
+    ("im2col", |n| {
+        let (x, window) = (n.input()?, window(n)?);
+        batched(n, x, 2, |n, x| columns(n, x, &window))
+    }),
 ];
+
+/// The window of columns of an image.
+fn window(n: &mut NodeCx<'_, '_>) -> Result<Window, Refusal> {
+    let padding = per_axis(n, "padding", 2, 0)?;
+    Ok(Window {
+        kernel: per_axis(n, "kernel_size", 2, 1)?,
+        stride: per_axis(n, "stride", 2, 1)?,
+        dilation: per_axis(n, "dilation", 2, 1)?,
+        before: padding.clone(),
+        after: padding,
+    })
+}
 
 /// One number for each spatial axis: one for all, or as many.
 pub(super) fn per_axis(n: &mut NodeCx<'_, '_>, name: &str, spatial: usize, default: usize) -> Result<Extents, Refusal> {

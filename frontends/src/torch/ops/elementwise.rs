@@ -6,7 +6,7 @@ use qcc_ir::{Elem, ValueId};
 use super::super::node::{NodeCx, Operand};
 use super::super::schema::Number;
 use super::Row;
-use crate::build::{Build, Values, one};
+use crate::build::{Build, Values, bits, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -15,15 +15,23 @@ pub(super) const ROWS: &[Row] = &[
     ("__xor__", |n| logical(n, BinaryFn::Xor)),
     ("_prelu_kernel", prelu),
     ("_to_copy", to),
-    ("abs", |n| unary(n, UnaryFn::Abs)),
-    ("absolute", |n| unary(n, UnaryFn::Abs)),
+    ("acos", |n| unary(n, UnaryFn::Acos)),
+    ("acosh", |n| unary(n, UnaryFn::Acosh)),
     ("add", |n| sum(n, BinaryFn::Add)),
     ("addcdiv", |n| add_combined(n, BinaryFn::Div)),
     ("addcmul", |n| add_combined(n, BinaryFn::Mul)),
-    ("arctan", atan),
+    ("arccos", |n| unary(n, UnaryFn::Acos)),
+    ("arccosh", |n| unary(n, UnaryFn::Acosh)),
+    ("arcsin", |n| unary(n, UnaryFn::Asin)),
+    ("arcsinh", |n| unary(n, UnaryFn::Asinh)),
+    ("arctan", |n| unary(n, UnaryFn::Atan)),
     ("arctan2", |n| real(n, BinaryFn::Atan2)),
-    ("atan", atan),
+    ("arctanh", |n| unary(n, UnaryFn::Atanh)),
+    ("asin", |n| unary(n, UnaryFn::Asin)),
+    ("asinh", |n| unary(n, UnaryFn::Asinh)),
+    ("atan", |n| unary(n, UnaryFn::Atan)),
     ("atan2", |n| real(n, BinaryFn::Atan2)),
+    ("atanh", |n| unary(n, UnaryFn::Atanh)),
     ("bitwise_and", |n| logical(n, BinaryFn::And)),
     ("bitwise_not", not),
     ("bitwise_or", |n| logical(n, BinaryFn::Or)),
@@ -36,7 +44,7 @@ pub(super) const ROWS: &[Row] = &[
     ("clip", clamp),
     ("copy", copy),
     ("cos", |n| unary(n, UnaryFn::Cos)),
-    ("cosh", |n| hyperbolic(n, BinaryFn::Add)),
+    ("cosh", |n| unary(n, UnaryFn::Cosh)),
     ("div", div),
     ("divide", div),
     ("elu", elu),
@@ -191,7 +199,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("silu", |n| unary(n, UnaryFn::Silu)),
     ("sin", |n| unary(n, UnaryFn::Sin)),
-    ("sinh", |n| hyperbolic(n, BinaryFn::Sub)),
+    ("sinh", |n| unary(n, UnaryFn::Sinh)),
     ("softplus", softplus),
     ("softshrink", |n| shrink(n, true)),
     ("softsign", |n| unary(n, UnaryFn::Softsign)),
@@ -239,8 +247,7 @@ fn real_input(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
 }
 
 fn unary(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
-    // Integers keep their element under abs alone.
-    let x = if f == UnaryFn::Abs { n.input()? } else { real_input(n)? };
+    let x = real_input(n)?;
     one(n.unary(f, x)?)
 }
 
@@ -350,12 +357,9 @@ fn truncated(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     n.binary(BinaryFn::Mul, floor, sign)
 }
 
-/// Of truth values, or of known integers: the graph has no functions of bits.
+/// Of truth values, or of the bits of integers.
 fn logical(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
     let (a, b) = (n.operand("self")?, n.operand("other")?);
-    if n.promoted(&[a, b]) != Elem::Bool {
-        return Err(Refusal::Unsupported("functions of the bits of integers are not supported".into()));
-    }
     one(arithmetic(n, f, a, b)?)
 }
 
@@ -367,16 +371,7 @@ fn truth(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
 
 fn not(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    if n.ty(x).elem != Elem::Bool {
-        return Err(Refusal::Unsupported("functions of the bits of integers are not supported".into()));
-    }
-    one(n.unary(UnaryFn::Not, x)?)
-}
-
-fn atan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = real_input(n)?;
-    let unit = n.scalar(1.0, x)?;
-    one(n.binary(BinaryFn::Atan2, x, unit)?)
+    one(if n.ty(x).elem == Elem::Bool { n.unary(UnaryFn::Not, x)? } else { bits::not(n, x)? })
 }
 
 fn elu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -423,16 +418,6 @@ fn threshold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (alpha, value) = (n.scalar(alpha, x)?, n.scalar(value, x)?);
     let above = n.binary(BinaryFn::Greater, x, alpha)?;
     one(n.add(Select {}, &[above, x, value])?)
-}
-
-/// (exp(x) + exp(-x)) / 2, or their difference.
-fn hyperbolic(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
-    let x = real_input(n)?;
-    let minus = n.unary(UnaryFn::Neg, x)?;
-    let (up, down) = (n.unary(UnaryFn::Exp, x)?, n.unary(UnaryFn::Exp, minus)?);
-    let both = n.binary(f, up, down)?;
-    let half = n.scalar(0.5, both)?;
-    one(n.binary(BinaryFn::Mul, both, half)?)
 }
 
 /// 0 where |x| <= lambda, x elsewhere; `soft` brings x nearer to 0 by lambda.

@@ -1,13 +1,16 @@
 //! Operators that compute or use indices.
 
-use qcc_ir::ops::{BinaryFn, Concat, CumSum, Extents, Gather, GatherElements, GatherNd, Select, TopK, broadcast};
+use qcc_ir::ops::{
+    BinaryFn, Concat, CumSum, Extents, Gather, GatherElements, GatherNd, Range, ScatterFn, Select, Slice, TopK,
+    broadcast,
+};
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
-use super::super::node::NodeCx;
+use super::super::node::{NodeCx, Operand};
 use super::super::schema::Number;
 use super::Row;
 use super::parts::parts;
-use crate::build::index::{non_zero, scatter_elements, scatter_nd, within};
+use crate::build::index::{Places, non_zero, within};
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
@@ -25,7 +28,17 @@ pub(super) const ROWS: &[Row] = &[
         one(n.add(GatherElements { axis }, &[x, indices])?)
     }),
     ("index", index),
+    ("index_add", index_add),
+    ("index_copy", |n| {
+        let (x, places, source) = slices(n)?;
+        one(places.update(n, ScatterFn::Replace, x, source)?)
+    }),
+    ("index_fill", index_fill),
     ("index_put", index_put),
+    ("index_reduce", |n| {
+        let updates = slices(n)?;
+        reduced(n, updates)
+    }),
     ("index_select", |n| {
         let (x, axis, indices) = along(n)?;
         one(n.add(Gather { axis }, &[x, indices])?)
@@ -40,6 +53,14 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("one_hot", one_hot),
     ("scatter", scatter),
+    ("scatter_add", |n| {
+        let (x, places, updates) = elements(n)?;
+        one(places.update(n, ScatterFn::Add, x, updates)?)
+    }),
+    ("scatter_reduce", |n| {
+        let updates = elements(n)?;
+        reduced(n, updates)
+    }),
     ("select_scatter", |n| put(n)),
     ("slice_scatter", |n| put(n)),
     ("sort", sort),
@@ -200,12 +221,10 @@ fn index(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.transpose(y, &perm)?)
 }
 
-/// Self with the elements at indices replaced.
+/// Self with the elements at indices replaced, or with what is added to them.
 fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, values) = (n.input()?, n.tensor("values")?);
-    if n.flag("accumulate", false)? {
-        return Err(Refusal::Unsupported("adding to elements at indices (accumulate) is not supported".into()));
-    }
+    let f = if n.flag("accumulate", false)? { ScatterFn::Add } else { ScatterFn::Replace };
     let values = n.cast(values, n.ty(x).elem.clone())?;
     // A mask and one value: what is chosen need not be known.
     if let [Some(mask)] = n.optionals("indices")?.as_slice()
@@ -217,32 +236,40 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         dims.resize(n.rank(x), 1);
         let mask = n.reshape(*mask, &dims)?;
         let value = n.reshape(values, &[])?;
+        let value = if f == ScatterFn::Add { n.binary(BinaryFn::Add, x, value)? } else { value };
         return one(n.add(Select {}, &[mask, value, x])?);
     }
     let indices = Indices::read(n, x)?;
-    if !indices.side_by_side() || indices.axes[0] != 0 {
-        return Err(Refusal::Unsupported("replacing at indices of other axes than the first is not supported".into()));
-    }
+    let order = indices.in_front(n.rank(x));
+    let dims = n.dims(x);
+    let (first, count) = (indices.axes[0], indices.shape.len());
+    // The axes of the indices come first, or in place of those that they index.
+    let before = if indices.side_by_side() { first } else { 0 };
+    let others = order[indices.axes.len()..].iter().map(|&a| dims[a]);
+    let mut wanted: Extents = others.collect();
+    wanted.insert_many(before, indices.shape.iter().copied());
+    let values = n.expand(values, &wanted)?;
+    let to_front: Extents = (before..before + count).chain(0..before).chain(before + count..wanted.len()).collect();
+    let values = n.transpose(values, &to_front)?;
     let tuples = indices.tuples(n)?;
-    let dims: Extents = indices.shape.iter().copied().chain(n.dims(x)[indices.axes.len()..].iter().copied()).collect();
-    let values = n.expand(values, &dims)?;
-    one(scatter_nd(n, [x, tuples, values])?)
+    let whole = n.transpose(x, &order)?;
+    let y = Places::tuples(n, whole, tuples)?.update(n, f, whole, values)?;
+    let mut back = order.clone();
+    order.iter().enumerate().for_each(|(i, &a)| back[a] = i);
+    one(n.transpose(y, &back)?)
 }
 
-fn scatter(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+/// The places of an index tensor for single elements, and what goes there: the source, of which no more is read than
+/// there are indices, or a number.
+fn elements(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, Places, ValueId), Refusal> {
     let (x, axis, indices) = along(n)?;
-    if n.has("reduce") {
-        return Err(Refusal::Unsupported("a scatter with a reduction is not supported".into()));
-    }
     let dims = n.dims(indices);
-    let known = n.integers(indices, "index")?;
     let elem = n.ty(x).elem.clone();
     let updates = match n.optional("src")? {
-        // More of the source than there are indices is not read.
+        Some(src) if n.dims(src) == dims => src,
         Some(src) => {
-            let ranges =
-                dims.iter().enumerate().map(|(axis, &len)| qcc_ir::ops::Range { axis, start: 0, len, step: 1 });
-            if n.dims(src) == dims { src } else { n.add(qcc_ir::ops::Slice { ranges: ranges.collect() }, &[src])? }
+            let ranges = dims.iter().enumerate().map(|(axis, &len)| Range { axis, start: 0, len, step: 1 });
+            n.add(Slice { ranges: ranges.collect() }, &[src])?
         }
         None => {
             let value = n.number("value")?.unwrap_or(Number::Int(0));
@@ -250,7 +277,80 @@ fn scatter(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             n.expand(value, &dims)?
         }
     };
-    one(scatter_elements(n, x, axis, known, updates)?)
+    Ok((x, Places::elements(n, x, axis, indices)?, updates))
+}
+
+/// The places of a vector of indices along an axis, and what goes there.
+fn slices(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, Places, ValueId), Refusal> {
+    let (x, axis, indices) = along(n)?;
+    let source = n.tensor("source")?;
+    Ok((x, Places::slices(n, x, axis, indices)?, source))
+}
+
+fn scatter(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, places, updates) = elements(n)?;
+    let f = match n.text("reduce", "")? {
+        "" => ScatterFn::Replace,
+        "add" => ScatterFn::Add,
+        "multiply" => ScatterFn::Mul,
+        other => return Err(Refusal::Unsupported(format!("a scatter with reduction {other} is not supported"))),
+    };
+    one(places.update(n, f, x, updates)?)
+}
+
+/// One number at a vector of indices along an axis.
+fn index_fill(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, axis, indices) = along(n)?;
+    let value = n.optional_operand("value")?.unwrap_or(Operand::Number(Number::Int(0)));
+    let value = n.as_value(value, &n.ty(x).elem.clone())?;
+    let mut dims = n.dims(x);
+    dims[axis] = n.dims(indices).iter().product();
+    let value = n.expand(value, &dims)?;
+    one(Places::slices(n, x, axis, indices)?.update(n, ScatterFn::Replace, x, value)?)
+}
+
+fn index_add(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, places, source) = slices(n)?;
+    let alpha = n.number("alpha")?.unwrap_or(Number::Int(1));
+    let source = match alpha.float() {
+        1.0 => source,
+        _ => {
+            let alpha = n.constant_of(alpha, &n.ty(source).elem.clone())?;
+            n.binary(BinaryFn::Mul, source, alpha)?
+        }
+    };
+    one(places.update(n, ScatterFn::Add, x, source)?)
+}
+
+/// Updates reduced among each other and, with `include_self`, with what is there.
+fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, ValueId)) -> Result<Values, Refusal> {
+    let reduce = n.text("reduce", "")?;
+    let (f, neutral) = match reduce {
+        "sum" | "mean" => (ScatterFn::Add, 0.0),
+        "prod" => (ScatterFn::Mul, 1.0),
+        "amin" => (ScatterFn::Min, f64::INFINITY),
+        "amax" => (ScatterFn::Max, f64::NEG_INFINITY),
+        other => return Err(Refusal::Unsupported(format!("a scatter with reduction {other} is not supported"))),
+    };
+    let dims = n.dims(updates);
+    let included = n.flag("include_self", true)?;
+    let fill = |n: &mut NodeCx<'_, '_>, base: ValueId, value: f64| {
+        let value = n.scalar(value, base)?;
+        let value = n.expand(value, &dims)?;
+        places.update(n, ScatterFn::Replace, base, value)
+    };
+    let base = if included { x } else { fill(n, x, neutral)? };
+    let y = places.update(n, f, base, updates)?;
+    if reduce != "mean" {
+        return one(y);
+    }
+    let one_each = n.scalar(1.0, x)?;
+    let ones = n.expand(one_each, &n.dims(x))?;
+    let counts = if included { ones } else { fill(n, ones, 0.0)? };
+    let more = n.expand(one_each, &dims)?;
+    let counts = places.update(n, ScatterFn::Add, counts, more)?;
+    let f = if n.ty(x).elem.is_float() { BinaryFn::Div } else { BinaryFn::FloorDiv };
+    one(n.binary(f, y, counts)?)
 }
 
 /// Self with a part replaced: `slice_scatter`, `select_scatter`.

@@ -15,6 +15,7 @@ mod attention;
 mod control;
 mod conv;
 mod elementwise;
+pub(super) mod fourier;
 mod index;
 mod matmul;
 pub(super) mod movement;
@@ -33,6 +34,8 @@ mod symbolic;
 pub(super) enum Import {
     /// A node that gives tensors.
     Tensors(fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>),
+    /// A node that gives complex numbers.
+    Complex(fn(&mut NodeCx<'_, '_>) -> Result<fourier::Complex, Refusal>),
     /// A node that gives a number.
     Number(fn(&mut NodeCx<'_, '_>) -> Result<Number, Refusal>),
 }
@@ -40,11 +43,12 @@ pub(super) enum Import {
 /// An operator and its meaning.
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
 
-const FAMILIES: [&[Row]; 15] = [
+const FAMILIES: [&[Row]; 16] = [
     attention::ROWS,
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
+    fourier::ROWS,
     index::ROWS,
     matmul::ROWS,
     movement::ROWS,
@@ -60,7 +64,8 @@ const FAMILIES: [&[Row]; 15] = [
 
 static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| {
     let tensors = FAMILIES.into_iter().flatten().map(|&(name, row)| (name, Import::Tensors(row)));
-    tensors.chain(symbolic::ROWS.iter().map(|&(name, row)| (name, Import::Number(row)))).collect()
+    let complex = fourier::COMPLEX_ROWS.iter().map(|&(name, row)| (name, Import::Complex(row)));
+    tensors.chain(complex).chain(symbolic::ROWS.iter().map(|&(name, row)| (name, Import::Number(row)))).collect()
 });
 
 static VIEWS: LazyLock<FxHashSet<&str>> = LazyLock::new(|| movement::VIEWS.iter().copied().collect());
@@ -68,6 +73,7 @@ static VIEWS: LazyLock<FxHashSet<&str>> = LazyLock::new(|| movement::VIEWS.iter(
 /// The names of the supported operators, sorted.
 pub fn supported() -> Vec<&'static str> {
     let mut names: Vec<&str> = FAMILIES.into_iter().flatten().map(|row| row.0).collect();
+    names.extend(fourier::COMPLEX_ROWS.iter().map(|row| row.0));
     names.extend(symbolic::ROWS.iter().map(|row| row.0));
     names.sort_unstable();
     names
@@ -97,6 +103,12 @@ fn first(node: &Node) -> Option<&str> {
     }
 }
 
+/// The first operand of a node that does with complex numbers what it does with real and imaginary parts.
+pub(super) fn partwise(node: &Node) -> Option<&str> {
+    let aten = node.target.starts_with("torch.ops.aten.");
+    first(node).filter(|_| aten && fourier::PARTWISE.contains(&name(node)))
+}
+
 /// The name whose memory a node writes to.
 pub(super) fn writes(node: &Node) -> Option<&str> {
     let name = node.target.strip_prefix("torch.ops.aten.")?.split('.').next()?;
@@ -121,11 +133,12 @@ fn advice(name: &str) -> Option<&'static str> {
         "higher_order.while_loop" | "higher_order.scan" | "higher_order.map_impl" => {
             Some("export the model with the loop unrolled")
         }
-        "grid_sampler" | "grid_sampler_2d" | "grid_sampler_3d" => Some("no target samples at computed positions"),
+        "istft" | "_fft_c2r" | "_fft_c2c" => Some("only transforms of real numbers are known, along one axis"),
         "nms" | "torchvision.nms" => Some("export the model without post-processing"),
         "rand" | "randn" | "rand_like" | "randn_like" | "randint" | "bernoulli" | "multinomial" | "normal" => {
             Some("a random result is never the same twice; export the model for inference")
         }
+        _ if name.starts_with("fft_") => Some("only transforms of real numbers are known, along one axis"),
         _ if name.contains('.') => Some("operators of other libraries have to be written in PyTorch's own"),
         _ => None,
     }

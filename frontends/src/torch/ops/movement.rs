@@ -95,6 +95,7 @@ pub(super) const VIEWS: &[&str] = &[
     "feature_alpha_dropout",
     "feature_dropout",
     "flatten",
+    "imag",
     "lift_fresh",
     "mT",
     "movedim",
@@ -102,6 +103,7 @@ pub(super) const VIEWS: &[&str] = &[
     "numpy_T",
     "permute",
     "ravel",
+    "real",
     "reshape",
     "select",
     "slice",
@@ -121,6 +123,7 @@ pub(super) const VIEWS: &[&str] = &[
     "unsqueeze",
     "view",
     "view_as",
+    "view_as_real",
 ];
 
 fn same(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

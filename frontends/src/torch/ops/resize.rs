@@ -1,11 +1,11 @@
 //! Resampling of images.
 
 use qcc_ir::ValueId;
-use qcc_ir::ops::{Coordinates, Nearest, Resize, ResizeMode};
+use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, extent, extents, one, resize};
+use crate::build::{Build, Values, extent, extents, one, resize, sample};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -14,6 +14,14 @@ pub(super) const ROWS: &[Row] = &[
     ("_upsample_nearest_exact3d", |n| nearest(n, true)),
     ("_upsample_bicubic2d_aa", |n| smooth(n, ResizeMode::Cubic { a: -0.5 }, true)),
     ("_upsample_bilinear2d_aa", |n| smooth(n, ResizeMode::Linear, true)),
+    ("affine_grid_generator", |n| {
+        let (theta, size) = (n.tensor("theta")?, n.extents("size")?);
+        let align_corners = n.flag("align_corners", false)?;
+        one(sample::affine_grid(n, theta, &size, align_corners)?)
+    }),
+    ("grid_sampler", grid_sample),
+    ("grid_sampler_2d", grid_sample),
+    ("grid_sampler_3d", grid_sample),
     ("upsample_bicubic2d", |n| smooth(n, ResizeMode::Cubic { a: -0.75 }, false)),
     ("upsample_bilinear2d", |n| smooth(n, ResizeMode::Linear, false)),
     ("upsample_linear1d", |n| smooth(n, ResizeMode::Linear, false)),
@@ -83,4 +91,30 @@ fn smooth(n: &mut NodeCx<'_, '_>, mode: ResizeMode, antialias: bool) -> Result<V
     }
     let coordinates = if corners { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
     one(resize(n, x, Resize { size: size.into(), scale, mode, coordinates })?)
+}
+
+fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let operands = [n.tensor("input")?, n.tensor("grid")?];
+    let mode = match n.required_int("interpolation_mode")? {
+        0 => SampleMode::Linear,
+        1 => SampleMode::Nearest,
+        2 => SampleMode::Cubic,
+        _ => return Err(Refusal::Argument { name: "interpolation_mode".into(), problem: "is no known mode" }),
+    };
+    let outside = match n.required_int("padding_mode")? {
+        0 => Outside::Zero,
+        1 => Outside::Edge,
+        2 => Outside::Reflect,
+        _ => return Err(Refusal::Argument { name: "padding_mode".into(), problem: "is no known mode" }),
+    };
+    let align_corners = n.flag("align_corners", false)?;
+    // What lies half way between two elements PyTorch reflects before it is rounded, which then gives another one.
+    if mode == SampleMode::Nearest && outside == Outside::Reflect && !align_corners {
+        return Err(Refusal::Unsupported(
+            "the nearest element of an image reflected at its outer ends is not supported; use align_corners=True or \
+             another padding_mode"
+                .into(),
+        ));
+    }
+    one(n.add(GridSample { mode, outside, align_corners }, &operands)?)
 }

@@ -1,0 +1,140 @@
+//! Sums of products over named axes.
+
+use qcc_ir::ValueId;
+use qcc_ir::ops::{Extents, MatMul, Range, ReduceFn, Slice};
+
+use super::Build;
+use crate::refusal::Refusal;
+
+/// The names of a value's axes, in order, and the value.
+type Term = (Vec<char>, ValueId);
+
+/// Where the names of axes begin that an ellipsis stands for.
+const UNNAMED: u32 = 0xe000;
+
+/// What the equation says of the tensors: operands are brought to [shared, own, summed] axes and multiplied as
+/// matrices, from the left. An ellipsis stands for axes that broadcast; of an axis named twice, the diagonal is taken.
+pub(crate) fn einsum(n: &mut impl Build, equation: &str, tensors: &[ValueId]) -> Result<ValueId, Refusal> {
+    let refused = |why: &str| Refusal::Unsupported(format!("einsum {equation:?}: {why}"));
+    let spaced: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+    let (left, right) = match spaced.split_once("->") {
+        Some((left, right)) => (left, Some(right)),
+        None => (spaced.as_str(), None),
+    };
+    let names: Vec<&str> = left.split(',').collect();
+    if names.len() != tensors.len() {
+        return Err(refused("as many terms as operands are needed"));
+    }
+    let ranks = names.iter().zip(tensors).map(|(term, &v)| unnamed(term, n.rank(v)));
+    let ranks: Option<Vec<usize>> = ranks.collect();
+    let ranks = ranks.ok_or_else(|| refused("a term names more or fewer axes than its operand has"))?;
+    let most = ranks.iter().copied().max().unwrap_or(0);
+    let odd = || refused("it names axes by other signs than letters");
+    let spelled = |term: &str, unnamed| spelled(term, unnamed).ok_or_else(odd);
+    let terms = names.iter().zip(ranks).map(|(term, rank)| spelled(term, most - rank..most));
+    let terms = terms.collect::<Result<Vec<Vec<char>>, Refusal>>()?;
+    let result = match right {
+        Some(right) => spelled(right, 0..most)?,
+        None => once(&terms.concat(), most),
+    };
+    if result.iter().enumerate().any(|(i, c)| result[..i].contains(c)) {
+        return Err(refused("an axis is named twice in the result"));
+    }
+    let terms = terms.into_iter().zip(tensors).map(|(names, &v)| diagonal(n, (names, v)));
+    let mut rest = terms.collect::<Result<Vec<Term>, Refusal>>()?;
+    let mut all = rest.remove(0);
+    while !rest.is_empty() {
+        let next = rest.remove(0);
+        let later = |c: &char| result.contains(c) || rest.iter().any(|t| t.0.contains(c));
+        all = contract(n, all, next, &later)?;
+    }
+    let (names, v) = only(n, all, |c| result.contains(c))?;
+    let perm: Option<Extents> = result.iter().map(|c| names.iter().position(|d| d == c)).collect();
+    n.transpose(v, &perm.ok_or_else(|| refused("the result names an axis that no term has"))?)
+}
+
+/// How many axes the ellipsis of a term stands for.
+fn unnamed(term: &str, rank: usize) -> Option<usize> {
+    let named = term.chars().filter(|c| *c != '.').count();
+    let rest = rank.checked_sub(named)?;
+    (rest == 0 || term.contains("...")).then_some(rest)
+}
+
+/// The names of a term's axes; those of the ellipsis by number.
+fn spelled(term: &str, unnamed: std::ops::Range<usize>) -> Option<Vec<char>> {
+    let (before, after, between) = match term.split_once("...") {
+        Some((before, after)) => (before, after, unnamed),
+        None => (term, "", 0..0),
+    };
+    let between = between.map(|i| char::from_u32(UNNAMED + i as u32));
+    let letter = |c: char| c.is_alphabetic().then_some(c);
+    before.chars().map(letter).chain(between).chain(after.chars().map(letter)).collect()
+}
+
+/// The result that an equation leaves out: the axes of the ellipsis, then those that are named once, in alphabetical
+/// order.
+fn once(all: &[char], unnamed: usize) -> Vec<char> {
+    let is_single = |c: &char| c.is_alphabetic() && all.iter().filter(|d| *d == c).count() == 1;
+    let mut named: Vec<char> = all.iter().copied().filter(is_single).collect();
+    named.sort_unstable();
+    (0..unnamed).filter_map(|i| char::from_u32(UNNAMED + i as u32)).chain(named).collect()
+}
+
+/// The elements at which axes of one name have one index.
+fn diagonal(n: &mut impl Build, (mut names, mut v): Term) -> Result<Term, Refusal> {
+    while let Some(second) = (0..names.len()).find(|&i| names[..i].contains(&names[i])) {
+        let first = names.iter().position(|c| *c == names[second]).unwrap_or(0);
+        let dims = n.dims(v);
+        if dims[first] != dims[second] {
+            return Err(Refusal::Invalid(format!("an axis of {} and {} elements", dims[first], dims[second])));
+        }
+        let mut perm: Extents = (0..names.len()).filter(|&a| a != first && a != second).collect();
+        let mut flat: Extents = perm.iter().map(|&a| dims[a]).collect();
+        perm.extend([first, second]);
+        flat.push(dims[first] * dims[second]);
+        v = n.transpose(v, &perm)?;
+        v = n.reshape(v, &flat)?;
+        let range = Range { axis: flat.len() - 1, start: 0, len: dims[first], step: dims[first] as isize + 1 };
+        v = n.add(Slice { ranges: vec![range] }, &[v])?;
+        let name = names.remove(second);
+        names.remove(first);
+        names.push(name);
+    }
+    Ok((names, v))
+}
+
+/// The product of two terms; axes that nothing needs later are summed.
+fn contract(n: &mut impl Build, a: Term, b: Term, later: &dyn Fn(&char) -> bool) -> Result<Term, Refusal> {
+    let a = only(n, a, |c| later(c) || b.0.contains(c))?;
+    let b = only(n, b, |c| later(c) || a.0.contains(c))?;
+    let shared: Vec<char> = a.0.iter().copied().filter(|c| b.0.contains(c) && later(c)).collect();
+    let summed: Vec<char> = a.0.iter().copied().filter(|c| b.0.contains(c) && !later(c)).collect();
+    let own = |t: &[char], o: &[char]| t.iter().copied().filter(|c| !o.contains(c)).collect::<Vec<char>>();
+    let (rows, columns) = (own(&a.0, &b.0), own(&b.0, &a.0));
+    let (left, left_dims) = arranged(n, &a, [&shared, &rows, &summed])?;
+    let (right, right_dims) = arranged(n, &b, [&shared, &columns, &summed])?;
+    let product = n.add(MatMul { transpose_b: true }, &[left, right])?;
+    let batch = left_dims.0.iter().zip(&right_dims.0).map(|(&l, &r)| l.max(r));
+    let dims: Extents = batch.chain(left_dims.1).chain(right_dims.1).collect();
+    let product = n.reshape(product, &dims)?;
+    Ok((shared.into_iter().chain(rows).chain(columns).collect(), product))
+}
+
+/// The term with axes summed that are not kept.
+fn only(n: &mut impl Build, term: Term, keep: impl Fn(&char) -> bool) -> Result<Term, Refusal> {
+    let summed: Extents = (0..term.0.len()).filter(|&i| !keep(&term.0[i])).collect();
+    let v = n.reduce(ReduceFn::Sum, term.1, &summed, false)?;
+    Ok((term.0.into_iter().filter(|c| keep(c)).collect(), v))
+}
+
+/// The term as `[shared.., own, summed]`, and the extents of the first two kinds.
+fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<(ValueId, (Extents, Extents)), Refusal> {
+    let dims = n.dims(term.1);
+    let place = |c: &char| term.0.iter().position(|d| d == c).unwrap_or(0);
+    let perm: Extents = order.iter().copied().flatten().map(place).collect();
+    let extents = |names: &[char]| -> Extents { names.iter().map(|c| dims[place(c)]).collect() };
+    let [shared, own, summed] = order.map(extents);
+    let v = n.transpose(term.1, &perm)?;
+    let flat: Extents = shared.iter().copied().chain([own.iter().product(), summed.iter().product()]).collect();
+    Ok((n.reshape(v, &flat)?, (shared, own)))
+}

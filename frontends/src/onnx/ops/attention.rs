@@ -1,0 +1,194 @@
+//! Attention.
+
+use qcc_ir::ops::{BinaryFn, Concat, Expand, Extents, MatMul, Reduce, ReduceFn, Select, Softmax, UnaryFn};
+use qcc_ir::{Elem, Shape, Tensor, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::attention::{masked, repeated};
+use crate::build::index::{LARGEST_MASK, triangle};
+use crate::build::{Build, Values, extent};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[("Attention", attention)];
+
+/// softmax(scale * Q * K^T + mask) * V. A query that sees no key gives zeros.
+fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (q, k, v) = (n.input(0)?, n.input(1)?, n.input(2)?);
+    let (q_heads, kv_heads) = (n.int("q_num_heads", 0)?, n.int("kv_num_heads", 0)?);
+    let flat = n.rank(q) == 3;
+    let (q, k, v) = match flat {
+        true => (heads(n, q, q_heads)?, heads(n, k, kv_heads)?, heads(n, v, kv_heads)?),
+        false => (q, k, v),
+    };
+    let (k, v) = (behind(n, 4, k)?, behind(n, 5, v)?);
+    let (&[_, _, rows, depth], &[_, _, columns, _]) = (n.dims(q).as_slice(), n.dims(k).as_slice()) else {
+        return Err(Refusal::Invalid(format!("a query {} and a key {}", n.ty(q), n.ty(k))));
+    };
+    let scale = n.optional_float("scale")?.unwrap_or(1.0 / (depth as f32).sqrt());
+    let scale = n.scalar(scale.into(), q)?;
+    let scaled = n.binary(BinaryFn::Mul, q, scale)?;
+    let shared = repeated(n, k, q)?;
+    let raw = n.add(MatMul { transpose_b: true }, &[scaled, shared])?;
+    let capped = capped(n, raw)?;
+    let (scores, seen) = visible(n, capped, [rows, columns])?;
+    let weights = n.add(Softmax { axis: 3, log: false }, &[scores])?;
+    let weights = match seen {
+        Some(seen) => without_blind(n, weights, seen)?,
+        None => weights,
+    };
+    // Softmax is computed in single precision at least.
+    n.optional_int("softmax_precision")?;
+    let shared = repeated(n, v, q)?;
+    let mut y = n.add(MatMul { transpose_b: false }, &[weights, shared])?;
+    if flat {
+        let dims = n.dims(y);
+        y = n.transpose(y, &[0, 2, 1, 3])?;
+        y = n.reshape(y, &[dims[0], dims[2], dims[1] * dims[3]])?;
+    }
+    let shown = match n.int("qk_matmul_output_mode", 0)? {
+        0 => raw,
+        1 => capped,
+        2 => scores,
+        3 => weights,
+        _ => return Err(Refusal::Attribute { name: "qk_matmul_output_mode".into(), problem: "not a known mode" }),
+    };
+    Ok(Values::from_iter([y, k, v, shown]))
+}
+
+/// `[N, S, heads * depth]` as `[N, heads, S, depth]`.
+fn heads(n: &mut NodeCx<'_, '_>, x: ValueId, count: i64) -> Result<ValueId, Refusal> {
+    let (dims, count) = (n.dims(x), extent(count)?);
+    if dims.len() != 3 || count == 0 || !dims[2].is_multiple_of(count) {
+        return Err(Refusal::Invalid(format!("{count} heads for {}", n.ty(x))));
+    }
+    let apart = n.reshape(x, &[dims[0], dims[1], count, dims[2] / count])?;
+    n.transpose(apart, &[0, 2, 1, 3])
+}
+
+/// Keys or values behind those of input `i`, which came before.
+fn behind(n: &mut NodeCx<'_, '_>, i: usize, new: ValueId) -> Result<ValueId, Refusal> {
+    match n.optional(i) {
+        Some(past) => n.add(Concat { axis: 2 }, &[past, new]),
+        None => Ok(new),
+    }
+}
+
+/// c * tanh(x / c), where there is a c.
+fn capped(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+    let cap = n.float("softcap", 0.0)?;
+    if cap <= 0.0 {
+        return Ok(x);
+    }
+    let cap = n.scalar(cap.into(), x)?;
+    let small = n.binary(BinaryFn::Div, x, cap)?;
+    let tanh = n.unary(UnaryFn::Tanh, small)?;
+    n.binary(BinaryFn::Mul, tanh, cap)
+}
+
+/// How far a query's own place lies behind its number: how many keys came before, for all or for each of the batch.
+enum Offset {
+    Known(i64),
+    Each(ValueId),
+}
+
+/// The scores, those of keys that a query must not see minus infinity; and which it sees, where there are such.
+fn visible(
+    n: &mut NodeCx<'_, '_>,
+    scores: ValueId,
+    [rows, columns]: [usize; 2],
+) -> Result<(ValueId, Option<ValueId>), Refusal> {
+    let past = n.optional(4).map(|past| n.dims(past).get(2).copied().unwrap_or(0));
+    let lengths = if n.opset() >= 24 { n.optional(6) } else { None };
+    let lengths = lengths.map(|v| n.reshape(v, &[n.dims(v).iter().product(), 1, 1, 1])).transpose()?;
+    let offset = match (past, lengths) {
+        (None, Some(lengths)) => {
+            let rows = n.scalar(rows as f64, lengths)?;
+            Offset::Each(n.binary(BinaryFn::Sub, lengths, rows)?)
+        }
+        (past, _) => Offset::Known(past.unwrap_or(0) as i64),
+    };
+    let windows = n.opset() >= 25;
+    let (left, right) =
+        if windows { (n.int("left_window_size", -1)?, n.int("right_window_size", -1)?) } else { (-1, -1) };
+    let mut seen: Vec<ValueId> = Vec::new();
+    if n.flag("is_causal", false)? {
+        seen.push(within(n, &offset, 0, false, [rows, columns])?);
+    }
+    if left >= 0 {
+        seen.push(within(n, &offset, -left, true, [rows, columns])?);
+    }
+    if right >= 0 {
+        seen.push(within(n, &offset, right, false, [rows, columns])?);
+    }
+    if let Some(lengths) = lengths {
+        let places = Tensor::from_vec(Shape::known(&[columns]), (0..columns as i64).collect());
+        let places = n.add_constant(places);
+        seen.push(n.binary(BinaryFn::Less, places, lengths)?);
+    }
+    let mut scores = scores;
+    if let Some(mask) = n.optional(3) {
+        let mask = filled_up(n, mask, columns)?;
+        if n.ty(mask).elem == Elem::Bool {
+            seen.push(mask);
+        } else {
+            scores = masked(n, scores, mask)?;
+            let never = n.scalar(f64::NEG_INFINITY, mask)?;
+            seen.push(n.binary(BinaryFn::NotEqual, mask, never)?);
+        }
+    }
+    let all = seen.into_iter().map(Ok).reduce(|a, b| n.binary(BinaryFn::And, a?, b?)).transpose()?;
+    Ok((all.map_or(Ok(scores), |all| masked(n, scores, all))?, all))
+}
+
+/// True where key minus query is at most the offset and `bound` (`above`: at least).
+fn within(
+    n: &mut NodeCx<'_, '_>,
+    offset: &Offset,
+    bound: i64,
+    above: bool,
+    [rows, columns]: [usize; 2],
+) -> Result<ValueId, Refusal> {
+    let offset = match offset {
+        Offset::Known(offset) => return triangle(n, rows, columns, offset.saturating_add(bound), above),
+        Offset::Each(offset) => *offset,
+    };
+    if rows.saturating_mul(columns) > LARGEST_MASK {
+        return Err(Refusal::Unsupported(format!("a mask of {rows} by {columns} is too large")));
+    }
+    let distances = (0..rows * columns).map(|i| (i % columns) as i64 - (i / columns) as i64).collect();
+    let distances = n.add_constant(Tensor::from_vec(Shape::known(&[rows, columns]), distances));
+    let bound = n.scalar(bound as f64, offset)?;
+    let bound = n.binary(BinaryFn::Add, offset, bound)?;
+    n.binary(if above { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual }, distances, bound)
+}
+
+/// A mask for so many keys: those that it does not name are not seen.
+fn filled_up(n: &mut NodeCx<'_, '_>, mask: ValueId, columns: usize) -> Result<ValueId, Refusal> {
+    let mut dims = n.dims(mask);
+    let Some(&last) = dims.last() else { return Err(Refusal::Invalid(format!("a mask {}", n.ty(mask)))) };
+    let missing = columns.saturating_sub(last);
+    if missing == 0 {
+        return Ok(mask);
+    }
+    let axis = dims.len() - 1;
+    dims[axis] = missing;
+    let never = if n.ty(mask).elem == Elem::Bool { 0.0 } else { f64::NEG_INFINITY };
+    let never = n.scalar(never, mask)?;
+    let never = n.add(Expand { shape: Shape::known(&dims) }, &[never])?;
+    n.add(Concat { axis }, &[mask, never])
+}
+
+/// Weights, 0 for queries that see no key.
+fn without_blind(n: &mut NodeCx<'_, '_>, weights: ValueId, seen: ValueId) -> Result<ValueId, Refusal> {
+    let axis = n.rank(seen) - 1;
+    let columns = n.dims(seen)[axis];
+    let sees = |row: &[u8]| row.contains(&1);
+    if n.constant(seen).is_some_and(|t| t.data().chunks(columns.max(1)).all(sees)) {
+        return Ok(weights);
+    }
+    let axes = Extents::from_elem(axis, 1);
+    let some = n.add(Reduce { f: ReduceFn::Any, axes, keep: true }, &[seen])?;
+    let zero = n.scalar(0.0, weights)?;
+    n.add(Select {}, &[some, weights, zero])
+}

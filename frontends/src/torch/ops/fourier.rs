@@ -1,0 +1,259 @@
+//! Fourier transforms of real numbers, as products with constant matrices, and what is taken of the complex numbers that
+//! they give. Those are two values, of real and imaginary parts.
+
+use std::f64::consts::TAU;
+
+use qcc_ir::ops::{BinaryFn, Concat, Conv, Extents, MatMul, Range, Slice, UnaryFn};
+use qcc_ir::{Shape, Tensor, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, extent, numbers, one};
+use crate::refusal::Refusal;
+
+/// Real and imaginary parts.
+pub(in super::super) type Complex = [ValueId; 2];
+
+/// An operator that gives complex numbers, and its meaning.
+type ComplexRow = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Complex, Refusal>);
+
+/// Operators that give complex numbers.
+pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
+    ("_fft_r2c", |n| {
+        let x = n.input()?;
+        let [dim] = n.ints("dim")?[..] else {
+            return Err(Refusal::Unsupported("a Fourier transform along several axes is not supported".into()));
+        };
+        let axis = n.axis(dim, x)?;
+        let length = n.dims(x)[axis];
+        let norm = match n.int("normalization", 0)? {
+            0 => None,
+            1 => Some("ortho"),
+            _ => Some("forward"),
+        };
+        let basis = Basis { length, onesided: n.flag("onesided", true)?, scale: scale(norm, length)? };
+        transform(n, x, axis, &basis)
+    }),
+    ("fft_fft", |n| along_axis(n, false)),
+    ("fft_rfft", |n| along_axis(n, true)),
+    ("stft", stft),
+];
+
+/// Operators that take complex numbers.
+pub(super) const ROWS: &[Row] = &[
+    ("abs", size),
+    ("absolute", size),
+    ("angle", |n| {
+        let [re, im] = n.complex("self")?.ok_or_else(|| Refusal::Unsupported("the angle of real numbers".into()))?;
+        one(n.binary(BinaryFn::Atan2, im, re)?)
+    }),
+    ("imag", |n| {
+        let parts = n.complex("self")?;
+        one(parts.ok_or_else(|| Refusal::Invalid("the imaginary part of real numbers".into()))?[1])
+    }),
+    ("real", |n| match n.complex("self")? {
+        Some([re, _]) => one(re),
+        None => one(n.input()?),
+    }),
+    ("view_as_real", |n| {
+        let parts = n.complex("self")?.ok_or_else(|| Refusal::Invalid("real numbers as complex ones".into()))?;
+        one(side_by_side(n, parts)?)
+    }),
+];
+
+/// Operators that do with complex numbers what they do with real and imaginary parts.
+pub(super) const PARTWISE: &[&str] = &[
+    "alias",
+    "chunk",
+    "clone",
+    "contiguous",
+    "detach",
+    "expand",
+    "flatten",
+    "movedim",
+    "mT",
+    "narrow",
+    "neg",
+    "permute",
+    "reshape",
+    "select",
+    "slice",
+    "split",
+    "split_with_sizes",
+    "squeeze",
+    "swapaxes",
+    "swapdims",
+    "t",
+    "transpose",
+    "unbind",
+    "unflatten",
+    "unsqueeze",
+    "view",
+];
+
+/// Most elements of a basis.
+const LARGEST: usize = 1 << 25;
+
+/// The frequencies of a transform.
+struct Basis {
+    /// Elements that are transformed.
+    length: usize,
+    /// Only those up to half the length: the others mirror them.
+    onesided: bool,
+    scale: f64,
+}
+
+impl Basis {
+    fn frequencies(&self) -> usize {
+        if self.onesided { self.length / 2 + 1 } else { self.length }
+    }
+
+    /// The factor of element `t` in frequency `f`: cosines first, then negative sines.
+    fn factor(&self, f: usize, t: usize) -> f64 {
+        let count = self.frequencies();
+        // The angle is reduced while it is a whole number.
+        let angle = TAU * (f % count * t % self.length) as f64 / self.length as f64;
+        self.scale * if f < count { angle.cos() } else { -angle.sin() }
+    }
+
+    /// Constants of the given extents, one for each pair that `at` gives for a place.
+    fn tensor(
+        &self,
+        n: &mut NodeCx<'_, '_>,
+        like: ValueId,
+        dims: &[usize],
+        at: impl Fn(usize) -> f64,
+    ) -> Result<ValueId, Refusal> {
+        if self.length.saturating_mul(2 * self.frequencies()) > LARGEST {
+            return Err(Refusal::Unsupported(format!("a Fourier transform of {} elements is too long", self.length)));
+        }
+        let values: Vec<f64> = (0..dims.iter().product()).map(at).collect();
+        let elem = n.ty(like).elem.clone();
+        let tensor: Option<Tensor> = numbers(&elem, Shape::known(dims), &values).filter(|_| elem.is_float());
+        let tensor = tensor.ok_or_else(|| Refusal::Unsupported(format!("a Fourier transform of {elem}")))?;
+        Ok(n.add_constant(tensor))
+    }
+}
+
+fn scale(norm: Option<&str>, length: usize) -> Result<f64, Refusal> {
+    match norm.unwrap_or("backward") {
+        "backward" => Ok(1.0),
+        "ortho" => Ok(1.0 / (length as f64).sqrt()),
+        "forward" => Ok(1.0 / length as f64),
+        _ => Err(Refusal::Argument { name: "norm".into(), problem: "is no known normalisation" }),
+    }
+}
+
+/// Along one axis, which is cut or filled up with zeros to the length that is asked for.
+fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal> {
+    let x = n.input()?;
+    let axis = n.int("dim", -1)?;
+    let axis = n.axis(axis, x)?;
+    let given = n.dims(x)[axis];
+    let length = match n.optional_int("n")? {
+        Some(asked) => extent(asked)?,
+        None => given,
+    };
+    let x = if length < given {
+        n.add(Slice { ranges: vec![Range { axis, start: 0, len: length, step: 1 }] }, &[x])?
+    } else {
+        x
+    };
+    let norm = n.optional_text("norm");
+    transform(n, x, axis, &Basis { length, onesided, scale: scale(norm, length)? })
+}
+
+/// The product with the basis along an axis, whose elements may be fewer than the basis has.
+fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> Result<Complex, Refusal> {
+    let given = n.dims(x)[axis];
+    let columns = 2 * basis.frequencies();
+    let matrix = basis.tensor(n, x, &[given, columns], |i| basis.factor(i % columns, i / columns))?;
+    let mut last: Extents = (0..n.rank(x)).filter(|&a| a != axis).collect();
+    last.push(axis);
+    let x = n.transpose(x, &last)?;
+    let flat = n.rank(x) == 1;
+    let x = if flat { n.reshape(x, &[1, given])? } else { x };
+    let y = n.add(MatMul { transpose_b: false }, &[x, matrix])?;
+    let place = n.rank(y) - 1;
+    let mut back: Extents = (0..place).collect();
+    back.insert(axis.min(place), place);
+    let mut part = |i: usize| -> Result<ValueId, Refusal> {
+        let half = half(n, y, place, i)?;
+        if flat { n.reshape(half, &[columns / 2]) } else { n.transpose(half, &back) }
+    };
+    Ok([part(0)?, part(1)?])
+}
+
+/// Half of an axis.
+fn half(n: &mut NodeCx<'_, '_>, y: ValueId, axis: usize, i: usize) -> Result<ValueId, Refusal> {
+    let len = n.dims(y)[axis] / 2;
+    n.add(Slice { ranges: vec![Range { axis, start: i * len, len, step: 1 }] }, &[y])
+}
+
+/// The transforms of windows that move over a signal: a convolution.
+fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
+    let x = n.input()?;
+    let length = n.required_int("n_fft")?;
+    let length = extent(length)?;
+    let hop = n.int("hop_length", length as i64 / 4)?;
+    let hop = extent(hop)?;
+    let width = n.int("win_length", length as i64)?;
+    let width = extent(width)?;
+    let window = match n.optional("window")? {
+        Some(v) => n
+            .constant(v)
+            .map(|t| t.reals().into_owned())
+            .ok_or_else(|| Refusal::NotConstant { index: 4, name: "window".into() })?,
+        None => vec![1.0; width],
+    };
+    n.flag("return_complex", true)?;
+    let norm = n.flag("normalized", false)?.then_some("ortho");
+    let onesided = n.flag("onesided", true)?;
+    if n.flag("center", false)? || n.flag("align_to_window", false)? {
+        return Err(Refusal::Unsupported("stft that pads or aligns by itself is not supported".into()));
+    }
+    let dims = n.dims(x);
+    let fits = window.len() == width && (1..=length).contains(&width) && hop > 0;
+    let (1 | 2, Some(&samples)) = (dims.len(), dims.last()) else {
+        return Err(Refusal::Invalid(format!("stft of {}", n.ty(x))));
+    };
+    if !fits || samples < length {
+        return Err(Refusal::Invalid(format!("windows of {length} on {}", n.ty(x))));
+    }
+    let basis = Basis { length, onesided, scale: scale(norm, length)? };
+    let (count, start) = (basis.frequencies(), (length - width) / 2);
+    let weighted = |i: usize| {
+        let (f, t) = (i / length, i % length);
+        let weight = t.checked_sub(start).and_then(|t| window.get(t)).copied().unwrap_or(0.0);
+        f64::from(weight) * basis.factor(f, t)
+    };
+    let filters = basis.tensor(n, x, &[2 * count, 1, length], weighted)?;
+    let signals = dims[..dims.len() - 1].iter().product();
+    let x = n.reshape(x, &[signals, 1, samples])?;
+    let y = n.add(Conv { stride: Extents::from_elem(hop, 1), ..Conv::unit(1) }, &[x, filters])?;
+    let result: Extents = dims[..dims.len() - 1].iter().copied().chain([count, n.dims(y)[2]]).collect();
+    let mut part = |i: usize| -> Result<ValueId, Refusal> {
+        let half = half(n, y, 1, i)?;
+        n.reshape(half, &result)
+    };
+    Ok([part(0)?, part(1)?])
+}
+
+/// Real and imaginary parts along a new last axis.
+pub(in super::super) fn side_by_side(n: &mut NodeCx<'_, '_>, parts: Complex) -> Result<ValueId, Refusal> {
+    let axis = n.rank(parts[0]);
+    let dims: Extents = n.dims(parts[0]).into_iter().chain([1]).collect();
+    let parts = [n.reshape(parts[0], &dims)?, n.reshape(parts[1], &dims)?];
+    n.add(Concat { axis }, &parts)
+}
+
+/// The size of a number: of a complex one, its distance from 0.
+fn size(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let Some([re, im]) = n.complex("self")? else {
+        let x = n.input()?;
+        return one(n.unary(UnaryFn::Abs, x)?);
+    };
+    let squares = [n.binary(BinaryFn::Mul, re, re)?, n.binary(BinaryFn::Mul, im, im)?];
+    let sum = n.binary(BinaryFn::Add, squares[0], squares[1])?;
+    one(n.unary(UnaryFn::Sqrt, sum)?)
+}

@@ -1,0 +1,87 @@
+//! Graphs of 16-bit floats for targets that compute in single precision.
+
+use qcc_ir::ops::{Cast, Op};
+use qcc_ir::{Elem, Graph, NodeId, TensorType, ValueId};
+
+use crate::{Context, Pass, PassError};
+
+/// For targets that do not run graphs of 16-bit floats: values between are single precision. Inputs and outputs keep
+/// their element, behind a Cast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WidenHalves;
+
+impl Pass for WidenHalves {
+    fn name(&self) -> &'static str {
+        "widen-halves"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.target.half_graphs {
+            return Ok(());
+        }
+        let halves: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::F16).collect();
+        for node in g.order() {
+            widen(g, node)?;
+        }
+        for (i, _) in halves.into_iter().enumerate().filter(|(_, half)| *half) {
+            let value = g.outputs()[i].value;
+            let origin = g.origin(value.node).clone();
+            let narrow = g.add1(Cast { to: Elem::F16 }, &[value], origin)?;
+            g.set_output(i, narrow);
+        }
+        Ok(())
+    }
+}
+
+/// Makes the 16-bit results of a node, whose operands are wide already, wide.
+fn widen(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
+    let origin = g.origin(node).clone();
+    if let Op::Cast(Cast { to: Elem::F16 | Elem::F32 }) = g.op(node) {
+        let x = g.operands(node)[0];
+        let wide = match g.ty(x).elem {
+            Elem::F32 => x,
+            _ => g.add1(Cast { to: Elem::F32 }, &[x], origin)?,
+        };
+        g.redirect(node.value(0), wide);
+        return Ok(());
+    }
+    let halves: Vec<ValueId> = g.results(node).filter(|&v| g.ty(v).elem == Elem::F16).collect();
+    for v in halves {
+        let wide = match g.op(node) {
+            Op::Const(c) => {
+                let wide = c.value.to_real();
+                g.add_const(wide, origin.clone())
+            }
+            Op::Input(_) => g.add1(Cast { to: Elem::F32 }, &[v], origin.clone())?,
+            _ => {
+                let ty = TensorType { elem: Elem::F32, ..g.ty(v).clone() };
+                g.set_type(v, ty);
+                continue;
+            }
+        };
+        g.redirect(v, wide);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::target::Target;
+    use qcc_ir::text::{Weights, parse, print_brief};
+
+    use super::*;
+    use crate::testing::BARE;
+
+    #[test]
+    fn halves_stay_at_the_ends() {
+        let text = "graph g { %x: f16[1,2] = input %n: i64[1,2] = input
+            %c: f16[1,2] = const [0.5,100] %a = binary(f:Mul) %x, %c %b = cast\"f32\" %a %e = unary(f:Exp) %b
+            %h = cast\"f16\" %e %i = cast\"f16\" %n %y = binary(f:Add) %h, %i
+            output y = %y output e = %e output x = %x }";
+        let mut g = parse(text, &Weights::new()).unwrap();
+        let target = Target { half_graphs: false, ..BARE.clone() };
+        let mut cx = Context { target: &target, diagnostics: Vec::new() };
+        crate::run(&[Box::new(WidenHalves)], &mut g, &mut cx, &mut |_, _| {}).unwrap();
+        insta::assert_snapshot!(print_brief(&g));
+    }
+}
