@@ -16,8 +16,9 @@ use qcc_passes::ultralytics::normalize_boxes;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::compiler::{Data, Failure};
+use crate::compiler::Failure;
 use crate::data::{Preparation, Samples};
+use crate::options::Data;
 use crate::quality::Deviation;
 
 /// What is wanted of a comparison.

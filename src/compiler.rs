@@ -1,13 +1,12 @@
 //! One compilation from a model file to an artefact.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use qcc_backends::{Backend, Form};
-use qcc_frontends::{ImportOptions, Imported, Model};
+use qcc_backends::Backend;
+use qcc_frontends::{Imported, Model};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::target::OpenBatch;
@@ -27,140 +26,9 @@ use serde::Serialize;
 
 use crate::artefact::Staged;
 use crate::batch::Pair;
-use crate::data::{DataError, Dataset, Preparation, Samples};
+use crate::data::Samples;
+use crate::options::{Options, Precision};
 use crate::quality::{self, Quality};
-
-/// What numbers the artefact computes with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    Float32,
-    /// Weights in half precision.
-    Float16,
-    /// 8-bit weights and activations.
-    Int8,
-    /// 8-bit weights, activations in single precision.
-    W8A32,
-    /// Matrices of products in 4 bits with a scale for each block of [`Options::block`] weights, all other weights in 8
-    /// bits, activations in single precision.
-    W4A32,
-}
-
-impl Precision {
-    /// True where values lie on grids.
-    pub fn is_quantized(self) -> bool {
-        matches!(self, Precision::Int8 | Precision::W8A32 | Precision::W4A32)
-    }
-
-    /// What a file name says of it, after the model's name.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Precision::Float32 => "",
-            Precision::Float16 => "_float16",
-            Precision::Int8 => "_int8",
-            Precision::W8A32 => "_w8a32",
-            Precision::W4A32 => "_w4a32",
-        }
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Precision::Float32 => "float32",
-            Precision::Float16 => "float16",
-            Precision::Int8 => "int8",
-            Precision::W8A32 => "w8a32",
-            Precision::W4A32 => "w4a32",
-        })
-    }
-}
-
-/// Where calibration data come from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Data {
-    /// A file or folder that [`Dataset::open`] knows.
-    Path(PathBuf),
-    /// Random numbers.
-    Random,
-}
-
-impl Data {
-    /// Opens the data, at most so many samples of it.
-    pub(crate) fn open(&self, samples: Option<usize>) -> Result<Dataset, DataError> {
-        let dataset = match self {
-            Data::Path(path) => Dataset::open(path)?,
-            Data::Random => Dataset::random(0),
-        };
-        Ok(match samples {
-            Some(n) => dataset.limited(n),
-            None => dataset,
-        })
-    }
-}
-
-/// How calibration is done.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Calibration {
-    /// The data.
-    pub data: Data,
-    /// Number of samples at most.
-    pub samples: Option<usize>,
-    /// What pictures are made into, where the model does not say.
-    pub preparation: Preparation,
-    /// How ranges are chosen.
-    pub method: Method,
-}
-
-/// What is wanted of a compilation.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The formats to write. Data are evaluated once for all of them.
-    pub targets: Vec<Backend>,
-    /// How they are written.
-    pub form: Form,
-    /// The numbers to compute with.
-    pub precision: Precision,
-    /// [`Precision::Float16`]: values are 16 bits wide too, not the weights alone, on targets that compute with such.
-    pub half_values: bool,
-    /// Weights that share a scale, of those that are summed up to one number; for [`Precision::W4A32`].
-    pub block: usize,
-    /// Shapes and values of inputs.
-    pub import: ImportOptions,
-    /// The data that ranges are found on; [`Precision::Int8`] needs them.
-    pub calibration: Option<Calibration>,
-    /// What inputs and outputs hold.
-    pub interface: quantize::Interface,
-    /// Order of the axes of images at the inputs and outputs.
-    pub layout: layout::Interface,
-    /// Nodes that stay in floating point, by name; `*` stands for any characters.
-    pub exclude: Vec<String>,
-    /// Files that no artefact may replace, beside the model: where a report is to lie.
-    pub reserved: Vec<PathBuf>,
-    /// The signal to quantization noise ratio that every output must reach, in dB.
-    pub min_sqnr: Option<f64>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            targets: vec![Backend::Tflite],
-            form: Form::default(),
-            precision: Precision::Float32,
-            half_values: false,
-            block: DEFAULT_BLOCK,
-            import: ImportOptions::default(),
-            calibration: None,
-            interface: quantize::Interface::Float,
-            layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
-            exclude: Vec::new(),
-            reserved: Vec::new(),
-            min_sqnr: None,
-        }
-    }
-}
 
 /// Who looks on while a model is compiled.
 pub trait Watch {
@@ -312,7 +180,7 @@ impl Compiler {
     /// # Errors
     /// See [`Failure`].
     pub fn compile(&self, model: &Path, output: &Output, watch: &mut dyn Watch) -> Result<Report, Failure> {
-        self.check_options(output)?;
+        self.options.check(output)?;
         let mut clock = Clock::default();
         clock.stage("import", watch);
         let file = Model::open(model)?;
@@ -330,7 +198,7 @@ impl Compiler {
         diagnostics.append(&mut cx.diagnostics);
         self.check_excludes(&source)?;
         let given = quantize::is_quantized(&source);
-        self.check_ranges(given)?;
+        self.options.check_ranges(given)?;
         let mut lowered = Vec::new();
         for &backend in &self.options.targets {
             let mut graph = source.clone();
@@ -491,74 +359,6 @@ impl Compiler {
             }
         }
         names
-    }
-
-    fn check_options(&self, output: &Output) -> Result<(), Failure> {
-        let o = &self.options;
-        let usage =
-            |message: &str, help: &str| Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)));
-        if o.targets.is_empty() || o.targets.iter().enumerate().any(|(i, t)| o.targets[..i].contains(t)) {
-            return usage("each target is written once", "name targets once each: --to tflite,onnx,openvino");
-        }
-        if o.targets.len() > 1 && matches!(output, Output::File(_)) {
-            return usage("several targets do not fit into one file", "give a folder: -o FOLDER/");
-        }
-        if o.form != Form::default() && !o.targets.contains(&Backend::Onnx) {
-            return usage("only ONNX knows that form", "add --to onnx");
-        }
-        if o.min_sqnr.is_some() && o.calibration.is_none() {
-            return usage("--min-sqnr compares a quantized model with the float one on data", DATA_HELP);
-        }
-        let computes = |b: &Backend| o.precision == Precision::Float16 && b.target().half.is_some();
-        if o.half_values && !o.targets.iter().all(computes) {
-            return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
-        }
-        if o.calibration.is_some() && !o.precision.is_quantized() && !o.half_values {
-            return usage(
-                "data are used by int8, w8a32, w4a32 and --half-values",
-                "leave --data out, or ask for --int8",
-            );
-        }
-        let takes_blocks = |b: &Backend| b.target().grids.blocks.is_some();
-        if let Some(odd) = o.targets.iter().find(|b| o.precision == Precision::W4A32 && !takes_blocks(b)) {
-            let able: Vec<&str> = Backend::ALL.iter().filter(|b| takes_blocks(b)).map(|b| b.target().name).collect();
-            let message = format!("{} has no 4-bit weights in blocks", odd.target().name);
-            return usage(&message, &format!("--to {}, or --quantize w8a32", able.join(" or ")));
-        }
-        if o.block == 0 || (o.block != DEFAULT_BLOCK && o.precision != Precision::W4A32) {
-            return usage("only 4-bit weights lie in blocks", "add --quantize w4a32, or leave --block out");
-        }
-        if matches!(o.interface, quantize::Interface::Grid(_)) && o.precision != Precision::Int8 {
-            return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
-        }
-        if o.interface == quantize::Interface::Half && !o.half_values {
-            return usage("16-bit inputs and outputs need a model that computes with those", "add --half-values");
-        }
-        if !o.exclude.is_empty() && !o.precision.is_quantized() {
-            return usage(
-                "nothing is quantized that nodes could be excluded from",
-                "add --int8, or leave --exclude out",
-            );
-        }
-        Ok(())
-    }
-
-    /// Fails where ranges of values are wanted that nothing tells, or others than those `given` by a quantized model.
-    fn check_ranges(&self, given: bool) -> Result<(), Failure> {
-        let o = &self.options;
-        let usage =
-            |message: &str, help: &str| Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)));
-        if !given && o.precision == Precision::Int8 && o.calibration.is_none() {
-            return usage("int8 needs data to find the ranges of values on", DATA_HELP);
-        }
-        if given && !matches!(o.precision, Precision::Float32 | Precision::Int8) {
-            let help = "leave the precision out, or give the float model that it was made from";
-            return usage("the model is quantized already", help);
-        }
-        if given && !o.exclude.is_empty() {
-            return usage("the model is quantized already: it says itself what stays real", "leave --exclude out");
-        }
-        Ok(())
     }
 
     fn samples(&self, graph: &Graph) -> Result<Option<Samples>, Failure> {
@@ -734,18 +534,11 @@ fn check_float(graph: &Graph) -> Result<(), Failure> {
     }
 }
 
-/// Weights of a block, where nothing else is asked.
-const DEFAULT_BLOCK: usize = 32;
-
 /// What `--print-after` calls the last change.
 const OPEN_BATCH: &str = "open-batch";
 
 /// Samples named where none can be read.
 const NAMED: usize = 3;
-
-/// How data are given, for whoever forgot.
-pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
-.npy or a .npz file with one array for each input; --data random tries out a model without data";
 
 fn run(
     passes: &[Box<dyn Pass>],
@@ -785,39 +578,4 @@ impl Clock {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn contradictions_are_usage_errors() {
-        let data = Calibration {
-            data: Data::Random,
-            samples: None,
-            preparation: Preparation::default(),
-            method: Method::MinMax,
-        };
-        let output = Output::File("x".into());
-        let float = Options::default();
-        for options in [
-            Options { min_sqnr: Some(20.0), ..float.clone() },
-            Options { calibration: Some(data), ..float.clone() },
-            Options { interface: quantize::Interface::Grid(qcc_ir::Store::I8), ..float.clone() },
-            Options { exclude: vec!["*".into()], ..float.clone() },
-            Options { block: 64, ..float.clone() },
-            Options { precision: Precision::W4A32, ..float.clone() },
-            Options { targets: Vec::new(), ..float.clone() },
-            Options { targets: vec![Backend::Tflite; 2], ..float.clone() },
-            Options { targets: vec![Backend::Tflite, Backend::Onnx], ..float.clone() },
-            Options { form: Form { qoperator: true, ..Form::default() }, ..float.clone() },
-        ] {
-            assert!(matches!(Compiler::new(options).check_options(&output), Err(Failure::Usage(_))));
-        }
-        assert!(Compiler::new(float).check_options(&output).is_ok());
-        let int8 = Compiler::new(Options { precision: Precision::Int8, ..Options::default() });
-        assert!(matches!(int8.check_ranges(false), Err(Failure::Usage(_))));
-        assert!(int8.check_ranges(true).is_ok());
-    }
 }

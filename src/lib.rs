@@ -18,11 +18,11 @@ mod batch;
 pub mod compare;
 mod compiler;
 pub mod data;
+mod options;
 mod quality;
 
-pub use compiler::{
-    Artefact, Calibration, Compiler, DATA_HELP, Data, Failure, Options, Output, Precision, Report, Silent, Stage, Watch,
-};
+pub use compiler::{Artefact, Compiler, Failure, Output, Report, Silent, Stage, Watch};
+pub use options::{Calibration, DATA_HELP, Data, Options, Precision};
 pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;

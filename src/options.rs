@@ -1,0 +1,258 @@
+//! What is wanted of a compilation, and which wishes go together.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use qcc_backends::{Backend, Form};
+use qcc_frontends::ImportOptions;
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_passes::calibrate::Method;
+use qcc_passes::layout::{self, ImageOrder};
+use qcc_passes::quantize;
+use serde::Serialize;
+
+use crate::compiler::{Failure, Output};
+use crate::data::{DataError, Dataset, Preparation};
+
+/// What numbers the artefact computes with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    Float32,
+    /// Weights in half precision.
+    Float16,
+    /// 8-bit weights and activations.
+    Int8,
+    /// 8-bit weights, activations in single precision.
+    W8A32,
+    /// Matrices of products in 4 bits with a scale for each block of [`Options::block`] weights, all other weights in 8
+    /// bits, activations in single precision.
+    W4A32,
+}
+
+impl Precision {
+    /// True where values lie on grids.
+    pub fn is_quantized(self) -> bool {
+        matches!(self, Precision::Int8 | Precision::W8A32 | Precision::W4A32)
+    }
+
+    /// What a file name says of it, after the model's name.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Precision::Float32 => "",
+            Precision::Float16 => "_float16",
+            Precision::Int8 => "_int8",
+            Precision::W8A32 => "_w8a32",
+            Precision::W4A32 => "_w4a32",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Float32 => "float32",
+            Precision::Float16 => "float16",
+            Precision::Int8 => "int8",
+            Precision::W8A32 => "w8a32",
+            Precision::W4A32 => "w4a32",
+        })
+    }
+}
+
+/// Where calibration data come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Data {
+    /// A file or folder that [`Dataset::open`] knows.
+    Path(PathBuf),
+    /// Random numbers.
+    Random,
+}
+
+impl Data {
+    /// Opens the data, at most so many samples of it.
+    pub(crate) fn open(&self, samples: Option<usize>) -> Result<Dataset, DataError> {
+        let dataset = match self {
+            Data::Path(path) => Dataset::open(path)?,
+            Data::Random => Dataset::random(0),
+        };
+        Ok(match samples {
+            Some(n) => dataset.limited(n),
+            None => dataset,
+        })
+    }
+}
+
+/// How calibration is done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibration {
+    /// The data.
+    pub data: Data,
+    /// Number of samples at most.
+    pub samples: Option<usize>,
+    /// What pictures are made into, where the model does not say.
+    pub preparation: Preparation,
+    /// How ranges are chosen.
+    pub method: Method,
+}
+
+/// What is wanted of a compilation.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The formats to write. Data are evaluated once for all of them.
+    pub targets: Vec<Backend>,
+    /// How they are written.
+    pub form: Form,
+    /// The numbers to compute with.
+    pub precision: Precision,
+    /// [`Precision::Float16`]: values are 16 bits wide too, not the weights alone, on targets that compute with such.
+    pub half_values: bool,
+    /// Weights that share a scale, of those that are summed up to one number; for [`Precision::W4A32`].
+    pub block: usize,
+    /// Shapes and values of inputs.
+    pub import: ImportOptions,
+    /// The data that ranges are found on; [`Precision::Int8`] needs them.
+    pub calibration: Option<Calibration>,
+    /// What inputs and outputs hold.
+    pub interface: quantize::Interface,
+    /// Order of the axes of images at the inputs and outputs.
+    pub layout: layout::Interface,
+    /// Nodes that stay in floating point, by name; `*` stands for any characters.
+    pub exclude: Vec<String>,
+    /// Files that no artefact may replace, beside the model: where a report is to lie.
+    pub reserved: Vec<PathBuf>,
+    /// The signal to quantization noise ratio that every output must reach, in dB.
+    pub min_sqnr: Option<f64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            targets: vec![Backend::Tflite],
+            form: Form::default(),
+            precision: Precision::Float32,
+            half_values: false,
+            block: DEFAULT_BLOCK,
+            import: ImportOptions::default(),
+            calibration: None,
+            interface: quantize::Interface::Float,
+            layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
+            exclude: Vec::new(),
+            reserved: Vec::new(),
+            min_sqnr: None,
+        }
+    }
+}
+
+impl Options {
+    /// Fails where options contradict each other, or `output`, or leave something out.
+    pub(crate) fn check(&self, output: &Output) -> Result<(), Failure> {
+        if self.targets.is_empty() || self.targets.iter().enumerate().any(|(i, t)| self.targets[..i].contains(t)) {
+            return usage("each target is written once", "name targets once each: --to tflite,onnx,openvino");
+        }
+        if self.targets.len() > 1 && matches!(output, Output::File(_)) {
+            return usage("several targets do not fit into one file", "give a folder: -o FOLDER/");
+        }
+        if self.form != Form::default() && !self.targets.contains(&Backend::Onnx) {
+            return usage("only ONNX knows that form", "add --to onnx");
+        }
+        if self.min_sqnr.is_some() && self.calibration.is_none() {
+            return usage("--min-sqnr compares a quantized model with the float one on data", DATA_HELP);
+        }
+        let computes = |b: &Backend| self.precision == Precision::Float16 && b.target().half.is_some();
+        if self.half_values && !self.targets.iter().all(computes) {
+            return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
+        }
+        if self.calibration.is_some() && !self.precision.is_quantized() && !self.half_values {
+            return usage(
+                "data are used by int8, w8a32, w4a32 and --half-values",
+                "leave --data out, or ask for --int8",
+            );
+        }
+        let takes_blocks = |b: &Backend| b.target().grids.blocks.is_some();
+        if let Some(odd) = self.targets.iter().find(|b| self.precision == Precision::W4A32 && !takes_blocks(b)) {
+            let able: Vec<&str> = Backend::ALL.iter().filter(|b| takes_blocks(b)).map(|b| b.target().name).collect();
+            let message = format!("{} has no 4-bit weights in blocks", odd.target().name);
+            return usage(&message, &format!("--to {}, or --quantize w8a32", able.join(" or ")));
+        }
+        if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
+            return usage("only 4-bit weights lie in blocks", "add --quantize w4a32, or leave --block out");
+        }
+        if matches!(self.interface, quantize::Interface::Grid(_)) && self.precision != Precision::Int8 {
+            return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
+        }
+        if self.interface == quantize::Interface::Half && !self.half_values {
+            return usage("16-bit inputs and outputs need a model that computes with those", "add --half-values");
+        }
+        if !self.exclude.is_empty() && !self.precision.is_quantized() {
+            return usage(
+                "nothing is quantized that nodes could be excluded from",
+                "add --int8, or leave --exclude out",
+            );
+        }
+        Ok(())
+    }
+
+    /// Fails where ranges of values are wanted that nothing tells, or others than those `given` by a quantized model.
+    pub(crate) fn check_ranges(&self, given: bool) -> Result<(), Failure> {
+        if !given && self.precision == Precision::Int8 && self.calibration.is_none() {
+            return usage("int8 needs data to find the ranges of values on", DATA_HELP);
+        }
+        if given && !matches!(self.precision, Precision::Float32 | Precision::Int8) {
+            let help = "leave the precision out, or give the float model that it was made from";
+            return usage("the model is quantized already", help);
+        }
+        if given && !self.exclude.is_empty() {
+            return usage("the model is quantized already: it says itself what stays real", "leave --exclude out");
+        }
+        Ok(())
+    }
+}
+
+fn usage(message: &str, help: &str) -> Result<(), Failure> {
+    Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)))
+}
+
+/// Weights of a block, where nothing else is asked.
+const DEFAULT_BLOCK: usize = 32;
+
+/// How data are given, for whoever forgot.
+pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
+.npy or a .npz file with one array for each input; --data random tries out a model without data";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_usage_errors() {
+        let data = Calibration {
+            data: Data::Random,
+            samples: None,
+            preparation: Preparation::default(),
+            method: Method::MinMax,
+        };
+        let output = Output::File("x".into());
+        let float = Options::default();
+        for options in [
+            Options { min_sqnr: Some(20.0), ..float.clone() },
+            Options { calibration: Some(data), ..float.clone() },
+            Options { interface: quantize::Interface::Grid(qcc_ir::Store::I8), ..float.clone() },
+            Options { exclude: vec!["*".into()], ..float.clone() },
+            Options { block: 64, ..float.clone() },
+            Options { precision: Precision::W4A32, ..float.clone() },
+            Options { targets: Vec::new(), ..float.clone() },
+            Options { targets: vec![Backend::Tflite; 2], ..float.clone() },
+            Options { targets: vec![Backend::Tflite, Backend::Onnx], ..float.clone() },
+            Options { form: Form { qoperator: true, ..Form::default() }, ..float.clone() },
+        ] {
+            assert!(matches!(options.check(&output), Err(Failure::Usage(_))));
+        }
+        assert!(float.check(&output).is_ok());
+        let int8 = Options { precision: Precision::Int8, ..Options::default() };
+        assert!(matches!(int8.check_ranges(false), Err(Failure::Usage(_))));
+        assert!(int8.check_ranges(true).is_ok());
+    }
+}
