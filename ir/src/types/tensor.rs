@@ -239,15 +239,22 @@ fn block_scales(ty: &TensorType, axis: usize, size: usize, scales: &[f32]) -> Ve
 }
 
 fn dequantize(t: &Tensor, grid: &Grid) -> Vec<f32> {
-    let (run, scales) = scale_runs(t.ty(), grid);
+    fn each<S: Scalar>(t: &Tensor, grid: &Grid, centred: impl Fn(S) -> f32) -> Vec<f32> {
+        let (run, scales) = scale_runs(t.ty(), grid);
+        let values = t.view::<S>();
+        let mut reals = Vec::with_capacity(values.len());
+        for (run, scale) in values.chunks(run.max(1)).zip(scales.iter().cycle()) {
+            reals.extend(run.iter().map(|&q| centred(q) * scale));
+        }
+        reals
+    }
     let zero = grid.zero_point();
-    // Differences are exact in i64; a 32-bit bias may be far from zero.
-    let real = |(i, q): (usize, i64)| (q - i64::from(zero)) as f32 * scales[(i / run) % scales.len()];
     match grid.store {
-        Store::I4 | Store::I8 => t.view::<i8>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
-        Store::U8 => t.view::<u8>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
-        Store::I16 => t.view::<i16>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
-        Store::I32 => t.view::<i32>().iter().map(|&q| i64::from(q)).enumerate().map(real).collect(),
+        Store::I4 | Store::I8 => each::<i8>(t, grid, |q| (i32::from(q) - zero) as f32),
+        Store::U8 => each::<u8>(t, grid, |q| (i32::from(q) - zero) as f32),
+        Store::I16 => each::<i16>(t, grid, |q| (i32::from(q) - zero) as f32),
+        // A bias may be far from zero.
+        Store::I32 => each::<i32>(t, grid, |q| (i64::from(q) - i64::from(zero)) as f32),
     }
 }
 

@@ -61,9 +61,9 @@ pub fn search(stats: &Stats, method: Method, levels: usize, after: &dyn Fn(Vec<f
             let (centres, counts): (Vec<f32>, Vec<u64>) = stats.histogram.bins().unzip();
             let truth = after(centres.clone());
             let seen: Vec<_> = centres.into_iter().zip(truth).zip(counts).map(|((x, y), n)| (x, y, n as f32)).collect();
-            descend(all, &|r| squared_error(&seen, r, levels, after))
+            descend(all, &|r, least| squared_error(&seen, r, levels, after, least))
         }
-        Method::Entropy => descend(all, &|r| divergence(stats, r, levels)),
+        Method::Entropy => descend(all, &|r, _| divergence(stats, r, levels)),
     }
 }
 
@@ -90,11 +90,12 @@ fn first_past<'b>(bins: impl Iterator<Item = &'b (f32, u64)>, cut: u64) -> Optio
 }
 
 /// Shrinks the ends one after the other, each to where `loss` is least, first by steps of equal ratio, since an outlier may
-/// make a range a hundred times too wide, and then around what was found.
-fn descend(all: Range, loss: &dyn Fn(Range) -> f64) -> Range {
+/// make a range a hundred times too wide, and then around what was found. A loss that is not below the least so far, which
+/// `loss` is told, need not be exact.
+fn descend(all: Range, loss: &dyn Fn(Range, f64) -> f64) -> Range {
     let wide: Vec<f32> = (1..=24).map(|i| 0.9f32.powi(i)).collect();
     let near: Vec<f32> = [-3, -2, -1, 1, 2, 3].map(|i| 0.9f32.powf(i as f32 / 4.0)).to_vec();
-    let mut best = (loss(all), all);
+    let mut best = (loss(all, f64::INFINITY), all);
     for (ratios, around) in [(&wide, false), (&wide, false), (&near, true)] {
         for end in 0..2 {
             let (current, from) = (best.1, if around { best.1 } else { all });
@@ -103,10 +104,10 @@ fn descend(all: Range, loss: &dyn Fn(Range) -> f64) -> Range {
                     0 => Range { lo: (from.lo * ratio).max(all.lo), hi: current.hi },
                     _ => Range { lo: current.lo, hi: (from.hi * ratio).min(all.hi) },
                 };
-                if r.span() <= 0.0 {
+                if r.span() <= 0.0 || r == best.1 {
                     continue;
                 }
-                let l = loss(r);
+                let l = loss(r, best.0);
                 if l < best.0 {
                     best = (l, r);
                 }
@@ -120,8 +121,16 @@ fn descend(all: Range, loss: &dyn Fn(Range) -> f64) -> Range {
 /// where they are summed, those of numbers cut off all have one sign.
 const CUT_OFF: f32 = 30.0;
 
-/// `seen` holds numbers, what their readers make of them, and how often they occur.
-fn squared_error(seen: &[(f32, f32, f32)], r: Range, levels: usize, after: &dyn Fn(Vec<f32>) -> Vec<f32>) -> f64 {
+/// `seen` holds numbers, what their readers make of them, and how often they occur. Summing ends where the error is not
+/// below `least`.
+fn squared_error(
+    seen: &[(f32, f32, f32)],
+    r: Range,
+    levels: usize,
+    after: &dyn Fn(Vec<f32>) -> Vec<f32>,
+    least: f64,
+) -> f64 {
+    const AT_ONCE: usize = 128;
     let steps = (levels - 1) as f32;
     let scale = r.span() / steps;
     let zero = (-r.lo / scale).round();
@@ -133,7 +142,14 @@ fn squared_error(seen: &[(f32, f32, f32)], r: Range, levels: usize, after: &dyn 
         let weight = if (0.0..=steps + 1.0).contains(&q) { 1.0 } else { CUT_OFF };
         f64::from(weight * n * error * error)
     };
-    seen.iter().map(error).sum()
+    let mut sum = 0.0;
+    for some in seen.chunks(AT_ONCE) {
+        sum = some.iter().map(error).fold(sum, |sum, e| sum + e);
+        if sum >= least {
+            break;
+        }
+    }
+    sum
 }
 
 /// Kullback-Leibler divergence of the spread over levels from the spread that was seen, whose outside is moved to the

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Bins a histogram has at most.
 const BINS: usize = 2048;
 /// Elements of one tensor that the histogram sees at most; minimum and maximum see all.
-const SEEN: usize = 1 << 15;
+const SEEN: usize = 1 << 14;
 
 /// Counts of numbers in bins of equal width, a power of two, aligned to multiples of it: merging neighbours gives
 /// just the histogram that the wider bins would have counted.
@@ -33,7 +33,7 @@ impl Histogram {
         let (scale, first) = ((-self.exponent as f64).exp2() as f32, self.first as f32);
         let last = self.counts.len() - 1;
         for x in values {
-            let i = (x * scale - first) as usize;
+            let i = (x * scale - first) as i32 as usize;
             self.counts[i.min(last)] += 1;
         }
     }
@@ -146,14 +146,21 @@ impl Stats {
 
     /// Adds the channels of the same single tensor: those along `axis` of its extents.
     pub fn with_channels(mut self, values: &[f32], extents: &[usize], axis: usize) -> Self {
-        let inner: usize = extents[axis + 1..].iter().product::<usize>().max(1);
-        let (mut sums, mut largest) = (vec![0.0f64; extents[axis]], vec![0.0f32; extents[axis]]);
-        for (i, run) in values.chunks(inner).enumerate() {
-            let channel = i % extents[axis];
-            sums[channel] += f64::from(sum(run));
-            largest[channel] = run.iter().fold(largest[channel], |most, &x| if x > most { x } else { most });
+        let (channels, inner) = (extents[axis], extents[axis + 1..].iter().product::<usize>().max(1));
+        let (mut sums, mut largest) = (vec![0.0f64; channels], vec![0.0f32; channels]);
+        if inner == 1 {
+            for row in values.chunks(channels.max(1)) {
+                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+                largest.iter_mut().zip(row).for_each(|(most, &x)| *most = greater(*most, x));
+            }
+        } else {
+            for (i, run) in values.chunks(inner).enumerate() {
+                let channel = i % channels;
+                sums[channel] += f64::from(folded(run, 0.0, |sum, x| sum + x));
+                largest[channel] = folded(run, largest[channel], greater);
+            }
         }
-        let each = values.len() as f64 / extents[axis].max(1) as f64;
+        let each = values.len() as f64 / channels.max(1) as f64;
         let means = sums.into_iter().map(|sum| sum / each).collect();
         self.channels = Some(Channels { axis, means, largest });
         self
@@ -196,35 +203,42 @@ impl Stats {
     }
 }
 
-/// The sum, formed in lanes so that it is fast and rounds little.
-fn sum(values: &[f32]) -> f32 {
+/// Numbers drawn together in lanes, which is fast: by an operation for which their order does not matter, up to rounding,
+/// and which makes `start` of two `start`s.
+fn folded(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
     const LANES: usize = 16;
-    let mut lanes = [0.0f32; LANES];
+    let mut lanes = [start; LANES];
     let chunks = values.chunks_exact(LANES);
-    let rest: f32 = chunks.remainder().iter().sum();
+    let rest = chunks.remainder();
     for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(l, x)| *l += x);
+        lanes.iter_mut().zip(chunk).for_each(|(l, &x)| *l = f(*l, x));
     }
-    lanes.iter().sum::<f32>() + rest
+    lanes.iter().chain(rest).fold(start, |all, &x| f(all, x))
+}
+
+/// The greater number; the first where they cannot be compared.
+fn greater(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+/// The smaller number; the first where they cannot be compared.
+fn smaller(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
 }
 
 /// Smallest and largest number (the first above the second where there is none), or `None` where one is not finite.
 fn extremes(values: &[f32]) -> Option<(f32, f32)> {
-    const LANES: usize = 16;
-    let (mut lo, mut hi, mut odd) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0.0f32; LANES]);
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (i, &x) in chunk.iter().enumerate() {
-            lo[i] = if x < lo[i] { x } else { lo[i] };
-            hi[i] = if x > hi[i] { x } else { hi[i] };
-            // 0 unless the number is not finite.
-            odd[i] += x * 0.0;
+    /// Few enough numbers to be read three times from the nearest cache.
+    const BLOCK: usize = 1 << 12;
+    let mut all = (f32::INFINITY, f32::NEG_INFINITY);
+    for block in values.chunks(BLOCK) {
+        // Infinities times 0 are no numbers, and neither are sums with such.
+        if folded(block, 0.0, |odd, x| odd + x * 0.0) != 0.0 {
+            return None;
         }
+        all = (folded(block, all.0, smaller), folded(block, all.1, greater));
     }
-    let all = |a: &[f32], f: fn(f32, f32) -> f32, start| a.iter().chain(rest).copied().fold(start, f);
-    let finite = odd.iter().all(|&x| x == 0.0) && rest.iter().all(|x| x.is_finite());
-    finite.then(|| (all(&lo, f32::min, f32::INFINITY), all(&hi, f32::max, f32::NEG_INFINITY)))
+    Some(all)
 }
 
 #[cfg(test)]
