@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Bins a histogram has at most.
 const BINS: usize = 2048;
 /// Elements of one tensor that the histogram sees at most; minimum and maximum see all.
-const SEEN: usize = 1 << 14;
+const SEEN: usize = 1 << 15;
 
 /// Counts of numbers in bins of equal width, a power of two, aligned to multiples of it: merging neighbours gives
 /// just the histogram that the wider bins would have counted.
