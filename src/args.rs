@@ -25,7 +25,21 @@ pub(crate) enum Command {
     /// Compares what two models give on the same data
     Compare(Box<Compare>),
     /// Lists the operators that models may use
-    Ops,
+    Ops(Ops),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Ops {
+    /// Whose operators
+    #[arg(value_enum, default_value = "onnx")]
+    pub(crate) of: Spelling,
+}
+
+/// Formats whose operators have names.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Spelling {
+    Onnx,
+    Pt2,
 }
 
 #[derive(Debug, clap::Args)]
@@ -363,7 +377,7 @@ mod tests {
         let compile = args.compile.unwrap();
         assert_eq!((compile.to, compile.quantize), (vec![To::Tflite], Some(Quantize::Int8)));
         let args = Args::try_parse_from(["qcc", "ops"]).unwrap();
-        assert!(matches!(args.command, Some(Command::Ops)));
+        assert!(matches!(args.command, Some(Command::Ops(Ops { of: Spelling::Onnx }))));
         assert!(Args::try_parse_from(["qcc", "m.onnx", "--to", "tflite", "--int8", "--fp16"]).is_err());
     }
 }

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     match (command, compile) {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),
         (Some(Command::Compare(args)), _) => commands::compare(&args),
-        (Some(Command::Ops), _) => commands::ops(),
+        (Some(Command::Ops(args)), _) => commands::ops(&args),
         (None, Some(args)) => commands::compile(&args, &data),
         (None, None) => report::usage("which model? `qcc --help` shows how qcc is called"),
     }

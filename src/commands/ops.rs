@@ -2,12 +2,17 @@
 
 use std::process::ExitCode;
 
-use qcc::frontends::onnx_operators;
+use qcc::frontends::{onnx_operators, torch_operators};
 
+use crate::args::{Ops, Spelling};
 use crate::report;
 
-/// Lists the ONNX operators that are read, one a line.
-pub(crate) fn ops() -> ExitCode {
-    report::say(&(onnx_operators().join("\n") + "\n"));
+/// Lists the operators that are read, one a line.
+pub(crate) fn ops(args: &Ops) -> ExitCode {
+    let names = match args.of {
+        Spelling::Onnx => onnx_operators(),
+        Spelling::Pt2 => torch_operators(),
+    };
+    report::say(&(names.join("\n") + "\n"));
     ExitCode::SUCCESS
 }

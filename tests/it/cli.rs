@@ -362,17 +362,52 @@ fn print_after_shows_the_graph() {
     insta::assert_snapshot!("print_after", said);
 }
 
-/// What stands between the markers in README.md is what `qcc ops` lists.
+/// What README.md holds between markers is what qcc says and does.
 #[test]
-fn readme_lists_the_operators() {
+fn readme_is_true() {
     let dir = folder();
-    let listed = succeeds(dir.path(), &["ops"]);
-    let names: Vec<String> = listed.lines().map(|l| format!("`{l}`")).collect();
-    assert!(names.contains(&"`Conv`".to_owned()), "{listed}");
-    let want = format!("<!-- ops:begin -->\n{}\n<!-- ops:end -->", names.join(" "));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(&path).unwrap();
-    assert!(readme.contains(&want), "README.md should hold\n{want}");
+    let listed = |of: &str| {
+        let names: Vec<String> = succeeds(dir.path(), &["ops", of]).lines().map(|l| format!("`{l}`")).collect();
+        names.join(" ")
+    };
+    let (onnx, torch) = (listed("onnx"), listed("pt2"));
+    assert!(onnx.contains("`Conv`") && torch.contains("`conv2d`"), "{onnx}\n{torch}");
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for (name, want) in [("onnx", onnx), ("pt2", torch), ("support", support(dir.path()))] {
+        let want = format!("<!-- {name}:begin -->\n{want}\n<!-- {name}:end -->");
+        assert!(readme.contains(&want), "README.md should hold\n{want}");
+    }
+}
+
+/// A table of what each target takes: the exit codes of qcc.
+fn support(folder: &Path) -> String {
+    let int8 = ["--int8", "--data", "random", "--samples", "1"];
+    let with = |more: &[&'static str]| [&int8, more].concat();
+    let rows = [
+        ("float32", vec![]),
+        ("16-bit weights: `--fp16`", vec!["--fp16"]),
+        ("16-bit values: `--fp16 --half-values`", vec!["--fp16", "--half-values"]),
+        ("8-bit weights and activations: `--int8`", with(&[])),
+        ("8-bit inputs and outputs: `--int8 --io int8`", with(&["--io", "int8"])),
+        ("operators on integers: `--int8 --qoperator`", with(&["--qoperator"])),
+        ("8-bit weights: `--w8a32`", vec!["--w8a32"]),
+        ("4-bit weights in blocks: `--quantize w4a32`", vec!["--quantize", "w4a32"]),
+        ("weights in a file of their own: `--external-data`", vec!["--external-data"]),
+    ];
+    let targets = ["tflite", "onnx", "openvino"];
+    let mut table = format!("| | `{}` |\n|---|---|---|---|\n", targets.join("` | `"));
+    for (name, options) in rows {
+        let takes = targets.map(|t| {
+            let args = [&["small.onnx", "--to", t, "-o", "out/"], &options[..]].concat();
+            match qcc(folder, &args).status.code() {
+                Some(0) => "yes",
+                Some(2) => "no",
+                code => panic!("{args:?}: {code:?}"),
+            }
+        });
+        table += &format!("| {name} | {} |\n", takes.join(" | "));
+    }
+    table.trim_end().to_owned()
 }
 
 /// A pass of the caller's own: it counts the nodes it sees.
