@@ -3,7 +3,7 @@
 use qcc_ir::error::TypeError;
 use qcc_ir::ops::{Dequantize, GridRule, Op, Quantize, Types};
 use qcc_ir::target::{Tables, Target};
-use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Store, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Shape, Store, Tensor, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
@@ -193,18 +193,41 @@ impl Builder<'_> {
         };
         let weight = rounded(op, w, &grid);
         let mut operands = Operands::from_iter([x]);
-        let corrected = bias.map(|b| {
-            let means = self.ranges.get(old[0]).and_then(|s| s.channel_means(summed_axis(self.old, n)));
-            let shares = shares(op, w, &self.old.ty(old[0]).shape, &self.old.ty(n.value(0)).shape);
-            means.and_then(|means| corrected_bias(op, w, &weight, b, &means, &shares)).unwrap_or_else(|| b.clone())
-        });
+        let bias = self.corrected(n, w, &weight);
         operands.push(self.constant(old[1], weight));
-        match (corrected, input) {
-            (Some(b), Some(input)) => operands.push(self.constant(old[2], b.quantized(&bias_grid(input, &grid)))),
-            (Some(b), None) => operands.push(self.constant(old[2], b)),
-            (None, _) => operands.extend(old.get(2).map(|&b| self.real(b)).transpose()?),
+        let placed = |b: Tensor| match input {
+            Some(input) => b.quantized(&bias_grid(input, &grid)),
+            None => b,
+        };
+        match (bias, old.get(2)) {
+            (Some(b), Some(&named)) => operands.push(self.constant(named, placed(b))),
+            (Some(b), None) => operands.push(self.new.add_const(placed(b), self.old.origin(n).clone())),
+            (None, named) => operands.extend(named.map(|&b| self.real(b)).transpose()?),
         }
         Ok(operands)
+    }
+
+    /// The constant bias of a contraction, which makes up for what rounding its weight `w` does to means. Where there is
+    /// no bias, one is added if operators take it as it is: convolutions, and products of matrices.
+    fn corrected(&self, n: NodeId, w: &Tensor, rounded: &Tensor) -> Option<Tensor> {
+        let (op, old) = (self.old.op(n), self.old.operands(n));
+        let (x, result) = (self.old.ty(old[0]), self.old.ty(n.value(0)));
+        let zeros = || {
+            let outputs = result.shape.dims().get(1)?.known().filter(|_| x.rank() == w.ty().rank())?;
+            Some(Tensor::from_vec(Shape::known(&[outputs]), vec![0.0f32; outputs]))
+        };
+        let bias = match old.get(2) {
+            Some(&b) => self.old.constant(b)?.clone(),
+            None => zeros()?,
+        };
+        let correct = || {
+            let means = self.ranges.get(old[0])?.channel_means(summed_axis(self.old, n))?;
+            corrected_bias(op, w, rounded, &bias, &means, &shares(op, w, &x.shape, &result.shape))
+        };
+        match old.get(2) {
+            Some(_) => Some(correct().unwrap_or_else(|| bias.clone())),
+            None => correct().filter(|b| b.reals().iter().any(|&x| x != 0.0)),
+        }
     }
 
     /// The largest integer of each channel of an activation that the contraction `n` reads as `x`.
