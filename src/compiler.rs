@@ -16,7 +16,7 @@ use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::open_batch::{open_batch, static_batch};
-use qcc_passes::precision::{HalfWeights, half_values};
+use qcc_passes::precision::{HalfWeights, WidenHalves, half_values};
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
@@ -487,6 +487,9 @@ impl Compiler {
             Backend::Tflite if !channels_last => vec![normalize_boxes(self.options.layout.input)],
             Backend::Tflite | Backend::Onnx | Backend::Openvino => Vec::new(),
         };
+        if self.options.precision.is_quantized() || !backend.target().half_graphs {
+            passes.push(Box::new(WidenHalves));
+        }
         passes.extend(lower());
         passes.extend(tidy());
         passes

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
+use qcc::data::Preparation;
 use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent, Watch};
 use qcc_backends::{Backend, Form, onnx, tflite};
 use qcc_ir::{Graph, text};
@@ -177,7 +178,8 @@ fn models_quantized_by_onnx_runtime_run_in_litert() {
     }
 }
 
-/// A model that computes in 16-bit floats does so in single precision on LiteRT, from weights of 16 bits.
+/// A model that computes in 16-bit floats does so in single precision on LiteRT, from weights of 16 bits, and goes onto
+/// grids on every target.
 #[test]
 fn halves_become_singles() {
     use prost::Message;
@@ -223,4 +225,17 @@ fn halves_become_singles() {
     fs::write(&source, model.encode_to_vec()).unwrap();
     Compiler::new(Options::default()).compile(&source, &Output::File(file.clone()), &mut Silent).unwrap();
     insta::assert_snapshot!(tflite::disassemble(&fs::read(file).unwrap().into()).unwrap());
+    let calibration =
+        Calibration { data: Data::Random, samples: Some(2), preparation: Preparation::default(), method: Method::Mse };
+    let options = Options {
+        targets: Backend::ALL.to_vec(),
+        precision: Precision::Int8,
+        calibration: Some(calibration),
+        ..Options::default()
+    };
+    let report = Compiler::new(options).compile(&source, &Output::Folder(folder.path().into()), &mut Silent).unwrap();
+    for artefact in &report.artefacts {
+        let quality = artefact.quality.as_ref().unwrap();
+        assert_eq!(quality.integer_share + quality.run_time_share, 1.0, "{}", artefact.target);
+    }
 }

@@ -6,4 +6,4 @@ mod widen;
 
 pub use half::HalfWeights;
 pub use values::half_values;
-pub(crate) use widen::WidenHalves;
+pub use widen::WidenHalves;

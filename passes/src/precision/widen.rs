@@ -1,24 +1,21 @@
-//! Graphs of 16-bit floats for targets that compute in single precision.
+//! Graphs of 16-bit floats in single precision.
 
 use qcc_ir::ops::{Cast, Op};
 use qcc_ir::{Elem, Graph, NodeId, TensorType, ValueId};
 
 use crate::{Context, Pass, PassError};
 
-/// For targets that do not run graphs of 16-bit floats: values between are single precision. Inputs and outputs keep
-/// their element, behind a Cast.
+/// Values between are single precision: for targets that do not run graphs of 16-bit floats, and for grids, which take
+/// the place of single precision only. Inputs and outputs keep their element, behind a Cast.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WidenHalves;
+pub struct WidenHalves;
 
 impl Pass for WidenHalves {
     fn name(&self) -> &'static str {
         "widen-halves"
     }
 
-    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.target.half_graphs {
-            return Ok(());
-        }
+    fn run(&self, g: &mut Graph, _cx: &mut Context<'_>) -> Result<(), PassError> {
         let halves: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::F16).collect();
         for node in g.order() {
             widen(g, node)?;
@@ -66,7 +63,6 @@ fn widen(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
 
 #[cfg(test)]
 mod tests {
-    use qcc_ir::target::Target;
     use qcc_ir::text::{Weights, parse, print_brief};
 
     use super::*;
@@ -79,8 +75,7 @@ mod tests {
             %h = cast\"f16\" %e %i = cast\"f16\" %n %y = binary(f:Add) %h, %i
             output y = %y output e = %e output x = %x }";
         let mut g = parse(text, &Weights::new()).unwrap();
-        let target = Target { half_graphs: false, ..BARE.clone() };
-        let mut cx = Context { target: &target, diagnostics: Vec::new() };
+        let mut cx = Context { target: &BARE, diagnostics: Vec::new() };
         crate::run(&[Box::new(WidenHalves)], &mut g, &mut cx, &mut |_, _| {}).unwrap();
         insta::assert_snapshot!(print_brief(&g));
     }
