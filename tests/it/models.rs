@@ -236,6 +236,7 @@ fn halves_become_singles() {
     let report = Compiler::new(options).compile(&source, &Output::Folder(folder.path().into()), &mut Silent).unwrap();
     for artefact in &report.artefacts {
         let quality = artefact.quality.as_ref().unwrap();
-        assert_eq!(quality.integer_share + quality.run_time_share, 1.0, "{}", artefact.target);
+        let shares = quality.integer_share + quality.run_time_share + quality.weights_share;
+        assert_eq!(shares, 1.0, "{}", artefact.target);
     }
 }
