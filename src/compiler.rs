@@ -8,9 +8,10 @@ use std::time::Instant;
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
+use qcc_ir::eval::RunError;
 use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::target::OpenBatch;
-use qcc_ir::{Elem, Graph, NodeId, OpenExtent};
+use qcc_ir::{Elem, Graph, NodeId, OpenExtent, ValueId};
 use qcc_passes::calibrate::{Method, Ranges, calibrate};
 use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
@@ -236,11 +237,28 @@ impl Compiler {
         }
 
         clock.stage("layout", watch);
-        for l in &mut lowered {
+        self.lay_out(&file, &source, &mut lowered, &mut diagnostics, watch)?;
+        clock.stage("write", watch);
+        let staged = self.write(&lowered, output, &mut report.artefacts, &mut diagnostics)?;
+        staged.into_iter().try_for_each(Staged::publish)?;
+        (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
+        Ok(report)
+    }
+
+    /// Lays out what is to be written, and opens the batches that stay open.
+    fn lay_out(
+        &self,
+        file: &Model,
+        source: &Graph,
+        lowered: &mut [Lowered],
+        diagnostics: &mut Vec<Diagnostic>,
+        watch: &mut dyn Watch,
+    ) -> Result<(), Failure> {
+        for l in lowered {
             let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
             // Kernels for narrow weights take no bias of 16 bits.
-            let float = self.options.precision == Precision::Float32 && !given;
-            let halves = float && !cx.target.half_graphs && has_halves(&source);
+            let float = self.options.precision == Precision::Float32 && !quantize::is_quantized(source);
+            let halves = float && !cx.target.half_graphs && has_halves(source);
             run(&self.finish(file.channels_last(), halves), &mut l.graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
             if l.open.is_empty() {
@@ -254,9 +272,19 @@ impl Compiler {
                 Err(note) => diagnostics.push(*note),
             }
         }
-        clock.stage("write", watch);
+        Ok(())
+    }
+
+    /// Writes the files of all artefacts, none of which has its name yet.
+    fn write(
+        &self,
+        lowered: &[Lowered],
+        output: &Output,
+        artefacts: &mut [Artefact],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Result<Vec<Staged>, Failure> {
         let mut staged = Vec::new();
-        for (l, artefact) in lowered.iter().zip(&mut report.artefacts) {
+        for (l, artefact) in lowered.iter().zip(artefacts) {
             if let (Output::Folder(_), Some(folder)) = (output, artefact.output.parent()) {
                 let failed = |e: std::io::Error| {
                     let message = format!("cannot make the folder {}: {}", folder.display(), e.kind());
@@ -276,9 +304,7 @@ impl Compiler {
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
             staged.push(files);
         }
-        staged.into_iter().try_for_each(Staged::publish)?;
-        (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
-        Ok(report)
+        Ok(staged)
     }
 
     /// Decides whose batches are open at the end: of targets that run such graphs well, where the lowered graph means
@@ -434,15 +460,8 @@ impl Compiler {
         }
         if let Some(samples) = samples {
             clock.stage("compare", watch);
-            let fails = |e| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
-            let readable = quality::readable(samples, floats.len());
-            let truth = Truth::new(&joint, &floats, &readable).map_err(fails)?;
-            let measured = lowered.par_iter_mut().zip(&pairs).enumerate().map(|(i, (l, values))| {
-                let target = l.backend.target();
-                l.quality = Some(quality::measure(&truth, i, floats[i], &l.graph, values, target)?);
-                Ok(())
-            });
-            measured.collect::<Result<(), _>>().map_err(fails)?;
+            let compared = compare(&joint, &floats, lowered, &pairs, samples, diagnostics);
+            compared.map_err(|e| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")))?;
         }
         Ok(())
     }
@@ -509,6 +528,28 @@ impl Compiler {
         }
         passes
     }
+}
+
+/// Measures how narrowed graphs compare with the float ones, and says where that is bad. `pairs` are values of the two.
+fn compare(
+    joint: &Joint,
+    floats: &[&Graph],
+    lowered: &mut [Lowered],
+    pairs: &[Vec<(ValueId, ValueId)>],
+    samples: &Samples,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<(), RunError> {
+    let readable = quality::readable(samples, floats.len());
+    let truth = Truth::new(joint, floats, &readable)?;
+    let measure = |(i, (l, values)): (usize, (&Lowered, &Vec<_>))| {
+        quality::measure(&truth, i, floats[i], &l.graph, values, l.backend.target())
+    };
+    let qualities = lowered.par_iter().zip(pairs).enumerate().map(measure).collect::<Result<Vec<_>, _>>()?;
+    for ((l, quality), float) in lowered.iter_mut().zip(qualities).zip(floats) {
+        diagnostics.extend(quality::warning(&quality, float, l.backend.target()));
+        l.quality = Some(quality);
+    }
+    Ok(())
 }
 
 /// True where weights are 16-bit floats.

@@ -1,6 +1,10 @@
 //! How a quantized graph compares with the float graph it was made from, for the report.
 
+use std::collections::BTreeSet;
+
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::RunError;
+use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, Tensor, ValueId};
 use qcc_passes::fidelity::{self, Distance, Fidelity, Truth};
@@ -55,6 +59,37 @@ impl Deviation {
     }
 }
 
+/// An output that keeps less of what the float graph gives is of little use, in dB.
+const USEFUL: f64 = 10.0;
+
+/// What to say of outputs that keep too little of what `float` gives. An output behind a choice of the largest numbers is
+/// passed over: choices that differ among near equals change it beyond measure.
+pub(crate) fn warning(quality: &Quality, float: &Graph, target: &Target) -> Option<Diagnostic> {
+    let poor: Vec<String> = quality
+        .outputs
+        .iter()
+        .zip(float.outputs())
+        .filter(|(d, o)| d.sqnr < USEFUL && !chosen(float, o.value))
+        .map(|(d, _)| format!("{} at {:.1} dB", d.name, d.sqnr))
+        .collect();
+    let message = format!("the {} model is far from the float one on the data: {}", target.name, poor.join(", "));
+    let help = "give more typical samples, check --preprocess, keep the worst layers in floating point with --exclude, or \
+        take --w8a32";
+    (!poor.is_empty()).then(|| Diagnostic::warning("low-sqnr", message).with_help(help))
+}
+
+/// True where a value depends on a choice of the largest numbers.
+fn chosen(g: &Graph, v: ValueId) -> bool {
+    let (mut seen, mut stack) = (BTreeSet::new(), vec![v.node]);
+    while let Some(n) = stack.pop() {
+        if matches!(g.op(n), Op::TopK(_) | Op::ArgReduce(_)) {
+            return true;
+        }
+        stack.extend(g.operands(n).iter().map(|v| v.node).filter(|&n| seen.insert(n)));
+    }
+    false
+}
+
 /// The first samples that can be read, for the comparison of so many graphs.
 pub(crate) fn readable(samples: &Samples, graphs: usize) -> Vec<Vec<Tensor>> {
     samples.iter().filter_map(Result::ok).take((SAMPLES / graphs.max(1)).max(1)).collect()
@@ -87,4 +122,36 @@ pub(crate) fn measure(
         outputs: outputs.into_iter().map(Deviation::of).collect(),
         worst,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::text::{Weights, parse};
+
+    use super::*;
+
+    fn warned(body: &str, sqnr: f64) -> Option<String> {
+        let text = format!("graph g {{ %x: f32[1,8] = input {body} output y = %y }}");
+        let float = parse(&text, &Weights::new()).unwrap();
+        let y = Deviation { name: "y".into(), sqnr, cosine: 0.0, max_error: 0.0 };
+        let quality = Quality {
+            samples: 1,
+            integer_share: 1.0,
+            run_time_share: 0.0,
+            weights_share: 0.0,
+            float_nodes: Vec::new(),
+            outputs: vec![y],
+            worst: Vec::new(),
+        };
+        warning(&quality, &float, qcc_backends::Backend::Tflite.target()).map(|d| d.message)
+    }
+
+    #[test]
+    fn poor_outputs_are_named_unless_they_are_chosen() {
+        let said = warned("%y = unary(f:Exp) %x", 3.0).unwrap();
+        assert_eq!(said, "the tflite model is far from the float one on the data: y at 3.0 dB");
+        assert!(warned("%y = unary(f:Exp) %x", f64::NEG_INFINITY).is_some());
+        assert!(warned("%y = unary(f:Exp) %x", 30.0).is_none());
+        assert!(warned("%v, %i = top_k(axis:1,k:2,largest:true,sorted:true) %x %y = unary(f:Exp) %v", 3.0).is_none());
+    }
 }
