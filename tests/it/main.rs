@@ -13,3 +13,4 @@ mod oracle;
 mod ort;
 mod runtime;
 mod tflite;
+mod tflite_models;
