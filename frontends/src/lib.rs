@@ -22,6 +22,9 @@ mod torch;
 pub use onnx::supported as onnx_operators;
 pub use torch::supported as torch_operators;
 
+/// The key in a graph's metadata of the PyTorch class that the model was exported from.
+pub const MODULE: &str = "module";
+
 /// What the user says about a model besides its file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {

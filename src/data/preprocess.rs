@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use qcc_frontends::MODULE;
 use qcc_ir::{Elem, Tensor, TensorType};
 
 use super::picture::Pixels;
@@ -67,11 +68,17 @@ impl Preprocess {
         ..Preprocess::NONE
     };
 
-    /// What the model says about itself: Ultralytics' exports name their task, stride and image size.
+    /// What the model says about itself: Ultralytics' exports name their task, stride and image size, and PyTorch
+    /// programs the class of the module, which for Ultralytics' models tells the task.
     pub fn of_metadata(metadata: &[(String, String)]) -> Option<Self> {
         let find = |key: &str| metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-        find("imgsz").and(find("stride"))?;
-        Some(match find("task")? {
+        let exported = find("imgsz").and(find("stride")).and(find("task"));
+        let task = exported.or_else(|| match find(MODULE)?.strip_prefix("ultralytics.nn.tasks.")? {
+            "ClassificationModel" => Some("classify"),
+            "DetectionModel" | "SegmentationModel" | "PoseModel" | "OBBModel" => Some("detect"),
+            _ => None,
+        })?;
+        Some(match task {
             "classify" => Preprocess { fit: Fit::CenterCrop { ratio: 1.0 }, ..Preprocess::YOLO },
             _ => Preprocess::YOLO,
         })
@@ -237,5 +244,9 @@ mod tests {
         assert_eq!(Preprocess::of_metadata(&say("classify")).map(|p| p.fit), Some(Fit::CenterCrop { ratio: 1.0 }));
         assert_eq!(Preprocess::of_metadata(&say("detect")[..2]), None);
         assert_eq!(Preprocess::of_metadata(&[]), None);
+        let module = |class: &str| [(MODULE.to_owned(), class.to_owned())];
+        assert_eq!(Preprocess::of_metadata(&module("ultralytics.nn.tasks.PoseModel")), Some(Preprocess::YOLO));
+        assert_eq!(Preprocess::of_metadata(&module("ultralytics.nn.tasks.RTDETRDetectionModel")), None);
+        assert_eq!(Preprocess::of_metadata(&module("torchvision.models.resnet.ResNet")), None);
     }
 }

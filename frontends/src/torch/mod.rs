@@ -58,7 +58,9 @@ impl File {
         }
         let mut weights = Weights::default();
         layout.read_weights(&archive, &mut weights)?;
-        Ok(File { program, weights, metadata: layout.metadata(&archive)?, name: layout.model })
+        let mut metadata = layout.metadata(&archive)?;
+        metadata.extend(root(&program).map(|class| (crate::MODULE.into(), class.into())));
+        Ok(File { program, weights, metadata, name: layout.model })
     }
 
     pub(crate) fn metadata(&self) -> Vec<(String, String)> {
@@ -279,6 +281,12 @@ impl Layout {
         }
         Ok(metadata)
     }
+}
+
+/// The class of the module that was exported, as its nodes tell.
+fn root(program: &Program) -> Option<&str> {
+    let stack = program.graph_module.graph.nodes.iter().find_map(|n| n.metadata.get("nn_module_stack"))?;
+    stack.split(';').next()?.split(',').nth(2).filter(|class| !class.is_empty())
 }
 
 fn declared(name: &str, meta: &TensorMeta) -> Result<DeclaredInput, Refusal> {
