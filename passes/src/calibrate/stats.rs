@@ -1,5 +1,7 @@
 //! What calibration remembers of a value: mergeable, and the same whatever the order of the samples.
 
+use rten_simd::SimdOp;
+use rten_vecmath::{MinMax, Sum};
 use serde::{Deserialize, Serialize};
 
 /// Bins a histogram has at most.
@@ -32,10 +34,13 @@ impl Histogram {
         // A power of two scales exactly, and the difference is not negative: truncation is the floor.
         let (scale, first) = ((-self.exponent as f64).exp2() as f32, self.first as f32);
         let last = self.counts.len() - 1;
-        for x in values {
+        // Two counts for each bin: numbers beside each other are often alike, and one count would wait for itself.
+        let mut counts = vec![[0u64; 2]; self.counts.len()];
+        for (k, x) in values.enumerate() {
             let i = (x * scale - first) as i32 as usize;
-            self.counts[i.min(last)] += 1;
+            counts[i.min(last)][k % 2] += 1;
         }
+        self.counts.iter_mut().zip(counts).for_each(|(all, [a, b])| *all += a + b);
     }
 
     /// The same counts in bins twice as wide, until the width is `2^exponent`.
@@ -156,8 +161,8 @@ impl Stats {
         } else {
             for (i, run) in values.chunks(inner).enumerate() {
                 let channel = i % channels;
-                sums[channel] += f64::from(folded(run, 0.0, |sum, x| sum + x));
-                largest[channel] = folded(run, largest[channel], greater);
+                sums[channel] += f64::from(Sum::new(run).dispatch());
+                largest[channel] = greater(largest[channel], MinMax::new(run).dispatch().1);
             }
         }
         let each = values.len() as f64 / channels.max(1) as f64;
@@ -203,40 +208,23 @@ impl Stats {
     }
 }
 
-/// Numbers drawn together in lanes, which is fast: by an operation for which their order does not matter, up to rounding,
-/// and which makes `start` of two `start`s.
-fn folded(values: &[f32], start: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
-    const LANES: usize = 16;
-    let mut lanes = [start; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(l, &x)| *l = f(*l, x));
-    }
-    lanes.iter().chain(rest).fold(start, |all, &x| f(all, x))
-}
-
 /// The greater number; the first where they cannot be compared.
 fn greater(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// The smaller number; the first where they cannot be compared.
-fn smaller(a: f32, b: f32) -> f32 {
-    if b < a { b } else { a }
-}
-
 /// Smallest and largest number (the first above the second where there is none), or `None` where one is not finite.
 fn extremes(values: &[f32]) -> Option<(f32, f32)> {
-    /// Few enough numbers to be read three times from the nearest cache.
-    const BLOCK: usize = 1 << 12;
+    /// Few enough numbers to be read twice from a near cache.
+    const BLOCK: usize = 1 << 13;
     let mut all = (f32::INFINITY, f32::NEG_INFINITY);
     for block in values.chunks(BLOCK) {
-        // Infinities times 0 are no numbers, and neither are sums with such.
-        if folded(block, 0.0, |odd, x| odd + x * 0.0) != 0.0 {
+        // A sum of finite numbers may be infinite; that of others is never finite.
+        if !Sum::new(block).dispatch().is_finite() && !block.iter().all(|x| x.is_finite()) {
             return None;
         }
-        all = (folded(block, all.0, smaller), folded(block, all.1, greater));
+        let (min, max) = MinMax::new(block).dispatch();
+        all = (all.0.min(min), all.1.max(max));
     }
     Some(all)
 }
