@@ -55,7 +55,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
             let plain = c.groups == 1 && c.dilation.iter().all(|&d| d == 1) && c.extra.iter().all(|&e| e == 0);
             plain && c.stride.len() == 2 && none([&c.before, &c.after])
         }
-        Op::Pool(p) => p.stride.len() == 2 && none([&p.before, &p.after]),
+        Op::Pool(p) => p.stride.len() == 2 && none([&p.before, &p.after]) && p.dilation.iter().all(|&d| d == 1),
         Op::MatMul(_) => operands.len() == 2,
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => false,
         Op::ScatterNd(ScatterNd { f }) => *f == ScatterFn::Add,

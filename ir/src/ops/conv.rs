@@ -147,8 +147,9 @@ impl Operator for ConvTranspose {
     }
 }
 
-/// How often a window fits into `extent`, or `None` where it does not.
-pub(super) fn window_steps(extent: usize, window: usize, dilation: usize, stride: usize) -> Option<usize> {
+/// How often a window of so many taps, `dilation` apart, fits into `extent` at steps of `stride`, or `None` where it does
+/// not.
+pub fn window_steps(extent: usize, window: usize, dilation: usize, stride: usize) -> Option<usize> {
     let reach = dilation * window.checked_sub(1)? + 1;
     Some(extent.checked_sub(reach)? / stride + 1)
 }

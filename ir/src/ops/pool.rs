@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::conv::window_steps;
-use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse};
+use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse, window_steps};
 use crate::error::{EvalError, TypeError};
 use crate::types::{Dim, Tensor, TensorType};
 

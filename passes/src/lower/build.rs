@@ -158,10 +158,15 @@ impl<'g> Build<'g> {
 
     /// `len` elements of `axis` from `start` on.
     pub(crate) fn slice(&mut self, x: ValueId, axis: usize, start: usize, len: usize) -> Built {
-        if start == 0 && self.ty(x).shape.dims()[axis] == Dim::Known(len) {
+        self.every(x, axis, start, len, 1)
+    }
+
+    /// `len` elements of `axis` from `start` on, `step` apart.
+    pub(crate) fn every(&mut self, x: ValueId, axis: usize, start: usize, len: usize, step: usize) -> Built {
+        if self.ty(x).shape.dims()[axis] == Dim::Known(len) {
             return Ok(x);
         }
-        self.op(Slice { ranges: vec![Range { axis, start, len, step: 1 }] }, &[x])
+        self.op(Slice { ranges: vec![Range { axis, start, len, step: step as isize }] }, &[x])
     }
 
     pub(crate) fn concat(&mut self, axis: usize, parts: &[ValueId]) -> Built {

@@ -1,10 +1,11 @@
-//! Convolutions: one spatial axis becomes two, pads become Pad, groups and dilations of the transposed kind become a
+//! Convolutions: one spatial axis and three become two, pads become Pad, groups and dilations of the transposed kind become a
 //! plain convolution over a stretched image.
 
 use qcc_ir::ops::{Conv, ConvTranspose, Extents, Op, Pad, PadMode, Reverse};
 use qcc_ir::{NodeId, Shape, ValueId};
 
 use super::build::{Build, Built};
+use super::volume;
 use crate::Skip;
 
 /// The extents of an image of height 1 whose width has the given one.
@@ -29,7 +30,7 @@ pub(super) fn conv(b: &mut Build<'_>, node: NodeId) -> Built {
         return b.squeeze(y, 2);
     }
     if op.before.iter().chain(&op.after).all(|&p| p == 0) {
-        return Err(Skip::NoMatch);
+        return if op.stride.len() == 3 { volume::conv(b, &op, &operands) } else { Err(Skip::NoMatch) };
     }
     operands[0] = b.pad_spatial(operands[0], &op.before, &op.after, 0.0)?;
     let zero = Extents::from_elem(0, op.stride.len());

@@ -21,6 +21,7 @@ mod recurrent;
 mod resize;
 mod sample;
 mod scatter;
+mod volume;
 
 use build::{Build, Built};
 

@@ -1,10 +1,11 @@
-//! Pooling: one spatial axis becomes two, pads become Pad.
+//! Pooling: one spatial axis and three become two, pads become Pad, windows with gaps become slices.
 
-use qcc_ir::ops::{Clamp, Extents, Op, Pool, PoolFn, Unary, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Clamp, Extents, Op, Pool, PoolFn, Unary, UnaryFn, window_steps};
 use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built};
 use super::conv::row;
+use super::volume;
 use crate::Skip;
 
 pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
@@ -24,7 +25,16 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
         return b.squeeze(y, 2);
     }
     if op.before.iter().chain(&op.after).all(|&p| p == 0) {
-        return Err(Skip::NoMatch);
+        return match op.dilation.iter().position(|&d| d > 1) {
+            Some(i) => {
+                let x = along(b, op.f, x, 2 + i, [op.window[i], op.stride[i], op.dilation[i]])?;
+                let mut rest = op;
+                (rest.window[i], rest.stride[i], rest.dilation[i]) = (1, 1, 1);
+                b.op(rest, &[x])
+            }
+            None if op.window.len() == 3 => volume::pool(b, &op, x),
+            None => Err(Skip::NoMatch),
+        };
     }
     let outside = match op.f {
         PoolFn::Max if !is_nonnegative(b.g, x) => f32::NEG_INFINITY,
@@ -41,6 +51,26 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
             b.mul(y, correction)
         }
     }
+}
+
+/// Pooling along one axis, by window, stride and dilation: of slices, one for each tap.
+pub(super) fn along(
+    b: &mut Build<'_>,
+    f: PoolFn,
+    x: ValueId,
+    axis: usize,
+    [window, stride, dilation]: [usize; 3],
+) -> Built {
+    let len = window_steps(b.extents(x)?[axis], window, dilation, stride).ok_or(Skip::NoMatch)?;
+    let mut y = b.every(x, axis, 0, len, stride)?;
+    for tap in 1..window {
+        let next = b.every(x, axis, tap * dilation, len, stride)?;
+        y = match f {
+            PoolFn::Max => b.binary(BinaryFn::Max, y, next)?,
+            PoolFn::Average => b.add(y, next)?,
+        };
+    }
+    if f == PoolFn::Average { b.scale(y, 1.0 / window as f32) } else { Ok(y) }
 }
 
 /// True where no element can be below 0.

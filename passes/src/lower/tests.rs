@@ -131,6 +131,12 @@ fn convolutions() {
     check(row, &[X(&[1, 4, 9]), W(&[6, 4, 3]), W(&[6])]);
     let image = Conv { before: ints(&[1, 0]), after: ints(&[0, 2]), stride: ints(&[2, 1]), ..Conv::unit(2) };
     check(image, &[X(&[2, 4, 9, 8]), W(&[6, 4, 3, 3])]);
+    let volume = Conv { before: ints(&[1, 0, 1]), after: ints(&[0, 2, 1]), stride: ints(&[2, 1, 2]), ..Conv::unit(3) };
+    check(volume.clone(), &[X(&[2, 4, 5, 6, 7]), W(&[6, 4, 3, 3, 2]), W(&[6])]);
+    check(Conv { groups: 2, ..volume }, &[X(&[1, 4, 5, 6, 7]), X(&[6, 2, 2, 3, 3])]);
+    let wide = Conv { dilation: ints(&[2, 1, 1]), groups: 4, ..Conv::unit(3) };
+    check(wide, &[X(&[1, 4, 7, 4, 4]), W(&[4, 1, 3, 2, 2])]);
+    check(Conv::unit(3), &[X(&[1, 4, 3, 4, 4]), W(&[5, 4, 1, 2, 2])]);
 }
 
 #[test]
@@ -176,6 +182,16 @@ fn pools() {
             dilation: ints(&[1, 1]),
         };
         check(image, &[X(&[2, 3, 8, 7])]);
+        let volume = Pool {
+            f,
+            window: ints(&[2, 3, 2]),
+            stride: ints(&[2, 1, 2]),
+            before: ints(&[1, 1, 0]),
+            after: ints(&[0, 1, 1]),
+            dilation: ints(&[1, 1, 1]),
+        };
+        check(volume.clone(), &[X(&[2, 3, 6, 5, 7])]);
+        check(Pool { dilation: ints(&[1, 2, 3]), ..volume }, &[X(&[2, 3, 6, 5, 7])]);
     }
 }
 

@@ -1,0 +1,61 @@
+//! Images of three spatial axes: the first of them, the depth, goes into the batch.
+
+use qcc_ir::ops::{Conv, Pool, window_steps};
+use qcc_ir::{Shape, ValueId};
+
+use super::build::{Build, Built};
+use super::pool::along;
+use crate::Skip;
+
+/// A convolution without pads: its taps along the depth become channels beside each other.
+pub(super) fn conv(b: &mut Build<'_>, op: &Conv, operands: &[ValueId]) -> Built {
+    let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
+    let (groups, taps) = (op.groups, w[2]);
+    let depth = window_steps(x[2], taps, op.dilation[0], op.stride[0]).ok_or(Skip::NoMatch)?;
+    let slabs = b.transpose(operands[0], DEPTH_BESIDE_BATCH)?;
+    let mut parts = Vec::with_capacity(taps);
+    for tap in 0..taps {
+        let part = b.every(slabs, 1, tap * op.dilation[0], depth, op.stride[0])?;
+        // Of each group the channels of all taps.
+        parts.push(b.reshape(part, Shape::known(&[x[0] * depth, groups, w[1], x[3] * x[4]]))?);
+    }
+    let stacked = b.concat(2, &parts)?;
+    let image = b.reshape(stacked, Shape::known(&[x[0] * depth, groups * taps * w[1], x[3], x[4]]))?;
+    let weight = b.transpose(operands[1], DEPTH_BESIDE_BATCH)?;
+    let weight = b.reshape(weight, Shape::known(&[w[0], taps * w[1], w[3], w[4]]))?;
+    let flat = Conv {
+        stride: op.stride[1..].into(),
+        before: op.before[1..].into(),
+        after: op.after[1..].into(),
+        dilation: op.dilation[1..].into(),
+        groups,
+    };
+    let y = b.op(flat, &[&[image, weight], &operands[2..]].concat())?;
+    let small = b.extents(y)?;
+    let y = b.reshape(y, Shape::known(&[x[0], depth, small[1], small[2], small[3]]))?;
+    b.transpose(y, DEPTH_BESIDE_BATCH)
+}
+
+/// Pooling without pads: of each slab by itself, then of the slabs in each window.
+pub(super) fn pool(b: &mut Build<'_>, op: &Pool, x: ValueId) -> Built {
+    let extents = b.extents(x)?;
+    let &[batch, channels, slabs, height, width] = extents.as_slice() else { return Err(Skip::NoMatch) };
+    let apart = b.transpose(x, DEPTH_BESIDE_BATCH)?;
+    let images = b.reshape(apart, Shape::known(&[batch * slabs, channels, height, width]))?;
+    let flat = Pool {
+        f: op.f,
+        window: op.window[1..].into(),
+        stride: op.stride[1..].into(),
+        before: op.before[1..].into(),
+        after: op.after[1..].into(),
+        dilation: op.dilation[1..].into(),
+    };
+    let pooled = b.op(flat, &[images])?;
+    let small = b.extents(pooled)?;
+    let pooled = b.reshape(pooled, Shape::known(&[batch, slabs, small[1], small[2], small[3]]))?;
+    let y = along(b, op.f, pooled, 1, [op.window[0], op.stride[0], op.dilation[0]])?;
+    b.transpose(y, DEPTH_BESIDE_BATCH)
+}
+
+/// `[N, C, D, H, W]` to `[N, D, C, H, W]`, and back.
+const DEPTH_BESIDE_BATCH: &[usize] = &[0, 2, 1, 3, 4];
