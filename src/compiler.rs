@@ -17,7 +17,7 @@ use qcc_passes::fidelity::Truth;
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::open_batch::{open_batch, static_batch};
-use qcc_passes::precision::{HalfWeights, WidenHalves, half_values};
+use qcc_passes::precision::{HalfWeights, half_values};
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
@@ -506,10 +506,7 @@ impl Compiler {
             Backend::Tflite if !channels_last => vec![normalize_boxes(self.options.layout.input)],
             Backend::Tflite | Backend::Onnx | Backend::Openvino => Vec::new(),
         };
-        if self.options.precision.is_quantized() || !backend.target().half_graphs {
-            passes.push(Box::new(WidenHalves));
-        }
-        passes.extend(lower());
+        passes.extend(lower(self.options.precision.is_quantized()));
         passes.extend(tidy());
         passes
     }

@@ -15,7 +15,6 @@ use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
 use qcc_passes::calibrate::calibrate;
 use qcc_passes::layout::{ImageOrder, Interface, layout};
 use qcc_passes::lower::lower;
-use qcc_passes::precision::WidenHalves;
 use qcc_passes::quantize::{self, quantize};
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::{Context, Joint, Pass, PassError, fidelity};
@@ -57,11 +56,7 @@ impl Runtime {
 
     /// Simplifies and lowers an imported graph.
     pub(crate) fn lowered(&self, mut g: Graph) -> Result<Graph, PassError> {
-        let widen: Vec<Box<dyn Pass>> = match self.backend.target().half_graphs {
-            true => Vec::new(),
-            false => vec![Box::new(WidenHalves)],
-        };
-        self.run_passes(&mut g, [simplify(), widen, lower(), tidy()].into_iter().flatten().collect())?;
+        self.run_passes(&mut g, [simplify(), lower(false), tidy()].into_iter().flatten().collect())?;
         Ok(g)
     }
 

@@ -41,7 +41,7 @@ impl Net {
         }
         for interface in [NCHW, NHWC] {
             let mut g = self.0.clone();
-            apply(&mut g, lower());
+            apply(&mut g, lower(false));
             apply(&mut g, vec![layout(interface)]);
             assert_same(&self.0, &g);
             if interface == NHWC {

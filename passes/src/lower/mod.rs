@@ -6,6 +6,7 @@ use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
+use crate::precision::WidenHalves;
 use crate::{Context, Pass, PassError, Rules, Skip};
 
 mod build;
@@ -25,9 +26,10 @@ mod volume;
 
 use build::{Build, Built};
 
-/// The passes that bring a graph into the words of the target.
-pub fn lower() -> Vec<Box<dyn Pass>> {
+/// The passes that bring a graph into the words of the target. `grids` says that values are to go onto grids.
+pub fn lower(grids: bool) -> Vec<Box<dyn Pass>> {
     vec![
+        Box::new(WidenHalves { grids }),
         Box::new(index::NarrowIndices),
         Box::new(Decompose),
         Box::new(Rules { name: "settle-ranks", rules: &[index::RULES, matmul::RULES, rank::RULES] }),

@@ -48,7 +48,7 @@ fn check(op: impl Into<Op>, args: &[Arg<'_>]) -> Graph {
 
 fn checked(g: Graph) -> Graph {
     let mut lowered = g.clone();
-    apply(&mut lowered, lower());
+    apply(&mut lowered, lower(false));
     for node in lowered.order() {
         let types = lowered.operand_types(node);
         assert!((BARE.native)(lowered.op(node), &types), "{}", qcc_ir::text::print_brief(&lowered));
@@ -238,7 +238,7 @@ fn endless_layers_stay() {
     let rnn = Recurrent { cell: Cell::Rnn { relu: false }, reverse: false, clip: None };
     let y = g.add1(rnn, &[x, w, r, b, h], Origin::none()).unwrap();
     g.add_output("y", y);
-    apply(&mut g, lower());
+    apply(&mut g, lower(false));
     assert_eq!(count(&g, OpKind::Recurrent), 1);
 }
 
@@ -380,7 +380,7 @@ fn wide_constant_is_refused() {
     let y = g.add1(Binary { f: BinaryFn::Add }, &[n, far], Origin::none()).unwrap();
     g.add_output("y", y);
     let mut cx = crate::Context { target: &BARE, diagnostics: Vec::new() };
-    let refused = crate::run(&lower(), &mut g, &mut cx, &mut |_, _| {});
+    let refused = crate::run(&lower(false), &mut g, &mut cx, &mut |_, _| {});
     assert!(matches!(refused, Err(crate::PassError::Refused(d)) if d.code == "wide-integer"));
 }
 

@@ -6,4 +6,4 @@ mod widen;
 
 pub use half::HalfWeights;
 pub use values::half_values;
-pub use widen::WidenHalves;
+pub(crate) use widen::WidenHalves;

@@ -8,14 +8,20 @@ use crate::{Context, Pass, PassError};
 /// Values between are single precision: for targets that do not run graphs of 16-bit floats, and for grids, which take
 /// the place of single precision only. Inputs and outputs keep their element, behind a Cast.
 #[derive(Clone, Copy, Debug)]
-pub struct WidenHalves;
+pub(crate) struct WidenHalves {
+    /// Values are to go onto grids.
+    pub(crate) grids: bool,
+}
 
 impl Pass for WidenHalves {
     fn name(&self) -> &'static str {
         "widen-halves"
     }
 
-    fn run(&self, g: &mut Graph, _cx: &mut Context<'_>) -> Result<(), PassError> {
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.target.half_graphs && !self.grids {
+            return Ok(());
+        }
         let halves: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::F16).collect();
         for node in g.order() {
             widen(g, node)?;
@@ -76,7 +82,7 @@ mod tests {
             output y = %y output e = %e output x = %x }";
         let mut g = parse(text, &Weights::new()).unwrap();
         let mut cx = Context { target: &BARE, diagnostics: Vec::new() };
-        crate::run(&[Box::new(WidenHalves)], &mut g, &mut cx, &mut |_, _| {}).unwrap();
+        crate::run(&[Box::new(WidenHalves { grids: true })], &mut g, &mut cx, &mut |_, _| {}).unwrap();
         insta::assert_snapshot!(print_brief(&g));
     }
 }
