@@ -22,7 +22,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let imported = qcc_frontends::open(Path::new(&model), &ImportOptions::default());
     let mut graph = imported.map_err(|e| format!("{e:?}"))?.graph;
     let mut context = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
-    run(&[simplify(), lower(false)].into_iter().flatten().collect::<Vec<_>>(), &mut graph, &mut context, &mut |_, _| {})?;
+    run(
+        &[simplify(), lower(false)].into_iter().flatten().collect::<Vec<_>>(),
+        &mut graph,
+        &mut context,
+        &mut |_, _| {},
+    )?;
 
     let input = |ty: &qcc_ir::TensorType| {
         let count = ty.shape.elements().filter(|_| ty.elem == Elem::F32).ok_or("inputs must be f32 of known shape")?;

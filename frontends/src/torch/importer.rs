@@ -500,9 +500,8 @@ impl<'m> Importer<'m> {
 /// A node's name, with that of the module it was written in, and the line of the user's program.
 fn origin(node: &Node) -> Origin {
     let name = node.results().next().unwrap_or("");
-    let module = node.metadata.get("nn_module_stack").and_then(|stack| stack.rsplit(';').next()?.split(',').nth(1));
-    let path = match module {
-        Some(module) if !module.is_empty() => format!("{module}/{name}"),
+    let path = match node.modules().next_back() {
+        Some((module, _)) if !module.is_empty() => format!("{module}/{name}"),
         _ => name.to_string(),
     };
     match node.metadata.get("stack_trace").and_then(|trace| line(trace)) {

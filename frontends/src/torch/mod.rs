@@ -285,8 +285,8 @@ impl Layout {
 
 /// The class of the module that was exported, as its nodes tell.
 fn root(program: &Program) -> Option<&str> {
-    let stack = program.graph_module.graph.nodes.iter().find_map(|n| n.metadata.get("nn_module_stack"))?;
-    stack.split(';').next()?.split(',').nth(2).filter(|class| !class.is_empty())
+    let (_, class) = program.graph_module.graph.nodes.iter().find_map(|node| node.modules().next())?;
+    Some(class).filter(|class| !class.is_empty())
 }
 
 fn declared(name: &str, meta: &TensorMeta) -> Result<DeclaredInput, Refusal> {

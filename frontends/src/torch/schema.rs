@@ -309,6 +309,15 @@ impl Node {
         self.outputs.iter().flat_map(Argument::names)
     }
 
+    /// The modules that the node was written in, outermost first: the path and the class of each, empty where it has none.
+    pub(super) fn modules(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+        let stack = self.metadata.get("nn_module_stack").map(|stack| stack.split(';'));
+        stack.into_iter().flatten().map(|module| {
+            let mut parts = module.split(',').skip(1);
+            (parts.next().unwrap_or(""), parts.next().unwrap_or(""))
+        })
+    }
+
     /// The argument of that name.
     pub(super) fn argument(&self, name: &str) -> Option<&Argument> {
         self.inputs.iter().find(|i| i.name == name).map(|i| &i.arg)
