@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prost::Message;
+use qcc::backends::Backend;
 use qcc::ir::Graph;
 use qcc::passes::{Context, Pass, PassError};
 use qcc::{Compiler, Options, Silent};
@@ -394,10 +395,10 @@ fn support(folder: &Path) -> String {
         ("4-bit weights in blocks: `--quantize w4a32`", vec!["--quantize", "w4a32"]),
         ("weights in a file of their own: `--external-data`", vec!["--external-data"]),
     ];
-    let targets = ["tflite", "onnx", "openvino"];
-    let mut table = format!("| | `{}` |\n|---|---|---|---|\n", targets.join("` | `"));
+    let targets: Vec<&str> = Backend::ALL.iter().map(|b| b.target().name).collect();
+    let mut table = format!("| | `{}` |\n|{}\n", targets.join("` | `"), "---|".repeat(1 + targets.len()));
     for (name, options) in rows {
-        let takes = targets.map(|t| {
+        let takes = targets.iter().map(|t| {
             let args = [&["small.onnx", "--to", t, "-o", "out/"], &options[..]].concat();
             match qcc(folder, &args).status.code() {
                 Some(0) => "yes",
@@ -405,7 +406,7 @@ fn support(folder: &Path) -> String {
                 code => panic!("{args:?}: {code:?}"),
             }
         });
-        table += &format!("| {name} | {} |\n", takes.join(" | "));
+        table += &format!("| {name} | {} |\n", takes.collect::<Vec<_>>().join(" | "));
     }
     table.trim_end().to_owned()
 }

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use qcc::data::Preparation;
 use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent, Watch};
 use qcc_backends::{Backend, Form, onnx, tflite};
 use qcc_ir::{Graph, text};
@@ -225,14 +224,7 @@ fn halves_become_singles() {
     fs::write(&source, model.encode_to_vec()).unwrap();
     Compiler::new(Options::default()).compile(&source, &Output::File(file.clone()), &mut Silent).unwrap();
     insta::assert_snapshot!(tflite::disassemble(&fs::read(file).unwrap().into()).unwrap());
-    let calibration =
-        Calibration { data: Data::Random, samples: Some(2), preparation: Preparation::default(), method: Method::Mse };
-    let options = Options {
-        targets: Backend::ALL.to_vec(),
-        precision: Precision::Int8,
-        calibration: Some(calibration),
-        ..Options::default()
-    };
+    let options = Options { targets: Backend::ALL.to_vec(), ..options(Precision::Int8) };
     let report = Compiler::new(options).compile(&source, &Output::Folder(folder.path().into()), &mut Silent).unwrap();
     for artefact in &report.artefacts {
         let quality = artefact.quality.as_ref().unwrap();
