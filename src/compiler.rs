@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model};
@@ -30,22 +29,7 @@ use crate::batch::Pair;
 use crate::data::Samples;
 use crate::options::{Options, Precision};
 use crate::quality::{self, Quality};
-
-/// Who looks on while a model is compiled.
-pub trait Watch {
-    /// A stage begins.
-    fn stage(&mut self, _name: &'static str) {}
-    /// `done` samples of `all` are evaluated.
-    fn samples(&mut self, _done: usize, _all: usize) {}
-    /// A pass has run.
-    fn pass(&mut self, _name: &'static str, _graph: &Graph) {}
-}
-
-/// Looks away.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
-
-impl Watch for Silent {}
+use crate::watch::{Clock, Stage, Watch};
 
 /// Why there is no artefact.
 #[derive(Debug)]
@@ -84,15 +68,6 @@ impl From<PassError> for Failure {
             other => Diagnostic::error("pass", other.to_string()),
         }])
     }
-}
-
-/// How long a stage took.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Stage {
-    /// Its name.
-    pub name: &'static str,
-    /// Seconds.
-    pub seconds: f64,
 }
 
 /// Where artefacts go.
@@ -588,33 +563,6 @@ fn run(
     watch: &mut dyn Watch,
 ) -> Result<(), PassError> {
     qcc_passes::run(passes, graph, cx, &mut |name, g| watch.pass(name, g))
-}
-
-/// Measures stages.
-#[derive(Debug, Default)]
-struct Clock {
-    stages: Vec<Stage>,
-    started: Option<(&'static str, Instant)>,
-}
-
-impl Clock {
-    /// Ends the stage before and begins another.
-    fn stage(&mut self, name: &'static str, watch: &mut dyn Watch) {
-        self.end();
-        self.started = Some((name, Instant::now()));
-        watch.stage(name);
-    }
-
-    fn end(&mut self) {
-        if let Some((name, start)) = self.started.take() {
-            self.stages.push(Stage { name, seconds: start.elapsed().as_secs_f64() });
-        }
-    }
-
-    fn stop(mut self) -> Vec<Stage> {
-        self.end();
-        self.stages
-    }
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {

@@ -20,11 +20,13 @@ mod compiler;
 pub mod data;
 mod options;
 mod quality;
+mod watch;
 
-pub use compiler::{Artefact, Compiler, Failure, Output, Report, Silent, Stage, Watch};
+pub use compiler::{Artefact, Compiler, Failure, Output, Report};
 pub use options::{Calibration, DATA_HELP, Data, Options, Precision};
 pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;
 pub use qcc_passes as passes;
 pub use quality::{Deviation, Quality};
+pub use watch::{Silent, Stage, Watch};
