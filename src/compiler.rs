@@ -410,7 +410,6 @@ impl Compiler {
                 Precision::W4A32 => quantize::Weights::Blocks(self.options.block),
                 _ => quantize::Weights::Channels,
             },
-            method: self.options.calibration.as_ref().map_or(Method::MinMax, |c| c.method),
             interface: self.options.interface,
             exclude: self.options.exclude.clone(),
         };
@@ -463,7 +462,13 @@ impl Compiler {
                 None
             }
         };
-        let ranges = calibrate(joint, graphs, samples.len(), read, &mut |done| watch.samples(done, samples.len()))
+        let method = match (&self.options.calibration, self.options.precision) {
+            (Some(calibration), Precision::Int8) => calibration.method,
+            // No grid asks for a range.
+            _ => Method::MinMax,
+        };
+        let mut done = |done| watch.samples(done, samples.len());
+        let ranges = calibrate(joint, graphs, method, samples.len(), read, &mut done)
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
         let unread = unread.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
         if ranges.iter().all(|r| r.samples == 0) {

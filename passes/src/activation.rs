@@ -1,5 +1,7 @@
 //! The activation behind a value: what all of its readers together make of it.
 
+use std::fmt;
+
 use qcc_ir::ops::{BinaryFn, Op, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
 
@@ -10,6 +12,13 @@ pub(crate) struct Activation {
     function: Op,
     /// The value behind it.
     pub(crate) result: ValueId,
+}
+
+impl fmt::Display for Activation {
+    /// The function alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.function)
+    }
 }
 
 impl Activation {

@@ -12,7 +12,7 @@ use qcc_ir::ops::{MatMul, Reshape};
 use qcc_ir::testing::{graphs, inputs_for, numbers};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
-use qcc_passes::calibrate::calibrate;
+use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::layout::{ImageOrder, Interface, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::quantize::{self, quantize};
@@ -220,7 +220,8 @@ impl Runtime {
         probe_outputs(&mut g);
         let float = self.lowered(g).map_err(|e| e.to_string())?;
         let joint = Joint::alone(&float);
-        let ranges = calibrate(&joint, &[&float], 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {});
+        let ranges =
+            calibrate(&joint, &[&float], Method::Mse, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {});
         let interface = quantize::Interface::Grid(self.store);
         let options = quantize::Options { interface, ..quantize::Options::default() };
         let ranges = ranges.map_err(|e| e.to_string())?;

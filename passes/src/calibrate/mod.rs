@@ -12,20 +12,23 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Joint;
+use crate::activation::Activation;
 use crate::quantize::is_contraction;
 
 mod range;
 mod stats;
 
-pub use range::{Method, Range, search};
+use range::search;
+pub use range::{Method, Range};
 pub use stats::{Histogram, Stats};
 
-/// What calibration saw: the one table beside the graph, gone when quantization returns.
+/// What calibration saw, and the ranges that follow: the one table beside the graph, gone when quantization returns.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
     stats: Arc<FxHashMap<ValueId, Stats>>,
     /// Where the values of the graph are in the joint one.
     places: FxHashMap<ValueId, ValueId>,
+    ranges: FxHashMap<ValueId, Range>,
     /// Number of samples seen.
     pub samples: usize,
 }
@@ -35,14 +38,20 @@ impl Ranges {
     pub fn get(&self, v: ValueId) -> Option<&Stats> {
         self.stats.get(self.places.get(&v)?)
     }
+
+    /// The range for a grid of 8 bits, as the readers of the value ask it.
+    pub fn range(&self, v: ValueId) -> Option<Range> {
+        self.ranges.get(&v).copied()
+    }
 }
 
-/// Evaluates graphs on samples `0..count` and gathers statistics of every real value, for each graph. `sample` gives
-/// one tensor for each graph input, or `None` for a sample to be passed over; it is called from several threads. `seen`
-/// is called with the number of samples done so far. The result does not depend on the number of threads.
+/// Evaluates graphs on samples `0..count`, gathers statistics of every real value, and chooses its range, for each graph.
+/// `sample` gives one tensor for each graph input, or `None` for a sample to be passed over; it is called from several
+/// threads. `seen` is called with the number of samples done so far. The result does not depend on the number of threads.
 pub fn calibrate(
     joint: &Joint,
     graphs: &[&Graph],
+    method: Method,
     count: usize,
     sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
     seen: &mut dyn FnMut(usize),
@@ -74,8 +83,59 @@ pub fn calibrate(
         }
         seen(first + at_once.min(count - first));
     }
+    let ranges = chosen(graphs, &places, &stats, method);
     let stats = Arc::new(stats);
-    Ok(places.into_iter().map(|places| Ranges { stats: Arc::clone(&stats), places, samples }).collect())
+    let ranges = places.into_iter().zip(ranges);
+    Ok(ranges.map(|(places, ranges)| Ranges { stats: Arc::clone(&stats), places, ranges, samples }).collect())
+}
+
+/// Levels of the grids that ranges are chosen for.
+const LEVELS: usize = 256;
+
+/// One search for the range of a value that several graphs may have.
+struct Search<'a> {
+    stats: &'a Stats,
+    /// What its readers make of it.
+    activation: Option<Activation>,
+    /// The graphs and their values.
+    found_for: Vec<(usize, ValueId)>,
+}
+
+impl Search<'_> {
+    fn range(&self, method: Method) -> Range {
+        let after = |x| match &self.activation {
+            Some(a) => a.apply(x),
+            None => x,
+        };
+        search(self.stats, method, LEVELS, &after)
+    }
+}
+
+/// The range of each value of each graph.
+fn chosen(
+    graphs: &[&Graph],
+    places: &[FxHashMap<ValueId, ValueId>],
+    stats: &FxHashMap<ValueId, Stats>,
+    method: Method,
+) -> Vec<FxHashMap<ValueId, Range>> {
+    let mut searches: FxHashMap<(ValueId, String), Search<'_>> = FxHashMap::default();
+    for (i, (g, places)) in graphs.iter().zip(places).enumerate() {
+        for v in g.order().into_iter().flat_map(|n| g.results(n)) {
+            let Some((&place, stats)) = places.get(&v).and_then(|p| Some((p, stats.get(p)?))) else { continue };
+            let activation = Activation::behind(g, v);
+            let function = activation.as_ref().map_or_else(String::new, Activation::to_string);
+            let new = Search { stats, activation, found_for: Vec::new() };
+            searches.entry((place, function)).or_insert(new).found_for.push((i, v));
+        }
+    }
+    let found: Vec<_> = searches.into_par_iter().map(|(_, s)| (s.range(method), s.found_for)).collect();
+    let mut ranges = vec![FxHashMap::default(); graphs.len()];
+    for (range, values) in found {
+        for (i, v) in values {
+            ranges[i].insert(v, range);
+        }
+    }
+    ranges
 }
 
 fn observe(

@@ -45,7 +45,7 @@ pub enum Method {
 
 /// The range for a grid of `levels` steps. `after` makes of numbers what the readers of the value make of them: `Mse`
 /// counts the error behind it.
-pub fn search(stats: &Stats, method: Method, levels: usize, after: &dyn Fn(Vec<f32>) -> Vec<f32>) -> Range {
+pub(super) fn search(stats: &Stats, method: Method, levels: usize, after: &dyn Fn(Vec<f32>) -> Vec<f32>) -> Range {
     let all = Range { lo: stats.min, hi: stats.max }.with_zero();
     if all.span() <= 0.0 {
         return all;

@@ -122,7 +122,7 @@ impl Builder<'_> {
 mod tests {
     use super::*;
     use crate::Joint;
-    use crate::calibrate::calibrate;
+    use crate::calibrate::{Method, calibrate};
     use crate::testing::BARE;
     use qcc_ir::text::{Weights, parse, print_brief};
     use qcc_ir::{Shape, Tensor};
@@ -135,7 +135,7 @@ mod tests {
     fn halves(g: &Graph, x: Option<[f32; 2]>, interface: Interface) -> String {
         let joint = Joint::alone(g);
         let sample = |_| x.map(|x| vec![Tensor::from_vec(Shape::known(&[1, 2]), x.to_vec())]);
-        let ranges = calibrate(&joint, &[g], 1, sample, &mut |_| {}).unwrap().remove(0);
+        let ranges = calibrate(&joint, &[g], Method::MinMax, 1, sample, &mut |_| {}).unwrap().remove(0);
         print_brief(&half_values(g, &BARE, &ranges, interface).unwrap().graph)
     }
 

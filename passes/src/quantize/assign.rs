@@ -10,8 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::grids::{fixed_grid, grid_of};
 use super::plan::{Mode, Plan, clamped};
 use super::weights::constant_range;
-use crate::activation::Activation;
-use crate::calibrate::{Method, Range, Ranges, search};
+use crate::calibrate::{Range, Ranges};
 use crate::sets::Sets;
 
 /// An operand of a join that has other readers keeps its own grid where the joint one is this much coarser.
@@ -39,21 +38,10 @@ impl Grids {
 /// Each value's range by itself.
 pub(super) type OwnRanges = FxHashMap<ValueId, Range>;
 
-/// The ranges of the real values that nodes read and give, as their readers ask them.
-pub(super) fn own_ranges(g: &Graph, nodes: &FxHashSet<NodeId>, ranges: &Ranges, method: Method) -> OwnRanges {
-    use rayon::prelude::*;
+/// The ranges of the real values that nodes read and give.
+pub(super) fn own_ranges(g: &Graph, nodes: &FxHashSet<NodeId>, ranges: &Ranges) -> OwnRanges {
     let values = nodes.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n)));
-    let values: FxHashSet<ValueId> = values.collect();
-    let range = |v: ValueId| {
-        let stats = ranges.get(v)?;
-        let activation = Activation::behind(g, v);
-        let after = |x| match &activation {
-            Some(a) => a.apply(x),
-            None => x,
-        };
-        Some((v, search(stats, method, 256, &after)))
-    };
-    values.into_par_iter().filter_map(range).collect()
+    values.filter_map(|v| Some((v, ranges.range(v)?))).collect()
 }
 
 pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {

@@ -8,7 +8,7 @@ use qcc_ir::target::Target;
 use qcc_ir::{Graph, Store, ValueId};
 
 use crate::PassError;
-use crate::calibrate::{Method, Ranges};
+use crate::calibrate::Ranges;
 
 mod absorb;
 mod assign;
@@ -56,8 +56,6 @@ pub struct Options {
     pub activations: bool,
     /// What weights become beside activations that stay real.
     pub weights: Weights,
-    /// How ranges are chosen.
-    pub method: Method,
     /// What inputs and outputs hold.
     pub interface: Interface,
     /// Nodes whose name matches one of these patterns stay real; `*` stands for any characters.
@@ -66,13 +64,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            activations: true,
-            weights: Weights::default(),
-            method: Method::Mse,
-            interface: Interface::Float,
-            exclude: Vec::new(),
-        }
+        Options { activations: true, weights: Weights::default(), interface: Interface::Float, exclude: Vec::new() }
     }
 }
 

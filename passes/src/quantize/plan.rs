@@ -69,7 +69,7 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     for n in conflicts(g, &order, ranges, &able) {
         able.remove(&n);
     }
-    let own = own_ranges(g, &able, ranges, options.method);
+    let own = own_ranges(g, &able, ranges);
     let starved = starved(g, &order, ranges, &own);
     let gives_starved = |n: NodeId| g.results(n).any(|v| starved.contains(&v));
     let reads_starved = |n: NodeId| g.operands(n).iter().any(|v| starved.contains(v));

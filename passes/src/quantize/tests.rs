@@ -25,12 +25,9 @@ fn samples() -> Vec<Vec<Tensor>> {
 fn on_grids(g: &Graph, options: &Options) -> Quantized {
     let samples = samples();
     let joint = Joint::alone(g);
-    let ranges = calibrate(&joint, &[g], samples.len(), |i| Some(samples[i].clone()), &mut |_| {}).unwrap();
+    let ranges =
+        calibrate(&joint, &[g], Method::MinMax, samples.len(), |i| Some(samples[i].clone()), &mut |_| {}).unwrap();
     quantize(g, &target(), &ranges[0], options).unwrap()
-}
-
-fn min_max() -> Options {
-    Options { method: Method::MinMax, ..Options::default() }
 }
 
 /// What the graph becomes, and the SQNR of each output.
@@ -53,18 +50,18 @@ const GATED: &str = "
 
 #[test]
 fn borders_lie_at_the_ends_and_the_last_contraction_gives_real_numbers() {
-    insta::assert_snapshot!(shown(&graph(GATED), &min_max()));
+    insta::assert_snapshot!(shown(&graph(GATED), &Options::default()));
 }
 
 #[test]
 fn an_integer_interface_leaves_nothing_real() {
-    let options = Options { interface: Interface::Grid(Store::U8), ..min_max() };
+    let options = Options { interface: Interface::Grid(Store::U8), ..Options::default() };
     insta::assert_snapshot!(shown(&graph(GATED), &options));
 }
 
 #[test]
 fn excluded_nodes_stay_real() {
-    let options = Options { exclude: vec!["fir*".into()], ..min_max() };
+    let options = Options { exclude: vec!["fir*".into()], ..Options::default() };
     let g = graph(GATED);
     insta::assert_snapshot!(shown(&g, &options));
     assert!(unmatched(&g, &options.exclude).is_empty());
@@ -73,7 +70,7 @@ fn excluded_nodes_stay_real() {
 
 #[test]
 fn weights_alone() {
-    let options = Options { activations: false, ..min_max() };
+    let options = Options { activations: false, ..Options::default() };
     let g = graph(GATED);
     let q = on_grids(&g, &options);
     let work = work(&q.graph, &target());
@@ -91,7 +88,7 @@ fn a_join_of_unlike_ranges_stays_real_though_the_interface_is_integer() {
         %2 = concat(axis:1) %0, %1 from join (Concat)
         output y = %2",
     );
-    let options = Options { interface: Interface::Grid(Store::I8), ..min_max() };
+    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
     insta::assert_snapshot!(shown(&g, &options));
 }
 
@@ -108,7 +105,7 @@ fn places_stay_real() {
         %5 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %4, %w from last (Conv)
         output y = %5",
     );
-    insta::assert_snapshot!(shown(&g, &min_max()));
+    insta::assert_snapshot!(shown(&g, &Options::default()));
 }
 
 /// Where a contraction reads the join anyway, its operands share one grid and nothing is converted.
@@ -122,7 +119,7 @@ fn a_join_puts_its_operands_on_one_grid() {
         %3 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %2, %v from last (Conv)
         output y = %3",
     );
-    insta::assert_snapshot!(shown(&g, &min_max()));
+    insta::assert_snapshot!(shown(&g, &Options::default()));
 }
 
 /// Rounding a weight shifts the mean of what it multiplies; the bias takes the shift back.
@@ -134,7 +131,7 @@ fn biases_make_up_for_rounded_weights() {
         %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %0, %w, %b from only (Conv)
         output y = %1",
     );
-    let q = on_grids(&g, &Options { activations: true, ..min_max() });
+    let q = on_grids(&g, &Options { activations: true, ..Options::default() });
     let mean = |g: &Graph| -> f32 {
         let all = samples();
         let executor = qcc_ir::eval::Executor::new(g);
@@ -176,7 +173,7 @@ fn between_products(body: &str) -> Graph {
 
 #[test]
 fn arithmetic_is_where_there_are_the_fewest_borders() {
-    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &min_max()).graph);
+    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &Options::default()).graph);
     assert!(real("%a = unary(f:Sigmoid) %m  %n = binary(f:Mul) %m, %a").is_empty());
     assert!(real("%n = binary(f:Add) %m, %r").is_empty());
     // A normalisation reads real sums, and what comes from there stays real up to the next product.
@@ -190,7 +187,7 @@ fn arithmetic_is_where_there_are_the_fewest_borders() {
 
 #[test]
 fn what_would_be_left_too_little_of_stays_real() {
-    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &min_max()).graph);
+    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &Options::default()).graph);
     assert!(real("%n = softmax(axis:1,log:false) %m").is_empty());
     let masked = "%k: f32[4] = const [0,0,0,-10000]  %a = binary(f:Add) %m, %k  %n = softmax(axis:1,log:false) %a";
     assert_eq!(real(masked), ["binary", "softmax"]);
@@ -223,10 +220,10 @@ fn long_loops_stay_real_but_for_their_weights() {
         let kinds: Vec<(bool, bool)> = operands.map(|o| (on_grid(o[0]), on_grid(o[1]))).collect();
         kinds
     };
-    assert_eq!(products(40, &min_max()), vec![(false, true); 41]);
-    let few = products(3, &min_max());
+    assert_eq!(products(40, &Options::default()), vec![(false, true); 41]);
+    let few = products(3, &Options::default());
     assert!(few[..3].iter().all(|kind| *kind == (true, true)), "{few:?}");
-    let whole = products(40, &Options { interface: Interface::Grid(Store::U8), ..min_max() });
+    let whole = products(40, &Options { interface: Interface::Grid(Store::U8), ..Options::default() });
     assert_eq!(whole, vec![(true, true); 41]);
 }
 
@@ -245,7 +242,7 @@ fn matrices_have_blocks_where_the_target_takes_them() {
         weight(10, 20),
         weight(3, 10),
     ));
-    let options = Options { activations: false, weights: super::Weights::Blocks(16), ..min_max() };
+    let options = Options { activations: false, weights: super::Weights::Blocks(16), ..Options::default() };
     let found = on_grids(&g, &options).graph;
     let weights = found.order().into_iter().filter(|n| matches!(found.op(*n), Op::MatMul(_)));
     let grids: Vec<String> = weights
