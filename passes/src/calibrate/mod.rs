@@ -150,11 +150,11 @@ fn observe(
             return;
         }
         let values = tensor.view::<f32>();
-        let stats = Stats::of(&values);
-        all.push(match channels.get(&v) {
-            Some(&axis) => (v, stats.with_channels(&values, &tensor.dims(), axis)),
-            None => (v, stats),
-        });
+        let stats = match channels.get(&v) {
+            Some(&axis) => Stats::with_channels(&values, &tensor.dims(), axis),
+            None => Stats::of(&values),
+        };
+        all.push((v, stats));
     })?;
     Ok(all)
 }

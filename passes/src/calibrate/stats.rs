@@ -149,31 +149,20 @@ impl Stats {
         (mean, (sum(&|x| (x - mean).powi(2)) / count).sqrt())
     }
 
-    /// Adds the channels of the same single tensor: those along `axis` of its extents.
-    pub fn with_channels(mut self, values: &[f32], extents: &[usize], axis: usize) -> Self {
-        let (channels, inner) = (extents[axis], extents[axis + 1..].iter().product::<usize>().max(1));
-        let (mut sums, mut largest) = (vec![0.0f64; channels], vec![0.0f32; channels]);
-        if inner == 1 {
-            for row in values.chunks(channels.max(1)) {
-                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
-                largest.iter_mut().zip(row).for_each(|(most, &x)| *most = greater(*most, x));
-            }
-        } else {
-            for (i, run) in values.chunks(inner).enumerate() {
-                let channel = i % channels;
-                sums[channel] += f64::from(Sum::new(run).dispatch());
-                largest[channel] = greater(largest[channel], MinMax::new(run).dispatch().1);
-            }
-        }
-        let each = values.len() as f64 / channels.max(1) as f64;
-        let means = sums.into_iter().map(|sum| sum / each).collect();
-        self.channels = Some(Channels { axis, means, largest });
-        self
-    }
-
     /// What one tensor shows.
     pub fn of(values: &[f32]) -> Self {
-        let Some((min, max)) = extremes(values) else {
+        Stats::spread(values, extremes(values))
+    }
+
+    /// What one tensor and its channels show: those along `axis` of its extents.
+    pub fn with_channels(values: &[f32], extents: &[usize], axis: usize) -> Self {
+        let (channels, extremes) = Channels::of(values, extents, axis);
+        Stats { channels: Some(channels), ..Stats::spread(values, extremes) }
+    }
+
+    /// What numbers with these `extremes` show.
+    fn spread(values: &[f32], extremes: Option<Extremes>) -> Self {
+        let Some(Extremes { min, max }) = extremes else {
             let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
             let not_finite = (values.len() - finite.len()) as u64;
             return Stats { not_finite, ..Stats::of(&finite) };
@@ -208,25 +197,73 @@ impl Stats {
     }
 }
 
+impl Channels {
+    /// Those along `axis` of a tensor, and the extremes of all its numbers, `None` where one is not finite.
+    fn of(values: &[f32], extents: &[usize], axis: usize) -> (Self, Option<Extremes>) {
+        let (channels, inner) = (extents[axis], extents[axis + 1..].iter().product::<usize>().max(1));
+        let (mut sums, mut largest) = (vec![0.0f64; channels], vec![0.0f32; channels]);
+        let mut all = Some(Extremes::NONE);
+        if inner == 1 {
+            for row in values.chunks(channels.max(1)) {
+                sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x));
+                largest.iter_mut().zip(row).for_each(|(most, &x)| *most = greater(*most, x));
+            }
+            all = extremes(values);
+        } else {
+            for (i, run) in values.chunks(inner).enumerate() {
+                let channel = i % channels;
+                let (sum, extremes) = summed(run);
+                sums[channel] += f64::from(sum);
+                largest[channel] = greater(largest[channel], extremes.max);
+                all = all.filter(|_| finite(run, sum)).map(|all| all.union(extremes));
+            }
+        }
+        let each = values.len() as f64 / channels.max(1) as f64;
+        let means = sums.into_iter().map(|sum| sum / each).collect();
+        (Channels { axis, means, largest }, all)
+    }
+}
+
 /// The greater number; the first where they cannot be compared.
 fn greater(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Smallest and largest number (the first above the second where there is none), or `None` where one is not finite.
-fn extremes(values: &[f32]) -> Option<(f32, f32)> {
+/// Smallest and largest number, the first above the second where there is none.
+#[derive(Clone, Copy)]
+struct Extremes {
+    min: f32,
+    max: f32,
+}
+
+impl Extremes {
+    const NONE: Extremes = Extremes { min: f32::INFINITY, max: f32::NEG_INFINITY };
+
+    fn union(self, other: Extremes) -> Extremes {
+        Extremes { min: self.min.min(other.min), max: self.max.max(other.max) }
+    }
+}
+
+/// The extremes of numbers, or `None` where one is not finite.
+fn extremes(values: &[f32]) -> Option<Extremes> {
     /// Few enough numbers to be read twice from a near cache.
     const BLOCK: usize = 1 << 13;
-    let mut all = (f32::INFINITY, f32::NEG_INFINITY);
-    for block in values.chunks(BLOCK) {
-        // A sum of finite numbers may be infinite; that of others is never finite.
-        if !Sum::new(block).dispatch().is_finite() && !block.iter().all(|x| x.is_finite()) {
-            return None;
-        }
-        let (min, max) = MinMax::new(block).dispatch();
-        all = (all.0.min(min), all.1.max(max));
-    }
-    Some(all)
+    values.chunks(BLOCK).try_fold(Extremes::NONE, |all, block| {
+        let (sum, extremes) = summed(block);
+        finite(block, sum).then(|| all.union(extremes))
+    })
+}
+
+/// The sum of numbers and their extremes, which mean something where all are finite.
+fn summed(values: &[f32]) -> (f32, Extremes) {
+    let sum = Sum::new(values).dispatch();
+    let (min, max) = MinMax::new(values).dispatch();
+    (sum, Extremes { min, max })
+}
+
+/// True where all numbers are finite; `sum` is theirs. It may be infinite then, but is never finite where one is not.
+fn finite(values: &[f32], sum: f32) -> bool {
+    sum.is_finite() || values.iter().all(|x| x.is_finite())
 }
 
 #[cfg(test)]
