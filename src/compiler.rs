@@ -12,7 +12,7 @@ use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Elem, Graph, NodeId, OpenExtent, ValueId};
 use qcc_passes::calibrate::{Method, Ranges, calibrate};
-use qcc_passes::fidelity::Truth;
+use qcc_passes::fidelity::{self, Compiled};
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::open_batch::{open_batch, static_batch};
@@ -517,12 +517,11 @@ fn compare(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<(), RunError> {
     let readable = quality::readable(samples, floats.len());
-    let truth = Truth::new(joint, floats, &readable)?;
-    let measure = |(i, (l, values)): (usize, (&Lowered, &Vec<_>))| {
-        quality::measure(&truth, i, floats[i], &l.graph, values, l.backend.target())
-    };
-    let qualities = lowered.par_iter().zip(pairs).enumerate().map(measure).collect::<Result<Vec<_>, _>>()?;
-    for ((l, quality), float) in lowered.iter_mut().zip(qualities).zip(floats) {
+    let triples = lowered.iter().zip(floats).zip(pairs);
+    let compiled: Vec<_> = triples.map(|((l, float), values)| Compiled { float, graph: &l.graph, values }).collect();
+    let found = fidelity::compare(joint, &compiled, &readable)?;
+    for ((l, found), float) in lowered.iter_mut().zip(found).zip(floats) {
+        let quality = quality::measured(found, &l.graph, l.backend.target());
         diagnostics.extend(quality::warning(&quality, float, l.backend.target()));
         l.quality = Some(quality);
     }

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, Tensor, ValueId};
-use qcc_passes::fidelity::{self, Distance, Fidelity, Truth};
+use qcc_passes::fidelity::{self, Distance, Fidelity};
 use serde::Serialize;
 
 use crate::data::Samples;
@@ -95,16 +94,8 @@ pub(crate) fn readable(samples: &Samples, graphs: usize) -> Vec<Vec<Tensor>> {
     samples.iter().filter_map(Result::ok).take((SAMPLES / graphs.max(1)).max(1)).collect()
 }
 
-/// Compares what float graph `i` of `truth` became. `values` pairs values of the two.
-pub(crate) fn measure(
-    truth: &Truth<'_>,
-    i: usize,
-    float: &Graph,
-    quantized: &Graph,
-    values: &[(ValueId, ValueId)],
-    target: &Target,
-) -> Result<Quality, RunError> {
-    let Fidelity { outputs, layers, samples } = truth.compare(i, float, quantized, values)?;
+/// What there is to report of a compiled graph.
+pub(crate) fn measured(Fidelity { outputs, layers, samples }: Fidelity, quantized: &Graph, target: &Target) -> Quality {
     let mut worst: Vec<Deviation> = layers.into_iter().map(Deviation::of).collect();
     worst.sort_by(|a, b| a.sqnr.total_cmp(&b.sqnr));
     worst.truncate(WORST);
@@ -113,7 +104,7 @@ pub(crate) fn measure(
         path => format!("{path} ({})", quantized.op(n).kind().name()),
     };
     let work = fidelity::work(quantized, target);
-    Ok(Quality {
+    Quality {
         samples,
         integer_share: work.integer_share(),
         weights_share: work.weights_share(),
@@ -121,7 +112,7 @@ pub(crate) fn measure(
         float_nodes: fidelity::float_islands(quantized).into_iter().map(name).collect(),
         outputs: outputs.into_iter().map(Deviation::of).collect(),
         worst,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -109,6 +109,11 @@ impl<'g> Executor<'g> {
         }
     }
 
+    /// The graph that it runs.
+    pub fn graph(&self) -> &'g Graph {
+        self.graph
+    }
+
     /// Runs once. `inputs` are in the order of the graph's inputs. `observe` sees each value that is no constant as it
     /// is produced; a value is freed after its last reader. Gives the outputs in the graph's order.
     pub fn run(&self, inputs: &[Tensor], observe: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<Tensor>, RunError> {

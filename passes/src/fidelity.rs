@@ -71,15 +71,15 @@ pub struct Fidelity {
     pub samples: usize,
 }
 
-/// What float graphs give on samples: what compiled ones are compared with.
-#[derive(Debug)]
-pub struct Truth<'a> {
-    joint: &'a Joint,
-    samples: &'a [Vec<Tensor>],
-    /// For each sample, numbers of the results of layers.
-    layers: Vec<FxHashMap<ValueId, Vec<f32>>>,
-    /// For each sample, the outputs.
-    outputs: Vec<FxHashMap<ValueId, Tensor>>,
+/// What became of a float graph.
+#[derive(Clone, Copy, Debug)]
+pub struct Compiled<'a> {
+    /// The float graph.
+    pub float: &'a Graph,
+    /// What became of it.
+    pub graph: &'a Graph,
+    /// Values of the float graph and their counterparts.
+    pub values: &'a [(ValueId, ValueId)],
 }
 
 /// The layers of a float graph: each contraction with the value behind its activation.
@@ -88,78 +88,115 @@ fn layers(g: &Graph) -> Vec<(NodeId, ValueId)> {
     contractions.map(|n| (n, Activation::behind(g, n.value(0)).map_or(n.value(0), |a| a.result))).collect()
 }
 
-impl<'a> Truth<'a> {
-    /// Evaluates the float graphs, which `joint` was made of, on the samples.
-    pub fn new(joint: &'a Joint, graphs: &[&Graph], samples: &'a [Vec<Tensor>]) -> Result<Self, RunError> {
-        let place = |f: fn(&Graph) -> Vec<ValueId>| -> FxHashSet<ValueId> {
-            graphs
-                .iter()
-                .enumerate()
-                .flat_map(|(i, g)| f(g).into_iter().filter_map(move |v| joint.place(i, v)))
-                .collect()
+/// Compares what float graphs became with what they were on samples. `joint` was made of the float graphs, in this order.
+pub fn compare(joint: &Joint, compiled: &[Compiled<'_>], samples: &[Vec<Tensor>]) -> Result<Vec<Fidelity>, RunError> {
+    let twins: Vec<Twins> = compiled.iter().enumerate().map(|(i, c)| Twins::new(joint, i, c)).collect();
+    let truth = Probe {
+        layers: twins.iter().flat_map(|t| t.layers.iter().map(|l| l.float)).collect(),
+        outputs: twins.iter().flat_map(|t| t.outputs.iter().filter_map(|o| o.0)).collect(),
+    };
+    let executor = joint.executor(&truth.layers.union(&truth.outputs).copied().collect());
+    let probes = twins.iter().map(|t| Probe {
+        layers: t.layers.iter().map(|l| l.compiled).collect(),
+        outputs: t.outputs.iter().map(|o| o.1).collect(),
+    });
+    let runs: Vec<(Executor<'_>, Probe)> = compiled.iter().map(|c| Executor::new(c.graph)).zip(probes).collect();
+    let runs: Vec<_> = std::iter::once((executor, truth)).chain(runs).collect();
+    // All runs stand side by side, those of a sample together.
+    let seen = (0..samples.len() * runs.len()).into_par_iter().map(|k| {
+        let (sample, (executor, probe)) = (&samples[k / runs.len()], &runs[k % runs.len()]);
+        probe.run(executor, sample)
+    });
+    let seen = seen.collect::<Result<Vec<_>, _>>()?;
+    let mut all: Vec<Fidelity> = compiled.iter().zip(&twins).map(|(c, t)| t.start(c.float)).collect();
+    for seen in seen.chunks(runs.len()) {
+        for ((fidelity, twins), own) in all.iter_mut().zip(&twins).zip(&seen[1..]) {
+            twins.add(fidelity, &seen[0], own);
+        }
+    }
+    Ok(all)
+}
+
+/// A layer, and where its results are in the float graphs and in the compiled one.
+struct Layer {
+    node: NodeId,
+    float: ValueId,
+    compiled: ValueId,
+}
+
+/// Values to compare.
+struct Twins {
+    layers: Vec<Layer>,
+    outputs: Vec<(Option<ValueId>, ValueId)>,
+}
+
+impl Twins {
+    fn new(joint: &Joint, i: usize, c: &Compiled<'_>) -> Self {
+        let counterpart: FxHashMap<ValueId, ValueId> = c.values.iter().copied().collect();
+        let layer = |(node, v): (NodeId, ValueId)| {
+            Some(Layer { node, float: joint.place(i, v)?, compiled: *counterpart.get(&v)? })
         };
-        let seen = place(|g| layers(g).into_iter().map(|l| l.1).collect());
-        let last = place(|g| g.outputs().iter().map(|o| o.value).collect());
-        let executor = joint.executor(&seen.union(&last).copied().collect());
-        let one = |sample: &Vec<Tensor>| {
-            let (mut layers, mut outputs) = (FxHashMap::default(), FxHashMap::default());
-            executor.run(sample, &mut |v, t| {
-                if seen.contains(&v) {
-                    layers.insert(v, thin(t));
-                }
-                if last.contains(&v) {
-                    outputs.insert(v, t.clone());
-                }
-            })?;
-            Ok((layers, outputs))
-        };
-        let (layers, outputs) = samples.par_iter().map(one).collect::<Result<Vec<_>, RunError>>()?.into_iter().unzip();
-        Ok(Truth { joint, samples, layers, outputs })
+        let outputs = c.float.outputs().iter().zip(c.graph.outputs());
+        Twins {
+            layers: layers(c.float).into_iter().filter_map(layer).collect(),
+            outputs: outputs.map(|(float, own)| (joint.place(i, float.value), own.value)).collect(),
+        }
     }
 
-    /// Compares what float graph `i` became. `values` pairs its values with their counterparts.
-    pub fn compare(
-        &self,
-        i: usize,
-        float: &Graph,
-        compiled: &Graph,
-        values: &[(ValueId, ValueId)],
-    ) -> Result<Fidelity, RunError> {
-        let counterpart: FxHashMap<ValueId, ValueId> = values.iter().copied().collect();
-        let found = |(n, v): (NodeId, ValueId)| Some((n, self.joint.place(i, v)?, *counterpart.get(&v)?));
-        let layers: Vec<(NodeId, ValueId, ValueId)> = layers(float).into_iter().filter_map(found).collect();
-        let place: FxHashMap<ValueId, usize> = layers.iter().enumerate().map(|(k, l)| (l.2, k)).collect();
-        let outputs: Vec<Option<ValueId>> = float.outputs().iter().map(|o| self.joint.place(i, o.value)).collect();
-        let executor = Executor::new(compiled);
-        let one = |(k, sample): (usize, &Vec<Tensor>)| -> Result<(Vec<Distance>, Vec<Distance>), RunError> {
-            let mut distances = vec![Distance::default(); layers.len()];
-            let have = executor.run(&on_interface(compiled, sample), &mut |v, t| {
-                if let Some(&layer) = place.get(&v)
-                    && let Some(truth) = self.layers[k].get(&layers[layer].1)
-                {
-                    distances[layer] = Distance::of(truth, &thin(t));
-                }
-            })?;
-            let output = |(o, y): (&Option<ValueId>, &Tensor)| match o.and_then(|o| self.outputs[k].get(&o)) {
-                Some(x) => Distance::of(&x.reals(), &y.reals()),
-                // An output that is a constant is what it is.
-                None => Distance::default(),
-            };
-            Ok((outputs.iter().zip(&have).map(output).collect(), distances))
-        };
-        let measured = self.samples.par_iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()?;
-        let name = |n: NodeId| float.origin(n).path().to_owned();
-        let start = |names: Vec<String>| names.into_iter().map(|n| (n, Distance::default())).collect::<Vec<_>>();
-        let mut fidelity = Fidelity {
-            outputs: start(float.outputs().iter().map(|o| o.name.to_string()).collect()),
-            layers: start(layers.iter().map(|(n, _, _)| name(*n)).collect()),
-            samples: self.samples.len(),
-        };
-        for (outputs, distances) in measured {
-            fidelity.outputs.iter_mut().zip(outputs).for_each(|(sum, d)| sum.1.add(d));
-            fidelity.layers.iter_mut().zip(distances).for_each(|(sum, d)| sum.1.add(d));
+    /// Nothing compared yet.
+    fn start(&self, float: &Graph) -> Fidelity {
+        let name = |l: &Layer| float.origin(l.node).path().to_owned();
+        Fidelity {
+            outputs: float.outputs().iter().map(|o| (o.name.to_string(), Distance::default())).collect(),
+            layers: self.layers.iter().map(|l| (name(l), Distance::default())).collect(),
+            samples: 0,
         }
-        Ok(fidelity)
+    }
+
+    /// Adds the distances on one sample.
+    fn add(&self, fidelity: &mut Fidelity, truth: &Seen, own: &Seen) {
+        for ((_, sum), l) in fidelity.layers.iter_mut().zip(&self.layers) {
+            if let (Some(x), Some(y)) = (truth.layers.get(&l.float), own.layers.get(&l.compiled)) {
+                sum.add(Distance::of(x, y));
+            }
+        }
+        for ((_, sum), (float, compiled)) in fidelity.outputs.iter_mut().zip(&self.outputs) {
+            // An output that is a constant is what it is.
+            let x = float.and_then(|v| truth.outputs.get(&v));
+            if let (Some(x), Some(y)) = (x, own.outputs.get(compiled)) {
+                sum.add(Distance::of(&x.reals(), &y.reals()));
+            }
+        }
+        fidelity.samples += 1;
+    }
+}
+
+/// What to keep of a run.
+struct Probe {
+    layers: FxHashSet<ValueId>,
+    outputs: FxHashSet<ValueId>,
+}
+
+/// What a run showed on one sample.
+#[derive(Default)]
+struct Seen {
+    /// Some numbers of each value.
+    layers: FxHashMap<ValueId, Vec<f32>>,
+    outputs: FxHashMap<ValueId, Tensor>,
+}
+
+impl Probe {
+    fn run(&self, executor: &Executor<'_>, sample: &[Tensor]) -> Result<Seen, RunError> {
+        let mut seen = Seen::default();
+        executor.run(&on_interface(executor.graph(), sample), &mut |v, t| {
+            if self.layers.contains(&v) {
+                seen.layers.insert(v, thin(t));
+            }
+            if self.outputs.contains(&v) {
+                seen.outputs.insert(v, t.clone());
+            }
+        })?;
+        Ok(seen)
     }
 }
 

@@ -7,7 +7,7 @@ use qcc_ir::{Graph, NodeId, Shape, Store, Tensor, ValueId};
 use super::{Interface, Options, Quantized, quantize, unmatched};
 use crate::Joint;
 use crate::calibrate::{Method, calibrate};
-use crate::fidelity::{Truth, work};
+use crate::fidelity::{Compiled, compare, work};
 use crate::simplify::tests::target;
 
 /// A graph with an image `%x` and its outputs in `body`.
@@ -34,8 +34,9 @@ fn on_grids(g: &Graph, options: &Options) -> Quantized {
 fn shown(g: &Graph, options: &Options) -> String {
     let q = on_grids(g, options);
     let (joint, samples) = (Joint::alone(g), samples());
-    let fidelity = Truth::new(&joint, &[g], &samples).unwrap().compare(0, g, &q.graph, &q.values).unwrap();
-    let sqnr: Vec<String> = fidelity.outputs.iter().map(|(n, d)| format!("{n} {:.0} dB", d.sqnr())).collect();
+    let compiled = Compiled { float: g, graph: &q.graph, values: &q.values };
+    let fidelity = compare(&joint, &[compiled], &samples).unwrap();
+    let sqnr: Vec<String> = fidelity[0].outputs.iter().map(|(n, d)| format!("{n} {:.0} dB", d.sqnr())).collect();
     format!("{}{}", print_brief(&q.graph), sqnr.join(", "))
 }
 
