@@ -301,7 +301,7 @@ impl Compiler {
                 OpenBatch::Real if integers => {
                     Err(Box::new(static_batch(format!("integer models for {} have fixed extents", target.name))))
                 }
-                OpenBatch::Real => pair
+                OpenBatch::Real | OpenBatch::All => pair
                     .get_or_insert_with(|| Pair::import(file, &self.options.import, open, source))
                     .as_ref()
                     .map_err(Clone::clone)

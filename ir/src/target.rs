@@ -36,6 +36,8 @@ pub enum OpenBatch {
     Never,
     /// Those that compute with real numbers.
     Real,
+    /// All.
+    All,
 }
 
 /// What integer kernels take.

@@ -340,6 +340,12 @@ fn open_batch_stays_open() {
         let xml = fs::read_to_string(dir.path().join("out.xml")).unwrap();
         assert_eq!(xml.contains(r#"shape="?,3,8,8""#), !note, "{model}");
     }
+    for (target, file, fixed) in [("onnx", "int8.onnx", false), ("openvino", "int8.xml", true)] {
+        let out = qcc(dir.path(), &["open.onnx", "--to", target, "--int8", "--data", "random", "-v", "-o", file]);
+        assert!(out.status.success(), "{target}: {}", text(&out.stderr));
+        assert_eq!(text(&out.stderr).contains("the batch is 1"), fixed, "{target}: {}", text(&out.stderr));
+    }
+    assert_eq!(input("int8.onnx"), value("x", &[0, 3, 8, 8]));
 }
 
 #[test]

@@ -152,6 +152,10 @@ fn lenet_is_what_it_is_in_onnx_runtime() {
         assert!(truth[artefact]["sqnr"].as_f64().unwrap() >= sqnr, "{artefact}: {truth}");
         assert_eq!(truth[artefact]["same"].as_u64(), Some(pictures), "{artefact}: {truth}");
     }
+    // The batch is open in the source.
+    for artefact in ["lenet.onnx", "lenet_int8.onnx", "lenet_qoperator.onnx"] {
+        assert_eq!(truth[artefact]["at_once"].as_bool(), Some(true), "{artefact}: {truth}");
+    }
 }
 
 /// Models that come quantized keep their integers: no data is given, and LiteRT says what ONNX Runtime says.

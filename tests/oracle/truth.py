@@ -1,7 +1,8 @@
 """What the bundled classifier says of the bundled digits: the model in ONNX Runtime beside its artefacts.
 
 Argument: a folder with artefacts. Writes truth.json there: for each artefact the SQNR of the scores in dB, and how many
-of the pictures get the same digit."""
+of the pictures get the same digit; for ONNX models also whether all pictures at once get the scores that each gets
+alone."""
 import json, sys
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def main():
         sqnr = 10 * np.log10(np.sum(truth**2) / max(noise, 1e-30))
         same = int(np.sum(truth.argmax(1) == scores.argmax(1)))
         result[path.name] = {"sqnr": float(sqnr), "same": same}
+        if path.suffix == ".onnx":
+            at_once = np.concatenate(list(ort(path, [np.concatenate(digits)])))
+            result[path.name]["at_once"] = bool(np.allclose(at_once, scores, rtol=0, atol=1e-4))
     (folder / "truth.json").write_text(json.dumps(result))
 
 

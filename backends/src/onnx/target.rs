@@ -18,7 +18,7 @@ pub static TARGET: Target = Target {
     index: Elem::I64,
     half_graphs: true,
     half: Some(half),
-    open_batch: OpenBatch::Real,
+    open_batch: OpenBatch::All,
     grids: GridDemands {
         activation: Store::U8,
         integer,
