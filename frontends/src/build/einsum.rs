@@ -1,7 +1,7 @@
 //! Sums of products over named axes.
 
 use qcc_ir::ValueId;
-use qcc_ir::ops::{Extents, MatMul, Range, ReduceFn, Slice};
+use qcc_ir::ops::{Extents, MatMul, ReduceFn};
 
 use super::Build;
 use crate::refusal::Refusal;
@@ -40,7 +40,7 @@ pub(crate) fn einsum(n: &mut impl Build, equation: &str, tensors: &[ValueId]) ->
     if result.iter().enumerate().any(|(i, c)| result[..i].contains(c)) {
         return Err(refused("an axis is named twice in the result"));
     }
-    let terms = terms.into_iter().zip(tensors).map(|(names, &v)| diagonal(n, (names, v)));
+    let terms = terms.into_iter().zip(tensors).map(|(names, &v)| diagonals(n, (names, v)));
     let mut rest = terms.collect::<Result<Vec<Term>, Refusal>>()?;
     let mut all = rest.remove(0);
     while !rest.is_empty() {
@@ -81,21 +81,14 @@ fn once(all: &[char], unnamed: usize) -> Vec<char> {
 }
 
 /// The elements at which axes of one name have one index.
-fn diagonal(n: &mut impl Build, (mut names, mut v): Term) -> Result<Term, Refusal> {
+fn diagonals(n: &mut impl Build, (mut names, mut v): Term) -> Result<Term, Refusal> {
     while let Some(second) = (0..names.len()).find(|&i| names[..i].contains(&names[i])) {
         let first = names.iter().position(|c| *c == names[second]).unwrap_or(0);
         let dims = n.dims(v);
         if dims[first] != dims[second] {
             return Err(Refusal::Invalid(format!("an axis of {} and {} elements", dims[first], dims[second])));
         }
-        let mut perm: Extents = (0..names.len()).filter(|&a| a != first && a != second).collect();
-        let mut flat: Extents = perm.iter().map(|&a| dims[a]).collect();
-        perm.extend([first, second]);
-        flat.push(dims[first] * dims[second]);
-        v = n.transpose(v, &perm)?;
-        v = n.reshape(v, &flat)?;
-        let range = Range { axis: flat.len() - 1, start: 0, len: dims[first], step: dims[first] as isize + 1 };
-        v = n.add(Slice { ranges: vec![range] }, &[v])?;
+        v = super::index::diagonal(n, v, [first, second], 0)?;
         let name = names.remove(second);
         names.remove(first);
         names.push(name);

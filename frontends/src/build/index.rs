@@ -1,9 +1,9 @@
 //! Parts of tensors, and indices.
 
-use qcc_ir::ops::{Concat, Extents, Op, Range, ScatterFn, ScatterNd};
+use qcc_ir::ops::{Concat, Extents, Op, Range, ScatterFn, ScatterNd, Slice};
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
-use super::{Build, Values};
+use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
 /// Masks of more elements than this are not computed at import.
@@ -131,6 +131,33 @@ fn same_off_axis(n: &mut impl Build, indices: ValueId, axis: usize) -> Option<Va
     let behind = (axis + n.rank(source)).checked_sub(dims.len())?;
     let column = n.dims(source).iter().product::<usize>() == extent && n.dims(source)[behind] == extent;
     if column { n.reshape(source, &[extent]).ok() } else { None }
+}
+
+/// Diagonal `k` of the matrices that two axes make, along a new last axis in their place.
+pub(crate) fn diagonal(
+    n: &mut impl Build,
+    x: ValueId,
+    [rows, columns]: [usize; 2],
+    k: i64,
+) -> Result<ValueId, Refusal> {
+    let dims = n.dims(x);
+    if rows == columns {
+        return Err(Refusal::Invalid(format!("the diagonal along axis {rows} alone")));
+    }
+    let (below, above) = (extent(k.saturating_neg().max(0))?, extent(k.max(0))?);
+    let (height, width) = (dims[rows], dims[columns]);
+    let len = height.saturating_sub(below).min(width.saturating_sub(above));
+    if len == 0 {
+        return Err(Refusal::Unsupported(format!("diagonal {k} of {height} by {width} is empty")));
+    }
+    let mut perm: Extents = (0..dims.len()).filter(|&a| a != rows && a != columns).collect();
+    let mut flat: Extents = perm.iter().map(|&a| dims[a]).collect();
+    perm.extend([rows, columns]);
+    flat.push(height * width);
+    let x = n.transpose(x, &perm)?;
+    let x = n.reshape(x, &flat)?;
+    let range = Range { axis: flat.len() - 1, start: below * width + above, len, step: width as isize + 1 };
+    n.add(Slice { ranges: vec![range] }, &[x])
 }
 
 /// A `Bool` matrix: true on diagonal `k` and above it (`upper`) or below it.

@@ -52,7 +52,7 @@ pub(super) fn how<'m>(node: &'m Node, index: usize, shown: Option<&TensorMeta>, 
         ("contiguous", Some(false)) => None,
         ("to" | "type_as", _) if !same_type => None,
         ("contiguous" | "to" | "type_as", _) => Some(How::Unknown),
-        ("reshape" | "flatten" | "ravel", Some(false) | None) => Some(How::Unknown),
+        ("reshape" | "reshape_as" | "flatten" | "ravel", Some(false) | None) => Some(How::Unknown),
         _ => Some(How::Part(node, index)),
     }
 }
@@ -83,7 +83,7 @@ pub(super) fn put(
         | "alpha_dropout"
         | "feature_alpha_dropout"
         | "lift_fresh" => Ok(new),
-        "view" | "reshape" | "flatten" | "ravel" | "unflatten" | "squeeze" | "unsqueeze" | "view_as" => {
+        "view" | "view_as" | "reshape" | "reshape_as" | "flatten" | "ravel" | "unflatten" | "squeeze" | "unsqueeze" => {
             n.reshape(new, &dims)
         }
         "transpose" | "t" | "permute" | "swapaxes" | "swapdims" | "movedim" | "numpy_T" | "mT" => {

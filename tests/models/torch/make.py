@@ -315,8 +315,26 @@ def numbers():
     add("angles", Of(angles), x, i)
 
 
+def cells():
+    x = torch.randn(2, 3, 4)
+    def steps(m, x):
+        h, c = m.lstm(x[:, 0], (x[:, 1, :3], x[:, 2, :3]))
+        return h, c, m.gru(x[:, 0], h), m.tanh(x[:, 0], h), m.relu(x[:, 1], c)
+    add("cells", Of(steps, lstm=nn.LSTMCell(4, 3), gru=nn.GRUCell(4, 3), tanh=nn.RNNCell(4, 3, bias=False),
+                    relu=nn.RNNCell(4, 3, nonlinearity="relu")), x)
+    def weights(m, x):
+        w = F.batch_norm(m.w.reshape(1, 3, -1), None, None, m.g, training=True, momentum=0.0, eps=1e-6)
+        return m.narrow(x), m.whole(x), F.conv1d(x, w.reshape(3, 3, 2)), m.batch(x)
+    add("weights", Of(weights, narrow=nn.utils.weight_norm(nn.Conv1d(3, 2, 2), dim=2),
+                      whole=nn.utils.weight_norm(nn.Linear(4, 3), dim=None), w=torch.randn(3, 3, 2), g=torch.rand(3),
+                      batch=nn.BatchNorm1d(3, track_running_stats=False)), x)
+    add("differences", Of(lambda m, x: (
+        x.diff(), x.diff(n=2, dim=1), x.diff(dim=0, prepend=x[:1] * 2, append=x[:1]), (x > 0).diff(), x.diagonal(),
+        x.diagonal(1, 1, 2), x.diagonal(-2, 2, -2), x.transpose(1, 2).reshape_as(x))), x)
+
+
 if __name__ == "__main__":
-    for group in (vision, language, elements, parts, programs, positions, signals, numbers):
+    for group in (vision, language, elements, parts, programs, positions, signals, numbers, cells):
         torch.manual_seed(5)
         group()
     (HERE / "cases.json").write_text(json.dumps(CASES))

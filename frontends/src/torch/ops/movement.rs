@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::super::node::NodeCx;
 use super::super::weights::View;
 use super::Row;
-use crate::build::index::triangle;
+use crate::build::index::{diagonal, triangle};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -25,6 +25,12 @@ pub(super) const ROWS: &[Row] = &[
     ("constant_pad_nd", pad),
     ("contiguous", same),
     ("detach", same),
+    ("diagonal", |n| {
+        let x = n.input()?;
+        let (offset, axes) = (n.int("offset", 0)?, [n.int("dim1", 0)?, n.int("dim2", 1)?]);
+        let axes = [n.axis(axes[0], x)?, n.axis(axes[1], x)?];
+        one(diagonal(n, x, axes, offset)?)
+    }),
     ("dropout", dropout),
     ("expand", expand),
     ("expand_as", |n| {
@@ -59,6 +65,7 @@ pub(super) const ROWS: &[Row] = &[
     ("replication_pad2d", |n| pad_in(n, "replicate")),
     ("replication_pad3d", |n| pad_in(n, "replicate")),
     ("reshape", |n| reshaped(n, "shape")),
+    ("reshape_as", shaped_as),
     ("squeeze", squeeze),
     ("swapaxes", permute),
     ("swapdims", permute),
@@ -70,10 +77,7 @@ pub(super) const ROWS: &[Row] = &[
     ("unflatten", unflatten),
     ("unsqueeze", unsqueeze),
     ("view", view),
-    ("view_as", |n| {
-        let (x, other) = (n.input()?, n.tensor("other")?);
-        one(n.reshape(x, &n.dims(other))?)
-    }),
+    ("view_as", shaped_as),
 ];
 
 /// `as_strided` gathers at most this many elements.
@@ -89,6 +93,7 @@ pub(super) const VIEWS: &[&str] = &[
     "chunk",
     "contiguous",
     "detach",
+    "diagonal",
     "dropout",
     "expand",
     "expand_as",
@@ -105,6 +110,7 @@ pub(super) const VIEWS: &[&str] = &[
     "ravel",
     "real",
     "reshape",
+    "reshape_as",
     "select",
     "slice",
     "split",
@@ -128,6 +134,11 @@ pub(super) const VIEWS: &[&str] = &[
 
 fn same(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.input()?)
+}
+
+fn shaped_as(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, other) = (n.input()?, n.tensor("other")?);
+    one(n.reshape(x, &n.dims(other))?)
 }
 
 fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

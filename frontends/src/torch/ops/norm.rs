@@ -1,6 +1,6 @@
 //! Normalisations.
 
-use qcc_ir::ops::{BinaryFn, Softmax, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Extents, ReduceFn, Softmax, UnaryFn};
 use qcc_ir::{Elem, ValueId};
 
 use super::super::node::NodeCx;
@@ -14,6 +14,8 @@ pub(super) const ROWS: &[Row] = &[
     ("_native_batch_norm_legit", batch_norm),
     ("_native_batch_norm_legit_no_training", batch_norm),
     ("_softmax", |n| softmax(n, false)),
+    ("_weight_norm", weight_norm),
+    ("_weight_norm_interface", weight_norm),
     ("batch_norm", batch_norm),
     ("cosine_similarity", cosine_similarity),
     ("group_norm", |n| {
@@ -71,10 +73,14 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let affine = scale_and_bias(n, x)?;
     let (mean, variance) = (n.optional("running_mean")?, n.optional("running_var")?);
     let epsilon = n.float("eps", 1e-5)?;
-    let (Some(mean), Some(variance), false) = (mean, variance, n.flag("training", false)?) else {
-        return Err(Refusal::Unsupported(
-            "batch normalisation with statistics of the batch: call model.eval() before the export".into(),
-        ));
+    let (mean, variance) = match (mean, variance, n.flag("training", false)?) {
+        (Some(mean), Some(variance), false) => (mean, variance),
+        (None, None, _) => moments(n, x)?,
+        _ => {
+            return Err(Refusal::Unsupported(
+                "batch normalisation with statistics of the batch: call model.eval() before the export".into(),
+            ));
+        }
     };
     let channels = n.dims(mean).iter().product();
     let (scale, bias) = match affine {
@@ -82,6 +88,36 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => (vector(n, mean, channels, 1.0)?, vector(n, mean, channels, 0.0)?),
     };
     one(norm::batch_norm(n, x, [scale, bias, mean, variance], epsilon)?)
+}
+
+/// Mean and variance of each channel over the batch: what is normalised by where nothing else is known in inference
+/// either.
+fn moments(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(ValueId, ValueId), Refusal> {
+    let axes: Extents = (0..n.rank(x)).filter(|&axis| axis != 1).collect();
+    let mean = n.reduce(ReduceFn::Mean, x, &axes, true)?;
+    let centred = n.binary(BinaryFn::Sub, x, mean)?;
+    let square = n.binary(BinaryFn::Mul, centred, centred)?;
+    let variance = n.reduce(ReduceFn::Mean, square, &axes, false)?;
+    Ok((n.reshape(mean, &n.dims(variance))?, variance))
+}
+
+/// v * g / |v|, with the norm over all axes but one, or over all.
+fn weight_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (v, g) = (n.tensor("v")?, n.tensor("g")?);
+    let axes: Extents = match n.int("dim", 0)? {
+        -1 => (0..n.rank(v)).collect(),
+        kept => {
+            let kept = n.axis(kept, v)?;
+            (0..n.rank(v)).filter(|&axis| axis != kept).collect()
+        }
+    };
+    let square = n.binary(BinaryFn::Mul, v, v)?;
+    let sum = n.reduce(ReduceFn::Sum, square, &axes, true)?;
+    let norm = n.unary(UnaryFn::Sqrt, sum)?;
+    let factor = n.binary(BinaryFn::Div, g, norm)?;
+    let weight = n.binary(BinaryFn::Mul, v, factor)?;
+    let all = Values::from_iter([weight, norm]);
+    Ok(if n.op() == "_weight_norm" { Values::from_iter([weight]) } else { all })
 }
 
 fn group_norm(n: &mut NodeCx<'_, '_>, groups: i64) -> Result<Values, Refusal> {
@@ -142,11 +178,11 @@ fn cosine_similarity(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let epsilon = n.float("eps", 1e-8)?;
     let product = n.binary(BinaryFn::Mul, a, b)?;
     let axis = n.axis(axis, product)?;
-    let mut y = n.reduce(qcc_ir::ops::ReduceFn::Sum, product, &[axis], false)?;
+    let mut y = n.reduce(ReduceFn::Sum, product, &[axis], false)?;
     for v in [a, b] {
         let v = n.expand(v, &n.dims(product))?;
         let square = n.binary(BinaryFn::Mul, v, v)?;
-        let sum = n.reduce(qcc_ir::ops::ReduceFn::Sum, square, &[axis], false)?;
+        let sum = n.reduce(ReduceFn::Sum, square, &[axis], false)?;
         let norm = n.unary(UnaryFn::Sqrt, sum)?;
         let least = n.constant_of(Number::Float(epsilon), &n.ty(norm).elem.clone())?;
         let norm = n.binary(BinaryFn::Max, norm, least)?;

@@ -1,7 +1,7 @@
 //! Parts of tensors, and tensors put together from parts.
 
-use qcc_ir::ops::{Concat, Extents, Gather, Range, Slice};
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Concat, Extents, Gather, Range, Slice};
+use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
 use super::super::node::{NodeCx, Operand};
 use super::Row;
@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     ("chunk", ranges),
     ("concat", cat),
     ("concatenate", cat),
+    ("diff", diff),
     ("hstack", |n| {
         let vectors = n.tensors("tensors")?.iter().all(|&v| n.rank(v) <= 1);
         cat_along(n, i64::from(!vectors))
@@ -160,6 +161,25 @@ fn cat_along(n: &mut NodeCx<'_, '_>, axis: i64) -> Result<Values, Refusal> {
         [only] => one(only),
         _ => one(n.add(Concat { axis }, &parts)?),
     }
+}
+
+/// Each element less the one before it, so many times over; truth values: whether the two differ.
+fn diff(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input()?;
+    let (times, axis) = (n.int("n", 1)?, n.int("dim", -1)?);
+    let axis = n.axis(axis, x)?;
+    let parts: Values = [n.optional("prepend")?, Some(x), n.optional("append")?].into_iter().flatten().collect();
+    let mut y = if parts.len() == 1 { x } else { n.add(Concat { axis }, &parts)? };
+    let f = if n.ty(x).elem == Elem::Bool { BinaryFn::NotEqual } else { BinaryFn::Sub };
+    for _ in 0..times {
+        let Some(len) = n.dims(y)[axis].checked_sub(1).filter(|&len| len > 0) else {
+            return Err(Refusal::Unsupported(format!("no difference is left of {}", n.ty(x))));
+        };
+        let mut from = |start| n.add(Slice { ranges: vec![Range { axis, start, len, step: 1 }] }, &[y]);
+        let (before, after) = (from(0)?, from(1)?);
+        y = n.binary(f, after, before)?;
+    }
+    one(y)
 }
 
 fn stack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -13,17 +13,33 @@ pub(super) const ROWS: &[Row] = &[
         let first = n.tensor("hx")?;
         layers(n, Cell::Gru { reset_after: true }, &[first])
     }),
+    ("gru_cell", |n| {
+        let state = n.tensor("hx")?;
+        step(n, Cell::Gru { reset_after: true }, &[state])
+    }),
     ("lstm", |n| {
         let first = n.tensors("hx")?;
         layers(n, Cell::Lstm, &first)
+    }),
+    ("lstm_cell", |n| {
+        let states = n.tensors("hx")?;
+        step(n, Cell::Lstm, &states)
     }),
     ("rnn_relu", |n| {
         let first = n.tensor("hx")?;
         layers(n, Cell::Rnn { relu: true }, &[first])
     }),
+    ("rnn_relu_cell", |n| {
+        let state = n.tensor("hx")?;
+        step(n, Cell::Rnn { relu: true }, &[state])
+    }),
     ("rnn_tanh", |n| {
         let first = n.tensor("hx")?;
         layers(n, Cell::Rnn { relu: false }, &[first])
+    }),
+    ("rnn_tanh_cell", |n| {
+        let state = n.tensor("hx")?;
+        step(n, Cell::Rnn { relu: false }, &[state])
     }),
 ];
 
@@ -84,6 +100,18 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, first: &[ValueId]) -> Result<Value
         results.push(if single { without_batch(n, states)? } else { states });
     }
     Ok(results)
+}
+
+/// One step of a layer, from states `[N, H]` to the next.
+fn step(n: &mut NodeCx<'_, '_>, cell: Cell, states: &[ValueId]) -> Result<Values, Refusal> {
+    let x = n.tensor("input")?;
+    let mut parameters = Values::from_iter([n.tensor("w_ih")?, n.tensor("w_hh")?]);
+    parameters.extend([n.optional("b_ih")?, n.optional("b_hh")?].into_iter().flatten());
+    let mut operands = Values::from_iter([n.reshape(x, &with_axis(&n.dims(x), 0))?]);
+    operands.extend(in_order(n, cell, &parameters)?);
+    operands.extend_from_slice(states);
+    let results = n.add_all(Recurrent { cell, reverse: false, clip: None }, &operands)?;
+    Ok(results[1..].into())
 }
 
 fn with_axis(dims: &[usize], axis: usize) -> Extents {
