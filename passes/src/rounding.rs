@@ -29,6 +29,12 @@ pub(crate) fn against_each_other(errors: &[f32], others: &[f32]) -> Vec<usize> {
     turned
 }
 
+/// Where the numbers of one of `outputs` lie among `len`: in runs of `run`, `outputs` runs apart.
+pub(crate) fn places(output: usize, outputs: usize, run: usize, len: usize) -> Vec<usize> {
+    let firsts = (output * run..len).step_by((outputs * run).max(1));
+    firsts.flat_map(|first| first..first + run).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use qcc_ir::{Elem, Graph, NodeId, Tensor};
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 
-use crate::rounding::against_each_other;
+use crate::rounding::{against_each_other, places};
 use crate::{Context, Pass, PassError};
 
 /// The smallest constants stay as they are while they hold at most this share of all numbers: halving them saves next
@@ -109,11 +109,10 @@ pub(super) fn narrowed(value: &Tensor, outputs: Option<usize>) -> Option<Tensor>
     Some(Tensor::of(value.ty().with_elem(Elem::F16), narrow))
 }
 
-/// Rounds the numbers of each output against each other: those of one output lie in runs of `run`, `outputs` runs apart.
+/// Rounds the numbers of each output, which lie in runs of `run`, against each other.
 fn cancel(narrow: &mut [f16], exact: &[f32], outputs: usize, run: usize) {
     let turned = |output: usize| -> Vec<(usize, f16)> {
-        let firsts = (output * run..exact.len()).step_by((outputs * run).max(1));
-        let places: Vec<usize> = firsts.flat_map(|first| first..first + run).collect();
+        let places = places(output, outputs, run, exact.len());
         let error = |(&k, &x): (&usize, &f16)| x.to_f32() - exact[k];
         let nearest: Vec<f16> = places.iter().map(|&k| narrow[k]).collect();
         let errors: Vec<f32> = places.iter().zip(&nearest).map(error).collect();

@@ -10,7 +10,8 @@ use super::assign::Grids;
 use super::grids::per_channel;
 use super::plan::{Mode, Plan, is_contraction, weights};
 use super::weights::{
-    Bounds, bias_grid, block_grid, constant_grid, corrected_bias, magnitudes, rounded, shares, weight_grid,
+    Bounds, bias_grid, block_grid, constant_grid, corrected_bias, magnitudes, rounded, rounded_by_output, shares,
+    weight_grid,
 };
 use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
@@ -191,9 +192,13 @@ impl Builder<'_> {
                 weight_grid(op, w, bounds)
             }
         };
-        let weight = rounded(op, w, &grid);
+        let mut weight = rounded(op, w, &grid);
+        let corrected = self.corrected(n, w, &weight);
+        if let (None, GridRule::Contract { channel }) = (&corrected, op.grid()) {
+            weight = rounded_by_output(w, &weight, &grid, channel);
+        }
+        let bias = corrected.filter(|b| bias.is_some() || b.reals().iter().any(|&x| x != 0.0)).or(bias.cloned());
         let mut operands = Operands::from_iter([x]);
-        let bias = self.corrected(n, w, &weight);
         operands.push(self.constant(old[1], weight));
         let placed = |b: Tensor| match input {
             Some(input) => b.quantized(&bias_grid(input, &grid)),
@@ -207,8 +212,8 @@ impl Builder<'_> {
         Ok(operands)
     }
 
-    /// The constant bias of a contraction, which makes up for what rounding its weight `w` does to means. Where there is
-    /// no bias, one is added if operators take it as it is: convolutions, and products of matrices.
+    /// The constant bias of a contraction that makes up for what rounding its weight `w` does to means, where those are
+    /// known. Where there is no bias, one is made if operators take it as it is: convolutions, and products of matrices.
     fn corrected(&self, n: NodeId, w: &Tensor, rounded: &Tensor) -> Option<Tensor> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
         let (x, result) = (self.old.ty(old[0]), self.old.ty(n.value(0)));
@@ -220,14 +225,8 @@ impl Builder<'_> {
             Some(&b) => self.old.constant(b)?.clone(),
             None => zeros()?,
         };
-        let correct = || {
-            let means = self.ranges.get(old[0])?.channel_means(summed_axis(self.old, n))?;
-            corrected_bias(op, w, rounded, &bias, &means, &shares(op, w, &x.shape, &result.shape))
-        };
-        match old.get(2) {
-            Some(_) => Some(correct().unwrap_or_else(|| bias.clone())),
-            None => correct().filter(|b| b.reals().iter().any(|&x| x != 0.0)),
-        }
+        let means = self.ranges.get(old[0])?.channel_means(summed_axis(self.old, n))?;
+        corrected_bias(op, w, rounded, &bias, &means, &shares(op, w, &x.shape, &result.shape))
     }
 
     /// The largest integer of each channel of an activation that the contraction `n` reads as `x`.
@@ -275,7 +274,7 @@ impl Builder<'_> {
     fn restored(&mut self, v: ValueId) -> Result<(), PassError> {
         if let Some(w) = self.old.constant(v).filter(|_| !self.real.contains_key(&v)) {
             let grid = Grid::per_axis(Store::I8, 0, per_channel(&magnitudes(w, 0)));
-            let stored = self.constant(v, w.quantized(&grid));
+            let stored = self.constant(v, rounded_by_output(w, &w.quantized(&grid), &grid, 0));
             let real = self.new.add1(Dequantize {}, &[stored], self.origin(v))?;
             self.real.insert(v, real);
         }

@@ -155,6 +155,21 @@ fn taps_of_a_window_are_rounded_against_each_other() {
     assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &grid)), sum(&exact));
 }
 
+/// Rows of numbers that are a little more than a step add up to what they are.
+#[test]
+fn weights_of_an_output_are_rounded_against_each_other() {
+    let rows = [[1.27, 0.004, 0.004, 0.004, 0.004], [0.014, 1.27, 0.014, 0.014, 0.014]];
+    for (axis, dims) in [(0, [2, 5]), (1, [5, 2])] {
+        let at = |i: usize| if axis == 0 { rows[i / 5][i % 5] } else { rows[i % 2][i / 2] };
+        let w = Tensor::from_vec(Shape::known(&dims), (0..10).map(at).collect());
+        let grid = qcc_ir::Grid::per_axis(Store::I8, axis, vec![0.01; 2]);
+        let q = super::weights::rounded_by_output(&w, &w.quantized(&grid), &grid, axis).integers().unwrap();
+        let sum =
+            |row: usize| (0..10).filter(|i| (if axis == 0 { i / 5 } else { i % 2 }) == row).map(|i| q[i]).sum::<i64>();
+        assert_eq!([sum(0), sum(1)], [129, 133], "{q:?}");
+    }
+}
+
 /// Kinds of the nodes that work on real numbers and neither contract nor reshape.
 fn real_kinds(g: &Graph) -> Vec<&'static str> {
     let islands = crate::fidelity::float_islands(g).into_iter();

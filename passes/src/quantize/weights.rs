@@ -2,10 +2,11 @@
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Grid, Shape, Store, Tensor, scale_runs};
+use rayon::prelude::*;
 
 use super::grids::{block_scale, grid_of, per_channel};
 use crate::calibrate::Range;
-use crate::rounding::against_each_other;
+use crate::rounding::{against_each_other, places};
 
 /// Largest magnitude for each index of `axis`.
 pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
@@ -95,7 +96,6 @@ pub(super) fn weight_grid(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> Grid {
 
 /// The grid of a weight in 4 bits with a scale for each run of `size` indices of `axis`.
 pub(super) fn block_grid(w: &Tensor, axis: usize, size: usize) -> Grid {
-    use rayon::prelude::*;
     let (dims, reals) = (w.dims(), w.reals());
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
     let outer: usize = dims[..axis].iter().product();
@@ -137,22 +137,44 @@ pub(super) fn rounded(op: &Op, w: &Tensor, grid: &Grid) -> Tensor {
     let nearest = w.quantized(grid);
     let dims = w.dims();
     let taps: usize = dims.iter().skip(2).product();
-    if !matches!(op, Op::Conv(_)) || taps < 2 || grid.store != Store::I8 {
+    if !matches!(op, Op::Conv(_)) || taps < 2 {
         return nearest;
     }
-    let (run, scales) = scale_runs(nearest.ty(), grid);
-    let mut integers = nearest.view::<i8>().into_owned();
-    let exact = w.reals();
-    for (window, q) in integers.chunks_mut(taps).enumerate() {
-        let scale = scales[(window * taps / run) % scales.len()];
-        let error = |(q, w): (&i8, &f32)| f32::from(*q) - w / scale;
-        let errors: Vec<f32> = q.iter().zip(&exact[window * taps..]).map(error).collect();
-        let others: Vec<f32> = errors.iter().map(|e| e - e.signum()).collect();
-        for k in against_each_other(&errors, &others) {
-            q[k] -= errors[k].signum() as i8;
-        }
+    cancelled(w, &nearest, grid, w.len() / taps, |window| (window * taps..(window + 1) * taps).collect())
+}
+
+/// The integers of a weight, `near` it on a grid, with those of each output along `axis` rounded against each other: where
+/// nothing is known of what they multiply, it is more often than not alike or of one sign.
+pub(super) fn rounded_by_output(w: &Tensor, near: &Tensor, grid: &Grid, axis: usize) -> Tensor {
+    let dims = w.dims();
+    let run = dims[axis + 1..].iter().product();
+    cancelled(w, near, grid, dims[axis], |output| places(output, dims[axis], run, w.len()))
+}
+
+/// Rounds the numbers of each group against each other: `places` says where they lie. Only of those in 8 bits.
+fn cancelled(
+    w: &Tensor,
+    near: &Tensor,
+    grid: &Grid,
+    groups: usize,
+    places: impl Fn(usize) -> Vec<usize> + Sync,
+) -> Tensor {
+    if grid.store != Store::I8 {
+        return near.clone();
     }
-    Tensor::of(nearest.ty().clone(), integers)
+    let (run, scales) = scale_runs(near.ty(), grid);
+    let (exact, mut integers) = (w.reals(), near.view::<i8>().into_owned());
+    let turned = |group: usize| -> Vec<(usize, i8)> {
+        let places = places(group);
+        let scale = |k: usize| scales[(k / run) % scales.len()];
+        let errors: Vec<f32> = places.iter().map(|&k| f32::from(integers[k]) - exact[k] / scale(k)).collect();
+        let others: Vec<f32> = errors.iter().map(|e| e - e.signum()).collect();
+        let turned = against_each_other(&errors, &others).into_iter();
+        turned.map(|i| (places[i], integers[places[i]] - errors[i].signum() as i8)).collect()
+    };
+    let turned: Vec<(usize, i8)> = (0..groups).into_par_iter().flat_map_iter(turned).collect();
+    turned.into_iter().for_each(|(k, q)| integers[k] = q);
+    Tensor::of(near.ty().clone(), integers)
 }
 
 /// The bias that makes up for what rounding the weight does to the mean of each output: `bias - (q - w) * mean(x)`,
