@@ -218,22 +218,22 @@ fn ambiguous(shape: &Shape) -> bool {
     dims.len() > 2 && dims[1..].windows(2).all(|w| w[0] == w[1]) && dims[1].known() != Some(1)
 }
 
-/// A counterpart in `to` for each of `from`, by name where all names are there, else by place. `None`: the one that has
-/// none.
-fn pair(from: &[End<'_>], to: &[End<'_>]) -> Result<Vec<Wire>, usize> {
-    let by_name: Option<Vec<usize>> = from.iter().map(|f| to.iter().position(|t| t.0 == f.0)).collect();
+/// For each of `ends` its counterpart `among` others and what that has to become: by name where all names are there, else
+/// by place.
+fn counterparts(ends: &[End<'_>], among: &[End<'_>]) -> Option<Vec<Wire>> {
+    let by_name: Option<Vec<usize>> = ends.iter().map(|e| among.iter().position(|a| a.0 == e.0)).collect();
     let mut wires: Vec<Wire> = Vec::new();
-    for (i, end) in from.iter().enumerate() {
+    for (i, end) in ends.iter().enumerate() {
         let free = |at: &usize| !wires.iter().any(|w| w.at == *at);
         let places = match &by_name {
             Some(places) => vec![places[i]],
             // In its own place, else in the first that fits.
-            None => std::iter::once(i).chain(0..to.len()).filter(|&at| at < to.len()).collect(),
+            None => std::iter::once(i).chain(0..among.len()).filter(|&at| at < among.len()).collect(),
         };
-        let fit = |at: usize| Some(Wire { at, perm: order(&end.1.shape, &to[at].1.shape)? });
-        wires.push(places.into_iter().filter(free).find_map(fit).ok_or(i)?);
+        let fit = |at: usize| Some(Wire { at, perm: order(&among[at].1.shape, &end.1.shape)? });
+        wires.push(places.into_iter().filter(free).find_map(fit)?);
     }
-    Ok(wires)
+    Some(wires)
 }
 
 fn listed(ends: &[End<'_>]) -> String {
@@ -259,16 +259,8 @@ fn warn_ambiguous(kind: &str, ends: &[End<'_>], wires: &[Wire], diagnostics: &mu
 fn match_inputs(a: &Graph, b: &Graph, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Wire>, Failure> {
     let ends = |g| -> Vec<End<'_>> { Graph::inputs(g).map(|v| (name(g, v), g.ty(v))).collect() };
     let (from, to) = (ends(a), ends(b));
-    if from.len() != to.len() {
-        return Err(unlike("inputs", &from, &to).into());
-    }
-    // From the side of the one that is fed, so that each gets something.
-    let wires = pair(&to, &from).map_err(|_| Failure::from(unlike("inputs", &from, &to)))?;
-    let wires = wires
-        .into_iter()
-        .enumerate()
-        .map(|(i, w)| Wire { perm: order(&from[w.at].1.shape, &to[i].1.shape).flatten(), at: w.at });
-    let wires: Vec<Wire> = wires.collect();
+    let wires = (from.len() == to.len()).then(|| counterparts(&to, &from)).flatten();
+    let wires = wires.ok_or_else(|| unlike("inputs", &from, &to))?;
     warn_ambiguous("input", &to, &wires, diagnostics);
     Ok(wires)
 }
@@ -279,13 +271,7 @@ fn match_outputs(a: &Graph, b: &Graph, diagnostics: &mut Vec<Diagnostic>) -> Res
     let (from, to) = (ends(a), ends(b));
     let from: Vec<End<'_>> = from.iter().map(|(n, v)| (n.as_str(), a.ty(*v))).collect();
     let to: Vec<End<'_>> = to.iter().map(|(n, v)| (n.as_str(), b.ty(*v))).collect();
-    let wires = pair(&from, &to).map_err(|_| Failure::from(unlike("outputs", &from, &to)))?;
-    // The way back: what the counterpart has to become.
-    let wires = wires
-        .into_iter()
-        .enumerate()
-        .map(|(i, w)| Wire { perm: order(&to[w.at].1.shape, &from[i].1.shape).flatten(), at: w.at });
-    let wires: Vec<Wire> = wires.collect();
+    let wires = counterparts(&from, &to).ok_or_else(|| unlike("outputs", &from, &to))?;
     warn_ambiguous("output", &from, &wires, diagnostics);
     Ok(wires)
 }
@@ -398,13 +384,14 @@ mod tests {
     #[test]
     fn ends_are_paired_by_name_or_place() {
         let (flat, image, last) = (ty(&[1, 10]), ty(&[1, 3, 4, 5]), ty(&[1, 4, 5, 3]));
-        let places = |a: &[End<'_>], b: &[End<'_>]| pair(a, b).map(|w| w.iter().map(|w| w.at).collect::<Vec<_>>());
-        assert_eq!(places(&[("x", &flat), ("y", &image)], &[("y", &last), ("x", &flat)]), Ok(vec![1, 0]));
-        assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat), ("b", &flat)]), Ok(vec![0, 1]));
-        assert_eq!(places(&[("x", &flat), ("y", &image)], &[("a", &last), ("b", &flat)]), Ok(vec![1, 0]));
+        let places =
+            |a: &[End<'_>], b: &[End<'_>]| counterparts(a, b).map(|w| w.iter().map(|w| w.at).collect::<Vec<_>>());
+        assert_eq!(places(&[("x", &flat), ("y", &image)], &[("y", &last), ("x", &flat)]), Some(vec![1, 0]));
+        assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat), ("b", &flat)]), Some(vec![0, 1]));
+        assert_eq!(places(&[("x", &flat), ("y", &image)], &[("a", &last), ("b", &flat)]), Some(vec![1, 0]));
         // A name that is there must fit.
-        assert_eq!(places(&[("x", &flat)], &[("x", &image), ("y", &flat)]), Err(0));
-        assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat)]), Err(1));
+        assert_eq!(places(&[("x", &flat)], &[("x", &image), ("y", &flat)]), None);
+        assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat)]), None);
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use qcc_ir::metadata_entry;
 use serde_json::{Map, Number, Value};
 
 /// True where the metadata are those of an Ultralytics model.
 pub(crate) fn is_ultralytics(metadata: &[(String, String)]) -> bool {
-    ["task", "names", "stride"].iter().all(|key| metadata.iter().any(|(k, _)| k == key))
+    ["task", "names", "stride"].iter().all(|key| metadata_entry(metadata, key).is_some())
 }
 
 /// What Python's `str()` gives of a value.

@@ -20,5 +20,5 @@ pub mod testing;
 pub mod text;
 mod types;
 
-pub use graph::{Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError};
+pub use graph::{Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError, metadata_entry};
 pub use types::{Affine, Dim, Elem, Grid, Layout, Scalar, Shape, Store, Tensor, TensorType, scale_runs};

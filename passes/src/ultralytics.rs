@@ -2,7 +2,7 @@
 //! size of the picture, so the model has to give them as fractions of it.
 
 use qcc_ir::ops::{Binary, BinaryFn, Concat, Op};
-use qcc_ir::{Dim, Graph, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Graph, Shape, Tensor, ValueId, metadata_entry};
 
 use crate::layout::ImageOrder;
 use crate::{Context, Pass, PassError};
@@ -52,7 +52,7 @@ impl Pass for NormalizeBoxes {
 
 /// What the model says about itself, where it is an Ultralytics detector.
 fn head(g: &Graph) -> Option<Head> {
-    let said = |key: &str| g.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    let said = |key: &str| metadata_entry(&g.metadata, key);
     let task = said("task").filter(|t| ["detect", "segment", "pose", "obb"].contains(t))?;
     said("imgsz")?;
     let extents = g.ty(g.inputs().next()?).shape.extents()?;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use qcc_frontends::MODULE;
-use qcc_ir::{Elem, Tensor, TensorType};
+use qcc_ir::{Elem, Tensor, TensorType, metadata_entry};
 
 use super::picture::Pixels;
 use super::{DataError, Image, from_reals, resize};
@@ -71,7 +71,7 @@ impl Preprocess {
     /// What the model says about itself: Ultralytics' exports name their task, stride and image size, and PyTorch
     /// programs the class of the module, which for Ultralytics' models tells the task.
     pub fn of_metadata(metadata: &[(String, String)]) -> Option<Self> {
-        let find = |key: &str| metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        let find = |key: &str| metadata_entry(metadata, key);
         let exported = find("imgsz").and(find("stride")).and(find("task"));
         let task = exported.or_else(|| match find(MODULE)?.strip_prefix("ultralytics.nn.tasks.")? {
             "ClassificationModel" => Some("classify"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use qcc_formats::openvino::Info;
 
 use crate::metadata::{Literal, is_ultralytics, literal};
+use qcc_ir::metadata_entry;
 
 /// Where Ultralytics' loader finds a model: `yolo26n_int8_openvino_model/yolo26n.xml` for the stem `yolo26n` and the suffix
 /// `_int8`. `None` for other models.
@@ -24,7 +25,7 @@ pub(super) fn info(metadata: &[(String, String)]) -> Vec<Info> {
     if !is_ultralytics(metadata) {
         return Vec::new();
     }
-    let entry = |key: &str| metadata.iter().find(|(k, _)| k == key).map(|(_, value)| literal(value));
+    let entry = |key: &str| metadata_entry(metadata, key).map(literal);
     let value = |key: &str, value: &str| Info::Value(key.into(), value.into());
     let mut all = vec![
         value("model_type", "YOLO"),

@@ -62,6 +62,11 @@ pub struct OpenExtent {
 /// Operands of a node, in order.
 pub type Operands = SmallVec<[ValueId; 3]>;
 
+/// What a model's metadata say under a key.
+pub fn metadata_entry<'m>(metadata: &'m [(String, String)], key: &str) -> Option<&'m str> {
+    metadata.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
+}
+
 /// A typed dataflow graph. A node cannot be added without complete types; there are no cycles.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
