@@ -28,6 +28,7 @@ use crate::artefact::Staged;
 use crate::batch::Pair;
 use crate::data::Samples;
 use crate::options::{Options, Precision};
+use crate::port::Port;
 use crate::quality::{self, Quality};
 use crate::watch::{Clock, Stage, Watch};
 
@@ -88,6 +89,10 @@ pub struct Artefact {
     pub output: PathBuf,
     /// Length of all its files in bytes.
     pub output_bytes: u64,
+    /// Its inputs.
+    pub inputs: Vec<Port>,
+    /// Its outputs.
+    pub outputs: Vec<Port>,
     /// Number of operators in it.
     pub operators: usize,
     /// How it compares with the model; after calibration.
@@ -194,6 +199,8 @@ impl Compiler {
             target: l.backend.target().name,
             output: output.clone(),
             output_bytes: 0,
+            inputs: Port::inputs(&l.graph),
+            outputs: Port::outputs(&l.graph),
             operators: 0,
             quality: l.quality.clone(),
         };
@@ -268,15 +275,18 @@ impl Compiler {
                 std::fs::create_dir_all(folder).map_err(failed)?;
             }
             let mut files = Staged::new(&artefact.output)?;
-            let mut written = l.backend.write(&l.graph, self.options.form, &mut files);
+            let mut graph = &l.graph;
+            let mut written = l.backend.write(graph, self.options.form, &mut files);
             if let (Err(why), Some(closed)) = (&written, &l.closed) {
                 let why = why.first().map_or_else(String::new, |d| d.message.clone());
                 diagnostics.push(static_batch(why));
                 files = Staged::new(&artefact.output)?;
-                written = l.backend.write(closed, self.options.form, &mut files);
+                graph = closed;
+                written = l.backend.write(graph, self.options.form, &mut files);
             }
             let summary = written?;
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
+            (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
             staged.push(files);
         }
         Ok(staged)

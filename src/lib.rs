@@ -19,11 +19,13 @@ pub mod compare;
 mod compiler;
 pub mod data;
 mod options;
+mod port;
 mod quality;
 mod watch;
 
 pub use compiler::{Artefact, Compiler, Failure, Output, Report};
 pub use options::{Calibration, DATA_HELP, Data, Options, Precision};
+pub use port::Port;
 pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;

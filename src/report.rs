@@ -9,12 +9,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
 use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::ir::{Graph, Origin};
-use qcc::{Failure, Quality, Report, Watch};
+use qcc::{Artefact, Failure, Port, Quality, Report, Watch};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const GATE: u8 = 3;
+
+/// Inputs and outputs that a summary shows, each, unless it shows all.
+const PORTS: usize = 4;
 
 /// Writes to stdout; whoever closes it early wants no more.
 pub(crate) fn say(text: &str) {
@@ -154,11 +157,18 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
             row("operators", artefact.operators.to_string());
         }
         if let Some(quality) = &artefact.quality {
-            quality_rows(quality, verbose, &mut row);
+            work_rows(quality, verbose, &mut row);
+        }
+        port_rows(artefact, verbose, &mut row);
+        for (i, layer) in artefact.quality.iter().flat_map(|q| &q.worst).enumerate() {
+            row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", decibels(layer.sqnr), layer.name));
         }
     }
     if let Some(calibration) = &report.calibration {
         row("data", calibration.clone());
+    }
+    if let Some(quality) = report.artefacts.iter().find_map(|a| a.quality.as_ref()) {
+        row("compared", format!("with the float graph on {}", counted(quality.samples, "sample")));
     }
     let total: f64 = report.stages.iter().map(|s| s.seconds).sum();
     let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3}", s.name, s.seconds)).collect();
@@ -166,7 +176,33 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     out
 }
 
-fn quality_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
+/// Inputs and outputs; outputs with how far they are from the float graph's, where that is known.
+fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, String)) {
+    let shown = if verbose { usize::MAX } else { PORTS };
+    let measured = |i: usize| artefact.quality.as_ref().and_then(|q| q.outputs.get(i));
+    let deviation = |i: usize| {
+        measured(i)
+            .map_or_else(String::new, |d| format!(", SQNR {}, largest error {:.3e}", decibels(d.sqnr), d.max_error))
+    };
+    let mut rows = |name: &str, ports: &[Port], beside: &dyn Fn(usize) -> String| {
+        for (i, port) in ports.iter().take(shown).enumerate() {
+            row(if i == 0 { name } else { "" }, format!("{port}{}", beside(i)));
+        }
+        if ports.len() > shown {
+            row("", format!(".. {} more", ports.len() - shown));
+        }
+    };
+    rows("input", &artefact.inputs, &|_| String::new());
+    rows("output", &artefact.outputs, &deviation);
+}
+
+/// So many of a thing, in words.
+fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+/// How much of the work is done on integers.
+fn work_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     let beside = |share: f64, how: &str| match share {
         0.0 => String::new(),
         share => format!(", {:.2} % {how}", share * 100.0),
@@ -178,14 +214,7 @@ fn quality_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     if !q.float_nodes.is_empty() {
         let names = q.float_nodes.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
         let more = if q.float_nodes.len() > shown { ", .." } else { "" };
-        row("in float", format!("{} operators: {names}{more}", q.float_nodes.len()));
-    }
-    for (i, o) in q.outputs.iter().enumerate() {
-        let name = if i == 0 { "outputs" } else { "" };
-        row(name, format!("{} SQNR {}, largest error {:.3e}", o.name, decibels(o.sqnr), o.max_error));
-    }
-    for (i, layer) in q.worst.iter().enumerate() {
-        row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", decibels(layer.sqnr), layer.name));
+        row("in float", format!("{}: {names}{more}", counted(q.float_nodes.len(), "operator")));
     }
 }
 

@@ -5,12 +5,12 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use qcc::Failure;
 use qcc::backends::tflite;
 use qcc::frontends::{ImportOptions, open};
 use qcc::ir::Graph;
 use qcc::ir::diagnostic::Diagnostic;
 use qcc::ir::text::print_brief;
+use qcc::{Failure, Port};
 use serde::Serialize;
 
 use crate::args::{Format, Inspect, shapes};
@@ -65,29 +65,22 @@ fn tflite_text(args: &Inspect) -> Result<String, Failure> {
 #[derive(Debug, Serialize)]
 struct Contents<'g> {
     name: &'g str,
-    inputs: Vec<Value>,
-    outputs: Vec<Value>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
     operators: BTreeMap<&'static str, usize>,
     metadata: BTreeMap<&'g str, &'g str>,
 }
 
-#[derive(Debug, Serialize)]
-struct Value {
-    name: String,
-    r#type: String,
-}
-
 impl<'g> Contents<'g> {
     fn of(g: &'g Graph) -> Self {
-        let value = |name: &str, v| Value { name: name.into(), r#type: g.ty(v).to_string() };
         let mut operators = BTreeMap::new();
         for n in g.order() {
             *operators.entry(g.op(n).kind().name()).or_insert(0) += 1;
         }
         Contents {
             name: &g.name,
-            inputs: g.inputs().map(|v| value(g.name(v).map_or("", |n| n), v)).collect(),
-            outputs: g.outputs().iter().map(|o| value(&o.name, o.value)).collect(),
+            inputs: Port::inputs(g),
+            outputs: Port::outputs(g),
             operators,
             metadata: g.metadata.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect(),
         }
@@ -101,11 +94,11 @@ impl std::fmt::Display for Contents<'_> {
             let _ = writeln!(out, "// {name:<10} {text}");
         };
         row("model", &self.name);
-        for v in &self.inputs {
-            row("input", &format_args!("{}: {}", v.name, v.r#type));
+        for input in &self.inputs {
+            row("input", input);
         }
-        for v in &self.outputs {
-            row("output", &format_args!("{}: {}", v.name, v.r#type));
+        for output in &self.outputs {
+            row("output", output);
         }
         let counts: Vec<String> = self.operators.iter().map(|(name, n)| format!("{n} {name}")).collect();
         row("operators", &counts.join(", "));

@@ -159,6 +159,22 @@ fn int8_model_is_written_with_a_report() {
 }
 
 #[test]
+fn a_summary_tells_what_was_made() {
+    let dir = folder();
+    fs::write(dir.path().join("open.onnx"), small(0).encode_to_vec()).unwrap();
+    let all = &["open.onnx", "--to", "tflite,onnx,openvino", "--int8", "--data", "random"];
+    let said = succeeds(dir.path(), all);
+    let (rows, time) = said.split_at(said.find("time ").unwrap());
+    assert!(time.contains(" s (import "), "{time}");
+    // Decibels depend on the processor in their last digit.
+    let row = |row: &str| match row.find("SQNR") {
+        Some(at) => format!("{}..", &row[..at + 4]),
+        None => row.split(" dB ").last().unwrap_or_default().to_owned(),
+    };
+    insta::assert_snapshot!("summary", rows.lines().map(row).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
 fn same_input_gives_the_same_bytes() {
     let dir = folder();
     pictures(dir.path(), 5);
