@@ -1,0 +1,131 @@
+//! Inputs and outputs of two models, side by side.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::Extents;
+use qcc_ir::{Graph, Shape, TensorType, ValueId};
+
+use crate::compiler::Failure;
+
+pub(super) fn name(g: &Graph, v: ValueId) -> &str {
+    g.name(v).map_or("", |n| n)
+}
+
+/// The place of a counterpart, and the order that an image's axes go into.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Wire {
+    pub(super) at: usize,
+    pub(super) perm: Option<Extents>,
+}
+
+/// An input or output: its name and type.
+type End<'g> = (&'g str, &'g TensorType);
+
+/// What becomes of an image that goes from one shape to another.
+fn order(from: &Shape, to: &Shape) -> Option<Option<Extents>> {
+    let rank = from.rank();
+    if from == to {
+        return Some(None);
+    }
+    let last: Extents = std::iter::once(0).chain(2..rank).chain((rank > 1).then_some(1)).collect();
+    let first: Extents = std::iter::once(0).chain(rank.checked_sub(1)).chain(1..rank.saturating_sub(1)).collect();
+    let fits = |perm: &Extents| rank > 2 && perm.iter().map(|&a| from.dims()[a].clone()).collect::<Shape>() == *to;
+    [last, first].into_iter().find(fits).map(Some)
+}
+
+/// True where nothing tells which axis has the channels, and the axes do matter.
+fn ambiguous(shape: &Shape) -> bool {
+    let dims = shape.dims();
+    dims.len() > 2 && dims[1..].windows(2).all(|w| w[0] == w[1]) && dims[1].known() != Some(1)
+}
+
+/// For each of `ends` its counterpart `among` others and what that has to become: by name where all names are there, else
+/// by place.
+fn counterparts(ends: &[End<'_>], among: &[End<'_>]) -> Option<Vec<Wire>> {
+    let by_name: Option<Vec<usize>> = ends.iter().map(|e| among.iter().position(|a| a.0 == e.0)).collect();
+    let mut wires: Vec<Wire> = Vec::new();
+    for (i, end) in ends.iter().enumerate() {
+        let free = |at: &usize| !wires.iter().any(|w| w.at == *at);
+        let places = match &by_name {
+            Some(places) => vec![places[i]],
+            // In its own place, else in the first that fits.
+            None => std::iter::once(i).chain(0..among.len()).filter(|&at| at < among.len()).collect(),
+        };
+        let fit = |at: usize| Some(Wire { at, perm: order(&among[at].1.shape, &end.1.shape)? });
+        wires.push(places.into_iter().filter(free).find_map(fit)?);
+    }
+    Some(wires)
+}
+
+fn listed(ends: &[End<'_>]) -> String {
+    ends.iter().map(|(name, ty)| format!("{name} {}", ty.real())).collect::<Vec<_>>().join(", ")
+}
+
+fn unlike(kind: &str, a: &[End<'_>], b: &[End<'_>]) -> Diagnostic {
+    Diagnostic::error("interface-mismatch", format!("the {kind} of the models do not fit each other"))
+        .with_note(format!("one has {}", listed(a)))
+        .with_note(format!("the other has {}", listed(b)))
+        .with_help("give both the same shapes: --shape NAME=DIMS")
+}
+
+fn warn_ambiguous(kind: &str, ends: &[End<'_>], wires: &[Wire], diagnostics: &mut Vec<Diagnostic>) {
+    for (name, ty) in ends.iter().zip(wires).filter(|(e, w)| w.perm.is_none() && ambiguous(&e.1.shape)).map(|(e, _)| e)
+    {
+        let message = format!("{kind} {name} is {}: its axes cannot be told apart and are taken as they are", ty.shape);
+        diagnostics.push(Diagnostic::warning("ambiguous-axes", message));
+    }
+}
+
+/// For each input of `b`, where it comes from among those of `a`.
+pub(super) fn match_inputs(a: &Graph, b: &Graph, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Wire>, Failure> {
+    let ends = |g| -> Vec<End<'_>> { Graph::inputs(g).map(|v| (name(g, v), g.ty(v))).collect() };
+    let (from, to) = (ends(a), ends(b));
+    let wires = (from.len() == to.len()).then(|| counterparts(&to, &from)).flatten();
+    let wires = wires.ok_or_else(|| unlike("inputs", &from, &to))?;
+    warn_ambiguous("input", &to, &wires, diagnostics);
+    Ok(wires)
+}
+
+/// For each output of `a`, its counterpart in `b`.
+pub(super) fn match_outputs(a: &Graph, b: &Graph, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Wire>, Failure> {
+    let ends = |g: &'_ Graph| g.outputs().iter().map(|o| (o.name.to_string(), o.value)).collect::<Vec<_>>();
+    let (from, to) = (ends(a), ends(b));
+    let from: Vec<End<'_>> = from.iter().map(|(n, v)| (n.as_str(), a.ty(*v))).collect();
+    let to: Vec<End<'_>> = to.iter().map(|(n, v)| (n.as_str(), b.ty(*v))).collect();
+    let wires = counterparts(&from, &to).ok_or_else(|| unlike("outputs", &from, &to))?;
+    warn_ambiguous("output", &from, &wires, diagnostics);
+    Ok(wires)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ty(dims: &[usize]) -> TensorType {
+        TensorType::f32(dims)
+    }
+
+    #[test]
+    fn images_are_matched_in_either_order() {
+        let (first, last) = (Shape::known(&[1, 3, 4, 5]), Shape::known(&[1, 4, 5, 3]));
+        let perm = |p: &[usize]| Some(Some(Extents::from_slice(p)));
+        assert_eq!(order(&first, &last), perm(&[0, 2, 3, 1]));
+        assert_eq!(order(&last, &first), perm(&[0, 3, 1, 2]));
+        assert_eq!(order(&first, &first), Some(None));
+        assert_eq!(order(&first, &Shape::known(&[1, 5, 4, 3])), None);
+        assert_eq!(order(&Shape::known(&[2, 3]), &Shape::known(&[3, 2])), None);
+        assert_eq!(order(&Shape::scalar(), &Shape::known(&[1])), None);
+    }
+
+    #[test]
+    fn ends_are_paired_by_name_or_place() {
+        let (flat, image, last) = (ty(&[1, 10]), ty(&[1, 3, 4, 5]), ty(&[1, 4, 5, 3]));
+        let places =
+            |a: &[End<'_>], b: &[End<'_>]| counterparts(a, b).map(|w| w.iter().map(|w| w.at).collect::<Vec<_>>());
+        assert_eq!(places(&[("x", &flat), ("y", &image)], &[("y", &last), ("x", &flat)]), Some(vec![1, 0]));
+        assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat), ("b", &flat)]), Some(vec![0, 1]));
+        assert_eq!(places(&[("x", &flat), ("y", &image)], &[("a", &last), ("b", &flat)]), Some(vec![1, 0]));
+        // A name that is there must fit.
+        assert_eq!(places(&[("x", &flat)], &[("x", &image), ("y", &flat)]), None);
+        assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat)]), None);
+    }
+}

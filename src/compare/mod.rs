@@ -1,0 +1,189 @@
+//! How two models compare: both are evaluated on the same samples.
+
+use std::path::{Path, PathBuf};
+
+use qcc_backends::Backend;
+use qcc_frontends::{ImportOptions, Imported, Model};
+use qcc_ir::Graph;
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_passes::Context;
+use qcc_passes::fidelity::Distance;
+use qcc_passes::layout::ImageOrder;
+use qcc_passes::ultralytics::normalize_boxes;
+use serde::Serialize;
+
+use crate::compiler::Failure;
+use crate::data::{Preparation, Samples};
+use crate::options::Data;
+use crate::quality::Deviation;
+
+mod evaluate;
+mod interface;
+
+use evaluate::evaluate;
+use interface::{match_inputs, match_outputs, name};
+
+/// What is wanted of a comparison.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Shapes and values of inputs; each counts for the models that have an input of its name.
+    pub import: ImportOptions,
+    /// What both models are evaluated on.
+    pub data: Data,
+    /// Number of samples at most.
+    pub samples: Option<usize>,
+    /// What pictures are made into, where the models do not say.
+    pub preparation: Preparation,
+}
+
+/// How a model compares with another one, which counts as the truth.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The model that counts as the truth.
+    pub truth: PathBuf,
+    /// The other one.
+    pub other: PathBuf,
+    /// What both were evaluated on.
+    pub data: String,
+    /// Samples that could be read.
+    pub samples: usize,
+    /// Each output.
+    pub outputs: Vec<Match>,
+    /// What the user should know; no errors.
+    #[serde(skip)]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// How an output compares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Match {
+    /// How far the other model's output is from this one.
+    #[serde(flatten)]
+    pub deviation: Deviation,
+    /// Its name in the other model.
+    pub other: String,
+    /// Share of rows whose largest element is the same one, 0 to 1; of vectors and matrices of real numbers.
+    pub top1: Option<f64>,
+}
+
+impl Comparison {
+    /// The lowest SQNR of any output, in dB.
+    pub fn worst_sqnr(&self) -> Option<f64> {
+        self.outputs.iter().map(|o| o.deviation.sqnr).reduce(f64::min)
+    }
+}
+
+/// Why models cannot be compared, and the model that it is about.
+#[derive(Debug)]
+pub struct Failed {
+    /// The model file.
+    pub model: PathBuf,
+    /// What is wrong.
+    pub failure: Failure,
+}
+
+/// Evaluates both models on the data. Inputs and outputs are matched by name, else by their place; where an image is
+/// N,C,H,W in one model and N,H,W,C in the other, its axes are moved. Boxes of Ultralytics' detectors, which are pixels
+/// in other formats and fractions of the picture in TFLite, are compared as fractions.
+///
+/// # Errors
+/// Where a model is refused, the data do not fit the first one, or the models' interfaces do not fit each other.
+pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Comparison, Failed> {
+    let (a, b) = (open(truth)?, open(other)?);
+    check_names(truth, [&a, &b], &settings.import)?;
+    let order = [a.channels_last(), b.channels_last()];
+    let (a, b) = (import(truth, &a, settings)?, import(other, &b, settings)?);
+    let mut diagnostics = [a.notes, b.notes].concat();
+    let (mut a, mut b) = (a.graph, b.graph);
+    match order {
+        [false, true] => like_tflite(truth, &mut a)?,
+        [true, false] => like_tflite(other, &mut b)?,
+        _ => {}
+    }
+    let about = |model: &Path| {
+        let model = model.to_path_buf();
+        move |failure: Failure| Failed { model, failure }
+    };
+    let samples = bind(&a, &b, settings).map_err(about(truth))?;
+    let inputs = match_inputs(&a, &b, &mut diagnostics).map_err(about(other))?;
+    let outputs = match_outputs(&a, &b, &mut diagnostics).map_err(about(other))?;
+    let (runs, unread) = evaluate([&a, &b], &inputs, &outputs, &samples).map_err(about(other))?;
+    if runs.is_empty() {
+        let error = Diagnostic::error("no-samples", format!("none of {} samples can be read", samples.len()));
+        return Err(about(truth)(unread.into_iter().take(3).fold(error, |e, d| e.with_note(d.message)).into()));
+    }
+    diagnostics.extend(unread);
+    let matched = outputs.iter().enumerate().map(|(i, wire)| {
+        let mut distance = Distance::default();
+        let mut rows: Option<(usize, usize)> = None;
+        for run in &runs {
+            distance.add(run[i].0);
+            if let Some((same, all)) = run[i].1 {
+                let sum = rows.get_or_insert((0, 0));
+                *sum = (sum.0 + same, sum.1 + all);
+            }
+        }
+        Match {
+            deviation: Deviation::of((a.outputs()[i].name.to_string(), distance)),
+            other: b.outputs()[wire.at].name.to_string(),
+            top1: rows.map(|(same, all)| same as f64 / all.max(1) as f64),
+        }
+    });
+    Ok(Comparison {
+        truth: truth.into(),
+        other: other.into(),
+        data: samples.to_string(),
+        samples: runs.len(),
+        outputs: matched.collect(),
+        diagnostics,
+    })
+}
+
+fn open(path: &Path) -> Result<Model, Failed> {
+    Model::open(path).map_err(|all| Failed { model: path.into(), failure: all.into() })
+}
+
+/// Fails where an option names an input that neither model has.
+fn check_names(truth: &Path, models: [&Model; 2], import: &ImportOptions) -> Result<(), Failed> {
+    let mut names = Vec::new();
+    for model in models {
+        let inputs = model.inputs().map_err(|all| Failed { model: truth.into(), failure: all.into() })?;
+        names.extend(inputs.into_iter().map(|i| i.name));
+    }
+    let asked = import.shapes.iter().map(|s| &s.0).chain(import.values.iter().map(|v| &v.0));
+    match asked.into_iter().find(|name| !names.contains(name)) {
+        None => Ok(()),
+        Some(odd) => {
+            let error = Diagnostic::error("unknown-input", format!("neither model has an input {odd}"));
+            Err(Failed { model: truth.into(), failure: Failure::usage(error.with_help(names.join(", "))) })
+        }
+    }
+}
+
+fn import(path: &Path, model: &Model, settings: &Settings) -> Result<Imported, Failed> {
+    let failed = |all: Vec<Diagnostic>| Failed { model: path.into(), failure: all.into() };
+    let names: Vec<String> = model.inputs().map_err(failed)?.into_iter().map(|i| i.name).collect();
+    let mut options = settings.import.clone();
+    options.shapes.retain(|s| names.contains(&s.0));
+    options.values.retain(|v| names.contains(&v.0));
+    model.import(&options).map_err(failed)
+}
+
+/// Gives a detector the boxes that its TFLite form has.
+fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
+    let mut cx = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
+    let passes = [normalize_boxes(ImageOrder::Nhwc)];
+    let done = qcc_passes::run(&passes, g, &mut cx, &mut |_, _| {});
+    done.map_err(|e| Failed { model: path.into(), failure: e.into() })
+}
+
+/// The data as real inputs of the first model.
+fn bind(a: &Graph, b: &Graph, settings: &Settings) -> Result<Samples, Failure> {
+    let mut interface = Graph::new(a.name.as_str());
+    for v in a.inputs() {
+        interface.add_input(name(a, v), a.ty(v).real());
+    }
+    let dataset = settings.data.open(settings.samples).map_err(|e| Diagnostic::from(&e))?;
+    let metadata = if a.metadata.is_empty() { &b.metadata } else { &a.metadata };
+    Ok(dataset.bind(&interface, settings.preparation.resolve(metadata)).map_err(|e| Diagnostic::from(&e))?)
+}
