@@ -175,7 +175,7 @@ pub(crate) struct Compare {
     pub(crate) other: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Shape of an input, where a file leaves it open (`images=1,3,640,640`)
+    /// Shape of an input, where both files leave it open (`images=1,3,640,640`)
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
     /// An input that becomes a constant (`sr=16000`)

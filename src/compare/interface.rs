@@ -2,7 +2,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Extents;
-use qcc_ir::{Graph, Shape, TensorType, ValueId};
+use qcc_ir::{Dim, Graph, Shape, TensorType, ValueId};
 
 use crate::compiler::Failure;
 
@@ -22,14 +22,36 @@ type End<'g> = (&'g str, &'g TensorType);
 
 /// What becomes of an image that goes from one shape to another.
 fn order(from: &Shape, to: &Shape) -> Option<Option<Extents>> {
-    let rank = from.rank();
     if from == to {
         return Some(None);
     }
-    let last: Extents = std::iter::once(0).chain(2..rank).chain((rank > 1).then_some(1)).collect();
-    let first: Extents = std::iter::once(0).chain(rank.checked_sub(1)).chain(1..rank.saturating_sub(1)).collect();
-    let fits = |perm: &Extents| rank > 2 && perm.iter().map(|&a| from.dims()[a].clone()).collect::<Shape>() == *to;
-    [last, first].into_iter().find(fits).map(Some)
+    orders(from.rank()).find(|perm| permuted(from, perm) == *to).map(Some)
+}
+
+/// The orders of an image's axes that move the channels to the end and to the front.
+fn orders(rank: usize) -> impl Iterator<Item = Extents> {
+    let last = || std::iter::once(0).chain(2..rank).chain(std::iter::once(1)).collect();
+    let first = || std::iter::once(0).chain(std::iter::once(rank - 1)).chain(1..rank - 1).collect();
+    (rank > 2).then(|| [last(), first()]).into_iter().flatten()
+}
+
+fn permuted(shape: &Shape, perm: &Extents) -> Shape {
+    perm.iter().map(|&axis| shape.dims()[axis].clone()).collect()
+}
+
+/// The extents of an input that is declared `open`, where its counterpart has this shape, be it in another order. A batch
+/// that both leave open is 1. `None` where `open` is known, or they do not fit.
+pub(super) fn filled(open: &Shape, counterpart: &Shape) -> Option<Vec<usize>> {
+    let batch = |(axis, dim): (usize, &Dim)| dim.known().or((axis == 0).then_some(1));
+    let known: Shape =
+        counterpart.dims().iter().enumerate().map(batch).map(|d| d.map(Dim::Known)).collect::<Option<_>>()?;
+    let fits = |shape: &Shape| {
+        let mut pairs = open.dims().iter().zip(shape.dims());
+        open.rank() == shape.rank() && pairs.all(|(open, known)| open.known().is_none() || open == known)
+    };
+    let turned = orders(known.rank()).map(|perm| permuted(&known, &perm));
+    let found = std::iter::once(known.clone()).chain(turned).find(fits)?;
+    open.extents().is_none().then(|| found.extents()).flatten().map(|e| e.to_vec())
 }
 
 /// True where nothing tells which axis has the channels, and the axes do matter.
@@ -114,6 +136,22 @@ mod tests {
         assert_eq!(order(&first, &Shape::known(&[1, 5, 4, 3])), None);
         assert_eq!(order(&Shape::known(&[2, 3]), &Shape::known(&[3, 2])), None);
         assert_eq!(order(&Shape::scalar(), &Shape::known(&[1])), None);
+    }
+
+    #[test]
+    fn open_extents_are_those_of_the_counterpart() {
+        let open = |dims: &[usize]| -> Shape {
+            let dim = |&d: &usize| if d == 0 { Dim::Sym("n".into()) } else { Dim::Known(d) };
+            dims.iter().map(dim).collect()
+        };
+        let want = |dims: &[usize]| Some(dims.to_vec());
+        assert_eq!(filled(&open(&[0, 3, 0, 0]), &open(&[2, 3, 4, 5])), want(&[2, 3, 4, 5]));
+        assert_eq!(filled(&open(&[0, 3, 0, 0]), &open(&[1, 4, 5, 3])), want(&[1, 3, 4, 5]));
+        assert_eq!(filled(&open(&[0, 0, 0, 3]), &open(&[0, 3, 4, 5])), want(&[1, 4, 5, 3]));
+        assert_eq!(filled(&open(&[0, 0]), &open(&[1, 7])), want(&[1, 7]));
+        assert_eq!(filled(&open(&[0, 0]), &open(&[1, 0])), None);
+        assert_eq!(filled(&open(&[0, 3, 0, 0]), &open(&[1, 4, 4, 4])), None);
+        assert_eq!(filled(&open(&[1, 3]), &open(&[1, 3])), None);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use qcc_backends::Backend;
-use qcc_frontends::{ImportOptions, Imported, Model};
-use qcc_ir::Graph;
+use qcc_frontends::{DeclaredInput, ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Shape};
 use qcc_passes::Context;
 use qcc_passes::fidelity::Distance;
 use qcc_passes::layout::ImageOrder;
@@ -21,7 +21,7 @@ mod evaluate;
 mod interface;
 
 use evaluate::evaluate;
-use interface::{match_inputs, match_outputs, name};
+use interface::{filled, match_inputs, match_outputs, name};
 
 /// What is wanted of a comparison.
 #[derive(Clone, Debug)]
@@ -90,9 +90,11 @@ pub struct Failed {
 /// Where a model is refused, the data do not fit the first one, or the models' interfaces do not fit each other.
 pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Comparison, Failed> {
     let (a, b) = (open(truth)?, open(other)?);
-    check_names(truth, [&a, &b], &settings.import)?;
+    let inputs = [declared(truth, &a)?, declared(other, &b)?];
+    check_names(truth, &inputs, &settings.import)?;
     let order = [a.channels_last(), b.channels_last()];
-    let (a, b) = (import(truth, &a, settings)?, import(other, &b, settings)?);
+    let a = import(truth, &a, &for_one(&settings.import, &inputs[0], &inputs[1]))?;
+    let b = import(other, &b, &for_one(&settings.import, &inputs[1], &inputs[0]))?;
     let mut diagnostics = [a.notes, b.notes].concat();
     let (mut a, mut b) = (a.graph, b.graph);
     match order {
@@ -143,15 +145,15 @@ fn open(path: &Path) -> Result<Model, Failed> {
     Model::open(path).map_err(|all| Failed { model: path.into(), failure: all.into() })
 }
 
+fn declared(path: &Path, model: &Model) -> Result<Vec<DeclaredInput>, Failed> {
+    model.inputs().map_err(|all| Failed { model: path.into(), failure: all.into() })
+}
+
 /// Fails where an option names an input that neither model has.
-fn check_names(truth: &Path, models: [&Model; 2], import: &ImportOptions) -> Result<(), Failed> {
-    let mut names = Vec::new();
-    for model in models {
-        let inputs = model.inputs().map_err(|all| Failed { model: truth.into(), failure: all.into() })?;
-        names.extend(inputs.into_iter().map(|i| i.name));
-    }
+fn check_names(truth: &Path, inputs: &[Vec<DeclaredInput>; 2], import: &ImportOptions) -> Result<(), Failed> {
+    let names: Vec<&str> = inputs.iter().flatten().map(|i| i.name.as_str()).collect();
     let asked = import.shapes.iter().map(|s| &s.0).chain(import.values.iter().map(|v| &v.0));
-    match asked.into_iter().find(|name| !names.contains(name)) {
+    match asked.into_iter().find(|name| !names.contains(&name.as_str())) {
         None => Ok(()),
         Some(odd) => {
             let error = Diagnostic::error("unknown-input", format!("neither model has an input {odd}"));
@@ -160,13 +162,28 @@ fn check_names(truth: &Path, models: [&Model; 2], import: &ImportOptions) -> Res
     }
 }
 
-fn import(path: &Path, model: &Model, settings: &Settings) -> Result<Imported, Failed> {
-    let failed = |all: Vec<Diagnostic>| Failed { model: path.into(), failure: all.into() };
-    let names: Vec<String> = model.inputs().map_err(failed)?.into_iter().map(|i| i.name).collect();
-    let mut options = settings.import.clone();
-    options.shapes.retain(|s| names.contains(&s.0));
-    options.values.retain(|v| names.contains(&v.0));
-    model.import(&options).map_err(failed)
+/// The options that count for one model: those of its own inputs, and for inputs that it leaves open the shapes that the
+/// other model's have.
+fn for_one(import: &ImportOptions, own: &[DeclaredInput], other: &[DeclaredInput]) -> ImportOptions {
+    let given = |name: &str| import.shapes.iter().find(|s| s.0 == name).map(|s| Shape::known(&s.1));
+    let named = |name: &str| other.iter().find(|o| o.name == name);
+    let by_name = own.iter().all(|i| named(&i.name).is_some());
+    let mut options = import.clone();
+    options.shapes.retain(|s| own.iter().any(|i| i.name == s.0));
+    options.values.retain(|v| own.iter().any(|i| i.name == v.0));
+    for (i, input) in own.iter().enumerate().filter(|(_, i)| given(&i.name).is_none()) {
+        let place = || other.get(i).filter(|_| own.len() == other.len());
+        let Some(counterpart) = (if by_name { named(&input.name) } else { place() }) else { continue };
+        let shape = given(&counterpart.name).or_else(|| counterpart.shape.clone());
+        if let Some(shape) = shape.and_then(|shape| filled(input.shape.as_ref()?, &shape)) {
+            options.shapes.push((input.name.clone(), shape));
+        }
+    }
+    options
+}
+
+fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Imported, Failed> {
+    model.import(options).map_err(|all| Failed { model: path.into(), failure: all.into() })
 }
 
 /// Gives a detector the boxes that its TFLite form has.

@@ -326,6 +326,26 @@ fn open_batch_is_compiled_for_one() {
 }
 
 #[test]
+fn open_shapes_are_those_of_the_model_compared_with() {
+    let dir = folder();
+    let mut open = small(0);
+    let mut input = value("x", &[0, 3, 1, 1]);
+    let Some(TypeValue::Tensor(ty)) = input.r#type.as_mut().and_then(|t| t.value.as_mut()) else { unreachable!() };
+    for (axis, name) in [(2, "height"), (3, "width")] {
+        ty.shape.as_mut().unwrap().dim[axis].value = Some(DimensionValue::Param(name.into()));
+    }
+    open.graph.as_mut().unwrap().input[0] = input;
+    fs::write(dir.path().join("open.onnx"), open.encode_to_vec()).unwrap();
+    succeeds(dir.path(), &["open.onnx", "--to", "tflite", "--shape", "x=2,3,9,7", "-o", "fixed.tflite"]);
+    for pair in [["open.onnx", "fixed.tflite"], ["fixed.tflite", "open.onnx"]] {
+        let said = succeeds(dir.path(), &["compare", pair[0], pair[1], "--data", "random", "--min-sqnr", "100"]);
+        assert!(said.contains("y "), "{said}");
+    }
+    let said = refusal(dir.path(), &["compare", "open.onnx", "open.onnx", "--data", "random"]);
+    assert!(said.starts_with("1\n") && said.contains("--shape x=N,3,N,N"), "{said}");
+}
+
+#[test]
 fn open_batch_stays_open() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("open.onnx"), small(0).encode_to_vec()).unwrap();
