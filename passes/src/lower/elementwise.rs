@@ -250,6 +250,13 @@ pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
             let whole = b.mul(quotient, y)?;
             b.sub(x, whole)
         }
+        // Of magnitudes the two remainders are one.
+        BinaryFn::Rem => {
+            let (along, across) = (b.unary(UnaryFn::Abs, x)?, b.unary(UnaryFn::Abs, y)?);
+            let rest = b.binary(BinaryFn::FloorMod, along, across)?;
+            let sign = b.unary(UnaryFn::Sign, x)?;
+            b.mul(rest, sign)
+        }
         // What is left without the remainder divides exactly.
         BinaryFn::FloorDiv => {
             let rest = b.binary(BinaryFn::FloorMod, x, y)?;

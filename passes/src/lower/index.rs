@@ -122,6 +122,23 @@ pub(super) fn gather_elements(b: &mut Build<'_>, node: NodeId) -> Built {
     b.op(GatherNd { batch: 0 }, &[x, tuples])
 }
 
+/// GatherNd with the coordinates of the shared axes spelled out.
+pub(super) fn gather_nd(b: &mut Build<'_>, node: NodeId) -> Built {
+    let &Op::GatherNd(GatherNd { batch: shared @ 1.. }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let operands = b.g.operands(node);
+    let (x, index) = (operands[0], operands[1]);
+    let (data, extents) = (b.extents(x)?, b.extents(index)?);
+    let Some((&tuple, tuples)) = extents.split_last() else { return Err(Skip::NoMatch) };
+    let index = match b.g.constant(index).and_then(|t| from_front(t, &data[shared..shared + tuple])) {
+        Some(value) => b.constant(value),
+        None => index,
+    };
+    let mut coordinates: Vec<ValueId> = (0..shared).map(|axis| b.constant(positions(tuples, axis))).collect();
+    coordinates.push(b.cast(index, Elem::I32)?);
+    let whole = b.concat(tuples.len(), &coordinates)?;
+    b.op(GatherNd { batch: 0 }, &[x, whole])
+}
+
 /// The index before it was repeated, where it has extent 1 everywhere but along `axis`.
 fn constant_off_axis(g: &Graph, index: ValueId, axis: usize) -> Option<ValueId> {
     let column = |v: ValueId| {

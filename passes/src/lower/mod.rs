@@ -54,6 +54,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::ArgReduce => index::arg_reduce,
         OpKind::TopK => index::top_k,
         OpKind::GatherElements => index::gather_elements,
+        OpKind::GatherNd => index::gather_nd,
         OpKind::ScatterNd => scatter::scatter_nd,
         OpKind::DepthToSpace => movement::depth_to_space,
         OpKind::Pad => movement::pad_edge,

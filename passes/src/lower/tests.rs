@@ -123,6 +123,7 @@ fn functions_of_two_numbers() {
     }
     check(Binary { f: BinaryFn::Xor }, &[B(&[2, 9]), B(&[9])]);
     check(Binary { f: BinaryFn::Rem }, &[N(&[2, 3]), I(&[3], &[2, -3, 4])]);
+    check(Binary { f: BinaryFn::Rem }, &[X(&[2, 30]), W(&[30])]);
 }
 
 #[test]
@@ -252,6 +253,8 @@ fn indices() {
     assert_eq!(count(&column, OpKind::Gather), 1);
     check(Gather { axis: 1 }, &[X(&[2, 4]), I(&[3], &[-1, 0, -2])]);
     check(GatherNd { batch: 0 }, &[X(&[2, 4]), I(&[2, 2], &[-1, 0, 1, -2])]);
+    check(GatherNd { batch: 1 }, &[X(&[2, 4, 3]), I(&[2, 2, 1], &[-1, 0, 1, -2])]);
+    check(GatherNd { batch: 2 }, &[X(&[2, 2, 5, 3]), I(&[2, 2, 2], &[0, 1, -5, 2, 4, 0, 3, -1])]);
 }
 
 #[test]
