@@ -47,9 +47,12 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
             use UnaryFn::*;
             matches!(f, Sigmoid | Tanh | Exp | Log | Abs | Neg | Sqrt | Sin | Cos | Sign | Not | Floor | Round)
         }
-        Op::Binary(Binary { f }) => {
-            !matches!(f, BinaryFn::Xor | BinaryFn::SquaredDifference | BinaryFn::Prelu | BinaryFn::Rem)
-        }
+        Op::Binary(Binary { f }) => match f {
+            BinaryFn::And | BinaryFn::Or => operands[0].elem == Elem::Bool,
+            BinaryFn::Xor => operands[0].elem.is_integer(),
+            BinaryFn::SquaredDifference | BinaryFn::Prelu | BinaryFn::Rem => false,
+            _ => true,
+        },
         Op::Conv(c) => c.stride.len() == 2 && none([&c.before, &c.after]),
         Op::ConvTranspose(c) => {
             let plain = c.groups == 1 && c.dilation.iter().all(|&d| d == 1) && c.extra.iter().all(|&e| e == 0);

@@ -106,7 +106,8 @@ fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
         Add | Sub | Mul | Div | Pow | Max | Min | SquaredDifference => number(x),
         Less | LessEqual | Greater | GreaterEqual => number(x),
         Equal | NotEqual => number(x) || x.elem == Elem::Bool,
-        And | Or | Xor => x.elem == Elem::Bool,
+        And | Or => x.elem == Elem::Bool,
+        Xor => matches!(x.elem, Elem::Bool | Elem::I32),
         FloorDiv | FloorMod => number(x),
         Atan2 => x.elem == Elem::F32,
         // PRELU repeats the slope, never the data.

@@ -225,6 +225,22 @@ fn in_32_bits(b: &mut Build<'_>, f: BinaryFn, x: ValueId, y: ValueId) -> Built {
     }
 }
 
+/// The bits that both of two integers have: a sum is what one of them has and twice what both have. It is taken of halves,
+/// whose sums do not overflow.
+fn bits_of_both(b: &mut Build<'_>, x: ValueId, y: ValueId) -> Built {
+    let half = b.scalar(65536.0, x)?;
+    let two = b.scalar(2.0, x)?;
+    let mut both = |f: BinaryFn| {
+        let (x, y) = (b.binary(f, x, half)?, b.binary(f, y, half)?);
+        let (sum, one) = (b.add(x, y)?, b.binary(BinaryFn::Xor, x, y)?);
+        let twice = b.sub(sum, one)?;
+        b.binary(BinaryFn::FloorDiv, twice, two)
+    };
+    let (high, low) = (both(BinaryFn::FloorDiv)?, both(BinaryFn::FloorMod)?);
+    let high = b.mul(high, half)?;
+    b.add(high, low)
+}
+
 pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Binary(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (f, operands) = (op.f, b.g.operands(node));
@@ -234,6 +250,12 @@ pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
     }
     match f {
         BinaryFn::Xor if b.ty(x).elem == Elem::Bool => b.binary(BinaryFn::NotEqual, x, y),
+        BinaryFn::And if b.ty(x).elem.is_integer() => bits_of_both(b, x, y),
+        // What both have, and what one has.
+        BinaryFn::Or if b.ty(x).elem.is_integer() => {
+            let (both, one) = (b.binary(BinaryFn::And, x, y)?, b.binary(BinaryFn::Xor, x, y)?);
+            b.add(both, one)
+        }
         BinaryFn::Atan2 => angle(b, x, y),
         BinaryFn::SquaredDifference => {
             let d = b.sub(x, y)?;

@@ -122,6 +122,11 @@ fn functions_of_two_numbers() {
         check(Binary { f }, &[X(&[2, 3, 4]), W(&[3, 1])]);
     }
     check(Binary { f: BinaryFn::Xor }, &[B(&[2, 9]), B(&[9])]);
+    let bits = [0, -1, 1, i32::MAX.into(), i32::MIN.into(), 0x1234_5678, -0x1234_5678, 0xffff, -0x1_0000];
+    for f in [BinaryFn::And, BinaryFn::Or] {
+        check(Binary { f }, &[I(&[9, 1], &bits), I(&[9], &bits)]);
+        check(Binary { f }, &[N(&[9]), I(&[9], &bits)]);
+    }
     check(Binary { f: BinaryFn::Rem }, &[N(&[2, 3]), I(&[3], &[2, -3, 4])]);
     check(Binary { f: BinaryFn::Rem }, &[X(&[2, 30]), W(&[30])]);
 }

@@ -75,10 +75,11 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Resul
         And => (B::LOGICAL_AND, Options::Other(T::LOGICAL_AND), 1),
         Or => (B::LOGICAL_OR, Options::Other(T::LOGICAL_OR), 1),
         Xor if bool => (B::NOT_EQUAL, Options::Other(T::NOT_EQUAL), 1),
-        Xor | Rem => return Err("it has no operator".into()),
+        Xor => (B::BITWISE_XOR, Options::Other(T::BITWISE_XOR), 1),
+        Rem => return Err("it has no operator".into()),
     };
-    // ATAN2 does not broadcast.
-    let inputs = if op.f == Atan2 { repeated(e, site)? } else { site.inputs.clone() };
+    // These do not broadcast, or not beyond rank 4.
+    let inputs = if matches!(code, B::ATAN2 | B::BITWISE_XOR) { repeated(e, site)? } else { site.inputs.clone() };
     e.push_operator(code, number, options, &inputs, &site.outputs);
     Ok(())
 }

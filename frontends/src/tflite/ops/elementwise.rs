@@ -27,6 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     (B::EQUAL, |n| binary(n, BinaryFn::Equal, Activation::NONE)),
     (B::EXP, |n| unary(n, UnaryFn::Exp)),
     (B::FLOOR, |n| unary(n, UnaryFn::Floor)),
+    (B::BITWISE_XOR, |n| binary(n, BinaryFn::Xor, Activation::NONE)),
     (B::FLOOR_DIV, floor_div),
     (B::FLOOR_MOD, floor_mod),
     (B::GELU, |n| {
