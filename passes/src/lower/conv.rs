@@ -56,6 +56,7 @@ pub(super) fn conv_transpose(b: &mut Build<'_>, node: NodeId) -> Built {
             b.squeeze(y, 2)
         }
         2 if op.groups > 1 || op.dilation.iter().any(|&d| d > 1) => over_stretched(b, &op, &operands),
+        3 => over_stretched(b, &op, &operands),
         2 if op.before.iter().chain(&op.after).chain(&op.extra).any(|&p| p > 0) => cut(b, op, &operands),
         _ => Err(Skip::NoMatch),
     }
@@ -82,40 +83,49 @@ fn cut(b: &mut Build<'_>, op: ConvTranspose, operands: &[ValueId]) -> Built {
 /// A convolution with the window turned round, over the image with `stride - 1` zeros between its elements.
 fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -> Built {
     let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
-    let groups = op.groups;
-
-    // [N, C, H, W] -> [N, C, H, 1, W, 1], zeros after each element, -> [N, C, H * sh, W * sw].
-    let apart = b.reshape(operands[0], Shape::known(&[x[0], x[1], x[2], 1, x[3], 1]))?;
-    let after = [0, 0, 0, op.stride[0] - 1, 0, op.stride[1] - 1].into_iter().collect();
-    let zeros = Pad { before: Extents::from_elem(0, 6), after, mode: PadMode::Constant(0.0) };
-    let spread = if op.stride.iter().all(|&s| s == 1) { apart } else { b.op(zeros, &[apart])? };
-    let mut image = b.reshape(spread, Shape::known(&[x[0], x[1], x[2] * op.stride[0], x[3] * op.stride[1]]))?;
-
+    let mut image = operands[0];
     // The reach of the window, less what the pads cut away and the zeros that already follow the last element.
     let mut pads = [Extents::new(), Extents::new()];
-    for i in 0..2 {
+    for (i, &stride) in op.stride.iter().enumerate() {
+        image = stretched(b, image, 2 + i, stride)?;
         let reach = op.dilation[i] * (w[2 + i] - 1);
         let (front, back) = (reach, reach + op.extra[i]);
-        let (cut_front, cut_back) = (op.before[i], op.after[i] + op.stride[i] - 1);
+        let (cut_front, cut_back) = (op.before[i], op.after[i] + stride - 1);
         pads[0].push(front.saturating_sub(cut_front));
         pads[1].push(back.saturating_sub(cut_back));
         let (start, end) = (cut_front.saturating_sub(front), cut_back.saturating_sub(back));
-        let extent = x[2 + i] * op.stride[i];
-        let len = extent.checked_sub(start + end).ok_or(Skip::Because("the pads cut away the image"))?;
-        image = b.slice(image, 2 + i, start, len)?;
+        let len = (x[2 + i] * stride).checked_sub(start + end);
+        image = b.slice(image, 2 + i, start, len.ok_or(Skip::Because("the pads cut away the image"))?)?;
     }
-
-    // [C, O/g, kh, kw] -> [O, C/g, kh, kw], turned round.
-    let per = [groups, w[0] / groups, w[1], w[2], w[3]];
-    let split = b.reshape(operands[1], Shape::known(&per))?;
-    let swapped = b.transpose(split, &[0, 2, 1, 3, 4])?;
-    let joined = b.reshape(swapped, Shape::known(&[groups * w[1], w[0] / groups, w[2], w[3]]))?;
-    let weight = b.op(Reverse { axes: [2, 3].into_iter().collect() }, &[joined])?;
-
     let [before, after] = pads;
-    let conv =
-        Conv { stride: Extents::from_elem(1, 2), before, after, dilation: op.dilation.clone(), groups: op.groups };
-    let mut operands = operands.to_vec();
-    (operands[0], operands[1]) = (image, weight);
-    b.op(conv, &operands)
+    let stride = Extents::from_elem(1, op.stride.len());
+    let conv = Conv { stride, before, after, dilation: op.dilation.clone(), groups: op.groups };
+    let weight = turned(b, operands[1], op.groups)?;
+    b.op(conv, &[&[image, weight], &operands[2..]].concat())
+}
+
+/// An axis with `by - 1` zeros after each element.
+fn stretched(b: &mut Build<'_>, x: ValueId, axis: usize, by: usize) -> Built {
+    if by == 1 {
+        return Ok(x);
+    }
+    let mut extents = b.extents(x)?;
+    let (outer, inner) = (extents[..=axis].iter().product(), extents[axis + 1..].iter().product());
+    let apart = b.reshape(x, Shape::known(&[outer, 1, inner]))?;
+    let [before, after] = [[0, 0, 0], [0, by - 1, 0]].map(|pads| pads.into_iter().collect());
+    let spread = b.op(Pad { before, after, mode: PadMode::Constant(0.0) }, &[apart])?;
+    extents[axis] *= by;
+    b.reshape(spread, Shape::known(&extents))
+}
+
+/// The weight of a transposed convolution, `[C, O/g, k..]`, as that of a plain one: `[O, C/g, k..]`, its windows turned
+/// round.
+fn turned(b: &mut Build<'_>, w: ValueId, groups: usize) -> Built {
+    let extents = b.extents(w)?;
+    let (inputs, outputs, window) = (extents[0] / groups, extents[1], &extents[2..]);
+    let split = b.reshape(w, Shape::known(&[&[groups, inputs, outputs], window].concat()))?;
+    let axes: Vec<usize> = [0, 2, 1].into_iter().chain(3..extents.len() + 1).collect();
+    let swapped = b.transpose(split, &axes)?;
+    let joined = b.reshape(swapped, Shape::known(&[&[groups * outputs, inputs], window].concat()))?;
+    b.op(Reverse { axes: (2..extents.len()).collect() }, &[joined])
 }

@@ -162,6 +162,9 @@ fn transposed_convolutions() {
     check(ConvTranspose { groups: 2, ..plain(2) }, &[X(&[1, 4, 5, 6]), W(&[4, 3, 3, 3]), W(&[6])]);
     check(ConvTranspose { groups: 4, ..plain(2) }, &[X(&[2, 4, 5, 6]), W(&[4, 1, 4, 4]), W(&[4])]);
     check(ConvTranspose { dilation: ints(&[2, 3]), ..plain(2) }, &[X(&[1, 4, 5, 6]), W(&[4, 3, 3, 2])]);
+    let volume = ConvTranspose { stride: ints(&[2, 1, 3]), extra: ints(&[1, 0, 2]), ..plain(3) };
+    check(volume.clone(), &[X(&[2, 4, 3, 4, 5]), W(&[4, 3, 2, 3, 2]), W(&[3])]);
+    check(ConvTranspose { before: ints(&[1, 0, 2]), groups: 2, ..volume }, &[X(&[1, 4, 3, 4, 5]), W(&[4, 3, 2, 3, 3])]);
     // Pads that reach beyond the window.
     let cut = ConvTranspose { before: ints(&[3, 4]), after: ints(&[4, 2]), groups: 2, ..plain(2) };
     check(cut, &[X(&[1, 4, 6, 6]), W(&[4, 3, 2, 3])]);
