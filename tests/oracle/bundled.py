@@ -1,7 +1,7 @@
 """The bundled classifier and digits, for the scripts beside this one."""
 from pathlib import Path
 
-import numpy as np, onnxruntime
+import numpy as np, onnxruntime, openvino
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
@@ -30,3 +30,15 @@ def ort(path, images):
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for image in images:
         yield session.run(None, {"image": image})[0]
+
+
+def ov(path, images):
+    """The scores of each image in OpenVINO, given its batch."""
+    core = openvino.Core()
+    model, batch = core.read_model(path), None
+    for image in images:
+        if len(image) != batch:
+            batch = len(image)
+            model.reshape(image.shape)
+            compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        yield compiled(image)[0]

@@ -463,7 +463,8 @@ impl<'g> Emitter<'g> {
         Ok(self.constant(value.ty(), value.data().clone()))
     }
 
-    /// The same elements under the extents of a type, of which one at most is open.
+    /// The same elements under the extents of a type, of which one at most is open. A first extent that stays is written as
+    /// such, so that whoever reads the model may give it another batch.
     pub(super) fn reshape(&mut self, x: Port, ty: &TensorType) -> Port {
         let dims = ty.shape.dims();
         if dims.is_empty() {
@@ -472,9 +473,15 @@ impl<'g> Emitter<'g> {
             let inputs = [x, self.axes(&all)];
             return self.op(Operation("Squeeze", 1), &[], &inputs, ty);
         }
-        let shape: Vec<i64> = dims.iter().map(|d| d.known().map_or(-1, |n| n as i64)).collect();
+        let extent = |d: &Dim| d.known().map_or(-1, |n| n as i64);
+        let mut shape: Vec<i64> = dims.iter().map(extent).collect();
+        let before = self.written.net.tensor(x).dims.first().copied().flatten();
+        let stays = before.is_some() && before == dims[0].known() && !shape.contains(&0);
+        if stays {
+            shape[0] = 0;
+        }
         let shape = self.indices(&shape);
-        self.op(Operation("Reshape", 1), &[attribute("special_zero", false)], &[x, shape], ty)
+        self.op(Operation("Reshape", 1), &[attribute("special_zero", stays)], &[x, shape], ty)
     }
 }
 
