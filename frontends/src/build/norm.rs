@@ -35,6 +35,17 @@ pub(crate) fn batch_norm(
     affine_along_channels(n, x, factor, offset)
 }
 
+/// Mean and variance of each channel over the batch: what is normalised by where nothing else is known in inference
+/// either.
+pub(crate) fn moments(n: &mut impl Build, x: ValueId) -> Result<(ValueId, ValueId), Refusal> {
+    let axes: Extents = (0..n.rank(x)).filter(|&axis| axis != 1).collect();
+    let mean = n.reduce(ReduceFn::Mean, x, &axes, true)?;
+    let centred = n.binary(BinaryFn::Sub, x, mean)?;
+    let square = n.binary(BinaryFn::Mul, centred, centred)?;
+    let variance = n.reduce(ReduceFn::Mean, square, &axes, false)?;
+    Ok((n.reshape(mean, &n.dims(variance))?, variance))
+}
+
 /// Factor and offset of a batch normalisation whose parameters are constants.
 fn affine(n: &mut impl Build, parameters: [ValueId; 4], epsilon: f64) -> Option<(ValueId, ValueId)> {
     let elem = n.ty(parameters[0]).elem.clone();

@@ -89,7 +89,7 @@ fn lrn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let parameters = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
+    let mut parameters = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
     let epsilon = n.float("epsilon", 1e-5)?;
     // Concerns training alone.
     n.float("momentum", 0.9)?;
@@ -97,7 +97,11 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported("batch normalisation of each pixel (spatial = 0) is not supported".into()));
     }
     if n.opset() >= 14 && n.flag("training_mode", false)? {
-        return Err(Refusal::Unsupported("batch normalisation in training mode: export for inference".into()));
+        // Statistics of weights are the same in inference.
+        if n.constant(x).is_none() {
+            return Err(Refusal::Unsupported("batch normalisation in training mode: export for inference".into()));
+        }
+        (parameters[2], parameters[3]) = norm::moments(n, x)?;
     }
     one(norm::batch_norm(n, x, parameters, epsilon.into())?)
 }

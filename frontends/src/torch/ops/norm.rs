@@ -75,7 +75,7 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let epsilon = n.float("eps", 1e-5)?;
     let (mean, variance) = match (mean, variance, n.flag("training", false)?) {
         (Some(mean), Some(variance), false) => (mean, variance),
-        (None, None, _) => moments(n, x)?,
+        (None, None, _) => norm::moments(n, x)?,
         _ => {
             return Err(Refusal::Unsupported(
                 "batch normalisation with statistics of the batch: call model.eval() before the export".into(),
@@ -88,17 +88,6 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => (vector(n, mean, channels, 1.0)?, vector(n, mean, channels, 0.0)?),
     };
     one(norm::batch_norm(n, x, [scale, bias, mean, variance], epsilon)?)
-}
-
-/// Mean and variance of each channel over the batch: what is normalised by where nothing else is known in inference
-/// either.
-fn moments(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(ValueId, ValueId), Refusal> {
-    let axes: Extents = (0..n.rank(x)).filter(|&axis| axis != 1).collect();
-    let mean = n.reduce(ReduceFn::Mean, x, &axes, true)?;
-    let centred = n.binary(BinaryFn::Sub, x, mean)?;
-    let square = n.binary(BinaryFn::Mul, centred, centred)?;
-    let variance = n.reduce(ReduceFn::Mean, square, &axes, false)?;
-    Ok((n.reshape(mean, &n.dims(variance))?, variance))
 }
 
 /// v * g / |v|, with the norm over all axes but one, or over all.
