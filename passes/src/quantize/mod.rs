@@ -79,8 +79,11 @@ pub struct Quantized {
 
 /// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
 pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
-    let plan = plan::plan(g, target, ranges, options);
-    let grids = assign::assign(g, target, &plan);
+    let mut plan = plan::plan(g, target, ranges, options);
+    let mut grids = assign::assign(g, target, &plan);
+    while plan.release_drowned(g, target, &grids) {
+        grids = assign::assign(g, target, &plan);
+    }
     let quantized = build::build(g, target, options, ranges, &plan, &grids)?;
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)

@@ -5,7 +5,7 @@ use qcc_ir::target::{Sums, Target};
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::assign::{OwnRanges, own_ranges};
+use super::assign::{Grids, OwnRanges, own_ranges};
 use super::starved::starved;
 use super::{Interface, Options, borders, loops};
 use crate::calibrate::{Range, Ranges};
@@ -42,6 +42,25 @@ impl Plan {
     /// What a node works on, where that is not real numbers alone.
     pub(super) fn mode(&self, n: NodeId) -> Option<Mode> {
         self.modes.get(&n).copied()
+    }
+
+    /// Lets contractions give real numbers of whose results nothing would be left on these grids: one step of the operand,
+    /// times the largest weight, is more than all of them. True where there was one.
+    pub(super) fn release_drowned(&mut self, g: &Graph, target: &Target, grids: &Grids) -> bool {
+        let step = |v: ValueId| grids.of(v).map(|grid| grid.scales()[0]);
+        let drowned = |n: NodeId| {
+            let operands = g.operands(n);
+            let largest = |w: &Tensor| w.reals().iter().fold(0f32, |most, x| most.max(x.abs()));
+            let seen = step(operands[0]).zip(step(n.value(0))).zip(g.constant(operands[1]));
+            seen.is_some_and(|((x, y), w)| x * largest(w) > y * 255.0)
+        };
+        let on_grid = |n: NodeId| is_contraction(g, n) && weights_only(g, target, n);
+        let integers = self.modes.iter_mut().filter(|(n, mode)| **mode == Mode::Integer && on_grid(**n));
+        let mut released = false;
+        for (_, mode) in integers.filter(|(n, _)| drowned(**n)) {
+            (*mode, released) = (Mode::Weights, true);
+        }
+        released
     }
 }
 
@@ -143,7 +162,8 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// True where a node has an integer kernel and calibration saw its values, all of them finite: no grid holds others.
+/// True where a node has an integer kernel and its values are constants or calibration saw them, all of them finite: no
+/// grid holds others.
 fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
     let op = g.op(n);
     if op.grid() == GridRule::Float || !(target.grids.integer)(op, &g.operand_types(n)) {
@@ -154,7 +174,10 @@ fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
     {
         return false;
     }
-    let seen = |v: ValueId| g.constant(v).is_some() || ranges.get(v).is_some_and(|s| s.not_finite == 0);
+    let seen = |v: ValueId| match g.constant(v) {
+        Some(c) => c.reals().iter().all(|x| x.is_finite()),
+        None => ranges.get(v).is_some_and(|s| s.not_finite == 0),
+    };
     let reals: Vec<ValueId> =
         g.operands(n).into_iter().chain(g.results(n)).filter(|&v| g.ty(v).elem == Elem::F32).collect();
     !reals.is_empty() && reals.into_iter().all(seen)

@@ -217,6 +217,37 @@ fn what_would_be_left_too_little_of_stays_real() {
     assert_eq!(real(shallow), ["binary", "unary"]);
 }
 
+#[test]
+fn what_no_grid_holds_stays_real() {
+    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &Options::default()).graph);
+    // Though nothing of it was seen.
+    let masked = |fill: &str| {
+        format!(
+            "%k: f32[] = const [{fill}]  %l: f32[] = const [-1000]  %c = binary(f:Greater) %m, %l  %n = select %c, %m, %k"
+        )
+    };
+    assert!(!real(&masked("-1")).contains(&"select"));
+    assert!(real(&masked("-inf")).contains(&"select"));
+}
+
+/// Two channels that cancel out but for what lies far below their steps.
+#[test]
+fn what_nothing_would_be_left_of_gives_real_numbers() {
+    let conv = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
+    let body = |rest: f32| {
+        format!(
+            "%w: f32[2,2,1,1] = const [1,0,1,0]  %u: f32[2,2,1,1] = const [1,-1,{rest},0]  %v: f32[1,2,1,1] = const [1,1]
+             %0 = {conv} %x, %w  %1 = {conv} %0, %u from small (Conv)  %2 = {conv} %1, %v  output y = %2"
+        )
+    };
+    let integer = |rest: f32| {
+        let g = on_grids(&graph(&body(rest)), &Options::default()).graph;
+        let small = g.order().into_iter().find(|&n| g.origin(n).path() == "small" && matches!(g.op(n), Op::Conv(_)));
+        g.ty(small.unwrap().value(0)).elem.grid().is_some()
+    };
+    assert!(integer(0.5) && !integer(1e-5));
+}
+
 /// A state of four rows that goes through one weight again and again.
 fn looped(turns: usize) -> Graph {
     let weight: Vec<f32> = (0..64).map(|i| ((i * 7) % 11) as f32 / 4.0 - 1.25).collect();
