@@ -107,6 +107,7 @@ impl<'m> Step<'m> {
             B::FULLY_CONNECTED => self.contraction(0, 1, Some(2)),
             B::TRANSPOSE_CONV => self.contraction(2, 1, Some(3)),
             B::BATCH_MATMUL => self.batch_matmul(),
+            B::ADD | B::SUB => self.sum(),
             B::LOGISTIC | B::SOFTMAX => self.fixed(1.0 / 256.0, -128),
             B::AVERAGE_POOL_2D | B::MAX_POOL_2D | B::CONCATENATION | B::RESHAPE | B::TRANSPOSE | B::SLICE => {
                 self.one_grid()
@@ -177,6 +178,16 @@ impl<'m> Step<'m> {
         let one = |t| scales(t).next().unwrap_or(1.0);
         // The accelerated kernels refuse the whole model beyond this.
         ensure(scales(w).all(|s| one(x) * s / one(y) < 256.0), "it is rescaled by 256 or more")
+    }
+
+    /// Sums and differences.
+    fn sum(&self) -> Check {
+        self.all_or_none()?;
+        let scale = |t: &Tensor| t.quantization.as_ref().and_then(|q| q.scale.first()).map(|&s| f64::from(s));
+        let operands = [0, 1].into_iter().filter_map(|i| scale(self.input(i)?)).fold(0.0, f64::max);
+        // The kernels end the process beyond this.
+        let fits = self.output().and_then(scale).is_none_or(|y| operands / y < f64::from(1 << 19));
+        ensure(fits, "an operand is rescaled by 524288 or more")
     }
 
     /// Real data, with a real weight or one that is quantized.

@@ -44,23 +44,35 @@ impl Plan {
         self.modes.get(&n).copied()
     }
 
-    /// Lets contractions give real numbers of whose results nothing would be left on these grids: one step of the operand,
-    /// times the largest weight, is more than all of them. True where there was one.
+    /// Takes off these grids what nothing would be left of on them: one step of an operand is more than the whole result.
+    /// Contractions with a constant weight keep that on a grid. True where there was something.
     pub(super) fn release_drowned(&mut self, g: &Graph, target: &Target, grids: &Grids) -> bool {
         let step = |v: ValueId| grids.of(v).map(|grid| grid.scales()[0]);
-        let drowned = |n: NodeId| {
-            let operands = g.operands(n);
-            let largest = |w: &Tensor| w.reals().iter().fold(0f32, |most, x| most.max(x.abs()));
-            let seen = step(operands[0]).zip(step(n.value(0))).zip(g.constant(operands[1]));
-            seen.is_some_and(|((x, y), w)| x * largest(w) > y * 255.0)
+        let largest = |v: ValueId| match g.constant(v) {
+            Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
+            None => step(v).map(|step| step * 255.0),
         };
-        let on_grid = |n: NodeId| is_contraction(g, n) && weights_only(g, target, n);
-        let integers = self.modes.iter_mut().filter(|(n, mode)| **mode == Mode::Integer && on_grid(**n));
-        let mut released = false;
-        for (_, mode) in integers.filter(|(n, _)| drowned(**n)) {
-            (*mode, released) = (Mode::Weights, true);
+        let moved_by_a_step = |n: NodeId| {
+            let operands = g.operands(n);
+            match g.op(n) {
+                Op::Binary(b) if matches!(b.f, BinaryFn::Add | BinaryFn::Sub) => {
+                    operands.iter().filter_map(|&v| step(v)).reduce(f32::max)
+                }
+                _ if is_contraction(g, n) => Some(step(operands[0])? * largest(operands[1])?),
+                _ => None,
+            }
+        };
+        let drowned =
+            |n: NodeId| moved_by_a_step(n).zip(step(n.value(0))).is_some_and(|(moved, step)| moved > step * 255.0);
+        let integers = self.modes.iter().filter(|(_, mode)| **mode == Mode::Integer).map(|(n, _)| *n);
+        let released: Vec<NodeId> = integers.filter(|&n| drowned(n)).collect();
+        for &n in &released {
+            match is_contraction(g, n) && weights_only(g, target, n) {
+                true => drop(self.modes.insert(n, Mode::Weights)),
+                false => drop(self.modes.remove(&n)),
+            }
         }
-        released
+        !released.is_empty()
     }
 }
 

@@ -230,6 +230,20 @@ fn what_no_grid_holds_stays_real() {
     assert!(real(&masked("-inf")).contains(&"select"));
 }
 
+/// What is always 0 has a step of 1, which is more than the sum.
+#[test]
+fn sums_of_unlike_steps_stay_real() {
+    let real = |scale: &str| {
+        let body = format!(
+            "%k: f32[] = const [0]  %a = binary(f:Mul) %m, %k  %s: f32[] = const [{scale}]  %b = binary(f:Mul) %m, %s
+             %n = binary(f:Add) %a, %b"
+        );
+        real_kinds(&on_grids(&between_products(&body), &Options::default()).graph)
+    };
+    assert!(real("0.5").is_empty());
+    assert_eq!(real("0.0001"), ["binary"]);
+}
+
 /// Two channels that cancel out but for what lies far below their steps.
 #[test]
 fn what_nothing_would_be_left_of_gives_real_numbers() {
