@@ -175,20 +175,21 @@ impl Builder<'_> {
     /// there is one, on the grid of the sums, or real where `x` or the result is.
     fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor, on_grid: bool) -> Result<Operands, PassError> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
-        let input = self.new.ty(x).elem.grid().map(|g| g.scales()[0]).filter(|_| on_grid);
+        let step = self.new.ty(x).elem.grid().map(|g| g.scales()[0]);
+        let input = step.filter(|_| on_grid);
         let bias = old.get(2).and_then(|&b| self.old.constant(b));
         let channel = match op.grid() {
             GridRule::Contract { channel } if (self.target.grids.per_channel)(op, w.ty()) => Some(channel),
             _ => None,
         };
-        let beside_real = self.new.ty(x).elem.grid().is_none();
+        let beside_real = step.is_none();
         let grid = match self.blocks(op, w).filter(|_| beside_real) {
             Some((axis, size)) => block_grid(w, axis, size),
             None => {
                 let integers = !beside_real || (self.target.grids.run_time_grids)(op);
                 let pairs = integers && (self.target.grids.pairs)(op, w.ty());
                 let largest = pairs.then(|| self.largest(n, x));
-                let bounds = Bounds { channel, pairs: largest.as_deref(), sums: input.zip(bias) };
+                let bounds = Bounds { channel, pairs: largest.as_deref(), sums: step.zip(bias) };
                 weight_grid(op, w, bounds)
             }
         };

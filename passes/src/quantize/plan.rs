@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::assign::{Grids, OwnRanges, own_ranges};
 use super::starved::starved;
+use super::weights::constant_range;
 use super::{Interface, Options, borders, loops};
 use crate::calibrate::{Range, Ranges};
 
@@ -284,7 +285,10 @@ fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<N
         let handed = matches!(op.grid(), GridRule::Carry | GridRule::Unify | GridRule::Own | GridRule::Fixed { .. })
             && operands.iter().any(|v| real.contains(&v.node));
         let joined = span(n.value(0)).unwrap_or(0.0);
-        let starved = |v: &ValueId| span(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);
+        // A constant that lies beside other numbers is to be told apart on their grid, one that is added is not.
+        let beside = |v: ValueId| g.constant(v).filter(|_| op.grid() == GridRule::Unify);
+        let own = |v: ValueId| beside(v).map_or_else(|| span(v), |c| Some(constant_range(c).with_zero().span()));
+        let starved = |v: &ValueId| own(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);
         let contracted = g.users(n.value(0)).iter().any(|u| is_contraction(g, u.0));
         if !contracted && (handed || (joins && operands.iter().any(starved))) {
             real.push(n);

@@ -1,10 +1,11 @@
 //! Float graphs and what they become on grids, as text.
 
 use qcc_ir::ops::Op;
+use qcc_ir::target::{Sums, Target};
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Graph, NodeId, Shape, Store, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, Shape, Store, Tensor, ValueId};
 
-use super::{Interface, Options, Quantized, quantize, unmatched};
+use super::{Interface, Options, Quantized, is_contraction, quantize, unmatched};
 use crate::Joint;
 use crate::calibrate::{Method, calibrate};
 use crate::fidelity::{Compiled, compare, work};
@@ -23,11 +24,15 @@ fn samples() -> Vec<Vec<Tensor>> {
 }
 
 fn on_grids(g: &Graph, options: &Options) -> Quantized {
+    on_grids_of(&target(), g, options)
+}
+
+fn on_grids_of(target: &Target, g: &Graph, options: &Options) -> Quantized {
     let samples = samples();
     let joint = Joint::alone(g);
     let ranges =
         calibrate(&joint, &[g], Method::MinMax, samples.len(), |i| Some(samples[i].clone()), &mut |_| {}).unwrap();
-    quantize(g, &target(), &ranges[0], options).unwrap()
+    quantize(g, target, &ranges[0], options).unwrap()
 }
 
 /// What the graph becomes, and the SQNR of each output.
@@ -260,6 +265,24 @@ fn what_nothing_would_be_left_of_gives_real_numbers() {
         g.ty(small.unwrap().value(0)).elem.grid().is_some()
     };
     assert!(integer(0.5) && !integer(1e-5));
+}
+
+/// Also where the sums become real numbers at once: kernels have the bias in 32 bits all the same.
+#[test]
+fn a_bias_fits_into_sums_beside_the_smallest_weights() {
+    let mut target = target();
+    target.grids.sums = |_, _| Sums::Either;
+    let g = graph(
+        "%w: f32[4,4] = const [1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]  %r = reshape[8,4] %x  %m = matmul(transpose_b:true) %r, %w
+         %v: f32[1,4] = const [1e-12,2e-12,-1e-12,1e-12]  %b: f32[1] = const [1]
+         %y = matmul(transpose_b:true) %m, %v, %b from last (Gemm)  output y = %y",
+    );
+    let g = on_grids_of(&target, &g, &Options::default()).graph;
+    let last = g.order().into_iter().find(|&n| g.origin(n).path() == "last" && is_contraction(&g, n)).unwrap();
+    let operands = g.operands(last);
+    let step = |v: ValueId| g.ty(v).elem.grid().unwrap().scales()[0];
+    assert!(g.ty(operands[2]).elem == Elem::F32);
+    assert!(1.0 / (step(operands[0]) * step(operands[1])) < i32::MAX as f32);
 }
 
 /// A state of four rows that goes through one weight again and again.

@@ -230,6 +230,10 @@ fn stored_bias(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<Name, Unsupported
         Some(_) => Grid::per_tensor(Store::I32, scales[0], 0),
         None => Grid::per_axis(Store::I32, 0, scales),
     };
+    let fits = |(b, scale): (&f32, &f32)| f64::from(b.abs()) / f64::from(*scale) <= f64::from(i32::MAX);
+    if !bias.reals().iter().zip(grid.scales().iter().cycle()).all(fits) {
+        return Err("internal error: its bias does not fit into 32 bits".into());
+    }
     let wanted = e.wanted(site.values[2]);
     Ok(e.place(&wanted, &bias.quantized(&grid), site.numbers))
 }
