@@ -18,6 +18,7 @@ use qcc_passes::lower::lower;
 use qcc_passes::open_batch::{open_batch, static_batch};
 use qcc_passes::precision::{HalfWeights, half_values};
 use qcc_passes::quantize;
+use qcc_passes::run_time::as_run;
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Context, Joint, Pass, PassError};
@@ -527,8 +528,9 @@ fn compare(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Result<(), RunError> {
     let readable = quality::readable(samples, floats.len());
-    let triples = lowered.iter().zip(floats).zip(pairs);
-    let compiled: Vec<_> = triples.map(|((l, float), values)| Compiled { float, graph: &l.graph, values }).collect();
+    let graphs: Vec<Graph> = lowered.iter().map(|l| as_run(&l.graph, l.backend.target())).collect();
+    let triples = graphs.iter().zip(floats).zip(pairs);
+    let compiled: Vec<_> = triples.map(|((graph, float), values)| Compiled { float, graph, values }).collect();
     let found = fidelity::compare(joint, &compiled, &readable)?;
     for ((l, found), float) in lowered.iter_mut().zip(found).zip(floats) {
         let quality = quality::measured(found, &l.graph, l.backend.target());

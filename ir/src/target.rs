@@ -40,6 +40,15 @@ pub enum OpenBatch {
     All,
 }
 
+/// What shares a grid that is found when the model runs: 8 bits from the least number, or 0, to the largest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunTimeGrid {
+    /// All numbers of an activation.
+    Tensor,
+    /// The numbers of each row of a matrix, of each image of a batch.
+    Row,
+}
+
 /// What integer kernels take.
 #[derive(Clone, Debug)]
 pub struct GridDemands {
@@ -49,9 +58,9 @@ pub struct GridDemands {
     pub integer: fn(&Op, &[&TensorType]) -> bool,
     /// True where the operator takes a constant weight on a grid beside real activations.
     pub weights_only: fn(&Op, &[&TensorType]) -> bool,
-    /// True where this contraction, with a weight on a grid, puts its activations on integers too when the model runs;
-    /// others compute with real numbers.
-    pub run_time_grids: fn(&Op) -> bool,
+    /// What shares a grid where this contraction, with a weight on a grid, puts its activations on integers too when the
+    /// model runs. `None`: it computes with real numbers.
+    pub run_time_grids: fn(&Op) -> Option<RunTimeGrid>,
     /// How a constant table on a grid is looked up in.
     pub tables: Tables,
     /// True where the weight of this operator may have one scale for each output channel.

@@ -10,6 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::Joint;
 use crate::activation::Activation;
 use crate::quantize::is_contraction;
+use crate::run_time::run_time_grid;
 
 /// Numbers of one value and sample that a comparison looks at, at most; outputs are compared whole.
 const SEEN: usize = 1 << 14;
@@ -257,7 +258,7 @@ pub fn work(g: &Graph, target: &Target) -> Work {
         let products = products(g, n);
         match operands.get(1).map(|w| (operands[0].elem.grid().is_some(), w.elem.grid().is_some())) {
             Some((true, _)) => work.integer += products,
-            Some((false, true)) if (target.grids.run_time_grids)(g.op(n)) => work.run_time += products,
+            Some((false, true)) if run_time_grid(g, target, n).is_some() => work.run_time += products,
             Some((false, true)) => work.weights += products,
             _ => work.real += products,
         }

@@ -23,6 +23,7 @@ mod pattern;
 pub mod precision;
 pub mod quantize;
 mod rounding;
+pub mod run_time;
 mod sets;
 pub mod simplify;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use qcc_ir::ops::{
     ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode,
     ScatterFn, ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, RunTimeGrid, Sums, Tables, Target, Zero};
 use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
@@ -23,7 +23,7 @@ pub static TARGET: Target = Target {
         activation: Store::U8,
         integer,
         weights_only,
-        run_time_grids: |op| matches!(op, Op::MatMul(_)),
+        run_time_grids: |op| matches!(op, Op::MatMul(_)).then_some(RunTimeGrid::Tensor),
         tables: Tables::Columns,
         per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
         pairs,

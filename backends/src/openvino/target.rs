@@ -22,7 +22,7 @@ pub static TARGET: Target = Target {
         activation: Store::U8,
         integer,
         weights_only,
-        run_time_grids: |_| false,
+        run_time_grids: |_| None,
         tables: Tables::Rows,
         per_channel: |_, _| true,
         // Runs are an axis of their own.

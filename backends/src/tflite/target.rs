@@ -4,7 +4,7 @@ use qcc_ir::ops::{
     Binary, BinaryFn, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn, ScatterNd, TopK, Unary,
     UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, RunTimeGrid, Sums, Tables, Target, Zero};
 use qcc_ir::{Elem, Layout, Store, TensorType};
 
 use super::ops::{conv, pool, resize};
@@ -23,7 +23,7 @@ pub static TARGET: Target = Target {
         activation: Store::I8,
         integer,
         weights_only,
-        run_time_grids: |_| true,
+        run_time_grids: |_| Some(RunTimeGrid::Row),
         tables: Tables::Whole,
         per_channel,
         pairs: |_, _| false,

@@ -24,7 +24,7 @@ mod sample;
 mod scatter;
 mod volume;
 
-use build::{Build, Built};
+pub(crate) use build::{Build, Built};
 
 /// The passes that bring a graph into the words of the target. `grids` says that values are to go onto grids.
 pub fn lower(grids: bool) -> Vec<Box<dyn Pass>> {

@@ -186,7 +186,7 @@ impl Builder<'_> {
         let grid = match self.blocks(op, w).filter(|_| beside_real) {
             Some((axis, size)) => block_grid(w, axis, size),
             None => {
-                let integers = !beside_real || (self.target.grids.run_time_grids)(op);
+                let integers = !beside_real || (self.target.grids.run_time_grids)(op).is_some();
                 let pairs = integers && (self.target.grids.pairs)(op, w.ty());
                 let largest = pairs.then(|| self.largest(n, x));
                 let bounds = Bounds { channel, pairs: largest.as_deref(), sums: step.zip(bias) };

@@ -8,7 +8,7 @@ use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
 use super::{simplify, tidy};
 use crate::{Context, Pass, check_meaning, run};
 use qcc_ir::ops::Op;
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, RunTimeGrid, Sums, Tables, Target, Zero};
 
 /// A target that takes everything: passes of this room do not ask it.
 pub(crate) fn target() -> Target {
@@ -34,7 +34,7 @@ pub(crate) fn target() -> Target {
             activation: Store::I8,
             integer: native,
             weights_only: native,
-            run_time_grids: |_| true,
+            run_time_grids: |_| Some(RunTimeGrid::Tensor),
             tables: Tables::Columns,
             per_channel,
             pairs: |_, _| false,
