@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
 use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::ir::{Graph, Origin};
-use qcc::{Artefact, Failure, Port, Quality, Report, Watch};
+use qcc::{Artefact, Deviation, Failure, Quality, Report, Watch};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
 const REFUSED: u8 = 1;
@@ -179,21 +179,19 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
 /// Inputs and outputs; outputs with how far they are from the float graph's, where that is known.
 fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     let shown = if verbose { usize::MAX } else { PORTS };
-    let measured = |i: usize| artefact.quality.as_ref().and_then(|q| q.outputs.get(i));
-    let deviation = |i: usize| {
-        measured(i)
-            .map_or_else(String::new, |d| format!(", SQNR {}, largest error {:.3e}", decibels(d.sqnr), d.max_error))
-    };
-    let mut rows = |name: &str, ports: &[Port], beside: &dyn Fn(usize) -> String| {
+    let measured: &[Deviation] = artefact.quality.as_ref().map_or(&[], |q| &q.outputs);
+    let deviation = |d: &Deviation| format!(", SQNR {}, largest error {:.3e}", decibels(d.sqnr), d.max_error);
+    for (name, ports, measured) in [("input", &artefact.inputs, &[][..]), ("output", &artefact.outputs, measured)] {
         for (i, port) in ports.iter().take(shown).enumerate() {
-            row(if i == 0 { name } else { "" }, format!("{port}{}", beside(i)));
+            let beside = measured.get(i).map(deviation).unwrap_or_default();
+            row(if i == 0 { name } else { "" }, format!("{port}{beside}"));
         }
         if ports.len() > shown {
-            row("", format!(".. {} more", ports.len() - shown));
+            let worst = measured.iter().skip(shown).map(|d| d.sqnr).reduce(f64::min);
+            let worst = worst.map_or_else(String::new, |sqnr| format!(", SQNR {} or more", decibels(sqnr)));
+            row("", format!(".. {} more{worst}", ports.len() - shown));
         }
-    };
-    rows("input", &artefact.inputs, &|_| String::new());
-    rows("output", &artefact.outputs, &deviation);
+    }
 }
 
 /// So many of a thing, in words.
