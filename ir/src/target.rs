@@ -95,6 +95,8 @@ pub enum Tables {
 pub enum Zero {
     /// Wherever the range puts it.
     Anywhere,
+    /// Wherever the range puts it: on a grid of its own where another reader has it in the middle.
+    Apart,
     /// In the middle.
     Middle,
     /// In the middle, or at the lower end where no number is negative.

@@ -94,12 +94,14 @@ fn weights_only(op: &Op, _: &[&TensorType]) -> bool {
 }
 
 /// Convolutions and products with a constant matrix take a zero anywhere; products of two computed matrices and
-/// transposed convolutions are real where it is neither in the middle nor at the end.
+/// transposed convolutions are real where it is neither in the middle nor at the end. What a convolution reads becomes
+/// unsigned: one FakeQuantize for both would leave all its readers real.
 fn zero(op: &Op, operand: usize, known: bool) -> Zero {
     match op {
         _ if operand == 1 => Zero::Middle,
         Op::MatMul(_) if known => Zero::Anywhere,
         Op::MatMul(_) | Op::ConvTranspose(_) => Zero::MiddleOrEnd,
+        Op::Conv(_) => Zero::Apart,
         _ => Zero::Anywhere,
     }
 }

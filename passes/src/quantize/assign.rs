@@ -21,6 +21,7 @@ const COARSER: f32 = 2.0;
 pub(super) struct Grids {
     grids: FxHashMap<ValueId, Grid>,
     moved: FxHashSet<(NodeId, usize)>,
+    apart: FxHashMap<NodeId, Grid>,
 }
 
 impl Grids {
@@ -29,9 +30,12 @@ impl Grids {
         self.grids.get(&v)
     }
 
-    /// True where operand `i` of `n` is moved to the grid of the node's result.
-    pub(super) fn is_moved(&self, n: NodeId, i: usize) -> bool {
-        self.moved.contains(&(n, i))
+    /// The grid that operand `i` of `n`, the value `v`, is to be on.
+    pub(super) fn of_operand(&self, n: NodeId, i: usize, v: ValueId) -> Option<&Grid> {
+        if self.moved.contains(&(n, i)) {
+            return self.of(n.value(0));
+        }
+        self.apart.get(&n).filter(|_| i == 0).or_else(|| self.of(v))
     }
 }
 
@@ -54,6 +58,7 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
     let mut silent: FxHashSet<ValueId> = FxHashSet::default();
     let mut fixed: FxHashMap<ValueId, Grid> = FxHashMap::default();
     let mut zeros: BTreeMap<ValueId, Zero> = BTreeMap::new();
+    let mut alone: Vec<(NodeId, ValueId)> = Vec::new();
     for &n in &order {
         let (op, operands, result) = (g.op(n), g.operands(n), n.value(0));
         let dynamic = |v: &ValueId| g.constant(*v).is_none() && g.ty(*v).elem == Elem::F32;
@@ -75,6 +80,7 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
                 for (i, v) in operands.iter().enumerate().take(2).filter(|(_, v)| dynamic(v)) {
                     match (target.grids.zero)(op, i, known) {
                         Zero::Anywhere => {}
+                        Zero::Apart => alone.push((n, *v)),
                         // The stricter of two demands holds.
                         zero if zeros.get(v) != Some(&Zero::Middle) => drop(zeros.insert(*v, zero)),
                         _ => {}
@@ -106,20 +112,26 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
         let all = demands.entry(classes.root(v)).or_insert(zero);
         *all = if zero == Zero::Middle { zero } else { *all };
     }
-    let grid = |v: &ValueId| {
-        let root = classes.root(*v);
-        let known = fixed.get(&root).cloned();
-        known.or_else(|| {
-            let range = *joint.get(&root)?;
-            let symmetric = match demands.get(&root) {
-                Some(Zero::Middle) => true,
-                Some(Zero::MiddleOrEnd) => range.lo < 0.0,
-                Some(Zero::Anywhere) | None => false,
-            };
-            Some(grid_of(range, store, symmetric))
-        })
+    // A range, and whether its grid has the zero in the middle; `None` on a grid that is known beforehand.
+    let placed = |v: ValueId| -> Option<(Range, bool)> {
+        let root = classes.root(v);
+        let range = *joint.get(&root).filter(|_| !fixed.contains_key(&root))?;
+        let symmetric = match demands.get(&root) {
+            Some(Zero::Middle) => true,
+            Some(Zero::MiddleOrEnd) => range.lo < 0.0,
+            Some(Zero::Anywhere | Zero::Apart) | None => false,
+        };
+        Some((range, symmetric))
     };
-    Grids { grids: values.iter().filter_map(|v| Some((*v, grid(v)?))).collect(), moved }
+    let grid = |v: ValueId| {
+        let known = fixed.get(&classes.root(v)).cloned();
+        known.or_else(|| placed(v).map(|(range, symmetric)| grid_of(range, store, symmetric)))
+    };
+    let apart = alone.into_iter().filter_map(|(n, v)| {
+        let (range, symmetric) = placed(v)?;
+        symmetric.then(|| (n, grid_of(range, store, false)))
+    });
+    Grids { apart: apart.collect(), grids: values.iter().filter_map(|v| Some((*v, grid(*v)?))).collect(), moved }
 }
 
 /// Operands of a join that keep their own grid: those on a fixed grid, and those with other readers for which the

@@ -338,8 +338,7 @@ impl Builder<'_> {
             let grid = shared.cloned().unwrap_or_else(|| constant_grid(t, self.target.grids.activation));
             return Ok(self.constant(v, t.quantized(&grid)));
         }
-        let grid = if self.grids.is_moved(n, i) { joint } else { self.grids.of(v) };
-        match grid.cloned() {
+        match self.grids.of_operand(n, i, v).cloned() {
             Some(grid) => self.on_grid(v, &grid),
             None => self.real(v),
         }

@@ -1,7 +1,7 @@
 //! Float graphs and what they become on grids, as text.
 
 use qcc_ir::ops::Op;
-use qcc_ir::target::{Sums, Target};
+use qcc_ir::target::{Sums, Target, Zero};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, NodeId, Shape, Store, Tensor, ValueId};
 
@@ -283,6 +283,26 @@ fn a_bias_fits_into_sums_beside_the_smallest_weights() {
     let step = |v: ValueId| g.ty(v).elem.grid().unwrap().scales()[0];
     assert!(g.ty(operands[2]).elem == Elem::F32);
     assert!(1.0 / (step(operands[0]) * step(operands[1])) < i32::MAX as f32);
+}
+
+/// A product of computed matrices has its zeros in the middle, the convolution beside it where the range puts it.
+#[test]
+fn readers_that_share_no_zero_have_grids_of_their_own() {
+    let mut target = target();
+    target.grids.zero = |op, _, _| if matches!(op, Op::Conv(_)) { Zero::Apart } else { Zero::Middle };
+    let conv = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
+    let g = graph(&format!(
+        "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]  %0 = {conv} %x, %w  %m = clamp(lo:-0.25,hi:inf) %0
+         %p = matmul(transpose_b:false) %m, %m from product (MatMul)  %q = {conv} %m, %w from last (Conv)
+         %y = matmul(transpose_b:false) %p, %q  output y = %y"
+    ));
+    let g = on_grids_of(&target, &g, &Options::default()).graph;
+    let zero = |name: &str| {
+        let n = g.order().into_iter().find(|&n| g.origin(n).path() == name && is_contraction(&g, n)).unwrap();
+        g.ty(g.operands(n)[0]).elem.grid().unwrap().zero_point()
+    };
+    assert_eq!(zero("product"), 0);
+    assert!(zero("last") < -64, "{}", zero("last"));
 }
 
 /// A state of four rows that goes through one weight again and again.

@@ -202,7 +202,7 @@ fn on_own_grid(c: &Tensor, store: Store) -> Option<Tensor> {
 fn zero_fits(grid: &Grid, demand: Zero) -> bool {
     let (lo, middle) = (grid.store.range().0, if grid.store == Store::U8 { 128 } else { 0 });
     match demand {
-        Zero::Anywhere => true,
+        Zero::Anywhere | Zero::Apart => true,
         Zero::Middle => grid.zero_point() == middle,
         Zero::MiddleOrEnd => [lo, middle].contains(&grid.zero_point()),
     }
