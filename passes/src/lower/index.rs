@@ -100,15 +100,12 @@ pub(super) fn top_k(b: &mut Build<'_>, node: NodeId) -> Built {
 pub(super) fn gather_elements(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::GatherElements(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (axis, operands) = (op.axis, b.g.operands(node));
-    let (x, mut index) = (operands[0], operands[1]);
+    let (x, index) = (operands[0], operands[1]);
     let (data, extents) = (b.extents(x)?, b.extents(index)?);
     let whole = (0..data.len()).all(|a| a == axis || data[a] == extents[a]);
     if let Some(narrow) = constant_off_axis(b.g, index, axis).filter(|_| whole) {
         let flat = b.reshape(narrow, Shape::known(&[extents[axis]]))?;
         return b.op(Gather { axis }, &[x, flat]);
-    }
-    if let Some(value) = b.g.constant(index).and_then(|t| from_front(t, &[data[axis]])) {
-        index = b.constant(value);
     }
     let column: Extents = extents.iter().copied().chain([1]).collect();
     let index = b.cast(index, Elem::I32)?;
@@ -127,12 +124,8 @@ pub(super) fn gather_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::GatherNd(GatherNd { batch: shared @ 1.. }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let operands = b.g.operands(node);
     let (x, index) = (operands[0], operands[1]);
-    let (data, extents) = (b.extents(x)?, b.extents(index)?);
-    let Some((&tuple, tuples)) = extents.split_last() else { return Err(Skip::NoMatch) };
-    let index = match b.g.constant(index).and_then(|t| from_front(t, &data[shared..shared + tuple])) {
-        Some(value) => b.constant(value),
-        None => index,
-    };
+    let extents = b.extents(index)?;
+    let Some((_, tuples)) = extents.split_last() else { return Err(Skip::NoMatch) };
     let mut coordinates: Vec<ValueId> = (0..shared).map(|axis| b.constant(positions(tuples, axis))).collect();
     coordinates.push(b.cast(index, Elem::I32)?);
     let whole = b.concat(tuples.len(), &coordinates)?;
