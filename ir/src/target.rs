@@ -41,7 +41,7 @@ pub enum OpenBatch {
 }
 
 /// What shares a grid that is found when the model runs: 8 bits from the least number, or 0, to the largest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunTimeGrid {
     /// All numbers of an activation.
     Tensor,

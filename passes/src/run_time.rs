@@ -1,6 +1,6 @@
 //! Activations that runtimes put on integers themselves.
 
-use qcc_ir::ops::{BinaryFn, Extents, Op, Reduce, ReduceFn, UnaryFn};
+use qcc_ir::ops::{Extents, Op, Reduce, ReduceFn, UnaryFn};
 use qcc_ir::target::{RunTimeGrid, Target};
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::FxHashMap;
@@ -20,13 +20,13 @@ pub(crate) fn run_time_grid(g: &Graph, target: &Target, n: NodeId) -> Option<Run
 /// their identities.
 pub fn as_run(g: &Graph, target: &Target) -> Graph {
     let mut g = g.clone();
-    let mut known: FxHashMap<(ValueId, Option<usize>), ValueId> = FxHashMap::default();
+    let mut known: FxHashMap<(ValueId, usize), ValueId> = FxHashMap::default();
     for n in g.order() {
         let Some(grid) = run_time_grid(&g, target, n) else { continue };
         let (x, from) = (g.operands(n)[0], first_shared(&g, n, grid));
         let placed = match known.get(&(x, from)) {
             Some(&v) => Ok(v),
-            None => rounded(&mut Build::at(&mut g, n), x, from.unwrap_or(0)),
+            None => rounded(&mut Build::at(&mut g, n), x, from),
         };
         // What cannot be told of open extents stays exact.
         if let Ok(v) = placed {
@@ -37,12 +37,12 @@ pub fn as_run(g: &Graph, target: &Target) -> Graph {
     g
 }
 
-/// The first of the axes along which numbers share a grid; `None` for all.
-fn first_shared(g: &Graph, n: NodeId, grid: RunTimeGrid) -> Option<usize> {
+/// The first of the axes along which numbers share a grid.
+fn first_shared(g: &Graph, n: NodeId, grid: RunTimeGrid) -> usize {
     match (grid, g.op(n)) {
-        (RunTimeGrid::Tensor, _) => None,
-        (RunTimeGrid::Row, Op::MatMul(_)) => g.ty(g.operands(n)[0]).rank().checked_sub(1),
-        (RunTimeGrid::Row, _) => Some(1),
+        (RunTimeGrid::Tensor, _) => 0,
+        (RunTimeGrid::Row, Op::MatMul(_)) => g.ty(g.operands(n)[0]).rank().saturating_sub(1),
+        (RunTimeGrid::Row, _) => 1,
     }
 }
 
@@ -61,13 +61,13 @@ fn rounded(b: &mut Build<'_>, x: ValueId, first: usize) -> Built {
     let steps = b.unary(UnaryFn::Round, steps)?;
     let stored = b.sub(steps, zero)?;
     let stored = b.clamp(stored, 0.0, 255.0)?;
-    let steps = b.binary(BinaryFn::Add, stored, zero)?;
+    let steps = b.add(stored, zero)?;
     b.mul(steps, step)
 }
 
 #[cfg(test)]
 mod tests {
-    use qcc_ir::ops::MatMul;
+    use qcc_ir::ops::{Binary, BinaryFn, MatMul};
     use qcc_ir::{Grid, Origin, Shape, Store, Tensor, TensorType};
 
     use super::*;
@@ -83,7 +83,7 @@ mod tests {
         let mut g = Graph::new("rows");
         let x = g.add_input("x", TensorType::f32(&[3, 4]));
         let rows = g.add_const(Tensor::from_vec(Shape::known(&[3, 1]), vec![1.0f32, 0.01, 0.0]), Origin::none());
-        let x = g.add1(qcc_ir::ops::Binary { f: BinaryFn::Mul }, &[x, rows], Origin::none()).unwrap();
+        let x = g.add1(Binary { f: BinaryFn::Mul }, &[x, rows], Origin::none()).unwrap();
         let unit = (0..16).map(|i| if i % 5 == 0 { 1.0f32 } else { 0.0 }).collect();
         let unit = Tensor::from_vec(Shape::known(&[4, 4]), unit).quantized(&Grid::per_tensor(Store::I8, 1.0, 0));
         let unit = g.add_const(unit, Origin::none());

@@ -58,6 +58,11 @@ fn check_tensor(model: &Model, tensor: &Tensor) -> Check {
     ensure(constant || (q.scale.len() == 1 && q.dimension == 0), "a computed value with several scales")
 }
 
+/// The scales of a tensor on a grid.
+fn scales(t: &Tensor) -> impl Iterator<Item = f64> {
+    t.quantization.iter().flat_map(|q| q.scale.iter().map(|&s| f64::from(s)))
+}
+
 /// True for quantized 8- and 16-bit tensors.
 fn on_grid(t: &Tensor) -> bool {
     t.quantization.is_some()
@@ -174,8 +179,7 @@ impl<'m> Step<'m> {
         ensure(on_grid(w), "quantized data with a real weight")?;
         let fits = bias.is_none_or(|b| b.elem == T::INT32 && on_grid(b));
         ensure(fits, "its bias must be 32-bit with scales of its own")?;
-        let scales = |t: &'m Tensor| t.quantization.iter().flat_map(|q| q.scale.iter().map(|&s| f64::from(s)));
-        let one = |t| scales(t).next().unwrap_or(1.0);
+        let one = |t: &Tensor| scales(t).next().unwrap_or(1.0);
         // The accelerated kernels refuse the whole model beyond this.
         ensure(scales(w).all(|s| one(x) * s / one(y) < 256.0), "it is rescaled by 256 or more")
     }
@@ -183,10 +187,9 @@ impl<'m> Step<'m> {
     /// Sums and differences.
     fn sum(&self) -> Check {
         self.all_or_none()?;
-        let scale = |t: &Tensor| t.quantization.as_ref().and_then(|q| q.scale.first()).map(|&s| f64::from(s));
-        let operands = [0, 1].into_iter().filter_map(|i| scale(self.input(i)?)).fold(0.0, f64::max);
+        let operands = [0, 1].into_iter().filter_map(|i| self.input(i)).flat_map(scales).fold(0.0, f64::max);
         // The kernels end the process beyond this.
-        let fits = self.output().and_then(scale).is_none_or(|y| operands / y < f64::from(1 << 19));
+        let fits = self.output().into_iter().flat_map(scales).all(|y| operands / y < f64::from(1 << 19));
         ensure(fits, "an operand is rescaled by 524288 or more")
     }
 
