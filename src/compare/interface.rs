@@ -60,10 +60,18 @@ fn ambiguous(shape: &Shape) -> bool {
     dims.len() > 2 && dims[1..].windows(2).all(|w| w[0] == w[1]) && dims[1].known() != Some(1)
 }
 
+/// The place of each name among others, where all are there.
+pub(super) fn by_name<'n>(
+    names: impl Iterator<Item = &'n str>,
+    among: impl Iterator<Item = &'n str> + Clone,
+) -> Option<Vec<usize>> {
+    names.map(|name| among.clone().position(|other| other == name)).collect()
+}
+
 /// For each of `ends` its counterpart `among` others and what that has to become: by name where all names are there, else
 /// by place.
 fn counterparts(ends: &[End<'_>], among: &[End<'_>]) -> Option<Vec<Wire>> {
-    let by_name: Option<Vec<usize>> = ends.iter().map(|e| among.iter().position(|a| a.0 == e.0)).collect();
+    let by_name = by_name(ends.iter().map(|e| e.0), among.iter().map(|a| a.0));
     let mut wires: Vec<Wire> = Vec::new();
     for (i, end) in ends.iter().enumerate() {
         let free = |at: &usize| !wires.iter().any(|w| w.at == *at);

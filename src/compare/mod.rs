@@ -22,7 +22,7 @@ mod evaluate;
 mod interface;
 
 use evaluate::evaluate;
-use interface::{filled, match_inputs, match_outputs, name};
+use interface::{by_name, filled, match_inputs, match_outputs, name};
 
 /// What is wanted of a comparison.
 #[derive(Clone, Debug)]
@@ -172,14 +172,13 @@ fn check_names(truth: &Path, inputs: &[Vec<DeclaredInput>; 2], import: &ImportOp
 /// other model's have.
 fn for_one(import: &ImportOptions, own: &[DeclaredInput], other: &[DeclaredInput]) -> ImportOptions {
     let given = |name: &str| import.shapes.iter().find(|s| s.0 == name).map(|s| Shape::known(&s.1));
-    let named = |name: &str| other.iter().find(|o| o.name == name);
-    let by_name = own.iter().all(|i| named(&i.name).is_some());
+    let in_order = || (own.len() == other.len()).then(|| (0..own.len()).collect());
+    let places = by_name(own.iter().map(|i| i.name.as_str()), other.iter().map(|o| o.name.as_str())).or_else(in_order);
     let mut options = import.clone();
     options.shapes.retain(|s| own.iter().any(|i| i.name == s.0));
     options.values.retain(|v| own.iter().any(|i| i.name == v.0));
-    for (i, input) in own.iter().enumerate().filter(|(_, i)| given(&i.name).is_none()) {
-        let place = || other.get(i).filter(|_| own.len() == other.len());
-        let Some(counterpart) = (if by_name { named(&input.name) } else { place() }) else { continue };
+    let pairs = own.iter().zip(places.into_iter().flatten().map(|at| &other[at]));
+    for (input, counterpart) in pairs.filter(|(input, _)| given(&input.name).is_none()) {
         let shape = given(&counterpart.name).or_else(|| counterpart.shape.clone());
         if let Some(shape) = shape.and_then(|shape| filled(input.shape.as_ref()?, &shape)) {
             options.shapes.push((input.name.clone(), shape));
