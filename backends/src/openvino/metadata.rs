@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use qcc_formats::openvino::Info;
+use qcc_ir::metadata_entry;
 
 use crate::metadata::{Literal, is_ultralytics, literal};
-use qcc_ir::metadata_entry;
 
 /// Where Ultralytics' loader finds a model: `yolo26n_int8_openvino_model/yolo26n.xml` for the stem `yolo26n` and the suffix
 /// `_int8`. `None` for other models.

@@ -17,6 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
     (B::ADD_N, add_n),
     (B::ATAN2, |n| binary(n, BinaryFn::Atan2, Activation::NONE)),
+    (B::BITWISE_XOR, |n| binary(n, BinaryFn::Xor, Activation::NONE)),
     (B::CEIL, |n| unary(n, UnaryFn::Ceil)),
     (B::COS, |n| unary(n, UnaryFn::Cos)),
     (B::DIV, |n| {
@@ -27,7 +28,6 @@ pub(super) const ROWS: &[Row] = &[
     (B::EQUAL, |n| binary(n, BinaryFn::Equal, Activation::NONE)),
     (B::EXP, |n| unary(n, UnaryFn::Exp)),
     (B::FLOOR, |n| unary(n, UnaryFn::Floor)),
-    (B::BITWISE_XOR, |n| binary(n, BinaryFn::Xor, Activation::NONE)),
     (B::FLOOR_DIV, floor_div),
     (B::FLOOR_MOD, floor_mod),
     (B::GELU, |n| {
