@@ -20,7 +20,8 @@ const COARSER: f32 = 2.0;
 #[derive(Debug, Default)]
 pub(super) struct Grids {
     grids: FxHashMap<ValueId, Grid>,
-    moved: FxHashMap<(NodeId, usize), Grid>,
+    moved: FxHashSet<(NodeId, usize)>,
+    apart: FxHashMap<NodeId, Grid>,
 }
 
 impl Grids {
@@ -31,7 +32,10 @@ impl Grids {
 
     /// The grid that operand `i` of `n`, the value `v`, is to be on.
     pub(super) fn of_operand(&self, n: NodeId, i: usize, v: ValueId) -> Option<&Grid> {
-        self.moved.get(&(n, i)).or_else(|| self.of(v))
+        if self.moved.contains(&(n, i)) {
+            return self.of(n.value(0));
+        }
+        self.apart.get(&n).filter(|_| i == 0).or_else(|| self.of(v))
     }
 }
 
@@ -54,7 +58,7 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
     let mut silent: FxHashSet<ValueId> = FxHashSet::default();
     let mut fixed: FxHashMap<ValueId, Grid> = FxHashMap::default();
     let mut zeros: BTreeMap<ValueId, Zero> = BTreeMap::new();
-    let mut apart: Vec<(NodeId, usize, ValueId)> = Vec::new();
+    let mut alone: Vec<(NodeId, ValueId)> = Vec::new();
     for &n in &order {
         let (op, operands, result) = (g.op(n), g.operands(n), n.value(0));
         let dynamic = |v: &ValueId| g.constant(*v).is_none() && g.ty(*v).elem == Elem::F32;
@@ -76,7 +80,7 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
                 for (i, v) in operands.iter().enumerate().take(2).filter(|(_, v)| dynamic(v)) {
                     match (target.grids.zero)(op, i, known) {
                         Zero::Anywhere => {}
-                        Zero::Apart => apart.push((n, i, *v)),
+                        Zero::Apart => alone.push((n, *v)),
                         // The stricter of two demands holds.
                         zero if zeros.get(v) != Some(&Zero::Middle) => drop(zeros.insert(*v, zero)),
                         _ => {}
@@ -123,12 +127,11 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
         let known = fixed.get(&classes.root(v)).cloned();
         known.or_else(|| placed(v).map(|(range, symmetric)| grid_of(range, store, symmetric)))
     };
-    let apart = apart.into_iter().filter_map(|(n, i, v)| {
+    let apart = alone.into_iter().filter_map(|(n, v)| {
         let (range, symmetric) = placed(v)?;
-        symmetric.then(|| ((n, i), grid_of(range, store, false)))
+        symmetric.then(|| (n, grid_of(range, store, false)))
     });
-    let joined = moved.into_iter().filter_map(|(n, i)| Some(((n, i), grid(n.value(0))?)));
-    Grids { moved: joined.chain(apart).collect(), grids: values.iter().filter_map(|v| Some((*v, grid(*v)?))).collect() }
+    Grids { apart: apart.collect(), grids: values.iter().filter_map(|v| Some((*v, grid(*v)?))).collect(), moved }
 }
 
 /// Operands of a join that keep their own grid: those on a fixed grid, and those with other readers for which the
