@@ -2,28 +2,10 @@
 
 use std::collections::BinaryHeap;
 
-use rayon::prelude::*;
-
-/// The places of the numbers that are to be rounded the other way, so that the errors of each of `groups` cancel out.
-/// `places` says where the numbers of a group lie, `errors` how far a number is from the exact one, rounded to the
-/// nearest and to the other side.
-pub(crate) fn turned(
-    groups: usize,
-    places: impl Fn(usize) -> Vec<usize> + Sync,
-    errors: impl Fn(usize) -> [f32; 2] + Sync,
-) -> Vec<usize> {
-    let turned = |group: usize| -> Vec<usize> {
-        let places = places(group);
-        let (nearest, others): (Vec<f32>, Vec<f32>) = places.iter().map(|&k| errors(k).into()).unzip();
-        against_each_other(&nearest, &others).into_iter().map(|i| places[i]).collect()
-    };
-    (0..groups).into_par_iter().flat_map_iter(turned).collect()
-}
-
 /// Which of the numbers that are summed up are to be rounded the other way, so that their errors cancel out: those whose
 /// other error is hardly larger come first. `errors` are those of the nearest numbers, rounded less exact, and `others`
 /// those of the nearest numbers on the other side.
-fn against_each_other(errors: &[f32], others: &[f32]) -> Vec<usize> {
+pub(crate) fn against_each_other(errors: &[f32], others: &[f32]) -> Vec<usize> {
     let mut sum: f64 = errors.iter().map(|&e| f64::from(e)).sum();
     let alike = |e: f32| f64::from(e) * sum > 0.0;
     // Positive floats are ordered as their bits are, and `other` is the larger one.

@@ -4,9 +4,10 @@ use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Cast, GridRule, Op};
 use qcc_ir::{Elem, Graph, NodeId, Tensor};
+use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 
-use crate::rounding::{places, turned};
+use crate::rounding::{against_each_other, places};
 use crate::{Context, Pass, PassError};
 
 /// The smallest constants stay as they are while they hold at most this share of all numbers: halving them saves next
@@ -110,15 +111,18 @@ pub(super) fn narrowed(value: &Tensor, outputs: Option<usize>) -> Option<Tensor>
 
 /// Rounds the numbers of each output, which lie in runs of `run`, against each other.
 fn cancel(narrow: &mut [f16], exact: &[f32], outputs: usize, run: usize) {
-    let error = |k: usize, x: f16| x.to_f32() - exact[k];
-    let other = |k: usize, x: f16| neighbour(x, error(k, x) < 0.0);
-    let errors = |k: usize| [narrow[k], other(k, narrow[k])].map(|x| error(k, x));
-    for k in turned(outputs, |output| places(output, outputs, run, exact.len()), errors) {
-        let other = other(k, narrow[k]);
-        if other.is_finite() {
-            narrow[k] = other;
-        }
-    }
+    let turned = |output: usize| -> Vec<(usize, f16)> {
+        let places = places(output, outputs, run, exact.len());
+        let error = |(&k, &x): (&usize, &f16)| x.to_f32() - exact[k];
+        let nearest: Vec<f16> = places.iter().map(|&k| narrow[k]).collect();
+        let errors: Vec<f32> = places.iter().zip(&nearest).map(error).collect();
+        let others: Vec<f16> = nearest.iter().zip(&errors).map(|(&x, &e)| neighbour(x, e < 0.0)).collect();
+        let other_errors: Vec<f32> = places.iter().zip(&others).map(error).collect();
+        let turned = against_each_other(&errors, &other_errors).into_iter();
+        turned.map(|k| (places[k], others[k])).filter(|(_, x)| x.is_finite()).collect()
+    };
+    let turned: Vec<(usize, f16)> = (0..outputs).into_par_iter().flat_map_iter(turned).collect();
+    turned.into_iter().for_each(|(k, x)| narrow[k] = x);
 }
 
 /// The next 16-bit float above or below.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::grids::{block_scale, grid_of, per_channel};
 use crate::calibrate::Range;
-use crate::rounding::{places, turned};
+use crate::rounding::{against_each_other, places};
 
 /// Largest magnitude for each index of `axis`.
 pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
@@ -164,14 +164,16 @@ fn cancelled(
     }
     let (run, scales) = scale_runs(near.ty(), grid);
     let (exact, mut integers) = (w.reals(), near.view::<i8>().into_owned());
-    let error = |k: usize, q: i8| f32::from(q) - exact[k] / scales[(k / run) % scales.len()];
-    let errors = |k: usize| {
-        let nearest = error(k, integers[k]);
-        [nearest, nearest - nearest.signum()]
+    let turned = |group: usize| -> Vec<(usize, i8)> {
+        let places = places(group);
+        let scale = |k: usize| scales[(k / run) % scales.len()];
+        let errors: Vec<f32> = places.iter().map(|&k| f32::from(integers[k]) - exact[k] / scale(k)).collect();
+        let others: Vec<f32> = errors.iter().map(|e| e - e.signum()).collect();
+        let turned = against_each_other(&errors, &others).into_iter();
+        turned.map(|i| (places[i], integers[places[i]] - errors[i].signum() as i8)).collect()
     };
-    for k in turned(groups, places, errors) {
-        integers[k] -= error(k, integers[k]).signum() as i8;
-    }
+    let turned: Vec<(usize, i8)> = (0..groups).into_par_iter().flat_map_iter(turned).collect();
+    turned.into_iter().for_each(|(k, q)| integers[k] = q);
     Tensor::of(near.ty().clone(), integers)
 }
 
