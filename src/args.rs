@@ -90,9 +90,13 @@ pub(crate) struct Compile {
     #[arg(long, value_enum, default_value_t = Block::Of32, help_heading = "Precision (float32 otherwise)")]
     pub(crate) block: Block,
 
-    /// How ranges are chosen
-    #[arg(long, value_enum, default_value_t = Calibrator::Mse, help_heading = "Calibration")]
-    pub(crate) calibrator: Calibrator,
+    /// How ranges are chosen [default: mse]
+    #[arg(long, value_enum, help_heading = "Calibration")]
+    pub(crate) calibrator: Option<Calibrator>,
+    /// Data that the result is compared with the float model on; without it, a quarter of --data is kept out of
+    /// calibration for that where there are 8 samples or more
+    #[arg(long, value_name = "PATH", help_heading = "Calibration")]
+    pub(crate) validate: Option<PathBuf>,
 
     /// Shape of an input, where the file leaves it open (`images=1,3,640,640`)
     #[arg(long, value_name = "NAME=DIMS", help_heading = "Inputs and outputs")]
@@ -113,6 +117,14 @@ pub(crate) struct Compile {
     /// Least signal to quantization noise ratio of every output; below it nothing is written and the exit code is 3
     #[arg(long, value_name = "DB", value_parser = number, help_heading = "Control")]
     pub(crate) min_sqnr: Option<f64>,
+    /// Least agreement with the float model of every output that tells what it is for (boxes, classes, vectors ..);
+    /// below it nothing is written and the exit code is 3
+    #[arg(long, value_name = "PERCENT", value_parser = number, help_heading = "Control")]
+    pub(crate) min_agreement: Option<f64>,
+    /// Compare what is to be written with the model on one sample (of --data, else random numbers), in any precision;
+    /// refuse a difference that the precision does not explain
+    #[arg(long, help_heading = "Control")]
+    pub(crate) verify: bool,
 
     /// ONNX with --fp16: values are 16 bits wide too, for processors that compute with such; data, if given, show which
     /// would overflow
@@ -148,22 +160,22 @@ pub(crate) struct DataArgs {
     #[arg(long, value_name = "N", value_parser = positive, requires = "data", help_heading = "Data")]
     pub(crate) samples: Option<usize>,
     /// How pictures become inputs; Ultralytics' models say so themselves
-    #[arg(long, value_enum, requires = "data", help_heading = "Data")]
+    #[arg(long, value_enum, help_heading = "Data")]
     pub(crate) preprocess: Option<Preset>,
     /// Factor of picture values, which are 0 to 255 (`1/255`)
-    #[arg(long, value_name = "X", value_parser = number, requires = "data", help_heading = "Data")]
+    #[arg(long, value_name = "X", value_parser = number, help_heading = "Data")]
     pub(crate) scale: Option<f64>,
     /// Taken off after scaling: one number, or one for each channel
-    #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true, requires = "data", help_heading = "Data")]
+    #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true, help_heading = "Data")]
     pub(crate) mean: Option<Channels>,
     /// Divisor after that: one number, or one for each channel
-    #[arg(long, value_name = "X[,Y,Z]", value_parser = divisors, requires = "data", help_heading = "Data")]
+    #[arg(long, value_name = "X[,Y,Z]", value_parser = divisors, help_heading = "Data")]
     pub(crate) std: Option<Channels>,
     /// Order of the channels
-    #[arg(long, value_enum, requires = "data", help_heading = "Data")]
+    #[arg(long, value_enum, help_heading = "Data")]
     pub(crate) color: Option<Color>,
     /// How pictures are brought to the model's size
-    #[arg(long, value_enum, requires = "data", help_heading = "Data")]
+    #[arg(long, value_enum, help_heading = "Data")]
     pub(crate) resize: Option<Resize>,
 }
 
@@ -184,6 +196,9 @@ pub(crate) struct Compare {
     /// Least signal to noise ratio of every output; below it the exit code is 3
     #[arg(long, value_name = "DB", value_parser = number)]
     pub(crate) min_sqnr: Option<f64>,
+    /// Least agreement of every output that tells what it is for; below it the exit code is 3
+    #[arg(long, value_name = "PERCENT", value_parser = number)]
+    pub(crate) min_agreement: Option<f64>,
     /// Show the result as JSON
     #[arg(long)]
     pub(crate) json: bool,

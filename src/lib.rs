@@ -30,5 +30,5 @@ pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;
 pub use qcc_passes as passes;
-pub use quality::{Deviation, Quality};
+pub use quality::{AgreementReport, Deviation, Gate, OutputReport, Quality, Validation};
 pub use watch::{Silent, Stage, Watch};

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::compiler::{Failure, Output};
 use crate::data::{DataError, Dataset, Preparation};
+use crate::quality::Gate;
 
 /// What numbers the artefact computes with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -72,16 +73,12 @@ pub enum Data {
 }
 
 impl Data {
-    /// Opens the data, at most so many samples of it.
-    pub(crate) fn open(&self, samples: Option<usize>) -> Result<Dataset, DataError> {
-        let dataset = match self {
-            Data::Path(path) => Dataset::open(path)?,
-            Data::Random => Dataset::random(0),
-        };
-        Ok(match samples {
-            Some(n) => dataset.limited(n),
-            None => dataset,
-        })
+    /// Opens the data.
+    pub(crate) fn open(&self) -> Result<Dataset, DataError> {
+        match self {
+            Data::Path(path) => Dataset::open(path),
+            Data::Random => Ok(Dataset::random(0)),
+        }
     }
 }
 
@@ -92,10 +89,8 @@ pub struct Calibration {
     pub data: Data,
     /// Number of samples at most.
     pub samples: Option<usize>,
-    /// What pictures are made into, where the model does not say.
-    pub preparation: Preparation,
-    /// How ranges are chosen.
-    pub method: Method,
+    /// How ranges are chosen. `None`: [`Method::Mse`]; only [`Precision::Int8`] has a choice.
+    pub method: Option<Method>,
 }
 
 /// What is wanted of a compilation.
@@ -113,8 +108,13 @@ pub struct Options {
     pub block: usize,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
-    /// The data that ranges are found on; [`Precision::Int8`] needs them.
+    /// The data that ranges are found on; [`Precision::Int8`] needs them. Where there are 8 samples or more, a quarter is
+    /// kept out, and the result is compared with the float model on these, unless there is [`Options::validation`].
     pub calibration: Option<Calibration>,
+    /// The data that the result is compared with the float model on, all of them.
+    pub validation: Option<Data>,
+    /// What pictures are made into, where the model does not say.
+    pub preparation: Preparation,
     /// What inputs and outputs hold.
     pub interface: quantize::Interface,
     /// Order of the axes of images at the inputs and outputs.
@@ -123,8 +123,11 @@ pub struct Options {
     pub exclude: Vec<String>,
     /// Files that no artefact may replace, beside the model: where a report is to lie.
     pub reserved: Vec<PathBuf>,
-    /// The signal to quantization noise ratio that every output must reach, in dB.
-    pub min_sqnr: Option<f64>,
+    /// What every output must reach beside those of the float model.
+    pub gate: Gate,
+    /// Compare what is written with the model on one sample, and write nothing that differs by more than the precision
+    /// explains.
+    pub verify: bool,
 }
 
 impl Default for Options {
@@ -137,11 +140,14 @@ impl Default for Options {
             block: DEFAULT_BLOCK,
             import: ImportOptions::default(),
             calibration: None,
+            validation: None,
+            preparation: Preparation::default(),
             interface: quantize::Interface::Float,
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             exclude: Vec::new(),
             reserved: Vec::new(),
-            min_sqnr: None,
+            gate: Gate::default(),
+            verify: false,
         }
     }
 }
@@ -158,17 +164,33 @@ impl Options {
         if self.form != Form::default() && !self.targets.contains(&Backend::Onnx) {
             return usage("only ONNX knows that form", "add --to onnx");
         }
-        if self.min_sqnr.is_some() && self.calibration.is_none() {
-            return usage("--min-sqnr compares a quantized model with the float one on data", DATA_HELP);
+        let has_data = self.calibration.is_some() || self.validation.is_some();
+        if !self.gate.is_open() && !has_data {
+            return usage(
+                "--min-sqnr and --min-agreement compare a quantized model with the float one on data",
+                DATA_HELP,
+            );
+        }
+        if self.calibration.as_ref().is_some_and(|c| c.method.is_some()) && self.precision != Precision::Int8 {
+            return usage(
+                "--calibrator chooses the ranges of int8 activations",
+                "add --int8, or leave --calibrator out",
+            );
         }
         let computes = |b: &Backend| self.precision == Precision::Float16 && b.target().half.is_some();
         if self.half_values && !self.targets.iter().all(computes) {
             return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
         }
-        if self.calibration.is_some() && !self.precision.is_quantized() && !self.half_values {
+        if has_data && !self.precision.is_quantized() && !self.half_values && !self.verify {
             return usage(
-                "data are used by int8, w8a32, w4a32 and --half-values",
+                "data are used by int8, w8a32, w4a32, --half-values and --verify",
                 "leave --data out, or ask for --int8",
+            );
+        }
+        if self.preparation != Preparation::default() && !has_data {
+            return usage(
+                "nothing is read that could be prepared",
+                "add --data, or leave --preprocess and the like out",
             );
         }
         let takes_blocks = |b: &Backend| b.target().grids.blocks.is_some();
@@ -228,17 +250,19 @@ mod tests {
 
     #[test]
     fn contradictions_are_usage_errors() {
-        let data = Calibration {
-            data: Data::Random,
-            samples: None,
-            preparation: Preparation::default(),
-            method: Method::MinMax,
-        };
+        let data = Calibration { data: Data::Random, samples: None, method: None };
         let output = Output::File("x".into());
         let float = Options::default();
         for options in [
-            Options { min_sqnr: Some(20.0), ..float.clone() },
-            Options { calibration: Some(data), ..float.clone() },
+            Options { gate: Gate { min_sqnr: Some(20.0), min_agreement: None }, ..float.clone() },
+            Options { gate: Gate { min_sqnr: None, min_agreement: Some(90.0) }, ..float.clone() },
+            Options { calibration: Some(data.clone()), ..float.clone() },
+            Options { validation: Some(Data::Random), ..float.clone() },
+            Options {
+                precision: Precision::W8A32,
+                calibration: Some(Calibration { method: Some(Method::Mse), ..data }),
+                ..float.clone()
+            },
             Options { interface: quantize::Interface::Grid(qcc_ir::Store::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
             Options { block: 64, ..float.clone() },

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
 use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::ir::{Graph, Origin};
-use qcc::{Artefact, Deviation, Failure, Quality, Report, Watch};
+use qcc::{AgreementReport, Artefact, Failure, OutputReport, Quality, Report, Watch};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
 const REFUSED: u8 = 1;
@@ -41,37 +41,31 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
             show(all, model);
             ExitCode::from(REFUSED)
         }
-        Failure::Gate(report) => {
+        Failure::Gate { report, unmet } => {
             if !quiet {
                 show(&report.diagnostics, model);
                 say(&summary(report, false));
             }
-            show(&[below(report.worst_sqnr()).with_note("nothing was written")], model);
-            ExitCode::from(GATE)
+            gate(unmet, model)
         }
     }
 }
 
-/// The gate of a comparison is not met.
-pub(crate) fn gate(worst: Option<f64>, model: &Path) -> ExitCode {
-    show(&[below(worst)], model);
+/// A gate is not met.
+pub(crate) fn gate(unmet: &[Diagnostic], model: &Path) -> ExitCode {
+    show(unmet, model);
     ExitCode::from(GATE)
-}
-
-fn below(worst: Option<f64>) -> Diagnostic {
-    let worst = worst.map_or_else(|| "unknown".into(), decibels);
-    Diagnostic::error("gate", format!("the worst output has an SQNR of {worst}, below --min-sqnr"))
 }
 
 /// The outputs of two models side by side.
 pub(crate) fn comparison(c: &Comparison) -> String {
-    let percent = |share: Option<f64>| share.map_or_else(|| "-".into(), |s| format!("{:.2} %", s * 100.0));
     let row = |m: &Match| {
-        let d = &m.deviation;
+        let d = &m.output.deviation;
         let name = if d.name == m.other { d.name.clone() } else { format!("{} = {}", d.name, m.other) };
-        [name, decibels(d.sqnr), format!("{:.6}", d.cosine), format!("{:.3e}", d.max_error), percent(m.top1)]
+        let agreement = m.output.agreement.as_ref().map_or_else(|| "-".into(), agreed);
+        [name, ratio(d.sqnr), format!("{:.6}", d.cosine), format!("{:.3e}", d.max_error), agreement]
     };
-    let head = ["output", "SQNR", "cosine", "largest error", "top-1"].map(String::from);
+    let head = ["output", "SQNR", "cosine", "largest error", "agreement"].map(String::from);
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(c.outputs.iter().map(row)).collect();
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
@@ -161,14 +155,14 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
         }
         port_rows(artefact, verbose, &mut row);
         for (i, layer) in artefact.quality.iter().flat_map(|q| &q.worst).enumerate() {
-            row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", decibels(layer.sqnr), layer.name));
+            row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", ratio(layer.sqnr), layer.name));
         }
     }
     if let Some(calibration) = &report.calibration {
-        row("data", calibration.clone());
+        row("calibrated", format!("on {calibration}"));
     }
-    if let Some(quality) = report.artefacts.iter().find_map(|a| a.quality.as_ref()) {
-        row("compared", format!("with the float graph on {}", counted(quality.samples, "sample")));
+    if let Some(validation) = &report.validation {
+        row("compared", format!("with the float model on {validation}"));
     }
     let total: f64 = report.stages.iter().map(|s| s.seconds).sum();
     let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3}", s.name, s.seconds)).collect();
@@ -179,19 +173,34 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
 /// Inputs and outputs; outputs with how far they are from the float graph's, where that is known.
 fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     let shown = if verbose { usize::MAX } else { PORTS };
-    let measured: &[Deviation] = artefact.quality.as_ref().map_or(&[], |q| &q.outputs);
-    let deviation = |d: &Deviation| format!(", SQNR {}, largest error {:.3e}", decibels(d.sqnr), d.max_error);
+    let measured: &[OutputReport] = artefact.quality.as_ref().map_or(&[], |q| &q.outputs);
     for (name, ports, measured) in [("input", &artefact.inputs, &[][..]), ("output", &artefact.outputs, measured)] {
         for (i, port) in ports.iter().take(shown).enumerate() {
-            let beside = measured.get(i).map(deviation).unwrap_or_default();
+            let beside = measured.get(i).map(compared).unwrap_or_default();
             row(if i == 0 { name } else { "" }, format!("{port}{beside}"));
         }
         if ports.len() > shown {
-            let worst = measured.iter().skip(shown).map(|d| d.sqnr).reduce(f64::min);
+            let worst = measured.iter().skip(shown).filter_map(|o| o.deviation.sqnr).reduce(f64::min);
             let worst = worst.map_or_else(String::new, |sqnr| format!(", SQNR {} or more", decibels(sqnr)));
             row("", format!(".. {} more{worst}", ports.len() - shown));
         }
     }
+}
+
+/// What is known of an output, behind its name.
+fn compared(output: &OutputReport) -> String {
+    let parts: Vec<String> = output.parts.iter().map(|p| format!("{} of {}", ratio(p.sqnr), p.name)).collect();
+    let ratios = match (parts.is_empty(), output.deviation.sqnr) {
+        (false, _) => format!("SQNR {}", parts.join(", ")),
+        (true, Some(sqnr)) => format!("SQNR {}", decibels(sqnr)),
+        (true, None) => "no SQNR: its order follows from scores".into(),
+    };
+    let agreement = output.agreement.iter().map(|a| format!(", {}", agreed(a))).collect::<String>();
+    format!(", {ratios}{agreement}, largest error {:.3e}", output.deviation.max_error)
+}
+
+fn agreed(a: &AgreementReport) -> String {
+    format!("{} {:.2} %", a.measure, a.percent)
 }
 
 /// So many of a thing, in words.
@@ -214,6 +223,10 @@ fn work_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
         let more = if q.float_nodes.len() > shown { ", .." } else { "" };
         row("in float", format!("{}: {names}{more}", counted(q.float_nodes.len(), "operator")));
     }
+}
+
+fn ratio(sqnr: Option<f64>) -> String {
+    sqnr.map_or_else(|| "-".into(), decibels)
 }
 
 fn decibels(sqnr: f64) -> String {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use qcc::compare::{Comparison, Failed, Settings, compare as compared};
 use qcc::frontends::ImportOptions;
 use qcc::ir::diagnostic::{Diagnostic, Severity};
-use qcc::{DATA_HELP, Failure};
+use qcc::{DATA_HELP, Failure, Gate};
 
 use crate::args::{Compare, shapes};
 use crate::report;
@@ -24,11 +24,9 @@ pub(crate) fn compare(args: &Compare) -> ExitCode {
         Ok(json) if args.json => report::say(&(json + "\n")),
         _ => report::say(&report::comparison(&comparison)),
     }
-    let worst = comparison.worst_sqnr();
-    if args.min_sqnr.is_some_and(|least| worst.is_none_or(|worst| worst < least)) {
-        return report::gate(worst, &args.other);
-    }
-    ExitCode::SUCCESS
+    let gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
+    let unmet = gate.unmet(comparison.worst_sqnr(), comparison.worst_agreement());
+    if unmet.is_empty() { ExitCode::SUCCESS } else { report::gate(&unmet, &args.other) }
 }
 
 fn try_compare(args: &Compare) -> Result<Comparison, Failed> {

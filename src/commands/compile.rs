@@ -11,7 +11,7 @@ use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::passes::calibrate::Method;
 use qcc::passes::layout::{ImageOrder, Interface};
 use qcc::passes::quantize;
-use qcc::{Calibration, Compiler, Data, Failure, Options, Output, Precision, Report};
+use qcc::{Calibration, Compiler, Data, Failure, Gate, Options, Output, Precision, Report};
 
 use crate::args::{Block, Calibrator, Color, Compile, DataArgs, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
 use crate::report::{self, Progress};
@@ -46,7 +46,7 @@ fn try_compile(args: &Compile, data: &DataArgs) -> Result<Report, Failure> {
     drop(progress);
     let report = match &done {
         Ok(report) => Some(report),
-        Err(Failure::Gate(report)) => Some(&**report),
+        Err(Failure::Gate { report, .. }) => Some(&**report),
         Err(_) => None,
     };
     if let (Some(path), Some(report)) = (&args.report, report) {
@@ -110,6 +110,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
             values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
         },
         calibration: data.data.as_ref().map(|path| calibration(args, data, path)),
+        validation: args.validate.as_deref().map(self::data),
+        preparation: preparation(data),
         interface: match args.io {
             Io::Float => quantize::Interface::Float,
             Io::Half => quantize::Interface::Half,
@@ -125,7 +127,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         },
         exclude: args.exclude.clone(),
         reserved: args.report.iter().cloned().collect(),
-        min_sqnr: args.min_sqnr,
+        gate: Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement },
+        verify: args.verify,
     })
 }
 
@@ -147,14 +150,13 @@ fn calibration(args: &Compile, given: &DataArgs, path: &Path) -> Calibration {
     Calibration {
         data: data(path),
         samples: given.samples,
-        preparation: preparation(given),
-        method: match args.calibrator {
+        method: args.calibrator.map(|c| match c {
             Calibrator::Minmax => Method::MinMax,
             Calibrator::MovingAverage => Method::MovingAverage,
             Calibrator::Percentile => Method::Percentile(PERCENTILE),
             Calibrator::Mse => Method::Mse,
             Calibrator::Entropy => Method::Entropy,
-        },
+        }),
     }
 }
 

@@ -3,56 +3,56 @@
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::error::EvalError;
 use qcc_ir::eval::{Executor, evaluate_node};
-use qcc_ir::ops::{Cast, Extents, Op, Transpose};
-use qcc_ir::{Elem, Graph, Tensor, ValueId};
-use qcc_passes::fidelity::Distance;
+use qcc_ir::ops::{Extents, Op, Transpose};
+use qcc_ir::{Graph, Tensor};
+use qcc_passes::quality::{Hints, OutputQuality, as_inputs};
 use rayon::prelude::*;
 
 use super::interface::Wire;
 use crate::compiler::Failure;
 use crate::data::Samples;
 
-/// Of an output and one sample: the distance, and how many rows agree of how many.
-pub(super) type Found = (Distance, Option<(usize, usize)>);
-
-/// Evaluates both models on each sample. Samples that cannot be read are warnings.
+/// Evaluates both models on each sample: how each output of the first compares, on how many samples, and warnings for
+/// samples that cannot be read.
 pub(super) fn evaluate(
     [a, b]: [&Graph; 2],
     inputs: &[Wire],
     outputs: &[Wire],
+    hints: Hints,
     samples: &Samples,
-) -> Result<(Vec<Vec<Found>>, Vec<Diagnostic>), Failure> {
+) -> Result<(Vec<OutputQuality>, usize, Vec<Diagnostic>), Failure> {
     let (first, second) = (Executor::new(a), Executor::new(b));
     let failed = |e: &dyn std::fmt::Display| {
         Failure::from(Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")))
     };
-    let one = |i: usize| -> Result<Result<Vec<Found>, Box<Diagnostic>>, Failure> {
-        let sample = match samples.get(i) {
-            Ok(sample) => sample,
-            Err(e) => return Ok(Err(Box::new(Diagnostic { severity: Severity::Warning, ..Diagnostic::from(&e) }))),
-        };
-        let as_is = |i| Wire { at: i, perm: None };
-        let own: Vec<Wire> = (0..sample.len()).map(as_is).collect();
-        let want =
-            first.run(&fed(a, &sample, &own).map_err(|e| failed(&e))?, &mut |_, _| {}).map_err(|e| failed(&e))?;
-        let have =
-            second.run(&fed(b, &sample, inputs).map_err(|e| failed(&e))?, &mut |_, _| {}).map_err(|e| failed(&e))?;
-        let found = want.iter().zip(outputs).map(|(truth, wire)| {
-            let other = moved(&have[wire.at], wire.perm.as_ref())?;
-            Ok((Distance::of(&truth.reals(), &other.reals()), agreeing(truth, &other)))
-        });
-        let found: Result<Vec<Found>, EvalError> = found.collect();
-        Ok(Ok(found.map_err(|e| failed(&e))?))
+    let run = |sample: &[Tensor]| -> Result<Vec<(Tensor, Tensor)>, Failure> {
+        let moved_in = inputs.iter().map(|w| moved(&sample[w.at], w.perm.as_ref())).collect::<Result<Vec<_>, _>>();
+        let moved_in = moved_in.map_err(|e| failed(&e))?;
+        let expected = first.run(&as_inputs(a, sample), &mut |_, _| {}).map_err(|e| failed(&e))?;
+        let found = second.run(&as_inputs(b, &moved_in), &mut |_, _| {}).map_err(|e| failed(&e))?;
+        let pair = |(expected, wire): (Tensor, &Wire)| Ok((expected, moved(&found[wire.at], wire.perm.as_ref())?));
+        let pairs: Result<Vec<_>, EvalError> = expected.into_iter().zip(outputs).map(pair).collect();
+        pairs.map_err(|e| failed(&e))
     };
-    let all = (0..samples.len()).into_par_iter().map(one).collect::<Result<Vec<_>, Failure>>()?;
-    let (mut runs, mut unread) = (Vec::new(), Vec::new());
-    for result in all {
-        match result {
-            Ok(run) => runs.push(run),
-            Err(warning) => unread.push(*warning),
+    let mut all: Vec<OutputQuality> = a.outputs().iter().map(|o| OutputQuality::new(&*o.name)).collect();
+    let (mut read, mut unread) = (0, Vec::new());
+    let at_once = rayon::current_num_threads();
+    for start in (0..samples.len()).step_by(at_once) {
+        let some = (start..samples.len().min(start + at_once)).into_par_iter();
+        let runs: Vec<_> = some.map(|i| samples.get(i).map(|sample| run(&sample))).collect();
+        for result in runs {
+            match result {
+                Ok(pairs) => {
+                    read += 1;
+                    for (i, (expected, found)) in pairs?.iter().enumerate() {
+                        all[i].add(a, i, hints, expected, found);
+                    }
+                }
+                Err(e) => unread.push(Diagnostic { severity: Severity::Warning, ..Diagnostic::from(&e) }),
+            }
         }
     }
-    Ok((runs, unread))
+    Ok((all, read, unread))
 }
 
 fn moved(t: &Tensor, perm: Option<&Extents>) -> Result<Tensor, EvalError> {
@@ -61,54 +61,4 @@ fn moved(t: &Tensor, perm: Option<&Extents>) -> Result<Tensor, EvalError> {
     let mut ty = op.infer(&[&t.ty().real()])?.swap_remove(0);
     ty.elem = t.ty().elem.clone();
     Ok(evaluate_node(&op, &[t], &[ty])?.swap_remove(0))
-}
-
-/// A sample as the inputs of a graph, in the elements that it declares.
-fn fed(g: &Graph, sample: &[Tensor], wires: &[Wire]) -> Result<Vec<Tensor>, EvalError> {
-    let one = |(v, wire): (ValueId, &Wire)| {
-        let t = moved(&sample[wire.at], wire.perm.as_ref())?;
-        match (&g.ty(v).elem, &t.ty().elem) {
-            (to, from) if to == from => Ok(t),
-            (Elem::Grid(grid), Elem::F32) => Ok(t.quantized(grid)),
-            (to, _) if to.grid().is_none() => {
-                let ty = t.ty().with_elem(to.clone());
-                Ok(evaluate_node(&Cast { to: to.clone() }.into(), &[&t], &[ty])?.swap_remove(0))
-            }
-            _ => Ok(t),
-        }
-    };
-    g.inputs().zip(wires).map(one).collect()
-}
-
-/// Rows of real numbers whose largest element has the same place, and all rows.
-fn agreeing(a: &Tensor, b: &Tensor) -> Option<(usize, usize)> {
-    let dims = a.dims();
-    let classes = *dims.last()?;
-    if dims.len() > 2 || classes < 2 || a.ty().elem.real() != Elem::F32 {
-        return None;
-    }
-    let (x, y) = (a.reals(), b.reals());
-    let rows = x.chunks_exact(classes).zip(y.chunks_exact(classes));
-    Some((rows.filter(|(x, y)| largest(x) == largest(y)).count(), x.len() / classes))
-}
-
-/// The place of the first of the largest elements.
-fn largest(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
-}
-
-#[cfg(test)]
-mod tests {
-    use qcc_ir::Shape;
-
-    use super::*;
-
-    #[test]
-    fn rows_agree_on_their_largest_element() {
-        let t = |dims: &[usize], values: &[f32]| Tensor::from_vec(Shape::known(dims), values.to_vec());
-        let a = t(&[2, 3], &[0.0, 2.0, 1.0, 5.0, 4.0, 5.0]);
-        assert_eq!(agreeing(&a, &t(&[2, 3], &[0.0, 9.0, 1.0, 0.0, 0.0, 1.0])), Some((1, 2)));
-        assert_eq!(agreeing(&t(&[1], &[1.0]), &t(&[1], &[1.0])), None);
-        assert_eq!(agreeing(&t(&[1, 2, 1], &[1.0, 0.0]), &t(&[1, 2, 1], &[1.0, 0.0])), None);
-    }
 }

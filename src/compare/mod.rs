@@ -7,7 +7,6 @@ use qcc_frontends::{DeclaredInput, ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Shape};
 use qcc_passes::Context;
-use qcc_passes::fidelity::Distance;
 use qcc_passes::layout::ImageOrder;
 use qcc_passes::run_time::as_run;
 use qcc_passes::ultralytics::normalize_boxes;
@@ -16,7 +15,7 @@ use serde::Serialize;
 use crate::compiler::Failure;
 use crate::data::{Preparation, Samples};
 use crate::options::Data;
-use crate::quality::Deviation;
+use crate::quality::{OutputReport, hints};
 
 mod evaluate;
 mod interface;
@@ -60,17 +59,20 @@ pub struct Comparison {
 pub struct Match {
     /// How far the other model's output is from this one.
     #[serde(flatten)]
-    pub deviation: Deviation,
+    pub output: OutputReport,
     /// Its name in the other model.
     pub other: String,
-    /// Share of rows whose largest element is the same one, 0 to 1; of vectors and matrices of real numbers.
-    pub top1: Option<f64>,
 }
 
 impl Comparison {
     /// The lowest SQNR of any output, in dB.
     pub fn worst_sqnr(&self) -> Option<f64> {
-        self.outputs.iter().map(|o| o.deviation.sqnr).reduce(f64::min)
+        self.outputs.iter().filter_map(|o| o.output.deviation.sqnr).reduce(f64::min)
+    }
+
+    /// The lowest agreement of any output, in percent.
+    pub fn worst_agreement(&self) -> Option<f64> {
+        self.outputs.iter().filter_map(|o| Some(o.output.agreement.as_ref()?.percent)).reduce(f64::min)
     }
 }
 
@@ -115,33 +117,22 @@ pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Compar
     let samples = bind(&a, &b, settings).map_err(about(truth))?;
     let inputs = match_inputs(&a, &b, &mut diagnostics).map_err(about(other))?;
     let outputs = match_outputs(&a, &b, &mut diagnostics).map_err(about(other))?;
-    let (runs, unread) = evaluate([&a, &b], &inputs, &outputs, &samples).map_err(about(other))?;
-    if runs.is_empty() {
+    let hints = hints(if a.metadata.is_empty() { &b } else { &a });
+    let (found, read, unread) = evaluate([&a, &b], &inputs, &outputs, hints, &samples).map_err(about(other))?;
+    if read == 0 {
         let error = Diagnostic::error("no-samples", format!("none of {} samples can be read", samples.len()));
         return Err(about(truth)(unread.into_iter().take(3).fold(error, |e, d| e.with_note(d.message)).into()));
     }
     diagnostics.extend(unread);
-    let matched = outputs.iter().enumerate().map(|(i, wire)| {
-        let mut distance = Distance::default();
-        let mut rows: Option<(usize, usize)> = None;
-        for run in &runs {
-            distance.add(run[i].0);
-            if let Some((same, all)) = run[i].1 {
-                let sum = rows.get_or_insert((0, 0));
-                *sum = (sum.0 + same, sum.1 + all);
-            }
-        }
-        Match {
-            deviation: Deviation::of((a.outputs()[i].name.to_string(), distance)),
-            other: b.outputs()[wire.at].name.to_string(),
-            top1: rows.map(|(same, all)| same as f64 / all.max(1) as f64),
-        }
+    let matched = found.iter().zip(&outputs).map(|(quality, wire)| Match {
+        output: OutputReport::of(quality),
+        other: b.outputs()[wire.at].name.to_string(),
     });
     Ok(Comparison {
         truth: truth.into(),
         other: other.into(),
         data: samples.to_string(),
-        samples: runs.len(),
+        samples: read,
         outputs: matched.collect(),
         diagnostics,
     })
@@ -205,7 +196,11 @@ fn bind(a: &Graph, b: &Graph, settings: &Settings) -> Result<Samples, Failure> {
     for v in a.inputs() {
         interface.add_input(name(a, v), a.ty(v).real());
     }
-    let dataset = settings.data.open(settings.samples).map_err(|e| Diagnostic::from(&e))?;
+    let dataset = settings.data.open().map_err(|e| Diagnostic::from(&e))?;
+    let dataset = match settings.samples {
+        Some(n) => dataset.limited(n),
+        None => dataset,
+    };
     let metadata = if a.metadata.is_empty() { &b.metadata } else { &a.metadata };
     Ok(dataset.bind(&interface, settings.preparation.resolve(metadata)).map_err(|e| Diagnostic::from(&e))?)
 }

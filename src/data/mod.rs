@@ -9,12 +9,13 @@ mod picture;
 mod preprocess;
 mod resize;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
-use rayon::prelude::*;
 
 use array::Array;
 pub use preprocess::{Color, Fit, Preparation, Preprocess};
@@ -190,7 +191,8 @@ impl Dataset {
             Source::Random { seed } => (Feed::Random { seed }, self.limit.unwrap_or(RANDOM_SAMPLES)),
         };
         let len = self.limit.map_or(available, |n| n.min(available));
-        Ok(Samples { inputs, feed, available, len })
+        let places = (0..len).map(|i| i * available / len).collect();
+        Ok(Samples { inputs, feed: Arc::new(feed), places })
     }
 }
 
@@ -255,37 +257,44 @@ enum Feed {
 }
 
 /// Data matched with the inputs of a graph. Samples are read by number, from any thread.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Samples {
     inputs: Vec<Input>,
-    feed: Feed,
-    available: usize,
-    len: usize,
+    feed: Arc<Feed>,
+    /// Where each sample lies in the data.
+    places: Vec<usize>,
 }
 
 impl Samples {
     /// Number of samples.
     pub fn len(&self) -> usize {
-        self.len
+        self.places.len()
     }
 
     /// True where there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.places.is_empty()
     }
 
     /// True where samples are random numbers.
     pub fn is_random(&self) -> bool {
-        matches!(self.feed, Feed::Random { .. })
+        matches!(*self.feed, Feed::Random { .. })
     }
 
-    /// Reads all samples in order, a few at a time in parallel. One that cannot be read is an error in its place.
-    pub fn iter(&self) -> impl Iterator<Item = Result<Vec<Tensor>, DataError>> {
-        let few = rayon::current_num_threads();
-        (0..self.len).step_by(few).flat_map(move |first| {
-            let some = first..self.len.min(first + few);
-            some.into_par_iter().map(|i| self.get(i)).collect::<Vec<_>>()
-        })
+    /// The samples without `n` of them, and those, spread evenly over the whole.
+    pub fn split(&self, n: usize) -> (Samples, Samples) {
+        let n = n.min(self.len());
+        let apart: BTreeSet<usize> = (0..n).map(|k| (2 * k + 1) * self.len() / (2 * n)).collect();
+        let with = |inside: bool| {
+            let chosen = self.places.iter().enumerate().filter(|(i, _)| apart.contains(i) == inside);
+            Samples { places: chosen.map(|(_, &place)| place).collect(), ..self.clone() }
+        };
+        (with(false), with(true))
+    }
+
+    /// At most `n` of the samples, spread evenly over the whole.
+    pub fn thinned(&self, n: usize) -> Samples {
+        if self.len() <= n { self.clone() } else { self.split(n).1 }
     }
 
     /// Reads sample `i`: one row-major tensor for each input of the graph, in its order.
@@ -293,8 +302,8 @@ impl Samples {
     /// # Errors
     /// Where a picture of the sample cannot be decoded or a file cannot be read. Other samples may still be good.
     pub fn get(&self, i: usize) -> Result<Vec<Tensor>, DataError> {
-        let place = if self.len < self.available { i * self.available / self.len } else { i };
-        match &self.feed {
+        let place = self.places[i];
+        match &*self.feed {
             Feed::Pictures { paths, image, preprocess } => {
                 // The last batch is filled up with the first pictures.
                 let batch = (place * image.batch..(place + 1) * image.batch).map(|p| &paths[p % paths.len()]);
@@ -306,7 +315,7 @@ impl Samples {
                 pairs.map(|(a, input)| a.sample(path, place, &input.name, &input.ty, preprocess.as_ref())).collect()
             }
             Feed::Random { seed } => {
-                let mut random = Random(seed.wrapping_add(i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                let mut random = Random(seed.wrapping_add(place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
                 self.inputs.iter().map(|input| random.tensor(input)).collect()
             }
         }
@@ -316,12 +325,13 @@ impl Samples {
 impl fmt::Display for Samples {
     /// What is fed and how, in a few words.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.feed {
+        let len = self.len();
+        match &*self.feed {
             Feed::Pictures { image, preprocess, .. } => {
-                write!(f, "{} pictures, {}x{} {preprocess}", self.len * image.batch, image.width, image.height)
+                write!(f, "{} pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)
             }
-            Feed::Arrays { path, .. } => write!(f, "{} samples of {}", self.len, path.display()),
-            Feed::Random { seed } => write!(f, "{} random samples (seed {seed})", self.len),
+            Feed::Arrays { path, .. } => write!(f, "{len} samples of {}", path.display()),
+            Feed::Random { seed } => write!(f, "{len} random samples (seed {seed})"),
         }
     }
 }
@@ -441,7 +451,7 @@ mod tests {
     }
 
     fn firsts(samples: &Samples) -> Vec<Vec<f32>> {
-        samples.iter().map(|s| s.unwrap()[0].view::<f32>().into_owned()).collect()
+        (0..samples.len()).map(|i| samples.get(i).unwrap()[0].view::<f32>().into_owned()).collect()
     }
 
     #[test]

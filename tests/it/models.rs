@@ -33,11 +33,10 @@ impl Watch for Stages {
 
 /// How a model is compiled, with random data where it needs any.
 fn options(precision: Precision) -> Options {
-    let calibration = (precision == Precision::Int8).then(|| Calibration {
+    let calibration = (precision == Precision::Int8).then_some(Calibration {
         data: Data::Random,
         samples: Some(4),
-        preparation: qcc::data::Preparation::default(),
-        method: Method::MinMax,
+        method: Some(Method::MinMax),
     });
     Options { precision, calibration, ..Options::default() }
 }

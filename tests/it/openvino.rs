@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use qcc::data::Preparation;
 use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent};
 use qcc_backends::{Backend, Form};
 use qcc_ir::Store;
@@ -60,11 +59,10 @@ fn integer_graphs_run_in_openvino() {
 
 /// The bundled classifier as layers.
 fn lenet(precision: Precision) -> String {
-    let calibration = (precision == Precision::Int8).then(|| Calibration {
+    let calibration = (precision == Precision::Int8).then_some(Calibration {
         data: Data::Random,
         samples: Some(4),
-        preparation: Preparation::default(),
-        method: Method::MinMax,
+        method: Some(Method::MinMax),
     });
     let options = Options { targets: vec![Backend::Openvino], precision, calibration, ..Options::default() };
     let folder = tempfile::tempdir().unwrap();

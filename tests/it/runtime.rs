@@ -17,7 +17,7 @@ use qcc_passes::layout::{ImageOrder, Interface, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::quantize::{self, quantize};
 use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::{Context, Joint, Pass, PassError, fidelity};
+use qcc_passes::{Context, Joint, Pass, PassError, quality};
 
 use crate::onnx_nodes;
 use crate::oracle::{self, Outcome, Run};
@@ -281,7 +281,7 @@ impl Runtime {
                 return Err(format!("{way}: {steps} steps"));
             }
         }
-        let islands = fidelity::float_islands(&case.graph);
+        let islands = quality::float_islands(&case.graph);
         let kinds: Vec<&str> = islands.into_iter().map(|n| case.graph.op(n).kind().name()).collect();
         Ok(if kinds.is_empty() { "integer".to_owned() } else { format!("float: {}", kinds.join(" ")) })
     }

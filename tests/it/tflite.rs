@@ -251,7 +251,7 @@ fn compiled_models_are_compared_with_their_source() {
     assert!(float["outputs"][0]["sqnr"].as_f64().unwrap_or(f64::INFINITY) > 100.0, "{float}");
     let (_, int8) = against("int8.tflite", &[]);
     let sqnr = int8["outputs"][0]["sqnr"].as_f64().unwrap();
-    assert!((25.0..60.0).contains(&sqnr) && int8["outputs"][0]["top1"] == 1.0, "{int8}");
+    assert!((25.0..60.0).contains(&sqnr) && int8["outputs"][0]["agreement"]["percent"] == 100.0, "{int8}");
     assert_eq!(against("int8.tflite", &["--min-sqnr", "70"]).0, 3);
     let (code, shown, _) = run(&[&["compare", "float.tflite", "int8.tflite", "--samples", "5"][..], &data].concat());
     assert!(code == 0 && shown.contains("5 pictures") && shown.contains("100.00 %"), "{shown}");

@@ -16,7 +16,7 @@ use super::weights::{
 use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
 use crate::calibrate::{Ranges, summed_axis};
-use crate::fidelity::Distance;
+use crate::quality::Distance;
 
 pub(super) fn build(
     g: &Graph,

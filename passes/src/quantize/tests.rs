@@ -8,7 +8,7 @@ use qcc_ir::{Elem, Graph, NodeId, Shape, Store, Tensor, ValueId};
 use super::{Interface, Options, Quantized, is_contraction, quantize, unmatched};
 use crate::Joint;
 use crate::calibrate::{Method, calibrate};
-use crate::fidelity::{Compiled, compare, work};
+use crate::quality::{self, Compiled, Hints, compare, work};
 use crate::simplify::tests::target;
 
 /// A graph with an image `%x` and its outputs in `body`.
@@ -39,9 +39,11 @@ fn on_grids_of(target: &Target, g: &Graph, options: &Options) -> Quantized {
 fn shown(g: &Graph, options: &Options) -> String {
     let q = on_grids(g, options);
     let (joint, samples) = (Joint::alone(g), samples());
-    let compiled = Compiled { float: g, graph: &q.graph, values: &q.values };
-    let fidelity = compare(&joint, &[compiled], &samples).unwrap();
-    let sqnr: Vec<String> = fidelity[0].outputs.iter().map(|(n, d)| format!("{n} {:.0} dB", d.sqnr())).collect();
+    let compiled = Compiled { place: 0, float: g, graph: &q.graph, values: &q.values };
+    let samples = quality::Samples { count: samples.len(), read: &|i| Some(samples[i].clone()) };
+    let fidelity = compare(&joint, g, &[compiled], Hints::default(), &samples).unwrap();
+    let sqnr: Vec<String> =
+        fidelity[0].outputs.iter().map(|o| format!("{} {:.0} dB", o.name, o.distance.sqnr())).collect();
     format!("{}{}", print_brief(&q.graph), sqnr.join(", "))
 }
 
@@ -177,7 +179,7 @@ fn weights_of_an_output_are_rounded_against_each_other() {
 
 /// Kinds of the nodes that work on real numbers and neither contract nor reshape.
 fn real_kinds(g: &Graph) -> Vec<&'static str> {
-    let islands = crate::fidelity::float_islands(g).into_iter();
+    let islands = quality::float_islands(g).into_iter();
     let works = |n: &NodeId| !super::is_contraction(g, *n) && !matches!(g.op(*n), Op::Reshape(_));
     islands.filter(works).map(|n| g.op(n).kind().name()).collect()
 }

@@ -1,132 +1,35 @@
 //! One compilation from a model file to an artefact.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model};
-use qcc_ir::diagnostic::{Diagnostic, Severity};
-use qcc_ir::eval::RunError;
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::target::OpenBatch;
-use qcc_ir::{Elem, Graph, NodeId, OpenExtent, ValueId};
-use qcc_passes::calibrate::{Method, Ranges, calibrate};
-use qcc_passes::fidelity::{self, Compiled};
+use qcc_ir::{Elem, Graph, NodeId, OpenExtent};
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::open_batch::{open_batch, static_batch};
-use qcc_passes::precision::{HalfWeights, half_values};
+use qcc_passes::precision::HalfWeights;
 use qcc_passes::quantize;
-use qcc_passes::run_time::as_run;
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
-use qcc_passes::{Context, Joint, Pass, PassError};
-use rayon::prelude::*;
-use serde::Serialize;
+use qcc_passes::{Context, Pass, PassError};
 
 use crate::artefact::Staged;
 use crate::batch::Pair;
-use crate::data::Samples;
-use crate::options::{Options, Precision};
+use crate::data::{Dataset, Samples};
+use crate::options::{Data, Options, Precision};
 use crate::port::Port;
-use crate::quality::{self, Quality};
-use crate::watch::{Clock, Stage, Watch};
+use crate::quality::{Evidence, Quality, affordable, hints, verify};
+use crate::watch::{Clock, Silent, Watch};
 
-/// Why there is no artefact.
-#[derive(Debug)]
-pub enum Failure {
-    /// The options contradict each other or leave something out.
-    Usage(Box<Diagnostic>),
-    /// The model or the data are refused, or the artefact cannot be written.
-    Refused(Vec<Diagnostic>),
-    /// The artefact would be worse than [`Options::min_sqnr`] allows; it is not written.
-    Gate(Box<Report>),
-}
+mod narrow;
+mod report;
 
-impl Failure {
-    /// A mistake in the options.
-    pub fn usage(d: Diagnostic) -> Self {
-        Failure::Usage(Box::new(d))
-    }
-}
-
-impl From<Diagnostic> for Failure {
-    fn from(d: Diagnostic) -> Self {
-        Failure::Refused(vec![d])
-    }
-}
-
-impl From<Vec<Diagnostic>> for Failure {
-    fn from(all: Vec<Diagnostic>) -> Self {
-        Failure::Refused(all)
-    }
-}
-
-impl From<PassError> for Failure {
-    fn from(e: PassError) -> Self {
-        Failure::Refused(vec![match e {
-            PassError::Refused(d) => *d,
-            other => Diagnostic::error("pass", other.to_string()),
-        }])
-    }
-}
-
-/// Where artefacts go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// The main file of the one artefact.
-    File(PathBuf),
-    /// A folder, made where there is none; artefacts are named after the model.
-    Folder(PathBuf),
-}
-
-/// What was written for one target.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Artefact {
-    /// Name of the target.
-    pub target: &'static str,
-    /// The main file.
-    pub output: PathBuf,
-    /// Length of all its files in bytes.
-    pub output_bytes: u64,
-    /// Its inputs.
-    pub inputs: Vec<Port>,
-    /// Its outputs.
-    pub outputs: Vec<Port>,
-    /// Number of operators in it.
-    pub operators: usize,
-    /// How it compares with the model; after calibration.
-    pub quality: Option<Quality>,
-}
-
-/// What a compilation did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// The model file.
-    pub model: PathBuf,
-    /// Its length in bytes.
-    pub model_bytes: u64,
-    /// The numbers that artefacts compute with.
-    pub precision: Precision,
-    /// What ranges were found on.
-    pub calibration: Option<String>,
-    /// What was written, in the order of the targets.
-    pub artefacts: Vec<Artefact>,
-    /// How long each stage took, in order.
-    pub stages: Vec<Stage>,
-    /// What the user should know; no errors.
-    #[serde(skip)]
-    pub diagnostics: Vec<Diagnostic>,
-}
-
-impl Report {
-    /// The lowest SQNR of any output of any artefact, in dB.
-    pub fn worst_sqnr(&self) -> Option<f64> {
-        let qualities = self.artefacts.iter().filter_map(|a| a.quality.as_ref());
-        qualities.flat_map(|q| &q.outputs).map(|o| o.sqnr).reduce(f64::min)
-    }
-}
+use narrow::{Narrowing, calibrates};
+pub use report::{Artefact, Failure, Output, Report};
 
 /// A graph on its way to a target.
 struct Lowered {
@@ -169,7 +72,7 @@ impl Compiler {
         let Imported { graph: mut source, notes, open } = file.import(&self.options.import)?;
         check_float(&source)?;
         let outputs = self.outputs(model, output, &source)?;
-        let samples = self.samples(&source)?;
+        let mut reference = source.clone();
         let mut diagnostics = notes;
 
         clock.stage("optimise", watch);
@@ -177,10 +80,15 @@ impl Compiler {
         let mut cx = Context { target: self.options.targets[0].target(), diagnostics: Vec::new() };
         run(&simplify(), &mut source, &mut cx, watch)?;
         run(&self.passes, &mut source, &mut cx, watch)?;
+        if !self.passes.is_empty() {
+            // What the caller's passes mean is theirs to say.
+            reference = source.clone();
+        }
         diagnostics.append(&mut cx.diagnostics);
         self.check_excludes(&source)?;
         let given = quantize::is_quantized(&source);
         self.options.check_ranges(given)?;
+        let evidence = self.evidence(&source, given)?;
         let mut lowered = Vec::new();
         for &backend in &self.options.targets {
             let mut graph = source.clone();
@@ -193,8 +101,10 @@ impl Compiler {
             clock.stage("open batch", watch);
             self.open(&file, &open, &source, &mut lowered, &mut diagnostics);
         }
+        let mut validation = None;
         if self.options.precision.is_quantized() || self.options.half_values || given {
-            self.narrow(&source, &mut lowered, samples.as_ref(), &mut diagnostics, &mut clock, watch)?;
+            let narrowing = Narrowing::new(&self.options, &source, hints(&source), &lowered)?;
+            validation = narrowing.run(&mut lowered, &evidence, &mut diagnostics, &mut clock, watch)?;
         }
         let artefact = |(l, output): (&Lowered, &PathBuf)| Artefact {
             target: l.backend.target().name,
@@ -209,18 +119,25 @@ impl Compiler {
             model: model.into(),
             model_bytes: std::fs::metadata(model).map_or(0, |m| m.len()),
             precision: if given { Precision::Int8 } else { self.options.precision },
-            calibration: samples.as_ref().map(Samples::to_string),
+            calibration: evidence.calibration.as_ref().filter(|_| evidence.seen.is_some()).map(|s| s.to_string()),
+            validation,
             artefacts: lowered.iter().zip(&outputs).map(artefact).collect(),
             stages: Vec::new(),
             diagnostics: Vec::new(),
         };
-        if self.options.min_sqnr.is_some_and(|least| report.worst_sqnr().is_none_or(|worst| worst < least)) {
+        let unmet = self.options.gate.unmet(report.worst_sqnr(), report.worst_agreement());
+        if !unmet.is_empty() {
+            let unmet = unmet.into_iter().map(|d| d.with_note("nothing was written")).collect();
             (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
-            return Err(Failure::Gate(Box::new(report)));
+            return Err(Failure::Gate { report: Box::new(report), unmet });
         }
 
         clock.stage("layout", watch);
         self.lay_out(&file, &source, &mut lowered, &mut diagnostics, watch)?;
+        if self.options.verify {
+            clock.stage("verify", watch);
+            self.verify(&reference, &lowered, &evidence)?;
+        }
         clock.stage("write", watch);
         let staged = self.write(&lowered, output, &mut report.artefacts, &mut diagnostics)?;
         staged.into_iter().try_for_each(Staged::publish)?;
@@ -373,11 +290,38 @@ impl Compiler {
         names
     }
 
-    fn samples(&self, graph: &Graph) -> Result<Option<Samples>, Failure> {
-        let Some(calibration) = &self.options.calibration else { return Ok(None) };
-        let dataset = calibration.data.open(calibration.samples).map_err(|e| Diagnostic::from(&e))?;
-        let preprocess = calibration.preparation.resolve(&graph.metadata);
-        Ok(Some(dataset.bind(graph, preprocess).map_err(|e| Diagnostic::from(&e))?))
+    /// The data that ranges are found on and that results are compared on.
+    fn evidence(&self, graph: &Graph, given: bool) -> Result<Evidence, Failure> {
+        let (data, validation) = (self.options.calibration.as_ref(), self.options.validation.as_ref());
+        let limit = |dataset: Dataset| match data.and_then(|c| c.samples) {
+            Some(n) => dataset.limited(n),
+            None => dataset,
+        };
+        let bind = |dataset: Dataset| -> Result<Samples, Failure> {
+            let preprocess = self.options.preparation.resolve(&graph.metadata);
+            Ok(dataset.bind(graph, preprocess).map_err(|e| Diagnostic::from(&e))?)
+        };
+        let open = |data: &Data| data.open().map_err(|e| Failure::from(Diagnostic::from(&e)));
+        let validation = validation.map(|d| bind(open(d)?)).transpose()?;
+        let data = data.map(|c| bind(limit(open(&c.data)?))).transpose()?;
+        Ok(Evidence::new(data, validation, calibrates(self.options.precision, given), affordable(graph)))
+    }
+
+    /// Checks that what is to be written means what the model means.
+    fn verify(&self, imported: &Graph, lowered: &[Lowered], evidence: &Evidence) -> Result<(), Failure> {
+        let given = evidence.validation.as_ref().or(evidence.calibration.as_ref()).cloned();
+        let random =
+            || Dataset::random(0).limited(1).bind(imported, None).map_err(|e| Failure::from(Diagnostic::from(&e)));
+        let samples = given.map_or_else(random, Ok)?;
+        let hints = hints(imported);
+        for l in lowered {
+            let mut model = imported.clone();
+            let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
+            run(&self.preparation(l.backend, false), &mut model, &mut cx, &mut Silent)?;
+            let graph = l.closed.as_ref().unwrap_or(&l.graph);
+            verify(&model, graph, cx.target.name, self.options.precision, hints, &samples)?;
+        }
+        Ok(())
     }
 
     fn check_excludes(&self, graph: &Graph) -> Result<(), Failure> {
@@ -390,116 +334,21 @@ impl Compiler {
         if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
     }
 
-    /// Puts the lowered graphs on grids, their own where they come quantized, or in half precision, and compares them
-    /// with what they were.
-    fn narrow(
-        &self,
-        source: &Graph,
-        lowered: &mut [Lowered],
-        samples: Option<&Samples>,
-        diagnostics: &mut Vec<Diagnostic>,
-        clock: &mut Clock,
-        watch: &mut dyn Watch,
-    ) -> Result<(), Failure> {
-        let given = quantize::is_quantized(source);
-        let activations = !matches!(self.options.precision, Precision::W8A32 | Precision::W4A32) && !given;
-        let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
-        let floats: Vec<&Graph> = floats.iter().collect();
-        // Also for one target: what is written for it must not depend on the others.
-        let joint = Joint::new(source, &floats).map_err(PassError::from)?;
-        let ranges = match samples {
-            Some(samples) if activations => {
-                clock.stage("calibrate", watch);
-                self.ranges(&joint, &floats, samples, diagnostics, watch)?
-            }
-            _ => vec![Ranges::default(); floats.len()],
-        };
-        clock.stage("quantize", watch);
-        let options = quantize::Options {
-            activations,
-            weights: match self.options.precision {
-                Precision::W4A32 => quantize::Weights::Blocks(self.options.block),
-                _ => quantize::Weights::Channels,
-            },
-            interface: self.options.interface,
-            exclude: self.options.exclude.clone(),
-        };
-        let (precision, interface) = (self.options.precision, self.options.interface);
-        let narrow = |(i, l): (usize, &Lowered)| -> Result<_, PassError> {
-            let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
-            let float = floats[i];
-            let (name, narrow) = match precision {
-                _ if given => ("absorb", quantize::absorb(float, &mut cx, interface)?),
-                Precision::Float16 => ("half-values", half_values(float, cx.target, &ranges[i], interface)?),
-                _ => ("quantize", quantize::quantize(float, cx.target, &ranges[i], &options)?),
-            };
-            Ok((name, narrow, cx.diagnostics))
-        };
-        let narrowed = lowered.par_iter().enumerate().map(narrow).collect::<Result<Vec<_>, _>>()?;
-        let mut pairs = Vec::new();
-        for (l, (name, narrow, said)) in lowered.iter_mut().zip(narrowed) {
-            watch.pass(name, &narrow.graph);
-            l.graph = narrow.graph;
-            pairs.push(narrow.values);
-            diagnostics.extend(said);
-        }
-        if let Some(samples) = samples {
-            clock.stage("compare", watch);
-            let compared = compare(&joint, &floats, lowered, &pairs, samples, diagnostics);
-            compared.map_err(|e| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")))?;
-        }
-        Ok(())
-    }
-
-    fn ranges(
-        &self,
-        joint: &Joint,
-        graphs: &[&Graph],
-        samples: &Samples,
-        diagnostics: &mut Vec<Diagnostic>,
-        watch: &mut dyn Watch,
-    ) -> Result<Vec<Ranges>, Failure> {
-        if samples.is_random() {
-            let d = Diagnostic::warning("random-data", "ranges are found on random numbers: they fit no real input");
-            diagnostics.push(d.with_help("give real inputs: --data"));
-        }
-        // By number, so that what is said does not depend on the order of threads.
-        let unread = Mutex::new(BTreeMap::new());
-        let read = |i| match samples.get(i) {
-            Ok(tensors) => Some(tensors),
-            Err(e) => {
-                let warning = Diagnostic { severity: Severity::Warning, ..Diagnostic::from(&e) };
-                unread.lock().unwrap_or_else(PoisonError::into_inner).insert(i, warning);
-                None
-            }
-        };
-        let method = match (&self.options.calibration, self.options.precision) {
-            (Some(calibration), Precision::Int8) => calibration.method,
-            // No grid asks for a range.
-            _ => Method::MinMax,
-        };
-        let mut done = |done| watch.samples(done, samples.len());
-        let ranges = calibrate(joint, graphs, method, samples.len(), read, &mut done)
-            .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
-        let unread = unread.into_inner().unwrap_or_else(PoisonError::into_inner).into_values();
-        if ranges.iter().all(|r| r.samples == 0) {
-            let error = Diagnostic::error("no-samples", format!("none of {} samples can be read", samples.len()));
-            return Err(unread.take(NAMED).fold(error, |error, d| error.with_note(d.message)).into());
-        }
-        diagnostics.extend(unread);
-        Ok(ranges)
-    }
-
     /// Passes between simplification and calibration.
     fn lowering(&self, backend: Backend, channels_last: bool) -> Vec<Box<dyn Pass>> {
-        let mut passes = match backend {
-            // What was read with channels last has been through this.
-            Backend::Tflite if !channels_last => vec![normalize_boxes(self.options.layout.input)],
-            Backend::Tflite | Backend::Onnx | Backend::Openvino => Vec::new(),
-        };
+        let mut passes = self.preparation(backend, channels_last);
         passes.extend(lower(self.options.precision.is_quantized()));
         passes.extend(tidy());
         passes
+    }
+
+    /// Passes that change what a model gives: its consumers ask for it.
+    fn preparation(&self, backend: Backend, channels_last: bool) -> Vec<Box<dyn Pass>> {
+        match backend {
+            // What was read with channels last has been through this.
+            Backend::Tflite if !channels_last => vec![normalize_boxes(self.options.layout.input)],
+            Backend::Tflite | Backend::Onnx | Backend::Openvino => Vec::new(),
+        }
     }
 
     /// Passes behind quantization. `halves` says that weights which came in 16 bits were widened.
@@ -516,28 +365,6 @@ impl Compiler {
         }
         passes
     }
-}
-
-/// Measures how narrowed graphs compare with the float ones, and says where that is bad. `pairs` are values of the two.
-fn compare(
-    joint: &Joint,
-    floats: &[&Graph],
-    lowered: &mut [Lowered],
-    pairs: &[Vec<(ValueId, ValueId)>],
-    samples: &Samples,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Result<(), RunError> {
-    let readable = quality::readable(samples, floats.len());
-    let graphs: Vec<Graph> = lowered.iter().map(|l| as_run(&l.graph, l.backend.target())).collect();
-    let triples = graphs.iter().zip(floats).zip(pairs);
-    let compiled: Vec<_> = triples.map(|((graph, float), values)| Compiled { float, graph, values }).collect();
-    let found = fidelity::compare(joint, &compiled, &readable)?;
-    for ((l, found), float) in lowered.iter_mut().zip(found).zip(floats) {
-        let quality = quality::measured(found, &l.graph, l.backend.target());
-        diagnostics.extend(quality::warning(&quality, float, l.backend.target()));
-        l.quality = Some(quality);
-    }
-    Ok(())
 }
 
 /// True where weights are 16-bit floats.
@@ -568,9 +395,6 @@ fn check_float(graph: &Graph) -> Result<(), Failure> {
 
 /// What `--print-after` calls the last change.
 const OPEN_BATCH: &str = "open-batch";
-
-/// Samples named where none can be read.
-const NAMED: usize = 3;
 
 fn run(
     passes: &[Box<dyn Pass>],

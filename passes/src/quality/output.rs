@@ -1,0 +1,395 @@
+//! What the outputs of a model hold, and how well two models agree on them.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use qcc_ir::ops::{Concat, Op, Softmax, Transpose, Unary, UnaryFn};
+use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
+
+use super::boxes::{BoxAgreement, Boxes};
+use super::distance::Distance;
+use crate::quantize::is_contraction;
+
+/// What is known of a model beside its graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// The model classifies: a vector holds the scores of classes.
+    pub classifies: bool,
+    /// The model detects objects of so many classes.
+    pub detects: Option<usize>,
+}
+
+/// What an output holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OutputKind {
+    /// Real numbers of which nothing more is known.
+    Values,
+    /// Scores of classes along an axis, of which the largest counts.
+    Scores {
+        /// The axis.
+        axis: usize,
+    },
+    /// Probabilities that each stand for a decision.
+    Decisions,
+    /// Vectors along an axis of which the direction counts.
+    Vectors {
+        /// The axis.
+        axis: usize,
+    },
+    /// Integers or truth values.
+    Labels,
+    /// Integers or real numbers in an order that computed scores decide.
+    Ranked,
+    /// Boxes of a detector.
+    Boxes(Boxes),
+}
+
+/// How well two models agree on an output, as a percentage, and what that counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Agreement {
+    /// What is counted.
+    pub measure: &'static str,
+    /// 100 where the models agree on all.
+    pub percent: f64,
+}
+
+/// Numbers that say apart classes are rarely a multiple of this many; vectors nearly always are.
+const VECTOR: usize = 64;
+/// Maps of classes have no more of them than this.
+const MAP_CLASSES: usize = 256;
+/// Sequences of scores have at least so many classes.
+const VOCABULARY: usize = 1000;
+/// From this on a probability decides for.
+const DECIDED: f32 = 0.5;
+/// Parts of a joined output are told apart where their magnitudes differ by more.
+const UNLIKE: f64 = 8.0;
+
+impl OutputKind {
+    /// What output `i` of a float graph holds, told by the graph, by what is known of the model and by the output's
+    /// value for one sample.
+    pub fn of(g: &Graph, i: usize, value: &Tensor, hints: Hints) -> Self {
+        let v = g.outputs()[i].value;
+        let dims = value.dims();
+        let ranked = is_ranked(g, v);
+        if !value.ty().elem.real().is_float() {
+            return if ranked && dims.last().is_some_and(|&n| n > 1) { OutputKind::Ranked } else { OutputKind::Labels };
+        }
+        let boxes = match ranked {
+            true => Boxes::selected(value),
+            false => Boxes::raw(value, &places(g), hints.detects),
+        };
+        if let Some(boxes) = boxes {
+            return OutputKind::Boxes(boxes);
+        }
+        if ranked {
+            return OutputKind::Ranked;
+        }
+        let rank = dims.len();
+        if let Some(axis) = softmax_axis(g, v).filter(|&a| dims[a] > 1) {
+            return OutputKind::Scores { axis };
+        }
+        if is_probability(g, v) {
+            return OutputKind::Decisions;
+        }
+        let last = rank.wrapping_sub(1);
+        if (2..=3).contains(&rank) && dims[last] > 1 && is_unit(value) {
+            return OutputKind::Vectors { axis: last };
+        }
+        let others_score = || {
+            let mut others = (0..g.outputs().len()).filter(|&o| o != i);
+            others.any(|o| softmax_axis(g, g.outputs()[o].value).is_some())
+        };
+        match *dims.as_slice() {
+            [_, n] if n > 1 && hints.classifies => OutputKind::Scores { axis: 1 },
+            [_, n] if n > 1 && n.is_multiple_of(VECTOR) => OutputKind::Vectors { axis: 1 },
+            [_, n] if n > 1 && !others_score() => OutputKind::Scores { axis: 1 },
+            [_, _, n] if n.is_multiple_of(VECTOR) => OutputKind::Vectors { axis: 2 },
+            [_, _, n] if n >= VOCABULARY => OutputKind::Scores { axis: 2 },
+            [_, _, _, _] => map_axis(g, &dims).map_or(OutputKind::Values, |axis| OutputKind::Scores { axis }),
+            _ => OutputKind::Values,
+        }
+    }
+
+    fn measure(&self, dims: &[usize]) -> &'static str {
+        match self {
+            OutputKind::Values => "",
+            OutputKind::Scores { .. } if dims.len() > 3 => "pixels of the same class",
+            OutputKind::Scores { .. } => "top-1",
+            OutputKind::Decisions => "F1 of decisions at 0.5",
+            OutputKind::Vectors { .. } => "cosine",
+            OutputKind::Labels => "equal labels",
+            OutputKind::Ranked => "same entries",
+            OutputKind::Boxes(_) => "boxes mAP50-95",
+        }
+    }
+}
+
+/// The operator that made a value, behind operators that move numbers alone.
+fn behind_moves(g: &Graph, mut v: ValueId) -> ValueId {
+    while let Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Cast(_) | Op::Dequantize(_) = g.producer(v) {
+        v = g.operands(v.node)[0];
+    }
+    v
+}
+
+/// True where the order of numbers depends on scores that the model computes.
+fn is_ranked(g: &Graph, v: ValueId) -> bool {
+    let ranks = |n: NodeId| matches!(g.op(n), Op::TopK(op) if op.k > 1);
+    let computed = |n: NodeId| is_computed(g, g.operands(n)[0]);
+    ancestors(g, v).into_iter().any(|n| ranks(n) && computed(n))
+}
+
+/// True where real numbers go through a sum of products on the way to `v`.
+fn is_computed(g: &Graph, v: ValueId) -> bool {
+    g.ty(v).elem.real().is_float() && ancestors(g, v).into_iter().any(|n| is_contraction(g, n))
+}
+
+fn ancestors(g: &Graph, v: ValueId) -> BTreeSet<NodeId> {
+    let (mut seen, mut stack) = (BTreeSet::from([v.node]), vec![v.node]);
+    while let Some(n) = stack.pop() {
+        stack.extend(g.operands(n).iter().map(|v| v.node).filter(|&n| seen.insert(n)));
+    }
+    seen
+}
+
+/// The axis of `v` along which a softmax before it adds up to 1.
+fn softmax_axis(g: &Graph, v: ValueId) -> Option<usize> {
+    match g.producer(v) {
+        Op::Softmax(Softmax { axis, .. }) => Some(*axis),
+        Op::Transpose(Transpose { perm }) => {
+            let before = softmax_axis(g, g.operands(v.node)[0])?;
+            perm.iter().position(|&a| a == before)
+        }
+        // An axis of the same extent is the same where no other has it.
+        Op::Reshape(_) => {
+            let before = g.operands(v.node)[0];
+            let extent = g.ty(before).shape.dims()[softmax_axis(g, before)?].clone();
+            let mut same = g.ty(v).shape.dims().iter().enumerate().filter(|(_, d)| **d == extent);
+            same.next().filter(|_| same.next().is_none()).map(|(a, _)| a)
+        }
+        Op::Slice(_) | Op::Cast(_) => softmax_axis(g, g.operands(v.node)[0]),
+        _ => None,
+    }
+}
+
+fn is_probability(g: &Graph, v: ValueId) -> bool {
+    let f = |n: ValueId| match g.producer(n) {
+        Op::Unary(Unary { f }) => Some(*f),
+        _ => None,
+    };
+    matches!(f(behind_moves(g, v)), Some(UnaryFn::Sigmoid | UnaryFn::HardSigmoid { .. }))
+}
+
+/// True where every row has a length of 1.
+fn is_unit(value: &Tensor) -> bool {
+    let Some(&n) = value.dims().last() else { return false };
+    let length = |row: &[f32]| row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    value.reals().chunks_exact(n.max(1)).all(|row| (length(row) - 1.0).abs() < 1e-3)
+}
+
+/// Height and width of the picture that a graph reads, and whether its channels lie last.
+fn picture(g: &Graph) -> Option<(usize, usize, bool)> {
+    let shape = |v: ValueId| g.ty(v).shape.extents();
+    g.inputs().filter_map(shape).find_map(|extents| match *extents.as_slice() {
+        [_, 1 | 3, h, w] => Some((h, w, false)),
+        [_, h, w, 1 | 3] => Some((h, w, true)),
+        _ => None,
+    })
+}
+
+/// How many places detectors of the usual strides look at in the picture that a graph reads.
+fn places(g: &Graph) -> Vec<usize> {
+    const STRIDES: [&[usize]; 4] = [&[8, 16, 32], &[8, 16, 32, 64], &[4, 8, 16, 32], &[16, 32]];
+    let Some((h, w, _)) = picture(g) else { return Vec::new() };
+    let count = |strides: &&[usize]| strides.iter().map(|s| h.div_ceil(*s) * w.div_ceil(*s)).sum::<usize>();
+    STRIDES.iter().map(count).flat_map(|n| [n, n * 3]).filter(|&n| n > 0).collect()
+}
+
+/// The axis of classes of a map as fine as a half or a quarter of the picture, or as the picture.
+fn map_axis(g: &Graph, dims: &[usize]) -> Option<usize> {
+    let (h, w, last) = picture(g)?;
+    let (axis, height, width) = if last { (3, dims[1], dims[2]) } else { (1, dims[2], dims[3]) };
+    let classes = dims[axis];
+    let fine = [1, 2, 4].into_iter().any(|s| (h.div_ceil(s), w.div_ceil(s)) == (height, width));
+    // Three channels are a picture.
+    let told_apart = classes > 1 && classes != 3 && classes <= MAP_CLASSES && !classes.is_multiple_of(VECTOR);
+    (fine && told_apart).then_some(axis)
+}
+
+/// A part of an output whose numbers are of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// How far its numbers are from the expected ones.
+    pub distance: Distance,
+    axis: usize,
+    range: Range<usize>,
+}
+
+/// How an output of one model compares with that of another over samples.
+#[derive(Clone, Debug)]
+pub struct OutputQuality {
+    /// Name of the output.
+    pub name: String,
+    /// What it holds; known from the first sample on.
+    pub kind: Option<OutputKind>,
+    /// How far its numbers are from the expected ones. In ranked lists this says nothing.
+    pub distance: Distance,
+    /// Its parts, where it joins numbers of different kinds.
+    pub parts: Vec<Part>,
+    dims: Vec<usize>,
+    tally: Tally,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    /// Weighted count of what agrees, and of what could.
+    agree: f64,
+    all: f64,
+    boxes: BoxAgreement,
+}
+
+impl OutputQuality {
+    /// An output of which nothing was compared yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        let (distance, tally) = (Distance::default(), Tally::default());
+        OutputQuality { name: name.into(), kind: None, distance, parts: Vec::new(), dims: Vec::new(), tally }
+    }
+
+    /// Adds a sample. `g` is the graph whose output `i` the expected value is.
+    pub fn add(&mut self, g: &Graph, i: usize, hints: Hints, expected: &Tensor, found: &Tensor) {
+        let kind = self.kind.get_or_insert_with(|| OutputKind::of(g, i, expected, hints));
+        if self.dims.is_empty() {
+            self.dims = expected.dims();
+            self.parts = parts(g, i, kind, expected);
+        }
+        let (x, y) = (expected.reals(), found.reals());
+        if x.len() != y.len() {
+            self.distance.add(Distance::of(&[f32::NAN], &[0.0]));
+            return;
+        }
+        self.distance.add(Distance::of(&x, &y));
+        for part in &mut self.parts {
+            part.distance.add(Distance::of_part(&x, &y, &self.dims, part.axis, &part.range));
+        }
+        self.tally.add(kind, &self.dims, expected, found);
+    }
+
+    /// Signal to quantization noise ratio in dB, that of the worst part where the output joins several; `None` where it
+    /// means nothing.
+    pub fn sqnr(&self) -> Option<f64> {
+        let ranked = match &self.kind {
+            Some(OutputKind::Ranked | OutputKind::Labels | OutputKind::Boxes(Boxes::Selected)) => true,
+            Some(_) | None => false,
+        };
+        let parts = self.parts.iter().map(|p| p.distance.sqnr()).reduce(f64::min);
+        (!ranked).then(|| parts.unwrap_or_else(|| self.distance.sqnr()))
+    }
+
+    /// How well the two agree, where what the output holds allows to count that.
+    pub fn agreement(&self) -> Option<Agreement> {
+        let kind = self.kind.as_ref()?;
+        let share = match kind {
+            OutputKind::Values => None,
+            OutputKind::Boxes(_) => self.tally.boxes.precision(),
+            _ => (self.tally.all > 0.0).then(|| self.tally.agree / self.tally.all),
+        };
+        share.map(|share| Agreement { measure: kind.measure(&self.dims), percent: share * 100.0 })
+    }
+}
+
+impl Tally {
+    fn add(&mut self, kind: &OutputKind, dims: &[usize], expected: &Tensor, found: &Tensor) {
+        let (x, y) = (expected.reals(), found.reals());
+        match kind {
+            OutputKind::Values => {}
+            OutputKind::Scores { axis } => {
+                for (a, b) in lines(dims, *axis, &x).zip(lines(dims, *axis, &y)) {
+                    self.count(largest(&a) == largest(&b));
+                }
+            }
+            OutputKind::Decisions => {
+                // 2 * true positives, over all positives of both.
+                for (a, b) in x.iter().zip(y.iter()).map(|(a, b)| (*a >= DECIDED, *b >= DECIDED)) {
+                    self.agree += if a && b { 2.0 } else { 0.0 };
+                    self.all += f64::from(u8::from(a) + u8::from(b));
+                }
+            }
+            OutputKind::Vectors { axis } => {
+                for (a, b) in lines(dims, *axis, &x).zip(lines(dims, *axis, &y)) {
+                    let cosine = Distance::of(&a, &b).cosine();
+                    self.agree += if cosine.is_finite() { cosine } else { 0.0 };
+                    self.all += 1.0;
+                }
+            }
+            OutputKind::Labels => x.iter().zip(y.iter()).for_each(|(a, b)| self.count(a == b)),
+            OutputKind::Ranked => {
+                let row = dims.last().copied().unwrap_or(1).max(1);
+                if expected.ty().elem.real() == Elem::F32 {
+                    return;
+                }
+                for (a, b) in x.chunks_exact(row).zip(y.chunks_exact(row)) {
+                    let entries: BTreeSet<u32> = b.iter().map(|v| v.to_bits()).collect();
+                    a.iter().for_each(|v| self.count(entries.contains(&v.to_bits())));
+                }
+            }
+            OutputKind::Boxes(boxes) => self.boxes.add(boxes, expected, found),
+        }
+    }
+
+    fn count(&mut self, agrees: bool) {
+        self.agree += f64::from(u8::from(agrees));
+        self.all += 1.0;
+    }
+}
+
+/// The lines of numbers along an axis.
+fn lines<'v>(dims: &[usize], axis: usize, values: &'v [f32]) -> impl Iterator<Item = Vec<f32>> + 'v {
+    let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    let count = values.len() / extent.max(1);
+    (0..count).map(move |k| {
+        let first = k / inner.max(1) * extent * inner + k % inner.max(1);
+        (0..extent).map(|i| values[first + i * inner]).collect()
+    })
+}
+
+/// The place of the first of the largest numbers.
+fn largest(line: &[f32]) -> usize {
+    (1..line.len()).fold(0, |best, i| if line[i] > line[best] { i } else { best })
+}
+
+/// The parts of an output that joins numbers of different kinds: those of a detector, and operands of a concatenation
+/// whose magnitudes are unlike.
+fn parts(g: &Graph, i: usize, kind: &OutputKind, value: &Tensor) -> Vec<Part> {
+    let dims = value.dims();
+    let part = |name: String, axis, range| Part { name, distance: Distance::default(), axis, range };
+    if let OutputKind::Boxes(boxes) = kind {
+        let numbers = |axis: usize| dims[axis];
+        let axis = if let Boxes::Raw { axis, .. } = boxes { *axis } else { 2 };
+        let named = boxes.parts(numbers(axis)).into_iter();
+        return named.map(|(name, axis, range)| part(name.into(), axis, range)).collect();
+    }
+    let v = g.outputs()[i].value;
+    let Op::Concat(Concat { axis }) = g.producer(v) else { return Vec::new() };
+    let extents = g.operands(v.node).into_iter().map(|o| g.ty(o).shape.dims()[*axis].known());
+    let Some(extents) = extents.collect::<Option<Vec<usize>>>() else { return Vec::new() };
+    if *kind == OutputKind::Ranked || !value.ty().elem.real().is_float() || extents.iter().sum::<usize>() != dims[*axis]
+    {
+        return Vec::new();
+    }
+    let (values, mut first) = (value.reals(), 0);
+    let zeros = vec![0.0; values.len()];
+    let mut found = Vec::new();
+    for extent in extents {
+        let range = first..first + extent;
+        first += extent;
+        let energy = Distance::of_part(&values, &zeros, &dims, *axis, &range).signal();
+        let count = values.len() / dims[*axis] * extent;
+        let magnitude = (energy / count.max(1) as f64).sqrt();
+        found.push((part(format!("[{}..{}]", range.start, range.end), *axis, range), magnitude));
+    }
+    let magnitudes = || found.iter().map(|f| f.1).filter(|m| *m > 0.0);
+    let spread = magnitudes().fold(0.0, f64::max) / magnitudes().fold(f64::INFINITY, f64::min);
+    if spread > UNLIKE { found.into_iter().map(|f| f.0).collect() } else { Vec::new() }
+}

@@ -1,0 +1,239 @@
+//! From floating point to fewer bits: ranges are found, values are quantized, and the result is compared.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use qcc_ir::diagnostic::{Diagnostic, Severity};
+use qcc_ir::eval::RunError;
+use qcc_ir::target::Target;
+use qcc_ir::{Graph, Tensor};
+use qcc_passes::calibrate::{Method, Ranges, calibrate};
+use qcc_passes::precision::half_values;
+use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
+use qcc_passes::quantize::{self, Quantized};
+use qcc_passes::run_time::as_run;
+use qcc_passes::{Context, Joint, PassError};
+use rayon::prelude::*;
+
+use super::{Failure, Lowered};
+use crate::data::{DataError, Samples};
+use crate::options::{Options, Precision};
+use crate::quality::{Evidence, Quality, Trial, Validation, advice, trials};
+use crate::watch::{Clock, Watch};
+
+/// Samples named where none can be read.
+const NAMED: usize = 3;
+
+/// Float graphs of one model, lowered for their targets, and all that is needed to narrow them.
+pub(super) struct Narrowing<'a> {
+    options: &'a Options,
+    source: &'a Graph,
+    hints: Hints,
+    floats: Vec<Graph>,
+    targets: Vec<&'static Target>,
+    joint: Joint,
+    ranges: Vec<Ranges>,
+    /// The model comes quantized.
+    given: bool,
+}
+
+/// A narrowed graph of one of the targets.
+struct Narrowed {
+    /// Which of the targets.
+    place: usize,
+    /// The pass that made it.
+    pass: &'static str,
+    quantized: Quantized,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl<'a> Narrowing<'a> {
+    /// The lowered graphs, before anything of them is narrowed.
+    pub(super) fn new(
+        options: &'a Options,
+        source: &'a Graph,
+        hints: Hints,
+        lowered: &[Lowered],
+    ) -> Result<Self, Failure> {
+        let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
+        // Also for one target: what is written for it must not depend on the others.
+        let joint = Joint::new(source, &floats.iter().collect::<Vec<_>>()).map_err(PassError::from)?;
+        Ok(Narrowing {
+            options,
+            source,
+            hints,
+            ranges: vec![Ranges::default(); floats.len()],
+            floats,
+            targets: lowered.iter().map(|l| l.backend.target()).collect(),
+            joint,
+            given: quantize::is_quantized(source),
+        })
+    }
+
+    /// Narrows the graphs and compares them with what they were.
+    pub(super) fn run(
+        mut self,
+        lowered: &mut [Lowered],
+        evidence: &Evidence,
+        diagnostics: &mut Vec<Diagnostic>,
+        clock: &mut Clock,
+        watch: &mut dyn Watch,
+    ) -> Result<Option<Validation>, Failure> {
+        if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
+            clock.stage("calibrate", watch);
+            self.ranges = self.find_ranges(samples, diagnostics, watch)?;
+        }
+        clock.stage("quantize", watch);
+        let trial = Trial { precision: self.options.precision, exclude: Vec::new() };
+        let narrowed = (0..lowered.len()).into_par_iter().map(|place| self.narrow(place, &trial));
+        let mut narrowed = narrowed.collect::<Result<Vec<_>, _>>()?;
+        for (l, n) in lowered.iter_mut().zip(&mut narrowed) {
+            watch.pass(n.pass, &n.quantized.graph);
+            l.graph = n.quantized.graph.clone();
+            diagnostics.append(&mut n.diagnostics);
+        }
+        let Some(samples) = &evidence.validation else { return Ok(None) };
+        clock.stage("compare", watch);
+        let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
+        let reader = Reader::new(samples);
+        let found = self.compare(&narrowed, &reader).map_err(failed)?;
+        let read = found.iter().map(|f| f.samples).max().unwrap_or(0);
+        diagnostics.extend(reader.unread(read == 0)?);
+        for ((l, found), n) in lowered.iter_mut().zip(found).zip(&narrowed) {
+            let quality = Quality::of(found.clone(), &l.graph, self.targets[n.place]);
+            if quality.outputs.iter().any(|o| o.is_poor()) {
+                diagnostics.push(self.advice(n.place, &found, &quality, samples).map_err(failed)?);
+            }
+            l.quality = Some(quality);
+        }
+        let data = samples.to_string();
+        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen }))
+    }
+
+    /// True where ranges of values are asked for.
+    fn calibrates(&self) -> bool {
+        calibrates(self.options.precision, self.given)
+    }
+
+    fn find_ranges(
+        &self,
+        samples: &Samples,
+        diagnostics: &mut Vec<Diagnostic>,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Ranges>, Failure> {
+        if samples.is_random() {
+            let d = Diagnostic::warning("random-data", "ranges are found on random numbers: they fit no real input");
+            diagnostics.push(d.with_help("give real inputs: --data"));
+        }
+        let reader = Reader::new(samples);
+        let method = match (&self.options.calibration, self.options.precision) {
+            (Some(calibration), Precision::Int8) => calibration.method.unwrap_or(Method::Mse),
+            // No grid asks for a range.
+            _ => Method::MinMax,
+        };
+        let mut done = |done| watch.samples(done, samples.len());
+        let floats: Vec<&Graph> = self.floats.iter().collect();
+        let ranges = calibrate(&self.joint, &floats, method, samples.len(), |i| reader.read(i), &mut done)
+            .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
+        diagnostics.extend(reader.unread(ranges.iter().all(|r| r.samples == 0))?);
+        Ok(ranges)
+    }
+
+    /// Narrows the graph of one target.
+    fn narrow(&self, place: usize, trial: &Trial) -> Result<Narrowed, PassError> {
+        let (float, target) = (&self.floats[place], self.targets[place]);
+        let interface = match trial.precision == self.options.precision {
+            true => self.options.interface,
+            false => quantize::Interface::Float,
+        };
+        let mut cx = Context { target, diagnostics: Vec::new() };
+        let (pass, quantized) = match trial.precision {
+            _ if self.given => ("absorb", quantize::absorb(float, &mut cx, interface)?),
+            Precision::Float16 => ("half-values", half_values(float, target, &self.ranges[place], interface)?),
+            precision => {
+                let options = quantize::Options {
+                    activations: precision == Precision::Int8,
+                    weights: match precision {
+                        Precision::W4A32 => quantize::Weights::Blocks(self.options.block),
+                        _ => quantize::Weights::Channels,
+                    },
+                    interface,
+                    exclude: [&self.options.exclude[..], &trial.exclude].concat(),
+                };
+                ("quantize", quantize::quantize(float, target, &self.ranges[place], &options)?)
+            }
+        };
+        Ok(Narrowed { place, pass, quantized, diagnostics: cx.diagnostics })
+    }
+
+    fn compare(&self, narrowed: &[Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
+        let graphs: Vec<Graph> = narrowed.iter().map(|n| as_run(&n.quantized.graph, self.targets[n.place])).collect();
+        let compiled = narrowed.iter().zip(&graphs).map(|(n, graph)| Compiled {
+            place: n.place,
+            float: &self.floats[n.place],
+            graph,
+            values: &n.quantized.values,
+        });
+        let read = |i| reader.read(i);
+        let samples = fidelity::Samples { count: reader.samples.len(), read: &read };
+        fidelity::compare(&self.joint, self.source, &compiled.collect::<Vec<_>>(), self.hints, &samples)
+    }
+
+    /// The warning for a target with poor outputs, after trying what may help.
+    fn advice(
+        &self,
+        place: usize,
+        found: &Fidelity,
+        quality: &Quality,
+        samples: &Samples,
+    ) -> Result<Diagnostic, RunError> {
+        let precision = self.options.precision;
+        let trials = if self.given { Vec::new() } else { trials(precision, found) };
+        // What cannot be made is no advice.
+        let made = trials.into_iter().filter_map(|trial| Some((self.narrow(place, &trial).ok()?, trial)));
+        let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();
+        let found = self.compare(&narrowed, &Reader::new(samples))?.into_iter().zip(&narrowed);
+        let qualities = found.map(|(f, n)| Quality::of(f, &n.quantized.graph, self.targets[place]));
+        let tried: Vec<(Trial, Quality)> = trials.into_iter().zip(qualities).collect();
+        Ok(advice(self.targets[place].name, precision, quality, &tried))
+    }
+}
+
+/// True where ranges of values are asked for: by models that do not bring them.
+pub(super) fn calibrates(precision: Precision, given: bool) -> bool {
+    !matches!(precision, Precision::W8A32 | Precision::W4A32) && !given
+}
+
+/// Reads samples and remembers which could not be read.
+struct Reader<'a> {
+    samples: &'a Samples,
+    /// By number, so that what is said does not depend on the order of threads.
+    errors: Mutex<BTreeMap<usize, DataError>>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(samples: &'a Samples) -> Self {
+        Reader { samples, errors: Mutex::default() }
+    }
+
+    fn read(&self, i: usize) -> Option<Vec<Tensor>> {
+        match self.samples.get(i) {
+            Ok(tensors) => Some(tensors),
+            Err(e) => {
+                self.errors.lock().unwrap_or_else(PoisonError::into_inner).insert(i, e);
+                None
+            }
+        }
+    }
+
+    /// Warnings of what could not be read; an error where that is `all`.
+    fn unread(self, all: bool) -> Result<Vec<Diagnostic>, Failure> {
+        let errors = self.errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut told = errors.into_values().map(|e| Diagnostic::from(&e));
+        if all {
+            let error = Diagnostic::error("no-samples", format!("none of {} samples can be read", self.samples.len()));
+            return Err(told.by_ref().take(NAMED).fold(error, |error, d| error.with_note(d.message)).into());
+        }
+        Ok(told.map(|d| Diagnostic { severity: Severity::Warning, ..d }).collect())
+    }
+}

@@ -1,0 +1,119 @@
+//! What a compilation gives: artefacts, what is known of them, and why there are none.
+
+use std::path::PathBuf;
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_passes::PassError;
+use serde::Serialize;
+
+use crate::options::Precision;
+use crate::port::Port;
+use crate::quality::{Quality, Validation};
+use crate::watch::Stage;
+
+/// Why there is no artefact.
+#[derive(Debug)]
+pub enum Failure {
+    /// The options contradict each other or leave something out.
+    Usage(Box<Diagnostic>),
+    /// The model or the data are refused, or the artefact cannot be written.
+    Refused(Vec<Diagnostic>),
+    /// The artefact would be worse than [`Options::gate`](crate::Options::gate) allows; it is not written.
+    Gate {
+        /// What was made.
+        report: Box<Report>,
+        /// What it does not reach.
+        unmet: Vec<Diagnostic>,
+    },
+}
+
+impl Failure {
+    /// A mistake in the options.
+    pub fn usage(d: Diagnostic) -> Self {
+        Failure::Usage(Box::new(d))
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(d: Diagnostic) -> Self {
+        Failure::Refused(vec![d])
+    }
+}
+
+impl From<Vec<Diagnostic>> for Failure {
+    fn from(all: Vec<Diagnostic>) -> Self {
+        Failure::Refused(all)
+    }
+}
+
+impl From<PassError> for Failure {
+    fn from(e: PassError) -> Self {
+        Failure::Refused(vec![match e {
+            PassError::Refused(d) => *d,
+            other => Diagnostic::error("pass", other.to_string()),
+        }])
+    }
+}
+
+/// Where artefacts go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The main file of the one artefact.
+    File(PathBuf),
+    /// A folder, made where there is none; artefacts are named after the model.
+    Folder(PathBuf),
+}
+
+/// What was written for one target.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Artefact {
+    /// Name of the target.
+    pub target: &'static str,
+    /// The main file.
+    pub output: PathBuf,
+    /// Length of all its files in bytes.
+    pub output_bytes: u64,
+    /// Its inputs.
+    pub inputs: Vec<Port>,
+    /// Its outputs.
+    pub outputs: Vec<Port>,
+    /// Number of operators in it.
+    pub operators: usize,
+    /// How it compares with the model; after calibration.
+    pub quality: Option<Quality>,
+}
+
+/// What a compilation did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The model file.
+    pub model: PathBuf,
+    /// Its length in bytes.
+    pub model_bytes: u64,
+    /// The numbers that artefacts compute with.
+    pub precision: Precision,
+    /// What ranges were found on.
+    pub calibration: Option<String>,
+    /// What artefacts were compared with the float model on.
+    pub validation: Option<Validation>,
+    /// What was written, in the order of the targets.
+    pub artefacts: Vec<Artefact>,
+    /// How long each stage took, in order.
+    pub stages: Vec<Stage>,
+    /// What the user should know; no errors.
+    #[serde(skip)]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// The lowest SQNR of any output of any artefact, in dB.
+    pub fn worst_sqnr(&self) -> Option<f64> {
+        self.artefacts.iter().filter_map(|a| a.quality.as_ref()?.worst_sqnr()).reduce(f64::min)
+    }
+
+    /// The lowest agreement of any output of any artefact, in percent.
+    pub fn worst_agreement(&self) -> Option<f64> {
+        let known = self.artefacts.iter().filter_map(|a| a.quality.as_ref()?.worst_agreement());
+        known.map(|(_, a)| a.percent).reduce(f64::min)
+    }
+}
