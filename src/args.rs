@@ -83,6 +83,10 @@ pub(crate) struct Compile {
     /// Weights in 8 bits, activations in floating point (dynamic range)
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) w8a32: bool,
+    /// With 8- or 4-bit weights: activations of products are quantized to 8 bits when the model runs, which is faster
+    /// (TFLite's kernels always do that)
+    #[arg(long, help_heading = "Precision (float32 otherwise)")]
+    pub(crate) dynamic: bool,
     /// The precision by Ultralytics' names
     #[arg(long, group = "precision", value_enum, help_heading = "Precision (float32 otherwise)")]
     pub(crate) quantize: Option<Quantize>,

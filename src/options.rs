@@ -161,8 +161,15 @@ impl Options {
         if self.targets.len() > 1 && matches!(output, Output::File(_)) {
             return usage("several targets do not fit into one file", "give a folder: -o FOLDER/");
         }
-        if self.form != Form::default() && !self.targets.contains(&Backend::Onnx) {
+        let onnx_alone = self.form.qoperator || self.form.external_data;
+        if onnx_alone && !self.targets.contains(&Backend::Onnx) {
             return usage("only ONNX knows that form", "add --to onnx");
+        }
+        if self.form.dynamic && !matches!(self.precision, Precision::W8A32 | Precision::W4A32) {
+            return usage(
+                "activations are quantized when the model runs where weights alone are narrow",
+                "add --w8a32",
+            );
         }
         let has_data = self.calibration.is_some() || self.validation.is_some();
         if !self.gate.is_open() && !has_data {

@@ -38,6 +38,14 @@ pub struct Form {
     pub qoperator: bool,
     /// ONNX: weights in a file of their own, however small.
     pub external_data: bool,
+    /// Where weights alone are narrow: activations of products are quantized when the model runs. TensorFlow Lite's
+    /// kernels always do that.
+    pub dynamic: bool,
+}
+
+impl Form {
+    /// The default.
+    pub const PLAIN: Form = Form { qoperator: false, external_data: false, dynamic: false };
 }
 
 /// What was written.
@@ -57,10 +65,17 @@ impl Backend {
 
     /// What the backend asks of a graph; its name is the one on the command line.
     pub fn target(self) -> &'static Target {
-        match self {
-            Backend::Tflite => &tflite::TARGET,
-            Backend::Onnx => &onnx::TARGET,
-            Backend::Openvino => &openvino::TARGET,
+        self.target_for(Form::default())
+    }
+
+    /// As [`Backend::target`], of a graph that is written in that form.
+    pub fn target_for(self, form: Form) -> &'static Target {
+        match (self, form.dynamic) {
+            (Backend::Tflite, _) => &tflite::TARGET,
+            (Backend::Onnx, false) => &onnx::TARGET,
+            (Backend::Onnx, true) => &onnx::DYNAMIC,
+            (Backend::Openvino, false) => &openvino::TARGET,
+            (Backend::Openvino, true) => &openvino::DYNAMIC,
         }
     }
 

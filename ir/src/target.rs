@@ -1,7 +1,7 @@
 //! What a backend asks of a graph. Each backend exports one such description; passes receive it and never name a
 //! backend.
 
-use crate::ops::Op;
+use crate::ops::{Granularity, Op};
 use crate::types::{Elem, Layout, Store, TensorType};
 
 /// A backend's demands, as data.
@@ -40,15 +40,6 @@ pub enum OpenBatch {
     All,
 }
 
-/// What shares a grid that is found when the model runs: 8 bits from the least number, or 0, to the largest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunTimeGrid {
-    /// All numbers of an activation.
-    Tensor,
-    /// The numbers of each row of a matrix, of each image of a batch.
-    Row,
-}
-
 /// What integer kernels take.
 #[derive(Clone, Debug)]
 pub struct GridDemands {
@@ -58,9 +49,9 @@ pub struct GridDemands {
     pub integer: fn(&Op, &[&TensorType]) -> bool,
     /// True where the operator takes a constant weight on a grid beside real activations.
     pub weights_only: fn(&Op, &[&TensorType]) -> bool,
-    /// What shares a grid where this contraction, with a weight on a grid, puts its activations on integers too when the
-    /// model runs. `None`: it computes with real numbers.
-    pub run_time_grids: fn(&Op) -> Option<RunTimeGrid>,
+    /// What shares a scale where this contraction, of real activations with a weight on a grid, quantizes its activations
+    /// when the model runs. `None`: it computes with real numbers.
+    pub dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>,
     /// How a constant table on a grid is looked up in.
     pub tables: Tables,
     /// True where the weight of this operator may have one scale for each output channel.

@@ -23,7 +23,6 @@ pub mod precision;
 pub mod quality;
 pub mod quantize;
 mod rounding;
-pub mod run_time;
 mod sets;
 pub mod simplify;
 #[cfg(test)]

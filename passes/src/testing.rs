@@ -2,7 +2,7 @@
 
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::*;
-use qcc_ir::target::{GridDemands, OpenBatch, RunTimeGrid, Sums, Tables, Target, Zero};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::{Elem, Graph, Layout, Store, Tensor, TensorType, ValueId};
 
 use crate::{Context, Pass};
@@ -21,7 +21,7 @@ pub(crate) static BARE: Target = Target {
         activation: Store::I8,
         integer: |_, _| true,
         weights_only: |_, _| true,
-        run_time_grids: |_| Some(RunTimeGrid::Tensor),
+        dynamic: |_, operands| Some(Granularity::Axes { from: 0, to: operands[0].rank() }),
         tables: Tables::Columns,
         per_channel: |_, _| true,
         pairs: |_, _| false,

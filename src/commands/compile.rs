@@ -96,7 +96,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     };
     Ok(Options {
         targets: args.to.iter().map(backend).collect(),
-        form: Form { qoperator: args.qoperator, external_data: args.external_data },
+        form: Form { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic },
         precision: precision(args)?,
         half_values: args.half_values,
         block: match args.block {

@@ -8,7 +8,6 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Shape};
 use qcc_passes::Context;
 use qcc_passes::layout::ImageOrder;
-use qcc_passes::run_time::as_run;
 use qcc_passes::ultralytics::normalize_boxes;
 use serde::Serialize;
 
@@ -104,11 +103,6 @@ pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Compar
         [false, true] => like_tflite(truth, &mut a)?,
         [true, false] => like_tflite(other, &mut b)?,
         _ => {}
-    }
-    for (g, tflite) in [(&mut a, order[0]), (&mut b, order[1])] {
-        if tflite {
-            *g = as_run(g, Backend::Tflite.target());
-        }
     }
     let about = |model: &Path| {
         let model = model.to_path_buf();

@@ -77,7 +77,7 @@ impl Compiler {
 
         clock.stage("optimise", watch);
         // Simplification asks nothing of the target.
-        let mut cx = Context { target: self.options.targets[0].target(), diagnostics: Vec::new() };
+        let mut cx = Context { target: self.options.targets[0].target_for(self.options.form), diagnostics: Vec::new() };
         run(&simplify(), &mut source, &mut cx, watch)?;
         run(&self.passes, &mut source, &mut cx, watch)?;
         if !self.passes.is_empty() {
@@ -92,7 +92,7 @@ impl Compiler {
         let mut lowered = Vec::new();
         for &backend in &self.options.targets {
             let mut graph = source.clone();
-            let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
+            let mut cx = Context { target: backend.target_for(self.options.form), diagnostics: Vec::new() };
             run(&self.lowering(backend, file.channels_last()), &mut graph, &mut cx, watch)?;
             diagnostics.append(&mut cx.diagnostics);
             lowered.push(Lowered { backend, graph, quality: None, open: Vec::new(), closed: None });
@@ -107,7 +107,7 @@ impl Compiler {
             validation = narrowing.run(&mut lowered, &evidence, &mut diagnostics, &mut clock, watch)?;
         }
         let artefact = |(l, output): (&Lowered, &PathBuf)| Artefact {
-            target: l.backend.target().name,
+            target: l.backend.target_for(self.options.form).name,
             output: output.clone(),
             output_bytes: 0,
             inputs: Port::inputs(&l.graph),
@@ -155,7 +155,7 @@ impl Compiler {
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
         for l in lowered {
-            let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
+            let mut cx = Context { target: l.backend.target_for(self.options.form), diagnostics: Vec::new() };
             // Kernels for narrow weights take no bias of 16 bits.
             let float = self.options.precision == Precision::Float32 && !quantize::is_quantized(source);
             let halves = float && !cx.target.half_graphs && has_halves(source);
@@ -164,7 +164,7 @@ impl Compiler {
             if l.open.is_empty() {
                 continue;
             }
-            match open_batch(&l.graph, l.backend.target(), &l.open) {
+            match open_batch(&l.graph, l.backend.target_for(self.options.form), &l.open) {
                 Ok(opened) => {
                     watch.pass(OPEN_BATCH, &opened);
                     l.closed = Some(std::mem::replace(&mut l.graph, opened));
@@ -223,7 +223,7 @@ impl Compiler {
         let integers = self.options.precision == Precision::Int8 || quantize::is_quantized(source);
         let mut pair = None;
         for l in &mut *lowered {
-            let target = l.backend.target();
+            let target = l.backend.target_for(self.options.form);
             let checked = match target.open_batch {
                 OpenBatch::Never => continue,
                 OpenBatch::Real if integers => {
@@ -316,7 +316,7 @@ impl Compiler {
         let hints = hints(imported);
         for l in lowered {
             let mut model = imported.clone();
-            let mut cx = Context { target: l.backend.target(), diagnostics: Vec::new() };
+            let mut cx = Context { target: l.backend.target_for(self.options.form), diagnostics: Vec::new() };
             run(&self.preparation(l.backend, false), &mut model, &mut cx, &mut Silent)?;
             let graph = l.closed.as_ref().unwrap_or(&l.graph);
             verify(&model, graph, cx.target.name, self.options.precision, hints, &samples)?;

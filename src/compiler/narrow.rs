@@ -11,7 +11,6 @@ use qcc_passes::calibrate::{Method, Ranges, calibrate};
 use qcc_passes::precision::half_values;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Quantized};
-use qcc_passes::run_time::as_run;
 use qcc_passes::{Context, Joint, PassError};
 use rayon::prelude::*;
 
@@ -64,7 +63,7 @@ impl<'a> Narrowing<'a> {
             hints,
             ranges: vec![Ranges::default(); floats.len()],
             floats,
-            targets: lowered.iter().map(|l| l.backend.target()).collect(),
+            targets: lowered.iter().map(|l| l.backend.target_for(options.form)).collect(),
             joint,
             given: quantize::is_quantized(source),
         })
@@ -100,7 +99,7 @@ impl<'a> Narrowing<'a> {
         let read = found.iter().map(|f| f.samples).max().unwrap_or(0);
         diagnostics.extend(reader.unread(read == 0)?);
         for ((l, found), n) in lowered.iter_mut().zip(found).zip(&narrowed) {
-            let quality = Quality::of(found.clone(), &l.graph, self.targets[n.place]);
+            let quality = Quality::of(found.clone(), &l.graph);
             if quality.outputs.iter().any(|o| o.is_poor()) {
                 diagnostics.push(self.advice(n.place, &found, &quality, samples).map_err(failed)?);
             }
@@ -167,11 +166,10 @@ impl<'a> Narrowing<'a> {
     }
 
     fn compare(&self, narrowed: &[Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
-        let graphs: Vec<Graph> = narrowed.iter().map(|n| as_run(&n.quantized.graph, self.targets[n.place])).collect();
-        let compiled = narrowed.iter().zip(&graphs).map(|(n, graph)| Compiled {
+        let compiled = narrowed.iter().map(|n| Compiled {
             place: n.place,
             float: &self.floats[n.place],
-            graph,
+            graph: &n.quantized.graph,
             values: &n.quantized.values,
         });
         let read = |i| reader.read(i);
@@ -193,7 +191,7 @@ impl<'a> Narrowing<'a> {
         let made = trials.into_iter().filter_map(|trial| Some((self.narrow(place, &trial).ok()?, trial)));
         let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();
         let found = self.compare(&narrowed, &Reader::new(samples))?.into_iter().zip(&narrowed);
-        let qualities = found.map(|(f, n)| Quality::of(f, &n.quantized.graph, self.targets[place]));
+        let qualities = found.map(|(f, n)| Quality::of(f, &n.quantized.graph));
         let tried: Vec<(Trial, Quality)> = trials.into_iter().zip(qualities).collect();
         Ok(advice(self.targets[place].name, precision, quality, &tried))
     }

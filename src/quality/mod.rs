@@ -1,7 +1,6 @@
 //! How a compiled graph compares with the float graph it was made from, for the report.
 
 use qcc_ir::Graph;
-use qcc_ir::target::Target;
 use qcc_passes::quality::{self, Agreement, Distance, Fidelity, OutputQuality};
 use serde::Serialize;
 
@@ -126,7 +125,7 @@ impl AgreementReport {
 
 impl Quality {
     /// What there is to report of a compiled graph.
-    pub(crate) fn of(fidelity: Fidelity, quantized: &Graph, target: &Target) -> Self {
+    pub(crate) fn of(fidelity: Fidelity, quantized: &Graph) -> Self {
         let Fidelity { outputs, layers, samples } = fidelity;
         let layer = |(name, d): (String, Distance)| Deviation::of(name, &d);
         let mut worst: Vec<Deviation> = layers.into_iter().map(layer).collect();
@@ -136,7 +135,7 @@ impl Quality {
             "" => quantized.op(n).kind().name().to_owned(),
             path => format!("{path} ({})", quantized.op(n).kind().name()),
         };
-        let work = quality::work(quantized, target);
+        let work = quality::work(quantized);
         Quality {
             samples,
             integer_share: work.integer_share(),

@@ -2,6 +2,7 @@
 
 use qcc_backends::{Backend, Form};
 use qcc_ir::Store;
+use qcc_passes::quantize;
 
 use crate::runtime::Runtime;
 
@@ -9,7 +10,7 @@ pub(crate) const LITERT: Runtime = Runtime {
     name: "LiteRT",
     script: "litert.py",
     backend: Backend::Tflite,
-    form: Form { qoperator: false, external_data: false },
+    form: Form::PLAIN,
     store: Store::I8,
     // With XNNPACK, whose arithmetic the evaluator follows, and with the kernels behind it.
     steps: [1, 2],
@@ -18,6 +19,11 @@ pub(crate) const LITERT: Runtime = Runtime {
         &[("test_gather_elements_negative_indices", NEGATIVE), ("test_gather_negative_indices", NEGATIVE)]
     },
 };
+
+#[test]
+fn dynamic_products_run_in_litert() {
+    LITERT.dynamic_tests("litert_dynamic", quantize::Weights::Channels, 80.0);
+}
 
 #[test]
 fn float_node_tests_run_in_litert() {

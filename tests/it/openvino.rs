@@ -7,6 +7,7 @@ use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent};
 use qcc_backends::{Backend, Form};
 use qcc_ir::Store;
 use qcc_passes::calibrate::Method;
+use qcc_passes::quantize;
 
 use crate::runtime::Runtime;
 
@@ -14,7 +15,7 @@ const OPENVINO: Runtime = Runtime {
     name: "OpenVINO",
     script: "ov.py",
     backend: Backend::Openvino,
-    form: Form { qoperator: false, external_data: false },
+    form: Form::PLAIN,
     store: Store::U8,
     // With integer kernels, and with real ones between FakeQuantize.
     steps: [1, 1],
@@ -85,6 +86,12 @@ fn lenet_half() {
 #[test]
 fn lenet_int8() {
     insta::assert_snapshot!(lenet(Precision::Int8));
+}
+
+#[test]
+fn dynamic_products_run_in_openvino() {
+    OPENVINO.dynamic_tests("openvino_dynamic", quantize::Weights::Channels, 80.0);
+    OPENVINO.dynamic_tests("openvino_dynamic_blocks", quantize::Weights::Blocks(32), 80.0);
 }
 
 #[test]

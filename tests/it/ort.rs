@@ -5,6 +5,7 @@ use qcc_backends::{Backend, Form};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Store, Tensor, ValueId};
+use qcc_passes::quantize;
 
 use crate::runtime::{CLOSE, Runtime, all_close, evaluate, most_steps};
 
@@ -12,14 +13,14 @@ const ORT: Runtime = Runtime {
     name: "ONNX Runtime",
     script: "ort.py",
     backend: Backend::Onnx,
-    form: Form { qoperator: false, external_data: false },
+    form: Form::PLAIN,
     store: Store::U8,
     // With its integer operators, and with real ones between QuantizeLinear and DequantizeLinear.
     steps: [1, 2],
     dissent: &[],
 };
 
-const QOPERATOR: Runtime = Runtime { form: Form { qoperator: true, external_data: false }, ..ORT };
+const QOPERATOR: Runtime = Runtime { form: Form { qoperator: true, ..Form::PLAIN }, ..ORT };
 
 /// What the imported model gives. An extent of 0 stands for an open one there, so that extents are given; the integers
 /// of an input may have another scale there.
@@ -67,10 +68,15 @@ fn integer_operators_run_in_onnx_runtime() {
     insta::assert_snapshot!(QOPERATOR.integer_tests("ort_qoperator", &QOPERATOR.integer_cases()));
 }
 
-/// Fused, products with 4-bit weights round their other factor to 8 bits.
 #[test]
 fn weights_in_blocks_run_in_onnx_runtime() {
-    ORT.block_tests("ort_blocks", 35.0);
+    ORT.block_tests("ort_blocks", 80.0);
+}
+
+#[test]
+fn dynamic_products_run_in_onnx_runtime() {
+    ORT.dynamic_tests("ort_dynamic", quantize::Weights::Channels, 80.0);
+    ORT.dynamic_tests("ort_dynamic_blocks", quantize::Weights::Blocks(16), 80.0);
 }
 
 #[test]

@@ -16,8 +16,6 @@ def run(model, inputs, optimized):
     config = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": 1,
-        # Exact products with narrow weights.
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
         "LP_TRANSFORMS_MODE": "ON" if optimized else "OFF",
     }
     compiled = CORE.compile_model(CORE.read_model(xml, constants), "CPU", config)

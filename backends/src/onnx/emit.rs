@@ -152,6 +152,9 @@ impl<'g> Emitter<'g> {
             // Placed where it is read.
             return Ok(());
         }
+        if let (Op::Dequantize(_), true) = (op, ops::feeds_real_contraction(graph, node.value(0))) {
+            return self.dequantize_apart(node);
+        }
         if let Some(source) = ops::alias(graph, node) {
             self.alias(node.value(0), source);
             return Ok(());
@@ -196,6 +199,31 @@ impl<'g> Emitter<'g> {
             let real = self.real(source);
             self.reals.insert(v, real);
         }
+    }
+
+    /// The real numbers that a contraction reads which computes with those. ONNX Runtime quantizes the weight and the bias
+    /// of convolutions that read a DequantizeLinear with one scale (WeightBiasQuantization): this one has its scale once
+    /// for each index of an axis, which means the same.
+    fn dequantize_apart(&mut self, node: NodeId) -> Result<(), Unsupported> {
+        let (graph, v) = (self.graph, node.value(0));
+        let source = graph.operands(node)[0];
+        let (stored, real) = (self.stored(source), self.define(v));
+        let ty = graph.ty(source);
+        let wide = |(axis, d): (usize, &Dim)| d.known().filter(|&n| n > 1).map(|n| (axis, n));
+        let axis = ty.shape.dims().iter().enumerate().skip(1).find_map(wide);
+        let grid = ty.elem.grid().ok_or("its operand lies on no grid")?;
+        match (axis, grid.tensor_map()) {
+            (Some((axis, extent)), Some((scale, zero))) => {
+                let shape = Shape::known(&[extent]);
+                let scales = self.initializer("scale", &Tensor::from_vec(shape.clone(), vec![scale; extent]));
+                let store = TensorType::new(grid.store.elem(), shape);
+                let zeros = self.initializer("zero_point", &grid.store.filled(store, zero));
+                let call = Call::new("DequantizeLinear").since(13).size("axis", axis);
+                self.push(call, &[stored, scales, zeros], std::slice::from_ref(&real));
+            }
+            _ => self.dequantize(&stored, &real, grid),
+        }
+        Ok(())
     }
 
     /// The constant whose numbers a value has, as it is kept: on a grid, where they are restored from one.
@@ -299,15 +327,27 @@ impl<'g> Emitter<'g> {
             return stored;
         }
         let name = self.between(wanted, &constant.ty().real());
-        let runs = match &grid.map {
-            Affine::PerBlock { axis, size, .. } => constant.ty().runs(*axis, *size),
-            Affine::PerTensor { .. } | Affine::PerAxis { .. } => None,
-        };
-        match runs {
-            Some(runs) => self.dequantize_blocks(&stored, &name, grid, &runs),
-            None => self.dequantize(&stored, &name, grid),
-        }
+        self.dequantize(&stored, &name, grid);
         name
+    }
+
+    /// The real numbers of a constant on a grid with its zero at 0, restored by Cast and Mul: runtimes compute these when
+    /// they load the model, which they do not for DequantizeLinear, and products with them stay products of real numbers.
+    pub(super) fn restored(&mut self, wanted: &str, constant: &Tensor) -> Name {
+        let ty = constant.ty().real();
+        let Some(grid) = constant.ty().elem.grid() else { return self.initializer(wanted, constant) };
+        let mut dims = vec![1; ty.rank()];
+        if let Affine::PerAxis { axis, scales } = &grid.map {
+            dims[*axis] = scales.len();
+        }
+        let scales = Tensor::from_vec(Shape::known(&dims), grid.scales().to_vec());
+        let scale = self.initializer(&format!("{wanted}_scale"), &scales);
+        let stored = self.initializer(&format!("{wanted}_quantized"), constant);
+        let (wide, real) = (self.between(&format!("{wanted}_wide"), &ty), self.between(wanted, &ty));
+        let cast = Call::new("Cast").int("to", i32::from(element(&ty.elem)));
+        self.push(cast, &[stored], std::slice::from_ref(&wide));
+        self.push(Call::new("Mul"), &[wide, scale], std::slice::from_ref(&real));
+        real
     }
 
     /// The initializer with the stored elements of a constant. The same constant is one initializer.
@@ -358,7 +398,6 @@ impl<'g> Emitter<'g> {
     pub(super) fn grid(&mut self, wanted: &str, grid: &Grid) -> [Name; 2] {
         let shape = match &grid.map {
             Affine::PerTensor { .. } => Shape::scalar(),
-            // Those of blocks are written with the constant; see `dequantize_blocks`.
             Affine::PerAxis { scales, .. } | Affine::PerBlock { scales, .. } => Shape::known(&[scales.len()]),
         };
         let scales = Tensor::from_vec(shape.clone(), grid.scales().to_vec());
@@ -397,13 +436,6 @@ impl<'g> Emitter<'g> {
         let path = std::mem::replace(&mut self.path, format!("{output}_{operator}"));
         self.push(call, inputs, std::slice::from_ref(output));
         self.path = path;
-    }
-
-    /// DequantizeLinear of a weight in blocks, whose scales have the given extents.
-    fn dequantize_blocks(&mut self, stored: &Name, real: &Name, grid: &Grid, runs: &[usize]) {
-        let scales = Tensor::from_vec(Shape::known(runs), grid.scales().to_vec());
-        let scale = self.initializer(&format!("{real}_scale"), &scales);
-        self.border("DequantizeLinear", grid, &[stored.clone(), scale], real);
     }
 
     /// Adds a node.

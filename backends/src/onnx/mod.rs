@@ -21,7 +21,7 @@ mod ops;
 mod target;
 
 pub use disassemble::disassemble;
-pub use target::TARGET;
+pub use target::{DYNAMIC, TARGET};
 
 /// Bytes of weights from which on they get a file of their own: messages end at 2 GiB, and runtimes copy what is in
 /// them.

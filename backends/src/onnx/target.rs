@@ -1,37 +1,55 @@
 //! What ONNX takes, as ONNX Runtime runs it on processors.
 
 use qcc_ir::ops::{
-    ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode,
-    ScatterFn, ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
+    ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, Granularity, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn,
+    ResizeMode, ScatterFn, ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, RunTimeGrid, Sums, Tables, Target, Zero};
-use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::{Affine, Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
 
 /// ONNX, run by ONNX Runtime: everything is row-major, activations are 8-bit unsigned.
-pub static TARGET: Target = Target {
-    name: "onnx",
-    native,
-    image_layout: Layout::row_major,
-    weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
-    index: Elem::I64,
-    half_graphs: true,
-    half: Some(half),
-    open_batch: OpenBatch::All,
-    grids: GridDemands {
-        activation: Store::U8,
-        integer,
-        weights_only,
-        run_time_grids: |op| matches!(op, Op::MatMul(_)).then_some(RunTimeGrid::Tensor),
-        tables: Tables::Columns,
-        per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
-        pairs,
-        blocks: Some(|extent, size| extent >= size),
-        sums,
-        zero: |_, _, _| Zero::Anywhere,
-    },
-};
+pub static TARGET: Target = target(|_, _| None);
+
+/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are narrow.
+pub static DYNAMIC: Target = target(dynamic);
+
+/// The target; `dynamic` says what share a scale where activations are quantized when the model runs.
+const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Target {
+    Target {
+        name: "onnx",
+        native,
+        image_layout: Layout::row_major,
+        weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
+        index: Elem::I64,
+        half_graphs: true,
+        half: Some(half),
+        open_batch: OpenBatch::All,
+        grids: GridDemands {
+            activation: Store::U8,
+            integer,
+            weights_only,
+            dynamic,
+            tables: Tables::Columns,
+            per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
+            pairs,
+            blocks: Some(|extent, size| extent >= size),
+            sums,
+            zero: |_, _, _| Zero::Anywhere,
+        },
+    }
+}
+
+/// Products of matrices have one scale for all activations (DynamicQuantizeLinear), or those with weights in blocks
+/// (MatMulNBits) one for each block of a row.
+fn dynamic(op: &Op, operands: &[&TensorType]) -> Option<Granularity> {
+    let whole = matches!(op, Op::MatMul(_)) && operands[1].rank() == 2;
+    match operands[1].elem.grid().map(|grid| &grid.map) {
+        Some(Affine::PerBlock { size, .. }) => Some(Granularity::Groups(*size)),
+        _ => whole.then_some(Granularity::Axes { from: 0, to: operands[0].rank() }),
+    }
+}
 
 /// Elements that arithmetic runs on.
 fn number(ty: &TensorType) -> bool {
@@ -42,6 +60,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
     let float = || operands.iter().all(|t| t.elem.is_float());
     match op {
         Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
+        Op::DynamicQuantize(_) => true,
         Op::Unary(Unary { f }) => match f {
             UnaryFn::Not => true,
             UnaryFn::Abs | UnaryFn::Neg | UnaryFn::Sign => number(operands[0]),
@@ -114,7 +133,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Softmax(_) => false,
         Op::ArgReduce(_) | Op::CumSum(_) | Op::TopK(_) | Op::GridSample(_) => false,
         Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) => false,
-        Op::Input(_) | Op::Const(_) | Op::Cast(_) => false,
+        Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::DynamicQuantize(_) => false,
     }
 }
 

@@ -27,8 +27,8 @@ fn operators(text: &str, form: Form) -> Vec<String> {
     nodes.iter().filter_map(operator).collect()
 }
 
-const QDQ: Form = Form { qoperator: false, external_data: false };
-const QOPERATOR: Form = Form { qoperator: true, external_data: false };
+const QDQ: Form = Form::PLAIN;
+const QOPERATOR: Form = Form { qoperator: true, ..Form::PLAIN };
 
 const CLAMPED: &str = "graph g {
   %x: u8<0.1:0>[1,1,2,2] = input
@@ -101,7 +101,11 @@ fn a_weight_on_a_grid_beside_real_numbers() {
       output y = %y
     }
     ";
-    assert_eq!(operators(matmul, QDQ), ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul"]);
+    assert_eq!(operators(matmul, QDQ), ["Cast", "Mul", "MatMul"]);
+    let dynamic = matmul
+        .replace("%y:", "%r: f32[2,4,3] = dynamic_quantize(granularity:Axes(from:0,to:3)) %x\n%y:")
+        .replace("%x, %w", "%r, %w");
+    assert_eq!(operators(&dynamic, QDQ), ["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Mul"]);
     let conv = "graph g {
       %x: f32[1,1,2,2] = input
       %w: i8<axis 0: 0.5>[1,1,1,1] = const [3]
@@ -110,6 +114,34 @@ fn a_weight_on_a_grid_beside_real_numbers() {
     }
     ";
     assert_eq!(operators(conv, QDQ), ["Cast", "Mul", "Conv"]);
+}
+
+/// ONNX Runtime would quantize the weight of a convolution of real numbers between integers.
+#[test]
+fn real_contractions_between_integers_read_scales_of_an_axis() {
+    let text = |middle: &str, read: &str| {
+        format!(
+            "graph g {{
+              %x: u8<0.1:3>[1,2,4,4] = input
+              %r = dequantize %x
+              {middle}
+              %w: f32[2,2,1,1] = const [1,2,3,4]
+              %c = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) {read}, %w
+              %y: u8<0.2:9>[1,2,4,4] = quantize %c
+              output y = %y
+            }}
+            "
+        )
+    };
+    let scales = |text: &str| {
+        let line = nodes(text, QDQ).into_iter().find(|l| l.contains(" = DequantizeLinear")).unwrap();
+        line.contains("axis: 1")
+    };
+    assert!(scales(&text("", "%r")));
+    let moved = "%t = transpose(perm:[0,1,3,2]) %r";
+    assert!(scales(&text(moved, "%t")));
+    let computed = "%t = unary(f:Exp) %r";
+    assert!(!scales(&text(computed, "%t")));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
-use qcc_formats::openvino::{Attribute, Element, Layer, Net, Operation, Port, Tensor as Described};
+use qcc_formats::openvino::{Attribute, Element, Info, Layer, Net, Operation, Port, Tensor as Described};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Cast, Op, Types};
 use qcc_ir::{Affine, Dim, Elem, Graph, Grid, NodeId, Scalar, Shape, Store, Tensor, TensorType, ValueId};
@@ -89,6 +89,24 @@ pub(super) fn list(values: &[usize]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ")
 }
 
+/// Keeps the plugin from dynamic quantization, which it would do to all activations of products with narrow weights that
+/// it does not compute with integers, where the graph does not ask for it.
+fn runtime_options(graph: &Graph) -> Option<Info> {
+    let narrow = |v: ValueId| {
+        let behind = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
+        let v = behind.unwrap_or(v);
+        graph.constant(v).is_some() && graph.ty(v).elem.grid().is_some()
+    };
+    let unasked = |&n: &NodeId| {
+        let operands = graph.operands(n);
+        matches!(graph.op(n), Op::MatMul(_))
+            && !matches!(graph.producer(operands[0]), Op::DynamicQuantize(_))
+            && narrow(operands[1])
+    };
+    let off = || Info::Value("DYNAMIC_QUANTIZATION_GROUP_SIZE".into(), "0".into());
+    graph.order().iter().any(unasked).then(|| Info::Group("runtime_options".into(), vec![off()]))
+}
+
 /// A constant as it is stored.
 pub(super) struct Literal<'g> {
     /// The bytes.
@@ -105,7 +123,7 @@ impl<'g> Emitter<'g> {
         let net = Net {
             name: if graph.name.is_empty() { "main".into() } else { graph.name.clone() },
             layers: Vec::new(),
-            info: metadata::info(&graph.metadata),
+            info: metadata::info(&graph.metadata).into_iter().chain(runtime_options(graph)).collect(),
         };
         Emitter {
             graph,

@@ -17,7 +17,7 @@ mod target;
 
 use emit::Written;
 pub use metadata::folder;
-pub use target::TARGET;
+pub use target::{DYNAMIC, TARGET};
 
 /// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
 /// written.

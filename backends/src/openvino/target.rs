@@ -1,41 +1,63 @@
 //! What OpenVINO IR takes.
 
 use qcc_ir::ops::{
-    Binary, BinaryFn, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn,
+    Binary, BinaryFn, Granularity, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn,
 };
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
-use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
+use qcc_ir::{Affine, Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, recurrent, resize};
 
 /// OpenVINO IR, run by its CPU plugin: everything is row-major.
-pub static TARGET: Target = Target {
-    name: "openvino",
-    native,
-    image_layout: Layout::row_major,
-    weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
-    index: Elem::I64,
-    half_graphs: true,
-    half: None,
-    open_batch: OpenBatch::Real,
-    grids: GridDemands {
-        activation: Store::U8,
-        integer,
-        weights_only,
-        run_time_grids: |_| None,
-        tables: Tables::Rows,
-        per_channel: |_, _| true,
-        // Runs are an axis of their own.
-        pairs,
-        blocks: Some(|extent, size| extent % size == 0),
-        sums: |_, _| Sums::Real,
-        zero,
-    },
-};
+pub static TARGET: Target = target(|_, _| None);
+
+/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are narrow: the
+/// plugin's default, by which each [`GROUP`] numbers of a row share a scale.
+pub static DYNAMIC: Target = target(dynamic);
+
+/// The target; `dynamic` says what share a scale where activations are quantized when the model runs.
+const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Target {
+    Target {
+        name: "openvino",
+        native,
+        image_layout: Layout::row_major,
+        weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
+        index: Elem::I64,
+        half_graphs: true,
+        half: None,
+        open_batch: OpenBatch::Real,
+        grids: GridDemands {
+            activation: Store::U8,
+            integer,
+            weights_only,
+            dynamic,
+            tables: Tables::Rows,
+            per_channel: |_, _| true,
+            // Runs are an axis of their own.
+            pairs,
+            blocks: Some(|extent, size| extent % size == 0),
+            sums: |_, _| Sums::Real,
+            zero,
+        },
+    }
+}
+
+/// The plugin's `DYNAMIC_QUANTIZATION_GROUP_SIZE`, unless the model says another.
+const GROUP: usize = 32;
+
+/// Blocks of the weight must hold whole groups.
+fn dynamic(op: &Op, operands: &[&TensorType]) -> Option<Granularity> {
+    let whole = match operands[1].elem.grid().map(|grid| &grid.map) {
+        Some(Affine::PerBlock { size, .. }) => size % GROUP == 0,
+        _ => true,
+    };
+    (matches!(op, Op::MatMul(_)) && whole).then_some(Granularity::Groups(GROUP))
+}
 
 fn native(op: &Op, operands: &[&TensorType]) -> bool {
     match op {
         Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
+        Op::DynamicQuantize(_) => true,
         Op::Unary(Unary { f }) => !matches!(f, UnaryFn::Reciprocal | UnaryFn::Rsqrt | UnaryFn::Threshold { .. }),
         Op::Binary(Binary { f }) => match f {
             BinaryFn::Atan2 => false,
@@ -83,7 +105,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::CumSum(_) => false,
         Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) | Op::Relayout(_) | Op::GridSample(_) => false,
         Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => false,
-        Op::Input(_) | Op::Const(_) => false,
+        Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) => false,
     }
 }
 

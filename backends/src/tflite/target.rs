@@ -1,11 +1,11 @@
 //! What TensorFlow Lite takes.
 
 use qcc_ir::ops::{
-    Binary, BinaryFn, DepthToSpace, GatherNd, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn, ScatterNd, TopK, Unary,
-    UnaryFn, broadcast,
+    Binary, BinaryFn, DepthToSpace, GatherNd, Granularity, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn, ScatterNd,
+    TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, RunTimeGrid, Sums, Tables, Target, Zero};
-use qcc_ir::{Elem, Layout, Store, TensorType};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{conv, pool, resize};
 
@@ -23,7 +23,7 @@ pub static TARGET: Target = Target {
         activation: Store::I8,
         integer,
         weights_only,
-        run_time_grids: |_| Some(RunTimeGrid::Row),
+        dynamic,
         tables: Tables::Whole,
         per_channel,
         pairs: |_, _| false,
@@ -55,6 +55,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
     let stored = |i: usize| !matches!(operands[i].elem, Elem::F16);
     match op {
         Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
+        Op::DynamicQuantize(_) => true,
         Op::Unary(Unary { f }) => native_unary(*f, operands[0]),
         Op::Binary(Binary { f }) => native_binary(*f, operands),
         Op::Clamp(_) => number(operands[0]),
@@ -158,7 +159,7 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Quantize(_) | Op::Dequantize(_) => true,
         Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::CumSum(_) => false,
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
-        Op::GridSample(_) => false,
+        Op::GridSample(_) | Op::DynamicQuantize(_) => false,
     }
 }
 
@@ -171,6 +172,21 @@ fn weights_only(op: &Op, operands: &[&TensorType]) -> bool {
         Op::MatMul(m) => native(op, operands) && m.transpose_b && operands[1].rank() == 2,
         Op::Gather(_) => native(op, operands),
         _ => false,
+    }
+}
+
+/// Kernels for narrow weights beside real activations have one scale for each row of a matrix and each image of a batch.
+/// Convolutions of single pixels are products of matrices to XNNPACK.
+fn dynamic(op: &Op, operands: &[&TensorType]) -> Option<Granularity> {
+    let (rank, weight) = (operands[0].rank(), &operands[1].shape);
+    let one_tap = || weight.dims()[2..].iter().all(|d| *d == Dim::Known(1));
+    match op {
+        Op::MatMul(_) => Some(Granularity::Axes { from: rank.saturating_sub(1), to: rank }),
+        Op::Conv(c) if one_tap() && c.groups == 1 && c.stride.iter().all(|&s| s == 1) => {
+            Some(Granularity::Axes { from: 1, to: 2 })
+        }
+        Op::Conv(_) | Op::ConvTranspose(_) => Some(Granularity::Axes { from: 1, to: rank }),
+        _ => None,
     }
 }
 

@@ -1,7 +1,9 @@
 //! One operator on its way into the graph: what rows read from and write with.
 
 use qcc_formats::tflite::{Activation, Operator, Options};
-use qcc_ir::ops::{Clamp, Dequantize, GridRule, Op, Quantize, Types, Unary, UnaryFn};
+use qcc_ir::ops::{
+    Clamp, Conv, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types, Unary, UnaryFn,
+};
 use qcc_ir::{Elem, Graph, Grid, Origin, Store, Tensor, TensorType, ValueId};
 
 use super::importer::Importer;
@@ -206,7 +208,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
             return self.add(op, operands);
         }
         match op.grid() {
-            GridRule::Contract { .. } if !self.on_grid(operands[0]) => self.typed(op, operands, &Elem::F32),
+            GridRule::Contract { .. } if !self.on_grid(operands[0]) => {
+                let mut operands: Values = operands.iter().copied().collect();
+                operands[0] = self.dynamically_quantized(&op, operands[0], operands[1])?;
+                self.typed(op, &operands, &Elem::F32)
+            }
             GridRule::Contract { .. } | GridRule::Own | GridRule::Fixed { .. } => self.typed(op, operands, to),
             GridRule::Carry => {
                 let from = &self.ty(operands[0]).elem;
@@ -227,6 +233,21 @@ impl<'a, 'm> NodeCx<'a, 'm> {
                 self.moved(y, to)
             }
         }
+    }
+
+    /// The real activation of a contraction with a weight on a grid as the kernel reads it: quantized when the model runs,
+    /// with a scale for each row of a matrix, for each pixel where a window is one, else for each image of a batch.
+    fn dynamically_quantized(&mut self, op: &Op, x: ValueId, weight: ValueId) -> Result<ValueId, Refusal> {
+        let (rank, window) = (self.rank(x), &self.ty(weight).shape.dims()[1..]);
+        let pixels = |c: &Conv| {
+            c.groups == 1 && c.stride.iter().all(|&s| s == 1) && window[1..].iter().all(|d| d.known() == Some(1))
+        };
+        let (from, to) = match op {
+            Op::MatMul(_) => (rank.saturating_sub(1), rank),
+            Op::Conv(c) if pixels(c) => (1, 2),
+            _ => (1, rank),
+        };
+        self.add(DynamicQuantize { granularity: Granularity::Axes { from, to } }, &[x])
     }
 
     /// Adds the operator of result 0, with the element that the file declares.

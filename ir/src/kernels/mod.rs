@@ -7,6 +7,7 @@ use crate::ops::{Operator, Tensors};
 use crate::types::{Elem, Tensor, TensorType};
 
 pub(crate) mod conv;
+pub(crate) mod dynamic;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod index;

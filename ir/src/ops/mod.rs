@@ -27,7 +27,7 @@ mod source;
 
 pub use conv::{Conv, ConvTranspose, window_steps};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
-pub use grid::{Dequantize, Quantize, Relayout};
+pub use grid::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 pub use matmul::MatMul;
 pub use movement::{
@@ -130,7 +130,7 @@ macro_rules! for_each_op {
             Reshape Transpose Concat Slice Pad Expand Tile Reverse DepthToSpace SpaceToDepth
             Gather GatherElements GatherNd ScatterNd TopK
             Resize GridSample
-            Quantize Dequantize Relayout
+            Quantize Dequantize DynamicQuantize Relayout
         }
     };
 }

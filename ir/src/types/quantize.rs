@@ -22,6 +22,12 @@ impl Store {
         nearest(if v < hi { v } else { hi }) + zero_point
     }
 
+    /// A tensor of this storage that holds one integer.
+    pub fn filled(self, ty: TensorType, value: i32) -> Tensor {
+        let count = ty.shape.elements().unwrap_or(0);
+        self.pack(ty, std::iter::repeat_n(value, count))
+    }
+
     /// A tensor of this storage from integers that fit into it.
     pub(crate) fn pack(self, ty: TensorType, values: impl Iterator<Item = i32>) -> Tensor {
         match self {

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use qcc_ir::ops::{Concat, Op, Softmax, Transpose, Unary, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Concat, Op, Softmax, Transpose, Unary, UnaryFn};
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 
 use super::boxes::{BoxAgreement, Boxes};
 use super::distance::Distance;
+use crate::pattern::is_known;
 use crate::quantize::is_contraction;
 
 /// What is known of a model beside its graph.
@@ -102,7 +103,7 @@ impl OutputKind {
         match *dims.as_slice() {
             [_, n] if n > 1 && hints.classifies => OutputKind::Scores { axis: 1 },
             [_, n] if n > 1 && n.is_multiple_of(VECTOR) => OutputKind::Vectors { axis: 1 },
-            [_, n] if n > 1 && !others_score() => OutputKind::Scores { axis: 1 },
+            [_, n] if n > 1 && is_linear(g, v) && !others_score() => OutputKind::Scores { axis: 1 },
             [_, _, n] if n.is_multiple_of(VECTOR) => OutputKind::Vectors { axis: 2 },
             [_, _, n] if n >= VOCABULARY => OutputKind::Scores { axis: 2 },
             [_, _, _, _] => map_axis(g, &dims).map_or(OutputKind::Values, |axis| OutputKind::Scores { axis }),
@@ -150,6 +151,20 @@ fn ancestors(g: &Graph, v: ValueId) -> BTreeSet<NodeId> {
         stack.extend(g.operands(n).iter().map(|v| v.node).filter(|&n| seen.insert(n)));
     }
     seen
+}
+
+/// True where `v` is what a layer with constant weights gives, moved, shifted, scaled or averaged.
+fn is_linear(g: &Graph, v: ValueId) -> bool {
+    let v = behind_moves(g, v);
+    let operands = g.operands(v.node);
+    let known = |v: &ValueId| is_known(g, *v);
+    match g.producer(v) {
+        Op::Binary(b) if matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div) => {
+            operands.iter().any(known) && operands.iter().filter(|v| !known(v)).all(|&v| is_linear(g, v))
+        }
+        Op::Reduce(_) | Op::Pool(_) => is_linear(g, operands[0]),
+        _ => is_contraction(g, v.node) && known(&operands[1]),
+    }
 }
 
 /// The axis of `v` along which a softmax before it adds up to 1.

@@ -29,7 +29,11 @@ fn percent(q: &OutputQuality) -> Option<(&'static str, f64)> {
 
 #[test]
 fn classes_agree_on_the_largest_score() {
-    let logits = graph("f32[2,3]", "%y = unary(f:Exp) %x");
+    let logits = graph(
+        "f32[2,2]",
+        "%w: f32[2,3] = const [1,2,3,4,5,6] %b: f32[3] = const [1,2,3]
+        %p = matmul(transpose_b:false) %x, %w %y = binary(f:Add) %p, %b",
+    );
     let (a, b) = (t(&[2, 3], &[0., 2., 1., 5., 4., 5.]), t(&[2, 3], &[0., 1., 9., 8., 0., 1.]));
     let q = compared(&logits, Hints::default(), &[&a], &[&b]);
     assert_eq!((q.kind.clone(), percent(&q)), (Some(OutputKind::Scores { axis: 1 }), Some(("top-1", 50.0))));

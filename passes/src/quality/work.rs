@@ -2,10 +2,7 @@
 //! numbers.
 
 use qcc_ir::ops::{GridRule, Op};
-use qcc_ir::target::Target;
 use qcc_ir::{Elem, Graph, NodeId};
-
-use crate::run_time::run_time_grid;
 
 /// Multiplications and additions, and on what they work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,15 +38,17 @@ impl Work {
     }
 }
 
-/// The products in the contractions of a graph for that target.
-pub fn work(g: &Graph, target: &Target) -> Work {
+/// The products in the contractions of a graph.
+pub fn work(g: &Graph) -> Work {
     let mut work = Work::default();
     for n in g.order() {
         let operands = g.operand_types(n);
         let products = products_of(g, n);
         match operands.get(1).map(|w| (operands[0].elem.grid().is_some(), w.elem.grid().is_some())) {
             Some((true, _)) => work.integer += products,
-            Some((false, true)) if run_time_grid(g, target, n).is_some() => work.run_time += products,
+            Some((false, true)) if matches!(g.producer(g.operands(n)[0]), Op::DynamicQuantize(_)) => {
+                work.run_time += products;
+            }
             Some((false, true)) => work.weights += products,
             _ => work.real += products,
         }
@@ -84,7 +83,7 @@ pub fn float_islands(g: &Graph) -> Vec<NodeId> {
         let op = g.op(*n);
         let integers = |i: usize| g.operand_types(*n).get(i).is_some_and(|t| t.elem.grid().is_some());
         let sums = matches!(op.grid(), GridRule::Contract { .. }) && integers(0) && integers(1);
-        !matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_))
+        !matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::DynamicQuantize(_))
             && !sums
             && g.result_types(*n).iter().any(|t| t.elem == Elem::F32)
     };

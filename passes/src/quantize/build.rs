@@ -1,9 +1,9 @@
 //! Writing the graph anew with grids in its types.
 
 use qcc_ir::error::TypeError;
-use qcc_ir::ops::{Dequantize, GridRule, Op, Quantize, Types};
+use qcc_ir::ops::{Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
 use qcc_ir::target::{Tables, Target};
-use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Shape, Store, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Shape, Store, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
@@ -37,6 +37,7 @@ pub(super) fn build(
         new,
         real: FxHashMap::default(),
         placed: FxHashMap::default(),
+        dynamic: FxHashMap::default(),
         values: Vec::new(),
     };
     for n in g.order() {
@@ -74,6 +75,8 @@ struct Builder<'a> {
     real: FxHashMap<ValueId, ValueId>,
     /// Old value to the new values that hold it on grids; the first is on its own grid.
     placed: FxHashMap<ValueId, Vec<ValueId>>,
+    /// New real values, and those that dynamic quantization makes of them.
+    dynamic: FxHashMap<(ValueId, Granularity), ValueId>,
     values: Vec<(ValueId, ValueId)>,
 }
 
@@ -186,7 +189,8 @@ impl Builder<'_> {
         let grid = match self.blocks(op, w).filter(|_| beside_real) {
             Some((axis, size)) => block_grid(w, axis, size),
             None => {
-                let integers = !beside_real || (self.target.grids.run_time_grids)(op).is_some();
+                let dynamic = || (self.target.grids.dynamic)(op, &[self.new.ty(x), w.ty()]).is_some();
+                let integers = !beside_real || dynamic();
                 let pairs = integers && (self.target.grids.pairs)(op, w.ty());
                 let largest = pairs.then(|| self.largest(n, x));
                 let bounds = Bounds { channel, pairs: largest.as_deref(), sums: step.zip(bias) };
@@ -199,6 +203,7 @@ impl Builder<'_> {
             weight = rounded_by_output(w, &weight, &grid, channel);
         }
         let bias = corrected.filter(|b| bias.is_some() || b.reals().iter().any(|&x| x != 0.0)).or(bias.cloned());
+        let x = if beside_real { self.dynamically_quantized(n, x, weight.ty())? } else { x };
         let mut operands = Operands::from_iter([x]);
         operands.push(self.constant(old[1], weight));
         let placed = |b: Tensor| match input {
@@ -211,6 +216,19 @@ impl Builder<'_> {
             (None, named) => operands.extend(named.map(|&b| self.real(b)).transpose()?),
         }
         Ok(operands)
+    }
+
+    /// `x` as the kernel of contraction `n` reads it beside a weight of that type: rounded, where it quantizes real
+    /// activations when the model runs.
+    fn dynamically_quantized(&mut self, n: NodeId, x: ValueId, weight: &TensorType) -> Result<ValueId, PassError> {
+        let op = self.old.op(n);
+        let Some(granularity) = (self.target.grids.dynamic)(op, &[self.new.ty(x), weight]) else { return Ok(x) };
+        if let Some(&known) = self.dynamic.get(&(x, granularity)) {
+            return Ok(known);
+        }
+        let rounded = self.new.add1(DynamicQuantize { granularity }, &[x], self.old.origin(n).clone())?;
+        self.dynamic.insert((x, granularity), rounded);
+        Ok(rounded)
     }
 
     /// The constant bias of a contraction that makes up for what rounding its weight `w` does to means, where those are

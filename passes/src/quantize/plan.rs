@@ -119,7 +119,7 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     let integer = fewest(&able);
     let leads_on = leading_on(g, &order);
     let ends = |n: NodeId| {
-        let cheap = (target.grids.run_time_grids)(g.op(n)).is_some()
+        let cheap = (target.grids.dynamic)(g.op(n), &g.operand_types(n)).is_some()
             || !leads_on.contains(&n)
             || summed(g, n) < FEWEST_PRODUCTS;
         real_interface && cheap && read_real(g, n, &integer)

@@ -81,7 +81,7 @@ fn weights_alone() {
     let options = Options { activations: false, ..Options::default() };
     let g = graph(GATED);
     let q = on_grids(&g, &options);
-    let work = work(&q.graph, &target());
+    let work = work(&q.graph);
     assert_eq!((work.integer, work.real), (0, 0));
     assert!(work.run_time > 0);
 }

@@ -1,7 +1,7 @@
-//! Activations that are quantized when the model runs, for speed alone: the product of their integers with those of a
-//! weight, scaled back, is the product of the real numbers with a weight on a grid.
+//! Activations that are quantized when the model runs: the product of their integers with those of a weight, scaled back,
+//! is the product of rounded real numbers with a weight on a grid.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, GridRule, Op, OpKind, ReduceFn, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, GridRule, Op, OpKind, ReduceFn, UnaryFn};
 use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Tensor, ValueId};
 
 use crate::pattern::{Match, binary, unary, when};
@@ -33,6 +33,8 @@ fn dynamic_product(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let origin = g.origin(product).and(g.origin(at));
     let weight = g.add_const(weight, g.origin(operands[1].node).clone());
     let weight = g.add1(Dequantize {}, &[weight], origin.clone())?;
+    let all = Granularity::Axes { from: 0, to: g.ty(x).rank() };
+    let x = g.add1(DynamicQuantize { granularity: all }, &[x], origin.clone())?;
     let new = g.add1(g.op(product).clone(), &[x, weight], origin)?;
     Ok(g.replace(at.value(0), new)?)
 }

@@ -7,8 +7,8 @@ use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
 
 use super::{simplify, tidy};
 use crate::{Context, Pass, check_meaning, run};
-use qcc_ir::ops::Op;
-use qcc_ir::target::{GridDemands, OpenBatch, RunTimeGrid, Sums, Tables, Target, Zero};
+use qcc_ir::ops::{Granularity, Op};
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 
 /// A target that takes everything: passes of this room do not ask it.
 pub(crate) fn target() -> Target {
@@ -34,7 +34,7 @@ pub(crate) fn target() -> Target {
             activation: Store::I8,
             integer: native,
             weights_only: native,
-            run_time_grids: |_| Some(RunTimeGrid::Tensor),
+            dynamic: |_, operands| Some(Granularity::Axes { from: 0, to: operands[0].rank() }),
             tables: Tables::Columns,
             per_channel,
             pairs: |_, _| false,
@@ -452,5 +452,7 @@ fn products_of_dynamically_quantized_values_are_products_with_a_weight_on_a_grid
     );
     let text = print_full(&after(&g, &simplify()));
     assert!(text.contains("i8<axis 1: 0.5,0.25>[4,2] = const [1,2,3,4,5,6,7,8]"), "{text}");
-    assert!(text.contains("= matmul(transpose_b:false) %x, ") && !text.contains("cast"), "{text}");
+    let rounded = "%0: f32[1,2,4,4] = dynamic_quantize(granularity:Axes(from:0,to:4)) %x";
+    assert!(text.contains(rounded) && text.contains("= matmul(transpose_b:false) %0, "), "{text}");
+    assert!(!text.contains("cast"), "{text}");
 }

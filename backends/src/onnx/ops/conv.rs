@@ -1,10 +1,9 @@
 //! Convolutions.
 
 use qcc_ir::ops::{Conv, ConvTranspose};
-use qcc_ir::{Affine, Shape, Tensor};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported, element};
+use super::super::emit::{Emitter, Name, Site, Unsupported};
 use super::grid;
 
 /// Conv, or QLinearConv.
@@ -54,23 +53,11 @@ fn real(e: &mut Emitter<'_>, call: Call, site: &Site<'_>) -> Result<(), Unsuppor
     Ok(())
 }
 
-/// The weight. Where it alone lies on a grid, Cast and Mul restore it: runtimes compute them when they load the model,
-/// which they do not for DequantizeLinear, and the convolution runs as if the weight had been real.
+/// The weight. Where it alone lies on a grid, the convolution runs as if it had been real.
 fn weight(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<Name, Unsupported> {
     let v = site.values[1];
     let alone = site.graph.ty(site.values[0]).elem.grid().is_none();
     let grid = site.graph.ty(v).elem.grid().filter(|grid| alone && grid.zero_point() == 0);
-    let (Some(grid), Some(_)) = (grid, site.constant(1)) else { return Ok(e.input(site, 1)) };
-    let mut dims = vec![1; site.operands[1].rank()];
-    if let Affine::PerAxis { axis, scales } = &grid.map {
-        dims[*axis] = scales.len();
-    }
-    let wanted = e.wanted(v);
-    let scale = Tensor::from_vec(Shape::known(&dims), grid.scales().to_vec());
-    let scale = e.place(&format!("{wanted}_scale"), &scale, Numbers::Real);
-    let ty = site.operands[1].real();
-    let (stored, wide, weight) = (e.stored(v), e.scratch(site, &ty), e.between(&wanted, &ty));
-    e.push(Call::new("Cast").int("to", i32::from(element(&ty.elem))), &[stored], std::slice::from_ref(&wide));
-    e.push(Call::new("Mul"), &[wide, scale], std::slice::from_ref(&weight));
-    Ok(weight)
+    let (Some(_), Some(constant)) = (grid, site.constant(1)) else { return Ok(e.input(site, 1)) };
+    Ok(e.restored(&e.wanted(v), constant))
 }

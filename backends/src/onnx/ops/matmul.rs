@@ -5,17 +5,18 @@ use qcc_ir::{Affine, Dim, Elem, Grid, Shape, Store, Tensor, TensorType};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported, element};
-use super::grid;
+use super::{blocks, grid};
 
 /// Gemm, or MatMul and Add. Products of integers with a bias are formed on matrices: only Gemm is fused there.
 pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
     let (a, b) = (&site.operands[0], &site.operands[1]);
     let biased = site.values.len() > 2;
-    // Of weights in blocks, only MatMul is fused with the DequantizeLinear.
-    let in_blocks = site.graph.ty(site.values[1]).elem.grid().is_some_and(Grid::is_for_weights);
-    let plain = a.rank() == 2 && (biased || op.transpose_b) && !in_blocks;
+    if blocks::has_blocks(site) {
+        return blocks::matmul(e, op, site);
+    }
+    let plain = a.rank() == 2 && (biased || op.transpose_b);
     let integers = |i: usize| site.graph.ty(site.values[i]).elem.grid().is_some();
-    if !integers(0) && integers(1) && !in_blocks && a.elem == Elem::F32 && b.rank() == 2 {
+    if dynamically_quantized(site) && b.rank() == 2 {
         return dynamic(e, op, site);
     }
     if b.rank() == 2 && (plain || (biased && integers(0) && integers(1))) {
@@ -24,7 +25,14 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Resul
     if site.numbers == Numbers::Stored {
         return integer_matmul(e, op, site);
     }
-    let inputs = [e.input(site, 0), columns(e, op, site, site.numbers)?];
+    let right = match site.constant(1).filter(|_| integers(1) && !integers(0)) {
+        Some(weight) => {
+            let weight = if op.transpose_b { turned(weight)? } else { weight.clone() };
+            e.restored(&e.wanted(site.values[1]), &weight)
+        }
+        None => columns(e, op, site, site.numbers)?,
+    };
+    let inputs = [e.input(site, 0), right];
     if !biased {
         e.push(Call::new("MatMul"), &inputs, &site.outputs);
         return Ok(());
@@ -36,8 +44,13 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Resul
     Ok(())
 }
 
-/// Real activations with a weight on a grid: they are put on a grid when the model runs. Fused, this is twice as fast as
-/// a DequantizeLinear before MatMul, where runtimes do as much for each row.
+/// True where the left side is quantized when the model runs.
+fn dynamically_quantized(site: &Site<'_>) -> bool {
+    matches!(site.graph.producer(site.values[0]), Op::DynamicQuantize(_))
+}
+
+/// Activations that are quantized when the model runs. Fused, this is twice as fast as a DequantizeLinear before MatMul,
+/// where runtimes do as much for each row.
 fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
     let (a, y) = (&site.operands[0], &site.results[0]);
     let grid = site.graph.ty(site.values[1]).elem.grid().ok_or("its right side lies on no grid")?;
@@ -94,20 +107,28 @@ fn columns(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>, numbers: Numbers) 
     if !op.transpose_b {
         return Ok(if numbers == Numbers::Stored { e.stored(v) } else { e.real(v) });
     }
-    let rank = site.operands[1].rank();
-    let mut perm: Vec<usize> = (0..rank).collect();
-    perm.swap(rank - 2, rank - 1);
     if let Some(constant) = site.constant(1) {
-        let turned = transposed(constant, &perm)?;
+        let turned = turned(constant)?;
         let wanted = e.wanted(v);
         return Ok(e.place(&wanted, &turned, numbers));
     }
+    let rank = site.operands[1].rank();
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 2, rank - 1);
     let mut dims = site.operands[1].shape.dims().to_vec();
     dims.swap(rank - 2, rank - 1);
     let b = e.input(site, 1);
     let turned = e.scratch(site, &TensorType::new(site.operands[1].elem.clone(), dims.into_iter().collect()));
     e.push(Call::new("Transpose").sizes("perm", perm), &[b], std::slice::from_ref(&turned));
     Ok(turned)
+}
+
+/// A constant with its last two axes exchanged.
+fn turned(t: &Tensor) -> Result<Tensor, Unsupported> {
+    let rank = t.ty().rank();
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 2, rank - 1);
+    transposed(t, &perm)
 }
 
 /// A constant with its axes in another order, its scales along the same ones.
@@ -123,13 +144,6 @@ fn transposed(t: &Tensor, perm: &[usize]) -> Result<Tensor, Unsupported> {
         Some(Grid { store, map: Affine::PerAxis { axis, scales } }) => {
             let place = perm.iter().position(|p| p == axis).ok_or_else(fail)?;
             Elem::Grid(Grid::per_axis(*store, place, scales.clone()))
-        }
-        Some(Grid { store, map: Affine::PerBlock { axis, size, scales } }) => {
-            let place = perm.iter().position(|p| p == axis).ok_or_else(fail)?;
-            let runs = t.ty().runs(*axis, *size).ok_or_else(fail)?;
-            let scales = op.eval(&[&Tensor::from_vec(Shape::known(&runs), scales.to_vec())]);
-            let scales = scales.map_err(|e| e.to_string())?.swap_remove(0).reals().into_owned();
-            Elem::Grid(Grid::per_block(*store, place, *size, scales))
         }
         _ => t.ty().elem.clone(),
     };
@@ -190,15 +204,18 @@ fn matrix(ty: &TensorType) -> TensorType {
 fn product(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>, a: Name, to: &Name) -> Result<(), Unsupported> {
     let call = |call: Call| if op.transpose_b { call.int("transB", 1) } else { call };
     let biased = site.values.len() > 2;
+    let integers = |i: usize| site.graph.ty(site.values[i]).elem.grid().is_some();
     if site.numbers == Numbers::Real {
         // Only with a bias of integers is a product without QuantizeLinear behind it fused.
-        let integers = |i: usize| site.graph.ty(site.values[i]).elem.grid().is_some();
         let bias = match biased {
             true if integers(0) && integers(1) => stored_bias(e, site)?,
             true => e.input(site, 2),
             false => Name::default(),
         };
-        let b = e.input(site, 1);
+        let b = match site.constant(1).filter(|_| integers(1) && !integers(0)) {
+            Some(weight) => e.restored(&e.wanted(site.values[1]), weight),
+            None => e.input(site, 1),
+        };
         e.push(call(Call::new("Gemm")), &[a, b, bias], std::slice::from_ref(to));
         return Ok(());
     }

@@ -9,6 +9,7 @@ use super::emit::{Emitter, Numbers, Site, Unsupported};
 use super::target::TARGET;
 use crate::Form;
 
+mod blocks;
 mod conv;
 pub(super) mod elementwise;
 mod grid;
@@ -59,7 +60,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
         Op::GridSample(op) => resize::grid_sample(e, op, site),
         Op::Quantize(_) => grid::quantize(e, site),
         // Aliases.
-        Op::Dequantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
+        Op::Dequantize(_) | Op::DynamicQuantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
     }
 }
 
@@ -87,6 +88,19 @@ pub(super) fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[
     if stored { Numbers::Stored } else { Numbers::Real }
 }
 
+/// True where real numbers go into a sum of products as they are, or moved: ONNX Runtime moves a DequantizeLinear behind
+/// operators that only move numbers.
+pub(super) fn feeds_real_contraction(graph: &Graph, v: ValueId) -> bool {
+    let contracts = |(n, i): &(NodeId, usize)| match graph.op(*n) {
+        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => *i == 0,
+        Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Pool(_) | Op::Relayout(_) => {
+            feeds_real_contraction(graph, n.value(0))
+        }
+        _ => false,
+    };
+    graph.users(v).iter().any(contracts)
+}
+
 /// The value that holds the same numbers as the result of a node, where no operator is needed.
 pub(super) fn alias(graph: &Graph, node: NodeId) -> Option<ValueId> {
     let source = *graph.operands(node).first()?;
@@ -94,7 +108,8 @@ pub(super) fn alias(graph: &Graph, node: NodeId) -> Option<ValueId> {
     let same = match graph.op(node) {
         Op::Clamp(op) => x == y && y.elem.grid().is_some_and(|grid| elementwise::limits_nothing(op, grid)),
         Op::Reshape(_) | Op::Quantize(_) | Op::Cast(_) | Op::Relayout(_) => x == y,
-        Op::Dequantize(_) => true,
+        // Dynamic quantization is written with the product that reads it.
+        Op::Dequantize(_) | Op::DynamicQuantize(_) => true,
         _ => false,
     };
     same.then_some(source)

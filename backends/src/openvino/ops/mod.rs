@@ -55,6 +55,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, U
         Op::Resize(op) => one(resize::resize(e, op, site)?),
         Op::GridSample(op) => one(resize::grid_sample(e, op, site)),
         Op::Quantize(_) => one(grid::quantize(e, site)?),
+        // The kernel of the product behind does it.
+        Op::DynamicQuantize(_) => one(e.operand(site, 0)),
         Op::Dequantize(_) | Op::Relayout(_) => one(e.operand(site, 0)),
     }
 }

@@ -54,7 +54,9 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
         Op::Dequantize(_) => grid::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
         Op::Recurrent(_) => Err(format!("{} steps are too many to unroll", site.operands[0].shape.dims()[0]).into()),
-        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) => Err("it has no operator".into()),
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
+            Err("it has no operator".into())
+        }
     }
 }
 
@@ -86,6 +88,8 @@ pub(super) fn is_alias(e: &Emitter<'_>, node: NodeId) -> bool {
         Op::Relayout(_) => same_extents() && x.layout.same_bytes(&y.layout, &x.shape),
         Op::Cast(_) => e.narrowed(operand) || x == y,
         Op::Quantize(_) => x == y,
+        // The kernel of the product behind does it.
+        Op::DynamicQuantize(_) => true,
         _ => false,
     }
 }

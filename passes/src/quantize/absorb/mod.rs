@@ -5,7 +5,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::evaluate_node;
-use qcc_ir::ops::{Clamp, Dequantize, GridRule, Op, PoolFn, Quantize, ResizeMode, Types};
+use qcc_ir::ops::{Clamp, Dequantize, DynamicQuantize, Granularity, GridRule, Op, PoolFn, Quantize, ResizeMode, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Elem, Graph, Grid, NodeId, Origin, Store, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -20,7 +20,7 @@ mod tests;
 
 /// True where values of the graph lie on grids.
 pub fn is_quantized(g: &Graph) -> bool {
-    g.order().into_iter().any(|n| matches!(g.op(n), Op::Quantize(_) | Op::Dequantize(_)))
+    g.order().into_iter().any(|n| matches!(g.op(n), Op::Quantize(_) | Op::Dequantize(_) | Op::DynamicQuantize(_)))
 }
 
 /// The quantized graph `g`, lowered to the target, with as many of its nodes on integers as the target's kernels allow.
@@ -36,6 +36,7 @@ pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Q
         a.take_in(n)?;
     }
     a.release_constants();
+    a.settle_dynamic()?;
     a.open(interface)?;
     a.g.sweep();
     a.g.verify().map_err(|error| PassError::Verify { pass: "absorb", error })?;
@@ -297,6 +298,35 @@ impl Absorber<'_> {
         self.became.insert(n.value(0), new);
         self.dead.insert(n);
         Ok(())
+    }
+
+    /// Gives each contraction of real activations with a weight on a grid the dynamic quantization that the target's kernel
+    /// does. That of the model goes where the kernel does none.
+    fn settle_dynamic(&mut self) -> Result<(), PassError> {
+        let mut known: FxHashMap<(ValueId, Granularity), ValueId> = FxHashMap::default();
+        for n in self.g.order() {
+            if matches!(self.g.op(n), Op::DynamicQuantize(_)) {
+                let x = self.g.operands(n)[0];
+                self.g.redirect(n.value(0), x);
+                self.became.insert(n.value(0), x);
+            }
+            let Some(granularity) = self.dynamic(n) else { continue };
+            let x = self.g.operands(n)[0];
+            let rounded = match known.get(&(x, granularity)) {
+                Some(&rounded) => rounded,
+                None => self.g.add1(DynamicQuantize { granularity }, &[x], self.g.origin(n).clone())?,
+            };
+            known.insert((x, granularity), rounded);
+            self.g.set_operand(n, 0, rounded);
+        }
+        Ok(())
+    }
+
+    /// The dynamic quantization that the target's kernel for a node does.
+    fn dynamic(&self, n: NodeId) -> Option<Granularity> {
+        let operands = self.g.operand_types(n);
+        let narrow = is_contraction(&self.g, n) && operands[0].elem == Elem::F32 && operands[1].elem.grid().is_some();
+        narrow.then(|| (self.target.grids.dynamic)(self.g.op(n), &operands)).flatten()
     }
 
     /// Constants whose grid nothing took over become real, but for weights that are restored when the model runs.

@@ -90,7 +90,8 @@ fn weights_alone_stay_on_their_grid_and_other_constants_become_real() {
         %y = binary(f:Add) %m, %vd from sum (Add)
         output y = %y";
     let g = graph(body);
-    insta::assert_snapshot!(shown(&g, Interface::Float, 1e-5));
+    // The kernel rounds its activations, which lie within 1 of 0, to 8 bits.
+    insta::assert_snapshot!(shown(&g, Interface::Float, 0.02));
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! Products with weights in blocks.
+
+use qcc_ir::ops::{Granularity, MatMul, Op};
+use qcc_ir::{Affine, Grid, Shape, Store, Tensor};
+
+use super::super::call::Call;
+use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported};
+
+/// `accuracy_level`: activations stay in single precision, or are quantized to 8 bits when the model runs.
+const SINGLE: i64 = 1;
+const EIGHT_BITS: i64 = 4;
+
+/// The weight of a node as `MatMulNBits` has it.
+struct Weight {
+    /// Products of one output, and outputs.
+    k: usize,
+    n: usize,
+    /// Products that share a scale.
+    size: usize,
+    /// For each output its blocks, for each block its integers plus 8, two in a byte, the first in the lower half.
+    bytes: Vec<u8>,
+    /// For each output those of its blocks.
+    scales: Vec<f32>,
+}
+
+/// True where the weight has a scale for each block.
+pub(super) fn has_blocks(site: &Site<'_>) -> bool {
+    site.graph.ty(site.values[1]).elem.grid().is_some_and(Grid::is_for_weights)
+}
+
+/// MatMulNBits, and Add for the bias.
+pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+    let weight = site.constant(1).ok_or("weights in blocks must be constant")?;
+    let Weight { k, n, size, bytes, scales } = Weight::new(op, weight)?;
+    let level = match site.graph.producer(site.values[0]) {
+        Op::DynamicQuantize(d) if d.granularity == Granularity::Groups(size) => EIGHT_BITS,
+        Op::DynamicQuantize(_) => return Err("its activations are not quantized in the blocks of its weight".into()),
+        _ => SINGLE,
+    };
+    let blocks = k.div_ceil(size);
+    let wanted = e.wanted(site.values[1]);
+    let packed = Tensor::from_vec(Shape::known(&[n, blocks, size / 2]), bytes);
+    let packed = e.place(&format!("{wanted}_quantized"), &packed, Numbers::Real);
+    let scales = Tensor::from_vec(Shape::known(&[n * blocks]), scales);
+    let scales = e.place(&format!("{wanted}_scale"), &scales, Numbers::Real);
+    let call = Call::contrib("MatMulNBits")
+        .size("K", k)
+        .size("N", n)
+        .int("bits", 4)
+        .size("block_size", size)
+        .int("accuracy_level", level);
+    let inputs = [e.input(site, 0), packed, scales];
+    if site.values.len() == 2 {
+        e.push(call, &inputs, &site.outputs);
+        return Ok(());
+    }
+    let product: Name = e.scratch(site, &site.results[0]);
+    e.push(call, &inputs, std::slice::from_ref(&product));
+    let bias = e.input(site, 2);
+    e.push(Call::new("Add"), &[product, bias], &site.outputs);
+    Ok(())
+}
+
+impl Weight {
+    fn new(op: &MatMul, weight: &Tensor) -> Result<Weight, Unsupported> {
+        let (axis, rows) = if op.transpose_b { (1, 0) } else { (0, 1) };
+        let (dims, grid) = (weight.dims(), weight.ty().elem.grid());
+        let Some(Grid { store: Store::I4, map: Affine::PerBlock { axis: along, size, scales } }) = grid else {
+            return Err("its weight is no matrix of 4-bit integers in blocks".into());
+        };
+        if dims.len() != 2 || *along != axis || size % 2 != 0 {
+            return Err("its blocks do not lie along the products that are summed".into());
+        }
+        let (k, n, size) = (dims[axis], dims[rows], *size);
+        let blocks = k.div_ceil(size);
+        let integers = weight.view::<i8>();
+        let (step, next) = if op.transpose_b { (1, k) } else { (n, 1) };
+        let at = |output: usize, i: usize| if i < k { integers[output * next + i * step] + 8 } else { 8 };
+        let pair = |output: usize, i: usize| (at(output, i) as u8) | ((at(output, i + 1) as u8) << 4);
+        let bytes = (0..n).flat_map(|output| (0..blocks * size).step_by(2).map(move |i| (output, i)));
+        let bytes = bytes.map(|(output, i)| pair(output, i)).collect();
+        let scale = |output: usize, block: usize| match op.transpose_b {
+            true => scales[output * blocks + block],
+            false => scales[block * n + output],
+        };
+        let scales = (0..n).flat_map(|output| (0..blocks).map(move |block| (output, block)));
+        Ok(Weight { k, n, size, bytes, scales: scales.map(|(output, block)| scale(output, block)).collect() })
+    }
+}
