@@ -96,6 +96,33 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
     }
 }
 
+/// As [`unary`], of few numbers: functions that are approximated there are computed in double precision, so that results
+/// are rounded to the integers that runtimes find for them.
+pub(crate) fn unary_exact(f: UnaryFn, x: &Tensor) -> Result<Tensors, EvalError> {
+    let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+    let exact: Option<&dyn Fn(f64) -> f64> = match f {
+        UnaryFn::Exp => Some(&f64::exp),
+        UnaryFn::Sigmoid => Some(&sigmoid),
+        UnaryFn::Silu => Some(&|v| v * sigmoid(v)),
+        UnaryFn::Tanh => Some(&f64::tanh),
+        UnaryFn::Gelu { tanh: true } => {
+            let inner = |v: f64| (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3));
+            return map_exact(x, &|v| 0.5 * v * (1.0 + inner(v).tanh()));
+        }
+        UnaryFn::Mish => Some(&|v: f64| v * (v.max(0.0) + (-v.abs()).exp().ln_1p()).tanh()),
+        _ => None,
+    };
+    match exact {
+        Some(f) => map_exact(x, f),
+        None => unary(f, x),
+    }
+}
+
+fn map_exact(x: &Tensor, f: &dyn Fn(f64) -> f64) -> Result<Tensors, EvalError> {
+    let values = x.view::<f32>().iter().map(|&v| f(f64::from(v)) as f32).collect();
+    Ok(smallvec![Tensor::from_vec(x.ty().shape.clone(), values)])
+}
+
 /// ln(1 + exp(x)), exact where exp overflows or vanishes.
 fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
@@ -315,6 +342,19 @@ mod tests {
 
     fn row(values: &[f32]) -> Tensor {
         Tensor::from_vec(Shape::known(&[values.len()]), values.to_vec())
+    }
+
+    #[test]
+    fn functions_in_double_precision_are_those_of_single_precision() {
+        let x = Tensor::from_vec(Shape::known(&[5]), vec![-20.0f32, -1.5, 0.0, 0.7, 9.0]);
+        for f in
+            [UnaryFn::Exp, UnaryFn::Sigmoid, UnaryFn::Silu, UnaryFn::Tanh, UnaryFn::Gelu { tanh: true }, UnaryFn::Mish]
+        {
+            let (exact, fast) = (unary_exact(f, &x).unwrap(), unary(f, &x).unwrap());
+            for (a, b) in exact[0].view::<f32>().iter().zip(fast[0].view::<f32>().iter()) {
+                assert!((a - b).abs() <= 1e-5 * b.abs().max(1e-3), "{f:?}: {a} {b}");
+            }
+        }
     }
 
     #[test]

@@ -24,18 +24,15 @@ enum Rescale {
     Fixed { multiplier: i64, shift: u32 },
     /// 16-bit matrix product: a product in `f64`, half away from zero.
     Double(f64),
+    /// TensorFlow Lite's own matrix product of 8 bits, where XNNPACK does not take the right side: the upper half of a
+    /// 64-bit product, and a shift, each half away from zero.
+    Twice { multiplier: i64, shift: i32 },
 }
 
 impl Rescale {
     /// For sums of products of 16-bit with 8-bit integers.
     fn fixed(ratio: f64) -> Self {
-        // ratio = fraction * 2^exponent with a fraction in 0.5..1.
-        let mut exponent = (ratio.to_bits() >> 52) as i32 - 1022;
-        let mut multiplier = (ratio * 2f64.powi(31 - exponent)).round() as i64;
-        if multiplier == 1 << 31 {
-            multiplier /= 2;
-            exponent += 1;
-        }
+        let (multiplier, exponent) = mantissa(ratio);
         let Ok(shift) = u32::try_from(15 - exponent) else { return Rescale::Double(ratio) };
         match shift {
             0 => Rescale::Double(ratio),
@@ -47,6 +44,12 @@ impl Rescale {
         }
     }
 
+    /// For products of 8-bit integers whose right side has its zero elsewhere.
+    fn twice(ratio: f64) -> Self {
+        let (multiplier, exponent) = mantissa(ratio);
+        Rescale::Twice { multiplier, shift: -exponent }
+    }
+
     fn apply(self, sum: f64, store: Store, zero_point: i32) -> i32 {
         match self {
             Rescale::Single(ratio) => store.saturate(sum as f32 * ratio, zero_point),
@@ -56,7 +59,29 @@ impl Rescale {
                 (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
             }
             Rescale::Double(ratio) => store.saturate((sum * ratio).round() as f32, zero_point),
+            Rescale::Twice { multiplier, shift } => {
+                let left = (sum as i64) << (-shift).clamp(0, 30);
+                let product = left * multiplier;
+                let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
+                // Towards zero, as division is.
+                let high = (product + nudge) / (1 << 31);
+                let right = shift.clamp(0, 31);
+                let half = (1i64 << right) >> 1;
+                let q = if high >= 0 { (high + half) >> right } else { -((half - high) >> right) };
+                let (lo, hi) = store.range();
+                (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
+            }
         }
+    }
+}
+
+/// A multiplier of 31 bits and an exponent: `multiplier * 2^(exponent - 31)` is the ratio.
+fn mantissa(ratio: f64) -> (i64, i32) {
+    // ratio = fraction * 2^exponent with a fraction in 0.5..1.
+    let exponent = (ratio.to_bits() >> 52) as i32 - 1022;
+    match (ratio * 2f64.powi(31 - exponent)).round() as i64 {
+        whole if whole == 1 << 31 => (whole / 2, exponent + 1),
+        multiplier => (multiplier, exponent),
     }
 }
 
@@ -103,6 +128,7 @@ impl Contraction {
         };
         let rescale = |&s: &f32| match x.store {
             Store::I16 => wide(f64::from(scale) * f64::from(s) / f64::from(to)),
+            Store::I8 if w.zero_point() != 0 => Rescale::twice(f64::from(scale) * f64::from(s) / f64::from(to)),
             _ => Rescale::Single(scale * s / to),
         };
         let bias = operands.get(2).map(|b| Some(b.integers()?.into_iter().map(|q| q as f64).collect()));
@@ -476,6 +502,17 @@ mod tests {
                 real[0].view::<f32>().iter().map(|&sum| recipe(sum, 0.021 * 0.01 / 1.5, 3)).collect();
             prop_assert_eq!(found[0].integers().unwrap(), want);
         }
+    }
+
+    /// What TensorFlow Lite's fixed-point arithmetic gives: both steps round half away from zero.
+    #[test]
+    fn sums_are_rounded_twice() {
+        let apply = |ratio: f64, sum: f64| Rescale::twice(ratio).apply(sum, Store::I8, 1);
+        // 15/32 is a half after the first step, -15/32 is less.
+        assert_eq!([16.0, 15.0, -16.0, -15.0, 48.0, -48.0].map(|s| apply(1.0 / 32.0, s)), [2, 2, 0, 1, 3, -1]);
+        assert_eq!(apply(3.0, 7.0), 22);
+        assert_eq!(apply(1.0, 1e6), 127);
+        assert_eq!(apply(0.9999999999, -3.0), -2);
     }
 
     /// Sums far beyond 2^24 are exact: each term alone is small enough.

@@ -113,7 +113,8 @@ impl Operator for Unary {
         {
             return Ok(Some(values));
         }
-        crate::kernels::integer::table(operands[0], &results[0], |x| self.eval(&[x]))
+        let exact = |x: &Tensor| crate::kernels::elementwise::unary_exact(self.f, x);
+        crate::kernels::integer::table(operands[0], &results[0], exact)
     }
 
     fn layout(&self) -> LayoutRule {
