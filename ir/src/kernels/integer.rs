@@ -1,4 +1,6 @@
-//! Arithmetic on grids as TensorFlow Lite's XNNPACK kernels do it on 8 bits, and as its own kernels do it on 16.
+//! Arithmetic on grids as runtimes do it: on signed bytes as TensorFlow Lite's XNNPACK kernels, or its own where XNNPACK has
+//! none, on unsigned ones as ONNX Runtime, and on 16 bits as TensorFlow Lite's own kernels. What ONNX Runtime computes with
+//! real numbers between integers is left to the default.
 //!
 //! Sums of integers are formed by the `F32` kernels, in parts small enough to be exact there, and added up in `f64`.
 
@@ -296,6 +298,11 @@ fn bytes<const N: usize>(types: [&TensorType; N]) -> Option<(Store, [(f32, i32);
     Some((store, maps))
 }
 
+/// As [`bytes`], where all are signed.
+fn signed_bytes<const N: usize>(types: [&TensorType; N]) -> Option<(Store, [(f32, i32); N])> {
+    bytes(types).filter(|(store, _)| *store == Store::I8)
+}
+
 /// A result on the grid of `ty`, with the shape of `like`, from integers that are limited to the store.
 fn limited(store: Store, ty: &TensorType, like: &Shape, values: impl Iterator<Item = i32>) -> Tensors {
     let (lo, hi) = store.range();
@@ -317,7 +324,9 @@ fn centred(x: &Tensor, zero_point: i32, shape: &Shape) -> Result<Option<Vec<i32>
 /// XNNPACK's addition, subtraction and multiplication.
 pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let (a, b) = (operands[0], operands[1]);
-    let Some((store, [(sa, za), (sb, zb), (so, zo)])) = bytes([a.ty(), b.ty(), &results[0]]) else { return Ok(None) };
+    let Some((store, [(sa, za), (sb, zb), (so, zo)])) = signed_bytes([a.ty(), b.ty(), &results[0]]) else {
+        return Ok(None);
+    };
     let shape = broadcast(&a.ty().shape, &b.ty().shape)?;
     let (Some(x), Some(y)) = (centred(a, za, &shape)?, centred(b, zb, &shape)?) else { return Ok(None) };
     let pairs = x.iter().zip(&y);
@@ -357,18 +366,64 @@ fn fraction(ratio: f32) -> Option<i32> {
 }
 
 pub(crate) fn quantize(x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
-    let Some((store, [(si, zi), (so, zo)])) = bytes([x.ty(), result]) else { return Ok(None) };
+    let Some((store, [(si, zi), (so, zo)])) = signed_bytes([x.ty(), result]) else { return Ok(None) };
     let Some(k) = fraction(si / so) else { return Ok(None) };
     Ok(widen(x, |q| (((q - zi) * k + 128) >> 8) + zo).map(|v| limited(store, result, &x.ty().shape, v.into_iter())))
 }
 
 /// x where x >= 0, alpha * x below.
 pub(crate) fn leaky_relu(alpha: f32, x: &Tensor, result: &TensorType) -> Option<Tensors> {
-    let (store, [(si, zi), (so, zo)]) = bytes([x.ty(), result])?;
+    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
     let ratio = si / so;
     let (above, below) = (fraction(ratio)?, fraction((ratio * alpha).abs())?);
     let below = if alpha < 0.0 { -below } else { below };
     let one = |q: i32| (((q - zi) * if q >= zi { above } else { below } + 128) >> 8) + zo;
+    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+}
+
+/// TensorFlow Lite's x * relu6(x + 3) / 6: in 16 bits, with a multiplier of 16 bits for the result and one for the factor.
+pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
+    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    // Inputs are counted in parts of 128 of a step, factors in parts of 2^15 of 3.
+    let fine = si / 128.0;
+    let short = |ratio: f32| {
+        let (multiplier, exponent) = mantissa(f64::from(ratio));
+        let multiplier = if multiplier < 0x7FFF_0000 { (multiplier + (1 << 15)) >> 16 } else { 0x7FFF };
+        (multiplier as i32, exponent)
+    };
+    let (to_result, result_exponent) = short(fine / so);
+    let (to_factor, factor_exponent) = short(fine / (3.0 / 32768.0));
+    let right = u32::try_from(-result_exponent).ok().filter(|&shift| shift < 16)?;
+    let limit = |v: i32| v.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
+    // The upper half of twice a product, half away from zero.
+    let high = |a: i32, b: i32| limit((a * b + if a * b >= 0 { 1 << 14 } else { 1 - (1 << 14) }) / (1 << 15));
+    let halved = |v: i32, shift: u32| {
+        let (mask, rest) = ((1 << shift) - 1, v & ((1 << shift) - 1));
+        (v >> shift) + i32::from(rest > (mask >> 1) + i32::from(v < 0))
+    };
+    let one = |q: i32| {
+        let fine = (q - zi) << 7;
+        let mut factor = fine;
+        if factor_exponent > 0 {
+            factor = limit(factor << (factor_exponent - 1).min(16));
+        }
+        factor = high(factor, to_factor);
+        match factor_exponent {
+            0 => {}
+            1.. => factor = limit(factor << 1),
+            _ => factor = halved(factor, factor_exponent.unsigned_abs().min(30)),
+        }
+        let factor = (factor + (1 << 15)) >> 1;
+        let product = limit(factor * high(fine, to_result) / (1 << 15));
+        halved(product, right) + zo
+    };
+    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+}
+
+/// TensorFlow Lite's square root, which drops the fraction.
+pub(crate) fn sqrt(x: &Tensor, result: &TensorType) -> Option<Tensors> {
+    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    let one = |q: i32| (((q - zi).max(0) as f32 * si).sqrt() / so) as i32 + zo;
     Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
 }
 
@@ -387,9 +442,20 @@ pub(crate) fn table(
     Ok(Some(smallvec![Tensor::of(x.ty().with_elem(Elem::Grid(to)), found)]))
 }
 
+/// ONNX Runtime's mean of real numbers, which it rounds after the zero point is added.
+fn mean_of_reals(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
+    let Some((store, [(_, _), (scale, zero)])) = bytes([x.ty(), result]) else { return Ok(None) };
+    let means = pool::pool(op, &x.to_real())?.swap_remove(0);
+    let placed: Vec<i32> = means.reals().iter().map(|m| store.saturate(m / scale + zero as f32, 0)).collect();
+    Ok(Some(limited(store, result, &means.ty().shape, placed.into_iter())))
+}
+
 /// The mean of the stored integers under each window, half away from zero.
 pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let grid = results[0].elem.grid().filter(|_| op.f == PoolFn::Average);
+    if grid.is_some_and(|grid| grid.store == Store::U8) {
+        return mean_of_reals(op, x, &results[0]);
+    }
     let (Some(grid), Some(values)) = (grid, widen(x, |q| q)) else { return Ok(None) };
     let dims = x.dims();
     let mut sums = pool::windows(op, &dims, &values, 0, |a, b| a + b);
@@ -405,6 +471,55 @@ pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Opti
         }
     }
     Ok(Some(limited(grid.store, &results[0], &pool::shape(op, &dims), sums.into_iter())))
+}
+
+/// XNNPACK's image between the pixels of another, with weights of 11 bits.
+pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    let dims = x.dims();
+    let (Some((store, _)), ResizeMode::Linear, &[_, _, height, width]) =
+        (signed_bytes([x.ty(), &results[0]]), op.mode, dims.as_slice())
+    else {
+        return Ok(None);
+    };
+    let Some(values) = widen(x, |q| q) else { return Ok(None) };
+    // The pixels before and behind a position, and the weight of that behind.
+    let taps = |axis: usize| -> Vec<(usize, usize, i32)> {
+        let tap = |i| {
+            let at = super::resize::position(op, axis, i, &dims).max(0.0);
+            let before = (at as usize).min(dims[axis] - 1);
+            (before, (before + 1).min(dims[axis] - 1), ((at - before as f32) * 2048.0).round_ties_even() as i32)
+        };
+        (0..op.size[axis - 2]).map(tap).collect()
+    };
+    let (rows, columns) = (taps(2), taps(3));
+    let mut out = Vec::with_capacity(values.len() / (height * width).max(1) * rows.len() * columns.len());
+    for image in values.chunks_exact((height * width).max(1)) {
+        for &(top, bottom, down) in &rows {
+            let across = |row: usize, &(left, right, weight): &(usize, usize, i32)| {
+                let (a, b) = (image[row * width + left], image[row * width + right]);
+                (a << 11) + (b - a) * weight
+            };
+            out.extend(columns.iter().map(|column| {
+                let (above, below) = (across(top, column), across(bottom, column));
+                ((above << 11) + (below - above) * down + (1 << 21)) >> 22
+            }));
+        }
+    }
+    let shape = Shape::known(&[dims[0], dims[1], rows.len(), columns.len()]);
+    Ok(Some(limited(store, &results[0], &shape, out.into_iter())))
+}
+
+/// Limits that TensorFlow Lite has no operator for: the value goes onto the result's grid first.
+pub(crate) fn clamp(op: &Clamp, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
+    let own_operator = [(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0), (0.0, 1.0)].contains(&(op.lo, op.hi));
+    let Some(grid) = result.elem.grid().filter(|grid| !own_operator && x.ty().elem.grid() != Some(grid)) else {
+        return Ok(None);
+    };
+    let Some(moved) = quantize(x, result)? else { return Ok(None) };
+    let (lo, hi) = grid.store.range();
+    let limit = |v: f32| Tensor::scalar(v).quantized(grid).integers().map_or(lo, |q| q[0] as i32).clamp(lo, hi);
+    let (lo, hi) = (limit(op.lo), limit(op.hi));
+    Ok(widen(&moved[0], |q| q.max(lo).min(hi)).map(|v| limited(grid.store, result, &x.ty().shape, v.into_iter())))
 }
 
 /// XNNPACK's mean and sum.

@@ -66,7 +66,7 @@ fn taps<const N: usize>(at: &[f32], f: impl Fn(f32) -> Taps<N>) -> Vec<Taps<N>> 
 }
 
 /// Where index `i` of the result lies on an axis of the operand. In `f32`, as the runtimes compute it.
-fn position(op: &Resize, axis: usize, i: usize, dims: &[usize]) -> f32 {
+pub(super) fn position(op: &Resize, axis: usize, i: usize, dims: &[usize]) -> f32 {
     let (size, scale, extent, i) = (op.size[axis - 2], op.scale[axis - 2], dims[axis] as f32, i as f32);
     match op.coordinates {
         Coordinates::PytorchHalfPixel | Coordinates::AlignCorners if size == 1 => 0.0,

@@ -108,13 +108,18 @@ impl Operator for Unary {
     }
 
     fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        if let UnaryFn::LeakyRelu { alpha } = self.f
-            && let Some(values) = crate::kernels::integer::leaky_relu(alpha, operands[0], &results[0])
-        {
+        use crate::kernels::integer;
+        let fixed_point = match self.f {
+            UnaryFn::LeakyRelu { alpha } => integer::leaky_relu(alpha, operands[0], &results[0]),
+            UnaryFn::HardSwish => integer::hard_swish(operands[0], &results[0]),
+            UnaryFn::Sqrt => integer::sqrt(operands[0], &results[0]),
+            _ => None,
+        };
+        if let Some(values) = fixed_point {
             return Ok(Some(values));
         }
         let exact = |x: &Tensor| crate::kernels::elementwise::unary_exact(self.f, x);
-        crate::kernels::integer::table(operands[0], &results[0], exact)
+        integer::table(operands[0], &results[0], exact)
     }
 
     fn layout(&self) -> LayoutRule {
@@ -267,6 +272,9 @@ impl Operator for Clamp {
     }
 
     fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        if let Some(values) = crate::kernels::integer::clamp(self, operands[0], &results[0])? {
+            return Ok(Some(values));
+        }
         crate::kernels::integer::table(operands[0], &results[0], |x| self.eval(&[x]))
     }
 

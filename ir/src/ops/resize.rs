@@ -86,6 +86,10 @@ impl Operator for Resize {
         LayoutRule::Image
     }
 
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        crate::kernels::integer::resize(self, operands[0], results)
+    }
+
     fn grid(&self) -> GridRule {
         GridRule::Carry
     }

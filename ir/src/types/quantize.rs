@@ -40,8 +40,9 @@ impl Store {
 }
 
 impl Tensor {
-    /// The nearest integers on a grid to the numbers of this tensor: `x * (1 / scale)` rounded half to even, plus the
-    /// zero point, saturated. Shape and layout stay. On `I32` grids (biases) `x / scale` is formed in `f64`.
+    /// The nearest integers on a grid to the numbers of this tensor: `x * (1 / scale)` (on `U8` grids `x / scale`) rounded
+    /// half to even, plus the zero point, saturated. Shape and layout stay. On `I32` grids (biases) `x / scale` is formed
+    /// in `f64`.
     pub fn quantized(&self, grid: &Grid) -> Tensor {
         let ty = self.ty().with_elem(Elem::Grid(grid.clone()));
         let reals = self.reals();
@@ -70,6 +71,8 @@ fn place<T: Scalar>(ty: TensorType, grid: &Grid, reals: &[f32], cast: impl Fn(i3
             let wide = |x: &f32| (f64::from(*x) / scale).round_ties_even() + f64::from(zero_point);
             // `as` saturates.
             out.extend(run.iter().map(|x| cast(wide(x) as i32)));
+        } else if store == Store::U8 {
+            out.extend(run.iter().map(|&x| cast(store.saturate(x / scale, zero_point))));
         } else {
             let inverse = 1.0 / scale;
             out.extend(run.iter().map(|&x| cast(store.saturate(x * inverse, zero_point))));
