@@ -25,7 +25,7 @@ use qcc_passes::{Context, Joint, Pass, PassError};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::artefact::Staged;
+use crate::artefact::{Protected, Publication};
 use crate::batch::Pair;
 use crate::data::Samples;
 use crate::options::{Options, Precision};
@@ -121,6 +121,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// The text of the report's file.
+    fn json(&self) -> Result<Vec<u8>, Failure> {
+        let text = serde_json::to_string_pretty(self);
+        let text = text.map_err(|e| Diagnostic::error("report", format!("the report cannot be written: {e}")))?;
+        Ok((text + "\n").into_bytes())
+    }
+
     /// The lowest SQNR of any output of any artefact, in dB.
     pub fn worst_sqnr(&self) -> Option<f64> {
         let qualities = self.artefacts.iter().filter_map(|a| a.quality.as_ref());
@@ -168,8 +175,12 @@ impl Compiler {
         let file = Model::open(model)?;
         let Imported { graph: mut source, notes, open } = file.import(&self.options.import)?;
         check_float(&source)?;
-        let outputs = self.outputs(model, output, &source)?;
-        let samples = self.samples(&source)?;
+        let mut protected = Protected::default();
+        protected.add("the model", [model.into()]);
+        protected.add("a file with weights of the model", file.files());
+        let samples = self.samples(&source, &mut protected)?;
+        let outputs = self.outputs(model, output, &source);
+        let mut publication = self.begin(&outputs, output, &source, protected)?;
         let mut diagnostics = notes;
 
         clock.stage("optimise", watch);
@@ -216,15 +227,18 @@ impl Compiler {
         };
         if self.options.min_sqnr.is_some_and(|least| report.worst_sqnr().is_none_or(|worst| worst < least)) {
             (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
+            publication.write_report(&report.json()?)?;
+            publication.publish_report()?;
             return Err(Failure::Gate(Box::new(report)));
         }
 
         clock.stage("layout", watch);
         self.lay_out(&file, &source, &mut lowered, &mut diagnostics, watch)?;
         clock.stage("write", watch);
-        let staged = self.write(&lowered, output, &mut report.artefacts, &mut diagnostics)?;
-        staged.into_iter().try_for_each(Staged::publish)?;
+        self.write(&lowered, &mut publication, &mut report.artefacts, &mut diagnostics)?;
         (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
+        publication.write_report(&report.json()?)?;
+        publication.publish()?;
         Ok(report)
     }
 
@@ -258,39 +272,49 @@ impl Compiler {
         Ok(())
     }
 
+    /// Begins all files, so that what cannot be written is told before the work.
+    fn begin(
+        &self,
+        outputs: &[PathBuf],
+        output: &Output,
+        source: &Graph,
+        protected: Protected,
+    ) -> Result<Publication, Failure> {
+        let mut publication = Publication::new(protected);
+        for (backend, path) in self.options.targets.iter().zip(outputs) {
+            if let (Output::Folder(_), Some(folder)) = (output, path.parent()) {
+                publication.folder(folder)?;
+            }
+            publication.artefact(path, &backend.beside(path, self.options.form, &source.metadata))?;
+        }
+        self.options.report.iter().try_for_each(|path| publication.report(path))?;
+        Ok(publication)
+    }
+
     /// Writes the files of all artefacts, none of which has its name yet.
     fn write(
         &self,
         lowered: &[Lowered],
-        output: &Output,
+        publication: &mut Publication,
         artefacts: &mut [Artefact],
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> Result<Vec<Staged>, Failure> {
-        let mut staged = Vec::new();
-        for (l, artefact) in lowered.iter().zip(artefacts) {
-            if let (Output::Folder(_), Some(folder)) = (output, artefact.output.parent()) {
-                let failed = |e: std::io::Error| {
-                    let message = format!("cannot make the folder {}: {}", folder.display(), e.kind());
-                    Diagnostic::error("unwritable-output", message)
-                };
-                std::fs::create_dir_all(folder).map_err(failed)?;
-            }
-            let mut files = Staged::new(&artefact.output)?;
+    ) -> Result<(), Failure> {
+        for (i, (l, artefact)) in lowered.iter().zip(artefacts).enumerate() {
+            let mut files = publication.staged(i);
             let mut graph = &l.graph;
             let mut written = l.backend.write(graph, self.options.form, &mut files);
             if let (Err(why), Some(closed)) = (&written, &l.closed) {
                 let why = why.first().map_or_else(String::new, |d| d.message.clone());
                 diagnostics.push(static_batch(why));
-                files = Staged::new(&artefact.output)?;
+                files.restart()?;
                 graph = closed;
                 written = l.backend.write(graph, self.options.form, &mut files);
             }
             let summary = written?;
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
             (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
-            staged.push(files);
         }
-        Ok(staged)
+        Ok(())
     }
 
     /// Decides whose batches are open at the end: of targets that run such graphs well, where the lowered graph means
@@ -329,23 +353,13 @@ impl Compiler {
     }
 
     /// The main file of each artefact.
-    fn outputs(&self, model: &Path, output: &Output, graph: &Graph) -> Result<Vec<PathBuf>, Failure> {
+    fn outputs(&self, model: &Path, output: &Output, graph: &Graph) -> Vec<PathBuf> {
         let stem = model.file_stem().unwrap_or_default().to_string_lossy();
         let named = |b: &Backend| b.file_name(&stem, self.options.precision.suffix(), &graph.metadata);
-        let outputs: Vec<PathBuf> = match output {
+        match output {
             Output::File(path) => vec![path.clone()],
             Output::Folder(folder) => self.options.targets.iter().map(|b| folder.join(named(b))).collect(),
-        };
-        for output in &outputs {
-            let replaced = match () {
-                () if same_file(model, output) => "the model",
-                () if self.options.reserved.iter().any(|r| r == output || same_file(r, output)) => "the report",
-                () => continue,
-            };
-            let error = Diagnostic::error("usage", format!("the output would replace {replaced}"));
-            return Err(Failure::usage(error.with_help("give another file: -o PATH")));
         }
-        Ok(outputs)
     }
 
     /// Names of the passes, in the order they first run.
@@ -373,9 +387,10 @@ impl Compiler {
         names
     }
 
-    fn samples(&self, graph: &Graph) -> Result<Option<Samples>, Failure> {
+    fn samples(&self, graph: &Graph, protected: &mut Protected) -> Result<Option<Samples>, Failure> {
         let Some(calibration) = &self.options.calibration else { return Ok(None) };
         let dataset = calibration.data.open(calibration.samples).map_err(|e| Diagnostic::from(&e))?;
+        protected.add("a file of the data", dataset.files());
         let preprocess = calibration.preparation.resolve(&graph.metadata);
         Ok(Some(dataset.bind(graph, preprocess).map_err(|e| Diagnostic::from(&e))?))
     }
@@ -579,8 +594,4 @@ fn run(
     watch: &mut dyn Watch,
 ) -> Result<(), PassError> {
     qcc_passes::run(passes, graph, cx, &mut |name, g| watch.pass(name, g))
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

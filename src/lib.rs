@@ -23,6 +23,7 @@ mod port;
 mod quality;
 mod watch;
 
+pub use artefact::abandon;
 pub use compiler::{Artefact, Compiler, Failure, Output, Report};
 pub use options::{Calibration, DATA_HELP, Data, Options, Precision};
 pub use port::Port;

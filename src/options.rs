@@ -121,8 +121,9 @@ pub struct Options {
     pub layout: layout::Interface,
     /// Nodes that stay in floating point, by name; `*` stands for any characters.
     pub exclude: Vec<String>,
-    /// Files that no artefact may replace, beside the model: where a report is to lie.
-    pub reserved: Vec<PathBuf>,
+    /// Where the [`Report`](crate::Report) is written, as JSON; together with the artefacts, or alone where their quality
+    /// is below [`Options::min_sqnr`].
+    pub report: Option<PathBuf>,
     /// The signal to quantization noise ratio that every output must reach, in dB.
     pub min_sqnr: Option<f64>,
 }
@@ -140,7 +141,7 @@ impl Default for Options {
             interface: quantize::Interface::Float,
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             exclude: Vec::new(),
-            reserved: Vec::new(),
+            report: None,
             min_sqnr: None,
         }
     }

@@ -12,7 +12,7 @@ use qcc::ir::{Graph, Origin};
 use qcc::{Artefact, Deviation, Failure, Quality, Report, Watch};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
-const REFUSED: u8 = 1;
+pub(crate) const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const GATE: u8 = 3;
 
@@ -22,6 +22,12 @@ const PORTS: usize = 4;
 /// Writes to stdout; whoever closes it early wants no more.
 pub(crate) fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Text on one line of a terminal: what would move the cursor, give orders to the terminal or turn the direction of
+/// reading is spelled out.
+pub(crate) fn shown(text: &str) -> String {
+    text.to_owned()
 }
 
 /// A mistake in how qcc is called.

@@ -4,7 +4,7 @@
 //! ([`Model::import`]). What a format spells in its own way (negative axes, automatic padding, attributes that became
 //! inputs) ends here: the graph knows one spelling. All refusals of a model are reported together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
@@ -94,6 +94,14 @@ impl Model {
             Format::Onnx(file) => file.inputs(),
             Format::Pt2(file) => file.inputs(),
             Format::Tflite(file) => file.inputs(),
+        }
+    }
+
+    /// Files beside the model that it names as places of its weights, whether they are there or not.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match &self.0 {
+            Format::Onnx(file) => file.files(),
+            Format::Pt2(_) | Format::Tflite(_) => Vec::new(),
         }
     }
 

@@ -8,12 +8,14 @@ use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::{DATA_HELP, Failure};
 
 use crate::args::{Compare, shapes};
+use crate::interrupt;
 use crate::report;
 
 use super::compile::{data, preparation};
 
 /// Compares as the arguments say and shows the result.
 pub(crate) fn compare(args: &Compare) -> ExitCode {
+    interrupt::name_lost_files(&[&args.truth, &args.other]);
     let comparison = match try_compare(args) {
         Ok(comparison) => comparison,
         Err(Failed { model, failure }) => return report::failure(&failure, &model, false),

@@ -14,10 +14,12 @@ use qcc::{Failure, Port};
 use serde::Serialize;
 
 use crate::args::{Format, Inspect, shapes};
+use crate::interrupt;
 use crate::report;
 
 /// Shows a model in the form asked for.
 pub(crate) fn inspect(args: &Inspect) -> ExitCode {
+    interrupt::name_lost_files(&[&args.file]);
     match shown(args) {
         Ok(text) => {
             report::say(&text);

@@ -13,6 +13,20 @@ pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
 /// Extensions that Ultralytics takes for pictures and nobody decodes here: they are listed, named and skipped.
 const UNDECODED: &[&str] = &["avif", "dng", "heic", "heif", "jp2", "mpo", "tif", "tiff"];
 
+/// The pictures of a dataset.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) pictures: Vec<PathBuf>,
+    /// The files that name them.
+    pub(super) lists: Vec<PathBuf>,
+}
+
+impl From<Vec<PathBuf>> for Listing {
+    fn from(pictures: Vec<PathBuf>) -> Self {
+        Listing { pictures, lists: Vec::new() }
+    }
+}
+
 fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
     let path = path.to_path_buf();
     move |source| DataError::Unreadable { path, source }
@@ -54,7 +68,7 @@ fn text(path: &Path) -> Result<String, DataError> {
 
 /// One path a line. Lines that start with `./` are relative to the list's own folder; so are other relative ones that
 /// exist there and not in the current folder.
-pub(super) fn list_file(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn list_file(path: &Path) -> Result<Listing, DataError> {
     let text = text(path)?;
     let home = path.parent().unwrap_or(Path::new(""));
     let place = |line: &str| match line.strip_prefix("./") {
@@ -63,7 +77,8 @@ pub(super) fn list_file(path: &Path) -> Result<Vec<PathBuf>, DataError> {
         None => PathBuf::from(line),
     };
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|l| !l.is_empty());
-    Ok(sorted(lines.map(place).filter(|p| is_picture(p)).collect()))
+    let pictures = sorted(lines.map(place).filter(|p| is_picture(p)).collect());
+    Ok(Listing { pictures, lists: vec![path.into()] })
 }
 
 /// The keys of a dataset yaml that say where pictures are. Labels, names and `download` play no part.
@@ -85,7 +100,7 @@ enum Split {
 }
 
 /// The pictures of the split `val`, or `train` where there is no `val`.
-pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
     let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
     let text = text(path)?;
     let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
@@ -98,7 +113,7 @@ pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     };
     let home = path.parent().unwrap_or(Path::new(""));
     let roots = roots(home, yaml.path.as_deref());
-    let mut pictures = Vec::new();
+    let mut all = Listing { lists: vec![path.into()], ..Listing::default() };
     for entry in entries {
         let found = roots.iter().find_map(|root| existing(root, &entry));
         let Some(found) = found else {
@@ -109,9 +124,11 @@ pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
             };
             return Err(bad(format!("its pictures are not there (tried {}){download}", tried.join(", "))));
         };
-        pictures.extend(if found.is_dir() { folder(&found)? } else { list_file(&found)? });
+        let part = if found.is_dir() { folder(&found)?.into() } else { list_file(&found)? };
+        all.pictures.extend(part.pictures);
+        all.lists.extend(part.lists);
     }
-    Ok(sorted(pictures))
+    Ok(Listing { pictures: sorted(all.pictures), ..all })
 }
 
 /// Where the dataset may lie: `path`, as it is, beside the yaml, or in a folder `datasets` here or one level up.
@@ -177,7 +194,7 @@ mod tests {
             ("path: d\nval: ../val\n", 3),
         ] {
             std::fs::write(&at, text).unwrap();
-            assert_eq!(yaml(&at).unwrap().len(), want, "{text}");
+            assert_eq!(yaml(&at).unwrap().pictures.len(), want, "{text}");
         }
     }
 
@@ -208,6 +225,7 @@ mod tests {
         std::fs::write(&at, format!("\u{feff}./d/val/b.jpg\r\nd/val/a-b.jpg\n\n{}\nnotes.md\n", absolute.display()))
             .unwrap();
         let got = list_file(&at).unwrap();
-        assert_eq!(names(dir.path(), &got), ["d/train/t.bmp", "d/val/a-b.jpg", "d/val/b.jpg"]);
+        assert_eq!(got.lists, [at]);
+        assert_eq!(names(dir.path(), &got.pictures), ["d/train/t.bmp", "d/val/a-b.jpg", "d/val/b.jpg"]);
     }
 }

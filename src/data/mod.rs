@@ -17,6 +17,7 @@ use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
 use array::Array;
+use listing::Listing;
 pub use preprocess::{Color, Fit, Preparation, Preprocess};
 
 /// Why data cannot be used.
@@ -104,6 +105,8 @@ impl From<&DataError> for Diagnostic {
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
+    /// The files that name the pictures.
+    lists: Vec<PathBuf>,
     limit: Option<usize>,
 }
 
@@ -126,12 +129,12 @@ impl Dataset {
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let kind = std::fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let pictures = match extension.as_str() {
-            _ if kind.is_dir() => listing::folder(path)?,
+        let Listing { pictures, lists } = match extension.as_str() {
+            _ if kind.is_dir() => listing::folder(path)?.into(),
             _ if !kind.is_file() => return Err(DataError::Kind(path.into())),
             "yaml" | "yml" => listing::yaml(path)?,
             "txt" => listing::list_file(path)?,
-            e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()],
+            e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()].into(),
             "npy" => return Ok(Dataset::arrays(path, vec![(String::new(), Array::open_npy(path)?)])),
             "npz" => return Ok(Dataset::arrays(path, Array::open_npz(path)?)),
             _ => return Err(DataError::Kind(path.into())),
@@ -139,22 +142,32 @@ impl Dataset {
         if pictures.is_empty() {
             return Err(DataError::Empty(path.into()));
         }
-        Ok(Dataset { source: Source::Pictures(pictures), limit: None })
+        Ok(Dataset { source: Source::Pictures(pictures), lists, limit: None })
     }
 
     fn arrays(path: &Path, arrays: Vec<(String, Array)>) -> Self {
-        Dataset { source: Source::Arrays { path: path.into(), arrays }, limit: None }
+        Dataset { source: Source::Arrays { path: path.into(), arrays }, lists: Vec::new(), limit: None }
     }
 
     /// Random numbers, the same for the same seed: floats from 0 to 1, integers 0 or 1. They fit no model; ranges
     /// found on them are wrong for real inputs.
     pub fn random(seed: u64) -> Self {
-        Dataset { source: Source::Random { seed }, limit: None }
+        Dataset { source: Source::Random { seed }, lists: Vec::new(), limit: None }
     }
 
     /// The same data with at most `n` samples, spread evenly over the whole.
     pub fn limited(self, n: usize) -> Self {
         Dataset { limit: Some(n), ..self }
+    }
+
+    /// All files that the data are read from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let own = match &self.source {
+            Source::Pictures(pictures) => pictures.clone(),
+            Source::Arrays { path, .. } => vec![path.clone()],
+            Source::Random { .. } => Vec::new(),
+        };
+        self.lists.iter().cloned().chain(own).collect()
     }
 
     /// True where samples are made from pictures.

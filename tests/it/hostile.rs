@@ -7,35 +7,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use qcc::frontends::{ImportOptions, Model};
-use qcc_formats::onnx::{
-    DataLocation, DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
-};
+use qcc_formats::onnx::{DataLocation, DataType, ModelProto, StringStringEntryProto, TensorProto};
 
-use crate::cli::{files, floats, node, qcc, refusal, some, text, value};
+use crate::cli::{files, floats, node, of, qcc, refusal, some, text, value};
 
 /// The bundled model.
 fn lenet() -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx")).unwrap()
-}
-
-/// x `[1,2,4,4]` goes through the nodes to y; `constants` are what else they may read.
-fn of(node: Vec<NodeProto>, constants: Vec<TensorProto>) -> ModelProto {
-    let any = TypeProtoTensor { elem_type: Some(DataType::Float as i32), shape: None };
-    let y = ValueInfoProto { name: some("y"), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(any)) }) };
-    let graph = GraphProto {
-        node,
-        initializer: constants,
-        input: vec![value("x", &[1, 2, 4, 4])],
-        output: vec![y],
-        ..GraphProto::default()
-    };
-    ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
 }
 
 fn integers(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
@@ -243,7 +221,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &b| (0..8).fold(crc ^ u32::from(b), |crc, _| step(crc)))
 }
 
-fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
 }

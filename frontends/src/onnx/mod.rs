@@ -1,6 +1,7 @@
 //! ONNX models: opsets 7 to 28 of the standard domain.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
@@ -58,6 +59,25 @@ impl File {
 
     fn graph(&self) -> Result<&GraphProto, Vec<Diagnostic>> {
         self.model.graph.as_ref().ok_or_else(|| vec![Diagnostic::error("bad-model", "the model has no graph")])
+    }
+
+    /// Where the model says that tensors are, beside it.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut locations = BTreeSet::new();
+        let mut graphs: Vec<&GraphProto> = self.model.graph.iter().collect();
+        let mut nodes: Vec<&NodeProto> = self.model.functions.iter().flat_map(|f| &f.node).collect();
+        while !graphs.is_empty() || !nodes.is_empty() {
+            for graph in std::mem::take(&mut graphs) {
+                locations.extend(graph.initializer.iter().filter_map(weights::location));
+                nodes.extend(&graph.node);
+            }
+            for attribute in std::mem::take(&mut nodes).into_iter().flat_map(|n| &n.attribute) {
+                locations.extend(attribute.t.as_deref().and_then(weights::location));
+                graphs.extend(attribute.g.as_deref());
+            }
+        }
+        let home = self.folder.path();
+        locations.iter().map(|l| if home == Path::new(".") { l.into() } else { home.join(l) }).collect()
     }
 
     pub(crate) fn metadata(&self) -> Vec<(String, String)> {
