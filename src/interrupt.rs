@@ -1,6 +1,16 @@
-//! Signals that end the program.
+//! Signals and panics: what ends the program, and what is said then.
 
 use std::path::Path;
+
+/// Leaves panics untold that are told as errors.
+pub(crate) fn hush_contained_panics() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !qcc::data::panic_is_contained() {
+            tell(panic);
+        }
+    }));
+}
 
 /// Lets SIGINT and SIGTERM remove unfinished files before they end the program, with the exit code that shells give to
 /// such an end.

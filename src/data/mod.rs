@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use array::Array;
 use listing::Listing;
+pub use picture::panic_is_contained;
 pub use preprocess::{Color, Fit, Preparation, Preprocess};
 
 /// Why data cannot be used.
@@ -311,7 +312,9 @@ impl Samples {
             Feed::Pictures { paths, image, preprocess } => {
                 // The last batch is filled up with the first pictures.
                 let batch = (place * image.batch..(place + 1) * image.batch).map(|p| &paths[p % paths.len()]);
-                let pixels = batch.map(|path| picture::read(path, image.channels)).collect::<Result<Vec<_>, _>>()?;
+                let fit = |pixels| preprocess.fitted(pixels, image);
+                let pixels =
+                    batch.map(|path| picture::read(path, image.channels, fit)).collect::<Result<Vec<_>, _>>()?;
                 Ok(vec![preprocess.tensor(pixels, image, &self.inputs[0].ty)?])
             }
             Feed::Arrays { path, arrays, preprocess } => {

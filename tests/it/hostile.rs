@@ -199,20 +199,62 @@ fn contradicting_output() {
     insta::assert_snapshot!("contradicting_output", text(&out.stderr));
 }
 
-/// A header that is well formed and claims 60000x60000 pixels.
-fn png_bomb() -> Vec<u8> {
+/// A PNG of these chunks.
+fn png(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (kind, data) in [
-        (b"IHDR", &[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60, 8, 2, 0, 0, 0][..]),
-        (b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]),
-        (b"IEND", &[]),
-    ] {
+    for (kind, data) in chunks {
         let checked = [&kind[..], data].concat();
         png.extend((data.len() as u32).to_be_bytes());
         png.extend(&checked);
         png.extend(crc32(&checked).to_be_bytes());
     }
     png
+}
+
+/// A header that is well formed and claims 60000x60000 pixels.
+fn png_bomb() -> Vec<u8> {
+    png(&[
+        (b"IHDR", &[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60, 8, 2, 0, 0, 0]),
+        (b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]),
+        (b"IEND", &[]),
+    ])
+}
+
+/// A picture of 2x2 pixels of a palette that ends in the middle of a colour: its decoder panics.
+fn broken_palette(palette: &[u8]) -> Vec<u8> {
+    // Two lines without filter, stored.
+    let lines = [0, 1, 1, 0, 0, 1];
+    let deflated = [&[0x78, 0x01, 1, 6, 0, !6, 0xff][..], &lines, &adler32(&lines).to_be_bytes()].concat();
+    png(&[
+        (b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 2, 8, 3, 0, 0, 0]),
+        (b"PLTE", palette),
+        (b"IDAT", &deflated),
+        (b"IEND", &[]),
+    ])
+}
+
+fn adler32(bytes: &[u8]) -> u32 {
+    let (a, b) = bytes.iter().fold((1, 0), |(a, b), &x| ((a + u32::from(x)) % 65521, (a + u32::from(x) + b) % 65521));
+    b << 16 | a
+}
+
+#[test]
+fn pictures_that_their_decoder_panics_on_are_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("m.onnx"), lenet()).unwrap();
+    let pictures = dir.path().join("p");
+    fs::create_dir(&pictures).unwrap();
+    fs::write(pictures.join("whole.png"), broken_palette(&[1, 2, 3, 4, 5, 6])).unwrap();
+    for length in [4, 5, 7, 10] {
+        fs::write(pictures.join(format!("cut_{length}.png")), broken_palette(&vec![9; length])).unwrap();
+    }
+    let run = ["m.onnx", "--to", "tflite", "--int8", "--data", "p", "--scale", "1/255"];
+    let out = qcc(dir.path(), &run);
+    assert_eq!(out.status.code(), Some(0));
+    let bad: Vec<String> = text(&out.stderr).lines().filter(|l| l.contains("bad-picture")).map(String::from).collect();
+    insta::assert_snapshot!("broken_palettes", bad.join("\n"));
+    fs::remove_file(pictures.join("whole.png")).unwrap();
+    insta::assert_snapshot!("broken_palettes_alone", refusal(dir.path(), &run));
 }
 
 /// CRC-32 as PNG uses it (ISO 3309).
