@@ -28,6 +28,7 @@ use serde::Serialize;
 use crate::artefact::{Protected, Publication};
 use crate::batch::Pair;
 use crate::data::Samples;
+use crate::json;
 use crate::options::{Options, Precision};
 use crate::port::Port;
 use crate::quality::{self, Quality};
@@ -123,9 +124,9 @@ pub struct Report {
 impl Report {
     /// The text of the report's file.
     fn json(&self) -> Result<Vec<u8>, Failure> {
-        let text = serde_json::to_string_pretty(self);
+        let text = json::pretty(self);
         let text = text.map_err(|e| Diagnostic::error("report", format!("the report cannot be written: {e}")))?;
-        Ok((text + "\n").into_bytes())
+        Ok(text.into_bytes())
     }
 
     /// The lowest SQNR of any output of any artefact, in dB.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use qcc::ir::diagnostic::printable;
+
 /// Leaves panics untold that are told as errors.
 pub(crate) fn hush_contained_panics() {
     let tell = std::panic::take_hook();
@@ -39,7 +41,7 @@ pub(crate) fn name_lost_files(models: &[&Path]) {
 
     /// A handler may not allocate: the message is there beforehand.
     static MESSAGE: OnceLock<String> = OnceLock::new();
-    let names: Vec<String> = models.iter().map(|m| crate::report::shown(&m.display().to_string())).collect();
+    let names: Vec<String> = models.iter().map(|m| printable(&m.display().to_string()).into_owned()).collect();
     let message = format!(
         "error[unreadable-file]: {}, or a file with its weights, was cut short or cannot be read any more\n  = help: \
          run again when nothing writes to it\n",

@@ -18,6 +18,7 @@ mod batch;
 pub mod compare;
 mod compiler;
 pub mod data;
+pub mod json;
 mod options;
 mod port;
 mod quality;

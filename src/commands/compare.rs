@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use qcc::compare::{Comparison, Failed, Settings, compare as compared};
 use qcc::frontends::ImportOptions;
 use qcc::ir::diagnostic::{Diagnostic, Severity};
-use qcc::{DATA_HELP, Failure};
+use qcc::{DATA_HELP, Failure, json};
 
 use crate::args::{Compare, shapes};
 use crate::interrupt;
@@ -22,8 +22,8 @@ pub(crate) fn compare(args: &Compare) -> ExitCode {
     };
     let shown = |d: &&Diagnostic| d.severity != Severity::Note;
     report::show(&comparison.diagnostics.iter().filter(shown).cloned().collect::<Vec<_>>(), &args.truth);
-    match serde_json::to_string_pretty(&comparison) {
-        Ok(json) if args.json => report::say(&(json + "\n")),
+    match json::pretty(&comparison) {
+        Ok(json) if args.json => report::say(&json),
         _ => report::say(&report::comparison(&comparison)),
     }
     let worst = comparison.worst_sqnr();

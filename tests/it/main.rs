@@ -8,6 +8,7 @@ mod hostile;
 mod house;
 mod litert;
 mod models;
+mod names;
 mod onnx_nodes;
 mod openvino;
 mod oracle;

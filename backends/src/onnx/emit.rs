@@ -454,10 +454,12 @@ impl<'g> Emitter<'g> {
     /// Outputs that are inputs, constants or other outputs too are copies.
     fn outputs(&mut self) {
         let graph = self.graph;
+        let mut copied = FxHashSet::default();
         for output in graph.outputs() {
             let on_grid = graph.ty(output.value).elem.grid().is_some();
             let tensor = if on_grid { self.stored(output.value) } else { self.real(output.value) };
-            if tensor != output.name {
+            // One may be named several times.
+            if tensor != output.name && copied.insert(&output.name) {
                 self.path = output.name.to_string();
                 self.push(Call::new("Identity"), &[tensor], std::slice::from_ref(&output.name));
             }

@@ -118,6 +118,11 @@ impl Graph {
         self.outputs[i].value = value;
     }
 
+    /// Gives output `i` another name.
+    pub fn rename_output(&mut self, i: usize, name: impl Into<Arc<str>>) {
+        self.outputs[i].name = name.into();
+    }
+
     /// Adds a node; its result types are inferred. Grids of operands reach results only where the operator carries
     /// them: elsewhere a grid needs [`Graph::add_typed`].
     pub fn add(&mut self, op: impl Into<Op>, operands: &[ValueId], origin: Origin) -> Result<NodeId, TypeError> {
