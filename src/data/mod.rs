@@ -9,6 +9,7 @@ mod picture;
 mod preprocess;
 mod resize;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
 use rayon::prelude::*;
 
-use array::Array;
+use array::{Array, Place};
 use listing::Listing;
 pub use picture::panic_is_contained;
 pub use preprocess::{Color, Fit, Preparation, Preprocess};
@@ -114,7 +115,7 @@ pub struct Dataset {
 #[derive(Debug)]
 enum Source {
     Pictures(Vec<PathBuf>),
-    Arrays { path: PathBuf, arrays: Vec<(String, Array)> },
+    Arrays { path: PathBuf, arrays: Vec<(String, Place)> },
     Random { seed: u64 },
 }
 
@@ -136,8 +137,8 @@ impl Dataset {
             "yaml" | "yml" => listing::yaml(path)?,
             "txt" => listing::list_file(path)?,
             e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()].into(),
-            "npy" => return Ok(Dataset::arrays(path, vec![(String::new(), Array::open_npy(path)?)])),
-            "npz" => return Ok(Dataset::arrays(path, Array::open_npz(path)?)),
+            "npy" => return Ok(Dataset::arrays(path, vec![(String::new(), Place::File)])),
+            "npz" => return Ok(Dataset::arrays(path, array::entries(path)?)),
             _ => return Err(DataError::Kind(path.into())),
         };
         if pictures.is_empty() {
@@ -146,7 +147,7 @@ impl Dataset {
         Ok(Dataset { source: Source::Pictures(pictures), lists, limit: None })
     }
 
-    fn arrays(path: &Path, arrays: Vec<(String, Array)>) -> Self {
+    fn arrays(path: &Path, arrays: Vec<(String, Place)>) -> Self {
         Dataset { source: Source::Arrays { path: path.into(), arrays }, lists: Vec::new(), limit: None }
     }
 
@@ -197,8 +198,9 @@ impl Dataset {
                 (Feed::Pictures { paths, image, preprocess }, samples)
             }
             Source::Arrays { path, arrays } => {
-                let arrays = match_arrays(&path, arrays, &inputs)?;
+                let mut arrays = match_arrays(&path, arrays, &inputs)?;
                 let samples = array_samples(&path, &arrays, &inputs)?;
+                arrays.iter_mut().try_for_each(|array| array.unpack(&path))?;
                 (Feed::Arrays { path, arrays, preprocess }, samples)
             }
             Source::Random { seed } => (Feed::Random { seed }, self.limit.unwrap_or(RANDOM_SAMPLES)),
@@ -343,20 +345,23 @@ impl fmt::Display for Samples {
 }
 
 /// One array for each input: by name, by position (`input_0`, `arr_0` ..), or the only one for the only input.
-fn match_arrays(path: &Path, arrays: Vec<(String, Array)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
-    let mut arrays: Vec<(String, Option<Array>)> = arrays.into_iter().map(|(n, a)| (n, Some(a))).collect();
-    if let ([(_, only)], [_]) = (arrays.as_mut_slice(), inputs) {
-        return Ok(only.take().into_iter().collect());
+fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
+    if let ([(name, only)], [_]) = (arrays.as_slice(), inputs) {
+        return Ok(vec![Array::open(path, name, *only)?]);
     }
-    let mut take = |i: usize, input: &Input| {
+    // Of two with one name the first counts.
+    let mut known: BTreeMap<&str, Place> = arrays.iter().rev().map(|(name, place)| (name.as_str(), *place)).collect();
+    let mut missing = Vec::new();
+    let mut found = Vec::new();
+    for (i, input) in inputs.iter().enumerate() {
         let names = [input.name.clone(), format!("input_{i}"), format!("arr_{i}")];
-        let place = names.iter().find_map(|n| arrays.iter().position(|(name, _)| name == n))?;
-        arrays[place].1.take()
-    };
-    let found: Vec<Option<Array>> = inputs.iter().enumerate().map(|(i, input)| take(i, input)).collect();
-    let missing: Vec<&str> = found.iter().zip(inputs).filter(|(f, _)| f.is_none()).map(|(_, i)| &*i.name).collect();
+        match names.iter().find_map(|n| known.remove_entry(n.as_str())) {
+            Some(entry) => found.push(entry),
+            None => missing.push(input.name.as_str()),
+        }
+    }
     if missing.is_empty() {
-        return Ok(found.into_iter().flatten().collect());
+        return found.into_iter().map(|(name, place)| Array::open(path, name, place)).collect();
     }
     let have: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
     Err(DataError::Inputs(format!(
