@@ -1,5 +1,7 @@
 //! Batches that the source leaves open: whether a graph that was compiled for 1 means for 2 what the source means.
 
+use std::collections::BTreeMap;
+
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
@@ -28,13 +30,12 @@ impl Pair {
         one: &Graph,
     ) -> Result<Pair, Box<Diagnostic>> {
         let mut options = options.clone();
+        let mut axes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        open.iter().for_each(|o| axes.entry(&o.input).or_default().push(o.axis));
         for v in one.inputs() {
-            let name = one.name(v).map(ToString::to_string).unwrap_or_default();
-            let axes = || open.iter().filter(|o| o.input == name).map(|o| o.axis);
-            let shape: Shape = axes().fold(one.ty(v).shape.clone(), |shape, axis| shape.with(axis, 2));
-            if let (Some(_), Some(extents)) = (axes().next(), shape.extents()) {
-                options.shapes.push((name, extents.to_vec()));
-            }
+            let Some((name, axes)) = one.name(v).and_then(|name| axes.get_key_value(&**name)) else { continue };
+            let shape: Shape = axes.iter().fold(one.ty(v).shape.clone(), |shape, &axis| shape.with(axis, 2));
+            options.shapes.extend(shape.extents().map(|extents| ((*name).to_owned(), extents.to_vec())));
         }
         let refused = |all: Vec<Diagnostic>| {
             let why = all.into_iter().next().map(|d| d.message).unwrap_or_default();

@@ -11,6 +11,7 @@ use qcc_ir::target::Target;
 
 mod files;
 mod metadata;
+mod names;
 pub mod onnx;
 pub mod openvino;
 mod pack;

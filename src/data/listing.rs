@@ -58,18 +58,48 @@ pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(sorted(pictures))
 }
 
-/// The text of a file; anything else is refused, since to open a pipe waits for its writer.
-fn text(path: &Path) -> Result<String, DataError> {
-    if !std::fs::metadata(path).map_err(unreadable(path))?.is_file() {
+/// Bytes of a list of pictures at most.
+const LIST_BYTES: u64 = 1 << 28;
+
+/// Bytes of a dataset yaml at most.
+const YAML_BYTES: u64 = 1 << 24;
+
+/// Lists and mappings in each other in a dataset yaml, at most: its parser takes a time that grows with the square of
+/// their number.
+const YAML_DEPTH: usize = 64;
+
+/// The text of a file of so many bytes at most; anything else is refused, since to open a pipe waits for its writer.
+fn text(path: &Path, most: u64) -> Result<String, DataError> {
+    let meta = std::fs::metadata(path).map_err(unreadable(path))?;
+    if !meta.is_file() {
         return Err(unreadable(path)(std::io::Error::other("not a file")));
     }
+    if meta.len() > most {
+        let why = format!("it has {} bytes; {most} at most are read", meta.len());
+        return Err(unreadable(path)(std::io::Error::other(why)));
+    }
     std::fs::read_to_string(path).map_err(unreadable(path))
+}
+
+/// How many brackets are open at once at most, of lines that are no comments.
+fn depth(yaml: &str) -> usize {
+    let lines = yaml.lines().filter(|l| !l.trim_start().starts_with('#'));
+    let (mut open, mut most) = (0usize, 0);
+    for c in lines.flat_map(str::chars) {
+        match c {
+            '[' | '{' => open += 1,
+            ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
 }
 
 /// One path a line. Lines that start with `./` are relative to the list's own folder; so are other relative ones that
 /// exist there and not in the current folder.
 pub(super) fn list_file(path: &Path) -> Result<Listing, DataError> {
-    let text = text(path)?;
+    let text = text(path, LIST_BYTES)?;
     let home = path.parent().unwrap_or(Path::new(""));
     let place = |line: &str| match line.strip_prefix("./") {
         Some(rest) => home.join(rest),
@@ -102,7 +132,10 @@ enum Split {
 /// The pictures of the split `val`, or `train` where there is no `val`.
 pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
     let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
-    let text = text(path)?;
+    let text = text(path, YAML_BYTES)?;
+    if depth(&text) > YAML_DEPTH {
+        return Err(bad(format!("no dataset yaml: more than {YAML_DEPTH} brackets lie in each other")));
+    }
     let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
     let Some(split) = yaml.val.or(yaml.train) else {
         return Err(bad("it names neither `val` nor `train` pictures".into()));
@@ -211,9 +244,10 @@ mod tests {
     fn yaml_without_pictures_is_refused() {
         let dir = tree();
         let at = dir.path().join("d.yaml");
-        for text in ["names: {0: a}\n", "just text", "- a\n- b\n", "val: {a: b}\n", "val: [\n"] {
+        let deep = ["val: ", &"[{a: ".repeat(1_000_000)].concat();
+        for text in ["names: {0: a}\n", "just text", "- a\n- b\n", "val: {a: b}\n", "val: [\n", &deep] {
             std::fs::write(&at, text).unwrap();
-            assert!(matches!(yaml(&at), Err(DataError::Yaml { .. })), "{text}");
+            assert!(matches!(yaml(&at), Err(DataError::Yaml { .. })), "{:.20}", text);
         }
     }
 

@@ -7,7 +7,7 @@ use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
 use crate::precision::WidenHalves;
-use crate::{Context, Pass, PassError, Rules, Skip};
+use crate::{Context, MOST_ROUNDS, Pass, PassError, Rules, Skip};
 
 mod build;
 mod conv;
@@ -74,16 +74,20 @@ impl Pass for Decompose {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        loop {
+        let mut last = "none";
+        for _ in 0..MOST_ROUNDS {
             let mut changed = false;
             for node in g.order() {
-                changed |= decompose(g, node, cx.target)?;
+                if decompose(g, node, cx.target)? {
+                    (changed, last) = (true, g.op(node).kind().name());
+                }
             }
             if !changed {
                 return Ok(());
             }
             g.sweep();
         }
+        Err(PassError::Endless { pass: self.name(), rule: last })
     }
 }
 
