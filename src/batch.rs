@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::Executor;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, OpenExtent, Shape, Tensor};
 use qcc_passes::check_meaning;
 use qcc_passes::open_batch::{open_batch, static_batch};
 
 use crate::data::Dataset;
+use crate::memory;
 
 /// Largest difference, relative to the largest magnitude of an output: float arithmetic in another order.
 const CLOSE: f32 = 1e-4;
@@ -42,6 +44,10 @@ impl Pair {
             Box::new(static_batch(format!("with 2 it cannot be imported: {why}")))
         };
         let source = model.import(&options).map_err(refused)?.graph;
+        // One of the source, one of the graph that it is compared with.
+        if let Some(peak) = Executor::new(&source).peak() {
+            memory::evaluations(&source, peak, peak.bytes).map_err(|e| Box::new(static_batch(e.message)))?;
+        }
         let data = |e: crate::data::DataError| Box::new(static_batch(Diagnostic::from(&e).message));
         let inputs = Dataset::random(0).bind(&source, None).and_then(|samples| samples.get(0)).map_err(data)?;
         Ok(Pair { source, inputs })

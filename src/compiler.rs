@@ -7,11 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
-use qcc_ir::eval::RunError;
+use qcc_ir::eval::{Peak, RunError};
 use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Elem, Graph, NodeId, OpenExtent, ValueId};
-use qcc_passes::calibrate::{Method, Ranges, calibrate};
+use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
 use qcc_passes::fidelity::{self, Compiled};
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
@@ -29,6 +29,7 @@ use crate::artefact::{Protected, Publication};
 use crate::batch::Pair;
 use crate::data::Samples;
 use crate::json;
+use crate::memory;
 use crate::options::{Options, Precision};
 use crate::port::Port;
 use crate::quality::{self, Quality};
@@ -55,6 +56,12 @@ impl Failure {
 impl From<Diagnostic> for Failure {
     fn from(d: Diagnostic) -> Self {
         Failure::Refused(vec![d])
+    }
+}
+
+impl From<Box<Diagnostic>> for Failure {
+    fn from(d: Box<Diagnostic>) -> Self {
+        Failure::Refused(vec![*d])
     }
 }
 
@@ -422,7 +429,10 @@ impl Compiler {
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
         let floats: Vec<&Graph> = floats.iter().collect();
         // Also for one target: what is written for it must not depend on the others.
-        let joint = Joint::new(source, &floats).map_err(PassError::from)?;
+        let mut joint = Joint::new(source, &floats).map_err(PassError::from)?;
+        if samples.is_some() {
+            limit_evaluations(&mut joint)?;
+        }
         let ranges = match samples {
             Some(samples) if activations => {
                 clock.stage("calibrate", watch);
@@ -532,6 +542,18 @@ impl Compiler {
         }
         passes
     }
+}
+
+/// Fails where the graphs are too large to be evaluated, else has as many samples evaluated at a time as there is room
+/// for. To compare a graph with what it was takes its outputs besides, and a quarter for values in 8 bits.
+fn limit_evaluations(joint: &mut Joint) -> Result<(), Failure> {
+    let Some(peak) = joint.peak() else { return Ok(()) };
+    let graph = joint.graph();
+    let outputs = graph.outputs().iter().filter_map(|o| graph.ty(o.value).bytes()).map(|n| n as u64).sum::<u64>();
+    let remembered = joint.values() as u64 * STATISTICS_BYTES;
+    let one = Peak { bytes: peak.bytes.saturating_add(peak.bytes / 4 + outputs).saturating_add(remembered), ..peak };
+    joint.at_once = memory::evaluations(graph, one, remembered)?.min(rayon::current_num_threads());
+    Ok(())
 }
 
 /// Measures how narrowed graphs compare with the float ones, and says where that is bad. `pairs` are values of the two.

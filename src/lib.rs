@@ -19,6 +19,7 @@ pub mod compare;
 mod compiler;
 pub mod data;
 pub mod json;
+mod memory;
 mod options;
 mod port;
 mod quality;

@@ -103,12 +103,15 @@ pub fn compare(joint: &Joint, compiled: &[Compiled<'_>], samples: &[Vec<Tensor>]
     });
     let runs: Vec<(Executor<'_>, Probe)> = compiled.iter().map(|c| Executor::new(c.graph)).zip(probes).collect();
     let runs: Vec<_> = std::iter::once((executor, truth)).chain(runs).collect();
-    // All runs stand side by side, those of a sample together.
-    let seen = (0..samples.len() * runs.len()).into_par_iter().map(|k| {
+    // All runs stand side by side, those of a sample together, as many at a time as there is room for.
+    let run = |k: usize| {
         let (sample, (executor, probe)) = (&samples[k / runs.len()], &runs[k % runs.len()]);
         probe.run(executor, sample)
-    });
-    let seen = seen.collect::<Result<Vec<_>, _>>()?;
+    };
+    let all: Vec<usize> = (0..samples.len() * runs.len()).collect();
+    let some = all.chunks(joint.at_once.max(1)).map(|some| some.par_iter().map(|&k| run(k)).collect());
+    let seen: Vec<Vec<Seen>> = some.collect::<Result<_, _>>()?;
+    let seen: Vec<Seen> = seen.into_iter().flatten().collect();
     let mut all: Vec<Fidelity> = compiled.iter().zip(&twins).map(|(c, t)| t.start(c.float)).collect();
     for seen in seen.chunks(runs.len()) {
         for ((fidelity, twins), own) in all.iter_mut().zip(&twins).zip(&seen[1..]) {

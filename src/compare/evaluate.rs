@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::interface::Wire;
 use crate::compiler::Failure;
 use crate::data::Samples;
+use crate::memory;
 
 /// Of an output and one sample: the distance, and how many rows agree of how many.
 pub(super) type Found = (Distance, Option<(usize, usize)>);
@@ -44,9 +45,15 @@ pub(super) fn evaluate(
         let found: Result<Vec<Found>, EvalError> = found.collect();
         Ok(Ok(found.map_err(|e| failed(&e))?))
     };
-    let all = (0..samples.len()).into_par_iter().map(one).collect::<Result<Vec<_>, Failure>>()?;
+    let at_once = match (first.peak(), second.peak()) {
+        (Some(x), Some(y)) => memory::evaluations(a, x, y.bytes)?.min(rayon::current_num_threads()),
+        _ => rayon::current_num_threads(),
+    };
     let (mut runs, mut unread) = (Vec::new(), Vec::new());
-    for result in all {
+    let some = |first| first..samples.len().min(first + at_once);
+    let batches = (0..samples.len()).step_by(at_once).map(some);
+    let batches = batches.map(|some| some.into_par_iter().map(one).collect::<Result<Vec<_>, Failure>>());
+    for result in batches.collect::<Result<Vec<_>, Failure>>()?.into_iter().flatten() {
         match result {
             Ok(run) => runs.push(run),
             Err(warning) => unread.push(*warning),

@@ -16,7 +16,7 @@ fn lenet() -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx")).unwrap()
 }
 
-fn integers(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+pub(crate) fn integers(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
     TensorProto {
         name: some(name),
         dims: dims.into(),

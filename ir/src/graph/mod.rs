@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::error::TypeError;
+use crate::error::{TooLarge, TypeError};
 use crate::ops::{Const, GridRule, Input, LayoutRule, Op, Types};
 use crate::types::{Elem, Grid, Layout, Tensor, TensorType};
 
@@ -59,7 +59,13 @@ pub struct Graph {
     outputs: Vec<Output>,
     /// The outputs that a value is, by their places.
     named: FxHashMap<ValueId, BTreeSet<usize>>,
+    /// Bytes of the constants that were added as the model's, and of those that were computed and are still there.
+    given: u64,
+    computed: u64,
 }
+
+/// Bytes of constants that may be computed, besides twice the bytes of the model's own.
+pub const COMPUTED_BYTES: u64 = 1 << 28;
 
 impl Graph {
     /// An empty graph.
@@ -75,8 +81,29 @@ impl Graph {
         node.value(0)
     }
 
-    /// Adds a constant.
+    /// Adds a constant of the model.
     pub fn add_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
+        self.given += value.data().len() as u64;
+        self.put_const(value, origin)
+    }
+
+    /// Adds a constant that was computed. Whoever computes large ones asks for [`Graph::room`] before.
+    pub fn add_computed(&mut self, value: Tensor, origin: Origin) -> ValueId {
+        self.computed += value.data().len() as u64;
+        let v = self.put_const(value, origin);
+        self.net.set_computed(v.node);
+        v
+    }
+
+    /// Fails where so many more bytes of computed constants would be too much: what a model of a few bytes becomes is
+    /// bounded, and what weights become grows with them.
+    pub fn room(&self, bytes: u64) -> Result<(), TooLarge> {
+        let most = COMPUTED_BYTES.saturating_add(self.given.saturating_mul(2));
+        let bytes = self.computed.saturating_add(bytes);
+        if bytes <= most { Ok(()) } else { Err(TooLarge { bytes, most }) }
+    }
+
+    fn put_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
         let ty = value.ty().clone();
         self.net.add(Const { value }.into(), Types::from_elem(ty, 1), &[], origin).value(0)
     }
@@ -364,7 +391,9 @@ impl Graph {
     pub fn sweep(&mut self) -> usize {
         let mut live = vec![false; self.net.bound()];
         self.order().iter().for_each(|n| live[n.index()] = true);
-        self.net.retain(&live)
+        let removed = self.net.retain(&live);
+        self.computed = self.net.computed_bytes();
+        removed
     }
 
     /// Checks every node's types against its operator.

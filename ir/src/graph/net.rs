@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub(super) results: SmallVec<[Value; 1]>,
     pub(super) origin: Origin,
     operands: Operands,
+    /// A constant that the source model does not have.
+    computed: bool,
 }
 
 impl Node {
@@ -48,7 +50,8 @@ pub(super) struct Net {
 impl Net {
     pub(super) fn add(&mut self, op: Op, results: Types, operands: &[ValueId], origin: Origin) -> NodeId {
         let value = |ty| Value { ty, name: None, users: BTreeSet::new() };
-        let node = Node { op, results: results.into_iter().map(value).collect(), origin, operands: operands.into() };
+        let results = results.into_iter().map(value).collect();
+        let node = Node { op, results, origin, operands: operands.into(), computed: false };
         let id = match self.free.pop() {
             Some(id) => {
                 self.nodes[id as usize] = Some(node);
@@ -79,6 +82,20 @@ impl Net {
 
     pub(super) fn value_mut(&mut self, v: ValueId) -> &mut Value {
         &mut self.node_mut(v.node).results[usize::from(v.port)]
+    }
+
+    /// Marks a constant as computed.
+    pub(super) fn set_computed(&mut self, id: NodeId) {
+        self.node_mut(id).computed = true;
+    }
+
+    /// Bytes of all constants that are marked as computed.
+    pub(super) fn computed_bytes(&self) -> u64 {
+        let bytes = |node: &Node| match &node.op {
+            Op::Const(c) if node.computed => c.value.data().len() as u64,
+            _ => 0,
+        };
+        self.nodes.iter().flatten().map(bytes).sum()
     }
 
     /// Points operand `i` of a node at another value.

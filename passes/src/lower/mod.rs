@@ -2,6 +2,7 @@
 //!
 //! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
 
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
@@ -106,6 +107,15 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, PassE
         Err(Skip::NoMatch | Skip::Because(_)) => Ok(false),
         Err(Skip::Type(e)) => Err(e.into()),
         Err(Skip::Eval(e)) => Err(e.into()),
+        Err(Skip::TooLarge(e)) => {
+            let error = Diagnostic::error("too-large", e.to_string()).at(g.origin(node));
+            let help = format!(
+                "{} needs constants for {}; give smaller inputs: --shape",
+                target.name,
+                g.op(node).kind().name()
+            );
+            Err(PassError::Refused(Box::new(error.with_help(help))))
+        }
     }
 }
 
