@@ -34,16 +34,17 @@ pub(super) fn starved(g: &Graph, order: &[NodeId], ranges: &Ranges, own: &OwnRan
     for &n in order.iter().rev() {
         let result = n.value(0);
         let Some(needed) = reach.needed(result) else { continue };
-        for (i, v) in g.operands(n).into_iter().enumerate() {
+        let operands = g.operands(n);
+        for (i, &v) in operands.iter().enumerate() {
             if !is_contraction(g, n) {
-                all.bound(v, reach.behind(n, i, all.of(result).min(needed)));
+                all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
             }
             let step = match steep.of(result) {
                 step if reach.is_steep(n, i) => step.min(needed * STEEP),
                 step => step,
             };
             if step.is_finite() {
-                steep.bound(v, reach.behind(n, i, step));
+                steep.bound(v, reach.behind(n, &operands, i, step));
             }
         }
     }
@@ -99,15 +100,14 @@ impl Reach<'_> {
 
     /// The widest step of operand `i` whose errors are no more in the result than those of `step`; `None` where the result
     /// is a new value.
-    fn behind(&self, n: NodeId, i: usize, step: f32) -> Option<f32> {
-        let operands = self.g.operands(n);
+    fn behind(&self, n: NodeId, operands: &[ValueId], i: usize, step: f32) -> Option<f32> {
         let slope = match self.g.op(n) {
             op @ Op::Unary(_) => return self.behind_function(operands[0], op, step),
             Op::Binary(b) if b.f == BinaryFn::Div && i == 1 => {
                 let reciprocal = Op::Unary(Unary { f: UnaryFn::Reciprocal });
                 return self.behind_function(operands[1], &reciprocal, step / self.magnitude(operands[0])?);
             }
-            Op::Binary(b) => self.binary(b.f, &operands, i)?,
+            Op::Binary(b) => self.binary(b.f, operands, i)?,
             _ if is_contraction(self.g, n) => self.contracted(n, i)?,
             Op::Softmax(s) if !s.log => self.needed(n.value(0))? / SOFTMAX,
             // Errors of many numbers cancel out in part.
