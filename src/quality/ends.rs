@@ -5,8 +5,9 @@ use qcc_passes::quality::BOXES_MEASURE;
 
 use super::{OutputReport, Quality};
 
-/// What is gained where agreement grows by so many points.
+/// What is gained where agreement grows by so many points, and by more than a few of what is counted: that may be chance.
 const POINTS: f64 = 1.0;
+const FEW: f64 = 3.0;
 
 /// Boxes of the float model that tell what a detector's scores, which are small nearly everywhere, lose on integers.
 const BOXES: usize = 50;
@@ -30,7 +31,7 @@ fn gained(integer: &OutputReport, real: &OutputReport) -> Option<String> {
         (Some(_), Some(r), ..) if r.measure == BOXES_MEASURE && r.of < BOXES => {
             Some(format!("what boxes of {name} would lose on integers is not known: only {} to compare", r.of))
         }
-        (Some(i), Some(r), ..) => (r.percent - i.percent >= POINTS)
+        (Some(i), Some(r), ..) => (r.percent - i.percent >= POINTS.max(FEW * 100.0 / r.of.max(1) as f64))
             .then(|| format!("{name} {} {:.2} % instead of {:.2} %", r.measure, r.percent, i.percent)),
         (_, _, Some(i), Some(r)) => {
             (i < ENOUGH && r - i >= BIT).then(|| format!("{name} {r:.1} dB instead of {i:.1} dB"))
@@ -54,8 +55,8 @@ mod tests {
     fn agreement_decides_where_it_is_known() {
         let gains = |a, b| gained(&a, &b);
         assert_eq!(gains(output(20.0, Some(99.0)), output(60.0, Some(99.5))), None);
-        let points = gains(output(30.0, Some(95.0)), output(30.0, Some(97.0)));
-        assert_eq!(points.as_deref(), Some("y top-1 97.00 % instead of 95.00 %"));
+        let points = gains(output(30.0, Some(95.0)), output(30.0, Some(98.0)));
+        assert_eq!(points.as_deref(), Some("y top-1 98.00 % instead of 95.00 %"));
         assert_eq!(gains(output(30.0, None), output(37.0, None)), None);
         assert_eq!(gains(output(15.0, None), output(37.0, None)).as_deref(), Some("y 37.0 dB instead of 15.0 dB"));
         assert_eq!(gains(output(f64::INFINITY, None), output(f64::INFINITY, None)), None);

@@ -8,6 +8,7 @@ mod files;
 mod hostile;
 mod house;
 mod litert;
+mod micro;
 mod models;
 mod names;
 mod onnx_nodes;
