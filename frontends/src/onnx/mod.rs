@@ -22,6 +22,7 @@ use weights::Folder;
 mod attributes;
 mod functions;
 mod importer;
+mod integers;
 mod node;
 mod ops;
 mod schedule;
@@ -99,11 +100,12 @@ impl File {
             importer.errors.push(shapes::unknown_input(name, "--set", &inputs));
         }
         for (input, shape) in inputs.iter().zip(shapes) {
-            importer.note(self.data_type(&input.name));
+            let data_type = self.data_type(&input.name);
+            importer.note(data_type);
             let ty = TensorType::new(input.elem.clone(), shape);
             match options.values.iter().find(|v| v.0 == input.name) {
-                Some((_, values)) => importer.set_input(&input.name, ty, values),
-                None => importer.add_input(&input.name, ty),
+                Some((_, values)) => importer.set_input(&input.name, ty, data_type, values),
+                None => importer.add_input(&input.name, ty, data_type),
             }
         }
         Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? })
