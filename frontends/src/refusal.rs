@@ -2,7 +2,7 @@
 
 use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::error::{EvalError, GridError, TypeError};
+use qcc_ir::error::{EvalError, GridError, TooLarge, TypeError};
 
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -79,6 +79,9 @@ pub(crate) enum Refusal {
     /// A constant cannot be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Constants would be too large.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// It depends on something that was refused before.
     #[error("depends on what was refused")]
     Depends,
@@ -96,6 +99,7 @@ impl Refusal {
             | Refusal::Unsupported(_)
             | Refusal::Result { .. } => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
+            Refusal::TooLarge(_) => "too-large",
             Refusal::Attribute { .. }
             | Refusal::Argument { .. }
             | Refusal::MissingInput(_)
@@ -108,6 +112,7 @@ impl Refusal {
         let help = match &self {
             Refusal::Operator { help, .. } => *help,
             Refusal::NotConstant { .. } => Some("fold it before export, or give more with --shape or --set"),
+            Refusal::TooLarge(_) => Some("give smaller inputs: --shape, or export the model without such constants"),
             _ => None,
         };
         let diagnostic = Diagnostic::error(code, self.to_string()).at(origin);

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::error::{EvalError, TypeError};
+use qcc_ir::error::{EvalError, TooLarge, TypeError};
 use qcc_ir::ops::OpKind;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, VerifyError};
@@ -110,6 +110,9 @@ pub enum Skip {
     /// A constant could not be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Constants would be too large.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 /// A local change. It adds nodes and then calls [`Graph::replace`]; what is no longer needed is swept away.

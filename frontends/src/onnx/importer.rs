@@ -5,7 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Graph, Origin, Shape, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
-use super::functions::{Call, Functions};
+use super::functions::{Call, Functions, MOST_NAMED};
 use super::integers::{self, Inputs, Integers};
 use super::node::NodeCx;
 use super::schedule::schedule;
@@ -49,8 +49,9 @@ pub(super) struct Importer<'m> {
     functions: Functions<'m>,
     /// Calls of functions around the node; the innermost last.
     pub(super) calls: Vec<Call<'m>>,
-    /// Nodes of functions that were called.
+    /// Nodes of functions that were called, and bytes of their names.
     pub(super) called: usize,
+    pub(super) named: usize,
 }
 
 impl<'m> Importer<'m> {
@@ -74,6 +75,7 @@ impl<'m> Importer<'m> {
             functions,
             calls: Vec::new(),
             called: 0,
+            named: 0,
         }
     }
 
@@ -164,18 +166,12 @@ impl<'m> Importer<'m> {
 
     /// Adds an output. What lies on a grid of other integers than the file's is given as those.
     fn output(&mut self, output: &ValueInfoProto, mut value: ValueId) -> Result<(), Refusal> {
-        let name = output.name();
-        if self.graph.outputs().iter().any(|o| &*o.name == name) {
-            let message = format!("output {name} is listed twice; it is given once");
-            self.notes.push(Diagnostic::warning("output-twice", message));
-            return Ok(());
-        }
         let on_grid = self.graph.ty(value).elem.grid().is_some();
         if let Some(stored) = self.integers.widened(value).filter(|s| on_grid && s.bits() > 8) {
             value = integers::plain_integers(&mut End(&mut self.graph, Origin::none()), value, stored)?;
         }
         self.notes.extend(contradiction(output, &self.graph.ty(value).shape));
-        self.graph.add_output(name, value);
+        self.graph.add_output(output.name(), value);
         Ok(())
     }
 
@@ -267,7 +263,12 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn node(&mut self, node: &'m NodeProto) {
-        let origin = origin(node, &self.path(node_name(node)));
+        if self.named > MOST_NAMED {
+            node.output.iter().for_each(|name| self.bind(name, Binding::Refused));
+            return;
+        }
+        let path = self.path(node_name(node));
+        let origin = origin(node, &path);
         let results = self.results(node, &origin);
         let results = results.map_err(|e| self.refuse(e, &origin));
         for (index, name) in node.output.iter().enumerate().filter(|o| !o.1.is_empty()) {
@@ -306,6 +307,7 @@ impl<'m> Importer<'m> {
         let results =
             if on_grid && !ops::takes_grids(node) { integers::results(&mut cx, import)? } else { import(&mut cx)? };
         cx.finish()?;
+        self.graph.room(0)?;
         if let Some(stored) = stored.filter(|_| !ops::names_elements(node)) {
             results.iter().for_each(|&v| self.hand_on(v, stored));
         }

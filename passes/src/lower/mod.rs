@@ -2,12 +2,13 @@
 //!
 //! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
 
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
 use crate::precision::WidenHalves;
-use crate::{Context, Pass, PassError, Rules, Skip};
+use crate::{Context, MOST_ROUNDS, Pass, PassError, Rules, Skip};
 
 mod build;
 mod conv;
@@ -74,16 +75,20 @@ impl Pass for Decompose {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        loop {
+        let mut last = "none";
+        for _ in 0..MOST_ROUNDS {
             let mut changed = false;
             for node in g.order() {
-                changed |= decompose(g, node, cx.target)?;
+                if decompose(g, node, cx.target)? {
+                    (changed, last) = (true, g.op(node).kind().name());
+                }
             }
             if !changed {
                 return Ok(());
             }
             g.sweep();
         }
+        Err(PassError::Endless { pass: self.name(), rule: last })
     }
 }
 
@@ -102,6 +107,15 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, PassE
         Err(Skip::NoMatch | Skip::Because(_)) => Ok(false),
         Err(Skip::Type(e)) => Err(e.into()),
         Err(Skip::Eval(e)) => Err(e.into()),
+        Err(Skip::TooLarge(e)) => {
+            let error = Diagnostic::error("too-large", e.to_string()).at(g.origin(node));
+            let help = format!(
+                "{} needs constants for {}; give smaller inputs: --shape",
+                target.name,
+                g.op(node).kind().name()
+            );
+            Err(PassError::Refused(Box::new(error.with_help(help))))
+        }
     }
 }
 

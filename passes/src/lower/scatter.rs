@@ -132,8 +132,7 @@ fn compared(
         let mut hit: Option<ValueId> = None;
         for (axis, &extent) in extents.iter().enumerate() {
             let inner: usize = extents[axis + 1..].iter().product();
-            let along = (0..places).map(|p| (p / inner % extent) as i32).collect();
-            let along = b.constant(Tensor::from_vec(Shape::known(&[places, 1]), along));
+            let along = b.table(&[places, 1], |p| (p / inner % extent) as i32)?;
             let end = b.constant(Tensor::scalar(extent as i32));
             let at = b.slice(tuple, 1, axis, 1)?;
             // Negative ones count from the end.

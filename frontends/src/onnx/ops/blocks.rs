@@ -57,6 +57,7 @@ impl Blocks<'_> {
         if let Some(&odd) = self.scales.iter().find(|s| !s.is_finite() || **s <= 0.0) {
             return Err(GridError::Scale(odd).into());
         }
+        n.room(&self.dims, size_of::<f32>())?;
         let (count, shape) = (self.dims.iter().product::<usize>(), Shape::known(&self.dims));
         let centred = |i: usize| integers(i) as f32 - zero(self.place(i));
         let narrow = |q: f32| (q.fract() == 0.0 && (-128.0..=127.0).contains(&q)).then_some(q as i8);
