@@ -15,5 +15,6 @@ mod openvino;
 mod oracle;
 mod ort;
 mod runtime;
+mod sources;
 mod tflite;
 mod tflite_models;

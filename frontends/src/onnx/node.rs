@@ -81,6 +81,16 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         results
     }
 
+    /// What the row of a standard operator makes of this node.
+    pub(super) fn row(&mut self, op: &str) -> Result<Values, Refusal> {
+        ops::standard(op)?(self)
+    }
+
+    /// True where the node names result `i`.
+    pub(super) fn names_output(&self, i: usize) -> bool {
+        self.node.output.get(i).is_some_and(|name| !name.is_empty())
+    }
+
     /// Number of results the node names, the last of them not empty.
     pub(super) fn outputs(&self) -> usize {
         self.node.output.len()

@@ -1,5 +1,5 @@
 //! The operator table: one row for each operator of the standard domain, and of `com.microsoft` where ONNX Runtime's
-//! quantizer writes it. The files are named like the graph's own operator families.
+//! quantizer or optimizer writes it. The files are named like the graph's own operator families.
 
 use std::sync::LazyLock;
 
@@ -15,6 +15,7 @@ mod blocks;
 mod control;
 mod conv;
 mod elementwise;
+mod fused;
 mod index;
 mod matmul;
 mod movement;
@@ -33,12 +34,13 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A name, with its domain where that is not the standard one, and its meaning.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 15] = [
+const FAMILIES: [&[Row]; 16] = [
     attention::ROWS,
     blocks::ROWS,
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
+    fused::ROWS,
     index::ROWS,
     matmul::ROWS,
     movement::ROWS,
