@@ -16,5 +16,6 @@ mod openvino;
 mod oracle;
 mod ort;
 mod runtime;
+mod sources;
 mod tflite;
 mod tflite_models;

@@ -195,6 +195,10 @@ fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
     {
         return false;
     }
+    // The grid of a bias follows from that of a known weight.
+    if is_contraction(g, n) && g.operands(n).len() > 2 && g.constant(g.operands(n)[1]).is_none() {
+        return false;
+    }
     let seen = |v: ValueId| match g.constant(v) {
         Some(c) => c.reals().iter().all(|x| x.is_finite()),
         None => ranges.get(v).is_some_and(|s| s.not_finite == 0),
