@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::eval::{Peak, RunError};
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, Tensor};
+use qcc_ir::{Graph, Tensor, ValueId};
 use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
 use qcc_passes::precision::half_values;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
@@ -175,7 +175,23 @@ impl<'a> Narrowing<'a> {
         let ranges = calibrate(&self.joint, &floats, method, samples.len(), |i| reader.read(i), &mut done)
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
         diagnostics.extend(reader.unread(ranges.iter().all(|r| r.samples == 0))?);
+        diagnostics.extend(self.constant_inputs(&ranges));
         Ok(ranges)
+    }
+
+    /// Warnings of inputs that are one number in all samples.
+    fn constant_inputs(&self, ranges: &[Ranges]) -> Vec<Diagnostic> {
+        let (Some(float), Some(ranges)) = (self.floats.first(), ranges.first()) else { return Vec::new() };
+        let one_number = |v: ValueId| {
+            let seen = ranges.get(v).filter(|s| s.min == s.max && float.ty(v).shape.elements() != Some(1))?;
+            let name = float.name(v).cloned().unwrap_or_default();
+            let message = format!("all numbers of input {name} are {} in all samples", seen.min);
+            Some(
+                Diagnostic::warning("constant-data", message)
+                    .with_help("ranges found on such data fit no other: give real samples"),
+            )
+        };
+        float.inputs().filter_map(one_number).collect()
     }
 
     /// Narrows the graph of one target.

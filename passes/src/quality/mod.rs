@@ -259,6 +259,7 @@ pub fn as_inputs(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
     let one = |(v, t): (ValueId, &Tensor)| match (&g.ty(v).elem, &t.ty().elem) {
         (to, from) if to == from => t.clone(),
         (Elem::Grid(grid), Elem::F32) => t.quantized(grid),
+        (Elem::Grid(grid), Elem::F16) => cast(t, &Elem::F32).map_or_else(|| t.clone(), |t| t.quantized(grid)),
         (to, _) if to.grid().is_none() => cast(t, to).unwrap_or_else(|| t.clone()),
         _ => t.clone(),
     };
