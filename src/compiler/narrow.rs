@@ -5,8 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::eval::{Peak, RunError};
+use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, Tensor, ValueId};
+use qcc_ir::{Graph, NodeId, Store, Tensor, ValueId};
 use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
 use qcc_passes::precision::half_values;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
@@ -179,6 +180,23 @@ impl<'a> Narrowing<'a> {
         Ok(ranges)
     }
 
+    /// The warning of matrices that have 8 bits though 4 are asked for.
+    fn wider_weights(&self, quantized: &Graph, target: &str) -> Option<Diagnostic> {
+        let wide = |n: &NodeId| match quantized.op(*n) {
+            Op::MatMul(_) => quantized.operand_types(*n)[1].elem.grid().is_some_and(|g| g.store != Store::I4),
+            _ => false,
+        };
+        let all: Vec<NodeId> = quantized.order().into_iter().filter(wide).collect();
+        let first = all.first()?;
+        let block = self.options.block;
+        let message = match all.len() {
+            1 => format!("for {target}, a matrix has 8-bit weights: its rows are not made of blocks of {block}"),
+            n => format!("for {target}, {n} matrices have 8-bit weights: their rows are not made of blocks of {block}"),
+        };
+        let warning = Diagnostic::warning("wider-weights", message).at(quantized.origin(*first));
+        Some(warning.with_help("--block 16 divides more rows"))
+    }
+
     /// Warnings of inputs that are one number in all samples.
     fn constant_inputs(&self, ranges: &[Ranges]) -> Vec<Diagnostic> {
         let (Some(float), Some(ranges)) = (self.floats.first(), ranges.first()) else { return Vec::new() };
@@ -219,6 +237,9 @@ impl<'a> Narrowing<'a> {
                 ("quantize", quantize::quantize(float, target, &self.ranges[place], &options)?)
             }
         };
+        if trial.precision == Precision::W4A32 && !self.given {
+            cx.diagnostics.extend(self.wider_weights(&quantized.graph, target.name));
+        }
         Ok(Narrowed { place, dynamic, pass, quantized, diagnostics: cx.diagnostics })
     }
 
