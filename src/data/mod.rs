@@ -362,7 +362,8 @@ impl Samples {
                 pairs.map(|(a, input)| a.sample(path, place, &input.name, &input.ty, preprocess.as_ref())).collect()
             }
             Feed::Random { seed } => {
-                let mut random = Random(seed.wrapping_add(place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                // Samples start far from each other: neighbouring states would give the same numbers, shifted.
+                let mut random = Random(Random(seed.wrapping_add(place as u64)).next());
                 self.inputs.iter().map(|input| random.tensor(input)).collect()
             }
         }
