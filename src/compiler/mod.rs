@@ -28,7 +28,7 @@ use crate::watch::{Clock, Silent, Watch};
 mod narrow;
 mod report;
 
-use narrow::{Narrowing, calibrates};
+use narrow::{Given, Narrowing, calibrates};
 pub use report::{Artefact, Failure, Output, Report};
 
 /// A graph on its way to a target.
@@ -91,9 +91,10 @@ impl Compiler {
         }
         diagnostics.append(&mut cx.diagnostics);
         self.check_excludes(&source)?;
-        let given = quantize::is_quantized(&source);
+        let brought = Given::by(&source);
+        let given = brought != Given::Nothing;
         self.options.check_ranges(given)?;
-        let evidence = self.evidence(&source, datasets, given)?;
+        let evidence = self.evidence(&source, datasets, brought)?;
         let mut lowered = Vec::new();
         for &backend in &self.options.targets {
             let mut graph = source.clone();
@@ -317,7 +318,7 @@ impl Compiler {
     }
 
     /// The samples of the data for the inputs of the model.
-    fn evidence(&self, graph: &Graph, datasets: [Option<Dataset>; 2], given: bool) -> Result<Evidence, Failure> {
+    fn evidence(&self, graph: &Graph, datasets: [Option<Dataset>; 2], given: Given) -> Result<Evidence, Failure> {
         let bind = |dataset: Dataset| -> Result<Samples, Failure> {
             let preprocess = self.options.preparation.resolve(&graph.metadata);
             Ok(dataset.bind(graph, preprocess).map_err(|e| Diagnostic::from(&e))?)

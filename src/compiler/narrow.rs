@@ -1,6 +1,6 @@
 //! From floating point to fewer bits: ranges are found, values are quantized, and the result is compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use qcc_ir::diagnostic::{Diagnostic, Severity};
@@ -11,7 +11,7 @@ use qcc_ir::{Graph, NodeId, Store, Tensor, ValueId};
 use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
 use qcc_passes::precision::half_values;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
-use qcc_passes::quantize::{self, Dynamic, Quantized};
+use qcc_passes::quantize::{self, Dynamic, Interface, Quantized};
 use qcc_passes::{Context, Joint, PassError};
 use rayon::prelude::*;
 
@@ -34,8 +34,29 @@ pub(super) struct Narrowing<'a> {
     targets: Vec<&'static Target>,
     joint: Joint,
     ranges: Vec<Ranges>,
-    /// The model comes quantized.
-    given: bool,
+    given: Given,
+}
+
+/// What a model brings of its quantization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Given {
+    /// Nothing: it is one of real numbers.
+    Nothing,
+    /// Grids, but not for the results of all contractions that work on them.
+    Some,
+    /// All grids.
+    All,
+}
+
+impl Given {
+    /// What `g` brings.
+    pub(super) fn by(g: &Graph) -> Self {
+        match quantize::is_quantized(g) {
+            false => Given::Nothing,
+            true if quantize::lacks_grids(g) => Given::Some,
+            true => Given::All,
+        }
+    }
 }
 
 /// A narrowed graph of one of the targets.
@@ -69,7 +90,7 @@ impl<'a> Narrowing<'a> {
             floats,
             targets: lowered.iter().map(|l| l.backend.target_for(options.form)).collect(),
             joint,
-            given: quantize::is_quantized(source),
+            given: Given::by(source),
         })
     }
 
@@ -94,6 +115,7 @@ impl<'a> Narrowing<'a> {
         let narrow = |place| self.narrow(place, &trial, self.dynamic());
         let mut narrowed = (0..lowered.len()).into_par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
         let Some(samples) = &evidence.validation else {
+            self.report_work(&narrowed, lowered, diagnostics);
             hand_over(narrowed, lowered, diagnostics, watch);
             return Ok(None);
         };
@@ -128,6 +150,24 @@ impl<'a> Narrowing<'a> {
         Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen }))
     }
 
+    /// What targets make of a model that comes quantized is known without samples.
+    fn report_work(&self, narrowed: &[Narrowed], lowered: &mut [Lowered], diagnostics: &mut Vec<Diagnostic>) {
+        if self.given == Given::Nothing {
+            return;
+        }
+        for (l, n) in lowered.iter_mut().zip(narrowed) {
+            l.quality = Some(Quality::of(Fidelity::default(), &n.quantized.graph));
+        }
+        let whole = |l: &Lowered| l.quality.as_ref().is_some_and(|q| q.integer_share == 1.0);
+        if self.given == Given::Some && !lowered.iter().all(whole) {
+            let message =
+                "the model has results of integer layers on no grid: what reads them computes in floating point";
+            let warning = Diagnostic::warning("missing-grids", message);
+            diagnostics
+                .push(warning.with_help("--int8 --data PATH finds the grids that are missing and keeps the others"));
+        }
+    }
+
     /// Where products of an integer model may have real activations, before it is known what their results gain by that.
     fn dynamic(&self) -> Dynamic {
         match self.options.interface {
@@ -138,7 +178,8 @@ impl<'a> Narrowing<'a> {
 
     /// The same models with real results of the last products, where targets have kernels for that.
     fn with_real_ends(&self, narrowed: &[Narrowed], trial: &Trial) -> Result<Vec<Option<Narrowed>>, PassError> {
-        let asked = trial.precision == Precision::Int8 && !self.given && self.dynamic() != Dynamic::Never;
+        let asked =
+            trial.precision == Precision::Int8 && self.given == Given::Nothing && self.dynamic() != Dynamic::Never;
         let count = |n: &Narrowed| fidelity::dynamic(&n.quantized.graph).len();
         let other = |n: &Narrowed| {
             if !asked || !quantize::may_be_dynamic(&self.floats[n.place], self.targets[n.place]) {
@@ -221,7 +262,7 @@ impl<'a> Narrowing<'a> {
         };
         let mut cx = Context { target, diagnostics: Vec::new() };
         let (pass, quantized) = match trial.precision {
-            _ if self.given => ("absorb", quantize::absorb(float, &mut cx, interface)?),
+            _ if self.given != Given::Nothing => ("absorb", self.absorb(place, interface, &mut cx)?),
             Precision::Float16 => ("half-values", half_values(float, target, &self.ranges[place], interface)?),
             precision => {
                 let options = quantize::Options {
@@ -237,10 +278,24 @@ impl<'a> Narrowing<'a> {
                 ("quantize", quantize::quantize(float, target, &self.ranges[place], &options)?)
             }
         };
-        if trial.precision == Precision::W4A32 && !self.given {
+        if trial.precision == Precision::W4A32 && self.given == Given::Nothing {
             cx.diagnostics.extend(self.wider_weights(&quantized.graph, target.name));
         }
         Ok(Narrowed { place, dynamic, pass, quantized, diagnostics: cx.diagnostics })
+    }
+
+    /// Narrows the graph of one target that comes quantized. Where ranges were found, they give what it lacks.
+    fn absorb(&self, place: usize, interface: Interface, cx: &mut Context<'_>) -> Result<Quantized, PassError> {
+        let (float, ranges) = (&self.floats[place], &self.ranges[place]);
+        if !self.calibrates() || ranges.samples == 0 {
+            return quantize::absorb(float, cx, interface);
+        }
+        let options = quantize::Options { interface, dynamic: self.dynamic(), ..quantize::Options::default() };
+        let completed = quantize::complete(float, cx.target, ranges, &options)?;
+        let mut quantized = quantize::absorb(&completed, cx, interface)?;
+        let known: HashSet<NodeId> = float.order().into_iter().collect();
+        quantized.values.retain(|(v, _)| known.contains(&v.node));
+        Ok(quantized)
     }
 
     fn compare(&self, narrowed: &[&Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
@@ -264,7 +319,10 @@ impl<'a> Narrowing<'a> {
         samples: &Samples,
     ) -> Result<Diagnostic, RunError> {
         let precision = self.options.precision;
-        let trials = if self.given { Vec::new() } else { trials(precision, found) };
+        let trials = match self.given {
+            Given::Nothing => trials(precision, found),
+            Given::Some | Given::All => Vec::new(),
+        };
         // What cannot be made is no advice.
         let (place, dynamic) = (narrowed.place, narrowed.dynamic);
         let made = trials.into_iter().filter_map(|trial| Some((self.narrow(place, &trial, dynamic).ok()?, trial)));
@@ -303,9 +361,13 @@ fn limit_evaluations(joint: &mut Joint) -> Result<(), Failure> {
     Ok(())
 }
 
-/// True where ranges of values are asked for: by models that do not bring them.
-pub(super) fn calibrates(precision: Precision, given: bool) -> bool {
-    !matches!(precision, Precision::W8A32 | Precision::W4A32) && !given
+/// True where ranges of values are asked for: by models that do not bring all of them.
+pub(super) fn calibrates(precision: Precision, given: Given) -> bool {
+    match given {
+        Given::Nothing => !matches!(precision, Precision::W8A32 | Precision::W4A32),
+        Given::Some => precision == Precision::Int8,
+        Given::All => false,
+    }
 }
 
 /// Reads samples and remembers which could not be read.

@@ -25,7 +25,7 @@ const WORST: usize = 5;
 /// What quantization did to a graph.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quality {
-    /// Samples it was measured on.
+    /// Samples it was measured on. On none, there are no figures of outputs and layers.
     pub samples: usize,
     /// Share of the products of convolutions and matrix multiplications summed on stored integers, 0 to 1.
     pub integer_share: f64,

@@ -228,3 +228,85 @@ fn quantized_values() {
     }
     agree("ort_sources", models, 2e-4);
 }
+
+/// Borders of the inputs and weights of convolutions alone, between which `body` computes `m` of `a` and `b`. What a
+/// second convolution `b` reads is `a`, the limited result of the first.
+fn borders_of_convolutions(body: Vec<NodeProto>, joined: i64) -> ModelProto {
+    let weight = |i: usize, dims: &[i64]| {
+        let n: i64 = dims.iter().product();
+        let bytes: Vec<u8> = numbers(i as u32).take(n as usize).map(|v| (v * 127.0) as i8 as u8).collect();
+        raw(&format!("w{i}"), DataType::Int8, dims, &bytes)
+    };
+    let convolution = |i: usize, x: &str, y: &str| {
+        let [q, d, w] = ["q", "d", "e"].map(|name| format!("{name}{i}"));
+        let conv = NodeProto {
+            attribute: vec![AttributeProto { ints: vec![1; 4], ..attribute("pads", AttributeType::Ints) }],
+            ..node("Conv", &[&d, &w], y)
+        };
+        [
+            node("QuantizeLinear", &[x, "s", "z"], &q),
+            node("DequantizeLinear", &[&q, "s", "z"], &d),
+            node("DequantizeLinear", &[&format!("w{i}"), "t", "z"], &w),
+            conv,
+        ]
+    };
+    let mut nodes = convolution(0, "x", "c").to_vec();
+    nodes.push(node("Relu", &["c"], "a"));
+    nodes.extend(convolution(1, "a", "b"));
+    nodes.extend(body);
+    nodes.extend(convolution(2, "m", "y"));
+    let constants = vec![
+        floats("s", &[], [0.04].into_iter()),
+        floats("t", &[], [0.006].into_iter()),
+        raw("z", DataType::Int8, &[], &[0]),
+        weight(0, &[4, 2, 3, 3]),
+        weight(1, &[4, 4, 3, 3]),
+        weight(2, &[2, joined, 3, 3]),
+    ];
+    of(nodes, constants)
+}
+
+#[test]
+fn data_give_the_grids_that_a_quantized_model_lacks() {
+    let along = |kind: &str, operands: &[&str], y: &str| NodeProto {
+        attribute: vec![int("axis", 1)],
+        ..node(kind, operands, y)
+    };
+    let models = [
+        (vec![node("Add", &["a", "b"], "r"), node("Relu", &["r"], "m")], 4),
+        (vec![node("Sigmoid", &["b"], "r"), node("Mul", &["r", "b"], "t1"), node("Add", &["t1", "a"], "m")], 4),
+        (vec![along("Concat", &["b", "a"], "m")], 8),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    // Random data lie between 0 and 1, too.
+    let x = Tensor::from_vec(Shape::known(&[1, 2, 4, 4]), numbers(7).take(32).map(|v| 0.5 * v + 0.5).collect());
+    let mut runs = Vec::new();
+    for (body, joined) in models {
+        let mut model = borders_of_convolutions(body, joined);
+        let graph = model.graph.as_mut().unwrap();
+        graph.name = some("g");
+        graph.output = vec![value("y", &[1, 2, 4, 4])];
+        fs::write(dir.path().join("in.onnx"), model.encode_to_vec()).unwrap();
+        let alone = qcc(dir.path(), &["in.onnx", "--to", "tflite", "-o", "out.tflite"]);
+        let (told, warned) = (text(&alone.stdout), text(&alone.stderr));
+        assert!(told.contains("\nin float ") && warned.contains("missing-grids"), "{told}{warned}");
+        let with_data = ["--int8", "--data", "random", "--min-sqnr", "20", "--input-layout", "nchw"];
+        for to in ["tflite", "onnx"] {
+            let out = qcc(dir.path(), &[&["in.onnx", "--to", to, "-o", "out"][..], &with_data].concat());
+            let (told, warned) = (text(&out.stdout), text(&out.stderr));
+            assert!(out.status.success() && !warned.contains("missing-grids"), "{warned}");
+            let whole = told.contains("\ninteger      100.00 % of multiplications\n") && !told.contains("\nin float ");
+            assert!(to == "onnx" || whole, "{told}");
+        }
+        for file in ["in.onnx", "out"] {
+            let model = fs::read(dir.path().join(file)).unwrap().into();
+            runs.push(Run { model, inputs: vec![x.clone()], optimized: false });
+        }
+    }
+    let outcomes = oracle::run("ort.py", "missing_grids", &runs);
+    for pair in outcomes.chunks(2) {
+        let [Ok(source), Ok(artefact)] = pair else { panic!("{pair:?}") };
+        let most = source[0].reals().iter().fold(0f32, |most, v| most.max(v.abs()));
+        assert_eq!(oracle::difference(&artefact[0], &source[0], 0.0, most / 16.0), None);
+    }
+}

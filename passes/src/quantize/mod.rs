@@ -2,7 +2,7 @@
 //!
 //! `plan` decides which nodes work on integers, `assign` which grid each value has, `build` writes the graph
 //! anew with those types and with `Quantize` and `Dequantize` at the borders. A graph that comes with grids and borders
-//! goes another way: `absorb` draws what lies between them onto the grids.
+//! goes another way: `complete` adds what borders are missing, and `absorb` draws what lies between them onto the grids.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, Store, ValueId};
@@ -14,6 +14,7 @@ mod absorb;
 mod assign;
 mod borders;
 mod build;
+mod complete;
 mod grids;
 mod loops;
 mod plan;
@@ -23,6 +24,7 @@ mod tests;
 mod weights;
 
 pub use absorb::{absorb, is_quantized};
+pub use complete::{complete, lacks_grids};
 pub(crate) use plan::is_contraction;
 pub use plan::{may_be_dynamic, unmatched};
 
@@ -101,11 +103,17 @@ pub struct Quantized {
 /// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
 pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
     let mut plan = plan::plan(g, target, ranges, options);
-    let mut grids = assign::assign(g, target, &plan);
-    while plan.release_drowned(g, target, options.dynamic, &grids) {
-        grids = assign::assign(g, target, &plan);
-    }
+    let grids = grids_of(g, target, options, &mut plan);
     let quantized = build::build(g, target, options, ranges, &plan, &grids)?;
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)
+}
+
+/// The grids of what the plan has on integers. Nodes that nothing would be left of there are taken off it.
+fn grids_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> assign::Grids {
+    let mut grids = assign::assign(g, target, plan);
+    while plan.release_drowned(g, target, options.dynamic, &grids) {
+        grids = assign::assign(g, target, plan);
+    }
+    grids
 }

@@ -78,9 +78,20 @@ impl Plan {
 }
 
 pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Plan {
+    planned(g, target, ranges, options, &FxHashSet::default())
+}
+
+/// The plan that leaves the nodes of `real` on real numbers.
+pub(super) fn planned(
+    g: &Graph,
+    target: &Target,
+    ranges: &Ranges,
+    options: &Options,
+    real: &FxHashSet<NodeId>,
+) -> Plan {
     let order = g.order();
-    let excluded =
-        |n: NodeId| g.origin(n).sources().iter().any(|s| options.exclude.iter().any(|p| matches(p, &s.path)));
+    let named = |n: NodeId| g.origin(n).sources().iter().any(|s| options.exclude.iter().any(|p| matches(p, &s.path)));
+    let excluded = |n: NodeId| real.contains(&n) || named(n);
     if !options.activations {
         let weights = |n: &NodeId| weights_only(g, target, *n) && !excluded(*n);
         let modes = order.into_iter().filter(weights).map(|n| (n, Mode::Weights)).collect();
