@@ -23,6 +23,8 @@ const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Targ
         image_layout: Layout::row_major,
         weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
         index: Elem::I64,
+        integers: Elem::I64,
+        negative_indices: true,
         half_graphs: true,
         half: Some(half),
         open_batch: OpenBatch::All,

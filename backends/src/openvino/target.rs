@@ -23,6 +23,9 @@ const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Targ
         image_layout: Layout::row_major,
         weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
         index: Elem::I64,
+        // The plugin stores 64-bit integers as ones of 32 bits.
+        integers: Elem::I32,
+        negative_indices: true,
         half_graphs: true,
         half: None,
         open_batch: OpenBatch::Real,

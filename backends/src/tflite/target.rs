@@ -16,6 +16,8 @@ pub static TARGET: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
+    integers: Elem::I32,
+    negative_indices: false,
     half_graphs: false,
     half: None,
     open_batch: OpenBatch::Never,

@@ -2,6 +2,9 @@
 //!
 //! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
 
+use std::borrow::Cow;
+
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
@@ -11,6 +14,7 @@ use crate::{Context, Pass, PassError, Rules, Skip};
 
 mod build;
 mod conv;
+mod elements;
 mod elementwise;
 mod index;
 mod matmul;
@@ -19,9 +23,11 @@ mod norm;
 mod pool;
 mod rank;
 mod recurrent;
+mod reduce;
 mod resize;
 mod sample;
 mod scatter;
+mod sign;
 mod volume;
 
 pub(crate) use build::{Build, Built};
@@ -31,6 +37,7 @@ pub fn lower(grids: bool) -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(WidenHalves { grids }),
         Box::new(index::NarrowIndices),
+        Box::new(index::IndicesFromFront),
         Box::new(Decompose),
         Box::new(Rules { name: "settle-ranks", rules: &[index::RULES, matmul::RULES, rank::RULES] }),
         Box::new(rank::EqualRanks),
@@ -51,6 +58,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::MatMul => matmul::add_bias,
         OpKind::Recurrent => recurrent::unroll,
         OpKind::LayerNorm => norm::layer_norm,
+        OpKind::Reduce => reduce::mean,
         OpKind::ArgReduce => index::arg_reduce,
         OpKind::TopK => index::top_k,
         OpKind::GatherElements => index::gather_elements,
@@ -64,9 +72,13 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
     })
 }
 
-/// Decomposes each node that is not native, again and again until nothing changes.
+/// Decomposes each node that is not native, again and again until nothing changes. What is not native then is refused,
+/// all of it together.
 #[derive(Debug)]
 struct Decompose;
+
+/// Rounds over the graph that decompositions may take; sound ones need far fewer.
+const MOST_ROUNDS: usize = 1000;
 
 impl Pass for Decompose {
     fn name(&self) -> &'static str {
@@ -74,35 +86,59 @@ impl Pass for Decompose {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        loop {
+        let mut last = OpKind::Input;
+        for _ in 0..MOST_ROUNDS {
             let mut changed = false;
+            let mut refused = Vec::new();
             for node in g.order() {
-                changed |= decompose(g, node, cx.target)?;
+                let kind = g.op(node).kind();
+                match decompose(g, node, cx.target) {
+                    Ok(true) => (changed, last) = (true, kind),
+                    Ok(false) => {}
+                    Err(skip) => refused.push(refusal(g, node, cx.target, skip.reason()?)),
+                }
             }
             if !changed {
-                return Ok(());
+                return if refused.is_empty() { Ok(()) } else { Err(PassError::Refused(refused)) };
             }
             g.sweep();
         }
+        Err(PassError::Endless { pass: self.name(), rule: last.name() })
     }
 }
 
-fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, PassError> {
+/// True where the node was replaced; why not, where it is not native.
+fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip> {
     let op = g.op(node);
-    let Some(decomposition) = decomposition(op.kind()) else { return Ok(false) };
     let types: Types = g.operand_types(node).iter().map(|t| t.real()).collect();
     if (target.native)(op, &types.iter().collect::<Vec<_>>()) {
         return Ok(false);
     }
-    match decomposition(&mut Build::at(g, node), node) {
-        Ok(value) => {
-            g.replace(node.value(0), value)?;
-            Ok(true)
+    let decomposition = decomposition(op.kind());
+    let b = &mut Build::at(g, node);
+    let value = match elements::in_32_bits(b, node) {
+        Err(Skip::NoMatch) => decomposition.ok_or(Skip::NoMatch)?(b, node)?,
+        other => other?,
+    };
+    g.replace(node.value(0), value)?;
+    Ok(true)
+}
+
+/// What the user is told of a node that the target cannot express.
+fn refusal(g: &Graph, node: NodeId, target: &Target, why: Option<Cow<'static, str>>) -> Diagnostic {
+    let (name, origin) = (target.name, g.origin(node));
+    // The user knows the operator by the name that the source model has for it.
+    let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
+    let message = match why {
+        Some(why) => format!("{name} cannot express {kind}: {why}"),
+        None => {
+            let types: Vec<String> = g.operand_types(node).iter().map(|t| t.to_string()).collect();
+            format!("{name} has no operator for {kind} of {}", types.join(" and "))
         }
-        Err(Skip::NoMatch | Skip::Because(_)) => Ok(false),
-        Err(Skip::Type(e)) => Err(e.into()),
-        Err(Skip::Eval(e)) => Err(e.into()),
-    }
+    };
+    Diagnostic::error("unsupported-op", message)
+        .at(origin)
+        .with_help("change this part of the model, or compile it for another target")
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Pooling: one spatial axis and three become two, pads become Pad, windows with gaps become slices.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Extents, Op, Pool, PoolFn, Unary, UnaryFn, window_steps};
-use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Extents, Op, Pool, PoolFn, window_steps};
+use qcc_ir::{NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built};
 use super::conv::row;
+use super::sign::is_nonnegative;
 use super::volume;
 use crate::Skip;
 
@@ -71,17 +72,6 @@ pub(super) fn along(
         };
     }
     if f == PoolFn::Average { b.scale(y, 1.0 / window as f32) } else { Ok(y) }
-}
-
-/// True where no element can be below 0.
-fn is_nonnegative(g: &Graph, v: ValueId) -> bool {
-    match g.producer(v) {
-        Op::Clamp(Clamp { lo, .. }) => *lo >= 0.0,
-        Op::Unary(Unary { f: UnaryFn::Sigmoid | UnaryFn::Abs | UnaryFn::Exp | UnaryFn::Sqrt }) | Op::Softmax(_) => true,
-        Op::Pool(_) | Op::Reshape(_) => is_nonnegative(g, g.operands(v.node)[0]),
-        Op::Concat(_) => g.operands(v.node).iter().all(|&o| is_nonnegative(g, o)),
-        _ => false,
-    }
 }
 
 /// Taps of the window over taps inside the image, for each position of the result: `[1, 1, spatial..]`.
