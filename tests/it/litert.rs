@@ -4,6 +4,7 @@ use qcc_backends::{Backend, Form};
 use qcc_ir::Store;
 use qcc_passes::quantize;
 
+use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::Runtime;
 
 pub(crate) const LITERT: Runtime = Runtime {
@@ -27,12 +28,22 @@ fn dynamic_products_run_in_litert() {
 
 #[test]
 fn float_node_tests_run_in_litert() {
-    insta::assert_snapshot!(LITERT.node_tests("litert_nodes", &|_, _, _| Ok(())));
+    insta::assert_snapshot!(LITERT.node_tests(&NODES, "litert_nodes", &|_, _, _| Ok(())));
 }
 
 #[test]
 fn integer_graphs_run_in_litert() {
     insta::assert_snapshot!(LITERT.integer_tests("litert_int8", &LITERT.integer_cases()));
+}
+
+#[test]
+fn swept_operators_run_in_litert() {
+    insta::assert_snapshot!(LITERT.node_tests(&SWEEP, "litert_sweep", &|_, _, _| Ok(())));
+}
+
+#[test]
+fn operators_keep_their_meaning_in_litert() {
+    insta::assert_snapshot!(LITERT.operator_tests("litert_operators"));
 }
 
 #[test]
