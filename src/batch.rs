@@ -1,13 +1,17 @@
 //! Batches that the source leaves open: whether a graph that was compiled for 1 means for 2 what the source means.
 
+use std::collections::BTreeMap;
+
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::Executor;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, OpenExtent, Shape, Tensor};
 use qcc_passes::check_meaning;
 use qcc_passes::open_batch::{open_batch, static_batch};
 
 use crate::data::Dataset;
+use crate::memory;
 
 /// Largest difference, relative to the largest magnitude of an output: float arithmetic in another order.
 const CLOSE: f32 = 1e-4;
@@ -28,19 +32,22 @@ impl Pair {
         one: &Graph,
     ) -> Result<Pair, Box<Diagnostic>> {
         let mut options = options.clone();
+        let mut axes: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        open.iter().for_each(|o| axes.entry(&o.input).or_default().push(o.axis));
         for v in one.inputs() {
-            let name = one.name(v).map(ToString::to_string).unwrap_or_default();
-            let axes = || open.iter().filter(|o| o.input == name).map(|o| o.axis);
-            let shape: Shape = axes().fold(one.ty(v).shape.clone(), |shape, axis| shape.with(axis, 2));
-            if let (Some(_), Some(extents)) = (axes().next(), shape.extents()) {
-                options.shapes.push((name, extents.to_vec()));
-            }
+            let Some((name, axes)) = one.name(v).and_then(|name| axes.get_key_value(&**name)) else { continue };
+            let shape: Shape = axes.iter().fold(one.ty(v).shape.clone(), |shape, &axis| shape.with(axis, 2));
+            options.shapes.extend(shape.extents().map(|extents| ((*name).to_owned(), extents.to_vec())));
         }
         let refused = |all: Vec<Diagnostic>| {
             let why = all.into_iter().next().map(|d| d.message).unwrap_or_default();
             Box::new(static_batch(format!("with 2 it cannot be imported: {why}")))
         };
         let source = model.import(&options).map_err(refused)?.graph;
+        // One of the source, one of the graph that it is compared with.
+        if let Some(peak) = Executor::new(&source).peak() {
+            memory::evaluations(&source, peak, peak.bytes).map_err(|e| Box::new(static_batch(e.message)))?;
+        }
         let data = |e: crate::data::DataError| Box::new(static_batch(Diagnostic::from(&e).message));
         let inputs = Dataset::random(0).bind(&source, None).and_then(|samples| samples.get(0)).map_err(data)?;
         Ok(Pair { source, inputs })

@@ -18,11 +18,14 @@ mod batch;
 pub mod compare;
 mod compiler;
 pub mod data;
+pub mod json;
+mod memory;
 mod options;
 mod port;
 mod quality;
 mod watch;
 
+pub use artefact::abandon;
 pub use compiler::{Artefact, Compiler, Failure, Output, Report};
 pub use options::{Calibration, DATA_HELP, Data, Options, Precision};
 pub use port::Port;

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod interrupt;
 mod report;
 
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use args::{Args, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    interrupt::hush_contained_panics();
     let Args { command, compile, data } = Args::parse();
     match (command, compile) {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),

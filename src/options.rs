@@ -121,8 +121,9 @@ pub struct Options {
     pub layout: layout::Interface,
     /// Nodes that stay in floating point, by name; `*` stands for any characters.
     pub exclude: Vec<String>,
-    /// Files that no artefact may replace, beside the model: where a report is to lie.
-    pub reserved: Vec<PathBuf>,
+    /// Where the [`Report`](crate::Report) is written, as JSON; together with the artefacts, or alone where their quality
+    /// does not pass [`Options::gate`].
+    pub report: Option<PathBuf>,
     /// What every output must reach beside those of the float model.
     pub gate: Gate,
     /// Compare what is written with the model on one sample, and write nothing that differs by more than the precision
@@ -145,7 +146,7 @@ impl Default for Options {
             interface: quantize::Interface::Float,
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             exclude: Vec::new(),
-            reserved: Vec::new(),
+            report: None,
             gate: Gate::default(),
             verify: false,
         }

@@ -1,5 +1,7 @@
 //! What the user sees: diagnostics on stderr, the summary on stdout.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -7,14 +9,23 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
-use qcc::ir::diagnostic::{Diagnostic, Severity};
+use qcc::ir::diagnostic::{Diagnostic, Severity, printable};
 use qcc::ir::{Graph, Origin};
 use qcc::{AgreementReport, Artefact, Failure, OutputReport, Quality, Report, Watch};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
-const REFUSED: u8 = 1;
+pub(crate) const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const GATE: u8 = 3;
+
+/// Different messages with one code that are shown; the rest is counted.
+const MOST_MESSAGES: usize = 50;
+
+/// Places of one message that are shown; the rest is counted.
+const MOST_PLACES: usize = 20;
+
+/// Characters of a line that are shown: a name may have any length.
+const MOST_CHARACTERS: usize = 4000;
 
 /// Inputs and outputs that a summary shows, each, unless it shows all.
 const PORTS: usize = 4;
@@ -63,13 +74,14 @@ pub(crate) fn comparison(c: &Comparison) -> String {
         let d = &m.output.deviation;
         let name = if d.name == m.other { d.name.clone() } else { format!("{} = {}", d.name, m.other) };
         let agreement = m.output.agreement.as_ref().map_or_else(|| "-".into(), agreed);
+        let name = printable(&name).into_owned();
         [name, ratio(d.sqnr), format!("{:.6}", d.cosine), format!("{:.3e}", d.max_error), agreement]
     };
     let head = ["output", "SQNR", "cosine", "largest error", "agreement"].map(String::from);
     let rows: Vec<[String; 5]> = std::iter::once(head).chain(c.outputs.iter().map(row)).collect();
     let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(width);
-    let mut out = format!("{:<12} {}\n", "data", c.data);
+    let mut out = format!("{:<12} {}\n", "data", printable(&c.data));
     for r in &rows {
         let _ = write!(out, "{:<w$}", r[0], w = widths[0]);
         for i in 1..5 {
@@ -87,51 +99,81 @@ pub(crate) fn show(diagnostics: &[Diagnostic], model: &Path) {
 }
 
 fn render(diagnostics: &[Diagnostic], model: &Path, color: bool) -> String {
-    let same = |a: &Diagnostic, b: &Diagnostic| {
-        (a.code, &a.message, &a.notes, &a.help) == (b.code, &b.message, &b.notes, &b.help)
-    };
     let mut groups: Vec<(&Diagnostic, Vec<&Origin>)> = Vec::new();
+    let mut known = HashMap::new();
+    // Kinds of message stay in the order of their first.
+    let mut codes = HashMap::new();
     for d in diagnostics {
-        match groups.iter_mut().find(|(first, _)| same(first, d)) {
-            Some((_, places)) => places.push(&d.origin),
-            None => groups.push((d, vec![&d.origin])),
+        let next = codes.len();
+        codes.entry(d.code).or_insert(next);
+        let group = *known.entry((d.code, &d.message, &d.notes, &d.help)).or_insert(groups.len());
+        if group == groups.len() {
+            groups.push((d, Vec::new()));
         }
+        groups[group].1.push(&d.origin);
     }
-    // Stable: kinds of message stay in the order of their first.
-    let code_place = |code: &str| diagnostics.iter().position(|d| d.code == code);
-    groups.sort_by_key(|(d, _)| (d.severity as u8, code_place(d.code)));
+    groups.sort_by_key(|(d, _)| (d.severity as u8, codes.get(d.code)));
     let mut out = String::new();
-    for (d, places) in groups {
-        let _ = writeln!(out, "{}: {}", head(d, color), d.message);
-        for origin in places {
-            place(&mut out, model, origin);
+    for same in groups.chunk_by(|a, b| (a.0.severity, a.0.code) == (b.0.severity, b.0.code)) {
+        for (d, places) in same.iter().take(MOST_MESSAGES) {
+            message(&mut out, d, places, model, color);
         }
-        for note in &d.notes {
-            let _ = writeln!(out, "  = note: {note}");
-        }
-        if let Some(help) = &d.help {
-            let _ = writeln!(out, "  = help: {help}");
+        if let (Some((d, _)), more @ 1..) = (same.first(), same.len().saturating_sub(MOST_MESSAGES)) {
+            let _ = writeln!(out, "{}: {more} more of these", head(d, color));
         }
     }
     out
 }
 
+/// One message and the places that it is about.
+fn message(out: &mut String, d: &Diagnostic, places: &[&Origin], model: &Path, color: bool) {
+    let _ = writeln!(out, "{}: {}", head(d, color), line(&d.message));
+    for origin in places.iter().take(MOST_PLACES) {
+        place(out, model, origin);
+    }
+    if let more @ 1.. = places.len().saturating_sub(MOST_PLACES) {
+        let _ = writeln!(out, "  --> {}", counted(more, "more place"));
+    }
+    for note in &d.notes {
+        let _ = writeln!(out, "  = note: {}", line(note));
+    }
+    if let Some(help) = &d.help {
+        let _ = writeln!(out, "  = help: {}", line(help));
+    }
+}
+
+/// Text from anywhere, on one line that can be read.
+fn line(text: &str) -> Cow<'_, str> {
+    let text = printable(text);
+    match text.char_indices().nth(MOST_CHARACTERS) {
+        None => text,
+        Some((cut, _)) => format!("{} .. ({} characters)", &text[..cut], text.chars().count()).into(),
+    }
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    }
+}
+
 fn head(d: &Diagnostic, color: bool) -> String {
-    let (word, paint) = match d.severity {
-        Severity::Error => ("error", "\x1b[1;31m"),
-        Severity::Warning => ("warning", "\x1b[1;33m"),
-        Severity::Note => ("note", "\x1b[1;36m"),
+    let word = word(d.severity);
+    let paint = match d.severity {
+        Severity::Error => "\x1b[1;31m",
+        Severity::Warning => "\x1b[1;33m",
+        Severity::Note => "\x1b[1;36m",
     };
     if color { format!("{paint}{word}[{}]\x1b[0m", d.code) } else { format!("{word}[{}]", d.code) }
 }
 
 fn place(out: &mut String, model: &Path, origin: &Origin) {
     for source in origin.sources() {
-        let _ = write!(out, "  --> {}: {} ({})", model.display(), source.path, source.kind);
-        let _ = match &source.line {
-            Some(line) => writeln!(out, " at {line}"),
-            None => writeln!(out),
-        };
+        let at = source.line.as_ref().map_or_else(String::new, |line| format!(" at {line}"));
+        let place = format!("{}: {} ({}){at}", model.display(), source.path, source.kind);
+        let _ = writeln!(out, "  --> {}", line(&place));
     }
 }
 
@@ -139,7 +181,7 @@ fn place(out: &mut String, model: &Path, origin: &Origin) {
 pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     let mut out = String::new();
     let mut row = |name: &str, text: String| {
-        let _ = writeln!(out, "{name:<12} {text}");
+        let _ = writeln!(out, "{name:<12} {}", line(&text));
     };
     for artefact in &report.artefacts {
         row("target", format!("{} {}", artefact.target, report.precision));
@@ -319,6 +361,39 @@ mod tests {
           = help: make it even
         note[open-shape]: input x is [N,3]; compiled for [1,3]
         ");
+    }
+
+    #[test]
+    fn names_forge_no_lines() {
+        let name = "a\nerror[fake]: b\u{1b}[2J\u{202e}";
+        let at = Origin::at_line(name, name, name);
+        let all = [Diagnostic::error("bad", name).at(&at).with_note(name).with_help(name)];
+        insta::assert_snapshot!(render(&all, Path::new("m"), false), @r"
+        error[bad]: a\nerror[fake]: b\u{1b}[2J\u{202e}
+          --> m: a\nerror[fake]: b\u{1b}[2J\u{202e} (a\nerror[fake]: b\u{1b}[2J\u{202e}) at a\nerror[fake]: b\u{1b}[2J\u{202e}
+          = note: a\nerror[fake]: b\u{1b}[2J\u{202e}
+          = help: a\nerror[fake]: b\u{1b}[2J\u{202e}
+        ");
+    }
+
+    #[test]
+    fn many_messages_are_counted() {
+        let of = |n: usize, make: fn(&'static str, String) -> Diagnostic, text: &'static str| {
+            (0..n).map(move |i| make("code", format!("{text} {i}")))
+        };
+        let places = (0..1000).map(|i| Diagnostic::error("odd", "odd").at(&Origin::new(format!("/{i}"), "Foo")));
+        let all: Vec<Diagnostic> = of(MOST_MESSAGES + 1, Diagnostic::warning, "w")
+            .chain(places)
+            .chain(of(100_000, Diagnostic::error, "e"))
+            .chain([Diagnostic::note("long", "x".repeat(1 << 20))])
+            .collect();
+        let said = render(&all, Path::new("m"), false);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 2 * (MOST_MESSAGES + 1) + 1 + MOST_PLACES + 1 + 1);
+        for line in ["error[code]: 99950 more of these", "warning[code]: 1 more of these", "  --> 980 more places"] {
+            assert!(lines.contains(&line), "{line}\n{said}");
+        }
+        assert!(lines[lines.len() - 1].ends_with("x .. (1048576 characters)"));
     }
 
     #[test]

@@ -13,9 +13,14 @@ pub trait Files {
 
     /// Name of a file that goes with the main one: the same but for the extension.
     fn beside(&self, extension: &str) -> String {
-        let stem = self.main().rsplit_once('.').map_or(self.main(), |(stem, _)| stem);
-        format!("{stem}.{extension}")
+        beside(self.main(), extension)
     }
+}
+
+/// `main` with another extension.
+pub(crate) fn beside(main: &str, extension: &str) -> String {
+    let stem = main.rsplit_once('.').map_or(main, |(stem, _)| stem);
+    format!("{stem}.{extension}")
 }
 
 /// Files in memory, by name.

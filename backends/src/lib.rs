@@ -3,7 +3,7 @@
 //! A backend exports a [`Target`]: what it asks of a graph, as data for the passes; and it writes a graph that meets
 //! this as one file or several.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
@@ -11,6 +11,7 @@ use qcc_ir::target::Target;
 
 mod files;
 mod metadata;
+mod names;
 pub mod onnx;
 pub mod openvino;
 mod pack;
@@ -95,6 +96,21 @@ impl Backend {
         match self {
             Backend::Openvino => openvino::folder(metadata, stem, suffix).unwrap_or_else(plain),
             Backend::Tflite | Backend::Onnx => plain(),
+        }
+    }
+
+    /// Names of the files that are written beside the main one, whatever the weights. Those of more than
+    /// [`onnx::MOST_INSIDE`] bytes get a file in any form.
+    pub fn beside(self, main: &Path, form: Form, metadata: &[(String, String)]) -> Vec<String> {
+        let named = |extension: &str| files::beside(&main.file_name().unwrap_or_default().to_string_lossy(), extension);
+        match self {
+            Backend::Tflite => Vec::new(),
+            Backend::Onnx if form.external_data => vec![named(onnx::WEIGHTS)],
+            Backend::Onnx => Vec::new(),
+            Backend::Openvino => {
+                let metadata = openvino::describes(metadata).then(|| openvino::METADATA.to_owned());
+                std::iter::once(named(openvino::WEIGHTS)).chain(metadata).collect()
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use qcc_ir::diagnostic::is_order;
 use qcc_ir::metadata_entry;
 use serde_json::{Map, Number, Value};
 
@@ -25,7 +26,7 @@ pub(crate) enum Literal {
 
 /// A value as ONNX metadata spells it: the Python literal where it is one, else the text itself.
 pub(crate) fn literal(text: &str) -> Literal {
-    let mut parser = Parser { rest: text.trim() };
+    let mut parser = Parser { rest: text.trim(), depth: 0 };
     match parser.value() {
         Some(value) if parser.rest.is_empty() => value,
         _ => Literal::Text(text.to_owned()),
@@ -55,7 +56,8 @@ impl Literal {
     /// As YAML 1.1 on one line: that of JSON, but for keys, which keep their kind, and floats, which have no exponent.
     pub(crate) fn yaml(&self) -> String {
         match self {
-            Literal::None | Literal::Bool(_) | Literal::Integer(_) | Literal::Text(_) => self.json().to_string(),
+            Literal::None | Literal::Bool(_) | Literal::Integer(_) => self.json().to_string(),
+            Literal::Text(text) => quoted(text),
             Literal::Float(x) if x.fract() == 0.0 => format!("{x:.1}"),
             Literal::Float(x) => x.to_string(),
             Literal::List(items) => {
@@ -74,20 +76,50 @@ impl Literal {
     }
 }
 
+/// Text as YAML 1.1: in quotes, with all escaped that may not stand there or would break the line.
+fn quoted(text: &str) -> String {
+    let mut yaml = String::new();
+    for c in Value::from(text).to_string().chars() {
+        match u32::from(c) {
+            code @ 0x10000.. if is_order(c) => _ = write!(yaml, "\\U{code:08x}"),
+            code if is_order(c) || matches!(code, 0xfffe | 0xffff) => _ = write!(yaml, "\\u{code:04x}"),
+            _ => yaml.push(c),
+        }
+    }
+    yaml
+}
+
+/// A key of YAML 1.1: as it is, where it is a word that is read as text, else in quotes.
+pub(crate) fn yaml_key(key: &str) -> String {
+    const OTHERWISE: [&str; 10] = ["y", "n", "yes", "no", "true", "false", "on", "off", "null", "nan"];
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let plain = key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.chars().all(word);
+    if plain && !OTHERWISE.contains(&key.to_lowercase().as_str()) { key.to_owned() } else { quoted(key) }
+}
+
 /// Reads numbers, strings, lists, tuples, dictionaries, `True`, `False`, `None`.
 struct Parser<'a> {
     rest: &'a str,
+    /// Lists and dictionaries around it.
+    depth: usize,
 }
+
+/// Lists and dictionaries in each other, at most; exporters come to three.
+const DEEPEST: usize = 32;
 
 impl Parser<'_> {
     fn value(&mut self) -> Option<Literal> {
-        match self.rest.chars().next()? {
+        self.depth += 1;
+        let value = match self.rest.chars().next()? {
+            _ if self.depth > DEEPEST => None,
             '[' => self.items(']').map(Literal::List),
             '(' => self.items(')').map(Literal::List),
             '{' => self.dictionary(),
             quote @ ('\'' | '"') => self.string(quote).map(Literal::Text),
             _ => self.word(),
-        }
+        };
+        self.depth -= 1;
+        value
     }
 
     fn space(&mut self) {
@@ -212,9 +244,38 @@ mod tests {
             ("{'lr': 1e-05, 'iou': 1.0, 'half': None}", r#"{"lr": 0.00001, "iou": 1.0, "half": null}"#),
             ("[640, -640]", "[640, -640]"),
             ("2026-01-02", "\"2026-01-02\""),
+            (
+                "['\u{7f}\u{85}\u{2028}\u{feff}\u{ffff}\u{e0041}é🙂']",
+                r#"["\u007f\u0085\u2028\ufeff\uffff\U000e0041é🙂"]"#,
+            ),
         ];
         for (text, yaml) in cases {
             assert_eq!(literal(text).yaml(), yaml, "{text}");
         }
+    }
+
+    #[test]
+    fn yaml_keys_are_text() {
+        for (key, yaml) in [
+            ("imgsz", "imgsz"),
+            ("kpt_shape2", "kpt_shape2"),
+            ("a\nargs: !!python/object/apply:os.system ['id']", r#""a\nargs: !!python/object/apply:os.system ['id']""#),
+            ("a: b", r#""a: b""#),
+            ("", r#""""#),
+            ("1", r#""1""#),
+            ("No", r#""No""#),
+            ("- \"x\" #", r#""- \"x\" #""#),
+            ("\u{2028}", r#""\u2028""#),
+        ] {
+            assert_eq!(yaml_key(key), yaml);
+        }
+    }
+
+    #[test]
+    fn deep_literals_are_text() {
+        let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        assert!(matches!(literal(&nested(DEEPEST)), Literal::List(_)));
+        assert!(matches!(literal(&nested(DEEPEST + 1)), Literal::Text(_)));
+        assert!(matches!(literal(&"{0:(".repeat(1_000_000)), Literal::Text(_)));
     }
 }

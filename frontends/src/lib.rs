@@ -4,11 +4,13 @@
 //! ([`Model::import`]). What a format spells in its own way (negative axes, automatic padding, attributes that became
 //! inputs) ends here: the graph knows one spelling. All refusals of a model are reported together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Elem, Graph, OpenExtent, Shape};
+use qcc_ir::{Elem, Graph, OpenExtent, Shape, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 mod build;
 mod elements;
@@ -97,6 +99,14 @@ impl Model {
         }
     }
 
+    /// Files beside the model that it names as places of its weights, whether they are there or not.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match &self.0 {
+            Format::Onnx(file) => file.files(),
+            Format::Pt2(_) | Format::Tflite(_) => Vec::new(),
+        }
+    }
+
     /// What the file says about itself, in its order.
     pub fn metadata(&self) -> Vec<(String, String)> {
         match &self.0 {
@@ -116,11 +126,36 @@ impl Model {
 
     /// Brings the model into the graph.
     pub fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
-        match &self.0 {
+        let mut imported = match &self.0 {
             Format::Onnx(file) => file.import(options),
             Format::Pt2(file) => file.import(options),
             Format::Tflite(file) => file.import(options),
+        }?;
+        tell_apart(&mut imported);
+        Ok(imported)
+    }
+}
+
+/// Inputs and outputs of one name are one value, as most formats demand; TFLite's signatures do not. An output that has
+/// the name of something else gets another one.
+fn tell_apart(Imported { graph, notes, .. }: &mut Imported) {
+    let inputs = graph.inputs().filter_map(|v| Some((graph.name(v)?.clone(), v)));
+    let mut known: FxHashMap<Arc<str>, ValueId> = inputs.collect();
+    let all: FxHashSet<Arc<str>> =
+        known.keys().cloned().chain(graph.outputs().iter().map(|o| o.name.clone())).collect();
+    for i in 0..graph.outputs().len() {
+        let (name, value) = (graph.outputs()[i].name.clone(), graph.outputs()[i].value);
+        if *known.entry(name.clone()).or_insert(value) == value {
+            continue;
         }
+        let free = |n: &Arc<str>| !all.contains(n) && !known.contains_key(n);
+        let Some(other) = (1..).map(|n| Arc::from(format!("{name}_{n}"))).find(free) else { continue };
+        notes.push(Diagnostic::warning(
+            "output-name",
+            format!("output {name} is called {other} here: the model gives its name to another value as well"),
+        ));
+        known.insert(Arc::clone(&other), value);
+        graph.rename_output(i, other);
     }
 }
 

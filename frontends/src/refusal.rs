@@ -2,7 +2,7 @@
 
 use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::error::{EvalError, TypeError};
+use qcc_ir::error::{EvalError, TooLarge, TypeError};
 
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -76,6 +76,9 @@ pub(crate) enum Refusal {
     /// A constant cannot be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Constants would be too large.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     /// It depends on something that was refused before.
     #[error("depends on what was refused")]
     Depends,
@@ -93,6 +96,7 @@ impl Refusal {
             | Refusal::Unsupported(_)
             | Refusal::Result { .. } => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
+            Refusal::TooLarge(_) => "too-large",
             Refusal::Attribute { .. }
             | Refusal::Argument { .. }
             | Refusal::MissingInput(_)
@@ -104,6 +108,7 @@ impl Refusal {
         let help = match &self {
             Refusal::Operator { help, .. } => *help,
             Refusal::NotConstant { .. } => Some("fold it before export, or give more with --shape or --set"),
+            Refusal::TooLarge(_) => Some("give smaller inputs: --shape, or export the model without such constants"),
             _ => None,
         };
         let diagnostic = Diagnostic::error(code, self.to_string()).at(origin);

@@ -20,8 +20,9 @@ pub(crate) fn settle(
 ) -> Result<Vec<Shape>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut given: FxHashMap<&str, &[usize]> = FxHashMap::default();
+    let names: FxHashSet<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
     for (name, dims) in &options.shapes {
-        if !inputs.iter().any(|i| i.name == *name) {
+        if !names.contains(name.as_str()) {
             errors.push(unknown_input(name, "--shape", inputs));
         } else if given.insert(name, dims).is_some() {
             errors.push(Diagnostic::error("bad-shape", format!("the shape of input {name} is given twice")));
@@ -44,9 +45,9 @@ const BATCH: &str = "batch";
 /// The extents that only the rule for batches settles: open leading ones that no option gives a number, and all that
 /// have their symbol. Inputs that become constants have none.
 pub(crate) fn open(inputs: &[DeclaredInput], options: &ImportOptions) -> Vec<OpenExtent> {
-    let given = |i: &DeclaredInput| options.shapes.iter().any(|s| s.0 == i.name);
-    let constant = |i: &DeclaredInput| options.values.iter().any(|v| v.0 == i.name);
-    let (fixed, free): (Vec<_>, Vec<_>) = inputs.iter().partition(|i| given(i) || constant(i));
+    let told = options.shapes.iter().map(|s| &s.0).chain(options.values.iter().map(|v| &v.0));
+    let told: FxHashSet<&String> = told.collect();
+    let (fixed, free): (Vec<_>, Vec<_>) = inputs.iter().partition(|i| told.contains(&i.name));
     let symbols = |inputs: &[&'_ DeclaredInput]| -> FxHashSet<Arc<str>> {
         let dims = inputs.iter().filter_map(|i| i.shape.as_ref()).flat_map(Shape::dims);
         dims.filter_map(|d| if let Dim::Sym(s) = d { Some(s.clone()) } else { None }).collect()
@@ -70,6 +71,18 @@ pub(crate) fn open(inputs: &[DeclaredInput], options: &ImportOptions) -> Vec<Ope
         }
     }
     open
+}
+
+/// The values that options give inputs, and errors for those that name none.
+pub(crate) fn values<'o>(
+    inputs: &[DeclaredInput],
+    options: &'o ImportOptions,
+) -> (FxHashMap<&'o str, &'o [f64]>, Vec<Diagnostic>) {
+    let names: FxHashSet<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
+    let unknown = options.values.iter().filter(|v| !names.contains(v.0.as_str()));
+    let errors = unknown.map(|v| unknown_input(&v.0, "--set", inputs)).collect();
+    // Of several the first counts.
+    (options.values.iter().rev().map(|(name, values)| (name.as_str(), values.as_slice())).collect(), errors)
 }
 
 /// A diagnostic for an option that names no input.

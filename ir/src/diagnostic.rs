@@ -1,6 +1,28 @@
 //! What a user is told. Diagnostics are data; only the command line renders them.
 
+use std::borrow::Cow;
+
 use crate::graph::Origin;
+
+/// Text that may hold names from a file, for one line of a terminal or a text file: line breaks and other characters that
+/// move the cursor, give orders to a terminal, cannot be seen, or change the direction of what stands around them are
+/// spelled out.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_order) {
+        return Cow::Borrowed(text);
+    }
+    let spelled = |c: char| if is_order(c) { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(spelled).collect())
+}
+
+/// True for characters that [`printable`] spells out.
+pub fn is_order(c: char) -> bool {
+    let formats = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || formats
+}
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,5 +89,25 @@ impl Diagnostic {
     /// The same message with what to do.
     pub fn with_help(self, help: impl Into<String>) -> Self {
         Diagnostic { help: Some(help.into()), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_to_terminals_are_spelled_out() {
+        for (text, want) in [
+            ("/conv/Conv_1: é 日本 🙂 \\ \"", "/conv/Conv_1: é 日本 🙂 \\ \""),
+            ("a\nerror[fake]: b\r", "a\\nerror[fake]: b\\r"),
+            ("\u{1b}[2J\u{1b}]0;t\u{7}\0\u{7f}", "\\u{1b}[2J\\u{1b}]0;t\\u{7}\\u{0}\\u{7f}"),
+            // One character that starts a sequence by itself.
+            ("\u{9b}2J", "\\u{9b}2J"),
+            ("\u{202e}gpj.\u{2066}\u{200f}\u{feff}", "\\u{202e}gpj.\\u{2066}\\u{200f}\\u{feff}"),
+            ("\u{2028}\u{85}", "\\u{2028}\\u{85}"),
+        ] {
+            assert_eq!(printable(text), want);
+        }
     }
 }

@@ -58,6 +58,16 @@ pub enum TypeError {
     },
 }
 
+/// Constants that would be computed come to too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("computed constants would come to {bytes} bytes; {most} are the most for this model")]
+pub struct TooLarge {
+    /// Bytes of all computed constants together.
+    pub bytes: u64,
+    /// What they may come to.
+    pub most: u64,
+}
+
 /// Why a node cannot be evaluated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EvalError {

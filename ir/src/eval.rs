@@ -17,6 +17,17 @@ pub struct Executor<'g> {
     inputs: Vec<Option<usize>>,
     outputs: Vec<Source>,
     slots: usize,
+    /// Bytes of constants that were made for their readers.
+    prepared: u64,
+}
+
+/// The memory that a run takes where it takes most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// Bytes of values, and of the copies that are made to compute with them.
+    pub bytes: u64,
+    /// The node that takes most; none where the inputs do.
+    pub node: Option<NodeId>,
 }
 
 /// Where an operand or output comes from.
@@ -104,9 +115,43 @@ impl<'g> Executor<'g> {
             outputs: outputs.collect(),
             inputs: graph.inputs().map(|v| slots.get(&v).copied()).collect(),
             slots: slots.len(),
+            prepared: made_anew(graph, &prepared),
             graph,
             steps,
         }
+    }
+
+    /// What a run takes of memory, or `None` where an extent is open. Kernels take little besides: blocks of a fixed
+    /// size, or a row.
+    pub fn peak(&self) -> Option<Peak> {
+        let mut sizes = vec![0; self.slots];
+        let mut live = self.prepared;
+        for (v, slot) in self.graph.inputs().zip(&self.inputs) {
+            let bytes = self.graph.ty(v).bytes()? as u64;
+            live = live.saturating_add(bytes);
+            if let Some(slot) = slot {
+                sizes[*slot] = bytes;
+            }
+        }
+        let mut peak = Peak { bytes: live, node: None };
+        for step in &self.steps {
+            let results = self.graph.result_types(step.node);
+            let mut kept = live;
+            let mut here = live.saturating_add(copies(self.graph, step.node)?);
+            for (ty, slot) in results.iter().zip(&step.results) {
+                let bytes = ty.bytes()? as u64;
+                here = here.saturating_add(bytes);
+                if let Some(slot) = slot {
+                    sizes[*slot] = bytes;
+                    kept = kept.saturating_add(bytes);
+                }
+            }
+            if here > peak.bytes {
+                peak = Peak { bytes: here, node: Some(step.node) };
+            }
+            live = step.free.iter().fold(kept, |live, &slot| live.saturating_sub(sizes[slot]));
+        }
+        Some(peak)
     }
 
     /// The graph that it runs.
@@ -145,6 +190,32 @@ impl<'g> Executor<'g> {
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
         evaluate_node(self.graph.op(step.node), &operands, &self.graph.result_types(step.node))
     }
+}
+
+/// Bytes of prepared constants that do not lie where those of the graph do.
+fn made_anew(graph: &Graph, prepared: &FxHashMap<(ValueId, bool), Tensor>) -> u64 {
+    let own = |v: ValueId, t: &Tensor| graph.constant(v).is_some_and(|c| c.data().as_ptr() == t.data().as_ptr());
+    let made = prepared.iter().filter(|((v, _), t)| !own(*v, t));
+    // A sum is the same in any order.
+    made.map(|(_, t)| t.data().len() as u64).sum()
+}
+
+/// Bytes of the copies that are made to evaluate a node: of numbers that are no `F32`, of ranks to find the largest by,
+/// of operands in another order of bytes.
+fn copies(graph: &Graph, node: NodeId) -> Option<u64> {
+    const WIDEST: u64 = size_of::<i64>() as u64;
+    let elements = |t: &TensorType| t.shape.elements().map(|n| n as u64);
+    let mut bytes = 0u64;
+    let ranked = matches!(graph.op(node), Op::TopK(_) | Op::ArgReduce(_));
+    for t in graph.operand_types(node) {
+        let moved = if t.layout.is_row_major() { 0 } else { t.bytes()? as u64 };
+        let widened = if ranked || t.elem != Elem::F32 { elements(t)?.saturating_mul(WIDEST) } else { 0 };
+        bytes = bytes.saturating_add(moved).saturating_add(widened);
+    }
+    for t in graph.result_types(node).iter().filter(|t| t.elem != Elem::F32 || !t.layout.is_row_major()) {
+        bytes = bytes.saturating_add(elements(t)?.saturating_mul(WIDEST / 2));
+    }
+    Some(bytes)
 }
 
 /// Lets glibc keep freed activations for the next node in place of returning them to the system and faulting them in
@@ -321,4 +392,42 @@ pub fn relayout(value: &Tensor, layout: &Layout) -> Result<Tensor, EvalError> {
         crate::kernels::movement::transpose(&Transpose { perm }, &rows)?.pop().and_then(|t| t.retype(target))
     };
     moved.ok_or_else(|| EvalError::Kernel(format!("{ty} cannot be laid out")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{Weights, parse};
+
+    /// Kilobytes at the peak, and the operator there.
+    fn peak(body: &str) -> (u64, Option<&'static str>) {
+        let g = parse(&format!("graph g {{ %x: f32[256] = input {body} }}"), &Weights::new()).unwrap();
+        let Peak { bytes, node } = Executor::new(&g).peak().unwrap();
+        (bytes / 1024, node.map(|n| g.op(n).kind().name()))
+    }
+
+    #[test]
+    fn the_peak_is_where_most_values_are_alive() {
+        assert_eq!(peak("output y = %x"), (1, None));
+        // One value and what is made of it.
+        assert_eq!(peak("%a = unary(f:Sin) %x %b = unary(f:Sin) %a output y = %b"), (2, Some("unary")));
+        // What is read again stays.
+        let kept = "%a = unary(f:Sin) %x %b = unary(f:Cos) %a %c = binary(f:Add) %b, %x output y = %c";
+        assert_eq!(peak(kept), (3, Some("unary")));
+        let wide = "%a = concat(axis:0) %x, %x, %x %b = reduce(f:Sum,axes:[0],keep:true) %a output y = %b";
+        assert_eq!(peak(wide), (4, Some("concat")));
+        // Outputs stay to the end.
+        let outputs = "%a = unary(f:Sin) %x %b = unary(f:Sin) %a %c = unary(f:Sin) %b output a = %a output c = %c";
+        assert_eq!(peak(outputs), (3, Some("unary")));
+        // Indices and ranks are as wide as they get.
+        assert_eq!(peak("%a = arg_reduce(axis:0,largest:true,keep:true) %x output y = %a"), (3, Some("arg_reduce")));
+        let grid = "%a: i8<0.1:0>[256] = quantize %x %b: f32[256] = dequantize %a output y = %b";
+        assert!(peak(grid).0 >= 2 && peak(grid).0 <= 4, "{:?}", peak(grid));
+    }
+
+    #[test]
+    fn open_extents_have_no_peak() {
+        let g = parse("graph g { %x: f32[N] = input %y = unary(f:Sin) %x output y = %y }", &Weights::new()).unwrap();
+        assert_eq!(Executor::new(&g).peak(), None);
+    }
 }

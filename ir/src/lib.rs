@@ -20,5 +20,7 @@ pub mod testing;
 pub mod text;
 mod types;
 
-pub use graph::{Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError, metadata_entry};
+pub use graph::{
+    COMPUTED_BYTES, Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError, metadata_entry,
+};
 pub use types::{Affine, Dim, Elem, Grid, Layout, Scalar, Shape, Store, Tensor, TensorType, scale_runs};

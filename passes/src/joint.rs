@@ -1,7 +1,7 @@
 //! Evaluating several graphs that were made from one: what they share is evaluated once.
 
 use qcc_ir::error::TypeError;
-use qcc_ir::eval::Executor;
+use qcc_ir::eval::{Executor, Peak};
 use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, Operands, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -16,12 +16,14 @@ pub struct Joint {
     graph: Graph,
     /// For each graph, where its values are.
     places: Vec<FxHashMap<ValueId, ValueId>>,
+    /// How many samples are evaluated at a time.
+    pub at_once: usize,
 }
 
 impl Joint {
     /// The graphs of `made`, each lowered from `source` by passes that keep the meaning.
     pub fn new(source: &Graph, made: &[&Graph]) -> Result<Self, TypeError> {
-        let mut joint = Joint { graph: source.clone(), places: Vec::new() };
+        let mut joint = Joint { graph: source.clone(), places: Vec::new(), at_once: rayon::current_num_threads() };
         let known = named(source);
         let mut added = FxHashMap::default();
         for graph in made {
@@ -34,7 +36,7 @@ impl Joint {
     /// One graph by itself.
     pub fn alone(graph: &Graph) -> Self {
         let own = graph.order().into_iter().flat_map(|n| graph.results(n)).map(|v| (v, v)).collect();
-        Joint { graph: graph.clone(), places: vec![own] }
+        Joint { graph: graph.clone(), places: vec![own], at_once: rayon::current_num_threads() }
     }
 
     fn add(
@@ -70,6 +72,21 @@ impl Joint {
             places.extend(graph.results(n).zip(self.graph.results(node)));
         }
         Ok(places)
+    }
+
+    /// The graph of all.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// What a run takes of memory in which all values are seen, or `None` where an extent is open.
+    pub fn peak(&self) -> Option<Peak> {
+        self.executor(&self.places.iter().flat_map(FxHashMap::values).copied().collect()).peak()
+    }
+
+    /// The number of values.
+    pub fn values(&self) -> usize {
+        self.places.iter().flat_map(FxHashMap::values).collect::<FxHashSet<_>>().len()
     }
 
     /// Where value `v` of graph `i` is.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::error::{EvalError, TypeError};
+use qcc_ir::error::{EvalError, TooLarge, TypeError};
 use qcc_ir::ops::OpKind;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, VerifyError};
@@ -111,6 +111,9 @@ pub enum Skip {
     /// A constant could not be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// Constants would be too large.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl Skip {
@@ -126,6 +129,7 @@ impl Skip {
             Skip::Because(why) => Ok(Some(why)),
             Skip::Type(e) => Err(e.into()),
             Skip::Eval(e) => Err(e.into()),
+            Skip::TooLarge(e) => Ok(Some(e.to_string().into())),
         }
     }
 }

@@ -5,23 +5,25 @@ use std::process::ExitCode;
 use qcc::compare::{Comparison, Failed, Settings, compare as compared};
 use qcc::frontends::ImportOptions;
 use qcc::ir::diagnostic::{Diagnostic, Severity};
-use qcc::{DATA_HELP, Failure, Gate};
+use qcc::{DATA_HELP, Failure, Gate, json};
 
 use crate::args::{Compare, shapes};
+use crate::interrupt;
 use crate::report;
 
 use super::compile::{data, preparation};
 
 /// Compares as the arguments say and shows the result.
 pub(crate) fn compare(args: &Compare) -> ExitCode {
+    interrupt::name_lost_files(&[&args.truth, &args.other]);
     let comparison = match try_compare(args) {
         Ok(comparison) => comparison,
         Err(Failed { model, failure }) => return report::failure(&failure, &model, false),
     };
     let shown = |d: &&Diagnostic| d.severity != Severity::Note;
     report::show(&comparison.diagnostics.iter().filter(shown).cloned().collect::<Vec<_>>(), &args.truth);
-    match serde_json::to_string_pretty(&comparison) {
-        Ok(json) if args.json => report::say(&(json + "\n")),
+    match json::pretty(&comparison) {
+        Ok(json) if args.json => report::say(&json),
         _ => report::say(&report::comparison(&comparison)),
     }
     let gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };

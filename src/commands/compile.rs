@@ -14,6 +14,7 @@ use qcc::passes::quantize;
 use qcc::{Calibration, Compiler, Data, Failure, Gate, Options, Output, Precision, Report};
 
 use crate::args::{Block, Calibrator, Color, Compile, DataArgs, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
+use crate::interrupt;
 use crate::report::{self, Progress};
 
 /// Share of numbers that `--calibrator percentile` leaves out at either end.
@@ -35,42 +36,11 @@ pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
 }
 
 fn try_compile(args: &Compile, data: &DataArgs) -> Result<Report, Failure> {
+    interrupt::leave_nothing();
+    interrupt::name_lost_files(&[&args.model]);
     let compiler = Compiler::new(options(args, data)?);
     check_names(&args.print_after, &compiler.pass_names())?;
-    let output = output(args);
-    if let Some(report) = &args.report {
-        check_report(report, &args.model)?;
-    }
-    let mut progress = Progress::new(&args.print_after, args.quiet);
-    let done = compiler.compile(&args.model, &output, &mut progress);
-    drop(progress);
-    let report = match &done {
-        Ok(report) => Some(report),
-        Err(Failure::Gate { report, .. }) => Some(&**report),
-        Err(_) => None,
-    };
-    if let (Some(path), Some(report)) = (&args.report, report) {
-        write_report(path, report)?;
-    }
-    done
-}
-
-/// A report in the place of the model would destroy it.
-fn check_report(report: &Path, model: &Path) -> Result<(), Failure> {
-    let same = |a: &Path, b: &Path| a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b));
-    if same(report, model) {
-        let error = Diagnostic::error("usage", "the report would replace the model");
-        return Err(Failure::usage(error.with_help("give another file: --report FILE")));
-    }
-    Ok(())
-}
-
-fn write_report(path: &Path, report: &Report) -> Result<(), Failure> {
-    let failed = |e: &dyn std::fmt::Display| {
-        Failure::from(Diagnostic::error("unwritable-report", format!("cannot write {}: {e}", path.display())))
-    };
-    let json = serde_json::to_string_pretty(report).map_err(|e| failed(&e))?;
-    std::fs::write(path, json + "\n").map_err(|e| failed(&e))
+    compiler.compile(&args.model, &output(args), &mut Progress::new(&args.print_after, args.quiet))
 }
 
 fn not_yet(what: &str) -> Failure {
@@ -126,7 +96,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
             output: ImageOrder::Nhwc,
         },
         exclude: args.exclude.clone(),
-        reserved: args.report.iter().cloned().collect(),
+        report: args.report.clone(),
         gate: Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement },
         verify: args.verify,
     })

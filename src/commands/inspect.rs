@@ -8,16 +8,18 @@ use std::process::ExitCode;
 use qcc::backends::tflite;
 use qcc::frontends::{ImportOptions, open};
 use qcc::ir::Graph;
-use qcc::ir::diagnostic::Diagnostic;
+use qcc::ir::diagnostic::{Diagnostic, printable};
 use qcc::ir::text::print_brief;
-use qcc::{Failure, Port};
+use qcc::{Failure, Port, json};
 use serde::Serialize;
 
 use crate::args::{Format, Inspect, shapes};
+use crate::interrupt;
 use crate::report;
 
 /// Shows a model in the form asked for.
 pub(crate) fn inspect(args: &Inspect) -> ExitCode {
+    interrupt::name_lost_files(&[&args.file]);
     match shown(args) {
         Ok(text) => {
             report::say(&text);
@@ -36,10 +38,7 @@ fn shown(args: &Inspect) -> Result<String, Failure> {
     let contents = Contents::of(&graph);
     Ok(match args.format {
         Format::Text => format!("{contents}\n{}", print_brief(&graph)),
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&contents);
-            json.map_err(|e| Diagnostic::error("inspect", e.to_string()))? + "\n"
-        }
+        Format::Json => json::pretty(&contents).map_err(|e| Diagnostic::error("inspect", e.to_string()))?,
     })
 }
 
@@ -91,7 +90,7 @@ impl std::fmt::Display for Contents<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut out = String::new();
         let mut row = |name: &str, text: &dyn std::fmt::Display| {
-            let _ = writeln!(out, "// {name:<10} {text}");
+            let _ = writeln!(out, "// {name:<10} {}", printable(&text.to_string()));
         };
         row("model", &self.name);
         for input in &self.inputs {

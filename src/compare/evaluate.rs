@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::interface::Wire;
 use crate::compiler::Failure;
 use crate::data::Samples;
+use crate::memory;
 
 /// Evaluates both models on each sample: how each output of the first compares, on how many samples, and warnings for
 /// samples that cannot be read.
@@ -36,7 +37,10 @@ pub(super) fn evaluate(
     };
     let mut all: Vec<OutputQuality> = a.outputs().iter().map(|o| OutputQuality::new(&*o.name)).collect();
     let (mut read, mut unread) = (0, Vec::new());
-    let at_once = rayon::current_num_threads();
+    let at_once = match (first.peak(), second.peak()) {
+        (Some(x), Some(y)) => memory::evaluations(a, x, y.bytes)?.min(rayon::current_num_threads()),
+        _ => rayon::current_num_threads(),
+    };
     for start in (0..samples.len()).step_by(at_once) {
         let some = (start..samples.len().min(start + at_once)).into_par_iter();
         let runs: Vec<_> = some.map(|i| samples.get(i).map(|sample| run(&sample))).collect();

@@ -17,7 +17,7 @@ use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Context, Pass, PassError};
 
-use crate::artefact::Staged;
+use crate::artefact::{Protected, Publication};
 use crate::batch::Pair;
 use crate::data::{Dataset, Samples};
 use crate::options::{Data, Options, Precision};
@@ -71,7 +71,12 @@ impl Compiler {
         let file = Model::open(model)?;
         let Imported { graph: mut source, notes, open } = file.import(&self.options.import)?;
         check_float(&source)?;
-        let outputs = self.outputs(model, output, &source)?;
+        let mut protected = Protected::default();
+        protected.add("the model", [model.into()]);
+        protected.add("a file with weights of the model", file.files());
+        let datasets = self.datasets(&mut protected)?;
+        let outputs = self.outputs(model, output, &source);
+        let mut publication = self.begin(&outputs, output, &source, protected)?;
         let mut reference = source.clone();
         let mut diagnostics = notes;
 
@@ -88,7 +93,7 @@ impl Compiler {
         self.check_excludes(&source)?;
         let given = quantize::is_quantized(&source);
         self.options.check_ranges(given)?;
-        let evidence = self.evidence(&source, given)?;
+        let evidence = self.evidence(&source, datasets, given)?;
         let mut lowered = Vec::new();
         for &backend in &self.options.targets {
             let mut graph = source.clone();
@@ -129,6 +134,8 @@ impl Compiler {
         if !unmet.is_empty() {
             let unmet = unmet.into_iter().map(|d| d.with_note("nothing was written")).collect();
             (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
+            publication.write_report(&report.json()?)?;
+            publication.publish_report()?;
             return Err(Failure::Gate { report: Box::new(report), unmet });
         }
 
@@ -139,9 +146,10 @@ impl Compiler {
             self.verify(&reference, &lowered, &evidence)?;
         }
         clock.stage("write", watch);
-        let staged = self.write(&lowered, output, &mut report.artefacts, &mut diagnostics)?;
-        staged.into_iter().try_for_each(Staged::publish)?;
+        self.write(&lowered, &mut publication, &mut report.artefacts, &mut diagnostics)?;
         (report.stages, report.diagnostics) = (clock.stop(), diagnostics);
+        publication.write_report(&report.json()?)?;
+        publication.publish()?;
         Ok(report)
     }
 
@@ -175,39 +183,49 @@ impl Compiler {
         Ok(())
     }
 
+    /// Begins all files, so that what cannot be written is told before the work.
+    fn begin(
+        &self,
+        outputs: &[PathBuf],
+        output: &Output,
+        source: &Graph,
+        protected: Protected,
+    ) -> Result<Publication, Failure> {
+        let mut publication = Publication::new(protected);
+        for (backend, path) in self.options.targets.iter().zip(outputs) {
+            if let (Output::Folder(_), Some(folder)) = (output, path.parent()) {
+                publication.folder(folder)?;
+            }
+            publication.artefact(path, &backend.beside(path, self.options.form, &source.metadata))?;
+        }
+        self.options.report.iter().try_for_each(|path| publication.report(path))?;
+        Ok(publication)
+    }
+
     /// Writes the files of all artefacts, none of which has its name yet.
     fn write(
         &self,
         lowered: &[Lowered],
-        output: &Output,
+        publication: &mut Publication,
         artefacts: &mut [Artefact],
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> Result<Vec<Staged>, Failure> {
-        let mut staged = Vec::new();
-        for (l, artefact) in lowered.iter().zip(artefacts) {
-            if let (Output::Folder(_), Some(folder)) = (output, artefact.output.parent()) {
-                let failed = |e: std::io::Error| {
-                    let message = format!("cannot make the folder {}: {}", folder.display(), e.kind());
-                    Diagnostic::error("unwritable-output", message)
-                };
-                std::fs::create_dir_all(folder).map_err(failed)?;
-            }
-            let mut files = Staged::new(&artefact.output)?;
+    ) -> Result<(), Failure> {
+        for (i, (l, artefact)) in lowered.iter().zip(artefacts).enumerate() {
+            let mut files = publication.staged(i);
             let mut graph = &l.graph;
             let mut written = l.backend.write(graph, self.options.form, &mut files);
             if let (Err(why), Some(closed)) = (&written, &l.closed) {
                 let why = why.first().map_or_else(String::new, |d| d.message.clone());
                 diagnostics.push(static_batch(why));
-                files = Staged::new(&artefact.output)?;
+                files.restart()?;
                 graph = closed;
                 written = l.backend.write(graph, self.options.form, &mut files);
             }
             let summary = written?;
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
             (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
-            staged.push(files);
         }
-        Ok(staged)
+        Ok(())
     }
 
     /// Decides whose batches are open at the end: of targets that run such graphs well, where the lowered graph means
@@ -246,23 +264,13 @@ impl Compiler {
     }
 
     /// The main file of each artefact.
-    fn outputs(&self, model: &Path, output: &Output, graph: &Graph) -> Result<Vec<PathBuf>, Failure> {
+    fn outputs(&self, model: &Path, output: &Output, graph: &Graph) -> Vec<PathBuf> {
         let stem = model.file_stem().unwrap_or_default().to_string_lossy();
         let named = |b: &Backend| b.file_name(&stem, self.options.precision.suffix(), &graph.metadata);
-        let outputs: Vec<PathBuf> = match output {
+        match output {
             Output::File(path) => vec![path.clone()],
             Output::Folder(folder) => self.options.targets.iter().map(|b| folder.join(named(b))).collect(),
-        };
-        for output in &outputs {
-            let replaced = match () {
-                () if same_file(model, output) => "the model",
-                () if self.options.reserved.iter().any(|r| r == output || same_file(r, output)) => "the report",
-                () => continue,
-            };
-            let error = Diagnostic::error("usage", format!("the output would replace {replaced}"));
-            return Err(Failure::usage(error.with_help("give another file: -o PATH")));
         }
-        Ok(outputs)
     }
 
     /// Names of the passes, in the order they first run.
@@ -290,20 +298,32 @@ impl Compiler {
         names
     }
 
-    /// The data that ranges are found on and that results are compared on.
-    fn evidence(&self, graph: &Graph, given: bool) -> Result<Evidence, Failure> {
-        let (data, validation) = (self.options.calibration.as_ref(), self.options.validation.as_ref());
-        let limit = |dataset: Dataset| match data.and_then(|c| c.samples) {
-            Some(n) => dataset.limited(n),
-            None => dataset,
+    /// The data that ranges are found on, and those that results are compared on.
+    fn datasets(&self, protected: &mut Protected) -> Result<[Option<Dataset>; 2], Failure> {
+        let mut open = |data: &Data| {
+            let dataset = data.open().map_err(|e| Failure::from(Diagnostic::from(&e)))?;
+            protected.add("a file of the data", dataset.files());
+            Ok::<_, Failure>(dataset)
         };
+        let calibration = self.options.calibration.as_ref().map(|c| {
+            let dataset = open(&c.data)?;
+            Ok::<_, Failure>(match c.samples {
+                Some(n) => dataset.limited(n),
+                None => dataset,
+            })
+        });
+        let calibration = calibration.transpose()?;
+        Ok([calibration, self.options.validation.as_ref().map(open).transpose()?])
+    }
+
+    /// The samples of the data for the inputs of the model.
+    fn evidence(&self, graph: &Graph, datasets: [Option<Dataset>; 2], given: bool) -> Result<Evidence, Failure> {
         let bind = |dataset: Dataset| -> Result<Samples, Failure> {
             let preprocess = self.options.preparation.resolve(&graph.metadata);
             Ok(dataset.bind(graph, preprocess).map_err(|e| Diagnostic::from(&e))?)
         };
-        let open = |data: &Data| data.open().map_err(|e| Failure::from(Diagnostic::from(&e)));
-        let validation = validation.map(|d| bind(open(d)?)).transpose()?;
-        let data = data.map(|c| bind(limit(open(&c.data)?))).transpose()?;
+        let [data, validation] = datasets;
+        let (data, validation) = (data.map(bind).transpose()?, validation.map(bind).transpose()?);
         Ok(Evidence::new(data, validation, calibrates(self.options.precision, given), affordable(graph)))
     }
 
@@ -403,8 +423,4 @@ fn run(
     watch: &mut dyn Watch,
 ) -> Result<(), PassError> {
     qcc_passes::run(passes, graph, cx, &mut |name, g| watch.pass(name, g))
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use qcc_ir::diagnostic::{Diagnostic, Severity};
-use qcc_ir::eval::RunError;
+use qcc_ir::eval::{Peak, RunError};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, Tensor};
-use qcc_passes::calibrate::{Method, Ranges, calibrate};
+use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
 use qcc_passes::precision::half_values;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Quantized};
@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use super::{Failure, Lowered};
 use crate::data::{DataError, Samples};
+use crate::memory;
 use crate::options::{Options, Precision};
 use crate::quality::{Evidence, Quality, Trial, Validation, advice, trials};
 use crate::watch::{Clock, Watch};
@@ -78,6 +79,9 @@ impl<'a> Narrowing<'a> {
         clock: &mut Clock,
         watch: &mut dyn Watch,
     ) -> Result<Option<Validation>, Failure> {
+        if evidence.calibration.is_some() || evidence.validation.is_some() {
+            limit_evaluations(&mut self.joint)?;
+        }
         if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
             clock.stage("calibrate", watch);
             self.ranges = self.find_ranges(samples, diagnostics, watch)?;
@@ -195,6 +199,18 @@ impl<'a> Narrowing<'a> {
         let tried: Vec<(Trial, Quality)> = trials.into_iter().zip(qualities).collect();
         Ok(advice(self.targets[place].name, precision, quality, &tried))
     }
+}
+
+/// Fails where the graphs are too large to be evaluated, else has as many samples evaluated at a time as there is room
+/// for. To compare a graph with what it was takes its outputs besides, and a quarter for values in 8 bits.
+fn limit_evaluations(joint: &mut Joint) -> Result<(), Failure> {
+    let Some(peak) = joint.peak() else { return Ok(()) };
+    let graph = joint.graph();
+    let outputs = graph.outputs().iter().filter_map(|o| graph.ty(o.value).bytes()).map(|n| n as u64).sum::<u64>();
+    let remembered = joint.values() as u64 * STATISTICS_BYTES;
+    let one = Peak { bytes: peak.bytes.saturating_add(peak.bytes / 4 + outputs).saturating_add(remembered), ..peak };
+    joint.at_once = memory::evaluations(graph, one, remembered)?.min(rayon::current_num_threads());
+    Ok(())
 }
 
 /// True where ranges of values are asked for: by models that do not bring them.

@@ -6,6 +6,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::PassError;
 use serde::Serialize;
 
+use crate::json;
 use crate::options::Precision;
 use crate::port::Port;
 use crate::quality::{Quality, Validation};
@@ -37,6 +38,12 @@ impl Failure {
 impl From<Diagnostic> for Failure {
     fn from(d: Diagnostic) -> Self {
         Failure::Refused(vec![d])
+    }
+}
+
+impl From<Box<Diagnostic>> for Failure {
+    fn from(d: Box<Diagnostic>) -> Self {
+        Failure::Refused(vec![*d])
     }
 }
 
@@ -106,6 +113,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// The text of the report's file.
+    pub(super) fn json(&self) -> Result<Vec<u8>, Failure> {
+        let text = json::pretty(self);
+        let text = text.map_err(|e| Diagnostic::error("report", format!("the report cannot be written: {e}")))?;
+        Ok(text.into_bytes())
+    }
+
     /// The lowest SQNR of any output of any artefact, in dB.
     pub fn worst_sqnr(&self) -> Option<f64> {
         self.artefacts.iter().filter_map(|a| a.quality.as_ref()?.worst_sqnr()).reduce(f64::min)

@@ -1,10 +1,10 @@
 //! NumPy arrays on disk, read one sample at a time.
 //!
-//! Format: numpy.lib.format, versions 1 to 3. An .npz is a ZIP of .npy files; its arrays are copied to temporary files
-//! where they are compressed, so that samples can be read from anywhere.
+//! Format: numpy.lib.format, versions 1 to 3. An .npz is a ZIP of .npy files. Of compressed ones the header is read first;
+//! those that feed a model are unpacked into temporary files, so that samples can be read from anywhere.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -16,14 +16,35 @@ use super::{DataError, from_reals};
 /// Bytes of the header's text at most; real ones are below 200.
 const HEADER: usize = 1 << 16;
 
+/// Bytes that an array may be unpacked to, however few they were: a constant array packs well.
+const UNPACKED_BYTES: u64 = 1 << 26;
+
+/// How many times its packed size a larger array may have. Data of real inputs do not shrink by more.
+const LARGEST_RATIO: u64 = 100;
+
+/// Where an array is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// It is the file.
+    File,
+    /// An entry of an archive, by its number.
+    Entry(usize),
+}
+
 /// A row-major array in a file.
 #[derive(Debug)]
 pub(super) struct Array {
-    file: Mutex<File>,
-    /// Place of the first element in the file.
-    start: u64,
     kind: Kind,
     dims: Vec<usize>,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    /// A file and the place of the first element in it.
+    At(Mutex<File>, u64),
+    /// An entry of the archive, and the length of its header.
+    Packed { entry: usize, header: u64 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,60 +90,81 @@ impl Kind {
     }
 }
 
+/// The names of the arrays in a .npz file, in its order.
+pub(super) fn entries(path: &Path) -> Result<Vec<(String, Place)>, DataError> {
+    let archive = archive(path)?;
+    let name = |i| Some(archive.name_for_index(i)?.ok()?.strip_suffix(".npy")?.to_owned());
+    let arrays: Vec<_> = (0..archive.len()).filter_map(|i| Some((name(i)?, Place::Entry(i)))).collect();
+    if arrays.is_empty() { Err(bad(path)("there are no arrays in it".into())) } else { Ok(arrays) }
+}
+
+fn archive(path: &Path) -> Result<zip::ZipArchive<BufReader<File>>, DataError> {
+    let file = BufReader::new(open(path)?);
+    zip::ZipArchive::new(file).map_err(|e| bad(path)(format!("no .npz file: {e}")))
+}
+
+fn open(path: &Path) -> Result<File, DataError> {
+    File::open(path).map_err(|source| DataError::Unreadable { path: path.into(), source })
+}
+
+fn bad(path: &Path) -> impl Fn(String) -> DataError {
+    move |reason| DataError::Array { path: path.into(), reason }
+}
+
 impl Array {
-    /// Opens a .npy file.
-    pub(super) fn open_npy(path: &Path) -> Result<Self, DataError> {
-        let file = File::open(path).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
-        Array::in_file(file, 0).map_err(|reason| DataError::Array { path: path.into(), reason })
-    }
-
-    /// Opens every array of a .npz file, in its order.
-    pub(super) fn open_npz(path: &Path) -> Result<Vec<(String, Self)>, DataError> {
-        let open = || File::open(path).map_err(|source| DataError::Unreadable { path: path.into(), source });
-        let bad = |reason: String| DataError::Array { path: path.into(), reason };
-        let mut archive = zip::ZipArchive::new(open()?).map_err(|e| bad(format!("no .npz file: {e}")))?;
-        let mut arrays = Vec::new();
-        for i in 0..archive.len() {
-            let mut entry = archive.by_index(i).map_err(|e| bad(e.to_string()))?;
-            let name = entry.name().map_err(|e| bad(e.to_string()))?.into_owned();
-            let Some(name) = name.strip_suffix(".npy").map(str::to_owned) else { continue };
-            let stored = entry.compression() == zip::CompressionMethod::Stored;
-            let array = match entry.data_start() {
-                Some(start) if stored => Array::in_file(open()?, start),
-                _ => spooled(&mut entry).map_err(|e| e.to_string()).and_then(|file| Array::in_file(file, 0)),
-            };
-            arrays.push((name.clone(), array.map_err(|reason| bad(format!("{name}: {reason}")))?));
-        }
-        if arrays.is_empty() { Err(bad("there are no arrays in it".into())) } else { Ok(arrays) }
-    }
-
-    fn in_file(mut file: File, start: u64) -> Result<Self, String> {
-        let (text, start) = header(&mut file, start).map_err(|e| format!("no .npy array: {e}"))?;
-        let field = |name: &str| {
-            let at = text.find(&format!("'{name}':"))? + name.len() + 3;
-            Some(text[at..].trim_start())
+    /// Looks at the array `name` of a file: of a packed one at its header alone.
+    pub(super) fn open(path: &Path, name: &str, place: Place) -> Result<Self, DataError> {
+        let named = |reason: String| bad(path)(if name.is_empty() { reason } else { format!("{name}: {reason}") });
+        let entry = match place {
+            Place::File => return Array::in_file(open(path)?).map_err(named),
+            Place::Entry(entry) => entry,
         };
-        let quoted = |t: &str| t.strip_prefix('\'').and_then(|t| t.split_once('\'')).map(|(d, _)| d.to_owned());
-        let descr = field("descr").and_then(quoted).ok_or("an array of records cannot be fed")?;
-        let kind = Kind::of(&descr).ok_or_else(|| format!("elements of type {descr} cannot be fed"))?;
-        let dims = field("shape")
-            .and_then(|t| t.strip_prefix('(')?.split_once(')'))
-            .and_then(|(t, _)| t.split(',').map(str::trim).filter(|t| !t.is_empty()).map(|t| t.parse().ok()).collect())
-            .ok_or("its header has no shape")?;
-        let array = Array { file: Mutex::new(file), start, kind, dims };
-        if array.dims.len() > 1 && field("fortran_order").is_none_or(|t| !t.starts_with("False")) {
-            return Err("it is stored column by column; save numpy.ascontiguousarray(a)".into());
+        let mut archive = archive(path)?;
+        let mut file = archive.by_index(entry).map_err(|e| named(e.to_string()))?;
+        let (header, length) = Header::read(&mut file).map_err(|e| named(format!("no .npy array: {e}")))?;
+        let (kind, dims) = header.parse().map_err(named)?;
+        let whole = bytes(kind, &dims).and_then(|n| n.checked_add(length)).is_some_and(|n| n <= file.size());
+        if !whole {
+            return Err(named(cut(&dims)));
         }
-        let bytes = array.dims.iter().try_fold(kind.size(), |n, &d| n.checked_mul(d));
-        match bytes {
-            Some(n) if array.has(n).map_err(|e| e.to_string())? => Ok(array),
-            _ => Err(format!("it ends before its {} elements", array.shape())),
+        let stored = file.compression() == zip::CompressionMethod::Stored;
+        let data = match file.data_start().filter(|_| stored) {
+            Some(start) => Data::At(Mutex::new(open(path)?), start + length),
+            None => Data::Packed { entry, header: length },
+        };
+        Ok(Array { kind, dims, data })
+    }
+
+    fn in_file(mut file: File) -> Result<Self, String> {
+        let (header, length) = Header::read(&mut file).map_err(|e| format!("no .npy array: {e}"))?;
+        let (kind, dims) = header.parse()?;
+        let whole = file.metadata().map_err(|e| e.to_string())?.len();
+        match bytes(kind, &dims).and_then(|n| n.checked_add(length)) {
+            Some(n) if n <= whole => Ok(Array { kind, dims, data: Data::At(Mutex::new(file), length) }),
+            _ => Err(cut(&dims)),
         }
     }
 
-    fn has(&self, bytes: usize) -> io::Result<bool> {
-        let file = self.file.lock().map_err(|_| io::Error::other("a reader failed"))?;
-        Ok(file.metadata()?.len() >= self.start.saturating_add(bytes as u64))
+    /// Unpacks the elements, where they are packed.
+    pub(super) fn unpack(&mut self, path: &Path) -> Result<(), DataError> {
+        let Data::Packed { entry, header } = self.data else { return Ok(()) };
+        let mut archive = archive(path)?;
+        let mut file = archive.by_index(entry).map_err(|e| bad(path)(e.to_string()))?;
+        let (packed, size) = (file.compressed_size(), bytes(self.kind, &self.dims).unwrap_or(u64::MAX));
+        if size > packed.saturating_mul(LARGEST_RATIO).max(UNPACKED_BYTES) {
+            return Err(bad(path)(format!(
+                "{} has {size} bytes packed into {packed}, more than {LARGEST_RATIO} times as many; save it with numpy.savez",
+                self.shape()
+            )));
+        }
+        let failed = |e: io::Error| bad(path)(format!("{} cannot be unpacked: {}", self.shape(), e.kind()));
+        io::copy(&mut file.by_ref().take(header), &mut io::sink()).map_err(failed)?;
+        let mut unpacked = tempfile::tempfile().map_err(failed)?;
+        if io::copy(&mut file.take(size), &mut unpacked).map_err(failed)? < size {
+            return Err(bad(path)(cut(&self.dims)));
+        }
+        self.data = Data::At(Mutex::new(unpacked), 0);
+        Ok(())
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -151,8 +193,8 @@ impl Array {
     ) -> Result<Tensor, DataError> {
         let n = ty.shape.elements().unwrap_or(0);
         let mut bytes = vec![0; n * self.kind.size()];
-        let place = self.start + (i * bytes.len()) as u64;
-        self.read(place, &mut bytes).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
+        self.read((i * bytes.len()) as u64, &mut bytes)
+            .map_err(|source| DataError::Unreadable { path: path.into(), source })?;
         let bad = |reason: String| DataError::Array { path: path.into(), reason };
         if ty.elem.is_float() && self.kind == Kind::U1 {
             let preprocess = preprocess.ok_or(DataError::NoPreprocess)?;
@@ -175,39 +217,67 @@ impl Array {
             .ok_or_else(|| bad(format!("sample {i} has values that input {name}, {ty}, cannot hold")))
     }
 
-    fn read(&self, place: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let mut file = self.file.lock().map_err(|_| io::Error::other("a reader failed"))?;
-        file.seek(SeekFrom::Start(place))?;
+    /// Reads elements from the byte `from` of them on.
+    fn read(&self, from: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let Data::At(file, start) = &self.data else { return Err(io::Error::other("it is packed")) };
+        let mut file = file.lock().map_err(|_| io::Error::other("a reader failed"))?;
+        file.seek(SeekFrom::Start(start + from))?;
         file.read_exact(bytes)
     }
 }
 
-fn spooled(entry: &mut impl Read) -> io::Result<File> {
-    let mut file = tempfile::tempfile()?;
-    io::copy(entry, &mut file)?;
-    Ok(file)
+/// Bytes of an array.
+fn bytes(kind: Kind, dims: &[usize]) -> Option<u64> {
+    dims.iter().try_fold(kind.size() as u64, |n, &d| n.checked_mul(d as u64))
 }
 
-/// The text of the header at `start`, and where the elements begin.
-fn header(file: &mut File, start: u64) -> io::Result<(String, u64)> {
-    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    file.seek(SeekFrom::Start(start))?;
-    let mut magic = [0; 8];
-    file.read_exact(&mut magic)?;
-    if magic[..6] != *b"\x93NUMPY" {
-        return Err(bad("it does not start as one"));
+fn cut(dims: &[usize]) -> String {
+    format!("it ends before its {} elements", Shape::known(dims))
+}
+
+/// The text before the elements: a dictionary of Python.
+struct Header(String);
+
+impl Header {
+    /// Reads the header of a .npy file; gives its length as well.
+    fn read(file: &mut impl Read) -> io::Result<(Self, u64)> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let mut magic = [0; 8];
+        file.read_exact(&mut magic)?;
+        if magic[..6] != *b"\x93NUMPY" {
+            return Err(bad("it does not start as one"));
+        }
+        let mut length = [0; 4];
+        let field = if magic[6] == 1 { 2 } else { 4 };
+        file.read_exact(&mut length[..field])?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > HEADER {
+            return Err(bad("its header is too long"));
+        }
+        let mut text = vec![0; length];
+        file.read_exact(&mut text)?;
+        let text = String::from_utf8(text).map_err(|_| bad("its header is no text"))?;
+        Ok((Header(text), (8 + field + length) as u64))
     }
-    let mut length = [0; 4];
-    let field = if magic[6] == 1 { 2 } else { 4 };
-    file.read_exact(&mut length[..field])?;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > HEADER {
-        return Err(bad("its header is too long"));
+
+    fn field(&self, name: &str) -> Option<&str> {
+        let at = self.0.find(&format!("'{name}':"))? + name.len() + 3;
+        Some(self.0[at..].trim_start())
     }
-    let mut text = vec![0; length];
-    file.read_exact(&mut text)?;
-    let text = String::from_utf8(text).map_err(|_| bad("its header is no text"))?;
-    Ok((text, start + (8 + field + length) as u64))
+
+    /// Elements and extents, where they can be fed.
+    fn parse(&self) -> Result<(Kind, Vec<usize>), String> {
+        let quoted = |t: &str| t.strip_prefix('\'').and_then(|t| t.split_once('\'')).map(|(d, _)| d.to_owned());
+        let descr = self.field("descr").and_then(quoted).ok_or("an array of records cannot be fed")?;
+        let kind = Kind::of(&descr).ok_or_else(|| format!("elements of type {descr} cannot be fed"))?;
+        let extents = |t: &str| t.split(',').map(str::trim).filter(|t| !t.is_empty()).map(|t| t.parse().ok()).collect();
+        let shape = self.field("shape").and_then(|t| t.strip_prefix('(')?.split_once(')'));
+        let dims: Vec<usize> = shape.and_then(|(t, _)| extents(t)).ok_or("its header has no shape")?;
+        if dims.len() > 1 && self.field("fortran_order").is_none_or(|t| !t.starts_with("False")) {
+            return Err("it is stored column by column; save numpy.ascontiguousarray(a)".into());
+        }
+        Ok((kind, dims))
+    }
 }
 
 fn elements<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
@@ -263,8 +333,10 @@ fn prepared(bytes: &[u8], ty: &TensorType, preprocess: &Preprocess) -> Vec<f32> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Write;
+    use std::path::PathBuf;
+
+    use super::*;
 
     fn npy(descr: &str, fortran: &str, shape: &str, data: &[u8]) -> Vec<u8> {
         let text = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n");
@@ -278,6 +350,7 @@ mod tests {
     fn file(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
         file
     }
 
@@ -291,7 +364,7 @@ mod tests {
 
     #[test]
     fn samples_run_along_the_first_axis() {
-        let a = Array::in_file(file(&npy("<f4", "False", "(3, 2)", &floats_of(&[0., 1., 2., 3., 4., 5.]))), 0).unwrap();
+        let a = Array::in_file(file(&npy("<f4", "False", "(3, 2)", &floats_of(&[0., 1., 2., 3., 4., 5.])))).unwrap();
         assert_eq!(a.samples(&[1, 2]), Some(3));
         assert_eq!(a.samples(&[2]), Some(3));
         assert_eq!(a.samples(&[2, 2]), Some(1));
@@ -304,7 +377,7 @@ mod tests {
     #[test]
     fn integers_must_fit() {
         let bytes: Vec<u8> = [5i64, -7, 1 << 40].iter().flat_map(|v| v.to_le_bytes()).collect();
-        let a = Array::in_file(file(&npy("<i8", "False", "(3, 1)", &bytes)), 0).unwrap();
+        let a = Array::in_file(file(&npy("<i8", "False", "(3, 1)", &bytes))).unwrap();
         let ty = TensorType::new(Elem::I32, Shape::known(&[1]));
         assert_eq!(sample(&a, 1, &ty).unwrap().view::<i32>()[..], [-7]);
         assert!(matches!(sample(&a, 2, &ty), Err(DataError::Array { .. })));
@@ -313,7 +386,7 @@ mod tests {
 
     #[test]
     fn bytes_for_a_float_input_are_pixels() {
-        let a = Array::in_file(file(&npy("|u1", "False", "(1, 3, 1, 2)", &[0, 255, 51, 102, 1, 2])), 0).unwrap();
+        let a = Array::in_file(file(&npy("|u1", "False", "(1, 3, 1, 2)", &[0, 255, 51, 102, 1, 2]))).unwrap();
         let ty = TensorType::f32(&[1, 3, 1, 2]);
         assert!(matches!(sample(&a, 0, &ty), Err(DataError::NoPreprocess)));
         let p = Preprocess { mean: [0.0, 0.0, 1.0], ..Preprocess::YOLO };
@@ -337,25 +410,68 @@ mod tests {
             b"PK\x03\x04".to_vec(),
             Vec::new(),
         ] {
-            assert!(Array::in_file(file(&bytes), 0).is_err());
+            assert!(Array::in_file(file(&bytes)).is_err());
+        }
+    }
+
+    /// An archive of `.npy` files, packed or not.
+    fn npz(arrays: &[(&str, bool, Vec<u8>)]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.npz");
+        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+        for (name, packed, bytes) in arrays {
+            let method = if *packed { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
+            let options = zip::write::SimpleFileOptions::default().compression_method(method);
+            zip.start_file(format!("{name}.npy"), options).unwrap();
+            zip.write_all(bytes).unwrap();
+        }
+        zip.finish().unwrap();
+        (dir, path)
+    }
+
+    fn all(path: &Path) -> Result<Vec<(String, Array)>, DataError> {
+        let open = |(name, place): (String, Place)| {
+            let mut array = Array::open(path, &name, place)?;
+            array.unpack(path)?;
+            Ok((name, array))
+        };
+        entries(path)?.into_iter().map(open).collect()
+    }
+
+    #[test]
+    fn npz_entries_are_read_stored_and_packed() {
+        let array = |v: f32| npy("<f4", "False", "(2, 1)", &floats_of(&[1.5, v]));
+        let (_dir, path) = npz(&[("x", false, array(2.5)), ("y", true, array(3.5))]);
+        let arrays = all(&path).unwrap();
+        assert_eq!(arrays.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+        for ((_, a), want) in arrays.iter().zip([2.5, 3.5]) {
+            assert_eq!(sample(a, 1, &TensorType::f32(&[1, 1])).unwrap().view::<f32>()[..], [want]);
         }
     }
 
     #[test]
-    fn npz_entries_are_read_stored_and_compressed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.npz");
-        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
-        for (name, method) in [("x.npy", zip::CompressionMethod::Stored), ("y.npy", zip::CompressionMethod::Deflated)] {
-            let options = zip::write::SimpleFileOptions::default().compression_method(method);
-            zip.start_file(name, options).unwrap();
-            zip.write_all(&npy("<f4", "False", "(2, 1)", &floats_of(&[1.5, 2.5]))).unwrap();
-        }
-        zip.finish().unwrap();
-        let arrays = Array::open_npz(&path).unwrap();
-        assert_eq!(arrays.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>(), ["x", "y"]);
-        for (_, a) in &arrays {
-            assert_eq!(sample(a, 1, &TensorType::f32(&[1, 1])).unwrap().view::<f32>()[..], [2.5]);
+    fn of_packed_arrays_the_header_is_read_first() {
+        let zeros = |shape: &str, bytes: usize| npy("<f4", "False", shape, &vec![0; bytes]);
+        // As many as the header says, whatever is behind them.
+        let (_dir, path) = npz(&[("x", true, zeros("(2, 1)", 1 << 26))]);
+        let arrays = all(&path).unwrap();
+        let Data::At(file, _) = &arrays[0].1.data else { panic!("unpacked") };
+        assert_eq!(file.lock().unwrap().metadata().unwrap().len(), 8);
+        // Constant arrays pack well.
+        let (_dir, path) = npz(&[("x", true, zeros("(16777216, 1)", 1 << 26))]);
+        assert!(all(&path).is_ok());
+        for (bytes, why) in [
+            (zeros("(16777217, 1)", (1 << 26) + 4), "more than 100 times as many"),
+            (zeros("(4, 1)", 12), "it ends before its [4,1] elements"),
+            (zeros("(4611686018427387904, 4)", 12), "it ends before its [4611686018427387904,4] elements"),
+        ] {
+            for packed in [true, false] {
+                let (_dir, path) = npz(&[("x", packed, bytes.clone())]);
+                match all(&path) {
+                    Ok(_) => assert!(!packed && why.starts_with("more")),
+                    Err(e) => assert!(e.to_string().contains(why), "{e}"),
+                }
+            }
         }
     }
 }

@@ -13,6 +13,20 @@ pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
 /// Extensions that Ultralytics takes for pictures and nobody decodes here: they are listed, named and skipped.
 const UNDECODED: &[&str] = &["avif", "dng", "heic", "heif", "jp2", "mpo", "tif", "tiff"];
 
+/// The pictures of a dataset.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) pictures: Vec<PathBuf>,
+    /// The files that name them.
+    pub(super) lists: Vec<PathBuf>,
+}
+
+impl From<Vec<PathBuf>> for Listing {
+    fn from(pictures: Vec<PathBuf>) -> Self {
+        Listing { pictures, lists: Vec::new() }
+    }
+}
+
 fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
     let path = path.to_path_buf();
     move |source| DataError::Unreadable { path, source }
@@ -44,18 +58,48 @@ pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(sorted(pictures))
 }
 
-/// The text of a file; anything else is refused, since to open a pipe waits for its writer.
-fn text(path: &Path) -> Result<String, DataError> {
-    if !std::fs::metadata(path).map_err(unreadable(path))?.is_file() {
+/// Bytes of a list of pictures at most.
+const LIST_BYTES: u64 = 1 << 28;
+
+/// Bytes of a dataset yaml at most.
+const YAML_BYTES: u64 = 1 << 24;
+
+/// Lists and mappings in each other in a dataset yaml, at most: its parser takes a time that grows with the square of
+/// their number.
+const YAML_DEPTH: usize = 64;
+
+/// The text of a file of so many bytes at most; anything else is refused, since to open a pipe waits for its writer.
+fn text(path: &Path, most: u64) -> Result<String, DataError> {
+    let meta = std::fs::metadata(path).map_err(unreadable(path))?;
+    if !meta.is_file() {
         return Err(unreadable(path)(std::io::Error::other("not a file")));
+    }
+    if meta.len() > most {
+        let why = format!("it has {} bytes; {most} at most are read", meta.len());
+        return Err(unreadable(path)(std::io::Error::other(why)));
     }
     std::fs::read_to_string(path).map_err(unreadable(path))
 }
 
+/// How many brackets are open at once at most, of lines that are no comments.
+fn depth(yaml: &str) -> usize {
+    let lines = yaml.lines().filter(|l| !l.trim_start().starts_with('#'));
+    let (mut open, mut most) = (0usize, 0);
+    for c in lines.flat_map(str::chars) {
+        match c {
+            '[' | '{' => open += 1,
+            ']' | '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
 /// One path a line. Lines that start with `./` are relative to the list's own folder; so are other relative ones that
 /// exist there and not in the current folder.
-pub(super) fn list_file(path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let text = text(path)?;
+pub(super) fn list_file(path: &Path) -> Result<Listing, DataError> {
+    let text = text(path, LIST_BYTES)?;
     let home = path.parent().unwrap_or(Path::new(""));
     let place = |line: &str| match line.strip_prefix("./") {
         Some(rest) => home.join(rest),
@@ -63,7 +107,8 @@ pub(super) fn list_file(path: &Path) -> Result<Vec<PathBuf>, DataError> {
         None => PathBuf::from(line),
     };
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim).filter(|l| !l.is_empty());
-    Ok(sorted(lines.map(place).filter(|p| is_picture(p)).collect()))
+    let pictures = sorted(lines.map(place).filter(|p| is_picture(p)).collect());
+    Ok(Listing { pictures, lists: vec![path.into()] })
 }
 
 /// The keys of a dataset yaml that say where pictures are. Labels, names and `download` play no part.
@@ -85,9 +130,12 @@ enum Split {
 }
 
 /// The pictures of the split `val`, or `train` where there is no `val`.
-pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
     let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
-    let text = text(path)?;
+    let text = text(path, YAML_BYTES)?;
+    if depth(&text) > YAML_DEPTH {
+        return Err(bad(format!("no dataset yaml: more than {YAML_DEPTH} brackets lie in each other")));
+    }
     let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
     let Some(split) = yaml.val.or(yaml.train) else {
         return Err(bad("it names neither `val` nor `train` pictures".into()));
@@ -98,7 +146,7 @@ pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     };
     let home = path.parent().unwrap_or(Path::new(""));
     let roots = roots(home, yaml.path.as_deref());
-    let mut pictures = Vec::new();
+    let mut all = Listing { lists: vec![path.into()], ..Listing::default() };
     for entry in entries {
         let found = roots.iter().find_map(|root| existing(root, &entry));
         let Some(found) = found else {
@@ -109,9 +157,11 @@ pub(super) fn yaml(path: &Path) -> Result<Vec<PathBuf>, DataError> {
             };
             return Err(bad(format!("its pictures are not there (tried {}){download}", tried.join(", "))));
         };
-        pictures.extend(if found.is_dir() { folder(&found)? } else { list_file(&found)? });
+        let part = if found.is_dir() { folder(&found)?.into() } else { list_file(&found)? };
+        all.pictures.extend(part.pictures);
+        all.lists.extend(part.lists);
     }
-    Ok(sorted(pictures))
+    Ok(Listing { pictures: sorted(all.pictures), ..all })
 }
 
 /// Where the dataset may lie: `path`, as it is, beside the yaml, or in a folder `datasets` here or one level up.
@@ -177,7 +227,7 @@ mod tests {
             ("path: d\nval: ../val\n", 3),
         ] {
             std::fs::write(&at, text).unwrap();
-            assert_eq!(yaml(&at).unwrap().len(), want, "{text}");
+            assert_eq!(yaml(&at).unwrap().pictures.len(), want, "{text}");
         }
     }
 
@@ -194,9 +244,10 @@ mod tests {
     fn yaml_without_pictures_is_refused() {
         let dir = tree();
         let at = dir.path().join("d.yaml");
-        for text in ["names: {0: a}\n", "just text", "- a\n- b\n", "val: {a: b}\n", "val: [\n"] {
+        let deep = ["val: ", &"[{a: ".repeat(1_000_000)].concat();
+        for text in ["names: {0: a}\n", "just text", "- a\n- b\n", "val: {a: b}\n", "val: [\n", &deep] {
             std::fs::write(&at, text).unwrap();
-            assert!(matches!(yaml(&at), Err(DataError::Yaml { .. })), "{text}");
+            assert!(matches!(yaml(&at), Err(DataError::Yaml { .. })), "{:.20}", text);
         }
     }
 
@@ -208,6 +259,7 @@ mod tests {
         std::fs::write(&at, format!("\u{feff}./d/val/b.jpg\r\nd/val/a-b.jpg\n\n{}\nnotes.md\n", absolute.display()))
             .unwrap();
         let got = list_file(&at).unwrap();
-        assert_eq!(names(dir.path(), &got), ["d/train/t.bmp", "d/val/a-b.jpg", "d/val/b.jpg"]);
+        assert_eq!(got.lists, [at]);
+        assert_eq!(names(dir.path(), &got.pictures), ["d/train/t.bmp", "d/val/a-b.jpg", "d/val/b.jpg"]);
     }
 }

@@ -9,7 +9,7 @@ mod picture;
 mod preprocess;
 mod resize;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +17,9 @@ use std::sync::Arc;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
 
-use array::Array;
+use array::{Array, Place};
+use listing::Listing;
+pub use picture::panic_is_contained;
 pub use preprocess::{Color, Fit, Preparation, Preprocess};
 
 /// Why data cannot be used.
@@ -105,13 +107,15 @@ impl From<&DataError> for Diagnostic {
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
+    /// The files that name the pictures.
+    lists: Vec<PathBuf>,
     limit: Option<usize>,
 }
 
 #[derive(Debug)]
 enum Source {
     Pictures(Vec<PathBuf>),
-    Arrays { path: PathBuf, arrays: Vec<(String, Array)> },
+    Arrays { path: PathBuf, arrays: Vec<(String, Place)> },
     Random { seed: u64 },
 }
 
@@ -127,35 +131,45 @@ impl Dataset {
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let kind = std::fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        let pictures = match extension.as_str() {
-            _ if kind.is_dir() => listing::folder(path)?,
+        let Listing { pictures, lists } = match extension.as_str() {
+            _ if kind.is_dir() => listing::folder(path)?.into(),
             _ if !kind.is_file() => return Err(DataError::Kind(path.into())),
             "yaml" | "yml" => listing::yaml(path)?,
             "txt" => listing::list_file(path)?,
-            e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()],
-            "npy" => return Ok(Dataset::arrays(path, vec![(String::new(), Array::open_npy(path)?)])),
-            "npz" => return Ok(Dataset::arrays(path, Array::open_npz(path)?)),
+            e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()].into(),
+            "npy" => return Ok(Dataset::arrays(path, vec![(String::new(), Place::File)])),
+            "npz" => return Ok(Dataset::arrays(path, array::entries(path)?)),
             _ => return Err(DataError::Kind(path.into())),
         };
         if pictures.is_empty() {
             return Err(DataError::Empty(path.into()));
         }
-        Ok(Dataset { source: Source::Pictures(pictures), limit: None })
+        Ok(Dataset { source: Source::Pictures(pictures), lists, limit: None })
     }
 
-    fn arrays(path: &Path, arrays: Vec<(String, Array)>) -> Self {
-        Dataset { source: Source::Arrays { path: path.into(), arrays }, limit: None }
+    fn arrays(path: &Path, arrays: Vec<(String, Place)>) -> Self {
+        Dataset { source: Source::Arrays { path: path.into(), arrays }, lists: Vec::new(), limit: None }
     }
 
     /// Random numbers, the same for the same seed: floats from 0 to 1, integers 0 or 1. They fit no model; ranges
     /// found on them are wrong for real inputs.
     pub fn random(seed: u64) -> Self {
-        Dataset { source: Source::Random { seed }, limit: None }
+        Dataset { source: Source::Random { seed }, lists: Vec::new(), limit: None }
     }
 
     /// The same data with at most `n` samples, spread evenly over the whole.
     pub fn limited(self, n: usize) -> Self {
         Dataset { limit: Some(n), ..self }
+    }
+
+    /// All files that the data are read from.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let own = match &self.source {
+            Source::Pictures(pictures) => pictures.clone(),
+            Source::Arrays { path, .. } => vec![path.clone()],
+            Source::Random { .. } => Vec::new(),
+        };
+        self.lists.iter().cloned().chain(own).collect()
     }
 
     /// True where samples are made from pictures.
@@ -184,8 +198,9 @@ impl Dataset {
                 (Feed::Pictures { paths, image, preprocess }, samples)
             }
             Source::Arrays { path, arrays } => {
-                let arrays = match_arrays(&path, arrays, &inputs)?;
+                let mut arrays = match_arrays(&path, arrays, &inputs)?;
                 let samples = array_samples(&path, &arrays, &inputs)?;
+                arrays.iter_mut().try_for_each(|array| array.unpack(&path))?;
                 (Feed::Arrays { path, arrays, preprocess }, samples)
             }
             Source::Random { seed } => (Feed::Random { seed }, self.limit.unwrap_or(RANDOM_SAMPLES)),
@@ -307,7 +322,9 @@ impl Samples {
             Feed::Pictures { paths, image, preprocess } => {
                 // The last batch is filled up with the first pictures.
                 let batch = (place * image.batch..(place + 1) * image.batch).map(|p| &paths[p % paths.len()]);
-                let pixels = batch.map(|path| picture::read(path, image.channels)).collect::<Result<Vec<_>, _>>()?;
+                let fit = |pixels| preprocess.fitted(pixels, image);
+                let pixels =
+                    batch.map(|path| picture::read(path, image.channels, fit)).collect::<Result<Vec<_>, _>>()?;
                 Ok(vec![preprocess.tensor(pixels, image, &self.inputs[0].ty)?])
             }
             Feed::Arrays { path, arrays, preprocess } => {
@@ -337,20 +354,23 @@ impl fmt::Display for Samples {
 }
 
 /// One array for each input: by name, by position (`input_0`, `arr_0` ..), or the only one for the only input.
-fn match_arrays(path: &Path, arrays: Vec<(String, Array)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
-    let mut arrays: Vec<(String, Option<Array>)> = arrays.into_iter().map(|(n, a)| (n, Some(a))).collect();
-    if let ([(_, only)], [_]) = (arrays.as_mut_slice(), inputs) {
-        return Ok(only.take().into_iter().collect());
+fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
+    if let ([(name, only)], [_]) = (arrays.as_slice(), inputs) {
+        return Ok(vec![Array::open(path, name, *only)?]);
     }
-    let mut take = |i: usize, input: &Input| {
+    // Of two with one name the first counts.
+    let mut known: BTreeMap<&str, Place> = arrays.iter().rev().map(|(name, place)| (name.as_str(), *place)).collect();
+    let mut missing = Vec::new();
+    let mut found = Vec::new();
+    for (i, input) in inputs.iter().enumerate() {
         let names = [input.name.clone(), format!("input_{i}"), format!("arr_{i}")];
-        let place = names.iter().find_map(|n| arrays.iter().position(|(name, _)| name == n))?;
-        arrays[place].1.take()
-    };
-    let found: Vec<Option<Array>> = inputs.iter().enumerate().map(|(i, input)| take(i, input)).collect();
-    let missing: Vec<&str> = found.iter().zip(inputs).filter(|(f, _)| f.is_none()).map(|(_, i)| &*i.name).collect();
+        match names.iter().find_map(|n| known.remove_entry(n.as_str())) {
+            Some(entry) => found.push(entry),
+            None => missing.push(input.name.as_str()),
+        }
+    }
     if missing.is_empty() {
-        return Ok(found.into_iter().flatten().collect());
+        return found.into_iter().map(|(name, place)| Array::open(path, name, place)).collect();
     }
     let have: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
     Err(DataError::Inputs(format!(

@@ -1,11 +1,25 @@
 //! Decoding of pictures as OpenCV's `imread` gives them, save for the order of colours.
 
+use std::cell::Cell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use image::{DynamicImage, ImageDecoder, ImageReader};
 
 use super::DataError;
+
+/// Bytes at most of a picture's file, of the picture when it is decoded (178 megapixels of 8-bit RGB), and when it is
+/// resized.
+pub(super) const PICTURE_BYTES: u64 = 1 << 29;
+
+/// How often a picture may be in memory: decoded, turned, with other channels.
+const COPIES: u64 = 3;
+
+/// Bytes of pictures that all threads together have in memory, at most. Threads wait for each other.
+const PICTURES_BYTES: u64 = 1 << 31;
+const _: () = assert!(PICTURE_BYTES * COPIES <= PICTURES_BYTES);
 
 /// A picture: rows of interleaved bytes, red before green before blue, or one grey channel.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,33 +30,93 @@ pub(super) struct Pixels {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Reads a picture as 8-bit RGB (`channels` 3) or grey (`channels` 1): EXIF orientation applied, alpha dropped, the
-/// high byte of 16-bit samples, grey spread over three channels.
+/// Reads a picture as 8-bit RGB (`channels` 3) or grey (`channels` 1) and gives it to `fit`: EXIF orientation applied,
+/// alpha dropped, the high byte of 16-bit samples, grey spread over three channels.
 ///
 /// # Errors
-/// [`DataError::Picture`] where it cannot be read or decoded.
-pub(super) fn read(path: &Path, channels: usize) -> Result<Pixels, DataError> {
-    let picture = decode(path).map_err(|reason| DataError::Picture { path: path.into(), reason })?;
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let bytes = match (channels, eight_bits(picture)) {
-        (1, DynamicImage::ImageLuma8(grey)) => grey.into_raw(),
-        (1, other) => other.to_rgb8().as_raw().chunks_exact(3).map(|p| luma([p[0], p[1], p[2]])).collect(),
-        (_, picture) => picture.into_rgb8().into_raw(),
+/// [`DataError::Picture`] where it cannot be read, decoded or fitted.
+pub(super) fn read(
+    path: &Path,
+    channels: usize,
+    fit: impl FnOnce(Pixels) -> Result<Pixels, String>,
+) -> Result<Pixels, DataError> {
+    let read = || {
+        let decoder = open(path)?;
+        // A few bytes may claim to be a picture of any size.
+        let bytes = decoder.total_bytes();
+        if bytes > PICTURE_BYTES {
+            return Err(too_large(bytes));
+        }
+        let _room = Room::take(bytes * COPIES);
+        fit(with_channels(decode(decoder)?, channels))
     };
-    Ok(Pixels { width, height, channels, bytes })
+    contained(read).map_err(|reason| DataError::Picture { path: path.into(), reason })
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, String> {
-    let open = |path: &Path| {
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("not a file"));
-        }
-        ImageReader::open(path)?.with_guessed_format()
-    };
-    let reader = open(path).map_err(|e| e.to_string())?;
-    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-    // A few bytes may claim to be a picture of any size.
-    image::Limits::default().reserve(decoder.total_bytes()).map_err(|_| "the picture is too large".to_owned())?;
+/// Why a picture is refused that needs so many bytes.
+pub(super) fn too_large(bytes: u64) -> String {
+    format!("the picture is too large: {bytes} bytes, {PICTURE_BYTES} at most; make it smaller or leave it out")
+}
+
+thread_local! {
+    /// The thread decodes a picture.
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True where a panic of this thread is a picture's that its decoder does not cope with. It is caught and told as such;
+/// a panic hook need not tell it.
+pub fn panic_is_contained() -> bool {
+    CONTAINED.get()
+}
+
+/// Decoders panic on some damaged pictures.
+fn contained<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let outer = CONTAINED.replace(true);
+    let read = catch_unwind(AssertUnwindSafe(read));
+    CONTAINED.set(outer);
+    read.unwrap_or_else(|_| Err("the picture is damaged".into()))
+}
+
+/// Bytes of [`PICTURES_BYTES`] that a picture takes, free again when it is dropped.
+struct Room(u64);
+
+static TAKEN: Mutex<u64> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+impl Room {
+    /// Waits until there is room. One picture has it in any case.
+    fn take(bytes: u64) -> Self {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |taken: &mut u64| *taken > 0 && *taken + bytes > PICTURES_BYTES;
+        *FREED.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner) += bytes;
+        Room(bytes)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= self.0;
+        FREED.notify_all();
+    }
+}
+
+fn open(path: &Path) -> Result<impl ImageDecoder, String> {
+    let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !meta.is_file() {
+        return Err("not a file".into());
+    }
+    if meta.len() > PICTURE_BYTES {
+        return Err(too_large(meta.len()));
+    }
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let mut reader = reader.map_err(|e: io::Error| e.to_string())?;
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(PICTURE_BYTES * COPIES);
+    reader.limits(limits);
+    reader.into_decoder().map_err(|e| e.to_string())
+}
+
+fn decode(mut decoder: impl ImageDecoder) -> Result<DynamicImage, String> {
     let orientation = decoder.orientation().map_err(|e| e.to_string())?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
     picture.apply_orientation(orientation);
@@ -50,6 +124,16 @@ fn decode(path: &Path) -> Result<DynamicImage, String> {
         return Err("the picture is empty".into());
     }
     Ok(picture)
+}
+
+fn with_channels(picture: DynamicImage, channels: usize) -> Pixels {
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let bytes = match (channels, eight_bits(picture)) {
+        (1, DynamicImage::ImageLuma8(grey)) => grey.into_raw(),
+        (1, other) => other.to_rgb8().as_raw().chunks_exact(3).map(|p| luma([p[0], p[1], p[2]])).collect(),
+        (_, picture) => picture.into_rgb8().into_raw(),
+    };
+    Pixels { width, height, channels, bytes }
 }
 
 /// The high byte of 16-bit samples, and no alpha beside grey.
@@ -77,8 +161,14 @@ fn luma([r, g, b]: [u8; 3]) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use image::{GrayAlphaImage, GrayImage, ImageBuffer, Luma, Rgba, RgbaImage};
+
+    use super::*;
+
+    /// A picture as it is.
+    fn read(path: &Path, channels: usize) -> Result<Pixels, DataError> {
+        super::read(path, channels, Ok)
+    }
 
     fn saved(picture: DynamicImage, name: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -140,6 +230,40 @@ mod tests {
         std::fs::write(&path, turned).unwrap();
         let got = read(&path, 1).unwrap();
         assert_eq!((got.width, got.height), (8, 16));
+    }
+
+    #[test]
+    fn a_panic_ends_a_picture_alone() {
+        let (_dir, path) = saved(GrayImage::from_raw(1, 1, vec![7]).unwrap().into(), "a.png");
+        let panics = |_| {
+            assert!(panic_is_contained());
+            panic!("a decoder")
+        };
+        let error = super::read(&path, 1, panics).unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: the picture is damaged", path.display()));
+        assert!(!panic_is_contained());
+        // Its room is free again.
+        assert_eq!(read(&path, 1).unwrap().bytes, [7]);
+    }
+
+    #[test]
+    fn pictures_wait_for_room() {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        let third = PICTURES_BYTES / 3 + 1;
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| {
+                    for _ in 0..50 {
+                        let _room = Room::take(third);
+                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        now.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() <= 2);
     }
 
     #[test]

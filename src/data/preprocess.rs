@@ -89,7 +89,8 @@ impl Preprocess {
         std::array::from_fn(|v| ((v as f64 * self.scale - self.mean[c]) / self.std[c]) as f32)
     }
 
-    fn fitted(&self, pixels: Pixels, image: &Image) -> Pixels {
+    /// A picture in the size of the model.
+    pub(super) fn fitted(&self, pixels: Pixels, image: &Image) -> Result<Pixels, String> {
         let (w, h) = (image.width, image.height);
         match self.fit {
             Fit::Letterbox { fill } => resize::letterbox(pixels, w, h, fill),
@@ -98,12 +99,11 @@ impl Preprocess {
         }
     }
 
-    /// The pictures of one batch as a tensor of type `ty`.
+    /// The pictures of one batch, all in the size of the model, as a tensor of type `ty`.
     pub(super) fn tensor(&self, batch: Vec<Pixels>, image: &Image, ty: &TensorType) -> Result<Tensor, DataError> {
         let tables: Vec<[f32; 256]> = (0..image.channels).map(|c| self.table(c)).collect();
         let mut values = Vec::with_capacity(ty.shape.elements().unwrap_or(0));
-        for pixels in batch {
-            let fitted = self.fitted(pixels, image);
+        for fitted in batch {
             let channels = image.channels;
             // Where channel `c` of the model lies in a pixel.
             let place = |c: usize| if self.color == Color::Bgr { channels - 1 - c } else { c };

@@ -1,6 +1,8 @@
 //! Resizing as OpenCV's `INTER_LINEAR` does it on bytes, bit for bit, and the geometry around it.
 
-use super::picture::Pixels;
+use std::ops::Range;
+
+use super::picture::{PICTURE_BYTES, Pixels, too_large};
 
 /// Weights are fractions of 2048.
 const ONE: f32 = 2048.0;
@@ -12,34 +14,40 @@ struct Tap {
     weights: [i32; 2],
 }
 
-fn taps(from: usize, to: usize) -> Vec<Tap> {
+/// The taps of the outputs in `part`, of `to` in all.
+fn taps(from: usize, to: usize, part: Range<usize>) -> impl Iterator<Item = Tap> {
     let scale = 1.0 / (to as f64 / from as f64);
-    let tap = |d: usize| {
+    part.map(move |d| {
         let place = ((d as f64 + 0.5) * scale - 0.5) as f32;
         let first = place.floor();
         let fraction = place - first;
         let weight = |w: f32| (w * ONE).round_ties_even() as i32;
         Tap { first: first as isize, weights: [weight(1.0 - fraction), weight(fraction)] }
-    };
-    (0..to).map(tap).collect()
+    })
 }
 
 /// Beyond the first and the last column the edge alone counts; beyond the first and the last line the weights stay and
 /// the lines are clamped. That difference is OpenCV's.
-fn columns(from: usize, to: usize) -> Vec<(usize, usize, [i32; 2])> {
+fn columns(from: usize, to: usize, part: Range<usize>) -> Vec<(usize, usize, [i32; 2])> {
     let last = from as isize - 1;
     let settle = |t: Tap| match t.first {
         f if f < 0 => (0, 0, [ONE as i32, 0]),
         f if f >= last => (last as usize, last as usize, [ONE as i32, 0]),
         f => (f as usize, f as usize + 1, t.weights),
     };
-    taps(from, to).into_iter().map(settle).collect()
+    taps(from, to, part).map(settle).collect()
 }
 
 /// Bilinear resizing to `width` by `height`.
 pub(super) fn linear(src: &Pixels, width: usize, height: usize) -> Pixels {
-    let line = width * src.channels;
-    let columns = columns(src.width, width);
+    linear_part(src, [width, height], 0..width, 0..height)
+}
+
+/// The columns `across` and the lines `down` of a picture resized to `size`.
+fn linear_part(src: &Pixels, [width, height]: [usize; 2], across: Range<usize>, down: Range<usize>) -> Pixels {
+    let (part_width, part_height) = (across.len(), down.len());
+    let line = part_width * src.channels;
+    let columns = columns(src.width, width, across);
     let across = |y: usize, out: &mut Vec<i32>| {
         let row = &src.bytes[y * src.width * src.channels..][..src.width * src.channels];
         out.clear();
@@ -54,8 +62,8 @@ pub(super) fn linear(src: &Pixels, width: usize, height: usize) -> Pixels {
     // Lines of the source that were resized across last; neighbouring outputs mostly share them.
     let mut lines: [(usize, Vec<i32>); 2] =
         [(usize::MAX, Vec::with_capacity(line)), (usize::MAX, Vec::with_capacity(line))];
-    let mut bytes = Vec::with_capacity(line * height);
-    for tap in taps(src.height, height) {
+    let mut bytes = Vec::with_capacity(line * part_height);
+    for tap in taps(src.height, height, down) {
         let (above, below) = (clamp(tap.first), clamp(tap.first + 1));
         if lines[1].0 == above {
             lines.swap(0, 1);
@@ -70,24 +78,32 @@ pub(super) fn linear(src: &Pixels, width: usize, height: usize) -> Pixels {
         let pairs = lines[0].1.iter().zip(&lines[1].1);
         bytes.extend(pairs.map(|(&a, &b)| ((((v0 * (a >> 4)) >> 16) + ((v1 * (b >> 4)) >> 16) + 2) >> 2) as u8));
     }
-    Pixels { width, height, channels: src.channels, bytes }
+    Pixels { width: part_width, height: part_height, channels: src.channels, bytes }
 }
 
-fn resized(src: Pixels, width: usize, height: usize) -> Pixels {
-    if (src.width, src.height) == (width, height) { src } else { linear(&src, width, height) }
+/// Fails where a picture resized to that size would be too large.
+fn bounded(channels: usize, width: usize, height: usize) -> Result<(), String> {
+    let bytes = [channels, width, height].into_iter().fold(1u64, |n, f| n.saturating_mul(f as u64));
+    if bytes > PICTURE_BYTES { Err(too_large(bytes)) } else { Ok(()) }
+}
+
+fn resized(src: Pixels, width: usize, height: usize) -> Result<Pixels, String> {
+    bounded(src.channels, width, height)?;
+    Ok(if (src.width, src.height) == (width, height) { src } else { linear(&src, width, height) })
 }
 
 /// Ultralytics' validation path: the longer side to the longer side of the target, then shrunk to fit where it still
 /// does not, then centred on `fill`.
-pub(super) fn letterbox(src: Pixels, width: usize, height: usize, fill: u8) -> Pixels {
+pub(super) fn letterbox(src: Pixels, width: usize, height: usize, fill: u8) -> Result<Pixels, String> {
+    bounded(src.channels, width, height)?;
     let size = width.max(height);
     let ratio = size as f64 / src.width.max(src.height) as f64;
     let side = |n: usize| ((n as f64 * ratio).ceil() as usize).min(size);
     let (w, h) = (side(src.width), side(src.height));
-    let src = resized(src, w, h);
+    let src = resized(src, w, h)?;
     let ratio = (height as f64 / h as f64).min(width as f64 / w as f64).min(1.0);
     let side = |n: usize| ((n as f64 * ratio).round_ties_even() as usize).max(1);
-    let src = resized(src, side(w), side(h));
+    let src = resized(src, side(w), side(h))?;
     // Halves go to the right and to the bottom.
     let margin = |room: usize, n: usize| ((room - n) as f64 / 2.0 - 0.1).round_ties_even().max(0.0) as usize;
     let (left, top) = (margin(width, src.width), margin(height, src.height));
@@ -96,25 +112,29 @@ pub(super) fn letterbox(src: Pixels, width: usize, height: usize, fill: u8) -> P
     for (y, row) in src.bytes.chunks_exact(line).enumerate() {
         bytes[((top + y) * width + left) * src.channels..][..line].copy_from_slice(row);
     }
-    Pixels { width, height, channels: src.channels, bytes }
+    Ok(Pixels { width, height, channels: src.channels, bytes })
 }
 
 /// Both sides to the target, whatever that does to the proportions.
-pub(super) fn stretch(src: Pixels, width: usize, height: usize) -> Pixels {
+pub(super) fn stretch(src: Pixels, width: usize, height: usize) -> Result<Pixels, String> {
     resized(src, width, height)
 }
 
-/// The picture scaled so that the target, cut from its middle, takes `ratio` of the side it fills most.
-pub(super) fn center_crop(src: Pixels, width: usize, height: usize, ratio: f64) -> Pixels {
+/// The picture scaled so that the target, cut from its middle, takes `ratio` of the side it fills most. What is cut off
+/// is not computed: of a narrow picture it has no end.
+pub(super) fn center_crop(src: Pixels, width: usize, height: usize, ratio: f64) -> Result<Pixels, String> {
+    bounded(src.channels, width, height)?;
     let scale = (width as f64 / src.width as f64).max(height as f64 / src.height as f64) / ratio;
     let side = |n: usize, least: usize| ((n as f64 * scale).round_ties_even() as usize).max(least);
     let (w, h) = (side(src.width, width), side(src.height, height));
-    let src = resized(src, w, h);
-    let (left, top) = ((src.width - width) / 2, (src.height - height) / 2);
+    let (left, top) = ((w - width) / 2, (h - height) / 2);
+    if (w, h) != (src.width, src.height) {
+        return Ok(linear_part(&src, [w, h], left..left + width, top..top + height));
+    }
     let line = src.width * src.channels;
     let cut = src.bytes.chunks_exact(line).skip(top).take(height);
     let bytes = cut.flat_map(|row| &row[left * src.channels..][..width * src.channels]).copied().collect();
-    Pixels { width, height, channels: src.channels, bytes }
+    Ok(Pixels { width, height, channels: src.channels, bytes })
 }
 
 #[cfg(test)]
@@ -170,10 +190,10 @@ mod tests {
     #[test]
     fn letterbox_puts_halves_right_and_below() {
         // 4x1 into 4x4: three free lines, one above and two below.
-        let got = letterbox(grey(4, 1, &[1, 2, 3, 4]), 4, 4, 114);
+        let got = letterbox(grey(4, 1, &[1, 2, 3, 4]), 4, 4, 114).unwrap();
         let want = [[114; 4], [1, 2, 3, 4], [114; 4], [114; 4]].concat();
         assert_eq!(got.bytes, want);
-        let got = letterbox(grey(1, 4, &[1, 2, 3, 4]), 4, 4, 0);
+        let got = letterbox(grey(1, 4, &[1, 2, 3, 4]), 4, 4, 0).unwrap();
         assert_eq!(got.bytes, [0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0]);
     }
 
@@ -181,7 +201,7 @@ mod tests {
     fn letterbox_keeps_within_any_target() {
         for (w, h) in [(1, 1), (1, 1000), (1000, 1), (37, 53), (640, 480), (3, 700)] {
             for (tw, th) in [(8, 8), (16, 8), (8, 32), (1, 1)] {
-                let got = letterbox(pattern(w, h, 3), tw, th, 114);
+                let got = letterbox(pattern(w, h, 3), tw, th, 114).unwrap();
                 assert_eq!((got.width, got.height, got.bytes.len()), (tw, th, tw * th * 3));
             }
         }
@@ -189,11 +209,25 @@ mod tests {
 
     #[test]
     fn center_crop_cuts_the_middle() {
-        let got = center_crop(grey(4, 2, &[1, 2, 3, 4, 5, 6, 7, 8]), 2, 2, 1.0);
+        let got = center_crop(grey(4, 2, &[1, 2, 3, 4, 5, 6, 7, 8]), 2, 2, 1.0).unwrap();
         assert_eq!(got.bytes, [2, 3, 6, 7]);
-        for (w, h) in [(1, 1), (1, 90), (90, 1), (33, 47)] {
-            let got = center_crop(pattern(w, h, 1), 7, 5, 0.875);
+        for (w, h) in [(1, 1), (1, 90), (90, 1), (33, 47), (1, 65_000)] {
+            let got = center_crop(pattern(w, h, 1), 7, 5, 0.875).unwrap();
             assert_eq!(got.bytes.len(), 35);
         }
+        // The cut of what was resized as a whole.
+        let (src, (w, h)) = (pattern(33, 47, 3), (8, 11));
+        let whole = linear(&src, w, h);
+        let want: Vec<u8> =
+            whole.bytes.chunks_exact(w * 3).skip(3).take(5).flat_map(|row| row[..7 * 3].to_vec()).collect();
+        assert_eq!(center_crop(src, 7, 5, 0.875).unwrap().bytes, want);
+    }
+
+    #[test]
+    fn pictures_that_grow_too_large_are_refused() {
+        let error = letterbox(grey(1, 1, &[7]), 8, 100_000, 0).unwrap_err();
+        assert!(error.contains("10000000000 bytes"), "{error}");
+        assert!(stretch(grey(1, 1, &[7]), 1 << 20, 1 << 20).is_err());
+        assert!(center_crop(grey(1, 1, &[7]), 1 << 20, 1 << 20, 1.0).is_err());
     }
 }

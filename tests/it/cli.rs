@@ -84,6 +84,25 @@ pub(crate) fn floats(name: &str, dims: &[i64], values: impl Iterator<Item = f32>
     }
 }
 
+/// x `[1,2,4,4]` goes through the nodes to y; `constants` are what else they may read.
+pub(crate) fn of(node: Vec<NodeProto>, constants: Vec<TensorProto>) -> ModelProto {
+    let any = TypeProtoTensor { elem_type: Some(DataType::Float as i32), shape: None };
+    let y = ValueInfoProto { name: some("y"), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(any)) }) };
+    let graph = GraphProto {
+        node,
+        initializer: constants,
+        input: vec![value("x", &[1, 2, 4, 4])],
+        output: vec![y],
+        ..GraphProto::default()
+    };
+    ModelProto {
+        ir_version: Some(8),
+        opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],
+        graph: Some(graph),
+        ..ModelProto::default()
+    }
+}
+
 /// x `[batch,3,8,8]`, a convolution 3x3 to 4 channels without padding, relu, y `[batch,4,6,6]`. A batch of 0 is open.
 fn small(batch: i64) -> ModelProto {
     let weights = (0..).map(|i| ((i * 37 % 23) as f32 - 11.0) / 23.0);
@@ -104,14 +123,14 @@ fn small(batch: i64) -> ModelProto {
 }
 
 /// A folder with `small.onnx`.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("small.onnx"), small(1).encode_to_vec()).unwrap();
     dir
 }
 
 /// Pictures of 9x9 with values all over the place, in the folder `pictures`.
-fn pictures(folder: &Path, n: u32) {
+pub(crate) fn pictures(folder: &Path, n: u32) {
     let at = folder.join("pictures");
     fs::create_dir(&at).unwrap();
     for i in 0..n {

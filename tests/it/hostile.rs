@@ -7,38 +7,16 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use qcc::frontends::{ImportOptions, Model};
-use qcc_formats::onnx::{
-    DataLocation, DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
-};
+use qcc_formats::onnx::{DataLocation, DataType, ModelProto, StringStringEntryProto, TensorProto};
 
-use crate::cli::{files, floats, node, qcc, refusal, some, text, value};
+use crate::cli::{files, floats, node, of, qcc, refusal, some, text, value};
 
 /// The bundled model.
 fn lenet() -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx")).unwrap()
 }
 
-/// x `[1,2,4,4]` goes through the nodes to y; `constants` are what else they may read.
-fn of(node: Vec<NodeProto>, constants: Vec<TensorProto>) -> ModelProto {
-    let any = TypeProtoTensor { elem_type: Some(DataType::Float as i32), shape: None };
-    let y = ValueInfoProto { name: some("y"), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(any)) }) };
-    let graph = GraphProto {
-        node,
-        initializer: constants,
-        input: vec![value("x", &[1, 2, 4, 4])],
-        output: vec![y],
-        ..GraphProto::default()
-    };
-    ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
-}
-
-fn integers(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
+pub(crate) fn integers(name: &str, dims: &[i64], values: &[i64]) -> TensorProto {
     TensorProto {
         name: some(name),
         dims: dims.into(),
@@ -221,14 +199,10 @@ fn contradicting_output() {
     insta::assert_snapshot!("contradicting_output", text(&out.stderr));
 }
 
-/// A header that is well formed and claims 60000x60000 pixels.
-fn png_bomb() -> Vec<u8> {
+/// A PNG of these chunks.
+fn png(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    for (kind, data) in [
-        (b"IHDR", &[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60, 8, 2, 0, 0, 0][..]),
-        (b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]),
-        (b"IEND", &[]),
-    ] {
+    for (kind, data) in chunks {
         let checked = [&kind[..], data].concat();
         png.extend((data.len() as u32).to_be_bytes());
         png.extend(&checked);
@@ -237,13 +211,59 @@ fn png_bomb() -> Vec<u8> {
     png
 }
 
+/// A header that is well formed and claims 60000x60000 pixels.
+fn png_bomb() -> Vec<u8> {
+    png(&[
+        (b"IHDR", &[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60, 8, 2, 0, 0, 0]),
+        (b"IDAT", &[0x78, 0x9c, 3, 0, 0, 0, 0, 1]),
+        (b"IEND", &[]),
+    ])
+}
+
+/// A picture of 2x2 pixels of a palette that ends in the middle of a colour: its decoder panics.
+fn broken_palette(palette: &[u8]) -> Vec<u8> {
+    // Two lines without filter, stored.
+    let lines = [0, 1, 1, 0, 0, 1];
+    let deflated = [&[0x78, 0x01, 1, 6, 0, !6, 0xff][..], &lines, &adler32(&lines).to_be_bytes()].concat();
+    png(&[
+        (b"IHDR", &[0, 0, 0, 2, 0, 0, 0, 2, 8, 3, 0, 0, 0]),
+        (b"PLTE", palette),
+        (b"IDAT", &deflated),
+        (b"IEND", &[]),
+    ])
+}
+
+fn adler32(bytes: &[u8]) -> u32 {
+    let (a, b) = bytes.iter().fold((1, 0), |(a, b), &x| ((a + u32::from(x)) % 65521, (a + u32::from(x) + b) % 65521));
+    b << 16 | a
+}
+
+#[test]
+fn pictures_that_their_decoder_panics_on_are_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("m.onnx"), lenet()).unwrap();
+    let pictures = dir.path().join("p");
+    fs::create_dir(&pictures).unwrap();
+    fs::write(pictures.join("whole.png"), broken_palette(&[1, 2, 3, 4, 5, 6])).unwrap();
+    for length in [4, 5, 7, 10] {
+        fs::write(pictures.join(format!("cut_{length}.png")), broken_palette(&vec![9; length])).unwrap();
+    }
+    let run = ["m.onnx", "--to", "tflite", "--int8", "--data", "p", "--scale", "1/255"];
+    let out = qcc(dir.path(), &run);
+    assert_eq!(out.status.code(), Some(0));
+    let bad: Vec<String> = text(&out.stderr).lines().filter(|l| l.contains("bad-picture")).map(String::from).collect();
+    insta::assert_snapshot!("broken_palettes", bad.join("\n"));
+    fs::remove_file(pictures.join("whole.png")).unwrap();
+    insta::assert_snapshot!("broken_palettes_alone", refusal(dir.path(), &run));
+}
+
 /// CRC-32 as PNG uses it (ISO 3309).
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, &b| (0..8).fold(crc ^ u32::from(b), |crc, _| step(crc)))
 }
 
-fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), data].concat()
 }

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod budgets;
 mod cli;
+mod files;
 mod hostile;
 mod house;
 mod litert;
 mod models;
+mod names;
 mod onnx_nodes;
 mod openvino;
 mod oracle;

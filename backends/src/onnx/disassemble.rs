@@ -5,9 +5,10 @@ use std::fmt::{self, Write};
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 use qcc_formats::onnx::{
-    AttributeProto, AttributeType, DataType, DimensionValue, ModelProto, NodeProto, TensorProto, TypeValue,
-    ValueInfoProto,
+    AttributeProto, AttributeType, DataType, DimensionValue, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TypeValue, ValueInfoProto,
 };
+use qcc_ir::diagnostic::printable;
 
 /// Elements up to this number are shown.
 const SHOWN: usize = 8;
@@ -21,36 +22,38 @@ pub fn disassemble(file: &Bytes) -> Result<String, DecodeError> {
     Ok(out)
 }
 
+/// Each line on its own: names may hold anything.
 fn print(model: &ModelProto, out: &mut String) -> fmt::Result {
-    write!(out, "onnx version {}, {} {}", model.ir_version(), model.producer_name(), model.producer_version())?;
-    for set in &model.opset_import {
+    let mut line = |text: String| writeln!(out, "{}", printable(&text));
+    let set = |set: &OperatorSetIdProto| {
         let domain = if set.domain().is_empty() { "ai.onnx" } else { set.domain() };
-        write!(out, ", {domain} {}", set.version())?;
-    }
-    writeln!(out)?;
+        format!(", {domain} {}", set.version())
+    };
+    let sets: String = model.opset_import.iter().map(set).collect();
+    let (version, producer) = (model.ir_version(), model.producer_name());
+    line(format!("onnx version {version}, {producer} {}{sets}", model.producer_version()))?;
     for entry in &model.metadata_props {
-        writeln!(out, "metadata {}: {}", entry.key(), entry.value())?;
+        line(format!("metadata {}: {}", entry.key(), entry.value()))?;
     }
     let Some(graph) = &model.graph else { return Ok(()) };
-    writeln!(out, "graph {:?}", graph.name())?;
+    line(format!("graph \"{}\"", graph.name()))?;
     for input in &graph.input {
-        writeln!(out, "  input {}", value(input))?;
+        line(format!("  input {}", value(input)))?;
     }
     for tensor in &graph.initializer {
-        print_constant(tensor, out)?;
+        line(constant(tensor))?;
     }
-    for node in &graph.node {
-        print_node(node, out)?;
+    for of_graph in &graph.node {
+        line(node(of_graph))?;
     }
     for output in &graph.output {
-        writeln!(out, "  output {}", value(output))?;
+        line(format!("  output {}", value(output)))?;
     }
     Ok(())
 }
 
-fn print_constant(tensor: &TensorProto, out: &mut String) -> fmt::Result {
+fn constant(tensor: &TensorProto) -> String {
     let elem = DataType::try_from(tensor.data_type()).unwrap_or(DataType::Undefined);
-    write!(out, "  {}: {} {:?} = ", tensor.name(), format!("{elem:?}").to_lowercase(), tensor.dims)?;
     let raw = tensor.raw_data();
     let words = |width: usize| (raw.len() <= SHOWN * width).then(|| raw.chunks_exact(width));
     let numbers: Option<Vec<String>> = match elem {
@@ -67,15 +70,15 @@ fn print_constant(tensor: &TensorProto, out: &mut String) -> fmt::Result {
         DataType::Uint8 | DataType::Bool => words(1).map(|w| w.map(|b| b[0].to_string()).collect()),
         _ => None,
     };
-    match numbers.filter(|_| tensor.external_data.is_empty()) {
-        Some(numbers) => writeln!(out, "{}", numbers.join(", ")),
-        None if tensor.external_data.is_empty() => writeln!(out, "{} bytes", raw.len()),
+    let shown = match numbers.filter(|_| tensor.external_data.is_empty()) {
+        Some(numbers) => numbers.join(", "),
+        None if tensor.external_data.is_empty() => format!("{} bytes", raw.len()),
         None => {
-            let entries: Vec<String> =
-                tensor.external_data.iter().map(|e| format!("{} {}", e.key(), e.value())).collect();
-            writeln!(out, "{}", entries.join(", "))
+            let entry = |e: &StringStringEntryProto| format!("{} {}", e.key(), e.value());
+            tensor.external_data.iter().map(entry).collect::<Vec<String>>().join(", ")
         }
-    }
+    };
+    format!("  {}: {} {:?} = {shown}", tensor.name(), format!("{elem:?}").to_lowercase(), tensor.dims)
 }
 
 fn float(bytes: &[u8]) -> String {
@@ -90,17 +93,19 @@ fn integer(bytes: &[u8]) -> i64 {
     bytes.iter().rev().fold(start, |n, &b| n << 8 | i64::from(b))
 }
 
-fn print_node(node: &NodeProto, out: &mut String) -> fmt::Result {
+fn node(node: &NodeProto) -> String {
     let domain = node.domain.as_deref().filter(|d| !d.is_empty()).map_or(String::new(), |d| format!("{d}."));
-    write!(out, "  {} = {domain}{}", node.output.join(", "), node.op_type())?;
+    let mut line = format!("  {} = {domain}{}", node.output.join(", "), node.op_type());
     for (i, input) in node.input.iter().enumerate() {
-        write!(out, "{} {}", if i == 0 { "" } else { "," }, if input.is_empty() { "-" } else { input })?;
+        line += if i == 0 { " " } else { ", " };
+        line += if input.is_empty() { "-" } else { input };
     }
     for (i, attribute) in node.attribute.iter().enumerate() {
-        write!(out, "{}{}: {}", if i == 0 { " {" } else { ", " }, attribute.name(), attribute_value(attribute))?;
+        line += if i == 0 { " {" } else { ", " };
+        line += &format!("{}: {}", attribute.name(), attribute_value(attribute));
     }
     let end = if node.attribute.is_empty() { "" } else { "}" };
-    writeln!(out, "{end} \"{}\"", node.name())
+    line + &format!("{end} \"{}\"", node.name())
 }
 
 fn attribute_value(a: &AttributeProto) -> String {

@@ -18,6 +18,7 @@ use super::ops;
 use super::target::TARGET;
 use crate::Form;
 pub(super) use crate::Unsupported;
+use crate::names::Names;
 use crate::pack::packed;
 
 /// The name of a tensor; the empty one stands for an operand that is left out.
@@ -66,8 +67,8 @@ pub(super) struct Emitter<'g> {
     stored: FxHashMap<ValueId, Name>,
     /// Initializers by element, extents and bytes.
     constants: FxHashMap<(DataType, Vec<i64>, Bytes), Name>,
-    tensor_names: FxHashSet<Name>,
-    node_names: FxHashSet<Name>,
+    tensor_names: Names,
+    node_names: Names,
     /// Source node of what is emitted.
     path: String,
     opset: i64,
@@ -97,8 +98,9 @@ pub(super) fn emit(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnost
 impl<'g> Emitter<'g> {
     fn new(graph: &'g Graph, form: Form) -> Self {
         // The names that users see are reserved: no value in between takes them.
-        let names = graph.outputs().iter().map(|o| o.name.clone());
-        let names = names.chain(graph.inputs().filter_map(|v| graph.name(v).cloned())).collect();
+        let mut names = Names::default();
+        graph.outputs().iter().for_each(|o| names.reserve(&o.name));
+        graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
         let mut e = Emitter {
             graph,
             form,
@@ -109,7 +111,7 @@ impl<'g> Emitter<'g> {
             stored: FxHashMap::default(),
             constants: FxHashMap::default(),
             tensor_names: names,
-            node_names: FxHashSet::default(),
+            node_names: Names::default(),
             path: String::new(),
             opset: Call::OLDEST,
             contrib: false,
@@ -247,8 +249,8 @@ impl<'g> Emitter<'g> {
     /// Names the tensor that a value is computed into: its integers, where it lies on a grid.
     fn define(&mut self, v: ValueId) -> Name {
         let ty = self.graph.ty(v);
-        let name = match self.graph.outputs().iter().find(|o| o.value == v) {
-            Some(output) => output.name.clone(),
+        let name = match self.graph.output_name(v) {
+            Some(name) => name.clone(),
             None => {
                 let suffix = if ty.elem.grid().is_some() { "_quantized" } else { "" };
                 self.between(&(self.wanted(v) + suffix), ty)
@@ -260,7 +262,7 @@ impl<'g> Emitter<'g> {
 
     /// A new tensor, named as like `wanted` as can be.
     pub(super) fn between(&mut self, wanted: &str, ty: &TensorType) -> Name {
-        let name = unique(&mut self.tensor_names, wanted);
+        let name = self.tensor_names.unique(wanted);
         self.value_info.push(value_info(&name, ty));
         name
     }
@@ -358,7 +360,7 @@ impl<'g> Emitter<'g> {
         if let Some(known) = self.constants.get(&key) {
             return known.clone();
         }
-        let name = unique(&mut self.tensor_names, wanted);
+        let name = self.tensor_names.unique(wanted);
         self.initializers.push(TensorProto {
             name: Some(name.to_string()),
             data_type: Some(elem.into()),
@@ -443,7 +445,7 @@ impl<'g> Emitter<'g> {
         self.opset = self.opset.max(call.since);
         self.contrib |= call.contrib;
         let wanted = if self.path.is_empty() { call.operator } else { &self.path };
-        let name = unique(&mut self.node_names, wanted);
+        let name = self.node_names.unique(wanted);
         let given = inputs.iter().rposition(|i| !i.is_empty()).map_or(0, |last| last + 1);
         self.nodes.push(NodeProto {
             input: inputs[..given].iter().map(|n| n.to_string()).collect(),
@@ -486,10 +488,12 @@ impl<'g> Emitter<'g> {
     /// Outputs that are inputs, constants or other outputs too are copies.
     fn outputs(&mut self) {
         let graph = self.graph;
+        let mut copied = FxHashSet::default();
         for output in graph.outputs() {
             let on_grid = graph.ty(output.value).elem.grid().is_some();
             let tensor = if on_grid { self.stored(output.value) } else { self.real(output.value) };
-            if tensor != output.name {
+            // One may be named several times.
+            if tensor != output.name && copied.insert(&output.name) {
                 self.path = output.name.to_string();
                 self.push(Call::new("Identity"), &[tensor], std::slice::from_ref(&output.name));
             }
@@ -536,16 +540,6 @@ fn ir_version(opset: i64) -> i64 {
         19..=20 => 9,
         _ => 10,
     }
-}
-
-fn unique(names: &mut FxHashSet<Name>, wanted: &str) -> Name {
-    let mut name = Name::from(wanted);
-    let mut i = 1;
-    while !names.insert(name.clone()) {
-        name = format!("{wanted}_{i}").into();
-        i += 1;
-    }
-    name
 }
 
 /// The format's element for one of the graph's; for a grid, that of its integers.

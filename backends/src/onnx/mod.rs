@@ -25,7 +25,10 @@ pub use target::{DYNAMIC, TARGET};
 
 /// Bytes of weights from which on they get a file of their own: messages end at 2 GiB, and runtimes copy what is in
 /// them.
-const MOST_INSIDE: u64 = 1_500_000_000;
+pub const MOST_INSIDE: u64 = 1_500_000_000;
+
+/// Extension of the file of weights, behind the stem of the main one.
+pub(crate) const WEIGHTS: &str = "onnx.data";
 
 /// Bytes of a weight from which on it lies outside.
 const LEAST_OUTSIDE: usize = 1024;
@@ -61,7 +64,7 @@ fn model(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
 
 /// Moves large weights into a file beside the model and gives its length.
 fn write_outside(tensors: &mut [TensorProto], files: &mut dyn Files) -> io::Result<u64> {
-    let location = files.beside("onnx.data");
+    let location = files.beside(WEIGHTS);
     let file = files.create(&location)?;
     let mut end = 0u64;
     for tensor in tensors.iter_mut().filter(|t| t.raw_data().len() >= LEAST_OUTSIDE) {

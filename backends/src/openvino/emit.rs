@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::target::TARGET;
 use super::{metadata, ops};
 pub(super) use crate::Unsupported;
+use crate::names::Names;
 use crate::pack::packed;
 
 /// The ports that a node's results lie at.
@@ -46,10 +47,10 @@ pub(super) struct Emitter<'g> {
     ports: FxHashMap<ValueId, Port>,
     /// What the layers are named after that are being written.
     scope: String,
-    /// How often a name of a layer was asked for.
-    names: FxHashMap<String, u32>,
-    /// Names of tensors that are taken.
-    tensors: FxHashSet<String>,
+    /// Names of layers.
+    names: Names,
+    /// Names of tensors.
+    tensors: Names,
     /// Ports that are results of the model.
     results: FxHashSet<Port>,
 }
@@ -118,8 +119,9 @@ pub(super) struct Literal<'g> {
 impl<'g> Emitter<'g> {
     fn new(graph: &'g Graph) -> Self {
         // The names that users see are reserved: no value in between takes them.
-        let names = graph.outputs().iter().map(|o| o.name.to_string());
-        let names = names.chain(graph.inputs().filter_map(|v| graph.name(v)).map(|n| n.to_string())).collect();
+        let mut names = Names::default();
+        graph.outputs().iter().for_each(|o| names.reserve(&o.name));
+        graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
         let net = Net {
             name: if graph.name.is_empty() { "main".into() } else { graph.name.clone() },
             layers: Vec::new(),
@@ -133,7 +135,7 @@ impl<'g> Emitter<'g> {
             known: FxHashMap::default(),
             ports: FxHashMap::default(),
             scope: String::new(),
-            names: FxHashMap::default(),
+            names: Names::default(),
             tensors: names,
             results: FxHashSet::default(),
         }
@@ -191,7 +193,7 @@ impl<'g> Emitter<'g> {
             self.ports.insert(v, port);
             if let Some(name) = graph.name(v)
                 && self.at(port).names.is_empty()
-                && self.tensors.insert(name.to_string())
+                && self.tensors.take(name)
             {
                 self.at(port).names = vec![name.to_string()];
             }
@@ -276,14 +278,7 @@ impl<'g> Emitter<'g> {
     }
 
     fn unique(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        while self.names.contains_key(&name) {
-            let count = self.names.entry(wanted.to_owned()).or_default();
-            *count += 1;
-            name = format!("{wanted}_{count}");
-        }
-        self.names.insert(name.clone(), 0);
-        name
+        self.names.unique(wanted).to_string()
     }
 
     /// Operand `i` of a node.

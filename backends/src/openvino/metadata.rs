@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use qcc_formats::openvino::Info;
 use qcc_ir::metadata_entry;
 
-use crate::metadata::{Literal, is_ultralytics, literal};
+use crate::metadata::{Literal, is_ultralytics, literal, yaml_key};
 
 /// Where Ultralytics' loader finds a model: `yolo26n_int8_openvino_model/yolo26n.xml` for the stem `yolo26n` and the suffix
 /// `_int8`. `None` for other models.
@@ -16,7 +16,7 @@ pub fn folder(metadata: &[(String, String)], stem: &str, suffix: &str) -> Option
 
 /// The metadata of an Ultralytics model as its loader reads them from `metadata.yaml`.
 pub(super) fn yaml(metadata: &[(String, String)]) -> Option<String> {
-    let line = |(key, value): &(String, String)| format!("{key}: {}\n", literal(value).yaml());
+    let line = |(key, value): &(String, String)| format!("{}: {}\n", yaml_key(key), literal(value).yaml());
     is_ultralytics(metadata).then(|| metadata.iter().map(line).collect())
 }
 

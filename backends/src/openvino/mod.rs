@@ -19,6 +19,17 @@ use emit::Written;
 pub use metadata::folder;
 pub use target::{DYNAMIC, TARGET};
 
+/// Extension of the file of constants, behind the stem of the main one.
+pub(crate) const WEIGHTS: &str = "bin";
+
+/// The file that Ultralytics' loader reads.
+pub(crate) const METADATA: &str = "metadata.yaml";
+
+/// True where [`METADATA`] is written.
+pub(crate) fn describes(metadata: &[(String, String)]) -> bool {
+    crate::metadata::is_ultralytics(metadata)
+}
+
 /// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
 /// written.
 pub fn write(graph: &Graph, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
@@ -36,7 +47,7 @@ pub fn write(graph: &Graph, files: &mut dyn Files) -> Result<Summary, Vec<Diagno
 
 /// Writes all files and gives their length together.
 fn store(written: &Written, metadata: &[(String, String)], files: &mut dyn Files) -> io::Result<u64> {
-    let (main, constants) = (files.main().to_owned(), files.beside("bin"));
+    let (main, constants) = (files.main().to_owned(), files.beside(WEIGHTS));
     let mut bytes = written.net.write(files.create(&main)?)?;
     let out = files.create(&constants)?;
     let mut end = 0;
@@ -47,7 +58,7 @@ fn store(written: &Written, metadata: &[(String, String)], files: &mut dyn Files
     }
     bytes += end;
     if let Some(yaml) = metadata::yaml(metadata) {
-        files.create("metadata.yaml")?.write_all(yaml.as_bytes())?;
+        files.create(METADATA)?.write_all(yaml.as_bytes())?;
         bytes += yaml.len() as u64;
     }
     Ok(bytes)

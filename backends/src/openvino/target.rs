@@ -12,7 +12,7 @@ use super::ops::{elementwise, recurrent, resize};
 pub static TARGET: Target = target(|_, _| None);
 
 /// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are narrow: the
-/// plugin's default, by which each [`GROUP`] numbers of a row share a scale.
+/// plugin's default, by which each group of 32 numbers of a row share a scale.
 pub static DYNAMIC: Target = target(dynamic);
 
 /// The target; `dynamic` says what share a scale where activations are quantized when the model runs.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use qcc_formats::tflite::{Model, OperatorCode, Quantization, ReadError, SubGraph, Tensor};
+use qcc_ir::diagnostic::{is_order, printable};
 
 /// The tables of a file as text: tensors, operators with their options, quantization; of buffers the length only.
 pub fn disassemble(file: &Bytes) -> Result<String, ReadError> {
@@ -15,23 +16,24 @@ pub fn disassemble(file: &Bytes) -> Result<String, ReadError> {
 }
 
 fn print(model: &Model, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "tflite version {}: {}", model.version, model.description)?;
+    writeln!(out, "tflite version {}: {}", model.version, printable(&model.description))?;
     for entry in &model.metadata {
         let data = model.buffers.get(entry.buffer as usize).map_or(&[][..], |b| &b.data);
         let text = std::str::from_utf8(data).map(|t| t.trim_end_matches('\0')).ok();
-        match text.filter(|t| t.chars().all(|c| !c.is_control())) {
-            Some(text) => writeln!(out, "metadata {}: {text}", entry.name)?,
-            None => writeln!(out, "metadata {}: {} bytes", entry.name, data.len())?,
+        let name = printable(&entry.name);
+        match text.filter(|t| !t.contains(is_order)) {
+            Some(text) => writeln!(out, "metadata {name}: {text}")?,
+            None => writeln!(out, "metadata {name}: {} bytes", data.len())?,
         }
     }
     for subgraph in &model.subgraphs {
         print_subgraph(model, subgraph, out)?;
     }
     for s in &model.signature_defs {
-        writeln!(out, "signature {} of subgraph {}", s.signature_key, s.subgraph_index)?;
+        writeln!(out, "signature {} of subgraph {}", printable(&s.signature_key), s.subgraph_index)?;
         for (way, maps) in [("in ", &s.inputs), ("out", &s.outputs)] {
             for m in maps {
-                writeln!(out, "  {way} {} = %{}", m.name, m.tensor_index)?;
+                writeln!(out, "  {way} {} = %{}", printable(&m.name), m.tensor_index)?;
             }
         }
     }

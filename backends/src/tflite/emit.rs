@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::ops;
 use super::target::TARGET;
 pub(super) use crate::Unsupported;
+use crate::names::Names;
 
 /// A node as its family writes it: tensors for its operands and results, and their types.
 pub(super) struct Site<'g> {
@@ -39,7 +40,7 @@ pub(super) struct Emitter<'g> {
     tensor_of: FxHashMap<ValueId, i32>,
     /// Constants that no value of the graph stands for, by element, shape and buffer.
     constants: FxHashMap<(Stored, Vec<i32>, u32), i32>,
-    names: FxHashSet<String>,
+    names: Names,
     fused: FxHashSet<NodeId>,
 }
 
@@ -63,8 +64,9 @@ pub(super) fn emit(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
 impl<'g> Emitter<'g> {
     fn new(graph: &'g Graph) -> Self {
         // The names that users see are reserved: no value in between takes them.
-        let names = graph.outputs().iter().map(|o| o.name.to_string());
-        let names = names.chain(graph.inputs().filter_map(|v| graph.name(v)).map(|n| n.to_string())).collect();
+        let mut names = Names::default();
+        graph.outputs().iter().for_each(|o| names.reserve(&o.name));
+        graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
         Emitter {
             graph,
             tensors: Vec::new(),
@@ -191,11 +193,11 @@ impl<'g> Emitter<'g> {
         }
         let graph = self.graph;
         let ty = graph.ty(v);
-        let name = match graph.outputs().iter().find(|o| o.value == v) {
-            _ if matches!(graph.producer(v), Op::Input(_)) => graph.name(v).map(|n| n.to_string()),
-            Some(output) => Some(output.name.to_string()),
-            None => None,
+        let name = match graph.producer(v) {
+            Op::Input(_) => graph.name(v),
+            _ => graph.output_name(v),
         };
+        let name = name.map(|n| n.to_string());
         let name = name.filter(|n| !n.is_empty()).unwrap_or_else(|| {
             let wanted = graph.name(v).map_or(graph.origin(v.node).path(), |n| &**n);
             let kind = graph.producer(v).kind().name();
@@ -244,13 +246,7 @@ impl<'g> Emitter<'g> {
     }
 
     fn unique(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        let mut i = 1;
-        while !self.names.insert(name.clone()) {
-            name = format!("{wanted}_{i}");
-            i += 1;
-        }
-        name
+        self.names.unique(wanted).to_string()
     }
 
     fn buffer(&mut self, data: Bytes) -> u32 {

@@ -6,9 +6,6 @@ use qcc_ir::{Elem, Shape, Tensor, ValueId};
 use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
-/// Masks of more elements than this are not computed at import.
-pub(crate) const LARGEST_MASK: usize = 1 << 26;
-
 /// What `start`, `end` and `step` of a slice choose: negative positions count from the end, all are limited to the
 /// axis.
 pub(crate) fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64) -> Result<Range, Refusal> {
@@ -83,10 +80,9 @@ impl Places {
         let mut columns = Values::new();
         for a in 0..dims.len() {
             let inner: usize = dims[a + 1..].iter().product();
-            let along = (0..dims.iter().product::<usize>()).map(|i| (i / inner % dims[a]) as i64);
             columns.push(match a == axis {
                 true => n.reshape(indices, &column)?,
-                false => n.add_constant(Tensor::from_vec(Shape::known(&column), along.collect())),
+                false => n.table(&column, |i| (i / inner % dims[a]) as i64)?,
             });
         }
         let tuples = if let [only] = *columns { only } else { n.add(Concat { axis: dims.len() }, &columns)? };
@@ -168,9 +164,7 @@ pub(crate) fn triangle(
     k: i64,
     upper: bool,
 ) -> Result<ValueId, Refusal> {
-    if rows.saturating_mul(columns) > LARGEST_MASK {
-        return Err(Refusal::Unsupported(format!("a mask of {rows} by {columns} is too large")));
-    }
+    n.room(&[rows, columns], 1)?;
     let place = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64);
     let kept = (0..rows * columns).map(|i| if upper { place(i) >= k } else { place(i) <= k });
     Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), kept)))

@@ -8,7 +8,7 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Tensors, Transpose, Types,
     Unary, UnaryFn,
 };
-use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
@@ -73,10 +73,35 @@ pub(crate) trait Build {
         count_axis(axis, self.rank(v))
     }
 
-    /// Adds a constant.
+    /// Adds a constant that goes with the node: small, or as large as what it is made from. See [`Build::table`].
     fn add_constant(&mut self, tensor: Tensor) -> ValueId {
         let origin = self.origin().clone();
-        self.graph_mut().add_const(tensor, origin)
+        self.graph_mut().add_computed(tensor, origin)
+    }
+
+    /// Fails where there is no room for a constant of these extents, `size` bytes each.
+    fn room(&self, dims: &[usize], size: usize) -> Result<(), Refusal> {
+        let bytes = dims.iter().fold(size as u64, |n, &d| n.saturating_mul(d as u64));
+        Ok(self.graph().room(bytes)?)
+    }
+
+    /// Adds a constant whose extents are as the model's numbers say, where there is room for it.
+    fn table<T: Scalar>(&mut self, dims: &[usize], value: impl Fn(usize) -> T) -> Result<ValueId, Refusal> {
+        self.room(dims, size_of::<T>())?;
+        let values = (0..dims.iter().product()).map(value).collect();
+        Ok(self.add_constant(Tensor::from_vec(Shape::known(dims), values)))
+    }
+
+    /// As [`Build::table`], with an element that is known when it runs; `None` where a value is none of its.
+    fn table_of(
+        &mut self,
+        elem: &Elem,
+        dims: &[usize],
+        value: impl Fn(usize) -> f64,
+    ) -> Result<Option<ValueId>, Refusal> {
+        self.room(dims, size_of::<f64>())?;
+        let values: Vec<f64> = (0..dims.iter().product()).map(value).collect();
+        Ok(numbers(elem, Shape::known(dims), &values).map(|tensor| self.add_constant(tensor)))
     }
 
     /// Adds a constant scalar with the element of `like`.
@@ -168,7 +193,7 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
         bytes += ty.bytes().unwrap_or(usize::MAX / 4);
     }
     let largest = tensors.iter().map(|t| t.data().len()).max().unwrap_or(0);
-    if bytes > largest.max(FOLDED_BYTES) {
+    if bytes > largest.max(FOLDED_BYTES) || graph.room(bytes as u64).is_err() {
         return Ok(None);
     }
     match op.eval(&tensors) {
@@ -213,7 +238,7 @@ pub(crate) fn count_axes(axes: &[i64], rank: usize) -> Result<Extents, Refusal> 
 
 /// A tensor of these numbers, or `None` where one of them is none of the element's.
 pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tensor> {
-    fn integers<T: qcc_ir::Scalar + TryFrom<i64>>(shape: Shape, values: &[f64]) -> Option<Tensor> {
+    fn integers<T: Scalar + TryFrom<i64>>(shape: Shape, values: &[f64]) -> Option<Tensor> {
         // A float at or beyond 2^63 would saturate.
         let whole = |v: f64| (v.fract() == 0.0 && v.abs() < 9.2e18).then_some(v as i64);
         let values: Option<Vec<T>> = values.iter().map(|&v| T::try_from(whole(v)?).ok()).collect();

@@ -6,9 +6,6 @@ use qcc_ir::{Shape, Tensor, ValueId};
 use super::Build;
 use crate::refusal::Refusal;
 
-/// Images of more elements get no positions.
-const LARGEST: usize = 1 << 24;
-
 /// For each element of an image of extents `size` `[N, C, spatial..]`, where the matrix `theta` `[N, axes, axes + 1]`
 /// takes it: `[N, spatial.., axes]`, the innermost axis first. -1 and 1 are the centres of the outermost elements
 /// (`align_corners`) or their outer ends.
@@ -25,9 +22,7 @@ pub(crate) fn affine_grid(
     }
     let dims: Extents = size[..1].iter().chain(spatial).copied().chain([axes]).collect();
     let count = spatial.iter().try_fold(1usize, |all, &d| all.checked_mul(d)).unwrap_or(usize::MAX);
-    if count > LARGEST {
-        return Err(Refusal::Unsupported(format!("positions of {count} elements are not supported")));
-    }
+    n.room(&[count, axes + 1], size_of::<f32>())?;
     let place = |i: usize, extent: usize| match (align_corners, extent) {
         (true, 1) => 0.0,
         (true, _) => (2 * i) as f32 / (extent - 1) as f32 - 1.0,

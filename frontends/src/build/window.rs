@@ -1,9 +1,9 @@
 //! Windows that move over images, and pooling.
 
+use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn};
-use qcc_ir::{Shape, Tensor, ValueId};
 
-use super::{Build, numbers};
+use super::Build;
 use crate::refusal::Refusal;
 
 /// A window and how it moves: one number for each spatial axis.
@@ -101,8 +101,8 @@ pub(crate) fn sums(n: &mut impl Build, x: ValueId, mut window: Window, ceil: boo
     let groups = n.dims(x)[1];
     let shape: Extents = [groups, 1].into_iter().chain(window.kernel.iter().copied()).collect();
     let elem = n.ty(x).elem.clone();
-    let ones = numbers(&elem, Shape::known(&shape), &vec![1.0; shape.iter().product()]);
-    let ones = n.add_constant(ones.ok_or_else(|| Refusal::Unsupported(format!("sums of {elem}")))?);
+    let ones = n.table_of(&elem, &shape, |_| 1.0)?;
+    let ones = ones.ok_or_else(|| Refusal::Unsupported(format!("sums of {elem}")))?;
     let Window { stride, dilation, before, after, .. } = window;
     n.add(Conv { stride, before, after, dilation, groups }, &[x, ones])
 }
@@ -118,8 +118,7 @@ pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result
     let mut y = if unpadded { x } else { n.add(pad, &[x])? };
     for i in 0..spatial {
         let place = |tap: usize, step: usize| (tap * window.dilation[i] + step * window.stride[i]) as i64;
-        let places = (0..window.kernel[i]).flat_map(|tap| (0..steps[i]).map(move |step| place(tap, step))).collect();
-        let places = n.add_constant(Tensor::from_vec(Shape::known(&[window.kernel[i], steps[i]]), places));
+        let places = n.table(&[window.kernel[i], steps[i]], |k| place(k / steps[i], k % steps[i]))?;
         y = n.add(Gather { axis: 2 + 2 * i }, &[y, places])?;
     }
     let taps_first: Extents =
@@ -137,23 +136,21 @@ pub(crate) fn image_of_columns(
     image: &[usize],
     window: &Window,
 ) -> Result<ValueId, Refusal> {
-    let (dims, taps) = (n.dims(x), window.kernel.iter().product::<usize>());
+    let (dims, taps) = (n.dims(x), window.kernel.iter().fold(1, |n: usize, &k| n.saturating_mul(k)));
     moves(n, x, window, image.len())?;
     let steps = window.steps(image, false)?;
     let &[batch, channels, places] = dims.as_slice() else {
         return Err(Refusal::Invalid(format!("columns {}", n.ty(x))));
     };
-    if !channels.is_multiple_of(taps) || places != steps.iter().product::<usize>() {
+    if taps == 0 || !channels.is_multiple_of(taps) || places != steps.iter().product::<usize>() {
         return Err(Refusal::Invalid(format!("columns {} of an image {image:?}", n.ty(x))));
     }
     let apart: Extents = [batch, channels].into_iter().chain(steps.iter().copied()).collect();
     let x = n.reshape(x, &apart)?;
     let shape: Extents = [channels, 1].into_iter().chain(window.kernel.iter().copied()).collect();
-    let hits: Vec<f64> = (0..channels * taps).map(|i| f64::from(u8::from(i / taps % taps == i % taps))).collect();
     let elem = n.ty(x).elem.clone();
-    let weight = numbers(&elem, Shape::known(&shape), &hits);
+    let weight = n.table_of(&elem, &shape, |i| u8::from(i / taps % taps == i % taps).into())?;
     let weight = weight.ok_or_else(|| Refusal::Unsupported(format!("sums of columns of {elem}")))?;
-    let weight = n.add_constant(weight);
     let extra = |i: usize| {
         let covered = (steps[i] - 1) * window.stride[i] + window.reach(i);
         (image[i] + window.before[i] + window.after[i]).saturating_sub(covered)

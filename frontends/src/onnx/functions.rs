@@ -2,6 +2,7 @@
 
 use qcc_formats::onnx::{FunctionProto, ModelProto, NodeProto};
 use qcc_ir::Origin;
+use qcc_ir::diagnostic::Diagnostic;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -14,6 +15,9 @@ use crate::refusal::Refusal;
 
 /// Nodes of functions, called again and again, that a model may come to.
 const MOST_NODES: usize = 1 << 18;
+
+/// Bytes of names that nodes and values of functions get, at most: each has that of the call before its own.
+pub(super) const MOST_NAMED: usize = 1 << 26;
 
 /// Functions that call each other, at most.
 const DEEPEST: usize = 64;
@@ -58,11 +62,17 @@ impl<'m> Importer<'m> {
     }
 
     /// The name of a node or value: that of the call before that of what lies in its function.
-    pub(super) fn path(&self, name: &str) -> String {
-        match self.calls.last() {
-            Some(call) => format!("{}/{name}", call.path),
-            None => name.to_owned(),
+    pub(super) fn path(&mut self, name: &str) -> String {
+        let Some(call) = self.calls.last() else { return name.to_owned() };
+        let path = format!("{}/{name}", call.path);
+        let before = self.named;
+        self.named += path.len();
+        if before <= MOST_NAMED && self.named > MOST_NAMED {
+            let message = format!("names of what functions are made of come to more than {MOST_NAMED} bytes");
+            let error = Diagnostic::error("too-large", message).at(&Origin::new(path.as_str(), call.function.name()));
+            self.errors.push(error.with_help("give shorter names, or inline the functions before export"));
         }
+        path
     }
 
     /// Imports the nodes of a function for a node that calls it. Gives its outputs. They see its inputs and each other

@@ -5,7 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Graph, Origin, Shape, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
-use super::functions::{Call, Functions};
+use super::functions::{Call, Functions, MOST_NAMED};
 use super::node::NodeCx;
 use super::schedule::schedule;
 use super::weights::{self, Folder};
@@ -48,8 +48,9 @@ pub(super) struct Importer<'m> {
     functions: Functions<'m>,
     /// Calls of functions around the node; the innermost last.
     pub(super) calls: Vec<Call<'m>>,
-    /// Nodes of functions that were called.
+    /// Nodes of functions that were called, and bytes of their names.
     pub(super) called: usize,
+    pub(super) named: usize,
 }
 
 impl<'m> Importer<'m> {
@@ -73,6 +74,7 @@ impl<'m> Importer<'m> {
             functions,
             calls: Vec::new(),
             called: 0,
+            named: 0,
         }
     }
 
@@ -224,7 +226,12 @@ impl<'m> Importer<'m> {
     }
 
     pub(super) fn node(&mut self, node: &'m NodeProto) {
-        let origin = origin(node, &self.path(node_name(node)));
+        if self.named > MOST_NAMED {
+            node.output.iter().for_each(|name| self.bind(name, Binding::Refused));
+            return;
+        }
+        let path = self.path(node_name(node));
+        let origin = origin(node, &path);
         let results = self.results(node, &origin);
         let results = results.map_err(|e| self.refuse(e, &origin));
         for (index, name) in node.output.iter().enumerate().filter(|o| !o.1.is_empty()) {
@@ -260,6 +267,7 @@ impl<'m> Importer<'m> {
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
         let results = import(&mut cx)?;
         cx.finish()?;
+        self.graph.room(0)?;
         Ok(results)
     }
 }

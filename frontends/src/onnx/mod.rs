@@ -1,6 +1,7 @@
 //! ONNX models: opsets 7 to 28 of the standard domain.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,7 +10,7 @@ use qcc_formats::onnx::{
 };
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Origin, Shape, TensorType};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build;
 use crate::refusal::Refusal;
@@ -60,6 +61,25 @@ impl File {
         self.model.graph.as_ref().ok_or_else(|| vec![Diagnostic::error("bad-model", "the model has no graph")])
     }
 
+    /// Where the model says that tensors are, beside it.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut locations = BTreeSet::new();
+        let mut graphs: Vec<&GraphProto> = self.model.graph.iter().collect();
+        let mut nodes: Vec<&NodeProto> = self.model.functions.iter().flat_map(|f| &f.node).collect();
+        while !graphs.is_empty() || !nodes.is_empty() {
+            for graph in std::mem::take(&mut graphs) {
+                locations.extend(graph.initializer.iter().filter_map(weights::location));
+                nodes.extend(&graph.node);
+            }
+            for attribute in std::mem::take(&mut nodes).into_iter().flat_map(|n| &n.attribute) {
+                locations.extend(attribute.t.as_deref().and_then(weights::location));
+                graphs.extend(attribute.g.as_deref());
+            }
+        }
+        let home = self.folder.path();
+        locations.iter().map(|l| if home == Path::new(".") { l.into() } else { home.join(l) }).collect()
+    }
+
     pub(crate) fn metadata(&self) -> Vec<(String, String)> {
         self.model.metadata_props.iter().map(|e| (e.key().into(), e.value().into())).collect()
     }
@@ -95,23 +115,19 @@ impl File {
         })?;
         let mut importer = Importer::new(graph.name(), opset, functions, &self.folder, notes);
         importer.graph.metadata = self.metadata();
-        for name in options.values.iter().map(|v| &v.0).filter(|n| inputs.iter().all(|i| i.name != **n)) {
-            importer.errors.push(shapes::unknown_input(name, "--set", &inputs));
-        }
+        let (values, unknown) = shapes::values(&inputs, options);
+        importer.errors.extend(unknown);
+        let stored = graph.input.iter().filter_map(|i| Some((i.name(), tensor_type(i)?.elem_type())));
+        let stored: FxHashMap<&str, i32> = stored.collect();
         for (input, shape) in inputs.iter().zip(shapes) {
-            importer.note(self.data_type(&input.name));
+            importer.note(stored.get(input.name.as_str()).copied().unwrap_or_default());
             let ty = TensorType::new(input.elem.clone(), shape);
-            match options.values.iter().find(|v| v.0 == input.name) {
-                Some((_, values)) => importer.set_input(&input.name, ty, values),
+            match values.get(input.name.as_str()) {
+                Some(values) => importer.set_input(&input.name, ty, values),
                 None => importer.add_input(&input.name, ty),
             }
         }
         Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? })
-    }
-
-    fn data_type(&self, input: &str) -> i32 {
-        let info = self.model.graph.iter().flat_map(|g| &g.input).find(|i| i.name() == input);
-        info.and_then(tensor_type).map_or(0, |t| t.elem_type())
     }
 
     /// The version of the standard operator set, when nothing in the model is beyond what qcc reads.

@@ -54,6 +54,11 @@ impl Folder {
         Folder { path, maps: RefCell::default() }
     }
 
+    /// The folder of the model.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn map(&self, location: &str) -> Result<Bytes, Refusal> {
         if let Some(bytes) = self.maps.borrow().get(location) {
             return Ok(bytes.clone());
@@ -76,15 +81,14 @@ impl Folder {
 
     /// The `size` bytes of a tensor that lies outside the model.
     fn data(&self, t: &TensorProto, size: usize) -> Result<Bytes, Refusal> {
-        let entry = |key: &str| t.external_data.iter().find(|e| e.key() == key).map(|e| e.value());
-        let number = |key: &str| match entry(key) {
+        let number = |key: &str| match entry(t, key) {
             None => Ok(None),
             Some(text) => text
                 .parse::<usize>()
                 .map(Some)
                 .map_err(|_| Refusal::Invalid(format!("{key} of its external data is {text:?}, which is no number"))),
         };
-        let location = entry("location")
+        let location = location(t)
             .ok_or_else(|| Refusal::Invalid("its data is in another file, but no location is given".into()))?;
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?.unwrap_or(size));
         if length != size {
@@ -99,6 +103,16 @@ impl Folder {
             ))),
         }
     }
+}
+
+/// What a message says of data outside the model.
+fn entry<'t>(t: &'t TensorProto, key: &str) -> Option<&'t str> {
+    t.external_data.iter().find(|e| e.key() == key).map(|e| e.value())
+}
+
+/// The file that a tensor lies in, where that is not the model.
+pub(super) fn location(t: &TensorProto) -> Option<&str> {
+    entry(t, "location")
 }
 
 /// The tensor that a message holds. Elements that need no change stay where they are in the file.

@@ -150,7 +150,9 @@ impl<'m> Importer<'m> {
         let code = code.ok_or_else(|| Refusal::Invalid(format!("there is no operator {}", operator.opcode_index)))?;
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
         let import = ops::find(code)?;
-        import(&mut NodeCx::new(self, operator, origin.clone()))
+        let values = import(&mut NodeCx::new(self, operator, origin.clone()))?;
+        self.graph.room(0)?;
+        Ok(values)
     }
 
     fn bind_results(&mut self, operator: &'m Operator, values: &[ValueId]) -> Result<(), Refusal> {

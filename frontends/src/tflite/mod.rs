@@ -7,6 +7,7 @@ use bytes::Bytes;
 use qcc_formats::tflite::{Model, ReadError, SignatureDef, SubGraph, TensorMap};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Origin, Shape, TensorType};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
@@ -51,13 +52,15 @@ impl File {
     /// Names of inputs or outputs: those of the signature where it has them, else those of the tensors.
     fn names(&self, tensors: &[i32], kind: &str, maps: fn(&SignatureDef) -> &[TensorMap]) -> Vec<String> {
         let signature = self.model.signature_defs.iter().find(|s| s.subgraph_index == 0);
-        let maps = signature.map_or(&[][..], maps);
+        // A tensor may be given under several names: first to last.
+        let mut given: FxHashMap<i64, Vec<&String>> = FxHashMap::default();
+        for map in signature.map_or(&[][..], maps).iter().rev() {
+            given.entry(map.tensor_index.into()).or_default().push(&map.name);
+        }
         let name = |(i, &tensor): (usize, &i32)| {
-            // A tensor may be given under several names.
-            let before = tensors[..i].iter().filter(|&&t| t == tensor).count();
-            let map = maps.iter().filter(|m| i32::try_from(m.tensor_index) == Ok(tensor)).nth(before);
+            let map = given.get_mut(&i64::from(tensor)).and_then(Vec::pop);
             let entry = usize::try_from(tensor).ok().and_then(|t| self.model.subgraphs.first()?.tensors.get(t));
-            let name = map.map(|m| &m.name).or(entry.map(|e| &e.name)).filter(|n| !n.is_empty());
+            let name = map.or(entry.map(|e| &e.name)).filter(|n| !n.is_empty());
             name.cloned().unwrap_or_else(|| format!("{kind}_{i}"))
         };
         tensors.iter().enumerate().map(name).collect()
@@ -67,9 +70,10 @@ impl File {
         let main = self.main()?;
         let names = self.names(&main.inputs, "input", |s| &s.inputs);
         let (mut inputs, mut errors) = (Vec::<DeclaredInput>::new(), Vec::new());
-        for (i, (&tensor, name)) in main.inputs.iter().zip(names).enumerate() {
-            let twice = main.inputs[..i].contains(&tensor) || inputs.iter().any(|i| i.name == name);
-            if twice {
+        let (mut tensors, mut taken) = (FxHashSet::default(), FxHashSet::default());
+        for (&tensor, name) in main.inputs.iter().zip(names) {
+            // Both are kept in mind.
+            if !tensors.insert(tensor) | !taken.insert(name.clone()) {
                 errors.push(Diagnostic::error("bad-model", format!("two inputs have the name {name}")));
             }
             match declared(main, tensor, &name) {
@@ -86,13 +90,12 @@ impl File {
         let shapes = shapes::settle(&inputs, options, &mut notes)?;
         let mut importer = Importer::new(&self.model, main);
         importer.graph.metadata = self.metadata();
-        for name in options.values.iter().map(|v| &v.0).filter(|n| inputs.iter().all(|i| i.name != **n)) {
-            importer.errors.push(shapes::unknown_input(name, "--set", &inputs));
-        }
+        let (values, unknown) = shapes::values(&inputs, options);
+        importer.errors.extend(unknown);
         for ((input, shape), &tensor) in inputs.iter().zip(shapes).zip(&main.inputs) {
             let ty = TensorType::new(input.elem.clone(), shape);
-            match options.values.iter().find(|v| v.0 == input.name) {
-                Some((_, values)) => importer.set_input(tensor, &input.name, &ty, values),
+            match values.get(input.name.as_str()) {
+                Some(values) => importer.set_input(tensor, &input.name, &ty, values),
                 None => importer.add_input(tensor, &input.name, ty),
             }
         }

@@ -380,6 +380,7 @@ impl<'m> Importer<'m> {
             Import::Number(row) => Results::Number(row(&mut cx)?),
         };
         cx.finish()?;
+        self.graph.room(0)?;
         Ok(results)
     }
 

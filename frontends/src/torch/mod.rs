@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Origin, Shape, TensorType};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
@@ -72,8 +72,12 @@ impl File {
         let declared = self.user_inputs().map(|(name, meta)| declared(name, meta?));
         let mut errors = Vec::new();
         let mut inputs = Vec::new();
+        let mut names = FxHashSet::default();
         for input in declared {
             match input {
+                Ok(input) if !names.insert(input.name.clone()) => {
+                    errors.push(Diagnostic::error("bad-model", format!("two inputs have the name {}", input.name)));
+                }
                 Ok(input) => inputs.push(input),
                 Err(e) => errors.extend(e.diagnostic(&Origin::none())),
             }
@@ -108,16 +112,15 @@ impl File {
         let shapes = shapes::settle(&known, options, &mut notes)?;
         let mut importer = Importer::new(&self.name, &self.weights, &self.program, symbols, notes);
         importer.graph.metadata = self.metadata();
-        for name in options.values.iter().map(|v| &v.0).filter(|n| inputs.iter().all(|i| i.name != **n)) {
-            importer.errors.push(shapes::unknown_input(name, "--set", &inputs));
-        }
+        let (values, unknown) = shapes::values(&inputs, options);
+        importer.errors.extend(unknown);
         for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {
             if meta.is_ok_and(|m| weights::stored(m.dtype) == Ok(crate::elements::Stored::F64)) {
                 importer.note_double();
             }
             let ty = TensorType::new(input.elem.clone(), shape);
-            match options.values.iter().find(|v| v.0 == input.name) {
-                Some((_, values)) => importer.set_input(name, ty, values),
+            match values.get(input.name.as_str()) {
+                Some(values) => importer.set_input(name, ty, values),
                 None => importer.add_input(name, ty),
             }
         }

@@ -1,15 +1,13 @@
 //! Handles into a graph.
 
-use petgraph::stable_graph::NodeIndex;
-
 /// A node of a graph. It stays valid until the node is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NodeId(pub(super) NodeIndex);
+pub struct NodeId(pub(super) u32);
 
 impl NodeId {
     /// A small number, unique within the graph.
     pub fn index(self) -> usize {
-        self.0.index()
+        self.0 as usize
     }
 
     /// The value at result position `port`.

@@ -1,43 +1,23 @@
 //! The graph: nodes that hold an operator, values between them that hold a complete type.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use petgraph::Direction;
-use petgraph::stable_graph::StableDiGraph;
-use petgraph::visit::EdgeRef;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::error::TypeError;
+use crate::error::{TooLarge, TypeError};
 use crate::ops::{Const, GridRule, Input, LayoutRule, Op, Types};
 use crate::types::{Elem, Grid, Layout, Tensor, TensorType};
 
 mod ids;
+mod net;
 mod origin;
 mod same;
 
 pub use ids::{NodeId, ValueId};
+use net::Net;
 pub use origin::{Origin, Source};
-
-#[derive(Clone, Debug, PartialEq)]
-struct Value {
-    ty: TensorType,
-    name: Option<Arc<str>>,
-}
-
-#[derive(Clone, Debug)]
-struct Node {
-    op: Op,
-    results: SmallVec<[Value; 1]>,
-    origin: Origin,
-}
-
-/// Result position at the source, operand position at the target.
-#[derive(Clone, Copy, Debug)]
-struct Wire {
-    from: u8,
-    to: u32,
-}
 
 /// A result of the whole graph.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,10 +54,18 @@ pub struct Graph {
     pub name: String,
     /// What the source model says about itself, in its order.
     pub metadata: Vec<(String, String)>,
-    net: StableDiGraph<Node, Wire>,
+    net: Net,
     inputs: Vec<NodeId>,
     outputs: Vec<Output>,
+    /// The outputs that a value is, by their places.
+    named: FxHashMap<ValueId, BTreeSet<usize>>,
+    /// Bytes of the constants that were added as the model's, and of those that were computed and are still there.
+    given: u64,
+    computed: u64,
 }
+
+/// Bytes of constants that may be computed, besides twice the bytes of the model's own.
+pub const COMPUTED_BYTES: u64 = 1 << 28;
 
 impl Graph {
     /// An empty graph.
@@ -85,37 +73,62 @@ impl Graph {
         Graph { name: name.into(), ..Graph::default() }
     }
 
-    fn push(&mut self, op: Op, results: Types, operands: &[ValueId], origin: Origin) -> NodeId {
-        let results = results.into_iter().map(|ty| Value { ty, name: None }).collect();
-        let node = self.net.add_node(Node { op, results, origin });
-        for (to, v) in operands.iter().enumerate() {
-            self.net.add_edge(v.node.0, node, Wire { from: v.port, to: to as u32 });
-        }
-        NodeId(node)
-    }
-
     /// Adds a graph input.
     pub fn add_input(&mut self, name: impl Into<Arc<str>>, ty: TensorType) -> ValueId {
-        let node = self.push(Input {}.into(), Types::from_elem(ty, 1), &[], Origin::none());
+        let node = self.net.add(Input {}.into(), Types::from_elem(ty, 1), &[], Origin::none());
         self.inputs.push(node);
         self.set_name(node.value(0), name);
         node.value(0)
     }
 
-    /// Adds a constant.
+    /// Adds a constant of the model.
     pub fn add_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
+        self.given += value.data().len() as u64;
+        self.put_const(value, origin)
+    }
+
+    /// Adds a constant that was computed. Whoever computes large ones asks for [`Graph::room`] before.
+    pub fn add_computed(&mut self, value: Tensor, origin: Origin) -> ValueId {
+        self.computed += value.data().len() as u64;
+        let v = self.put_const(value, origin);
+        self.net.set_computed(v.node);
+        v
+    }
+
+    /// Fails where so many more bytes of computed constants would be too much: what a model of a few bytes becomes is
+    /// bounded, and what weights become grows with them.
+    pub fn room(&self, bytes: u64) -> Result<(), TooLarge> {
+        let most = COMPUTED_BYTES.saturating_add(self.given.saturating_mul(2));
+        let bytes = self.computed.saturating_add(bytes);
+        if bytes <= most { Ok(()) } else { Err(TooLarge { bytes, most }) }
+    }
+
+    fn put_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
         let ty = value.ty().clone();
-        self.push(Const { value }.into(), Types::from_elem(ty, 1), &[], origin).value(0)
+        self.net.add(Const { value }.into(), Types::from_elem(ty, 1), &[], origin).value(0)
     }
 
     /// Names a value as a result of the graph.
     pub fn add_output(&mut self, name: impl Into<Arc<str>>, value: ValueId) {
+        self.named.entry(value).or_default().insert(self.outputs.len());
         self.outputs.push(Output { name: name.into(), value });
     }
 
     /// Points output `i` at another value.
     pub fn set_output(&mut self, i: usize, value: ValueId) {
-        self.outputs[i].value = value;
+        let old = std::mem::replace(&mut self.outputs[i].value, value);
+        if let Some(places) = self.named.get_mut(&old) {
+            places.remove(&i);
+            if places.is_empty() {
+                self.named.remove(&old);
+            }
+        }
+        self.named.entry(value).or_default().insert(i);
+    }
+
+    /// Gives output `i` another name.
+    pub fn rename_output(&mut self, i: usize, name: impl Into<Arc<str>>) {
+        self.outputs[i].name = name.into();
     }
 
     /// Adds a node; its result types are inferred. Grids of operands reach results only where the operator carries
@@ -123,7 +136,7 @@ impl Graph {
     pub fn add(&mut self, op: impl Into<Op>, operands: &[ValueId], origin: Origin) -> Result<NodeId, TypeError> {
         let op = op.into();
         let results = self.infer(&op, operands)?;
-        Ok(self.push(op, results, operands, origin))
+        Ok(self.net.add(op, results, operands, origin))
     }
 
     /// Adds a node with one result and gives that.
@@ -141,7 +154,7 @@ impl Graph {
     ) -> Result<NodeId, TypeError> {
         let op = op.into();
         check(&op, &self.types_of(operands), &results)?;
-        Ok(self.push(op, results, operands, origin))
+        Ok(self.net.add(op, results, operands, origin))
     }
 
     fn types_of(&self, values: &[ValueId]) -> SmallVec<[&TensorType; 4]> {
@@ -182,12 +195,12 @@ impl Graph {
 
     /// The operator of a node.
     pub fn op(&self, node: NodeId) -> &Op {
-        &self.net[node.0].op
+        &self.net.node(node).op
     }
 
     /// Where a node came from.
     pub fn origin(&self, node: NodeId) -> &Origin {
-        &self.net[node.0].origin
+        &self.net.node(node).origin
     }
 
     /// The operator that produces a value.
@@ -197,43 +210,47 @@ impl Graph {
 
     /// The operands of a node, in order.
     pub fn operands(&self, node: NodeId) -> Operands {
-        let mut wires: SmallVec<[(u32, ValueId); 3]> = self
-            .net
-            .edges_directed(node.0, Direction::Incoming)
-            .map(|e| (e.weight().to, NodeId(e.source()).value(e.weight().from)))
-            .collect();
-        wires.sort_unstable_by_key(|w| w.0);
-        wires.into_iter().map(|w| w.1).collect()
+        self.net.node(node).operands().clone()
+    }
+
+    /// Operand `i` of a node.
+    pub fn operand(&self, node: NodeId, i: usize) -> ValueId {
+        self.net.node(node).operands()[i]
+    }
+
+    /// The number of operands of a node.
+    pub fn operand_count(&self, node: NodeId) -> usize {
+        self.net.node(node).operands().len()
     }
 
     /// The results of a node.
     pub fn results(&self, node: NodeId) -> impl ExactSizeIterator<Item = ValueId> + use<> {
-        (0..self.net[node.0].results.len() as u8).map(move |port| node.value(port))
+        (0..self.net.node(node).results.len() as u8).map(move |port| node.value(port))
     }
 
     /// The type of a value.
     pub fn ty(&self, v: ValueId) -> &TensorType {
-        &self.net[v.node.0].results[usize::from(v.port)].ty
+        &self.net.value(v).ty
     }
 
     /// The types of a node's operands.
     pub fn operand_types(&self, node: NodeId) -> SmallVec<[&TensorType; 4]> {
-        self.types_of(&self.operands(node))
+        self.types_of(self.net.node(node).operands())
     }
 
     /// The types of a node's results.
     pub fn result_types(&self, node: NodeId) -> Types {
-        self.net[node.0].results.iter().map(|r| r.ty.clone()).collect()
+        self.net.node(node).results.iter().map(|r| r.ty.clone()).collect()
     }
 
     /// The name a value had in the source model.
     pub fn name(&self, v: ValueId) -> Option<&Arc<str>> {
-        self.net[v.node.0].results[usize::from(v.port)].name.as_ref()
+        self.net.value(v).name.as_ref()
     }
 
     /// Names a value.
     pub fn set_name(&mut self, v: ValueId, name: impl Into<Arc<str>>) {
-        self.net[v.node.0].results[usize::from(v.port)].name = Some(name.into());
+        self.net.value_mut(v).name = Some(name.into());
     }
 
     /// The tensor, where the value is a constant.
@@ -256,25 +273,30 @@ impl Graph {
 
     /// The nodes and operand positions that read a value, in a fixed order. Graph outputs do not count.
     pub fn users(&self, v: ValueId) -> SmallVec<[(NodeId, usize); 2]> {
-        let mut users: SmallVec<[(NodeId, usize); 2]> = self
-            .net
-            .edges_directed(v.node.0, Direction::Outgoing)
-            .filter(|e| e.weight().from == v.port)
-            .map(|e| (NodeId(e.target()), e.weight().to as usize))
-            .collect();
-        users.sort_unstable();
-        users
+        self.readers(v).collect()
+    }
+
+    /// As [`Graph::users`], for those who need not see all: a value may have as many as the graph has nodes.
+    pub fn readers(&self, v: ValueId) -> impl ExactSizeIterator<Item = (NodeId, usize)> + '_ {
+        self.net.value(v).users()
     }
 
     /// True where the value is a graph output.
     pub fn is_output(&self, v: ValueId) -> bool {
-        self.outputs.iter().any(|o| o.value == v)
+        self.named.contains_key(&v)
+    }
+
+    /// The name of the first output that the value is.
+    pub fn output_name(&self, v: ValueId) -> Option<&Arc<str>> {
+        let first = *self.named.get(&v)?.first()?;
+        Some(&self.outputs[first].name)
     }
 
     /// The one node that reads a value, where there is just one reading and the value is no graph output.
     pub fn only_user(&self, v: ValueId) -> Option<NodeId> {
-        match self.users(v).as_slice() {
-            [(node, _)] if !self.is_output(v) => Some(*node),
+        let mut readers = self.readers(v);
+        match (readers.next(), readers.next()) {
+            (Some((node, _)), None) if !self.is_output(v) => Some(node),
             _ => None,
         }
     }
@@ -300,10 +322,8 @@ impl Graph {
                 self.set_operand(node, operand, new);
             }
         }
-        for o in &mut self.outputs {
-            if o.value == old {
-                o.value = new;
-            }
+        for i in self.named.get(&old).cloned().unwrap_or_default() {
+            self.set_output(i, new);
         }
         if self.name(new).is_none()
             && let Some(name) = self.name(old).cloned()
@@ -314,29 +334,24 @@ impl Graph {
 
     /// Points operand `i` of a node at another value.
     pub fn set_operand(&mut self, node: NodeId, i: usize, v: ValueId) {
-        let wire =
-            self.net.edges_directed(node.0, Direction::Incoming).find(|e| e.weight().to as usize == i).map(|e| e.id());
-        if let Some(wire) = wire {
-            self.net.remove_edge(wire);
-        }
-        self.net.add_edge(v.node.0, node.0, Wire { from: v.port, to: i as u32 });
+        self.net.set_operand(node, i, v);
     }
 
     /// Gives a value another type. The passes that own types (layout, quantization) call it and verify afterwards.
     pub fn set_type(&mut self, v: ValueId, ty: TensorType) {
-        self.net[v.node.0].results[usize::from(v.port)].ty = ty;
+        self.net.value_mut(v).ty = ty;
     }
 
     /// All nodes that outputs depend on, operands before users; inputs first. The order depends on the graph alone.
     pub fn order(&self) -> Vec<NodeId> {
-        self.order_with(&[])
+        let roots: Vec<NodeId> = self.outputs.iter().map(|o| o.value.node).collect();
+        self.walk(self.inputs.clone(), &roots)
     }
 
     /// As [`Graph::order`], with the nodes that `also` depends on. A node that only `also` needs comes as soon as its
     /// operands are there, so that they need not be kept for it.
     pub fn order_with(&self, also: &[ValueId]) -> Vec<NodeId> {
-        let roots: Vec<NodeId> = self.outputs.iter().map(|o| o.value.node).collect();
-        let needed = self.walk(self.inputs.clone(), &roots);
+        let needed = self.order();
         let extra: Vec<NodeId> = also.iter().map(|v| v.node).collect();
         let all = self.walk(needed.clone(), &extra);
         let mut place: FxHashMap<NodeId, (usize, usize)> =
@@ -352,20 +367,21 @@ impl Graph {
 
     /// `order` and behind it the nodes that `roots` depend on, operands before users.
     fn walk(&self, mut order: Vec<NodeId>, roots: &[NodeId]) -> Vec<NodeId> {
-        let mut done: FxHashSet<NodeId> = order.iter().copied().collect();
+        let mut done = vec![false; self.net.bound()];
+        order.iter().for_each(|n| done[n.index()] = true);
         for &root in roots {
             let mut stack = vec![(root, false)];
             while let Some((node, expanded)) = stack.pop() {
-                if done.contains(&node) {
+                if done[node.index()] {
                     continue;
                 }
                 if expanded {
-                    done.insert(node);
+                    done[node.index()] = true;
                     order.push(node);
                     continue;
                 }
                 stack.push((node, true));
-                stack.extend(self.operands(node).iter().rev().map(|v| (v.node, false)));
+                stack.extend(self.net.node(node).operands().iter().rev().map(|v| (v.node, false)));
             }
         }
         order
@@ -373,10 +389,11 @@ impl Graph {
 
     /// Removes every node that no output depends on, except inputs. Gives the number removed.
     pub fn sweep(&mut self) -> usize {
-        let live: FxHashSet<NodeId> = self.order().into_iter().collect();
-        let before = self.net.node_count();
-        self.net.retain_nodes(|_, n| live.contains(&NodeId(n)));
-        before - self.net.node_count()
+        let mut live = vec![false; self.net.bound()];
+        self.order().iter().for_each(|n| live[n.index()] = true);
+        let removed = self.net.retain(&live);
+        self.computed = self.net.computed_bytes();
+        removed
     }
 
     /// Checks every node's types against its operator.

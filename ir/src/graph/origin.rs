@@ -16,6 +16,10 @@ pub struct Source {
     pub line: Option<Arc<str>>,
 }
 
+/// Source nodes that one node stands for, at most. Those of real models are a tenth of that; where long chains become one
+/// node, to keep all would take a time that grows with the square of their length.
+const MOST_SOURCES: usize = 256;
+
 /// The nodes of the source model that a node stands for; the first is the one it does the work of.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Origin(SmallVec<[Source; 1]>);
@@ -47,11 +51,11 @@ impl Origin {
         self.0.first().map_or("", |s| &s.path)
     }
 
-    /// This origin with those of `other` behind it.
+    /// This origin with those of `other` behind it, as far as they are not too many.
     pub fn and(&self, other: &Origin) -> Self {
         let mut all = self.clone();
         for s in &other.0 {
-            if !all.0.contains(s) {
+            if all.0.len() < MOST_SOURCES && !all.0.contains(s) {
                 all.0.push(s.clone());
             }
         }

@@ -20,10 +20,10 @@ impl Graph {
         let outputs = self.outputs.len() == other.outputs.len()
             && self.outputs.iter().zip(&other.outputs).all(|(a, b)| a.name == b.name && twin(a.value) == Some(b.value));
         let nodes = mine.iter().zip(&theirs).all(|(&a, &b)| {
-            let (x, y) = (&self.net[a.0], &other.net[b.0]);
+            let (x, y) = (self.net.node(a), other.net.node(b));
             same_op(&x.op, &y.op)
                 && x.origin == y.origin
-                && x.results == y.results
+                && x.results.iter().map(|r| (&r.ty, &r.name)).eq(y.results.iter().map(|r| (&r.ty, &r.name)))
                 && self.operands(a).into_iter().map(twin).eq(other.operands(b).into_iter().map(Some))
         });
         self.name == other.name && self.metadata == other.metadata && outputs && nodes

@@ -95,6 +95,9 @@ impl Columns for View<'_> {
 /// Elements of a block of the right-hand side: it stays in the second level cache.
 const BLOCK: usize = 128 * 1024;
 
+/// Elements of a block at most, where the right-hand side is so high that less would be slow.
+const LARGEST: usize = 1 << 24;
+
 /// A part of a product: some indices of the inner axis, of one of several right-hand sides.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Term {
@@ -114,7 +117,9 @@ pub(crate) fn contract(
 ) -> Result<(), EvalError> {
     let total = b.first().map_or(0, Columns::cols);
     let deepest = terms.iter().map(|t| t.inner.len()).max().unwrap_or(0).max(1);
-    let width = (BLOCK / deepest).next_multiple_of(32).clamp(128, 4096);
+    // Narrower where even a few columns of so many rows would be large.
+    let least = (LARGEST / deepest).clamp(1, 128);
+    let width = (BLOCK / deepest).next_multiple_of(32).clamp(least, 4096);
     let (mut scratch, mut product) = (Vec::new(), vec![0.0; a.rows() * width.min(total)]);
     for start in (0..total).step_by(width) {
         let cols = start..(start + width).min(total);

@@ -37,8 +37,7 @@ impl Conv {
     /// How many of `places` along spatial axis `i` of the result sum up what this tap reads of an image with `extent`
     /// elements there; at the others it reads padding.
     pub fn reads(&self, i: usize, tap: usize, extent: usize, places: usize) -> usize {
-        let image = self.before[i]..self.before[i] + extent;
-        (0..places).filter(|place| image.contains(&(place * self.stride[i] + tap * self.dilation[i]))).count()
+        hits(tap * self.dilation[i], self.stride[i], self.before[i]..self.before[i] + extent, places)
     }
 
     /// True where each group has one input channel (and there is more than one group).
@@ -54,7 +53,8 @@ impl Operator for Conv {
         let spatial = spatial_axes(Self::NAME, operands, &self.stride, &self.dilation, &[&self.before, &self.after])?;
         let w = extents(operands, 1)?;
         let channels = &operands[0].shape.dims()[1];
-        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || *channels != Dim::Known(w[1] * self.groups) {
+        let wanted = w[1].checked_mul(self.groups).map(Dim::Known);
+        if self.groups == 0 || !w[0].is_multiple_of(self.groups) || wanted.as_ref() != Some(channels) {
             return Err(refuse(operands, 1, format!("a weight for {channels} channels in {} groups", self.groups)));
         }
         bias(operands, w[0])?;
@@ -62,7 +62,8 @@ impl Operator for Conv {
         for i in 0..spatial {
             let x = operands[0].shape.dims()[2 + i].known();
             let x = x.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
-            let extent = window_steps(x + self.before[i] + self.after[i], w[2 + i], self.dilation[i], self.stride[i]);
+            let padded = x.checked_add(self.before[i]).and_then(|x| x.checked_add(self.after[i]));
+            let extent = padded.and_then(|x| window_steps(x, w[2 + i], self.dilation[i], self.stride[i]));
             dims.push(Dim::Known(
                 extent.ok_or_else(|| refuse(operands, 0, "an image at least as large as the window"))?,
             ));
@@ -116,13 +117,22 @@ impl Operator for ConvTranspose {
         if self.groups == 0 || !w[0].is_multiple_of(self.groups) || operands[0].shape.dims()[1] != Dim::Known(w[0]) {
             return Err(refuse(operands, 1, "a weight whose first extent is the number of channels"));
         }
-        bias(operands, w[1] * self.groups)?;
-        let mut dims = vec![operands[0].shape.dims()[0].clone(), Dim::Known(w[1] * self.groups)];
+        let overflow = || refuse(operands, 1, "a weight whose results can be counted");
+        let filters = w[1].checked_mul(self.groups).ok_or_else(overflow)?;
+        bias(operands, filters)?;
+        let mut dims = vec![operands[0].shape.dims()[0].clone(), Dim::Known(filters)];
         for i in 0..spatial {
             let x = operands[0].shape.dims()[2 + i].known().filter(|&x| x > 0);
             let x = x.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
-            let full = (x - 1) * self.stride[i] + self.dilation[i] * (w[2 + i] - 1) + 1 + self.extra[i];
-            let extent = full.checked_sub(self.before[i] + self.after[i]).filter(|&e| e > 0);
+            let taps = w[2 + i].checked_sub(1).ok_or_else(|| refuse(operands, 1, "a weight with elements"))?;
+            let reach = taps.checked_mul(self.dilation[i]);
+            let full = (x - 1)
+                .checked_mul(self.stride[i])
+                .zip(reach)
+                .and_then(|(a, b)| a.checked_add(b)?.checked_add(1)?.checked_add(self.extra[i]));
+            let full = full.ok_or_else(overflow)?;
+            let cut = self.before[i].saturating_add(self.after[i]);
+            let extent = full.checked_sub(cut).filter(|&e| e > 0);
             dims.push(Dim::Known(
                 extent.ok_or_else(|| TypeError::Attribute("the pads cut away the whole result".into()))?,
             ));
@@ -147,10 +157,16 @@ impl Operator for ConvTranspose {
     }
 }
 
+/// How many of the first `count` multiples of `step`, each behind `start`, lie in `range`.
+pub fn hits(start: usize, step: usize, range: std::ops::Range<usize>, count: usize) -> usize {
+    let below = |end: usize| end.saturating_sub(start).div_ceil(step).min(count);
+    below(range.end) - below(range.start)
+}
+
 /// How often a window of so many taps, `dilation` apart, fits into `extent` at steps of `stride`, or `None` where it does
 /// not.
 pub fn window_steps(extent: usize, window: usize, dilation: usize, stride: usize) -> Option<usize> {
-    let reach = dilation * window.checked_sub(1)? + 1;
+    let reach = dilation.checked_mul(window.checked_sub(1)?)?.checked_add(1)?;
     Some(extent.checked_sub(reach)? / stride + 1)
 }
 
@@ -186,5 +202,68 @@ fn bias(operands: &[&TensorType], channels: usize) -> Result<(), TypeError> {
         Some(b) if b.shape != Shape::known(&[channels]) => Err(refuse(operands, 2, format!("a bias [{channels}]"))),
         Some(_) => same_elem(operands, 0, 2),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+
+    #[test]
+    fn hits_are_counted() {
+        for start in 0..6 {
+            for step in 1..4 {
+                for (from, to) in [(0, 0), (0, 5), (2, 9), (7, 8)] {
+                    for count in 0..6 {
+                        let want = (0..count).filter(|k| (from..to).contains(&(start + k * step))).count();
+                        assert_eq!(hits(start, step, from..to, count), want);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extents_that_cannot_be_counted_are_refused() {
+        let huge = usize::MAX / 2;
+        let types = |w: [usize; 3]| [TensorType::f32(&[1, w[0], 5]), TensorType::f32(&w)];
+        let plain = ConvTranspose {
+            stride: smallvec![1],
+            before: smallvec![0],
+            after: smallvec![0],
+            extra: smallvec![0],
+            dilation: smallvec![1],
+            groups: 1,
+        };
+        let infer = |op: &ConvTranspose, w| {
+            let types = types(w);
+            op.infer(&types.iter().collect::<Vec<_>>()).map(|t| t[0].shape.to_string())
+        };
+        assert_eq!(infer(&plain, [2, 3, 3]), Ok("[1,3,7]".into()));
+        for op in [
+            ConvTranspose { stride: smallvec![huge], ..plain.clone() },
+            ConvTranspose { dilation: smallvec![usize::MAX], ..plain.clone() },
+            ConvTranspose { extra: smallvec![usize::MAX], ..plain.clone() },
+            ConvTranspose { before: smallvec![usize::MAX], after: smallvec![usize::MAX], ..plain.clone() },
+        ] {
+            assert!(infer(&op, [2, 3, 3]).is_err(), "{op:?}");
+        }
+        assert!(infer(&plain, [2, 3, 0]).is_err());
+        let conv = |conv: Conv, w: [usize; 3], channels| {
+            let types = [TensorType::f32(&[1, channels, 5]), TensorType::f32(&w)];
+            conv.infer(&types.iter().collect::<Vec<_>>()).map(|t| t[0].shape.to_string())
+        };
+        let plain = Conv::unit(1);
+        assert_eq!(conv(plain.clone(), [2, 3, 3], 3), Ok("[1,2,3]".into()));
+        for odd in [
+            Conv { before: smallvec![usize::MAX], after: smallvec![usize::MAX], ..plain.clone() },
+            Conv { dilation: smallvec![usize::MAX], ..plain.clone() },
+            Conv { groups: usize::MAX, ..plain.clone() },
+        ] {
+            assert!(conv(odd, [2, 3, 3], 3).is_err());
+        }
+        assert!(conv(plain, [2, 3, 0], 3).is_err());
     }
 }

@@ -25,7 +25,7 @@ mod reduce;
 mod resize;
 mod source;
 
-pub use conv::{Conv, ConvTranspose, window_steps};
+pub use conv::{Conv, ConvTranspose, hits, window_steps};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
 pub use grid::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};

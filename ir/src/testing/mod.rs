@@ -16,12 +16,12 @@ use crate::types::{Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
 pub use operators::{Case, operators};
 
 /// What one step chooses: operator, operands, attributes.
-type Step = [u8; 6];
+pub type Step = [u8; 6];
 
 /// Graphs of real numbers whose evaluation is continuous: small changes of the inputs make small changes of the
 /// outputs. One to three inputs and outputs; all extents known.
 pub fn graphs() -> impl Strategy<Value = Graph> {
-    (1usize..3, prop::collection::vec(any::<Step>(), 1..16)).prop_map(|(inputs, steps)| real_graph(inputs, &steps))
+    (1usize..3, prop::collection::vec(any::<Step>(), 1..16)).prop_map(|(inputs, steps)| graph_of(inputs, &steps))
 }
 
 /// Graphs that show all a graph can hold: grids, layouts, symbols, constants of every element, odd names, origins,
@@ -60,7 +60,8 @@ pub fn numbers(shape: Shape, seed: u64) -> Tensor {
     Tensor::from_vec(shape.clone(), values.collect())
 }
 
-fn real_graph(inputs: usize, steps: &[Step]) -> Graph {
+/// The graph that `steps` make of so many inputs.
+pub fn graph_of(inputs: usize, steps: &[Step]) -> Graph {
     let mut g = Graph::new("random");
     let mut values: Vec<ValueId> =
         (0..inputs).map(|i| g.add_input(format!("x{i}"), TensorType::f32(&[1, 2, 4, 5]))).collect();

@@ -16,6 +16,8 @@ const INLINE: usize = 16;
 /// Strings and scale lists that the brief form prints in full.
 const BRIEF_CHARS: usize = 60;
 const BRIEF_SCALES: usize = 4;
+/// Bytes of a name by which a value is called wherever it is read; longer ones stand where it is made.
+const LONGEST_NAME: usize = 256;
 
 /// The whole graph, as [`super::parse`] reads it back together with [`super::weights_of`].
 pub fn print_full(g: &Graph) -> String {
@@ -33,7 +35,7 @@ fn ids(g: &Graph) -> FxHashMap<ValueId, String> {
     let (mut ids, mut taken) = (FxHashMap::default(), FxHashSet::default());
     let mut unnamed = 0;
     for v in g.order().into_iter().flat_map(|n| g.results(n)) {
-        let name = g.name(v).filter(|name| taken.insert(*name));
+        let name = g.name(v).filter(|name| name.len() <= LONGEST_NAME && taken.insert(*name));
         ids.insert(v, name.map_or_else(|| unnamed.to_string(), |name| Name(name).to_string()));
         unnamed += usize::from(name.is_none());
     }
@@ -68,7 +70,7 @@ impl Printer<'_> {
             let id = &self.ids[&v];
             write!(f, "{}%{id}", if i == 0 { "  " } else { ", " })?;
             if let Some(name) = self.g.name(v).filter(|_| id.starts_with(super::is_digit)) {
-                write!(f, " {name:?}")?;
+                write!(f, " {}", self.name(name, |name| format!("{name:?}")))?;
             }
             write!(f, ": {}", self.ty(self.g.ty(v)))?;
         }
@@ -93,7 +95,8 @@ impl Printer<'_> {
     fn origin(&self, f: &mut fmt::Formatter<'_>, origin: &Origin) -> fmt::Result {
         let shown = if self.brief { 1 } else { usize::MAX };
         for (i, s) in origin.sources().iter().take(shown).enumerate() {
-            write!(f, "{}{} ({})", if i == 0 { "  from " } else { ", " }, Name(&s.path), Name(&s.kind))?;
+            let path = self.name(&s.path, |path| Name(path).to_string());
+            write!(f, "{}{path} ({})", if i == 0 { "  from " } else { ", " }, Name(&s.kind))?;
             if let Some(line) = &s.line {
                 write!(f, " at {line:?}")?;
             }
@@ -102,6 +105,11 @@ impl Printer<'_> {
             0 => Ok(()),
             more => write!(f, " +{more}"),
         }
+    }
+
+    /// A name as `spelled`, or the beginning of a long one.
+    fn name(&self, name: &str, spelled: impl Fn(&str) -> String) -> String {
+        if name.len() > LONGEST_NAME { self.string(name) } else { spelled(name) }
     }
 
     fn string(&self, s: &str) -> String {

@@ -96,6 +96,20 @@ fn brief_text_cuts_what_is_long() {
 }
 
 #[test]
+fn long_names_stand_once() {
+    let long = "x".repeat(1000);
+    let text = format!(
+        "graph g {{ %0 \"{long}\": f32[1] = input %1 = binary(f:Add) %0, %0 from \"{long}\" (Add) output y = %1 }}"
+    );
+    let g = parse(&text, &Weights::new()).unwrap();
+    assert_eq!(g.name(g.inputs().next().unwrap()).map(|n| n.len()), Some(1000));
+    let full = print_full(&g);
+    assert_eq!(full.matches(&long).count(), 2, "{full}");
+    assert!(parse(&full, &Weights::new()).unwrap().same(&g));
+    assert!(print_brief(&g).len() < 500);
+}
+
+#[test]
 fn errors_name_the_place_and_what_was_expected() {
     for (text, message) in [
         ("", "1:1: expected `graph`, found the end"),

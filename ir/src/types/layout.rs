@@ -65,9 +65,12 @@ impl Layout {
     /// True where both layouts put the same bytes in the same places for this shape:
     /// axes of extent 1 may stand anywhere.
     pub fn same_bytes(&self, other: &Layout, shape: &Shape) -> bool {
-        let wide =
-            |l: &Layout| -> SmallVec<[usize; 8]> { l.order().filter(|&a| shape.dims()[a] != Dim::Known(1)).collect() };
-        wide(self) == wide(other)
+        self.wide_axes(shape) == other.wide_axes(shape)
+    }
+
+    /// The axes from the outermost to the innermost, without those of extent 1.
+    pub fn wide_axes(&self, shape: &Shape) -> SmallVec<[usize; 8]> {
+        self.order().filter(|&a| shape.dims()[a] != Dim::Known(1)).collect()
     }
 }
 

@@ -22,6 +22,9 @@ use range::search;
 pub use range::{Method, Range};
 pub use stats::{Histogram, Stats};
 
+/// Bytes of what is remembered of a value, at most.
+pub const STATISTICS_BYTES: u64 = stats::LARGEST_BYTES;
+
 /// What calibration saw, and the ranges that follow: the one table beside the graph, gone when quantization returns.
 #[derive(Clone, Debug, Default)]
 pub struct Ranges {
@@ -68,7 +71,7 @@ pub fn calibrate(
     let executor = joint.executor(&wanted);
     let observe = |sample: Vec<Tensor>| observe(&executor, &wanted, &channels, &sample);
     let (mut stats, mut samples) = (FxHashMap::<ValueId, Stats>::default(), 0);
-    let at_once = rayon::current_num_threads();
+    let at_once = joint.at_once.max(1);
     for first in (0..count).step_by(at_once) {
         let batch = (first..count.min(first + at_once)).into_par_iter();
         let observed: Vec<_> = batch.filter_map(&sample).map(observe).collect();

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Bins a histogram has at most.
 const BINS: usize = 2048;
+/// Bytes of a histogram at most.
+pub(super) const LARGEST_BYTES: u64 = (BINS * size_of::<u64>()) as u64;
+
 /// Elements of one tensor that the histogram sees at most; minimum and maximum see all.
 const SEEN: usize = 1 << 15;
 

@@ -75,6 +75,11 @@ impl View<'_> {
         self.g.op(self.node)
     }
 
+    fn first(&self) -> Option<ValueId> {
+        let sources = matches!(self.op(), Op::Input(_) | Op::Const(_));
+        (!sources).then(|| self.g.operand(self.node, 0))
+    }
+
     fn result_rank(&self) -> usize {
         self.g.ty(self.node.value(0)).rank()
     }
@@ -82,7 +87,7 @@ impl View<'_> {
     /// True for a convolution that treats each position alike: the order of the positions does not matter.
     fn is_pointwise(&self) -> bool {
         let Op::Conv(Conv { stride, before, after, .. }) = self.op() else { return false };
-        let weight = &self.g.ty(self.g.operands(self.node)[1]).shape;
+        let weight = &self.g.ty(self.g.operand(self.node, 1)).shape;
         weight.dims()[2..].iter().all(|d| *d == Dim::Known(1))
             && stride.iter().all(|&s| s == 1)
             && before.iter().chain(after).all(|&p| p == 0)
@@ -103,7 +108,7 @@ impl View<'_> {
             LayoutRule::Image => (self.target.image_layout)(self.result_rank()),
             LayoutRule::Innermost(axis) => (0..self.result_rank()).filter(|&a| a != axis).chain([axis]).collect(),
             LayoutRule::Carry | LayoutRule::Free => {
-                let rank = self.g.operands(self.node).first().map_or(self.result_rank(), |&x| self.g.ty(x).rank());
+                let rank = self.first().map_or(self.result_rank(), |x| self.g.ty(x).rank());
                 Layout::row_major(rank)
             }
             LayoutRule::Follow | LayoutRule::RowMajor => Layout::row_major(self.result_rank()),
@@ -127,7 +132,7 @@ impl View<'_> {
 
     /// The layout of an operand.
     fn operand(&self, i: usize, state: &Layout) -> Layout {
-        let ty = self.g.ty(self.g.operands(self.node)[i]);
+        let ty = self.g.ty(self.g.operand(self.node, i));
         match self.op().layout() {
             LayoutRule::Image if i > 0 => (self.target.weight_layout)(self.op(), i, ty),
             LayoutRule::Carry if i > 0 => Layout::row_major(ty.rank()),
@@ -140,8 +145,8 @@ impl View<'_> {
     fn result_in(&self, port: u8, state: &Layout) -> Option<Layout> {
         let result = self.g.ty(self.node.value(port));
         match self.op().layout() {
-            LayoutRule::Carry | LayoutRule::Free if !self.g.operands(self.node).is_empty() => {
-                let mut x = self.g.ty(self.g.operands(self.node)[0]).clone();
+            LayoutRule::Carry | LayoutRule::Free if self.first().is_some() => {
+                let mut x = self.g.ty(self.g.operand(self.node, 0)).clone();
                 x.layout = state.clone();
                 self.op().carried(&x, &result.shape)
             }
@@ -157,7 +162,7 @@ impl View<'_> {
 
     /// The state in which operand `i` has that layout.
     fn state_by_operand(&self, i: usize, layout: &Layout) -> Option<Layout> {
-        let x = self.g.ty(self.g.operands(self.node)[i]);
+        let x = self.g.ty(self.g.operand(self.node, i));
         let tells = match self.op().layout() {
             LayoutRule::Follow | LayoutRule::Innermost(_) => {
                 x.rank() == self.result_rank() && x.shape.elements() != Some(1)
@@ -172,7 +177,7 @@ impl View<'_> {
         let state = match self.op() {
             Op::Transpose(op) => op.carry_back(layout),
             Op::Reshape(_) => {
-                let x = self.g.ty(self.g.operands(self.node)[0]);
+                let x = self.g.ty(self.g.operand(self.node, 0));
                 layout.reshaped(&self.g.ty(self.node.value(port)).shape, &x.shape)?
             }
             op if op.layout() == LayoutRule::Carry => return None,

@@ -7,8 +7,9 @@
 
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, Layout, NodeId, ValueId};
+use qcc_ir::{Graph, Layout, NodeId, Shape, ValueId};
 use rustc_hash::FxHashMap;
+use smallvec::{SmallVec, smallvec};
 
 use super::{ImageOrder, Interface, View, variable};
 
@@ -45,6 +46,35 @@ struct Solver<'g> {
     /// Wires into each site, and out of it.
     read: Vec<Vec<Wire>>,
     readers: Vec<Vec<Wire>>,
+    /// For each result of each site.
+    wanted: Vec<SmallVec<[Wanted; 1]>>,
+}
+
+/// The orders of bytes in which a value is read, and how many readers want each.
+#[derive(Clone, Debug, Default)]
+struct Wanted(Vec<(SmallVec<[usize; 8]>, usize)>);
+
+impl Wanted {
+    fn add(&mut self, order: SmallVec<[usize; 8]>) {
+        match self.0.iter_mut().find(|(o, _)| *o == order) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((order, 1)),
+        }
+    }
+
+    fn remove(&mut self, order: &SmallVec<[usize; 8]>) {
+        if let Some(place) = self.0.iter().position(|(o, _)| o == order) {
+            self.0[place].1 -= 1;
+            if self.0[place].1 == 0 {
+                self.0.swap_remove(place);
+            }
+        }
+    }
+
+    /// The number of orders other than this one.
+    fn others(&self, own: &SmallVec<[usize; 8]>) -> usize {
+        self.0.iter().filter(|(o, _)| o != own).count()
+    }
 }
 
 /// Chooses layouts. The operands of `loose` nodes may have any layout.
@@ -59,7 +89,12 @@ pub(super) fn solve(g: &Graph, target: &Target, interface: Interface, loose: &[N
         readers[wire.from].push(wire);
     }
     let states = vec![None; sites.len()];
-    let mut solver = Solver { g, target, interface, sites, states, joined: none, read, readers };
+    let results = |site: &Site| match site {
+        Site::Node(node) => g.results(*node).len(),
+        Site::Output(_) => 0,
+    };
+    let wanted = sites.iter().map(|site| smallvec![Wanted::default(); results(site)]).collect();
+    let mut solver = Solver { g, target, interface, sites, states, joined: none, read, readers, wanted };
     for site in 0..solver.sites.len() {
         solver.states[site] = solver.fixed(site);
     }
@@ -161,10 +196,7 @@ impl Solver<'_> {
             }
         } else {
             let state = self.states[wire.to].as_ref()?;
-            let layout = match self.sites[wire.to] {
-                Site::Node(node) => self.view(node).operand(wire.operand, state),
-                Site::Output(_) => state.clone(),
-            };
+            let layout = self.wish(wire, state);
             let Site::Node(from) = self.sites[to] else { return None };
             match self.g.op(from) {
                 Op::Input(_) => self.at_border(layout),
@@ -198,26 +230,37 @@ impl Solver<'_> {
 
     /// Hands the layouts of neighbours to sites that have a choice, where that costs less.
     fn improve(&mut self) {
+        for site in 0..self.sites.len() {
+            let state = self.states[site].take();
+            self.set(site, state);
+        }
         for _ in 0..ROUNDS {
             let mut changed = false;
             for site in (0..self.sites.len()).filter(|&site| self.fixed(site).is_none()).collect::<Vec<_>>() {
                 let offers = |wires: &[Wire]| -> Vec<Layout> {
-                    wires.iter().filter_map(|&wire| self.handed_over(wire, site)).collect()
+                    let mut different = Vec::new();
+                    for offer in wires.iter().filter_map(|&wire| self.handed_over(wire, site)) {
+                        if !different.contains(&offer) {
+                            different.push(offer);
+                        }
+                    }
+                    different
                 };
                 let (from_operands, from_readers) = (offers(&self.read[site]), offers(&self.readers[site]));
                 let current = self.states[site].clone();
-                let mut least = self.cost_around(site);
+                let around = self.around(site);
+                let mut least = self.cost_of(&around);
                 // At the same cost bytes move late: behind a join one move does for many.
                 let mut early = current.is_some_and(|state| !from_operands.contains(&state));
                 let offers =
                     from_operands.into_iter().map(|o| (o, true)).chain(from_readers.into_iter().map(|o| (o, false)));
                 for (offer, late) in offers {
-                    let before = self.states[site].replace(offer);
-                    let cost = self.cost_around(site);
+                    let before = self.set(site, Some(offer));
+                    let cost = self.cost_of(&around);
                     if cost < least || (cost == least && late && early) {
                         (least, changed, early) = (cost, true, early && !late);
                     } else {
-                        self.states[site] = before;
+                        self.set(site, before);
                     }
                 }
             }
@@ -227,31 +270,58 @@ impl Solver<'_> {
         }
     }
 
-    /// What moving the values costs that a site reads and gives.
-    fn cost_around(&self, site: usize) -> usize {
+    /// Gives a site another state, and what it reads other wishes. Gives the state before.
+    fn set(&mut self, site: usize, state: Option<Layout>) -> Option<Layout> {
+        let before = std::mem::replace(&mut self.states[site], state);
+        for wire in 0..self.read[site].len() {
+            let wire = self.read[site][wire];
+            let Some(shape) = self.shape(wire.from, wire.port) else { continue };
+            let order = |state: &Option<Layout>| Some(self.wish(wire, state.as_ref()?).wide_axes(shape));
+            let (old, new) = (order(&before), order(&self.states[site]));
+            let wanted = &mut self.wanted[wire.from][usize::from(wire.port)];
+            if let Some(order) = old {
+                wanted.remove(&order);
+            }
+            if let Some(order) = new {
+                wanted.add(order);
+            }
+        }
+        before
+    }
+
+    /// The layout that the reader at the end of a wire wants in that state.
+    fn wish(&self, wire: Wire, state: &Layout) -> Layout {
+        match self.sites[wire.to] {
+            Site::Node(node) => self.view(node).operand(wire.operand, state),
+            Site::Output(_) => state.clone(),
+        }
+    }
+
+    fn shape(&self, site: usize, port: u8) -> Option<&Shape> {
+        match self.sites[site] {
+            Site::Node(node) => Some(&self.g.ty(node.value(port)).shape),
+            Site::Output(_) => None,
+        }
+    }
+
+    /// The values that a site reads and gives.
+    fn around(&self, site: usize) -> Vec<(usize, u8)> {
         let mut values: Vec<(usize, u8)> = self.read[site].iter().map(|w| (w.from, w.port)).collect();
         values.extend(self.readers[site].iter().map(|w| (w.from, w.port)));
         values.sort_unstable();
         values.dedup();
-        values.into_iter().map(|(from, port)| self.cost(from, port)).sum()
+        values
     }
 
-    /// What moving a value costs: once for each order of bytes that a reader wants and that is not its own.
-    fn cost(&self, from: usize, port: u8) -> usize {
-        let (Site::Node(node), Some(state)) = (self.sites[from], &self.states[from]) else { return 0 };
-        let shape = &self.g.ty(node.value(port)).shape;
-        let mut orders = vec![self.view(node).result(port, state)];
-        for wire in self.readers[from].iter().filter(|w| w.port == port) {
-            let Some(state) = &self.states[wire.to] else { continue };
-            let wanted = match self.sites[wire.to] {
-                Site::Node(node) => self.view(node).operand(wire.operand, state),
-                Site::Output(_) => state.clone(),
-            };
-            if !orders.iter().any(|o| o.same_bytes(&wanted, shape)) {
-                orders.push(wanted);
-            }
-        }
-        (orders.len() - 1) * (width(self.g, node.value(port)) + MOVE)
+    /// What moving values costs: once for each order of bytes that a reader wants and that is not the value's own.
+    fn cost_of(&self, values: &[(usize, u8)]) -> usize {
+        let cost = |&(from, port): &(usize, u8)| {
+            let (Site::Node(node), Some(state)) = (self.sites[from], &self.states[from]) else { return 0 };
+            let own = self.view(node).result(port, state).wide_axes(&self.g.ty(node.value(port)).shape);
+            let moves = self.wanted[from][usize::from(port)].others(&own);
+            moves * (width(self.g, node.value(port)) + MOVE)
+        };
+        values.iter().map(cost).sum()
     }
 
     fn plan(self) -> Plan {

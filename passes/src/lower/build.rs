@@ -5,7 +5,7 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, Pad, PadMode, Range, Reduce, ReduceFn,
     Reshape, Select, Slice, Transpose, Unary, UnaryFn,
 };
-use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 
 use crate::Skip;
 
@@ -38,8 +38,13 @@ impl<'g> Build<'g> {
         let op = op.into();
         let constants: Option<Vec<&Tensor>> = operands.iter().map(|&v| self.g.constant(v)).collect();
         if let Some(constants) = constants.filter(|c| c.iter().all(|t| t.ty().elem.grid().is_none())) {
-            let value = op.eval(&constants)?.swap_remove(0);
-            return Ok(self.constant(value));
+            let types: Vec<&TensorType> = constants.iter().map(|t| t.ty()).collect();
+            let bytes: usize = op.infer(&types)?.iter().filter_map(TensorType::bytes).sum();
+            // What is too large is computed when the model runs.
+            if self.g.room(bytes as u64).is_ok() {
+                let value = op.eval(&constants)?.swap_remove(0);
+                return Ok(self.constant(value));
+            }
         }
         if let Some(v) = self.moved_on_grid(&op, operands) {
             return Ok(v);
@@ -63,8 +68,22 @@ impl<'g> Build<'g> {
         self.g.add1(Dequantize {}, &[constant], self.origin.clone()).ok()
     }
 
+    /// A constant: small, or as large as what it is made from. See [`Build::table`].
     pub(crate) fn constant(&mut self, value: Tensor) -> ValueId {
-        self.g.add_const(value, self.origin.clone())
+        self.g.add_computed(value, self.origin.clone())
+    }
+
+    /// Fails where there is no room for a constant of these extents, `size` bytes each.
+    pub(crate) fn room(&self, dims: &[usize], size: usize) -> Result<(), Skip> {
+        let bytes = dims.iter().fold(size as u64, |n, &d| n.saturating_mul(d as u64));
+        Ok(self.g.room(bytes)?)
+    }
+
+    /// A constant whose extents are those of values, where there is room for it.
+    pub(crate) fn table<T: Scalar>(&mut self, dims: &[usize], value: impl Fn(usize) -> T) -> Built {
+        self.room(dims, size_of::<T>())?;
+        let values = (0..dims.iter().product()).map(value).collect();
+        Ok(self.constant(Tensor::from_vec(Shape::known(dims), values)))
     }
 
     /// A scalar of the element of `like`.

@@ -194,7 +194,7 @@ pub(super) fn gather_elements(b: &mut Build<'_>, node: NodeId) -> Built {
     let coordinates: Result<Vec<ValueId>, Skip> = (0..data.len())
         .map(|a| match a == axis {
             true => b.reshape(index, Shape::known(&column)),
-            false => Ok(b.constant(positions(&extents, a))),
+            false => positions(b, &extents, a),
         })
         .collect();
     let tuples = b.concat(data.len(), &coordinates?)?;
@@ -208,7 +208,8 @@ pub(super) fn gather_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     let (x, index) = (operands[0], operands[1]);
     let extents = b.extents(index)?;
     let Some((_, tuples)) = extents.split_last() else { return Err(Skip::NoMatch) };
-    let mut coordinates: Vec<ValueId> = (0..shared).map(|axis| b.constant(positions(tuples, axis))).collect();
+    let mut coordinates: Vec<ValueId> =
+        (0..shared).map(|axis| positions(b, tuples, axis)).collect::<Result<_, Skip>>()?;
     coordinates.push(b.cast(index, Elem::I32)?);
     let whole = b.concat(tuples.len(), &coordinates)?;
     b.op(GatherNd { batch: 0 }, &[x, whole])
@@ -231,12 +232,10 @@ fn constant_off_axis(g: &Graph, index: ValueId, axis: usize) -> Option<ValueId> 
 }
 
 /// The position of each element along an axis: `[extents.., 1]`.
-fn positions(extents: &[usize], axis: usize) -> Tensor {
+fn positions(b: &mut Build<'_>, extents: &[usize], axis: usize) -> Built {
     let inner: usize = extents[axis + 1..].iter().product();
-    let count = extents.iter().product();
-    let values = (0..count).map(|i: usize| (i / inner % extents[axis]) as i32).collect();
-    let shape: Vec<usize> = extents.iter().copied().chain([1]).collect();
-    Tensor::from_vec(Shape::known(&shape), values)
+    let dims: Vec<usize> = extents.iter().copied().chain([1]).collect();
+    b.table(&dims, |i| (i / inner % extents[axis]) as i32)
 }
 
 /// The same indices counted from the front, or `None` where they are already. `ends` are the extents that the columns

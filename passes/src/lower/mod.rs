@@ -2,15 +2,13 @@
 //!
 //! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
 
-use std::borrow::Cow;
-
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
 use crate::precision::WidenHalves;
-use crate::{Context, Pass, PassError, Rules, Skip};
+use crate::{Context, MOST_ROUNDS, Pass, PassError, Rules, Skip};
 
 mod build;
 mod conv;
@@ -65,6 +63,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::GatherNd => index::gather_nd,
         OpKind::ScatterNd => scatter::scatter_nd,
         OpKind::DepthToSpace => movement::depth_to_space,
+        OpKind::SpaceToDepth => movement::space_to_depth,
         OpKind::Pad => movement::pad_edge,
         OpKind::Resize => resize::resize,
         OpKind::GridSample => sample::grid_sample,
@@ -77,25 +76,22 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
 #[derive(Debug)]
 struct Decompose;
 
-/// Rounds over the graph that decompositions may take; sound ones need far fewer.
-const MOST_ROUNDS: usize = 1000;
-
 impl Pass for Decompose {
     fn name(&self) -> &'static str {
         "decompose"
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        let mut last = OpKind::Input;
+        let mut last = "none";
         for _ in 0..MOST_ROUNDS {
             let mut changed = false;
             let mut refused = Vec::new();
             for node in g.order() {
-                let kind = g.op(node).kind();
+                let kind = g.op(node).kind().name();
                 match decompose(g, node, cx.target) {
                     Ok(true) => (changed, last) = (true, kind),
                     Ok(false) => {}
-                    Err(skip) => refused.push(refusal(g, node, cx.target, skip.reason()?)),
+                    Err(skip) => refused.push(refusal(g, node, cx.target, skip)?),
                 }
             }
             if !changed {
@@ -103,7 +99,7 @@ impl Pass for Decompose {
             }
             g.sweep();
         }
-        Err(PassError::Endless { pass: self.name(), rule: last.name() })
+        Err(PassError::Endless { pass: self.name(), rule: last })
     }
 }
 
@@ -125,20 +121,24 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
 }
 
 /// What the user is told of a node that the target cannot express.
-fn refusal(g: &Graph, node: NodeId, target: &Target, why: Option<Cow<'static, str>>) -> Diagnostic {
+fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagnostic, PassError> {
     let (name, origin) = (target.name, g.origin(node));
     // The user knows the operator by the name that the source model has for it.
     let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
-    let message = match why {
+    if let Skip::TooLarge(e) = why {
+        let help = format!("{name} needs constants for {kind}; give smaller inputs: --shape");
+        return Ok(Diagnostic::error("too-large", e.to_string()).at(origin).with_help(help));
+    }
+    let message = match why.reason()? {
         Some(why) => format!("{name} cannot express {kind}: {why}"),
         None => {
             let types: Vec<String> = g.operand_types(node).iter().map(|t| t.to_string()).collect();
             format!("{name} has no operator for {kind} of {}", types.join(" and "))
         }
     };
-    Diagnostic::error("unsupported-op", message)
+    Ok(Diagnostic::error("unsupported-op", message)
         .at(origin)
-        .with_help("change this part of the model, or compile it for another target")
+        .with_help("change this part of the model, or compile it for another target"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Pooling: one spatial axis and three become two, pads become Pad, windows with gaps become slices.
 
-use qcc_ir::ops::{BinaryFn, Extents, Op, Pool, PoolFn, window_steps};
+use qcc_ir::ops::{BinaryFn, Extents, Op, Pool, PoolFn, hits, window_steps};
 use qcc_ir::{NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built};
@@ -8,6 +8,7 @@ use super::conv::row;
 use super::sign::is_nonnegative;
 use super::volume;
 use crate::Skip;
+use crate::pattern::when;
 
 pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Pool(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
@@ -47,12 +48,16 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
     match op.f {
         PoolFn::Max => Ok(y),
         PoolFn::Average => {
-            let correction = correction(&op, &b.extents(x)?, &b.extents(y)?);
-            let correction = b.constant(correction);
+            let (image, places) = (b.extents(x)?, b.extents(y)?);
+            b.room(&places[2..], size_of::<f32>())?;
+            let correction = b.constant(correction(&op, &image, &places));
             b.mul(y, correction)
         }
     }
 }
+
+/// Taps that a window is taken apart into, each with nodes of its own.
+pub(super) const MOST_TAPS: usize = 1024;
 
 /// Pooling along one axis, by window, stride and dilation: of slices, one for each tap.
 pub(super) fn along(
@@ -63,6 +68,7 @@ pub(super) fn along(
     [window, stride, dilation]: [usize; 3],
 ) -> Built {
     let len = window_steps(b.extents(x)?[axis], window, dilation, stride).ok_or(Skip::NoMatch)?;
+    when(window <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
     let mut y = b.every(x, axis, 0, len, stride)?;
     for tap in 1..window {
         let next = b.every(x, axis, tap * dilation, len, stride)?;
@@ -77,10 +83,8 @@ pub(super) fn along(
 /// Taps of the window over taps inside the image, for each position of the result: `[1, 1, spatial..]`.
 fn correction(op: &Pool, x: &[usize], y: &[usize]) -> Tensor {
     let inside = |axis: usize, at: usize| {
-        let first = at * op.stride[axis];
-        let place = |tap: usize| first + tap * op.dilation[axis];
         let image = op.before[axis]..op.before[axis] + x[2 + axis];
-        (0..op.window[axis]).filter(|&tap| image.contains(&place(tap))).count()
+        hits(at * op.stride[axis], op.dilation[axis], image, op.window[axis])
     };
     let mut values = vec![1.0f32];
     for axis in 0..op.window.len() {

@@ -25,6 +25,7 @@ pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
     for axis in 0..op.size.len() {
         y = match op.mode {
             ResizeMode::Nearest(_) => {
+                b.room(&[op.size[axis]], size_of::<i32>())?;
                 let picks = picks(&op, axis, extents[2 + axis])?;
                 let index = b.constant(Tensor::from_vec(Shape::known(&[picks.len()]), picks));
                 b.op(Gather { axis: 2 + axis }, &[y, index])?
@@ -84,6 +85,7 @@ fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip>
 /// Product with the matrix of the interpolation along one axis, whose columns are the resampled unit vectors.
 fn interpolate(b: &mut Build<'_>, op: &Resize, axis: usize, x: ValueId) -> Built {
     let extent = b.extents(x)?[2 + axis];
+    b.room(&[extent, extent.max(op.size[axis])], size_of::<f32>())?;
     let mut unit = vec![0.0f32; extent * extent];
     unit.iter_mut().step_by(extent + 1).for_each(|v| *v = 1.0);
     let unit = Tensor::from_vec(Shape::known(&[extent, 1, extent]), unit);

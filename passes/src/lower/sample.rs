@@ -33,7 +33,8 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
     let positions = batch * result[2..].iter().product::<usize>();
 
     let at = b.reshape(at, Shape::known(&[positions, axes]))?;
-    let mut taps: Option<Taps> = (batch > 1).then(|| first_rows(b, batch, positions, spatial.iter().product()));
+    let rows = |b: &mut Build<'_>| first_rows(b, batch, positions, spatial.iter().product());
+    let mut taps: Option<Taps> = if batch > 1 { Some(rows(b)?) } else { None };
     for (axis, &extent) in spatial.iter().enumerate() {
         let along = b.slice(at, 1, axes - 1 - axis, 1)?;
         let along = taps_along(b, &op, along, extent, ring)?;
@@ -64,9 +65,9 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
 }
 
 /// The first row of the image that each position lies in.
-fn first_rows(b: &mut Build<'_>, batch: usize, positions: usize, image: usize) -> Taps {
-    let rows = (0..positions).map(|i| (i / (positions / batch) * image) as i32).collect();
-    Taps { index: b.constant(Tensor::from_vec(Shape::known(&[positions, 1]), rows)), weight: None }
+fn first_rows(b: &mut Build<'_>, batch: usize, positions: usize, image: usize) -> Result<Taps, Skip> {
+    let index = b.table(&[positions, 1], |i| (i / (positions / batch) * image) as i32)?;
+    Ok(Taps { index, weight: None })
 }
 
 /// The taps of positions `[positions, 1]` along an axis of `extent` elements, `ring` of them zeros at each end.

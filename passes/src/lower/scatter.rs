@@ -130,14 +130,14 @@ fn compared(
     let x = b.reshape(operands[0], Shape::known(&[places, run]))?;
     let updates = b.reshape(operands[2], Shape::known(&[count, run]))?;
     let named = named_places(b, operands[1], extents, count)?;
-    let places = ramp(b, &[places, 1], 0);
+    let places = ramp(b, &[places, 1], 0)?;
     let hit = b.binary(BinaryFn::Equal, places, named)?;
     let along = || [1].into_iter().collect();
     let y = match f {
         // The last that names the place, or the place itself: of rows, in which the updates lie behind the data.
         ScatterFn::Replace => {
             let behind = b.extents(x)?[0];
-            let update = ramp(b, &[1, count], behind as i32);
+            let update = ramp(b, &[1, count], behind as i32)?;
             let sources = b.select(hit, update, places)?;
             let source = b.op(Reduce { f: ReduceFn::Max, axes: along(), keep: false }, &[sources])?;
             let rows = b.concat(0, &[x, updates])?;
@@ -164,22 +164,20 @@ fn compared(
 /// The place that each index tuple names, `[1, count]`.
 fn named_places(b: &mut Build<'_>, index: ValueId, extents: &[usize], count: usize) -> Built {
     if extents.is_empty() {
-        return Ok(b.constant(Tensor::from_vec(Shape::known(&[1, count]), vec![0i32; count])));
+        return b.table(&[1, count], |_| 0i32);
     }
     let index = b.cast(index, Elem::I32)?;
     let mut index = b.reshape(index, Shape::known(&[count, extents.len()]))?;
     if !is_nonnegative(b.g, index) {
         index = counted_from_front(b, index, extents)?;
     }
-    let strides = (0..extents.len()).map(|axis| extents[axis + 1..].iter().product::<usize>() as i32).collect();
-    let strides = b.constant(Tensor::from_vec(Shape::known(&[1, extents.len()]), strides));
+    let strides = b.table(&[1, extents.len()], |axis| extents[axis + 1..].iter().product::<usize>() as i32)?;
     let along = b.mul(index, strides)?;
     let sums = b.op(Reduce { f: ReduceFn::Sum, axes: [1].into_iter().collect(), keep: false }, &[along])?;
     b.reshape(sums, Shape::known(&[1, count]))
 }
 
 /// Whole numbers in a row, from `first` on.
-fn ramp(b: &mut Build<'_>, dims: &[usize], first: i32) -> ValueId {
-    let count = dims.iter().product::<usize>() as i32;
-    b.constant(Tensor::from_vec(Shape::known(dims), (first..first + count).collect()))
+fn ramp(b: &mut Build<'_>, dims: &[usize], first: i32) -> Built {
+    b.table(dims, |i| first + i as i32)
 }

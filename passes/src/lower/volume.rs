@@ -4,13 +4,15 @@ use qcc_ir::ops::{Conv, Pool, window_steps};
 use qcc_ir::{Shape, ValueId};
 
 use super::build::{Build, Built};
-use super::pool::along;
+use super::pool::{MOST_TAPS, along};
 use crate::Skip;
+use crate::pattern::when;
 
 /// A convolution without pads: its taps along the depth become channels beside each other.
 pub(super) fn conv(b: &mut Build<'_>, op: &Conv, operands: &[ValueId]) -> Built {
     let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
     let (groups, taps) = (op.groups, w[2]);
+    when(taps <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
     let depth = window_steps(x[2], taps, op.dilation[0], op.stride[0]).ok_or(Skip::NoMatch)?;
     let slabs = b.transpose(operands[0], DEPTH_BESIDE_BATCH)?;
     let mut parts = Vec::with_capacity(taps);

@@ -80,7 +80,7 @@ pub fn compare(
     let runs = compiled.iter().map(|c| Executor::new(c.graph)).zip(taps);
     let runs: Vec<(Executor<'_>, Taps)> = std::iter::once((executor, expected)).chain(runs).collect();
     let mut all: Vec<Fidelity> = compiled.iter().zip(&pairs).map(|(c, p)| p.start(c.float)).collect();
-    let at_once = rayon::current_num_threads();
+    let at_once = joint.at_once.max(1);
     for first in (0..samples.count).step_by(at_once) {
         let batch = (first..samples.count.min(first + at_once)).into_par_iter().filter_map(samples.read);
         let batch: Vec<Vec<Tensor>> = batch.collect();

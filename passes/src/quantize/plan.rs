@@ -103,10 +103,14 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     }
     let own = own_ranges(g, &able, ranges);
     let starved = starved(g, &order, ranges, &own);
-    let gives_starved = |n: NodeId| g.results(n).any(|v| starved.contains(&v));
-    let reads_starved = |n: NodeId| g.operands(n).iter().any(|v| starved.contains(v));
-    // Contractions put what they read on a grid all the same.
-    able.retain(|&n| is_contraction(g, n) || !(gives_starved(n) || reads_starved(n)));
+    let gives_starved = |n: NodeId| g.results(n).any(|v| starved.values.contains(&v));
+    let reads_starved = |n: NodeId| g.operands(n).iter().any(|v| starved.values.contains(v));
+    let reads_steep = |n: NodeId| g.operands(n).iter().any(|v| starved.steep.contains(v));
+    // Contractions put what they read on a grid all the same, where that may be.
+    able.retain(|&n| match is_contraction(g, n) {
+        true => !reads_steep(n),
+        false => !(gives_starved(n) || reads_starved(n)),
+    });
 
     let sums = |n: NodeId| (target.grids.sums)(g.op(n), &g.operand_types(n));
     let fewest = |able: &FxHashSet<NodeId>| borders::fewest(g, &order, able, &sums, options.interface);

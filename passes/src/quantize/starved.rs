@@ -1,39 +1,74 @@
 //! Values that 8 bits are too coarse for, because of what is computed from them.
 
-use qcc_ir::ops::{BinaryFn, GridRule, Op, ReduceFn};
+use qcc_ir::ops::{BinaryFn, GridRule, Op, ReduceFn, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::assign::OwnRanges;
+use super::plan::is_contraction;
 use crate::calibrate::{Range, Ranges};
 
 /// The step, in standard deviations of a value, with which rounding leaves 20 dB of it.
 const STEP: f32 = 0.346;
 
+/// How much wider steps may be behind which a contraction would have to be real: those that leave 10 dB.
+const STEEP: f32 = 3.0;
+
 /// Half a step of this width changes the results of a softmax by a sixteenth.
 const SOFTMAX: f32 = 1.0 / 8.0;
 
-/// Values whose steps on 8 bits are so wide that less than 20 dB are left of a value computed from them, with no
-/// contraction between: differences of numbers that are nearly alike, logarithms of the smallest, weights of a softmax
-/// beside a mask.
-pub(super) fn starved(g: &Graph, order: &[NodeId], ranges: &Ranges, own: &OwnRanges) -> FxHashSet<ValueId> {
-    let reach = Reach { g, ranges, own };
-    let mut bearable: FxHashMap<ValueId, f32> = FxHashMap::default();
+/// Values whose steps on 8 bits are so wide that less than 20 dB are left of a value computed from them: differences of
+/// numbers that are nearly alike, logarithms of the smallest, sines of large angles, weights of a softmax beside a mask.
+/// Behind a function that small numbers matter to, a contraction with a constant weight is a part of what is computed.
+#[derive(Debug, Default)]
+pub(super) struct Starved {
+    /// All of them.
+    pub(super) values: FxHashSet<ValueId>,
+    /// Those that a run-time grid is too coarse for as well.
+    pub(super) steep: FxHashSet<ValueId>,
+}
+
+pub(super) fn starved(g: &Graph, order: &[NodeId], ranges: &Ranges, own: &OwnRanges) -> Starved {
+    let reach = Reach { g, ranges };
+    let (mut all, mut steep) = (Bearable::default(), Bearable::default());
     for &n in order.iter().rev() {
+        let result = n.value(0);
+        let Some(needed) = reach.needed(result) else { continue };
         let operands = g.operands(n);
-        if !operands.iter().any(|v| own.contains_key(v)) {
-            continue;
-        }
-        let Some(needed) = reach.needed(n.value(0)) else { continue };
-        let step = bearable.get(&n.value(0)).copied().unwrap_or(f32::INFINITY).min(needed);
-        for (i, v) in operands.into_iter().enumerate().filter(|(_, v)| own.contains_key(v)) {
-            let Some(slope) = reach.slope(n, i) else { continue };
-            let step = step / slope;
-            bearable.entry(v).and_modify(|s| *s = s.min(step)).or_insert(step);
+        for (i, &v) in operands.iter().enumerate() {
+            if !is_contraction(g, n) {
+                all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
+            }
+            let step = match steep.of(result) {
+                step if reach.is_steep(n, i) => step.min(needed * STEEP),
+                step => step,
+            };
+            if step.is_finite() {
+                steep.bound(v, reach.behind(n, &operands, i, step));
+            }
         }
     }
-    let coarse = |v: &ValueId| bearable.get(v).is_some_and(|&bearable| step(own[v]) > bearable);
-    own.keys().copied().filter(coarse).collect()
+    let coarse = |bearable: &Bearable| {
+        own.iter().filter(|&(&v, &range)| step(range) > bearable.of(v)).map(|(&v, _)| v).collect::<FxHashSet<_>>()
+    };
+    let steep = coarse(&steep);
+    Starved { values: &coarse(&all) | &steep, steep }
+}
+
+/// The widest steps of values that what is computed from them can bear.
+#[derive(Default)]
+struct Bearable(FxHashMap<ValueId, f32>);
+
+impl Bearable {
+    fn of(&self, v: ValueId) -> f32 {
+        self.0.get(&v).copied().unwrap_or(f32::INFINITY)
+    }
+
+    fn bound(&mut self, v: ValueId, step: Option<f32>) {
+        if let Some(step) = step {
+            self.0.entry(v).and_modify(|s| *s = s.min(step)).or_insert(step);
+        }
+    }
 }
 
 /// The step of a grid of 8 bits.
@@ -44,7 +79,6 @@ fn step(range: Range) -> f32 {
 struct Reach<'a> {
     g: &'a Graph,
     ranges: &'a Ranges,
-    own: &'a OwnRanges,
 }
 
 impl Reach<'_> {
@@ -54,25 +88,42 @@ impl Reach<'_> {
         (deviation > 0.0).then_some(deviation as f32 * STEP)
     }
 
-    /// How much wider an error of operand `i` is in the result; `None` where the result is a new value.
-    fn slope(&self, n: NodeId, i: usize) -> Option<f32> {
-        let operands = self.g.operands(n);
+    /// True where an error of operand `i` matters more the smaller the number, or by a phase.
+    fn is_steep(&self, n: NodeId, i: usize) -> bool {
+        use UnaryFn::{Cos, Log, Reciprocal, Rsqrt, Sin, Sqrt, Tan};
         match self.g.op(n) {
-            Op::Unary(_) => self.behind(operands[0], self.g.op(n)),
-            Op::Binary(b) => self.binary(b.f, &operands, i),
-            Op::Softmax(s) if !s.log => Some(self.needed(n.value(0))? / SOFTMAX),
+            Op::Unary(u) => matches!(u.f, Log | Reciprocal | Rsqrt | Sqrt | Sin | Cos | Tan),
+            Op::Binary(b) => b.f == BinaryFn::Pow || b.f == BinaryFn::Div && i == 1,
+            _ => false,
+        }
+    }
+
+    /// The widest step of operand `i` whose errors are no more in the result than those of `step`; `None` where the result
+    /// is a new value.
+    fn behind(&self, n: NodeId, operands: &[ValueId], i: usize, step: f32) -> Option<f32> {
+        let slope = match self.g.op(n) {
+            op @ Op::Unary(_) => return self.behind_function(operands[0], op, step),
+            Op::Binary(b) if b.f == BinaryFn::Div && i == 1 => {
+                let reciprocal = Op::Unary(Unary { f: UnaryFn::Reciprocal });
+                return self.behind_function(operands[1], &reciprocal, step / self.magnitude(operands[0])?);
+            }
+            Op::Binary(b) => self.binary(b.f, operands, i)?,
+            _ if is_contraction(self.g, n) => self.contracted(n, i)?,
+            Op::Softmax(s) if !s.log => self.needed(n.value(0))? / SOFTMAX,
             // Errors of many numbers cancel out in part.
             Op::Reduce(r) if matches!(r.f, ReduceFn::Mean | ReduceFn::Sum) => {
                 let elements = |v| self.g.ty(v).shape.elements().map(|e| e.max(1) as f32);
                 let summed = elements(operands[0])? / elements(n.value(0))?;
-                Some(if r.f == ReduceFn::Mean { summed.sqrt().recip() } else { summed.sqrt() })
+                if r.f == ReduceFn::Mean { summed.sqrt().recip() } else { summed.sqrt() }
             }
-            Op::Clamp(_) => Some(1.0),
-            op if i == 0 && op.grid() == GridRule::Carry || op.grid() == GridRule::Unify => Some(1.0),
-            _ => None,
-        }
+            Op::Clamp(_) => 1.0,
+            op if i == 0 && op.grid() == GridRule::Carry || op.grid() == GridRule::Unify => 1.0,
+            _ => return None,
+        };
+        Some(step / slope)
     }
 
+    /// How much wider an error of operand `i` is in the result.
     fn binary(&self, f: BinaryFn, operands: &[ValueId], i: usize) -> Option<f32> {
         let other = operands[1 - i];
         match f {
@@ -81,6 +132,19 @@ impl Reach<'_> {
             BinaryFn::Div if i == 0 => self.magnitude(other).map(f32::recip),
             _ => None,
         }
+    }
+
+    /// How much wider an error of operand `i` is in a sum of products with constants. Errors of many numbers cancel out
+    /// in part.
+    fn contracted(&self, n: NodeId, i: usize) -> Option<f32> {
+        let w = self.g.constant(*self.g.operands(n).get(1usize.checked_sub(i)?)?)?;
+        let numbers = match (self.g.op(n).grid(), i) {
+            (GridRule::Contract { channel }, 0) => w.dims()[channel],
+            // The sums run along the last axis of what stands on the left.
+            _ => w.len() / w.dims().last()?,
+        };
+        let squares: f32 = w.reals().iter().map(|x| x * x).sum();
+        Some((squares / numbers.max(1) as f32).sqrt())
     }
 
     /// The root of the mean square of a value.
@@ -93,22 +157,33 @@ impl Reach<'_> {
         Some(mean.hypot(deviation) as f32)
     }
 
-    /// How much wider the errors of a grid of 8 bits are behind a function, over all that was seen of its operand.
-    fn behind(&self, v: ValueId, function: &Op) -> Option<f32> {
-        let (seen, range) = (self.ranges.get(v)?, *self.own.get(&v)?);
+    /// The widest step of a value whose errors are no more than those of `bearable` behind a function, over all that was
+    /// seen of the value.
+    fn behind_function(&self, v: ValueId, function: &Op, bearable: f32) -> Option<f32> {
+        let (seen, range) = (self.ranges.get(v)?, self.ranges.range(v)?);
         let apply = |x: Vec<f32>| -> Option<Vec<f32>> {
             let x = Tensor::from_vec(Shape::known(&[x.len()]), x);
             Some(function.eval(&[&x]).ok()?[0].reals().into_owned())
         };
-        let (step, zero) = (step(range), (-range.lo / step(range)).round());
         let (centres, counts): (Vec<f32>, Vec<u64>) = seen.histogram.bins().unzip();
-        let rounded = centres.iter().map(|x| ((x / step).round() + zero).clamp(0.0, 255.0) - zero).map(|q| q * step);
-        let (rounded, exact) = (apply(rounded.collect())?, apply(centres)?);
-        let errors = rounded.iter().zip(&exact).zip(&counts);
-        let noise: f64 = errors.map(|((r, e), n)| f64::from(r - e).powi(2) * *n as f64).sum();
-        let mean = noise / counts.iter().sum::<u64>().max(1) as f64;
-        // What is not finite is infinitely wide.
-        let wide = if mean.is_nan() { f64::INFINITY } else { (mean * 12.0).sqrt() };
-        Some(wide as f32 / step)
+        let exact = apply(centres.clone())?;
+        let behind = |step: f32| {
+            let (zero, top) = ((-range.lo / step).round(), (range.span() / step).round());
+            let rounded = centres.iter().map(|x| (((x / step).round() + zero).clamp(0.0, top) - zero) * step);
+            let errors = apply(rounded.collect())?.into_iter().zip(&exact).zip(&counts);
+            let noise: f64 = errors.map(|((r, e), n)| f64::from(r - e).powi(2) * *n as f64).sum();
+            let mean = noise / counts.iter().sum::<u64>().max(1) as f64;
+            // What is not finite is infinitely wide.
+            Some(if mean.is_nan() { f32::INFINITY } else { (mean * 12.0).sqrt() as f32 })
+        };
+        let mut own = step(range);
+        let mut wide = behind(own)?;
+        // Near zero a function may be much steeper than where most numbers are.
+        while wide > bearable && own > seen.histogram.width() {
+            own /= 2.0;
+            wide = behind(own)?;
+        }
+        // A function that is flat where the numbers are bears any step.
+        Some(if wide > 0.0 { own * bearable / wide } else { f32::INFINITY })
     }
 }

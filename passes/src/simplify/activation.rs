@@ -15,15 +15,22 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "recognise-leaky-relu", anchor: &[OpKind::Binary], apply: recognise_leaky_relu },
 ];
 
+/// Products that are taken apart for one pattern; those of activation functions have fewer.
+const MOST_PRODUCTS: usize = 16;
+
 /// What `v` is the product of: its factors in any order, and all constant ones as one number. A factor that is itself
 /// a product is taken apart where nothing else reads it.
 fn product(g: &Graph, v: ValueId) -> (SmallVec<[ValueId; 4]>, f32) {
     let (mut factors, mut number) = (SmallVec::new(), 1.0);
     let mut open: SmallVec<[ValueId; 4]> = smallvec![v];
+    let mut apart = 0;
     while let Some(f) = open.pop() {
         match (scalar(g, f), binary(g, f, BinaryFn::Mul)) {
             (Ok(c), _) => number *= c,
-            (_, Ok(operands)) if f == v || g.only_user(f).is_some() => open.extend(operands.into_iter().rev()),
+            (_, Ok(operands)) if apart < MOST_PRODUCTS && (f == v || g.only_user(f).is_some()) => {
+                apart += 1;
+                open.extend(operands.into_iter().rev());
+            }
             _ => factors.push(f),
         }
     }

@@ -8,20 +8,26 @@ use crate::{Context, Pass, PassError, Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[Rule { name: "compute-once", anchor: OpKind::ALL, apply: compute_once }];
 
+/// Readers of a value, or constants that begin alike, among which an older one is looked for that is the same.
+const MOST_READERS: usize = 256;
+
 /// A node that does what an older one does.
 fn compute_once(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let operands = g.operands(at);
     // Constants have many readers; one of the other operands leads to fewer.
-    let shared = operands.iter().find(|&&v| g.constant(v).is_none()).ok_or(Skip::NoMatch)?;
+    let variable = operands.iter().filter(|&&v| g.constant(v).is_none());
+    let shared = variable.min_by_key(|&&v| g.readers(v).len()).ok_or(Skip::NoMatch)?;
     let does_the_same = |other: NodeId| {
+        if other >= at || g.op(other) != g.op(at) {
+            return false;
+        }
         let theirs = g.operands(other);
-        other < at
-            && g.op(other) == g.op(at)
-            && theirs.len() == operands.len()
+        theirs.len() == operands.len()
             && theirs.iter().zip(&operands).all(|(&a, &b)| equal(g, a, b))
             && g.results(other).zip(g.results(at)).all(|(a, b)| g.ty(a) == g.ty(b))
     };
-    let twin = g.users(*shared).into_iter().map(|(node, _)| node).find(|&n| does_the_same(n)).ok_or(Skip::NoMatch)?;
+    let readers = g.readers(*shared).take(MOST_READERS).map(|(node, _)| node);
+    let twin = readers.into_iter().find(|&n| does_the_same(n)).ok_or(Skip::NoMatch)?;
     for (old, new) in g.results(at).zip(g.results(twin)) {
         g.replace(old, new)?;
     }
@@ -50,7 +56,8 @@ impl Pass for ShareConstants {
             let mut head = [0; 16];
             head.iter_mut().zip(data.iter()).for_each(|(h, b)| *h = *b);
             let twins = seen.entry((data.len(), head)).or_default();
-            match twins.iter().find(|&&t| g.constant(t) == Some(&c.value)).copied() {
+            let same = |&&t: &&ValueId| g.constant(t) == Some(&c.value);
+            match twins.iter().rev().take(MOST_READERS).find(same).copied() {
                 Some(twin) => g.replace(node.value(0), twin)?,
                 None => twins.push(node.value(0)),
             }

@@ -24,10 +24,11 @@ fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     if made > LARGE && made > 4 * given {
         return Err(Skip::because("the result is much larger than the operands"));
     }
+    g.room(made as u64).map_err(|_| Skip::because("constants would come to too much"))?;
     let values = evaluate_node(g.op(at), &tensors, &types)?;
     let origin = g.origin(at).clone();
     for (old, value) in g.results(at).zip(values) {
-        let new = g.add_const(value, origin.clone());
+        let new = g.add_computed(value, origin.clone());
         g.replace(old, new)?;
     }
     Ok(())

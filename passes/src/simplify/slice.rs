@@ -34,11 +34,15 @@ fn merge_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, Slice { ranges }, &[g.operands(inner_node)[0]], &[])
 }
 
+/// Operands of a concatenation of which parts are looked for: to do it for each part of many takes too long.
+const MOST_OPERANDS: usize = 1024;
+
 /// A part that lies within one operand of a concatenation.
 fn slice_of_concat(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Slice(slice) = g.op(at) else { return Err(Skip::NoMatch) };
     let joined = g.operands(at)[0].node;
     let Op::Concat(concat) = g.op(joined) else { return Err(Skip::NoMatch) };
+    when(g.operand_count(joined) <= MOST_OPERANDS)?;
     let mut ranges = slice.ranges.clone();
     let range = ranges.iter_mut().find(|r| r.axis == concat.axis).ok_or(Skip::NoMatch)?;
     when(range.len > 0)?;
@@ -91,14 +95,21 @@ fn concat_of_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, op, &joined, &[])
 }
 
-/// A concatenation within one along the same axis.
+/// Concatenations within one along the same axis. The outermost takes all in at once.
 fn merge_concats(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
-    let Op::Concat(op) = g.op(at).clone() else { return Err(Skip::NoMatch) };
-    let operands = g.operands(at);
-    let inner = |v: ValueId| g.op(v.node) == &Op::Concat(op.clone()) && g.only_user(v).is_some();
-    when(operands.iter().any(|&v| inner(v)))?;
-    let all: Vec<ValueId> =
-        operands.iter().flat_map(|&v| if inner(v) { g.operands(v.node).to_vec() } else { vec![v] }).collect();
+    let op = g.op(at).clone();
+    let inner = |g: &Graph, v: ValueId| *g.op(v.node) == op && g.only_user(v).is_some();
+    when(g.only_user(at.value(0)).is_none_or(|user| *g.op(user) != op))?;
+    let mut open: Vec<ValueId> = g.operands(at).into_iter().rev().collect();
+    when(open.iter().any(|&v| inner(g, v)))?;
+    let mut all = Vec::new();
+    while let Some(v) = open.pop() {
+        if inner(g, v) {
+            open.extend(g.operands(v.node).into_iter().rev());
+        } else {
+            all.push(v);
+        }
+    }
     become_op(g, at, op, &all, &[])
 }
 

@@ -56,7 +56,7 @@ fn transpose_into_matmul(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
 fn lift_transpose(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Transpose(op) = g.op(at) else { return Err(Skip::NoMatch) };
     let (perm, x) = (op.perm.clone(), g.operands(at)[0]);
-    when(passes_through(g, x, &perm).is_some() && cost(g, x, &perm) < 1)?;
+    when(passes_through(g, x, &perm).is_some() && cost(g, x, &perm, &mut 0).is_some_and(|cost| cost < 1))?;
     let new = lifted(g, x, &perm)?;
     Ok(g.replace(at.value(0), new)?)
 }
@@ -89,17 +89,25 @@ fn passes_through(g: &Graph, v: ValueId, perm: &[usize]) -> Option<Op> {
     g.operands(v.node).iter().all(fits).then_some(op)
 }
 
-/// How many more transposes there are when `v` is made in the order `perm`.
-fn cost(g: &Graph, v: ValueId, perm: &[usize]) -> i32 {
-    match g.producer(v) {
+/// Operators that a transpose is moved through, at most.
+const MOST_LIFTED: usize = 512;
+
+/// How many more transposes there are when `v` is made in the order `perm`; `None` where more than [`MOST_LIFTED`]
+/// operators would be `passed`.
+fn cost(g: &Graph, v: ValueId, perm: &[usize], passed: &mut usize) -> Option<i32> {
+    Some(match g.producer(v) {
         Op::Const(_) => 0,
         Op::Transpose(inner) => {
             let (needed, freed) = (!compose(&inner.perm, perm).is_sorted(), g.only_user(v).is_some());
             i32::from(needed) - i32::from(freed)
         }
-        _ if passes_through(g, v, perm).is_some() => g.operands(v.node).iter().map(|&o| cost(g, o, perm)).sum(),
+        _ if passes_through(g, v, perm).is_some() => {
+            *passed += 1;
+            when(*passed <= MOST_LIFTED).ok()?;
+            g.operands(v.node).iter().map(|&o| cost(g, o, perm, passed)).sum::<Option<i32>>()?
+        }
         _ => 1,
-    }
+    })
 }
 
 /// `v` in the order `perm`.

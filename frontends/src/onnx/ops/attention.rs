@@ -1,12 +1,12 @@
 //! Attention.
 
 use qcc_ir::ops::{BinaryFn, Concat, Expand, Extents, MatMul, Reduce, ReduceFn, Select, Softmax, UnaryFn};
-use qcc_ir::{Elem, Shape, Tensor, ValueId};
+use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::attention::{masked, repeated};
-use crate::build::index::{LARGEST_MASK, triangle};
+use crate::build::index::triangle;
 use crate::build::{Build, Values, extent};
 use crate::refusal::Refusal;
 
@@ -122,8 +122,7 @@ fn visible(
         seen.push(within(n, &offset, right, false, [rows, columns])?);
     }
     if let Some(lengths) = lengths {
-        let places = Tensor::from_vec(Shape::known(&[columns]), (0..columns as i64).collect());
-        let places = n.add_constant(places);
+        let places = n.table(&[columns], |i| i as i64)?;
         seen.push(n.binary(BinaryFn::Less, places, lengths)?);
     }
     let mut scores = scores;
@@ -153,11 +152,7 @@ fn within(
         Offset::Known(offset) => return triangle(n, rows, columns, offset.saturating_add(bound), above),
         Offset::Each(offset) => *offset,
     };
-    if rows.saturating_mul(columns) > LARGEST_MASK {
-        return Err(Refusal::Unsupported(format!("a mask of {rows} by {columns} is too large")));
-    }
-    let distances = (0..rows * columns).map(|i| (i % columns) as i64 - (i / columns) as i64).collect();
-    let distances = n.add_constant(Tensor::from_vec(Shape::known(&[rows, columns]), distances));
+    let distances = n.table(&[rows, columns], |i| (i % columns) as i64 - (i / columns) as i64)?;
     let bound = n.scalar(bound as f64, offset)?;
     let bound = n.binary(BinaryFn::Add, offset, bound)?;
     n.binary(if above { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual }, distances, bound)

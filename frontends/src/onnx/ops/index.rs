@@ -1,10 +1,10 @@
 //! Operators that compute or use indices.
 
+use qcc_ir::ValueId;
 use qcc_ir::ops::{
     ArgReduce, BinaryFn, CumSum, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterFn, Select, Slice,
     TopK,
 };
-use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -138,8 +138,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     along[axis] = depth;
     let mut hits: Option<ValueId> = None;
     for first in [0, -(depth as i64)] {
-        let places = Tensor::from_vec(Shape::known(&along), (first..first + depth as i64).collect());
-        let places = n.add_constant(places);
+        let places = n.table(&along, |i| first + i as i64)?;
         let places = n.cast(places, n.ty(indices).elem.clone())?;
         let hit = n.binary(BinaryFn::Equal, indices, places)?;
         hits = Some(hits.map_or(Ok(hit), |other| n.binary(BinaryFn::Or, other, hit))?);

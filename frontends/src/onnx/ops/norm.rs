@@ -1,7 +1,7 @@
 //! Normalisations.
 
 use qcc_ir::ops::{ArgReduce, BinaryFn, Conv, Extents, ReduceFn, Softmax, UnaryFn};
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::{Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -48,8 +48,7 @@ fn hardmax(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize) -> Result<ValueId, R
     let mut along = Extents::from_elem(1, n.rank(x));
     along[axis] = n.dims(x)[axis];
     let largest = n.add(ArgReduce { axis, largest: true, keep: true }, &[x])?;
-    let places = Tensor::from_vec(Shape::known(&along), (0..along[axis] as i64).collect());
-    let places = n.add_constant(places);
+    let places = n.table(&along, |i| i as i64)?;
     let hit = n.binary(BinaryFn::Equal, places, largest)?;
     n.cast(hit, n.ty(x).elem.clone())
 }

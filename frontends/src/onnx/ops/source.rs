@@ -5,7 +5,7 @@ use qcc_ir::{Elem, Shape, Tensor};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, extents, numbers, one};
+use crate::build::{Build, Values, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -20,9 +20,6 @@ pub(super) const ROWS: &[Row] = &[
         one(n.add_constant(Tensor::scalar(count as i64)))
     }),
 ];
-
-/// Sequences and matrices of more elements than this are not computed at import.
-const LARGEST: usize = 1 << 24;
 
 fn constant(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let tensor = if let Some(tensor) = n.tensor("value")? {
@@ -63,14 +60,9 @@ fn eye_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let &[rows, columns] = n.dims(x).as_slice() else {
         return Err(Refusal::Invalid(format!("{} is no matrix", n.ty(x))));
     };
-    if rows.saturating_mul(columns) > LARGEST {
-        return Err(Refusal::Unsupported(format!("a matrix of {rows} by {columns} is too large")));
-    }
     let on = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64) == k;
-    let values: Vec<f64> = (0..rows * columns).map(|i| f64::from(u8::from(on(i)))).collect();
-    let eye = numbers(&elem, Shape::known(&[rows, columns]), &values);
-    let eye = eye.ok_or_else(|| Refusal::Invalid(format!("{elem} has no 0 and 1")))?;
-    one(n.add_constant(eye))
+    let eye = n.table_of(&elem, &[rows, columns], |i| u8::from(on(i)).into())?;
+    one(eye.ok_or_else(|| Refusal::Invalid(format!("{elem} has no 0 and 1")))?)
 }
 
 /// start, start + delta, .. up to but not at the limit; all three are known.
@@ -84,13 +76,11 @@ fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         terms.push(t);
     }
     let elem = terms[0].ty().elem.clone();
-    let too_long = || Refusal::Unsupported("a range of more than 16 million elements".into());
-    let tensor = if elem == Elem::F32 {
+    if elem == Elem::F32 {
         let [start, limit, delta] = [0, 1, 2].map(|i| f64::from(terms[i].reals()[0]));
-        let count = ((limit - start) / delta).ceil().max(0.0);
-        let count = if count <= LARGEST as f64 { count as usize } else { return Err(too_long()) };
+        let count = ((limit - start) / delta).ceil().max(0.0) as usize;
         let (start, delta) = (start as f32, delta as f32);
-        Tensor::from_vec(Shape::known(&[count]), (0..count).map(|i| start + i as f32 * delta).collect())
+        one(n.table(&[count], |i| start + i as f32 * delta)?)
     } else {
         let term = |i: usize| terms[i].integers().and_then(|v| v.first().copied()).map(i128::from);
         let (Some(start), Some(limit), Some(delta)) = (term(0), term(1), term(2)) else {
@@ -101,16 +91,14 @@ fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             d if d > 0 => (limit - start + d - 1) / d,
             d => (start - limit - d - 1) / -d,
         };
-        let count = usize::try_from(count.max(0)).ok().filter(|&c| c <= LARGEST).ok_or_else(too_long)?;
-        let values: Vec<f64> = (0..count).map(|i| (start + i as i128 * delta) as f64).collect();
         // Beyond 2^53 the numbers would not be exact.
-        if values.iter().any(|v| v.abs() >= 9e15) {
+        if [start, start + (count - 1).max(0) * delta].iter().any(|v| v.abs() >= 9_000_000_000_000_000) {
             return Err(Refusal::Unsupported("a range of very large numbers".into()));
         }
-        let tensor = numbers(&elem, Shape::known(&[count]), &values);
-        tensor.ok_or_else(|| Refusal::Invalid(format!("the range leaves {elem}")))?
-    };
-    one(n.add_constant(tensor))
+        let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
+        let range = n.table_of(&elem, &[count], |i| (start + i as i128 * delta) as f64)?;
+        one(range.ok_or_else(|| Refusal::Invalid(format!("the range leaves {elem}")))?)
+    }
 }
 
 /// The extents from `start` to `end`; these are limited to the rank.

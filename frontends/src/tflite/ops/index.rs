@@ -6,7 +6,7 @@ use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axis, extent, extents, numbers, one};
+use crate::build::{Build, Values, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -79,13 +79,9 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let column = n.reshape(index, &dims)?;
     let mut places = Extents::from_elem(1, rank);
     places[axis] = depth;
-    if depth > 1 << 20 {
-        return Err(Refusal::Unsupported(format!("a depth of {depth} is too large")));
-    }
-    let values: Vec<f64> = (0..depth).map(|i| i as f64).collect();
-    let places = numbers(&n.ty(index).elem, Shape::known(&places), &values);
+    let elem = n.ty(index).elem.clone();
+    let places = n.table_of(&elem, &places, |i| i as f64)?;
     let places = places.ok_or_else(|| Refusal::Invalid(format!("a depth of {depth}")))?;
-    let places = n.add_constant(places);
     let here = n.add(Binary { f: BinaryFn::Equal }, &[column, places])?;
     one(n.give(Select {}, &[here, on, off])?)
 }

@@ -3,12 +3,12 @@
 
 use std::f64::consts::TAU;
 
+use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Concat, Conv, Extents, MatMul, Range, Slice, UnaryFn};
-use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, extent, numbers, one};
+use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
 /// Real and imaginary parts.
@@ -91,9 +91,6 @@ pub(super) const PARTWISE: &[&str] = &[
     "view",
 ];
 
-/// Most elements of a basis.
-const LARGEST: usize = 1 << 25;
-
 /// The frequencies of a transform.
 struct Basis {
     /// Elements that are transformed.
@@ -124,14 +121,9 @@ impl Basis {
         dims: &[usize],
         at: impl Fn(usize) -> f64,
     ) -> Result<ValueId, Refusal> {
-        if self.length.saturating_mul(2 * self.frequencies()) > LARGEST {
-            return Err(Refusal::Unsupported(format!("a Fourier transform of {} elements is too long", self.length)));
-        }
-        let values: Vec<f64> = (0..dims.iter().product()).map(at).collect();
         let elem = n.ty(like).elem.clone();
-        let tensor: Option<Tensor> = numbers(&elem, Shape::known(dims), &values).filter(|_| elem.is_float());
-        let tensor = tensor.ok_or_else(|| Refusal::Unsupported(format!("a Fourier transform of {elem}")))?;
-        Ok(n.add_constant(tensor))
+        let table = if elem.is_float() { n.table_of(&elem, dims, at)? } else { None };
+        table.ok_or_else(|| Refusal::Unsupported(format!("a Fourier transform of {elem}")))
     }
 }
 

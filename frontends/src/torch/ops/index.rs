@@ -80,9 +80,6 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-/// Most classes of one_hot.
-const MOST_CLASSES: i64 = 1 << 24;
-
 /// self, dim and index; known indices are checked.
 fn along(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, usize, ValueId), Refusal> {
     let (x, indices) = (n.input()?, n.tensor("index")?);
@@ -365,11 +362,10 @@ fn put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let classes = n.int("num_classes", -1)?;
-    if !(0..=MOST_CLASSES).contains(&classes) {
+    if classes < 0 {
         return Err(Refusal::Unsupported(format!("one_hot with num_classes {classes} is not supported")));
     }
-    let places: Vec<i64> = (0..classes).collect();
-    let places = n.add_constant(Tensor::from_vec(Shape::known(&[extent(classes)?]), places));
+    let places = n.table(&[extent(classes)?], |i| i as i64)?;
     let dims: Extents = n.dims(x).into_iter().chain([1]).collect();
     let x = n.reshape(x, &dims)?;
     let x = n.cast(x, Elem::I64)?;

@@ -1,7 +1,7 @@
 //! Parts of tensors, and tensors put together from parts.
 
 use qcc_ir::ops::{BinaryFn, Concat, Extents, Gather, Range, Slice};
-use qcc_ir::{Elem, Shape, Tensor, ValueId};
+use qcc_ir::{Elem, ValueId};
 
 use super::super::node::{NodeCx, Operand};
 use super::Row;
@@ -37,9 +37,6 @@ pub(super) const ROWS: &[Row] = &[
 
 /// A node may split a tensor into this many.
 const MOST_PARTS: usize = 1 << 16;
-
-/// Windows of more elements than this are not unfolded.
-const LARGEST_WINDOWS: usize = 1 << 24;
 
 /// The parts that a node takes of `x`, one for each result.
 pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<Range>, Refusal> {
@@ -237,11 +234,7 @@ fn unfold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (axis, size, step) = (n.axis(axis, x)?, extent(size)?, extent(step)?);
     let steps = n.dims(x)[axis].checked_sub(size).filter(|_| step > 0).map(|room| room / step + 1);
     let steps = steps.ok_or_else(|| Refusal::Invalid(format!("windows of {size} for {}", n.ty(x))))?;
-    if steps.saturating_mul(size) > LARGEST_WINDOWS {
-        return Err(Refusal::Unsupported(format!("{steps} windows of {size} are too many")));
-    }
-    let places: Vec<i64> = (0..steps).flat_map(|i| (0..size).map(move |j| (i * step + j) as i64)).collect();
-    let places = n.add_constant(Tensor::from_vec(Shape::known(&[steps, size]), places));
+    let places = n.table(&[steps, size], |i| (i / size * step + i % size) as i64)?;
     let y = n.add(Gather { axis }, &[x, places])?;
     let mut perm: Extents = (0..n.rank(y)).filter(|&a| a != axis + 1).collect();
     perm.push(axis + 1);

@@ -1,13 +1,13 @@
 //! Pooling.
 
+use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Concat, Extents, MatMul, PoolFn, Range, ReduceFn, Slice};
-use qcc_ir::{Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use super::conv::{batched, per_axis};
 use crate::build::window::{Window, average_with_padding, pool};
-use crate::build::{Build, Values, extent, numbers};
+use crate::build::{Build, Values, extent};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -30,8 +30,8 @@ pub(super) const ROWS: &[Row] = &[
     ("max_pool3d_with_indices", |n| max(n, 3)),
 ];
 
-/// Matrices of windows' weights have at most this many elements.
-const LARGEST_MATRIX: usize = 1 << 22;
+/// Windows of different sizes that become operators of their own, at most.
+const MOST_PARTS: usize = 1024;
 
 fn window(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<(Window, bool), Refusal> {
     let kernel = per_axis(n, "kernel_size", spatial, 0)?;
@@ -123,17 +123,13 @@ fn means_along(
     extent: usize,
     size: usize,
 ) -> Result<ValueId, Refusal> {
-    if extent.saturating_mul(size) > LARGEST_MATRIX {
-        return Err(Refusal::Unsupported(format!("means of {extent} elements to {size} need too large a matrix")));
-    }
-    let mut weights = vec![0f64; extent * size];
-    for i in 0..size {
-        let (start, end) = span(i, extent, size);
-        (start..end).for_each(|j| weights[j * size + i] = 1.0 / (end - start) as f64);
-    }
-    let weights = numbers(&n.ty(x).elem, Shape::known(&[extent, size]), &weights);
+    let weight = |i: usize| {
+        let (start, end) = span(i % size, extent, size);
+        if (start..end).contains(&(i / size)) { 1.0 / (end - start) as f64 } else { 0.0 }
+    };
+    let elem = n.ty(x).elem.clone();
+    let weights = n.table_of(&elem, &[extent, size], weight)?;
     let weights = weights.ok_or_else(|| Refusal::Unsupported(format!("means of {}", n.ty(x))))?;
-    let weights = n.add_constant(weights);
     let mut perm: Extents = (0..n.rank(x)).collect();
     let last = perm.len() - 1;
     perm.swap(axis, last);
@@ -149,6 +145,9 @@ fn maxima_along(
     extent: usize,
     size: usize,
 ) -> Result<ValueId, Refusal> {
+    if size > MOST_PARTS {
+        return Err(Refusal::Unsupported(format!("maxima of {size} windows of different sizes are too many")));
+    }
     let mut parts = Values::new();
     for i in 0..size {
         let (start, end) = span(i, extent, size);

@@ -1,12 +1,12 @@
 //! Operators that make values from nothing, or from types alone.
 
 use qcc_ir::ops::{Expand, Extents};
-use qcc_ir::{Elem, Shape, Tensor};
+use qcc_ir::{Elem, Shape};
 
 use super::super::node::NodeCx;
 use super::super::schema::Number;
 use super::Row;
-use crate::build::{Build, Values, extent, numbers, one};
+use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -42,9 +42,6 @@ pub(super) const ROWS: &[Row] = &[
     ("zeros", |n| filled(n, 0.0)),
     ("zeros_like", |n| filled_like(n, 0.0)),
 ];
-
-/// Sequences of more elements than this are not computed at import.
-const LARGEST: usize = 1 << 24;
 
 fn fill_value(n: &mut NodeCx<'_, '_>) -> Result<Number, Refusal> {
     n.number("fill_value")?.ok_or(Refusal::Argument { name: "fill_value".into(), problem: "is missing" })
@@ -98,16 +95,20 @@ fn arange(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let elem = n.dtype("dtype")?.unwrap_or(if whole { Elem::I64 } else { Elem::F32 });
     let (start, end, step) = (start.float(), end.float(), step.float());
     let count = ((end - start) / step).ceil().max(0.0);
-    if !count.is_finite() || count > LARGEST as f64 || [start, end].iter().any(|v| v.abs() >= 9e15) {
+    if !count.is_finite() || [start, end].iter().any(|v| v.abs() >= 9e15) {
         return Err(Refusal::Unsupported(format!("a sequence from {start} to {end} is not supported")));
     }
-    let values: Vec<f64> = (0..count as usize).map(|i| start + i as f64 * step).collect();
-    sequence(n, &elem, &values)
+    sequence(n, &elem, count as usize, |i| start + i as f64 * step)
 }
 
-fn sequence(n: &mut NodeCx<'_, '_>, elem: &Elem, values: &[f64]) -> Result<Values, Refusal> {
-    let tensor = numbers(elem, Shape::known(&[values.len()]), values);
-    one(n.add_constant(tensor.ok_or_else(|| Refusal::Unsupported(format!("the sequence leaves {elem}")))?))
+fn sequence(
+    n: &mut NodeCx<'_, '_>,
+    elem: &Elem,
+    count: usize,
+    value: impl Fn(usize) -> f64,
+) -> Result<Values, Refusal> {
+    let values = n.table_of(elem, &[count], value)?;
+    one(values.ok_or_else(|| Refusal::Unsupported(format!("the sequence leaves {elem}")))?)
 }
 
 /// Counted from both ends, as PyTorch does.
@@ -116,28 +117,23 @@ fn linspace(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let steps = n.required_int("steps")?;
     let steps = extent(steps)?;
     let elem = n.dtype("dtype")?.unwrap_or(Elem::F32);
-    if steps > LARGEST || elem.is_integer() {
+    if elem.is_integer() {
         return Err(Refusal::Unsupported(format!("{steps} steps of {elem} are not supported")));
     }
     let step = if steps > 1 { (end - start) / (steps as f64 - 1.0) } else { 0.0 };
     let value = |i: usize| {
         if i < steps / 2 || steps == 1 { start + step * i as f64 } else { end - step * (steps - 1 - i) as f64 }
     };
-    let values: Vec<f64> = (0..steps).map(value).collect();
-    sequence(n, &elem, &values)
+    sequence(n, &elem, steps, value)
 }
 
 fn eye(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let rows = n.required_int("n")?;
     let columns = n.int("m", rows)?;
     let (rows, columns) = (extent(rows)?, extent(columns)?);
-    if rows.saturating_mul(columns) > LARGEST {
-        return Err(Refusal::Unsupported(format!("a matrix of {rows} by {columns} is too large")));
-    }
     let elem = n.dtype("dtype")?.unwrap_or(Elem::F32);
-    let values: Vec<f64> = (0..rows * columns).map(|i| u8::from(i / columns == i % columns).into()).collect();
-    let tensor = numbers(&elem, Shape::known(&[rows, columns]), &values);
-    one(n.add_constant(tensor.unwrap_or_else(|| Tensor::from_vec(Shape::known(&[0]), Vec::<f32>::new()))))
+    let eye = n.table_of(&elem, &[rows, columns], |i| u8::from(i / columns == i % columns).into())?;
+    one(eye.ok_or_else(|| Refusal::Unsupported(format!("{elem} has no 0 and 1")))?)
 }
 
 /// Each vector along its own axis of a grid of all.

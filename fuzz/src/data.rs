@@ -1,0 +1,95 @@
+//! Calibration data: dataset yamls, lists, arrays, pictures.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use qcc::data::{Dataset, Preprocess, panic_is_contained};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Elem, Graph, Shape, TensorType};
+use tempfile::TempDir;
+
+use crate::refused;
+
+/// A folder in memory, where the system has one, with two pictures in `p`.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let made = || {
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.expect("a folder");
+        std::fs::create_dir(dir.path().join("p")).expect("a folder");
+        for name in ["a.png", "b.png"] {
+            image::GrayImage::new(2, 2).save(dir.path().join("p").join(name)).expect("a picture");
+        }
+        dir
+    };
+    FOLDER.get_or_init(made).path()
+}
+
+fn file(name: &str, data: &[u8]) -> PathBuf {
+    let path = folder().join(name);
+    std::fs::write(&path, data).expect("a file");
+    path
+}
+
+/// What the data give a model with that input.
+fn fed(path: &Path, ty: TensorType) {
+    let mut g = Graph::new("g");
+    g.add_input("x", ty);
+    let samples = Dataset::open(path).and_then(|d| {
+        d.files();
+        d.limited(4).bind(&g, Some(Preprocess::IMAGENET))
+    });
+    match samples {
+        Ok(samples) => {
+            let _ = samples.to_string();
+            for sample in samples.iter().filter_map(Result::ok).flatten() {
+                assert!(sample.ty().shape.elements().is_some());
+            }
+        }
+        Err(e) => refused(&[Diagnostic::from(&e)]),
+    }
+}
+
+fn floats(dims: &[usize]) -> TensorType {
+    TensorType::f32(dims)
+}
+
+/// Dataset yamls; after a zero byte, lists of pictures.
+pub(crate) fn yaml(data: &[u8]) {
+    match data {
+        [0, list @ ..] => fed(&file("list.txt", list), floats(&[1, 1, 2, 2])),
+        yaml => fed(&file("set.yaml", yaml), floats(&[1, 1, 2, 2])),
+    }
+}
+
+/// Arrays by their first byte: .npy, .npz, .npz that packs the rest.
+pub(crate) fn array(data: &[u8]) {
+    let [kind, rest @ ..] = data else { return };
+    let path = match kind % 3 {
+        0 => file("a.npy", rest),
+        1 => file("a.npz", rest),
+        _ => {
+            let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+            let method = if kind & 4 == 0 { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
+            let options = zip::write::SimpleFileOptions::default().compression_method(method);
+            zip.start_file("x.npy", options).expect("an entry");
+            zip.write_all(rest).expect("its bytes");
+            file("a.npz", &zip.finish().expect("an archive").into_inner())
+        }
+    };
+    let elem = match kind / 8 % 4 {
+        0 | 1 => Elem::F32,
+        2 => Elem::I64,
+        _ => Elem::U8,
+    };
+    fed(&path, TensorType::new(elem, Shape::known(&[1, 3, 2])));
+}
+
+/// Pictures of any format, told by their content.
+pub(crate) fn picture(data: &[u8]) {
+    let [channels, rest @ ..] = data else { return };
+    let dims = if channels % 2 == 0 { [1, 3, 8, 6] } else { [1, 8, 6, 1] };
+    fed(&file("p.png", rest), floats(&dims));
+    assert!(!panic_is_contained());
+}

@@ -1,0 +1,234 @@
+//! Graphs: what passes make of them means the same, and is written.
+
+use bytes::Bytes;
+use qcc_backends::{Backend, Form, Memory};
+use qcc_frontends::{ImportOptions, Model};
+use qcc_ir::eval::{Executor, RunError};
+use qcc_ir::testing::{Step, graph_of, inputs_for};
+use qcc_ir::text::{parse, print_brief, print_full, weights_of};
+use qcc_ir::{Graph, Tensor};
+use qcc_passes::calibrate::{Method, calibrate};
+use qcc_passes::layout::{ImageOrder, Interface, layout};
+use qcc_passes::lower::lower;
+use qcc_passes::quantize::{self, Options, Weights, quantize};
+use qcc_passes::simplify::{simplify, tidy};
+use qcc_passes::{Context, Joint, Pass, PassError};
+
+use crate::refused;
+
+/// Bytes of values that are evaluated.
+const MOST: u64 = 1 << 24;
+
+const ORDER: Interface = Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc };
+
+/// Runs passes. What the user can change is a refusal; anything else is a fault.
+fn run(g: &mut Graph, backend: Backend, passes: &[Box<dyn Pass>]) -> bool {
+    let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
+    match qcc_passes::run(passes, g, &mut cx, &mut |_, _| {}) {
+        Ok(()) => true,
+        Err(PassError::Refused(d)) => {
+            refused(&[*d]);
+            false
+        }
+        // Constants that cannot be computed: a division by 0, an index beyond its axis.
+        Err(PassError::Eval(e)) => {
+            assert!(!e.to_string().contains("internal error"), "{e}");
+            false
+        }
+        Err(e) => panic!("{e}\n{}", print_brief(g)),
+    }
+}
+
+fn written(g: &mut Graph, backend: Backend, form: Form, channels_last: bool) -> Option<Bytes> {
+    let as_read = Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
+    let passes = [vec![layout(if channels_last { as_read } else { ORDER })], tidy()].concat_boxes();
+    if !run(g, backend, &passes) {
+        return None;
+    }
+    let mut files = Memory::new("model");
+    match backend.write(g, form, &mut files) {
+        Ok(_) => files.files.remove("model").map(Bytes::from),
+        Err(all) => {
+            refused(&all);
+            None
+        }
+    }
+}
+
+trait Concat {
+    fn concat_boxes(self) -> Vec<Box<dyn Pass>>;
+}
+
+impl<const N: usize> Concat for [Vec<Box<dyn Pass>>; N] {
+    fn concat_boxes(self) -> Vec<Box<dyn Pass>> {
+        self.into_iter().flatten().collect()
+    }
+}
+
+/// Compiles an imported graph for every target, in floats and as it came.
+pub(crate) fn compile(source: &Graph, channels_last: bool) {
+    source.verify().unwrap_or_else(|e| panic!("{e}\n{}", print_brief(source)));
+    print_brief(source);
+    let given = quantize::is_quantized(source);
+    let mut simple = source.clone();
+    if !run(&mut simple, Backend::Onnx, &simplify()) {
+        return;
+    }
+    for &backend in Backend::ALL {
+        let mut g = simple.clone();
+        if !run(&mut g, backend, &[lower(false), tidy()].concat_boxes()) {
+            continue;
+        }
+        if given {
+            let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
+            match quantize::absorb(&g, &mut cx, quantize::Interface::Float) {
+                Ok(absorbed) => g = absorbed.graph,
+                Err(PassError::Refused(d)) => {
+                    refused(&[*d]);
+                    continue;
+                }
+                Err(PassError::Eval(_)) => continue,
+                Err(e) => panic!("{e}\n{}", print_brief(&g)),
+            }
+        }
+        written(&mut g, backend, Form::default(), channels_last);
+    }
+}
+
+/// The outputs of a graph, where it is small.
+fn evaluated(g: &Graph, inputs: &[Tensor]) -> Option<Result<Vec<Tensor>, RunError>> {
+    let executor = Executor::new(g);
+    executor.peak().is_some_and(|p| p.bytes <= MOST).then(|| executor.run(inputs, &mut |_, _| {}))
+}
+
+/// The same numbers, a little moved.
+fn moved(inputs: &[Tensor]) -> Vec<Tensor> {
+    let one =
+        |t: &Tensor| Tensor::of(t.ty().clone(), t.view::<f32>().iter().map(|v| v * (1.0 + 1e-6) + 1e-7).collect());
+    inputs.iter().map(one).collect()
+}
+
+/// The largest difference of an output, relative to its largest magnitude; none where that says nothing.
+fn distance(a: &Tensor, b: &Tensor) -> Option<f32> {
+    let (a, b) = (a.reals(), b.reals());
+    if a.len() != b.len() || a.iter().chain(b.iter()).any(|v| !v.is_finite()) {
+        return None;
+    }
+    let largest = a.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+    Some(a.iter().zip(b.iter()).map(|(x, y)| (x - y).abs() / largest).fold(0.0, f32::max))
+}
+
+/// What a graph gives, and how far it is moved by inputs that are hardly moved.
+struct Truth {
+    inputs: Vec<Tensor>,
+    outputs: Vec<Tensor>,
+    moves: Vec<Option<f32>>,
+}
+
+impl Truth {
+    fn of(g: &Graph, seed: u64) -> Option<Self> {
+        let inputs = inputs_for(g, seed);
+        let outputs = evaluated(g, &inputs)?.ok()?;
+        let beside = evaluated(g, &moved(&inputs))?.ok()?;
+        let moves = outputs.iter().zip(&beside).map(|(a, b)| distance(a, b)).collect();
+        Some(Truth { inputs, outputs, moves })
+    }
+
+    /// Fails where another graph gives something else, beyond what rounding explains.
+    fn holds(&self, g: &Graph, what: &str, before: &Graph) {
+        let Some(found) = evaluated(g, &self.inputs) else { return };
+        let found = found.unwrap_or_else(|e| panic!("{what}: {e}\n{}\n{}", print_brief(before), print_brief(g)));
+        assert_eq!(found.len(), self.outputs.len(), "{what}");
+        for ((want, have), moves) in self.outputs.iter().zip(&found).zip(&self.moves) {
+            let (Some(apart), Some(moves)) = (distance(want, have), *moves) else { continue };
+            assert!(
+                apart <= 2e-3 + 256.0 * moves,
+                "{what}: {apart} (moves {moves})\n{}\n{}",
+                print_brief(before),
+                print_brief(g)
+            );
+        }
+    }
+}
+
+/// A random graph, made as the bytes say: simplified, written as ONNX and imported, lowered, quantized, laid out.
+pub(crate) fn graph(data: &[u8]) {
+    let [first, seed, rest @ ..] = data else { return };
+    let steps: Vec<Step> = rest.as_chunks::<6>().0.iter().take(24).copied().collect();
+    let g = graph_of(1 + usize::from(first % 2), &steps);
+    g.verify().unwrap_or_else(|e| panic!("{e}\n{}", print_brief(&g)));
+    let again = parse(&print_full(&g), &weights_of(&g)).unwrap_or_else(|e| panic!("{e}\n{}", print_full(&g)));
+    assert!(again.same(&g), "{}", print_full(&g));
+
+    let Some(truth) = Truth::of(&g, u64::from(*seed)) else { return };
+    let mut simple = g.clone();
+    if !run(&mut simple, Backend::Onnx, &simplify()) {
+        return;
+    }
+    truth.holds(&simple, "simplified", &g);
+    imported(&simple, &truth, &g);
+    for (i, &backend) in Backend::ALL.iter().enumerate() {
+        let mut lowered = simple.clone();
+        if !run(&mut lowered, backend, &[lower(true), tidy()].concat_boxes()) {
+            continue;
+        }
+        truth.holds(&lowered, backend.target().name, &g);
+        let mut float = lowered.clone();
+        written(&mut float, backend, Form::default(), false);
+        if usize::from(first / 2) % Backend::ALL.len() == i {
+            quantized(&lowered, backend, &truth, first / 6);
+        }
+    }
+}
+
+/// Written as ONNX and read again, a graph means the same.
+fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
+    let mut g = simple.clone();
+    if !run(&mut g, Backend::Onnx, &[lower(false), tidy()].concat_boxes()) {
+        return;
+    }
+    let Some(file) = written(&mut g, Backend::Onnx, Form::default(), false) else { return };
+    let model = Model::read(file, std::path::Path::new("/nowhere")).expect("what was written is read");
+    let options = ImportOptions::default();
+    match model.import(&options) {
+        Ok(imported) => truth.holds(&imported.graph, "imported again", before),
+        Err(all) => panic!("{all:?}\n{}", print_brief(&g)),
+    }
+}
+
+/// Quantized, a graph verifies, evaluates and is written.
+fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
+    let joint = Joint::alone(float);
+    let sample = |_| Some(truth.inputs.clone());
+    let Ok(ranges) = calibrate(&joint, &[float], Method::MinMax, 1, sample, &mut |_| {}) else { return };
+    let options = Options {
+        activations: mode % 3 != 2,
+        weights: if mode % 3 == 2 && backend.target().grids.blocks.is_some() {
+            Weights::Blocks(32)
+        } else {
+            Weights::Channels
+        },
+        interface: match mode / 3 % 3 {
+            1 if mode % 3 != 2 => quantize::Interface::Grid(qcc_ir::Store::I8),
+            _ => quantize::Interface::Float,
+        },
+        exclude: Vec::new(),
+    };
+    let narrow = match quantize(float, backend.target(), &ranges[0], &options) {
+        Ok(narrow) => narrow.graph,
+        Err(PassError::Refused(d)) => return refused(&[*d]),
+        Err(e) => panic!("{e}\n{}", print_brief(float)),
+    };
+    narrow.verify().unwrap_or_else(|e| panic!("{e}\n{}", print_brief(&narrow)));
+    let inputs: Vec<Tensor> = narrow
+        .inputs()
+        .zip(&truth.inputs)
+        .map(|(v, t)| narrow.ty(v).elem.grid().map_or_else(|| t.clone(), |grid| t.quantized(grid)))
+        .collect();
+    if let Some(Err(e)) = evaluated(&narrow, &inputs) {
+        panic!("{e}\n{}", print_brief(&narrow));
+    }
+    let mut narrow = narrow;
+    let form = Form { qoperator: mode / 9 % 2 == 1 && backend == Backend::Onnx, external_data: false };
+    written(&mut narrow, backend, form, false);
+}

@@ -1,0 +1,255 @@
+//! The files of a run: they appear together, whole or not at all, and replace nothing that the run reads.
+
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use qcc_backends::Files;
+use qcc_ir::diagnostic::Diagnostic;
+
+use crate::compiler::Failure;
+
+mod protected;
+mod temporary;
+mod unfinished;
+
+pub(crate) use protected::Protected;
+use temporary::Temporary;
+use unfinished::Folders;
+pub use unfinished::abandon;
+
+/// Bytes that are collected before they go to a file.
+const BUFFER: usize = 1 << 20;
+
+/// What a file is among those of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A file of an artefact, by the number of the artefact.
+    Artefact(usize),
+    Report,
+}
+
+/// A file that is not complete yet.
+#[derive(Debug)]
+struct Pending {
+    part: Part,
+    /// As the user knows it.
+    path: PathBuf,
+    /// Where it will lie: behind symbolic links, in a folder by its one true name.
+    destination: PathBuf,
+    file: BufWriter<Temporary>,
+}
+
+/// All files that a run writes. Nothing has its name before [`Publication::publish`].
+#[derive(Debug)]
+pub(crate) struct Publication {
+    protected: Protected,
+    /// The main file of each artefact.
+    artefacts: Vec<PathBuf>,
+    /// Dropped before the folders that they lie in.
+    files: Vec<Pending>,
+    folders: Folders,
+}
+
+impl Publication {
+    /// A run that reads the `protected` files and writes none yet.
+    pub(crate) fn new(protected: Protected) -> Self {
+        Publication { protected, artefacts: Vec::new(), files: Vec::new(), folders: Folders::default() }
+    }
+
+    /// Begins an artefact with its main file at `path`; files called `beside` will lie beside it.
+    ///
+    /// # Errors
+    /// Where one of them cannot be written or would replace what must stay.
+    pub(crate) fn artefact(&mut self, path: &Path, beside: &[String]) -> Result<(), Failure> {
+        let part = Part::Artefact(self.artefacts.len());
+        self.begin(part, path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for name in beside {
+            self.destination(part, &folder.join(name))?;
+        }
+        self.artefacts.push(path.into());
+        Ok(())
+    }
+
+    /// Begins the report.
+    ///
+    /// # Errors
+    /// Where it cannot be written or would replace what must stay.
+    pub(crate) fn report(&mut self, path: &Path) -> Result<(), Failure> {
+        self.begin(Part::Report, path)
+    }
+
+    /// Makes a folder for files, and those around it. It is gone again if nothing lies in it in the end.
+    pub(crate) fn folder(&mut self, path: &Path) -> Result<(), Failure> {
+        let failed = |e: io::Error| {
+            let message = format!("cannot make the folder {}: {}", path.display(), e.kind());
+            Diagnostic::error("unwritable-output", message)
+        };
+        Ok(self.folders.make(path).map_err(failed)?)
+    }
+
+    fn begin(&mut self, part: Part, path: &Path) -> Result<(), Failure> {
+        let destination = self.destination(part, path)?;
+        let folder = destination.parent().unwrap_or(Path::new("."));
+        let file = Temporary::new(folder).map_err(|e| unwritable(&path.display(), &e.kind()))?;
+        let file = BufWriter::with_capacity(BUFFER, file);
+        self.files.push(Pending { part, path: path.into(), destination, file });
+        Ok(())
+    }
+
+    /// Where a file called `path` will lie. Fails where something is there that must not be replaced.
+    fn destination(&self, part: Part, path: &Path) -> Result<PathBuf, Failure> {
+        let failed = |why: &dyn fmt::Display| unwritable(&path.display(), why);
+        let target = behind_links(path).ok_or_else(|| failed(&"its links lead nowhere"))?;
+        let name = target.file_name().ok_or_else(|| failed(&"it names no file"))?;
+        let folder = target.parent().filter(|f| *f != Path::new("")).unwrap_or(Path::new("."));
+        let destination = folder.canonicalize().map_err(|e| failed(&e.kind()))?.join(name);
+        replaceable(&destination).map_err(|why| failed(&why))?;
+        let taken = self.files.iter().find(|f| f.destination == destination).map(|f| match f.part {
+            Part::Report => "the report".to_owned(),
+            Part::Artefact(_) if f.path == path => "an artefact".to_owned(),
+            Part::Artefact(_) => format!("an artefact, {}", f.path.display()),
+        });
+        let Some(role) = self.protected.role(path).or(taken) else { return Ok(destination) };
+        let error = Diagnostic::error("usage", format!("{} would replace {role}", path.display()));
+        Err(Failure::usage(error.with_help(match part {
+            Part::Artefact(_) => "give another place: -o PATH",
+            Part::Report => "give another file: --report FILE",
+        })))
+    }
+
+    /// Where the files of an artefact are written.
+    pub(crate) fn staged(&mut self, artefact: usize) -> Staged<'_> {
+        let main = self.artefacts.get(artefact).and_then(|path| path.file_name()).unwrap_or_default();
+        Staged { main: main.to_string_lossy().into_owned(), publication: self, artefact }
+    }
+
+    /// Writes the report, where one was begun.
+    pub(crate) fn write_report(&mut self, text: &[u8]) -> Result<(), Failure> {
+        match self.files.iter_mut().find(|f| f.part == Part::Report) {
+            Some(report) => Ok(report.write_all(text).map_err(|e| unwritable(&report.path.display(), &e.kind()))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the report alone its name.
+    pub(crate) fn publish_report(mut self) -> Result<(), Failure> {
+        self.files.retain(|f| f.part == Part::Report);
+        self.publish()
+    }
+
+    /// Gives all files their names: the main ones behind those that go with them, the report last.
+    pub(crate) fn publish(mut self) -> Result<(), Failure> {
+        let mains = std::mem::take(&mut self.artefacts);
+        let last = |f: &Pending| (f.part == Part::Report, mains.contains(&f.path));
+        self.files.sort_by_key(last);
+        let mut complete = Vec::new();
+        for Pending { path, destination, file, .. } in std::mem::take(&mut self.files) {
+            let failed = |why: &dyn fmt::Display| unwritable(&path.display(), why);
+            replaceable(&destination).map_err(|why| failed(&why))?;
+            let file = file.into_inner().map_err(|e| failed(&e.error().kind()))?;
+            complete.push((path, destination, file));
+        }
+        unfinished::publishing(|| {
+            for (path, destination, file) in complete {
+                file.publish(&destination).map_err(|e| unwritable(&path.display(), &e.kind()))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The files of one artefact while they are written.
+#[derive(Debug)]
+pub(crate) struct Staged<'p> {
+    publication: &'p mut Publication,
+    artefact: usize,
+    main: String,
+}
+
+impl Staged<'_> {
+    /// Takes back what was written beside the main file, which begins anew.
+    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
+        let part = Part::Artefact(self.artefact);
+        self.publication.files.retain(|f| f.part != part);
+        let path = self.publication.artefacts[self.artefact].clone();
+        self.publication.begin(part, &path)
+    }
+}
+
+impl Files for Staged<'_> {
+    fn main(&self) -> &str {
+        &self.main
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<&mut dyn Write> {
+        let part = Part::Artefact(self.artefact);
+        let main = &self.publication.artefacts[self.artefact];
+        let path = if name == self.main { main.clone() } else { main.with_file_name(name) };
+        let known = self.publication.files.iter().position(|f| f.part == part && f.path == path);
+        let place = match known {
+            Some(place) => place,
+            None => {
+                self.publication.begin(part, &path).map_err(|e| io::Error::other(said(e)))?;
+                self.publication.files.len() - 1
+            }
+        };
+        Ok(&mut self.publication.files[place])
+    }
+}
+
+impl Pending {
+    /// An error, with the name that the file will have.
+    fn named(&self, e: &io::Error) -> io::Error {
+        io::Error::new(e.kind(), format!("{}: {}", self.path.display(), e.kind()))
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).map_err(|e| self.named(&e))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().map_err(|e| self.named(&e))
+    }
+}
+
+fn unwritable(what: &dyn fmt::Display, why: &dyn fmt::Display) -> Diagnostic {
+    Diagnostic::error("unwritable-output", format!("cannot write {what}: {why}"))
+}
+
+fn said(failure: Failure) -> String {
+    match failure {
+        Failure::Usage(d) => d.message,
+        Failure::Refused(all) => all.into_iter().next().map(|d| d.message).unwrap_or_default(),
+        Failure::Gate { .. } => String::new(),
+    }
+}
+
+/// Links that lead to each other, at most (as Linux counts them).
+const MOST_LINKS: usize = 40;
+
+/// The path that symbolic links at `path` lead to, whether something is there or not.
+fn behind_links(path: &Path) -> Option<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = std::fs::read_link(&path) else { return Some(path) };
+        path = path.parent()?.join(target);
+    }
+    None
+}
+
+/// Fails where something lies at `path` that must not be replaced: renaming would put a file in the place of a device,
+/// and does not mind that a file may not be written.
+fn replaceable(path: &Path) -> Result<(), &'static str> {
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => Err("it is not a file"),
+        Ok(there) if there.permissions().readonly() => Err("it is read-only"),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

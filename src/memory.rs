@@ -1,0 +1,76 @@
+//! The memory that evaluations may take, told before they begin.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::Peak;
+use qcc_ir::{Graph, Origin};
+
+/// Bytes that the values of all evaluations at a time may take together, where the system has as many.
+pub(crate) const EVALUATION_BYTES: u64 = 4 << 30;
+
+/// Bytes that evaluations may take here and now.
+fn room() -> u64 {
+    available().map_or(EVALUATION_BYTES, |n| n.min(EVALUATION_BYTES))
+}
+
+/// Bytes that the system would give this process, where that can be told.
+#[cfg(target_os = "linux")]
+fn available() -> Option<u64> {
+    // In kB and in pages (proc(5)).
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let free =
+        text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?.trim().strip_suffix(" kB")?.parse::<u64>().ok()?;
+    let free = free.saturating_mul(1024);
+    let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::As).current else { return Some(free) };
+    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').next()?.parse().ok()?;
+    let taken = pages.saturating_mul(rustix::param::page_size() as u64);
+    Some(free.min(limit.saturating_sub(taken)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn available() -> Option<u64> {
+    None
+}
+
+/// How many evaluations of `graph` that take `peak` each there is room for, `besides` so many bytes.
+///
+/// # Errors
+/// Where there is no room for one.
+pub(crate) fn evaluations(graph: &Graph, peak: Peak, besides: u64) -> Result<usize, Box<Diagnostic>> {
+    let (needed, room) = (peak.bytes.saturating_add(besides), room());
+    if needed > room {
+        let origin = peak.node.map_or_else(Origin::none, |n| graph.origin(n).clone());
+        let message =
+            format!("to evaluate the model takes {} for values; there is room for {}", bytes(needed), bytes(room));
+        let error = Diagnostic::error("too-large", message).at(&origin);
+        let limit = format!("at most {} are used, and no more than the system has", bytes(EVALUATION_BYTES));
+        let error = error.with_note(limit).with_help("give smaller inputs: --shape; or compile without data");
+        return Err(Box::new(error));
+    }
+    Ok(usize::try_from(room.saturating_sub(besides) / peak.bytes.max(1)).unwrap_or(usize::MAX).max(1))
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        0..1_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_is_refused_before_it_begins() {
+        let graph = Graph::new("g");
+        let peak = |bytes| Peak { bytes, node: None };
+        assert_eq!(evaluations(&graph, peak(0), 0).unwrap(), room() as usize);
+        let room = evaluations(&graph, peak(1 << 20), 0).unwrap() as u64;
+        assert!(room > 0 && room <= EVALUATION_BYTES >> 20);
+        for (one, besides) in [(EVALUATION_BYTES + 1, 0), (1, EVALUATION_BYTES), (u64::MAX, u64::MAX)] {
+            let error = evaluations(&graph, peak(one), besides).unwrap_err();
+            assert!(error.message.contains(" GB for values") && error.help.is_some(), "{error:?}");
+        }
+    }
+}
