@@ -15,10 +15,7 @@ pub(crate) const LITERT: Runtime = Runtime {
     store: Store::I8,
     // With XNNPACK, whose arithmetic the evaluator follows, and with the kernels behind it.
     steps: [1, 2],
-    dissent: {
-        const NEGATIVE: &str = "LiteRT takes no negative indices, and these are known when the model runs only";
-        &[("test_gather_elements_negative_indices", NEGATIVE), ("test_gather_negative_indices", NEGATIVE)]
-    },
+    dissent: &[],
 };
 
 #[test]

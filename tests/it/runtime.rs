@@ -148,7 +148,7 @@ impl Runtime {
             };
         }
         assert!(wrong.is_empty(), "wrong in {}: {}\n{wrong}", self.name, wrong.lines().count());
-        counted(("equal", &equal), &refused)
+        counted(suite, ("equal", &equal), &refused)
     }
 }
 

@@ -81,7 +81,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Transpose(_) => stored(0) && operands[0].rank() <= 8,
         Op::Pad(Pad { mode, .. }) => stored(0) && *mode != PadMode::Edge,
         Op::DepthToSpace(DepthToSpace { channel_first, .. }) => stored(0) && !channel_first,
-        Op::SpaceToDepth(_) => stored(0),
+        Op::SpaceToDepth(_) => stored(0) && operands[0].elem != Elem::I16,
         Op::Gather(_) => stored(0),
         Op::GatherNd(GatherNd { batch }) => stored(0) && *batch == 0,
         Op::Resize(_) => float() && resize::native(op, operands),

@@ -152,7 +152,13 @@ fn resampling(all: &mut Cases) {
                 let size: Extents =
                     extents.iter().zip(factors).map(|(&n, f)| ((n as f32 * f).floor() as usize).max(1)).collect();
                 let ratio = size.iter().zip(extents).map(|(&s, &n)| s as f32 / n as f32).collect();
-                for scale in [factors[..extents.len()].to_vec(), ratio] {
+                // Where the rounding of the scale decides between two neighbours, runtimes differ.
+                let rounds = matches!(mode, ResizeMode::Nearest(Nearest::PreferFloor | Nearest::PreferCeil));
+                let halfway = |(&s, &n): (&usize, &usize)| {
+                    !n.is_multiple_of(s) && (0..s).any(|i| (2 * i * n).is_multiple_of(s) && 2 * i * n / s % 2 == 1)
+                };
+                let undecided = rounds && coordinates == Asymmetric && size.iter().zip(extents).any(halfway);
+                for scale in [factors[..extents.len()].to_vec(), ratio].into_iter().take(2 - usize::from(undecided)) {
                     all.add(Resize { size: size.clone(), scale, mode, coordinates }, vec![Input(reals(image))]);
                 }
             }
@@ -357,7 +363,10 @@ fn reductions(all: &mut Cases) {
             ] {
                 let x = match elem {
                     Elem::F32 | Elem::F16 => cast(&spread(shape, 1.2), elem),
-                    _ => whole(shape, elem, if *elem == Elem::Bool { [0, 2] } else { [-3, 4] }),
+                    Elem::Bool => whole(shape, elem, [0, 2]),
+                    // Products of numbers near the end of the range would exceed 32 bits.
+                    Elem::U8 if f == Prod => whole(shape, elem, [0, 4]),
+                    _ => whole(shape, elem, [-3, 4]),
                 };
                 for keep in [false, true] {
                     all.add(Reduce { f, axes: list(axes), keep }, vec![Input(x.clone())]);

@@ -1,7 +1,7 @@
 //! Indices: their width, and operators that use them.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{ArgReduce, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, TopK, UnaryFn};
+use qcc_ir::ops::{ArgReduce, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, TopK, UnaryFn};
 use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
@@ -152,10 +152,21 @@ pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[usiz
     b.select(negative, counted, index)
 }
 
-/// The kept axis is put back by a Reshape.
+/// The kept axis is put back by a Reshape. Of 64-bit integers, it is the first place that equals the largest, or the
+/// smallest.
 pub(super) fn arg_reduce(b: &mut Build<'_>, node: NodeId) -> Built {
-    let &Op::ArgReduce(ArgReduce { axis, largest, keep: true }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let &Op::ArgReduce(ArgReduce { axis, largest, keep }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
+    if b.ty(x).elem == Elem::I64 {
+        let f = if largest { ReduceFn::Max } else { ReduceFn::Min };
+        let most = b.op(Reduce { f, axes: [axis].into_iter().collect(), keep: true }, &[x])?;
+        let same = b.binary(BinaryFn::Equal, x, most)?;
+        let same = b.cast(same, Elem::I32)?;
+        return b.op(ArgReduce { axis, largest: true, keep }, &[same]);
+    }
+    if !keep {
+        return Err(Skip::NoMatch);
+    }
     let y = b.op(ArgReduce { axis, largest, keep: false }, &[x])?;
     b.unsqueeze(y, axis)
 }
