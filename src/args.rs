@@ -87,6 +87,10 @@ pub(crate) struct Compile {
     /// (TFLite's kernels always do that)
     #[arg(long, help_heading = "Precision (float32 otherwise)")]
     pub(crate) dynamic: bool,
+    /// With --int8: no product quantizes its activations when the model runs, even where that is more accurate; TensorFlow
+    /// Lite for Microcontrollers and many accelerators have no kernels for those
+    #[arg(long = "static", help_heading = "Precision (float32 otherwise)")]
+    pub(crate) only_static: bool,
     /// The precision by Ultralytics' names
     #[arg(long, group = "precision", value_enum, help_heading = "Precision (float32 otherwise)")]
     pub(crate) quantize: Option<Quantize>,

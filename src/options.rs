@@ -119,6 +119,9 @@ pub struct Options {
     pub interface: quantize::Interface,
     /// Order of the axes of images at the inputs and outputs.
     pub layout: layout::Interface,
+    /// [`Precision::Int8`]: no product has real activations that the runtime quantizes; runtimes for microcontrollers have
+    /// no kernels for those.
+    pub only_static: bool,
     /// Nodes that stay in floating point, by name; `*` stands for any characters.
     pub exclude: Vec<String>,
     /// Where the [`Report`](crate::Report) is written, as JSON; together with the artefacts, or alone where their quality
@@ -145,6 +148,7 @@ impl Default for Options {
             preparation: Preparation::default(),
             interface: quantize::Interface::Float,
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
+            only_static: false,
             exclude: Vec::new(),
             report: None,
             gate: Gate::default(),
@@ -170,6 +174,12 @@ impl Options {
             return usage(
                 "activations are quantized when the model runs where weights alone are narrow",
                 "add --w8a32",
+            );
+        }
+        if self.only_static && self.precision != Precision::Int8 {
+            return usage(
+                "--static keeps the products of an int8 model from quantizing activations when the model runs",
+                "add --int8, or leave --static out",
             );
         }
         let has_data = self.calibration.is_some() || self.validation.is_some();

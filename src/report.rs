@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
 use qcc::ir::diagnostic::{Diagnostic, Severity, printable};
 use qcc::ir::{Graph, Origin};
-use qcc::{AgreementReport, Artefact, Failure, OutputReport, Quality, Report, Watch};
+use qcc::{AgreementReport, Artefact, Failure, OutputReport, Precision, Quality, Report, Watch};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
 pub(crate) const REFUSED: u8 = 1;
@@ -194,6 +194,7 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
         }
         if let Some(quality) = &artefact.quality {
             work_rows(quality, verbose, &mut row);
+            dynamic_row(artefact.target, report.precision, quality, &mut row);
         }
         port_rows(artefact, verbose, &mut row);
         for (i, layer) in artefact.quality.iter().flat_map(|q| &q.worst).enumerate() {
@@ -259,12 +260,32 @@ fn work_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     let at_run_time = beside(q.run_time_share, "with activations put on integers at run time");
     let weights = beside(q.weights_share, "with integer weights alone");
     row("integer", format!("{:.2} % of multiplications{at_run_time}{weights}", q.integer_share * 100.0));
-    let shown = if verbose { q.float_nodes.len() } else { 4 };
+    let named = |nodes: &[String], thing: &str| {
+        let shown = if verbose { nodes.len() } else { 4 };
+        let names = nodes.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
+        let more = if nodes.len() > shown { ", .." } else { "" };
+        format!("{}: {names}{more}", counted(nodes.len(), thing))
+    };
     if !q.float_nodes.is_empty() {
-        let names = q.float_nodes.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
-        let more = if q.float_nodes.len() > shown { ", .." } else { "" };
-        row("in float", format!("{}: {names}{more}", counted(q.float_nodes.len(), "operator")));
+        row("in float", named(&q.float_nodes, "operator"));
     }
+}
+
+/// What an integer model has that not every runtime of its format takes.
+fn dynamic_row(target: &str, precision: Precision, q: &Quality, row: &mut dyn FnMut(&str, String)) {
+    let Some(first) = q.dynamic_nodes.first().filter(|_| precision == Precision::Int8) else { return };
+    let which = match q.dynamic_nodes.len() - 1 {
+        0 => first.clone(),
+        more => format!("{first} and {more} more"),
+    };
+    let runtimes = match target {
+        "tflite" => {
+            "; TensorFlow Lite for Microcontrollers and integer-only accelerators cannot run it, --static avoids it"
+        }
+        _ => "",
+    };
+    let gain = q.dynamic_gain.iter().map(|gain| format!(" ({gain})")).collect::<String>();
+    row("dynamic", format!("{which} quantizes its activations at run time{gain}{runtimes}"));
 }
 
 fn ratio(sqnr: Option<f64>) -> String {

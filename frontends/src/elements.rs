@@ -10,6 +10,11 @@ use crate::refusal::Refusal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     Bool,
+    /// Integers of 2 and 4 bits are packed: the first lies in the lowest bits of the first byte.
+    I2,
+    U2,
+    I4,
+    U4,
     I8,
     U8,
     I16,
@@ -25,13 +30,13 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
-    /// The graph's element. Some become wider: `F64` and `Bf16` become `F32`, unsigned integers the next larger signed
-    /// ones (`U64`: `I64`).
+    /// The graph's element. Some become wider: integers of less than 8 bits have a byte each, `Bf16` becomes `F32`, unsigned
+    /// integers the next larger signed ones. `F64` becomes `F32`, and `U64` `I64`.
     pub(crate) fn elem(self) -> Elem {
         match self {
             Stored::Bool => Elem::Bool,
-            Stored::I8 => Elem::I8,
-            Stored::U8 => Elem::U8,
+            Stored::I8 | Stored::I4 | Stored::I2 => Elem::I8,
+            Stored::U8 | Stored::U4 | Stored::U2 => Elem::U8,
             Stored::I16 => Elem::I16,
             Stored::I32 | Stored::U16 => Elem::I32,
             Stored::I64 | Stored::U32 | Stored::U64 => Elem::I64,
@@ -40,27 +45,53 @@ impl Stored {
         }
     }
 
-    /// Bytes of one element in the file.
-    pub(crate) fn width(self) -> usize {
+    /// Bits of one element in the file.
+    pub(crate) fn bits(self) -> usize {
         match self {
-            Stored::Bool | Stored::I8 | Stored::U8 => 1,
-            Stored::I16 | Stored::U16 | Stored::F16 | Stored::Bf16 => 2,
-            Stored::I32 | Stored::U32 | Stored::F32 => 4,
-            Stored::I64 | Stored::U64 | Stored::F64 => 8,
+            Stored::I2 | Stored::U2 => 2,
+            Stored::I4 | Stored::U4 => 4,
+            Stored::Bool | Stored::I8 | Stored::U8 => 8,
+            Stored::I16 | Stored::U16 | Stored::F16 | Stored::Bf16 => 16,
+            Stored::I32 | Stored::U32 | Stored::F32 => 32,
+            Stored::I64 | Stored::U64 | Stored::F64 => 64,
         }
+    }
+
+    /// True for integers that the graph holds in a larger range.
+    pub(crate) fn is_widened(self) -> bool {
+        use Stored::*;
+        matches!(self, I2 | U2 | I4 | U4 | U16 | U32 | U64)
+    }
+
+    /// Bytes of so many elements in the file.
+    pub(crate) fn bytes(self, count: usize) -> Option<usize> {
+        Some(count.checked_mul(self.bits())?.div_ceil(8))
+    }
+
+    /// The least and the largest of the integers that are stored so, up to 32 bits.
+    pub(crate) fn integers(self) -> Option<(i64, i64)> {
+        let (signed, bits) = match self {
+            Stored::I2 | Stored::I4 | Stored::I8 | Stored::I16 | Stored::I32 => (true, self.bits()),
+            Stored::U2 | Stored::U4 | Stored::U8 | Stored::U16 | Stored::U32 => (false, self.bits()),
+            Stored::Bool | Stored::I64 | Stored::U64 => return None,
+            Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64 => return None,
+        };
+        let count = 1i64 << bits;
+        Some(if signed { (-count / 2, count / 2 - 1) } else { (0, count - 1) })
     }
 
     /// The tensor of type `ty` that these bytes hold, row-major. Elements that need no change stay where they are.
     pub(crate) fn tensor(self, ty: TensorType, raw: Bytes) -> Result<Tensor, Refusal> {
         let count = ty.shape.elements().unwrap_or(usize::MAX);
-        if count.checked_mul(self.width()) != Some(raw.len()) {
-            return Err(Refusal::Invalid(format!(
-                "{} bytes for {count} elements of {} bytes",
-                raw.len(),
-                self.width()
-            )));
+        if self.bytes(count) != Some(raw.len()) {
+            let bits = self.bits();
+            return Err(Refusal::Invalid(format!("{} bytes for {count} elements of {bits} bits", raw.len())));
         }
         match self {
+            Stored::I2 | Stored::U2 | Stored::I4 | Stored::U4 => {
+                let raw = unpacked(&raw, self.bits(), self.elem() == Elem::I8, count).into();
+                Tensor::new(ty, raw).ok_or_else(|| Refusal::Invalid("its elements do not fit its type".into()))
+            }
             Stored::F64 => collect(ty, words(&raw).map(f64::from_le_bytes).map(double)),
             Stored::Bf16 => collect(ty, words(&raw).map(|b| Ok(bf16::from_bits(u16::from_le_bytes(b)).to_f32()))),
             Stored::U16 => collect(ty, words(&raw).map(|b| Ok(i32::from(u16::from_le_bytes(b))))),
@@ -73,6 +104,16 @@ impl Stored {
             }
         }
     }
+}
+
+/// One byte for each element of `bits` bits; the first lies in the lowest bits.
+fn unpacked(data: &[u8], bits: usize, signed: bool, count: usize) -> Vec<u8> {
+    let one = |i: usize| {
+        let at = i * bits;
+        let high = data[at / 8] << (8 - bits - at % 8);
+        if signed { (high.cast_signed() >> (8 - bits)).cast_unsigned() } else { high >> (8 - bits) }
+    };
+    (0..count).map(one).collect()
 }
 
 /// Fails where a tensor of weights holds NaN.
@@ -113,4 +154,16 @@ pub(crate) fn double(v: f64) -> Result<f32, Refusal> {
 /// An unsigned integer as a signed one.
 pub(crate) fn signed(v: u64) -> Result<i64, Refusal> {
     i64::try_from(v).map_err(|_| Refusal::Unsupported(format!("{v} is too large for a signed integer")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_packed_elements_lies_lowest() {
+        assert_eq!(unpacked(&[0xf1, 0x87], 4, true, 3), [1, 0xff, 7]);
+        assert_eq!(unpacked(&[0xf1, 0x87], 4, false, 4), [1, 15, 7, 8]);
+        assert_eq!(unpacked(&[0b1110_0100], 2, true, 4), [0, 1, 0xfe, 0xff]);
+    }
 }

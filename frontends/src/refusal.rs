@@ -2,7 +2,7 @@
 
 use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::error::{EvalError, TooLarge, TypeError};
+use qcc_ir::error::{EvalError, GridError, TooLarge, TypeError};
 
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -73,6 +73,9 @@ pub(crate) enum Refusal {
     /// The operands do not fit the operator.
     #[error(transparent)]
     Type(#[from] TypeError),
+    /// A type cannot have its grid.
+    #[error(transparent)]
+    Grid(#[from] GridError),
     /// A constant cannot be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
@@ -102,6 +105,7 @@ impl Refusal {
             | Refusal::MissingInput(_)
             | Refusal::Undefined(_)
             | Refusal::Invalid(_)
+            | Refusal::Grid(_)
             | Refusal::Type(_)
             | Refusal::Eval(_) => "bad-model",
         };

@@ -229,6 +229,6 @@ fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
         panic!("{e}\n{}", print_brief(&narrow));
     }
     let mut narrow = narrow;
-    let form = Form { qoperator: mode / 9 % 2 == 1 && backend == Backend::Onnx, external_data: false };
+    let form = Form { qoperator: mode / 9 % 2 == 1 && backend == Backend::Onnx, ..Form::default() };
     written(&mut narrow, backend, form, false);
 }

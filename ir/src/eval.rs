@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::ops::{GridRule, Op, PadMode, PoolFn, ResizeMode, Tensors, Transpose};
+use crate::ops::{GridRule, Op, PadMode, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Tensor, TensorType};
 
 /// A graph made ready to run: the order of its nodes and when each value is read last. It can be shared by threads.
@@ -310,23 +310,13 @@ fn compute(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tens
         if let Some(values) = op.eval_grid(operands, results)? {
             return Ok(values);
         }
-        if carries_integers(op) {
+        if op.carries_integers() {
             return on_integers(op, operands, results);
         }
     } else if matches!(op, Op::Cast(_)) || !elems().any(|e| *e == Elem::F16) {
         return op.eval(operands);
     }
     on_reals(op, operands, results)
-}
-
-/// True for operators that give the same result whether they see real numbers or the integers that stand for them.
-fn carries_integers(op: &Op) -> bool {
-    let computes = match op {
-        Op::Resize(r) => !matches!(r.mode, ResizeMode::Nearest(_)),
-        Op::Pool(p) => p.f == PoolFn::Average,
-        _ => false,
-    };
-    matches!(op.grid(), GridRule::Carry | GridRule::Unify) && !computes
 }
 
 /// Evaluates on stored integers; results get their grids back.

@@ -1,5 +1,7 @@
 //! Evaluating several graphs that were made from one: what they share is evaluated once.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use qcc_ir::error::TypeError;
 use qcc_ir::eval::{Executor, Peak};
 use qcc_ir::ops::Op;
@@ -27,7 +29,25 @@ impl Joint {
         let known = named(source);
         let mut added = FxHashMap::default();
         for graph in made {
-            let places = joint.add(graph, &known, &mut added)?;
+            let places = joint.add(graph, &known, &mut added, identity)?;
+            joint.places.push(places);
+        }
+        Ok(joint)
+    }
+
+    /// Graphs with the same inputs, with the outputs of all of them in their order: what they do alike is evaluated once.
+    pub(crate) fn side_by_side(first: &Graph, others: &[&Graph]) -> Result<Self, TypeError> {
+        let mut joint = Joint::alone(first);
+        let nodes = first.order().into_iter().filter(|n| !matches!(first.op(*n), Op::Input(_)));
+        let key = |n: NodeId| (identity_by_content(first.op(n)), first.operands(n).into_iter().collect());
+        let mut added: FxHashMap<(String, Operands), NodeId> = nodes.map(|n| (key(n), n)).collect();
+        for graph in others {
+            let places = joint.add(graph, &FxHashMap::default(), &mut added, identity_by_content)?;
+            for output in graph.outputs() {
+                if let Some(&value) = places.get(&output.value) {
+                    joint.graph.add_output(output.name.clone(), value);
+                }
+            }
             joint.places.push(places);
         }
         Ok(joint)
@@ -44,6 +64,7 @@ impl Joint {
         graph: &Graph,
         known: &FxHashMap<&str, ValueId>,
         added: &mut FxHashMap<(String, Operands), NodeId>,
+        identity: fn(&Op) -> String,
     ) -> Result<FxHashMap<ValueId, ValueId>, TypeError> {
         let mut places: FxHashMap<ValueId, ValueId> = graph.inputs().zip(self.graph.inputs()).collect();
         for n in graph.order().into_iter().filter(|n| !matches!(graph.op(*n), Op::Input(_))) {
@@ -117,6 +138,18 @@ fn named(graph: &Graph) -> FxHashMap<&str, ValueId> {
 fn identity(op: &Op) -> String {
     match op {
         Op::Const(c) => format!("{} {:p} {}", c.value.ty(), c.value.data().as_ptr(), c.value.data().len()),
+        op => format!("{op:?}"),
+    }
+}
+
+/// As [`identity`], with constants told by their numbers.
+fn identity_by_content(op: &Op) -> String {
+    match op {
+        Op::Const(c) => {
+            let mut hasher = DefaultHasher::new();
+            c.value.data().hash(&mut hasher);
+            format!("{} {:x} {}", c.value.ty(), hasher.finish(), c.value.data().len())
+        }
         op => format!("{op:?}"),
     }
 }

@@ -95,6 +95,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
             },
             output: ImageOrder::Nhwc,
         },
+        only_static: args.only_static,
         exclude: args.exclude.clone(),
         report: args.report.clone(),
         gate: Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement },

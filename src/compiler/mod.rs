@@ -324,6 +324,7 @@ impl Compiler {
         };
         let [data, validation] = datasets;
         let (data, validation) = (data.map(bind).transpose()?, validation.map(bind).transpose()?);
+        self.options.preparation.check(&[&data, &validation])?;
         Ok(Evidence::new(data, validation, calibrates(self.options.precision, given), affordable(graph)))
     }
 

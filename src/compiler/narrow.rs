@@ -5,12 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::eval::{Peak, RunError};
+use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, Tensor};
+use qcc_ir::{Graph, NodeId, Store, Tensor, ValueId};
 use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
 use qcc_passes::precision::half_values;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
-use qcc_passes::quantize::{self, Quantized};
+use qcc_passes::quantize::{self, Dynamic, Quantized};
 use qcc_passes::{Context, Joint, PassError};
 use rayon::prelude::*;
 
@@ -18,7 +19,7 @@ use super::{Failure, Lowered};
 use crate::data::{DataError, Samples};
 use crate::memory;
 use crate::options::{Options, Precision};
-use crate::quality::{Evidence, Quality, Trial, Validation, advice, trials};
+use crate::quality::{Evidence, Quality, Trial, Validation, advice, gain, trials};
 use crate::watch::{Clock, Watch};
 
 /// Samples named where none can be read.
@@ -41,6 +42,8 @@ pub(super) struct Narrowing<'a> {
 struct Narrowed {
     /// Which of the targets.
     place: usize,
+    /// Where its products may have real activations.
+    dynamic: Dynamic,
     /// The pass that made it.
     pass: &'static str,
     quantized: Quantized,
@@ -88,29 +91,63 @@ impl<'a> Narrowing<'a> {
         }
         clock.stage("quantize", watch);
         let trial = Trial { precision: self.options.precision, exclude: Vec::new() };
-        let narrowed = (0..lowered.len()).into_par_iter().map(|place| self.narrow(place, &trial));
-        let mut narrowed = narrowed.collect::<Result<Vec<_>, _>>()?;
-        for (l, n) in lowered.iter_mut().zip(&mut narrowed) {
-            watch.pass(n.pass, &n.quantized.graph);
-            l.graph = n.quantized.graph.clone();
-            diagnostics.append(&mut n.diagnostics);
-        }
-        let Some(samples) = &evidence.validation else { return Ok(None) };
+        let narrow = |place| self.narrow(place, &trial, self.dynamic());
+        let mut narrowed = (0..lowered.len()).into_par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
+        let Some(samples) = &evidence.validation else {
+            hand_over(narrowed, lowered, diagnostics, watch);
+            return Ok(None);
+        };
+        let alternatives = self.with_real_ends(&narrowed, &trial)?;
         clock.stage("compare", watch);
         let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
         let reader = Reader::new(samples);
-        let found = self.compare(&narrowed, &reader).map_err(failed)?;
+        let all: Vec<&Narrowed> =
+            narrowed.iter().zip(&alternatives).flat_map(|(n, a)| std::iter::once(n).chain(a)).collect();
+        let found = self.compare(&all, &reader).map_err(failed)?;
         let read = found.iter().map(|f| f.samples).max().unwrap_or(0);
         diagnostics.extend(reader.unread(read == 0)?);
-        for ((l, found), n) in lowered.iter_mut().zip(found).zip(&narrowed) {
-            let quality = Quality::of(found.clone(), &l.graph);
-            if quality.outputs.iter().any(|o| o.is_poor()) {
-                diagnostics.push(self.advice(n.place, &found, &quality, samples).map_err(failed)?);
+        let mut found = found.into_iter();
+        let quality = |n: &Narrowed, found: &Fidelity| Quality::of(found.clone(), &n.quantized.graph);
+        for ((l, n), alternative) in lowered.iter_mut().zip(&mut narrowed).zip(alternatives) {
+            let Some(mut own) = found.next() else { break };
+            let mut its_quality = quality(n, &own);
+            if let Some((alternative, other)) = alternative.and_then(|a| Some((a, found.next()?))) {
+                let real = quality(&alternative, &other);
+                if let Some(gain) = gain(&its_quality, &real) {
+                    its_quality = Quality { dynamic_gain: Some(gain), ..real };
+                    (*n, own) = (alternative, other);
+                }
             }
-            l.quality = Some(quality);
+            if its_quality.outputs.iter().any(|o| o.is_poor()) {
+                diagnostics.push(self.advice(n, &own, &its_quality, samples).map_err(failed)?);
+            }
+            l.quality = Some(its_quality);
         }
+        hand_over(narrowed, lowered, diagnostics, watch);
         let data = samples.to_string();
         Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen }))
+    }
+
+    /// Where products of an integer model may have real activations, before it is known what their results gain by that.
+    fn dynamic(&self) -> Dynamic {
+        match self.options.interface {
+            quantize::Interface::Float if !self.options.only_static => Dynamic::Needed,
+            _ => Dynamic::Never,
+        }
+    }
+
+    /// The same models with real results of the last products, where targets have kernels for that.
+    fn with_real_ends(&self, narrowed: &[Narrowed], trial: &Trial) -> Result<Vec<Option<Narrowed>>, PassError> {
+        let asked = trial.precision == Precision::Int8 && !self.given && self.dynamic() != Dynamic::Never;
+        let count = |n: &Narrowed| fidelity::dynamic(&n.quantized.graph).len();
+        let other = |n: &Narrowed| {
+            if !asked || !quantize::may_be_dynamic(&self.floats[n.place], self.targets[n.place]) {
+                return Ok(None);
+            }
+            let real = self.narrow(n.place, trial, Dynamic::AtEnds)?;
+            Ok(Some(real).filter(|real| count(real) != count(n)))
+        };
+        narrowed.par_iter().map(other).collect()
     }
 
     /// True where ranges of values are asked for.
@@ -139,11 +176,44 @@ impl<'a> Narrowing<'a> {
         let ranges = calibrate(&self.joint, &floats, method, samples.len(), |i| reader.read(i), &mut done)
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
         diagnostics.extend(reader.unread(ranges.iter().all(|r| r.samples == 0))?);
+        diagnostics.extend(self.constant_inputs(&ranges));
         Ok(ranges)
     }
 
+    /// The warning of matrices that have 8 bits though 4 are asked for.
+    fn wider_weights(&self, quantized: &Graph, target: &str) -> Option<Diagnostic> {
+        let wide = |n: &NodeId| match quantized.op(*n) {
+            Op::MatMul(_) => quantized.operand_types(*n)[1].elem.grid().is_some_and(|g| g.store != Store::I4),
+            _ => false,
+        };
+        let all: Vec<NodeId> = quantized.order().into_iter().filter(wide).collect();
+        let first = all.first()?;
+        let block = self.options.block;
+        let message = match all.len() {
+            1 => format!("for {target}, a matrix has 8-bit weights: its rows are not made of blocks of {block}"),
+            n => format!("for {target}, {n} matrices have 8-bit weights: their rows are not made of blocks of {block}"),
+        };
+        let warning = Diagnostic::warning("wider-weights", message).at(quantized.origin(*first));
+        Some(warning.with_help("--block 16 divides more rows"))
+    }
+
+    /// Warnings of inputs that are one number in all samples.
+    fn constant_inputs(&self, ranges: &[Ranges]) -> Vec<Diagnostic> {
+        let (Some(float), Some(ranges)) = (self.floats.first(), ranges.first()) else { return Vec::new() };
+        let one_number = |v: ValueId| {
+            let seen = ranges.get(v).filter(|s| s.min == s.max && float.ty(v).shape.elements() != Some(1))?;
+            let name = float.name(v).cloned().unwrap_or_default();
+            let message = format!("all numbers of input {name} are {} in all samples", seen.min);
+            Some(
+                Diagnostic::warning("constant-data", message)
+                    .with_help("ranges found on such data fit no other: give real samples"),
+            )
+        };
+        float.inputs().filter_map(one_number).collect()
+    }
+
     /// Narrows the graph of one target.
-    fn narrow(&self, place: usize, trial: &Trial) -> Result<Narrowed, PassError> {
+    fn narrow(&self, place: usize, trial: &Trial, dynamic: Dynamic) -> Result<Narrowed, PassError> {
         let (float, target) = (&self.floats[place], self.targets[place]);
         let interface = match trial.precision == self.options.precision {
             true => self.options.interface,
@@ -161,15 +231,19 @@ impl<'a> Narrowing<'a> {
                         _ => quantize::Weights::Channels,
                     },
                     interface,
+                    dynamic,
                     exclude: [&self.options.exclude[..], &trial.exclude].concat(),
                 };
                 ("quantize", quantize::quantize(float, target, &self.ranges[place], &options)?)
             }
         };
-        Ok(Narrowed { place, pass, quantized, diagnostics: cx.diagnostics })
+        if trial.precision == Precision::W4A32 && !self.given {
+            cx.diagnostics.extend(self.wider_weights(&quantized.graph, target.name));
+        }
+        Ok(Narrowed { place, dynamic, pass, quantized, diagnostics: cx.diagnostics })
     }
 
-    fn compare(&self, narrowed: &[Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
+    fn compare(&self, narrowed: &[&Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
         let compiled = narrowed.iter().map(|n| Compiled {
             place: n.place,
             float: &self.floats[n.place],
@@ -184,7 +258,7 @@ impl<'a> Narrowing<'a> {
     /// The warning for a target with poor outputs, after trying what may help.
     fn advice(
         &self,
-        place: usize,
+        narrowed: &Narrowed,
         found: &Fidelity,
         quality: &Quality,
         samples: &Samples,
@@ -192,12 +266,28 @@ impl<'a> Narrowing<'a> {
         let precision = self.options.precision;
         let trials = if self.given { Vec::new() } else { trials(precision, found) };
         // What cannot be made is no advice.
-        let made = trials.into_iter().filter_map(|trial| Some((self.narrow(place, &trial).ok()?, trial)));
+        let (place, dynamic) = (narrowed.place, narrowed.dynamic);
+        let made = trials.into_iter().filter_map(|trial| Some((self.narrow(place, &trial, dynamic).ok()?, trial)));
         let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();
-        let found = self.compare(&narrowed, &Reader::new(samples))?.into_iter().zip(&narrowed);
+        let all: Vec<&Narrowed> = narrowed.iter().collect();
+        let found = self.compare(&all, &Reader::new(samples))?.into_iter().zip(&narrowed);
         let qualities = found.map(|(f, n)| Quality::of(f, &n.quantized.graph));
         let tried: Vec<(Trial, Quality)> = trials.into_iter().zip(qualities).collect();
         Ok(advice(self.targets[place].name, precision, quality, &tried))
+    }
+}
+
+/// Gives the graphs and what there is to say of them.
+fn hand_over(
+    narrowed: Vec<Narrowed>,
+    lowered: &mut [Lowered],
+    diagnostics: &mut Vec<Diagnostic>,
+    watch: &mut dyn Watch,
+) {
+    for (l, mut n) in lowered.iter_mut().zip(narrowed) {
+        watch.pass(n.pass, &n.quantized.graph);
+        l.graph = n.quantized.graph;
+        diagnostics.append(&mut n.diagnostics);
     }
 }
 

@@ -37,6 +37,28 @@ pub(super) struct Array {
     kind: Kind,
     dims: Vec<usize>,
     data: Data,
+    /// The extents of an input as they lie in the array, where those of images lie in another order.
+    lies: Option<Lies>,
+}
+
+/// Where the channels of images lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lies {
+    /// Last, of an input that has them first.
+    ChannelsLast,
+    /// First, of an input that has them last.
+    ChannelsFirst,
+}
+
+impl Lies {
+    /// The extents of an input, in the order of the array.
+    fn of(self, input: &[usize]) -> Option<[usize; 4]> {
+        let &[n, a, b, c] = input else { return None };
+        Some(match self {
+            Lies::ChannelsLast => [n, b, c, a],
+            Lies::ChannelsFirst => [n, c, a, b],
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -74,6 +96,21 @@ impl Kind {
             "|b1" => Kind::Bool,
             _ => return None,
         })
+    }
+
+    /// By NumPy's name.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::F2 => "float16",
+            Kind::F4 => "float32",
+            Kind::F8 => "float64",
+            Kind::I1 => "int8",
+            Kind::U1 => "uint8",
+            Kind::I2 => "int16",
+            Kind::I4 => "int32",
+            Kind::I8 => "int64",
+            Kind::Bool => "bool",
+        }
     }
 
     fn size(self) -> usize {
@@ -132,7 +169,7 @@ impl Array {
             Some(start) => Data::At(Mutex::new(open(path)?), start + length),
             None => Data::Packed { entry, header: length },
         };
-        Ok(Array { kind, dims, data })
+        Ok(Array { kind, dims, data, lies: None })
     }
 
     fn in_file(mut file: File) -> Result<Self, String> {
@@ -140,7 +177,7 @@ impl Array {
         let (kind, dims) = header.parse()?;
         let whole = file.metadata().map_err(|e| e.to_string())?.len();
         match bytes(kind, &dims).and_then(|n| n.checked_add(length)) {
-            Some(n) if n <= whole => Ok(Array { kind, dims, data: Data::At(Mutex::new(file), length) }),
+            Some(n) if n <= whole => Ok(Array { kind, dims, data: Data::At(Mutex::new(file), length), lies: None }),
             _ => Err(cut(&dims)),
         }
     }
@@ -172,8 +209,39 @@ impl Array {
     }
 
     /// Number of samples for an input of extents `input`: the first axis runs along samples, and each is either the
-    /// whole input or, where the input has a batch axis, a part of a batch.
-    pub(super) fn samples(&self, input: &[usize]) -> Option<usize> {
+    /// whole input or, where the input has a batch axis, a part of a batch. Images may have their channels elsewhere.
+    pub(super) fn fit(&mut self, input: &[usize]) -> Option<usize> {
+        let is_channels = |c: usize| matches!(c, 1 | 3);
+        let other = match *input {
+            [_, c, _, last] if is_channels(c) && !is_channels(last) => Some(Lies::ChannelsLast),
+            [_, first, _, c] if is_channels(c) && !is_channels(first) => Some(Lies::ChannelsFirst),
+            _ => None,
+        };
+        self.samples(input).or_else(|| {
+            self.lies = other;
+            self.samples(&other?.of(input)?)
+        })
+    }
+
+    /// What is done to the numbers, in a few words.
+    pub(super) fn treatment(&self, ty: &TensorType, preprocess: Option<&Preprocess>) -> String {
+        let turned = match self.lies {
+            None => "",
+            Some(Lies::ChannelsLast) => ", [N,H,W,C] turned to [N,C,H,W]",
+            Some(Lies::ChannelsFirst) => ", [N,C,H,W] turned to [N,H,W,C]",
+        };
+        match preprocess.filter(|_| self.is_pixels(ty)) {
+            Some(p) => format!("{} pixels{}{turned}", self.kind.name(), p.numbers()),
+            None => format!("{} as it is{turned}", self.kind.name()),
+        }
+    }
+
+    /// True where bytes are pixels of an input of that type.
+    pub(super) fn is_pixels(&self, ty: &TensorType) -> bool {
+        ty.elem.is_float() && self.kind == Kind::U1
+    }
+
+    fn samples(&self, input: &[usize]) -> Option<usize> {
         let (&first, rest) = self.dims.split_first()?;
         match input.split_first() {
             _ if rest == input => Some(first),
@@ -195,8 +263,15 @@ impl Array {
         let mut bytes = vec![0; n * self.kind.size()];
         self.read((i * bytes.len()) as u64, &mut bytes)
             .map_err(|source| DataError::Unreadable { path: path.into(), source })?;
+        let dims: Vec<usize> = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
+        if let Some([batch, a, b, c]) = self.lies.and_then(|lies| lies.of(&dims)) {
+            bytes = match self.lies {
+                Some(Lies::ChannelsLast) => turned(&bytes, self.kind.size(), batch, a * b, c),
+                _ => turned(&bytes, self.kind.size(), batch, a, b * c),
+            };
+        }
         let bad = |reason: String| DataError::Array { path: path.into(), reason };
-        if ty.elem.is_float() && self.kind == Kind::U1 {
+        if self.is_pixels(ty) {
             let preprocess = preprocess.ok_or(DataError::NoPreprocess)?;
             return from_reals(name, ty, prepared(&bytes, ty, preprocess));
         }
@@ -224,6 +299,20 @@ impl Array {
         file.seek(SeekFrom::Start(start + from))?;
         file.read_exact(bytes)
     }
+}
+
+/// Matrices of elements of `size` bytes, each of `rows` by `columns`, with rows and columns exchanged.
+fn turned(bytes: &[u8], size: usize, matrices: usize, rows: usize, columns: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for matrix in bytes.chunks_exact((bytes.len() / matrices.max(1)).max(1)) {
+        for column in 0..columns {
+            for row in 0..rows {
+                let at = (row * columns + column) * size;
+                out.extend_from_slice(&matrix[at..at + size]);
+            }
+        }
+    }
+    out
 }
 
 /// Bytes of an array.
@@ -372,6 +461,20 @@ mod tests {
         assert_eq!(sample(&a, 2, &TensorType::f32(&[1, 2])).unwrap().view::<f32>()[..], [4.0, 5.0]);
         assert_eq!(sample(&a, 1, &TensorType::f32(&[2])).unwrap().view::<f32>()[..], [2.0, 3.0]);
         assert!(sample(&a, 3, &TensorType::f32(&[1, 2])).is_err());
+    }
+
+    #[test]
+    fn images_are_turned_where_their_channels_lie_elsewhere() {
+        let bytes = floats_of(&(0..24).map(|v| v as f32).collect::<Vec<_>>());
+        let mut a = Array::in_file(file(&npy("<f4", "False", "(1, 2, 4, 3)", &bytes))).unwrap();
+        assert_eq!(a.fit(&[1, 3, 2, 4]), Some(1));
+        let got = sample(&a, 0, &TensorType::f32(&[1, 3, 2, 4])).unwrap();
+        assert_eq!(got.view::<f32>()[..9], [0., 3., 6., 9., 12., 15., 18., 21., 1.]);
+        assert_eq!(a.treatment(got.ty(), None), "float32 as it is, [N,H,W,C] turned to [N,C,H,W]");
+        let mut b = Array::in_file(file(&npy("<f4", "False", "(1, 3, 2, 4)", &bytes))).unwrap();
+        assert_eq!(b.fit(&[1, 2, 4, 3]), Some(1));
+        assert_eq!(sample(&b, 0, &TensorType::f32(&[1, 2, 4, 3])).unwrap().view::<f32>()[..4], [0., 8., 16., 1.]);
+        assert_eq!(b.fit(&[1, 2, 5, 3]), None);
     }
 
     #[test]

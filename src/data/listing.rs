@@ -68,7 +68,7 @@ const YAML_BYTES: u64 = 1 << 24;
 /// their number.
 const YAML_DEPTH: usize = 64;
 
-/// The text of a file of so many bytes at most; anything else is refused, since to open a pipe waits for its writer.
+/// The text of a file of so many bytes at most, without the byte order mark that some editors write first; anything else is refused, since to open a pipe waits for its writer.
 fn text(path: &Path, most: u64) -> Result<String, DataError> {
     let meta = std::fs::metadata(path).map_err(unreadable(path))?;
     if !meta.is_file() {
@@ -78,7 +78,8 @@ fn text(path: &Path, most: u64) -> Result<String, DataError> {
         let why = format!("it has {} bytes; {most} at most are read", meta.len());
         return Err(unreadable(path)(std::io::Error::other(why)));
     }
-    std::fs::read_to_string(path).map_err(unreadable(path))
+    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// How many brackets are open at once at most, of lines that are no comments.

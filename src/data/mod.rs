@@ -12,7 +12,7 @@ mod resize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
@@ -199,7 +199,11 @@ impl Dataset {
             }
             Source::Arrays { path, arrays } => {
                 let mut arrays = match_arrays(&path, arrays, &inputs)?;
-                let samples = array_samples(&path, &arrays, &inputs)?;
+                let samples = array_samples(&path, &mut arrays, &inputs)?;
+                let pixels = arrays.iter().zip(&inputs).any(|(a, input)| a.is_pixels(&input.ty));
+                if pixels && preprocess.is_none() {
+                    return Err(DataError::NoPreprocess);
+                }
                 arrays.iter_mut().try_for_each(|array| array.unpack(&path))?;
                 (Feed::Arrays { path, arrays, preprocess }, samples)
             }
@@ -207,7 +211,7 @@ impl Dataset {
         };
         let len = self.limit.map_or(available, |n| n.min(available));
         let places = (0..len).map(|i| i * available / len).collect();
-        Ok(Samples { inputs, feed: Arc::new(feed), places })
+        Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default() })
     }
 }
 
@@ -278,6 +282,8 @@ pub struct Samples {
     feed: Arc<Feed>,
     /// Where each sample lies in the data.
     places: Vec<usize>,
+    /// The smallest and the largest number that was read.
+    seen: Arc<Mutex<Option<(f32, f32)>>>,
 }
 
 impl Samples {
@@ -302,7 +308,7 @@ impl Samples {
         let apart: BTreeSet<usize> = (0..n).map(|k| (2 * k + 1) * self.len() / (2 * n)).collect();
         let with = |inside: bool| {
             let chosen = self.places.iter().enumerate().filter(|(i, _)| apart.contains(i) == inside);
-            Samples { places: chosen.map(|(_, &place)| place).collect(), ..self.clone() }
+            Samples { places: chosen.map(|(_, &place)| place).collect(), seen: Arc::default(), ..self.clone() }
         };
         (with(false), with(true))
     }
@@ -317,7 +323,31 @@ impl Samples {
     /// # Errors
     /// Where a picture of the sample cannot be decoded or a file cannot be read. Other samples may still be good.
     pub fn get(&self, i: usize) -> Result<Vec<Tensor>, DataError> {
-        let place = self.places[i];
+        let tensors = self.read(self.places[i])?;
+        for tensor in tensors.iter().filter(|t| t.ty().elem.is_float()) {
+            let of =
+                tensor.reals().iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = Some(seen.map_or(of, |(lo, hi)| (lo.min(of.0), hi.max(of.1))));
+        }
+        Ok(tensors)
+    }
+
+    /// True where samples are made from pictures.
+    pub fn are_pictures(&self) -> bool {
+        matches!(*self.feed, Feed::Pictures { .. })
+    }
+
+    /// True where pictures or bytes become numbers by a [`Preprocess`].
+    pub fn are_pixels(&self) -> bool {
+        match &*self.feed {
+            Feed::Pictures { .. } => true,
+            Feed::Arrays { arrays, .. } => arrays.iter().zip(&self.inputs).any(|(a, input)| a.is_pixels(&input.ty)),
+            Feed::Random { .. } => false,
+        }
+    }
+
+    fn read(&self, place: usize) -> Result<Vec<Tensor>, DataError> {
         match &*self.feed {
             Feed::Pictures { paths, image, preprocess } => {
                 // The last batch is filled up with the first pictures.
@@ -345,10 +375,24 @@ impl fmt::Display for Samples {
         let len = self.len();
         match &*self.feed {
             Feed::Pictures { image, preprocess, .. } => {
-                write!(f, "{} pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)
+                write!(f, "{} pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)?;
             }
-            Feed::Arrays { path, .. } => write!(f, "{len} samples of {}", path.display()),
-            Feed::Random { seed } => write!(f, "{len} random samples (seed {seed})"),
+            Feed::Arrays { path, arrays, preprocess } => {
+                write!(f, "{len} samples of {}", path.display())?;
+                let mut told: Vec<String> = Vec::new();
+                for (array, input) in arrays.iter().zip(&self.inputs) {
+                    let treatment = array.treatment(&input.ty, preprocess.as_ref());
+                    if !told.contains(&treatment) {
+                        told.push(treatment);
+                    }
+                }
+                write!(f, " ({})", told.join("; "))?;
+            }
+            Feed::Random { seed } => write!(f, "{len} random samples (seed {seed})")?,
+        }
+        match *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((lo, hi)) => write!(f, ", values from {lo:.4} to {hi:.4}"),
+            None => Ok(()),
         }
     }
 }
@@ -382,10 +426,10 @@ fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> 
 }
 
 /// The number of samples, the same in all arrays.
-fn array_samples(path: &Path, arrays: &[Array], inputs: &[Input]) -> Result<usize, DataError> {
+fn array_samples(path: &Path, arrays: &mut [Array], inputs: &[Input]) -> Result<usize, DataError> {
     let mut samples = None;
-    for (array, input) in arrays.iter().zip(inputs) {
-        let n = array.samples(&input.dims()).ok_or_else(|| {
+    for (array, input) in arrays.iter_mut().zip(inputs) {
+        let n = array.fit(&input.dims()).ok_or_else(|| {
             DataError::Inputs(format!(
                 "{}: an array of shape {} cannot feed input {}, which is {}",
                 path.display(),

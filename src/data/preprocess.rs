@@ -3,10 +3,11 @@
 use std::fmt;
 
 use qcc_frontends::MODULE;
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Elem, Tensor, TensorType, metadata_entry};
 
 use super::picture::Pixels;
-use super::{DataError, Image, from_reals, resize};
+use super::{DataError, Image, Samples, from_reals, resize};
 
 /// Order of the channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +145,27 @@ pub struct Preparation {
 }
 
 impl Preparation {
+    /// Fails where something is asked for that none of the samples take.
+    ///
+    /// # Errors
+    /// Where numbers are given for data that are fed as they are, or colours and sizes for data that are no pictures.
+    pub(crate) fn check(&self, samples: &[&Option<Samples>]) -> Result<(), Diagnostic> {
+        let any = |takes: fn(&Samples) -> bool| samples.iter().filter_map(|s| s.as_ref()).any(takes);
+        if *self == Preparation::default() || samples.iter().all(|s| s.is_none()) {
+            return Ok(());
+        }
+        if !any(Samples::are_pixels) {
+            let message = "the data are fed as they are: only pictures and arrays of bytes become other numbers";
+            let help = "save the numbers that the model takes, or uint8 pixels; or leave --preprocess, --scale, --mean, --std, --color and --resize out";
+            return Err(Diagnostic::error("unused-preparation", message).with_help(help));
+        }
+        if (self.color.is_some() || self.fit.is_some()) && !any(Samples::are_pictures) {
+            let message = "--color and --resize are for pictures: arrays have the colours and the size of the model";
+            return Err(Diagnostic::error("unused-preparation", message).with_help("leave them out"));
+        }
+        Ok(())
+    }
+
     /// The whole, or `None` where nothing says which numbers the model was trained on.
     pub fn resolve(&self, metadata: &[(String, String)]) -> Option<Preprocess> {
         let numbers = self.scale.is_some() || self.mean.is_some() || self.std.is_some();
@@ -167,16 +189,23 @@ impl fmt::Display for Preprocess {
             Fit::CenterCrop { ratio } => write!(f, "cut from the middle at {ratio}")?,
         }
         f.write_str(if self.color == Color::Rgb { ", RGB" } else { ", BGR" })?;
+        f.write_str(&self.numbers())
+    }
+}
+
+impl Preprocess {
+    /// What is done to the numbers of pixels, in a few words.
+    pub(super) fn numbers(&self) -> String {
         let inverse = 1.0 / self.scale;
-        match () {
-            () if self.scale == 1.0 => {}
-            () if (inverse - inverse.round()).abs() < 1e-9 => write!(f, ", 1/{}", inverse.round())?,
-            () => write!(f, ", scale {}", self.scale)?,
-        }
+        let mut text = match () {
+            () if self.scale == 1.0 => String::new(),
+            () if (inverse - inverse.round()).abs() < 1e-9 => format!(", 1/{}", inverse.round()),
+            () => format!(", scale {}", self.scale),
+        };
         if self.mean != [0.0; 3] || self.std != [1.0; 3] {
-            write!(f, ", mean {:?}, std {:?}", self.mean, self.std)?;
+            text += &format!(", mean {:?}, std {:?}", self.mean, self.std);
         }
-        Ok(())
+        text
     }
 }
 

@@ -1,15 +1,17 @@
 //! How a compiled graph compares with the float graph it was made from, for the report.
 
 use qcc_ir::Graph;
-use qcc_passes::quality::{self, Agreement, Distance, Fidelity, OutputQuality};
+use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, OutputQuality};
 use serde::Serialize;
 
+mod ends;
 mod evidence;
 mod gate;
 mod hints;
 mod remedy;
 mod verify;
 
+pub(crate) use ends::gain;
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable};
 pub use gate::Gate;
@@ -34,6 +36,10 @@ pub struct Quality {
     pub weights_share: f64,
     /// Nodes that compute in floating point.
     pub float_nodes: Vec<String>,
+    /// Products whose real activations the runtime puts on integers.
+    pub dynamic_nodes: Vec<String>,
+    /// What the outputs gain by those of them that are the last products; `None` where all stand elsewhere.
+    pub dynamic_gain: Option<String>,
     /// Each output.
     pub outputs: Vec<OutputReport>,
     /// The layers that differ most from the float graph's, worst first.
@@ -72,6 +78,8 @@ pub struct AgreementReport {
     pub measure: &'static str,
     /// 100 where the models agree on all.
     pub percent: f64,
+    /// How many were counted: boxes of the float model, classes, pixels, vectors.
+    pub of: usize,
 }
 
 /// How an output compares with the float graph's.
@@ -89,7 +97,7 @@ pub struct OutputReport {
 impl OutputReport {
     pub(crate) fn of(q: &OutputQuality) -> Self {
         let part = |p: &quality::Part| Deviation::of(p.name.clone(), &p.distance);
-        let agreement = |Agreement { measure, percent }| AgreementReport { measure, percent };
+        let agreement = |Agreement { measure, percent, of }| AgreementReport { measure, percent, of };
         OutputReport {
             deviation: Deviation::new(q.name.clone(), q.sqnr(), &q.distance),
             parts: q.parts.iter().map(part).collect(),
@@ -117,7 +125,7 @@ impl AgreementReport {
             // At an SQNR of 10 dB.
             "cosine" => 95.0,
             // It counts how exact each box is, too.
-            "boxes mAP50-95" => 75.0,
+            BOXES_MEASURE => 75.0,
             _ => 90.0,
         }
     }
@@ -142,6 +150,8 @@ impl Quality {
             weights_share: work.weights_share(),
             run_time_share: work.run_time_share(),
             float_nodes: quality::float_islands(quantized).into_iter().map(name).collect(),
+            dynamic_nodes: quality::dynamic(quantized).into_iter().map(name).collect(),
+            dynamic_gain: None,
             outputs: outputs.iter().map(OutputReport::of).collect(),
             worst,
         }
@@ -165,7 +175,7 @@ mod tests {
 
     fn output(sqnr: Option<f64>, agreement: Option<(&'static str, f64)>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr, cosine: 1.0, max_error: 0.0 };
-        let agreement = agreement.map(|(measure, percent)| AgreementReport { measure, percent });
+        let agreement = agreement.map(|(measure, percent)| AgreementReport { measure, percent, of: 100 });
         OutputReport { deviation, parts: Vec::new(), agreement }
     }
 

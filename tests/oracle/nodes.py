@@ -14,7 +14,10 @@ ELEMENTS = {
     "float16": "f16", "float32": "f32",
 }
 # Elements that qcc has no type for are written as a wider one that it has.
-WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64", "float64": "float32", "bfloat16": "float32"}
+WIDER = {
+    "int2": "int8", "uint2": "uint8", "int4": "int8", "uint4": "uint8", "uint16": "int32", "uint32": "int64",
+    "uint64": "int64", "float64": "float32", "bfloat16": "float32",
+}
 
 
 def array(value):

@@ -36,7 +36,8 @@ const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Targ
             tables: Tables::Columns,
             per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
             pairs,
-            blocks: Some(|extent, size| extent >= size),
+            // The sizes of MatMulNBits.
+            blocks: Some(|extent, size| extent >= size && size >= 16 && size.is_power_of_two()),
             sums,
             zero: |_, _, _| Zero::Anywhere,
         },

@@ -177,7 +177,10 @@ impl<'g> Emitter<'g> {
         if self.graph.ty(result) != self.graph.ty(user.value(0)) {
             return none;
         }
-        match ops::elementwise::activation(clamp) {
+        // What the grid itself limits takes no activation.
+        let limits = |g: &Grid| g.keeps_within(clamp.lo, clamp.hi);
+        let by_grid = self.graph.ty(result).elem.grid().is_some_and(limits).then_some(Activation::NONE);
+        match ops::elementwise::activation(clamp).or(by_grid) {
             Some(activation) => {
                 self.fused.insert(user);
                 (user, activation)

@@ -127,9 +127,11 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
     let real = || operands.iter().any(|t| t.elem == Elem::F32);
     match op {
         Op::Unary(Unary { f }) => match f {
-            UnaryFn::Sigmoid | UnaryFn::Tanh | UnaryFn::HardSwish | UnaryFn::Abs | UnaryFn::Exp | UnaryFn::Log => true,
-            UnaryFn::Sqrt | UnaryFn::Rsqrt | UnaryFn::Gelu { .. } => true,
+            UnaryFn::Sigmoid | UnaryFn::Tanh | UnaryFn::HardSwish | UnaryFn::Abs => true,
+            UnaryFn::Rsqrt | UnaryFn::Gelu { .. } => true,
             UnaryFn::LeakyRelu { .. } | UnaryFn::Elu { .. } => true,
+            // TensorFlow Lite for Microcontrollers has no 8-bit kernels for them.
+            UnaryFn::Exp | UnaryFn::Log | UnaryFn::Sqrt => false,
             // NEG negates the stored integer, whatever the zero point.
             UnaryFn::Neg | UnaryFn::Not => false,
             UnaryFn::Ceil | UnaryFn::Cos | UnaryFn::Floor | UnaryFn::Round | UnaryFn::Sign | UnaryFn::Sin => false,
@@ -154,7 +156,8 @@ fn integer(op: &Op, operands: &[&TensorType]) -> bool {
         // BATCH_MATMUL adds no bias, and FULLY_CONNECTED multiplies by matrices of rank 2.
         Op::MatMul(_) => operands.len() == 2 || operands[1].rank() == 2,
         Op::Softmax(s) => !s.log,
-        Op::Reduce(r) => real() && matches!(r.f, ReduceFn::Mean | ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min),
+        // The 8-bit SUM of TensorFlow Lite for Microcontrollers gives other numbers than LiteRT's.
+        Op::Reduce(r) => real() && matches!(r.f, ReduceFn::Mean | ReduceFn::Max | ReduceFn::Min),
         Op::Clamp(_) | Op::Select(_) | Op::ArgReduce(_) | Op::TopK(_) | Op::Gather(_) | Op::GatherNd(_) => real(),
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => real(),
         Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) | Op::Relayout(_) => real(),

@@ -6,12 +6,14 @@ use qcc_ir::{Dim, Graph, Origin, Shape, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::functions::{Call, Functions, MOST_NAMED};
+use super::integers::{self, Inputs, Integers};
 use super::node::NodeCx;
 use super::schedule::schedule;
 use super::weights::{self, Folder};
 use super::{declared, ops};
 use crate::Imported;
-use crate::build::{Values, fixed_input};
+use crate::build::{Build, Values, fixed_input};
+use crate::elements::Stored;
 use crate::refusal::Refusal;
 
 /// What a name of the model stands for.
@@ -39,8 +41,7 @@ pub(super) struct Importer<'m> {
     pub(super) errors: Vec<Diagnostic>,
     notes: Vec<Diagnostic>,
     double_noted: bool,
-    /// Unsigned 16-bit integers, which the graph holds in 32 bits, and the values on grids that they are.
-    pub(super) wide: FxHashMap<ValueId, ValueId>,
+    pub(super) integers: Integers,
     /// The model has values of unsigned types that the graph holds in wider signed ones.
     pub(super) wide_unsigned: bool,
     /// Names in scope; the innermost graph's last.
@@ -68,7 +69,7 @@ impl<'m> Importer<'m> {
             errors: Vec::new(),
             notes,
             double_noted: false,
-            wide: FxHashMap::default(),
+            integers: Integers::default(),
             wide_unsigned: false,
             scopes: vec![FxHashMap::default()],
             functions,
@@ -89,15 +90,38 @@ impl<'m> Importer<'m> {
         }
     }
 
-    pub(super) fn add_input(&mut self, name: &'m str, ty: TensorType) {
+    /// How the file stores the first of these values that the graph holds in wider integers.
+    fn widened(&self, inputs: &Inputs) -> Option<Stored> {
+        inputs.iter().flatten().find_map(|v| self.integers.widened(*v))
+    }
+
+    /// A result of integers that the graph holds in wider ones is stored like them.
+    fn hand_on(&mut self, result: ValueId, stored: Stored) {
+        if self.integers.widened(result).is_none() && self.graph.ty(result).elem == stored.elem() {
+            self.integers.declare(result, stored);
+        }
+    }
+
+    /// Remembers how the file stores a value, where the graph holds it in wider integers.
+    pub(super) fn declare(&mut self, value: ValueId, data_type: i32) {
+        if let Some(stored) = weights::stored(data_type).ok().filter(|s| s.is_widened()) {
+            self.integers.declare(value, stored);
+        }
+    }
+
+    pub(super) fn add_input(&mut self, name: &'m str, ty: TensorType, data_type: i32) {
         let value = self.graph.add_input(name, ty);
+        self.declare(value, data_type);
         self.bind(name, Binding::Value(value));
     }
 
     /// An input that the user gave a value: a constant.
-    pub(super) fn set_input(&mut self, name: &'m str, ty: TensorType, values: &[f64]) {
+    pub(super) fn set_input(&mut self, name: &'m str, ty: TensorType, data_type: i32, values: &[f64]) {
         let binding = match fixed_input(&mut self.graph, name, &ty, values) {
-            Ok(value) => Binding::Value(value),
+            Ok(value) => {
+                self.declare(value, data_type);
+                Binding::Value(value)
+            }
             Err(refused) => {
                 self.errors.push(*refused);
                 Binding::Refused
@@ -122,8 +146,9 @@ impl<'m> Importer<'m> {
         match outputs {
             Ok(values) if self.errors.is_empty() => {
                 for (output, value) in graph.output.iter().zip(values) {
-                    self.notes.extend(contradiction(output, &self.graph.ty(value).shape));
-                    self.graph.add_output(output.name(), value);
+                    if let Err(e) = self.output(output, value) {
+                        self.refuse(e, &Origin::new(output.name(), "Output"));
+                    }
                 }
             }
             Ok(_) => {}
@@ -137,6 +162,17 @@ impl<'m> Importer<'m> {
         }
         self.graph.sweep();
         Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
+    }
+
+    /// Adds an output. What lies on a grid of other integers than the file's is given as those.
+    fn output(&mut self, output: &ValueInfoProto, mut value: ValueId) -> Result<(), Refusal> {
+        let on_grid = self.graph.ty(value).elem.grid().is_some();
+        if let Some(stored) = self.integers.widened(value).filter(|s| on_grid && s.bits() > 8) {
+            value = integers::plain_integers(&mut End(&mut self.graph, Origin::none()), value, stored)?;
+        }
+        self.notes.extend(contradiction(output, &self.graph.ty(value).shape));
+        self.graph.add_output(output.name(), value);
+        Ok(())
     }
 
     /// Imports a graph that reads names around it, in place. Gives its outputs.
@@ -205,6 +241,7 @@ impl<'m> Importer<'m> {
                     Ok(tensor) => {
                         let value = self.graph.add_const(tensor, origin);
                         self.graph.set_name(value, t.name());
+                        self.declare(value, t.data_type());
                         Binding::Value(value)
                     }
                     Err(e) => {
@@ -260,15 +297,38 @@ impl<'m> Importer<'m> {
         let input = |name: &String| if self.is_left_out(name) { Ok(None) } else { self.value(name).map(Some) };
         // All are looked at, so that all damaged constants are reported.
         let inputs: Vec<Result<Option<ValueId>, Refusal>> = node.input.iter().map(input).collect();
-        let inputs = inputs.into_iter().collect::<Result<_, Refusal>>()?;
+        let inputs = inputs.into_iter().collect::<Result<Inputs, Refusal>>()?;
         let Some(import) = import else {
             return function.map_or(Err(Refusal::Depends), |f| self.call(f, node, inputs, origin));
         };
+        let stored = self.widened(&inputs);
+        let on_grid = inputs.iter().flatten().any(|v| self.graph.ty(*v).elem.grid().is_some());
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
-        let results = import(&mut cx)?;
+        let results =
+            if on_grid && !ops::takes_grids(node) { integers::results(&mut cx, import)? } else { import(&mut cx)? };
         cx.finish()?;
         self.graph.room(0)?;
+        if let Some(stored) = stored.filter(|_| !ops::names_elements(node)) {
+            results.iter().for_each(|&v| self.hand_on(v, stored));
+        }
         Ok(results)
+    }
+}
+
+/// The end of a graph, which is no node.
+struct End<'a>(&'a mut Graph, Origin);
+
+impl Build for End<'_> {
+    fn graph(&self) -> &Graph {
+        self.0
+    }
+
+    fn graph_mut(&mut self) -> &mut Graph {
+        self.0
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.1
     }
 }
 

@@ -23,6 +23,7 @@ use weights::Folder;
 mod attributes;
 mod functions;
 mod importer;
+mod integers;
 mod node;
 mod ops;
 mod schedule;
@@ -120,11 +121,12 @@ impl File {
         let stored = graph.input.iter().filter_map(|i| Some((i.name(), tensor_type(i)?.elem_type())));
         let stored: FxHashMap<&str, i32> = stored.collect();
         for (input, shape) in inputs.iter().zip(shapes) {
-            importer.note(stored.get(input.name.as_str()).copied().unwrap_or_default());
+            let data_type = stored.get(input.name.as_str()).copied().unwrap_or_default();
+            importer.note(data_type);
             let ty = TensorType::new(input.elem.clone(), shape);
             match values.get(input.name.as_str()) {
-                Some(values) => importer.set_input(&input.name, ty, values),
-                None => importer.add_input(&input.name, ty),
+                Some(values) => importer.set_input(&input.name, ty, data_type, values),
+                None => importer.add_input(&input.name, ty, data_type),
             }
         }
         Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? })

@@ -6,8 +6,11 @@ use smallvec::SmallVec;
 
 use super::attributes::Attributes;
 use super::importer::Importer;
-use super::{ops, weights};
+use super::integers::{Inputs, Integers};
+use super::ops::{self, Import};
+use super::weights;
 use crate::build::{Build, Values};
+use crate::elements::Stored;
 use crate::refusal::Refusal;
 
 /// A node and the importer it belongs to. Inputs and attributes that no row reads are refused by [`NodeCx::finish`].
@@ -15,7 +18,7 @@ use crate::refusal::Refusal;
 pub(super) struct NodeCx<'a, 'm> {
     importer: &'a mut Importer<'m>,
     node: &'m NodeProto,
-    inputs: SmallVec<[Option<ValueId>; 4]>,
+    inputs: Inputs,
     read: SmallVec<[bool; 4]>,
     attributes: Attributes<'m>,
     origin: Origin,
@@ -23,12 +26,7 @@ pub(super) struct NodeCx<'a, 'm> {
 }
 
 impl<'a, 'm> NodeCx<'a, 'm> {
-    pub(super) fn new(
-        importer: &'a mut Importer<'m>,
-        node: &'m NodeProto,
-        inputs: SmallVec<[Option<ValueId>; 4]>,
-        origin: Origin,
-    ) -> Self {
+    pub(super) fn new(importer: &'a mut Importer<'m>, node: &'m NodeProto, inputs: Inputs, origin: Origin) -> Self {
         let read = SmallVec::from_elem(false, inputs.len());
         let opset = importer.opset;
         let attributes = Attributes::new(&node.attribute, importer.referred());
@@ -68,6 +66,29 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         let results = row(self);
         (self.inputs, self.read) = (own, read);
         results
+    }
+
+    /// All inputs, as they come.
+    pub(super) fn input_values(&self) -> &Inputs {
+        &self.inputs
+    }
+
+    /// What a row makes of the node with other values in the places of its inputs.
+    pub(super) fn with_values(&mut self, inputs: Inputs, import: Import) -> Result<Values, Refusal> {
+        let own = std::mem::replace(&mut self.inputs, inputs);
+        let results = import(self);
+        self.inputs = own;
+        results
+    }
+
+    /// What the row of a standard operator makes of this node.
+    pub(super) fn row(&mut self, op: &str) -> Result<Values, Refusal> {
+        ops::standard(op)?(self)
+    }
+
+    /// True where the node names result `i`.
+    pub(super) fn names_output(&self, i: usize) -> bool {
+        self.node.output.get(i).is_some_and(|name| !name.is_empty())
     }
 
     /// Number of results the node names, the last of them not empty.
@@ -178,6 +199,15 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.attributes.tensor(name)?.map(|t: &TensorProto| self.importer.tensor(t)).transpose()
     }
 
+    /// Adds the constant that a tensor attribute holds.
+    pub(super) fn tensor_constant(&mut self, name: &str) -> Result<Option<ValueId>, Refusal> {
+        let Some(message) = self.attributes.tensor(name)? else { return Ok(None) };
+        let tensor = self.importer.tensor(message)?;
+        let value = self.add_constant(tensor);
+        self.importer.declare(value, message.data_type());
+        Ok(Some(value))
+    }
+
     /// A graph attribute.
     pub(super) fn graph(&mut self, name: &str) -> Result<&'m GraphProto, Refusal> {
         let missing = || Refusal::Attribute { name: name.into(), problem: "is missing" };
@@ -191,9 +221,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// The element that an attribute of type INT names.
     pub(super) fn elem(&mut self, data_type: i64) -> Result<Elem, Refusal> {
-        let data_type = i32::try_from(data_type).unwrap_or(-1);
-        self.importer.note(data_type);
-        weights::elem(data_type)
+        Ok(self.stored_as(data_type)?.elem())
     }
 
     /// True where signed integers of the graph may stand for unsigned ones of half their width.
@@ -203,14 +231,21 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     // The graph.
 
-    /// The value on a grid whose numbers `integers` are; see [`NodeCx::set_wide`].
-    pub(super) fn wide(&self, integers: ValueId) -> Option<ValueId> {
-        self.importer.wide.get(&integers).copied()
+    /// What is known of the integers of the file.
+    pub(super) fn integers_of_file(&mut self) -> &mut Integers {
+        &mut self.importer.integers
     }
 
-    /// Remembers that `integers`, wider than any grid stores them, are those of `on_grid`.
-    pub(super) fn set_wide(&mut self, integers: ValueId, on_grid: ValueId) {
-        self.importer.wide.insert(integers, on_grid);
+    /// How the file stores a value that is integers of 8 to 32 bits, or fewer.
+    pub(super) fn stored(&self, v: ValueId) -> Option<Stored> {
+        self.importer.integers.stored(v, self.ty(v))
+    }
+
+    /// How the file stores what an attribute of type INT names.
+    pub(super) fn stored_as(&mut self, data_type: i64) -> Result<Stored, Refusal> {
+        let data_type = i32::try_from(data_type).unwrap_or(-1);
+        self.importer.note(data_type);
+        weights::stored(data_type)
     }
 
     /// Inlines a graph attribute; gives its outputs.

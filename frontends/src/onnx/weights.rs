@@ -21,6 +21,10 @@ pub(super) fn stored(data_type: i32) -> Result<Stored, Refusal> {
         Ok(DataType::Double) => Stored::F64,
         Ok(DataType::Bfloat16) => Stored::Bf16,
         Ok(DataType::Float16) => Stored::F16,
+        Ok(DataType::Int2) => Stored::I2,
+        Ok(DataType::Uint2) => Stored::U2,
+        Ok(DataType::Int4) => Stored::I4,
+        Ok(DataType::Uint4) => Stored::U4,
         Ok(DataType::Int8) => Stored::I8,
         Ok(DataType::Uint8) => Stored::U8,
         Ok(DataType::Int16) => Stored::I16,
@@ -126,7 +130,7 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
     let external = t.data_location == Some(DataLocation::External.into());
     let raw = match &t.raw_data {
-        _ if external => Some(folder.data(t, count * stored.width())?),
+        _ if external => Some(folder.data(t, stored.bytes(count).unwrap_or(usize::MAX))?),
         // A writer may leave the field empty beside a typed one.
         Some(raw) if !raw.is_empty() || count == 0 => Some(raw.clone()),
         _ => None,
@@ -147,8 +151,10 @@ fn from_fields(ty: TensorType, stored: Stored, count: usize, t: &TensorProto) ->
         Stored::U32 | Stored::U64 => t.uint64_data.len(),
         _ => t.int32_data.len(),
     };
-    if found != count {
-        return Err(Refusal::Invalid(format!("{found} elements for {} ({count})", ty.shape)));
+    // Of packed elements, each number is a byte.
+    let expected = if stored.bits() < 8 { stored.bytes(count).unwrap_or(usize::MAX) } else { count };
+    if found != expected {
+        return Err(Refusal::Invalid(format!("{found} numbers for {} ({expected})", ty.shape)));
     }
     fn fit<T: TryFrom<i32>>(v: i32) -> Result<T, Refusal> {
         T::try_from(v).map_err(|_| Refusal::Invalid(format!("{v} does not fit its element type")))
@@ -162,6 +168,9 @@ fn from_fields(ty: TensorType, stored: Stored, count: usize, t: &TensorProto) ->
         Stored::I32 => Ok(Tensor::of(ty, t.int32_data.clone())),
         Stored::U16 => collect(ty, ints.map(|v| fit::<u16>(v).map(i32::from))),
         Stored::I16 => collect(ty, ints.map(fit::<i16>)),
+        Stored::I2 | Stored::U2 | Stored::I4 | Stored::U4 => {
+            stored.tensor(ty, ints.map(fit::<u8>).collect::<Result<Vec<u8>, _>>()?.into())
+        }
         Stored::I8 => collect(ty, ints.map(fit::<i8>)),
         Stored::U8 => collect(ty, ints.map(fit::<u8>)),
         Stored::Bool => Ok(Tensor::from_bools(ty.shape, ints.map(|v| v != 0))),

@@ -8,12 +8,15 @@ use crate::build::{MOST_ELEMENTS, extents};
 use crate::elements::{Stored, without_nan};
 use crate::refusal::Refusal;
 
-/// How the file stores an element; those below 8 bits are widened first.
+/// How the file stores an element.
 fn stored(code: Code) -> Result<Stored, Refusal> {
     Ok(match code {
         Code::BOOL => Stored::Bool,
-        Code::INT8 | Code::INT4 | Code::INT2 => Stored::I8,
-        Code::UINT8 | Code::UINT4 => Stored::U8,
+        Code::INT2 => Stored::I2,
+        Code::INT4 => Stored::I4,
+        Code::UINT4 => Stored::U4,
+        Code::INT8 => Stored::I8,
+        Code::UINT8 => Stored::U8,
         Code::INT16 => Stored::I16,
         Code::UINT16 => Stored::U16,
         Code::INT32 => Stored::I32,
@@ -51,29 +54,26 @@ pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
         (Some(q), Some(_)) if q.details_type != 0 => {
             Err(Refusal::Unsupported("integers with a scale for each block are not supported".into()))
         }
-        (Some(q), Some(store)) if !q.scale.is_empty() => Ok(Elem::Grid(grid(q, store, &entry.shape)?)),
+        (Some(q), Some(store)) if !q.scale.is_empty() => {
+            let ty = TensorType::new(Elem::Grid(grid(q, store)?), shape(entry)?);
+            ty.validate()?;
+            Ok(ty.elem)
+        }
         _ => plain(entry.elem),
     }
 }
 
-fn grid(q: &Quantization, store: Store, shape: &[i32]) -> Result<Grid, Refusal> {
-    if let Some(scale) = q.scale.iter().find(|s| !s.is_normal() || **s < 0.0) {
-        return Err(Refusal::Invalid(format!("a scale of {scale}; scales are positive")));
-    }
+fn grid(q: &Quantization, store: Store) -> Result<Grid, Refusal> {
     if q.zero_point.len() > 1 && q.zero_point.len() != q.scale.len() {
         return Err(Refusal::Invalid(format!("{} zero points for {} scales", q.zero_point.len(), q.scale.len())));
     }
     if let [scale] = *q.scale {
         let zero_point = q.zero_point.first().copied().unwrap_or(0);
-        let (lo, hi) = store.range();
-        let zero_point = i32::try_from(zero_point).ok().filter(|z| (lo..=hi).contains(z));
-        let zero_point = zero_point.ok_or_else(|| Refusal::Invalid("a zero point beyond its integers".into()))?;
-        return Ok(Grid::per_tensor(store, scale, zero_point));
+        let fits = |_| Refusal::Invalid(format!("a zero point of {zero_point}, which {store} does not hold"));
+        return Ok(Grid::per_tensor(store, scale, i32::try_from(zero_point).map_err(fits)?));
     }
-    let axis = usize::try_from(q.dimension).ok().filter(|&a| a < shape.len());
-    let along = axis.filter(|&a| usize::try_from(shape[a]) == Ok(q.scale.len()));
-    let Some(axis) = along else {
-        return Err(Refusal::Invalid(format!("{} scales along axis {} of {shape:?}", q.scale.len(), q.dimension)));
+    let Ok(axis) = usize::try_from(q.dimension) else {
+        return Err(Refusal::Invalid(format!("scales along axis {}", q.dimension)));
     };
     if q.zero_point.iter().any(|&z| z != 0) {
         return Err(Refusal::Unsupported("zero points other than 0 with several scales are not supported".into()));
@@ -107,17 +107,11 @@ pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
     let ty = TensorType::new(elem(entry)?, shape(entry)?);
     let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
-    let bits = entry.elem.bits().unwrap_or(8);
-    let size = (count * bits).div_ceil(8);
+    let size = stored(entry.elem)?.bytes(count).unwrap_or(usize::MAX);
     if data.len() < size {
         return Err(Refusal::Invalid(format!("{} bytes for {} of {}", data.len(), ty.shape, entry.elem)));
     }
     let data = data.slice(..size);
-    if bits < 8 {
-        let signed = entry.elem != Code::UINT4;
-        let raw = Bytes::from(unpacked(&data, bits, signed, count));
-        return stored(entry.elem)?.tensor(ty, raw);
-    }
     if let (Code::INT64, Elem::Grid(_)) = (entry.elem, &ty.elem) {
         let wide = Code::INT64;
         let wide = stored(wide)?.tensor(TensorType::new(Elem::I64, ty.shape.clone()), data)?;
@@ -126,16 +120,6 @@ pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
         return Ok(Tensor::of(ty, narrow.map_err(large)?));
     }
     without_nan(stored(entry.elem)?.tensor(ty, data)?)
-}
-
-/// One byte for each element of `bits` bits; the first lies in the lowest bits.
-fn unpacked(data: &[u8], bits: usize, signed: bool, count: usize) -> Vec<u8> {
-    let one = |i: usize| {
-        let at = i * bits;
-        let high = data[at / 8] << (8 - bits - at % 8);
-        if signed { (high.cast_signed() >> (8 - bits)).cast_unsigned() } else { high >> (8 - bits) }
-    };
-    (0..count).map(one).collect()
 }
 
 /// A tensor under the name of its logical axes: `order[i]` is the logical axis at place `i` of the file. Its bytes are
@@ -166,13 +150,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_of_packed_elements_lies_lowest() {
-        assert_eq!(unpacked(&[0xf1, 0x87], 4, true, 3), [1, 0xff, 7]);
-        assert_eq!(unpacked(&[0xf1, 0x87], 4, false, 4), [1, 15, 7, 8]);
-        assert_eq!(unpacked(&[0b1110_0100], 2, true, 4), [0, 1, 0xfe, 0xff]);
-    }
-
-    #[test]
     fn scales_go_with_their_axis() {
         let quantization = Quantization { scale: vec![0.5, 2.0], dimension: 3, ..Quantization::default() };
         let entry =
@@ -193,13 +170,17 @@ mod tests {
                 dimension,
                 ..Quantization::default()
             };
-            grid(&q, Store::I8, &[2, 3]).unwrap_err().to_string()
+            let entry = Entry { shape: vec![2, 3], elem: Code::INT8, quantization: Some(q), ..Entry::default() };
+            elem(&entry).unwrap_err().to_string()
         };
-        assert_eq!(refused(&[0.0], &[0], 0), "a scale of 0; scales are positive");
-        assert_eq!(refused(&[f32::NAN], &[0], 0), "a scale of NaN; scales are positive");
-        assert_eq!(refused(&[1.0], &[128], 0), "a zero point beyond its integers");
-        assert_eq!(refused(&[1.0, 1.0], &[0, 0], 1), "2 scales along axis 1 of [2, 3]");
-        assert_eq!(refused(&[1.0, 1.0], &[0, 0], -1), "2 scales along axis -1 of [2, 3]");
+        assert_eq!(refused(&[0.0], &[0], 0), "a scale of 0.0; scales are positive, finite and normal numbers");
+        assert_eq!(refused(&[f32::NAN], &[0], 0), "a scale of NaN; scales are positive, finite and normal numbers");
+        assert_eq!(refused(&[-1.0], &[0], 0), "a scale of -1.0; scales are positive, finite and normal numbers");
+        assert_eq!(refused(&[1.0], &[128], 0), "a zero point of 128, which i8 does not hold");
+        assert_eq!(refused(&[1.0], &[1 << 40], 0), "a zero point of 1099511627776, which i8 does not hold");
+        assert_eq!(refused(&[1.0, 1.0], &[0, 0], 1), "2 scales for [2,3], which asks for 3 along axis 1");
+        assert_eq!(refused(&[1.0, 1.0], &[0, 0], 2), "scales along axis 2 of [2,3]");
+        assert_eq!(refused(&[1.0, 1.0], &[0, 0], -1), "scales along axis -1");
         assert_eq!(refused(&[1.0, 1.0], &[0, 0, 0], 0), "3 zero points for 2 scales");
     }
 }

@@ -164,7 +164,7 @@ impl View {
 
     /// The elements in row-major order; they stay where they are where that is how they lie.
     fn of_storage(&self, stored: Stored, bytes: Bytes) -> Result<Tensor, Refusal> {
-        let width = stored.width();
+        let width = stored.bits() / 8;
         let dims = extents(&self.sizes)?;
         let ty = TensorType::new(stored.elem(), Shape::known(&dims));
         let outside = || Refusal::Invalid(format!("a view {:?} of a storage of {} bytes", self, bytes.len()));

@@ -81,7 +81,8 @@ impl Graph {
         node.value(0)
     }
 
-    /// Adds a constant of the model.
+    /// Adds a constant of the model. Its type is to be valid ([`TensorType::validate`]): whoever makes a grid from numbers that
+    /// are not its own asks before, and [`Graph::verify`] asks again.
     pub fn add_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
         self.given += value.data().len() as u64;
         self.put_const(value, origin)
@@ -105,6 +106,7 @@ impl Graph {
 
     fn put_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
         let ty = value.ty().clone();
+        debug_assert_eq!(ty.validate(), Ok(()), "a constant {ty}");
         self.net.add(Const { value }.into(), Types::from_elem(ty, 1), &[], origin).value(0)
     }
 
@@ -437,12 +439,12 @@ pub(crate) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -
         found: Box::new(results[result].clone()),
         expected,
     };
+    results.iter().try_for_each(TensorType::validate)?;
     if matches!(op, Op::Input(_)) {
         return Ok(());
     }
     if let Op::Const(c) = op {
-        let fits = results == [c.value.ty().clone()] && results[0].has_its_scales();
-        return if fits { Ok(()) } else { Err(wrong(0, c.value.ty().to_string())) };
+        return if results == [c.value.ty().clone()] { Ok(()) } else { Err(wrong(0, c.value.ty().to_string())) };
     }
     let inferred = infer_real(op, operands)?;
     if inferred.len() != results.len() {
@@ -452,9 +454,6 @@ pub(crate) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -
         if want.shape != have.shape || want.elem != have.elem.real() || have.layout.rank() != have.rank() {
             return Err(wrong(i, want.to_string()));
         }
-    }
-    if let Some(i) = results.iter().position(|r| !r.has_its_scales()) {
-        return Err(wrong(i, "a scale for each block".into()));
     }
     check_layouts(op, operands, results)?;
     check_grids(op, operands, results)
@@ -511,9 +510,11 @@ fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Res
     };
     let reals = || operands.iter().filter(|t| t.elem.real() == Elem::F32);
     let for_weights = |t: &TensorType| t.elem.grid().is_some_and(Grid::is_for_weights);
-    let is_weight = |i: usize| i == 1 && matches!(op.grid(), GridRule::Contract { .. });
-    let misplaced =
-        |(i, t): (usize, &&TensorType)| for_weights(t) && !(is_weight(i) && operands[0].elem.grid().is_none());
+    let is_weight = |i: usize| match op.grid() {
+        GridRule::Contract { .. } => i == 1 && operands[0].elem.grid().is_none(),
+        _ => matches!(op, Op::Dequantize(_)),
+    };
+    let misplaced = |(i, t): (usize, &&TensorType)| for_weights(t) && !is_weight(i);
     if operands.iter().enumerate().any(misplaced) || results.iter().any(for_weights) {
         return Err(refuse("4-bit integers and blocks only as the weight of a contraction with real factors"));
     }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{ArgReduce, Gather, LayoutRule, Op, Reduce, Transpose};
+use super::{ArgReduce, Gather, GridRule, LayoutRule, Op, PoolFn, Reduce, ResizeMode, Transpose};
 use crate::types::{Affine, Dim, Grid, Layout, Shape, TensorType};
 
 type Order = SmallVec<[usize; 8]>;
@@ -47,6 +47,16 @@ impl Op {
             _ => return None,
         };
         Some(Grid::per_axis(grid.store, moved, scales.clone()))
+    }
+
+    /// True for operators that do the same to the stored integers of a grid as to the numbers they stand for.
+    pub fn carries_integers(&self) -> bool {
+        let computes = match self {
+            Op::Resize(r) => !matches!(r.mode, ResizeMode::Nearest(_)),
+            Op::Pool(p) => p.f == PoolFn::Average,
+            _ => false,
+        };
+        matches!(self.grid(), GridRule::Carry | GridRule::Unify) && !computes
     }
 }
 

@@ -286,9 +286,7 @@ impl<'t> Parser<'t> {
             Ok(())
         })?;
         let mut ty = TensorType::new(elem, dims.into_iter().collect::<Shape>());
-        if !ty.has_its_scales() {
-            return Err(self.wrong(at, "there must be a scale for each run of the axis"));
-        }
+        ty.validate().map_err(|e| self.wrong(at, e.to_string()))?;
         if self.accept("@") {
             let at = self.at;
             let order: Option<Vec<usize>> = self.word().chars().map(|c| Some(c.to_digit(36)? as usize)).collect();

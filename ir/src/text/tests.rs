@@ -121,7 +121,7 @@ fn errors_name_the_place_and_what_was_expected() {
         ("graph g {\n  %c: i4[1] = const [3] }", "2:7: i4 is for grids only"),
         (
             "graph g {\n  %c: i4<axis 0 by 2: 1.0>[3] = const [3,3,3] }",
-            "2:7: there must be a scale for each run of the axis",
+            "2:7: 1 scales for [3], which asks for 2 in blocks of 2 along axis 0",
         ),
         ("graph g {\n  %c: i8[2] = const [3] }", "2:3: the constant does not have the elements of i8[2]"),
         ("graph g {\n  %c: i8[2] = const #12 }", "2:22: there are no weights with the digest 0000000000000012"),

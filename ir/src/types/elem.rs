@@ -177,6 +177,20 @@ impl Grid {
         self.store == Store::I4 || matches!(self.map, Affine::PerBlock { .. })
     }
 
+    /// The lowest and the highest number of a grid with one scale.
+    pub fn limits(&self) -> Option<(f32, f32)> {
+        let (scale, zero) = self.tensor_map()?;
+        let (low, high) = self.store.range();
+        Some(((low - zero) as f32 * scale, (high - zero) as f32 * scale))
+    }
+
+    /// True where a grid with one scale holds nothing below `lo` and above `hi`, up to rounding: a number that is put on it
+    /// is limited to them.
+    pub fn keeps_within(&self, lo: f32, hi: f32) -> bool {
+        let half = self.tensor_map().map_or(0.0, |(scale, _)| scale / 2.0);
+        self.limits().is_some_and(|(low, high)| low > lo - half && high < hi + half)
+    }
+
     /// Scale and zero point of a per-tensor grid.
     pub fn tensor_map(&self) -> Option<(f32, i32)> {
         match &self.map {

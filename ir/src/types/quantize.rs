@@ -138,7 +138,7 @@ mod tests {
             let scales: Vec<f32> = (0..blocks).map(|b| 5.0 + b as f32).collect();
             let x = Tensor::from_vec(Shape::known(&[rows, columns]), values);
             let q = x.quantized(&Grid::per_block(Store::I4, axis, size, scales.clone()));
-            proptest::prop_assert!(q.ty().has_its_scales());
+            proptest::prop_assert!(q.ty().validate().is_ok());
             let across = if axis == 0 { columns } else { columns.div_ceil(size) };
             for (i, ((x, real), q)) in x.reals().iter().zip(q.reals().iter()).zip(q.integers().unwrap()).enumerate() {
                 let (r, c) = (i / columns, i % columns);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::elem::{Affine, Elem, Grid, Scalar, Store};
 use super::layout::Layout;
 use super::shape::{Dim, Shape};
+use crate::error::GridError;
 
 /// The complete type of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,11 +56,35 @@ impl TensorType {
         self.shape.dims().iter().enumerate().map(runs).collect()
     }
 
-    /// True where a grid in blocks has as many scales as the shape asks.
-    pub fn has_its_scales(&self) -> bool {
-        let Some(Affine::PerBlock { axis, size, scales }) = self.elem.grid().map(|g| &g.map) else { return true };
-        let runs = self.runs(*axis, *size).filter(|_| *axis < self.rank());
-        runs.is_some_and(|runs| runs.iter().product::<usize>() == scales.len())
+    /// Fails where the type cannot have its grid: scales are positive, finite and normal, and as many as the shape asks;
+    /// a zero point is one of the stored integers.
+    pub fn validate(&self) -> Result<(), GridError> {
+        let Elem::Grid(grid) = &self.elem else { return Ok(()) };
+        if let Some(&scale) = grid.scales().iter().find(|s| !s.is_normal() || **s < 0.0) {
+            return Err(GridError::Scale(scale));
+        }
+        let (lo, hi) = grid.store.range();
+        let zero_point = grid.zero_point();
+        if !(lo..=hi).contains(&zero_point) {
+            return Err(GridError::ZeroPoint { zero_point, store: grid.store });
+        }
+        let shape = || Box::new(self.shape.clone());
+        let (axis, block) = match grid.map {
+            Affine::PerTensor { .. } => return Ok(()),
+            Affine::PerAxis { axis, .. } => (axis, None),
+            Affine::PerBlock { axis, size, .. } => (axis, Some(size)),
+        };
+        let Some(extent) = self.shape.dims().get(axis) else { return Err(GridError::Axis { axis, shape: shape() }) };
+        let expected = match block {
+            // An open extent may be as many.
+            None => extent.known().unwrap_or(grid.scales().len()),
+            Some(size) => {
+                let runs = self.runs(axis, size).ok_or_else(|| GridError::Blocks { size, axis, shape: shape() })?;
+                runs.iter().product()
+            }
+        };
+        let found = grid.scales().len();
+        if found == expected { Ok(()) } else { Err(GridError::Count { found, expected, axis, block, shape: shape() }) }
     }
 
     /// Bytes of a tensor of this type, or `None` where an extent is a symbol.

@@ -155,7 +155,7 @@ fn thresholds() -> [f32; 10] {
 /// The boxes of all pictures so far: those that were expected and what was found of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BoxAgreement {
-    expected: usize,
+    pub(super) expected: usize,
     /// For each box that was found: its score, and at which of the thresholds it is one of those expected.
     found: Vec<(f32, [bool; 10])>,
 }

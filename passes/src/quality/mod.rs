@@ -19,8 +19,8 @@ mod work;
 
 pub use boxes::Boxes;
 pub use distance::Distance;
-pub use output::{Agreement, Hints, OutputKind, OutputQuality, Part};
-pub use work::{Work, float_islands, products, work};
+pub use output::{Agreement, BOXES_MEASURE, Hints, OutputKind, OutputQuality, Part};
+pub use work::{Work, dynamic, float_islands, products, work};
 
 /// Numbers of one layer and sample that a comparison looks at, at most; outputs are compared whole.
 const LAYER_NUMBERS: usize = 1 << 14;
@@ -50,6 +50,14 @@ pub struct Compiled<'a> {
     pub values: &'a [(ValueId, ValueId)],
 }
 
+impl Compiled<'_> {
+    /// True where both were made of one float graph and take the same inputs.
+    fn together(&self, other: &Self) -> bool {
+        let inputs = |c: &Self| c.graph.inputs().map(|v| c.graph.ty(v).clone()).collect::<Vec<_>>();
+        self.place == other.place && inputs(self) == inputs(other)
+    }
+}
+
 /// The samples of a comparison.
 pub struct Samples<'a> {
     /// How many there are.
@@ -68,16 +76,23 @@ pub fn compare(
     hints: Hints,
     samples: &Samples<'_>,
 ) -> Result<Vec<Fidelity>, RunError> {
-    let pairs: Vec<Correspondence> = compiled.iter().map(|c| Correspondence::new(joint, c)).collect();
+    let groups = compiled.chunk_by(Compiled::together).map(Group::new).collect::<Result<Vec<_>, _>>()?;
+    let pairs: Vec<Correspondence> = groups
+        .iter()
+        .flat_map(|g| g.members.iter().enumerate().map(|(i, c)| Correspondence::new(joint, &g.joint, i, c)))
+        .collect();
     let expected = Taps {
         layers: pairs.iter().flat_map(|p| p.layers.iter().map(|l| l.float)).collect(),
         outputs: pairs.iter().flat_map(|p| p.outputs.iter().filter_map(|o| o.float)).collect(),
     };
     let executor = joint.executor(&expected.layers.union(&expected.outputs).copied().collect());
-    let taps = pairs
-        .iter()
-        .map(|p| Taps { layers: p.layers.iter().map(|l| l.compiled).collect(), outputs: FxHashSet::default() });
-    let runs = compiled.iter().map(|c| Executor::new(c.graph)).zip(taps);
+    let mut rest = &pairs[..];
+    let runs = groups.iter().map(|g| {
+        let (own, others) = rest.split_at(g.members.len());
+        rest = others;
+        let layers = own.iter().flat_map(|p| p.layers.iter().map(|l| l.compiled)).collect();
+        (Executor::new(g.joint.graph()), Taps { layers, outputs: FxHashSet::default() })
+    });
     let runs: Vec<(Executor<'_>, Taps)> = std::iter::once((executor, expected)).chain(runs).collect();
     let mut all: Vec<Fidelity> = compiled.iter().zip(&pairs).map(|(c, p)| p.start(c.float)).collect();
     let at_once = joint.at_once.max(1);
@@ -91,12 +106,31 @@ pub fn compare(
         });
         let traces = traces.collect::<Result<Vec<_>, _>>()?;
         for traces in traces.chunks(runs.len()) {
-            for ((fidelity, pairs), own) in all.iter_mut().zip(&pairs).zip(&traces[1..]) {
-                pairs.add(fidelity, source, hints, &traces[0], own);
+            let mut compared = all.iter_mut().zip(&pairs);
+            for (group, own) in groups.iter().zip(&traces[1..]) {
+                let outputs = own.outputs.chunks(own.outputs.len() / group.members.len());
+                for (outputs, (fidelity, pairs)) in outputs.zip(compared.by_ref()) {
+                    pairs.add(fidelity, source, hints, &traces[0], &own.layers, outputs);
+                }
             }
         }
     }
     Ok(all)
+}
+
+/// What was compiled of one float graph, evaluated together.
+struct Group<'a> {
+    members: &'a [Compiled<'a>],
+    joint: Joint,
+}
+
+impl<'a> Group<'a> {
+    fn new(members: &'a [Compiled<'a>]) -> Result<Self, RunError> {
+        let others: Vec<&Graph> = members[1..].iter().map(|c| c.graph).collect();
+        let joint = Joint::side_by_side(members[0].graph, &others)
+            .map_err(|e| RunError { node: "graph".into(), error: e.into() })?;
+        Ok(Group { members, joint })
+    }
 }
 
 /// A layer, and where its results are in the float graphs and in the compiled one.
@@ -119,10 +153,11 @@ struct Correspondence {
 }
 
 impl Correspondence {
-    fn new(joint: &Joint, c: &Compiled<'_>) -> Self {
+    /// Of the float graphs in `joint` and the graph at place `i` of `compiled`.
+    fn new(joint: &Joint, compiled: &Joint, i: usize, c: &Compiled<'_>) -> Self {
         let counterpart: FxHashMap<ValueId, ValueId> = c.values.iter().copied().collect();
         let layer = |(node, v): (NodeId, ValueId)| {
-            Some(Layer { node, float: joint.place(c.place, v)?, compiled: *counterpart.get(&v)? })
+            Some(Layer { node, float: joint.place(c.place, v)?, compiled: compiled.place(i, *counterpart.get(&v)?)? })
         };
         let output = |v: ValueId| match c.float.constant(v) {
             Some(constant) => Expected { float: None, constant: Some(constant.clone()) },
@@ -145,13 +180,21 @@ impl Correspondence {
     }
 
     /// Adds what one sample shows.
-    fn add(&self, fidelity: &mut Fidelity, source: &Graph, hints: Hints, float: &Trace, own: &Trace) {
+    fn add(
+        &self,
+        fidelity: &mut Fidelity,
+        source: &Graph,
+        hints: Hints,
+        float: &Trace,
+        layers: &FxHashMap<ValueId, Vec<f32>>,
+        outputs: &[Tensor],
+    ) {
         for ((_, sum), l) in fidelity.layers.iter_mut().zip(&self.layers) {
-            if let (Some(x), Some(y)) = (float.layers.get(&l.float), own.layers.get(&l.compiled)) {
+            if let (Some(x), Some(y)) = (float.layers.get(&l.float), layers.get(&l.compiled)) {
                 sum.add(Distance::of(x, y));
             }
         }
-        let outputs = fidelity.outputs.iter_mut().zip(&self.outputs).zip(&own.outputs);
+        let outputs = fidelity.outputs.iter_mut().zip(&self.outputs).zip(outputs);
         for (i, ((quality, expected), found)) in outputs.enumerate() {
             let observed = expected.float.and_then(|v| float.observed.get(&v));
             if let Some(expected) = observed.or(expected.constant.as_ref()) {
@@ -216,6 +259,7 @@ pub fn as_inputs(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
     let one = |(v, t): (ValueId, &Tensor)| match (&g.ty(v).elem, &t.ty().elem) {
         (to, from) if to == from => t.clone(),
         (Elem::Grid(grid), Elem::F32) => t.quantized(grid),
+        (Elem::Grid(grid), Elem::F16) => cast(t, &Elem::F32).map_or_else(|| t.clone(), |t| t.quantized(grid)),
         (to, _) if to.grid().is_none() => cast(t, to).unwrap_or_else(|| t.clone()),
         _ => t.clone(),
     };

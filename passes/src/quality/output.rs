@@ -52,7 +52,12 @@ pub struct Agreement {
     pub measure: &'static str,
     /// 100 where the models agree on all.
     pub percent: f64,
+    /// How many were counted: boxes of the float model, classes, pixels, vectors.
+    pub of: usize,
 }
+
+/// What is counted of boxes.
+pub const BOXES_MEASURE: &str = "boxes mAP50-95";
 
 /// Numbers that say apart classes are rarely a multiple of this many; vectors nearly always are.
 const VECTOR: usize = 64;
@@ -120,7 +125,7 @@ impl OutputKind {
             OutputKind::Vectors { .. } => "cosine",
             OutputKind::Labels => "equal labels",
             OutputKind::Ranked => "same entries",
-            OutputKind::Boxes(_) => "boxes mAP50-95",
+            OutputKind::Boxes(_) => BOXES_MEASURE,
         }
     }
 }
@@ -305,12 +310,13 @@ impl OutputQuality {
     /// How well the two agree, where what the output holds allows to count that.
     pub fn agreement(&self) -> Option<Agreement> {
         let kind = self.kind.as_ref()?;
-        let share = match kind {
-            OutputKind::Values => None,
-            OutputKind::Boxes(_) => self.tally.boxes.precision(),
-            _ => (self.tally.all > 0.0).then(|| self.tally.agree / self.tally.all),
+        let tally = &self.tally;
+        let (share, of) = match kind {
+            OutputKind::Values => return None,
+            OutputKind::Boxes(_) => (tally.boxes.precision()?, tally.boxes.expected),
+            _ => ((tally.all > 0.0).then(|| tally.agree / tally.all)?, tally.all as usize),
         };
-        share.map(|share| Agreement { measure: kind.measure(&self.dims), percent: share * 100.0 })
+        Some(Agreement { measure: kind.measure(&self.dims), percent: share * 100.0, of })
     }
 }
 

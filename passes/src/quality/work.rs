@@ -56,6 +56,16 @@ pub fn work(g: &Graph) -> Work {
     work
 }
 
+/// The contractions whose real activations the runtime puts on integers.
+pub fn dynamic(g: &Graph) -> Vec<NodeId> {
+    let rounded = |n: &NodeId| {
+        let x = g.operands(*n).first().copied();
+        matches!(g.op(*n).grid(), GridRule::Contract { .. })
+            && x.is_some_and(|x| matches!(g.producer(x), Op::DynamicQuantize(_)))
+    };
+    g.order().into_iter().filter(rounded).collect()
+}
+
 /// The products in the contractions and recurrent layers of a graph.
 pub fn products(g: &Graph) -> u64 {
     g.order().into_iter().map(|n| products_of(g, n)).sum()

@@ -1,21 +1,22 @@
 //! Writing the graph anew with grids in its types.
 
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::TypeError;
-use qcc_ir::ops::{Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
+use qcc_ir::ops::{Cast, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
 use qcc_ir::target::{Tables, Target};
-use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Output, Shape, Store, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
-use super::grids::per_channel;
+use super::grids::{grid_of, per_channel};
 use super::plan::{Mode, Plan, is_contraction, weights};
 use super::weights::{
-    Bounds, bias_grid, block_grid, constant_grid, corrected_bias, magnitudes, rounded, rounded_by_output, shares,
-    weight_grid,
+    Bounds, bias_grid, block_grid, constant_grid, constant_range, corrected_bias, magnitudes, rounded,
+    rounded_by_output, shares, weight_grid,
 };
 use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
-use crate::calibrate::{Ranges, summed_axis};
+use crate::calibrate::{Range, Ranges, summed_axis};
 use crate::quality::Distance;
 
 pub(super) fn build(
@@ -52,7 +53,7 @@ pub(super) fn build(
         }
     }
     for output in g.outputs() {
-        let v = b.output(output.value, options.interface)?;
+        let v = b.output(output, options.interface)?;
         b.new.add_output(output.name.clone(), v);
     }
     Ok(Quantized { graph: b.new, values: b.values })
@@ -142,24 +143,73 @@ impl Builder<'_> {
         let v = n.value(0);
         let ty = self.old.ty(v).clone();
         let name = self.old.name(v).cloned().unwrap_or_default();
-        let own = self.grids.of(v).filter(|_| ty.elem == Elem::F32);
-        match (interface, own) {
-            (Interface::Grid(store), Some(own)) => {
-                let new = self.new.add_input(name, ty.with_elem(Elem::Grid(stored(own, store))));
-                self.placed.insert(v, vec![new]);
+        let Interface::Grid(store) = interface else {
+            self.real.insert(v, self.new.add_input(name, ty));
+            return Ok(());
+        };
+        if !ty.elem.is_float() {
+            self.real.insert(v, self.new.add_input(name, ty));
+            return Ok(());
+        }
+        let grid = self.at_interface(v, store, &name)?;
+        let new = self.new.add_input(name, ty.with_elem(Elem::Grid(grid)));
+        match ty.elem {
+            Elem::F32 => drop(self.placed.insert(v, vec![new])),
+            _ => {
+                let single = self.new.add1(Dequantize {}, &[new], self.origin(v))?;
+                self.real.insert(v, self.new.add1(Cast { to: ty.elem }, &[single], self.origin(v))?);
             }
-            _ => drop(self.real.insert(v, self.new.add_input(name, ty))),
         }
         Ok(())
     }
 
-    fn output(&mut self, v: ValueId, interface: Interface) -> Result<ValueId, PassError> {
-        match (interface, self.grids.of(v).cloned()) {
-            (Interface::Grid(store), Some(own)) if self.placed.contains_key(&v) => {
-                self.on_grid(v, &stored(&own, store))
-            }
-            _ => self.real(v),
+    fn output(&mut self, output: &Output, interface: Interface) -> Result<ValueId, PassError> {
+        let v = output.value;
+        let elem = &self.old.ty(v).elem;
+        let Interface::Grid(store) = interface else { return self.real(v) };
+        if !elem.is_float() {
+            return self.real(v);
         }
+        let grid = self.at_interface(v, store, &output.name)?;
+        if *elem == Elem::F32 {
+            return self.on_grid(v, &grid);
+        }
+        let half = self.real(v)?;
+        let single = self.new.add1(Cast { to: Elem::F32 }, &[half], self.origin(v))?;
+        let ty = self.new.ty(single).with_elem(Elem::Grid(grid));
+        Ok(self.new.add_typed(Quantize {}, &[single], Types::from_elem(ty, 1), self.origin(v))?.value(0))
+    }
+
+    /// The values of single precision that a 16-bit one is cast to or from: calibration sees those.
+    fn singles(&self, v: ValueId) -> Vec<ValueId> {
+        let casts = |n: NodeId| matches!(self.old.op(n), Op::Cast(_));
+        let users = self.old.users(v);
+        let to = users.iter().map(|u| u.0).filter(|&n| casts(n)).map(|n| n.value(0));
+        let from = self.old.operands(v.node).into_iter().filter(|_| casts(v.node));
+        to.chain(from).collect()
+    }
+
+    fn finite_range(&self, v: ValueId) -> Option<Range> {
+        self.ranges.get(v).filter(|s| s.not_finite == 0).and_then(|_| self.ranges.range(v))
+    }
+
+    /// The grid of a value that the graph takes or gives as integers: its own where it is computed with integers, else that
+    /// of what calibration saw.
+    fn at_interface(&self, v: ValueId, store: Store, name: &str) -> Result<Grid, PassError> {
+        if let Some(own) = self.grids.of(v).filter(|_| self.old.ty(v).elem == Elem::F32) {
+            return Ok(stored(own, store));
+        }
+        let range = match self.old.constant(v) {
+            Some(c) => Some(constant_range(c)),
+            None => [v].into_iter().chain(self.singles(v)).find_map(|v| self.finite_range(v)),
+        };
+        let range = range.ok_or_else(|| {
+            let message =
+                format!("{name} cannot be an integer at the interface: calibration saw no finite range of it");
+            let refusal = Diagnostic::error("integer-interface", message);
+            PassError::Refused(Box::new(refusal.with_help("leave --io out, or give data that it is finite on")))
+        })?;
+        Ok(grid_of(range, store, false))
     }
 
     /// Adds a node in place of an old one.

@@ -24,7 +24,7 @@ mod weights;
 
 pub use absorb::{absorb, is_quantized};
 pub(crate) use plan::is_contraction;
-pub use plan::unmatched;
+pub use plan::{may_be_dynamic, unmatched};
 
 /// What the graph's own inputs and outputs hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,19 @@ pub enum Weights {
     Blocks(usize),
 }
 
+/// Contractions of real activations with weights on a grid, in a graph of integers whose target quantizes such activations
+/// when the model runs. Runtimes for microcontrollers and many accelerators have no kernels for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dynamic {
+    /// None: what cannot be an integer contraction is one of real numbers.
+    Never,
+    /// Where a grid would leave too little of what is read or computed.
+    Needed,
+    /// There, and where a contraction is the last of the model: its results are not rounded.
+    #[default]
+    AtEnds,
+}
+
 /// How to quantize.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -58,13 +71,21 @@ pub struct Options {
     pub weights: Weights,
     /// What inputs and outputs hold.
     pub interface: Interface,
+    /// Beside activations on grids: where contractions may have real activations and a weight on a grid.
+    pub dynamic: Dynamic,
     /// Nodes whose name matches one of these patterns stay real; `*` stands for any characters.
     pub exclude: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { activations: true, weights: Weights::default(), interface: Interface::Float, exclude: Vec::new() }
+        Options {
+            activations: true,
+            weights: Weights::default(),
+            interface: Interface::Float,
+            dynamic: Dynamic::default(),
+            exclude: Vec::new(),
+        }
     }
 }
 
@@ -81,7 +102,7 @@ pub struct Quantized {
 pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
     let mut plan = plan::plan(g, target, ranges, options);
     let mut grids = assign::assign(g, target, &plan);
-    while plan.release_drowned(g, target, &grids) {
+    while plan.release_drowned(g, target, options.dynamic, &grids) {
         grids = assign::assign(g, target, &plan);
     }
     let quantized = build::build(g, target, options, ranges, &plan, &grids)?;

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::assign::{Grids, OwnRanges, own_ranges};
 use super::starved::starved;
 use super::weights::constant_range;
-use super::{Interface, Options, borders, loops};
+use super::{Dynamic, Interface, Options, borders, loops};
 use crate::calibrate::{Range, Ranges};
 
 /// What a node works on that does not work on real numbers alone.
@@ -47,7 +47,7 @@ impl Plan {
 
     /// Takes off these grids what nothing would be left of on them: one step of an operand is more than the whole result.
     /// Contractions with a constant weight keep that on a grid. True where there was something.
-    pub(super) fn release_drowned(&mut self, g: &Graph, target: &Target, grids: &Grids) -> bool {
+    pub(super) fn release_drowned(&mut self, g: &Graph, target: &Target, dynamic: Dynamic, grids: &Grids) -> bool {
         let step = |v: ValueId| grids.of(v).map(|grid| grid.scales()[0]);
         let largest = |v: ValueId| match g.constant(v) {
             Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
@@ -68,7 +68,7 @@ impl Plan {
         let integers = self.modes.iter().filter(|(_, mode)| **mode == Mode::Integer).map(|(n, _)| *n);
         let released: Vec<NodeId> = integers.filter(|&n| drowned(n)).collect();
         for &n in &released {
-            match is_contraction(g, n) && weights_only(g, target, n) {
+            match is_contraction(g, n) && weights_alone(g, target, dynamic, n) {
                 true => drop(self.modes.insert(n, Mode::Weights)),
                 false => drop(self.modes.remove(&n)),
             }
@@ -115,7 +115,8 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     let sums = |n: NodeId| (target.grids.sums)(g.op(n), &g.operand_types(n));
     let fewest = |able: &FxHashSet<NodeId>| borders::fewest(g, &order, able, &sums, options.interface);
     // An error on a grid inside a loop would grow with each turn.
-    let turns = loops.into_iter().filter(|&n| weights_only(g, target, n) && !excluded(n));
+    let alone = |n: NodeId| weights_alone(g, target, options.dynamic, n);
+    let turns = loops.into_iter().filter(|&n| alone(n) && !excluded(n));
     let mut modes: FxHashMap<NodeId, Mode> = turns.map(|n| (n, Mode::Weights)).collect();
     // Contractions that would give numbers on a grid give real ones where what follows needs those; and where only real
     // nodes read them, since their 8 bits would be the last and the worst, if that is at the end, does not make the
@@ -123,9 +124,10 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     let integer = fewest(&able);
     let leads_on = leading_on(g, &order);
     let ends = |n: NodeId| {
-        let cheap = (target.grids.dynamic)(g.op(n), &g.operand_types(n)).is_some()
-            || !leads_on.contains(&n)
-            || summed(g, n) < FEWEST_PRODUCTS;
+        let cheap = match puts_on_integers(g, target, n) {
+            true => options.dynamic == Dynamic::AtEnds && !leads_on.contains(&n),
+            false => !leads_on.contains(&n) || summed(g, n) < FEWEST_PRODUCTS,
+        };
         real_interface && cheap && read_real(g, n, &integer)
     };
     let released = |n: &NodeId| {
@@ -134,7 +136,7 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
     };
     let released: FxHashSet<NodeId> = order.iter().copied().filter(released).collect();
     able.retain(|n| !released.contains(n));
-    modes.extend(released.into_iter().map(|n| (n, Mode::Weights)));
+    modes.extend(released.into_iter().filter(|&n| alone(n)).map(|n| (n, Mode::Weights)));
     let integer = fewest(&able);
     let mode = |n: NodeId| match is_contraction(g, n).then(|| sums(n)) {
         Some(Sums::Real) => Mode::Sums,
@@ -142,7 +144,7 @@ pub(super) fn plan(g: &Graph, target: &Target, ranges: &Ranges, options: &Option
         _ => Mode::Integer,
     };
     modes.extend(integer.iter().map(|&n| (n, mode(n))));
-    let stored = |n: &NodeId| !is_contraction(g, *n) && weights_only(g, target, *n) && !excluded(*n);
+    let stored = |n: &NodeId| !is_contraction(g, *n) && alone(*n) && !excluded(*n);
     for n in order.into_iter().filter(stored) {
         modes.entry(n).or_insert(Mode::Weights);
     }
@@ -193,6 +195,10 @@ fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
     {
         return false;
     }
+    // The grid of a bias follows from that of a known weight.
+    if is_contraction(g, n) && g.operands(n).len() > 2 && g.constant(g.operands(n)[1]).is_none() {
+        return false;
+    }
     let seen = |v: ValueId| match g.constant(v) {
         Some(c) => c.reals().iter().all(|x| x.is_finite()),
         None => ranges.get(v).is_some_and(|s| s.not_finite == 0),
@@ -222,6 +228,21 @@ fn weights_only(g: &Graph, target: &Target, n: NodeId) -> bool {
     let known = |&i: &usize| g.constant(operands[i]).is_some_and(|w| w.ty().elem == Elem::F32 && large(w));
     let weights = weights(op);
     !weights.is_empty() && weights.iter().all(known) && (target.grids.weights_only)(op, &g.operand_types(n))
+}
+
+/// As [`weights_only`], where that may be in a graph of integers.
+fn weights_alone(g: &Graph, target: &Target, dynamic: Dynamic, n: NodeId) -> bool {
+    weights_only(g, target, n) && (dynamic != Dynamic::Never || !puts_on_integers(g, target, n))
+}
+
+/// True where the target quantizes the real activations of a contraction when the model runs.
+fn puts_on_integers(g: &Graph, target: &Target, n: NodeId) -> bool {
+    is_contraction(g, n) && (target.grids.dynamic)(g.op(n), &g.operand_types(n)).is_some()
+}
+
+/// True where the target quantizes the real activations of some contraction when the model runs, if its weight is on a grid.
+pub fn may_be_dynamic(g: &Graph, target: &Target) -> bool {
+    g.order().into_iter().any(|n| weights_only(g, target, n) && puts_on_integers(g, target, n))
 }
 
 /// True where a node sums products with a weight.

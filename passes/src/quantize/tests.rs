@@ -359,3 +359,16 @@ fn matrices_have_blocks_where_the_target_takes_them() {
         .collect();
     assert_eq!(grids, ["i4<axis 0 by 16 40 scales", "i4<axis 1 by 16 20 scales", "i8<axis 0 3 scales"]);
 }
+
+/// A bias lies on a grid that follows from that of a known weight; beside one that is computed, all stays real.
+#[test]
+fn a_bias_beside_a_computed_weight_stays_real() {
+    let conv = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
+    let g = graph(&format!(
+        "%s: f32[2,2,4,4] = concat(axis:0) %x, %x  %b: f32[2] = const [0.1,-0.2]
+         %c = {conv} %x, %s, %b  output y = %c"
+    ));
+    let q = on_grids(&g, &Options::default()).graph;
+    let conv = q.order().into_iter().find(|&n| is_contraction(&q, n)).unwrap();
+    assert!(q.operand_types(conv).iter().all(|t| t.elem == Elem::F32), "{}", print_brief(&q));
+}

@@ -17,7 +17,10 @@ struct Weight {
     n: usize,
     /// Products that share a scale.
     size: usize,
-    /// For each output its blocks, for each block its integers plus 8, two in a byte, the first in the lower half.
+    /// Bits of an integer.
+    bits: usize,
+    /// For each output its blocks, for each block its integers, shifted to where none is negative; of 4 bits two in a byte,
+    /// the first in the lower half.
     bytes: Vec<u8>,
     /// For each output those of its blocks.
     scales: Vec<f32>,
@@ -31,7 +34,7 @@ pub(super) fn has_blocks(site: &Site<'_>) -> bool {
 /// MatMulNBits, and Add for the bias.
 pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
     let weight = site.constant(1).ok_or("weights in blocks must be constant")?;
-    let Weight { k, n, size, bytes, scales } = Weight::new(op, weight)?;
+    let Weight { k, n, size, bits, bytes, scales } = Weight::new(op, weight)?;
     let level = match site.graph.producer(site.values[0]) {
         Op::DynamicQuantize(d) if d.granularity == Granularity::Groups(size) => EIGHT_BITS,
         Op::DynamicQuantize(_) => return Err("its activations are not quantized in the blocks of its weight".into()),
@@ -39,14 +42,14 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Resul
     };
     let blocks = k.div_ceil(size);
     let wanted = e.wanted(site.values[1]);
-    let packed = Tensor::from_vec(Shape::known(&[n, blocks, size / 2]), bytes);
+    let packed = Tensor::from_vec(Shape::known(&[n, blocks, size * bits / 8]), bytes);
     let packed = e.place(&format!("{wanted}_quantized"), &packed, Numbers::Real);
     let scales = Tensor::from_vec(Shape::known(&[n * blocks]), scales);
     let scales = e.place(&format!("{wanted}_scale"), &scales, Numbers::Real);
     let call = Call::contrib("MatMulNBits")
         .size("K", k)
         .size("N", n)
-        .int("bits", 4)
+        .size("bits", bits)
         .size("block_size", size)
         .int("accuracy_level", level);
     let inputs = [e.input(site, 0), packed, scales];
@@ -65,25 +68,38 @@ impl Weight {
     fn new(op: &MatMul, weight: &Tensor) -> Result<Weight, Unsupported> {
         let (axis, rows) = if op.transpose_b { (1, 0) } else { (0, 1) };
         let (dims, grid) = (weight.dims(), weight.ty().elem.grid());
-        let Some(Grid { store: Store::I4, map: Affine::PerBlock { axis: along, size, scales } }) = grid else {
-            return Err("its weight is no matrix of 4-bit integers in blocks".into());
+        let Some(Grid { store, map: Affine::PerBlock { axis: along, size, scales } }) = grid else {
+            return Err("its weight is no matrix in blocks".into());
         };
         if dims.len() != 2 || *along != axis || size % 2 != 0 {
             return Err("its blocks do not lie along the products that are summed".into());
         }
+        let (bits, shift) = match store {
+            Store::I4 => (4, 8i16),
+            Store::I8 => (8, 128),
+            _ => return Err(format!("its weight has integers of type {store} in blocks").into()),
+        };
         let (k, n, size) = (dims[axis], dims[rows], *size);
         let blocks = k.div_ceil(size);
         let integers = weight.view::<i8>();
         let (step, next) = if op.transpose_b { (1, k) } else { (n, 1) };
-        let at = |output: usize, i: usize| if i < k { integers[output * next + i * step] + 8 } else { 8 };
-        let pair = |output: usize, i: usize| (at(output, i) as u8) | ((at(output, i + 1) as u8) << 4);
-        let bytes = (0..n).flat_map(|output| (0..blocks * size).step_by(2).map(move |i| (output, i)));
-        let bytes = bytes.map(|(output, i)| pair(output, i)).collect();
+        let at = |output: usize, i: usize| {
+            let q = if i < k { i16::from(integers[output * next + i * step]) } else { 0 };
+            (q + shift) as u8
+        };
+        let row = |output: usize| (0..blocks * size).map(move |i| (output, i));
+        let bytes = match bits {
+            4 => {
+                let pairs = (0..n).flat_map(|output| row(output).step_by(2));
+                pairs.map(|(output, i)| at(output, i) | (at(output, i + 1) << 4)).collect()
+            }
+            _ => (0..n).flat_map(row).map(|(output, i)| at(output, i)).collect(),
+        };
         let scale = |output: usize, block: usize| match op.transpose_b {
             true => scales[output * blocks + block],
             false => scales[block * n + output],
         };
         let scales = (0..n).flat_map(|output| (0..blocks).map(move |block| (output, block)));
-        Ok(Weight { k, n, size, bytes, scales: scales.map(|(output, block)| scale(output, block)).collect() })
+        Ok(Weight { k, n, size, bits, bytes, scales: scales.map(|(output, block)| scale(output, block)).collect() })
     }
 }

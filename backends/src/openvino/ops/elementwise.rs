@@ -119,8 +119,20 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site) -> Result<Po
     if matches!(op.f, Div | FloorDiv) {
         data.push(attribute("m_pythondiv", op.f == FloorDiv));
     }
-    let inputs = e.operands(site);
+    let mut inputs = e.operands(site);
+    for (i, port) in inputs.iter_mut().enumerate() {
+        if loses_axes(e, site, i) {
+            *port = e.reshape(*port, &site.results[0].with_elem(site.operands[i].elem.clone()));
+        }
+    }
     Ok(e.op(Operation(kind, opset), &data, &inputs, &site.results[0]))
+}
+
+/// True where operand `i` is a computed scalar beside a constant of one element and more axes. Where another constant comes
+/// behind, the plugin joins the two (LinOpSequenceFusion), and the axes are gone.
+fn loses_axes(e: &Emitter<'_>, site: &Site, i: usize) -> bool {
+    let (own, other, y) = (&site.operands[i], site.values[1 - i], &site.results[0]);
+    own.rank() == 0 && y.rank() > 0 && y.shape.elements() == Some(1) && e.literal(other).is_some()
 }
 
 /// ReLU, Clamp, or Maximum and Minimum where it has one limit only.

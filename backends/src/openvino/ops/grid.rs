@@ -3,7 +3,7 @@
 
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{GridRule, Op, Pool, PoolFn, Resize, ResizeMode};
-use qcc_ir::{Elem, Grid, Store, TensorType};
+use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Store, TensorType, ValueId};
 
 use super::super::emit::{Emitter, Site, Unsupported, along, attribute};
 
@@ -32,6 +32,31 @@ pub(in crate::openvino) fn place(e: &mut Emitter<'_>, x: Port, ty: &TensorType) 
 pub(super) fn quantize(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupported> {
     let x = e.operand(site, 0);
     if site.operands[0].elem == site.results[0].elem { Ok(x) } else { place(e, x, &site.results[0]) }
+}
+
+/// Dequantize. Weights whose scales run along what is summed up are stored as real numbers: beside factors on a grid the
+/// plugin takes the scales for those of the outputs.
+pub(super) fn dequantize(e: &mut Emitter<'_>, site: &Site) -> Port {
+    let v = site.values[0];
+    match e.literal(v) {
+        Some(literal) if scaled_along_sums(e.graph, v) => {
+            let real = literal.stored.to_real();
+            e.numbers(real.ty(), &real.reals())
+        }
+        _ => e.operand(site, 0),
+    }
+}
+
+/// True where the real numbers of `v` are the weight of a contraction, and its scales run along another axis than that of
+/// the outputs.
+fn scaled_along_sums(graph: &Graph, v: ValueId) -> bool {
+    let Some(&Affine::PerAxis { axis, .. }) = graph.ty(v).elem.grid().map(|g| &g.map) else { return false };
+    let along_outputs = |(n, i): (NodeId, usize)| match graph.op(n).grid() {
+        GridRule::Contract { channel } => i != 1 || axis == channel,
+        _ => true,
+    };
+    let real = graph.users(v).into_iter().map(|(n, _)| n.value(0));
+    !real.flat_map(|v| graph.users(v)).all(along_outputs)
 }
 
 /// The real numbers that the integers of an input stand for.

@@ -57,6 +57,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, U
         Op::Quantize(_) => one(grid::quantize(e, site)?),
         // The kernel of the product behind does it.
         Op::DynamicQuantize(_) => one(e.operand(site, 0)),
-        Op::Dequantize(_) | Op::Relayout(_) => one(e.operand(site, 0)),
+        Op::Dequantize(_) => one(grid::dequantize(e, site)),
+        Op::Relayout(_) => one(e.operand(site, 0)),
     }
 }

@@ -125,28 +125,26 @@ pub(in crate::tflite) fn activation(op: &Clamp) -> Option<Activation> {
 pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site<'_>) -> Result<(), Unsupported> {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let real = !x.elem.is_integer();
-    let on_grid = x.elem.grid().is_some();
     let relu = match activation(op) {
         Some(Activation::RELU) => Some((B::RELU, version(x, 1, 2, 3))),
         Some(Activation::RELU6) => Some((B::RELU6, version(x, 1, 2, 3))),
         Some(_) => Some((B::RELU_N1_TO_1, 1)),
-        // As float, two operators that run accelerated are faster than this one.
-        None if on_grid && (op.lo, op.hi) == (0.0, 1.0) => Some((B::RELU_0_TO_1, 1)),
         None => None,
     };
     if let Some((code, number)) = relu.filter(|_| real) {
         e.push_operator(code, number, Options::None, &site.inputs, &site.outputs);
         return Ok(());
     }
-    // MAXIMUM and MINIMUM stay on one grid.
+    // MAXIMUM and MINIMUM stay on one grid. What putting on the grid limits already needs none of them.
+    let within = |lo, hi| x.elem != y.elem && y.elem.grid().is_some_and(|g| g.keeps_within(lo, hi));
     let mut steps: Vec<(B, Option<f32>)> = Vec::new();
     if x.elem != y.elem {
         steps.push((B::QUANTIZE, None));
     }
-    if op.lo > f32::NEG_INFINITY {
+    if op.lo > f32::NEG_INFINITY && !within(op.lo, f32::INFINITY) {
         steps.push((B::MAXIMUM, Some(op.lo)));
     }
-    if op.hi < f32::INFINITY {
+    if op.hi < f32::INFINITY && !within(f32::NEG_INFINITY, op.hi) {
         steps.push((B::MINIMUM, Some(op.hi)));
     }
     let Some(last) = steps.len().checked_sub(1) else { return Err("it limits nothing".into()) };

@@ -1,11 +1,12 @@
 //! Element-wise operators.
 
 use qcc_ir::ops::{BinaryFn, Clamp, Select, UnaryFn};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::{Elem, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::{self, Build, Values, bits, one};
+use crate::elements::Stored;
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -226,7 +227,7 @@ fn clamp(n: &mut NodeCx<'_, '_>, x: ValueId, lo: f32, hi: f32) -> Result<ValueId
 fn pow(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (base, exponent) = (n.input(0)?, n.input(1)?);
     let elem = n.ty(base).elem.clone();
-    let whole = |t: &qcc_ir::Tensor| t.reals().iter().all(|v| v.fract() == 0.0);
+    let whole = |t: &Tensor| t.reals().iter().all(|v| v.fract() == 0.0);
     if !elem.is_float() && n.ty(exponent).elem.is_float() && !n.constant(exponent).is_some_and(whole) {
         return Err(Refusal::Unsupported("an integer to the power of a float is not supported".into()));
     }
@@ -244,18 +245,35 @@ fn cast(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let to = n.optional_int("to")?.ok_or(Refusal::Attribute { name: "to".into(), problem: "is missing" })?;
     cast_options(n)?;
-    let elem = n.elem(to)?;
-    if let Some(most) = unsigned_most(to) {
-        narrow(n, x, most)?;
-    }
-    one(n.cast(x, elem)?)
+    let to = n.stored_as(to)?;
+    one(cast_to(n, x, to)?)
 }
 
 fn cast_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, like) = (n.input(0)?, n.input(1)?);
     cast_options(n)?;
     let elem = n.ty(like).elem.clone();
-    one(n.cast(x, elem)?)
+    match n.stored(like) {
+        Some(to) => one(cast_to(n, x, to)?),
+        None => one(n.cast(x, elem)?),
+    }
+}
+
+fn cast_to(n: &mut NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<ValueId, Refusal> {
+    if to.is_widened() {
+        fits(n, x, to)?;
+    }
+    let from = n.stored(x);
+    let mut y = n.cast(x, to.elem())?;
+    if let Some(t) = n.constant(y).cloned().filter(|_| y == x && from != Some(to)) {
+        y = n.add_constant(t);
+    }
+    let integers = n.integers_of_file();
+    integers.follow_cast(x, from, y, to);
+    if to.is_widened() {
+        integers.declare(y, to);
+    }
+    Ok(y)
 }
 
 /// Both concern only casts to the 8-bit floats, which are refused.
@@ -264,24 +282,20 @@ fn cast_options(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
     n.string("round_mode", "up").map(|_| ())
 }
 
-/// The largest number of an unsigned type that the graph holds in a wider, signed one.
-fn unsigned_most(data_type: i64) -> Option<i64> {
-    match data_type {
-        4 => Some(u16::MAX.into()),
-        12 => Some(u32::MAX.into()),
-        13 => Some(i64::MAX),
-        _ => None,
-    }
-}
-
-/// A cast to an unsigned type is one to a signed type only for numbers that both have.
-fn narrow(n: &NodeCx<'_, '_>, x: ValueId, most: i64) -> Result<(), Refusal> {
-    let small = matches!(n.ty(x).elem, Elem::Bool | Elem::U8);
-    let known = n.constant(x).is_some_and(|t| t.reals().iter().all(|&v| v >= 0.0 && v <= most as f32));
-    if small || known {
+/// A cast to integers that the graph holds in wider ones is one to those only for numbers that both have.
+fn fits(n: &NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<(), Refusal> {
+    let (least, most) = to.integers().unwrap_or((0, i64::MAX));
+    let own = match &n.ty(x).elem {
+        Elem::Bool => Some((0, 1)),
+        _ => n.stored(x).and_then(Stored::integers),
+    };
+    let inside = |(lo, hi): (i64, i64)| least <= lo && hi <= most;
+    let known = |t: &Tensor| t.reals().iter().all(|&v| v >= least as f32 && v <= most as f32);
+    if own.is_some_and(inside) || n.constant(x).is_some_and(known) {
         return Ok(());
     }
-    Err(Refusal::Unsupported("a cast to an unsigned integer of more than 8 bits is not supported".into()))
+    let kind = if to.bits() < 8 { "an integer of less than 8 bits" } else { "an unsigned integer of more than 8 bits" };
+    Err(Refusal::Unsupported(format!("a cast to {kind} is not supported")))
 }
 
 /// Inference only: the identity. The mask has no use then.

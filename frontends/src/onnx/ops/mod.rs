@@ -1,5 +1,5 @@
 //! The operator table: one row for each operator of the standard domain, and of `com.microsoft` where ONNX Runtime's
-//! quantizer writes it. The files are named like the graph's own operator families.
+//! quantizer or optimizer writes it. The files are named like the graph's own operator families.
 
 use std::sync::LazyLock;
 
@@ -11,9 +11,11 @@ use crate::build::Values;
 use crate::refusal::Refusal;
 
 mod attention;
+mod blocks;
 mod control;
 mod conv;
 mod elementwise;
+mod fused;
 mod index;
 mod matmul;
 mod movement;
@@ -32,11 +34,13 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A name, with its domain where that is not the standard one, and its meaning.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 14] = [
+const FAMILIES: [&[Row]; 16] = [
     attention::ROWS,
+    blocks::ROWS,
     control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
+    fused::ROWS,
     index::ROWS,
     matmul::ROWS,
     movement::ROWS,
@@ -67,6 +71,20 @@ pub(super) fn find(node: &NodeProto) -> Result<Import, Refusal> {
         return row.ok_or(Refusal::Operator { name, help: foreign(domain) });
     }
     standard(name)
+}
+
+/// True where a row takes values on grids as they are: it works with grids, or hands values to a graph inside.
+pub(super) fn takes_grids(node: &NodeProto) -> bool {
+    let name = match node.domain() {
+        "" | "ai.onnx" => node.op_type().to_owned(),
+        domain => format!("{domain}.{}", node.op_type()),
+    };
+    [control::ROWS, quantized::ROWS].into_iter().flatten().any(|row| row.0 == name)
+}
+
+/// True where the element of the results is not that of an operand.
+pub(super) fn names_elements(node: &NodeProto) -> bool {
+    matches!(node.op_type(), "Cast" | "CastLike") || takes_grids(node)
 }
 
 /// The row of a name of the standard domain.

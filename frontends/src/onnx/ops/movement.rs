@@ -3,8 +3,9 @@
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
-use qcc_ir::{Grid, Shape};
+use qcc_ir::{Shape, ValueId};
 
+use super::super::integers::number_beside;
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::index::{range, triangle};
@@ -180,7 +181,7 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let dims = n.dims(x);
     let pads = n.attribute_or_input("pads", 11, 1)?.ok_or(Refusal::MissingInput(1))?;
-    let value = if n.opset() < 11 { n.float("value", 0.0)?.into() } else { pad_value(n)? };
+    let value = if n.opset() < 11 { n.float("value", 0.0)? } else { pad_value(n, x)? };
     let mode = n.string("mode", "constant")?;
     let axes = if n.opset() < 18 { None } else { n.optional_integers(3)? };
     let axes = axes.unwrap_or_else(|| (0..dims.len() as i64).collect());
@@ -204,12 +205,7 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
     }
     let mode = match mode {
-        "constant" => match n.ty(x).elem.grid().map(Grid::tensor_map) {
-            None => PadMode::Constant(exact_f32(value)?),
-            // The value is one of the stored integers.
-            Some(Some((scale, zero))) => PadMode::Constant((value - f64::from(zero)) as f32 * scale),
-            Some(None) => return Err(Refusal::Unsupported(format!("padding {}", n.ty(x)))),
-        },
+        "constant" => PadMode::Constant(value),
         "reflect" if cuts.is_empty() => PadMode::Reflect,
         "edge" if cuts.is_empty() => PadMode::Edge,
         "reflect" | "edge" => {
@@ -225,14 +221,26 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Pad { before, after, mode }, &[inner])?)
 }
 
-fn pad_value(n: &mut NodeCx<'_, '_>) -> Result<f64, Refusal> {
-    let Some(value) = n.optional_constant(2)? else { return Ok(0.0) };
-    match (value.integers().as_deref(), &*value.reals()) {
-        (Some([integer]), _) => Ok(*integer as f64),
-        (None, [real]) => Ok((*real).into()),
+/// The number to pad `x` with. Beside integers on a grid it is the one that an integer stands for.
+fn pad_value(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<f32, Refusal> {
+    let value = n.optional_constant(2)?;
+    if let Some(value) = value.as_ref().filter(|v| v.ty().elem.grid().is_some() && v.len() == 1) {
+        return Ok(value.reals()[0]);
+    }
+    let value = match value.as_ref().map(|v| (v.integers(), v.reals())) {
+        None => 0.0,
         // An empty tensor is how some exporters leave the value out.
-        (_, []) => Ok(0.0),
-        _ => Err(Refusal::Invalid(format!("the value to pad with is {}", value.ty()))),
+        Some((_, reals)) if reals.is_empty() => 0.0,
+        Some((Some(integers), _)) if integers.len() == 1 => integers[0] as f64,
+        Some((None, reals)) if reals.len() == 1 => reals[0].into(),
+        Some(_) => {
+            let ty = value.as_ref().map(|v| v.ty().to_string()).unwrap_or_default();
+            return Err(Refusal::Invalid(format!("the value to pad with is {ty}")));
+        }
+    };
+    match n.ty(x).elem.grid() {
+        Some(_) => Ok(number_beside(n, x, value)? as f32),
+        None => exact_f32(value),
     }
 }
 

@@ -4,13 +4,16 @@
 //! real one between [`Dequantize`] and [`Quantize`]. What lies on no grid is computed as the standard says, in `F32`:
 //! integers up to 2^24 are exact there, sums of products beyond that are rounded to 24 bits.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, GridRule, Op, Quantize, ReduceFn, UnaryFn};
+use qcc_ir::error::GridError;
+use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, GridRule, Op, ReduceFn, UnaryFn};
 use qcc_ir::{Elem, Grid, Shape, Store, Tensor, TensorType, ValueId};
 
+use super::super::integers;
 use super::super::node::NodeCx;
-use super::Row;
 use super::recurrent::lstm_of;
-use crate::build::{Build, Values, one};
+use super::{Row, blocks};
+use crate::build::{self, Build, Values, one};
+use crate::elements::Stored;
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -66,93 +69,106 @@ struct Scheme {
 }
 
 impl Scheme {
-    /// The scheme that inputs `at` (scale) and `at + 1` (zero point) give.
-    fn at(n: &mut NodeCx<'_, '_>, at: usize, axis: usize) -> Result<Scheme, Refusal> {
-        Ok(Scheme { scale: n.input(at)?, zero: n.optional(at + 1), axis })
+    /// The scheme that inputs `at` (scale) and `at + 1` (zero point) give to values of the shape of `x`.
+    fn at(n: &mut NodeCx<'_, '_>, at: usize, axis: usize, x: ValueId) -> Result<Scheme, Refusal> {
+        let (scale, zero) = (n.input(at)?, n.optional(at + 1));
+        Scheme::new(n, scale, zero, axis, x)
     }
 
-    /// The grid of integers that are stored so, where scale and zero point are known and a grid has them.
-    fn grid(&self, n: &NodeCx<'_, '_>, store: Store) -> Option<Grid> {
-        let scales = n.constant(self.scale)?.reals();
-        let zeros = match self.zero {
-            Some(zero) => n.constant(zero)?.integers()?,
-            None => vec![0],
+    /// Fails where known scales are no scales, or where there are more or fewer of them than `x` asks.
+    fn new(
+        n: &NodeCx<'_, '_>,
+        scale: ValueId,
+        zero: Option<ValueId>,
+        axis: usize,
+        x: ValueId,
+    ) -> Result<Scheme, Refusal> {
+        let scales = n.constant(scale).map(Tensor::reals);
+        if let Some(&odd) = scales.iter().flat_map(|s| s.iter()).find(|s| !s.is_finite() || **s <= 0.0) {
+            return Err(GridError::Scale(odd).into());
+        }
+        let count = |v: ValueId| n.dims(v).iter().product::<usize>();
+        let along = |v: ValueId| match n.dims(v).as_slice() {
+            [_] => n.dims(x).get(axis) == Some(&count(v)),
+            dims => {
+                dims.len() == n.rank(x) && dims.get(axis) == n.dims(x).get(axis) && dims.get(axis) == Some(&count(v))
+            }
         };
-        if !scales.iter().all(|s| s.is_normal() && *s > 0.0) {
+        let fits = |v: ValueId| count(v) == 1 || along(v);
+        if !fits(scale) {
+            let (scale, x) = (n.ty(scale), n.ty(x));
+            return Err(Refusal::Invalid(format!(
+                "scales {scale} along axis {axis} of {x}: expected one, or one each"
+            )));
+        }
+        if let Some(zero) = zero.filter(|&z| count(z) != count(scale)) {
+            return Err(Refusal::Invalid(format!("zero points {} beside scales {}", n.ty(zero), n.ty(scale))));
+        }
+        Ok(Scheme { scale, zero, axis })
+    }
+
+    /// Zero points, where they are known.
+    fn zeros(&self, n: &NodeCx<'_, '_>) -> Option<Vec<i64>> {
+        match self.zero {
+            Some(zero) => n.constant(zero)?.integers(),
+            None => Some(vec![0]),
+        }
+    }
+
+    /// The grid of integers that the file stores so, where scale and zero point are known and a grid has them.
+    fn grid(&self, n: &NodeCx<'_, '_>, stored: Stored) -> Option<Grid> {
+        let (store, shift) = integers::store(stored)?;
+        let (scales, zeros) = (n.constant(self.scale)?.reals(), self.zeros(n)?);
+        if !scales.iter().all(|s| s.is_normal()) {
             return None;
         }
         match (&*scales, zeros.as_slice()) {
-            (&[scale], &[zero]) => Some(Grid::per_tensor(store, scale, i32::try_from(zero).ok()?)),
-            (many, zeros) if many.len() > 1 && zeros.iter().all(|&z| z == 0) => {
+            (&[scale], &[zero]) => Some(Grid::per_tensor(store, scale, i32::try_from(zero).ok()?.checked_add(shift)?)),
+            (many, zeros) if many.len() > 1 && shift == 0 && zeros.iter().all(|&z| z == 0) => {
                 Some(Grid::per_axis(store, self.axis, many))
             }
             _ => None,
         }
     }
 
-    /// A constant on its grid. Unsigned bytes around 128 are signed ones around 0.
-    fn constant(&self, n: &NodeCx<'_, '_>, t: &Tensor) -> Option<Tensor> {
-        let store = store(&t.ty().elem)?;
-        if let Some(grid) = self.grid(n, store) {
-            return t.retype(t.ty().with_elem(Elem::Grid(grid)));
+    /// A constant on its grid. Where the zero is not that of a weight, but the integers less the zero point fit into 8
+    /// bits, it lies on the grid of those.
+    fn constant(&self, n: &NodeCx<'_, '_>, t: &Tensor, stored: Stored) -> Option<Tensor> {
+        let on_own = || integers::constant_on(t, stored, &self.grid(n, stored)?);
+        let zeros = self.zeros(n)?;
+        if zeros.iter().all(|&z| z == 0) || stored.bits() > 8 {
+            return on_own();
         }
-        let zeros = n.constant(self.zero?)?.integers()?;
-        if store != Store::U8 || zeros.iter().any(|&z| z != 128) {
-            return None;
+        let symmetric = Scheme { zero: None, ..*self }.grid(n, Stored::I8)?;
+        let ty = t.ty().with_elem(Elem::Grid(symmetric));
+        let runs: usize = t.dims().iter().skip(self.axis + 1).product::<usize>().max(1);
+        let zero = |i: usize| zeros[i / runs % zeros.len()];
+        let integers = t.integers()?;
+        let centred = integers.iter().enumerate().map(|(i, q)| i8::try_from(q - zero(i)).ok());
+        match centred.collect::<Option<Vec<i8>>>() {
+            Some(centred) if ty.validate().is_ok() => Some(Tensor::of(ty, centred)),
+            _ => on_own(),
         }
-        let grid = Scheme { zero: None, ..*self }.grid(n, Store::I8)?;
-        Some(Tensor::of(t.ty().with_elem(Elem::Grid(grid)), t.data().iter().map(|b| b ^ 0x80).collect::<Vec<u8>>()))
     }
 
     /// Scale and zero point as real numbers that broadcast with `x`.
     fn factors(&self, n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(ValueId, Option<ValueId>), Refusal> {
-        let scale = along(n, self.scale, self.axis, x)?;
-        let known_zero =
-            |z: &ValueId| n.constant(*z).and_then(Tensor::integers).is_some_and(|t| t.iter().all(|&z| z == 0));
-        let zero = self.zero.filter(|z| !known_zero(z));
-        Ok((scale, zero.map(|z| along(n, z, self.axis, x)).transpose()?))
+        let mut factor = |v: ValueId| {
+            let v = n.cast(v, Elem::F32)?;
+            integers::along(n, v, self.axis, x)
+        };
+        let (scale, zero) = (factor(self.scale)?, self.zero.map(&mut factor).transpose()?);
+        let known_zero = |z: &ValueId| n.constant(*z).is_some_and(|t| t.reals().iter().all(|&z| z == 0.0));
+        Ok((scale, zero.filter(|z| !known_zero(z))))
     }
-}
-
-/// The storage of plain integers on a grid.
-fn store(elem: &Elem) -> Option<Store> {
-    [Store::I8, Store::U8, Store::I16, Store::I32].into_iter().find(|s| s.elem() == *elem)
-}
-
-/// `v`, which has one number or one for each index of `axis` of `x`, as `F32` that broadcasts with `x`.
-fn along(n: &mut NodeCx<'_, '_>, v: ValueId, axis: usize, x: ValueId) -> Result<ValueId, Refusal> {
-    let count: usize = n.dims(v).iter().product();
-    let v = n.cast(v, Elem::F32)?;
-    if count == 1 {
-        return n.reshape(v, &[]);
-    }
-    if n.rank(v) != 1 || n.dims(x).get(axis) != Some(&count) {
-        return Err(Refusal::Unsupported(format!(
-            "scales or zero points {} along axis {axis} of {}",
-            n.ty(v),
-            n.ty(x)
-        )));
-    }
-    let mut dims = Extents::from_elem(1, n.rank(x));
-    dims[axis] = count;
-    n.reshape(v, &dims)
-}
-
-/// The integers that a value stores, as `F32`.
-fn stored(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
-    let Some(grid) = n.ty(x).elem.grid().cloned() else { return n.cast(x, Elem::F32) };
-    let (scale, zero) =
-        grid.tensor_map().ok_or_else(|| Refusal::Unsupported(format!("the integers of {}", n.ty(x))))?;
-    let real = n.add(Dequantize {}, &[x])?;
-    let (scale, zero) = (n.scalar(scale.into(), real)?, n.scalar(zero.into(), real)?);
-    let steps = n.binary(BinaryFn::Div, real, scale)?;
-    let steps = n.unary(UnaryFn::Round, steps)?;
-    n.binary(BinaryFn::Add, steps, zero)
 }
 
 /// The integers `x` read on a grid: a constant or an input that nothing else reads, or what moves such a one about.
 fn read_on(n: &mut impl Build, x: ValueId, grid: &Grid) -> Result<Option<ValueId>, Refusal> {
     let on_grid = n.ty(x).with_elem(Elem::Grid(grid.clone()));
+    if on_grid.validate().is_err() {
+        return Ok(None);
+    }
     if let Some(t) = n.constant(x) {
         return Ok(t.retype(on_grid).map(|t| n.add_constant(t)));
     }
@@ -173,17 +189,26 @@ fn read_on(n: &mut impl Build, x: ValueId, grid: &Grid) -> Result<Option<ValueId
 
 /// The real numbers that the integers `x` stand for.
 fn dequantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<ValueId, Refusal> {
-    if let Some(on_grid) = n.constant(x).and_then(|t| scheme.constant(n, t)) {
+    let stored = n.stored(x);
+    let elem = |v: ValueId| n.stored(v).map(Stored::elem);
+    if let Some(zero) = scheme.zero.filter(|&z| elem(z) != elem(x)) {
+        return Err(Refusal::Invalid(format!("zero points {} for integers {}", n.ty(zero), n.ty(x))));
+    }
+    if let Some(on_grid) = n.constant(x).zip(stored).and_then(|(t, stored)| scheme.constant(n, t, stored)) {
         let on_grid = n.add_constant(on_grid);
         return n.add(Dequantize {}, &[on_grid]);
     }
-    if let Some(on_grid) = n.wide(x).filter(|v| wide(scheme.grid(n, Store::I16)).as_ref() == n.ty(*v).elem.grid()) {
-        return n.add(Dequantize {}, &[on_grid]);
-    }
-    let elem = n.ty(x).elem.clone();
-    let on_grid = match elem.grid() {
-        Some(own) => (scheme.grid(n, own.store).as_ref() == Some(own)).then_some(x),
-        None => match store(&elem).filter(|s| s.size() == 1).and_then(|store| scheme.grid(n, store)) {
+    let on_grid = match n.ty(x).elem.grid() {
+        Some(_) => Some(x),
+        None => n.integers_of_file().grid_of(x),
+    };
+    // The grid of the file's own integers; a cast to others that hold them changes none.
+    let on_grid = match on_grid {
+        Some(v) => {
+            let same = n.stored(v).and_then(|stored| scheme.grid(n, stored));
+            (same.as_ref() == n.ty(v).elem.grid()).then_some(v)
+        }
+        None => match stored.filter(|s| s.bits() == 8).and_then(|stored| scheme.grid(n, stored)) {
             Some(grid) if n.constant(x).is_none() => read_on(n, x, &grid)?,
             _ => None,
         },
@@ -192,52 +217,70 @@ fn dequantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<Val
         return n.add(Dequantize {}, &[on_grid]);
     }
     let (scale, zero) = scheme.factors(n, x)?;
-    let integers = stored(n, x)?;
+    let integers = integers::numbers(n, x, stored)?;
     let steps = zero.map_or(Ok(integers), |zero| n.binary(BinaryFn::Sub, integers, zero))?;
     n.binary(BinaryFn::Mul, steps, scale)
 }
 
-/// The grid of unsigned 16-bit integers, which are stored as signed ones.
-fn wide(grid: Option<Grid>) -> Option<Grid> {
-    let (scale, zero) = grid?.tensor_map()?;
-    Some(Grid::per_tensor(Store::I16, scale, zero - 32768))
+/// The integers nearest to the real numbers `x`, limited to those that the file stores so.
+fn quantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> Result<ValueId, Refusal> {
+    let (Some((lo, hi)), 0..=16) = (to.integers(), to.bits()) else {
+        return Err(Refusal::Unsupported(format!("quantization to integers of {} bits is not supported", to.bits())));
+    };
+    let x = n.cast(x, Elem::F32)?;
+    let Some(grid) = scheme.grid(n, to) else { return quantize_plain(n, x, scheme, to) };
+    let ty = n.ty(x).with_elem(Elem::Grid(grid.clone()));
+    ty.validate()?;
+    if let Some(known) = n.constant(x).and_then(|t| known_integers(t, &grid, to)) {
+        let known = n.add_constant(known);
+        return Ok(declared(n, known, to));
+    }
+    // A grid has 8 bits or more. Fewer end in between, at numbers that differ where there are several scales.
+    let limit = |q: i64| (q - i64::from(grid.zero_point())) as f32 * grid.scales()[0];
+    let x = match (to.bits() < 8, grid.tensor_map()) {
+        (false, _) => x,
+        (true, Some(_)) => n.add(Clamp { lo: limit(lo), hi: limit(hi) }, &[x])?,
+        (true, None) => return quantize_plain(n, x, scheme, to),
+    };
+    integers::on_grid(n, x, ty, to)
 }
 
-/// The integers nearest to the real numbers `x`, limited to those of `elem`; `I32` stands for unsigned 16-bit ones.
-fn quantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, elem: &Elem) -> Result<ValueId, Refusal> {
-    let x = n.cast(x, Elem::F32)?;
-    let put = |n: &mut NodeCx<'_, '_>, grid: Grid| {
-        let on_grid = n.ty(x).with_elem(Elem::Grid(grid));
-        n.add_typed(Quantize {}, &[x], on_grid)
-    };
-    let (lo, hi) = match elem {
-        Elem::I8 | Elem::U8 | Elem::I16 => {
-            let store = store(elem).unwrap_or(Store::I16);
-            if let Some(grid) = scheme.grid(n, store) {
-                return put(n, grid);
-            }
-            store.range()
+/// The integers of a constant on a grid, as the file stores them.
+fn known_integers(t: &Tensor, grid: &Grid, to: Stored) -> Option<Tensor> {
+    let on_grid = t.quantized(grid);
+    let plain = on_grid.ty().with_elem(to.elem());
+    match to {
+        Stored::U16 => {
+            let integers = on_grid.integers()?.into_iter().map(|q| q as i32 - i32::from(i16::MIN));
+            Some(Tensor::of(plain, integers.collect()))
         }
-        Elem::I32 => {
-            if let Some(grid) = wide(scheme.grid(n, Store::I16)) {
-                let on_grid = put(n, grid)?;
-                let integers = stored(n, on_grid)?;
-                let shift = n.scalar(32768.0, integers)?;
-                let integers = n.binary(BinaryFn::Add, integers, shift)?;
-                let integers = n.cast(integers, Elem::I32)?;
-                n.set_wide(integers, on_grid);
-                return Ok(integers);
-            }
-            (0, 65535)
+        _ if to.bits() < 8 => {
+            let (lo, hi) = to.integers()?;
+            let integers: Vec<f64> = on_grid.integers()?.into_iter().map(|q| q.clamp(lo, hi) as f64).collect();
+            build::numbers(&to.elem(), plain.shape, &integers)
         }
-        other => return Err(Refusal::Unsupported(format!("quantization to {other} is not supported"))),
-    };
+        _ => on_grid.retype(plain),
+    }
+}
+
+/// Integers that the file stores so.
+fn declared(n: &mut NodeCx<'_, '_>, integers: ValueId, stored: Stored) -> ValueId {
+    if stored.is_widened() {
+        n.integers_of_file().declare(integers, stored);
+    }
+    integers
+}
+
+/// The same where scale or zero point are found when the model runs, or no grid has them.
+fn quantize_plain(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> Result<ValueId, Refusal> {
+    let (lo, hi) = to.integers().unwrap_or_default();
     let (scale, zero) = scheme.factors(n, x)?;
     let steps = n.binary(BinaryFn::Div, x, scale)?;
     let steps = n.unary(UnaryFn::Round, steps)?;
     let integers = zero.map_or(Ok(steps), |zero| n.binary(BinaryFn::Add, steps, zero))?;
     let integers = n.add(Clamp { lo: lo as f32, hi: hi as f32 }, &[integers])?;
-    n.cast(integers, elem.clone())
+    let integers = n.cast(integers, to.elem())?;
+    Ok(declared(n, integers, to))
 }
 
 /// The axis attribute, which counts where there are several scales.
@@ -255,42 +298,14 @@ fn dequantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     };
     let real = if block == 0 {
         let axis = axis(n, x, scale)?;
-        let scheme = Scheme::at(n, 1, axis)?;
+        let scheme = Scheme::at(n, 1, axis, x)?;
         dequantize(n, x, &scheme)?
     } else {
         let axis = n.int("axis", 1)?;
         let axis = n.axis(axis, x)?;
-        blocked(n, axis, block)?
+        blocks::dequantize(n, axis, block)?
     };
     one(n.cast(real, out)?)
-}
-
-/// Constants with a scale and zero point for each `block` indices of `axis`, as real numbers.
-fn blocked(n: &mut NodeCx<'_, '_>, axis: usize, block: i64) -> Result<ValueId, Refusal> {
-    let missing = Refusal::MissingInput;
-    let (x, scale) = (n.optional_constant(0)?.ok_or(missing(0))?, n.optional_constant(1)?.ok_or(missing(1))?);
-    let zero = n.optional_constant(2)?;
-    let (dims, block) = (x.dims(), usize::try_from(block).unwrap_or(0).max(1));
-    let mut expected = dims.clone();
-    expected[axis] = dims[axis].div_ceil(block);
-    if scale.dims() != expected || zero.as_ref().is_some_and(|z| z.dims() != expected) {
-        return Err(Refusal::Invalid(format!(
-            "scales {} for blocks of {block} along axis {axis} of {}",
-            scale.ty(),
-            x.ty()
-        )));
-    }
-    let inner: usize = dims[axis + 1..].iter().product();
-    let place = |i: usize| {
-        let (outer, along) = (i / (inner * dims[axis]), i / inner % dims[axis]);
-        (outer * expected[axis] + along / block) * inner + i % inner
-    };
-    let (integers, scales) = (x.reals(), scale.reals());
-    let zeros = zero.as_ref().map(Tensor::reals);
-    let zero = |at: usize| zeros.as_ref().map_or(0.0, |z| z[at]);
-    let real = |(i, q): (usize, &f32)| (q - zero(place(i))) * scales[place(i)];
-    let values: Vec<f32> = integers.iter().enumerate().map(real).collect();
-    Ok(n.add_constant(Tensor::from_vec(Shape::known(&dims), values)))
 }
 
 /// The type is that of the zero point, or an attribute.
@@ -304,13 +319,18 @@ fn quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.int("precision", 0)?;
     let dtype = n.int("output_dtype", 0)?;
     let axis = axis(n, x, scale)?;
-    let scheme = Scheme::at(n, 1, axis)?;
-    let elem = match (scheme.zero, dtype) {
-        (Some(zero), _) => n.ty(zero).elem.clone(),
-        (None, 0) => Elem::U8,
-        (None, dtype) => n.elem(dtype)?,
+    let scheme = Scheme::at(n, 1, axis, x)?;
+    let to = match (scheme.zero, dtype) {
+        (Some(zero), _) => stored_zero(n, zero)?,
+        (None, 0) => Stored::U8,
+        (None, dtype) => n.stored_as(dtype)?,
     };
-    one(quantize(n, x, &scheme, &elem)?)
+    one(quantize(n, x, &scheme, to)?)
+}
+
+/// How the file stores integers with this zero point.
+fn stored_zero(n: &NodeCx<'_, '_>, zero: ValueId) -> Result<Stored, Refusal> {
+    n.stored(zero).ok_or_else(|| Refusal::Unsupported(format!("zero points {} are not supported", n.ty(zero))))
 }
 
 /// Unsigned bytes that span the values of x and 0, their scale and their zero point.
@@ -330,18 +350,21 @@ fn dynamic_quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let zero_point = n.add(Clamp { lo: 0.0, hi: 255.0 }, &[zero_point])?;
     let zero_point = n.unary(UnaryFn::Round, zero_point)?;
     let zero_point = n.cast(zero_point, Elem::U8)?;
-    let y = quantize(n, x, &Scheme { scale, zero: Some(zero_point), axis: 0 }, &Elem::U8)?;
+    let y = quantize(n, x, &Scheme { scale, zero: Some(zero_point), axis: 0 }, Stored::U8)?;
     Ok(Values::from_slice(&[y, scale, zero_point]))
 }
 
 /// The integers `x` less the zero point, which may have one for each index of `axis`.
 fn centred(n: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, axis: usize) -> Result<ValueId, Refusal> {
-    let scheme = Scheme { scale: n.add_constant(Tensor::scalar(1f32)), zero, axis };
+    let count = zero.map_or(1, |z| n.dims(z).iter().product());
+    let scale = n.add_constant(Tensor::from_vec(Shape::known(&[count]), vec![1f32; count]));
+    let scheme = Scheme::new(n, scale, zero, axis, x)?;
     if n.constant(x).is_some() {
         return dequantize(n, x, &scheme);
     }
     let (_, zero) = scheme.factors(n, x)?;
-    let x = stored(n, x)?;
+    let stored = n.stored(x);
+    let x = integers::numbers(n, x, stored)?;
     zero.map_or(Ok(x), |zero| n.binary(BinaryFn::Sub, x, zero))
 }
 
@@ -357,7 +380,7 @@ fn integer(n: &mut NodeCx<'_, '_>, op: &str, channel: usize) -> Result<Values, R
 /// Input `at` (integers, scale, zero point) as real numbers.
 fn real_input(n: &mut NodeCx<'_, '_>, at: usize, axis: usize) -> Result<ValueId, Refusal> {
     let x = n.input(at)?;
-    let scheme = Scheme::at(n, at + 1, axis)?;
+    let scheme = Scheme::at(n, at + 1, axis, x)?;
     dequantize(n, x, &scheme)
 }
 
@@ -371,15 +394,16 @@ fn real_bias(n: &mut NodeCx<'_, '_>, bias: ValueId, scales: [ValueId; 2], factor
         scale = n.binary(BinaryFn::Mul, scale, factor)?;
     }
     let axis = n.rank(bias).saturating_sub(1);
-    dequantize(n, bias, &Scheme { scale, zero: None, axis })
+    let scheme = Scheme::new(n, scale, None, axis, bias)?;
+    dequantize(n, bias, &scheme)
 }
 
 /// The result `y` of a real operator on the grid of inputs `at` (scale, zero point); its type is that of the zero
 /// point.
 fn put(n: &mut NodeCx<'_, '_>, y: ValueId, at: usize) -> Result<Values, Refusal> {
-    let scheme = Scheme::at(n, at, 0)?;
-    let elem = scheme.zero.map_or(Elem::U8, |zero| n.ty(zero).elem.clone());
-    one(quantize(n, y, &scheme, &elem)?)
+    let scheme = Scheme::at(n, at, 0, y)?;
+    let to = scheme.zero.map_or(Ok(Stored::U8), |zero| stored_zero(n, zero))?;
+    one(quantize(n, y, &scheme, to)?)
 }
 
 /// An operator on `count` quantized inputs, whose result's scheme comes behind them.
@@ -435,7 +459,7 @@ fn qgemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// product is with the real numbers.
 fn dynamic_quantize_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, b) = (n.input(0)?, n.input(1)?);
-    let scheme = Scheme::at(n, 2, n.rank(b).saturating_sub(1))?;
+    let scheme = Scheme::at(n, 2, n.rank(b).saturating_sub(1), b)?;
     let b = dequantize(n, b, &scheme)?;
     product(n, a, b, 4)
 }
@@ -445,8 +469,9 @@ fn matmul_integer_to_float(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [rows, columns] = [n.rank(a).saturating_sub(2), n.rank(b).saturating_sub(1)];
     let (a_scale, b_scale) = (n.input(2)?, n.input(3)?);
     let (a_zero, b_zero) = (n.optional(4), n.optional(5));
-    let a = dequantize(n, a, &Scheme { scale: a_scale, zero: a_zero, axis: rows })?;
-    let b = dequantize(n, b, &Scheme { scale: b_scale, zero: b_zero, axis: columns })?;
+    let (a_scheme, b_scheme) =
+        (Scheme::new(n, a_scale, a_zero, rows, a)?, Scheme::new(n, b_scale, b_zero, columns, b)?);
+    let (a, b) = (dequantize(n, a, &a_scheme)?, dequantize(n, b, &b_scheme)?);
     product(n, a, b, 6)
 }
 

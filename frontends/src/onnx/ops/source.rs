@@ -22,9 +22,10 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 fn constant(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let tensor = if let Some(tensor) = n.tensor("value")? {
-        tensor
-    } else if let Some(v) = n.optional_float("value_float")? {
+    if let Some(value) = n.tensor_constant("value")? {
+        return one(value);
+    }
+    let tensor = if let Some(v) = n.optional_float("value_float")? {
         Tensor::scalar(v)
     } else if let Some(v) = n.floats("value_floats")? {
         Tensor::from_vec(Shape::known(&[v.len()]), v.to_vec())

@@ -1,89 +1,155 @@
-//! Quantized values: what PyTorch's own quantizer (pt2e) writes around operators.
+//! Quantized values: what PyTorch's own quantizer (pt2e) writes around operators, and what stands for both at once in
+//! training.
 
-use qcc_ir::ops::{Dequantize, Quantize};
-use qcc_ir::{Affine, Elem, Grid, Store, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, Quantize};
+use qcc_ir::{Affine, Elem, Grid, Shape, Store, Tensor, ValueId};
 
-use super::super::node::NodeCx;
+use super::super::node::{NodeCx, Operand};
 use super::Row;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    ("fake_quantize_per_channel_affine", fake_quantize),
+    ("fake_quantize_per_tensor_affine", fake_quantize),
     ("quantized_decomposed.dequantize_per_channel", dequantize),
     ("quantized_decomposed.dequantize_per_tensor", dequantize),
     ("quantized_decomposed.quantize_per_channel", quantize),
     ("quantized_decomposed.quantize_per_tensor", quantize),
 ];
 
-fn store(n: &mut NodeCx<'_, '_>) -> Result<Store, Refusal> {
-    let (least, most) = (n.required_int("quant_min")?, n.required_int("quant_max")?);
-    let store = match n.dtype("dtype")? {
-        Some(Elem::I8) => Store::I8,
-        Some(Elem::U8) => Store::U8,
-        Some(Elem::I16) => Store::I16,
-        Some(Elem::I32) => Store::I32,
-        other => return Err(Refusal::Unsupported(format!("a quantized value of type {other:?} is not supported"))),
-    };
-    let (lo, hi) = store.range();
-    // Weights of 8 bits without -128 lie on the same grid; fewer bits saturate elsewhere.
-    if most != i64::from(hi) || (least != i64::from(lo) && least != i64::from(lo) + 1) {
-        return Err(Refusal::Unsupported(format!("a quantized value from {least} to {most} is not supported")));
+/// A grid, and the integers of it that are used.
+struct Scheme {
+    grid: Grid,
+    least: i32,
+    most: i32,
+}
+
+impl Scheme {
+    /// The scheme of integers that lie in `store`, or in the narrowest that holds them.
+    fn read(n: &mut NodeCx<'_, '_>, store: Option<Store>) -> Result<Scheme, Refusal> {
+        let (least, most) = (n.required_int("quant_min")?, n.required_int("quant_max")?);
+        let within = |s: &Store| i64::from(s.range().0) <= least && least <= most && most <= i64::from(s.range().1);
+        let mut stores = store.map_or_else(|| vec![Store::I8, Store::U8, Store::I16], |s| vec![s]).into_iter();
+        let store = stores.find(within);
+        let store = store.ok_or_else(|| {
+            Refusal::Unsupported(format!("a quantized value from {least} to {most} is not supported"))
+        })?;
+        let grid = grid(n, store)?;
+        Ok(Scheme { grid, least: least as i32, most: most as i32 })
     }
-    Ok(store)
+
+    /// The ends that lie within those of the grid, as real numbers.
+    fn limits(&self) -> Option<[Option<i32>; 2]> {
+        let (lo, hi) = self.grid.store.range();
+        let narrower = [(self.least > lo).then_some(self.least), (self.most < hi).then_some(self.most)];
+        narrower.iter().any(Option::is_some).then_some(narrower)
+    }
+
+    /// `x` limited to the integers that are used, where the grid has more.
+    fn limited(&self, n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+        let Some([least, most]) = self.limits() else { return Ok(x) };
+        let end = |q: i32, scale: f32| (q - self.grid.zero_point()) as f32 * scale;
+        let Affine::PerAxis { axis, scales } = &self.grid.map else {
+            let scale = self.grid.scales()[0];
+            let lo = least.map_or(f32::NEG_INFINITY, |q| end(q, scale));
+            return n.add(Clamp { lo, hi: most.map_or(f32::INFINITY, |q| end(q, scale)) }, &[x]);
+        };
+        let mut dims = Extents::from_elem(1, n.rank(x));
+        dims[*axis] = scales.len();
+        let mut limited = x;
+        for (q, f) in [(least, BinaryFn::Max), (most, BinaryFn::Min)] {
+            let Some(q) = q else { continue };
+            let ends = Tensor::from_vec(Shape::known(&dims), scales.iter().map(|&s| end(q, s)).collect());
+            let ends = n.add_constant(ends);
+            limited = n.binary(f, limited, ends)?;
+        }
+        Ok(limited)
+    }
 }
 
 /// The grid that scale and zero point span.
-fn grid(n: &mut NodeCx<'_, '_>) -> Result<Grid, Refusal> {
-    let store = store(n)?;
-    let positive =
-        |s: f32| if s.is_normal() && s > 0.0 { Ok(s) } else { Err(Refusal::Invalid(format!("a scale of {s}"))) };
-    if !n.has("scales") {
-        let (scale, zero) = (n.float("scale", 0.0)?, n.required_int("zero_point")?);
-        let zero_point = i32::try_from(zero).map_err(|_| Refusal::Invalid(format!("a zero point of {zero}")))?;
-        return Ok(Grid::per_tensor(store, positive(scale as f32)?, zero_point));
+fn grid(n: &mut NodeCx<'_, '_>, store: Store) -> Result<Grid, Refusal> {
+    let x = n.input()?;
+    let several = if n.has("scales") { Some("scales") } else { n.has("axis").then_some("scale") };
+    let grid = match several {
+        None => {
+            let (scale, zero) = (known(n, "scale")?, known(n, "zero_point")?);
+            Grid::per_tensor(store, scale as f32, zero as i32)
+        }
+        Some(name) => {
+            let zeros = if name == "scales" { "zero_points" } else { "zero_point" };
+            let (scales, zero) = (n.tensor(name)?, n.optional(zeros)?);
+            let axis = n.required_int("axis")?;
+            let axis = n.axis(axis, x)?;
+            let open = || Refusal::NotConstant { index: 1, name: name.into() };
+            let scales = n.constant(scales).ok_or_else(open)?.reals().to_vec();
+            if let Some(zero) = zero
+                && n.integers(zero, zeros)?.iter().any(|&z| z != 0)
+            {
+                return Err(Refusal::Unsupported("zero points for each channel are not supported".into()));
+            }
+            Grid::per_axis(store, axis, scales)
+        }
+    };
+    n.ty(x).with_elem(Elem::Grid(grid.clone())).validate()?;
+    Ok(grid)
+}
+
+/// A number, or the one element of a constant.
+fn known(n: &mut NodeCx<'_, '_>, name: &str) -> Result<f64, Refusal> {
+    match n.operand(name)? {
+        Operand::Number(number) => Ok(number.float()),
+        Operand::Tensor(v) => match n.constant(v).filter(|t| t.len() == 1) {
+            Some(t) => Ok(t.reals()[0].into()),
+            None => Err(Refusal::NotConstant { index: 1, name: name.into() }),
+        },
     }
-    let (scales, zeros) = (n.tensor("scales")?, n.optional("zero_points")?);
-    let (axis, x) = (n.required_int("axis")?, n.input()?);
-    let axis = n.axis(axis, x)?;
-    let open = || Refusal::NotConstant { index: 1, name: "scales".into() };
-    let scales =
-        n.constant(scales).ok_or_else(open)?.reals().iter().map(|&s| positive(s)).collect::<Result<Vec<f32>, _>>()?;
-    if let Some(zeros) = zeros
-        && n.integers(zeros, "zero_points")?.iter().any(|&z| z != 0)
-    {
-        return Err(Refusal::Unsupported("zero points for each channel are not supported".into()));
+}
+
+/// The store that an argument names.
+fn named_store(n: &mut NodeCx<'_, '_>) -> Result<Store, Refusal> {
+    match n.dtype("dtype")? {
+        Some(Elem::I8) => Ok(Store::I8),
+        Some(Elem::U8) => Ok(Store::U8),
+        Some(Elem::I16) => Ok(Store::I16),
+        Some(Elem::I32) => Ok(Store::I32),
+        Some(other) => Err(Refusal::Unsupported(format!("a quantized value of type {other} is not supported"))),
+        None => Err(Refusal::Unsupported("a quantized value without a type is not supported".into())),
     }
-    if scales.len() != n.dims(x)[axis] {
-        return Err(Refusal::Invalid(format!("{} scales for axis {axis} of {}", scales.len(), n.ty(x))));
-    }
-    Ok(Grid { store, map: Affine::PerAxis { axis, scales: scales.into() } })
 }
 
 fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let grid = grid(n)?;
+    let store = named_store(n)?;
+    let scheme = Scheme::read(n, Some(store))?;
     let x = n.input()?;
-    let least = grid.store.range().0.into();
-    let whole = n.required_int("quant_min")? == least;
-    let y = typed(n, x, grid)?;
-    // The store's smallest integer is beyond a range that is narrower by it.
-    if !whole && n.constant(y).and_then(Tensor::integers).is_none_or(|q| q.contains(&least)) {
-        return Err(Refusal::Unsupported("values quantized to a range narrower than their store".into()));
-    }
-    one(y)
+    one(on_grid(n, x, &scheme)?)
 }
 
-fn typed(n: &mut NodeCx<'_, '_>, x: ValueId, grid: Grid) -> Result<ValueId, Refusal> {
-    let ty = n.ty(x).with_elem(Elem::Grid(grid.clone()));
-    if let Some(known) = n.constant(x) {
-        let known = known.quantized(&grid);
+fn on_grid(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<ValueId, Refusal> {
+    let x = n.cast(x, Elem::F32)?;
+    let x = scheme.limited(n, x)?;
+    if let Some(known) = n.constant(x).map(|t| t.quantized(&scheme.grid)) {
         return Ok(n.add_constant(known));
     }
+    let ty = n.ty(x).with_elem(Elem::Grid(scheme.grid.clone()));
     n.add_typed(Quantize {}, &[x], ty)
+}
+
+/// Numbers on a grid, as real ones.
+fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let scheme = Scheme::read(n, None)?;
+    let x = n.input()?;
+    let elem = n.ty(x).elem.clone();
+    let y = on_grid(n, x, &scheme)?;
+    let y = n.add(Dequantize {}, &[y])?;
+    one(n.cast(y, elem)?)
 }
 
 /// Integers that the file holds lie on the grid that the node names.
 fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let grid = grid(n)?;
+    let store = named_store(n)?;
+    let grid = Scheme::read(n, Some(store))?.grid;
     n.dtype("out_dtype")?;
     let x = n.input()?;
     let x = match n.ty(x).elem.grid() {

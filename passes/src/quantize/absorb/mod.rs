@@ -5,18 +5,21 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::evaluate_node;
-use qcc_ir::ops::{Clamp, Dequantize, DynamicQuantize, Granularity, GridRule, Op, PoolFn, Quantize, ResizeMode, Types};
+use qcc_ir::ops::{Binary, BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
 use qcc_ir::target::Target;
-use qcc_ir::{Elem, Graph, Grid, NodeId, Origin, Store, Tensor, ValueId};
+use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Origin, Shape, Store, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::plan::{is_contraction, weights};
 use super::{Interface, Quantized};
 use crate::{Context, PassError};
 
+mod bounds;
 mod nodes;
 #[cfg(test)]
 mod tests;
+
+use bounds::Bounds;
 
 /// True where values of the graph lie on grids.
 pub fn is_quantized(g: &Graph) -> bool {
@@ -27,9 +30,16 @@ pub fn is_quantized(g: &Graph) -> bool {
 /// No range is measured: scales and zero points are those of the graph. `interface` counts for inputs and outputs that
 /// are real in `g`; others keep what they hold.
 pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Quantized, PassError> {
-    let mut a = Absorber { g: g.clone(), target: cx.target, became: FxHashMap::default(), dead: FxHashSet::default() };
+    let mut a = Absorber {
+        g: g.clone(),
+        target: cx.target,
+        became: FxHashMap::default(),
+        wide: FxHashSet::default(),
+        dead: FxHashSet::default(),
+    };
     cx.diagnostics.extend(a.drop_wide_grids()?);
     a.settle_stores()?;
+    a.hoist_limits()?;
     a.drop_limits();
     a.raise_borders()?;
     for n in a.g.order() {
@@ -52,6 +62,8 @@ struct Absorber<'a> {
     target: &'a Target,
     /// Real values and what holds them on a grid now.
     became: FxHashMap<ValueId, ValueId>,
+    /// Real values that were on grids too wide for the target.
+    wide: FxHashSet<ValueId>,
     /// Nodes that others have taken the place of. They are swept away at the end, so that ids stay what they are.
     dead: FxHashSet<NodeId>,
 }
@@ -65,6 +77,12 @@ impl Absorber<'_> {
     /// The constant, real or on a grid, that `v` is.
     fn known(&self, v: ValueId) -> Option<&Tensor> {
         self.g.constant(self.on_grid(v).unwrap_or(v))
+    }
+
+    /// True where no node that counts reads a result of `n`, and no output is one.
+    fn is_unread(&self, n: NodeId) -> bool {
+        let read = |v: ValueId| self.g.is_output(v) || self.g.users(v).iter().any(|u| !self.dead.contains(&u.0));
+        !self.g.results(n).any(read)
     }
 
     /// The one node that reads `v`.
@@ -95,29 +113,33 @@ impl Absorber<'_> {
         Ok(self.g.add_typed(self.g.op(n).clone(), operands, Types::from_elem(ty, 1), origin)?.value(0))
     }
 
-    /// Grids that are wider than the target's activations go, and what they hold becomes real.
+    /// Grids that are wider than the target's activations go, and what they hold becomes real. Where a grid cuts numbers
+    /// off, a limit stays in its place.
     fn drop_wide_grids(&mut self) -> Result<Option<Diagnostic>, PassError> {
         let most = self.target.grids.activation.size();
+        let mut bounds = Bounds::default();
         let mut dropped = 0;
         for n in self.g.order() {
             let real = |g: &Graph, v: ValueId| g.ty(v).elem.grid().is_none();
             let (v, x) = (n.value(0), self.g.operands(n).first().copied());
-            let wide = self.g.ty(v).elem.grid().is_some_and(|grid| grid.store.size() > most);
-            match (self.g.op(n), x) {
-                (Op::Quantize(_), Some(x)) if wide => {
+            let wide = self.g.ty(v).elem.grid().filter(|grid| grid.store.size() > most).cloned();
+            match (self.g.op(n), x, wide) {
+                (Op::Quantize(_), Some(x), Some(grid)) => {
                     dropped += 1;
                     let x = match real(&self.g, x) {
                         true => x,
                         false => self.g.add1(Dequantize {}, &[x], self.g.origin(n).clone())?,
                     };
+                    let limited = self.limited(x, &grid, &mut bounds, n)?;
+                    self.wide.insert(limited);
+                    self.g.redirect(v, limited);
+                    self.dead.insert(n);
+                }
+                (Op::Dequantize(_), Some(x), _) if real(&self.g, x) => {
                     self.g.redirect(v, x);
                     self.dead.insert(n);
                 }
-                (Op::Dequantize(_), Some(x)) if real(&self.g, x) => {
-                    self.g.redirect(v, x);
-                    self.dead.insert(n);
-                }
-                (_, Some(x)) if wide && real(&self.g, x) => {
+                (_, Some(x), Some(_)) if real(&self.g, x) => {
                     for (v, ty) in self.g.results(n).zip(self.g.result_types(n)) {
                         self.g.set_type(v, ty.real());
                     }
@@ -128,9 +150,48 @@ impl Absorber<'_> {
         let target = self.target.name;
         let note = || {
             let message = format!("{dropped} values are on grids of 16 bits, which {target} kernels do not take");
-            Diagnostic::note("wide-grids", message).with_note("they stay real: no less exact, and slower")
+            Diagnostic::note("wide-grids", message)
+                .with_note("they stay real, within the limits of their grids: no less exact, and slower")
         };
         Ok((dropped > 0).then(note))
+    }
+
+    /// `x` within the ends of a grid, as far as it may lie outside; it takes the place of `n`.
+    fn limited(&mut self, x: ValueId, grid: &Grid, bounds: &mut Bounds, n: NodeId) -> Result<ValueId, PassError> {
+        let ends = <[i32; 2]>::from(grid.store.range()).map(|q| i64::from(q) - i64::from(grid.zero_point()));
+        let origin = self.g.origin(n).clone();
+        if grid.tensor_map().is_none() {
+            // Each index has ends of its own.
+            let Affine::PerAxis { axis, .. } = grid.map else { return Ok(x) };
+            let ty = self.g.ty(x);
+            let dims: Vec<usize> = (0..ty.rank()).map(|a| if a == axis { grid.scales().len() } else { 1 }).collect();
+            let mut limited = x;
+            for (q, f) in ends.into_iter().zip([BinaryFn::Max, BinaryFn::Min]) {
+                let limits = grid.scales().iter().map(|s| q as f32 * s).collect();
+                let limits = self.g.add_const(Tensor::from_vec(Shape::known(&dims), limits), origin.clone());
+                limited = self.g.add1(Binary { f }, &[limited, limits], origin.clone())?;
+            }
+            return Ok(limited);
+        }
+        let [lo, hi] = ends.map(|q| q as f32 * grid.scales()[0]);
+        let (least, most) = bounds.of(&self.g, x);
+        let clamp = Clamp {
+            lo: if least >= lo { f32::NEG_INFINITY } else { lo },
+            hi: if most <= hi { f32::INFINITY } else { hi },
+        };
+        if clamp.lo == f32::NEG_INFINITY && clamp.hi == f32::INFINITY {
+            return Ok(x);
+        }
+        self.add_limit(clamp, x, origin)
+    }
+
+    /// Adds a limit to `x`; where that is limited itself, one for both.
+    fn add_limit(&mut self, outer: Clamp, x: ValueId, origin: Origin) -> Result<ValueId, PassError> {
+        let &Op::Clamp(inner) = &self.g.producer(x) else { return Ok(self.g.add1(outer, &[x], origin)?) };
+        let limit = |v: f32| v.max(outer.lo).min(outer.hi);
+        let both = Clamp { lo: limit(inner.lo), hi: limit(inner.hi) };
+        let (x, origin) = (self.g.operands(x.node)[0], self.g.origin(x.node).and(&origin));
+        Ok(self.g.add1(both, &[x], origin)?)
     }
 
     /// Brings 8-bit values to the target's storage: the same numbers, shifted. Inputs and outputs keep theirs.
@@ -160,6 +221,30 @@ impl Absorber<'_> {
             if let Some(own) = ty.elem.grid() {
                 let v = self.moved(self.g.outputs()[i].value, own)?;
                 self.g.set_output(i, v);
+            }
+        }
+        Ok(())
+    }
+
+    /// A limit between two borders to one grid goes before the first: numbers are limited and then rounded.
+    fn hoist_limits(&mut self) -> Result<(), PassError> {
+        for q in self.g.order() {
+            let (Op::Quantize(_), Some(grid)) = (self.g.op(q), self.g.ty(q.value(0)).elem.grid()) else { continue };
+            let Some(store) = grid.tensor_map().map(|_| grid.store) else { continue };
+            let limit = self.g.operands(q)[0];
+            let Op::Clamp(clamp) = self.g.producer(limit).clone() else { continue };
+            let Some(inner) = self.on_grid(self.g.operands(limit.node)[0]) else { continue };
+            let same = matches!(self.g.producer(inner), Op::Quantize(_)) && self.g.ty(inner) == self.g.ty(q.value(0));
+            let on_points = Clamp { lo: on_point(clamp.lo, grid), hi: on_point(clamp.hi, grid) };
+            let real = self.g.operands(inner.node).first().copied().filter(|&x| self.g.ty(x).elem == Elem::F32);
+            let (true, Some(real)) = (same && store != Store::I32, real) else { continue };
+            let limited = self.add_limit(on_points, real, self.g.origin(limit.node).clone())?;
+            let dequantized = self.g.operands(limit.node)[0].node;
+            self.g.set_operand(q, 0, limited);
+            for n in [limit.node, dequantized, inner.node, real.node] {
+                if self.is_unread(n) {
+                    self.dead.insert(n);
+                }
             }
         }
         Ok(())
@@ -201,10 +286,18 @@ impl Absorber<'_> {
 
     /// True where `v` is what a grid holds, only handed on: it stays on that grid.
     fn comes_from_grid(&self, mut v: ValueId) -> bool {
-        while self.g.producer(v).grid() == GridRule::Carry && hands_on(self.g.producer(v)) {
+        while self.g.producer(v).grid() == GridRule::Carry && self.g.producer(v).carries_integers() {
             v = self.g.operands(v.node)[0];
         }
         self.on_grid(v).is_some()
+    }
+
+    /// True where the model has `v` on a grid, be it one too wide for the target.
+    fn is_placed(&self, mut v: ValueId) -> bool {
+        while !self.wide.contains(&v) && self.g.producer(v).carries_integers() {
+            v = self.g.operands(v.node)[0];
+        }
+        self.wide.contains(&v) || self.on_grid(v).is_some()
     }
 
     fn raise(&mut self, q: NodeId) -> Result<bool, PassError> {
@@ -212,7 +305,7 @@ impl Absorber<'_> {
         let (n, Some(grid)) = (v.node, self.g.ty(to).elem.grid().cloned()) else { return Ok(false) };
         let one = self.g.results(n).len() == 1 && grid.tensor_map().is_some();
         let real = self.g.ty(v).elem == Elem::F32;
-        let raised = one && real && hands_on(self.g.op(n)) && self.reader(v) == Some(q) && self.has_kernel(n);
+        let raised = one && real && self.g.op(n).carries_integers() && self.reader(v) == Some(q) && self.has_kernel(n);
         if !raised || self.comes_from_grid(v) {
             return Ok(false);
         }
@@ -243,7 +336,7 @@ impl Absorber<'_> {
         match self.g.op(n) {
             Op::Input(_) | Op::Const(_) | Op::Dequantize(_) => Ok(()),
             Op::Quantize(_) => self.join_borders(n),
-            op if hands_on(op) => self.lower_border(n),
+            op if op.carries_integers() => self.lower_border(n),
             _ if is_contraction(&self.g, n) => self.contraction(n),
             _ => self.function(n),
         }
@@ -333,7 +426,10 @@ impl Absorber<'_> {
     fn release_constants(&mut self) {
         for n in self.g.order() {
             let kept = |(user, i): &(NodeId, usize)| weights(self.g.op(*user)).contains(i);
-            if !matches!(self.g.op(n), Op::Dequantize(_)) || self.g.users(n.value(0)).iter().all(kept) {
+            let in_blocks =
+                self.g.operand_types(n).first().and_then(|t| t.elem.grid()).is_some_and(Grid::is_for_weights);
+            let kept = self.g.users(n.value(0)).iter().all(kept) && !in_blocks;
+            if !matches!(self.g.op(n), Op::Dequantize(_)) || kept {
                 continue;
             }
             if let Some(c) = self.g.constant(self.g.operands(n)[0]) {
@@ -368,14 +464,9 @@ impl Absorber<'_> {
     }
 }
 
-/// True for operators that do the same to stored integers as to the numbers they stand for.
-fn hands_on(op: &Op) -> bool {
-    let between = match op {
-        Op::Pool(p) => p.f == PoolFn::Average,
-        Op::Resize(r) => !matches!(r.mode, ResizeMode::Nearest(_)),
-        _ => false,
-    };
-    matches!(op.grid(), GridRule::Carry | GridRule::Unify) && !between
+/// The point of a grid that a finite limit is rounded to; rounding keeps the order.
+fn on_point(limit: f32, grid: &Grid) -> f32 {
+    if limit.is_finite() { Tensor::scalar(limit).quantized(grid).reals()[0] } else { limit }
 }
 
 /// The same 8-bit grid in another storage.

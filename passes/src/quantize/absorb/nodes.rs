@@ -28,6 +28,11 @@ impl Absorber<'_> {
         (grid.store == self.target.grids.activation && grid.tensor_map().is_some()).then(|| (inner, grid.clone()))
     }
 
+    /// The limit that alone reads `v`. Numbers may be limited before or after they are rounded.
+    fn limit_behind(&self, v: ValueId) -> Option<NodeId> {
+        self.reader(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.has_kernel(c))
+    }
+
     /// Puts the node `new` in the places of `n`, of the nodes behind it and of the `Quantize` at their end.
     fn settle(&mut self, chain: &[NodeId], new: ValueId) {
         for n in chain {
@@ -43,6 +48,10 @@ impl Absorber<'_> {
     /// go onto no grid, or the activation comes from none, the weight alone may lie on its own.
     pub(super) fn contraction(&mut self, n: NodeId) -> Result<(), PassError> {
         let operands = self.g.operands(n);
+        if self.in_blocks(n, operands[1]) {
+            self.g.set_operand(n, 1, self.g.operands(operands[1].node)[0]);
+            return Ok(());
+        }
         let weight = self.weight(n, operands[1]);
         let demand = |i| (self.target.grids.zero)(self.g.op(n), i, weight.is_some());
         let zero = |i: usize, grid: &Grid| zero_fits(grid, demand(i));
@@ -59,9 +68,8 @@ impl Absorber<'_> {
             (None, other) => other.as_ref().map(|o| o.1.clone()),
         };
         let Some(w_grid) = w_grid else { return Ok(()) };
-        // A limit between the sums and their grid is the kernel's own.
         let v = n.value(0);
-        let limit = self.reader(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.has_kernel(c));
+        let limit = self.limit_behind(v);
         let end = self.border_behind(limit.map_or(v, |c| c.value(0)));
         let rescaled = |to: &Grid| w_grid.scales().iter().all(|s| x_grid.scales()[0] * s / to.scales()[0] < 256.0);
         let on_sums = |b: &Tensor| exact_bias(b, &bias_grid(x_grid.scales()[0], &w_grid));
@@ -99,6 +107,17 @@ impl Absorber<'_> {
         Ok(())
     }
 
+    /// True where `w` is a weight in blocks that the target takes beside real factors.
+    fn in_blocks(&self, n: NodeId, w: ValueId) -> bool {
+        let grid = self.on_grid(w).filter(|&w| self.g.constant(w).is_some()).and_then(|w| self.g.ty(w).elem.grid());
+        let (Op::MatMul(op), Some(&Affine::PerBlock { axis, size, .. })) = (self.g.op(n), grid.map(|g| &g.map)) else {
+            return false;
+        };
+        let (rank, extent) = (self.g.ty(w).rank(), self.g.ty(w).shape.dims()[axis].known());
+        let summed = rank == 2 && axis == usize::from(op.transpose_b);
+        summed && extent.zip(self.target.grids.blocks).is_some_and(|(extent, fits)| fits(extent, size))
+    }
+
     /// The weight of a contraction, where it is known and on a grid that the target takes: 8 bits, symmetric, with one
     /// scale or one for each output channel.
     fn weight(&self, n: NodeId, w: ValueId) -> Option<Tensor> {
@@ -119,6 +138,12 @@ impl Absorber<'_> {
         if !(self.target.grids.weights_only)(&op, &self.g.operand_types(n)) {
             return Ok(());
         }
+        // The kernel would round activations again that the model has put on a grid.
+        let x = self.g.operands(n)[0];
+        let rounds = (self.target.grids.dynamic)(&op, &[self.g.ty(x), w.ty()]).is_some();
+        if rounds && self.is_placed(x) {
+            return Ok(());
+        }
         let spread =
             w.ty().elem.grid().and_then(Grid::tensor_map).filter(|_| (self.target.grids.per_channel)(&op, w.ty()));
         let w = match spread {
@@ -135,10 +160,13 @@ impl Absorber<'_> {
         Ok(())
     }
 
-    /// Any other operator with one result: from grids onto the grid behind it, or onto one of its own that is as fine.
+    /// Any other operator with one result: from grids onto the grid behind it, or onto one of its own that is as fine. A
+    /// limit in between stays one.
     pub(super) fn function(&mut self, n: NodeId) -> Result<(), PassError> {
         let store = self.target.grids.activation;
-        let Some((q, to)) = self.border_behind(n.value(0)) else { return Ok(()) };
+        let limit = self.limit_behind(n.value(0)).filter(|_| !matches!(self.g.op(n), Op::Clamp(_)));
+        let end = self.border_behind(limit.map_or(n.value(0), |c| c.value(0)));
+        let Some((q, to)) = end else { return Ok(()) };
         if self.g.results(n).len() != 1 || !self.has_kernel(n) {
             return Ok(());
         }
@@ -148,6 +176,7 @@ impl Absorber<'_> {
         let first = operands.first().and_then(|&o| self.activation(o)).map(|(_, grid)| grid);
         let own = match self.g.op(n).grid() {
             GridRule::Own => Some(to.clone()),
+            GridRule::Fixed { .. } | GridRule::Carry if limit.is_some() => None,
             // Where only real numbers are read, they are those of the model rather than those of the kernel's grid.
             GridRule::Fixed { lo, hi } => Some(fixed_grid(lo, hi, store)).filter(|own| !read_real || *own == to),
             GridRule::Carry => first,
@@ -175,11 +204,15 @@ impl Absorber<'_> {
         let new: Operands = placed.into_iter().map(|o| place(&mut self.g, o)).collect();
         let origin = self.g.origin(n).and(self.g.origin(q));
         let mut result = self.again(n, &new, &own, origin)?;
+        if let Some(limit) = limit {
+            result = self.again(limit, &[result], &own, self.g.origin(limit).clone())?;
+        }
         // Readers of real numbers mind no other grid; then numbers are rounded once.
         if !read_real {
             result = self.moved(result, &to)?;
         }
-        self.settle(&[n, q], result);
+        let chain: Vec<NodeId> = [n].into_iter().chain(limit).chain([q]).collect();
+        self.settle(&chain, result);
         Ok(())
     }
 }

@@ -1,0 +1,64 @@
+//! Whether the last products of an integer model are worth real results: kernels that quantize activations when the model
+//! runs are not everywhere.
+
+use qcc_passes::quality::BOXES_MEASURE;
+
+use super::{OutputReport, Quality};
+
+/// What is gained where agreement grows by so many points, and by more than a few of what is counted: that may be chance.
+const POINTS: f64 = 1.0;
+const FEW: f64 = 3.0;
+
+/// Boxes of the float model that tell what a detector's scores, which are small nearly everywhere, lose on integers.
+const BOXES: usize = 50;
+
+/// What is gained, in dB, where an output without an agreement keeps one bit more, and would keep less than `ENOUGH`.
+const BIT: f64 = 6.02;
+
+/// An SQNR, in dB, beyond which an output loses little by its last products.
+const ENOUGH: f64 = 20.0;
+
+/// The outputs that gain by real results, with both figures; `None` where none gains.
+pub(crate) fn gain(integer: &Quality, real: &Quality) -> Option<String> {
+    let pairs = integer.outputs.iter().zip(&real.outputs);
+    let gains: Vec<String> = pairs.filter_map(|(integer, real)| gained(integer, real)).collect();
+    (!gains.is_empty()).then(|| gains.join(", "))
+}
+
+fn gained(integer: &OutputReport, real: &OutputReport) -> Option<String> {
+    let name = &integer.deviation.name;
+    match (&integer.agreement, &real.agreement, integer.deviation.sqnr, real.deviation.sqnr) {
+        (Some(_), Some(r), ..) if r.measure == BOXES_MEASURE && r.of < BOXES => {
+            Some(format!("what boxes of {name} would lose on integers is not known: only {} to compare", r.of))
+        }
+        (Some(i), Some(r), ..) => (r.percent - i.percent >= POINTS.max(FEW * 100.0 / r.of.max(1) as f64))
+            .then(|| format!("{name} {} {:.2} % instead of {:.2} %", r.measure, r.percent, i.percent)),
+        (_, _, Some(i), Some(r)) => {
+            (i < ENOUGH && r - i >= BIT).then(|| format!("{name} {r:.1} dB instead of {i:.1} dB"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AgreementReport, Deviation};
+    use super::*;
+
+    fn output(sqnr: f64, percent: Option<f64>) -> OutputReport {
+        let deviation = Deviation { name: "y".into(), sqnr: Some(sqnr), cosine: 1.0, max_error: 0.0 };
+        let agreement = percent.map(|percent| AgreementReport { measure: "top-1", percent, of: 100 });
+        OutputReport { deviation, parts: Vec::new(), agreement }
+    }
+
+    #[test]
+    fn agreement_decides_where_it_is_known() {
+        let gains = |a, b| gained(&a, &b);
+        assert_eq!(gains(output(20.0, Some(99.0)), output(60.0, Some(99.5))), None);
+        let points = gains(output(30.0, Some(95.0)), output(30.0, Some(98.0)));
+        assert_eq!(points.as_deref(), Some("y top-1 98.00 % instead of 95.00 %"));
+        assert_eq!(gains(output(30.0, None), output(37.0, None)), None);
+        assert_eq!(gains(output(15.0, None), output(37.0, None)).as_deref(), Some("y 37.0 dB instead of 15.0 dB"));
+        assert_eq!(gains(output(f64::INFINITY, None), output(f64::INFINITY, None)), None);
+    }
+}
