@@ -327,11 +327,6 @@ pub(crate) fn random_graphs(count: usize) -> Vec<Graph> {
     std::iter::repeat_with(|| graphs().new_tree(&mut runner).unwrap().current()).filter(small).take(count).collect()
 }
 
-/// How close results of a graph are: 16-bit floats are rounded to steps of 2^-10.
-fn closeness(g: &Graph) -> (f32, f32) {
-    if g.inputs().any(|v| g.ty(v).elem == Elem::F16) { (2e-3, 1e-3) } else { CLOSE }
-}
-
 /// The place of a case among all from which on every such one runs in a runtime.
 const SOME: usize = 7;
 
@@ -351,7 +346,7 @@ impl Runtime {
                     continue;
                 }
             };
-            if let Err(why) = evaluate(&g, &inputs).and_then(|found| all_close(&found, &expected, closeness(&graph))) {
+            if let Err(why) = evaluate(&g, &inputs).and_then(|found| all_close(&found, &expected, CLOSE)) {
                 _ = writeln!(wrong, "{} lowered: {why}", graph.name);
             } else if i % SOME == 0 {
                 runs.push(Run { model, inputs: laid_out(&g, &inputs), optimized: true });
@@ -359,7 +354,7 @@ impl Runtime {
             }
         }
         for ((source, g, expected), outcome) in cases.iter().zip(oracle::run(self.script, folder, &runs)) {
-            if let Err(why) = outputs(g, &outcome).and_then(|found| all_close(&found, expected, closeness(source))) {
+            if let Err(why) = outputs(g, &outcome).and_then(|found| all_close(&found, expected, CLOSE)) {
                 _ = writeln!(wrong, "{} on {}: {why}", source.name, print_brief(source).lines().nth(1).unwrap_or(""));
             }
         }
