@@ -18,6 +18,10 @@ pub struct Target {
     pub weight_layout: fn(&Op, usize, &TensorType) -> Layout,
     /// Element of indices and of integer arithmetic on them.
     pub index: Elem,
+    /// The widest integers that it computes with; wider ones may be stored.
+    pub integers: Elem,
+    /// True where kernels count negative indices from the end. Elsewhere the graph does.
+    pub negative_indices: bool,
     /// True where the target runs graphs of 16-bit floats. Elsewhere their values are widened to single precision.
     pub half_graphs: bool,
     /// True where the operator, on operands of these (single precision) types, works on 16-bit floats. `None` where

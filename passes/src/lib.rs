@@ -3,6 +3,7 @@
 //! A [`Pass`] changes a graph; [`run`] verifies the graph after each one. A [`Rule`] is a local change around one
 //! node; [`Rules`] is the pass that applies a list of them until none applies.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use qcc_ir::diagnostic::Diagnostic;
@@ -66,9 +67,9 @@ pub enum PassError {
     /// A constant could not be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
-    /// Something the user can change.
-    #[error("{}", .0.message)]
-    Refused(Box<Diagnostic>),
+    /// Things the user can change.
+    #[error("{}", .0.first().map_or("refused", |d| &d.message))]
+    Refused(Vec<Diagnostic>),
 }
 
 /// A change of a whole graph.
@@ -103,7 +104,7 @@ pub enum Skip {
     NoMatch,
     /// It is there, but the change would not keep the meaning or not pay.
     #[error("{0}")]
-    Because(&'static str),
+    Because(Cow<'static, str>),
     /// A node could not be made.
     #[error(transparent)]
     Type(#[from] TypeError),
@@ -113,6 +114,24 @@ pub enum Skip {
     /// Constants would be too large.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+}
+
+impl Skip {
+    /// A change that would not keep the meaning or not pay, and why.
+    pub fn because(why: impl Into<Cow<'static, str>>) -> Self {
+        Skip::Because(why.into())
+    }
+
+    /// The reason for leaving the node as it is, where one was given; an error where that is no choice but a failure.
+    fn reason(self) -> Result<Option<Cow<'static, str>>, PassError> {
+        match self {
+            Skip::NoMatch => Ok(None),
+            Skip::Because(why) => Ok(Some(why)),
+            Skip::Type(e) => Err(e.into()),
+            Skip::Eval(e) => Err(e.into()),
+            Skip::TooLarge(e) => Ok(Some(e.to_string().into())),
+        }
+    }
 }
 
 /// A local change. It adds nodes and then calls [`Graph::replace`]; what is no longer needed is swept away.

@@ -14,6 +14,8 @@ pub(crate) static BARE: Target = Target {
     image_layout: Layout::channels_last,
     weight_layout,
     index: Elem::I32,
+    integers: Elem::I32,
+    negative_indices: false,
     half_graphs: true,
     half: Some(|op, _| !matches!(op, Op::TopK(_))),
     open_batch: OpenBatch::Never,

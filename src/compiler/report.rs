@@ -55,10 +55,10 @@ impl From<Vec<Diagnostic>> for Failure {
 
 impl From<PassError> for Failure {
     fn from(e: PassError) -> Self {
-        Failure::Refused(vec![match e {
-            PassError::Refused(d) => *d,
-            other => Diagnostic::error("pass", other.to_string()),
-        }])
+        Failure::Refused(match e {
+            PassError::Refused(all) => all,
+            other => vec![Diagnostic::error("pass", other.to_string())],
+        })
     }
 }
 

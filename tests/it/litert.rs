@@ -4,6 +4,7 @@ use qcc_backends::{Backend, Form};
 use qcc_ir::Store;
 use qcc_passes::quantize;
 
+use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::Runtime;
 
 pub(crate) const LITERT: Runtime = Runtime {
@@ -14,10 +15,7 @@ pub(crate) const LITERT: Runtime = Runtime {
     store: Store::I8,
     // With XNNPACK, whose arithmetic the evaluator follows, and with the kernels behind it.
     steps: [1, 2],
-    dissent: {
-        const NEGATIVE: &str = "LiteRT takes no negative indices, and these are known when the model runs only";
-        &[("test_gather_elements_negative_indices", NEGATIVE), ("test_gather_negative_indices", NEGATIVE)]
-    },
+    dissent: &[],
 };
 
 #[test]
@@ -27,12 +25,22 @@ fn dynamic_products_run_in_litert() {
 
 #[test]
 fn float_node_tests_run_in_litert() {
-    insta::assert_snapshot!(LITERT.node_tests("litert_nodes", &|_, _, _| Ok(())));
+    insta::assert_snapshot!(LITERT.node_tests(&NODES, "litert_nodes", &|_, _, _| Ok(())));
 }
 
 #[test]
 fn integer_graphs_run_in_litert() {
     insta::assert_snapshot!(LITERT.integer_tests("litert_int8", &LITERT.integer_cases()));
+}
+
+#[test]
+fn swept_operators_run_in_litert() {
+    insta::assert_snapshot!(LITERT.node_tests(&SWEEP, "litert_sweep", &|_, _, _| Ok(())));
+}
+
+#[test]
+fn operators_keep_their_meaning_in_litert() {
+    insta::assert_snapshot!(LITERT.operator_tests("litert_operators"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! The node tests of the ONNX standard: each is imported, evaluated and compared, or refused with a reason.
+//! Small ONNX models with inputs and expected outputs: each is imported, evaluated and compared, or refused with a reason.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -19,53 +20,99 @@ struct Case {
     sets: Vec<DataSet>,
 }
 
-/// Tests whose expected results are not followed, and why.
-const DISSENT: [(&str, &str); 2] = {
-    let extent = "aligned corners: expects an extent that is not rounded, against the standard's text and ONNX Runtime";
-    [
-        ("test_resize_downsample_scales_cubic_align_corners", extent),
-        ("test_resize_downsample_scales_linear_align_corners", extent),
-    ]
+/// Models that a script of the oracles writes.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    /// Name of the script and of its files.
+    pub(crate) name: &'static str,
+    /// True where a snapshot lists the names of all tests.
+    listed: bool,
+    /// Tests whose expected results are not followed, and why.
+    dissent: &'static [(&'static str, &'static str)],
+}
+
+/// The node tests of the ONNX standard.
+pub(crate) const NODES: Suite = Suite {
+    name: "onnx_nodes",
+    listed: true,
+    dissent: {
+        const EXTENT: &str =
+            "aligned corners: expects an extent that is not rounded, against the standard's text and ONNX Runtime";
+        &[
+            ("test_resize_downsample_scales_cubic_align_corners", EXTENT),
+            ("test_resize_downsample_scales_linear_align_corners", EXTENT),
+        ]
+    },
 };
+
+/// Operators over the space of their attributes, as ONNX Runtime computes them.
+pub(crate) const SWEEP: Suite = Suite { name: "sweep", listed: false, dissent: &[] };
 
 /// Inputs and expected outputs, in the model's order; absent where qcc has no type for a value.
 type DataSet = (Vec<Option<Stored>>, Vec<Option<Stored>>);
 
-fn cases() -> Vec<Case> {
-    serde_json::from_slice(&oracle::read("onnx_nodes.json")).expect("a list of cases")
+impl Suite {
+    fn read(&self) -> (Vec<Case>, Bytes) {
+        let cases = serde_json::from_slice(&oracle::read(&format!("{}.json", self.name))).expect("a list of cases");
+        (cases, oracle::read(&format!("{}.bin", self.name)))
+    }
+
+    /// Name, graph and inputs of each test that qcc imports.
+    pub(crate) fn imported(&self) -> Vec<(String, Graph, Vec<Tensor>)> {
+        let (cases, file) = self.read();
+        let import_case = |case: &Case, (inputs, _): &DataSet| {
+            let inputs: Option<Vec<Tensor>> =
+                inputs.iter().map(|stored| Some(stored.as_ref()?.tensor(&file))).collect();
+            let (imported, inputs) = import(case.model.of(&file), inputs?).ok()?;
+            let inputs = ordered(&imported.graph, &inputs).ok()?;
+            Some((case.name.clone(), imported.graph, inputs))
+        };
+        cases.iter().flat_map(|c| c.sets.iter().filter_map(|set| import_case(c, set)).collect::<Vec<_>>()).collect()
+    }
+
+    /// Names of the tests that pass, and of those that are refused with the reason. Fails where a result is wrong.
+    fn evaluated(&self) -> (String, String) {
+        let (cases, file) = self.read();
+        let (mut passed, mut refused, mut failed) = (String::new(), String::new(), String::new());
+        for case in &cases {
+            for set in &case.sets {
+                let dissent = self.dissent.iter().find(|(name, _)| *name == case.name);
+                _ = match run(case, set, &file).map_err(|why| dissent.map_or(why, |(_, d)| Why::Refused((*d).into()))) {
+                    Ok(()) => writeln!(passed, "{}", case.name),
+                    Err(Why::Refused(why)) => writeln!(refused, "{}: {why}", case.name),
+                    Err(Why::Failed(why)) => writeln!(failed, "{}: {why}", case.name),
+                };
+            }
+        }
+        assert!(failed.is_empty(), "wrong results: {}\n{failed}", failed.lines().count());
+        (passed, refused)
+    }
 }
 
-/// Name, graph and inputs of each test that qcc imports.
-pub(crate) fn imported() -> Vec<(String, Graph, Vec<Tensor>)> {
-    let file = oracle::read("onnx_nodes.bin");
-    let import_case = |case: &Case, (inputs, _): &DataSet| {
-        let inputs: Option<Vec<Tensor>> = inputs.iter().map(|stored| Some(stored.as_ref()?.tensor(&file))).collect();
-        let (imported, inputs) = import(case.model.of(&file), inputs?).ok()?;
-        let inputs = ordered(&imported.graph, &inputs).ok()?;
-        Some((case.name.clone(), imported.graph, inputs))
-    };
-    let cases = cases();
-    cases.iter().flat_map(|c| c.sets.iter().filter_map(|set| import_case(c, set)).collect::<Vec<_>>()).collect()
+/// Two lists and their lengths, as snapshots show them; of a suite that is not `listed`, lengths and reasons alone.
+pub(crate) fn counted(suite: &Suite, first: (&str, &str), refused: &str) -> String {
+    let count = |list: &str| list.lines().count();
+    if !suite.listed {
+        let mut reasons = BTreeMap::<&str, usize>::new();
+        for line in refused.lines() {
+            *reasons.entry(line.split_once(": ").map_or(line, |(_, why)| why)).or_default() += 1;
+        }
+        let reasons: String = reasons.into_iter().map(|(why, count)| format!("{count} {why}\n")).collect();
+        return format!("{}: {}\nrefused: {}\n{reasons}", first.0, count(first.1), count(refused));
+    }
+    format!("{}: {}\n{}\nrefused: {}\n{refused}", first.0, count(first.1), first.1, count(refused))
 }
 
 #[test]
 fn node_tests_pass_or_are_refused() {
-    let file = oracle::read("onnx_nodes.bin");
-    let cases = cases();
-    let (mut passed, mut refused, mut failed) = (String::new(), String::new(), String::new());
-    for case in &cases {
-        for set in &case.sets {
-            let dissent = DISSENT.iter().find(|(name, _)| *name == case.name);
-            _ = match run(case, set, &file).map_err(|why| dissent.map_or(why, |(_, d)| Why::Refused((*d).into()))) {
-                Ok(()) => writeln!(passed, "{}", case.name),
-                Err(Why::Refused(why)) => writeln!(refused, "{}: {why}", case.name),
-                Err(Why::Failed(why)) => writeln!(failed, "{}: {why}", case.name),
-            };
-        }
-    }
-    assert!(failed.is_empty(), "wrong results:\n{failed}");
-    let count = |list: &str| list.lines().count();
-    insta::assert_snapshot!(format!("passed: {}\n{passed}\nrefused: {}\n{refused}", count(&passed), count(&refused)));
+    let (passed, refused) = NODES.evaluated();
+    insta::assert_snapshot!(counted(&NODES, ("passed", &passed), &refused));
+}
+
+#[test]
+fn swept_operators_mean_what_onnx_runtime_computes() {
+    let (passed, refused) = SWEEP.evaluated();
+    insta::assert_snapshot!(counted(&SWEEP, ("passed", &passed), &refused));
 }
 
 enum Why {

@@ -9,6 +9,7 @@ use qcc_ir::Store;
 use qcc_passes::calibrate::Method;
 use qcc_passes::quantize;
 
+use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::Runtime;
 
 const OPENVINO: Runtime = Runtime {
@@ -45,7 +46,17 @@ const OPENVINO: Runtime = Runtime {
 
 #[test]
 fn float_node_tests_run_in_openvino() {
-    insta::assert_snapshot!(OPENVINO.node_tests("openvino_nodes", &|_, _, _| Ok(())));
+    insta::assert_snapshot!(OPENVINO.node_tests(&NODES, "openvino_nodes", &|_, _, _| Ok(())));
+}
+
+#[test]
+fn swept_operators_run_in_openvino() {
+    insta::assert_snapshot!(OPENVINO.node_tests(&SWEEP, "openvino_sweep", &|_, _, _| Ok(())));
+}
+
+#[test]
+fn operators_keep_their_meaning_in_openvino() {
+    insta::assert_snapshot!(OPENVINO.operator_tests("openvino_operators"));
 }
 
 #[test]

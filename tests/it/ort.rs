@@ -7,6 +7,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Store, Tensor, ValueId};
 use qcc_passes::quantize;
 
+use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::{CLOSE, Runtime, all_close, evaluate, most_steps};
 
 const ORT: Runtime = Runtime {
@@ -44,7 +45,17 @@ fn returns(model: &Bytes, inputs: &[Tensor], expected: &[Tensor]) -> Result<(), 
 
 #[test]
 fn float_node_tests_run_in_onnx_runtime() {
-    insta::assert_snapshot!(ORT.node_tests("ort_nodes", &returns));
+    insta::assert_snapshot!(ORT.node_tests(&NODES, "ort_nodes", &returns));
+}
+
+#[test]
+fn swept_operators_run_in_onnx_runtime() {
+    insta::assert_snapshot!(ORT.node_tests(&SWEEP, "ort_sweep", &returns));
+}
+
+#[test]
+fn operators_keep_their_meaning_in_onnx_runtime() {
+    insta::assert_snapshot!(ORT.operator_tests("ort_operators"));
 }
 
 #[test]

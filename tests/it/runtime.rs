@@ -1,5 +1,6 @@
 //! What runtimes make of the models that qcc writes, against qcc's evaluator.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use qcc_backends::{Backend, Form, Memory};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Op, Reshape};
-use qcc_ir::testing::{graphs, inputs_for, numbers};
+use qcc_ir::testing::{Case, graphs, inputs_for, numbers, operators};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
@@ -19,7 +20,7 @@ use qcc_passes::quantize::{self, quantize};
 use qcc_passes::simplify::{simplify, tidy};
 use qcc_passes::{Context, Joint, Pass, PassError, quality};
 
-use crate::onnx_nodes;
+use crate::onnx_nodes::{Suite, counted};
 use crate::oracle::{self, Outcome, Run};
 
 /// Relative and absolute difference of floats: kernels sum and approximate in their own ways.
@@ -118,12 +119,12 @@ pub(crate) fn evaluate(g: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, Stri
 pub(crate) type Again<'a> = &'a dyn Fn(&Bytes, &[Tensor], &[Tensor]) -> Result<(), String>;
 
 impl Runtime {
-    /// Runs the standard's node tests that qcc imports: which are equal, and which are refused. Each model that was
-    /// written is checked `again`.
-    pub(crate) fn node_tests(&self, folder: &str, again: Again<'_>) -> String {
+    /// Runs the models of a suite that qcc imports: which are equal, and which are refused. Each model that was written is
+    /// checked `again`.
+    pub(crate) fn node_tests(&self, suite: &Suite, folder: &str, again: Again<'_>) -> String {
         let (mut refused, mut wrong) = (String::new(), String::new());
         let (mut cases, mut runs) = (Vec::new(), Vec::new());
-        for (name, source, inputs) in onnx_nodes::imported() {
+        for (name, source, inputs) in suite.imported() {
             let expected = evaluate(&source, &inputs).unwrap();
             let lowered = self.lowered(source).map_err(|e| e.to_string());
             match lowered.and_then(|mut g| Ok((self.written(&mut g)?, g))) {
@@ -147,8 +148,7 @@ impl Runtime {
             };
         }
         assert!(wrong.is_empty(), "wrong in {}: {}\n{wrong}", self.name, wrong.lines().count());
-        let count = |list: &str| list.lines().count();
-        format!("equal: {}\n{equal}\nrefused: {}\n{refused}", count(&equal), count(&refused))
+        counted(suite, ("equal", &equal), &refused)
     }
 }
 
@@ -327,7 +327,41 @@ pub(crate) fn random_graphs(count: usize) -> Vec<Graph> {
     std::iter::repeat_with(|| graphs().new_tree(&mut runner).unwrap().current()).filter(small).take(count).collect()
 }
 
+/// The place of a case among all from which on every such one runs in a runtime.
+const SOME: usize = 7;
+
 impl Runtime {
+    /// Lowers and lays out graphs of single operators, which must mean the same, and runs some of them. Gives what is
+    /// refused, and how often.
+    pub(crate) fn operator_tests(&self, folder: &str) -> String {
+        let (mut refused, mut wrong) = (BTreeMap::<String, usize>::new(), String::new());
+        let (mut cases, mut runs) = (Vec::new(), Vec::new());
+        for (i, Case { graph, inputs }) in operators().into_iter().enumerate() {
+            let expected = evaluate(&graph, &inputs).unwrap();
+            let lowered = self.lowered(graph.clone()).map_err(|e| e.to_string());
+            let (g, model) = match lowered.and_then(|mut g| Ok((self.written(&mut g)?, g))) {
+                Ok((model, g)) => (g, model),
+                Err(why) => {
+                    *refused.entry(why).or_default() += 1;
+                    continue;
+                }
+            };
+            if let Err(why) = evaluate(&g, &inputs).and_then(|found| all_close(&found, &expected, CLOSE)) {
+                _ = writeln!(wrong, "{} lowered: {why}", graph.name);
+            } else if i % SOME == 0 {
+                runs.push(Run { model, inputs: laid_out(&g, &inputs), optimized: true });
+                cases.push((graph, g, expected));
+            }
+        }
+        for ((source, g, expected), outcome) in cases.iter().zip(oracle::run(self.script, folder, &runs)) {
+            if let Err(why) = outputs(g, &outcome).and_then(|found| all_close(&found, expected, CLOSE)) {
+                _ = writeln!(wrong, "{} on {}: {why}", source.name, print_brief(source).lines().nth(1).unwrap_or(""));
+            }
+        }
+        assert!(wrong.is_empty(), "wrong in {}: {}\n{wrong}", self.name, wrong.lines().count());
+        refused.into_iter().map(|(why, count)| format!("{count} {why}\n")).collect()
+    }
+
     /// Runs random float graphs; each model that was written is checked `again`.
     pub(crate) fn random_tests(&self, folder: &str, again: Again<'_>) {
         const COUNT: usize = 300;

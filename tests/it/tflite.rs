@@ -15,7 +15,7 @@ use qcc_ir::{Elem, Graph, Tensor, TensorType};
 
 use crate::cli::{qcc, text};
 use crate::litert::LITERT;
-use crate::onnx_nodes;
+use crate::onnx_nodes::NODES;
 use crate::oracle::{self, Outcome, Run};
 use crate::runtime::{all_close, evaluate, graphs_of, laid_out, most_steps, outputs, random_graphs, steps};
 use crate::tflite_models::{byte, entry, float, foreign, ints, one_operator, other_pool};
@@ -46,7 +46,7 @@ const CLOSE: (f32, f32) = (1e-5, 1e-6);
 #[test]
 fn float_node_tests_are_read_back() {
     let (mut right, mut wrong) = (0, String::new());
-    for (name, source, inputs) in onnx_nodes::imported() {
+    for (name, source, inputs) in NODES.imported() {
         let Ok(mut g) = LITERT.lowered(source) else { continue };
         let Ok(model) = LITERT.written(&mut g) else { continue };
         let expected = evaluate(&g, &inputs).unwrap();

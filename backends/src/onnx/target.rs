@@ -23,6 +23,8 @@ const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Targ
         image_layout: Layout::row_major,
         weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
         index: Elem::I64,
+        integers: Elem::I64,
+        negative_indices: true,
         half_graphs: true,
         half: Some(half),
         open_batch: OpenBatch::All,
@@ -69,8 +71,11 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         },
         Op::Binary(Binary { f }) => native_binary(*f, operands),
         Op::Clamp(Clamp { .. }) => number(operands[0]),
-        Op::Cast(Cast { .. }) | Op::Select(_) => true,
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_) => float(),
+        Op::Cast(Cast { .. }) => true,
+        Op::Select(_) => number(operands[1]) || operands[1].elem == Elem::U8,
+        Op::Conv(_) | Op::MatMul(_) | Op::Recurrent(_) => float(),
+        // What is added to the end must be less than a step.
+        Op::ConvTranspose(op) => float() && op.extra.iter().zip(&op.stride).all(|(extra, stride)| extra < stride),
         Op::Pool(op) => float() && pool::native(op),
         Op::LayerNorm(LayerNorm { .. }) | Op::Softmax(Softmax { .. }) => float(),
         Op::Reduce(Reduce { f, .. }) => match f {
@@ -80,10 +85,14 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         },
         Op::ArgReduce(ArgReduce { .. }) => float() || operands[0].elem == Elem::I32,
         Op::CumSum(CumSum { .. }) | Op::TopK(TopK { .. }) => number(operands[0]),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
-        Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
+        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Expand(_) => true,
+        Op::Pad(_) => operands[0].elem != Elem::I16,
+        Op::DepthToSpace(_) | Op::SpaceToDepth(_) => float(),
+        Op::Tile(_) | Op::Reverse(_) => true,
         Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) => true,
-        Op::ScatterNd(ScatterNd { f }) => *f == ScatterFn::Replace || number(operands[0]),
+        Op::ScatterNd(ScatterNd { f }) => {
+            *f == ScatterFn::Replace || number(operands[0]) && operands[0].elem != Elem::F16
+        }
         Op::Resize(op) => float() && resize::native(op, operands[0]),
         Op::GridSample(op) => float() && resize::samples(op, operands[0]),
     }

@@ -23,6 +23,9 @@ const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Targ
         image_layout: Layout::row_major,
         weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
         index: Elem::I64,
+        // The plugin stores 64-bit integers as ones of 32 bits.
+        integers: Elem::I32,
+        negative_indices: true,
         half_graphs: true,
         half: None,
         open_batch: OpenBatch::Real,
@@ -58,12 +61,8 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
     match op {
         Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
         Op::DynamicQuantize(_) => true,
-        Op::Unary(Unary { f }) => !matches!(f, UnaryFn::Reciprocal | UnaryFn::Rsqrt | UnaryFn::Threshold { .. }),
-        Op::Binary(Binary { f }) => match f {
-            BinaryFn::Atan2 => false,
-            BinaryFn::Prelu => elementwise::slope(&operands[0].shape, &operands[1].shape).is_some(),
-            _ => true,
-        },
+        Op::Unary(Unary { f }) => native_unary(*f, operands[0]),
+        Op::Binary(Binary { f }) => native_binary(*f, operands),
         Op::Pool(Pool { f, dilation, .. }) => {
             dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1))
         }
@@ -72,7 +71,12 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => true,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => true,
         Op::Recurrent(_) => recurrent::native(operands),
-        Op::LayerNorm(_) | Op::Softmax(_) | Op::Reduce(_) | Op::ArgReduce(_) | Op::CumSum(_) => true,
+        Op::Reduce(Reduce { f, .. }) => {
+            let chooses = matches!(f, ReduceFn::Max | ReduceFn::Min | ReduceFn::All | ReduceFn::Any);
+            chooses || !saturates(operands[0])
+        }
+        Op::CumSum(_) => !saturates(operands[0]),
+        Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) => true,
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
         Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
         // Data and indices differ along the axis alone.
@@ -81,6 +85,37 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
             data == indices
         }
         Op::Gather(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => true,
+    }
+}
+
+/// Integers whose sums and products the plugin limits to their range, where they should wrap around.
+fn saturates(ty: &TensorType) -> bool {
+    matches!(ty.elem, Elem::I8 | Elem::U8 | Elem::I16)
+}
+
+fn native_unary(f: UnaryFn, x: &TensorType) -> bool {
+    use UnaryFn::*;
+    match f {
+        Reciprocal | Rsqrt | Threshold { .. } => false,
+        Abs | Neg | Sign => !saturates(x),
+        // It has an operation of its own.
+        HardSigmoid { alpha, beta } if (alpha, beta) == (1.0 / 6.0, 0.5) => true,
+        // The plugin takes coefficients of 0 for ones that are not given.
+        HardSigmoid { alpha: a, beta: b } | Selu { alpha: a, gamma: b } => a != 0.0 && b != 0.0,
+        _ => true,
+    }
+}
+
+fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
+    use BinaryFn::*;
+    let [x, y] = [operands[0], operands[1]];
+    match f {
+        Add | Sub | Mul | Div | Pow | Rem | FloorMod | SquaredDifference => !saturates(x),
+        // The plugin's division truncates whatever the operation says.
+        FloorDiv => !x.elem.is_integer(),
+        Prelu => !x.elem.is_integer() && elementwise::slope(&x.shape, &y.shape).is_some(),
+        Atan2 => false,
+        Max | Min | Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual | And | Or | Xor => true,
     }
 }
 

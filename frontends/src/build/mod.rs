@@ -5,8 +5,8 @@ use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Tensors, Transpose, Types, Unary,
-    UnaryFn,
+    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Tensors, Transpose, Types,
+    Unary, UnaryFn,
 };
 use qcc_ir::{Elem, Graph, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
@@ -339,20 +339,60 @@ pub(crate) fn log_sum_exp(n: &mut impl Build, x: ValueId, axes: &[usize], keep: 
     n.binary(BinaryFn::Add, log, max)
 }
 
-/// Resamples `x`, `size` and `scale` given for all of its axes. The graph resizes images: axes behind the channels.
-/// Where others are resized, all of them count as such.
+/// x where x >= 0, alpha * (exp(x / alpha) - 1) below.
+pub(crate) fn celu(n: &mut impl Build, x: ValueId, alpha: f64) -> Result<ValueId, Refusal> {
+    let elu = UnaryFn::Elu { alpha: 1.0 };
+    if alpha == 0.0 {
+        return Err(Refusal::Invalid("alpha is 0, by which its operand is divided".into()));
+    }
+    if alpha == 1.0 {
+        return n.unary(elu, x);
+    }
+    let factor = n.scalar(alpha, x)?;
+    if alpha > 0.0 {
+        let scaled = n.binary(BinaryFn::Div, x, factor)?;
+        let y = n.unary(elu, scaled)?;
+        return n.binary(BinaryFn::Mul, y, factor);
+    }
+    // Its exponent is positive where x is negative.
+    let above = n.add(Clamp::RELU, &[x])?;
+    let below = n.add(Clamp { lo: f32::NEG_INFINITY, hi: 0.0 }, &[x])?;
+    let exponent = n.binary(BinaryFn::Div, below, factor)?;
+    let power = n.unary(UnaryFn::Exp, exponent)?;
+    let one = n.scalar(1.0, x)?;
+    let less = n.binary(BinaryFn::Sub, power, one)?;
+    let below = n.binary(BinaryFn::Mul, less, factor)?;
+    n.binary(BinaryFn::Add, above, below)
+}
+
+/// Resamples `x`, `size` and `scale` given for all of its axes. The graph resizes images: axes behind the batch and the
+/// channels. Where one of these is resized, the axes that stay as they are take their place.
 pub(crate) fn resize(n: &mut impl Build, x: ValueId, op: Resize) -> Result<ValueId, Refusal> {
     let old = n.dims(x);
-    if op.size == old && op.scale.iter().all(|&s| s == 1.0) {
+    let stays = |a: &usize| op.size[*a] == old[*a] && op.scale[*a] == 1.0;
+    let (kept, resized): (Extents, Extents) = (0..old.len()).partition(stays);
+    if resized.is_empty() {
         return Ok(x);
     }
-    let rank = old.len();
-    if rank > 2 && op.size[..2] == old[..2] && op.scale[..2] == [1.0, 1.0] {
-        return n.add(Resize { size: op.size[2..].into(), scale: op.scale[2..].to_vec(), ..op }, &[x]);
+    let along = |axes: &[usize], of: &[usize]| axes.iter().map(|&a| of[a]).collect::<Extents>();
+    let part = |axes: &[usize]| Resize {
+        size: along(axes, &op.size),
+        scale: axes.iter().map(|&a| op.scale[a]).collect(),
+        ..op
+    };
+    if resized[0] >= 2 {
+        let spatial: Extents = (2..old.len()).collect();
+        return n.add(part(&spatial), &[x]);
     }
-    let size = op.size.clone();
-    let image: Extents = [1, 1].into_iter().chain(old).collect();
-    let image = n.reshape(x, &image)?;
-    let resized = n.add(op, &[image])?;
-    n.reshape(resized, &size)
+    let order = [kept.as_slice(), &resized].concat();
+    let apart = n.transpose(x, &order)?;
+    let outer = |dims: &[usize]| -> [usize; 2] {
+        dims.split_first().map_or([1, 1], |(first, rest)| [*first, rest.iter().product()])
+    };
+    let images = [&outer(&along(&kept, &old))[..], &along(&resized, &old)].concat();
+    let images = n.reshape(apart, &images)?;
+    let images = n.add(part(&resized), &[images])?;
+    let apart = n.reshape(images, &along(&order, &op.size))?;
+    let back: Extents = (0..order.len()).filter_map(|a| order.iter().position(|&o| o == a)).collect();
+    n.transpose(apart, &back)
 }

@@ -73,6 +73,8 @@ pub(super) fn position(op: &Resize, axis: usize, i: usize, dims: &[usize]) -> f3
         Coordinates::HalfPixel | Coordinates::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
         Coordinates::Asymmetric => i / scale,
         Coordinates::AlignCorners => i * (extent - 1.0) / (size as f32 - 1.0),
+        // Runtimes leave an axis of scale 1 as it is.
+        Coordinates::HalfPixelForNearest if scale == 1.0 => i,
         Coordinates::HalfPixelForNearest => (i + 0.5) / scale,
     }
 }

@@ -252,6 +252,9 @@ impl Operator for CumSum {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         axis_of(operands, 0, self.axis)?;
+        if operands[0].elem == Elem::Bool {
+            return Err(refuse(operands, 0, "numbers"));
+        }
         one(operands[0].elem.clone(), operands[0].shape.clone())
     }
 

@@ -29,7 +29,7 @@ impl<'g> Build<'g> {
 
     /// The extents of a value, all known.
     pub(crate) fn extents(&self, v: ValueId) -> Result<Extents, Skip> {
-        let extents = self.ty(v).shape.extents().ok_or(Skip::Because("an extent is a symbol"))?;
+        let extents = self.ty(v).shape.extents().ok_or(Skip::because("an extent is a symbol"))?;
         Ok(Extents::from_slice(&extents))
     }
 
@@ -50,6 +50,11 @@ impl<'g> Build<'g> {
             return Ok(v);
         }
         Ok(self.g.add1(op, operands, self.origin.clone())?)
+    }
+
+    /// A node with any number of results.
+    pub(crate) fn node(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<NodeId, Skip> {
+        Ok(self.g.add(op, operands, self.origin.clone())?)
     }
 
     /// The real numbers of a constant on a grid in another order or shape: those of another constant on that grid.

@@ -95,7 +95,7 @@ fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -
         pads[1].push(back.saturating_sub(cut_back));
         let (start, end) = (cut_front.saturating_sub(front), cut_back.saturating_sub(back));
         let len = (x[2 + i] * stride).checked_sub(start + end);
-        image = b.slice(image, 2 + i, start, len.ok_or(Skip::Because("the pads cut away the image"))?)?;
+        image = b.slice(image, 2 + i, start, len.ok_or(Skip::because("the pads cut away the image"))?)?;
     }
     let [before, after] = pads;
     let stride = Extents::from_elem(1, op.stride.len());

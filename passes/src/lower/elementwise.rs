@@ -214,17 +214,6 @@ fn erf(b: &mut Build<'_>, x: ValueId) -> Built {
     b.mul(sign, magnitude)
 }
 
-/// Integers of few bits, worked on as ones of 32: what exceeds their range wraps around on the way back.
-fn in_32_bits(b: &mut Build<'_>, f: BinaryFn, x: ValueId, y: ValueId) -> Built {
-    let elem = b.ty(x).elem.clone();
-    let (x, y) = (b.cast(x, Elem::I32)?, b.cast(y, Elem::I32)?);
-    let wide = b.binary(f, x, y)?;
-    match b.ty(wide).elem {
-        Elem::I32 => b.cast(wide, elem),
-        _ => Ok(wide),
-    }
-}
-
 /// The bits that both of two integers have: a sum is what one of them has and twice what both have. It is taken of halves,
 /// whose sums do not overflow.
 fn bits_of_both(b: &mut Build<'_>, x: ValueId, y: ValueId) -> Built {
@@ -245,9 +234,6 @@ pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Binary(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (f, operands) = (op.f, b.g.operands(node));
     let (x, y) = (operands[0], operands[1]);
-    if matches!(b.ty(x).elem, Elem::I8 | Elem::U8 | Elem::I16) {
-        return in_32_bits(b, f, x, y);
-    }
     match f {
         BinaryFn::Xor if b.ty(x).elem == Elem::Bool => b.binary(BinaryFn::NotEqual, x, y),
         BinaryFn::And if b.ty(x).elem.is_integer() => bits_of_both(b, x, y),

@@ -1,14 +1,17 @@
 //! Indices: their width, and operators that use them.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{ArgReduce, Cast, Extents, Gather, GatherNd, Op, OpKind, TopK, UnaryFn};
+use qcc_ir::ops::{ArgReduce, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, TopK, UnaryFn};
 use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
+use rustc_hash::FxHashMap;
 
 use super::build::{Build, Built, made_by};
+use super::sign::is_nonnegative;
 use crate::{Context, Pass, PassError, Rule, Skip};
 
-/// For targets whose indices are 32 bits wide: all arithmetic on 64-bit integers becomes 32 bits wide. Inputs and
-/// outputs keep their width, behind a Cast; so do the indices of TopK and ArgReduce, whose Cast the backend absorbs.
+/// For targets that compute integers in 32 bits: constants that need more are refused. Where indices are 32 bits wide as
+/// well, all arithmetic on 64-bit integers becomes 32 bits wide. Inputs and outputs keep their width, behind a Cast; so do
+/// the indices that TopK and ArgReduce give, whose Cast the backend absorbs.
 #[derive(Debug)]
 pub(super) struct NarrowIndices;
 
@@ -18,11 +21,19 @@ impl Pass for NarrowIndices {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.target.integers != Elem::I32 {
+            return Ok(());
+        }
+        let order = g.order();
+        let refused: Vec<Diagnostic> = order.iter().filter_map(|&node| wide_integer(g, node)).collect();
+        if !refused.is_empty() {
+            return Err(PassError::Refused(refused));
+        }
         if cx.target.index != Elem::I32 {
             return Ok(());
         }
         let wide: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::I64).collect();
-        for node in g.order() {
+        for node in order {
             narrow(g, node)?;
         }
         for (i, _) in wide.into_iter().enumerate().filter(|(_, wide)| *wide) {
@@ -35,6 +46,19 @@ impl Pass for NarrowIndices {
     }
 }
 
+/// What the user is told of a constant that does not fit 32 bits.
+fn wide_integer(g: &Graph, node: NodeId) -> Option<Diagnostic> {
+    let Op::Const(c) = g.op(node) else { return None };
+    let values = (c.value.ty().elem == Elem::I64).then(|| c.value.view::<i64>())?;
+    let wide = values.iter().find(|&&v| i32::try_from(v).is_err())?;
+    // A constant without a name of its own is told by who reads it.
+    let reader = || Some(g.users(node.value(0)).first()?.0);
+    let at = if g.origin(node).path().is_empty() { reader().unwrap_or(node) } else { node };
+    let refusal = Diagnostic::error("wide-integer", format!("the constant {wide} does not fit 32 bits"));
+    let help = "this target computes integers in 32 bits; compute with smaller ones, or compile for another target";
+    Some(refusal.at(g.origin(at)).with_help(help))
+}
+
 /// Makes the 64-bit results of a node, whose operands are narrow already, narrow.
 fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     let wide: Vec<ValueId> = g.results(node).filter(|&v| g.ty(v).elem == Elem::I64).collect();
@@ -42,12 +66,8 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
         let origin = g.origin(node).clone();
         match g.op(node) {
             Op::Const(c) => {
-                let refused = |v| {
-                    Diagnostic::error("wide-integer", format!("the constant {v} does not fit 32 bits"))
-                        .at(&origin)
-                        .with_help("this target computes integers in 32 bits")
-                };
-                let narrow = narrow_constant(&c.value).map_err(|v| PassError::Refused(Box::new(refused(v))))?;
+                let values = c.value.view::<i64>().iter().map(|&v| v as i32).collect();
+                let narrow = Tensor::of(c.value.ty().with_elem(Elem::I32), values);
                 let narrow = g.add_const(narrow, origin);
                 g.redirect(v, narrow);
             }
@@ -59,41 +79,114 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
                 };
                 g.redirect(v, narrow);
             }
+            // Its values have the element of its operand.
+            Op::TopK(_) if v.port == 0 => g.set_type(v, g.ty(v).with_elem(Elem::I32)),
             Op::Input(_) | Op::TopK(_) | Op::ArgReduce(_) => {
                 let narrow = g.add1(Cast { to: Elem::I32 }, &[v], origin)?;
                 g.redirect(v, narrow);
             }
-            _ => {
-                let ty = TensorType { elem: Elem::I32, ..g.ty(v).clone() };
-                g.set_type(v, ty);
-            }
+            _ => g.set_type(v, TensorType { elem: Elem::I32, ..g.ty(v).clone() }),
         }
     }
     Ok(())
 }
 
-/// The same integers, or the first one that does not fit.
-fn narrow_constant(value: &Tensor) -> Result<Tensor, i64> {
-    let narrow: Result<Vec<i32>, i64> = value.view::<i64>().iter().map(|&v| i32::try_from(v).map_err(|_| v)).collect();
-    Ok(Tensor::of(value.ty().with_elem(Elem::I32), narrow?))
+/// For targets whose kernels take no negative indices: those that are known when the model runs only are counted from the
+/// front in the graph.
+#[derive(Debug)]
+pub(super) struct IndicesFromFront;
+
+impl Pass for IndicesFromFront {
+    fn name(&self) -> &'static str {
+        "indices-from-front"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.target.negative_indices {
+            return Ok(());
+        }
+        let mut counted: FxHashMap<(ValueId, Extents), ValueId> = FxHashMap::default();
+        for node in g.order() {
+            let Some(ends) = ends(g, node) else { continue };
+            let index = g.operands(node)[1];
+            if g.constant(index).is_some() || is_nonnegative(g, index) {
+                continue;
+            }
+            let fixed = match counted.get(&(index, ends.clone())) {
+                Some(&fixed) => fixed,
+                None => match counted_from_front(&mut Build::at(g, node), index, &ends) {
+                    Ok(fixed) => *counted.entry((index, ends)).or_insert(fixed),
+                    Err(skip) => {
+                        skip.reason()?;
+                        continue;
+                    }
+                },
+            };
+            g.set_operand(node, 1, fixed);
+        }
+        Ok(())
+    }
 }
 
-/// The kept axis is put back by a Reshape.
+/// Negative indices plus the extents that they count in, as [`ends`] gives them. What repeats or reshapes them comes after.
+pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[usize]) -> Built {
+    let elem = b.ty(index).elem.clone();
+    let same = ends.windows(2).all(|w| w[0] == w[1]);
+    let repeats = match b.g.producer(index) {
+        Op::Expand(_) | Op::Tile(_) | Op::Reshape(_) => same.then(|| b.g.op(index.node).clone()),
+        _ => None,
+    };
+    if let Some(op) = repeats {
+        let counted = counted_from_front(b, b.g.operands(index.node)[0], ends)?;
+        return b.op(op, &[counted]);
+    }
+    let ends: Vec<i64> = ends.iter().map(|&n| n as i64).collect();
+    let end = match ends.first() {
+        Some(&end) if same => Tensor::scalar(end),
+        _ => Tensor::from_vec(Shape::known(&[ends.len()]), ends),
+    };
+    let end = b.constant(end);
+    let (end, zero) = (b.cast(end, elem)?, b.scalar(0.0, index)?);
+    let negative = b.binary(BinaryFn::Less, index, zero)?;
+    let counted = b.add(index, end)?;
+    b.select(negative, counted, index)
+}
+
+/// The kept axis is put back by a Reshape. Of 64-bit integers, it is the first place that equals the largest, or the
+/// smallest.
 pub(super) fn arg_reduce(b: &mut Build<'_>, node: NodeId) -> Built {
-    let &Op::ArgReduce(ArgReduce { axis, largest, keep: true }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let &Op::ArgReduce(ArgReduce { axis, largest, keep }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
+    if b.ty(x).elem == Elem::I64 {
+        let f = if largest { ReduceFn::Max } else { ReduceFn::Min };
+        let most = b.op(Reduce { f, axes: [axis].into_iter().collect(), keep: true }, &[x])?;
+        let same = b.binary(BinaryFn::Equal, x, most)?;
+        let same = b.cast(same, Elem::I32)?;
+        return b.op(ArgReduce { axis, largest: true, keep }, &[same]);
+    }
+    if !keep {
+        return Err(Skip::NoMatch);
+    }
     let y = b.op(ArgReduce { axis, largest, keep: false }, &[x])?;
     b.unsqueeze(y, axis)
 }
 
-/// The smallest are the largest of the negated.
+/// The smallest are the largest in the other direction: of integers, which have no negative for the least one, in that of
+/// `-1 - x`.
 pub(super) fn top_k(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::TopK(TopK { k, axis, largest: false }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
-    let minus = b.unary(UnaryFn::Neg, x)?;
+    let turned = |b: &mut Build<'_>, x: ValueId| -> Built {
+        if b.ty(x).elem.is_float() {
+            return b.unary(UnaryFn::Neg, x);
+        }
+        let last = b.scalar(-1.0, x)?;
+        b.sub(last, x)
+    };
+    let minus = turned(b, x)?;
     let values = b.op(TopK { k, axis, largest: true }, &[minus])?;
     b.g.replace(node.value(1), values.node.value(1))?;
-    b.unary(UnaryFn::Neg, values)
+    turned(b, values)
 }
 
 /// A Gather where the index is the same off the axis, else GatherNd with all coordinates spelled out.
@@ -171,27 +264,32 @@ pub(super) fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
     })
 }
 
+/// The extents that the indices of a node count in: one for all, or one for each column of the last axis.
+fn ends(g: &Graph, node: NodeId) -> Option<Extents> {
+    let ty = |i: usize| g.operands(node).get(i).map(|&v| g.ty(v));
+    let tuple = || ty(1)?.shape.dims().last()?.known();
+    let (from, to) = match g.op(node) {
+        Op::Gather(op) => (op.axis, op.axis + 1),
+        Op::GatherElements(op) => (op.axis, op.axis + 1),
+        Op::GatherNd(op) => (op.batch, op.batch + tuple()?),
+        Op::ScatterNd(_) => (0, tuple()?),
+        _ => return None,
+    };
+    ty(0)?.shape.dims().get(from..to)?.iter().map(Dim::known).collect()
+}
+
 /// Rules about indices.
 pub(super) const RULES: &[Rule] = &[Rule {
     name: "count-from-front",
-    anchor: &[OpKind::Gather, OpKind::GatherNd, OpKind::ScatterNd],
+    anchor: &[OpKind::Gather, OpKind::GatherElements, OpKind::GatherNd, OpKind::ScatterNd],
     apply: count_from_front,
 }];
 
 /// Constant indices count from the front.
 fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
-    let operands = g.operands(at);
-    let (x, index) = (g.ty(operands[0]).shape.extents(), g.constant(operands[1]));
-    let (Some(x), Some(index)) = (x, index) else { return Err(Skip::NoMatch) };
-    let fixed = match g.op(at) {
-        Op::Gather(op) => from_front(index, &[x[op.axis]]),
-        Op::GatherNd(op) => {
-            let tuple = index.dims().last().copied().unwrap_or(0);
-            from_front(index, &x[op.batch..op.batch + tuple])
-        }
-        Op::ScatterNd(_) => from_front(index, &x[..index.dims().last().copied().unwrap_or(0)]),
-        _ => None,
-    };
+    let index = g.operands(at)[1];
+    let (Some(ends), Some(known)) = (ends(g, at), g.constant(index)) else { return Err(Skip::NoMatch) };
+    let fixed = from_front(known, &ends);
     let fixed = fixed.ok_or(Skip::NoMatch)?;
     let origin = g.origin(at).clone();
     let fixed = g.add_const(fixed, origin);

@@ -12,6 +12,7 @@ use crate::{Context, MOST_ROUNDS, Pass, PassError, Rules, Skip};
 
 mod build;
 mod conv;
+mod elements;
 mod elementwise;
 mod index;
 mod matmul;
@@ -20,9 +21,11 @@ mod norm;
 mod pool;
 mod rank;
 mod recurrent;
+mod reduce;
 mod resize;
 mod sample;
 mod scatter;
+mod sign;
 mod volume;
 
 pub(crate) use build::{Build, Built};
@@ -32,6 +35,7 @@ pub fn lower(grids: bool) -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(WidenHalves { grids }),
         Box::new(index::NarrowIndices),
+        Box::new(index::IndicesFromFront),
         Box::new(Decompose),
         Box::new(Rules { name: "settle-ranks", rules: &[index::RULES, matmul::RULES, rank::RULES] }),
         Box::new(rank::EqualRanks),
@@ -52,12 +56,14 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::MatMul => matmul::add_bias,
         OpKind::Recurrent => recurrent::unroll,
         OpKind::LayerNorm => norm::layer_norm,
+        OpKind::Reduce => reduce::mean,
         OpKind::ArgReduce => index::arg_reduce,
         OpKind::TopK => index::top_k,
         OpKind::GatherElements => index::gather_elements,
         OpKind::GatherNd => index::gather_nd,
         OpKind::ScatterNd => scatter::scatter_nd,
         OpKind::DepthToSpace => movement::depth_to_space,
+        OpKind::SpaceToDepth => movement::space_to_depth,
         OpKind::Pad => movement::pad_edge,
         OpKind::Resize => resize::resize,
         OpKind::GridSample => sample::grid_sample,
@@ -65,7 +71,8 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
     })
 }
 
-/// Decomposes each node that is not native, again and again until nothing changes.
+/// Decomposes each node that is not native, again and again until nothing changes. What is not native then is refused,
+/// all of it together.
 #[derive(Debug)]
 struct Decompose;
 
@@ -78,13 +85,17 @@ impl Pass for Decompose {
         let mut last = "none";
         for _ in 0..MOST_ROUNDS {
             let mut changed = false;
+            let mut refused = Vec::new();
             for node in g.order() {
-                if decompose(g, node, cx.target)? {
-                    (changed, last) = (true, g.op(node).kind().name());
+                let kind = g.op(node).kind().name();
+                match decompose(g, node, cx.target) {
+                    Ok(true) => (changed, last) = (true, kind),
+                    Ok(false) => {}
+                    Err(skip) => refused.push(refusal(g, node, cx.target, skip)?),
                 }
             }
             if !changed {
-                return Ok(());
+                return if refused.is_empty() { Ok(()) } else { Err(PassError::Refused(refused)) };
             }
             g.sweep();
         }
@@ -92,31 +103,42 @@ impl Pass for Decompose {
     }
 }
 
-fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, PassError> {
+/// True where the node was replaced; why not, where it is not native.
+fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip> {
     let op = g.op(node);
-    let Some(decomposition) = decomposition(op.kind()) else { return Ok(false) };
     let types: Types = g.operand_types(node).iter().map(|t| t.real()).collect();
     if (target.native)(op, &types.iter().collect::<Vec<_>>()) {
         return Ok(false);
     }
-    match decomposition(&mut Build::at(g, node), node) {
-        Ok(value) => {
-            g.replace(node.value(0), value)?;
-            Ok(true)
-        }
-        Err(Skip::NoMatch | Skip::Because(_)) => Ok(false),
-        Err(Skip::Type(e)) => Err(e.into()),
-        Err(Skip::Eval(e)) => Err(e.into()),
-        Err(Skip::TooLarge(e)) => {
-            let error = Diagnostic::error("too-large", e.to_string()).at(g.origin(node));
-            let help = format!(
-                "{} needs constants for {}; give smaller inputs: --shape",
-                target.name,
-                g.op(node).kind().name()
-            );
-            Err(PassError::Refused(Box::new(error.with_help(help))))
-        }
+    let decomposition = decomposition(op.kind());
+    let b = &mut Build::at(g, node);
+    let value = match elements::in_32_bits(b, node) {
+        Err(Skip::NoMatch) => decomposition.ok_or(Skip::NoMatch)?(b, node)?,
+        other => other?,
+    };
+    g.replace(node.value(0), value)?;
+    Ok(true)
+}
+
+/// What the user is told of a node that the target cannot express.
+fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagnostic, PassError> {
+    let (name, origin) = (target.name, g.origin(node));
+    // The user knows the operator by the name that the source model has for it.
+    let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
+    if let Skip::TooLarge(e) = why {
+        let help = format!("{name} needs constants for {kind}; give smaller inputs: --shape");
+        return Ok(Diagnostic::error("too-large", e.to_string()).at(origin).with_help(help));
     }
+    let message = match why.reason()? {
+        Some(why) => format!("{name} cannot express {kind}: {why}"),
+        None => {
+            let types: Vec<String> = g.operand_types(node).iter().map(|t| t.to_string()).collect();
+            format!("{name} has no operator for {kind} of {}", types.join(" and "))
+        }
+    };
+    Ok(Diagnostic::error("unsupported-op", message)
+        .at(origin)
+        .with_help("change this part of the model, or compile it for another target"))
 }
 
 #[cfg(test)]

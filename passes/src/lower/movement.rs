@@ -1,6 +1,6 @@
 //! Operators that move elements.
 
-use qcc_ir::ops::{DepthToSpace, Expand, Gather, Op, OpKind, PadMode};
+use qcc_ir::ops::{DepthToSpace, Expand, Gather, Op, OpKind, PadMode, SpaceToDepth};
 use qcc_ir::{NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built, made_by};
@@ -9,10 +9,20 @@ use crate::Skip;
 /// Channels read as `[C, b, b]` are put into the order `[b, b, C]`: in the weight of the convolution that makes them,
 /// or by a Gather.
 pub(super) fn depth_to_space(b: &mut Build<'_>, node: NodeId) -> Built {
-    let &Op::DepthToSpace(DepthToSpace { block, channel_first: true }) = b.g.op(node) else {
-        return Err(Skip::NoMatch);
-    };
+    let &Op::DepthToSpace(DepthToSpace { block, channel_first }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
+    if !b.ty(x).elem.is_float() {
+        let dims = b.extents(x)?;
+        let (n, c, h, w) = (dims[0], dims[1] / (block * block), dims[2], dims[3]);
+        let (apart, order) = match channel_first {
+            true => ([n, c, block, block, h, w], [0, 1, 4, 2, 5, 3]),
+            false => ([n, block, block, c, h, w], [0, 3, 4, 1, 5, 2]),
+        };
+        return rearranged(b, x, &apart, &order, &[n, c, h * block, w * block]);
+    }
+    if !channel_first {
+        return Err(Skip::NoMatch);
+    }
     let channels = b.extents(x)?[1];
     let area = block * block;
     let order: Vec<i32> =
@@ -23,6 +33,22 @@ pub(super) fn depth_to_space(b: &mut Build<'_>, node: NodeId) -> Built {
         None => b.op(Gather { axis: 1 }, &[x, order])?,
     };
     b.op(DepthToSpace { block, channel_first: false }, &[ordered])
+}
+
+/// Blocks of pixels become channels, `[b, b, C]`.
+pub(super) fn space_to_depth(b: &mut Build<'_>, node: NodeId) -> Built {
+    let &Op::SpaceToDepth(SpaceToDepth { block }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let x = b.g.operands(node)[0];
+    let dims = b.extents(x)?;
+    let (n, c, h, w) = (dims[0], dims[1], dims[2] / block, dims[3] / block);
+    rearranged(b, x, &[n, c, h, block, w, block], &[0, 3, 5, 1, 2, 4], &[n, c * block * block, h, w])
+}
+
+/// Transposed with its axes taken apart.
+fn rearranged(b: &mut Build<'_>, x: ValueId, apart: &[usize], order: &[usize], dims: &[usize]) -> Built {
+    let x = b.reshape(x, Shape::known(apart))?;
+    let x = b.transpose(x, order)?;
+    b.reshape(x, Shape::known(dims))
 }
 
 /// The convolution that makes `x`, where `x` has no other use and the weight is constant, with its output channels in

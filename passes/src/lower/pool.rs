@@ -1,10 +1,11 @@
 //! Pooling: one spatial axis and three become two, pads become Pad, windows with gaps become slices.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Extents, Op, Pool, PoolFn, Unary, UnaryFn, hits, window_steps};
-use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Extents, Op, Pool, PoolFn, hits, window_steps};
+use qcc_ir::{NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built};
 use super::conv::row;
+use super::sign::is_nonnegative;
 use super::volume;
 use crate::Skip;
 use crate::pattern::when;
@@ -67,7 +68,7 @@ pub(super) fn along(
     [window, stride, dilation]: [usize; 3],
 ) -> Built {
     let len = window_steps(b.extents(x)?[axis], window, dilation, stride).ok_or(Skip::NoMatch)?;
-    when(window <= MOST_TAPS).map_err(|_| Skip::Because("its window has too many taps"))?;
+    when(window <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
     let mut y = b.every(x, axis, 0, len, stride)?;
     for tap in 1..window {
         let next = b.every(x, axis, tap * dilation, len, stride)?;
@@ -77,17 +78,6 @@ pub(super) fn along(
         };
     }
     if f == PoolFn::Average { b.scale(y, 1.0 / window as f32) } else { Ok(y) }
-}
-
-/// True where no element can be below 0.
-fn is_nonnegative(g: &Graph, v: ValueId) -> bool {
-    match g.producer(v) {
-        Op::Clamp(Clamp { lo, .. }) => *lo >= 0.0,
-        Op::Unary(Unary { f: UnaryFn::Sigmoid | UnaryFn::Abs | UnaryFn::Exp | UnaryFn::Sqrt }) | Op::Softmax(_) => true,
-        Op::Pool(_) | Op::Reshape(_) => is_nonnegative(g, g.operands(v.node)[0]),
-        Op::Concat(_) => g.operands(v.node).iter().all(|&o| is_nonnegative(g, o)),
-        _ => false,
-    }
 }
 
 /// Taps of the window over taps inside the image, for each position of the result: `[1, 1, spatial..]`.

@@ -60,7 +60,7 @@ fn drop_expand(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (expanded, x) = (at.value(0), g.operands(at)[0]);
     let users = g.users(expanded);
     if g.is_output(expanded) || users.is_empty() {
-        return Err(Skip::Because("its shape is asked for"));
+        return Err(Skip::because("its shape is asked for"));
     }
     for &(user, i) in &users {
         let broadcasts = matches!(g.op(user), Op::Binary(_) | Op::Select(_));
@@ -68,7 +68,7 @@ fn drop_expand(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
         types[i] = g.ty(x);
         let same = broadcasts && g.op(user).infer(&types).is_ok_and(|t| t[0].shape == g.ty(user.value(0)).shape);
         if !same {
-            return Err(Skip::Because("a user needs the full shape"));
+            return Err(Skip::because("a user needs the full shape"));
         }
     }
     for (user, i) in users {

@@ -6,7 +6,7 @@ use qcc_ir::{NodeId, Operands, Shape, ValueId};
 use super::build::{Build, Built};
 use crate::Skip;
 
-/// Layers of more steps stay as they are: a dozen operators for each would be a large model and a slow one.
+/// Layers of more steps are refused: a dozen operators for each would be a large model and a slow one.
 const MOST_STEPS: usize = 512;
 
 /// All steps one after the other. The share of x in them is one product.
@@ -15,8 +15,12 @@ pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
     let (op, operands) = (op.clone(), b.g.operands(node));
     let dims = b.extents(operands[0])?;
     let (steps, batch, inputs) = (dims[0], dims[1], dims[2]);
-    if steps == 0 || steps > MOST_STEPS {
-        return Err(Skip::Because("no steps, or too many"));
+    if steps == 0 {
+        return Err(Skip::because("it has no steps"));
+    }
+    if steps > MOST_STEPS {
+        let why = format!("its {steps} steps would become operators of their own; {MOST_STEPS} are the most");
+        return Err(Skip::because(why));
     }
     let reverse = op.reverse;
     let (mut layer, bias) = Layer::new(b, op, &operands)?;

@@ -57,15 +57,17 @@ const SPELLINGS: [(Nearest, Coordinates); 3] = [
 
 /// Another spelling that gives the same elements: the first one behind the present one.
 fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip> {
-    let scale: Vec<f32> = op.size.iter().zip(&extents[2..]).map(|(&s, &x)| s as f32 / x as f32).collect();
-    let spelled = |mode, coordinates| Resize { mode, coordinates, scale: scale.clone(), size: op.size.clone() };
     let nearest = match op.mode {
         ResizeMode::Nearest(nearest) => nearest,
+        // They differ in results of extent 1 alone.
         ResizeMode::Linear if op.coordinates == Coordinates::PytorchHalfPixel && op.size.iter().all(|&s| s > 1) => {
-            return Ok(Some(spelled(op.mode, Coordinates::HalfPixel)));
+            return Ok(Some(Resize { coordinates: Coordinates::HalfPixel, ..op.clone() }));
         }
         ResizeMode::Linear | ResizeMode::Cubic { .. } => return Ok(None),
     };
+    // Which elements are read says all of a nearest resampling, so that the scale may be that of the extents.
+    let scale: Vec<f32> = op.size.iter().zip(&extents[2..]).map(|(&s, &x)| s as f32 / x as f32).collect();
+    let spelled = |mode, coordinates| Resize { mode, coordinates, scale: scale.clone(), size: op.size.clone() };
     let behind = SPELLINGS.iter().position(|&s| s == (nearest, op.coordinates)).map_or(0, |i| i + 1);
     for &(nearest, coordinates) in &SPELLINGS[behind..] {
         let other = spelled(ResizeMode::Nearest(nearest), coordinates);

@@ -1,18 +1,19 @@
-//! Updates at indices: at known ones each place gathers what it becomes, at a few others it is compared with each.
+//! Updates at indices: at known ones each place gathers what it becomes, at others it is compared with each.
 
-use qcc_ir::ops::{Binary, BinaryFn, Expand, Gather, Op, Reduce, ReduceFn, ScatterFn, ScatterNd};
+use qcc_ir::ops::{BinaryFn, Expand, Gather, Op, Reduce, ReduceFn, ScatterFn, ScatterNd};
 use qcc_ir::{Elem, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::FxHashSet;
 
 use super::build::{Build, Built};
-use super::index::from_front;
+use super::index::{counted_from_front, from_front};
+use super::sign::is_nonnegative;
 use crate::Skip;
 
 /// At known indices, tables of more elements are not gathered.
 const LARGEST_TABLE: usize = 1 << 24;
 
-/// Most updates at indices that are not known.
-const MOST_COMPARED: usize = 8;
+/// At indices that are not known, most numbers that are compared and put side by side.
+const LARGEST_COMPARISON: usize = 1 << 22;
 
 pub(super) fn scatter_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::ScatterNd(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
@@ -31,8 +32,7 @@ pub(super) fn scatter_nd(b: &mut Build<'_>, node: NodeId) -> Built {
             }
             at_known(b, f, &operands, targets, [places, count, run])
         }
-        None if count <= MOST_COMPARED => compared(b, f, &operands, &dims[..*tuple], [count, run]),
-        None => Err(Skip::Because("its indices are not known")),
+        None => compared(b, f, &operands, &dims[..*tuple], [count, run]),
     }
 }
 
@@ -82,7 +82,7 @@ fn at_known(
     }
     let widest = sources.iter().map(Vec::len).max().unwrap_or(1);
     if places.saturating_mul(widest).saturating_mul(run) > LARGEST_TABLE {
-        return Err(Skip::Because("it would gather too much"));
+        return Err(Skip::because(format!("it would become a table of more than {LARGEST_TABLE} numbers")));
     }
     let mut rows = vec![x, updates];
     let reduce = match f {
@@ -113,7 +113,7 @@ fn at_known(
     b.reshape(y, shape)
 }
 
-/// One update after the other, wherever the place is the one it names.
+/// Each place is compared with all that the updates name.
 fn compared(
     b: &mut Build<'_>,
     f: ScatterFn,
@@ -122,40 +122,62 @@ fn compared(
     [count, run]: [usize; 2],
 ) -> Built {
     let places: usize = extents.iter().product();
-    let mut x = b.reshape(operands[0], Shape::known(&[places, run]))?;
-    let index = b.cast(operands[1], Elem::I32)?;
-    let index = b.reshape(index, Shape::known(&[count, extents.len()]))?;
-    let updates = b.reshape(operands[2], Shape::known(&[count, run]))?;
-    for update in 0..count {
-        let tuple = b.slice(index, 0, update, 1)?;
-        let new = b.slice(updates, 0, update, 1)?;
-        let mut hit: Option<ValueId> = None;
-        for (axis, &extent) in extents.iter().enumerate() {
-            let inner: usize = extents[axis + 1..].iter().product();
-            let along = b.table(&[places, 1], |p| (p / inner % extent) as i32)?;
-            let end = b.constant(Tensor::scalar(extent as i32));
-            let at = b.slice(tuple, 1, axis, 1)?;
-            // Negative ones count from the end.
-            let at = b.binary(BinaryFn::FloorMod, at, end)?;
-            let same = b.binary(BinaryFn::Equal, along, at)?;
-            hit = Some(match hit {
-                Some(other) => b.binary(BinaryFn::And, other, same)?,
-                None => same,
-            });
-        }
-        let combine = |f| Op::from(Binary { f });
-        let new = match f {
-            ScatterFn::Replace => new,
-            ScatterFn::Add => b.op(combine(BinaryFn::Add), &[x, new])?,
-            ScatterFn::Mul => b.op(combine(BinaryFn::Mul), &[x, new])?,
-            ScatterFn::Min => b.op(combine(BinaryFn::Min), &[x, new])?,
-            ScatterFn::Max => b.op(combine(BinaryFn::Max), &[x, new])?,
-        };
-        x = match hit {
-            Some(hit) => b.select(hit, new, x)?,
-            None => new,
-        };
+    let width = if f == ScatterFn::Replace { 1 } else { run };
+    if places.saturating_mul(count).saturating_mul(width) > LARGEST_COMPARISON {
+        let why = format!("{count} indices that are known when the model runs only are too many for {places} places");
+        return Err(Skip::because(why));
     }
+    let x = b.reshape(operands[0], Shape::known(&[places, run]))?;
+    let updates = b.reshape(operands[2], Shape::known(&[count, run]))?;
+    let named = named_places(b, operands[1], extents, count)?;
+    let places = ramp(b, &[places, 1], 0)?;
+    let hit = b.binary(BinaryFn::Equal, places, named)?;
+    let along = || [1].into_iter().collect();
+    let y = match f {
+        // The last that names the place, or the place itself: of rows, in which the updates lie behind the data.
+        ScatterFn::Replace => {
+            let behind = b.extents(x)?[0];
+            let update = ramp(b, &[1, count], behind as i32)?;
+            let sources = b.select(hit, update, places)?;
+            let source = b.op(Reduce { f: ReduceFn::Max, axes: along(), keep: false }, &[sources])?;
+            let rows = b.concat(0, &[x, updates])?;
+            b.op(Gather { axis: 0 }, &[rows, source])?
+        }
+        _ => {
+            let (reduce, combine, neutral) = match f {
+                ScatterFn::Replace | ScatterFn::Add => (ReduceFn::Sum, BinaryFn::Add, 0.0),
+                ScatterFn::Mul => (ReduceFn::Prod, BinaryFn::Mul, 1.0),
+                ScatterFn::Min => (ReduceFn::Min, BinaryFn::Min, f32::INFINITY),
+                ScatterFn::Max => (ReduceFn::Max, BinaryFn::Max, f32::NEG_INFINITY),
+            };
+            let (hit, updates) = (b.unsqueeze(hit, 2)?, b.unsqueeze(updates, 0)?);
+            let neutral = b.scalar(neutral, x)?;
+            let all = b.select(hit, updates, neutral)?;
+            let one = b.op(Reduce { f: reduce, axes: along(), keep: false }, &[all])?;
+            b.binary(combine, x, one)?
+        }
+    };
     let shape = b.ty(operands[0]).shape.clone();
-    b.reshape(x, shape)
+    b.reshape(y, shape)
+}
+
+/// The place that each index tuple names, `[1, count]`.
+fn named_places(b: &mut Build<'_>, index: ValueId, extents: &[usize], count: usize) -> Built {
+    if extents.is_empty() {
+        return b.table(&[1, count], |_| 0i32);
+    }
+    let index = b.cast(index, Elem::I32)?;
+    let mut index = b.reshape(index, Shape::known(&[count, extents.len()]))?;
+    if !is_nonnegative(b.g, index) {
+        index = counted_from_front(b, index, extents)?;
+    }
+    let strides = b.table(&[1, extents.len()], |axis| extents[axis + 1..].iter().product::<usize>() as i32)?;
+    let along = b.mul(index, strides)?;
+    let sums = b.op(Reduce { f: ReduceFn::Sum, axes: [1].into_iter().collect(), keep: false }, &[along])?;
+    b.reshape(sums, Shape::known(&[1, count]))
+}
+
+/// Whole numbers in a row, from `first` on.
+fn ramp(b: &mut Build<'_>, dims: &[usize], first: i32) -> Built {
+    b.table(dims, |i| first + i as i32)
 }

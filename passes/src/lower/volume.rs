@@ -12,7 +12,7 @@ use crate::pattern::when;
 pub(super) fn conv(b: &mut Build<'_>, op: &Conv, operands: &[ValueId]) -> Built {
     let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
     let (groups, taps) = (op.groups, w[2]);
-    when(taps <= MOST_TAPS).map_err(|_| Skip::Because("its window has too many taps"))?;
+    when(taps <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
     let depth = window_steps(x[2], taps, op.dilation[0], op.stride[0]).ok_or(Skip::NoMatch)?;
     let slabs = b.transpose(operands[0], DEPTH_BESIDE_BATCH)?;
     let mut parts = Vec::with_capacity(taps);

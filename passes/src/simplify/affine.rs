@@ -169,7 +169,7 @@ fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     match &k.op {
         Op::Conv(c) => when(c.before.iter().chain(&c.after).all(|&n| n == 0))?,
         Op::MatMul(_) => {}
-        _ => return Err(Skip::Because("the edges of the result sum over fewer weights")),
+        _ => return Err(Skip::because("the edges of the result sum over fewer weights")),
     }
     let (x, c) = by_constant(g, k.x, BinaryFn::Add)?;
     only_here(g, k.x, at)?;
@@ -213,7 +213,7 @@ fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
 /// lies between two contractions is then the same however a model is spelled.
 fn belongs_here(g: &Graph, x: ValueId, user: NodeId) -> Match<()> {
     let taken = CONTRACTIONS.contains(&g.op(x.node).kind()) && g.only_user(x) == Some(user);
-    if taken { Err(Skip::Because("the contraction before takes it up")) } else { Ok(()) }
+    if taken { Err(Skip::because("the contraction before takes it up")) } else { Ok(()) }
 }
 
 /// A product of stacked matrices has no bias in most formats.

@@ -22,9 +22,9 @@ fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let given: usize = tensors.iter().map(|t| t.data().len()).sum();
     let made: usize = types.iter().filter_map(|t| t.bytes()).sum();
     if made > LARGE && made > 4 * given {
-        return Err(Skip::Because("the result is much larger than the operands"));
+        return Err(Skip::because("the result is much larger than the operands"));
     }
-    g.room(made as u64).map_err(|_| Skip::Because("constants would come to too much"))?;
+    g.room(made as u64).map_err(|_| Skip::because("constants would come to too much"))?;
     let values = evaluate_node(g.op(at), &tensors, &types)?;
     let origin = g.origin(at).clone();
     for (old, value) in g.results(at).zip(values) {

@@ -27,6 +27,8 @@ pub(crate) fn target() -> Target {
         image_layout: Layout::row_major,
         weight_layout,
         index: Elem::I64,
+        integers: Elem::I64,
+        negative_indices: true,
         half_graphs: true,
         half: None,
         open_batch: OpenBatch::Never,

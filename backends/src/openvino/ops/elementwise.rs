@@ -56,7 +56,9 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site) -> Result<Port
         Reciprocal | Rsqrt | Threshold { .. } => return Err("it has no operation".into()),
     };
     let mut inputs = vec![e.operand(site, 0)];
-    inputs.extend(numbers.into_iter().map(|n| e.scalar(n)));
+    for n in numbers {
+        inputs.push(e.scalar_of(&site.operands[0].elem, n)?);
+    }
     Ok(e.op(operation, &data, &inputs, &site.results[0]))
 }
 

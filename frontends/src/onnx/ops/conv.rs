@@ -83,6 +83,11 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         };
         // What the asked size leaves over is cut off; what it lacks is added at the end.
         let full = (image[i].max(1) - 1) * window.stride[i] + window.reach(i) + extra[i];
+        if size > full && asked.is_none() {
+            // The standard adds to the end, ONNX Runtime does not.
+            let message = "auto_pad where steps are wider than the window is not supported; give pads";
+            return Err(Refusal::Unsupported(message.into()));
+        }
         (window.before[i], window.after[i]) = auto.halve(full.saturating_sub(size));
         extra[i] += size.saturating_sub(full);
     }

@@ -5,7 +5,7 @@ use qcc_ir::{Elem, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, bits, one};
+use crate::build::{self, Build, Values, bits, one};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -175,18 +175,10 @@ fn bit_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// alpha * Elu(x / alpha)
 fn celu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let alpha = n.float("alpha", 1.0)?;
-    let elu = UnaryFn::Elu { alpha: 1.0 };
-    if alpha == 1.0 {
-        return one(n.unary(elu, x)?);
-    }
-    let alpha = n.scalar(alpha.into(), x)?;
-    let scaled = n.binary(BinaryFn::Div, x, alpha)?;
-    let y = n.unary(elu, scaled)?;
-    one(n.binary(BinaryFn::Mul, y, alpha)?)
+    one(build::celu(n, x, alpha.into())?)
 }
 
 fn gelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -95,7 +95,9 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.opset() < 9 && !n.flag("spatial", true)? {
         return Err(Refusal::Unsupported("batch normalisation of each pixel (spatial = 0) is not supported".into()));
     }
-    if n.opset() >= 14 && n.flag("training_mode", false)? {
+    // Before opset 14 it is the number of results that tells.
+    let training = if n.opset() < 14 { n.outputs() > 1 } else { n.flag("training_mode", false)? };
+    if training {
         // Statistics of weights are the same in inference.
         if n.constant(x).is_none() {
             return Err(Refusal::Unsupported("batch normalisation in training mode: export for inference".into()));

@@ -4,7 +4,7 @@ use qcc_ir::ops::{BinaryFn, Extents, PoolFn, ReduceFn, UnaryFn};
 
 use super::super::node::NodeCx;
 use super::Row;
-use super::window::AutoWindow;
+use super::window::{AutoPad, AutoWindow};
 use crate::build::window::{Window, average_with_padding, pool, sums};
 use crate::build::{Build, Values, extents, one};
 use crate::refusal::Refusal;
@@ -71,5 +71,11 @@ fn read(n: &mut NodeCx<'_, '_>) -> Result<(Window, bool), Refusal> {
         return Err(Refusal::Invalid(format!("a window {kernel:?} for {}", n.ty(x))));
     }
     let ceil = n.flag("ceil_mode", false)?;
-    Ok((AutoWindow::read(n, kernel)?.resolve(&dims[2..]), ceil))
+    let window = AutoWindow::read(n, kernel)?;
+    let same = matches!(window.auto, AutoPad::SameUpper | AutoPad::SameLower);
+    if same && window.window.dilation.iter().any(|&d| d > 1) {
+        // The standard counts the gaps of the window, ONNX Runtime does not.
+        return Err(Refusal::Unsupported("auto_pad with dilations is not supported; give pads".into()));
+    }
+    Ok((window.resolve(&dims[2..]), ceil))
 }

@@ -95,6 +95,9 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     };
     let mode = mode(n)?;
     let coordinates = coordinates(n, x, &sizes)?;
+    if coordinates == Coordinates::HalfPixelForNearest && !matches!(mode, ResizeMode::Nearest(_)) {
+        return Err(Refusal::Unsupported("the coordinates tf_half_pixel_for_nn are for mode nearest alone".into()));
+    }
     let (outside, antialias) = (n.flag("exclude_outside", false)?, n.flag("antialias", false)?);
     n.float("extrapolation_value", 0.0)?;
     if outside && matches!(mode, ResizeMode::Cubic { .. }) {

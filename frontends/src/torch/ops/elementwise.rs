@@ -6,7 +6,7 @@ use qcc_ir::{Elem, ValueId};
 use super::super::node::{NodeCx, Operand};
 use super::super::schema::Number;
 use super::Row;
-use crate::build::{Build, Values, bits, one};
+use crate::build::{self, Build, Values, bits, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -382,14 +382,10 @@ fn elu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     unary(n, UnaryFn::Elu { alpha })
 }
 
-/// alpha * elu(x / alpha)
 fn celu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = real_input(n)?;
     let alpha = n.float("alpha", 1.0)?;
-    let alpha = n.scalar(alpha, x)?;
-    let scaled = n.binary(BinaryFn::Div, x, alpha)?;
-    let y = n.unary(UnaryFn::Elu { alpha: 1.0 }, scaled)?;
-    one(n.binary(BinaryFn::Mul, y, alpha)?)
+    one(build::celu(n, x, alpha)?)
 }
 
 /// ln(1 + exp(beta * x)) / beta. Above the threshold PyTorch gives x itself, which differs by less than a rounding.

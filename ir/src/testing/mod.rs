@@ -3,6 +3,8 @@
 //! A graph is made from a list of [`Step`]s, each of which adds a node where its operator takes the operands it
 //! picks. Fewer steps make a smaller graph, so failures shrink well.
 
+mod operators;
+
 use half::f16;
 use proptest::prelude::*;
 use smallvec::smallvec;
@@ -10,6 +12,8 @@ use smallvec::smallvec;
 use crate::graph::{Graph, Origin, ValueId};
 use crate::ops::*;
 use crate::types::{Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
+
+pub use operators::{Case, operators};
 
 /// What one step chooses: operator, operands, attributes.
 pub type Step = [u8; 6];

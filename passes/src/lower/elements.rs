@@ -1,0 +1,61 @@
+//! Elements that operators do not work on.
+
+use qcc_ir::ops::{Op, OpKind};
+use qcc_ir::{Elem, NodeId};
+
+use super::build::{Build, Built};
+use crate::Skip;
+
+/// Integers of few bits, worked on as ones of 32: what exceeds their range wraps around on the way back. Truth values
+/// become such integers where they are moved or compared.
+pub(super) fn in_32_bits(b: &mut Build<'_>, node: NodeId) -> Built {
+    let (op, mut operands) = (b.g.op(node).clone(), b.g.operands(node));
+    // The condition of a Select stays one.
+    let data = usize::from(matches!(op, Op::Select(_)));
+    let elem = b.ty(*operands.get(data).ok_or(Skip::NoMatch)?).elem.clone();
+    let narrow = match elem {
+        Elem::I8 | Elem::U8 | Elem::I16 => !matches!(op, Op::Cast(_)),
+        Elem::Bool => moves_or_compares(&op),
+        _ => false,
+    };
+    if !narrow {
+        return Err(Skip::NoMatch);
+    }
+    for v in operands.iter_mut().skip(data) {
+        if b.ty(*v).elem == elem {
+            *v = b.cast(*v, Elem::I32)?;
+        }
+    }
+    let wide = b.node(op, &operands)?;
+    for (old, new) in b.g.results(node).zip(b.g.results(wide)).skip(1) {
+        let new = b.cast(new, b.ty(old).elem.clone())?;
+        b.g.replace(old, new)?;
+    }
+    b.cast(wide.value(0), b.ty(node.value(0)).elem.clone())
+}
+
+fn moves_or_compares(op: &Op) -> bool {
+    use OpKind::*;
+    match op {
+        Op::Binary(op) => op.f.compares(),
+        _ => matches!(
+            op.kind(),
+            Select
+                | Transpose
+                | Concat
+                | Slice
+                | Pad
+                | Expand
+                | Tile
+                | Reverse
+                | DepthToSpace
+                | SpaceToDepth
+                | Gather
+                | GatherElements
+                | GatherNd
+                | ScatterNd
+                | ArgReduce
+                | TopK
+        ),
+    }
+}

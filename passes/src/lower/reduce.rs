@@ -1,0 +1,22 @@
+//! Reductions.
+
+use qcc_ir::ops::{Op, Reduce, ReduceFn};
+use qcc_ir::{NodeId, Tensor};
+
+use super::build::{Build, Built};
+use crate::Skip;
+
+/// A mean of integers is a sum and a division, which truncates as the mean does.
+pub(super) fn mean(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Reduce(op @ Reduce { f: ReduceFn::Mean, .. }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (op, x) = (op.clone(), b.g.operands(node)[0]);
+    let (elem, extents) = (b.ty(x).elem.clone(), b.extents(x)?);
+    if !elem.is_integer() {
+        return Err(Skip::NoMatch);
+    }
+    let count: usize = op.axes.iter().map(|&a| extents[a]).product();
+    let sum = b.op(Reduce { f: ReduceFn::Sum, ..op }, &[x])?;
+    let count = b.constant(Tensor::scalar(count as i64));
+    let count = b.cast(count, elem)?;
+    b.div(sum, count)
+}

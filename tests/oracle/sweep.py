@@ -1,0 +1,874 @@
+"""Writes ONNX models of one operator each, over the space of its attributes, with what ONNX Runtime gives:
+python sweep.py FOLDER [LIMIT]
+
+The files are those of nodes.py, named sweep. Of each family of models LIMIT are drawn, the same ones each time; what
+ONNX Runtime refuses is left out.
+"""
+
+import itertools
+import pathlib
+import random
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from nodes import Store, write
+
+LIMIT = 24
+FAMILIES = {}
+ELEMENTS = {"f32": np.float32, "i8": np.int8, "u8": np.uint8, "i16": np.int16, "i32": np.int32, "i64": np.int64,
+            "bool": np.bool_, "f16": np.float16}
+
+
+class Case:
+    """One model: `make` is given the case and what was drawn, and says which node there is."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.inputs, self.constants, self.node, self.opset = {}, {}, None, 17
+
+    def reals(self, *shape, scale=2.0):
+        return (self.random.uniform(-1, 1, shape) * scale).astype(np.float32)
+
+    def integers(self, shape, elem, low=-9, high=10):
+        info = np.iinfo(ELEMENTS[elem])
+        return self.random.integers(max(low, info.min), min(high, info.max + 1), shape).astype(ELEMENTS[elem])
+
+    def numbers(self, shape, elem, low=-9, high=10):
+        if elem == "bool":
+            return self.random.integers(0, 2, shape).astype(bool)
+        if elem in ("f32", "f16"):
+            return self.reals(*shape).astype(ELEMENTS[elem])
+        return self.integers(shape, elem, low, high)
+
+    def input(self, value, name=None):
+        name = name or f"x{len(self.inputs)}"
+        self.inputs[name] = np.asarray(value)
+        return name
+
+    def constant(self, value):
+        name = f"c{len(self.constants)}"
+        self.constants[name] = np.asarray(value)
+        return name
+
+    def operand(self, value, constant):
+        return self.constant(value) if constant else self.input(value)
+
+    def op(self, kind, inputs, outputs=1, **attributes):
+        names = [f"y{i}" for i in range(outputs)]
+        attributes = {k: v for k, v in attributes.items() if v is not None}
+        self.node = helper.make_node(kind, inputs, names, name="node", **attributes)
+
+    def model(self):
+        typed = lambda name, value: helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+        inputs = [typed(name, value) for name, value in self.inputs.items()]
+        outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in self.node.output if name]
+        constants = [numpy_helper.from_array(value, name) for name, value in self.constants.items()]
+        graph = helper.make_graph([self.node], "sweep", inputs, outputs, constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+        return onnx.shape_inference.infer_shapes(model)
+
+
+def family(**axes):
+    def add(make):
+        FAMILIES[make.__name__] = (make, axes)
+        return make
+    return add
+
+
+def drawn(name, axes, limit):
+    """`limit` of all combinations, or all of them."""
+    count = int(np.prod([len(values) for values in axes.values()]))
+    draw = random.Random(name)
+    places = sorted(draw.sample(range(count), limit)) if limit < count else range(count)
+    for place in places:
+        choice, rest = {}, place
+        for key, values in axes.items():
+            rest, i = divmod(rest, len(values))
+            choice[key] = values[i]
+        yield place, choice
+
+
+def reference(model, inputs):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)
+
+
+# Resampling.
+
+@family(
+    image=[(1, 2, 5, 7), (1, 2, 6, 4), (2, 3, 30, 3), (1, 2, 1, 9), (1, 2, 9), (1, 2, 8), (1, 2, 3, 4, 5)],
+    place=["first", "first", "last"],
+    mode=["nearest", "linear", "cubic"],
+    coordinates=["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric",
+                 "tf_half_pixel_for_nn"],
+    nearest=["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"],
+    factor=[(0.5, 0.5, 0.5), (1.5, 1.7, 2.0), (2.0, 2.0, 2.0), (0.25, 0.7, 1.0), (1.0, 3.0, 0.34), (1.0, 1.0, 1.0),
+            (4.0, 0.5, 1.3)],
+    given=["scales", "sizes"],
+    axes=[False, True],
+    opset=[11, 13, 18, 19],
+)
+def resize(c, image, place, mode, coordinates, nearest, factor, given, axes, opset):
+    axes = axes and opset >= 18
+    c.opset = opset
+    spatial = len(image) - 2
+    order = list(range(len(image))) if place == "first" else [0, *range(2, len(image)), 1]
+    shape = [image[i] for i in order]
+    scales = [1.0 if i < 2 else factor[i - 2] for i in order]
+    kept = [a for a, i in enumerate(order) if i >= 2] if axes else list(range(len(image)))
+    sizes = [max(1, int(np.floor(np.float32(shape[a]) * np.float32(scales[a])))) for a in kept]
+    if any(np.floor(np.float32(n) * np.float32(s)) < 1 for n, s in zip(shape, scales)):
+        return False
+    x, roi = c.input(c.reals(*shape)), c.constant(np.zeros(0, np.float32))
+    if given == "scales":
+        tail = [c.constant(np.array([scales[a] for a in kept], np.float32))]
+    else:
+        tail = [c.constant(np.zeros(0, np.float32)) if opset < 13 else "", c.constant(np.array(sizes, np.int64))]
+    c.op("Resize", [x, roi if opset < 13 else "", *tail], mode=mode, coordinate_transformation_mode=coordinates,
+         nearest_mode=nearest, axes=kept if axes else None)
+
+
+@family(
+    image=[(1, 2, 5, 7), (1, 2, 6, 4), (1, 1, 9, 9)],
+    mode=["nearest", "linear"],
+    factor=[(2.0, 2.0), (3.0, 2.0), (1.5, 2.5), (0.5, 0.5), (1.0, 2.0)],
+    opset=[9, 10],
+)
+def upsample(c, image, mode, factor, opset):
+    c.opset = opset
+    scales = c.constant(np.array([1, 1, *factor], np.float32))
+    c.op("Upsample" if opset == 9 else "Resize", [c.input(c.reals(*image)), scales], mode=mode)
+
+
+@family(
+    image=[(1, 2, 4, 5), (2, 3, 3, 3)],
+    mode=["linear", "nearest", "cubic"],
+    padding=["zeros", "border", "reflection"],
+    align=[0, 1],
+    positions=[(2, 3), (1, 5)],
+    constant=[False, True],
+)
+def grid_sample(c, image, mode, padding, align, positions, constant):
+    c.opset = 20
+    grid = c.reals(image[0], *positions, 2, scale=1.6)
+    c.op("GridSample", [c.input(c.reals(*image)), c.operand(grid, constant)], mode=mode, padding_mode=padding,
+         align_corners=align)
+
+
+# Windows.
+
+def windows(spatial):
+    return [np.random.default_rng(i) for i in range(spatial)]
+
+
+@family(
+    kind=["MaxPool", "AveragePool", "LpPool"],
+    image=[(1, 3, 9), (2, 3, 8, 7), (1, 2, 5, 6, 7)],
+    kernel=[(2, 2, 2), (3, 2, 1), (3, 3, 2)],
+    stride=[(1, 1, 1), (2, 2, 2), (2, 3, 1)],
+    pads=["none", "same", "uneven", "SAME_UPPER", "SAME_LOWER", "VALID"],
+    dilation=[(1, 1, 1), (2, 1, 1), (2, 2, 2)],
+    ceil=[0, 1],
+    inside=[0, 1],
+    opset=[10, 11, 19],
+)
+def pool(c, kind, image, kernel, stride, pads, dilation, ceil, inside, opset):
+    if kind == "LpPool" and opset < 18 or kind == "AveragePool" and opset < 19:
+        opset = 19
+    c.opset = opset
+    n = len(image) - 2
+    kernel, stride, dilation = list(kernel[:n]), list(stride[:n]), list(dilation[:n])
+    explicit = {"none": [0] * 2 * n, "same": [min(1, k - 1) for k in kernel] * 2,
+                "uneven": [0] * n + [min(1, k - 1) for k in kernel]}
+    c.op(kind, [c.input(c.reals(*image))], kernel_shape=kernel, strides=stride, dilations=dilation, ceil_mode=ceil,
+         pads=explicit.get(pads), auto_pad=pads if pads not in explicit else None,
+         count_include_pad=inside if kind == "AveragePool" else None, p=(1 + inside) if kind == "LpPool" else None)
+
+
+@family(
+    kind=["GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"],
+    image=[(1, 3, 9), (2, 3, 8, 7), (1, 2, 3, 4, 5), (2, 3, 1, 1)],
+)
+def global_pool(c, kind, image):
+    c.op(kind, [c.input(c.reals(*image))])
+
+
+@family(
+    image=[(1, 4, 9), (2, 4, 8, 7), (1, 4, 5, 6, 7)],
+    outputs=[4, 6, 8],
+    groups=[1, 2, 4],
+    kernel=[(1, 1, 1), (3, 2, 1), (3, 3, 2), (2, 3, 3)],
+    stride=[(1, 1, 1), (2, 2, 2), (2, 1, 3)],
+    pads=["none", "one", "uneven", "wide", "SAME_UPPER", "SAME_LOWER"],
+    dilation=[(1, 1, 1), (2, 1, 1), (2, 2, 2)],
+    bias=[False, True],
+    constant=[True, True, False],
+)
+def conv(c, image, outputs, groups, kernel, stride, pads, dilation, bias, constant):
+    n = len(image) - 2
+    if outputs % groups:
+        return False
+    explicit = {"none": [0] * 2 * n, "one": [1] * 2 * n, "uneven": [1, 0, 2][:n] + [0, 2, 1][:n], "wide": [3] * 2 * n}
+    weight = c.operand(c.reals(outputs, image[1] // groups, *kernel[:n], scale=0.5), constant)
+    inputs = [c.input(c.reals(*image)), weight] + ([c.operand(c.reals(outputs), constant)] if bias else [])
+    c.op("Conv", inputs, group=groups, strides=list(stride[:n]), dilations=list(dilation[:n]),
+         pads=explicit.get(pads), auto_pad=pads if pads not in explicit else None)
+
+
+@family(
+    image=[(1, 4, 6), (2, 4, 4, 5), (1, 4, 3, 4, 3)],
+    outputs=[4, 8],
+    groups=[1, 2, 4],
+    kernel=[(1, 1, 1), (3, 2, 1), (2, 3, 3), (4, 4, 2)],
+    stride=[(1, 1, 1), (2, 2, 2), (2, 1, 3), (3, 3, 1)],
+    pads=["none", "one", "uneven", "SAME_UPPER", "SAME_LOWER", "shape", "wide shape"],
+    dilation=[(1, 1, 1), (2, 1, 1), (2, 2, 2)],
+    extra=[0, 1],
+    bias=[False, True],
+)
+def conv_transpose(c, image, outputs, groups, kernel, stride, pads, dilation, extra, bias):
+    n = len(image) - 2
+    explicit = {"none": [0] * 2 * n, "one": [1] * 2 * n, "uneven": [1, 0, 2][:n] + [0, 2, 1][:n]}
+    weight = c.constant(c.reals(image[1], outputs // groups, *kernel[:n], scale=0.5))
+    inputs = [c.input(c.reals(*image)), weight] + ([c.constant(c.reals(outputs))] if bias else [])
+    stride, dilation = list(stride[:n]), list(dilation[:n])
+    output = [min(extra, max(s, d) - 1) for s, d in zip(stride, dilation)]
+    shape = None
+    if "shape" in pads:
+        shape = [n * s + ("wide" in pads) for n, s in zip(image[2:], stride)]
+    c.op("ConvTranspose", inputs, group=groups, strides=stride, dilations=dilation, output_padding=output,
+         output_shape=shape, pads=explicit.get(pads), auto_pad=pads if "SAME" in pads else None)
+
+
+@family(
+    image=[(1, 8, 2, 3), (2, 16, 3, 1), (1, 12, 2, 2)],
+    block=[1, 2, 4],
+    mode=["DCR", "CRD"],
+    kind=["DepthToSpace", "SpaceToDepth"],
+)
+def blocks(c, image, block, mode, kind):
+    if kind == "DepthToSpace":
+        if image[1] % (block * block):
+            return False
+        c.op(kind, [c.input(c.reals(*image))], blocksize=block, mode=mode)
+    else:
+        n, channels, h, w = image
+        c.op(kind, [c.input(c.reals(n, channels, h * block, w * block))], blocksize=block)
+
+
+# Movement.
+
+@family(
+    shape=[(5,), (4, 5), (2, 3, 5, 4), (1, 2, 3, 4, 5)],
+    mode=["constant", "edge", "reflect", "wrap"],
+    signs=["positive", "negative", "mixed", "front", "back", "all"],
+    value=[0.0, -1.5, float("-inf")],
+    elem=["f32", "i32", "i64", "u8", "bool"],
+    opset=[13, 18, 19],
+)
+def pad(c, shape, mode, signs, value, elem, opset):
+    c.opset = opset
+    rank = len(shape)
+    wide = range(max(0, rank - 2), rank) if signs != "all" else range(rank)
+    before, after = [0] * rank, [0] * rank
+    for a in wide:
+        most = shape[a] - 1
+        before[a], after[a] = {"positive": (1, 2), "negative": (-1, 0), "mixed": (2, -1), "front": (2, 0),
+                               "back": (0, 1), "all": (1, 1)}[signs]
+        if mode != "constant":
+            before[a], after[a] = min(before[a], most), min(after[a], most)
+    x = c.input(c.numbers(shape, elem))
+    fill = np.array(value if elem == "f32" else abs(value) > 0, ELEMENTS[elem])
+    tail = [c.constant(fill)] if mode == "constant" and value != 0 else []
+    c.op("Pad", [x, c.constant(np.array(before + after, np.int64)), *tail], mode=mode)
+
+
+@family(
+    shape=[(7,), (4, 5), (2, 3, 6, 5)],
+    start=[0, 1, -1, -3, 100, -100],
+    end=[3, -1, 100, -100, 0],
+    step=[1, 2, 3, -1, -2, -3],
+    axis=[0, -1, 1],
+    two=[False, True],
+    elem=["f32", "i64", "bool"],
+)
+def slice_(c, shape, start, end, step, axis, two, elem):
+    if axis >= len(shape):
+        return False
+    axes, ints = [axis], lambda *v: c.constant(np.array(v, np.int64))
+    if two and len(shape) > 2:
+        inputs = [ints(start, 1), ints(end, 3), ints(axis, 2 if axis != 2 else 1), ints(step, 1)]
+    else:
+        inputs = [ints(start), ints(end), ints(axis), ints(step)]
+    value = c.numbers(shape, elem)
+    if len(range(*slice(start, end, step).indices(shape[axis]))) == 0:
+        return False
+    c.op("Slice", [c.input(value), *inputs])
+
+
+@family(
+    kind=["Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Tile", "Concat", "Split", "Trilu"],
+    variant=list(range(8)),
+    elem=["f32", "i64", "i32", "u8", "bool"],
+)
+def movement(c, kind, variant, elem):
+    ints = lambda *v: c.constant(np.array(v, np.int64))
+    value = lambda *shape: c.input(c.numbers(shape, elem))
+    v = variant
+    c.opset = 18
+    if kind == "Transpose":
+        perms = [(0, 2, 3, 1), (3, 2, 1, 0), (1, 0, 3, 2), (0, 1, 2, 3), (2, 3, 0, 1), (0, 3, 1, 2), None, (1, 2, 3, 0)]
+        c.op(kind, [value(2, 3, 4, 5)], perm=perms[v])
+    elif kind == "Reshape":
+        shapes = [(0, -1), (6, 20), (-1,), (2, 1, 12, 5), (0, 0, 20), (1, 2, 3, 4, 5), (5, 4, 3, 2), (2, 60, 1)]
+        c.op(kind, [value(2, 3, 4, 5), ints(*shapes[v])])
+    elif kind == "Flatten":
+        c.op(kind, [value(2, 3, 4, 5)], axis=[0, 1, 2, 3, 4, -1, -2, -4][v])
+    elif kind == "Squeeze":
+        axes = [(0,), (-1,), (0, 2), (-2, 0), (2, -1), None, (0, 2, 4), (-5,)][v]
+        c.op(kind, [value(1, 3, 1, 4, 1)] + ([ints(*axes)] if axes else []))
+    elif kind == "Unsqueeze":
+        c.op(kind, [value(3, 4), ints(*[(0,), (-1,), (1, 2), (-2, 0), (2,), (0, 3), (-3,), (1,)][v])])
+    elif kind == "Expand":
+        shapes = [(2, 3, 4), (3, 4), (1, 1), (2, 1, 3, 1), (3, 1), (5, 3, 4), (1, 3, 4), (2, 2, 3, 4)]
+        c.op(kind, [value(3, 4 if v % 2 else 1) if v not in (4,) else value(1, 4), ints(*shapes[v])])
+    elif kind == "Tile":
+        c.op(kind, [value(2, 3, 4), ints(*[(1, 2, 1), (2, 1, 3), (1, 1, 1), (3, 2, 1), (1, 1, 4), (2, 2, 2), (1, 3, 1),
+                                           (4, 1, 1)][v])])
+    elif kind == "Concat":
+        axis = [0, 1, 2, -1, -2, -3, 1, 0][v]
+        shapes = [[2, 3, 4] for _ in range(2 + v % 3)]
+        for i, shape in enumerate(shapes):
+            shape[axis] += i
+        c.op(kind, [value(*shape) for shape in shapes], axis=axis)
+    elif kind == "Split":
+        parts = [(2, 2, 2), (1, 5), (3, 3), (4, 1, 1), None, None, (6,), (1, 1, 1, 3)][v]
+        count = len(parts) if parts else 2 + v % 3
+        c.op(kind, [value(2, 6, 3)] + ([ints(*parts)] if parts else []), count, axis=1 if v % 2 else -2,
+             num_outputs=None if parts else count)
+    else:
+        k = [0, 1, -1, 2, -2, 5, -5, 0][v]
+        c.op(kind, [value(2, 4, 5) if v % 2 else value(4, 3), c.constant(np.array(k, np.int64))], upper=v // 2 % 2)
+
+
+# Reductions.
+
+@family(
+    kind=["ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
+          "ReduceLogSum", "ReduceLogSumExp"],
+    shape=[(6,), (3, 5), (2, 3, 4), (2, 3, 4, 5), (1, 2, 3, 2, 3)],
+    axes=[(0,), (-1,), (1,), (0, -1), (1, 2), (-2, -3), None, ()],
+    keep=[0, 1],
+    elem=["f32", "f32", "i32", "i64"],
+    opset=[11, 13, 18],
+)
+def reduce(c, kind, shape, axes, keep, elem, opset):
+    c.opset = opset
+    if axes and any(a >= len(shape) or a < -len(shape) for a in axes):
+        return False
+    value = c.numbers(shape, elem, -3, 4)
+    if kind in ("ReduceLogSum",):
+        value = np.abs(value) + 1
+    x = c.input(value.astype(ELEMENTS[elem]))
+    operand = opset >= 18 or kind == "ReduceSum" and opset >= 13
+    if axes is None or not operand:
+        c.op(kind, [x], keepdims=keep, axes=list(axes) if axes else None)
+    else:
+        c.op(kind, [x, c.constant(np.array(axes, np.int64))], keepdims=keep,
+             noop_with_empty_axes=(keep if not axes else None))
+
+
+@family(
+    kind=["ArgMax", "ArgMin"],
+    shape=[(6,), (3, 5), (2, 3, 4), (2, 3, 4, 5)],
+    axis=[0, 1, -1, -2],
+    keep=[0, 1],
+    last=[0, 1],
+    elem=["f32", "i32", "i64", "u8", "i8", "f16"],
+)
+def arg_reduce(c, kind, shape, axis, keep, last, elem):
+    if not -len(shape) <= axis < len(shape):
+        return False
+    c.op(kind, [c.input(c.numbers(shape, elem, -3, 4))], axis=axis, keepdims=keep, select_last_index=last)
+
+
+@family(
+    shape=[(6,), (3, 5), (2, 4, 3), (2, 3, 4, 5)],
+    axis=[0, 1, -1, -2],
+    largest=[0, 1],
+    sorted=[1],
+    all=[False, True],
+    elem=["f32", "i32", "i64", "i8", "u8", "i16"],
+)
+def top_k(c, shape, axis, largest, sorted, all, elem):
+    c.opset = 24 if elem in ("i8", "u8", "i16") else 17
+    if not -len(shape) <= axis < len(shape):
+        return False
+    k = shape[axis] if all else 2
+    c.op("TopK", [c.input(c.numbers(shape, elem, -100, 100)), c.constant(np.array([k], np.int64))], 2, axis=axis,
+         largest=largest, sorted=sorted)
+
+
+@family(
+    shape=[(6,), (3, 5), (2, 4, 3)],
+    axis=[0, 1, -1],
+    exclusive=[0, 1],
+    reverse=[0, 1],
+    elem=["f32", "i32", "i64"],
+)
+def cum_sum(c, shape, axis, exclusive, reverse, elem):
+    if axis >= len(shape):
+        return False
+    c.op("CumSum", [c.input(c.numbers(shape, elem)), c.constant(np.array(axis, np.int64))], exclusive=exclusive,
+         reverse=reverse)
+
+
+# Indices.
+
+@family(
+    shape=[(6,), (4, 5), (2, 3, 4), (2, 3, 4, 5)],
+    index=[(), (2,), (2, 3), (1,)],
+    axis=[0, 1, -1],
+    signs=["positive", "any"],
+    constant=[False, True],
+    elem=["f32", "i64", "i32", "u8", "bool"],
+    width=["i32", "i64"],
+)
+def gather(c, shape, index, axis, signs, constant, elem, width):
+    if axis >= len(shape):
+        return False
+    n = shape[axis]
+    places = c.integers(index, width, -n if signs == "any" else 0, n)
+    c.op("Gather", [c.input(c.numbers(shape, elem)), c.operand(places, constant)], axis=axis)
+
+
+@family(
+    shape=[(6,), (4, 5), (2, 3, 4)],
+    axis=[0, 1, -1],
+    less=[0, 1],
+    signs=["positive", "any"],
+    constant=[False, True],
+    elem=["f32", "i64", "i32", "u8", "bool"],
+    width=["i32", "i64"],
+)
+def gather_elements(c, shape, axis, less, signs, constant, elem, width):
+    if axis >= len(shape):
+        return False
+    n = shape[axis]
+    index = [max(1, d - less) for d in shape]
+    places = c.integers(index, width, -n if signs == "any" else 0, n)
+    c.op("GatherElements", [c.input(c.numbers(shape, elem)), c.operand(places, constant)], axis=axis)
+
+
+def tuples(c, dims, count, signs):
+    low = [-n if signs == "any" else 0 for n in dims]
+    places = [c.random.integers(l, n, count) for l, n in zip(low, dims)]
+    return np.stack(places, -1).astype(np.int64)
+
+
+@family(
+    shape=[(6,), (4, 5), (2, 3, 4), (2, 2, 3, 4)],
+    depth=[1, 2, 3],
+    batch=[0, 1, 2],
+    count=[(2,), (2, 3), (1,)],
+    signs=["positive", "any"],
+    constant=[False, True],
+    elem=["f32", "i64", "i32", "u8", "bool"],
+)
+def gather_nd(c, shape, depth, batch, count, signs, constant, elem):
+    if depth + batch > len(shape) or batch >= len(count) + 1 and batch:
+        return False
+    count = (*shape[:batch], *count)
+    places = tuples(c, shape[batch:batch + depth], count, signs)
+    c.op("GatherND", [c.input(c.numbers(shape, elem)), c.operand(places, constant)], batch_dims=batch)
+
+
+@family(
+    shape=[(6,), (4, 5), (2, 3, 4)],
+    depth=[1, 2],
+    count=[2, 3, 9],
+    reduction=["none", "add", "mul", "min", "max"],
+    signs=["positive", "any"],
+    constant=[False, True],
+    elem=["f32", "i64", "i32"],
+)
+def scatter_nd(c, shape, depth, count, reduction, signs, constant, elem):
+    c.opset = 18
+    if depth > len(shape):
+        return False
+    places = tuples(c, shape[:depth], (count,), signs)
+    if reduction == "none":
+        # Which of several updates of one place stays is not said.
+        fold = np.ravel_multi_index(tuple(places[..., i] % shape[i] for i in range(depth)), shape[:depth])
+        places = places[np.unique(fold, return_index=True)[1]]
+    updates = c.numbers((len(places), *shape[depth:]), elem)
+    c.op("ScatterND", [c.input(c.numbers(shape, elem)), c.operand(places, constant), c.input(updates)],
+         reduction=reduction)
+
+
+@family(
+    shape=[(6,), (4, 5), (2, 3, 4)],
+    axis=[0, 1, -1],
+    less=[0, 1],
+    reduction=["none", "add", "mul", "min", "max"],
+    signs=["positive", "any"],
+    constant=[False, True],
+    elem=["f32", "i64", "i32"],
+    width=["i32", "i64"],
+)
+def scatter_elements(c, shape, axis, less, reduction, signs, constant, elem, width):
+    c.opset = 18
+    if axis >= len(shape):
+        return False
+    n = shape[axis]
+    index = [max(1, d - less) for d in shape]
+    if reduction == "none":
+        rows = np.argsort(c.random.random(index), axis)
+        places = np.where(c.random.random(index) < 0.5, rows - n, rows) if signs == "any" else rows
+        places = places.astype(ELEMENTS[width])
+    else:
+        places = c.integers(index, width, -n if signs == "any" else 0, n)
+    updates = c.numbers(index, elem)
+    c.op("ScatterElements", [c.input(c.numbers(shape, elem)), c.operand(places, constant), c.input(updates)], axis=axis,
+         reduction=reduction)
+
+
+@family(
+    shape=[(4,), (2, 3), ()],
+    depth=[3, 5],
+    axis=[-1, 0, 1, -2],
+    signs=["positive", "any"],
+    constant=[False, True],
+    elem=["f32", "i64", "i32"],
+    width=["i64", "i32", "f32"],
+)
+def one_hot(c, shape, depth, axis, signs, constant, elem, width):
+    if not -len(shape) - 1 <= axis <= len(shape):
+        return False
+    places = c.random.integers(-depth - 1 if signs == "any" else 0, depth + 1, shape).astype(ELEMENTS[width])
+    values = np.array([-1, 3]).astype(ELEMENTS[elem])
+    c.op("OneHot", [c.operand(places, constant), c.constant(np.array(depth, np.int64)), c.constant(values)], axis=axis)
+
+
+# Functions of elements.
+
+ACTIVATIONS = [
+    ("Celu", {"alpha": [1.0, 0.5, -2.0, -0.5, 3.0]}),
+    ("Elu", {"alpha": [1.0, 0.3, 0.0, -1.5, 2.0]}),
+    ("Selu", {"alpha": [1.67326, 0.0, -1.0, 0.5], "gamma": [1.0507, 0.0, -1.0, 2.0]}),
+    ("LeakyRelu", {"alpha": [0.01, 0.0, -0.5, 1.0, 2.0]}),
+    ("HardSigmoid", {"alpha": [0.2, 0.0, -0.3, 1 / 6], "beta": [0.5, 0.0, -0.2, 1.5]}),
+    ("ThresholdedRelu", {"alpha": [1.0, 0.0, -0.5, -3.0]}),
+    ("Shrink", {"lambd": [0.5, 0.0, -0.5, 1.5], "bias": [0.0, 0.3, -0.3]}),
+    ("Gelu", {"approximate": ["none", "tanh"]}),
+    ("Softplus", {}), ("Softsign", {}), ("Sigmoid", {}), ("Tanh", {}), ("HardSwish", {}), ("Mish", {}), ("Relu", {}),
+    ("Erf", {}), ("Exp", {}), ("Abs", {}), ("Neg", {}), ("Sign", {}), ("Floor", {}), ("Ceil", {}), ("Round", {}),
+    ("Sin", {}), ("Cos", {}), ("Tan", {}), ("Atan", {}), ("Sinh", {}), ("Cosh", {}), ("Asinh", {}), ("Reciprocal", {}),
+]
+
+
+def activations(c, kind, attributes, value):
+    c.opset = 20
+    if not kind.startswith("Gelu") and kind not in ("Mish",):
+        c.opset = 17
+    c.op(kind, [c.input(value)], **attributes)
+
+
+for kind, space in ACTIVATIONS:
+    choices = [dict(zip(space, values)) for values in itertools.product(*space.values())]
+
+    def make(c, attributes, spread, rank, kind=kind):
+        value = c.reals(*[(12,), (3, 4), (1, 2, 3, 4)][rank], scale=spread)
+        if spread > 1:
+            value.flat[:3] = [0.0, -0.0, 1.0]
+            value.flat[3:6] = np.round(value.flat[3:6] * 2) / 2
+        activations(c, kind, attributes, value)
+
+    make.__name__ = kind.lower()
+    family(attributes=choices, spread=[1.0, 4.0, 40.0], rank=[0, 1, 2])(make)
+
+
+@family(kind=["Acos", "Asin", "Acosh", "Atanh", "Log", "Sqrt"], rank=[1, 3])
+def limited(c, kind, rank):
+    u = np.abs(c.reals(*(2, 3, 4)[:rank], scale=0.95))
+    value = {"Acosh": 1 + u * 3, "Log": u + 0.01, "Sqrt": u}.get(kind, u * 2 - 1)
+    c.op(kind, [c.input(value.astype(np.float32))])
+
+
+@family(
+    elem=["f32", "f32", "i32", "i64", "i8", "u8"],
+    low=[None, -1, 0, 3, -2],
+    high=[None, 1, 0, 6, -1, 100],
+    opset=[6, 12],
+)
+def clip(c, elem, low, high, opset):
+    if opset == 6 and elem != "f32" or elem == "u8" and (low or 0) < 0 or elem == "u8" and (high or 0) < 0:
+        return False
+    c.opset = opset
+    x = c.input(c.numbers((3, 5), elem) if elem != "f32" else c.reals(3, 5, scale=8.0))
+    if opset == 6:
+        c.op("Clip", [x], min=None if low is None else float(low), max=None if high is None else float(high))
+        return True
+    limit = lambda v: "" if v is None else c.constant(np.array(v, ELEMENTS[elem]))
+    c.op("Clip", [x, limit(low), limit(high)])
+
+
+@family(
+    shape=[(2, 3, 4, 5), (2, 3), (3,), (2, 3, 4)],
+    slope=["scalar", "one", "channel", "last", "all", "channel3"],
+    constant=[False, True],
+)
+def prelu(c, shape, slope, constant):
+    rank = len(shape)
+    shapes = {"scalar": (), "one": (1,), "last": shape[-1:], "all": shape,
+              "channel": (shape[1],) + (1,) * (rank - 2) if rank > 1 else (3,),
+              "channel3": (1, shape[1]) + (1,) * (rank - 2) if rank > 1 else (1,)}
+    c.op("PRelu", [c.input(c.reals(*shape)), c.operand(c.reals(*shapes[slope]), constant)])
+
+
+@family(
+    kind=["Add", "Sub", "Mul", "Div", "Mod", "fmod", "Pow", "Max", "Min", "Less", "LessOrEqual", "Greater",
+          "GreaterOrEqual", "Equal", "BitwiseAnd", "BitwiseOr", "BitwiseXor"],
+    shapes=[((3, 4), (3, 4)), ((3, 4), (4,)), ((2, 1, 4), (3, 1)), ((2, 3, 4, 5), (3, 1, 1)), ((4,), (2, 3, 4)),
+            ((), (3,)), ((1, 2, 3, 2, 2), (2, 1, 2, 1))],
+    elem=["f32", "f32", "i32", "i64", "u8", "i8", "i16"],
+    constant=[False, True],
+    wrap=[False, True],
+)
+def binary(c, kind, shapes, elem, constant, wrap):
+    c.opset = 18
+    low, high = (-300, 301) if wrap else (-9, 10)
+    a, b = (c.numbers(shape, elem, low, high) for shape in shapes)
+    if kind in ("Div", "Mod", "fmod"):
+        b = np.where(np.abs(b) < (0.1 if elem == "f32" else 1), ELEMENTS[elem](3), b)
+        if elem in ("i8", "i16"):
+            b = np.where(b == -1, ELEMENTS[elem](2), b)
+    if kind == "Pow":
+        a, b = (np.abs(a) + 0.5, b) if elem == "f32" else (a % 5, np.abs(b) % 4)
+    a, b = a.astype(ELEMENTS[elem]), b.astype(ELEMENTS[elem])
+    if kind == "Mod" and elem == "f32":
+        return False
+    attributes = {"fmod": 1} if kind == "fmod" else {}
+    c.op("Mod" if kind == "fmod" else kind, [c.input(a), c.operand(b, constant)], **attributes)
+
+
+@family(
+    kind=["And", "Or", "Xor", "Equal", "Not", "Where"],
+    shapes=[((3, 4), (3, 4)), ((3, 4), (4,)), ((2, 1, 4), (3, 1))],
+    elem=["f32", "i64", "bool", "u8"],
+)
+def logical(c, kind, shapes, elem):
+    a, b = (c.input(c.numbers(s, "bool")) for s in shapes)
+    if kind == "Not":
+        c.inputs.popitem()
+        c.op(kind, [a])
+    elif kind == "Where":
+        x, y = c.input(c.numbers(shapes[1], elem)), c.input(c.numbers(shapes[0], elem))
+        c.inputs.pop(b)
+        c.op(kind, [a, x, y])
+    else:
+        c.op(kind, [a, b])
+
+
+@family(kind=["left", "right"], by=[0, 1, 3, 7], elem=["u8"], constant=[False, True])
+def shift(c, kind, by, elem, constant):
+    by = c.operand(np.full((3,), by, ELEMENTS[elem]), constant)
+    c.op("BitShift", [c.input(c.numbers((2, 3), elem, 0, 256)), by], direction=kind.upper())
+
+
+@family(
+    kind=["Max", "Min", "Sum", "Mean"],
+    count=[1, 2, 3],
+    elem=["f32", "i32", "i64", "u8"],
+)
+def variadic(c, kind, count, elem):
+    shapes = [(2, 3, 4), (4,), (3, 1)]
+    c.op(kind, [c.input(c.numbers(shapes[i], elem)) for i in range(count)])
+
+
+@family(
+    source=["f32", "f16", "i8", "u8", "i16", "i32", "i64", "bool"],
+    target=["f32", "f16", "i8", "u8", "i16", "i32", "i64", "bool"],
+    spread=[3.0, 100.0, 300.0],
+)
+def cast(c, source, target, spread):
+    if source in ("f32", "f16"):
+        value = c.reals(3, 5, scale=spread)
+        value.flat[:4] = [0.0, 0.5, -0.5, 1.0]
+        if target in ("u8",):
+            value = np.abs(value)
+        if target in ("i8", "u8"):
+            value = np.clip(value, -120, 250 if target == "u8" else 120)
+        value = value.astype(ELEMENTS[source])
+    else:
+        value = c.numbers((3, 5), source, -int(spread), int(spread) + 1)
+    c.op("Cast", [c.input(value)], to=helper.np_dtype_to_tensor_dtype(np.dtype(ELEMENTS[target])))
+
+
+# Normalisation and products.
+
+@family(
+    shape=[(2, 3, 4, 5), (2, 3), (2, 3, 4)],
+    opset=[7, 9, 14, 15],
+    epsilon=[1e-5, 0.1],
+    constant=[True, False],
+)
+def batch_norm(c, shape, opset, epsilon, constant):
+    c.opset = opset
+    n = shape[1]
+    parameters = [c.reals(n), c.reals(n), c.reals(n), np.abs(c.reals(n)) + 0.1]
+    c.op("BatchNormalization", [c.input(c.reals(*shape)), *[c.operand(p, constant) for p in parameters]],
+         epsilon=epsilon)
+
+
+@family(
+    kind=["LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
+          "LpNormalization", "MeanVarianceNormalization", "LRN"],
+    shape=[(2, 4, 6), (2, 4, 3, 5), (1, 4, 2, 3, 2)],
+    axis=[1, 2, -1, -2],
+    epsilon=[1e-5, 0.1],
+    variant=[0, 1],
+)
+def normalisation(c, kind, shape, axis, epsilon, variant):
+    c.opset = {"RMSNormalization": 23, "GroupNormalization": 21}.get(kind, 17)
+    x = c.input(c.reals(*shape))
+    real = lambda s: c.constant(c.reals(*s))
+    if kind in ("LayerNormalization", "RMSNormalization"):
+        tail = shape[axis:]
+        more = [real(tail)] if variant and kind == "LayerNormalization" else []
+        c.op(kind, [x, real(tail), *more], axis=axis, epsilon=epsilon)
+    elif kind == "InstanceNormalization":
+        c.op(kind, [x, real(shape[1:2]), real(shape[1:2])], epsilon=epsilon)
+    elif kind == "GroupNormalization":
+        c.op(kind, [x, real(shape[1:2]), real(shape[1:2])], epsilon=epsilon, num_groups=1 + variant)
+    elif kind == "LpNormalization":
+        c.op(kind, [x], axis=axis, p=1 + variant)
+    elif kind == "MeanVarianceNormalization":
+        c.op(kind, [x], axes=[0, axis] if variant else [axis])
+    else:
+        c.op(kind, [x], size=3 if variant else 2, alpha=0.3, beta=0.75 if variant else -0.5, bias=1.5)
+
+
+@family(
+    kind=["Softmax", "LogSoftmax", "Hardmax"],
+    shape=[(5,), (2, 3), (2, 3, 4), (2, 3, 4, 5)],
+    axis=[0, 1, -1, -2, 2],
+    opset=[9, 11, 13],
+)
+def softmax(c, kind, shape, axis, opset):
+    c.opset = opset
+    if not -len(shape) <= axis < len(shape) or opset < 11 and axis < 0:
+        return False
+    c.op(kind, [c.input(c.reals(*shape))], axis=axis)
+
+
+@family(
+    shapes=[((3, 4), (4, 5)), ((2, 3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((4,), (4, 5)), ((3, 4), (4,)),
+            ((4,), (4,)), ((2, 1, 3, 4), (3, 4, 2)), ((1, 3, 4), (2, 4, 5)), ((2, 2, 3, 4), (4,))],
+    constant=[False, True],
+    swap=[False, True],
+)
+def matmul(c, shapes, constant, swap):
+    a, b = (c.reals(*s) for s in shapes)
+    if swap:
+        c.op("MatMul", [c.operand(a, constant), c.input(b)])
+    else:
+        c.op("MatMul", [c.input(a), c.operand(b, constant)])
+
+
+@family(
+    transpose=[(0, 0), (1, 0), (0, 1), (1, 1)],
+    factors=[(1.0, 1.0), (0.5, 2.0), (-1.0, 0.0), (0.0, 1.0)],
+    bias=[None, (5,), (3, 5), (3, 1), (1, 5), ()],
+    constant=[False, True],
+    opset=[9, 13],
+)
+def gemm(c, transpose, factors, bias, constant, opset):
+    c.opset = opset
+    if bias is None and opset < 11:
+        return False
+    a, b = c.reals(*((4, 3) if transpose[0] else (3, 4))), c.reals(*((5, 4) if transpose[1] else (4, 5)))
+    more = [] if bias is None else [c.operand(c.reals(*bias), constant)]
+    c.op("Gemm", [c.input(a), c.operand(b, constant), *more], transA=transpose[0], transB=transpose[1],
+         alpha=factors[0], beta=factors[1])
+
+
+@family(
+    equation=["ij,jk->ik", "bij,bjk->bik", "bij,bkj->bik", "ij,ij->", "ij->ji", "ii->i", "i,j->ij", "bhid,bhjd->bhij",
+              "bij->b", "ij,kj->ki", "...ij,...jk->...ik", "abc,cd->abd", "ij,j->i", "bi,bi->b", "ij->", "abc->cab",
+              "ij,jk", "bnd,md->bmn", "ijk,ijl->kl"],
+    constant=[False, True],
+)
+def einsum(c, equation, constant):
+    extents = {letter: 2 + i % 3 for i, letter in enumerate("abcdhijklmn")}
+    terms = equation.split("->")[0].split(",")
+    shapes = [[extents[l] for l in t.replace("...", "ab")] for t in terms]
+    values = [c.reals(*s) for s in shapes]
+    c.op("Einsum", [c.input(values[0]), *[c.operand(v, constant) for v in values[1:]]], equation=equation)
+
+
+@family(
+    kind=["LSTM", "GRU", "RNN"],
+    direction=["forward", "reverse", "bidirectional"],
+    bias=[False, True],
+    initial=[False, True],
+    clip=[None, 0.4],
+    after=[0, 1],
+    steps=[1, 4],
+    batch=[1, 2],
+    layout=[0],
+)
+def recurrent(c, kind, direction, bias, initial, clip, after, steps, batch, layout):
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+    n, inputs, hidden = 2 if direction == "bidirectional" else 1, 3, 2
+    k = lambda *s: c.constant(c.reals(*s, scale=0.8))
+    names = [c.input(c.reals(steps, batch, inputs)), k(n, gates * hidden, inputs), k(n, gates * hidden, hidden)]
+    names.append(k(n, 2 * gates * hidden) if bias else "")
+    if initial:
+        names += ["", c.input(c.reals(n, batch, hidden))]
+        if kind == "LSTM":
+            names.append(c.input(c.reals(n, batch, hidden)))
+    extra = {"linear_before_reset": after} if kind == "GRU" else {}
+    c.op(kind, names, 3 if kind == "LSTM" else 2, direction=direction, hidden_size=hidden, clip=clip, **extra)
+
+
+@family(rows=[3, 4], columns=[3, 5], k=[0, 1, -1, -2], elem=["f32", "i64"])
+def eye_like(c, rows, columns, k, elem):
+    c.op("EyeLike", [c.input(c.numbers((rows, columns), elem))], k=k)
+
+
+def main(folder, limit):
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def cases(store):
+        for name, (make, axes) in FAMILIES.items():
+            count = 0
+            for place, choice in drawn(name, axes, limit):
+                case = Case([place, *name.encode()])
+                if make(case, **choice) is False:
+                    continue
+                try:
+                    model = case.model()
+                    expected = reference(model, case.inputs)
+                except Exception:
+                    continue
+                count += 1
+                values = [store.tensor(v) for v in case.inputs.values()]
+                if None in values or None in (results := [store.tensor(v) for v in expected]):
+                    continue
+                yield f"{name}_{place}", model, [[values, results]], {"rtol": 1e-4, "atol": 1e-5}
+            assert count, f"ONNX Runtime runs none of {name}"
+
+    write(folder, "sweep", cases)
+
+
+main(pathlib.Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else LIMIT)
