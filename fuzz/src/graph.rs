@@ -27,7 +27,7 @@ fn run(g: &mut Graph, backend: Backend, passes: &[Box<dyn Pass>]) -> bool {
     match qcc_passes::run(passes, g, &mut cx, &mut |_, _| {}) {
         Ok(()) => true,
         Err(PassError::Refused(d)) => {
-            refused(&[*d]);
+            refused(&d);
             false
         }
         // Constants that cannot be computed: a division by 0, an index beyond its axis.
@@ -84,7 +84,7 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
             match quantize::absorb(&g, &mut cx, quantize::Interface::Float) {
                 Ok(absorbed) => g = absorbed.graph,
                 Err(PassError::Refused(d)) => {
-                    refused(&[*d]);
+                    refused(&d);
                     continue;
                 }
                 Err(PassError::Eval(_)) => continue,
@@ -202,6 +202,7 @@ fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
     let sample = |_| Some(truth.inputs.clone());
     let Ok(ranges) = calibrate(&joint, &[float], Method::MinMax, 1, sample, &mut |_| {}) else { return };
     let options = Options {
+        dynamic: qcc_passes::quantize::Dynamic::default(),
         activations: mode % 3 != 2,
         weights: if mode % 3 == 2 && backend.target().grids.blocks.is_some() {
             Weights::Blocks(32)
@@ -216,7 +217,7 @@ fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
     };
     let narrow = match quantize(float, backend.target(), &ranges[0], &options) {
         Ok(narrow) => narrow.graph,
-        Err(PassError::Refused(d)) => return refused(&[*d]),
+        Err(PassError::Refused(d)) => return refused(&d),
         Err(e) => panic!("{e}\n{}", print_brief(float)),
     };
     narrow.verify().unwrap_or_else(|e| panic!("{e}\n{}", print_brief(&narrow)));

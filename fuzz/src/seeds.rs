@@ -63,6 +63,7 @@ fn written(g: &Graph, backend: Backend, int8: bool, form: Form) -> Option<Vec<u8
         let joint = Joint::alone(&g);
         let ranges = calibrate(&joint, &[&g], Method::MinMax, 1, |_| Some(sample.clone()), &mut |_| {}).ok()?;
         let options = Options {
+            dynamic: qcc_passes::quantize::Dynamic::default(),
             activations: true,
             weights: Weights::Channels,
             interface: quantize::Interface::Float,

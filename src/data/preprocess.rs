@@ -149,7 +149,7 @@ impl Preparation {
     ///
     /// # Errors
     /// Where numbers are given for data that are fed as they are, or colours and sizes for data that are no pictures.
-    pub(crate) fn check(&self, samples: &[&Option<Samples>]) -> Result<(), Diagnostic> {
+    pub(crate) fn check(&self, samples: &[&Option<Samples>]) -> Result<(), Box<Diagnostic>> {
         let any = |takes: fn(&Samples) -> bool| samples.iter().filter_map(|s| s.as_ref()).any(takes);
         if *self == Preparation::default() || samples.iter().all(|s| s.is_none()) {
             return Ok(());
@@ -157,11 +157,11 @@ impl Preparation {
         if !any(Samples::are_pixels) {
             let message = "the data are fed as they are: only pictures and arrays of bytes become other numbers";
             let help = "save the numbers that the model takes, or uint8 pixels; or leave --preprocess, --scale, --mean, --std, --color and --resize out";
-            return Err(Diagnostic::error("unused-preparation", message).with_help(help));
+            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help(help)));
         }
         if (self.color.is_some() || self.fit.is_some()) && !any(Samples::are_pictures) {
             let message = "--color and --resize are for pictures: arrays have the colours and the size of the model";
-            return Err(Diagnostic::error("unused-preparation", message).with_help("leave them out"));
+            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help("leave them out")));
         }
         Ok(())
     }

@@ -298,7 +298,7 @@ fn slices(all: &mut Cases) {
                 for (i, len) in [1, 2, 3, 7].into_iter().enumerate() {
                     let range = Range { axis, start, len, step };
                     for elem in [&ELEMENTS[0], &ELEMENTS[1 + (i + axis) % 7]] {
-                        all.add(Slice { ranges: vec![range.clone()] }, vec![Input(of(shape, elem))]);
+                        all.add(Slice { ranges: vec![range] }, vec![Input(of(shape, elem))]);
                     }
                 }
             }
@@ -384,10 +384,10 @@ fn orders(all: &mut Cases) {
                 Elem::F32 | Elem::F16 => cast(&whole(shape, &Elem::I64, [-4, 5]), elem),
                 _ => whole(shape, elem, if *elem == Elem::U8 { [0, 9] } else { [-4, 5] }),
             };
-            for axis in 0..shape.len() {
+            for (axis, &extent) in shape.iter().enumerate() {
                 for (largest, flag) in [(false, false), (false, true), (true, false), (true, true)] {
                     all.add(ArgReduce { axis, largest, keep: flag }, vec![Input(x.clone())]);
-                    let k = if flag { shape[axis] } else { 2 };
+                    let k = if flag { extent } else { 2 };
                     all.add(TopK { k, axis, largest }, vec![Input(x.clone())]);
                     all.add(CumSum { axis, exclusive: largest, reverse: flag }, vec![Input(x.clone())]);
                 }
@@ -404,7 +404,7 @@ fn indices(dims: &[usize], extents: &[usize], elem: &Elem, negative: bool) -> Te
     let index = |(i, v): (usize, &f32)| {
         let extent = extents[i % columns] as i64;
         let place = (((v + 1.0) / 2.0 * extent as f32) as i64).min(extent - 1);
-        if negative && i / columns % 2 == 0 { place - extent } else { place }
+        if negative && (i / columns).is_multiple_of(2) { place - extent } else { place }
     };
     cast(&Tensor::from_vec(Shape::known(dims), noise.reals().iter().enumerate().map(index).collect::<Vec<i64>>()), elem)
 }

@@ -207,7 +207,7 @@ impl Builder<'_> {
             let message =
                 format!("{name} cannot be an integer at the interface: calibration saw no finite range of it");
             let refusal = Diagnostic::error("integer-interface", message);
-            PassError::Refused(Box::new(refusal.with_help("leave --io out, or give data that it is finite on")))
+            PassError::Refused(vec![refusal.with_help("leave --io out, or give data that it is finite on")])
         })?;
         Ok(grid_of(range, store, false))
     }
