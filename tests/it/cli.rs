@@ -95,6 +95,10 @@ pub(crate) fn of(node: Vec<NodeProto>, constants: Vec<TensorProto>) -> ModelProt
         output: vec![y],
         ..GraphProto::default()
     };
+    model(graph)
+}
+
+fn model(graph: GraphProto) -> ModelProto {
     ModelProto {
         ir_version: Some(8),
         opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],
@@ -114,12 +118,7 @@ fn small(batch: i64) -> ModelProto {
         output: vec![value("y", &[batch, 4, 6, 6])],
         ..GraphProto::default()
     };
-    ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
+    model(graph)
 }
 
 /// A folder with `small.onnx`.

@@ -4,6 +4,8 @@
 use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::{Elem, Graph, NodeId};
 
+use crate::quantize::is_contraction;
+
 /// Multiplications and additions, and on what they work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
@@ -46,9 +48,7 @@ pub fn work(g: &Graph) -> Work {
         let products = products_of(g, n);
         match operands.get(1).map(|w| (operands[0].elem.grid().is_some(), w.elem.grid().is_some())) {
             Some((true, _)) => work.integer += products,
-            Some((false, true)) if matches!(g.producer(g.operands(n)[0]), Op::DynamicQuantize(_)) => {
-                work.run_time += products;
-            }
+            Some((false, true)) if reads_rounded(g, n) => work.run_time += products,
             Some((false, true)) => work.weights += products,
             _ => work.real += products,
         }
@@ -58,12 +58,12 @@ pub fn work(g: &Graph) -> Work {
 
 /// The contractions whose real activations the runtime puts on integers.
 pub fn dynamic(g: &Graph) -> Vec<NodeId> {
-    let rounded = |n: &NodeId| {
-        let x = g.operands(*n).first().copied();
-        matches!(g.op(*n).grid(), GridRule::Contract { .. })
-            && x.is_some_and(|x| matches!(g.producer(x), Op::DynamicQuantize(_)))
-    };
-    g.order().into_iter().filter(rounded).collect()
+    g.order().into_iter().filter(|&n| is_contraction(g, n) && reads_rounded(g, n)).collect()
+}
+
+/// True where the runtime rounds the activations that a contraction reads.
+fn reads_rounded(g: &Graph, contraction: NodeId) -> bool {
+    matches!(g.producer(g.operand(contraction, 0)), Op::DynamicQuantize(_))
 }
 
 /// The products in the contractions and recurrent layers of a graph.

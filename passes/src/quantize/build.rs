@@ -143,14 +143,10 @@ impl Builder<'_> {
         let v = n.value(0);
         let ty = self.old.ty(v).clone();
         let name = self.old.name(v).cloned().unwrap_or_default();
-        let Interface::Grid(store) = interface else {
+        let Some(store) = stored_at(interface, &ty.elem) else {
             self.real.insert(v, self.new.add_input(name, ty));
             return Ok(());
         };
-        if !ty.elem.is_float() {
-            self.real.insert(v, self.new.add_input(name, ty));
-            return Ok(());
-        }
         let grid = self.at_interface(v, store, &name)?;
         let new = self.new.add_input(name, ty.with_elem(Elem::Grid(grid)));
         match ty.elem {
@@ -166,10 +162,7 @@ impl Builder<'_> {
     fn output(&mut self, output: &Output, interface: Interface) -> Result<ValueId, PassError> {
         let v = output.value;
         let elem = &self.old.ty(v).elem;
-        let Interface::Grid(store) = interface else { return self.real(v) };
-        if !elem.is_float() {
-            return self.real(v);
-        }
+        let Some(store) = stored_at(interface, elem) else { return self.real(v) };
         let grid = self.at_interface(v, store, &output.name)?;
         if *elem == Elem::F32 {
             return self.on_grid(v, &grid);
@@ -410,6 +403,14 @@ impl Builder<'_> {
             Some(grid) => self.on_grid(v, &grid),
             None => self.real(v),
         }
+    }
+}
+
+/// What stores a value of that element at the interface, where real numbers are integers there.
+fn stored_at(interface: Interface, elem: &Elem) -> Option<Store> {
+    match interface {
+        Interface::Grid(store) if elem.is_float() => Some(store),
+        _ => None,
     }
 }
 
