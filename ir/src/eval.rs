@@ -220,10 +220,14 @@ fn copies(graph: &Graph, node: NodeId) -> Option<u64> {
 
 /// Lets glibc keep freed activations for the next node in place of returning them to the system and faulting them in
 /// again: freeing one block of nearly 32 MiB raises its thresholds to their maximum (mallopt(3), `M_MMAP_THRESHOLD`).
-/// The block is never touched, so it costs nothing.
+/// The block is never touched, so it costs nothing; where there is no room for it, freed memory is returned as it was.
 fn keep_freed_memory() {
     static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| drop(std::hint::black_box(vec![0u8; (32 << 20) - (64 << 10)])));
+    ONCE.call_once(|| {
+        let mut block = Vec::<u8>::new();
+        let _ = std::hint::black_box(&mut block).try_reserve_exact((32 << 20) - (64 << 10));
+        std::hint::black_box(&mut block);
+    });
 }
 
 impl Source {
