@@ -37,6 +37,8 @@ pub(super) struct Site {
 /// The network as it grows.
 pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
+    /// True where values are put on grids.
+    pub(super) quantizes: bool,
     written: Written,
     /// Where bytes begin that the file of constants holds already.
     offsets: FxHashMap<Bytes, u64>,
@@ -129,6 +131,9 @@ impl<'g> Emitter<'g> {
         };
         Emitter {
             graph,
+            quantizes: graph.order().iter().any(|&n| {
+                graph.constant(n.value(0)).is_none() && graph.result_types(n).iter().any(|t| t.elem.grid().is_some())
+            }),
             written: Written { net, constants: Vec::new() },
             offsets: FxHashMap::default(),
             constants: FxHashMap::default(),

@@ -34,7 +34,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, U
         Op::LayerNorm(op) => one(norm::layer_norm(e, op, site)),
         Op::Recurrent(op) => recurrent::recurrent(e, op, site),
         Op::Softmax(op) => one(norm::softmax(e, op, site)),
-        Op::Reduce(op) => one(reduce::reduce(e, op, site)),
+        Op::Reduce(op) => one(reduce::reduce(e, op, site)?),
         Op::ArgReduce(op) => one(reduce::arg_reduce(e, op, site)),
         Op::CumSum(op) => one(reduce::cum_sum(e, op, site)),
         Op::Reshape(_) => one(movement::reshape(e, site)?),

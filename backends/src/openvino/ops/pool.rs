@@ -6,6 +6,20 @@ use qcc_ir::{Elem, TensorType};
 
 use super::super::emit::{Emitter, Site, Unsupported, attribute, list};
 
+/// The largest number in windows that lie side by side; the type is that of the result.
+pub(super) fn max_pool(e: &mut Emitter<'_>, x: Port, window: &[usize], ty: &TensorType) -> Port {
+    let none = list(&vec![0; window.len()]);
+    let data = [
+        attribute("strides", list(window)),
+        attribute("pads_begin", &none),
+        attribute("pads_end", &none),
+        attribute("kernel", list(window)),
+        attribute("rounding_type", "floor"),
+        attribute("auto_pad", "explicit"),
+    ];
+    e.op(Operation("MaxPool", 1), &data, &[x], ty)
+}
+
 /// MaxPool and AvgPool; neither counts padding.
 pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site) -> Result<Port, Unsupported> {
     let ty = site.results[0].real();

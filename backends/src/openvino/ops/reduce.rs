@@ -1,14 +1,15 @@
 //! Reductions, and running sums.
 
 use qcc_formats::openvino::{Operation, Port};
-use qcc_ir::TensorType;
 use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
+use qcc_ir::{Dim, Elem, TensorType};
 
-use super::super::emit::{Emitter, Site, attribute};
+use super::super::emit::{Emitter, Site, Unsupported, attribute};
 use super::index::sorted;
+use super::pool::max_pool;
 
 /// The Reduce operations.
-pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Port {
+pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Result<Port, Unsupported> {
     let kind = match op.f {
         ReduceFn::Sum => "ReduceSum",
         ReduceFn::Mean => "ReduceMean",
@@ -18,16 +19,59 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Port {
         ReduceFn::All => "ReduceLogicalAnd",
         ReduceFn::Any => "ReduceLogicalOr",
     };
-    let inputs = [e.operand(site, 0), e.axes(&op.axes)];
     let result = site.results[0].real();
-    // The plugin gets a FakeQuantize behind an extreme wrong that drops its axes.
-    if matches!(op.f, ReduceFn::Max | ReduceFn::Min) && !op.keep {
-        let shape = op.axes.iter().fold(site.operands[0].shape.clone(), |shape, &axis| shape.with(axis, 1));
-        let kept = TensorType::new(result.elem.clone(), shape);
-        let kept = e.op(Operation(kind, 1), &[attribute("keep_dims", true)], &inputs, &kept);
-        return squeezed(e, kept, &op.axes, &result);
+    if matches!(op.f, ReduceFn::Max | ReduceFn::Min) && result.elem == Elem::F32 && e.quantizes {
+        return extreme(e, op, site);
     }
-    e.op(Operation(kind, 1), &[attribute("keep_dims", op.keep)], &inputs, &result)
+    let inputs = [e.operand(site, 0), e.axes(&op.axes)];
+    Ok(e.op(Operation(kind, 1), &[attribute("keep_dims", op.keep)], &inputs, &result))
+}
+
+/// The largest or smallest number as a pooling: the plugin joins ReduceMax and ReduceMin with a FakeQuantize behind them,
+/// and then compares numbers with ones that are quantized already.
+fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Result<Port, Unsupported> {
+    let smallest = op.f == ReduceFn::Min;
+    let mut ty = site.operands[0].real();
+    let mut x = e.operand(site, 0);
+    if smallest {
+        x = negative(e, x, &ty);
+    }
+    // The last axes first; those that are neighbours together, between what is before and what is behind them.
+    let mut end = ty.rank();
+    while let Some(last) = (0..end).rev().find(|axis| op.axes.contains(axis)) {
+        let first = (0..last).rev().find(|axis| !op.axes.contains(axis)).map_or(0, |axis| axis + 1);
+        let dims = ty.shape.dims();
+        let split = first.min(1);
+        let groups = [&dims[..split], &dims[split..first], &dims[first..=last], &dims[last + 1..]];
+        let groups: Option<Vec<Dim>> = groups.into_iter().map(product).collect();
+        let Some(groups) = groups else {
+            return Err("the extents beside the open one cannot be joined, as its quantized result needs".into());
+        };
+        let Some(window) = groups[2].known() else { return Err("the axis that it reduces is open".into()) };
+        let joined = TensorType::new(ty.elem.clone(), groups.into_iter().collect());
+        x = e.reshape(x, &joined);
+        x = max_pool(e, x, &[window, 1], &TensorType::new(ty.elem.clone(), joined.shape.with(2, 1)));
+        ty.shape = (first..=last).fold(ty.shape, |shape, axis| shape.with(axis, 1));
+        x = e.reshape(x, &ty);
+        end = first;
+    }
+    if smallest {
+        x = negative(e, x, &ty);
+    }
+    Ok(if op.keep { x } else { e.reshape(x, &site.results[0].real()) })
+}
+
+fn negative(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Port {
+    let minus = e.scalar(-1.0);
+    e.binary("Multiply", x, minus, ty)
+}
+
+/// The extent of axes that become one, where that is a number or one of them alone.
+fn product(dims: &[Dim]) -> Option<Dim> {
+    match dims {
+        [dim] => Some(dim.clone()),
+        _ => dims.iter().map(Dim::known).product::<Option<usize>>().map(Dim::Known),
+    }
 }
 
 fn squeezed(e: &mut Emitter<'_>, x: Port, axes: &[usize], ty: &TensorType) -> Port {
