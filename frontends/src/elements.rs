@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Elem, Scalar, Tensor, TensorType};
 
 use crate::refusal::Refusal;
@@ -43,6 +44,37 @@ impl Stored {
             Stored::F16 => Elem::F16,
             Stored::F32 | Stored::F64 | Stored::Bf16 => Elem::F32,
         }
+    }
+
+    /// Its usual name.
+    fn name(self) -> &'static str {
+        match self {
+            Stored::Bool => "bool",
+            Stored::I2 => "int2",
+            Stored::U2 => "uint2",
+            Stored::I4 => "int4",
+            Stored::U4 => "uint4",
+            Stored::I8 => "int8",
+            Stored::U8 => "uint8",
+            Stored::I16 => "int16",
+            Stored::U16 => "uint16",
+            Stored::I32 => "int32",
+            Stored::U32 => "uint32",
+            Stored::I64 => "int64",
+            Stored::U64 => "uint64",
+            Stored::F16 => "float16",
+            Stored::Bf16 => "bfloat16",
+            Stored::F32 => "float32",
+            Stored::F64 => "float64",
+        }
+    }
+
+    /// A warning where the graph has another element than the file for an input or output.
+    pub(crate) fn interface(self, port: &str, name: &str) -> Option<Diagnostic> {
+        let (file, graph) = (self.name(), self.elem());
+        let differs = self.is_widened() || matches!(self, Stored::Bf16 | Stored::F64);
+        let message = format!("{port} {name} is {file} in the model and {graph} in what is written");
+        differs.then(|| Diagnostic::warning("element-type", message))
     }
 
     /// Bits of one element in the file.
@@ -102,6 +134,32 @@ impl Stored {
                 let expected = format!("the size of {ty}");
                 Tensor::new(ty, raw).ok_or(Refusal::Invalid(format!("its data does not have {expected}")))
             }
+        }
+    }
+}
+
+/// Where a model uses double precision, which the graph does not keep.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Doubles {
+    /// Constants are stored so.
+    pub(crate) constants: bool,
+    /// Operators compute so.
+    pub(crate) computed: bool,
+}
+
+impl Doubles {
+    /// What the user is told: results differ where operators compute so.
+    pub(crate) fn diagnostic(self) -> Option<Diagnostic> {
+        let code = "double-precision";
+        match self {
+            Doubles { computed: true, .. } => {
+                let message = "the model computes in double precision; what is written computes in single precision";
+                Some(Diagnostic::warning(code, message))
+            }
+            Doubles { constants: true, .. } => {
+                Some(Diagnostic::note(code, "constants in double precision are rounded to single precision"))
+            }
+            Doubles { .. } => None,
         }
     }
 }

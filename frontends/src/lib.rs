@@ -22,6 +22,7 @@ mod tflite;
 mod torch;
 
 pub use onnx::supported as onnx_operators;
+pub use shapes::OPEN_SHAPE;
 pub use torch::supported as torch_operators;
 
 /// The key in a graph's metadata of the PyTorch class that the model was exported from.

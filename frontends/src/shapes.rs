@@ -28,15 +28,54 @@ pub(crate) fn settle(
             errors.push(Diagnostic::error("bad-shape", format!("the shape of input {name} is given twice")));
         }
     }
-    let symbols = symbols(inputs, &given);
-    let mut shapes = Vec::new();
+    let (symbols, batches) = (symbols(inputs, &given), batches(inputs, &given));
+    let (mut shapes, mut assumed) = (Vec::new(), Vec::new());
     for input in inputs {
-        match settle_one(input, given.get(input.name.as_str()).copied(), &symbols, notes) {
-            Ok(shape) => shapes.push(shape),
+        match settle_one(input, given.get(input.name.as_str()).copied(), &symbols, &batches) {
+            Ok((shape, one)) => {
+                assumed.extend(one.then(|| (input, shape.clone())));
+                shapes.push(shape);
+            }
             Err(e) => errors.push(*e),
         }
     }
+    notes.extend(open_shape(&assumed));
     if errors.is_empty() { Ok(shapes) } else { Err(errors) }
+}
+
+/// The code of the warning that open extents became 1.
+pub const OPEN_SHAPE: &str = "open-shape";
+
+/// Inputs that a message names one by one.
+const MOST_NAMED: usize = 4;
+
+/// A warning that open extents of these inputs became 1, as nothing gives them a number.
+fn open_shape(assumed: &[(&DeclaredInput, Shape)]) -> Option<Diagnostic> {
+    let (first, _) = assumed.first()?;
+    let told = |(input, shape): &(&DeclaredInput, Shape)| {
+        let declared = input.shape.as_ref().map_or_else(String::new, |s| s.to_string());
+        format!("input {} is declared {declared}; compiled for {shape}", input.name)
+    };
+    let help = format!("give another: --shape {} with a number for N", example(first)?);
+    Some(
+        match assumed {
+            [one] => Diagnostic::warning(OPEN_SHAPE, told(one)),
+            all => {
+                let message = format!("open extents of {} inputs are compiled as 1", all.len());
+                let named = all.iter().take(MOST_NAMED).map(told);
+                let more = (all.len() > MOST_NAMED).then(|| format!("and {} more inputs", all.len() - MOST_NAMED));
+                named.chain(more).fold(Diagnostic::warning(OPEN_SHAPE, message), Diagnostic::with_note)
+            }
+        }
+        .with_help(help),
+    )
+}
+
+/// What `--shape` takes for an input: its name and extents, `N` for open ones.
+fn example(input: &DeclaredInput) -> Option<String> {
+    let known = |d: &Dim| d.known().map_or("N".into(), |d| d.to_string());
+    let extents: Vec<String> = input.shape.as_ref()?.dims().iter().map(known).collect();
+    Some(format!("{}={}", input.name, extents.join(",")))
 }
 
 /// The name of a batch that the file leaves without one.
@@ -92,7 +131,7 @@ pub(crate) fn unknown_input(name: &str, option: &str, inputs: &[DeclaredInput]) 
         .with_help(format!("inputs: {}", names.join(", ")))
 }
 
-/// The extents of named symbols, where the given shapes agree on one; batches that nothing gives are 1.
+/// The extents of named symbols, where the given shapes agree on one.
 fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashMap<&'i str, Option<usize>> {
     let mut symbols: FxHashMap<&str, Option<usize>> = FxHashMap::default();
     for input in inputs {
@@ -105,28 +144,29 @@ fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -
             }
         }
     }
-    for input in inputs.iter().filter(|i| !given.contains_key(i.name.as_str())) {
-        if let Some(Dim::Sym(s)) = input.shape.as_ref().and_then(|s| s.dims().first())
-            && **s != *ANONYMOUS
-        {
-            symbols.entry(s).or_insert(Some(1));
-        }
-    }
     symbols
 }
 
+/// The named symbols of batches: leading extents of inputs whose shapes nothing gives.
+fn batches<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashSet<&'i str> {
+    let free = inputs.iter().filter(|i| !given.contains_key(i.name.as_str()));
+    let leading = free.filter_map(|i| i.shape.as_ref()?.dims().first());
+    leading.filter_map(|d| if let Dim::Sym(s) = d { Some(&**s) } else { None }).filter(|s| *s != ANONYMOUS).collect()
+}
+
+/// The shape of one input, and whether an extent of it is 1 because nothing gives it a number.
 fn settle_one(
     input: &DeclaredInput,
     given: Option<&[usize]>,
     symbols: &FxHashMap<&str, Option<usize>>,
-    notes: &mut Vec<Diagnostic>,
-) -> Result<Shape, Box<Diagnostic>> {
+    batches: &FxHashSet<&str>,
+) -> Result<(Shape, bool), Box<Diagnostic>> {
     let name = &input.name;
     let Some(declared) = &input.shape else {
         let message = format!("the model does not say what shape input {name} has");
-        let refusal = Diagnostic::error("open-shape", message);
+        let refusal = Diagnostic::error(OPEN_SHAPE, message);
         let refusal = refusal.with_help(format!("give it: --shape {name}=1,3,224,224"));
-        return given.map(Shape::known).ok_or_else(|| Box::new(refusal));
+        return given.map(|g| (Shape::known(g), false)).ok_or_else(|| Box::new(refusal));
     };
     if let Some(given) = given {
         let fits = |(declared, given): (&Dim, &usize)| declared.known().is_none_or(|d| d == *given);
@@ -134,26 +174,24 @@ fn settle_one(
             let message = format!("input {name} is declared {declared}; --shape gives {}", Shape::known(given));
             return Err(Box::new(Diagnostic::error("bad-shape", message)));
         }
-        return Ok(Shape::known(given));
+        return Ok((Shape::known(given), false));
     }
+    let mut assumed = false;
     let mut shape = declared.clone();
     for (axis, dim) in declared.dims().iter().enumerate() {
         let Dim::Sym(symbol) = dim else { continue };
-        match symbols.get(&**symbol).copied().flatten() {
+        let known = symbols.get(&**symbol);
+        match known.copied().flatten() {
             Some(extent) => shape = shape.with(axis, extent),
-            None if axis == 0 => shape = shape.with(0, 1),
+            None if axis == 0 || (known.is_none() && batches.contains(&**symbol)) => {
+                (shape, assumed) = (shape.with(axis, 1), true);
+            }
             None => {
-                let known = |d: &Dim| d.known().map_or("N".into(), |d| d.to_string());
-                let example: Vec<String> = declared.dims().iter().map(known).collect();
                 let message = format!("input {name} is {declared}: extent {axis} ({symbol}) is open");
-                let help = format!("give the shape: --shape {name}={} with numbers for N", example.join(","));
-                return Err(Box::new(Diagnostic::error("open-shape", message).with_help(help)));
+                let help = format!("give the shape: --shape {} with numbers for N", example(input).unwrap_or_default());
+                return Err(Box::new(Diagnostic::error(OPEN_SHAPE, message).with_help(help)));
             }
         }
     }
-    if shape != *declared {
-        notes
-            .push(Diagnostic::note("open-shape", format!("input {name} is declared {declared}; compiled for {shape}")));
-    }
-    Ok(shape)
+    Ok((shape, assumed))
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use prost::Message;
 use qcc_formats::onnx::*;
 use qcc_frontends::{ImportOptions, Imported, Model};
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::{Cell, Clamp, Op, PadMode};
 use qcc_ir::{Elem, Graph, Shape, TensorType};
 
@@ -218,17 +218,26 @@ fn a_constant_condition_chooses_a_branch() {
     assert!(import_with(&unsorted, &set).is_ok(), "the condition follows from the input that was set");
 }
 
+/// What the import tells, but for the shape of the output, which `model` leaves out.
+fn told(imported: &Imported) -> Vec<&Diagnostic> {
+    imported.notes.iter().filter(|d| d.code != "output-shape").collect()
+}
+
 #[test]
 fn open_extents_are_settled_or_refused_by_name() {
     let relu = || vec![node("Relu", &["x"], &["y"], vec![])];
     let batch = import_with(&model(13, &[-1, 3], relu(), vec![]), &ImportOptions::default()).expect("imports");
     assert_eq!(last(&batch.graph).1.shape, Shape::known(&[1, 3]));
-    assert_eq!(batch.notes[0].code, "open-shape");
+    let said = told(&batch)[0];
+    assert_eq!((said.code, said.severity), ("open-shape", Severity::Warning));
+    assert_eq!(said.message, "input x is declared [s1,3]; compiled for [1,3]");
+    assert_eq!(said.help.as_deref(), Some("give another: --shape x=N,3 with a number for N"));
     let image = model(13, &[-1, 3, -2, -3], relu(), vec![]);
     let open = refusal(&image);
     assert!(open.message.contains("s2") && open.help.is_some_and(|h| h.contains("--shape x=")));
     let shaped = |dims: &[usize]| ImportOptions { shapes: vec![("x".into(), dims.to_vec())], ..Default::default() };
-    assert!(import_with(&image, &shaped(&[2, 3, 8, 8])).is_ok());
+    let given = import_with(&image, &shaped(&[2, 3, 8, 8])).expect("imports");
+    assert!(told(&given).is_empty(), "{:?}", given.notes);
     assert_eq!(import_with(&image, &shaped(&[2, 4, 8, 8])).expect_err("3 is declared")[0].code, "bad-shape");
     let other = ImportOptions { shapes: vec![("z".into(), vec![1])], ..Default::default() };
     assert_eq!(import_with(&model(13, &[1], relu(), vec![]), &other).expect_err("no input z")[0].code, "unknown-input");
@@ -313,7 +322,61 @@ fn initializers_among_the_inputs_are_no_graph_inputs() {
 }
 
 #[test]
-fn double_precision_becomes_single_with_a_note() {
+fn open_extents_that_become_1_are_told_once() {
+    let open = |name: &str| ValueInfoProto {
+        name: Some(name.into()),
+        ..model(13, &[-1, 3], vec![], vec![]).graph.unwrap().input[0].clone()
+    };
+    let sum = node("Sum", &["x", "a", "b", "c", "d"], &["y"], vec![]);
+    let mut many = model(13, &[-1, 3], vec![sum], vec![]);
+    many.graph.as_mut().unwrap().input.extend(["a", "b", "c", "d"].map(open));
+    let imported = import_with(&many, &ImportOptions::default()).expect("imports");
+    let notes = told(&imported);
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert_eq!(notes[0].message, "open extents of 5 inputs are compiled as 1");
+    assert_eq!(notes[0].notes.len(), 5);
+    assert_eq!(notes[0].notes[4], "and 1 more inputs");
+    // A number for one gives it to all that have its symbol.
+    let given = ImportOptions { shapes: vec![("c".into(), vec![2, 3])], ..Default::default() };
+    let imported = import_with(&many, &given).expect("imports");
+    assert_eq!((last(&imported.graph).1.shape.clone(), told(&imported).len()), (Shape::known(&[2, 3]), 0));
+}
+
+/// Types of inputs and outputs that the graph does not have, and operators in double precision, change what users get.
+#[test]
+fn types_that_are_not_kept_are_told() {
+    let typed = |data_type: DataType, nodes: Vec<NodeProto>| {
+        let mut m = model(13, &[2], nodes, vec![]);
+        let Some(TypeValue::Tensor(t)) = m.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap().value.as_mut()
+        else {
+            unreachable!()
+        };
+        t.elem_type = Some(data_type.into());
+        let imported = import_with(&m, &ImportOptions::default()).expect("imports");
+        let told = told(&imported).into_iter();
+        told.map(|d| (d.severity == Severity::Warning, d.code, d.message.clone())).collect::<Vec<_>>()
+    };
+    let cast = |x: &str, to: DataType, y: &str| node("Cast", &[x], &[y], vec![int("to", i64::from(i32::from(to)))]);
+    let single = |x: &str| vec![cast(x, DataType::Float, "y")];
+    for (data_type, message) in [
+        (DataType::Double, "input x is float64 in the model and f32 in what is written"),
+        (DataType::Bfloat16, "input x is bfloat16 in the model and f32 in what is written"),
+        (DataType::Uint16, "input x is uint16 in the model and i32 in what is written"),
+        (DataType::Uint32, "input x is uint32 in the model and i64 in what is written"),
+    ] {
+        assert_eq!(typed(data_type, single("x")), [(true, "element-type", message.to_string())]);
+    }
+    for data_type in [DataType::Float, DataType::Float16, DataType::Uint8, DataType::Int64] {
+        assert_eq!(typed(data_type, single("x")), []);
+    }
+    let message = "the model computes in double precision; what is written computes in single precision";
+    let through =
+        vec![cast("x", DataType::Double, "d"), node("Exp", &["d"], &["e"], vec![]), cast("e", DataType::Float, "y")];
+    assert_eq!(typed(DataType::Float, through), [(true, "double-precision", message.to_string())]);
+}
+
+#[test]
+fn double_constants_become_single_with_a_note() {
     let w = TensorProto {
         name: Some("w".into()),
         dims: vec![1],
@@ -324,7 +387,8 @@ fn double_precision_becomes_single_with_a_note() {
     let m = model(13, &[1], vec![node("Add", &["x", "w"], &["y"], vec![])], vec![w]);
     let imported = import_with(&m, &ImportOptions::default()).expect("imports");
     assert_eq!(last(&imported.graph).1.elem, Elem::F32);
-    assert_eq!(imported.notes[0].code, "double-precision");
+    let codes: Vec<_> = told(&imported).iter().map(|d| (d.code, d.severity)).collect();
+    assert_eq!(codes, [("double-precision", Severity::Note)]);
 }
 
 #[test]

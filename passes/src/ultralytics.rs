@@ -1,6 +1,7 @@
 //! What the Ultralytics library expects of a TensorFlow Lite model: it multiplies box coordinates (and keypoints) by the
 //! size of the picture, so the model has to give them as fractions of it.
 
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Binary, BinaryFn, Concat, Op};
 use qcc_ir::{Dim, Graph, Shape, Tensor, ValueId, metadata_entry};
 
@@ -33,9 +34,10 @@ impl Pass for NormalizeBoxes {
         "normalize-boxes"
     }
 
-    fn run(&self, g: &mut Graph, _: &mut Context<'_>) -> Result<(), PassError> {
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
         let Some(head) = head(g).filter(|h| !h.selected || self.input == ImageOrder::Nhwc) else { return Ok(()) };
         let axis = if head.selected { 2 } else { 1 };
+        let mut changed = Vec::new();
         for i in 0..g.outputs().len() {
             let value = g.outputs()[i].value;
             let Some(rows) = g.ty(value).shape.dims().get(axis).and_then(Dim::known).filter(|&rows| rows > 4) else {
@@ -43,8 +45,17 @@ impl Pass for NormalizeBoxes {
             };
             if g.ty(value).rank() == 3 {
                 let normalized = scale_rows(g, value, axis, &head.factors(rows))?;
-                g.set_output(i, normalized);
+                if normalized != value {
+                    changed.push(g.outputs()[i].name.to_string());
+                    g.set_output(i, normalized);
+                }
             }
+        }
+        if !changed.is_empty() {
+            let message = format!("boxes in output {} are fractions of the picture, not pixels", changed.join(", "));
+            let help = "Ultralytics reads TFLite models so; for pixels, multiply x and width by";
+            let help = format!("{help} {}, y and height by {}", head.width, head.height);
+            cx.diagnostics.push(Diagnostic::warning("box-fractions", message).with_help(help));
         }
         Ok(())
     }
@@ -144,6 +155,20 @@ mod tests {
         assert_eq!(divisors("detect", "True", 6, ImageOrder::Nhwc), [8., 4., 8., 4., 1., 1.]);
         assert_eq!(divisors("detect", "True", 6, ImageOrder::Nchw), [1.; 6]);
         assert_eq!(divisors("classify", "False", 6, ImageOrder::Nhwc), [1.; 6]);
+    }
+
+    /// Whoever reads pixels has to know.
+    #[test]
+    fn fractions_are_told() {
+        let told = |task: &str| {
+            let mut cx = Context { target: &crate::simplify::tests::target(), diagnostics: Vec::new() };
+            normalize_boxes(ImageOrder::Nhwc).run(&mut detector(task, "False", 6), &mut cx).unwrap();
+            cx.diagnostics
+        };
+        let [warning] = told("detect").try_into().unwrap();
+        assert_eq!(warning.message, "boxes in output output0 are fractions of the picture, not pixels");
+        assert!(warning.help.unwrap().ends_with("multiply x and width by 8, y and height by 4"));
+        assert_eq!(told("classify"), []);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qcc_backends::Backend;
-use qcc_frontends::{Imported, Model};
+use qcc_frontends::{Imported, Model, OPEN_SHAPE};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::target::OpenBatch;
@@ -211,20 +211,30 @@ impl Compiler {
         artefacts: &mut [Artefact],
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Result<(), Failure> {
+        let mut open = Vec::new();
         for (i, (l, artefact)) in lowered.iter().zip(artefacts).enumerate() {
             let mut files = publication.staged(i);
             let mut graph = &l.graph;
+            let mut is_closed = l.closed.is_none();
             let mut written = l.backend.write(graph, self.options.form, &mut files);
             if let (Err(why), Some(closed)) = (&written, &l.closed) {
                 let why = why.first().map_or_else(String::new, |d| d.message.clone());
                 diagnostics.push(static_batch(why));
                 files.restart()?;
-                graph = closed;
+                (graph, is_closed) = (closed, true);
                 written = l.backend.write(graph, self.options.form, &mut files);
             }
             let summary = written?;
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
             (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
+            open.extend((!is_closed).then_some(artefact.target));
+        }
+        // What the import says of open extents holds where they are not open in the end.
+        if open.len() == lowered.len() {
+            diagnostics.retain(|d| d.code != OPEN_SHAPE);
+        } else if !open.is_empty() {
+            let note = format!("open extents stay open for {}", open.join(", "));
+            diagnostics.iter_mut().filter(|d| d.code == OPEN_SHAPE).for_each(|d| d.notes.push(note.clone()));
         }
         Ok(())
     }
@@ -258,9 +268,6 @@ impl Compiler {
                 Ok(()) => l.open = open.to_vec(),
                 Err(note) => diagnostics.push(*note),
             }
-        }
-        if lowered.iter().all(|l| !l.open.is_empty()) {
-            diagnostics.retain(|d| d.code != "open-shape");
         }
     }
 

@@ -10,10 +10,10 @@ use super::integers::{self, Inputs, Integers};
 use super::node::NodeCx;
 use super::schedule::schedule;
 use super::weights::{self, Folder};
-use super::{declared, ops};
+use super::{declared, element, ops};
 use crate::Imported;
 use crate::build::{Build, Values, fixed_input};
-use crate::elements::Stored;
+use crate::elements::{Doubles, Stored};
 use crate::refusal::Refusal;
 
 /// What a name of the model stands for.
@@ -39,8 +39,8 @@ pub(super) struct Importer<'m> {
     pub(super) opset: i64,
     pub(super) folder: &'m Folder,
     pub(super) errors: Vec<Diagnostic>,
-    notes: Vec<Diagnostic>,
-    double_noted: bool,
+    pub(super) notes: Vec<Diagnostic>,
+    doubles: Doubles,
     pub(super) integers: Integers,
     /// The model has values of unsigned types that the graph holds in wider signed ones.
     pub(super) wide_unsigned: bool,
@@ -68,7 +68,7 @@ impl<'m> Importer<'m> {
             folder,
             errors: Vec::new(),
             notes,
-            double_noted: false,
+            doubles: Doubles::default(),
             integers: Integers::default(),
             wide_unsigned: false,
             scopes: vec![FxHashMap::default()],
@@ -79,15 +79,12 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Takes note of an element type that the graph does not keep. The user is told, once, of double precision.
-    pub(super) fn note(&mut self, data_type: i32) {
+    /// Takes note of an element type that the graph does not keep, of a constant or of what an operator computes.
+    pub(super) fn note(&mut self, data_type: i32, constant: bool) {
         self.wide_unsigned |= weights::is_wide_unsigned(data_type);
-        if weights::is_double(data_type) && !std::mem::replace(&mut self.double_noted, true) {
-            self.notes.push(Diagnostic::note(
-                "double-precision",
-                "the model has values in double precision; they are computed in single precision",
-            ));
-        }
+        let double = weights::is_double(data_type);
+        self.doubles.constants |= double && constant;
+        self.doubles.computed |= double && !constant;
     }
 
     /// How the file stores the first of these values that the graph holds in wider integers.
@@ -161,6 +158,7 @@ impl<'m> Importer<'m> {
             return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
         }
         self.graph.sweep();
+        self.notes.extend(self.doubles.diagnostic());
         Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
     }
 
@@ -171,6 +169,7 @@ impl<'m> Importer<'m> {
             value = integers::plain_integers(&mut End(&mut self.graph, Origin::none()), value, stored)?;
         }
         self.notes.extend(contradiction(output, &self.graph.ty(value).shape));
+        self.notes.extend(element(output).and_then(|stored| stored.interface("output", output.name())));
         self.graph.add_output(output.name(), value);
         Ok(())
     }
@@ -258,7 +257,7 @@ impl<'m> Importer<'m> {
 
     /// The tensor of a message.
     pub(super) fn tensor(&mut self, t: &TensorProto) -> Result<qcc_ir::Tensor, Refusal> {
-        self.note(t.data_type());
+        self.note(t.data_type(), true);
         weights::tensor(t, self.folder)
     }
 

@@ -13,6 +13,7 @@ use qcc_ir::{Dim, Origin, Shape, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build;
+use crate::elements::Stored;
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
 use crate::{DeclaredInput, ImportOptions, Imported};
@@ -122,7 +123,12 @@ impl File {
         let stored: FxHashMap<&str, i32> = stored.collect();
         for (input, shape) in inputs.iter().zip(shapes) {
             let data_type = stored.get(input.name.as_str()).copied().unwrap_or_default();
-            importer.note(data_type);
+            importer.wide_unsigned |= weights::is_wide_unsigned(data_type);
+            // What the user gives a value is no input of what is written.
+            if !values.contains_key(input.name.as_str()) {
+                let stored = weights::stored(data_type).ok();
+                importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
+            }
             let ty = TensorType::new(input.elem.clone(), shape);
             match values.get(input.name.as_str()) {
                 Some(values) => importer.set_input(&input.name, ty, data_type, values),
@@ -164,6 +170,11 @@ fn tensor_type(info: &ValueInfoProto) -> Option<&TypeProtoTensor> {
         TypeValue::Tensor(t) => Some(t),
         _ => None,
     }
+}
+
+/// How the file stores an input or output.
+fn element(info: &ValueInfoProto) -> Option<Stored> {
+    weights::stored(tensor_type(info)?.elem_type()).ok()
 }
 
 fn declared(info: &ValueInfoProto) -> Result<DeclaredInput, Refusal> {

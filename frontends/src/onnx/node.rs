@@ -244,7 +244,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// How the file stores what an attribute of type INT names.
     pub(super) fn stored_as(&mut self, data_type: i64) -> Result<Stored, Refusal> {
         let data_type = i32::try_from(data_type).unwrap_or(-1);
-        self.importer.note(data_type);
+        self.importer.note(data_type, false);
         weights::stored(data_type)
     }
 

@@ -48,6 +48,12 @@ impl<'m> Importer<'m> {
         entry(self.main, tensor)
     }
 
+    /// A warning where an input or output has another element in the graph than in the file.
+    pub(super) fn interface(&self, port: &str, tensor: i32, name: &str) -> Option<Diagnostic> {
+        let stored = types::stored(self.entry(tensor).ok()?.elem).ok()?;
+        stored.interface(port, name)
+    }
+
     pub(super) fn add_input(&mut self, tensor: i32, name: &str, ty: TensorType) {
         let value = self.graph.add_input(name, ty);
         self.bind(tensor, Binding::Value(value));
@@ -110,13 +116,16 @@ impl<'m> Importer<'m> {
     }
 
     /// Imports the operators; inputs have been added. `outputs` are the names of the results.
-    pub(super) fn run(mut self, outputs: &[String], notes: Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>> {
+    pub(super) fn run(mut self, outputs: &[String], mut notes: Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>> {
         for operator in &self.main.operators {
             self.operator(operator);
         }
         for (&tensor, name) in self.main.outputs.iter().zip(outputs) {
             match self.value(tensor) {
-                Ok(value) => self.graph.add_output(name.as_str(), value),
+                Ok(value) => {
+                    notes.extend(self.interface("output", tensor, name));
+                    self.graph.add_output(name.as_str(), value);
+                }
                 Err(refusal) => self.refuse(refusal, &Origin::none()),
             }
         }

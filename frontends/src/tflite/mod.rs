@@ -94,6 +94,9 @@ impl File {
         importer.errors.extend(unknown);
         for ((input, shape), &tensor) in inputs.iter().zip(shapes).zip(&main.inputs) {
             let ty = TensorType::new(input.elem.clone(), shape);
+            if !values.contains_key(input.name.as_str()) {
+                notes.extend(importer.interface("input", tensor, &input.name));
+            }
             match values.get(input.name.as_str()) {
                 Some(values) => importer.set_input(tensor, &input.name, &ty, values),
                 None => importer.add_input(tensor, &input.name, ty),

@@ -9,7 +9,7 @@ use crate::elements::{Stored, without_nan};
 use crate::refusal::Refusal;
 
 /// How the file stores an element.
-fn stored(code: Code) -> Result<Stored, Refusal> {
+pub(super) fn stored(code: Code) -> Result<Stored, Refusal> {
     Ok(match code {
         Code::BOOL => Stored::Bool,
         Code::INT2 => Stored::I2,

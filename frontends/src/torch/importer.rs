@@ -16,7 +16,7 @@ use super::views::{self, How, View};
 use super::weights::{self, Weights};
 use crate::Imported;
 use crate::build::{Values, fixed_input};
-use crate::elements::Stored;
+use crate::elements::{Doubles, Stored};
 use crate::refusal::Refusal;
 
 /// What a name of the program stands for.
@@ -54,8 +54,8 @@ pub(super) struct Importer<'m> {
     weights: &'m Weights,
     program: &'m Program,
     symbols: Symbols,
-    notes: Vec<Diagnostic>,
-    double_noted: bool,
+    pub(super) notes: Vec<Diagnostic>,
+    pub(super) doubles: Doubles,
     /// Names that show memory of complex numbers, which nothing writes to.
     complex_shown: FxHashSet<&'m str>,
     /// Names in scope, and the types that the file declares; the innermost graph's last.
@@ -78,19 +78,9 @@ impl<'m> Importer<'m> {
             program,
             symbols,
             notes,
-            double_noted: false,
+            doubles: Doubles::default(),
             complex_shown: FxHashSet::default(),
             scopes: vec![(FxHashMap::default(), types)],
-        }
-    }
-
-    /// Tells the user, once, that double precision is not kept.
-    pub(super) fn note_double(&mut self) {
-        if !std::mem::replace(&mut self.double_noted, true) {
-            self.notes.push(Diagnostic::note(
-                "double-precision",
-                "the model has values in double precision; they are computed in single precision",
-            ));
         }
     }
 
@@ -154,6 +144,7 @@ impl<'m> Importer<'m> {
             return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
         }
         self.graph.sweep();
+        self.notes.extend(self.doubles.diagnostic());
         Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
     }
 
@@ -195,13 +186,18 @@ impl<'m> Importer<'m> {
             Argument::Tensor(name) => match self.value(name) {
                 Ok(value) => {
                     let taken = self.graph.outputs().iter().any(|o| *o.name == **name);
+                    let stored = self.declared(name).and_then(|m| weights::stored(m.dtype).ok());
                     let name = if taken { format!("{name}.{index}") } else { name.clone() };
+                    self.notes.extend(stored.and_then(|s| s.interface("output", &name)));
                     self.graph.add_output(name, value);
                 }
                 Err(e) => self.refuse(e, &Origin::none()),
             },
             Argument::None => {}
-            _ => self.notes.push(Diagnostic::note("output-left-out", format!("output {index} is no tensor; left out"))),
+            _ => {
+                let message = format!("output {index} is no tensor; left out");
+                self.notes.push(Diagnostic::warning("output-left-out", message));
+            }
         }
     }
 
@@ -264,9 +260,7 @@ impl<'m> Importer<'m> {
             Binding::Weight(held) => {
                 let origin = Origin::new(held, "Weight");
                 let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
-                if self.weights.is_double(held) {
-                    self.note_double();
-                }
+                self.doubles.constants |= self.weights.is_double(held);
                 let bound = match self.weights.tensor(held) {
                     Ok(tensor) => {
                         let value = self.graph.add_const(tensor, origin);
@@ -478,9 +472,7 @@ impl<'m> Importer<'m> {
     fn check(&mut self, name: &str, value: ValueId) -> Result<(), Refusal> {
         let Some(meta) = self.declared(name) else { return Ok(()) };
         let stored = weights::stored_part(meta.dtype)?;
-        if stored == Stored::F64 {
-            self.note_double();
-        }
+        self.doubles.computed |= stored == Stored::F64;
         let ty = self.graph.ty(value);
         let sizes: Vec<Option<i64>> = meta.sizes.iter().map(|s| s.value(&self.symbols)).collect();
         let fits = sizes.len() == ty.rank()

@@ -115,9 +115,10 @@ impl File {
         let (values, unknown) = shapes::values(&inputs, options);
         importer.errors.extend(unknown);
         for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {
-            if meta.is_ok_and(|m| weights::stored(m.dtype) == Ok(crate::elements::Stored::F64)) {
-                importer.note_double();
-            }
+            // What the user gives a value is no input of what is written.
+            let stored = meta.ok().and_then(|m| weights::stored(m.dtype).ok());
+            let stored = stored.filter(|_| !values.contains_key(input.name.as_str()));
+            importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
             let ty = TensorType::new(input.elem.clone(), shape);
             match values.get(input.name.as_str()) {
                 Some(values) => importer.set_input(name, ty, values),
@@ -154,9 +155,10 @@ impl File {
                 let message = format!(
                     "extent {axis} of input {name} ({symbol}) is open; compiled for {example}, as in the example it was exported with"
                 );
-                notes.push(
-                    Diagnostic::note("open-shape", message).with_help(format!("give another: --shape {name}=..")),
-                );
+                let known = |s: &Size| s.value(&Symbols::new()).map_or("N".into(), |n| n.to_string());
+                let extents: Vec<String> = meta.sizes.iter().map(known).collect();
+                let help = format!("give others: --shape {name}={} with numbers for N", extents.join(","));
+                notes.push(Diagnostic::warning("example-shape", message).with_help(help));
                 symbols.insert(symbol, example);
             }
         }

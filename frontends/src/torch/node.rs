@@ -280,9 +280,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     fn elem(&mut self, dtype: i64) -> Result<Elem, Refusal> {
         let stored = weights::stored(dtype)?;
-        if stored == Stored::F64 {
-            self.importer.note_double();
-        }
+        self.importer.doubles.computed |= stored == Stored::F64;
         Ok(stored.elem())
     }
 

@@ -150,7 +150,7 @@ impl Absorber<'_> {
         let target = self.target.name;
         let note = || {
             let message = format!("{dropped} values are on grids of 16 bits, which {target} kernels do not take");
-            Diagnostic::note("wide-grids", message)
+            Diagnostic::warning("wide-grids", message)
                 .with_note("they stay real, within the limits of their grids: no less exact, and slower")
         };
         Ok((dropped > 0).then(note))
