@@ -17,5 +17,6 @@ mod oracle;
 mod ort;
 mod runtime;
 mod sources;
+mod sparse;
 mod tflite;
 mod tflite_models;

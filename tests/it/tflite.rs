@@ -18,6 +18,7 @@ use crate::litert::LITERT;
 use crate::onnx_nodes::NODES;
 use crate::oracle::{self, Outcome, Run};
 use crate::runtime::{all_close, evaluate, graphs_of, laid_out, most_steps, outputs, random_graphs, steps};
+use crate::sparse;
 use crate::tflite_models::{byte, entry, float, foreign, ints, one_operator, other_pool};
 
 fn read(file: &Bytes) -> Result<Graph, String> {
@@ -127,7 +128,7 @@ const STEP: i64 = 1;
 #[test]
 fn models_of_others_are_read_as_litert_runs_them() {
     let (mut cases, mut runs) = (Vec::new(), Vec::new());
-    for (name, model) in foreign() {
+    for (name, model) in foreign().into_iter().chain(sparse::models()) {
         let g = read(&model).unwrap_or_else(|why| panic!("{name}: {why}"));
         let input = |(i, v): (usize, qcc_ir::ValueId)| {
             let ty = g.ty(v);

@@ -76,6 +76,16 @@ codes! {
 }
 
 codes! {
+    /// Which entries of a dimension a sparse tensor holds: all, or those that are named.
+    DimensionType: i8 { DENSE = 0, SPARSE_CSR = 1 }
+}
+
+codes! {
+    /// How the indices of a sparse dimension are stored.
+    IndexVectorType: u8 { NONE = 0, INT32_VECTOR = 1, UINT16_VECTOR = 2, UINT8_VECTOR = 3 }
+}
+
+codes! {
     /// What MIRROR_PAD repeats: `REFLECT` leaves the edge out.
     MirrorPadMode: i8 { REFLECT = 0, SYMMETRIC = 1 }
 }

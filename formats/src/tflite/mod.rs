@@ -6,13 +6,17 @@
 
 mod codes;
 mod options;
+mod sparsity;
 mod table;
 mod write;
 
 use bytes::Bytes;
 
-pub use codes::{Activation, BuiltinOperator, MirrorPadMode, OptionsType, Padding, TensorType};
+pub use codes::{
+    Activation, BuiltinOperator, DimensionType, IndexVectorType, MirrorPadMode, OptionsType, Padding, TensorType,
+};
 pub use options::*;
+pub use sparsity::*;
 pub use table::ReadError;
 
 use table::{Builder, File, Place, Row, Stored, Table, table};
@@ -84,14 +88,6 @@ table! {
         7 shape_signature: Vec<i32>,
         8 has_rank: bool,
         10 external_buffer: u32,
-    }
-}
-
-table! {
-    /// How the elements of a sparse tensor lie in its buffer.
-    Sparsity {
-        0 traversal_order: Vec<i32>,
-        1 block_map: Vec<i32>,
     }
 }
 

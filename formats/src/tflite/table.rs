@@ -221,7 +221,7 @@ macro_rules! vector {
         }
     )* };
 }
-vector!(u8, i32, i64, f32);
+vector!(u8, u16, i32, i64, f32);
 
 impl Field for String {
     fn store(&self, b: &mut Builder, slot: u16, row: &mut Row) {

@@ -17,11 +17,26 @@ fn sample() -> Model {
         shape_signature: vec![-1, 4],
         ..Tensor::default()
     };
+    let compressed = |segments, indices| DimensionMetadata {
+        format: DimensionType::SPARSE_CSR,
+        array_segments: segments,
+        array_indices: indices,
+        ..DimensionMetadata::default()
+    };
+    let sparsity = Sparsity {
+        traversal_order: vec![0, 1, 2],
+        block_map: vec![1],
+        dim_metadata: vec![
+            compressed(IndexVector::Int32(vec![0, 1]), IndexVector::Uint8(vec![0])),
+            compressed(IndexVector::Uint16(vec![0, 500]), IndexVector::None),
+            DimensionMetadata { dense_size: 2, ..DimensionMetadata::default() },
+        ],
+    };
     Model {
         version: Model::VERSION,
         operator_codes: vec![OperatorCode::builtin(BuiltinOperator::GELU, 2)],
         subgraphs: vec![SubGraph {
-            tensors: vec![tensor("x", 0), tensor("w", 1), tensor("v", 2)],
+            tensors: vec![tensor("x", 0), Tensor { sparsity: Some(sparsity), ..tensor("w", 1) }, tensor("v", 2)],
             inputs: vec![0],
             outputs: vec![1],
             operators: vec![relu],

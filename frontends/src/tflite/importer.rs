@@ -2,10 +2,10 @@
 
 use qcc_formats::tflite::{Model, Operator, OperatorCode, SubGraph, Tensor as Entry};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Graph, Origin, TensorType, ValueId};
+use qcc_ir::{Graph, Origin, Tensor, TensorType, ValueId};
 
 use super::node::NodeCx;
-use super::{ops, types};
+use super::{ops, sparse, types};
 use crate::Imported;
 use crate::build::{Values, fixed_input};
 use crate::refusal::Refusal;
@@ -91,13 +91,12 @@ impl<'m> Importer<'m> {
             Binding::Open => {}
         }
         let origin = Origin::new(entry.name.as_str(), "Constant");
-        let constant = types::bytes(entry, self.model).and_then(|data| match data {
-            Some(data) => types::tensor(entry, data).map(Some),
-            None => Ok(None),
-        });
-        match constant {
+        match self.constant(entry) {
             Ok(Some(constant)) => {
-                let value = self.graph.add_const(constant, origin);
+                let value = match entry.sparsity {
+                    Some(_) => self.graph.add_computed(constant, origin),
+                    None => self.graph.add_const(constant, origin),
+                };
                 self.graph.set_name(value, entry.name.as_str());
                 self.bind(tensor, Binding::Value(value));
                 Ok(value)
@@ -113,6 +112,19 @@ impl<'m> Importer<'m> {
                 Err(Refusal::Depends)
             }
         }
+    }
+
+    /// The constant that a tensor is; `None` where it is none. A sparse one is written out, where there is room for it.
+    fn constant(&self, entry: &Entry) -> Result<Option<Tensor>, Refusal> {
+        let Some(data) = types::bytes(entry, self.model)? else { return Ok(None) };
+        let Some(sparsity) = &entry.sparsity else { return types::tensor(entry, data).map(Some) };
+        self.graph.room(sparse::size(entry)? as u64)?;
+        types::tensor(entry, &sparse::dense(entry, sparsity, data)?).map(Some)
+    }
+
+    /// True for a constant that the file holds as a sparse one.
+    pub(super) fn is_sparse(&self, tensor: i32) -> bool {
+        self.entry(tensor).is_ok_and(|entry| entry.sparsity.is_some())
     }
 
     /// Imports the operators; inputs have been added. `outputs` are the names of the results.

@@ -18,6 +18,7 @@ mod importer;
 mod metadata;
 mod node;
 mod ops;
+mod sparse;
 mod types;
 
 /// A decoded file.

@@ -86,6 +86,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.optional(i)?.ok_or(Refusal::MissingInput(i))
     }
 
+    /// True where input `i` is a constant that the file holds as a sparse one.
+    pub(super) fn is_sparse(&self, i: usize) -> bool {
+        self.operator.inputs.get(i).is_some_and(|&tensor| self.importer.is_sparse(tensor))
+    }
+
     /// All inputs; one at least.
     pub(super) fn all_inputs(&mut self) -> Result<Values, Refusal> {
         (0..self.inputs().max(1)).map(|i| self.input(i)).collect()

@@ -99,11 +99,8 @@ pub(super) fn bytes<'m>(entry: &Entry, model: &'m Model) -> Result<Option<&'m By
     Ok((!buffer.data.is_empty() || nothing).then_some(&buffer.data))
 }
 
-/// A constant: its elements as the file orders them.
+/// A constant: its elements as the file orders them, dense.
 pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
-    if entry.sparsity.is_some() {
-        return Err(Refusal::Unsupported("sparse tensors are not supported; export the model dense".into()));
-    }
     let ty = TensorType::new(elem(entry)?, shape(entry)?);
     let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;

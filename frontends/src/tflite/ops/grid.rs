@@ -8,7 +8,8 @@ use super::Row;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] = &[(B::CAST, cast), (B::DEQUANTIZE, dequantize), (B::QUANTIZE, quantize)];
+pub(super) const ROWS: &[Row] =
+    &[(B::CAST, cast), (B::DENSIFY, densify), (B::DEQUANTIZE, dequantize), (B::QUANTIZE, quantize)];
 
 fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, to) = (n.input(0)?, n.declared(0)?);
@@ -26,6 +27,14 @@ fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Elem::F16 | Elem::F32 => one(n.cast(x, Elem::F32)?),
         other => Err(Refusal::Invalid(format!("its operand is {other}; expected integers with a scale"))),
     }
+}
+
+/// Sparse constants are dense when they come to the graph.
+fn densify(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    if !n.is_sparse(0) {
+        return Err(Refusal::Invalid("its operand is no sparse constant".into()));
+    }
+    one(n.input(0)?)
 }
 
 fn cast(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
