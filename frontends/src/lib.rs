@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Elem, Graph, OpenExtent, Shape, ValueId};
+use qcc_ir::{Elem, Graph, OpenExtent, Origin, Shape, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 mod build;
@@ -84,6 +84,9 @@ impl Model {
     pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
             return Ok(Model(Format::Pt2(Box::new(torch::File::read(bytes)?))));
+        }
+        if torch::checkpoint::is_pickle(&bytes) {
+            return Err(torch::checkpoint::bare(&bytes).diagnostic(&Origin::none()).into_iter().collect());
         }
         if bytes.get(4..8) == Some(b"TFL3") {
             return Ok(Model(Format::Tflite(Box::new(tflite::File::read(&bytes)?))));

@@ -15,6 +15,14 @@ pub(crate) enum Refusal {
         /// What the user can do.
         help: Option<&'static str>,
     },
+    /// A file that holds no program.
+    #[error("this is {what}")]
+    NoProgram {
+        /// What it is.
+        what: String,
+        /// What the user can do.
+        help: &'static str,
+    },
     /// Attributes that nothing read: they mean something qcc does not know.
     #[error("attribute {0} is not supported here")]
     Unread(String),
@@ -97,6 +105,7 @@ impl Refusal {
             | Refusal::UnreadArgument(_)
             | Refusal::UnreadInput(_)
             | Refusal::Unsupported(_)
+            | Refusal::NoProgram { .. }
             | Refusal::Result { .. } => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
             Refusal::TooLarge(_) => "too-large",
@@ -111,6 +120,7 @@ impl Refusal {
         };
         let help = match &self {
             Refusal::Operator { help, .. } => *help,
+            Refusal::NoProgram { help, .. } => Some(*help),
             Refusal::NotConstant { .. } => Some("fold it before export, or give more with --shape or --set"),
             Refusal::TooLarge(_) => Some("give smaller inputs: --shape, or export the model without such constants"),
             _ => None,

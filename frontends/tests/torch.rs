@@ -380,6 +380,56 @@ fn pickles_rebuild_tensors_and_nothing_else() {
     }
 }
 
+/// What helps is offered where it helps: for operators that decomposition takes away.
+#[test]
+fn decomposition_is_offered_for_operators_outside_the_core_set() {
+    let with = |target: &str| {
+        let change = |json: &mut Vec<u8>| {
+            let text = String::from_utf8(std::mem::take(json)).expect("text");
+            *json = text.replace("torch.ops.aten.rand_like.default", target).into_bytes();
+        };
+        refused(stored(&changed("sampled", "models/model.json", change)))
+    };
+    let lines = "ep = torch.export.load(\"model.pt2\").run_decompositions(); torch.export.save(ep, \"decomposed.pt2\")";
+    for target in
+        ["torch.ops.aten.heaviside.default", "torch.ops.aten.rot90.default", "torch.ops.aten.nll_loss_nd.default"]
+    {
+        let said = with(target);
+        assert!(said.contains(lines), "{said}");
+    }
+    for target in ["torch.ops.aten.rand_like.default", "torch.ops.aten.median.dim", "torch.ops.other.heaviside.default"]
+    {
+        let said = with(target);
+        assert!(said.contains("is not supported") && !said.contains("run_decompositions"), "{said}");
+    }
+}
+
+#[test]
+fn files_of_pytorch_without_a_program_say_how_to_export() {
+    let archive = |entries: &[(&str, &[u8])]| {
+        let all: Vec<_> = entries.iter().map(|(name, data)| (format!("best/{name}"), data.to_vec())).collect();
+        refused(stored(&all))
+    };
+    let yolo = b"\x80\x02}q\0X\x05\0\0\0modelcultralytics.nn.tasks\nDetectionModel\n".as_slice();
+    let other = b"\x80\x02ccollections\nOrderedDict\n)R.".as_slice();
+    let (export, python) =
+        ("yolo export model=FILE.pt format=onnx", "torch.export.save(torch.export.export(model, (x,))");
+    for (said, what, help) in [
+        (archive(&[("data.pkl", yolo), ("version", b"3\n")]), "this is a checkpoint", export),
+        (archive(&[("data.pkl", other), ("version", b"3\n")]), "this is a checkpoint", python),
+        (archive(&[("data.pkl", other), ("constants.pkl", other)]), "this is a TorchScript model", python),
+        (
+            refused([b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.", yolo].concat()),
+            "this is a checkpoint",
+            export,
+        ),
+        (refused(other.to_vec()), "this is a checkpoint", python),
+        (archive(&[("x.txt", b"x")]), "this archive holds no model", ""),
+    ] {
+        assert!(said.starts_with(&format!("unsupported: {what}")) && said.contains(help), "{said}");
+    }
+}
+
 #[test]
 fn archives_that_mean_harm_are_refused() {
     let good = entries(&file("dynamic"));

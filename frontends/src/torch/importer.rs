@@ -6,6 +6,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Origin, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::decompose;
 use super::node::NodeCx;
 use super::ops::fourier::{Complex, side_by_side};
 use super::ops::{self, Import};
@@ -56,6 +57,8 @@ pub(super) struct Importer<'m> {
     symbols: Symbols,
     pub(super) notes: Vec<Diagnostic>,
     pub(super) doubles: Doubles,
+    /// How many of the errors are of nodes that decomposition takes away.
+    decomposable: usize,
     /// Names that show memory of complex numbers, which nothing writes to.
     complex_shown: FxHashSet<&'m str>,
     /// Names in scope, and the types that the file declares; the innermost graph's last.
@@ -79,6 +82,7 @@ impl<'m> Importer<'m> {
             symbols,
             notes,
             doubles: Doubles::default(),
+            decomposable: 0,
             complex_shown: FxHashSet::default(),
             scopes: vec![(FxHashMap::default(), types)],
         }
@@ -138,7 +142,10 @@ impl<'m> Importer<'m> {
             self.output(i, output);
         }
         if !self.errors.is_empty() {
-            return Err(self.errors);
+            // Where anything else is refused as well, decomposition alone does not help.
+            let helps = self.decomposable == self.errors.len();
+            let told = |d: Diagnostic| if helps { d.with_help(decompose::HELP) } else { d };
+            return Err(self.errors.into_iter().map(told).collect());
         }
         if self.graph.outputs().is_empty() {
             return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
@@ -337,7 +344,9 @@ impl<'m> Importer<'m> {
             Results::Number(number) => node.results().try_for_each(|name| self.bind_new(name, Binding::Number(number))),
         });
         if let Err(e) = bound {
-            self.refuse(e, &origin);
+            let told = e.diagnostic(&origin);
+            self.decomposable += usize::from(told.is_some() && decompose::goes_away(node));
+            self.errors.extend(told);
             node.results().for_each(|name| self.bind(name, Binding::Refused));
         }
     }

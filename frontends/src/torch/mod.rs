@@ -15,6 +15,8 @@ use symbols::Symbols;
 use weights::Weights;
 
 mod archive;
+pub(crate) mod checkpoint;
+mod decompose;
 mod importer;
 mod node;
 mod ops;
@@ -220,10 +222,11 @@ impl Layout {
         programs.sort_unstable();
         let [program] = programs.as_slice() else {
             let compiled = archive.names().any(|n| n.contains("data/aotinductor/"));
-            let torchscript = archive.names().any(|n| n.ends_with("constants.pkl") || n.ends_with("data.pkl"));
+            if let Some(refusal) = checkpoint::archived(archive).filter(|_| programs.is_empty() && !compiled) {
+                return Err(refusal);
+            }
             return Err(Refusal::Unsupported(match programs.len() {
                 0 if compiled => "this package holds compiled code (AOTInductor); give the exported program, that torch.export.save writes".into(),
-                0 if torchscript => "this is a checkpoint or a TorchScript model; export it: torch.export.save(torch.export.export(model, (x,)), \"model.pt2\")".into(),
                 0 => "this archive holds no model that qcc reads: ONNX, or what torch.export.save writes".into(),
                 n => format!("the archive holds {n} models; expected one"),
             }));
