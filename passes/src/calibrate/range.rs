@@ -39,7 +39,7 @@ pub enum Method {
     Percentile(f64),
     /// The least squared error.
     Mse,
-    /// The least loss of information (Kullback-Leibler divergence).
+    /// The least loss of information (Kullback-Leibler divergence), as long as hardly any number is cut off.
     Entropy,
 }
 
@@ -56,21 +56,30 @@ pub(super) fn search(stats: &Stats, method: Method, levels: usize, after: &dyn F
             let n = stats.samples.max(1) as f64;
             Range { lo: (stats.sum_min / n) as f32, hi: (stats.sum_max / n) as f32 }.with_zero()
         }
-        Method::Percentile(share) => percentile(stats, share).with_zero(),
+        Method::Percentile(share) => percentile(stats, share, &|_| true).with_zero(),
         Method::Mse => {
             let (centres, counts): (Vec<f32>, Vec<u64>) = stats.histogram.bins().unzip();
             let truth = after(centres.clone());
             let seen: Vec<_> = centres.into_iter().zip(truth).zip(counts).map(|((x, y), n)| (x, y, n as f32)).collect();
             descend(all, &|r, least| squared_error(&seen, r, levels, after, least))
         }
-        Method::Entropy => descend(all, &|r, _| divergence(stats, r, levels)),
+        // With few numbers in each bin, or most of them at 0, the divergence would cut off nearly all.
+        Method::Entropy => {
+            let zero = stats.histogram.width();
+            let least = percentile(stats, MOST_CUT, &|x| x.abs() > zero).with_zero();
+            descend(all, &|r, _| divergence(stats, r, levels)).union(least)
+        }
     }
 }
 
-fn percentile(stats: &Stats, share: f64) -> Range {
-    let total: u64 = stats.histogram.bins().map(|b| b.1).sum();
+/// The share of numbers at either end, zeros not counted, that the least divergence may cut off.
+const MOST_CUT: f64 = 1e-3;
+
+/// All but this share at either end of the numbers that count.
+fn percentile(stats: &Stats, share: f64, counts: &dyn Fn(f32) -> bool) -> Range {
+    let bins: Vec<_> = stats.histogram.bins().filter(|b| counts(b.0)).collect();
+    let total: u64 = bins.iter().map(|b| b.1).sum();
     let cut = (total as f64 * share) as u64;
-    let bins: Vec<_> = stats.histogram.bins().collect();
     Range {
         lo: first_past(bins.iter(), cut).unwrap_or(stats.min),
         hi: first_past(bins.iter().rev(), cut).unwrap_or(stats.max),
@@ -189,9 +198,9 @@ mod tests {
         x
     }
 
-    /// A thousand numbers around 0 and one far away.
+    /// Thousands of numbers around 0 and one far away.
     fn outlier() -> Stats {
-        let mut values: Vec<f32> = (0..1000).map(|i| (i as f32 / 500.0 - 1.0).powi(3)).collect();
+        let mut values: Vec<f32> = (0..8000).map(|i| (i as f32 / 4000.0 - 1.0).powi(3)).collect();
         values.push(50.0);
         Stats::of(&values)
     }
@@ -206,6 +215,18 @@ mod tests {
     fn an_outlier_is_given_up_where_that_pays() {
         for method in [Method::Percentile(0.01), Method::Entropy] {
             assert!(search(&outlier(), method, 256, &identity).hi < 25.0, "{method:?}");
+        }
+    }
+
+    /// What follows a Relu is 0 for the most part, and few samples fill few bins.
+    #[test]
+    fn entropy_cuts_off_hardly_any_number() {
+        for count in [20, 300, 5000] {
+            let number = |i: usize| if i.is_multiple_of(4) { -(1.0 - i as f32 / count as f32).ln() } else { 0.0 };
+            let values: Vec<f32> = (0..count).map(number).collect();
+            let r = search(&Stats::of(&values), Method::Entropy, 256, &identity);
+            let outside = values.iter().filter(|&&x| x > r.hi * 1.01 || x < r.lo).count();
+            assert!(outside <= count / 1000, "{count}: {outside} beyond {r:?}");
         }
     }
 
