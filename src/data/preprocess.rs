@@ -7,7 +7,8 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Elem, Tensor, TensorType, metadata_entry};
 
 use super::picture::Pixels;
-use super::{DataError, Image, Samples, from_reals, resize};
+use super::samples::from_reals;
+use super::{DataError, Image, Samples, resize};
 
 /// Order of the channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

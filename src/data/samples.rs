@@ -1,0 +1,329 @@
+//! Data matched with the inputs of a graph: what each sample is read from, and how.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
+
+use super::array::{Array, Place};
+use super::{DataError, Dataset, Preprocess, RANDOM_SAMPLES, Source, picture};
+
+impl Dataset {
+    /// Matches the data with the inputs of a graph. `preprocess` says how bytes of pictures become numbers.
+    ///
+    /// # Errors
+    /// Where the data cannot feed these inputs, or pictures come without `preprocess`.
+    pub fn bind(self, graph: &Graph, preprocess: Option<Preprocess>) -> Result<Samples, DataError> {
+        let inputs = graph.inputs().map(|v| Input::of(graph.name(v).map_or("", |n| n), graph.ty(v)));
+        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let (feed, available) = match self.source {
+            Source::Pictures(paths) => {
+                let [input] = inputs.as_slice() else {
+                    return Err(DataError::Inputs(format!(
+                        "pictures cannot feed a model with {} inputs",
+                        inputs.len()
+                    )));
+                };
+                let image = Image::of(input)?;
+                let preprocess = preprocess.ok_or(DataError::NoPreprocess)?;
+                let samples = paths.len().div_ceil(image.batch);
+                (Feed::Pictures { paths, image, preprocess }, samples)
+            }
+            Source::Arrays { path, arrays } => {
+                let mut arrays = match_arrays(&path, arrays, &inputs)?;
+                let samples = array_samples(&path, &mut arrays, &inputs)?;
+                let pixels = arrays.iter().zip(&inputs).any(|(a, input)| a.is_pixels(&input.ty));
+                if pixels && preprocess.is_none() {
+                    return Err(DataError::NoPreprocess);
+                }
+                arrays.iter_mut().try_for_each(|array| array.unpack(&path))?;
+                (Feed::Arrays { path, arrays, preprocess }, samples)
+            }
+            Source::Random { seed } => (Feed::Random { seed }, self.limit.unwrap_or(RANDOM_SAMPLES)),
+        };
+        let len = self.limit.map_or(available, |n| n.min(available));
+        let places = (0..len).map(|i| i * available / len).collect();
+        Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default() })
+    }
+}
+
+/// A graph input: its name and its type, an open leading extent taken as 1.
+#[derive(Clone, Debug)]
+struct Input {
+    name: String,
+    ty: TensorType,
+}
+
+impl Input {
+    fn of(name: &str, ty: &TensorType) -> Result<Self, DataError> {
+        let first_open = |(i, d): (usize, &Dim)| match d {
+            Dim::Sym(_) if i == 0 => Dim::Known(1),
+            d => d.clone(),
+        };
+        let shape: Shape = ty.shape.dims().iter().enumerate().map(first_open).collect();
+        if shape.elements().is_none() {
+            return Err(DataError::Inputs(format!("input {name} is {ty}: its extents must be numbers to be fed")));
+        }
+        Ok(Input { name: name.into(), ty: TensorType::new(ty.elem.clone(), shape) })
+    }
+
+    fn dims(&self) -> Vec<usize> {
+        self.ty.shape.dims().iter().filter_map(Dim::known).collect()
+    }
+}
+
+/// What a picture becomes: extents of an input, and whether its channels lie last.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Image {
+    pub(crate) batch: usize,
+    pub(crate) channels: usize,
+    pub(crate) height: usize,
+    pub(crate) width: usize,
+    pub(crate) channels_last: bool,
+}
+
+impl Image {
+    fn of(input: &Input) -> Result<Self, DataError> {
+        let is_channels = |c: usize| c == 1 || c == 3;
+        match *input.dims().as_slice() {
+            [batch, channels, height, width] if is_channels(channels) && batch > 0 => {
+                Ok(Image { batch, channels, height, width, channels_last: false })
+            }
+            [batch, height, width, channels] if is_channels(channels) && batch > 0 => {
+                Ok(Image { batch, channels, height, width, channels_last: true })
+            }
+            _ => Err(DataError::Inputs(format!(
+                "pictures cannot feed input {}, which is {}: neither [N,C,H,W] nor [N,H,W,C] with 1 or 3 channels",
+                input.name, input.ty
+            ))),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Feed {
+    Pictures { paths: Vec<PathBuf>, image: Image, preprocess: Preprocess },
+    Arrays { path: PathBuf, arrays: Vec<Array>, preprocess: Option<Preprocess> },
+    Random { seed: u64 },
+}
+
+/// Data matched with the inputs of a graph. Samples are read by number, from any thread.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    inputs: Vec<Input>,
+    feed: Arc<Feed>,
+    /// Where each sample lies in the data.
+    places: Vec<usize>,
+    /// The smallest and the largest number that was read.
+    seen: Arc<Mutex<Option<(f32, f32)>>>,
+}
+
+impl Samples {
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// True where there are none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// True where samples are random numbers.
+    pub fn is_random(&self) -> bool {
+        matches!(*self.feed, Feed::Random { .. })
+    }
+
+    /// The samples without `n` of them, and those, spread evenly over the whole.
+    pub fn split(&self, n: usize) -> (Samples, Samples) {
+        let n = n.min(self.len());
+        let apart: BTreeSet<usize> = (0..n).map(|k| (2 * k + 1) * self.len() / (2 * n)).collect();
+        let with = |inside: bool| {
+            let chosen = self.places.iter().enumerate().filter(|(i, _)| apart.contains(i) == inside);
+            Samples { places: chosen.map(|(_, &place)| place).collect(), seen: Arc::default(), ..self.clone() }
+        };
+        (with(false), with(true))
+    }
+
+    /// At most `n` of the samples, spread evenly over the whole.
+    pub fn thinned(&self, n: usize) -> Samples {
+        if self.len() <= n { self.clone() } else { self.split(n).1 }
+    }
+
+    /// Reads sample `i`: one row-major tensor for each input of the graph, in its order.
+    ///
+    /// # Errors
+    /// Where a picture of the sample cannot be decoded or a file cannot be read. Other samples may still be good.
+    pub fn get(&self, i: usize) -> Result<Vec<Tensor>, DataError> {
+        let tensors = self.read(self.places[i])?;
+        for tensor in tensors.iter().filter(|t| t.ty().elem.is_float()) {
+            let of =
+                tensor.reals().iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = Some(seen.map_or(of, |(lo, hi)| (lo.min(of.0), hi.max(of.1))));
+        }
+        Ok(tensors)
+    }
+
+    /// True where samples are made from pictures.
+    pub fn are_pictures(&self) -> bool {
+        matches!(*self.feed, Feed::Pictures { .. })
+    }
+
+    /// True where pictures or bytes become numbers by a [`Preprocess`].
+    pub fn are_pixels(&self) -> bool {
+        match &*self.feed {
+            Feed::Pictures { .. } => true,
+            Feed::Arrays { arrays, .. } => arrays.iter().zip(&self.inputs).any(|(a, input)| a.is_pixels(&input.ty)),
+            Feed::Random { .. } => false,
+        }
+    }
+
+    fn read(&self, place: usize) -> Result<Vec<Tensor>, DataError> {
+        match &*self.feed {
+            Feed::Pictures { paths, image, preprocess } => {
+                // The last batch is filled up with the first pictures.
+                let batch = (place * image.batch..(place + 1) * image.batch).map(|p| &paths[p % paths.len()]);
+                let fit = |pixels| preprocess.fitted(pixels, image);
+                let pixels =
+                    batch.map(|path| picture::read(path, image.channels, fit)).collect::<Result<Vec<_>, _>>()?;
+                Ok(vec![preprocess.tensor(pixels, image, &self.inputs[0].ty)?])
+            }
+            Feed::Arrays { path, arrays, preprocess } => {
+                let pairs = arrays.iter().zip(&self.inputs);
+                pairs.map(|(a, input)| a.sample(path, place, &input.name, &input.ty, preprocess.as_ref())).collect()
+            }
+            Feed::Random { seed } => {
+                // Samples start far from each other: neighbouring states would give the same numbers, shifted.
+                let mut random = Random(Random(seed.wrapping_add(place as u64)).next());
+                self.inputs.iter().map(|input| random.tensor(input)).collect()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Samples {
+    /// What is fed and how, in a few words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let len = self.len();
+        match &*self.feed {
+            Feed::Pictures { image, preprocess, .. } => {
+                write!(f, "{} pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)?;
+            }
+            Feed::Arrays { path, arrays, preprocess } => {
+                write!(f, "{len} samples of {}", path.display())?;
+                let mut told: Vec<String> = Vec::new();
+                for (array, input) in arrays.iter().zip(&self.inputs) {
+                    let treatment = array.treatment(&input.ty, preprocess.as_ref());
+                    if !told.contains(&treatment) {
+                        told.push(treatment);
+                    }
+                }
+                write!(f, " ({})", told.join("; "))?;
+            }
+            Feed::Random { seed } => write!(f, "{len} random samples (seed {seed})")?,
+        }
+        match *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((lo, hi)) => write!(f, ", values from {lo:.4} to {hi:.4}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One array for each input: by name, by position (`input_0`, `arr_0` ..), or the only one for the only input.
+fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
+    if let ([(name, only)], [_]) = (arrays.as_slice(), inputs) {
+        return Ok(vec![Array::open(path, name, *only)?]);
+    }
+    // Of two with one name the first counts.
+    let mut known: BTreeMap<&str, Place> = arrays.iter().rev().map(|(name, place)| (name.as_str(), *place)).collect();
+    let mut missing = Vec::new();
+    let mut found = Vec::new();
+    for (i, input) in inputs.iter().enumerate() {
+        let names = [input.name.clone(), format!("input_{i}"), format!("arr_{i}")];
+        match names.iter().find_map(|n| known.remove_entry(n.as_str())) {
+            Some(entry) => found.push(entry),
+            None => missing.push(input.name.as_str()),
+        }
+    }
+    if missing.is_empty() {
+        return found.into_iter().map(|(name, place)| Array::open(path, name, place)).collect();
+    }
+    let have: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
+    Err(DataError::Inputs(format!(
+        "{} has no array for input {}; it has {}",
+        path.display(),
+        missing.join(", "),
+        if have == [""] { "one array without a name".into() } else { have.join(", ") }
+    )))
+}
+
+/// The number of samples, the same in all arrays.
+fn array_samples(path: &Path, arrays: &mut [Array], inputs: &[Input]) -> Result<usize, DataError> {
+    let mut samples = None;
+    for (array, input) in arrays.iter_mut().zip(inputs) {
+        let n = array.fit(&input.dims()).ok_or_else(|| {
+            DataError::Inputs(format!(
+                "{}: an array of shape {} cannot feed input {}, which is {}",
+                path.display(),
+                array.shape(),
+                input.name,
+                input.ty
+            ))
+        })?;
+        if *samples.get_or_insert(n) != n {
+            return Err(DataError::Inputs(format!(
+                "{}: input {} has {n} samples, the inputs before it {}",
+                path.display(),
+                input.name,
+                samples.unwrap_or(0)
+            )));
+        }
+    }
+    match samples {
+        Some(n) if n > 0 => Ok(n),
+        _ => Err(DataError::Array { path: path.into(), reason: "there are no samples in it".into() }),
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough for noise, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn tensor(&mut self, input: &Input) -> Result<Tensor, DataError> {
+        let shape = input.ty.shape.clone();
+        let n = shape.elements().unwrap_or(0);
+        let values: Vec<f32> = (0..n)
+            .map(|_| match input.ty.elem.is_float() {
+                true => (self.next() >> 40) as f32 / (1u32 << 24) as f32,
+                false => (self.next() >> 63) as f32,
+            })
+            .collect();
+        from_reals(&input.name, &input.ty, values)
+    }
+}
+
+/// A tensor of type `ty` that holds `values`, which are whole numbers where `ty` is an integer.
+pub(super) fn from_reals(name: &str, ty: &TensorType, values: Vec<f32>) -> Result<Tensor, DataError> {
+    let shape = ty.shape.clone();
+    Ok(match ty.elem {
+        Elem::F32 => Tensor::from_vec(shape, values),
+        Elem::F16 => Tensor::from_vec(shape, values.into_iter().map(half::f16::from_f32).collect()),
+        Elem::Bool => Tensor::from_bools(shape, values.into_iter().map(|v| v != 0.0)),
+        Elem::I8 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i8).collect()),
+        Elem::U8 => Tensor::from_vec(shape, values.into_iter().map(|v| v as u8).collect()),
+        Elem::I16 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i16).collect()),
+        Elem::I32 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i32).collect()),
+        Elem::I64 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i64).collect()),
+        Elem::Grid(_) => return Err(DataError::Inputs(format!("input {name} is {ty}: data feeds real inputs only"))),
+    })
+}
