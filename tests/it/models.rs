@@ -161,6 +161,16 @@ fn lenet_is_what_it_is_in_onnx_runtime() {
     }
 }
 
+/// What the report says of the quality of artefacts is what runtimes make of samples that calibration did not see, in every
+/// precision and for every target.
+#[test]
+fn printed_quality_is_that_of_the_runtimes() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = oracle::python("printed.py", folder.path());
+    println!("{table}");
+    assert!(table.lines().count() > 300, "{table}");
+}
+
 /// Models that come quantized keep their integers: no data is given, and LiteRT says what ONNX Runtime says.
 #[test]
 fn models_quantized_by_onnx_runtime_run_in_litert() {

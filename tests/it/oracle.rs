@@ -20,15 +20,18 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracle")
 }
 
-/// Runs a script of `tests/oracle` and fails where it fails.
-pub(crate) fn python(script: &str, argument: &Path) {
+/// What a script of `tests/oracle` prints; fails where it fails. `QCC` is the program that is tested.
+pub(crate) fn python(script: &str, argument: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(root.join(".venv/bin/python"));
-    let out = match command.arg(root.join("tests/oracle").join(script)).arg(argument).output() {
+    command.arg(root.join("tests/oracle").join(script)).arg(argument).env("QCC", env!("CARGO_BIN_EXE_qcc"));
+    let out = match command.output() {
         Ok(out) => out,
         Err(e) => panic!(".venv has no Python ({e}): run the tests with tests/run, which makes it"),
     };
-    assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{script}: {said}{}", String::from_utf8_lossy(&out.stderr));
+    said
 }
 
 /// A model and what a runtime is to do with it.

@@ -1,0 +1,220 @@
+"""Printed and measured quality: what qcc's report says of an artefact, beside what the runtime gives on the same samples.
+
+Arguments: a folder, else one is made, and patterns of names, else all. The program is $QCC. For each NAME.onnx or
+NAME.tflite in the folder, with NAME.calib.npz and NAME.eval.npz (an array for each input, samples along the first axis),
+compiles the model in every precision for every target, compares its artefacts with the model in the runtimes, and prints a
+line for each. Fails where the signal to quantization noise ratio of an output differs by more than 1 dB, unless both say
+that the difference cannot be heard of (60 dB), or its agreement is the same within 1 %. A folder without models gets
+those that are made here."""
+import fnmatch, itertools, json, os, subprocess, sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np, onnx, onnxruntime, openvino
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+import printed_models
+
+TARGETS = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
+PRECISIONS = ["int8", "w8a32", "w4a32", "fp16"]
+HIGH = 60.0
+LEAST_HALF = 30.0
+
+
+def orders(rank):
+    """Permutations of axes, the usual ones first."""
+    usual = {3: [(0, 1, 2), (0, 2, 1)], 4: [(0, 1, 2, 3), (0, 2, 3, 1), (0, 3, 1, 2)]}.get(rank, [tuple(range(rank))])
+    return usual + [p for p in itertools.permutations(range(rank)) if p not in usual] if rank <= 5 else usual
+
+
+def turned(array, shape):
+    """The array with its axes in the order that the shape says; -1 stands for any extent."""
+    for order in orders(array.ndim):
+        found = [array.shape[axis] for axis in order]
+        if len(found) == len(shape) and all(w in (-1, f) for w, f in zip(shape, found)):
+            return np.ascontiguousarray(array.transpose(order))
+    if array.size == np.prod(shape):
+        return array.reshape(shape)
+    raise ValueError(f"an array of {array.shape} where {shape} is expected")
+
+
+class Ort:
+    def __init__(self, path):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.inputs = self.session.get_inputs()
+        self.names = [o.name for o in self.session.get_outputs()]
+
+    def run(self, sample):
+        extents = lambda i: [d if isinstance(d, int) and d > 0 else -1 for d in i.shape]
+        fed = {i.name: turned(sample[i.name], extents(i)) for i in self.inputs}
+        return self.session.run(None, fed)
+
+
+class LiteRt:
+    def __init__(self, path):
+        self.path = str(path)
+        self.interpreter = Interpreter(model_path=self.path)
+        self.interpreter.allocate_tensors()
+        self.names = [d["name"] for d in self.interpreter.get_output_details()]
+
+    def run(self, sample):
+        left = dict(sample)
+        for detail in self.interpreter.get_input_details():
+            name = detail["name"] if detail["name"] in left else next(iter(left))
+            array = turned(left.pop(name), [int(d) for d in detail["shape_signature"]])
+            if list(array.shape) != [int(d) for d in detail["shape"]]:
+                self.interpreter.resize_tensor_input(detail["index"], array.shape)
+                self.interpreter.allocate_tensors()
+            self.interpreter.set_tensor(detail["index"], array.astype(detail["dtype"]))
+        self.interpreter.invoke()
+        return [self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()]
+
+
+class OpenVino:
+    def __init__(self, path):
+        core = openvino.Core()
+        model = core.read_model(path)
+        self.compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        self.names = [o.get_any_name() for o in self.compiled.outputs]
+
+    def run(self, sample):
+        fed = {}
+        for port in self.compiled.inputs:
+            extents = [d.get_length() if d.is_static else -1 for d in port.get_partial_shape()]
+            array = turned(sample[port.get_any_name()], extents)
+            fed[port.get_any_name()] = array.astype(port.get_element_type().to_dtype())
+        found = self.compiled(fed)
+        return [found[port] for port in self.compiled.outputs]
+
+
+RUNTIMES = {".onnx": Ort, ".tflite": LiteRt, ".xml": OpenVino}
+
+
+def samples(path, model):
+    """The samples of a file, each with a batch of one where the model wants that."""
+    arrays = dict(np.load(path))
+    if model.suffix == ".onnx":
+        inputs = onnx.load(model, load_external_data=False).graph.input
+        ranks = {i.name: len(i.type.tensor_type.shape.dim) for i in inputs}
+    else:
+        ranks = {d["name"]: len(d["shape"]) for d in LiteRt(model).interpreter.get_input_details()}
+    count = len(next(iter(arrays.values())))
+    batched = lambda name, a: a if a.ndim == ranks.get(name, a.ndim + 1) else a[None]
+    return [{name: batched(name, a[i]) for name, a in arrays.items()} for i in range(count)]
+
+
+def outputs(runtime, data, truth=None):
+    """The outputs by name for each sample, with the axes of the true ones where those are given."""
+    found = []
+    for i, sample in enumerate(data):
+        named = dict(zip(runtime.names, runtime.run(sample)))
+        found.append({n: turned(named[n], t.shape) for n, t in truth[i].items()} if truth else named)
+    return found
+
+
+def joined(results, name, part):
+    """The numbers of one output or of a part of its rows, from all samples."""
+    def cut(a):
+        if part is None:
+            return a
+        axis = next(i for i in range(1, a.ndim) if a.shape[i] >= part[1])
+        return np.take(a, range(*part), axis)
+    return np.concatenate([cut(r[name]).reshape(1, -1) for r in results]).astype(np.float64)
+
+
+def sqnr(truth, found):
+    noise = np.sum((truth - found) ** 2)
+    if not np.isfinite(noise) or not np.any(truth):
+        return -np.inf
+    return 10 * np.log10(np.sum(truth**2) / noise) if noise else np.inf
+
+
+def agreement(measure, truth, found, name):
+    """What the runtime gives for a measure of the report, in %; None for those that need the boxes of detectors."""
+    pairs = [(t[name], f[name]) for t, f in zip(truth, found)]
+    if measure in ("top-1", "pixels of the same class"):
+        axis = lambda a: 1 if a.ndim == 4 else a.ndim - 1
+        same = [t.argmax(axis(t)) == f.argmax(axis(t)) for t, f in pairs]
+        return 100 * np.mean(np.concatenate([s.reshape(-1) for s in same]))
+    if measure == "cosine":
+        rows = [(t.reshape(-1, t.shape[-1]).astype(float), f.reshape(-1, t.shape[-1]).astype(float)) for t, f in pairs]
+        return 100 * np.mean([np.sum(t * f, 1) / np.sqrt(np.sum(t * t, 1) * np.sum(f * f, 1) + 1e-300) for t, f in rows])
+    return None
+
+
+def part(name):
+    """The rows that a part of the report is about."""
+    known = {"boxes": (0, 4), "scores": None}
+    return known[name] if name in known else tuple(int(n) for n in name.strip("[]").split(".."))
+
+
+def judged(output, truth, found):
+    """A cell of the table for an output, and whether it is true."""
+    cells, right = [], True
+    figures = [(p["sqnr"], part(p["name"])) for p in output.get("parts") or [] if part(p["name"])]
+    if not output.get("parts"):
+        figures = [(output["sqnr"], None)]
+    for printed, rows in figures:
+        if printed is None:
+            continue
+        measured = sqnr(joined(truth, output["name"], rows), joined(found, output["name"], rows))
+        cells.append(f"{printed:.1f}/{measured:.1f}")
+        right &= abs(printed - measured) <= 1 or min(printed, measured) >= HIGH
+    told = output.get("agreement")
+    measured = agreement(told["measure"], truth, found, output["name"]) if told else None
+    if measured is not None:
+        cells.append(f"{told['percent']:.1f}%/{measured:.1f}%")
+        right |= abs(told["percent"] - measured) <= 1
+    return " ".join(cells), right
+
+
+def compiled(model, precision, folder):
+    """The report of a model in one precision for all targets that have it."""
+    targets = [t for t in TARGETS if (t, precision) != ("tflite", "w4a32")]
+    command = [os.environ["QCC"], model, "--to", ",".join(targets), "--report", folder / "report.json", "-q"]
+    command += ["-o", f"{folder}/", "--quantize", {"int8": "8", "fp16": "16"}.get(precision, precision)]
+    if precision != "fp16":
+        command += ["--data", model.with_suffix(".calib.npz"), "--validate", model.with_suffix(".eval.npz")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{model.name} {precision}: {done.stderr}")
+    return json.loads((folder / "report.json").read_text())
+
+
+def compare(model, precision, data, truth, folder):
+    """Prints the lines of a model in one precision; gives whether they are true."""
+    right = True
+    for artefact in compiled(model, precision, folder)["artefacts"]:
+        path = Path(artefact["output"])
+        found = outputs(RUNTIMES[path.suffix](path), data, truth)
+        if artefact.get("quality"):
+            lines = [judged(o, truth, found) for o in artefact["quality"]["outputs"]]
+        else:
+            ratios = [sqnr(joined(truth, n, None), joined(found, n, None)) for n in truth[0]]
+            lines = [(f"{r:.1f}", r >= LEAST_HALF) for r in ratios]
+        true = all(r for _, r in lines)
+        right &= true
+        print(f"{model.stem:24} {precision:6} {artefact['target']:9}", " ".join(c for c, _ in lines), "" if true else "<<<")
+    return right
+
+
+def main():
+    folder, patterns = Path(sys.argv[1]), sys.argv[2:] or ["*"]
+    models = lambda: sorted(p for p in folder.iterdir() if p.suffix in (".onnx", ".tflite"))
+    own = not models()
+    if own:
+        printed_models.write(folder)
+    work = folder / "artefacts"
+    work.mkdir(exist_ok=True)
+    right = True
+    for model in (m for m in models() if any(fnmatch.fnmatch(m.stem, p) for p in patterns)):
+        data = samples(model.with_suffix(".eval.npz"), model)
+        truth = outputs(RUNTIMES[model.suffix](model), data)
+        for precision in PRECISIONS[:1] if own and model.stem.startswith("between_") else PRECISIONS:
+            right &= compare(model, precision, data, truth, work)
+    sys.exit(not right)
+
+
+main()
