@@ -111,13 +111,15 @@ def transformer():
 
 
 def recurrent(kind):
-    """A recurrent layer and what is made of its last state."""
-    net, gates = Net([9, 1, 12]), {"LSTM": 4, "GRU": 3}[kind]
-    weights = [numbers(i, *s) / 4 for i, s in enumerate([(1, gates * 16, 12), (1, gates * 16, 16), (1, gates * 32)])]
+    """A recurrent layer between two others."""
+    width, gates = 64, {"LSTM": 4, "GRU": 3}[kind]
+    net = Net([9, 1, width])
+    shapes = [(1, gates * width, width)] * 2 + [(1, gates * width * 2)]
+    weights = [numbers(i, *s) / 8 for i, s in enumerate(shapes)]
     more = {"linear_before_reset": 1} if kind == "GRU" else {}
-    y = net.op(kind, "x", *weights, hidden_size=16, **more)
+    y = net.op(kind, net.op("Tanh", net.dense("x", width, width, 5)), *weights, hidden_size=width, **more)
     last = net.op("Gather", net.op("Squeeze", y, np.array([1], np.int64)), np.array(-1, np.int64), axis=0)
-    return net, [net.dense(last, 16, 5, 9)]
+    return net, [net.dense(last, width, 5, 9)]
 
 
 # Operators between two layers: their name, what else they read, their attributes.

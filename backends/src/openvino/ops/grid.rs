@@ -2,7 +2,7 @@
 //! out what can be computed with integers.
 
 use qcc_formats::openvino::{Operation, Port};
-use qcc_ir::ops::{GridRule, Op, Pool, PoolFn, Resize, ResizeMode};
+use qcc_ir::ops::{Cell, GridRule, Op, Pool, PoolFn, Recurrent, Resize, ResizeMode};
 use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Store, TensorType, ValueId};
 
 use super::super::emit::{Emitter, Site, Unsupported, along, attribute};
@@ -35,11 +35,12 @@ pub(super) fn quantize(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsuppo
 }
 
 /// Dequantize. Weights whose scales run along what is summed up are stored as real numbers: beside factors on a grid the
-/// plugin takes the scales for those of the outputs.
+/// plugin takes the scales for those of the outputs. So are those of a GRU, which takes constants only: beside values on
+/// grids the plugin leaves factors of weights as operations.
 pub(super) fn dequantize(e: &mut Emitter<'_>, site: &Site) -> Port {
     let v = site.values[0];
     match e.literal(v) {
-        Some(literal) if scaled_along_sums(e.graph, v) => {
+        Some(literal) if scaled_along_sums(e.graph, v) || (e.quantizes && feeds_gru(e.graph, v)) => {
             let real = literal.stored.to_real();
             e.numbers(real.ty(), &real.reals())
         }
@@ -55,8 +56,17 @@ fn scaled_along_sums(graph: &Graph, v: ValueId) -> bool {
         GridRule::Contract { channel } => i != 1 || axis == channel,
         _ => true,
     };
-    let real = graph.users(v).into_iter().map(|(n, _)| n.value(0));
-    !real.flat_map(|v| graph.users(v)).all(along_outputs)
+    !readers(graph, v).all(along_outputs)
+}
+
+/// True where the real numbers of `v` are a weight of a GRU.
+fn feeds_gru(graph: &Graph, v: ValueId) -> bool {
+    readers(graph, v).any(|(n, _)| matches!(graph.op(n), Op::Recurrent(Recurrent { cell: Cell::Gru { .. }, .. })))
+}
+
+/// Those who read the real numbers of `v`, and as which operand.
+fn readers(graph: &Graph, v: ValueId) -> impl Iterator<Item = (NodeId, usize)> {
+    graph.users(v).into_iter().flat_map(|(n, _)| graph.users(n.value(0)))
 }
 
 /// The real numbers that the integers of an input stand for.
