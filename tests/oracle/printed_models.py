@@ -82,15 +82,16 @@ def classifier():
 
 
 def pyramid():
-    """Shortcuts, pooling, widening and joining, a map of four classes."""
+    """Shortcuts, pooling, widening and joining, a map of four classes, and constant places."""
     net = Net([1, 3, 16, 16])
     fine = net.op("Relu", net.conv("x", 3, 12, 1))
     coarse = net.op("Relu", net.conv(net.op("MaxPool", fine, kernel_shape=[2, 2], strides=[2, 2]), 12, 24, 3))
     coarse = net.op("Relu", net.op("Add", coarse, net.conv(coarse, 24, 24, 5)))
+    places = net.constant(numbers(11, 64, 4))
     size = np.array([1, 1, 2, 2], np.float32)
     wide = net.op("Resize", coarse, "", size, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     x = net.op("Concat", fine, wide, axis=1)
-    return net, [net.conv(net.op("LeakyRelu", net.conv(x, 36, 12, 7)), 12, 4, 9, size=1)]
+    return net, [net.conv(net.op("LeakyRelu", net.conv(x, 36, 12, 7)), 12, 4, 9, size=1), places]
 
 
 def transformer():

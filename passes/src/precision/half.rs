@@ -19,7 +19,8 @@ const LARGEST: usize = 16384;
 
 /// Stores `F32` constants, but for the smallest, as `F16`, widened by a Cast where they are read. Weights of one output of
 /// a contraction are rounded against each other: what they multiply is alike, or has one sign, more often than not. A
-/// constant that `F16` cannot hold stays as it is, and a note says so. Comes after layout, so that constants are in their
+/// constant that `F16` cannot hold stays as it is, and a note says so; so does one that is an output, which no delegate of
+/// LiteRT widens. Comes after layout, so that constants are in their
 /// last order.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfWeights {
@@ -36,7 +37,7 @@ impl Pass for HalfWeights {
         let smallest = smallest(g);
         for node in g.order() {
             let Op::Const(c) = g.op(node) else { continue };
-            if c.value.ty().elem != Elem::F32 || smallest.contains(&node) {
+            if c.value.ty().elem != Elem::F32 || smallest.contains(&node) || g.is_output(node.value(0)) {
                 continue;
             }
             let origin = g.origin(node).clone();
@@ -167,6 +168,17 @@ mod tests {
 
     fn halves(g: &Graph) -> usize {
         g.order().into_iter().filter(|n| matches!(g.op(*n), Op::Const(c) if c.value.ty().elem == Elem::F16)).count()
+    }
+
+    #[test]
+    fn constants_that_are_outputs_stay() {
+        let mut g = Graph::new("anchors");
+        let w = g.add_const(Tensor::from_vec(Shape::known(&[64]), vec![0.5f32; 64]), Origin::none());
+        let y = g.add1(Binary { f: BinaryFn::Mul }, &[w, w], Origin::none()).unwrap();
+        g.add_output("w", w);
+        g.add_output("y", y);
+        apply(&mut g, vec![Box::new(HalfWeights { exact: false })]);
+        assert_eq!(halves(&g), 0);
     }
 
     #[test]
