@@ -243,7 +243,7 @@ fn compared(output: &OutputReport) -> String {
 }
 
 fn agreed(a: &AgreementReport) -> String {
-    format!("{} {:.2} %", a.measure, a.percent)
+    format!("{} {:.2} % of {}", a.measure, a.percent, a.of)
 }
 
 /// So many of a thing, in words.

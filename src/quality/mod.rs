@@ -105,15 +105,19 @@ impl OutputReport {
         }
     }
 
-    /// True where the output keeps too little of what the float model gives to be of use.
+    /// True where the output keeps too little of what the float model gives to be of use. Boxes that are few tell nothing.
     pub fn is_poor(&self) -> bool {
         match (&self.agreement, self.deviation.sqnr) {
+            (Some(a), _) if a.measure == BOXES_MEASURE && a.of < FEW_BOXES => false,
             (Some(a), _) => a.percent < a.least(),
             (None, Some(sqnr)) => sqnr < LEAST_SQNR,
             (None, None) => false,
         }
     }
 }
+
+/// Boxes of which one alone is worth 10 % or more.
+const FEW_BOXES: usize = 10;
 
 /// Noise above a tenth of the signal's power.
 const LEAST_SQNR: f64 = 10.0;
@@ -188,5 +192,9 @@ mod tests {
         assert!(!output(Some(3.0), Some(("top-1", 99.0))).is_poor());
         assert!(output(Some(30.0), Some(("top-1", 50.0))).is_poor());
         assert!(output(Some(30.0), Some(("cosine", 90.0))).is_poor());
+        let mut boxes = output(Some(3.0), Some((BOXES_MEASURE, 50.0)));
+        assert!(boxes.is_poor());
+        boxes.agreement.as_mut().unwrap().of = 3;
+        assert!(!boxes.is_poor());
     }
 }
