@@ -112,7 +112,8 @@ pub(crate) trait Build {
         Ok(self.add_constant(tensor))
     }
 
-    /// Adds an operator with any number of results. Where all operands are constants, so are the results.
+    /// Adds an operator with any number of results. Where all operands are constants, so are the results. Constant indices
+    /// that name no element are refused.
     fn add_all(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Values, Refusal> {
         let op = op.into();
         if let Some(tensors) = folded(self.graph(), &op, operands)? {
@@ -121,6 +122,7 @@ pub(crate) trait Build {
         let origin = self.origin().clone();
         let graph = self.graph_mut();
         let node = graph.add(op, operands, origin)?;
+        graph.indices_within(node)?;
         let results: Values = graph.results(node).collect();
         for &r in &results {
             bounded(graph.ty(r))?;
@@ -137,7 +139,10 @@ pub(crate) trait Build {
     fn add_typed(&mut self, op: impl Into<Op>, operands: &[ValueId], ty: TensorType) -> Result<ValueId, Refusal> {
         bounded(&ty)?;
         let origin = self.origin().clone();
-        Ok(self.graph_mut().add_typed(op, operands, Types::from_elem(ty, 1), origin)?.value(0))
+        let graph = self.graph_mut();
+        let node = graph.add_typed(op, operands, Types::from_elem(ty, 1), origin)?;
+        graph.indices_within(node)?;
+        Ok(node.value(0))
     }
 
     /// Adds a function of one value.

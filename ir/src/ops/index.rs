@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, same_elem};
+use super::{Extents, GridRule, LayoutRule, Op, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, same_elem};
 use crate::error::{EvalError, TypeError};
 use crate::kernels::index;
 use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
@@ -12,6 +12,19 @@ fn indices(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
         Elem::I64 | Elem::I32 => Ok(()),
         _ => Err(refuse(operands, i, "indices (i64 or i32)")),
     }
+}
+
+/// The extents that the indices of a node, its operand 1, count in: one for all, or one for each column of their last axis.
+pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Extents> {
+    let tuple = || operands.get(1)?.shape.dims().last()?.known();
+    let (from, to) = match op {
+        Op::Gather(op) => (op.axis, op.axis + 1),
+        Op::GatherElements(op) => (op.axis, op.axis + 1),
+        Op::GatherNd(op) => (op.batch, op.batch + tuple()?),
+        Op::ScatterNd(_) => (0, tuple()?),
+        _ => return None,
+    };
+    operands.first()?.shape.dims().get(from..to)?.iter().map(Dim::known).collect()
 }
 
 /// Operand 0 indexed along `axis` by operand 1, whose axes take the place of that axis.

@@ -28,6 +28,7 @@ mod source;
 pub use conv::{Conv, ConvTranspose, hits, window_steps};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
 pub use grid::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
+pub(crate) use index::indexed;
 pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 pub use matmul::MatMul;
 pub use movement::{

@@ -13,7 +13,7 @@ use crate::graph::{Graph, Origin, ValueId};
 use crate::ops::*;
 use crate::types::{Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
 
-pub use operators::{Case, operators};
+pub use operators::{Case, half_operators, operators};
 
 /// What one step chooses: operator, operands, attributes.
 pub type Step = [u8; 6];
