@@ -1,6 +1,7 @@
 //! What a user is told. Diagnostics are data; only the command line renders them.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::graph::Origin;
 
@@ -90,6 +91,12 @@ impl Diagnostic {
     pub fn with_help(self, help: impl Into<String>) -> Self {
         Diagnostic { help: Some(help.into()), ..self }
     }
+}
+
+/// Numbers as messages show them.
+pub fn list(numbers: &[impl fmt::Display]) -> String {
+    let shown: Vec<String> = numbers.iter().map(|n| n.to_string()).collect();
+    format!("[{}]", shown.join(", "))
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         match T::try_from(self.operator.options.clone()) {
             Ok(options) => Ok(options),
             Err(Options::None) => Ok(T::default()),
-            Err(other) => Err(Refusal::Invalid(format!("it has the options of another operator ({:?})", other.kind()))),
+            Err(other) => Err(Refusal::Invalid(format!("it has the options of another operator ({})", other.kind()))),
         }
     }
 

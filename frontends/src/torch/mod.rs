@@ -99,7 +99,8 @@ impl File {
                 arg: Argument::None | Argument::Number(schema::Term::Known(_)) | Argument::Text(_),
             } => None,
             InputSpec::UserInput { arg } => {
-                Some(("", Err(Refusal::Unsupported(format!("an input that is no tensor ({arg:?}) is not supported")))))
+                let message = format!("an input that is no tensor but {arg} is not supported");
+                Some(("", Err(Refusal::Unsupported(message))))
             }
             _ => None,
         })

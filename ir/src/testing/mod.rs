@@ -175,7 +175,7 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
             let mode = ResizeMode::Linear;
             add(g, Resize { size, scale, mode, coordinates: Coordinates::HalfPixel }.into(), &[x])
         }
-        19 => {
+        19 if rank < 8 => {
             let shape: Shape = [1 + q % 2].into_iter().chain(dims.iter().copied()).collect();
             add(g, Expand { shape }.into(), &[x])
         }

@@ -102,11 +102,7 @@ impl Pass for IndicesFromFront {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        let outside = |node: &NodeId| {
-            let error = g.indices_within(*node).err()?;
-            let help = "export the model with indices within the axis";
-            Some(Diagnostic::error("bad-model", error.to_string()).at(g.origin(*node)).with_help(help))
-        };
+        let outside = |&node: &NodeId| Some(super::invalid(g, node, &g.indices_within(node).err()?));
         let refused: Vec<Diagnostic> = g.order().iter().filter_map(outside).collect();
         if !refused.is_empty() {
             return Err(PassError::Refused(refused));
