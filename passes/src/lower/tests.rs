@@ -467,3 +467,19 @@ fn indices_that_name_no_element_are_refused() {
         assert_eq!(refusals(g), [expected], "{body}");
     }
 }
+
+/// An Expand goes only where what reads it has its shape without it, also where that reads nothing else.
+#[test]
+fn an_expand_that_is_read_twice_stays() {
+    for (body, left) in [
+        ("%y = binary(f:Mul) %e, %e", 1),
+        ("%b: bool[2,3] = binary(f:Less) %e, %w %y = select %b, %e, %e", 0),
+        ("%y = binary(f:Mul) %e, %w", 0),
+    ] {
+        let text = format!(
+            "graph g {{ %x: f32[3] = input %w: f32[2,3] = input %e: f32[2,3] = expand[2,3] %x {body} output y = %y }}"
+        );
+        let lowered = checked(qcc_ir::text::parse(&text, &Default::default()).unwrap());
+        assert_eq!(count(&lowered, OpKind::Expand), left, "{body}");
+    }
+}
