@@ -213,7 +213,8 @@ pub(crate) fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     let fits = |n: Option<usize>| n.is_some_and(|n| n <= MOST_ELEMENTS);
     let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
     if !extents || !fits(ty.shape.elements()) || !fits(ty.bytes()) {
-        return Err(Refusal::Unsupported(format!("a value of {ty} is too large")));
+        let help = "give smaller inputs: --shape, or export the model without values of this size";
+        return Err(Refusal::Advised { message: format!("a value of {ty} is too large"), help });
     }
     if ty.rank() > 8 {
         return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", ty.rank())));
