@@ -168,7 +168,7 @@ impl Refusal {
             _ => match code {
                 "unsupported" => "write this part of the model in another way, or export the model without it",
                 "internal" => "this is a fault of qcc: please report it with the model",
-                _ => "the model is not valid here: mend what wrote it, or export it again",
+                _ => return Some(Diagnostic::invalid_model(self.to_string()).at(origin)),
             },
         };
         Some(Diagnostic::error(code, self.to_string()).at(origin).with_help(help))

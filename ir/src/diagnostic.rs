@@ -66,6 +66,12 @@ impl Diagnostic {
         }
     }
 
+    /// An error in the model itself, which its format does not allow.
+    pub fn invalid_model(message: impl Into<String>) -> Self {
+        let help = "the model is not valid here: mend what wrote it, or export it again";
+        Diagnostic::error("bad-model", message).with_help(help)
+    }
+
     /// A warning.
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message) }

@@ -78,7 +78,7 @@ impl File {
         for input in declared {
             match input {
                 Ok(input) if !names.insert(input.name.clone()) => {
-                    errors.push(Diagnostic::error("bad-model", format!("two inputs have the name {}", input.name)));
+                    errors.push(Diagnostic::invalid_model(format!("two inputs have the name {}", input.name)));
                 }
                 Ok(input) => inputs.push(input),
                 Err(e) => errors.extend(e.diagnostic(&Origin::none())),

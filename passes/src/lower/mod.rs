@@ -123,9 +123,7 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
 
 /// What the user is told of a node whose constants have no result.
 fn invalid(g: &Graph, node: NodeId, why: &EvalError) -> Diagnostic {
-    Diagnostic::error("bad-model", why.to_string())
-        .at(g.origin(node))
-        .with_help("the model is not valid here: mend what wrote it, or export it again")
+    Diagnostic::invalid_model(why.to_string()).at(g.origin(node))
 }
 
 /// What the user is told of a node that the target cannot express.
