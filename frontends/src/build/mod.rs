@@ -212,7 +212,7 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
 pub(crate) fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     let fits = |n: Option<usize>| n.is_some_and(|n| n <= MOST_ELEMENTS);
     let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
-    if !extents || !fits(ty.shape.elements()) || !fits(ty.bytes()) {
+    if !extents || !fits(ty.shape.span()) || !fits(ty.bytes()) {
         let help = "give smaller inputs: --shape, or export the model without values of this size";
         return Err(Refusal::Advised { message: format!("a value of {ty} is too large"), help });
     }

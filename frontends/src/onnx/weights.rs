@@ -126,7 +126,7 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     }
     let stored = stored(t.data_type())?;
     let ty = TensorType::new(stored.elem(), Shape::known(&extents(&t.dims)?));
-    let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
+    let count = ty.shape.elements().filter(|_| ty.shape.span().is_some_and(|n| n <= MOST_ELEMENTS));
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
     let external = t.data_location == Some(DataLocation::External.into());
     let raw = match &t.raw_data {

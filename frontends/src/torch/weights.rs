@@ -176,7 +176,7 @@ impl View {
         let dims = extents(&self.sizes)?;
         let ty = TensorType::new(stored.elem(), Shape::known(&dims));
         let outside = || Refusal::Invalid(format!("{self} of a storage of {} bytes", bytes.len()));
-        let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
+        let count = ty.shape.elements().filter(|_| ty.shape.span().is_some_and(|n| n <= MOST_ELEMENTS));
         let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
         if self.strides.len() != dims.len() || self.strides.iter().any(|&s| s < 0) {
             return Err(outside());
