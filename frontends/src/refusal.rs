@@ -153,7 +153,9 @@ impl Refusal {
             | Refusal::Eval(_) => "bad-model",
         };
         let help = match &self {
-            Refusal::Operator { help: Some(help), .. } | Refusal::Advised { help, .. } | Refusal::NoProgram { help, .. } => *help,
+            Refusal::Operator { help: Some(help), .. }
+            | Refusal::Advised { help, .. }
+            | Refusal::NoProgram { help, .. } => *help,
             Refusal::Operator { .. } => {
                 "write it with other operators (qcc ops lists those that are read), or export the model without it"
             }

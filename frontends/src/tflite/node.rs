@@ -165,6 +165,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
             None => Grid::per_axis(Store::I32, 0, grid.scales().iter().map(|w| scale * w).collect::<Vec<f32>>()),
         };
         let ty = tensor.ty().with_elem(Elem::Grid(grid));
+        ty.validate()?;
         let tensor = tensor.retype(ty).ok_or_else(|| Refusal::Invalid("a bias of no size".into()))?;
         Ok(Some(self.add_constant(tensor)))
     }

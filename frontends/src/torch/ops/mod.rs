@@ -130,7 +130,8 @@ pub(super) fn find(node: &Node) -> Result<Import, Refusal> {
 }
 
 /// What helps with operators of which nothing more is known.
-const OTHERS: &str = "write it with other operators (qcc ops pt2 lists those that are read), or try run_decompositions() before the export is saved";
+const OTHERS: &str =
+    "write it with other operators (qcc ops pt2 lists those that are read), or export the model without it";
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {
