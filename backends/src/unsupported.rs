@@ -17,6 +17,8 @@ impl Unsupported {
     /// What the user is told: the target, the node, and why.
     pub(crate) fn diagnostic(self, target: &str, graph: &Graph, node: NodeId) -> Diagnostic {
         let message = format!("{target} cannot express {}: {}", graph.op(node).kind().name(), self.0);
-        Diagnostic::error("unsupported-op", message).at(graph.origin(node))
+        Diagnostic::error("unsupported-op", message)
+            .at(graph.origin(node))
+            .with_help("change this part of the model, or compile it for another target")
     }
 }

@@ -183,7 +183,11 @@ pub(crate) fn without_nan(tensor: Tensor) -> Result<Tensor, Refusal> {
         _ => false,
     };
     if nan {
-        return Err(Refusal::Invalid("it contains NaN: the weights are damaged, or the training diverged".into()));
+        let message = "it contains NaN: the weights are damaged, or the training diverged";
+        return Err(Refusal::Advised {
+            message: message.into(),
+            help: "export the model with weights that are numbers",
+        });
     }
     Ok(tensor)
 }

@@ -75,6 +75,25 @@ pub(crate) enum Refusal {
     /// Anything else the format allows and qcc does not do.
     #[error("{0}")]
     Unsupported(String),
+    /// As [`Refusal::Unsupported`], where more can be said of what the user can do.
+    #[error("{message}")]
+    Advised {
+        /// What is not done.
+        message: String,
+        /// What the user can do.
+        help: &'static str,
+    },
+    /// An operator with other arguments than those that qcc knows it with.
+    #[error("operator {name} without argument {argument} is not supported")]
+    Overload {
+        /// Name of the operator.
+        name: String,
+        /// The argument.
+        argument: String,
+    },
+    /// Data beside the model that cannot be had.
+    #[error("{0}")]
+    Data(String),
     /// Something the format does not allow.
     #[error("{0}")]
     Invalid(String),
@@ -96,6 +115,14 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
+    /// The same, with what the user can do where something must be known before run time.
+    pub(crate) fn advised(self, help: &'static str) -> Refusal {
+        match self {
+            Refusal::NotConstant { .. } => Refusal::Advised { message: self.to_string(), help },
+            other => other,
+        }
+    }
+
     /// The message to the user; none where the cause has been told already.
     pub(crate) fn diagnostic(self, origin: &Origin) -> Option<Diagnostic> {
         let code = match &self {
@@ -106,9 +133,16 @@ impl Refusal {
             | Refusal::UnreadInput(_)
             | Refusal::Unsupported(_)
             | Refusal::NoProgram { .. }
-            | Refusal::Result { .. } => "unsupported",
+            | Refusal::Advised { .. }
+            | Refusal::Overload { .. }
+            | Refusal::Result { .. }
+            | Refusal::Eval(EvalError::Elem { .. } | EvalError::Unknown(_))
+            | Refusal::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })
+            | Refusal::Eval(EvalError::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })) => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
             Refusal::TooLarge(_) => "too-large",
+            Refusal::Data(_) => "missing-data",
+            Refusal::Eval(EvalError::Kernel(_)) => "internal",
             Refusal::Attribute { .. }
             | Refusal::Argument { .. }
             | Refusal::MissingInput(_)
@@ -119,16 +153,26 @@ impl Refusal {
             | Refusal::Eval(_) => "bad-model",
         };
         let help = match &self {
-            Refusal::Operator { help, .. } => *help,
-            Refusal::NoProgram { help, .. } => Some(*help),
-            Refusal::NotConstant { .. } => Some("fold it before export, or give more with --shape or --set"),
-            Refusal::TooLarge(_) => Some("give smaller inputs: --shape, or export the model without such constants"),
-            _ => None,
+            Refusal::Operator { help: Some(help), .. }
+            | Refusal::Advised { help, .. }
+            | Refusal::NoProgram { help, .. } => *help,
+            Refusal::Operator { .. } => {
+                "write it with other operators (qcc ops lists those that are read), or export the model without it"
+            }
+            Refusal::NotConstant { .. } => "fold it before export, or give more with --shape or --set",
+            Refusal::TooLarge(_) => "give smaller inputs: --shape, or export the model without such constants",
+            Refusal::Result { .. } => "export the model without what reads this result",
+            Refusal::Data(_) => "keep the files with its data beside the model, under the names that it gives",
+            Refusal::Grid(_) => "quantize the model again, or give it before it was quantized",
+            Refusal::Type(TypeError::Element { .. }) | Refusal::Eval(EvalError::Type(TypeError::Element { .. })) => {
+                "cast its operands to an element that it takes, and the result back"
+            }
+            _ => match code {
+                "unsupported" => "write this part of the model in another way, or export the model without it",
+                "internal" => "this is a fault of qcc: please report it with the model",
+                _ => return Some(Diagnostic::invalid_model(self.to_string()).at(origin)),
+            },
         };
-        let diagnostic = Diagnostic::error(code, self.to_string()).at(origin);
-        Some(match help {
-            Some(help) => diagnostic.with_help(help),
-            None => diagnostic,
-        })
+        Some(Diagnostic::error(code, self.to_string()).at(origin).with_help(help))
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Dim, OpenExtent, Shape};
+use qcc_ir::{Dim, OpenExtent, Origin, Shape, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::build::bounded;
 use crate::{DeclaredInput, ImportOptions};
 
 /// The name of an extent that the file leaves without one.
@@ -28,11 +29,17 @@ pub(crate) fn settle(
             errors.push(Diagnostic::error("bad-shape", format!("the shape of input {name} is given twice")));
         }
     }
+    if inputs.iter().any(|i| i.name.is_empty()) {
+        errors.push(Diagnostic::invalid_model("an input has no name"));
+    }
     let (symbols, batches) = (symbols(inputs, &given), batches(inputs, &given));
     let (mut shapes, mut assumed) = (Vec::new(), Vec::new());
     for input in inputs {
         match settle_one(input, given.get(input.name.as_str()).copied(), &symbols, &batches) {
             Ok((shape, one)) => {
+                if let Err(e) = bounded(&TensorType::new(input.elem.clone(), shape.clone())) {
+                    errors.extend(e.diagnostic(&Origin::new(input.name.as_str(), "Input")));
+                }
                 assumed.extend(one.then(|| (input, shape.clone())));
                 shapes.push(shape);
             }

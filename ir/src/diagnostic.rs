@@ -1,6 +1,7 @@
 //! What a user is told. Diagnostics are data; only the command line renders them.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use crate::graph::Origin;
 
@@ -65,6 +66,12 @@ impl Diagnostic {
         }
     }
 
+    /// An error in the model itself, which its format does not allow.
+    pub fn invalid_model(message: impl Into<String>) -> Self {
+        let help = "the model is not valid here: mend what wrote it, or export it again";
+        Diagnostic::error("bad-model", message).with_help(help)
+    }
+
     /// A warning.
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message) }
@@ -90,6 +97,12 @@ impl Diagnostic {
     pub fn with_help(self, help: impl Into<String>) -> Self {
         Diagnostic { help: Some(help.into()), ..self }
     }
+}
+
+/// Numbers as messages show them.
+pub fn list(numbers: &[impl fmt::Display]) -> String {
+    let shown: Vec<String> = numbers.iter().map(|n| n.to_string()).collect();
+    format!("[{}]", shown.join(", "))
 }
 
 #[cfg(test)]

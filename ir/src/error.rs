@@ -79,6 +79,16 @@ pub enum TypeError {
         /// What the operator takes.
         expected: String,
     },
+    /// An operand has an element the operator does not take.
+    #[error("operand {operand} is {found}; expected {expected}")]
+    Element {
+        /// Position of the operand.
+        operand: usize,
+        /// Its type.
+        found: Box<TensorType>,
+        /// The elements that the operator takes.
+        expected: &'static str,
+    },
     /// Two shapes do not broadcast.
     #[error("shapes {a} and {b} do not broadcast")]
     Broadcast {

@@ -8,6 +8,8 @@ use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::{GridRule, Op, PadMode, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Tensor, TensorType};
 
+pub use crate::kernels::index::within as indices_within;
+
 /// A graph made ready to run: the order of its nodes and when each value is read last. It can be shared by threads.
 #[derive(Debug)]
 pub struct Executor<'g> {

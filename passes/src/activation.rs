@@ -17,7 +17,7 @@ pub(crate) struct Activation {
 impl fmt::Display for Activation {
     /// The function alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.function)
+        write!(f, "{}", self.function)
     }
 }
 

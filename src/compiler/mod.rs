@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model, OPEN_SHAPE};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{GridRule, Op};
+use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
-use qcc_ir::{Elem, Graph, NodeId, OpenExtent};
+use qcc_ir::{Elem, Graph, OpenExtent};
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::open_batch::{open_batch, static_batch};
@@ -403,16 +403,9 @@ fn has_halves(graph: &Graph) -> bool {
 
 /// Fails where a model computes with integers: those have been through a quantization that is not this one.
 fn check_float(graph: &Graph) -> Result<(), Failure> {
-    let computes = |&n: &NodeId| {
-        let ruled = matches!(
-            graph.op(n).grid(),
-            GridRule::Contract { .. } | GridRule::Own | GridRule::Fixed { .. } | GridRule::Unify
-        );
-        ruled && graph.operand_types(n).first().is_some_and(|t| t.elem.grid().is_some())
-    };
-    match graph.order().iter().find(|n| computes(n)) {
+    match quantize::computes_with_integers(graph) {
         None => Ok(()),
-        Some(&n) => {
+        Some(n) => {
             let error =
                 Diagnostic::error("quantized-model", "the model computes with integers; qcc compiles float models");
             let error =

@@ -57,7 +57,10 @@ impl From<PassError> for Failure {
     fn from(e: PassError) -> Self {
         Failure::Refused(match e {
             PassError::Refused(all) => all,
-            other => vec![Diagnostic::error("pass", other.to_string())],
+            other => {
+                let error = Diagnostic::error("pass", other.to_string());
+                vec![error.with_help("this is a fault of qcc: please report it with the model")]
+            }
         })
     }
 }

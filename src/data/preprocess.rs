@@ -3,7 +3,7 @@
 use std::fmt;
 
 use qcc_frontends::MODULE;
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, list};
 use qcc_ir::{Elem, Tensor, TensorType, metadata_entry};
 
 use super::picture::Pixels;
@@ -204,7 +204,7 @@ impl Preprocess {
             () => format!(", scale {}", self.scale),
         };
         if self.mean != [0.0; 3] || self.std != [1.0; 3] {
-            text += &format!(", mean {:?}, std {:?}", self.mean, self.std);
+            text += &format!(", mean {}, std {}", list(&self.mean), list(&self.std));
         }
         text
     }

@@ -89,7 +89,10 @@ fn broken_graphs() {
     let mut two_inputs = of(vec![node("Relu", &["x"], "y")], vec![]);
     let graph = two_inputs.graph.as_mut().unwrap();
     graph.input.push(value("x", &[7]));
+    let mut nameless = of(vec![node("Relu", &["x"], "y")], vec![]);
+    nameless.graph.as_mut().unwrap().input.push(value("", &[7]));
     let out = all_said(vec![
+        ("input without a name", nameless),
         ("cycle", of(vec![node("Relu", &["b"], "a"), node("Add", &["a", "x"], "b"), node("Neg", &["b"], "y")], vec![])),
         ("undefined operand", of(vec![node("Add", &["x", "ghost"], "y")], vec![])),
         ("undefined output", of(vec![node("Relu", &["x"], "z")], vec![])),
@@ -135,6 +138,7 @@ fn huge_numbers() {
         ("a value of 10 GB", expand(&[80_000_000, 2, 4, 4])),
         ("a value of 3.6 GB", expand(&[28_125_000, 2, 4, 4])),
         ("a value of 2^100 elements", expand(&[1 << 50, 1 << 50])),
+        ("a value without elements whose extents overflow", expand(&[0, 1 << 30, 1 << 30, 2, 4, 4])),
         ("a range without end", range(0, 1 << 60, 1)),
         ("a range that goes nowhere", range(0, 5, 0)),
     ]);

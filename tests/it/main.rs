@@ -20,3 +20,4 @@ mod sources;
 mod sparse;
 mod tflite;
 mod tflite_models;
+mod validity;

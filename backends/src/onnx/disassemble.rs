@@ -78,7 +78,7 @@ fn constant(tensor: &TensorProto) -> String {
             tensor.external_data.iter().map(entry).collect::<Vec<String>>().join(", ")
         }
     };
-    format!("  {}: {} {:?} = {shown}", tensor.name(), format!("{elem:?}").to_lowercase(), tensor.dims)
+    format!("  {}: {} {:?} = {shown}", tensor.name(), elem, tensor.dims)
 }
 
 fn float(bytes: &[u8]) -> String {
@@ -132,5 +132,5 @@ fn value(v: &ValueInfoProto) -> String {
         None => "?".to_owned(),
     });
     let dims: Vec<String> = dims.collect();
-    format!("{}: {} [{}]", v.name(), format!("{elem:?}").to_lowercase(), dims.join(", "))
+    format!("{}: {} [{}]", v.name(), elem, dims.join(", "))
 }

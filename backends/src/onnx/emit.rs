@@ -134,7 +134,7 @@ impl<'g> Emitter<'g> {
         let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
         if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
             let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operator does {op:?} on {}", operands.join(", ")).into());
+            return Err(format!("no operator does {op} on {}", operands.join(", ")).into());
         }
         if let Some(odd) = types.iter().copied().chain(&results).find(|t| !t.layout.is_row_major()) {
             return Err(format!("{odd} is not row-major").into());

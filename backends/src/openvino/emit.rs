@@ -171,7 +171,7 @@ impl<'g> Emitter<'g> {
         let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
         if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
             let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operation does {op:?} on {}", operands.join(", ")).into());
+            return Err(format!("no operation does {op} on {}", operands.join(", ")).into());
         }
         let site = Site {
             values: graph.operands(node),

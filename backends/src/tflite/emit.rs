@@ -90,7 +90,7 @@ impl<'g> Emitter<'g> {
         let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
         if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
             let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operator does {op:?} on {}", operands.join(", ")).into());
+            return Err(format!("no operator does {op} on {}", operands.join(", ")).into());
         }
         if types.iter().filter_map(|t| t.elem.grid()).any(Grid::is_for_weights) {
             return Err("no kernel takes weights in 4 bits or in blocks".into());

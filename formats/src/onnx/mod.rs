@@ -279,6 +279,13 @@ pub enum DataLocation {
     External = 1,
 }
 
+/// In small letters, as the specification writes element types.
+impl std::fmt::Display for DataType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
+    }
+}
+
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
 #[expect(missing_docs, reason = "the names are the format's own")]

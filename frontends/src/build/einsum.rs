@@ -15,7 +15,7 @@ const UNNAMED: u32 = 0xe000;
 /// What the equation says of the tensors: operands are brought to [shared, own, summed] axes and multiplied as
 /// matrices, from the left. An ellipsis stands for axes that broadcast; of an axis named twice, the diagonal is taken.
 pub(crate) fn einsum(n: &mut impl Build, equation: &str, tensors: &[ValueId]) -> Result<ValueId, Refusal> {
-    let refused = |why: &str| Refusal::Unsupported(format!("einsum {equation:?}: {why}"));
+    let refused = |why: &str| Refusal::Unsupported(format!("einsum \"{equation}\": {why}"));
     let spaced: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
     let (left, right) = match spaced.split_once("->") {
         Some((left, right)) => (left, Some(right)),

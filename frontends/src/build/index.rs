@@ -1,5 +1,6 @@
 //! Parts of tensors, and indices.
 
+use qcc_ir::eval::indices_within;
 use qcc_ir::ops::{Concat, Extents, Op, Range, ScatterFn, ScatterNd, Slice};
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
@@ -25,22 +26,14 @@ pub(crate) fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64)
     Ok(Range { axis, start: start as usize, len: len as usize, step: step as isize })
 }
 
-/// Refuses known indices that name no element: a device would read or write beyond the tensor. Indices count along
-/// `extents` in turn.
+/// Refuses known indices that name no element before tuples are made of them. Indices count along `extents` in turn.
 pub(crate) fn within(n: &impl Build, indices: ValueId, extents: &[usize]) -> Result<(), Refusal> {
-    let known = n.constant(indices).and_then(Tensor::integers).unwrap_or_default();
-    for (&index, &extent) in known.iter().zip(extents.iter().cycle()) {
-        let end = i64::try_from(extent).unwrap_or(i64::MAX);
-        if !(-end..end).contains(&index) {
-            return Err(Refusal::Invalid(format!("index {index} lies beyond an axis of extent {extent}")));
-        }
-    }
-    Ok(())
+    n.constant(indices).map_or(Ok(()), |known| Ok(indices_within(known, extents)?))
 }
 
 /// Where the updates of a tensor go.
 pub(crate) struct Places {
-    /// Index tuples along a last axis; known ones are checked.
+    /// Index tuples along a last axis.
     tuples: ValueId,
     /// The axis that they count along, in place of the first.
     axis: usize,
@@ -50,15 +43,14 @@ impl Places {
     /// The slices at these index tuples.
     pub(crate) fn tuples(n: &impl Build, x: ValueId, tuples: ValueId) -> Result<Places, Refusal> {
         let counted = n.dims(tuples).last().copied().unwrap_or(0);
-        let extents = n.dims(x);
-        let extents = extents.get(..counted);
-        within(n, tuples, extents.ok_or_else(|| Refusal::Invalid(format!("{counted} indices for {}", n.ty(x))))?)?;
+        if counted > n.rank(x) {
+            return Err(Refusal::Invalid(format!("{counted} indices for {}", n.ty(x))));
+        }
         Ok(Places { tuples, axis: 0 })
     }
 
     /// The slices of an axis at a vector of indices.
-    pub(crate) fn slices(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
-        within(n, indices, &n.dims(x)[axis..=axis])?;
+    pub(crate) fn slices(n: &mut impl Build, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
         let count = n.dims(indices).iter().product();
         Ok(Places { tuples: n.reshape(indices, &[count, 1])?, axis })
     }
@@ -72,7 +64,7 @@ impl Places {
         }
         let whole = (0..dims.len()).all(|a| a == axis || dims[a] == data[a]);
         if let Some(vector) = same_off_axis(n, indices, axis).filter(|_| whole) {
-            return Places::slices(n, x, axis, vector);
+            return Places::slices(n, axis, vector);
         }
         within(n, indices, &data[axis..=axis])?;
         let column: Extents = dims.iter().copied().chain([1]).collect();

@@ -112,7 +112,8 @@ pub(crate) trait Build {
         Ok(self.add_constant(tensor))
     }
 
-    /// Adds an operator with any number of results. Where all operands are constants, so are the results.
+    /// Adds an operator with any number of results. Where all operands are constants, so are the results. Constant indices
+    /// that name no element are refused.
     fn add_all(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Values, Refusal> {
         let op = op.into();
         if let Some(tensors) = folded(self.graph(), &op, operands)? {
@@ -121,6 +122,7 @@ pub(crate) trait Build {
         let origin = self.origin().clone();
         let graph = self.graph_mut();
         let node = graph.add(op, operands, origin)?;
+        graph.indices_within(node)?;
         let results: Values = graph.results(node).collect();
         for &r in &results {
             bounded(graph.ty(r))?;
@@ -137,7 +139,10 @@ pub(crate) trait Build {
     fn add_typed(&mut self, op: impl Into<Op>, operands: &[ValueId], ty: TensorType) -> Result<ValueId, Refusal> {
         bounded(&ty)?;
         let origin = self.origin().clone();
-        Ok(self.graph_mut().add_typed(op, operands, Types::from_elem(ty, 1), origin)?.value(0))
+        let graph = self.graph_mut();
+        let node = graph.add_typed(op, operands, Types::from_elem(ty, 1), origin)?;
+        graph.indices_within(node)?;
+        Ok(node.value(0))
     }
 
     /// Adds a function of one value.
@@ -207,8 +212,9 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
 pub(crate) fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     let fits = |n: Option<usize>| n.is_some_and(|n| n <= MOST_ELEMENTS);
     let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
-    if !extents || !fits(ty.shape.elements()) || !fits(ty.bytes()) {
-        return Err(Refusal::Unsupported(format!("a value of {ty} is too large")));
+    if !extents || !fits(ty.shape.span()) || !fits(ty.bytes()) {
+        let help = "give smaller inputs: --shape, or export the model without values of this size";
+        return Err(Refusal::Advised { message: format!("a value of {ty} is too large"), help });
     }
     if ty.rank() > 8 {
         return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", ty.rank())));

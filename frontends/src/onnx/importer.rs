@@ -149,13 +149,19 @@ impl<'m> Importer<'m> {
                 }
             }
             Ok(_) => {}
-            Err(e) => self.refuse(e, &Origin::none()),
+            Err(e) => {
+                let origin = match &e {
+                    Refusal::Result { name, .. } | Refusal::Undefined(name) => Origin::new(name.as_str(), "Output"),
+                    _ => Origin::none(),
+                };
+                self.refuse(e, &origin);
+            }
         }
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
         if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
+            return Err(vec![Diagnostic::invalid_model("the graph has no outputs")]);
         }
         self.graph.sweep();
         self.notes.extend(self.doubles.diagnostic());

@@ -60,7 +60,7 @@ impl File {
     }
 
     fn graph(&self) -> Result<&GraphProto, Vec<Diagnostic>> {
-        self.model.graph.as_ref().ok_or_else(|| vec![Diagnostic::error("bad-model", "the model has no graph")])
+        self.model.graph.as_ref().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
     /// Where the model says that tensors are, beside it.
@@ -95,7 +95,7 @@ impl File {
         let mut names = FxHashSet::default();
         for info in graph.input.iter().filter(|i| !constants.contains(i.name())) {
             if !names.insert(info.name()) {
-                errors.push(Diagnostic::error("bad-model", format!("two inputs have the name {}", info.name())));
+                errors.push(Diagnostic::invalid_model(format!("two inputs have the name {}", info.name())));
             }
             match declared(info) {
                 Ok(input) => inputs.push(input),

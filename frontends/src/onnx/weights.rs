@@ -35,7 +35,7 @@ pub(super) fn stored(data_type: i32) -> Result<Stored, Refusal> {
         Ok(DataType::Uint64) => Stored::U64,
         Ok(DataType::Bool) => Stored::Bool,
         Ok(DataType::Undefined) => return Err(Refusal::Invalid("a tensor has no element type".into())),
-        Ok(other) => return Err(Refusal::Unsupported(format!("elements of type {other:?} are not supported"))),
+        Ok(other) => return Err(Refusal::Unsupported(format!("elements of type {other} are not supported"))),
         Err(_) => return Err(Refusal::Invalid(format!("{data_type} is no element type"))),
     })
 }
@@ -68,8 +68,8 @@ impl Folder {
             return Ok(bytes.clone());
         }
         let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        let unreadable = |e| Refusal::Invalid(format!("the file {location} with its data cannot be read: {e}"));
-        let outside = || Refusal::Invalid(format!("its data is in {location:?}, outside the folder of the model"));
+        let unreadable = |e| Refusal::Data(format!("the file {location} with its data cannot be read: {e}"));
+        let outside = || Refusal::Data(format!("its data is in \"{location}\", outside the folder of the model"));
         if !inside || location.is_empty() {
             return Err(outside());
         }
@@ -90,7 +90,7 @@ impl Folder {
             Some(text) => text
                 .parse::<usize>()
                 .map(Some)
-                .map_err(|_| Refusal::Invalid(format!("{key} of its external data is {text:?}, which is no number"))),
+                .map_err(|_| Refusal::Invalid(format!("{key} of its external data is \"{text}\", which is no number"))),
         };
         let location = location(t)
             .ok_or_else(|| Refusal::Invalid("its data is in another file, but no location is given".into()))?;
@@ -126,7 +126,7 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     }
     let stored = stored(t.data_type())?;
     let ty = TensorType::new(stored.elem(), Shape::known(&extents(&t.dims)?));
-    let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
+    let count = ty.shape.elements().filter(|_| ty.shape.span().is_some_and(|n| n <= MOST_ELEMENTS));
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
     let external = t.data_location == Some(DataLocation::External.into());
     let raw = match &t.raw_data {

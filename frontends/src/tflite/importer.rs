@@ -145,7 +145,7 @@ impl<'m> Importer<'m> {
             return Err(self.errors);
         }
         if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::error("bad-model", "the model has no outputs")]);
+            return Err(vec![Diagnostic::invalid_model("the model has no outputs")]);
         }
         self.graph.sweep();
         Ok(Imported { graph: self.graph, notes, open: Vec::new() })

@@ -30,20 +30,20 @@ pub(crate) struct File {
 
 impl File {
     pub(crate) fn read(bytes: &Bytes) -> Result<File, Vec<Diagnostic>> {
-        let damaged = |e: ReadError| vec![Diagnostic::error("bad-model", e.to_string())];
+        let damaged = |e: ReadError| vec![Diagnostic::invalid_model(e.to_string())];
         let model = Model::read(bytes).map_err(damaged)?;
         if model.version != Model::VERSION {
             let message = format!("TFLite version {} is not supported; {} is", model.version, Model::VERSION);
             return Err(vec![Diagnostic::error("unsupported", message)]);
         }
         if model.subgraphs.is_empty() {
-            return Err(vec![Diagnostic::error("bad-model", "the model has no graph")]);
+            return Err(vec![Diagnostic::invalid_model("the model has no graph")]);
         }
         Ok(File { model, metadata: metadata::read(bytes) })
     }
 
     fn main(&self) -> Result<&SubGraph, Vec<Diagnostic>> {
-        self.model.subgraphs.first().ok_or_else(|| vec![Diagnostic::error("bad-model", "the model has no graph")])
+        self.model.subgraphs.first().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
     pub(crate) fn metadata(&self) -> Vec<(String, String)> {
@@ -75,7 +75,7 @@ impl File {
         for (&tensor, name) in main.inputs.iter().zip(names) {
             // Both are kept in mind.
             if !tensors.insert(tensor) | !taken.insert(name.clone()) {
-                errors.push(Diagnostic::error("bad-model", format!("two inputs have the name {name}")));
+                errors.push(Diagnostic::invalid_model(format!("two inputs have the name {name}")));
             }
             match declared(main, tensor, &name) {
                 Ok(input) => inputs.push(input),

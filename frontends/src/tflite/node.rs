@@ -53,7 +53,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         match T::try_from(self.operator.options.clone()) {
             Ok(options) => Ok(options),
             Err(Options::None) => Ok(T::default()),
-            Err(other) => Err(Refusal::Invalid(format!("it has the options of another operator ({:?})", other.kind()))),
+            Err(other) => Err(Refusal::Invalid(format!("it has the options of another operator ({})", other.kind()))),
         }
     }
 
@@ -165,6 +165,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
             None => Grid::per_axis(Store::I32, 0, grid.scales().iter().map(|w| scale * w).collect::<Vec<f32>>()),
         };
         let ty = tensor.ty().with_elem(Elem::Grid(grid));
+        ty.validate()?;
         let tensor = tensor.retype(ty).ok_or_else(|| Refusal::Invalid("a bias of no size".into()))?;
         Ok(Some(self.add_constant(tensor)))
     }

@@ -102,7 +102,7 @@ pub(super) fn bytes<'m>(entry: &Entry, model: &'m Model) -> Result<Option<&'m By
 /// A constant: its elements as the file orders them, dense.
 pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
     let ty = TensorType::new(elem(entry)?, shape(entry)?);
-    let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
+    let count = ty.shape.elements().filter(|_| ty.shape.span().is_some_and(|n| n <= MOST_ELEMENTS));
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
     let size = stored(entry.elem)?.bytes(count).unwrap_or(usize::MAX);
     if data.len() < size {

@@ -32,7 +32,7 @@ impl Archive {
         for name in zip.file_names() {
             let name = name.map_err(damaged)?;
             if name.starts_with(['/', '\\']) || name.split(['/', '\\']).any(|part| part == "..") {
-                return Err(Refusal::Invalid(format!("entry {name:?} leaves the archive")));
+                return Err(Refusal::Invalid(format!("entry \"{name}\" leaves the archive")));
             }
         }
         Ok(Archive { bytes, zip })

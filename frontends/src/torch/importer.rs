@@ -148,7 +148,7 @@ impl<'m> Importer<'m> {
             return Err(self.errors.into_iter().map(told).collect());
         }
         if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::error("bad-model", "the graph has no outputs")]);
+            return Err(vec![Diagnostic::invalid_model("the graph has no outputs")]);
         }
         self.graph.sweep();
         self.notes.extend(self.doubles.diagnostic());

@@ -78,7 +78,7 @@ impl File {
         for input in declared {
             match input {
                 Ok(input) if !names.insert(input.name.clone()) => {
-                    errors.push(Diagnostic::error("bad-model", format!("two inputs have the name {}", input.name)));
+                    errors.push(Diagnostic::invalid_model(format!("two inputs have the name {}", input.name)));
                 }
                 Ok(input) => inputs.push(input),
                 Err(e) => errors.extend(e.diagnostic(&Origin::none())),
@@ -99,7 +99,8 @@ impl File {
                 arg: Argument::None | Argument::Number(schema::Term::Known(_)) | Argument::Text(_),
             } => None,
             InputSpec::UserInput { arg } => {
-                Some(("", Err(Refusal::Unsupported(format!("an input that is no tensor ({arg:?}) is not supported")))))
+                let message = format!("an input that is no tensor but {arg} is not supported");
+                Some(("", Err(Refusal::Unsupported(message))))
             }
             _ => None,
         })

@@ -117,9 +117,16 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
+    /// An argument that the operator takes as qcc knows it. Exported programs give all that have no default: it is
+    /// called with others.
+    pub(super) fn missing(&self, name: &str) -> Refusal {
+        let operator = self.node.target.trim_start_matches("torch.ops.");
+        Refusal::Overload { name: operator.into(), argument: name.into() }
+    }
+
     /// A tensor.
     pub(super) fn tensor(&mut self, name: &str) -> Result<ValueId, Refusal> {
-        self.optional(name)?.ok_or_else(|| missing(name))
+        self.optional(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// The tensor that all overloads of the operator call `self` or `input`.
@@ -138,7 +145,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
                 }
                 Ok(parts)
             }
-            _ => Err(missing(name)),
+            _ => Err(self.missing(name)),
         }
     }
 
@@ -151,7 +158,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// A list of tensors; one at least.
     pub(super) fn tensors(&mut self, name: &str) -> Result<Values, Refusal> {
         let tensors: Option<Values> = self.optionals(name)?.into_iter().collect();
-        tensors.filter(|t| !t.is_empty()).ok_or_else(|| missing(name))
+        tensors.filter(|t| !t.is_empty()).ok_or_else(|| self.missing(name))
     }
 
     fn term(&self, term: &Term) -> Result<Number, Refusal> {
@@ -186,7 +193,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// A tensor or a number.
     pub(super) fn operand(&mut self, name: &str) -> Result<Operand, Refusal> {
-        self.optional_operand(name)?.ok_or_else(|| missing(name))
+        self.optional_operand(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// An integer, where it is given.
@@ -201,7 +208,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// An integer without a default.
     pub(super) fn required_int(&mut self, name: &str) -> Result<i64, Refusal> {
-        self.optional_int(name)?.ok_or_else(|| missing(name))
+        self.optional_int(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// A float or its default.
@@ -234,7 +241,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// Integers without a default.
     pub(super) fn ints(&mut self, name: &str) -> Result<Vec<i64>, Refusal> {
-        self.optional_ints(name)?.ok_or_else(|| missing(name))
+        self.optional_ints(name)?.ok_or_else(|| self.missing(name))
     }
 
     /// Floats, where they are given.
@@ -479,10 +486,6 @@ impl Number {
             Number::Bool(_) => Elem::Bool,
         }
     }
-}
-
-fn missing(name: &str) -> Refusal {
-    Refusal::Argument { name: name.into(), problem: "is missing" }
 }
 
 fn not_of_its_type(name: &str) -> Refusal {

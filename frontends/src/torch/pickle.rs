@@ -357,7 +357,6 @@ impl Machine<'_> {
 }
 
 fn forbidden(module: &str, name: &str) -> Refusal {
-    Refusal::Unsupported(format!(
-        "the pickled weights call {module}.{name}; qcc rebuilds tensors and calls nothing else"
-    ))
+    let message = format!("the pickled weights call {module}.{name}; qcc rebuilds tensors and calls nothing else");
+    Refusal::Advised { message, help: "save the program with torch.export.save alone" }
 }

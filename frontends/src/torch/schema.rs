@@ -2,6 +2,7 @@
 //! only; fields that nothing here needs are passed over.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
@@ -119,6 +120,24 @@ pub(super) enum Argument {
     Other,
 }
 
+/// The kind alone.
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Argument::None => "none",
+            Argument::Tensor(_) => "a tensor",
+            Argument::Tensors(_) => "a list of tensors",
+            Argument::Number(_) => "a number",
+            Argument::Numbers(_) => "a list of numbers",
+            Argument::Text(_) => "a text",
+            Argument::ScalarType(_) => "an element type",
+            Argument::Graph(_) => "a graph",
+            Argument::Placement => "a device or memory format",
+            Argument::Other => "another object",
+        })
+    }
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Signature {
     pub(super) input_specs: Vec<InputSpec>,
@@ -223,7 +242,7 @@ impl<'de> Deserialize<'de> for Argument {
                 let tensors = parse::<Vec<Argument>, _>(value)?.into_iter().map(|t| match t {
                     Argument::Tensor(name) => Ok(Some(name)),
                     Argument::None => Ok(None),
-                    other => Err(D::Error::custom(format!("{other:?} is no optional tensor"))),
+                    other => Err(D::Error::custom(format!("{other} in a list of tensors"))),
                 });
                 Argument::Tensors(tensors.collect::<Result<_, _>>()?)
             }

@@ -2,8 +2,10 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
+use qcc_ir::diagnostic::list;
 use qcc_ir::{Shape, Tensor, TensorType};
 use serde::Deserialize;
 
@@ -51,6 +53,12 @@ pub(super) struct View {
     pub(super) sizes: Vec<i64>,
     pub(super) strides: Vec<i64>,
     pub(super) offset: i64,
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a view of {} with strides {} from {} on", list(&self.sizes), list(&self.strides), self.offset)
+    }
 }
 
 /// `weights/<model>_weights_config.json`
@@ -141,11 +149,11 @@ impl View {
     pub(super) fn places(&self) -> Result<Vec<usize>, Refusal> {
         let dims = extents(&self.sizes)?;
         let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS);
-        let count = count.ok_or_else(|| Refusal::Unsupported(format!("a view {self:?} is too large")))?;
+        let count = count.ok_or_else(|| Refusal::Unsupported(format!("{self} is too large")))?;
         let place = |n: i64| usize::try_from(n).ok().filter(|&n| n <= MOST_ELEMENTS);
         let steps: Option<Vec<usize>> = self.strides.iter().map(|&s| place(s)).collect();
         let (Some(steps), Some(offset)) = (steps.filter(|s| s.len() == dims.len()), place(self.offset)) else {
-            return Err(Refusal::Invalid(format!("a view {self:?}")));
+            return Err(Refusal::Invalid(self.to_string()));
         };
         let mut at = vec![0usize; dims.len()];
         let mut places = Vec::with_capacity(count);
@@ -167,8 +175,8 @@ impl View {
         let width = stored.bits() / 8;
         let dims = extents(&self.sizes)?;
         let ty = TensorType::new(stored.elem(), Shape::known(&dims));
-        let outside = || Refusal::Invalid(format!("a view {:?} of a storage of {} bytes", self, bytes.len()));
-        let count = ty.shape.elements().filter(|&n| n <= MOST_ELEMENTS);
+        let outside = || Refusal::Invalid(format!("{self} of a storage of {} bytes", bytes.len()));
+        let count = ty.shape.elements().filter(|_| ty.shape.span().is_some_and(|n| n <= MOST_ELEMENTS));
         let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
         if self.strides.len() != dims.len() || self.strides.iter().any(|&s| s < 0) {
             return Err(outside());
@@ -228,7 +236,7 @@ pub(super) fn stored(dtype: i64) -> Result<Stored, Refusal> {
         28 => Stored::U16,
         9..=11 => return Err(Refusal::Unsupported("complex numbers are not supported".into())),
         29..=32 => return Err(Refusal::Unsupported("8-bit floats are not supported".into())),
-        other => return Err(Refusal::Invalid(format!("{other} is no element type"))),
+        other => return Err(Refusal::Unsupported(format!("elements of type {other} are not supported"))),
     })
 }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::error::{TooLarge, TypeError};
-use crate::ops::{Const, GridRule, Input, LayoutRule, Op, Types};
+use crate::error::{EvalError, TooLarge, TypeError};
+use crate::ops::{Const, Extents, GridRule, Input, LayoutRule, Op, Types};
 use crate::types::{Elem, Grid, Layout, Tensor, TensorType};
 
 mod ids;
@@ -261,6 +261,19 @@ impl Graph {
             Op::Const(c) => Some(&c.value),
             _ => None,
         }
+    }
+
+    /// The extents that the indices of a node, its operand 1, count in: one for all, or one for each column of their last
+    /// axis. `None` where it has no indices, or where an extent is no number.
+    pub fn indexed(&self, node: NodeId) -> Option<Extents> {
+        crate::ops::indexed(self.op(node), &self.operand_types(node))
+    }
+
+    /// Fails where a node has constant indices that name no element: devices read or write beyond the tensor there.
+    pub fn indices_within(&self, node: NodeId) -> Result<(), EvalError> {
+        let Some(extents) = self.indexed(node) else { return Ok(()) };
+        let known = self.constant(self.operand(node, 1));
+        known.map_or(Ok(()), |known| crate::kernels::index::within(known, &extents))
     }
 
     /// Graph inputs, in the order of the source model.

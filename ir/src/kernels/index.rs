@@ -10,8 +10,13 @@ use crate::types::{Elem, Tensor};
 
 /// The place of an index on an axis; negative ones count from the end.
 fn place(index: i64, extent: usize) -> Result<usize, EvalError> {
-    let from_front = if index < 0 { index + extent as i64 } else { index };
+    let from_front = if index < 0 { index.saturating_add(extent as i64) } else { index };
     usize::try_from(from_front).ok().filter(|&i| i < extent).ok_or(EvalError::Index { index, extent })
+}
+
+/// Fails where an index names no element; indices count along `extents` in turn.
+pub fn within(i: &Tensor, extents: &[usize]) -> Result<(), EvalError> {
+    indices(i).into_iter().zip(extents.iter().cycle()).try_for_each(|(i, &extent)| place(i, extent).map(|_| ()))
 }
 
 fn indices(i: &Tensor) -> Vec<i64> {

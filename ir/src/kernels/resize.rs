@@ -91,7 +91,7 @@ fn nearest(at: f32, rounding: Nearest, extent: usize) -> usize {
 
 /// The element `offset` steps from the one at or before a position, kept inside the axis.
 fn beside(at: f32, offset: isize, extent: usize) -> usize {
-    (at.floor() as isize + offset).clamp(0, extent as isize - 1) as usize
+    (at.floor() as isize).saturating_add(offset).clamp(0, extent as isize - 1) as usize
 }
 
 fn linear(at: f32, extent: usize) -> Taps<2> {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse, same_elem};
+use super::{GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse_element, same_elem};
 use crate::error::{EvalError, TypeError};
 use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
 
@@ -92,13 +92,13 @@ impl Operator for Unary {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         let x = operands[0];
-        let fits = match self.f {
-            UnaryFn::Not => x.elem == Elem::Bool,
-            UnaryFn::Neg | UnaryFn::Abs | UnaryFn::Sign => x.elem.is_float() || x.elem.is_integer(),
-            _ => x.elem.is_float(),
+        let (fits, expected) = match self.f {
+            UnaryFn::Not => (x.elem == Elem::Bool, "bool"),
+            UnaryFn::Neg | UnaryFn::Abs | UnaryFn::Sign => (x.elem.is_float() || x.elem.is_integer(), "a number"),
+            _ => (x.elem.is_float(), "a float"),
         };
         if !fits {
-            return Err(refuse(operands, 0, format!("an element that {:?} takes", self.f)));
+            return Err(refuse_element(operands, 0, expected));
         }
         one(x.elem.clone(), x.shape.clone())
     }
@@ -210,7 +210,7 @@ impl Operator for Binary {
             _ => *elem != Elem::Bool,
         };
         if !fits {
-            return Err(refuse(operands, 0, format!("an element that {:?} takes", self.f)));
+            return Err(refuse_element(operands, 0, if self.f.logical() { "an integer or bool" } else { "a number" }));
         }
         let elem = if self.f.compares() { Elem::Bool } else { elem.clone() };
         one(elem, broadcast(&operands[0].shape, &operands[1].shape)?)
@@ -262,7 +262,7 @@ impl Operator for Clamp {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         if !(operands[0].elem.is_float() || operands[0].elem.is_integer()) {
-            return Err(refuse(operands, 0, "a number"));
+            return Err(refuse_element(operands, 0, "a number"));
         }
         one(operands[0].elem.clone(), operands[0].shape.clone())
     }
@@ -297,7 +297,7 @@ impl Operator for Select {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 3, 3)?;
         if operands[0].elem != Elem::Bool {
-            return Err(refuse(operands, 0, "bool"));
+            return Err(refuse_element(operands, 0, "bool"));
         }
         same_elem(operands, 1, 2)?;
         let values = broadcast(&operands[1].shape, &operands[2].shape)?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
-use super::{LayoutRule, Operator, Tensors, Types, arity, one, refuse};
+use super::{LayoutRule, Operator, Tensors, Types, arity, one, refuse, refuse_element};
 use crate::error::{EvalError, TypeError};
 use crate::types::{Elem, Tensor, TensorType};
 
@@ -87,7 +87,7 @@ impl Operator for DynamicQuantize {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         if operands[0].elem != Elem::F32 {
-            return Err(refuse(operands, 0, "f32"));
+            return Err(refuse_element(operands, 0, "f32"));
         }
         match self.granularity {
             Granularity::Axes { from, to } if from > to || to > operands[0].rank() => {

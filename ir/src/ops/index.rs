@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, same_elem};
+use super::{
+    Extents, GridRule, LayoutRule, Op, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, refuse_element,
+    same_elem,
+};
 use crate::error::{EvalError, TypeError};
 use crate::kernels::index;
 use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
@@ -10,8 +13,21 @@ use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
 fn indices(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
     match operands[i].elem {
         Elem::I64 | Elem::I32 => Ok(()),
-        _ => Err(refuse(operands, i, "indices (i64 or i32)")),
+        _ => Err(refuse_element(operands, i, "indices (i64 or i32)")),
     }
+}
+
+/// The extents that the indices of a node, its operand 1, count in: one for all, or one for each column of their last axis.
+pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Extents> {
+    let tuple = || operands.get(1)?.shape.dims().last()?.known();
+    let (from, to) = match op {
+        Op::Gather(op) => (op.axis, op.axis + 1),
+        Op::GatherElements(op) => (op.axis, op.axis + 1),
+        Op::GatherNd(op) => (op.batch, op.batch + tuple()?),
+        Op::ScatterNd(_) => (0, tuple()?),
+        _ => return None,
+    };
+    operands.first()?.shape.dims().get(from..to)?.iter().map(Dim::known).collect()
 }
 
 /// Operand 0 indexed along `axis` by operand 1, whose axes take the place of that axis.
@@ -141,7 +157,7 @@ impl Operator for ScatterNd {
         indices(operands, 1)?;
         same_elem(operands, 0, 2)?;
         if self.f != ScatterFn::Replace && operands[0].elem == Elem::Bool {
-            return Err(refuse(operands, 0, "a number"));
+            return Err(refuse_element(operands, 0, "a number"));
         }
         let (x, i, u) = (extents(operands, 0)?, extents(operands, 1)?, extents(operands, 2)?);
         let tuple = *i.last().ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
@@ -253,7 +269,7 @@ impl Operator for CumSum {
         arity(Self::NAME, operands, 1, 1)?;
         axis_of(operands, 0, self.axis)?;
         if operands[0].elem == Elem::Bool {
-            return Err(refuse(operands, 0, "numbers"));
+            return Err(refuse_element(operands, 0, "a number"));
         }
         one(operands[0].elem.clone(), operands[0].shape.clone())
     }

@@ -28,6 +28,7 @@ mod source;
 pub use conv::{Conv, ConvTranspose, hits, window_steps};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
 pub use grid::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
+pub(crate) use index::indexed;
 pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 pub use matmul::MatMul;
 pub use movement::{
@@ -215,9 +216,14 @@ pub(crate) fn refuse(operands: &[&TensorType], i: usize, expected: impl Into<Str
     TypeError::Operand { operand: i, found: Box::new(operands[i].clone()), expected: expected.into() }
 }
 
+/// Refuses the element of operand `i`.
+pub(crate) fn refuse_element(operands: &[&TensorType], i: usize, expected: &'static str) -> TypeError {
+    TypeError::Element { operand: i, found: Box::new(operands[i].clone()), expected }
+}
+
 /// Fails unless operand `i` is `F32` or `F16`.
 pub(crate) fn float(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
-    if operands[i].elem.is_float() { Ok(()) } else { Err(refuse(operands, i, "a float")) }
+    if operands[i].elem.is_float() { Ok(()) } else { Err(refuse_element(operands, i, "a float")) }
 }
 
 /// Fails unless operands `i` and `j` have the same element.

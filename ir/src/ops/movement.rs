@@ -155,9 +155,12 @@ impl Operator for Slice {
             axis_of(operands, 0, r.axis)?;
             let extent = shape.dims()[r.axis].known();
             let extent = extent.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
-            let last = r.start as isize + r.step * (r.len as isize - 1);
+            let last = (r.start as isize).saturating_add(r.step.saturating_mul(r.len as isize - 1));
             if r.step == 0 || (r.len > 0 && (r.start >= extent || last < 0 || last >= extent as isize)) {
-                return Err(TypeError::Attribute(format!("{r:?} leaves an axis of extent {extent}")));
+                return Err(TypeError::Attribute(format!(
+                    "{} indices from {} on, {} apart, leave an axis of extent {extent}",
+                    r.len, r.start, r.step
+                )));
             }
             shape = shape.with(r.axis, r.len);
         }

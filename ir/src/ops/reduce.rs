@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, one, refuse};
+use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, one, refuse_element};
 use crate::error::{EvalError, TypeError};
 use crate::types::{Dim, Elem, Tensor, TensorType};
 
@@ -39,7 +39,8 @@ impl Operator for Reduce {
         arity(Self::NAME, operands, 1, 1)?;
         let x = operands[0];
         if matches!(self.f, ReduceFn::All | ReduceFn::Any) != (x.elem == Elem::Bool) {
-            return Err(refuse(operands, 0, format!("an element that {:?} takes", self.f)));
+            let truth = matches!(self.f, ReduceFn::All | ReduceFn::Any);
+            return Err(refuse_element(operands, 0, if truth { "bool" } else { "a number" }));
         }
         if !self.axes.is_sorted_by(|a, b| a < b) {
             return Err(TypeError::Attribute("reduced axes must be ascending and unique".into()));

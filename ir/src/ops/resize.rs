@@ -71,6 +71,9 @@ impl Operator for Resize {
         if x.rank() != self.size.len() + 2 || self.scale.len() != self.size.len() {
             return Err(refuse(operands, 0, format!("rank {}", self.size.len() + 2)));
         }
+        if let Some(scale) = self.scale.iter().find(|s| !s.is_finite() || **s <= 0.0) {
+            return Err(TypeError::Attribute(format!("a scale of {scale}; expected a positive number")));
+        }
         if x.shape.dims()[2..].iter().any(|d| d.known().is_none_or(|d| d == 0)) {
             return Err(TypeError::Symbolic { operand: 0, ty: Box::new(x.clone()) });
         }

@@ -13,7 +13,7 @@ use crate::graph::{Graph, Origin, ValueId};
 use crate::ops::*;
 use crate::types::{Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
 
-pub use operators::{Case, operators};
+pub use operators::{Case, half_operators, operators};
 
 /// What one step chooses: operator, operands, attributes.
 pub type Step = [u8; 6];
@@ -175,7 +175,7 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
             let mode = ResizeMode::Linear;
             add(g, Resize { size, scale, mode, coordinates: Coordinates::HalfPixel }.into(), &[x])
         }
-        19 => {
+        19 if rank < 8 => {
             let shape: Shape = [1 + q % 2].into_iter().chain(dims.iter().copied()).collect();
             add(g, Expand { shape }.into(), &[x])
         }

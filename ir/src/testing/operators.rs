@@ -18,7 +18,16 @@ pub struct Case {
 
 /// All cases, the same ones each time. All of them can be evaluated.
 pub fn operators() -> Vec<Case> {
-    let mut all = Cases::default();
+    cases(false)
+}
+
+/// Those with single-precision operands, with 16-bit floats in their place.
+pub fn half_operators() -> Vec<Case> {
+    cases(true)
+}
+
+fn cases(halves: bool) -> Vec<Case> {
+    let mut all = Cases { halves, ..Cases::default() };
     for family in [
         resampling,
         sampling,
@@ -41,7 +50,7 @@ pub fn operators() -> Vec<Case> {
     ] {
         let before = all.cases.len();
         family(&mut all);
-        assert!(all.cases.len() > before, "a family without cases");
+        assert!(halves || all.cases.len() > before, "a family without cases");
     }
     all.cases
 }
@@ -57,12 +66,22 @@ use Arg::{Constant, Input};
 #[derive(Default)]
 struct Cases {
     cases: Vec<Case>,
+    /// Single-precision operands become 16-bit floats; cases without such operands are left out.
+    halves: bool,
 }
 
 impl Cases {
     /// Adds a graph of this operator, unless it does not take these operands.
-    fn add(&mut self, op: impl Into<Op>, args: Vec<Arg>) {
+    fn add(&mut self, op: impl Into<Op>, mut args: Vec<Arg>) {
         let op = op.into();
+        if self.halves {
+            let tensors = args.iter_mut().map(|(Input(t) | Constant(t))| t);
+            let wide: Vec<&mut Tensor> = tensors.filter(|t| t.ty().elem == Elem::F32).collect();
+            if wide.is_empty() {
+                return;
+            }
+            wide.into_iter().for_each(|t| *t = cast(t, &Elem::F16));
+        }
         let mut graph = Graph::new(format!("{op:?}"));
         let mut inputs = Vec::new();
         let operands: Vec<ValueId> = args

@@ -64,6 +64,22 @@ impl fmt::Display for Printer<'_> {
     }
 }
 
+/// The name of the operator and its attributes, as the text form has them.
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind().name())?;
+        match self {
+            Op::Const(c) => write!(f, " {}", constant(&c.value)),
+            Op::Input(_) => Ok(()),
+            _ => match attributes(self) {
+                Ok(text) if text == "()" => Ok(()),
+                Ok(text) => f.write_str(&text),
+                Err(error) => write!(f, "({error})"),
+            },
+        }
+    }
+}
+
 impl Printer<'_> {
     fn node(&self, f: &mut fmt::Formatter<'_>, node: NodeId) -> fmt::Result {
         for (i, v) in self.g.results(node).enumerate() {
@@ -75,16 +91,7 @@ impl Printer<'_> {
             write!(f, ": {}", self.ty(self.g.ty(v)))?;
         }
         let op = self.g.op(node);
-        write!(f, " = {}", op.kind().name())?;
-        match op {
-            Op::Const(c) => write!(f, " {}", constant(&c.value))?,
-            Op::Input(_) => {}
-            _ => match attributes(op) {
-                Ok(text) if text == "()" => {}
-                Ok(text) => f.write_str(&text)?,
-                Err(error) => write!(f, "({error})")?,
-            },
-        }
+        write!(f, " = {op}")?;
         for (i, v) in self.g.operands(node).iter().enumerate() {
             write!(f, "{}%{}", if i == 0 { " " } else { ", " }, self.ids[v])?;
         }

@@ -76,6 +76,11 @@ impl Shape {
         self.0.iter().try_fold(1usize, |n, d| n.checked_mul(d.known()?))
     }
 
+    /// The same where extents of 0 count as 1: what the product of any of the extents comes to at most.
+    pub fn span(&self) -> Option<usize> {
+        self.0.iter().try_fold(1usize, |n, d| n.checked_mul(d.known()?.max(1)))
+    }
+
     /// The same shape with the extent of `axis` replaced.
     pub fn with(&self, axis: usize, dim: impl Into<Dim>) -> Self {
         let mut s = self.clone();

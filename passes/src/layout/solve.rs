@@ -149,7 +149,8 @@ fn wires(g: &Graph, sites: &[Site], loose: &[NodeId]) -> Vec<Wire> {
 /// Bytes of a value, for one element of each open extent.
 fn width(g: &Graph, v: ValueId) -> usize {
     let ty = g.ty(v);
-    ty.shape.dims().iter().map(|d| d.known().unwrap_or(1)).product::<usize>() * ty.elem.size()
+    let extents = ty.shape.dims().iter().map(|d| d.known().unwrap_or(1));
+    extents.fold(ty.elem.size(), usize::saturating_mul)
 }
 
 impl Solver<'_> {

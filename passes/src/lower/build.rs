@@ -86,10 +86,15 @@ impl<'g> Build<'g> {
         Ok(self.constant(Tensor::from_vec(Shape::known(dims), values)))
     }
 
+    /// A constant of real numbers, in the element of `like`.
+    pub(crate) fn reals(&mut self, values: Tensor, like: ValueId) -> Built {
+        let f = self.constant(values);
+        self.cast(f, self.ty(like).elem.real())
+    }
+
     /// A scalar of the element of `like`.
     pub(crate) fn scalar(&mut self, value: f32, like: ValueId) -> Built {
-        let f = self.constant(Tensor::scalar(value));
-        self.cast(f, self.ty(like).elem.real())
+        self.reals(Tensor::scalar(value), like)
     }
 
     pub(crate) fn cast(&mut self, x: ValueId, to: Elem) -> Built {

@@ -91,8 +91,8 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     Ok(())
 }
 
-/// For targets whose kernels take no negative indices: those that are known when the model runs only are counted from the
-/// front in the graph.
+/// Refuses constant indices that name no element. For targets whose kernels take no negative indices, those that are known
+/// when the model runs only are counted from the front in the graph.
 #[derive(Debug)]
 pub(super) struct IndicesFromFront;
 
@@ -102,12 +102,17 @@ impl Pass for IndicesFromFront {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        let outside = |&node: &NodeId| Some(super::invalid(g, node, &g.indices_within(node).err()?));
+        let refused: Vec<Diagnostic> = g.order().iter().filter_map(outside).collect();
+        if !refused.is_empty() {
+            return Err(PassError::Refused(refused));
+        }
         if cx.target.negative_indices {
             return Ok(());
         }
         let mut counted: FxHashMap<(ValueId, Extents), ValueId> = FxHashMap::default();
         for node in g.order() {
-            let Some(ends) = ends(g, node) else { continue };
+            let Some(ends) = g.indexed(node) else { continue };
             let index = g.operands(node)[1];
             if g.constant(index).is_some() || is_nonnegative(g, index) {
                 continue;
@@ -249,7 +254,7 @@ fn positions(b: &mut Build<'_>, extents: &[usize], axis: usize) -> Built {
     b.table(&dims, |i| (i / inner % extents[axis]) as i32)
 }
 
-/// The same indices counted from the front, or `None` where they are already. `ends` are the extents that the columns
+/// The same indices counted from the front, or `None` where they are already or name no element. `ends` are the extents that the columns
 /// of the last axis count in (one for all where there is one).
 pub(super) fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
     let values = index.integers()?;
@@ -257,25 +262,12 @@ pub(super) fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
         return None;
     }
     let end = |i: usize| ends[i % ends.len()] as i64;
-    let values = values.into_iter().enumerate().map(|(i, v)| if v < 0 { v + end(i) } else { v });
+    let counted = |(i, v): (usize, i64)| if v < 0 { v.checked_add(end(i)).filter(|&v| v >= 0) } else { Some(v) };
+    let values = values.into_iter().enumerate().map(counted).collect::<Option<Vec<i64>>>()?.into_iter();
     Some(match index.ty().elem {
         Elem::I64 => Tensor::of(index.ty().clone(), values.collect::<Vec<i64>>()),
         _ => Tensor::of(index.ty().with_elem(Elem::I32), values.map(|v| v as i32).collect::<Vec<i32>>()),
     })
-}
-
-/// The extents that the indices of a node count in: one for all, or one for each column of the last axis.
-fn ends(g: &Graph, node: NodeId) -> Option<Extents> {
-    let ty = |i: usize| g.operands(node).get(i).map(|&v| g.ty(v));
-    let tuple = || ty(1)?.shape.dims().last()?.known();
-    let (from, to) = match g.op(node) {
-        Op::Gather(op) => (op.axis, op.axis + 1),
-        Op::GatherElements(op) => (op.axis, op.axis + 1),
-        Op::GatherNd(op) => (op.batch, op.batch + tuple()?),
-        Op::ScatterNd(_) => (0, tuple()?),
-        _ => return None,
-    };
-    ty(0)?.shape.dims().get(from..to)?.iter().map(Dim::known).collect()
 }
 
 /// Rules about indices.
@@ -288,7 +280,7 @@ pub(super) const RULES: &[Rule] = &[Rule {
 /// Constant indices count from the front.
 fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let index = g.operands(at)[1];
-    let (Some(ends), Some(known)) = (ends(g, at), g.constant(index)) else { return Err(Skip::NoMatch) };
+    let (Some(ends), Some(known)) = (g.indexed(at), g.constant(index)) else { return Err(Skip::NoMatch) };
     let fixed = from_front(known, &ends);
     let fixed = fixed.ok_or(Skip::NoMatch)?;
     let origin = g.origin(at).clone();

@@ -3,6 +3,7 @@
 //! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
 
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::error::EvalError;
 use qcc_ir::ops::{OpKind, Types};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
@@ -120,14 +121,23 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
     Ok(true)
 }
 
+/// What the user is told of a node whose constants have no result.
+fn invalid(g: &Graph, node: NodeId, why: &EvalError) -> Diagnostic {
+    Diagnostic::invalid_model(why.to_string()).at(g.origin(node))
+}
+
 /// What the user is told of a node that the target cannot express.
 fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagnostic, PassError> {
     let (name, origin) = (target.name, g.origin(node));
     // The user knows the operator by the name that the source model has for it.
     let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
-    if let Skip::TooLarge(e) = why {
-        let help = format!("{name} needs constants for {kind}; give smaller inputs: --shape");
-        return Ok(Diagnostic::error("too-large", e.to_string()).at(origin).with_help(help));
+    match why {
+        Skip::TooLarge(e) => {
+            let help = format!("{name} needs constants for {kind}; give smaller inputs: --shape");
+            return Ok(Diagnostic::error("too-large", e.to_string()).at(origin).with_help(help));
+        }
+        Skip::Eval(e @ (EvalError::Index { .. } | EvalError::DivisionByZero)) => return Ok(invalid(g, node, &e)),
+        _ => {}
     }
     let message = match why.reason()? {
         Some(why) => format!("{name} cannot express {kind}: {why}"),

@@ -50,7 +50,7 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
         PoolFn::Average => {
             let (image, places) = (b.extents(x)?, b.extents(y)?);
             b.room(&places[2..], size_of::<f32>())?;
-            let correction = b.constant(correction(&op, &image, &places));
+            let correction = b.reals(correction(&op, &image, &places), y)?;
             b.mul(y, correction)
         }
     }

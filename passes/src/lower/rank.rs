@@ -2,6 +2,7 @@
 
 use qcc_ir::ops::{Concat, Op, OpKind, Pad, Reshape, Slice, Softmax};
 use qcc_ir::{Dim, Graph, NodeId, Shape, TensorType, ValueId};
+use smallvec::SmallVec;
 
 use super::build::Build;
 use crate::{Context, Pass, PassError, Rule, Skip};
@@ -62,10 +63,11 @@ fn drop_expand(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     if g.is_output(expanded) || users.is_empty() {
         return Err(Skip::because("its shape is asked for"));
     }
-    for &(user, i) in &users {
+    for &(user, _) in &users {
         let broadcasts = matches!(g.op(user), Op::Binary(_) | Op::Select(_));
-        let mut types = g.operand_types(user);
-        types[i] = g.ty(x);
+        // A user may read it at several places.
+        let before = |v: ValueId| g.ty(if v == expanded { x } else { v });
+        let types: SmallVec<[&TensorType; 4]> = g.operands(user).iter().map(|&v| before(v)).collect();
         let same = broadcasts && g.op(user).infer(&types).is_ok_and(|t| t[0].shape == g.ty(user.value(0)).shape);
         if !same {
             return Err(Skip::because("a user needs the full shape"));

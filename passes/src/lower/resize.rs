@@ -90,7 +90,7 @@ fn interpolate(b: &mut Build<'_>, op: &Resize, axis: usize, x: ValueId) -> Built
     unit.iter_mut().step_by(extent + 1).for_each(|v| *v = 1.0);
     let unit = Tensor::from_vec(Shape::known(&[extent, 1, extent]), unit);
     let columns = Op::from(along(op, axis)).eval(&[&unit])?.swap_remove(0);
-    let matrix = b.constant(columns);
+    let matrix = b.reals(columns, x)?;
     let matrix = b.reshape(matrix, Shape::known(&[extent, op.size[axis]]))?;
     // The axis goes last and back.
     let rank = b.ty(x).rank();

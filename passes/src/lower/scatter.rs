@@ -24,6 +24,7 @@ pub(super) fn scatter_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     let count = tuples.iter().product();
     match b.g.constant(operands[1]) {
         Some(known) => {
+            b.g.indices_within(node)?;
             let known = from_front(known, &dims[..*tuple]).unwrap_or_else(|| known.clone());
             let targets = targets(&known, &dims[..*tuple]);
             if f == ScatterFn::Replace && is_number(b, operands[0]) && is_zero(b, operands[0]) && distinct(&targets) {

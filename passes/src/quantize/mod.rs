@@ -23,7 +23,7 @@ mod starved;
 mod tests;
 mod weights;
 
-pub use absorb::{absorb, is_quantized};
+pub use absorb::{absorb, computes_with_integers, is_quantized};
 pub use complete::{complete, lacks_grids};
 pub(crate) use plan::is_contraction;
 pub use plan::{may_be_dynamic, unmatched};

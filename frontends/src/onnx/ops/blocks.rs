@@ -80,6 +80,9 @@ pub(super) fn dequantize(n: &mut NodeCx<'_, '_>, axis: usize, block: i64) -> Res
     let missing = Refusal::MissingInput;
     let (x, scale) = (n.optional_constant(0)?.ok_or(missing(0))?, n.optional_constant(1)?.ok_or(missing(1))?);
     let zero = n.optional_constant(2)?;
+    if !scale.ty().elem.is_float() {
+        return Err(Refusal::Invalid(format!("scales {}; expected floats", scale.ty())));
+    }
     let (dims, size) = (x.dims(), extent(block)?.max(1));
     let mut expected = dims.clone();
     expected[axis] = dims[axis].div_ceil(size);

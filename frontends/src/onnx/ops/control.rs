@@ -10,6 +10,8 @@ pub(super) const ROWS: &[Row] = &[("If", if_)];
 /// The branch that a constant condition chooses, inlined.
 fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
-    let condition = n.integer(0)?;
+    let condition = n
+        .integer(0)
+        .map_err(|e| e.advised("export the model with the branch that is taken, or give what decides with --set"))?;
     n.inline(if condition != 0 { then } else { otherwise })
 }

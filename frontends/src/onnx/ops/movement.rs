@@ -124,8 +124,11 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(sizes) => extents_of_parts(&sizes)?,
         None => {
             let count = n.outputs();
-            if count == 0 || parts.is_some_and(|p| usize::try_from(p) != Ok(count)) {
-                return Err(Refusal::Invalid(format!("num_outputs is {parts:?} for {count} outputs")));
+            if let Some(parts) = parts.filter(|&p| usize::try_from(p) != Ok(count)) {
+                return Err(Refusal::Invalid(format!("num_outputs is {parts} for {count} outputs")));
+            }
+            if count == 0 {
+                return Err(Refusal::Invalid("a split without outputs".into()));
             }
             // Only with `num_outputs` may the last part be smaller.
             if parts.is_none() && !extent.is_multiple_of(count) {

@@ -75,7 +75,16 @@ impl Scheme {
         Scheme::new(n, scale, zero, axis, x)
     }
 
-    /// Fails where known scales are no scales, or where there are more or fewer of them than `x` asks.
+    /// One scale and zero point for all of `x`, at inputs `at` and `at + 1`.
+    fn single(n: &mut NodeCx<'_, '_>, at: usize, x: ValueId) -> Result<Scheme, Refusal> {
+        let scale = n.input(at)?;
+        if n.dims(scale).iter().product::<usize>() != 1 {
+            return Err(Refusal::Invalid(format!("scales {} for {}; expected one", n.ty(scale), n.ty(x))));
+        }
+        Scheme::at(n, at, 0, x)
+    }
+
+    /// Fails where scales or zero points are none, or where there are more or fewer of them than `x` asks.
     fn new(
         n: &NodeCx<'_, '_>,
         scale: ValueId,
@@ -83,6 +92,12 @@ impl Scheme {
         axis: usize,
         x: ValueId,
     ) -> Result<Scheme, Refusal> {
+        if !n.ty(scale).elem.is_float() {
+            return Err(Refusal::Invalid(format!("scales {}; expected floats", n.ty(scale))));
+        }
+        if let Some(zero) = zero.filter(|&z| !n.ty(z).elem.is_integer()) {
+            return Err(Refusal::Invalid(format!("zero points {}; expected integers", n.ty(zero))));
+        }
         let scales = n.constant(scale).map(Tensor::reals);
         if let Some(&odd) = scales.iter().flat_map(|s| s.iter()).find(|s| !s.is_finite() || **s <= 0.0) {
             return Err(GridError::Scale(odd).into());
@@ -101,7 +116,7 @@ impl Scheme {
                 "scales {scale} along axis {axis} of {x}: expected one, or one each"
             )));
         }
-        if let Some(zero) = zero.filter(|&z| count(z) != count(scale)) {
+        if let Some(zero) = zero.filter(|&z| count(z) != count(scale) || !fits(z)) {
             return Err(Refusal::Invalid(format!("zero points {} beside scales {}", n.ty(zero), n.ty(scale))));
         }
         Ok(Scheme { scale, zero, axis })
@@ -377,7 +392,14 @@ fn integer(n: &mut NodeCx<'_, '_>, op: &str, channel: usize) -> Result<Values, R
     one(n.cast(sums, Elem::I32)?)
 }
 
-/// Input `at` (integers, scale, zero point) as real numbers.
+/// Input `at` (integers, one scale and zero point) as real numbers.
+fn real_whole(n: &mut NodeCx<'_, '_>, at: usize) -> Result<ValueId, Refusal> {
+    let x = n.input(at)?;
+    let scheme = Scheme::single(n, at + 1, x)?;
+    dequantize(n, x, &scheme)
+}
+
+/// Input `at` (integers, scales and zero points along an axis) as real numbers.
 fn real_input(n: &mut NodeCx<'_, '_>, at: usize, axis: usize) -> Result<ValueId, Refusal> {
     let x = n.input(at)?;
     let scheme = Scheme::at(n, at + 1, axis, x)?;
@@ -401,14 +423,14 @@ fn real_bias(n: &mut NodeCx<'_, '_>, bias: ValueId, scales: [ValueId; 2], factor
 /// The result `y` of a real operator on the grid of inputs `at` (scale, zero point); its type is that of the zero
 /// point.
 fn put(n: &mut NodeCx<'_, '_>, y: ValueId, at: usize) -> Result<Values, Refusal> {
-    let scheme = Scheme::at(n, at, 0, y)?;
+    let scheme = Scheme::single(n, at, y)?;
     let to = scheme.zero.map_or(Ok(Stored::U8), |zero| stored_zero(n, zero))?;
     one(quantize(n, y, &scheme, to)?)
 }
 
 /// An operator on `count` quantized inputs, whose result's scheme comes behind them.
 fn qlinear(n: &mut NodeCx<'_, '_>, op: &str, count: usize) -> Result<Values, Refusal> {
-    let inputs = (0..count).map(|i| real_input(n, 3 * i, 0).map(Some)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = (0..count).map(|i| real_whole(n, 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
     let y = n.with_inputs(&inputs, op)?[0];
     put(n, y, 3 * count)
 }
@@ -416,7 +438,7 @@ fn qlinear(n: &mut NodeCx<'_, '_>, op: &str, count: usize) -> Result<Values, Ref
 /// Here the result's scheme comes first.
 fn qlinear_concat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let count = n.inputs().saturating_sub(2) / 3;
-    let inputs = (0..count).map(|i| real_input(n, 2 + 3 * i, 0).map(Some)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = (0..count).map(|i| real_whole(n, 2 + 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
     let y = n.with_inputs(&inputs, "Concat")?[0];
     put(n, y, 0)
 }
@@ -429,7 +451,7 @@ fn channels_first(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
 }
 
 fn qlinear_conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, w) = (real_input(n, 0, 0)?, real_input(n, 3, 0)?);
+    let (x, w) = (real_whole(n, 0)?, real_input(n, 3, 0)?);
     let scales = [n.input(1)?, n.input(4)?];
     let bias = n.optional(8).map(|bias| real_bias(n, bias, scales, 1.0)).transpose()?;
     let y = n.with_inputs(&[Some(x), Some(w), bias], "Conv")?[0];
@@ -448,7 +470,7 @@ fn qlinear_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn qgemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let column = usize::from(!n.flag("transB", false)?);
     let alpha = n.float("alpha", 1.0)?;
-    let (a, b) = (real_input(n, 0, 0)?, real_input(n, 3, column)?);
+    let (a, b) = (real_whole(n, 0)?, real_input(n, 3, column)?);
     let scales = [n.input(1)?, n.input(4)?];
     let c = n.optional(6).map(|c| real_bias(n, c, scales, alpha)).transpose()?;
     let y = n.with_inputs(&[Some(a), Some(b), c], "Gemm")?[0];

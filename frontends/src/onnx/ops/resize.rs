@@ -151,7 +151,7 @@ fn scales(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<Vec<f32>>, Refusal>
 fn by_scales(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], scales: &[f32]) -> Result<Sizes, Refusal> {
     let mut sizes = Sizes { size: n.dims(x), scale: vec![1.0; n.rank(x)] };
     if scales.len() != axes.len() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
-        return Err(Refusal::Invalid(format!("scales {scales:?} for {} axes", axes.len())));
+        return Err(Refusal::Invalid(format!("scales {} for {} axes", qcc_ir::diagnostic::list(scales), axes.len())));
     }
     for (&axis, &scale) in axes.iter().zip(scales) {
         sizes.size[axis] = extent((sizes.size[axis] as f32 * scale).floor() as i64)?;

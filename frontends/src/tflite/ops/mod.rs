@@ -65,7 +65,7 @@ fn advice(operator: B) -> Option<&'static str> {
             Some("recurrent layers are not read from TFLite; give the ONNX model")
         }
         B::VAR_HANDLE | B::READ_VARIABLE | B::ASSIGN_VARIABLE => Some("export the model without variables"),
-        _ => None,
+        _ => Some("write it with other operators, or give the model as ONNX"),
     }
 }
 

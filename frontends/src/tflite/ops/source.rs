@@ -15,7 +15,8 @@ pub(super) const ROWS: &[Row] = &[(B::FILL, fill), (B::RANK, rank), (B::SHAPE, s
 fn constant(n: &mut NodeCx<'_, '_>, shape: Shape, values: &[f64]) -> Result<Values, Refusal> {
     let elem = n.declared(0)?;
     let tensor = numbers(&elem, shape, values);
-    let tensor = tensor.ok_or_else(|| Refusal::Invalid(format!("{values:?} do not fit {elem}")))?;
+    let tensor =
+        tensor.ok_or_else(|| Refusal::Invalid(format!("{} do not fit {elem}", qcc_ir::diagnostic::list(values))))?;
     one(n.add_constant(tensor))
 }
 

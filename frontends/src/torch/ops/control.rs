@@ -13,7 +13,8 @@ pub(super) const ROWS: &[Row] = &[
 
 /// The graph that a known condition chooses, inlined.
 fn cond(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let condition = n.number_at(0)?.float() != 0.0;
+    let condition =
+        n.number_at(0).map_err(|e| e.advised("export the model with the branch that is taken"))?.float() != 0.0;
     let (then, otherwise) = (n.graph_at(1)?, n.graph_at(2)?);
     let operands = n.tensors_from(3)?;
     n.inline(if condition { then } else { otherwise }, &operands)

@@ -280,7 +280,7 @@ fn arithmetic(n: &mut NodeCx<'_, '_>, f: BinaryFn, a: Operand, b: Operand) -> Re
         (BinaryFn::Mul | BinaryFn::Min, Elem::Bool) => BinaryFn::And,
         (BinaryFn::Add | BinaryFn::Max, Elem::Bool) => BinaryFn::Or,
         (f, Elem::Bool) if !f.logical() && !matches!(f, BinaryFn::Equal | BinaryFn::NotEqual) => {
-            return Err(Refusal::Unsupported(format!("{f:?} of truth values is not supported")));
+            return Err(Refusal::Unsupported("arithmetic on truth values is not supported here".into()));
         }
         (f, _) => f,
     };

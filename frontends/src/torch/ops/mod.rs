@@ -124,9 +124,14 @@ pub(super) fn shows(node: &Node) -> Option<&str> {
 /// The row of a node's operator.
 pub(super) fn find(node: &Node) -> Result<Import, Refusal> {
     let name = name(node);
-    let unknown = || Refusal::Operator { name: node.target.replace("torch.ops.", ""), help: advice(name) };
+    let unknown =
+        || Refusal::Operator { name: node.target.replace("torch.ops.", ""), help: advice(name).or(Some(OTHERS)) };
     TABLE.get(name).copied().ok_or_else(unknown)
 }
+
+/// What helps with operators of which nothing more is known.
+const OTHERS: &str =
+    "write it with other operators (qcc ops pt2 lists those that are read), or export the model without it";
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {

@@ -55,7 +55,7 @@ fn sizes(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(Vec<usize>, Vec<f32>), R
             let scaled = size[2..].iter().zip(factors).map(|(&s, f)| extent((s as f64 * f).floor() as i64));
             scaled.collect::<Result<_, _>>()?
         }
-        (None, None) => return Err(Refusal::Argument { name: "output_size".into(), problem: "is missing" }),
+        (None, None) => return Err(n.missing("output_size")),
     };
     let matches = factors.as_ref().is_none_or(|f| f.len() == spatial && f.iter().all(|f| f.is_finite() && *f > 0.0));
     if asked.len() != spatial || spatial == 0 || !matches || size[2..].contains(&0) || asked.contains(&0) {

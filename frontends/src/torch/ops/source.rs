@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
     ("ones", |n| filled(n, 1.0)),
     ("ones_like", |n| filled_like(n, 1.0)),
     ("scalar_tensor", |n| {
-        let s = n.number("s")?.ok_or(Refusal::Argument { name: "s".into(), problem: "is missing" })?;
+        let s = n.number("s")?.ok_or_else(|| n.missing("s"))?;
         let elem = n.dtype("dtype")?.unwrap_or(Elem::F32);
         one(n.constant_of(s, &elem)?)
     }),
@@ -44,7 +44,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 fn fill_value(n: &mut NodeCx<'_, '_>) -> Result<Number, Refusal> {
-    n.number("fill_value")?.ok_or(Refusal::Argument { name: "fill_value".into(), problem: "is missing" })
+    n.number("fill_value")?.ok_or_else(|| n.missing("fill_value"))
 }
 
 /// Numbers without a fraction, of the element that is asked for.
@@ -87,9 +87,8 @@ fn spread(n: &mut NodeCx<'_, '_>, value: Number, elem: &Elem, dims: &[usize]) ->
 
 /// start, start + step, .. up to but not at the end; floats where one of the three is.
 fn arange(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let missing = || Refusal::Argument { name: "end".into(), problem: "is missing" };
     let start = n.number("start")?.unwrap_or(Number::Int(0));
-    let end = n.number("end")?.ok_or_else(missing)?;
+    let end = n.number("end")?.ok_or_else(|| n.missing("end"))?;
     let step = n.number("step")?.unwrap_or(Number::Int(1));
     let whole = [start, end, step].iter().all(|t| !matches!(t, Number::Float(_)));
     let elem = n.dtype("dtype")?.unwrap_or(if whole { Elem::I64 } else { Elem::F32 });

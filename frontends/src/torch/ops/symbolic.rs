@@ -59,7 +59,7 @@ fn elements(n: &NodeCx<'_, '_>, x: ValueId) -> i64 {
 }
 
 fn item(n: &mut NodeCx<'_, '_>) -> Result<Number, Refusal> {
-    n.number("self")?.ok_or(Refusal::Argument { name: "self".into(), problem: "is missing" })
+    n.number("self")?.ok_or_else(|| n.missing("self"))
 }
 
 fn floor_div(a: i64, b: i64) -> Option<i64> {
@@ -84,7 +84,7 @@ fn combined(
     if result.is_finite() {
         Ok(Number::Float(result))
     } else {
-        Err(Refusal::Invalid(format!("{a:?} and {b:?} give {result}")))
+        Err(Refusal::Invalid(format!("{} and {} give {result}", a.float(), b.float())))
     }
 }
 
@@ -95,5 +95,6 @@ fn compared(n: &mut NodeCx<'_, '_>, f: fn(f64, f64) -> bool) -> Result<Number, R
 
 fn whole(n: &mut NodeCx<'_, '_>, f: fn(f64) -> f64) -> Result<Number, Refusal> {
     let x = n.number_at(0)?;
-    Number::Float(f(x.float())).int().map(Number::Int).ok_or_else(|| Refusal::Invalid(format!("{x:?} is no integer")))
+    let whole = Number::Float(f(x.float())).int();
+    whole.map(Number::Int).ok_or_else(|| Refusal::Invalid(format!("{} is no integer", x.float())))
 }

@@ -26,6 +26,19 @@ pub fn is_quantized(g: &Graph) -> bool {
     g.order().into_iter().any(|n| matches!(g.op(n), Op::Quantize(_) | Op::Dequantize(_) | Op::DynamicQuantize(_)))
 }
 
+/// The first node that computes with integers on grids, which no border makes real: it has been through a quantization
+/// that is not this one.
+pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
+    let computes = |&n: &NodeId| {
+        let ruled = matches!(
+            g.op(n).grid(),
+            GridRule::Contract { .. } | GridRule::Own | GridRule::Fixed { .. } | GridRule::Unify
+        );
+        ruled && g.operand_types(n).first().is_some_and(|t| t.elem.grid().is_some())
+    };
+    g.order().into_iter().find(computes)
+}
+
 /// The quantized graph `g`, lowered to the target, with as many of its nodes on integers as the target's kernels allow.
 /// No range is measured: scales and zero points are those of the graph. `interface` counts for inputs and outputs that
 /// are real in `g`; others keep what they hold.
