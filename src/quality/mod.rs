@@ -105,10 +105,9 @@ impl OutputReport {
         }
     }
 
-    /// True where the output keeps too little of what the float model gives to be of use. Boxes that are few tell nothing.
+    /// True where the output keeps too little of what the float model gives to be of use.
     pub fn is_poor(&self) -> bool {
         match (&self.agreement, self.deviation.sqnr) {
-            (Some(a), _) if a.measure == BOXES_MEASURE && a.of < FEW_BOXES => false,
             (Some(a), _) => a.percent < a.least(),
             (None, Some(sqnr)) => sqnr < LEAST_SQNR,
             (None, None) => false,
@@ -128,7 +127,8 @@ impl AgreementReport {
         match self.measure {
             // At an SQNR of 10 dB.
             "cosine" => 95.0,
-            // It counts how exact each box is, too.
+            // It counts how exact each box is, too. Of a few, only those that are lost tell something.
+            BOXES_MEASURE if self.of < FEW_BOXES => 30.0,
             BOXES_MEASURE => 75.0,
             _ => 90.0,
         }
@@ -196,5 +196,7 @@ mod tests {
         assert!(boxes.is_poor());
         boxes.agreement.as_mut().unwrap().of = 3;
         assert!(!boxes.is_poor());
+        boxes.agreement.as_mut().unwrap().percent = 0.0;
+        assert!(boxes.is_poor());
     }
 }
