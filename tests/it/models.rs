@@ -164,6 +164,7 @@ fn lenet_is_what_it_is_in_onnx_runtime() {
 /// What the report says of the quality of artefacts is what runtimes make of samples that calibration did not see, in every
 /// precision and for every target.
 #[test]
+#[expect(clippy::print_stdout, reason = "people read the table")]
 fn printed_quality_is_that_of_the_runtimes() {
     let folder = tempfile::tempdir().unwrap();
     let table = oracle::python("printed.py", folder.path());
