@@ -13,7 +13,7 @@ const FEWEST_TO_SPLIT: usize = 8;
 /// One sample of so many is kept out of calibration.
 const KEPT_OUT: usize = 4;
 /// Products (of convolutions and matrix multiplications) of the float model that a comparison may cost.
-const PRODUCTS: u64 = 11_000_000_000;
+const PRODUCTS: u64 = 9_000_000_000;
 /// A sample costs as many more for each node, at least.
 const PRODUCTS_PER_NODE: u64 = 1_000;
 /// Whatever a model costs, so many samples are compared, and one of so many that calibration has.
