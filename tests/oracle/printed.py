@@ -138,6 +138,8 @@ def agreement(measure, truth, found, name):
         axis = lambda a: 1 if a.ndim == 4 else a.ndim - 1
         same = [t.argmax(axis(t)) == f.argmax(axis(t)) for t, f in pairs]
         return 100 * np.mean(np.concatenate([s.reshape(-1) for s in same]))
+    if measure == "equal labels":
+        return 100 * np.mean([np.mean(t == f) for t, f in pairs])
     if measure == "cosine":
         rows = [(t.reshape(-1, t.shape[-1]).astype(float), f.reshape(-1, t.shape[-1]).astype(float)) for t, f in pairs]
         return 100 * np.mean([np.sum(t * f, 1) / np.sqrt(np.sum(t * t, 1) * np.sum(f * f, 1) + 1e-300) for t, f in rows])

@@ -37,7 +37,8 @@ class Net:
     def save(self, path, *outputs):
         """Gives the results their names and writes the model."""
         named = [helper.make_node("Identity", [v], [f"out{i}"]) for i, v in enumerate(outputs)]
-        info = [helper.make_tensor_value_info(n.output[0], onnx.TensorProto.FLOAT, None) for n in named]
+        kind = lambda v: onnx.TensorProto.INT64 if any(v in n.output for n in self.nodes if n.op_type == "ArgMax") else 1
+        info = [helper.make_tensor_value_info(n.output[0], kind(n.input[0]), None) for n in named]
         x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, self.shape)
         graph = helper.make_graph(self.nodes + named, path.stem, [x], info, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
@@ -92,6 +93,12 @@ def pyramid():
     wide = net.op("Resize", coarse, "", size, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     x = net.op("Concat", fine, wide, axis=1)
     return net, [net.conv(net.op("LeakyRelu", net.conv(x, 36, 12, 7)), 12, 4, 9, size=1), places]
+
+
+def labels():
+    """The class of each place."""
+    net = Net([1, 3, 16, 16])
+    return net, [net.op("ArgMax", net.conv(net.op("Relu", net.conv("x", 3, 12, 1)), 12, 6, 3), axis=1, keepdims=0)]
 
 
 def transformer():
@@ -155,7 +162,7 @@ def between(kind, inputs, attributes):
 
 def write(folder):
     """Writes the models with samples for calibration and others for comparison."""
-    made = {"sine": sine(), "classifier": classifier(), "pyramid": pyramid(), "transformer": transformer()}
+    made = {"sine": sine(), "classifier": classifier(), "pyramid": pyramid(), "labels": labels(), "transformer": transformer()}
     made |= {f"perceptron_{i}": perceptron(i) for i in range(8)}
     made |= {kind.lower(): recurrent(kind) for kind in ("LSTM", "GRU")}
     made |= {f"between_{i:02}_{kind.lower()}": between(kind, *rest) for i, (kind, *rest) in enumerate(BETWEEN)}

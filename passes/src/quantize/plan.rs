@@ -300,7 +300,7 @@ fn places(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
         let read: &[ValueId] = match g.op(n) {
             _ if places.contains(&n) => &g.operands(n),
             Op::GridSample(_) => &g.operands(n)[1..],
-            Op::Cast(c) if c.to.is_integer() => &g.operands(n),
+            Op::Cast(c) if c.to.is_integer() && g.ty(g.operand(n, 0)).elem.is_float() => &g.operands(n),
             _ => continue,
         };
         places.extend(read.iter().map(|v| v.node).filter(|&n| !is_contraction(g, n)));

@@ -67,6 +67,22 @@ fn an_integer_interface_leaves_nothing_real() {
     insta::assert_snapshot!(shown(&graph(GATED), &options));
 }
 
+/// The place of the largest number is that of the largest integer.
+#[test]
+fn places_of_the_largest_are_found_among_integers() {
+    let g = graph(
+        "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]
+        %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w
+        %1 = arg_reduce(axis:1,largest:true,keep:false) %0
+        %2 = cast\"i32\" %1
+        output y = %2",
+    );
+    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
+    let q = on_grids(&g, &options).graph;
+    let arg = q.order().into_iter().find(|&n| matches!(q.op(n), Op::ArgReduce(_))).unwrap();
+    assert!(q.ty(q.operand(arg, 0)).elem.grid().is_some(), "{}", print_brief(&q));
+}
+
 #[test]
 fn excluded_nodes_stay_real() {
     let options = Options { exclude: vec!["fir*".into()], ..Options::default() };
