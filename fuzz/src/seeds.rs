@@ -214,7 +214,7 @@ fn data(seeds: &mut Seeds<'_>) {
         "val: list.txt\ndownload: https://example.com/a.zip\n",
         "# a comment\n\"val\": 'p' # [ {\nkpt_shape: [17, 3]\nflip_idx: [0, 2, 1]\n",
         "val: &v p\ntrain: *v\n",
-        "val:\n- p\n- ../p\n",
+        "val:\n- p\n- ./p\n",
     ] {
         seeds.add("yaml", yaml.as_bytes());
     }
