@@ -3,9 +3,8 @@
 Arguments: a folder, else one is made, and patterns of names, else all. The program is $QCC. For each NAME.onnx or
 NAME.tflite in the folder, with NAME.calib.npz and NAME.eval.npz (an array for each input, samples along the first axis),
 compiles the model in every precision for every target, compares its artefacts with the model in the runtimes, and prints a
-line for each. Fails where the signal to quantization noise ratio of an output differs by more than 1 dB, unless both say
-that the difference cannot be heard of (60 dB), or its agreement is the same within 1 %. A folder without models gets
-those that are made here."""
+line for each. Fails where a signal to quantization noise ratio differs by more than 1 dB, unless both are 60 dB or more or the
+output's agreement is the same within one point. A folder without models gets those of printed_models.py."""
 import fnmatch, itertools, json, os, subprocess, sys
 from pathlib import Path
 
