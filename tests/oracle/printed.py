@@ -1,6 +1,6 @@
 """Printed and measured quality: what qcc's report says of an artefact, beside what the runtime gives on the same samples.
 
-Arguments: a folder, else one is made, and patterns of names, else all. The program is $QCC. For each NAME.onnx or
+Arguments: a folder, and patterns of names, else all. The program is $QCC. For each NAME.onnx or
 NAME.tflite in the folder, with NAME.calib.npz and NAME.eval.npz (an array for each input, samples along the first axis),
 compiles the model in every precision for every target, compares its artefacts with the model in the runtimes, and prints a
 line for each. Fails where a signal to quantization noise ratio differs by more than 1 dB, unless both are 60 dB or more or the
@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np, onnx, onnxruntime, openvino
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from ai_edge_litert.interpreter import Interpreter
 
 import printed_models
 
