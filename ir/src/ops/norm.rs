@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::float_same;
-use super::{GridRule, LayoutRule, Operator, Tensors, Types, axis_of, refuse};
+use super::{GridRule, LayoutRule, Operator, Tensors, Types, axis_of, refuse, same_elem};
 use crate::error::{EvalError, TypeError};
 use crate::types::{Tensor, TensorType};
 
@@ -55,6 +55,7 @@ impl Operator for LayerNorm {
         let types = float_same(Self::NAME, operands, 3)?;
         axis_of(operands, 0, self.axis)?;
         for i in 1..operands.len() {
+            same_elem(operands, 0, i)?;
             if operands[i].shape.dims() != &operands[0].shape.dims()[self.axis..] {
                 return Err(refuse(operands, i, "the extents of the normalised axes"));
             }
@@ -64,5 +65,21 @@ impl Operator for LayerNorm {
 
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         crate::kernels::norm::layer_norm(self, operands)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Elem;
+
+    #[test]
+    fn factors_and_biases_are_of_the_element_of_what_is_normalised() {
+        let (x, f) = (TensorType::f32(&[2, 3]), TensorType::f32(&[3]));
+        let integers = f.with_elem(Elem::I64);
+        let norm = LayerNorm { axis: 1, epsilon: 1e-5 };
+        assert!(norm.infer(&[&x, &f, &f]).is_ok());
+        assert!(norm.infer(&[&x, &integers]).is_err());
+        assert!(norm.infer(&[&x, &f, &integers]).is_err());
     }
 }
