@@ -30,6 +30,15 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// All of them.
+    pub const ALL: [Cell; 5] = [
+        Cell::Lstm,
+        Cell::Gru { reset_after: true },
+        Cell::Gru { reset_after: false },
+        Cell::Rnn { relu: false },
+        Cell::Rnn { relu: true },
+    ];
+
     /// Runs of H rows in the weights.
     pub fn gates(self) -> usize {
         match self {

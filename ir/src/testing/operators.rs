@@ -689,14 +689,7 @@ fn normalisation(all: &mut Cases) {
 }
 
 fn recurrences(all: &mut Cases) {
-    let cells = [
-        Cell::Lstm,
-        Cell::Gru { reset_after: true },
-        Cell::Gru { reset_after: false },
-        Cell::Rnn { relu: false },
-        Cell::Rnn { relu: true },
-    ];
-    for cell in cells {
+    for cell in Cell::ALL {
         for (reverse, clip) in [(false, None), (true, None), (false, Some(0.4)), (true, Some(0.4))] {
             for (steps, batch, constant) in [(4, 2, true), (1, 1, true), (3, 1, false)] {
                 let (rows, bias) = (cell.gates() * 3, cell.biases() * 3);

@@ -242,14 +242,7 @@ fn normalisation_and_products() {
 
 #[test]
 fn recurrent_layers() {
-    let cells = [
-        Cell::Lstm,
-        Cell::Gru { reset_after: true },
-        Cell::Gru { reset_after: false },
-        Cell::Rnn { relu: false },
-        Cell::Rnn { relu: true },
-    ];
-    for cell in cells {
+    for cell in Cell::ALL {
         let (weight, bias) = (cell.gates() * 3, cell.biases() * 3);
         for (reverse, clip, steps) in [(false, None, 4), (true, Some(0.7), 4), (false, None, 1)] {
             let args = [X(&[steps, 2, 5]), W(&[weight, 5]), W(&[weight, 3]), W(&[bias]), X(&[2, 3]), X(&[2, 3])];

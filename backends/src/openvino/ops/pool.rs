@@ -1,6 +1,6 @@
 //! Pooling.
 
-use qcc_formats::openvino::{Operation, Port};
+use qcc_formats::openvino::{Attribute, Operation, Port};
 use qcc_ir::ops::{Pool, PoolFn};
 use qcc_ir::{Elem, TensorType};
 
@@ -8,30 +8,27 @@ use super::super::emit::{Emitter, Site, Unsupported, attribute, list};
 
 /// The largest number in windows that lie side by side; the type is that of the result.
 pub(super) fn max_pool(e: &mut Emitter<'_>, x: Port, window: &[usize], ty: &TensorType) -> Port {
-    let none = list(&vec![0; window.len()]);
-    let data = [
-        attribute("strides", list(window)),
-        attribute("pads_begin", &none),
-        attribute("pads_end", &none),
+    let none = vec![0; window.len()];
+    e.op(Operation("MaxPool", 1), &windows(window, window, [&none, &none]), &[x], ty)
+}
+
+/// What both kinds of pooling say of their windows.
+fn windows(window: &[usize], stride: &[usize], [before, after]: [&[usize]; 2]) -> Vec<Attribute> {
+    vec![
+        attribute("strides", list(stride)),
+        attribute("pads_begin", list(before)),
+        attribute("pads_end", list(after)),
         attribute("kernel", list(window)),
         attribute("rounding_type", "floor"),
         attribute("auto_pad", "explicit"),
-    ];
-    e.op(Operation("MaxPool", 1), &data, &[x], ty)
+    ]
 }
 
 /// MaxPool and AvgPool; neither counts padding.
 pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site) -> Result<Port, Unsupported> {
     let ty = site.results[0].real();
     let x = e.operand(site, 0);
-    let mut data = vec![
-        attribute("strides", list(&op.stride)),
-        attribute("pads_begin", list(&op.before)),
-        attribute("pads_end", list(&op.after)),
-        attribute("kernel", list(&op.window)),
-        attribute("rounding_type", "floor"),
-        attribute("auto_pad", "explicit"),
-    ];
+    let mut data = windows(&op.window, &op.stride, [&op.before, &op.after]);
     let dilated = op.dilation.iter().any(|&d| d != 1);
     Ok(match op.f {
         PoolFn::Average if dilated => return Err("its window is dilated".into()),
