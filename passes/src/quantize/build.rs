@@ -11,7 +11,7 @@ use super::assign::Grids;
 use super::grids::{grid_of, per_channel};
 use super::plan::{Mode, Plan, is_contraction, weights};
 use super::weights::{
-    Bounds, bias_grid, block_grid, constant_grid, constant_range, corrected_bias, magnitudes, rounded,
+    Bounds, bias_grid, block_grid, constant_grid, constant_range, corrected_bias, lost_inputs, magnitudes, rounded,
     rounded_by_output, shares, weight_grid,
 };
 use super::{Interface, Options, Quantized, Weights};
@@ -40,6 +40,7 @@ pub(super) fn build(
         placed: FxHashMap::default(),
         dynamic: FxHashMap::default(),
         values: Vec::new(),
+        lost_inputs: Vec::new(),
     };
     for n in g.order() {
         match plan.mode(n) {
@@ -56,7 +57,7 @@ pub(super) fn build(
         let v = b.output(output, options.interface)?;
         b.new.add_output(output.name.clone(), v);
     }
-    Ok(Quantized { graph: b.new, values: b.values })
+    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs })
 }
 
 /// How much larger than what was seen of a channel others of it may be.
@@ -64,6 +65,9 @@ const UNSEEN: f32 = 1.25;
 
 /// What is left of a table of numbers that is put on a grid, in dB.
 const LEAST_OF_A_TABLE: f64 = 30.0;
+
+/// The part of a contraction's inputs that may be lost to the rounding of their weights before the user is told.
+const MOST_LOST: f64 = 0.5;
 
 struct Builder<'a> {
     old: &'a Graph,
@@ -79,6 +83,7 @@ struct Builder<'a> {
     /// New real values, and those that dynamic quantization makes of them.
     dynamic: FxHashMap<(ValueId, Granularity), ValueId>,
     values: Vec<(ValueId, ValueId)>,
+    lost_inputs: Vec<NodeId>,
 }
 
 impl Builder<'_> {
@@ -321,6 +326,12 @@ impl Builder<'_> {
                 let Some(w) = self.old.constant(old[1]) else { return self.real_node(n) };
                 let x = self.real(old[0])?;
                 let operands = self.contraction(n, x, w, false)?;
+                // Few bits lose more, as whoever asks for them expects.
+                let rounded =
+                    self.new.constant(operands[1]).filter(|w| w.ty().elem.grid().is_some_and(|g| g.store == Store::I8));
+                if rounded.is_some_and(|rounded| lost_inputs(op, w, rounded) > MOST_LOST) {
+                    self.lost_inputs.push(n);
+                }
                 self.add(n, &operands, self.old.result_types(n))
             }
             _ => {

@@ -5,7 +5,7 @@
 //! goes another way: `complete` adds what borders are missing, and `absorb` draws what lies between them onto the grids.
 
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, Store, ValueId};
+use qcc_ir::{Graph, NodeId, Store, ValueId};
 
 use crate::PassError;
 use crate::calibrate::Ranges;
@@ -98,6 +98,9 @@ pub struct Quantized {
     pub graph: Graph,
     /// Each value of the float graph that a node computes, and the value that took its place.
     pub values: Vec<(ValueId, ValueId)>,
+    /// Contractions of the float graph, beside activations in floating point, for most of whose inputs the rounded weights are
+    /// mostly noise.
+    pub lost_inputs: Vec<NodeId>,
 }
 
 /// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.

@@ -67,6 +67,35 @@ fn an_integer_interface_leaves_nothing_real() {
     insta::assert_snapshot!(shown(&graph(GATED), &options));
 }
 
+/// Weights that share a scale with far larger ones are mostly noise: the layer is told of where most inputs have such.
+#[test]
+fn inputs_whose_weights_are_lost_are_found() {
+    let options = Options { activations: false, ..Options::default() };
+    let lost = |weights: &str| {
+        let g = graph(&format!(
+            "%w: f32[2,2,1,1] = const {weights}
+            %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from layer (Conv)
+            output y = %0"
+        ));
+        on_grids(&g, &options).lost_inputs.len()
+    };
+    assert_eq!(lost("[100,1,-80,1.5]"), 0, "one input of two");
+    assert_eq!(lost("[100,0.2,-80,0.1]"), 0, "half of the inputs are not most");
+    let most = "
+        %w: f32[1,3,1,1] = const [100,0.2,0.1]
+        %z: f32[1,1,4,4] = slice(ranges:[(axis:1,start:0,len:1,step:1)]) %x
+        %j = concat(axis:1) %x, %z
+        %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %j, %w from layer (Conv)
+        output y = %0";
+    let named = |body: &str| {
+        let g = graph(body);
+        let lost = on_grids(&g, &options).lost_inputs;
+        lost.iter().map(|&n| g.origin(n).to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(named(most), ["layer"]);
+    assert_eq!(named(&most.replace("0.2,0.1", "0,0.1")), Vec::<String>::new(), "an input of zeros loses nothing");
+}
+
 /// The place of the largest number is that of the largest integer.
 #[test]
 fn places_of_the_largest_are_found_among_integers() {

@@ -177,6 +177,30 @@ fn cancelled(
     Tensor::of(near.ty().clone(), integers)
 }
 
+/// The part of the inputs of a contraction, those with weights other than 0, of whose weights rounding leaves a ratio of signal
+/// to noise below 3 dB: inputs whose weights are small beside those of other inputs with the same scale.
+pub(super) fn lost_inputs(op: &Op, w: &Tensor, rounded: &Tensor) -> f64 {
+    let (dims, exact, rounded) = (w.dims(), w.reals(), rounded.reals());
+    let (summed, outputs_per_group) = match op {
+        Op::Conv(c) => (1, dims[0] / c.groups.max(1)),
+        Op::MatMul(m) if m.transpose_b => (dims.len() - 1, dims[0]),
+        Op::MatMul(_) => (dims.len() - 2, dims[0]),
+        _ => (0, dims[0]),
+    };
+    let inside = |axis: usize| dims[axis + 1..].iter().product::<usize>().max(1);
+    let (run, group) = (inside(summed), inside(0) * outputs_per_group.max(1));
+    let mut energy = vec![(0f64, 0f64); exact.len().div_ceil(group) * dims[summed]];
+    for (i, (x, r)) in exact.iter().zip(rounded.iter()).enumerate() {
+        let (signal, noise) = &mut energy[i / group * dims[summed] + i / run % dims[summed]];
+        *signal += f64::from(*x).powi(2);
+        *noise += f64::from(x - r).powi(2);
+    }
+    let used = energy.iter().filter(|(signal, _)| *signal > 0.0);
+    let (count, lost) =
+        used.fold((0usize, 0usize), |(n, lost), (signal, noise)| (n + 1, lost + usize::from(2.0 * noise > *signal)));
+    lost as f64 / count.max(1) as f64
+}
+
 /// The bias that makes up for what rounding the weight does to the mean of each output: `bias - (q - w) * mean(x)`,
 /// summed over the products of that output. `means` are those of the activation's channels, `shares` the parts of the
 /// results for which a tap reads the image.
@@ -244,6 +268,23 @@ mod tests {
             Just((MatMul { transpose_b: true }.into(), 0)),
             Just((MatMul { transpose_b: false }.into(), 1)),
         ]
+    }
+
+    /// Inputs are counted where each operator has them: of each group, behind the outputs or before them.
+    #[test]
+    fn lost_inputs_are_those_of_the_operator() {
+        let lost = |op: &Op, dims: &[usize], w: &[f32], rounded: &[f32]| {
+            let tensor = |x: &[f32]| Tensor::from_vec(Shape::known(dims), x.to_vec());
+            lost_inputs(op, &tensor(w), &tensor(rounded))
+        };
+        let (w, rounded) = ([8.0, 1.0, 4.0, 1.0], [8.0, 0.0, 4.0, 0.0]);
+        let grouped = Op::from(Conv { groups: 2, ..Conv::unit(2) });
+        assert_eq!(lost(&Conv::unit(2).into(), &[2, 2, 1, 1], &w, &rounded), 0.5);
+        assert_eq!(lost(&Conv::unit(2).into(), &[1, 2, 1, 2], &w, &rounded), 0.0, "taps are of one input");
+        assert_eq!(lost(&grouped, &[2, 2, 1, 1], &w, &[8.0, 1.0, 4.0, 0.0]), 0.25);
+        assert_eq!(lost(&MatMul { transpose_b: true }.into(), &[2, 2], &w, &rounded), 0.5);
+        assert_eq!(lost(&MatMul { transpose_b: false }.into(), &[2, 2], &w, &rounded), 0.0);
+        assert_eq!(lost(&MatMul { transpose_b: false }.into(), &[2, 2], &w, &[8.0, 1.0, 0.0, 0.0]), 0.5);
     }
 
     proptest! {

@@ -67,7 +67,7 @@ pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Q
     let computed = g.order().into_iter().filter(|&n| !matches!(g.op(n), Op::Input(_) | Op::Const(_)));
     let now = |v: ValueId| a.became.get(&v).copied().unwrap_or(v);
     let values = computed.flat_map(|n| g.results(n)).map(|v| (v, now(v))).filter(|(_, v)| live.contains(&v.node));
-    Ok(Quantized { values: values.collect(), graph: a.g })
+    Ok(Quantized { values: values.collect(), graph: a.g, lost_inputs: Vec::new() })
 }
 
 struct Absorber<'a> {
