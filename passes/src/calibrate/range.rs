@@ -98,12 +98,23 @@ fn first_past<'b>(bins: impl Iterator<Item = &'b (f32, u64)>, cut: u64) -> Optio
     None
 }
 
+/// The ratio of two ranges that are tried one after the other: 0.9 in single precision.
+const RATIO: f64 = 0.9f32 as f64;
+
+/// A number and its powers, by products: the last bit of what a library's power function gives depends on how it is built.
+fn powers(x: f64) -> impl Iterator<Item = f32> {
+    std::iter::successors(Some(x), move |power| Some(power * x)).map(|power| power as f32)
+}
+
 /// Shrinks the ends one after the other, each to where `loss` is least, first by steps of equal ratio, since an outlier may
 /// make a range a hundred times too wide, and then around what was found. A loss that is not below the least so far, which
 /// `loss` is told, need not be exact.
 fn descend(all: Range, loss: &dyn Fn(Range, f64) -> f64) -> Range {
-    let wide: Vec<f32> = (1..=24).map(|i| 0.9f32.powi(i)).collect();
-    let near: Vec<f32> = [-3, -2, -1, 1, 2, 3].map(|i| 0.9f32.powf(i as f32 / 4.0)).to_vec();
+    let quarter = RATIO.sqrt().sqrt();
+    let wide: Vec<f32> = powers(RATIO).take(24).collect();
+    let mut near: Vec<f32> = powers(1.0 / quarter).take(3).collect();
+    near.reverse();
+    near.extend(powers(quarter).take(3));
     let mut best = (loss(all, f64::INFINITY), all);
     for (ratios, around) in [(&wide, false), (&wide, false), (&near, true)] {
         for end in 0..2 {
