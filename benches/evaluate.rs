@@ -9,9 +9,7 @@ use qcc_backends::Backend;
 use qcc_frontends::ImportOptions;
 use qcc_ir::eval::Executor;
 use qcc_ir::{Elem, Tensor};
-use qcc_passes::lower::lower;
-use qcc_passes::simplify::simplify;
-use qcc_passes::{Context, run};
+use qcc_passes::{Context, Pipeline, Settings, Stage, ignore};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1).filter(|a| a != "--bench");
@@ -20,14 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
 
     let imported = qcc_frontends::open(Path::new(&model), &ImportOptions::default());
-    let mut graph = imported.map_err(|e| format!("{e:?}"))?.graph;
-    let mut context = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
-    run(
-        &[simplify(), lower(false)].into_iter().flatten().collect::<Vec<_>>(),
-        &mut graph,
-        &mut context,
-        &mut |_, _| {},
-    )?;
+    let mut graph =
+        imported.map_err(|all| all.into_iter().next().map_or_else(|| "refused".into(), |d| d.to_string()))?.graph;
+    let mut context = Context::new(Backend::Tflite.target());
+    Pipeline::new(&Settings::default()).run(..=Stage::Lower, &mut graph, &mut context, &mut ignore)?;
 
     let input = |ty: &qcc_ir::TensorType| {
         let count = ty.shape.elements().filter(|_| ty.elem == Elem::F32).ok_or("inputs must be f32 of known shape")?;

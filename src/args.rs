@@ -26,6 +26,10 @@ pub(crate) enum Command {
     Compare(Box<Compare>),
     /// Lists the operators that models may use
     Ops(Ops),
+    /// Lists the passes of a compilation, in the order in which they run
+    Passes(Passes),
+    /// Runs passes on the graph of a model, and shows it or writes it as a .qir file
+    Opt(Opt),
 }
 
 #[derive(Debug, clap::Args)]
@@ -33,6 +37,40 @@ pub(crate) struct Ops {
     /// Whose operators
     #[arg(value_enum, default_value = "onnx")]
     pub(crate) of: Spelling,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Passes {
+    /// The targets
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "tflite")]
+    pub(crate) to: Vec<To>,
+    /// The precision
+    #[arg(long, value_enum, default_value = "32")]
+    pub(crate) quantize: Quantize,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Opt {
+    /// The model file (.qir, .onnx, .pt2, .tflite)
+    pub(crate) file: PathBuf,
+    /// A pass to run, as `qcc passes` lists them; may be given several times. Without it those of stage `simplify` run
+    #[arg(long, value_name = "PASS")]
+    pub(crate) pass: Vec<String>,
+    /// The target whose passes they are
+    #[arg(long, value_enum, default_value = "tflite")]
+    pub(crate) to: To,
+    /// Make no more than so many simplifying rewrites
+    #[arg(long, value_name = "N")]
+    pub(crate) stop_after: Option<usize>,
+    /// Shape of an input, where the file leaves it open
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub(crate) shape: Vec<Named<NonZeroUsize>>,
+    /// Show why rules left nodes as they are, in place of the graph
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The .qir file to write, in place of showing the graph
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Formats whose operators have names.
@@ -147,9 +185,12 @@ pub(crate) struct Compile {
     /// Also write the report, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) report: Option<PathBuf>,
-    /// Show the graph after a pass
+    /// Show the graph after a pass (`qcc passes` lists them)
     #[arg(long, value_name = "PASS", help_heading = "Output")]
     pub(crate) print_after: Vec<String>,
+    /// Make no more than so many simplifying rewrites of a graph, to find the one that changes something
+    #[arg(long, value_name = "N", help_heading = "Control")]
+    pub(crate) stop_after: Option<usize>,
     /// Say nothing but errors
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
@@ -229,11 +270,11 @@ pub(crate) enum To {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Quantize {
-    #[value(name = "32")]
+    #[value(name = "32", alias = "float32")]
     Float32,
-    #[value(name = "16")]
+    #[value(name = "16", alias = "float16")]
     Float16,
-    #[value(name = "8", alias = "w8a8")]
+    #[value(name = "8", aliases = ["int8", "w8a8"])]
     Int8,
     // Not there yet; the refusal says so.
     #[value(hide = true)]

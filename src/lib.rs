@@ -2,10 +2,10 @@
 //! [`Report`].
 //!
 //! ```no_run
-//! use qcc::{Compiler, Options, Output, Silent};
+//! use qcc::{Compiler, NoObserver, Options, Output};
 //! # fn main() -> Result<(), qcc::Failure> {
 //! let compiler = Compiler::new(Options::default());
-//! let report = compiler.compile("yolo26n.onnx".as_ref(), &Output::File("yolo26n.tflite".into()), &mut Silent)?;
+//! let report = compiler.compile("yolo26n.onnx".as_ref(), &Output::File("yolo26n.tflite".into()), &mut NoObserver)?;
 //! assert_eq!(report.artefacts[0].target, "tflite");
 //! # Ok(())
 //! # }
@@ -20,13 +20,16 @@ mod compiler;
 pub mod data;
 pub mod json;
 mod memory;
+mod observer;
+pub mod opt;
 mod options;
 mod port;
 mod quality;
-mod watch;
+pub mod render;
 
 pub use artefact::abandon;
-pub use compiler::{Artefact, Compiler, Failure, Output, Report};
+pub use compiler::{Artefact, Compiled, Compiler, Failure, Output, Report};
+pub use observer::{NoObserver, Observer, StageTime};
 pub use options::{Calibration, DATA_HELP, Data, Options, Precision};
 pub use port::Port;
 pub use qcc_backends as backends;
@@ -34,4 +37,3 @@ pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;
 pub use qcc_passes as passes;
 pub use quality::{AgreementReport, Deviation, Gate, OutputReport, Quality, Validation};
-pub use watch::{Silent, Stage, Watch};

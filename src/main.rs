@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),
         (Some(Command::Compare(args)), _) => commands::compare(&args),
         (Some(Command::Ops(args)), _) => commands::ops(&args),
+        (Some(Command::Opt(args)), _) => commands::opt(&args),
+        (Some(Command::Passes(args)), _) => commands::passes(&args),
         (None, Some(args)) => commands::compile(&args, &data),
         (None, None) => report::usage("which model? `qcc --help` shows how qcc is called"),
     }

@@ -3,27 +3,37 @@
 use std::time::Instant;
 
 use qcc_ir::Graph;
+use qcc_passes::PassId;
 use serde::Serialize;
 
-/// Who looks on while a model is compiled.
-pub trait Watch {
+/// Who looks on while a model is compiled, and may end it.
+pub trait Observer {
     /// A stage begins.
     fn stage(&mut self, _name: &'static str) {}
     /// `done` samples of `all` are evaluated.
     fn samples(&mut self, _done: usize, _all: usize) {}
-    /// A pass has run.
-    fn pass(&mut self, _name: &'static str, _graph: &Graph) {}
+    /// True where [`Observer::pass`] is to be called behind that pass.
+    fn wants(&self, _pass: PassId) -> bool {
+        false
+    }
+    /// A pass has run that was asked for.
+    fn pass(&mut self, _pass: PassId, _graph: &Graph) {}
+    /// True where the compilation is to end without artefacts ([`Failure::Cancelled`](crate::Failure::Cancelled)). It is
+    /// asked between stages, passes and steps of calibration.
+    fn cancelled(&self) -> bool {
+        false
+    }
 }
 
-/// Looks away.
+/// Ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Silent;
+pub struct NoObserver;
 
-impl Watch for Silent {}
+impl Observer for NoObserver {}
 
 /// How long a stage took.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Stage {
+pub struct StageTime {
     /// Its name.
     pub name: &'static str,
     /// Seconds.
@@ -33,26 +43,26 @@ pub struct Stage {
 /// Measures stages.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    stages: Vec<Stage>,
+    stages: Vec<StageTime>,
     started: Option<(&'static str, Instant)>,
 }
 
 impl Clock {
     /// Ends the stage before and begins another.
-    pub(crate) fn stage(&mut self, name: &'static str, watch: &mut dyn Watch) {
+    pub(crate) fn stage(&mut self, name: &'static str, observer: &mut dyn Observer) {
         self.end();
         self.started = Some((name, Instant::now()));
-        watch.stage(name);
+        observer.stage(name);
     }
 
     fn end(&mut self) {
         if let Some((name, start)) = self.started.take() {
-            self.stages.push(Stage { name, seconds: start.elapsed().as_secs_f64() });
+            self.stages.push(StageTime { name, seconds: start.elapsed().as_secs_f64() });
         }
     }
 
     /// How long each stage took, in order.
-    pub(crate) fn stop(mut self) -> Vec<Stage> {
+    pub(crate) fn stop(mut self) -> Vec<StageTime> {
         self.end();
         self.stages
     }

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use qcc_backends::{Backend, Form};
 use qcc_frontends::ImportOptions;
+use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::calibrate::Method;
 use qcc_passes::layout::{self, ImageOrder};
@@ -12,10 +14,11 @@ use qcc_passes::quantize;
 use serde::Serialize;
 
 use crate::compiler::{Failure, Output};
-use crate::data::{DataError, Dataset, Preparation};
+use crate::data::{DataError, Dataset, Preparation, SampleSource};
 use crate::quality::Gate;
 
 /// What numbers the artefact computes with.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -64,12 +67,28 @@ impl fmt::Display for Precision {
 }
 
 /// Where calibration data come from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Data {
     /// A file or folder that [`Dataset::open`] knows.
     Path(PathBuf),
     /// Random numbers.
     Random,
+    /// Samples of the caller's own.
+    Samples(Arc<dyn SampleSource>),
+}
+
+impl From<Vec<Vec<Tensor>>> for Data {
+    /// Samples in memory: one row-major tensor for each input of the model.
+    fn from(samples: Vec<Vec<Tensor>>) -> Self {
+        Data::Samples(Arc::new(samples))
+    }
+}
+
+impl FromIterator<Vec<Tensor>> for Data {
+    fn from_iter<I: IntoIterator<Item = Vec<Tensor>>>(samples: I) -> Self {
+        samples.into_iter().collect::<Vec<_>>().into()
+    }
 }
 
 impl Data {
@@ -78,12 +97,14 @@ impl Data {
         match self {
             Data::Path(path) => Dataset::open(path),
             Data::Random => Ok(Dataset::random(0)),
+            Data::Samples(source) => Ok(Dataset::samples(Arc::clone(source))),
         }
     }
 }
 
 /// How calibration is done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Calibration {
     /// The data.
     pub data: Data,
@@ -93,8 +114,22 @@ pub struct Calibration {
     pub method: Option<Method>,
 }
 
+impl Calibration {
+    /// Calibration on all of the data, with the method of the precision.
+    pub fn new(data: impl Into<Data>) -> Self {
+        Calibration { data: data.into(), samples: None, method: None }
+    }
+}
+
 /// What is wanted of a compilation.
+///
+/// ```
+/// use qcc::{Calibration, Data, Options, Precision, backends::Backend};
+/// let mut options = Options::new([Backend::Onnx, Backend::Openvino], Precision::Int8);
+/// options.calibration = Some(Calibration::new(Data::Path("pictures/".into())));
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// The formats to write. Data are evaluated once for all of them.
     pub targets: Vec<Backend>,
@@ -129,6 +164,8 @@ pub struct Options {
     pub report: Option<PathBuf>,
     /// What every output must reach beside those of the float model.
     pub gate: Gate,
+    /// Simplifying rewrites of a graph, at most: to find the one that changes something.
+    pub stop_after: Option<usize>,
     /// Compare what is written with the model on one sample, and write nothing that differs by more than the precision
     /// explains.
     pub verify: bool,
@@ -152,19 +189,22 @@ impl Default for Options {
             exclude: Vec::new(),
             report: None,
             gate: Gate::default(),
+            stop_after: None,
             verify: false,
         }
     }
 }
 
 impl Options {
-    /// Fails where options contradict each other, or `output`, or leave something out.
-    pub(crate) fn check(&self, output: &Output) -> Result<(), Failure> {
+    /// Artefacts of one precision, with nothing else asked for.
+    pub fn new(targets: impl IntoIterator<Item = Backend>, precision: Precision) -> Self {
+        Options { targets: targets.into_iter().collect(), precision, ..Options::default() }
+    }
+
+    /// Fails where options contradict each other or leave something out.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.targets.is_empty() || self.targets.iter().enumerate().any(|(i, t)| self.targets[..i].contains(t)) {
             return usage("each target is written once", "name targets once each: --to tflite,onnx,openvino");
-        }
-        if self.targets.len() > 1 && matches!(output, Output::File(_)) {
-            return usage("several targets do not fit into one file", "give a folder: -o FOLDER/");
         }
         let onnx_alone = self.form.qoperator || self.form.external_data;
         if onnx_alone && !self.targets.contains(&Backend::Onnx) {
@@ -235,6 +275,16 @@ impl Options {
         Ok(())
     }
 
+    /// Fails where the artefacts cannot all go to `output`.
+    pub(crate) fn check_output(&self, output: &Output) -> Result<(), Failure> {
+        match output {
+            Output::File(_) if self.targets.len() > 1 => {
+                usage("several targets do not fit into one file", "give a folder: -o FOLDER/")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Fails where ranges of values are wanted that nothing tells, or others than those `given` by a quantized model.
     pub(crate) fn check_ranges(&self, given: bool) -> Result<(), Failure> {
         if !given && self.precision == Precision::Int8 && self.calibration.is_none() {
@@ -287,12 +337,14 @@ mod tests {
             Options { precision: Precision::W4A32, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },
             Options { targets: vec![Backend::Tflite; 2], ..float.clone() },
-            Options { targets: vec![Backend::Tflite, Backend::Onnx], ..float.clone() },
             Options { form: Form { qoperator: true, ..Form::default() }, ..float.clone() },
         ] {
-            assert!(matches!(options.check(&output), Err(Failure::Usage(_))));
+            assert!(matches!(options.check(), Err(Failure::Usage(_))));
         }
-        assert!(float.check(&output).is_ok());
+        assert!(float.check().is_ok());
+        let two = Options { targets: vec![Backend::Tflite, Backend::Onnx], ..float.clone() };
+        assert!(matches!(two.check_output(&output), Err(Failure::Usage(_))));
+        assert!(float.check_output(&output).is_ok());
         let int8 = Options { precision: Precision::Int8, ..Options::default() };
         assert!(matches!(int8.check_ranges(false), Err(Failure::Usage(_))));
         assert!(int8.check_ranges(true).is_ok());

@@ -1,7 +1,5 @@
 //! What the user sees: diagnostics on stderr, the summary on stdout.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -9,23 +7,16 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
-use qcc::ir::diagnostic::{Diagnostic, Severity, printable};
-use qcc::ir::{Graph, Origin};
-use qcc::{AgreementReport, Artefact, Failure, OutputReport, Precision, Quality, Report, Watch};
+use qcc::ir::Graph;
+use qcc::ir::diagnostic::{Diagnostic, printable};
+use qcc::passes::PassId;
+use qcc::render::{line, render};
+use qcc::{AgreementReport, Artefact, Failure, Observer, OutputReport, Precision, Quality, Report};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
 pub(crate) const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const GATE: u8 = 3;
-
-/// Different messages with one code that are shown; the rest is counted.
-const MOST_MESSAGES: usize = 50;
-
-/// Places of one message that are shown; the rest is counted.
-const MOST_PLACES: usize = 20;
-
-/// Characters of a line that are shown: a name may have any length.
-const MOST_CHARACTERS: usize = 4000;
 
 /// Inputs and outputs that a summary shows, each, unless it shows all.
 const PORTS: usize = 4;
@@ -58,6 +49,10 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
                 say(&summary(report, false));
             }
             gate(unmet, model)
+        }
+        other => {
+            show(&[Diagnostic::error("failed", other.to_string())], model);
+            ExitCode::from(REFUSED)
         }
     }
 }
@@ -96,85 +91,6 @@ pub(crate) fn comparison(c: &Comparison) -> String {
 pub(crate) fn show(diagnostics: &[Diagnostic], model: &Path) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let _ = std::io::stderr().lock().write_all(render(diagnostics, model, color).as_bytes());
-}
-
-fn render(diagnostics: &[Diagnostic], model: &Path, color: bool) -> String {
-    let mut groups: Vec<(&Diagnostic, Vec<&Origin>)> = Vec::new();
-    let mut known = HashMap::new();
-    // Kinds of message stay in the order of their first.
-    let mut codes = HashMap::new();
-    for d in diagnostics {
-        let next = codes.len();
-        codes.entry(d.code).or_insert(next);
-        let group = *known.entry((d.code, &d.message, &d.notes, &d.help)).or_insert(groups.len());
-        if group == groups.len() {
-            groups.push((d, Vec::new()));
-        }
-        groups[group].1.push(&d.origin);
-    }
-    groups.sort_by_key(|(d, _)| (d.severity as u8, codes.get(d.code)));
-    let mut out = String::new();
-    for same in groups.chunk_by(|a, b| (a.0.severity, a.0.code) == (b.0.severity, b.0.code)) {
-        for (d, places) in same.iter().take(MOST_MESSAGES) {
-            message(&mut out, d, places, model, color);
-        }
-        if let (Some((d, _)), more @ 1..) = (same.first(), same.len().saturating_sub(MOST_MESSAGES)) {
-            let _ = writeln!(out, "{}: {more} more of these", head(d, color));
-        }
-    }
-    out
-}
-
-/// One message and the places that it is about.
-fn message(out: &mut String, d: &Diagnostic, places: &[&Origin], model: &Path, color: bool) {
-    let _ = writeln!(out, "{}: {}", head(d, color), line(&d.message));
-    for origin in places.iter().take(MOST_PLACES) {
-        place(out, model, origin);
-    }
-    if let more @ 1.. = places.len().saturating_sub(MOST_PLACES) {
-        let _ = writeln!(out, "  --> {}", counted(more, "more place"));
-    }
-    for note in &d.notes {
-        let _ = writeln!(out, "  = note: {}", line(note));
-    }
-    if let Some(help) = &d.help {
-        let _ = writeln!(out, "  = help: {}", line(help));
-    }
-}
-
-/// Text from anywhere, on one line that can be read.
-fn line(text: &str) -> Cow<'_, str> {
-    let text = printable(text);
-    match text.char_indices().nth(MOST_CHARACTERS) {
-        None => text,
-        Some((cut, _)) => format!("{} .. ({} characters)", &text[..cut], text.chars().count()).into(),
-    }
-}
-
-fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Note => "note",
-    }
-}
-
-fn head(d: &Diagnostic, color: bool) -> String {
-    let word = word(d.severity);
-    let paint = match d.severity {
-        Severity::Error => "\x1b[1;31m",
-        Severity::Warning => "\x1b[1;33m",
-        Severity::Note => "\x1b[1;36m",
-    };
-    if color { format!("{paint}{word}[{}]\x1b[0m", d.code) } else { format!("{word}[{}]", d.code) }
-}
-
-fn place(out: &mut String, model: &Path, origin: &Origin) {
-    for source in origin.sources() {
-        let at = source.line.as_ref().map_or_else(String::new, |line| format!(" at {line}"));
-        let place = format!("{}: {} ({}){at}", model.display(), source.path, source.kind);
-        let _ = writeln!(out, "  --> {}", line(&place));
-    }
 }
 
 /// The closing lines of a run.
@@ -328,7 +244,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-impl Watch for Progress<'_> {
+impl Observer for Progress<'_> {
     fn stage(&mut self, name: &'static str) {
         self.finish();
         self.stage = name;
@@ -346,10 +262,12 @@ impl Watch for Progress<'_> {
         bar.set_position(done as u64);
     }
 
-    fn pass(&mut self, name: &'static str, graph: &Graph) {
-        if self.print_after.iter().any(|p| p == name) {
-            say(&format!("// after {name}\n{}", qcc::ir::text::print_brief(graph)));
-        }
+    fn wants(&self, pass: PassId) -> bool {
+        self.print_after.iter().any(|asked| pass.is(asked))
+    }
+
+    fn pass(&mut self, pass: PassId, graph: &Graph) {
+        say(&format!("// after {pass}\n{}", qcc::ir::text::print_brief(graph)));
     }
 }
 
@@ -362,60 +280,6 @@ impl Drop for Progress<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn diagnostics_are_grouped() {
-        let at = |path: &str| Origin::new(path, "Foo");
-        let all = [
-            Diagnostic::note("open-shape", "input x is [N,3]; compiled for [1,3]"),
-            Diagnostic::error("unsupported-op", "there is no operator Foo").at(&at("/a")),
-            Diagnostic::error("bad-shape", "odd").with_note("one").with_note("two").with_help("make it even"),
-            Diagnostic::error("unsupported-op", "there is no operator Foo").at(&at("/b")),
-        ];
-        insta::assert_snapshot!(render(&all, Path::new("m.onnx"), false), @r"
-        error[unsupported-op]: there is no operator Foo
-          --> m.onnx: /a (Foo)
-          --> m.onnx: /b (Foo)
-        error[bad-shape]: odd
-          = note: one
-          = note: two
-          = help: make it even
-        note[open-shape]: input x is [N,3]; compiled for [1,3]
-        ");
-    }
-
-    #[test]
-    fn names_forge_no_lines() {
-        let name = "a\nerror[fake]: b\u{1b}[2J\u{202e}";
-        let at = Origin::at_line(name, name, name);
-        let all = [Diagnostic::error("bad", name).at(&at).with_note(name).with_help(name)];
-        insta::assert_snapshot!(render(&all, Path::new("m"), false), @r"
-        error[bad]: a\nerror[fake]: b\u{1b}[2J\u{202e}
-          --> m: a\nerror[fake]: b\u{1b}[2J\u{202e} (a\nerror[fake]: b\u{1b}[2J\u{202e}) at a\nerror[fake]: b\u{1b}[2J\u{202e}
-          = note: a\nerror[fake]: b\u{1b}[2J\u{202e}
-          = help: a\nerror[fake]: b\u{1b}[2J\u{202e}
-        ");
-    }
-
-    #[test]
-    fn many_messages_are_counted() {
-        let of = |n: usize, make: fn(&'static str, String) -> Diagnostic, text: &'static str| {
-            (0..n).map(move |i| make("code", format!("{text} {i}")))
-        };
-        let places = (0..1000).map(|i| Diagnostic::error("odd", "odd").at(&Origin::new(format!("/{i}"), "Foo")));
-        let all: Vec<Diagnostic> = of(MOST_MESSAGES + 1, Diagnostic::warning, "w")
-            .chain(places)
-            .chain(of(100_000, Diagnostic::error, "e"))
-            .chain([Diagnostic::note("long", "x".repeat(1 << 20))])
-            .collect();
-        let said = render(&all, Path::new("m"), false);
-        let lines: Vec<&str> = said.lines().collect();
-        assert_eq!(lines.len(), 2 * (MOST_MESSAGES + 1) + 1 + MOST_PLACES + 1 + 1);
-        for line in ["error[code]: 99950 more of these", "warning[code]: 1 more of these", "  --> 980 more places"] {
-            assert!(lines.contains(&line), "{line}\n{said}");
-        }
-        assert!(lines[lines.len() - 1].ends_with("x .. (1048576 characters)"));
-    }
 
     #[test]
     fn sizes_are_decimal() {

@@ -11,6 +11,9 @@ pub trait Files {
     /// Begins a file of that name. The one begun before is complete.
     fn create(&mut self, name: &str) -> io::Result<&mut dyn Write>;
 
+    /// Takes back all that was written: the artefact begins anew.
+    fn restart(&mut self) -> io::Result<()>;
+
     /// Name of a file that goes with the main one: the same but for the extension.
     fn beside(&self, extension: &str) -> String {
         beside(self.main(), extension)
@@ -47,5 +50,10 @@ impl Files for Memory {
         let file = self.files.entry(name.to_owned()).or_default();
         file.clear();
         Ok(file)
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.files.clear();
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! ([`Model::import`]). What a format spells in its own way (negative axes, automatic padding, attributes that became
 //! inputs) ends here: the graph knows one spelling. All refusals of a model are reported together.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ mod build;
 mod elements;
 mod mapped;
 mod onnx;
+mod qir;
 mod refusal;
 mod shapes;
 mod tflite;
@@ -59,20 +61,57 @@ pub struct DeclaredInput {
     pub shape: Option<Shape>,
 }
 
-/// A model file, read but not yet imported.
-#[derive(Debug)]
-pub struct Model(Format);
+/// A model in some format, read but not yet imported.
+pub trait ModelFile: fmt::Debug + Send + Sync {
+    /// The inputs, in the file's order.
+    ///
+    /// # Errors
+    /// Where the file does not say what its inputs are, all errors together.
+    fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>>;
 
+    /// What the file says about itself, in its order.
+    fn metadata(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Files beside the model that it names as places of its weights, whether they are there or not.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// True where images have their channels last. The graph has the axes of the file.
+    fn channels_last(&self) -> bool {
+        false
+    }
+
+    /// Brings the model into the graph.
+    ///
+    /// # Errors
+    /// What of the model cannot be brought there, all of it together, with the names of its nodes.
+    fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>>;
+}
+
+/// A model of any format.
 #[derive(Debug)]
-enum Format {
-    Onnx(Box<onnx::File>),
-    Pt2(Box<torch::File>),
-    Tflite(Box<tflite::File>),
+pub struct Model(Box<dyn ModelFile>);
+
+impl From<Graph> for Model {
+    fn from(graph: Graph) -> Self {
+        Model::new(qir::Built(graph))
+    }
 }
 
 impl Model {
+    /// A model in a format of the caller's own.
+    pub fn new(file: impl ModelFile + 'static) -> Model {
+        Model(Box::new(file))
+    }
+
     /// Maps a file into memory, finds out its format by its content and reads it. The file must not change while the
     /// model or graphs made from it are in use: their weights stay where they are in the file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or is damaged, or its format is not known.
     pub fn open(path: &Path) -> Result<Model, Vec<Diagnostic>> {
         let bytes = mapped::map(path)
             .map_err(|e| vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))])?;
@@ -81,60 +120,54 @@ impl Model {
     }
 
     /// Reads a model from bytes. `folder` is where files that the model refers to are looked for.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
     pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
-            return Ok(Model(Format::Pt2(Box::new(torch::File::read(bytes)?))));
+            return Ok(Model::new(torch::File::read(bytes)?));
         }
         if torch::checkpoint::is_pickle(&bytes) {
             return Err(torch::checkpoint::bare(&bytes).diagnostic(&Origin::none()).into_iter().collect());
         }
+        if qir::is_graph(&bytes) {
+            return Ok(Model::new(qir::read(&bytes)?));
+        }
         if bytes.get(4..8) == Some(b"TFL3") {
-            return Ok(Model(Format::Tflite(Box::new(tflite::File::read(&bytes)?))));
+            return Ok(Model::new(tflite::File::read(&bytes)?));
         }
-        Ok(Model(Format::Onnx(Box::new(onnx::File::read(bytes, folder)?))))
+        Ok(Model::new(onnx::File::read(bytes, folder)?))
     }
 
-    /// The inputs, in the file's order.
+    /// See [`ModelFile::inputs`].
+    ///
+    /// # Errors
+    /// Those of [`ModelFile::inputs`].
     pub fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
-        match &self.0 {
-            Format::Onnx(file) => file.inputs(),
-            Format::Pt2(file) => file.inputs(),
-            Format::Tflite(file) => file.inputs(),
-        }
+        self.0.inputs()
     }
 
-    /// Files beside the model that it names as places of its weights, whether they are there or not.
+    /// See [`ModelFile::files`].
     pub fn files(&self) -> Vec<PathBuf> {
-        match &self.0 {
-            Format::Onnx(file) => file.files(),
-            Format::Pt2(_) | Format::Tflite(_) => Vec::new(),
-        }
+        self.0.files()
     }
 
-    /// What the file says about itself, in its order.
+    /// See [`ModelFile::metadata`].
     pub fn metadata(&self) -> Vec<(String, String)> {
-        match &self.0 {
-            Format::Onnx(file) => file.metadata(),
-            Format::Pt2(file) => file.metadata(),
-            Format::Tflite(file) => file.metadata(),
-        }
+        self.0.metadata()
     }
 
-    /// True where images have their channels last. The graph has the axes of the file.
+    /// See [`ModelFile::channels_last`].
     pub fn channels_last(&self) -> bool {
-        match &self.0 {
-            Format::Onnx(_) | Format::Pt2(_) => false,
-            Format::Tflite(_) => true,
-        }
+        self.0.channels_last()
     }
 
-    /// Brings the model into the graph.
+    /// Brings the model into the graph. Outputs that have the name of something else get another one, with a warning.
+    ///
+    /// # Errors
+    /// Those of [`ModelFile::import`].
     pub fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
-        let mut imported = match &self.0 {
-            Format::Onnx(file) => file.import(options),
-            Format::Pt2(file) => file.import(options),
-            Format::Tflite(file) => file.import(options),
-        }?;
+        let mut imported = self.0.import(options)?;
         tell_apart(&mut imported);
         Ok(imported)
     }
@@ -167,3 +200,7 @@ fn tell_apart(Imported { graph, notes, .. }: &mut Imported) {
 pub fn open(path: &Path, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
     Model::open(path)?.import(options)
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

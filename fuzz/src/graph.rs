@@ -1,5 +1,7 @@
 //! Graphs: what passes make of them means the same, and is written.
 
+use std::ops::ControlFlow::Continue;
+
 use bytes::Bytes;
 use qcc_backends::{Backend, Form, Memory};
 use qcc_frontends::{ImportOptions, Model};
@@ -8,23 +10,21 @@ use qcc_ir::testing::{Step, graph_of, inputs_for};
 use qcc_ir::text::{parse, print_brief, print_full, weights_of};
 use qcc_ir::{Graph, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
-use qcc_passes::layout::{ImageOrder, Interface, layout};
-use qcc_passes::lower::lower;
 use qcc_passes::quantize::{self, Options, Weights, quantize};
-use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::{Context, Joint, Pass, PassError};
+use qcc_passes::{Context, Joint, Numbers, PassError, Pipeline, Settings, Stage, ignore};
 
 use crate::refused;
 
 /// Bytes of values that are evaluated.
 const MOST: u64 = 1 << 24;
 
-const ORDER: Interface = Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc };
-
-/// Runs passes. What the user can change is a refusal; anything else is a fault.
-fn run(g: &mut Graph, backend: Backend, passes: &[Box<dyn Pass>]) -> bool {
-    let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
-    match qcc_passes::run(passes, g, &mut cx, &mut |_, _| {}) {
+/// Runs stages of passes. What the user can change is a refusal; anything else is a fault.
+fn run(g: &mut Graph, backend: Backend, stage: Stage, int8: bool, channels_last: bool) -> bool {
+    let numbers = if int8 { Numbers::Quantized(quantize::Options::default()) } else { Numbers::Source };
+    let mut cx = Context::new(backend.target());
+    cx.source.channels_last = channels_last;
+    let pipeline = Pipeline::new(&Settings { numbers, ..Settings::default() });
+    match pipeline.run(stage..=stage, g, &mut cx, &mut ignore) {
         Ok(()) => true,
         Err(PassError::Refused(d)) => {
             refused(&d);
@@ -40,9 +40,7 @@ fn run(g: &mut Graph, backend: Backend, passes: &[Box<dyn Pass>]) -> bool {
 }
 
 fn written(g: &mut Graph, backend: Backend, form: Form, channels_last: bool) -> Option<Bytes> {
-    let as_read = Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
-    let passes = [vec![layout(if channels_last { as_read } else { ORDER })], tidy()].concat_boxes();
-    if !run(g, backend, &passes) {
+    if !run(g, backend, Stage::Layout, false, channels_last) {
         return None;
     }
     let mut files = Memory::new("model");
@@ -55,16 +53,6 @@ fn written(g: &mut Graph, backend: Backend, form: Form, channels_last: bool) -> 
     }
 }
 
-trait Concat {
-    fn concat_boxes(self) -> Vec<Box<dyn Pass>>;
-}
-
-impl<const N: usize> Concat for [Vec<Box<dyn Pass>>; N] {
-    fn concat_boxes(self) -> Vec<Box<dyn Pass>> {
-        self.into_iter().flatten().collect()
-    }
-}
-
 /// Compiles an imported graph for every target, in floats and as it came.
 pub(crate) fn compile(source: &Graph, channels_last: bool) {
     source.verify().unwrap_or_else(|e| panic!("{e}\n{}", print_brief(source)));
@@ -74,16 +62,16 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
     }
     let given = quantize::is_quantized(source);
     let mut simple = source.clone();
-    if !run(&mut simple, Backend::Onnx, &simplify()) {
+    if !run(&mut simple, Backend::Onnx, Stage::Simplify, false, false) {
         return;
     }
     for &backend in Backend::ALL {
         let mut g = simple.clone();
-        if !run(&mut g, backend, &[lower(false), tidy()].concat_boxes()) {
+        if !run(&mut g, backend, Stage::Lower, false, false) {
             continue;
         }
         if given {
-            let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
+            let mut cx = Context::new(backend.target());
             match quantize::absorb(&g, &mut cx, quantize::Interface::Float) {
                 Ok(absorbed) => g = absorbed.graph,
                 Err(PassError::Refused(d)) => {
@@ -165,14 +153,14 @@ pub(crate) fn graph(data: &[u8]) {
 
     let Some(truth) = Truth::of(&g, u64::from(*seed)) else { return };
     let mut simple = g.clone();
-    if !run(&mut simple, Backend::Onnx, &simplify()) {
+    if !run(&mut simple, Backend::Onnx, Stage::Simplify, false, false) {
         return;
     }
     truth.holds(&simple, "simplified", &g);
     imported(&simple, &truth, &g);
     for (i, &backend) in Backend::ALL.iter().enumerate() {
         let mut lowered = simple.clone();
-        if !run(&mut lowered, backend, &[lower(true), tidy()].concat_boxes()) {
+        if !run(&mut lowered, backend, Stage::Lower, true, false) {
             continue;
         }
         truth.holds(&lowered, backend.target().name, &g);
@@ -187,7 +175,7 @@ pub(crate) fn graph(data: &[u8]) {
 /// Written as ONNX and read again, a graph means the same.
 fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
     let mut g = simple.clone();
-    if !run(&mut g, Backend::Onnx, &[lower(false), tidy()].concat_boxes()) {
+    if !run(&mut g, Backend::Onnx, Stage::Lower, false, false) {
         return;
     }
     let Some(file) = written(&mut g, Backend::Onnx, Form::default(), false) else { return };
@@ -203,7 +191,7 @@ fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
 fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
     let joint = Joint::alone(float);
     let sample = |_| Some(truth.inputs.clone());
-    let Ok(ranges) = calibrate(&joint, &[float], Method::MinMax, 1, sample, &mut |_| {}) else { return };
+    let Ok(ranges) = calibrate(&joint, &[float], Method::MinMax, 1, sample, &mut |_| Continue(())) else { return };
     let options = Options {
         dynamic: qcc_passes::quantize::Dynamic::default(),
         activations: mode % 3 != 2,

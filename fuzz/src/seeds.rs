@@ -2,6 +2,7 @@
 //! from the ONNX standard's node tests.
 
 use std::fs;
+use std::ops::ControlFlow::Continue;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -11,11 +12,8 @@ use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::Graph;
 use qcc_ir::testing::{Step, graph_of, inputs_for};
 use qcc_passes::calibrate::{Method, calibrate};
-use qcc_passes::layout::{ImageOrder, Interface, layout};
-use qcc_passes::lower::lower;
-use qcc_passes::quantize::{self, Options, Weights, quantize};
-use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::{Context, Joint, Pass};
+use qcc_passes::quantize::Options;
+use qcc_passes::{Context, Joint, Numbers, Pipeline, Settings, Stage, ignore};
 
 use crate::model::entries;
 
@@ -52,27 +50,18 @@ impl Seeds<'_> {
 /// The passes of a target, and what it writes; none where it refuses.
 fn written(g: &Graph, backend: Backend, int8: bool, form: Form) -> Option<Vec<u8>> {
     let mut g = g.clone();
-    let mut cx = Context { target: backend.target(), diagnostics: Vec::new() };
-    let mut run = |g: &mut Graph, passes: Vec<Vec<Box<dyn Pass>>>| {
-        let passes: Vec<_> = passes.into_iter().flatten().collect();
-        qcc_passes::run(&passes, g, &mut cx, &mut |_, _| {}).ok()
-    };
-    run(&mut g, vec![simplify(), lower(int8), tidy()])?;
+    let numbers = if int8 { Numbers::Quantized(Options::default()) } else { Numbers::Source };
+    let pipeline = Pipeline::new(&Settings { numbers, ..Settings::default() });
+    let mut cx = Context::new(backend.target());
+    pipeline.run(..=Stage::Lower, &mut g, &mut cx, &mut ignore).ok()?;
     if int8 {
         let sample = inputs_for(&g, 1);
         let joint = Joint::alone(&g);
-        let ranges = calibrate(&joint, &[&g], Method::MinMax, 1, |_| Some(sample.clone()), &mut |_| {}).ok()?;
-        let options = Options {
-            dynamic: qcc_passes::quantize::Dynamic::default(),
-            activations: true,
-            weights: Weights::Channels,
-            interface: quantize::Interface::Float,
-            exclude: Vec::new(),
-        };
-        g = quantize(&g, backend.target(), &ranges[0], &options).ok()?.graph;
+        let ranges = calibrate(&joint, &[&g], Method::MinMax, 1, |_| Some(sample.clone()), &mut |_| Continue(())).ok()?;
+        cx.ranges = ranges.first();
+        pipeline.run(Stage::Quantize..=Stage::Quantize, &mut g, &mut cx, &mut ignore).ok()?;
     }
-    let order = ImageOrder::Nhwc;
-    run(&mut g, vec![vec![layout(Interface { input: order, output: order })], tidy()])?;
+    pipeline.run(Stage::Layout..=Stage::Layout, &mut g, &mut Context::new(backend.target()), &mut ignore).ok()?;
     let mut files = Memory::new("model");
     backend.write(&g, form, &mut files).ok()?;
     files.files.remove("model")

@@ -36,6 +36,16 @@ pub enum Severity {
     Note,
 }
 
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        })
+    }
+}
+
 /// One message: what is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {
@@ -98,6 +108,22 @@ impl Diagnostic {
         Diagnostic { help: Some(help.into()), ..self }
     }
 }
+
+impl fmt::Display for Diagnostic {
+    /// The message, where it applies, and what to do, in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]: {}", self.severity, self.code, printable(&self.message))?;
+        if !self.origin.sources().is_empty() {
+            write!(f, " (at {})", printable(&self.origin.to_string()))?;
+        }
+        match &self.help {
+            Some(help) => write!(f, "; {}", printable(help)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Diagnostic {}
 
 /// Numbers as messages show them.
 pub fn list(numbers: &[impl fmt::Display]) -> String {

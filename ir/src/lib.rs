@@ -24,3 +24,7 @@ pub use graph::{
     COMPUTED_BYTES, Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError, metadata_entry,
 };
 pub use types::{Affine, Dim, Elem, Grid, Layout, Scalar, Shape, Store, Tensor, TensorType, scale_runs};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

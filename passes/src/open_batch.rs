@@ -12,6 +12,8 @@ use qcc_ir::target::Target;
 use qcc_ir::{Dim, Graph, NodeId, OpenExtent, Shape, TensorType};
 use smallvec::SmallVec;
 
+use crate::pass::{Context, Pass, PassError};
+
 /// The graph with extents of 1 in its inputs opened, or a note (`static-batch`) that names the first node that cannot have them.
 pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Graph, Box<Diagnostic>> {
     let mut g = g.clone();
@@ -29,6 +31,27 @@ pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Gra
     g.sweep();
     g.verify().map_err(|e| static_batch(e.to_string()))?;
     Ok(g)
+}
+
+/// Opens the extents that [`Context::open`] names. A graph that cannot follow stays as it is, with a note.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenBatch;
+
+impl Pass for OpenBatch {
+    fn name(&self) -> &'static str {
+        "open-batch"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.open.is_empty() {
+            return Ok(());
+        }
+        match open_batch(g, cx.target, cx.open) {
+            Ok(opened) => *g = opened,
+            Err(note) => cx.diagnostics.push(*note),
+        }
+        Ok(())
+    }
 }
 
 /// The note that an open batch became 1, and why.

@@ -8,26 +8,26 @@ use qcc_ir::{Elem, Graph, NodeId, Origin, Shape, Tensor, ValueId};
 use crate::Skip;
 
 /// What a pattern gives where it matches.
-pub(crate) type Match<T> = Result<T, Skip>;
+pub type Match<T> = Result<T, Skip>;
 
 /// Matches where `condition` holds.
-pub(crate) fn when(condition: bool) -> Match<()> {
+pub fn when(condition: bool) -> Match<()> {
     if condition { Ok(()) } else { Err(Skip::NoMatch) }
 }
 
 /// Matches where the numbers agree to 5 digits, as constants written by exporters do.
-pub(crate) fn near(a: f32, b: f32) -> Match<()> {
+pub fn near(a: f32, b: f32) -> Match<()> {
     when((a - b).abs() <= 1e-5 * b.abs())
 }
 
 /// `x`, where `v` is `f(x)`.
-pub(crate) fn unary(g: &Graph, v: ValueId, f: UnaryFn) -> Match<ValueId> {
+pub fn unary(g: &Graph, v: ValueId, f: UnaryFn) -> Match<ValueId> {
     when(matches!(g.producer(v), Op::Unary(u) if u.f == f))?;
     Ok(g.operands(v.node)[0])
 }
 
 /// `a` and `b`, where `v` is `f(a, b)`.
-pub(crate) fn binary(g: &Graph, v: ValueId, f: BinaryFn) -> Match<[ValueId; 2]> {
+pub fn binary(g: &Graph, v: ValueId, f: BinaryFn) -> Match<[ValueId; 2]> {
     when(matches!(g.producer(v), Op::Binary(b) if b.f == f))?;
     let operands = g.operands(v.node);
     Ok([operands[0], operands[1]])
@@ -35,7 +35,7 @@ pub(crate) fn binary(g: &Graph, v: ValueId, f: BinaryFn) -> Match<[ValueId; 2]> 
 
 /// `x` and the constant `c`, where `v` is `f(x, c)` in floats, with the type of `x`. Where `f` commutes either operand
 /// may be the constant.
-pub(crate) fn by_constant(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, ValueId)> {
+pub fn by_constant(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, ValueId)> {
     let [a, b] = binary(g, v, f)?;
     let (x, c) = if f.commutes() && g.constant(a).is_some() { (b, a) } else { (a, b) };
     when(g.constant(c).is_some() && g.ty(v).elem.is_float() && g.ty(v) == g.ty(x))?;
@@ -43,20 +43,20 @@ pub(crate) fn by_constant(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId,
 }
 
 /// As [`by_constant`], with one number as the constant.
-pub(crate) fn by_scalar(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, f32)> {
+pub fn by_scalar(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, f32)> {
     let (x, c) = by_constant(g, v, f)?;
     Ok((x, scalar(g, c)?))
 }
 
 /// The number, where `v` is a float constant of one element.
-pub(crate) fn scalar(g: &Graph, v: ValueId) -> Match<f32> {
+pub fn scalar(g: &Graph, v: ValueId) -> Match<f32> {
     let tensor = g.constant(v).ok_or(Skip::NoMatch)?;
     when(tensor.len() == 1 && tensor.ty().elem.is_float())?;
     Ok(tensor.reals()[0])
 }
 
 /// `x`, where `v` is its mean over `axes`, which stay with extent 1.
-pub(crate) fn mean(g: &Graph, v: ValueId) -> Match<(ValueId, &[usize])> {
+pub fn mean(g: &Graph, v: ValueId) -> Match<(ValueId, &[usize])> {
     match g.producer(v) {
         Op::Reduce(Reduce { f: ReduceFn::Mean, axes, keep: true }) => Ok((g.operands(v.node)[0], axes)),
         _ => Err(Skip::NoMatch),
@@ -64,23 +64,23 @@ pub(crate) fn mean(g: &Graph, v: ValueId) -> Match<(ValueId, &[usize])> {
 }
 
 /// True where the value is a constant, or the real numbers of one on a grid.
-pub(crate) fn is_known(g: &Graph, v: ValueId) -> bool {
+pub fn is_known(g: &Graph, v: ValueId) -> bool {
     let behind = matches!(g.producer(v), Op::Dequantize(_)).then(|| g.operands(v.node)[0]);
     g.constant(behind.unwrap_or(v)).is_some()
 }
 
 /// Matches where `node` alone reads `v`.
-pub(crate) fn only_here(g: &Graph, v: ValueId, node: NodeId) -> Match<()> {
+pub fn only_here(g: &Graph, v: ValueId, node: NodeId) -> Match<()> {
     when(g.only_user(v) == Some(node))
 }
 
 /// The extents as numbers.
-pub(crate) fn extents(g: &Graph, v: ValueId) -> Match<Vec<usize>> {
+pub fn extents(g: &Graph, v: ValueId) -> Match<Vec<usize>> {
     g.ty(v).shape.extents().map(|e| e.to_vec()).ok_or(Skip::NoMatch)
 }
 
 /// Adds a scalar that goes with floats of the element of `like`.
-pub(crate) fn add_scalar(g: &mut Graph, value: f32, like: ValueId) -> ValueId {
+pub fn add_scalar(g: &mut Graph, value: f32, like: ValueId) -> ValueId {
     let tensor = match g.ty(like).elem {
         Elem::F16 => Tensor::scalar(f16::from_f32(value)),
         _ => Tensor::scalar(value),
@@ -89,17 +89,17 @@ pub(crate) fn add_scalar(g: &mut Graph, value: f32, like: ValueId) -> ValueId {
 }
 
 /// Adds `f(a, b)`.
-pub(crate) fn add_binary(g: &mut Graph, f: BinaryFn, a: ValueId, b: ValueId, origin: &Origin) -> Match<ValueId> {
+pub fn add_binary(g: &mut Graph, f: BinaryFn, a: ValueId, b: ValueId, origin: &Origin) -> Match<ValueId> {
     Ok(g.add1(Binary { f }, &[a, b], origin.clone())?)
 }
 
 /// Adds `f(x)`.
-pub(crate) fn add_unary(g: &mut Graph, f: UnaryFn, x: ValueId, origin: &Origin) -> Match<ValueId> {
+pub fn add_unary(g: &mut Graph, f: UnaryFn, x: ValueId, origin: &Origin) -> Match<ValueId> {
     Ok(g.add1(Unary { f }, &[x], origin.clone())?)
 }
 
 /// The same elements of `v` under extents `dims`; `v` itself where it has them.
-pub(crate) fn reshaped(g: &mut Graph, v: ValueId, dims: &[usize], origin: &Origin) -> Match<ValueId> {
+pub fn reshaped(g: &mut Graph, v: ValueId, dims: &[usize], origin: &Origin) -> Match<ValueId> {
     let shape = Shape::known(dims);
     if g.ty(v).shape == shape {
         return Ok(v);
@@ -109,7 +109,7 @@ pub(crate) fn reshaped(g: &mut Graph, v: ValueId, dims: &[usize], origin: &Origi
 
 /// Replaces the one result of `node` by the result of `op` on `operands`. The new node keeps the origin and, as
 /// further sources, `others`.
-pub(crate) fn become_op(
+pub fn become_op(
     g: &mut Graph,
     node: NodeId,
     op: impl Into<Op>,

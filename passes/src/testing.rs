@@ -5,7 +5,7 @@ use qcc_ir::ops::*;
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::{Elem, Graph, Layout, Store, Tensor, TensorType, ValueId};
 
-use crate::{Context, Pass};
+use crate::{Context, Pass, PassError, Pipeline, Stage, ignore};
 
 /// A target with channels-last images that has only the barest operators.
 pub(crate) static BARE: Target = Target {
@@ -95,8 +95,14 @@ pub(crate) fn weight(g: &mut Graph, dims: &[usize]) -> ValueId {
 
 /// Runs passes for the bare target, each verified.
 pub(crate) fn apply(g: &mut Graph, passes: Vec<Box<dyn Pass>>) {
-    let mut cx = Context { target: &BARE, diagnostics: Vec::new() };
-    crate::run(&passes, g, &mut cx, &mut |_, _| {}).unwrap();
+    try_apply(g, passes, &BARE).unwrap();
+}
+
+/// Runs passes for a target, each verified.
+pub(crate) fn try_apply(g: &mut Graph, passes: Vec<Box<dyn Pass>>, target: &Target) -> Result<(), PassError> {
+    let mut pipeline = Pipeline::empty();
+    pipeline.extend(Stage::Lower, passes);
+    pipeline.run(.., g, &mut Context::new(target), &mut ignore)
 }
 
 /// The outputs in row-major order, for inputs of noise.

@@ -10,8 +10,8 @@ use crate::{Context, Pass, PassError};
 
 /// Divides the coordinates in the outputs of a detector by width and height of its input. Nothing happens to other
 /// models. Detectors that select their boxes themselves give pixels where their input is N,C,H,W.
-pub fn normalize_boxes(input: ImageOrder) -> Box<dyn Pass> {
-    Box::new(NormalizeBoxes { input })
+pub fn normalize_boxes(input: ImageOrder) -> impl Pass {
+    NormalizeBoxes { input }
 }
 
 #[derive(Debug)]
@@ -35,6 +35,10 @@ impl Pass for NormalizeBoxes {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        // What was read with channels last has been through this.
+        if cx.source.channels_last {
+            return Ok(());
+        }
         let Some(head) = head(g).filter(|h| !h.selected || self.input == ImageOrder::Nhwc) else { return Ok(()) };
         let axis = if head.selected { 2 } else { 1 };
         let mut changed = Vec::new();
@@ -141,7 +145,7 @@ mod tests {
     fn divisors(task: &str, end2end: &str, rows: usize, input: ImageOrder) -> Vec<f32> {
         let before = detector(task, end2end, rows);
         let mut after = before.clone();
-        apply(&mut after, vec![normalize_boxes(input)]);
+        apply(&mut after, vec![Box::new(normalize_boxes(input))]);
         let step = if end2end == "True" { 1 } else { 3 };
         let (a, b) = (outputs(&before).swap_remove(0), outputs(&after).swap_remove(0));
         (0..rows).map(|r| (a[r * step] / b[r * step]).round()).collect()
@@ -161,7 +165,8 @@ mod tests {
     #[test]
     fn fractions_are_told() {
         let told = |task: &str| {
-            let mut cx = Context { target: &crate::simplify::tests::target(), diagnostics: Vec::new() };
+            let target = crate::simplify::tests::target();
+            let mut cx = Context::new(&target);
             normalize_boxes(ImageOrder::Nhwc).run(&mut detector(task, "False", 6), &mut cx).unwrap();
             cx.diagnostics
         };
@@ -174,7 +179,7 @@ mod tests {
     #[test]
     fn scores_keep_their_branch() {
         let mut g = detector("detect", "False", 6);
-        apply(&mut g, vec![normalize_boxes(ImageOrder::Nhwc)]);
+        apply(&mut g, vec![Box::new(normalize_boxes(ImageOrder::Nhwc))]);
         let output = g.outputs()[0].value;
         let parts = g.operands(output.node);
         assert!(matches!(g.producer(parts[0]), Op::Binary(_)) && matches!(g.producer(parts[1]), Op::Input(_)));

@@ -168,16 +168,6 @@ pub(crate) struct Staged<'p> {
     main: String,
 }
 
-impl Staged<'_> {
-    /// Takes back what was written beside the main file, which begins anew.
-    pub(crate) fn restart(&mut self) -> Result<(), Failure> {
-        let part = Part::Artefact(self.artefact);
-        self.publication.files.retain(|f| f.part != part);
-        let path = self.publication.artefacts[self.artefact].clone();
-        self.publication.begin(part, &path)
-    }
-}
-
 impl Files for Staged<'_> {
     fn main(&self) -> &str {
         &self.main
@@ -191,11 +181,18 @@ impl Files for Staged<'_> {
         let place = match known {
             Some(place) => place,
             None => {
-                self.publication.begin(part, &path).map_err(|e| io::Error::other(said(e)))?;
+                self.publication.begin(part, &path).map_err(|e| io::Error::other(said(&e)))?;
                 self.publication.files.len() - 1
             }
         };
         Ok(&mut self.publication.files[place])
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        let part = Part::Artefact(self.artefact);
+        self.publication.files.retain(|f| f.part != part);
+        let path = self.publication.artefacts[self.artefact].clone();
+        self.publication.begin(part, &path).map_err(|e| io::Error::other(said(&e)))
     }
 }
 
@@ -220,12 +217,8 @@ fn unwritable(what: &dyn fmt::Display, why: &dyn fmt::Display) -> Diagnostic {
     Diagnostic::error("unwritable-output", format!("cannot write {what}: {why}"))
 }
 
-fn said(failure: Failure) -> String {
-    match failure {
-        Failure::Usage(d) => d.message,
-        Failure::Refused(all) => all.into_iter().next().map(|d| d.message).unwrap_or_default(),
-        Failure::Gate { .. } => String::new(),
-    }
+fn said(failure: &Failure) -> String {
+    failure.diagnostics().first().map(|d| d.message.clone()).unwrap_or_default()
 }
 
 /// Links that lead to each other, at most (as Linux counts them).

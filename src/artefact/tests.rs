@@ -4,7 +4,7 @@ use super::*;
 
 /// What would be replaced, or why a file cannot be written.
 fn refused<T: fmt::Debug>(result: Result<T, Failure>) -> String {
-    said(result.unwrap_err())
+    said(&result.unwrap_err())
 }
 
 fn names(folder: &Path) -> Vec<String> {

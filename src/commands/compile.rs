@@ -11,6 +11,7 @@ use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::passes::calibrate::Method;
 use qcc::passes::layout::{ImageOrder, Interface};
 use qcc::passes::quantize;
+use qcc::passes::{PassId, Pipeline};
 use qcc::{Calibration, Compiler, Data, Failure, Gate, Options, Output, Precision, Report};
 
 use crate::args::{Block, Calibrator, Color, Compile, DataArgs, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
@@ -39,7 +40,7 @@ fn try_compile(args: &Compile, data: &DataArgs) -> Result<Report, Failure> {
     interrupt::leave_nothing();
     interrupt::name_lost_files(&[&args.model]);
     let compiler = Compiler::new(options(args, data)?);
-    check_names(&args.print_after, &compiler.pass_names())?;
+    check_names(&args.print_after, &compiler)?;
     compiler.compile(&args.model, &output(args), &mut Progress::new(&args.print_after, args.quiet))
 }
 
@@ -48,87 +49,106 @@ fn not_yet(what: &str) -> Failure {
 }
 
 /// A misspelt pass would print nothing.
-fn check_names(asked: &[String], known: &[&str]) -> Result<(), Failure> {
-    match asked.iter().find(|a| !known.contains(&a.as_str())) {
+fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
+    let mut known: Vec<PassId> = Vec::new();
+    for id in compiler.pipelines()?.iter().flat_map(Pipeline::ids) {
+        if !known.contains(&id) {
+            known.push(id);
+        }
+    }
+    known.sort_by_key(|id| id.stage);
+    let known = known.as_slice();
+    match asked.iter().find(|asked| !known.iter().any(|id| id.is(asked))) {
         None => Ok(()),
-        Some(odd) => Err(Failure::usage(
-            Diagnostic::error("unknown-pass", format!("--print-after {odd} names no pass"))
-                .with_help(format!("passes: {}", known.join(", "))),
-        )),
+        Some(odd) => {
+            let names: Vec<String> = known.iter().map(PassId::to_string).collect();
+            let error = Diagnostic::error("unknown-pass", format!("--print-after {odd} names no pass"));
+            Err(Failure::usage(error.with_help(format!("passes: {}", names.join(", ")))))
+        }
+    }
+}
+
+/// The backend of a target.
+pub(super) fn backend(to: To) -> Backend {
+    match to {
+        To::Tflite => Backend::Tflite,
+        To::Onnx => Backend::Onnx,
+        To::Openvino => Backend::Openvino,
     }
 }
 
 fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
-    let backend = |to: &To| match to {
-        To::Tflite => Backend::Tflite,
-        To::Onnx => Backend::Onnx,
-        To::Openvino => Backend::Openvino,
+    let mut options = Options::new(args.to.iter().copied().map(backend), precision(args)?);
+    options.form = Form { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic };
+    options.half_values = args.half_values;
+    options.block = match args.block {
+        Block::Of16 => 16,
+        Block::Of32 => 32,
+        Block::Of64 => 64,
+        Block::Of128 => 128,
     };
-    Ok(Options {
-        targets: args.to.iter().map(backend).collect(),
-        form: Form { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic },
-        precision: precision(args)?,
-        half_values: args.half_values,
-        block: match args.block {
-            Block::Of16 => 16,
-            Block::Of32 => 32,
-            Block::Of64 => 64,
-            Block::Of128 => 128,
+    options.import = ImportOptions {
+        shapes: shapes(&args.shape),
+        values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+    };
+    options.calibration = data.data.as_ref().map(|path| calibration(args, data, path));
+    options.validation = args.validate.as_deref().map(self::data);
+    options.preparation = preparation(data);
+    options.interface = match args.io {
+        Io::Float => quantize::Interface::Float,
+        Io::Half => quantize::Interface::Half,
+        Io::Int8 => quantize::Interface::Grid(Store::I8),
+        Io::Uint8 => quantize::Interface::Grid(Store::U8),
+    };
+    options.layout = Interface {
+        input: match args.input_layout {
+            InputLayout::Nchw => ImageOrder::Nchw,
+            InputLayout::Nhwc => ImageOrder::Nhwc,
         },
-        import: ImportOptions {
-            shapes: shapes(&args.shape),
-            values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
-        },
-        calibration: data.data.as_ref().map(|path| calibration(args, data, path)),
-        validation: args.validate.as_deref().map(self::data),
-        preparation: preparation(data),
-        interface: match args.io {
-            Io::Float => quantize::Interface::Float,
-            Io::Half => quantize::Interface::Half,
-            Io::Int8 => quantize::Interface::Grid(Store::I8),
-            Io::Uint8 => quantize::Interface::Grid(Store::U8),
-        },
-        layout: Interface {
-            input: match args.input_layout {
-                InputLayout::Nchw => ImageOrder::Nchw,
-                InputLayout::Nhwc => ImageOrder::Nhwc,
-            },
-            output: ImageOrder::Nhwc,
-        },
-        only_static: args.only_static,
-        exclude: args.exclude.clone(),
-        report: args.report.clone(),
-        gate: Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement },
-        verify: args.verify,
-    })
+        output: ImageOrder::Nhwc,
+    };
+    options.only_static = args.only_static;
+    options.exclude = args.exclude.clone();
+    options.report = args.report.clone();
+    options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
+    options.stop_after = args.stop_after;
+    options.verify = args.verify;
+    Ok(options)
 }
 
 fn precision(args: &Compile) -> Result<Precision, Failure> {
     Ok(match args.quantize {
-        Some(Quantize::Float16) => Precision::Float16,
-        Some(Quantize::Int8) => Precision::Int8,
-        Some(Quantize::W8a32) => Precision::W8A32,
-        Some(Quantize::W4a32) => Precision::W4A32,
-        Some(Quantize::W8a16) => return Err(not_yet("--quantize w8a16")),
+        Some(quantize) => named(quantize)?,
         None if args.fp16 => Precision::Float16,
         None if args.int8 => Precision::Int8,
         None if args.w8a32 => Precision::W8A32,
-        Some(Quantize::Float32) | None => Precision::Float32,
+        None => Precision::Float32,
+    })
+}
+
+/// The precision of a name.
+pub(super) fn named(quantize: Quantize) -> Result<Precision, Failure> {
+    Ok(match quantize {
+        Quantize::Float32 => Precision::Float32,
+        Quantize::Float16 => Precision::Float16,
+        Quantize::Int8 => Precision::Int8,
+        Quantize::W8a32 => Precision::W8A32,
+        Quantize::W4a32 => Precision::W4A32,
+        Quantize::W8a16 => return Err(not_yet("--quantize w8a16")),
     })
 }
 
 fn calibration(args: &Compile, given: &DataArgs, path: &Path) -> Calibration {
-    Calibration {
-        data: data(path),
-        samples: given.samples,
-        method: args.calibrator.map(|c| match c {
-            Calibrator::Minmax => Method::MinMax,
-            Calibrator::MovingAverage => Method::MovingAverage,
-            Calibrator::Percentile => Method::Percentile(PERCENTILE),
-            Calibrator::Mse => Method::Mse,
-            Calibrator::Entropy => Method::Entropy,
-        }),
-    }
+    let mut calibration = Calibration::new(data(path));
+    calibration.samples = given.samples;
+    calibration.method = args.calibrator.map(|c| match c {
+        Calibrator::Minmax => Method::MinMax,
+        Calibrator::MovingAverage => Method::MovingAverage,
+        Calibrator::Percentile => Method::Percentile(PERCENTILE),
+        Calibrator::Mse => Method::Mse,
+        Calibrator::Entropy => Method::Entropy,
+    });
+    calibration
 }
 
 /// Data by their name: `random` is no path.

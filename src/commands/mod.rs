@@ -4,8 +4,12 @@ mod compare;
 mod compile;
 mod inspect;
 mod ops;
+mod opt;
+mod passes;
 
 pub(crate) use compare::compare;
 pub(crate) use compile::compile;
 pub(crate) use inspect::inspect;
 pub(crate) use ops::ops;
+pub(crate) use opt::opt;
+pub(crate) use passes::passes;

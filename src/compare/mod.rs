@@ -6,9 +6,9 @@ use qcc_backends::Backend;
 use qcc_frontends::{DeclaredInput, ImportOptions, Imported, Model, OPEN_SHAPE};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Shape};
-use qcc_passes::Context;
 use qcc_passes::layout::ImageOrder;
 use qcc_passes::ultralytics::normalize_boxes;
+use qcc_passes::{Context, Pipeline, Stage, ignore};
 use serde::Serialize;
 
 use crate::compiler::Failure;
@@ -180,9 +180,9 @@ fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Importe
 
 /// Gives a detector the boxes that its TFLite form has.
 fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
-    let mut cx = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
-    let passes = [normalize_boxes(ImageOrder::Nhwc)];
-    let done = qcc_passes::run(&passes, g, &mut cx, &mut |_, _| {});
+    let mut passes = Pipeline::empty();
+    passes.push(Stage::Lower, normalize_boxes(ImageOrder::Nhwc));
+    let done = passes.run(.., g, &mut Context::new(Backend::Tflite.target()), &mut ignore);
     done.map_err(|e| Failed { model: path.into(), failure: e.into() })
 }
 

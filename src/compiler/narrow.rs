@@ -1,62 +1,45 @@
 //! From floating point to fewer bits: ranges are found, values are quantized, and the result is compared.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
+use qcc_backends::Backend;
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::eval::{Peak, RunError};
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, Store, Tensor, ValueId};
 use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
-use qcc_passes::precision::half_values;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
-use qcc_passes::quantize::{self, Dynamic, Interface, Quantized};
-use qcc_passes::{Context, Joint, PassError};
+use qcc_passes::quantize::{self, Dynamic, Quantized};
+use qcc_passes::{Context, Given, Joint, PassError, PassId, SourceFacts, Stage};
 use rayon::prelude::*;
 
-use super::{Failure, Lowered};
+use super::pipeline::Variant;
+use super::{Compiler, Failure, Lowered};
 use crate::data::{DataError, Samples};
 use crate::memory;
+use crate::observer::{Clock, Observer};
 use crate::options::{Options, Precision};
 use crate::quality::{Evidence, Quality, Trial, Validation, advice, gain, trials};
-use crate::watch::{Clock, Watch};
 
 /// Samples named where none can be read.
 const NAMED: usize = 3;
 
 /// Float graphs of one model, lowered for their targets, and all that is needed to narrow them.
 pub(super) struct Narrowing<'a> {
+    compiler: &'a Compiler,
     options: &'a Options,
     source: &'a Graph,
+    facts: SourceFacts,
     hints: Hints,
     floats: Vec<Graph>,
+    backends: Vec<Backend>,
     targets: Vec<&'static Target>,
     joint: Joint,
+    /// What was calibrated, of each graph; empty before that.
     ranges: Vec<Ranges>,
-    given: Given,
-}
-
-/// What a model brings of its quantization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Given {
-    /// Nothing: it is one of real numbers.
-    Nothing,
-    /// Grids, but not for the results of all contractions that work on them.
-    Some,
-    /// All grids.
-    All,
-}
-
-impl Given {
-    /// What `g` brings.
-    pub(super) fn by(g: &Graph) -> Self {
-        match quantize::is_quantized(g) {
-            false => Given::Nothing,
-            true if quantize::lacks_grids(g) => Given::Some,
-            true => Given::All,
-        }
-    }
 }
 
 /// A narrowed graph of one of the targets.
@@ -65,32 +48,36 @@ struct Narrowed {
     place: usize,
     /// Where its products may have real activations.
     dynamic: Dynamic,
-    /// The pass that made it.
-    pass: &'static str,
     quantized: Quantized,
+    /// The graphs behind passes that are to be shown.
+    shown: Vec<(PassId, Graph)>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Narrowing<'a> {
     /// The lowered graphs, before anything of them is narrowed.
     pub(super) fn new(
-        options: &'a Options,
+        compiler: &'a Compiler,
         source: &'a Graph,
+        facts: SourceFacts,
         hints: Hints,
         lowered: &[Lowered],
     ) -> Result<Self, Failure> {
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
         // Also for one target: what is written for it must not depend on the others.
         let joint = Joint::new(source, &floats.iter().collect::<Vec<_>>()).map_err(PassError::from)?;
+        let options = &compiler.options;
         Ok(Narrowing {
+            compiler,
             options,
             source,
+            facts,
             hints,
             ranges: vec![Ranges::default(); floats.len()],
             floats,
+            backends: lowered.iter().map(|l| l.backend).collect(),
             targets: lowered.iter().map(|l| l.backend.target_for(options.form)).collect(),
             joint,
-            given: Given::by(source),
         })
     }
 
@@ -101,27 +88,28 @@ impl<'a> Narrowing<'a> {
         evidence: &Evidence,
         diagnostics: &mut Vec<Diagnostic>,
         clock: &mut Clock,
-        watch: &mut dyn Watch,
+        observer: &mut dyn Observer,
     ) -> Result<Option<Validation>, Failure> {
         if evidence.calibration.is_some() || evidence.validation.is_some() {
             limit_evaluations(&mut self.joint)?;
         }
         if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
-            clock.stage("calibrate", watch);
-            self.ranges = self.find_ranges(samples, diagnostics, watch)?;
+            clock.stage("calibrate", observer);
+            self.ranges = self.find_ranges(samples, diagnostics, observer)?;
         }
-        clock.stage("quantize", watch);
-        let trial = Trial { precision: self.options.precision, exclude: Vec::new() };
-        let narrow = |place| self.narrow(place, &trial, self.dynamic());
+        clock.stage("quantize", observer);
+        let asked = Variant::asked(self.options);
+        let wanted: Vec<PassId> = self.shown_passes(observer)?;
+        let narrow = |place| self.narrow(place, &asked, &wanted);
         let mut narrowed = (0..lowered.len()).into_par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
         let Some(samples) = &evidence.validation else {
             self.report_work(&narrowed, lowered, diagnostics);
             diagnostics.extend(narrowed.iter().filter_map(|n| self.lost_inputs(n)));
-            hand_over(narrowed, lowered, diagnostics, watch);
+            hand_over(narrowed, lowered, diagnostics, observer);
             return Ok(None);
         };
-        let alternatives = self.with_real_ends(&narrowed, &trial)?;
-        clock.stage("compare", watch);
+        let alternatives = self.with_real_ends(&narrowed, &wanted)?;
+        clock.stage("compare", observer);
         let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
         let reader = Reader::new(samples);
         let all: Vec<&Narrowed> =
@@ -146,21 +134,21 @@ impl<'a> Narrowing<'a> {
             }
             l.quality = Some(its_quality);
         }
-        hand_over(narrowed, lowered, diagnostics, watch);
+        hand_over(narrowed, lowered, diagnostics, observer);
         let data = samples.to_string();
         Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen }))
     }
 
     /// What targets make of a model that comes quantized is known without samples.
     fn report_work(&self, narrowed: &[Narrowed], lowered: &mut [Lowered], diagnostics: &mut Vec<Diagnostic>) {
-        if self.given == Given::Nothing {
+        if self.facts.given == Given::Nothing {
             return;
         }
         for (l, n) in lowered.iter_mut().zip(narrowed) {
             l.quality = Some(Quality::of(Fidelity::default(), &n.quantized.graph));
         }
         let whole = |l: &Lowered| l.quality.as_ref().is_some_and(|q| q.integer_share == 1.0);
-        if self.given == Given::Some && !lowered.iter().all(whole) {
+        if self.facts.given == Given::Some && !lowered.iter().all(whole) {
             let message =
                 "the model has results of integer layers on no grid: what reads them computes in floating point";
             let warning = Diagnostic::warning("missing-grids", message);
@@ -169,24 +157,19 @@ impl<'a> Narrowing<'a> {
         }
     }
 
-    /// Where products of an integer model may have real activations, before it is known what their results gain by that.
-    fn dynamic(&self) -> Dynamic {
-        match self.options.interface {
-            quantize::Interface::Float if !self.options.only_static => Dynamic::Needed,
-            _ => Dynamic::Never,
-        }
-    }
-
     /// The same models with real results of the last products, where targets have kernels for that.
-    fn with_real_ends(&self, narrowed: &[Narrowed], trial: &Trial) -> Result<Vec<Option<Narrowed>>, PassError> {
-        let asked =
-            trial.precision == Precision::Int8 && self.given == Given::Nothing && self.dynamic() != Dynamic::Never;
+    fn with_real_ends(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
+        let variant = Variant::asked(self.options);
+        let asked = self.options.precision == Precision::Int8
+            && self.facts.given == Given::Nothing
+            && variant.dynamic != Dynamic::Never;
+        let variant = Variant { dynamic: Dynamic::AtEnds, ..variant };
         let count = |n: &Narrowed| fidelity::dynamic(&n.quantized.graph).len();
         let other = |n: &Narrowed| {
             if !asked || !quantize::may_be_dynamic(&self.floats[n.place], self.targets[n.place]) {
                 return Ok(None);
             }
-            let real = self.narrow(n.place, trial, Dynamic::AtEnds)?;
+            let real = self.narrow(n.place, &variant, shown)?;
             Ok(Some(real).filter(|real| count(real) != count(n)))
         };
         narrowed.par_iter().map(other).collect()
@@ -194,14 +177,14 @@ impl<'a> Narrowing<'a> {
 
     /// True where ranges of values are asked for.
     fn calibrates(&self) -> bool {
-        calibrates(self.options.precision, self.given)
+        calibrates(self.options.precision, self.facts.given)
     }
 
     fn find_ranges(
         &self,
         samples: &Samples,
         diagnostics: &mut Vec<Diagnostic>,
-        watch: &mut dyn Watch,
+        observer: &mut dyn Observer,
     ) -> Result<Vec<Ranges>, Failure> {
         if samples.is_random() {
             let d = Diagnostic::warning("random-data", "ranges are found on random numbers: they fit no real input");
@@ -213,10 +196,16 @@ impl<'a> Narrowing<'a> {
             // No grid asks for a range.
             _ => Method::MinMax,
         };
-        let mut done = |done| watch.samples(done, samples.len());
+        let mut done = |done| {
+            observer.samples(done, samples.len());
+            if observer.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
         let floats: Vec<&Graph> = self.floats.iter().collect();
         let ranges = calibrate(&self.joint, &floats, method, samples.len(), |i| reader.read(i), &mut done)
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
+        if observer.cancelled() {
+            return Err(Failure::Cancelled);
+        }
         diagnostics.extend(reader.unread(ranges.iter().all(|r| r.samples == 0))?);
         diagnostics.extend(self.constant_inputs(&ranges));
         Ok(ranges)
@@ -269,49 +258,35 @@ impl<'a> Narrowing<'a> {
         float.inputs().filter_map(one_number).collect()
     }
 
-    /// Narrows the graph of one target.
-    fn narrow(&self, place: usize, trial: &Trial, dynamic: Dynamic) -> Result<Narrowed, PassError> {
-        let (float, target) = (&self.floats[place], self.targets[place]);
-        let interface = match trial.precision == self.options.precision {
-            true => self.options.interface,
-            false => quantize::Interface::Float,
-        };
-        let mut cx = Context { target, diagnostics: Vec::new() };
-        let (pass, quantized) = match trial.precision {
-            _ if self.given != Given::Nothing => ("absorb", self.absorb(place, interface, &mut cx)?),
-            Precision::Float16 => ("half-values", half_values(float, target, &self.ranges[place], interface)?),
-            precision => {
-                let options = quantize::Options {
-                    activations: precision == Precision::Int8,
-                    weights: match precision {
-                        Precision::W4A32 => quantize::Weights::Blocks(self.options.block),
-                        _ => quantize::Weights::Channels,
-                    },
-                    interface,
-                    dynamic,
-                    exclude: [&self.options.exclude[..], &trial.exclude].concat(),
-                };
-                ("quantize", quantize::quantize(float, target, &self.ranges[place], &options)?)
-            }
-        };
-        if trial.precision == Precision::W4A32 && self.given == Given::Nothing {
-            cx.diagnostics.extend(self.wider_weights(&quantized.graph, target.name));
+    /// The passes behind which graphs are to be shown.
+    fn shown_passes(&self, observer: &dyn Observer) -> Result<Vec<PassId>, Failure> {
+        let mut all = Vec::new();
+        for &backend in &self.backends {
+            all.extend(self.compiler.pipeline(backend)?.ids().filter(|id| observer.wants(*id)));
         }
-        Ok(Narrowed { place, dynamic, pass, quantized, diagnostics: cx.diagnostics })
+        Ok(all)
     }
 
-    /// Narrows the graph of one target that comes quantized. Where ranges were found, they give what it lacks.
-    fn absorb(&self, place: usize, interface: Interface, cx: &mut Context<'_>) -> Result<Quantized, PassError> {
-        let (float, ranges) = (&self.floats[place], &self.ranges[place]);
-        if !self.calibrates() || ranges.samples == 0 {
-            return quantize::absorb(float, cx, interface);
-        }
-        let options = quantize::Options { interface, dynamic: self.dynamic(), ..quantize::Options::default() };
-        let completed = quantize::complete(float, cx.target, ranges, &options)?;
-        let mut quantized = quantize::absorb(&completed, cx, interface)?;
+    /// Narrows the graph of one target. Graphs behind the passes of `shown` are kept.
+    fn narrow(&self, place: usize, variant: &Variant, shown: &[PassId]) -> Result<Narrowed, Failure> {
+        let (float, target) = (&self.floats[place], self.targets[place]);
+        let pipeline = self.compiler.pipeline_of(self.backends[place], variant)?;
+        let mut cx = Context::new(target);
+        (cx.source, cx.ranges) = (self.facts, Some(&self.ranges[place]));
+        let (mut graph, mut kept) = (float.clone(), Vec::new());
+        pipeline.run(Stage::Quantize..=Stage::Quantize, &mut graph, &mut cx, &mut |id, g| {
+            if shown.contains(&id) {
+                kept.push((id, g.clone()));
+            }
+            ControlFlow::Continue(())
+        })?;
         let known: HashSet<NodeId> = float.order().into_iter().collect();
-        quantized.values.retain(|(v, _)| known.contains(&v.node));
-        Ok(quantized)
+        cx.values.retain(|(v, _)| known.contains(&v.node));
+        if variant.trial.precision == Precision::W4A32 && self.facts.given == Given::Nothing {
+            cx.diagnostics.extend(self.wider_weights(&graph, target.name));
+        }
+        let quantized = Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs };
+        Ok(Narrowed { place, dynamic: variant.dynamic, quantized, shown: kept, diagnostics: cx.diagnostics })
     }
 
     fn compare(&self, narrowed: &[&Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
@@ -335,13 +310,15 @@ impl<'a> Narrowing<'a> {
         samples: &Samples,
     ) -> Result<Diagnostic, RunError> {
         let precision = self.options.precision;
-        let trials = match self.given {
+        let trials = match self.facts.given {
             Given::Nothing => trials(precision, found),
             Given::Some | Given::All => Vec::new(),
         };
         // What cannot be made is no advice.
         let (place, dynamic) = (narrowed.place, narrowed.dynamic);
-        let made = trials.into_iter().filter_map(|trial| Some((self.narrow(place, &trial, dynamic).ok()?, trial)));
+        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic };
+        let made =
+            trials.into_iter().filter_map(|trial| Some((self.narrow(place, &variant(&trial), &[]).ok()?, trial)));
         let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();
         let all: Vec<&Narrowed> = narrowed.iter().collect();
         let found = self.compare(&all, &Reader::new(samples))?.into_iter().zip(&narrowed);
@@ -356,10 +333,10 @@ fn hand_over(
     narrowed: Vec<Narrowed>,
     lowered: &mut [Lowered],
     diagnostics: &mut Vec<Diagnostic>,
-    watch: &mut dyn Watch,
+    observer: &mut dyn Observer,
 ) {
     for (l, mut n) in lowered.iter_mut().zip(narrowed) {
-        watch.pass(n.pass, &n.quantized.graph);
+        n.shown.iter().for_each(|(id, g)| observer.pass(*id, g));
         l.graph = n.quantized.graph;
         diagnostics.append(&mut n.diagnostics);
     }

@@ -1,19 +1,21 @@
 //! What a compilation gives: artefacts, what is known of them, and why there are none.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_passes::PassError;
+use qcc_passes::{PassError, UnknownPass};
 use serde::Serialize;
 
 use crate::json;
+use crate::observer::StageTime;
 use crate::options::Precision;
 use crate::port::Port;
 use crate::quality::{Quality, Validation};
-use crate::watch::Stage;
 
 /// Why there is no artefact.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Failure {
     /// The options contradict each other or leave something out.
     Usage(Box<Diagnostic>),
@@ -26,9 +28,31 @@ pub enum Failure {
         /// What it does not reach.
         unmet: Vec<Diagnostic>,
     },
+    /// The [`Observer`](crate::Observer) wants no more.
+    Cancelled,
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    /// The messages, one a line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.diagnostics().iter().map(|d| d.to_string()).collect();
+        f.write_str(if all.is_empty() { "cancelled" } else { "" })?;
+        f.write_str(&all.join("\n"))
+    }
 }
 
 impl Failure {
+    /// What is wrong; nothing where the compilation was cancelled.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Failure::Usage(d) => std::slice::from_ref(d),
+            Failure::Refused(all) | Failure::Gate { unmet: all, .. } => all,
+            Failure::Cancelled => &[],
+        }
+    }
+
     /// A mistake in the options.
     pub fn usage(d: Diagnostic) -> Self {
         Failure::Usage(Box::new(d))
@@ -53,9 +77,18 @@ impl From<Vec<Diagnostic>> for Failure {
     }
 }
 
+impl From<UnknownPass> for Failure {
+    fn from(e: UnknownPass) -> Self {
+        let known = format!("passes: {}", e.known.join(", "));
+        let some = if e.several { "several passes" } else { "no pass" };
+        Failure::usage(Diagnostic::error("unknown-pass", format!("{} names {some}", e.asked)).with_help(known))
+    }
+}
+
 impl From<PassError> for Failure {
     fn from(e: PassError) -> Self {
         Failure::Refused(match e {
+            PassError::Cancelled => return Failure::Cancelled,
             PassError::Refused(all) => all,
             other => {
                 let error = Diagnostic::error("pass", other.to_string());
@@ -76,10 +109,11 @@ pub enum Output {
 
 /// What was written for one target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Artefact {
     /// Name of the target.
     pub target: &'static str,
-    /// The main file.
+    /// The main file; of a model in memory, the name that it would have.
     pub output: PathBuf,
     /// Length of all its files in bytes.
     pub output_bytes: u64,
@@ -95,10 +129,11 @@ pub struct Artefact {
 
 /// What a compilation did.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Report {
-    /// The model file.
+    /// The model file; empty for a model in memory.
     pub model: PathBuf,
-    /// Its length in bytes.
+    /// Its length in bytes, where it is a file.
     pub model_bytes: u64,
     /// The numbers that artefacts compute with.
     pub precision: Precision,
@@ -109,7 +144,7 @@ pub struct Report {
     /// What was written, in the order of the targets.
     pub artefacts: Vec<Artefact>,
     /// How long each stage took, in order.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageTime>,
     /// What the user should know; no errors.
     #[serde(skip)]
     pub diagnostics: Vec<Diagnostic>,

@@ -10,8 +10,11 @@ mod preprocess;
 mod resize;
 mod samples;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
 
 use array::Place;
@@ -62,6 +65,14 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A sample in memory that cannot be used.
+    #[error("sample {number}: {reason}")]
+    Sample {
+        /// Which sample.
+        number: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The model's inputs are not what this data can feed.
     #[error("{0}")]
     Inputs(String),
@@ -81,6 +92,9 @@ impl From<&DataError> for Diagnostic {
             DataError::Empty(_) => ("empty-dataset", Some("pictures are .jpg, .jpeg, .png, .bmp and .webp files")),
             DataError::Picture { .. } => ("bad-picture", None),
             DataError::Array { .. } => ("bad-array", None),
+            DataError::Sample { .. } => {
+                ("bad-sample", Some("give one row-major tensor of the input's type for each input of the model"))
+            }
             DataError::Inputs(_) => (
                 "data-mismatch",
                 Some(
@@ -102,7 +116,35 @@ impl From<&DataError> for Diagnostic {
     }
 }
 
-/// Calibration data on disk.
+/// Samples of the caller's own: tensors in memory, or ones that are made when they are asked for.
+pub trait SampleSource: fmt::Debug + Send + Sync {
+    /// Number of samples.
+    fn len(&self) -> usize;
+
+    /// True where there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sample `i`: one row-major tensor for each input of the model, in its order, as the model takes them. It is called from
+    /// several threads and more than once for a sample.
+    ///
+    /// # Errors
+    /// Why there is no such sample. Others may still be good.
+    fn get(&self, i: usize) -> Result<Vec<Tensor>, String>;
+}
+
+impl SampleSource for Vec<Vec<Tensor>> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn get(&self, i: usize) -> Result<Vec<Tensor>, String> {
+        self.as_slice().get(i).cloned().ok_or_else(|| format!("there is no sample {i}"))
+    }
+}
+
+/// Calibration data on disk or in memory.
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
@@ -116,6 +158,7 @@ enum Source {
     Pictures(Vec<PathBuf>),
     Arrays { path: PathBuf, arrays: Vec<(String, Place)> },
     Random { seed: u64 },
+    Given(Arc<dyn SampleSource>),
 }
 
 /// Samples of [`Dataset::random`] where no number is asked for.
@@ -156,6 +199,11 @@ impl Dataset {
         Dataset { source: Source::Random { seed }, lists: Vec::new(), limit: None }
     }
 
+    /// Samples of the caller's own.
+    pub fn samples(source: Arc<dyn SampleSource>) -> Self {
+        Dataset { source: Source::Given(source), lists: Vec::new(), limit: None }
+    }
+
     /// The same data with at most `n` samples, spread evenly over the whole.
     pub fn limited(self, n: usize) -> Self {
         Dataset { limit: Some(n), ..self }
@@ -166,7 +214,7 @@ impl Dataset {
         let own = match &self.source {
             Source::Pictures(pictures) => pictures.clone(),
             Source::Arrays { path, .. } => vec![path.clone()],
-            Source::Random { .. } => Vec::new(),
+            Source::Random { .. } | Source::Given(_) => Vec::new(),
         };
         self.lists.iter().cloned().chain(own).collect()
     }

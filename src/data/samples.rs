@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
 
 use super::array::{Array, Place};
-use super::{DataError, Dataset, Preprocess, RANDOM_SAMPLES, Source, picture};
+use super::{DataError, Dataset, Preprocess, RANDOM_SAMPLES, SampleSource, Source, picture};
 
 impl Dataset {
     /// Matches the data with the inputs of a graph. `preprocess` says how bytes of pictures become numbers.
@@ -40,6 +40,13 @@ impl Dataset {
                 }
                 arrays.iter_mut().try_for_each(|array| array.unpack(&path))?;
                 (Feed::Arrays { path, arrays, preprocess }, samples)
+            }
+            Source::Given(source) if source.is_empty() => {
+                return Err(DataError::Inputs("there are no samples in memory".into()));
+            }
+            Source::Given(source) => {
+                let samples = source.len();
+                (Feed::Given(source), samples)
             }
             Source::Random { seed } => (Feed::Random { seed }, self.limit.unwrap_or(RANDOM_SAMPLES)),
         };
@@ -107,6 +114,7 @@ enum Feed {
     Pictures { paths: Vec<PathBuf>, image: Image, preprocess: Preprocess },
     Arrays { path: PathBuf, arrays: Vec<Array>, preprocess: Option<Preprocess> },
     Random { seed: u64 },
+    Given(Arc<dyn SampleSource>),
 }
 
 /// Data matched with the inputs of a graph. Samples are read by number, from any thread.
@@ -177,7 +185,7 @@ impl Samples {
         match &*self.feed {
             Feed::Pictures { .. } => true,
             Feed::Arrays { arrays, .. } => arrays.iter().zip(&self.inputs).any(|(a, input)| a.is_pixels(&input.ty)),
-            Feed::Random { .. } => false,
+            Feed::Random { .. } | Feed::Given(_) => false,
         }
     }
 
@@ -200,6 +208,25 @@ impl Samples {
                 let mut random = Random(Random(seed.wrapping_add(place as u64)).next());
                 self.inputs.iter().map(|input| random.tensor(input)).collect()
             }
+            Feed::Given(source) => {
+                let failed = |reason| DataError::Sample { number: place, reason };
+                let tensors = source.get(place).map_err(failed)?;
+                self.check(&tensors).map_err(failed)?;
+                Ok(tensors)
+            }
+        }
+    }
+}
+
+impl Samples {
+    /// Fails where tensors are not what the inputs take.
+    fn check(&self, tensors: &[Tensor]) -> Result<(), String> {
+        if tensors.len() != self.inputs.len() {
+            return Err(format!("{} tensors for {} inputs", tensors.len(), self.inputs.len()));
+        }
+        match tensors.iter().zip(&self.inputs).find(|(t, input)| *t.ty() != input.ty) {
+            Some((t, input)) => Err(format!("a tensor of {} for input {}, which is {}", t.ty(), input.name, input.ty)),
+            None => Ok(()),
         }
     }
 }
@@ -223,6 +250,7 @@ impl fmt::Display for Samples {
                 }
                 write!(f, " ({})", told.join("; "))?;
             }
+            Feed::Given(_) => write!(f, "{len} samples in memory")?,
             Feed::Random { seed } => write!(f, "{len} random samples (seed {seed})")?,
         }
         match *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -15,7 +15,7 @@ use families::FAMILIES;
 use prost::Message;
 use qcc::backends::Backend;
 use qcc::passes::calibrate::Method;
-use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent};
+use qcc::{Calibration, Compiler, Data, NoObserver, Options, Output, Precision};
 
 static ASKED: AtomicU64 = AtomicU64::new(0);
 
@@ -42,16 +42,15 @@ static COUNTING: Counting = Counting;
 /// Bytes asked for while a model is compiled for all targets.
 fn asked(folder: &Path, model: &[u8], precision: Precision) -> u64 {
     std::fs::write(folder.join("m.onnx"), model).unwrap();
-    let data = Calibration { data: Data::Random, samples: Some(1), method: Some(Method::MinMax) };
-    let options = Options {
-        targets: Backend::ALL.to_vec(),
-        precision,
-        calibration: (precision == Precision::Int8).then_some(data),
-        ..Options::default()
-    };
+    let mut options = Options::new(Backend::ALL.iter().copied(), precision);
+    if precision == Precision::Int8 {
+        let mut calibration = Calibration::new(Data::Random);
+        (calibration.samples, calibration.method) = (Some(1), Some(Method::MinMax));
+        options.calibration = Some(calibration);
+    }
     let before = ASKED.load(Ordering::Relaxed);
     let output = Output::Folder(folder.join("out"));
-    Compiler::new(options).compile(&folder.join("m.onnx"), &output, &mut Silent).unwrap();
+    Compiler::new(options).compile(&folder.join("m.onnx"), &output, &mut NoObserver).unwrap();
     ASKED.load(Ordering::Relaxed) - before
 }
 

@@ -3,14 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prost::Message;
 use qcc::backends::Backend;
-use qcc::ir::Graph;
-use qcc::passes::{Context, Pass, PassError};
-use qcc::{Compiler, Options, Silent};
 use qcc_formats::onnx::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
     OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
@@ -34,7 +29,7 @@ pub(crate) fn refusal(folder: &Path, args: &[&str]) -> String {
     format!("{}\n{}", out.status.code().unwrap(), text(&out.stderr))
 }
 
-fn succeeds(folder: &Path, args: &[&str]) -> String {
+pub(crate) fn succeeds(folder: &Path, args: &[&str]) -> String {
     let out = qcc(folder, args);
     assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
     text(&out.stdout)
@@ -477,34 +472,4 @@ fn support(folder: &Path) -> String {
         table += &format!("| {name} | {} |\n", takes.collect::<Vec<_>>().join(" | "));
     }
     table.trim_end().to_owned()
-}
-
-/// A pass of the caller's own: it counts the nodes it sees.
-#[derive(Debug)]
-struct Count(Arc<AtomicUsize>);
-
-impl Pass for Count {
-    fn name(&self) -> &'static str {
-        "count"
-    }
-
-    fn run(&self, g: &mut Graph, _cx: &mut Context<'_>) -> Result<(), PassError> {
-        self.0.store(g.order().len(), Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-#[test]
-fn library_users_add_passes() {
-    let dir = folder();
-    let seen = Arc::new(AtomicUsize::new(0));
-    let mut compiler = Compiler::new(Options::default());
-    compiler.add_pass(Count(seen.clone()));
-    assert!(compiler.pass_names().contains(&"count"));
-    let output = dir.path().join("a.tflite");
-    let report =
-        compiler.compile(&dir.path().join("small.onnx"), &qcc::Output::File(output.clone()), &mut Silent).unwrap();
-    assert_eq!(report.artefacts[0].output_bytes, fs::metadata(output).unwrap().len());
-    // Input, weight, bias, conv, clamp.
-    assert_eq!(seen.load(Ordering::Relaxed), 5);
 }

@@ -4,9 +4,11 @@
 
 mod budgets;
 mod cli;
+mod examples;
 mod files;
 mod hostile;
 mod house;
+mod library;
 mod litert;
 mod micro;
 mod models;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent, Watch};
-use qcc_backends::{Backend, Form, onnx, tflite};
+use qcc::{Calibration, Compiler, Data, NoObserver, Observer, Options, Output, Precision};
+use qcc_backends::{Backend, onnx, tflite};
 use qcc_ir::{Graph, text};
+use qcc_passes::PassId;
 use qcc_passes::calibrate::Method;
 
 use crate::oracle;
@@ -20,31 +21,34 @@ fn model(name: &str) -> PathBuf {
 #[derive(Default)]
 struct Stages(String);
 
-/// The passes whose graphs are shown: simplified, lowered, on grids, laid out.
-const SHOWN: [&str; 4] = ["simplify", "equal-ranks", "quantize", "layout"];
+/// The passes whose graphs are shown: simplified, lowered, quantized, laid out.
+const SHOWN: [&str; 4] = ["simplify/simplify", "lower/equal-ranks", "quantize/quantize", "layout/layout"];
 
-impl Watch for Stages {
-    fn pass(&mut self, name: &'static str, graph: &Graph) {
-        if SHOWN.contains(&name) {
-            self.0 += &format!("after {name}\n{}\n", text::print_brief(graph));
-        }
+impl Observer for Stages {
+    fn wants(&self, pass: PassId) -> bool {
+        SHOWN.iter().any(|shown| pass.is(shown))
+    }
+
+    fn pass(&mut self, pass: PassId, graph: &Graph) {
+        self.0 += &format!("after {pass}\n{}\n", text::print_brief(graph));
     }
 }
 
 /// How a model is compiled, with random data where it needs any.
 fn options(precision: Precision) -> Options {
-    let calibration = (precision == Precision::Int8).then_some(Calibration {
-        data: Data::Random,
-        samples: Some(4),
-        method: Some(Method::MinMax),
-    });
-    Options { precision, calibration, ..Options::default() }
+    let mut options = Options::new([Backend::Tflite], precision);
+    if precision == Precision::Int8 {
+        let mut calibration = Calibration::new(Data::Random);
+        (calibration.samples, calibration.method) = (Some(4), Some(Method::MinMax));
+        options.calibration = Some(calibration);
+    }
+    options
 }
 
-fn compiled(name: &str, options: Options, watch: &mut dyn Watch) -> Bytes {
+fn compiled(name: &str, options: Options, observer: &mut dyn Observer) -> Bytes {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model");
-    Compiler::new(options).compile(&model(name), &Output::File(file.clone()), watch).unwrap();
+    Compiler::new(options).compile(&model(name), &Output::File(file.clone()), observer).unwrap();
     fs::read(file).unwrap().into()
 }
 
@@ -57,9 +61,9 @@ fn stages(name: &str, precision: Precision) -> String {
 
 /// How a model looks in the file for ONNX Runtime.
 fn onnx_file(name: &str, precision: Precision, qoperator: bool) -> String {
-    let form = Form { qoperator, ..Form::default() };
-    let options = Options { targets: vec![Backend::Onnx], form, ..options(precision) };
-    onnx::disassemble(&compiled(name, options, &mut Silent)).unwrap()
+    let mut options = options(precision);
+    (options.targets, options.form.qoperator) = (vec![Backend::Onnx], qoperator);
+    onnx::disassemble(&compiled(name, options, &mut NoObserver)).unwrap()
 }
 
 /// The same text with numbers to three digits and without digests: processors that sum in another order agree on it.
@@ -240,10 +244,12 @@ fn halves_become_singles() {
     let folder = tempfile::tempdir().unwrap();
     let (source, file) = (folder.path().join("halves.onnx"), folder.path().join("halves.tflite"));
     fs::write(&source, model.encode_to_vec()).unwrap();
-    Compiler::new(Options::default()).compile(&source, &Output::File(file.clone()), &mut Silent).unwrap();
+    Compiler::new(Options::default()).compile(&source, &Output::File(file.clone()), &mut NoObserver).unwrap();
     insta::assert_snapshot!(tflite::disassemble(&fs::read(file).unwrap().into()).unwrap());
-    let options = Options { targets: Backend::ALL.to_vec(), ..options(Precision::Int8) };
-    let report = Compiler::new(options).compile(&source, &Output::Folder(folder.path().into()), &mut Silent).unwrap();
+    let mut options = options(Precision::Int8);
+    options.targets = Backend::ALL.to_vec();
+    let report =
+        Compiler::new(options).compile(&source, &Output::Folder(folder.path().into()), &mut NoObserver).unwrap();
     for artefact in &report.artefacts {
         let quality = artefact.quality.as_ref().unwrap();
         let shares = quality.integer_share + quality.run_time_share + quality.weights_share;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use qcc::{Calibration, Compiler, Data, Options, Output, Precision, Silent};
+use qcc::{Calibration, Compiler, Data, NoObserver, Options, Output, Precision};
 use qcc_backends::{Backend, Form};
 use qcc_ir::Store;
 use qcc_passes::calibrate::Method;
@@ -71,16 +71,16 @@ fn integer_graphs_run_in_openvino() {
 
 /// The bundled classifier as layers.
 fn lenet(precision: Precision) -> String {
-    let calibration = (precision == Precision::Int8).then_some(Calibration {
-        data: Data::Random,
-        samples: Some(4),
-        method: Some(Method::MinMax),
-    });
-    let options = Options { targets: vec![Backend::Openvino], precision, calibration, ..Options::default() };
+    let mut options = Options::new([Backend::Openvino], precision);
+    if precision == Precision::Int8 {
+        let mut calibration = Calibration::new(Data::Random);
+        (calibration.samples, calibration.method) = (Some(4), Some(Method::MinMax));
+        options.calibration = Some(calibration);
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lenet.xml");
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx");
-    Compiler::new(options).compile(&model, &Output::File(file.clone()), &mut Silent).unwrap();
+    Compiler::new(options).compile(&model, &Output::File(file.clone()), &mut NoObserver).unwrap();
     fs::read_to_string(file).unwrap()
 }
 

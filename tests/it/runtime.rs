@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::ControlFlow::Continue;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use proptest::strategy::{Strategy, ValueTree};
@@ -14,11 +16,8 @@ use qcc_ir::testing::{Case, graphs, inputs_for, numbers, operators};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
-use qcc_passes::layout::{ImageOrder, Interface, layout};
-use qcc_passes::lower::lower;
 use qcc_passes::quantize::{self, quantize};
-use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::{Context, Joint, Pass, PassError, quality};
+use qcc_passes::{Context, Joint, PassError, Pipeline, Settings, Stage, ignore, quality};
 
 use crate::onnx_nodes::{Suite, counted};
 use crate::oracle::{self, Outcome, Run};
@@ -50,23 +49,20 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    fn run_passes(&self, g: &mut Graph, passes: Vec<Box<dyn Pass>>) -> Result<(), PassError> {
-        let mut cx = Context { target: self.backend.target(), diagnostics: Vec::new() };
-        qcc_passes::run(&passes, g, &mut cx, &mut |_, _| {})
+    fn run_stages(&self, stages: RangeInclusive<Stage>, g: &mut Graph) -> Result<(), PassError> {
+        let mut cx = Context::new(self.backend.target());
+        Pipeline::new(&Settings::default()).run(stages, g, &mut cx, &mut ignore)
     }
 
     /// Simplifies and lowers an imported graph.
     pub(crate) fn lowered(&self, mut g: Graph) -> Result<Graph, PassError> {
-        self.run_passes(&mut g, [simplify(), lower(false), tidy()].into_iter().flatten().collect())?;
+        self.run_stages(Stage::Simplify..=Stage::Lower, &mut g)?;
         Ok(g)
     }
 
     /// Lays out a lowered graph and writes it; a file of constants comes behind the main one and a zero byte.
     pub(crate) fn written(&self, g: &mut Graph) -> Result<Bytes, String> {
-        let order = ImageOrder::Nhwc;
-        let mut passes = vec![layout(Interface { input: order, output: order })];
-        passes.extend(tidy());
-        self.run_passes(g, passes).map_err(|e| e.to_string())?;
+        self.run_stages(Stage::Layout..=Stage::Layout, g).map_err(|e| e.to_string())?;
         let mut files = Memory::new("model");
         self.backend.write(g, self.form, &mut files).map_err(message)?;
         let mut model = files.files.remove("model").expect("the main file");
@@ -221,7 +217,9 @@ impl Runtime {
         let float = self.lowered(g).map_err(|e| e.to_string())?;
         let joint = Joint::alone(&float);
         let ranges =
-            calibrate(&joint, &[&float], Method::Mse, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {});
+            calibrate(&joint, &[&float], Method::Mse, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {
+                Continue(())
+            });
         let interface = quantize::Interface::Grid(self.store);
         let options = quantize::Options { interface, ..quantize::Options::default() };
         let ranges = ranges.map_err(|e| e.to_string())?;

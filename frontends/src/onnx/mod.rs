@@ -16,7 +16,7 @@ use crate::build;
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
-use crate::{DeclaredInput, ImportOptions, Imported};
+use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use functions::Functions;
 use importer::Importer;
 use weights::Folder;
@@ -63,8 +63,21 @@ impl File {
         self.model.graph.as_ref().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
+    /// The version of the standard operator set, when nothing in the model is beyond what qcc reads.
+    fn opset(&self) -> Result<i64, Vec<Diagnostic>> {
+        let version = self.model.opset_import.iter().find(|o| is_standard(o.domain())).map(|o| o.version());
+        let version = version.unwrap_or(*OPSETS.start());
+        if OPSETS.contains(&version) {
+            return Ok(version);
+        }
+        let refusal = Diagnostic::error("unsupported", format!("opset {version} is not supported"));
+        Err(vec![refusal.with_help(format!("export with an opset from {} to {}", OPSETS.start(), OPSETS.end()))])
+    }
+}
+
+impl ModelFile for File {
     /// Where the model says that tensors are, beside it.
-    pub(crate) fn files(&self) -> Vec<PathBuf> {
+    fn files(&self) -> Vec<PathBuf> {
         let mut locations = BTreeSet::new();
         let mut graphs: Vec<&GraphProto> = self.model.graph.iter().collect();
         let mut nodes: Vec<&NodeProto> = self.model.functions.iter().flat_map(|f| &f.node).collect();
@@ -82,11 +95,11 @@ impl File {
         locations.iter().map(|l| if home == Path::new(".") { l.into() } else { home.join(l) }).collect()
     }
 
-    pub(crate) fn metadata(&self) -> Vec<(String, String)> {
+    fn metadata(&self) -> Vec<(String, String)> {
         self.model.metadata_props.iter().map(|e| (e.key().into(), e.value().into())).collect()
     }
 
-    pub(crate) fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
+    fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
         let graph = self.graph()?;
         let constants: FxHashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
         let mut inputs = Vec::new();
@@ -105,7 +118,7 @@ impl File {
         if errors.is_empty() { Ok(inputs) } else { Err(errors) }
     }
 
-    pub(crate) fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+    fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         let graph = self.graph()?;
         let opset = self.opset()?;
         let inputs = self.inputs()?;
@@ -136,17 +149,6 @@ impl File {
             }
         }
         Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? })
-    }
-
-    /// The version of the standard operator set, when nothing in the model is beyond what qcc reads.
-    fn opset(&self) -> Result<i64, Vec<Diagnostic>> {
-        let version = self.model.opset_import.iter().find(|o| is_standard(o.domain())).map(|o| o.version());
-        let version = version.unwrap_or(*OPSETS.start());
-        if OPSETS.contains(&version) {
-            return Ok(version);
-        }
-        let refusal = Diagnostic::error("unsupported", format!("opset {version} is not supported"));
-        Err(vec![refusal.with_help(format!("export with an opset from {} to {}", OPSETS.start(), OPSETS.end()))])
     }
 }
 

@@ -1,7 +1,7 @@
 //! Constants: element types, and tensors from the file or from files beside it.
 
-use std::cell::RefCell;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -49,13 +49,13 @@ pub(super) fn elem(data_type: i32) -> Result<Elem, Refusal> {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    maps: RefCell<FxHashMap<String, Bytes>>,
+    maps: Mutex<FxHashMap<String, Bytes>>,
 }
 
 impl Folder {
     pub(super) fn new(path: &Path) -> Self {
         let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
-        Folder { path, maps: RefCell::default() }
+        Folder { path, maps: Mutex::default() }
     }
 
     /// The folder of the model.
@@ -64,7 +64,8 @@ impl Folder {
     }
 
     fn map(&self, location: &str) -> Result<Bytes, Refusal> {
-        if let Some(bytes) = self.maps.borrow().get(location) {
+        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = maps.get(location) {
             return Ok(bytes.clone());
         }
         let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
@@ -79,7 +80,7 @@ impl Folder {
             return Err(outside());
         }
         let bytes = mapped::map(&file).map_err(unreadable)?;
-        self.maps.borrow_mut().insert(location.into(), bytes.clone());
+        maps.insert(location.into(), bytes.clone());
         Ok(bytes)
     }
 

@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
-use crate::{DeclaredInput, ImportOptions, Imported, build};
+use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 
 mod importer;
@@ -46,10 +46,6 @@ impl File {
         self.model.subgraphs.first().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
-    pub(crate) fn metadata(&self) -> Vec<(String, String)> {
-        self.metadata.clone()
-    }
-
     /// Names of inputs or outputs: those of the signature where it has them, else those of the tensors.
     fn names(&self, tensors: &[i32], kind: &str, maps: fn(&SignatureDef) -> &[TensorMap]) -> Vec<String> {
         let signature = self.model.signature_defs.iter().find(|s| s.subgraph_index == 0);
@@ -66,8 +62,14 @@ impl File {
         };
         tensors.iter().enumerate().map(name).collect()
     }
+}
 
-    pub(crate) fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
+impl ModelFile for File {
+    fn metadata(&self) -> Vec<(String, String)> {
+        self.metadata.clone()
+    }
+
+    fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
         let main = self.main()?;
         let names = self.names(&main.inputs, "input", |s| &s.inputs);
         let (mut inputs, mut errors) = (Vec::<DeclaredInput>::new(), Vec::new());
@@ -85,7 +87,11 @@ impl File {
         if errors.is_empty() { Ok(inputs) } else { Err(errors) }
     }
 
-    pub(crate) fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+    fn channels_last(&self) -> bool {
+        true
+    }
+
+    fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         let (main, inputs) = (self.main()?, self.inputs()?);
         let mut notes = Vec::new();
         let shapes = shapes::settle(&inputs, options, &mut notes)?;

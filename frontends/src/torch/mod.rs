@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
-use crate::{DeclaredInput, ImportOptions, Imported};
+use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use archive::Archive;
 use importer::Importer;
 use schema::{Argument, InputSpec, Program, Size, TensorMeta};
@@ -65,28 +65,6 @@ impl File {
         Ok(File { program, weights, metadata, name: layout.model })
     }
 
-    pub(crate) fn metadata(&self) -> Vec<(String, String)> {
-        self.metadata.clone()
-    }
-
-    /// The inputs that the user gives, in order, as the file declares them.
-    pub(crate) fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
-        let declared = self.user_inputs().map(|(name, meta)| declared(name, meta?));
-        let mut errors = Vec::new();
-        let mut inputs = Vec::new();
-        let mut names = FxHashSet::default();
-        for input in declared {
-            match input {
-                Ok(input) if !names.insert(input.name.clone()) => {
-                    errors.push(Diagnostic::invalid_model(format!("two inputs have the name {}", input.name)));
-                }
-                Ok(input) => inputs.push(input),
-                Err(e) => errors.extend(e.diagnostic(&Origin::none())),
-            }
-        }
-        if errors.is_empty() { Ok(inputs) } else { Err(errors) }
-    }
-
     fn user_inputs(&self) -> impl Iterator<Item = (&str, Result<&TensorMeta, Refusal>)> {
         let module = &self.program.graph_module;
         module.signature.input_specs.iter().filter_map(|spec| match spec {
@@ -104,31 +82,6 @@ impl File {
             }
             _ => None,
         })
-    }
-
-    pub(crate) fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
-        let inputs = self.inputs()?;
-        let mut notes = Vec::new();
-        let symbols = self.symbols(options, &mut notes)?;
-        let known: Vec<DeclaredInput> =
-            inputs.iter().zip(self.user_inputs()).map(|(i, m)| resolved(i, m.1.ok(), &symbols)).collect();
-        let shapes = shapes::settle(&known, options, &mut notes)?;
-        let mut importer = Importer::new(&self.name, &self.weights, &self.program, symbols, notes);
-        importer.graph.metadata = self.metadata();
-        let (values, unknown) = shapes::values(&inputs, options);
-        importer.errors.extend(unknown);
-        for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {
-            // What the user gives a value is no input of what is written.
-            let stored = meta.ok().and_then(|m| weights::stored(m.dtype).ok());
-            let stored = stored.filter(|_| !values.contains_key(input.name.as_str()));
-            importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
-            let ty = TensorType::new(input.elem.clone(), shape);
-            match values.get(input.name.as_str()) {
-                Some(values) => importer.set_input(name, ty, values),
-                None => importer.add_input(name, ty),
-            }
-        }
-        Ok(Imported { open: shapes::open(&inputs, options), ..importer.run()? })
     }
 
     /// What the symbols of the inputs' shapes stand for: the number that `--shape` gives, 1 for a batch, otherwise the
@@ -175,6 +128,55 @@ impl File {
         });
         let outside: Vec<Diagnostic> = outside.collect();
         if outside.is_empty() { Ok(symbols) } else { Err(outside) }
+    }
+}
+
+impl ModelFile for File {
+    fn metadata(&self) -> Vec<(String, String)> {
+        self.metadata.clone()
+    }
+
+    /// The inputs that the user gives, in order, as the file declares them.
+    fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
+        let declared = self.user_inputs().map(|(name, meta)| declared(name, meta?));
+        let mut errors = Vec::new();
+        let mut inputs = Vec::new();
+        let mut names = FxHashSet::default();
+        for input in declared {
+            match input {
+                Ok(input) if !names.insert(input.name.clone()) => {
+                    errors.push(Diagnostic::invalid_model(format!("two inputs have the name {}", input.name)));
+                }
+                Ok(input) => inputs.push(input),
+                Err(e) => errors.extend(e.diagnostic(&Origin::none())),
+            }
+        }
+        if errors.is_empty() { Ok(inputs) } else { Err(errors) }
+    }
+
+    fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+        let inputs = self.inputs()?;
+        let mut notes = Vec::new();
+        let symbols = self.symbols(options, &mut notes)?;
+        let known: Vec<DeclaredInput> =
+            inputs.iter().zip(self.user_inputs()).map(|(i, m)| resolved(i, m.1.ok(), &symbols)).collect();
+        let shapes = shapes::settle(&known, options, &mut notes)?;
+        let mut importer = Importer::new(&self.name, &self.weights, &self.program, symbols, notes);
+        importer.graph.metadata = self.metadata();
+        let (values, unknown) = shapes::values(&inputs, options);
+        importer.errors.extend(unknown);
+        for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {
+            // What the user gives a value is no input of what is written.
+            let stored = meta.ok().and_then(|m| weights::stored(m.dtype).ok());
+            let stored = stored.filter(|_| !values.contains_key(input.name.as_str()));
+            importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
+            let ty = TensorType::new(input.elem.clone(), shape);
+            match values.get(input.name.as_str()) {
+                Some(values) => importer.set_input(name, ty, values),
+                None => importer.add_input(name, ty),
+            }
+        }
+        Ok(Imported { open: shapes::open(&inputs, options), ..importer.run()? })
     }
 }
 

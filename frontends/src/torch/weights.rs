@@ -1,8 +1,8 @@
 //! Parameters, buffers and constants: where they lie in the archive.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use qcc_ir::diagnostic::list;
@@ -40,7 +40,7 @@ struct Entry {
 #[derive(Debug)]
 enum Storage {
     /// An entry of the archive, read once.
-    Entry(Archive, String, OnceCell<Bytes>),
+    Entry(Archive, String, OnceLock<Bytes>),
     /// Bytes that a pickle refers to.
     Bytes(Bytes),
     /// A Python object, which nothing here rebuilds.
@@ -87,7 +87,7 @@ impl Weights {
             let entry = match meta {
                 None => Entry { storage: Storage::Object, stored: Ok(Stored::U8), view: View::empty() },
                 Some(meta) => Entry {
-                    storage: Storage::Entry(archive.clone(), path, OnceCell::new()),
+                    storage: Storage::Entry(archive.clone(), path, OnceLock::new()),
                     stored: stored(meta.dtype).and_then(|s| strided(&meta).map(|()| s)),
                     view: View::of(&meta).ok_or_else(|| Refusal::Invalid(format!("{name} has no known shape")))?,
                 },

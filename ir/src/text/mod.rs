@@ -30,6 +30,7 @@ use bytes::Bytes;
 use crate::graph::Graph;
 use crate::ops::{self, Op, OpKind};
 
+pub mod file;
 mod parse;
 mod print;
 

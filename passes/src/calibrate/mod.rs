@@ -3,6 +3,7 @@
 //! Samples stream: each is evaluated once, its values are observed as they are produced, and memory does not grow
 //! with their number.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use qcc_ir::eval::{Executor, RunError};
@@ -50,14 +51,14 @@ impl Ranges {
 
 /// Evaluates graphs on samples `0..count`, gathers statistics of every real value, and chooses its range, for each graph.
 /// `sample` gives one tensor for each graph input, or `None` for a sample to be passed over; it is called from several
-/// threads. `seen` is called with the number of samples done so far. The result does not depend on the number of threads.
+/// threads. `seen` is called with the number of samples done so far, and may end the calibration with these. The result does not depend on the number of threads.
 pub fn calibrate(
     joint: &Joint,
     graphs: &[&Graph],
     method: Method,
     count: usize,
     sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
-    seen: &mut dyn FnMut(usize),
+    seen: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Ranges>, RunError> {
     let mut channels = FxHashMap::default();
     let mut places = Vec::new();
@@ -84,7 +85,9 @@ pub fn calibrate(
             }
             samples += 1;
         }
-        seen(first + at_once.min(count - first));
+        if seen(first + at_once.min(count - first)).is_break() {
+            break;
+        }
     }
     let ranges = chosen(graphs, &places, &stats, method);
     let stats = Arc::new(stats);

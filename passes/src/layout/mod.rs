@@ -33,7 +33,7 @@ pub struct Interface {
 }
 
 /// Lays out a row-major graph for the target. Nothing happens where the target's images are row-major.
-pub fn layout(interface: Interface) -> Box<dyn Pass> {
+pub(crate) fn layout(interface: Interface) -> Box<dyn Pass> {
     Box::new(AssignLayouts { interface })
 }
 
@@ -51,10 +51,13 @@ impl Pass for AssignLayouts {
         if (cx.target.image_layout)(4).is_row_major() {
             return Ok(());
         }
+        // Images that were read with channels last stay as they are.
+        let as_read = Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
+        let interface = if cx.source.channels_last { as_read } else { self.interface };
         let flattened = flatten::candidates(g);
-        let mut plan = solve::solve(g, cx.target, self.interface, &flattened);
+        let mut plan = solve::solve(g, cx.target, interface, &flattened);
         if flatten::rewrite(g, cx.target, &plan, &flattened)? {
-            plan = solve::solve(g, cx.target, self.interface, &[]);
+            plan = solve::solve(g, cx.target, interface, &[]);
         }
         materialize::materialize(g, cx.target, &plan)
     }

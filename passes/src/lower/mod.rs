@@ -9,7 +9,8 @@ use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
 use crate::precision::WidenHalves;
-use crate::{Context, MOST_ROUNDS, Pass, PassError, Rules, Skip};
+use crate::rules::until_settled;
+use crate::{Context, Pass, PassError, Rules, Skip};
 
 mod build;
 mod conv;
@@ -32,13 +33,13 @@ mod volume;
 pub(crate) use build::{Build, Built};
 
 /// The passes that bring a graph into the words of the target. `grids` says that values are to go onto grids.
-pub fn lower(grids: bool) -> Vec<Box<dyn Pass>> {
+pub(crate) fn lower(grids: bool) -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(WidenHalves { grids }),
         Box::new(index::NarrowIndices),
         Box::new(index::IndicesFromFront),
         Box::new(Decompose),
-        Box::new(Rules { name: "settle-ranks", rules: &[index::RULES, matmul::RULES, rank::RULES] }),
+        Box::new(Rules::new("settle-ranks", &[index::RULES, matmul::RULES, rank::RULES]).required()),
         Box::new(rank::EqualRanks),
     ]
 }
@@ -83,24 +84,21 @@ impl Pass for Decompose {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        let mut last = "none";
-        for _ in 0..MOST_ROUNDS {
-            let mut changed = false;
-            let mut refused = Vec::new();
+        let mut refused = Vec::new();
+        until_settled(self.name(), g, |g| {
+            let mut last = None;
+            refused.clear();
             for node in g.order() {
                 let kind = g.op(node).kind().name();
                 match decompose(g, node, cx.target) {
-                    Ok(true) => (changed, last) = (true, kind),
+                    Ok(true) => last = Some(kind),
                     Ok(false) => {}
                     Err(skip) => refused.push(refusal(g, node, cx.target, skip)?),
                 }
             }
-            if !changed {
-                return if refused.is_empty() { Ok(()) } else { Err(PassError::Refused(refused)) };
-            }
-            g.sweep();
-        }
-        Err(PassError::Endless { pass: self.name(), rule: last })
+            Ok(last)
+        })?;
+        if refused.is_empty() { Ok(()) } else { Err(PassError::Refused(refused)) }
     }
 }
 

@@ -261,8 +261,7 @@ fn weights_of_unrolled_layers_are_shared() {
 
 /// What the user is told of a graph that the bare target does not express.
 fn refusals(mut g: Graph) -> Vec<String> {
-    let mut cx = crate::Context { target: &BARE, diagnostics: Vec::new() };
-    match crate::run(&lower(false), &mut g, &mut cx, &mut |_, _| {}) {
+    match crate::testing::try_apply(&mut g, lower(false), &BARE) {
         Err(crate::PassError::Refused(all)) => all.into_iter().map(|d| format!("{}: {}", d.code, d.message)).collect(),
         other => panic!("{other:?}"),
     }

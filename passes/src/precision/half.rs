@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 
 use crate::rounding::{against_each_other, places};
-use crate::{Context, Pass, PassError};
+use crate::{Context, Given, Pass, PassError};
 
 /// The smallest constants stay as they are while they hold at most this share of all numbers: halving them saves next
 /// to nothing, and the filters among them are those of the first layers and of single channels, where rounding shows.
@@ -24,7 +24,7 @@ const LARGEST: usize = 16384;
 /// last order.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfWeights {
-    /// Only constants whose numbers 16 bits hold exactly: those that came so.
+    /// Only constants whose numbers 16 bits hold exactly, in graphs whose weights came so and were widened for the target.
     pub exact: bool,
 }
 
@@ -34,6 +34,17 @@ impl Pass for HalfWeights {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        // Kernels for quantized weights take no bias of 16 bits.
+        let came_so = cx.source.half_weights && cx.source.given == Given::Nothing;
+        if self.exact && (!came_so || cx.target.half_graphs) {
+            return Ok(());
+        }
+        self.narrow(g, cx)
+    }
+}
+
+impl HalfWeights {
+    fn narrow(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
         let smallest = smallest(g);
         for node in g.order() {
             let Op::Const(c) = g.op(node) else { continue };
@@ -162,7 +173,8 @@ mod tests {
         let w = g.add_const(Tensor::from_vec(shape, values), Origin::none());
         let y = g.add1(Binary { f: BinaryFn::Mul }, &[x, w], Origin::none()).unwrap();
         g.add_output("y", y);
-        apply(&mut g, vec![Box::new(HalfWeights { exact })]);
+        HalfWeights { exact }.narrow(&mut g, &mut Context::new(&crate::testing::BARE)).unwrap();
+        g.verify().unwrap();
         g
     }
 

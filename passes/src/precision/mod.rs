@@ -5,5 +5,5 @@ mod values;
 mod widen;
 
 pub use half::HalfWeights;
-pub use values::half_values;
+pub use values::{HalfValues, half_values};
 pub(crate) use widen::WidenHalves;

@@ -6,13 +6,34 @@ use qcc_ir::{Elem, Graph, NodeId, Operands, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::half::narrowed;
-use crate::PassError;
 use crate::calibrate::Ranges;
+use crate::pass::{Context, Given, Pass, PassError};
 use crate::quantize::{Interface, Quantized};
 
 /// The largest number seen of a value that may be a 16-bit float: half of what that holds, since other inputs give
 /// larger ones.
 const LARGEST: f32 = 32_752.0;
+
+/// Has values be 16-bit floats where the target computes with them.
+#[derive(Clone, Copy, Debug)]
+pub struct HalfValues {
+    /// What inputs and outputs hold.
+    pub interface: Interface,
+}
+
+impl Pass for HalfValues {
+    fn name(&self) -> &'static str {
+        "half-values"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.source.given == Given::Nothing {
+            let none = Ranges::default();
+            half_values(g, cx.target, cx.ranges.unwrap_or(&none), self.interface)?.take_place(g, cx);
+        }
+        Ok(())
+    }
+}
 
 /// The graph with 16-bit floats where the target works on them. Nodes stay in single precision that read a constant
 /// beyond the range of 16 bits, or whose values came near its end in `ranges`, which may be empty.
@@ -135,7 +156,9 @@ mod tests {
     fn halves(g: &Graph, x: Option<[f32; 2]>, interface: Interface) -> String {
         let joint = Joint::alone(g);
         let sample = |_| x.map(|x| vec![Tensor::from_vec(Shape::known(&[1, 2]), x.to_vec())]);
-        let ranges = calibrate(&joint, &[g], Method::MinMax, 1, sample, &mut |_| {}).unwrap().remove(0);
+        let ranges = calibrate(&joint, &[g], Method::MinMax, 1, sample, &mut |_| std::ops::ControlFlow::Continue(()))
+            .unwrap()
+            .remove(0);
         print_brief(&half_values(g, &BARE, &ranges, interface).unwrap().graph)
     }
 

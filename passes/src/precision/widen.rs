@@ -72,7 +72,6 @@ mod tests {
     use qcc_ir::text::{Weights, parse, print_brief};
 
     use super::*;
-    use crate::testing::BARE;
 
     #[test]
     fn halves_stay_at_the_ends() {
@@ -81,8 +80,7 @@ mod tests {
             %h = cast\"f16\" %e %i = cast\"f16\" %n %y = binary(f:Add) %h, %i
             output y = %y output e = %e output x = %x }";
         let mut g = parse(text, &Weights::new()).unwrap();
-        let mut cx = Context { target: &BARE, diagnostics: Vec::new() };
-        crate::run(&[Box::new(WidenHalves { grids: true })], &mut g, &mut cx, &mut |_, _| {}).unwrap();
+        crate::testing::apply(&mut g, vec![Box::new(WidenHalves { grids: true })]);
         insta::assert_snapshot!(print_brief(&g));
     }
 }

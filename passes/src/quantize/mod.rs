@@ -7,8 +7,8 @@
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, Store, ValueId};
 
-use crate::PassError;
 use crate::calibrate::Ranges;
+use crate::pass::{Given, PassError};
 
 mod absorb;
 mod assign;
@@ -17,6 +17,7 @@ mod build;
 mod complete;
 mod grids;
 mod loops;
+mod passes;
 mod plan;
 mod starved;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod weights;
 
 pub use absorb::{absorb, computes_with_integers, is_quantized};
 pub use complete::{complete, lacks_grids};
+pub use passes::{CompleteQdq, ImportQdq, Quantize};
 pub(crate) use plan::is_contraction;
 pub use plan::{may_be_dynamic, unmatched};
 
@@ -87,6 +89,17 @@ impl Default for Options {
             interface: Interface::Float,
             dynamic: Dynamic::default(),
             exclude: Vec::new(),
+        }
+    }
+}
+
+impl Given {
+    /// What `g` brings.
+    pub fn by(g: &Graph) -> Self {
+        match is_quantized(g) {
+            false => Given::Nothing,
+            true if lacks_grids(g) => Given::Some,
+            true => Given::All,
         }
     }
 }

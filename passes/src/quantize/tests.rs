@@ -1,5 +1,7 @@
 //! Float graphs and what they become on grids, as text.
 
+use std::ops::ControlFlow;
+
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Sums, Target, Zero};
 use qcc_ir::text::{Weights, parse, print_brief};
@@ -30,8 +32,10 @@ fn on_grids(g: &Graph, options: &Options) -> Quantized {
 fn on_grids_of(target: &Target, g: &Graph, options: &Options) -> Quantized {
     let samples = samples();
     let joint = Joint::alone(g);
-    let ranges =
-        calibrate(&joint, &[g], Method::MinMax, samples.len(), |i| Some(samples[i].clone()), &mut |_| {}).unwrap();
+    let ranges = calibrate(&joint, &[g], Method::MinMax, samples.len(), |i| Some(samples[i].clone()), &mut |_| {
+        ControlFlow::Continue(())
+    })
+    .unwrap();
     quantize(g, target, &ranges[0], options).unwrap()
 }
 

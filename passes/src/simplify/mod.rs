@@ -73,16 +73,16 @@ const ALL: &[&[Rule]] = &[
 ];
 
 /// Simplifies an imported graph, before it is lowered to a target.
-pub fn simplify() -> Vec<Box<dyn Pass>> {
+pub(crate) fn simplify() -> Vec<Box<dyn Pass>> {
     vec![
-        Box::new(Rules { name: "recognise", rules: RECOGNISE }),
-        Box::new(Rules { name: "simplify", rules: ALL }),
+        Box::new(Rules::new("recognise", RECOGNISE)),
+        Box::new(Rules::new("simplify", ALL)),
         Box::new(common::ShareConstants),
     ]
 }
 
 /// Clears up after passes that leave constants to fold and operators that do nothing. It makes no operator that a
 /// target may lack.
-pub fn tidy() -> Vec<Box<dyn Pass>> {
-    vec![Box::new(Rules { name: "tidy", rules: TIDY }), Box::new(common::ShareConstants)]
+pub(crate) fn tidy() -> Vec<Box<dyn Pass>> {
+    vec![Box::new(Rules::new("tidy", TIDY)), Box::new(common::ShareConstants)]
 }

@@ -6,7 +6,8 @@ use qcc_ir::text::{Weights, parse, print_full};
 use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
 
 use super::{simplify, tidy};
-use crate::{Context, Pass, check_meaning, run};
+use crate::testing::try_apply;
+use crate::{Pass, check_meaning};
 use qcc_ir::ops::{Granularity, Op};
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 
@@ -47,9 +48,9 @@ pub(crate) fn target() -> Target {
     }
 }
 
-fn after(g: &Graph, passes: &[Box<dyn Pass>]) -> Graph {
-    let (mut g, target) = (g.clone(), target());
-    run(passes, &mut g, &mut Context { target: &target, diagnostics: Vec::new() }, &mut |_, _| {}).unwrap();
+fn after(g: &Graph, passes: Vec<Box<dyn Pass>>) -> Graph {
+    let mut g = g.clone();
+    try_apply(&mut g, passes, &target()).unwrap();
     g
 }
 
@@ -63,9 +64,9 @@ fn graph(body: &str) -> Graph {
 /// Simplifies `before`, which must then read as `expected` and mean the same; `expected` must be left as it is.
 fn becomes(before: &str, expected: &str) {
     let (before, expected) = (graph(before), graph(expected));
-    let found = after(&before, &simplify());
+    let found = after(&before, simplify());
     assert_eq!(plain(&found), plain(&expected));
-    assert_eq!(plain(&after(&expected, &simplify())), plain(&expected));
+    assert_eq!(plain(&after(&expected, simplify())), plain(&expected));
     let error = check_meaning(&before, &found, &inputs_for(&before, 7)).unwrap();
     assert!(error < 1e-5, "differs by {error}\n{}", print_full(&found));
 }
@@ -90,11 +91,11 @@ proptest! {
 
     #[test]
     fn simplification_keeps_the_meaning_and_is_done_once(g in graphs(), seed in any::<u64>()) {
-        for passes in [simplify(), tidy()] {
-            let once = after(&g, &passes);
+        for passes in [simplify, tidy] {
+            let once = after(&g, passes());
             let error = check_meaning(&g, &once, &inputs_for(&g, seed)).unwrap();
             prop_assert!(error < 1e-4, "differs by {error}\n{}\n{}", print_full(&g), print_full(&once));
-            prop_assert!(after(&once, &passes).same(&once), "{}\n{}", print_full(&g), print_full(&once));
+            prop_assert!(after(&once, passes()).same(&once), "{}\n{}", print_full(&g), print_full(&once));
         }
     }
 }
@@ -452,7 +453,7 @@ fn products_of_dynamically_quantized_values_are_products_with_a_weight_on_a_grid
         %c = binary(f:Sub) %qf, %zf %p = matmul(transpose_b:false) %c, %wd
         %i = cast\"i32\" %p %f = cast\"f32\" %i %st = binary(f:Mul) %s, %t %y = binary(f:Mul) %f, %st",
     );
-    let text = print_full(&after(&g, &simplify()));
+    let text = print_full(&after(&g, simplify()));
     assert!(text.contains("i8<axis 1: 0.5,0.25>[4,2] = const [1,2,3,4,5,6,7,8]"), "{text}");
     let rounded = "%0: f32[1,2,4,4] = dynamic_quantize(granularity:Axes(from:0,to:4)) %x";
     assert!(text.contains(rounded) && text.contains("= matmul(transpose_b:false) %0, "), "{text}");

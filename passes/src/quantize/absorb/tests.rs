@@ -24,7 +24,7 @@ fn graph(body: &str) -> Graph {
 fn shown(g: &Graph, interface: Interface, most: f32) -> String {
     assert!(is_quantized(g));
     let target = target();
-    let mut cx = Context { target: &target, diagnostics: Vec::new() };
+    let mut cx = Context::new(&target);
     let absorbed = absorb(g, &mut cx, interface).unwrap().graph;
     if interface == Interface::Float {
         for seed in 0..4 {
@@ -108,7 +108,7 @@ fn grids_that_no_kernel_takes_go_with_a_note() {
 fn integer_outputs_keep_their_storage() {
     let g = graph(&format!("{CONV} %q: u8<0.012:0>[1,2,4,4] = quantize %r  output q = %q"));
     let target = target();
-    let mut cx = Context { target: &target, diagnostics: Vec::new() };
+    let mut cx = Context::new(&target);
     let absorbed = absorb(&g, &mut cx, Interface::Float).unwrap().graph;
     let run = |g: &Graph| -> Vec<Tensor> { Executor::new(g).run(&inputs_for(g, 1), &mut |_, _| {}).unwrap() };
     let (a, b) = (run(&g), run(&absorbed));

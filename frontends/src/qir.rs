@@ -1,0 +1,59 @@
+//! Graphs as models: those that are built in memory, and those of `.qir` files.
+
+use bytes::Bytes;
+use qcc_ir::Graph;
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::text::file;
+
+use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
+
+/// A graph that was built by the caller.
+#[derive(Debug)]
+pub(crate) struct Built(pub(crate) Graph);
+
+/// True where a file holds a graph as text. Comments may stand before it.
+pub(crate) fn is_graph(bytes: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
+    let first = start.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"));
+    first.and_then(|line| line.strip_prefix("graph")).is_some_and(|rest| rest.starts_with([' ', '{', '"']))
+}
+
+/// Reads a `.qir` file.
+pub(crate) fn read(bytes: &Bytes) -> Result<Built, Vec<Diagnostic>> {
+    let refused = |e: file::FileError| {
+        let error = Diagnostic::error("bad-graph", e.to_string());
+        vec![error.with_help("`qcc opt MODEL -o FILE.qir` writes one to compare with")]
+    };
+    file::read(bytes).map(Built).map_err(refused)
+}
+
+impl ModelFile for Built {
+    fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
+        let declared = |v| {
+            let ty = self.0.ty(v);
+            let name = self.0.name(v).map_or_else(String::new, |n| n.to_string());
+            DeclaredInput { name, elem: ty.elem.clone(), shape: Some(ty.shape.clone()) }
+        };
+        Ok(self.0.inputs().map(declared).collect())
+    }
+
+    fn metadata(&self) -> Vec<(String, String)> {
+        self.0.metadata.clone()
+    }
+
+    /// Shapes and values of a graph are settled.
+    fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
+        if *options != ImportOptions::default() {
+            let error = Diagnostic::error("settled-graph", "the shapes and values of a graph are settled");
+            return Err(vec![error.with_help("leave --shape and --set out, or give them where the graph is made")]);
+        }
+        self.0.verify().map_err(|e| vec![Diagnostic::invalid_model(e.to_string())])?;
+        let open = |v| self.0.ty(v).shape.elements().is_none();
+        if let Some(v) = self.0.inputs().find(|&v| open(v)) {
+            let name = self.0.name(v).map_or("", |n| n);
+            let error = Diagnostic::error("open-shape", format!("input {name} of the graph is {}", self.0.ty(v)));
+            return Err(vec![error.with_help("build the graph with numbers as extents")]);
+        }
+        Ok(Imported { graph: self.0.clone(), notes: Vec::new(), open: Vec::new() })
+    }
+}

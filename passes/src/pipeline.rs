@@ -1,0 +1,383 @@
+//! The passes of a compilation as data: a list in stages that can be read, changed and run in part.
+
+use std::fmt;
+use std::ops::{ControlFlow, RangeBounds};
+use std::sync::Arc;
+
+use qcc_ir::ops::OpKind;
+use qcc_ir::{Graph, NodeId, Origin, ValueId};
+use rustc_hash::FxHashSet;
+
+use crate::layout::{self, ImageOrder, layout};
+use crate::lower::lower;
+use crate::open_batch::OpenBatch;
+use crate::pass::{Context, Pass, PassError};
+use crate::precision::{HalfValues, HalfWeights};
+use crate::quantize::{self, CompleteQdq, ImportQdq, Quantize};
+use crate::simplify::{simplify, tidy};
+
+/// What lies between two points of a compilation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// The imported float graph becomes smaller. It runs once for all targets, so that its passes ask nothing of
+    /// [`Context::target`].
+    Simplify,
+    /// The graph of each target comes to hold the target's operators only. What stands there in the end is calibrated.
+    Lower,
+    /// The calibrated graph goes onto integers or narrower floats.
+    Quantize,
+    /// The order of each value's bytes is chosen; constants get their last form.
+    Layout,
+    /// Extents that the source leaves open become symbols again. What stands there in the end is written.
+    Finish,
+}
+
+impl Stage {
+    /// All stages, in order.
+    pub const ALL: [Stage; 5] = [Stage::Simplify, Stage::Lower, Stage::Quantize, Stage::Layout, Stage::Finish];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Simplify => "simplify",
+            Stage::Lower => "lower",
+            Stage::Quantize => "quantize",
+            Stage::Layout => "layout",
+            Stage::Finish => "finish",
+        }
+    }
+}
+
+/// A pass in its stage. A name may stand in several stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PassId {
+    /// The stage.
+    pub stage: Stage,
+    /// The pass's own name.
+    pub name: &'static str,
+}
+
+impl PassId {
+    /// True where `asked` is `NAME` or `STAGE/NAME` of this pass.
+    pub fn is(&self, asked: &str) -> bool {
+        match asked.split_once('/') {
+            Some((stage, name)) => stage == self.stage.name() && name == self.name,
+            None => asked == self.name,
+        }
+    }
+}
+
+impl fmt::Display for PassId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.stage.name(), self.name)
+    }
+}
+
+/// A name that stands for no pass of a pipeline, or for several.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{asked} names {} of the passes {}", if *.several { "more than one" } else { "none" }, .known.join(", "))]
+pub struct UnknownPass {
+    /// The name.
+    pub asked: String,
+    /// True where it stands for several.
+    pub several: bool,
+    /// Those that there are, as `STAGE/NAME`.
+    pub known: Vec<String>,
+}
+
+/// What the numbers of a compiled graph are.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Numbers {
+    /// Those of the source.
+    #[default]
+    Source,
+    /// Weights are 16-bit floats.
+    HalfWeights,
+    /// Values are 16-bit floats where the target computes with them.
+    HalfValues,
+    /// Values, or weights alone, are integers.
+    Quantized(quantize::Options),
+}
+
+/// What decides on the passes of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the numbers of the graph become.
+    pub numbers: Numbers,
+    /// What inputs and outputs hold, where that is not what the source has.
+    pub interface: quantize::Interface,
+    /// The order of the axes of images at inputs and outputs.
+    pub layout: layout::Interface,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let layout = layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc };
+        Settings { numbers: Numbers::Source, interface: quantize::Interface::Float, layout }
+    }
+}
+
+/// Passes in their stages.
+///
+/// ```
+/// use qcc_passes::{Pipeline, Settings, Stage};
+/// let mut pipeline = Pipeline::new(&Settings::default());
+/// pipeline.remove("layout/tidy")?;
+/// let last = pipeline.ids().last().unwrap();
+/// assert_eq!(last.to_string(), "finish/open-batch");
+/// # Ok::<_, qcc_passes::UnknownPass>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Pipeline {
+    passes: Vec<(Stage, Arc<dyn Pass>)>,
+}
+
+impl Pipeline {
+    /// No passes.
+    pub fn empty() -> Self {
+        Pipeline::default()
+    }
+
+    /// The passes that compile a graph.
+    pub fn new(settings: &Settings) -> Self {
+        let mut p = Pipeline::empty();
+        p.extend(Stage::Simplify, simplify());
+        p.extend(Stage::Lower, lower(matches!(settings.numbers, Numbers::Quantized(_))));
+        p.extend(Stage::Lower, tidy());
+        if let Numbers::Quantized(options) = &settings.numbers
+            && options.activations
+        {
+            p.push(Stage::Quantize, CompleteQdq(options.clone()));
+        }
+        p.push(Stage::Quantize, ImportQdq { interface: settings.interface });
+        match &settings.numbers {
+            Numbers::Quantized(options) => p.push(Stage::Quantize, Quantize(options.clone())),
+            Numbers::HalfValues => p.push(Stage::Quantize, HalfValues { interface: settings.interface }),
+            Numbers::Source | Numbers::HalfWeights => {}
+        }
+        p.extend(Stage::Layout, vec![layout(settings.layout)]);
+        p.extend(Stage::Layout, tidy());
+        // Last: folding would widen the weights again.
+        match settings.numbers {
+            Numbers::HalfWeights => p.push(Stage::Layout, HalfWeights { exact: false }),
+            Numbers::Source => p.push(Stage::Layout, HalfWeights { exact: true }),
+            Numbers::HalfValues | Numbers::Quantized(_) => {}
+        }
+        p.push(Stage::Finish, OpenBatch);
+        p
+    }
+
+    /// Adds a pass behind all others of its stage.
+    pub fn push(&mut self, stage: Stage, pass: impl Pass + 'static) {
+        self.push_shared(stage, Arc::new(pass));
+    }
+
+    /// As [`Pipeline::push`], of a pass that several pipelines may have.
+    pub fn push_shared(&mut self, stage: Stage, pass: Arc<dyn Pass>) {
+        let place = self.passes.partition_point(|(s, _)| *s <= stage);
+        self.passes.insert(place, (stage, pass));
+    }
+
+    /// Adds a pass before all others of its stage.
+    pub fn push_first(&mut self, stage: Stage, pass: impl Pass + 'static) {
+        let place = self.passes.partition_point(|(s, _)| *s < stage);
+        self.passes.insert(place, (stage, Arc::new(pass)));
+    }
+
+    pub(crate) fn extend(&mut self, stage: Stage, passes: Vec<Box<dyn Pass>>) {
+        passes.into_iter().for_each(|pass| self.push_shared(stage, pass.into()));
+    }
+
+    /// Adds a pass before the one called `at` (`NAME` or `STAGE/NAME`), in its stage.
+    ///
+    /// # Errors
+    /// Where `at` names no pass or several.
+    pub fn insert_before(&mut self, at: &str, pass: impl Pass + 'static) -> Result<(), UnknownPass> {
+        let place = self.find(at)?;
+        self.passes.insert(place, (self.passes[place].0, Arc::new(pass)));
+        Ok(())
+    }
+
+    /// Adds a pass behind the one called `at`, in its stage.
+    ///
+    /// # Errors
+    /// Where `at` names no pass or several.
+    pub fn insert_after(&mut self, at: &str, pass: impl Pass + 'static) -> Result<(), UnknownPass> {
+        let place = self.find(at)?;
+        self.passes.insert(place + 1, (self.passes[place].0, Arc::new(pass)));
+        Ok(())
+    }
+
+    /// Puts a pass in the place of the one called `at`.
+    ///
+    /// # Errors
+    /// Where `at` names no pass or several.
+    pub fn replace(&mut self, at: &str, pass: impl Pass + 'static) -> Result<(), UnknownPass> {
+        let place = self.find(at)?;
+        self.passes[place].1 = Arc::new(pass);
+        Ok(())
+    }
+
+    /// Takes the pass called `at` away.
+    ///
+    /// # Errors
+    /// Where `at` names no pass or several.
+    pub fn remove(&mut self, at: &str) -> Result<(), UnknownPass> {
+        let place = self.find(at)?;
+        self.passes.remove(place);
+        Ok(())
+    }
+
+    /// Takes all passes behind the one called `at` away.
+    ///
+    /// # Errors
+    /// Where `at` names no pass or several.
+    pub fn end_after(&mut self, at: &str) -> Result<(), UnknownPass> {
+        let place = self.find(at)?;
+        self.passes.truncate(place + 1);
+        Ok(())
+    }
+
+    /// The pass called `at`, in its stage.
+    ///
+    /// # Errors
+    /// Where `at` names no pass or several.
+    pub fn get(&self, at: &str) -> Result<(Stage, Arc<dyn Pass>), UnknownPass> {
+        let (stage, pass) = &self.passes[self.find(at)?];
+        Ok((*stage, Arc::clone(pass)))
+    }
+
+    /// The passes in the order in which they run.
+    pub fn ids(&self) -> impl Iterator<Item = PassId> {
+        self.passes.iter().map(|(stage, pass)| PassId { stage: *stage, name: pass.name() })
+    }
+
+    fn find(&self, at: &str) -> Result<usize, UnknownPass> {
+        let mut places = self.ids().enumerate().filter(|(_, id)| id.is(at)).map(|(place, _)| place);
+        match (places.next(), places.next()) {
+            (Some(place), None) => Ok(place),
+            (_, second) => Err(UnknownPass {
+                asked: at.into(),
+                several: second.is_some(),
+                known: self.ids().map(|id| id.to_string()).collect(),
+            }),
+        }
+    }
+
+    /// Runs the passes of some stages in order. The graph is swept and verified after each pass and shown to `after`, which
+    /// may ask for the end.
+    ///
+    /// # Errors
+    /// That of the first pass which fails, [`PassError::Verify`] where a pass leaves a graph that is none, and
+    /// [`PassError::Cancelled`].
+    pub fn run(
+        &self,
+        stages: impl RangeBounds<Stage>,
+        g: &mut Graph,
+        cx: &mut Context<'_>,
+        after: &mut dyn FnMut(PassId, &Graph) -> ControlFlow<()>,
+    ) -> Result<(), PassError> {
+        for (stage, pass) in self.passes.iter().filter(|(stage, _)| stages.contains(stage)) {
+            let known = Known::take(g, cx);
+            pass.run(g, cx)?;
+            g.sweep();
+            g.verify().map_err(|error| PassError::Verify { pass: pass.name(), error })?;
+            known.give_back(g, cx);
+            if after(PassId { stage: *stage, name: pass.name() }, g).is_break() {
+                return Err(PassError::Cancelled);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of the values that calibration saw, while a pass runs that may replace them: a number that is free again may
+/// be that of another node.
+struct Known(Vec<(ValueId, ValueId, OpKind, Origin)>);
+
+impl Known {
+    fn take(g: &Graph, cx: &mut Context<'_>) -> Self {
+        let all = std::mem::take(&mut cx.values).into_iter();
+        Known(all.map(|(old, new)| (old, new, g.op(new.node).kind(), g.origin(new.node).clone())).collect())
+    }
+
+    /// Those that are still there, unless the pass says itself what became of them.
+    fn give_back(self, g: &Graph, cx: &mut Context<'_>) {
+        if !cx.values.is_empty() || self.0.is_empty() {
+            return;
+        }
+        let live: FxHashSet<NodeId> = g.order().into_iter().collect();
+        let same = |(_, new, kind, origin): &(ValueId, ValueId, OpKind, Origin)| {
+            live.contains(&new.node) && g.op(new.node).kind() == *kind && g.origin(new.node) == origin
+        };
+        cx.values = self.0.into_iter().filter(same).map(|(old, new, ..)| (old, new)).collect();
+    }
+}
+
+/// Looks at no graph and ends nothing: for [`Pipeline::run`].
+pub fn ignore(_: PassId, _: &Graph) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Pass for Nothing {
+        fn name(&self) -> &'static str {
+            "nothing"
+        }
+
+        fn run(&self, _: &mut Graph, _: &mut Context<'_>) -> Result<(), PassError> {
+            Ok(())
+        }
+    }
+
+    fn names(p: &Pipeline) -> Vec<String> {
+        p.ids().map(|id| id.to_string()).collect()
+    }
+
+    #[test]
+    fn the_list_is_what_runs() {
+        insta::assert_snapshot!(names(&Pipeline::new(&Settings::default())).join(" "));
+        let numbers = Numbers::Quantized(quantize::Options::default());
+        insta::assert_snapshot!(names(&Pipeline::new(&Settings { numbers, ..Settings::default() })).join(" "));
+    }
+
+    #[test]
+    fn passes_are_placed_by_name() {
+        let mut p = Pipeline::empty();
+        p.push(Stage::Layout, Nothing);
+        p.push(Stage::Simplify, Nothing);
+        assert_eq!(names(&p), ["simplify/nothing", "layout/nothing"]);
+        let error = p.remove("nothing").unwrap_err();
+        assert!(error.several && error.to_string().contains("more than one"), "{error}");
+        assert!(!p.insert_after("lower/nothing", Nothing).unwrap_err().several);
+        let mut p = Pipeline::new(&Settings::default());
+        p.insert_before("decompose", Nothing).unwrap();
+        p.insert_after("lower/nothing", Nothing).unwrap();
+        p.remove("lower/nothing").unwrap_err();
+        p.replace("recognise", Nothing).unwrap();
+        p.end_after("decompose").unwrap();
+        assert_eq!(names(&p).last().unwrap(), "lower/decompose");
+        assert_eq!(names(&p)[0], "simplify/nothing");
+    }
+
+    #[test]
+    fn a_run_stops_where_it_is_told() {
+        let mut p = Pipeline::empty();
+        (0..3).for_each(|_| p.push(Stage::Lower, Nothing));
+        let (mut g, mut cx, mut seen) = (Graph::new("g"), Context::new(&crate::testing::BARE), 0);
+        let mut stop_at_two = |_: PassId, _: &Graph| {
+            seen += 1;
+            if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        assert!(p.run(..Stage::Lower, &mut g, &mut cx, &mut stop_at_two).is_ok());
+        assert_eq!(p.run(.., &mut g, &mut cx, &mut stop_at_two), Err(PassError::Cancelled));
+        assert_eq!(seen, 2);
+    }
+}

@@ -1,0 +1,83 @@
+//! Quantization as passes of a pipeline.
+
+use qcc_ir::Graph;
+use qcc_ir::diagnostic::Diagnostic;
+
+use super::{Interface, Options, Quantized, absorb, complete, quantize};
+use crate::calibrate::Ranges;
+use crate::pass::{Context, Given, Pass, PassError};
+
+/// Puts a calibrated float graph on integers. Nothing happens to graphs that come quantized.
+#[derive(Clone, Debug)]
+pub struct Quantize(pub Options);
+
+impl Pass for Quantize {
+    fn name(&self) -> &'static str {
+        "quantize"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.source.given != Given::Nothing {
+            return Ok(());
+        }
+        let none = Ranges::default();
+        let ranges = match cx.ranges {
+            Some(ranges) => ranges,
+            None if !self.0.activations => &none,
+            None => {
+                let error = Diagnostic::error("not-calibrated", "nothing is known of the ranges of the values");
+                let help = "calibrate the graph, or quantize weights alone";
+                return Err(PassError::Refused(vec![error.with_help(help)]));
+            }
+        };
+        quantize(g, cx.target, ranges, &self.0)?.take_place(g, cx);
+        Ok(())
+    }
+}
+
+/// Gives values of a graph that comes quantized the scales and zero points that it lacks, where it was calibrated.
+#[derive(Clone, Debug)]
+pub struct CompleteQdq(pub Options);
+
+impl Pass for CompleteQdq {
+    fn name(&self) -> &'static str {
+        "complete-qdq"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if let Some(ranges) = cx.ranges.filter(|r| cx.source.given == Given::Some && r.samples > 0) {
+            *g = complete(g, cx.target, ranges, &self.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// Has as many nodes of a graph that comes quantized compute with its integers as the target's kernels allow. Nothing
+/// happens to float graphs.
+#[derive(Clone, Copy, Debug)]
+pub struct ImportQdq {
+    /// What inputs and outputs hold that are floats in the graph.
+    pub interface: Interface,
+}
+
+impl Pass for ImportQdq {
+    fn name(&self) -> &'static str {
+        "import-qdq"
+    }
+
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+        if cx.source.given != Given::Nothing {
+            absorb(g, cx, self.interface)?.take_place(g, cx);
+        }
+        Ok(())
+    }
+}
+
+impl Quantized {
+    /// Puts the graph in the place of the one it was made from.
+    pub(crate) fn take_place(self, g: &mut Graph, cx: &mut Context<'_>) {
+        *g = self.graph;
+        cx.values = self.values;
+        cx.lost_inputs = self.lost_inputs;
+    }
+}

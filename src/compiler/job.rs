@@ -1,0 +1,317 @@
+//! One compilation, stage by stage.
+
+use std::ops::ControlFlow;
+
+use qcc_backends::Backend;
+use qcc_frontends::{Imported, Model};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::Op;
+use qcc_ir::target::{OpenBatch, Target};
+use qcc_ir::{Elem, Graph, OpenExtent};
+use qcc_passes::open_batch::static_batch;
+use qcc_passes::quantize;
+use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
+
+use super::narrow::{Narrowing, calibrates};
+use super::{Artefact, Compiled, Compiler, Failure, Lowered, Report};
+use crate::batch::Pair;
+use crate::data::{Dataset, Samples};
+use crate::observer::{Clock, Observer};
+use crate::options::{Options, Precision};
+use crate::port::Port;
+use crate::quality::{Evidence, Validation, affordable, hints, verify};
+
+/// The data that ranges are found on, and those that results are compared on.
+pub(super) type Datasets = [Option<Dataset>; 2];
+
+pub(super) struct Job<'a> {
+    compiler: &'a Compiler,
+    model: &'a Model,
+    /// The model as it was imported, or as the caller's passes make it: what `--verify` holds the result against.
+    reference: Graph,
+    source: Graph,
+    facts: SourceFacts,
+    open: Vec<OpenExtent>,
+    rewrites: Rewrites,
+    diagnostics: Vec<Diagnostic>,
+    clock: Clock,
+    observer: &'a mut dyn Observer,
+}
+
+impl<'a> Job<'a> {
+    /// Imports the model.
+    pub(super) fn import(
+        compiler: &'a Compiler,
+        model: &'a Model,
+        clock: Clock,
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, Failure> {
+        let Imported { graph: source, notes, open } = model.import(&compiler.options.import)?;
+        check_float(&source)?;
+        let reference = source.clone();
+        let facts = SourceFacts { channels_last: model.channels_last(), ..SourceFacts::default() };
+        let rewrites = Rewrites::limited(compiler.options.stop_after);
+        Ok(Job { compiler, model, reference, source, facts, open, rewrites, diagnostics: notes, clock, observer })
+    }
+
+    /// The model's graph.
+    pub(super) fn source(&self) -> &Graph {
+        &self.source
+    }
+
+    fn options(&self) -> &'a Options {
+        &self.compiler.options
+    }
+
+    fn target(&self, backend: Backend) -> &'static Target {
+        backend.target_for(self.options().form)
+    }
+
+    /// Makes the graphs of all targets.
+    pub(super) fn run(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
+        self.simplify()?;
+        self.check_excludes()?;
+        self.facts.given = Given::by(&self.source);
+        self.facts.half_weights = has_halves(&self.source);
+        let given = self.facts.given != Given::Nothing;
+        self.options().check_ranges(given)?;
+        let evidence = self.evidence(datasets)?;
+        let mut lowered = self.lower()?;
+        if !self.open.is_empty() {
+            self.clock.stage("open batch", self.observer);
+            self.choose_open(&mut lowered);
+        }
+        let validation = self.narrow(&mut lowered, &evidence)?;
+        let report = self.report(&lowered, &evidence, validation);
+        let unmet = self.options().gate.unmet(report.worst_sqnr(), report.worst_agreement());
+        if !unmet.is_empty() {
+            let (stages, diagnostics) = (std::mem::take(&mut self.clock).stop(), std::mem::take(&mut self.diagnostics));
+            return Err(Failure::Gate { report: Box::new(Report { stages, diagnostics, ..report }), unmet });
+        }
+        self.clock.stage("layout", self.observer);
+        self.lay_out(&mut lowered)?;
+        if self.options().verify {
+            self.clock.stage("verify", self.observer);
+            self.verify(&lowered, &evidence)?;
+        }
+        self.report_rewrites();
+        let diagnostics = std::mem::take(&mut self.diagnostics);
+        Ok(Compiled {
+            options: self.options().clone(),
+            lowered,
+            report: Report { diagnostics, ..report },
+            clock: std::mem::take(&mut self.clock),
+            open: Vec::new(),
+        })
+    }
+
+    /// The passes that the options ask for.
+    fn pipeline(&self, backend: Backend) -> Result<Pipeline, Failure> {
+        Ok(self.compiler.pipeline(backend)?)
+    }
+
+    /// Runs the passes of a stage on a graph.
+    fn run_stage(&mut self, stage: Stage, backend: Backend, g: &mut Graph, open: &[OpenExtent]) -> Result<(), Failure> {
+        let pipeline = self.pipeline(backend)?;
+        let mut cx = Context::new(self.target(backend));
+        (cx.source, cx.open) = (self.facts, open);
+        cx.rewrites = std::mem::take(&mut self.rewrites);
+        let done = pipeline.run(stage..=stage, g, &mut cx, &mut shown(self.observer));
+        self.diagnostics.append(&mut cx.diagnostics);
+        self.rewrites = cx.rewrites;
+        Ok(done?)
+    }
+
+    fn simplify(&mut self) -> Result<(), Failure> {
+        self.clock.stage("optimise", self.observer);
+        let mut source = std::mem::replace(&mut self.source, Graph::new(""));
+        // Simplification asks nothing of the target.
+        self.run_stage(Stage::Simplify, self.options().targets[0], &mut source, &[])?;
+        if !self.compiler.edits.is_empty() {
+            // What the caller's passes mean is theirs to say.
+            self.reference = source.clone();
+        }
+        self.source = source;
+        Ok(())
+    }
+
+    fn lower(&mut self) -> Result<Vec<Lowered>, Failure> {
+        let mut lowered = Vec::new();
+        // Rewrites are counted anew for each target.
+        let rewrites = self.rewrites.clone();
+        for &backend in &self.options().targets {
+            let mut graph = self.source.clone();
+            self.rewrites = rewrites.clone();
+            self.run_stage(Stage::Lower, backend, &mut graph, &[])?;
+            lowered.push(Lowered { backend, graph, quality: None, open: Vec::new(), closed: None });
+        }
+        Ok(lowered)
+    }
+
+    /// Decides whose batches are open at the end: of targets that run such graphs well, where the lowered graph means
+    /// for two at once what the source means.
+    fn choose_open(&mut self, lowered: &mut [Lowered]) {
+        let integers = self.options().precision == Precision::Int8 || self.facts.given != Given::Nothing;
+        let mut pair = None;
+        for l in &mut *lowered {
+            let target = self.target(l.backend);
+            let checked = match target.open_batch {
+                OpenBatch::Never => continue,
+                OpenBatch::Real if integers => {
+                    Err(Box::new(static_batch(format!("integer models for {} have fixed extents", target.name))))
+                }
+                OpenBatch::Real | OpenBatch::All => pair
+                    .get_or_insert_with(|| Pair::import(self.model, &self.options().import, &self.open, &self.source))
+                    .as_ref()
+                    .map_err(Clone::clone)
+                    .and_then(|pair| pair.check(&l.graph, target, &self.open)),
+            };
+            match checked {
+                Ok(()) => l.open.clone_from(&self.open),
+                Err(note) => self.diagnostics.push(*note),
+            }
+        }
+    }
+
+    /// The samples of the data for the inputs of the model.
+    fn evidence(&self, datasets: Datasets) -> Result<Evidence, Failure> {
+        let bind = |dataset: Dataset| -> Result<Samples, Failure> {
+            let preprocess = self.options().preparation.resolve(&self.source.metadata);
+            Ok(dataset.bind(&self.source, preprocess).map_err(|e| Diagnostic::from(&e))?)
+        };
+        let [data, validation] = datasets;
+        let (data, validation) = (data.map(bind).transpose()?, validation.map(bind).transpose()?);
+        self.options().preparation.check(&[&data, &validation])?;
+        let calibrates = calibrates(self.options().precision, self.facts.given);
+        Ok(Evidence::new(data, validation, calibrates, affordable(&self.source)))
+    }
+
+    /// Brings the graphs to fewer bits, where that is asked for or the model comes so.
+    fn narrow(&mut self, lowered: &mut [Lowered], evidence: &Evidence) -> Result<Option<Validation>, Failure> {
+        let Options { precision, half_values, .. } = self.options();
+        if precision.is_quantized() || *half_values || self.facts.given != Given::Nothing {
+            let narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), lowered)?;
+            return narrowing.run(lowered, evidence, &mut self.diagnostics, &mut self.clock, self.observer);
+        }
+        for l in lowered {
+            self.run_stage(Stage::Quantize, l.backend, &mut l.graph, &[])?;
+        }
+        Ok(None)
+    }
+
+    fn report(&self, lowered: &[Lowered], evidence: &Evidence, validation: Option<Validation>) -> Report {
+        let outputs = self.compiler.outputs(&self.source.name, &super::Output::Folder("".into()), &self.source);
+        let artefact = |(l, output): (&Lowered, _)| Artefact {
+            target: self.target(l.backend).name,
+            output,
+            output_bytes: 0,
+            inputs: Port::inputs(&l.graph),
+            outputs: Port::outputs(&l.graph),
+            operators: 0,
+            quality: l.quality.clone(),
+        };
+        Report {
+            model: "".into(),
+            model_bytes: 0,
+            precision: match self.facts.given {
+                Given::Nothing => self.options().precision,
+                Given::Some | Given::All => Precision::Int8,
+            },
+            calibration: evidence.calibration.as_ref().filter(|_| evidence.seen.is_some()).map(|s| s.to_string()),
+            validation,
+            artefacts: lowered.iter().zip(outputs).map(artefact).collect(),
+            stages: Vec::new(),
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// Lays out what is to be written, and opens the batches that stay open.
+    fn lay_out(&mut self, lowered: &mut [Lowered]) -> Result<(), Failure> {
+        for l in lowered {
+            self.run_stage(Stage::Layout, l.backend, &mut l.graph, &[])?;
+            let closed = (!l.open.is_empty()).then(|| l.graph.clone());
+            self.run_stage(Stage::Finish, l.backend, &mut l.graph, &l.open)?;
+            l.closed = closed.filter(|_| is_open(&l.graph));
+        }
+        Ok(())
+    }
+
+    /// Checks that what is to be written means what the model means.
+    fn verify(&self, lowered: &[Lowered], evidence: &Evidence) -> Result<(), Failure> {
+        let imported = &self.reference;
+        let given = evidence.validation.as_ref().or(evidence.calibration.as_ref()).cloned();
+        let random =
+            || Dataset::random(0).limited(1).bind(imported, None).map_err(|e| Failure::from(Diagnostic::from(&e)));
+        let samples = given.map_or_else(random, Ok)?;
+        let hints = hints(imported);
+        for l in lowered {
+            let target = self.target(l.backend);
+            let mut model = imported.clone();
+            // Consumers of a target may ask for other numbers than the model gives.
+            if let Ok((_, prepare)) = self.pipeline(l.backend)?.get("normalize-boxes") {
+                let mut cx = Context::new(target);
+                cx.source = self.facts;
+                prepare.run(&mut model, &mut cx)?;
+            }
+            let graph = l.closed.as_ref().unwrap_or(&l.graph);
+            verify(&model, graph, target.name, self.options().precision, hints, &samples)?;
+        }
+        Ok(())
+    }
+
+    fn check_excludes(&self) -> Result<(), Failure> {
+        let unmatched = quantize::unmatched(&self.source, &self.options().exclude);
+        let error = |p: &String| {
+            Diagnostic::error("unmatched-exclude", format!("--exclude {p} names no node of the model"))
+                .with_help("`qcc inspect` shows the names of nodes; `*` stands for any characters")
+        };
+        let errors: Vec<Diagnostic> = unmatched.into_iter().map(error).collect();
+        if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
+    }
+
+    /// Says where a limit of rewrites stopped them.
+    fn report_rewrites(&mut self) {
+        let Some(limit) = self.options().stop_after else { return };
+        let Rewrites { count, last, .. } = &self.rewrites;
+        let message = format!("{count} rewrites were made, {limit} are allowed");
+        let note = Diagnostic::warning("stopped-rewrites", message);
+        self.diagnostics.push(match last {
+            Some((rule, origin)) => note.with_note(format!("the last is by rule {rule}")).at(origin),
+            None => note,
+        });
+    }
+}
+
+/// Shows graphs to whoever looks on, and passes on that there is to be an end.
+pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -> ControlFlow<()> + '_ {
+    |pass, g| {
+        if observer.wants(pass) {
+            observer.pass(pass, g);
+        }
+        if observer.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// True where an extent of an input is a symbol.
+fn is_open(g: &Graph) -> bool {
+    g.inputs().any(|v| g.ty(v).shape.elements().is_none())
+}
+
+/// True where weights are 16-bit floats.
+fn has_halves(graph: &Graph) -> bool {
+    graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
+}
+
+/// Fails where a model computes with integers: those have been through a quantization that is not this one.
+fn check_float(graph: &Graph) -> Result<(), Failure> {
+    match quantize::computes_with_integers(graph) {
+        None => Ok(()),
+        Some(n) => {
+            let error =
+                Diagnostic::error("quantized-model", "the model computes with integers; qcc compiles float models");
+            let error =
+                error.with_help("give the model that it was made from; inspect and compare take quantized ones");
+            Err(error.at(graph.origin(n)).into())
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The passes that options ask for.
+
+use qcc_backends::Backend;
+use qcc_passes::quantize::{self, Dynamic, Interface};
+use qcc_passes::ultralytics::normalize_boxes;
+use qcc_passes::{Numbers, Pipeline, Settings, Stage, UnknownPass};
+
+use super::Compiler;
+use crate::options::{Options, Precision};
+use crate::quality::Trial;
+
+/// What may be other than the options say, where several ways are compared.
+#[derive(Clone, Debug)]
+pub(super) struct Variant {
+    pub(super) trial: Trial,
+    pub(super) dynamic: Dynamic,
+}
+
+impl Variant {
+    /// What the options ask for.
+    pub(super) fn asked(options: &Options) -> Self {
+        let dynamic = match options.interface {
+            Interface::Float if !options.only_static => Dynamic::Needed,
+            _ => Dynamic::Never,
+        };
+        Variant { trial: Trial { precision: options.precision, exclude: Vec::new() }, dynamic }
+    }
+}
+
+impl Compiler {
+    /// The passes of a variant for a target.
+    pub(super) fn pipeline_of(&self, backend: Backend, variant: &Variant) -> Result<Pipeline, UnknownPass> {
+        let options = &self.options;
+        let Variant { trial, dynamic } = variant;
+        let interface = match trial.precision == options.precision {
+            true => options.interface,
+            false => Interface::Float,
+        };
+        let quantized = |activations, weights| {
+            let exclude = [&options.exclude[..], &trial.exclude].concat();
+            Numbers::Quantized(quantize::Options { activations, weights, interface, dynamic: *dynamic, exclude })
+        };
+        let numbers = match trial.precision {
+            Precision::Float32 => Numbers::Source,
+            Precision::Float16 if options.half_values => Numbers::HalfValues,
+            Precision::Float16 => Numbers::HalfWeights,
+            Precision::Int8 => quantized(true, quantize::Weights::Channels),
+            Precision::W8A32 => quantized(false, quantize::Weights::Channels),
+            Precision::W4A32 => quantized(false, quantize::Weights::Blocks(options.block)),
+        };
+        let mut pipeline = Pipeline::new(&Settings { numbers, interface, layout: options.layout });
+        if backend == Backend::Tflite {
+            pipeline.push_first(Stage::Lower, normalize_boxes(options.layout.input));
+        }
+        self.edits.iter().try_for_each(|edit| edit(&mut pipeline))?;
+        Ok(pipeline)
+    }
+}

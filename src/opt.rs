@@ -1,0 +1,88 @@
+//! Passes by name on the graph of any model, without compiling it.
+
+use std::path::{Path, PathBuf};
+
+use qcc_backends::{Backend, Files};
+use qcc_frontends::{ImportOptions, Model};
+use qcc_ir::Graph;
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::text::file;
+use qcc_passes::{Context, Given, Pipeline, Rewrites, SourceFacts, Stage, ignore};
+
+use crate::artefact::{Protected, Publication};
+use crate::compiler::{Compiler, Failure};
+use crate::options::{Options, Precision};
+
+/// What to do with a graph.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OptOptions {
+    /// Shapes and values of inputs.
+    pub import: ImportOptions,
+    /// The target whose passes they are.
+    pub backend: Backend,
+    /// Names of passes (`NAME` or `STAGE/NAME`), in the order in which they run. Where there are none, those of
+    /// [`Stage::Simplify`] do.
+    pub passes: Vec<String>,
+    /// Simplifying rewrites at most.
+    pub stop_after: Option<usize>,
+}
+
+impl OptOptions {
+    /// The passes of those names.
+    pub fn new(backend: Backend, passes: Vec<String>) -> Self {
+        OptOptions { import: ImportOptions::default(), backend, passes, stop_after: None }
+    }
+}
+
+/// What passes made of a graph.
+#[derive(Clone, Debug)]
+pub struct Optimised {
+    /// The graph.
+    pub graph: Graph,
+    /// Why rules left nodes as they are whose patterns they have: the name of the node, the rule, and its reason.
+    pub reasons: Vec<(String, &'static str, String)>,
+    /// What the user should know.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Runs passes on the graph of the model at `model`. `output` is the `.qir` file that is written, if any.
+///
+/// # Errors
+/// Where the model cannot be read, a name stands for no pass or several, a pass refuses the graph, or the file cannot be
+/// written.
+pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Result<Optimised, Failure> {
+    let file = Model::open(model)?;
+    let imported = file.import(&options.import)?;
+    let mut protected = Protected::default();
+    protected.add("the model", [PathBuf::from(model)]);
+    protected.add("a file with weights of the model", file.files());
+    let mut publication = Publication::new(protected);
+    output.iter().try_for_each(|path| publication.artefact(path, &[]))?;
+
+    let known = Compiler::new(Options::new([options.backend], Precision::Float32)).pipeline(options.backend)?;
+    let mut pipeline = Pipeline::empty();
+    for name in &options.passes {
+        // In the order of their names, whatever their stages are.
+        pipeline.push_shared(Stage::Simplify, known.get(name)?.1);
+    }
+    let pipeline = if options.passes.is_empty() { &known } else { &pipeline };
+    let mut graph = imported.graph;
+    let mut cx = Context::new(options.backend.target());
+    cx.source = SourceFacts { channels_last: file.channels_last(), given: Given::by(&graph), ..SourceFacts::default() };
+    cx.rewrites = Rewrites::limited(options.stop_after);
+    cx.diagnostics = imported.notes;
+    pipeline.run(..=Stage::Simplify, &mut graph, &mut cx, &mut ignore)?;
+
+    if output.is_some() {
+        let failed = |e: std::io::Error| Diagnostic::error("write", format!("the graph cannot be written: {e}"));
+        let mut files = publication.staged(0);
+        let name = files.main().to_owned();
+        file::write(&graph, files.create(&name).map_err(failed)?).map_err(failed)?;
+        publication.publish()?;
+    }
+    let of = |n| cx.rewrites.reasons(n).iter().map(move |(rule, why)| (n, *rule, why.clone()));
+    let reasons = graph.order().into_iter().flat_map(of);
+    let reasons = reasons.map(|(n, rule, why)| (graph.origin(n).to_string(), rule, why)).collect();
+    Ok(Optimised { reasons, diagnostics: cx.diagnostics, graph })
+}

@@ -1,0 +1,22 @@
+//! The examples do what they say.
+
+#[path = "../../examples/custom_pass.rs"]
+mod custom_pass;
+#[path = "../../examples/custom_rule.rs"]
+mod custom_rule;
+#[path = "../../examples/in_memory.rs"]
+mod in_memory;
+#[path = "../../examples/progress.rs"]
+mod progress;
+
+#[test]
+fn examples_run() {
+    for (name, main) in [
+        ("custom_pass", custom_pass::main as fn() -> Result<(), Box<dyn std::error::Error>>),
+        ("custom_rule", custom_rule::main),
+        ("in_memory", in_memory::main),
+        ("progress", progress::main),
+    ] {
+        main().unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}

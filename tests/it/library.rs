@@ -1,0 +1,163 @@
+//! The library as its users see it, and the commands on graphs and passes.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use qcc::backends::{Backend, Memory};
+use qcc::frontends::Model;
+use qcc::ir::{Graph, Shape, Tensor};
+use qcc::passes::{Context, Pass, PassError, Stage};
+use qcc::{Calibration, Compiler, Data, Failure, NoObserver, Options, Precision};
+
+use crate::cli::{folder, refusal, succeeds};
+
+const LENET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/mnist_lenet.onnx");
+
+/// A pass of the caller's own: it counts the nodes it sees.
+#[derive(Debug)]
+struct Count(Arc<AtomicUsize>);
+
+impl Pass for Count {
+    fn name(&self) -> &'static str {
+        "count"
+    }
+
+    fn run(&self, g: &mut Graph, _cx: &mut Context<'_>) -> Result<(), PassError> {
+        self.0.store(g.order().len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn library_users_add_passes() {
+    let dir = folder();
+    let seen = Arc::new(AtomicUsize::new(0));
+    let mut compiler = Compiler::new(Options::default());
+    compiler.add_pass(Stage::Simplify, Count(seen.clone()));
+    let names: Vec<String> = compiler.pipelines().unwrap()[0].ids().map(|id| id.to_string()).collect();
+    assert!(names.contains(&"simplify/count".to_owned()), "{names:?}");
+    let output = dir.path().join("a.tflite");
+    let report =
+        compiler.compile(&dir.path().join("small.onnx"), &qcc::Output::File(output.clone()), &mut NoObserver).unwrap();
+    assert_eq!(report.artefacts[0].output_bytes, fs::metadata(output).unwrap().len());
+    // Input, weight, bias, conv, clamp.
+    assert_eq!(seen.load(Ordering::Relaxed), 5);
+}
+
+#[test]
+fn types_can_be_shared_and_errors_are_errors() {
+    fn shared<T: Send + Sync>() {}
+    fn error<T: std::error::Error + 'static>() {}
+    shared::<Compiler>();
+    shared::<Model>();
+    shared::<qcc::Compiled>();
+    error::<Failure>();
+    error::<PassError>();
+    error::<qcc::ir::diagnostic::Diagnostic>();
+    let failure = Compiler::new(Options::new([], Precision::Int8));
+    let failure = failure.compile(Path::new("no.onnx"), &qcc::Output::Folder("".into()), &mut NoObserver).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "error[usage]: each target is written once; name targets once each: --to tflite,onnx,openvino"
+    );
+}
+
+/// The same samples give the same bytes from a file and from memory, and they go to a file and to memory.
+#[test]
+fn memory_is_as_good_as_files() {
+    let dir = folder();
+    let values: Vec<f32> = (0..8 * 784).map(|i| ((i * 37) % 251) as f32 / 251.0).collect();
+    let mut npy = b"\x93NUMPY\x01\0".to_vec();
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (8, 1, 28, 28), }\n";
+    npy.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
+    npy.extend(header.as_bytes());
+    npy.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    fs::write(dir.path().join("d.npy"), npy).unwrap();
+    let targets = Backend::ALL.iter().copied();
+    let mut options = Options::new(targets, Precision::Int8);
+    options.calibration = Some(Calibration::new(Data::Path(dir.path().join("d.npy"))));
+    let output = qcc::Output::Folder(dir.path().join("out"));
+    let report = Compiler::new(options.clone()).compile(Path::new(LENET), &output, &mut NoObserver).unwrap();
+
+    let samples = values.chunks(784).map(|v| vec![Tensor::from_vec(Shape::known(&[1, 1, 28, 28]), v.to_vec())]);
+    options.calibration = Some(Calibration::new(samples.collect::<Data>()));
+    let model = Model::read(fs::read(LENET).unwrap().into(), Path::new("")).unwrap();
+    let mut compiled = Compiler::new(options.clone()).compile_model(&model, &mut NoObserver).unwrap();
+    for (i, artefact) in report.artefacts.iter().enumerate() {
+        let mut files = Memory::new(artefact.output.file_name().unwrap().to_str().unwrap());
+        compiled.write(i, &mut files).unwrap();
+        for (name, bytes) in &files.files {
+            assert!(*bytes == fs::read(artefact.output.with_file_name(name)).unwrap(), "{name}");
+        }
+    }
+    let in_memory = compiled.finish();
+    assert_eq!(in_memory.worst_sqnr(), report.worst_sqnr());
+
+    options.calibration = Some(Calibration::new(vec![vec![Tensor::from_vec(Shape::known(&[1, 2]), vec![0.0; 2])]]));
+    let failure = Compiler::new(options).compile_model(&model, &mut NoObserver).unwrap_err();
+    let said = qcc::render::render(failure.diagnostics(), Path::new("lenet"), false);
+    assert!(said.contains("sample 0: a tensor of f32[1,2] for input"), "{said}");
+}
+
+/// What a pass behind quantization changes is what is written and measured.
+#[test]
+fn passes_run_behind_quantization_for_every_target() {
+    let (seen, dir) = (Arc::new(AtomicUsize::new(0)), folder());
+    let mut options = Options::new([Backend::Tflite, Backend::Openvino], Precision::Int8);
+    options.calibration = Some(Calibration::new(Data::Random));
+    let mut compiler = Compiler::new(options);
+    compiler.edit({
+        let seen = seen.clone();
+        move |pipeline| pipeline.insert_after("quantize", Count(seen.clone()))
+    });
+    let model = Model::open(&dir.path().join("small.onnx")).unwrap();
+    let compiled = compiler.compile_model(&model, &mut NoObserver).unwrap();
+    assert!(seen.load(Ordering::Relaxed) > 5);
+    assert!(compiled.report().worst_sqnr().unwrap() > 20.0);
+    compiler.edit(|pipeline| pipeline.remove("no-such-pass"));
+    let failure = compiler.compile_model(&model, &mut NoObserver).unwrap_err();
+    assert!(failure.to_string().contains("no-such-pass names no pass"), "{failure}");
+}
+
+#[test]
+fn passes_are_listed() {
+    let dir = folder();
+    insta::assert_snapshot!(succeeds(dir.path(), &["passes", "--to", "tflite,onnx", "--quantize", "int8"]));
+}
+
+#[test]
+fn graphs_as_text_are_models() {
+    let dir = folder();
+    let at = dir.path();
+    let shown = succeeds(at, &["opt", LENET]);
+    succeeds(at, &["opt", LENET, "-o", "lenet.qir"]);
+    assert!(!succeeds(at, &["opt", "lenet.qir", "--pass", "lower/tidy", "--to", "onnx"]).is_empty());
+    // What was simplified is simple.
+    assert_eq!(succeeds(at, &["opt", "lenet.qir"]), shown);
+    succeeds(at, &["lenet.qir", "--to", "onnx", "-q", "-o", "a.onnx"]);
+    succeeds(at, &[LENET, "--to", "onnx", "-q", "--shape", "image=1,1,28,28", "-o", "b.onnx"]);
+    assert!(fs::read(at.join("a.onnx")).unwrap() == fs::read(at.join("b.onnx")).unwrap());
+    let mut damaged = fs::read(at.join("lenet.qir")).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(at.join("damaged.qir"), damaged).unwrap();
+    insta::assert_snapshot!("damaged_graph", refusal(at, &["damaged.qir", "--to", "onnx"]));
+    insta::assert_snapshot!("no_such_pass", refusal(at, &["opt", LENET, "--pass", "tidier"]));
+    insta::assert_snapshot!("replaces_the_model", refusal(at, &["opt", "lenet.qir", "-o", "lenet.qir"]));
+}
+
+/// One more rewrite at a time, down to the graph that no rule changes.
+#[test]
+fn rewrites_stop_where_they_are_told() {
+    const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/torch/functions.pt2");
+    let dir = folder();
+    let at = |n: &str| succeeds(dir.path(), &["opt", MODEL, "--stop-after", n]);
+    let mut graphs: Vec<String> = (0..60).map(|n| at(&n.to_string())).collect();
+    graphs.dedup();
+    assert!(graphs.len() > 2, "{}", graphs.len());
+    assert_eq!(graphs.last(), Some(&succeeds(dir.path(), &["opt", MODEL])));
+    let out = crate::cli::qcc(dir.path(), &[MODEL, "--to", "tflite", "--stop-after", "1", "-o", "x.tflite"]);
+    let said = crate::cli::text(&out.stderr);
+    assert!(out.status.success() && said.contains("stopped-rewrites") && said.contains("by rule"), "{said}");
+}
