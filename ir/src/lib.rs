@@ -12,6 +12,7 @@ pub mod error;
 pub mod eval;
 mod graph;
 mod kernels;
+mod name;
 pub mod ops;
 pub mod target;
 #[cfg(any(test, feature = "testing"))]

@@ -3,12 +3,12 @@
 use std::fmt;
 
 use qcc_frontends::MODULE;
-use qcc_ir::diagnostic::{Diagnostic, list};
+use qcc_ir::diagnostic::list;
 use qcc_ir::{Elem, Tensor, TensorType, metadata_entry};
 
+use super::input::{Image, from_reals};
 use super::picture::Pixels;
-use super::samples::from_reals;
-use super::{DataError, Image, Samples, resize};
+use super::{DataError, resize};
 
 /// Order of the channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,27 +146,6 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// Fails where something is asked for that none of the samples take.
-    ///
-    /// # Errors
-    /// Where numbers are given for data that are fed as they are, or colours and sizes for data that are no pictures.
-    pub(crate) fn check(&self, samples: &[&Option<Samples>]) -> Result<(), Box<Diagnostic>> {
-        let any = |takes: fn(&Samples) -> bool| samples.iter().filter_map(|s| s.as_ref()).any(takes);
-        if *self == Preparation::default() || samples.iter().all(|s| s.is_none()) {
-            return Ok(());
-        }
-        if !any(Samples::are_pixels) {
-            let message = "the data are fed as they are: only pictures and arrays of bytes become other numbers";
-            let help = "save the numbers that the model takes, or uint8 pixels; or leave --preprocess, --scale, --mean, --std, --color and --resize out";
-            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help(help)));
-        }
-        if (self.color.is_some() || self.fit.is_some()) && !any(Samples::are_pictures) {
-            let message = "--color and --resize are for pictures: arrays have the colours and the size of the model";
-            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help("leave them out")));
-        }
-        Ok(())
-    }
-
     /// The whole, or `None` where nothing says which numbers the model was trained on.
     pub fn resolve(&self, metadata: &[(String, String)]) -> Option<Preprocess> {
         let numbers = self.scale.is_some() || self.mean.is_some() || self.std.is_some();

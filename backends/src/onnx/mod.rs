@@ -17,6 +17,7 @@ mod call;
 mod check;
 mod disassemble;
 mod emit;
+mod nodes;
 mod ops;
 mod target;
 
@@ -57,7 +58,7 @@ fn put(mut model: ModelProto, form: Form, files: &mut dyn Files) -> io::Result<S
 
 /// The message, checked.
 fn model(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
-    let model = emit::emit(graph, form)?;
+    let model = nodes::emit(graph, form)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok(model) } else { Err(wrong) }
 }

@@ -12,6 +12,7 @@ use crate::{Files, Summary};
 
 mod emit;
 mod metadata;
+mod nodes;
 mod ops;
 mod target;
 
@@ -33,7 +34,7 @@ pub(crate) fn describes(metadata: &[(String, String)]) -> bool {
 /// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
 /// written.
 pub fn write(graph: &Graph, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-    let written = emit::emit(graph)?;
+    let written = nodes::emit(graph)?;
     let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
     let bytes = store(&written, &graph.metadata, files).map_err(failed)?;
     let layers = &written.net.layers;

@@ -15,6 +15,7 @@ mod check;
 mod disassemble;
 mod emit;
 mod metadata;
+mod nodes;
 mod ops;
 mod target;
 
@@ -38,7 +39,7 @@ pub fn write(graph: &Graph, out: &mut (impl Write + ?Sized)) -> Result<Summary, 
 
 /// The tables of the file, checked.
 fn model(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
-    let model = emit::emit(graph)?;
+    let model = nodes::emit(graph)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok(model) } else { Err(wrong) }
 }

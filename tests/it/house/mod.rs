@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod circles;
+mod source;
+
 /// The rooms and what each may use. Tests may use what the room itself may; those of the root also the schemas.
 const ARROWS: [(&str, &[&str]); 6] = [
     ("qcc", &["qcc-ir", "qcc-frontends", "qcc-passes", "qcc-backends"]),
@@ -74,4 +77,26 @@ fn manifests_are_read() {
     assert_eq!(name, "a");
     assert_eq!(uses["dependencies"], BTreeSet::from(["qcc-ir".to_owned()]));
     assert_eq!(uses["dev-dependencies"], BTreeSet::from(["qcc-passes".to_owned()]));
+}
+
+/// No circle of files: in each folder of a crate, no part (a file, or a folder with all in it) uses itself by way of
+/// others. The folder's own file (`mod.rs`, `lib.rs`) may use its parts, and these what it defines for all of them. A name
+/// counts as a use of the file that defines the item, whichever modules re-export it; a re-export is a use only where the
+/// file has the name in its own code. Methods are not looked at, only names, and test modules are left out.
+///
+/// At the top of the root crate, options, failures and reports name each other: only its folders are looked at.
+#[test]
+fn no_file_uses_itself_by_way_of_others() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut told = Vec::new();
+    for manifest in manifests() {
+        let folder = manifest.parent().unwrap().join("src");
+        let files = source::files(&folder, "rs");
+        for file in ["lib.rs", "main.rs"].into_iter().filter(|file| files.contains_key(*file)) {
+            let mut circles = circles::Crate::read(file, &files).circles();
+            circles.retain(|(at, _)| folder != root || !at.is_empty());
+            told.extend(circles.into_iter().map(|(_, circle)| format!("{}: {circle}", folder.display())));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }
