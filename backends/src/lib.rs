@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qcc_ir::Graph;
+use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
@@ -114,9 +114,17 @@ impl Backend {
         }
     }
 
-    /// Writes a graph that was lowered and laid out for [`Backend::target`]. All that cannot be written is reported
-    /// together, and then nothing is written.
-    pub fn write(self, graph: &Graph, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+    /// Writes a graph that was checked for [`Backend::target_for`] this form.
+    ///
+    /// # Errors
+    /// All that cannot be written, together; then nothing is written. Likewise where the graph was checked for another
+    /// target.
+    pub fn write(self, graph: Checked<'_>, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+        let target = self.target_for(form);
+        if !std::ptr::eq(graph.target(), target) {
+            let message = format!("the graph was checked for another target or form than that of {}", target.name);
+            return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target_for")]);
+        }
         match self {
             Backend::Tflite => {
                 let failed = |e| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];

@@ -74,7 +74,8 @@ fn written(g: &Graph, backend: Backend, int8: bool, form: Form) -> Option<Vec<u8
     let order = ImageOrder::Nhwc;
     run(&mut g, vec![vec![layout(Interface { input: order, output: order })], tidy()])?;
     let mut files = Memory::new("model");
-    backend.write(&g, form, &mut files).ok()?;
+    let checked = qcc_ir::Checked::new(&g, backend.target_for(form)).ok()?;
+    backend.write(checked, form, &mut files).ok()?;
     files.files.remove("model")
 }
 

@@ -7,7 +7,7 @@ use qcc_frontends::{Imported, Model, OPEN_SHAPE};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
-use qcc_ir::{Elem, Graph, OpenExtent};
+use qcc_ir::{Checked, Elem, Graph, OpenExtent};
 use qcc_passes::layout::{self, ImageOrder, layout};
 use qcc_passes::lower::lower;
 use qcc_passes::open_batch::{open_batch, static_batch};
@@ -216,13 +216,15 @@ impl Compiler {
             let mut files = publication.staged(i);
             let mut graph = &l.graph;
             let mut is_closed = l.closed.is_none();
-            let mut written = l.backend.write(graph, self.options.form, &mut files);
+            let target = l.backend.target_for(self.options.form);
+            let mut written =
+                Checked::new(graph, target).and_then(|g| l.backend.write(g, self.options.form, &mut files));
             if let (Err(why), Some(closed)) = (&written, &l.closed) {
                 let why = why.first().map_or_else(String::new, |d| d.message.clone());
                 diagnostics.push(static_batch(why));
                 files.restart()?;
                 (graph, is_closed) = (closed, true);
-                written = l.backend.write(graph, self.options.form, &mut files);
+                written = Checked::new(graph, target).and_then(|g| l.backend.write(g, self.options.form, &mut files));
             }
             let summary = written?;
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);

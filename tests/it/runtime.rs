@@ -12,7 +12,7 @@ use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Op, Reshape};
 use qcc_ir::testing::{Case, graphs, inputs_for, numbers, operators};
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
+use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::layout::{ImageOrder, Interface, layout};
 use qcc_passes::lower::lower;
@@ -68,7 +68,8 @@ impl Runtime {
         passes.extend(tidy());
         self.run_passes(g, passes).map_err(|e| e.to_string())?;
         let mut files = Memory::new("model");
-        self.backend.write(g, self.form, &mut files).map_err(message)?;
+        let checked = Checked::new(g, self.backend.target_for(self.form)).map_err(message)?;
+        self.backend.write(checked, self.form, &mut files).map_err(message)?;
         let mut model = files.files.remove("model").expect("the main file");
         if let Some(constants) = files.files.remove("model.bin") {
             model.push(0);

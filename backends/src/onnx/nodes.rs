@@ -3,7 +3,7 @@
 use qcc_formats::onnx::ModelProto;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Op, Unary, UnaryFn};
-use qcc_ir::{Dim, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::{Checked, Dim, NodeId, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
@@ -14,7 +14,8 @@ use super::target::TARGET;
 use crate::Form;
 
 /// The messages of a graph, or everything that cannot be written.
-pub(super) fn emit(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+pub(super) fn emit(checked: Checked<'_>, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+    let graph = checked.graph();
     let mut e = Emitter::new(graph, form);
     let mut refused = Vec::new();
     for node in graph.order() {
@@ -23,7 +24,7 @@ pub(super) fn emit(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnost
         }
         e.path = graph.origin(node).path().to_owned();
         if let Err(why) = e.node(node) {
-            refused.push(why.diagnostic(TARGET.name, graph, node));
+            refused.push(why.diagnostic(checked, node));
         }
     }
     if !refused.is_empty() {
@@ -37,14 +38,6 @@ impl Emitter<'_> {
     fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
         let graph = self.graph;
         let (op, types, results) = (graph.op(node), graph.operand_types(node), graph.result_types(node));
-        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
-            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operator does {op} on {}", operands.join(", ")).into());
-        }
-        if let Some(odd) = types.iter().copied().chain(&results).find(|t| !t.layout.is_row_major()) {
-            return Err(format!("{odd} is not row-major").into());
-        }
         let numbers = numbers(self.form, op, &types, &results);
         let held = |t: &TensorType| if numbers == Numbers::Stored { t.clone() } else { t.real() };
         let mut site = Site {

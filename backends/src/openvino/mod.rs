@@ -5,7 +5,7 @@
 
 use std::io;
 
-use qcc_ir::Graph;
+use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
 use crate::{Files, Summary};
@@ -31,12 +31,12 @@ pub(crate) fn describes(metadata: &[(String, String)]) -> bool {
     crate::metadata::is_ultralytics(metadata)
 }
 
-/// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
+/// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
 /// written.
-pub fn write(graph: &Graph, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+pub(crate) fn write(graph: Checked<'_>, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
     let written = nodes::emit(graph)?;
     let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
-    let bytes = store(&written, &graph.metadata, files).map_err(failed)?;
+    let bytes = store(&written, &graph.graph().metadata, files).map_err(failed)?;
     let layers = &written.net.layers;
     let passive = ["Parameter", "Const", "Result"];
     Ok(Summary {

@@ -3,21 +3,20 @@
 use qcc_formats::openvino::{Info, Layer, Operation};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
-use qcc_ir::{Dim, Elem, Graph, NodeId, TensorType, ValueId};
-use smallvec::SmallVec;
+use qcc_ir::{Checked, Dim, Elem, Graph, NodeId, TensorType, ValueId};
 
 use super::emit::{CONST, Emitter, PARAMETER, Site, Unsupported, Written, attribute, element, stored};
-use super::target::TARGET;
 use super::{metadata, ops};
 
 const RESULT: Operation = Operation("Result", 1);
 
 /// The network of a graph, or everything that cannot be written.
-pub(super) fn emit(graph: &Graph) -> Result<Written, Vec<Diagnostic>> {
+pub(super) fn emit(checked: Checked<'_>) -> Result<Written, Vec<Diagnostic>> {
+    let graph = checked.graph();
     let mut e =
         Emitter::new(graph, metadata::info(&graph.metadata).into_iter().chain(runtime_options(graph)).collect());
     let mut refused = Vec::new();
-    let mut refuse = |node: NodeId, why: Unsupported| refused.push(why.diagnostic(TARGET.name, graph, node));
+    let mut refuse = |node: NodeId, why: Unsupported| refused.push(why.diagnostic(checked, node));
     for v in graph.inputs() {
         e.input(v);
     }
@@ -79,11 +78,6 @@ impl Emitter<'_> {
         let graph = self.graph;
         let op = graph.op(node);
         let types = graph.operand_types(node);
-        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
-            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operation does {op} on {}", operands.join(", ")).into());
-        }
         let site = Site {
             values: graph.operands(node),
             operands: types.iter().map(|&t| t.clone()).collect(),

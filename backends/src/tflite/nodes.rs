@@ -3,15 +3,15 @@
 use qcc_formats::tflite::{Activation, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{LayoutRule, Op};
-use qcc_ir::{Graph, Grid, Layout, NodeId, TensorType, ValueId};
+use qcc_ir::{Checked, Grid, Layout, NodeId, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use super::emit::{Emitter, Site, Unsupported};
 use super::ops;
-use super::target::TARGET;
 
 /// The tables of a graph, or everything that cannot be written.
-pub(super) fn emit(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
+pub(super) fn emit(checked: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
+    let graph = checked.graph();
     let mut e = Emitter::new(graph);
     let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
     let mut refused = Vec::new();
@@ -20,7 +20,7 @@ pub(super) fn emit(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
             continue;
         }
         if let Err(why) = e.node(node) {
-            refused.push(why.diagnostic(TARGET.name, graph, node));
+            refused.push(why.diagnostic(checked, node));
         }
     }
     let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
@@ -33,14 +33,6 @@ impl Emitter<'_> {
         let op = graph.op(node);
         let values = graph.operands(node);
         let types = graph.operand_types(node);
-        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
-            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operator does {op} on {}", operands.join(", ")).into());
-        }
-        if types.iter().filter_map(|t| t.elem.grid()).any(Grid::is_for_weights) {
-            return Err("no kernel takes weights in 4 bits or in blocks".into());
-        }
         if ops::is_alias(self, node) {
             return self.alias(node.value(0), values[0]);
         }
