@@ -23,6 +23,7 @@ mod memory;
 mod options;
 mod port;
 mod quality;
+pub mod vendor;
 mod watch;
 
 pub use artefact::abandon;

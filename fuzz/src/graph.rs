@@ -1,7 +1,7 @@
 //! Graphs: what passes make of them means the same, and is written.
 
 use bytes::Bytes;
-use qcc_backends::{Backend, Form, Memory};
+use qcc_backends::{Attachments, Backend, Form, Memory};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::testing::{Step, graph_of, inputs_for};
@@ -46,7 +46,8 @@ fn written(g: &mut Graph, backend: Backend, form: Form, channels_last: bool) -> 
         return None;
     }
     let mut files = Memory::new("model");
-    let written = Checked::new(g, backend.target_for(form)).and_then(|g| backend.write(g, form, &mut files));
+    let written = Checked::new(g, backend.target_for(form))
+        .and_then(|g| backend.write(g, form, &Attachments::default(), &mut files));
     match written {
         Ok(_) => files.files.remove("model").map(Bytes::from),
         Err(all) => {

@@ -75,7 +75,7 @@ fn written(g: &Graph, backend: Backend, int8: bool, form: Form) -> Option<Vec<u8
     run(&mut g, vec![vec![layout(Interface { input: order, output: order })], tidy()])?;
     let mut files = Memory::new("model");
     let checked = qcc_ir::Checked::new(&g, backend.target_for(form)).ok()?;
-    backend.write(checked, form, &mut files).ok()?;
+    backend.write(checked, form, &qcc_backends::Attachments::default(), &mut files).ok()?;
     files.files.remove("model")
 }
 

@@ -52,7 +52,8 @@ pub(crate) fn literal(data: &[u8]) {
     for &backend in Backend::ALL {
         let mut files = Memory::new("model.xml");
         let checked = qcc_ir::Checked::new(&g, backend.target()).expect("the target has it");
-        backend.write(checked, Form::default(), &mut files).expect("it is written");
+        let attachments = qcc::vendor::attachments(backend, &g.metadata);
+        backend.write(checked, Form::default(), &attachments, &mut files).expect("it is written");
         if let Some(yaml) = files.files.get("metadata.yaml") {
             let yaml = String::from_utf8(yaml.clone()).expect("text");
             assert_eq!(yaml.lines().count(), entries.len(), "{yaml}");

@@ -28,7 +28,6 @@ mod sets;
 pub mod simplify;
 #[cfg(test)]
 mod testing;
-pub mod ultralytics;
 
 pub use check::{CheckError, check_meaning};
 pub use joint::Joint;

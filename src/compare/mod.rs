@@ -8,13 +8,13 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Shape};
 use qcc_passes::Context;
 use qcc_passes::layout::ImageOrder;
-use qcc_passes::ultralytics::normalize_boxes;
 use serde::Serialize;
 
 use crate::compiler::Failure;
 use crate::data::{Preparation, Samples};
 use crate::options::Data;
 use crate::quality::{OutputReport, hints};
+use crate::vendor;
 
 mod evaluate;
 mod interface;
@@ -181,7 +181,7 @@ fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Importe
 /// Gives a detector the boxes that its TFLite form has.
 fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
     let mut cx = Context { target: Backend::Tflite.target(), diagnostics: Vec::new() };
-    let passes = [normalize_boxes(ImageOrder::Nhwc)];
+    let passes = vendor::prepare(Backend::Tflite, ImageOrder::Nhwc);
     let done = qcc_passes::run(&passes, g, &mut cx, &mut |_, _| {});
     done.map_err(|e| Failed { model: path.into(), failure: e.into() })
 }
@@ -198,5 +198,7 @@ fn bind(a: &Graph, b: &Graph, settings: &Settings) -> Result<Samples, Failure> {
         None => dataset,
     };
     let metadata = if a.metadata.is_empty() { &b.metadata } else { &a.metadata };
-    Ok(dataset.bind(&interface, settings.preparation.resolve(metadata)).map_err(|e| Diagnostic::from(&e))?)
+    Ok(dataset
+        .bind(&interface, settings.preparation.resolve(vendor::preprocess(metadata)))
+        .map_err(|e| Diagnostic::from(&e))?)
 }

@@ -14,7 +14,6 @@ use qcc_passes::open_batch::{open_batch, static_batch};
 use qcc_passes::precision::HalfWeights;
 use qcc_passes::quantize;
 use qcc_passes::simplify::{simplify, tidy};
-use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Context, Pass, PassError};
 
 use crate::artefact::{Protected, Publication};
@@ -23,6 +22,7 @@ use crate::data::{Dataset, Samples};
 use crate::options::{Data, Options, Precision};
 use crate::port::Port;
 use crate::quality::{Evidence, Quality, affordable, hints, verify};
+use crate::vendor;
 use crate::watch::{Clock, Silent, Watch};
 
 mod narrow;
@@ -197,7 +197,8 @@ impl Compiler {
             if let (Output::Folder(_), Some(folder)) = (output, path.parent()) {
                 publication.folder(folder)?;
             }
-            publication.artefact(path, &backend.beside(path, self.options.form, &source.metadata))?;
+            let attachments = vendor::attachments(*backend, &source.metadata);
+            publication.artefact(path, &backend.beside(path, self.options.form, &attachments))?;
         }
         self.options.report.iter().try_for_each(|path| publication.report(path))?;
         Ok(publication)
@@ -216,15 +217,16 @@ impl Compiler {
             let mut files = publication.staged(i);
             let mut graph = &l.graph;
             let mut is_closed = l.closed.is_none();
-            let target = l.backend.target_for(self.options.form);
+            let (form, attachments) = (self.options.form, vendor::attachments(l.backend, &graph.metadata));
+            let target = l.backend.target_for(form);
             let mut written =
-                Checked::new(graph, target).and_then(|g| l.backend.write(g, self.options.form, &mut files));
+                Checked::new(graph, target).and_then(|g| l.backend.write(g, form, &attachments, &mut files));
             if let (Err(why), Some(closed)) = (&written, &l.closed) {
                 let why = why.first().map_or_else(String::new, |d| d.message.clone());
                 diagnostics.push(static_batch(why));
                 files.restart()?;
                 (graph, is_closed) = (closed, true);
-                written = Checked::new(graph, target).and_then(|g| l.backend.write(g, self.options.form, &mut files));
+                written = Checked::new(graph, target).and_then(|g| l.backend.write(g, form, &attachments, &mut files));
             }
             let summary = written?;
             (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
@@ -276,7 +278,7 @@ impl Compiler {
     /// The main file of each artefact.
     fn outputs(&self, model: &Path, output: &Output, graph: &Graph) -> Vec<PathBuf> {
         let stem = model.file_stem().unwrap_or_default().to_string_lossy();
-        let named = |b: &Backend| b.file_name(&stem, self.options.precision.suffix(), &graph.metadata);
+        let named = |b: &Backend| vendor::file_name(*b, &stem, self.options.precision.suffix(), &graph.metadata);
         match output {
             Output::File(path) => vec![path.clone()],
             Output::Folder(folder) => self.options.targets.iter().map(|b| folder.join(named(b))).collect(),
@@ -329,7 +331,7 @@ impl Compiler {
     /// The samples of the data for the inputs of the model.
     fn evidence(&self, graph: &Graph, datasets: [Option<Dataset>; 2], given: Given) -> Result<Evidence, Failure> {
         let bind = |dataset: Dataset| -> Result<Samples, Failure> {
-            let preprocess = self.options.preparation.resolve(&graph.metadata);
+            let preprocess = self.options.preparation.resolve(vendor::preprocess(&graph.metadata));
             Ok(dataset.bind(graph, preprocess).map_err(|e| Diagnostic::from(&e))?)
         };
         let [data, validation] = datasets;
@@ -375,11 +377,8 @@ impl Compiler {
 
     /// Passes that change what a model gives: its consumers ask for it.
     fn preparation(&self, backend: Backend, channels_last: bool) -> Vec<Box<dyn Pass>> {
-        match backend {
-            // What was read with channels last has been through this.
-            Backend::Tflite if !channels_last => vec![normalize_boxes(self.options.layout.input)],
-            Backend::Tflite | Backend::Onnx | Backend::Openvino => Vec::new(),
-        }
+        // What was read with channels last has been through this.
+        if channels_last { Vec::new() } else { vendor::prepare(backend, self.options.layout.input) }
     }
 
     /// Passes behind quantization. `halves` says that weights which came in 16 bits were widened.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use qcc_backends::{Backend, Form, Memory};
+use qcc_backends::{Attachments, Backend, Form, Memory};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Op, Reshape};
@@ -69,7 +69,7 @@ impl Runtime {
         self.run_passes(g, passes).map_err(|e| e.to_string())?;
         let mut files = Memory::new("model");
         let checked = Checked::new(g, self.backend.target_for(self.form)).map_err(message)?;
-        self.backend.write(checked, self.form, &mut files).map_err(message)?;
+        self.backend.write(checked, self.form, &Attachments::default(), &mut files).map_err(message)?;
         let mut model = files.files.remove("model").expect("the main file");
         if let Some(constants) = files.files.remove("model.bin") {
             model.push(0);

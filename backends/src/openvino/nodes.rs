@@ -6,15 +6,18 @@ use qcc_ir::ops::Op;
 use qcc_ir::{Checked, Dim, Elem, Graph, NodeId, TensorType, ValueId};
 
 use super::emit::{CONST, Emitter, PARAMETER, Site, Unsupported, Written, attribute, element, stored};
-use super::{metadata, ops};
+use super::ops;
+use crate::Attachments;
 
 const RESULT: Operation = Operation("Result", 1);
 
 /// The network of a graph, or everything that cannot be written.
-pub(super) fn emit(checked: Checked<'_>) -> Result<Written, Vec<Diagnostic>> {
+pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Written, Vec<Diagnostic>> {
     let graph = checked.graph();
-    let mut e =
-        Emitter::new(graph, metadata::info(&graph.metadata).into_iter().chain(runtime_options(graph)).collect());
+    let value = |(key, value): &(String, String)| Info::Value(key.clone(), value.clone());
+    let group = |(name, entries): &(String, Vec<_>)| Info::Group(name.clone(), entries.iter().map(value).collect());
+    let info = attachments.info.iter().map(group).chain(runtime_options(graph)).collect();
+    let mut e = Emitter::new(graph, info);
     let mut refused = Vec::new();
     let mut refuse = |node: NodeId, why: Unsupported| refused.push(why.diagnostic(checked, node));
     for v in graph.inputs() {

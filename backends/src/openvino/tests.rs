@@ -2,14 +2,14 @@ use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
 use super::{Diagnostic, Summary, TARGET};
-use crate::Memory;
+use crate::{Attachments, Memory};
 
 fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
 }
 
 fn write(g: &Graph, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
-    super::write(Checked::new(g, &TARGET)?, files)
+    super::write(Checked::new(g, &TARGET)?, &Attachments::default(), files)
 }
 
 /// The XML file and the constants.

@@ -9,12 +9,12 @@ use qcc_formats::tflite::Model;
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::Summary;
+use crate::{Attachments, Summary};
 
+mod archive;
 mod check;
 mod disassemble;
 mod emit;
-mod metadata;
 mod nodes;
 mod ops;
 mod target;
@@ -24,11 +24,15 @@ pub use target::TARGET;
 
 /// Writes a graph that was checked for [`TARGET`]. All that cannot be written is reported together, and
 /// then nothing is written.
-pub(crate) fn write(graph: Checked<'_>, out: &mut (impl Write + ?Sized)) -> Result<Summary, Vec<Diagnostic>> {
+pub(crate) fn write(
+    graph: Checked<'_>,
+    attachments: &Attachments,
+    out: &mut (impl Write + ?Sized),
+) -> Result<Summary, Vec<Diagnostic>> {
     let model = model(graph)?;
     let failed = |e: std::io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
     let end = model.write(out).map_err(failed)?;
-    let archive = metadata::archive(&graph.graph().metadata, end).map_err(failed)?;
+    let archive = archive::archive(&attachments.archive, end).map_err(failed)?;
     out.write_all(&archive).map_err(failed)?;
     Ok(Summary {
         bytes: end + archive.len() as u64,

@@ -5,6 +5,7 @@ use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Shape, Tensor, TensorType};
 use smallvec::smallvec;
 
 use super::{TARGET, disassemble, write};
+use crate::Attachments;
 
 fn image(dims: &[usize]) -> TensorType {
     TensorType { layout: Layout::channels_last(dims.len()), ..TensorType::f32(dims) }
@@ -21,7 +22,7 @@ fn checked(g: &Graph) -> Checked<'_> {
 
 fn text(g: &Graph) -> String {
     let mut out = Vec::new();
-    let summary = write(checked(g), &mut out).unwrap();
+    let summary = write(checked(g), &Attachments::default(), &mut out).unwrap();
     assert_eq!(summary.bytes, out.len() as u64);
     disassemble(&Bytes::from(out)).unwrap()
 }
@@ -119,12 +120,13 @@ fn ill_typed_graphs_are_refused() {
 #[test]
 fn a_graph_is_written_for_the_target_that_it_was_checked_for() {
     use crate::{Backend, Form, Memory};
+    let none = Attachments::default();
     let g = convolution(1, &[6, 4, 3, 3]);
     let mut files = Memory::new("m.onnx");
-    let refused = Backend::Onnx.write(checked(&g), Form::PLAIN, &mut files).unwrap_err();
+    let refused = Backend::Onnx.write(checked(&g), Form::PLAIN, &none, &mut files).unwrap_err();
     assert_eq!(refused[0].message, "the graph was checked for another target or form than that of onnx");
     assert!(files.files.is_empty());
-    assert!(Backend::Tflite.write(checked(&g), Form::PLAIN, &mut Memory::new("m.tflite")).is_ok());
+    assert!(Backend::Tflite.write(checked(&g), Form::PLAIN, &none, &mut Memory::new("m.tflite")).is_ok());
     // What is laid out for one target is so for no other.
     assert!(Checked::new(&g, Backend::Onnx.target()).unwrap_err()[0].message.contains("is not row-major"));
 }
@@ -170,7 +172,7 @@ fn an_open_batch_is_in_the_signature() {
 fn the_same_graph_gives_the_same_bytes() {
     let bytes = || {
         let mut out = Vec::new();
-        write(checked(&convolution(1, &[6, 4, 3, 3])), &mut out).unwrap();
+        write(checked(&convolution(1, &[6, 4, 3, 3])), &Attachments::default(), &mut out).unwrap();
         out
     };
     assert_eq!(bytes(), bytes());

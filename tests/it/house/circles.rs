@@ -179,7 +179,8 @@ impl Source {
         while let Some(token) = tokens.get(i) {
             let rest = &tokens[i + 1..];
             match (token.word(), rest.first()) {
-                (Some("use"), _) => {
+                // `use<..>` of a type imports nothing.
+                (Some("use"), next) if next.is_some_and(|next| !next.is('<')) => {
                     let end = i + rest.iter().position(|t| t.is(';')).unwrap_or(rest.len());
                     let is_public = i > 0 && is_visibility(&tokens[..i]);
                     let depth = inline.iter().filter(|m| **m).count();
@@ -305,7 +306,7 @@ mod tests {
             ("lib.rs", "mod a; mod b; mod c; pub use a::A;"),
             ("a.rs", "use crate::b::{self, B as Other};"),
             ("b.rs", "pub struct B; fn f() { crate::c::g() }"),
-            ("c.rs", "fn g(_: super::A) {}"),
+            ("c.rs", "fn h() -> impl Fn() + use<> { || {} } fn g(_: super::A) {}"),
         ]);
         assert_eq!(told, "a.rs uses b of b.rs, b.rs uses g of c.rs, c.rs uses A of a.rs\n");
     }

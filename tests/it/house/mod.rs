@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 mod circles;
 mod source;
+mod words;
 
 /// The rooms and what each may use. Tests may use what the room itself may; those of the root also the schemas.
 const ARROWS: [(&str, &[&str]); 6] = [
@@ -96,6 +97,28 @@ fn no_file_uses_itself_by_way_of_others() {
             let mut circles = circles::Crate::read(file, &files).circles();
             circles.retain(|(at, _)| folder != root || !at.is_empty());
             told.extend(circles.into_iter().map(|(_, circle)| format!("{}: {circle}", folder.display())));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+}
+
+/// What is known of a vendor or a runtime stands in its room: code elsewhere (words and texts) does not name it. Comments
+/// may, since they say where a rule comes from, and tests may. `ir` and `passes` name none at all.
+#[test]
+fn vendors_and_runtimes_are_named_in_their_rooms() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut told = Vec::new();
+    for manifest in manifests() {
+        let folder = manifest.parent().unwrap().join("src");
+        let prefix = folder.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+        for (name, text) in source::files(&folder, "rs") {
+            // Tests in files of their own.
+            if name.ends_with("tests.rs") {
+                continue;
+            }
+            let file = format!("{prefix}/{name}");
+            let found = words::misplaced(&file, &text, words::ROOMS);
+            told.extend((!found.is_empty()).then(|| format!("{file} names {}", found.join(", "))));
         }
     }
     assert!(told.is_empty(), "{}", told.join("\n"));
