@@ -10,8 +10,10 @@ use qcc_ir::text::file;
 use qcc_passes::{Context, Given, Pipeline, Rewrites, SourceFacts, Stage, ignore};
 
 use crate::artefact::{Protected, Publication};
-use crate::compiler::{Compiler, Failure};
-use crate::options::{Options, Precision};
+use crate::compiler::Compiler;
+use crate::options::Options;
+use crate::outcome::Failure;
+use crate::precision::Precision;
 
 /// What to do with a graph.
 #[derive(Clone, Debug)]

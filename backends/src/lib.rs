@@ -3,14 +3,15 @@
 //! A backend exports a [`Target`]: what it asks of a graph, as data for the passes; and it writes a graph that meets
 //! this as one file or several.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use qcc_ir::Graph;
+use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
+mod attachments;
 mod files;
-mod metadata;
 mod names;
 pub mod onnx;
 pub mod openvino;
@@ -18,6 +19,7 @@ mod pack;
 pub mod tflite;
 mod unsupported;
 
+pub use attachments::Attachments;
 pub use files::{Files, Memory};
 pub(crate) use unsupported::Unsupported;
 
@@ -89,42 +91,53 @@ impl Backend {
         }
     }
 
-    /// Path of the main file in a folder, for a model called `stem` that says `metadata` of itself; `suffix` tells the
-    /// precision. The Ultralytics library finds an OpenVINO model by the name of its folder.
-    pub fn file_name(self, stem: &str, suffix: &str, metadata: &[(String, String)]) -> PathBuf {
-        let plain = || format!("{stem}{suffix}.{}", self.extension()).into();
-        match self {
-            Backend::Openvino => openvino::folder(metadata, stem, suffix).unwrap_or_else(plain),
-            Backend::Tflite | Backend::Onnx => plain(),
-        }
+    /// Name of the main file, for a model called `stem`; `suffix` tells the precision.
+    pub fn file_name(self, stem: &str, suffix: &str) -> PathBuf {
+        format!("{stem}{suffix}.{}", self.extension()).into()
     }
 
     /// Names of the files that are written beside the main one, whatever the weights. Those of more than
     /// [`onnx::MOST_INSIDE`] bytes get a file in any form.
-    pub fn beside(self, main: &Path, form: Form, metadata: &[(String, String)]) -> Vec<String> {
+    pub fn beside(self, main: &Path, form: Form, attachments: &Attachments) -> Vec<String> {
         let named = |extension: &str| files::beside(&main.file_name().unwrap_or_default().to_string_lossy(), extension);
-        match self {
-            Backend::Tflite => Vec::new(),
-            Backend::Onnx if form.external_data => vec![named(onnx::WEIGHTS)],
-            Backend::Onnx => Vec::new(),
-            Backend::Openvino => {
-                let metadata = openvino::describes(metadata).then(|| openvino::METADATA.to_owned());
-                std::iter::once(named(openvino::WEIGHTS)).chain(metadata).collect()
-            }
-        }
+        let weights = match self {
+            Backend::Onnx if form.external_data => Some(named(onnx::WEIGHTS)),
+            Backend::Tflite | Backend::Onnx => None,
+            Backend::Openvino => Some(named(openvino::WEIGHTS)),
+        };
+        weights.into_iter().chain(attachments.files.iter().map(|(name, _)| name.clone())).collect()
     }
 
-    /// Writes a graph that was lowered and laid out for [`Backend::target`]. All that cannot be written is reported
-    /// together, and then nothing is written.
-    pub fn write(self, graph: &Graph, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-        match self {
-            Backend::Tflite => {
-                let failed = |e| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
-                let name = files.main().to_owned();
-                tflite::write(graph, files.create(&name).map_err(failed)?)
-            }
-            Backend::Onnx => onnx::write(graph, form, files),
-            Backend::Openvino => openvino::write(graph, files),
+    /// Writes a graph that was checked for [`Backend::target_for`] this form.
+    ///
+    /// # Errors
+    /// All that cannot be written, together; then nothing is written. Likewise where the graph was checked for another
+    /// target.
+    pub fn write(
+        self,
+        graph: Checked<'_>,
+        form: Form,
+        attachments: &Attachments,
+        files: &mut dyn Files,
+    ) -> Result<Summary, Vec<Diagnostic>> {
+        let target = self.target_for(form);
+        if !std::ptr::eq(graph.target(), target) {
+            let message = format!("the graph was checked for another target or form than that of {}", target.name);
+            return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target_for")]);
         }
+        let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
+        let mut summary = match self {
+            Backend::Tflite => {
+                let name = files.main().to_owned();
+                tflite::write(graph, attachments, files.create(&name).map_err(failed)?)?
+            }
+            Backend::Onnx => onnx::write(graph, form, files)?,
+            Backend::Openvino => openvino::write(graph, attachments, files)?,
+        };
+        for (name, bytes) in &attachments.files {
+            files.create(name).and_then(|file| file.write_all(bytes)).map_err(failed)?;
+            summary.bytes += bytes.len() as u64;
+        }
+        Ok(summary)
     }
 }

@@ -1,7 +1,7 @@
 //! What a format has no words for.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Checked, NodeId};
 
 /// Why a node has no form in a format.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,11 +14,8 @@ impl<T: Into<String>> From<T> for Unsupported {
 }
 
 impl Unsupported {
-    /// What the user is told: the target, the node, and why.
-    pub(crate) fn diagnostic(self, target: &str, graph: &Graph, node: NodeId) -> Diagnostic {
-        let message = format!("{target} cannot express {}: {}", graph.op(node).kind().name(), self.0);
-        Diagnostic::error("unsupported-op", message)
-            .at(graph.origin(node))
-            .with_help("change this part of the model, or compile it for another target")
+    /// What the user is told.
+    pub(crate) fn diagnostic(self, graph: Checked<'_>, node: NodeId) -> Diagnostic {
+        graph.refusal(node, &self.0)
     }
 }

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow::Continue;
 
 use bytes::Bytes;
-use qcc_backends::{Backend, Form, Memory};
+use qcc_backends::{Attachments, Backend, Form, Memory};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::testing::{Step, graph_of, inputs_for};
 use qcc_ir::text::{parse, print_brief, print_full, weights_of};
-use qcc_ir::{Graph, Tensor};
+use qcc_ir::{Checked, Graph, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::{self, Options, Weights, quantize};
 use qcc_passes::{Context, Joint, Numbers, PassError, Pipeline, Settings, Stage, ignore};
@@ -44,7 +44,9 @@ fn written(g: &mut Graph, backend: Backend, form: Form, channels_last: bool) -> 
         return None;
     }
     let mut files = Memory::new("model");
-    match backend.write(g, form, &mut files) {
+    let written = Checked::new(g, backend.target_for(form))
+        .and_then(|g| backend.write(g, form, &Attachments::default(), &mut files));
+    match written {
         Ok(_) => files.files.remove("model").map(Bytes::from),
         Err(all) => {
             refused(&all);

@@ -63,7 +63,8 @@ fn written(g: &Graph, backend: Backend, int8: bool, form: Form) -> Option<Vec<u8
     }
     pipeline.run(Stage::Layout..=Stage::Layout, &mut g, &mut Context::new(backend.target()), &mut ignore).ok()?;
     let mut files = Memory::new("model");
-    backend.write(&g, form, &mut files).ok()?;
+    let checked = qcc_ir::Checked::new(&g, backend.target_for(form)).ok()?;
+    backend.write(checked, form, &qcc_backends::Attachments::default(), &mut files).ok()?;
     files.files.remove("model")
 }
 

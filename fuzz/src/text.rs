@@ -51,7 +51,9 @@ pub(crate) fn literal(data: &[u8]) {
     g.metadata = entries.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     for &backend in Backend::ALL {
         let mut files = Memory::new("model.xml");
-        backend.write(&g, Form::default(), &mut files).expect("it is written");
+        let checked = qcc_ir::Checked::new(&g, backend.target()).expect("the target has it");
+        let attachments = qcc::vendor::attachments(backend, &g.metadata);
+        backend.write(checked, Form::default(), &attachments, &mut files).expect("it is written");
         if let Some(yaml) = files.files.get("metadata.yaml") {
             let yaml = String::from_utf8(yaml.clone()).expect("text");
             assert_eq!(yaml.lines().count(), entries.len(), "{yaml}");

@@ -7,11 +7,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod checked;
 pub mod diagnostic;
 pub mod error;
 pub mod eval;
 mod graph;
 mod kernels;
+mod name;
 pub mod ops;
 pub mod target;
 #[cfg(any(test, feature = "testing"))]
@@ -20,6 +22,7 @@ pub mod testing;
 pub mod text;
 mod types;
 
+pub use checked::{Checked, is_pointwise};
 pub use graph::{
     COMPUTED_BYTES, Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError, metadata_entry,
 };

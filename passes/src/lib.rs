@@ -16,19 +16,20 @@ mod pipeline;
 pub mod precision;
 pub mod quality;
 pub mod quantize;
+mod rewrites;
 mod rounding;
 mod rules;
 mod sets;
 pub mod simplify;
 #[cfg(test)]
 mod testing;
-pub mod ultralytics;
 
 pub use check::{CheckError, check_meaning};
 pub use joint::Joint;
 pub use pass::{Context, Given, Pass, PassError, SourceFacts};
 pub use pipeline::{Numbers, PassId, Pipeline, Settings, Stage, UnknownPass, ignore};
-pub use rules::{Rewrite, Rewrites, Rule, Rules, Skip};
+pub use rewrites::{Rewrites, Skip};
+pub use rules::{Rewrite, Rule, Rules};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -8,7 +8,7 @@ use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, OpenExtent, ValueId, VerifyError};
 
 use crate::calibrate::Ranges;
-use crate::rules::Rewrites;
+use crate::rewrites::Rewrites;
 
 /// What a source model brings of its quantization.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -180,9 +180,9 @@ impl Pipeline {
     }
 
     /// Adds a pass before all others of its stage.
-    pub fn push_first(&mut self, stage: Stage, pass: impl Pass + 'static) {
+    pub fn push_first(&mut self, stage: Stage, pass: Arc<dyn Pass>) {
         let place = self.passes.partition_point(|(s, _)| *s < stage);
-        self.passes.insert(place, (stage, Arc::new(pass)));
+        self.passes.insert(place, (stage, pass));
     }
 
     pub(crate) fn extend(&mut self, stage: Stage, passes: Vec<Box<dyn Pass>>) {

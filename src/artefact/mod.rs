@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use qcc_backends::Files;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::compiler::Failure;
+use crate::outcome::Failure;
 
 mod protected;
 mod temporary;

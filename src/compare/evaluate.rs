@@ -9,9 +9,9 @@ use qcc_passes::quality::{Hints, OutputQuality, as_inputs};
 use rayon::prelude::*;
 
 use super::interface::Wire;
-use crate::compiler::Failure;
 use crate::data::Samples;
 use crate::memory;
+use crate::outcome::Failure;
 
 /// Evaluates both models on each sample: how each output of the first compares, on how many samples, and warnings for
 /// samples that cannot be read.

@@ -4,7 +4,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Extents;
 use qcc_ir::{Dim, Graph, Shape, TensorType, ValueId};
 
-use crate::compiler::Failure;
+use crate::outcome::Failure;
 
 pub(super) fn name(g: &Graph, v: ValueId) -> &str {
     g.name(v).map_or("", |n| n)

@@ -7,14 +7,14 @@ use qcc_frontends::{DeclaredInput, ImportOptions, Imported, Model, OPEN_SHAPE};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Shape};
 use qcc_passes::layout::ImageOrder;
-use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Context, Pipeline, Stage, ignore};
 use serde::Serialize;
 
-use crate::compiler::Failure;
 use crate::data::{Preparation, Samples};
 use crate::options::Data;
+use crate::outcome::Failure;
 use crate::quality::{OutputReport, hints};
+use crate::vendor;
 
 mod evaluate;
 mod interface;
@@ -181,7 +181,9 @@ fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Importe
 /// Gives a detector the boxes that its TFLite form has.
 fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
     let mut passes = Pipeline::empty();
-    passes.push(Stage::Lower, normalize_boxes(ImageOrder::Nhwc));
+    vendor::prepare(Backend::Tflite, ImageOrder::Nhwc)
+        .into_iter()
+        .for_each(|p| passes.push_shared(Stage::Lower, p.into()));
     let done = passes.run(.., g, &mut Context::new(Backend::Tflite.target()), &mut ignore);
     done.map_err(|e| Failed { model: path.into(), failure: e.into() })
 }
@@ -198,5 +200,7 @@ fn bind(a: &Graph, b: &Graph, settings: &Settings) -> Result<Samples, Failure> {
         None => dataset,
     };
     let metadata = if a.metadata.is_empty() { &b.metadata } else { &a.metadata };
-    Ok(dataset.bind(&interface, settings.preparation.resolve(metadata)).map_err(|e| Diagnostic::from(&e))?)
+    Ok(dataset
+        .bind(&interface, settings.preparation.resolve(vendor::preprocess(metadata)))
+        .map_err(|e| Diagnostic::from(&e))?)
 }

@@ -13,13 +13,16 @@ use qcc_passes::quantize;
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
 use super::narrow::{Narrowing, calibrates};
-use super::{Artefact, Compiled, Compiler, Failure, Lowered, Report};
+use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::data::{Dataset, Samples};
 use crate::observer::{Clock, Observer};
-use crate::options::{Options, Precision};
+use crate::options::Options;
+use crate::outcome::{Artefact, Failure, Output, Report};
 use crate::port::Port;
+use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, verify};
+use crate::vendor;
 
 /// The data that ranges are found on, and those that results are compared on.
 pub(super) type Datasets = [Option<Dataset>; 2];
@@ -176,7 +179,7 @@ impl<'a> Job<'a> {
     /// The samples of the data for the inputs of the model.
     fn evidence(&self, datasets: Datasets) -> Result<Evidence, Failure> {
         let bind = |dataset: Dataset| -> Result<Samples, Failure> {
-            let preprocess = self.options().preparation.resolve(&self.source.metadata);
+            let preprocess = self.options().preparation.resolve(vendor::preprocess(&self.source.metadata));
             Ok(dataset.bind(&self.source, preprocess).map_err(|e| Diagnostic::from(&e))?)
         };
         let [data, validation] = datasets;
@@ -200,7 +203,7 @@ impl<'a> Job<'a> {
     }
 
     fn report(&self, lowered: &[Lowered], evidence: &Evidence, validation: Option<Validation>) -> Report {
-        let outputs = self.compiler.outputs(&self.source.name, &super::Output::Folder("".into()), &self.source);
+        let outputs = self.compiler.outputs(&self.source.name, &Output::Folder("".into()), &self.source);
         let artefact = |(l, output): (&Lowered, _)| Artefact {
             target: self.target(l.backend).name,
             output,
@@ -247,10 +250,9 @@ impl<'a> Job<'a> {
         for l in lowered {
             let target = self.target(l.backend);
             let mut model = imported.clone();
-            // Consumers of a target may ask for other numbers than the model gives.
-            if let Ok((_, prepare)) = self.pipeline(l.backend)?.get("normalize-boxes") {
-                let mut cx = Context::new(target);
-                cx.source = self.facts;
+            let mut cx = Context::new(target);
+            cx.source = self.facts;
+            for prepare in vendor::prepare(l.backend, self.options().layout.input) {
                 prepare.run(&mut model, &mut cx)?;
             }
             let graph = l.closed.as_ref().unwrap_or(&l.graph);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use qcc_backends::{Backend, Files, Summary};
 use qcc_frontends::{Model, OPEN_SHAPE};
+use qcc_ir::Checked;
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::open_batch::static_batch;
@@ -15,16 +16,16 @@ use crate::artefact::{Protected, Publication};
 use crate::data::Dataset;
 use crate::observer::{Clock, Observer};
 use crate::options::{Data, Options};
+use crate::outcome::{Failure, Output, Report};
 use crate::port::Port;
 use crate::quality::Quality;
+use crate::vendor;
 
 mod job;
 mod narrow;
 mod pipeline;
-mod report;
 
 use job::{Datasets, Job};
-pub use report::{Artefact, Failure, Output, Report};
 
 /// A change of the passes of a pipeline.
 type Edit = dyn Fn(&mut Pipeline) -> Result<(), UnknownPass> + Send + Sync;
@@ -183,7 +184,8 @@ impl Compiler {
             if let (Output::Folder(_), Some(folder)) = (output, path.parent()) {
                 publication.folder(folder)?;
             }
-            publication.artefact(path, &backend.beside(path, self.options.form, &source.metadata))?;
+            let attachments = vendor::attachments(*backend, &source.metadata);
+            publication.artefact(path, &backend.beside(path, self.options.form, &attachments))?;
         }
         self.options.report.iter().try_for_each(|path| publication.report(path))?;
         Ok(publication)
@@ -191,7 +193,7 @@ impl Compiler {
 
     /// The main file of each artefact of a model called `stem`.
     fn outputs(&self, stem: &str, output: &Output, graph: &Graph) -> Vec<PathBuf> {
-        let named = |b: &Backend| b.file_name(stem, self.options.precision.suffix(), &graph.metadata);
+        let named = |b: &Backend| vendor::file_name(*b, stem, self.options.precision.suffix(), &graph.metadata);
         match output {
             Output::File(path) => vec![path.clone()],
             Output::Folder(folder) => self.options.targets.iter().map(|b| folder.join(named(b))).collect(),
@@ -242,14 +244,16 @@ impl Compiled {
         let (l, artefact) = (&self.lowered[target], &mut self.report.artefacts[target]);
         let mut graph = &l.graph;
         let mut is_closed = l.closed.is_none();
-        let mut written = l.backend.write(graph, self.options.form, files);
+        let form = self.options.form;
+        let (target, attachments) = (l.backend.target_for(form), vendor::attachments(l.backend, &graph.metadata));
+        let mut written = Checked::new(graph, target).and_then(|g| l.backend.write(g, form, &attachments, files));
         if let (Err(why), Some(closed)) = (&written, &l.closed) {
             let why = why.first().map_or_else(String::new, |d| d.message.clone());
             self.report.diagnostics.push(static_batch(why));
             let failed = |e| Diagnostic::error("write", format!("the model cannot be written: {e}"));
             files.restart().map_err(failed)?;
             (graph, is_closed) = (closed, true);
-            written = l.backend.write(graph, self.options.form, files);
+            written = Checked::new(graph, target).and_then(|g| l.backend.write(g, form, &attachments, files));
         }
         let summary = written?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);

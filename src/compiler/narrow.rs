@@ -17,11 +17,13 @@ use qcc_passes::{Context, Given, Joint, PassError, PassId, SourceFacts, Stage};
 use rayon::prelude::*;
 
 use super::pipeline::Variant;
-use super::{Compiler, Failure, Lowered};
+use super::{Compiler, Lowered};
 use crate::data::{DataError, Samples};
 use crate::memory;
 use crate::observer::{Clock, Observer};
-use crate::options::{Options, Precision};
+use crate::options::Options;
+use crate::outcome::Failure;
+use crate::precision::Precision;
 use crate::quality::{Evidence, Quality, Trial, Validation, advice, gain, trials};
 
 /// Samples named where none can be read.

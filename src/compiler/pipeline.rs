@@ -2,12 +2,13 @@
 
 use qcc_backends::Backend;
 use qcc_passes::quantize::{self, Dynamic, Interface};
-use qcc_passes::ultralytics::normalize_boxes;
 use qcc_passes::{Numbers, Pipeline, Settings, Stage, UnknownPass};
 
 use super::Compiler;
-use crate::options::{Options, Precision};
+use crate::options::Options;
+use crate::precision::Precision;
 use crate::quality::Trial;
+use crate::vendor;
 
 /// What may be other than the options say, where several ways are compared.
 #[derive(Clone, Debug)]
@@ -49,8 +50,8 @@ impl Compiler {
             Precision::W4A32 => quantized(false, quantize::Weights::Blocks(options.block)),
         };
         let mut pipeline = Pipeline::new(&Settings { numbers, interface, layout: options.layout });
-        if backend == Backend::Tflite {
-            pipeline.push_first(Stage::Lower, normalize_boxes(options.layout.input));
+        for pass in vendor::prepare(backend, options.layout.input).into_iter().rev() {
+            pipeline.push_first(Stage::Lower, pass.into());
         }
         self.edits.iter().try_for_each(|edit| edit(&mut pipeline))?;
         Ok(pipeline)

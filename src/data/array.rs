@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
 use super::DataError;
+use super::input::from_reals;
 use super::preprocess::Preprocess;
-use super::samples::from_reals;
 
 /// Bytes of the header's text at most; real ones are below 200.
 const HEADER: usize = 1 << 16;

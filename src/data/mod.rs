@@ -4,6 +4,7 @@
 //! is asked for, by any thread, and nothing is kept: memory does not grow with the number of samples.
 
 mod array;
+mod input;
 mod listing;
 mod picture;
 mod preprocess;
@@ -21,7 +22,6 @@ use array::Place;
 use listing::Listing;
 pub use picture::panic_is_contained;
 pub use preprocess::{Color, Fit, Preparation, Preprocess};
-pub(crate) use samples::Image;
 pub use samples::Samples;
 
 /// Why data cannot be used.

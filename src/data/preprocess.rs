@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use qcc_frontends::MODULE;
-use qcc_ir::diagnostic::{Diagnostic, list};
-use qcc_ir::{Elem, Tensor, TensorType, metadata_entry};
+use qcc_ir::diagnostic::list;
+use qcc_ir::{Elem, Tensor, TensorType};
 
+use super::input::{Image, from_reals};
 use super::picture::Pixels;
-use super::samples::from_reals;
-use super::{DataError, Image, Samples, resize};
+use super::{DataError, resize};
 
 /// Order of the channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +56,6 @@ impl Preprocess {
     pub const NONE: Preprocess =
         Preprocess { color: Color::Rgb, fit: Fit::Stretch, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] };
 
-    /// As Ultralytics feeds detectors: letterboxed on 114, values 0 to 1, red first.
-    pub const YOLO: Preprocess =
-        Preprocess { fit: Fit::Letterbox { fill: 114 }, scale: 1.0 / 255.0, ..Preprocess::NONE };
-
     /// As torchvision feeds ImageNet classifiers: 224 of 256 from the middle, its mean and standard deviation.
     pub const IMAGENET: Preprocess = Preprocess {
         fit: Fit::CenterCrop { ratio: 0.875 },
@@ -69,22 +64,6 @@ impl Preprocess {
         std: [0.229, 0.224, 0.225],
         ..Preprocess::NONE
     };
-
-    /// What the model says about itself: Ultralytics' exports name their task, stride and image size, and PyTorch
-    /// programs the class of the module, which for Ultralytics' models tells the task.
-    pub fn of_metadata(metadata: &[(String, String)]) -> Option<Self> {
-        let find = |key: &str| metadata_entry(metadata, key);
-        let exported = find("imgsz").and(find("stride")).and(find("task"));
-        let task = exported.or_else(|| match find(MODULE)?.strip_prefix("ultralytics.nn.tasks.")? {
-            "ClassificationModel" => Some("classify"),
-            "DetectionModel" | "SegmentationModel" | "PoseModel" | "OBBModel" => Some("detect"),
-            _ => None,
-        })?;
-        Some(match task {
-            "classify" => Preprocess { fit: Fit::CenterCrop { ratio: 1.0 }, ..Preprocess::YOLO },
-            _ => Preprocess::YOLO,
-        })
-    }
 
     /// The number each byte becomes, in channel `c` of the model.
     pub(super) fn table(&self, c: usize) -> [f32; 256] {
@@ -146,31 +125,10 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// Fails where something is asked for that none of the samples take.
-    ///
-    /// # Errors
-    /// Where numbers are given for data that are fed as they are, or colours and sizes for data that are no pictures.
-    pub(crate) fn check(&self, samples: &[&Option<Samples>]) -> Result<(), Box<Diagnostic>> {
-        let any = |takes: fn(&Samples) -> bool| samples.iter().filter_map(|s| s.as_ref()).any(takes);
-        if *self == Preparation::default() || samples.iter().all(|s| s.is_none()) {
-            return Ok(());
-        }
-        if !any(Samples::are_pixels) {
-            let message = "the data are fed as they are: only pictures and arrays of bytes become other numbers";
-            let help = "save the numbers that the model takes, or uint8 pixels; or leave --preprocess, --scale, --mean, --std, --color and --resize out";
-            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help(help)));
-        }
-        if (self.color.is_some() || self.fit.is_some()) && !any(Samples::are_pictures) {
-            let message = "--color and --resize are for pictures: arrays have the colours and the size of the model";
-            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help("leave them out")));
-        }
-        Ok(())
-    }
-
-    /// The whole, or `None` where nothing says which numbers the model was trained on.
-    pub fn resolve(&self, metadata: &[(String, String)]) -> Option<Preprocess> {
+    /// The whole, for a model that says `said` of itself; `None` where nothing says which numbers it was trained on.
+    pub fn resolve(&self, said: Option<Preprocess>) -> Option<Preprocess> {
         let numbers = self.scale.is_some() || self.mean.is_some() || self.std.is_some();
-        let base = self.preset.clone().or_else(|| Preprocess::of_metadata(metadata));
+        let base = self.preset.clone().or(said);
         let base = base.or(numbers.then_some(Preprocess::NONE))?;
         Some(Preprocess {
             color: self.color.unwrap_or(base.color),
@@ -251,32 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn options_go_before_presets_before_metadata() {
-        let yolo: Vec<(String, String)> =
-            [("task", "detect"), ("imgsz", "[8, 8]"), ("stride", "8")].map(|(k, v)| (k.into(), v.into())).into();
+    fn options_go_before_presets_before_what_the_model_says() {
         let none = Preparation::default();
-        assert_eq!(none.resolve(&yolo), Some(Preprocess::YOLO));
-        assert_eq!(none.resolve(&[]), None);
-        assert_eq!(Preparation { color: Some(Color::Bgr), ..none.clone() }.resolve(&[]), None);
+        assert_eq!(none.resolve(Some(Preprocess::YOLO)), Some(Preprocess::YOLO));
+        assert_eq!(none.resolve(None), None);
+        assert_eq!(Preparation { color: Some(Color::Bgr), ..none.clone() }.resolve(None), None);
         let preset = Preparation { preset: Some(Preprocess::IMAGENET), scale: Some(2.0), ..none.clone() };
-        assert_eq!(preset.resolve(&yolo), Some(Preprocess { scale: 2.0, ..Preprocess::IMAGENET }));
+        assert_eq!(preset.resolve(Some(Preprocess::YOLO)), Some(Preprocess { scale: 2.0, ..Preprocess::IMAGENET }));
         let scaled = Preparation { scale: Some(0.5), color: Some(Color::Bgr), ..none };
         let want = Preprocess { scale: 0.5, color: Color::Bgr, ..Preprocess::NONE };
-        assert_eq!(scaled.resolve(&[]), Some(want));
-    }
-
-    #[test]
-    fn metadata_of_ultralytics_chooses() {
-        let say = |task: &str| -> Vec<(String, String)> {
-            [("task", task), ("imgsz", "[640, 640]"), ("stride", "32")].map(|(k, v)| (k.into(), v.into())).into()
-        };
-        assert_eq!(Preprocess::of_metadata(&say("detect")), Some(Preprocess::YOLO));
-        assert_eq!(Preprocess::of_metadata(&say("classify")).map(|p| p.fit), Some(Fit::CenterCrop { ratio: 1.0 }));
-        assert_eq!(Preprocess::of_metadata(&say("detect")[..2]), None);
-        assert_eq!(Preprocess::of_metadata(&[]), None);
-        let module = |class: &str| [(MODULE.to_owned(), class.to_owned())];
-        assert_eq!(Preprocess::of_metadata(&module("ultralytics.nn.tasks.PoseModel")), Some(Preprocess::YOLO));
-        assert_eq!(Preprocess::of_metadata(&module("ultralytics.nn.tasks.RTDETRDetectionModel")), None);
-        assert_eq!(Preprocess::of_metadata(&module("torchvision.models.resnet.ResNet")), None);
+        assert_eq!(scaled.resolve(None), Some(want));
     }
 }

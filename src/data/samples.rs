@@ -5,10 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use qcc_ir::{Dim, Elem, Graph, Shape, Tensor, TensorType};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Tensor};
 
 use super::array::{Array, Place};
-use super::{DataError, Dataset, Preprocess, RANDOM_SAMPLES, SampleSource, Source, picture};
+use super::input::{Image, Input, from_reals};
+use super::{DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SampleSource, Source, picture};
 
 impl Dataset {
     /// Matches the data with the inputs of a graph. `preprocess` says how bytes of pictures become numbers.
@@ -56,56 +58,26 @@ impl Dataset {
     }
 }
 
-/// A graph input: its name and its type, an open leading extent taken as 1.
-#[derive(Clone, Debug)]
-struct Input {
-    name: String,
-    ty: TensorType,
-}
-
-impl Input {
-    fn of(name: &str, ty: &TensorType) -> Result<Self, DataError> {
-        let first_open = |(i, d): (usize, &Dim)| match d {
-            Dim::Sym(_) if i == 0 => Dim::Known(1),
-            d => d.clone(),
-        };
-        let shape: Shape = ty.shape.dims().iter().enumerate().map(first_open).collect();
-        if shape.elements().is_none() {
-            return Err(DataError::Inputs(format!("input {name} is {ty}: its extents must be numbers to be fed")));
+impl Preparation {
+    /// Fails where something is asked for that none of the samples take.
+    ///
+    /// # Errors
+    /// Where numbers are given for data that are fed as they are, or colours and sizes for data that are no pictures.
+    pub(crate) fn check(&self, samples: &[&Option<Samples>]) -> Result<(), Box<Diagnostic>> {
+        let any = |takes: fn(&Samples) -> bool| samples.iter().filter_map(|s| s.as_ref()).any(takes);
+        if *self == Preparation::default() || samples.iter().all(|s| s.is_none()) {
+            return Ok(());
         }
-        Ok(Input { name: name.into(), ty: TensorType::new(ty.elem.clone(), shape) })
-    }
-
-    fn dims(&self) -> Vec<usize> {
-        self.ty.shape.dims().iter().filter_map(Dim::known).collect()
-    }
-}
-
-/// What a picture becomes: extents of an input, and whether its channels lie last.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Image {
-    pub(crate) batch: usize,
-    pub(crate) channels: usize,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
-    pub(crate) channels_last: bool,
-}
-
-impl Image {
-    fn of(input: &Input) -> Result<Self, DataError> {
-        let is_channels = |c: usize| c == 1 || c == 3;
-        match *input.dims().as_slice() {
-            [batch, channels, height, width] if is_channels(channels) && batch > 0 => {
-                Ok(Image { batch, channels, height, width, channels_last: false })
-            }
-            [batch, height, width, channels] if is_channels(channels) && batch > 0 => {
-                Ok(Image { batch, channels, height, width, channels_last: true })
-            }
-            _ => Err(DataError::Inputs(format!(
-                "pictures cannot feed input {}, which is {}: neither [N,C,H,W] nor [N,H,W,C] with 1 or 3 channels",
-                input.name, input.ty
-            ))),
+        if !any(Samples::are_pixels) {
+            let message = "the data are fed as they are: only pictures and arrays of bytes become other numbers";
+            let help = "save the numbers that the model takes, or uint8 pixels; or leave --preprocess, --scale, --mean, --std, --color and --resize out";
+            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help(help)));
         }
+        if (self.color.is_some() || self.fit.is_some()) && !any(Samples::are_pictures) {
+            let message = "--color and --resize are for pictures: arrays have the colours and the size of the model";
+            return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help("leave them out")));
+        }
+        Ok(())
     }
 }
 
@@ -338,20 +310,4 @@ impl Random {
             .collect();
         from_reals(&input.name, &input.ty, values)
     }
-}
-
-/// A tensor of type `ty` that holds `values`, which are whole numbers where `ty` is an integer.
-pub(super) fn from_reals(name: &str, ty: &TensorType, values: Vec<f32>) -> Result<Tensor, DataError> {
-    let shape = ty.shape.clone();
-    Ok(match ty.elem {
-        Elem::F32 => Tensor::from_vec(shape, values),
-        Elem::F16 => Tensor::from_vec(shape, values.into_iter().map(half::f16::from_f32).collect()),
-        Elem::Bool => Tensor::from_bools(shape, values.into_iter().map(|v| v != 0.0)),
-        Elem::I8 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i8).collect()),
-        Elem::U8 => Tensor::from_vec(shape, values.into_iter().map(|v| v as u8).collect()),
-        Elem::I16 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i16).collect()),
-        Elem::I32 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i32).collect()),
-        Elem::I64 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i64).collect()),
-        Elem::Grid(_) => return Err(DataError::Inputs(format!("input {name} is {ty}: data feeds real inputs only"))),
-    })
 }

@@ -1,13 +1,14 @@
 //! How a compiled graph compares with the float graph it was made from, for the report.
 
 use qcc_ir::Graph;
-use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, OutputQuality};
+use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputQuality};
 use serde::Serialize;
+
+use crate::vendor;
 
 mod ends;
 mod evidence;
 mod gate;
-mod hints;
 mod remedy;
 mod verify;
 
@@ -15,9 +16,13 @@ pub(crate) use ends::gain;
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable};
 pub use gate::Gate;
-pub(crate) use hints::hints;
 pub(crate) use remedy::{Trial, advice, trials};
 pub(crate) use verify::verify;
+
+/// What a model says of its outputs.
+pub(crate) fn hints(g: &Graph) -> Hints {
+    vendor::hints(&g.metadata)
+}
 
 /// Layers that are named.
 const WORST: usize = 5;

@@ -4,7 +4,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::quality::Fidelity;
 
 use super::{OutputReport, Quality};
-use crate::options::Precision;
+use crate::precision::Precision;
 
 /// Nodes that a trial names, at most, unless a pattern stands for them.
 const NAMED: usize = 8;

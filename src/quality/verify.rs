@@ -6,7 +6,7 @@ use qcc_ir::{Graph, Layout, Tensor};
 use qcc_passes::quality::{Hints, OutputQuality, as_inputs};
 
 use crate::data::Samples;
-use crate::options::Precision;
+use crate::precision::Precision;
 
 /// The lowest SQNR, in dB, that the numbers of a precision explain.
 fn explained(precision: Precision) -> f64 {

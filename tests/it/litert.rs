@@ -1,7 +1,8 @@
 //! LiteRT.
 
 use qcc_backends::{Backend, Form};
-use qcc_ir::Store;
+use qcc_ir::text::{Weights, parse};
+use qcc_ir::{Checked, Store};
 use qcc_passes::quantize;
 
 use crate::onnx_nodes::{NODES, SWEEP};
@@ -17,6 +18,28 @@ pub(crate) const LITERT: Runtime = Runtime {
     steps: [1, 2],
     dissent: &[],
 };
+
+/// A graph that was lowered and not laid out gives an error in place of a file that LiteRT refuses.
+#[test]
+fn graphs_that_are_not_laid_out_are_not_written() {
+    let weight: Vec<String> = (0..24).map(|i| i.to_string()).collect();
+    let text = format!(
+        "graph g {{
+          %x: f32[1,2,4,4] = input
+          %w: f32[3,2,2,2] = const [{}]
+          %y = conv(stride:[2,2],before:[1,1],after:[1,1],dilation:[1,1],groups:1) %x, %w from features.0 (Conv)
+          output y = %y
+        }}",
+        weight.join(",")
+    );
+    let mut g = LITERT.lowered(parse(&text, &Weights::new()).unwrap()).unwrap();
+    let [error] = Checked::new(&g, Backend::Tflite.target()).unwrap_err().try_into().unwrap();
+    assert_eq!(error.message, "tflite takes conv otherwise: f32[1,3,3,3] is not @0231");
+    assert_eq!((error.code, error.origin.path()), ("layout", "features.0"));
+    assert_eq!(error.help.as_deref(), Some("lay the graph out for the target before it is written"));
+    assert!(LITERT.written(&mut g).is_ok());
+    assert!(Checked::new(&g, Backend::Tflite.target()).is_ok());
+}
 
 #[test]
 fn dynamic_products_run_in_litert() {

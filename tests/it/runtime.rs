@@ -8,13 +8,13 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use qcc_backends::{Backend, Form, Memory};
+use qcc_backends::{Attachments, Backend, Form, Memory};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Op, Reshape};
 use qcc_ir::testing::{Case, graphs, inputs_for, numbers, operators};
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
+use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::{self, quantize};
 use qcc_passes::{Context, Joint, PassError, Pipeline, Settings, Stage, ignore, quality};
@@ -64,7 +64,8 @@ impl Runtime {
     pub(crate) fn written(&self, g: &mut Graph) -> Result<Bytes, String> {
         self.run_stages(Stage::Layout..=Stage::Layout, g).map_err(|e| e.to_string())?;
         let mut files = Memory::new("model");
-        self.backend.write(g, self.form, &mut files).map_err(message)?;
+        let checked = Checked::new(g, self.backend.target_for(self.form)).map_err(message)?;
+        self.backend.write(checked, self.form, &Attachments::default(), &mut files).map_err(message)?;
         let mut model = files.files.remove("model").expect("the main file");
         if let Some(constants) = files.files.remove("model.bin") {
             model.push(0);

@@ -1,4 +1,4 @@
-//! From graph to messages.
+//! The messages as they grow: what families write with.
 
 use std::sync::Arc;
 
@@ -7,15 +7,12 @@ use qcc_formats::onnx::{
     DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
     TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
 };
-use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Op, Types};
 use qcc_ir::{Affine, Dim, Elem, Graph, Grid, NodeId, Operands, Scalar, Shape, Store, Tensor, TensorType, ValueId};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::call::Call;
-use super::ops;
-use super::target::TARGET;
 use crate::Form;
 pub(super) use crate::Unsupported;
 use crate::names::Names;
@@ -62,41 +59,21 @@ pub(super) struct Emitter<'g> {
     initializers: Vec<TensorProto>,
     value_info: Vec<ValueInfoProto>,
     /// Tensors of values on no grid, and of the real numbers of those on one.
-    reals: FxHashMap<ValueId, Name>,
+    pub(super) reals: FxHashMap<ValueId, Name>,
     /// Tensors of the integers of values on grids.
-    stored: FxHashMap<ValueId, Name>,
+    pub(super) stored: FxHashMap<ValueId, Name>,
     /// Initializers by element, extents and bytes.
     constants: FxHashMap<(DataType, Vec<i64>, Bytes), Name>,
     tensor_names: Names,
     node_names: Names,
     /// Source node of what is emitted.
-    path: String,
+    pub(super) path: String,
     opset: i64,
     contrib: bool,
 }
 
-/// The messages of a graph, or everything that cannot be written.
-pub(super) fn emit(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
-    let mut e = Emitter::new(graph, form);
-    let mut refused = Vec::new();
-    for node in graph.order() {
-        if matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
-            continue;
-        }
-        e.path = graph.origin(node).path().to_owned();
-        if let Err(why) = e.node(node) {
-            refused.push(why.diagnostic(TARGET.name, graph, node));
-        }
-    }
-    if !refused.is_empty() {
-        return Err(refused);
-    }
-    e.outputs();
-    Ok(e.finish())
-}
-
 impl<'g> Emitter<'g> {
-    fn new(graph: &'g Graph, form: Form) -> Self {
+    pub(super) fn new(graph: &'g Graph, form: Form) -> Self {
         // The names that users see are reserved: no value in between takes them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
@@ -128,106 +105,6 @@ impl<'g> Emitter<'g> {
         if ty.elem.grid().is_some() { &mut self.stored } else { &mut self.reals }
     }
 
-    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
-        let graph = self.graph;
-        let (op, types, results) = (graph.op(node), graph.operand_types(node), graph.result_types(node));
-        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
-            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operator does {op} on {}", operands.join(", ")).into());
-        }
-        if let Some(odd) = types.iter().copied().chain(&results).find(|t| !t.layout.is_row_major()) {
-            return Err(format!("{odd} is not row-major").into());
-        }
-        let numbers = ops::numbers(self.form, op, &types, &results);
-        let held = |t: &TensorType| if numbers == Numbers::Stored { t.clone() } else { t.real() };
-        let mut site = Site {
-            graph,
-            node,
-            values: graph.operands(node),
-            numbers,
-            operands: types.iter().map(|t| held(t)).collect(),
-            results: results.iter().map(held).collect(),
-            outputs: SmallVec::new(),
-        };
-        if matches!(op, Op::Dequantize(_)) && self.kept(node.value(0)).is_some() {
-            // Placed where it is read.
-            return Ok(());
-        }
-        if let (Op::Dequantize(_), true) = (op, ops::feeds_real_contraction(graph, node.value(0))) {
-            return self.dequantize_apart(node);
-        }
-        if let Some(source) = ops::alias(graph, node) {
-            self.alias(node.value(0), source);
-            return Ok(());
-        }
-        let mut placed = Vec::new();
-        for (v, ty) in graph.results(node).zip(&results) {
-            let tensor = match ty.elem.grid() {
-                Some(grid) if site.numbers == Numbers::Real && !matches!(op, Op::Quantize(_)) => {
-                    let real = self.between(&self.wanted(v), &ty.real());
-                    placed.push((v, real.clone(), grid));
-                    real
-                }
-                _ => self.define(v),
-            };
-            site.outputs.push(tensor);
-        }
-        ops::emit(self, op, &site)?;
-        for (v, real, grid) in placed {
-            let stored = self.define(v);
-            self.quantize(&real, &stored, grid);
-        }
-        Ok(())
-    }
-
-    /// Gives a value the tensors of another, which holds the same.
-    fn alias(&mut self, v: ValueId, source: ValueId) {
-        if self.graph.ty(v).elem.grid().is_some() {
-            let stored = self.stored(source);
-            self.stored.insert(v, stored);
-            if let Some(real) = self.reals.get(&source).cloned() {
-                self.reals.insert(v, real);
-            }
-        } else if !self.reals.contains_key(&source) && self.graph.is_output(v) {
-            // The numbers behind integers take the name of the output.
-            let name = self.define(v);
-            let stored = self.stored(source);
-            if let Some(grid) = self.graph.ty(source).elem.grid() {
-                self.dequantize(&stored, &name, grid);
-            }
-            self.reals.insert(source, name);
-        } else {
-            let real = self.real(source);
-            self.reals.insert(v, real);
-        }
-    }
-
-    /// The real numbers that a contraction reads which computes with those. ONNX Runtime quantizes the weight and the bias
-    /// of convolutions that read a DequantizeLinear with one scale (WeightBiasQuantization): this one has its scale once
-    /// for each index of an axis, which means the same.
-    fn dequantize_apart(&mut self, node: NodeId) -> Result<(), Unsupported> {
-        let (graph, v) = (self.graph, node.value(0));
-        let source = graph.operands(node)[0];
-        let (stored, real) = (self.stored(source), self.define(v));
-        let ty = graph.ty(source);
-        let wide = |(axis, d): (usize, &Dim)| d.known().filter(|&n| n > 1).map(|n| (axis, n));
-        let axis = ty.shape.dims().iter().enumerate().skip(1).find_map(wide);
-        let grid = ty.elem.grid().ok_or("its operand lies on no grid")?;
-        match (axis, grid.tensor_map()) {
-            (Some((axis, extent)), Some((scale, zero))) => {
-                let shape = Shape::known(&[extent]);
-                let scales = self.initializer("scale", &Tensor::from_vec(shape.clone(), vec![scale; extent]));
-                let store = TensorType::new(grid.store.elem(), shape);
-                let zeros = self.initializer("zero_point", &grid.store.filled(store, zero));
-                let call = Call::new("DequantizeLinear").since(13).size("axis", axis);
-                self.push(call, &[stored, scales, zeros], std::slice::from_ref(&real));
-            }
-            _ => self.dequantize(&stored, &real, grid),
-        }
-        Ok(())
-    }
-
     /// The constant whose numbers a value has, as it is kept: on a grid, where they are restored from one.
     pub(super) fn kept(&self, v: ValueId) -> Option<&'g Tensor> {
         let graph = self.graph;
@@ -247,7 +124,7 @@ impl<'g> Emitter<'g> {
     }
 
     /// Names the tensor that a value is computed into: its integers, where it lies on a grid.
-    fn define(&mut self, v: ValueId) -> Name {
+    pub(super) fn define(&mut self, v: ValueId) -> Name {
         let ty = self.graph.ty(v);
         let name = match self.graph.output_name(v) {
             Some(name) => name.clone(),
@@ -353,7 +230,7 @@ impl<'g> Emitter<'g> {
     }
 
     /// The initializer with the stored elements of a constant. The same constant is one initializer.
-    fn initializer(&mut self, wanted: &str, constant: &Tensor) -> Name {
+    pub(super) fn initializer(&mut self, wanted: &str, constant: &Tensor) -> Name {
         let elem = element(&constant.ty().elem);
         let dims: Vec<i64> = constant.dims().iter().map(|&d| d as i64).collect();
         let key = (elem, dims, packed(constant));
@@ -485,22 +362,7 @@ impl<'g> Emitter<'g> {
         Ok(())
     }
 
-    /// Outputs that are inputs, constants or other outputs too are copies.
-    fn outputs(&mut self) {
-        let graph = self.graph;
-        let mut copied = FxHashSet::default();
-        for output in graph.outputs() {
-            let on_grid = graph.ty(output.value).elem.grid().is_some();
-            let tensor = if on_grid { self.stored(output.value) } else { self.real(output.value) };
-            // One may be named several times.
-            if tensor != output.name && copied.insert(&output.name) {
-                self.path = output.name.to_string();
-                self.push(Call::new("Identity"), &[tensor], std::slice::from_ref(&output.name));
-            }
-        }
-    }
-
-    fn finish(self) -> ModelProto {
+    pub(super) fn finish(self) -> ModelProto {
         let graph = self.graph;
         let input = |v: ValueId| value_info(graph.name(v).map_or("", |n| n), graph.ty(v));
         let main = GraphProto {

@@ -8,7 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto, TensorProto};
-use qcc_ir::Graph;
+use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
 use crate::{Files, Form, Summary};
@@ -17,6 +17,7 @@ mod call;
 mod check;
 mod disassemble;
 mod emit;
+mod nodes;
 mod ops;
 mod target;
 
@@ -36,9 +37,9 @@ const LEAST_OUTSIDE: usize = 1024;
 /// Where weights begin in their file, so that they can be mapped.
 const ALIGNMENT: u64 = 4096;
 
-/// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
+/// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
 /// written.
-pub fn write(graph: &Graph, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+pub(crate) fn write(graph: Checked<'_>, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
     let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
     put(model(graph, form)?, form, files).map_err(failed)
 }
@@ -56,8 +57,8 @@ fn put(mut model: ModelProto, form: Form, files: &mut dyn Files) -> io::Result<S
 }
 
 /// The message, checked.
-fn model(graph: &Graph, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
-    let model = emit::emit(graph, form)?;
+fn model(graph: Checked<'_>, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+    let model = nodes::emit(graph, form)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok(model) } else { Err(wrong) }
 }

@@ -1,12 +1,17 @@
 use bytes::Bytes;
-use qcc_ir::Graph;
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::text::{Weights, parse};
+use qcc_ir::{Checked, Graph};
 
-use super::{disassemble, write};
-use crate::{Form, Memory};
+use super::{TARGET, disassemble};
+use crate::{Form, Memory, Summary};
 
 fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
+}
+
+fn write(g: &Graph, form: Form, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
+    super::write(Checked::new(g, &TARGET)?, form, files)
 }
 
 /// The listing of a graph's file, from its first node on.

@@ -1,17 +1,14 @@
-//! From graph to layers.
+//! The network as it grows: what families write with.
 
 use std::fmt::Display;
 
 use bytes::Bytes;
 use qcc_formats::openvino::{Attribute, Element, Info, Layer, Net, Operation, Port, Tensor as Described};
-use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Cast, Op, Types};
-use qcc_ir::{Affine, Dim, Elem, Graph, Grid, NodeId, Scalar, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Affine, Dim, Elem, Graph, Grid, Scalar, Shape, Store, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use super::target::TARGET;
-use super::{metadata, ops};
 pub(super) use crate::Unsupported;
 use crate::names::Names;
 use crate::pack::packed;
@@ -39,47 +36,22 @@ pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
     /// True where values are put on grids.
     pub(super) quantizes: bool,
-    written: Written,
+    pub(super) written: Written,
     /// Where bytes begin that the file of constants holds already.
     offsets: FxHashMap<Bytes, u64>,
     /// Layers of constants, by element, extents and place.
     constants: FxHashMap<(Element, Vec<usize>, u64), Port>,
     /// Constants of the graph, by the shape that they are read with and that of their integers in the file.
     known: FxHashMap<(ValueId, Shape, Shape), Port>,
-    ports: FxHashMap<ValueId, Port>,
+    pub(super) ports: FxHashMap<ValueId, Port>,
     /// What the layers are named after that are being written.
-    scope: String,
+    pub(super) scope: String,
     /// Names of layers.
     names: Names,
     /// Names of tensors.
-    tensors: Names,
+    pub(super) tensors: Names,
     /// Ports that are results of the model.
-    results: FxHashSet<Port>,
-}
-
-/// The network of a graph, or everything that cannot be written.
-pub(super) fn emit(graph: &Graph) -> Result<Written, Vec<Diagnostic>> {
-    let mut e = Emitter::new(graph);
-    let mut refused = Vec::new();
-    let mut refuse = |node: NodeId, why: Unsupported| refused.push(why.diagnostic(TARGET.name, graph, node));
-    for v in graph.inputs() {
-        e.input(v);
-    }
-    for node in graph.order() {
-        // Constants are written for those who read them.
-        let constant = e.literal(node.value(0)).is_some();
-        if constant || matches!(graph.op(node), Op::Input(_)) {
-            continue;
-        }
-        if let Err(why) = e.node(node) {
-            refuse(node, why);
-            e.stand_in(node);
-        }
-    }
-    for output in graph.outputs() {
-        e.output(&output.name, output.value).unwrap_or_else(|why| refuse(output.value.node, why));
-    }
-    if refused.is_empty() { Ok(e.written) } else { Err(refused) }
+    pub(super) results: FxHashSet<Port>,
 }
 
 /// An attribute of a layer.
@@ -92,24 +64,6 @@ pub(super) fn list(values: &[usize]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ")
 }
 
-/// Keeps the plugin from dynamic quantization, which it would do to all activations of products with narrow weights that
-/// it does not compute with integers, where the graph does not ask for it.
-fn runtime_options(graph: &Graph) -> Option<Info> {
-    let narrow = |v: ValueId| {
-        let behind = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
-        let v = behind.unwrap_or(v);
-        graph.constant(v).is_some() && graph.ty(v).elem.grid().is_some()
-    };
-    let unasked = |&n: &NodeId| {
-        let operands = graph.operands(n);
-        matches!(graph.op(n), Op::MatMul(_))
-            && !matches!(graph.producer(operands[0]), Op::DynamicQuantize(_))
-            && narrow(operands[1])
-    };
-    let off = || Info::Value("DYNAMIC_QUANTIZATION_GROUP_SIZE".into(), "0".into());
-    graph.order().iter().any(unasked).then(|| Info::Group("runtime_options".into(), vec![off()]))
-}
-
 /// A constant as it is stored.
 pub(super) struct Literal<'g> {
     /// The bytes.
@@ -119,7 +73,7 @@ pub(super) struct Literal<'g> {
 }
 
 impl<'g> Emitter<'g> {
-    fn new(graph: &'g Graph) -> Self {
+    pub(super) fn new(graph: &'g Graph, info: Vec<Info>) -> Self {
         // The names that users see are reserved: no value in between takes them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
@@ -127,7 +81,7 @@ impl<'g> Emitter<'g> {
         let net = Net {
             name: if graph.name.is_empty() { "main".into() } else { graph.name.clone() },
             layers: Vec::new(),
-            info: metadata::info(&graph.metadata).into_iter().chain(runtime_options(graph)).collect(),
+            info,
         };
         Emitter {
             graph,
@@ -144,101 +98,6 @@ impl<'g> Emitter<'g> {
             tensors: names,
             results: FxHashSet::default(),
         }
-    }
-
-    fn input(&mut self, v: ValueId) {
-        let (graph, ty) = (self.graph, self.graph.ty(v));
-        let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
-        let stored = TensorType::new(stored(&ty.elem), ty.shape.clone());
-        let extent = |d: &Dim| d.known().map_or("?".to_owned(), |n| n.to_string());
-        let shape = ty.shape.dims().iter().map(extent).collect::<Vec<String>>().join(",");
-        let data = [attribute("shape", shape), attribute("element_type", element(&stored.elem).name())];
-        self.scope = name.clone();
-        let port = self.op(PARAMETER, &data, &[], &stored);
-        self.rename(port, &name);
-        self.at(port).names = vec![name];
-        let real = match &ty.elem {
-            Elem::Grid(grid) => ops::grid::enter(self, grid, port, ty),
-            _ => port,
-        };
-        self.ports.insert(v, real);
-    }
-
-    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
-        let graph = self.graph;
-        let op = graph.op(node);
-        let types = graph.operand_types(node);
-        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
-            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operation does {op} on {}", operands.join(", ")).into());
-        }
-        let site = Site {
-            values: graph.operands(node),
-            operands: types.iter().map(|&t| t.clone()).collect(),
-            results: graph.result_types(node),
-        };
-        self.scope = match graph.origin(node).path() {
-            "" => graph.name(node.value(0)).map_or(op.kind().name().to_owned(), ToString::to_string),
-            path => path.to_owned(),
-        };
-        let first = self.written.net.layers.len();
-        let mut ports = ops::emit(self, op, &site)?;
-        if ops::grid::rounds(op) {
-            for (port, ty) in ports.iter_mut().zip(&site.results) {
-                *port = ops::grid::place(self, *port, ty)?;
-            }
-        }
-        // The layer that gives the result stands for the node; a border of grids stands for none.
-        if ports[0].layer >= first && !matches!(op, Op::Quantize(_)) {
-            let scope = std::mem::take(&mut self.scope);
-            self.rename(ports[0], &scope);
-        }
-        for (v, port) in graph.results(node).zip(ports) {
-            self.ports.insert(v, port);
-            if let Some(name) = graph.name(v)
-                && self.at(port).names.is_empty()
-                && self.tensors.take(name)
-            {
-                self.at(port).names = vec![name.to_string()];
-            }
-        }
-        Ok(())
-    }
-
-    /// Results of a refused node, for those who read them: the others are to be refused by name as well.
-    fn stand_in(&mut self, node: NodeId) {
-        let types = self.graph.result_types(node);
-        let ports = self.op_many(CONST, &[], &[], &types.iter().collect::<Vec<&TensorType>>());
-        self.ports.extend(self.graph.results(node).zip(ports));
-    }
-
-    /// Names a value as a result of the model. A tensor has one name only: an input, a constant or what is a result
-    /// already is copied.
-    fn output(&mut self, name: &str, v: ValueId) -> Result<(), Unsupported> {
-        self.scope = name.to_owned();
-        let ty = self.graph.ty(v);
-        let mut port = self.port(v);
-        if let Elem::Grid(grid) = &ty.elem {
-            port = ops::grid::leave(self, grid, port, ty)?;
-        }
-        let shared = matches!(self.written.net.layers[port.layer].operation, CONST | PARAMETER);
-        if shared || self.results.contains(&port) {
-            port = self.convert(port, &ty.with_elem(stored(&ty.elem)));
-        }
-        self.results.insert(port);
-        self.at(port).names = vec![name.to_owned()];
-        let name = self.unique(&format!("{name}/sink_port_0"));
-        let layer = Layer {
-            name,
-            operation: RESULT,
-            data: Vec::new(),
-            decompression: false,
-            inputs: vec![port],
-            outputs: Vec::new(),
-        };
-        self.written.net.layers.push(layer);
-        Ok(())
     }
 
     /// Adds a layer with a result of each of these types.
@@ -274,15 +133,15 @@ impl<'g> Emitter<'g> {
         self.op(Operation("Convert", 1), &[attribute("destination_type", to)], &[x], ty)
     }
 
-    fn at(&mut self, port: Port) -> &mut Described {
+    pub(super) fn at(&mut self, port: Port) -> &mut Described {
         &mut self.written.net.layers[port.layer].outputs[port.result]
     }
 
-    fn rename(&mut self, port: Port, name: &str) {
+    pub(super) fn rename(&mut self, port: Port, name: &str) {
         self.written.net.layers[port.layer].name = self.unique(name);
     }
 
-    fn unique(&mut self, wanted: &str) -> String {
+    pub(super) fn unique(&mut self, wanted: &str) -> String {
         self.names.unique(wanted).to_string()
     }
 
@@ -296,7 +155,7 @@ impl<'g> Emitter<'g> {
         site.values.iter().map(|&v| self.port(v)).collect()
     }
 
-    fn port(&mut self, v: ValueId) -> Port {
+    pub(super) fn port(&mut self, v: ValueId) -> Port {
         match self.ports.get(&v) {
             Some(&port) => port,
             None => self.shaped(v, &self.graph.ty(v).shape),
@@ -503,9 +362,8 @@ impl<'g> Emitter<'g> {
     }
 }
 
-const CONST: Operation = Operation("Const", 1);
-const PARAMETER: Operation = Operation("Parameter", 1);
-const RESULT: Operation = Operation("Result", 1);
+pub(super) const CONST: Operation = Operation("Const", 1);
+pub(super) const PARAMETER: Operation = Operation("Parameter", 1);
 
 /// Bytes of a cache line.
 const ALIGNMENT: usize = 64;
@@ -521,7 +379,7 @@ pub(super) fn along(grid: &Grid, ty: &TensorType, shape: &Shape) -> Vec<usize> {
 }
 
 /// What a value is stored as at the model's own inputs and outputs.
-fn stored(elem: &Elem) -> Elem {
+pub(super) fn stored(elem: &Elem) -> Elem {
     elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem())
 }
 

@@ -1,41 +1,36 @@
 //! OpenVINO IR.
 //!
 //! A graph becomes a [`Net`](qcc_formats::openvino::Net) (layers as plain structs) and the bytes of its constants, which
-//! go into two files; a third holds the metadata that Ultralytics' loader asks for.
+//! go into two files.
 
 use std::io;
 
-use qcc_ir::Graph;
+use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Files, Summary};
+use crate::{Attachments, Files, Summary};
 
 mod emit;
-mod metadata;
+mod nodes;
 mod ops;
 mod target;
 
 use emit::Written;
-pub use metadata::folder;
 pub use target::{DYNAMIC, TARGET};
 
 /// Extension of the file of constants, behind the stem of the main one.
 pub(crate) const WEIGHTS: &str = "bin";
 
-/// The file that Ultralytics' loader reads.
-pub(crate) const METADATA: &str = "metadata.yaml";
-
-/// True where [`METADATA`] is written.
-pub(crate) fn describes(metadata: &[(String, String)]) -> bool {
-    crate::metadata::is_ultralytics(metadata)
-}
-
-/// Writes a graph that was lowered for [`TARGET`]. All that cannot be written is reported together, and then nothing is
+/// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
 /// written.
-pub fn write(graph: &Graph, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-    let written = emit::emit(graph)?;
+pub(crate) fn write(
+    graph: Checked<'_>,
+    attachments: &Attachments,
+    files: &mut dyn Files,
+) -> Result<Summary, Vec<Diagnostic>> {
+    let written = nodes::emit(graph, attachments)?;
     let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
-    let bytes = store(&written, &graph.metadata, files).map_err(failed)?;
+    let bytes = store(&written, files).map_err(failed)?;
     let layers = &written.net.layers;
     let passive = ["Parameter", "Const", "Result"];
     Ok(Summary {
@@ -46,7 +41,7 @@ pub fn write(graph: &Graph, files: &mut dyn Files) -> Result<Summary, Vec<Diagno
 }
 
 /// Writes all files and gives their length together.
-fn store(written: &Written, metadata: &[(String, String)], files: &mut dyn Files) -> io::Result<u64> {
+fn store(written: &Written, files: &mut dyn Files) -> io::Result<u64> {
     let (main, constants) = (files.main().to_owned(), files.beside(WEIGHTS));
     let mut bytes = written.net.write(files.create(&main)?)?;
     let out = files.create(&constants)?;
@@ -57,10 +52,6 @@ fn store(written: &Written, metadata: &[(String, String)], files: &mut dyn Files
         end = offset + data.len() as u64;
     }
     bytes += end;
-    if let Some(yaml) = metadata::yaml(metadata) {
-        files.create(METADATA)?.write_all(yaml.as_bytes())?;
-        bytes += yaml.len() as u64;
-    }
     Ok(bytes)
 }
 

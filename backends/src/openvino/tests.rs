@@ -1,11 +1,15 @@
-use qcc_ir::Graph;
 use qcc_ir::text::{Weights, parse};
+use qcc_ir::{Checked, Graph};
 
-use super::*;
-use crate::Memory;
+use super::{Diagnostic, Summary, TARGET};
+use crate::{Attachments, Memory};
 
 fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
+}
+
+fn write(g: &Graph, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
+    super::write(Checked::new(g, &TARGET)?, &Attachments::default(), files)
 }
 
 /// The XML file and the constants.

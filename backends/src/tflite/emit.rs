@@ -1,18 +1,15 @@
-//! From graph to tables.
+//! The tables as they grow: what families write with.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
     Activation, Buffer, BuiltinOperator, Model, Operator, OperatorCode, Options, Quantization, SignatureDef, SubGraph,
     Tensor, TensorMap, TensorType as Stored,
 };
-use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{LayoutRule, Op, Types};
+use qcc_ir::ops::{Op, Types};
 use qcc_ir::{Affine, Dim, Elem, Graph, Grid, Layout, NodeId, Scalar, Shape, Store, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use super::ops;
-use super::target::TARGET;
 pub(super) use crate::Unsupported;
 use crate::names::Names;
 
@@ -37,32 +34,16 @@ pub(super) struct Emitter<'g> {
     codes: Vec<OperatorCode>,
     buffers: Vec<Buffer>,
     buffer_of: FxHashMap<Bytes, u32>,
-    tensor_of: FxHashMap<ValueId, i32>,
+    pub(super) tensor_of: FxHashMap<ValueId, i32>,
     /// Constants that no value of the graph stands for, by element, shape and buffer.
     constants: FxHashMap<(Stored, Vec<i32>, u32), i32>,
     names: Names,
-    fused: FxHashSet<NodeId>,
-}
-
-/// The tables of a graph, or everything that cannot be written.
-pub(super) fn emit(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
-    let mut e = Emitter::new(graph);
-    let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
-    let mut refused = Vec::new();
-    for node in graph.order() {
-        if e.fused.contains(&node) || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
-            continue;
-        }
-        if let Err(why) = e.node(node) {
-            refused.push(why.diagnostic(TARGET.name, graph, node));
-        }
-    }
-    let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
-    if refused.is_empty() { Ok(e.finish(inputs, outputs)) } else { Err(refused) }
+    /// Nodes that the operator of another does, too.
+    pub(super) fused: FxHashSet<NodeId>,
 }
 
 impl<'g> Emitter<'g> {
-    fn new(graph: &'g Graph) -> Self {
+    pub(super) fn new(graph: &'g Graph) -> Self {
         // The names that users see are reserved: no value in between takes them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
@@ -79,113 +60,6 @@ impl<'g> Emitter<'g> {
             constants: FxHashMap::default(),
             names,
             fused: FxHashSet::default(),
-        }
-    }
-
-    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
-        let graph = self.graph;
-        let op = graph.op(node);
-        let values = graph.operands(node);
-        let types = graph.operand_types(node);
-        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        if !(TARGET.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
-            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
-            return Err(format!("no operator does {op} on {}", operands.join(", ")).into());
-        }
-        if types.iter().filter_map(|t| t.elem.grid()).any(Grid::is_for_weights) {
-            return Err("no kernel takes weights in 4 bits or in blocks".into());
-        }
-        if ops::is_alias(self, node) {
-            return self.alias(node.value(0), values[0]);
-        }
-        let (last, activation) = self.activation(node);
-        let mut site = Site {
-            node,
-            values: values.clone(),
-            operands: types.iter().map(|&t| t.clone()).collect(),
-            results: graph.result_types(node),
-            inputs: SmallVec::new(),
-            outputs: SmallVec::new(),
-            activation,
-            graph,
-        };
-        let results: Vec<ValueId> = graph.results(last).collect();
-        // RESHAPE takes bytes as they are.
-        if op.layout() == LayoutRule::RowMajor && !matches!(op, Op::Reshape(_)) {
-            self.row_major(op, site, &values, &results)
-        } else {
-            site.inputs = values.iter().map(|&v| self.tensor(v)).collect();
-            site.outputs = results.iter().map(|&v| self.tensor(v)).collect();
-            ops::emit(self, op, &site)
-        }
-    }
-
-    /// Gives a value the tensor of another that has the same bytes and shape. Outputs keep a tensor of their own.
-    fn alias(&mut self, value: ValueId, source: ValueId) -> Result<(), Unsupported> {
-        let tensor = self.tensor(source);
-        if self.graph.is_output(value) {
-            let own = self.tensor(value);
-            return self.reshape_into(tensor, own, self.graph.ty(value));
-        }
-        self.tensor_of.insert(value, tensor);
-        Ok(())
-    }
-
-    /// Emits a node whose kernel reads and writes row-major tensors. Types may still name another layout where it
-    /// has the same bytes; tensors are reshaped there.
-    fn row_major(
-        &mut self,
-        op: &Op,
-        mut site: Site<'_>,
-        values: &[ValueId],
-        results: &[ValueId],
-    ) -> Result<(), Unsupported> {
-        for (ty, &v) in site.operands.iter_mut().zip(values) {
-            let tensor = self.tensor(v);
-            let row = TensorType { layout: Layout::row_major(ty.rank()), ..ty.clone() };
-            site.inputs.push(if ty.layout.is_row_major() { tensor } else { self.reshape(tensor, &row)? });
-            *ty = row;
-        }
-        let mut after = Vec::new();
-        for (ty, &v) in site.results.iter_mut().zip(results) {
-            let tensor = self.tensor(v);
-            if ty.layout.is_row_major() {
-                site.outputs.push(tensor);
-                continue;
-            }
-            let row = TensorType { layout: Layout::row_major(ty.rank()), ..ty.clone() };
-            let scratch = self.scratch(&row, site.node);
-            after.push((scratch, tensor, std::mem::replace(ty, row)));
-            site.outputs.push(scratch);
-        }
-        ops::emit(self, op, &site)?;
-        for (scratch, tensor, ty) in after {
-            self.reshape_into(scratch, tensor, &ty)?;
-        }
-        Ok(())
-    }
-
-    /// The activation that can run inside a node's operator, and the node whose results the operator then gives.
-    fn activation(&mut self, node: NodeId) -> (NodeId, Activation) {
-        let none = (node, Activation::NONE);
-        if !ops::fuses(self.graph, node) {
-            return none;
-        }
-        let result = node.value(0);
-        let Some(user) = self.graph.only_user(result) else { return none };
-        let Op::Clamp(clamp) = self.graph.op(user) else { return none };
-        if self.graph.ty(result) != self.graph.ty(user.value(0)) {
-            return none;
-        }
-        // What the grid itself limits takes no activation.
-        let limits = |g: &Grid| g.keeps_within(clamp.lo, clamp.hi);
-        let by_grid = self.graph.ty(result).elem.grid().is_some_and(limits).then_some(Activation::NONE);
-        match ops::elementwise::activation(clamp).or(by_grid) {
-            Some(activation) => {
-                self.fused.insert(user);
-                (user, activation)
-            }
-            None => none,
         }
     }
 
@@ -336,7 +210,7 @@ impl<'g> Emitter<'g> {
     }
 
     /// The bytes of a tensor under another shape, in a new tensor.
-    fn reshape(&mut self, tensor: i32, ty: &TensorType) -> Result<i32, Unsupported> {
+    pub(super) fn reshape(&mut self, tensor: i32, ty: &TensorType) -> Result<i32, Unsupported> {
         let name = self.tensors[tensor as usize].name.clone();
         let name = self.unique(&name);
         let result = self.push(Tensor { name, ..describe(ty) });
@@ -357,7 +231,7 @@ impl<'g> Emitter<'g> {
         Ok(())
     }
 
-    fn finish(self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
+    pub(super) fn finish(self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
         let maps = |names: Vec<String>, tensors: &[i32]| {
             let map = |(name, &tensor): (String, &i32)| TensorMap { name, tensor_index: tensor as u32 };
             names.into_iter().zip(tensors).map(map).collect()

@@ -6,28 +6,33 @@
 use std::io::Write;
 
 use qcc_formats::tflite::Model;
-use qcc_ir::Graph;
+use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::Summary;
+use crate::{Attachments, Summary};
 
+mod archive;
 mod check;
 mod disassemble;
 mod emit;
-mod metadata;
+mod nodes;
 mod ops;
 mod target;
 
 pub use disassemble::disassemble;
 pub use target::TARGET;
 
-/// Writes a graph that was lowered and laid out for [`TARGET`]. All that cannot be written is reported together, and
+/// Writes a graph that was checked for [`TARGET`]. All that cannot be written is reported together, and
 /// then nothing is written.
-pub fn write(graph: &Graph, out: &mut (impl Write + ?Sized)) -> Result<Summary, Vec<Diagnostic>> {
+pub(crate) fn write(
+    graph: Checked<'_>,
+    attachments: &Attachments,
+    out: &mut (impl Write + ?Sized),
+) -> Result<Summary, Vec<Diagnostic>> {
     let model = model(graph)?;
     let failed = |e: std::io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
     let end = model.write(out).map_err(failed)?;
-    let archive = metadata::archive(&graph.metadata, end).map_err(failed)?;
+    let archive = archive::archive(&attachments.archive, end).map_err(failed)?;
     out.write_all(&archive).map_err(failed)?;
     Ok(Summary {
         bytes: end + archive.len() as u64,
@@ -37,8 +42,8 @@ pub fn write(graph: &Graph, out: &mut (impl Write + ?Sized)) -> Result<Summary, 
 }
 
 /// The tables of the file, checked.
-fn model(graph: &Graph) -> Result<Model, Vec<Diagnostic>> {
-    let model = emit::emit(graph)?;
+fn model(graph: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
+    let model = nodes::emit(graph)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok(model) } else { Err(wrong) }
 }

@@ -1,9 +1,11 @@
 use bytes::Bytes;
 use qcc_ir::ops::{Clamp, Conv, MatMul, Relayout, Unary, UnaryFn};
-use qcc_ir::{Elem, Graph, Layout, Origin, Shape, Tensor, TensorType};
+use qcc_ir::text::{Weights, parse};
+use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Shape, Tensor, TensorType};
 use smallvec::smallvec;
 
 use super::{TARGET, disassemble, write};
+use crate::Attachments;
 
 fn image(dims: &[usize]) -> TensorType {
     TensorType { layout: Layout::channels_last(dims.len()), ..TensorType::f32(dims) }
@@ -14,9 +16,13 @@ fn zeros(ty: TensorType) -> Tensor {
     Tensor::of(ty, vec![0f32; n])
 }
 
+fn checked(g: &Graph) -> Checked<'_> {
+    Checked::new(g, &TARGET).unwrap()
+}
+
 fn text(g: &Graph) -> String {
     let mut out = Vec::new();
-    let summary = write(g, &mut out).unwrap();
+    let summary = write(checked(g), &Attachments::default(), &mut out).unwrap();
     assert_eq!(summary.bytes, out.len() as u64);
     disassemble(&Bytes::from(out)).unwrap()
 }
@@ -57,11 +63,72 @@ fn all_refusals_come_together() {
     let y = g.add1(Unary { f: UnaryFn::Erf }, &[x], Origin::new("/erf", "Erf")).unwrap();
     let z = g.add1(Unary { f: UnaryFn::Tan }, &[y], Origin::new("/tan", "Tan")).unwrap();
     g.add_output("z", z);
-    let mut out = Vec::new();
-    let refused = write(&g, &mut out).unwrap_err();
+    let refused = Checked::new(&g, &TARGET).unwrap_err();
     let paths: Vec<&str> = refused.iter().map(|d| d.origin.path()).collect();
     assert_eq!(paths, ["/erf", "/tan"]);
-    assert!(out.is_empty());
+    assert_eq!(refused[0].message, "tflite cannot express unary: no operator does unary(f:Erf) on f32[2,3]");
+}
+
+/// What LiteRT would refuse, or read otherwise, is told before it is written: each with its node.
+#[test]
+fn graphs_that_are_not_laid_out_are_refused() {
+    let wrong = |body: &str| match parse(&format!("graph g {{ {body} output y = %y }}"), &Weights::new()) {
+        Err(e) => panic!("{e}"),
+        Ok(g) => match Checked::new(&g, &TARGET) {
+            Ok(_) => "nothing".to_owned(),
+            Err(all) => {
+                all.iter().map(|d| format!("{}: {}", d.origin.path(), d.message)).collect::<Vec<_>>().join("; ")
+            }
+        },
+    };
+    let conv = |x: &str, w: &str, y: &str| {
+        let call = "conv(stride:[2,2],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from c (Conv)";
+        wrong(&format!("%x: f32[1,2,4,4]{x} = input %w: f32[3,2,2,2]{w} = input %y: f32[1,3,2,2]{y} = {call}"))
+    };
+    assert_eq!(conv(" @0231", " @0231", " @0231"), "nothing");
+    assert_eq!(conv("", " @0231", ""), "c: tflite takes conv otherwise: f32[1,3,2,2] is not @0231");
+    assert_eq!(conv(" @0231", "", " @0231"), "c: tflite takes conv otherwise: operand 1, f32[3,2,2,2], is not @0231");
+    let pool = "pool(f:Max,window:[2,2],stride:[2,2],before:[0,0],after:[0,0],dilation:[1,1]) %x from p (MaxPool)";
+    let pool = format!("%x: f32[1,2,4,4] = input %y = {pool}");
+    assert_eq!(wrong(&pool), "p: tflite takes pool otherwise: f32[1,2,2,2] is not @0231");
+    let softmax = |layout: &str| {
+        wrong(&format!("%x: f32[2,3]{layout} = input %y: f32[2,3]{layout} = softmax(axis:0,log:false) %x from s (S)"))
+    };
+    assert_eq!(softmax(" @10"), "nothing");
+    assert_eq!(softmax(""), "s: tflite takes softmax otherwise: axis 0 of f32[2,3] is not innermost");
+    // A filter of one place reads images in any order of places.
+    let pointwise = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from c (Conv)";
+    let pointwise =
+        format!("%x: f32[1,2,4,4] @0321 = input %w: f32[3,2,1,1] @0231 = input %y: f32[1,3,4,4] @0321 = {pointwise}");
+    assert_eq!(wrong(&pointwise), "nothing");
+    let narrow = "%w: i4<0.5:0>[2] = const [1,2] %y: f32[2] = dequantize %w from d (D)";
+    assert_eq!(wrong(narrow), "d: tflite cannot express dequantize: no kernel takes weights in 4 bits or in blocks");
+}
+
+#[test]
+fn ill_typed_graphs_are_refused() {
+    let mut g = Graph::new("g");
+    let x = g.add_input("x", TensorType::f32(&[2, 3]));
+    let y = g.add1(Unary { f: UnaryFn::Exp }, &[x], Origin::new("/exp", "Exp")).unwrap();
+    g.add_output("y", y);
+    g.set_type(y, TensorType::f32(&[3, 2]));
+    let [error] = Checked::new(&g, &TARGET).unwrap_err().try_into().unwrap();
+    let why = "the graph is not well typed: unary (/exp): result 0 is f32[3,2]; expected f32[2,3]";
+    assert_eq!(error.message, why);
+}
+
+#[test]
+fn a_graph_is_written_for_the_target_that_it_was_checked_for() {
+    use crate::{Backend, Form, Memory};
+    let none = Attachments::default();
+    let g = convolution(1, &[6, 4, 3, 3]);
+    let mut files = Memory::new("m.onnx");
+    let refused = Backend::Onnx.write(checked(&g), Form::PLAIN, &none, &mut files).unwrap_err();
+    assert_eq!(refused[0].message, "the graph was checked for another target or form than that of onnx");
+    assert!(files.files.is_empty());
+    assert!(Backend::Tflite.write(checked(&g), Form::PLAIN, &none, &mut Memory::new("m.tflite")).is_ok());
+    // What is laid out for one target is so for no other.
+    assert!(Checked::new(&g, Backend::Onnx.target()).unwrap_err()[0].message.contains("is not row-major"));
 }
 
 #[test]
@@ -105,7 +172,7 @@ fn an_open_batch_is_in_the_signature() {
 fn the_same_graph_gives_the_same_bytes() {
     let bytes = || {
         let mut out = Vec::new();
-        write(&convolution(1, &[6, 4, 3, 3]), &mut out).unwrap();
+        write(checked(&convolution(1, &[6, 4, 3, 3])), &Attachments::default(), &mut out).unwrap();
         out
     };
     assert_eq!(bytes(), bytes());
@@ -120,7 +187,7 @@ fn tables_that_fail_on_devices_are_found() {
             Some(Quantization { scale: scales, zero_point, ..Quantization::default() });
     };
     let fault = |change: &dyn Fn(&mut Model)| {
-        let mut model = super::model(&convolution(1, &[6, 4, 3, 3])).unwrap();
+        let mut model = super::model(checked(&convolution(1, &[6, 4, 3, 3]))).unwrap();
         change(&mut model);
         super::check::check(&model).into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ")
     };

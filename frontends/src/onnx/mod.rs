@@ -22,11 +22,14 @@ use importer::Importer;
 use weights::Folder;
 
 mod attributes;
+mod calls;
 mod functions;
 mod importer;
 mod integers;
 mod node;
+mod on_grids;
 mod ops;
+mod run;
 mod schedule;
 mod weights;
 
@@ -162,7 +165,7 @@ fn unknown_operators(graph: &GraphProto, functions: &Functions<'_>) -> Vec<Diagn
     let nodes = schedule::schedule(graph).unwrap_or_default();
     let refused = |node: &NodeProto| match functions.find(node) {
         Some(_) => None,
-        None => ops::find(node).err()?.diagnostic(&importer::origin(node, importer::node_name(node))),
+        None => ops::find(node).err()?.diagnostic(&run::origin(node, run::node_name(node))),
     };
     nodes.into_iter().filter_map(refused).collect()
 }

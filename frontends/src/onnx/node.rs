@@ -7,11 +7,13 @@ use smallvec::SmallVec;
 use super::attributes::Attributes;
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
-use super::ops::{self, Import};
 use super::weights;
 use crate::build::{Build, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
+
+/// Brings one node into the graph.
+pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 
 /// A node and the importer it belongs to. Inputs and attributes that no row reads are refused by [`NodeCx::finish`].
 #[derive(Debug)]
@@ -58,9 +60,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.inputs.len()
     }
 
-    /// What the row of a standard operator makes of this node's attributes and other inputs.
-    pub(super) fn with_inputs(&mut self, inputs: &[Option<ValueId>], op: &str) -> Result<Values, Refusal> {
-        let row = ops::standard(op)?;
+    /// What a row makes of this node's attributes and other inputs.
+    pub(super) fn with_row(&mut self, inputs: &[Option<ValueId>], row: Import) -> Result<Values, Refusal> {
         let own = std::mem::replace(&mut self.inputs, inputs.into());
         let read = std::mem::replace(&mut self.read, SmallVec::from_elem(false, inputs.len()));
         let results = row(self);
@@ -79,11 +80,6 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         let results = import(self);
         self.inputs = own;
         results
-    }
-
-    /// What the row of a standard operator makes of this node.
-    pub(super) fn row(&mut self, op: &str) -> Result<Values, Refusal> {
-        ops::standard(op)?(self)
     }
 
     /// True where the node names result `i`.

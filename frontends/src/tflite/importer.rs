@@ -1,18 +1,16 @@
-//! From tables to the graph: tensors to values, constants when they are first read, operators in their order.
+//! A model on its way into the graph: tensors to values, constants when they are first read.
 
-use qcc_formats::tflite::{Model, Operator, OperatorCode, SubGraph, Tensor as Entry};
+use qcc_formats::tflite::{Model, SubGraph, Tensor as Entry};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Origin, Tensor, TensorType, ValueId};
 
-use super::node::NodeCx;
-use super::{ops, sparse, types};
-use crate::Imported;
-use crate::build::{Values, fixed_input};
+use super::{sparse, types};
+use crate::build::fixed_input;
 use crate::refusal::Refusal;
 
 /// What a tensor of the file stands for.
 #[derive(Clone, Copy, Debug)]
-enum Binding {
+pub(super) enum Binding {
     /// A constant that nothing has read yet, or a result that is not there yet.
     Open,
     /// A value of the graph.
@@ -26,10 +24,10 @@ enum Binding {
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
     pub(super) errors: Vec<Diagnostic>,
-    model: &'m Model,
-    main: &'m SubGraph,
+    pub(super) model: &'m Model,
+    pub(super) main: &'m SubGraph,
     /// One for each tensor.
-    bindings: Vec<Binding>,
+    pub(super) bindings: Vec<Binding>,
 }
 
 impl<'m> Importer<'m> {
@@ -71,13 +69,13 @@ impl<'m> Importer<'m> {
         self.bind(tensor, binding);
     }
 
-    fn bind(&mut self, tensor: i32, binding: Binding) {
+    pub(super) fn bind(&mut self, tensor: i32, binding: Binding) {
         if let Some(place) = usize::try_from(tensor).ok().and_then(|t| self.bindings.get_mut(t)) {
             *place = binding;
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
         self.errors.extend(refusal.diagnostic(origin));
     }
 
@@ -125,78 +123,6 @@ impl<'m> Importer<'m> {
     /// True for a constant that the file holds as a sparse one.
     pub(super) fn is_sparse(&self, tensor: i32) -> bool {
         self.entry(tensor).is_ok_and(|entry| entry.sparsity.is_some())
-    }
-
-    /// Imports the operators; inputs have been added. `outputs` are the names of the results.
-    pub(super) fn run(mut self, outputs: &[String], mut notes: Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>> {
-        for operator in &self.main.operators {
-            self.operator(operator);
-        }
-        for (&tensor, name) in self.main.outputs.iter().zip(outputs) {
-            match self.value(tensor) {
-                Ok(value) => {
-                    notes.extend(self.interface("output", tensor, name));
-                    self.graph.add_output(name.as_str(), value);
-                }
-                Err(refusal) => self.refuse(refusal, &Origin::none()),
-            }
-        }
-        if !self.errors.is_empty() {
-            return Err(self.errors);
-        }
-        if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::invalid_model("the model has no outputs")]);
-        }
-        self.graph.sweep();
-        Ok(Imported { graph: self.graph, notes, open: Vec::new() })
-    }
-
-    fn operator(&mut self, operator: &'m Operator) {
-        let code = self.model.operator_codes.get(operator.opcode_index as usize);
-        let name = operator.outputs.first().and_then(|&t| self.entry(t).ok()).map_or("", |t| &t.name);
-        let origin = Origin::new(name, code.map_or_else(String::new, |c| c.operator().to_string()));
-        let bound = self.results(operator, code, &origin).and_then(|values| self.bind_results(operator, &values));
-        if let Err(refusal) = bound {
-            self.refuse(refusal, &origin);
-            operator.outputs.iter().for_each(|&tensor| self.bind(tensor, Binding::Refused));
-        }
-    }
-
-    fn results(
-        &mut self,
-        operator: &'m Operator,
-        code: Option<&OperatorCode>,
-        origin: &Origin,
-    ) -> Result<Values, Refusal> {
-        let code = code.ok_or_else(|| Refusal::Invalid(format!("there is no operator {}", operator.opcode_index)))?;
-        // The operator is looked up before its operands, so that all unknown operators are reported at once.
-        let import = ops::find(code)?;
-        let values = import(&mut NodeCx::new(self, operator, origin.clone()))?;
-        self.graph.room(0)?;
-        Ok(values)
-    }
-
-    fn bind_results(&mut self, operator: &'m Operator, values: &[ValueId]) -> Result<(), Refusal> {
-        if values.len() != operator.outputs.len() {
-            let (found, expected) = (operator.outputs.len(), values.len());
-            return Err(Refusal::Invalid(format!("it has {found} results; expected {expected}")));
-        }
-        for (&tensor, &value) in operator.outputs.iter().zip(values) {
-            let entry = self.entry(tensor)?;
-            let (declared, found) = (types::elem(entry)?, &self.graph.ty(value).elem);
-            if declared != *found {
-                let name = &entry.name;
-                return Err(Refusal::Invalid(format!("{name} is declared {declared}; the operator gives {found}")));
-            }
-            if !matches!(self.bindings.get(tensor as usize), Some(Binding::Open)) {
-                return Err(Refusal::Invalid(format!("{} is given twice", entry.name)));
-            }
-            if self.graph.name(value).is_none() && !entry.name.is_empty() {
-                self.graph.set_name(value, entry.name.as_str());
-            }
-            self.bind(tensor, Binding::Value(value));
-        }
-        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ mod importer;
 mod metadata;
 mod node;
 mod ops;
+mod run;
 mod sparse;
 mod types;
 

@@ -1,7 +1,6 @@
 //! Operators that go away by decomposition: those that are not in PyTorch's core set, or in ways that this set spells
 //! otherwise.
 
-use super::ops;
 use super::schema::Node;
 
 /// What to do where only such operators are refused.
@@ -10,7 +9,7 @@ pub(super) const HELP: &str = "decompose it in Python, and give the result: ep =
 
 /// True for a node that decomposition takes away.
 pub(super) fn goes_away(node: &Node) -> bool {
-    node.target.starts_with("torch.ops.aten.") && OPERATORS.binary_search(&ops::name(node)).is_ok()
+    node.target.starts_with("torch.ops.aten.") && OPERATORS.binary_search(&node.operator()).is_ok()
 }
 
 /// Sorted. Each was exported in a program that is refused as it is and read when it is decomposed, from the samples that

@@ -1,4 +1,4 @@
-//! From the program to the graph: names to values, weights when they are first read, nodes in order.
+//! A program on its way into the graph: what its names stand for.
 
 use std::collections::BTreeMap;
 
@@ -6,23 +6,20 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Origin, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::decompose;
-use super::node::NodeCx;
-use super::ops::fourier::{Complex, side_by_side};
-use super::ops::{self, Import};
-use super::schedule::Schedule;
-use super::schema::{self, Argument, InputSpec, Node, Number, OutputSpec, Program, TensorMeta};
+use super::schema::{Number, Program, TensorMeta};
 use super::symbols::Symbols;
-use super::views::{self, How, View};
-use super::weights::{self, Weights};
-use crate::Imported;
-use crate::build::{Values, fixed_input};
-use crate::elements::{Doubles, Stored};
+use super::views::View;
+use super::weights::Weights;
+use crate::build::fixed_input;
+use crate::elements::Doubles;
 use crate::refusal::Refusal;
+
+/// Complex numbers: real and imaginary parts, of one shape.
+pub(super) type Complex = [ValueId; 2];
 
 /// What a name of the program stands for.
 #[derive(Clone, Debug)]
-enum Binding<'m> {
+pub(super) enum Binding<'m> {
     /// A value of the graph. It may show memory that another name shows, too.
     Value { value: ValueId, view: Option<View<'m>> },
     /// A tensor of the archive that nothing has read yet.
@@ -37,32 +34,24 @@ enum Binding<'m> {
     Refused,
 }
 
-/// What a node gives.
-#[derive(Debug)]
-enum Results {
-    Tensors(Values),
-    Complex(Vec<Complex>),
-    Number(Number),
-}
-
-type Types = BTreeMap<String, TensorMeta>;
+pub(super) type Types = BTreeMap<String, TensorMeta>;
 
 /// A program on its way into the graph.
 #[derive(Debug)]
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
     pub(super) errors: Vec<Diagnostic>,
-    weights: &'m Weights,
-    program: &'m Program,
-    symbols: Symbols,
+    pub(super) weights: &'m Weights,
+    pub(super) program: &'m Program,
+    pub(super) symbols: Symbols,
     pub(super) notes: Vec<Diagnostic>,
     pub(super) doubles: Doubles,
     /// How many of the errors are of nodes that decomposition takes away.
-    decomposable: usize,
+    pub(super) decomposable: usize,
     /// Names that show memory of complex numbers, which nothing writes to.
-    complex_shown: FxHashSet<&'m str>,
+    pub(super) complex_shown: FxHashSet<&'m str>,
     /// Names in scope, and the types that the file declares; the innermost graph's last.
-    scopes: Vec<(FxHashMap<&'m str, Binding<'m>>, &'m Types)>,
+    pub(super) scopes: Vec<(FxHashMap<&'m str, Binding<'m>>, &'m Types)>,
 }
 
 impl<'m> Importer<'m> {
@@ -105,14 +94,14 @@ impl<'m> Importer<'m> {
         self.bind(name, binding);
     }
 
-    fn bind(&mut self, name: &'m str, binding: Binding<'m>) {
+    pub(super) fn bind(&mut self, name: &'m str, binding: Binding<'m>) {
         if let Some(scope) = self.scopes.last_mut() {
             scope.0.insert(name, binding);
         }
     }
 
     /// Binds the result of a node, whose name nothing may have yet.
-    fn bind_new(&mut self, name: &'m str, binding: Binding<'m>) -> Result<(), Refusal> {
+    pub(super) fn bind_new(&mut self, name: &'m str, binding: Binding<'m>) -> Result<(), Refusal> {
         if self.scopes.last().is_some_and(|s| s.0.contains_key(name)) {
             return Err(Refusal::Invalid(format!("two values have the name {name}")));
         }
@@ -120,169 +109,13 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, origin: &Origin) {
         self.errors.extend(refusal.diagnostic(origin));
     }
 
-    /// Imports the program; its inputs have been added.
-    pub(super) fn run(mut self) -> Result<Imported, Vec<Diagnostic>> {
-        let module = &self.program.graph_module;
-        let outputs: Vec<&'m Argument> = module
-            .signature
-            .output_specs
-            .iter()
-            .filter_map(|spec| if let OutputSpec::User(argument) = spec { Some(argument) } else { None })
-            .collect();
-        let mut schedule = Schedule::new(&module.graph, outputs.iter().flat_map(|o| o.names()));
-        self.bind_state(&mut schedule);
-        for node in std::mem::take(&mut schedule.nodes) {
-            self.node(node);
-        }
-        for (i, output) in outputs.into_iter().enumerate() {
-            self.output(i, output);
-        }
-        if !self.errors.is_empty() {
-            // Where anything else is refused as well, decomposition alone does not help.
-            let helps = self.decomposable == self.errors.len();
-            let told = |d: Diagnostic| if helps { d.with_help(decompose::HELP) } else { d };
-            return Err(self.errors.into_iter().map(told).collect());
-        }
-        if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::invalid_model("the graph has no outputs")]);
-        }
-        self.graph.sweep();
-        self.notes.extend(self.doubles.diagnostic());
-        Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
-    }
-
-    /// Binds what the model holds: parameters, buffers, constants. They must stay as they are.
-    fn bind_state(&mut self, schedule: &mut Schedule<'m>) {
-        let signature = &self.program.graph_module.signature;
-        for spec in &signature.input_specs {
-            let (arg, kind, held) = match spec {
-                InputSpec::Parameter { arg, parameter_name } => (arg, "parameter", parameter_name),
-                InputSpec::Buffer { arg, buffer_name } => (arg, "buffer", buffer_name),
-                InputSpec::TensorConstant { arg, tensor_constant_name } => (arg, "constant", tensor_constant_name),
-                InputSpec::CustomObj { arg } => {
-                    self.bind(&arg.name, Binding::Foreign("a custom object"));
-                    continue;
-                }
-                InputSpec::Token { arg } => {
-                    self.bind(&arg.name, Binding::Foreign("a token that orders effects"));
-                    continue;
-                }
-                InputSpec::UserInput { .. } | InputSpec::ConstantInput { .. } => continue,
-            };
-            let replaced = signature
-                .output_specs
-                .iter()
-                .any(|o| matches!(o, OutputSpec::Buffer(name) | OutputSpec::Parameter(name) if name == held));
-            if schedule.changes(&arg.name) || (replaced && schedule.needs(&arg.name)) {
-                let message = format!("{kind} {held} changes from run to run, and results depend on it");
-                let refusal = Diagnostic::error("unsupported", message).at(&Origin::new(held.as_str(), kind));
-                self.errors.push(refusal.with_help("make it an input and an output of the model"));
-                self.bind(&arg.name, Binding::Refused);
-            } else {
-                self.bind(&arg.name, Binding::Weight(held));
-            }
-        }
-    }
-
-    fn output(&mut self, index: usize, output: &'m Argument) {
-        match output {
-            Argument::Tensor(name) => match self.value(name) {
-                Ok(value) => {
-                    let taken = self.graph.outputs().iter().any(|o| *o.name == **name);
-                    let stored = self.declared(name).and_then(|m| weights::stored(m.dtype).ok());
-                    let name = if taken { format!("{name}.{index}") } else { name.clone() };
-                    self.notes.extend(stored.and_then(|s| s.interface("output", &name)));
-                    self.graph.add_output(name, value);
-                }
-                Err(e) => self.refuse(e, &Origin::none()),
-            },
-            Argument::None => {}
-            _ => {
-                let message = format!("output {index} is no tensor; left out");
-                self.notes.push(Diagnostic::warning("output-left-out", message));
-            }
-        }
-    }
-
-    /// Imports a graph in place, its inputs bound to these values. Gives its outputs.
-    pub(super) fn inline(&mut self, graph: &'m schema::Graph, operands: &[ValueId]) -> Result<Values, Refusal> {
-        let inputs: Vec<&'m str> = graph.inputs.iter().flat_map(Argument::names).collect();
-        if inputs.len() != operands.len() {
-            return Err(Refusal::Invalid(format!(
-                "{} operands for a graph of {} inputs",
-                operands.len(),
-                inputs.len()
-            )));
-        }
-        self.scopes.push((FxHashMap::default(), &graph.tensor_values));
-        for (name, &value) in inputs.into_iter().zip(operands) {
-            self.bind(name, Binding::Value { value, view: None });
-        }
-        let wanted: Vec<&'m str> = graph.outputs.iter().flat_map(Argument::names).collect();
-        for node in Schedule::new(graph, wanted.iter().copied()).nodes {
-            self.node(node);
-        }
-        let results = wanted.into_iter().map(|name| self.value(name)).collect();
-        self.scopes.pop();
-        results
-    }
-
-    fn binding(&self, name: &str) -> Result<&Binding<'m>, Refusal> {
+    pub(super) fn binding(&self, name: &str) -> Result<&Binding<'m>, Refusal> {
         let found = self.scopes.iter().rev().find_map(|s| s.0.get(name));
         found.ok_or_else(|| Refusal::Undefined(name.into()))
-    }
-
-    /// The value of a name. What it shows of other memory is up to date.
-    pub(super) fn value(&mut self, name: &'m str) -> Result<ValueId, Refusal> {
-        match self.binding(name)?.clone() {
-            Binding::Value { value, view: None } => Ok(value),
-            Binding::Value { value, view: Some(view) } => {
-                let whole = self.value(view.of)?;
-                if whole == view.seen {
-                    return Ok(value);
-                }
-                let value = match view.how {
-                    How::Same => whole,
-                    How::Part(node, index) => match self.results(node, &origin(node))? {
-                        Results::Tensors(values) => {
-                            *values.get(index).ok_or_else(|| Refusal::Undefined(name.into()))?
-                        }
-                        Results::Complex(_) | Results::Number(_) => return Err(Refusal::Undefined(name.into())),
-                    },
-                    How::Unknown => return Err(views::unknown(name)),
-                };
-                self.bind(name, Binding::Value { value, view: Some(View { seen: whole, ..view }) });
-                Ok(value)
-            }
-            Binding::Refused => Err(Refusal::Depends),
-            Binding::Foreign(what) => Err(Refusal::Unsupported(format!("{name} is {what}"))),
-            Binding::Number(_) => Err(Refusal::Invalid(format!("{name} is a number; expected a tensor"))),
-            Binding::Complex(_) => Err(Refusal::Unsupported(format!(
-                "{name} holds complex numbers; of those, only size, angle and parts are taken"
-            ))),
-            Binding::Weight(held) => {
-                let origin = Origin::new(held, "Weight");
-                let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
-                self.doubles.constants |= self.weights.is_double(held);
-                let bound = match self.weights.tensor(held) {
-                    Ok(tensor) => {
-                        let value = self.graph.add_const(tensor, origin);
-                        self.graph.set_name(value, held);
-                        Binding::Value { value, view: None }
-                    }
-                    Err(e) => {
-                        self.refuse(e, &origin);
-                        Binding::Refused
-                    }
-                };
-                self.scopes[depth].0.insert(name, bound);
-                self.value(name)
-            }
-        }
     }
 
     /// The parts of a name that stands for complex numbers.
@@ -308,218 +141,4 @@ impl<'m> Importer<'m> {
     pub(super) fn declared(&self, name: &str) -> Option<&'m TensorMeta> {
         self.scopes.iter().rev().find_map(|s| s.1.get(name))
     }
-
-    /// Puts a new value into the memory that a name shows.
-    fn write(&mut self, name: &'m str, value: ValueId) -> Result<(), Refusal> {
-        if self.complex_shown.contains(name) {
-            return Err(Refusal::Unsupported(format!("writing in place to complex numbers, through {name}")));
-        }
-        let old = self.value(name)?;
-        let Binding::Value { view: Some(view), .. } = self.binding(name)?.clone() else {
-            self.bind(name, Binding::Value { value, view: None });
-            return Ok(());
-        };
-        let whole = match view.how {
-            How::Same => value,
-            How::Part(node, index) => {
-                let whole = self.value(view.of)?;
-                views::put(&mut NodeCx::new(self, node, origin(node)), index, whole, old, value)?
-            }
-            How::Unknown => return Err(views::unknown(name)),
-        };
-        self.write(view.of, whole)?;
-        let seen = self.value(view.of)?;
-        self.bind(name, Binding::Value { value, view: Some(View { seen, ..view }) });
-        Ok(())
-    }
-
-    fn node(&mut self, node: &'m Node) {
-        let origin = origin(node);
-        let bound = self.results(node, &origin).and_then(|results| match results {
-            Results::Tensors(values) => self.bind_results(node, values, &origin),
-            Results::Complex(values) => node.results().zip(values).try_for_each(|(name, parts)| {
-                self.check(name, parts[0])?;
-                self.bind_new(name, Binding::Complex(parts))
-            }),
-            Results::Number(number) => node.results().try_for_each(|name| self.bind_new(name, Binding::Number(number))),
-        });
-        if let Err(e) = bound {
-            let told = e.diagnostic(&origin);
-            self.decomposable += usize::from(told.is_some() && decompose::goes_away(node));
-            self.errors.extend(told);
-            node.results().for_each(|name| self.bind(name, Binding::Refused));
-        }
-    }
-
-    fn results(&mut self, node: &'m Node, origin: &Origin) -> Result<Results, Refusal> {
-        // The operator is looked up before its operands, so that all unknown operators are reported at once.
-        let import = ops::find(node)?;
-        // All are looked at, so that all damaged weights are reported.
-        let mut refused = Ok(());
-        for name in node.inputs.iter().flat_map(|i| i.arg.names()) {
-            let other = matches!(self.binding(name), Ok(Binding::Number(_) | Binding::Complex(_)) | Err(_));
-            if !other && let Err(e) = self.value(name) {
-                refused = Err(e);
-            }
-        }
-        refused?;
-        if let Some(name) = ops::partwise(node)
-            && let Some(parts) = self.complex(name)
-        {
-            return self.partwise(node, import, origin, name, parts);
-        }
-        self.imported(node, import, origin)
-    }
-
-    fn imported(&mut self, node: &'m Node, import: Import, origin: &Origin) -> Result<Results, Refusal> {
-        let declared = node.results().next().and_then(|name| self.declared(name));
-        let mut cx = NodeCx::new(self, node, origin.clone());
-        let results = match import {
-            Import::Tensors(row) => Results::Tensors(row(&mut cx)?),
-            Import::Complex(row) => match row(&mut cx)? {
-                parts if declared.is_some_and(|meta| weights::is_complex(meta.dtype)) => Results::Complex(vec![parts]),
-                parts => Results::Tensors(Values::from_elem(side_by_side(&mut cx, parts)?, 1)),
-            },
-            Import::Number(row) => Results::Number(row(&mut cx)?),
-        };
-        cx.finish()?;
-        self.graph.room(0)?;
-        Ok(results)
-    }
-
-    /// What a node does with real and imaginary parts in turn.
-    fn partwise(
-        &mut self,
-        node: &'m Node,
-        import: Import,
-        origin: &Origin,
-        name: &'m str,
-        parts: Complex,
-    ) -> Result<Results, Refusal> {
-        let depth = self.scopes.iter().rposition(|s| s.0.contains_key(name)).unwrap_or(0);
-        let mut of = |value| {
-            self.scopes[depth].0.insert(name, Binding::Value { value, view: None });
-            let results = self.imported(node, import, origin);
-            self.scopes[depth].0.insert(name, Binding::Complex(parts));
-            match results? {
-                Results::Tensors(values) => Ok(values),
-                Results::Complex(_) | Results::Number(_) => Err(Refusal::Undefined(name.into())),
-            }
-        };
-        let (re, im) = (of(parts[0])?, of(parts[1])?);
-        Ok(Results::Complex(re.into_iter().zip(im).map(|(re, im)| [re, im]).collect()))
-    }
-
-    fn bind_results(&mut self, node: &'m Node, values: Values, origin: &Origin) -> Result<(), Refusal> {
-        if let Some(target) = ops::writes(node) {
-            let old = self.value(target)?;
-            let value = NodeCx::new(self, node, origin.clone()).like(values[0], old)?;
-            self.write(target, value)?;
-            for name in node.results() {
-                let view = self.view(target, How::Same)?;
-                self.bind_new(name, Binding::Value { value: view.seen, view: Some(view) })?;
-            }
-            return Ok(());
-        }
-        let shown = ops::shows(node);
-        for (index, name) in node.results().enumerate() {
-            // Results that no row gives are read by nothing, or refused where they are.
-            let Some(&value) = values.get(index) else {
-                let message = format!("result {index} of {}", ops::name(node));
-                self.bind(name, Binding::Refused);
-                if !name.contains("_unused_") && self.is_read(name) {
-                    return Err(Refusal::Unsupported(format!("{message} is not supported")));
-                }
-                continue;
-            };
-            self.check(name, value)?;
-            if self.graph.name(value).is_none() {
-                self.graph.set_name(value, name);
-            }
-            let view = match shown {
-                Some(of) if self.complex(of).is_some() => {
-                    self.complex_shown.insert(name);
-                    None
-                }
-                Some(of) => {
-                    let seen = self.value(of)?;
-                    let same_type = self.graph.ty(seen).elem == self.graph.ty(value).elem;
-                    let how = views::how(node, index, self.declared(of), same_type);
-                    how.map(|how| self.view(of, how)).transpose()?
-                }
-                None => None,
-            };
-            self.bind_new(name, Binding::Value { value, view })?;
-        }
-        Ok(())
-    }
-
-    /// A view of a name as it is now. What shows all of another name counts as that.
-    fn view(&mut self, mut of: &'m str, how: How<'m>) -> Result<View<'m>, Refusal> {
-        let seen = self.value(of)?;
-        let mut depth = 1;
-        while let Binding::Value { view: Some(view), .. } = self.binding(of)? {
-            if !matches!(view.how, How::Same) {
-                depth += view.depth;
-                break;
-            }
-            of = view.of;
-        }
-        if depth > views::DEEPEST {
-            return Err(Refusal::Unsupported(format!("more than {} views of each other", views::DEEPEST)));
-        }
-        Ok(View { of, depth, seen, how })
-    }
-
-    fn is_read(&self, name: &str) -> bool {
-        let graph = &self.program.graph_module.graph;
-        let arguments = graph.nodes.iter().flat_map(|n| n.inputs.iter().map(|i| &i.arg));
-        arguments.chain(&graph.outputs).any(|a| a.names().contains(&name))
-    }
-
-    /// Fails where a value does not have the type that PyTorch found for it: then the import is wrong.
-    fn check(&mut self, name: &str, value: ValueId) -> Result<(), Refusal> {
-        let Some(meta) = self.declared(name) else { return Ok(()) };
-        let stored = weights::stored_part(meta.dtype)?;
-        self.doubles.computed |= stored == Stored::F64;
-        let ty = self.graph.ty(value);
-        let sizes: Vec<Option<i64>> = meta.sizes.iter().map(|s| s.value(&self.symbols)).collect();
-        let fits = sizes.len() == ty.rank()
-            && sizes.iter().zip(ty.shape.dims()).all(|(s, d)| s.is_none_or(|s| d.known().map(|d| d as i64) == Some(s)));
-        let elem = ty.elem.grid().map_or_else(|| ty.elem.clone(), |g| g.store.elem());
-        if fits && elem == stored.elem() {
-            return Ok(());
-        }
-        let sizes: Vec<String> = meta.sizes.iter().map(schema::Size::shown).collect();
-        Err(Refusal::Invalid(format!(
-            "the file declares {}[{}]; its operator gives {ty}",
-            stored.elem(),
-            sizes.join(",")
-        )))
-    }
-}
-
-/// A node's name, with that of the module it was written in, and the line of the user's program.
-fn origin(node: &Node) -> Origin {
-    let name = node.results().next().unwrap_or("");
-    let path = match node.modules().next_back() {
-        Some((module, _)) if !module.is_empty() => format!("{module}/{name}"),
-        _ => name.to_string(),
-    };
-    match node.metadata.get("stack_trace").and_then(|trace| line(trace)) {
-        Some(line) => Origin::at_line(path, ops::name(node), line),
-        None => Origin::new(path, ops::name(node)),
-    }
-}
-
-/// The innermost line of a stack trace that is not PyTorch's own, as `file:line`.
-fn line(trace: &str) -> Option<String> {
-    let frames = trace.lines().filter_map(|l| {
-        let (file, rest) = l.trim().strip_prefix("File \"")?.split_once("\", line ")?;
-        Some((file, rest.split(',').next()?))
-    });
-    let frames: Vec<(&str, &str)> = frames.collect();
-    let own = |file: &str| file.contains("/torch/") || file.contains("\\torch\\");
-    let (file, number) = frames.iter().rev().find(|f| !own(f.0)).or(frames.last())?;
-    Some(format!("{file}:{number}"))
 }

@@ -4,11 +4,10 @@ use qcc_ir::ops::{BinaryFn, Expand};
 use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
-use super::importer::Importer;
-use super::ops;
-use super::ops::fourier::Complex;
+use super::importer::{Complex, Importer};
 use super::schema::{self, Argument, Node, Number, Term};
-use super::weights::{self, View};
+use super::storage::View;
+use super::weights;
 use crate::build::{Build, Values, extents, numbers};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
@@ -80,7 +79,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     /// The operator, without overload, as the table names it.
     pub(super) fn op(&self) -> &'m str {
-        ops::name(self.node)
+        self.node.operator()
     }
 
     /// How PyTorch laid out the tensor of an argument, where its extents are known.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::archive::Archive;
-use super::weights::View;
+use super::storage::View;
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 

@@ -323,6 +323,19 @@ impl<'de> Deserialize<'de> for OutputSpec {
 }
 
 impl Node {
+    /// The operator without overload, in its form that is not in place; `aten` goes unnamed.
+    pub(super) fn operator(&self) -> &str {
+        let target = self.target.as_str();
+        if let Some(aten) = target.strip_prefix("torch.ops.aten.") {
+            let name = aten.split('.').next().unwrap_or(aten);
+            return if in_place(name) { &name[..name.len() - 1] } else { name };
+        }
+        let Some(other) = target.strip_prefix("torch.ops.") else { return target };
+        let namespace = other.find('.').map_or(other.len(), |dot| dot + 1);
+        let end = other[namespace..].find('.').map_or(other.len(), |dot| namespace + dot);
+        &other[..end]
+    }
+
     /// The names of the node's results, in order.
     pub(super) fn results(&self) -> impl Iterator<Item = &str> {
         self.outputs.iter().flat_map(Argument::names)
@@ -341,6 +354,11 @@ impl Node {
     pub(super) fn argument(&self, name: &str) -> Option<&Argument> {
         self.inputs.iter().find(|i| i.name == name).map(|i| &i.arg)
     }
+}
+
+/// True for the name of an operator that writes to its first operand.
+pub(super) fn in_place(name: &str) -> bool {
+    name.ends_with('_') && !name.ends_with("__")
 }
 
 impl Argument {

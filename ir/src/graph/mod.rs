@@ -8,13 +8,16 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TooLarge, TypeError};
 use crate::ops::{Const, Extents, GridRule, Input, LayoutRule, Op, Types};
-use crate::types::{Elem, Grid, Layout, Tensor, TensorType};
+use crate::types::{Elem, Tensor, TensorType};
 
+mod check;
 mod ids;
 mod net;
 mod origin;
 mod same;
 
+pub use check::VerifyError;
+use check::{check, data_operand, infer_real};
 pub use ids::{NodeId, ValueId};
 use net::Net;
 pub use origin::{Origin, Source};
@@ -410,168 +413,4 @@ impl Graph {
         self.computed = self.net.computed_bytes();
         removed
     }
-
-    /// Checks every node's types against its operator.
-    pub fn verify(&self) -> Result<(), VerifyError> {
-        for node in self.order() {
-            check(self.op(node), &self.operand_types(node), &self.result_types(node)).map_err(|error| VerifyError {
-                node: format!("{} ({})", self.op(node).kind().name(), self.origin(node)),
-                error,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// A node whose types its operator cannot give.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{node}: {error}")]
-pub struct VerifyError {
-    /// Operator and origin of the node.
-    pub node: String,
-    /// What is wrong.
-    pub error: TypeError,
-}
-
-fn infer_real(op: &Op, operands: &[&TensorType]) -> Result<Types, TypeError> {
-    let real: SmallVec<[TensorType; 4]> =
-        operands.iter().map(|t| TensorType::new(t.elem.real(), t.shape.clone())).collect();
-    op.infer(&real.iter().collect::<SmallVec<[&TensorType; 4]>>())
-}
-
-/// The operand whose grid results carry: the first that holds real numbers.
-fn data_operand<'t>(op: &Op, operands: &[&'t TensorType]) -> Option<&'t TensorType> {
-    let first = usize::from(matches!(op, Op::Select(_)));
-    operands.get(first).copied()
-}
-
-/// The one place that decides whether a node may have these types.
-pub(crate) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
-    let wrong = |result: usize, expected: String| TypeError::Result {
-        result,
-        found: Box::new(results[result].clone()),
-        expected,
-    };
-    results.iter().try_for_each(TensorType::validate)?;
-    if matches!(op, Op::Input(_)) {
-        return Ok(());
-    }
-    if let Op::Const(c) = op {
-        return if results == [c.value.ty().clone()] { Ok(()) } else { Err(wrong(0, c.value.ty().to_string())) };
-    }
-    let inferred = infer_real(op, operands)?;
-    if inferred.len() != results.len() {
-        return Err(TypeError::Attribute(format!("{} results expected, found {}", inferred.len(), results.len())));
-    }
-    for (i, (want, have)) in inferred.iter().zip(results).enumerate() {
-        if want.shape != have.shape || want.elem != have.elem.real() || have.layout.rank() != have.rank() {
-            return Err(wrong(i, want.to_string()));
-        }
-    }
-    check_layouts(op, operands, results)?;
-    check_grids(op, operands, results)
-}
-
-fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
-    let refuse = |expected: &str| TypeError::Result {
-        result: 0,
-        found: Box::new(results[0].clone()),
-        expected: expected.into(),
-    };
-    match op.layout() {
-        LayoutRule::Free => Ok(()),
-        LayoutRule::RowMajor => {
-            let row = |t: &TensorType| t.layout.same_bytes(&Layout::row_major(t.rank()), &t.shape);
-            let all = operands.iter().all(|t| row(t)) && results.iter().all(row);
-            if all { Ok(()) } else { Err(refuse("a row-major layout on every side")) }
-        }
-        LayoutRule::Image => {
-            let same = results.iter().all(|r| r.layout == operands[0].layout);
-            if same { Ok(()) } else { Err(refuse("the layout of operand 0")) }
-        }
-        LayoutRule::Carry => {
-            let carried = op.carried(operands[0], &results[0].shape);
-            let exact = !matches!(op, Op::Reshape(_));
-            let fits = carried.is_some_and(|l| match exact {
-                true => l == results[0].layout,
-                false => l.same_bytes(&results[0].layout, &results[0].shape),
-            });
-            let row = operands[1..].iter().all(|t| t.layout.is_row_major());
-            if fits && row { Ok(()) } else { Err(refuse("the layout that operand 0 carries over")) }
-        }
-        LayoutRule::Follow | LayoutRule::Innermost(_) => {
-            let layout = &results[0].layout;
-            let fits = |t: &TensorType| {
-                t.shape.elements() == Some(1)
-                    || (t.rank() == layout.rank() && t.layout == *layout)
-                    || (layout.is_row_major() && t.layout.is_row_major())
-            };
-            if operands.iter().all(|t| fits(t)) && results.iter().all(fits) {
-                Ok(())
-            } else {
-                Err(refuse("one layout on every side"))
-            }
-        }
-    }
-}
-
-fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
-    let refuse = |expected: &str| TypeError::Result {
-        result: 0,
-        found: Box::new(results[0].clone()),
-        expected: expected.into(),
-    };
-    let reals = || operands.iter().filter(|t| t.elem.real() == Elem::F32);
-    let for_weights = |t: &TensorType| t.elem.grid().is_some_and(Grid::is_for_weights);
-    let is_weight = |i: usize| match op.grid() {
-        GridRule::Contract { .. } => i == 1 && operands[0].elem.grid().is_none(),
-        _ => matches!(op, Op::Dequantize(_)),
-    };
-    let misplaced = |(i, t): (usize, &&TensorType)| for_weights(t) && !is_weight(i);
-    if operands.iter().enumerate().any(misplaced) || results.iter().any(for_weights) {
-        return Err(refuse("4-bit integers and blocks only as the weight of a contraction with real factors"));
-    }
-    match op {
-        Op::Quantize(_) => return if results[0].elem.grid().is_some() { Ok(()) } else { Err(refuse("a grid")) },
-        Op::Dequantize(_) => {
-            let fits = operands[0].elem.grid().is_some() && results[0].elem == Elem::F32;
-            return if fits { Ok(()) } else { Err(refuse("f32 from a grid")) };
-        }
-        _ => {}
-    }
-    let any =
-        operands.iter().chain(results.iter().collect::<SmallVec<[_; 2]>>().iter()).any(|t| t.elem.grid().is_some());
-    if !any {
-        return Ok(());
-    }
-    let gridded = |t: &TensorType| t.elem.grid().is_some();
-    let fits = match op.grid() {
-        GridRule::Float => false,
-        // Factors on grids have a product on a grid, with the bias on that of the sums, or a real one, with a real
-        // bias. Where the weight alone lies on a grid, the arithmetic is real.
-        GridRule::Contract { .. } => {
-            let real_bias = operands.get(2).is_none_or(|b| !gridded(b));
-            match (gridded(operands[0]), gridded(operands[1]), gridded(&results[0])) {
-                (true, true, true) => operands.get(2).is_none_or(|b| gridded(b)),
-                (_, true, false) => real_bias,
-                _ => false,
-            }
-        }
-        GridRule::Own | GridRule::Fixed { .. } => {
-            reals().all(|t| gridded(t)) && results.iter().filter(|r| r.elem.real() == Elem::F32).all(gridded)
-        }
-        GridRule::Carry | GridRule::Unify => {
-            let data = data_operand(op, operands).filter(|t| gridded(t));
-            let joined =
-                |t: &&TensorType| t.elem.real() != Elem::F32 || t.elem.grid() == data.and_then(|d| d.elem.grid());
-            let carried = |r: &TensorType| match data {
-                Some(d) if r.elem.real() == Elem::F32 => {
-                    gridded(r) && op.carried_grid(d, &r.shape).as_ref() == r.elem.grid()
-                }
-                _ => !gridded(r),
-            };
-            (matches!(op.grid(), GridRule::Carry) || operands.iter().all(joined)) && results.iter().all(carried)
-        }
-    };
-    if fits { Ok(()) } else { Err(refuse("the grids this operator asks for")) }
 }

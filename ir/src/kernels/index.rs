@@ -252,6 +252,7 @@ fn running<T: Copy, S: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Evaluate;
     use crate::types::Shape;
 
     fn i64s(dims: &[usize], values: &[i64]) -> Tensor {

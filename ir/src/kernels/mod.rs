@@ -9,6 +9,7 @@ use crate::types::{Elem, Tensor, TensorType};
 pub(crate) mod conv;
 pub(crate) mod dynamic;
 pub(crate) mod elementwise;
+mod evaluate;
 pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod integer;
@@ -22,6 +23,9 @@ pub(crate) mod resize;
 pub(crate) mod sample;
 mod vector;
 pub(crate) mod walk;
+
+#[cfg(test)]
+pub(crate) use evaluate::Evaluate;
 
 /// Runs an expression with `T` as a scalar of the element's width.
 macro_rules! by_width {

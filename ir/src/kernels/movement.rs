@@ -235,7 +235,7 @@ mod tests {
         let d2s = |channel_first| DepthToSpace { block: 2, channel_first };
         check(d2s(false), &x, &[1, 2, 2, 2], &[0., 2., 4., 6., 1., 3., 5., 7.]);
         check(d2s(true), &x, &[1, 2, 2, 2], &[0., 1., 2., 3., 4., 5., 6., 7.]);
-        let y = d2s(false).eval(&[&x]).unwrap();
+        let y = Op::from(d2s(false)).eval(&[&x]).unwrap();
         check(SpaceToDepth { block: 2 }, &y[0], &[1, 8, 1, 1], &[0., 1., 2., 3., 4., 5., 6., 7.]);
     }
 

@@ -104,6 +104,7 @@ pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Evaluate;
     use crate::types::Shape;
     use std::f32::consts::LN_2;
 

@@ -142,6 +142,7 @@ impl Layer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Evaluate;
     use crate::types::Shape;
 
     fn numbers(dims: &[usize], seed: usize) -> Tensor {

@@ -103,6 +103,7 @@ fn fold<T: Copy, A: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Evaluate;
     use crate::types::Shape;
 
     fn reduced(f: ReduceFn, axes: &[usize], x: &Tensor) -> (Vec<usize>, Vec<f32>) {

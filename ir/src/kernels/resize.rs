@@ -130,6 +130,7 @@ fn resample<const N: usize>(x: &[f32], [outer, extent, inner]: [usize; 3], taps:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Evaluate;
     use crate::types::Shape;
 
     fn resized(x: &[f32], size: usize, mode: ResizeMode, coordinates: Coordinates) -> Vec<f32> {

@@ -85,6 +85,7 @@ fn mirrored(at: f32, lo: f32, span: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Evaluate;
     use crate::types::Shape;
 
     fn sampled(mode: SampleMode, outside: Outside, align_corners: bool, at: &[f32]) -> Vec<f32> {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, extents, float, one, refuse, same_elem};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Dim, Shape, Tensor, TensorType};
+use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, extents, float, one, refuse, same_elem};
+use crate::error::TypeError;
+use crate::types::{Dim, Shape, TensorType};
 
 /// Convolution: x `[N, C, spatial..]`, weight `[O, C/groups, window..]`, bias `[O]` (may be absent) to
 /// `[N, O, spatial..]`. Padding is with zeros.
@@ -71,14 +71,6 @@ impl Operator for Conv {
         one(operands[0].elem.clone(), dims.into_iter().collect())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::conv::conv(self, operands)
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::conv(self, operands, results)
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Image
     }
@@ -138,14 +130,6 @@ impl Operator for ConvTranspose {
             ));
         }
         one(operands[0].elem.clone(), dims.into_iter().collect())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::conv::conv_transpose(self, operands)
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::conv_transpose(self, operands, results)
     }
 
     fn layout(&self) -> LayoutRule {

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse_element, same_elem};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
+use super::{GridRule, LayoutRule, Operator, Types, arity, float, one, refuse_element, same_elem};
+use crate::error::TypeError;
+use crate::types::{Dim, Elem, Shape, TensorType};
 
 /// A function of one real number, or `Not` of a `Bool`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,25 +103,6 @@ impl Operator for Unary {
         one(x.elem.clone(), x.shape.clone())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::elementwise::unary(self.f, operands[0])
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        use crate::kernels::integer;
-        let fixed_point = match self.f {
-            UnaryFn::LeakyRelu { alpha } => integer::leaky_relu(alpha, operands[0], &results[0]),
-            UnaryFn::HardSwish => integer::hard_swish(operands[0], &results[0]),
-            UnaryFn::Sqrt => integer::sqrt(operands[0], &results[0]),
-            _ => None,
-        };
-        if let Some(values) = fixed_point {
-            return Ok(Some(values));
-        }
-        let exact = |x: &Tensor| crate::kernels::elementwise::unary_exact(self.f, x);
-        integer::table(operands[0], &results[0], exact)
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -216,14 +197,6 @@ impl Operator for Binary {
         one(elem, broadcast(&operands[0].shape, &operands[1].shape)?)
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::elementwise::binary(self.f, operands[0], operands[1])
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::binary(self.f, operands, results)
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -267,17 +240,6 @@ impl Operator for Clamp {
         one(operands[0].elem.clone(), operands[0].shape.clone())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::elementwise::clamp(self.lo, self.hi, operands[0])
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        if let Some(values) = crate::kernels::integer::clamp(self, operands[0], &results[0])? {
-            return Ok(Some(values));
-        }
-        crate::kernels::integer::table(operands[0], &results[0], |x| self.eval(&[x]))
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -302,10 +264,6 @@ impl Operator for Select {
         same_elem(operands, 1, 2)?;
         let values = broadcast(&operands[1].shape, &operands[2].shape)?;
         one(operands[1].elem.clone(), broadcast(&operands[0].shape, &values)?)
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::elementwise::select(operands[0], operands[1], operands[2])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -333,10 +291,6 @@ impl Operator for Cast {
             return Err(TypeError::Attribute("cast does not make grids; quantize does".into()));
         }
         one(self.to.clone(), operands[0].shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::elementwise::cast(&self.to, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {

@@ -1,11 +1,10 @@
 //! Borders between real numbers and grids, and between layouts.
 
 use serde::{Deserialize, Serialize};
-use smallvec::smallvec;
 
-use super::{LayoutRule, Operator, Tensors, Types, arity, one, refuse, refuse_element};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Elem, Tensor, TensorType};
+use super::{LayoutRule, Operator, Types, arity, one, refuse, refuse_element};
+use crate::error::TypeError;
+use crate::types::{Elem, TensorType};
 
 /// Puts real numbers on a grid, or moves a value from one grid to another. The grid is that of the result's type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,14 +16,6 @@ impl Operator for Quantize {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         one(Elem::F32, operands[0].shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        Ok(smallvec![operands[0].clone()])
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::quantize(operands[0], &results[0])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -42,10 +33,6 @@ impl Operator for Dequantize {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         one(Elem::F32, operands[0].shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        Ok(smallvec![operands[0].clone()])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -101,10 +88,6 @@ impl Operator for DynamicQuantize {
         one(Elem::F32, operands[0].shape.clone())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        Ok(smallvec![crate::kernels::dynamic::quantize(self.granularity, operands[0])])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -120,10 +103,6 @@ impl Operator for Relayout {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         one(operands[0].elem.clone(), operands[0].shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        Ok(smallvec![operands[0].clone()])
     }
 
     fn layout(&self) -> LayoutRule {

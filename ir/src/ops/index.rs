@@ -3,12 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extents, GridRule, LayoutRule, Op, Operator, Tensors, Types, arity, axis_of, extents, one, refuse, refuse_element,
-    same_elem,
+    Extents, GridRule, LayoutRule, Op, Operator, Types, arity, axis_of, extents, one, refuse, refuse_element, same_elem,
 };
-use crate::error::{EvalError, TypeError};
-use crate::kernels::index;
-use crate::types::{Dim, Elem, Shape, Tensor, TensorType};
+use crate::error::TypeError;
+use crate::types::{Dim, Elem, Shape, TensorType};
 
 fn indices(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
     match operands[i].elem {
@@ -49,10 +47,6 @@ impl Operator for Gather {
         one(operands[0].elem.clone(), shape)
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::gather(self, operands[0], operands[1])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Carry
     }
@@ -87,10 +81,6 @@ impl Operator for GatherElements {
         one(operands[0].elem.clone(), operands[1].shape.clone())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::gather_elements(self, operands[0], operands[1])
-    }
-
     fn grid(&self) -> GridRule {
         GridRule::Carry
     }
@@ -116,10 +106,6 @@ impl Operator for GatherNd {
         }
         let shape: Shape = i[..i.len() - 1].iter().chain(&x[self.batch + tuple..]).cloned().collect();
         one(operands[0].elem.clone(), shape)
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::gather_nd(self, operands[0], operands[1])
     }
 
     fn grid(&self) -> GridRule {
@@ -169,10 +155,6 @@ impl Operator for ScatterNd {
         }
         one(operands[0].elem.clone(), operands[0].shape.clone())
     }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::scatter_nd(self, operands[0], operands[1], operands[2])
-    }
 }
 
 /// The `k` largest (or smallest) elements along an axis, in order, and their `I64` indices. Of equal elements the
@@ -199,10 +181,6 @@ impl Operator for TopK {
         let shape = operands[0].shape.with(self.axis, self.k);
         let values = TensorType::new(operands[0].elem.clone(), shape.clone());
         Ok(Types::from_iter([values, TensorType::new(Elem::I64, shape)]))
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::top_k(self, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -238,10 +216,6 @@ impl Operator for ArgReduce {
         one(Elem::I64, kept.collect())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::arg_reduce(self, operands[0])
-    }
-
     fn layout(&self) -> LayoutRule {
         if self.keep { LayoutRule::Follow } else { LayoutRule::Carry }
     }
@@ -272,10 +246,6 @@ impl Operator for CumSum {
             return Err(refuse_element(operands, 0, "a number"));
         }
         one(operands[0].elem.clone(), operands[0].shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        index::cum_sum(self, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {

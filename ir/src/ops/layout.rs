@@ -8,6 +8,11 @@ use crate::types::{Affine, Dim, Grid, Layout, Shape, TensorType};
 type Order = SmallVec<[usize; 8]>;
 
 impl Op {
+    /// True where the operator sums products with a weight.
+    pub fn is_contraction(&self) -> bool {
+        matches!(self.grid(), GridRule::Contract { .. })
+    }
+
     /// The layout that results of shape `result` have when operand 0 has type `x` and no byte moves; `None` where
     /// bytes must move.
     pub fn carried(&self, x: &TensorType, result: &Shape) -> Option<Layout> {

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, Operator, Tensors, Types, arity, broadcast, float, one, refuse, same_elem};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Dim, Shape, Tensor, TensorType};
+use super::{GridRule, Operator, Types, arity, broadcast, float, one, refuse, same_elem};
+use crate::error::TypeError;
+use crate::types::{Dim, Shape, TensorType};
 
 /// Product of matrices on the last two axes; the axes before them broadcast. a `[.., M, K]`, b `[.., K, N]`
 /// (`transpose_b`: `[.., N, K]`), bias `[N]` (may be absent) to `[.., M, N]`.
@@ -44,14 +44,6 @@ impl Operator for MatMul {
         let batch = broadcast(&outer(a), &outer(b))?;
         let matrix = [a[a.len() - 2].clone(), n.clone()];
         one(operands[0].elem.clone(), batch.dims().iter().cloned().chain(matrix).collect())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::matmul::matmul(self, operands)
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::matmul(self, operands, results)
     }
 
     fn grid(&self) -> GridRule {

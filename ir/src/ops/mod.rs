@@ -1,14 +1,15 @@
 //! The operators: each is defined once, by its struct and its [`Operator`] impl.
 //!
 //! Axes are logical, counted from the front. Attributes are fully resolved: pads are explicit, strides positive,
-//! axes sorted and unique. What an operator means is its `eval`; how formats spell it is no business of this room.
+//! axes sorted and unique. What an operator computes is its [`Op::eval`], in the kernels; how formats spell it is no business
+//! of this room.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use smallvec::SmallVec;
 use std::fmt::Debug;
 
-use crate::error::{EvalError, TypeError};
+use crate::error::TypeError;
 use crate::types::{Elem, Tensor, TensorType};
 
 mod conv;
@@ -91,22 +92,13 @@ pub enum GridRule {
     Float,
 }
 
-/// Everything about one operator besides how a format spells it.
+/// What types and rules an operator has.
 pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
     /// The operator's name in the text form.
     const NAME: &'static str;
 
     /// Element and shape of the results, as row-major types. Operands are real: grids arrive as `F32`.
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError>;
-
-    /// The meaning: results from operands, both row-major and without grids (`Carry` operators see stored integers).
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError>;
-
-    /// Integer arithmetic on grids, as TFLite's kernels do it. `Ok(None)` asks for the default:
-    /// dequantize, `eval`, quantize.
-    fn eval_grid(&self, _operands: &[&Tensor], _results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        Ok(None)
-    }
 
     /// How operands and results may be laid out.
     fn layout(&self) -> LayoutRule {
@@ -167,16 +159,6 @@ macro_rules! define_op {
             /// See [`Operator::infer`].
             pub fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
                 match self { $(Op::$op(op) => op.infer(operands)),* }
-            }
-
-            /// See [`Operator::eval`].
-            pub fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-                match self { $(Op::$op(op) => op.eval(operands)),* }
-            }
-
-            /// See [`Operator::eval_grid`].
-            pub fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-                match self { $(Op::$op(op) => op.eval_grid(operands, results)),* }
             }
 
             /// See [`Operator::layout`].

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, one, refuse, same_elem};
-use crate::error::{EvalError, TypeError};
-use crate::kernels::movement;
-use crate::types::{Dim, Shape, Tensor, TensorType};
+use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, axis_of, one, refuse, same_elem};
+use crate::error::TypeError;
+use crate::types::{Dim, Shape, TensorType};
 
 /// The same elements in row-major order under another shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,10 +24,6 @@ impl Operator for Reshape {
             return Err(refuse(operands, 0, format!("{b} elements for {}", self.shape)));
         }
         one(operands[0].elem.clone(), self.shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::reshape(self, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -71,10 +66,6 @@ impl Operator for Transpose {
         one(x.elem.clone(), self.perm.iter().map(|&a| x.shape.dims()[a].clone()).collect())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::transpose(self, operands[0])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Free
     }
@@ -107,10 +98,6 @@ impl Operator for Concat {
             }
         }
         one(operands[0].elem.clone(), operands[0].shape.with(self.axis, total))
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::concat(self, operands)
     }
 
     fn layout(&self) -> LayoutRule {
@@ -167,10 +154,6 @@ impl Operator for Slice {
         one(operands[0].elem.clone(), shape)
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::slice(self, operands[0])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -224,10 +207,6 @@ impl Operator for Pad {
         one(x.elem.clone(), shape)
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::pad(self, operands[0])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -253,10 +232,6 @@ impl Operator for Expand {
             return Err(refuse(operands, 0, format!("a shape that broadcasts to {}", self.shape)));
         }
         one(operands[0].elem.clone(), self.shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::expand(self, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -305,10 +280,6 @@ impl Operator for Tile {
         one(operands[0].elem.clone(), x.iter().zip(&self.repeats).map(extent).collect::<Result<Shape, _>>()?)
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::tile(self, operands[0])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Follow
     }
@@ -334,10 +305,6 @@ impl Operator for Reverse {
             axis_of(operands, 0, a)?;
         }
         one(operands[0].elem.clone(), operands[0].shape.clone())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::reverse(self, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -383,10 +350,6 @@ impl Operator for DepthToSpace {
         one(operands[0].elem.clone(), std::iter::once(batch).chain(dims).collect())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::depth_to_space(self, operands[0])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Image
     }
@@ -415,10 +378,6 @@ impl Operator for SpaceToDepth {
         }
         let dims = [c * b * b, h / b, w / b].map(Dim::Known);
         one(operands[0].elem.clone(), std::iter::once(batch).chain(dims).collect())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        movement::space_to_depth(self, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {

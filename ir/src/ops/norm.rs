@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::float_same;
-use super::{GridRule, LayoutRule, Operator, Tensors, Types, axis_of, refuse, same_elem};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Tensor, TensorType};
+use super::{GridRule, LayoutRule, Operator, Types, axis_of, refuse, same_elem};
+use crate::error::TypeError;
+use crate::types::TensorType;
 
 /// exp(x) over its sum along an axis, or the logarithm of that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,10 +23,6 @@ impl Operator for Softmax {
         let types = float_same(Self::NAME, operands, 1)?;
         axis_of(operands, 0, self.axis)?;
         Ok(types)
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::norm::softmax(self, operands[0])
     }
 
     fn layout(&self) -> LayoutRule {
@@ -61,10 +57,6 @@ impl Operator for LayerNorm {
             }
         }
         Ok(types)
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::norm::layer_norm(self, operands)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse, window_steps};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Dim, Tensor, TensorType};
+use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, float, one, refuse, window_steps};
+use crate::error::TypeError;
+use crate::types::{Dim, TensorType};
 
 /// What a window is reduced to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,14 +59,6 @@ impl Operator for Pool {
             ));
         }
         one(x.elem.clone(), dims.into_iter().collect())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::pool::pool(self, operands[0])
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::pool(self, operands[0], results)
     }
 
     fn layout(&self) -> LayoutRule {

@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
-use super::{Operator, Tensors, Types, arity, extents, float, refuse, same_elem};
-use crate::error::{EvalError, TypeError};
-use crate::kernels::recurrent;
-use crate::types::{Dim, Shape, Tensor, TensorType};
+use super::{Operator, Types, arity, extents, float, refuse, same_elem};
+use crate::error::TypeError;
+use crate::types::{Dim, Shape, TensorType};
 
 /// What a recurrent layer computes at each step. `a(gate)` is that gate's share of `x W^T + h R^T + b`, `s` the logistic
 /// function; gates stand in the order of the standard's (ONNX) weights.
@@ -103,9 +102,5 @@ impl Operator for Recurrent {
         let mut types: Types = smallvec![of(Shape::from_iter([steps.clone(), batch.clone(), hidden.into()]))];
         types.extend(std::iter::repeat_n(of(state), states));
         Ok(types)
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        recurrent::recurrent(self, operands)
     }
 }

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, axis_of, one, refuse_element};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Dim, Elem, Tensor, TensorType};
+use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, axis_of, one, refuse_element};
+use crate::error::TypeError;
+use crate::types::{Dim, Elem, TensorType};
 
 /// What the elements along the axes become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,14 +53,6 @@ impl Operator for Reduce {
             true => self.keep.then_some(Dim::Known(1)),
         });
         one(x.elem.clone(), kept.collect())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::reduce::reduce(self, operands[0])
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::reduce(self, operands[0], results)
     }
 
     fn layout(&self) -> LayoutRule {

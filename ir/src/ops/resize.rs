@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Tensors, Types, arity, float, one, refuse};
-use crate::error::{EvalError, TypeError};
-use crate::types::{Dim, Tensor, TensorType};
+use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, float, one, refuse};
+use crate::error::TypeError;
+use crate::types::{Dim, TensorType};
 
 /// How a position of the result maps to one of the operand. `scale` is result extent over operand extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,16 +81,8 @@ impl Operator for Resize {
         one(x.elem.clone(), x.shape.dims()[..2].iter().cloned().chain(size).collect())
     }
 
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::resize::resize(self, operands[0])
-    }
-
     fn layout(&self) -> LayoutRule {
         LayoutRule::Image
-    }
-
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-        crate::kernels::integer::resize(self, operands[0], results)
     }
 
     fn grid(&self) -> GridRule {
@@ -148,10 +140,6 @@ impl Operator for GridSample {
             return Err(refuse(operands, 1, format!("positions in {}, as many axes of them", operands[0].shape)));
         }
         one(operands[0].elem.clone(), x[..2].iter().chain(&at[1..at.len() - 1]).cloned().collect())
-    }
-
-    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        crate::kernels::sample::grid_sample(self, operands[0], operands[1])
     }
 
     fn layout(&self) -> LayoutRule {

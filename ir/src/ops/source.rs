@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
-use super::{LayoutRule, Operator, Tensors, Types, arity};
-use crate::error::{EvalError, TypeError};
+use super::{LayoutRule, Operator, Types, arity};
+use crate::error::TypeError;
 use crate::types::{Tensor, TensorType};
 
 /// A graph input. Its type is given when it is added, its name is the value's name.
@@ -16,10 +16,6 @@ impl Operator for Input {
 
     fn infer(&self, _operands: &[&TensorType]) -> Result<Types, TypeError> {
         Err(TypeError::Attribute("the type of an input is declared, not inferred".into()))
-    }
-
-    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        Err(EvalError::Unknown("a graph input"))
     }
 
     fn layout(&self) -> LayoutRule {
@@ -40,10 +36,6 @@ impl Operator for Const {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 0, 0)?;
         Ok(smallvec![self.value.ty().clone()])
-    }
-
-    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
-        Ok(smallvec![self.value.clone()])
     }
 
     fn layout(&self) -> LayoutRule {

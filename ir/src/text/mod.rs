@@ -23,7 +23,6 @@
 //! - A constant is a list of its stored elements in stored order, or the digest of its bytes ([`Weights`] holds them).
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use bytes::Bytes;
 
@@ -49,37 +48,6 @@ pub fn weights_of(g: &Graph) -> Weights {
 /// FNV-1a, 64 bits.
 pub fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
-/// A name as the text form spells it: plain where it is a word that starts with no digit, else in quotes.
-pub(crate) struct Name<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = !self.0.is_empty() && word_len(self.0) == self.0.len() && !self.0.starts_with(is_digit);
-        if plain { f.write_str(self.0) } else { write!(f, "{:?}", self.0) }
-    }
-}
-
-fn is_digit(c: char) -> bool {
-    c.is_ascii_digit()
-}
-
-/// Length of the word that `text` starts with. A word holds ASCII letters, digits, `_`, `.`, `-`, single slashes and
-/// double colons.
-fn word_len(text: &str) -> usize {
-    let bytes = text.as_bytes();
-    let mut n = 0;
-    while let Some(&b) = bytes.get(n) {
-        n += match (b, bytes.get(n + 1)) {
-            (b'/', next) if next != Some(&b'/') => 1,
-            (b':', Some(b':')) => 2,
-            (b'_' | b'.' | b'-', _) => 1,
-            (b, _) if b.is_ascii_alphanumeric() => 1,
-            _ => break,
-        };
-    }
-    n
 }
 
 macro_rules! attributes {

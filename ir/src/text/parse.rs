@@ -7,8 +7,9 @@ use bytes::Bytes;
 use half::f16;
 use rustc_hash::FxHashMap;
 
-use super::{Weights, is_digit, operator, word_len};
+use super::{Weights, operator};
 use crate::graph::{Graph, Origin, Source, ValueId};
+use crate::name::{is_digit, word_len};
 use crate::ops::{Op, OpKind, Types};
 use crate::types::{Dim, Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
 

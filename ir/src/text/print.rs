@@ -6,8 +6,9 @@ use std::fmt::{self, Write};
 use half::f16;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Name, attributes, digest};
+use super::{attributes, digest};
 use crate::graph::{Graph, NodeId, Origin, ValueId};
+use crate::name::{Name, is_digit};
 use crate::ops::Op;
 use crate::types::{Elem, Tensor, TensorType};
 
@@ -85,7 +86,7 @@ impl Printer<'_> {
         for (i, v) in self.g.results(node).enumerate() {
             let id = &self.ids[&v];
             write!(f, "{}%{id}", if i == 0 { "  " } else { ", " })?;
-            if let Some(name) = self.g.name(v).filter(|_| id.starts_with(super::is_digit)) {
+            if let Some(name) = self.g.name(v).filter(|_| id.starts_with(is_digit)) {
                 write!(f, " {}", self.name(name, |name| format!("{name:?}")))?;
             }
             write!(f, ": {}", self.ty(self.g.ty(v)))?;

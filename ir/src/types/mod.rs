@@ -1,12 +1,14 @@
 //! Types: element, shape, layout, and the tensors that have them.
 
 mod elem;
+mod error;
 mod layout;
 mod quantize;
 mod shape;
 mod tensor;
 
 pub use elem::{Affine, Elem, Grid, Scalar, Store};
+pub use error::GridError;
 pub use layout::Layout;
 pub(crate) use quantize::nearest;
 pub use shape::{Dim, Shape};

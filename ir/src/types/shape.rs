@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::text::Name;
+use crate::name::Name;
 
 /// The extent of one logical axis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

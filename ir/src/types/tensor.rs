@@ -6,9 +6,9 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::elem::{Affine, Elem, Grid, Scalar, Store};
+use super::error::GridError;
 use super::layout::Layout;
 use super::shape::{Dim, Shape};
-use crate::error::GridError;
 
 /// The complete type of a value.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,7 +14,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Joint;
 use crate::activation::Activation;
-use crate::quantize::is_contraction;
 
 mod range;
 mod stats;
@@ -47,7 +46,16 @@ impl Ranges {
     pub fn range(&self, v: ValueId) -> Option<Range> {
         self.ranges.get(&v).copied()
     }
+
+    /// The ranges of the real values that nodes read and give.
+    pub(crate) fn own(&self, g: &Graph, nodes: &FxHashSet<NodeId>) -> OwnRanges {
+        let values = nodes.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n)));
+        values.filter_map(|v| Some((v, self.range(v)?))).collect()
+    }
 }
+
+/// Each value's range by itself.
+pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 
 /// Evaluates graphs on samples `0..count`, gathers statistics of every real value, and chooses its range, for each graph.
 /// `sample` gives one tensor for each graph input, or `None` for a sample to be passed over; it is called from several
@@ -168,7 +176,7 @@ fn observe(
 /// The axis along which each value's channels are summed up that a contraction with a constant weight reads.
 fn contracted(g: &Graph) -> FxHashMap<ValueId, usize> {
     let constant = |n: &NodeId| g.operands(*n).get(1).is_some_and(|&w| g.constant(w).is_some());
-    let contractions = g.order().into_iter().filter(|&n| is_contraction(g, n)).filter(constant);
+    let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction()).filter(constant);
     contractions.map(|n| (g.operands(n)[0], summed_axis(g, n))).collect()
 }
 

@@ -4,9 +4,9 @@
 //! `solve` decides, `flatten` lets fully connected layers read images as they lie, `materialize` writes the
 //! decision into the types and adds a Relayout where bytes must move. Meaning and logical shapes stay as they are.
 
-use qcc_ir::ops::{Conv, LayoutRule, Op};
+use qcc_ir::ops::{LayoutRule, Op};
 use qcc_ir::target::Target;
-use qcc_ir::{Dim, Graph, Layout, NodeId, ValueId};
+use qcc_ir::{Graph, Layout, NodeId, ValueId, is_pointwise};
 
 use crate::{Context, Pass, PassError};
 
@@ -48,7 +48,7 @@ impl Pass for AssignLayouts {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if (cx.target.image_layout)(4).is_row_major() {
+        if cx.target.is_row_major() {
             return Ok(());
         }
         // Images that were read with channels last stay as they are.
@@ -87,19 +87,12 @@ impl View<'_> {
         self.g.ty(self.node.value(0)).rank()
     }
 
-    /// True for a convolution that treats each position alike: the order of the positions does not matter.
-    fn is_pointwise(&self) -> bool {
-        let Op::Conv(Conv { stride, before, after, .. }) = self.op() else { return false };
-        let weight = &self.g.ty(self.g.operand(self.node, 1)).shape;
-        weight.dims()[2..].iter().all(|d| *d == Dim::Known(1))
-            && stride.iter().all(|&s| s == 1)
-            && before.iter().chain(after).all(|&p| p == 0)
-    }
-
     /// The state, where there is no choice.
     fn fixed(&self) -> Option<Layout> {
         match self.op().layout() {
-            LayoutRule::Image if !self.is_pointwise() => Some((self.target.image_layout)(self.result_rank())),
+            LayoutRule::Image if !is_pointwise(self.g, self.node) => {
+                Some((self.target.image_layout)(self.result_rank()))
+            }
             LayoutRule::RowMajor => Some(Layout::row_major(self.result_rank())),
             _ => None,
         }
@@ -120,16 +113,10 @@ impl View<'_> {
 
     /// True where the node may be in that state.
     fn admits(&self, state: &Layout) -> bool {
-        let innermost = |axis: usize| state.order().last() == Some(axis);
         match self.op().layout() {
-            LayoutRule::Image => {
-                let usual = (self.target.image_layout)(state.rank());
-                *state == usual || (self.is_pointwise() && usual.order().last().is_some_and(innermost))
-            }
             LayoutRule::RowMajor => state.is_row_major(),
-            LayoutRule::Innermost(axis) => innermost(axis),
             LayoutRule::Carry => self.result_in(0, state).is_some(),
-            LayoutRule::Follow | LayoutRule::Free => true,
+            _ => self.target.admits(self.g, self.node, state),
         }
     }
 

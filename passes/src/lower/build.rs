@@ -2,12 +2,13 @@
 
 use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, Pad, PadMode, Range, Reduce, ReduceFn,
-    Reshape, Select, Slice, Transpose, Unary, UnaryFn,
+    Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, Pad, PadMode, PoolFn, Range, Reduce,
+    ReduceFn, Reshape, Select, Slice, Transpose, Unary, UnaryFn, window_steps,
 };
 use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 
 use crate::Skip;
+use crate::pattern::when;
 
 /// Adds nodes on behalf of one node, whose origin they get. What depends on constants alone is computed at once.
 pub(crate) struct Build<'g> {
@@ -210,7 +211,31 @@ impl<'g> Build<'g> {
         let all = |pads: &[usize]| [0, 0].iter().chain(pads).copied().collect();
         self.op(Pad { before: all(before), after: all(after), mode: PadMode::Constant(value) }, &[x])
     }
+
+    /// Pooling along one axis, by window, stride and dilation: of slices, one for each tap.
+    pub(crate) fn pool_along(
+        &mut self,
+        f: PoolFn,
+        x: ValueId,
+        axis: usize,
+        [window, stride, dilation]: [usize; 3],
+    ) -> Built {
+        let len = window_steps(self.extents(x)?[axis], window, dilation, stride).ok_or(Skip::NoMatch)?;
+        when(window <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
+        let mut y = self.every(x, axis, 0, len, stride)?;
+        for tap in 1..window {
+            let next = self.every(x, axis, tap * dilation, len, stride)?;
+            y = match f {
+                PoolFn::Max => self.binary(BinaryFn::Max, y, next)?,
+                PoolFn::Average => self.add(y, next)?,
+            };
+        }
+        if f == PoolFn::Average { self.scale(y, 1.0 / window as f32) } else { Ok(y) }
+    }
 }
+
+/// Taps that a window is taken apart into, each with nodes of its own.
+pub(super) const MOST_TAPS: usize = 1024;
 
 /// Where one of the given kinds produces the value.
 pub(crate) fn made_by(g: &Graph, v: ValueId, kind: OpKind) -> Option<NodeId> {

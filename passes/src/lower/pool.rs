@@ -1,14 +1,13 @@
 //! Pooling: one spatial axis and three become two, pads become Pad, windows with gaps become slices.
 
-use qcc_ir::ops::{BinaryFn, Extents, Op, Pool, PoolFn, hits, window_steps};
-use qcc_ir::{NodeId, Shape, Tensor, ValueId};
+use qcc_ir::ops::{Extents, Op, Pool, PoolFn, hits};
+use qcc_ir::{NodeId, Shape, Tensor};
 
 use super::build::{Build, Built};
 use super::conv::row;
 use super::sign::is_nonnegative;
 use super::volume;
 use crate::Skip;
-use crate::pattern::when;
 
 pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Pool(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
@@ -29,7 +28,7 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
     if op.before.iter().chain(&op.after).all(|&p| p == 0) {
         return match op.dilation.iter().position(|&d| d > 1) {
             Some(i) => {
-                let x = along(b, op.f, x, 2 + i, [op.window[i], op.stride[i], op.dilation[i]])?;
+                let x = b.pool_along(op.f, x, 2 + i, [op.window[i], op.stride[i], op.dilation[i]])?;
                 let mut rest = op;
                 (rest.window[i], rest.stride[i], rest.dilation[i]) = (1, 1, 1);
                 b.op(rest, &[x])
@@ -54,30 +53,6 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
             b.mul(y, correction)
         }
     }
-}
-
-/// Taps that a window is taken apart into, each with nodes of its own.
-pub(super) const MOST_TAPS: usize = 1024;
-
-/// Pooling along one axis, by window, stride and dilation: of slices, one for each tap.
-pub(super) fn along(
-    b: &mut Build<'_>,
-    f: PoolFn,
-    x: ValueId,
-    axis: usize,
-    [window, stride, dilation]: [usize; 3],
-) -> Built {
-    let len = window_steps(b.extents(x)?[axis], window, dilation, stride).ok_or(Skip::NoMatch)?;
-    when(window <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
-    let mut y = b.every(x, axis, 0, len, stride)?;
-    for tap in 1..window {
-        let next = b.every(x, axis, tap * dilation, len, stride)?;
-        y = match f {
-            PoolFn::Max => b.binary(BinaryFn::Max, y, next)?,
-            PoolFn::Average => b.add(y, next)?,
-        };
-    }
-    if f == PoolFn::Average { b.scale(y, 1.0 / window as f32) } else { Ok(y) }
 }
 
 /// Taps of the window over taps inside the image, for each position of the result: `[1, 1, spatial..]`.

@@ -3,8 +3,7 @@
 use qcc_ir::ops::{Conv, Pool, window_steps};
 use qcc_ir::{Shape, ValueId};
 
-use super::build::{Build, Built};
-use super::pool::{MOST_TAPS, along};
+use super::build::{Build, Built, MOST_TAPS};
 use crate::Skip;
 use crate::pattern::when;
 
@@ -55,7 +54,7 @@ pub(super) fn pool(b: &mut Build<'_>, op: &Pool, x: ValueId) -> Built {
     let pooled = b.op(flat, &[images])?;
     let small = b.extents(pooled)?;
     let pooled = b.reshape(pooled, Shape::known(&[batch, slabs, small[1], small[2], small[3]]))?;
-    let y = along(b, op.f, pooled, 1, [op.window[0], op.stride[0], op.dilation[0]])?;
+    let y = b.pool_along(op.f, pooled, 1, [op.window[0], op.stride[0], op.dilation[0]])?;
     b.transpose(y, DEPTH_BESIDE_BATCH)
 }
 

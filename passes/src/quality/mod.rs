@@ -8,7 +8,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::Joint;
 use crate::activation::Activation;
-use crate::quantize::is_contraction;
 
 mod boxes;
 mod distance;
@@ -207,7 +206,7 @@ impl Correspondence {
 
 /// The layers of a float graph: each contraction with the value behind its activation.
 fn layers(g: &Graph) -> Vec<(NodeId, ValueId)> {
-    let contractions = g.order().into_iter().filter(|&n| is_contraction(g, n));
+    let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction());
     contractions.map(|n| (n, Activation::behind(g, n.value(0)).map_or(n.value(0), |a| a.result))).collect()
 }
 

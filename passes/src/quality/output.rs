@@ -9,7 +9,6 @@ use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use super::boxes::{BoxAgreement, Boxes};
 use super::distance::Distance;
 use crate::pattern::is_known;
-use crate::quantize::is_contraction;
 
 /// What is known of a model beside its graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,7 +146,7 @@ fn is_ranked(g: &Graph, v: ValueId) -> bool {
 
 /// True where real numbers go through a sum of products on the way to `v`.
 fn is_computed(g: &Graph, v: ValueId) -> bool {
-    g.ty(v).elem.real().is_float() && ancestors(g, v).into_iter().any(|n| is_contraction(g, n))
+    g.ty(v).elem.real().is_float() && ancestors(g, v).into_iter().any(|n| g.op(n).is_contraction())
 }
 
 fn ancestors(g: &Graph, v: ValueId) -> BTreeSet<NodeId> {
@@ -168,7 +167,7 @@ fn is_linear(g: &Graph, v: ValueId) -> bool {
             operands.iter().any(known) && operands.iter().filter(|v| !known(v)).all(|&v| is_linear(g, v))
         }
         Op::Reduce(_) | Op::Pool(_) => is_linear(g, operands[0]),
-        _ => is_contraction(g, v.node) && known(&operands[1]),
+        _ => g.op(v.node).is_contraction() && known(&operands[1]),
     }
 }
 

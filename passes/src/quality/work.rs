@@ -4,8 +4,6 @@
 use qcc_ir::ops::{GridRule, Op};
 use qcc_ir::{Elem, Graph, NodeId};
 
-use crate::quantize::is_contraction;
-
 /// Multiplications and additions, and on what they work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
@@ -58,7 +56,7 @@ pub fn work(g: &Graph) -> Work {
 
 /// The contractions whose real activations the runtime puts on integers.
 pub fn dynamic(g: &Graph) -> Vec<NodeId> {
-    g.order().into_iter().filter(|&n| is_contraction(g, n) && reads_rounded(g, n)).collect()
+    g.order().into_iter().filter(|&n| g.op(n).is_contraction() && reads_rounded(g, n)).collect()
 }
 
 /// True where the runtime rounds the activations that a contraction reads.

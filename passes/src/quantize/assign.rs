@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use qcc_ir::ops::{Extents, GridRule};
+use qcc_ir::ops::{BinaryFn, Extents, GridRule, Op};
 use qcc_ir::target::{Target, Zero};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::grids::{fixed_grid, grid_of};
-use super::plan::{Mode, Plan, clamped};
+use super::kernels::clamped;
+use super::plan::{Mode, Plan};
 use super::weights::constant_range;
-use crate::calibrate::{Range, Ranges};
+use crate::calibrate::{OwnRanges, Range};
 use crate::sets::Sets;
 
 /// An operand of a join that has other readers keeps its own grid where the joint one is this much coarser.
@@ -37,15 +38,28 @@ impl Grids {
         }
         self.apart.get(&n).filter(|_| i == 0).or_else(|| self.of(v))
     }
-}
 
-/// Each value's range by itself.
-pub(super) type OwnRanges = FxHashMap<ValueId, Range>;
-
-/// The ranges of the real values that nodes read and give.
-pub(super) fn own_ranges(g: &Graph, nodes: &FxHashSet<NodeId>, ranges: &Ranges) -> OwnRanges {
-    let values = nodes.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n)));
-    values.filter_map(|v| Some((v, ranges.range(v)?))).collect()
+    /// The integer nodes that these grids leave nothing of: one step of an operand is more than the whole result.
+    pub(super) fn drowned(&self, g: &Graph, plan: &Plan) -> Vec<NodeId> {
+        let step = |v: ValueId| self.of(v).map(|grid| grid.scales()[0]);
+        let largest = |v: ValueId| match g.constant(v) {
+            Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
+            None => step(v).map(|step| step * 255.0),
+        };
+        let moved_by_a_step = |n: NodeId| {
+            let operands = g.operands(n);
+            match g.op(n) {
+                Op::Binary(b) if matches!(b.f, BinaryFn::Add | BinaryFn::Sub) => {
+                    operands.iter().filter_map(|&v| step(v)).reduce(f32::max)
+                }
+                op if op.is_contraction() => Some(step(operands[0])? * largest(operands[1])?),
+                _ => None,
+            }
+        };
+        let drowned =
+            |n: &NodeId| moved_by_a_step(*n).zip(step(n.value(0))).is_some_and(|(moved, step)| moved > step * 255.0);
+        plan.integers().filter(drowned).collect()
+    }
 }
 
 pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {

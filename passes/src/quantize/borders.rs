@@ -10,7 +10,7 @@ use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Interface;
-use super::plan::{clamped, is_contraction};
+use super::kernels::clamped;
 
 /// What one border costs: more than all preferences together.
 const BORDER: u64 = 1 << 32;
@@ -71,7 +71,7 @@ impl Network {
         let (reads, gives) = match g.op(n) {
             Op::Input(_) if matches!(interface, Interface::Grid(_)) => (self.integers, self.integers),
             _ if !able.contains(&n) => (self.reals, self.reals),
-            _ if is_contraction(g, n) => {
+            _ if g.op(n).is_contraction() => {
                 let gives = match sums(n) {
                     Sums::Grid => self.integers,
                     Sums::Real => self.reals,
@@ -80,7 +80,7 @@ impl Network {
                 (self.integers, gives)
             }
             op => {
-                let own = match clamped(g, n).filter(|c| able.contains(c) && is_contraction(g, *c)) {
+                let own = match clamped(g, n).filter(|c| able.contains(c) && g.op(*c).is_contraction()) {
                     // One kernel.
                     Some(contraction) => self.gives[&contraction],
                     None => self.graph.add_node(()),

@@ -9,7 +9,8 @@ use rustc_hash::FxHashMap;
 
 use super::assign::Grids;
 use super::grids::{grid_of, per_channel};
-use super::plan::{Mode, Plan, is_contraction, weights};
+use super::kernels::weights;
+use super::plan::{Mode, Plan};
 use super::weights::{
     Bounds, bias_grid, block_grid, constant_grid, constant_range, corrected_bias, lost_inputs, magnitudes, rounded,
     rounded_by_output, shares, weight_grid,
@@ -322,7 +323,7 @@ impl Builder<'_> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
         match op {
             Op::Gather(_) => self.table(n),
-            _ if is_contraction(self.old, n) => {
+            _ if self.old.op(n).is_contraction() => {
                 let Some(w) = self.old.constant(old[1]) else { return self.real_node(n) };
                 let x = self.real(old[0])?;
                 let operands = self.contraction(n, x, w, false)?;
@@ -382,7 +383,7 @@ impl Builder<'_> {
     fn integer(&mut self, n: NodeId, on_grid: bool) -> Result<(), PassError> {
         let old = self.old.operands(n);
         let weight = old.get(1).and_then(|&w| self.old.constant(w));
-        let operands = match weight.filter(|_| is_contraction(self.old, n)) {
+        let operands = match weight.filter(|_| self.old.op(n).is_contraction()) {
             Some(w) => {
                 let x = self.operand(n, 0, old[0])?;
                 self.contraction(n, x, w, on_grid)?

@@ -5,7 +5,8 @@ use qcc_ir::target::Target;
 use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::plan::{Mode, Plan, clamped, is_contraction, planned};
+use super::kernels::clamped;
+use super::plan::{Mode, Plan, planned};
 use super::{Options, grids_of};
 use crate::PassError;
 use crate::calibrate::Ranges;
@@ -15,7 +16,7 @@ pub fn lacks_grids(g: &Graph) -> bool {
     let border = |n: NodeId| is_border(g, n);
     let on_grids = |n: &NodeId| {
         let operands = g.operands(*n);
-        is_contraction(g, *n) && operands.iter().take(2).all(|&v| matches!(g.producer(v), Op::Dequantize(_)))
+        g.op(*n).is_contraction() && operands.iter().take(2).all(|&v| matches!(g.producer(v), Op::Dequantize(_)))
     };
     let lacks = |n: NodeId| {
         let mut v = n.value(0);
@@ -118,7 +119,7 @@ fn place(g: &mut Graph, v: ValueId, grid: &Grid, on_it: bool) -> Result<(), Pass
 /// real numbers. Ids are those of `g`.
 fn without_borders(g: &Graph) -> (Graph, FxHashSet<NodeId>) {
     let mut bare = g.clone();
-    let contractions = g.order().into_iter().filter(|&n| is_contraction(g, n));
+    let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction());
     let weight = |n: &NodeId| g.constant(g.operands(*n)[1]).is_some();
     let real = contractions.filter(weight).collect();
     for n in g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Dequantize(_))) {

@@ -4,8 +4,6 @@ use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::plan::is_contraction;
-
 /// Loops of fewer turns are like layers that share a weight.
 const FEWEST_TURNS: usize = 16;
 
@@ -13,7 +11,7 @@ const FEWEST_TURNS: usize = 16;
 /// them, and what comes from there or leads only there, as far as the next contraction.
 pub(super) fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     let mut readers: FxHashMap<ValueId, FxHashSet<NodeId>> = FxHashMap::default();
-    for &n in order.iter().filter(|n| is_contraction(g, **n)) {
+    for &n in order.iter().filter(|n| g.op(**n).is_contraction()) {
         readers.entry(g.operands(n)[1]).or_default().insert(n);
     }
     let mut nodes = FxHashSet::default();
@@ -23,7 +21,7 @@ pub(super) fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     if nodes.is_empty() {
         return nodes;
     }
-    let simple = |n: NodeId| !is_contraction(g, n) && !matches!(g.op(n), Op::Input(_) | Op::Const(_));
+    let simple = |n: NodeId| !g.op(n).is_contraction() && !matches!(g.op(n), Op::Input(_) | Op::Const(_));
     for &n in order.iter().filter(|n| simple(**n)) {
         if g.operands(n).iter().any(|v| nodes.contains(&v.node)) {
             nodes.insert(n);

@@ -16,6 +16,7 @@ mod borders;
 mod build;
 mod complete;
 mod grids;
+mod kernels;
 mod loops;
 mod passes;
 mod plan;
@@ -27,7 +28,6 @@ mod weights;
 pub use absorb::{absorb, computes_with_integers, is_quantized};
 pub use complete::{complete, lacks_grids};
 pub use passes::{CompleteQdq, ImportQdq, Quantize};
-pub(crate) use plan::is_contraction;
 pub use plan::{may_be_dynamic, unmatched};
 
 /// What the graph's own inputs and outputs hold.
@@ -127,9 +127,12 @@ pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) 
 
 /// The grids of what the plan has on integers. Nodes that nothing would be left of there are taken off it.
 fn grids_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> assign::Grids {
-    let mut grids = assign::assign(g, target, plan);
-    while plan.release_drowned(g, target, options.dynamic, &grids) {
-        grids = assign::assign(g, target, plan);
+    loop {
+        let grids = assign::assign(g, target, plan);
+        let drowned = grids.drowned(g, plan);
+        if drowned.is_empty() {
+            return grids;
+        }
+        plan.release(g, target, options.dynamic, &drowned);
     }
-    grids
 }

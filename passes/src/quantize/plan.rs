@@ -5,11 +5,11 @@ use qcc_ir::target::{Sums, Target};
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::assign::{Grids, OwnRanges, own_ranges};
+use super::kernels::{clamped, weights};
 use super::starved::starved;
 use super::weights::constant_range;
 use super::{Dynamic, Interface, Options, borders, loops};
-use crate::calibrate::{Range, Ranges};
+use crate::calibrate::{OwnRanges, Range, Ranges};
 
 /// What a node works on that does not work on real numbers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,35 +45,19 @@ impl Plan {
         self.modes.get(&n).copied()
     }
 
-    /// Takes off these grids what nothing would be left of on them: one step of an operand is more than the whole result.
-    /// Contractions with a constant weight keep that on a grid. True where there was something.
-    pub(super) fn release_drowned(&mut self, g: &Graph, target: &Target, dynamic: Dynamic, grids: &Grids) -> bool {
-        let step = |v: ValueId| grids.of(v).map(|grid| grid.scales()[0]);
-        let largest = |v: ValueId| match g.constant(v) {
-            Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
-            None => step(v).map(|step| step * 255.0),
-        };
-        let moved_by_a_step = |n: NodeId| {
-            let operands = g.operands(n);
-            match g.op(n) {
-                Op::Binary(b) if matches!(b.f, BinaryFn::Add | BinaryFn::Sub) => {
-                    operands.iter().filter_map(|&v| step(v)).reduce(f32::max)
-                }
-                _ if is_contraction(g, n) => Some(step(operands[0])? * largest(operands[1])?),
-                _ => None,
-            }
-        };
-        let drowned =
-            |n: NodeId| moved_by_a_step(n).zip(step(n.value(0))).is_some_and(|(moved, step)| moved > step * 255.0);
-        let integers = self.modes.iter().filter(|(_, mode)| **mode == Mode::Integer).map(|(n, _)| *n);
-        let released: Vec<NodeId> = integers.filter(|&n| drowned(n)).collect();
-        for &n in &released {
-            match is_contraction(g, n) && weights_alone(g, target, dynamic, n) {
+    /// The nodes that work on integers alone.
+    pub(super) fn integers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.modes.iter().filter(|(_, mode)| **mode == Mode::Integer).map(|(n, _)| *n)
+    }
+
+    /// Takes nodes off integers. Contractions with a constant weight keep that on a grid.
+    pub(super) fn release(&mut self, g: &Graph, target: &Target, dynamic: Dynamic, nodes: &[NodeId]) {
+        for &n in nodes {
+            match g.op(n).is_contraction() && weights_alone(g, target, dynamic, n) {
                 true => drop(self.modes.insert(n, Mode::Weights)),
                 false => drop(self.modes.remove(&n)),
             }
         }
-        !released.is_empty()
     }
 }
 
@@ -112,13 +96,13 @@ pub(super) fn planned(
     for n in conflicts(g, &order, ranges, &able) {
         able.remove(&n);
     }
-    let own = own_ranges(g, &able, ranges);
+    let own = ranges.own(g, &able);
     let starved = starved(g, &order, ranges, &own);
     let gives_starved = |n: NodeId| g.results(n).any(|v| starved.values.contains(&v));
     let reads_starved = |n: NodeId| g.operands(n).iter().any(|v| starved.values.contains(v));
     let reads_steep = |n: NodeId| g.operands(n).iter().any(|v| starved.steep.contains(v));
     // Contractions put what they read on a grid all the same, where that may be.
-    able.retain(|&n| match is_contraction(g, n) {
+    able.retain(|&n| match g.op(n).is_contraction() {
         true => !reads_steep(n),
         false => !(gives_starved(n) || reads_starved(n)),
     });
@@ -142,20 +126,20 @@ pub(super) fn planned(
         real_interface && cheap && read_real(g, n, &integer)
     };
     let released = |n: &NodeId| {
-        let on_grid = is_contraction(g, *n) && sums(*n) == Sums::Grid && weights_only(g, target, *n);
+        let on_grid = g.op(*n).is_contraction() && sums(*n) == Sums::Grid && weights_only(g, target, *n);
         integer.contains(n) && on_grid && (ends(*n) || gives_starved(*n))
     };
     let released: FxHashSet<NodeId> = order.iter().copied().filter(released).collect();
     able.retain(|n| !released.contains(n));
     modes.extend(released.into_iter().filter(|&n| alone(n)).map(|n| (n, Mode::Weights)));
     let integer = fewest(&able);
-    let mode = |n: NodeId| match is_contraction(g, n).then(|| sums(n)) {
+    let mode = |n: NodeId| match g.op(n).is_contraction().then(|| sums(n)) {
         Some(Sums::Real) => Mode::Sums,
         Some(Sums::Either) if real_interface && read_real(g, n, &integer) => Mode::Sums,
         _ => Mode::Integer,
     };
     modes.extend(integer.iter().map(|&n| (n, mode(n))));
-    let stored = |n: &NodeId| !is_contraction(g, *n) && alone(*n) && !excluded(*n);
+    let stored = |n: &NodeId| !g.op(*n).is_contraction() && alone(*n) && !excluded(*n);
     for n in order.into_iter().filter(stored) {
         modes.entry(n).or_insert(Mode::Weights);
     }
@@ -207,7 +191,7 @@ fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
         return false;
     }
     // The grid of a bias follows from that of a known weight.
-    if is_contraction(g, n) && g.operands(n).len() > 2 && g.constant(g.operands(n)[1]).is_none() {
+    if g.op(n).is_contraction() && g.operands(n).len() > 2 && g.constant(g.operands(n)[1]).is_none() {
         return false;
     }
     let seen = |v: ValueId| match g.constant(v) {
@@ -222,20 +206,10 @@ fn capable(g: &Graph, target: &Target, ranges: &Ranges, n: NodeId) -> bool {
 /// Constants with fewer numbers, of which no contraction is made, are not worth a grid.
 const SMALL: usize = 4096;
 
-/// The operands that are the weights of an operator: those of its products, or the table that it looks numbers up in.
-pub(super) fn weights(op: &Op) -> &'static [usize] {
-    match op {
-        Op::Recurrent(_) => &[1, 2],
-        Op::Gather(op) if op.axis == 0 => &[0],
-        op if matches!(op.grid(), GridRule::Contract { .. }) => &[1],
-        _ => &[],
-    }
-}
-
 /// True where the weights of a node are constants that the target takes on a grid beside real activations.
 fn weights_only(g: &Graph, target: &Target, n: NodeId) -> bool {
     let (op, operands) = (g.op(n), g.operands(n));
-    let large = |w: &Tensor| is_contraction(g, n) || (w.ty().rank() == 2 && w.len() >= SMALL);
+    let large = |w: &Tensor| g.op(n).is_contraction() || (w.ty().rank() == 2 && w.len() >= SMALL);
     let known = |&i: &usize| g.constant(operands[i]).is_some_and(|w| w.ty().elem == Elem::F32 && large(w));
     let weights = weights(op);
     !weights.is_empty() && weights.iter().all(known) && (target.grids.weights_only)(op, &g.operand_types(n))
@@ -248,7 +222,7 @@ fn weights_alone(g: &Graph, target: &Target, dynamic: Dynamic, n: NodeId) -> boo
 
 /// True where the target quantizes the real activations of a contraction when the model runs.
 fn puts_on_integers(g: &Graph, target: &Target, n: NodeId) -> bool {
-    is_contraction(g, n) && (target.grids.dynamic)(g.op(n), &g.operand_types(n)).is_some()
+    g.op(n).is_contraction() && (target.grids.dynamic)(g.op(n), &g.operand_types(n)).is_some()
 }
 
 /// True where the target quantizes the real activations of some contraction when the model runs, if its weight is on a grid.
@@ -256,27 +230,11 @@ pub fn may_be_dynamic(g: &Graph, target: &Target) -> bool {
     g.order().into_iter().any(|n| weights_only(g, target, n) && puts_on_integers(g, target, n))
 }
 
-/// True where a node sums products with a weight.
-pub(crate) fn is_contraction(g: &Graph, n: NodeId) -> bool {
-    matches!(g.op(n).grid(), GridRule::Contract { .. })
-}
-
-/// The contraction, sum or product whose result `n` limits, where nothing else reads it: kernels do both at once.
-pub(super) fn clamped(g: &Graph, n: NodeId) -> Option<NodeId> {
-    let Op::Clamp(_) = g.op(n) else { return None };
-    let v = g.operands(n)[0];
-    let arithmetic = match g.op(v.node) {
-        Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul),
-        _ => is_contraction(g, v.node),
-    };
-    (arithmetic && g.only_user(v).is_some()).then_some(v.node)
-}
-
 /// Nodes that a contraction follows upon.
 fn leading_on(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     let mut leads_on: FxHashSet<NodeId> = FxHashSet::default();
     for &n in order.iter().rev() {
-        if is_contraction(g, n) || leads_on.contains(&n) {
+        if g.op(n).is_contraction() || leads_on.contains(&n) {
             leads_on.extend(g.operands(n).iter().map(|v| v.node));
         }
     }
@@ -287,7 +245,7 @@ fn leading_on(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
 /// the output.
 fn tail(g: &Graph, order: &[NodeId]) -> Vec<NodeId> {
     let leads_on = leading_on(g, order);
-    let contracts = |n: NodeId| is_contraction(g, n) || clamped(g, n).is_some_and(|c| is_contraction(g, c));
+    let contracts = |n: NodeId| g.op(n).is_contraction() || clamped(g, n).is_some_and(|c| g.op(c).is_contraction());
     let decodes = |n: &NodeId| !leads_on.contains(n) && !contracts(*n);
     order.iter().copied().filter(decodes).collect()
 }
@@ -303,7 +261,7 @@ fn places(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
             Op::Cast(c) if c.to.is_integer() && g.ty(g.operand(n, 0)).elem.is_float() => &g.operands(n),
             _ => continue,
         };
-        places.extend(read.iter().map(|v| v.node).filter(|&n| !is_contraction(g, n)));
+        places.extend(read.iter().map(|v| v.node).filter(|&n| !g.op(n).is_contraction()));
     }
     places
 }
@@ -327,7 +285,7 @@ fn conflicts(g: &Graph, order: &[NodeId], ranges: &Ranges, integer: &FxHashSet<N
         let beside = |v: ValueId| g.constant(v).filter(|_| op.grid() == GridRule::Unify);
         let own = |v: ValueId| beside(v).map_or_else(|| span(v), |c| Some(constant_range(c).with_zero().span()));
         let starved = |v: &ValueId| own(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);
-        let contracted = g.users(n.value(0)).iter().any(|u| is_contraction(g, u.0));
+        let contracted = g.users(n.value(0)).iter().any(|u| g.op(u.0).is_contraction());
         if !contracted && (handed || (joins && operands.iter().any(starved))) {
             real.push(n);
         }

@@ -4,9 +4,7 @@ use qcc_ir::ops::{BinaryFn, GridRule, Op, ReduceFn, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::assign::OwnRanges;
-use super::plan::is_contraction;
-use crate::calibrate::{Range, Ranges};
+use crate::calibrate::{OwnRanges, Range, Ranges};
 
 /// The step, in standard deviations of a value, with which rounding leaves 20 dB of it.
 const STEP: f32 = 0.346;
@@ -36,7 +34,7 @@ pub(super) fn starved(g: &Graph, order: &[NodeId], ranges: &Ranges, own: &OwnRan
         let Some(needed) = reach.needed(result) else { continue };
         let operands = g.operands(n);
         for (i, &v) in operands.iter().enumerate() {
-            if !is_contraction(g, n) {
+            if !g.op(n).is_contraction() {
                 all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
             }
             let step = match steep.of(result) {
@@ -108,7 +106,7 @@ impl Reach<'_> {
                 return self.behind_function(operands[1], &reciprocal, step / self.magnitude(operands[0])?);
             }
             Op::Binary(b) => self.binary(b.f, operands, i)?,
-            _ if is_contraction(self.g, n) => self.contracted(n, i)?,
+            _ if self.g.op(n).is_contraction() => self.contracted(n, i)?,
             Op::Softmax(s) if !s.log => self.needed(n.value(0))? / SOFTMAX,
             // Errors of many numbers cancel out in part.
             Op::Reduce(r) if matches!(r.f, ReduceFn::Mean | ReduceFn::Sum) => {

@@ -7,7 +7,7 @@ use qcc_ir::target::{Sums, Target, Zero};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, NodeId, Shape, Store, Tensor, ValueId};
 
-use super::{Interface, Options, Quantized, is_contraction, quantize, unmatched};
+use super::{Interface, Options, Quantized, quantize, unmatched};
 use crate::Joint;
 use crate::calibrate::{Method, calibrate};
 use crate::quality::{self, Compiled, Hints, compare, work};
@@ -229,7 +229,7 @@ fn weights_of_an_output_are_rounded_against_each_other() {
 /// Kinds of the nodes that work on real numbers and neither contract nor reshape.
 fn real_kinds(g: &Graph) -> Vec<&'static str> {
     let islands = quality::float_islands(g).into_iter();
-    let works = |n: &NodeId| !super::is_contraction(g, *n) && !matches!(g.op(*n), Op::Reshape(_));
+    let works = |n: &NodeId| !g.op(*n).is_contraction() && !matches!(g.op(*n), Op::Reshape(_));
     islands.filter(works).map(|n| g.op(n).kind().name()).collect()
 }
 
@@ -329,7 +329,7 @@ fn a_bias_fits_into_sums_beside_the_smallest_weights() {
          %y = matmul(transpose_b:true) %m, %v, %b from last (Gemm)  output y = %y",
     );
     let g = on_grids_of(&target, &g, &Options::default()).graph;
-    let last = g.order().into_iter().find(|&n| g.origin(n).path() == "last" && is_contraction(&g, n)).unwrap();
+    let last = g.order().into_iter().find(|&n| g.origin(n).path() == "last" && g.op(n).is_contraction()).unwrap();
     let operands = g.operands(last);
     let step = |v: ValueId| g.ty(v).elem.grid().unwrap().scales()[0];
     assert!(g.ty(operands[2]).elem == Elem::F32);
@@ -349,7 +349,7 @@ fn readers_that_share_no_zero_have_grids_of_their_own() {
     ));
     let g = on_grids_of(&target, &g, &Options::default()).graph;
     let zero = |name: &str| {
-        let n = g.order().into_iter().find(|&n| g.origin(n).path() == name && is_contraction(&g, n)).unwrap();
+        let n = g.order().into_iter().find(|&n| g.origin(n).path() == name && g.op(n).is_contraction()).unwrap();
         g.ty(g.operands(n)[0]).elem.grid().unwrap().zero_point()
     };
     assert_eq!(zero("product"), 0);
@@ -418,6 +418,6 @@ fn a_bias_beside_a_computed_weight_stays_real() {
          %c = {conv} %x, %s, %b  output y = %c"
     ));
     let q = on_grids(&g, &Options::default()).graph;
-    let conv = q.order().into_iter().find(|&n| is_contraction(&q, n)).unwrap();
+    let conv = q.order().into_iter().find(|&n| q.op(n).is_contraction()).unwrap();
     assert!(q.operand_types(conv).iter().all(|t| t.elem == Elem::F32), "{}", print_brief(&q));
 }

@@ -1,13 +1,10 @@
 //! The operators, by family. A family translates: into one node of the standard where there is one, into operators of
 //! ONNX Runtime where the tensors hold integers.
 
-use qcc_ir::ops::{Op, Unary, UnaryFn};
-use qcc_ir::{Graph, NodeId, TensorType, ValueId};
-use smallvec::SmallVec;
+use qcc_ir::ops::Op;
+use qcc_ir::{Graph, NodeId, ValueId};
 
-use super::emit::{Emitter, Numbers, Site, Unsupported};
-use super::target::TARGET;
-use crate::Form;
+use super::emit::{Emitter, Site, Unsupported};
 
 mod blocks;
 mod conv;
@@ -62,30 +59,6 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
         // Aliases.
         Op::Dequantize(_) | Op::DynamicQuantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
     }
-}
-
-/// What the tensors of a node with values on grids hold: the one place that decides between QuantizeLinear and
-/// DequantizeLinear around an operator on real numbers, and one on integers.
-pub(super) fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
-    let stored = match op {
-        Op::Quantize(_) | Op::Dequantize(_) => false,
-        Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
-        // What is looked up is as narrow as the table.
-        Op::Gather(_) => operands[0].elem.grid().is_some(),
-        // Limits on one grid are integers.
-        Op::Clamp(_) => operands[0].elem == results[0].elem,
-        _ => {
-            let real: SmallVec<[TensorType; 4]> = operands.iter().map(|t| t.real()).collect();
-            let on_grid = |t: &TensorType| !t.elem.is_float();
-            // Products of matrices give real numbers too.
-            let grids = match op {
-                Op::MatMul(_) => on_grid(operands[0]) && on_grid(operands[1]),
-                _ => operands.iter().copied().chain(results).all(on_grid),
-            };
-            form.qoperator && grids && (TARGET.grids.integer)(op, &real.iter().collect::<Vec<_>>())
-        }
-    };
-    if stored { Numbers::Stored } else { Numbers::Real }
 }
 
 /// True where real numbers go into a sum of products as they are, or moved: ONNX Runtime moves a DequantizeLinear behind

@@ -4,9 +4,10 @@
 use std::sync::LazyLock;
 
 use qcc_formats::onnx::NodeProto;
+use qcc_ir::ValueId;
 use rustc_hash::FxHashMap;
 
-use super::node::NodeCx;
+use super::node::{Import, NodeCx};
 use crate::build::Values;
 use crate::refusal::Refusal;
 
@@ -27,9 +28,6 @@ mod reduce;
 mod resize;
 mod source;
 mod window;
-
-/// Brings one node into the graph.
-pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 
 /// A name, with its domain where that is not the standard one, and its meaning.
 type Row = (&'static str, Import);
@@ -88,9 +86,21 @@ pub(super) fn names_elements(node: &NodeProto) -> bool {
 }
 
 /// The row of a name of the standard domain.
-pub(super) fn standard(name: &str) -> Result<Import, Refusal> {
+fn standard(name: &str) -> Result<Import, Refusal> {
     let unknown = || Refusal::Operator { name: name.into(), help: advice(name) };
     TABLE.get(name).copied().ok_or_else(unknown)
+}
+
+impl NodeCx<'_, '_> {
+    /// What the row of a standard operator makes of this node.
+    fn row(&mut self, op: &str) -> Result<Values, Refusal> {
+        standard(op)?(self)
+    }
+
+    /// What the row of a standard operator makes of this node's attributes and other inputs.
+    fn with_inputs(&mut self, inputs: &[Option<ValueId>], op: &str) -> Result<Values, Refusal> {
+        self.with_row(inputs, standard(op)?)
+    }
 }
 
 fn foreign(domain: &str) -> Option<&'static str> {

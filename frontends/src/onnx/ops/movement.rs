@@ -5,8 +5,8 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Shape, ValueId};
 
-use super::super::integers::number_beside;
 use super::super::node::NodeCx;
+use super::super::on_grids::number_beside;
 use super::Row;
 use crate::build::index::{range, triangle};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};

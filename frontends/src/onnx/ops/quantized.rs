@@ -8,8 +8,8 @@ use qcc_ir::error::GridError;
 use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, GridRule, Op, ReduceFn, UnaryFn};
 use qcc_ir::{Elem, Grid, Shape, Store, Tensor, TensorType, ValueId};
 
-use super::super::integers;
 use super::super::node::NodeCx;
+use super::super::{integers, on_grids};
 use super::recurrent::lstm_of;
 use super::{Row, blocks};
 use crate::build::{self, Build, Values, one};
@@ -257,7 +257,7 @@ fn quantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> 
         (true, Some(_)) => n.add(Clamp { lo: limit(lo), hi: limit(hi) }, &[x])?,
         (true, None) => return quantize_plain(n, x, scheme, to),
     };
-    integers::on_grid(n, x, ty, to)
+    on_grids::on_grid(n, x, ty, to)
 }
 
 /// The integers of a constant on a grid, as the file stores them.

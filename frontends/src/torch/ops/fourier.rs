@@ -6,13 +6,11 @@ use std::f64::consts::TAU;
 use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Concat, Conv, Extents, MatMul, Range, Slice, UnaryFn};
 
+use super::super::importer::Complex;
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
-
-/// Real and imaginary parts.
-pub(in super::super) type Complex = [ValueId; 2];
 
 /// An operator that gives complex numbers, and its meaning.
 type ComplexRow = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Complex, Refusal>);

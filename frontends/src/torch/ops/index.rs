@@ -352,7 +352,7 @@ fn put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, src) = (n.input()?, n.tensor("src")?);
     let part = *parts(n, x)?.first().ok_or_else(|| Refusal::Invalid("a part that is none".into()))?;
     let src = n.cast(src, n.ty(x).elem.clone())?;
-    one(super::super::views::put_range(n, part, x, src)?)
+    one(super::put::put_range(n, part, x, src)?)
 }
 
 /// 1 where the index along the new last axis is the given one.

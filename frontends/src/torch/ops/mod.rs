@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::importer::Complex;
 use super::node::NodeCx;
-use super::schema::{Argument, Node, Number};
+use super::schema::{self, Argument, Node, Number};
 use crate::build::Values;
 use crate::refusal::Refusal;
 
@@ -18,10 +19,11 @@ mod elementwise;
 pub(super) mod fourier;
 mod index;
 mod matmul;
-pub(super) mod movement;
+mod movement;
 mod norm;
-pub(super) mod parts;
+mod parts;
 mod pool;
+pub(super) mod put;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -35,7 +37,7 @@ pub(super) enum Import {
     /// A node that gives tensors.
     Tensors(fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>),
     /// A node that gives complex numbers.
-    Complex(fn(&mut NodeCx<'_, '_>) -> Result<fourier::Complex, Refusal>),
+    Complex(fn(&mut NodeCx<'_, '_>) -> Result<Complex, Refusal>),
     /// A node that gives a number.
     Number(fn(&mut NodeCx<'_, '_>) -> Result<Number, Refusal>),
 }
@@ -79,23 +81,6 @@ pub fn supported() -> Vec<&'static str> {
     names
 }
 
-/// The operator without overload, in its form that is not in place; `aten` goes unnamed.
-pub(super) fn name(node: &Node) -> &str {
-    let target = node.target.as_str();
-    if let Some(aten) = target.strip_prefix("torch.ops.aten.") {
-        let name = aten.split('.').next().unwrap_or(aten);
-        return if in_place(name) { &name[..name.len() - 1] } else { name };
-    }
-    let Some(other) = target.strip_prefix("torch.ops.") else { return target };
-    let namespace = other.find('.').map_or(other.len(), |dot| dot + 1);
-    let end = other[namespace..].find('.').map_or(other.len(), |dot| namespace + dot);
-    &other[..end]
-}
-
-fn in_place(name: &str) -> bool {
-    name.ends_with('_') && !name.ends_with("__")
-}
-
 fn first(node: &Node) -> Option<&str> {
     match &node.inputs.first()?.arg {
         Argument::Tensor(name) => Some(name),
@@ -106,24 +91,24 @@ fn first(node: &Node) -> Option<&str> {
 /// The first operand of a node that does with complex numbers what it does with real and imaginary parts.
 pub(super) fn partwise(node: &Node) -> Option<&str> {
     let aten = node.target.starts_with("torch.ops.aten.");
-    first(node).filter(|_| aten && fourier::PARTWISE.contains(&name(node)))
+    first(node).filter(|_| aten && fourier::PARTWISE.contains(&node.operator()))
 }
 
 /// The name whose memory a node writes to.
 pub(super) fn writes(node: &Node) -> Option<&str> {
     let name = node.target.strip_prefix("torch.ops.aten.")?.split('.').next()?;
-    if in_place(name) { first(node) } else { None }
+    if schema::in_place(name) { first(node) } else { None }
 }
 
 /// The name whose memory the results of a node may show.
 pub(super) fn shows(node: &Node) -> Option<&str> {
-    let view = node.target.starts_with("torch.ops.aten.") && VIEWS.contains(name(node));
+    let view = node.target.starts_with("torch.ops.aten.") && VIEWS.contains(node.operator());
     if view { first(node) } else { writes(node) }
 }
 
 /// The row of a node's operator.
 pub(super) fn find(node: &Node) -> Result<Import, Refusal> {
-    let name = name(node);
+    let name = node.operator();
     let unknown =
         || Refusal::Operator { name: node.target.replace("torch.ops.", ""), help: advice(name).or(Some(OTHERS)) };
     TABLE.get(name).copied().ok_or_else(unknown)

@@ -7,7 +7,7 @@ use qcc_ir::{Shape, Tensor, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::super::node::NodeCx;
-use super::super::weights::View;
+use super::super::storage::View;
 use super::Row;
 use crate::build::index::{diagonal, triangle};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};

@@ -10,7 +10,7 @@ use qcc_ir::target::Target;
 use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Origin, Shape, Store, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::plan::{is_contraction, weights};
+use super::kernels::weights;
 use super::{Interface, Quantized};
 use crate::{Context, PassError};
 
@@ -350,7 +350,7 @@ impl Absorber<'_> {
             Op::Input(_) | Op::Const(_) | Op::Dequantize(_) => Ok(()),
             Op::Quantize(_) => self.join_borders(n),
             op if op.carries_integers() => self.lower_border(n),
-            _ if is_contraction(&self.g, n) => self.contraction(n),
+            _ if self.g.op(n).is_contraction() => self.contraction(n),
             _ => self.function(n),
         }
     }
@@ -431,7 +431,8 @@ impl Absorber<'_> {
     /// The dynamic quantization that the target's kernel for a node does.
     fn dynamic(&self, n: NodeId) -> Option<Granularity> {
         let operands = self.g.operand_types(n);
-        let narrow = is_contraction(&self.g, n) && operands[0].elem == Elem::F32 && operands[1].elem.grid().is_some();
+        let narrow =
+            self.g.op(n).is_contraction() && operands[0].elem == Elem::F32 && operands[1].elem.grid().is_some();
         narrow.then(|| (self.target.grids.dynamic)(self.g.op(n), &operands)).flatten()
     }
 

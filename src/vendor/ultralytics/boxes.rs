@@ -4,14 +4,13 @@
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Binary, BinaryFn, Concat, Op};
 use qcc_ir::{Dim, Graph, Shape, Tensor, ValueId, metadata_entry};
-
-use crate::layout::ImageOrder;
-use crate::{Context, Pass, PassError};
+use qcc_passes::layout::ImageOrder;
+use qcc_passes::{Context, Pass, PassError};
 
 /// Divides the coordinates in the outputs of a detector by width and height of its input. Nothing happens to other
 /// models. Detectors that select their boxes themselves give pixels where their input is N,C,H,W.
-pub fn normalize_boxes(input: ImageOrder) -> impl Pass {
-    NormalizeBoxes { input }
+pub(super) fn normalize_boxes(input: ImageOrder) -> Box<dyn Pass> {
+    Box::new(NormalizeBoxes { input })
 }
 
 #[derive(Debug)]
@@ -118,11 +117,27 @@ fn scale_rows(g: &mut Graph, value: ValueId, axis: usize, factors: &[f32]) -> Re
 
 #[cfg(test)]
 mod tests {
+    use qcc_backends::Backend;
     use qcc_ir::TensorType;
+    use qcc_ir::eval::Executor;
     use qcc_ir::ops::{Extents, Transpose};
 
     use super::*;
-    use crate::testing::{apply, outputs};
+
+    fn apply(g: &mut Graph, input: ImageOrder) -> Vec<Diagnostic> {
+        let mut cx = Context::new(Backend::Tflite.target());
+        normalize_boxes(input).run(g, &mut cx).unwrap();
+        g.sweep();
+        g.verify().unwrap();
+        cx.diagnostics
+    }
+
+    /// The numbers of the first output, where all inputs are 1.
+    fn output(g: &Graph) -> Vec<f32> {
+        let one = |v| Tensor::from_vec(g.ty(v).shape.clone(), vec![1.0f32; g.ty(v).shape.elements().unwrap()]);
+        let inputs: Vec<Tensor> = g.inputs().map(one).collect();
+        Executor::new(g).run(&inputs, &mut |_, _| {}).unwrap()[0].reals().into_owned()
+    }
 
     /// Boxes and scores side by side.
     fn detector(task: &str, end2end: &str, rows: usize) -> Graph {
@@ -145,9 +160,9 @@ mod tests {
     fn divisors(task: &str, end2end: &str, rows: usize, input: ImageOrder) -> Vec<f32> {
         let before = detector(task, end2end, rows);
         let mut after = before.clone();
-        apply(&mut after, vec![Box::new(normalize_boxes(input))]);
+        apply(&mut after, input);
         let step = if end2end == "True" { 1 } else { 3 };
-        let (a, b) = (outputs(&before).swap_remove(0), outputs(&after).swap_remove(0));
+        let (a, b) = (output(&before), output(&after));
         (0..rows).map(|r| (a[r * step] / b[r * step]).round()).collect()
     }
 
@@ -164,12 +179,7 @@ mod tests {
     /// Whoever reads pixels has to know.
     #[test]
     fn fractions_are_told() {
-        let told = |task: &str| {
-            let target = crate::simplify::tests::target();
-            let mut cx = Context::new(&target);
-            normalize_boxes(ImageOrder::Nhwc).run(&mut detector(task, "False", 6), &mut cx).unwrap();
-            cx.diagnostics
-        };
+        let told = |task: &str| apply(&mut detector(task, "False", 6), ImageOrder::Nhwc);
         let [warning] = told("detect").try_into().unwrap();
         assert_eq!(warning.message, "boxes in output output0 are fractions of the picture, not pixels");
         assert!(warning.help.unwrap().ends_with("multiply x and width by 8, y and height by 4"));
@@ -179,7 +189,7 @@ mod tests {
     #[test]
     fn scores_keep_their_branch() {
         let mut g = detector("detect", "False", 6);
-        apply(&mut g, vec![Box::new(normalize_boxes(ImageOrder::Nhwc))]);
+        apply(&mut g, ImageOrder::Nhwc);
         let output = g.outputs()[0].value;
         let parts = g.operands(output.node);
         assert!(matches!(g.producer(parts[0]), Op::Binary(_)) && matches!(g.producer(parts[1]), Op::Input(_)));

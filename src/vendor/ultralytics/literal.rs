@@ -1,19 +1,13 @@
-//! What Ultralytics' exporters say about a model: metadata whose values are Python literals.
+//! Python literals, which the values of metadata are.
 
 use std::fmt::Write;
 
 use qcc_ir::diagnostic::is_order;
-use qcc_ir::metadata_entry;
 use serde_json::{Map, Number, Value};
-
-/// True where the metadata are those of an Ultralytics model.
-pub(crate) fn is_ultralytics(metadata: &[(String, String)]) -> bool {
-    ["task", "names", "stride"].iter().all(|key| metadata_entry(metadata, key).is_some())
-}
 
 /// What Python's `str()` gives of a value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Literal {
+pub(super) enum Literal {
     None,
     Bool(bool),
     Integer(i64),
@@ -25,7 +19,7 @@ pub(crate) enum Literal {
 }
 
 /// A value as ONNX metadata spells it: the Python literal where it is one, else the text itself.
-pub(crate) fn literal(text: &str) -> Literal {
+pub(super) fn literal(text: &str) -> Literal {
     let mut parser = Parser { rest: text.trim(), depth: 0 };
     match parser.value() {
         Some(value) if parser.rest.is_empty() => value,
@@ -35,7 +29,7 @@ pub(crate) fn literal(text: &str) -> Literal {
 
 impl Literal {
     /// As JSON, whose keys are strings: those of other kinds are spelled out.
-    pub(crate) fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let key = |k: &Literal| match k {
             Literal::Text(text) => text.clone(),
             other => other.json().to_string(),
@@ -54,7 +48,7 @@ impl Literal {
     }
 
     /// As YAML 1.1 on one line: that of JSON, but for keys, which keep their kind, and floats, which have no exponent.
-    pub(crate) fn yaml(&self) -> String {
+    pub(super) fn yaml(&self) -> String {
         match self {
             Literal::None | Literal::Bool(_) | Literal::Integer(_) => self.json().to_string(),
             Literal::Text(text) => quoted(text),
@@ -90,7 +84,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A key of YAML 1.1: as it is, where it is a word that is read as text, else in quotes.
-pub(crate) fn yaml_key(key: &str) -> String {
+pub(super) fn yaml_key(key: &str) -> String {
     const OTHERWISE: [&str; 10] = ["y", "n", "yes", "no", "true", "false", "on", "off", "null", "nan"];
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let plain = key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.chars().all(word);

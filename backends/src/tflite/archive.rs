@@ -1,25 +1,22 @@
-//! What goes with a model besides its graph.
+//! An archive behind the model.
 
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
 
-use serde_json::{Map, Value};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use crate::metadata::{is_ultralytics, literal};
-
-/// The metadata of an Ultralytics model, as a ZIP archive with one entry `metadata.json`; empty for other models.
-/// It is appended to the file at `offset`, where their loader finds it.
-pub(super) fn archive(metadata: &[(String, String)], offset: u64) -> io::Result<Vec<u8>> {
-    if !is_ultralytics(metadata) {
+/// A ZIP archive of these entries, to be appended to a file at `offset`; nothing where there are none.
+pub(super) fn archive(entries: &[(String, Vec<u8>)], offset: u64) -> io::Result<Vec<u8>> {
+    if entries.is_empty() {
         return Ok(Vec::new());
     }
-    let entries: Map<String, Value> = metadata.iter().map(|(k, v)| (k.clone(), literal(v).json())).collect();
     let mut zip = ZipWriter::new(Behind { offset, archive: Cursor::new(Vec::new()) });
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let options = options.last_modified_time(zip::DateTime::default());
-    zip.start_file("metadata.json", options)?;
-    zip.write_all(Value::Object(entries).to_string().as_bytes())?;
+    for (name, bytes) in entries {
+        zip.start_file(name.as_str(), options)?;
+        zip.write_all(bytes)?;
+    }
     Ok(zip.finish()?.archive.into_inner())
 }
 
@@ -55,13 +52,15 @@ mod tests {
 
     #[test]
     fn the_archive_is_found_behind_the_model() {
-        let entries = [("task", "detect"), ("names", "{0: 'a'}"), ("stride", "32")];
-        let metadata: Vec<(String, String)> = entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let entries = [("metadata.json".to_owned(), b"{}".to_vec()), ("b".to_owned(), vec![1, 2, 3])];
         let mut file = vec![7u8; 1000];
-        file.extend(archive(&metadata, 1000).unwrap());
+        file.extend(archive(&entries, 1000).unwrap());
         let mut zip = zip::ZipArchive::new(Cursor::new(file)).unwrap();
-        let text = io::read_to_string(zip.by_name("metadata.json").unwrap()).unwrap();
-        assert_eq!(text, r#"{"task":"detect","names":{"0":"a"},"stride":32}"#);
-        assert_eq!(archive(&metadata[..1], 0).unwrap(), Vec::<u8>::new());
+        for (name, bytes) in &entries {
+            let mut found = Vec::new();
+            io::copy(&mut zip.by_name(name).unwrap(), &mut found).unwrap();
+            assert_eq!(found, *bytes);
+        }
+        assert_eq!(archive(&[], 0).unwrap(), Vec::<u8>::new());
     }
 }

@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod circles;
+mod source;
+mod words;
+
 /// The rooms and what each may use. Tests may use what the room itself may; those of the root also the schemas.
 const ARROWS: [(&str, &[&str]); 6] = [
     ("qcc", &["qcc-ir", "qcc-frontends", "qcc-passes", "qcc-backends"]),
@@ -74,4 +78,44 @@ fn manifests_are_read() {
     assert_eq!(name, "a");
     assert_eq!(uses["dependencies"], BTreeSet::from(["qcc-ir".to_owned()]));
     assert_eq!(uses["dev-dependencies"], BTreeSet::from(["qcc-passes".to_owned()]));
+}
+
+/// No circle of files: in each folder of a crate, no part (a file, or a folder with all in it) uses itself by way of
+/// others. The folder's own file (`mod.rs`, `lib.rs`) may use its parts, and these what it defines for all of them. A name
+/// counts as a use of the file that defines the item, whichever modules re-export it; a re-export is a use only where the
+/// file has the name in its own code. Methods are not looked at, only names, and test modules are left out.
+#[test]
+fn no_file_uses_itself_by_way_of_others() {
+    let mut told = Vec::new();
+    for manifest in manifests() {
+        let folder = manifest.parent().unwrap().join("src");
+        let files = source::files(&folder, "rs");
+        for file in ["lib.rs", "main.rs"].into_iter().filter(|file| files.contains_key(*file)) {
+            let circles = circles::Crate::read(file, &files).circles();
+            told.extend(circles.into_iter().map(|(_, circle)| format!("{}: {circle}", folder.display())));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
+}
+
+/// What is known of a vendor or a runtime stands in its room: code elsewhere (words and texts) does not name it. Comments
+/// may, since they say where a rule comes from, and tests may. `ir` and `passes` name none at all.
+#[test]
+fn vendors_and_runtimes_are_named_in_their_rooms() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut told = Vec::new();
+    for manifest in manifests() {
+        let folder = manifest.parent().unwrap().join("src");
+        let prefix = folder.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+        for (name, text) in source::files(&folder, "rs") {
+            // Tests in files of their own.
+            if name.ends_with("tests.rs") {
+                continue;
+            }
+            let file = format!("{prefix}/{name}");
+            let found = words::misplaced(&file, &text, words::ROOMS);
+            told.extend((!found.is_empty()).then(|| format!("{file} names {}", found.join(", "))));
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }

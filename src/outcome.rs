@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::json;
 use crate::observer::StageTime;
-use crate::options::Precision;
 use crate::port::Port;
+use crate::precision::Precision;
 use crate::quality::{Quality, Validation};
 
 /// Why there is no artefact.
@@ -152,7 +152,7 @@ pub struct Report {
 
 impl Report {
     /// The text of the report's file.
-    pub(super) fn json(&self) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn json(&self) -> Result<Vec<u8>, Failure> {
         let text = json::pretty(self);
         let text = text.map_err(|e| Diagnostic::error("report", format!("the report cannot be written: {e}")))?;
         Ok(text.into_bytes())

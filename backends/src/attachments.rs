@@ -1,0 +1,13 @@
+//! What goes with a model besides its graph.
+
+/// What those who load an artefact look for besides the graph. Formats have room for different things; what a format has
+/// no room for it leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachments {
+    /// Files beside the main one, by name.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Entries of an archive behind the model, by name (TensorFlow Lite).
+    pub archive: Vec<(String, Vec<u8>)>,
+    /// Groups of keys and values in the model (OpenVINO).
+    pub info: Vec<(String, Vec<(String, String)>)>,
+}

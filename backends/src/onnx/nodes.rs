@@ -1,0 +1,168 @@
+//! From graph to messages: node by node.
+
+use qcc_formats::onnx::ModelProto;
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::{Op, Unary, UnaryFn};
+use qcc_ir::{Checked, Dim, NodeId, Shape, Tensor, TensorType, ValueId};
+use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
+
+use super::call::Call;
+use super::emit::{Emitter, Numbers, Site, Unsupported};
+use super::ops;
+use super::target::TARGET;
+use crate::Form;
+
+/// The messages of a graph, or everything that cannot be written.
+pub(super) fn emit(checked: Checked<'_>, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+    let graph = checked.graph();
+    let mut e = Emitter::new(graph, form);
+    let mut refused = Vec::new();
+    for node in graph.order() {
+        if matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
+            continue;
+        }
+        e.path = graph.origin(node).path().to_owned();
+        if let Err(why) = e.node(node) {
+            refused.push(why.diagnostic(checked, node));
+        }
+    }
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    e.outputs();
+    Ok(e.finish())
+}
+
+impl Emitter<'_> {
+    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
+        let graph = self.graph;
+        let (op, types, results) = (graph.op(node), graph.operand_types(node), graph.result_types(node));
+        let numbers = numbers(self.form, op, &types, &results);
+        let held = |t: &TensorType| if numbers == Numbers::Stored { t.clone() } else { t.real() };
+        let mut site = Site {
+            graph,
+            node,
+            values: graph.operands(node),
+            numbers,
+            operands: types.iter().map(|t| held(t)).collect(),
+            results: results.iter().map(held).collect(),
+            outputs: SmallVec::new(),
+        };
+        if matches!(op, Op::Dequantize(_)) && self.kept(node.value(0)).is_some() {
+            // Placed where it is read.
+            return Ok(());
+        }
+        if let (Op::Dequantize(_), true) = (op, ops::feeds_real_contraction(graph, node.value(0))) {
+            return self.dequantize_apart(node);
+        }
+        if let Some(source) = ops::alias(graph, node) {
+            self.alias(node.value(0), source);
+            return Ok(());
+        }
+        let mut placed = Vec::new();
+        for (v, ty) in graph.results(node).zip(&results) {
+            let tensor = match ty.elem.grid() {
+                Some(grid) if site.numbers == Numbers::Real && !matches!(op, Op::Quantize(_)) => {
+                    let real = self.between(&self.wanted(v), &ty.real());
+                    placed.push((v, real.clone(), grid));
+                    real
+                }
+                _ => self.define(v),
+            };
+            site.outputs.push(tensor);
+        }
+        ops::emit(self, op, &site)?;
+        for (v, real, grid) in placed {
+            let stored = self.define(v);
+            self.quantize(&real, &stored, grid);
+        }
+        Ok(())
+    }
+
+    /// Gives a value the tensors of another, which holds the same.
+    fn alias(&mut self, v: ValueId, source: ValueId) {
+        if self.graph.ty(v).elem.grid().is_some() {
+            let stored = self.stored(source);
+            self.stored.insert(v, stored);
+            if let Some(real) = self.reals.get(&source).cloned() {
+                self.reals.insert(v, real);
+            }
+        } else if !self.reals.contains_key(&source) && self.graph.is_output(v) {
+            // The numbers behind integers take the name of the output.
+            let name = self.define(v);
+            let stored = self.stored(source);
+            if let Some(grid) = self.graph.ty(source).elem.grid() {
+                self.dequantize(&stored, &name, grid);
+            }
+            self.reals.insert(source, name);
+        } else {
+            let real = self.real(source);
+            self.reals.insert(v, real);
+        }
+    }
+
+    /// The real numbers that a contraction reads which computes with those. ONNX Runtime quantizes the weight and the bias
+    /// of convolutions that read a DequantizeLinear with one scale (WeightBiasQuantization): this one has its scale once
+    /// for each index of an axis, which means the same.
+    fn dequantize_apart(&mut self, node: NodeId) -> Result<(), Unsupported> {
+        let (graph, v) = (self.graph, node.value(0));
+        let source = graph.operands(node)[0];
+        let (stored, real) = (self.stored(source), self.define(v));
+        let ty = graph.ty(source);
+        let wide = |(axis, d): (usize, &Dim)| d.known().filter(|&n| n > 1).map(|n| (axis, n));
+        let axis = ty.shape.dims().iter().enumerate().skip(1).find_map(wide);
+        let grid = ty.elem.grid().ok_or("its operand lies on no grid")?;
+        match (axis, grid.tensor_map()) {
+            (Some((axis, extent)), Some((scale, zero))) => {
+                let shape = Shape::known(&[extent]);
+                let scales = self.initializer("scale", &Tensor::from_vec(shape.clone(), vec![scale; extent]));
+                let store = TensorType::new(grid.store.elem(), shape);
+                let zeros = self.initializer("zero_point", &grid.store.filled(store, zero));
+                let call = Call::new("DequantizeLinear").since(13).size("axis", axis);
+                self.push(call, &[stored, scales, zeros], std::slice::from_ref(&real));
+            }
+            _ => self.dequantize(&stored, &real, grid),
+        }
+        Ok(())
+    }
+
+    /// Outputs that are inputs, constants or other outputs too are copies.
+    fn outputs(&mut self) {
+        let graph = self.graph;
+        let mut copied = FxHashSet::default();
+        for output in graph.outputs() {
+            let on_grid = graph.ty(output.value).elem.grid().is_some();
+            let tensor = if on_grid { self.stored(output.value) } else { self.real(output.value) };
+            // One may be named several times.
+            if tensor != output.name && copied.insert(&output.name) {
+                self.path = output.name.to_string();
+                self.push(Call::new("Identity"), &[tensor], std::slice::from_ref(&output.name));
+            }
+        }
+    }
+}
+
+/// What the tensors of a node with values on grids hold: the one place that decides between QuantizeLinear and
+/// DequantizeLinear around an operator on real numbers, and one on integers.
+fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
+    let stored = match op {
+        Op::Quantize(_) | Op::Dequantize(_) => false,
+        Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
+        // What is looked up is as narrow as the table.
+        Op::Gather(_) => operands[0].elem.grid().is_some(),
+        // Limits on one grid are integers.
+        Op::Clamp(_) => operands[0].elem == results[0].elem,
+        _ => {
+            let real: SmallVec<[TensorType; 4]> = operands.iter().map(|t| t.real()).collect();
+            let on_grid = |t: &TensorType| !t.elem.is_float();
+            // Products of matrices give real numbers too.
+            let grids = match op {
+                Op::MatMul(_) => on_grid(operands[0]) && on_grid(operands[1]),
+                _ => operands.iter().copied().chain(results).all(on_grid),
+            };
+            form.qoperator && grids && (TARGET.grids.integer)(op, &real.iter().collect::<Vec<_>>())
+        }
+    };
+    if stored { Numbers::Stored } else { Numbers::Real }
+}

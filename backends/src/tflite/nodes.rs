@@ -1,0 +1,129 @@
+//! From graph to tables: node by node.
+
+use qcc_formats::tflite::{Activation, Model};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::{LayoutRule, Op};
+use qcc_ir::{Checked, Grid, Layout, NodeId, TensorType, ValueId};
+use smallvec::SmallVec;
+
+use super::emit::{Emitter, Site, Unsupported};
+use super::ops;
+
+/// The tables of a graph, or everything that cannot be written.
+pub(super) fn emit(checked: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
+    let graph = checked.graph();
+    let mut e = Emitter::new(graph);
+    let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
+    let mut refused = Vec::new();
+    for node in graph.order() {
+        if e.fused.contains(&node) || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
+            continue;
+        }
+        if let Err(why) = e.node(node) {
+            refused.push(why.diagnostic(checked, node));
+        }
+    }
+    let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
+    if refused.is_empty() { Ok(e.finish(inputs, outputs)) } else { Err(refused) }
+}
+
+impl Emitter<'_> {
+    fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
+        let graph = self.graph;
+        let op = graph.op(node);
+        let values = graph.operands(node);
+        let types = graph.operand_types(node);
+        if ops::is_alias(self, node) {
+            return self.alias(node.value(0), values[0]);
+        }
+        let (last, activation) = self.activation(node);
+        let mut site = Site {
+            node,
+            values: values.clone(),
+            operands: types.iter().map(|&t| t.clone()).collect(),
+            results: graph.result_types(node),
+            inputs: SmallVec::new(),
+            outputs: SmallVec::new(),
+            activation,
+            graph,
+        };
+        let results: Vec<ValueId> = graph.results(last).collect();
+        // RESHAPE takes bytes as they are.
+        if op.layout() == LayoutRule::RowMajor && !matches!(op, Op::Reshape(_)) {
+            self.row_major(op, site, &values, &results)
+        } else {
+            site.inputs = values.iter().map(|&v| self.tensor(v)).collect();
+            site.outputs = results.iter().map(|&v| self.tensor(v)).collect();
+            ops::emit(self, op, &site)
+        }
+    }
+
+    /// Gives a value the tensor of another that has the same bytes and shape. Outputs keep a tensor of their own.
+    fn alias(&mut self, value: ValueId, source: ValueId) -> Result<(), Unsupported> {
+        let tensor = self.tensor(source);
+        if self.graph.is_output(value) {
+            let own = self.tensor(value);
+            return self.reshape_into(tensor, own, self.graph.ty(value));
+        }
+        self.tensor_of.insert(value, tensor);
+        Ok(())
+    }
+
+    /// Emits a node whose kernel reads and writes row-major tensors. Types may still name another layout where it
+    /// has the same bytes; tensors are reshaped there.
+    fn row_major(
+        &mut self,
+        op: &Op,
+        mut site: Site<'_>,
+        values: &[ValueId],
+        results: &[ValueId],
+    ) -> Result<(), Unsupported> {
+        for (ty, &v) in site.operands.iter_mut().zip(values) {
+            let tensor = self.tensor(v);
+            let row = TensorType { layout: Layout::row_major(ty.rank()), ..ty.clone() };
+            site.inputs.push(if ty.layout.is_row_major() { tensor } else { self.reshape(tensor, &row)? });
+            *ty = row;
+        }
+        let mut after = Vec::new();
+        for (ty, &v) in site.results.iter_mut().zip(results) {
+            let tensor = self.tensor(v);
+            if ty.layout.is_row_major() {
+                site.outputs.push(tensor);
+                continue;
+            }
+            let row = TensorType { layout: Layout::row_major(ty.rank()), ..ty.clone() };
+            let scratch = self.scratch(&row, site.node);
+            after.push((scratch, tensor, std::mem::replace(ty, row)));
+            site.outputs.push(scratch);
+        }
+        ops::emit(self, op, &site)?;
+        for (scratch, tensor, ty) in after {
+            self.reshape_into(scratch, tensor, &ty)?;
+        }
+        Ok(())
+    }
+
+    /// The activation that can run inside a node's operator, and the node whose results the operator then gives.
+    fn activation(&mut self, node: NodeId) -> (NodeId, Activation) {
+        let none = (node, Activation::NONE);
+        if !ops::fuses(self.graph, node) {
+            return none;
+        }
+        let result = node.value(0);
+        let Some(user) = self.graph.only_user(result) else { return none };
+        let Op::Clamp(clamp) = self.graph.op(user) else { return none };
+        if self.graph.ty(result) != self.graph.ty(user.value(0)) {
+            return none;
+        }
+        // What the grid itself limits takes no activation.
+        let limits = |g: &Grid| g.keeps_within(clamp.lo, clamp.hi);
+        let by_grid = self.graph.ty(result).elem.grid().is_some_and(limits).then_some(Activation::NONE);
+        match ops::elementwise::activation(clamp).or(by_grid) {
+            Some(activation) => {
+                self.fused.insert(user);
+                (user, activation)
+            }
+            None => none,
+        }
+    }
+}

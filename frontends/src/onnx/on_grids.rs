@@ -1,0 +1,158 @@
+//! Operators on integers that lie on a grid.
+//!
+//! In a file, what QuantizeLinear gives are plain integers, and any operator may read them. In the graph they lie on their
+//! grid. An operator that does the same to integers as to the numbers they stand for works on those numbers, between
+//! [`Dequantize`] and [`Quantize`]; a limit does as well, at the number that its integer stands for; whatever else
+//! computes with plain integers.
+
+use qcc_ir::ops::{Clamp, Dequantize, Op, Quantize};
+use qcc_ir::{Elem, Tensor, TensorType, ValueId};
+use rustc_hash::FxHashMap;
+
+use super::integers::{Inputs, constant_on, plain_integers, store};
+use super::node::{Import, NodeCx};
+use crate::build::{Build, Values};
+use crate::elements::Stored;
+use crate::refusal::Refusal;
+
+/// The value, or its integers where it lies on a grid.
+fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+    if n.ty(x).elem.grid().is_none() {
+        return Ok(x);
+    }
+    if let Some(&known) = n.integers_of_file().plain.get(&x) {
+        return Ok(known);
+    }
+    let stored = n.stored(x).ok_or_else(|| Refusal::Unsupported(format!("the integers of {}", n.ty(x))))?;
+    let integers = plain_integers(n, x, stored)?;
+    let all = n.integers_of_file();
+    all.plain.insert(x, integers);
+    all.grids.insert(integers, x);
+    if all.stored.contains_key(&x) {
+        all.stored.insert(integers, stored);
+    }
+    Ok(integers)
+}
+
+/// The number that an integer of the file stands for beside the values of `x`: itself, where these lie on no grid.
+pub(super) fn number_beside(n: &NodeCx<'_, '_>, x: ValueId, integer: f64) -> Result<f64, Refusal> {
+    let Some(grid) = n.ty(x).elem.grid() else { return Ok(integer) };
+    let (scale, zero) =
+        grid.tensor_map().ok_or_else(|| Refusal::Unsupported(format!("a number beside those of {}", n.ty(x))))?;
+    let shift = n.stored(x).and_then(store).map_or(0, |s| s.1);
+    Ok((integer + f64::from(shift) - f64::from(zero)) * f64::from(scale))
+}
+
+/// The results of a row that takes no values on grids, where some of the inputs are.
+pub(super) fn results(n: &mut NodeCx<'_, '_>, import: Import) -> Result<Values, Refusal> {
+    let inputs = n.input_values().clone();
+    if let Some(values) = carried(n, import, &inputs)? {
+        return Ok(values);
+    }
+    let integers: Result<Inputs, Refusal> = inputs.iter().map(|v| v.map(|v| plain(n, v)).transpose()).collect();
+    let values = n.with_values(integers?, import).map_err(|e| match e {
+        Refusal::Type(why) => Refusal::Unsupported(format!("it works on quantized integers: {why}")),
+        other => other,
+    })?;
+    values.into_iter().map(|v| limited(n, v)).collect()
+}
+
+/// The results where the row does the same to integers as to the numbers they stand for.
+fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Option<Values>, Refusal> {
+    let mut on_grids = inputs.iter().flatten().filter(|v| n.ty(**v).elem.grid().is_some());
+    let Some(&first) = on_grids.next() else { return Ok(None) };
+    let (elem, stored) = (n.ty(first).elem.clone(), n.stored(first));
+    let (Some(grid), Some(stored)) = (elem.grid().cloned(), stored) else { return Ok(None) };
+    if on_grids.any(|v| n.ty(*v).elem != elem || n.stored(*v) != Some(stored)) {
+        return Ok(None);
+    }
+    // Constants of the same integers lie on the same grid.
+    let placed = |n: &mut NodeCx<'_, '_>, v: ValueId| {
+        let same = n.constant(v).filter(|_| n.stored(v) == Some(stored));
+        match same.and_then(|t| constant_on(t, stored, &grid)) {
+            Some(t) => n.add_constant(t),
+            None => v,
+        }
+    };
+    let inputs: Inputs = inputs.iter().map(|v| v.map(|v| placed(n, v))).collect();
+    let Ok(values) = n.with_values(inputs.clone(), import) else { return Ok(None) };
+    let mut known: FxHashMap<ValueId, ValueId> = FxHashMap::default();
+    for &v in inputs.iter().flatten() {
+        if n.ty(v).elem.grid().is_none() {
+            continue;
+        }
+        let real = match n.constant(v).map(Tensor::to_real) {
+            Some(real) => n.add_constant(real),
+            None => n.add(Dequantize {}, &[v])?,
+        };
+        known.insert(v, real);
+    }
+    let mut results = Values::new();
+    for v in values {
+        let Some(real) = real(n, v, &mut known)? else { return Ok(None) };
+        let ty = n.ty(v).clone();
+        results.push(match &ty.elem {
+            Elem::Grid(_) if known.get(&v) == Some(&real) && inputs.contains(&Some(v)) => v,
+            Elem::Grid(_) => on_grid(n, real, ty, stored)?,
+            _ => real,
+        });
+    }
+    Ok(Some(results))
+}
+
+/// `v`, which operators made of the values of `known`, made of the real numbers of those.
+fn real(n: &mut impl Build, v: ValueId, known: &mut FxHashMap<ValueId, ValueId>) -> Result<Option<ValueId>, Refusal> {
+    if let Some(&real) = known.get(&v) {
+        return Ok(Some(real));
+    }
+    let (op, operands) = (n.graph().op(v.node).clone(), n.graph().operands(v.node));
+    let on_grid = |v: &ValueId| n.ty(*v).elem.grid().is_some();
+    if !operands.iter().any(on_grid) && !on_grid(&v) {
+        return Ok(Some(v));
+    }
+    if !op.carries_integers() {
+        return Ok(None);
+    }
+    let mut reals = Values::new();
+    for operand in operands {
+        let Some(real) = real(n, operand, known)? else { return Ok(None) };
+        reals.push(real);
+    }
+    let made = n.add_all(op, &reals)?;
+    known.extend(n.graph().results(v.node).zip(made));
+    Ok(known.get(&v).copied())
+}
+
+/// Real numbers on the grid of `ty`, whose integers the file stores so.
+pub(super) fn on_grid(
+    n: &mut NodeCx<'_, '_>,
+    real: ValueId,
+    ty: TensorType,
+    stored: Stored,
+) -> Result<ValueId, Refusal> {
+    let grid = ty.elem.grid().cloned();
+    let y = n.add_typed(Quantize {}, &[real], ty)?;
+    if grid.is_some_and(|g| g.store.elem() != stored.elem() || stored.bits() < 8) {
+        n.integers_of_file().declare(y, stored);
+    }
+    Ok(y)
+}
+
+/// A result of a row on plain integers: on the grid of its operand, where it is those integers or limits them.
+fn limited(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<ValueId, Refusal> {
+    if let Some(on_grid) = n.integers_of_file().grid_of(v).filter(|&g| n.stored(g) == n.stored(v)) {
+        return Ok(on_grid);
+    }
+    let &Op::Clamp(Clamp { lo, hi }) = Build::graph(n).producer(v) else { return Ok(v) };
+    let x = Build::graph(n).operands(v.node)[0];
+    let Some(x) = n.integers_of_file().grid_of(x) else { return Ok(v) };
+    let (Some(stored), ty) = (n.stored(x), n.ty(x).clone()) else { return Ok(v) };
+    if ty.elem.grid().is_none_or(|g| g.tensor_map().is_none()) {
+        return Ok(v);
+    }
+    let limit = |limit: f32| number_beside(n, x, limit.into()).map(|v| v as f32);
+    let clamp = Clamp { lo: limit(lo)?, hi: limit(hi)? };
+    let real = n.add(Dequantize {}, &[x])?;
+    let real = n.add(clamp, &[real])?;
+    on_grid(n, real, ty, stored)
+}

@@ -1,0 +1,212 @@
+//! The nodes of a model, in their order.
+
+use qcc_formats::onnx::{GraphProto, NodeProto, ValueInfoProto};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Dim, Graph, Origin, Shape, ValueId};
+use rustc_hash::FxHashMap;
+
+use super::functions::MOST_NAMED;
+use super::importer::{Binding, Importer};
+use super::integers::{self, Inputs};
+use super::node::NodeCx;
+use super::schedule::schedule;
+use super::{declared, element, on_grids, ops};
+use crate::Imported;
+use crate::build::{Build, Values};
+use crate::elements::Stored;
+use crate::refusal::Refusal;
+
+impl<'m> Importer<'m> {
+    /// How the file stores the first of these values that the graph holds in wider integers.
+    fn widened(&self, inputs: &Inputs) -> Option<Stored> {
+        inputs.iter().flatten().find_map(|v| self.integers.widened(*v))
+    }
+
+    /// A result of integers that the graph holds in wider ones is stored like them.
+    fn hand_on(&mut self, result: ValueId, stored: Stored) {
+        if self.integers.widened(result).is_none() && self.graph.ty(result).elem == stored.elem() {
+            self.integers.declare(result, stored);
+        }
+    }
+
+    /// Imports the main graph; its inputs have been added.
+    pub(super) fn run(mut self, graph: &'m GraphProto) -> Result<Imported, Vec<Diagnostic>> {
+        let outputs = self.block(graph);
+        match outputs {
+            Ok(values) if self.errors.is_empty() => {
+                for (output, value) in graph.output.iter().zip(values) {
+                    if let Err(e) = self.output(output, value) {
+                        self.refuse(e, &Origin::new(output.name(), "Output"));
+                    }
+                }
+            }
+            Ok(_) => {}
+            Err(e) => {
+                let origin = match &e {
+                    Refusal::Result { name, .. } | Refusal::Undefined(name) => Origin::new(name.as_str(), "Output"),
+                    _ => Origin::none(),
+                };
+                self.refuse(e, &origin);
+            }
+        }
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        if self.graph.outputs().is_empty() {
+            return Err(vec![Diagnostic::invalid_model("the graph has no outputs")]);
+        }
+        self.graph.sweep();
+        self.notes.extend(self.doubles.diagnostic());
+        Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
+    }
+
+    /// Adds an output. What lies on a grid of other integers than the file's is given as those.
+    fn output(&mut self, output: &ValueInfoProto, mut value: ValueId) -> Result<(), Refusal> {
+        let on_grid = self.graph.ty(value).elem.grid().is_some();
+        if let Some(stored) = self.integers.widened(value).filter(|s| on_grid && s.bits() > 8) {
+            value = integers::plain_integers(&mut End(&mut self.graph, Origin::none()), value, stored)?;
+        }
+        self.notes.extend(contradiction(output, &self.graph.ty(value).shape));
+        self.notes.extend(element(output).and_then(|stored| stored.interface("output", output.name())));
+        self.graph.add_output(output.name(), value);
+        Ok(())
+    }
+
+    /// Imports a graph that reads names around it, in place. Gives its outputs.
+    pub(super) fn inline(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
+        self.scopes.push(FxHashMap::default());
+        let outputs = self.block(graph);
+        self.scopes.pop();
+        outputs
+    }
+
+    fn block(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
+        if !graph.sparse_initializer.is_empty() {
+            return Err(Refusal::Unsupported("sparse initializers are not supported".into()));
+        }
+        for t in &graph.initializer {
+            let known = self.scopes.last_mut().and_then(|s| s.insert(t.name(), Binding::Constant(t)));
+            if known.is_some() {
+                return Err(Refusal::Invalid(format!("two initializers have the name {}", t.name())));
+            }
+        }
+        for node in schedule(graph)? {
+            self.node(node);
+        }
+        let mut values = Values::new();
+        let mut refused = None;
+        for output in &graph.output {
+            match self.value(output.name()) {
+                Ok(v) => values.push(v),
+                Err(e) => refused = Some(self.first(refused, e)),
+            }
+        }
+        refused.map_or(Ok(values), Err)
+    }
+
+    /// Of two refusals, the one to hand on; the other is told here.
+    fn first(&mut self, known: Option<Refusal>, new: Refusal) -> Refusal {
+        match known {
+            Some(Refusal::Depends) | None => new,
+            Some(known) => {
+                self.refuse(new, &Origin::none());
+                known
+            }
+        }
+    }
+
+    /// True where a node names no operand, or one that the call of its function leaves out.
+    fn is_left_out(&self, name: &str) -> bool {
+        let binding = self.scopes.iter().rev().find_map(|s| s.get(name));
+        name.is_empty() || matches!(binding, Some(Binding::LeftOut))
+    }
+
+    pub(super) fn node(&mut self, node: &'m NodeProto) {
+        if self.named > MOST_NAMED {
+            node.output.iter().for_each(|name| self.bind(name, Binding::Refused));
+            return;
+        }
+        let path = self.path(node_name(node));
+        let origin = origin(node, &path);
+        let results = self.results(node, &origin);
+        let results = results.map_err(|e| self.refuse(e, &origin));
+        for (index, name) in node.output.iter().enumerate().filter(|o| !o.1.is_empty()) {
+            let binding = match &results {
+                Ok(values) => match values.get(index) {
+                    Some(&value) => {
+                        if self.graph.name(value).is_none() {
+                            let name = self.path(name);
+                            self.graph.set_name(value, name);
+                        }
+                        Binding::Value(value)
+                    }
+                    None => Binding::Absent { op: node.op_type(), index },
+                },
+                Err(()) => Binding::Refused,
+            };
+            self.bind(name, binding);
+        }
+    }
+
+    fn results(&mut self, node: &'m NodeProto, origin: &Origin) -> Result<Values, Refusal> {
+        // The operator is looked up before its operands, so that all unknown operators are reported at once.
+        let import = ops::find(node);
+        let function = import.is_err().then(|| self.functions.find(node)).flatten();
+        let import = if function.is_some() { None } else { Some(import?) };
+        let input = |name: &String| if self.is_left_out(name) { Ok(None) } else { self.value(name).map(Some) };
+        // All are looked at, so that all damaged constants are reported.
+        let inputs: Vec<Result<Option<ValueId>, Refusal>> = node.input.iter().map(input).collect();
+        let inputs = inputs.into_iter().collect::<Result<Inputs, Refusal>>()?;
+        let Some(import) = import else {
+            return function.map_or(Err(Refusal::Depends), |f| self.call(f, node, inputs, origin));
+        };
+        let stored = self.widened(&inputs);
+        let on_grid = inputs.iter().flatten().any(|v| self.graph.ty(*v).elem.grid().is_some());
+        let mut cx = NodeCx::new(self, node, inputs, origin.clone());
+        let results =
+            if on_grid && !ops::takes_grids(node) { on_grids::results(&mut cx, import)? } else { import(&mut cx)? };
+        cx.finish()?;
+        self.graph.room(0)?;
+        if let Some(stored) = stored.filter(|_| !ops::names_elements(node)) {
+            results.iter().for_each(|&v| self.hand_on(v, stored));
+        }
+        Ok(results)
+    }
+}
+
+/// The end of a graph, which is no node.
+struct End<'a>(&'a mut Graph, Origin);
+
+impl Build for End<'_> {
+    fn graph(&self) -> &Graph {
+        self.0
+    }
+
+    fn graph_mut(&mut self) -> &mut Graph {
+        self.0
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.1
+    }
+}
+
+/// A warning where the file declares another shape of an output than its graph computes.
+fn contradiction(output: &ValueInfoProto, shape: &Shape) -> Option<Diagnostic> {
+    let declared = declared(output).ok()?.shape?;
+    let differs = |(declared, found): (&Dim, &Dim)| declared.known().is_some() && declared != found;
+    let contradicts = declared.rank() != shape.rank() || declared.dims().iter().zip(shape.dims()).any(differs);
+    let message = format!("output {} is declared {declared}; the graph computes {shape}", output.name());
+    contradicts.then(|| Diagnostic::warning("output-shape", message))
+}
+
+/// A node's own name, or that of its first result.
+pub(super) fn node_name(node: &NodeProto) -> &str {
+    let first = node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
+    if node.name().is_empty() { first } else { node.name() }
+}
+
+/// The origin of what a node becomes.
+pub(super) fn origin(node: &NodeProto, path: &str) -> Origin {
+    Origin::new(path, node.op_type())
+}

@@ -1,0 +1,86 @@
+//! The operators of a model, in their order.
+
+use qcc_formats::tflite::{Operator, OperatorCode};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Origin, ValueId};
+
+use super::importer::{Binding, Importer};
+use super::node::NodeCx;
+use super::{ops, types};
+use crate::Imported;
+use crate::build::Values;
+use crate::refusal::Refusal;
+
+impl<'m> Importer<'m> {
+    /// Imports the operators; inputs have been added. `outputs` are the names of the results.
+    pub(super) fn run(mut self, outputs: &[String], mut notes: Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>> {
+        for operator in &self.main.operators {
+            self.operator(operator);
+        }
+        for (&tensor, name) in self.main.outputs.iter().zip(outputs) {
+            match self.value(tensor) {
+                Ok(value) => {
+                    notes.extend(self.interface("output", tensor, name));
+                    self.graph.add_output(name.as_str(), value);
+                }
+                Err(refusal) => self.refuse(refusal, &Origin::none()),
+            }
+        }
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        if self.graph.outputs().is_empty() {
+            return Err(vec![Diagnostic::invalid_model("the model has no outputs")]);
+        }
+        self.graph.sweep();
+        Ok(Imported { graph: self.graph, notes, open: Vec::new() })
+    }
+
+    fn operator(&mut self, operator: &'m Operator) {
+        let code = self.model.operator_codes.get(operator.opcode_index as usize);
+        let name = operator.outputs.first().and_then(|&t| self.entry(t).ok()).map_or("", |t| &t.name);
+        let origin = Origin::new(name, code.map_or_else(String::new, |c| c.operator().to_string()));
+        let bound = self.results(operator, code, &origin).and_then(|values| self.bind_results(operator, &values));
+        if let Err(refusal) = bound {
+            self.refuse(refusal, &origin);
+            operator.outputs.iter().for_each(|&tensor| self.bind(tensor, Binding::Refused));
+        }
+    }
+
+    fn results(
+        &mut self,
+        operator: &'m Operator,
+        code: Option<&OperatorCode>,
+        origin: &Origin,
+    ) -> Result<Values, Refusal> {
+        let code = code.ok_or_else(|| Refusal::Invalid(format!("there is no operator {}", operator.opcode_index)))?;
+        // The operator is looked up before its operands, so that all unknown operators are reported at once.
+        let import = ops::find(code)?;
+        let values = import(&mut NodeCx::new(self, operator, origin.clone()))?;
+        self.graph.room(0)?;
+        Ok(values)
+    }
+
+    fn bind_results(&mut self, operator: &'m Operator, values: &[ValueId]) -> Result<(), Refusal> {
+        if values.len() != operator.outputs.len() {
+            let (found, expected) = (operator.outputs.len(), values.len());
+            return Err(Refusal::Invalid(format!("it has {found} results; expected {expected}")));
+        }
+        for (&tensor, &value) in operator.outputs.iter().zip(values) {
+            let entry = self.entry(tensor)?;
+            let (declared, found) = (types::elem(entry)?, &self.graph.ty(value).elem);
+            if declared != *found {
+                let name = &entry.name;
+                return Err(Refusal::Invalid(format!("{name} is declared {declared}; the operator gives {found}")));
+            }
+            if !matches!(self.bindings.get(tensor as usize), Some(Binding::Open)) {
+                return Err(Refusal::Invalid(format!("{} is given twice", entry.name)));
+            }
+            if self.graph.name(value).is_none() && !entry.name.is_empty() {
+                self.graph.set_name(value, entry.name.as_str());
+            }
+            self.bind(tensor, Binding::Value(value));
+        }
+        Ok(())
+    }
+}

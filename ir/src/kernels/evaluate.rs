@@ -1,0 +1,322 @@
+//! What each operator computes: the kernel that does it.
+
+use smallvec::smallvec;
+
+use super::{
+    conv, dynamic, elementwise, index, integer, matmul, movement, norm, pool, recurrent, reduce, resize, sample,
+};
+use crate::error::EvalError;
+use crate::ops::*;
+use crate::types::{Tensor, TensorType};
+
+/// The meaning of an operator.
+pub(crate) trait Evaluate: Operator {
+    /// Results from operands, both row-major and without grids (`Carry` operators see stored integers).
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError>;
+
+    /// Integer arithmetic on grids, as TFLite's kernels do it. `Ok(None)` asks for the default:
+    /// dequantize, `eval`, quantize.
+    fn eval_grid(&self, _operands: &[&Tensor], _results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        Ok(None)
+    }
+}
+
+macro_rules! evaluate {
+    ($($op:ident)*) => {
+        impl Op {
+            /// The meaning: results from operands, both row-major and without grids ([`GridRule::Carry`] operators see
+            /// stored integers).
+            pub fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+                match self { $(Op::$op(op) => op.eval(operands)),* }
+            }
+
+            /// Integer arithmetic on grids, where the operator has its own. `Ok(None)` asks for the default: dequantize,
+            /// [`Op::eval`], quantize.
+            pub fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+                match self { $(Op::$op(op) => op.eval_grid(operands, results)),* }
+            }
+        }
+    };
+}
+crate::for_each_op!(evaluate);
+
+impl Evaluate for Input {
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Err(EvalError::Unknown("a graph input"))
+    }
+}
+
+impl Evaluate for Const {
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![self.value.clone()])
+    }
+}
+
+impl Evaluate for Unary {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        elementwise::unary(self.f, operands[0])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        let fixed_point = match self.f {
+            UnaryFn::LeakyRelu { alpha } => integer::leaky_relu(alpha, operands[0], &results[0]),
+            UnaryFn::HardSwish => integer::hard_swish(operands[0], &results[0]),
+            UnaryFn::Sqrt => integer::sqrt(operands[0], &results[0]),
+            _ => None,
+        };
+        if let Some(values) = fixed_point {
+            return Ok(Some(values));
+        }
+        let exact = |x: &Tensor| elementwise::unary_exact(self.f, x);
+        integer::table(operands[0], &results[0], exact)
+    }
+}
+
+impl Evaluate for Binary {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        elementwise::binary(self.f, operands[0], operands[1])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::binary(self.f, operands, results)
+    }
+}
+
+impl Evaluate for Clamp {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        elementwise::clamp(self.lo, self.hi, operands[0])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        if let Some(values) = integer::clamp(self, operands[0], &results[0])? {
+            return Ok(Some(values));
+        }
+        integer::table(operands[0], &results[0], |x| self.eval(&[x]))
+    }
+}
+
+impl Evaluate for Select {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        elementwise::select(operands[0], operands[1], operands[2])
+    }
+}
+
+impl Evaluate for Cast {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        elementwise::cast(&self.to, operands[0])
+    }
+}
+
+impl Evaluate for Conv {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        conv::conv(self, operands)
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::conv(self, operands, results)
+    }
+}
+
+impl Evaluate for ConvTranspose {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        conv::conv_transpose(self, operands)
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::conv_transpose(self, operands, results)
+    }
+}
+
+impl Evaluate for Pool {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        pool::pool(self, operands[0])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::pool(self, operands[0], results)
+    }
+}
+
+impl Evaluate for MatMul {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        matmul::matmul(self, operands)
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::matmul(self, operands, results)
+    }
+}
+
+impl Evaluate for Recurrent {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        recurrent::recurrent(self, operands)
+    }
+}
+
+impl Evaluate for Softmax {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        norm::softmax(self, operands[0])
+    }
+}
+
+impl Evaluate for LayerNorm {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        norm::layer_norm(self, operands)
+    }
+}
+
+impl Evaluate for Reduce {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        reduce::reduce(self, operands[0])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::reduce(self, operands[0], results)
+    }
+}
+
+impl Evaluate for Gather {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::gather(self, operands[0], operands[1])
+    }
+}
+
+impl Evaluate for GatherElements {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::gather_elements(self, operands[0], operands[1])
+    }
+}
+
+impl Evaluate for GatherNd {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::gather_nd(self, operands[0], operands[1])
+    }
+}
+
+impl Evaluate for ScatterNd {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::scatter_nd(self, operands[0], operands[1], operands[2])
+    }
+}
+
+impl Evaluate for TopK {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::top_k(self, operands[0])
+    }
+}
+
+impl Evaluate for ArgReduce {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::arg_reduce(self, operands[0])
+    }
+}
+
+impl Evaluate for CumSum {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        index::cum_sum(self, operands[0])
+    }
+}
+
+impl Evaluate for Reshape {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::reshape(self, operands[0])
+    }
+}
+
+impl Evaluate for Transpose {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::transpose(self, operands[0])
+    }
+}
+
+impl Evaluate for Concat {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::concat(self, operands)
+    }
+}
+
+impl Evaluate for Slice {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::slice(self, operands[0])
+    }
+}
+
+impl Evaluate for Pad {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::pad(self, operands[0])
+    }
+}
+
+impl Evaluate for Expand {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::expand(self, operands[0])
+    }
+}
+
+impl Evaluate for Tile {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::tile(self, operands[0])
+    }
+}
+
+impl Evaluate for Reverse {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::reverse(self, operands[0])
+    }
+}
+
+impl Evaluate for DepthToSpace {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::depth_to_space(self, operands[0])
+    }
+}
+
+impl Evaluate for SpaceToDepth {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        movement::space_to_depth(self, operands[0])
+    }
+}
+
+impl Evaluate for Resize {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        resize::resize(self, operands[0])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::resize(self, operands[0], results)
+    }
+}
+
+impl Evaluate for GridSample {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        sample::grid_sample(self, operands[0], operands[1])
+    }
+}
+
+impl Evaluate for Quantize {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![operands[0].clone()])
+    }
+
+    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+        integer::quantize(operands[0], &results[0])
+    }
+}
+
+impl Evaluate for Dequantize {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![operands[0].clone()])
+    }
+}
+
+impl Evaluate for DynamicQuantize {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![dynamic::quantize(self.granularity, operands[0])])
+    }
+}
+
+impl Evaluate for Relayout {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![operands[0].clone()])
+    }
+}

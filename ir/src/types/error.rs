@@ -1,0 +1,56 @@
+//! What can be wrong with a type.
+
+use super::elem::Store;
+use super::shape::Shape;
+
+/// Why a type cannot have its grid.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum GridError {
+    /// A scale by which nothing can be divided.
+    #[error("a scale of {0:?}; scales are positive, finite and normal numbers")]
+    Scale(f32),
+    /// A zero point that no stored integer is.
+    #[error("a zero point of {zero_point}, which {store} does not hold")]
+    ZeroPoint {
+        /// The zero point.
+        zero_point: i32,
+        /// Storage of the grid.
+        store: Store,
+    },
+    /// Scales along an axis that the type does not have.
+    #[error("scales along axis {axis} of {shape}")]
+    Axis {
+        /// The axis.
+        axis: usize,
+        /// The shape.
+        shape: Box<Shape>,
+    },
+    /// More or fewer scales than the shape asks.
+    #[error("{found} scales for {shape}, which asks for {expected}{}", blocks(*.axis, *.block))]
+    Count {
+        /// Number of scales.
+        found: usize,
+        /// Number that the shape asks.
+        expected: usize,
+        /// The axis they run along.
+        axis: usize,
+        /// Indices of a block, where there are blocks.
+        block: Option<usize>,
+        /// The shape.
+        shape: Box<Shape>,
+    },
+    /// Blocks of no index, or along an extent that is no number.
+    #[error("blocks of {size} along axis {axis} of {shape}")]
+    Blocks {
+        /// Indices of a block.
+        size: usize,
+        /// The axis.
+        axis: usize,
+        /// The shape.
+        shape: Box<Shape>,
+    },
+}
+
+fn blocks(axis: usize, block: Option<usize>) -> String {
+    block.map_or_else(String::new, |size| format!(" in blocks of {size}")) + &format!(" along axis {axis}")
+}

@@ -1,0 +1,183 @@
+//! Ultralytics: metadata whose values are Python literals.
+
+use std::path::{Path, PathBuf};
+
+use qcc_backends::{Attachments, Backend};
+use qcc_frontends::MODULE;
+use qcc_ir::metadata_entry;
+use qcc_passes::Pass;
+use qcc_passes::layout::ImageOrder;
+use qcc_passes::quality::Hints;
+use serde_json::{Map, Value};
+
+use super::{Metadata, Vendor};
+use crate::data::{Fit, Preprocess};
+
+mod boxes;
+mod literal;
+
+use literal::{Literal, literal, yaml_key};
+
+#[derive(Debug)]
+pub(super) struct Ultralytics;
+
+impl Preprocess {
+    /// As Ultralytics feeds detectors: letterboxed on 114, values 0 to 1, red first.
+    pub const YOLO: Preprocess =
+        Preprocess { fit: Fit::Letterbox { fill: 114 }, scale: 1.0 / 255.0, ..Preprocess::NONE };
+}
+
+impl Vendor for Ultralytics {
+    /// Exports name their task, stride and image size, and PyTorch programs the class of the module, which tells the task.
+    fn preprocess(&self, metadata: &Metadata) -> Option<Preprocess> {
+        let find = |key: &str| metadata_entry(metadata, key);
+        let exported = find("imgsz").and(find("stride")).and(find("task"));
+        let task = exported.or_else(|| match find(MODULE)?.strip_prefix("ultralytics.nn.tasks.")? {
+            "ClassificationModel" => Some("classify"),
+            "DetectionModel" | "SegmentationModel" | "PoseModel" | "OBBModel" => Some("detect"),
+            _ => None,
+        })?;
+        Some(match task {
+            "classify" => Preprocess { fit: Fit::CenterCrop { ratio: 1.0 }, ..Preprocess::YOLO },
+            _ => Preprocess::YOLO,
+        })
+    }
+
+    /// The task, and the names of the classes.
+    fn hints(&self, metadata: &Metadata) -> Option<Hints> {
+        let said = |key: &str| metadata_entry(metadata, key);
+        let classes = said("names").map(|names| names.matches(": ").count()).filter(|&n| n > 0);
+        match said("task")? {
+            "classify" => Some(Hints { classifies: true, detects: None }),
+            "detect" | "segment" | "pose" | "obb" => Some(Hints { classifies: false, detects: classes }),
+            _ => None,
+        }
+    }
+
+    fn prepare(&self, backend: Backend, input: ImageOrder) -> Vec<Box<dyn Pass>> {
+        match backend {
+            Backend::Tflite => vec![boxes::normalize_boxes(input)],
+            Backend::Onnx | Backend::Openvino => Vec::new(),
+        }
+    }
+
+    /// The loader finds OpenVINO models by the name of their folder: `yolo26n_int8_openvino_model/yolo26n.xml` for the stem
+    /// `yolo26n` and the suffix `_int8`.
+    fn file_name(&self, backend: Backend, stem: &str, suffix: &str, metadata: &Metadata) -> Option<PathBuf> {
+        let foldered = backend == Backend::Openvino && exported(metadata);
+        foldered.then(|| Path::new(&format!("{stem}{suffix}_openvino_model")).join(backend.file_name(stem, "")))
+    }
+
+    /// The loader reads `metadata.json` from an archive behind TensorFlow Lite models, `metadata.yaml` beside those of
+    /// OpenVINO, and ONNX's own metadata. OpenVINO's Model API reads how pictures are prepared, and the labels.
+    fn attachments(&self, backend: Backend, metadata: &Metadata) -> Option<Attachments> {
+        let none = Attachments::default();
+        exported(metadata).then(|| match backend {
+            Backend::Tflite => Attachments { archive: vec![("metadata.json".into(), json(metadata))], ..none },
+            Backend::Openvino => Attachments {
+                files: vec![("metadata.yaml".into(), yaml(metadata).into_bytes())],
+                info: vec![("model_info".into(), info(metadata))],
+                ..none
+            },
+            Backend::Onnx => none,
+        })
+    }
+}
+
+/// True where the metadata are those of an export.
+fn exported(metadata: &Metadata) -> bool {
+    ["task", "names", "stride"].iter().all(|key| metadata_entry(metadata, key).is_some())
+}
+
+fn json(metadata: &Metadata) -> Vec<u8> {
+    let entries: Map<String, Value> = metadata.iter().map(|(k, v)| (k.clone(), literal(v).json())).collect();
+    Value::Object(entries).to_string().into_bytes()
+}
+
+fn yaml(metadata: &Metadata) -> String {
+    metadata.iter().map(|(key, value)| format!("{}: {}\n", yaml_key(key), literal(value).yaml())).collect()
+}
+
+fn info(metadata: &Metadata) -> Vec<(String, String)> {
+    let entry = |key: &str| metadata_entry(metadata, key).map(literal);
+    let value = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let mut all = vec![
+        value("model_type", "YOLO"),
+        value("reverse_input_channels", "True"),
+        value("pad_value", "114"),
+        value("scale_values", "255.0"),
+    ];
+    if let Some(Literal::Dictionary(names)) = entry("names") {
+        let label = |(_, name): &(Literal, Literal)| match name {
+            Literal::Text(name) => name.replace(char::is_whitespace, "_"),
+            other => other.yaml(),
+        };
+        all.push(value("labels", &names.iter().map(label).collect::<Vec<String>>().join(" ")));
+    }
+    if entry("task") != Some(Literal::Text("classify".into())) {
+        all.push(value("resize_type", "fit_to_window_letterbox"));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata(entries: &[(&str, &str)]) -> Vec<(String, String)> {
+        entries.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn exports_are_described_as_each_loader_reads_them() {
+        let entries =
+            [("task", "detect"), ("names", "{0: 'a cat', 1: 'dog'}"), ("stride", "32"), ("imgsz", "[64, 96]")];
+        let export = metadata(&entries);
+        let of = |backend| Ultralytics.attachments(backend, &export).unwrap();
+        let yaml = "task: \"detect\"\nnames: {0: \"a cat\", 1: \"dog\"}\nstride: 32\nimgsz: [64, 96]\n";
+        let openvino = of(Backend::Openvino);
+        assert_eq!(openvino.files, [("metadata.yaml".to_owned(), yaml.as_bytes().to_vec())]);
+        let [(group, info)] = openvino.info.as_slice() else { panic!("one group") };
+        assert_eq!(group, "model_info");
+        assert!(info.contains(&("labels".into(), "a_cat dog".into())), "{info:?}");
+        assert!(info.contains(&("resize_type".into(), "fit_to_window_letterbox".into())), "{info:?}");
+        let json = r#"{"task":"detect","names":{"0":"a cat","1":"dog"},"stride":32,"imgsz":[64,96]}"#;
+        assert_eq!(of(Backend::Tflite).archive, [("metadata.json".to_owned(), json.as_bytes().to_vec())]);
+        assert_eq!(of(Backend::Onnx), Attachments::default());
+        for &backend in Backend::ALL {
+            assert_eq!(Ultralytics.attachments(backend, &export[..1]), None);
+        }
+    }
+
+    #[test]
+    fn openvino_models_have_a_folder() {
+        let export = metadata(&[("task", "detect"), ("names", "{}"), ("stride", "32")]);
+        let path = |backend, metadata: &Metadata| super::super::file_name(backend, "net", "_int8", metadata);
+        assert_eq!(path(Backend::Openvino, &export), PathBuf::from("net_int8_openvino_model/net.xml"));
+        assert_eq!(path(Backend::Openvino, &[]), PathBuf::from("net_int8.xml"));
+        assert_eq!(path(Backend::Tflite, &export), PathBuf::from("net_int8.tflite"));
+    }
+
+    #[test]
+    fn metadata_choose_how_pictures_are_prepared() {
+        let say = |task: &str| metadata(&[("task", task), ("imgsz", "[640, 640]"), ("stride", "32")]);
+        let of = |metadata: &Metadata| Ultralytics.preprocess(metadata);
+        assert_eq!(of(&say("detect")), Some(Preprocess::YOLO));
+        assert_eq!(of(&say("classify")).map(|p| p.fit), Some(Fit::CenterCrop { ratio: 1.0 }));
+        assert_eq!(of(&say("detect")[..2]), None);
+        assert_eq!(of(&[]), None);
+        let module = |class: &str| metadata(&[(MODULE, class)]);
+        assert_eq!(of(&module("ultralytics.nn.tasks.PoseModel")), Some(Preprocess::YOLO));
+        assert_eq!(of(&module("ultralytics.nn.tasks.RTDETRDetectionModel")), None);
+        assert_eq!(of(&module("torchvision.models.resnet.ResNet")), None);
+    }
+
+    #[test]
+    fn metadata_tell_what_outputs_hold() {
+        let of = |task: &str| Ultralytics.hints(&metadata(&[("task", task), ("names", "{0: 'a', 1: 'b'}")]));
+        assert_eq!(of("classify"), Some(Hints { classifies: true, detects: None }));
+        assert_eq!(of("pose"), Some(Hints { classifies: false, detects: Some(2) }));
+        assert_eq!(of("other"), None);
+        assert_eq!(Ultralytics.hints(&[]), None);
+    }
+}

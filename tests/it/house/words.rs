@@ -1,0 +1,75 @@
+//! Names of vendors and runtimes, and the rooms that may know them.
+
+use std::collections::BTreeMap;
+
+use super::source::{Token, tokens};
+
+/// Names, in lower case without spaces, and the files and folders whose code may have them.
+pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
+    // The vendor's room; the words of the command line, and advice that shows them. Files that hold no model are refused
+    // by the frontend before anything is known of them but their bytes.
+    (
+        &["ultralytics", "yolo"],
+        &["src/vendor/", "src/args.rs", "src/commands/", "src/data/mod.rs", "frontends/src/torch/checkpoint.rs"],
+    ),
+    // Formats are called like their runtimes: who reads, writes and names formats. The root crate names them where a user
+    // does, where a report tells of one, and where files of one are compared.
+    (
+        &["tflite", "litert", "xnnpack", "tensorflow"],
+        &[
+            "formats/src/lib.rs",
+            "formats/src/tflite/",
+            "frontends/src/lib.rs",
+            "frontends/src/tflite/",
+            "backends/src/lib.rs",
+            "backends/src/tflite/",
+            "src/args.rs",
+            "src/commands/",
+            "src/compare/",
+            "src/options.rs",
+            "src/report.rs",
+            "src/vendor/",
+        ],
+    ),
+    (
+        &["openvino"],
+        &[
+            "formats/src/lib.rs",
+            "formats/src/openvino",
+            "backends/src/lib.rs",
+            "backends/src/openvino/",
+            "src/args.rs",
+            "src/commands/",
+            "src/options.rs",
+            "src/vendor/",
+        ],
+    ),
+    (&["onnxruntime"], &["frontends/src/onnx/", "backends/src/onnx/"]),
+];
+
+/// The names that the code of a file has and may not have: words and texts, no comments, nothing that only tests compile.
+pub(super) fn misplaced<'n>(file: &str, text: &str, rooms: &[(&[&'n str], &[&str])]) -> Vec<&'n str> {
+    let foreign: Vec<&str> = rooms
+        .iter()
+        .filter(|(_, homes)| !homes.iter().any(|home| file.starts_with(home)))
+        .flat_map(|(names, _)| names.iter().copied())
+        .collect();
+    let mut found = BTreeMap::new();
+    for token in tokens(text) {
+        let (Token::Word(word) | Token::Text(word)) = token else { continue };
+        let plain: String = word.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        found.extend(foreign.iter().filter(|name| plain.contains(**name)).map(|name| (*name, ())));
+    }
+    found.into_keys().collect()
+}
+
+#[test]
+fn names_are_found_in_code_alone() {
+    let rooms: &[(&[&str], &[&str])] = &[(&["acme"], &["vendor/"]), (&["fastrun"], &["backend/", "vendor/"])];
+    let text = "//! Acme\n/// as Fast Run does /* acme */\nfn acme_boxes() { let m = \"run by Fast Run\"; }";
+    assert_eq!(misplaced("passes/a.rs", text, rooms), ["acme", "fastrun"]);
+    assert_eq!(misplaced("backend/a.rs", text, rooms), ["acme"]);
+    assert_eq!(misplaced("vendor/a.rs", text, rooms), <[&str; 0]>::default());
+    let tested = "/// Acme\nfn f() {}\n#[cfg(test)]\nmod tests { const N: &str = \"acme\"; }";
+    assert_eq!(misplaced("passes/a.rs", tested, rooms), <[&str; 0]>::default());
+}
