@@ -9,6 +9,7 @@ use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
+pub mod disassembly;
 mod files;
 mod metadata;
 mod names;

@@ -21,6 +21,7 @@ mod shapes;
 mod tflite;
 mod torch;
 
+pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
 pub use shapes::OPEN_SHAPE;
 pub use torch::supported as torch_operators;

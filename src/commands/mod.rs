@@ -7,5 +7,5 @@ mod ops;
 
 pub(crate) use compare::compare;
 pub(crate) use compile::compile;
-pub(crate) use inspect::inspect;
+pub(crate) use inspect::{diff, inspect};
 pub(crate) use ops::ops;

@@ -4,6 +4,7 @@
 
 mod budgets;
 mod cli;
+mod diff;
 mod files;
 mod hostile;
 mod house;

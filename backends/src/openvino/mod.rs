@@ -10,17 +10,19 @@ use qcc_ir::diagnostic::Diagnostic;
 
 use crate::{Files, Summary};
 
+mod disassemble;
 mod emit;
 mod metadata;
 mod ops;
 mod target;
 
+pub use disassemble::disassemble;
 use emit::Written;
 pub use metadata::folder;
 pub use target::{DYNAMIC, TARGET};
 
 /// Extension of the file of constants, behind the stem of the main one.
-pub(crate) const WEIGHTS: &str = "bin";
+pub const WEIGHTS: &str = "bin";
 
 /// The file that Ultralytics' loader reads.
 pub(crate) const METADATA: &str = "metadata.yaml";

@@ -9,11 +9,12 @@ use super::functions::{Call, Functions, MOST_NAMED};
 use super::integers::{self, Inputs, Integers};
 use super::node::NodeCx;
 use super::schedule::schedule;
-use super::weights::{self, Folder};
+use super::weights;
 use super::{declared, element, ops};
 use crate::Imported;
 use crate::build::{Build, Values, fixed_input};
 use crate::elements::{Doubles, Stored};
+use crate::mapped::Folder;
 use crate::refusal::Refusal;
 
 /// What a name of the model stands for.

@@ -34,7 +34,7 @@ mod parse;
 mod print;
 
 pub use parse::{ParseError, parse};
-pub use print::{print_brief, print_full};
+pub use print::{ids, print_brief, print_full};
 
 /// The bytes of constants by their digest.
 pub type Weights = BTreeMap<u64, Bytes>;
@@ -95,6 +95,25 @@ macro_rules! attributes {
     };
 }
 crate::for_each_op!(attributes);
+
+/// The attributes of an operator, each by its name, as the text form spells them.
+pub fn fields(op: &Op) -> Vec<(String, String)> {
+    let text = attributes(op).unwrap_or_default();
+    let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).unwrap_or_default();
+    let (mut depth, mut start, mut fields) = (0usize, 0, Vec::new());
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                fields.extend(inner[start..at].split_once(':').map(|(name, value)| (name.into(), value.into())));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    fields
+}
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,56 @@
+//! Formats by what their files begin with.
+
+use bytes::Bytes;
+use qcc_formats::openvino::Network;
+use qcc_ir::diagnostic::Diagnostic;
+
+use super::{Beside, Disassembly, graph};
+use crate::{files, onnx, openvino, tflite};
+
+/// A format of which files are disassembled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the formats' own")]
+pub enum Kind {
+    Tflite,
+    Onnx,
+    Openvino,
+    /// The text form of qcc's graph.
+    Graph,
+}
+
+impl Kind {
+    /// The format of a file; `None` for an archive, such as a `.pt2`. What has no sign of its own is taken for ONNX.
+    pub fn of(file: &[u8]) -> Option<Kind> {
+        if file.starts_with(b"PK") {
+            None
+        } else if file.get(4..8) == Some(b"TFL3") {
+            Some(Kind::Tflite)
+        } else if Network::is_one(file) {
+            Some(Kind::Openvino)
+        } else if is_graph(file) {
+            Some(Kind::Graph)
+        } else {
+            Some(Kind::Onnx)
+        }
+    }
+
+    /// What is in a file called `main`; `beside` gives the files that it refers to.
+    ///
+    /// # Errors
+    /// Where the file is none of the format, or where bytes of a constant cannot be had.
+    pub fn disassemble(self, file: &Bytes, main: &str, beside: Beside<'_>) -> Result<Disassembly, Diagnostic> {
+        match self {
+            Kind::Tflite => tflite::disassemble(file).map_err(|e| Diagnostic::invalid_model(e.to_string())),
+            Kind::Onnx => onnx::disassemble(file, beside),
+            Kind::Openvino => openvino::disassemble(file, &files::beside(main, openvino::WEIGHTS), beside),
+            Kind::Graph => graph::parsed(file).map_err(Diagnostic::invalid_model),
+        }
+    }
+}
+
+/// True for text whose first word, behind comments, is `graph`.
+fn is_graph(file: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(&file[..file.len().min(4096)]);
+    let line = start.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"));
+    line.is_some_and(|line| line.starts_with("graph ") || line.starts_with("graph{"))
+}
