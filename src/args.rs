@@ -82,7 +82,7 @@ pub(crate) enum Format {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("precision").multiple(false))]
 pub(crate) struct Compile {
-    /// The model file (.onnx, .pt2, or float .tflite)
+    /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
     pub(crate) model: PathBuf,
 
     /// What to compile to, also several: `tflite,onnx,openvino` (`litert` is tflite)

@@ -26,9 +26,9 @@ pub fn inspect(path: &Path) -> Result<Disassembly, Failure> {
             all.metadata.extend(appended(kind, &file, path));
             Ok(all)
         }
-        Err(error) if kind != Kind::Onnx => Err(error.into()),
+        Err(error) if kind != Kind::Onnx => Err(error.diagnostic().into()),
         // What reads models says more of a file that is none.
-        Err(error) => Err(Model::open(path).err().map_or_else(|| error.into(), Failure::from)),
+        Err(error) => Err(Model::open(path).err().map_or_else(|| error.diagnostic().into(), Failure::from)),
     }
 }
 

@@ -16,6 +16,7 @@ mod build;
 mod elements;
 mod mapped;
 mod onnx;
+mod openvino;
 mod refusal;
 mod shapes;
 mod tflite;
@@ -69,6 +70,7 @@ enum Format {
     Onnx(Box<onnx::File>),
     Pt2(Box<torch::File>),
     Tflite(Box<tflite::File>),
+    Openvino(Box<openvino::File>),
 }
 
 impl Model {
@@ -78,11 +80,16 @@ impl Model {
         let bytes = mapped::map(path)
             .map_err(|e| vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))])?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Model::read(bytes, &folder)
+        Model::read_as(bytes, &folder, path.file_name().map(Path::new))
     }
 
-    /// Reads a model from bytes. `folder` is where files that the model refers to are looked for.
+    /// Reads a model from bytes. `folder` is where files that the model refers to are looked for. OpenVINO IR with constants
+    /// has to be opened by its path, which says where these are.
     pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
+        Model::read_as(bytes, folder, None)
+    }
+
+    fn read_as(bytes: Bytes, folder: &Path, main: Option<&Path>) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
             return Ok(Model(Format::Pt2(Box::new(torch::File::read(bytes)?))));
         }
@@ -91,6 +98,9 @@ impl Model {
         }
         if bytes.get(4..8) == Some(b"TFL3") {
             return Ok(Model(Format::Tflite(Box::new(tflite::File::read(&bytes)?))));
+        }
+        if openvino::is_one(&bytes) {
+            return Ok(Model(Format::Openvino(Box::new(openvino::File::read(&bytes, folder, main)?))));
         }
         Ok(Model(Format::Onnx(Box::new(onnx::File::read(bytes, folder)?))))
     }
@@ -101,6 +111,7 @@ impl Model {
             Format::Onnx(file) => file.inputs(),
             Format::Pt2(file) => file.inputs(),
             Format::Tflite(file) => file.inputs(),
+            Format::Openvino(file) => file.inputs(),
         }
     }
 
@@ -108,6 +119,7 @@ impl Model {
     pub fn files(&self) -> Vec<PathBuf> {
         match &self.0 {
             Format::Onnx(file) => file.files(),
+            Format::Openvino(file) => file.files(),
             Format::Pt2(_) | Format::Tflite(_) => Vec::new(),
         }
     }
@@ -118,13 +130,14 @@ impl Model {
             Format::Onnx(file) => file.metadata(),
             Format::Pt2(file) => file.metadata(),
             Format::Tflite(file) => file.metadata(),
+            Format::Openvino(file) => file.metadata(),
         }
     }
 
     /// True where images have their channels last. The graph has the axes of the file.
     pub fn channels_last(&self) -> bool {
         match &self.0 {
-            Format::Onnx(_) | Format::Pt2(_) => false,
+            Format::Onnx(_) | Format::Pt2(_) | Format::Openvino(_) => false,
             Format::Tflite(_) => true,
         }
     }
@@ -135,6 +148,7 @@ impl Model {
             Format::Onnx(file) => file.import(options),
             Format::Pt2(file) => file.import(options),
             Format::Tflite(file) => file.import(options),
+            Format::Openvino(file) => file.import(options),
         }?;
         tell_apart(&mut imported);
         Ok(imported)

@@ -14,6 +14,7 @@ mod models;
 mod names;
 mod onnx_nodes;
 mod openvino;
+mod openvino_models;
 mod oracle;
 mod ort;
 mod runtime;

@@ -12,7 +12,7 @@ use qcc_passes::quantize;
 use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::Runtime;
 
-const OPENVINO: Runtime = Runtime {
+pub(crate) const OPENVINO: Runtime = Runtime {
     name: "OpenVINO",
     script: "ov.py",
     backend: Backend::Openvino,

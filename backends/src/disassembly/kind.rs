@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use qcc_formats::openvino::Network;
-use qcc_ir::diagnostic::Diagnostic;
 
-use super::{Beside, Disassembly, graph};
+use super::{Beside, Disassembly, Unreadable, graph};
 use crate::{files, onnx, openvino, tflite};
 
 /// A format of which files are disassembled.
@@ -38,12 +37,12 @@ impl Kind {
     ///
     /// # Errors
     /// Where the file is none of the format, or where bytes of a constant cannot be had.
-    pub fn disassemble(self, file: &Bytes, main: &str, beside: Beside<'_>) -> Result<Disassembly, Diagnostic> {
+    pub fn disassemble(self, file: &Bytes, main: &str, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
         match self {
-            Kind::Tflite => tflite::disassemble(file).map_err(|e| Diagnostic::invalid_model(e.to_string())),
+            Kind::Tflite => tflite::disassemble(file).map_err(|e| Unreadable::Invalid(e.to_string())),
             Kind::Onnx => onnx::disassemble(file, beside),
             Kind::Openvino => openvino::disassemble(file, &files::beside(main, openvino::WEIGHTS), beside),
-            Kind::Graph => graph::parsed(file).map_err(Diagnostic::invalid_model),
+            Kind::Graph => graph::parsed(file).map_err(Unreadable::Invalid),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use qcc_ir::diagnostic::Diagnostic;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +25,42 @@ pub const SCHEMA: u32 = 1;
 
 /// Elements of a constant that are shown as numbers.
 pub const SHOWN: usize = 8;
+
+/// Why a file cannot be disassembled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is none of its format.
+    Invalid(String),
+    /// Bytes of a constant cannot be had.
+    Missing {
+        /// The constant.
+        constant: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Unreadable {
+    /// The message to the user.
+    pub fn diagnostic(&self) -> Diagnostic {
+        match self {
+            Unreadable::Invalid(why) => Diagnostic::invalid_model(why),
+            Unreadable::Missing { .. } => Diagnostic::error("missing-data", self.to_string())
+                .with_help("keep the files with its data beside the model, under the names that it gives"),
+        }
+    }
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unreadable::Invalid(why) => f.write_str(why),
+            Unreadable::Missing { constant, why } => write!(f, "constant {constant}: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
 
 /// What is in a file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

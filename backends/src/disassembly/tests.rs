@@ -166,11 +166,7 @@ fn attributes_of_graphs_are_told_one_by_one() {
     let found = told(&of_text(conv), &of_text(&conv.replace("dilation:[1,1]", "dilation:[2,1]")));
     assert_eq!(found, ["~ operator c dilation: [1,1] -> [2,1]"]);
     let found = told(&of_text(&net()), &of_text(&net().replace("somebody", "nobody")));
-    assert_eq!(
-        found,
-        ["- metadata author: somebody", "+ metadata author: nobody"].map(|_| "~ metadata author: somebody -> nobody")
-            [..1]
-    );
+    assert_eq!(found, ["~ metadata author: somebody -> nobody"]);
 }
 
 /// What stands behind it keeps its partners, also where values have numbers for names.
@@ -187,12 +183,8 @@ fn operators_come_and_go() {
         .replace("%r, %r from", "%s, %s from")
         .replace("  %y:", "  %s: f32[2,3] = unary(f:Neg) %r from /neg (Neg)\n  %y:");
     let found = told(&of_text(&net()), &of_text(&named));
-    assert_eq!(
-        found,
-        ["~ operator /square inputs: r, r -> s, s", "+ operator /neg: s = unary r {f: Neg} /neg"]
-            .map(|l| l.replace(" /neg\"", ""))
-            .map(|l| if l.starts_with('+') { "+ operator /neg: s = unary r {f: Neg} \"/neg\"".to_owned() } else { l })
-    );
+    let new = "+ operator /neg: s = unary r {f: Neg} \"/neg\"";
+    assert_eq!(found, ["~ operator /square inputs: r, r -> s, s", new]);
     let found = told(&of_text(&named), &of_text(&net()));
     assert!(found.contains(&"- operator /neg: s = unary r {f: Neg} \"/neg\"".to_owned()), "{found:?}");
 }
@@ -222,10 +214,10 @@ fn constants_that_cannot_be_had_are_refused() {
         let file = Bytes::from(all.remove(&main).unwrap());
         let kind = Kind::of(&file).unwrap();
         let refused = kind.disassemble(&file, &main, &|name| Err(format!("there is no {name}"))).unwrap_err();
-        assert_eq!(refused.code, "missing-data");
+        assert!(matches!(refused, Unreadable::Missing { .. }), "{refused}");
         let cut = |_: &str| Ok(Bytes::from_static(b"abc"));
         let refused = kind.disassemble(&file, &main, &cut).unwrap_err();
-        assert!(refused.message.contains("beyond the end of"), "{}", refused.message);
+        assert!(refused.to_string().contains("beyond the end of"), "{refused}");
     }
 }
 

@@ -6,11 +6,10 @@ use qcc_formats::onnx::{
     AttributeProto, AttributeType, DataLocation, DataType, DimensionValue, FunctionProto, GraphProto, ModelProto,
     NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TypeValue, ValueInfoProto,
 };
-use qcc_ir::diagnostic::Diagnostic;
 use rustc_hash::FxHashMap;
 
 use super::annotate::annotate;
-use crate::disassembly::{Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Tensor};
+use crate::disassembly::{Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Tensor, Unreadable};
 
 /// Numbers of an attribute that are shown each.
 const SHOWN: usize = 64;
@@ -19,9 +18,9 @@ const SHOWN: usize = 64;
 ///
 /// # Errors
 /// Where it is no ONNX file, or where bytes of a constant cannot be had.
-pub fn disassemble(file: &Bytes, beside: Beside<'_>) -> Result<Disassembly, Diagnostic> {
+pub fn disassemble(file: &Bytes, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
     let model =
-        ModelProto::decode(file.clone()).map_err(|e| Diagnostic::invalid_model(format!("it is no ONNX file: {e}")))?;
+        ModelProto::decode(file.clone()).map_err(|e| Unreadable::Invalid(format!("it is no ONNX file: {e}")))?;
     let mut all = Disassembly::new("onnx");
     let (producer, version) = (model.producer_name(), model.producer_version());
     all.header.push(Entry::new("ir_version", model.ir_version().to_string()));
@@ -57,7 +56,7 @@ struct Reader<'b> {
 
 impl Reader<'_> {
     /// Adds a graph, and those of its nodes behind it.
-    fn graph(&mut self, name: String, graph: &GraphProto) -> Result<(), Diagnostic> {
+    fn graph(&mut self, name: String, graph: &GraphProto) -> Result<(), Unreadable> {
         let place = self.graphs.len();
         self.graphs.push(Listing::default());
         let named = |v: &ValueInfoProto| Named { name: v.name().into(), tensor: v.name().into() };
@@ -66,7 +65,7 @@ impl Reader<'_> {
         for t in &graph.initializer {
             let element = element(t.data_type());
             let bytes = stored(t, &element, self.beside)
-                .map_err(|why| Diagnostic::error("missing-data", format!("constant {}: {why}", t.name())))?;
+                .map_err(|why| Unreadable::Missing { constant: t.name().into(), why })?;
             let tensor = tensors.of(t.name());
             tensor.shape = Some(t.dims.iter().map(|&n| extent(n)).collect());
             tensor.constant = Some(Constant::new(&element, &bytes));
@@ -90,7 +89,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn function(&mut self, function: &FunctionProto) -> Result<(), Diagnostic> {
+    fn function(&mut self, function: &FunctionProto) -> Result<(), Unreadable> {
         let place = self.graphs.len();
         self.graphs.push(Listing::default());
         let overload =
@@ -109,11 +108,11 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn nodes(&mut self, graph: &str, nodes: &[NodeProto]) -> Result<Vec<Operator>, Diagnostic> {
+    fn nodes(&mut self, graph: &str, nodes: &[NodeProto]) -> Result<Vec<Operator>, Unreadable> {
         nodes.iter().map(|node| self.node(graph, node)).collect()
     }
 
-    fn node(&mut self, graph: &str, node: &NodeProto) -> Result<Operator, Diagnostic> {
+    fn node(&mut self, graph: &str, node: &NodeProto) -> Result<Operator, Unreadable> {
         let domain = node.domain.as_deref().filter(|d| !d.is_empty()).map_or(String::new(), |d| format!("{d}."));
         let overload = node.overload.as_deref().filter(|o| !o.is_empty()).map_or(String::new(), |o| format!(":{o}"));
         let given = |names: &[String]| names.iter().map(|n| Some(n.clone()).filter(|n| !n.is_empty())).collect();
@@ -130,7 +129,7 @@ impl Reader<'_> {
     }
 
     /// The value of an attribute; a graph is listed on its own, under the path of the node.
-    fn value(&mut self, path: &str, a: &AttributeProto) -> Result<String, Diagnostic> {
+    fn value(&mut self, path: &str, a: &AttributeProto) -> Result<String, Unreadable> {
         if let Some(from) = a.ref_attr_name.as_deref().filter(|n| !n.is_empty()) {
             return Ok(format!("@{from}"));
         }
@@ -152,10 +151,10 @@ impl Reader<'_> {
         })
     }
 
-    fn tensor(&mut self, path: &str, t: &TensorProto) -> Result<String, Diagnostic> {
+    fn tensor(&mut self, path: &str, t: &TensorProto) -> Result<String, Unreadable> {
         let element = element(t.data_type());
-        let bytes = stored(t, &element, self.beside)
-            .map_err(|why| Diagnostic::error("missing-data", format!("constant of {path}: {why}")))?;
+        let bytes =
+            stored(t, &element, self.beside).map_err(|why| Unreadable::Missing { constant: path.into(), why })?;
         let dims: Vec<Extent> = t.dims.iter().map(|&n| extent(n)).collect();
         Ok(format!("{element} {} = {}", crate::disassembly::shape(&dims), Constant::new(&element, &bytes)))
     }

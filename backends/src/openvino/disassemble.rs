@@ -2,19 +2,18 @@
 
 use bytes::Bytes;
 use qcc_formats::openvino::{Info, Network, Node, Port, Tensor as Described};
-use qcc_ir::diagnostic::Diagnostic;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::disassembly::{
-    Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Quantization, Tensor, numbers,
+    Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Quantization, Tensor, Unreadable, numbers,
 };
 
 /// The layers of a file: attributes, types, constants. `weights` is the name of the file of constants, which `beside` gives.
 ///
 /// # Errors
 /// Where it is no OpenVINO IR, or where bytes of a constant cannot be had.
-pub fn disassemble(xml: &[u8], weights: &str, beside: Beside<'_>) -> Result<Disassembly, Diagnostic> {
-    let network = Network::read(xml).map_err(|e| Diagnostic::invalid_model(e.to_string()))?;
+pub fn disassemble(xml: &[u8], weights: &str, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
+    let network = Network::read(xml).map_err(|e| Unreadable::Invalid(e.to_string()))?;
     let constants = constants(&network, weights, beside)?;
     let ids = ids(&network);
     let mut all = Disassembly::new("openvino");
@@ -48,11 +47,11 @@ pub fn disassemble(xml: &[u8], weights: &str, beside: Beside<'_>) -> Result<Disa
 /// Element and bytes of each Const, by layer.
 type Constants = FxHashMap<usize, (&'static str, Bytes)>;
 
-fn constants(network: &Network, weights: &str, beside: Beside<'_>) -> Result<Constants, Diagnostic> {
+fn constants(network: &Network, weights: &str, beside: Beside<'_>) -> Result<Constants, Unreadable> {
     let (mut constants, mut file) = (Constants::default(), None);
     for (i, layer) in network.layers.iter().enumerate() {
-        let Some(stored) = layer.constant().map_err(|e| Diagnostic::invalid_model(e.to_string()))? else { continue };
-        let missing = |why: String| Diagnostic::error("missing-data", format!("constant {}: {why}", layer.name));
+        let Some(stored) = layer.constant().map_err(|e| Unreadable::Invalid(e.to_string()))? else { continue };
+        let missing = |why: String| Unreadable::Missing { constant: layer.name.clone(), why };
         let file = match &file {
             Some(file) => file,
             // Nothing needs no file.
