@@ -123,3 +123,35 @@ fn graphs_as_text_are_told_apart() {
     let (code, shown) = said(dir.path(), &["inspect", "c.qir"]);
     assert!(code == 1 && shown.contains("error[bad-model]") && shown.contains("hardmax"), "{shown}");
 }
+
+/// The script of docs/snapshots.md, as it stands there.
+#[cfg(unix)]
+#[test]
+fn the_check_of_the_documentation_works() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/snapshots.md")).unwrap();
+    let script = page.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("check.sh"), script).unwrap();
+    let model = fs::read(root.join("tests/models/mnist_lenet.onnx")).unwrap();
+    fs::write(dir.path().join("model.onnx"), &model).unwrap();
+    std::os::unix::fs::symlink(root.join("tests/models/digits"), dir.path().join("calibration")).unwrap();
+    let qcc = Path::new(env!("CARGO_BIN_EXE_qcc")).parent().unwrap();
+    let path = format!("{}:{}", qcc.display(), std::env::var("PATH").unwrap());
+    let check = |arguments: &[&str]| {
+        let run =
+            Command::new("sh").arg("check.sh").args(arguments).env("PATH", &path).current_dir(dir.path()).output();
+        let run = run.unwrap();
+        (run.status.code().unwrap(), String::from_utf8(run.stdout).unwrap() + &String::from_utf8(run.stderr).unwrap())
+    };
+    assert_eq!(check(&["bless"]), (0, String::new()));
+    assert_eq!(check(&[]), (0, String::new()));
+    // The sign of one weight.
+    let middle = model.len() / 2;
+    let place = (middle..).find(|i| (0x3c..=0x3e).contains(&model[*i])).unwrap();
+    let mut other = model;
+    other[place] ^= 0x80;
+    fs::write(dir.path().join("model.onnx"), other).unwrap();
+    let (code, told) = check(&[]);
+    assert!(code == 1 && told.contains("+++ build/tflite.txt") && told.contains("+++ build/openvino.txt"), "{told}");
+}
