@@ -26,7 +26,7 @@ pub fn inspect(path: &Path) -> Result<Disassembly, Failure> {
             all.metadata.extend(appended(kind, &file, path));
             Ok(all)
         }
-        Err(error) if kind != Kind::Onnx => Err(error.diagnostic().into()),
+        Err(error) if kind == Kind::Graph => Err(error.diagnostic().into()),
         // What reads models says more of a file that is none.
         Err(error) => Err(Model::open(path).err().map_or_else(|| error.diagnostic().into(), Failure::from)),
     }

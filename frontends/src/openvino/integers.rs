@@ -201,6 +201,9 @@ impl Scheme {
             (centred.fract() == 0.0 && (-128.0..=127.0).contains(&centred)).then_some(centred as i8)
         };
         let centred = values.iter().enumerate().map(centred).collect::<Option<Vec<i8>>>()?;
+        if let Some(blocks) = self.blocks(&centred, dims, &axes) {
+            return Some(blocks);
+        }
         let grid = match self.scales.as_slice() {
             &[scale] => Grid::per_tensor(Store::I8, scale, 0),
             scales => Grid::per_axis(Store::I8, axes.start, scales),
@@ -211,5 +214,15 @@ impl Scheme {
         };
         let ty = TensorType::new(Elem::Grid(grid), Shape::known(&merged));
         ty.validate().ok().map(|()| Tensor::of(ty, centred))
+    }
+
+    /// A matrix with a scale for each run of the last of these extents, whose runs are one axis with it then.
+    fn blocks(&self, integers: &[i8], dims: &[usize], axes: &std::ops::Range<usize>) -> Option<Tensor> {
+        let &[rows, runs, size] = dims else { return None };
+        let whole = *axes == (0..2) && self.scales.len() == rows * runs && size > 1;
+        let store = if integers.iter().all(|q| (-8..=7).contains(q)) { Store::I4 } else { Store::I8 };
+        let grid = whole.then(|| Grid::per_block(store, 1, size, self.scales.as_slice()))?;
+        let ty = TensorType::new(Elem::Grid(grid), Shape::known(&[rows, runs * size]));
+        ty.validate().ok().map(|()| Tensor::of(ty, integers.to_vec()))
     }
 }

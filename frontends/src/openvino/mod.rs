@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use qcc_formats::openvino::{Info, Network, Node, Port};
+use qcc_formats::openvino::{Info, Network, Node, Port, ReadError};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Elem, Grid, Origin, Shape, TensorType};
 use rustc_hash::FxHashSet;
@@ -44,9 +44,8 @@ pub(crate) struct File {
 impl File {
     /// Reads a file called `main`, beside which its constants are.
     pub(crate) fn read(bytes: &Bytes, folder: &Path, main: Option<&Path>) -> Result<File, Vec<Diagnostic>> {
-        let network = Network::read(bytes).map_err(|e| vec![Diagnostic::invalid_model(e.to_string())])?;
-        let constants = network.layers.iter().map(Node::constant).collect::<Result<Vec<_>, _>>();
-        let constants = constants.map_err(|e| vec![Diagnostic::invalid_model(e.to_string())])?;
+        let network = Network::read(bytes).map_err(told)?;
+        let constants = network.layers.iter().map(Node::constant).collect::<Result<Vec<_>, _>>().map_err(told)?;
         let (mut weights, mut place) = (Bytes::new(), None);
         if constants.iter().flatten().any(|c| c.size > 0) {
             let missing = |why: String| {
@@ -154,6 +153,17 @@ impl File {
         imported.open = open;
         Ok(imported)
     }
+}
+
+/// What the user is told of a file that cannot be read: the format has more than is supported here.
+fn told(error: ReadError) -> Vec<Diagnostic> {
+    let help = match &error {
+        ReadError::Body { .. } => "convert the model with loops and branches resolved",
+        ReadError::Element { .. } => "convert the model with other elements",
+        ReadError::Version(_) => "convert the model with a current OpenVINO",
+        _ => return vec![Diagnostic::invalid_model(error.to_string())],
+    };
+    vec![Diagnostic::error("unsupported", error.to_string()).with_help(help)]
 }
 
 fn flatten(path: &str, info: &Info, out: &mut Vec<(String, String)>) {

@@ -96,13 +96,20 @@ macro_rules! attributes {
 }
 crate::for_each_op!(attributes);
 
-/// The attributes of an operator, each by its name, as the text form spells them.
+/// The attributes of an operator, each by its name, as the text form spells them. One that stands for all of them is
+/// called `value`.
 pub fn fields(op: &Op) -> Vec<(String, String)> {
     let text = attributes(op).unwrap_or_default();
-    let inner = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')).unwrap_or_default();
-    let (mut depth, mut start, mut fields) = (0usize, 0, Vec::new());
-    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+    let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) else {
+        return vec![("value".into(), text)];
+    };
+    let (mut depth, mut start, mut quoted, mut fields) = (0usize, 0, false, Vec::new());
+    let mut chars = inner.char_indices().chain([(inner.len(), ',')]);
+    while let Some((at, c)) = chars.next() {
         match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => _ = chars.next(),
+            _ if quoted => {}
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
             ',' if depth == 0 => {

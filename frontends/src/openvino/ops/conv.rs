@@ -1,7 +1,7 @@
 //! Convolutions and matrix products.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+use qcc_ir::{Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -18,7 +18,14 @@ pub(super) const ROWS: &[Row] = &[
         let (transpose_a, transpose_b) = (n.flag("transpose_a", false)?, n.flag("transpose_b", false)?);
         let (a, b) = (n.input(0)?, n.input(1)?);
         let (a, b) = (swapped(n, a, transpose_a)?, swapped(n, b, transpose_b)?);
-        one(matmul(n, a, b)?)
+        let elem = n.ty(a).elem.clone();
+        if !elem.is_integer() {
+            return one(matmul(n, a, b)?);
+        }
+        // Sums beyond 2^24 are rounded to 24 bits.
+        let (a, b) = (n.cast(a, Elem::F32)?, n.cast(b, Elem::F32)?);
+        let product = matmul(n, a, b)?;
+        one(n.cast(product, elem)?)
     }),
     ("ScaledDotProductAttention", attention),
 ];
