@@ -20,8 +20,10 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Shows what is in a model: ONNX, PyTorch (.pt2) or TFLite
+    /// Shows what is in a file: TFLite, ONNX, OpenVINO IR, a graph as text (.qir), or PyTorch (.pt2)
     Inspect(Inspect),
+    /// Shows what changed between two files of one format; the exit code is 1 where something did
+    Diff(Diff),
     /// Compares what two models give on the same data
     Compare(Box<Compare>),
     /// Lists the operators that models may use
@@ -84,12 +86,29 @@ pub(crate) enum Spelling {
 pub(crate) struct Inspect {
     /// The model file
     pub(crate) file: PathBuf,
-    /// How to show it
-    #[arg(long, value_enum, default_value_t = Format::Text)]
+    /// Show it as JSON (docs/inspect.md)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// As `--json`, where it is `json`
+    #[arg(long, value_enum, default_value_t = Format::Text, hide = true)]
     pub(crate) format: Format,
-    /// Shape of an input, where the file leaves it open
+    /// Show the graph that qcc makes of it, in place of the file's own operators
+    #[arg(long)]
+    pub(crate) graph: bool,
+    /// Shape of an input, where the file leaves it open; shows the graph
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Diff {
+    /// The file as it was
+    pub(crate) before: PathBuf,
+    /// The file as it is
+    pub(crate) after: PathBuf,
+    /// Show the changes as JSON (docs/inspect.md)
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -101,7 +120,7 @@ pub(crate) enum Format {
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("precision").multiple(false))]
 pub(crate) struct Compile {
-    /// The model file (.onnx, .pt2, or float .tflite)
+    /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
     pub(crate) model: PathBuf,
 
     /// What to compile to, also several: `tflite,onnx,openvino` (`litert` is tflite)

@@ -18,6 +18,7 @@ mod batch;
 pub mod compare;
 mod compiler;
 pub mod data;
+pub mod inspect;
 pub mod json;
 mod memory;
 mod observer;

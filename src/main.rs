@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     let Args { command, compile, data } = Args::parse();
     match (command, compile) {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),
+        (Some(Command::Diff(args)), _) => commands::diff(&args),
         (Some(Command::Compare(args)), _) => commands::compare(&args),
         (Some(Command::Ops(args)), _) => commands::ops(&args),
         (Some(Command::Opt(args)), _) => commands::opt(&args),

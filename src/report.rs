@@ -15,8 +15,10 @@ use qcc::{AgreementReport, Artefact, Failure, Observer, OutputReport, Precision,
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
 pub(crate) const REFUSED: u8 = 1;
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 const GATE: u8 = 3;
+/// Of `qcc diff`, where something changed.
+pub(crate) const DIFFERENT: u8 = 1;
 
 /// Inputs and outputs that a summary shows, each, unless it shows all.
 const PORTS: usize = 4;

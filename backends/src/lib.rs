@@ -11,6 +11,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
 mod attachments;
+pub mod disassembly;
 mod files;
 mod names;
 pub mod onnx;

@@ -17,12 +17,14 @@ mod build;
 mod elements;
 mod mapped;
 mod onnx;
+mod openvino;
 mod qir;
 mod refusal;
 mod shapes;
 mod tflite;
 mod torch;
 
+pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
 pub use shapes::OPEN_SHAPE;
 pub use torch::supported as torch_operators;
@@ -116,25 +118,33 @@ impl Model {
         let bytes = mapped::map(path)
             .map_err(|e| vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))])?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Model::read(bytes, &folder)
+        Model::read_as(bytes, &folder, path.file_name().map(Path::new))
     }
 
-    /// Reads a model from bytes. `folder` is where files that the model refers to are looked for.
+    /// Reads a model from bytes. `folder` is where files that the model refers to are looked for. OpenVINO IR with constants
+    /// has to be opened by its path, which says where these are.
     ///
     /// # Errors
     /// As [`Model::open`].
     pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
+        Model::read_as(bytes, folder, None)
+    }
+
+    fn read_as(bytes: Bytes, folder: &Path, main: Option<&Path>) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
             return Ok(Model::new(torch::File::read(bytes)?));
         }
         if torch::checkpoint::is_pickle(&bytes) {
             return Err(torch::checkpoint::bare(&bytes).diagnostic(&Origin::none()).into_iter().collect());
         }
-        if qir::is_graph(&bytes) {
+        if qcc_ir::text::file::is_graph(&bytes) {
             return Ok(Model::new(qir::read(&bytes)?));
         }
         if bytes.get(4..8) == Some(b"TFL3") {
             return Ok(Model::new(tflite::File::read(&bytes)?));
+        }
+        if openvino::is_one(&bytes) {
+            return Ok(Model::new(openvino::File::read(&bytes, folder, main)?));
         }
         Ok(Model::new(onnx::File::read(bytes, folder)?))
     }

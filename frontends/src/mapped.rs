@@ -2,12 +2,63 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
-/// The bytes of a file, mapped.
-pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
+/// Files beside a model that hold its weights: mapped once each, and only from the model's own folder. They must not change
+/// while their bytes are in use.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    maps: Mutex<FxHashMap<String, Bytes>>,
+}
+
+impl Folder {
+    /// The folder of a model.
+    pub fn new(path: &Path) -> Self {
+        let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
+        Folder { path, maps: Mutex::default() }
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The bytes of a file in the folder.
+    ///
+    /// # Errors
+    /// Says why there are none: the file cannot be read, or it lies outside the folder.
+    pub fn map(&self, location: &str) -> Result<Bytes, String> {
+        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = maps.get(location) {
+            return Ok(bytes.clone());
+        }
+        let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+        let unreadable = |e| format!("the file {location} with its data cannot be read: {e}");
+        let outside = || format!("its data is in \"{location}\", outside the folder of the model");
+        if !inside || location.is_empty() {
+            return Err(outside());
+        }
+        let folder = self.path.canonicalize().map_err(unreadable)?;
+        let file = folder.join(location).canonicalize().map_err(unreadable)?;
+        if !file.starts_with(&folder) {
+            return Err(outside());
+        }
+        let bytes = map(&file).map_err(unreadable)?;
+        maps.insert(location.into(), bytes.clone());
+        Ok(bytes)
+    }
+}
+
+/// The bytes of a file, mapped. It must not change while they are in use.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn map(path: &Path) -> io::Result<Bytes> {
     // Before it is opened: to open a pipe waits for its writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
@@ -17,7 +68,7 @@ pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
     if meta.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the map is private and read-only; `Model::open` asks that the file not change while it is in use.
+    // SAFETY: the map is private and read-only; users are asked that the file not change while it is in use.
     #[expect(unsafe_code, reason = "mapping a file is the one way to read weights without copying them")]
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))

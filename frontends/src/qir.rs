@@ -11,13 +11,6 @@ use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 #[derive(Debug)]
 pub(crate) struct Built(pub(crate) Graph);
 
-/// True where a file holds a graph as text. Comments may stand before it.
-pub(crate) fn is_graph(bytes: &[u8]) -> bool {
-    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
-    let first = start.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"));
-    first.and_then(|line| line.strip_prefix("graph")).is_some_and(|rest| rest.starts_with([' ', '{', '"']))
-}
-
 /// Reads a `.qir` file.
 pub(crate) fn read(bytes: &Bytes) -> Result<Built, Vec<Diagnostic>> {
     let refused = |e: file::FileError| {

@@ -17,6 +17,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("onnx", model::onnx),
     ("tflite", model::tflite),
+    ("openvino", model::openvino),
     ("pt2", model::pt2),
     ("program", model::program),
     ("pickle", model::pickle),

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use qcc_backends::disassembly::Kind;
 use qcc_frontends::{ImportOptions, Model};
+use qcc_ir::diagnostic::Diagnostic;
+use tempfile::TempDir;
 use zip::write::SimpleFileOptions;
 
 use crate::graph::compile;
@@ -24,6 +27,21 @@ pub(crate) fn tflite(data: &[u8]) {
     }
     data[4..8].copy_from_slice(b"TFL3");
     model(&data);
+}
+
+/// OpenVINO IR: the XML file. Its constants lie in 4 KiB of numbers from -1 to 1.
+pub(crate) fn openvino(data: &[u8]) {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let numbers: Vec<u8> = (0..1024).flat_map(|i| (i as f32 / 512.0 - 1.0).to_le_bytes()).collect();
+        std::fs::write(folder.path().join("m.bin"), numbers).expect("a file");
+        folder
+    });
+    let path = folder.path().join("m.xml");
+    std::fs::write(&path, data).expect("a file");
+    opened(Model::open(&path));
+    disassembled(data);
 }
 
 /// Archives as they are.
@@ -99,7 +117,24 @@ fn zipped(entries: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn model(data: &[u8]) {
-    let read = Model::read(Bytes::copy_from_slice(data), Path::new("/nowhere"));
+    opened(Model::read(Bytes::copy_from_slice(data), Path::new("/nowhere")));
+    disassembled(data);
+}
+
+/// What is in a file is shown, or the file is refused; it is the same as itself.
+fn disassembled(data: &[u8]) {
+    let Some(kind) = Kind::of(data) else { return };
+    let beside = |_: &str| Ok(Bytes::from_static(&[0x3e; 4096]));
+    match kind.disassemble(&Bytes::copy_from_slice(data), "m.xml", &beside) {
+        Ok(all) => {
+            assert!(!all.to_string().is_empty());
+            assert!(all.diff(&all).equal, "a file that differs from itself");
+        }
+        Err(why) => refused(&[why.diagnostic()]),
+    }
+}
+
+fn opened(read: Result<Model, Vec<Diagnostic>>) {
     let model = match read {
         Ok(model) => model,
         Err(all) => return refused(&all),

@@ -82,7 +82,9 @@ fn graphs(seeds: &mut Seeds<'_>) {
         let g = graph_of(1 + usize::from(first % 2), &steps);
         for int8 in [false, true] {
             let form = Form { qoperator: int8 && i % 2 == 1, ..Form::default() };
-            for (backend, target) in [(Backend::Onnx, "onnx"), (Backend::Tflite, "tflite")] {
+            for (backend, target) in
+                [(Backend::Onnx, "onnx"), (Backend::Tflite, "tflite"), (Backend::Openvino, "openvino")]
+            {
                 written(&g, backend, int8, form).into_iter().for_each(|file| seeds.add(target, &file));
             }
         }

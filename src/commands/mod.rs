@@ -9,7 +9,7 @@ mod passes;
 
 pub(crate) use compare::compare;
 pub(crate) use compile::compile;
-pub(crate) use inspect::inspect;
+pub(crate) use inspect::{diff, inspect};
 pub(crate) use ops::ops;
 pub(crate) use opt::opt;
 pub(crate) use passes::passes;

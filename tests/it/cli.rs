@@ -409,7 +409,10 @@ fn open_batch_stays_open() {
 fn inspect_shows_what_is_there() {
     let dir = folder();
     insta::assert_snapshot!("inspect_onnx", succeeds(dir.path(), &["inspect", "small.onnx"]));
-    insta::assert_snapshot!("inspect_json", succeeds(dir.path(), &["inspect", "small.onnx", "--format", "json"]));
+    insta::assert_snapshot!("inspect_json", succeeds(dir.path(), &["inspect", "small.onnx", "--json"]));
+    let json = succeeds(dir.path(), &["inspect", "small.onnx", "--format", "json"]);
+    assert_eq!(json, succeeds(dir.path(), &["inspect", "small.onnx", "--json"]));
+    insta::assert_snapshot!("inspect_graph", succeeds(dir.path(), &["inspect", "small.onnx", "--graph"]));
     succeeds(dir.path(), &["small.onnx", "--to", "tflite"]);
     let said = succeeds(dir.path(), &["inspect", "small.tflite"]);
     assert!(said.contains("CONV_2D"), "{said}");

@@ -4,6 +4,7 @@
 
 mod budgets;
 mod cli;
+mod diff;
 mod examples;
 mod files;
 mod hostile;
@@ -15,6 +16,7 @@ mod models;
 mod names;
 mod onnx_nodes;
 mod openvino;
+mod openvino_models;
 mod oracle;
 mod ort;
 mod runtime;

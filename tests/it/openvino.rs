@@ -3,16 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use qcc::{Calibration, Compiler, Data, NoObserver, Options, Output, Precision};
+use qcc::{Compiler, NoObserver, Output, Precision};
 use qcc_backends::{Backend, Form};
 use qcc_ir::Store;
-use qcc_passes::calibrate::Method;
 use qcc_passes::quantize;
 
+use crate::models::options;
 use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::Runtime;
 
-const OPENVINO: Runtime = Runtime {
+pub(crate) const OPENVINO: Runtime = Runtime {
     name: "OpenVINO",
     script: "ov.py",
     backend: Backend::Openvino,
@@ -71,12 +71,7 @@ fn integer_graphs_run_in_openvino() {
 
 /// The bundled classifier as layers.
 fn lenet(precision: Precision) -> String {
-    let mut options = Options::new([Backend::Openvino], precision);
-    if precision == Precision::Int8 {
-        let mut calibration = Calibration::new(Data::Random);
-        (calibration.samples, calibration.method) = (Some(4), Some(Method::MinMax));
-        options.calibration = Some(calibration);
-    }
+    let options = options(Backend::Openvino, precision, 4);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lenet.xml");
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx");

@@ -266,8 +266,14 @@ fn compiled_models_are_compared_with_their_source() {
     assert_eq!(run(&["float.tflite", "--to", "tflite", "-q", "-o", "again.tflite"]).0, 0);
     let again = against("again.tflite", &[]).1;
     assert!(again["outputs"][0]["sqnr"].as_f64().unwrap_or(f64::INFINITY) > 100.0, "{again}");
-    let shape = |file: &str| run(&["inspect", file, "--format", "json"]).1;
-    let input = |file: &str| serde_json::from_str::<serde_json::Value>(&shape(file)).unwrap()["inputs"].clone();
+    let shown = |file: &str| run(&["inspect", file, "--json"]).1;
+    let input = |file: &str| {
+        let shown: serde_json::Value = serde_json::from_str(&shown(file)).unwrap();
+        let graph = &shown["graphs"][0];
+        let (inputs, tensors) = (graph["inputs"].as_array().unwrap(), graph["tensors"].as_array().unwrap());
+        let shape = |id: &serde_json::Value| tensors.iter().find(|t| t["id"] == *id).unwrap()["shape"].clone();
+        inputs.iter().map(|input| (input["name"].clone(), shape(&input["tensor"]))).collect::<Vec<_>>()
+    };
     assert_eq!(input("again.tflite"), input("float.tflite"));
     fs::write(folder.path().join("cut.tflite"), &fs::read(folder.path().join("float.tflite")).unwrap()[..900]).unwrap();
     let (code, _, said) = run(&[&["compare", onnx, "cut.tflite"][..], &data].concat());

@@ -19,8 +19,10 @@ def run(model, inputs, optimized):
         "LP_TRANSFORMS_MODE": "ON" if optimized else "OFF",
     }
     compiled = CORE.compile_model(CORE.read_model(xml, constants), "CPU", config)
+    # What is open is a batch, of which there is one.
+    shape = lambda port: [1 if d.is_dynamic else d.get_length() for d in port.partial_shape]
     feeds = {
-        port: np.frombuffer(data, port.element_type.to_dtype()).reshape(tuple(port.shape)).copy()
+        port: np.frombuffer(data, port.element_type.to_dtype()).reshape(shape(port)).copy()
         for port, data in zip(compiled.inputs, inputs, strict=True)
     }
     results = compiled(feeds)

@@ -1,136 +1,271 @@
-//! A model as text.
-
-use std::fmt::{self, Write};
+//! What is in a file.
 
 use bytes::Bytes;
-use prost::{DecodeError, Message};
+use prost::Message;
 use qcc_formats::onnx::{
-    AttributeProto, AttributeType, DataType, DimensionValue, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, TypeValue, ValueInfoProto,
+    AttributeProto, AttributeType, DataLocation, DataType, DimensionValue, FunctionProto, GraphProto, ModelProto,
+    NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TypeValue, ValueInfoProto,
 };
-use qcc_ir::diagnostic::printable;
+use rustc_hash::FxHashMap;
 
-/// Elements up to this number are shown.
-const SHOWN: usize = 8;
+use super::annotate::annotate;
+use crate::disassembly::{Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Tensor, Unreadable};
 
-/// The messages of a file as text: operators with their attributes; of large constants the length only.
-pub fn disassemble(file: &Bytes) -> Result<String, DecodeError> {
-    let model = ModelProto::decode(file.clone())?;
-    let mut out = String::new();
-    // Writing to a string does not fail.
-    let _ = print(&model, &mut out);
-    Ok(out)
-}
+/// Numbers of an attribute that are shown each.
+const SHOWN: usize = 64;
 
-/// Each line on its own: names may hold anything.
-fn print(model: &ModelProto, out: &mut String) -> fmt::Result {
-    let mut line = |text: String| writeln!(out, "{}", printable(&text));
-    let set = |set: &OperatorSetIdProto| {
+/// The messages of a file: operators with their attributes, types, constants. `beside` gives the files that hold constants.
+///
+/// # Errors
+/// Where it is no ONNX file, or where bytes of a constant cannot be had.
+pub fn disassemble(file: &Bytes, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
+    let model =
+        ModelProto::decode(file.clone()).map_err(|e| Unreadable::Invalid(format!("it is no ONNX file: {e}")))?;
+    let mut all = Disassembly::new("onnx");
+    let (producer, version) = (model.producer_name(), model.producer_version());
+    all.header.push(Entry::new("ir_version", model.ir_version().to_string()));
+    let opset = |set: &OperatorSetIdProto| {
         let domain = if set.domain().is_empty() { "ai.onnx" } else { set.domain() };
-        format!(", {domain} {}", set.version())
+        Entry::new(format!("opset {domain}"), set.version().to_string())
     };
-    let sets: String = model.opset_import.iter().map(set).collect();
-    let (version, producer) = (model.ir_version(), model.producer_name());
-    line(format!("onnx version {version}, {producer} {}{sets}", model.producer_version()))?;
-    for entry in &model.metadata_props {
-        line(format!("metadata {}: {}", entry.key(), entry.value()))?;
+    all.header.extend(model.opset_import.iter().map(opset));
+    let producer = format!("{producer} {version}");
+    for (name, value) in [("producer", producer.trim()), ("domain", model.domain()), ("doc_string", model.doc_string())]
+    {
+        all.header.extend((!value.is_empty()).then(|| Entry::new(name, value)));
     }
-    let Some(graph) = &model.graph else { return Ok(()) };
-    line(format!("graph \"{}\"", graph.name()))?;
-    for input in &graph.input {
-        line(format!("  input {}", value(input)))?;
+    if model.model_version() != 0 {
+        all.header.push(Entry::new("model_version", model.model_version().to_string()));
     }
-    for tensor in &graph.initializer {
-        line(constant(tensor))?;
+    all.metadata = model.metadata_props.iter().map(|e| Entry::new(e.key(), e.value())).collect();
+    let mut reader = Reader { beside, graphs: Vec::new() };
+    if let Some(graph) = &model.graph {
+        reader.graph(graph.name().to_owned(), graph)?;
     }
-    for of_graph in &graph.node {
-        line(node(of_graph))?;
+    for function in &model.functions {
+        reader.function(function)?;
     }
-    for output in &graph.output {
-        line(format!("  output {}", value(output)))?;
-    }
-    Ok(())
+    all.graphs = reader.graphs;
+    Ok(all)
 }
 
-fn constant(tensor: &TensorProto) -> String {
-    let elem = DataType::try_from(tensor.data_type()).unwrap_or(DataType::Undefined);
-    let raw = tensor.raw_data();
-    let words = |width: usize| (raw.len() <= SHOWN * width).then(|| raw.chunks_exact(width));
-    let numbers: Option<Vec<String>> = match elem {
-        DataType::Float => words(4).map(|w| w.map(float).collect()),
-        DataType::Int64 | DataType::Int32 | DataType::Int16 => {
-            let width = match elem {
-                DataType::Int64 => 8,
-                DataType::Int32 => 4,
-                _ => 2,
-            };
-            words(width).map(|w| w.map(|b| integer(b).to_string()).collect())
+struct Reader<'b> {
+    beside: Beside<'b>,
+    graphs: Vec<Listing>,
+}
+
+impl Reader<'_> {
+    /// Adds a graph, and those of its nodes behind it.
+    fn graph(&mut self, name: String, graph: &GraphProto) -> Result<(), Unreadable> {
+        let place = self.graphs.len();
+        self.graphs.push(Listing::default());
+        let named = |v: &ValueInfoProto| Named { name: v.name().into(), tensor: v.name().into() };
+        let mut tensors = Tensors::default();
+        graph.input.iter().for_each(|v| tensors.describe(v));
+        for t in &graph.initializer {
+            let element = element(t.data_type());
+            let bytes = stored(t, &element, self.beside)
+                .map_err(|why| Unreadable::Missing { constant: t.name().into(), why })?;
+            let tensor = tensors.of(t.name());
+            tensor.shape = Some(t.dims.iter().map(|&n| extent(n)).collect());
+            tensor.constant = Some(Constant::new(&element, &bytes));
+            tensor.element = element;
+            tensors.known.insert(t.name().to_owned(), bytes);
         }
-        DataType::Int8 => words(1).map(|w| w.map(|b| integer(b).to_string()).collect()),
-        DataType::Uint8 | DataType::Bool => words(1).map(|w| w.map(|b| b[0].to_string()).collect()),
-        _ => None,
-    };
-    let shown = match numbers.filter(|_| tensor.external_data.is_empty()) {
-        Some(numbers) => numbers.join(", "),
-        None if tensor.external_data.is_empty() => format!("{} bytes", raw.len()),
-        None => {
-            let entry = |e: &StringStringEntryProto| format!("{} {}", e.key(), e.value());
-            tensor.external_data.iter().map(entry).collect::<Vec<String>>().join(", ")
+        for (i, bytes) in graph.sparse_initializer.iter().enumerate() {
+            let tensor = tensors.of(&format!("sparse_initializer {i}"));
+            tensor.constant = Some(Constant::new("sparse", bytes));
         }
+        graph.value_info.iter().chain(&graph.output).for_each(|v| tensors.describe(v));
+        let operators = self.nodes(&name, &graph.node)?;
+        annotate(&operators, &mut tensors);
+        self.graphs[place] = Listing {
+            name,
+            inputs: graph.input.iter().map(named).collect(),
+            outputs: graph.output.iter().map(named).collect(),
+            tensors: tensors.all,
+            operators,
+        };
+        Ok(())
+    }
+
+    fn function(&mut self, function: &FunctionProto) -> Result<(), Unreadable> {
+        let place = self.graphs.len();
+        self.graphs.push(Listing::default());
+        let overload =
+            function.overload.as_deref().filter(|o| !o.is_empty()).map_or(String::new(), |o| format!(":{o}"));
+        let domain = function.domain.as_deref().unwrap_or_default();
+        let name = format!("function {domain}.{}{overload}", function.name.as_deref().unwrap_or_default());
+        let operators = self.nodes(&name, &function.node)?;
+        let named = |name: &String| Named { name: name.clone(), tensor: name.clone() };
+        self.graphs[place] = Listing {
+            name,
+            inputs: function.input.iter().map(named).collect(),
+            outputs: function.output.iter().map(named).collect(),
+            tensors: Vec::new(),
+            operators,
+        };
+        Ok(())
+    }
+
+    fn nodes(&mut self, graph: &str, nodes: &[NodeProto]) -> Result<Vec<Operator>, Unreadable> {
+        nodes.iter().map(|node| self.node(graph, node)).collect()
+    }
+
+    fn node(&mut self, graph: &str, node: &NodeProto) -> Result<Operator, Unreadable> {
+        let domain = node.domain.as_deref().filter(|d| !d.is_empty()).map_or(String::new(), |d| format!("{d}."));
+        let overload = node.overload.as_deref().filter(|o| !o.is_empty()).map_or(String::new(), |o| format!(":{o}"));
+        let given = |names: &[String]| names.iter().map(|n| Some(n.clone()).filter(|n| !n.is_empty())).collect();
+        let path = format!("{graph}/{}", if node.name().is_empty() { node.op_type() } else { node.name() });
+        let attributes =
+            node.attribute.iter().map(|a| Ok(Entry::new(a.name(), self.value(&path, a)?))).collect::<Result<_, _>>()?;
+        Ok(Operator {
+            name: Some(node.name().to_owned()).filter(|n| !n.is_empty()),
+            kind: format!("{domain}{}{overload}", node.op_type()),
+            inputs: given(&node.input),
+            outputs: given(&node.output),
+            attributes,
+        })
+    }
+
+    /// The value of an attribute; a graph is listed on its own, under the path of the node.
+    fn value(&mut self, path: &str, a: &AttributeProto) -> Result<String, Unreadable> {
+        if let Some(from) = a.ref_attr_name.as_deref().filter(|n| !n.is_empty()) {
+            return Ok(format!("@{from}"));
+        }
+        Ok(match (a.r#type(), &a.t, &a.g) {
+            (AttributeType::Int, ..) => a.i().to_string(),
+            (AttributeType::Ints, ..) => list(&a.ints, |n| n.to_string(), |n| n.to_le_bytes().to_vec()),
+            (AttributeType::Float, ..) => format!("{:?}", a.f()),
+            (AttributeType::Floats, ..) => list(&a.floats, |x| format!("{x:?}"), |x| x.to_le_bytes().to_vec()),
+            (AttributeType::String, ..) => a.s.as_ref().map(text).unwrap_or_default(),
+            (AttributeType::Strings, ..) => list(&a.strings, text, |s| [s.as_ref(), &[0]].concat()),
+            (AttributeType::Tensor, Some(t), _) => self.tensor(path, t)?,
+            (AttributeType::Graph, _, Some(g)) => {
+                let name = format!("{path}.{}", a.name());
+                self.graph(name.clone(), g)?;
+                format!("graph {name}")
+            }
+            // What qcc does not decode.
+            (other, ..) => format!("{other:?}").to_lowercase(),
+        })
+    }
+
+    fn tensor(&mut self, path: &str, t: &TensorProto) -> Result<String, Unreadable> {
+        let element = element(t.data_type());
+        let bytes =
+            stored(t, &element, self.beside).map_err(|why| Unreadable::Missing { constant: path.into(), why })?;
+        let dims: Vec<Extent> = t.dims.iter().map(|&n| extent(n)).collect();
+        Ok(format!("{element} {} = {}", crate::disassembly::shape(&dims), Constant::new(&element, &bytes)))
+    }
+}
+
+/// The tensors of a graph as they become known.
+#[derive(Default)]
+pub(super) struct Tensors {
+    pub(super) all: Vec<Tensor>,
+    /// Bytes of constants.
+    pub(super) known: FxHashMap<String, Bytes>,
+    places: FxHashMap<String, usize>,
+}
+
+impl Tensors {
+    /// The tensor of a name, new where there is none.
+    pub(super) fn of(&mut self, name: &str) -> &mut Tensor {
+        let next = self.all.len();
+        let place = *self.places.entry(name.to_owned()).or_insert(next);
+        if place == next {
+            self.all.push(Tensor { id: name.into(), ..Tensor::default() });
+        }
+        &mut self.all[place]
+    }
+
+    /// The tensor of a name, where there is one.
+    pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
+        self.places.get(name).map(|&place| &self.all[place])
+    }
+
+    fn describe(&mut self, v: &ValueInfoProto) {
+        let tensor = self.of(v.name());
+        if tensor.constant.is_some() {
+            return;
+        }
+        let Some(TypeValue::Tensor(ty)) = v.r#type.as_ref().and_then(|t| t.value.as_ref()) else { return };
+        tensor.element = element(ty.elem_type());
+        let extent = |d: &Option<DimensionValue>| match d {
+            Some(DimensionValue::Value(n)) => extent(*n),
+            Some(DimensionValue::Param(name)) => Extent::Open(name.clone()),
+            None => Extent::Open("?".into()),
+        };
+        tensor.shape = ty.shape.as_ref().map(|s| s.dim.iter().map(|d| extent(&d.value)).collect());
+    }
+}
+
+fn element(data_type: i32) -> String {
+    DataType::try_from(data_type).map_or_else(|_| data_type.to_string(), |elem| elem.to_string())
+}
+
+fn extent(n: i64) -> Extent {
+    u64::try_from(n).map_or_else(|_| Extent::Open(n.to_string()), Extent::Known)
+}
+
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A list, or its length and the digest of its bytes.
+fn list<T>(all: &[T], show: impl Fn(&T) -> String, bytes: impl Fn(&T) -> Vec<u8>) -> String {
+    if all.len() <= SHOWN {
+        return format!("[{}]", all.iter().map(show).collect::<Vec<String>>().join(", "));
+    }
+    let bytes: Vec<u8> = all.iter().flat_map(bytes).collect();
+    format!("{} elements in {}", all.len(), Constant::new("", &bytes))
+}
+
+/// The bytes of a tensor as raw data have them: little-endian, in order.
+fn stored(t: &TensorProto, element: &str, beside: Beside<'_>) -> Result<Bytes, String> {
+    if t.data_location == Some(DataLocation::External.into()) {
+        return external(&t.external_data, beside);
+    }
+    if let Some(raw) = t.raw_data.as_ref().filter(|raw| !raw.is_empty()) {
+        return Ok(raw.clone());
+    }
+    let mut bytes = Vec::new();
+    bytes.extend(t.float_data.iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend(t.double_data.iter().flat_map(|x| x.to_le_bytes()));
+    bytes.extend(t.int64_data.iter().flat_map(|x| x.to_le_bytes()));
+    let width = match element {
+        "int32" | "uint32" => 4,
+        "int16" | "uint16" | "float16" | "bfloat16" => 2,
+        _ => 1,
     };
-    format!("  {}: {} {:?} = {shown}", tensor.name(), elem, tensor.dims)
-}
-
-fn float(bytes: &[u8]) -> String {
-    let bytes = <[u8; 4]>::try_from(bytes).unwrap_or_default();
-    format!("{:?}", f32::from_le_bytes(bytes))
-}
-
-/// A signed integer from its bytes, the lowest first.
-fn integer(bytes: &[u8]) -> i64 {
-    let sign = bytes.last().is_some_and(|b| b & 0x80 != 0);
-    let start = if sign { -1i64 } else { 0 };
-    bytes.iter().rev().fold(start, |n, &b| n << 8 | i64::from(b))
-}
-
-fn node(node: &NodeProto) -> String {
-    let domain = node.domain.as_deref().filter(|d| !d.is_empty()).map_or(String::new(), |d| format!("{d}."));
-    let mut line = format!("  {} = {domain}{}", node.output.join(", "), node.op_type());
-    for (i, input) in node.input.iter().enumerate() {
-        line += if i == 0 { " " } else { ", " };
-        line += if input.is_empty() { "-" } else { input };
+    bytes.extend(t.int32_data.iter().flat_map(|x| x.to_le_bytes().into_iter().take(width)));
+    let width = if element == "uint32" { 4 } else { 8 };
+    bytes.extend(t.uint64_data.iter().flat_map(|x| x.to_le_bytes().into_iter().take(width)));
+    // A text may hold any byte but has an end.
+    for text in &t.string_data {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text);
     }
-    for (i, attribute) in node.attribute.iter().enumerate() {
-        line += if i == 0 { " {" } else { ", " };
-        line += &format!("{}: {}", attribute.name(), attribute_value(attribute));
-    }
-    let end = if node.attribute.is_empty() { "" } else { "}" };
-    line + &format!("{end} \"{}\"", node.name())
+    Ok(bytes.into())
 }
 
-fn attribute_value(a: &AttributeProto) -> String {
-    let text = |b: &Bytes| String::from_utf8_lossy(b).into_owned();
-    match a.r#type() {
-        AttributeType::Int => a.i().to_string(),
-        AttributeType::Ints => format!("{:?}", a.ints),
-        AttributeType::Float => format!("{:?}", a.f()),
-        AttributeType::Floats => format!("{:?}", a.floats),
-        AttributeType::String => a.s.as_ref().map(text).unwrap_or_default(),
-        AttributeType::Strings => a.strings.iter().map(text).collect::<Vec<_>>().join(" "),
-        other => format!("{other:?}"),
-    }
-}
-
-fn value(v: &ValueInfoProto) -> String {
-    let Some(TypeValue::Tensor(ty)) = v.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
-        return v.name().to_owned();
+/// Bytes in a file beside the model.
+fn external(entries: &[StringStringEntryProto], beside: Beside<'_>) -> Result<Bytes, String> {
+    let entry = |key: &str| entries.iter().find(|e| e.key() == key).map(|e| e.value());
+    let number = |key: &str| match entry(key) {
+        None => Ok(None),
+        Some(text) => text
+            .parse::<usize>()
+            .map(Some)
+            .map_err(|_| format!("{key} of its external data is \"{text}\", which is no number")),
     };
-    let elem = DataType::try_from(ty.elem_type()).unwrap_or(DataType::Undefined);
-    let dims = ty.shape.iter().flat_map(|s| &s.dim).map(|d| match &d.value {
-        Some(DimensionValue::Value(n)) => n.to_string(),
-        Some(DimensionValue::Param(name)) => name.clone(),
-        None => "?".to_owned(),
-    });
-    let dims: Vec<String> = dims.collect();
-    format!("{}: {} [{}]", v.name(), elem, dims.join(", "))
+    let location = entry("location").ok_or("its data is in another file, but no location is given")?;
+    let file = beside(location)?;
+    let offset = number("offset")?.unwrap_or(0);
+    let length = number("length")?.unwrap_or(file.len().saturating_sub(offset));
+    match offset.checked_add(length) {
+        Some(end) if end <= file.len() => Ok(file.slice(offset..end)),
+        _ => Err(format!("{length} bytes at {offset} lie beyond the end of {location} ({} bytes)", file.len())),
+    }
 }

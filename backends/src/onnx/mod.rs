@@ -13,6 +13,7 @@ use qcc_ir::diagnostic::Diagnostic;
 
 use crate::{Files, Form, Summary};
 
+mod annotate;
 mod call;
 mod check;
 mod disassemble;

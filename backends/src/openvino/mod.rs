@@ -10,16 +10,18 @@ use qcc_ir::diagnostic::Diagnostic;
 
 use crate::{Attachments, Files, Summary};
 
+mod disassemble;
 mod emit;
 mod nodes;
 mod ops;
 mod target;
 
+pub use disassemble::disassemble;
 use emit::Written;
 pub use target::{DYNAMIC, TARGET};
 
 /// Extension of the file of constants, behind the stem of the main one.
-pub(crate) const WEIGHTS: &str = "bin";
+pub const WEIGHTS: &str = "bin";
 
 /// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
 /// written.

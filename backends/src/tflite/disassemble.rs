@@ -1,101 +1,135 @@
-//! A model as text.
-
-use std::fmt::Write;
+//! What is in a file.
 
 use bytes::Bytes;
-use qcc_formats::tflite::{Model, OperatorCode, Quantization, ReadError, SubGraph, Tensor};
-use qcc_ir::diagnostic::{is_order, printable};
+use qcc_formats::tflite::{
+    Model, Operator as Entry, OperatorCode, Options, Quantization as Scales, ReadError, SignatureDef, SubGraph,
+    Tensor as Described, TensorMap,
+};
+use qcc_ir::diagnostic::is_order;
+use rustc_hash::FxHashMap;
 
-/// The tables of a file as text: tensors, operators with their options, quantization; of buffers the length only.
-pub fn disassemble(file: &Bytes) -> Result<String, ReadError> {
+use crate::disassembly::{self, Constant, Digest, Disassembly, Extent, Listing, Named, Operator, Quantization, Tensor};
+
+/// The tables of a file: tensors, operators with their options, quantization.
+///
+/// # Errors
+/// Where it is no TFLite file.
+pub fn disassemble(file: &Bytes) -> Result<Disassembly, ReadError> {
     let model = Model::read(file)?;
-    let mut out = String::new();
-    // Writing to a string does not fail.
-    let _ = print(&model, &mut out);
-    Ok(out)
-}
-
-fn print(model: &Model, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "tflite version {}: {}", model.version, printable(&model.description))?;
-    for entry in &model.metadata {
-        let data = model.buffers.get(entry.buffer as usize).map_or(&[][..], |b| &b.data);
+    let mut all = Disassembly::new("tflite");
+    let entry = |name: &str, value: String| disassembly::Entry::new(name, value);
+    all.header = vec![entry("version", model.version.to_string()), entry("description", model.description.clone())];
+    let signature = |s: &SignatureDef| {
+        let of = |maps: &[TensorMap]| -> String {
+            maps.iter().map(|m| format!(" {} = %{}", m.name, m.tensor_index)).collect::<Vec<String>>().join(",")
+        };
+        let (inputs, outputs) = (of(&s.inputs), of(&s.outputs));
+        entry(
+            &format!("signature {}", s.signature_key),
+            format!("subgraph {}, in{inputs}, out{outputs}", s.subgraph_index),
+        )
+    };
+    all.header.extend(model.signature_defs.iter().map(signature));
+    for named in &model.metadata {
+        let data = model.buffers.get(named.buffer as usize).map_or(&[][..], |b| &b.data);
         let text = std::str::from_utf8(data).map(|t| t.trim_end_matches('\0')).ok();
-        let name = printable(&entry.name);
-        match text.filter(|t| !t.contains(is_order)) {
-            Some(text) => writeln!(out, "metadata {name}: {text}")?,
-            None => writeln!(out, "metadata {name}: {} bytes", data.len())?,
-        }
+        let value = match text.filter(|t| !t.contains(is_order)) {
+            Some(text) => text.to_owned(),
+            None => format!("{} bytes {}", data.len(), Digest::of(data)),
+        };
+        all.metadata.push(entry(&named.name, value));
     }
-    for subgraph in &model.subgraphs {
-        print_subgraph(model, subgraph, out)?;
+    // A buffer may stand behind any number of tensors.
+    let mut digests = FxHashMap::default();
+    for (i, subgraph) in model.subgraphs.iter().enumerate() {
+        all.graphs.push(listing(&model, i, subgraph, &mut digests));
     }
-    for s in &model.signature_defs {
-        writeln!(out, "signature {} of subgraph {}", printable(&s.signature_key), s.subgraph_index)?;
-        for (way, maps) in [("in ", &s.inputs), ("out", &s.outputs)] {
-            for m in maps {
-                writeln!(out, "  {way} {} = %{}", printable(&m.name), m.tensor_index)?;
-            }
-        }
-    }
-    Ok(())
+    Ok(all)
 }
 
-fn print_subgraph(model: &Model, subgraph: &SubGraph, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "subgraph {:?} ({}) -> ({})", subgraph.name, list(&subgraph.inputs), list(&subgraph.outputs))?;
-    for (i, tensor) in subgraph.tensors.iter().enumerate() {
-        write!(out, "  %{i} {:?}: ", tensor.name)?;
-        print_type(tensor, out)?;
-        match model.buffers.get(tensor.buffer as usize) {
-            Some(buffer) if !buffer.data.is_empty() => {
-                writeln!(out, " = {} bytes in buffer {}", buffer.data.len(), tensor.buffer)?;
-            }
-            _ => writeln!(out)?,
-        }
-    }
-    for op in &subgraph.operators {
-        write!(out, "  {} = ", list(&op.outputs))?;
-        match model.operator_codes.get(op.opcode_index as usize) {
-            Some(code) => print_code(code, out)?,
-            None => write!(out, "operator {}", op.opcode_index)?,
-        }
-        write!(out, " {}", list(&op.inputs))?;
-        let options = op.options.to_string();
-        writeln!(
-            out,
-            "{}{options}{}",
-            if options.is_empty() { "" } else { " {" },
-            if options.is_empty() { "" } else { "}" }
-        )?;
-    }
-    Ok(())
-}
-
-fn print_code(code: &OperatorCode, out: &mut String) -> std::fmt::Result {
-    write!(out, "{}", code.operator())?;
-    if !code.custom_code.is_empty() {
-        write!(out, " {:?}", code.custom_code)?;
-    }
-    write!(out, ".{}", code.version)
-}
-
-fn print_type(tensor: &Tensor, out: &mut String) -> std::fmt::Result {
-    let shape = if tensor.shape_signature.is_empty() { &tensor.shape } else { &tensor.shape_signature };
-    write!(out, "{} {shape:?}", tensor.elem)?;
-    match &tensor.quantization {
-        Some(Quantization { scale, zero_point, dimension, .. }) => match (scale.as_slice(), zero_point.as_slice()) {
-            ([], _) => Ok(()),
-            ([scale], [zero]) => write!(out, " <{scale}:{zero}>"),
-            (many, _) => {
-                let (lo, hi) = many.iter().fold((f32::MAX, 0f32), |(lo, hi), &s| (lo.min(s), hi.max(s)));
-                write!(out, " <axis {dimension}: {} scales {lo}..{hi}>", many.len())
-            }
-        },
-        None => Ok(()),
+fn listing(model: &Model, index: usize, subgraph: &SubGraph, digests: &mut FxHashMap<u32, Digest>) -> Listing {
+    let signature = model.signature_defs.iter().find(|s| s.subgraph_index as usize == index);
+    Listing {
+        name: subgraph.name.clone(),
+        inputs: interface(subgraph, &subgraph.inputs, signature.map_or(&[], |s| &s.inputs)),
+        outputs: interface(subgraph, &subgraph.outputs, signature.map_or(&[], |s| &s.outputs)),
+        tensors: subgraph.tensors.iter().enumerate().map(|(i, t)| tensor(model, i, t, digests)).collect(),
+        operators: subgraph.operators.iter().map(|o| operator(model, o)).collect(),
     }
 }
 
-/// Tensors, by index.
-fn list(tensors: &[i32]) -> String {
-    let names: Vec<String> = tensors.iter().map(|&t| if t < 0 { "none".into() } else { format!("%{t}") }).collect();
-    names.join(" ")
+/// Inputs or outputs by the names that the signature gives, else by those of the tensors.
+fn interface(subgraph: &SubGraph, tensors: &[i32], signature: &[TensorMap]) -> Vec<Named> {
+    // A tensor may be given under several names: first to last.
+    let mut given: FxHashMap<i64, Vec<&String>> = FxHashMap::default();
+    for map in signature.iter().rev() {
+        given.entry(map.tensor_index.into()).or_default().push(&map.name);
+    }
+    let named = |&t: &i32| {
+        let own = usize::try_from(t).ok().and_then(|t| subgraph.tensors.get(t)).map(|t| &t.name);
+        let name = given.get_mut(&i64::from(t)).and_then(Vec::pop).or(own);
+        Named { name: name.cloned().unwrap_or_default(), tensor: id(t) }
+    };
+    tensors.iter().map(named).collect()
+}
+
+fn id(tensor: i32) -> String {
+    format!("%{tensor}")
+}
+
+fn tensor(model: &Model, index: usize, tensor: &Described, digests: &mut FxHashMap<u32, Digest>) -> Tensor {
+    let signature = if tensor.shape_signature.is_empty() { &tensor.shape } else { &tensor.shape_signature };
+    let extent = |&n: &i32| u64::try_from(n).map_or(Extent::Open("?".into()), Extent::Known);
+    let element = tensor.elem.to_string();
+    let data = model.buffers.get(tensor.buffer as usize).map(|b| &b.data).filter(|d| !d.is_empty());
+    let constant = data.map(|data| {
+        let digest = *digests.entry(tensor.buffer).or_insert_with(|| Digest::of(data));
+        Constant::known(&element, data, digest)
+    });
+    // What the tensor is besides a dense array.
+    let sparse = tensor.sparsity.as_ref().map(|s| format!("sparse {}", Digest::of(format!("{s:?}").as_bytes())));
+    Tensor {
+        id: format!("%{index}"),
+        name: Some(tensor.name.clone()),
+        element,
+        shape: Some(signature.iter().map(extent).collect()),
+        layout: sparse.or_else(|| tensor.is_variable.then(|| "variable".into())),
+        quantization: tensor.quantization.as_ref().and_then(quantization),
+        constant,
+    }
+}
+
+fn quantization(scales: &Scales) -> Option<Quantization> {
+    let axis = usize::try_from(scales.dimension).ok().filter(|_| scales.scale.len() > 1);
+    // All zero points of several scales are the same in most files.
+    let same = scales.zero_point.first().filter(|&first| scales.zero_point.iter().all(|z| z == first));
+    (!scales.scale.is_empty()).then(|| Quantization {
+        axis,
+        scales: scales.scale.clone(),
+        zero_points: same.map_or_else(|| scales.zero_point.clone(), |&zero| vec![zero]),
+        ..Quantization::default()
+    })
+}
+
+fn operator(model: &Model, op: &Entry) -> Operator {
+    let kind = match model.operator_codes.get(op.opcode_index as usize) {
+        Some(code) => kind(code),
+        None => format!("operator {}", op.opcode_index),
+    };
+    let tensors = |all: &[i32]| all.iter().map(|&t| (t >= 0).then(|| id(t))).collect();
+    let mut attributes: Vec<disassembly::Entry> =
+        op.options.fields().into_iter().map(|(name, value)| disassembly::Entry::new(name, value)).collect();
+    if let Options::Other(kind) = op.options {
+        attributes.push(disassembly::Entry::new("options", kind.to_string()));
+    }
+    if !op.custom_options.is_empty() {
+        let (length, digest) = (op.custom_options.len(), Digest::of(&op.custom_options));
+        attributes.push(disassembly::Entry::new("custom_options", format!("{length} bytes {digest}")));
+    }
+    Operator { name: None, kind, inputs: tensors(&op.inputs), outputs: tensors(&op.outputs), attributes }
+}
+
+fn kind(code: &OperatorCode) -> String {
+    let custom = if code.custom_code.is_empty() { String::new() } else { format!(":{}", code.custom_code) };
+    format!("{}{custom}.{}", code.operator(), code.version)
 }

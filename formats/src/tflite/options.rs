@@ -350,11 +350,12 @@ macro_rules! options {
             }
         }
 
-        impl std::fmt::Display for Options {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        impl Options {
+            /// The fields by name, as text.
+            pub fn fields(&self) -> Vec<(&'static str, String)> {
                 match self {
-                    Options::None | Options::Other(_) => Ok(()),
-                    $(Options::$name(o) => o.fmt(f)),*
+                    Options::None | Options::Other(_) => Vec::new(),
+                    $(Options::$name(o) => o.fields()),*
                 }
             }
         }

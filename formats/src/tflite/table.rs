@@ -304,17 +304,10 @@ macro_rules! table {
             }
         }
 
-        // What differs from the defaults, for people.
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                let default = $name::default();
-                let mut separator = "";
-                $(if self.$field != default.$field {
-                    write!(f, "{separator}{} {:?}", stringify!($field), self.$field)?;
-                    separator = ", ";
-                })*
-                let _ = separator;
-                Ok(())
+        impl $name {
+            /// The fields by name, as text.
+            pub fn fields(&self) -> Vec<(&'static str, String)> {
+                vec![$((stringify!($field), format!("{:?}", self.$field))),*]
             }
         }
     };

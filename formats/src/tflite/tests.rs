@@ -89,9 +89,10 @@ fn codes_above_127_are_in_the_wide_field() {
 }
 
 #[test]
-fn options_are_shown_by_their_differences() {
-    let options = Conv2D { stride_w: 2, padding: Padding::VALID, ..Conv2D::default() };
-    assert_eq!(options.to_string(), "padding VALID, stride_w 2");
+fn options_are_shown_by_their_fields() {
+    let options = Options::from(Softmax { beta: 0.5 });
+    assert_eq!(options.fields(), [("beta", "0.5".to_owned())]);
+    assert_eq!(Options::None.fields(), []);
 }
 
 #[test]

@@ -8,9 +8,10 @@ use rustc_hash::FxHashMap;
 use super::attributes::Referred;
 use super::functions::{Call, Functions, MOST_NAMED};
 use super::integers::Integers;
-use super::weights::{self, Folder};
+use super::weights;
 use crate::build::fixed_input;
 use crate::elements::Doubles;
+use crate::mapped::Folder;
 use crate::refusal::Refusal;
 
 /// What a name of the model stands for.

@@ -14,12 +14,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build;
 use crate::elements::Stored;
+use crate::mapped::Folder;
 use crate::refusal::Refusal;
 use crate::shapes::{self, ANONYMOUS};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use functions::Functions;
 use importer::Importer;
-use weights::Folder;
 
 mod attributes;
 mod calls;

@@ -1,17 +1,13 @@
 //! Constants: element types, and tensors from the file or from files beside it.
 
-use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-
 use bytes::Bytes;
 use half::{bf16, f16};
 use qcc_formats::onnx::{DataLocation, DataType, TensorProto};
 use qcc_ir::{Elem, Shape, Tensor, TensorType};
-use rustc_hash::FxHashMap;
 
 use crate::build::{MOST_ELEMENTS, extents};
 use crate::elements::{Stored, collect, double, signed, without_nan};
-use crate::mapped;
+use crate::mapped::Folder;
 use crate::refusal::Refusal;
 
 /// How the file stores elements of a type.
@@ -45,68 +41,28 @@ pub(super) fn elem(data_type: i32) -> Result<Elem, Refusal> {
     stored(data_type).map(Stored::elem)
 }
 
-/// Files that hold tensors of a model: mapped once each, and only from the model's own folder.
-#[derive(Debug)]
-pub(super) struct Folder {
-    path: PathBuf,
-    maps: Mutex<FxHashMap<String, Bytes>>,
-}
-
-impl Folder {
-    pub(super) fn new(path: &Path) -> Self {
-        let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
-        Folder { path, maps: Mutex::default() }
+/// The `size` bytes of a tensor that lies outside the model.
+fn data(folder: &Folder, t: &TensorProto, size: usize) -> Result<Bytes, Refusal> {
+    let number = |key: &str| match entry(t, key) {
+        None => Ok(None),
+        Some(text) => text
+            .parse::<usize>()
+            .map(Some)
+            .map_err(|_| Refusal::Invalid(format!("{key} of its external data is \"{text}\", which is no number"))),
+    };
+    let location =
+        location(t).ok_or_else(|| Refusal::Invalid("its data is in another file, but no location is given".into()))?;
+    let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?.unwrap_or(size));
+    if length != size {
+        return Err(Refusal::Invalid(format!("{length} bytes of external data for {size} bytes of elements")));
     }
-
-    /// The folder of the model.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn map(&self, location: &str) -> Result<Bytes, Refusal> {
-        let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bytes) = maps.get(location) {
-            return Ok(bytes.clone());
-        }
-        let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        let unreadable = |e| Refusal::Data(format!("the file {location} with its data cannot be read: {e}"));
-        let outside = || Refusal::Data(format!("its data is in \"{location}\", outside the folder of the model"));
-        if !inside || location.is_empty() {
-            return Err(outside());
-        }
-        let folder = self.path.canonicalize().map_err(unreadable)?;
-        let file = folder.join(location).canonicalize().map_err(unreadable)?;
-        if !file.starts_with(&folder) {
-            return Err(outside());
-        }
-        let bytes = mapped::map(&file).map_err(unreadable)?;
-        maps.insert(location.into(), bytes.clone());
-        Ok(bytes)
-    }
-
-    /// The `size` bytes of a tensor that lies outside the model.
-    fn data(&self, t: &TensorProto, size: usize) -> Result<Bytes, Refusal> {
-        let number = |key: &str| match entry(t, key) {
-            None => Ok(None),
-            Some(text) => text
-                .parse::<usize>()
-                .map(Some)
-                .map_err(|_| Refusal::Invalid(format!("{key} of its external data is \"{text}\", which is no number"))),
-        };
-        let location = location(t)
-            .ok_or_else(|| Refusal::Invalid("its data is in another file, but no location is given".into()))?;
-        let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?.unwrap_or(size));
-        if length != size {
-            return Err(Refusal::Invalid(format!("{length} bytes of external data for {size} bytes of elements")));
-        }
-        let file = self.map(location)?;
-        match offset.checked_add(size) {
-            Some(end) if end <= file.len() => Ok(file.slice(offset..end)),
-            _ => Err(Refusal::Invalid(format!(
-                "its data ({size} bytes at {offset}) lies beyond the end of {location} ({} bytes)",
-                file.len()
-            ))),
-        }
+    let file = folder.map(location).map_err(Refusal::Data)?;
+    match offset.checked_add(size) {
+        Some(end) if end <= file.len() => Ok(file.slice(offset..end)),
+        _ => Err(Refusal::Invalid(format!(
+            "its data ({size} bytes at {offset}) lies beyond the end of {location} ({} bytes)",
+            file.len()
+        ))),
     }
 }
 
@@ -131,7 +87,7 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
     let external = t.data_location == Some(DataLocation::External.into());
     let raw = match &t.raw_data {
-        _ if external => Some(folder.data(t, stored.bytes(count).unwrap_or(usize::MAX))?),
+        _ if external => Some(data(folder, t, stored.bytes(count).unwrap_or(usize::MAX))?),
         // A writer may leave the field empty beside a typed one.
         Some(raw) if !raw.is_empty() || count == 0 => Some(raw.clone()),
         _ => None,

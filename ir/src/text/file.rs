@@ -75,6 +75,13 @@ pub fn read(bytes: &Bytes) -> Result<Graph, FileError> {
     Ok(parse(text, &weights)?)
 }
 
+/// True where a file holds a graph as text. Comments may stand before it.
+pub fn is_graph(bytes: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
+    let first = start.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"));
+    first.and_then(|line| line.strip_prefix("graph")).is_some_and(|rest| rest.starts_with([' ', '{', '"']))
+}
+
 /// All that looks like a digest in a text.
 fn digests(text: &str) -> BTreeSet<u64> {
     let places = text.match_indices('#').map(|(at, _)| at + 1);

@@ -34,7 +34,7 @@ mod parse;
 mod print;
 
 pub use parse::{ParseError, parse};
-pub use print::{print_brief, print_full};
+pub use print::{ids, print_brief, print_full};
 
 /// The bytes of constants by their digest.
 pub type Weights = BTreeMap<u64, Bytes>;
@@ -64,6 +64,32 @@ macro_rules! attributes {
     };
 }
 crate::for_each_op!(attributes);
+
+/// The attributes of an operator, each by its name, as the text form spells them. One that stands for all of them is
+/// called `value`.
+pub fn fields(op: &Op) -> Vec<(String, String)> {
+    let text = attributes(op).unwrap_or_default();
+    let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) else {
+        return vec![("value".into(), text)];
+    };
+    let (mut depth, mut start, mut quoted, mut fields) = (0usize, 0, false, Vec::new());
+    let mut chars = inner.char_indices().chain([(inner.len(), ',')]);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => _ = chars.next(),
+            _ if quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                fields.extend(inner[start..at].split_once(':').map(|(name, value)| (name.into(), value.into())));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    fields
+}
 
 #[cfg(test)]
 mod tests;

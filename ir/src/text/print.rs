@@ -32,7 +32,7 @@ pub fn print_brief(g: &Graph) -> String {
 
 /// What each value is called. Values without a name of their own are numbered among themselves, so that a node more
 /// or less disturbs few others.
-fn ids(g: &Graph) -> FxHashMap<ValueId, String> {
+pub fn ids(g: &Graph) -> FxHashMap<ValueId, String> {
     let (mut ids, mut taken) = (FxHashMap::default(), FxHashSet::default());
     let mut unnamed = 0;
     for v in g.order().into_iter().flat_map(|n| g.results(n)) {

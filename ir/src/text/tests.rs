@@ -27,6 +27,19 @@ proptest! {
     }
 }
 
+#[test]
+fn attributes_have_names() {
+    let named = |text: &str| {
+        let text = format!("graph g {{\n  %x: f32[2,\"N,]\"] = input\n  %y = {text} %x\n  output y = %y\n}}\n");
+        let g = parse(&text, &Weights::new()).unwrap();
+        let op = g.op(g.outputs()[0].value.node).clone();
+        fields(&op).into_iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>()
+    };
+    assert_eq!(named("unary(f:HardSigmoid(alpha:0.25,beta:0.5))"), ["f = HardSigmoid(alpha:0.25,beta:0.5)"]);
+    assert_eq!(named("softmax(axis:1,log:false)"), ["axis = 1", "log = false"]);
+    assert_eq!(named("reshape[\"N,]\",2]"), ["value = [\"N,]\",2]"]);
+}
+
 fn refused(text: &str) -> String {
     parse(text, &Weights::new()).unwrap_err().to_string()
 }

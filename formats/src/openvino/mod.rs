@@ -5,54 +5,73 @@
 use std::fmt::Write as _;
 use std::io;
 
+mod read;
+
+pub use read::{MOST_DEPTH, Network, Node, ReadError, Stored};
+
 /// Version of the format.
 pub const VERSION: u32 = 11;
 
-/// The element of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the elements' own")]
-pub enum Element {
-    Boolean,
-    I4,
-    I8,
-    U8,
-    I16,
-    I32,
-    I64,
-    F16,
-    F32,
+macro_rules! elements {
+    ($($element:ident $name:literal $precision:literal $bits:literal,)*) => {
+        /// The element of a tensor.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[expect(missing_docs, reason = "the names are the elements' own")]
+        pub enum Element {
+            $($element,)*
+        }
+
+        impl Element {
+            /// The name in attributes.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Element::$element => $name,)*
+                }
+            }
+
+            /// The name at ports.
+            pub fn precision(self) -> &'static str {
+                match self {
+                    $(Element::$element => $precision,)*
+                }
+            }
+
+            /// The element of a name, as attributes or ports have it.
+            pub fn named(name: &str) -> Option<Element> {
+                match name {
+                    $($name | $precision => Some(Element::$element),)*
+                    _ => None,
+                }
+            }
+
+            /// Bits of one element in the file of constants.
+            pub fn bits(self) -> usize {
+                match self {
+                    $(Element::$element => $bits,)*
+                }
+            }
+        }
+    };
 }
 
-impl Element {
-    /// The name in attributes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Element::Boolean => "boolean",
-            Element::I4 => "i4",
-            Element::I8 => "i8",
-            Element::U8 => "u8",
-            Element::I16 => "i16",
-            Element::I32 => "i32",
-            Element::I64 => "i64",
-            Element::F16 => "f16",
-            Element::F32 => "f32",
-        }
-    }
-
-    /// The name at ports.
-    pub fn precision(self) -> &'static str {
-        match self {
-            Element::Boolean => "BOOL",
-            Element::I4 => "I4",
-            Element::I8 => "I8",
-            Element::U8 => "U8",
-            Element::I16 => "I16",
-            Element::I32 => "I32",
-            Element::I64 => "I64",
-            Element::F16 => "FP16",
-            Element::F32 => "FP32",
-        }
-    }
+elements! {
+    Boolean "boolean" "BOOL" 8,
+    U1 "u1" "U1" 1,
+    U2 "u2" "U2" 2,
+    I4 "i4" "I4" 4,
+    U4 "u4" "U4" 4,
+    I8 "i8" "I8" 8,
+    U8 "u8" "U8" 8,
+    I16 "i16" "I16" 16,
+    U16 "u16" "U16" 16,
+    I32 "i32" "I32" 32,
+    U32 "u32" "U32" 32,
+    I64 "i64" "I64" 64,
+    U64 "u64" "U64" 64,
+    F16 "f16" "FP16" 16,
+    Bf16 "bf16" "BF16" 16,
+    F32 "f32" "FP32" 32,
+    F64 "f64" "FP64" 64,
 }
 
 /// An operation: its type and the operation set that its form first appeared in.

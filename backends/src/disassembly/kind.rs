@@ -1,0 +1,49 @@
+//! Formats by what their files begin with.
+
+use bytes::Bytes;
+use qcc_formats::openvino::Network;
+use qcc_ir::text;
+
+use super::{Beside, Disassembly, Unreadable, graph};
+use crate::{files, onnx, openvino, tflite};
+
+/// A format of which files are disassembled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the formats' own")]
+pub enum Kind {
+    Tflite,
+    Onnx,
+    Openvino,
+    /// The text form of qcc's graph.
+    Graph,
+}
+
+impl Kind {
+    /// The format of a file; `None` for an archive, such as a `.pt2`. What has no sign of its own is taken for ONNX.
+    pub fn of(file: &[u8]) -> Option<Kind> {
+        if file.starts_with(b"PK") {
+            None
+        } else if file.get(4..8) == Some(b"TFL3") {
+            Some(Kind::Tflite)
+        } else if Network::is_one(file) {
+            Some(Kind::Openvino)
+        } else if text::file::is_graph(file) {
+            Some(Kind::Graph)
+        } else {
+            Some(Kind::Onnx)
+        }
+    }
+
+    /// What is in a file called `main`; `beside` gives the files that it refers to.
+    ///
+    /// # Errors
+    /// Where the file is none of the format, or where bytes of a constant cannot be had.
+    pub fn disassemble(self, file: &Bytes, main: &str, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
+        match self {
+            Kind::Tflite => tflite::disassemble(file).map_err(|e| Unreadable::Invalid(e.to_string())),
+            Kind::Onnx => onnx::disassemble(file, beside),
+            Kind::Openvino => openvino::disassemble(file, &files::beside(main, openvino::WEIGHTS), beside),
+            Kind::Graph => graph::parsed(file).map_err(Unreadable::Invalid),
+        }
+    }
+}

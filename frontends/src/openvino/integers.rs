@@ -1,0 +1,228 @@
+//! Integers that a file makes real: `(Convert(x) - zero point) * scale`, with a Reshape before the scale where there is one.
+
+use bytes::Bytes;
+use qcc_formats::openvino::{Element, Network, Node, Port};
+use qcc_ir::{Elem, Grid, Shape, Store, Tensor, TensorType};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::types;
+use crate::elements::Stored;
+use crate::refusal::Refusal;
+
+/// The integers that a product makes real.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Integers {
+    /// What gives them: a Const or a Parameter.
+    pub(super) source: Port,
+    zero: Option<Port>,
+    scale: Port,
+}
+
+impl Integers {
+    /// What gives the zero points, where there are any, and the scales: constants, before they are converted.
+    pub(super) fn factors(self) -> [Option<Port>; 2] {
+        [self.zero, Some(self.scale)]
+    }
+}
+
+/// All of them in a network.
+#[derive(Debug, Default)]
+pub(super) struct Scaled {
+    /// By the layer of the product.
+    products: FxHashMap<usize, Integers>,
+    /// Inputs of the model that only such a product reads, and it.
+    inputs: FxHashMap<Port, usize>,
+    /// Layers on the way whose results only such products read.
+    inside: FxHashSet<usize>,
+}
+
+impl Scaled {
+    pub(super) fn find(network: &Network) -> Scaled {
+        let mut readers: FxHashMap<Port, usize> = FxHashMap::default();
+        network.layers.iter().flat_map(|l| &l.inputs).for_each(|&port| *readers.entry(port).or_default() += 1);
+        let alone = |port: &Port| readers.get(port) == Some(&1);
+        let mut all = Scaled::default();
+        for (i, layer) in network.layers.iter().enumerate() {
+            let Some((integers, way)) = product(network, layer) else { continue };
+            // The layers on the way from the product on; what others read is needed by itself.
+            all.inside.extend(way.iter().take_while(|port| alone(port)).map(|port| port.layer));
+            let is_input = network.layers[integers.source.layer].kind == "Parameter";
+            if is_input && (!alone(&integers.source) || !way.iter().all(alone)) {
+                continue;
+            }
+            if is_input {
+                all.inputs.insert(integers.source, i);
+            }
+            all.products.insert(i, integers);
+        }
+        all
+    }
+
+    /// The integers that the product of a layer makes real.
+    pub(super) fn at(&self, layer: usize) -> Option<Integers> {
+        self.products.get(&layer).copied()
+    }
+
+    /// True for a layer that only such products need.
+    pub(super) fn is_inside(&self, layer: usize) -> bool {
+        self.inside.contains(&layer)
+    }
+
+    /// The grid of an input of integers.
+    pub(super) fn grid_of_input(&self, network: &Network, weights: &Bytes, input: Port) -> Option<Grid> {
+        let integers = self.at(*self.inputs.get(&input)?)?;
+        let tensor = network.tensor(input);
+        let stored = types::stored(tensor.element).ok()?;
+        let dims: Vec<usize> = tensor.dims.iter().map(|d| d.unwrap_or(0)).collect();
+        Scheme::read(network, weights, integers).ok()?.grid(stored, &dims)
+    }
+}
+
+/// What a Multiply makes real, and the ports on the way, from the product on.
+fn product(network: &Network, layer: &Node) -> Option<(Integers, Vec<Port>)> {
+    if layer.kind != "Multiply" || !constant(network, *layer.inputs.get(1)?) {
+        return None;
+    }
+    let (mut port, mut zero, mut way) = (layer.inputs[0], None, Vec::new());
+    let at = |port: Port| &network.layers[port.layer];
+    if at(port).kind == "Subtract" && at(port).inputs.len() == 2 {
+        way.push(port);
+        zero = Some(at(port).inputs[1]);
+        port = at(port).inputs[0];
+    }
+    let reshaped = at(port).kind == "Reshape" && at(port).inputs.len() == 2;
+    if reshaped {
+        way.push(port);
+        port = at(port).inputs[0];
+    }
+    let source = *at(port).inputs.first().filter(|_| at(port).kind == "Convert")?;
+    if !matches!(network.tensor(port).element, Element::F32 | Element::F16) {
+        return None;
+    }
+    way.push(port);
+    let stored = types::stored(network.tensor(source).element).ok()?;
+    let known = at(source).kind == "Const";
+    let integers = match stored {
+        Stored::I8 | Stored::U8 | Stored::I16 => known || (!reshaped && at(source).kind == "Parameter"),
+        Stored::I4 | Stored::U4 | Stored::U2 => known,
+        _ => false,
+    };
+    let zero_known = zero.is_none_or(|zero| constant(network, zero));
+    (integers && zero_known).then_some((Integers { source, zero, scale: layer.inputs[1] }, way))
+}
+
+/// The Const that a port is, maybe converted.
+fn source(network: &Network, port: Port) -> Port {
+    let layer = &network.layers[port.layer];
+    if layer.kind == "Convert" { layer.inputs.first().copied().unwrap_or(port) } else { port }
+}
+
+fn constant(network: &Network, port: Port) -> bool {
+    network.layers[source(network, port).layer].kind == "Const"
+}
+
+/// Scales and zero points.
+pub(super) struct Scheme {
+    scales: Vec<f32>,
+    /// Extents of the scales.
+    dims: Vec<usize>,
+    /// One, or one for each scale.
+    zeros: Vec<f32>,
+}
+
+impl Scheme {
+    pub(super) fn read(network: &Network, weights: &Bytes, integers: Integers) -> Result<Scheme, Refusal> {
+        let read = |port: Port| types::tensor(&network.layers[source(network, port).layer], weights);
+        let scale = read(integers.scale)?;
+        let zeros = integers.zero.map_or(Ok(vec![0.0]), |zero| Ok::<_, Refusal>(read(zero)?.reals().into_owned()))?;
+        Ok(Scheme { scales: scale.reals().into_owned(), dims: scale.dims(), zeros })
+    }
+
+    /// The one zero point of all.
+    fn zero(&self) -> Option<i32> {
+        let first = *self.zeros.first()?;
+        let same = first.fract() == 0.0 && self.zeros.iter().all(|&z| z == first);
+        same.then_some(first as i32)
+    }
+
+    /// The axes along which scales differ, in values of these extents: adjoining ones from the first to the last.
+    fn axes(&self, dims: &[usize]) -> Option<std::ops::Range<usize>> {
+        let behind = dims.len().checked_sub(self.dims.len())?;
+        let wide: Vec<usize> = (0..self.dims.len()).filter(|&a| self.dims[a] != 1).collect();
+        let (Some(first), Some(last)) = (wide.first(), wide.last()) else { return Some(0..0) };
+        let whole = (*first..=*last).all(|a| self.dims[a] == dims[behind + a]);
+        whole.then_some(behind + first..behind + last + 1)
+    }
+
+    /// The grid of integers that are stored so, where one has these scales and zero points.
+    pub(super) fn grid(&self, stored: Stored, dims: &[usize]) -> Option<Grid> {
+        let store = match stored {
+            Stored::U8 => Store::U8,
+            Stored::I8 => Store::I8,
+            Stored::I16 => Store::I16,
+            _ => return None,
+        };
+        let axes = self.axes(dims)?;
+        match (self.scales.as_slice(), self.zero()?) {
+            (&[scale], zero) => Some(Grid::per_tensor(store, scale, zero)),
+            (scales, 0) if axes.len() == 1 => Some(Grid::per_axis(store, axes.start, scales)),
+            _ => None,
+        }
+    }
+
+    /// Constant integers of these extents on a grid, whose shape has the axes of the scales in one; `None` where no grid
+    /// has them.
+    pub(super) fn constant(&self, integers: &Tensor, dims: &[usize]) -> Option<Tensor> {
+        let axes = self.axes(dims)?;
+        let values = integers.integers()?;
+        let count: usize = dims.iter().product();
+        if values.len() != count || self.scales.is_empty() || count == 0 {
+            return None;
+        }
+        if self.scales.len() == 1
+            && let Some(zero) = self.zero()
+            && let Some(store) = [(Elem::I8, Store::I8), (Elem::U8, Store::U8), (Elem::I16, Store::I16)]
+                .into_iter()
+                .find_map(|(elem, store)| (elem == integers.ty().elem).then_some(store))
+        {
+            let ty = TensorType::new(Elem::Grid(Grid::per_tensor(store, self.scales[0], zero)), Shape::known(dims));
+            return ty.validate().ok().and_then(|()| integers.retype(ty));
+        }
+        // Less their zero points, they lie on a grid of signed integers.
+        let inner: usize = dims[axes.end..].iter().product();
+        let scales = if self.scales.len() == 1 { 1 } else { dims[axes.clone()].iter().product() };
+        let zero = |i: usize| match self.zeros.as_slice() {
+            [zero] => Some(*zero),
+            zeros if zeros.len() == scales => Some(zeros[i / inner % scales]),
+            _ => None,
+        };
+        let centred = |(i, &q): (usize, &i64)| {
+            let centred = q as f32 - zero(i)?;
+            (centred.fract() == 0.0 && (-128.0..=127.0).contains(&centred)).then_some(centred as i8)
+        };
+        let centred = values.iter().enumerate().map(centred).collect::<Option<Vec<i8>>>()?;
+        if let Some(blocks) = self.blocks(&centred, dims, &axes) {
+            return Some(blocks);
+        }
+        let grid = match self.scales.as_slice() {
+            &[scale] => Grid::per_tensor(Store::I8, scale, 0),
+            scales => Grid::per_axis(Store::I8, axes.start, scales),
+        };
+        let merged: Vec<usize> = match axes.is_empty() {
+            true => dims.to_vec(),
+            false => [&dims[..axes.start], &[scales], &dims[axes.end..]].concat(),
+        };
+        let ty = TensorType::new(Elem::Grid(grid), Shape::known(&merged));
+        ty.validate().ok().map(|()| Tensor::of(ty, centred))
+    }
+
+    /// A matrix with a scale for each run of the last of these extents, whose runs are one axis with it then.
+    fn blocks(&self, integers: &[i8], dims: &[usize], axes: &std::ops::Range<usize>) -> Option<Tensor> {
+        let &[rows, runs, size] = dims else { return None };
+        let whole = *axes == (0..2) && self.scales.len() == rows * runs && size > 1;
+        let store = if integers.iter().all(|q| (-8..=7).contains(q)) { Store::I4 } else { Store::I8 };
+        let grid = whole.then(|| Grid::per_block(store, 1, size, self.scales.as_slice()))?;
+        let ty = TensorType::new(Elem::Grid(grid), Shape::known(&[rows, runs * size]));
+        ty.validate().ok().map(|()| Tensor::of(ty, integers.to_vec()))
+    }
+}

@@ -1,0 +1,218 @@
+//! One layer on its way into the graph: what rows read from and write with.
+
+use std::str::FromStr;
+
+use qcc_formats::openvino::{Element, Node, Port};
+use qcc_ir::ops::Extents;
+use qcc_ir::{Elem, Graph, Origin, Tensor, ValueId};
+use rustc_hash::FxHashSet;
+
+use super::importer::Importer;
+use super::integers::{Integers, Scheme};
+use super::types;
+use crate::build::{Build, Values, count_axes, extents};
+use crate::refusal::Refusal;
+
+/// A layer and the importer it belongs to.
+#[derive(Debug)]
+pub(super) struct NodeCx<'a, 'm> {
+    importer: &'a mut Importer<'m>,
+    index: usize,
+    layer: &'m Node,
+    origin: Origin,
+    /// Attributes that the row has looked at.
+    read: FxHashSet<&'static str>,
+}
+
+impl Build for NodeCx<'_, '_> {
+    fn graph(&self) -> &Graph {
+        &self.importer.graph
+    }
+
+    fn graph_mut(&mut self) -> &mut Graph {
+        &mut self.importer.graph
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl<'a, 'm> NodeCx<'a, 'm> {
+    pub(super) fn new(importer: &'a mut Importer<'m>, index: usize, layer: &'m Node, origin: Origin) -> Self {
+        NodeCx { importer, index, layer, origin, read: FxHashSet::default() }
+    }
+
+    // Attributes.
+
+    /// Fails where an attribute says something that nothing has looked at.
+    pub(super) fn all_read(&self) -> Result<(), Refusal> {
+        let unread = self.layer.data.iter().find(|(name, _)| !self.read.contains(name.as_str()));
+        unread.map_or(Ok(()), |(name, value)| Err(Refusal::Unread(format!("{name}=\"{value}\""))))
+    }
+
+    /// An attribute, where it is given.
+    pub(super) fn text(&mut self, name: &'static str) -> Option<&'m str> {
+        self.read.insert(name);
+        self.layer.attribute(name)
+    }
+
+    /// Takes note of attributes that change nothing that is computed here.
+    pub(super) fn ignore(&mut self, names: &[&'static str]) {
+        self.read.extend(names);
+    }
+
+    /// An attribute as a number, where it is given.
+    pub(super) fn number<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let number = text.trim().parse().map_err(|_| Refusal::Attribute { name: name.into(), problem: "no number" })?;
+        Ok(Some(number))
+    }
+
+    /// A number that must be given.
+    pub(super) fn required<T: FromStr>(&mut self, name: &'static str) -> Result<T, Refusal> {
+        self.number(name)?.ok_or(Refusal::Attribute { name: name.into(), problem: "is missing" })
+    }
+
+    /// A truth value.
+    pub(super) fn flag(&mut self, name: &'static str, default: bool) -> Result<bool, Refusal> {
+        match self.text(name) {
+            None => Ok(default),
+            Some("true" | "True" | "1") => Ok(true),
+            Some("false" | "False" | "0") => Ok(false),
+            Some(_) => Err(Refusal::Attribute { name: name.into(), problem: "neither true nor false" }),
+        }
+    }
+
+    /// A list of integers; none where it is not given.
+    pub(super) fn list(&mut self, name: &'static str) -> Result<Vec<i64>, Refusal> {
+        let text = self.text(name).unwrap_or_default();
+        let number = |t: &str| t.trim().parse::<i64>();
+        let numbers = text.split(',').filter(|t| !t.trim().is_empty()).map(number).collect::<Result<_, _>>();
+        numbers.map_err(|_| Refusal::Attribute { name: name.into(), problem: "no list of integers" })
+    }
+
+    /// A list of extents.
+    pub(super) fn extents(&mut self, name: &'static str) -> Result<Extents, Refusal> {
+        Ok(extents(&self.list(name)?)?.into())
+    }
+
+    /// Fails unless operands broadcast as in NumPy.
+    pub(super) fn broadcasts(&mut self) -> Result<(), Refusal> {
+        match self.text("auto_broadcast") {
+            None | Some("numpy" | "none") => Ok(()),
+            Some(other) => Err(Refusal::Unsupported(format!("auto_broadcast {other} is not supported"))),
+        }
+    }
+
+    // Operands.
+
+    /// Number of inputs.
+    pub(super) fn inputs(&self) -> usize {
+        self.layer.inputs.len()
+    }
+
+    /// The port that input `i` is.
+    fn port(&self, i: usize) -> Result<Port, Refusal> {
+        self.layer.inputs.get(i).copied().ok_or(Refusal::MissingInput(i))
+    }
+
+    /// The layer that gives input `i`.
+    pub(super) fn giver(&self, i: usize) -> Result<&'m Node, Refusal> {
+        Ok(&self.importer.network.layers[self.port(i)?.layer])
+    }
+
+    /// Input `i`.
+    pub(super) fn input(&mut self, i: usize) -> Result<ValueId, Refusal> {
+        let port = self.port(i)?;
+        self.importer.value(port)
+    }
+
+    /// Input `i`, where it is given.
+    pub(super) fn optional(&mut self, i: usize) -> Result<Option<ValueId>, Refusal> {
+        if i < self.inputs() { self.input(i).map(Some) } else { Ok(None) }
+    }
+
+    /// All inputs.
+    pub(super) fn all_inputs(&mut self) -> Result<Values, Refusal> {
+        (0..self.inputs()).map(|i| self.input(i)).collect()
+    }
+
+    /// Input `i` of the layer that gives input 0.
+    pub(super) fn behind(&mut self, i: usize) -> Result<ValueId, Refusal> {
+        let port = self.giver(0)?.inputs.get(i).copied().ok_or(Refusal::MissingInput(i))?;
+        self.importer.value(port)
+    }
+
+    /// The constant that a value is.
+    pub(super) fn known(&mut self, v: ValueId, index: usize) -> Result<Tensor, Refusal> {
+        let name = || self.graph().name(v).map_or_else(String::new, ToString::to_string);
+        self.constant(v).cloned().ok_or_else(|| Refusal::NotConstant { index, name: name() })
+    }
+
+    /// The integers at input `i`; they must be known.
+    pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
+        let v = self.input(i)?;
+        let t = self.known(v, i)?;
+        t.integers().ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
+    }
+
+    /// The one integer at input `i`; it must be known.
+    pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
+        match self.integers(i)?.as_slice() {
+            [n] => Ok(*n),
+            other => Err(Refusal::Invalid(format!("input {i} has {} elements; expected one", other.len()))),
+        }
+    }
+
+    /// The one real number at input `i`; it must be known.
+    pub(super) fn real(&mut self, i: usize) -> Result<f32, Refusal> {
+        let v = self.input(i)?;
+        match *self.known(v, i)?.reals() {
+            [x] => Ok(x),
+            ref other => Err(Refusal::Invalid(format!("input {i} has {} elements; expected one", other.len()))),
+        }
+    }
+
+    /// The axes at input `i`, which count along `x`.
+    pub(super) fn axes(&mut self, i: usize, x: ValueId) -> Result<Extents, Refusal> {
+        count_axes(&self.integers(i)?, self.rank(x))
+    }
+
+    /// The axis at input `i`, which counts along `x`.
+    pub(super) fn axis_at(&mut self, i: usize, x: ValueId) -> Result<usize, Refusal> {
+        let axis = self.integer(i)?;
+        self.axis(axis, x)
+    }
+
+    /// The axis that an attribute names.
+    pub(super) fn axis_of(&mut self, name: &'static str, default: i64, x: ValueId) -> Result<usize, Refusal> {
+        let axis = self.number(name)?.unwrap_or(default);
+        self.axis(axis, x)
+    }
+
+    // Elements.
+
+    /// The element that an attribute names.
+    pub(super) fn element(&mut self, name: &'static str) -> Result<Option<Elem>, Refusal> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let element = Element::named(text);
+        let element =
+            element.ok_or_else(|| Refusal::Unsupported(format!("elements of type {text} are not supported")))?;
+        Ok(Some(types::stored(element)?.elem()))
+    }
+
+    /// The integers that this product makes real, with their extents and how they are to be read.
+    pub(super) fn scaled(&mut self) -> Result<Option<(Integers, Scheme, Vec<usize>)>, Refusal> {
+        let Some(integers) = self.importer.scaled.at(self.index) else { return Ok(None) };
+        let network = self.importer.network;
+        let scheme = Scheme::read(network, self.importer.weights, integers)?;
+        let dims = network.tensor(self.port(0)?).dims.iter().map(|d| d.unwrap_or(0)).collect();
+        Ok(Some((integers, scheme, dims)))
+    }
+
+    /// The value of any port.
+    pub(super) fn value(&mut self, port: Port) -> Result<ValueId, Refusal> {
+        self.importer.value(port)
+    }
+}

@@ -1,0 +1,150 @@
+//! Convolutions and matrix products.
+
+use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+use qcc_ir::{Elem, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::attention::masked;
+use crate::build::{Build, Values, matmul, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("Convolution", |n| conv(n, false)),
+    ("ConvolutionBackpropData", |n| conv_transpose(n, false)),
+    ("GroupConvolution", |n| conv(n, true)),
+    ("GroupConvolutionBackpropData", |n| conv_transpose(n, true)),
+    ("MatMul", |n| {
+        let (transpose_a, transpose_b) = (n.flag("transpose_a", false)?, n.flag("transpose_b", false)?);
+        let (a, b) = (n.input(0)?, n.input(1)?);
+        let (a, b) = (swapped(n, a, transpose_a)?, swapped(n, b, transpose_b)?);
+        let elem = n.ty(a).elem.clone();
+        if !elem.is_integer() {
+            return one(matmul(n, a, b)?);
+        }
+        // Sums beyond 2^24 are rounded to 24 bits.
+        let (a, b) = (n.cast(a, Elem::F32)?, n.cast(b, Elem::F32)?);
+        let product = matmul(n, a, b)?;
+        one(n.cast(product, elem)?)
+    }),
+    ("ScaledDotProductAttention", attention),
+];
+
+/// A matrix with its last two axes in the other order.
+fn swapped(n: &mut NodeCx<'_, '_>, x: ValueId, swap: bool) -> Result<ValueId, Refusal> {
+    let rank = n.rank(x);
+    if !swap || rank < 2 {
+        return Ok(x);
+    }
+    let mut perm: Extents = (0..rank).collect();
+    perm.swap(rank - 2, rank - 1);
+    n.transpose(x, &perm)
+}
+
+/// How windows of an operation move.
+pub(super) struct Moves {
+    pub(super) stride: Extents,
+    pub(super) dilation: Extents,
+    pub(super) before: Extents,
+    pub(super) after: Extents,
+}
+
+/// Strides, dilations and pads of a window over the spatial axes of `x`.
+pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Result<Moves, Refusal> {
+    let spatial = kernel.len();
+    let mut given = |name: &'static str, default: usize| -> Result<Extents, Refusal> {
+        let all = n.extents(name)?;
+        match all.len() {
+            0 => Ok(Extents::from_elem(default, spatial)),
+            len if len == spatial => Ok(all),
+            _ => Err(Refusal::Attribute { name: name.into(), problem: "not as many numbers as spatial axes" }),
+        }
+    };
+    let (stride, dilation) = (given("strides", 1)?, given("dilations", 1)?);
+    let (mut before, mut after) = (given("pads_begin", 0)?, given("pads_end", 0)?);
+    let upper = match n.text("auto_pad") {
+        None | Some("explicit" | "notset") => return Ok(Moves { stride, dilation, before, after }),
+        Some("valid") => None,
+        Some("same_upper") => Some(true),
+        Some("same_lower") => Some(false),
+        Some(other) => return Err(Refusal::Unsupported(format!("auto_pad {other} is not supported"))),
+    };
+    let image = n.dims(x);
+    if image.len() != spatial + 2 || stride.contains(&0) {
+        return Err(Refusal::Invalid(format!("a window of {spatial} axes for {}", n.ty(x))));
+    }
+    for i in 0..spatial {
+        let (extent, reach) = (image[2 + i], dilation[i].saturating_mul(kernel[i].saturating_sub(1)) + 1);
+        let steps = extent.div_ceil(stride[i]).saturating_sub(1);
+        let all = upper.map_or(0, |_| (steps * stride[i] + reach).saturating_sub(extent));
+        let less = all / 2;
+        (before[i], after[i]) = if upper == Some(true) { (less, all - less) } else { (all - less, less) };
+    }
+    Ok(Moves { stride, dilation, before, after })
+}
+
+/// The weight, whose groups are a first axis of its own, without that; and their number.
+fn weight(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<(ValueId, usize), Refusal> {
+    let w = n.input(1)?;
+    let dims = n.dims(w);
+    match dims.as_slice() {
+        &[groups, each, ref rest @ ..] if grouped => {
+            let merged = groups.checked_mul(each).ok_or_else(|| Refusal::Invalid(format!("a weight {}", n.ty(w))))?;
+            let dims = [&[merged], rest].concat();
+            Ok((n.reshape(w, &dims)?, groups))
+        }
+        _ => Ok((w, 1)),
+    }
+}
+
+fn conv(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let (w, groups) = weight(n, grouped)?;
+    let kernel: Extents = n.dims(w).get(2..).unwrap_or_default().into();
+    let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
+    one(n.add(Conv { stride, before, after, dilation, groups }, &[x, w])?)
+}
+
+fn conv_transpose(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refusal> {
+    if n.inputs() > 2 {
+        return Err(Refusal::UnreadInput(2));
+    }
+    let x = n.input(0)?;
+    let (w, groups) = weight(n, grouped)?;
+    let kernel: Extents = n.dims(w).get(2..).unwrap_or_default().into();
+    if n.text("auto_pad").is_some_and(|pad| !matches!(pad, "explicit" | "notset" | "valid")) {
+        return Err(Refusal::Unsupported("auto_pad of a transposed convolution is not supported".into()));
+    }
+    let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
+    let extra = n.extents("output_padding")?;
+    let extra = if extra.is_empty() { Extents::from_elem(0, kernel.len()) } else { extra };
+    one(n.add(ConvTranspose { stride, before, after, extra, dilation, groups }, &[x, w])?)
+}
+
+/// softmax(Q K^T * scale + mask) V; without a scale, 1 / sqrt of the last extent.
+fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    if n.flag("causal", false)? {
+        return Err(Refusal::Unsupported("causal attention is not supported here".into()));
+    }
+    if n.inputs() > 5 {
+        return Err(Refusal::UnreadInput(5));
+    }
+    let (q, k, v) = (n.input(0)?, n.input(1)?, n.input(2)?);
+    let k = swapped(n, k, true)?;
+    let scores = matmul(n, q, k)?;
+    let scale = match n.optional(4)? {
+        Some(scale) => scale,
+        None => {
+            let depth = n.dims(q).last().copied().unwrap_or(1).max(1);
+            n.scalar(1.0 / (depth as f64).sqrt(), scores)?
+        }
+    };
+    let mut scores = n.binary(qcc_ir::ops::BinaryFn::Mul, scores, scale)?;
+    // A scalar of 0 stands for no mask where a scale comes behind it.
+    if let Some(mask) = n.optional(3)? {
+        scores = masked(n, scores, mask)?;
+    }
+    let axis = n.rank(scores).saturating_sub(1);
+    let shares = n.add(qcc_ir::ops::Softmax { axis, log: false }, &[scores])?;
+    one(matmul(n, shares, v)?)
+}

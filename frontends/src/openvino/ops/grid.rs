@@ -1,0 +1,209 @@
+//! Grids, and conversions of elements.
+
+use qcc_ir::ops::{BinaryFn, Cast, Dequantize, Quantize, UnaryFn};
+use qcc_ir::{Elem, Grid, Store, Tensor, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("Convert", convert),
+    ("ConvertLike", |n| {
+        let (x, like) = (n.input(0)?, n.input(1)?);
+        let to = n.ty(like).elem.real();
+        one(n.cast(x, to)?)
+    }),
+    ("FakeQuantize", fake_quantize),
+];
+
+/// How far a zero point may be from an integer: the ends of a range are rounded to single precision.
+const OFF: f64 = 1e-3;
+
+/// What a FakeQuantize does: limits, and the numbers between them.
+struct Fake {
+    levels: u32,
+    /// Lowest and highest of what is read.
+    input: [Tensor; 2],
+    /// Lowest and highest of what is given.
+    output: [Tensor; 2],
+}
+
+impl Fake {
+    /// Grids of signed or unsigned integers that have as many levels.
+    fn stores(&self) -> &'static [Store] {
+        match self.levels {
+            256 => &[Store::U8, Store::I8],
+            65536 => &[Store::I16],
+            _ => &[],
+        }
+    }
+
+    /// The grid of what is read, where all zero points are integers of its store.
+    fn grid(&self, rank: usize) -> Option<Grid> {
+        let [lo, hi] = self.input.each_ref().map(|t| t.reals().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
+        let dims = self.input[0].dims();
+        if lo.len() != hi.len() || self.input[1].dims() != dims || lo.is_empty() {
+            return None;
+        }
+        let steps = f64::from(self.levels - 1);
+        let scales: Vec<f64> = lo.iter().zip(&hi).map(|(lo, hi)| (hi - lo) / steps).collect();
+        let below: Vec<f64> = lo.iter().zip(&scales).map(|(lo, scale)| -lo / scale).collect();
+        let whole = below.iter().all(|z| (z - z.round()).abs() < OFF && (0.0..=steps).contains(&z.round()));
+        if !whole || scales.iter().any(|s| !(*s as f32).is_normal() || *s < 0.0) {
+            return None;
+        }
+        // Signed where 0 is in the middle.
+        let middle = (f64::from(self.levels) / 2.0).round();
+        let centred = below.iter().all(|z| z.round() == middle);
+        let store = *self.stores().iter().find(|s| (s.range().0 < 0) == centred || self.stores().len() == 1)?;
+        let scales: Vec<f32> = scales.into_iter().map(|s| s as f32).collect();
+        if let &[scale] = scales.as_slice() {
+            return Some(Grid::per_tensor(store, scale, below[0].round() as i32 + store.range().0));
+        }
+        let behind = rank.checked_sub(dims.len())?;
+        let wide: Vec<usize> = (0..dims.len()).filter(|&a| dims[a] != 1).collect();
+        match wide.as_slice() {
+            &[axis] if centred => Some(Grid::per_axis(store, behind + axis, scales)),
+            _ => None,
+        }
+    }
+
+    /// True where what is given are the stored integers themselves.
+    fn gives_integers(&self, store: Store) -> bool {
+        let (first, last) = store.range();
+        let all = |t: &Tensor, end: i32| t.reals().iter().all(|&x| x == end as f32);
+        all(&self.output[0], first) && all(&self.output[1], last)
+    }
+}
+
+/// Reads a FakeQuantize whose limits `input` gives.
+fn fake(
+    n: &mut NodeCx<'_, '_>,
+    levels: u32,
+    input: impl Fn(&mut NodeCx<'_, '_>, usize) -> Result<ValueId, Refusal>,
+) -> Result<Fake, Refusal> {
+    if levels < 2 {
+        return Err(Refusal::Attribute { name: "levels".into(), problem: "less than 2" });
+    }
+    let mut limit = |i: usize| {
+        let v = input(n, i)?;
+        n.known(v, i)
+    };
+    Ok(Fake { levels, input: [limit(1)?, limit(2)?], output: [limit(3)?, limit(4)?] })
+}
+
+fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    n.broadcasts()?;
+    let levels = n.required("levels")?;
+    let fake = fake(n, levels, |n, i| n.input(i))?;
+    let x = n.input(0)?;
+    let same = fake.input.iter().zip(&fake.output).all(|(a, b)| a.reals() == b.reals());
+    if same
+        && n.ty(x).elem == Elem::F32
+        && let Some(grid) = fake.grid(n.rank(x))
+    {
+        let ty = n.ty(x).with_elem(Elem::Grid(grid));
+        if ty.validate().is_ok() {
+            let quantized = n.add_typed(Quantize {}, &[x], ty)?;
+            return one(n.add(Dequantize {}, &[quantized])?);
+        }
+    }
+    arithmetic(n, x, levels)
+}
+
+/// `round((x - lo) / (hi - lo) * steps) / steps * (out_hi - out_lo) + out_lo`, with x limited to what is read.
+fn arithmetic(n: &mut NodeCx<'_, '_>, x: ValueId, levels: u32) -> Result<Values, Refusal> {
+    let [lo, hi, out_lo, out_hi] = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
+    let steps = n.scalar(f64::from(levels - 1), x)?;
+    let (span, out_span) = (n.binary(BinaryFn::Sub, hi, lo)?, n.binary(BinaryFn::Sub, out_hi, out_lo)?);
+    let limited = n.binary(BinaryFn::Max, x, lo)?;
+    let limited = n.binary(BinaryFn::Min, limited, hi)?;
+    let above = n.binary(BinaryFn::Sub, limited, lo)?;
+    let share = n.binary(BinaryFn::Div, above, span)?;
+    let step = n.binary(BinaryFn::Mul, share, steps)?;
+    let step = n.unary(UnaryFn::Round, step)?;
+    let share = n.binary(BinaryFn::Div, step, steps)?;
+    let y = n.binary(BinaryFn::Mul, share, out_span)?;
+    one(n.binary(BinaryFn::Add, y, out_lo)?)
+}
+
+/// Integers behind a FakeQuantize that gives them are those of a grid.
+fn convert(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let to = n.element("destination_type")?;
+    let to = to.ok_or(Refusal::Attribute { name: "destination_type".into(), problem: "is missing" })?;
+    if let Some(integers) = quantized(n, &to)? {
+        return one(integers);
+    }
+    let x = n.input(0)?;
+    let from = n.ty(x).elem.clone();
+    match (&from, to) {
+        (Elem::Grid(_), to) => {
+            let real = n.add(Dequantize {}, &[x])?;
+            one(n.cast(real, to)?)
+        }
+        (_, to) => one(n.add(Cast { to }, &[x])?),
+    }
+}
+
+/// What a Convert to `to` behind a FakeQuantize gives, where these are the integers of a grid.
+fn quantized(n: &mut NodeCx<'_, '_>, to: &Elem) -> Result<Option<ValueId>, Refusal> {
+    let layer = n.giver(0)?;
+    let levels = layer.attribute("levels").and_then(|text| text.parse::<u32>().ok());
+    let (Some(levels), "FakeQuantize") = (levels, layer.kind.as_str()) else { return Ok(None) };
+    let Ok(fake) = fake(n, levels, |n, i| n.behind(i)) else { return Ok(None) };
+    let x = n.behind(0)?;
+    let Some(grid) = fake.grid(n.rank(x)).map(|g| of_store(g, to)) else { return Ok(None) };
+    let Some(grid) = grid.filter(|g| fake.gives_integers(g.store)) else { return Ok(None) };
+    let ty = n.ty(x).with_elem(Elem::Grid(grid));
+    if ty.validate().is_err() || n.ty(x).elem != Elem::F32 {
+        return Ok(None);
+    }
+    n.add_typed(Quantize {}, &[x], ty).map(Some)
+}
+
+/// The same numbers as integers of the element `to`.
+fn of_store(grid: Grid, to: &Elem) -> Option<Grid> {
+    if grid.store.elem() == *to {
+        return Some(grid);
+    }
+    let (scale, zero) = grid.tensor_map()?;
+    let (store, shift) = match (grid.store, to) {
+        (Store::U8, Elem::I8) => (Store::I8, -128),
+        (Store::I8, Elem::U8) => (Store::U8, 128),
+        _ => return None,
+    };
+    Some(Grid::per_tensor(store, scale, zero + shift))
+}
+
+/// The real numbers that a product makes of integers.
+pub(super) fn scaled(n: &mut NodeCx<'_, '_>) -> Result<Option<ValueId>, Refusal> {
+    let Some((integers, scheme, dims)) = n.scaled()? else { return Ok(None) };
+    let source = n.value(integers.source)?;
+    if n.ty(source).elem.grid().is_some() {
+        return n.add(Dequantize {}, &[source]).map(Some);
+    }
+    if let Some(tensor) = n.constant(source).cloned().and_then(|t| scheme.constant(&t, &dims)) {
+        let name = n.graph().name(source).cloned();
+        let stored = n.add_constant(tensor);
+        if let Some(name) = name {
+            n.graph_mut().set_name(stored, name);
+        }
+        let real = n.add(Dequantize {}, &[stored])?;
+        return n.reshape(real, &dims).map(Some);
+    }
+    let mut real = n.cast(source, Elem::F32)?;
+    if n.constant(source).is_some() {
+        real = n.reshape(real, &dims)?;
+    }
+    let [zero, scale] = integers.factors();
+    for (f, factor) in [(BinaryFn::Sub, zero), (BinaryFn::Mul, scale)] {
+        if let Some(factor) = factor {
+            let factor = n.value(factor)?;
+            let factor = n.cast(factor, Elem::F32)?;
+            real = n.binary(f, real, factor)?;
+        }
+    }
+    Ok(Some(real))
+}

@@ -1,0 +1,101 @@
+//! Operations that compute or use indices.
+
+use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, TopK};
+use qcc_ir::{Elem, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::index::Places;
+use crate::build::{Build, Values, count_axis, extent, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("Gather", gather),
+    ("GatherElements", |n| {
+        let (x, indices) = (n.input(0)?, n.input(1)?);
+        let axis = n.axis_of("axis", 0, x)?;
+        one(n.add(GatherElements { axis }, &[x, indices])?)
+    }),
+    ("GatherND", |n| {
+        let batch = extent(n.number("batch_dims")?.unwrap_or(0))?;
+        let (x, indices) = (n.input(0)?, n.input(1)?);
+        one(n.add(GatherNd { batch }, &[x, indices])?)
+    }),
+    ("ScatterElementsUpdate", scatter_elements),
+    ("ScatterNDUpdate", |n| {
+        let (f, x, indices, updates) = (scatter(n)?, n.input(0)?, n.input(1)?, n.input(2)?);
+        let places = Places::tuples(n, x, indices)?;
+        one(places.update(n, f, x, updates)?)
+    }),
+    ("ScatterUpdate", |n| {
+        let (x, indices, updates) = (n.input(0)?, n.input(1)?, n.input(2)?);
+        let axis = n.axis_at(3, x)?;
+        if n.rank(indices) != 1 {
+            return Err(Refusal::Unsupported(format!("indices {} are not supported here", n.ty(indices))));
+        }
+        let places = Places::slices(n, axis, indices)?;
+        one(places.update(n, ScatterFn::Replace, x, updates)?)
+    }),
+    ("ShapeOf", |n| {
+        let to = n.element("output_type")?.unwrap_or(Elem::I64);
+        let x = n.input(0)?;
+        let dims = n.dims(x);
+        let shape = n.table(&[dims.len()], |i| dims[i] as i64)?;
+        one(n.cast(shape, to)?)
+    }),
+    ("TopK", top_k),
+];
+
+/// Along batches the indices of each count in its own part.
+fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let batch: i64 = n.number("batch_dims")?.unwrap_or(0);
+    let (x, indices) = (n.input(0)?, n.input(1)?);
+    let axis = n.axis_at(2, x)?;
+    if batch != 0 {
+        return Err(Refusal::Unsupported("batch_dims other than 0 are not supported".into()));
+    }
+    one(n.add(Gather { axis }, &[x, indices])?)
+}
+
+fn scatter(n: &mut NodeCx<'_, '_>) -> Result<ScatterFn, Refusal> {
+    Ok(match n.text("reduction") {
+        None | Some("none") => ScatterFn::Replace,
+        Some("sum") => ScatterFn::Add,
+        Some("prod") => ScatterFn::Mul,
+        Some("min") => ScatterFn::Min,
+        Some("max") => ScatterFn::Max,
+        Some(other) => return Err(Refusal::Unsupported(format!("the reduction {other} is not supported"))),
+    })
+}
+
+fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let f = scatter(n)?;
+    if f != ScatterFn::Replace && !n.flag("use_init_val", true)? {
+        return Err(Refusal::Unsupported("updates without the first value (use_init_val) are not supported".into()));
+    }
+    n.ignore(&["use_init_val"]);
+    let (x, indices, updates) = (n.input(0)?, n.input(1)?, n.input(2)?);
+    let axis = n.axis_at(3, x)?;
+    let places = Places::elements(n, x, axis, indices)?;
+    one(places.update(n, f, x, updates)?)
+}
+
+/// Of equal elements the graph's operator gives the first first.
+fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let largest = match n.text("mode") {
+        Some("max") => true,
+        Some("min") => false,
+        _ => return Err(Refusal::Attribute { name: "mode".into(), problem: "neither max nor min" }),
+    };
+    if let Some(sort) = n.text("sort").filter(|&sort| sort != "value") {
+        return Err(Refusal::Unsupported(format!("elements sorted by {sort} are not supported")));
+    }
+    n.ignore(&["stable"]);
+    let to = n.element("index_element_type")?.unwrap_or(Elem::I32);
+    let axis: i64 = n.required("axis")?;
+    let x = n.input(0)?;
+    let (axis, k) = (count_axis(axis, n.rank(x))?, extent(n.integer(1)?)?);
+    let both = n.add_all(TopK { k, axis, largest }, &[x])?;
+    let places: ValueId = n.cast(both[1], to)?;
+    Ok([both[0], places].into_iter().collect())
+}

@@ -1,0 +1,74 @@
+//! The operation table: one row for each type of layer. The files are named like the graph's own operator families.
+
+use std::sync::LazyLock;
+
+use qcc_formats::openvino::Node;
+use rustc_hash::FxHashMap;
+
+use super::node::NodeCx;
+use crate::build::Values;
+use crate::refusal::Refusal;
+
+mod conv;
+mod elementwise;
+mod grid;
+mod index;
+mod movement;
+mod norm;
+mod pool;
+mod recurrent;
+mod reduce;
+mod resize;
+
+/// Brings one layer into the graph.
+pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
+
+/// A type of layer and its meaning.
+type Row = (&'static str, Import);
+
+const FAMILIES: [&[Row]; 10] = [
+    conv::ROWS,
+    elementwise::ROWS,
+    grid::ROWS,
+    index::ROWS,
+    movement::ROWS,
+    norm::ROWS,
+    pool::ROWS,
+    recurrent::ROWS,
+    reduce::ROWS,
+    resize::ROWS,
+];
+
+static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());
+
+/// The row of a layer. Attributes tell the operation sets apart in which an operation has changed.
+pub(super) fn find(layer: &Node) -> Result<Import, Refusal> {
+    let kind = layer.kind.as_str();
+    let standard = layer.opset.starts_with("opset");
+    let name = if standard { kind.to_owned() } else { format!("{kind} ({})", layer.opset) };
+    let unknown = || Refusal::Operator { name, help: advice(kind) };
+    TABLE.get(kind).copied().filter(|_| standard).ok_or_else(unknown)
+}
+
+fn advice(kind: &str) -> Option<&'static str> {
+    match kind {
+        "NonMaxSuppression" | "DetectionOutput" | "PriorBox" | "PriorBoxClustered" | "Proposal" => {
+            Some("convert the model without post-processing")
+        }
+        "If" | "Loop" | "TensorIterator" => Some("convert the model with loops and branches resolved"),
+        "ReadValue" | "Assign" => Some("convert the model without state"),
+        _ => Some("write it with other operations, or give the model that it was converted from"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_operation_has_one_row() {
+        let mut names: Vec<&str> = super::FAMILIES.into_iter().flatten().map(|row| row.0).collect();
+        let rows = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), rows);
+    }
+}

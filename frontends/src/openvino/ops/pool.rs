@@ -1,0 +1,28 @@
+//! Pooling.
+
+use qcc_ir::ops::{Extents, PoolFn};
+
+use super::super::node::NodeCx;
+use super::Row;
+use super::conv::{Moves, moves};
+use crate::build::window::{Window, average_with_padding, pool};
+use crate::build::{Values, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[("AvgPool", |n| pooled(n, PoolFn::Average)), ("MaxPool", |n| pooled(n, PoolFn::Max))];
+
+fn pooled(n: &mut NodeCx<'_, '_>, f: PoolFn) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let kernel: Extents = n.extents("kernel")?;
+    let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
+    let ceil = match n.text("rounding_type") {
+        None | Some("floor") => false,
+        Some("ceil") => true,
+        Some(other) => return Err(Refusal::Unsupported(format!("rounding_type {other} is not supported"))),
+    };
+    // What says how places are counted: they are not read.
+    n.ignore(&["index_element_type", "axis"]);
+    let window = Window { kernel, stride, dilation, before, after };
+    let apart = f == PoolFn::Max || n.flag("exclude-pad", true)?;
+    one(if apart { pool(n, f, x, window, ceil)? } else { average_with_padding(n, x, window, ceil)? })
+}

@@ -1,0 +1,110 @@
+//! Recurrent layers. Each direction is a layer of its own.
+
+use qcc_ir::ValueId;
+use qcc_ir::ops::{Cell, Concat, Extents, Gather, Range, Recurrent, Slice};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("GRUSequence", |n| {
+        let reset_after = n.flag("linear_before_reset", false)?;
+        layers(n, Cell::Gru { reset_after }, &["sigmoid", "tanh"])
+    }),
+    ("LSTMSequence", |n| layers(n, Cell::Lstm, &["sigmoid", "tanh", "tanh"])),
+    ("RNNSequence", |n| {
+        let relu = n.text("activations").is_some_and(|f| f.trim() == "relu");
+        layers(n, Cell::Rnn { relu }, &[if relu { "relu" } else { "tanh" }])
+    }),
+];
+
+/// Where the gates input, output, forget and candidate are among those of the file: forget, input, candidate, output.
+const LSTM_GATES: [i64; 4] = [1, 3, 0, 2];
+
+/// The layers of all directions. Operands are x `[N, T, I]`, the states `[N, D, H]`, lengths, and the weights, whose first
+/// axis is that of directions.
+fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Values, Refusal> {
+    let directions: &[bool] = match n.text("direction") {
+        None | Some("forward") => &[false],
+        Some("reverse") => &[true],
+        Some("bidirectional") => &[false, true],
+        Some(_) => return Err(Refusal::Attribute { name: "direction".into(), problem: "not a known direction" }),
+    };
+    let given: Vec<&str> = n.text("activations").unwrap_or_default().split(',').map(str::trim).collect();
+    if given != [""] && given != functions {
+        return Err(Refusal::Unsupported(format!("activations {} are not supported", given.join(", "))));
+    }
+    if [n.list("activations_alpha")?, n.list("activations_beta")?].iter().any(|l| !l.is_empty()) {
+        return Err(Refusal::Unsupported("activations with parameters are not supported".into()));
+    }
+    let clip = n.number::<f32>("clip")?.filter(|&clip| clip != 0.0 && clip.is_finite());
+    let x = n.input(0)?;
+    let states = cell.states();
+    let dims = n.dims(x);
+    let &[_, steps, _] = dims.as_slice() else { return Err(Refusal::Invalid(format!("x is {}", n.ty(x)))) };
+    if n.integers(1 + states)?.iter().any(|&len| usize::try_from(len) != Ok(steps)) {
+        return Err(Refusal::Unsupported("sequences shorter than x are not supported".into()));
+    }
+    let x = n.transpose(x, &[1, 0, 2])?;
+    let mut results = vec![Values::new(); 1 + states];
+    let mut hidden = 0;
+    for (d, &reverse) in directions.iter().enumerate() {
+        let mut operands = vec![x];
+        for i in 0..3 {
+            let whole = n.input(2 + states + i)?;
+            let part = direction(n, whole, 0, d, directions.len())?;
+            operands.push(gates(n, cell, part)?);
+        }
+        hidden = n.dims(operands[2]).get(1).copied().unwrap_or(0);
+        for i in 0..states {
+            let whole = n.input(1 + i)?;
+            operands.push(direction(n, whole, 1, d, directions.len())?);
+        }
+        let values = n.add_all(Recurrent { cell, reverse, clip }, &operands)?;
+        for (i, value) in values.into_iter().enumerate() {
+            // y is [N, D, T, H] in the end, a last state [N, D, H].
+            let value = if i == 0 { n.transpose(value, &[1, 0, 2])? } else { value };
+            let mut dims = n.dims(value);
+            dims.insert(1, 1);
+            results[i].push(n.reshape(value, &dims)?);
+        }
+    }
+    if n.required::<usize>("hidden_size")? != hidden {
+        return Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" });
+    }
+    let joined = |values: &Values| match values.as_slice() {
+        [one] => Ok(*one),
+        all => n.add(Concat { axis: 1 }, all),
+    };
+    results.iter().map(joined).collect()
+}
+
+/// What belongs to direction `d` of `count`, which lie along `axis`.
+fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, axis: usize, d: usize, count: usize) -> Result<ValueId, Refusal> {
+    let mut dims: Extents = n.dims(v);
+    if dims.get(axis) != Some(&count) {
+        return Err(Refusal::Invalid(format!("{} for {count} directions", n.ty(v))));
+    }
+    let range = Range { axis, start: d, len: 1, step: 1 };
+    let part = if count == 1 { v } else { n.add(Slice { ranges: vec![range] }, &[v])? };
+    dims.remove(axis);
+    n.reshape(part, &dims)
+}
+
+/// Weights `[G * H, ..]` with the gates in the order of the graph.
+fn gates(n: &mut NodeCx<'_, '_>, cell: Cell, w: ValueId) -> Result<ValueId, Refusal> {
+    let dims = n.dims(w);
+    if cell != Cell::Lstm {
+        return Ok(w);
+    }
+    let rows = dims.first().copied().unwrap_or(0);
+    if !rows.is_multiple_of(LSTM_GATES.len()) {
+        return Err(Refusal::Invalid(format!("weights {} of four gates", n.ty(w))));
+    }
+    let apart = [&[4, rows / 4], &dims[1..]].concat();
+    let (apart, order) = (n.reshape(w, &apart)?, n.table(&[4], |i| LSTM_GATES[i])?);
+    let ordered = n.add(Gather { axis: 0 }, &[apart, order])?;
+    n.reshape(ordered, &dims)
+}

@@ -1,0 +1,104 @@
+//! Resampling of images.
+
+use qcc_ir::ops::{Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, count_axis, extent, one, resize};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[("GridSample", grid_sample), ("Interpolate", interpolate)];
+
+fn unknown(name: &str) -> Refusal {
+    Refusal::Attribute { name: name.into(), problem: "not a known mode" }
+}
+
+fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let mode = match n.text("mode") {
+        None | Some("bilinear") => SampleMode::Linear,
+        Some("nearest") => SampleMode::Nearest,
+        Some("bicubic") => SampleMode::Cubic,
+        Some(_) => return Err(unknown("mode")),
+    };
+    let outside = match n.text("padding_mode") {
+        None | Some("zeros") => Outside::Zero,
+        Some("border") => Outside::Edge,
+        Some("reflection") => Outside::Reflect,
+        Some(_) => return Err(unknown("padding_mode")),
+    };
+    let align_corners = n.flag("align_corners", false)?;
+    let operands = [n.input(0)?, n.input(1)?];
+    one(n.add(GridSample { mode, outside, align_corners }, &operands)?)
+}
+
+fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
+    let nearest = match n.text("nearest_mode") {
+        None | Some("round_prefer_floor") => Some(Nearest::PreferFloor),
+        Some("round_prefer_ceil") => Some(Nearest::PreferCeil),
+        Some("floor") => Some(Nearest::Floor),
+        Some("ceil") => Some(Nearest::Ceil),
+        Some(_) => None,
+    };
+    let a = n.number("cube_coeff")?.unwrap_or(-0.75);
+    match n.text("mode") {
+        Some("nearest") => nearest.map(ResizeMode::Nearest).ok_or_else(|| unknown("nearest_mode")),
+        Some("linear" | "linear_onnx") => Ok(ResizeMode::Linear),
+        Some("cubic") => Ok(ResizeMode::Cubic { a }),
+        Some(other) => Err(Refusal::Unsupported(format!("resizing in mode {other} is not supported"))),
+        None => Err(unknown("mode")),
+    }
+}
+
+/// Extents or scales, one for each of the axes, which are the last input. Before operation set 11 both are given.
+fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let mode = mode(n)?;
+    let coordinates = match n.text("coordinate_transformation_mode") {
+        None | Some("half_pixel") => Coordinates::HalfPixel,
+        Some("pytorch_half_pixel") => Coordinates::PytorchHalfPixel,
+        Some("asymmetric") => Coordinates::Asymmetric,
+        Some("align_corners") => Coordinates::AlignCorners,
+        Some("tf_half_pixel_for_nn") => Coordinates::HalfPixelForNearest,
+        Some(_) => return Err(unknown("coordinate_transformation_mode")),
+    };
+    if n.flag("antialias", false)? {
+        return Err(Refusal::Unsupported("resizing with antialias is not supported".into()));
+    }
+    if [n.list("pads_begin")?, n.list("pads_end")?].concat().iter().any(|&p| p != 0) {
+        return Err(Refusal::Unsupported("resizing with padding is not supported".into()));
+    }
+    let by_sizes = match n.text("shape_calculation_mode") {
+        Some("sizes") => true,
+        Some("scales") => false,
+        _ => return Err(unknown("shape_calculation_mode")),
+    };
+    let x = n.input(0)?;
+    let both = n.inputs() > 2 && n.giver(2)?.outputs.first().is_some_and(|t| t.element.name().starts_with('f'));
+    let (scales_at, axes_at) = if both { (2, 3) } else { (1, 2) };
+    let rank = n.rank(x);
+    let axes: Vec<usize> = match n.inputs() > axes_at {
+        true => n.integers(axes_at)?.iter().map(|&a| count_axis(a, rank)).collect::<Result<_, _>>()?,
+        false => (0..rank).collect(),
+    };
+    let (mut size, mut scale): (Extents, Vec<f32>) = (n.dims(x), vec![1.0; rank]);
+    let count = |found: usize| {
+        let odd = || Refusal::Invalid(format!("{found} extents or scales for {} axes", axes.len()));
+        (found == axes.len()).then_some(()).ok_or_else(odd)
+    };
+    if by_sizes {
+        let sizes = n.integers(1)?;
+        count(sizes.len())?;
+        for (&axis, &new) in axes.iter().zip(&sizes) {
+            let (old, new) = (size[axis], extent(new)?);
+            (size[axis], scale[axis]) = (new, new as f32 / old as f32);
+        }
+    } else {
+        let scales = n.input(scales_at)?;
+        let scales = n.known(scales, scales_at)?.reals().into_owned();
+        count(scales.len())?;
+        for (&axis, &by) in axes.iter().zip(&scales) {
+            // The scale is rounded to single precision before it is applied.
+            (size[axis], scale[axis]) = (extent((size[axis] as f32 * by) as i64)?, by);
+        }
+    }
+    one(resize(n, x, Resize { size, scale, mode, coordinates })?)
+}

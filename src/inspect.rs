@@ -1,0 +1,65 @@
+//! What is in a model file, and what changed between two of them.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use qcc_backends::disassembly::{Changes, Disassembly, Entry, Kind};
+use qcc_frontends::{Folder, ImportOptions, Model, map};
+use qcc_ir::diagnostic::Diagnostic;
+
+use crate::Failure;
+
+/// What is in a file, as its format has it. A `.pt2` file is shown as the graph that is made of it.
+///
+/// # Errors
+/// Where the file cannot be read.
+pub fn inspect(path: &Path) -> Result<Disassembly, Failure> {
+    let file =
+        map(path).map_err(|e| Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display())))?;
+    let folder = Folder::new(path.parent().unwrap_or(Path::new("")));
+    let main = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(kind) = Kind::of(&file) else {
+        return inspect_graph(path, &ImportOptions::default());
+    };
+    match kind.disassemble(&file, &main, &|location| folder.map(location)) {
+        Ok(mut all) => {
+            all.metadata.extend(appended(kind, &file, path));
+            Ok(all)
+        }
+        Err(error) if kind == Kind::Graph => Err(error.diagnostic().into()),
+        // What reads models says more of a file that is none.
+        Err(error) => Err(Model::open(path).err().map_or_else(|| error.diagnostic().into(), Failure::from)),
+    }
+}
+
+/// The graph that is made of a model.
+///
+/// # Errors
+/// Where the model cannot be read or is refused.
+pub fn inspect_graph(path: &Path, options: &ImportOptions) -> Result<Disassembly, Failure> {
+    Ok(Disassembly::of_graph(&qcc_frontends::open(path, options)?.graph))
+}
+
+/// What changed from one file to another one of the same format.
+///
+/// # Errors
+/// Where a file cannot be read, or the formats differ.
+pub fn diff(before: &Path, after: &Path) -> Result<Changes, Failure> {
+    let [a, b] = [inspect(before)?, inspect(after)?];
+    if a.format != b.format {
+        let message = format!("{} is {}, and {} is {}", before.display(), a.format, after.display(), b.format);
+        let help = "files of one format can be told apart; `qcc compare` evaluates models of any two";
+        return Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)));
+    }
+    Ok(a.diff(&b))
+}
+
+/// Metadata behind the tables of a TFLite file.
+fn appended(kind: Kind, file: &Bytes, path: &Path) -> Vec<Entry> {
+    if kind != Kind::Tflite {
+        return Vec::new();
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let metadata = Model::read(file.clone(), folder).map(|m| m.metadata()).unwrap_or_default();
+    metadata.into_iter().map(|(name, value)| Entry::new(name, value)).collect()
+}
