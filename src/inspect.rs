@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use qcc_backends::disassembly::{Changes, Disassembly, Entry, Kind};
+use qcc_backends::Kind;
+use qcc_backends::disassembly::{Changes, Disassembly, Entry};
 use qcc_frontends::{Folder, ImportOptions, Model, map};
 use qcc_ir::diagnostic::Diagnostic;
 

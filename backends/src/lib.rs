@@ -13,6 +13,7 @@ use qcc_ir::target::Target;
 mod attachments;
 pub mod disassembly;
 mod files;
+mod kind;
 mod names;
 pub mod onnx;
 pub mod openvino;
@@ -22,6 +23,7 @@ mod unsupported;
 
 pub use attachments::Attachments;
 pub use files::{Files, Memory};
+pub use kind::Kind;
 pub(crate) use unsupported::Unsupported;
 
 /// A format that qcc writes.

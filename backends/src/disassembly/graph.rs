@@ -38,11 +38,11 @@ impl Disassembly {
         all.graphs.push(listing);
         all
     }
-}
 
-/// What is in the text form of a graph.
-pub(super) fn parsed(file: &Bytes) -> Result<Disassembly, String> {
-    text::file::read(file).map(|graph| Disassembly::of_graph(&graph)).map_err(|e| e.to_string())
+    /// What is in a `.qir` file.
+    pub(crate) fn of_text(file: &Bytes) -> Result<Disassembly, String> {
+        text::file::read(file).map(|graph| Disassembly::of_graph(&graph)).map_err(|e| e.to_string())
+    }
 }
 
 fn tensor(graph: &Graph, v: ValueId, ids: &FxHashMap<ValueId, String>) -> Tensor {

@@ -10,11 +10,9 @@ use sha2::{Digest as _, Sha256};
 mod align;
 mod diff;
 mod graph;
-mod kind;
 mod text;
 
 pub use diff::{Change, Changes, Subject};
-pub use kind::Kind;
 pub(crate) use text::shape;
 
 /// Gives the bytes of a file beside the model, by its name, or says why it cannot.

@@ -4,7 +4,7 @@ use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
 use super::*;
-use crate::{Attachments, Backend, Form, Memory};
+use crate::{Attachments, Backend, Form, Kind, Memory};
 
 /// A product with a weight, and what is done behind it.
 const NET: &str = "graph net {

@@ -2,7 +2,7 @@
 
 use crate::disassembly::{Operator, Quantization, numbers};
 
-use super::disassemble::Tensors;
+use super::tensors::Tensors;
 
 /// A tensor on integers: the operand or the result, and the operand that is its scale. The zero point is the one behind.
 enum Scaled {

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use prost::Message;
 use qcc_formats::onnx::{
-    AttributeProto, AttributeType, DataLocation, DataType, DimensionValue, FunctionProto, GraphProto, ModelProto,
-    NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto, TypeValue, ValueInfoProto,
+    AttributeProto, AttributeType, DataLocation, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto,
 };
-use rustc_hash::FxHashMap;
 
 use super::annotate::annotate;
-use crate::disassembly::{Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Tensor, Unreadable};
+use super::tensors::{Tensors, element, extent};
+use crate::disassembly::{Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Unreadable};
 
 /// Numbers of an attribute that are shown each.
 const SHOWN: usize = 64;
@@ -158,55 +158,6 @@ impl Reader<'_> {
         let dims: Vec<Extent> = t.dims.iter().map(|&n| extent(n)).collect();
         Ok(format!("{element} {} = {}", crate::disassembly::shape(&dims), Constant::new(&element, &bytes)))
     }
-}
-
-/// The tensors of a graph as they become known.
-#[derive(Default)]
-pub(super) struct Tensors {
-    pub(super) all: Vec<Tensor>,
-    /// Bytes of constants.
-    pub(super) known: FxHashMap<String, Bytes>,
-    places: FxHashMap<String, usize>,
-}
-
-impl Tensors {
-    /// The tensor of a name, new where there is none.
-    pub(super) fn of(&mut self, name: &str) -> &mut Tensor {
-        let next = self.all.len();
-        let place = *self.places.entry(name.to_owned()).or_insert(next);
-        if place == next {
-            self.all.push(Tensor { id: name.into(), ..Tensor::default() });
-        }
-        &mut self.all[place]
-    }
-
-    /// The tensor of a name, where there is one.
-    pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
-        self.places.get(name).map(|&place| &self.all[place])
-    }
-
-    fn describe(&mut self, v: &ValueInfoProto) {
-        let tensor = self.of(v.name());
-        if tensor.constant.is_some() {
-            return;
-        }
-        let Some(TypeValue::Tensor(ty)) = v.r#type.as_ref().and_then(|t| t.value.as_ref()) else { return };
-        tensor.element = element(ty.elem_type());
-        let extent = |d: &Option<DimensionValue>| match d {
-            Some(DimensionValue::Value(n)) => extent(*n),
-            Some(DimensionValue::Param(name)) => Extent::Open(name.clone()),
-            None => Extent::Open("?".into()),
-        };
-        tensor.shape = ty.shape.as_ref().map(|s| s.dim.iter().map(|d| extent(&d.value)).collect());
-    }
-}
-
-fn element(data_type: i32) -> String {
-    DataType::try_from(data_type).map_or_else(|_| data_type.to_string(), |elem| elem.to_string())
-}
-
-fn extent(n: i64) -> Extent {
-    u64::try_from(n).map_or_else(|_| Extent::Open(n.to_string()), Extent::Known)
 }
 
 fn text(bytes: &Bytes) -> String {

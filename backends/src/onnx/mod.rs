@@ -21,6 +21,7 @@ mod emit;
 mod nodes;
 mod ops;
 mod target;
+mod tensors;
 
 pub use disassemble::disassemble;
 pub use target::{DYNAMIC, TARGET};

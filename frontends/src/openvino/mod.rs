@@ -23,6 +23,7 @@ mod importer;
 mod integers;
 mod node;
 mod ops;
+mod run;
 mod types;
 
 /// Extension of the file of constants, in place of that of the main one.

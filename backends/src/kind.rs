@@ -4,7 +4,7 @@ use bytes::Bytes;
 use qcc_formats::openvino::Network;
 use qcc_ir::text;
 
-use super::{Beside, Disassembly, Unreadable, graph};
+use crate::disassembly::{Beside, Disassembly, Unreadable};
 use crate::{files, onnx, openvino, tflite};
 
 /// A format of which files are disassembled.
@@ -43,7 +43,7 @@ impl Kind {
             Kind::Tflite => tflite::disassemble(file).map_err(|e| Unreadable::Invalid(e.to_string())),
             Kind::Onnx => onnx::disassemble(file, beside),
             Kind::Openvino => openvino::disassemble(file, &files::beside(main, openvino::WEIGHTS), beside),
-            Kind::Graph => graph::parsed(file).map_err(Unreadable::Invalid),
+            Kind::Graph => Disassembly::of_text(file).map_err(Unreadable::Invalid),
         }
     }
 }
