@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use qcc_backends::Backend;
+use qcc_backends::Format;
 use qcc_frontends::ImportOptions;
 use qcc_ir::eval::Executor;
 use qcc_ir::{Elem, Tensor};
@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let imported = qcc_frontends::open(Path::new(&model), &ImportOptions::default());
     let mut graph =
         imported.map_err(|all| all.into_iter().next().map_or_else(|| "refused".into(), |d| d.to_string()))?.graph;
-    let mut context = Context::new(Backend::Tflite.target());
+    let mut context = Context::new(Format::Tflite.target());
     Pipeline::new(&Settings::default()).run(..=Stage::Lower, &mut graph, &mut context, &mut ignore)?;
 
     let input = |ty: &qcc_ir::TensorType| {

@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use qcc::backends::Backend;
+use qcc::backends::Format;
 use qcc::ir::ops::{Binary, BinaryFn, Op};
 use qcc::ir::{Graph, Shape, Tensor};
 use qcc::passes::{Context, Pass, PassError, Stage};
@@ -68,7 +68,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let samples = (0..8).map(|seed| vec![Tensor::from_vec(Shape::known(&shape), pixels(seed).collect())]);
     let calibration = Calibration::new(samples.collect::<Data>());
 
-    let mut options = Options::new([Backend::Tflite], Precision::Int8);
+    let mut options = Options::new([Format::Tflite], Precision::Int8);
     options.calibration = Some(calibration);
     let float = Arc::new(Mutex::new(Vec::new()));
     let mut compiler = Compiler::new(options);

@@ -56,7 +56,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let mut pipeline = Pipeline::new(&Settings::default());
     pipeline
         .insert_after("simplify/simplify", Rules::new("prune-weights", &[]).and(Prune { share: 0.05, fewest: 500 }))?;
-    let mut cx = Context::new(qcc::backends::Backend::Tflite.target());
+    let mut cx = Context::new(qcc::backends::Format::Tflite.target());
     pipeline.run(..=Stage::Simplify, &mut graph, &mut cx, &mut ignore)?;
 
     for node in graph.order() {

@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use qcc::backends::{Backend, Memory};
+use qcc::backends::{Format, Memory};
 use qcc::frontends::Model;
 use qcc::ir::ops::{MatMul, Unary, UnaryFn};
 use qcc::ir::{Graph, Origin, Shape, Tensor, TensorType};
@@ -38,7 +38,7 @@ fn perceptron() -> Result<Graph, Box<dyn Error>> {
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let model = Model::from(perceptron()?);
     let samples = (0..64).map(|seed| vec![numbers(&[1, 16], 100 + seed)]);
-    let mut options = Options::new([Backend::Tflite], Precision::Int8);
+    let mut options = Options::new([Format::Tflite], Precision::Int8);
     options.calibration = Some(Calibration::new(samples.collect::<Data>()));
 
     let mut compiled = Compiler::new(options).compile_model(&model, &mut NoObserver)?;

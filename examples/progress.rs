@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use qcc::backends::Backend;
+use qcc::backends::Format;
 use qcc::frontends::Model;
 use qcc::ir::Graph;
 use qcc::passes::PassId;
@@ -44,7 +44,7 @@ impl Observer for Printer {
 pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx");
     let model = Model::open(&path).map_err(Failure::from)?;
-    let mut options = Options::new([Backend::Tflite], Precision::Int8);
+    let mut options = Options::new([Format::Tflite], Precision::Int8);
     let mut calibration = Calibration::new(Data::Random);
     calibration.samples = Some(7);
     options.calibration = Some(calibration);

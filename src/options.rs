@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use qcc_backends::{Backend, Form};
+use qcc_backends::{Backend, Format};
 use qcc_frontends::ImportOptions;
 use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::target::Target;
 use qcc_passes::calibrate::Method;
 use qcc_passes::layout::{self, ImageOrder};
 use qcc_passes::quantize;
@@ -74,17 +75,15 @@ impl Calibration {
 /// What is wanted of a compilation.
 ///
 /// ```
-/// use qcc::{Calibration, Data, Options, Precision, backends::Backend};
-/// let mut options = Options::new([Backend::Onnx, Backend::Openvino], Precision::Int8);
+/// use qcc::{Calibration, Data, Options, Precision, backends::Format};
+/// let mut options = Options::new([Format::Onnx, Format::Openvino], Precision::Int8);
 /// options.calibration = Some(Calibration::new(Data::Path("pictures/".into())));
 /// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
     /// The formats to write. Data are evaluated once for all of them.
-    pub targets: Vec<Backend>,
-    /// How they are written.
-    pub form: Form,
+    pub targets: Vec<Arc<dyn Backend>>,
     /// The numbers to compute with.
     pub precision: Precision,
     /// [`Precision::Float16`]: values are 16 bits wide too, not the weights alone, on targets that compute with such.
@@ -124,8 +123,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            targets: vec![Backend::Tflite],
-            form: Form::default(),
+            targets: vec![Format::Tflite.into()],
             precision: Precision::Float32,
             half_values: false,
             block: DEFAULT_BLOCK,
@@ -147,20 +145,23 @@ impl Default for Options {
 
 impl Options {
     /// Artefacts of one precision, with nothing else asked for.
-    pub fn new(targets: impl IntoIterator<Item = Backend>, precision: Precision) -> Self {
-        Options { targets: targets.into_iter().collect(), precision, ..Options::default() }
+    pub fn new<B: Into<Arc<dyn Backend>>>(targets: impl IntoIterator<Item = B>, precision: Precision) -> Self {
+        Options { targets: targets.into_iter().map(Into::into).collect(), precision, ..Options::default() }
     }
 
     /// Fails where options contradict each other or leave something out.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.targets.is_empty() || self.targets.iter().enumerate().any(|(i, t)| self.targets[..i].contains(t)) {
+        if self.targets.is_empty()
+            || self
+                .targets
+                .iter()
+                .enumerate()
+                .any(|(i, t)| self.targets[..i].iter().any(|before| before.target().name == t.target().name))
+        {
             return usage("each target is written once", "name targets once each: --to tflite,onnx,openvino");
         }
-        let onnx_alone = self.form.qoperator || self.form.external_data;
-        if onnx_alone && !self.targets.contains(&Backend::Onnx) {
-            return usage("only ONNX knows that form", "add --to onnx");
-        }
-        if self.form.dynamic && !matches!(self.precision, Precision::W8A32 | Precision::W4A32) {
+        if self.targets.iter().any(|t| t.is_dynamic()) && !matches!(self.precision, Precision::W8A32 | Precision::W4A32)
+        {
             return usage(
                 "activations are quantized when the model runs where weights alone are narrow",
                 "add --w8a32",
@@ -185,7 +186,7 @@ impl Options {
                 "add --int8, or leave --calibrator out",
             );
         }
-        let computes = |b: &Backend| self.precision == Precision::Float16 && b.target().half.is_some();
+        let computes = |b: &Arc<dyn Backend>| self.precision == Precision::Float16 && b.target().half.is_some();
         if self.half_values && !self.targets.iter().all(computes) {
             return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
         }
@@ -201,9 +202,11 @@ impl Options {
                 "add --data, or leave --preprocess and the like out",
             );
         }
-        let takes_blocks = |b: &Backend| b.target().grids.blocks.is_some();
-        if let Some(odd) = self.targets.iter().find(|b| self.precision == Precision::W4A32 && !takes_blocks(b)) {
-            let able: Vec<&str> = Backend::ALL.iter().filter(|b| takes_blocks(b)).map(|b| b.target().name).collect();
+        let takes_blocks = |target: &Target| target.grids.blocks.is_some();
+        if let Some(odd) = self.targets.iter().find(|b| self.precision == Precision::W4A32 && !takes_blocks(b.target()))
+        {
+            let able: Vec<&str> =
+                Format::ALL.iter().map(|f| f.target()).filter(|t| takes_blocks(t)).map(|t| t.name).collect();
             let message = format!("{} has no 4-bit weights in blocks", odd.target().name);
             return usage(&message, &format!("--to {}, or --quantize w8a32", able.join(" or ")));
         }
@@ -286,13 +289,12 @@ mod tests {
             Options { block: 64, ..float.clone() },
             Options { precision: Precision::W4A32, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },
-            Options { targets: vec![Backend::Tflite; 2], ..float.clone() },
-            Options { form: Form { qoperator: true, ..Form::default() }, ..float.clone() },
+            Options { targets: vec![Format::Tflite.into(); 2], ..float.clone() },
         ] {
             assert!(matches!(options.check(), Err(Failure::Usage(_))));
         }
         assert!(float.check().is_ok());
-        let two = Options { targets: vec![Backend::Tflite, Backend::Onnx], ..float.clone() };
+        let two = Options { targets: vec![Format::Tflite.into(), Format::Onnx.into()], ..float.clone() };
         assert!(matches!(two.check_output(&output), Err(Failure::Usage(_))));
         assert!(float.check_output(&output).is_ok());
         let int8 = Options { precision: Precision::Int8, ..Options::default() };

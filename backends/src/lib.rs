@@ -3,8 +3,10 @@
 //! A backend exports a [`Target`]: what it asks of a graph, as data for the passes; and it writes a graph that meets
 //! this as one file or several.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
@@ -26,9 +28,49 @@ pub use files::{Files, Memory};
 pub use kind::Kind;
 pub(crate) use unsupported::Unsupported;
 
+/// What writes graphs for a runtime.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// What it asks of a graph; its name is that of the target in options and reports.
+    fn target(&self) -> &Target;
+
+    /// The format, where it is one of qcc's own.
+    fn format(&self) -> Option<Format> {
+        None
+    }
+
+    /// Extension of the main file, without the dot.
+    fn extension(&self) -> &str;
+
+    /// Name of the main file, for a model called `stem`; `suffix` tells the precision.
+    fn file_name(&self, stem: &str, suffix: &str) -> PathBuf {
+        format!("{stem}{suffix}.{}", self.extension()).into()
+    }
+
+    /// Names of the files that are written beside the main one, whatever the weights.
+    fn beside(&self, _main: &Path, attachments: &Attachments) -> Vec<String> {
+        attachments.files.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// True where it was asked to quantize activations when the model runs, beside weights that alone are narrow.
+    fn is_dynamic(&self) -> bool {
+        false
+    }
+
+    /// Writes a graph that was checked for [`Backend::target`].
+    ///
+    /// # Errors
+    /// All that cannot be written, together; then what was written is of no use.
+    fn write(
+        &self,
+        graph: Checked<'_>,
+        attachments: &Attachments,
+        files: &mut dyn Files,
+    ) -> Result<Summary, Vec<Diagnostic>>;
+}
+
 /// A format that qcc writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Backend {
+pub enum Format {
     /// TensorFlow Lite (LiteRT).
     Tflite,
     /// ONNX (ONNX Runtime).
@@ -65,77 +107,96 @@ pub struct Summary {
     pub constants: usize,
 }
 
-impl Backend {
-    /// All backends.
-    pub const ALL: &'static [Backend] = &[Backend::Tflite, Backend::Onnx, Backend::Openvino];
+impl Format {
+    /// All formats.
+    pub const ALL: &'static [Format] = &[Format::Tflite, Format::Onnx, Format::Openvino];
 
-    /// What the backend asks of a graph; its name is the one on the command line.
+    /// The backend that writes the format in a form. What the format does not know of it counts for nothing.
+    pub fn with(self, form: Form) -> Arc<dyn Backend> {
+        Arc::new(Writer { format: self, form })
+    }
+
+    /// What the format asks of a graph.
     pub fn target(self) -> &'static Target {
         self.target_for(Form::default())
     }
 
-    /// As [`Backend::target`], of a graph that is written in that form.
+    /// As [`Format::target`], of a graph that is written in that form.
     pub fn target_for(self, form: Form) -> &'static Target {
         match (self, form.dynamic) {
-            (Backend::Tflite, _) => &tflite::TARGET,
-            (Backend::Onnx, false) => &onnx::TARGET,
-            (Backend::Onnx, true) => &onnx::DYNAMIC,
-            (Backend::Openvino, false) => &openvino::TARGET,
-            (Backend::Openvino, true) => &openvino::DYNAMIC,
+            (Format::Tflite, _) => &tflite::TARGET,
+            (Format::Onnx, false) => &onnx::TARGET,
+            (Format::Onnx, true) => &onnx::DYNAMIC,
+            (Format::Openvino, false) => &openvino::TARGET,
+            (Format::Openvino, true) => &openvino::DYNAMIC,
+        }
+    }
+}
+
+impl From<Format> for Arc<dyn Backend> {
+    fn from(format: Format) -> Self {
+        format.with(Form::default())
+    }
+}
+
+/// Writes a format in a form.
+#[derive(Clone, Copy, Debug)]
+struct Writer {
+    format: Format,
+    form: Form,
+}
+
+impl Backend for Writer {
+    fn target(&self) -> &Target {
+        self.format.target_for(self.form)
+    }
+
+    fn format(&self) -> Option<Format> {
+        Some(self.format)
+    }
+
+    fn extension(&self) -> &str {
+        match self.format {
+            Format::Tflite => "tflite",
+            Format::Onnx => "onnx",
+            Format::Openvino => "xml",
         }
     }
 
-    /// Extension of the main file, without the dot.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Backend::Tflite => "tflite",
-            Backend::Onnx => "onnx",
-            Backend::Openvino => "xml",
-        }
-    }
-
-    /// Name of the main file, for a model called `stem`; `suffix` tells the precision.
-    pub fn file_name(self, stem: &str, suffix: &str) -> PathBuf {
-        format!("{stem}{suffix}.{}", self.extension()).into()
-    }
-
-    /// Names of the files that are written beside the main one, whatever the weights. Those of more than
-    /// [`onnx::MOST_INSIDE`] bytes get a file in any form.
-    pub fn beside(self, main: &Path, form: Form, attachments: &Attachments) -> Vec<String> {
+    /// ONNX models of more than [`onnx::MOST_INSIDE`] bytes get a file of weights in any form.
+    fn beside(&self, main: &Path, attachments: &Attachments) -> Vec<String> {
         let named = |extension: &str| files::beside(&main.file_name().unwrap_or_default().to_string_lossy(), extension);
-        let weights = match self {
-            Backend::Onnx if form.external_data => Some(named(onnx::WEIGHTS)),
-            Backend::Tflite | Backend::Onnx => None,
-            Backend::Openvino => Some(named(openvino::WEIGHTS)),
+        let weights = match self.format {
+            Format::Onnx if self.form.external_data => Some(named(onnx::WEIGHTS)),
+            Format::Tflite | Format::Onnx => None,
+            Format::Openvino => Some(named(openvino::WEIGHTS)),
         };
         weights.into_iter().chain(attachments.files.iter().map(|(name, _)| name.clone())).collect()
     }
 
-    /// Writes a graph that was checked for [`Backend::target_for`] this form.
-    ///
-    /// # Errors
-    /// All that cannot be written, together; then nothing is written. Likewise where the graph was checked for another
-    /// target.
-    pub fn write(
-        self,
+    fn is_dynamic(&self) -> bool {
+        self.form.dynamic
+    }
+
+    fn write(
+        &self,
         graph: Checked<'_>,
-        form: Form,
         attachments: &Attachments,
         files: &mut dyn Files,
     ) -> Result<Summary, Vec<Diagnostic>> {
-        let target = self.target_for(form);
+        let target = self.format.target_for(self.form);
         if !std::ptr::eq(graph.target(), target) {
             let message = format!("the graph was checked for another target or form than that of {}", target.name);
-            return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target_for")]);
+            return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target")]);
         }
         let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
-        let mut summary = match self {
-            Backend::Tflite => {
+        let mut summary = match self.format {
+            Format::Tflite => {
                 let name = files.main().to_owned();
                 tflite::write(graph, attachments, files.create(&name).map_err(failed)?)?
             }
-            Backend::Onnx => onnx::write(graph, form, files)?,
-            Backend::Openvino => openvino::write(graph, attachments, files)?,
+            Format::Onnx => onnx::write(graph, self.form, files)?,
+            Format::Openvino => openvino::write(graph, attachments, files)?,
         };
         for (name, bytes) in &attachments.files {
             files.create(name).and_then(|file| file.write_all(bytes)).map_err(failed)?;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow::Continue;
 
 use bytes::Bytes;
-use qcc_backends::{Attachments, Backend, Form, Memory};
+use qcc_backends::{Attachments, Form, Format, Memory};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::testing::{Step, graph_of, inputs_for};
@@ -19,9 +19,9 @@ use crate::refused;
 const MOST: u64 = 1 << 24;
 
 /// Runs stages of passes. What the user can change is a refusal; anything else is a fault.
-fn run(g: &mut Graph, backend: Backend, stage: Stage, int8: bool, channels_last: bool) -> bool {
+fn run(g: &mut Graph, format: Format, stage: Stage, int8: bool, channels_last: bool) -> bool {
     let numbers = if int8 { Numbers::Quantized(quantize::Options::default()) } else { Numbers::Source };
-    let mut cx = Context::new(backend.target());
+    let mut cx = Context::new(format.target());
     cx.source.channels_last = channels_last;
     let pipeline = Pipeline::new(&Settings { numbers, ..Settings::default() });
     match pipeline.run(stage..=stage, g, &mut cx, &mut ignore) {
@@ -39,13 +39,13 @@ fn run(g: &mut Graph, backend: Backend, stage: Stage, int8: bool, channels_last:
     }
 }
 
-fn written(g: &mut Graph, backend: Backend, form: Form, channels_last: bool) -> Option<Bytes> {
-    if !run(g, backend, Stage::Layout, false, channels_last) {
+fn written(g: &mut Graph, format: Format, form: Form, channels_last: bool) -> Option<Bytes> {
+    if !run(g, format, Stage::Layout, false, channels_last) {
         return None;
     }
     let mut files = Memory::new("model");
-    let written = Checked::new(g, backend.target_for(form))
-        .and_then(|g| backend.write(g, form, &Attachments::default(), &mut files));
+    let written = Checked::new(g, format.target_for(form))
+        .and_then(|g| format.with(form).write(g, &Attachments::default(), &mut files));
     match written {
         Ok(_) => files.files.remove("model").map(Bytes::from),
         Err(all) => {
@@ -64,16 +64,16 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
     }
     let given = quantize::is_quantized(source);
     let mut simple = source.clone();
-    if !run(&mut simple, Backend::Onnx, Stage::Simplify, false, false) {
+    if !run(&mut simple, Format::Onnx, Stage::Simplify, false, false) {
         return;
     }
-    for &backend in Backend::ALL {
+    for &format in Format::ALL {
         let mut g = simple.clone();
-        if !run(&mut g, backend, Stage::Lower, false, false) {
+        if !run(&mut g, format, Stage::Lower, false, false) {
             continue;
         }
         if given {
-            let mut cx = Context::new(backend.target());
+            let mut cx = Context::new(format.target());
             match quantize::absorb(&g, &mut cx, quantize::Interface::Float) {
                 Ok(absorbed) => g = absorbed.graph,
                 Err(PassError::Refused(d)) => {
@@ -84,7 +84,7 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
                 Err(e) => panic!("{e}\n{}", print_brief(&g)),
             }
         }
-        written(&mut g, backend, Form::default(), channels_last);
+        written(&mut g, format, Form::default(), channels_last);
     }
 }
 
@@ -155,21 +155,21 @@ pub(crate) fn graph(data: &[u8]) {
 
     let Some(truth) = Truth::of(&g, u64::from(*seed)) else { return };
     let mut simple = g.clone();
-    if !run(&mut simple, Backend::Onnx, Stage::Simplify, false, false) {
+    if !run(&mut simple, Format::Onnx, Stage::Simplify, false, false) {
         return;
     }
     truth.holds(&simple, "simplified", &g);
     imported(&simple, &truth, &g);
-    for (i, &backend) in Backend::ALL.iter().enumerate() {
+    for (i, &format) in Format::ALL.iter().enumerate() {
         let mut lowered = simple.clone();
-        if !run(&mut lowered, backend, Stage::Lower, true, false) {
+        if !run(&mut lowered, format, Stage::Lower, true, false) {
             continue;
         }
-        truth.holds(&lowered, backend.target().name, &g);
+        truth.holds(&lowered, format.target().name, &g);
         let mut float = lowered.clone();
-        written(&mut float, backend, Form::default(), false);
-        if usize::from(first / 2) % Backend::ALL.len() == i {
-            quantized(&lowered, backend, &truth, first / 6);
+        written(&mut float, format, Form::default(), false);
+        if usize::from(first / 2) % Format::ALL.len() == i {
+            quantized(&lowered, format, &truth, first / 6);
         }
     }
 }
@@ -177,10 +177,10 @@ pub(crate) fn graph(data: &[u8]) {
 /// Written as ONNX and read again, a graph means the same.
 fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
     let mut g = simple.clone();
-    if !run(&mut g, Backend::Onnx, Stage::Lower, false, false) {
+    if !run(&mut g, Format::Onnx, Stage::Lower, false, false) {
         return;
     }
-    let Some(file) = written(&mut g, Backend::Onnx, Form::default(), false) else { return };
+    let Some(file) = written(&mut g, Format::Onnx, Form::default(), false) else { return };
     let model = Model::read(file, std::path::Path::new("/nowhere")).expect("what was written is read");
     let options = ImportOptions::default();
     match model.import(&options) {
@@ -190,14 +190,14 @@ fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
 }
 
 /// Quantized, a graph verifies, evaluates and is written.
-fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
+fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let joint = Joint::alone(float);
     let sample = |_| Some(truth.inputs.clone());
     let Ok(ranges) = calibrate(&joint, &[float], Method::MinMax, 1, sample, &mut |_| Continue(())) else { return };
     let options = Options {
         dynamic: qcc_passes::quantize::Dynamic::default(),
         activations: mode % 3 != 2,
-        weights: if mode % 3 == 2 && backend.target().grids.blocks.is_some() {
+        weights: if mode % 3 == 2 && format.target().grids.blocks.is_some() {
             Weights::Blocks(32)
         } else {
             Weights::Channels
@@ -208,7 +208,7 @@ fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
         },
         exclude: Vec::new(),
     };
-    let narrow = match quantize(float, backend.target(), &ranges[0], &options) {
+    let narrow = match quantize(float, format.target(), &ranges[0], &options) {
         Ok(narrow) => narrow.graph,
         Err(PassError::Refused(d)) => return refused(&d),
         Err(e) => panic!("{e}\n{}", print_brief(float)),
@@ -223,6 +223,6 @@ fn quantized(float: &Graph, backend: Backend, truth: &Truth, mode: u8) {
         panic!("{e}\n{}", print_brief(&narrow));
     }
     let mut narrow = narrow;
-    let form = Form { qoperator: mode / 9 % 2 == 1 && backend == Backend::Onnx, ..Form::default() };
-    written(&mut narrow, backend, form, false);
+    let form = Form { qoperator: mode / 9 % 2 == 1 && format == Format::Onnx, ..Form::default() };
+    written(&mut narrow, format, form, false);
 }

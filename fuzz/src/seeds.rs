@@ -7,7 +7,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use qcc_backends::{Backend, Form, Memory};
+use qcc_backends::{Form, Format, Memory};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::Graph;
 use qcc_ir::testing::{Step, graph_of, inputs_for};
@@ -48,11 +48,11 @@ impl Seeds<'_> {
 }
 
 /// The passes of a target, and what it writes; none where it refuses.
-fn written(g: &Graph, backend: Backend, int8: bool, form: Form) -> Option<Vec<u8>> {
+fn written(g: &Graph, format: Format, int8: bool, form: Form) -> Option<Vec<u8>> {
     let mut g = g.clone();
     let numbers = if int8 { Numbers::Quantized(Options::default()) } else { Numbers::Source };
     let pipeline = Pipeline::new(&Settings { numbers, ..Settings::default() });
-    let mut cx = Context::new(backend.target());
+    let mut cx = Context::new(format.target());
     pipeline.run(..=Stage::Lower, &mut g, &mut cx, &mut ignore).ok()?;
     if int8 {
         let sample = inputs_for(&g, 1);
@@ -61,10 +61,10 @@ fn written(g: &Graph, backend: Backend, int8: bool, form: Form) -> Option<Vec<u8
         cx.ranges = ranges.first();
         pipeline.run(Stage::Quantize..=Stage::Quantize, &mut g, &mut cx, &mut ignore).ok()?;
     }
-    pipeline.run(Stage::Layout..=Stage::Layout, &mut g, &mut Context::new(backend.target()), &mut ignore).ok()?;
+    pipeline.run(Stage::Layout..=Stage::Layout, &mut g, &mut Context::new(format.target()), &mut ignore).ok()?;
     let mut files = Memory::new("model");
-    let checked = qcc_ir::Checked::new(&g, backend.target_for(form)).ok()?;
-    backend.write(checked, form, &qcc_backends::Attachments::default(), &mut files).ok()?;
+    let checked = qcc_ir::Checked::new(&g, format.target_for(form)).ok()?;
+    format.with(form).write(checked, &qcc_backends::Attachments::default(), &mut files).ok()?;
     files.files.remove("model")
 }
 
@@ -82,10 +82,10 @@ fn graphs(seeds: &mut Seeds<'_>) {
         let g = graph_of(1 + usize::from(first % 2), &steps);
         for int8 in [false, true] {
             let form = Form { qoperator: int8 && i % 2 == 1, ..Form::default() };
-            for (backend, target) in
-                [(Backend::Onnx, "onnx"), (Backend::Tflite, "tflite"), (Backend::Openvino, "openvino")]
+            for (format, target) in
+                [(Format::Onnx, "onnx"), (Format::Tflite, "tflite"), (Format::Openvino, "openvino")]
             {
-                written(&g, backend, int8, form).into_iter().for_each(|file| seeds.add(target, &file));
+                written(&g, format, int8, form).into_iter().for_each(|file| seeds.add(target, &file));
             }
         }
     }
@@ -106,7 +106,7 @@ fn node_tests(seeds: &mut Seeds<'_>) {
         seeds.add("onnx", model);
         let read = Model::read(Bytes::copy_from_slice(model), Path::new("/nowhere"));
         if let Ok(imported) = read.and_then(|m| m.import(&ImportOptions::default())) {
-            let file = written(&imported.graph, Backend::Tflite, false, Form::default());
+            let file = written(&imported.graph, Format::Tflite, false, Form::default());
             file.into_iter().for_each(|file| seeds.add("tflite", &file));
             if imported.graph.order().len() < 12 {
                 seeds.add("text", qcc_ir::text::print_full(&imported.graph).as_bytes());

@@ -43,17 +43,17 @@ fn row_major_and_real(ty: &qcc_ir::TensorType) -> bool {
 
 /// A model whose metadata are the bytes: what is written of them is read as they are.
 pub(crate) fn literal(data: &[u8]) {
-    use qcc_backends::{Backend, Form, Memory};
+    use qcc_backends::{Form, Format, Memory};
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (key, value) = text.split_once('\0').unwrap_or(("names", text));
     let mut g = parse("graph g { %x: f32[1] = input output y = %x }", &Weights::new()).expect("a graph");
     let entries = [("task", "detect"), ("names", "{0: 'a'}"), ("stride", "32"), (key, value)];
     g.metadata = entries.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    for &backend in Backend::ALL {
+    for &format in Format::ALL {
         let mut files = Memory::new("model.xml");
-        let checked = qcc_ir::Checked::new(&g, backend.target()).expect("the target has it");
-        let attachments = qcc::vendor::attachments(backend, &g.metadata);
-        backend.write(checked, Form::default(), &attachments, &mut files).expect("it is written");
+        let checked = qcc_ir::Checked::new(&g, format.target()).expect("the target has it");
+        let attachments = qcc::vendor::attachments(&*format.with(Form::default()), &g.metadata);
+        format.with(Form::default()).write(checked, &attachments, &mut files).expect("it is written");
         if let Some(yaml) = files.files.get("metadata.yaml") {
             let yaml = String::from_utf8(yaml.clone()).expect("text");
             assert_eq!(yaml.lines().count(), entries.len(), "{yaml}");

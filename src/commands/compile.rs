@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use qcc::backends::{Backend, Form};
+use qcc::backends::{Form, Format};
 use qcc::data::{self, Fit, Preparation, Preprocess};
 use qcc::frontends::ImportOptions;
 use qcc::ir::Store;
@@ -68,18 +68,23 @@ fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
     }
 }
 
-/// The backend of a target.
-pub(super) fn backend(to: To) -> Backend {
+/// The format of a target.
+pub(super) fn format(to: To) -> Format {
     match to {
-        To::Tflite => Backend::Tflite,
-        To::Onnx => Backend::Onnx,
-        To::Openvino => Backend::Openvino,
+        To::Tflite => Format::Tflite,
+        To::Onnx => Format::Onnx,
+        To::Openvino => Format::Openvino,
     }
 }
 
 fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
-    let mut options = Options::new(args.to.iter().copied().map(backend), precision(args)?);
-    options.form = Form { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic };
+    let form = Form { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic };
+    if (form.qoperator || form.external_data) && !args.to.contains(&To::Onnx) {
+        let error = Diagnostic::error("usage", "only ONNX knows that form").with_help("add --to onnx");
+        return Err(Failure::usage(error));
+    }
+    let targets = args.to.iter().map(|&to| format(to).with(form));
+    let mut options = Options::new(targets, precision(args)?);
     options.half_values = args.half_values;
     options.block = match args.block {
         Block::Of16 => 16,

@@ -12,7 +12,7 @@ use crate::args::{Opt, shapes};
 use crate::interrupt;
 use crate::report;
 
-use super::compile::backend;
+use super::compile::format;
 
 /// Runs the passes and shows the graph, or writes it.
 pub(crate) fn opt(args: &Opt) -> ExitCode {
@@ -36,7 +36,7 @@ pub(crate) fn opt(args: &Opt) -> ExitCode {
 }
 
 fn optimised(args: &Opt) -> Result<Optimised, Failure> {
-    let mut options = OptOptions::new(backend(args.to), args.pass.clone());
+    let mut options = OptOptions::new(format(args.to), args.pass.clone());
     options.import = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
     options.stop_after = args.stop_after;
     optimise(&args.file, &options, args.output.as_deref())

@@ -8,7 +8,7 @@ use qcc::{Compiler, Failure, Options};
 use crate::args::Passes;
 use crate::report;
 
-use super::compile::{backend, named};
+use super::compile::{format, named};
 
 /// Lists the passes for each target, one a line.
 pub(crate) fn passes(args: &Passes) -> ExitCode {
@@ -22,11 +22,12 @@ pub(crate) fn passes(args: &Passes) -> ExitCode {
 }
 
 fn listed(args: &Passes) -> Result<String, Failure> {
+    let options = Options::new(args.to.iter().map(|&to| format(to)), named(args.quantize)?);
+    let targets = options.targets.clone();
     let mut text = String::new();
-    for to in &args.to {
-        let pipeline = Compiler::new(Options::new([backend(*to)], named(args.quantize)?)).pipeline(backend(*to))?;
-        if args.to.len() > 1 {
-            text += &format!("{}:\n", backend(*to).target().name);
+    for (target, pipeline) in targets.iter().zip(Compiler::new(options).pipelines()?) {
+        if targets.len() > 1 {
+            text += &format!("{}:\n", target.target().name);
         }
         pipeline.ids().for_each(|id| text += &format!("{id}\n"));
     }

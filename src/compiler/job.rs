@@ -1,12 +1,13 @@
 //! One compilation, stage by stage.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
-use qcc_ir::target::{OpenBatch, Target};
+use qcc_ir::target::OpenBatch;
 use qcc_ir::{Elem, Graph, OpenExtent};
 use qcc_passes::open_batch::static_batch;
 use qcc_passes::quantize;
@@ -66,10 +67,6 @@ impl<'a> Job<'a> {
         &self.compiler.options
     }
 
-    fn target(&self, backend: Backend) -> &'static Target {
-        backend.target_for(self.options().form)
-    }
-
     /// Makes the graphs of all targets.
     pub(super) fn run(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
         self.simplify()?;
@@ -100,7 +97,6 @@ impl<'a> Job<'a> {
         self.report_rewrites();
         let diagnostics = std::mem::take(&mut self.diagnostics);
         Ok(Compiled {
-            options: self.options().clone(),
             lowered,
             report: Report { diagnostics, ..report },
             clock: std::mem::take(&mut self.clock),
@@ -109,14 +105,20 @@ impl<'a> Job<'a> {
     }
 
     /// The passes that the options ask for.
-    fn pipeline(&self, backend: Backend) -> Result<Pipeline, Failure> {
+    fn pipeline(&self, backend: &dyn Backend) -> Result<Pipeline, Failure> {
         Ok(self.compiler.pipeline(backend)?)
     }
 
     /// Runs the passes of a stage on a graph.
-    fn run_stage(&mut self, stage: Stage, backend: Backend, g: &mut Graph, open: &[OpenExtent]) -> Result<(), Failure> {
+    fn run_stage(
+        &mut self,
+        stage: Stage,
+        backend: &dyn Backend,
+        g: &mut Graph,
+        open: &[OpenExtent],
+    ) -> Result<(), Failure> {
         let pipeline = self.pipeline(backend)?;
-        let mut cx = Context::new(self.target(backend));
+        let mut cx = Context::new(backend.target());
         (cx.source, cx.open) = (self.facts, open);
         cx.rewrites = std::mem::take(&mut self.rewrites);
         let done = pipeline.run(stage..=stage, g, &mut cx, &mut shown(self.observer));
@@ -129,7 +131,7 @@ impl<'a> Job<'a> {
         self.clock.stage("optimise", self.observer);
         let mut source = std::mem::replace(&mut self.source, Graph::new(""));
         // Simplification asks nothing of the target.
-        self.run_stage(Stage::Simplify, self.options().targets[0], &mut source, &[])?;
+        self.run_stage(Stage::Simplify, &*self.options().targets[0], &mut source, &[])?;
         if !self.compiler.edits.is_empty() {
             // What the caller's passes mean is theirs to say.
             self.reference = source.clone();
@@ -142,11 +144,17 @@ impl<'a> Job<'a> {
         let mut lowered = Vec::new();
         // Rewrites are counted anew for each target.
         let rewrites = self.rewrites.clone();
-        for &backend in &self.options().targets {
+        for backend in &self.options().targets {
             let mut graph = self.source.clone();
             self.rewrites = rewrites.clone();
-            self.run_stage(Stage::Lower, backend, &mut graph, &[])?;
-            lowered.push(Lowered { backend, graph, quality: None, open: Vec::new(), closed: None });
+            self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
+            lowered.push(Lowered {
+                backend: Arc::clone(backend),
+                graph,
+                quality: None,
+                open: Vec::new(),
+                closed: None,
+            });
         }
         Ok(lowered)
     }
@@ -157,7 +165,7 @@ impl<'a> Job<'a> {
         let integers = self.options().precision == Precision::Int8 || self.facts.given != Given::Nothing;
         let mut pair = None;
         for l in &mut *lowered {
-            let target = self.target(l.backend);
+            let target = l.backend.target();
             let checked = match target.open_batch {
                 OpenBatch::Never => continue,
                 OpenBatch::Real if integers => {
@@ -197,7 +205,7 @@ impl<'a> Job<'a> {
             return narrowing.run(lowered, evidence, &mut self.diagnostics, &mut self.clock, self.observer);
         }
         for l in lowered {
-            self.run_stage(Stage::Quantize, l.backend, &mut l.graph, &[])?;
+            self.run_stage(Stage::Quantize, &*l.backend, &mut l.graph, &[])?;
         }
         Ok(None)
     }
@@ -205,7 +213,7 @@ impl<'a> Job<'a> {
     fn report(&self, lowered: &[Lowered], evidence: &Evidence, validation: Option<Validation>) -> Report {
         let outputs = self.compiler.outputs(&self.source.name, &Output::Folder("".into()), &self.source);
         let artefact = |(l, output): (&Lowered, _)| Artefact {
-            target: self.target(l.backend).name,
+            target: l.backend.target().name,
             output,
             output_bytes: 0,
             inputs: Port::inputs(&l.graph),
@@ -231,9 +239,9 @@ impl<'a> Job<'a> {
     /// Lays out what is to be written, and opens the batches that stay open.
     fn lay_out(&mut self, lowered: &mut [Lowered]) -> Result<(), Failure> {
         for l in lowered {
-            self.run_stage(Stage::Layout, l.backend, &mut l.graph, &[])?;
+            self.run_stage(Stage::Layout, &*l.backend, &mut l.graph, &[])?;
             let closed = (!l.open.is_empty()).then(|| l.graph.clone());
-            self.run_stage(Stage::Finish, l.backend, &mut l.graph, &l.open)?;
+            self.run_stage(Stage::Finish, &*l.backend, &mut l.graph, &l.open)?;
             l.closed = closed.filter(|_| is_open(&l.graph));
         }
         Ok(())
@@ -248,11 +256,11 @@ impl<'a> Job<'a> {
         let samples = given.map_or_else(random, Ok)?;
         let hints = hints(imported);
         for l in lowered {
-            let target = self.target(l.backend);
+            let target = l.backend.target();
             let mut model = imported.clone();
             let mut cx = Context::new(target);
             cx.source = self.facts;
-            for prepare in vendor::prepare(l.backend, self.options().layout.input) {
+            for prepare in vendor::prepare(&*l.backend, self.options().layout.input) {
                 prepare.run(&mut model, &mut cx)?;
             }
             let graph = l.closed.as_ref().unwrap_or(&l.graph);

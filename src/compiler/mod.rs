@@ -63,7 +63,7 @@ impl fmt::Debug for Compiler {
 /// A graph on its way to a target.
 #[derive(Debug)]
 struct Lowered {
-    backend: Backend,
+    backend: Arc<dyn Backend>,
     graph: Graph,
     quality: Option<Quality>,
     /// The extents of inputs that are opened again at the end.
@@ -98,7 +98,7 @@ impl Compiler {
     ///
     /// # Errors
     /// Where a change names no pass.
-    pub fn pipeline(&self, backend: Backend) -> Result<Pipeline, UnknownPass> {
+    pub fn pipeline(&self, backend: &dyn Backend) -> Result<Pipeline, UnknownPass> {
         self.pipeline_of(backend, &pipeline::Variant::asked(&self.options))
     }
 
@@ -107,7 +107,7 @@ impl Compiler {
     /// # Errors
     /// Where a change names no pass.
     pub fn pipelines(&self) -> Result<Vec<Pipeline>, UnknownPass> {
-        self.options.targets.iter().map(|&backend| self.pipeline(backend)).collect()
+        self.options.targets.iter().map(|backend| self.pipeline(&**backend)).collect()
     }
 
     /// Compiles the model file at `model`. Each artefact appears whole or not at all, and none appears before all are made.
@@ -184,8 +184,8 @@ impl Compiler {
             if let (Output::Folder(_), Some(folder)) = (output, path.parent()) {
                 publication.folder(folder)?;
             }
-            let attachments = vendor::attachments(*backend, &source.metadata);
-            publication.artefact(path, &backend.beside(path, self.options.form, &attachments))?;
+            let attachments = vendor::attachments(&**backend, &source.metadata);
+            publication.artefact(path, &backend.beside(path, &attachments))?;
         }
         self.options.report.iter().try_for_each(|path| publication.report(path))?;
         Ok(publication)
@@ -193,7 +193,8 @@ impl Compiler {
 
     /// The main file of each artefact of a model called `stem`.
     fn outputs(&self, stem: &str, output: &Output, graph: &Graph) -> Vec<PathBuf> {
-        let named = |b: &Backend| vendor::file_name(*b, stem, self.options.precision.suffix(), &graph.metadata);
+        let named =
+            |b: &Arc<dyn Backend>| vendor::file_name(&**b, stem, self.options.precision.suffix(), &graph.metadata);
         match output {
             Output::File(path) => vec![path.clone()],
             Output::Folder(folder) => self.options.targets.iter().map(|b| folder.join(named(b))).collect(),
@@ -217,7 +218,6 @@ impl Compiler {
 /// A compiled model, one graph for each target, ready to be written.
 #[derive(Debug)]
 pub struct Compiled {
-    options: Options,
     lowered: Vec<Lowered>,
     report: Report,
     clock: Clock,
@@ -244,16 +244,15 @@ impl Compiled {
         let (l, artefact) = (&self.lowered[target], &mut self.report.artefacts[target]);
         let mut graph = &l.graph;
         let mut is_closed = l.closed.is_none();
-        let form = self.options.form;
-        let (target, attachments) = (l.backend.target_for(form), vendor::attachments(l.backend, &graph.metadata));
-        let mut written = Checked::new(graph, target).and_then(|g| l.backend.write(g, form, &attachments, files));
+        let (target, attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
+        let mut written = Checked::new(graph, target).and_then(|g| l.backend.write(g, &attachments, files));
         if let (Err(why), Some(closed)) = (&written, &l.closed) {
             let why = why.first().map_or_else(String::new, |d| d.message.clone());
             self.report.diagnostics.push(static_batch(why));
             let failed = |e| Diagnostic::error("write", format!("the model cannot be written: {e}"));
             files.restart().map_err(failed)?;
             (graph, is_closed) = (closed, true);
-            written = Checked::new(graph, target).and_then(|g| l.backend.write(g, form, &attachments, files));
+            written = Checked::new(graph, target).and_then(|g| l.backend.write(g, &attachments, files));
         }
         let summary = written?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);

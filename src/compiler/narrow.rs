@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use qcc_backends::Backend;
 use qcc_ir::diagnostic::{Diagnostic, Severity};
@@ -37,8 +37,8 @@ pub(super) struct Narrowing<'a> {
     facts: SourceFacts,
     hints: Hints,
     floats: Vec<Graph>,
-    backends: Vec<Backend>,
-    targets: Vec<&'static Target>,
+    backends: Vec<Arc<dyn Backend>>,
+    targets: Vec<&'a Target>,
     joint: Joint,
     /// What was calibrated, of each graph; empty before that.
     ranges: Vec<Ranges>,
@@ -77,8 +77,8 @@ impl<'a> Narrowing<'a> {
             hints,
             ranges: vec![Ranges::default(); floats.len()],
             floats,
-            backends: lowered.iter().map(|l| l.backend).collect(),
-            targets: lowered.iter().map(|l| l.backend.target_for(options.form)).collect(),
+            backends: lowered.iter().map(|l| Arc::clone(&l.backend)).collect(),
+            targets: options.targets.iter().map(|backend| backend.target()).collect(),
             joint,
         })
     }
@@ -263,8 +263,8 @@ impl<'a> Narrowing<'a> {
     /// The passes behind which graphs are to be shown.
     fn shown_passes(&self, observer: &dyn Observer) -> Result<Vec<PassId>, Failure> {
         let mut all = Vec::new();
-        for &backend in &self.backends {
-            all.extend(self.compiler.pipeline(backend)?.ids().filter(|id| observer.wants(*id)));
+        for backend in &self.backends {
+            all.extend(self.compiler.pipeline(&**backend)?.ids().filter(|id| observer.wants(*id)));
         }
         Ok(all)
     }
@@ -272,7 +272,7 @@ impl<'a> Narrowing<'a> {
     /// Narrows the graph of one target. Graphs behind the passes of `shown` are kept.
     fn narrow(&self, place: usize, variant: &Variant, shown: &[PassId]) -> Result<Narrowed, Failure> {
         let (float, target) = (&self.floats[place], self.targets[place]);
-        let pipeline = self.compiler.pipeline_of(self.backends[place], variant)?;
+        let pipeline = self.compiler.pipeline_of(&*self.backends[place], variant)?;
         let mut cx = Context::new(target);
         (cx.source, cx.ranges) = (self.facts, Some(&self.ranges[place]));
         let (mut graph, mut kept) = (float.clone(), Vec::new());

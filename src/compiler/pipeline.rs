@@ -30,7 +30,7 @@ impl Variant {
 
 impl Compiler {
     /// The passes of a variant for a target.
-    pub(super) fn pipeline_of(&self, backend: Backend, variant: &Variant) -> Result<Pipeline, UnknownPass> {
+    pub(super) fn pipeline_of(&self, backend: &dyn Backend, variant: &Variant) -> Result<Pipeline, UnknownPass> {
         let options = &self.options;
         let Variant { trial, dynamic } = variant;
         let interface = match trial.precision == options.precision {

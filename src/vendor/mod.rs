@@ -25,13 +25,13 @@ pub(crate) trait Vendor: Sync {
 
     /// Passes that change what a model gives, since the vendor's tools read artefacts of this backend so. They look at
     /// the metadata of the graph and leave models of others as they are.
-    fn prepare(&self, backend: Backend, input: ImageOrder) -> Vec<Box<dyn Pass>>;
+    fn prepare(&self, backend: &dyn Backend, input: ImageOrder) -> Vec<Box<dyn Pass>>;
 
     /// Where the vendor's tools find the main file of a model called `stem`; `suffix` tells the precision.
-    fn file_name(&self, backend: Backend, stem: &str, suffix: &str, metadata: &Metadata) -> Option<PathBuf>;
+    fn file_name(&self, backend: &dyn Backend, stem: &str, suffix: &str, metadata: &Metadata) -> Option<PathBuf>;
 
     /// What they look for besides the graph.
-    fn attachments(&self, backend: Backend, metadata: &Metadata) -> Option<Attachments>;
+    fn attachments(&self, backend: &dyn Backend, metadata: &Metadata) -> Option<Attachments>;
 }
 
 const VENDORS: &[&dyn Vendor] = &[&ultralytics::Ultralytics];
@@ -47,17 +47,17 @@ pub fn hints(metadata: &Metadata) -> Hints {
 }
 
 /// Passes that change what models of known vendors give, for a backend.
-pub fn prepare(backend: Backend, input: ImageOrder) -> Vec<Box<dyn Pass>> {
+pub fn prepare(backend: &dyn Backend, input: ImageOrder) -> Vec<Box<dyn Pass>> {
     VENDORS.iter().flat_map(|v| v.prepare(backend, input)).collect()
 }
 
 /// Path of the main file of an artefact in a folder, for a model called `stem`; `suffix` tells the precision.
-pub fn file_name(backend: Backend, stem: &str, suffix: &str, metadata: &Metadata) -> PathBuf {
+pub fn file_name(backend: &dyn Backend, stem: &str, suffix: &str, metadata: &Metadata) -> PathBuf {
     let own = VENDORS.iter().find_map(|v| v.file_name(backend, stem, suffix, metadata));
     own.unwrap_or_else(|| backend.file_name(stem, suffix))
 }
 
 /// What goes with an artefact besides its graph.
-pub fn attachments(backend: Backend, metadata: &Metadata) -> Attachments {
+pub fn attachments(backend: &dyn Backend, metadata: &Metadata) -> Attachments {
     VENDORS.iter().find_map(|v| v.attachments(backend, metadata)).unwrap_or_default()
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use families::FAMILIES;
 use prost::Message;
-use qcc::backends::Backend;
+use qcc::backends::Format;
 use qcc::passes::calibrate::Method;
 use qcc::{Calibration, Compiler, Data, NoObserver, Options, Output, Precision};
 
@@ -42,7 +42,7 @@ static COUNTING: Counting = Counting;
 /// Bytes asked for while a model is compiled for all targets.
 fn asked(folder: &Path, model: &[u8], precision: Precision) -> u64 {
     std::fs::write(folder.join("m.onnx"), model).unwrap();
-    let mut options = Options::new(Backend::ALL.iter().copied(), precision);
+    let mut options = Options::new(Format::ALL.iter().copied(), precision);
     if precision == Precision::Int8 {
         let mut calibration = Calibration::new(Data::Random);
         (calibration.samples, calibration.method) = (Some(1), Some(Method::MinMax));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use prost::Message;
-use qcc::backends::Backend;
+use qcc::backends::Format;
 use qcc_formats::onnx::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
     OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
@@ -461,7 +461,7 @@ fn support(folder: &Path) -> String {
         ("4-bit weights in blocks: `--quantize w4a32`", vec!["--quantize", "w4a32"]),
         ("weights in a file of their own: `--external-data`", vec!["--external-data"]),
     ];
-    let targets: Vec<&str> = Backend::ALL.iter().map(|b| b.target().name).collect();
+    let targets: Vec<&str> = Format::ALL.iter().map(|b| b.target().name).collect();
     let mut table = format!("| | `{}` |\n|{}\n", targets.join("` | `"), "---|".repeat(1 + targets.len()));
     for (name, options) in rows {
         let takes = targets.iter().map(|t| {

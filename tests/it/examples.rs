@@ -1,5 +1,7 @@
 //! The examples do what they say.
 
+#[path = "../../examples/custom_backend.rs"]
+mod custom_backend;
 #[path = "../../examples/custom_pass.rs"]
 mod custom_pass;
 #[path = "../../examples/custom_rule.rs"]
@@ -12,7 +14,8 @@ mod progress;
 #[test]
 fn examples_run() {
     for (name, main) in [
-        ("custom_pass", custom_pass::main as fn() -> Result<(), Box<dyn std::error::Error>>),
+        ("custom_backend", custom_backend::main as fn() -> Result<(), Box<dyn std::error::Error>>),
+        ("custom_pass", custom_pass::main),
         ("custom_rule", custom_rule::main),
         ("in_memory", in_memory::main),
         ("progress", progress::main),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use qcc::backends::{Backend, Memory};
+use qcc::backends::{Format, Memory};
 use qcc::frontends::Model;
 use qcc::ir::{Graph, Shape, Tensor};
 use qcc::passes::{Context, Pass, PassError, Stage};
@@ -56,7 +56,7 @@ fn types_can_be_shared_and_errors_are_errors() {
     error::<Failure>();
     error::<PassError>();
     error::<qcc::ir::diagnostic::Diagnostic>();
-    let failure = Compiler::new(Options::new([], Precision::Int8));
+    let failure = Compiler::new(Options::new([Format::Onnx; 2], Precision::Int8));
     let failure = failure.compile(Path::new("no.onnx"), &qcc::Output::Folder("".into()), &mut NoObserver).unwrap_err();
     assert_eq!(
         failure.to_string(),
@@ -75,7 +75,7 @@ fn memory_is_as_good_as_files() {
     npy.extend(header.as_bytes());
     npy.extend(values.iter().flat_map(|v| v.to_le_bytes()));
     fs::write(dir.path().join("d.npy"), npy).unwrap();
-    let targets = Backend::ALL.iter().copied();
+    let targets = Format::ALL.iter().copied();
     let mut options = Options::new(targets, Precision::Int8);
     options.calibration = Some(Calibration::new(Data::Path(dir.path().join("d.npy"))));
     let output = qcc::Output::Folder(dir.path().join("out"));
@@ -105,7 +105,7 @@ fn memory_is_as_good_as_files() {
 #[test]
 fn passes_run_behind_quantization_for_every_target() {
     let (seen, dir) = (Arc::new(AtomicUsize::new(0)), folder());
-    let mut options = Options::new([Backend::Tflite, Backend::Openvino], Precision::Int8);
+    let mut options = Options::new([Format::Tflite, Format::Openvino], Precision::Int8);
     options.calibration = Some(Calibration::new(Data::Random));
     let mut compiler = Compiler::new(options);
     compiler.edit({

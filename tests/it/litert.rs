@@ -1,6 +1,6 @@
 //! LiteRT.
 
-use qcc_backends::{Backend, Form};
+use qcc_backends::{Form, Format};
 use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Store};
 use qcc_passes::quantize;
@@ -11,7 +11,7 @@ use crate::runtime::Runtime;
 pub(crate) const LITERT: Runtime = Runtime {
     name: "LiteRT",
     script: "litert.py",
-    backend: Backend::Tflite,
+    format: Format::Tflite,
     form: Form::PLAIN,
     store: Store::I8,
     // With XNNPACK, whose arithmetic the evaluator follows, and with the kernels behind it.
@@ -33,12 +33,12 @@ fn graphs_that_are_not_laid_out_are_not_written() {
         weight.join(",")
     );
     let mut g = LITERT.lowered(parse(&text, &Weights::new()).unwrap()).unwrap();
-    let [error] = Checked::new(&g, Backend::Tflite.target()).unwrap_err().try_into().unwrap();
+    let [error] = Checked::new(&g, Format::Tflite.target()).unwrap_err().try_into().unwrap();
     assert_eq!(error.message, "tflite takes conv otherwise: f32[1,3,3,3] is not @0231");
     assert_eq!((error.code, error.origin.path()), ("layout", "features.0"));
     assert_eq!(error.help.as_deref(), Some("lay the graph out for the target before it is written"));
     assert!(LITERT.written(&mut g).is_ok());
-    assert!(Checked::new(&g, Backend::Tflite.target()).is_ok());
+    assert!(Checked::new(&g, Format::Tflite.target()).is_ok());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use qcc::{Calibration, Compiler, Data, NoObserver, Observer, Options, Output, Precision};
-use qcc_backends::{Backend, onnx, tflite};
+use qcc_backends::{Form, Format, onnx, tflite};
 use qcc_ir::{Graph, text};
 use qcc_passes::PassId;
 use qcc_passes::calibrate::Method;
@@ -35,8 +35,8 @@ impl Observer for Stages {
 }
 
 /// How a model is compiled; on so many random samples where data are needed.
-pub(crate) fn options(backend: Backend, precision: Precision, samples: usize) -> Options {
-    let mut options = Options::new([backend], precision);
+pub(crate) fn options(format: Format, precision: Precision, samples: usize) -> Options {
+    let mut options = Options::new([format], precision);
     if precision == Precision::Int8 {
         let mut calibration = Calibration::new(Data::Random);
         (calibration.samples, calibration.method) = (Some(samples), Some(Method::MinMax));
@@ -55,14 +55,14 @@ fn compiled(name: &str, options: Options, observer: &mut dyn Observer) -> Bytes 
 /// How a model looks after each pass and in the file for LiteRT.
 fn stages(name: &str, precision: Precision) -> String {
     let mut stages = Stages::default();
-    let file = compiled(name, options(Backend::Tflite, precision, 4), &mut stages);
+    let file = compiled(name, options(Format::Tflite, precision, 4), &mut stages);
     stages.0 + &tflite::disassemble(&file).unwrap().to_string()
 }
 
 /// How a model looks in the file for ONNX Runtime.
 fn onnx_file(name: &str, precision: Precision, qoperator: bool) -> String {
-    let mut options = options(Backend::Onnx, precision, 4);
-    options.form.qoperator = qoperator;
+    let mut options = options(Format::Onnx, precision, 4);
+    options.targets = vec![Format::Onnx.with(Form { qoperator, ..Form::PLAIN })];
     let inside = |name: &str| Err(format!("{name} is no part of it"));
     onnx::disassemble(&compiled(name, options, &mut NoObserver), &inside).unwrap().to_string()
 }
@@ -251,8 +251,8 @@ fn halves_become_singles() {
     fs::write(&source, model.encode_to_vec()).unwrap();
     Compiler::new(Options::default()).compile(&source, &Output::File(file.clone()), &mut NoObserver).unwrap();
     insta::assert_snapshot!(tflite::disassemble(&fs::read(file).unwrap().into()).unwrap().to_string());
-    let mut options = options(Backend::Tflite, Precision::Int8, 4);
-    options.targets = Backend::ALL.to_vec();
+    let mut options = options(Format::Tflite, Precision::Int8, 4);
+    options.targets = Format::ALL.iter().map(|&f| f.into()).collect();
     let report =
         Compiler::new(options).compile(&source, &Output::Folder(folder.path().into()), &mut NoObserver).unwrap();
     for artefact in &report.artefacts {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use qcc::{Compiler, NoObserver, Output, Precision};
-use qcc_backends::{Backend, Form};
+use qcc_backends::{Form, Format};
 use qcc_ir::Store;
 use qcc_passes::quantize;
 
@@ -15,7 +15,7 @@ use crate::runtime::Runtime;
 pub(crate) const OPENVINO: Runtime = Runtime {
     name: "OpenVINO",
     script: "ov.py",
-    backend: Backend::Openvino,
+    format: Format::Openvino,
     form: Form::PLAIN,
     store: Store::U8,
     // With integer kernels, and with real ones between FakeQuantize.
@@ -71,7 +71,7 @@ fn integer_graphs_run_in_openvino() {
 
 /// The bundled classifier as layers.
 fn lenet(precision: Precision) -> String {
-    let options = options(Backend::Openvino, precision, 4);
+    let options = options(Format::Openvino, precision, 4);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lenet.xml");
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use qcc::{Compiler, NoObserver, Output, Precision};
-use qcc_backends::Backend;
+use qcc_backends::Format;
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::Executor;
 use qcc_ir::testing::{Case, inputs_for, numbers, operators};
@@ -152,7 +152,7 @@ fn models_are_read_as_openvino_runs_them() {
         for source in models() {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("m.xml");
-            if Compiler::new(options(Backend::Openvino, precision, 2))
+            if Compiler::new(options(Format::Openvino, precision, 2))
                 .compile(&source, &Output::File(file.clone()), &mut NoObserver)
                 .is_err()
             {

@@ -1,7 +1,7 @@
 //! ONNX Runtime, and the import of what was written for it.
 
 use bytes::Bytes;
-use qcc_backends::{Backend, Form};
+use qcc_backends::{Form, Format};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Store, Tensor, ValueId};
@@ -13,7 +13,7 @@ use crate::runtime::{CLOSE, Runtime, all_close, evaluate, most_steps};
 const ORT: Runtime = Runtime {
     name: "ONNX Runtime",
     script: "ort.py",
-    backend: Backend::Onnx,
+    format: Format::Onnx,
     form: Form::PLAIN,
     store: Store::U8,
     // With its integer operators, and with real ones between QuantizeLinear and DequantizeLinear.

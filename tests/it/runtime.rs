@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use qcc_backends::{Attachments, Backend, Form, Memory};
+use qcc_backends::{Attachments, Form, Format, Memory};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Op, Reshape};
@@ -38,7 +38,7 @@ pub(crate) struct Runtime {
     pub(crate) name: &'static str,
     /// Its script among the oracles.
     pub(crate) script: &'static str,
-    pub(crate) backend: Backend,
+    pub(crate) format: Format,
     pub(crate) form: Form,
     /// What integer graphs take and give.
     pub(crate) store: Store,
@@ -50,7 +50,7 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     fn run_stages(&self, stages: RangeInclusive<Stage>, g: &mut Graph) -> Result<(), PassError> {
-        let mut cx = Context::new(self.backend.target());
+        let mut cx = Context::new(self.format.target());
         Pipeline::new(&Settings::default()).run(stages, g, &mut cx, &mut ignore)
     }
 
@@ -64,8 +64,8 @@ impl Runtime {
     pub(crate) fn written(&self, g: &mut Graph) -> Result<Bytes, String> {
         self.run_stages(Stage::Layout..=Stage::Layout, g).map_err(|e| e.to_string())?;
         let mut files = Memory::new("model");
-        let checked = Checked::new(g, self.backend.target_for(self.form)).map_err(message)?;
-        self.backend.write(checked, self.form, &Attachments::default(), &mut files).map_err(message)?;
+        let checked = Checked::new(g, self.format.target_for(self.form)).map_err(message)?;
+        self.format.with(self.form).write(checked, &Attachments::default(), &mut files).map_err(message)?;
         let mut model = files.files.remove("model").expect("the main file");
         if let Some(constants) = files.files.remove("model.bin") {
             model.push(0);
@@ -224,7 +224,7 @@ impl Runtime {
         let interface = quantize::Interface::Grid(self.store);
         let options = quantize::Options { interface, ..quantize::Options::default() };
         let ranges = ranges.map_err(|e| e.to_string())?;
-        let quantized = quantize(&float, self.backend.target(), &ranges[0], &options).map_err(|e| e.to_string())?;
+        let quantized = quantize(&float, self.format.target(), &ranges[0], &options).map_err(|e| e.to_string())?;
         let mut graph = quantized.graph;
         let model = self.written(&mut graph)?;
         let stored = |(v, t): (qcc_ir::ValueId, &Tensor)| match &graph.ty(v).elem {
@@ -393,7 +393,7 @@ impl Runtime {
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
         let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
         let ranges = qcc_passes::calibrate::Ranges::default();
-        let mut g = quantize(&float, self.backend.target(), &ranges, &options).unwrap().graph;
+        let mut g = quantize(&float, self.format.target(), &ranges, &options).unwrap().graph;
         let constants = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Const(_)));
         let narrow: Vec<Store> =
             constants.filter_map(|n| g.ty(n.value(0)).elem.grid().map(|grid| grid.store)).collect();
@@ -424,7 +424,7 @@ impl Runtime {
             %c: f32[6,64] = const noise
             %y = matmul(transpose_b:true) %q, %c
             output y = %y output p = %p\n}\n";
-        let target = self.backend.target_for(Form { dynamic: true, ..Form::PLAIN });
+        let target = self.format.target_for(Form { dynamic: true, ..Form::PLAIN });
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
         let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
         let mut g = quantize(&float, target, &qcc_passes::calibrate::Ranges::default(), &options).unwrap().graph;

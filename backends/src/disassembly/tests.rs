@@ -4,7 +4,7 @@ use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
 use super::*;
-use crate::{Attachments, Backend, Form, Kind, Memory};
+use crate::{Attachments, Form, Format, Kind, Memory};
 
 /// A product with a weight, and what is done behind it.
 const NET: &str = "graph net {
@@ -28,17 +28,17 @@ fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
 }
 
-fn files(text: &str, backend: Backend, form: Form) -> BTreeMap<String, Vec<u8>> {
-    let mut files = Memory::new(format!("net.{}", backend.extension()));
+fn files(text: &str, format: Format, form: Form) -> BTreeMap<String, Vec<u8>> {
+    let mut files = Memory::new(format!("net.{}", format.with(Form::PLAIN).extension()));
     let g = graph(text);
-    let checked = Checked::new(&g, backend.target_for(form)).unwrap();
-    backend.write(checked, form, &Attachments::default(), &mut files).unwrap();
+    let checked = Checked::new(&g, format.target_for(form)).unwrap();
+    format.with(form).write(checked, &Attachments::default(), &mut files).unwrap();
     files.files
 }
 
 /// What is in the files of an artefact.
-fn read(files: &BTreeMap<String, Vec<u8>>, backend: Backend) -> Disassembly {
-    let main = format!("net.{}", backend.extension());
+fn read(files: &BTreeMap<String, Vec<u8>>, format: Format) -> Disassembly {
+    let main = format!("net.{}", format.with(Form::PLAIN).extension());
     let beside = |name: &str| files.get(name).map(|f| Bytes::from(f.clone())).ok_or_else(|| format!("no {name}"));
     let file = Bytes::from(files[&main].clone());
     Kind::of(&file).unwrap().disassemble(&file, &main, &beside).unwrap()
@@ -57,13 +57,13 @@ fn told(a: &Disassembly, b: &Disassembly) -> Vec<String> {
     a.diff(b).changes.iter().map(ToString::to_string).collect()
 }
 
-fn artefacts() -> [(Backend, Form); 4] {
+fn artefacts() -> [(Format, Form); 4] {
     let outside = Form { external_data: true, ..Form::PLAIN };
     [
-        (Backend::Tflite, Form::PLAIN),
-        (Backend::Onnx, Form::PLAIN),
-        (Backend::Onnx, outside),
-        (Backend::Openvino, Form::PLAIN),
+        (Format::Tflite, Form::PLAIN),
+        (Format::Onnx, Form::PLAIN),
+        (Format::Onnx, outside),
+        (Format::Openvino, Form::PLAIN),
     ]
 }
 
@@ -136,7 +136,7 @@ fn a_changed_scale_is_found() {
       output y = %y
     }
     ";
-    for backend in [Backend::Onnx, Backend::Openvino] {
+    for backend in [Format::Onnx, Format::Openvino] {
         let [a, b] =
             ["0.2", "0.21"].map(|scale| read(&files(&text.replace("SCALE", scale), backend, Form::PLAIN), backend));
         let found = told(&a, &b);
@@ -206,7 +206,7 @@ fn many_operators_are_aligned_quickly() {
 fn constants_that_cannot_be_had_are_refused() {
     for (backend, form) in artefacts().into_iter().skip(2) {
         let mut all = files(&net(), backend, form);
-        let main = format!("net.{}", backend.extension());
+        let main = format!("net.{}", backend.with(Form::PLAIN).extension());
         let file = Bytes::from(all.remove(&main).unwrap());
         let kind = Kind::of(&file).unwrap();
         let refused = kind.disassemble(&file, &main, &|name| Err(format!("there is no {name}"))).unwrap_err();

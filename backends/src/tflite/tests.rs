@@ -126,16 +126,16 @@ fn ill_typed_graphs_are_refused() {
 
 #[test]
 fn a_graph_is_written_for_the_target_that_it_was_checked_for() {
-    use crate::{Backend, Form, Memory};
+    use crate::{Form, Format, Memory};
     let none = Attachments::default();
     let g = convolution(1, &[6, 4, 3, 3]);
     let mut files = Memory::new("m.onnx");
-    let refused = Backend::Onnx.write(checked(&g), Form::PLAIN, &none, &mut files).unwrap_err();
+    let refused = Format::Onnx.with(Form::PLAIN).write(checked(&g), &none, &mut files).unwrap_err();
     assert_eq!(refused[0].message, "the graph was checked for another target or form than that of onnx");
     assert!(files.files.is_empty());
-    assert!(Backend::Tflite.write(checked(&g), Form::PLAIN, &none, &mut Memory::new("m.tflite")).is_ok());
+    assert!(Format::Tflite.with(Form::PLAIN).write(checked(&g), &none, &mut Memory::new("m.tflite")).is_ok());
     // What is laid out for one target is so for no other.
-    assert!(Checked::new(&g, Backend::Onnx.target()).unwrap_err()[0].message.contains("is not row-major"));
+    assert!(Checked::new(&g, Format::Onnx.target()).unwrap_err()[0].message.contains("is not row-major"));
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn scale_rows(g: &mut Graph, value: ValueId, axis: usize, factors: &[f32]) -> Re
 
 #[cfg(test)]
 mod tests {
-    use qcc_backends::Backend;
+    use qcc_backends::Format;
     use qcc_ir::TensorType;
     use qcc_ir::eval::Executor;
     use qcc_ir::ops::{Extents, Transpose};
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn apply(g: &mut Graph, input: ImageOrder) -> Vec<Diagnostic> {
-        let mut cx = Context::new(Backend::Tflite.target());
+        let mut cx = Context::new(Format::Tflite.target());
         normalize_boxes(input).run(g, &mut cx).unwrap();
         g.sweep();
         g.verify().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qcc_backends::{Attachments, Backend};
+use qcc_backends::{Attachments, Backend, Format};
 use qcc_frontends::MODULE;
 use qcc_ir::metadata_entry;
 use qcc_passes::Pass;
@@ -54,32 +54,32 @@ impl Vendor for Ultralytics {
         }
     }
 
-    fn prepare(&self, backend: Backend, input: ImageOrder) -> Vec<Box<dyn Pass>> {
-        match backend {
-            Backend::Tflite => vec![boxes::normalize_boxes(input)],
-            Backend::Onnx | Backend::Openvino => Vec::new(),
+    fn prepare(&self, backend: &dyn Backend, input: ImageOrder) -> Vec<Box<dyn Pass>> {
+        match backend.format() {
+            Some(Format::Tflite) => vec![boxes::normalize_boxes(input)],
+            Some(Format::Onnx | Format::Openvino) | None => Vec::new(),
         }
     }
 
     /// The loader finds OpenVINO models by the name of their folder: `yolo26n_int8_openvino_model/yolo26n.xml` for the stem
     /// `yolo26n` and the suffix `_int8`.
-    fn file_name(&self, backend: Backend, stem: &str, suffix: &str, metadata: &Metadata) -> Option<PathBuf> {
-        let foldered = backend == Backend::Openvino && exported(metadata);
+    fn file_name(&self, backend: &dyn Backend, stem: &str, suffix: &str, metadata: &Metadata) -> Option<PathBuf> {
+        let foldered = backend.format() == Some(Format::Openvino) && exported(metadata);
         foldered.then(|| Path::new(&format!("{stem}{suffix}_openvino_model")).join(backend.file_name(stem, "")))
     }
 
     /// The loader reads `metadata.json` from an archive behind TensorFlow Lite models, `metadata.yaml` beside those of
     /// OpenVINO, and ONNX's own metadata. OpenVINO's Model API reads how pictures are prepared, and the labels.
-    fn attachments(&self, backend: Backend, metadata: &Metadata) -> Option<Attachments> {
+    fn attachments(&self, backend: &dyn Backend, metadata: &Metadata) -> Option<Attachments> {
         let none = Attachments::default();
-        exported(metadata).then(|| match backend {
-            Backend::Tflite => Attachments { archive: vec![("metadata.json".into(), json(metadata))], ..none },
-            Backend::Openvino => Attachments {
+        exported(metadata).then(|| match backend.format() {
+            Some(Format::Tflite) => Attachments { archive: vec![("metadata.json".into(), json(metadata))], ..none },
+            Some(Format::Openvino) => Attachments {
                 files: vec![("metadata.yaml".into(), yaml(metadata).into_bytes())],
                 info: vec![("model_info".into(), info(metadata))],
                 ..none
             },
-            Backend::Onnx => none,
+            Some(Format::Onnx) | None => none,
         })
     }
 }
@@ -122,6 +122,8 @@ fn info(metadata: &Metadata) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use qcc_backends::Form;
+
     use super::*;
 
     fn metadata(entries: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -133,29 +135,31 @@ mod tests {
         let entries =
             [("task", "detect"), ("names", "{0: 'a cat', 1: 'dog'}"), ("stride", "32"), ("imgsz", "[64, 96]")];
         let export = metadata(&entries);
-        let of = |backend| Ultralytics.attachments(backend, &export).unwrap();
+        let of = |format: Format| Ultralytics.attachments(&*format.with(Form::PLAIN), &export).unwrap();
         let yaml = "task: \"detect\"\nnames: {0: \"a cat\", 1: \"dog\"}\nstride: 32\nimgsz: [64, 96]\n";
-        let openvino = of(Backend::Openvino);
+        let openvino = of(Format::Openvino);
         assert_eq!(openvino.files, [("metadata.yaml".to_owned(), yaml.as_bytes().to_vec())]);
         let [(group, info)] = openvino.info.as_slice() else { panic!("one group") };
         assert_eq!(group, "model_info");
         assert!(info.contains(&("labels".into(), "a_cat dog".into())), "{info:?}");
         assert!(info.contains(&("resize_type".into(), "fit_to_window_letterbox".into())), "{info:?}");
         let json = r#"{"task":"detect","names":{"0":"a cat","1":"dog"},"stride":32,"imgsz":[64,96]}"#;
-        assert_eq!(of(Backend::Tflite).archive, [("metadata.json".to_owned(), json.as_bytes().to_vec())]);
-        assert_eq!(of(Backend::Onnx), Attachments::default());
-        for &backend in Backend::ALL {
-            assert_eq!(Ultralytics.attachments(backend, &export[..1]), None);
+        assert_eq!(of(Format::Tflite).archive, [("metadata.json".to_owned(), json.as_bytes().to_vec())]);
+        assert_eq!(of(Format::Onnx), Attachments::default());
+        for format in Format::ALL {
+            assert_eq!(Ultralytics.attachments(&*format.with(Form::PLAIN), &export[..1]), None);
         }
     }
 
     #[test]
     fn openvino_models_have_a_folder() {
         let export = metadata(&[("task", "detect"), ("names", "{}"), ("stride", "32")]);
-        let path = |backend, metadata: &Metadata| super::super::file_name(backend, "net", "_int8", metadata);
-        assert_eq!(path(Backend::Openvino, &export), PathBuf::from("net_int8_openvino_model/net.xml"));
-        assert_eq!(path(Backend::Openvino, &[]), PathBuf::from("net_int8.xml"));
-        assert_eq!(path(Backend::Tflite, &export), PathBuf::from("net_int8.tflite"));
+        let path = |format: Format, metadata: &Metadata| {
+            super::super::file_name(&*format.with(Form::PLAIN), "net", "_int8", metadata)
+        };
+        assert_eq!(path(Format::Openvino, &export), PathBuf::from("net_int8_openvino_model/net.xml"));
+        assert_eq!(path(Format::Openvino, &[]), PathBuf::from("net_int8.xml"));
+        assert_eq!(path(Format::Tflite, &export), PathBuf::from("net_int8.tflite"));
     }
 
     #[test]
