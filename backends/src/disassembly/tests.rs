@@ -144,7 +144,10 @@ fn a_changed_scale_is_found() {
         assert!(found.iter().all(|f| f.starts_with("~ tensor")), "{backend:?}: {found:?}");
     }
     let text = text.replace("u8", "i8").replace("%b: i32<axis 0: 0.05,0.025>[2] = const [7,8]", "").replace(", %b", "");
-    let [a, b] = ["0.2", "0.21"].map(|scale| of_text(&text.replace("SCALE", scale)));
+    let scaled = |scale: &str| text.replace("SCALE", scale);
+    let [a, b] = ["0.2", "0.21"].map(|scale| of_text(&scaled(scale)));
+    assert_eq!(told(&a, &b), ["~ tensor y scales: 0.2 -> 0.21"]);
+    let [a, b] = ["0.2", "0.21"].map(|s| read(&files(&scaled(s), Backend::Tflite, Form::PLAIN), Backend::Tflite));
     assert_eq!(told(&a, &b), ["~ tensor y scales: 0.2 -> 0.21"]);
     let [a, b] = [":9>", ":8>"].map(|zero| of_text(&text.replace("SCALE", "0.5").replace(":9>", zero)));
     assert_eq!(told(&a, &b), ["~ tensor y zero_points: 9 -> 8"]);

@@ -142,7 +142,10 @@ fn quantizations(network: &Network, constants: &Constants) -> FxHashMap<Port, Qu
                 let Some((stored, zeros)) = integers(network, a, &reals) else { continue };
                 let Some(scales) = reals(b) else { continue };
                 let zeros = zeros.into_iter().map(|z| z as i64).collect();
-                all.insert(stored, quantization(scales, zeros, &network.tensor(b).dims, None));
+                let mut found = quantization(scales, zeros, &network.tensor(b).dims, None);
+                // The axis of another shape is none of the constant's.
+                found.axis = found.axis.filter(|_| network.tensor(stored).dims.len() == network.tensor(a).dims.len());
+                all.insert(stored, found);
             }
             _ => {}
         }
@@ -150,17 +153,19 @@ fn quantizations(network: &Network, constants: &Constants) -> FxHashMap<Port, Qu
     all
 }
 
-/// The constant of integers that a factor of a product is, less which zero points.
+/// The constant of integers that a factor of a product is, maybe under another shape, less which zero points.
 fn integers(network: &Network, port: Port, reals: &impl Fn(Port) -> Option<Vec<f64>>) -> Option<(Port, Vec<f64>)> {
-    let layer = &network.layers[port.layer];
-    let (port, zeros) = match (layer.kind.as_str(), layer.inputs.as_slice()) {
+    let at = |port: Port| &network.layers[port.layer];
+    let (mut port, zeros) = match (at(port).kind.as_str(), at(port).inputs.as_slice()) {
         ("Subtract", &[x, zero]) => (x, reals(zero)?),
         _ => (port, Vec::new()),
     };
+    if let ("Reshape", &[x, _]) = (at(port).kind.as_str(), at(port).inputs.as_slice()) {
+        port = x;
+    }
     let stored = widened(network, port);
     let element = network.tensor(stored).element.name();
-    let integers =
-        network.layers[stored.layer].kind == "Const" && (element.starts_with('i') || element.starts_with('u'));
+    let integers = at(stored).kind == "Const" && (element.starts_with('i') || element.starts_with('u'));
     (integers && stored != port).then_some((stored, zeros))
 }
 

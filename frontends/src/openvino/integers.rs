@@ -175,7 +175,7 @@ impl Scheme {
     pub(super) fn constant(&self, integers: &Tensor, dims: &[usize]) -> Option<Tensor> {
         let axes = self.axes(dims)?;
         let values = integers.integers()?;
-        let count: usize = dims.iter().product();
+        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
         if values.len() != count || self.scales.is_empty() || count == 0 {
             return None;
         }

@@ -112,6 +112,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.layer.inputs.len()
     }
 
+    /// Number of results.
+    pub(super) fn outputs(&self) -> usize {
+        self.layer.outputs.len()
+    }
+
     /// The port that input `i` is.
     fn port(&self, i: usize) -> Result<Port, Refusal> {
         self.layer.inputs.get(i).copied().ok_or(Refusal::MissingInput(i))

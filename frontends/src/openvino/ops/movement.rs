@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
         let x = n.input(0)?;
         let (axis, parts) = (n.axis_at(1, x)?, extent(n.required("num_splits")?)?);
         let whole = n.dims(x)[axis];
-        if parts == 0 || !whole.is_multiple_of(parts) {
+        if parts == 0 || parts != n.outputs() || !whole.is_multiple_of(parts) {
             return Err(Refusal::Invalid(format!("{parts} parts of axis {axis} of {}", n.ty(x))));
         }
         split(n, x, axis, &vec![whole / parts; parts])
@@ -78,6 +78,9 @@ pub(super) const ROWS: &[Row] = &[
     ("Unsqueeze", |n| {
         let (x, axes) = (n.input(0)?, n.integers(1)?);
         let rank = n.rank(x) + axes.len();
+        if rank > 8 {
+            return Err(Refusal::Unsupported(format!("rank {rank} is not supported; 8 is the most")));
+        }
         let axes = count_axes(&axes, rank)?;
         let mut dims = n.dims(x);
         axes.iter().for_each(|&axis| dims.insert(axis, 1));
@@ -90,7 +93,8 @@ pub(super) const ROWS: &[Row] = &[
         let whole = n.dims(x)[axis];
         let rest = |l: i64| if l == -1 { extent(whole as i64 - known) } else { extent(l) };
         let lengths = lengths.iter().map(|&l| rest(l)).collect::<Result<Vec<usize>, _>>()?;
-        if lengths.iter().try_fold(0usize, |sum, &l| sum.checked_add(l)) != Some(whole) {
+        let all = lengths.iter().try_fold(0usize, |sum, &l| sum.checked_add(l));
+        if all != Some(whole) || lengths.len() != n.outputs() {
             return Err(Refusal::Invalid(format!("parts {lengths:?} of axis {axis} of {}", n.ty(x))));
         }
         split(n, x, axis, &lengths)
