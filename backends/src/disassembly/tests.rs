@@ -147,7 +147,7 @@ fn a_changed_scale_is_found() {
     let scaled = |scale: &str| text.replace("SCALE", scale);
     let [a, b] = ["0.2", "0.21"].map(|scale| of_text(&scaled(scale)));
     assert_eq!(told(&a, &b), ["~ tensor y scales: 0.2 -> 0.21"]);
-    let [a, b] = ["0.2", "0.21"].map(|s| read(&files(&scaled(s), Backend::Tflite, Form::PLAIN), Backend::Tflite));
+    let [a, b] = ["0.2", "0.21"].map(|s| read(&files(&scaled(s), Format::Tflite, Form::PLAIN), Format::Tflite));
     assert_eq!(told(&a, &b), ["~ tensor y scales: 0.2 -> 0.21"]);
     let [a, b] = [":9>", ":8>"].map(|zero| of_text(&text.replace("SCALE", "0.5").replace(":9>", zero)));
     assert_eq!(told(&a, &b), ["~ tensor y zero_points: 9 -> 8"]);
