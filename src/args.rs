@@ -285,6 +285,8 @@ pub(crate) enum To {
     Onnx,
     #[value(alias = "ov")]
     Openvino,
+    /// The float graph as qcc has it: text that is a model again
+    Qir,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

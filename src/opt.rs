@@ -1,8 +1,9 @@
 //! Passes by name on the graph of any model, without compiling it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use qcc_backends::{Files, Form, Format};
+use qcc_backends::{Backend, Files};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
@@ -22,7 +23,7 @@ pub struct OptOptions {
     /// Shapes and values of inputs.
     pub import: ImportOptions,
     /// The target whose passes they are.
-    pub format: Format,
+    pub backend: Arc<dyn Backend>,
     /// Names of passes (`NAME` or `STAGE/NAME`), in the order in which they run. Where there are none, those of
     /// [`Stage::Simplify`] do.
     pub passes: Vec<String>,
@@ -32,8 +33,8 @@ pub struct OptOptions {
 
 impl OptOptions {
     /// The passes of those names.
-    pub fn new(format: Format, passes: Vec<String>) -> Self {
-        OptOptions { import: ImportOptions::default(), format, passes, stop_after: None }
+    pub fn new(backend: impl Into<Arc<dyn Backend>>, passes: Vec<String>) -> Self {
+        OptOptions { import: ImportOptions::default(), backend: backend.into(), passes, stop_after: None }
     }
 }
 
@@ -62,8 +63,8 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
     let mut publication = Publication::new(protected);
     output.iter().try_for_each(|path| publication.artefact(path, &[]))?;
 
-    let known = Compiler::new(Options::new([options.format], Precision::Float32))
-        .pipeline(&*options.format.with(Form::PLAIN))?;
+    let known =
+        Compiler::new(Options::new([Arc::clone(&options.backend)], Precision::Float32)).pipeline(&*options.backend)?;
     let mut pipeline = Pipeline::empty();
     for name in &options.passes {
         // In the order of their names, whatever their stages are.
@@ -71,7 +72,7 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
     }
     let pipeline = if options.passes.is_empty() { &known } else { &pipeline };
     let mut graph = imported.graph;
-    let mut cx = Context::new(options.format.target());
+    let mut cx = Context::new(options.backend.target());
     cx.source = SourceFacts { channels_last: file.channels_last(), given: Given::by(&graph), ..SourceFacts::default() };
     cx.rewrites = Rewrites::limited(options.stop_after);
     cx.diagnostics = imported.notes;

@@ -20,12 +20,14 @@ mod names;
 pub mod onnx;
 pub mod openvino;
 mod pack;
+mod qir;
 pub mod tflite;
 mod unsupported;
 
 pub use attachments::Attachments;
 pub use files::{Files, Memory};
 pub use kind::Kind;
+pub use qir::Qir;
 pub(crate) use unsupported::Unsupported;
 
 /// What writes graphs for a runtime.

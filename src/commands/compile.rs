@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use qcc::backends::{Form, Format};
+use qcc::backends::{Backend, Form, Format, Qir};
 use qcc::data::{self, Fit, Preparation, Preprocess};
 use qcc::frontends::ImportOptions;
 use qcc::ir::Store;
@@ -68,12 +69,13 @@ fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
     }
 }
 
-/// The format of a target.
-pub(super) fn format(to: To) -> Format {
+/// What writes for a target, in a form.
+pub(super) fn backend(to: To, form: Form) -> Arc<dyn Backend> {
     match to {
-        To::Tflite => Format::Tflite,
-        To::Onnx => Format::Onnx,
-        To::Openvino => Format::Openvino,
+        To::Tflite => Format::Tflite.with(form),
+        To::Onnx => Format::Onnx.with(form),
+        To::Openvino => Format::Openvino.with(form),
+        To::Qir => Arc::new(Qir),
     }
 }
 
@@ -83,7 +85,11 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         let error = Diagnostic::error("usage", "only ONNX knows that form").with_help("add --to onnx");
         return Err(Failure::usage(error));
     }
-    let targets = args.to.iter().map(|&to| format(to).with(form));
+    if args.to.contains(&To::Qir) && precision(args)? != Precision::Float32 {
+        let error = Diagnostic::error("usage", "a .qir file holds the graph before it is quantized for a target");
+        return Err(Failure::usage(error.with_help("leave the precision out, or name a runtime's format")));
+    }
+    let targets = args.to.iter().map(|&to| backend(to, form));
     let mut options = Options::new(targets, precision(args)?);
     options.half_values = args.half_values;
     options.block = match args.block {

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use qcc::backends::Form;
 use qcc::{Compiler, Failure, Options};
 
 use crate::args::Passes;
 use crate::report;
 
-use super::compile::{format, named};
+use super::compile::{backend, named};
 
 /// Lists the passes for each target, one a line.
 pub(crate) fn passes(args: &Passes) -> ExitCode {
@@ -22,7 +23,7 @@ pub(crate) fn passes(args: &Passes) -> ExitCode {
 }
 
 fn listed(args: &Passes) -> Result<String, Failure> {
-    let options = Options::new(args.to.iter().map(|&to| format(to)), named(args.quantize)?);
+    let options = Options::new(args.to.iter().map(|&to| backend(to, Form::PLAIN)), named(args.quantize)?);
     let targets = options.targets.clone();
     let mut text = String::new();
     for (target, pipeline) in targets.iter().zip(Compiler::new(options).pipelines()?) {

@@ -139,6 +139,11 @@ fn graphs_as_text_are_models() {
     succeeds(at, &["lenet.qir", "--to", "onnx", "-q", "-o", "a.onnx"]);
     succeeds(at, &[LENET, "--to", "onnx", "-q", "--shape", "image=1,1,28,28", "-o", "b.onnx"]);
     assert!(fs::read(at.join("a.onnx")).unwrap() == fs::read(at.join("b.onnx")).unwrap());
+    // The command writes what the pass does.
+    succeeds(at, &[LENET, "--to", "qir", "-q", "--shape", "image=1,1,28,28", "-o", "c.qir"]);
+    succeeds(at, &["c.qir", "--to", "qir", "-q", "-o", "d.qir"]);
+    assert!(fs::read(at.join("c.qir")).unwrap() == fs::read(at.join("d.qir")).unwrap());
+    insta::assert_snapshot!("quantized_graph", refusal(at, &[LENET, "--to", "qir", "--w8a32"]));
     let mut damaged = fs::read(at.join("lenet.qir")).unwrap();
     *damaged.last_mut().unwrap() ^= 1;
     fs::write(at.join("damaged.qir"), damaged).unwrap();

@@ -1,0 +1,62 @@
+//! Graphs as files (`.qir`): the text form with its constants, which is a model again.
+
+use std::io;
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::Op;
+use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::text::file;
+use qcc_ir::{Checked, Elem, Layout, Store};
+
+use crate::{Attachments, Backend, Files, Summary};
+
+/// Everything is as it is; nothing is quantized, for no kernel computes with it.
+static TARGET: Target = Target {
+    name: "qir",
+    native: |_, _| true,
+    image_layout: Layout::row_major,
+    weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
+    index: Elem::I64,
+    integers: Elem::I64,
+    negative_indices: true,
+    half_graphs: true,
+    half: None,
+    // A file holds numbers as extents.
+    open_batch: OpenBatch::Never,
+    grids: GridDemands {
+        activation: Store::U8,
+        integer: |_, _| false,
+        weights_only: |_, _| false,
+        dynamic: |_, _| None,
+        tables: Tables::Whole,
+        per_channel: |_, _| true,
+        pairs: |_, _| false,
+        blocks: Some(|_, _| false),
+        sums: |_, _| Sums::Either,
+        zero: |_, _, _| Zero::Anywhere,
+    },
+};
+
+/// Writes `.qir` files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Qir;
+
+impl Backend for Qir {
+    fn target(&self) -> &Target {
+        &TARGET
+    }
+
+    fn extension(&self) -> &str {
+        "qir"
+    }
+
+    fn write(&self, graph: Checked<'_>, _: &Attachments, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+        let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
+        let main = files.main().to_owned();
+        let bytes = files.create(&main).and_then(|out| file::write(graph.graph(), out)).map_err(failed)?;
+        let order = graph.graph().order();
+        let constants = order.iter().filter(|n| matches!(graph.graph().op(**n), Op::Const(_))).count();
+        let inputs = graph.graph().inputs().count();
+        Ok(Summary { bytes, operators: order.len() - constants - inputs, constants })
+    }
+}
