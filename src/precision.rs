@@ -18,7 +18,7 @@ pub enum Precision {
     Int8,
     /// 8-bit weights, activations in single precision.
     W8A32,
-    /// Matrices of products in 4 bits with a scale for each block of [`Options::block`] weights, all other weights in 8
+    /// Matrices of products in 4 bits with a scale for each block of [`Options::block`](crate::Options::block) weights, all other weights in 8
     /// bits, activations in single precision.
     W4A32,
 }

@@ -9,9 +9,15 @@ pub trait Files {
     fn main(&self) -> &str;
 
     /// Begins a file of that name. The one begun before is complete.
+    ///
+    /// # Errors
+    /// Those of the file system.
     fn create(&mut self, name: &str) -> io::Result<&mut dyn Write>;
 
     /// Takes back all that was written: the artefact begins anew.
+    ///
+    /// # Errors
+    /// Those of the file system.
     fn restart(&mut self) -> io::Result<()>;
 
     /// Name of a file that goes with the main one: the same but for the extension.

@@ -207,6 +207,9 @@ fn tell_apart(Imported { graph, notes, .. }: &mut Imported) {
 }
 
 /// Opens and imports a model.
+///
+/// # Errors
+/// Those of [`Model::open`] and [`Model::import`].
 pub fn open(path: &Path, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
     Model::open(path)?.import(options)
 }

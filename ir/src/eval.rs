@@ -163,6 +163,9 @@ impl<'g> Executor<'g> {
 
     /// Runs once. `inputs` are in the order of the graph's inputs. `observe` sees each value that is no constant as it
     /// is produced; a value is freed after its last reader. Gives the outputs in the graph's order.
+    ///
+    /// # Errors
+    /// Where an input is not of its type, or a node cannot be evaluated, with the node.
     pub fn run(&self, inputs: &[Tensor], observe: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<Tensor>, RunError> {
         check_inputs(self.graph, inputs)?;
         let mut values: Vec<Option<Tensor>> = vec![None; self.slots];
@@ -290,6 +293,9 @@ fn fits(found: &TensorType, declared: &TensorType) -> bool {
 
 /// Evaluates one operator: operands in any layout and on any grid, results of the given types (whose symbols take the
 /// extents that come out).
+///
+/// # Errors
+/// Where the operator has no result for these numbers, or one too large.
 pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let values = match op {
         Op::Relayout(_) => Tensors::from_elem(operands[0].clone(), 1),
@@ -374,6 +380,9 @@ fn on_reals(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Ten
 }
 
 /// The same value with its bytes in another order.
+///
+/// # Errors
+/// Where the layout has another rank.
 pub fn relayout(value: &Tensor, layout: &Layout) -> Result<Tensor, EvalError> {
     let ty = value.ty();
     let target = TensorType { layout: layout.clone(), ..ty.clone() };

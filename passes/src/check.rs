@@ -23,6 +23,9 @@ pub enum CheckError {
 
 /// Runs both graphs on the same inputs. Gives the largest difference between their outputs, relative to the largest
 /// magnitude in that output; infinity where numbers that are no floats differ, or where just one is no number.
+///
+/// # Errors
+/// Where a graph cannot be run, or the outputs are not of the same types.
 pub fn check_meaning(before: &Graph, after: &Graph, inputs: &[Tensor]) -> Result<f32, CheckError> {
     let old = Executor::new(before).run(inputs, &mut |_, _| {})?;
     let new = Executor::new(after).run(inputs, &mut |_, _| {})?;

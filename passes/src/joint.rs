@@ -24,6 +24,9 @@ pub struct Joint {
 
 impl Joint {
     /// The graphs of `made`, each lowered from `source` by passes that keep the meaning.
+    ///
+    /// # Errors
+    /// Where a node of a graph cannot stand in the joint one.
     pub fn new(source: &Graph, made: &[&Graph]) -> Result<Self, TypeError> {
         let mut joint = Joint { graph: source.clone(), places: Vec::new(), at_once: rayon::current_num_threads() };
         let known = named(source);

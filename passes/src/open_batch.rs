@@ -15,6 +15,9 @@ use smallvec::SmallVec;
 use crate::pass::{Context, Pass, PassError};
 
 /// The graph with extents of 1 in its inputs opened, or a note (`static-batch`) that names the first node that cannot have them.
+///
+/// # Errors
+/// The note, with the first node that cannot follow.
 pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Graph, Box<Diagnostic>> {
     let mut g = g.clone();
     for extent in open {

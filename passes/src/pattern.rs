@@ -11,22 +11,34 @@ use crate::Skip;
 pub type Match<T> = Result<T, Skip>;
 
 /// Matches where `condition` holds.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn when(condition: bool) -> Match<()> {
     if condition { Ok(()) } else { Err(Skip::NoMatch) }
 }
 
 /// Matches where the numbers agree to 5 digits, as constants written by exporters do.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn near(a: f32, b: f32) -> Match<()> {
     when((a - b).abs() <= 1e-5 * b.abs())
 }
 
 /// `x`, where `v` is `f(x)`.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn unary(g: &Graph, v: ValueId, f: UnaryFn) -> Match<ValueId> {
     when(matches!(g.producer(v), Op::Unary(u) if u.f == f))?;
     Ok(g.operands(v.node)[0])
 }
 
 /// `a` and `b`, where `v` is `f(a, b)`.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn binary(g: &Graph, v: ValueId, f: BinaryFn) -> Match<[ValueId; 2]> {
     when(matches!(g.producer(v), Op::Binary(b) if b.f == f))?;
     let operands = g.operands(v.node);
@@ -35,6 +47,9 @@ pub fn binary(g: &Graph, v: ValueId, f: BinaryFn) -> Match<[ValueId; 2]> {
 
 /// `x` and the constant `c`, where `v` is `f(x, c)` in floats, with the type of `x`. Where `f` commutes either operand
 /// may be the constant.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn by_constant(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, ValueId)> {
     let [a, b] = binary(g, v, f)?;
     let (x, c) = if f.commutes() && g.constant(a).is_some() { (b, a) } else { (a, b) };
@@ -43,12 +58,18 @@ pub fn by_constant(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, ValueI
 }
 
 /// As [`by_constant`], with one number as the constant.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn by_scalar(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, f32)> {
     let (x, c) = by_constant(g, v, f)?;
     Ok((x, scalar(g, c)?))
 }
 
 /// The number, where `v` is a float constant of one element.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn scalar(g: &Graph, v: ValueId) -> Match<f32> {
     let tensor = g.constant(v).ok_or(Skip::NoMatch)?;
     when(tensor.len() == 1 && tensor.ty().elem.is_float())?;
@@ -56,6 +77,9 @@ pub fn scalar(g: &Graph, v: ValueId) -> Match<f32> {
 }
 
 /// `x`, where `v` is its mean over `axes`, which stay with extent 1.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn mean(g: &Graph, v: ValueId) -> Match<(ValueId, &[usize])> {
     match g.producer(v) {
         Op::Reduce(Reduce { f: ReduceFn::Mean, axes, keep: true }) => Ok((g.operands(v.node)[0], axes)),
@@ -70,11 +94,17 @@ pub fn is_known(g: &Graph, v: ValueId) -> bool {
 }
 
 /// Matches where `node` alone reads `v`.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn only_here(g: &Graph, v: ValueId, node: NodeId) -> Match<()> {
     when(g.only_user(v) == Some(node))
 }
 
 /// The extents as numbers.
+///
+/// # Errors
+/// [`Skip::NoMatch`] where it is not so.
 pub fn extents(g: &Graph, v: ValueId) -> Match<Vec<usize>> {
     g.ty(v).shape.extents().map(|e| e.to_vec()).ok_or(Skip::NoMatch)
 }
@@ -89,16 +119,25 @@ pub fn add_scalar(g: &mut Graph, value: f32, like: ValueId) -> ValueId {
 }
 
 /// Adds `f(a, b)`.
+///
+/// # Errors
+/// Where the node cannot be made.
 pub fn add_binary(g: &mut Graph, f: BinaryFn, a: ValueId, b: ValueId, origin: &Origin) -> Match<ValueId> {
     Ok(g.add1(Binary { f }, &[a, b], origin.clone())?)
 }
 
 /// Adds `f(x)`.
+///
+/// # Errors
+/// Where the node cannot be made.
 pub fn add_unary(g: &mut Graph, f: UnaryFn, x: ValueId, origin: &Origin) -> Match<ValueId> {
     Ok(g.add1(Unary { f }, &[x], origin.clone())?)
 }
 
 /// The same elements of `v` under extents `dims`; `v` itself where it has them.
+///
+/// # Errors
+/// Where the node cannot be made.
 pub fn reshaped(g: &mut Graph, v: ValueId, dims: &[usize], origin: &Origin) -> Match<ValueId> {
     let shape = Shape::known(dims);
     if g.ty(v).shape == shape {
@@ -109,6 +148,9 @@ pub fn reshaped(g: &mut Graph, v: ValueId, dims: &[usize], origin: &Origin) -> M
 
 /// Replaces the one result of `node` by the result of `op` on `operands`. The new node keeps the origin and, as
 /// further sources, `others`.
+///
+/// # Errors
+/// Where the node cannot be made.
 pub fn become_op(
     g: &mut Graph,
     node: NodeId,

@@ -15,6 +15,9 @@ const RAW_DATA: u8 = 9;
 
 impl ModelProto {
     /// Writes the model and gives its length in bytes.
+    ///
+    /// # Errors
+    /// Those of the writer.
     pub fn write(mut self, out: &mut (impl Write + ?Sized)) -> io::Result<u64> {
         let graph = self.graph.take().unwrap_or_default();
         let head = self.encode_to_vec();

@@ -150,6 +150,9 @@ impl Net {
     }
 
     /// Writes the XML file and gives its length in bytes.
+    ///
+    /// # Errors
+    /// Those of the writer.
     pub fn write(&self, out: &mut (impl io::Write + ?Sized)) -> io::Result<u64> {
         let mut x = Xml { out, written: 0 };
         x.line(0, "<?xml version=\"1.0\"?>")?;

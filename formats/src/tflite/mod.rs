@@ -195,6 +195,9 @@ impl Model {
     const BUFFERS: u16 = 4;
 
     /// Reads a file. Bytes of buffers stay slices of `bytes`; whatever follows the FlatBuffer is ignored.
+    ///
+    /// # Errors
+    /// Where a table, a vector or a string does not lie within the file, with the name of the field.
     pub fn read(bytes: &Bytes) -> Result<Model, ReadError> {
         if bytes.get(4..8) != Some(IDENTIFIER.as_bytes()) {
             return Err(ReadError::Identifier);

@@ -15,6 +15,9 @@ const REACH: u64 = i32::MAX as u64;
 
 impl Model {
     /// Writes the file and gives its length. Beyond 2 GiB, buffers are placed by `Buffer.offset`.
+    ///
+    /// # Errors
+    /// Those of the writer.
     pub fn write(&self, out: &mut (impl Write + ?Sized)) -> io::Result<u64> {
         let mut header = self.header(false);
         let mut places = self.places(header.len() as u64, false);

@@ -19,6 +19,9 @@ pub struct VerifyError {
 
 impl Graph {
     /// Checks every node's types against its operator.
+    ///
+    /// # Errors
+    /// The first node whose types do not hold, and why.
     pub fn verify(&self) -> Result<(), VerifyError> {
         for node in self.order() {
             check(self.op(node), &self.operand_types(node), &self.result_types(node)).map_err(|error| VerifyError {

@@ -101,6 +101,9 @@ impl Graph {
 
     /// Fails where so many more bytes of computed constants would be too much: what a model of a few bytes becomes is
     /// bounded, and what weights become grows with them.
+    ///
+    /// # Errors
+    /// Where the constants of the graph would become too large.
     pub fn room(&self, bytes: u64) -> Result<(), TooLarge> {
         let most = COMPUTED_BYTES.saturating_add(self.given.saturating_mul(2));
         let bytes = self.computed.saturating_add(bytes);
@@ -138,6 +141,9 @@ impl Graph {
 
     /// Adds a node; its result types are inferred. Grids of operands reach results only where the operator carries
     /// them: elsewhere a grid needs [`Graph::add_typed`].
+    ///
+    /// # Errors
+    /// Where the operator does not take such operands.
     pub fn add(&mut self, op: impl Into<Op>, operands: &[ValueId], origin: Origin) -> Result<NodeId, TypeError> {
         let op = op.into();
         let results = self.infer(&op, operands)?;
@@ -145,11 +151,17 @@ impl Graph {
     }
 
     /// Adds a node with one result and gives that.
+    ///
+    /// # Errors
+    /// Where the operator does not take such operands.
     pub fn add1(&mut self, op: impl Into<Op>, operands: &[ValueId], origin: Origin) -> Result<ValueId, TypeError> {
         Ok(self.add(op, operands, origin)?.value(0))
     }
 
     /// Adds a node whose results have the given types, which must be types the operator can give.
+    ///
+    /// # Errors
+    /// Where the operator does not take such operands or does not give such results.
     pub fn add_typed(
         &mut self,
         op: impl Into<Op>,
@@ -273,6 +285,9 @@ impl Graph {
     }
 
     /// Fails where a node has constant indices that name no element: devices read or write beyond the tensor there.
+    ///
+    /// # Errors
+    /// The first constant index beyond its axis.
     pub fn indices_within(&self, node: NodeId) -> Result<(), EvalError> {
         let Some(extents) = self.indexed(node) else { return Ok(()) };
         let known = self.constant(self.operand(node, 1));
@@ -321,6 +336,9 @@ impl Graph {
 
     /// Makes every reader of `old`, graph outputs included, read `new`, which must have the same type. A name that
     /// only `old` has goes over.
+    ///
+    /// # Errors
+    /// Where the values differ in their types.
     pub fn replace(&mut self, old: ValueId, new: ValueId) -> Result<(), TypeError> {
         if self.ty(old) != self.ty(new) {
             return Err(TypeError::Result {

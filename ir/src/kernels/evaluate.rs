@@ -26,12 +26,18 @@ macro_rules! evaluate {
         impl Op {
             /// The meaning: results from operands, both row-major and without grids ([`GridRule::Carry`] operators see
             /// stored integers).
+            ///
+            /// # Errors
+            /// Where there is no result for these numbers, or one too large.
             pub fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
                 match self { $(Op::$op(op) => op.eval(operands)),* }
             }
 
             /// Integer arithmetic on grids, where the operator has its own. `Ok(None)` asks for the default: dequantize,
             /// [`Op::eval`], quantize.
+            ///
+            /// # Errors
+            /// As [`Op::eval`].
             pub fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
                 match self { $(Op::$op(op) => op.eval_grid(operands, results)),* }
             }

@@ -15,6 +15,9 @@ fn place(index: i64, extent: usize) -> Result<usize, EvalError> {
 }
 
 /// Fails where an index names no element; indices count along `extents` in turn.
+///
+/// # Errors
+/// The first index beyond its extent.
 pub fn within(i: &Tensor, extents: &[usize]) -> Result<(), EvalError> {
     indices(i).into_iter().zip(extents.iter().cycle()).try_for_each(|(i, &extent)| place(i, extent).map(|_| ()))
 }

@@ -313,6 +313,9 @@ impl<'de> Deserialize<'de> for Cast {
 }
 
 /// The shape of an element-wise result.
+///
+/// # Errors
+/// Where two extents differ and neither is 1.
 pub fn broadcast(a: &Shape, b: &Shape) -> Result<Shape, TypeError> {
     let rank = a.rank().max(b.rank());
     let at = |s: &Shape, i: usize| (i + s.rank()).checked_sub(rank).map_or(Dim::Known(1), |j| s.dims()[j].clone());

@@ -98,6 +98,9 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
     const NAME: &'static str;
 
     /// Element and shape of the results, as row-major types. Operands are real: grids arrive as `F32`.
+    ///
+    /// # Errors
+    /// Where the operator does not take such operands, and what it takes.
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError>;
 
     /// How operands and results may be laid out.
@@ -157,6 +160,9 @@ macro_rules! define_op {
             }
 
             /// See [`Operator::infer`].
+            ///
+            /// # Errors
+            /// Those of [`Operator::infer`].
             pub fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
                 match self { $(Op::$op(op) => op.infer(operands)),* }
             }

@@ -48,7 +48,7 @@ pub fn write(g: &Graph, out: &mut (impl io::Write + ?Sized)) -> io::Result<u64> 
     Ok(length)
 }
 
-/// Reads what [`write`] wrote. Constants stay slices of `bytes`.
+/// Reads what [`write()`] wrote. Constants stay slices of `bytes`.
 ///
 /// # Errors
 /// Where the text is no graph, a constant is missing or damaged, or bytes follow that are none.

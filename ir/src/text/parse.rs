@@ -28,6 +28,9 @@ pub struct ParseError {
 type Parsed<T> = Result<T, ParseError>;
 
 /// Reads a graph. `weights` holds the bytes of the constants that stand in the text as digests.
+///
+/// # Errors
+/// The first place where the text is no graph.
 pub fn parse(text: &str, weights: &Weights) -> Parsed<Graph> {
     Parser { text, at: 0, g: Graph::default(), values: FxHashMap::default(), weights }.graph()
 }

@@ -58,6 +58,9 @@ impl TensorType {
 
     /// Fails where the type cannot have its grid: scales are positive, finite and normal, and as many as the shape asks;
     /// a zero point is one of the stored integers.
+    ///
+    /// # Errors
+    /// Where scales or zero points are not of the type, or not as many as it asks.
     pub fn validate(&self) -> Result<(), GridError> {
         let Elem::Grid(grid) = &self.elem else { return Ok(()) };
         if let Some(&scale) = grid.scales().iter().find(|s| !s.is_normal() || **s < 0.0) {

@@ -60,6 +60,9 @@ pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 /// Evaluates graphs on samples `0..count`, gathers statistics of every real value, and chooses its range, for each graph.
 /// `sample` gives one tensor for each graph input, or `None` for a sample to be passed over; it is called from several
 /// threads. `seen` is called with the number of samples done so far, and may end the calibration with these. The result does not depend on the number of threads.
+///
+/// # Errors
+/// Where a graph cannot be evaluated on a sample.
 pub fn calibrate(
     joint: &Joint,
     graphs: &[&Graph],

@@ -37,6 +37,9 @@ impl Pass for HalfValues {
 
 /// The graph with 16-bit floats where the target works on them. Nodes stay in single precision that read a constant
 /// beyond the range of 16 bits, or whose values came near its end in `ranges`, which may be empty.
+///
+/// # Errors
+/// Where a node cannot be made of 16-bit floats.
 pub fn half_values(g: &Graph, target: &Target, ranges: &Ranges, interface: Interface) -> Result<Quantized, PassError> {
     let mut new = Graph::new(g.name.clone());
     new.metadata = g.metadata.clone();

@@ -68,6 +68,9 @@ pub struct Samples<'a> {
 /// Compares what float graphs became with what they were, on samples. `joint` was made of the float graphs and of
 /// `source`, which has the same outputs and tells with `hints` what they hold. Memory does not grow with the
 /// number of samples, and results do not depend on the number of threads.
+///
+/// # Errors
+/// Where a graph cannot be evaluated on a sample.
 pub fn compare(
     joint: &Joint,
     source: &Graph,

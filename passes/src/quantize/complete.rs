@@ -33,6 +33,9 @@ pub fn lacks_grids(g: &Graph) -> bool {
 /// The quantized graph `g`, lowered to the target, with a grid for each value that integer nodes read or give. Grids of
 /// the model are kept; others follow from `ranges`, which are those of `g`. Contractions whose weights the model has on no
 /// grid stay real.
+///
+/// # Errors
+/// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
 pub fn complete(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Graph, PassError> {
     let (bare, real) = without_borders(g);
     let mut plan = planned(&bare, target, ranges, options, &real);

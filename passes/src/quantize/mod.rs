@@ -117,6 +117,9 @@ pub struct Quantized {
 }
 
 /// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
+///
+/// # Errors
+/// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
 pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
     let mut plan = plan::plan(g, target, ranges, options);
     let grids = grids_of(g, target, options, &mut plan);

@@ -42,6 +42,9 @@ pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
 /// The quantized graph `g`, lowered to the target, with as many of its nodes on integers as the target's kernels allow.
 /// No range is measured: scales and zero points are those of the graph. `interface` counts for inputs and outputs that
 /// are real in `g`; others keep what they hold.
+///
+/// # Errors
+/// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
 pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Quantized, PassError> {
     let mut a = Absorber {
         g: g.clone(),
