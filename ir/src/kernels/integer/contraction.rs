@@ -1,0 +1,315 @@
+//! Sums of products of integers, and how they become integers of the result.
+
+use super::super::conv::{Geometry, conv_sums, depthwise, transpose_sums};
+use super::super::gemm::{Bias, Term, exact_terms, gemm};
+use super::super::matmul::Batches;
+use super::{mantissa, widen};
+use crate::error::EvalError;
+use crate::ops::*;
+use crate::types::{Elem, Grid, Shape, Store, Tensor, TensorType};
+use smallvec::smallvec;
+
+/// Sums of integers up to here are exact in `f32`; the rest of 2^24 makes up for the rounding of their bound.
+const EXACT: f32 = 16_000_000.0;
+
+/// How sums become integers of the result.
+#[derive(Clone, Copy, Debug)]
+enum Rescale {
+    /// XNNPACK: a product in `f32`, half to even.
+    Single(f32),
+    /// 16-bit convolution with a 64-bit bias: a 16-bit multiplier, half up.
+    Fixed { multiplier: i64, shift: u32 },
+    /// 16-bit matrix product: a product in `f64`, half away from zero.
+    Double(f64),
+    /// TensorFlow Lite's own matrix product of 8 bits, where XNNPACK does not take the right side: the upper half of a
+    /// 64-bit product, and a shift, each half away from zero.
+    Twice { multiplier: i64, shift: i32 },
+}
+
+impl Rescale {
+    /// For sums of products of 16-bit with 8-bit integers.
+    fn fixed(ratio: f64) -> Self {
+        let (multiplier, exponent) = mantissa(ratio);
+        let Ok(shift) = u32::try_from(15 - exponent) else { return Rescale::Double(ratio) };
+        match shift {
+            0 => Rescale::Double(ratio),
+            1..=46 => {
+                let multiplier = if multiplier < 0x7FFF_0000 { (multiplier + (1 << 15)) >> 16 } else { 0x7FFF };
+                Rescale::Fixed { multiplier, shift }
+            }
+            _ => Rescale::Fixed { multiplier: 0, shift: 1 },
+        }
+    }
+
+    /// For products of 8-bit integers whose right side has its zero elsewhere.
+    fn twice(ratio: f64) -> Self {
+        let (multiplier, exponent) = mantissa(ratio);
+        Rescale::Twice { multiplier, shift: -exponent }
+    }
+
+    fn apply(self, sum: f64, store: Store, zero_point: i32) -> i32 {
+        match self {
+            Rescale::Single(ratio) => store.saturate(sum as f32 * ratio, zero_point),
+            Rescale::Fixed { multiplier, shift } => {
+                let q = (sum as i64 * multiplier + (1 << (shift - 1))) >> shift;
+                let (lo, hi) = store.range();
+                (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
+            }
+            Rescale::Double(ratio) => store.saturate((sum * ratio).round() as f32, zero_point),
+            Rescale::Twice { multiplier, shift } => {
+                let left = (sum as i64) << (-shift).clamp(0, 30);
+                let product = left * multiplier;
+                let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
+                // Towards zero, as division is.
+                let high = (product + nudge) / (1 << 31);
+                let right = shift.clamp(0, 31);
+                let half = (1i64 << right) >> 1;
+                let q = if high >= 0 { (high + half) >> right } else { -((half - high) >> right) };
+                let (lo, hi) = store.range();
+                (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
+            }
+        }
+    }
+}
+
+/// One plane of an activation: `factor * values`, summed over the planes, is what is stored less the zero point.
+#[derive(Debug)]
+struct Plane {
+    values: Vec<f32>,
+    factor: f64,
+    /// No value is further from 0.
+    largest: f32,
+}
+
+/// A contraction whose operands and result all lie on grids.
+#[derive(Debug)]
+struct Contraction {
+    planes: Vec<Plane>,
+    weight: Vec<f32>,
+    bias: Option<Vec<f64>>,
+    /// One for each output channel, or one for all.
+    rescale: Vec<Rescale>,
+    grid: Grid,
+}
+
+impl Contraction {
+    /// `None` where the kernels have no arithmetic of their own for these grids.
+    fn of(operands: &[&Tensor], result: &TensorType, wide: fn(f64) -> Rescale) -> Option<Self> {
+        let (x, w) = (operands[0].ty().elem.grid()?, operands[1].ty().elem.grid()?);
+        let grid = result.elem.grid()?.clone();
+        let ((scale, zero_point), (to, _)) = (x.tensor_map()?, grid.tensor_map()?);
+        let weights_fit = matches!(w.store, Store::I8 | Store::U8);
+        let planes = match (x.store, grid.store) {
+            (Store::I8 | Store::U8, Store::I8 | Store::U8) if weights_fit => {
+                let (lo, hi) = x.store.range();
+                let largest = (hi - zero_point).max(zero_point - lo) as f32;
+                vec![Plane { values: widen(operands[0], |q| (q - zero_point) as f32)?, factor: 1.0, largest }]
+            }
+            (Store::I16, Store::I16) if weights_fit => {
+                let high = widen(operands[0], |q| ((q - zero_point) >> 8) as f32)?;
+                let low = widen(operands[0], |q| ((q - zero_point) & 255) as f32)?;
+                let plane = |values, factor| Plane { values, factor, largest: 256.0 };
+                vec![plane(high, 256.0), plane(low, 1.0)]
+            }
+            _ => return None,
+        };
+        let rescale = |&s: &f32| match x.store {
+            Store::I16 => wide(f64::from(scale) * f64::from(s) / f64::from(to)),
+            Store::I8 if w.zero_point() != 0 => Rescale::twice(f64::from(scale) * f64::from(s) / f64::from(to)),
+            _ => Rescale::Single(scale * s / to),
+        };
+        let bias = operands.get(2).map(|b| Some(b.integers()?.into_iter().map(|q| q as f64).collect()));
+        Some(Contraction {
+            planes,
+            weight: widen(operands[1], |q| (q - w.zero_point()) as f32)?,
+            bias: if let Some(bias) = bias { Some(bias?) } else { None },
+            rescale: w.scales().iter().map(rescale).collect(),
+            grid,
+        })
+    }
+
+    /// The integers that stand for sums in one channel.
+    fn round<'o>(&self, channel: usize, sums: impl Iterator<Item = f64>, out: impl Iterator<Item = &'o mut i32>) {
+        let bias = self.bias.as_ref().map_or(0.0, |b| b[channel]);
+        let (store, zero_point) = (self.grid.store, self.grid.zero_point());
+        match self.rescale[channel % self.rescale.len()] {
+            Rescale::Single(ratio) => {
+                out.zip(sums).for_each(|(o, sum)| *o = store.saturate((sum + bias) as f32 * ratio, zero_point));
+            }
+            rescale => out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, store, zero_point)),
+        }
+    }
+
+    /// Terms of `inner` indices of all planes, each exact in `f32`. `rows` says that the weights of one sum lie side by
+    /// side: no sum exceeds that of their magnitudes.
+    fn terms(&self, inner: usize, rows: bool) -> Vec<Term> {
+        let heaviest = self.weight.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+        let average = |row: &[f32]| row.iter().map(|w| w.abs()).sum::<f32>() / inner as f32;
+        let whole = rows.then(|| self.weight.chunks_exact(inner.max(1)).map(average).fold(0.0f32, f32::max));
+        let terms = |(i, p): (usize, &Plane)| match whole {
+            Some(average) if p.largest * average * inner as f32 <= EXACT => exact_terms(i, inner, 0.0),
+            _ => exact_terms(i, inner, p.largest * heaviest),
+        };
+        self.planes.iter().enumerate().flat_map(terms).collect()
+    }
+
+    fn result(&self, shape: Shape, values: Vec<i32>) -> Result<Option<Tensors>, EvalError> {
+        let ty = TensorType::new(Elem::Grid(self.grid.clone()), shape);
+        Ok(Some(smallvec![self.grid.store.pack(ty, values.into_iter())]))
+    }
+}
+
+pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    let Some(c) = Contraction::of(operands, &results[0], Rescale::fixed) else { return Ok(None) };
+    let g = Geometry::of_conv(op, &operands[0].dims(), &operands[1].dims());
+    let (channels, positions, depth) = (g.groups * g.filters, g.positions(), g.channels * g.taps());
+    let terms = c.terms(depth, true);
+    let shape = g.shape(channels, g.steps, operands[0].ty().rank());
+    let mut out = vec![0i32; g.batch * channels * positions];
+    if g.channels == 1 && g.filters == 1 && terms.len() == c.planes.len() {
+        let mut sums = vec![0.0f32; positions];
+        let mut total = vec![0.0f64; positions];
+        for (i, out) in out.chunks_exact_mut(positions.max(1)).enumerate() {
+            let channel = i % channels;
+            total.fill(0.0);
+            for plane in &c.planes {
+                sums.fill(0.0);
+                let image = &plane.values[i * g.pixels()..][..g.pixels()];
+                depthwise(&g, image, &c.weight[channel * g.taps()..][..g.taps()], &mut sums);
+                total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
+            }
+            c.round(channel, total.iter().copied(), out.iter_mut());
+        }
+        return c.result(shape, out);
+    }
+    let planes: Vec<&[f32]> = c.planes.iter().map(|p| p.values.as_slice()).collect();
+    let last = terms.len() - 1;
+    let mut total = Vec::new();
+    conv_sums(&g, &planes, &c.weight, &terms, |image, group, term, cols, sums| {
+        let channel = |f: usize| group * g.filters + f;
+        let place = |f: usize| (image * channels + channel(f)) * positions;
+        if last == 0 {
+            for (f, sums) in sums.chunks_exact(cols.len()).enumerate() {
+                c.round(channel(f), sums.iter().map(|&s| f64::from(s)), out[place(f)..][cols.clone()].iter_mut());
+            }
+            return;
+        }
+        if term == 0 {
+            total.clear();
+            total.resize(sums.len(), 0.0f64);
+        }
+        let factor = c.planes[terms[term].plane].factor;
+        total.iter_mut().zip(sums).for_each(|(t, &s)| *t += factor * f64::from(s));
+        if term == last {
+            for (f, total) in total.chunks_exact(cols.len()).enumerate() {
+                c.round(channel(f), total.iter().copied(), out[place(f)..][cols.clone()].iter_mut());
+            }
+        }
+    })?;
+    c.result(shape, out)
+}
+
+pub(crate) fn conv_transpose(
+    op: &ConvTranspose,
+    operands: &[&Tensor],
+    results: &[TensorType],
+) -> Result<Option<Tensors>, EvalError> {
+    let Some(c) = Contraction::of(operands, &results[0], Rescale::fixed) else { return Ok(None) };
+    let g = Geometry::of_transpose(op, &operands[0].dims(), &operands[1].dims());
+    let (channels, pixels) = (g.groups * g.channels, g.pixels());
+    let mut total = vec![0.0f64; g.batch * channels * pixels];
+    let terms = c.terms(g.filters, false);
+    for (i, plane) in c.planes.iter().enumerate() {
+        let own: Vec<Term> = terms.iter().filter(|t| t.plane == i).map(|t| Term { plane: 0, ..t.clone() }).collect();
+        let mut sums = vec![0.0f64; total.len()];
+        transpose_sums(&g, &plane.values, &c.weight, &own, &mut sums)?;
+        total.iter_mut().zip(sums).for_each(|(t, s)| *t += plane.factor * s);
+    }
+    let mut out = vec![0i32; total.len()];
+    for (i, (out, total)) in out.chunks_exact_mut(pixels).zip(total.chunks_exact(pixels)).enumerate() {
+        c.round(i % channels, total.iter().copied(), out.iter_mut());
+    }
+    c.result(g.shape(channels, g.image, operands[0].ty().rank()), out)
+}
+
+pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    let Some(c) = Contraction::of(operands, &results[0], Rescale::Double) else { return Ok(None) };
+    if c.rescale.len() > 1 && operands[1].ty().rank() > 2 {
+        return Ok(None);
+    }
+    let batches = Batches::of(op, &operands[0].dims(), &operands[1].dims());
+    let [m, k, n] = batches.extents;
+    let terms = c.terms(k, op.transpose_b && operands[1].ty().rank() == 2);
+    let (mut sums, mut total) = (vec![0.0f32; m * n], vec![0.0f64; m * n]);
+    let mut out = vec![0i32; batches.pairs.len() * m * n];
+    for (&(i, j), out) in batches.pairs.iter().zip(out.chunks_exact_mut((m * n).max(1))) {
+        let right = batches.right(op, &c.weight, j);
+        total.fill(0.0);
+        for term in &terms {
+            let plane = &c.planes[term.plane];
+            let left = batches.left(&plane.values, i).block(0..m, term.inner.clone());
+            gemm(&mut sums, left, right.block(term.inner.clone(), 0..n), Bias::None)?;
+            total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
+        }
+        for channel in 0..n {
+            let down = total.iter().copied().skip(channel).step_by(n);
+            c.round(channel, down, out.iter_mut().skip(channel).step_by(n));
+        }
+    }
+    c.result(batches.shape, out)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Integers all over a grid.
+    pub(in super::super) fn on(grid: &Grid, dims: &[usize], seed: usize) -> Tensor {
+        let (lo, hi) = grid.store.range();
+        let value = |i: usize| lo + ((i * 7919 + seed * 104_729) % (hi - lo + 1) as usize) as i32;
+        let ty = TensorType::new(Elem::Grid(grid.clone()), Shape::known(dims));
+        grid.store.pack(ty, (0..dims.iter().product()).map(value))
+    }
+
+    /// What TensorFlow Lite's fixed-point arithmetic gives: both steps round half away from zero.
+    #[test]
+    fn sums_are_rounded_twice() {
+        let apply = |ratio: f64, sum: f64| Rescale::twice(ratio).apply(sum, Store::I8, 1);
+        // 15/32 is a half after the first step, -15/32 is less.
+        assert_eq!([16.0, 15.0, -16.0, -15.0, 48.0, -48.0].map(|s| apply(1.0 / 32.0, s)), [2, 2, 0, 1, 3, -1]);
+        assert_eq!(apply(3.0, 7.0), 22);
+        assert_eq!(apply(1.0, 1e6), 127);
+        assert_eq!(apply(0.9999999999, -3.0), -2);
+    }
+
+    /// Sums far beyond 2^24 are exact: each term alone is small enough.
+    #[test]
+    fn long_sums_are_exact() {
+        let k = 5003;
+        let (narrow, weights) = (Grid::per_tensor(Store::I8, 0.01, -128), Grid::per_tensor(Store::I8, 0.01, 0));
+        let w = on(&weights, &[k, 1], 2);
+        let out = |scale| TensorType::new(Elem::Grid(Grid::per_tensor(Store::I16, scale, 0)), Shape::known(&[1, 1]));
+        let sixteen = TensorType::new(Elem::Grid(Grid::per_tensor(Store::I16, 1e-4, 0)), Shape::known(&[1, k]));
+        let x = Tensor::of(sixteen, w.view::<i8>().iter().map(|&q| i16::from(q) * 250 + 3).collect());
+        let product = |a: &Tensor| -> i64 {
+            let zero = i64::from(a.ty().elem.grid().unwrap().zero_point());
+            a.integers().unwrap().iter().zip(w.integers().unwrap()).map(|(a, b)| (a - zero) * b).sum()
+        };
+        let wide = matmul(&MatMul { transpose_b: false }, &[&x, &w], &[out(1.0)]).unwrap().unwrap();
+        let ratio = f64::from(1e-4f32) * f64::from(0.01f32);
+        let want = (product(&x) as f64 * ratio).round() as i64;
+        assert!(product(&x) > 1 << 32 && want < 32_000);
+        assert_eq!(wide[0].integers().unwrap(), [want]);
+
+        let x = on(&narrow, &[1, k], 1);
+        let c = Contraction::of(&[&x, &w], &x.ty().clone(), Rescale::Double).unwrap();
+        let terms = c.terms(k, false);
+        assert!(terms.len() > 1 && terms.iter().all(|t| t.inner.len() as f32 * 255.0 * 128.0 < 16_777_216.0));
+        assert_eq!(terms.iter().map(|t| t.inner.len()).sum::<usize>(), k);
+        // Known weights are lighter than the heaviest all through, but not light enough.
+        assert!(c.terms(k, true).len() > 1);
+        let light = Tensor::of(w.ty().clone(), vec![1i8; k]);
+        let c = Contraction::of(&[&x, &light], &x.ty().clone(), Rescale::Double).unwrap();
+        assert_eq!(c.terms(k, true).len(), 1);
+    }
+}

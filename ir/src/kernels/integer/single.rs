@@ -1,0 +1,225 @@
+//! Functions of numbers, windows and axes on grids.
+
+use super::super::pool;
+use super::{bytes, centred, limited, mantissa, signed_bytes, widen};
+use crate::error::EvalError;
+use crate::ops::*;
+use crate::types::{Elem, Shape, Store, Tensor, TensorType, nearest};
+use smallvec::smallvec;
+
+/// XNNPACK's addition, subtraction and multiplication.
+pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    let (a, b) = (operands[0], operands[1]);
+    let Some((store, [(sa, za), (sb, zb), (so, zo)])) = signed_bytes([a.ty(), b.ty(), &results[0]]) else {
+        return Ok(None);
+    };
+    let shape = broadcast(&a.ty().shape, &b.ty().shape)?;
+    let (Some(x), Some(y)) = (centred(a, za, &shape)?, centred(b, zb, &shape)?) else { return Ok(None) };
+    let pairs = x.iter().zip(&y);
+    let result = match f {
+        BinaryFn::Add | BinaryFn::Sub => {
+            let (ra, rb) = (sa / so, sb / so);
+            let fits = |r: f32| (2f32.powi(-10)..256.0).contains(&r);
+            if !fits(ra) || !fits(rb) {
+                return Ok(None);
+            }
+            let shift = 20 - exponent(ra.max(rb));
+            let multiplier = |r: f32| (r * 2f32.powi(shift)).round_ties_even() as i32;
+            let (ma, mb) = (multiplier(ra), if f == BinaryFn::Sub { -multiplier(rb) } else { multiplier(rb) });
+            let half = 1 << (shift - 1);
+            limited(store, &results[0], &shape, pairs.map(|(x, y)| ((ma * x + mb * y + half) >> shift) + zo))
+        }
+        BinaryFn::Mul => {
+            let ratio = sa * sb / so;
+            if !(2f32.powi(-16)..256.0).contains(&ratio) {
+                return Ok(None);
+            }
+            limited(store, &results[0], &shape, pairs.map(|(x, y)| store.saturate((x * y) as f32 * ratio, zo)))
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(result))
+}
+
+/// floor(log2(x)) of a normal number.
+fn exponent(x: f32) -> i32 {
+    (x.to_bits() >> 23) as i32 - 127
+}
+
+/// Scales an 8-bit grid has to another in XNNPACK, as 8-bit fractions.
+fn fraction(ratio: f32) -> Option<i32> {
+    (2f32.powi(-8)..=128.0).contains(&ratio).then(|| nearest(256.0 * ratio))
+}
+
+pub(crate) fn quantize(x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
+    let Some((store, [(si, zi), (so, zo)])) = signed_bytes([x.ty(), result]) else { return Ok(None) };
+    let Some(k) = fraction(si / so) else { return Ok(None) };
+    Ok(widen(x, |q| (((q - zi) * k + 128) >> 8) + zo).map(|v| limited(store, result, &x.ty().shape, v.into_iter())))
+}
+
+/// x where x >= 0, alpha * x below.
+pub(crate) fn leaky_relu(alpha: f32, x: &Tensor, result: &TensorType) -> Option<Tensors> {
+    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    let ratio = si / so;
+    let (above, below) = (fraction(ratio)?, fraction((ratio * alpha).abs())?);
+    let below = if alpha < 0.0 { -below } else { below };
+    let one = |q: i32| (((q - zi) * if q >= zi { above } else { below } + 128) >> 8) + zo;
+    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+}
+
+/// TensorFlow Lite's x * relu6(x + 3) / 6: in 16 bits, with a multiplier of 16 bits for the result and one for the factor.
+pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
+    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    // Inputs are counted in parts of 128 of a step, factors in parts of 2^15 of 3.
+    let fine = si / 128.0;
+    let short = |ratio: f32| {
+        let (multiplier, exponent) = mantissa(f64::from(ratio));
+        let multiplier = if multiplier < 0x7FFF_0000 { (multiplier + (1 << 15)) >> 16 } else { 0x7FFF };
+        (multiplier as i32, exponent)
+    };
+    let (to_result, result_exponent) = short(fine / so);
+    let (to_factor, factor_exponent) = short(fine / (3.0 / 32768.0));
+    let right = u32::try_from(-result_exponent).ok().filter(|&shift| shift < 16)?;
+    let limit = |v: i32| v.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
+    // The upper half of twice a product, half away from zero.
+    let high = |a: i32, b: i32| limit((a * b + if a * b >= 0 { 1 << 14 } else { 1 - (1 << 14) }) / (1 << 15));
+    let halved = |v: i32, shift: u32| {
+        let (mask, rest) = ((1 << shift) - 1, v & ((1 << shift) - 1));
+        (v >> shift) + i32::from(rest > (mask >> 1) + i32::from(v < 0))
+    };
+    let one = |q: i32| {
+        let fine = (q - zi) << 7;
+        let mut factor = fine;
+        if factor_exponent > 0 {
+            factor = limit(factor << (factor_exponent - 1).min(16));
+        }
+        factor = high(factor, to_factor);
+        match factor_exponent {
+            0 => {}
+            1.. => factor = limit(factor << 1),
+            _ => factor = halved(factor, factor_exponent.unsigned_abs().min(30)),
+        }
+        let factor = (factor + (1 << 15)) >> 1;
+        let product = limit(factor * high(fine, to_result) / (1 << 15));
+        halved(product, right) + zo
+    };
+    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+}
+
+/// TensorFlow Lite's square root, which drops the fraction.
+pub(crate) fn sqrt(x: &Tensor, result: &TensorType) -> Option<Tensors> {
+    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    let one = |q: i32| (((q - zi).max(0) as f32 * si).sqrt() / so) as i32 + zo;
+    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+}
+
+/// A function of one number on 8-bit grids, worked out for all 256 integers.
+pub(crate) fn table(
+    x: &Tensor,
+    result: &TensorType,
+    f: impl FnOnce(&Tensor) -> Result<Tensors, EvalError>,
+) -> Result<Option<Tensors>, EvalError> {
+    let byte = |t: &TensorType| t.elem.grid().filter(|g| g.store.size() == 1 && g.tensor_map().is_some()).cloned();
+    let (Some(from), Some(to)) = (byte(x.ty()), byte(result)) else { return Ok(None) };
+    let ty = TensorType::new(Elem::Grid(from), Shape::known(&[256]));
+    let values = f(&Tensor::of(ty, (0..=255u8).collect()).to_real())?;
+    let table = values[0].quantized(&to);
+    let found = x.data().iter().map(|&q| table.data()[usize::from(q)]).collect::<Vec<u8>>();
+    Ok(Some(smallvec![Tensor::of(x.ty().with_elem(Elem::Grid(to)), found)]))
+}
+
+/// ONNX Runtime's mean of real numbers, which it rounds after the zero point is added.
+fn mean_of_reals(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
+    let Some((store, [(_, _), (scale, zero)])) = bytes([x.ty(), result]) else { return Ok(None) };
+    let means = pool::pool(op, &x.to_real())?.swap_remove(0);
+    let placed: Vec<i32> = means.reals().iter().map(|m| store.saturate(m / scale + zero as f32, 0)).collect();
+    Ok(Some(limited(store, result, &means.ty().shape, placed.into_iter())))
+}
+
+/// The mean of the stored integers under each window, half away from zero.
+pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    let grid = results[0].elem.grid().filter(|_| op.f == PoolFn::Average);
+    if grid.is_some_and(|grid| grid.store == Store::U8) {
+        return mean_of_reals(op, x, &results[0]);
+    }
+    let (Some(grid), Some(values)) = (grid, widen(x, |q| q)) else { return Ok(None) };
+    let dims = x.dims();
+    let mut sums = pool::windows(op, &dims, &values, 0, |a, b| a + b);
+    let counts = pool::counts(op, &dims);
+    for plane in sums.chunks_exact_mut(counts.len().max(1)) {
+        for (sum, &n) in plane.iter_mut().zip(&counts) {
+            let n = n as i32;
+            *sum = match n {
+                0 => grid.zero_point(),
+                _ if *sum > 0 => (*sum + n / 2) / n,
+                _ => (*sum - n / 2) / n,
+            };
+        }
+    }
+    Ok(Some(limited(grid.store, &results[0], &pool::shape(op, &dims), sums.into_iter())))
+}
+
+/// XNNPACK's image between the pixels of another, with weights of 11 bits.
+pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    let dims = x.dims();
+    let (Some((store, _)), ResizeMode::Linear, &[_, _, height, width]) =
+        (signed_bytes([x.ty(), &results[0]]), op.mode, dims.as_slice())
+    else {
+        return Ok(None);
+    };
+    let Some(values) = widen(x, |q| q) else { return Ok(None) };
+    // The pixels before and behind a position, and the weight of that behind.
+    let taps = |axis: usize| -> Vec<(usize, usize, i32)> {
+        let tap = |i| {
+            let at = super::super::resize::position(op, axis, i, &dims).max(0.0);
+            let before = (at as usize).min(dims[axis] - 1);
+            (before, (before + 1).min(dims[axis] - 1), ((at - before as f32) * 2048.0).round_ties_even() as i32)
+        };
+        (0..op.size[axis - 2]).map(tap).collect()
+    };
+    let (rows, columns) = (taps(2), taps(3));
+    let mut out = Vec::with_capacity(values.len() / (height * width).max(1) * rows.len() * columns.len());
+    for image in values.chunks_exact((height * width).max(1)) {
+        for &(top, bottom, down) in &rows {
+            let across = |row: usize, &(left, right, weight): &(usize, usize, i32)| {
+                let (a, b) = (image[row * width + left], image[row * width + right]);
+                (a << 11) + (b - a) * weight
+            };
+            out.extend(columns.iter().map(|column| {
+                let (above, below) = (across(top, column), across(bottom, column));
+                ((above << 11) + (below - above) * down + (1 << 21)) >> 22
+            }));
+        }
+    }
+    let shape = Shape::known(&[dims[0], dims[1], rows.len(), columns.len()]);
+    Ok(Some(limited(store, &results[0], &shape, out.into_iter())))
+}
+
+/// Limits that TensorFlow Lite has no operator for: the value goes onto the result's grid first.
+pub(crate) fn clamp(op: &Clamp, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
+    let own_operator = [(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0), (0.0, 1.0)].contains(&(op.lo, op.hi));
+    let Some(grid) = result.elem.grid().filter(|grid| !own_operator && x.ty().elem.grid() != Some(grid)) else {
+        return Ok(None);
+    };
+    let Some(moved) = quantize(x, result)? else { return Ok(None) };
+    let (lo, hi) = grid.store.range();
+    let limit = |v: f32| Tensor::scalar(v).quantized(grid).integers().map_or(lo, |q| q[0] as i32).clamp(lo, hi);
+    let (lo, hi) = (limit(op.lo), limit(op.hi));
+    Ok(widen(&moved[0], |q| q.max(lo).min(hi)).map(|v| limited(grid.store, result, &x.ty().shape, v.into_iter())))
+}
+
+/// XNNPACK's mean and sum.
+pub(crate) fn reduce(op: &Reduce, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    let Some((store, [(si, zi), (so, zo)])) = bytes([x.ty(), &results[0]]) else { return Ok(None) };
+    let n = match op.f {
+        ReduceFn::Mean => op.axes.iter().map(|&a| x.dims()[a]).product::<usize>(),
+        ReduceFn::Sum => 1,
+        _ => return Ok(None),
+    };
+    let Some(values) = widen(x, |q| q - zi) else { return Ok(None) };
+    let whole = Tensor::from_vec(x.ty().shape.clone(), values);
+    let sums = super::super::reduce::reduce(&Reduce { f: ReduceFn::Sum, ..op.clone() }, &whole)?;
+    let ratio = si / so * (1.0 / n as f32);
+    let rounded = sums[0].view::<i32>().iter().map(|&s| store.saturate(s as f32 * ratio, zo)).collect::<Vec<_>>();
+    Ok(Some(limited(store, &results[0], &sums[0].ty().shape, rounded.into_iter())))
+}
