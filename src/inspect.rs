@@ -1,4 +1,10 @@
 //! What is in a model file, and what changed between two of them.
+//!
+//! ```
+//! let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/mnist_lenet.onnx");
+//! assert!(qcc::inspect::diff(model.as_ref(), model.as_ref())?.equal);
+//! # Ok::<_, qcc::Failure>(())
+//! ```
 
 use std::path::Path;
 

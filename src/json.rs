@@ -1,4 +1,8 @@
 //! JSON that terminals show as it is.
+//!
+//! ```
+//! assert_eq!(qcc::json::pretty(&["a\u{1b}[2J"]).unwrap(), "[\n  \"a\\u001b[2J\"\n]\n");
+//! ```
 
 use std::fmt::Write;
 

@@ -1,4 +1,13 @@
 //! Passes by name on the graph of any model, without compiling it.
+//!
+//! ```
+//! use qcc::backends::Format;
+//! use qcc::opt::{OptOptions, optimise};
+//! let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/mnist_lenet.onnx");
+//! let done = optimise(model.as_ref(), &OptOptions::new(Format::Onnx, vec!["simplify/simplify".into()]), None)?;
+//! assert_eq!(done.graph.outputs().len(), 1);
+//! # Ok::<_, qcc::Failure>(())
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,10 @@
 //! Diagnostics as text.
+//!
+//! ```
+//! use qcc::ir::diagnostic::Diagnostic;
+//! let errors = [Diagnostic::error("odd", "it is odd").with_help("make it even")];
+//! assert_eq!(qcc::render::render(&errors, "m.onnx".as_ref(), false), "error[odd]: it is odd\n  = help: make it even\n");
+//! ```
 
 use std::borrow::Cow;
 use std::collections::HashMap;

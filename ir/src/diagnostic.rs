@@ -1,4 +1,11 @@
 //! What a user is told. Diagnostics are data; only the command line renders them.
+//!
+//! ```
+//! use qcc_ir::Origin;
+//! use qcc_ir::diagnostic::Diagnostic;
+//! let error = Diagnostic::error("odd-shape", "3 channels are expected").at(&Origin::new("/conv", "Conv")).with_help("give 3");
+//! assert_eq!(error.to_string(), "error[odd-shape]: 3 channels are expected (at /conv); give 3");
+//! ```
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,4 +1,14 @@
 //! What can be wrong with a graph or an evaluation.
+//!
+//! ```
+//! use qcc_ir::error::TypeError;
+//! use qcc_ir::ops::{Unary, UnaryFn};
+//! use qcc_ir::{Graph, Origin, TensorType};
+//! let mut g = Graph::new("g");
+//! let x = g.add_input("x", TensorType::f32(&[2]));
+//! let error: TypeError = g.add(Unary { f: UnaryFn::Neg }, &[x, x], Origin::none()).unwrap_err();
+//! assert!(error.to_string().contains('2'), "{error}");
+//! ```
 
 pub use crate::types::GridError;
 use crate::types::{Shape, TensorType};

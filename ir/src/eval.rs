@@ -1,4 +1,15 @@
 //! Running a graph.
+//!
+//! ```
+//! use qcc_ir::eval::Executor;
+//! use qcc_ir::text::{Weights, parse};
+//! use qcc_ir::{Shape, Tensor};
+//! let g = parse("graph g { %x: f32[2] = input %y = unary(f:Neg) %x output y = %y }", &Weights::new())?;
+//! let x = Tensor::from_vec(Shape::known(&[2]), vec![1.0f32, -2.0]);
+//! let outputs = Executor::new(&g).run(&[x], &mut |value, tensor| assert_eq!(g.ty(value), tensor.ty()))?;
+//! assert_eq!(*outputs[0].reals(), [-1.0, 2.0]);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;

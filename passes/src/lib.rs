@@ -8,7 +8,7 @@ pub mod calibrate;
 mod check;
 mod joint;
 pub mod layout;
-pub mod lower;
+mod lower;
 pub mod open_batch;
 mod pass;
 pub mod pattern;
@@ -20,7 +20,7 @@ mod rewrites;
 mod rounding;
 mod rules;
 mod sets;
-pub mod simplify;
+mod simplify;
 #[cfg(test)]
 mod testing;
 

@@ -1,5 +1,16 @@
 //! The words in which rules say what they look for. What does not match is [`Skip::NoMatch`], so that patterns are
 //! chained with `?`.
+//!
+//! ```
+//! use qcc_ir::ops::UnaryFn;
+//! use qcc_ir::text::{Weights, parse};
+//! use qcc_passes::{Skip, pattern};
+//! let g = parse("graph g { %x: f32[2] = input %y = unary(f:Neg) %x output y = %y }", &Weights::new())?;
+//! let y = g.outputs()[0].value;
+//! assert!(pattern::unary(&g, y, UnaryFn::Neg).is_ok());
+//! assert_eq!(pattern::unary(&g, y, UnaryFn::Abs), Err(Skip::NoMatch));
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 use half::f16;
 use qcc_ir::ops::{Binary, BinaryFn, Op, Reduce, ReduceFn, Unary, UnaryFn};

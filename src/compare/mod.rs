@@ -1,4 +1,18 @@
 //! How two models compare: both are evaluated on the same samples.
+//!
+//! ```
+//! use qcc::Data;
+//! use qcc::compare::{Settings, compare};
+//! let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/mnist_lenet.onnx");
+//! let settings = Settings {
+//!     import: Default::default(),
+//!     data: Data::Random,
+//!     samples: Some(2),
+//!     preparation: Default::default(),
+//! };
+//! let same = compare(model.as_ref(), model.as_ref(), &settings).unwrap();
+//! assert_eq!(same.worst_sqnr(), Some(f64::INFINITY));
+//! ```
 
 use std::path::{Path, PathBuf};
 

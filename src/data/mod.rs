@@ -2,6 +2,17 @@
 //!
 //! A [`Dataset`] is what lies on disk; [`Dataset::bind`] makes it [`Samples`] of one graph. A sample is read when it
 //! is asked for, by any thread, and nothing is kept: memory does not grow with the number of samples.
+//!
+//! ```
+//! use qcc::data::Dataset;
+//! use qcc::ir::{Graph, TensorType};
+//! let mut g = Graph::new("g");
+//! g.add_input("x", TensorType::f32(&[1, 4]));
+//! let samples = Dataset::random(7).limited(3).bind(&g, None)?;
+//! assert_eq!(samples.len(), 3);
+//! assert_eq!(samples.get(0)?[0].dims(), [1, 4]);
+//! # Ok::<_, qcc::data::DataError>(())
+//! ```
 
 mod array;
 mod input;

@@ -1,5 +1,10 @@
 //! Vendors: whose exports say how their own tools feed a model and read what it gives. All that qcc knows of a vendor is in
 //! one place behind the trait `Vendor`; passes and backends get it as passes, names and bytes.
+//!
+//! ```
+//! let metadata = [("task".to_owned(), "classify".to_owned())];
+//! assert!(qcc::vendor::hints(&metadata).classifies);
+//! ```
 
 use std::path::PathBuf;
 

@@ -1,5 +1,17 @@
 //! What is in an artefact, as its format has it: [`Disassembly`]. Each format fills it, [`std::fmt::Display`] prints it,
 //! `serde` writes it as JSON (`docs/inspect.md` describes both), and [`Changes`] tells two of them apart.
+//!
+//! ```
+//! use qcc_backends::disassembly::Disassembly;
+//! use qcc_ir::text::{Weights, parse};
+//! let of = |f: &str| {
+//!     let text = format!("graph g {{ %x: f32[2] = input %y = unary(f:{f}) %x output y = %y }}");
+//!     parse(&text, &Weights::new()).map(|g| Disassembly::of_graph(&g))
+//! };
+//! let changes = of("Neg")?.diff(&of("Abs")?);
+//! assert!(!changes.equal);
+//! # Ok::<_, qcc_ir::text::ParseError>(())
+//! ```
 
 use bytes::Bytes;
 use half::{bf16, f16};

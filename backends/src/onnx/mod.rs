@@ -3,6 +3,11 @@
 //! A graph becomes a [`ModelProto`] of the least operator set that has all of its operators. Values on grids become
 //! QuantizeLinear and DequantizeLinear around operators on real numbers, placed so that ONNX Runtime fuses them, or
 //! operators on integers ([`Form::qoperator`]).
+//!
+//! ```
+//! let target = qcc_backends::Format::Onnx.target();
+//! assert!(target.negative_indices && target.half_graphs);
+//! ```
 
 use std::io;
 

@@ -2,6 +2,11 @@
 //!
 //! A graph becomes a [`Net`](qcc_formats::openvino::Net) (layers as plain structs) and the bytes of its constants, which
 //! go into two files.
+//!
+//! ```
+//! let backend = qcc_backends::Format::Openvino.with(Default::default());
+//! assert_eq!(backend.beside("net.xml".as_ref(), &Default::default()), ["net.bin"]);
+//! ```
 
 use std::io;
 

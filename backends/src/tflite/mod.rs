@@ -2,6 +2,19 @@
 //!
 //! A graph becomes a [`Model`] (the schema's tables as plain structs), which is checked against what is known to go
 //! wrong at run time and then written.
+//!
+//! ```
+//! use qcc_backends::{Attachments, Format, Memory, tflite};
+//! use qcc_ir::Checked;
+//! use qcc_ir::text::{Weights, parse};
+//! let g = parse("graph g { %x: f32[2] = input %y = unary(f:Neg) %x output y = %y }", &Weights::new())?;
+//! let (backend, mut files) = (Format::Tflite.with(Default::default()), Memory::new("m.tflite"));
+//! let checked = Checked::new(&g, backend.target()).unwrap();
+//! backend.write(checked, &Attachments::default(), &mut files).unwrap();
+//! let file = files.files.remove("m.tflite").unwrap();
+//! assert!(tflite::disassemble(&file.into())?.to_string().contains("NEG"));
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 use std::io::Write;
 

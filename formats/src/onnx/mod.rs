@@ -3,6 +3,14 @@
 //! Fields that qcc does not read are left out: decoding skips them. What changes the meaning of a model when left out
 //! (sparse initializers, training) is declared so that a reader can refuse it. `raw_data` is [`Bytes`]:
 //! decoded from `Bytes`, it stays a slice of them.
+//!
+//! ```
+//! use prost::Message;
+//! use qcc_formats::onnx::ModelProto;
+//! let model = ModelProto { ir_version: Some(8), ..ModelProto::default() };
+//! assert_eq!(ModelProto::decode(&*model.encode_to_vec())?.ir_version, Some(8));
+//! # Ok::<_, prost::DecodeError>(())
+//! ```
 
 use bytes::Bytes;
 use prost::{Enumeration, Message, Oneof};

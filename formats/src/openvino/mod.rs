@@ -1,6 +1,12 @@
 //! OpenVINO IR, version 11: an XML file that describes a network, whose constants lie in a file of their own.
 //!
 //! Source: OpenVINO documentation, "OpenVINO IR format" and "Operation sets".
+//!
+//! ```
+//! use qcc_formats::openvino::Network;
+//! assert!(Network::is_one(b"<?xml version=\"1.0\"?><net name=\"a\" version=\"11\">"));
+//! assert!(!Network::is_one(b"no network"));
+//! ```
 
 use std::fmt::Write as _;
 use std::io;

@@ -3,6 +3,11 @@
 //! [`Model`] is a whole file as plain structs. [`Model::read`] takes any bytes and never panics; [`Model::write`]
 //! streams: buffers are not copied, they go to the file behind the tables, 16-byte aligned.
 //! Slot numbers are those of `schema.fbs`; fields that LiteRT does not need are not declared.
+//!
+//! ```
+//! use qcc_formats::tflite::Model;
+//! assert!(Model::read(&bytes::Bytes::from_static(b"no model")).is_err());
+//! ```
 
 mod codes;
 mod options;

@@ -3,6 +3,15 @@
 //! Axes are logical, counted from the front. Attributes are fully resolved: pads are explicit, strides positive,
 //! axes sorted and unique. What an operator computes is its [`Op::eval`], in the kernels; how formats spell it is no business
 //! of this room.
+//!
+//! ```
+//! use qcc_ir::TensorType;
+//! use qcc_ir::ops::{MatMul, Op};
+//! let op = Op::from(MatMul { transpose_b: true });
+//! let results = op.infer(&[&TensorType::f32(&[1, 8]), &TensorType::f32(&[3, 8])])?;
+//! assert_eq!(results[0], TensorType::f32(&[1, 3]));
+//! # Ok::<_, qcc_ir::error::TypeError>(())
+//! ```
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,6 +2,15 @@
 //!
 //! The text comes first, so that any editor and `diff` show it. Where constants stand in it as digests, a zero byte follows,
 //! then each of them: its digest and its length in bytes, 64 bits each, little endian, and its bytes.
+//!
+//! ```
+//! use qcc_ir::text::{Weights, file, parse};
+//! let g = parse("graph g { %x: f32[2] = input output y = %x }", &Weights::new())?;
+//! let mut bytes = Vec::new();
+//! file::write(&g, &mut bytes)?;
+//! assert!(file::read(&bytes.into())?.same(&g));
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeSet;
 use std::io;

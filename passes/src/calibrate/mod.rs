@@ -2,6 +2,21 @@
 //!
 //! Samples stream: each is evaluated once, its values are observed as they are produced, and memory does not grow
 //! with their number.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use qcc_ir::text::{Weights, parse};
+//! use qcc_ir::{Shape, Tensor};
+//! use qcc_passes::Joint;
+//! use qcc_passes::calibrate::{Method, calibrate};
+//! let g = parse("graph g { %x: f32[2] = input %y = unary(f:Neg) %x output y = %y }", &Weights::new())?;
+//! let sample = |i: usize| Some(vec![Tensor::from_vec(Shape::known(&[2]), vec![i as f32, 0.0])]);
+//! let (joint, mut go_on) = (Joint::new(&g, &[&g])?, |_done| ControlFlow::Continue(()));
+//! let ranges = calibrate(&joint, &[&g], Method::MinMax, 4, sample, &mut go_on)?;
+//! let seen = ranges[0].get(g.outputs()[0].value).unwrap();
+//! assert_eq!((seen.min, seen.max), (-3.0, 0.0));
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

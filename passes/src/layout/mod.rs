@@ -3,6 +3,14 @@
 //!
 //! `solve` decides, `flatten` lets fully connected layers read images as they lie, `materialize` writes the
 //! decision into the types and adds a Relayout where bytes must move. Meaning and logical shapes stay as they are.
+//!
+//! ```
+//! use qcc_passes::layout::{ImageOrder, Interface};
+//! use qcc_passes::{Pipeline, Settings};
+//! let layout = Interface { input: ImageOrder::Nchw, output: ImageOrder::Nhwc };
+//! let pipeline = Pipeline::new(&Settings { layout, ..Settings::default() });
+//! assert!(pipeline.get("layout/layout").is_ok());
+//! ```
 
 use qcc_ir::ops::{LayoutRule, Op};
 use qcc_ir::target::Target;

@@ -1,4 +1,10 @@
 //! Elements other than `F32` for what was trained in `F32`, besides grids.
+//!
+//! ```
+//! use qcc_passes::{Numbers, Pipeline, Settings};
+//! let pipeline = Pipeline::new(&Settings { numbers: Numbers::HalfWeights, ..Settings::default() });
+//! assert!(pipeline.get("half-weights").is_ok());
+//! ```
 
 mod half;
 mod values;

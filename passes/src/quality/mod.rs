@@ -1,4 +1,11 @@
 //! How close a compiled graph comes to the float graph it was made of, and how much of it works on integers.
+//!
+//! ```
+//! use qcc_passes::quality::Distance;
+//! let distance = Distance::of(&[1.0, 2.0], &[1.0, 2.2]);
+//! assert!((distance.sqnr() - 20.97).abs() < 0.01, "{}", distance.sqnr());
+//! assert!((distance.max_error - 0.2).abs() < 1e-6);
+//! ```
 
 use qcc_ir::eval::{Executor, RunError, evaluate_node, relayout};
 use qcc_ir::ops::Cast;
