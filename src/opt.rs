@@ -94,7 +94,7 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
         file::write(&graph, files.create(&name).map_err(failed)?).map_err(failed)?;
         publication.publish()?;
     }
-    let of = |n| cx.rewrites.reasons(n).iter().map(move |(rule, why)| (n, *rule, why.clone()));
+    let of = |n| cx.rewrites.reasons(n).iter().map(move |(rule, why)| (n, *rule, why.to_string()));
     let reasons = graph.order().into_iter().flat_map(of);
     let reasons = reasons.map(|(n, rule, why)| (graph.origin(n).to_string(), rule, why)).collect();
     Ok(Optimised { reasons, diagnostics: cx.diagnostics, graph })

@@ -43,7 +43,7 @@ pub struct Rewrites {
     pub limit: Option<usize>,
     /// The rule of the last one and the node it started at.
     pub last: Option<(&'static str, Origin)>,
-    reasons: FxHashMap<NodeId, Vec<(&'static str, String)>>,
+    reasons: FxHashMap<NodeId, Vec<(&'static str, Skip)>>,
 }
 
 impl Rewrites {
@@ -53,7 +53,7 @@ impl Rewrites {
     }
 
     /// The rules whose pattern a node has but which left it as it is, and why.
-    pub fn reasons(&self, node: NodeId) -> &[(&'static str, String)] {
+    pub fn reasons(&self, node: NodeId) -> &[(&'static str, Skip)] {
         self.reasons.get(&node).map_or(&[], Vec::as_slice)
     }
 
@@ -68,14 +68,14 @@ impl Rewrites {
         }
     }
 
-    pub(crate) fn skipped(&mut self, node: NodeId, rule: &'static str, why: &Skip) {
-        if *why == Skip::NoMatch {
+    pub(crate) fn skipped(&mut self, node: NodeId, rule: &'static str, why: Skip) {
+        if why == Skip::NoMatch {
             return;
         }
         let reasons = self.reasons.entry(node).or_default();
         match reasons.iter_mut().find(|(name, _)| *name == rule) {
-            Some((_, reason)) => *reason = why.to_string(),
-            None => reasons.push((rule, why.to_string())),
+            Some((_, reason)) => *reason = why,
+            None => reasons.push((rule, why)),
         }
     }
 }

@@ -109,7 +109,7 @@ impl Rules {
                     }
                     return Some(rule.name());
                 }
-                Err(why) => cx.rewrites.skipped(node, rule.name(), &why),
+                Err(why) => cx.rewrites.skipped(node, rule.name(), why),
             }
         }
         None
