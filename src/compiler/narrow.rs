@@ -287,7 +287,8 @@ impl<'a> Narrowing<'a> {
         if variant.trial.precision == Precision::W4A32 && self.facts.given == Given::Nothing {
             cx.diagnostics.extend(self.wider_weights(&graph, target.name));
         }
-        let quantized = Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs };
+        let quantized =
+            Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs, decisions: cx.decisions };
         Ok(Narrowed { place, dynamic: variant.dynamic, quantized, shown: kept, diagnostics: cx.diagnostics })
     }
 

@@ -15,6 +15,7 @@ use super::{Interface, Quantized};
 use crate::{Context, PassError};
 
 mod bounds;
+mod decide;
 mod nodes;
 #[cfg(test)]
 mod tests;
@@ -67,7 +68,9 @@ pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Q
     let computed = g.order().into_iter().filter(|&n| !matches!(g.op(n), Op::Input(_) | Op::Const(_)));
     let now = |v: ValueId| a.became.get(&v).copied().unwrap_or(v);
     let values = computed.flat_map(|n| g.results(n)).map(|v| (v, now(v))).filter(|(_, v)| live.contains(&v.node));
-    Ok(Quantized { values: values.collect(), graph: a.g, lost_inputs: Vec::new() })
+    let values: Vec<(ValueId, ValueId)> = values.collect();
+    let decisions = decide::decisions(g, &a.g, &values.iter().copied().collect());
+    Ok(Quantized { values, graph: a.g, lost_inputs: Vec::new(), decisions })
 }
 
 struct Absorber<'a> {
