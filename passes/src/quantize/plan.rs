@@ -87,9 +87,8 @@ pub(super) fn plan(
         _ => Mode::Integer,
     };
     let mut modes: FxHashMap<NodeId, Mode> = integer.iter().map(|&n| (n, mode(n))).collect();
-    let kept = |(n, reason): &(NodeId, Reason)| {
-        keeps_weights(g, *n, *reason) && weights_alone(g, target, options.dynamic, *n)
-    };
+    let kept =
+        |(n, reason): &(NodeId, Reason)| keeps_weights(g, *n, *reason) && weights_alone(g, target, options.dynamic, *n);
     let vetoed = vetoes.iter().map(|(n, reason)| (*n, *reason));
     modes.extend(vetoed.filter(kept).map(|(n, _)| (n, Mode::Weights)));
     Plan { modes, vetoes, ranges: own }

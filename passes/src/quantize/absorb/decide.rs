@@ -2,13 +2,12 @@
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
-use rustc_hash::FxHashMap;
 
 use super::super::decide::{beside_weights, decision};
 use crate::decisions::{Decision, Form, Reason};
 
-/// What the nodes of `before` compute with in `after`. `now` tells what became of their values, as far as they are left.
-pub(super) fn decisions(before: &Graph, after: &Graph, now: &FxHashMap<ValueId, ValueId>) -> Vec<Decision> {
+/// What the nodes of `before` compute with in `after`. `now` tells what became of a value, if it is left.
+pub(super) fn decisions(before: &Graph, after: &Graph, now: impl Fn(ValueId) -> Option<ValueId>) -> Vec<Decision> {
     let computes = |n: &NodeId| {
         !matches!(
             before.op(*n),
@@ -20,7 +19,7 @@ pub(super) fn decisions(before: &Graph, after: &Graph, now: &FxHashMap<ValueId, 
         if !values.any(|v| before.ty(v).elem.is_float() || before.ty(v).elem.grid().is_some()) {
             return Some((Form::Unchanged, Reason::NoReals));
         }
-        let v = *now.get(&n.value(0))?;
+        let v = now(n.value(0))?;
         let on_grid = |v: ValueId| after.ty(v).elem.grid().is_some();
         Some(match after.operands(v.node).first() {
             _ if on_grid(v) => (Form::Integer, Reason::GivenIntegers),

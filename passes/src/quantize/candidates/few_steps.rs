@@ -43,31 +43,31 @@ impl FewSteps {
     /// Those of the values whose own ranges are given.
     pub(in super::super) fn of(case: &Case<'_>, own: &OwnRanges) -> Self {
         let (g, ranges) = (case.g, case.ranges);
-    let reach = Reach { g, ranges };
-    let (mut all, mut steep) = (Bearable::default(), Bearable::default());
-    for &n in case.order.iter().rev() {
-        let result = n.value(0);
-        let Some(needed) = reach.needed(result) else { continue };
-        let operands = g.operands(n);
-        for (i, &v) in operands.iter().enumerate() {
-            if !g.op(n).is_contraction() {
-                all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
-            }
-            let step = match steep.of(result) {
-                step if reach.is_steep(n, i) => step.min(needed * STEEP),
-                step => step,
-            };
-            if step.is_finite() {
-                steep.bound(v, reach.behind(n, &operands, i, step));
+        let reach = Reach { g, ranges };
+        let (mut all, mut steep) = (Bearable::default(), Bearable::default());
+        for &n in case.order.iter().rev() {
+            let result = n.value(0);
+            let Some(needed) = reach.needed(result) else { continue };
+            let operands = g.operands(n);
+            for (i, &v) in operands.iter().enumerate() {
+                if !g.op(n).is_contraction() {
+                    all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
+                }
+                let step = match steep.of(result) {
+                    step if reach.is_steep(n, i) => step.min(needed * STEEP),
+                    step => step,
+                };
+                if step.is_finite() {
+                    steep.bound(v, reach.behind(n, &operands, i, step));
+                }
             }
         }
+        let coarse = |bearable: &Bearable| {
+            own.iter().filter(|&(&v, &range)| step(range) > bearable.of(v)).map(|(&v, _)| v).collect::<FxHashSet<_>>()
+        };
+        let steep = coarse(&steep);
+        FewSteps { values: &coarse(&all) | &steep, steep }
     }
-    let coarse = |bearable: &Bearable| {
-        own.iter().filter(|&(&v, &range)| step(range) > bearable.of(v)).map(|(&v, _)| v).collect::<FxHashSet<_>>()
-    };
-    let steep = coarse(&steep);
-    FewSteps { values: &coarse(&all) | &steep, steep }
-}
 
     /// True where a result of a node is one of them.
     pub(super) fn result(&self, g: &Graph, n: NodeId) -> bool {
