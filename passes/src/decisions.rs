@@ -128,7 +128,7 @@ impl fmt::Display for Reason {
             Reason::GivenIntegers => "quantized in the model",
             Reason::WeightsAsked => "only weights are quantized in this precision",
             Reason::NoReals => "it computes no floating-point values",
-            Reason::Excluded => "excluded by --exclude",
+            Reason::Excluded => "excluded by the user",
             Reason::GivenReal => "the model has its weight in floating point",
             Reason::Recurrence => "inside a recurrence, where rounding errors would grow with each step",
             Reason::NoQuantizedForm => "the operator has no quantized form",

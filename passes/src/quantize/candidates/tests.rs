@@ -44,7 +44,7 @@ fn without_floating_point_values() {
 #[test]
 fn excluded() {
     let options = Options { exclude: vec!["fir*".into()], ..Options::default() };
-    assert_eq!(why_on(&target(), &graph(GATED), &options, "first"), "float: excluded by --exclude");
+    assert_eq!(why_on(&target(), &graph(GATED), &options, "first"), "float: excluded by the user");
     assert_eq!(why(&graph(GATED), "first"), INTEGER);
 }
 
