@@ -204,6 +204,10 @@ pub(crate) struct Compile {
     /// Also write the report, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) report: Option<PathBuf>,
+    /// Show what each node computes with (integer, dynamic, weights only or float) and why; of the nodes that match a
+    /// pattern, where one is given: `*` stands for any characters
+    #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "*", help_heading = "Output")]
+    pub(crate) explain: Option<String>,
     /// Show the graph after a pass (`qcc passes` lists them)
     #[arg(long, value_name = "PASS", help_heading = "Output")]
     pub(crate) print_after: Vec<String>,

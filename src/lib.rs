@@ -18,6 +18,7 @@ mod batch;
 pub mod compare;
 mod compiler;
 pub mod data;
+mod explain;
 pub mod inspect;
 pub mod json;
 mod memory;
@@ -33,6 +34,7 @@ pub mod vendor;
 
 pub use artefact::abandon;
 pub use compiler::{Compiled, Compiler};
+pub use explain::{NodeDecision, Part};
 pub use observer::{NoObserver, Observer, StageTime};
 pub use options::{Calibration, DATA_HELP, Data, Options};
 pub use outcome::{Artefact, Failure, Output, Report};

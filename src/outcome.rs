@@ -7,6 +7,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::{PassError, UnknownPass};
 use serde::Serialize;
 
+use crate::explain::NodeDecision;
 use crate::json;
 use crate::observer::StageTime;
 use crate::port::Port;
@@ -125,6 +126,10 @@ pub struct Artefact {
     pub operators: usize,
     /// How it compares with the model; after calibration.
     pub quality: Option<Quality>,
+    /// What each node of the model computes with in it, and why, in the order of the model; empty where nothing is
+    /// quantized. There are as many as the model has nodes: the report's file does not have them.
+    #[serde(skip)]
+    pub decisions: Vec<NodeDecision>,
 }
 
 /// What a compilation did.

@@ -10,6 +10,7 @@ use qcc::compare::{Comparison, Match};
 use qcc::ir::Graph;
 use qcc::ir::diagnostic::{Diagnostic, printable};
 use qcc::passes::PassId;
+use qcc::passes::quantize::matches;
 use qcc::render::{line, render};
 use qcc::{AgreementReport, Artefact, Failure, Observer, OutputReport, Precision, Quality, Report};
 
@@ -93,6 +94,20 @@ pub(crate) fn comparison(c: &Comparison) -> String {
 pub(crate) fn show(diagnostics: &[Diagnostic], model: &Path) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let _ = std::io::stderr().lock().write_all(render(diagnostics, model, color).as_bytes());
+}
+
+/// What nodes compute with and why: a line for each node whose name matches, target by target. `None` where no name does.
+pub(crate) fn explanation(report: &Report, pattern: &str) -> Option<String> {
+    let mut out = String::new();
+    for Artefact { target, decisions, .. } in &report.artefacts {
+        if decisions.is_empty() {
+            let _ = writeln!(out, "{target}: nothing is quantized, so there is nothing to explain");
+        }
+        for decision in decisions.iter().filter(|d| matches(pattern, &d.node)) {
+            let _ = writeln!(out, "{target}: {}", printable(&decision.to_string()));
+        }
+    }
+    (!out.is_empty()).then_some(out)
 }
 
 /// The closing lines of a run.

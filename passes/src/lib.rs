@@ -6,6 +6,7 @@
 mod activation;
 pub mod calibrate;
 mod check;
+pub mod decisions;
 mod joint;
 pub mod layout;
 mod lower;

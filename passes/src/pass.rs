@@ -8,6 +8,7 @@ use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, OpenExtent, ValueId, VerifyError};
 
 use crate::calibrate::Ranges;
+use crate::decisions::Decision;
 use crate::rewrites::Rewrites;
 
 /// What a source model brings of its quantization.
@@ -51,6 +52,8 @@ pub struct Context<'a> {
     pub values: Vec<(ValueId, ValueId)>,
     /// Contractions of the graph as calibration saw it, for most of whose inputs the rounded weights are mostly noise.
     pub lost_inputs: Vec<NodeId>,
+    /// What each node computes with since the graph was quantized, and why; in the order of the graph as it was before.
+    pub decisions: Vec<Decision>,
     /// What rules did and did not do.
     pub rewrites: Rewrites,
 }
@@ -66,6 +69,7 @@ impl<'a> Context<'a> {
             diagnostics: Vec::new(),
             values: Vec::new(),
             lost_inputs: Vec::new(),
+            decisions: Vec::new(),
             rewrites: Rewrites::default(),
         }
     }

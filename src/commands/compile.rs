@@ -28,12 +28,31 @@ pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
         Ok(done) => {
             let wanted = |d: &&Diagnostic| !args.quiet && (args.verbose || d.severity != Severity::Note);
             report::show(&done.diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
+            explain(args, &done);
             if !args.quiet {
                 report::say(&report::summary(&done, args.verbose));
             }
             ExitCode::SUCCESS
         }
-        Err(failure) => report::failure(&failure, &args.model, args.quiet),
+        Err(failure) => {
+            if let Failure::Gate { report, .. } = &failure {
+                explain(args, report);
+            }
+            report::failure(&failure, &args.model, args.quiet)
+        }
+    }
+}
+
+/// Says what nodes compute with, where that is asked.
+fn explain(args: &Compile, done: &Report) {
+    let Some(pattern) = &args.explain else { return };
+    match report::explanation(done, pattern) {
+        Some(text) => report::say(&text),
+        None => {
+            let message = format!("--explain {pattern} names no node of the model");
+            let help = "`qcc inspect` shows the names of nodes; `*` stands for any characters";
+            report::show(&[Diagnostic::warning("unmatched-explain", message).with_help(help)], &args.model);
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::narrow::{Narrowing, calibrates};
 use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::data::{Dataset, Samples};
+use crate::explain;
 use crate::observer::{Clock, Observer};
 use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, Report};
@@ -152,6 +153,7 @@ impl<'a> Job<'a> {
                 backend: Arc::clone(backend),
                 graph,
                 quality: None,
+                decisions: Vec::new(),
                 open: Vec::new(),
                 closed: None,
             });
@@ -220,6 +222,7 @@ impl<'a> Job<'a> {
             outputs: Port::outputs(&l.graph),
             operators: 0,
             quality: l.quality.clone(),
+            decisions: explain::by_node(&self.reference, &l.decisions),
         };
         Report {
             model: "".into(),

@@ -9,6 +9,7 @@ use qcc_frontends::{Model, OPEN_SHAPE};
 use qcc_ir::Checked;
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_passes::decisions::Decision;
 use qcc_passes::open_batch::static_batch;
 use qcc_passes::{Pass, Pipeline, Stage, UnknownPass};
 
@@ -66,6 +67,8 @@ struct Lowered {
     backend: Arc<dyn Backend>,
     graph: Graph,
     quality: Option<Quality>,
+    /// What its nodes compute with since it was quantized.
+    decisions: Vec<Decision>,
     /// The extents of inputs that are opened again at the end.
     open: Vec<qcc_ir::OpenExtent>,
     /// What it was before they were opened.

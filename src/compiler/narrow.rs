@@ -287,7 +287,7 @@ impl<'a> Narrowing<'a> {
         if variant.trial.precision == Precision::W4A32 && self.facts.given == Given::Nothing {
             cx.diagnostics.extend(self.wider_weights(&graph, target.name));
         }
-        let quantized = Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs };
+        let quantized = Quantized { graph, values: cx.values, lost_inputs: cx.lost_inputs, decisions: cx.decisions };
         Ok(Narrowed { place, dynamic: variant.dynamic, quantized, shown: kept, diagnostics: cx.diagnostics })
     }
 
@@ -339,7 +339,7 @@ fn hand_over(
 ) {
     for (l, mut n) in lowered.iter_mut().zip(narrowed) {
         n.shown.iter().for_each(|(id, g)| observer.pass(*id, g));
-        l.graph = n.quantized.graph;
+        (l.graph, l.decisions) = (n.quantized.graph, n.quantized.decisions);
         diagnostics.append(&mut n.diagnostics);
     }
 }

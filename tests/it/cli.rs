@@ -264,6 +264,41 @@ fn refused_data() {
     insta::assert_snapshot!("unmatched_exclude", refusal(dir.path(), &[INT8, &["--exclude", "/nope*"]].concat()));
 }
 
+/// Each node of the model has a line for each target, and a name cannot give orders to a terminal.
+#[test]
+fn what_nodes_compute_with_is_explained() {
+    let dir = folder();
+    pictures(dir.path(), 2);
+    let lines = |said: &str| -> String {
+        let told = |line: &&str| ["tflite:", "onnx:", "openvino:"].iter().any(|target| line.starts_with(target));
+        said.lines().filter(told).map(|line| format!("{line}\n")).collect()
+    };
+    let say = |args: &[&str]| lines(&succeeds(dir.path(), args));
+    let int8 = ["small.onnx", "--int8", "--data", "pictures", "--scale", "1/255", "--to"];
+    let all = say(&[&int8[..], &["tflite,onnx", "--exclude", "/y", "--explain"]].concat());
+    let one = say(&[&int8[..], &["tflite", "--explain", "/*c"]].concat());
+    let weights = say(&["small.onnx", "--to", "onnx", "--w8a32", "--explain"]);
+    let float = say(&["small.onnx", "--to", "tflite", "--explain"]);
+    succeeds(dir.path(), &[&int8[..], &["onnx", "-o", "whole.onnx"]].concat());
+    let given = say(&["whole.onnx", "--to", "tflite,openvino", "--explain"]);
+    insta::assert_snapshot!("explain", [all, one, weights, float, given].join("\n"));
+    // Where nothing else is said, and where nothing is written.
+    let quiet = succeeds(dir.path(), &[INT8, &["-q", "--explain", "/c"]].concat());
+    assert_eq!(quiet, lines(&quiet));
+    let gate = qcc(dir.path(), &[INT8, &["--min-sqnr", "200", "--explain"]].concat());
+    assert_eq!((gate.status.code(), lines(&text(&gate.stdout)).lines().count()), (Some(3), 2));
+    let unmatched = qcc(dir.path(), &[INT8, &["-q", "--explain", "nope*"]].concat());
+    assert!(unmatched.status.success() && unmatched.stdout.is_empty());
+    insta::assert_snapshot!("explain_unmatched", text(&unmatched.stderr));
+
+    let mut odd = small(1);
+    odd.graph.as_mut().unwrap().node[0].name = some("a\u{1b}[2Jb\nc");
+    fs::write(dir.path().join("odd.onnx"), odd.encode_to_vec()).unwrap();
+    let said = succeeds(dir.path(), &["odd.onnx", "--to", "onnx", "--w8a32", "-q", "--explain", "a*"]);
+    assert_eq!(said.lines().count(), 1, "{said:?}");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
 #[test]
 fn refused_models() {
     let dir = folder();

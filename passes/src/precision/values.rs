@@ -65,7 +65,7 @@ pub fn half_values(g: &Graph, target: &Target, ranges: &Ranges, interface: Inter
         b.new.add_output(output.name.clone(), v);
     }
     b.new.verify().map_err(|error| PassError::Verify { pass: "half-values", error })?;
-    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: Vec::new() })
+    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: Vec::new(), decisions: Vec::new() })
 }
 
 /// Nodes that work on 16-bit floats.

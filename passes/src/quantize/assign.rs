@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qcc_ir::ops::{BinaryFn, Extents, GridRule, Op};
+use qcc_ir::ops::{Extents, GridRule};
 use qcc_ir::target::{Target, Zero};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -37,28 +37,6 @@ impl Grids {
             return self.of(n.value(0));
         }
         self.apart.get(&n).filter(|_| i == 0).or_else(|| self.of(v))
-    }
-
-    /// The integer nodes that these grids leave nothing of: one step of an operand is more than the whole result.
-    pub(super) fn drowned(&self, g: &Graph, plan: &Plan) -> Vec<NodeId> {
-        let step = |v: ValueId| self.of(v).map(|grid| grid.scales()[0]);
-        let largest = |v: ValueId| match g.constant(v) {
-            Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
-            None => step(v).map(|step| step * 255.0),
-        };
-        let moved_by_a_step = |n: NodeId| {
-            let operands = g.operands(n);
-            match g.op(n) {
-                Op::Binary(b) if matches!(b.f, BinaryFn::Add | BinaryFn::Sub) => {
-                    operands.iter().filter_map(|&v| step(v)).reduce(f32::max)
-                }
-                op if op.is_contraction() => Some(step(operands[0])? * largest(operands[1])?),
-                _ => None,
-            }
-        };
-        let drowned =
-            |n: &NodeId| moved_by_a_step(*n).zip(step(n.value(0))).is_some_and(|(moved, step)| moved > step * 255.0);
-        plan.integers().filter(drowned).collect()
     }
 }
 

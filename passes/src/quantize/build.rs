@@ -58,7 +58,7 @@ pub(super) fn build(
         let v = b.output(output, options.interface)?;
         b.new.add_output(output.name.clone(), v);
     }
-    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs })
+    Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs, decisions: Vec::new() })
 }
 
 /// How much larger than what was seen of a channel others of it may be.

@@ -6,7 +6,7 @@ use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::kernels::clamped;
-use super::plan::{Mode, Plan, planned};
+use super::plan::{Mode, Plan, plan};
 use super::{Options, grids_of};
 use crate::PassError;
 use crate::calibrate::Ranges;
@@ -38,7 +38,7 @@ pub fn lacks_grids(g: &Graph) -> bool {
 /// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
 pub fn complete(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Graph, PassError> {
     let (bare, real) = without_borders(g);
-    let mut plan = planned(&bare, target, ranges, options, &real);
+    let mut plan = plan(&bare, target, ranges, options, &real);
     let grids = grids_of(&bare, target, options, &mut plan);
     let mut new = g.clone();
     // Values of `g`, and the grids that they are on in the end.

@@ -1,34 +1,36 @@
 //! Quantization: real numbers go onto grids.
 //!
-//! `plan` decides which nodes work on integers, `assign` which grid each value has, `build` writes the graph
+//! `candidates` finds which nodes may work on integers, and why others may not; `plan` decides which do, `assign` which grid each value has, `build` writes the graph
 //! anew with those types and with `Quantize` and `Dequantize` at the borders. A graph that comes with grids and borders
 //! goes another way: `complete` adds what borders are missing, and `absorb` draws what lies between them onto the grids.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, Store, ValueId};
+use rustc_hash::FxHashSet;
 
 use crate::calibrate::Ranges;
+use crate::decisions::Decision;
 use crate::pass::{Given, PassError};
 
 mod absorb;
 mod assign;
-mod borders;
 mod build;
+mod candidates;
 mod complete;
+mod decide;
 mod grids;
 mod kernels;
-mod loops;
 mod passes;
 mod plan;
-mod starved;
 #[cfg(test)]
 mod tests;
 mod weights;
 
 pub use absorb::{absorb, computes_with_integers, is_quantized};
+pub use candidates::{matches, unmatched};
 pub use complete::{complete, lacks_grids};
 pub use passes::{CompleteQdq, ImportQdq, Quantize};
-pub use plan::{may_be_dynamic, unmatched};
+pub use plan::may_be_dynamic;
 
 /// What the graph's own inputs and outputs hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,6 +116,8 @@ pub struct Quantized {
     /// Contractions of the float graph, beside activations in floating point, for most of whose inputs the rounded weights are
     /// mostly noise.
     pub lost_inputs: Vec<NodeId>,
+    /// What each node of the float graph computes with now, and why.
+    pub decisions: Vec<Decision>,
 }
 
 /// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
@@ -121,9 +125,10 @@ pub struct Quantized {
 /// # Errors
 /// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
 pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
-    let mut plan = plan::plan(g, target, ranges, options);
+    let mut plan = plan::plan(g, target, ranges, options, &FxHashSet::default());
     let grids = grids_of(g, target, options, &mut plan);
-    let quantized = build::build(g, target, options, ranges, &plan, &grids)?;
+    let mut quantized = build::build(g, target, options, ranges, &plan, &grids)?;
+    quantized.decisions = decide::decisions(g, &plan, &quantized);
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)
 }
@@ -132,10 +137,10 @@ pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) 
 fn grids_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> assign::Grids {
     loop {
         let grids = assign::assign(g, target, plan);
-        let drowned = grids.drowned(g, plan);
-        if drowned.is_empty() {
+        let vetoes = candidates::resolution::vetoes(g, plan.integers(), |v| grids.of(v));
+        if vetoes.is_empty() {
             return grids;
         }
-        plan.release(g, target, options.dynamic, &drowned);
+        plan.release(g, target, options.dynamic, &vetoes);
     }
 }

@@ -79,5 +79,6 @@ impl Quantized {
         *g = self.graph;
         cx.values = self.values;
         cx.lost_inputs = self.lost_inputs;
+        cx.decisions = self.decisions;
     }
 }

@@ -14,7 +14,7 @@ use crate::quality::{self, Compiled, Hints, compare, work};
 use crate::simplify::tests::target;
 
 /// A graph with an image `%x` and its outputs in `body`.
-fn graph(body: &str) -> Graph {
+pub(super) fn graph(body: &str) -> Graph {
     let text = format!("graph g {{ %x: f32[1,2,4,4] = input {body} }}");
     parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{body}"))
 }
@@ -25,11 +25,11 @@ fn samples() -> Vec<Vec<Tensor>> {
     (0..4).map(|k| vec![Tensor::from_vec(Shape::known(&[1, 2, 4, 4]), image(k))]).collect()
 }
 
-fn on_grids(g: &Graph, options: &Options) -> Quantized {
+pub(super) fn on_grids(g: &Graph, options: &Options) -> Quantized {
     on_grids_of(&target(), g, options)
 }
 
-fn on_grids_of(target: &Target, g: &Graph, options: &Options) -> Quantized {
+pub(super) fn on_grids_of(target: &Target, g: &Graph, options: &Options) -> Quantized {
     let samples = samples();
     let joint = Joint::alone(g);
     let ranges = calibrate(&joint, &[g], Method::MinMax, samples.len(), |i| Some(samples[i].clone()), &mut |_| {
@@ -51,7 +51,7 @@ fn shown(g: &Graph, options: &Options) -> String {
     format!("{}{}", print_brief(&q.graph), sqnr.join(", "))
 }
 
-const GATED: &str = "
+pub(super) const GATED: &str = "
     %w: f32[2,2,1,1] = const [0.5,-0.25,1,0.125]  %b: f32[2] = const [0.1,-0.2]
     %u: f32[1,2,1,1] = const [1,-1]  %c: f32[1] = const [0]
     %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w, %b from first (Conv)
@@ -234,7 +234,7 @@ fn real_kinds(g: &Graph) -> Vec<&'static str> {
 }
 
 /// `body` from the matrix `%m` to the matrix `%n`, with a product on either side.
-fn between_products(body: &str) -> Graph {
+pub(super) fn between_products(body: &str) -> Graph {
     let weight = "const [1,-0.5,0.25,0.75,-1,0.5,0.125,-0.25,0.5,1,-0.75,-0.5,0.25,-1,0.5,1]";
     graph(&format!(
         "%w: f32[4,4] = {weight}  %r = reshape[8,4] %x  %m = matmul(transpose_b:true) %r, %w
@@ -357,7 +357,7 @@ fn readers_that_share_no_zero_have_grids_of_their_own() {
 }
 
 /// A state of four rows that goes through one weight again and again.
-fn looped(turns: usize) -> Graph {
+pub(super) fn looped(turns: usize) -> Graph {
     let weight: Vec<f32> = (0..64).map(|i| ((i * 7) % 11) as f32 / 4.0 - 1.25).collect();
     let mut body = format!("%w: f32[8,8] = const {weight:?}  %h0 = reshape[4,8] %x");
     for i in 0..turns {

@@ -15,6 +15,7 @@ use super::{Interface, Quantized};
 use crate::{Context, PassError};
 
 mod bounds;
+mod decide;
 mod nodes;
 #[cfg(test)]
 mod tests;
@@ -70,8 +71,13 @@ pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Q
     let computed = g.order().into_iter().filter(|&n| !matches!(g.op(n), Op::Input(_) | Op::Const(_)));
     let now = |v: ValueId| a.became.get(&v).copied().unwrap_or(v);
     let values = computed.flat_map(|n| g.results(n)).map(|v| (v, now(v))).filter(|(_, v)| live.contains(&v.node));
-    Ok(Quantized { values: values.collect(), graph: a.g, lost_inputs: Vec::new() })
+    let values: Vec<(ValueId, ValueId)> = values.collect();
+    let decisions = decide::decisions(g, &a.g, |v| a.last_of(v).filter(|v| live.contains(&v.node)));
+    Ok(Quantized { values, graph: a.g, lost_inputs: Vec::new(), decisions })
 }
+
+/// Values that take each other's places, at most: a limit goes, a border moves, a kernel takes both in.
+const MOST_PLACES: usize = 8;
 
 struct Absorber<'a> {
     g: Graph,
@@ -88,6 +94,11 @@ impl Absorber<'_> {
     /// The value on a grid whose real numbers `v` is.
     fn on_grid(&self, v: ValueId) -> Option<ValueId> {
         matches!(self.g.producer(v), Op::Dequantize(_)).then(|| self.g.operands(v.node)[0])
+    }
+
+    /// What took the place of `v` last.
+    fn last_of(&self, v: ValueId) -> Option<ValueId> {
+        std::iter::successors(Some(v), |v| self.became.get(v).copied()).take(MOST_PLACES).last()
     }
 
     /// The constant, real or on a grid, that `v` is.

@@ -1,6 +1,7 @@
 //! Quantized graphs and what they become on a target's grids, as text.
 
 use qcc_ir::eval::Executor;
+use qcc_ir::target::Target;
 use qcc_ir::testing::inputs_for;
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Graph, Store, Tensor};
@@ -115,4 +116,30 @@ fn integer_outputs_keep_their_storage() {
     assert_eq!(a[0].ty(), b[0].ty());
     let near = |(a, b): (i64, i64)| (a - b).abs() <= 1;
     assert!(a[0].integers().unwrap().into_iter().zip(b[0].integers().unwrap()).all(near));
+}
+
+/// What nodes compute with, and why, by the name of each.
+#[test]
+fn what_nodes_of_a_quantized_model_compute_with_is_told() {
+    let why = |target: &Target, g: &Graph, name: &str| {
+        let decisions = absorb(g, &mut Context::new(target), Interface::Float).unwrap().decisions;
+        let found = decisions.iter().find(|d| d.origin.path() == name);
+        found.map_or_else(|| panic!("{name} in {decisions:?}"), |d| format!("{}: {}", d.form, d.reason))
+    };
+    let tail = "%q: u8<0.012:0>[1,2,4,4] = quantize %r  %y = dequantize %q";
+    let whole = graph(&format!(
+        "{CONV} {tail}  %s = binary(f:Mul) %y, %y from square (Mul)
+         %i = arg_reduce(axis:1,largest:true,keep:false) %s  %k: i64[] = const [1]
+         %n = binary(f:Add) %i, %k from next (Add)  output z = %s  output j = %n"
+    ));
+    assert_eq!(why(&target(), &whole, "conv"), "integer: quantized in the model");
+    assert_eq!(why(&target(), &whole, "relu"), "integer: quantized in the model");
+    assert_eq!(why(&target(), &whole, "square"), "float: the model quantizes its operands and not its result");
+    assert_eq!(why(&target(), &whole, "next"), "unchanged: it computes no floating-point values");
+    let mut poor = target();
+    poor.grids.integer = |_, _| false;
+    poor.grids.dynamic = |_, _| None;
+    assert_eq!(why(&poor, &whole, "conv"), "weights only: the target has no kernel that takes these integers");
+    let real = graph(&format!("{CONV} output r = %r").replace("%xd, ", "%x, "));
+    assert!(why(&target(), &real, "conv").ends_with("the model has an operand of it in floating point"));
 }

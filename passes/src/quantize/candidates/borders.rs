@@ -1,4 +1,5 @@
-//! Where real numbers go onto grids and back.
+//! Nodes that would need no fewer borders on integers than on real numbers: where real numbers go onto grids and back is
+//! decided for all nodes at once.
 
 use petgraph::algo::dinics;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -9,8 +10,10 @@ use qcc_ir::target::Sums;
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Interface;
-use super::kernels::clamped;
+use super::super::Interface;
+use super::super::kernels::clamped;
+use super::{Case, Vetoes};
+use crate::decisions::Reason;
 
 /// What one border costs: more than all preferences together.
 const BORDER: u64 = 1 << 32;
@@ -19,23 +22,23 @@ const PREFERENCE: u64 = 1;
 /// What is not to be cut.
 const NEVER: u64 = 1 << 50;
 
+pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
+    let integer = fewest(case, able);
+    case.able(able).filter(|n| !integer.contains(n)).map(|n| (n, Reason::Conversions)).collect()
+}
+
 /// The nodes of `able` that work on integers where there are as few borders as can be: all contractions, and what costs
 /// fewer borders on integers than on real numbers. At equal cost arithmetic stays real, where it has no errors, and what
-/// only moves numbers moves integers, which are fewer bytes. `sums` tells what a contraction may give.
+/// only moves numbers moves integers, which are fewer bytes.
 ///
 /// It is the least cut of a network with integers on one side and real numbers on the other.
-pub(super) fn fewest(
-    g: &Graph,
-    order: &[NodeId],
-    able: &FxHashSet<NodeId>,
-    sums: &dyn Fn(NodeId) -> Sums,
-    interface: Interface,
-) -> FxHashSet<NodeId> {
+pub(super) fn fewest(case: &Case<'_>, able: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
+    let (g, interface) = (case.g, case.options.interface);
     let mut network = Network::new();
-    for &n in order.iter().filter(|n| !matches!(g.op(**n), Op::Const(_))) {
-        network.add(g, n, able, sums, interface);
+    for &n in case.order.iter().filter(|n| !matches!(g.op(**n), Op::Const(_))) {
+        network.add(case, n, able);
     }
-    for v in order.iter().flat_map(|&n| g.results(n)) {
+    for v in case.order.iter().flat_map(|&n| g.results(n)) {
         network.add_value(g, v, interface);
     }
     let integers = network.integers();
@@ -60,19 +63,13 @@ impl Network {
         Network { graph, integers, reals, reads: FxHashMap::default(), gives: FxHashMap::default() }
     }
 
-    fn add(
-        &mut self,
-        g: &Graph,
-        n: NodeId,
-        able: &FxHashSet<NodeId>,
-        sums: &dyn Fn(NodeId) -> Sums,
-        interface: Interface,
-    ) {
+    fn add(&mut self, case: &Case<'_>, n: NodeId, able: &FxHashSet<NodeId>) {
+        let g = case.g;
         let (reads, gives) = match g.op(n) {
-            Op::Input(_) if matches!(interface, Interface::Grid(_)) => (self.integers, self.integers),
+            Op::Input(_) if matches!(case.options.interface, Interface::Grid(_)) => (self.integers, self.integers),
             _ if !able.contains(&n) => (self.reals, self.reals),
             _ if g.op(n).is_contraction() => {
-                let gives = match sums(n) {
+                let gives = match case.sums(n) {
                     Sums::Grid => self.integers,
                     Sums::Real => self.reals,
                     Sums::Either => self.graph.add_node(()),

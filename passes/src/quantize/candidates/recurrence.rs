@@ -1,15 +1,26 @@
-//! Loops that were unrolled.
+//! Nodes of loops that were unrolled: an error on a grid inside a loop would grow with each turn.
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::{Case, Vetoes};
+use crate::decisions::Reason;
+
 /// Loops of fewer turns are like layers that share a weight.
 const FEWEST_TURNS: usize = 16;
 
+pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
+    if !case.has_real_interface() {
+        return Vetoes::new();
+    }
+    let nodes = nodes(case.g, case.order);
+    case.able(able).filter(|n| nodes.contains(n)).map(|n| (n, Reason::Recurrence)).collect()
+}
+
 /// The nodes of unrolled loops: many contractions with one weight that follow upon each other, what lies between two of
 /// them, and what comes from there or leads only there, as far as the next contraction.
-pub(super) fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
+fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     let mut readers: FxHashMap<ValueId, FxHashSet<NodeId>> = FxHashMap::default();
     for &n in order.iter().filter(|n| g.op(**n).is_contraction()) {
         readers.entry(g.operands(n)[1]).or_default().insert(n);

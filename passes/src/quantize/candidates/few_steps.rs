@@ -1,10 +1,12 @@
-//! Values that 8 bits are too coarse for, because of what is computed from them.
+//! Nodes with values that 8 bits are too coarse for, because of what is computed from them.
 
 use qcc_ir::ops::{BinaryFn, GridRule, Op, ReduceFn, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::{Case, Vetoes};
 use crate::calibrate::{OwnRanges, Range, Ranges};
+use crate::decisions::Reason;
 
 /// The step, in standard deviations of a value, with which rounding leaves 20 dB of it.
 const STEP: f32 = 0.346;
@@ -19,38 +21,58 @@ const SOFTMAX: f32 = 1.0 / 8.0;
 /// numbers that are nearly alike, logarithms of the smallest, sines of large angles, weights of a softmax beside a mask.
 /// Behind a function that small numbers matter to, a contraction with a constant weight is a part of what is computed.
 #[derive(Debug, Default)]
-pub(super) struct Starved {
+pub(in super::super) struct FewSteps {
     /// All of them.
-    pub(super) values: FxHashSet<ValueId>,
+    values: FxHashSet<ValueId>,
     /// Those that a run-time grid is too coarse for as well.
-    pub(super) steep: FxHashSet<ValueId>,
+    steep: FxHashSet<ValueId>,
 }
 
-pub(super) fn starved(g: &Graph, order: &[NodeId], ranges: &Ranges, own: &OwnRanges) -> Starved {
-    let reach = Reach { g, ranges };
-    let (mut all, mut steep) = (Bearable::default(), Bearable::default());
-    for &n in order.iter().rev() {
-        let result = n.value(0);
-        let Some(needed) = reach.needed(result) else { continue };
-        let operands = g.operands(n);
-        for (i, &v) in operands.iter().enumerate() {
-            if !g.op(n).is_contraction() {
-                all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
-            }
-            let step = match steep.of(result) {
-                step if reach.is_steep(n, i) => step.min(needed * STEEP),
-                step => step,
-            };
-            if step.is_finite() {
-                steep.bound(v, reach.behind(n, &operands, i, step));
+/// Contractions put what they read on a grid all the same, where that may be.
+pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &FewSteps) -> Vetoes {
+    let g = case.g;
+    let reads = |n: NodeId, values: &FxHashSet<ValueId>| g.operands(n).iter().any(|v| values.contains(v));
+    let vetoed = |n: &NodeId| match g.op(*n).is_contraction() {
+        true => reads(*n, &few.steep),
+        false => few.result(g, *n) || reads(*n, &few.values),
+    };
+    case.able(able).filter(vetoed).map(|n| (n, Reason::FewSteps)).collect()
+}
+
+impl FewSteps {
+    /// Those of the values whose own ranges are given.
+    pub(in super::super) fn of(case: &Case<'_>, own: &OwnRanges) -> Self {
+        let (g, ranges) = (case.g, case.ranges);
+        let reach = Reach { g, ranges };
+        let (mut all, mut steep) = (Bearable::default(), Bearable::default());
+        for &n in case.order.iter().rev() {
+            let result = n.value(0);
+            let Some(needed) = reach.needed(result) else { continue };
+            let operands = g.operands(n);
+            for (i, &v) in operands.iter().enumerate() {
+                if !g.op(n).is_contraction() {
+                    all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
+                }
+                let step = match steep.of(result) {
+                    step if reach.is_steep(n, i) => step.min(needed * STEEP),
+                    step => step,
+                };
+                if step.is_finite() {
+                    steep.bound(v, reach.behind(n, &operands, i, step));
+                }
             }
         }
+        let coarse = |bearable: &Bearable| {
+            own.iter().filter(|&(&v, &range)| step(range) > bearable.of(v)).map(|(&v, _)| v).collect::<FxHashSet<_>>()
+        };
+        let steep = coarse(&steep);
+        FewSteps { values: &coarse(&all) | &steep, steep }
     }
-    let coarse = |bearable: &Bearable| {
-        own.iter().filter(|&(&v, &range)| step(range) > bearable.of(v)).map(|(&v, _)| v).collect::<FxHashSet<_>>()
-    };
-    let steep = coarse(&steep);
-    Starved { values: &coarse(&all) | &steep, steep }
+
+    /// True where a result of a node is one of them.
+    pub(super) fn result(&self, g: &Graph, n: NodeId) -> bool {
+        g.results(n).any(|v| self.values.contains(&v))
+    }
 }
 
 /// The widest steps of values that what is computed from them can bear.

@@ -1,0 +1,25 @@
+//! Nodes for which the target has no integer kernel.
+
+use qcc_ir::NodeId;
+use qcc_ir::ops::GridRule;
+use rustc_hash::FxHashSet;
+
+use super::{Case, Vetoes};
+use crate::decisions::Reason;
+
+pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
+    let g = case.g;
+    let reason = |n: NodeId| {
+        let op = g.op(n);
+        if op.grid() == GridRule::Float {
+            return Some(Reason::NoQuantizedForm);
+        }
+        if !(case.target.grids.integer)(op, &g.operand_types(n)) {
+            return Some(Reason::NoKernel);
+        }
+        // The scale of a bias follows from that of a known weight.
+        let has_bias = op.is_contraction() && g.operands(n).len() > 2;
+        (has_bias && g.constant(g.operands(n)[1]).is_none()).then_some(Reason::BiasOfComputedWeight)
+    };
+    case.able(able).filter_map(|n| Some((n, reason(n)?))).collect()
+}

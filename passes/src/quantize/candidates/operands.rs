@@ -1,0 +1,43 @@
+//! Joins that would put values of very different ranges on one grid, and the nodes that only hand the joined value on. A
+//! join that a contraction reads stays: the contraction would put it on one grid anyway.
+
+use qcc_ir::ops::{BinaryFn, GridRule, Op};
+use qcc_ir::{NodeId, ValueId};
+use rustc_hash::FxHashSet;
+
+use super::super::weights::constant_range;
+use super::{Case, Vetoes};
+use crate::calibrate::Range;
+use crate::decisions::Reason;
+
+/// A join whose operands' ranges differ by more than this leaves the smaller one less than 4 of its 8 bits.
+const CONFLICT: f32 = 16.0;
+
+pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
+    let g = case.g;
+    let span = |v: ValueId| case.ranges.get(v).map(|s| Range { lo: s.min, hi: s.max }.with_zero().span());
+    let mut real: FxHashSet<NodeId> = FxHashSet::default();
+    let mut vetoes = Vetoes::new();
+    for n in case.able(able) {
+        let op = g.op(n);
+        let joins = match op {
+            Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Max | BinaryFn::Min),
+            _ => op.grid() == GridRule::Unify,
+        };
+        let operands = g.operands(n);
+        let handed = matches!(op.grid(), GridRule::Carry | GridRule::Unify | GridRule::Own | GridRule::Fixed { .. })
+            && operands.iter().any(|v| real.contains(&v.node));
+        let joined = span(n.value(0)).unwrap_or(0.0);
+        // A constant that lies beside other numbers is to be told apart on their grid, one that is added is not.
+        let beside = |v: ValueId| g.constant(v).filter(|_| op.grid() == GridRule::Unify);
+        let own = |v: ValueId| beside(v).map_or_else(|| span(v), |c| Some(constant_range(c).with_zero().span()));
+        let small = |v: &ValueId| own(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);
+        let unlike = joins && operands.iter().any(small);
+        let contracted = g.users(n.value(0)).iter().any(|u| g.op(u.0).is_contraction());
+        if !contracted && (handed || unlike) {
+            real.insert(n);
+            vetoes.push((n, if unlike { Reason::UnlikeOperands } else { Reason::HandsOnUnlike }));
+        }
+    }
+    vetoes
+}

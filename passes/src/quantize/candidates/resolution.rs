@@ -1,0 +1,33 @@
+//! Nodes that the grids of their operands leave nothing of: one step of an operand is more than the whole result.
+
+use qcc_ir::ops::{BinaryFn, Op};
+use qcc_ir::{Graph, Grid, NodeId, ValueId};
+
+use super::Vetoes;
+use crate::decisions::Reason;
+
+/// `grid` gives the grids of the values of `integers`.
+pub(in super::super) fn vetoes<'a>(
+    g: &Graph,
+    integers: impl Iterator<Item = NodeId>,
+    grid: impl Fn(ValueId) -> Option<&'a Grid>,
+) -> Vetoes {
+    let step = |v: ValueId| grid(v).map(|grid| grid.scales()[0]);
+    let largest = |v: ValueId| match g.constant(v) {
+        Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
+        None => step(v).map(|step| step * 255.0),
+    };
+    let moved_by_a_step = |n: NodeId| {
+        let operands = g.operands(n);
+        match g.op(n) {
+            Op::Binary(b) if matches!(b.f, BinaryFn::Add | BinaryFn::Sub) => {
+                operands.iter().filter_map(|&v| step(v)).reduce(f32::max)
+            }
+            op if op.is_contraction() => Some(step(operands[0])? * largest(operands[1])?),
+            _ => None,
+        }
+    };
+    let drowned =
+        |n: &NodeId| moved_by_a_step(*n).zip(step(n.value(0))).is_some_and(|(moved, step)| moved > step * 255.0);
+    integers.filter(drowned).map(|n| (n, Reason::BelowResolution)).collect()
+}

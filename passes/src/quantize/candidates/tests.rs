@@ -1,0 +1,242 @@
+//! What each policy vetoes, with its reason, and a neighbour that it does not.
+
+use qcc_ir::ops::Op;
+use qcc_ir::target::Target;
+use qcc_ir::{Graph, Store};
+
+use super::super::tests::{GATED, between_products, graph, looped, on_grids_of};
+use super::super::{Dynamic, Interface, Options, quantize};
+use crate::calibrate::Ranges;
+use crate::simplify::tests::target;
+
+const CONV: &str = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
+
+/// What the node of that name computes with, and why.
+fn why_on(target: &Target, g: &Graph, options: &Options, name: &str) -> String {
+    let decisions = on_grids_of(target, g, options).decisions;
+    let found = decisions.iter().find(|d| d.origin.path() == name);
+    found.map_or_else(|| panic!("{name} in {decisions:?}"), |d| format!("{}: {}", d.form, d.reason))
+}
+
+fn why(g: &Graph, name: &str) -> String {
+    why_on(&target(), g, &Options::default(), name)
+}
+
+/// As [`why`], of a graph whose inputs and outputs are integers: nothing is real for lying at an end.
+fn why_inside(g: &Graph, name: &str) -> String {
+    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
+    why_on(&target(), g, &options, name)
+}
+
+const INTEGER: &str = "integer: the target has an integer kernel";
+
+#[test]
+fn without_floating_point_values() {
+    let g = graph(
+        "%0 = binary(f:Mul) %x, %x from square (Mul)
+         %1 = arg_reduce(axis:1,largest:true,keep:false) %0 from place (ArgMax)
+         %c: i64[] = const [1]  %2 = binary(f:Add) %1, %c from next (Add)  output y = %2",
+    );
+    assert_eq!(why_inside(&g, "next"), "unchanged: it computes no floating-point values");
+    assert_eq!(why_inside(&g, "place"), INTEGER);
+}
+
+#[test]
+fn excluded() {
+    let options = Options { exclude: vec!["fir*".into()], ..Options::default() };
+    assert_eq!(why_on(&target(), &graph(GATED), &options, "first"), "float: excluded by the user");
+    assert_eq!(why(&graph(GATED), "first"), INTEGER);
+}
+
+#[test]
+fn inside_a_recurrence() {
+    let reason = |turns: usize| {
+        let decisions = on_grids_of(&target(), &looped(turns), &Options::default()).decisions;
+        decisions.iter().map(|d| format!("{}: {}", d.form, d.reason)).collect::<Vec<_>>()
+    };
+    let inside = "dynamic: inside a recurrence, where rounding errors would grow with each step".to_owned();
+    assert!(reason(16).contains(&inside), "{:?}", reason(16));
+    assert!(!reason(14).contains(&inside));
+}
+
+#[test]
+fn without_a_kernel() {
+    let mut poor = target();
+    poor.grids.integer = |op, _| !matches!(op, Op::Unary(_));
+    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
+    assert_eq!(why_on(&poor, &graph(GATED), &options, "gate"), "float: the target has no integer kernel for it");
+    assert_eq!(why_inside(&graph(GATED), "gate"), INTEGER);
+    let normal = between_products("%n = layer_norm(axis:1,epsilon:1e-5) %m from norm (LayerNorm)");
+    assert_eq!(why(&normal, "norm"), "float: the operator has no quantized form");
+    let computed = |bias: &str| {
+        graph(&format!(
+            "%s: f32[2,2,4,4] = concat(axis:0) %x, %x  %b: f32[2] = const [0.1,-0.2]
+             %c = {CONV} %x, %s{bias} from conv (Conv)  output y = %c"
+        ))
+    };
+    let reason = "float: its weight is computed at run time, so its bias has no scale";
+    assert_eq!(why_inside(&computed(", %b"), "conv"), reason);
+    assert_eq!(why_inside(&computed(""), "conv"), INTEGER);
+}
+
+#[test]
+fn most_of_a_fixed_range_unused() {
+    let gate = |shift: &str| {
+        graph(&format!(
+            "%k: f32[1,1,1,1] = const [{shift}]  %a = binary(f:Add) %x, %k  %s = unary(f:Sigmoid) %a from gate (Sigmoid)
+             output y = %s"
+        ))
+    };
+    let reason = "float: its results use less than a quarter of the fixed range of the integer kernel";
+    assert_eq!(why_inside(&gate("-5"), "gate"), reason);
+    assert_eq!(why_inside(&gate("0.5"), "gate"), INTEGER);
+}
+
+#[test]
+fn values_that_calibration_saw() {
+    let masked = |fill: &str| {
+        between_products(&format!(
+            "%k: f32[] = const [{fill}]  %l: f32[] = const [-1000]  %c = binary(f:Greater) %m, %l
+             %n = select %c, %m, %k from mask (Where)"
+        ))
+    };
+    assert_eq!(why(&masked("-inf"), "mask"), "float: some of its values are infinite or not a number");
+    assert_eq!(why(&masked("-1"), "mask"), INTEGER);
+    let unseen = quantize(&graph(GATED), &target(), &Ranges::default(), &Options::default()).unwrap().decisions;
+    let first = unseen.iter().find(|d| d.origin.path() == "first").unwrap();
+    assert_eq!(first.reason.to_string(), "calibration saw no range of its values");
+}
+
+#[test]
+fn positions() {
+    let g = graph(&format!(
+        "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]  %u: f32[2,2,1,1] = const [0.3,0.1,-0.1,0.2]  %h: f32[] = const [0.5]
+        %0 = {CONV} %x, %w from image (Conv)
+        %1 = {CONV} %x, %u from flow (Conv)
+        %2 = binary(f:Mul) %1, %h from scaled (Mul)
+        %3 = transpose(perm:[0,2,3,1]) %2 from turned (Transpose)
+        %4 = grid_sample(mode:Linear,outside:Edge,align_corners:true) %0, %3 from warp (GridSample)
+        %5 = {CONV} %4, %w from last (Conv)  output y = %5"
+    ));
+    assert_eq!(why_inside(&g, "scaled"), "float: positions or indices are computed from it");
+    assert_eq!(why_inside(&g, "image"), INTEGER);
+}
+
+#[test]
+fn behind_the_last_contraction() {
+    let g = graph(&format!(
+        "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]  %0 = binary(f:Mul) %x, %x from before (Mul)
+         %1 = {CONV} %0, %w  %2 = {CONV} %1, %w  %3 = binary(f:Mul) %2, %2 from behind (Mul)  output y = %3"
+    ));
+    let reason = "float: it follows the last contraction: its errors would go straight to the output";
+    assert_eq!(why(&g, "behind"), reason);
+    assert_ne!(why(&g, "before"), reason);
+    assert_eq!(why_inside(&g, "behind"), INTEGER);
+}
+
+#[test]
+fn operands_of_unlike_ranges() {
+    let joined = |large: &str| {
+        graph(&format!(
+            "%w: f32[2,2,1,1] = const [{large},0,0,{large}]  %u: f32[2,2,1,1] = const [0.3,0.1,-0.1,0.2]
+            %0 = {CONV} %x, %w  %1 = {CONV} %x, %u  %2 = concat(axis:1) %0, %1 from join (Concat)
+            %3 = transpose(perm:[0,2,3,1]) %2 from turned (Transpose)  output y = %3"
+        ))
+    };
+    let reason = "the ranges of its operands differ too much for one scale";
+    assert_eq!(why_inside(&joined("300"), "join"), format!("float: {reason}"));
+    let handed = "float: it hands on values whose ranges differ too much for one scale";
+    assert_eq!(why_inside(&joined("300"), "turned"), handed);
+    assert_eq!(why_inside(&joined("1"), "join"), INTEGER);
+    assert_eq!(why_inside(&joined("1"), "turned"), INTEGER);
+}
+
+#[test]
+fn too_few_steps() {
+    let small = |least: &str| {
+        graph(&format!(
+            "%w: f32[2,2,1,1] = const [1,0,0,1]  %0 = binary(f:Mul) %x, %x  %1 = {CONV} %0, %w from product (Conv)
+             %k: f32[] = const [{least}]  %2 = binary(f:Add) %1, %k  %3 = unary(f:Log) %2 from log (Log)
+             %4 = {CONV} %3, %w  %5 = {CONV} %4, %w  output y = %5"
+        ))
+    };
+    let of_values = "float: 8 bits have too few steps for what is computed from its values";
+    assert_eq!(why_inside(&small("0.0001"), "log"), of_values);
+    assert_eq!(why_inside(&small("1"), "log"), INTEGER);
+    let of_result = "dynamic: 8 bits have too few steps for what is computed from its result";
+    assert_eq!(why(&small("0.0001"), "product"), of_result);
+    assert_eq!(why(&small("1"), "product"), INTEGER);
+}
+
+#[test]
+fn last_contractions() {
+    let options = |dynamic| Options { dynamic, ..Options::default() };
+    let last = |dynamic| why_on(&target(), &graph(GATED), &options(dynamic), "last");
+    assert_eq!(last(Dynamic::AtEnds), "dynamic: no contraction follows: its result stays in floating point");
+    assert_eq!(last(Dynamic::Needed), INTEGER);
+    let mut weights_alone = target();
+    weights_alone.grids.dynamic = |_, _| None;
+    let summed = |count: usize| {
+        let weight = |n: usize| (0..n).map(|i| format!("{}", i as f32 / n as f32 - 0.4)).collect::<Vec<_>>().join(",");
+        graph(&format!(
+            "%a: f32[{count},32] = const [{}]  %b: f32[4,{count}] = const [{}]  %c: f32[4,4] = const [{}]
+             %r = reshape[1,32] %x  %0 = matmul(transpose_b:true) %r, %a  %1 = matmul(transpose_b:true) %0, %b from sums (MatMul)
+             %2 = layer_norm(axis:1,epsilon:1e-5) %1  %3 = matmul(transpose_b:true) %2, %c
+             %4 = matmul(transpose_b:true) %3, %c  output y = %4",
+            weight(count * 32),
+            weight(count * 4),
+            weight(16)
+        ))
+    };
+    let few = "weights only: its sums have so few products that conversions would cost more than integers save";
+    assert_eq!(why_on(&weights_alone, &summed(127), &Options::default(), "sums"), few);
+    assert_eq!(why_on(&weights_alone, &summed(128), &Options::default(), "sums"), INTEGER);
+}
+
+#[test]
+fn below_the_resolution_of_an_operand() {
+    let sum = |scale: &str| {
+        between_products(&format!(
+            "%k: f32[] = const [0]  %a = binary(f:Mul) %m, %k  %s: f32[] = const [{scale}]  %b = binary(f:Mul) %m, %s
+             %n = binary(f:Add) %a, %b from sum (Add)"
+        ))
+    };
+    assert_eq!(why(&sum("0.0001"), "sum"), "float: one step of an operand is more than its whole result");
+    assert_eq!(why(&sum("0.5"), "sum"), INTEGER);
+}
+
+#[test]
+fn more_conversions_than_they_are_worth() {
+    let norm = "layer_norm(axis:1,epsilon:1e-5)";
+    let between =
+        between_products(&format!("%a = {norm} %m  %b = binary(f:Add) %a, %a from sum (Add)  %n = {norm} %b"));
+    let reason = "float: on integers it would need no fewer conversions than in floating point";
+    assert_eq!(why(&between, "sum"), reason);
+    assert_eq!(why(&between_products("%n = binary(f:Add) %m, %r from sum (Add)"), "sum"), INTEGER);
+}
+
+#[test]
+fn weights_alone() {
+    let options = Options { activations: false, ..Options::default() };
+    let why = |g: &Graph, name: &str| why_on(&target(), g, &options, name);
+    let g = graph(GATED);
+    assert_eq!(why(&g, "first"), "dynamic: only weights are quantized in this precision");
+    assert_eq!(why(&g, "gate"), "float: it has no weights");
+    let mut poor = target();
+    poor.grids.weights_only = |_, _| false;
+    let reason = "float: the target has no kernel for it that takes integer weights";
+    assert_eq!(why_on(&poor, &g, &options, "first"), reason);
+    let computed =
+        graph(&format!("%s: f32[2,2,4,4] = concat(axis:0) %x, %x  %c = {CONV} %x, %s from conv (Conv)  output y = %c"));
+    assert_eq!(why(&computed, "conv"), "float: its weight is computed at run time");
+    let table = |rows: usize| {
+        let values: Vec<String> = (0..rows * 64).map(|i| format!("{}", (i * 37 % 101) as f32 / 50.0 - 1.0)).collect();
+        graph(&format!(
+            "%t: f32[{rows},64] = const [{}]  %i: i64[3] = const [0,2,1]  %0 = arg_reduce(axis:1,largest:true,keep:false) %x
+             %1 = gather(axis:0) %t, %0 from lookup (Gather)  output y = %1",
+            values.join(",")
+        ))
+    };
+    assert_eq!(why(&table(63), "lookup"), "float: its table is too small to save anything");
+    assert_eq!(why(&table(64), "lookup"), "weights only: only weights are quantized in this precision");
+}

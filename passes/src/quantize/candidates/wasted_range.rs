@@ -1,0 +1,22 @@
+//! Nodes whose kernel gives a range that is known beforehand, most of which their results do not use.
+
+use qcc_ir::NodeId;
+use qcc_ir::ops::GridRule;
+use rustc_hash::FxHashSet;
+
+use super::{Case, Vetoes};
+use crate::decisions::Reason;
+
+/// Results that span less than this part of a grid that is known beforehand would lose more than 2 of 8 bits to it.
+const WASTE: f32 = 4.0;
+
+pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
+    let reason = |n: NodeId| {
+        let GridRule::Fixed { lo, hi } = case.g.op(n).grid() else { return None };
+        match case.ranges.get(n.value(0)) {
+            None => Some(Reason::NotCalibrated),
+            Some(s) => ((s.max - s.min.min(0.0)) * WASTE < hi - lo).then_some(Reason::WastedRange),
+        }
+    };
+    case.able(able).filter_map(|n| Some((n, reason(n)?))).collect()
+}
