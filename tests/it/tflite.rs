@@ -10,14 +10,20 @@ use proptest::test_runner::TestRunner;
 use qcc_formats::tflite::{BuiltinOperator as B, Options, ResizeNearestNeighbor, TensorType as Stored, Unpack};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::Executor;
-use qcc_ir::testing::{inputs_for, numbers};
+use qcc_ir::testing::inputs_for;
+#[cfg(feature = "oracles")]
+use qcc_ir::testing::numbers;
 use qcc_ir::{Elem, Graph, Tensor, TensorType};
 
 use crate::cli::{qcc, text};
 use crate::litert::LITERT;
+#[cfg(feature = "oracles")]
 use crate::onnx_nodes::NODES;
-use crate::oracle::{self, Outcome, Run};
-use crate::runtime::{all_close, evaluate, graphs_of, laid_out, most_steps, outputs, random_graphs, steps};
+#[cfg(feature = "oracles")]
+use crate::oracle::{self, Run};
+use crate::runtime::{Outcome, all_close, evaluate, graphs_of, laid_out, most_steps, outputs, random_graphs};
+#[cfg(feature = "oracles")]
+use crate::runtime::{difference, steps};
 use crate::sparse;
 use crate::tflite_models::{byte, entry, float, foreign, ints, one_operator, other_pool};
 
@@ -44,6 +50,7 @@ fn read_back(file: &Bytes, inputs: &[Tensor]) -> Outcome {
 /// Relative and absolute difference of floats: sums in another order.
 const CLOSE: (f32, f32) = (1e-5, 1e-6);
 
+#[cfg(feature = "oracles")]
 #[test]
 fn float_node_tests_are_read_back() {
     let (mut right, mut wrong) = (0, String::new());
@@ -123,8 +130,10 @@ fn damaged_files_are_refused() {
 }
 
 /// Steps of a grid that kernels may differ by.
+#[cfg(feature = "oracles")]
 const STEP: i64 = 1;
 
+#[cfg(feature = "oracles")]
 #[test]
 fn models_of_others_are_read_as_litert_runs_them() {
     let (mut cases, mut runs) = (Vec::new(), Vec::new());
@@ -156,7 +165,7 @@ fn models_of_others_are_read_as_litert_runs_them() {
                     return Err(format!("{}, expected {}", f.ty(), e.ty()));
                 }
                 match f.ty().elem {
-                    Elem::F32 => oracle::difference(f, e, 1e-4, 1e-5).map_or(Ok(()), Err),
+                    Elem::F32 => difference(f, e, 1e-4, 1e-5).map_or(Ok(()), Err),
                     _ if steps(f, e) <= STEP => Ok(()),
                     _ => Err(format!("{} steps", steps(f, e))),
                 }
