@@ -125,6 +125,7 @@ pub(crate) fn all_close(found: &[Tensor], expected: &[Tensor], close: (f32, f32)
 /// A graph that was quantized, laid out and written.
 pub(crate) struct Integer {
     pub(crate) name: String,
+    #[cfg_attr(not(feature = "oracles"), expect(dead_code, reason = "it is read where it runs"))]
     pub(crate) float: Graph,
     pub(crate) graph: Graph,
     pub(crate) model: Bytes,
@@ -214,6 +215,7 @@ pub(crate) fn steps(a: &Tensor, b: &Tensor) -> i64 {
     }
 }
 
+#[cfg(feature = "oracles")]
 pub(crate) fn sqnr(truth: &[f32], found: &[f32]) -> f64 {
     let power = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
     let noise = power(&mut truth.iter().zip(found).map(|(t, f)| t - f));

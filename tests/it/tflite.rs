@@ -10,9 +10,7 @@ use proptest::test_runner::TestRunner;
 use qcc_formats::tflite::{BuiltinOperator as B, Options, ResizeNearestNeighbor, TensorType as Stored, Unpack};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::Executor;
-use qcc_ir::testing::inputs_for;
-#[cfg(feature = "oracles")]
-use qcc_ir::testing::numbers;
+use qcc_ir::testing::{inputs_for, numbers};
 use qcc_ir::{Elem, Graph, Tensor, TensorType};
 
 use crate::cli::{qcc, text};
@@ -129,15 +127,9 @@ fn damaged_files_are_refused() {
         .unwrap();
 }
 
-/// Steps of a grid that kernels may differ by.
-#[cfg(feature = "oracles")]
-const STEP: i64 = 1;
-
-#[cfg(feature = "oracles")]
-#[test]
-fn models_of_others_are_read_as_litert_runs_them() {
-    let (mut cases, mut runs) = (Vec::new(), Vec::new());
-    for (name, model) in foreign().into_iter().chain(sparse::models()) {
+/// Models of others, and inputs for them.
+fn models_of_others() -> Vec<(&'static str, Bytes, Vec<Tensor>)> {
+    let with_inputs = |(name, model): (&'static str, Bytes)| {
         let g = read(&model).unwrap_or_else(|why| panic!("{name}: {why}"));
         let input = |(i, v): (usize, qcc_ir::ValueId)| {
             let ty = g.ty(v);
@@ -150,7 +142,29 @@ fn models_of_others_are_read_as_litert_runs_them() {
                 _ => real,
             }
         };
-        let inputs: Vec<Tensor> = g.inputs().enumerate().map(input).collect();
+        let inputs = g.inputs().enumerate().map(input).collect();
+        (name, model, inputs)
+    };
+    foreign().into_iter().chain(sparse::models()).map(with_inputs).collect()
+}
+
+#[test]
+fn models_of_others_are_read_and_evaluated() {
+    for (name, model, inputs) in models_of_others() {
+        let found = read_back(&model, &inputs).unwrap_or_else(|why| panic!("{name}: {why}"));
+        assert!(found.iter().all(|t| !t.is_empty()), "{name}");
+    }
+}
+
+/// Steps of a grid that kernels may differ by.
+#[cfg(feature = "oracles")]
+const STEP: i64 = 1;
+
+#[cfg(feature = "oracles")]
+#[test]
+fn models_of_others_are_read_as_litert_runs_them() {
+    let (mut cases, mut runs) = (Vec::new(), Vec::new());
+    for (name, model, inputs) in models_of_others() {
         runs.push(Run { model, inputs, optimized: true });
         cases.push(name);
     }
