@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::ops::ControlFlow::Continue;
 
 use bytes::Bytes;
+use qcc_backends::Form;
 use qcc_ir::ops::Op;
 use qcc_ir::testing::{Case, inputs_for, operators};
 use qcc_ir::text::print_brief;
-use qcc_ir::{Elem, Graph, Store, Tensor};
-use qcc_passes::calibrate::{Method, calibrate};
+use qcc_ir::{Graph, Store, Tensor};
+use qcc_passes::quality;
 use qcc_passes::quantize::{self, quantize};
-use qcc_passes::{Joint, quality};
 
 use crate::onnx_nodes::{Suite, counted};
 use crate::oracle::{self, Run};
-use crate::runtime::*;
+use crate::runtime::{
+    CANCELLED, CLOSE, Integer, Outcome, Runtime, all_close, evaluate, graphs_of, laid_out, most_steps, outputs,
+    random_graphs, sqnr,
+};
 
 /// What else is checked of a model that was written, with its inputs and what they give.
 pub(crate) type Again<'a> = &'a dyn Fn(&Bytes, &[Tensor], &[Tensor]) -> Result<(), String>;
