@@ -55,7 +55,8 @@ pub(crate) struct Passes {
 pub(crate) struct Opt {
     /// The model file (.qir, .onnx, .pt2, .tflite)
     pub(crate) file: PathBuf,
-    /// A pass to run, as `qcc passes` lists them; may be given several times. Without it those of stage `simplify` run
+    /// A pass to run, as `qcc passes` lists them, or `STAGE/*` for all of a stage; may be given several times. Without it
+    /// those of stage `simplify` run
     #[arg(long, value_name = "PASS")]
     pub(crate) pass: Vec<String>,
     /// The target whose passes they are

@@ -33,8 +33,8 @@ pub struct OptOptions {
     pub import: ImportOptions,
     /// The target whose passes they are.
     pub backend: Arc<dyn Backend>,
-    /// Names of passes (`NAME` or `STAGE/NAME`), in the order in which they run. Where there are none, those of
-    /// [`Stage::Simplify`] do.
+    /// Names of passes (`NAME` or `STAGE/NAME`; `STAGE/*` for all of a stage), in the order in which they run. Where there
+    /// are none, those of [`Stage::Simplify`] do.
     pub passes: Vec<String>,
     /// Simplifying rewrites at most.
     pub stop_after: Option<usize>,
@@ -75,9 +75,9 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
     let known =
         Compiler::new(Options::new([Arc::clone(&options.backend)], Precision::Float32)).pipeline(&*options.backend)?;
     let mut pipeline = Pipeline::empty();
-    for name in &options.passes {
+    for name in options.passes.iter().flat_map(|name| passes_of(name, &known)) {
         // In the order of their names, whatever their stages are.
-        pipeline.push_shared(Stage::Simplify, known.get(name)?.1);
+        pipeline.push_shared(Stage::Simplify, known.get(&name)?.1);
     }
     let pipeline = if options.passes.is_empty() { &known } else { &pipeline };
     let mut graph = imported.graph;
@@ -98,4 +98,13 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
     let reasons = graph.order().into_iter().flat_map(of);
     let reasons = reasons.map(|(n, rule, why)| (graph.origin(n).to_string(), rule, why)).collect();
     Ok(Optimised { reasons, diagnostics: cx.diagnostics, graph })
+}
+
+/// The passes that `asked` stands for: all of a stage for `STAGE/*`, else the one of that name.
+fn passes_of(asked: &str, known: &Pipeline) -> Vec<String> {
+    let stage = asked.strip_suffix("/*").and_then(|name| Stage::ALL.into_iter().find(|stage| stage.name() == name));
+    match stage {
+        Some(stage) => known.ids().filter(|id| id.stage == stage).map(|id| id.to_string()).collect(),
+        None => vec![asked.to_owned()],
+    }
 }

@@ -231,24 +231,6 @@ fn a_broken_picture_is_named_and_skipped() {
 }
 
 #[test]
-fn usage_errors() {
-    let dir = folder();
-    pictures(dir.path(), 1);
-    let say = |args: &[&str]| refusal(dir.path(), args);
-    insta::assert_snapshot!("int8_without_data", say(&["small.onnx", "--to", "tflite", "--int8"]));
-    insta::assert_snapshot!("w8a16", say(&["small.onnx", "--to", "tflite", "--quantize", "w8a16"]));
-    insta::assert_snapshot!("target_twice", say(&["small.onnx", "--to", "tflite,tflite"]));
-    insta::assert_snapshot!("file_for_two", say(&["small.onnx", "--to", "tflite,onnx", "-o", "small.onnx"]));
-    insta::assert_snapshot!("two_precisions", say(&["small.onnx", "--to", "tflite", "--int8", "--fp16"]));
-    insta::assert_snapshot!("no_target", say(&["small.onnx"]));
-    insta::assert_snapshot!("nothing", say(&[]));
-    insta::assert_snapshot!("unknown_pass", say(&["small.onnx", "--to", "tflite", "--print-after", "magic"]));
-    insta::assert_snapshot!("data_for_float", say(&["small.onnx", "--to", "tflite", "--data", "pictures"]));
-    insta::assert_snapshot!("integer_io_for_float", say(&["small.onnx", "--to", "tflite", "--io", "int8"]));
-    assert_eq!(files(dir.path()), ["pictures", "small.onnx"]);
-}
-
-#[test]
 fn refused_data() {
     let dir = folder();
     pictures(dir.path(), 1);

@@ -122,12 +122,6 @@ fn passes_run_behind_quantization_for_every_target() {
 }
 
 #[test]
-fn passes_are_listed() {
-    let dir = folder();
-    insta::assert_snapshot!(succeeds(dir.path(), &["passes", "--to", "tflite,onnx", "--quantize", "int8"]));
-}
-
-#[test]
 fn graphs_as_text_are_models() {
     let dir = folder();
     let at = dir.path();

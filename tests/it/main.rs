@@ -1,9 +1,10 @@
-//! Tests of the whole compiler.
+//! Tests of the whole compiler. Those that need other programs are behind the feature `oracles`, which `tests/run` turns on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod budgets;
 mod cli;
+mod corpus;
 mod diff;
 mod examples;
 mod files;
@@ -11,17 +12,24 @@ mod hostile;
 mod house;
 mod library;
 mod litert;
+#[cfg(feature = "oracles")]
 mod micro;
 mod models;
 mod names;
+#[cfg(feature = "oracles")]
 mod onnx_nodes;
 mod openvino;
 mod openvino_models;
+#[cfg(feature = "oracles")]
 mod oracle;
+#[cfg(feature = "oracles")]
 mod ort;
 mod runtime;
+#[cfg(feature = "oracles")]
 mod sources;
 mod sparse;
+#[cfg(feature = "oracles")]
+mod suites;
 mod tflite;
 mod tflite_models;
 mod validity;

@@ -7,8 +7,8 @@ use std::process::Command;
 use qcc_ir::Tensor;
 
 use crate::litert::LITERT;
-use crate::oracle::{self, Outcome, Run};
-use crate::runtime::laid_out;
+use crate::oracle::{self, Run};
+use crate::runtime::{Outcome, laid_out};
 
 /// The most that its results may be apart from those of LiteRT's reference kernels, in steps of an integer or parts of the
 /// largest real number.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "oracles")]
 use std::process::Command;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use qcc_ir::{Graph, text};
 use qcc_passes::PassId;
 use qcc_passes::calibrate::Method;
 
+#[cfg(feature = "oracles")]
 use crate::oracle;
 
 fn model(name: &str) -> PathBuf {
@@ -68,7 +70,7 @@ fn onnx_file(name: &str, precision: Precision, qoperator: bool) -> String {
 }
 
 /// The same text with numbers to three digits and without digests: processors that sum in another order agree on it.
-fn steady(text: &str) -> String {
+pub(crate) fn steady(text: &str) -> String {
     const DIGEST: &str = "sha256:";
     let mut parts = text.split(DIGEST);
     let first = parts.next().unwrap_or_default().to_owned();
@@ -125,6 +127,7 @@ fn lenet_onnx_int8_operators() {
 }
 
 /// The bundled model and digits, by the command that the README names.
+#[cfg(feature = "oracles")]
 #[test]
 fn lenet_is_what_it_is_in_onnx_runtime() {
     let folder = tempfile::tempdir().unwrap();
@@ -172,6 +175,7 @@ fn lenet_is_what_it_is_in_onnx_runtime() {
 
 /// What the report says of the quality of artefacts is what runtimes make of samples that calibration did not see, in every
 /// precision and for every target.
+#[cfg(feature = "oracles")]
 #[test]
 #[expect(clippy::print_stdout, reason = "people read the table")]
 fn printed_quality_is_that_of_the_runtimes() {
@@ -182,6 +186,7 @@ fn printed_quality_is_that_of_the_runtimes() {
 }
 
 /// Models that come quantized keep their integers: no data is given, and LiteRT says what ONNX Runtime says.
+#[cfg(feature = "oracles")]
 #[test]
 fn models_quantized_by_onnx_runtime_run_in_litert() {
     let folder = tempfile::tempdir().unwrap();

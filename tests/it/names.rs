@@ -7,9 +7,11 @@ use bytes::Bytes;
 use prost::Message;
 use qcc_formats::onnx::{ModelProto, StringStringEntryProto};
 use qcc_formats::tflite;
+#[cfg(feature = "oracles")]
 use qcc_ir::{Shape, Tensor};
 
 use crate::cli::{floats, folder, node, of, qcc, refusal, some, text, value};
+#[cfg(feature = "oracles")]
 use crate::oracle::{self, Run};
 
 /// A forged line, orders to a terminal, another direction of reading, the end of a string.
@@ -104,6 +106,7 @@ fn metadata_are_data() {
 }
 
 /// An output may be named several times, also where it is a constant or an input.
+#[cfg(feature = "oracles")]
 #[test]
 fn outputs_named_twice() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use qcc_ir::eval::Executor;
 use qcc_ir::{Graph, Tensor};
 
 use crate::oracle::{self, Span, Stored};
+use crate::runtime::difference;
 
 #[derive(Debug, serde::Deserialize)]
 struct Case {
@@ -132,7 +133,7 @@ fn run(case: &Case, (inputs, outputs): &DataSet, file: &Bytes) -> Result<(), Why
         return Err(Why::Failed(format!("{} results, expected {}", results.len(), outputs.len())));
     }
     let differences = results.iter().zip(&outputs).enumerate().filter_map(|(i, (found, expected))| {
-        Some(format!("output {i}: {}", oracle::difference(found, expected, case.rtol, case.atol)?))
+        Some(format!("output {i}: {}", difference(found, expected, case.rtol, case.atol)?))
     });
     match differences.reduce(|all, one| all + "; " + &one) {
         Some(differences) => Err(Why::Failed(differences)),

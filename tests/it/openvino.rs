@@ -6,9 +6,11 @@ use std::path::Path;
 use qcc::{Compiler, NoObserver, Output, Precision};
 use qcc_backends::{Form, Format};
 use qcc_ir::Store;
+#[cfg(feature = "oracles")]
 use qcc_passes::quantize;
 
 use crate::models::options;
+#[cfg(feature = "oracles")]
 use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::Runtime;
 
@@ -44,26 +46,31 @@ pub(crate) const OPENVINO: Runtime = Runtime {
     },
 };
 
+#[cfg(feature = "oracles")]
 #[test]
 fn float_node_tests_run_in_openvino() {
     insta::assert_snapshot!(OPENVINO.node_tests(&NODES, "openvino_nodes", &|_, _, _| Ok(())));
 }
 
+#[cfg(feature = "oracles")]
 #[test]
 fn swept_operators_run_in_openvino() {
     insta::assert_snapshot!(OPENVINO.node_tests(&SWEEP, "openvino_sweep", &|_, _, _| Ok(())));
 }
 
+#[cfg(feature = "oracles")]
 #[test]
 fn operators_keep_their_meaning_in_openvino() {
     insta::assert_snapshot!(OPENVINO.operator_tests("openvino_operators"));
 }
 
+#[cfg(feature = "oracles")]
 #[test]
 fn random_float_graphs_run_in_openvino() {
     OPENVINO.random_tests("openvino_random", &|_, _, _| Ok(()));
 }
 
+#[cfg(feature = "oracles")]
 #[test]
 fn integer_graphs_run_in_openvino() {
     insta::assert_snapshot!(OPENVINO.integer_tests("openvino_int8", &OPENVINO.integer_cases()));
@@ -94,12 +101,14 @@ fn lenet_int8() {
     insta::assert_snapshot!(lenet(Precision::Int8));
 }
 
+#[cfg(feature = "oracles")]
 #[test]
 fn dynamic_products_run_in_openvino() {
     OPENVINO.dynamic_tests("openvino_dynamic", quantize::Weights::Channels, 80.0);
     OPENVINO.dynamic_tests("openvino_dynamic_blocks", quantize::Weights::Blocks(32), 80.0);
 }
 
+#[cfg(feature = "oracles")]
 #[test]
 fn tables_and_recurrent_weights_run_in_openvino() {
     OPENVINO.stored_tests("openvino_stored");

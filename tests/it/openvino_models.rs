@@ -3,21 +3,32 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "oracles")]
+use std::path::PathBuf;
 
 use bytes::Bytes;
+#[cfg(feature = "oracles")]
 use qcc::{Compiler, NoObserver, Output, Precision};
+#[cfg(feature = "oracles")]
 use qcc_backends::Format;
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::Executor;
-use qcc_ir::testing::{Case, inputs_for, numbers, operators};
+#[cfg(feature = "oracles")]
+use qcc_ir::testing::numbers;
+use qcc_ir::testing::{Case, inputs_for, operators};
 use qcc_ir::{Elem, Graph, Tensor, TensorType};
 
+#[cfg(feature = "oracles")]
 use crate::models::options;
+#[cfg(feature = "oracles")]
 use crate::onnx_nodes::{NODES, SWEEP};
 use crate::openvino::OPENVINO;
-use crate::oracle::{self, Outcome, Run};
-use crate::runtime::{all_close, evaluate, laid_out, most_steps, outputs, random_graphs, sqnr};
+#[cfg(feature = "oracles")]
+use crate::oracle::{self, Run};
+#[cfg(feature = "oracles")]
+use crate::runtime::sqnr;
+use crate::runtime::{Outcome, all_close, difference, evaluate, laid_out, most_steps, outputs, random_graphs};
 
 /// Relative and absolute difference of floats: sums in another order.
 const CLOSE: (f32, f32) = (1e-5, 1e-6);
@@ -58,7 +69,7 @@ fn same(g: &Graph, model: &Bytes, inputs: &[Tensor], expected: &[Tensor]) -> Res
     let found = outputs(g, &outcome)?;
     let half = |t: &&Tensor| t.ty().elem == Elem::F16;
     if expected.iter().any(|t| half(&t)) {
-        let differences = found.iter().zip(expected).filter_map(|(f, e)| oracle::difference(f, e, HALF.0, HALF.1));
+        let differences = found.iter().zip(expected).filter_map(|(f, e)| difference(f, e, HALF.0, HALF.1));
         return differences.map(Err).next().unwrap_or(Ok(()));
     }
     all_close(&found, expected, CLOSE)
@@ -81,6 +92,7 @@ fn operators_are_read_back() {
     assert!(right > 1000, "{right}");
 }
 
+#[cfg(feature = "oracles")]
 #[test]
 fn float_node_tests_are_read_back_from_openvino() {
     let (mut right, mut wrong) = (0, String::new());
@@ -132,6 +144,7 @@ fn integer_graphs_are_read_back_from_openvino() {
 }
 
 /// The bundled models.
+#[cfg(feature = "oracles")]
 fn models() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
     let mut all: Vec<PathBuf> = fs::read_dir(folder.join("torch")).unwrap().map(|e| e.unwrap().path()).collect();
@@ -142,9 +155,11 @@ fn models() -> Vec<PathBuf> {
 }
 
 /// What OpenVINO makes of real numbers between FakeQuantize: less noise than this, in dB.
+#[cfg(feature = "oracles")]
 const LEAST_SQNR: f64 = 40.0;
 
 /// In every precision, what is read back is what OpenVINO runs, but for the order of sums.
+#[cfg(feature = "oracles")]
 #[test]
 fn models_are_read_as_openvino_runs_them() {
     for precision in [Precision::Float32, Precision::Float16, Precision::W8A32, Precision::W4A32, Precision::Int8] {
@@ -187,7 +202,7 @@ fn models_are_read_as_openvino_runs_them() {
                         numbers.into_iter().filter(|(e, f)| !(e.is_nan() && f.is_nan())).unzip();
                     let quantized = precision == Precision::Int8;
                     let alike = if quantized { sqnr(&truth, &own) >= LEAST_SQNR } else { true };
-                    let difference = if quantized { None } else { oracle::difference(f, e, 1e-3, 1e-4) };
+                    let difference = if quantized { None } else { difference(f, e, 1e-3, 1e-4) };
                     match difference {
                         _ if f.ty().shape != e.ty().shape => Err(format!("{}, expected {}", f.ty(), e.ty())),
                         Some(difference) => Err(difference),

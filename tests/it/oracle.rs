@@ -7,6 +7,8 @@ use std::process::Command;
 use bytes::Bytes;
 use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
+use crate::runtime::Outcome;
+
 /// A file of oracle data. A test without its oracle does not pass.
 pub(crate) fn read(name: &str) -> Bytes {
     let path = folder().join(name);
@@ -44,9 +46,6 @@ pub(crate) struct Run {
     /// Whether the runtime does it the fast way.
     pub(crate) optimized: bool,
 }
-
-/// What a runtime says: outputs with plain elements and physical extents, or why it fails.
-pub(crate) type Outcome = Result<Vec<Tensor>, String>;
 
 /// Runs models with a script, by way of files in a folder of that name.
 pub(crate) fn run(script: &str, name: &str, runs: &[Run]) -> Vec<Outcome> {
@@ -116,19 +115,4 @@ impl Stored {
         let elem = Elem::plain(&self.elem).expect("oracles write plain elements");
         Tensor::new(TensorType::new(elem, Shape::known(&self.dims)), self.at.of(file)).expect("the bytes of a tensor")
     }
-}
-
-/// Where two tensors differ by more than `atol + rtol * |expected|`; NaN equals NaN.
-pub(crate) fn difference(found: &Tensor, expected: &Tensor, rtol: f32, atol: f32) -> Option<String> {
-    if found.dims() != expected.dims() {
-        return Some(format!("shape {}, expected {}", found.ty(), expected.ty()));
-    }
-    let close = |f: f32, e: f32| f == e || (f - e).abs() <= atol + rtol * e.abs() || (f.is_nan() && e.is_nan());
-    let (found_reals, expected_reals) = (found.reals(), expected.reals());
-    let exact = (found.integers(), expected.integers());
-    let wrong = match &exact {
-        (Some(f), Some(e)) => f.iter().zip(e).position(|(f, e)| f != e),
-        _ => found_reals.iter().zip(expected_reals.iter()).position(|(&f, &e)| !close(f, e)),
-    };
-    wrong.map(|i| format!("[{i}] is {}, expected {}", found_reals[i], expected_reals[i]))
 }

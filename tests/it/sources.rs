@@ -10,6 +10,7 @@ use qcc_ir::{Shape, Tensor};
 
 use crate::cli::{floats, node, of, qcc, some, text, value};
 use crate::oracle::{self, Run};
+use crate::runtime::difference;
 
 fn contrib(kind: &str, operands: &[&str], result: &str, attributes: Vec<AttributeProto>) -> NodeProto {
     NodeProto { domain: some("com.microsoft"), attribute: attributes, ..node(kind, operands, result) }
@@ -86,7 +87,7 @@ fn agree(name: &str, models: Vec<(String, ModelProto)>, most: f32) {
         let [Ok(source), Ok(artefact)] = pair else { panic!("{what}: {pair:?}") };
         assert_eq!(source.len(), artefact.len(), "{what}");
         for (source, artefact) in source.iter().zip(artefact) {
-            assert_eq!(oracle::difference(artefact, source, 0.0, most), None, "{what}");
+            assert_eq!(difference(artefact, source, 0.0, most), None, "{what}");
         }
     }
 }
@@ -307,6 +308,6 @@ fn data_give_the_grids_that_a_quantized_model_lacks() {
     for pair in outcomes.chunks(2) {
         let [Ok(source), Ok(artefact)] = pair else { panic!("{pair:?}") };
         let most = source[0].reals().iter().fold(0f32, |most, v| most.max(v.abs()));
-        assert_eq!(oracle::difference(&artefact[0], &source[0], 0.0, most / 16.0), None);
+        assert_eq!(difference(&artefact[0], &source[0], 0.0, most / 16.0), None);
     }
 }

@@ -9,6 +9,7 @@ use crate::types::{Dim, Shape, TensorType};
 /// Convolution: x `[N, C, spatial..]`, weight `[O, C/groups, window..]`, bias `[O]` (may be absent) to
 /// `[N, O, spatial..]`. Padding is with zeros.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Conv {
     /// Step of the window, for each spatial axis.
     pub stride: Extents,
@@ -84,6 +85,7 @@ impl Operator for Conv {
 /// weight `[C, O/groups, window..]`, bias `[O]` (may be absent) to `[N, O, spatial..]`, where each spatial extent is
 /// `(x - 1) * stride + dilation * (window - 1) + 1 - before - after + extra`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ConvTranspose {
     /// Distance between the input elements in the result.
     pub stride: Extents,

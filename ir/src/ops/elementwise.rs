@@ -81,6 +81,7 @@ pub enum UnaryFn {
 
 /// Applies a function to each element. Operand and result: `F32` (`Not`: `Bool`; `Neg`, `Abs`, `Sign`: integers too).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unary {
     /// The function.
     pub f: UnaryFn,
@@ -173,6 +174,7 @@ impl BinaryFn {
 
 /// Applies a function to pairs of elements. Operands have one element; the result has it too, or is `Bool`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Binary {
     /// The function.
     pub f: BinaryFn,
@@ -215,6 +217,7 @@ impl Operator for Binary {
 
 /// Limits each element to `lo..=hi`; either may be infinite. `F32` or integers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Clamp {
     /// Smallest result.
     pub lo: f32,
@@ -251,6 +254,7 @@ impl Operator for Clamp {
 
 /// Operand 1 where operand 0 (`Bool`) holds, operand 2 elsewhere. All three broadcast.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Select {}
 
 impl Operator for Select {

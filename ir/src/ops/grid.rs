@@ -8,6 +8,7 @@ use crate::types::{Elem, TensorType};
 
 /// Puts real numbers on a grid, or moves a value from one grid to another. The grid is that of the result's type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Quantize {}
 
 impl Operator for Quantize {
@@ -25,6 +26,7 @@ impl Operator for Quantize {
 
 /// The real numbers that a value on a grid stands for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Dequantize {}
 
 impl Operator for Dequantize {
@@ -63,6 +65,7 @@ pub enum Granularity {
 /// `z = round(-min(x, 0) / s)`, the result is `(clamp(round(x / s) + z, 0, 255) - z) * s`; without, `s = max |x| / 127`
 /// and the result is `round(x / s) * s`. Halves are rounded to even.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DynamicQuantize {
     /// What shares a scale.
     pub granularity: Granularity,
@@ -95,6 +98,7 @@ impl Operator for DynamicQuantize {
 
 /// Moves the bytes of a value into another layout: that of the result's type. Its meaning is the identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Relayout {}
 
 impl Operator for Relayout {

@@ -30,6 +30,7 @@ pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Extents> {
 
 /// Operand 0 indexed along `axis` by operand 1, whose axes take the place of that axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Gather {
     /// The axis.
     pub axis: usize,
@@ -58,6 +59,7 @@ impl Operator for Gather {
 
 /// `y[i][j] = x[index[i][j]][j]` for axis 0 of rank 2, and so on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GatherElements {
     /// The axis.
     pub axis: usize,
@@ -88,6 +90,7 @@ impl Operator for GatherElements {
 
 /// Slices of operand 0 at the index tuples that lie along the last axis of operand 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GatherNd {
     /// Leading axes that both operands share.
     pub batch: usize,
@@ -130,6 +133,7 @@ pub enum ScatterFn {
 
 /// Operand 0 with the slices at the index tuples of operand 1 updated by those of operand 2, in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScatterNd {
     /// How.
     pub f: ScatterFn,
@@ -160,6 +164,7 @@ impl Operator for ScatterNd {
 /// The `k` largest (or smallest) elements along an axis, in order, and their `I64` indices. Of equal elements the
 /// first comes first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TopK {
     /// How many.
     pub k: usize,
@@ -194,6 +199,7 @@ impl Operator for TopK {
 
 /// The `I64` index of the largest (or smallest) element along an axis; of equal elements the first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ArgReduce {
     /// The axis.
     pub axis: usize,
@@ -227,6 +233,7 @@ impl Operator for ArgReduce {
 
 /// Running sums along an axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CumSum {
     /// The axis.
     pub axis: usize,

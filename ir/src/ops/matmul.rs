@@ -9,6 +9,7 @@ use crate::types::{Dim, Shape, TensorType};
 /// Product of matrices on the last two axes; the axes before them broadcast. a `[.., M, K]`, b `[.., K, N]`
 /// (`transpose_b`: `[.., N, K]`), bias `[N]` (may be absent) to `[.., M, N]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MatMul {
     /// b is given as `[.., N, K]`.
     pub transpose_b: bool,

@@ -49,6 +49,7 @@ impl<'de> Deserialize<'de> for Reshape {
 
 /// Renames axes: axis `i` of the result is axis `perm[i]` of the operand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Transpose {
     /// A permutation of the axes.
     pub perm: Extents,
@@ -77,6 +78,7 @@ impl Operator for Transpose {
 
 /// Operands one after another along an axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Concat {
     /// The axis.
     pub axis: usize,
@@ -111,6 +113,7 @@ impl Operator for Concat {
 
 /// Every `step`-th of the indices of one axis from `start` on, `len` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Range {
     /// The axis.
     pub axis: usize,
@@ -124,6 +127,7 @@ pub struct Range {
 
 /// Part of a tensor: all of the axes that are not named, a range of those that are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Slice {
     /// Ranges, by ascending axis.
     pub ranges: Vec<Range>,
@@ -176,6 +180,7 @@ pub enum PadMode {
 
 /// Adds elements around a tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pad {
     /// Elements before each axis.
     pub before: Extents,
@@ -257,6 +262,7 @@ impl<'de> Deserialize<'de> for Expand {
 
 /// Copies of a tensor side by side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tile {
     /// Number of copies along each axis.
     pub repeats: Extents,
@@ -291,6 +297,7 @@ impl Operator for Tile {
 
 /// Turns the order of the given axes round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reverse {
     /// The axes, ascending.
     pub axes: Extents,
@@ -329,6 +336,7 @@ fn image(operands: &[&TensorType]) -> Result<(Dim, [usize; 3]), TypeError> {
 
 /// `[N, C*b*b, H, W]` to `[N, C, H*b, W*b]`. Channels are read as `[b, b, C]`, or, `channel_first`, as `[C, b, b]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DepthToSpace {
     /// Block size b.
     pub block: usize,
@@ -361,6 +369,7 @@ impl Operator for DepthToSpace {
 
 /// `[N, C, H*b, W*b]` to `[N, b*b*C, H, W]`, channels ordered `[b, b, C]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SpaceToDepth {
     /// Block size b.
     pub block: usize,

@@ -9,6 +9,7 @@ use crate::types::TensorType;
 
 /// exp(x) over its sum along an axis, or the logarithm of that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Softmax {
     /// The axis that sums to 1.
     pub axis: usize,
@@ -37,6 +38,7 @@ impl Operator for Softmax {
 /// `(x - mean) / sqrt(variance + epsilon)` over the axes from `axis` on, times scale plus bias, which have the
 /// extents of those axes and may be absent (bias only together with scale).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerNorm {
     /// First normalised axis.
     pub axis: usize,

@@ -17,6 +17,7 @@ pub enum PoolFn {
 
 /// Pooling: x `[N, C, spatial..]` to `[N, C, spatial..]`. Padding takes no part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pool {
     /// The reduction.
     pub f: PoolFn,

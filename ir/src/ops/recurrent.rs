@@ -62,6 +62,7 @@ impl Cell {
 /// `[N,H]`, first c `[N,H]` (`Lstm` only), with G [`Cell::gates`] and B [`Cell::biases`]; results y `[T,N,H]`, the h of
 /// each step, then last h and (`Lstm` only) last c `[N,H]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Recurrent {
     /// The arithmetic of a step.
     pub cell: Cell,

@@ -23,6 +23,7 @@ pub enum ReduceFn {
 
 /// Reduces the given axes, which stay with extent 1 (`keep`) or go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Reduce {
     /// The reduction.
     pub f: ReduceFn,

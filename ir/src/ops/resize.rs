@@ -50,6 +50,7 @@ pub enum ResizeMode {
 
 /// Resamples x `[N, C, spatial..]` to `[N, C, size..]`. Positions outside the image take the edge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Resize {
     /// Spatial extents of the result.
     pub size: Extents,
@@ -116,6 +117,7 @@ pub enum Outside {
 /// Samples x `[N, C, spatial..]` at the positions `[N, P.., axes]` of operand 1 to `[N, C, P..]`. A position names the
 /// innermost spatial axis first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct GridSample {
     /// The interpolation.
     pub mode: SampleMode,

@@ -9,6 +9,7 @@ use crate::types::{Tensor, TensorType};
 
 /// A graph input. Its type is given when it is added, its name is the value's name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Input {}
 
 impl Operator for Input {

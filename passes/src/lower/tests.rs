@@ -441,37 +441,3 @@ fn row_of_convolutions_stays_an_image() {
     let lowered = checked(g);
     assert_eq!(count(&lowered, OpKind::Reshape), 2, "{}", qcc_ir::text::print_brief(&lowered));
 }
-
-/// Constant indices that name no element are refused, however far away they are.
-#[test]
-fn indices_that_name_no_element_are_refused() {
-    let x = "graph g { %x: f32[2,3] = input";
-    for (index, extent, body) in [
-        (3, 3, "%i: i32[2] = const [0,3] %y = gather(axis:1) %x, %i"),
-        (-4, 3, "%i: i64[2] = const [-4,0] %y = gather(axis:1) %x, %i"),
-        (-1_092_079_293, 2, "%i: i32[2] = const [-1092079293,1] %y = gather(axis:0) %x, %i"),
-        (2_147_483_647, 3, "%i: i32[1,1] = const [2147483647] %y = gather_elements(axis:1) %x, %i"),
-        (-3, 2, "%i: i64[1,2] = const [-3,0] %y = gather_nd(batch:0) %x, %i"),
-        (5, 3, "%i: i64[1,2] = const [1,5] %u: f32[1] = const [1] %y = scatter_nd(f:Add) %x, %i, %u"),
-    ] {
-        let g = qcc_ir::text::parse(&format!("{x} {body} output y = %y }}"), &Default::default()).unwrap();
-        let expected = format!("bad-model: index {index} lies outside an axis of extent {extent}");
-        assert_eq!(refusals(g), [expected], "{body}");
-    }
-}
-
-/// An Expand goes only where what reads it has its shape without it, also where that reads nothing else.
-#[test]
-fn an_expand_that_is_read_twice_stays() {
-    for (body, left) in [
-        ("%y = binary(f:Mul) %e, %e", 1),
-        ("%b: bool[2,3] = binary(f:Less) %e, %w %y = select %b, %e, %e", 0),
-        ("%y = binary(f:Mul) %e, %w", 0),
-    ] {
-        let text = format!(
-            "graph g {{ %x: f32[3] = input %w: f32[2,3] = input %e: f32[2,3] = expand[2,3] %x {body} output y = %y }}"
-        );
-        let lowered = checked(qcc_ir::text::parse(&text, &Default::default()).unwrap());
-        assert_eq!(count(&lowered, OpKind::Expand), left, "{body}");
-    }
-}

@@ -66,21 +66,3 @@ fn widen(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use qcc_ir::text::{Weights, parse, print_brief};
-
-    use super::*;
-
-    #[test]
-    fn halves_stay_at_the_ends() {
-        let text = "graph g { %x: f16[1,2] = input %n: i64[1,2] = input
-            %c: f16[1,2] = const [0.5,100] %a = binary(f:Mul) %x, %c %b = cast\"f32\" %a %e = unary(f:Exp) %b
-            %h = cast\"f16\" %e %i = cast\"f16\" %n %y = binary(f:Add) %h, %i
-            output y = %y output e = %e output x = %x }";
-        let mut g = parse(text, &Weights::new()).unwrap();
-        crate::testing::apply(&mut g, vec![Box::new(WidenHalves { grids: true })]);
-        insta::assert_snapshot!(print_brief(&g));
-    }
-}
