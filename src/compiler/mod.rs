@@ -38,7 +38,7 @@ type Edit = dyn Fn(&mut Pipeline) -> Result<(), UnknownPass> + Send + Sync;
 /// use qcc::ir::{Graph, TensorType, ops::{Unary, UnaryFn}};
 /// use qcc::{Compiler, NoObserver, Options};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut graph = Graph::new("relu");
+/// let mut graph = Graph::new("tanh");
 /// let x = graph.add_input("x", TensorType::f32(&[1, 4]));
 /// let y = graph.add1(Unary { f: UnaryFn::Tanh }, &[x], qcc::ir::Origin::none())?;
 /// graph.add_output("y", y);
