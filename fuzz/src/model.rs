@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use qcc_backends::disassembly::Kind;
+use qcc_backends::Kind;
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use tempfile::TempDir;

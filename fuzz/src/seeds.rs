@@ -57,7 +57,8 @@ fn written(g: &Graph, format: Format, int8: bool, form: Form) -> Option<Vec<u8>>
     if int8 {
         let sample = inputs_for(&g, 1);
         let joint = Joint::alone(&g);
-        let ranges = calibrate(&joint, &[&g], Method::MinMax, 1, |_| Some(sample.clone()), &mut |_| Continue(())).ok()?;
+        let ranges =
+            calibrate(&joint, &[&g], Method::MinMax, 1, |_| Some(sample.clone()), &mut |_| Continue(())).ok()?;
         cx.ranges = ranges.first();
         pipeline.run(Stage::Quantize..=Stage::Quantize, &mut g, &mut cx, &mut ignore).ok()?;
     }
@@ -82,8 +83,7 @@ fn graphs(seeds: &mut Seeds<'_>) {
         let g = graph_of(1 + usize::from(first % 2), &steps);
         for int8 in [false, true] {
             let form = Form { qoperator: int8 && i % 2 == 1, ..Form::default() };
-            for (format, target) in
-                [(Format::Onnx, "onnx"), (Format::Tflite, "tflite"), (Format::Openvino, "openvino")]
+            for (format, target) in [(Format::Onnx, "onnx"), (Format::Tflite, "tflite"), (Format::Openvino, "openvino")]
             {
                 written(&g, format, int8, form).into_iter().for_each(|file| seeds.add(target, &file));
             }
