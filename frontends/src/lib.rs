@@ -52,6 +52,24 @@ pub struct Imported {
     pub open: Vec<OpenExtent>,
 }
 
+impl Imported {
+    /// A graph whose nodes are all there, with no extent left open; or what was refused of them, all of it together.
+    pub(crate) fn complete(
+        mut graph: Graph,
+        notes: Vec<Diagnostic>,
+        errors: Vec<Diagnostic>,
+    ) -> Result<Imported, Vec<Diagnostic>> {
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        if graph.outputs().is_empty() {
+            return Err(vec![Diagnostic::invalid_model("the model has no outputs")]);
+        }
+        graph.sweep();
+        Ok(Imported { graph, notes, open: Vec::new() })
+    }
+}
+
 /// An input as the file declares it, before shapes are given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeclaredInput {

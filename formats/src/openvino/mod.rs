@@ -308,8 +308,21 @@ fn escape(text: &mut String, value: &str) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A result of two axes, the first open.
+    pub(crate) fn tensor(names: &[&str]) -> Tensor {
+        Tensor {
+            element: Element::F32,
+            dims: vec![None, Some(3)],
+            names: names.iter().map(|n| (*n).to_owned()).collect(),
+        }
+    }
+
+    pub(crate) fn layer(name: &str, operation: Operation, inputs: Vec<Port>, outputs: Vec<Tensor>) -> Layer {
+        Layer { name: name.to_owned(), operation, data: Vec::new(), decompression: false, inputs, outputs }
+    }
 
     fn text(net: &Net) -> String {
         let mut out = Vec::new();
@@ -320,19 +333,6 @@ mod tests {
 
     #[test]
     fn ports_are_numbered_and_named() {
-        let tensor = |names: &[&str]| Tensor {
-            element: Element::F32,
-            dims: vec![None, Some(3)],
-            names: names.iter().map(|n| (*n).to_owned()).collect(),
-        };
-        let layer = |name: &str, operation, inputs, outputs| Layer {
-            name: name.to_owned(),
-            operation,
-            data: Vec::new(),
-            decompression: false,
-            inputs,
-            outputs,
-        };
         let net = Net {
             name: "a \"net\"".into(),
             layers: vec![

@@ -49,15 +49,8 @@ impl<'m> Importer<'m> {
                 self.refuse(e, &origin);
             }
         }
-        if !self.errors.is_empty() {
-            return Err(self.errors);
-        }
-        if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::invalid_model("the graph has no outputs")]);
-        }
-        self.graph.sweep();
         self.notes.extend(self.doubles.diagnostic());
-        Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
+        Imported::complete(self.graph, self.notes, self.errors)
     }
 
     /// Adds an output. What lies on a grid of other integers than the file's is given as those.

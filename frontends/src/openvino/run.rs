@@ -23,14 +23,7 @@ impl<'m> Importer<'m> {
                 _ => self.layer(i, layer),
             }
         }
-        if !self.errors.is_empty() {
-            return Err(self.errors);
-        }
-        if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::invalid_model("the model has no outputs")]);
-        }
-        self.graph.sweep();
-        Ok(Imported { graph: self.graph, notes, open: Vec::new() })
+        Imported::complete(self.graph, notes, self.errors)
     }
 
     fn output(&mut self, layer: &Node, notes: &mut Vec<Diagnostic>) {

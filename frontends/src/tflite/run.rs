@@ -26,14 +26,7 @@ impl<'m> Importer<'m> {
                 Err(refusal) => self.refuse(refusal, &Origin::none()),
             }
         }
-        if !self.errors.is_empty() {
-            return Err(self.errors);
-        }
-        if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::invalid_model("the model has no outputs")]);
-        }
-        self.graph.sweep();
-        Ok(Imported { graph: self.graph, notes, open: Vec::new() })
+        Imported::complete(self.graph, notes, self.errors)
     }
 
     fn operator(&mut self, operator: &'m Operator) {

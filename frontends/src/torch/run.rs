@@ -42,18 +42,12 @@ impl<'m> Importer<'m> {
         for (i, output) in outputs.into_iter().enumerate() {
             self.output(i, output);
         }
-        if !self.errors.is_empty() {
-            // Where anything else is refused as well, decomposition alone does not help.
-            let helps = self.decomposable == self.errors.len();
-            let told = |d: Diagnostic| if helps { d.with_help(decompose::HELP) } else { d };
-            return Err(self.errors.into_iter().map(told).collect());
-        }
-        if self.graph.outputs().is_empty() {
-            return Err(vec![Diagnostic::invalid_model("the graph has no outputs")]);
-        }
-        self.graph.sweep();
+        // Where anything else is refused as well, decomposition alone does not help.
+        let helps = self.decomposable == self.errors.len();
+        let told = |d: Diagnostic| if helps { d.with_help(decompose::HELP) } else { d };
+        let errors = self.errors.into_iter().map(told).collect();
         self.notes.extend(self.doubles.diagnostic());
-        Ok(Imported { graph: self.graph, notes: self.notes, open: Vec::new() })
+        Imported::complete(self.graph, self.notes, errors)
     }
 
     /// Binds what the model holds: parameters, buffers, constants. They must stay as they are.

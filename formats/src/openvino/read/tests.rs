@@ -1,21 +1,9 @@
 use super::*;
+use crate::openvino::tests::{layer, tensor};
 use crate::openvino::{Layer, Net, Operation};
 
 /// `y = x + x`, behind a Const that nothing reads.
 fn net() -> Net {
-    let tensor = |names: &[&str]| Tensor {
-        element: Element::F32,
-        dims: vec![None, Some(3)],
-        names: names.iter().map(|n| (*n).to_owned()).collect(),
-    };
-    let layer = |name: &str, operation, inputs, outputs| Layer {
-        name: name.to_owned(),
-        operation,
-        data: Vec::new(),
-        decompression: false,
-        inputs,
-        outputs,
-    };
     let data = |all: &[(&'static str, &str)]| all.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
     let x = Port { layer: 0, result: 0 };
     Net {
