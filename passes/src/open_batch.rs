@@ -45,10 +45,11 @@ impl Pass for OpenBatch {
         "open-batch"
     }
 
+    fn applies(&self, cx: &Context<'_>) -> bool {
+        !cx.open.is_empty()
+    }
+
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.open.is_empty() {
-            return Ok(());
-        }
         match open_batch(g, cx.target, cx.open) {
             Ok(opened) => *g = opened,
             Err(note) => cx.diagnostics.push(*note),

@@ -114,6 +114,12 @@ pub trait Pass: Debug + Send + Sync {
     /// Name, as `--print-after` takes it.
     fn name(&self) -> &'static str;
 
+    /// True where the pass has something to do, as far as the context says. Elsewhere the graph stays as it is and is not
+    /// verified again.
+    fn applies(&self, _cx: &Context<'_>) -> bool {
+        true
+    }
+
     /// Changes the graph. What is no longer read is swept away behind the pass, and the graph is verified.
     ///
     /// # Errors

@@ -265,8 +265,8 @@ impl Pipeline {
         }
     }
 
-    /// Runs the passes of some stages in order. The graph is swept and verified after each pass and shown to `after`, which
-    /// may ask for the end.
+    /// Runs the passes of some stages in order. The graph is swept and verified after each pass that [applies](Pass::applies).
+    /// After each pass of the list it is shown to `after`, which may ask for the end.
     ///
     /// # Errors
     /// That of the first pass which fails, [`PassError::Verify`] where a pass leaves a graph that is none, and
@@ -279,11 +279,13 @@ impl Pipeline {
         after: &mut dyn FnMut(PassId, &Graph) -> ControlFlow<()>,
     ) -> Result<(), PassError> {
         for (stage, pass) in self.passes.iter().filter(|(stage, _)| stages.contains(stage)) {
-            let known = Known::take(g, cx);
-            pass.run(g, cx)?;
-            g.sweep();
-            g.verify().map_err(|error| PassError::Verify { pass: pass.name(), error })?;
-            known.give_back(g, cx);
+            if pass.applies(cx) {
+                let known = Known::take(g, cx);
+                pass.run(g, cx)?;
+                g.sweep();
+                g.verify().map_err(|error| PassError::Verify { pass: pass.name(), error })?;
+                known.give_back(g, cx);
+            }
             if after(PassId { stage: *stage, name: pass.name() }, g).is_break() {
                 return Err(PassError::Cancelled);
             }

@@ -55,10 +55,11 @@ impl Pass for AssignLayouts {
         "layout"
     }
 
+    fn applies(&self, cx: &Context<'_>) -> bool {
+        !cx.target.is_row_major()
+    }
+
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.target.is_row_major() {
-            return Ok(());
-        }
         // Images that were read with channels last stay as they are.
         let as_read = Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
         let interface = if cx.source.channels_last { as_read } else { self.interface };

@@ -33,18 +33,13 @@ impl Pass for HalfWeights {
         "half-weights"
     }
 
-    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+    fn applies(&self, cx: &Context<'_>) -> bool {
         // Kernels for quantized weights take no bias of 16 bits.
         let came_so = cx.source.half_weights && cx.source.given == Given::Nothing;
-        if self.exact && (!came_so || cx.target.half_graphs) {
-            return Ok(());
-        }
-        self.narrow(g, cx)
+        !self.exact || (came_so && !cx.target.half_graphs)
     }
-}
 
-impl HalfWeights {
-    fn narrow(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
+    fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
         let smallest = smallest(g);
         for node in g.order() {
             let Op::Const(c) = g.op(node) else { continue };
@@ -173,7 +168,7 @@ mod tests {
         let w = g.add_const(Tensor::from_vec(shape, values), Origin::none());
         let y = g.add1(Binary { f: BinaryFn::Mul }, &[x, w], Origin::none()).unwrap();
         g.add_output("y", y);
-        HalfWeights { exact }.narrow(&mut g, &mut Context::new(&crate::testing::BARE)).unwrap();
+        HalfWeights { exact }.run(&mut g, &mut Context::new(&crate::testing::BARE)).unwrap();
         g.verify().unwrap();
         g
     }

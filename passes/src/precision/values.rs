@@ -26,11 +26,13 @@ impl Pass for HalfValues {
         "half-values"
     }
 
+    fn applies(&self, cx: &Context<'_>) -> bool {
+        cx.source.given == Given::Nothing
+    }
+
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.source.given == Given::Nothing {
-            let none = Ranges::default();
-            half_values(g, cx.target, cx.ranges.unwrap_or(&none), self.interface)?.take_place(g, cx);
-        }
+        let none = Ranges::default();
+        half_values(g, cx.target, cx.ranges.unwrap_or(&none), self.interface)?.take_place(g, cx);
         Ok(())
     }
 }

@@ -16,10 +16,11 @@ impl Pass for Quantize {
         "quantize"
     }
 
+    fn applies(&self, cx: &Context<'_>) -> bool {
+        cx.source.given == Given::Nothing
+    }
+
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.source.given != Given::Nothing {
-            return Ok(());
-        }
         let none = Ranges::default();
         let ranges = match cx.ranges {
             Some(ranges) => ranges,
@@ -44,8 +45,12 @@ impl Pass for CompleteQdq {
         "complete-qdq"
     }
 
+    fn applies(&self, cx: &Context<'_>) -> bool {
+        cx.source.given == Given::Some && cx.ranges.is_some_and(|r| r.samples > 0)
+    }
+
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if let Some(ranges) = cx.ranges.filter(|r| cx.source.given == Given::Some && r.samples > 0) {
+        if let Some(ranges) = cx.ranges {
             *g = complete(g, cx.target, ranges, &self.0)?;
         }
         Ok(())
@@ -65,10 +70,12 @@ impl Pass for ImportQdq {
         "import-qdq"
     }
 
+    fn applies(&self, cx: &Context<'_>) -> bool {
+        cx.source.given != Given::Nothing
+    }
+
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.source.given != Given::Nothing {
-            absorb(g, cx, self.interface)?.take_place(g, cx);
-        }
+        absorb(g, cx, self.interface)?.take_place(g, cx);
         Ok(())
     }
 }
