@@ -1,5 +1,6 @@
 //! The stages of a compilation: who looks on, and how long they take.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use qcc_ir::Graph;
@@ -23,6 +24,11 @@ pub trait Observer {
     fn cancelled(&self) -> bool {
         false
     }
+}
+
+/// Whether the compilation goes on.
+pub(crate) fn flow(observer: &dyn Observer) -> ControlFlow<()> {
+    if observer.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Ignores all events.

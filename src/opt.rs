@@ -12,7 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qcc_backends::{Backend, Files};
+use qcc_backends::{Backend, Files, unwritten};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
@@ -88,10 +88,9 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
     pipeline.run(..=Stage::Simplify, &mut graph, &mut cx, &mut ignore)?;
 
     if output.is_some() {
-        let failed = |e: std::io::Error| Diagnostic::error("write", format!("the graph cannot be written: {e}"));
         let mut files = publication.staged(0);
         let name = files.main().to_owned();
-        file::write(&graph, files.create(&name).map_err(failed)?).map_err(failed)?;
+        file::write(&graph, files.create(&name).map_err(unwritten)?).map_err(unwritten)?;
         publication.publish()?;
     }
     let of = |n| cx.rewrites.reasons(n).iter().map(move |(rule, why)| (n, *rule, why.to_string()));

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use qcc_ir::diagnostic::Diagnostic;
+
 /// The files of one artefact, all in one folder.
 pub trait Files {
     /// Name of the main file, with its extension.
@@ -30,6 +32,11 @@ pub trait Files {
 pub(crate) fn beside(main: &str, extension: &str) -> String {
     let stem = main.rsplit_once('.').map_or(main, |(stem, _)| stem);
     format!("{stem}.{extension}")
+}
+
+/// What the user is told where the files of an artefact cannot be written.
+pub fn unwritten(why: io::Error) -> Vec<Diagnostic> {
+    vec![Diagnostic::error("write", format!("the model cannot be written: {why}"))]
 }
 
 /// Files in memory, by name.

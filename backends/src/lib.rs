@@ -4,7 +4,6 @@
 //! this as one file or several.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ pub mod tflite;
 mod unsupported;
 
 pub use attachments::Attachments;
-pub use files::{Files, Memory};
+pub use files::{Files, Memory, unwritten};
 pub use kind::Kind;
 pub use qir::Qir;
 pub(crate) use unsupported::Unsupported;
@@ -191,17 +190,16 @@ impl Backend for Writer {
             let message = format!("the graph was checked for another target or form than that of {}", target.name);
             return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target")]);
         }
-        let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
         let mut summary = match self.format {
             Format::Tflite => {
                 let name = files.main().to_owned();
-                tflite::write(graph, attachments, files.create(&name).map_err(failed)?)?
+                tflite::write(graph, attachments, files.create(&name).map_err(unwritten)?)?
             }
             Format::Onnx => onnx::write(graph, self.form, files)?,
             Format::Openvino => openvino::write(graph, attachments, files)?,
         };
         for (name, bytes) in &attachments.files {
-            files.create(name).and_then(|file| file.write_all(bytes)).map_err(failed)?;
+            files.create(name).and_then(|file| file.write_all(bytes)).map_err(unwritten)?;
             summary.bytes += bytes.len() as u64;
         }
         Ok(summary)

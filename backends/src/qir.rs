@@ -1,14 +1,12 @@
 //! Graphs as files (`.qir`): the text form with its constants, which is a model again.
 
-use std::io;
-
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
 use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
 use qcc_ir::text::file;
 use qcc_ir::{Checked, Elem, Layout, Store};
 
-use crate::{Attachments, Backend, Files, Summary};
+use crate::{Attachments, Backend, Files, Summary, unwritten};
 
 /// Everything is as it is; nothing is quantized, for no kernel computes with it.
 static TARGET: Target = Target {
@@ -51,9 +49,8 @@ impl Backend for Qir {
     }
 
     fn write(&self, graph: Checked<'_>, _: &Attachments, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-        let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
         let main = files.main().to_owned();
-        let bytes = files.create(&main).and_then(|out| file::write(graph.graph(), out)).map_err(failed)?;
+        let bytes = files.create(&main).and_then(|out| file::write(graph.graph(), out)).map_err(unwritten)?;
         let order = graph.graph().order();
         let constants = order.iter().filter(|n| matches!(graph.graph().op(**n), Op::Const(_))).count();
         let inputs = graph.graph().inputs().count();

@@ -18,7 +18,7 @@ use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::data::{Dataset, Samples};
 use crate::explain;
-use crate::observer::{Clock, Observer};
+use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, Report};
 use crate::port::Port;
@@ -301,7 +301,7 @@ pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -
         if observer.wants(pass) {
             observer.pass(pass, g);
         }
-        if observer.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        flow(observer)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qcc_backends::{Backend, Files, Summary};
+use qcc_backends::{Backend, Files, Summary, unwritten};
 use qcc_frontends::{Model, OPEN_SHAPE};
 use qcc_ir::Checked;
 use qcc_ir::Graph;
@@ -248,14 +248,16 @@ impl Compiled {
         let mut graph = &l.graph;
         let mut is_closed = l.closed.is_none();
         let (target, attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
-        let mut written = Checked::new(graph, target).and_then(|g| l.backend.write(g, &attachments, files));
+        let write = |graph, files: &mut dyn Files| {
+            Checked::new(graph, target).and_then(|checked| l.backend.write(checked, &attachments, files))
+        };
+        let mut written = write(graph, files);
         if let (Err(why), Some(closed)) = (&written, &l.closed) {
             let why = why.first().map_or_else(String::new, |d| d.message.clone());
             self.report.diagnostics.push(static_batch(why));
-            let failed = |e| Diagnostic::error("write", format!("the model cannot be written: {e}"));
-            files.restart().map_err(failed)?;
+            files.restart().map_err(unwritten)?;
             (graph, is_closed) = (closed, true);
-            written = Checked::new(graph, target).and_then(|g| l.backend.write(g, &attachments, files));
+            written = write(graph, files);
         }
         let summary = written?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);

@@ -20,7 +20,7 @@ use super::pipeline::Variant;
 use super::{Compiler, Lowered};
 use crate::data::{DataError, Samples};
 use crate::memory;
-use crate::observer::{Clock, Observer};
+use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
 use crate::outcome::Failure;
 use crate::precision::Precision;
@@ -200,7 +200,7 @@ impl<'a> Narrowing<'a> {
         };
         let mut done = |done| {
             observer.samples(done, samples.len());
-            if observer.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            flow(observer)
         };
         let floats: Vec<&Graph> = self.floats.iter().collect();
         let ranges = calibrate(&self.joint, &floats, method, samples.len(), |i| reader.read(i), &mut done)

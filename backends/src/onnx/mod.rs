@@ -16,7 +16,7 @@ use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto, Tensor
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Files, Form, Summary};
+use crate::{Files, Form, Summary, unwritten};
 
 mod annotate;
 mod call;
@@ -47,8 +47,7 @@ const ALIGNMENT: u64 = 4096;
 /// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
 /// written.
 pub(crate) fn write(graph: Checked<'_>, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-    let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
-    put(model(graph, form)?, form, files).map_err(failed)
+    put(model(graph, form)?, form, files).map_err(unwritten)
 }
 
 fn put(mut model: ModelProto, form: Form, files: &mut dyn Files) -> io::Result<Summary> {

@@ -13,7 +13,7 @@ use std::io;
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Attachments, Files, Summary};
+use crate::{Attachments, Files, Summary, unwritten};
 
 mod disassemble;
 mod emit;
@@ -36,8 +36,7 @@ pub(crate) fn write(
     files: &mut dyn Files,
 ) -> Result<Summary, Vec<Diagnostic>> {
     let written = nodes::emit(graph, attachments)?;
-    let failed = |e: io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
-    let bytes = store(&written, files).map_err(failed)?;
+    let bytes = store(&written, files).map_err(unwritten)?;
     let layers = &written.net.layers;
     let passive = ["Parameter", "Const", "Result"];
     Ok(Summary {

@@ -22,7 +22,7 @@ use qcc_formats::tflite::Model;
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Attachments, Summary};
+use crate::{Attachments, Summary, unwritten};
 
 mod archive;
 mod check;
@@ -43,10 +43,9 @@ pub(crate) fn write(
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
     let model = model(graph)?;
-    let failed = |e: std::io::Error| vec![Diagnostic::error("write", format!("the model cannot be written: {e}"))];
-    let end = model.write(out).map_err(failed)?;
-    let archive = archive::archive(&attachments.archive, end).map_err(failed)?;
-    out.write_all(&archive).map_err(failed)?;
+    let end = model.write(out).map_err(unwritten)?;
+    let archive = archive::archive(&attachments.archive, end).map_err(unwritten)?;
+    out.write_all(&archive).map_err(unwritten)?;
     Ok(Summary {
         bytes: end + archive.len() as u64,
         operators: model.subgraphs.iter().map(|s| s.operators.len()).sum(),
