@@ -11,7 +11,7 @@ use qcc::backends::{Attachments, Backend, Files, Format, Memory, Summary};
 use qcc::frontends::Model;
 use qcc::ir::diagnostic::Diagnostic;
 use qcc::ir::ops::{Op, OpKind};
-use qcc::ir::target::Target;
+use qcc::ir::target::{Kernel, Target};
 use qcc::ir::{Checked, Elem};
 use qcc::{Compiler, NoObserver, Options, Precision};
 
@@ -26,8 +26,8 @@ impl Header {
         // All else is as ONNX has it: row-major, in single precision.
         let mut target = Format::Onnx.target().clone();
         target.name = "header";
-        target.native = |op, _| {
-            matches!(
+        target.kernel = |op, _| {
+            let has = matches!(
                 op.kind(),
                 OpKind::Input
                     | OpKind::Const
@@ -37,7 +37,8 @@ impl Header {
                     | OpKind::Reshape
                     | OpKind::Clamp
                     | OpKind::Binary
-            )
+            );
+            has.then_some(Kernel::REAL)
         };
         Header { target }
     }

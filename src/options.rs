@@ -7,7 +7,6 @@ use qcc_backends::{Backend, Format};
 use qcc_frontends::ImportOptions;
 use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::target::Target;
 use qcc_passes::calibrate::Method;
 use qcc_passes::layout::{self, ImageOrder};
 use qcc_passes::quantize;
@@ -186,7 +185,7 @@ impl Options {
                 "add --int8, or leave --calibrator out",
             );
         }
-        let computes = |b: &Arc<dyn Backend>| self.precision == Precision::Float16 && b.target().half.is_some();
+        let computes = |b: &Arc<dyn Backend>| self.precision == Precision::Float16 && b.target().half_values;
         if self.half_values && !self.targets.iter().all(computes) {
             return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
         }
@@ -202,11 +201,11 @@ impl Options {
                 "add --data, or leave --preprocess and the like out",
             );
         }
-        let takes_blocks = |target: &Target| target.grids.blocks.is_some();
-        if let Some(odd) = self.targets.iter().find(|b| self.precision == Precision::W4A32 && !takes_blocks(b.target()))
+        if let Some(odd) =
+            self.targets.iter().find(|b| self.precision == Precision::W4A32 && !b.target().takes_blocks())
         {
             let able: Vec<&str> =
-                Format::ALL.iter().map(|f| f.target()).filter(|t| takes_blocks(t)).map(|t| t.name).collect();
+                Format::ALL.iter().map(|f| f.target()).filter(|t| t.takes_blocks()).map(|t| t.name).collect();
             let message = format!("{} has no 4-bit weights in blocks", odd.target().name);
             return usage(&message, &format!("--to {}, or --quantize w8a32", able.join(" or ")));
         }

@@ -2,7 +2,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::target::{Kernel, OpenBatch, Target};
 use qcc_ir::text::file;
 use qcc_ir::{Checked, Elem, Layout, Store};
 
@@ -11,28 +11,16 @@ use crate::{Attachments, Backend, Files, Summary, unwritten};
 /// Everything is as it is; nothing is quantized, for no kernel computes with it.
 static TARGET: Target = Target {
     name: "qir",
-    native: |_, _| true,
+    kernel: |_, _| Some(Kernel::REAL),
     image_layout: Layout::row_major,
-    weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
     index: Elem::I64,
     integers: Elem::I64,
     negative_indices: true,
+    activation: Store::U8,
     half_graphs: true,
-    half: None,
+    half_values: false,
     // A file holds numbers as extents.
-    open_batch: OpenBatch::Never,
-    grids: GridDemands {
-        activation: Store::U8,
-        integer: |_, _| false,
-        weights_only: |_, _| false,
-        dynamic: |_, _| None,
-        tables: Tables::Whole,
-        per_channel: |_, _| true,
-        pairs: |_, _| false,
-        blocks: Some(|_, _| false),
-        sums: |_, _| Sums::Either,
-        zero: |_, _, _| Zero::Anywhere,
-    },
+    open_batch: OpenBatch { real: false, quantized: false },
 };
 
 /// Writes `.qir` files.

@@ -197,7 +197,7 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let options = Options {
         dynamic: qcc_passes::quantize::Dynamic::default(),
         activations: mode % 3 != 2,
-        weights: if mode % 3 == 2 && format.target().grids.blocks.is_some() {
+        weights: if mode % 3 == 2 && format.target().takes_blocks() {
             Weights::Blocks(32)
         } else {
             Weights::Channels

@@ -1,12 +1,10 @@
 //! Graphs that a target can hold as they are: what backends write.
 
-use smallvec::SmallVec;
-
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Conv, LayoutRule, Op};
 use crate::target::Target;
-use crate::types::{Dim, Grid, Layout, TensorType};
+use crate::types::{Dim, Layout};
 
 /// A graph whose types hold, whose operators the target has, and whose values lie as its kernels take them. Only
 /// [`Checked::new`] makes one, so whoever has one need not ask again.
@@ -50,15 +48,13 @@ impl<'g> Checked<'g> {
     }
 
     fn wrong(&self, node: NodeId) -> Option<Diagnostic> {
-        let (op, types) = (self.graph.op(node), self.graph.operand_types(node));
-        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
-        if !(self.target.native)(op, &real.iter().collect::<SmallVec<[&TensorType; 4]>>()) {
-            let operands: Vec<String> = types.iter().map(|t| t.to_string()).collect();
+        let op = self.graph.op(node);
+        let Some(kernel) = self.target.kernel_of(self.graph, node) else {
+            let operands: Vec<String> = self.graph.operand_types(node).iter().map(|t| t.to_string()).collect();
             return Some(self.refusal(node, &format!("no operator does {op} on {}", operands.join(", "))));
-        }
-        let narrow = types.iter().filter_map(|t| t.elem.grid()).any(Grid::is_for_weights);
-        if narrow && self.target.grids.blocks.is_none() {
-            return Some(self.refusal(node, "no kernel takes weights in 4 bits or in blocks"));
+        };
+        if let Err(why) = kernel.takes(self.graph, node) {
+            return Some(self.refusal(node, &why));
         }
         let why = self.laid_out(node).err()?;
         let message = format!("{} takes {} otherwise: {why}", self.target.name, op.kind().name());
@@ -86,7 +82,7 @@ impl<'g> Checked<'g> {
             return Ok(());
         }
         for (i, ty) in operands.iter().enumerate().skip(1) {
-            let wanted = (self.target.weight_layout)(op, i, ty);
+            let wanted = self.target.weight_layout(g, node, i);
             if ty.layout != wanted {
                 return Err(format!("operand {i}, {ty}, is not {wanted}"));
             }

@@ -81,7 +81,7 @@ fn open_node(g: &mut Graph, target: &Target, node: NodeId) -> Result<(), String>
         operands.iter().map(|t| TensorType::new(t.elem.real(), t.shape.clone())).collect();
     let real: SmallVec<[&TensorType; 4]> = real.iter().collect();
     let inferred = op.infer(&real).map_err(refused)?;
-    if !(target.native)(&op, &real) {
+    if (target.kernel)(&op, &real).is_none() {
         return Err(format!("{} is written for a fixed batch only", op.kind().name()));
     }
     let before = g.result_types(node);

@@ -2,7 +2,7 @@
 
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::*;
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::target::{Kernel, OpenBatch, Quantized, Target, Weights};
 use qcc_ir::{Elem, Graph, Layout, Store, Tensor, TensorType, ValueId};
 
 use crate::{Context, Pass, PassError, Pipeline, Stage, ignore};
@@ -10,36 +10,37 @@ use crate::{Context, Pass, PassError, Pipeline, Stage, ignore};
 /// A target with channels-last images that has only the barest operators.
 pub(crate) static BARE: Target = Target {
     name: "bare",
-    native,
+    kernel,
     image_layout: Layout::channels_last,
-    weight_layout,
     index: Elem::I32,
     integers: Elem::I32,
     negative_indices: false,
+    activation: Store::I8,
     half_graphs: true,
-    half: Some(|op, _| !matches!(op, Op::TopK(_))),
-    open_batch: OpenBatch::Never,
-    grids: GridDemands {
-        activation: Store::I8,
-        integer: |_, _| true,
-        weights_only: |_, _| true,
-        dynamic: |_, operands| Some(Granularity::Axes { from: 0, to: operands[0].rank() }),
-        tables: Tables::Columns,
-        per_channel: |_, _| true,
-        pairs: |_, _| false,
-        blocks: None,
-        sums: |_, _| Sums::Grid,
-        zero: |_, _, _| Zero::Anywhere,
-    },
+    half_values: true,
+    open_batch: OpenBatch { real: false, quantized: false },
 };
 
-fn weight_layout(op: &Op, operand: usize, ty: &TensorType) -> Layout {
-    let order: &[usize] = match op {
-        Op::Conv(_) if operand == 1 => &[0, 2, 3, 1],
-        Op::ConvTranspose(_) if operand == 1 => &[1, 2, 3, 0],
-        _ => return Layout::row_major(ty.rank()),
+/// What it has takes quantized activations and weights.
+fn kernel(op: &Op, operands: &[&TensorType]) -> Option<Kernel> {
+    let weight_order: &[usize] = match op {
+        Op::Conv(_) => &[0, 2, 3, 1],
+        Op::ConvTranspose(_) => &[1, 2, 3, 0],
+        _ => &[],
     };
-    order.iter().copied().collect()
+    let row = Kernel { half: !matches!(op, Op::TopK(_)), weight_order, ..everything(op, operands) };
+    native(op, operands).then_some(row)
+}
+
+/// A kernel that takes weights and activations however they are quantized.
+pub(crate) fn everything(op: &Op, operands: &[&TensorType]) -> Kernel {
+    let axis = match op.grid() {
+        GridRule::Contract { channel } => Some(channel),
+        _ => Some(1),
+    };
+    let whole = Granularity::Axes { from: 0, to: operands.first().map_or(0, |x| x.rank()) };
+    let weights = Weights { axis, dynamic: Some(whole), ..Weights::ONE_SCALE };
+    Kernel::REAL.quantized(Quantized { weight_axis: axis, fuses_clamp: true, ..Quantized::ANY }).weights(weights)
 }
 
 fn native(op: &Op, operands: &[&TensorType]) -> bool {

@@ -169,11 +169,11 @@ impl<'a> Job<'a> {
         for l in &mut *lowered {
             let target = l.backend.target();
             let checked = match target.open_batch {
-                OpenBatch::Never => continue,
-                OpenBatch::Real if integers => {
+                OpenBatch { real: false, quantized: false } => continue,
+                OpenBatch { quantized: false, .. } if integers => {
                     Err(Box::new(static_batch(format!("integer models for {} have fixed extents", target.name))))
                 }
-                OpenBatch::Real | OpenBatch::All => pair
+                _ => pair
                     .get_or_insert_with(|| Pair::import(self.model, &self.options().import, &self.open, &self.source))
                     .as_ref()
                     .map_err(Clone::clone)

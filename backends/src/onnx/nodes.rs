@@ -10,7 +10,6 @@ use smallvec::SmallVec;
 use super::call::Call;
 use super::emit::{Emitter, Numbers, Site, Unsupported};
 use super::ops;
-use super::target::TARGET;
 use crate::Form;
 
 /// The messages of a graph, or everything that cannot be written.
@@ -154,14 +153,13 @@ fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[TensorType]
         // Limits on one grid are integers.
         Op::Clamp(_) => operands[0].elem == results[0].elem,
         _ => {
-            let real: SmallVec<[TensorType; 4]> = operands.iter().map(|t| t.real()).collect();
             let on_grid = |t: &TensorType| !t.elem.is_float();
             // Products of matrices give real numbers too.
             let grids = match op {
                 Op::MatMul(_) => on_grid(operands[0]) && on_grid(operands[1]),
                 _ => operands.iter().copied().chain(results).all(on_grid),
             };
-            form.qoperator && grids && (TARGET.grids.integer)(op, &real.iter().collect::<Vec<_>>())
+            form.qoperator && grids
         }
     };
     if stored { Numbers::Stored } else { Numbers::Real }

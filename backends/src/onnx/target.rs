@@ -1,170 +1,178 @@
 //! What ONNX takes, as ONNX Runtime runs it on processors.
 
 use qcc_ir::ops::{
-    ArgReduce, Binary, BinaryFn, Cast, Clamp, CumSum, Granularity, LayerNorm, Op, Pool, PoolFn, Reduce, ReduceFn,
-    ResizeMode, ScatterFn, ScatterNd, Softmax, TopK, Unary, UnaryFn, broadcast,
+    Binary, BinaryFn, Conv, Granularity, MatMul, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode, ScatterFn, ScatterNd,
+    Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
-use qcc_ir::{Affine, Dim, Elem, Layout, Store, TensorType};
+use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights};
+use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
 
 /// ONNX, run by ONNX Runtime: everything is row-major, activations are 8-bit unsigned.
-pub static TARGET: Target = target(|_, _| None);
+pub static TARGET: Target = target(kernel);
 
-/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are narrow.
-pub static DYNAMIC: Target = target(dynamic);
+/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are quantized.
+pub static DYNAMIC: Target = target(dynamic_kernel);
 
-/// The target; `dynamic` says what share a scale where activations are quantized when the model runs.
-const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Target {
+const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
     Target {
         name: "onnx",
-        native,
+        kernel,
         image_layout: Layout::row_major,
-        weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
         index: Elem::I64,
         integers: Elem::I64,
         negative_indices: true,
+        activation: Store::U8,
         half_graphs: true,
-        half: Some(half),
-        open_batch: OpenBatch::All,
-        grids: GridDemands {
-            activation: Store::U8,
-            integer,
-            weights_only,
-            dynamic,
-            tables: Tables::Columns,
-            per_channel: |op, weight| !matches!(op, Op::MatMul(_)) || weight.rank() == 2,
-            pairs,
-            // The sizes of MatMulNBits.
-            blocks: Some(|extent, size| extent >= size && size >= 16 && size.is_power_of_two()),
-            sums,
-            zero: |_, _, _| Zero::Anywhere,
-        },
+        half_values: true,
+        open_batch: OpenBatch { real: true, quantized: true },
     }
 }
 
 /// Products of matrices have one scale for all activations (DynamicQuantizeLinear), or those with weights in blocks
 /// (MatMulNBits) one for each block of a row.
-fn dynamic(op: &Op, operands: &[&TensorType]) -> Option<Granularity> {
-    let whole = matches!(op, Op::MatMul(_)) && operands[1].rank() == 2;
-    match operands[1].elem.grid().map(|grid| &grid.map) {
-        Some(Affine::PerBlock { size, .. }) => Some(Granularity::Groups(*size)),
-        _ => whole.then_some(Granularity::Axes { from: 0, to: operands[0].rank() }),
-    }
+fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let kernel = kernel(op, x)?;
+    let weights = kernel.weights.filter(|_| matches!(op, Op::MatMul(_)) && x[1].rank() == 2);
+    let Some(weights) = weights else { return Some(kernel) };
+    let blocks = weights.blocks.map(|b| Blocks { dynamic: |size| Some(Granularity::Groups(size)), ..b });
+    let dynamic = Some(Granularity::Axes { from: 0, to: x[0].rank() });
+    Some(kernel.weights(Weights { dynamic, blocks, ..weights }))
 }
+
+/// Kernels compute with 16-bit floats as with single precision.
+const FLOAT: Kernel = Kernel { half: true, ..Kernel::REAL };
+
+/// What accumulates, orders by size, or tells places, stays in single precision.
+const SINGLE: Kernel = Kernel::REAL;
+
+const QUANTIZED: Quantized = Quantized::ANY;
+
+/// Limits to a result are the ends of its grid.
+const ARITHMETIC: Quantized = Quantized { fuses_clamp: true, ..QUANTIZED };
+
+/// Processors without instructions for it add two neighbouring products in 16 bits.
+const PRODUCTS: Quantized = Quantized { pair_limit: Some(i16::MAX as i32), ..ARITHMETIC };
+
+/// A DequantizeLinear restores the weight when the model runs.
+const WEIGHTS: Weights = Weights::ONE_SCALE;
+
+/// The sizes of MatMulNBits.
+const BLOCKS: Blocks =
+    Blocks { fits: |extent, size| extent >= size && size >= 16 && size.is_power_of_two(), dynamic: |_| None };
+
+/// DequantizeLinear takes blocks of any size.
+const RESTORED: Blocks = Blocks { fits: |_, _| true, dynamic: |_| None };
 
 /// Elements that arithmetic runs on.
 fn number(ty: &TensorType) -> bool {
     ty.elem.is_float() || matches!(ty.elem, Elem::I32 | Elem::I64)
 }
 
-fn native(op: &Op, operands: &[&TensorType]) -> bool {
-    let float = || operands.iter().all(|t| t.elem.is_float());
+/// The table of kernels. On integers are those that ONNX Runtime fuses with the QuantizeLinear and DequantizeLinear around.
+fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let float = || x.iter().all(|t| t.elem.is_float());
+    let moves = || FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
+    let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
     match op {
-        Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
-        Op::DynamicQuantize(_) => true,
-        Op::Unary(Unary { f }) => match f {
-            UnaryFn::Not => true,
-            UnaryFn::Abs | UnaryFn::Neg | UnaryFn::Sign => number(operands[0]),
-            f => float() && elementwise::function(*f).is_some(),
-        },
-        Op::Binary(Binary { f }) => native_binary(*f, operands),
-        Op::Clamp(Clamp { .. }) => number(operands[0]),
-        Op::Cast(Cast { .. }) => true,
-        Op::Select(_) => number(operands[1]) || operands[1].elem == Elem::U8,
-        Op::Conv(_) | Op::MatMul(_) | Op::Recurrent(_) => float(),
-        // What is added to the end must be less than a step.
-        Op::ConvTranspose(op) => float() && op.extra.iter().zip(&op.stride).all(|(extra, stride)| extra < stride),
-        Op::Pool(op) => float() && pool::native(op),
-        Op::LayerNorm(LayerNorm { .. }) | Op::Softmax(Softmax { .. }) => float(),
-        Op::Reduce(Reduce { f, .. }) => match f {
-            ReduceFn::Mean => float() || operands[0].elem == Elem::I32,
-            ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod => number(operands[0]),
-            ReduceFn::All | ReduceFn::Any => true,
-        },
-        Op::ArgReduce(ArgReduce { .. }) => float() || operands[0].elem == Elem::I32,
-        Op::CumSum(CumSum { .. }) | Op::TopK(TopK { .. }) => number(operands[0]),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Expand(_) => true,
-        Op::Pad(_) => operands[0].elem != Elem::I16,
-        Op::DepthToSpace(_) | Op::SpaceToDepth(_) => float(),
-        Op::Tile(_) | Op::Reverse(_) => true,
-        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) => true,
-        Op::ScatterNd(ScatterNd { f }) => {
-            *f == ScatterFn::Replace || number(operands[0]) && operands[0].elem != Elem::F16
-        }
-        Op::Resize(op) => float() && resize::native(op, operands[0]),
-        Op::GridSample(op) => float() && resize::samples(op, operands[0]),
-    }
-}
-
-fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
-    use BinaryFn::*;
-    let x = operands[0];
-    match f {
-        Add | Sub | Mul | Div | Pow | Max | Min | Rem => number(x),
-        // Of floats, Mod gives the remainder with the sign of the dividend only.
-        FloorMod => x.elem.is_integer(),
-        Less | LessEqual | Greater | GreaterEqual => number(x),
-        Equal | NotEqual => number(x) || x.elem == Elem::Bool,
-        And | Or | Xor => true,
-        // PRelu repeats the slope, never the data.
-        Prelu => x.elem.is_float() && broadcast(&x.shape, &operands[1].shape).is_ok_and(|shape| shape == x.shape),
-        Atan2 | FloorDiv | SquaredDifference => false,
-    }
-}
-
-/// Operators that ONNX Runtime fuses with the QuantizeLinear and DequantizeLinear around them.
-fn integer(op: &Op, operands: &[&TensorType]) -> bool {
-    if !native(op, operands) {
-        return false;
-    }
-    let real = || operands.iter().any(|t| t.elem == Elem::F32);
-    match op {
-        Op::Unary(Unary { f }) => match f {
-            UnaryFn::Sigmoid | UnaryFn::LeakyRelu { .. } => true,
-            // It is written as a sum.
-            UnaryFn::HardSigmoid { alpha, beta } => *alpha > 0.0 && *beta > 0.0,
-            _ => false,
-        },
-        Op::Binary(Binary { f }) => matches!(f, BinaryFn::Add | BinaryFn::Mul) && real(),
+        Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) | Op::Cast(_) => Some(FLOAT),
+        Op::Quantize(_) => Some(FLOAT),
+        Op::Dequantize(_) => Some(FLOAT.weights(Weights { blocks: Some(RESTORED), ..WEIGHTS })),
+        Op::Relayout(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
+        Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(moves()),
+        Op::Unary(Unary { f }) => unary(*f, x),
+        Op::Binary(Binary { f }) => binary(*f, x),
         // Of a contraction's result, it is in the limits of the grid.
-        Op::Clamp(_) => real(),
-        Op::Conv(_) | Op::MatMul(_) => real(),
-        Op::Pool(Pool { f: PoolFn::Max, .. }) => true,
-        Op::Pool(Pool { f: PoolFn::Average, dilation, .. }) => dilation.iter().all(|&d| d == 1),
-        Op::Reduce(op) => reduce::is_global_average(op, operands[0]),
-        Op::Resize(op) => matches!(op.mode, ResizeMode::Nearest(_)),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) => real(),
-        Op::Reverse(_) | Op::DepthToSpace(_) | Op::Gather(_) | Op::Select(_) | Op::Relayout(_) => real(),
-        Op::Quantize(_) | Op::Dequantize(_) => true,
-        Op::ConvTranspose(_) | Op::Recurrent(_) | Op::LayerNorm(_) | Op::Pad(_) | Op::SpaceToDepth(_) => false,
-        // The operator on integers is slower than the real one, and a grid is too coarse for most of its operands.
-        Op::Softmax(_) => false,
-        Op::ArgReduce(_) | Op::CumSum(_) | Op::TopK(_) | Op::GridSample(_) => false,
-        Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) => false,
-        Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::DynamicQuantize(_) => false,
+        Op::Clamp(_) => kernel(number(x[0]), moves()),
+        Op::Select(_) => kernel(number(x[1]) || x[1].elem == Elem::U8, moves()),
+        Op::Conv(c) => kernel(float(), convolution(c, x)),
+        // What is added to the end must be less than a step.
+        Op::ConvTranspose(op) => {
+            let fits = op.extra.iter().zip(&op.stride).all(|(extra, stride)| extra < stride);
+            kernel(float() && fits, FLOAT.weights(Weights { axis: Some(1), ..WEIGHTS }))
+        }
+        Op::MatMul(m) => kernel(float(), product(m, x)),
+        // Each row of a matrix has a scale.
+        Op::Recurrent(_) => kernel(float(), FLOAT.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
+        Op::Pool(op @ Pool { f, dilation, .. }) => {
+            let quantized = *f == PoolFn::Max || dilation.iter().all(|&d| d == 1);
+            kernel(float() && pool::native(op), FLOAT.quantized_if(quantized, QUANTIZED))
+        }
+        // The softmax on integers is slower than the real one, and a grid is too coarse for most of its operands.
+        Op::LayerNorm(_) | Op::Softmax(_) => kernel(float(), FLOAT),
+        Op::Reduce(op @ Reduce { f, .. }) => {
+            let row = FLOAT.quantized_if(reduce::is_global_average(op, x[0]), QUANTIZED);
+            match f {
+                ReduceFn::Mean => kernel(float() || x[0].elem == Elem::I32, row),
+                ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod => kernel(number(x[0]), row),
+                ReduceFn::All | ReduceFn::Any => Some(row),
+            }
+        }
+        Op::ArgReduce(_) => kernel(float() || x[0].elem == Elem::I32, FLOAT),
+        Op::CumSum(_) | Op::TopK(_) => kernel(number(x[0]), SINGLE),
+        Op::Pad(_) => kernel(x[0].elem != Elem::I16, FLOAT),
+        Op::DepthToSpace(_) => kernel(float(), moves()),
+        Op::SpaceToDepth(_) => kernel(float(), FLOAT),
+        Op::Gather(_) => Some(moves().weights(Weights { axis: Some(1), ..WEIGHTS })),
+        Op::GatherElements(_) | Op::GatherNd(_) => Some(FLOAT),
+        Op::ScatterNd(ScatterNd { f: ScatterFn::Replace }) => Some(FLOAT),
+        Op::ScatterNd(_) => kernel(number(x[0]) && x[0].elem != Elem::F16, SINGLE),
+        Op::Resize(op) => {
+            let row = FLOAT.quantized_if(matches!(op.mode, ResizeMode::Nearest(_)), QUANTIZED);
+            kernel(float() && resize::native(op, x[0]), row)
+        }
+        Op::GridSample(op) => kernel(float() && resize::samples(op, x[0]), SINGLE),
     }
-}
-
-/// A DequantizeLinear restores the weight when the model runs.
-fn weights_only(op: &Op, operands: &[&TensorType]) -> bool {
-    let weighs = matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_) | Op::Gather(_));
-    weighs && native(op, operands)
-}
-
-/// Products of matrices are fused without a QuantizeLinear behind them too, convolutions are not.
-fn sums(op: &Op, _: &[&TensorType]) -> Sums {
-    if matches!(op, Op::MatMul(_)) { Sums::Either } else { Sums::Grid }
-}
-
-/// What accumulates, orders by size, or tells places, stays in single precision.
-fn half(op: &Op, _: &[&TensorType]) -> bool {
-    let accumulates = matches!(op, Op::ScatterNd(s) if s.f != ScatterFn::Replace);
-    !accumulates && !matches!(op, Op::CumSum(_) | Op::TopK(_) | Op::GridSample(_))
 }
 
 /// Kernels for one filter a channel sum in 32 bits.
-fn pairs(op: &Op, weight: &TensorType) -> bool {
-    !matches!(op, Op::Conv(c) if c.is_depthwise(&weight.shape) && weight.shape.dims()[0] == Dim::Known(c.groups))
+fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
+    let one_filter_a_channel = c.is_depthwise(&x[1].shape) && x[1].shape.dims()[0] == Dim::Known(c.groups);
+    let pair_limit = PRODUCTS.pair_limit.filter(|_| !one_filter_a_channel);
+    let quantized = Quantized { weight_axis: Some(0), pair_limit, ..PRODUCTS };
+    FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), quantized).weights(Weights { axis: Some(0), ..WEIGHTS })
+}
+
+/// Products of matrices are fused without a QuantizeLinear behind them too, convolutions are not.
+fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
+    let axis = (x[1].rank() == 2).then_some(usize::from(!m.transpose_b));
+    let quantized = Quantized { weight_axis: axis, gives_real: true, ..PRODUCTS };
+    FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), quantized).weights(Weights {
+        axis,
+        blocks: axis.map(|_| BLOCKS),
+        ..WEIGHTS
+    })
+}
+
+fn unary(f: UnaryFn, x: &[&TensorType]) -> Option<Kernel> {
+    let float = x[0].elem.is_float() && elementwise::function(f).is_some();
+    match f {
+        UnaryFn::Not => Some(FLOAT),
+        UnaryFn::Abs | UnaryFn::Neg | UnaryFn::Sign => number(x[0]).then_some(FLOAT),
+        UnaryFn::Sigmoid | UnaryFn::LeakyRelu { .. } => float.then_some(FLOAT.quantized(QUANTIZED)),
+        // On integers it is written as a sum.
+        UnaryFn::HardSigmoid { alpha, beta } => {
+            float.then_some(FLOAT.quantized_if(alpha > 0.0 && beta > 0.0, QUANTIZED))
+        }
+        _ => float.then_some(FLOAT),
+    }
+}
+
+fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
+    use BinaryFn::*;
+    let [a, b] = [x[0], x[1]];
+    let any_real = x.iter().any(|t| t.elem == Elem::F32);
+    match f {
+        Add | Mul => number(a).then_some(FLOAT.quantized_if(any_real, ARITHMETIC)),
+        Sub | Div | Pow | Max | Min | Rem => number(a).then_some(FLOAT),
+        // Of floats, Mod gives the remainder with the sign of the dividend only.
+        FloorMod => a.elem.is_integer().then_some(FLOAT),
+        Less | LessEqual | Greater | GreaterEqual => number(a).then_some(FLOAT),
+        Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(FLOAT),
+        And | Or | Xor => Some(FLOAT),
+        // PRelu repeats the slope, never the data.
+        Prelu => (a.elem.is_float() && broadcast(&a.shape, &b.shape).is_ok_and(|s| s == a.shape)).then_some(FLOAT),
+        Atan2 | FloorDiv | SquaredDifference => None,
+    }
 }

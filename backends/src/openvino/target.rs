@@ -1,47 +1,34 @@
 //! What OpenVINO IR takes.
 
 use qcc_ir::ops::{
-    Binary, BinaryFn, Granularity, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn,
+    Binary, BinaryFn, Conv, Granularity, MatMul, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode,
+    Unary, UnaryFn,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
-use qcc_ir::{Affine, Dim, Elem, Layout, Store, TensorType};
+use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
+use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{elementwise, recurrent, resize};
 
 /// OpenVINO IR, run by its CPU plugin: everything is row-major.
-pub static TARGET: Target = target(|_, _| None);
+pub static TARGET: Target = target(kernel);
 
-/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are narrow: the
+/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are quantized: the
 /// plugin's default, by which each group of 32 numbers of a row share a scale.
-pub static DYNAMIC: Target = target(dynamic);
+pub static DYNAMIC: Target = target(dynamic_kernel);
 
-/// The target; `dynamic` says what share a scale where activations are quantized when the model runs.
-const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Target {
+const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
     Target {
         name: "openvino",
-        native,
+        kernel,
         image_layout: Layout::row_major,
-        weight_layout: |_, _, ty| Layout::row_major(ty.rank()),
         index: Elem::I64,
         // The plugin stores 64-bit integers as ones of 32 bits.
         integers: Elem::I32,
         negative_indices: true,
+        activation: Store::U8,
         half_graphs: true,
-        half: None,
-        open_batch: OpenBatch::Real,
-        grids: GridDemands {
-            activation: Store::U8,
-            integer,
-            weights_only,
-            dynamic,
-            tables: Tables::Rows,
-            per_channel: |_, _| true,
-            // Runs are an axis of their own.
-            pairs,
-            blocks: Some(|extent, size| extent % size == 0),
-            sums: |_, _| Sums::Real,
-            zero,
-        },
+        half_values: false,
+        open_batch: OpenBatch { real: true, quantized: false },
     }
 }
 
@@ -49,43 +36,111 @@ const fn target(dynamic: fn(&Op, &[&TensorType]) -> Option<Granularity>) -> Targ
 const GROUP: usize = 32;
 
 /// Blocks of the weight must hold whole groups.
-fn dynamic(op: &Op, operands: &[&TensorType]) -> Option<Granularity> {
-    let whole = match operands[1].elem.grid().map(|grid| &grid.map) {
-        Some(Affine::PerBlock { size, .. }) => size % GROUP == 0,
-        _ => true,
-    };
-    (matches!(op, Op::MatMul(_)) && whole).then_some(Granularity::Groups(GROUP))
+fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let kernel = kernel(op, x)?;
+    let Some(weights) = kernel.weights.filter(|_| matches!(op, Op::MatMul(_))) else { return Some(kernel) };
+    let groups = |size: usize| size.is_multiple_of(GROUP).then_some(Granularity::Groups(GROUP));
+    let blocks = weights.blocks.map(|b| Blocks { dynamic: groups, ..b });
+    Some(kernel.weights(Weights { dynamic: Some(Granularity::Groups(GROUP)), blocks, ..weights }))
 }
 
-fn native(op: &Op, operands: &[&TensorType]) -> bool {
+const REAL: Kernel = Kernel::REAL;
+
+const QUANTIZED: Quantized = Quantized::ANY;
+
+/// Products are real numbers, on which the activation behind works before they are quantized. Processors without
+/// instructions for it add two neighbouring products in 16 bits.
+const PRODUCTS: Quantized = Quantized {
+    gives_quantized: false,
+    gives_real: true,
+    pair_limit: Some(i16::MAX as i32),
+    fuses_clamp: true,
+    ..QUANTIZED
+};
+
+/// Products with a constant matrix read quantized weights; convolutions restore them when the model is loaded, and only the
+/// file is smaller.
+const WEIGHTS: Weights = Weights::ONE_SCALE;
+
+/// Blocks are an axis of their own.
+const BLOCKS: Blocks = Blocks { fits: |extent, size| extent % size == 0, dynamic: |_| None };
+
+/// The table of kernels. On integers are contractions, and what stays on integers between two of them. Everything else works
+/// on real numbers, and the plugin runs it at the end of the contraction before it.
+fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let moves = || REAL.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
+    let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
     match op {
-        Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
-        Op::DynamicQuantize(_) => true,
-        Op::Unary(Unary { f }) => native_unary(*f, operands[0]),
-        Op::Binary(Binary { f }) => native_binary(*f, operands),
+        Op::Input(_) | Op::Const(_) | Op::Relayout(_) | Op::DynamicQuantize(_) => Some(REAL),
+        Op::Quantize(_) => Some(REAL),
+        Op::Dequantize(_) => Some(REAL.weights(Weights { blocks: Some(BLOCKS), ..WEIGHTS })),
+        Op::Unary(Unary { f }) => unary(*f, x[0]),
+        Op::Binary(Binary { f }) => binary(*f, x),
+        Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => Some(REAL),
+        Op::Conv(c) => Some(convolution(c, x)),
+        Op::ConvTranspose(_) => {
+            let zeros = [ZeroPoint::SymmetricOrUnsigned, ZeroPoint::Symmetric];
+            let products = products(Some(1), ZeroPoint::SymmetricOrUnsigned, zeros);
+            Some(REAL.quantized(products).weights(Weights { axis: Some(1), ..WEIGHTS }))
+        }
+        Op::MatMul(m) => Some(product(m, x)),
+        // Each row of a matrix has a scale.
+        Op::Recurrent(_) => {
+            kernel(recurrent::native(x), REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS }))
+        }
         Op::Pool(Pool { f, dilation, .. }) => {
-            dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1))
+            let fits = dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1));
+            // A mean is real: the grid goes behind it.
+            kernel(fits, REAL.quantized_if(*f == PoolFn::Max, QUANTIZED))
         }
-        Op::Resize(op) => resize::native(op, operands[0]),
-        Op::GridSample(_) => operands[0].rank() == 4,
-        Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => true,
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => true,
-        Op::Recurrent(_) => recurrent::native(operands),
-        Op::Reduce(Reduce { f, .. }) => {
-            let chooses = matches!(f, ReduceFn::Max | ReduceFn::Min | ReduceFn::All | ReduceFn::Any);
-            chooses || !saturates(operands[0])
+        Op::Resize(op @ Resize { mode, .. }) => {
+            kernel(resize::native(op, x[0]), REAL.quantized_if(matches!(mode, ResizeMode::Nearest(_)), QUANTIZED))
         }
-        Op::CumSum(_) => !saturates(operands[0]),
-        Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) => true,
-        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => true,
-        Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) => true,
+        Op::GridSample(_) => kernel(x[0].rank() == 4, REAL),
+        Op::Reduce(Reduce { f, .. }) => match f {
+            ReduceFn::Max | ReduceFn::Min => Some(moves()),
+            ReduceFn::All | ReduceFn::Any => Some(REAL),
+            ReduceFn::Sum | ReduceFn::Mean | ReduceFn::Prod => kernel(!saturates(x[0]), REAL),
+        },
+        Op::CumSum(_) => kernel(!saturates(x[0]), REAL),
+        Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::TopK(_) => Some(REAL),
+        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
+        Op::DepthToSpace(_) | Op::SpaceToDepth(_) => Some(moves()),
+        Op::Pad(Pad { mode: PadMode::Constant(0.0), .. }) => Some(moves()),
+        Op::Pad(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(REAL),
+        // Real numbers are restored, by a scale for each row.
+        Op::Gather(_) => Some(REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
         // Data and indices differ along the axis alone.
         Op::GatherElements(op) => {
-            let [data, indices] = [0, 1].map(|i| operands[i].shape.with(op.axis, 1));
-            data == indices
+            let [data, indices] = [0, 1].map(|i| x[i].shape.with(op.axis, 1));
+            kernel(data == indices, REAL)
         }
-        Op::Gather(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => true,
+        Op::GatherNd(_) | Op::ScatterNd(_) => Some(REAL),
     }
+}
+
+/// Products with a constant weight, beside an activation with its zero point so, or two of computed factors.
+const fn products(weight_axis: Option<usize>, zero_point: ZeroPoint, zero_points: [ZeroPoint; 2]) -> Quantized {
+    Quantized { weight_axis, zero_point, zero_points, ..PRODUCTS }
+}
+
+/// What a convolution reads becomes unsigned: one FakeQuantize for it and for a product would leave all its readers real.
+/// Kernels for one filter a channel sum in 32 bits.
+fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
+    let one_filter_a_channel = c.is_depthwise(&x[1].shape) && x[1].shape.dims()[0] == Dim::Known(c.groups);
+    let zeros = [ZeroPoint::AnyPerConsumer, ZeroPoint::Symmetric];
+    let products = products(Some(0), ZeroPoint::AnyPerConsumer, zeros);
+    let pair_limit = products.pair_limit.filter(|_| !one_filter_a_channel);
+    REAL.quantized(Quantized { pair_limit, ..products }).weights(Weights { axis: Some(0), ..WEIGHTS })
+}
+
+/// Products with a constant matrix take a zero point anywhere. Those of two computed matrices are real where it is neither
+/// in the middle nor at the end.
+fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
+    let axis = Some(usize::from(!m.transpose_b));
+    let products = products(axis, ZeroPoint::Any, [ZeroPoint::SymmetricOrUnsigned, ZeroPoint::Symmetric]);
+    let blocks = (x[1].rank() == 2).then_some(BLOCKS);
+    REAL.quantized(products).weights(Weights { axis, blocks, ..WEIGHTS })
 }
 
 /// Integers whose sums and products the plugin limits to their range, where they should wrap around.
@@ -93,9 +148,9 @@ fn saturates(ty: &TensorType) -> bool {
     matches!(ty.elem, Elem::I8 | Elem::U8 | Elem::I16)
 }
 
-fn native_unary(f: UnaryFn, x: &TensorType) -> bool {
+fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
     use UnaryFn::*;
-    match f {
+    let has = match f {
         Reciprocal | Rsqrt | Threshold { .. } => false,
         Abs | Neg | Sign => !saturates(x),
         // It has an operation of its own.
@@ -103,67 +158,20 @@ fn native_unary(f: UnaryFn, x: &TensorType) -> bool {
         // The plugin takes coefficients of 0 for ones that are not given.
         HardSigmoid { alpha: a, beta: b } | Selu { alpha: a, gamma: b } => a != 0.0 && b != 0.0,
         _ => true,
-    }
+    };
+    has.then_some(REAL)
 }
 
-fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
+fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     use BinaryFn::*;
-    let [x, y] = [operands[0], operands[1]];
-    match f {
-        Add | Sub | Mul | Div | Pow | Rem | FloorMod | SquaredDifference => !saturates(x),
+    let [a, b] = [x[0], x[1]];
+    let has = match f {
+        Add | Sub | Mul | Div | Pow | Rem | FloorMod | SquaredDifference => !saturates(a),
         // The plugin's division truncates whatever the operation says.
-        FloorDiv => !x.elem.is_integer(),
-        Prelu => !x.elem.is_integer() && elementwise::slope(&x.shape, &y.shape).is_some(),
+        FloorDiv => !a.elem.is_integer(),
+        Prelu => !a.elem.is_integer() && elementwise::slope(&a.shape, &b.shape).is_some(),
         Atan2 => false,
         Max | Min | Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual | And | Or | Xor => true,
-    }
-}
-
-/// Contractions, and what stays on integers between two of them. Everything else works on real numbers, and the plugin
-/// runs it at the end of the contraction before it.
-fn integer(op: &Op, operands: &[&TensorType]) -> bool {
-    if !native(op, operands) {
-        return false;
-    }
-    let real = || operands.iter().any(|t| t.elem == Elem::F32);
-    match op {
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => true,
-        // A mean is real: the grid goes behind it.
-        Op::Pool(Pool { f, .. }) => *f == PoolFn::Max,
-        Op::Resize(Resize { mode, .. }) => matches!(mode, ResizeMode::Nearest(_)),
-        Op::Pad(Pad { mode, .. }) => real() && *mode == PadMode::Constant(0.0),
-        Op::Reduce(Reduce { f, .. }) => real() && matches!(f, ReduceFn::Max | ReduceFn::Min),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => real(),
-        Op::DepthToSpace(_) | Op::SpaceToDepth(_) => real(),
-        Op::Quantize(_) | Op::Dequantize(_) => true,
-        Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => false,
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::CumSum(_) => false,
-        Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) | Op::Relayout(_) | Op::GridSample(_) => false,
-        Op::Gather(_) | Op::GatherElements(_) | Op::GatherNd(_) | Op::ScatterNd(_) | Op::TopK(_) => false,
-        Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) => false,
-    }
-}
-
-/// Products with a constant matrix read narrow weights; convolutions widen them when the model is loaded, and only the
-/// file is smaller.
-fn weights_only(op: &Op, _: &[&TensorType]) -> bool {
-    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) | Op::Recurrent(_) | Op::Gather(_))
-}
-
-/// Convolutions and products with a constant matrix take a zero anywhere; products of two computed matrices and
-/// transposed convolutions are real where it is neither in the middle nor at the end. What a convolution reads becomes
-/// unsigned: one FakeQuantize for both would leave all its readers real.
-fn zero(op: &Op, operand: usize, known: bool) -> Zero {
-    match op {
-        _ if operand == 1 => Zero::Middle,
-        Op::MatMul(_) if known => Zero::Anywhere,
-        Op::MatMul(_) | Op::ConvTranspose(_) => Zero::MiddleOrEnd,
-        Op::Conv(_) => Zero::Apart,
-        _ => Zero::Anywhere,
-    }
-}
-
-/// Kernels for one filter a channel sum in 32 bits.
-fn pairs(op: &Op, weight: &TensorType) -> bool {
-    !matches!(op, Op::Conv(c) if c.is_depthwise(&weight.shape) && weight.shape.dims()[0] == Dim::Known(c.groups))
+    };
+    has.then_some(REAL)
 }

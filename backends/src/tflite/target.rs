@@ -1,10 +1,10 @@
 //! What TensorFlow Lite takes.
 
 use qcc_ir::ops::{
-    Binary, BinaryFn, DepthToSpace, GatherNd, Granularity, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn, ScatterNd,
-    TopK, Unary, UnaryFn, broadcast,
+    Binary, BinaryFn, Conv, DepthToSpace, GatherNd, Granularity, MatMul, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn,
+    ScatterNd, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::target::{Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
 
 use super::ops::{conv, pool, resize};
@@ -12,198 +12,156 @@ use super::ops::{conv, pool, resize};
 /// TensorFlow Lite, run by LiteRT: images are N,H,W,C; activations are 8-bit signed.
 pub static TARGET: Target = Target {
     name: "tflite",
-    native,
+    kernel,
     image_layout: Layout::channels_last,
-    weight_layout,
     index: Elem::I32,
     integers: Elem::I32,
     negative_indices: false,
+    activation: Store::I8,
     half_graphs: false,
-    half: None,
-    open_batch: OpenBatch::Never,
-    grids: GridDemands {
-        activation: Store::I8,
-        integer,
-        weights_only,
-        dynamic,
-        tables: Tables::Whole,
-        per_channel,
-        pairs: |_, _| false,
-        blocks: None,
-        sums: |_, _| Sums::Grid,
-        zero,
-    },
+    half_values: false,
+    open_batch: OpenBatch { real: false, quantized: false },
 };
 
-/// Convolution filters are O,H,W,I; depthwise ones 1,H,W,O; those of transposed convolutions O,H,W,I, where the IR has
-/// I,O,H,W.
-fn weight_layout(op: &Op, operand: usize, ty: &TensorType) -> Layout {
-    let order: &[usize] = match op {
-        Op::Conv(c) if operand == 1 && c.is_depthwise(&ty.shape) => &[1, 2, 3, 0],
-        Op::Conv(_) if operand == 1 => &[0, 2, 3, 1],
-        Op::ConvTranspose(_) if operand == 1 => &[1, 2, 3, 0],
-        _ => &[],
-    };
-    Layout::from_order(order).filter(|l| l.rank() == ty.rank()).unwrap_or_else(|| Layout::row_major(ty.rank()))
-}
+const REAL: Kernel = Kernel::REAL;
+
+/// Results have a grid of their own; of operators that only move numbers it is that of the operand.
+const QUANTIZED: Quantized = Quantized::ANY;
+
+/// The second factor is symmetric, computed or not: XNNPACK multiplies with no other, and refuses the whole model where sums
+/// are rescaled by 256 or more.
+const PRODUCTS: Quantized = Quantized {
+    zero_points: [ZeroPoint::Any, ZeroPoint::Symmetric],
+    rescale_limit: Some(256.0),
+    fuses_clamp: true,
+    ..QUANTIZED
+};
+
+/// Sums and products have the limits of an activation function, on integers too.
+const ARITHMETIC: Quantized = Quantized { fuses_clamp: true, ..QUANTIZED };
 
 /// Elements that arithmetic runs on.
 fn number(ty: &TensorType) -> bool {
     matches!(ty.elem, Elem::F32 | Elem::I32)
 }
 
-fn native(op: &Op, operands: &[&TensorType]) -> bool {
-    let float = || operands.iter().all(|t| t.elem == Elem::F32);
-    let stored = |i: usize| !matches!(operands[i].elem, Elem::F16);
+fn real(ty: &TensorType) -> bool {
+    ty.elem == Elem::F32
+}
+
+/// The table of kernels.
+fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let all_real = || x.iter().all(|t| real(t));
+    // 16-bit floats are stored, and not computed with.
+    let stored = |i: usize| x[i].elem != Elem::F16;
+    // What moves or chooses numbers does so to quantized ones as they are.
+    let moves = || REAL.quantized_if(x.iter().any(|t| real(t)), QUANTIZED);
+    let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
     match op {
-        Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::Relayout(_) => true,
-        Op::DynamicQuantize(_) => true,
-        Op::Unary(Unary { f }) => native_unary(*f, operands[0]),
-        Op::Binary(Binary { f }) => native_binary(*f, operands),
-        Op::Clamp(_) => number(operands[0]),
-        Op::Select(_) => stored(1),
-        Op::Cast(_) => true,
-        Op::Conv(_) | Op::ConvTranspose(_) => float() && conv::native(op, operands),
-        Op::Pool(_) => float() && pool::native(op, operands),
-        Op::MatMul(_) => float() && operands[0].rank() <= 5 && operands[1].rank() <= 5,
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => false,
-        Op::ScatterNd(ScatterNd { f }) => *f == ScatterFn::Add && number(operands[0]),
-        Op::Softmax(_) => float(),
-        Op::Reduce(Reduce { f, .. }) => match f {
-            ReduceFn::Mean => operands[0].elem == Elem::F32,
-            ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod => number(operands[0]),
-            ReduceFn::All | ReduceFn::Any => true,
-        },
-        Op::ArgReduce(_) | Op::CumSum(_) => number(operands[0]),
-        Op::TopK(TopK { largest, .. }) => *largest && number(operands[0]),
-        Op::Reshape(_) => true,
-        Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0),
-        Op::Transpose(_) => stored(0) && operands[0].rank() <= 8,
-        Op::Pad(Pad { mode, .. }) => stored(0) && *mode != PadMode::Edge,
-        Op::DepthToSpace(DepthToSpace { channel_first, .. }) => stored(0) && !channel_first,
-        Op::SpaceToDepth(_) => stored(0) && operands[0].elem != Elem::I16,
-        Op::Gather(_) => stored(0),
-        Op::GatherNd(GatherNd { batch }) => stored(0) && *batch == 0,
-        Op::Resize(_) => float() && resize::native(op, operands),
-    }
-}
-
-fn native_unary(f: UnaryFn, x: &TensorType) -> bool {
-    use UnaryFn::*;
-    match f {
-        Not => true,
-        Abs | Neg | Sign => number(x),
-        Ceil | Cos | Exp | Floor | Log | Round | Rsqrt | Sigmoid | Sin | Sqrt | Tanh | HardSwish => x.elem == Elem::F32,
-        LeakyRelu { .. } | Gelu { .. } => x.elem == Elem::F32,
-        Elu { alpha } => x.elem == Elem::F32 && alpha == 1.0,
-        Acos | Acosh | Asin | Asinh | Atan | Atanh | Cosh | Sinh => false,
-        Erf | Reciprocal | Silu | Softplus | Softsign | Tan | Mish => false,
-        HardSigmoid { .. } | Selu { .. } | Threshold { .. } => false,
-    }
-}
-
-fn native_binary(f: BinaryFn, operands: &[&TensorType]) -> bool {
-    use BinaryFn::*;
-    let x = operands[0];
-    match f {
-        Add | Sub | Mul | Div | Pow | Max | Min | SquaredDifference => number(x),
-        Less | LessEqual | Greater | GreaterEqual => number(x),
-        Equal | NotEqual => number(x) || x.elem == Elem::Bool,
-        And | Or => x.elem == Elem::Bool,
-        Xor => matches!(x.elem, Elem::Bool | Elem::I32),
-        FloorDiv | FloorMod => number(x),
-        Atan2 => x.elem == Elem::F32,
-        // PRELU repeats the slope, never the data.
-        Prelu => x.elem == Elem::F32 && broadcast(&x.shape, &operands[1].shape).is_ok_and(|shape| shape == x.shape),
-        Rem => false,
-    }
-}
-
-/// Operators with 8-bit kernels that give what the real operator gives, within the grid.
-fn integer(op: &Op, operands: &[&TensorType]) -> bool {
-    if !native(op, operands) {
-        return false;
-    }
-    let real = || operands.iter().any(|t| t.elem == Elem::F32);
-    match op {
-        Op::Unary(Unary { f }) => match f {
-            UnaryFn::Sigmoid | UnaryFn::Tanh | UnaryFn::HardSwish | UnaryFn::Abs => true,
-            UnaryFn::Rsqrt | UnaryFn::Gelu { .. } => true,
-            UnaryFn::LeakyRelu { .. } | UnaryFn::Elu { .. } => true,
-            // TensorFlow Lite for Microcontrollers has no 8-bit kernels for them.
-            UnaryFn::Exp | UnaryFn::Log | UnaryFn::Sqrt => false,
-            // NEG negates the stored integer, whatever the zero point.
-            UnaryFn::Neg | UnaryFn::Not => false,
-            UnaryFn::Ceil | UnaryFn::Cos | UnaryFn::Floor | UnaryFn::Round | UnaryFn::Sign | UnaryFn::Sin => false,
-            UnaryFn::Acos | UnaryFn::Acosh | UnaryFn::Asin | UnaryFn::Asinh | UnaryFn::Atan | UnaryFn::Atanh => false,
-            UnaryFn::Cosh | UnaryFn::Sinh => false,
-            UnaryFn::Erf | UnaryFn::Reciprocal | UnaryFn::Silu | UnaryFn::Softplus | UnaryFn::Softsign => false,
-            UnaryFn::Tan | UnaryFn::Mish | UnaryFn::HardSigmoid { .. } | UnaryFn::Selu { .. } => false,
-            UnaryFn::Threshold { .. } => false,
-        },
-        Op::Binary(Binary { f }) => match f {
-            BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Max | BinaryFn::Min => real(),
-            // A divisor between 0 and the first step of its grid becomes 0.
-            BinaryFn::Div => false,
-            BinaryFn::SquaredDifference => real(),
-            // The 8-bit PRELU is several times slower than the real one, and wants a grid before it as well as behind.
-            BinaryFn::Prelu => false,
-            BinaryFn::FloorDiv | BinaryFn::FloorMod | BinaryFn::Rem | BinaryFn::Pow | BinaryFn::Atan2 => false,
-            BinaryFn::Equal | BinaryFn::NotEqual | BinaryFn::Less | BinaryFn::LessEqual => false,
-            BinaryFn::Greater | BinaryFn::GreaterEqual | BinaryFn::And | BinaryFn::Or | BinaryFn::Xor => false,
-        },
-        Op::Conv(_) | Op::ConvTranspose(_) | Op::Pool(_) | Op::Resize(_) => true,
-        // BATCH_MATMUL adds no bias, and FULLY_CONNECTED multiplies by matrices of rank 2.
-        Op::MatMul(_) => operands.len() == 2 || operands[1].rank() == 2,
-        Op::Softmax(s) => !s.log,
-        // The 8-bit SUM of TensorFlow Lite for Microcontrollers gives other numbers than LiteRT's.
-        Op::Reduce(r) => real() && matches!(r.f, ReduceFn::Mean | ReduceFn::Max | ReduceFn::Min),
-        Op::Clamp(_) | Op::Select(_) | Op::ArgReduce(_) | Op::TopK(_) | Op::Gather(_) | Op::GatherNd(_) => real(),
-        Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) | Op::Pad(_) | Op::Expand(_) => real(),
-        Op::Tile(_) | Op::Reverse(_) | Op::DepthToSpace(_) | Op::SpaceToDepth(_) | Op::Relayout(_) => real(),
-        Op::Quantize(_) | Op::Dequantize(_) => true,
-        Op::Input(_) | Op::Const(_) | Op::Cast(_) | Op::CumSum(_) => false,
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::ScatterNd(_) => false,
-        Op::GridSample(_) | Op::DynamicQuantize(_) => false,
-    }
-}
-
-/// Operators whose kernels quantize real activations on the fly (dynamic range). Depthwise convolutions do it on slow
-/// kernels only, and their weights are few.
-fn weights_only(op: &Op, operands: &[&TensorType]) -> bool {
-    match op {
-        Op::Conv(c) => native(op, operands) && !c.is_depthwise(&operands[1].shape),
-        Op::ConvTranspose(_) => native(op, operands),
-        Op::MatMul(m) => native(op, operands) && m.transpose_b && operands[1].rank() == 2,
-        Op::Gather(_) => native(op, operands),
-        _ => false,
-    }
-}
-
-/// Kernels for narrow weights beside real activations have one scale for each row of a matrix and each image of a batch.
-/// Convolutions of single pixels are products of matrices to XNNPACK.
-fn dynamic(op: &Op, operands: &[&TensorType]) -> Option<Granularity> {
-    let (rank, weight) = (operands[0].rank(), &operands[1].shape);
-    let one_tap = || weight.dims()[2..].iter().all(|d| *d == Dim::Known(1));
-    match op {
-        Op::MatMul(_) => Some(Granularity::Axes { from: rank.saturating_sub(1), to: rank }),
-        Op::Conv(c) if one_tap() && c.groups == 1 && c.stride.iter().all(|&s| s == 1) => {
-            Some(Granularity::Axes { from: 1, to: 2 })
+        Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) | Op::Cast(_) => Some(REAL),
+        Op::Quantize(_) | Op::Dequantize(_) => Some(REAL.weights(Weights::ONE_SCALE)),
+        Op::Relayout(_) | Op::Reshape(_) => Some(moves()),
+        Op::Unary(Unary { f }) => unary(*f, x[0]),
+        Op::Binary(Binary { f }) => binary(*f, x),
+        Op::Clamp(_) => kernel(number(x[0]), moves()),
+        Op::Select(_) => kernel(stored(1), moves()),
+        Op::Conv(c) => kernel(all_real() && conv::native(op, x), convolution(c, x)),
+        Op::ConvTranspose(_) => {
+            let dynamic = Some(Granularity::Axes { from: 1, to: x[0].rank() });
+            let weights = Weights { axis: Some(1), dynamic, ..Weights::ONE_SCALE };
+            let quantized = Quantized { weight_axis: Some(1), ..PRODUCTS };
+            let transposed = REAL.ordered(&[1, 2, 3, 0]).quantized(quantized).weights(weights);
+            kernel(all_real() && conv::native(op, x), transposed)
         }
-        Op::Conv(_) | Op::ConvTranspose(_) => Some(Granularity::Axes { from: 1, to: rank }),
-        _ => None,
+        Op::MatMul(m) => kernel(all_real() && x[0].rank() <= 5 && x[1].rank() <= 5, product(m, x)),
+        Op::Pool(_) => kernel(all_real() && pool::native(op, x), REAL.quantized(QUANTIZED)),
+        Op::Resize(_) => kernel(all_real() && resize::native(op, x), REAL.quantized(QUANTIZED)),
+        Op::Softmax(s) => kernel(all_real(), REAL.quantized_if(!s.log, QUANTIZED)),
+        Op::Reduce(Reduce { f, .. }) => match f {
+            ReduceFn::Mean => kernel(real(x[0]), moves()),
+            ReduceFn::Max | ReduceFn::Min => kernel(number(x[0]), moves()),
+            // The 8-bit SUM of TensorFlow Lite for Microcontrollers gives other numbers than LiteRT's.
+            ReduceFn::Sum | ReduceFn::Prod => kernel(number(x[0]), REAL),
+            ReduceFn::All | ReduceFn::Any => Some(REAL),
+        },
+        Op::ArgReduce(_) => kernel(number(x[0]), moves()),
+        Op::CumSum(_) => kernel(number(x[0]), REAL),
+        Op::TopK(TopK { largest, .. }) => kernel(*largest && number(x[0]), moves()),
+        Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => kernel(stored(0), moves()),
+        Op::Transpose(_) => kernel(stored(0) && x[0].rank() <= 8, moves()),
+        Op::Pad(Pad { mode, .. }) => kernel(stored(0) && *mode != PadMode::Edge, moves()),
+        Op::DepthToSpace(DepthToSpace { channel_first, .. }) => kernel(stored(0) && !channel_first, moves()),
+        Op::SpaceToDepth(_) => kernel(stored(0) && x[0].elem != Elem::I16, moves()),
+        Op::Gather(_) => kernel(stored(0), moves().weights(Weights::ONE_SCALE)),
+        Op::GatherNd(GatherNd { batch }) => kernel(stored(0) && *batch == 0, moves()),
+        Op::ScatterNd(ScatterNd { f }) => kernel(*f == ScatterFn::Add && number(x[0]), REAL),
+        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
     }
 }
 
-/// Convolutions and FULLY_CONNECTED take one scale for each output channel, BATCH_MATMUL one for all.
-fn per_channel(op: &Op, weight: &TensorType) -> bool {
-    match op {
-        Op::MatMul(m) => m.transpose_b && weight.rank() == 2,
-        _ => true,
+/// CONV_2D and DEPTHWISE_CONV_2D: filters are O,H,W,I and 1,H,W,O. Real activations are quantized with one scale for each
+/// image of a batch; convolutions of single pixels are products of matrices to XNNPACK, with one for each row. Depthwise
+/// convolutions do it on slow kernels only, and their weights are few.
+fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
+    let quantized = Quantized { weight_axis: Some(0), ..PRODUCTS };
+    if c.is_depthwise(&x[1].shape) {
+        return REAL.ordered(&[1, 2, 3, 0]).quantized(quantized);
+    }
+    let one_tap = x[1].shape.dims()[2..].iter().all(|d| *d == Dim::Known(1));
+    let rows = one_tap && c.groups == 1 && c.stride.iter().all(|&s| s == 1);
+    let to = if rows { 2 } else { x[0].rank() };
+    let dynamic = Some(Granularity::Axes { from: 1, to });
+    REAL.ordered(&[0, 2, 3, 1]).quantized(quantized).weights(Weights { axis: Some(0), dynamic, ..Weights::ONE_SCALE })
+}
+
+/// FULLY_CONNECTED multiplies by matrices of rank 2, which lie transposed in the file where they have several scales;
+/// BATCH_MATMUL by all others, with one scale and no bias. Real activations are quantized with one scale for each row.
+fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
+    let rank = x[0].rank();
+    let connected = m.transpose_b && x[1].rank() == 2;
+    let axis = connected.then_some(0);
+    let quantized = Quantized { weight_axis: axis, ..PRODUCTS };
+    let kernel = REAL.quantized_if(x.len() == 2 || x[1].rank() == 2, quantized);
+    let dynamic = Some(Granularity::Axes { from: rank.saturating_sub(1), to: rank });
+    if connected { kernel.weights(Weights { axis, dynamic, ..Weights::ONE_SCALE }) } else { kernel }
+}
+
+fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
+    use UnaryFn::*;
+    let quantized = REAL.quantized(QUANTIZED);
+    match f {
+        Not => Some(REAL),
+        Abs => number(x).then_some(quantized),
+        // NEG negates the stored integer, whatever the zero point.
+        Neg | Sign => number(x).then_some(REAL),
+        Sigmoid | Tanh | HardSwish | Rsqrt | LeakyRelu { .. } | Gelu { .. } => real(x).then_some(quantized),
+        Elu { alpha } => (real(x) && alpha == 1.0).then_some(quantized),
+        // TensorFlow Lite for Microcontrollers has no 8-bit kernels for them.
+        Exp | Log | Sqrt => real(x).then_some(REAL),
+        Ceil | Cos | Floor | Round | Sin => real(x).then_some(REAL),
+        Acos | Acosh | Asin | Asinh | Atan | Atanh | Cosh | Sinh => None,
+        Erf | Reciprocal | Silu | Softplus | Softsign | Tan | Mish => None,
+        HardSigmoid { .. } | Selu { .. } | Threshold { .. } => None,
     }
 }
 
-/// BATCH_MATMUL takes a symmetric second operand.
-fn zero(_: &Op, operand: usize, _: bool) -> Zero {
-    if operand == 1 { Zero::Middle } else { Zero::Anywhere }
+fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
+    use BinaryFn::*;
+    let [a, b] = [x[0], x[1]];
+    let any_real = x.iter().any(|t| real(t));
+    match f {
+        Add | Sub | Mul => number(a).then_some(REAL.quantized_if(any_real, ARITHMETIC)),
+        Max | Min | SquaredDifference => number(a).then_some(REAL.quantized_if(any_real, QUANTIZED)),
+        // A quantized divisor between 0 and the first step of its grid becomes 0.
+        Div | Pow | FloorDiv | FloorMod => number(a).then_some(REAL),
+        Less | LessEqual | Greater | GreaterEqual => number(a).then_some(REAL),
+        Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(REAL),
+        And | Or => (a.elem == Elem::Bool).then_some(REAL),
+        Xor => matches!(a.elem, Elem::Bool | Elem::I32).then_some(REAL),
+        Atan2 => real(a).then_some(REAL),
+        // PRELU repeats the slope, never the data. The 8-bit kernel is several times slower than the real one, and wants a
+        // grid before it as well as behind.
+        Prelu => (real(a) && broadcast(&a.shape, &b.shape).is_ok_and(|shape| shape == a.shape)).then_some(REAL),
+        Rem => None,
+    }
 }

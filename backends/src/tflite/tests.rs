@@ -31,10 +31,12 @@ fn text(g: &Graph) -> String {
 /// A convolution without bias and, behind it, a clamp.
 fn convolution(groups: usize, weight: &[usize]) -> Graph {
     let mut g = Graph::new("conv");
-    let x = g.add_input("image", image(&[1, 4, 8, 8]));
+    let data = image(&[1, 4, 8, 8]);
     let conv = Conv { before: smallvec![1, 1], after: smallvec![1, 1], groups, ..Conv::unit(2) };
     let ty = TensorType::f32(weight);
-    let layout = (TARGET.weight_layout)(&conv.clone().into(), 1, &ty);
+    let kernel = (TARGET.kernel)(&conv.clone().into(), &[&data, &ty]).unwrap();
+    let layout = kernel.weight_order.iter().copied().collect();
+    let x = g.add_input("image", data);
     let w = g.add_const(zeros(TensorType { layout, ..ty }), Origin::new("w", "w"));
     let y = g.add1(conv, &[x, w], Origin::new("/conv", "Conv")).unwrap();
     let y = g.add1(Clamp::RELU6, &[y], Origin::new("/relu", "Relu6")).unwrap();

@@ -133,7 +133,7 @@ impl View<'_> {
     fn operand(&self, i: usize, state: &Layout) -> Layout {
         let ty = self.g.ty(self.g.operand(self.node, i));
         match self.op().layout() {
-            LayoutRule::Image if i > 0 => (self.target.weight_layout)(self.op(), i, ty),
+            LayoutRule::Image if i > 0 => self.target.weight_layout(self.g, self.node, i),
             LayoutRule::Carry if i > 0 => Layout::row_major(ty.rank()),
             _ if state.rank() == ty.rank() => state.clone(),
             _ => Layout::row_major(ty.rank()),

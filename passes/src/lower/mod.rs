@@ -4,7 +4,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
-use qcc_ir::ops::{OpKind, Types};
+use qcc_ir::ops::OpKind;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
@@ -105,8 +105,7 @@ impl Pass for Decompose {
 /// True where the node was replaced; why not, where it is not native.
 fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip> {
     let op = g.op(node);
-    let types: Types = g.operand_types(node).iter().map(|t| t.real()).collect();
-    if (target.native)(op, &types.iter().collect::<Vec<_>>()) {
+    if target.kernel_of(g, node).is_some() {
         return Ok(false);
     }
     let decomposition = decomposition(op.kind());

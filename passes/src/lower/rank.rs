@@ -24,7 +24,7 @@ impl Pass for EqualRanks {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if (cx.target.image_layout)(4).is_row_major() {
+        if cx.target.is_row_major() {
             return Ok(());
         }
         for node in g.order() {

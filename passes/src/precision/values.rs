@@ -81,7 +81,7 @@ fn halved(g: &Graph, target: &Target, ranges: &Ranges) -> FxHashSet<NodeId> {
         let results = g.result_types(*n);
         types.iter().any(|t| t.elem == Elem::F32)
             && results.iter().any(|t| matches!(t.elem, Elem::F32 | Elem::Bool | Elem::I64 | Elem::I32))
-            && target.half.is_some_and(|half| half(g.op(*n), &types))
+            && target.kernel_of(g, *n).is_some_and(|kernel| kernel.half)
     };
     let chosen = |n: &NodeId| !matches!(g.op(*n), Op::Cast(_)) && real(n);
     let sound = |n: &NodeId| g.operands(*n).into_iter().chain(g.results(*n)).all(fits);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use qcc_ir::ops::{Extents, GridRule};
-use qcc_ir::target::{Target, Zero};
+use qcc_ir::target::{Target, ZeroPoint};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -43,13 +43,13 @@ impl Grids {
 pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
     let order: Vec<NodeId> =
         g.order().into_iter().filter(|n| matches!(plan.mode(*n), Some(Mode::Integer | Mode::Sums))).collect();
-    let (store, own) = (target.grids.activation, &plan.ranges);
+    let (store, own) = (target.activation, &plan.ranges);
     let mut moved = FxHashSet::default();
     let mut classes: Sets<ValueId> = Sets::default();
     // Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
     let mut silent: FxHashSet<ValueId> = FxHashSet::default();
     let mut fixed: FxHashMap<ValueId, Grid> = FxHashMap::default();
-    let mut zeros: BTreeMap<ValueId, Zero> = BTreeMap::new();
+    let mut zeros: BTreeMap<ValueId, ZeroPoint> = BTreeMap::new();
     let mut alone: Vec<(NodeId, ValueId)> = Vec::new();
     for &n in &order {
         let (op, operands, result) = (g.op(n), g.operands(n), n.value(0));
@@ -69,17 +69,18 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
             GridRule::Fixed { lo, hi } => drop(fixed.insert(result, fixed_grid(lo, hi, store))),
             GridRule::Contract { .. } => {
                 let known = g.constant(operands[1]).is_some();
+                let kernel = target.kernel_of(g, n).and_then(|kernel| kernel.quantized);
                 for (i, v) in operands.iter().enumerate().take(2).filter(|(_, v)| dynamic(v)) {
-                    match (target.grids.zero)(op, i, known) {
-                        Zero::Anywhere => {}
-                        Zero::Apart => alone.push((n, *v)),
+                    match kernel.as_ref().map(|kernel| kernel.zero_point_of(i, known)) {
+                        Some(ZeroPoint::Any) | None => {}
+                        Some(ZeroPoint::AnyPerConsumer) => alone.push((n, *v)),
                         // The stricter of two demands holds.
-                        zero if zeros.get(v) != Some(&Zero::Middle) => drop(zeros.insert(*v, zero)),
-                        _ => {}
+                        Some(zero) if zeros.get(v) != Some(&ZeroPoint::Symmetric) => drop(zeros.insert(*v, zero)),
+                        Some(_) => {}
                     }
                 }
             }
-            GridRule::Own if clamped(g, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
+            GridRule::Own if clamped(g, target, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
                 classes.join(result, operands[0]);
                 silent.insert(operands[0]);
             }
@@ -99,19 +100,19 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
         joint.insert(root, all);
     }
     let fixed: FxHashMap<ValueId, Grid> = fixed.into_iter().map(|(v, grid)| (classes.root(v), grid)).collect();
-    let mut demands: FxHashMap<ValueId, Zero> = FxHashMap::default();
+    let mut demands: FxHashMap<ValueId, ZeroPoint> = FxHashMap::default();
     for (v, zero) in zeros {
         let all = demands.entry(classes.root(v)).or_insert(zero);
-        *all = if zero == Zero::Middle { zero } else { *all };
+        *all = if zero == ZeroPoint::Symmetric { zero } else { *all };
     }
     // A range, and whether its grid has the zero in the middle; `None` on a grid that is known beforehand.
     let placed = |v: ValueId| -> Option<(Range, bool)> {
         let root = classes.root(v);
         let range = *joint.get(&root).filter(|_| !fixed.contains_key(&root))?;
         let symmetric = match demands.get(&root) {
-            Some(Zero::Middle) => true,
-            Some(Zero::MiddleOrEnd) => range.lo < 0.0,
-            Some(Zero::Anywhere | Zero::Apart) | None => false,
+            Some(ZeroPoint::Symmetric) => true,
+            Some(ZeroPoint::SymmetricOrUnsigned) => range.lo < 0.0,
+            Some(ZeroPoint::Any | ZeroPoint::AnyPerConsumer) | None => false,
         };
         Some((range, symmetric))
     };

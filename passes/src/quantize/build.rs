@@ -3,7 +3,7 @@
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::TypeError;
 use qcc_ir::ops::{Cast, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
-use qcc_ir::target::{Tables, Target};
+use qcc_ir::target::{Kernel, Target};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Output, Shape, Store, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
@@ -230,20 +230,21 @@ impl Builder<'_> {
         let step = self.new.ty(x).elem.grid().map(|g| g.scales()[0]);
         let input = step.filter(|_| on_grid);
         let bias = old.get(2).and_then(|&b| self.old.constant(b));
-        let channel = match op.grid() {
-            GridRule::Contract { channel } if (self.target.grids.per_channel)(op, w.ty()) => Some(channel),
-            _ => None,
-        };
+        let kernel = self.kernel(n);
         let beside_real = step.is_none();
-        let grid = match self.blocks(op, w).filter(|_| beside_real) {
+        let grid = match self.blocks(n, w).filter(|_| beside_real) {
             Some((axis, size)) => block_grid(w, axis, size),
             None => {
-                let dynamic = || (self.target.grids.dynamic)(op, &[self.new.ty(x), w.ty()]).is_some();
-                let integers = !beside_real || dynamic();
-                let pairs = integers && (self.target.grids.pairs)(op, w.ty());
-                let largest = pairs.then(|| self.largest(n, x));
-                let bounds = Bounds { channel, pairs: largest.as_deref(), sums: step.zip(bias) };
-                weight_grid(op, w, bounds)
+                let (quantized, weights) = (kernel.quantized, kernel.weights);
+                let channel = match beside_real {
+                    true => weights.and_then(|k| k.axis),
+                    false => quantized.and_then(|k| k.weight_axis),
+                };
+                let integers = !beside_real || weights.is_some_and(|k| k.dynamic.is_some());
+                let limit = quantized.and_then(|k| k.pair_limit).filter(|_| integers);
+                let largest = limit.map(|limit| (limit, self.largest(n, x)));
+                let pairs = largest.as_ref().map(|(limit, largest)| (*limit, &largest[..]));
+                weight_grid(op, w, Bounds { channel, pairs, sums: step.zip(bias) })
             }
         };
         let mut weight = rounded(op, w, &grid);
@@ -270,8 +271,8 @@ impl Builder<'_> {
     /// `x` as the kernel of contraction `n` reads it beside a weight of that type: rounded, where it quantizes real
     /// activations when the model runs.
     fn dynamically_quantized(&mut self, n: NodeId, x: ValueId, weight: &TensorType) -> Result<ValueId, PassError> {
-        let op = self.old.op(n);
-        let Some(granularity) = (self.target.grids.dynamic)(op, &[self.new.ty(x), weight]) else { return Ok(x) };
+        let dynamic = self.kernel(n).weights.and_then(|kernel| kernel.dynamic_beside(weight));
+        let Some(granularity) = dynamic else { return Ok(x) };
         if let Some(&known) = self.dynamic.get(&(x, granularity)) {
             return Ok(known);
         }
@@ -311,12 +312,20 @@ impl Builder<'_> {
     }
 
     /// The axis that is cut into blocks and their length, where a weight may have them.
-    fn blocks(&self, op: &Op, w: &Tensor) -> Option<(usize, usize)> {
-        let (Weights::Blocks(size), Op::MatMul(op), &[rows, columns]) = (self.weights, op, w.dims().as_slice()) else {
+    fn blocks(&self, n: NodeId, w: &Tensor) -> Option<(usize, usize)> {
+        let (Weights::Blocks(size), Op::MatMul(op), &[rows, columns]) =
+            (self.weights, self.old.op(n), w.dims().as_slice())
+        else {
             return None;
         };
         let (axis, extent) = if op.transpose_b { (1, columns) } else { (0, rows) };
-        self.target.grids.blocks.filter(|fit| fit(extent, size)).map(|_| (axis, size))
+        let kernel = self.target.kernel_of(self.old, n)?.weights?.blocks?;
+        (kernel.fits)(extent, size).then_some((axis, size))
+    }
+
+    /// The target's kernel for an old node.
+    fn kernel(&self, n: NodeId) -> Kernel {
+        self.target.kernel_of(self.old, n).unwrap_or_default()
     }
 
     fn weights_only(&mut self, n: NodeId) -> Result<(), PassError> {
@@ -359,17 +368,13 @@ impl Builder<'_> {
     fn table(&mut self, n: NodeId) -> Result<(), PassError> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
         let Some(w) = self.old.constant(old[0]) else { return self.real_node(n) };
-        let axis = match self.target.grids.tables {
-            Tables::Whole => None,
-            Tables::Columns => Some(1),
-            Tables::Rows => Some(0),
-        };
-        let grid = weight_grid(op, w, Bounds { channel: axis, ..Bounds::default() });
+        let Some(kernel) = self.kernel(n).weights else { return self.real_node(n) };
+        let grid = weight_grid(op, w, Bounds { channel: kernel.axis, ..Bounds::default() });
         let stored = w.quantized(&grid);
         if Distance::of(&w.reals(), &stored.reals()).sqnr() < LEAST_OF_A_TABLE {
             return self.real_node(n);
         }
-        if self.target.grids.tables == Tables::Rows {
+        if kernel.restored {
             self.restored(old[0])?;
             return self.real_node(n);
         }
@@ -408,7 +413,7 @@ impl Builder<'_> {
         let joint = self.grids.of(n.value(0));
         if let Some(t) = self.old.constant(v) {
             let shared = joint.filter(|_| matches!(self.old.op(n).grid(), GridRule::Unify | GridRule::Carry));
-            let grid = shared.cloned().unwrap_or_else(|| constant_grid(t, self.target.grids.activation));
+            let grid = shared.cloned().unwrap_or_else(|| constant_grid(t, self.target.activation));
             return Ok(self.constant(v, t.quantized(&grid)));
         }
         match self.grids.of_operand(n, i, v).cloned() {

@@ -54,7 +54,7 @@ pub fn complete(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) 
             let gives = plan.mode(n) == Some(Mode::Integer);
             let reads = |n: NodeId| matches!(plan.mode(n), Some(Mode::Integer | Mode::Sums));
             let wanted = gives || g.users(v).iter().any(|u| reads(u.0));
-            if matches!(g.op(n), Op::Dequantize(_)) || !wanted || is_limited(&bare, v, &plan) {
+            if matches!(g.op(n), Op::Dequantize(_)) || !wanted || is_limited(&bare, target, v, &plan) {
                 continue;
             }
             let handed_on = || carries(g, n).then(|| placed.get(&g.operands(n)[0]).cloned()).flatten();
@@ -86,8 +86,8 @@ fn given(g: &Graph, v: ValueId) -> Option<Grid> {
 }
 
 /// True where an integer limit follows that kernels compute in one with what gives `v`.
-fn is_limited(bare: &Graph, v: ValueId, plan: &Plan) -> bool {
-    bare.only_user(v).is_some_and(|u| clamped(bare, u).is_some() && plan.mode(u) == Some(Mode::Integer))
+fn is_limited(bare: &Graph, target: &Target, v: ValueId, plan: &Plan) -> bool {
+    bare.only_user(v).is_some_and(|u| clamped(bare, target, u).is_some() && plan.mode(u) == Some(Mode::Integer))
 }
 
 fn is_border(g: &Graph, n: NodeId) -> bool {

@@ -1,6 +1,7 @@
 //! What kernels read and do: the weights of an operator, and the limits that they put on a result as they write it.
 
-use qcc_ir::ops::{BinaryFn, Op};
+use qcc_ir::ops::Op;
+use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
 /// The operands that are the weights of an operator: those of its products, or the table that it looks numbers up in.
@@ -13,13 +14,10 @@ pub(super) fn weights(op: &Op) -> &'static [usize] {
     }
 }
 
-/// The contraction, sum or product whose result `n` limits, where nothing else reads it: kernels do both at once.
-pub(super) fn clamped(g: &Graph, n: NodeId) -> Option<NodeId> {
+/// The node whose result `n` limits, where nothing else reads it and the target's kernel does both at once.
+pub(super) fn clamped(g: &Graph, target: &Target, n: NodeId) -> Option<NodeId> {
     let Op::Clamp(_) = g.op(n) else { return None };
     let v = g.operands(n)[0];
-    let arithmetic = match g.op(v.node) {
-        Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul),
-        _ => g.op(v.node).is_contraction(),
-    };
-    (arithmetic && g.only_user(v).is_some()).then_some(v.node)
+    let fused = || target.kernel_of(g, v.node)?.quantized.map(|kernel| kernel.fuses_clamp);
+    (g.only_user(v).is_some() && fused() == Some(true)).then_some(v.node)
 }

@@ -1,6 +1,6 @@
 //! Which nodes work on integers.
 
-use qcc_ir::target::{Sums, Target};
+use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -81,9 +81,9 @@ pub(super) fn plan(
     candidates.ask(|case, able| last::vetoes(case, able, &few));
     candidates.ask(borders::vetoes);
     let (integer, vetoes) = candidates.into_parts();
-    let mode = |n: NodeId| match g.op(n).is_contraction().then(|| case.sums(n)) {
-        Some(Sums::Real) => Mode::Sums,
-        Some(Sums::Either) if options.interface == Interface::Float && read_real(g, n, &integer) => Mode::Sums,
+    let mode = |n: NodeId| match case.kernel(n).filter(|kernel| kernel.gives_real) {
+        Some(kernel) if !kernel.gives_quantized => Mode::Sums,
+        Some(_) if options.interface == Interface::Float && read_real(g, n, &integer) => Mode::Sums,
         _ => Mode::Integer,
     };
     let mut modes: FxHashMap<NodeId, Mode> = integer.iter().map(|&n| (n, mode(n))).collect();

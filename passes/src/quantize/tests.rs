@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use qcc_ir::ops::Op;
-use qcc_ir::target::{Sums, Target, Zero};
+use qcc_ir::target::{Kernel, Quantized as Q, Target, ZeroPoint};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, NodeId, Shape, Store, Tensor, ValueId};
 
@@ -11,7 +11,7 @@ use super::{Interface, Options, Quantized, quantize, unmatched};
 use crate::Joint;
 use crate::calibrate::{Method, calibrate};
 use crate::quality::{self, Compiled, Hints, compare, work};
-use crate::simplify::tests::target;
+use crate::simplify::tests::{row, target};
 
 /// A graph with an image `%x` and its outputs in `body`.
 pub(super) fn graph(body: &str) -> Graph {
@@ -322,7 +322,10 @@ fn what_nothing_would_be_left_of_gives_real_numbers() {
 #[test]
 fn a_bias_fits_into_sums_beside_the_smallest_weights() {
     let mut target = target();
-    target.grids.sums = |_, _| Sums::Either;
+    target.kernel = |op, operands| {
+        let kernel = row(op, operands);
+        Some(Kernel { quantized: kernel.quantized.map(|q| Q { gives_real: true, ..q }), ..kernel })
+    };
     let g = graph(
         "%w: f32[4,4] = const [1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]  %r = reshape[8,4] %x  %m = matmul(transpose_b:true) %r, %w
          %v: f32[1,4] = const [1e-12,2e-12,-1e-12,1e-12]  %b: f32[1] = const [1]
@@ -340,7 +343,12 @@ fn a_bias_fits_into_sums_beside_the_smallest_weights() {
 #[test]
 fn readers_that_share_no_zero_have_grids_of_their_own() {
     let mut target = target();
-    target.grids.zero = |op, _, _| if matches!(op, Op::Conv(_)) { Zero::Apart } else { Zero::Middle };
+    target.kernel = |op, operands| {
+        let kernel = row(op, operands);
+        let zero = if matches!(op, Op::Conv(_)) { ZeroPoint::AnyPerConsumer } else { ZeroPoint::Symmetric };
+        let quantized = kernel.quantized.map(|q| Q { zero_point: zero, zero_points: [zero; 2], ..q });
+        Some(Kernel { quantized, ..kernel })
+    };
     let conv = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
     let g = graph(&format!(
         "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]  %0 = {conv} %x, %w  %m = clamp(lo:-0.25,hi:inf) %0

@@ -55,16 +55,14 @@ fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize, largest: &[f32]) -> Vec<f32
     max
 }
 
-/// What two neighbouring products may add up to in 16 bits, less what rounding adds where the factors are largest.
-const PAIR: f32 = 255.0 * (128.0 - 2.0);
-
 /// What bounds the scales of a weight besides its own numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bounds<'a> {
     /// The axis whose indices have a scale each.
     pub(super) channel: Option<usize>,
-    /// Where kernels add two neighbouring products in 16 bits: the largest integer of each channel of the activation.
-    pub(super) pairs: Option<&'a [f32]>,
+    /// Where kernels add two neighbouring products in narrow integers: the largest sum that those hold, and the largest
+    /// integer of each channel of the activation.
+    pub(super) pairs: Option<(i32, &'a [f32])>,
     /// Where sums are integers of 32 bits: the scale of the activation, and the bias.
     pub(super) sums: Option<(f32, &'a Tensor)>,
 }
@@ -73,8 +71,10 @@ pub(super) struct Bounds<'a> {
 pub(super) fn weight_grid(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> Grid {
     let axis = bounds.channel.unwrap_or(0);
     let mut largest = magnitudes(w, axis);
-    if let Some(factors) = bounds.pairs {
-        let sums = pair_magnitudes(op, w, axis, factors).into_iter().map(|m| m / PAIR * 127.0);
+    if let Some((limit, factors)) = bounds.pairs {
+        // Less what rounding adds to each of two weights where the factors are largest.
+        let most = 255.0 * ((limit / 255) as f32 - 2.0);
+        let sums = pair_magnitudes(op, w, axis, factors).into_iter().map(|m| m / most * 127.0);
         largest.iter_mut().zip(sums).for_each(|(m, sum)| *m = m.max(sum));
     }
     let least: Vec<f32> = bounds.sums.map_or_else(Vec::new, |(input, bias)| {
@@ -296,7 +296,7 @@ mod tests {
             let of_one_sign = noise.reals().iter().map(|x| x.abs().sqrt() + 0.1).collect();
             let w = Tensor::from_vec(noise.ty().shape.clone(), of_one_sign);
             let factors = vec![255.0; w.dims()[1 - axis]];
-            let bounds = Bounds { channel: all.then_some(axis), pairs: Some(&factors), sums: None };
+            let bounds = Bounds { channel: all.then_some(axis), pairs: Some((i16::MAX.into(), &factors)), sums: None };
             let grid = weight_grid(&op, &w, bounds);
             let q = rounded(&op, &w, &grid);
             let (dims, q) = (w.dims(), q.view::<i8>().into_owned());

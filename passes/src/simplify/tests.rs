@@ -6,45 +6,36 @@ use qcc_ir::text::print_full;
 use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
 
 use super::{simplify, tidy};
-use crate::testing::try_apply;
+use crate::testing::{everything, try_apply};
 use crate::{Pass, check_meaning};
-use qcc_ir::ops::{Granularity, Op};
-use qcc_ir::target::{GridDemands, OpenBatch, Sums, Tables, Target, Zero};
+use qcc_ir::ops::Op;
+use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 
 /// A target that takes everything: passes of this room do not ask it.
 pub(crate) fn target() -> Target {
-    fn native(_: &Op, _: &[&TensorType]) -> bool {
-        true
-    }
-    fn weight_layout(_: &Op, _: usize, ty: &TensorType) -> Layout {
-        Layout::row_major(ty.rank())
-    }
-    fn per_channel(_: &Op, _: &TensorType) -> bool {
-        true
-    }
     Target {
         name: "any",
-        native,
+        kernel: |op, operands| Some(row(op, operands)),
         image_layout: Layout::row_major,
-        weight_layout,
         index: Elem::I64,
         integers: Elem::I64,
         negative_indices: true,
+        activation: Store::I8,
         half_graphs: true,
-        half: None,
-        open_batch: OpenBatch::Never,
-        grids: GridDemands {
-            activation: Store::I8,
-            integer: native,
-            weights_only: native,
-            dynamic: |_, operands| Some(Granularity::Axes { from: 0, to: operands[0].rank() }),
-            tables: Tables::Columns,
-            per_channel,
-            pairs: |_, _| false,
-            blocks: Some(|extent, size| extent >= size),
-            sums: |_, _| Sums::Grid,
-            zero: |_, operand, _| if operand == 1 { Zero::Middle } else { Zero::Anywhere },
-        },
+        half_values: false,
+        open_batch: OpenBatch { real: false, quantized: false },
+    }
+}
+
+/// Its kernels take everything but a second computed factor that is not symmetric.
+pub(crate) fn row(op: &Op, operands: &[&TensorType]) -> Kernel {
+    let kernel = everything(op, operands);
+    let zero_points = [ZeroPoint::Any, ZeroPoint::Symmetric];
+    let blocks = Blocks { fits: |extent, size| extent >= size, dynamic: |_| None };
+    Kernel {
+        quantized: kernel.quantized.map(|quantized| Quantized { zero_points, ..quantized }),
+        weights: kernel.weights.map(|weights| Weights { blocks: Some(blocks), ..weights }),
+        ..kernel
     }
 }
 

@@ -6,7 +6,7 @@
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{Binary, BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
-use qcc_ir::target::Target;
+use qcc_ir::target::{Quantized as Kernel, Target};
 use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Origin, Shape, Store, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -119,9 +119,9 @@ impl Absorber<'_> {
         live.next().filter(|_| live.next().is_none() && !self.g.is_output(v))
     }
 
-    /// True where the target has an integer kernel for a node.
-    fn has_kernel(&self, n: NodeId) -> bool {
-        (self.target.grids.integer)(self.g.op(n), &self.g.operand_types(n))
+    /// The target's kernel for a node that takes quantized activations.
+    fn kernel(&self, n: NodeId) -> Option<Kernel> {
+        self.target.kernel_of(&self.g, n)?.quantized
     }
 
     /// Adds the value `v` on another grid.
@@ -143,7 +143,7 @@ impl Absorber<'_> {
     /// Grids that are wider than the target's activations go, and what they hold becomes real. Where a grid cuts numbers
     /// off, a limit stays in its place.
     fn drop_wide_grids(&mut self) -> Result<Option<Diagnostic>, PassError> {
-        let most = self.target.grids.activation.size();
+        let most = self.target.activation.size();
         let mut bounds = Bounds::default();
         let mut dropped = 0;
         for n in self.g.order() {
@@ -223,7 +223,7 @@ impl Absorber<'_> {
 
     /// Brings 8-bit values to the target's storage: the same numbers, shifted. Inputs and outputs keep theirs.
     fn settle_stores(&mut self) -> Result<(), PassError> {
-        let store = self.target.grids.activation;
+        let store = self.target.activation;
         let kept: Vec<_> = self.g.outputs().iter().map(|o| self.g.ty(o.value).clone()).collect();
         for n in self.g.order() {
             for v in self.g.results(n) {
@@ -332,7 +332,8 @@ impl Absorber<'_> {
         let (n, Some(grid)) = (v.node, self.g.ty(to).elem.grid().cloned()) else { return Ok(false) };
         let one = self.g.results(n).len() == 1 && grid.tensor_map().is_some();
         let real = self.g.ty(v).elem == Elem::F32;
-        let raised = one && real && self.g.op(n).carries_integers() && self.reader(v) == Some(q) && self.has_kernel(n);
+        let raised =
+            one && real && self.g.op(n).carries_integers() && self.reader(v) == Some(q) && self.kernel(n).is_some();
         if !raised || self.comes_from_grid(v) {
             return Ok(false);
         }
@@ -399,7 +400,7 @@ impl Absorber<'_> {
             *o = inner;
         }
         let known: Option<Vec<Tensor>> = operands.iter().map(|&o| self.g.constant(o).cloned()).collect();
-        if grid.is_none() || (known.is_none() && !self.has_kernel(n)) {
+        if grid.is_none() || (known.is_none() && self.kernel(n).is_none()) {
             return Ok(());
         }
         let (op, origin) = (self.g.op(n).clone(), self.g.origin(n).clone());
@@ -447,7 +448,8 @@ impl Absorber<'_> {
         let operands = self.g.operand_types(n);
         let narrow =
             self.g.op(n).is_contraction() && operands[0].elem == Elem::F32 && operands[1].elem.grid().is_some();
-        narrow.then(|| (self.target.grids.dynamic)(self.g.op(n), &operands)).flatten()
+        let weights = self.target.kernel_of(&self.g, n).filter(|_| narrow)?.weights?;
+        weights.dynamic_beside(operands[1])
     }
 
     /// Constants whose grid nothing took over become real, but for weights that are restored when the model runs.

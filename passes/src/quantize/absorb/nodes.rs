@@ -1,7 +1,6 @@
 //! Operators that compute: from the grids before them onto the grid behind.
 
 use qcc_ir::ops::{GridRule, Op};
-use qcc_ir::target::{Sums, Zero};
 use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Operands, Store, Tensor, ValueId};
 
 use super::super::grids::fixed_grid;
@@ -18,19 +17,19 @@ impl Absorber<'_> {
     fn border_behind(&self, v: ValueId) -> Option<(NodeId, Grid)> {
         let q = self.reader(v).filter(|&q| matches!(self.g.op(q), Op::Quantize(_)))?;
         let grid = self.g.ty(q.value(0)).elem.grid()?;
-        (grid.store == self.target.grids.activation && grid.tensor_map().is_some()).then(|| (q, grid.clone()))
+        (grid.store == self.target.activation && grid.tensor_map().is_some()).then(|| (q, grid.clone()))
     }
 
     /// The activation on a grid that `v` stands for.
     fn activation(&self, v: ValueId) -> Option<(ValueId, Grid)> {
         let inner = self.on_grid(v).filter(|&inner| self.g.constant(inner).is_none())?;
         let grid = self.g.ty(inner).elem.grid()?;
-        (grid.store == self.target.grids.activation && grid.tensor_map().is_some()).then(|| (inner, grid.clone()))
+        (grid.store == self.target.activation && grid.tensor_map().is_some()).then(|| (inner, grid.clone()))
     }
 
     /// The limit that alone reads `v`. Numbers may be limited before or after they are rounded.
     fn limit_behind(&self, v: ValueId) -> Option<NodeId> {
-        self.reader(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.has_kernel(c))
+        self.reader(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.kernel(c).is_some())
     }
 
     /// Puts the node `new` in the places of `n`, of the nodes behind it and of the `Quantize` at their end.
@@ -53,13 +52,13 @@ impl Absorber<'_> {
             return Ok(());
         }
         let weight = self.weight(n, operands[1]);
-        let demand = |i| (self.target.grids.zero)(self.g.op(n), i, weight.is_some());
-        let zero = |i: usize, grid: &Grid| zero_fits(grid, demand(i));
+        let kernel = self.kernel(n);
+        let zero =
+            |i: usize, grid: &Grid| kernel.is_none_or(|kernel| kernel.zero_point_of(i, weight.is_some()).admits(grid));
         let x = self.activation(operands[0]).filter(|(_, grid)| zero(0, grid));
         let other = self.activation(operands[1]).filter(|(_, grid)| weight.is_none() && zero(1, grid));
         let bias = operands.get(2).map(|&b| self.known(b).cloned());
-        let sums = (self.target.grids.sums)(self.g.op(n), &self.g.operand_types(n));
-        let (None | Some(Some(_)), Some((x, x_grid))) = (&bias, x.filter(|_| self.has_kernel(n))) else {
+        let (None | Some(Some(_)), Some((x, x_grid)), Some(kernel)) = (&bias, x, kernel) else {
             return self.weight_alone(n, weight);
         };
         let bias = bias.flatten();
@@ -71,14 +70,14 @@ impl Absorber<'_> {
         let v = n.value(0);
         let limit = self.limit_behind(v);
         let end = self.border_behind(limit.map_or(v, |c| c.value(0)));
-        let rescaled = |to: &Grid| w_grid.scales().iter().all(|s| x_grid.scales()[0] * s / to.scales()[0] < 256.0);
+        let rescaled = |to: &Grid| kernel.rescales(&x_grid, &w_grid, to);
         let on_sums = |b: &Tensor| exact_bias(b, &bias_grid(x_grid.scales()[0], &w_grid));
-        let whole = end.filter(|(_, to)| sums != Sums::Real && rescaled(to));
+        let whole = end.filter(|(_, to)| kernel.gives_quantized && rescaled(to));
         let whole = whole.and_then(|end| match &bias {
             Some(b) => on_sums(b).map(|b| (end, Some(b))),
             None => Some((end, None)),
         });
-        if whole.is_none() && sums == Sums::Grid {
+        if whole.is_none() && !kernel.gives_real {
             return self.weight_alone(n, weight);
         }
         let mut new = Operands::from_iter([x]);
@@ -115,17 +114,19 @@ impl Absorber<'_> {
         };
         let (rank, extent) = (self.g.ty(w).rank(), self.g.ty(w).shape.dims()[axis].known());
         let summed = rank == 2 && axis == usize::from(op.transpose_b);
-        summed && extent.zip(self.target.grids.blocks).is_some_and(|(extent, fits)| fits(extent, size))
+        let blocks = || self.target.kernel_of(&self.g, n)?.weights?.blocks;
+        summed && extent.zip(blocks()).is_some_and(|(extent, blocks)| (blocks.fits)(extent, size))
     }
 
     /// The weight of a contraction, where it is known and on a grid that the target takes: 8 bits, symmetric, with one
     /// scale or one for each output channel.
     fn weight(&self, n: NodeId, w: ValueId) -> Option<Tensor> {
         let w = restored(self.known(w)?, Store::I8)?;
-        let GridRule::Contract { channel } = self.g.op(n).grid() else { return None };
+        let kernel = self.target.kernel_of(&self.g, n)?;
+        let own = [kernel.quantized.and_then(|k| k.weight_axis), kernel.weights.and_then(|k| k.axis)];
         let fits = match &w.ty().elem.grid()?.map {
             Affine::PerTensor { zero_point, .. } => *zero_point == 0,
-            Affine::PerAxis { axis, .. } => *axis == channel && (self.target.grids.per_channel)(self.g.op(n), w.ty()),
+            Affine::PerAxis { axis, .. } => own.contains(&Some(*axis)),
             Affine::PerBlock { .. } => false,
         };
         fits.then_some(w)
@@ -133,26 +134,19 @@ impl Absorber<'_> {
 
     /// A weight on its grid under a real activation, with one scale for each output channel where the target has that.
     fn weight_alone(&mut self, n: NodeId, weight: Option<Tensor>) -> Result<(), PassError> {
-        let op = self.g.op(n).clone();
-        let (GridRule::Contract { channel }, Some(w)) = (op.grid(), weight) else { return Ok(()) };
-        if !(self.target.grids.weights_only)(&op, &self.g.operand_types(n)) {
-            return Ok(());
-        }
+        let kernel = self.target.kernel_of(&self.g, n).and_then(|kernel| kernel.weights);
+        let (Some(kernel), Some(w)) = (kernel, weight) else { return Ok(()) };
         // The kernel would round activations again that the model has put on a grid.
         let x = self.g.operands(n)[0];
-        let rounds = (self.target.grids.dynamic)(&op, &[self.g.ty(x), w.ty()]).is_some();
-        if rounds && self.is_placed(x) {
+        if kernel.dynamic_beside(w.ty()).is_some() && self.is_placed(x) {
             return Ok(());
         }
-        let spread =
-            w.ty().elem.grid().and_then(Grid::tensor_map).filter(|_| (self.target.grids.per_channel)(&op, w.ty()));
-        let w = match spread {
-            Some((scale, _)) => {
-                let scales = vec![scale; w.dims()[channel]];
-                let grid = Grid::per_axis(Store::I8, channel, scales);
+        let w = match (w.ty().elem.grid().and_then(Grid::tensor_map), kernel.axis) {
+            (Some((scale, _)), Some(axis)) => {
+                let grid = Grid::per_axis(Store::I8, axis, vec![scale; w.dims()[axis]]);
                 w.retype(w.ty().with_elem(Elem::Grid(grid))).unwrap_or(w)
             }
-            None => w,
+            _ => w,
         };
         let origin = self.g.origin(self.g.operands(n)[1].node).clone();
         let w = self.g.add_const(w, origin);
@@ -163,11 +157,11 @@ impl Absorber<'_> {
     /// Any other operator with one result: from grids onto the grid behind it, or onto one of its own that is as fine. A
     /// limit in between stays one.
     pub(super) fn function(&mut self, n: NodeId) -> Result<(), PassError> {
-        let store = self.target.grids.activation;
+        let store = self.target.activation;
         let limit = self.limit_behind(n.value(0)).filter(|_| !matches!(self.g.op(n), Op::Clamp(_)));
         let end = self.border_behind(limit.map_or(n.value(0), |c| c.value(0)));
         let Some((q, to)) = end else { return Ok(()) };
-        if self.g.results(n).len() != 1 || !self.has_kernel(n) {
+        if self.g.results(n).len() != 1 || self.kernel(n).is_none() {
             return Ok(());
         }
         let mut users = self.g.users(q.value(0)).into_iter();
@@ -230,15 +224,6 @@ fn on_own_grid(c: &Tensor, store: Store) -> Option<Tensor> {
         return restored(c, store).filter(|c| c.ty().elem.grid().is_some_and(|g| g.tensor_map().is_some()));
     }
     (c.len() == 1 && c.reals()[0].is_finite()).then(|| c.quantized(&constant_grid(c, store)))
-}
-
-fn zero_fits(grid: &Grid, demand: Zero) -> bool {
-    let (lo, middle) = (grid.store.range().0, if grid.store == Store::U8 { 128 } else { 0 });
-    match demand {
-        Zero::Anywhere | Zero::Apart => true,
-        Zero::Middle => grid.zero_point() == middle,
-        Zero::MiddleOrEnd => [lo, middle].contains(&grid.zero_point()),
-    }
 }
 
 /// A bias on the grid of the sums: its own integers where it lies on that already. `None` where it leaves 32 bits.

@@ -1,7 +1,7 @@
 //! Quantized graphs and what they become on a target's grids, as text.
 
 use qcc_ir::eval::Executor;
-use qcc_ir::target::Target;
+use qcc_ir::target::{Kernel, Target, Weights as Narrow};
 use qcc_ir::testing::inputs_for;
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Graph, Store, Tensor};
@@ -9,7 +9,7 @@ use qcc_ir::{Graph, Store, Tensor};
 use super::super::Interface;
 use super::{absorb, is_quantized};
 use crate::Context;
-use crate::simplify::tests::target;
+use crate::simplify::tests::{row, target};
 
 /// A graph with an image `%x` on the grid `%xq`, whose real numbers are `%xd`, and its outputs in `body`.
 fn graph(body: &str) -> Graph {
@@ -137,8 +137,11 @@ fn what_nodes_of_a_quantized_model_compute_with_is_told() {
     assert_eq!(why(&target(), &whole, "square"), "float: the model quantizes its operands and not its result");
     assert_eq!(why(&target(), &whole, "next"), "unchanged: it computes no floating-point values");
     let mut poor = target();
-    poor.grids.integer = |_, _| false;
-    poor.grids.dynamic = |_, _| None;
+    poor.kernel = |op, operands| {
+        let kernel = row(op, operands);
+        let weights = kernel.weights.map(|w| Narrow { dynamic: None, ..w });
+        Some(Kernel { quantized: None, weights, ..kernel })
+    };
     assert_eq!(why(&poor, &whole, "conv"), "weights only: the target has no kernel that takes these integers");
     let real = graph(&format!("{CONV} output r = %r").replace("%xd, ", "%x, "));
     assert!(why(&target(), &real, "conv").ends_with("the model has an operand of it in floating point"));

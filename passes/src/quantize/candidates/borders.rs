@@ -6,7 +6,6 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 use petgraph::{Incoming, Outgoing};
 use qcc_ir::ops::Op;
-use qcc_ir::target::Sums;
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -69,15 +68,15 @@ impl Network {
             Op::Input(_) if matches!(case.options.interface, Interface::Grid(_)) => (self.integers, self.integers),
             _ if !able.contains(&n) => (self.reals, self.reals),
             _ if g.op(n).is_contraction() => {
-                let gives = match case.sums(n) {
-                    Sums::Grid => self.integers,
-                    Sums::Real => self.reals,
-                    Sums::Either => self.graph.add_node(()),
+                let gives = match case.kernel(n) {
+                    Some(kernel) if kernel.gives_real && kernel.gives_quantized => self.graph.add_node(()),
+                    Some(kernel) if kernel.gives_real => self.reals,
+                    _ => self.integers,
                 };
                 (self.integers, gives)
             }
             op => {
-                let own = match clamped(g, n).filter(|c| able.contains(c) && g.op(*c).is_contraction()) {
+                let own = match clamped(g, case.target, n).filter(|c| able.contains(c) && g.op(*c).is_contraction()) {
                     // One kernel.
                     Some(contraction) => self.gives[&contraction],
                     None => self.graph.add_node(()),

@@ -15,7 +15,8 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     }
     let g = case.g;
     let leads_on = leading_on(g, case.order);
-    let contracts = |n: NodeId| g.op(n).is_contraction() || clamped(g, n).is_some_and(|c| g.op(c).is_contraction());
+    let contracts =
+        |n: NodeId| g.op(n).is_contraction() || clamped(g, case.target, n).is_some_and(|c| g.op(c).is_contraction());
     let decodes = |n: &NodeId| !leads_on.contains(n) && !contracts(*n);
     case.able(able).filter(decodes).map(|n| (n, Reason::Decoding)).collect()
 }

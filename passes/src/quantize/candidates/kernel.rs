@@ -14,7 +14,7 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
         if op.grid() == GridRule::Float {
             return Some(Reason::NoQuantizedForm);
         }
-        if !(case.target.grids.integer)(op, &g.operand_types(n)) {
+        if case.kernel(n).is_none() {
             return Some(Reason::NoKernel);
         }
         // The scale of a bias follows from that of a known weight.

@@ -3,7 +3,6 @@
 //! products real, or these are few.
 
 use qcc_ir::ops::GridRule;
-use qcc_ir::target::Sums;
 use qcc_ir::{Graph, NodeId};
 use rustc_hash::FxHashSet;
 
@@ -33,7 +32,8 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
         }
     };
     let reason = |n: NodeId| {
-        let on_grid = g.op(n).is_contraction() && case.sums(n) == Sums::Grid && weights_only(g, target, n);
+        let quantized_only = || case.kernel(n).is_some_and(|kernel| !kernel.gives_real);
+        let on_grid = g.op(n).is_contraction() && quantized_only() && weights_only(g, target, n);
         if !integer.contains(&n) || !on_grid {
             return None;
         }

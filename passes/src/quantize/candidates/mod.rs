@@ -3,7 +3,7 @@
 //! A policy is a file with one function that gives the nodes it vetoes, each with a reason. It is asked about the nodes that
 //! no policy before it has vetoed.
 
-use qcc_ir::target::{Sums, Target};
+use qcc_ir::target::{Quantized, Target};
 use qcc_ir::{Graph, NodeId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -50,9 +50,9 @@ impl Case<'_> {
         self.options.interface == Interface::Float
     }
 
-    /// What an integer kernel of the target gives for a contraction.
-    pub(super) fn sums(&self, n: NodeId) -> Sums {
-        (self.target.grids.sums)(self.g.op(n), &self.g.operand_types(n))
+    /// The target's kernel for a node that takes quantized activations.
+    pub(super) fn kernel(&self, n: NodeId) -> Option<Quantized> {
+        self.target.kernel_of(self.g, n)?.quantized
     }
 
     /// The nodes of `able`, in order.

@@ -22,5 +22,6 @@ pub(in super::super) fn read_real(g: &Graph, n: NodeId, integer: &FxHashSet<Node
 
 /// True where the target quantizes the real activations of a contraction when the model runs.
 pub(in super::super) fn puts_on_integers(g: &Graph, target: &Target, n: NodeId) -> bool {
-    g.op(n).is_contraction() && (target.grids.dynamic)(g.op(n), &g.operand_types(n)).is_some()
+    let weights = || target.kernel_of(g, n)?.weights;
+    g.op(n).is_contraction() && weights().is_some_and(|weights| weights.dynamic.is_some())
 }

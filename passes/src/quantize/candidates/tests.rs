@@ -1,13 +1,13 @@
 //! What each policy vetoes, with its reason, and a neighbour that it does not.
 
 use qcc_ir::ops::Op;
-use qcc_ir::target::Target;
+use qcc_ir::target::{Kernel, Target, Weights};
 use qcc_ir::{Graph, Store};
 
 use super::super::tests::{GATED, between_products, graph, looped, on_grids_of};
 use super::super::{Dynamic, Interface, Options, quantize};
 use crate::calibrate::Ranges;
-use crate::simplify::tests::target;
+use crate::simplify::tests::{row, target};
 
 const CONV: &str = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
 
@@ -62,7 +62,10 @@ fn inside_a_recurrence() {
 #[test]
 fn without_a_kernel() {
     let mut poor = target();
-    poor.grids.integer = |op, _| !matches!(op, Op::Unary(_));
+    poor.kernel = |op, operands| {
+        let kernel = row(op, operands);
+        Some(if matches!(op, Op::Unary(_)) { Kernel { quantized: None, ..kernel } } else { kernel })
+    };
     let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
     assert_eq!(why_on(&poor, &graph(GATED), &options, "gate"), "float: the target has no integer kernel for it");
     assert_eq!(why_inside(&graph(GATED), "gate"), INTEGER);
@@ -175,7 +178,10 @@ fn last_contractions() {
     assert_eq!(last(Dynamic::AtEnds), "dynamic: no contraction follows: its result stays in floating point");
     assert_eq!(last(Dynamic::Needed), INTEGER);
     let mut weights_alone = target();
-    weights_alone.grids.dynamic = |_, _| None;
+    weights_alone.kernel = |op, operands| {
+        let kernel = row(op, operands);
+        Some(Kernel { weights: kernel.weights.map(|w| Weights { dynamic: None, ..w }), ..kernel })
+    };
     let summed = |count: usize| {
         let weight = |n: usize| (0..n).map(|i| format!("{}", i as f32 / n as f32 - 0.4)).collect::<Vec<_>>().join(",");
         graph(&format!(
@@ -223,7 +229,7 @@ fn weights_alone() {
     assert_eq!(why(&g, "first"), "dynamic: only weights are quantized in this precision");
     assert_eq!(why(&g, "gate"), "float: it has no weights");
     let mut poor = target();
-    poor.grids.weights_only = |_, _| false;
+    poor.kernel = |op, operands| Some(Kernel { weights: None, ..row(op, operands) });
     let reason = "float: the target has no kernel for it that takes integer weights";
     assert_eq!(why_on(&poor, &g, &options, "first"), reason);
     let computed =

@@ -35,5 +35,5 @@ fn obstacle(g: &Graph, target: &Target, n: NodeId) -> Option<Reason> {
     if !weights.iter().filter_map(known).all(large) {
         return Some(Reason::SmallTable);
     }
-    (!(target.grids.weights_only)(op, &g.operand_types(n))).then_some(Reason::NoWeightKernel)
+    target.kernel_of(g, n).and_then(|kernel| kernel.weights).is_none().then_some(Reason::NoWeightKernel)
 }

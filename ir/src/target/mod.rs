@@ -1,0 +1,75 @@
+//! What a backend asks of a graph. Each backend exports one such description; passes receive it and never name a
+//! backend.
+
+mod kernel;
+
+use smallvec::SmallVec;
+
+pub use kernel::{Blocks, Kernel, Quantized, Weights, ZeroPoint};
+
+use crate::graph::{Graph, NodeId};
+use crate::ops::{MatMul, Op};
+use crate::types::{Elem, Layout, Shape, Store, TensorType};
+
+/// A backend's demands, as data.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// The table of kernels: what it has for this operator on operands of these real types. `None` where it has none: the
+    /// operator is decomposed before calibration. A device that runs a part of a target's models has a table of its own,
+    /// which asks this one and takes away.
+    pub kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>,
+    /// Layout that image operators (convolution, pooling, resizing) take and give, for a rank.
+    pub image_layout: fn(usize) -> Layout,
+    /// Element of indices and of integer arithmetic on them.
+    pub index: Elem,
+    /// The widest integers that it computes with; wider ones may be stored.
+    pub integers: Elem,
+    /// True where kernels count negative indices from the end. Elsewhere the graph does.
+    pub negative_indices: bool,
+    /// Storage of quantized activations.
+    pub activation: Store,
+    /// True where the target runs graphs of 16-bit floats. Elsewhere their values are widened to single precision.
+    pub half_graphs: bool,
+    /// True where graphs are converted to 16-bit floats, as far as kernels work on them. Elsewhere weights alone are halved,
+    /// and the target computes in single precision.
+    pub half_values: bool,
+    /// The graphs whose batch stays open where the source's is.
+    pub open_batch: OpenBatch,
+}
+
+/// Which graphs a target runs well with an open batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenBatch {
+    /// True for those that compute with real numbers.
+    pub real: bool,
+    /// True for those with quantized activations.
+    pub quantized: bool,
+}
+
+impl Target {
+    /// The kernels for a node. Quantized operands count as the real numbers that they hold.
+    pub fn kernel_of(&self, g: &Graph, node: NodeId) -> Option<Kernel> {
+        let types = g.operand_types(node);
+        if types.iter().all(|t| t.elem.grid().is_none()) {
+            return (self.kernel)(g.op(node), &types);
+        }
+        let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
+        (self.kernel)(g.op(node), &real.iter().collect::<SmallVec<[&TensorType; 4]>>())
+    }
+
+    /// True where products of matrices take weights of 4 bits in blocks.
+    pub fn takes_blocks(&self) -> bool {
+        let matrix = TensorType::new(Elem::F32, Shape::known(&[64, 64]));
+        let kernel = (self.kernel)(&MatMul { transpose_b: true }.into(), &[&matrix, &matrix]);
+        kernel.and_then(|k| k.weights).is_some_and(|weights| weights.blocks.is_some())
+    }
+
+    /// Layout of operand `i` (a weight) of an image operator.
+    pub fn weight_layout(&self, g: &Graph, node: NodeId, i: usize) -> Layout {
+        let rank = g.ty(g.operand(node, i)).rank();
+        let order = self.kernel_of(g, node).filter(|_| i == 1).map_or(&[][..], |kernel| kernel.weight_order);
+        Layout::from_order(order).filter(|l| l.rank() == rank).unwrap_or_else(|| Layout::row_major(rank))
+    }
+}
