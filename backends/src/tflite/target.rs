@@ -40,6 +40,13 @@ const PRODUCTS: Quantized = Quantized {
 /// Sums and products have the limits of an activation function, on integers too.
 const ARITHMETIC: Quantized = Quantized { fuses_clamp: true, ..QUANTIZED };
 
+/// Kernels end the process where an operand is rescaled by more.
+const SUMS: Quantized = Quantized { rescale_limit: Some((1 << 19) as f32), ..ARITHMETIC };
+
+/// Numbers between 0 and 1, and between -1 and 1.
+const FRACTIONS: Quantized = Quantized { result: Some((1.0 / 256.0, -128)), ..QUANTIZED };
+const SIGNED_FRACTIONS: Quantized = Quantized { result: Some((1.0 / 128.0, 0)), ..QUANTIZED };
+
 /// Elements that arithmetic runs on.
 fn number(ty: &TensorType) -> bool {
     matches!(ty.elem, Elem::F32 | Elem::I32)
@@ -76,7 +83,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::MatMul(m) => kernel(all_real() && x[0].rank() <= 5 && x[1].rank() <= 5, product(m, x)),
         Op::Pool(_) => kernel(all_real() && pool::native(op, x), REAL.quantized(QUANTIZED)),
         Op::Resize(_) => kernel(all_real() && resize::native(op, x), REAL.quantized(QUANTIZED)),
-        Op::Softmax(s) => kernel(all_real(), REAL.quantized_if(!s.log, QUANTIZED)),
+        Op::Softmax(s) => kernel(all_real(), REAL.quantized_if(!s.log, FRACTIONS)),
         Op::Reduce(Reduce { f, .. }) => match f {
             ReduceFn::Mean => kernel(real(x[0]), moves()),
             ReduceFn::Max | ReduceFn::Min => kernel(number(x[0]), moves()),
@@ -134,7 +141,9 @@ fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
         Abs => number(x).then_some(quantized),
         // NEG negates the stored integer, whatever the zero point.
         Neg | Sign => number(x).then_some(REAL),
-        Sigmoid | Tanh | HardSwish | Rsqrt | LeakyRelu { .. } | Gelu { .. } => real(x).then_some(quantized),
+        Sigmoid => real(x).then_some(REAL.quantized(FRACTIONS)),
+        Tanh => real(x).then_some(REAL.quantized(SIGNED_FRACTIONS)),
+        HardSwish | Rsqrt | LeakyRelu { .. } | Gelu { .. } => real(x).then_some(quantized),
         Elu { alpha } => (real(x) && alpha == 1.0).then_some(quantized),
         // TensorFlow Lite for Microcontrollers has no 8-bit kernels for them.
         Exp | Log | Sqrt => real(x).then_some(REAL),
@@ -150,7 +159,8 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     let [a, b] = [x[0], x[1]];
     let any_real = x.iter().any(|t| real(t));
     match f {
-        Add | Sub | Mul => number(a).then_some(REAL.quantized_if(any_real, ARITHMETIC)),
+        Add | Sub => number(a).then_some(REAL.quantized_if(any_real, SUMS)),
+        Mul => number(a).then_some(REAL.quantized_if(any_real, ARITHMETIC)),
         Max | Min | SquaredDifference => number(a).then_some(REAL.quantized_if(any_real, QUANTIZED)),
         // A quantized divisor between 0 and the first step of its grid becomes 0.
         Div | Pow | FloorDiv | FloorMod => number(a).then_some(REAL),

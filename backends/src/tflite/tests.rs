@@ -78,18 +78,16 @@ fn all_refusals_come_together() {
     assert_eq!(refused[0].message, "tflite cannot express unary: no operator does unary(f:Erf) on f32[2,3]");
 }
 
+/// What is told of a graph that ends in `%y`: each fault with its node.
+fn wrong(body: &str) -> String {
+    let g = parse(&format!("graph g {{ {body} output y = %y }}"), &Weights::new()).unwrap_or_else(|e| panic!("{e}"));
+    let Err(all) = Checked::new(&g, &TARGET) else { return "nothing".into() };
+    all.iter().map(|d| format!("{}: {}", d.origin.path(), d.message)).collect::<Vec<_>>().join("; ")
+}
+
 /// What LiteRT would refuse, or read otherwise, is told before it is written: each with its node.
 #[test]
 fn graphs_that_are_not_laid_out_are_refused() {
-    let wrong = |body: &str| match parse(&format!("graph g {{ {body} output y = %y }}"), &Weights::new()) {
-        Err(e) => panic!("{e}"),
-        Ok(g) => match Checked::new(&g, &TARGET) {
-            Ok(_) => "nothing".to_owned(),
-            Err(all) => {
-                all.iter().map(|d| format!("{}: {}", d.origin.path(), d.message)).collect::<Vec<_>>().join("; ")
-            }
-        },
-    };
     let conv = |x: &str, w: &str, y: &str| {
         let call = "conv(stride:[2,2],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from c (Conv)";
         wrong(&format!("%x: f32[1,2,4,4]{x} = input %w: f32[3,2,2,2]{w} = input %y: f32[1,3,2,2]{y} = {call}"))
@@ -193,7 +191,7 @@ fn the_same_graph_gives_the_same_bytes() {
 
 #[test]
 fn tables_that_fail_on_devices_are_found() {
-    use qcc_formats::tflite::{BuiltinOperator as B, Model, OperatorCode, Quantization, TensorType as T};
+    use qcc_formats::tflite::{Model, Quantization};
     let quantized = |model: &mut Model, tensor: usize, scales: Vec<f32>, zero: i64| {
         let zero_point = vec![zero; scales.len()];
         model.subgraphs[0].tensors[tensor].quantization =
@@ -208,18 +206,52 @@ fn tables_that_fail_on_devices_are_found() {
     assert!(fault(&|m| m.subgraphs[0].operators[0].inputs[2] = -1).contains("no bias"));
     assert!(fault(&|m| m.subgraphs[0].operators[0].inputs[0] = 99).contains("does not exist"));
     assert!(fault(&|m| m.subgraphs[0].tensors[1].shape = vec![1]).contains("the length of its shape"));
-    assert!(fault(&|m| quantized(m, 1, vec![0.1; 6], 3)).contains("zero point is not 0"));
     assert!(fault(&|m| quantized(m, 1, vec![0.0], 0)).contains("positive and normal"));
     assert!(fault(&|m| quantized(m, 1, vec![0.1; 5], 0)).contains("as many scales"));
-    assert!(fault(&|m| quantized(m, 0, vec![0.1], 0)).contains("mixed"));
-    let concat = |m: &mut Model, scale: f32| {
-        m.operator_codes[0] = OperatorCode::builtin(B::CONCATENATION, 2);
-        for t in [0, 2] {
-            m.subgraphs[0].tensors[t].elem = T::INT8;
-            quantized(m, t, vec![if t == 0 { 0.5 } else { scale }], 0);
-        }
-        m.subgraphs[0].operators[0].inputs = vec![0];
+}
+
+/// What is quantized otherwise than kernels take it, is refused before it is written.
+#[test]
+fn graphs_that_no_kernel_takes_are_refused() {
+    let dense = "%x: i8<0.5:3>[2,4] = input %w: i8<WEIGHT>[3,4] = const [1,2,3,4,5,6,7,8,9,10,11,12]
+                 %y: i8<RESULT>[2,3] = matmul(transpose_b:true) %x, %w from fc (Gemm)";
+    let dense = |weight: &str, result: &str| wrong(&dense.replace("WEIGHT", weight).replace("RESULT", result));
+    let cannot = |op: &str, why: &str| format!("{op}: tflite cannot express {why}");
+    assert_eq!(dense("axis 0: 0.1,0.2,0.3", "0.5:3"), "nothing");
+    assert_eq!(dense("0.1:0", "0.5:3"), "nothing");
+    let why = "matmul: no kernel takes a weight that is not symmetric";
+    assert_eq!(dense("0.1:1", "0.5:3"), cannot("fc", why));
+    let why = "matmul: no kernel takes a weight with scales along axis 1";
+    assert_eq!(dense("axis 1: 0.1,0.2,0.3,0.4", "0.5:3"), cannot("fc", why));
+    let far = "no kernel brings its operands to a scale that is so much smaller";
+    assert_eq!(dense("0.1:0", "0.0001:3"), cannot("fc", &format!("matmul: {far}")));
+    let alone = |scales: &str| {
+        wrong(&format!(
+            "%x: f32[2,4] = input %w: i8<{scales}>[3,4] = const [1,2,3,4,5,6,7,8,9,10,11,12]
+                        %y: f32[2,3] = matmul(transpose_b:true) %x, %w from fc (Gemm)"
+        ))
     };
-    assert_eq!(fault(&|m| concat(m, 0.5)), "");
-    assert!(fault(&|m| concat(m, 0.25)).contains("one scale"));
+    assert_eq!(alone("axis 0: 0.1,0.2,0.3"), "nothing");
+    assert_eq!(
+        alone("axis 1: 0.1,0.2,0.3,0.4"),
+        cannot("fc", "matmul: no kernel takes a weight with scales along axis 1")
+    );
+    let sums = "%x: i8<0.5:3>[2,4] = input %w: i8<0.1:0>[3,4] = const [1,2,3,4,5,6,7,8,9,10,11,12]
+                %y: f32[2,3] = matmul(transpose_b:true) %x, %w from fc (Gemm)";
+    assert_eq!(wrong(sums), cannot("fc", "matmul: kernels on quantized numbers give quantized ones"));
+    let depthwise = "%x: f32[1,2,4,4] @0231 = input %w: i8<0.1:0>[2,1,1,1] @1230 = const [1,2]
+                     %y: f32[1,2,4,4] @0231 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:2) %x, %w from dw (Conv)";
+    assert_eq!(wrong(depthwise), cannot("dw", "conv: no kernel takes its weight quantized"));
+    let sigmoid = |grid: &str| {
+        wrong(&format!("%x: i8<0.5:3>[4] = input %y: i8<{grid}>[4] = unary(f:Sigmoid) %x from s (Sigmoid)"))
+    };
+    assert_eq!(sigmoid("0.00390625:-128"), "nothing");
+    assert_eq!(sigmoid("0.5:3"), cannot("s", "unary: its result has scale 0.00390625 and zero point -128"));
+    let negated = "%x: i8<0.5:3>[4] = input %y: i8<0.5:3>[4] = unary(f:Neg) %x from n (Neg)";
+    assert_eq!(wrong(negated), cannot("n", "unary: no kernel takes it quantized"));
+    let sum = |scale: &str| {
+        wrong(&format!("%x: i8<0.5:3>[4] = input %y: i8<{scale}:3>[4] = binary(f:Add) %x, %x from a (Add)"))
+    };
+    assert_eq!(sum("0.5"), "nothing");
+    assert_eq!(sum("0.0000005"), cannot("a", &format!("binary: {far}")));
 }

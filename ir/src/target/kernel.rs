@@ -36,8 +36,11 @@ pub struct Quantized {
     pub gives_real: bool,
     /// The largest sum of two neighbouring products, where some processors add them in narrow integers that saturate.
     pub pair_limit: Option<i32>,
-    /// The ratio `input scale * weight scale / result scale` that kernels refuse, and all above it.
+    /// The ratio of an operand's scale to that of the result (of contractions `input scale * weight scale / result scale`)
+    /// that kernels refuse, and all above it.
     pub rescale_limit: Option<f32>,
+    /// The scale and zero point that results have, whatever the artefact says.
+    pub result: Option<(f32, i32)>,
     /// True where limits to the result (a `Clamp` that alone reads it) are applied as it is rounded.
     pub fuses_clamp: bool,
 }
@@ -78,6 +81,9 @@ pub enum ZeroPoint {
     SymmetricOrUnsigned,
 }
 
+/// What is told of numbers that kernels do not bring to the scale of a result.
+const FAR: &str = "no kernel brings its operands to a scale that is so much smaller";
+
 impl Kernel {
     /// A kernel for real numbers alone, in single precision.
     pub const REAL: Kernel = Kernel { half: false, weight_order: &[], quantized: None, weights: None };
@@ -113,6 +119,7 @@ impl Quantized {
         gives_real: false,
         pair_limit: None,
         rescale_limit: None,
+        result: None,
         fuses_clamp: false,
     };
 
@@ -127,8 +134,21 @@ impl Quantized {
         self.rescale_limit.is_none_or(|limit| weight.scales().iter().all(|s| ratio(s) < limit))
     }
 
+    /// Why an operator whose operands are quantized, and which is no contraction, is not one that the kernel takes.
+    fn takes(&self, types: &[&TensorType], result: &TensorType) -> Result<(), String> {
+        let Some(to) = result.elem.grid() else { return Ok(()) };
+        let far = |from: &Grid| self.rescale_limit.is_some_and(|limit| from.scales()[0] / to.scales()[0] >= limit);
+        match self.result {
+            _ if types.iter().filter_map(|t| t.elem.grid()).any(far) => Err(FAR.into()),
+            Some(own) if to.tensor_map() != Some(own) => {
+                Err(format!("its result has scale {} and zero point {}", own.0, own.1))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Why a contraction whose activation is quantized is not one that the kernel takes.
-    fn takes(&self, types: &[&TensorType], result: &TensorType, constant_weight: bool) -> Result<(), String> {
+    fn contracts(&self, types: &[&TensorType], result: &TensorType, constant_weight: bool) -> Result<(), String> {
         let (Some(x), Some(weight)) = (types[0].elem.grid(), types[1].elem.grid()) else { return Ok(()) };
         let symmetric = ZeroPoint::Symmetric.admits(weight);
         match &weight.map {
@@ -143,7 +163,7 @@ impl Quantized {
         match result.elem.grid() {
             Some(_) if !self.gives_quantized => Err("kernels on quantized numbers give real ones".into()),
             None if !self.gives_real => Err("kernels on quantized numbers give quantized ones".into()),
-            Some(to) if !self.rescales(x, weight, to) => Err("no kernel rescales its sums by that much".into()),
+            Some(to) if !self.rescales(x, weight, to) => Err(FAR.into()),
             _ => Ok(()),
         }
     }
@@ -210,9 +230,9 @@ impl Kernel {
         match (self.weights, self.quantized) {
             (Some(kernel), _) if is_constant && (weight == 0 || !on_grid(types[0])) => kernel.takes(types[weight]),
             (_, Some(kernel)) if op.is_contraction() && on_grid(types[0]) => {
-                kernel.takes(&types, &results[0], is_constant)
+                kernel.contracts(&types, &results[0], is_constant)
             }
-            (_, Some(_)) if !op.is_contraction() => Ok(()),
+            (_, Some(kernel)) if !op.is_contraction() => kernel.takes(&types, &results[0]),
             _ if op.is_contraction() && !on_grid(types[0]) => Err("no kernel takes its weight quantized".into()),
             _ => Err("no kernel takes it quantized".into()),
         }

@@ -7,9 +7,9 @@ use qcc_ir::target::{Kernel, Target};
 use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Output, Shape, Store, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
-use super::assign::Grids;
 use super::grids::{grid_of, per_channel};
 use super::kernels::weights;
+use super::parameters::Grids;
 use super::plan::{Mode, Plan};
 use super::weights::{
     Bounds, bias_grid, block_grid, constant_grid, constant_range, corrected_bias, lost_inputs, magnitudes, rounded,

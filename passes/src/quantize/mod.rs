@@ -1,6 +1,6 @@
 //! Quantization: real numbers go onto grids.
 //!
-//! `candidates` finds which nodes may work on integers, and why others may not; `plan` decides which do, `assign` which grid each value has, `build` writes the graph
+//! `candidates` finds which nodes may work on integers, and why others may not; `plan` decides which do, `parameters` which grid each value has, `build` writes the graph
 //! anew with those types and with `Quantize` and `Dequantize` at the borders. A graph that comes with grids and borders
 //! goes another way: `complete` adds what borders are missing, and `absorb` draws what lies between them onto the grids.
 
@@ -13,13 +13,13 @@ use crate::decisions::Decision;
 use crate::pass::{Given, PassError};
 
 mod absorb;
-mod assign;
 mod build;
 mod candidates;
 mod complete;
 mod decide;
 mod grids;
 mod kernels;
+mod parameters;
 mod passes;
 mod plan;
 #[cfg(test)]
@@ -134,9 +134,9 @@ pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) 
 }
 
 /// The grids of what the plan has on integers. Nodes that nothing would be left of there are taken off it.
-fn grids_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> assign::Grids {
+fn grids_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> parameters::Grids {
     loop {
-        let grids = assign::assign(g, target, plan);
+        let grids = parameters::assign(g, target, plan);
         let vetoes = candidates::resolution::vetoes(g, plan.integers(), |v| grids.of(v));
         if vetoes.is_empty() {
             return grids;

@@ -1,0 +1,129 @@
+//! What integer nodes ask of the grids of their values.
+
+use std::collections::BTreeMap;
+
+use qcc_ir::ops::{Extents, GridRule};
+use qcc_ir::target::{Target, ZeroPoint};
+use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::super::grids::fixed_grid;
+use super::super::kernels::clamped;
+use super::super::plan::{Mode, Plan};
+use super::super::weights::constant_range;
+use crate::calibrate::{OwnRanges, Range};
+use crate::sets::Sets;
+
+/// An operand of a join that has other readers keeps its own grid where the joint one is this much coarser.
+const COARSER: f32 = 2.0;
+
+/// The constraints of all integer nodes.
+#[derive(Debug, Default)]
+pub(super) struct Constraints {
+    /// The integer nodes, in order.
+    pub(super) nodes: Vec<NodeId>,
+    /// Values of one class lie on one grid.
+    pub(super) classes: Sets<ValueId>,
+    /// Grids that are known beforehand.
+    pub(super) fixed: FxHashMap<ValueId, Grid>,
+    /// Where kernels want the zero point.
+    pub(super) zero_points: BTreeMap<ValueId, ZeroPoint>,
+    /// Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
+    pub(super) silent: FxHashSet<ValueId>,
+    /// Ranges of constants that lie on the grid of a value.
+    pub(super) constants: FxHashMap<ValueId, Range>,
+    /// Operands that keep their own grid and are moved to that of the result on the way in.
+    pub(super) moved: FxHashSet<(NodeId, usize)>,
+    /// Activations that are quantized apart for a node where their own grid is symmetric.
+    pub(super) apart: Vec<(NodeId, ValueId)>,
+}
+
+impl Constraints {
+    pub(super) fn of(g: &Graph, target: &Target, plan: &Plan) -> Self {
+        let integer = |n: &NodeId| matches!(plan.mode(*n), Some(Mode::Integer | Mode::Sums));
+        let nodes: Vec<NodeId> = g.order().into_iter().filter(integer).collect();
+        let mut all = Constraints { constants: joined_constants(g, &nodes), nodes, ..Constraints::default() };
+        for n in all.nodes.clone() {
+            all.add(g, target, plan, n);
+        }
+        all
+    }
+
+    fn add(&mut self, g: &Graph, target: &Target, plan: &Plan, n: NodeId) {
+        let (operands, result) = (g.operands(n), n.value(0));
+        match g.op(n).grid() {
+            GridRule::Carry => self.classes.join(result, operands[0]),
+            GridRule::Unify => self.unify(g, &plan.ranges, n),
+            GridRule::Fixed { lo, hi } => drop(self.fixed.insert(result, fixed_grid(lo, hi, target.activation))),
+            GridRule::Contract { .. } => self.contract(g, target, n),
+            GridRule::Own if clamped(g, target, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
+                self.classes.join(result, operands[0]);
+                self.silent.insert(operands[0]);
+            }
+            GridRule::Own | GridRule::Float => {}
+        }
+    }
+
+    /// A join: its operands and its result lie on one grid.
+    fn unify(&mut self, g: &Graph, own: &OwnRanges, n: NodeId) {
+        for i in self.keeps(g, n, own) {
+            self.moved.insert((n, i));
+        }
+        for (i, v) in g.operands(n).into_iter().enumerate().filter(|(_, v)| is_computed(g, *v)) {
+            if !self.moved.contains(&(n, i)) {
+                self.classes.join(n.value(0), v);
+            }
+        }
+    }
+
+    /// The zero points of the factors of a contraction.
+    fn contract(&mut self, g: &Graph, target: &Target, n: NodeId) {
+        let operands = g.operands(n);
+        let constant = g.constant(operands[1]).is_some();
+        let Some(kernel) = target.kernel_of(g, n).and_then(|kernel| kernel.quantized) else { return };
+        for (i, v) in operands.into_iter().enumerate().take(2).filter(|(_, v)| is_computed(g, *v)) {
+            match kernel.zero_point_of(i, constant) {
+                ZeroPoint::Any => {}
+                ZeroPoint::AnyPerConsumer => self.apart.push((n, v)),
+                // The stricter of two demands holds.
+                zero if self.zero_points.get(&v) != Some(&ZeroPoint::Symmetric) => {
+                    self.zero_points.insert(v, zero);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Operands of a join that keep their own grid: those on a fixed grid, and those with other readers for which the
+    /// joint grid is much coarser.
+    fn keeps(&self, g: &Graph, n: NodeId, own: &OwnRanges) -> Extents {
+        let operands = g.operands(n);
+        let spans: Vec<Option<f32>> = operands.iter().map(|v| own.get(v).map(|r| r.span())).collect();
+        let joint = spans.iter().flatten().copied().fold(0.0f32, f32::max);
+        let is_fixed = |v: ValueId| self.fixed.keys().any(|f| self.classes.root(*f) == self.classes.root(v));
+        let keeps = |i: &usize| {
+            let v = operands[*i];
+            let coarse = spans[*i].is_some_and(|s| s * COARSER < joint);
+            is_fixed(v) || (coarse && g.users(v).len() > 1)
+        };
+        (0..operands.len()).filter(|i| spans[*i].is_some()).filter(keeps).collect()
+    }
+}
+
+/// True for real numbers that are no constant.
+fn is_computed(g: &Graph, v: ValueId) -> bool {
+    g.constant(v).is_none() && g.ty(v).elem == Elem::F32
+}
+
+/// Ranges of constants that lie on the grid of a join's result.
+fn joined_constants(g: &Graph, order: &[NodeId]) -> FxHashMap<ValueId, Range> {
+    let mut all: FxHashMap<ValueId, Range> = FxHashMap::default();
+    for &n in order.iter().filter(|n| g.op(**n).grid() == GridRule::Unify) {
+        let reals = g.operands(n).into_iter().filter(|&v| g.ty(v).elem == Elem::F32);
+        for c in reals.filter_map(|v| g.constant(v)).map(|c: &Tensor| constant_range(c)) {
+            let joint = all.get(&n.value(0)).map_or(c, |a| a.union(c));
+            all.insert(n.value(0), joint);
+        }
+    }
+    all
+}

@@ -1,0 +1,45 @@
+//! Which grid each value has: what operators and kernels ask of values ([`constraints`]), and grids that meet it ([`solve`]).
+
+mod constraints;
+mod solve;
+
+use qcc_ir::target::Target;
+use qcc_ir::{Graph, Grid, NodeId, ValueId};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::plan::Plan;
+use constraints::Constraints;
+
+/// Grids of all values that integer nodes read or give, and the operands that are moved to another grid on the way in.
+#[derive(Debug, Default)]
+pub(super) struct Grids {
+    grids: FxHashMap<ValueId, Grid>,
+    moved: FxHashSet<(NodeId, usize)>,
+    apart: FxHashMap<NodeId, Grid>,
+}
+
+impl Grids {
+    /// The grid a value has, where it has one.
+    pub(super) fn of(&self, v: ValueId) -> Option<&Grid> {
+        self.grids.get(&v)
+    }
+
+    /// The grid that operand `i` of `n`, the value `v`, is to be on.
+    pub(super) fn of_operand(&self, n: NodeId, i: usize, v: ValueId) -> Option<&Grid> {
+        if self.moved.contains(&(n, i)) {
+            return self.of(n.value(0));
+        }
+        self.apart.get(&n).filter(|_| i == 0).or_else(|| self.of(v))
+    }
+}
+
+/// The grids of the values of a plan.
+pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Grids {
+    let constraints = Constraints::of(g, target, plan);
+    let mut values: Vec<ValueId> =
+        constraints.nodes.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n))).collect();
+    values.retain(|v| plan.ranges.contains_key(v));
+    values.sort_unstable();
+    values.dedup();
+    constraints.solve(&values, &plan.ranges, target.activation)
+}

@@ -1,0 +1,70 @@
+//! Grids that meet the constraints: one for each class of values, as fine as the ranges of its members allow.
+
+use qcc_ir::target::ZeroPoint;
+use qcc_ir::{Grid, Store, ValueId};
+use rustc_hash::FxHashMap;
+
+use super::super::grids::grid_of;
+use super::Grids;
+use super::constraints::Constraints;
+use crate::calibrate::{OwnRanges, Range};
+
+/// What a class asks, keyed by its root.
+struct Classes {
+    ranges: FxHashMap<ValueId, Range>,
+    fixed: FxHashMap<ValueId, Grid>,
+    zero_points: FxHashMap<ValueId, ZeroPoint>,
+}
+
+impl Constraints {
+    /// The grids of `values`, in order, whose ranges are `own`.
+    pub(super) fn solve(self, values: &[ValueId], own: &OwnRanges, store: Store) -> Grids {
+        let classes = self.by_class(values, own);
+        let grid = |v: ValueId| {
+            let known = classes.fixed.get(&self.classes.root(v)).cloned();
+            known.or_else(|| {
+                let (range, symmetric) = classes.placed(self.classes.root(v))?;
+                Some(grid_of(range, store, symmetric))
+            })
+        };
+        let apart = self.apart.iter().filter_map(|&(n, v)| {
+            let (range, symmetric) = classes.placed(self.classes.root(v))?;
+            symmetric.then(|| (n, grid_of(range, store, false)))
+        });
+        Grids {
+            apart: apart.collect(),
+            grids: values.iter().filter_map(|v| Some((*v, grid(*v)?))).collect(),
+            moved: self.moved.clone(),
+        }
+    }
+
+    fn by_class(&self, values: &[ValueId], own: &OwnRanges) -> Classes {
+        let mut ranges: FxHashMap<ValueId, Range> = FxHashMap::default();
+        for v in values.iter().filter(|v| !self.silent.contains(v)) {
+            let range = self.constants.get(v).map_or(own[v], |c| own[v].union(*c));
+            let root = self.classes.root(*v);
+            let joint = ranges.get(&root).map_or(range, |joint| joint.union(range));
+            ranges.insert(root, joint);
+        }
+        let mut zero_points: FxHashMap<ValueId, ZeroPoint> = FxHashMap::default();
+        for (&v, &zero) in &self.zero_points {
+            let all = zero_points.entry(self.classes.root(v)).or_insert(zero);
+            *all = if zero == ZeroPoint::Symmetric { zero } else { *all };
+        }
+        let fixed = self.fixed.iter().map(|(v, grid)| (self.classes.root(*v), grid.clone())).collect();
+        Classes { ranges, fixed, zero_points }
+    }
+}
+
+impl Classes {
+    /// The range of a class, and whether its zero point lies in the middle; `None` where its grid is known beforehand.
+    fn placed(&self, root: ValueId) -> Option<(Range, bool)> {
+        let range = *self.ranges.get(&root).filter(|_| !self.fixed.contains_key(&root))?;
+        let symmetric = match self.zero_points.get(&root) {
+            Some(ZeroPoint::Symmetric) => true,
+            Some(ZeroPoint::SymmetricOrUnsigned) => range.lo < 0.0,
+            Some(ZeroPoint::Any | ZeroPoint::AnyPerConsumer) | None => false,
+        };
+        Some((range, symmetric))
+    }
+}
