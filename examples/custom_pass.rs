@@ -47,7 +47,7 @@ impl Pass for ListFloat {
 
     fn run(&self, g: &mut Graph, _: &mut Context<'_>) -> Result<(), PassError> {
         let border = |op: &Op| matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_));
-        let float = |n: &_| !border(g.op(*n)) && g.result_types(*n).iter().all(|t| t.elem.grid().is_none());
+        let float = |n: &_| !border(g.op(*n)) && g.result_types(*n).iter().all(|t| t.elem.qparams().is_none());
         let names = g.order().into_iter().filter(float).map(|n| g.origin(n).to_string());
         if let Ok(mut list) = self.0.lock() {
             list.extend(names);

@@ -212,7 +212,7 @@ impl Options {
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
             return usage("only 4-bit weights lie in blocks", "add --quantize w4a32, or leave --block out");
         }
-        if matches!(self.interface, quantize::Interface::Grid(_)) && self.precision != Precision::Int8 {
+        if matches!(self.interface, quantize::Interface::Quantized(_)) && self.precision != Precision::Int8 {
             return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
         }
         if self.interface == quantize::Interface::Half && !self.half_values {
@@ -283,7 +283,7 @@ mod tests {
                 calibration: Some(Calibration { method: Some(Method::Mse), ..data }),
                 ..float.clone()
             },
-            Options { interface: quantize::Interface::Grid(qcc_ir::Store::I8), ..float.clone() },
+            Options { interface: quantize::Interface::Quantized(qcc_ir::StorageType::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
             Options { block: 64, ..float.clone() },
             Options { precision: Precision::W4A32, ..float.clone() },

@@ -82,7 +82,7 @@ pub enum Format {
 
 /// How a graph is written, where a format knows several ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Form {
+pub struct WriteOptions {
     /// ONNX: operators on integers (`QLinearConv`) in place of `QuantizeLinear` and `DequantizeLinear` around real ones.
     pub qoperator: bool,
     /// ONNX: weights in a file of their own, however small.
@@ -92,9 +92,9 @@ pub struct Form {
     pub dynamic: bool,
 }
 
-impl Form {
+impl WriteOptions {
     /// The default.
-    pub const PLAIN: Form = Form { qoperator: false, external_data: false, dynamic: false };
+    pub const PLAIN: WriteOptions = WriteOptions { qoperator: false, external_data: false, dynamic: false };
 }
 
 /// What was written.
@@ -113,17 +113,17 @@ impl Format {
     pub const ALL: &'static [Format] = &[Format::Tflite, Format::Onnx, Format::Openvino];
 
     /// The backend that writes the format in a form. What the format does not know of it counts for nothing.
-    pub fn with(self, form: Form) -> Arc<dyn Backend> {
+    pub fn with(self, form: WriteOptions) -> Arc<dyn Backend> {
         Arc::new(Writer { format: self, form })
     }
 
     /// What the format asks of a graph.
     pub fn target(self) -> &'static Target {
-        self.target_for(Form::default())
+        self.target_for(WriteOptions::default())
     }
 
     /// As [`Format::target`], of a graph that is written in that form.
-    pub fn target_for(self, form: Form) -> &'static Target {
+    pub fn target_for(self, form: WriteOptions) -> &'static Target {
         match (self, form.dynamic) {
             (Format::Tflite, _) => &tflite::TARGET,
             (Format::Onnx, false) => &onnx::TARGET,
@@ -136,7 +136,7 @@ impl Format {
 
 impl From<Format> for Arc<dyn Backend> {
     fn from(format: Format) -> Self {
-        format.with(Form::default())
+        format.with(WriteOptions::default())
     }
 }
 
@@ -144,7 +144,7 @@ impl From<Format> for Arc<dyn Backend> {
 #[derive(Clone, Copy, Debug)]
 struct Writer {
     format: Format,
-    form: Form,
+    form: WriteOptions,
 }
 
 impl Backend for Writer {

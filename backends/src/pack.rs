@@ -1,13 +1,13 @@
 //! 4-bit integers as formats store them.
 
 use bytes::Bytes;
-use qcc_ir::{Store, Tensor};
+use qcc_ir::{StorageType, Tensor};
 
 /// The bytes of a constant as files hold them: 4-bit integers two in a byte, the first in the lower half and the last
 /// byte filled with 0; all else as it is.
 pub(crate) fn packed(constant: &Tensor) -> Bytes {
-    match constant.ty().elem.grid() {
-        Some(grid) if grid.store == Store::I4 => nibbles(constant.data()),
+    match constant.ty().elem.qparams() {
+        Some(qparams) if qparams.storage == StorageType::I4 => nibbles(constant.data()),
         _ => constant.data().clone(),
     }
 }

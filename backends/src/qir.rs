@@ -4,7 +4,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Kernel, OpenBatch, Target};
 use qcc_ir::text::file;
-use qcc_ir::{Checked, Elem, Layout, Store};
+use qcc_ir::{Checked, Elem, Layout, StorageType};
 
 use crate::{Attachments, Backend, Files, Summary, unwritten};
 
@@ -16,7 +16,7 @@ static TARGET: Target = Target {
     index: Elem::I64,
     integers: Elem::I64,
     negative_indices: true,
-    activation: Store::U8,
+    activation: StorageType::U8,
     half_graphs: true,
     half_values: false,
     // A file holds numbers as extents.

@@ -2,7 +2,7 @@
 
 use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::error::{EvalError, GridError, TooLarge, TypeError};
+use qcc_ir::error::{EvalError, QuantError, TooLarge, TypeError};
 
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -102,7 +102,7 @@ pub(crate) enum Refusal {
     Type(#[from] TypeError),
     /// A type cannot have its grid.
     #[error(transparent)]
-    Grid(#[from] GridError),
+    QuantParams(#[from] QuantError),
     /// A constant cannot be computed.
     #[error(transparent)]
     Eval(#[from] EvalError),
@@ -148,7 +148,7 @@ impl Refusal {
             | Refusal::MissingInput(_)
             | Refusal::Undefined(_)
             | Refusal::Invalid(_)
-            | Refusal::Grid(_)
+            | Refusal::QuantParams(_)
             | Refusal::Type(_)
             | Refusal::Eval(_) => "bad-model",
         };
@@ -163,7 +163,7 @@ impl Refusal {
             Refusal::TooLarge(_) => "give smaller inputs: --shape, or export the model without such constants",
             Refusal::Result { .. } => "export the model without what reads this result",
             Refusal::Data(_) => "keep the files with its data beside the model, under the names that it gives",
-            Refusal::Grid(_) => "quantize the model again, or give it before it was quantized",
+            Refusal::QuantParams(_) => "quantize the model again, or give it before it was quantized",
             Refusal::Type(TypeError::Element { .. }) | Refusal::Eval(EvalError::Type(TypeError::Element { .. })) => {
                 "cast its operands to an element that it takes, and the result back"
             }

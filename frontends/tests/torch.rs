@@ -192,9 +192,9 @@ fn quantized_values_lie_on_grids() {
     let graph = graph(file("quantized"), &[]);
     let count = |kind: OpKind| graph.order().into_iter().filter(|&n| graph.op(n).kind() == kind).count();
     assert_eq!((count(OpKind::Quantize), count(OpKind::Dequantize)), (2, 3));
-    let on_grid =
-        |n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem.grid().is_some_and(|g| g.scales().len() == 4));
-    assert!(graph.order().into_iter().any(on_grid));
+    let is_quantized =
+        |n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem.qparams().is_some_and(|g| g.scales().len() == 4));
+    assert!(graph.order().into_iter().any(is_quantized));
 }
 
 // Archives.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow::Continue;
 
 use bytes::Bytes;
-use qcc_backends::{Attachments, Form, Format, Memory};
+use qcc_backends::{Attachments, WriteOptions, Format, Memory};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::testing::{Step, graph_of, inputs_for};
@@ -11,7 +11,7 @@ use qcc_ir::text::{parse, print_brief, print_full, weights_of};
 use qcc_ir::{Checked, Graph, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::{self, Options, Weights, quantize};
-use qcc_passes::{Context, Joint, Numbers, PassError, Pipeline, Settings, Stage, ignore};
+use qcc_passes::{Context, SharedGraph, Numbers, PassError, Pipeline, Settings, Stage, ignore};
 
 use crate::refused;
 
@@ -39,7 +39,7 @@ fn run(g: &mut Graph, format: Format, stage: Stage, int8: bool, channels_last: b
     }
 }
 
-fn written(g: &mut Graph, format: Format, form: Form, channels_last: bool) -> Option<Bytes> {
+fn written(g: &mut Graph, format: Format, form: WriteOptions, channels_last: bool) -> Option<Bytes> {
     if !run(g, format, Stage::Layout, false, channels_last) {
         return None;
     }
@@ -74,7 +74,7 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
         }
         if given {
             let mut cx = Context::new(format.target());
-            match quantize::absorb(&g, &mut cx, quantize::Interface::Float) {
+            match quantize::import_qdq(&g, &mut cx, quantize::Interface::Float) {
                 Ok(absorbed) => g = absorbed.graph,
                 Err(PassError::Refused(d)) => {
                     refused(&d);
@@ -84,7 +84,7 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
                 Err(e) => panic!("{e}\n{}", print_brief(&g)),
             }
         }
-        written(&mut g, format, Form::default(), channels_last);
+        written(&mut g, format, WriteOptions::default(), channels_last);
     }
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn graph(data: &[u8]) {
         }
         truth.holds(&lowered, format.target().name, &g);
         let mut float = lowered.clone();
-        written(&mut float, format, Form::default(), false);
+        written(&mut float, format, WriteOptions::default(), false);
         if usize::from(first / 2) % Format::ALL.len() == i {
             quantized(&lowered, format, &truth, first / 6);
         }
@@ -180,7 +180,7 @@ fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
     if !run(&mut g, Format::Onnx, Stage::Lower, false, false) {
         return;
     }
-    let Some(file) = written(&mut g, Format::Onnx, Form::default(), false) else { return };
+    let Some(file) = written(&mut g, Format::Onnx, WriteOptions::default(), false) else { return };
     let model = Model::read(file, std::path::Path::new("/nowhere")).expect("what was written is read");
     let options = ImportOptions::default();
     match model.import(&options) {
@@ -191,7 +191,7 @@ fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
 
 /// Quantized, a graph verifies, evaluates and is written.
 fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
-    let joint = Joint::alone(float);
+    let joint = SharedGraph::alone(float);
     let sample = |_| Some(truth.inputs.clone());
     let Ok(ranges) = calibrate(&joint, &[float], Method::MinMax, 1, sample, &mut |_| Continue(())) else { return };
     let options = Options {
@@ -203,7 +203,7 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
             Weights::Channels
         },
         interface: match mode / 3 % 3 {
-            1 if mode % 3 != 2 => quantize::Interface::Grid(qcc_ir::Store::I8),
+            1 if mode % 3 != 2 => quantize::Interface::Quantized(qcc_ir::StorageType::I8),
             _ => quantize::Interface::Float,
         },
         exclude: Vec::new(),
@@ -217,12 +217,12 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let inputs: Vec<Tensor> = narrow
         .inputs()
         .zip(&truth.inputs)
-        .map(|(v, t)| narrow.ty(v).elem.grid().map_or_else(|| t.clone(), |grid| t.quantized(grid)))
+        .map(|(v, t)| narrow.ty(v).elem.qparams().map_or_else(|| t.clone(), |qparams| t.quantized(qparams)))
         .collect();
     if let Some(Err(e)) = evaluated(&narrow, &inputs) {
         panic!("{e}\n{}", print_brief(&narrow));
     }
     let mut narrow = narrow;
-    let form = Form { qoperator: mode / 9 % 2 == 1 && format == Format::Onnx, ..Form::default() };
+    let form = WriteOptions { qoperator: mode / 9 % 2 == 1 && format == Format::Onnx, ..WriteOptions::default() };
     written(&mut narrow, format, form, false);
 }

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use qcc_backends::{Form, Format, Memory};
+use qcc_backends::{WriteOptions, Format, Memory};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::Graph;
 use qcc_ir::testing::{Step, graph_of, inputs_for};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::Options;
-use qcc_passes::{Context, Joint, Numbers, Pipeline, Settings, Stage, ignore};
+use qcc_passes::{Context, SharedGraph, Numbers, Pipeline, Settings, Stage, ignore};
 
 use crate::model::entries;
 
@@ -48,7 +48,7 @@ impl Seeds<'_> {
 }
 
 /// The passes of a target, and what it writes; none where it refuses.
-fn written(g: &Graph, format: Format, int8: bool, form: Form) -> Option<Vec<u8>> {
+fn written(g: &Graph, format: Format, int8: bool, form: WriteOptions) -> Option<Vec<u8>> {
     let mut g = g.clone();
     let numbers = if int8 { Numbers::Quantized(Options::default()) } else { Numbers::Source };
     let pipeline = Pipeline::new(&Settings { numbers, ..Settings::default() });
@@ -56,7 +56,7 @@ fn written(g: &Graph, format: Format, int8: bool, form: Form) -> Option<Vec<u8>>
     pipeline.run(..=Stage::Lower, &mut g, &mut cx, &mut ignore).ok()?;
     if int8 {
         let sample = inputs_for(&g, 1);
-        let joint = Joint::alone(&g);
+        let joint = SharedGraph::alone(&g);
         let ranges =
             calibrate(&joint, &[&g], Method::MinMax, 1, |_| Some(sample.clone()), &mut |_| Continue(())).ok()?;
         cx.ranges = ranges.first();
@@ -82,7 +82,7 @@ fn graphs(seeds: &mut Seeds<'_>) {
         seeds.add("graph", &[&[first, byte()], steps.concat().as_slice()].concat());
         let g = graph_of(1 + usize::from(first % 2), &steps);
         for int8 in [false, true] {
-            let form = Form { qoperator: int8 && i % 2 == 1, ..Form::default() };
+            let form = WriteOptions { qoperator: int8 && i % 2 == 1, ..WriteOptions::default() };
             for (format, target) in [(Format::Onnx, "onnx"), (Format::Tflite, "tflite"), (Format::Openvino, "openvino")]
             {
                 written(&g, format, int8, form).into_iter().for_each(|file| seeds.add(target, &file));
@@ -106,7 +106,7 @@ fn node_tests(seeds: &mut Seeds<'_>) {
         seeds.add("onnx", model);
         let read = Model::read(Bytes::copy_from_slice(model), Path::new("/nowhere"));
         if let Ok(imported) = read.and_then(|m| m.import(&ImportOptions::default())) {
-            let file = written(&imported.graph, Format::Tflite, false, Form::default());
+            let file = written(&imported.graph, Format::Tflite, false, WriteOptions::default());
             file.into_iter().for_each(|file| seeds.add("tflite", &file));
             if imported.graph.order().len() < 12 {
                 seeds.add("text", qcc_ir::text::print_full(&imported.graph).as_bytes());

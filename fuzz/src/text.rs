@@ -38,12 +38,12 @@ fn names_differ(g: &Graph) -> bool {
 
 /// What importers give.
 fn row_major_and_real(ty: &qcc_ir::TensorType) -> bool {
-    ty.layout.is_row_major() && ty.elem.grid().is_none() && ty.bytes().is_some_and(|n| n <= 1 << 24)
+    ty.layout.is_row_major() && ty.elem.qparams().is_none() && ty.bytes().is_some_and(|n| n <= 1 << 24)
 }
 
 /// A model whose metadata are the bytes: what is written of them is read as they are.
 pub(crate) fn literal(data: &[u8]) {
-    use qcc_backends::{Form, Format, Memory};
+    use qcc_backends::{WriteOptions, Format, Memory};
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (key, value) = text.split_once('\0').unwrap_or(("names", text));
     let mut g = parse("graph g { %x: f32[1] = input output y = %x }", &Weights::new()).expect("a graph");
@@ -52,8 +52,8 @@ pub(crate) fn literal(data: &[u8]) {
     for &format in Format::ALL {
         let mut files = Memory::new("model.xml");
         let checked = qcc_ir::Checked::new(&g, format.target()).expect("the target has it");
-        let attachments = qcc::vendor::attachments(&*format.with(Form::default()), &g.metadata);
-        format.with(Form::default()).write(checked, &attachments, &mut files).expect("it is written");
+        let attachments = qcc::vendor::attachments(&*format.with(WriteOptions::default()), &g.metadata);
+        format.with(WriteOptions::default()).write(checked, &attachments, &mut files).expect("it is written");
         if let Some(yaml) = files.files.get("metadata.yaml") {
             let yaml = String::from_utf8(yaml.clone()).expect("text");
             assert_eq!(yaml.lines().count(), entries.len(), "{yaml}");

@@ -10,7 +10,7 @@
 //! assert!(error.to_string().contains('2'), "{error}");
 //! ```
 
-pub use crate::types::GridError;
+pub use crate::types::QuantError;
 use crate::types::{Shape, TensorType};
 
 /// Why a node cannot have the types asked for.
@@ -69,7 +69,7 @@ pub enum TypeError {
     Attribute(String),
     /// A type that cannot have its grid.
     #[error(transparent)]
-    Grid(#[from] GridError),
+    QuantParams(#[from] QuantError),
     /// A result type that the operator does not give.
     #[error("result {result} is {found}; expected {expected}")]
     Result {

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
-use crate::ops::{GridRule, Op, PadMode, Tensors, Transpose};
+use crate::ops::{Op, PadMode, QuantRule, Tensors, Transpose};
 use crate::types::{Dim, Elem, Layout, Shape, Tensor, TensorType};
 
 pub use crate::kernels::index::within as indices_within;
@@ -262,8 +262,8 @@ fn describe(graph: &Graph, node: NodeId) -> String {
 /// True where a constant operand on a grid is used as the real numbers it stands for: the weight of a contraction that
 /// gives real numbers.
 fn computes_with_reals(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> bool {
-    let real = |t: &TensorType| t.elem.grid().is_none();
-    matches!(op.grid(), GridRule::Contract { .. }) && (real(operands[0]) || real(&results[0]))
+    let real = |t: &TensorType| t.elem.qparams().is_none();
+    matches!(op.quant_rule(), QuantRule::Contraction { .. }) && (real(operands[0]) || real(&results[0]))
 }
 
 /// A constant as its reader takes it. What cannot be prepared stays as it is and is refused where it is read.
@@ -329,8 +329,8 @@ pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> R
 /// Evaluates on row-major operands, on their grids where the operator can.
 fn compute(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let elems = || operands.iter().map(|t| &t.ty().elem).chain(results.iter().map(|r| &r.elem));
-    if elems().any(|e| e.grid().is_some()) {
-        if let Some(values) = op.eval_grid(operands, results)? {
+    if elems().any(|e| e.qparams().is_some()) {
+        if let Some(values) = op.eval_quantized(operands, results)? {
             return Ok(values);
         }
         if op.carries_integers() {
@@ -346,13 +346,13 @@ fn compute(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tens
 fn on_integers(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let stored: SmallVec<[Tensor; 4]> = operands.iter().map(|t| with_elem(t, stored(&t.ty().elem))).collect();
     let operands_on: SmallVec<[&Tensor; 4]> = stored.iter().collect();
-    let values = match (op, operands[0].ty().elem.grid()) {
+    let values = match (op, operands[0].ty().elem.qparams()) {
         // The constant is a real number: it goes onto the grid as well.
-        (Op::Pad(pad), Some(grid)) => {
+        (Op::Pad(pad), Some(qparams)) => {
             let mut pad = pad.clone();
             if let PadMode::Constant(value) = pad.mode {
-                let on_grid = Tensor::scalar(value).quantized(grid).integers().unwrap_or_default();
-                pad.mode = PadMode::Constant(on_grid.first().map_or(0.0, |&q| q as f32));
+                let is_quantized = Tensor::scalar(value).quantized(qparams).integers().unwrap_or_default();
+                pad.mode = PadMode::Constant(is_quantized.first().map_or(0.0, |&q| q as f32));
             }
             Op::from(pad).eval(&operands_on)?
         }
@@ -363,7 +363,7 @@ fn on_integers(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<
 
 /// The plain element with the same bytes.
 fn stored(elem: &Elem) -> Elem {
-    elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem())
+    elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem())
 }
 
 /// The same bytes read as another element of the same size.
@@ -380,7 +380,7 @@ fn on_reals(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Ten
     let reals: SmallVec<[Tensor; 4]> = operands.iter().map(real).collect();
     let values = op.eval(&reals.iter().collect::<SmallVec<[&Tensor; 4]>>())?;
     let rounded = values.into_iter().zip(results).map(|(value, ty)| match &ty.elem {
-        Elem::Grid(grid) => value.quantized(grid),
+        Elem::Quantized(qparams) => value.quantized(qparams),
         Elem::F16 if value.ty().elem == Elem::F32 => {
             let halves = value.view::<f32>().iter().map(|&v| half::f16::from_f32(v)).collect();
             Tensor::of(value.ty().with_elem(Elem::F16), halves)
@@ -437,8 +437,8 @@ mod tests {
         assert_eq!(peak(outputs), (3, Some("unary")));
         // Indices and ranks are as wide as they get.
         assert_eq!(peak("%a = arg_reduce(axis:0,largest:true,keep:true) %x output y = %a"), (3, Some("arg_reduce")));
-        let grid = "%a: i8<0.1:0>[256] = quantize %x %b: f32[256] = dequantize %a output y = %b";
-        assert!(peak(grid).0 >= 2 && peak(grid).0 <= 4, "{:?}", peak(grid));
+        let qparams = "%a: i8<0.1:0>[256] = quantize %x %b: f32[256] = dequantize %a output y = %b";
+        assert!(peak(qparams).0 >= 2 && peak(qparams).0 <= 4, "{:?}", peak(qparams));
     }
 
     #[test]

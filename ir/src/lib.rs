@@ -26,7 +26,7 @@ pub use checked::{Checked, is_pointwise};
 pub use graph::{
     COMPUTED_BYTES, Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError, metadata_entry,
 };
-pub use types::{Affine, Dim, Elem, Grid, Layout, Scalar, Shape, Store, Tensor, TensorType, scale_runs};
+pub use types::{Affine, Dim, Elem, Layout, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, scale_runs};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

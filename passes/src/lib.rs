@@ -7,7 +7,6 @@ mod activation;
 pub mod calibrate;
 mod check;
 pub mod decisions;
-mod joint;
 pub mod layout;
 mod lower;
 pub mod open_batch;
@@ -21,16 +20,17 @@ mod rewrites;
 mod rounding;
 mod rules;
 mod sets;
+mod shared_graph;
 mod simplify;
 #[cfg(test)]
 mod testing;
 
 pub use check::{CheckError, check_meaning};
-pub use joint::Joint;
 pub use pass::{Context, Given, Pass, PassError, SourceFacts};
 pub use pipeline::{Numbers, PassId, Pipeline, Settings, Stage, UnknownPass, ignore};
 pub use rewrites::{Rewrites, Skip};
 pub use rules::{Rewrite, Rule, Rules};
+pub use shared_graph::SharedGraph;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,7 +7,7 @@ use qcc_ir::error::{EvalError, TypeError};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, OpenExtent, ValueId, VerifyError};
 
-use crate::calibrate::Ranges;
+use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
 use crate::rewrites::Rewrites;
 
@@ -43,7 +43,7 @@ pub struct Context<'a> {
     /// What is known of the source model.
     pub source: SourceFacts,
     /// What calibration saw of the graph; from [`Stage::Quantize`](crate::Stage::Quantize) on, where anything was calibrated.
-    pub ranges: Option<&'a Ranges>,
+    pub ranges: Option<&'a CalibrationTable>,
     /// Extents of inputs that become symbols again in the end.
     pub open: &'a [OpenExtent],
     /// What the user is to be told.

@@ -3,7 +3,7 @@
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::*;
 use qcc_ir::target::{Kernel, OpenBatch, Quantized, Target, Weights};
-use qcc_ir::{Elem, Graph, Layout, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, Layout, StorageType, Tensor, TensorType, ValueId};
 
 use crate::{Context, Pass, PassError, Pipeline, Stage, ignore};
 
@@ -15,7 +15,7 @@ pub(crate) static BARE: Target = Target {
     index: Elem::I32,
     integers: Elem::I32,
     negative_indices: false,
-    activation: Store::I8,
+    activation: StorageType::I8,
     half_graphs: true,
     half_values: true,
     open_batch: OpenBatch { real: false, quantized: false },
@@ -34,8 +34,8 @@ fn kernel(op: &Op, operands: &[&TensorType]) -> Option<Kernel> {
 
 /// A kernel that takes weights and activations however they are quantized.
 pub(crate) fn everything(op: &Op, operands: &[&TensorType]) -> Kernel {
-    let axis = match op.grid() {
-        GridRule::Contract { channel } => Some(channel),
+    let axis = match op.quant_rule() {
+        QuantRule::Contraction { channel } => Some(channel),
         _ => Some(1),
     };
     let whole = Granularity::Axes { from: 0, to: operands.first().map_or(0, |x| x.rank()) };

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use qcc::backends::{Backend, Form, Format, Qir};
+use qcc::backends::{Backend, Format, Qir, WriteOptions};
 use qcc::data::{self, Fit, Preparation, Preprocess};
 use qcc::frontends::ImportOptions;
-use qcc::ir::Store;
+use qcc::ir::StorageType;
 use qcc::ir::diagnostic::{Diagnostic, Severity};
 use qcc::passes::calibrate::Method;
 use qcc::passes::layout::{ImageOrder, Interface};
@@ -89,7 +89,7 @@ fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
 }
 
 /// What writes for a target, in a form.
-pub(super) fn backend(to: To, form: Form) -> Arc<dyn Backend> {
+pub(super) fn backend(to: To, form: WriteOptions) -> Arc<dyn Backend> {
     match to {
         To::Tflite => Format::Tflite.with(form),
         To::Onnx => Format::Onnx.with(form),
@@ -99,7 +99,7 @@ pub(super) fn backend(to: To, form: Form) -> Arc<dyn Backend> {
 }
 
 fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
-    let form = Form { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic };
+    let form = WriteOptions { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic };
     if (form.qoperator || form.external_data) && !args.to.contains(&To::Onnx) {
         let error = Diagnostic::error("usage", "only ONNX knows that form").with_help("add --to onnx");
         return Err(Failure::usage(error));
@@ -127,8 +127,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.interface = match args.io {
         Io::Float => quantize::Interface::Float,
         Io::Half => quantize::Interface::Half,
-        Io::Int8 => quantize::Interface::Grid(Store::I8),
-        Io::Uint8 => quantize::Interface::Grid(Store::U8),
+        Io::Int8 => quantize::Interface::Quantized(StorageType::I8),
+        Io::Uint8 => quantize::Interface::Quantized(StorageType::U8),
     };
     options.layout = Interface {
         input: match args.input_layout {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use qcc::Failure;
-use qcc::backends::Form;
+use qcc::backends::WriteOptions;
 use qcc::frontends::ImportOptions;
 use qcc::ir::diagnostic::printable;
 use qcc::ir::text::print_brief;
@@ -37,7 +37,7 @@ pub(crate) fn opt(args: &Opt) -> ExitCode {
 }
 
 fn optimised(args: &Opt) -> Result<Optimised, Failure> {
-    let mut options = OptOptions::new(backend(args.to, Form::PLAIN), args.pass.clone());
+    let mut options = OptOptions::new(backend(args.to, WriteOptions::PLAIN), args.pass.clone());
     options.import = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
     options.stop_after = args.stop_after;
     optimise(&args.file, &options, args.output.as_deref())

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use qcc::backends::Form;
+use qcc::backends::WriteOptions;
 use qcc::{Compiler, Failure, Options};
 
 use crate::args::Passes;
@@ -23,7 +23,7 @@ pub(crate) fn passes(args: &Passes) -> ExitCode {
 }
 
 fn listed(args: &Passes) -> Result<String, Failure> {
-    let options = Options::new(args.to.iter().map(|&to| backend(to, Form::PLAIN)), named(args.quantize)?);
+    let options = Options::new(args.to.iter().map(|&to| backend(to, WriteOptions::PLAIN)), named(args.quantize)?);
     let targets = options.targets.clone();
     let mut text = String::new();
     for (target, pipeline) in targets.iter().zip(Compiler::new(options).pipelines()?) {

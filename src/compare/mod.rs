@@ -16,7 +16,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qcc_backends::{Form, Format};
+use qcc_backends::{Format, WriteOptions};
 use qcc_frontends::{DeclaredInput, ImportOptions, Imported, Model, OPEN_SHAPE};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Shape};
@@ -195,7 +195,7 @@ fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Importe
 /// Gives a detector the boxes that its TFLite form has.
 fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
     let mut passes = Pipeline::empty();
-    vendor::prepare(&*Format::Tflite.with(Form::PLAIN), ImageOrder::Nhwc)
+    vendor::prepare(&*Format::Tflite.with(WriteOptions::PLAIN), ImageOrder::Nhwc)
         .into_iter()
         .for_each(|p| passes.push_shared(Stage::Lower, p.into()));
     let done = passes.run(.., g, &mut Context::new(Format::Tflite.target()), &mut ignore);

@@ -9,11 +9,11 @@ use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::eval::{Peak, RunError};
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId, Store, Tensor, ValueId};
-use qcc_passes::calibrate::{Method, Ranges, STATISTICS_BYTES, calibrate};
+use qcc_ir::{Graph, NodeId, StorageType, Tensor, ValueId};
+use qcc_passes::calibrate::{CalibrationTable, Method, STATISTICS_BYTES, calibrate};
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Dynamic, Quantized};
-use qcc_passes::{Context, Given, Joint, PassError, PassId, SourceFacts, Stage};
+use qcc_passes::{Context, Given, PassError, PassId, SharedGraph, SourceFacts, Stage};
 use rayon::prelude::*;
 
 use super::pipeline::Variant;
@@ -39,9 +39,9 @@ pub(super) struct Narrowing<'a> {
     floats: Vec<Graph>,
     backends: Vec<Arc<dyn Backend>>,
     targets: Vec<&'a Target>,
-    joint: Joint,
+    joint: SharedGraph,
     /// What was calibrated, of each graph; empty before that.
-    ranges: Vec<Ranges>,
+    ranges: Vec<CalibrationTable>,
 }
 
 /// A narrowed graph of one of the targets.
@@ -67,7 +67,7 @@ impl<'a> Narrowing<'a> {
     ) -> Result<Self, Failure> {
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
         // Also for one target: what is written for it must not depend on the others.
-        let joint = Joint::new(source, &floats.iter().collect::<Vec<_>>()).map_err(PassError::from)?;
+        let joint = SharedGraph::new(source, &floats.iter().collect::<Vec<_>>()).map_err(PassError::from)?;
         let options = &compiler.options;
         Ok(Narrowing {
             compiler,
@@ -75,7 +75,7 @@ impl<'a> Narrowing<'a> {
             source,
             facts,
             hints,
-            ranges: vec![Ranges::default(); floats.len()],
+            ranges: vec![CalibrationTable::default(); floats.len()],
             floats,
             backends: lowered.iter().map(|l| Arc::clone(&l.backend)).collect(),
             targets: options.targets.iter().map(|backend| backend.target()).collect(),
@@ -187,7 +187,7 @@ impl<'a> Narrowing<'a> {
         samples: &Samples,
         diagnostics: &mut Vec<Diagnostic>,
         observer: &mut dyn Observer,
-    ) -> Result<Vec<Ranges>, Failure> {
+    ) -> Result<Vec<CalibrationTable>, Failure> {
         if samples.is_random() {
             let d = Diagnostic::warning("random-data", "ranges are found on random numbers: they fit no real input");
             diagnostics.push(d.with_help("give real inputs: --data"));
@@ -216,7 +216,9 @@ impl<'a> Narrowing<'a> {
     /// The warning of matrices that have 8 bits though 4 are asked for.
     fn wider_weights(&self, quantized: &Graph, target: &str) -> Option<Diagnostic> {
         let wide = |n: &NodeId| match quantized.op(*n) {
-            Op::MatMul(_) => quantized.operand_types(*n)[1].elem.grid().is_some_and(|g| g.store != Store::I4),
+            Op::MatMul(_) => {
+                quantized.operand_types(*n)[1].elem.qparams().is_some_and(|g| g.storage != StorageType::I4)
+            }
             _ => false,
         };
         let all: Vec<NodeId> = quantized.order().into_iter().filter(wide).collect();
@@ -246,7 +248,7 @@ impl<'a> Narrowing<'a> {
     }
 
     /// Warnings of inputs that are one number in all samples.
-    fn constant_inputs(&self, ranges: &[Ranges]) -> Vec<Diagnostic> {
+    fn constant_inputs(&self, ranges: &[CalibrationTable]) -> Vec<Diagnostic> {
         let (Some(float), Some(ranges)) = (self.floats.first(), ranges.first()) else { return Vec::new() };
         let one_number = |v: ValueId| {
             let seen = ranges.get(v).filter(|s| s.min == s.max && float.ty(v).shape.elements() != Some(1))?;
@@ -346,7 +348,7 @@ fn hand_over(
 
 /// Fails where the graphs are too large to be evaluated, else has as many samples evaluated at a time as there is room
 /// for. To compare a graph with what it was takes its outputs besides, and a quarter for values in 8 bits.
-fn limit_evaluations(joint: &mut Joint) -> Result<(), Failure> {
+fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Failure> {
     let Some(peak) = joint.peak() else { return Ok(()) };
     let graph = joint.graph();
     let outputs = graph.outputs().iter().filter_map(|o| graph.ty(o.value).bytes()).map(|n| n as u64).sum::<u64>();

@@ -405,7 +405,7 @@ fn integer_tensor(ty: &TensorType, values: Vec<i64>) -> Option<Tensor> {
         Elem::I8 => Tensor::from_vec(shape, narrow::<i8>(values)?),
         Elem::U8 => Tensor::from_vec(shape, narrow::<u8>(values)?),
         Elem::Bool => Tensor::from_bools(shape, values.into_iter().map(|v| v != 0)),
-        Elem::F16 | Elem::F32 | Elem::Grid(_) => return None,
+        Elem::F16 | Elem::F32 | Elem::Quantized(_) => return None,
     })
 }
 

@@ -69,6 +69,8 @@ pub(super) fn from_reals(name: &str, ty: &TensorType, values: Vec<f32>) -> Resul
         Elem::I16 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i16).collect()),
         Elem::I32 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i32).collect()),
         Elem::I64 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i64).collect()),
-        Elem::Grid(_) => return Err(DataError::Inputs(format!("input {name} is {ty}: data feeds real inputs only"))),
+        Elem::Quantized(_) => {
+            return Err(DataError::Inputs(format!("input {name} is {ty}: data feeds real inputs only")));
+        }
     })
 }

@@ -101,7 +101,7 @@ impl Preprocess {
             values.iter_mut().for_each(|v| *v = v.round_ties_even());
         }
         match ty.elem {
-            Elem::Bool | Elem::Grid(_) => Err(DataError::Inputs(format!("pictures cannot feed an input of {ty}"))),
+            Elem::Bool | Elem::Quantized(_) => Err(DataError::Inputs(format!("pictures cannot feed an input of {ty}"))),
             _ => from_reals("", ty, values),
         }
     }

@@ -1,8 +1,8 @@
 //! LiteRT.
 
-use qcc_backends::{Form, Format};
+use qcc_backends::{Format, WriteOptions};
 use qcc_ir::text::{Weights, parse};
-use qcc_ir::{Checked, Store};
+use qcc_ir::{Checked, StorageType};
 #[cfg(feature = "oracles")]
 use qcc_passes::quantize;
 
@@ -14,8 +14,8 @@ pub(crate) const LITERT: Runtime = Runtime {
     name: "LiteRT",
     script: "litert.py",
     format: Format::Tflite,
-    form: Form::PLAIN,
-    store: Store::I8,
+    form: WriteOptions::PLAIN,
+    storage: StorageType::I8,
     // With XNNPACK, whose arithmetic the evaluator follows, and with the kernels behind it.
     steps: [1, 2],
     dissent: &[],

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use qcc::{Calibration, Compiler, Data, NoObserver, Observer, Options, Output, Precision};
-use qcc_backends::{Form, Format, onnx, tflite};
+use qcc_backends::{Format, WriteOptions, onnx, tflite};
 use qcc_ir::{Graph, text};
 use qcc_passes::PassId;
 use qcc_passes::calibrate::Method;
@@ -64,7 +64,7 @@ fn stages(name: &str, precision: Precision) -> String {
 /// How a model looks in the file for ONNX Runtime.
 fn onnx_file(name: &str, precision: Precision, qoperator: bool) -> String {
     let mut options = options(Format::Onnx, precision, 4);
-    options.targets = vec![Format::Onnx.with(Form { qoperator, ..Form::PLAIN })];
+    options.targets = vec![Format::Onnx.with(WriteOptions { qoperator, ..WriteOptions::PLAIN })];
     let inside = |name: &str| Err(format!("{name} is no part of it"));
     onnx::disassemble(&compiled(name, options, &mut NoObserver), &inside).unwrap().to_string()
 }

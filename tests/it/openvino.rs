@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use qcc::{Compiler, NoObserver, Output, Precision};
-use qcc_backends::{Form, Format};
-use qcc_ir::Store;
+use qcc_backends::{Format, WriteOptions};
+use qcc_ir::StorageType;
 #[cfg(feature = "oracles")]
 use qcc_passes::quantize;
 
@@ -18,8 +18,8 @@ pub(crate) const OPENVINO: Runtime = Runtime {
     name: "OpenVINO",
     script: "ov.py",
     format: Format::Openvino,
-    form: Form::PLAIN,
-    store: Store::U8,
+    form: WriteOptions::PLAIN,
+    storage: StorageType::U8,
     // With integer kernels, and with real ones between FakeQuantize.
     steps: [1, 1],
     dissent: {

@@ -58,7 +58,7 @@ fn open(path: &Path) -> Result<Graph, String> {
 fn run(g: &Graph, inputs: &[Tensor]) -> Outcome {
     let inputs: Vec<Tensor> = g.inputs().zip(inputs).map(|(v, t)| t.retype(g.ty(v).clone()).unwrap()).collect();
     let results = Executor::new(g).run(&inputs, &mut |_, _| {}).map_err(|e| e.to_string())?;
-    let stored = |elem: &Elem| elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem());
+    let stored = |elem: &Elem| elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem());
     let plain = |t: Tensor| t.retype(TensorType::new(stored(&t.ty().elem), t.ty().shape.clone())).unwrap();
     Ok(results.into_iter().map(plain).collect())
 }

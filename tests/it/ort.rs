@@ -1,10 +1,10 @@
 //! ONNX Runtime, and the import of what was written for it.
 
 use bytes::Bytes;
-use qcc_backends::{Form, Format};
+use qcc_backends::{Format, WriteOptions};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Store, Tensor, ValueId};
+use qcc_ir::{StorageType, Tensor, ValueId};
 use qcc_passes::quantize;
 
 use crate::onnx_nodes::{NODES, SWEEP};
@@ -14,14 +14,14 @@ const ORT: Runtime = Runtime {
     name: "ONNX Runtime",
     script: "ort.py",
     format: Format::Onnx,
-    form: Form::PLAIN,
-    store: Store::U8,
+    form: WriteOptions::PLAIN,
+    storage: StorageType::U8,
     // With its integer operators, and with real ones between QuantizeLinear and DequantizeLinear.
     steps: [1, 2],
     dissent: &[],
 };
 
-const QOPERATOR: Runtime = Runtime { form: Form { qoperator: true, ..Form::PLAIN }, ..ORT };
+const QOPERATOR: Runtime = Runtime { form: WriteOptions { qoperator: true, ..WriteOptions::PLAIN }, ..ORT };
 
 /// What the imported model gives. An extent of 0 stands for an open one there, so that extents are given; the integers
 /// of an input may have another scale there.

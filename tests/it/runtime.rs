@@ -6,16 +6,16 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use qcc_backends::{Attachments, Form, Format, Memory};
+use qcc_backends::{Attachments, Format, Memory, WriteOptions};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::{MatMul, Reshape};
 use qcc_ir::testing::{graphs, inputs_for, numbers};
 use qcc_ir::text::{Weights, parse};
-use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Output, Shape, Store, Tensor};
+use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Output, Shape, StorageType, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::{self, quantize};
-use qcc_passes::{Context, Joint, PassError, Pipeline, Settings, Stage, ignore};
+use qcc_passes::{Context, PassError, Pipeline, Settings, SharedGraph, Stage, ignore};
 
 /// Relative and absolute difference of floats: kernels sum and approximate in their own ways.
 pub(crate) const CLOSE: (f32, f32) = (1e-4, 1e-5);
@@ -35,9 +35,9 @@ pub(crate) struct Runtime {
     /// Its script among the oracles.
     pub(crate) script: &'static str,
     pub(crate) format: Format,
-    pub(crate) form: Form,
+    pub(crate) form: WriteOptions,
     /// What integer graphs take and give.
-    pub(crate) store: Store,
+    pub(crate) storage: StorageType,
     /// Steps of an output's grid between it and the evaluator: where it optimizes, and where it does not.
     pub(crate) steps: [i64; 2],
     /// Models, or texts of errors, where it does not do as the standard says, and why.
@@ -96,7 +96,7 @@ pub(crate) fn outputs(g: &Graph, outcome: &Outcome) -> Result<Vec<Tensor>, Strin
     }
     let typed = |(o, t): (&Output, &Tensor)| {
         let ty = g.ty(o.value);
-        let stored = ty.elem.grid().map_or_else(|| ty.elem.clone(), |grid| grid.store.elem());
+        let stored = ty.elem.qparams().map_or_else(|| ty.elem.clone(), |qparams| qparams.storage.elem());
         if t.ty().elem != stored || t.ty().shape != ty.layout.physical(&ty.shape) {
             return Err(format!("{} is {}, expected {ty}", o.name, t.ty()));
         }
@@ -176,19 +176,19 @@ impl Runtime {
         let name = g.name.clone();
         probe_outputs(&mut g);
         let float = self.lowered(g).map_err(|e| e.to_string())?;
-        let joint = Joint::alone(&float);
+        let joint = SharedGraph::alone(&float);
         let ranges =
             calibrate(&joint, &[&float], Method::Mse, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {
                 Continue(())
             });
-        let interface = quantize::Interface::Grid(self.store);
+        let interface = quantize::Interface::Quantized(self.storage);
         let options = quantize::Options { interface, ..quantize::Options::default() };
         let ranges = ranges.map_err(|e| e.to_string())?;
         let quantized = quantize(&float, self.format.target(), &ranges[0], &options).map_err(|e| e.to_string())?;
         let mut graph = quantized.graph;
         let model = self.written(&mut graph)?;
         let stored = |(v, t): (qcc_ir::ValueId, &Tensor)| match &graph.ty(v).elem {
-            Elem::Grid(grid) => t.quantized(grid),
+            Elem::Quantized(qparams) => t.quantized(qparams),
             _ => t.clone(),
         };
         let inputs = graph.inputs().zip(&shifted_inputs(&float, 3)).map(stored).collect();

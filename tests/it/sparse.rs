@@ -159,8 +159,9 @@ pub(crate) fn models() -> Vec<(&'static str, Bytes)> {
     let deep = Form { order: &[0, 1, 2], blocks: &[], compressed: &[false, true, true], vector: int32 };
     let integers: Vec<i8> = mostly_zero(&[4, 6], 3).iter().map(|v| (v * 100.0) as i8).collect();
     let integers = sparse(on(bytes(Stored::INT8, &[4, 6], &integers), &[0.5], -3, 0), &squares);
-    let grid = |dims: &[i32]| on((entry(Stored::INT8, dims), None), &[0.5], -3, 0);
-    let integers = one_operator(B::ADD, 2, Add::default().into(), vec![grid(&[4, 6]), integers], vec![grid(&[4, 6])]);
+    let qparams = |dims: &[i32]| on((entry(Stored::INT8, dims), None), &[0.5], -3, 0);
+    let integers =
+        one_operator(B::ADD, 2, Add::default().into(), vec![qparams(&[4, 6]), integers], vec![qparams(&[4, 6])]);
     let halves: Vec<u8> = mostly_zero(&[4, 6], 3).iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()).collect();
     let halves = sparse((entry(Stored::FLOAT16, &[4, 6]), Some(halves.into())), &columns);
     vec![

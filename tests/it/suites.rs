@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
-use qcc_backends::Form;
+use qcc_backends::WriteOptions;
 use qcc_ir::ops::Op;
 use qcc_ir::testing::{Case, inputs_for, operators};
 use qcc_ir::text::print_brief;
-use qcc_ir::{Graph, Store, Tensor};
+use qcc_ir::{Graph, StorageType, Tensor};
 use qcc_passes::quality;
 use qcc_passes::quantize::{self, quantize};
 
@@ -161,16 +161,16 @@ impl Runtime {
     }
 
     /// Runs a graph whose weights alone lie on grids: within `CANCELLED` where the runtime does not optimize, and with at
-    /// least `least` dB where it does. `stores` are those of the weights.
-    fn weight_tests(&self, folder: &str, text: &str, weights: quantize::Weights, stores: &[Store], least: f64) {
+    /// least `least` dB where it does. `storages` are those of the weights.
+    fn weight_tests(&self, folder: &str, text: &str, weights: quantize::Weights, storages: &[StorageType], least: f64) {
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
         let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
-        let ranges = qcc_passes::calibrate::Ranges::default();
+        let ranges = qcc_passes::calibrate::CalibrationTable::default();
         let mut g = quantize(&float, self.format.target(), &ranges, &options).unwrap().graph;
         let constants = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Const(_)));
-        let narrow: Vec<Store> =
-            constants.filter_map(|n| g.ty(n.value(0)).elem.grid().map(|grid| grid.store)).collect();
-        assert_eq!(narrow, stores);
+        let narrow: Vec<StorageType> =
+            constants.filter_map(|n| g.ty(n.value(0)).elem.qparams().map(|qparams| qparams.storage)).collect();
+        assert_eq!(narrow, storages);
         let model = self.written(&mut g).unwrap();
         let inputs = inputs_for(&g, 3);
         let expected = evaluate(&g, &inputs).unwrap();
@@ -197,10 +197,11 @@ impl Runtime {
             %c: f32[6,64] = const noise
             %y = matmul(transpose_b:true) %q, %c
             output y = %y output p = %p\n}\n";
-        let target = self.format.target_for(Form { dynamic: true, ..Form::PLAIN });
+        let target = self.format.target_for(WriteOptions { dynamic: true, ..WriteOptions::PLAIN });
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
         let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
-        let mut g = quantize(&float, target, &qcc_passes::calibrate::Ranges::default(), &options).unwrap().graph;
+        let mut g =
+            quantize(&float, target, &qcc_passes::calibrate::CalibrationTable::default(), &options).unwrap().graph;
         let rounded = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::DynamicQuantize(_))).count();
         assert_eq!(rounded, 2);
         let model = self.written(&mut g).unwrap();
@@ -227,7 +228,7 @@ impl Runtime {
             %e: f32[6] = const noise
             %y = matmul(transpose_b:true) %r, %d, %e
             output y = %y output p = %p\n}\n";
-        self.weight_tests(folder, text, quantize::Weights::Blocks(16), &[Store::I4; 3], least);
+        self.weight_tests(folder, text, quantize::Weights::Blocks(16), &[StorageType::I4; 3], least);
     }
 
     /// Tables that numbers are looked up in, and recurrent layers.
@@ -245,7 +246,7 @@ impl Runtime {
             %c: f32[2,40] = const noise
             %y, %last, %cell = recurrent(cell:Lstm,reverse:false,clip:None) %z, %w, %r, %b, %h, %c
             output y = %y output e = %e\n}\n";
-        self.weight_tests(folder, text, quantize::Weights::Channels, &[Store::I8; 3], 80.0);
+        self.weight_tests(folder, text, quantize::Weights::Channels, &[StorageType::I8; 3], 80.0);
     }
 }
 

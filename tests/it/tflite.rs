@@ -32,7 +32,7 @@ fn read(file: &Bytes) -> Result<Graph, String> {
 }
 
 fn stored(elem: &Elem) -> Elem {
-    elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem())
+    elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem())
 }
 
 /// What a file gives when it is read and evaluated: outputs as LiteRT gives them.
@@ -135,9 +135,9 @@ fn models_of_others() -> Vec<(&'static str, Bytes, Vec<Tensor>)> {
             let ty = g.ty(v);
             let real = numbers(ty.shape.clone(), i as u64 + 7);
             match &ty.elem {
-                Elem::Grid(grid) => {
-                    let t = real.quantized(grid);
-                    t.retype(TensorType::new(grid.store.elem(), ty.shape.clone())).unwrap()
+                Elem::Quantized(qparams) => {
+                    let t = real.quantized(qparams);
+                    t.retype(TensorType::new(qparams.storage.elem(), ty.shape.clone())).unwrap()
                 }
                 _ => real,
             }

@@ -48,7 +48,7 @@ impl Disassembly {
 fn tensor(graph: &Graph, v: ValueId, ids: &FxHashMap<ValueId, String>) -> Tensor {
     let (ty, id) = (graph.ty(v), ids[&v].clone());
     let element = match &ty.elem {
-        Elem::Grid(grid) => grid.store.to_string(),
+        Elem::Quantized(qparams) => qparams.storage.to_string(),
         plain => plain.to_string(),
     };
     Tensor {
@@ -71,8 +71,8 @@ fn extent(dim: &Dim) -> Extent {
 
 /// The grid of a type.
 fn quantization(ty: &TensorType) -> Option<Quantization> {
-    let grid = ty.elem.grid()?;
-    let (axis, block) = match grid.map {
+    let qparams = ty.elem.qparams()?;
+    let (axis, block) = match qparams.map {
         Affine::PerTensor { .. } => (None, None),
         Affine::PerAxis { axis, .. } => (Some(axis), None),
         Affine::PerBlock { axis, size, .. } => (Some(axis), Some(size)),
@@ -81,7 +81,7 @@ fn quantization(ty: &TensorType) -> Option<Quantization> {
         axis,
         block,
         levels: None,
-        scales: grid.scales().to_vec(),
-        zero_points: vec![grid.zero_point().into()],
+        scales: qparams.scales().to_vec(),
+        zero_points: vec![qparams.zero_point().into()],
     })
 }

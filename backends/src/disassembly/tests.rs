@@ -4,7 +4,7 @@ use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
 use super::*;
-use crate::{Attachments, Form, Format, Kind, Memory};
+use crate::{Attachments, Format, Kind, Memory, WriteOptions};
 
 /// A product with a weight, and what is done behind it.
 const NET: &str = "graph net {
@@ -28,8 +28,8 @@ fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
 }
 
-fn files(text: &str, format: Format, form: Form) -> BTreeMap<String, Vec<u8>> {
-    let mut files = Memory::new(format!("net.{}", format.with(Form::PLAIN).extension()));
+fn files(text: &str, format: Format, form: WriteOptions) -> BTreeMap<String, Vec<u8>> {
+    let mut files = Memory::new(format!("net.{}", format.with(WriteOptions::PLAIN).extension()));
     let g = graph(text);
     let checked = Checked::new(&g, format.target_for(form)).unwrap();
     format.with(form).write(checked, &Attachments::default(), &mut files).unwrap();
@@ -38,7 +38,7 @@ fn files(text: &str, format: Format, form: Form) -> BTreeMap<String, Vec<u8>> {
 
 /// What is in the files of an artefact.
 fn read(files: &BTreeMap<String, Vec<u8>>, format: Format) -> Disassembly {
-    let main = format!("net.{}", format.with(Form::PLAIN).extension());
+    let main = format!("net.{}", format.with(WriteOptions::PLAIN).extension());
     let beside = |name: &str| files.get(name).map(|f| Bytes::from(f.clone())).ok_or_else(|| format!("no {name}"));
     let file = Bytes::from(files[&main].clone());
     Kind::of(&file).unwrap().disassemble(&file, &main, &beside).unwrap()
@@ -57,13 +57,13 @@ fn told(a: &Disassembly, b: &Disassembly) -> Vec<String> {
     a.diff(b).changes.iter().map(ToString::to_string).collect()
 }
 
-fn artefacts() -> [(Format, Form); 4] {
-    let outside = Form { external_data: true, ..Form::PLAIN };
+fn artefacts() -> [(Format, WriteOptions); 4] {
+    let outside = WriteOptions { external_data: true, ..WriteOptions::PLAIN };
     [
-        (Format::Tflite, Form::PLAIN),
-        (Format::Onnx, Form::PLAIN),
+        (Format::Tflite, WriteOptions::PLAIN),
+        (Format::Onnx, WriteOptions::PLAIN),
         (Format::Onnx, outside),
-        (Format::Openvino, Form::PLAIN),
+        (Format::Openvino, WriteOptions::PLAIN),
     ]
 }
 
@@ -141,8 +141,8 @@ fn a_changed_scale_is_found() {
     let behind = behind.replace("%y: u8<SCALE:9>[2,2] =", "%p: f32[2,2] =");
     let behind = behind.replace("output", "%y: u8<SCALE:9>[2,2] = quantize %p output");
     for (backend, text) in [(Format::Onnx, text), (Format::Openvino, &behind)] {
-        let [a, b] =
-            ["0.2", "0.21"].map(|scale| read(&files(&text.replace("SCALE", scale), backend, Form::PLAIN), backend));
+        let [a, b] = ["0.2", "0.21"]
+            .map(|scale| read(&files(&text.replace("SCALE", scale), backend, WriteOptions::PLAIN), backend));
         let found = told(&a, &b);
         assert!(found.iter().any(|f| f.contains("scales: 0.2 -> 0.21")), "{backend:?}: {found:?}");
         assert!(found.iter().all(|f| f.starts_with("~ tensor")), "{backend:?}: {found:?}");
@@ -151,7 +151,7 @@ fn a_changed_scale_is_found() {
     let scaled = |scale: &str| text.replace("SCALE", scale);
     let [a, b] = ["0.2", "0.21"].map(|scale| of_text(&scaled(scale)));
     assert_eq!(told(&a, &b), ["~ tensor y scales: 0.2 -> 0.21"]);
-    let [a, b] = ["0.2", "0.21"].map(|s| read(&files(&scaled(s), Format::Tflite, Form::PLAIN), Format::Tflite));
+    let [a, b] = ["0.2", "0.21"].map(|s| read(&files(&scaled(s), Format::Tflite, WriteOptions::PLAIN), Format::Tflite));
     assert_eq!(told(&a, &b), ["~ tensor y scales: 0.2 -> 0.21"]);
     let [a, b] = [":9>", ":8>"].map(|zero| of_text(&text.replace("SCALE", "0.5").replace(":9>", zero)));
     assert_eq!(told(&a, &b), ["~ tensor y zero_points: 9 -> 8"]);
@@ -213,7 +213,7 @@ fn many_operators_are_aligned_quickly() {
 fn constants_that_cannot_be_had_are_refused() {
     for (backend, form) in artefacts().into_iter().skip(2) {
         let mut all = files(&net(), backend, form);
-        let main = format!("net.{}", backend.with(Form::PLAIN).extension());
+        let main = format!("net.{}", backend.with(WriteOptions::PLAIN).extension());
         let file = Bytes::from(all.remove(&main).unwrap());
         let kind = Kind::of(&file).unwrap();
         let refused = kind.disassemble(&file, &main, &|name| Err(format!("there is no {name}"))).unwrap_err();

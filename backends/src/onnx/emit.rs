@@ -8,13 +8,15 @@ use qcc_formats::onnx::{
     TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
 };
 use qcc_ir::ops::{Op, Types};
-use qcc_ir::{Affine, Dim, Elem, Graph, Grid, NodeId, Operands, Scalar, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{
+    Affine, Dim, Elem, Graph, NodeId, Operands, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, ValueId,
+};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::call::Call;
-use crate::Form;
 pub(super) use crate::Unsupported;
+use crate::WriteOptions;
 use crate::names::Names;
 use crate::pack::packed;
 
@@ -31,7 +33,7 @@ pub(super) enum Numbers {
 }
 
 /// A node as its family writes it.
-pub(super) struct Site<'g> {
+pub(super) struct NodeContext<'g> {
     pub(super) graph: &'g Graph,
     pub(super) node: NodeId,
     pub(super) values: Operands,
@@ -44,7 +46,7 @@ pub(super) struct Site<'g> {
     pub(super) outputs: SmallVec<[Name; 2]>,
 }
 
-impl Site<'_> {
+impl NodeContext<'_> {
     /// The constant that operand `i` is.
     pub(super) fn constant(&self, i: usize) -> Option<&Tensor> {
         self.graph.constant(*self.values.get(i)?)
@@ -54,7 +56,7 @@ impl Site<'_> {
 /// The messages as they grow.
 pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
-    pub(super) form: Form,
+    pub(super) form: WriteOptions,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     value_info: Vec<ValueInfoProto>,
@@ -73,7 +75,7 @@ pub(super) struct Emitter<'g> {
 }
 
 impl<'g> Emitter<'g> {
-    pub(super) fn new(graph: &'g Graph, form: Form) -> Self {
+    pub(super) fn new(graph: &'g Graph, form: WriteOptions) -> Self {
         // The names that users see are reserved: no value in between takes them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
@@ -102,7 +104,7 @@ impl<'g> Emitter<'g> {
 
     /// Where the tensor of a computed value of that type is kept.
     fn tensors(&mut self, ty: &TensorType) -> &mut FxHashMap<ValueId, Name> {
-        if ty.elem.grid().is_some() { &mut self.stored } else { &mut self.reals }
+        if ty.elem.qparams().is_some() { &mut self.stored } else { &mut self.reals }
     }
 
     /// The constant whose numbers a value has, as it is kept: on a grid, where they are restored from one.
@@ -129,7 +131,7 @@ impl<'g> Emitter<'g> {
         let name = match self.graph.output_name(v) {
             Some(name) => name.clone(),
             None => {
-                let suffix = if ty.elem.grid().is_some() { "_quantized" } else { "" };
+                let suffix = if ty.elem.qparams().is_some() { "_quantized" } else { "" };
                 self.between(&(self.wanted(v) + suffix), ty)
             }
         };
@@ -145,7 +147,7 @@ impl<'g> Emitter<'g> {
     }
 
     /// A new tensor for a value between operators of one node.
-    pub(super) fn scratch(&mut self, site: &Site<'_>, ty: &TensorType) -> Name {
+    pub(super) fn scratch(&mut self, site: &NodeContext<'_>, ty: &TensorType) -> Name {
         let wanted = self.wanted(site.node.value(0));
         self.between(&wanted, ty)
     }
@@ -156,12 +158,12 @@ impl<'g> Emitter<'g> {
             return name.clone();
         }
         let (graph, wanted) = (self.graph, self.wanted(v));
-        let name = match (self.kept(v), graph.ty(v).elem.grid()) {
+        let name = match (self.kept(v), graph.ty(v).elem.qparams()) {
             (Some(constant), _) => self.place(&wanted, constant, Numbers::Real),
-            (None, Some(grid)) => {
+            (None, Some(qparams)) => {
                 let stored = self.stored(v);
                 let name = self.between(&(wanted + "_dequantized"), &graph.ty(v).real());
-                self.dequantize(&stored, &name, grid);
+                self.dequantize(&stored, &name, qparams);
                 name
             }
             // Operands are defined before their users.
@@ -185,28 +187,28 @@ impl<'g> Emitter<'g> {
     }
 
     /// Operand `i` as the node reads it.
-    pub(super) fn input(&mut self, site: &Site<'_>, i: usize) -> Name {
+    pub(super) fn input(&mut self, site: &NodeContext<'_>, i: usize) -> Name {
         let v = site.values[i];
         match site.operands[i].elem {
-            Elem::Grid(_) => self.stored(v),
+            Elem::Quantized(_) => self.stored(v),
             _ => self.real(v),
         }
     }
 
     /// All operands.
-    pub(super) fn inputs(&mut self, site: &Site<'_>) -> SmallVec<[Name; 4]> {
+    pub(super) fn inputs(&mut self, site: &NodeContext<'_>) -> SmallVec<[Name; 4]> {
         (0..site.values.len()).map(|i| self.input(site, i)).collect()
     }
 
     /// A constant as an initializer. Real numbers of one on a grid are behind a DequantizeLinear.
     pub(super) fn place(&mut self, wanted: &str, constant: &Tensor, numbers: Numbers) -> Name {
-        let Some(grid) = constant.ty().elem.grid() else { return self.initializer(wanted, constant) };
+        let Some(qparams) = constant.ty().elem.qparams() else { return self.initializer(wanted, constant) };
         let stored = self.initializer(&format!("{wanted}_quantized"), constant);
         if numbers == Numbers::Stored {
             return stored;
         }
         let name = self.between(wanted, &constant.ty().real());
-        self.dequantize(&stored, &name, grid);
+        self.dequantize(&stored, &name, qparams);
         name
     }
 
@@ -214,12 +216,12 @@ impl<'g> Emitter<'g> {
     /// they load the model, which they do not for DequantizeLinear, and products with them stay products of real numbers.
     pub(super) fn restored(&mut self, wanted: &str, constant: &Tensor) -> Name {
         let ty = constant.ty().real();
-        let Some(grid) = constant.ty().elem.grid() else { return self.initializer(wanted, constant) };
+        let Some(qparams) = constant.ty().elem.qparams() else { return self.initializer(wanted, constant) };
         let mut dims = vec![1; ty.rank()];
-        if let Affine::PerAxis { axis, scales } = &grid.map {
+        if let Affine::PerAxis { axis, scales } = &qparams.map {
             dims[*axis] = scales.len();
         }
-        let scales = Tensor::from_vec(Shape::known(&dims), grid.scales().to_vec());
+        let scales = Tensor::from_vec(Shape::known(&dims), qparams.scales().to_vec());
         let scale = self.initializer(&format!("{wanted}_scale"), &scales);
         let stored = self.initializer(&format!("{wanted}_quantized"), constant);
         let (wide, real) = (self.between(&format!("{wanted}_wide"), &ty), self.between(wanted, &ty));
@@ -264,7 +266,7 @@ impl<'g> Emitter<'g> {
     pub(super) fn number(&mut self, elem: &Elem, value: f32) -> Result<Name, Unsupported> {
         let value = Tensor::scalar(value);
         let value = match elem {
-            Elem::Grid(grid) => value.quantized(grid),
+            Elem::Quantized(qparams) => value.quantized(qparams),
             plain => {
                 let cast = Op::from(qcc_ir::ops::Cast { to: plain.clone() }).eval(&[&value]);
                 cast.map_err(|e| e.to_string())?.swap_remove(0)
@@ -274,40 +276,43 @@ impl<'g> Emitter<'g> {
     }
 
     /// Scale and zero point of a grid. The integers of biases have their zero at 0.
-    pub(super) fn grid(&mut self, wanted: &str, grid: &Grid) -> [Name; 2] {
-        let shape = match &grid.map {
+    pub(super) fn qparams(&mut self, wanted: &str, qparams: &QuantParams) -> [Name; 2] {
+        let shape = match &qparams.map {
             Affine::PerTensor { .. } => Shape::scalar(),
             Affine::PerAxis { scales, .. } | Affine::PerBlock { scales, .. } => Shape::known(&[scales.len()]),
         };
-        let scales = Tensor::from_vec(shape.clone(), grid.scales().to_vec());
+        let scales = Tensor::from_vec(shape.clone(), qparams.scales().to_vec());
         let scale = self.initializer(&format!("{wanted}_scale"), &scales);
-        let count = grid.scales().len();
-        let zero = match grid.store {
-            Store::I4 | Store::I8 => Tensor::from_vec(shape, vec![grid.zero_point() as i8; count]),
-            Store::U8 => Tensor::from_vec(shape, vec![grid.zero_point() as u8; count]),
-            Store::I16 => Tensor::from_vec(shape, vec![grid.zero_point() as i16; count]),
-            Store::I32 => return [scale, Name::default()],
+        let count = qparams.scales().len();
+        let zero = match qparams.storage {
+            StorageType::I4 | StorageType::I8 => Tensor::from_vec(shape, vec![qparams.zero_point() as i8; count]),
+            StorageType::U8 => Tensor::from_vec(shape, vec![qparams.zero_point() as u8; count]),
+            StorageType::I16 => Tensor::from_vec(shape, vec![qparams.zero_point() as i16; count]),
+            StorageType::I32 => return [scale, Name::default()],
         };
         [scale, self.initializer(&format!("{wanted}_zero_point"), &zero)]
     }
 
     /// QuantizeLinear.
-    pub(super) fn quantize(&mut self, real: &Name, stored: &Name, grid: &Grid) {
-        let [scale, zero] = self.grid(real, grid);
-        self.border("QuantizeLinear", grid, &[real.clone(), scale, zero], stored);
+    pub(super) fn quantize(&mut self, real: &Name, stored: &Name, qparams: &QuantParams) {
+        let [scale, zero] = self.qparams(real, qparams);
+        self.border("QuantizeLinear", qparams, &[real.clone(), scale, zero], stored);
     }
 
     /// DequantizeLinear.
-    pub(super) fn dequantize(&mut self, stored: &Name, real: &Name, grid: &Grid) {
-        let [scale, zero] = self.grid(real, grid);
-        self.border("DequantizeLinear", grid, &[stored.clone(), scale, zero], real);
+    pub(super) fn dequantize(&mut self, stored: &Name, real: &Name, qparams: &QuantParams) {
+        let [scale, zero] = self.qparams(real, qparams);
+        self.border("DequantizeLinear", qparams, &[stored.clone(), scale, zero], real);
     }
 
     /// QuantizeLinear or DequantizeLinear, named after what it gives: the source's name is for the operator between.
-    fn border(&mut self, operator: &'static str, grid: &Grid, inputs: &[Name], output: &Name) {
-        let call =
-            Call::new(operator).since(if matches!(grid.store, Store::I4 | Store::I16) { 21 } else { Call::OLDEST });
-        let call = match &grid.map {
+    fn border(&mut self, operator: &'static str, qparams: &QuantParams, inputs: &[Name], output: &Name) {
+        let call = Call::new(operator).since(if matches!(qparams.storage, StorageType::I4 | StorageType::I16) {
+            21
+        } else {
+            Call::OLDEST
+        });
+        let call = match &qparams.map {
             Affine::PerTensor { .. } => call,
             Affine::PerAxis { axis, .. } => call.size("axis", *axis),
             Affine::PerBlock { axis, size, .. } => call.since(21).size("axis", *axis).size("block_size", *size),
@@ -336,13 +341,18 @@ impl<'g> Emitter<'g> {
     }
 
     /// Adds a node with the operands and results of a site.
-    pub(super) fn push_at(&mut self, call: Call, site: &Site<'_>) {
+    pub(super) fn push_at(&mut self, call: Call, site: &NodeContext<'_>) {
         let inputs = self.inputs(site);
         self.push(call, &inputs, &site.outputs);
     }
 
     /// A tensor under another shape, in a new tensor.
-    pub(super) fn reshaped(&mut self, site: &Site<'_>, from: &Name, ty: &TensorType) -> Result<Name, Unsupported> {
+    pub(super) fn reshaped(
+        &mut self,
+        site: &NodeContext<'_>,
+        from: &Name,
+        ty: &TensorType,
+    ) -> Result<Name, Unsupported> {
         let to = self.scratch(site, ty);
         self.reshape(from, &to, &ty.shape)?;
         Ok(to)
@@ -415,8 +425,8 @@ pub(super) fn element(elem: &Elem) -> DataType {
         Elem::I64 => DataType::Int64,
         Elem::F16 => DataType::Float16,
         Elem::F32 => DataType::Float,
-        Elem::Grid(grid) if grid.store == Store::I4 => DataType::Int4,
-        Elem::Grid(grid) => element(&grid.store.elem()),
+        Elem::Quantized(qparams) if qparams.storage == StorageType::I4 => DataType::Int4,
+        Elem::Quantized(qparams) => element(&qparams.storage.elem()),
     }
 }
 

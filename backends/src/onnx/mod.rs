@@ -2,7 +2,7 @@
 //!
 //! A graph becomes a [`ModelProto`] of the least operator set that has all of its operators. Values on grids become
 //! QuantizeLinear and DequantizeLinear around operators on real numbers, placed so that ONNX Runtime fuses them, or
-//! operators on integers ([`Form::qoperator`]).
+//! operators on integers ([`WriteOptions::qoperator`]).
 //!
 //! ```
 //! let target = qcc_backends::Format::Onnx.target();
@@ -16,7 +16,7 @@ use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto, Tensor
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Files, Form, Summary, unwritten};
+use crate::{Files, Summary, WriteOptions, unwritten};
 
 mod annotate;
 mod call;
@@ -46,11 +46,11 @@ const ALIGNMENT: u64 = 4096;
 
 /// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
 /// written.
-pub(crate) fn write(graph: Checked<'_>, form: Form, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
+pub(crate) fn write(graph: Checked<'_>, form: WriteOptions, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
     put(model(graph, form)?, form, files).map_err(unwritten)
 }
 
-fn put(mut model: ModelProto, form: Form, files: &mut dyn Files) -> io::Result<Summary> {
+fn put(mut model: ModelProto, form: WriteOptions, files: &mut dyn Files) -> io::Result<Summary> {
     let main = model.graph.get_or_insert_default();
     let mut summary = Summary { bytes: 0, operators: main.node.len(), constants: main.initializer.len() };
     let inside: u64 = main.initializer.iter().map(|t| t.raw_data().len() as u64).sum();
@@ -63,7 +63,7 @@ fn put(mut model: ModelProto, form: Form, files: &mut dyn Files) -> io::Result<S
 }
 
 /// The message, checked.
-fn model(graph: Checked<'_>, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+fn model(graph: Checked<'_>, form: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
     let model = nodes::emit(graph, form)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok(model) } else { Err(wrong) }

@@ -8,12 +8,12 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::call::Call;
-use super::emit::{Emitter, Numbers, Site, Unsupported};
+use super::emit::{Emitter, NodeContext, Numbers, Unsupported};
 use super::ops;
-use crate::Form;
+use crate::WriteOptions;
 
 /// The messages of a graph, or everything that cannot be written.
-pub(super) fn emit(checked: Checked<'_>, form: Form) -> Result<ModelProto, Vec<Diagnostic>> {
+pub(super) fn emit(checked: Checked<'_>, form: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
     let graph = checked.graph();
     let mut e = Emitter::new(graph, form);
     let mut refused = Vec::new();
@@ -39,7 +39,7 @@ impl Emitter<'_> {
         let (op, types, results) = (graph.op(node), graph.operand_types(node), graph.result_types(node));
         let numbers = numbers(self.form, op, &types, &results);
         let held = |t: &TensorType| if numbers == Numbers::Stored { t.clone() } else { t.real() };
-        let mut site = Site {
+        let mut site = NodeContext {
             graph,
             node,
             values: graph.operands(node),
@@ -61,10 +61,10 @@ impl Emitter<'_> {
         }
         let mut placed = Vec::new();
         for (v, ty) in graph.results(node).zip(&results) {
-            let tensor = match ty.elem.grid() {
-                Some(grid) if site.numbers == Numbers::Real && !matches!(op, Op::Quantize(_)) => {
+            let tensor = match ty.elem.qparams() {
+                Some(qparams) if site.numbers == Numbers::Real && !matches!(op, Op::Quantize(_)) => {
                     let real = self.between(&self.wanted(v), &ty.real());
-                    placed.push((v, real.clone(), grid));
+                    placed.push((v, real.clone(), qparams));
                     real
                 }
                 _ => self.define(v),
@@ -72,16 +72,16 @@ impl Emitter<'_> {
             site.outputs.push(tensor);
         }
         ops::emit(self, op, &site)?;
-        for (v, real, grid) in placed {
+        for (v, real, qparams) in placed {
             let stored = self.define(v);
-            self.quantize(&real, &stored, grid);
+            self.quantize(&real, &stored, qparams);
         }
         Ok(())
     }
 
     /// Gives a value the tensors of another, which holds the same.
     fn alias(&mut self, v: ValueId, source: ValueId) {
-        if self.graph.ty(v).elem.grid().is_some() {
+        if self.graph.ty(v).elem.qparams().is_some() {
             let stored = self.stored(source);
             self.stored.insert(v, stored);
             if let Some(real) = self.reals.get(&source).cloned() {
@@ -91,8 +91,8 @@ impl Emitter<'_> {
             // The numbers behind integers take the name of the output.
             let name = self.define(v);
             let stored = self.stored(source);
-            if let Some(grid) = self.graph.ty(source).elem.grid() {
-                self.dequantize(&stored, &name, grid);
+            if let Some(qparams) = self.graph.ty(source).elem.qparams() {
+                self.dequantize(&stored, &name, qparams);
             }
             self.reals.insert(source, name);
         } else {
@@ -111,17 +111,17 @@ impl Emitter<'_> {
         let ty = graph.ty(source);
         let wide = |(axis, d): (usize, &Dim)| d.known().filter(|&n| n > 1).map(|n| (axis, n));
         let axis = ty.shape.dims().iter().enumerate().skip(1).find_map(wide);
-        let grid = ty.elem.grid().ok_or("its operand lies on no grid")?;
-        match (axis, grid.tensor_map()) {
+        let qparams = ty.elem.qparams().ok_or("its operand lies on no grid")?;
+        match (axis, qparams.tensor_map()) {
             (Some((axis, extent)), Some((scale, zero))) => {
                 let shape = Shape::known(&[extent]);
                 let scales = self.initializer("scale", &Tensor::from_vec(shape.clone(), vec![scale; extent]));
-                let store = TensorType::new(grid.store.elem(), shape);
-                let zeros = self.initializer("zero_point", &grid.store.filled(store, zero));
+                let storage = TensorType::new(qparams.storage.elem(), shape);
+                let zeros = self.initializer("zero_point", &qparams.storage.filled(storage, zero));
                 let call = Call::new("DequantizeLinear").since(13).size("axis", axis);
                 self.push(call, &[stored, scales, zeros], std::slice::from_ref(&real));
             }
-            _ => self.dequantize(&stored, &real, grid),
+            _ => self.dequantize(&stored, &real, qparams),
         }
         Ok(())
     }
@@ -131,8 +131,8 @@ impl Emitter<'_> {
         let graph = self.graph;
         let mut copied = FxHashSet::default();
         for output in graph.outputs() {
-            let on_grid = graph.ty(output.value).elem.grid().is_some();
-            let tensor = if on_grid { self.stored(output.value) } else { self.real(output.value) };
+            let is_quantized = graph.ty(output.value).elem.qparams().is_some();
+            let tensor = if is_quantized { self.stored(output.value) } else { self.real(output.value) };
             // One may be named several times.
             if tensor != output.name && copied.insert(&output.name) {
                 self.path = output.name.to_string();
@@ -144,22 +144,22 @@ impl Emitter<'_> {
 
 /// What the tensors of a node with values on grids hold: the one place that decides between QuantizeLinear and
 /// DequantizeLinear around an operator on real numbers, and one on integers.
-fn numbers(form: Form, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
+fn numbers(form: WriteOptions, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
     let stored = match op {
         Op::Quantize(_) | Op::Dequantize(_) => false,
         Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
         // What is looked up is as narrow as the table.
-        Op::Gather(_) => operands[0].elem.grid().is_some(),
+        Op::Gather(_) => operands[0].elem.qparams().is_some(),
         // Limits on one grid are integers.
         Op::Clamp(_) => operands[0].elem == results[0].elem,
         _ => {
-            let on_grid = |t: &TensorType| !t.elem.is_float();
+            let is_quantized = |t: &TensorType| !t.elem.is_float();
             // Products of matrices give real numbers too.
-            let grids = match op {
-                Op::MatMul(_) => on_grid(operands[0]) && on_grid(operands[1]),
-                _ => operands.iter().copied().chain(results).all(on_grid),
+            let qparams = match op {
+                Op::MatMul(_) => is_quantized(operands[0]) && is_quantized(operands[1]),
+                _ => operands.iter().copied().chain(results).all(is_quantized),
             };
-            form.qoperator && grids
+            form.qoperator && qparams
         }
     };
     if stored { Numbers::Stored } else { Numbers::Real }

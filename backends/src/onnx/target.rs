@@ -5,7 +5,7 @@ use qcc_ir::ops::{
     Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights};
-use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
+use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
 
@@ -23,7 +23,7 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         index: Elem::I64,
         integers: Elem::I64,
         negative_indices: true,
-        activation: Store::U8,
+        activation: StorageType::U8,
         half_graphs: true,
         half_values: true,
         open_batch: OpenBatch { real: true, quantized: true },

@@ -6,13 +6,13 @@ use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
 use super::{TARGET, disassemble};
-use crate::{Form, Memory, Summary};
+use crate::{Memory, Summary, WriteOptions};
 
 fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
 }
 
-fn write(g: &Graph, form: Form, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
+fn write(g: &Graph, form: WriteOptions, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
     super::write(Checked::new(g, &TARGET)?, form, files)
 }
 
@@ -23,7 +23,7 @@ fn listing(file: Vec<u8>) -> String {
 }
 
 /// The listing of a graph's file, from its first node on.
-fn nodes(text: &str, form: Form) -> Vec<String> {
+fn nodes(text: &str, form: WriteOptions) -> Vec<String> {
     let mut files = Memory::new("model.onnx");
     let summary = write(&graph(text), form, &mut files).unwrap();
     assert_eq!(summary.bytes, files.files.values().map(|f| f.len() as u64).sum::<u64>());
@@ -31,7 +31,7 @@ fn nodes(text: &str, form: Form) -> Vec<String> {
     listing.lines().skip_while(|l| !l.contains(" = ")).map(|l| l.trim().to_owned()).collect()
 }
 
-fn operators(text: &str, form: Form) -> Vec<String> {
+fn operators(text: &str, form: WriteOptions) -> Vec<String> {
     let nodes = nodes(text, form);
     let operator = |line: &String| {
         let call = line.split_once(" = ")?.1;
@@ -40,8 +40,8 @@ fn operators(text: &str, form: Form) -> Vec<String> {
     nodes.iter().filter_map(operator).collect()
 }
 
-const QDQ: Form = Form::PLAIN;
-const QOPERATOR: Form = Form { qoperator: true, ..Form::PLAIN };
+const QDQ: WriteOptions = WriteOptions::PLAIN;
+const QOPERATOR: WriteOptions = WriteOptions { qoperator: true, ..WriteOptions::PLAIN };
 
 const CLAMPED: &str = "graph g {
   %x: u8<0.1:0>[1,1,2,2] = input
@@ -234,7 +234,7 @@ fn large_weights_lie_outside() {
     )
     .replacen("%v: f32[300] = const [0,", "%v: f32[300] = const [1,", 1);
     let mut files = Memory::new("model.onnx");
-    let summary = write(&graph(&text), Form { external_data: true, ..QDQ }, &mut files).unwrap();
+    let summary = write(&graph(&text), WriteOptions { external_data: true, ..QDQ }, &mut files).unwrap();
     let data = &files.files["model.onnx.data"];
     assert_eq!((data.len(), summary.constants), (4096 + 1200, 3));
     assert_eq!(data[4096..4100], 1f32.to_le_bytes());

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use bytes::Bytes;
 use qcc_formats::openvino::{Attribute, Element, Info, Layer, Net, Operation, Port, Tensor as Described};
 use qcc_ir::ops::{Cast, Op, Types};
-use qcc_ir::{Affine, Dim, Elem, Graph, Grid, Scalar, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Affine, Dim, Elem, Graph, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -24,7 +24,7 @@ pub(super) struct Written {
 }
 
 /// A node as its family writes it.
-pub(super) struct Site {
+pub(super) struct NodeContext {
     pub(super) values: qcc_ir::Operands,
     /// Types of the operands; grids are part of them.
     pub(super) operands: SmallVec<[TensorType; 4]>,
@@ -86,7 +86,7 @@ impl<'g> Emitter<'g> {
         Emitter {
             graph,
             quantizes: graph.order().iter().any(|&n| {
-                graph.constant(n.value(0)).is_none() && graph.result_types(n).iter().any(|t| t.elem.grid().is_some())
+                graph.constant(n.value(0)).is_none() && graph.result_types(n).iter().any(|t| t.elem.qparams().is_some())
             }),
             written: Written { net, constants: Vec::new() },
             offsets: FxHashMap::default(),
@@ -146,12 +146,12 @@ impl<'g> Emitter<'g> {
     }
 
     /// Operand `i` of a node.
-    pub(super) fn operand(&mut self, site: &Site, i: usize) -> Port {
+    pub(super) fn operand(&mut self, site: &NodeContext, i: usize) -> Port {
         self.port(site.values[i])
     }
 
     /// All operands of a node.
-    pub(super) fn operands(&mut self, site: &Site) -> SmallVec<[Port; 4]> {
+    pub(super) fn operands(&mut self, site: &NodeContext) -> SmallVec<[Port; 4]> {
         site.values.iter().map(|&v| self.port(v)).collect()
     }
 
@@ -221,7 +221,7 @@ impl<'g> Emitter<'g> {
     fn stored(&mut self, literal: &Literal<'_>, shape: &Shape, file: &Shape) -> Port {
         let tensor = literal.stored;
         let ty = |elem: Elem| TensorType::new(elem, shape.clone());
-        let Elem::Grid(grid) = &tensor.ty().elem else {
+        let Elem::Quantized(qparams) = &tensor.ty().elem else {
             let constant = self.constant(&ty(tensor.ty().elem.clone()), tensor.data().clone());
             if !literal.widened {
                 return constant;
@@ -230,38 +230,38 @@ impl<'g> Emitter<'g> {
             self.written.net.layers[port.layer].decompression = true;
             return port;
         };
-        if grid.store == Store::I32 {
+        if qparams.storage == StorageType::I32 {
             return self.constant(&ty(Elem::F32), tensor.to_real().data().clone());
         }
-        if let Affine::PerBlock { axis, size, .. } = &grid.map {
-            return self.blocks(tensor, grid, [*axis, *size], shape);
+        if let Affine::PerBlock { axis, size, .. } = &qparams.map {
+            return self.blocks(tensor, qparams, [*axis, *size], shape);
         }
-        let constant = self.constant(&TensorType::new(grid.store.elem(), file.clone()), tensor.data().clone());
+        let constant = self.constant(&TensorType::new(qparams.storage.elem(), file.clone()), tensor.data().clone());
         let mut port = self.convert(constant, &TensorType::new(Elem::F32, file.clone()));
         if file != shape {
             port = self.reshape(port, &ty(Elem::F32));
         }
-        if grid.zero_point() != 0 {
-            let zero = self.scalar(grid.zero_point() as f32);
+        if qparams.zero_point() != 0 {
+            let zero = self.scalar(qparams.zero_point() as f32);
             port = self.binary("Subtract", port, zero, &ty(Elem::F32));
         }
-        let scale = self.numbers(&TensorType::f32(&along(grid, tensor.ty(), shape)), grid.scales());
+        let scale = self.numbers(&TensorType::f32(&along(qparams, tensor.ty(), shape)), qparams.scales());
         self.binary("Multiply", port, scale, &ty(Elem::F32))
     }
 
     /// The numbers of a weight with a scale for each run of `size` indices of `axis`, which are an axis of their own
     /// until they are multiplied.
-    fn blocks(&mut self, tensor: &Tensor, grid: &Grid, [axis, size]: [usize; 2], shape: &Shape) -> Port {
+    fn blocks(&mut self, tensor: &Tensor, qparams: &QuantParams, [axis, size]: [usize; 2], shape: &Shape) -> Port {
         let runs = |length: usize| {
             let mut dims = tensor.dims();
             dims.splice(axis..=axis, [dims[axis] / size, length]);
             TensorType::f32(&dims)
         };
         let split = runs(size);
-        let element = if grid.store == Store::I4 { Element::I4 } else { element(&grid.store.elem()) };
+        let element = if qparams.storage == StorageType::I4 { Element::I4 } else { element(&qparams.storage.elem()) };
         let constant = self.constant_of(element, &split, packed(tensor));
         let numbers = self.convert(constant, &split);
-        let scale = self.numbers(&runs(1), grid.scales());
+        let scale = self.numbers(&runs(1), qparams.scales());
         let product = self.binary("Multiply", numbers, scale, &split);
         self.reshape(product, &TensorType::new(Elem::F32, shape.clone()))
     }
@@ -369,8 +369,8 @@ pub(super) const PARAMETER: Operation = Operation("Parameter", 1);
 const ALIGNMENT: usize = 64;
 
 /// Extents under which the scales of a grid broadcast to a value of type `ty` whose elements have the given shape.
-pub(super) fn along(grid: &Grid, ty: &TensorType, shape: &Shape) -> Vec<usize> {
-    let Affine::PerAxis { axis, scales } = &grid.map else { return Vec::new() };
+pub(super) fn along(qparams: &QuantParams, ty: &TensorType, shape: &Shape) -> Vec<usize> {
+    let Affine::PerAxis { axis, scales } = &qparams.map else { return Vec::new() };
     let inner = |dims: &[Dim]| dims.iter().filter_map(Dim::known).product::<usize>();
     let run = inner(&ty.shape.dims()[axis + 1..]);
     let (dims, steps) = (shape.dims(), run..run * scales.len());
@@ -380,7 +380,7 @@ pub(super) fn along(grid: &Grid, ty: &TensorType, shape: &Shape) -> Vec<usize> {
 
 /// What a value is stored as at the model's own inputs and outputs.
 pub(super) fn stored(elem: &Elem) -> Elem {
-    elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem())
+    elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem())
 }
 
 /// The format's name for an element; values on grids are the real numbers that they stand for.
@@ -393,7 +393,7 @@ pub(super) fn element(elem: &Elem) -> Element {
         Elem::I32 => Element::I32,
         Elem::I64 => Element::I64,
         Elem::F16 => Element::F16,
-        Elem::F32 | Elem::Grid(_) => Element::F32,
+        Elem::F32 | Elem::Quantized(_) => Element::F32,
     }
 }
 

@@ -5,7 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
 use qcc_ir::{Checked, Dim, Elem, Graph, NodeId, TensorType, ValueId};
 
-use super::emit::{CONST, Emitter, PARAMETER, Site, Unsupported, Written, attribute, element, stored};
+use super::emit::{CONST, Emitter, NodeContext, PARAMETER, Unsupported, Written, attribute, element, stored};
 use super::ops;
 use crate::Attachments;
 
@@ -46,7 +46,7 @@ fn runtime_options(graph: &Graph) -> Option<Info> {
     let narrow = |v: ValueId| {
         let behind = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
         let v = behind.unwrap_or(v);
-        graph.constant(v).is_some() && graph.ty(v).elem.grid().is_some()
+        graph.constant(v).is_some() && graph.ty(v).elem.qparams().is_some()
     };
     let unasked = |&n: &NodeId| {
         let operands = graph.operands(n);
@@ -71,7 +71,7 @@ impl Emitter<'_> {
         self.rename(port, &name);
         self.at(port).names = vec![name];
         let real = match &ty.elem {
-            Elem::Grid(grid) => ops::grid::enter(self, grid, port, ty),
+            Elem::Quantized(qparams) => ops::quantize::enter(self, qparams, port, ty),
             _ => port,
         };
         self.ports.insert(v, real);
@@ -81,7 +81,7 @@ impl Emitter<'_> {
         let graph = self.graph;
         let op = graph.op(node);
         let types = graph.operand_types(node);
-        let site = Site {
+        let site = NodeContext {
             values: graph.operands(node),
             operands: types.iter().map(|&t| t.clone()).collect(),
             results: graph.result_types(node),
@@ -92,9 +92,9 @@ impl Emitter<'_> {
         };
         let first = self.written.net.layers.len();
         let mut ports = ops::emit(self, op, &site)?;
-        if ops::grid::rounds(op) {
+        if ops::quantize::rounds(op) {
             for (port, ty) in ports.iter_mut().zip(&site.results) {
-                *port = ops::grid::place(self, *port, ty)?;
+                *port = ops::quantize::place(self, *port, ty)?;
             }
         }
         // The layer that gives the result stands for the node; a border of grids stands for none.
@@ -127,8 +127,8 @@ impl Emitter<'_> {
         self.scope = name.to_owned();
         let ty = self.graph.ty(v);
         let mut port = self.port(v);
-        if let Elem::Grid(grid) = &ty.elem {
-            port = ops::grid::leave(self, grid, port, ty)?;
+        if let Elem::Quantized(qparams) = &ty.elem {
+            port = ops::quantize::leave(self, qparams, port, ty)?;
         }
         let shared = matches!(self.written.net.layers[port.layer].operation, CONST | PARAMETER);
         if shared || self.results.contains(&port) {

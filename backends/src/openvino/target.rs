@@ -5,7 +5,7 @@ use qcc_ir::ops::{
     Unary, UnaryFn,
 };
 use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
-use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
+use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
 use super::ops::{elementwise, recurrent, resize};
 
@@ -25,7 +25,7 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         // The plugin stores 64-bit integers as ones of 32 bits.
         integers: Elem::I32,
         negative_indices: true,
-        activation: Store::U8,
+        activation: StorageType::U8,
         half_graphs: true,
         half_values: false,
         open_batch: OpenBatch { real: true, quantized: false },

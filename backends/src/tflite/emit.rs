@@ -6,7 +6,7 @@ use qcc_formats::tflite::{
     Tensor, TensorMap, TensorType as Stored,
 };
 use qcc_ir::ops::{Op, Types};
-use qcc_ir::{Affine, Dim, Elem, Graph, Grid, Layout, NodeId, Scalar, Shape, Store, TensorType, ValueId};
+use qcc_ir::{Affine, Dim, Elem, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -14,7 +14,7 @@ pub(super) use crate::Unsupported;
 use crate::names::Names;
 
 /// A node as its family writes it: tensors for its operands and results, and their types.
-pub(super) struct Site<'g> {
+pub(super) struct NodeContext<'g> {
     pub(super) node: NodeId,
     pub(super) values: qcc_ir::Operands,
     pub(super) operands: SmallVec<[TensorType; 4]>,
@@ -172,13 +172,13 @@ impl<'g> Emitter<'g> {
             Elem::F32 => self.constant(&scalar, &[value]),
             Elem::I32 => self.constant(&scalar, &[value as i32]),
             Elem::I64 => self.constant(&scalar, &[value as i64]),
-            Elem::Grid(grid) => {
-                let q = on_grid(grid, value)?;
-                match grid.store {
-                    Store::I4 | Store::I8 => self.constant(&scalar, &[q as i8]),
-                    Store::U8 => self.constant(&scalar, &[q as u8]),
-                    Store::I16 => self.constant(&scalar, &[q as i16]),
-                    Store::I32 => self.constant(&scalar, &[q]),
+            Elem::Quantized(qparams) => {
+                let q = stored_integer(qparams, value)?;
+                match qparams.storage {
+                    StorageType::I4 | StorageType::I8 => self.constant(&scalar, &[q as i8]),
+                    StorageType::U8 => self.constant(&scalar, &[q as u8]),
+                    StorageType::I16 => self.constant(&scalar, &[q as i16]),
+                    StorageType::I32 => self.constant(&scalar, &[q]),
                 }
             }
             other => return Err(format!("no constant of element {other} is written").into()),
@@ -272,18 +272,18 @@ fn describe(ty: &TensorType) -> Tensor {
         shape: extents(1),
         shape_signature: if open { extents(-1) } else { Vec::new() },
         elem: stored(&ty.elem),
-        quantization: ty.elem.grid().map(|grid| quantization(grid, &ty.layout)),
+        quantization: ty.elem.qparams().map(|qparams| quantization(qparams, &ty.layout)),
         has_rank: true,
         ..Tensor::default()
     }
 }
 
-fn quantization(grid: &Grid, layout: &Layout) -> Quantization {
-    let scale = grid.scales().to_vec();
+fn quantization(qparams: &QuantParams, layout: &Layout) -> Quantization {
+    let scale = qparams.scales().to_vec();
     Quantization {
-        zero_point: vec![grid.zero_point().into(); scale.len()],
+        zero_point: vec![qparams.zero_point().into(); scale.len()],
         scale,
-        dimension: match &grid.map {
+        dimension: match &qparams.map {
             Affine::PerTensor { .. } => 0,
             Affine::PerAxis { axis, .. } | Affine::PerBlock { axis, .. } => layout.position(*axis) as i32,
         },
@@ -302,14 +302,14 @@ pub(super) fn stored(elem: &Elem) -> Stored {
         Elem::I64 => Stored::INT64,
         Elem::F16 => Stored::FLOAT16,
         Elem::F32 => Stored::FLOAT32,
-        Elem::Grid(grid) => stored(&grid.store.elem()),
+        Elem::Quantized(qparams) => stored(&qparams.storage.elem()),
     }
 }
 
 /// The stored integer nearest to a real number.
-fn on_grid(grid: &Grid, value: f32) -> Result<i32, Unsupported> {
-    let (scale, zero) = grid.tensor_map().ok_or("a number on a grid with several scales")?;
-    let (lo, hi) = grid.store.range();
+fn stored_integer(qparams: &QuantParams, value: f32) -> Result<i32, Unsupported> {
+    let (scale, zero) = qparams.tensor_map().ok_or("a number on a grid with several scales")?;
+    let (lo, hi) = qparams.storage.range();
     let q = (f64::from(value) / f64::from(scale)).round_ties_even() + f64::from(zero);
     Ok(q.clamp(lo.into(), hi.into()) as i32)
 }

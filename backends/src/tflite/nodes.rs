@@ -3,10 +3,10 @@
 use qcc_formats::tflite::{Activation, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{LayoutRule, Op};
-use qcc_ir::{Checked, Grid, Layout, NodeId, TensorType, ValueId};
+use qcc_ir::{Checked, Layout, NodeId, QuantParams, TensorType, ValueId};
 use smallvec::SmallVec;
 
-use super::emit::{Emitter, Site, Unsupported};
+use super::emit::{Emitter, NodeContext, Unsupported};
 use super::ops;
 
 /// The tables of a graph, or everything that cannot be written.
@@ -37,7 +37,7 @@ impl Emitter<'_> {
             return self.alias(node.value(0), values[0]);
         }
         let (last, activation) = self.activation(node);
-        let mut site = Site {
+        let mut site = NodeContext {
             node,
             values: values.clone(),
             operands: types.iter().map(|&t| t.clone()).collect(),
@@ -74,7 +74,7 @@ impl Emitter<'_> {
     fn row_major(
         &mut self,
         op: &Op,
-        mut site: Site<'_>,
+        mut site: NodeContext<'_>,
         values: &[ValueId],
         results: &[ValueId],
     ) -> Result<(), Unsupported> {
@@ -116,9 +116,9 @@ impl Emitter<'_> {
             return none;
         }
         // What the grid itself limits takes no activation.
-        let limits = |g: &Grid| g.keeps_within(clamp.lo, clamp.hi);
-        let by_grid = self.graph.ty(result).elem.grid().is_some_and(limits).then_some(Activation::NONE);
-        match ops::elementwise::activation(clamp).or(by_grid) {
+        let limits = |g: &QuantParams| g.keeps_within(clamp.lo, clamp.hi);
+        let by_qparams = self.graph.ty(result).elem.qparams().is_some_and(limits).then_some(Activation::NONE);
+        match ops::elementwise::activation(clamp).or(by_qparams) {
             Some(activation) => {
                 self.fused.insert(user);
                 (user, activation)

@@ -5,7 +5,7 @@ use qcc_ir::ops::{
     ScatterNd, TopK, Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
-use qcc_ir::{Dim, Elem, Layout, Store, TensorType};
+use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
 use super::ops::{conv, pool, resize};
 
@@ -17,7 +17,7 @@ pub static TARGET: Target = Target {
     index: Elem::I32,
     integers: Elem::I32,
     negative_indices: false,
-    activation: Store::I8,
+    activation: StorageType::I8,
     half_graphs: false,
     half_values: false,
     open_batch: OpenBatch { real: false, quantized: false },

@@ -126,14 +126,14 @@ fn ill_typed_graphs_are_refused() {
 
 #[test]
 fn a_graph_is_written_for_the_target_that_it_was_checked_for() {
-    use crate::{Form, Format, Memory};
+    use crate::{Format, Memory, WriteOptions};
     let none = Attachments::default();
     let g = convolution(1, &[6, 4, 3, 3]);
     let mut files = Memory::new("m.onnx");
-    let refused = Format::Onnx.with(Form::PLAIN).write(checked(&g), &none, &mut files).unwrap_err();
+    let refused = Format::Onnx.with(WriteOptions::PLAIN).write(checked(&g), &none, &mut files).unwrap_err();
     assert_eq!(refused[0].message, "the graph was checked for another target or form than that of onnx");
     assert!(files.files.is_empty());
-    assert!(Format::Tflite.with(Form::PLAIN).write(checked(&g), &none, &mut Memory::new("m.tflite")).is_ok());
+    assert!(Format::Tflite.with(WriteOptions::PLAIN).write(checked(&g), &none, &mut Memory::new("m.tflite")).is_ok());
     // What is laid out for one target is so for no other.
     assert!(Checked::new(&g, Format::Onnx.target()).unwrap_err()[0].message.contains("is not row-major"));
 }
@@ -242,8 +242,8 @@ fn graphs_that_no_kernel_takes_are_refused() {
     let depthwise = "%x: f32[1,2,4,4] @0231 = input %w: i8<0.1:0>[2,1,1,1] @1230 = const [1,2]
                      %y: f32[1,2,4,4] @0231 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:2) %x, %w from dw (Conv)";
     assert_eq!(wrong(depthwise), cannot("dw", "conv: no kernel takes its weight quantized"));
-    let sigmoid = |grid: &str| {
-        wrong(&format!("%x: i8<0.5:3>[4] = input %y: i8<{grid}>[4] = unary(f:Sigmoid) %x from s (Sigmoid)"))
+    let sigmoid = |qparams: &str| {
+        wrong(&format!("%x: i8<0.5:3>[4] = input %y: i8<{qparams}>[4] = unary(f:Sigmoid) %x from s (Sigmoid)"))
     };
     assert_eq!(sigmoid("0.00390625:-128"), "nothing");
     assert_eq!(sigmoid("0.5:3"), cannot("s", "unary: its result has scale 0.00390625 and zero point -128"));

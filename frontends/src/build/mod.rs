@@ -189,7 +189,7 @@ pub(crate) trait Build {
 fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors>, Refusal> {
     let tensors: Option<SmallVec<[&Tensor; 4]>> = operands.iter().map(|&v| graph.constant(v)).collect();
     // On grids the operator's own meaning is not all.
-    let plain = |t: &SmallVec<[&Tensor; 4]>| t.iter().all(|t| t.ty().elem.grid().is_none());
+    let plain = |t: &SmallVec<[&Tensor; 4]>| t.iter().all(|t| t.ty().elem.qparams().is_none());
     let Some(tensors) = tensors.filter(plain) else { return Ok(None) };
     let types: SmallVec<[&TensorType; 4]> = tensors.iter().map(|t| t.ty()).collect();
     let mut bytes = 0;
@@ -262,7 +262,7 @@ pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tenso
             let known = values.iter().all(|&v| v == 0.0 || v == 1.0);
             known.then(|| Tensor::from_bools(shape, values.iter().map(|&v| v != 0.0)))
         }
-        Elem::Grid(_) => None,
+        Elem::Quantized(_) => None,
     }
 }
 

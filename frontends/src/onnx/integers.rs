@@ -1,7 +1,7 @@
 //! How the file stores integers that the graph holds otherwise: in wider ones, or on a grid.
 
 use qcc_ir::ops::{BinaryFn, Dequantize, Extents, UnaryFn};
-use qcc_ir::{Affine, Elem, Grid, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -18,7 +18,7 @@ pub(super) struct Integers {
     /// How the file stores values that the graph holds in wider integers, or on a grid of other integers.
     pub(super) stored: FxHashMap<ValueId, Stored>,
     /// The values on grids, by their integers.
-    pub(super) grids: FxHashMap<ValueId, ValueId>,
+    pub(super) qparams: FxHashMap<ValueId, ValueId>,
     /// The integers of values on grids.
     pub(super) plain: FxHashMap<ValueId, ValueId>,
 }
@@ -39,46 +39,46 @@ impl Integers {
         if let Some(&stored) = self.stored.get(&v) {
             return Some(stored);
         }
-        let elem = ty.elem.grid().map_or_else(|| ty.elem.clone(), |g| g.store.elem());
+        let elem = ty.elem.qparams().map_or_else(|| ty.elem.clone(), |g| g.storage.elem());
         [Stored::I8, Stored::U8, Stored::I16, Stored::I32].into_iter().find(|s| s.elem() == elem)
     }
 
     /// The value on a grid whose integers these are.
-    pub(super) fn grid_of(&self, integers: ValueId) -> Option<ValueId> {
-        self.grids.get(&integers).copied()
+    pub(super) fn qparams_of(&self, integers: ValueId) -> Option<ValueId> {
+        self.qparams.get(&integers).copied()
     }
 
     /// `cast` has the same integers as `from`, and the file stores it so, where all of them fit.
     pub(super) fn follow_cast(&mut self, from: ValueId, from_stored: Option<Stored>, cast: ValueId, to: Stored) {
-        let on_grid = self.grid_of(from);
-        let own = on_grid.and_then(|g| self.stored.get(&g).copied()).or(from_stored);
-        if let (Some(on_grid), Some((lo, hi)), Some((least, most))) =
-            (on_grid, own.and_then(Stored::integers), to.integers())
+        let is_quantized = self.qparams_of(from);
+        let own = is_quantized.and_then(|g| self.stored.get(&g).copied()).or(from_stored);
+        if let (Some(is_quantized), Some((lo, hi)), Some((least, most))) =
+            (is_quantized, own.and_then(Stored::integers), to.integers())
             && least <= lo
             && hi <= most
         {
-            self.grids.insert(cast, on_grid);
+            self.qparams.insert(cast, is_quantized);
         }
     }
 }
 
 /// Where the integers of a file lie on a grid: its storage, and what is added to them there.
-pub(super) fn store(stored: Stored) -> Option<(Store, i32)> {
+pub(super) fn storage(stored: Stored) -> Option<(StorageType, i32)> {
     Some(match stored {
-        Stored::I2 | Stored::I4 | Stored::I8 => (Store::I8, 0),
-        Stored::U2 | Stored::U4 | Stored::U8 => (Store::U8, 0),
-        Stored::I16 => (Store::I16, 0),
-        Stored::U16 => (Store::I16, i32::from(i16::MIN)),
-        Stored::I32 => (Store::I32, 0),
+        Stored::I2 | Stored::I4 | Stored::I8 => (StorageType::I8, 0),
+        Stored::U2 | Stored::U4 | Stored::U8 => (StorageType::U8, 0),
+        Stored::I16 => (StorageType::I16, 0),
+        Stored::U16 => (StorageType::I16, i32::from(i16::MIN)),
+        Stored::I32 => (StorageType::I32, 0),
         _ => return None,
     })
 }
 
 /// Constant integers of a file on a grid, or `None` where that is none of theirs.
-pub(super) fn constant_on(t: &Tensor, stored: Stored, grid: &Grid) -> Option<Tensor> {
-    let (own, shift) = store(stored)?;
-    let ty = t.ty().with_elem(Elem::Grid(grid.clone()));
-    if own != grid.store || ty.validate().is_err() {
+pub(super) fn constant_on(t: &Tensor, stored: Stored, qparams: &QuantParams) -> Option<Tensor> {
+    let (own, shift) = storage(stored)?;
+    let ty = t.ty().with_elem(Elem::Quantized(qparams.clone()));
+    if own != qparams.storage || ty.validate().is_err() {
         return None;
     }
     if shift == 0 {
@@ -90,18 +90,18 @@ pub(super) fn constant_on(t: &Tensor, stored: Stored, grid: &Grid) -> Option<Ten
 
 /// The integers that a value stores, as `F32`; the file stores them so.
 pub(super) fn numbers(n: &mut impl Build, x: ValueId, stored: Option<Stored>) -> Result<ValueId, Refusal> {
-    let Some(grid) = n.ty(x).elem.grid().cloned() else { return n.cast(x, Elem::F32) };
-    let shift = stored.and_then(store).map_or(0, |s| s.1);
-    let scales = Tensor::from_vec(Shape::known(&[grid.scales().len()]), grid.scales().to_vec());
+    let Some(qparams) = n.ty(x).elem.qparams().cloned() else { return n.cast(x, Elem::F32) };
+    let shift = stored.and_then(storage).map_or(0, |s| s.1);
+    let scales = Tensor::from_vec(Shape::known(&[qparams.scales().len()]), qparams.scales().to_vec());
     let scales = n.add_constant(scales);
-    let scale = match grid.map {
+    let scale = match qparams.map {
         Affine::PerAxis { axis, .. } => along(n, scales, axis, x)?,
         Affine::PerTensor { .. } | Affine::PerBlock { .. } => n.reshape(scales, &[])?,
     };
     let real = n.add(Dequantize {}, &[x])?;
     let steps = n.binary(BinaryFn::Div, real, scale)?;
     let steps = n.unary(UnaryFn::Round, steps)?;
-    match grid.zero_point() - shift {
+    match qparams.zero_point() - shift {
         0 => Ok(steps),
         zero => {
             let zero = n.scalar(zero.into(), steps)?;

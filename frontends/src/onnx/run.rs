@@ -10,7 +10,7 @@ use super::importer::{Binding, Importer};
 use super::integers::{self, Inputs};
 use super::node::NodeCx;
 use super::schedule::schedule;
-use super::{declared, element, on_grids, ops};
+use super::{declared, element, ops, qdq};
 use crate::Imported;
 use crate::build::{Build, Values};
 use crate::elements::Stored;
@@ -55,8 +55,8 @@ impl<'m> Importer<'m> {
 
     /// Adds an output. What lies on a grid of other integers than the file's is given as those.
     fn output(&mut self, output: &ValueInfoProto, mut value: ValueId) -> Result<(), Refusal> {
-        let on_grid = self.graph.ty(value).elem.grid().is_some();
-        if let Some(stored) = self.integers.widened(value).filter(|s| on_grid && s.bits() > 8) {
+        let is_quantized = self.graph.ty(value).elem.qparams().is_some();
+        if let Some(stored) = self.integers.widened(value).filter(|s| is_quantized && s.bits() > 8) {
             value = integers::plain_integers(&mut End(&mut self.graph, Origin::none()), value, stored)?;
         }
         self.notes.extend(contradiction(output, &self.graph.ty(value).shape));
@@ -154,10 +154,10 @@ impl<'m> Importer<'m> {
             return function.map_or(Err(Refusal::Depends), |f| self.call(f, node, inputs, origin));
         };
         let stored = self.widened(&inputs);
-        let on_grid = inputs.iter().flatten().any(|v| self.graph.ty(*v).elem.grid().is_some());
+        let is_quantized = inputs.iter().flatten().any(|v| self.graph.ty(*v).elem.qparams().is_some());
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
         let results =
-            if on_grid && !ops::takes_grids(node) { on_grids::results(&mut cx, import)? } else { import(&mut cx)? };
+            if is_quantized && !ops::takes_quantized(node) { qdq::results(&mut cx, import)? } else { import(&mut cx)? };
         cx.finish()?;
         self.graph.room(0)?;
         if let Some(stored) = stored.filter(|_| !ops::names_elements(node)) {

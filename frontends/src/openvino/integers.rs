@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use qcc_formats::openvino::{Element, Network, Node, Port};
-use qcc_ir::{Elem, Grid, Shape, Store, Tensor, TensorType};
+use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::types;
@@ -69,12 +69,12 @@ impl Scaled {
     }
 
     /// The grid of an input of integers.
-    pub(super) fn grid_of_input(&self, network: &Network, weights: &Bytes, input: Port) -> Option<Grid> {
+    pub(super) fn qparams_of_input(&self, network: &Network, weights: &Bytes, input: Port) -> Option<QuantParams> {
         let integers = self.at(*self.inputs.get(&input)?)?;
         let tensor = network.tensor(input);
         let stored = types::stored(tensor.element).ok()?;
         let dims: Vec<usize> = tensor.dims.iter().map(|d| d.unwrap_or(0)).collect();
-        Scheme::read(network, weights, integers).ok()?.grid(stored, &dims)
+        Scheme::read(network, weights, integers).ok()?.qparams(stored, &dims)
     }
 }
 
@@ -155,17 +155,17 @@ impl Scheme {
     }
 
     /// The grid of integers that are stored so, where one has these scales and zero points.
-    pub(super) fn grid(&self, stored: Stored, dims: &[usize]) -> Option<Grid> {
-        let store = match stored {
-            Stored::U8 => Store::U8,
-            Stored::I8 => Store::I8,
-            Stored::I16 => Store::I16,
+    pub(super) fn qparams(&self, stored: Stored, dims: &[usize]) -> Option<QuantParams> {
+        let storage = match stored {
+            Stored::U8 => StorageType::U8,
+            Stored::I8 => StorageType::I8,
+            Stored::I16 => StorageType::I16,
             _ => return None,
         };
         let axes = self.axes(dims)?;
         match (self.scales.as_slice(), self.zero()?) {
-            (&[scale], zero) => Some(Grid::per_tensor(store, scale, zero)),
-            (scales, 0) if axes.len() == 1 => Some(Grid::per_axis(store, axes.start, scales)),
+            (&[scale], zero) => Some(QuantParams::per_tensor(storage, scale, zero)),
+            (scales, 0) if axes.len() == 1 => Some(QuantParams::per_axis(storage, axes.start, scales)),
             _ => None,
         }
     }
@@ -181,11 +181,15 @@ impl Scheme {
         }
         if self.scales.len() == 1
             && let Some(zero) = self.zero()
-            && let Some(store) = [(Elem::I8, Store::I8), (Elem::U8, Store::U8), (Elem::I16, Store::I16)]
-                .into_iter()
-                .find_map(|(elem, store)| (elem == integers.ty().elem).then_some(store))
+            && let Some(storage) =
+                [(Elem::I8, StorageType::I8), (Elem::U8, StorageType::U8), (Elem::I16, StorageType::I16)]
+                    .into_iter()
+                    .find_map(|(elem, storage)| (elem == integers.ty().elem).then_some(storage))
         {
-            let ty = TensorType::new(Elem::Grid(Grid::per_tensor(store, self.scales[0], zero)), Shape::known(dims));
+            let ty = TensorType::new(
+                Elem::Quantized(QuantParams::per_tensor(storage, self.scales[0], zero)),
+                Shape::known(dims),
+            );
             return ty.validate().ok().and_then(|()| integers.retype(ty));
         }
         // Less their zero points, they lie on a grid of signed integers.
@@ -204,15 +208,15 @@ impl Scheme {
         if let Some(blocks) = self.blocks(&centred, dims, &axes) {
             return Some(blocks);
         }
-        let grid = match self.scales.as_slice() {
-            &[scale] => Grid::per_tensor(Store::I8, scale, 0),
-            scales => Grid::per_axis(Store::I8, axes.start, scales),
+        let qparams = match self.scales.as_slice() {
+            &[scale] => QuantParams::per_tensor(StorageType::I8, scale, 0),
+            scales => QuantParams::per_axis(StorageType::I8, axes.start, scales),
         };
         let merged: Vec<usize> = match axes.is_empty() {
             true => dims.to_vec(),
             false => [&dims[..axes.start], &[scales], &dims[axes.end..]].concat(),
         };
-        let ty = TensorType::new(Elem::Grid(grid), Shape::known(&merged));
+        let ty = TensorType::new(Elem::Quantized(qparams), Shape::known(&merged));
         ty.validate().ok().map(|()| Tensor::of(ty, centred))
     }
 
@@ -220,9 +224,9 @@ impl Scheme {
     fn blocks(&self, integers: &[i8], dims: &[usize], axes: &std::ops::Range<usize>) -> Option<Tensor> {
         let &[rows, runs, size] = dims else { return None };
         let whole = *axes == (0..2) && self.scales.len() == rows * runs && size > 1;
-        let store = if integers.iter().all(|q| (-8..=7).contains(q)) { Store::I4 } else { Store::I8 };
-        let grid = whole.then(|| Grid::per_block(store, 1, size, self.scales.as_slice()))?;
-        let ty = TensorType::new(Elem::Grid(grid), Shape::known(&[rows, runs * size]));
+        let storage = if integers.iter().all(|q| (-8..=7).contains(q)) { StorageType::I4 } else { StorageType::I8 };
+        let qparams = whole.then(|| QuantParams::per_block(storage, 1, size, self.scales.as_slice()))?;
+        let ty = TensorType::new(Elem::Quantized(qparams), Shape::known(&[rows, runs * size]));
         ty.validate().ok().map(|()| Tensor::of(ty, integers.to_vec()))
     }
 }

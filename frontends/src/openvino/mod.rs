@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use qcc_formats::openvino::{Info, Network, Node, Port, ReadError};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Dim, Elem, Grid, Origin, Shape, TensorType};
+use qcc_ir::{Dim, Elem, Origin, QuantParams, Shape, TensorType};
 use rustc_hash::FxHashSet;
 
 use crate::elements::Stored;
@@ -87,19 +87,19 @@ impl File {
         if shape.as_ref().is_some_and(|s| s.rank() > 8) {
             return Err(Refusal::Unsupported(format!("input {name} has more than 8 axes")));
         }
-        let elem = match self.grid_of_input(index, shape.as_ref()) {
-            Some(grid) => Elem::Grid(grid),
+        let elem = match self.qparams_of_input(index, shape.as_ref()) {
+            Some(qparams) => Elem::Quantized(qparams),
             None => types::stored(output.element)?.elem(),
         };
         Ok(DeclaredInput { name, elem, shape })
     }
 
     /// The grid of an input of integers that the model makes real first of all.
-    fn grid_of_input(&self, index: usize, shape: Option<&Shape>) -> Option<Grid> {
+    fn qparams_of_input(&self, index: usize, shape: Option<&Shape>) -> Option<QuantParams> {
         let port = Port { layer: index, result: 0 };
-        let grid = self.scaled.grid_of_input(&self.network, &self.weights, port)?;
-        let ty = TensorType::new(Elem::Grid(grid.clone()), shape?.clone());
-        ty.validate().is_ok().then_some(grid)
+        let qparams = self.scaled.qparams_of_input(&self.network, &self.weights, port)?;
+        let ty = TensorType::new(Elem::Quantized(qparams.clone()), shape?.clone());
+        ty.validate().is_ok().then_some(qparams)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use qcc_formats::tflite::{Activation, Operator, Options};
 use qcc_ir::ops::{
-    Clamp, Conv, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types, Unary, UnaryFn,
+    Clamp, Conv, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
 };
-use qcc_ir::{Elem, Graph, Grid, Origin, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, Origin, QuantParams, StorageType, Tensor, TensorType, ValueId};
 
 use super::importer::Importer;
 use super::types;
@@ -141,7 +141,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
             }
             return Ok(weight);
         }
-        if self.ty(v).elem.grid().is_some_and(|g| g.tensor_map().is_none()) {
+        if self.ty(v).elem.qparams().is_some_and(|g| g.tensor_map().is_none()) {
             return Err(Refusal::Unsupported("a computed weight with several scales is not supported".into()));
         }
         let place = |axis: usize| order.iter().position(|&a| a == axis).unwrap_or(axis);
@@ -153,18 +153,23 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// those of `x` and `weight`.
     pub(super) fn bias(&mut self, i: usize, x: ValueId, weight: ValueId) -> Result<Option<ValueId>, Refusal> {
         let Some(bias) = self.optional(i)? else { return Ok(None) };
-        let scale = self.ty(x).elem.grid().and_then(Grid::tensor_map).map(|(scale, _)| scale);
-        let (Some(scale), Some(grid), Some(tensor)) = (scale, self.ty(weight).elem.grid(), self.constant(bias)) else {
+        let scale = self.ty(x).elem.qparams().and_then(QuantParams::tensor_map).map(|(scale, _)| scale);
+        let (Some(scale), Some(qparams), Some(tensor)) = (scale, self.ty(weight).elem.qparams(), self.constant(bias))
+        else {
             return Ok(Some(bias));
         };
         if tensor.ty().elem != Elem::I32 {
             return Ok(Some(bias));
         }
-        let grid = match grid.tensor_map() {
-            Some((w, _)) => Grid::per_tensor(Store::I32, scale * w, 0),
-            None => Grid::per_axis(Store::I32, 0, grid.scales().iter().map(|w| scale * w).collect::<Vec<f32>>()),
+        let qparams = match qparams.tensor_map() {
+            Some((w, _)) => QuantParams::per_tensor(StorageType::I32, scale * w, 0),
+            None => QuantParams::per_axis(
+                StorageType::I32,
+                0,
+                qparams.scales().iter().map(|w| scale * w).collect::<Vec<f32>>(),
+            ),
         };
-        let ty = tensor.ty().with_elem(Elem::Grid(grid));
+        let ty = tensor.ty().with_elem(Elem::Quantized(qparams));
         ty.validate()?;
         let tensor = tensor.retype(ty).ok_or_else(|| Refusal::Invalid("a bias of no size".into()))?;
         Ok(Some(self.add_constant(tensor)))
@@ -172,21 +177,21 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     // The graph.
 
-    fn on_grid(&self, v: ValueId) -> bool {
-        self.ty(v).elem.grid().is_some()
+    fn is_quantized(&self, v: ValueId) -> bool {
+        self.ty(v).elem.qparams().is_some()
     }
 
     /// The real numbers that a value stands for.
     pub(super) fn real(&mut self, v: ValueId) -> Result<ValueId, Refusal> {
-        if self.on_grid(v) { self.typed(Dequantize {}, &[v], &Elem::F32) } else { Ok(v) }
+        if self.is_quantized(v) { self.typed(Dequantize {}, &[v], &Elem::F32) } else { Ok(v) }
     }
 
     /// A value on the grid `to`, or as real numbers.
     pub(super) fn moved(&mut self, v: ValueId, to: &Elem) -> Result<ValueId, Refusal> {
         match (&self.ty(v).elem, to) {
             (from, to) if from == to => Ok(v),
-            (Elem::F32 | Elem::Grid(_), Elem::Grid(_)) => self.typed(Quantize {}, &[v], to),
-            (Elem::Grid(_), _) => self.real(v),
+            (Elem::F32 | Elem::Quantized(_), Elem::Quantized(_)) => self.typed(Quantize {}, &[v], to),
+            (Elem::Quantized(_), _) => self.real(v),
             _ => Ok(v),
         }
     }
@@ -210,17 +215,19 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// numbers between.
     pub(super) fn add_as(&mut self, op: impl Into<Op>, operands: &[ValueId], to: &Elem) -> Result<ValueId, Refusal> {
         let op = op.into();
-        if to.grid().is_none() && !operands.iter().any(|&v| self.on_grid(v)) {
+        if to.qparams().is_none() && !operands.iter().any(|&v| self.is_quantized(v)) {
             return self.add(op, operands);
         }
-        match op.grid() {
-            GridRule::Contract { .. } if !self.on_grid(operands[0]) => {
+        match op.quant_rule() {
+            QuantRule::Contraction { .. } if !self.is_quantized(operands[0]) => {
                 let mut operands: Values = operands.iter().copied().collect();
                 operands[0] = self.dynamically_quantized(&op, operands[0], operands[1])?;
                 self.typed(op, &operands, &Elem::F32)
             }
-            GridRule::Contract { .. } | GridRule::Own | GridRule::Fixed { .. } => self.typed(op, operands, to),
-            GridRule::Carry => {
+            QuantRule::Contraction { .. } | QuantRule::OwnRange | QuantRule::Fixed { .. } => {
+                self.typed(op, operands, to)
+            }
+            QuantRule::SameAsInput => {
                 let from = &self.ty(operands[0]).elem;
                 if from != to {
                     return Err(Refusal::Invalid(format!(
@@ -229,11 +236,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
                 }
                 self.typed(op, operands, to)
             }
-            GridRule::Unify => {
+            QuantRule::SharedScale => {
                 let operands = operands.iter().map(|&v| self.moved(v, to)).collect::<Result<Values, _>>()?;
                 self.typed(op, &operands, to)
             }
-            GridRule::Float => {
+            QuantRule::Float => {
                 let operands = operands.iter().map(|&v| self.real(v)).collect::<Result<Values, _>>()?;
                 let y = self.add(op, &operands)?;
                 self.moved(y, to)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use qcc_formats::tflite::{Model, Quantization, Tensor as Entry, TensorType as Code};
-use qcc_ir::{Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
+use qcc_ir::{Elem, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
 
 use crate::build::{MOST_ELEMENTS, extents};
 use crate::elements::{Stored, without_nan};
@@ -32,12 +32,12 @@ pub(super) fn stored(code: Code) -> Result<Stored, Refusal> {
 }
 
 /// The integers of a grid. Those of 64 bits are biases of 16-bit models, which fit into 32.
-fn store(code: Code) -> Option<Store> {
+fn storage(code: Code) -> Option<StorageType> {
     match code {
-        Code::INT8 | Code::INT4 | Code::INT2 => Some(Store::I8),
-        Code::UINT8 | Code::UINT4 => Some(Store::U8),
-        Code::INT16 => Some(Store::I16),
-        Code::INT32 | Code::INT64 => Some(Store::I32),
+        Code::INT8 | Code::INT4 | Code::INT2 => Some(StorageType::I8),
+        Code::UINT8 | Code::UINT4 => Some(StorageType::U8),
+        Code::INT16 => Some(StorageType::I16),
+        Code::INT32 | Code::INT64 => Some(StorageType::I32),
         _ => None,
     }
 }
@@ -50,12 +50,12 @@ pub(super) fn plain(code: Code) -> Result<Elem, Refusal> {
 /// The graph's element for a tensor: a grid where integers have scales.
 pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
     let quantization = entry.quantization.as_ref();
-    match (quantization, store(entry.elem)) {
+    match (quantization, storage(entry.elem)) {
         (Some(q), Some(_)) if q.details_type != 0 => {
             Err(Refusal::Unsupported("integers with a scale for each block are not supported".into()))
         }
-        (Some(q), Some(store)) if !q.scale.is_empty() => {
-            let ty = TensorType::new(Elem::Grid(grid(q, store)?), shape(entry)?);
+        (Some(q), Some(storage)) if !q.scale.is_empty() => {
+            let ty = TensorType::new(Elem::Quantized(qparams(q, storage)?), shape(entry)?);
             ty.validate()?;
             Ok(ty.elem)
         }
@@ -63,14 +63,14 @@ pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
     }
 }
 
-fn grid(q: &Quantization, store: Store) -> Result<Grid, Refusal> {
+fn qparams(q: &Quantization, storage: StorageType) -> Result<QuantParams, Refusal> {
     if q.zero_point.len() > 1 && q.zero_point.len() != q.scale.len() {
         return Err(Refusal::Invalid(format!("{} zero points for {} scales", q.zero_point.len(), q.scale.len())));
     }
     if let [scale] = *q.scale {
         let zero_point = q.zero_point.first().copied().unwrap_or(0);
-        let fits = |_| Refusal::Invalid(format!("a zero point of {zero_point}, which {store} does not hold"));
-        return Ok(Grid::per_tensor(store, scale, i32::try_from(zero_point).map_err(fits)?));
+        let fits = |_| Refusal::Invalid(format!("a zero point of {zero_point}, which {storage} does not hold"));
+        return Ok(QuantParams::per_tensor(storage, scale, i32::try_from(zero_point).map_err(fits)?));
     }
     let Ok(axis) = usize::try_from(q.dimension) else {
         return Err(Refusal::Invalid(format!("scales along axis {}", q.dimension)));
@@ -78,7 +78,7 @@ fn grid(q: &Quantization, store: Store) -> Result<Grid, Refusal> {
     if q.zero_point.iter().any(|&z| z != 0) {
         return Err(Refusal::Unsupported("zero points other than 0 with several scales are not supported".into()));
     }
-    Ok(Grid::per_axis(store, axis, q.scale.as_slice()))
+    Ok(QuantParams::per_axis(storage, axis, q.scale.as_slice()))
 }
 
 /// The extents in the file's order.
@@ -109,7 +109,7 @@ pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
         return Err(Refusal::Invalid(format!("{} bytes for {} of {}", data.len(), ty.shape, entry.elem)));
     }
     let data = data.slice(..size);
-    if let (Code::INT64, Elem::Grid(_)) = (entry.elem, &ty.elem) {
+    if let (Code::INT64, Elem::Quantized(_)) = (entry.elem, &ty.elem) {
         let wide = Code::INT64;
         let wide = stored(wide)?.tensor(TensorType::new(Elem::I64, ty.shape.clone()), data)?;
         let narrow = wide.view::<i64>().iter().map(|&v| i32::try_from(v)).collect::<Result<Vec<i32>, _>>();
@@ -127,18 +127,20 @@ pub(super) fn reordered(tensor: &Tensor, order: &[usize]) -> Result<Tensor, Refu
     let layout = Layout::from_order(order).filter(|l| l.rank() == ty.rank()).ok_or_else(rank)?;
     let shape = (0..order.len()).map(|axis| ty.shape.dims()[layout.position(axis)].clone()).collect();
     let elem = match &ty.elem {
-        Elem::Grid(grid) => Elem::Grid(on_axes(grid, order)),
+        Elem::Quantized(qparams) => Elem::Quantized(on_axes(qparams, order)),
         plain => plain.clone(),
     };
     let named = tensor.retype(TensorType { elem, shape, layout }).ok_or_else(rank)?;
     Ok(qcc_ir::eval::relayout(&named, &Layout::row_major(order.len()))?)
 }
 
-fn on_axes(grid: &Grid, order: &[usize]) -> Grid {
-    match &grid.map {
-        qcc_ir::Affine::PerAxis { axis, scales } => Grid::per_axis(grid.store, order[*axis], scales.clone()),
+fn on_axes(qparams: &QuantParams, order: &[usize]) -> QuantParams {
+    match &qparams.map {
+        qcc_ir::Affine::PerAxis { axis, scales } => {
+            QuantParams::per_axis(qparams.storage, order[*axis], scales.clone())
+        }
         // The file has none in blocks.
-        qcc_ir::Affine::PerTensor { .. } | qcc_ir::Affine::PerBlock { .. } => grid.clone(),
+        qcc_ir::Affine::PerTensor { .. } | qcc_ir::Affine::PerBlock { .. } => qparams.clone(),
     }
 }
 

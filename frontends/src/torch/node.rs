@@ -449,7 +449,7 @@ fn wider(a: &Elem, b: &Elem) -> Elem {
         Elem::I32 => 4,
         Elem::I64 => 5,
         Elem::F16 => 6,
-        Elem::F32 | Elem::Grid(_) => 7,
+        Elem::F32 | Elem::Quantized(_) => 7,
     };
     match (a, b) {
         (Elem::U8, Elem::I8) | (Elem::I8, Elem::U8) => Elem::I16,

@@ -352,7 +352,7 @@ impl<'m> Importer<'m> {
         let sizes: Vec<Option<i64>> = meta.sizes.iter().map(|s| s.value(&self.symbols)).collect();
         let fits = sizes.len() == ty.rank()
             && sizes.iter().zip(ty.shape.dims()).all(|(s, d)| s.is_none_or(|s| d.known().map(|d| d as i64) == Some(s)));
-        let elem = ty.elem.grid().map_or_else(|| ty.elem.clone(), |g| g.store.elem());
+        let elem = ty.elem.qparams().map_or_else(|| ty.elem.clone(), |g| g.storage.elem());
         if fits && elem == stored.elem() {
             return Ok(());
         }

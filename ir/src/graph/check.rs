@@ -4,8 +4,8 @@ use smallvec::SmallVec;
 
 use super::Graph;
 use crate::error::TypeError;
-use crate::ops::{GridRule, LayoutRule, Op, Types};
-use crate::types::{Elem, Grid, Layout, TensorType};
+use crate::ops::{LayoutRule, Op, QuantRule, Types};
+use crate::types::{Elem, Layout, QuantParams, TensorType};
 
 /// A node whose types its operator cannot give.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -69,7 +69,7 @@ pub(super) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -
         }
     }
     check_layouts(op, operands, results)?;
-    check_grids(op, operands, results)
+    check_quantization(op, operands, results)
 }
 
 fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
@@ -115,16 +115,16 @@ fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> R
     }
 }
 
-fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
+fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
     let refuse = |expected: &str| TypeError::Result {
         result: 0,
         found: Box::new(results[0].clone()),
         expected: expected.into(),
     };
     let reals = || operands.iter().filter(|t| t.elem.real() == Elem::F32);
-    let for_weights = |t: &TensorType| t.elem.grid().is_some_and(Grid::is_for_weights);
-    let is_weight = |i: usize| match op.grid() {
-        GridRule::Contract { .. } => i == 1 && operands[0].elem.grid().is_none(),
+    let for_weights = |t: &TensorType| t.elem.qparams().is_some_and(QuantParams::is_for_weights);
+    let is_weight = |i: usize| match op.quant_rule() {
+        QuantRule::Contraction { .. } => i == 1 && operands[0].elem.qparams().is_none(),
         _ => matches!(op, Op::Dequantize(_)),
     };
     let misplaced = |(i, t): (usize, &&TensorType)| for_weights(t) && !is_weight(i);
@@ -132,45 +132,46 @@ fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Res
         return Err(refuse("4-bit integers and blocks only as the weight of a contraction with real factors"));
     }
     match op {
-        Op::Quantize(_) => return if results[0].elem.grid().is_some() { Ok(()) } else { Err(refuse("a grid")) },
+        Op::Quantize(_) => return if results[0].elem.qparams().is_some() { Ok(()) } else { Err(refuse("a grid")) },
         Op::Dequantize(_) => {
-            let fits = operands[0].elem.grid().is_some() && results[0].elem == Elem::F32;
+            let fits = operands[0].elem.qparams().is_some() && results[0].elem == Elem::F32;
             return if fits { Ok(()) } else { Err(refuse("f32 from a grid")) };
         }
         _ => {}
     }
     let any =
-        operands.iter().chain(results.iter().collect::<SmallVec<[_; 2]>>().iter()).any(|t| t.elem.grid().is_some());
+        operands.iter().chain(results.iter().collect::<SmallVec<[_; 2]>>().iter()).any(|t| t.elem.qparams().is_some());
     if !any {
         return Ok(());
     }
-    let gridded = |t: &TensorType| t.elem.grid().is_some();
-    let fits = match op.grid() {
-        GridRule::Float => false,
+    let is_quantized = |t: &TensorType| t.elem.qparams().is_some();
+    let fits = match op.quant_rule() {
+        QuantRule::Float => false,
         // Factors on grids have a product on a grid, with the bias on that of the sums, or a real one, with a real
         // bias. Where the weight alone lies on a grid, the arithmetic is real.
-        GridRule::Contract { .. } => {
-            let real_bias = operands.get(2).is_none_or(|b| !gridded(b));
-            match (gridded(operands[0]), gridded(operands[1]), gridded(&results[0])) {
-                (true, true, true) => operands.get(2).is_none_or(|b| gridded(b)),
+        QuantRule::Contraction { .. } => {
+            let real_bias = operands.get(2).is_none_or(|b| !is_quantized(b));
+            match (is_quantized(operands[0]), is_quantized(operands[1]), is_quantized(&results[0])) {
+                (true, true, true) => operands.get(2).is_none_or(|b| is_quantized(b)),
                 (_, true, false) => real_bias,
                 _ => false,
             }
         }
-        GridRule::Own | GridRule::Fixed { .. } => {
-            reals().all(|t| gridded(t)) && results.iter().filter(|r| r.elem.real() == Elem::F32).all(gridded)
+        QuantRule::OwnRange | QuantRule::Fixed { .. } => {
+            reals().all(|t| is_quantized(t)) && results.iter().filter(|r| r.elem.real() == Elem::F32).all(is_quantized)
         }
-        GridRule::Carry | GridRule::Unify => {
-            let data = data_operand(op, operands).filter(|t| gridded(t));
+        QuantRule::SameAsInput | QuantRule::SharedScale => {
+            let data = data_operand(op, operands).filter(|t| is_quantized(t));
             let joined =
-                |t: &&TensorType| t.elem.real() != Elem::F32 || t.elem.grid() == data.and_then(|d| d.elem.grid());
+                |t: &&TensorType| t.elem.real() != Elem::F32 || t.elem.qparams() == data.and_then(|d| d.elem.qparams());
             let carried = |r: &TensorType| match data {
                 Some(d) if r.elem.real() == Elem::F32 => {
-                    gridded(r) && op.carried_grid(d, &r.shape).as_ref() == r.elem.grid()
+                    is_quantized(r) && op.carried_qparams(d, &r.shape).as_ref() == r.elem.qparams()
                 }
-                _ => !gridded(r),
+                _ => !is_quantized(r),
             };
-            (matches!(op.grid(), GridRule::Carry) || operands.iter().all(joined)) && results.iter().all(carried)
+            (matches!(op.quant_rule(), QuantRule::SameAsInput) || operands.iter().all(joined))
+                && results.iter().all(carried)
         }
     };
     if fits { Ok(()) } else { Err(refuse("the grids this operator asks for")) }
@@ -179,10 +180,10 @@ fn check_grids(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::GridError;
+    use crate::error::QuantError;
     use crate::graph::Origin;
     use crate::text::{Weights, parse};
-    use crate::types::{Shape, Store, Tensor};
+    use crate::types::{Shape, StorageType, Tensor};
 
     /// What the checker says of the last node of a graph in the text form, whose result types are given.
     fn refused(body: &str) -> String {
@@ -207,7 +208,7 @@ mod tests {
     #[test]
     fn results_have_valid_grids() {
         let body = "%x: f32[2,3] = input %y: i8<GRID>[2,3] = quantize %x";
-        for (grid, message) in [
+        for (qparams, message) in [
             ("0.0:0", "a scale of 0.0; scales are positive, finite and normal numbers"),
             ("-1.0:0", "a scale of -1.0; scales are positive, finite and normal numbers"),
             ("inf:0", "a scale of inf; scales are positive, finite and normal numbers"),
@@ -218,7 +219,7 @@ mod tests {
             ("axis 1 by 0: 1.0", "blocks of 0 along axis 1 of [2,3]"),
             ("axis 1 by 2: 1.0", "1 scales for [2,3], which asks for 4 in blocks of 2 along axis 1"),
         ] {
-            assert_eq!(refused(&body.replace("GRID", grid)), message, "{grid}");
+            assert_eq!(refused(&body.replace("GRID", qparams)), message, "{qparams}");
         }
         assert_eq!(refused(&body.replace("GRID", "0.5:-3")), "nothing");
     }
@@ -242,8 +243,11 @@ mod tests {
         let mut g = Graph::new("g");
         let v = g.add_input("x", TensorType::f32(&[2]));
         g.add_output("y", v);
-        g.set_type(v, TensorType::new(Elem::Grid(Grid::per_tensor(Store::I8, 0.0, 0)), Shape::known(&[2])));
-        assert_eq!(g.verify().unwrap_err().error, TypeError::Grid(GridError::Scale(0.0)));
+        g.set_type(
+            v,
+            TensorType::new(Elem::Quantized(QuantParams::per_tensor(StorageType::I8, 0.0, 0)), Shape::known(&[2])),
+        );
+        assert_eq!(g.verify().unwrap_err().error, TypeError::QuantParams(QuantError::Scale(0.0)));
     }
 
     /// What inference refuses, whatever types are given: each kind of error of the operators.

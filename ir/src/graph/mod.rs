@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::error::{EvalError, TooLarge, TypeError};
-use crate::ops::{Const, Extents, GridRule, Input, LayoutRule, Op, Types};
+use crate::ops::{Const, Extents, Input, LayoutRule, Op, QuantRule, Types};
 use crate::types::{Elem, Tensor, TensorType};
 
 mod check;
@@ -182,10 +182,12 @@ impl Graph {
         let types = self.types_of(operands);
         let mut results = infer_real(op, &types)?;
         let Some(first) = types.first() else { return Ok(results) };
-        if let (GridRule::Carry | GridRule::Unify, Some(data)) = (op.grid(), data_operand(op, &types)) {
+        if let (QuantRule::SameAsInput | QuantRule::SharedScale, Some(data)) =
+            (op.quant_rule(), data_operand(op, &types))
+        {
             for r in results.iter_mut().filter(|r| r.elem == Elem::F32) {
-                if let Some(grid) = op.carried_grid(data, &r.shape) {
-                    r.elem = Elem::Grid(grid);
+                if let Some(qparams) = op.carried_qparams(data, &r.shape) {
+                    r.elem = Elem::Quantized(qparams);
                 }
             }
         }

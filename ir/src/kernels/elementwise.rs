@@ -302,7 +302,7 @@ pub(crate) fn cast(to: &Elem, x: &Tensor) -> Result<Tensors, EvalError> {
     if x.ty().elem == *to {
         return Ok(smallvec![x.clone()]);
     }
-    if let Some(elem) = [to, &x.ty().elem].into_iter().find(|e| e.grid().is_some()) {
+    if let Some(elem) = [to, &x.ty().elem].into_iter().find(|e| e.qparams().is_some()) {
         return Err(unfit(Cast::NAME, elem));
     }
     let out = if x.ty().elem.is_float() {
@@ -315,7 +315,7 @@ pub(crate) fn cast(to: &Elem, x: &Tensor) -> Result<Tensors, EvalError> {
             Elem::I32 => Tensor::of(ty, reals.iter().map(|&v| v as i32).collect()),
             Elem::I64 => Tensor::of(ty, reals.iter().map(|&v| v as i64).collect()),
             Elem::F16 => Tensor::of(ty, halves(&reals)),
-            Elem::F32 | Elem::Grid(_) => Tensor::of(ty, reals.into_owned()),
+            Elem::F32 | Elem::Quantized(_) => Tensor::of(ty, reals.into_owned()),
         }
     } else {
         let integers = x.integers().unwrap_or_default();

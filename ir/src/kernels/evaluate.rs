@@ -16,7 +16,7 @@ pub(crate) trait Evaluate: Operator {
 
     /// Integer arithmetic on grids, as TFLite's kernels do it. `Ok(None)` asks for the default:
     /// dequantize, `eval`, quantize.
-    fn eval_grid(&self, _operands: &[&Tensor], _results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, _operands: &[&Tensor], _results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         Ok(None)
     }
 }
@@ -24,7 +24,7 @@ pub(crate) trait Evaluate: Operator {
 macro_rules! evaluate {
     ($($op:ident)*) => {
         impl Op {
-            /// The meaning: results from operands, both row-major and without grids ([`GridRule::Carry`] operators see
+            /// The meaning: results from operands, both row-major and without grids ([`QuantRule::SameAsInput`] operators see
             /// stored integers).
             ///
             /// # Errors
@@ -38,8 +38,8 @@ macro_rules! evaluate {
             ///
             /// # Errors
             /// As [`Op::eval`].
-            pub fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-                match self { $(Op::$op(op) => op.eval_grid(operands, results)),* }
+            pub fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+                match self { $(Op::$op(op) => op.eval_quantized(operands, results)),* }
             }
         }
     };
@@ -63,7 +63,7 @@ impl Evaluate for Unary {
         elementwise::unary(self.f, operands[0])
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         let fixed_point = match self.f {
             UnaryFn::LeakyRelu { alpha } => integer::leaky_relu(alpha, operands[0], &results[0]),
             UnaryFn::HardSwish => integer::hard_swish(operands[0], &results[0]),
@@ -83,7 +83,7 @@ impl Evaluate for Binary {
         elementwise::binary(self.f, operands[0], operands[1])
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::binary(self.f, operands, results)
     }
 }
@@ -93,7 +93,7 @@ impl Evaluate for Clamp {
         elementwise::clamp(self.lo, self.hi, operands[0])
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         if let Some(values) = integer::clamp(self, operands[0], &results[0])? {
             return Ok(Some(values));
         }
@@ -118,7 +118,7 @@ impl Evaluate for Conv {
         conv::conv(self, operands)
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::conv(self, operands, results)
     }
 }
@@ -128,7 +128,7 @@ impl Evaluate for ConvTranspose {
         conv::conv_transpose(self, operands)
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::conv_transpose(self, operands, results)
     }
 }
@@ -138,7 +138,7 @@ impl Evaluate for Pool {
         pool::pool(self, operands[0])
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::pool(self, operands[0], results)
     }
 }
@@ -148,7 +148,7 @@ impl Evaluate for MatMul {
         matmul::matmul(self, operands)
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::matmul(self, operands, results)
     }
 }
@@ -176,7 +176,7 @@ impl Evaluate for Reduce {
         reduce::reduce(self, operands[0])
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::reduce(self, operands[0], results)
     }
 }
@@ -288,7 +288,7 @@ impl Evaluate for Resize {
         resize::resize(self, operands[0])
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::resize(self, operands[0], results)
     }
 }
@@ -304,7 +304,7 @@ impl Evaluate for Quantize {
         Ok(smallvec![operands[0].clone()])
     }
 
-    fn eval_grid(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
+    fn eval_quantized(&self, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         integer::quantize(operands[0], &results[0])
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, extents, float, one, refuse, same_elem};
+use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, extents, float, one, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -76,8 +76,8 @@ impl Operator for Conv {
         LayoutRule::Image
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Contract { channel: 0 }
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::Contraction { channel: 0 }
     }
 }
 
@@ -138,8 +138,8 @@ impl Operator for ConvTranspose {
         LayoutRule::Image
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Contract { channel: 1 }
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::Contraction { channel: 1 }
     }
 }
 

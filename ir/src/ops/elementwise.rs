@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, LayoutRule, Operator, Types, arity, float, one, refuse_element, same_elem};
+use super::{LayoutRule, Operator, QuantRule, Types, arity, float, one, refuse_element, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Shape, TensorType};
 
@@ -108,12 +108,12 @@ impl Operator for Unary {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
+    fn quant_rule(&self) -> QuantRule {
         match self.f {
-            UnaryFn::Sigmoid => GridRule::Fixed { lo: 0.0, hi: 1.0 },
-            UnaryFn::Tanh => GridRule::Fixed { lo: -1.0, hi: 1.0 },
-            UnaryFn::Not => GridRule::Float,
-            _ => GridRule::Own,
+            UnaryFn::Sigmoid => QuantRule::Fixed { lo: 0.0, hi: 1.0 },
+            UnaryFn::Tanh => QuantRule::Fixed { lo: -1.0, hi: 1.0 },
+            UnaryFn::Not => QuantRule::Float,
+            _ => QuantRule::OwnRange,
         }
     }
 }
@@ -203,14 +203,14 @@ impl Operator for Binary {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
+    fn quant_rule(&self) -> QuantRule {
         match self.f {
-            BinaryFn::Max | BinaryFn::Min => GridRule::Unify,
-            f if f.compares() || f.logical() => GridRule::Float,
+            BinaryFn::Max | BinaryFn::Min => QuantRule::SharedScale,
+            f if f.compares() || f.logical() => QuantRule::Float,
             BinaryFn::Pow | BinaryFn::Atan2 | BinaryFn::FloorDiv | BinaryFn::FloorMod | BinaryFn::Rem => {
-                GridRule::Float
+                QuantRule::Float
             }
-            _ => GridRule::Own,
+            _ => QuantRule::OwnRange,
         }
     }
 }
@@ -247,8 +247,8 @@ impl Operator for Clamp {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Own
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::OwnRange
     }
 }
 
@@ -274,8 +274,8 @@ impl Operator for Select {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Unify
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SharedScale
     }
 }
 
@@ -291,7 +291,7 @@ impl Operator for Cast {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
-        if self.to.grid().is_some() {
+        if self.to.qparams().is_some() {
             return Err(TypeError::Attribute("cast does not make grids; quantize does".into()));
         }
         one(self.to.clone(), operands[0].shape.clone())

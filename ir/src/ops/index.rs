@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extents, GridRule, LayoutRule, Op, Operator, Types, arity, axis_of, extents, one, refuse, refuse_element, same_elem,
+    Extents, LayoutRule, Op, Operator, QuantRule, Types, arity, axis_of, extents, one, refuse, refuse_element,
+    same_elem,
 };
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Shape, TensorType};
@@ -52,8 +53,8 @@ impl Operator for Gather {
         LayoutRule::Carry
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -83,8 +84,8 @@ impl Operator for GatherElements {
         one(operands[0].elem.clone(), operands[1].shape.clone())
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -111,8 +112,8 @@ impl Operator for GatherNd {
         one(operands[0].elem.clone(), shape)
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -192,8 +193,8 @@ impl Operator for TopK {
         LayoutRule::Innermost(self.axis)
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -226,8 +227,8 @@ impl Operator for ArgReduce {
         if self.keep { LayoutRule::Follow } else { LayoutRule::Carry }
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Own
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::OwnRange
     }
 }
 

@@ -2,15 +2,15 @@
 
 use smallvec::SmallVec;
 
-use super::{ArgReduce, Gather, GridRule, LayoutRule, Op, PoolFn, Reduce, ResizeMode, Transpose};
-use crate::types::{Affine, Dim, Grid, Layout, Shape, TensorType};
+use super::{ArgReduce, Gather, LayoutRule, Op, PoolFn, QuantRule, Reduce, ResizeMode, Transpose};
+use crate::types::{Affine, Dim, Layout, QuantParams, Shape, TensorType};
 
 type Order = SmallVec<[usize; 8]>;
 
 impl Op {
     /// True where the operator sums products with a weight.
     pub fn is_contraction(&self) -> bool {
-        matches!(self.grid(), GridRule::Contract { .. })
+        matches!(self.quant_rule(), QuantRule::Contraction { .. })
     }
 
     /// The layout that results of shape `result` have when operand 0 has type `x` and no byte moves; `None` where
@@ -31,10 +31,10 @@ impl Op {
 
     /// The grid of a result of shape `result` that holds integers of `x`, which is of type `x` and lies on a grid;
     /// `None` where its scales do not run along an axis of the result.
-    pub fn carried_grid(&self, x: &TensorType, result: &Shape) -> Option<Grid> {
-        let grid = x.elem.grid()?;
-        let (axis, scales) = match &grid.map {
-            Affine::PerTensor { .. } => return Some(grid.clone()),
+    pub fn carried_qparams(&self, x: &TensorType, result: &Shape) -> Option<QuantParams> {
+        let qparams = x.elem.qparams()?;
+        let (axis, scales) = match &qparams.map {
+            Affine::PerTensor { .. } => return Some(qparams.clone()),
             Affine::PerAxis { axis, scales } => (axis, scales),
             Affine::PerBlock { .. } => return None,
         };
@@ -51,7 +51,7 @@ impl Op {
             Op::Relayout(_) => *axis,
             _ => return None,
         };
-        Some(Grid::per_axis(grid.store, moved, scales.clone()))
+        Some(QuantParams::per_axis(qparams.storage, moved, scales.clone()))
     }
 
     /// True for operators that do the same to the stored integers of a grid as to the numbers they stand for.
@@ -61,7 +61,7 @@ impl Op {
             Op::Pool(p) => p.f == PoolFn::Average,
             _ => false,
         };
-        matches!(self.grid(), GridRule::Carry | GridRule::Unify) && !computes
+        matches!(self.quant_rule(), QuantRule::SameAsInput | QuantRule::SharedScale) && !computes
     }
 }
 
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn scales_stay_with_their_axis() {
-        let grid = Grid::per_axis(crate::types::Store::I8, 1, vec![1.0, 2.0, 3.0]);
-        let x = TensorType::new(crate::types::Elem::Grid(grid), Shape::known(&[2, 3, 4]));
-        let axis = |op: Op, result: &[usize]| match op.carried_grid(&x, &Shape::known(result))?.map {
+        let qparams = QuantParams::per_axis(crate::types::StorageType::I8, 1, vec![1.0, 2.0, 3.0]);
+        let x = TensorType::new(crate::types::Elem::Quantized(qparams), Shape::known(&[2, 3, 4]));
+        let axis = |op: Op, result: &[usize]| match op.carried_qparams(&x, &Shape::known(result))?.map {
             Affine::PerAxis { axis, .. } => Some(axis),
             Affine::PerTensor { .. } | Affine::PerBlock { .. } => None,
         };

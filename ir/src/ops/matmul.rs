@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GridRule, Operator, Types, arity, broadcast, float, one, refuse, same_elem};
+use super::{Operator, QuantRule, Types, arity, broadcast, float, one, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -47,7 +47,7 @@ impl Operator for MatMul {
         one(operands[0].elem.clone(), batch.dims().iter().cloned().chain(matrix).collect())
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Contract { channel: if self.transpose_b { 0 } else { 1 } }
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::Contraction { channel: if self.transpose_b { 0 } else { 1 } }
     }
 }

@@ -23,13 +23,13 @@ use crate::types::{Elem, Tensor, TensorType};
 
 mod conv;
 mod elementwise;
-mod grid;
 mod index;
 mod layout;
 mod matmul;
 mod movement;
 mod norm;
 mod pool;
+mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -37,7 +37,6 @@ mod source;
 
 pub use conv::{Conv, ConvTranspose, hits, window_steps};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
-pub use grid::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub(crate) use index::indexed;
 pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 pub use matmul::MatMul;
@@ -46,6 +45,7 @@ pub use movement::{
 };
 pub use norm::{LayerNorm, Softmax};
 pub use pool::{Pool, PoolFn};
+pub use quantize::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub use recurrent::{Cell, Recurrent};
 pub use reduce::{Reduce, ReduceFn};
 pub use resize::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
@@ -77,19 +77,19 @@ pub enum LayoutRule {
 
 /// What quantization asks of an operator.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum GridRule {
+pub enum QuantRule {
     /// Sums of products: operand 1 is the weight, operand 2 (where present) the bias, `channel` the output axis of
     /// the weight. The result has the grid of its own range.
-    Contract {
+    Contraction {
         /// Logical axis of the weight that runs along output channels.
         channel: usize,
     },
     /// Every real operand has its own grid, the result the grid of its own range.
-    Own,
+    OwnRange,
     /// The result lies on the grid of operand 0.
-    Carry,
+    SameAsInput,
     /// All real operands and results lie on one grid.
-    Unify,
+    SharedScale,
     /// The result's range is known beforehand: `[lo, hi)` in real numbers, spread over the whole store.
     Fixed {
         /// Lower end.
@@ -118,8 +118,8 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
     }
 
     /// What quantization asks.
-    fn grid(&self) -> GridRule {
-        GridRule::Float
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::Float
     }
 }
 
@@ -181,9 +181,9 @@ macro_rules! define_op {
                 match self { $(Op::$op(op) => op.layout()),* }
             }
 
-            /// See [`Operator::grid`].
-            pub fn grid(&self) -> GridRule {
-                match self { $(Op::$op(op) => op.grid()),* }
+            /// See [`Operator::qparams`].
+            pub fn quant_rule(&self) -> QuantRule {
+                match self { $(Op::$op(op) => op.quant_rule()),* }
             }
         }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, axis_of, one, refuse, same_elem};
+use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, axis_of, one, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Shape, TensorType};
 
@@ -30,8 +30,8 @@ impl Operator for Reshape {
         LayoutRule::Carry
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -71,8 +71,8 @@ impl Operator for Transpose {
         LayoutRule::Free
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -106,8 +106,8 @@ impl Operator for Concat {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Unify
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SharedScale
     }
 }
 
@@ -162,8 +162,8 @@ impl Operator for Slice {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -216,8 +216,8 @@ impl Operator for Pad {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -243,8 +243,8 @@ impl Operator for Expand {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -290,8 +290,8 @@ impl Operator for Tile {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -318,8 +318,8 @@ impl Operator for Reverse {
         LayoutRule::Follow
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -362,8 +362,8 @@ impl Operator for DepthToSpace {
         LayoutRule::Image
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 
@@ -393,7 +393,7 @@ impl Operator for SpaceToDepth {
         LayoutRule::Image
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }

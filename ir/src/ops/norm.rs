@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::elementwise::float_same;
-use super::{GridRule, LayoutRule, Operator, Types, axis_of, refuse, same_elem};
+use super::{LayoutRule, Operator, QuantRule, Types, axis_of, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::TensorType;
 
@@ -30,8 +30,8 @@ impl Operator for Softmax {
         LayoutRule::Innermost(self.axis)
     }
 
-    fn grid(&self) -> GridRule {
-        if self.log { GridRule::Float } else { GridRule::Fixed { lo: 0.0, hi: 1.0 } }
+    fn quant_rule(&self) -> QuantRule {
+        if self.log { QuantRule::Float } else { QuantRule::Fixed { lo: 0.0, hi: 1.0 } }
     }
 }
 

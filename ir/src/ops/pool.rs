@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, float, one, refuse, window_steps};
+use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, float, one, refuse, window_steps};
 use crate::error::TypeError;
 use crate::types::{Dim, TensorType};
 
@@ -66,7 +66,7 @@ impl Operator for Pool {
         LayoutRule::Image
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }

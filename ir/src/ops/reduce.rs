@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, axis_of, one, refuse_element};
+use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, axis_of, one, refuse_element};
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, TensorType};
 
@@ -60,11 +60,11 @@ impl Operator for Reduce {
         if self.keep { LayoutRule::Follow } else { LayoutRule::Carry }
     }
 
-    fn grid(&self) -> GridRule {
+    fn quant_rule(&self) -> QuantRule {
         match self.f {
-            ReduceFn::Max | ReduceFn::Min => GridRule::Carry,
-            ReduceFn::Mean | ReduceFn::Sum => GridRule::Own,
-            ReduceFn::Prod | ReduceFn::All | ReduceFn::Any => GridRule::Float,
+            ReduceFn::Max | ReduceFn::Min => QuantRule::SameAsInput,
+            ReduceFn::Mean | ReduceFn::Sum => QuantRule::OwnRange,
+            ReduceFn::Prod | ReduceFn::All | ReduceFn::Any => QuantRule::Float,
         }
     }
 }

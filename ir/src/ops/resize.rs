@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, GridRule, LayoutRule, Operator, Types, arity, float, one, refuse};
+use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, float, one, refuse};
 use crate::error::TypeError;
 use crate::types::{Dim, TensorType};
 
@@ -86,8 +86,8 @@ impl Operator for Resize {
         LayoutRule::Image
     }
 
-    fn grid(&self) -> GridRule {
-        GridRule::Carry
+    fn quant_rule(&self) -> QuantRule {
+        QuantRule::SameAsInput
     }
 }
 

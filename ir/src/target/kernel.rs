@@ -2,7 +2,7 @@
 
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Granularity, Op};
-use crate::types::{Affine, Grid, Store, TensorType};
+use crate::types::{Affine, QuantParams, StorageType, TensorType};
 
 /// The kernels that a target has for an operator on operands of given real types: a row of the target's table.
 ///
@@ -129,17 +129,18 @@ impl Quantized {
     }
 
     /// True where sums of products of an activation with a weight can be rescaled to a result.
-    pub fn rescales(&self, x: &Grid, weight: &Grid, result: &Grid) -> bool {
+    pub fn rescales(&self, x: &QuantParams, weight: &QuantParams, result: &QuantParams) -> bool {
         let ratio = |s: &f32| x.scales()[0] * s / result.scales()[0];
         self.rescale_limit.is_none_or(|limit| weight.scales().iter().all(|s| ratio(s) < limit))
     }
 
     /// Why an operator whose operands are quantized, and which is no contraction, is not one that the kernel takes.
     fn takes(&self, types: &[&TensorType], result: &TensorType) -> Result<(), String> {
-        let Some(to) = result.elem.grid() else { return Ok(()) };
-        let far = |from: &Grid| self.rescale_limit.is_some_and(|limit| from.scales()[0] / to.scales()[0] >= limit);
+        let Some(to) = result.elem.qparams() else { return Ok(()) };
+        let far =
+            |from: &QuantParams| self.rescale_limit.is_some_and(|limit| from.scales()[0] / to.scales()[0] >= limit);
         match self.result {
-            _ if types.iter().filter_map(|t| t.elem.grid()).any(far) => Err(FAR.into()),
+            _ if types.iter().filter_map(|t| t.elem.qparams()).any(far) => Err(FAR.into()),
             Some(own) if to.tensor_map() != Some(own) => {
                 Err(format!("its result has scale {} and zero point {}", own.0, own.1))
             }
@@ -149,7 +150,7 @@ impl Quantized {
 
     /// Why a contraction whose activation is quantized is not one that the kernel takes.
     fn contracts(&self, types: &[&TensorType], result: &TensorType, constant_weight: bool) -> Result<(), String> {
-        let (Some(x), Some(weight)) = (types[0].elem.grid(), types[1].elem.grid()) else { return Ok(()) };
+        let (Some(x), Some(weight)) = (types[0].elem.qparams(), types[1].elem.qparams()) else { return Ok(()) };
         let symmetric = ZeroPoint::Symmetric.admits(weight);
         match &weight.map {
             Affine::PerAxis { axis, .. } if Some(*axis) != self.weight_axis => {
@@ -160,7 +161,7 @@ impl Quantized {
             }
             _ => {}
         }
-        match result.elem.grid() {
+        match result.elem.qparams() {
             Some(_) if !self.gives_quantized => Err("kernels on quantized numbers give real ones".into()),
             None if !self.gives_real => Err("kernels on quantized numbers give quantized ones".into()),
             Some(to) if !self.rescales(x, weight, to) => Err(FAR.into()),
@@ -171,12 +172,12 @@ impl Quantized {
 
 impl ZeroPoint {
     /// True where the zero point of a grid of 8 bits lies there.
-    pub fn admits(self, grid: &Grid) -> bool {
-        let (lowest, middle) = (grid.store.range().0, if grid.store == Store::U8 { 128 } else { 0 });
+    pub fn admits(self, qparams: &QuantParams) -> bool {
+        let (lowest, middle) = (qparams.storage.range().0, if qparams.storage == StorageType::U8 { 128 } else { 0 });
         match self {
             ZeroPoint::Any | ZeroPoint::AnyPerConsumer => true,
-            ZeroPoint::Symmetric => grid.zero_point() == middle,
-            ZeroPoint::SymmetricOrUnsigned => [lowest, middle].contains(&grid.zero_point()),
+            ZeroPoint::Symmetric => qparams.zero_point() == middle,
+            ZeroPoint::SymmetricOrUnsigned => [lowest, middle].contains(&qparams.zero_point()),
         }
     }
 }
@@ -187,7 +188,7 @@ impl Weights {
 
     /// What shares a scale where the kernel quantizes its activations beside a weight of that type.
     pub fn dynamic_beside(&self, weight: &TensorType) -> Option<Granularity> {
-        match weight.elem.grid().map(|grid| &grid.map) {
+        match weight.elem.qparams().map(|qparams| &qparams.map) {
             Some(Affine::PerBlock { size, .. }) => self.blocks.and_then(|blocks| (blocks.dynamic)(*size)),
             _ => self.dynamic,
         }
@@ -195,17 +196,17 @@ impl Weights {
 
     /// Why a quantized weight beside real activations is not one that the kernel takes.
     fn takes(&self, weight: &TensorType) -> Result<(), String> {
-        let Some(grid) = weight.elem.grid() else { return Ok(()) };
-        let Some(blocks) = self.blocks.filter(|_| grid.is_for_weights()) else {
-            return match &grid.map {
-                _ if grid.is_for_weights() => Err("no kernel takes weights in 4 bits or in blocks".into()),
+        let Some(qparams) = weight.elem.qparams() else { return Ok(()) };
+        let Some(blocks) = self.blocks.filter(|_| qparams.is_for_weights()) else {
+            return match &qparams.map {
+                _ if qparams.is_for_weights() => Err("no kernel takes weights in 4 bits or in blocks".into()),
                 Affine::PerAxis { axis, .. } if Some(*axis) != self.axis => {
                     Err(format!("no kernel takes a weight with scales along axis {axis}"))
                 }
                 _ => Ok(()),
             };
         };
-        let Affine::PerBlock { axis, size, .. } = &grid.map else { return Ok(()) };
+        let Affine::PerBlock { axis, size, .. } = &qparams.map else { return Ok(()) };
         let extent = weight.shape.dims()[*axis].known().unwrap_or(0);
         if (blocks.fits)(extent, *size) { Ok(()) } else { Err(format!("no kernel takes weights in blocks of {size}")) }
     }
@@ -218,22 +219,22 @@ impl Kernel {
     /// Why it does not take them.
     pub fn takes(&self, g: &Graph, node: NodeId) -> Result<(), String> {
         let (op, types, results) = (g.op(node), g.operand_types(node), g.result_types(node));
-        let on_grid = |t: &TensorType| t.elem.grid().is_some();
-        let none = !types.iter().any(|t| on_grid(t)) && !results.iter().any(on_grid);
+        let is_quantized = |t: &TensorType| t.elem.qparams().is_some();
+        let none = !types.iter().any(|t| is_quantized(t)) && !results.iter().any(is_quantized);
         let border = matches!(op, Op::Quantize(_) | Op::Dequantize(_));
-        let for_weights = || types[0].elem.grid().is_some_and(Grid::is_for_weights);
+        let for_weights = || types[0].elem.qparams().is_some_and(QuantParams::is_for_weights);
         if none || matches!(op, Op::Input(_) | Op::Const(_)) || (border && !for_weights()) {
             return Ok(());
         }
         let weight = usize::from(op.is_contraction());
         let is_constant = g.constant(g.operand(node, weight)).is_some();
         match (self.weights, self.quantized) {
-            (Some(kernel), _) if is_constant && (weight == 0 || !on_grid(types[0])) => kernel.takes(types[weight]),
-            (_, Some(kernel)) if op.is_contraction() && on_grid(types[0]) => {
+            (Some(kernel), _) if is_constant && (weight == 0 || !is_quantized(types[0])) => kernel.takes(types[weight]),
+            (_, Some(kernel)) if op.is_contraction() && is_quantized(types[0]) => {
                 kernel.contracts(&types, &results[0], is_constant)
             }
             (_, Some(kernel)) if !op.is_contraction() => kernel.takes(&types, &results[0]),
-            _ if op.is_contraction() && !on_grid(types[0]) => Err("no kernel takes its weight quantized".into()),
+            _ if op.is_contraction() && !is_quantized(types[0]) => Err("no kernel takes its weight quantized".into()),
             _ => Err("no kernel takes it quantized".into()),
         }
     }

@@ -9,7 +9,7 @@ pub use kernel::{Blocks, Kernel, Quantized, Weights, ZeroPoint};
 
 use crate::graph::{Graph, NodeId};
 use crate::ops::{MatMul, Op};
-use crate::types::{Elem, Layout, Shape, Store, TensorType};
+use crate::types::{Elem, Layout, Shape, StorageType, TensorType};
 
 /// A backend's demands, as data.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Target {
     /// True where kernels count negative indices from the end. Elsewhere the graph does.
     pub negative_indices: bool,
     /// Storage of quantized activations.
-    pub activation: Store,
+    pub activation: StorageType,
     /// True where the target runs graphs of 16-bit floats. Elsewhere their values are widened to single precision.
     pub half_graphs: bool,
     /// True where graphs are converted to 16-bit floats, as far as kernels work on them. Elsewhere weights alone are halved,
@@ -52,7 +52,7 @@ impl Target {
     /// The kernels for a node. Quantized operands count as the real numbers that they hold.
     pub fn kernel_of(&self, g: &Graph, node: NodeId) -> Option<Kernel> {
         let types = g.operand_types(node);
-        if types.iter().all(|t| t.elem.grid().is_none()) {
+        if types.iter().all(|t| t.elem.qparams().is_none()) {
             return (self.kernel)(g.op(node), &types);
         }
         let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();

@@ -11,7 +11,7 @@ use smallvec::smallvec;
 
 use crate::graph::{Graph, Origin, ValueId};
 use crate::ops::*;
-use crate::types::{Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
+use crate::types::{Elem, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
 
 pub use operators::{Case, half_operators, operators};
 
@@ -305,12 +305,13 @@ fn dress(g: &mut Graph, constants: Vec<Tensor>, [lo, hi]: [f32; 2], origins: &[(
     let clamped = g.add1(Clamp { lo, hi }, &[open], origin.clone());
     let image = TensorType::f32(&[1, 2, 4, 5]);
     let physical = TensorType { layout: Layout::channels_last(4), ..image.clone() };
-    let grid = physical.with_elem(Elem::Grid(Grid::per_tensor(Store::I8, lo.abs().clamp(1e-30, 1e30), -14)));
+    let qparams =
+        physical.with_elem(Elem::Quantized(QuantParams::per_tensor(StorageType::I8, lo.abs().clamp(1e-30, 1e30), -14)));
     let x = g.add_input("image", image.clone());
     let chain = clamped.and_then(|c| {
         g.add_output("clamped", c);
         let moved = g.add_typed(Relayout {}, &[x], smallvec![physical], origin.clone())?.value(0);
-        let stored = g.add_typed(Quantize {}, &[moved], smallvec![grid], origin)?.value(0);
+        let stored = g.add_typed(Quantize {}, &[moved], smallvec![qparams], origin)?.value(0);
         let back = g.add1(Relayout {}, &[stored], Origin::none())?;
         g.add(TopK { k: 2, axis: 3, largest: true }, &[back], Origin::none())
     });
@@ -328,7 +329,7 @@ fn constant() -> impl Strategy<Value = Tensor> {
                 (0..n as u64).map(|i| seed.rotate_left(7 * i as u32).wrapping_mul(2 * i + 1)).collect();
             let shape = Shape::known(&[n, 1]);
             let bytes: Vec<i8> = bits.iter().map(|&b| b as i8).collect();
-            let on = |grid: Grid| TensorType::new(Elem::Grid(grid), shape.clone());
+            let on = |qparams: QuantParams| TensorType::new(Elem::Quantized(qparams), shape.clone());
             match elem {
                 0 => Tensor::from_bools(shape, bits.iter().map(|b| b % 2 == 0)),
                 1 => Tensor::from_vec(shape, bytes),
@@ -342,11 +343,11 @@ fn constant() -> impl Strategy<Value = Tensor> {
                     let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MAX, f32::MIN_POSITIVE];
                     Tensor::from_vec(shape, (0..n).map(|i| special[(i + bits[0] as usize % 6) % 6]).collect())
                 }
-                9 => Tensor::of(on(Grid::per_axis(Store::I8, 0, vec![scale; n])), bytes),
+                9 => Tensor::of(on(QuantParams::per_axis(StorageType::I8, 0, vec![scale; n])), bytes),
                 _ => {
                     let scales: Vec<f32> = (1..=n.div_ceil(4)).map(|i| scale * i as f32).collect();
                     let nibbles: Vec<i8> = bytes.iter().map(|b| b >> 4).collect();
-                    Tensor::of(on(Grid::per_block(Store::I4, 0, 4, scales)), nibbles)
+                    Tensor::of(on(QuantParams::per_block(StorageType::I4, 0, 4, scales)), nibbles)
                 }
             }
         },

@@ -11,7 +11,7 @@ use super::{Weights, operator};
 use crate::graph::{Graph, Origin, Source, ValueId};
 use crate::name::{is_digit, word_len};
 use crate::ops::{Op, OpKind, Types};
-use crate::types::{Dim, Elem, Grid, Layout, Shape, Store, Tensor, TensorType};
+use crate::types::{Dim, Elem, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
 
 /// Where and why a text is no graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -164,11 +164,11 @@ impl<'t> Parser<'t> {
 
     /// The bytes of `[1,2,3]`, elements of type `elem`.
     fn elements(&mut self, elem: &Elem) -> Parsed<Bytes> {
-        let store = elem.grid().map_or_else(|| elem.clone(), |g| g.store.elem());
-        let narrow = elem.grid().is_some_and(|g| g.store == Store::I4);
+        let storage = elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem());
+        let narrow = elem.qparams().is_some_and(|g| g.storage == StorageType::I4);
         let mut bytes = Vec::new();
         self.list("[", "]", |p| {
-            match store {
+            match storage {
                 Elem::Bool => bytes.push(p.number::<u8>("0 or 1").and_then(|v| match v {
                     0 | 1 => Ok(v),
                     _ => Err(p.expected("0 or 1")),
@@ -183,7 +183,7 @@ impl<'t> Parser<'t> {
                 Elem::I32 => bytes.extend(p.number::<i32>("an i32")?.to_le_bytes()),
                 Elem::I64 => bytes.extend(p.number::<i64>("an i64")?.to_le_bytes()),
                 Elem::F16 => bytes.extend(f16::from_f32(p.number("a number")?).to_le_bytes()),
-                Elem::F32 | Elem::Grid(_) => bytes.extend(p.number::<f32>("a number")?.to_le_bytes()),
+                Elem::F32 | Elem::Quantized(_) => bytes.extend(p.number::<f32>("a number")?.to_le_bytes()),
             }
             Ok(())
         })?;
@@ -270,13 +270,13 @@ impl<'t> Parser<'t> {
         self.skip();
         let at = self.at;
         let name = self.word();
-        let store = Store::ALL.into_iter().find(|s| s.to_string() == name);
-        let elem = match (Elem::plain(name), store) {
+        let storage = StorageType::ALL.into_iter().find(|s| s.to_string() == name);
+        let elem = match (Elem::plain(name), storage) {
             (None, None) => {
                 self.at = at;
                 return Err(self.expected("a type"));
             }
-            (_, Some(store)) if self.accept("<") => Elem::Grid(self.grid(store)?),
+            (_, Some(storage)) if self.accept("<") => Elem::Quantized(self.qparams(storage)?),
             (Some(elem), _) if !self.accept("<") => elem,
             (plain, _) => {
                 let why = if plain.is_none() { "is for grids only" } else { "stores no grid" };
@@ -302,13 +302,13 @@ impl<'t> Parser<'t> {
     }
 
     /// What stands behind `i8<`.
-    fn grid(&mut self, store: Store) -> Parsed<Grid> {
+    fn qparams(&mut self, storage: StorageType) -> Parsed<QuantParams> {
         if !self.accept_word("axis") {
             let scale = self.number("a scale")?;
             self.expect(":")?;
             let zero_point = self.number("a zero point")?;
             self.expect(">")?;
-            return Ok(Grid::per_tensor(store, scale, zero_point));
+            return Ok(QuantParams::per_tensor(storage, scale, zero_point));
         }
         let axis = self.number("an axis")?;
         let size = if self.accept_word("by") { Some(self.number("the length of a run")?) } else { None };
@@ -318,8 +318,8 @@ impl<'t> Parser<'t> {
             Ok(())
         })?;
         Ok(match size {
-            Some(size) => Grid::per_block(store, axis, size, scales),
-            None => Grid::per_axis(store, axis, scales),
+            Some(size) => QuantParams::per_block(storage, axis, size, scales),
+            None => QuantParams::per_axis(storage, axis, scales),
         })
     }
 

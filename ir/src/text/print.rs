@@ -130,10 +130,10 @@ impl Printer<'_> {
     fn ty(&self, ty: &TensorType) -> String {
         let full = ty.to_string();
         let long = |scales: &[f32]| self.brief && scales.len() > BRIEF_SCALES;
-        match (ty.elem.grid().map(|g| g.scales()), full.split_once(": "), full.split_once('>')) {
-            (Some(scales), Some((grid, _)), Some((_, rest))) if long(scales) => {
+        match (ty.elem.qparams().map(|g| g.scales()), full.split_once(": "), full.split_once('>')) {
+            (Some(scales), Some((qparams, _)), Some((_, rest))) if long(scales) => {
                 let (lo, hi) = scales.iter().fold((f32::INFINITY, 0f32), |(lo, hi), &s| (lo.min(s), hi.max(s)));
-                format!("{grid}: {} scales {lo:?}..{hi:?}>{rest}", scales.len())
+                format!("{qparams}: {} scales {lo:?}..{hi:?}>{rest}", scales.len())
             }
             _ => full,
         }

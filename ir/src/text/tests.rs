@@ -4,7 +4,7 @@ use super::*;
 use crate::graph::{Origin, Source};
 use crate::ops::{Clamp, Conv};
 use crate::testing::dressed_graphs;
-use crate::types::{Elem, Grid, Shape, Store, Tensor, TensorType};
+use crate::types::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 
 proptest! {
     #[test]
@@ -49,8 +49,8 @@ fn a_graph_prints_as_people_read_it() {
     let mut g = Graph::new("tiny");
     g.metadata.push(("author".into(), "somebody".into()));
     let x = g.add_input("x", TensorType::f32(&[1, 2, 2, 2]));
-    let grid = Grid::per_axis(Store::I8, 0, vec![0.5, 1e-7]);
-    let weight = TensorType::new(Elem::Grid(grid), Shape::known(&[2, 2, 1, 1]));
+    let qparams = QuantParams::per_axis(StorageType::I8, 0, vec![0.5, 1e-7]);
+    let weight = TensorType::new(Elem::Quantized(qparams), Shape::known(&[2, 2, 1, 1]));
     let w = g.add_const(Tensor::of(weight, vec![1i8, -2, 3, -4]), Origin::new("features.0.weight", "Initializer"));
     let b = g.add_const(Tensor::from_vec(Shape::known(&[20]), vec![0f32; 20]), Origin::none());
     let source =
@@ -98,7 +98,8 @@ fn brief_text_cuts_what_is_long() {
     let mut g = Graph::new("g");
     g.metadata.push(("names".into(), "x".repeat(100)));
     let scales: Vec<f32> = (1..=32).map(|i| i as f32 / 64.0).collect();
-    let ty = TensorType::new(Elem::Grid(Grid::per_axis(Store::I8, 0, scales)), Shape::known(&[32, 1]));
+    let ty =
+        TensorType::new(Elem::Quantized(QuantParams::per_axis(StorageType::I8, 0, scales)), Shape::known(&[32, 1]));
     let origin = Origin::new("a", "Conv").and(&Origin::new("b", "Relu")).and(&Origin::new("c", "Mul"));
     let w = g.add_const(Tensor::of(ty, vec![0i8; 32]), origin);
     g.add_output("w", w);

@@ -25,7 +25,7 @@ pub enum Elem {
     /// IEEE 754 binary32.
     F32,
     /// A real number stored as an integer on a quantization grid.
-    Grid(Grid),
+    Quantized(QuantParams),
 }
 
 impl Elem {
@@ -36,14 +36,14 @@ impl Elem {
             Elem::I16 | Elem::F16 => 2,
             Elem::I32 | Elem::F32 => 4,
             Elem::I64 => 8,
-            Elem::Grid(g) => g.store.size(),
+            Elem::Quantized(g) => g.storage.size(),
         }
     }
 
     /// The grid, when this is a quantized element.
-    pub fn grid(&self) -> Option<&Grid> {
+    pub fn qparams(&self) -> Option<&QuantParams> {
         match self {
-            Elem::Grid(g) => Some(g),
+            Elem::Quantized(g) => Some(g),
             _ => None,
         }
     }
@@ -61,7 +61,7 @@ impl Elem {
     /// What the element stands for: a grid stands for `F32`, everything else for itself.
     pub fn real(&self) -> Elem {
         match self {
-            Elem::Grid(_) => Elem::F32,
+            Elem::Quantized(_) => Elem::F32,
             other => other.clone(),
         }
     }
@@ -69,7 +69,7 @@ impl Elem {
 
 /// Storage of a grid element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Store {
+pub enum StorageType {
     /// 4-bit signed. Tensors keep each in a byte of its own; only files pack them.
     I4,
     /// 8-bit signed.
@@ -82,46 +82,47 @@ pub enum Store {
     I32,
 }
 
-impl Store {
+impl StorageType {
     /// All of them.
-    pub const ALL: [Store; 5] = [Store::I4, Store::I8, Store::U8, Store::I16, Store::I32];
+    pub const ALL: [StorageType; 5] =
+        [StorageType::I4, StorageType::I8, StorageType::U8, StorageType::I16, StorageType::I32];
 
     /// Bytes of one element of a tensor.
     pub fn size(self) -> usize {
         match self {
-            Store::I4 | Store::I8 | Store::U8 => 1,
-            Store::I16 => 2,
-            Store::I32 => 4,
+            StorageType::I4 | StorageType::I8 | StorageType::U8 => 1,
+            StorageType::I16 => 2,
+            StorageType::I32 => 4,
         }
     }
 
     /// Smallest and largest storable integer.
     pub fn range(self) -> (i32, i32) {
         match self {
-            Store::I4 => (-8, 7),
-            Store::I8 => (-128, 127),
-            Store::U8 => (0, 255),
-            Store::I16 => (-32768, 32767),
-            Store::I32 => (i32::MIN, i32::MAX),
+            StorageType::I4 => (-8, 7),
+            StorageType::I8 => (-128, 127),
+            StorageType::U8 => (0, 255),
+            StorageType::I16 => (-32768, 32767),
+            StorageType::I32 => (i32::MIN, i32::MAX),
         }
     }
 
     /// The plain element with the same bytes.
     pub fn elem(self) -> Elem {
         match self {
-            Store::I4 | Store::I8 => Elem::I8,
-            Store::U8 => Elem::U8,
-            Store::I16 => Elem::I16,
-            Store::I32 => Elem::I32,
+            StorageType::I4 | StorageType::I8 => Elem::I8,
+            StorageType::U8 => Elem::U8,
+            StorageType::I16 => Elem::I16,
+            StorageType::I32 => Elem::I32,
         }
     }
 }
 
 /// A quantization grid: stored integer `q` stands for `scale * (q - zero_point)`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Grid {
+pub struct QuantParams {
     /// How the integer is stored.
-    pub store: Store,
+    pub storage: StorageType,
     /// How the integer maps to a real number.
     pub map: Affine,
 }
@@ -155,32 +156,32 @@ pub enum Affine {
     },
 }
 
-impl Grid {
+impl QuantParams {
     /// A grid with one scale and zero point.
-    pub fn per_tensor(store: Store, scale: f32, zero_point: i32) -> Self {
-        Grid { store, map: Affine::PerTensor { scale, zero_point } }
+    pub fn per_tensor(storage: StorageType, scale: f32, zero_point: i32) -> Self {
+        QuantParams { storage, map: Affine::PerTensor { scale, zero_point } }
     }
 
     /// A symmetric grid with one scale for each index of `axis`.
-    pub fn per_axis(store: Store, axis: usize, scales: impl Into<Arc<[f32]>>) -> Self {
-        Grid { store, map: Affine::PerAxis { axis, scales: scales.into() } }
+    pub fn per_axis(storage: StorageType, axis: usize, scales: impl Into<Arc<[f32]>>) -> Self {
+        QuantParams { storage, map: Affine::PerAxis { axis, scales: scales.into() } }
     }
 
     /// A symmetric grid with one scale for each run of `size` indices of `axis`; see [`Affine::PerBlock`].
-    pub fn per_block(store: Store, axis: usize, size: usize, scales: impl Into<Arc<[f32]>>) -> Self {
-        Grid { store, map: Affine::PerBlock { axis, size, scales: scales.into() } }
+    pub fn per_block(storage: StorageType, axis: usize, size: usize, scales: impl Into<Arc<[f32]>>) -> Self {
+        QuantParams { storage, map: Affine::PerBlock { axis, size, scales: scales.into() } }
     }
 
     /// True for grids that only weights of contractions with real factors have: no kernel computes with their
     /// integers.
     pub fn is_for_weights(&self) -> bool {
-        self.store == Store::I4 || matches!(self.map, Affine::PerBlock { .. })
+        self.storage == StorageType::I4 || matches!(self.map, Affine::PerBlock { .. })
     }
 
     /// The lowest and the highest number of a grid with one scale.
     pub fn limits(&self) -> Option<(f32, f32)> {
         let (scale, zero) = self.tensor_map()?;
-        let (low, high) = self.store.range();
+        let (low, high) = self.storage.range();
         Some(((low - zero) as f32 * scale, (high - zero) as f32 * scale))
     }
 
@@ -227,23 +228,23 @@ impl fmt::Display for Elem {
             Elem::I64 => f.write_str("i64"),
             Elem::F16 => f.write_str("f16"),
             Elem::F32 => f.write_str("f32"),
-            Elem::Grid(g) => g.fmt(f),
+            Elem::Quantized(g) => g.fmt(f),
         }
     }
 }
 
-impl fmt::Display for Store {
+impl fmt::Display for StorageType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Store::I4 => f.write_str("i4"),
-            Store::I8 | Store::U8 | Store::I16 | Store::I32 => self.elem().fmt(f),
+            StorageType::I4 => f.write_str("i4"),
+            StorageType::I8 | StorageType::U8 | StorageType::I16 | StorageType::I32 => self.elem().fmt(f),
         }
     }
 }
 
-impl fmt::Display for Grid {
+impl fmt::Display for QuantParams {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.store)?;
+        write!(f, "{}", self.storage)?;
         match &self.map {
             Affine::PerTensor { scale, zero_point } => return write!(f, "<{scale:?}:{zero_point}>"),
             Affine::PerAxis { axis, .. } => write!(f, "<axis {axis}:")?,

@@ -1,21 +1,21 @@
 //! What can be wrong with a type.
 
-use super::elem::Store;
+use super::elem::StorageType;
 use super::shape::Shape;
 
 /// Why a type cannot have its grid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum GridError {
+pub enum QuantError {
     /// A scale by which nothing can be divided.
     #[error("a scale of {0:?}; scales are positive, finite and normal numbers")]
     Scale(f32),
     /// A zero point that no stored integer is.
-    #[error("a zero point of {zero_point}, which {store} does not hold")]
+    #[error("a zero point of {zero_point}, which {storage} does not hold")]
     ZeroPoint {
         /// The zero point.
         zero_point: i32,
         /// Storage of the grid.
-        store: Store,
+        storage: StorageType,
     },
     /// Scales along an axis that the type does not have.
     #[error("scales along axis {axis} of {shape}")]

@@ -7,8 +7,8 @@ mod quantize;
 mod shape;
 mod tensor;
 
-pub use elem::{Affine, Elem, Grid, Scalar, Store};
-pub use error::GridError;
+pub use elem::{Affine, Elem, QuantParams, Scalar, StorageType};
+pub use error::QuantError;
 pub use layout::Layout;
 pub(crate) use quantize::nearest;
 pub use shape::{Dim, Shape};

@@ -1,6 +1,6 @@
 //! Putting real numbers on grids.
 
-use super::elem::{Affine, Elem, Grid, Scalar, Store};
+use super::elem::{Affine, Elem, QuantParams, Scalar, StorageType};
 use super::tensor::{Tensor, TensorType, scale_runs};
 
 /// The integer nearest to `x`, half to even, where |x| < 2^22. Adding 1.5 * 2^23 leaves no bits for a fraction.
@@ -9,11 +9,11 @@ pub(crate) fn nearest(x: f32) -> i32 {
     (x + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32
 }
 
-impl Store {
+impl StorageType {
     /// `nearest(v) + zero_point`, limited to what can be stored. NaN becomes the smallest integer.
     pub(crate) fn saturate(self, v: f32, zero_point: i32) -> i32 {
         let (lo, hi) = self.range();
-        if self == Store::I32 {
+        if self == StorageType::I32 {
             let q = f64::from(v).round_ties_even() + f64::from(zero_point);
             return q.clamp(f64::from(lo), f64::from(hi)) as i32;
         }
@@ -31,10 +31,10 @@ impl Store {
     /// A tensor of this storage from integers that fit into it.
     pub(crate) fn pack(self, ty: TensorType, values: impl Iterator<Item = i32>) -> Tensor {
         match self {
-            Store::I4 | Store::I8 => Tensor::of(ty, values.map(|q| q as i8).collect()),
-            Store::U8 => Tensor::of(ty, values.map(|q| q as u8).collect()),
-            Store::I16 => Tensor::of(ty, values.map(|q| q as i16).collect()),
-            Store::I32 => Tensor::of(ty, values.collect()),
+            StorageType::I4 | StorageType::I8 => Tensor::of(ty, values.map(|q| q as i8).collect()),
+            StorageType::U8 => Tensor::of(ty, values.map(|q| q as u8).collect()),
+            StorageType::I16 => Tensor::of(ty, values.map(|q| q as i16).collect()),
+            StorageType::I32 => Tensor::of(ty, values.collect()),
         }
     }
 }
@@ -43,14 +43,14 @@ impl Tensor {
     /// The nearest integers on a grid to the numbers of this tensor: `x * (1 / scale)` (on `U8` grids `x / scale`) rounded
     /// half to even, plus the zero point, saturated. Shape and layout stay. On `I32` grids (biases) `x / scale` is formed
     /// in `f64`.
-    pub fn quantized(&self, grid: &Grid) -> Tensor {
-        let ty = self.ty().with_elem(Elem::Grid(grid.clone()));
+    pub fn quantized(&self, qparams: &QuantParams) -> Tensor {
+        let ty = self.ty().with_elem(Elem::Quantized(qparams.clone()));
         let reals = self.reals();
-        match grid.store {
-            Store::I4 | Store::I8 => place(ty, grid, &reals, |q| q as i8),
-            Store::U8 => place(ty, grid, &reals, |q| q as u8),
-            Store::I16 => place(ty, grid, &reals, |q| q as i16),
-            Store::I32 => place(ty, grid, &reals, |q| q),
+        match qparams.storage {
+            StorageType::I4 | StorageType::I8 => place(ty, qparams, &reals, |q| q as i8),
+            StorageType::U8 => place(ty, qparams, &reals, |q| q as u8),
+            StorageType::I16 => place(ty, qparams, &reals, |q| q as i16),
+            StorageType::I32 => place(ty, qparams, &reals, |q| q),
         }
     }
 
@@ -63,26 +63,26 @@ impl Tensor {
     }
 }
 
-fn place<T: Scalar>(ty: TensorType, grid: &Grid, reals: &[f32], cast: impl Fn(i32) -> T + Copy) -> Tensor {
-    let (store, zero_point) = (grid.store, grid.zero_point());
+fn place<T: Scalar>(ty: TensorType, qparams: &QuantParams, reals: &[f32], cast: impl Fn(i32) -> T + Copy) -> Tensor {
+    let (storage, zero_point) = (qparams.storage, qparams.zero_point());
     let one = |scale: f32, run: &[f32], out: &mut Vec<T>| {
-        if store == Store::I32 {
+        if storage == StorageType::I32 {
             let scale = f64::from(scale);
             let wide = |x: &f32| (f64::from(*x) / scale).round_ties_even() + f64::from(zero_point);
             // `as` saturates.
             out.extend(run.iter().map(|x| cast(wide(x) as i32)));
-        } else if store == Store::U8 {
-            out.extend(run.iter().map(|&x| cast(store.saturate(x / scale, zero_point))));
+        } else if storage == StorageType::U8 {
+            out.extend(run.iter().map(|&x| cast(storage.saturate(x / scale, zero_point))));
         } else {
             let inverse = 1.0 / scale;
-            out.extend(run.iter().map(|&x| cast(store.saturate(x * inverse, zero_point))));
+            out.extend(run.iter().map(|&x| cast(storage.saturate(x * inverse, zero_point))));
         }
     };
     let mut out = Vec::with_capacity(reals.len());
-    match &grid.map {
+    match &qparams.map {
         Affine::PerTensor { scale, .. } => one(*scale, reals, &mut out),
         Affine::PerAxis { .. } | Affine::PerBlock { .. } => {
-            let (run, scales) = scale_runs(&ty, grid);
+            let (run, scales) = scale_runs(&ty, qparams);
             for (i, run) in reals.chunks(run.max(1)).enumerate() {
                 one(scales[i % scales.len()], run, &mut out);
             }
@@ -96,30 +96,30 @@ mod tests {
     use super::*;
     use crate::types::Shape;
 
-    fn quantize(values: &[f32], grid: Grid) -> Vec<i64> {
-        Tensor::from_vec(Shape::known(&[values.len()]), values.to_vec()).quantized(&grid).integers().unwrap()
+    fn quantize(values: &[f32], qparams: QuantParams) -> Vec<i64> {
+        Tensor::from_vec(Shape::known(&[values.len()]), values.to_vec()).quantized(&qparams).integers().unwrap()
     }
 
     #[test]
     fn ties_go_to_even_and_ends_saturate() {
-        let grid = Grid::per_tensor(Store::I8, 0.5, -3);
+        let qparams = QuantParams::per_tensor(StorageType::I8, 0.5, -3);
         let values = [0.0, 0.25, 0.75, 1.25, -0.25, -0.75, 1e9, -1e9, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
-        assert_eq!(quantize(&values, grid), [-3, -3, -1, -1, -3, -5, 127, -128, 127, -128, -128]);
+        assert_eq!(quantize(&values, qparams), [-3, -3, -1, -1, -3, -5, 127, -128, 127, -128, -128]);
     }
 
     #[test]
     fn each_channel_has_its_scale() {
-        let grid = Grid::per_axis(Store::I8, 1, [1.0, 10.0]);
+        let qparams = QuantParams::per_axis(StorageType::I8, 1, [1.0, 10.0]);
         let x = Tensor::from_vec(Shape::known(&[2, 2, 2]), vec![10.0f32; 8]);
-        assert_eq!(x.quantized(&grid).integers().unwrap(), [10, 10, 1, 1, 10, 10, 1, 1]);
+        assert_eq!(x.quantized(&qparams).integers().unwrap(), [10, 10, 1, 1, 10, 10, 1, 1]);
     }
 
     /// Two blocks of two and one of one in each column.
     #[test]
     fn each_block_has_its_scale() {
-        let grid = Grid::per_block(Store::I4, 0, 2, [1.0, 10.0, 2.0, 20.0, 4.0, 40.0]);
+        let qparams = QuantParams::per_block(StorageType::I4, 0, 2, [1.0, 10.0, 2.0, 20.0, 4.0, 40.0]);
         let x = Tensor::from_vec(Shape::known(&[5, 2]), vec![-8.0f32; 10]);
-        let q = x.quantized(&grid);
+        let q = x.quantized(&qparams);
         assert_eq!(q.integers().unwrap(), [-8, -1, -8, -1, -4, 0, -4, 0, -2, 0]);
         assert_eq!(q.to_real().reals()[..], [-8.0, -10.0, -8.0, -10.0, -8.0, 0.0, -8.0, 0.0, -8.0, 0.0]);
         let turned = crate::eval::relayout(&q, &crate::types::Layout::from_order(&[1, 0]).unwrap()).unwrap();
@@ -137,7 +137,7 @@ mod tests {
             let blocks = if axis == 0 { rows.div_ceil(size) * columns } else { rows * columns.div_ceil(size) };
             let scales: Vec<f32> = (0..blocks).map(|b| 5.0 + b as f32).collect();
             let x = Tensor::from_vec(Shape::known(&[rows, columns]), values);
-            let q = x.quantized(&Grid::per_block(Store::I4, axis, size, scales.clone()));
+            let q = x.quantized(&QuantParams::per_block(StorageType::I4, axis, size, scales.clone()));
             proptest::prop_assert!(q.ty().validate().is_ok());
             let across = if axis == 0 { columns } else { columns.div_ceil(size) };
             for (i, ((x, real), q)) in x.reals().iter().zip(q.reals().iter()).zip(q.integers().unwrap()).enumerate() {
@@ -150,9 +150,9 @@ mod tests {
 
     #[test]
     fn biases_are_placed_exactly() {
-        let grid = Grid::per_tensor(Store::I32, 1e-7, 0);
+        let qparams = QuantParams::per_tensor(StorageType::I32, 1e-7, 0);
         // The `f32` next to 1e-7 is 1.000_000_011_68e-7.
-        assert_eq!(quantize(&[1.0, 100.0, -1e9], grid), [10_000_000, 999_999_988, i64::from(i32::MIN)]);
+        assert_eq!(quantize(&[1.0, 100.0, -1e9], qparams), [10_000_000, 999_999_988, i64::from(i32::MIN)]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::elem::{Affine, Elem, Grid, Scalar, Store};
-use super::error::GridError;
+use super::elem::{Affine, Elem, QuantParams, Scalar, StorageType};
+use super::error::QuantError;
 use super::layout::Layout;
 use super::shape::{Dim, Shape};
 
@@ -61,33 +61,33 @@ impl TensorType {
     ///
     /// # Errors
     /// Where scales or zero points are not of the type, or not as many as it asks.
-    pub fn validate(&self) -> Result<(), GridError> {
-        let Elem::Grid(grid) = &self.elem else { return Ok(()) };
-        if let Some(&scale) = grid.scales().iter().find(|s| !s.is_normal() || **s < 0.0) {
-            return Err(GridError::Scale(scale));
+    pub fn validate(&self) -> Result<(), QuantError> {
+        let Elem::Quantized(qparams) = &self.elem else { return Ok(()) };
+        if let Some(&scale) = qparams.scales().iter().find(|s| !s.is_normal() || **s < 0.0) {
+            return Err(QuantError::Scale(scale));
         }
-        let (lo, hi) = grid.store.range();
-        let zero_point = grid.zero_point();
+        let (lo, hi) = qparams.storage.range();
+        let zero_point = qparams.zero_point();
         if !(lo..=hi).contains(&zero_point) {
-            return Err(GridError::ZeroPoint { zero_point, store: grid.store });
+            return Err(QuantError::ZeroPoint { zero_point, storage: qparams.storage });
         }
         let shape = || Box::new(self.shape.clone());
-        let (axis, block) = match grid.map {
+        let (axis, block) = match qparams.map {
             Affine::PerTensor { .. } => return Ok(()),
             Affine::PerAxis { axis, .. } => (axis, None),
             Affine::PerBlock { axis, size, .. } => (axis, Some(size)),
         };
-        let Some(extent) = self.shape.dims().get(axis) else { return Err(GridError::Axis { axis, shape: shape() }) };
+        let Some(extent) = self.shape.dims().get(axis) else { return Err(QuantError::Axis { axis, shape: shape() }) };
         let expected = match block {
             // An open extent may be as many.
-            None => extent.known().unwrap_or(grid.scales().len()),
+            None => extent.known().unwrap_or(qparams.scales().len()),
             Some(size) => {
-                let runs = self.runs(axis, size).ok_or_else(|| GridError::Blocks { size, axis, shape: shape() })?;
+                let runs = self.runs(axis, size).ok_or_else(|| QuantError::Blocks { size, axis, shape: shape() })?;
                 runs.iter().product()
             }
         };
-        let found = grid.scales().len();
-        if found == expected { Ok(()) } else { Err(GridError::Count { found, expected, axis, block, shape: shape() }) }
+        let found = qparams.scales().len();
+        if found == expected { Ok(()) } else { Err(QuantError::Count { found, expected, axis, block, shape: shape() }) }
     }
 
     /// Bytes of a tensor of this type, or `None` where an extent is a symbol.
@@ -201,7 +201,7 @@ impl Tensor {
     /// All integers, whatever their width, or `None` where the element is no integer, `Bool` or grid.
     pub fn integers(&self) -> Option<Vec<i64>> {
         let elem = match &self.ty.elem {
-            Elem::Grid(g) => g.store.elem(),
+            Elem::Quantized(g) => g.storage.elem(),
             other => other.clone(),
         };
         Some(match elem {
@@ -210,7 +210,7 @@ impl Tensor {
             Elem::I16 => self.view::<i16>().iter().map(|&v| i64::from(v)).collect(),
             Elem::I32 => self.view::<i32>().iter().map(|&v| i64::from(v)).collect(),
             Elem::I64 => self.view::<i64>().into_owned(),
-            Elem::F16 | Elem::F32 | Elem::Grid(_) => return None,
+            Elem::F16 | Elem::F32 | Elem::Quantized(_) => return None,
         })
     }
 
@@ -220,7 +220,7 @@ impl Tensor {
         match &self.ty.elem {
             Elem::F32 => self.view::<f32>(),
             Elem::F16 => Cow::Owned(self.view::<half::f16>().iter().map(|v| v.to_f32()).collect()),
-            Elem::Grid(g) => Cow::Owned(dequantize(self, g)),
+            Elem::Quantized(g) => Cow::Owned(dequantize(self, g)),
             _ => Cow::Owned(self.integers().unwrap_or_default().into_iter().map(|v| v as f32).collect()),
         }
     }
@@ -229,9 +229,9 @@ impl Tensor {
 /// Length of a run of stored elements that share one scale, and the scales that the runs go through again and again.
 ///
 /// Stored element `i` has the scale `scales[(i / run) % scales.len()]`.
-pub fn scale_runs<'g>(ty: &TensorType, grid: &'g Grid) -> (usize, Cow<'g, [f32]>) {
-    let scales = Cow::Borrowed(grid.scales());
-    match &grid.map {
+pub fn scale_runs<'g>(ty: &TensorType, qparams: &'g QuantParams) -> (usize, Cow<'g, [f32]>) {
+    let scales = Cow::Borrowed(qparams.scales());
+    match &qparams.map {
         Affine::PerTensor { .. } => (usize::MAX, scales),
         Affine::PerAxis { axis, .. } => {
             let place = ty.layout.position(*axis);
@@ -266,9 +266,9 @@ fn block_scales(ty: &TensorType, axis: usize, size: usize, scales: &[f32]) -> Ve
     (0..extents.iter().product()).map(scale).collect()
 }
 
-fn dequantize(t: &Tensor, grid: &Grid) -> Vec<f32> {
-    fn each<S: Scalar>(t: &Tensor, grid: &Grid, centred: impl Fn(S) -> f32) -> Vec<f32> {
-        let (run, scales) = scale_runs(t.ty(), grid);
+fn dequantize(t: &Tensor, qparams: &QuantParams) -> Vec<f32> {
+    fn each<S: Scalar>(t: &Tensor, qparams: &QuantParams, centred: impl Fn(S) -> f32) -> Vec<f32> {
+        let (run, scales) = scale_runs(t.ty(), qparams);
         let values = t.view::<S>();
         let mut reals = Vec::with_capacity(values.len());
         for (run, scale) in values.chunks(run.max(1)).zip(scales.iter().cycle()) {
@@ -276,13 +276,13 @@ fn dequantize(t: &Tensor, grid: &Grid) -> Vec<f32> {
         }
         reals
     }
-    let zero = grid.zero_point();
-    match grid.store {
-        Store::I4 | Store::I8 => each::<i8>(t, grid, |q| (i32::from(q) - zero) as f32),
-        Store::U8 => each::<u8>(t, grid, |q| (i32::from(q) - zero) as f32),
-        Store::I16 => each::<i16>(t, grid, |q| (i32::from(q) - zero) as f32),
+    let zero = qparams.zero_point();
+    match qparams.storage {
+        StorageType::I4 | StorageType::I8 => each::<i8>(t, qparams, |q| (i32::from(q) - zero) as f32),
+        StorageType::U8 => each::<u8>(t, qparams, |q| (i32::from(q) - zero) as f32),
+        StorageType::I16 => each::<i16>(t, qparams, |q| (i32::from(q) - zero) as f32),
         // A bias may be far from zero.
-        Store::I32 => each::<i32>(t, grid, |q| (i64::from(q) - i64::from(zero)) as f32),
+        StorageType::I32 => each::<i32>(t, qparams, |q| (i64::from(q) - i64::from(zero)) as f32),
     }
 }
 

@@ -7,11 +7,11 @@
 //! use std::ops::ControlFlow;
 //! use qcc_ir::text::{Weights, parse};
 //! use qcc_ir::{Shape, Tensor};
-//! use qcc_passes::Joint;
+//! use qcc_passes::SharedGraph;
 //! use qcc_passes::calibrate::{Method, calibrate};
 //! let g = parse("graph g { %x: f32[2] = input %y = unary(f:Neg) %x output y = %y }", &Weights::new())?;
 //! let sample = |i: usize| Some(vec![Tensor::from_vec(Shape::known(&[2]), vec![i as f32, 0.0])]);
-//! let (joint, mut go_on) = (Joint::new(&g, &[&g])?, |_done| ControlFlow::Continue(()));
+//! let (joint, mut go_on) = (SharedGraph::new(&g, &[&g])?, |_done| ControlFlow::Continue(()));
 //! let ranges = calibrate(&joint, &[&g], Method::MinMax, 4, sample, &mut go_on)?;
 //! let seen = ranges[0].get(g.outputs()[0].value).unwrap();
 //! assert_eq!((seen.min, seen.max), (-3.0, 0.0));
@@ -27,7 +27,7 @@ use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::Joint;
+use crate::SharedGraph;
 use crate::activation::Activation;
 
 mod range;
@@ -42,7 +42,7 @@ pub const STATISTICS_BYTES: u64 = stats::LARGEST_BYTES;
 
 /// What calibration saw, and the ranges that follow: the one table beside the graph, gone when quantization returns.
 #[derive(Clone, Debug, Default)]
-pub struct Ranges {
+pub struct CalibrationTable {
     stats: Arc<FxHashMap<ValueId, Stats>>,
     /// Where the values of the graph are in the joint one.
     places: FxHashMap<ValueId, ValueId>,
@@ -51,7 +51,7 @@ pub struct Ranges {
     pub samples: usize,
 }
 
-impl Ranges {
+impl CalibrationTable {
     /// What was seen of a value.
     pub fn get(&self, v: ValueId) -> Option<&Stats> {
         self.stats.get(self.places.get(&v)?)
@@ -79,13 +79,13 @@ pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 /// # Errors
 /// Where a graph cannot be evaluated on a sample.
 pub fn calibrate(
-    joint: &Joint,
+    joint: &SharedGraph,
     graphs: &[&Graph],
     method: Method,
     count: usize,
     sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
     seen: &mut dyn FnMut(usize) -> ControlFlow<()>,
-) -> Result<Vec<Ranges>, RunError> {
+) -> Result<Vec<CalibrationTable>, RunError> {
     let mut channels = FxHashMap::default();
     let mut places = Vec::new();
     for (i, g) in graphs.iter().enumerate() {
@@ -118,7 +118,7 @@ pub fn calibrate(
     let ranges = chosen(graphs, &places, &stats, method);
     let stats = Arc::new(stats);
     let ranges = places.into_iter().zip(ranges);
-    Ok(ranges.map(|(places, ranges)| Ranges { stats: Arc::clone(&stats), places, ranges, samples }).collect())
+    Ok(ranges.map(|(places, ranges)| CalibrationTable { stats: Arc::clone(&stats), places, ranges, samples }).collect())
 }
 
 /// Levels of the grids that ranges are chosen for.

@@ -38,7 +38,7 @@ impl<'g> Build<'g> {
     pub(crate) fn op(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Built {
         let op = op.into();
         let constants: Option<Vec<&Tensor>> = operands.iter().map(|&v| self.g.constant(v)).collect();
-        if let Some(constants) = constants.filter(|c| c.iter().all(|t| t.ty().elem.grid().is_none())) {
+        if let Some(constants) = constants.filter(|c| c.iter().all(|t| t.ty().elem.qparams().is_none())) {
             let types: Vec<&TensorType> = constants.iter().map(|t| t.ty()).collect();
             let bytes: usize = op.infer(&types)?.iter().filter_map(TensorType::bytes).sum();
             // What is too large is computed when the model runs.

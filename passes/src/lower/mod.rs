@@ -32,10 +32,10 @@ mod volume;
 
 pub(crate) use build::{Build, Built};
 
-/// The passes that bring a graph into the words of the target. `grids` says that values are to go onto grids.
-pub(crate) fn lower(grids: bool) -> Vec<Box<dyn Pass>> {
+/// The passes that bring a graph into the words of the target. `qparams` says that values are to go onto grids.
+pub(crate) fn lower(qparams: bool) -> Vec<Box<dyn Pass>> {
     vec![
-        Box::new(WidenHalves { grids }),
+        Box::new(WidenHalves { qparams }),
         Box::new(index::NarrowIndices),
         Box::new(index::IndicesFromFront),
         Box::new(Decompose),

@@ -2,7 +2,7 @@
 
 use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{Cast, GridRule, Op};
+use qcc_ir::ops::{Cast, Op, QuantRule};
 use qcc_ir::{Elem, Graph, NodeId, Tensor};
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
@@ -82,8 +82,8 @@ fn smallest(g: &Graph) -> FxHashSet<NodeId> {
 
 /// The axis of a constant that tells the outputs of contractions apart, where it is the weight of all its readers.
 fn outputs(g: &Graph, constant: NodeId) -> Option<usize> {
-    let axis = |(reader, operand): &(NodeId, usize)| match g.op(*reader).grid() {
-        GridRule::Contract { channel } if *operand == 1 => Some(channel),
+    let axis = |(reader, operand): &(NodeId, usize)| match g.op(*reader).quant_rule() {
+        QuantRule::Contraction { channel } if *operand == 1 => Some(channel),
         _ => None,
     };
     let users = g.users(constant.value(0));

@@ -6,7 +6,7 @@ use qcc_ir::{Elem, Graph, NodeId, Operands, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::half::narrowed;
-use crate::calibrate::Ranges;
+use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 use crate::quantize::{Interface, Quantized};
 
@@ -31,7 +31,7 @@ impl Pass for HalfValues {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        let none = Ranges::default();
+        let none = CalibrationTable::default();
         half_values(g, cx.target, cx.ranges.unwrap_or(&none), self.interface)?.take_place(g, cx);
         Ok(())
     }
@@ -42,7 +42,12 @@ impl Pass for HalfValues {
 ///
 /// # Errors
 /// Where a node cannot be made of 16-bit floats.
-pub fn half_values(g: &Graph, target: &Target, ranges: &Ranges, interface: Interface) -> Result<Quantized, PassError> {
+pub fn half_values(
+    g: &Graph,
+    target: &Target,
+    ranges: &CalibrationTable,
+    interface: Interface,
+) -> Result<Quantized, PassError> {
     let mut new = Graph::new(g.name.clone());
     new.metadata = g.metadata.clone();
     let halved = halved(g, target, ranges);
@@ -71,7 +76,7 @@ pub fn half_values(g: &Graph, target: &Target, ranges: &Ranges, interface: Inter
 }
 
 /// Nodes that work on 16-bit floats.
-fn halved(g: &Graph, target: &Target, ranges: &Ranges) -> FxHashSet<NodeId> {
+fn halved(g: &Graph, target: &Target, ranges: &CalibrationTable) -> FxHashSet<NodeId> {
     let fits = |v: ValueId| match g.constant(v) {
         Some(c) => c.ty().elem != Elem::F32 || narrowed(c, None).is_some(),
         None => ranges.get(v).is_none_or(|s| s.min >= -LARGEST && s.max <= LARGEST),
@@ -147,7 +152,7 @@ impl Builder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Joint;
+    use crate::SharedGraph;
     use crate::calibrate::{Method, calibrate};
     use crate::testing::BARE;
     use qcc_ir::text::{Weights, parse, print_brief};
@@ -159,7 +164,7 @@ mod tests {
     }
 
     fn halves(g: &Graph, x: Option<[f32; 2]>, interface: Interface) -> String {
-        let joint = Joint::alone(g);
+        let joint = SharedGraph::alone(g);
         let sample = |_| x.map(|x| vec![Tensor::from_vec(Shape::known(&[1, 2]), x.to_vec())]);
         let ranges = calibrate(&joint, &[g], Method::MinMax, 1, sample, &mut |_| std::ops::ControlFlow::Continue(()))
             .unwrap()

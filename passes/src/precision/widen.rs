@@ -10,7 +10,7 @@ use crate::{Context, Pass, PassError};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WidenHalves {
     /// Values are to go onto grids.
-    pub(crate) grids: bool,
+    pub(crate) qparams: bool,
 }
 
 impl Pass for WidenHalves {
@@ -19,7 +19,7 @@ impl Pass for WidenHalves {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.target.half_graphs && !self.grids {
+        if cx.target.half_graphs && !self.qparams {
             return Ok(());
         }
         let halves: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::F16).collect();

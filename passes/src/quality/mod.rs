@@ -13,7 +13,7 @@ use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::Joint;
+use crate::SharedGraph;
 use crate::activation::Activation;
 
 mod boxes;
@@ -79,7 +79,7 @@ pub struct Samples<'a> {
 /// # Errors
 /// Where a graph cannot be evaluated on a sample.
 pub fn compare(
-    joint: &Joint,
+    joint: &SharedGraph,
     source: &Graph,
     compiled: &[Compiled<'_>],
     hints: Hints,
@@ -130,13 +130,13 @@ pub fn compare(
 /// What was compiled of one float graph, evaluated together.
 struct Group<'a> {
     members: &'a [Compiled<'a>],
-    joint: Joint,
+    joint: SharedGraph,
 }
 
 impl<'a> Group<'a> {
     fn new(members: &'a [Compiled<'a>]) -> Result<Self, RunError> {
         let others: Vec<&Graph> = members[1..].iter().map(|c| c.graph).collect();
-        let joint = Joint::side_by_side(members[0].graph, &others)
+        let joint = SharedGraph::side_by_side(members[0].graph, &others)
             .map_err(|e| RunError { node: "graph".into(), error: e.into() })?;
         Ok(Group { members, joint })
     }
@@ -163,7 +163,7 @@ struct Correspondence {
 
 impl Correspondence {
     /// Of the float graphs in `joint` and the graph at place `i` of `compiled`.
-    fn new(joint: &Joint, compiled: &Joint, i: usize, c: &Compiled<'_>) -> Self {
+    fn new(joint: &SharedGraph, compiled: &SharedGraph, i: usize, c: &Compiled<'_>) -> Self {
         let counterpart: FxHashMap<ValueId, ValueId> = c.values.iter().copied().collect();
         let layer = |(node, v): (NodeId, ValueId)| {
             Some(Layer { node, float: joint.place(c.place, v)?, compiled: compiled.place(i, *counterpart.get(&v)?)? })
@@ -267,9 +267,11 @@ pub fn as_inputs(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
     };
     let one = |(v, t): (ValueId, &Tensor)| match (&g.ty(v).elem, &t.ty().elem) {
         (to, from) if to == from => t.clone(),
-        (Elem::Grid(grid), Elem::F32) => t.quantized(grid),
-        (Elem::Grid(grid), Elem::F16) => cast(t, &Elem::F32).map_or_else(|| t.clone(), |t| t.quantized(grid)),
-        (to, _) if to.grid().is_none() => cast(t, to).unwrap_or_else(|| t.clone()),
+        (Elem::Quantized(qparams), Elem::F32) => t.quantized(qparams),
+        (Elem::Quantized(qparams), Elem::F16) => {
+            cast(t, &Elem::F32).map_or_else(|| t.clone(), |t| t.quantized(qparams))
+        }
+        (to, _) if to.qparams().is_none() => cast(t, to).unwrap_or_else(|| t.clone()),
         _ => t.clone(),
     };
     let laid_out = |(v, t): (ValueId, &Tensor)| relayout(t, &g.ty(v).layout).unwrap_or_else(|_| t.clone());

@@ -1,7 +1,7 @@
 //! On what a compiled graph works: how many of its products are sums of integers, and which nodes compute with real
 //! numbers.
 
-use qcc_ir::ops::{GridRule, Op};
+use qcc_ir::ops::{Op, QuantRule};
 use qcc_ir::{Elem, Graph, NodeId};
 
 /// Multiplications and additions, and on what they work.
@@ -44,7 +44,7 @@ pub fn work(g: &Graph) -> Work {
     for n in g.order() {
         let operands = g.operand_types(n);
         let products = products_of(g, n);
-        match operands.get(1).map(|w| (operands[0].elem.grid().is_some(), w.elem.grid().is_some())) {
+        match operands.get(1).map(|w| (operands[0].elem.qparams().is_some(), w.elem.qparams().is_some())) {
             Some((true, _)) => work.integer += products,
             Some((false, true)) if reads_rounded(g, n) => work.run_time += products,
             Some((false, true)) => work.weights += products,
@@ -89,8 +89,8 @@ fn products_of(g: &Graph, n: NodeId) -> u64 {
 pub fn float_islands(g: &Graph) -> Vec<NodeId> {
     let real = |n: &NodeId| {
         let op = g.op(*n);
-        let integers = |i: usize| g.operand_types(*n).get(i).is_some_and(|t| t.elem.grid().is_some());
-        let sums = matches!(op.grid(), GridRule::Contract { .. }) && integers(0) && integers(1);
+        let integers = |i: usize| g.operand_types(*n).get(i).is_some_and(|t| t.elem.qparams().is_some());
+        let sums = matches!(op.quant_rule(), QuantRule::Contraction { .. }) && integers(0) && integers(1);
         !matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_) | Op::DynamicQuantize(_))
             && !sums
             && g.result_types(*n).iter().any(|t| t.elem == Elem::F32)

@@ -2,31 +2,33 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::TypeError;
-use qcc_ir::ops::{Cast, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
+use qcc_ir::ops::{Cast, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
 use qcc_ir::target::{Kernel, Target};
-use qcc_ir::{Elem, Graph, Grid, NodeId, Operands, Origin, Output, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{
+    Elem, Graph, NodeId, Operands, Origin, Output, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId,
+};
 use rustc_hash::FxHashMap;
 
-use super::grids::{grid_of, per_channel};
 use super::kernels::weights;
-use super::parameters::Grids;
+use super::parameters::Parameters;
 use super::plan::{Mode, Plan};
+use super::qparams::{per_channel, qparams_of};
 use super::weights::{
-    Bounds, bias_grid, block_grid, constant_grid, constant_range, corrected_bias, lost_inputs, magnitudes, rounded,
-    rounded_by_output, shares, weight_grid,
+    Bounds, bias_qparams, block_qparams, constant_qparams, constant_range, corrected_bias, lost_inputs, magnitudes,
+    rounded, rounded_by_output, shares, weight_qparams,
 };
 use super::{Interface, Options, Quantized, Weights};
 use crate::PassError;
-use crate::calibrate::{Range, Ranges, summed_axis};
+use crate::calibrate::{CalibrationTable, Range, summed_axis};
 use crate::quality::Distance;
 
 pub(super) fn build(
     g: &Graph,
     target: &Target,
     options: &Options,
-    ranges: &Ranges,
+    ranges: &CalibrationTable,
     plan: &Plan,
-    grids: &Grids,
+    qparams: &Parameters,
 ) -> Result<Quantized, PassError> {
     let mut new = Graph::new(g.name.clone());
     new.metadata = g.metadata.clone();
@@ -35,7 +37,7 @@ pub(super) fn build(
         target,
         weights: options.weights,
         ranges,
-        grids,
+        qparams,
         new,
         real: FxHashMap::default(),
         placed: FxHashMap::default(),
@@ -74,8 +76,8 @@ struct Builder<'a> {
     old: &'a Graph,
     target: &'a Target,
     weights: Weights,
-    ranges: &'a Ranges,
-    grids: &'a Grids,
+    ranges: &'a CalibrationTable,
+    qparams: &'a Parameters,
     new: Graph,
     /// Old value to the new value that holds its real numbers.
     real: FxHashMap<ValueId, ValueId>,
@@ -99,7 +101,7 @@ impl Builder<'_> {
                 self.new.set_name(to, name.clone());
             }
             self.values.push((from, to));
-            match self.new.ty(to).elem.grid() {
+            match self.new.ty(to).elem.qparams() {
                 Some(_) => self.placed.entry(from).or_default().insert(0, to),
                 None => drop(self.real.insert(from, to)),
             }
@@ -121,8 +123,8 @@ impl Builder<'_> {
     }
 
     /// The new value with an old one on a grid.
-    fn on_grid(&mut self, v: ValueId, grid: &Grid) -> Result<ValueId, PassError> {
-        let here = |new: &Graph, p: &ValueId| new.ty(*p).elem.grid() == Some(grid);
+    fn quantized_with(&mut self, v: ValueId, qparams: &QuantParams) -> Result<ValueId, PassError> {
+        let here = |new: &Graph, p: &ValueId| new.ty(*p).elem.qparams() == Some(qparams);
         if let Some(&p) = self.placed.get(&v).and_then(|all| all.iter().find(|p| here(&self.new, p))) {
             return Ok(p);
         }
@@ -130,7 +132,7 @@ impl Builder<'_> {
             Some(all) => all[0],
             None => self.real(v)?,
         };
-        let ty = self.new.ty(from).with_elem(Elem::Grid(grid.clone()));
+        let ty = self.new.ty(from).with_elem(Elem::Quantized(qparams.clone()));
         let p = self.new.add_typed(Quantize {}, &[from], Types::from_elem(ty, 1), self.origin(v))?.value(0);
         self.placed.entry(v).or_default().push(p);
         Ok(p)
@@ -149,12 +151,12 @@ impl Builder<'_> {
         let v = n.value(0);
         let ty = self.old.ty(v).clone();
         let name = self.old.name(v).cloned().unwrap_or_default();
-        let Some(store) = stored_at(interface, &ty.elem) else {
+        let Some(storage) = stored_at(interface, &ty.elem) else {
             self.real.insert(v, self.new.add_input(name, ty));
             return Ok(());
         };
-        let grid = self.at_interface(v, store, &name)?;
-        let new = self.new.add_input(name, ty.with_elem(Elem::Grid(grid)));
+        let qparams = self.at_interface(v, storage, &name)?;
+        let new = self.new.add_input(name, ty.with_elem(Elem::Quantized(qparams)));
         match ty.elem {
             Elem::F32 => drop(self.placed.insert(v, vec![new])),
             _ => {
@@ -168,14 +170,14 @@ impl Builder<'_> {
     fn output(&mut self, output: &Output, interface: Interface) -> Result<ValueId, PassError> {
         let v = output.value;
         let elem = &self.old.ty(v).elem;
-        let Some(store) = stored_at(interface, elem) else { return self.real(v) };
-        let grid = self.at_interface(v, store, &output.name)?;
+        let Some(storage) = stored_at(interface, elem) else { return self.real(v) };
+        let qparams = self.at_interface(v, storage, &output.name)?;
         if *elem == Elem::F32 {
-            return self.on_grid(v, &grid);
+            return self.quantized_with(v, &qparams);
         }
         let half = self.real(v)?;
         let single = self.new.add1(Cast { to: Elem::F32 }, &[half], self.origin(v))?;
-        let ty = self.new.ty(single).with_elem(Elem::Grid(grid));
+        let ty = self.new.ty(single).with_elem(Elem::Quantized(qparams));
         Ok(self.new.add_typed(Quantize {}, &[single], Types::from_elem(ty, 1), self.origin(v))?.value(0))
     }
 
@@ -194,9 +196,9 @@ impl Builder<'_> {
 
     /// The grid of a value that the graph takes or gives as integers: its own where it is computed with integers, else that
     /// of what calibration saw.
-    fn at_interface(&self, v: ValueId, store: Store, name: &str) -> Result<Grid, PassError> {
-        if let Some(own) = self.grids.of(v).filter(|_| self.old.ty(v).elem == Elem::F32) {
-            return Ok(stored(own, store));
+    fn at_interface(&self, v: ValueId, storage: StorageType, name: &str) -> Result<QuantParams, PassError> {
+        if let Some(own) = self.qparams.of(v).filter(|_| self.old.ty(v).elem == Elem::F32) {
+            return Ok(stored(own, storage));
         }
         let range = match self.old.constant(v) {
             Some(c) => Some(constant_range(c)),
@@ -208,7 +210,7 @@ impl Builder<'_> {
             let refusal = Diagnostic::error("integer-interface", message);
             PassError::Refused(vec![refusal.with_help("leave --io out, or give data that it is finite on")])
         })?;
-        Ok(grid_of(range, store, false))
+        Ok(qparams_of(range, storage, false))
     }
 
     /// Adds a node in place of an old one.
@@ -225,15 +227,15 @@ impl Builder<'_> {
 
     /// The operands of a contraction with a constant weight that reads `x`: the weight on a grid and the bias, where
     /// there is one, on the grid of the sums, or real where `x` or the result is.
-    fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor, on_grid: bool) -> Result<Operands, PassError> {
+    fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor, quantized_with: bool) -> Result<Operands, PassError> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
-        let step = self.new.ty(x).elem.grid().map(|g| g.scales()[0]);
-        let input = step.filter(|_| on_grid);
+        let step = self.new.ty(x).elem.qparams().map(|g| g.scales()[0]);
+        let input = step.filter(|_| quantized_with);
         let bias = old.get(2).and_then(|&b| self.old.constant(b));
         let kernel = self.kernel(n);
         let beside_real = step.is_none();
-        let grid = match self.blocks(n, w).filter(|_| beside_real) {
-            Some((axis, size)) => block_grid(w, axis, size),
+        let qparams = match self.blocks(n, w).filter(|_| beside_real) {
+            Some((axis, size)) => block_qparams(w, axis, size),
             None => {
                 let (quantized, weights) = (kernel.quantized, kernel.weights);
                 let channel = match beside_real {
@@ -244,20 +246,20 @@ impl Builder<'_> {
                 let limit = quantized.and_then(|k| k.pair_limit).filter(|_| integers);
                 let largest = limit.map(|limit| (limit, self.largest(n, x)));
                 let pairs = largest.as_ref().map(|(limit, largest)| (*limit, &largest[..]));
-                weight_grid(op, w, Bounds { channel, pairs, sums: step.zip(bias) })
+                weight_qparams(op, w, Bounds { channel, pairs, sums: step.zip(bias) })
             }
         };
-        let mut weight = rounded(op, w, &grid);
+        let mut weight = rounded(op, w, &qparams);
         let corrected = self.corrected(n, w, &weight);
-        if let (None, GridRule::Contract { channel }) = (&corrected, op.grid()) {
-            weight = rounded_by_output(w, &weight, &grid, channel);
+        if let (None, QuantRule::Contraction { channel }) = (&corrected, op.quant_rule()) {
+            weight = rounded_by_output(w, &weight, &qparams, channel);
         }
         let bias = corrected.filter(|b| bias.is_some() || b.reals().iter().any(|&x| x != 0.0)).or(bias.cloned());
         let x = if beside_real { self.dynamically_quantized(n, x, weight.ty())? } else { x };
         let mut operands = Operands::from_iter([x]);
         operands.push(self.constant(old[1], weight));
         let placed = |b: Tensor| match input {
-            Some(input) => b.quantized(&bias_grid(input, &grid)),
+            Some(input) => b.quantized(&bias_qparams(input, &qparams)),
             None => b,
         };
         match (bias, old.get(2)) {
@@ -303,7 +305,7 @@ impl Builder<'_> {
         let (v, axis) = (self.old.operands(n)[0], summed_axis(self.old, n));
         let channels = self.old.ty(v).shape.dims()[axis].known().unwrap_or(0);
         let seen = self.ranges.get(v).and_then(|s| s.along(axis));
-        match (seen, self.new.ty(x).elem.grid().and_then(Grid::tensor_map)) {
+        match (seen, self.new.ty(x).elem.qparams().and_then(QuantParams::tensor_map)) {
             (Some(seen), Some((scale, zero))) => {
                 seen.largest.iter().map(|x| (x * UNSEEN / scale + zero as f32).min(255.0)).collect()
             }
@@ -337,8 +339,10 @@ impl Builder<'_> {
                 let x = self.real(old[0])?;
                 let operands = self.contraction(n, x, w, false)?;
                 // Few bits lose more, as whoever asks for them expects.
-                let rounded =
-                    self.new.constant(operands[1]).filter(|w| w.ty().elem.grid().is_some_and(|g| g.store == Store::I8));
+                let rounded = self
+                    .new
+                    .constant(operands[1])
+                    .filter(|w| w.ty().elem.qparams().is_some_and(|g| g.storage == StorageType::I8));
                 if rounded.is_some_and(|rounded| lost_inputs(op, w, rounded) > MOST_LOST) {
                     self.lost_inputs.push(n);
                 }
@@ -356,8 +360,8 @@ impl Builder<'_> {
     /// Keeps a constant on a grid, with a scale for each of its rows: its real numbers are restored from there.
     fn restored(&mut self, v: ValueId) -> Result<(), PassError> {
         if let Some(w) = self.old.constant(v).filter(|_| !self.real.contains_key(&v)) {
-            let grid = Grid::per_axis(Store::I8, 0, per_channel(&magnitudes(w, 0)));
-            let stored = self.constant(v, rounded_by_output(w, &w.quantized(&grid), &grid, 0));
+            let qparams = QuantParams::per_axis(StorageType::I8, 0, per_channel(&magnitudes(w, 0)));
+            let stored = self.constant(v, rounded_by_output(w, &w.quantized(&qparams), &qparams, 0));
             let real = self.new.add1(Dequantize {}, &[stored], self.origin(v))?;
             self.real.insert(v, real);
         }
@@ -369,8 +373,8 @@ impl Builder<'_> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
         let Some(w) = self.old.constant(old[0]) else { return self.real_node(n) };
         let Some(kernel) = self.kernel(n).weights else { return self.real_node(n) };
-        let grid = weight_grid(op, w, Bounds { channel: kernel.axis, ..Bounds::default() });
-        let stored = w.quantized(&grid);
+        let qparams = weight_qparams(op, w, Bounds { channel: kernel.axis, ..Bounds::default() });
+        let stored = w.quantized(&qparams);
         if Distance::of(&w.reals(), &stored.reals()).sqnr() < LEAST_OF_A_TABLE {
             return self.real_node(n);
         }
@@ -384,20 +388,20 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// A node whose operands lie on grids, and whose results do where they are to be `on_grid`.
-    fn integer(&mut self, n: NodeId, on_grid: bool) -> Result<(), PassError> {
+    /// A node whose operands lie on grids, and whose results do where they are to be `quantized_with`.
+    fn integer(&mut self, n: NodeId, quantized_with: bool) -> Result<(), PassError> {
         let old = self.old.operands(n);
         let weight = old.get(1).and_then(|&w| self.old.constant(w));
         let operands = match weight.filter(|_| self.old.op(n).is_contraction()) {
             Some(w) => {
                 let x = self.operand(n, 0, old[0])?;
-                self.contraction(n, x, w, on_grid)?
+                self.contraction(n, x, w, quantized_with)?
             }
             None => old.iter().enumerate().map(|(i, &v)| self.operand(n, i, v)).collect::<Result<Operands, _>>()?,
         };
-        let placed = |v: ValueId| match self.grids.of(v) {
-            Some(grid) if on_grid && self.old.ty(v).elem == Elem::F32 => {
-                self.old.ty(v).with_elem(Elem::Grid(grid.clone()))
+        let placed = |v: ValueId| match self.qparams.of(v) {
+            Some(qparams) if quantized_with && self.old.ty(v).elem == Elem::F32 => {
+                self.old.ty(v).with_elem(Elem::Quantized(qparams.clone()))
             }
             _ => self.old.ty(v).clone(),
         };
@@ -410,34 +414,35 @@ impl Builder<'_> {
         if self.old.ty(v).elem != Elem::F32 {
             return self.real(v);
         }
-        let joint = self.grids.of(n.value(0));
+        let joint = self.qparams.of(n.value(0));
         if let Some(t) = self.old.constant(v) {
-            let shared = joint.filter(|_| matches!(self.old.op(n).grid(), GridRule::Unify | GridRule::Carry));
-            let grid = shared.cloned().unwrap_or_else(|| constant_grid(t, self.target.activation));
-            return Ok(self.constant(v, t.quantized(&grid)));
+            let shared = joint
+                .filter(|_| matches!(self.old.op(n).quant_rule(), QuantRule::SharedScale | QuantRule::SameAsInput));
+            let qparams = shared.cloned().unwrap_or_else(|| constant_qparams(t, self.target.activation));
+            return Ok(self.constant(v, t.quantized(&qparams)));
         }
-        match self.grids.of_operand(n, i, v).cloned() {
-            Some(grid) => self.on_grid(v, &grid),
+        match self.qparams.of_operand(n, i, v).cloned() {
+            Some(qparams) => self.quantized_with(v, &qparams),
             None => self.real(v),
         }
     }
 }
 
 /// What stores a value of that element at the interface, where real numbers are integers there.
-fn stored_at(interface: Interface, elem: &Elem) -> Option<Store> {
+fn stored_at(interface: Interface, elem: &Elem) -> Option<StorageType> {
     match interface {
-        Interface::Grid(store) if elem.is_float() => Some(store),
+        Interface::Quantized(storage) if elem.is_float() => Some(storage),
         _ => None,
     }
 }
 
 /// The same grid with another 8-bit storage.
-fn stored(grid: &Grid, store: Store) -> Grid {
-    match grid.tensor_map() {
+fn stored(qparams: &QuantParams, storage: StorageType) -> QuantParams {
+    match qparams.tensor_map() {
         Some((scale, zero)) => {
-            let shift = store.range().0 - grid.store.range().0;
-            Grid::per_tensor(store, scale, if store == Store::I16 { 0 } else { zero + shift })
+            let shift = storage.range().0 - qparams.storage.range().0;
+            QuantParams::per_tensor(storage, scale, if storage == StorageType::I16 { 0 } else { zero + shift })
         }
-        None => grid.clone(),
+        None => qparams.clone(),
     }
 }

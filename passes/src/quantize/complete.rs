@@ -1,20 +1,20 @@
 //! Quantized graphs whose model gives some of their values no grid.
 
-use qcc_ir::ops::{Dequantize, GridRule, Op, Quantize, Types};
+use qcc_ir::ops::{Dequantize, Op, QuantRule, Quantize, Types};
 use qcc_ir::target::Target;
-use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, QuantParams, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::kernels::clamped;
 use super::plan::{Mode, Plan, plan};
-use super::{Options, grids_of};
+use super::{Options, parameters_of};
 use crate::PassError;
-use crate::calibrate::Ranges;
+use crate::calibrate::CalibrationTable;
 
 /// True where the result of a contraction whose operands the model has on grids is read as it is, or on several grids.
-pub fn lacks_grids(g: &Graph) -> bool {
+pub fn lacks_qparams(g: &Graph) -> bool {
     let border = |n: NodeId| is_border(g, n);
-    let on_grids = |n: &NodeId| {
+    let are_quantized = |n: &NodeId| {
         let operands = g.operands(*n);
         g.op(*n).is_contraction() && operands.iter().take(2).all(|&v| matches!(g.producer(v), Op::Dequantize(_)))
     };
@@ -27,7 +27,7 @@ pub fn lacks_grids(g: &Graph) -> bool {
         let same = |n: NodeId| users.first().is_some_and(|first| g.ty(first.0.value(0)) == g.ty(n.value(0)));
         g.is_output(v) || users.iter().any(|u| !border(u.0) || !same(u.0))
     };
-    g.order().into_iter().filter(on_grids).any(lacks)
+    g.order().into_iter().filter(are_quantized).any(lacks)
 }
 
 /// The quantized graph `g`, lowered to the target, with a grid for each value that integer nodes read or give. Grids of
@@ -36,20 +36,20 @@ pub fn lacks_grids(g: &Graph) -> bool {
 ///
 /// # Errors
 /// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
-pub fn complete(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Graph, PassError> {
+pub fn complete(g: &Graph, target: &Target, ranges: &CalibrationTable, options: &Options) -> Result<Graph, PassError> {
     let (bare, real) = without_borders(g);
     let mut plan = plan(&bare, target, ranges, options, &real);
-    let grids = grids_of(&bare, target, options, &mut plan);
+    let qparams = parameters_of(&bare, target, options, &mut plan);
     let mut new = g.clone();
     // Values of `g`, and the grids that they are on in the end.
-    let mut placed: FxHashMap<ValueId, Grid> = FxHashMap::default();
+    let mut placed: FxHashMap<ValueId, QuantParams> = FxHashMap::default();
     for n in g.order() {
         if matches!(g.op(n), Op::Const(_)) {
             continue;
         }
         for v in g.results(n).filter(|&v| g.ty(v).elem == Elem::F32) {
-            if let Some(grid) = given(g, v) {
-                placed.insert(v, grid);
+            if let Some(qparams) = given(g, v) {
+                placed.insert(v, qparams);
             }
             let gives = plan.mode(n) == Some(Mode::Integer);
             let reads = |n: NodeId| matches!(plan.mode(n), Some(Mode::Integer | Mode::Sums));
@@ -58,10 +58,10 @@ pub fn complete(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) 
                 continue;
             }
             let handed_on = || carries(g, n).then(|| placed.get(&g.operands(n)[0]).cloned()).flatten();
-            let own = placed.get(&v).cloned().or_else(handed_on).or_else(|| grids.of(v).cloned());
-            let Some(grid) = own else { continue };
-            place(&mut new, v, &grid, gives)?;
-            placed.insert(v, grid);
+            let own = placed.get(&v).cloned().or_else(handed_on).or_else(|| qparams.of(v).cloned());
+            let Some(qparams) = own else { continue };
+            place(&mut new, v, &qparams, gives)?;
+            placed.insert(v, qparams);
         }
     }
     new.sweep();
@@ -71,13 +71,13 @@ pub fn complete(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) 
 
 /// True where a node only hands on what it reads.
 fn carries(g: &Graph, n: NodeId) -> bool {
-    g.op(n).grid() == GridRule::Carry && g.op(n).carries_integers()
+    g.op(n).quant_rule() == QuantRule::SameAsInput && g.op(n).carries_integers()
 }
 
 /// The grid that the model has the real value `v` on; of several, the widest.
-fn given(g: &Graph, v: ValueId) -> Option<Grid> {
-    let fits = |grid: &&Grid| grid.tensor_map().is_some() && grid.store.size() == 1;
-    let of = |v: ValueId| g.ty(v).elem.grid().filter(fits).cloned();
+fn given(g: &Graph, v: ValueId) -> Option<QuantParams> {
+    let fits = |qparams: &&QuantParams| qparams.tensor_map().is_some() && qparams.storage.size() == 1;
+    let of = |v: ValueId| g.ty(v).elem.qparams().filter(fits).cloned();
     if let Op::Dequantize(_) = g.producer(v) {
         return of(g.operands(v.node)[0]);
     }
@@ -96,8 +96,8 @@ fn is_border(g: &Graph, n: NodeId) -> bool {
 
 /// Has all that reads `v` read it from a grid. What the model puts on other grids comes from that one where `v` itself is
 /// computed `on_it`.
-fn place(g: &mut Graph, v: ValueId, grid: &Grid, on_it: bool) -> Result<(), PassError> {
-    let ty = g.ty(v).with_elem(Elem::Grid(grid.clone()));
+fn place(g: &mut Graph, v: ValueId, qparams: &QuantParams, on_it: bool) -> Result<(), PassError> {
+    let ty = g.ty(v).with_elem(Elem::Quantized(qparams.clone()));
     let readers = g.users(v);
     let outputs: Vec<usize> = (0..g.outputs().len()).filter(|&i| g.outputs()[i].value == v).collect();
     let there = |n: NodeId| is_border(g, n) && *g.ty(n.value(0)) == ty;

@@ -35,7 +35,7 @@ pub(super) fn beside_weights(g: &Graph, n: NodeId) -> Option<Form> {
     let operands = g.operands(n);
     let is_constant = |v: ValueId| match g.producer(v) {
         Op::Dequantize(_) => g.constant(g.operands(v.node)[0]).is_some(),
-        _ => g.ty(v).elem.grid().is_some() && g.constant(v).is_some(),
+        _ => g.ty(v).elem.qparams().is_some() && g.constant(v).is_some(),
     };
     if !weights(g.op(n)).iter().any(|&i| is_constant(operands[i])) {
         return None;

@@ -2,33 +2,33 @@
 //!
 //! `candidates` finds which nodes may work on integers, and why others may not; `plan` decides which do, `parameters` which grid each value has, `build` writes the graph
 //! anew with those types and with `Quantize` and `Dequantize` at the borders. A graph that comes with grids and borders
-//! goes another way: `complete` adds what borders are missing, and `absorb` draws what lies between them onto the grids.
+//! goes another way: `complete` adds what borders are missing, and `import_qdq` draws what lies between them onto the grids.
 
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId, Store, ValueId};
+use qcc_ir::{Graph, NodeId, StorageType, ValueId};
 use rustc_hash::FxHashSet;
 
-use crate::calibrate::Ranges;
+use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
 use crate::pass::{Given, PassError};
 
-mod absorb;
 mod build;
 mod candidates;
 mod complete;
 mod decide;
-mod grids;
+mod import_qdq;
 mod kernels;
 mod parameters;
 mod passes;
 mod plan;
+mod qparams;
 #[cfg(test)]
 mod tests;
 mod weights;
 
-pub use absorb::{absorb, computes_with_integers, is_quantized};
 pub use candidates::{matches, unmatched};
-pub use complete::{complete, lacks_grids};
+pub use complete::{complete, lacks_qparams};
+pub use import_qdq::{computes_with_integers, import_qdq, is_quantized};
 pub use passes::{CompleteQdq, ImportQdq, Quantize};
 pub use plan::may_be_dynamic;
 
@@ -41,7 +41,7 @@ pub enum Interface {
     /// 16-bit floats, in a graph that computes with those.
     Half,
     /// Numbers on a grid with this storage.
-    Grid(Store),
+    Quantized(StorageType),
 }
 
 /// What weights become beside real activations.
@@ -100,7 +100,7 @@ impl Given {
     pub fn by(g: &Graph) -> Self {
         match is_quantized(g) {
             false => Given::Nothing,
-            true if lacks_grids(g) => Given::Some,
+            true if lacks_qparams(g) => Given::Some,
             true => Given::All,
         }
     }
@@ -124,22 +124,27 @@ pub struct Quantized {
 ///
 /// # Errors
 /// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
-pub fn quantize(g: &Graph, target: &Target, ranges: &Ranges, options: &Options) -> Result<Quantized, PassError> {
+pub fn quantize(
+    g: &Graph,
+    target: &Target,
+    ranges: &CalibrationTable,
+    options: &Options,
+) -> Result<Quantized, PassError> {
     let mut plan = plan::plan(g, target, ranges, options, &FxHashSet::default());
-    let grids = grids_of(g, target, options, &mut plan);
-    let mut quantized = build::build(g, target, options, ranges, &plan, &grids)?;
+    let qparams = parameters_of(g, target, options, &mut plan);
+    let mut quantized = build::build(g, target, options, ranges, &plan, &qparams)?;
     quantized.decisions = decide::decisions(g, &plan, &quantized);
     quantized.graph.verify().map_err(|error| PassError::Verify { pass: "quantize", error })?;
     Ok(quantized)
 }
 
 /// The grids of what the plan has on integers. Nodes that nothing would be left of there are taken off it.
-fn grids_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> parameters::Grids {
+fn parameters_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> parameters::Parameters {
     loop {
-        let grids = parameters::assign(g, target, plan);
-        let vetoes = candidates::resolution::vetoes(g, plan.integers(), |v| grids.of(v));
+        let qparams = parameters::assign(g, target, plan);
+        let vetoes = candidates::resolution::vetoes(g, plan.integers(), |v| qparams.of(v));
         if vetoes.is_empty() {
-            return grids;
+            return qparams;
         }
         plan.release(g, target, options.dynamic, &vetoes);
     }

@@ -3,8 +3,8 @@
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 
-use super::{Interface, Options, Quantized, absorb, complete, quantize};
-use crate::calibrate::Ranges;
+use super::{Interface, Options, Quantized, complete, import_qdq, quantize};
+use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 
 /// Puts a calibrated float graph on integers. Nothing happens to graphs that come quantized.
@@ -21,7 +21,7 @@ impl Pass for Quantize {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        let none = Ranges::default();
+        let none = CalibrationTable::default();
         let ranges = match cx.ranges {
             Some(ranges) => ranges,
             None if !self.0.activations => &none,
@@ -75,7 +75,7 @@ impl Pass for ImportQdq {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        absorb(g, cx, self.interface)?.take_place(g, cx);
+        import_qdq(g, cx, self.interface)?.take_place(g, cx);
         Ok(())
     }
 }

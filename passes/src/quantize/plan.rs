@@ -5,9 +5,9 @@ use qcc_ir::{Graph, NodeId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::candidates::few_steps::{self, FewSteps};
-use super::candidates::{self, Candidates, Case, borders, last, puts_on_integers, read_real, weights_only};
+use super::candidates::{self, Candidates, Case, last, partition, puts_on_integers, read_real, weights_only};
 use super::{Dynamic, Interface, Options};
-use crate::calibrate::{OwnRanges, Ranges};
+use crate::calibrate::{CalibrationTable, OwnRanges};
 use crate::decisions::Reason;
 
 /// What a node works on that does not work on real numbers alone.
@@ -63,7 +63,7 @@ impl Plan {
 pub(super) fn plan(
     g: &Graph,
     target: &Target,
-    ranges: &Ranges,
+    ranges: &CalibrationTable,
     options: &Options,
     given_real: &FxHashSet<NodeId>,
 ) -> Plan {
@@ -79,7 +79,7 @@ pub(super) fn plan(
     let few = FewSteps::of(&case, &own);
     candidates.ask(|case, able| few_steps::vetoes(case, able, &few));
     candidates.ask(|case, able| last::vetoes(case, able, &few));
-    candidates.ask(borders::vetoes);
+    candidates.ask(partition::vetoes);
     let (integer, vetoes) = candidates.into_parts();
     let mode = |n: NodeId| match case.kernel(n).filter(|kernel| kernel.gives_real) {
         Some(kernel) if !kernel.gives_quantized => Mode::Sums,

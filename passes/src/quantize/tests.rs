@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Kernel, Quantized as Q, Target, ZeroPoint};
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Elem, Graph, NodeId, Shape, Store, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, Shape, StorageType, Tensor, ValueId};
 
 use super::{Interface, Options, Quantized, quantize, unmatched};
-use crate::Joint;
+use crate::SharedGraph;
 use crate::calibrate::{Method, calibrate};
 use crate::quality::{self, Compiled, Hints, compare, work};
 use crate::simplify::tests::{row, target};
@@ -25,13 +25,13 @@ fn samples() -> Vec<Vec<Tensor>> {
     (0..4).map(|k| vec![Tensor::from_vec(Shape::known(&[1, 2, 4, 4]), image(k))]).collect()
 }
 
-pub(super) fn on_grids(g: &Graph, options: &Options) -> Quantized {
-    on_grids_of(&target(), g, options)
+pub(super) fn quantized_graph(g: &Graph, options: &Options) -> Quantized {
+    quantized_graph_of(&target(), g, options)
 }
 
-pub(super) fn on_grids_of(target: &Target, g: &Graph, options: &Options) -> Quantized {
+pub(super) fn quantized_graph_of(target: &Target, g: &Graph, options: &Options) -> Quantized {
     let samples = samples();
-    let joint = Joint::alone(g);
+    let joint = SharedGraph::alone(g);
     let ranges = calibrate(&joint, &[g], Method::MinMax, samples.len(), |i| Some(samples[i].clone()), &mut |_| {
         ControlFlow::Continue(())
     })
@@ -41,8 +41,8 @@ pub(super) fn on_grids_of(target: &Target, g: &Graph, options: &Options) -> Quan
 
 /// What the graph becomes, and the SQNR of each output.
 fn shown(g: &Graph, options: &Options) -> String {
-    let q = on_grids(g, options);
-    let (joint, samples) = (Joint::alone(g), samples());
+    let q = quantized_graph(g, options);
+    let (joint, samples) = (SharedGraph::alone(g), samples());
     let compiled = Compiled { place: 0, float: g, graph: &q.graph, values: &q.values };
     let samples = quality::Samples { count: samples.len(), read: &|i| Some(samples[i].clone()) };
     let fidelity = compare(&joint, g, &[compiled], Hints::default(), &samples).unwrap();
@@ -67,7 +67,7 @@ fn borders_lie_at_the_ends_and_the_last_contraction_gives_real_numbers() {
 
 #[test]
 fn an_integer_interface_leaves_nothing_real() {
-    let options = Options { interface: Interface::Grid(Store::U8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::U8), ..Options::default() };
     insta::assert_snapshot!(shown(&graph(GATED), &options));
 }
 
@@ -81,7 +81,7 @@ fn inputs_whose_weights_are_lost_are_found() {
             %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from layer (Conv)
             output y = %0"
         ));
-        on_grids(&g, &options).lost_inputs.len()
+        quantized_graph(&g, &options).lost_inputs.len()
     };
     assert_eq!(lost("[100,1,-80,1.5]"), 0, "one input of two");
     assert_eq!(lost("[100,0.2,-80,0.1]"), 0, "half of the inputs are not most");
@@ -93,7 +93,7 @@ fn inputs_whose_weights_are_lost_are_found() {
         output y = %0";
     let named = |body: &str| {
         let g = graph(body);
-        let lost = on_grids(&g, &options).lost_inputs;
+        let lost = quantized_graph(&g, &options).lost_inputs;
         lost.iter().map(|&n| g.origin(n).to_string()).collect::<Vec<_>>()
     };
     assert_eq!(named(most), ["layer"]);
@@ -110,10 +110,10 @@ fn places_of_the_largest_are_found_among_integers() {
         %2 = cast\"i32\" %1
         output y = %2",
     );
-    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
-    let q = on_grids(&g, &options).graph;
+    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let q = quantized_graph(&g, &options).graph;
     let arg = q.order().into_iter().find(|&n| matches!(q.op(n), Op::ArgReduce(_))).unwrap();
-    assert!(q.ty(q.operand(arg, 0)).elem.grid().is_some(), "{}", print_brief(&q));
+    assert!(q.ty(q.operand(arg, 0)).elem.qparams().is_some(), "{}", print_brief(&q));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn excluded_nodes_stay_real() {
 fn weights_alone() {
     let options = Options { activations: false, ..Options::default() };
     let g = graph(GATED);
-    let q = on_grids(&g, &options);
+    let q = quantized_graph(&g, &options);
     let work = work(&q.graph);
     assert_eq!((work.integer, work.real), (0, 0));
     assert!(work.run_time > 0);
@@ -145,7 +145,7 @@ fn a_join_of_unlike_ranges_stays_real_though_the_interface_is_integer() {
         %2 = concat(axis:1) %0, %1 from join (Concat)
         output y = %2",
     );
-    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
     insta::assert_snapshot!(shown(&g, &options));
 }
 
@@ -188,7 +188,7 @@ fn biases_make_up_for_rounded_weights() {
         %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %0, %w, %b from only (Conv)
         output y = %1",
     );
-    let q = on_grids(&g, &Options { activations: true, ..Options::default() });
+    let q = quantized_graph(&g, &Options { activations: true, ..Options::default() });
     let mean = |g: &Graph| -> f32 {
         let all = samples();
         let executor = qcc_ir::eval::Executor::new(g);
@@ -202,13 +202,13 @@ fn biases_make_up_for_rounded_weights() {
 fn taps_of_a_window_are_rounded_against_each_other() {
     let w = Tensor::from_vec(Shape::known(&[1, 1, 1, 4]), vec![1.27, 0.0047, 0.0046, 0.0046]);
     let op = qcc_ir::ops::Conv::unit(2).into();
-    let grid = qcc_ir::Grid::per_axis(Store::I8, 0, vec![0.01]);
+    let qparams = qcc_ir::QuantParams::per_axis(StorageType::I8, 0, vec![0.01]);
     let sum = |t: &Tensor| t.integers().unwrap().iter().sum::<i64>();
-    assert_eq!(w.quantized(&grid).integers().unwrap(), [127, 0, 0, 0]);
-    assert_eq!(super::weights::rounded(&op, &w, &grid).integers().unwrap(), [127, 1, 0, 0]);
+    assert_eq!(w.quantized(&qparams).integers().unwrap(), [127, 0, 0, 0]);
+    assert_eq!(super::weights::rounded(&op, &w, &qparams).integers().unwrap(), [127, 1, 0, 0]);
     // On-grid weights stay as they are.
-    let exact = super::weights::rounded(&op, &w, &grid);
-    assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &grid)), sum(&exact));
+    let exact = super::weights::rounded(&op, &w, &qparams);
+    assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &qparams)), sum(&exact));
 }
 
 /// Rows of numbers that are a little more than a step add up to what they are.
@@ -218,8 +218,8 @@ fn weights_of_an_output_are_rounded_against_each_other() {
     for (axis, dims) in [(0, [2, 5]), (1, [5, 2])] {
         let at = |i: usize| if axis == 0 { rows[i / 5][i % 5] } else { rows[i % 2][i / 2] };
         let w = Tensor::from_vec(Shape::known(&dims), (0..10).map(at).collect());
-        let grid = qcc_ir::Grid::per_axis(Store::I8, axis, vec![0.01; 2]);
-        let q = super::weights::rounded_by_output(&w, &w.quantized(&grid), &grid, axis).integers().unwrap();
+        let qparams = qcc_ir::QuantParams::per_axis(StorageType::I8, axis, vec![0.01; 2]);
+        let q = super::weights::rounded_by_output(&w, &w.quantized(&qparams), &qparams, axis).integers().unwrap();
         let sum =
             |row: usize| (0..10).filter(|i| (if axis == 0 { i / 5 } else { i % 2 }) == row).map(|i| q[i]).sum::<i64>();
         assert_eq!([sum(0), sum(1)], [129, 133], "{q:?}");
@@ -245,7 +245,7 @@ pub(super) fn between_products(body: &str) -> Graph {
 
 #[test]
 fn arithmetic_is_where_there_are_the_fewest_borders() {
-    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &Options::default()).graph);
+    let real = |body: &str| real_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
     assert!(real("%a = unary(f:Sigmoid) %m  %n = binary(f:Mul) %m, %a").is_empty());
     assert!(real("%n = binary(f:Add) %m, %r").is_empty());
     // A normalisation reads real sums, and what comes from there stays real up to the next product.
@@ -259,7 +259,7 @@ fn arithmetic_is_where_there_are_the_fewest_borders() {
 
 #[test]
 fn what_would_be_left_too_little_of_stays_real() {
-    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &Options::default()).graph);
+    let real = |body: &str| real_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
     assert!(real("%n = softmax(axis:1,log:false) %m").is_empty());
     let masked = "%k: f32[4] = const [0,0,0,-10000]  %a = binary(f:Add) %m, %k  %n = softmax(axis:1,log:false) %a";
     assert_eq!(real(masked), ["binary", "softmax"]);
@@ -275,7 +275,7 @@ fn what_would_be_left_too_little_of_stays_real() {
 
 #[test]
 fn what_no_grid_holds_stays_real() {
-    let real = |body: &str| real_kinds(&on_grids(&between_products(body), &Options::default()).graph);
+    let real = |body: &str| real_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
     // Though nothing of it was seen.
     let masked = |fill: &str| {
         format!(
@@ -294,7 +294,7 @@ fn sums_of_unlike_steps_stay_real() {
             "%k: f32[] = const [0]  %a = binary(f:Mul) %m, %k  %s: f32[] = const [{scale}]  %b = binary(f:Mul) %m, %s
              %n = binary(f:Add) %a, %b"
         );
-        real_kinds(&on_grids(&between_products(&body), &Options::default()).graph)
+        real_kinds(&quantized_graph(&between_products(&body), &Options::default()).graph)
     };
     assert!(real("0.5").is_empty());
     assert_eq!(real("0.0001"), ["binary"]);
@@ -311,9 +311,9 @@ fn what_nothing_would_be_left_of_gives_real_numbers() {
         )
     };
     let integer = |rest: f32| {
-        let g = on_grids(&graph(&body(rest)), &Options::default()).graph;
+        let g = quantized_graph(&graph(&body(rest)), &Options::default()).graph;
         let small = g.order().into_iter().find(|&n| g.origin(n).path() == "small" && matches!(g.op(n), Op::Conv(_)));
-        g.ty(small.unwrap().value(0)).elem.grid().is_some()
+        g.ty(small.unwrap().value(0)).elem.qparams().is_some()
     };
     assert!(integer(0.5) && !integer(1e-5));
 }
@@ -331,10 +331,10 @@ fn a_bias_fits_into_sums_beside_the_smallest_weights() {
          %v: f32[1,4] = const [1e-12,2e-12,-1e-12,1e-12]  %b: f32[1] = const [1]
          %y = matmul(transpose_b:true) %m, %v, %b from last (Gemm)  output y = %y",
     );
-    let g = on_grids_of(&target, &g, &Options::default()).graph;
+    let g = quantized_graph_of(&target, &g, &Options::default()).graph;
     let last = g.order().into_iter().find(|&n| g.origin(n).path() == "last" && g.op(n).is_contraction()).unwrap();
     let operands = g.operands(last);
-    let step = |v: ValueId| g.ty(v).elem.grid().unwrap().scales()[0];
+    let step = |v: ValueId| g.ty(v).elem.qparams().unwrap().scales()[0];
     assert!(g.ty(operands[2]).elem == Elem::F32);
     assert!(1.0 / (step(operands[0]) * step(operands[1])) < i32::MAX as f32);
 }
@@ -355,10 +355,10 @@ fn readers_that_share_no_zero_have_grids_of_their_own() {
          %p = matmul(transpose_b:false) %m, %m from product (MatMul)  %q = {conv} %m, %w from last (Conv)
          %y = matmul(transpose_b:false) %p, %q  output y = %y"
     ));
-    let g = on_grids_of(&target, &g, &Options::default()).graph;
+    let g = quantized_graph_of(&target, &g, &Options::default()).graph;
     let zero = |name: &str| {
         let n = g.order().into_iter().find(|&n| g.origin(n).path() == name && g.op(n).is_contraction()).unwrap();
-        g.ty(g.operands(n)[0]).elem.grid().unwrap().zero_point()
+        g.ty(g.operands(n)[0]).elem.qparams().unwrap().zero_point()
     };
     assert_eq!(zero("product"), 0);
     assert!(zero("last") < -64, "{}", zero("last"));
@@ -377,16 +377,16 @@ pub(super) fn looped(turns: usize) -> Graph {
 #[test]
 fn long_loops_stay_real_but_for_their_weights() {
     let products = |turns: usize, options: &Options| {
-        let g = on_grids(&looped(turns), options).graph;
+        let g = quantized_graph(&looped(turns), options).graph;
         let operands = g.order().into_iter().filter(|n| matches!(g.op(*n), Op::MatMul(_))).map(|n| g.operands(n));
-        let on_grid = |v: ValueId| g.ty(v).elem.grid().is_some();
-        let kinds: Vec<(bool, bool)> = operands.map(|o| (on_grid(o[0]), on_grid(o[1]))).collect();
+        let is_quantized = |v: ValueId| g.ty(v).elem.qparams().is_some();
+        let kinds: Vec<(bool, bool)> = operands.map(|o| (is_quantized(o[0]), is_quantized(o[1]))).collect();
         kinds
     };
     assert_eq!(products(40, &Options::default()), vec![(false, true); 41]);
     let few = products(3, &Options::default());
     assert!(few[..3].iter().all(|kind| *kind == (true, true)), "{few:?}");
-    let whole = products(40, &Options { interface: Interface::Grid(Store::U8), ..Options::default() });
+    let whole = products(40, &Options { interface: Interface::Quantized(StorageType::U8), ..Options::default() });
     assert_eq!(whole, vec![(true, true); 41]);
 }
 
@@ -406,15 +406,15 @@ fn matrices_have_blocks_where_the_target_takes_them() {
         weight(3, 10),
     ));
     let options = Options { activations: false, weights: super::Weights::Blocks(16), ..Options::default() };
-    let found = on_grids(&g, &options).graph;
+    let found = quantized_graph(&g, &options).graph;
     let weights = found.order().into_iter().filter(|n| matches!(found.op(*n), Op::MatMul(_)));
-    let grids: Vec<String> = weights
+    let qparams: Vec<String> = weights
         .map(|n| {
-            let grid = found.ty(found.operands(n)[1]).elem.grid().unwrap();
-            format!("{} {} scales", grid.to_string().split(": ").next().unwrap(), grid.scales().len())
+            let qparams = found.ty(found.operands(n)[1]).elem.qparams().unwrap();
+            format!("{} {} scales", qparams.to_string().split(": ").next().unwrap(), qparams.scales().len())
         })
         .collect();
-    assert_eq!(grids, ["i4<axis 0 by 16 40 scales", "i4<axis 1 by 16 20 scales", "i8<axis 0 3 scales"]);
+    assert_eq!(qparams, ["i4<axis 0 by 16 40 scales", "i4<axis 1 by 16 20 scales", "i8<axis 0 3 scales"]);
 }
 
 /// A bias lies on a grid that follows from that of a known weight; beside one that is computed, all stays real.
@@ -425,7 +425,7 @@ fn a_bias_beside_a_computed_weight_stays_real() {
         "%s: f32[2,2,4,4] = concat(axis:0) %x, %x  %b: f32[2] = const [0.1,-0.2]
          %c = {conv} %x, %s, %b  output y = %c"
     ));
-    let q = on_grids(&g, &Options::default()).graph;
+    let q = quantized_graph(&g, &Options::default()).graph;
     let conv = q.order().into_iter().find(|&n| q.op(n).is_contraction()).unwrap();
     assert!(q.operand_types(conv).iter().all(|t| t.elem == Elem::F32), "{}", print_brief(&q));
 }

@@ -1,10 +1,10 @@
 //! Constants on grids.
 
 use qcc_ir::ops::Op;
-use qcc_ir::{Grid, Shape, Store, Tensor, scale_runs};
+use qcc_ir::{QuantParams, Shape, StorageType, Tensor, scale_runs};
 use rayon::prelude::*;
 
-use super::grids::{block_scale, grid_of, per_channel};
+use super::qparams::{block_scale, per_channel, qparams_of};
 use crate::calibrate::Range;
 use crate::rounding::{against_each_other, places};
 
@@ -68,7 +68,7 @@ pub(super) struct Bounds<'a> {
 }
 
 /// The grid of a contraction's weight: symmetric, and as fine as its bounds allow.
-pub(super) fn weight_grid(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> Grid {
+pub(super) fn weight_qparams(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> QuantParams {
     let axis = bounds.channel.unwrap_or(0);
     let mut largest = magnitudes(w, axis);
     if let Some((limit, factors)) = bounds.pairs {
@@ -85,17 +85,17 @@ pub(super) fn weight_grid(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> Grid {
         Some(axis) => {
             let mut scales = per_channel(&largest);
             scales.iter_mut().zip(&least).for_each(|(scale, least)| *scale = scale.max(*least));
-            Grid::per_axis(Store::I8, axis, scales)
+            QuantParams::per_axis(StorageType::I8, axis, scales)
         }
         None => {
             let magnitude = largest.into_iter().fold(0.0, f32::max);
-            Grid::per_tensor(Store::I8, least.into_iter().fold(per_channel(&[magnitude])[0], f32::max), 0)
+            QuantParams::per_tensor(StorageType::I8, least.into_iter().fold(per_channel(&[magnitude])[0], f32::max), 0)
         }
     }
 }
 
 /// The grid of a weight in 4 bits with a scale for each run of `size` indices of `axis`.
-pub(super) fn block_grid(w: &Tensor, axis: usize, size: usize) -> Grid {
+pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams {
     let (dims, reals) = (w.dims(), w.reals());
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
     let outer: usize = dims[..axis].iter().product();
@@ -108,20 +108,22 @@ pub(super) fn block_grid(w: &Tensor, axis: usize, size: usize) -> Grid {
         block_scale(&run)
     };
     let scales: Vec<f32> = (0..outer * runs * inner).into_par_iter().map(scale).collect();
-    Grid::per_block(Store::I4, axis, size, scales)
+    QuantParams::per_block(StorageType::I4, axis, size, scales)
 }
 
 /// The grid of a bias: that of the accumulator. There is none of products with a weight in blocks.
-pub(super) fn bias_grid(input: f32, weight: &Grid) -> Grid {
+pub(super) fn bias_qparams(input: f32, weight: &QuantParams) -> QuantParams {
     match weight.tensor_map() {
-        Some((scale, _)) => Grid::per_tensor(Store::I32, input * scale, 0),
-        None => Grid::per_axis(Store::I32, 0, weight.scales().iter().map(|s| input * s).collect::<Vec<_>>()),
+        Some((scale, _)) => QuantParams::per_tensor(StorageType::I32, input * scale, 0),
+        None => {
+            QuantParams::per_axis(StorageType::I32, 0, weight.scales().iter().map(|s| input * s).collect::<Vec<_>>())
+        }
     }
 }
 
 /// The grid that spans a constant.
-pub(super) fn constant_grid(t: &Tensor, store: Store) -> Grid {
-    grid_of(constant_range(t), store, false)
+pub(super) fn constant_qparams(t: &Tensor, storage: StorageType) -> QuantParams {
+    qparams_of(constant_range(t), storage, false)
 }
 
 /// The range of a constant.
@@ -133,36 +135,36 @@ pub(super) fn constant_range(t: &Tensor) -> Range {
 
 /// A weight's integers on a symmetric grid. Where a window is wider than one tap, neighbours are rounded against each
 /// other until their errors cancel: neighbours of an image are alike, so that the sum of their errors is what counts.
-pub(super) fn rounded(op: &Op, w: &Tensor, grid: &Grid) -> Tensor {
-    let nearest = w.quantized(grid);
+pub(super) fn rounded(op: &Op, w: &Tensor, qparams: &QuantParams) -> Tensor {
+    let nearest = w.quantized(qparams);
     let dims = w.dims();
     let taps: usize = dims.iter().skip(2).product();
     if !matches!(op, Op::Conv(_)) || taps < 2 {
         return nearest;
     }
-    cancelled(w, &nearest, grid, w.len() / taps, |window| (window * taps..(window + 1) * taps).collect())
+    cancelled(w, &nearest, qparams, w.len() / taps, |window| (window * taps..(window + 1) * taps).collect())
 }
 
 /// The integers of a weight, `near` it on a grid, with those of each output along `axis` rounded against each other: where
 /// nothing is known of what they multiply, it is more often than not alike or of one sign.
-pub(super) fn rounded_by_output(w: &Tensor, near: &Tensor, grid: &Grid, axis: usize) -> Tensor {
+pub(super) fn rounded_by_output(w: &Tensor, near: &Tensor, qparams: &QuantParams, axis: usize) -> Tensor {
     let dims = w.dims();
     let run = dims[axis + 1..].iter().product();
-    cancelled(w, near, grid, dims[axis], |output| places(output, dims[axis], run, w.len()))
+    cancelled(w, near, qparams, dims[axis], |output| places(output, dims[axis], run, w.len()))
 }
 
 /// Rounds the numbers of each group against each other: `places` says where they lie. Only of those in 8 bits.
 fn cancelled(
     w: &Tensor,
     near: &Tensor,
-    grid: &Grid,
+    qparams: &QuantParams,
     groups: usize,
     places: impl Fn(usize) -> Vec<usize> + Sync,
 ) -> Tensor {
-    if grid.store != Store::I8 {
+    if qparams.storage != StorageType::I8 {
         return near.clone();
     }
-    let (run, scales) = scale_runs(near.ty(), grid);
+    let (run, scales) = scale_runs(near.ty(), qparams);
     let (exact, mut integers) = (w.reals(), near.view::<i8>().into_owned());
     let turned = |group: usize| -> Vec<(usize, i8)> {
         let places = places(group);
@@ -297,8 +299,8 @@ mod tests {
             let w = Tensor::from_vec(noise.ty().shape.clone(), of_one_sign);
             let factors = vec![255.0; w.dims()[1 - axis]];
             let bounds = Bounds { channel: all.then_some(axis), pairs: Some((i16::MAX.into(), &factors)), sums: None };
-            let grid = weight_grid(&op, &w, bounds);
-            let q = rounded(&op, &w, &grid);
+            let qparams = weight_qparams(&op, &w, bounds);
+            let q = rounded(&op, &w, &qparams);
             let (dims, q) = (w.dims(), q.view::<i8>().into_owned());
             let at = |index: &[usize]| {
                 i32::from(q[index.iter().zip(&dims).fold(0, |at, (i, extent)| at * extent + i)])

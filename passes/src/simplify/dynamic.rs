@@ -1,8 +1,10 @@
 //! Activations that are quantized when the model runs: the product of their integers with those of a weight, scaled back,
 //! is the product of rounded real numbers with a weight on a grid.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, GridRule, Op, OpKind, ReduceFn, UnaryFn};
-use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Tensor, ValueId};
+use qcc_ir::ops::{
+    BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, Op, OpKind, QuantRule, ReduceFn, UnaryFn,
+};
+use qcc_ir::{Affine, Elem, Graph, NodeId, QuantParams, Tensor, ValueId};
 
 use crate::pattern::{Match, binary, unary, when};
 use crate::{Rule, Skip};
@@ -17,7 +19,7 @@ fn dynamic_product(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (sums, scales) = if cast(g, a, &Elem::F32).is_ok() { (a, b) } else { (b, a) };
     let sums = cast(g, sums, &Elem::F32)?;
     let product = cast(g, sums, &Elem::I32)?.node;
-    let GridRule::Contract { channel } = g.op(product).grid() else { return Err(Skip::NoMatch) };
+    let QuantRule::Contraction { channel } = g.op(product).quant_rule() else { return Err(Skip::NoMatch) };
     let operands = g.operands(product);
     when(operands.len() == 2 && matches!(g.producer(operands[1]), Op::Dequantize(_)))?;
     let (x, scale) = quantized_by_its_range(g, operands[0])?;
@@ -71,19 +73,19 @@ fn quantized_by_its_range(g: &Graph, v: ValueId) -> Match<(ValueId, ValueId)> {
 /// Integers on a grid of steps of 1 on one of steps of `factor`, which has one number, or one for each channel: its axis
 /// is then the one `from_end` of the end.
 fn scaled(integers: &Tensor, factor: &Tensor, channel: usize, from_end: usize) -> Match<Tensor> {
-    let own = integers.ty().elem.grid().ok_or(Skip::NoMatch)?;
+    let own = integers.ty().elem.qparams().ok_or(Skip::NoMatch)?;
     let scales = factor.reals();
     when(scales.iter().all(|s| s.is_normal() && *s > 0.0) && own.scales().iter().all(|&s| s == 1.0))?;
-    let grid = match &own.map {
+    let qparams = match &own.map {
         Affine::PerTensor { zero_point, .. } if scales.len() == 1 => {
-            Grid::per_tensor(own.store, scales[0], *zero_point)
+            QuantParams::per_tensor(own.storage, scales[0], *zero_point)
         }
         _ => {
             let dims = factor.dims();
             let placed = dims.len().checked_sub(from_end).is_some_and(|axis| dims[axis] == scales.len());
             when(own.zero_point() == 0 && placed && integers.dims()[channel] == scales.len())?;
-            Grid::per_axis(own.store, channel, scales.into_owned())
+            QuantParams::per_axis(own.storage, channel, scales.into_owned())
         }
     };
-    integers.retype(integers.ty().with_elem(Elem::Grid(grid))).ok_or(Skip::NoMatch)
+    integers.retype(integers.ty().with_elem(Elem::Quantized(qparams))).ok_or(Skip::NoMatch)
 }

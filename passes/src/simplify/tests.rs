@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use qcc_ir::testing::{graphs, inputs_for};
 use qcc_ir::text::print_full;
-use qcc_ir::{Elem, Graph, Layout, Store, TensorType};
+use qcc_ir::{Elem, Graph, Layout, StorageType, TensorType};
 
 use super::{simplify, tidy};
 use crate::testing::{everything, try_apply};
@@ -20,7 +20,7 @@ pub(crate) fn target() -> Target {
         index: Elem::I64,
         integers: Elem::I64,
         negative_indices: true,
-        activation: Store::I8,
+        activation: StorageType::I8,
         half_graphs: true,
         half_values: false,
         open_batch: OpenBatch { real: false, quantized: false },

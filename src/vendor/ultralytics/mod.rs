@@ -122,7 +122,7 @@ fn info(metadata: &Metadata) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use qcc_backends::Form;
+    use qcc_backends::WriteOptions;
 
     use super::*;
 
@@ -135,7 +135,7 @@ mod tests {
         let entries =
             [("task", "detect"), ("names", "{0: 'a cat', 1: 'dog'}"), ("stride", "32"), ("imgsz", "[64, 96]")];
         let export = metadata(&entries);
-        let of = |format: Format| Ultralytics.attachments(&*format.with(Form::PLAIN), &export).unwrap();
+        let of = |format: Format| Ultralytics.attachments(&*format.with(WriteOptions::PLAIN), &export).unwrap();
         let yaml = "task: \"detect\"\nnames: {0: \"a cat\", 1: \"dog\"}\nstride: 32\nimgsz: [64, 96]\n";
         let openvino = of(Format::Openvino);
         assert_eq!(openvino.files, [("metadata.yaml".to_owned(), yaml.as_bytes().to_vec())]);
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(of(Format::Tflite).archive, [("metadata.json".to_owned(), json.as_bytes().to_vec())]);
         assert_eq!(of(Format::Onnx), Attachments::default());
         for format in Format::ALL {
-            assert_eq!(Ultralytics.attachments(&*format.with(Form::PLAIN), &export[..1]), None);
+            assert_eq!(Ultralytics.attachments(&*format.with(WriteOptions::PLAIN), &export[..1]), None);
         }
     }
 
@@ -155,7 +155,7 @@ mod tests {
     fn openvino_models_have_a_folder() {
         let export = metadata(&[("task", "detect"), ("names", "{}"), ("stride", "32")]);
         let path = |format: Format, metadata: &Metadata| {
-            super::super::file_name(&*format.with(Form::PLAIN), "net", "_int8", metadata)
+            super::super::file_name(&*format.with(WriteOptions::PLAIN), "net", "_int8", metadata)
         };
         assert_eq!(path(Format::Openvino, &export), PathBuf::from("net_int8_openvino_model/net.xml"));
         assert_eq!(path(Format::Openvino, &[]), PathBuf::from("net_int8.xml"));

@@ -1,10 +1,10 @@
 //! Products with weights in blocks.
 
 use qcc_ir::ops::{Granularity, MatMul, Op};
-use qcc_ir::{Affine, Grid, Shape, Store, Tensor};
+use qcc_ir::{Affine, QuantParams, Shape, StorageType, Tensor};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported};
+use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported};
 
 /// `accuracy_level`: activations stay in single precision, or are quantized to 8 bits when the model runs.
 const SINGLE: i64 = 1;
@@ -27,12 +27,12 @@ struct Weight {
 }
 
 /// True where the weight has a scale for each block.
-pub(super) fn has_blocks(site: &Site<'_>) -> bool {
-    site.graph.ty(site.values[1]).elem.grid().is_some_and(Grid::is_for_weights)
+pub(super) fn has_blocks(site: &NodeContext<'_>) -> bool {
+    site.graph.ty(site.values[1]).elem.qparams().is_some_and(QuantParams::is_for_weights)
 }
 
 /// MatMulNBits, and Add for the bias.
-pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let weight = site.constant(1).ok_or("weights in blocks must be constant")?;
     let Weight { k, n, size, bits, bytes, scales } = Weight::new(op, weight)?;
     let level = match site.graph.producer(site.values[0]) {
@@ -67,17 +67,17 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Resul
 impl Weight {
     fn new(op: &MatMul, weight: &Tensor) -> Result<Weight, Unsupported> {
         let (axis, rows) = if op.transpose_b { (1, 0) } else { (0, 1) };
-        let (dims, grid) = (weight.dims(), weight.ty().elem.grid());
-        let Some(Grid { store, map: Affine::PerBlock { axis: along, size, scales } }) = grid else {
+        let (dims, qparams) = (weight.dims(), weight.ty().elem.qparams());
+        let Some(QuantParams { storage, map: Affine::PerBlock { axis: along, size, scales } }) = qparams else {
             return Err("its weight is no matrix in blocks".into());
         };
         if dims.len() != 2 || *along != axis || size % 2 != 0 {
             return Err("its blocks do not lie along the products that are summed".into());
         }
-        let (bits, shift) = match store {
-            Store::I4 => (4, 8i16),
-            Store::I8 => (8, 128),
-            _ => return Err(format!("its weight has integers of type {store} in blocks").into()),
+        let (bits, shift) = match storage {
+            StorageType::I4 => (4, 8i16),
+            StorageType::I8 => (8, 128),
+            _ => return Err(format!("its weight has integers of type {storage} in blocks").into()),
         };
         let (k, n, size) = (dims[axis], dims[rows], *size);
         let blocks = k.div_ceil(size);

@@ -1,11 +1,11 @@
 //! Element-wise operators.
 
 use qcc_ir::ops::{Binary, BinaryFn, Cast, Clamp, Unary, UnaryFn};
-use qcc_ir::{Affine, Grid, Store, Tensor, ValueId};
+use qcc_ir::{Affine, QuantParams, StorageType, Tensor, ValueId};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported, element};
-use super::grid;
+use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported, element};
+use super::quantize;
 
 /// The operator that is a function of one number.
 pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
@@ -54,11 +54,11 @@ pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
 }
 
 /// Operators of one operand.
-pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site<'_>) -> Result<(), Unsupported> {
-    match (op.f, site.operands[0].elem.grid()) {
-        (UnaryFn::Sigmoid, Some(_)) => grid::on_grids(e, Call::contrib("QLinearSigmoid"), site),
+pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    match (op.f, site.operands[0].elem.qparams()) {
+        (UnaryFn::Sigmoid, Some(_)) => quantize::qdq(e, Call::contrib("QLinearSigmoid"), site),
         (UnaryFn::LeakyRelu { alpha }, Some(_)) => {
-            grid::on_grids(e, Call::contrib("QLinearLeakyRelu").float("alpha", alpha), site)
+            quantize::qdq(e, Call::contrib("QLinearLeakyRelu").float("alpha", alpha), site)
         }
         (UnaryFn::HardSigmoid { alpha, beta }, None) if sums_up(alpha, beta, site) => {
             hard_sigmoid(e, alpha, beta, site)
@@ -72,37 +72,37 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site<'_>) -> Result<
 }
 
 /// True for a HardSigmoid between grids whose result's limits are those of its grid.
-fn sums_up(alpha: f32, beta: f32, site: &Site<'_>) -> bool {
-    let grid = |v: ValueId| site.graph.ty(v).elem.grid().and_then(Grid::tensor_map);
-    let y = site.graph.ty(site.node.value(0)).elem.grid();
+fn sums_up(alpha: f32, beta: f32, site: &NodeContext<'_>) -> bool {
+    let qparams = |v: ValueId| site.graph.ty(v).elem.qparams().and_then(QuantParams::tensor_map);
+    let y = site.graph.ty(site.node.value(0)).elem.qparams();
     let limited = y.is_some_and(|y| limits_nothing(&Clamp { lo: 0.0, hi: 1.0 }, y));
-    limited && grid(site.values[0]).is_some() && alpha > 0.0 && beta > 0.0
+    limited && qparams(site.values[0]).is_some() && alpha > 0.0 && beta > 0.0
 }
 
 /// Between grids, a HardSigmoid is one Add: the integers of its operand times alpha are the same integers.
-fn hard_sigmoid(e: &mut Emitter<'_>, alpha: f32, beta: f32, site: &Site<'_>) -> Result<(), Unsupported> {
+fn hard_sigmoid(e: &mut Emitter<'_>, alpha: f32, beta: f32, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = site.graph.ty(site.values[0]);
-    let Some(Grid { store, map: Affine::PerTensor { scale, zero_point } }) = x.elem.grid() else {
+    let Some(QuantParams { storage, map: Affine::PerTensor { scale, zero_point } }) = x.elem.qparams() else {
         return Err("its operand lies on no grid".into());
     };
     let stored = e.stored(site.values[0]);
     let scaled = e.scratch(site, &x.real());
-    e.dequantize(&stored, &scaled, &Grid::per_tensor(*store, scale * alpha, *zero_point));
-    let (_, most) = Store::U8.range();
-    let beta = Tensor::scalar(beta).quantized(&Grid::per_tensor(Store::U8, beta / most as f32, 0));
+    e.dequantize(&stored, &scaled, &QuantParams::per_tensor(*storage, scale * alpha, *zero_point));
+    let (_, most) = StorageType::U8.range();
+    let beta = Tensor::scalar(beta).quantized(&QuantParams::per_tensor(StorageType::U8, beta / most as f32, 0));
     let beta = e.place("beta", &beta, Numbers::Real);
     e.push(Call::new("Add"), &[scaled, beta], &site.outputs);
     Ok(())
 }
 
 /// Operators of two operands.
-pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     use BinaryFn::*;
-    let on_grid = site.operands[0].elem.grid().is_some();
+    let is_quantized = site.operands[0].elem.qparams().is_some();
     let bits = site.operands[0].elem.is_integer();
     let call = match op.f {
-        Add if on_grid => return grid::on_grids(e, Call::contrib("QLinearAdd"), site),
-        Mul if on_grid => return grid::on_grids(e, Call::contrib("QLinearMul"), site),
+        Add if is_quantized => return quantize::qdq(e, Call::contrib("QLinearAdd"), site),
+        Mul if is_quantized => return quantize::qdq(e, Call::contrib("QLinearMul"), site),
         Add => Call::new("Add"),
         Sub => Call::new("Sub"),
         Mul => Call::new("Mul"),
@@ -132,7 +132,7 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Resul
 }
 
 /// Not of Equal.
-fn not_equal(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+fn not_equal(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = e.inputs(site);
     let equal = e.scratch(site, &site.results[0]);
     e.push(Call::new("Equal"), &inputs, std::slice::from_ref(&equal));
@@ -141,14 +141,14 @@ fn not_equal(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
 }
 
 /// True where every number of the grid lies within the limits, but for half a step.
-pub(super) fn limits_nothing(op: &Clamp, grid: &Grid) -> bool {
-    let (lo, hi) = grid.store.range();
-    let ends = |limit: f32| Tensor::scalar(limit).quantized(grid).integers().and_then(|q| q.first().copied());
+pub(super) fn limits_nothing(op: &Clamp, qparams: &QuantParams) -> bool {
+    let (lo, hi) = qparams.storage.range();
+    let ends = |limit: f32| Tensor::scalar(limit).quantized(qparams).integers().and_then(|q| q.first().copied());
     ends(op.lo) == Some(lo.into()) && ends(op.hi) == Some(hi.into())
 }
 
 /// Relu or Clip. On one grid the limits are integers.
-pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = e.input(site, 0);
     let elem = &site.results[0].elem;
     if elem.is_float() && (op.lo, op.hi) == (0.0, f32::INFINITY) {
@@ -162,13 +162,13 @@ pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site<'_>) -> Result<
 }
 
 /// Where.
-pub(super) fn select(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn select(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     e.push_at(Call::new("Where"), site);
     Ok(())
 }
 
 /// Cast.
-pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     e.push_at(Call::new("Cast").int("to", i32::from(element(&op.to))), site);
     Ok(())
 }

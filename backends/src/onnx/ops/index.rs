@@ -4,29 +4,33 @@ use qcc_ir::Elem;
 use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Site, Unsupported, element};
+use super::super::emit::{Emitter, Name, NodeContext, Unsupported, element};
 
 /// Gather.
-pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     e.push_at(Call::new("Gather").size("axis", op.axis), site);
     Ok(())
 }
 
 /// GatherElements.
-pub(super) fn gather_elements(e: &mut Emitter<'_>, op: &GatherElements, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn gather_elements(
+    e: &mut Emitter<'_>,
+    op: &GatherElements,
+    site: &NodeContext<'_>,
+) -> Result<(), Unsupported> {
     e.push_at(Call::new("GatherElements").size("axis", op.axis), site);
     Ok(())
 }
 
 /// GatherND.
-pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = [e.input(site, 0), wide(e, site)];
     e.push(Call::new("GatherND").size("batch_dims", op.batch), &inputs, &site.outputs);
     Ok(())
 }
 
 /// ScatterND.
-pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = [e.input(site, 0), wide(e, site), e.input(site, 2)];
     let call = Call::new("ScatterND");
     let call = match op.f {
@@ -41,7 +45,7 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &Site<'_>) -
 }
 
 /// Operand 1, the indices, as 64-bit integers.
-fn wide(e: &mut Emitter<'_>, site: &Site<'_>) -> Name {
+fn wide(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Name {
     let indices = e.input(site, 1);
     let ty = &site.operands[1];
     if ty.elem == Elem::I64 {
@@ -53,7 +57,7 @@ fn wide(e: &mut Emitter<'_>, site: &Site<'_>) -> Name {
 }
 
 /// TopK.
-pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = [e.input(site, 0), e.list([op.k as i64])];
     let call = Call::new("TopK").size("axis", op.axis).int("largest", op.largest).int("sorted", 1);
     e.push(call, &inputs, &site.outputs);

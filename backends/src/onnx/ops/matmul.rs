@@ -1,21 +1,21 @@
 //! Matrix products.
 
 use qcc_ir::ops::{MatMul, Op, Transpose};
-use qcc_ir::{Affine, Dim, Elem, Grid, Shape, Store, Tensor, TensorType};
+use qcc_ir::{Affine, Dim, Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported, element};
-use super::{blocks, grid};
+use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported, element};
+use super::{blocks, quantize};
 
 /// Gemm, or MatMul and Add. Products of integers with a bias are formed on matrices: only Gemm is fused there.
-pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (a, b) = (&site.operands[0], &site.operands[1]);
     let biased = site.values.len() > 2;
     if blocks::has_blocks(site) {
         return blocks::matmul(e, op, site);
     }
     let plain = a.rank() == 2 && (biased || op.transpose_b);
-    let integers = |i: usize| site.graph.ty(site.values[i]).elem.grid().is_some();
+    let integers = |i: usize| site.graph.ty(site.values[i]).elem.qparams().is_some();
     if dynamically_quantized(site) && b.rank() == 2 {
         return dynamic(e, op, site);
     }
@@ -45,18 +45,18 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Resul
 }
 
 /// True where the left side is quantized when the model runs.
-fn dynamically_quantized(site: &Site<'_>) -> bool {
+fn dynamically_quantized(site: &NodeContext<'_>) -> bool {
     matches!(site.graph.producer(site.values[0]), Op::DynamicQuantize(_))
 }
 
 /// Activations that are quantized when the model runs. Fused, this is twice as fast as a DequantizeLinear before MatMul,
 /// where runtimes do as much for each row.
-fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (a, y) = (&site.operands[0], &site.results[0]);
-    let grid = site.graph.ty(site.values[1]).elem.grid().ok_or("its right side lies on no grid")?;
+    let qparams = site.graph.ty(site.values[1]).elem.qparams().ok_or("its right side lies on no grid")?;
     let left = e.input(site, 0);
     let right = columns(e, op, site, Numbers::Stored)?;
-    let [right_scale, right_zero] = e.grid(&right, grid);
+    let [right_scale, right_zero] = e.qparams(&right, qparams);
     let step = |e: &mut Emitter<'_>, call: Call, inputs: &[Name], ty: &TensorType| {
         let to = e.scratch(site, ty);
         e.push(call, inputs, std::slice::from_ref(&to));
@@ -69,9 +69,9 @@ fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsu
     let sums = step(e, Call::new("MatMulInteger"), &[stored, right, zero, right_zero], &y.with_elem(Elem::I32));
     let to = i32::from(element(&Elem::F32));
     let sums = step(e, Call::new("Cast").int("to", to), &[sums], y);
-    let scales = match grid.tensor_map() {
+    let scales = match qparams.tensor_map() {
         Some(_) => Shape::scalar(),
-        None => Shape::known(&[grid.scales().len()]),
+        None => Shape::known(&[qparams.scales().len()]),
     };
     let scale = step(e, Call::new("Mul"), &[scale, right_scale], &TensorType::new(Elem::F32, scales));
     if site.values.len() == 2 {
@@ -85,13 +85,13 @@ fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsu
 }
 
 /// QLinearMatMul, or MatMulIntegerToFloat where the result is real.
-fn integer_matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
-    let [a, a_scale, a_zero] = grid::operand(e, site, 0)?;
+fn integer_matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let [a, a_scale, a_zero] = quantize::operand(e, site, 0)?;
     let b = columns(e, op, site, site.numbers)?;
-    let b_grid = site.operands[1].elem.grid().ok_or("its right side lies on no grid")?;
-    let [b_scale, b_zero] = e.grid(&b, b_grid);
-    if site.results[0].elem.grid().is_some() {
-        let [scale, zero] = grid::result(e, site)?;
+    let b_qparams = site.operands[1].elem.qparams().ok_or("its right side lies on no grid")?;
+    let [b_scale, b_zero] = e.qparams(&b, b_qparams);
+    if site.results[0].elem.qparams().is_some() {
+        let [scale, zero] = quantize::result(e, site)?;
         let inputs = [a, a_scale, a_zero, b, b_scale, b_zero, scale, zero];
         e.push(Call::new("QLinearMatMul"), &inputs, &site.outputs);
     } else {
@@ -102,7 +102,7 @@ fn integer_matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(
 }
 
 /// The right side as `[.., K, N]`.
-fn columns(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>, numbers: Numbers) -> Result<Name, Unsupported> {
+fn columns(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, numbers: Numbers) -> Result<Name, Unsupported> {
     let v = site.values[1];
     if !op.transpose_b {
         return Ok(if numbers == Numbers::Stored { e.stored(v) } else { e.real(v) });
@@ -134,16 +134,16 @@ fn turned(t: &Tensor) -> Result<Tensor, Unsupported> {
 /// A constant with its axes in another order, its scales along the same ones.
 fn transposed(t: &Tensor, perm: &[usize]) -> Result<Tensor, Unsupported> {
     let fail = || Unsupported("internal error: a constant cannot be transposed".into());
-    let plain = match t.ty().elem.grid() {
-        Some(grid) => t.retype(t.ty().with_elem(grid.store.elem())).ok_or_else(fail)?,
+    let plain = match t.ty().elem.qparams() {
+        Some(qparams) => t.retype(t.ty().with_elem(qparams.storage.elem())).ok_or_else(fail)?,
         None => t.clone(),
     };
     let op = Op::from(Transpose { perm: perm.iter().copied().collect() });
     let turned = op.eval(&[&plain]).map_err(|e| e.to_string())?.swap_remove(0);
-    let elem = match t.ty().elem.grid() {
-        Some(Grid { store, map: Affine::PerAxis { axis, scales } }) => {
+    let elem = match t.ty().elem.qparams() {
+        Some(QuantParams { storage, map: Affine::PerAxis { axis, scales } }) => {
             let place = perm.iter().position(|p| p == axis).ok_or_else(fail)?;
-            Elem::Grid(Grid::per_axis(*store, place, scales.clone()))
+            Elem::Quantized(QuantParams::per_axis(*storage, place, scales.clone()))
         }
         _ => t.ty().elem.clone(),
     };
@@ -151,22 +151,22 @@ fn transposed(t: &Tensor, perm: &[usize]) -> Result<Tensor, Unsupported> {
 }
 
 /// Gemm or QGemm: of more than two axes on the left, all but the last are one.
-fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let a = site.graph.ty(site.values[0]);
     if a.rank() == 2 {
         let left = e.input(site, 0);
         return product(e, op, site, left, &site.outputs[0]);
     }
     let (x, y) = (matrix(a), matrix(&site.results[0]));
-    let left = match a.elem.grid() {
-        Some(grid) => {
+    let left = match a.elem.qparams() {
+        Some(qparams) => {
             let whole = e.stored(site.values[0]);
             let stored = e.reshaped(site, &whole, &x)?;
             if site.numbers == Numbers::Stored {
                 stored
             } else {
                 let real = e.scratch(site, &x.real());
-                e.dequantize(&stored, &real, grid);
+                e.dequantize(&stored, &real, qparams);
                 real
             }
         }
@@ -179,12 +179,12 @@ fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsuppo
     let result = site.graph.ty(site.node.value(0));
     let flat = e.scratch(site, &y);
     product(e, op, site, left, &flat)?;
-    match result.elem.grid().filter(|_| site.numbers == Numbers::Real) {
-        Some(grid) => {
+    match result.elem.qparams().filter(|_| site.numbers == Numbers::Real) {
+        Some(qparams) => {
             let stored = e.scratch(site, &y.with_elem(result.elem.clone()));
-            e.quantize(&flat, &stored, grid);
+            e.quantize(&flat, &stored, qparams);
             let real = e.scratch(site, &y);
-            e.dequantize(&stored, &real, grid);
+            e.dequantize(&stored, &real, qparams);
             e.reshape(&real, &site.outputs[0], &result.shape)
         }
         None => e.reshape(&flat, &site.outputs[0], &result.shape),
@@ -201,10 +201,10 @@ fn matrix(ty: &TensorType) -> TensorType {
 }
 
 /// The product of a matrix with the right side.
-fn product(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>, a: Name, to: &Name) -> Result<(), Unsupported> {
+fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to: &Name) -> Result<(), Unsupported> {
     let call = |call: Call| if op.transpose_b { call.int("transB", 1) } else { call };
     let biased = site.values.len() > 2;
-    let integers = |i: usize| site.graph.ty(site.values[i]).elem.grid().is_some();
+    let integers = |i: usize| site.graph.ty(site.values[i]).elem.qparams().is_some();
     if site.numbers == Numbers::Real {
         // Only with a bias of integers is a product without QuantizeLinear behind it fused.
         let bias = match biased {
@@ -219,38 +219,38 @@ fn product(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>, a: Name, to: &Name
         e.push(call(Call::new("Gemm")), &[a, b, bias], std::slice::from_ref(to));
         return Ok(());
     }
-    let a_grid = site.operands[0].elem.grid().ok_or("its left side lies on no grid")?;
-    let [a_scale, a_zero] = e.grid(&a, a_grid);
-    let [b, b_scale, b_zero] = grid::operand(e, site, 1)?;
+    let a_qparams = site.operands[0].elem.qparams().ok_or("its left side lies on no grid")?;
+    let [a_scale, a_zero] = e.qparams(&a, a_qparams);
+    let [b, b_scale, b_zero] = quantize::operand(e, site, 1)?;
     let bias = if biased { stored_bias(e, site)? } else { Name::default() };
     let mut inputs = vec![a, a_scale, a_zero, b, b_scale, b_zero, bias];
-    if site.results[0].elem.grid().is_some() {
-        inputs.extend(grid::result(e, site)?);
+    if site.results[0].elem.qparams().is_some() {
+        inputs.extend(quantize::result(e, site)?);
     }
     e.push(call(Call::contrib("QGemm")), &inputs, std::slice::from_ref(to));
     Ok(())
 }
 
 /// The bias on the grid of the sums. A real one that is computed stays as it is.
-fn stored_bias(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<Name, Unsupported> {
-    let grid = |i: usize| site.graph.ty(site.values[i]).elem.grid();
+fn stored_bias(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<Name, Unsupported> {
+    let qparams = |i: usize| site.graph.ty(site.values[i]).elem.qparams();
     let bias = match site.constant(2) {
-        Some(bias) if grid(2).is_none() => bias,
-        None if grid(2).is_none() && site.numbers == Numbers::Stored => return Err("its bias is computed".into()),
+        Some(bias) if qparams(2).is_none() => bias,
+        None if qparams(2).is_none() && site.numbers == Numbers::Stored => return Err("its bias is computed".into()),
         _ => return Ok(e.input(site, 2)),
     };
-    let (Some((scale, _)), Some(weight)) = (grid(0).and_then(Grid::tensor_map), grid(1)) else {
+    let (Some((scale, _)), Some(weight)) = (qparams(0).and_then(QuantParams::tensor_map), qparams(1)) else {
         return Err("its factors lie on no grids".into());
     };
     let scales: Vec<f32> = weight.scales().iter().map(|s| s * scale).collect();
-    let grid = match weight.tensor_map() {
-        Some(_) => Grid::per_tensor(Store::I32, scales[0], 0),
-        None => Grid::per_axis(Store::I32, 0, scales),
+    let qparams = match weight.tensor_map() {
+        Some(_) => QuantParams::per_tensor(StorageType::I32, scales[0], 0),
+        None => QuantParams::per_axis(StorageType::I32, 0, scales),
     };
     let fits = |(b, scale): (&f32, &f32)| f64::from(b.abs()) / f64::from(*scale) <= f64::from(i32::MAX);
-    if !bias.reals().iter().zip(grid.scales().iter().cycle()).all(fits) {
+    if !bias.reals().iter().zip(qparams.scales().iter().cycle()).all(fits) {
         return Err("internal error: its bias does not fit into 32 bits".into());
     }
     let wanted = e.wanted(site.values[2]);
-    Ok(e.place(&wanted, &bias.quantized(&grid), site.numbers))
+    Ok(e.place(&wanted, &bias.quantized(&qparams), site.numbers))
 }

@@ -4,23 +4,23 @@
 use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, ValueId};
 
-use super::emit::{Emitter, Site, Unsupported};
+use super::emit::{Emitter, NodeContext, Unsupported};
 
 mod blocks;
 mod conv;
 pub(super) mod elementwise;
-mod grid;
 mod index;
 mod matmul;
 mod movement;
 mod norm;
 pub(super) mod pool;
+mod quantize;
 mod recurrent;
 pub(super) mod reduce;
 pub(super) mod resize;
 
 /// Writes one node.
-pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     match op {
         Op::Input(_) | Op::Const(_) => Ok(()),
         Op::Unary(op) => elementwise::unary(e, op, site),
@@ -55,7 +55,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
         Op::TopK(op) => index::top_k(e, op, site),
         Op::Resize(op) => resize::resize(e, op, site),
         Op::GridSample(op) => resize::grid_sample(e, op, site),
-        Op::Quantize(_) => grid::quantize(e, site),
+        Op::Quantize(_) => quantize::quantize(e, site),
         // Aliases.
         Op::Dequantize(_) | Op::DynamicQuantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
     }
@@ -79,7 +79,7 @@ pub(super) fn alias(graph: &Graph, node: NodeId) -> Option<ValueId> {
     let source = *graph.operands(node).first()?;
     let (x, y) = (graph.ty(source), graph.ty(node.value(0)));
     let same = match graph.op(node) {
-        Op::Clamp(op) => x == y && y.elem.grid().is_some_and(|grid| elementwise::limits_nothing(op, grid)),
+        Op::Clamp(op) => x == y && y.elem.qparams().is_some_and(|qparams| elementwise::limits_nothing(op, qparams)),
         Op::Reshape(_) | Op::Quantize(_) | Op::Cast(_) | Op::Relayout(_) => x == y,
         // Dynamic quantization is written with the product that reads it.
         Op::Dequantize(_) | Op::DynamicQuantize(_) => true,

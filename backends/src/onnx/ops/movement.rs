@@ -6,32 +6,32 @@ use qcc_ir::ops::{
 use qcc_ir::{Dim, TensorType};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Site, Unsupported};
+use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
 
 /// Reshape.
-pub(super) fn reshape(e: &mut Emitter<'_>, op: &Reshape, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn reshape(e: &mut Emitter<'_>, op: &Reshape, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = e.input(site, 0);
     e.reshape(&x, &site.outputs[0], &op.shape)
 }
 
 /// Transpose.
-pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     e.push_at(Call::new("Transpose").sizes("perm", op.perm.iter().copied()), site);
     Ok(())
 }
 
 /// Concat.
-pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     e.push_at(Call::new("Concat").size("axis", op.axis), site);
     Ok(())
 }
 
 /// Slice.
-pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     slice_ranges(e, &op.ranges, site)
 }
 
-fn slice_ranges(e: &mut Emitter<'_>, ranges: &[Range], site: &Site<'_>) -> Result<(), Unsupported> {
+fn slice_ranges(e: &mut Emitter<'_>, ranges: &[Range], site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let end = |r: &Range| match r.start as i64 + r.step as i64 * r.len as i64 {
         // Before the first element: as a number of its own it would count from the end.
         end if end < 0 => i64::MIN + 1,
@@ -49,7 +49,7 @@ fn slice_ranges(e: &mut Emitter<'_>, ranges: &[Range], site: &Site<'_>) -> Resul
 }
 
 /// Slice, backwards.
-pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let backwards = |&axis: &usize| {
         let len =
             site.operands[0].shape.dims()[axis].known().ok_or("an open extent is reversed; fix it with --shape")?;
@@ -60,7 +60,7 @@ pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site<'_>) -> Res
 }
 
 /// Pad.
-pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let mut inputs = vec![e.input(site, 0), e.list(op.before.iter().chain(&op.after).map(|&p| p as i64))];
     let mode = match op.mode {
         PadMode::Constant(value) => {
@@ -75,7 +75,7 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site<'_>) -> Result<(), 
 }
 
 /// Expand. An extent that stays open is the operand's own.
-pub(super) fn expand(e: &mut Emitter<'_>, op: &Expand, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn expand(e: &mut Emitter<'_>, op: &Expand, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x: &TensorType = &site.operands[0];
     let missing = op.shape.rank() - x.rank();
     let extent = |(axis, d): (usize, &Dim)| match d {
@@ -90,21 +90,29 @@ pub(super) fn expand(e: &mut Emitter<'_>, op: &Expand, site: &Site<'_>) -> Resul
 }
 
 /// Tile.
-pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = [e.input(site, 0), e.list(op.repeats.iter().map(|&r| r as i64))];
     e.push(Call::new("Tile"), &inputs, &site.outputs);
     Ok(())
 }
 
 /// DepthToSpace.
-pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn depth_to_space(
+    e: &mut Emitter<'_>,
+    op: &DepthToSpace,
+    site: &NodeContext<'_>,
+) -> Result<(), Unsupported> {
     let mode = if op.channel_first { "CRD" } else { "DCR" };
     e.push_at(Call::new("DepthToSpace").size("blocksize", op.block).string("mode", mode), site);
     Ok(())
 }
 
 /// SpaceToDepth.
-pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn space_to_depth(
+    e: &mut Emitter<'_>,
+    op: &SpaceToDepth,
+    site: &NodeContext<'_>,
+) -> Result<(), Unsupported> {
     e.push_at(Call::new("SpaceToDepth").size("blocksize", op.block), site);
     Ok(())
 }

@@ -4,14 +4,14 @@ use qcc_ir::ops::{LayerNorm, Softmax};
 use qcc_ir::{Elem, Shape, Tensor};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported};
-use super::grid;
+use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported};
+use super::quantize;
 
 /// Softmax or LogSoftmax.
-pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &Site<'_>) -> Result<(), Unsupported> {
-    if site.operands[0].elem.grid().is_some() {
+pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    if site.operands[0].elem.qparams().is_some() {
         let call = Call::contrib("QLinearSoftmax").size("axis", op.axis).int("opset", Call::OLDEST);
-        return grid::on_grids(e, call, site);
+        return quantize::qdq(e, call, site);
     }
     let call = Call::new(if op.log { "LogSoftmax" } else { "Softmax" });
     e.push_at(call.size("axis", op.axis), site);
@@ -19,7 +19,7 @@ pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &Site<'_>) -> Res
 }
 
 /// LayerNormalization; InstanceNormalization where images are normalised and not scaled.
-pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let extents = |axes: std::ops::Range<usize>| {
         let extents = x.shape.dims()[axes].iter().map(|d| d.known()).collect::<Option<Vec<usize>>>();

@@ -3,8 +3,8 @@
 use qcc_ir::ops::{Pool, PoolFn};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Site, Unsupported};
-use super::grid;
+use super::super::emit::{Emitter, NodeContext, Unsupported};
+use super::quantize;
 
 /// True where runtimes take the axes and the padding: they want it smaller than the window.
 pub(in crate::onnx) fn native(op: &Pool) -> bool {
@@ -13,12 +13,12 @@ pub(in crate::onnx) fn native(op: &Pool) -> bool {
 }
 
 /// MaxPool, or AveragePool, which does not count padding.
-pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site<'_>) -> Result<(), Unsupported> {
-    let on_grid = site.results[0].elem.grid().is_some();
+pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let is_quantized = site.results[0].elem.qparams().is_some();
     let dilated = op.dilation.iter().any(|&d| d != 1);
     let call = match op.f {
         PoolFn::Max => Call::new("MaxPool"),
-        PoolFn::Average if on_grid => Call::contrib("QLinearAveragePool"),
+        PoolFn::Average if is_quantized => Call::contrib("QLinearAveragePool"),
         PoolFn::Average if dilated => Call::new("AveragePool").since(19),
         PoolFn::Average => Call::new("AveragePool"),
     };
@@ -27,8 +27,8 @@ pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site<'_>) -> Result<()
         .sizes("strides", op.stride.iter().copied())
         .sizes("pads", op.before.iter().chain(&op.after).copied());
     let call = if dilated { call.sizes("dilations", op.dilation.iter().copied()) } else { call };
-    if on_grid && op.f == PoolFn::Average {
-        return grid::on_grids(e, call, site);
+    if is_quantized && op.f == PoolFn::Average {
+        return quantize::qdq(e, call, site);
     }
     e.push_at(call, site);
     Ok(())

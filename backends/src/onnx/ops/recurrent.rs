@@ -1,13 +1,13 @@
 //! Recurrent layers.
 
 use qcc_ir::ops::{Cell, Recurrent};
-use qcc_ir::{Affine, Dim, Elem, Grid, Shape, Tensor, TensorType};
+use qcc_ir::{Affine, Dim, Elem, QuantParams, Shape, Tensor, TensorType};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Numbers, Site, Unsupported};
+use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported};
 
 /// LSTM, GRU or RNN in one direction. Weights, bias and states get an axis for the direction, the first.
-pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let hidden = site.operands[2].shape.dims()[1].known().ok_or("its hidden extent is open")?;
     let call = match op.cell {
         Cell::Lstm => Call::new("LSTM"),
@@ -40,11 +40,13 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &Site<'_>) ->
 }
 
 /// Operand `i` with an axis of extent 1 in front.
-fn directed(e: &mut Emitter<'_>, site: &Site<'_>, i: usize) -> Result<Name, Unsupported> {
+fn directed(e: &mut Emitter<'_>, site: &NodeContext<'_>, i: usize) -> Result<Name, Unsupported> {
     let (ty, v) = (&site.operands[i], site.values[i]);
     let shape: Shape = std::iter::once(Dim::Known(1)).chain(ty.shape.dims().iter().cloned()).collect();
-    let elem = |elem: &Elem| match elem.grid().map(|grid| (grid.store, &grid.map)) {
-        Some((store, Affine::PerAxis { axis, scales })) => Elem::Grid(Grid::per_axis(store, axis + 1, scales.clone())),
+    let elem = |elem: &Elem| match elem.qparams().map(|qparams| (qparams.storage, &qparams.map)) {
+        Some((storage, Affine::PerAxis { axis, scales })) => {
+            Elem::Quantized(QuantParams::per_axis(storage, axis + 1, scales.clone()))
+        }
         _ => elem.clone(),
     };
     match e.kept(v).and_then(|t| t.retype(TensorType::new(elem(&t.ty().elem), shape.clone()))) {
@@ -60,7 +62,7 @@ fn directed(e: &mut Emitter<'_>, site: &Site<'_>, i: usize) -> Result<Name, Unsu
 }
 
 /// The bias of both products, `[1, 2*G*H]`: that of the second is 0, but for a candidate behind its reset gate.
-fn bias(e: &mut Emitter<'_>, cell: Cell, hidden: usize, site: &Site<'_>) -> Result<Name, Unsupported> {
+fn bias(e: &mut Emitter<'_>, cell: Cell, hidden: usize, site: &NodeContext<'_>) -> Result<Name, Unsupported> {
     let elem = &site.operands[3].elem;
     let (first, whole) = (cell.gates() * hidden, 2 * cell.gates() * hidden);
     let ty = |dims: &[usize]| TensorType::new(elem.clone(), Shape::known(dims));

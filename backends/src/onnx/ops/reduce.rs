@@ -4,8 +4,8 @@ use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
 use qcc_ir::{Dim, Elem, TensorType};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Site, Unsupported, element};
-use super::grid;
+use super::super::emit::{Emitter, Name, NodeContext, Unsupported, element};
+use super::quantize;
 
 /// True for the mean of each channel of an image.
 pub(in crate::onnx) fn is_global_average(op: &Reduce, x: &TensorType) -> bool {
@@ -13,7 +13,7 @@ pub(in crate::onnx) fn is_global_average(op: &Reduce, x: &TensorType) -> bool {
 }
 
 /// GlobalAveragePool, or one of the Reduce operators.
-pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     if op.axes.is_empty() {
         e.push_at(Call::new("Identity"), site);
         return Ok(());
@@ -45,14 +45,14 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Resul
     Ok(())
 }
 
-fn global_average(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Result<(), Unsupported> {
+fn global_average(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = site.graph.ty(site.node.value(0));
     let kept = kept(&site.operands[0]);
     let to =
         if op.keep { site.outputs[0].clone() } else { e.scratch(site, &kept.with_elem(site.results[0].elem.clone())) };
-    if let Some(grid) = site.results[0].elem.grid() {
-        let [x, scale, zero] = grid::operand(e, site, 0)?;
-        let [to_scale, to_zero] = e.grid(&to, grid);
+    if let Some(qparams) = site.results[0].elem.qparams() {
+        let [x, scale, zero] = quantize::operand(e, site, 0)?;
+        let [to_scale, to_zero] = e.qparams(&to, qparams);
         let call = Call::contrib("QLinearGlobalAveragePool").int("channels_last", 0);
         e.push(call, &[x, scale, zero, to_scale, to_zero], std::slice::from_ref(&to));
     } else {
@@ -63,12 +63,12 @@ fn global_average(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Result<(
         return Ok(());
     }
     // Integers are reshaped, so that they come right behind the mean.
-    let flat: Name = match y.elem.grid().filter(|_| site.results[0].elem.grid().is_none()) {
-        Some(grid) => {
+    let flat: Name = match y.elem.qparams().filter(|_| site.results[0].elem.qparams().is_none()) {
+        Some(qparams) => {
             let stored = e.scratch(site, &kept.with_elem(y.elem.clone()));
-            e.quantize(&to, &stored, grid);
+            e.quantize(&to, &stored, qparams);
             let real = e.scratch(site, &kept);
-            e.dequantize(&stored, &real, grid);
+            e.dequantize(&stored, &real, qparams);
             real
         }
         None => to,
@@ -83,14 +83,14 @@ fn kept(x: &TensorType) -> TensorType {
 }
 
 /// ArgMax or ArgMin.
-pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let call = Call::new(if op.largest { "ArgMax" } else { "ArgMin" });
     e.push_at(call.size("axis", op.axis).int("keepdims", op.keep), site);
     Ok(())
 }
 
 /// CumSum.
-pub(super) fn cum_sum(e: &mut Emitter<'_>, op: &CumSum, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn cum_sum(e: &mut Emitter<'_>, op: &CumSum, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = [e.input(site, 0), e.scalar(op.axis as i64)];
     let call = Call::new("CumSum").int("exclusive", op.exclusive).int("reverse", op.reverse);
     e.push(call, &inputs, &site.outputs);

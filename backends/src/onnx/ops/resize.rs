@@ -4,7 +4,7 @@ use qcc_ir::TensorType;
 use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
 use super::super::call::Call;
-use super::super::emit::{Emitter, Name, Site, Unsupported};
+use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
 
 /// What decides the extents of the result; the other follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ fn given(op: &Resize, x: &TensorType) -> Option<Given> {
 }
 
 /// Resize.
-pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let coordinates = match op.coordinates {
         Coordinates::HalfPixel => "half_pixel",
@@ -86,7 +86,7 @@ pub(in crate::onnx) fn samples(op: &GridSample, x: &TensorType) -> bool {
 }
 
 /// GridSample.
-pub(super) fn grid_sample(e: &mut Emitter<'_>, op: &GridSample, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn grid_sample(e: &mut Emitter<'_>, op: &GridSample, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let mode = match op.mode {
         SampleMode::Nearest => "nearest",
         SampleMode::Linear => "linear",

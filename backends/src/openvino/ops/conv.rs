@@ -4,7 +4,7 @@ use qcc_formats::openvino::{Attribute, Operation, Port};
 use qcc_ir::ops::{Conv, ConvTranspose};
 use qcc_ir::{Dim, Elem, TensorType};
 
-use super::super::emit::{Emitter, Site, attribute, list};
+use super::super::emit::{Emitter, NodeContext, attribute, list};
 
 fn window(stride: &[usize], before: &[usize], after: &[usize], dilation: &[usize]) -> Vec<Attribute> {
     vec![
@@ -17,7 +17,7 @@ fn window(stride: &[usize], before: &[usize], after: &[usize], dilation: &[usize
 }
 
 /// Convolution, or GroupConvolution, whose weight has an axis more, with a bias behind it.
-pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &Site) -> Port {
+pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext) -> Port {
     let kind = if op.groups == 1 { "Convolution" } else { "GroupConvolution" };
     let x = e.operand(site, 0);
     let (x, op) = if moves_stride(op, &site.operands[1]) { thinned(e, op, x, site) } else { (x, op.clone()) };
@@ -35,7 +35,7 @@ fn moves_stride(op: &Conv, weight: &TensorType) -> bool {
 }
 
 /// The elements of the padded image that a window of one tap reads, and the convolution over them.
-fn thinned(e: &mut Emitter<'_>, op: &Conv, x: Port, site: &Site) -> (Port, Conv) {
+fn thinned(e: &mut Emitter<'_>, op: &Conv, x: Port, site: &NodeContext) -> (Port, Conv) {
     let spatial = op.stride.len();
     let image = |dims: Vec<Dim>| {
         let outer = site.operands[0].shape.dims()[..2].iter().cloned();
@@ -55,7 +55,7 @@ fn thinned(e: &mut Emitter<'_>, op: &Conv, x: Port, site: &Site) -> (Port, Conv)
 }
 
 /// ConvolutionBackpropData, or GroupConvolutionBackpropData.
-pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Site) -> Port {
+pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &NodeContext) -> Port {
     let kind = if op.groups == 1 { "ConvolutionBackpropData" } else { "GroupConvolutionBackpropData" };
     let mut data = window(&op.stride, &op.before, &op.after, &op.dilation);
     data.push(attribute("output_padding", list(&op.extra)));
@@ -65,7 +65,7 @@ pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Sit
 }
 
 /// Operand 1; where there are groups, its first axis falls into them and the rest.
-fn weight(e: &mut Emitter<'_>, site: &Site, groups: usize) -> Port {
+fn weight(e: &mut Emitter<'_>, site: &NodeContext, groups: usize) -> Port {
     let grouped = match site.operands[1].shape.dims() {
         [first, rest @ ..] if groups > 1 => {
             let first = [groups, first.known().unwrap_or(groups) / groups].map(Dim::Known);
@@ -73,12 +73,12 @@ fn weight(e: &mut Emitter<'_>, site: &Site, groups: usize) -> Port {
         }
         dims => dims.iter().cloned().collect(),
     };
-    let alone = site.operands[0].elem.grid().is_none();
+    let alone = site.operands[0].elem.qparams().is_none();
     if alone { e.widened(site.values[1], &grouped) } else { e.shaped(site.values[1], &grouped) }
 }
 
 /// Adds operand 2, where there is one, along the channels.
-fn add_bias(e: &mut Emitter<'_>, sums: Port, site: &Site) -> Port {
+fn add_bias(e: &mut Emitter<'_>, sums: Port, site: &NodeContext) -> Port {
     let Some(&bias) = site.values.get(2) else { return sums };
     let ty = site.results[0].real();
     let aligned = ty.shape.dims().iter().enumerate().map(|(i, d)| if i == 1 { d.clone() } else { Dim::Known(1) });

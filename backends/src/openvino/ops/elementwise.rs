@@ -4,10 +4,10 @@ use qcc_formats::openvino::{Attribute, Operation, Port};
 use qcc_ir::ops::{Binary, BinaryFn, Clamp, Unary, UnaryFn};
 use qcc_ir::{Dim, Shape, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported, attribute};
+use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
 
 /// Operators of one operand.
-pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext) -> Result<Port, Unsupported> {
     use UnaryFn::*;
     let plain = |kind, opset| (Operation(kind, opset), Vec::new(), Vec::new());
     let (operation, data, numbers): (Operation, Vec<Attribute>, Vec<f32>) = match op.f {
@@ -76,7 +76,7 @@ pub(in crate::openvino) fn slope(x: &Shape, slope: &Shape) -> Option<Shape> {
 }
 
 /// Operators of two operands.
-pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext) -> Result<Port, Unsupported> {
     use BinaryFn::*;
     let bits = site.operands[0].elem.is_integer();
     let kind = match op.f {
@@ -130,13 +130,13 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site) -> Result<Po
 
 /// True where operand `i` is a computed scalar beside a constant of one element and more axes. Where another constant comes
 /// behind, the plugin joins the two (LinOpSequenceFusion), and the axes are gone.
-fn loses_axes(e: &Emitter<'_>, site: &Site, i: usize) -> bool {
+fn loses_axes(e: &Emitter<'_>, site: &NodeContext, i: usize) -> bool {
     let (own, other, y) = (&site.operands[i], site.values[1 - i], &site.results[0]);
     own.rank() == 0 && y.rank() > 0 && y.shape.elements() == Some(1) && e.literal(other).is_some()
 }
 
 /// ReLU, Clamp, or Maximum and Minimum where it has one limit only.
-pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &NodeContext) -> Result<Port, Unsupported> {
     let y = site.results[0].real();
     let mut x = e.operand(site, 0);
     if *op == Clamp::RELU {
@@ -156,13 +156,13 @@ pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site) -> Result<Port
 }
 
 /// Select.
-pub(super) fn select(e: &mut Emitter<'_>, site: &Site) -> Port {
+pub(super) fn select(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
     let inputs = e.operands(site);
     e.op(Operation("Select", 1), &[attribute("auto_broadcast", "numpy")], &inputs, &site.results[0])
 }
 
 /// Convert.
-pub(super) fn cast(e: &mut Emitter<'_>, site: &Site) -> Port {
+pub(super) fn cast(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
     let x = e.operand(site, 0);
     e.convert(x, &site.results[0])
 }

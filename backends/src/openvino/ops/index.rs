@@ -4,28 +4,28 @@ use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::TensorType;
 use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 
-use super::super::emit::{Emitter, Ports, Site, attribute};
+use super::super::emit::{Emitter, NodeContext, Ports, attribute};
 
 /// Gather; the latest form counts negative indices from the end.
-pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &Site) -> Port {
+pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext) -> Port {
     let inputs = [e.operand(site, 0), e.operand(site, 1), e.index(op.axis)];
     e.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &site.results[0])
 }
 
 /// GatherElements.
-pub(super) fn gather_elements(e: &mut Emitter<'_>, op: &GatherElements, site: &Site) -> Port {
+pub(super) fn gather_elements(e: &mut Emitter<'_>, op: &GatherElements, site: &NodeContext) -> Port {
     let inputs = e.operands(site);
     e.op(Operation("GatherElements", 6), &[attribute("axis", op.axis)], &inputs, &site.results[0])
 }
 
 /// GatherND.
-pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &Site) -> Port {
+pub(super) fn gather_nd(e: &mut Emitter<'_>, op: &GatherNd, site: &NodeContext) -> Port {
     let inputs = e.operands(site);
     e.op(Operation("GatherND", 8), &[attribute("batch_dims", op.batch)], &inputs, &site.results[0])
 }
 
 /// ScatterNDUpdate.
-pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &Site) -> Port {
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &NodeContext) -> Port {
     let reduction = match op.f {
         ScatterFn::Replace => None,
         ScatterFn::Add => Some("sum"),
@@ -44,14 +44,14 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &Site) -> Po
 }
 
 /// TopK.
-pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &Site) -> Ports {
+pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext) -> Ports {
     sorted(e, site, op.k, op.axis, op.largest, &[site.results[0].clone(), site.results[1].clone()])
 }
 
 /// The first `k` in order along an axis, and their places; of equal ones the first comes first.
 pub(super) fn sorted(
     e: &mut Emitter<'_>,
-    site: &Site,
+    site: &NodeContext,
     k: usize,
     axis: usize,
     largest: bool,

@@ -3,10 +3,10 @@
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::MatMul;
 
-use super::super::emit::{Emitter, Site, attribute};
+use super::super::emit::{Emitter, NodeContext, attribute};
 
 /// MatMul, with a bias behind it.
-pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site) -> Port {
+pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext) -> Port {
     let ty = site.results[0].real();
     let data = [attribute("transpose_a", false), attribute("transpose_b", op.transpose_b)];
     let inputs = [e.operand(site, 0), e.operand(site, 1)];

@@ -3,22 +3,22 @@
 use qcc_formats::openvino::Port;
 use qcc_ir::ops::Op;
 
-use super::emit::{Emitter, Ports, Site, Unsupported};
+use super::emit::{Emitter, NodeContext, Ports, Unsupported};
 
 pub(super) mod conv;
 pub(super) mod elementwise;
-pub(super) mod grid;
 mod index;
 mod matmul;
 mod movement;
 mod norm;
 mod pool;
+pub(super) mod quantize;
 pub(super) mod recurrent;
 mod reduce;
 pub(super) mod resize;
 
 /// Writes one node and gives the ports of its results. Values on grids are the real numbers that they stand for.
-pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, Unsupported> {
+pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<Ports, Unsupported> {
     let one = |port: Port| Ok(Ports::from_elem(port, 1));
     match op {
         Op::Input(_) | Op::Const(_) => Err("it is no operation".into()),
@@ -54,10 +54,10 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site) -> Result<Ports, U
         Op::TopK(op) => Ok(index::top_k(e, op, site)),
         Op::Resize(op) => one(resize::resize(e, op, site)?),
         Op::GridSample(op) => one(resize::grid_sample(e, op, site)),
-        Op::Quantize(_) => one(grid::quantize(e, site)?),
+        Op::Quantize(_) => one(quantize::quantize(e, site)?),
         // The kernel of the product behind does it.
         Op::DynamicQuantize(_) => one(e.operand(site, 0)),
-        Op::Dequantize(_) => one(grid::dequantize(e, site)),
+        Op::Dequantize(_) => one(quantize::dequantize(e, site)),
         Op::Relayout(_) => one(e.operand(site, 0)),
     }
 }

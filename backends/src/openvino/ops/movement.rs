@@ -4,10 +4,10 @@ use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::Dim;
 use qcc_ir::ops::{Concat, DepthToSpace, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose};
 
-use super::super::emit::{Emitter, Site, Unsupported, attribute};
+use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
 
 /// Reshape.
-pub(super) fn reshape(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn reshape(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Unsupported> {
     let (x, y) = (e.operand(site, 0), &site.results[0]);
     if y.shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
         return Err(format!("{} has more than one open extent; fix them with --shape", y.shape).into());
@@ -16,19 +16,19 @@ pub(super) fn reshape(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsuppor
 }
 
 /// Transpose.
-pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &Site) -> Port {
+pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &NodeContext) -> Port {
     let inputs = [e.operand(site, 0), e.axes(&op.perm)];
     e.op(Operation("Transpose", 1), &[], &inputs, &site.results[0])
 }
 
 /// Concat.
-pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &Site) -> Port {
+pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &NodeContext) -> Port {
     let inputs = e.operands(site);
     e.op(Operation("Concat", 1), &[attribute("axis", op.axis)], &inputs, &site.results[0])
 }
 
 /// Slice.
-pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &Site) -> Port {
+pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext) -> Port {
     let start: Vec<i64> = op.ranges.iter().map(|r| r.start as i64).collect();
     // A stop below 0 counts from the end: what runs backwards to the first element stops before all of the axis.
     let stop = |r: &Range| match r.start as i64 + r.step as i64 * r.len as i64 {
@@ -42,7 +42,7 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &Site) -> Port {
 }
 
 /// Slice, backwards from the last element.
-pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site) -> Port {
+pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext) -> Port {
     let last = |axis: usize| site.operands[0].shape.dims()[axis].known().map_or(OPEN, |n| n as i64 - 1);
     let axes: Vec<usize> = op.axes.to_vec();
     let start: Vec<i64> = axes.iter().map(|&a| last(a)).collect();
@@ -53,7 +53,7 @@ pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site) -> Port {
 const OPEN: i64 = i32::MAX as i64;
 
 /// StridedSlice where it can: the plugin groups Slices of one value in a way that fails beside GatherElements.
-fn strided(e: &mut Emitter<'_>, site: &Site, [start, stop, step]: [&[i64]; 3], axes: &[usize]) -> Port {
+fn strided(e: &mut Emitter<'_>, site: &NodeContext, [start, stop, step]: [&[i64]; 3], axes: &[usize]) -> Port {
     if step.iter().all(|&s| s > 0) {
         let rank = site.results[0].rank();
         let spread = |values: &[i64], other: i64| -> Vec<i64> {
@@ -80,7 +80,7 @@ fn strided(e: &mut Emitter<'_>, site: &Site, [start, stop, step]: [&[i64]; 3], a
 }
 
 /// Pad.
-pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext) -> Result<Port, Unsupported> {
     let (mode, value) = match op.mode {
         PadMode::Constant(value) => ("constant", Some(value)),
         PadMode::Reflect => ("reflect", None),
@@ -94,7 +94,7 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site) -> Result<Port, Un
 }
 
 /// Broadcast. Open extents stay what they are.
-pub(super) fn expand(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn expand(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Unsupported> {
     let (x, y) = (&site.operands[0].shape, &site.results[0].shape);
     let behind = |axis: usize| (axis + x.rank()).checked_sub(y.rank()).map(|a| &x.dims()[a]);
     let extents = y.dims().iter().enumerate().map(|(axis, d)| match d {
@@ -108,13 +108,13 @@ pub(super) fn expand(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupport
 }
 
 /// Tile.
-pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &Site) -> Port {
+pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &NodeContext) -> Port {
     let inputs = [e.operand(site, 0), e.axes(&op.repeats)];
     e.op(Operation("Tile", 1), &[], &inputs, &site.results[0])
 }
 
 /// DepthToSpace.
-pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &Site) -> Port {
+pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &NodeContext) -> Port {
     let mode = if op.channel_first { "depth_first" } else { "blocks_first" };
     let x = e.operand(site, 0);
     let data = [attribute("block_size", op.block), attribute("mode", mode)];
@@ -122,7 +122,7 @@ pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &Site
 }
 
 /// SpaceToDepth.
-pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, site: &Site) -> Port {
+pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, site: &NodeContext) -> Port {
     let x = e.operand(site, 0);
     let data = [attribute("block_size", op.block), attribute("mode", "blocks_first")];
     e.op(Operation("SpaceToDepth", 1), &data, &[x], &site.results[0])

@@ -3,17 +3,17 @@
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{LayerNorm, Softmax};
 
-use super::super::emit::{Emitter, Site, attribute};
+use super::super::emit::{Emitter, NodeContext, attribute};
 
 /// SoftMax or LogSoftmax.
-pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &Site) -> Port {
+pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &NodeContext) -> Port {
     let operation = if op.log { Operation("LogSoftmax", 5) } else { Operation("SoftMax", 8) };
     let x = e.operand(site, 0);
     e.op(operation, &[attribute("axis", op.axis)], &[x], &site.results[0].real())
 }
 
 /// MVN, with scale and bias behind it.
-pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &Site) -> Port {
+pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &NodeContext) -> Port {
     let ty = site.results[0].real();
     let axes: Vec<usize> = (op.axis..ty.rank()).collect();
     let data =

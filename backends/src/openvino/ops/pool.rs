@@ -4,7 +4,7 @@ use qcc_formats::openvino::{Attribute, Operation, Port};
 use qcc_ir::ops::{Pool, PoolFn};
 use qcc_ir::{Elem, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported, attribute, list};
+use super::super::emit::{Emitter, NodeContext, Unsupported, attribute, list};
 
 /// The largest number in windows that lie side by side; the type is that of the result.
 pub(super) fn max_pool(e: &mut Emitter<'_>, x: Port, window: &[usize], ty: &TensorType) -> Port {
@@ -25,7 +25,7 @@ fn windows(window: &[usize], stride: &[usize], [before, after]: [&[usize]; 2]) -
 }
 
 /// MaxPool and AvgPool; neither counts padding.
-pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext) -> Result<Port, Unsupported> {
     let ty = site.results[0].real();
     let x = e.operand(site, 0);
     let mut data = windows(&op.window, &op.stride, [&op.before, &op.after]);

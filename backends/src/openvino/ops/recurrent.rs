@@ -4,7 +4,7 @@ use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{Cell, Recurrent};
 use qcc_ir::{Elem, Shape, TensorType};
 
-use super::super::emit::{Emitter, Ports, Site, Unsupported, attribute};
+use super::super::emit::{Emitter, NodeContext, Ports, Unsupported, attribute};
 
 /// Gates forget, input, candidate, output among those of the graph.
 const LSTM_GATES: [usize; 4] = [2, 0, 3, 1];
@@ -16,7 +16,7 @@ pub(in super::super) fn native(operands: &[&TensorType]) -> bool {
 
 /// LSTMSequence, GRUSequence or RNNSequence in one direction. The batch comes before the steps, and everything but x has
 /// an axis of directions.
-pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &Site) -> Result<Ports, Unsupported> {
+pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext) -> Result<Ports, Unsupported> {
     let known = |i: usize| site.operands[i].shape.extents().ok_or("its extents are open; fix them with --shape");
     let (x, hidden) = (known(0)?, known(2)?[1]);
     let (steps, batch, inputs) = (x[0], x[1], x[2]);
@@ -68,7 +68,14 @@ fn swapped(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Port {
 }
 
 /// An operand with `[gates * hidden, ..columns]` elements under an axis of directions, its gates in the format's order.
-fn weights(e: &mut Emitter<'_>, cell: Cell, site: &Site, operand: usize, hidden: usize, columns: &[usize]) -> Port {
+fn weights(
+    e: &mut Emitter<'_>,
+    cell: Cell,
+    site: &NodeContext,
+    operand: usize,
+    hidden: usize,
+    columns: &[usize],
+) -> Port {
     let rows = if operand == 3 { cell.biases() } else { cell.gates() };
     let dims = |outer: &[usize]| -> Shape { outer.iter().chain(columns).copied().collect() };
     let whole = dims(&[1, rows * hidden]);

@@ -4,12 +4,12 @@ use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
 use qcc_ir::{Dim, Elem, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported, attribute};
+use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
 use super::index::sorted;
 use super::pool::max_pool;
 
 /// The Reduce operations.
-pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Result<Port, Unsupported> {
     let kind = match op.f {
         ReduceFn::Sum => "ReduceSum",
         ReduceFn::Mean => "ReduceMean",
@@ -29,7 +29,7 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Result<Po
 
 /// The largest or smallest number as a pooling: the plugin joins ReduceMax and ReduceMin with a FakeQuantize behind them,
 /// and then compares numbers with ones that are quantized already.
-fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &Site) -> Result<Port, Unsupported> {
+fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Result<Port, Unsupported> {
     let smallest = op.f == ReduceFn::Min;
     let mut ty = site.operands[0].real();
     let mut x = e.operand(site, 0);
@@ -80,7 +80,7 @@ fn squeezed(e: &mut Emitter<'_>, x: Port, axes: &[usize], ty: &TensorType) -> Po
 }
 
 /// The place of the first in order.
-pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &Site) -> Port {
+pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &NodeContext) -> Port {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let kept = |elem| TensorType::new(elem, x.shape.with(op.axis, 1));
     let types = [kept(x.elem.real()), kept(y.elem.clone())];
@@ -89,7 +89,7 @@ pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &Site) -> Po
 }
 
 /// CumSum.
-pub(super) fn cum_sum(e: &mut Emitter<'_>, op: &CumSum, site: &Site) -> Port {
+pub(super) fn cum_sum(e: &mut Emitter<'_>, op: &CumSum, site: &NodeContext) -> Port {
     let data = [attribute("exclusive", op.exclusive), attribute("reverse", op.reverse)];
     let inputs = [e.operand(site, 0), e.index(op.axis)];
     e.op(Operation("CumSum", 3), &data, &inputs, &site.results[0])

@@ -4,7 +4,7 @@ use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::TensorType;
 use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
-use super::super::emit::{Emitter, Site, Unsupported, attribute};
+use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
 
 /// Whether extents or scales are given: the other follows, and positions are computed with the scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub(in crate::openvino) fn native(op: &Resize, x: &TensorType) -> bool {
 }
 
 /// Interpolate.
-pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext) -> Result<Port, Unsupported> {
     let x = &site.operands[0];
     let given = given(op, x).ok_or("its extents do not follow from its scales")?;
     let nearest = match op.mode {
@@ -77,7 +77,7 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site) -> Result<Po
 }
 
 /// GridSample.
-pub(super) fn grid_sample(e: &mut Emitter<'_>, op: &GridSample, site: &Site) -> Port {
+pub(super) fn grid_sample(e: &mut Emitter<'_>, op: &GridSample, site: &NodeContext) -> Port {
     let mode = match op.mode {
         SampleMode::Nearest => "nearest",
         SampleMode::Linear => "bilinear",

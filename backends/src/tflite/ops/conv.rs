@@ -2,9 +2,9 @@
 
 use qcc_formats::tflite::{BuiltinOperator, Conv2D, DepthwiseConv2D, Padding, TransposeConv};
 use qcc_ir::ops::{Conv, ConvTranspose, Op, Types};
-use qcc_ir::{Affine, Elem, Grid, Shape, Store, TensorType};
+use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported};
+use super::super::emit::{Emitter, NodeContext, Unsupported};
 use super::window::{Axis, padding};
 
 /// True where the numbers of a convolution are ones that TFLite works out by itself.
@@ -53,7 +53,7 @@ fn transpose_padding(c: &ConvTranspose, operands: &[&TensorType], results: &Type
 }
 
 /// CONV_2D, or DEPTHWISE_CONV_2D where each group has one channel.
-pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let [x, w] = [&site.operands[0], &site.operands[1]];
     let padding = conv_padding(op, x, w, &site.results[0]).ok_or("its padding is neither SAME nor VALID")?;
     let bias = match site.inputs.get(2) {
@@ -64,8 +64,8 @@ pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &Site<'_>) -> Result<()
     let [stride_h, stride_w, dilation_h, dilation_w] =
         [op.stride[0], op.stride[1], op.dilation[0], op.dilation[1]].map(|n| n as i32);
     let activation = site.activation;
-    let (integer, hybrid) = (x.elem.grid().is_some(), x.elem == Elem::F32 && w.elem.grid().is_some());
-    let per_axis = w.elem.grid().is_some_and(|g| matches!(g.map, Affine::PerAxis { .. }));
+    let (integer, hybrid) = (x.elem.qparams().is_some(), x.elem == Elem::F32 && w.elem.qparams().is_some());
+    let per_axis = w.elem.qparams().is_some_and(|g| matches!(g.map, Affine::PerAxis { .. }));
     if op.is_depthwise(&w.shape) {
         let channels = extent(x, 1).ok_or("its channels are not known")?;
         let outputs = extent(w, 0).ok_or("its channels are not known")?;
@@ -95,7 +95,11 @@ pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &Site<'_>) -> Result<()
 }
 
 /// TRANSPOSE_CONV: the extents of the result decide how the padding falls.
-pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn conv_transpose(
+    e: &mut Emitter<'_>,
+    op: &ConvTranspose,
+    site: &NodeContext<'_>,
+) -> Result<(), Unsupported> {
     let operands: Vec<&TensorType> = site.operands.iter().collect();
     let padding = transpose_padding(op, &operands, &site.results).ok_or("its padding is neither SAME nor VALID")?;
     let y = &site.results[0];
@@ -103,7 +107,7 @@ pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Sit
     let shape: Vec<i32> = shape.iter().map(|&n| n as i32).collect();
     let mut inputs = vec![e.indices(&shape), site.inputs[1], site.inputs[0]];
     inputs.extend(site.inputs.get(2));
-    let version = match (inputs.len() > 3, site.operands[0].elem.grid()) {
+    let version = match (inputs.len() > 3, site.operands[0].elem.qparams()) {
         (true, _) => 3,
         (false, Some(_)) => 2,
         (false, None) => 1,
@@ -119,13 +123,17 @@ pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Sit
 fn zero_bias(e: &mut Emitter<'_>, x: &TensorType, w: &TensorType, channel: usize) -> i32 {
     let channels = extent(w, channel).unwrap_or(0);
     let shape = Shape::known(&[channels]);
-    let scale = x.elem.grid().and_then(Grid::tensor_map).map(|(scale, _)| scale);
-    let (Some(x_scale), Some(w_grid)) = (scale, w.elem.grid()) else {
+    let scale = x.elem.qparams().and_then(QuantParams::tensor_map).map(|(scale, _)| scale);
+    let (Some(x_scale), Some(w_qparams)) = (scale, w.elem.qparams()) else {
         return e.constant(&TensorType::new(Elem::F32, shape), &vec![0f32; channels]);
     };
-    let grid = match w_grid.tensor_map() {
-        Some((scale, _)) => Grid::per_tensor(Store::I32, x_scale * scale, 0),
-        None => Grid::per_axis(Store::I32, 0, w_grid.scales().iter().map(|s| x_scale * s).collect::<Vec<f32>>()),
+    let qparams = match w_qparams.tensor_map() {
+        Some((scale, _)) => QuantParams::per_tensor(StorageType::I32, x_scale * scale, 0),
+        None => QuantParams::per_axis(
+            StorageType::I32,
+            0,
+            w_qparams.scales().iter().map(|s| x_scale * s).collect::<Vec<f32>>(),
+        ),
     };
-    e.constant(&TensorType::new(Elem::Grid(grid), shape), &vec![0i32; channels])
+    e.constant(&TensorType::new(Elem::Quantized(qparams), shape), &vec![0i32; channels])
 }

@@ -8,10 +8,10 @@ use qcc_ir::ops::{Binary, BinaryFn, Cast, Clamp, Op, Unary, UnaryFn};
 use qcc_ir::{Elem, TensorType};
 use smallvec::SmallVec;
 
-use super::super::emit::{Emitter, Site, Unsupported, stored, version};
+use super::super::emit::{Emitter, NodeContext, Unsupported, stored, version};
 
 /// Operators of one operand.
-pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     use UnaryFn::*;
     let x = &site.operands[0];
     let none = || Options::None;
@@ -45,7 +45,7 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &Site<'_>) -> Result<
 }
 
 /// Operators of two operands.
-pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     use BinaryFn::*;
     let x = &site.operands[0];
     let activation = site.activation;
@@ -85,7 +85,7 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &Site<'_>) -> Resul
 }
 
 /// The operands with the extents of the result.
-fn repeated(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<SmallVec<[i32; 4]>, Unsupported> {
+fn repeated(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<SmallVec<[i32; 4]>, Unsupported> {
     let y = &site.results[0];
     let extents = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
     let extents = e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>());
@@ -102,8 +102,8 @@ fn repeated(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<SmallVec<[i32; 4]>, 
 }
 
 /// Products that need a multiplier of 1 or more came with version 3.
-fn mul_version(site: &Site<'_>) -> i32 {
-    let scale = |t: &TensorType| t.elem.grid().and_then(|g| g.tensor_map()).map(|(scale, _)| scale);
+fn mul_version(site: &NodeContext<'_>) -> i32 {
+    let scale = |t: &TensorType| t.elem.qparams().and_then(|g| g.tensor_map()).map(|(scale, _)| scale);
     let scales = (scale(&site.operands[0]), scale(&site.operands[1]), scale(&site.results[0]));
     match scales {
         (Some(a), Some(b), Some(y)) if a * b / y >= 1.0 => version(&site.operands[0], 1, 3, 4),
@@ -122,7 +122,7 @@ pub(in crate::tflite) fn activation(op: &Clamp) -> Option<Activation> {
 }
 
 /// One of the RELU operators, or MAXIMUM and MINIMUM with constants.
-pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let real = !x.elem.is_integer();
     let relu = match activation(op) {
@@ -136,7 +136,7 @@ pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site<'_>) -> Result<
         return Ok(());
     }
     // MAXIMUM and MINIMUM stay on one grid. What putting on the grid limits already needs none of them.
-    let within = |lo, hi| x.elem != y.elem && y.elem.grid().is_some_and(|g| g.keeps_within(lo, hi));
+    let within = |lo, hi| x.elem != y.elem && y.elem.qparams().is_some_and(|g| g.keeps_within(lo, hi));
     let mut steps: Vec<(B, Option<f32>)> = Vec::new();
     if x.elem != y.elem {
         steps.push((B::QUANTIZE, None));
@@ -165,13 +165,13 @@ pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &Site<'_>) -> Result<
 }
 
 /// SELECT_V2, which broadcasts.
-pub(super) fn select(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn select(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     e.push_operator(B::SELECT_V2, 1, Options::Other(T::SELECT_V2), &site.inputs, &site.outputs);
     Ok(())
 }
 
 /// CAST; constants stored as F16 are restored by DEQUANTIZE, which runtimes do once.
-pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     if x.elem == Elem::F16 && op.to == Elem::F32 && matches!(site.graph.producer(site.values[0]), Op::Const(_)) {
         e.push_operator(B::DEQUANTIZE, 3, Options::Other(T::DEQUANTIZE), &site.inputs, &site.outputs);

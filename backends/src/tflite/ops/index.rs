@@ -6,10 +6,10 @@ use qcc_formats::tflite::{
 use qcc_ir::ops::{Gather, TopK};
 use qcc_ir::{Elem, Tensor, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported, stored};
+use super::super::emit::{Emitter, NodeContext, Unsupported, stored};
 
 /// GATHER. Kernels refuse negative indices, so constant ones are counted from the front.
-pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let version = match stored(&x.elem) {
         Stored::INT16 => 4,
@@ -32,7 +32,7 @@ pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &Site<'_>) -> Resul
 }
 
 /// GATHER_ND.
-pub(super) fn gather_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn gather_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let negative =
         site.graph.constant(site.values[1]).and_then(|t| t.integers()).is_some_and(|v| v.iter().any(|&i| i < 0));
     if negative {
@@ -49,7 +49,7 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsu
 }
 
 /// SCATTER_ND, which adds updates of one place up, and ADD, where there is anything that they are added to.
-pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = &site.results[0];
     let extents = y.shape.extents().ok_or("its extents are open; fix them with --shape")?;
     let shape = e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>());
@@ -68,7 +68,7 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Uns
 }
 
 /// TOPK_V2 along the innermost axis. Its indices are 32-bit; a CAST widens them for those who read 64.
-pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     if x.layout.position(op.axis) + 1 != x.rank() {
         return Err(format!("axis {} of {x} does not lie innermost", op.axis).into());

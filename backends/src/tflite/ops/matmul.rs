@@ -4,7 +4,7 @@ use qcc_formats::tflite::{Add, BatchMatMul, BuiltinOperator, FullyConnected};
 use qcc_ir::ops::MatMul;
 use qcc_ir::{Affine, Elem, Graph, NodeId, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported, version};
+use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 
 /// True where the product is with a constant matrix `[O, I]`.
 pub(super) fn is_fully_connected(graph: &Graph, node: NodeId) -> bool {
@@ -19,11 +19,11 @@ pub(super) fn is_fully_connected(graph: &Graph, node: NodeId) -> bool {
 }
 
 /// FULLY_CONNECTED for a constant matrix, else BATCH_MATMUL.
-pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let [a, b] = [&site.operands[0], &site.operands[1]];
-    let hybrid = a.elem == Elem::F32 && b.elem.grid().is_some();
+    let hybrid = a.elem == Elem::F32 && b.elem.qparams().is_some();
     if is_fully_connected(site.graph, site.node) {
-        let per_axis = b.elem.grid().is_some_and(|g| matches!(g.map, Affine::PerAxis { .. }));
+        let per_axis = b.elem.qparams().is_some_and(|g| matches!(g.map, Affine::PerAxis { .. }));
         let keep_num_dims = a.rank() != 2;
         let version = match (hybrid, per_axis) {
             (true, true) => 12,
@@ -51,7 +51,7 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &Site<'_>) -> Resul
         e.push_operator(BuiltinOperator::BATCH_MATMUL, number, options, &site.inputs, &site.outputs);
         return Ok(());
     };
-    if a.elem.grid().is_some() {
+    if a.elem.qparams().is_some() {
         return Err("a bias on a product of two computed integer matrices".into());
     }
     let product = e.scratch(&TensorType::clone(&site.results[0]), site.node);

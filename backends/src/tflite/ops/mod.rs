@@ -4,22 +4,22 @@ use qcc_ir::Graph;
 use qcc_ir::NodeId;
 use qcc_ir::ops::{BinaryFn, Op};
 
-use super::emit::{Emitter, Site, Unsupported};
+use super::emit::{Emitter, NodeContext, Unsupported};
 
 pub(super) mod conv;
 pub(super) mod elementwise;
-mod grid;
 mod index;
 mod matmul;
 mod movement;
 mod norm;
 pub(super) mod pool;
+mod quantize;
 mod reduce;
 pub(super) mod resize;
 mod window;
 
 /// Writes one node.
-pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     match op {
         Op::Input(_) | Op::Const(_) => Ok(()),
         Op::Unary(op) => elementwise::unary(e, op, site),
@@ -50,8 +50,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &Site<'_>) -> Result<(), 
         Op::ScatterNd(_) => index::scatter_nd(e, site),
         Op::TopK(op) => index::top_k(e, op, site),
         Op::Resize(op) => resize::resize(e, op, site),
-        Op::Quantize(_) => grid::quantize(e, site),
-        Op::Dequantize(_) => grid::dequantize(e, site),
+        Op::Quantize(_) => quantize::quantize(e, site),
+        Op::Dequantize(_) => quantize::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
         Op::Recurrent(_) => Err(format!("{} steps are too many to unroll", site.operands[0].shape.dims()[0]).into()),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {

@@ -7,7 +7,7 @@ use qcc_formats::tflite::{
 use qcc_ir::ops::{Concat, DepthToSpace, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose};
 use qcc_ir::{Dim, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported, stored, version};
+use super::super::emit::{Emitter, NodeContext, Unsupported, stored, version};
 
 /// The physical permutation that takes the bytes of `x` to those of `y`, whose axis `i` is axis `perm[i]` of `x`.
 pub(super) fn physical(x: &TensorType, y: &TensorType, perm: &[usize]) -> Vec<usize> {
@@ -21,16 +21,16 @@ pub(super) fn moves_nothing(perm: &[usize], x: &TensorType) -> bool {
 }
 
 /// TRANSPOSE, or RESHAPE where no byte moves.
-pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     permute(e, &op.perm, site)
 }
 
 /// A change of layout is a physical permutation.
-pub(super) fn relayout(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn relayout(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     permute(e, &(0..site.operands[0].rank()).collect::<Vec<usize>>(), site)
 }
 
-fn permute(e: &mut Emitter<'_>, perm: &[usize], site: &Site<'_>) -> Result<(), Unsupported> {
+fn permute(e: &mut Emitter<'_>, perm: &[usize], site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let perm = physical(x, y, perm);
     if moves_nothing(&perm, x) {
@@ -52,7 +52,7 @@ fn permute(e: &mut Emitter<'_>, perm: &[usize], site: &Site<'_>) -> Result<(), U
 }
 
 /// CONCATENATION.
-pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = &site.results[0];
     let options = Concatenation { axis: y.layout.position(op.axis) as i32, ..Concatenation::default() };
     e.push_operator(B::CONCATENATION, version(y, 1, 2, 3), options, &site.inputs, &site.outputs);
@@ -60,7 +60,7 @@ pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &Site<'_>) -> Resul
 }
 
 /// SLICE, or STRIDED_SLICE where a step is not 1.
-pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let range = |place: usize| {
         let axis = x.layout.order().nth(place);
@@ -97,7 +97,7 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &Site<'_>) -> Result<
 }
 
 /// PAD (with 0.0), PADV2 or MIRROR_PAD.
-pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let pads: Vec<i32> = x.layout.order().flat_map(|a| [op.before[a] as i32, op.after[a] as i32]).collect();
     let shape = qcc_ir::Shape::known(&[x.rank(), 2]);
@@ -122,7 +122,7 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &Site<'_>) -> Result<(), 
 }
 
 /// BROADCAST_TO.
-pub(super) fn expand(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn expand(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = &site.results[0];
     let extents = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
     let inputs = [site.inputs[0], e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>())];
@@ -132,7 +132,7 @@ pub(super) fn expand(e: &mut Emitter<'_>, site: &Site<'_>) -> Result<(), Unsuppo
 }
 
 /// TILE.
-pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let repeats: Vec<i32> = x.layout.order().map(|a| op.repeats[a] as i32).collect();
     let inputs = [site.inputs[0], e.indices(&repeats)];
@@ -141,7 +141,7 @@ pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &Site<'_>) -> Result<()
 }
 
 /// REVERSE_V2, one for each axis: it takes neighbouring axes only.
-pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let number = match stored(&x.elem) {
         Stored::INT8 => 3,
@@ -159,7 +159,11 @@ pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &Site<'_>) -> Res
 }
 
 /// DEPTH_TO_SPACE.
-pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn depth_to_space(
+    e: &mut Emitter<'_>,
+    op: &DepthToSpace,
+    site: &NodeContext<'_>,
+) -> Result<(), Unsupported> {
     let options = DepthToSpaceOptions { block_size: op.block as i32 };
     let number = version(&site.operands[0], 1, 2, 2);
     e.push_operator(B::DEPTH_TO_SPACE, number, options, &site.inputs, &site.outputs);
@@ -167,7 +171,11 @@ pub(super) fn depth_to_space(e: &mut Emitter<'_>, op: &DepthToSpace, site: &Site
 }
 
 /// SPACE_TO_DEPTH.
-pub(super) fn space_to_depth(e: &mut Emitter<'_>, op: &SpaceToDepth, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn space_to_depth(
+    e: &mut Emitter<'_>,
+    op: &SpaceToDepth,
+    site: &NodeContext<'_>,
+) -> Result<(), Unsupported> {
     let options = SpaceToDepthOptions { block_size: op.block as i32 };
     let number = version(&site.operands[0], 1, 2, 2);
     e.push_operator(B::SPACE_TO_DEPTH, number, options, &site.inputs, &site.outputs);

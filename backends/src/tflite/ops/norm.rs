@@ -3,10 +3,10 @@
 use qcc_formats::tflite::{BuiltinOperator, Options, OptionsType, Softmax as SoftmaxOptions};
 use qcc_ir::ops::Softmax;
 
-use super::super::emit::{Emitter, Site, Unsupported, version};
+use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 
 /// SOFTMAX or LOG_SOFTMAX, over the innermost axis.
-pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     if x.layout.position(op.axis) + 1 != x.rank() {
         return Err(format!("axis {} of {x} does not lie innermost", op.axis).into());

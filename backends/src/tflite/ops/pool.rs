@@ -4,7 +4,7 @@ use qcc_formats::tflite::{BuiltinOperator, Padding, Pool2D};
 use qcc_ir::TensorType;
 use qcc_ir::ops::{Op, Pool, PoolFn};
 
-use super::super::emit::{Emitter, Site, Unsupported, version};
+use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 use super::conv::extent;
 use super::window::{Axis, padding};
 
@@ -31,7 +31,7 @@ fn pool_padding(p: &Pool, x: &TensorType, y: &TensorType) -> Option<Padding> {
 }
 
 /// MAX_POOL_2D and AVERAGE_POOL_2D; neither counts padding.
-pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let padding = pool_padding(op, x, &site.results[0]).ok_or("its padding is neither SAME nor VALID")?;
     let [stride_h, stride_w, filter_height, filter_width] =

@@ -4,10 +4,10 @@ use qcc_formats::tflite::{ArgMax, ArgMin, BuiltinOperator, CumSum as CumSumOptio
 use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
 use qcc_ir::{Dim, TensorType};
 
-use super::super::emit::{Emitter, Site, Unsupported, version};
+use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 
 /// MEAN, SUM and the REDUCE operators.
-pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let (code, int8, int16) = match op.f {
         ReduceFn::Sum => (BuiltinOperator::SUM, 2, 2),
@@ -27,7 +27,7 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &Site<'_>) -> Resul
 }
 
 /// ARG_MAX and ARG_MIN. They drop the axis; a RESHAPE brings it back.
-pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let output = e.elem(site.outputs[0]);
     let (code, options) = match op.largest {
@@ -51,7 +51,7 @@ pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &Site<'_>) -
 }
 
 /// CUMSUM.
-pub(super) fn cum_sum(e: &mut Emitter<'_>, op: &CumSum, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn cum_sum(e: &mut Emitter<'_>, op: &CumSum, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = [site.inputs[0], e.index(site.operands[0].layout.position(op.axis))];
     let options = CumSumOptions { exclusive: op.exclusive, reverse: op.reverse };
     e.push_operator(BuiltinOperator::CUMSUM, 1, options, &inputs, &site.outputs);

@@ -4,7 +4,7 @@ use qcc_formats::tflite::{BuiltinOperator, Options, ResizeBilinear, ResizeNeares
 use qcc_ir::TensorType;
 use qcc_ir::ops::{Coordinates, Nearest, Op, Resize, ResizeMode};
 
-use super::super::emit::{Emitter, Site, Unsupported, version};
+use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 use super::conv::extent;
 
 /// How TFLite maps positions.
@@ -92,7 +92,7 @@ fn linear_fits(op: &Resize, i: usize, extent: usize, m: Mapping) -> bool {
 }
 
 /// RESIZE_NEAREST_NEIGHBOR and RESIZE_BILINEAR.
-pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &Site<'_>) -> Result<(), Unsupported> {
+pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let m = mapping(op, x).ok_or("its positions are mapped in no way TFLite knows")?;
     let Mapping { align_corners, half_pixel_centers } = m;

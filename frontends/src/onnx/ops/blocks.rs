@@ -1,8 +1,8 @@
 //! Weights with a scale for each block.
 
-use qcc_ir::error::GridError;
+use qcc_ir::error::QuantError;
 use qcc_ir::ops::{BinaryFn, Dequantize, DynamicQuantize, Granularity, MatMul};
-use qcc_ir::{Elem, Grid, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -40,11 +40,11 @@ impl Blocks<'_> {
 
     /// A grid for integers of so many bits: with a scale for each index of the other axis of a matrix where there is one
     /// block.
-    fn grid(&self, store: Store) -> Grid {
+    fn qparams(&self, storage: StorageType) -> QuantParams {
         if self.dims.len() == 2 && self.count() == 1 {
-            return Grid::per_axis(Store::I8, 1 - self.axis, self.scales);
+            return QuantParams::per_axis(StorageType::I8, 1 - self.axis, self.scales);
         }
-        Grid::per_block(store, self.axis, self.size, self.scales)
+        QuantParams::per_block(storage, self.axis, self.size, self.scales)
     }
 
     /// The real numbers of integers less a zero point for each block. Where those fit into 8 bits or 4, they stay integers.
@@ -55,7 +55,7 @@ impl Blocks<'_> {
         zero: &dyn Fn(usize) -> f32,
     ) -> Result<ValueId, Refusal> {
         if let Some(&odd) = self.scales.iter().find(|s| !s.is_finite() || **s <= 0.0) {
-            return Err(GridError::Scale(odd).into());
+            return Err(QuantError::Scale(odd).into());
         }
         n.room(&self.dims, size_of::<f32>())?;
         let (count, shape) = (self.dims.iter().product::<usize>(), Shape::known(&self.dims));
@@ -63,8 +63,8 @@ impl Blocks<'_> {
         let narrow = |q: f32| (q.fract() == 0.0 && (-128.0..=127.0).contains(&q)).then_some(q as i8);
         if let Some(integers) = (0..count).map(|i| narrow(centred(i))).collect::<Option<Vec<i8>>>() {
             let four_bits = integers.iter().all(|q| (-8..=7).contains(q));
-            let grid = self.grid(if four_bits { Store::I4 } else { Store::I8 });
-            let ty = TensorType::new(Elem::Grid(grid), shape.clone());
+            let qparams = self.qparams(if four_bits { StorageType::I4 } else { StorageType::I8 });
+            let ty = TensorType::new(Elem::Quantized(qparams), shape.clone());
             if ty.validate().is_ok() {
                 let stored = n.add_constant(Tensor::of(ty, integers));
                 return n.add(Dequantize {}, &[stored]);

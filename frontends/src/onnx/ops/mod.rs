@@ -72,7 +72,7 @@ pub(super) fn find(node: &NodeProto) -> Result<Import, Refusal> {
 }
 
 /// True where a row takes values on grids as they are: it works with grids, or hands values to a graph inside.
-pub(super) fn takes_grids(node: &NodeProto) -> bool {
+pub(super) fn takes_quantized(node: &NodeProto) -> bool {
     let name = match node.domain() {
         "" | "ai.onnx" => node.op_type().to_owned(),
         domain => format!("{domain}.{}", node.op_type()),
@@ -82,7 +82,7 @@ pub(super) fn takes_grids(node: &NodeProto) -> bool {
 
 /// True where the element of the results is not that of an operand.
 pub(super) fn names_elements(node: &NodeProto) -> bool {
-    matches!(node.op_type(), "Cast" | "CastLike") || takes_grids(node)
+    matches!(node.op_type(), "Cast" | "CastLike") || takes_quantized(node)
 }
 
 /// The row of a name of the standard domain.

@@ -6,7 +6,7 @@ use qcc_ir::ops::{
 use qcc_ir::{Shape, ValueId};
 
 use super::super::node::NodeCx;
-use super::super::on_grids::number_beside;
+use super::super::qdq::number_beside;
 use super::Row;
 use crate::build::index::{range, triangle};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
@@ -227,7 +227,7 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// The number to pad `x` with. Beside integers on a grid it is the one that an integer stands for.
 fn pad_value(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<f32, Refusal> {
     let value = n.optional_constant(2)?;
-    if let Some(value) = value.as_ref().filter(|v| v.ty().elem.grid().is_some() && v.len() == 1) {
+    if let Some(value) = value.as_ref().filter(|v| v.ty().elem.qparams().is_some() && v.len() == 1) {
         return Ok(value.reals()[0]);
     }
     let value = match value.as_ref().map(|v| (v.integers(), v.reals())) {
@@ -241,7 +241,7 @@ fn pad_value(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<f32, Refusal> {
             return Err(Refusal::Invalid(format!("the value to pad with is {ty}")));
         }
     };
-    match n.ty(x).elem.grid() {
+    match n.ty(x).elem.qparams() {
         Some(_) => Ok(number_beside(n, x, value)? as f32),
         None => exact_f32(value),
     }

@@ -4,12 +4,12 @@
 //! real one between [`Dequantize`] and [`Quantize`]. What lies on no grid is computed as the standard says, in `F32`:
 //! integers up to 2^24 are exact there, sums of products beyond that are rounded to 24 bits.
 
-use qcc_ir::error::GridError;
-use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, GridRule, Op, ReduceFn, UnaryFn};
-use qcc_ir::{Elem, Grid, Shape, Store, Tensor, TensorType, ValueId};
+use qcc_ir::error::QuantError;
+use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, Op, QuantRule, ReduceFn, UnaryFn};
+use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
 
 use super::super::node::NodeCx;
-use super::super::{integers, on_grids};
+use super::super::{integers, qdq};
 use super::recurrent::lstm_of;
 use super::{Row, blocks};
 use crate::build::{self, Build, Values, one};
@@ -100,7 +100,7 @@ impl Scheme {
         }
         let scales = n.constant(scale).map(Tensor::reals);
         if let Some(&odd) = scales.iter().flat_map(|s| s.iter()).find(|s| !s.is_finite() || **s <= 0.0) {
-            return Err(GridError::Scale(odd).into());
+            return Err(QuantError::Scale(odd).into());
         }
         let count = |v: ValueId| n.dims(v).iter().product::<usize>();
         let along = |v: ValueId| match n.dims(v).as_slice() {
@@ -131,16 +131,18 @@ impl Scheme {
     }
 
     /// The grid of integers that the file stores so, where scale and zero point are known and a grid has them.
-    fn grid(&self, n: &NodeCx<'_, '_>, stored: Stored) -> Option<Grid> {
-        let (store, shift) = integers::store(stored)?;
+    fn qparams(&self, n: &NodeCx<'_, '_>, stored: Stored) -> Option<QuantParams> {
+        let (storage, shift) = integers::storage(stored)?;
         let (scales, zeros) = (n.constant(self.scale)?.reals(), self.zeros(n)?);
         if !scales.iter().all(|s| s.is_normal()) {
             return None;
         }
         match (&*scales, zeros.as_slice()) {
-            (&[scale], &[zero]) => Some(Grid::per_tensor(store, scale, i32::try_from(zero).ok()?.checked_add(shift)?)),
+            (&[scale], &[zero]) => {
+                Some(QuantParams::per_tensor(storage, scale, i32::try_from(zero).ok()?.checked_add(shift)?))
+            }
             (many, zeros) if many.len() > 1 && shift == 0 && zeros.iter().all(|&z| z == 0) => {
-                Some(Grid::per_axis(store, self.axis, many))
+                Some(QuantParams::per_axis(storage, self.axis, many))
             }
             _ => None,
         }
@@ -149,13 +151,13 @@ impl Scheme {
     /// A constant on its grid. Where the zero is not that of a weight, but the integers less the zero point fit into 8
     /// bits, it lies on the grid of those.
     fn constant(&self, n: &NodeCx<'_, '_>, t: &Tensor, stored: Stored) -> Option<Tensor> {
-        let on_own = || integers::constant_on(t, stored, &self.grid(n, stored)?);
+        let on_own = || integers::constant_on(t, stored, &self.qparams(n, stored)?);
         let zeros = self.zeros(n)?;
         if zeros.iter().all(|&z| z == 0) || stored.bits() > 8 {
             return on_own();
         }
-        let symmetric = Scheme { zero: None, ..*self }.grid(n, Stored::I8)?;
-        let ty = t.ty().with_elem(Elem::Grid(symmetric));
+        let symmetric = Scheme { zero: None, ..*self }.qparams(n, Stored::I8)?;
+        let ty = t.ty().with_elem(Elem::Quantized(symmetric));
         let runs: usize = t.dims().iter().skip(self.axis + 1).product::<usize>().max(1);
         let zero = |i: usize| zeros[i / runs % zeros.len()];
         let integers = t.integers()?;
@@ -179,22 +181,24 @@ impl Scheme {
 }
 
 /// The integers `x` read on a grid: a constant or an input that nothing else reads, or what moves such a one about.
-fn read_on(n: &mut impl Build, x: ValueId, grid: &Grid) -> Result<Option<ValueId>, Refusal> {
-    let on_grid = n.ty(x).with_elem(Elem::Grid(grid.clone()));
-    if on_grid.validate().is_err() {
+fn read_on(n: &mut impl Build, x: ValueId, qparams: &QuantParams) -> Result<Option<ValueId>, Refusal> {
+    let placed_input = n.ty(x).with_elem(Elem::Quantized(qparams.clone()));
+    if placed_input.validate().is_err() {
         return Ok(None);
     }
     if let Some(t) = n.constant(x) {
-        return Ok(t.retype(on_grid).map(|t| n.add_constant(t)));
+        return Ok(t.retype(placed_input).map(|t| n.add_constant(t)));
     }
     match n.graph().producer(x).clone() {
         Op::Input(_) if n.graph().users(x).is_empty() => {
-            n.graph_mut().set_type(x, on_grid);
+            n.graph_mut().set_type(x, placed_input);
             Ok(Some(x))
         }
-        op if op.grid() == GridRule::Carry && matches!(op, Op::Gather(_) | Op::Transpose(_) | Op::Reshape(_)) => {
+        op if op.quant_rule() == QuantRule::SameAsInput
+            && matches!(op, Op::Gather(_) | Op::Transpose(_) | Op::Reshape(_)) =>
+        {
             let mut operands = n.graph().operands(x.node);
-            let Some(data) = read_on(n, operands[0], grid)? else { return Ok(None) };
+            let Some(data) = read_on(n, operands[0], qparams)? else { return Ok(None) };
             operands[0] = data;
             n.add(op, &operands).map(Some)
         }
@@ -209,27 +213,27 @@ fn dequantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<Val
     if let Some(zero) = scheme.zero.filter(|&z| elem(z) != elem(x)) {
         return Err(Refusal::Invalid(format!("zero points {} for integers {}", n.ty(zero), n.ty(x))));
     }
-    if let Some(on_grid) = n.constant(x).zip(stored).and_then(|(t, stored)| scheme.constant(n, t, stored)) {
-        let on_grid = n.add_constant(on_grid);
-        return n.add(Dequantize {}, &[on_grid]);
+    if let Some(placed_input) = n.constant(x).zip(stored).and_then(|(t, stored)| scheme.constant(n, t, stored)) {
+        let placed_input = n.add_constant(placed_input);
+        return n.add(Dequantize {}, &[placed_input]);
     }
-    let on_grid = match n.ty(x).elem.grid() {
+    let placed_input = match n.ty(x).elem.qparams() {
         Some(_) => Some(x),
-        None => n.integers_of_file().grid_of(x),
+        None => n.integers_of_file().qparams_of(x),
     };
     // The grid of the file's own integers; a cast to others that hold them changes none.
-    let on_grid = match on_grid {
+    let placed_input = match placed_input {
         Some(v) => {
-            let same = n.stored(v).and_then(|stored| scheme.grid(n, stored));
-            (same.as_ref() == n.ty(v).elem.grid()).then_some(v)
+            let same = n.stored(v).and_then(|stored| scheme.qparams(n, stored));
+            (same.as_ref() == n.ty(v).elem.qparams()).then_some(v)
         }
-        None => match stored.filter(|s| s.bits() == 8).and_then(|stored| scheme.grid(n, stored)) {
-            Some(grid) if n.constant(x).is_none() => read_on(n, x, &grid)?,
+        None => match stored.filter(|s| s.bits() == 8).and_then(|stored| scheme.qparams(n, stored)) {
+            Some(qparams) if n.constant(x).is_none() => read_on(n, x, &qparams)?,
             _ => None,
         },
     };
-    if let Some(on_grid) = on_grid {
-        return n.add(Dequantize {}, &[on_grid]);
+    if let Some(placed_input) = placed_input {
+        return n.add(Dequantize {}, &[placed_input]);
     }
     let (scale, zero) = scheme.factors(n, x)?;
     let integers = integers::numbers(n, x, stored)?;
@@ -243,38 +247,38 @@ fn quantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> 
         return Err(Refusal::Unsupported(format!("quantization to integers of {} bits is not supported", to.bits())));
     };
     let x = n.cast(x, Elem::F32)?;
-    let Some(grid) = scheme.grid(n, to) else { return quantize_plain(n, x, scheme, to) };
-    let ty = n.ty(x).with_elem(Elem::Grid(grid.clone()));
+    let Some(qparams) = scheme.qparams(n, to) else { return quantize_plain(n, x, scheme, to) };
+    let ty = n.ty(x).with_elem(Elem::Quantized(qparams.clone()));
     ty.validate()?;
-    if let Some(known) = n.constant(x).and_then(|t| known_integers(t, &grid, to)) {
+    if let Some(known) = n.constant(x).and_then(|t| known_integers(t, &qparams, to)) {
         let known = n.add_constant(known);
         return Ok(declared(n, known, to));
     }
     // A grid has 8 bits or more. Fewer end in between, at numbers that differ where there are several scales.
-    let limit = |q: i64| (q - i64::from(grid.zero_point())) as f32 * grid.scales()[0];
-    let x = match (to.bits() < 8, grid.tensor_map()) {
+    let limit = |q: i64| (q - i64::from(qparams.zero_point())) as f32 * qparams.scales()[0];
+    let x = match (to.bits() < 8, qparams.tensor_map()) {
         (false, _) => x,
         (true, Some(_)) => n.add(Clamp { lo: limit(lo), hi: limit(hi) }, &[x])?,
         (true, None) => return quantize_plain(n, x, scheme, to),
     };
-    on_grids::on_grid(n, x, ty, to)
+    qdq::quantize_with(n, x, ty, to)
 }
 
 /// The integers of a constant on a grid, as the file stores them.
-fn known_integers(t: &Tensor, grid: &Grid, to: Stored) -> Option<Tensor> {
-    let on_grid = t.quantized(grid);
-    let plain = on_grid.ty().with_elem(to.elem());
+fn known_integers(t: &Tensor, qparams: &QuantParams, to: Stored) -> Option<Tensor> {
+    let placed_input = t.quantized(qparams);
+    let plain = placed_input.ty().with_elem(to.elem());
     match to {
         Stored::U16 => {
-            let integers = on_grid.integers()?.into_iter().map(|q| q as i32 - i32::from(i16::MIN));
+            let integers = placed_input.integers()?.into_iter().map(|q| q as i32 - i32::from(i16::MIN));
             Some(Tensor::of(plain, integers.collect()))
         }
         _ if to.bits() < 8 => {
             let (lo, hi) = to.integers()?;
-            let integers: Vec<f64> = on_grid.integers()?.into_iter().map(|q| q.clamp(lo, hi) as f64).collect();
+            let integers: Vec<f64> = placed_input.integers()?.into_iter().map(|q| q.clamp(lo, hi) as f64).collect();
             build::numbers(&to.elem(), plain.shape, &integers)
         }
-        _ => on_grid.retype(plain),
+        _ => placed_input.retype(plain),
     }
 }
 
@@ -534,7 +538,7 @@ fn gates(n: &mut NodeCx<'_, '_>, at: usize, scheme: usize, directions: usize) ->
         // Symmetric ones stay what they are.
         let normal = scales.iter().all(|s| s.is_normal() && *s > 0.0);
         if normal && w.ty().elem == Elem::I8 && zeros.iter().all(|&zero| zero == 0.0) {
-            let ty = TensorType::new(Elem::Grid(Grid::per_axis(Store::I8, 0, scales)), shape);
+            let ty = TensorType::new(Elem::Quantized(QuantParams::per_axis(StorageType::I8, 0, scales)), shape);
             let stored = n.add_constant(Tensor::of(ty, (0..rows * inner).map(|k| integers[place(k)] as i8).collect()));
             weights.push(n.add(Dequantize {}, &[stored])?);
         } else {

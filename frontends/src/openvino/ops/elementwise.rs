@@ -4,7 +4,7 @@ use qcc_ir::Elem;
 use qcc_ir::ops::{BinaryFn, Clamp, Select, UnaryFn};
 
 use super::super::node::NodeCx;
-use super::{Row, grid};
+use super::{Row, quantize};
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
@@ -54,7 +54,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Minimum", |n| binary(n, BinaryFn::Min)),
     ("Mish", |n| unary(n, UnaryFn::Mish)),
     ("Mod", |n| binary(n, BinaryFn::Rem)),
-    ("Multiply", |n| match grid::scaled(n)? {
+    ("Multiply", |n| match quantize::scaled(n)? {
         Some(real) => {
             n.broadcasts()?;
             one(real)

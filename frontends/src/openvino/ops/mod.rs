@@ -11,11 +11,11 @@ use crate::refusal::Refusal;
 
 mod conv;
 mod elementwise;
-mod grid;
 mod index;
 mod movement;
 mod norm;
 mod pool;
+mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -29,7 +29,7 @@ type Row = (&'static str, Import);
 const FAMILIES: [&[Row]; 10] = [
     conv::ROWS,
     elementwise::ROWS,
-    grid::ROWS,
+    quantize::ROWS,
     index::ROWS,
     movement::ROWS,
     norm::ROWS,

@@ -112,7 +112,7 @@ fn add_n(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// The kernel negates what is stored, which means the number where 0 stands for 0.0.
 fn neg(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    if n.ty(x).elem.grid().is_some_and(|g| g.zero_point() != 0) {
+    if n.ty(x).elem.qparams().is_some_and(|g| g.zero_point() != 0) {
         return Err(Refusal::Unsupported("the kernel negates stored integers, whatever their zero point".into()));
     }
     unary(n, UnaryFn::Neg)
@@ -121,7 +121,7 @@ fn neg(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Kernels would divide what is stored, whatever the scales.
 fn plain(n: &mut NodeCx<'_, '_>) -> Result<[qcc_ir::ValueId; 2], Refusal> {
     let operands = [n.input(0)?, n.input(1)?];
-    if operands.iter().any(|&v| n.ty(v).elem.grid().is_some()) {
+    if operands.iter().any(|&v| n.ty(v).elem.qparams().is_some()) {
         return Err(Refusal::Unsupported("the kernel divides stored integers, whatever their scales".into()));
     }
     Ok(operands)

@@ -11,12 +11,12 @@ use crate::refusal::Refusal;
 
 mod conv;
 mod elementwise;
-mod grid;
 mod index;
 mod matmul;
 mod movement;
 mod norm;
 mod pool;
+mod quantize;
 mod reduce;
 mod resize;
 mod source;
@@ -31,7 +31,7 @@ type Row = (B, Import);
 const FAMILIES: [&[Row]; 11] = [
     conv::ROWS,
     elementwise::ROWS,
-    grid::ROWS,
+    quantize::ROWS,
     index::ROWS,
     matmul::ROWS,
     movement::ROWS,

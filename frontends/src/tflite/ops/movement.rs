@@ -260,7 +260,7 @@ fn pad_v2(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let &[number] = &*value.reals() else {
         return Err(Refusal::Invalid(format!("the value to pad with is {}", value.ty())));
     };
-    let exact = value.ty().elem.is_float() || value.ty().elem.grid().is_some() || number.abs() <= (1 << 24) as f32;
+    let exact = value.ty().elem.is_float() || value.ty().elem.qparams().is_some() || number.abs() <= (1 << 24) as f32;
     if !exact {
         return Err(Refusal::Unsupported(format!("padding with {number}")));
     }

@@ -2,7 +2,7 @@
 //! training.
 
 use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, Quantize};
-use qcc_ir::{Affine, Elem, Grid, Shape, Store, Tensor, ValueId};
+use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, Tensor, ValueId};
 
 use super::super::node::{NodeCx, Operand};
 use super::Row;
@@ -20,28 +20,30 @@ pub(super) const ROWS: &[Row] = &[
 
 /// A grid, and the integers of it that are used.
 struct Scheme {
-    grid: Grid,
+    qparams: QuantParams,
     least: i32,
     most: i32,
 }
 
 impl Scheme {
-    /// The scheme of integers that lie in `store`, or in the narrowest that holds them.
-    fn read(n: &mut NodeCx<'_, '_>, store: Option<Store>) -> Result<Scheme, Refusal> {
+    /// The scheme of integers that lie in `storage`, or in the narrowest that holds them.
+    fn read(n: &mut NodeCx<'_, '_>, storage: Option<StorageType>) -> Result<Scheme, Refusal> {
         let (least, most) = (n.required_int("quant_min")?, n.required_int("quant_max")?);
-        let within = |s: &Store| i64::from(s.range().0) <= least && least <= most && most <= i64::from(s.range().1);
-        let mut stores = store.map_or_else(|| vec![Store::I8, Store::U8, Store::I16], |s| vec![s]).into_iter();
-        let store = stores.find(within);
-        let store = store.ok_or_else(|| {
+        let within =
+            |s: &StorageType| i64::from(s.range().0) <= least && least <= most && most <= i64::from(s.range().1);
+        let mut storages =
+            storage.map_or_else(|| vec![StorageType::I8, StorageType::U8, StorageType::I16], |s| vec![s]).into_iter();
+        let storage = storages.find(within);
+        let storage = storage.ok_or_else(|| {
             Refusal::Unsupported(format!("a quantized value from {least} to {most} is not supported"))
         })?;
-        let grid = grid(n, store)?;
-        Ok(Scheme { grid, least: least as i32, most: most as i32 })
+        let qparams = qparams(n, storage)?;
+        Ok(Scheme { qparams, least: least as i32, most: most as i32 })
     }
 
     /// The ends that lie within those of the grid, as real numbers.
     fn limits(&self) -> Option<[Option<i32>; 2]> {
-        let (lo, hi) = self.grid.store.range();
+        let (lo, hi) = self.qparams.storage.range();
         let narrower = [(self.least > lo).then_some(self.least), (self.most < hi).then_some(self.most)];
         narrower.iter().any(Option::is_some).then_some(narrower)
     }
@@ -49,9 +51,9 @@ impl Scheme {
     /// `x` limited to the integers that are used, where the grid has more.
     fn limited(&self, n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
         let Some([least, most]) = self.limits() else { return Ok(x) };
-        let end = |q: i32, scale: f32| (q - self.grid.zero_point()) as f32 * scale;
-        let Affine::PerAxis { axis, scales } = &self.grid.map else {
-            let scale = self.grid.scales()[0];
+        let end = |q: i32, scale: f32| (q - self.qparams.zero_point()) as f32 * scale;
+        let Affine::PerAxis { axis, scales } = &self.qparams.map else {
+            let scale = self.qparams.scales()[0];
             let lo = least.map_or(f32::NEG_INFINITY, |q| end(q, scale));
             return n.add(Clamp { lo, hi: most.map_or(f32::INFINITY, |q| end(q, scale)) }, &[x]);
         };
@@ -69,13 +71,13 @@ impl Scheme {
 }
 
 /// The grid that scale and zero point span.
-fn grid(n: &mut NodeCx<'_, '_>, store: Store) -> Result<Grid, Refusal> {
+fn qparams(n: &mut NodeCx<'_, '_>, storage: StorageType) -> Result<QuantParams, Refusal> {
     let x = n.input()?;
     let several = if n.has("scales") { Some("scales") } else { n.has("axis").then_some("scale") };
-    let grid = match several {
+    let qparams = match several {
         None => {
             let (scale, zero) = (known(n, "scale")?, known(n, "zero_point")?);
-            Grid::per_tensor(store, scale as f32, zero as i32)
+            QuantParams::per_tensor(storage, scale as f32, zero as i32)
         }
         Some(name) => {
             let zeros = if name == "scales" { "zero_points" } else { "zero_point" };
@@ -89,11 +91,11 @@ fn grid(n: &mut NodeCx<'_, '_>, store: Store) -> Result<Grid, Refusal> {
             {
                 return Err(Refusal::Unsupported("zero points for each channel are not supported".into()));
             }
-            Grid::per_axis(store, axis, scales)
+            QuantParams::per_axis(storage, axis, scales)
         }
     };
-    n.ty(x).with_elem(Elem::Grid(grid.clone())).validate()?;
-    Ok(grid)
+    n.ty(x).with_elem(Elem::Quantized(qparams.clone())).validate()?;
+    Ok(qparams)
 }
 
 /// A number, or the one element of a constant.
@@ -108,31 +110,31 @@ fn known(n: &mut NodeCx<'_, '_>, name: &str) -> Result<f64, Refusal> {
 }
 
 /// The store that an argument names.
-fn named_store(n: &mut NodeCx<'_, '_>) -> Result<Store, Refusal> {
+fn named_store(n: &mut NodeCx<'_, '_>) -> Result<StorageType, Refusal> {
     match n.dtype("dtype")? {
-        Some(Elem::I8) => Ok(Store::I8),
-        Some(Elem::U8) => Ok(Store::U8),
-        Some(Elem::I16) => Ok(Store::I16),
-        Some(Elem::I32) => Ok(Store::I32),
+        Some(Elem::I8) => Ok(StorageType::I8),
+        Some(Elem::U8) => Ok(StorageType::U8),
+        Some(Elem::I16) => Ok(StorageType::I16),
+        Some(Elem::I32) => Ok(StorageType::I32),
         Some(other) => Err(Refusal::Unsupported(format!("a quantized value of type {other} is not supported"))),
         None => Err(Refusal::Unsupported("a quantized value without a type is not supported".into())),
     }
 }
 
 fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let store = named_store(n)?;
-    let scheme = Scheme::read(n, Some(store))?;
+    let storage = named_store(n)?;
+    let scheme = Scheme::read(n, Some(storage))?;
     let x = n.input()?;
-    one(on_grid(n, x, &scheme)?)
+    one(quantize_with(n, x, &scheme)?)
 }
 
-fn on_grid(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<ValueId, Refusal> {
+fn quantize_with(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<ValueId, Refusal> {
     let x = n.cast(x, Elem::F32)?;
     let x = scheme.limited(n, x)?;
-    if let Some(known) = n.constant(x).map(|t| t.quantized(&scheme.grid)) {
+    if let Some(known) = n.constant(x).map(|t| t.quantized(&scheme.qparams)) {
         return Ok(n.add_constant(known));
     }
-    let ty = n.ty(x).with_elem(Elem::Grid(scheme.grid.clone()));
+    let ty = n.ty(x).with_elem(Elem::Quantized(scheme.qparams.clone()));
     n.add_typed(Quantize {}, &[x], ty)
 }
 
@@ -141,24 +143,24 @@ fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let scheme = Scheme::read(n, None)?;
     let x = n.input()?;
     let elem = n.ty(x).elem.clone();
-    let y = on_grid(n, x, &scheme)?;
+    let y = quantize_with(n, x, &scheme)?;
     let y = n.add(Dequantize {}, &[y])?;
     one(n.cast(y, elem)?)
 }
 
 /// Integers that the file holds lie on the grid that the node names.
 fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let store = named_store(n)?;
-    let grid = Scheme::read(n, Some(store))?.grid;
+    let storage = named_store(n)?;
+    let qparams = Scheme::read(n, Some(storage))?.qparams;
     n.dtype("out_dtype")?;
     let x = n.input()?;
-    let x = match n.ty(x).elem.grid() {
-        Some(found) if *found == grid => x,
+    let x = match n.ty(x).elem.qparams() {
+        Some(found) if *found == qparams => x,
         Some(_) => {
             return Err(Refusal::Unsupported("integers are read on another grid than they were written on".into()));
         }
         None => {
-            let ty = n.ty(x).with_elem(Elem::Grid(grid));
+            let ty = n.ty(x).with_elem(Elem::Quantized(qparams));
             let held = n.constant(x).and_then(|t| t.retype(ty));
             let held =
                 held.ok_or_else(|| Refusal::Unsupported("integers that are not constant are dequantized".into()))?;

@@ -145,12 +145,12 @@ fn meshgrid(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         dims.swap(0, 1);
         axes.swap(0, 1);
     }
-    let mut grids = Values::new();
+    let mut qparams = Values::new();
     for (&v, &axis) in vectors.iter().zip(&axes) {
         let mut along = Extents::from_elem(1, dims.len());
         along[axis] = dims[axis];
         let v = n.reshape(v, &along)?;
-        grids.push(n.expand(v, &dims)?);
+        qparams.push(n.expand(v, &dims)?);
     }
-    Ok(grids)
+    Ok(qparams)
 }

@@ -6,7 +6,7 @@ use super::super::matmul::Batches;
 use super::{mantissa, widen};
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Elem, Grid, Shape, Store, Tensor, TensorType};
+use crate::types::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 use smallvec::smallvec;
 
 /// Sums of integers up to here are exact in `f32`; the rest of 2^24 makes up for the rounding of their bound.
@@ -47,15 +47,15 @@ impl Rescale {
         Rescale::Twice { multiplier, shift: -exponent }
     }
 
-    fn apply(self, sum: f64, store: Store, zero_point: i32) -> i32 {
+    fn apply(self, sum: f64, storage: StorageType, zero_point: i32) -> i32 {
         match self {
-            Rescale::Single(ratio) => store.saturate(sum as f32 * ratio, zero_point),
+            Rescale::Single(ratio) => storage.saturate(sum as f32 * ratio, zero_point),
             Rescale::Fixed { multiplier, shift } => {
                 let q = (sum as i64 * multiplier + (1 << (shift - 1))) >> shift;
-                let (lo, hi) = store.range();
+                let (lo, hi) = storage.range();
                 (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
             }
-            Rescale::Double(ratio) => store.saturate((sum * ratio).round() as f32, zero_point),
+            Rescale::Double(ratio) => storage.saturate((sum * ratio).round() as f32, zero_point),
             Rescale::Twice { multiplier, shift } => {
                 let left = (sum as i64) << (-shift).clamp(0, 30);
                 let product = left * multiplier;
@@ -65,7 +65,7 @@ impl Rescale {
                 let right = shift.clamp(0, 31);
                 let half = (1i64 << right) >> 1;
                 let q = if high >= 0 { (high + half) >> right } else { -((half - high) >> right) };
-                let (lo, hi) = store.range();
+                let (lo, hi) = storage.range();
                 (q + i64::from(zero_point)).clamp(i64::from(lo), i64::from(hi)) as i32
             }
         }
@@ -89,23 +89,23 @@ struct Contraction {
     bias: Option<Vec<f64>>,
     /// One for each output channel, or one for all.
     rescale: Vec<Rescale>,
-    grid: Grid,
+    qparams: QuantParams,
 }
 
 impl Contraction {
     /// `None` where the kernels have no arithmetic of their own for these grids.
     fn of(operands: &[&Tensor], result: &TensorType, wide: fn(f64) -> Rescale) -> Option<Self> {
-        let (x, w) = (operands[0].ty().elem.grid()?, operands[1].ty().elem.grid()?);
-        let grid = result.elem.grid()?.clone();
-        let ((scale, zero_point), (to, _)) = (x.tensor_map()?, grid.tensor_map()?);
-        let weights_fit = matches!(w.store, Store::I8 | Store::U8);
-        let planes = match (x.store, grid.store) {
-            (Store::I8 | Store::U8, Store::I8 | Store::U8) if weights_fit => {
-                let (lo, hi) = x.store.range();
+        let (x, w) = (operands[0].ty().elem.qparams()?, operands[1].ty().elem.qparams()?);
+        let qparams = result.elem.qparams()?.clone();
+        let ((scale, zero_point), (to, _)) = (x.tensor_map()?, qparams.tensor_map()?);
+        let weights_fit = matches!(w.storage, StorageType::I8 | StorageType::U8);
+        let planes = match (x.storage, qparams.storage) {
+            (StorageType::I8 | StorageType::U8, StorageType::I8 | StorageType::U8) if weights_fit => {
+                let (lo, hi) = x.storage.range();
                 let largest = (hi - zero_point).max(zero_point - lo) as f32;
                 vec![Plane { values: widen(operands[0], |q| (q - zero_point) as f32)?, factor: 1.0, largest }]
             }
-            (Store::I16, Store::I16) if weights_fit => {
+            (StorageType::I16, StorageType::I16) if weights_fit => {
                 let high = widen(operands[0], |q| ((q - zero_point) >> 8) as f32)?;
                 let low = widen(operands[0], |q| ((q - zero_point) & 255) as f32)?;
                 let plane = |values, factor| Plane { values, factor, largest: 256.0 };
@@ -113,9 +113,9 @@ impl Contraction {
             }
             _ => return None,
         };
-        let rescale = |&s: &f32| match x.store {
-            Store::I16 => wide(f64::from(scale) * f64::from(s) / f64::from(to)),
-            Store::I8 if w.zero_point() != 0 => Rescale::twice(f64::from(scale) * f64::from(s) / f64::from(to)),
+        let rescale = |&s: &f32| match x.storage {
+            StorageType::I16 => wide(f64::from(scale) * f64::from(s) / f64::from(to)),
+            StorageType::I8 if w.zero_point() != 0 => Rescale::twice(f64::from(scale) * f64::from(s) / f64::from(to)),
             _ => Rescale::Single(scale * s / to),
         };
         let bias = operands.get(2).map(|b| Some(b.integers()?.into_iter().map(|q| q as f64).collect()));
@@ -124,19 +124,19 @@ impl Contraction {
             weight: widen(operands[1], |q| (q - w.zero_point()) as f32)?,
             bias: if let Some(bias) = bias { Some(bias?) } else { None },
             rescale: w.scales().iter().map(rescale).collect(),
-            grid,
+            qparams,
         })
     }
 
     /// The integers that stand for sums in one channel.
     fn round<'o>(&self, channel: usize, sums: impl Iterator<Item = f64>, out: impl Iterator<Item = &'o mut i32>) {
         let bias = self.bias.as_ref().map_or(0.0, |b| b[channel]);
-        let (store, zero_point) = (self.grid.store, self.grid.zero_point());
+        let (storage, zero_point) = (self.qparams.storage, self.qparams.zero_point());
         match self.rescale[channel % self.rescale.len()] {
             Rescale::Single(ratio) => {
-                out.zip(sums).for_each(|(o, sum)| *o = store.saturate((sum + bias) as f32 * ratio, zero_point));
+                out.zip(sums).for_each(|(o, sum)| *o = storage.saturate((sum + bias) as f32 * ratio, zero_point));
             }
-            rescale => out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, store, zero_point)),
+            rescale => out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, storage, zero_point)),
         }
     }
 
@@ -154,8 +154,8 @@ impl Contraction {
     }
 
     fn result(&self, shape: Shape, values: Vec<i32>) -> Result<Option<Tensors>, EvalError> {
-        let ty = TensorType::new(Elem::Grid(self.grid.clone()), shape);
-        Ok(Some(smallvec![self.grid.store.pack(ty, values.into_iter())]))
+        let ty = TensorType::new(Elem::Quantized(self.qparams.clone()), shape);
+        Ok(Some(smallvec![self.qparams.storage.pack(ty, values.into_iter())]))
     }
 }
 
@@ -264,17 +264,17 @@ pub(super) mod tests {
     use super::*;
 
     /// Integers all over a grid.
-    pub(in super::super) fn on(grid: &Grid, dims: &[usize], seed: usize) -> Tensor {
-        let (lo, hi) = grid.store.range();
+    pub(in super::super) fn on(qparams: &QuantParams, dims: &[usize], seed: usize) -> Tensor {
+        let (lo, hi) = qparams.storage.range();
         let value = |i: usize| lo + ((i * 7919 + seed * 104_729) % (hi - lo + 1) as usize) as i32;
-        let ty = TensorType::new(Elem::Grid(grid.clone()), Shape::known(dims));
-        grid.store.pack(ty, (0..dims.iter().product()).map(value))
+        let ty = TensorType::new(Elem::Quantized(qparams.clone()), Shape::known(dims));
+        qparams.storage.pack(ty, (0..dims.iter().product()).map(value))
     }
 
     /// What TensorFlow Lite's fixed-point arithmetic gives: both steps round half away from zero.
     #[test]
     fn sums_are_rounded_twice() {
-        let apply = |ratio: f64, sum: f64| Rescale::twice(ratio).apply(sum, Store::I8, 1);
+        let apply = |ratio: f64, sum: f64| Rescale::twice(ratio).apply(sum, StorageType::I8, 1);
         // 15/32 is a half after the first step, -15/32 is less.
         assert_eq!([16.0, 15.0, -16.0, -15.0, 48.0, -48.0].map(|s| apply(1.0 / 32.0, s)), [2, 2, 0, 1, 3, -1]);
         assert_eq!(apply(3.0, 7.0), 22);
@@ -286,13 +286,17 @@ pub(super) mod tests {
     #[test]
     fn long_sums_are_exact() {
         let k = 5003;
-        let (narrow, weights) = (Grid::per_tensor(Store::I8, 0.01, -128), Grid::per_tensor(Store::I8, 0.01, 0));
+        let (narrow, weights) =
+            (QuantParams::per_tensor(StorageType::I8, 0.01, -128), QuantParams::per_tensor(StorageType::I8, 0.01, 0));
         let w = on(&weights, &[k, 1], 2);
-        let out = |scale| TensorType::new(Elem::Grid(Grid::per_tensor(Store::I16, scale, 0)), Shape::known(&[1, 1]));
-        let sixteen = TensorType::new(Elem::Grid(Grid::per_tensor(Store::I16, 1e-4, 0)), Shape::known(&[1, k]));
+        let out = |scale| {
+            TensorType::new(Elem::Quantized(QuantParams::per_tensor(StorageType::I16, scale, 0)), Shape::known(&[1, 1]))
+        };
+        let sixteen =
+            TensorType::new(Elem::Quantized(QuantParams::per_tensor(StorageType::I16, 1e-4, 0)), Shape::known(&[1, k]));
         let x = Tensor::of(sixteen, w.view::<i8>().iter().map(|&q| i16::from(q) * 250 + 3).collect());
         let product = |a: &Tensor| -> i64 {
-            let zero = i64::from(a.ty().elem.grid().unwrap().zero_point());
+            let zero = i64::from(a.ty().elem.qparams().unwrap().zero_point());
             a.integers().unwrap().iter().zip(w.integers().unwrap()).map(|(a, b)| (a - zero) * b).sum()
         };
         let wide = matmul(&MatMul { transpose_b: false }, &[&x, &w], &[out(1.0)]).unwrap().unwrap();

@@ -8,7 +8,7 @@ use smallvec::smallvec;
 
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Layout, Scalar, Shape, Store, Tensor, TensorType};
+use crate::types::{Layout, Scalar, Shape, StorageType, Tensor, TensorType};
 
 mod contraction;
 mod single;
@@ -31,35 +31,38 @@ fn widen<T>(x: &Tensor, f: impl Fn(i32) -> T) -> Option<Vec<T>> {
     fn each<S: Scalar + Into<i32>, T>(x: &Tensor, f: impl Fn(i32) -> T) -> Vec<T> {
         x.view::<S>().iter().map(|&q| f(q.into())).collect()
     }
-    match x.ty().elem.grid()?.store {
-        Store::I4 | Store::I8 => Some(each::<i8, T>(x, f)),
-        Store::U8 => Some(each::<u8, T>(x, f)),
-        Store::I16 => Some(each::<i16, T>(x, f)),
-        Store::I32 => None,
+    match x.ty().elem.qparams()?.storage {
+        StorageType::I4 | StorageType::I8 => Some(each::<i8, T>(x, f)),
+        StorageType::U8 => Some(each::<u8, T>(x, f)),
+        StorageType::I16 => Some(each::<i16, T>(x, f)),
+        StorageType::I32 => None,
     }
 }
 
 /// The per-tensor maps of grids that all have the same 8-bit store.
-fn bytes<const N: usize>(types: [&TensorType; N]) -> Option<(Store, [(f32, i32); N])> {
-    let store = types[0].elem.grid()?.store;
+fn bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType, [(f32, i32); N])> {
+    let storage = types[0].elem.qparams()?.storage;
     let mut maps = [(0.0, 0); N];
     for (map, ty) in maps.iter_mut().zip(types) {
-        let grid = ty.elem.grid().filter(|g| g.store == store && matches!(store, Store::I8 | Store::U8))?;
-        *map = grid.tensor_map()?;
+        let qparams = ty
+            .elem
+            .qparams()
+            .filter(|g| g.storage == storage && matches!(storage, StorageType::I8 | StorageType::U8))?;
+        *map = qparams.tensor_map()?;
     }
-    Some((store, maps))
+    Some((storage, maps))
 }
 
 /// As [`bytes`], where all are signed.
-fn signed_bytes<const N: usize>(types: [&TensorType; N]) -> Option<(Store, [(f32, i32); N])> {
-    bytes(types).filter(|(store, _)| *store == Store::I8)
+fn signed_bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType, [(f32, i32); N])> {
+    bytes(types).filter(|(storage, _)| *storage == StorageType::I8)
 }
 
 /// A result on the grid of `ty`, with the shape of `like`, from integers that are limited to the store.
-fn limited(store: Store, ty: &TensorType, like: &Shape, values: impl Iterator<Item = i32>) -> Tensors {
-    let (lo, hi) = store.range();
+fn limited(storage: StorageType, ty: &TensorType, like: &Shape, values: impl Iterator<Item = i32>) -> Tensors {
+    let (lo, hi) = storage.range();
     let ty = TensorType { shape: like.clone(), layout: Layout::row_major(like.rank()), elem: ty.elem.clone() };
-    smallvec![store.pack(ty, values.map(|q| q.clamp(lo, hi)))]
+    smallvec![storage.pack(ty, values.map(|q| q.clamp(lo, hi)))]
 }
 
 /// The integers less the zero point, repeated to `shape`.
@@ -75,7 +78,7 @@ fn centred(x: &Tensor, zero_point: i32, shape: &Shape) -> Result<Option<Vec<i32>
 
 #[cfg(test)]
 mod tests {
-    use crate::types::{Elem, Grid};
+    use crate::types::{Elem, QuantParams};
 
     use super::contraction::tests::on;
     use super::*;
@@ -83,13 +86,16 @@ mod tests {
     use proptest::prelude::*;
 
     fn centred_f32(t: &Tensor) -> Tensor {
-        let zero = t.ty().elem.grid().unwrap().zero_point();
+        let zero = t.ty().elem.qparams().unwrap().zero_point();
         let values = t.integers().unwrap().iter().map(|q| (q - i64::from(zero)) as f32).collect();
         Tensor::from_vec(t.ty().shape.clone(), values)
     }
 
     fn bias(channels: usize) -> Tensor {
-        let ty = TensorType::new(Elem::Grid(Grid::per_tensor(Store::I32, 1.0, 0)), Shape::known(&[channels]));
+        let ty = TensorType::new(
+            Elem::Quantized(QuantParams::per_tensor(StorageType::I32, 1.0, 0)),
+            Shape::known(&[channels]),
+        );
         Tensor::of(ty, (0..channels).map(|i| i as i32 * 1000 - 700).collect())
     }
 
@@ -106,11 +112,11 @@ mod tests {
             (h, k, stride, pad) in (3..9usize, 1..4usize, 1..3usize, 0..2usize),
             zero in -128..128i32,
         ) {
-            let input = Grid::per_tensor(Store::I8, 0.021, zero);
-            let output = Grid::per_tensor(Store::I8, 0.9, -7);
+            let input = QuantParams::per_tensor(StorageType::I8, 0.021, zero);
+            let output = QuantParams::per_tensor(StorageType::I8, 0.9, -7);
             let scales: Vec<f32> = (0..f * groups).map(|i| 0.003 + i as f32 * 0.0011).collect();
             let x = on(&input, &[n, c * groups, h, h], 1);
-            let w = on(&Grid::per_axis(Store::I8, 0, scales.clone()), &[f * groups, c, k, k], 2);
+            let w = on(&QuantParams::per_axis(StorageType::I8, 0, scales.clone()), &[f * groups, c, k, k], 2);
             let op = Conv {
                 stride: smallvec![stride; 2],
                 before: smallvec![pad; 2],
@@ -119,7 +125,7 @@ mod tests {
                 ..Conv::unit(2)
             };
             let real = super::super::conv::conv(&op, &[&centred_f32(&x), &centred_f32(&w)]).unwrap();
-            let ty = TensorType::new(Elem::Grid(output), real[0].ty().shape.clone());
+            let ty = TensorType::new(Elem::Quantized(output), real[0].ty().shape.clone());
             let b = bias(f * groups);
             let found = conv(&op, &[&x, &w, &b], &[ty]).unwrap().unwrap();
             let plane: usize = real[0].dims()[2..].iter().product();
@@ -134,15 +140,15 @@ mod tests {
         fn conv_transpose_rescales_exact_sums(
             (c, f, h, k, stride) in (1..4usize, 1..4usize, 1..6usize, 1..4usize, 1..4usize),
         ) {
-            let x = on(&Grid::per_tensor(Store::I8, 0.021, 9), &[1, c, h, h], 1);
-            let w = on(&Grid::per_tensor(Store::I8, 0.01, 0), &[c, f, k, k], 2);
+            let x = on(&QuantParams::per_tensor(StorageType::I8, 0.021, 9), &[1, c, h, h], 1);
+            let w = on(&QuantParams::per_tensor(StorageType::I8, 0.01, 0), &[c, f, k, k], 2);
             let zeros: Extents = smallvec![0; 2];
             let op = ConvTranspose {
                 stride: smallvec![stride; 2], before: zeros.clone(), after: zeros.clone(), extra: zeros,
                 dilation: smallvec![1; 2], groups: 1,
             };
             let real = super::super::conv::conv_transpose(&op, &[&centred_f32(&x), &centred_f32(&w)]).unwrap();
-            let ty = TensorType::new(Elem::Grid(Grid::per_tensor(Store::I8, 1.5, 3)), real[0].ty().shape.clone());
+            let ty = TensorType::new(Elem::Quantized(QuantParams::per_tensor(StorageType::I8, 1.5, 3)), real[0].ty().shape.clone());
             let found = conv_transpose(&op, &[&x, &w], &[ty]).unwrap().unwrap();
             let want: Vec<i64> =
                 real[0].view::<f32>().iter().map(|&sum| recipe(sum, 0.021 * 0.01 / 1.5, 3)).collect();
@@ -151,8 +157,8 @@ mod tests {
     }
 
     fn bytes_on(scale: f32, zero_point: i32, values: &[i8]) -> Tensor {
-        let grid = Grid::per_tensor(Store::I8, scale, zero_point);
-        Tensor::of(TensorType::new(Elem::Grid(grid), Shape::known(&[values.len()])), values.to_vec())
+        let qparams = QuantParams::per_tensor(StorageType::I8, scale, zero_point);
+        Tensor::of(TensorType::new(Elem::Quantized(qparams), Shape::known(&[values.len()])), values.to_vec())
     }
 
     fn run(op: impl Into<Op>, operands: &[&Tensor], scale: f32, zero_point: i32, n: usize) -> Vec<i64> {

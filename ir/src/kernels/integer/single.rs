@@ -4,13 +4,13 @@ use super::super::pool;
 use super::{bytes, centred, limited, mantissa, signed_bytes, widen};
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Elem, Shape, Store, Tensor, TensorType, nearest};
+use crate::types::{Elem, Shape, StorageType, Tensor, TensorType, nearest};
 use smallvec::smallvec;
 
 /// XNNPACK's addition, subtraction and multiplication.
 pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let (a, b) = (operands[0], operands[1]);
-    let Some((store, [(sa, za), (sb, zb), (so, zo)])) = signed_bytes([a.ty(), b.ty(), &results[0]]) else {
+    let Some((storage, [(sa, za), (sb, zb), (so, zo)])) = signed_bytes([a.ty(), b.ty(), &results[0]]) else {
         return Ok(None);
     };
     let shape = broadcast(&a.ty().shape, &b.ty().shape)?;
@@ -27,14 +27,14 @@ pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) 
             let multiplier = |r: f32| (r * 2f32.powi(shift)).round_ties_even() as i32;
             let (ma, mb) = (multiplier(ra), if f == BinaryFn::Sub { -multiplier(rb) } else { multiplier(rb) });
             let half = 1 << (shift - 1);
-            limited(store, &results[0], &shape, pairs.map(|(x, y)| ((ma * x + mb * y + half) >> shift) + zo))
+            limited(storage, &results[0], &shape, pairs.map(|(x, y)| ((ma * x + mb * y + half) >> shift) + zo))
         }
         BinaryFn::Mul => {
             let ratio = sa * sb / so;
             if !(2f32.powi(-16)..256.0).contains(&ratio) {
                 return Ok(None);
             }
-            limited(store, &results[0], &shape, pairs.map(|(x, y)| store.saturate((x * y) as f32 * ratio, zo)))
+            limited(storage, &results[0], &shape, pairs.map(|(x, y)| storage.saturate((x * y) as f32 * ratio, zo)))
         }
         _ => return Ok(None),
     };
@@ -52,24 +52,24 @@ fn fraction(ratio: f32) -> Option<i32> {
 }
 
 pub(crate) fn quantize(x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
-    let Some((store, [(si, zi), (so, zo)])) = signed_bytes([x.ty(), result]) else { return Ok(None) };
+    let Some((storage, [(si, zi), (so, zo)])) = signed_bytes([x.ty(), result]) else { return Ok(None) };
     let Some(k) = fraction(si / so) else { return Ok(None) };
-    Ok(widen(x, |q| (((q - zi) * k + 128) >> 8) + zo).map(|v| limited(store, result, &x.ty().shape, v.into_iter())))
+    Ok(widen(x, |q| (((q - zi) * k + 128) >> 8) + zo).map(|v| limited(storage, result, &x.ty().shape, v.into_iter())))
 }
 
 /// x where x >= 0, alpha * x below.
 pub(crate) fn leaky_relu(alpha: f32, x: &Tensor, result: &TensorType) -> Option<Tensors> {
-    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    let (storage, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
     let ratio = si / so;
     let (above, below) = (fraction(ratio)?, fraction((ratio * alpha).abs())?);
     let below = if alpha < 0.0 { -below } else { below };
     let one = |q: i32| (((q - zi) * if q >= zi { above } else { below } + 128) >> 8) + zo;
-    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+    Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
 }
 
 /// TensorFlow Lite's x * relu6(x + 3) / 6: in 16 bits, with a multiplier of 16 bits for the result and one for the factor.
 pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
-    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    let (storage, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
     // Inputs are counted in parts of 128 of a step, factors in parts of 2^15 of 3.
     let fine = si / 128.0;
     let short = |ratio: f32| {
@@ -103,14 +103,14 @@ pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
         let product = limit(factor * high(fine, to_result) / (1 << 15));
         halved(product, right) + zo
     };
-    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+    Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
 }
 
 /// TensorFlow Lite's square root, which drops the fraction.
 pub(crate) fn sqrt(x: &Tensor, result: &TensorType) -> Option<Tensors> {
-    let (store, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
+    let (storage, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
     let one = |q: i32| (((q - zi).max(0) as f32 * si).sqrt() / so) as i32 + zo;
-    Some(limited(store, result, &x.ty().shape, widen(x, one)?.into_iter()))
+    Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
 }
 
 /// A function of one number on 8-bit grids, worked out for all 256 integers.
@@ -119,30 +119,30 @@ pub(crate) fn table(
     result: &TensorType,
     f: impl FnOnce(&Tensor) -> Result<Tensors, EvalError>,
 ) -> Result<Option<Tensors>, EvalError> {
-    let byte = |t: &TensorType| t.elem.grid().filter(|g| g.store.size() == 1 && g.tensor_map().is_some()).cloned();
+    let byte = |t: &TensorType| t.elem.qparams().filter(|g| g.storage.size() == 1 && g.tensor_map().is_some()).cloned();
     let (Some(from), Some(to)) = (byte(x.ty()), byte(result)) else { return Ok(None) };
-    let ty = TensorType::new(Elem::Grid(from), Shape::known(&[256]));
+    let ty = TensorType::new(Elem::Quantized(from), Shape::known(&[256]));
     let values = f(&Tensor::of(ty, (0..=255u8).collect()).to_real())?;
     let table = values[0].quantized(&to);
     let found = x.data().iter().map(|&q| table.data()[usize::from(q)]).collect::<Vec<u8>>();
-    Ok(Some(smallvec![Tensor::of(x.ty().with_elem(Elem::Grid(to)), found)]))
+    Ok(Some(smallvec![Tensor::of(x.ty().with_elem(Elem::Quantized(to)), found)]))
 }
 
 /// ONNX Runtime's mean of real numbers, which it rounds after the zero point is added.
 fn mean_of_reals(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
-    let Some((store, [(_, _), (scale, zero)])) = bytes([x.ty(), result]) else { return Ok(None) };
+    let Some((storage, [(_, _), (scale, zero)])) = bytes([x.ty(), result]) else { return Ok(None) };
     let means = pool::pool(op, &x.to_real())?.swap_remove(0);
-    let placed: Vec<i32> = means.reals().iter().map(|m| store.saturate(m / scale + zero as f32, 0)).collect();
-    Ok(Some(limited(store, result, &means.ty().shape, placed.into_iter())))
+    let placed: Vec<i32> = means.reals().iter().map(|m| storage.saturate(m / scale + zero as f32, 0)).collect();
+    Ok(Some(limited(storage, result, &means.ty().shape, placed.into_iter())))
 }
 
 /// The mean of the stored integers under each window, half away from zero.
 pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-    let grid = results[0].elem.grid().filter(|_| op.f == PoolFn::Average);
-    if grid.is_some_and(|grid| grid.store == Store::U8) {
+    let qparams = results[0].elem.qparams().filter(|_| op.f == PoolFn::Average);
+    if qparams.is_some_and(|qparams| qparams.storage == StorageType::U8) {
         return mean_of_reals(op, x, &results[0]);
     }
-    let (Some(grid), Some(values)) = (grid, widen(x, |q| q)) else { return Ok(None) };
+    let (Some(qparams), Some(values)) = (qparams, widen(x, |q| q)) else { return Ok(None) };
     let dims = x.dims();
     let mut sums = pool::windows(op, &dims, &values, 0, |a, b| a + b);
     let counts = pool::counts(op, &dims);
@@ -150,19 +150,19 @@ pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Opti
         for (sum, &n) in plane.iter_mut().zip(&counts) {
             let n = n as i32;
             *sum = match n {
-                0 => grid.zero_point(),
+                0 => qparams.zero_point(),
                 _ if *sum > 0 => (*sum + n / 2) / n,
                 _ => (*sum - n / 2) / n,
             };
         }
     }
-    Ok(Some(limited(grid.store, &results[0], &pool::shape(op, &dims), sums.into_iter())))
+    Ok(Some(limited(qparams.storage, &results[0], &pool::shape(op, &dims), sums.into_iter())))
 }
 
 /// XNNPACK's image between the pixels of another, with weights of 11 bits.
 pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let dims = x.dims();
-    let (Some((store, _)), ResizeMode::Linear, &[_, _, height, width]) =
+    let (Some((storage, _)), ResizeMode::Linear, &[_, _, height, width]) =
         (signed_bytes([x.ty(), &results[0]]), op.mode, dims.as_slice())
     else {
         return Ok(None);
@@ -192,25 +192,26 @@ pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<
         }
     }
     let shape = Shape::known(&[dims[0], dims[1], rows.len(), columns.len()]);
-    Ok(Some(limited(store, &results[0], &shape, out.into_iter())))
+    Ok(Some(limited(storage, &results[0], &shape, out.into_iter())))
 }
 
 /// Limits that TensorFlow Lite has no operator for: the value goes onto the result's grid first.
 pub(crate) fn clamp(op: &Clamp, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
     let own_operator = [(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0), (0.0, 1.0)].contains(&(op.lo, op.hi));
-    let Some(grid) = result.elem.grid().filter(|grid| !own_operator && x.ty().elem.grid() != Some(grid)) else {
+    let Some(qparams) = result.elem.qparams().filter(|qparams| !own_operator && x.ty().elem.qparams() != Some(qparams))
+    else {
         return Ok(None);
     };
     let Some(moved) = quantize(x, result)? else { return Ok(None) };
-    let (lo, hi) = grid.store.range();
-    let limit = |v: f32| Tensor::scalar(v).quantized(grid).integers().map_or(lo, |q| q[0] as i32).clamp(lo, hi);
+    let (lo, hi) = qparams.storage.range();
+    let limit = |v: f32| Tensor::scalar(v).quantized(qparams).integers().map_or(lo, |q| q[0] as i32).clamp(lo, hi);
     let (lo, hi) = (limit(op.lo), limit(op.hi));
-    Ok(widen(&moved[0], |q| q.max(lo).min(hi)).map(|v| limited(grid.store, result, &x.ty().shape, v.into_iter())))
+    Ok(widen(&moved[0], |q| q.max(lo).min(hi)).map(|v| limited(qparams.storage, result, &x.ty().shape, v.into_iter())))
 }
 
 /// XNNPACK's mean and sum.
 pub(crate) fn reduce(op: &Reduce, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
-    let Some((store, [(si, zi), (so, zo)])) = bytes([x.ty(), &results[0]]) else { return Ok(None) };
+    let Some((storage, [(si, zi), (so, zo)])) = bytes([x.ty(), &results[0]]) else { return Ok(None) };
     let n = match op.f {
         ReduceFn::Mean => op.axes.iter().map(|&a| x.dims()[a]).product::<usize>(),
         ReduceFn::Sum => 1,
@@ -220,6 +221,6 @@ pub(crate) fn reduce(op: &Reduce, x: &Tensor, results: &[TensorType]) -> Result<
     let whole = Tensor::from_vec(x.ty().shape.clone(), values);
     let sums = super::super::reduce::reduce(&Reduce { f: ReduceFn::Sum, ..op.clone() }, &whole)?;
     let ratio = si / so * (1.0 / n as f32);
-    let rounded = sums[0].view::<i32>().iter().map(|&s| store.saturate(s as f32 * ratio, zo)).collect::<Vec<_>>();
-    Ok(Some(limited(store, &results[0], &sums[0].ty().shape, rounded.into_iter())))
+    let rounded = sums[0].view::<i32>().iter().map(|&s| storage.saturate(s as f32 * ratio, zo)).collect::<Vec<_>>();
+    Ok(Some(limited(storage, &results[0], &sums[0].ty().shape, rounded.into_iter())))
 }

@@ -1,11 +1,11 @@
 //! Nodes with values that 8 bits are too coarse for, because of what is computed from them.
 
-use qcc_ir::ops::{BinaryFn, GridRule, Op, ReduceFn, Unary, UnaryFn};
+use qcc_ir::ops::{BinaryFn, Op, QuantRule, ReduceFn, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Case, Vetoes};
-use crate::calibrate::{OwnRanges, Range, Ranges};
+use crate::calibrate::{CalibrationTable, OwnRanges, Range};
 use crate::decisions::Reason;
 
 /// The step, in standard deviations of a value, with which rounding leaves 20 dB of it.
@@ -98,7 +98,7 @@ fn step(range: Range) -> f32 {
 
 struct Reach<'a> {
     g: &'a Graph,
-    ranges: &'a Ranges,
+    ranges: &'a CalibrationTable,
 }
 
 impl Reach<'_> {
@@ -137,7 +137,9 @@ impl Reach<'_> {
                 if r.f == ReduceFn::Mean { summed.sqrt().recip() } else { summed.sqrt() }
             }
             Op::Clamp(_) => 1.0,
-            op if i == 0 && op.grid() == GridRule::Carry || op.grid() == GridRule::Unify => 1.0,
+            op if i == 0 && op.quant_rule() == QuantRule::SameAsInput || op.quant_rule() == QuantRule::SharedScale => {
+                1.0
+            }
             _ => return None,
         };
         Some(step / slope)
@@ -158,8 +160,8 @@ impl Reach<'_> {
     /// in part.
     fn contracted(&self, n: NodeId, i: usize) -> Option<f32> {
         let w = self.g.constant(*self.g.operands(n).get(1usize.checked_sub(i)?)?)?;
-        let numbers = match (self.g.op(n).grid(), i) {
-            (GridRule::Contract { channel }, 0) => w.dims()[channel],
+        let numbers = match (self.g.op(n).quant_rule(), i) {
+            (QuantRule::Contraction { channel }, 0) => w.dims()[channel],
             // The sums run along the last axis of what stands on the left.
             _ => w.len() / w.dims().last()?,
         };

@@ -1,7 +1,7 @@
 //! Nodes for which the target has no integer kernel.
 
 use qcc_ir::NodeId;
-use qcc_ir::ops::GridRule;
+use qcc_ir::ops::QuantRule;
 use rustc_hash::FxHashSet;
 
 use super::{Case, Vetoes};
@@ -11,7 +11,7 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     let g = case.g;
     let reason = |n: NodeId| {
         let op = g.op(n);
-        if op.grid() == GridRule::Float {
+        if op.quant_rule() == QuantRule::Float {
             return Some(Reason::NoQuantizedForm);
         }
         if case.kernel(n).is_none() {

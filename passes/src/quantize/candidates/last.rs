@@ -2,7 +2,7 @@
 //! only real nodes read them, since their 8 bits would be the last and the worst, if that is at the end, does not make the
 //! products real, or these are few.
 
-use qcc_ir::ops::GridRule;
+use qcc_ir::ops::QuantRule;
 use qcc_ir::{Graph, NodeId};
 use rustc_hash::FxHashSet;
 
@@ -10,7 +10,7 @@ use super::super::Dynamic;
 use super::few_steps::FewSteps;
 use super::paths::{leading_on, puts_on_integers, read_real};
 use super::weights::weights_only;
-use super::{Case, Vetoes, borders};
+use super::{Case, Vetoes, partition};
 use crate::decisions::Reason;
 
 /// Two borders cost more than integers save where a number is the sum of fewer products.
@@ -18,7 +18,7 @@ const FEWEST_PRODUCTS: usize = 128;
 
 pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &FewSteps) -> Vetoes {
     let (g, target) = (case.g, case.target);
-    let integer = borders::fewest(case, able);
+    let integer = partition::fewest(case, able);
     let leads_on = leading_on(g, case.order);
     let ends = |n: NodeId| {
         if !case.has_real_interface() || !read_real(g, n, &integer) {
@@ -33,8 +33,8 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
     };
     let reason = |n: NodeId| {
         let quantized_only = || case.kernel(n).is_some_and(|kernel| !kernel.gives_real);
-        let on_grid = g.op(n).is_contraction() && quantized_only() && weights_only(g, target, n);
-        if !integer.contains(&n) || !on_grid {
+        let is_quantized = g.op(n).is_contraction() && quantized_only() && weights_only(g, target, n);
+        if !integer.contains(&n) || !is_quantized {
             return None;
         }
         ends(n).or_else(|| few.result(g, n).then_some(Reason::FewStepsOfResult))
@@ -44,7 +44,7 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
 
 /// The products that are summed up to one number of a contraction's result.
 fn summed(g: &Graph, n: NodeId) -> usize {
-    let (weight, GridRule::Contract { channel }) = (g.ty(g.operands(n)[1]), g.op(n).grid()) else { return 0 };
+    let (weight, QuantRule::Contraction { channel }) = (g.ty(g.operands(n)[1]), g.op(n).quant_rule()) else { return 0 };
     let outputs = weight.shape.dims()[channel].known().unwrap_or(1);
     weight.shape.elements().unwrap_or(0) / outputs.max(1)
 }

@@ -8,10 +8,9 @@ use qcc_ir::{Graph, NodeId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Interface, Options};
-use crate::calibrate::Ranges;
+use crate::calibrate::CalibrationTable;
 use crate::decisions::Reason;
 
-pub(super) mod borders;
 mod calibrated;
 mod decoding;
 mod excluded;
@@ -20,6 +19,7 @@ mod kernel;
 pub(super) mod last;
 mod no_reals;
 mod operands;
+pub(super) mod partition;
 mod paths;
 mod positions;
 mod recurrence;
@@ -38,7 +38,7 @@ pub(super) struct Case<'a> {
     pub(super) g: &'a Graph,
     pub(super) order: &'a [NodeId],
     pub(super) target: &'a Target,
-    pub(super) ranges: &'a Ranges,
+    pub(super) ranges: &'a CalibrationTable,
     pub(super) options: &'a Options,
     /// Nodes that the source model has in floating point and others quantized.
     pub(super) given_real: &'a FxHashSet<NodeId>,

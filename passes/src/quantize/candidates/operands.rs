@@ -1,7 +1,7 @@
 //! Joins that would put values of very different ranges on one grid, and the nodes that only hand the joined value on. A
 //! join that a contraction reads stays: the contraction would put it on one grid anyway.
 
-use qcc_ir::ops::{BinaryFn, GridRule, Op};
+use qcc_ir::ops::{BinaryFn, Op, QuantRule};
 use qcc_ir::{NodeId, ValueId};
 use rustc_hash::FxHashSet;
 
@@ -22,14 +22,16 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
         let op = g.op(n);
         let joins = match op {
             Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Max | BinaryFn::Min),
-            _ => op.grid() == GridRule::Unify,
+            _ => op.quant_rule() == QuantRule::SharedScale,
         };
         let operands = g.operands(n);
-        let handed = matches!(op.grid(), GridRule::Carry | GridRule::Unify | GridRule::Own | GridRule::Fixed { .. })
-            && operands.iter().any(|v| real.contains(&v.node));
+        let handed = matches!(
+            op.quant_rule(),
+            QuantRule::SameAsInput | QuantRule::SharedScale | QuantRule::OwnRange | QuantRule::Fixed { .. }
+        ) && operands.iter().any(|v| real.contains(&v.node));
         let joined = span(n.value(0)).unwrap_or(0.0);
         // A constant that lies beside other numbers is to be told apart on their grid, one that is added is not.
-        let beside = |v: ValueId| g.constant(v).filter(|_| op.grid() == GridRule::Unify);
+        let beside = |v: ValueId| g.constant(v).filter(|_| op.quant_rule() == QuantRule::SharedScale);
         let own = |v: ValueId| beside(v).map_or_else(|| span(v), |c| Some(constant_range(c).with_zero().span()));
         let small = |v: &ValueId| own(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);
         let unlike = joins && operands.iter().any(small);

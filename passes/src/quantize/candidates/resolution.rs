@@ -1,18 +1,18 @@
 //! Nodes that the grids of their operands leave nothing of: one step of an operand is more than the whole result.
 
 use qcc_ir::ops::{BinaryFn, Op};
-use qcc_ir::{Graph, Grid, NodeId, ValueId};
+use qcc_ir::{Graph, NodeId, QuantParams, ValueId};
 
 use super::Vetoes;
 use crate::decisions::Reason;
 
-/// `grid` gives the grids of the values of `integers`.
+/// `qparams` gives the grids of the values of `integers`.
 pub(in super::super) fn vetoes<'a>(
     g: &Graph,
     integers: impl Iterator<Item = NodeId>,
-    grid: impl Fn(ValueId) -> Option<&'a Grid>,
+    qparams: impl Fn(ValueId) -> Option<&'a QuantParams>,
 ) -> Vetoes {
-    let step = |v: ValueId| grid(v).map(|grid| grid.scales()[0]);
+    let step = |v: ValueId| qparams(v).map(|qparams| qparams.scales()[0]);
     let largest = |v: ValueId| match g.constant(v) {
         Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
         None => step(v).map(|step| step * 255.0),

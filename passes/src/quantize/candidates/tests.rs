@@ -2,18 +2,18 @@
 
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Kernel, Target, Weights};
-use qcc_ir::{Graph, Store};
+use qcc_ir::{Graph, StorageType};
 
-use super::super::tests::{GATED, between_products, graph, looped, on_grids_of};
+use super::super::tests::{GATED, between_products, graph, looped, quantized_graph_of};
 use super::super::{Dynamic, Interface, Options, quantize};
-use crate::calibrate::Ranges;
+use crate::calibrate::CalibrationTable;
 use crate::simplify::tests::{row, target};
 
 const CONV: &str = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
 
 /// What the node of that name computes with, and why.
 fn why_on(target: &Target, g: &Graph, options: &Options, name: &str) -> String {
-    let decisions = on_grids_of(target, g, options).decisions;
+    let decisions = quantized_graph_of(target, g, options).decisions;
     let found = decisions.iter().find(|d| d.origin.path() == name);
     found.map_or_else(|| panic!("{name} in {decisions:?}"), |d| format!("{}: {}", d.form, d.reason))
 }
@@ -24,7 +24,7 @@ fn why(g: &Graph, name: &str) -> String {
 
 /// As [`why`], of a graph whose inputs and outputs are integers: nothing is real for lying at an end.
 fn why_inside(g: &Graph, name: &str) -> String {
-    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
     why_on(&target(), g, &options, name)
 }
 
@@ -51,7 +51,7 @@ fn excluded() {
 #[test]
 fn inside_a_recurrence() {
     let reason = |turns: usize| {
-        let decisions = on_grids_of(&target(), &looped(turns), &Options::default()).decisions;
+        let decisions = quantized_graph_of(&target(), &looped(turns), &Options::default()).decisions;
         decisions.iter().map(|d| format!("{}: {}", d.form, d.reason)).collect::<Vec<_>>()
     };
     let inside = "dynamic: inside a recurrence, where rounding errors would grow with each step".to_owned();
@@ -66,7 +66,7 @@ fn without_a_kernel() {
         let kernel = row(op, operands);
         Some(if matches!(op, Op::Unary(_)) { Kernel { quantized: None, ..kernel } } else { kernel })
     };
-    let options = Options { interface: Interface::Grid(Store::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
     assert_eq!(why_on(&poor, &graph(GATED), &options, "gate"), "float: the target has no integer kernel for it");
     assert_eq!(why_inside(&graph(GATED), "gate"), INTEGER);
     let normal = between_products("%n = layer_norm(axis:1,epsilon:1e-5) %m from norm (LayerNorm)");
@@ -105,7 +105,8 @@ fn values_that_calibration_saw() {
     };
     assert_eq!(why(&masked("-inf"), "mask"), "float: some of its values are infinite or not a number");
     assert_eq!(why(&masked("-1"), "mask"), INTEGER);
-    let unseen = quantize(&graph(GATED), &target(), &Ranges::default(), &Options::default()).unwrap().decisions;
+    let unseen =
+        quantize(&graph(GATED), &target(), &CalibrationTable::default(), &Options::default()).unwrap().decisions;
     let first = unseen.iter().find(|d| d.origin.path() == "first").unwrap();
     assert_eq!(first.reason.to_string(), "calibration saw no range of its values");
 }

@@ -1,7 +1,7 @@
 //! Nodes whose kernel gives a range that is known beforehand, most of which their results do not use.
 
 use qcc_ir::NodeId;
-use qcc_ir::ops::GridRule;
+use qcc_ir::ops::QuantRule;
 use rustc_hash::FxHashSet;
 
 use super::{Case, Vetoes};
@@ -12,7 +12,7 @@ const WASTE: f32 = 4.0;
 
 pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     let reason = |n: NodeId| {
-        let GridRule::Fixed { lo, hi } = case.g.op(n).grid() else { return None };
+        let QuantRule::Fixed { lo, hi } = case.g.op(n).quant_rule() else { return None };
         match case.ranges.get(n.value(0)) {
             None => Some(Reason::NotCalibrated),
             Some(s) => ((s.max - s.min.min(0.0)) * WASTE < hi - lo).then_some(Reason::WastedRange),

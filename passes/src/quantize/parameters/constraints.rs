@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use qcc_ir::ops::{Extents, GridRule};
+use qcc_ir::ops::{Extents, QuantRule};
 use qcc_ir::target::{Target, ZeroPoint};
-use qcc_ir::{Elem, Graph, Grid, NodeId, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, QuantParams, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::super::grids::fixed_grid;
 use super::super::kernels::clamped;
 use super::super::plan::{Mode, Plan};
+use super::super::qparams::fixed_qparams;
 use super::super::weights::constant_range;
 use crate::calibrate::{OwnRanges, Range};
 use crate::sets::Sets;
@@ -25,7 +25,7 @@ pub(super) struct Constraints {
     /// Values of one class lie on one grid.
     pub(super) classes: Sets<ValueId>,
     /// Grids that are known beforehand.
-    pub(super) fixed: FxHashMap<ValueId, Grid>,
+    pub(super) fixed: FxHashMap<ValueId, QuantParams>,
     /// Where kernels want the zero point.
     pub(super) zero_points: BTreeMap<ValueId, ZeroPoint>,
     /// Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
@@ -51,16 +51,16 @@ impl Constraints {
 
     fn add(&mut self, g: &Graph, target: &Target, plan: &Plan, n: NodeId) {
         let (operands, result) = (g.operands(n), n.value(0));
-        match g.op(n).grid() {
-            GridRule::Carry => self.classes.join(result, operands[0]),
-            GridRule::Unify => self.unify(g, &plan.ranges, n),
-            GridRule::Fixed { lo, hi } => drop(self.fixed.insert(result, fixed_grid(lo, hi, target.activation))),
-            GridRule::Contract { .. } => self.contract(g, target, n),
-            GridRule::Own if clamped(g, target, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
+        match g.op(n).quant_rule() {
+            QuantRule::SameAsInput => self.classes.join(result, operands[0]),
+            QuantRule::SharedScale => self.unify(g, &plan.ranges, n),
+            QuantRule::Fixed { lo, hi } => drop(self.fixed.insert(result, fixed_qparams(lo, hi, target.activation))),
+            QuantRule::Contraction { .. } => self.contract(g, target, n),
+            QuantRule::OwnRange if clamped(g, target, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
                 self.classes.join(result, operands[0]);
                 self.silent.insert(operands[0]);
             }
-            GridRule::Own | GridRule::Float => {}
+            QuantRule::OwnRange | QuantRule::Float => {}
         }
     }
 
@@ -118,7 +118,7 @@ fn is_computed(g: &Graph, v: ValueId) -> bool {
 /// Ranges of constants that lie on the grid of a join's result.
 fn joined_constants(g: &Graph, order: &[NodeId]) -> FxHashMap<ValueId, Range> {
     let mut all: FxHashMap<ValueId, Range> = FxHashMap::default();
-    for &n in order.iter().filter(|n| g.op(**n).grid() == GridRule::Unify) {
+    for &n in order.iter().filter(|n| g.op(**n).quant_rule() == QuantRule::SharedScale) {
         let reals = g.operands(n).into_iter().filter(|&v| g.ty(v).elem == Elem::F32);
         for c in reals.filter_map(|v| g.constant(v)).map(|c: &Tensor| constant_range(c)) {
             let joint = all.get(&n.value(0)).map_or(c, |a| a.union(c));

@@ -1,39 +1,39 @@
 //! Grids that meet the constraints: one for each class of values, as fine as the ranges of its members allow.
 
 use qcc_ir::target::ZeroPoint;
-use qcc_ir::{Grid, Store, ValueId};
+use qcc_ir::{QuantParams, StorageType, ValueId};
 use rustc_hash::FxHashMap;
 
-use super::super::grids::grid_of;
-use super::Grids;
+use super::super::qparams::qparams_of;
+use super::Parameters;
 use super::constraints::Constraints;
 use crate::calibrate::{OwnRanges, Range};
 
 /// What a class asks, keyed by its root.
 struct Classes {
     ranges: FxHashMap<ValueId, Range>,
-    fixed: FxHashMap<ValueId, Grid>,
+    fixed: FxHashMap<ValueId, QuantParams>,
     zero_points: FxHashMap<ValueId, ZeroPoint>,
 }
 
 impl Constraints {
     /// The grids of `values`, in order, whose ranges are `own`.
-    pub(super) fn solve(self, values: &[ValueId], own: &OwnRanges, store: Store) -> Grids {
+    pub(super) fn solve(self, values: &[ValueId], own: &OwnRanges, storage: StorageType) -> Parameters {
         let classes = self.by_class(values, own);
-        let grid = |v: ValueId| {
+        let qparams = |v: ValueId| {
             let known = classes.fixed.get(&self.classes.root(v)).cloned();
             known.or_else(|| {
                 let (range, symmetric) = classes.placed(self.classes.root(v))?;
-                Some(grid_of(range, store, symmetric))
+                Some(qparams_of(range, storage, symmetric))
             })
         };
         let apart = self.apart.iter().filter_map(|&(n, v)| {
             let (range, symmetric) = classes.placed(self.classes.root(v))?;
-            symmetric.then(|| (n, grid_of(range, store, false)))
+            symmetric.then(|| (n, qparams_of(range, storage, false)))
         });
-        Grids {
+        Parameters {
             apart: apart.collect(),
-            grids: values.iter().filter_map(|v| Some((*v, grid(*v)?))).collect(),
+            qparams: values.iter().filter_map(|v| Some((*v, qparams(*v)?))).collect(),
             moved: self.moved.clone(),
         }
     }
@@ -51,7 +51,7 @@ impl Constraints {
             let all = zero_points.entry(self.classes.root(v)).or_insert(zero);
             *all = if zero == ZeroPoint::Symmetric { zero } else { *all };
         }
-        let fixed = self.fixed.iter().map(|(v, grid)| (self.classes.root(*v), grid.clone())).collect();
+        let fixed = self.fixed.iter().map(|(v, qparams)| (self.classes.root(*v), qparams.clone())).collect();
         Classes { ranges, fixed, zero_points }
     }
 }

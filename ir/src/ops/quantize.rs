@@ -113,7 +113,7 @@ impl Operator for Relayout {
         LayoutRule::Free
     }
 
-    fn grid(&self) -> super::GridRule {
-        super::GridRule::Carry
+    fn quant_rule(&self) -> super::QuantRule {
+        super::QuantRule::SameAsInput
     }
 }

@@ -1,6 +1,6 @@
 //! From ranges to grids.
 
-use qcc_ir::{Grid, Store};
+use qcc_ir::{QuantParams, StorageType};
 
 use crate::calibrate::Range;
 
@@ -9,30 +9,30 @@ const FINEST: f32 = 1e-20;
 
 /// The grid that spans a range: 0 lies on it, both ends at most half a step outside it. `symmetric` puts 0 in the
 /// middle, as 16-bit storage always does.
-pub(super) fn grid_of(range: Range, store: Store, symmetric: bool) -> Grid {
+pub(super) fn qparams_of(range: Range, storage: StorageType, symmetric: bool) -> QuantParams {
     let r = range.with_zero();
-    let (qmin, qmax) = store.range();
-    if symmetric || matches!(store, Store::I16 | Store::I32) {
-        let middle = if store == Store::U8 { 128 } else { 0 };
+    let (qmin, qmax) = storage.range();
+    if symmetric || matches!(storage, StorageType::I16 | StorageType::I32) {
+        let middle = if storage == StorageType::U8 { 128 } else { 0 };
         let scale = (r.hi.max(-r.lo) / (qmax - middle) as f32).max(FINEST);
-        return Grid::per_tensor(store, scale, middle);
+        return QuantParams::per_tensor(storage, scale, middle);
     }
     if r.span() <= 0.0 {
-        return Grid::per_tensor(store, 1.0, qmin);
+        return QuantParams::per_tensor(storage, 1.0, qmin);
     }
     let scale = (r.span() / (qmax - qmin) as f32).max(FINEST);
     let zero_point = (qmin as f32 - r.lo / scale).round().clamp(qmin as f32, qmax as f32) as i32;
-    Grid::per_tensor(store, scale, zero_point)
+    QuantParams::per_tensor(storage, scale, zero_point)
 }
 
 /// The grid of values known to lie in `[lo, hi)`, spread over the whole store.
-pub(super) fn fixed_grid(lo: f32, hi: f32, store: Store) -> Grid {
-    let (qmin, qmax) = store.range();
-    if store == Store::I16 {
-        return Grid::per_tensor(store, hi.max(-lo) / 32768.0, 0);
+pub(super) fn fixed_qparams(lo: f32, hi: f32, storage: StorageType) -> QuantParams {
+    let (qmin, qmax) = storage.range();
+    if storage == StorageType::I16 {
+        return QuantParams::per_tensor(storage, hi.max(-lo) / 32768.0, 0);
     }
     let scale = (hi - lo) / (qmax - qmin + 1) as f32;
-    Grid::per_tensor(store, scale, qmin - (lo / scale) as i32)
+    QuantParams::per_tensor(storage, scale, qmin - (lo / scale) as i32)
 }
 
 /// Symmetric scales of a weight, one for each channel: the largest magnitude lies on the last integer. A channel of
@@ -53,7 +53,7 @@ pub(super) fn block_scale(block: &[f32]) -> f32 {
     if largest == 0.0 {
         return 1.0;
     }
-    let (lo, hi) = Store::I4.range();
+    let (lo, hi) = StorageType::I4.range();
     let error = |scale: f32| -> f64 {
         let off = |x: &f32| x - (x * (1.0 / scale)).round_ties_even().clamp(lo as f32, hi as f32) * scale;
         block.iter().map(|x| f64::from(off(x)).powi(2)).sum()
@@ -74,15 +74,15 @@ mod tests {
         #[test]
         fn a_grid_spans_its_range(a in -1e4f32..1e4, b in -1e4f32..1e4, t in 0.0f32..1.0, symmetric: bool) {
             let range = Range { lo: a.min(b), hi: a.max(b) };
-            for store in [Store::I8, Store::U8, Store::I16] {
-                let grid = grid_of(range, store, symmetric);
-                let (scale, zero) = grid.tensor_map().unwrap();
-                let (qmin, qmax) = store.range();
+            for storage in [StorageType::I8, StorageType::U8, StorageType::I16] {
+                let qparams = qparams_of(range, storage, symmetric);
+                let (scale, zero) = qparams.tensor_map().unwrap();
+                let (qmin, qmax) = storage.range();
                 prop_assert!((qmin..=qmax).contains(&zero));
                 let x = range.lo + t * (range.hi - range.lo);
                 let q = (x / scale + zero as f32).round().clamp(qmin as f32, qmax as f32);
                 // The zero point is an integer: the ends may lie half a step outside.
-                prop_assert!(((q - zero as f32) * scale - x).abs() <= scale * 1.01, "{x} {grid}");
+                prop_assert!(((q - zero as f32) * scale - x).abs() <= scale * 1.01, "{x} {qparams}");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Grids, and conversions of elements.
 
 use qcc_ir::ops::{BinaryFn, Cast, Dequantize, Quantize, UnaryFn};
-use qcc_ir::{Elem, Grid, Store, Tensor, ValueId};
+use qcc_ir::{Elem, QuantParams, StorageType, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -32,16 +32,16 @@ struct Fake {
 
 impl Fake {
     /// Grids of signed or unsigned integers that have as many levels.
-    fn stores(&self) -> &'static [Store] {
+    fn storages(&self) -> &'static [StorageType] {
         match self.levels {
-            256 => &[Store::U8, Store::I8],
-            65536 => &[Store::I16],
+            256 => &[StorageType::U8, StorageType::I8],
+            65536 => &[StorageType::I16],
             _ => &[],
         }
     }
 
     /// The grid of what is read, where all zero points are integers of its store.
-    fn grid(&self, rank: usize) -> Option<Grid> {
+    fn qparams(&self, rank: usize) -> Option<QuantParams> {
         let [lo, hi] = self.input.each_ref().map(|t| t.reals().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
         let dims = self.input[0].dims();
         if lo.len() != hi.len() || self.input[1].dims() != dims || lo.is_empty() {
@@ -57,22 +57,22 @@ impl Fake {
         // Signed where 0 is in the middle.
         let middle = (f64::from(self.levels) / 2.0).round();
         let centred = below.iter().all(|z| z.round() == middle);
-        let store = *self.stores().iter().find(|s| (s.range().0 < 0) == centred || self.stores().len() == 1)?;
+        let storage = *self.storages().iter().find(|s| (s.range().0 < 0) == centred || self.storages().len() == 1)?;
         let scales: Vec<f32> = scales.into_iter().map(|s| s as f32).collect();
         if let &[scale] = scales.as_slice() {
-            return Some(Grid::per_tensor(store, scale, below[0].round() as i32 + store.range().0));
+            return Some(QuantParams::per_tensor(storage, scale, below[0].round() as i32 + storage.range().0));
         }
         let behind = rank.checked_sub(dims.len())?;
         let wide: Vec<usize> = (0..dims.len()).filter(|&a| dims[a] != 1).collect();
         match wide.as_slice() {
-            &[axis] if centred => Some(Grid::per_axis(store, behind + axis, scales)),
+            &[axis] if centred => Some(QuantParams::per_axis(storage, behind + axis, scales)),
             _ => None,
         }
     }
 
     /// True where what is given are the stored integers themselves.
-    fn gives_integers(&self, store: Store) -> bool {
-        let (first, last) = store.range();
+    fn gives_integers(&self, storage: StorageType) -> bool {
+        let (first, last) = storage.range();
         let all = |t: &Tensor, end: i32| t.reals().iter().all(|&x| x == end as f32);
         all(&self.output[0], first) && all(&self.output[1], last)
     }
@@ -102,9 +102,9 @@ fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let same = fake.input.iter().zip(&fake.output).all(|(a, b)| a.reals() == b.reals());
     if same
         && n.ty(x).elem == Elem::F32
-        && let Some(grid) = fake.grid(n.rank(x))
+        && let Some(qparams) = fake.qparams(n.rank(x))
     {
-        let ty = n.ty(x).with_elem(Elem::Grid(grid));
+        let ty = n.ty(x).with_elem(Elem::Quantized(qparams));
         if ty.validate().is_ok() {
             let quantized = n.add_typed(Quantize {}, &[x], ty)?;
             return one(n.add(Dequantize {}, &[quantized])?);
@@ -139,7 +139,7 @@ fn convert(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let from = n.ty(x).elem.clone();
     match (&from, to) {
-        (Elem::Grid(_), to) => {
+        (Elem::Quantized(_), to) => {
             let real = n.add(Dequantize {}, &[x])?;
             one(n.cast(real, to)?)
         }
@@ -154,9 +154,9 @@ fn quantized(n: &mut NodeCx<'_, '_>, to: &Elem) -> Result<Option<ValueId>, Refus
     let (Some(levels), "FakeQuantize") = (levels, layer.kind.as_str()) else { return Ok(None) };
     let Ok(fake) = fake(n, levels, |n, i| n.behind(i)) else { return Ok(None) };
     let x = n.behind(0)?;
-    let Some(grid) = fake.grid(n.rank(x)).map(|g| of_store(g, to)) else { return Ok(None) };
-    let Some(grid) = grid.filter(|g| fake.gives_integers(g.store)) else { return Ok(None) };
-    let ty = n.ty(x).with_elem(Elem::Grid(grid));
+    let Some(qparams) = fake.qparams(n.rank(x)).map(|g| of_store(g, to)) else { return Ok(None) };
+    let Some(qparams) = qparams.filter(|g| fake.gives_integers(g.storage)) else { return Ok(None) };
+    let ty = n.ty(x).with_elem(Elem::Quantized(qparams));
     if ty.validate().is_err() || n.ty(x).elem != Elem::F32 {
         return Ok(None);
     }
@@ -164,24 +164,24 @@ fn quantized(n: &mut NodeCx<'_, '_>, to: &Elem) -> Result<Option<ValueId>, Refus
 }
 
 /// The same numbers as integers of the element `to`.
-fn of_store(grid: Grid, to: &Elem) -> Option<Grid> {
-    if grid.store.elem() == *to {
-        return Some(grid);
+fn of_store(qparams: QuantParams, to: &Elem) -> Option<QuantParams> {
+    if qparams.storage.elem() == *to {
+        return Some(qparams);
     }
-    let (scale, zero) = grid.tensor_map()?;
-    let (store, shift) = match (grid.store, to) {
-        (Store::U8, Elem::I8) => (Store::I8, -128),
-        (Store::I8, Elem::U8) => (Store::U8, 128),
+    let (scale, zero) = qparams.tensor_map()?;
+    let (storage, shift) = match (qparams.storage, to) {
+        (StorageType::U8, Elem::I8) => (StorageType::I8, -128),
+        (StorageType::I8, Elem::U8) => (StorageType::U8, 128),
         _ => return None,
     };
-    Some(Grid::per_tensor(store, scale, zero + shift))
+    Some(QuantParams::per_tensor(storage, scale, zero + shift))
 }
 
 /// The real numbers that a product makes of integers.
 pub(super) fn scaled(n: &mut NodeCx<'_, '_>) -> Result<Option<ValueId>, Refusal> {
     let Some((integers, scheme, dims)) = n.scaled()? else { return Ok(None) };
     let source = n.value(integers.source)?;
-    if n.ty(source).elem.grid().is_some() {
+    if n.ty(source).elem.qparams().is_some() {
         return n.add(Dequantize {}, &[source]).map(Some);
     }
     if let Some(tensor) = n.constant(source).cloned().and_then(|t| scheme.constant(&t, &dims)) {

@@ -13,7 +13,7 @@ pub(super) const ROWS: &[Row] =
 
 fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, to) = (n.input(0)?, n.declared(0)?);
-    if to.grid().is_none() {
+    if to.qparams().is_none() {
         return Err(Refusal::Invalid(format!("its result is {to}; expected integers with a scale")));
     }
     one(n.moved(x, &to)?)
@@ -23,7 +23,7 @@ fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     match &n.ty(x).elem {
-        Elem::Grid(_) => one(n.real(x)?),
+        Elem::Quantized(_) => one(n.real(x)?),
         Elem::F16 | Elem::F32 => one(n.cast(x, Elem::F32)?),
         other => Err(Refusal::Invalid(format!("its operand is {other}; expected integers with a scale"))),
     }
@@ -39,7 +39,7 @@ fn densify(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn cast(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, to) = (n.input(0)?, n.declared(0)?);
-    if to.grid().is_some() || n.ty(x).elem.grid().is_some() {
+    if to.qparams().is_some() || n.ty(x).elem.qparams().is_some() {
         return Err(Refusal::Unsupported("a cast of stored integers that have a scale is not supported".into()));
     }
     one(n.cast(x, to)?)

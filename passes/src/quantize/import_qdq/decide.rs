@@ -16,16 +16,16 @@ pub(super) fn decisions(before: &Graph, after: &Graph, now: impl Fn(ValueId) -> 
     };
     let decided = |n: NodeId| {
         let mut values = before.operands(n).into_iter().chain(before.results(n));
-        if !values.any(|v| before.ty(v).elem.is_float() || before.ty(v).elem.grid().is_some()) {
+        if !values.any(|v| before.ty(v).elem.is_float() || before.ty(v).elem.qparams().is_some()) {
             return Some((Form::Unchanged, Reason::NoReals));
         }
         let v = now(n.value(0))?;
-        let on_grid = |v: ValueId| after.ty(v).elem.grid().is_some();
+        let is_quantized = |v: ValueId| after.ty(v).elem.qparams().is_some();
         Some(match after.operands(v.node).first() {
-            _ if on_grid(v) => (Form::Integer, Reason::GivenIntegers),
-            Some(&x) if on_grid(x) && after.op(v.node).is_contraction() => (Form::Integer, Reason::RealSums),
+            _ if is_quantized(v) => (Form::Integer, Reason::GivenIntegers),
+            Some(&x) if is_quantized(x) && after.op(v.node).is_contraction() => (Form::Integer, Reason::RealSums),
             // An index or a comparison.
-            Some(&x) if on_grid(x) && after.ty(v).elem != Elem::F32 => (Form::Integer, Reason::GivenIntegers),
+            Some(&x) if is_quantized(x) && after.ty(v).elem != Elem::F32 => (Form::Integer, Reason::GivenIntegers),
             _ => {
                 let form = beside_weights(after, v.node).unwrap_or(Form::Float);
                 (form, obstacle(before, n, form))

@@ -1,30 +1,30 @@
 //! Operators that compute: from the grids before them onto the grid behind.
 
-use qcc_ir::ops::{GridRule, Op};
-use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Operands, Store, Tensor, ValueId};
+use qcc_ir::ops::{Op, QuantRule};
+use qcc_ir::{Affine, Elem, Graph, NodeId, Operands, QuantParams, StorageType, Tensor, ValueId};
 
-use super::super::grids::fixed_grid;
-use super::super::weights::{bias_grid, constant_grid};
-use super::{Absorber, restored};
+use super::super::qparams::fixed_qparams;
+use super::super::weights::{bias_qparams, constant_qparams};
+use super::{QdqImporter, restored};
 use crate::PassError;
 
 /// Kernels that give grids of their own are used where those are no more than this much coarser than the model's: then
 /// numbers differ by little more than a step.
 const COARSER: f32 = 1.25;
 
-impl Absorber<'_> {
+impl QdqImporter<'_> {
     /// The `Quantize` that alone reads `v`, and its grid.
-    fn border_behind(&self, v: ValueId) -> Option<(NodeId, Grid)> {
+    fn border_behind(&self, v: ValueId) -> Option<(NodeId, QuantParams)> {
         let q = self.reader(v).filter(|&q| matches!(self.g.op(q), Op::Quantize(_)))?;
-        let grid = self.g.ty(q.value(0)).elem.grid()?;
-        (grid.store == self.target.activation && grid.tensor_map().is_some()).then(|| (q, grid.clone()))
+        let qparams = self.g.ty(q.value(0)).elem.qparams()?;
+        (qparams.storage == self.target.activation && qparams.tensor_map().is_some()).then(|| (q, qparams.clone()))
     }
 
     /// The activation on a grid that `v` stands for.
-    fn activation(&self, v: ValueId) -> Option<(ValueId, Grid)> {
-        let inner = self.on_grid(v).filter(|&inner| self.g.constant(inner).is_none())?;
-        let grid = self.g.ty(inner).elem.grid()?;
-        (grid.store == self.target.activation && grid.tensor_map().is_some()).then(|| (inner, grid.clone()))
+    fn activation(&self, v: ValueId) -> Option<(ValueId, QuantParams)> {
+        let inner = self.quantized_source(v).filter(|&inner| self.g.constant(inner).is_none())?;
+        let qparams = self.g.ty(inner).elem.qparams()?;
+        (qparams.storage == self.target.activation && qparams.tensor_map().is_some()).then(|| (inner, qparams.clone()))
     }
 
     /// The limit that alone reads `v`. Numbers may be limited before or after they are rounded.
@@ -53,25 +53,26 @@ impl Absorber<'_> {
         }
         let weight = self.weight(n, operands[1]);
         let kernel = self.kernel(n);
-        let zero =
-            |i: usize, grid: &Grid| kernel.is_none_or(|kernel| kernel.zero_point_of(i, weight.is_some()).admits(grid));
-        let x = self.activation(operands[0]).filter(|(_, grid)| zero(0, grid));
-        let other = self.activation(operands[1]).filter(|(_, grid)| weight.is_none() && zero(1, grid));
+        let zero = |i: usize, qparams: &QuantParams| {
+            kernel.is_none_or(|kernel| kernel.zero_point_of(i, weight.is_some()).admits(qparams))
+        };
+        let x = self.activation(operands[0]).filter(|(_, qparams)| zero(0, qparams));
+        let other = self.activation(operands[1]).filter(|(_, qparams)| weight.is_none() && zero(1, qparams));
         let bias = operands.get(2).map(|&b| self.known(b).cloned());
-        let (None | Some(Some(_)), Some((x, x_grid)), Some(kernel)) = (&bias, x, kernel) else {
+        let (None | Some(Some(_)), Some((x, x_qparams)), Some(kernel)) = (&bias, x, kernel) else {
             return self.weight_alone(n, weight);
         };
         let bias = bias.flatten();
-        let w_grid = match (&weight, &other) {
-            (Some(w), _) => w.ty().elem.grid().cloned(),
+        let w_qparams = match (&weight, &other) {
+            (Some(w), _) => w.ty().elem.qparams().cloned(),
             (None, other) => other.as_ref().map(|o| o.1.clone()),
         };
-        let Some(w_grid) = w_grid else { return Ok(()) };
+        let Some(w_qparams) = w_qparams else { return Ok(()) };
         let v = n.value(0);
         let limit = self.limit_behind(v);
         let end = self.border_behind(limit.map_or(v, |c| c.value(0)));
-        let rescaled = |to: &Grid| kernel.rescales(&x_grid, &w_grid, to);
-        let on_sums = |b: &Tensor| exact_bias(b, &bias_grid(x_grid.scales()[0], &w_grid));
+        let rescaled = |to: &QuantParams| kernel.rescales(&x_qparams, &w_qparams, to);
+        let on_sums = |b: &Tensor| exact_bias(b, &bias_qparams(x_qparams.scales()[0], &w_qparams));
         let whole = end.filter(|(_, to)| kernel.gives_quantized && rescaled(to));
         let whole = whole.and_then(|end| match &bias {
             Some(b) => on_sums(b).map(|b| (end, Some(b))),
@@ -108,8 +109,12 @@ impl Absorber<'_> {
 
     /// True where `w` is a weight in blocks that the target takes beside real factors.
     fn in_blocks(&self, n: NodeId, w: ValueId) -> bool {
-        let grid = self.on_grid(w).filter(|&w| self.g.constant(w).is_some()).and_then(|w| self.g.ty(w).elem.grid());
-        let (Op::MatMul(op), Some(&Affine::PerBlock { axis, size, .. })) = (self.g.op(n), grid.map(|g| &g.map)) else {
+        let qparams = self
+            .quantized_source(w)
+            .filter(|&w| self.g.constant(w).is_some())
+            .and_then(|w| self.g.ty(w).elem.qparams());
+        let (Op::MatMul(op), Some(&Affine::PerBlock { axis, size, .. })) = (self.g.op(n), qparams.map(|g| &g.map))
+        else {
             return false;
         };
         let (rank, extent) = (self.g.ty(w).rank(), self.g.ty(w).shape.dims()[axis].known());
@@ -121,10 +126,10 @@ impl Absorber<'_> {
     /// The weight of a contraction, where it is known and on a grid that the target takes: 8 bits, symmetric, with one
     /// scale or one for each output channel.
     fn weight(&self, n: NodeId, w: ValueId) -> Option<Tensor> {
-        let w = restored(self.known(w)?, Store::I8)?;
+        let w = restored(self.known(w)?, StorageType::I8)?;
         let kernel = self.target.kernel_of(&self.g, n)?;
         let own = [kernel.quantized.and_then(|k| k.weight_axis), kernel.weights.and_then(|k| k.axis)];
-        let fits = match &w.ty().elem.grid()?.map {
+        let fits = match &w.ty().elem.qparams()?.map {
             Affine::PerTensor { zero_point, .. } => *zero_point == 0,
             Affine::PerAxis { axis, .. } => own.contains(&Some(*axis)),
             Affine::PerBlock { .. } => false,
@@ -141,10 +146,10 @@ impl Absorber<'_> {
         if kernel.dynamic_beside(w.ty()).is_some() && self.is_placed(x) {
             return Ok(());
         }
-        let w = match (w.ty().elem.grid().and_then(Grid::tensor_map), kernel.axis) {
+        let w = match (w.ty().elem.qparams().and_then(QuantParams::tensor_map), kernel.axis) {
             (Some((scale, _)), Some(axis)) => {
-                let grid = Grid::per_axis(Store::I8, axis, vec![scale; w.dims()[axis]]);
-                w.retype(w.ty().with_elem(Elem::Grid(grid))).unwrap_or(w)
+                let qparams = QuantParams::per_axis(StorageType::I8, axis, vec![scale; w.dims()[axis]]);
+                w.retype(w.ty().with_elem(Elem::Quantized(qparams))).unwrap_or(w)
             }
             _ => w,
         };
@@ -157,7 +162,7 @@ impl Absorber<'_> {
     /// Any other operator with one result: from grids onto the grid behind it, or onto one of its own that is as fine. A
     /// limit in between stays one.
     pub(super) fn function(&mut self, n: NodeId) -> Result<(), PassError> {
-        let store = self.target.activation;
+        let storage = self.target.activation;
         let limit = self.limit_behind(n.value(0)).filter(|_| !matches!(self.g.op(n), Op::Clamp(_)));
         let end = self.border_behind(limit.map_or(n.value(0), |c| c.value(0)));
         let Some((q, to)) = end else { return Ok(()) };
@@ -167,14 +172,14 @@ impl Absorber<'_> {
         let mut users = self.g.users(q.value(0)).into_iter();
         let read_real = !self.g.is_output(q.value(0)) && users.all(|(u, _)| matches!(self.g.op(u), Op::Dequantize(_)));
         let operands = self.g.operands(n);
-        let first = operands.first().and_then(|&o| self.activation(o)).map(|(_, grid)| grid);
-        let own = match self.g.op(n).grid() {
-            GridRule::Own => Some(to.clone()),
-            GridRule::Fixed { .. } | GridRule::Carry if limit.is_some() => None,
+        let first = operands.first().and_then(|&o| self.activation(o)).map(|(_, qparams)| qparams);
+        let own = match self.g.op(n).quant_rule() {
+            QuantRule::OwnRange => Some(to.clone()),
+            QuantRule::Fixed { .. } | QuantRule::SameAsInput if limit.is_some() => None,
             // Where only real numbers are read, they are those of the model rather than those of the kernel's grid.
-            GridRule::Fixed { lo, hi } => Some(fixed_grid(lo, hi, store)).filter(|own| !read_real || *own == to),
-            GridRule::Carry => first,
-            GridRule::Contract { .. } | GridRule::Unify | GridRule::Float => None,
+            QuantRule::Fixed { lo, hi } => Some(fixed_qparams(lo, hi, storage)).filter(|own| !read_real || *own == to),
+            QuantRule::SameAsInput => first,
+            QuantRule::Contraction { .. } | QuantRule::SharedScale | QuantRule::Float => None,
         };
         let Some(own) = own.filter(|own| own.scales()[0] <= COARSER * to.scales()[0]) else { return Ok(()) };
         let placed = |&o: &ValueId| {
@@ -183,7 +188,7 @@ impl Absorber<'_> {
             }
             match (self.activation(o), self.known(o)) {
                 (Some((inner, _)), _) => Some(Operand::Value(inner)),
-                (None, Some(c)) => on_own_grid(c, store).map(|c| Operand::Constant(c, o)),
+                (None, Some(c)) => quantized_alone(c, storage).map(|c| Operand::Constant(c, o)),
                 (None, None) => None,
             }
         };
@@ -219,24 +224,24 @@ enum Operand {
 }
 
 /// A constant on a grid of 8 bits that holds its numbers as they are: its own, or one for a single number.
-fn on_own_grid(c: &Tensor, store: Store) -> Option<Tensor> {
-    if c.ty().elem.grid().is_some() {
-        return restored(c, store).filter(|c| c.ty().elem.grid().is_some_and(|g| g.tensor_map().is_some()));
+fn quantized_alone(c: &Tensor, storage: StorageType) -> Option<Tensor> {
+    if c.ty().elem.qparams().is_some() {
+        return restored(c, storage).filter(|c| c.ty().elem.qparams().is_some_and(|g| g.tensor_map().is_some()));
     }
-    (c.len() == 1 && c.reals()[0].is_finite()).then(|| c.quantized(&constant_grid(c, store)))
+    (c.len() == 1 && c.reals()[0].is_finite()).then(|| c.quantized(&constant_qparams(c, storage)))
 }
 
 /// A bias on the grid of the sums: its own integers where it lies on that already. `None` where it leaves 32 bits.
-fn exact_bias(b: &Tensor, sums: &Grid) -> Option<Tensor> {
+fn exact_bias(b: &Tensor, sums: &QuantParams) -> Option<Tensor> {
     const MOST: f64 = (1u64 << 30) as f64;
-    let same = |own: &Grid| {
+    let same = |own: &QuantParams| {
         let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b;
         let (a, b) = (own.scales(), sums.scales());
         let pairs = || (0..a.len().max(b.len())).map(|i| (&a[i % a.len()], &b[i % b.len()]));
-        own.store == Store::I32 && own.zero_point() == 0 && pairs().all(near)
+        own.storage == StorageType::I32 && own.zero_point() == 0 && pairs().all(near)
     };
-    if b.ty().elem.grid().is_some_and(same) {
-        return b.retype(b.ty().with_elem(Elem::Grid(sums.clone())));
+    if b.ty().elem.qparams().is_some_and(same) {
+        return b.retype(b.ty().with_elem(Elem::Quantized(sums.clone())));
     }
     let scales = sums.scales();
     let steps = |(i, v): (usize, &f32)| f64::from(*v) / f64::from(scales[i % scales.len()]);

@@ -5,9 +5,9 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::evaluate_node;
-use qcc_ir::ops::{Binary, BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, GridRule, Op, Quantize, Types};
+use qcc_ir::ops::{Binary, BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
 use qcc_ir::target::{Quantized as Kernel, Target};
-use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Origin, Shape, Store, Tensor, ValueId};
+use qcc_ir::{Affine, Elem, Graph, NodeId, Origin, QuantParams, Shape, StorageType, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::kernels::weights;
@@ -32,10 +32,10 @@ pub fn is_quantized(g: &Graph) -> bool {
 pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
     let computes = |&n: &NodeId| {
         let ruled = matches!(
-            g.op(n).grid(),
-            GridRule::Contract { .. } | GridRule::Own | GridRule::Fixed { .. } | GridRule::Unify
+            g.op(n).quant_rule(),
+            QuantRule::Contraction { .. } | QuantRule::OwnRange | QuantRule::Fixed { .. } | QuantRule::SharedScale
         );
-        ruled && g.operand_types(n).first().is_some_and(|t| t.elem.grid().is_some())
+        ruled && g.operand_types(n).first().is_some_and(|t| t.elem.qparams().is_some())
     };
     g.order().into_iter().find(computes)
 }
@@ -46,15 +46,15 @@ pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
 ///
 /// # Errors
 /// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
-pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Quantized, PassError> {
-    let mut a = Absorber {
+pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Quantized, PassError> {
+    let mut a = QdqImporter {
         g: g.clone(),
         target: cx.target,
         became: FxHashMap::default(),
         wide: FxHashSet::default(),
         dead: FxHashSet::default(),
     };
-    cx.diagnostics.extend(a.drop_wide_grids()?);
+    cx.diagnostics.extend(a.drop_wide()?);
     a.settle_stores()?;
     a.hoist_limits()?;
     a.drop_limits();
@@ -79,7 +79,7 @@ pub fn absorb(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Q
 /// Values that take each other's places, at most: a limit goes, a border moves, a kernel takes both in.
 const MOST_PLACES: usize = 8;
 
-struct Absorber<'a> {
+struct QdqImporter<'a> {
     g: Graph,
     target: &'a Target,
     /// Real values and what holds them on a grid now.
@@ -90,9 +90,9 @@ struct Absorber<'a> {
     dead: FxHashSet<NodeId>,
 }
 
-impl Absorber<'_> {
+impl QdqImporter<'_> {
     /// The value on a grid whose real numbers `v` is.
-    fn on_grid(&self, v: ValueId) -> Option<ValueId> {
+    fn quantized_source(&self, v: ValueId) -> Option<ValueId> {
         matches!(self.g.producer(v), Op::Dequantize(_)).then(|| self.g.operands(v.node)[0])
     }
 
@@ -103,7 +103,7 @@ impl Absorber<'_> {
 
     /// The constant, real or on a grid, that `v` is.
     fn known(&self, v: ValueId) -> Option<&Tensor> {
-        self.g.constant(self.on_grid(v).unwrap_or(v))
+        self.g.constant(self.quantized_source(v).unwrap_or(v))
     }
 
     /// True where no node that counts reads a result of `n`, and no output is one.
@@ -125,39 +125,45 @@ impl Absorber<'_> {
     }
 
     /// Adds the value `v` on another grid.
-    fn moved(&mut self, v: ValueId, grid: &Grid) -> Result<ValueId, PassError> {
-        if self.g.ty(v).elem.grid() == Some(grid) {
+    fn moved(&mut self, v: ValueId, qparams: &QuantParams) -> Result<ValueId, PassError> {
+        if self.g.ty(v).elem.qparams() == Some(qparams) {
             return Ok(v);
         }
-        let ty = self.g.ty(v).with_elem(Elem::Grid(grid.clone()));
+        let ty = self.g.ty(v).with_elem(Elem::Quantized(qparams.clone()));
         let origin = self.g.origin(v.node).clone();
         Ok(self.g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), origin)?.value(0))
     }
 
     /// Adds the operator of `n` on other operands, with its result on a grid.
-    fn again(&mut self, n: NodeId, operands: &[ValueId], grid: &Grid, origin: Origin) -> Result<ValueId, PassError> {
-        let ty = self.g.ty(n.value(0)).with_elem(Elem::Grid(grid.clone()));
+    fn again(
+        &mut self,
+        n: NodeId,
+        operands: &[ValueId],
+        qparams: &QuantParams,
+        origin: Origin,
+    ) -> Result<ValueId, PassError> {
+        let ty = self.g.ty(n.value(0)).with_elem(Elem::Quantized(qparams.clone()));
         Ok(self.g.add_typed(self.g.op(n).clone(), operands, Types::from_elem(ty, 1), origin)?.value(0))
     }
 
     /// Grids that are wider than the target's activations go, and what they hold becomes real. Where a grid cuts numbers
     /// off, a limit stays in its place.
-    fn drop_wide_grids(&mut self) -> Result<Option<Diagnostic>, PassError> {
+    fn drop_wide(&mut self) -> Result<Option<Diagnostic>, PassError> {
         let most = self.target.activation.size();
         let mut bounds = Bounds::default();
         let mut dropped = 0;
         for n in self.g.order() {
-            let real = |g: &Graph, v: ValueId| g.ty(v).elem.grid().is_none();
+            let real = |g: &Graph, v: ValueId| g.ty(v).elem.qparams().is_none();
             let (v, x) = (n.value(0), self.g.operands(n).first().copied());
-            let wide = self.g.ty(v).elem.grid().filter(|grid| grid.store.size() > most).cloned();
+            let wide = self.g.ty(v).elem.qparams().filter(|qparams| qparams.storage.size() > most).cloned();
             match (self.g.op(n), x, wide) {
-                (Op::Quantize(_), Some(x), Some(grid)) => {
+                (Op::Quantize(_), Some(x), Some(qparams)) => {
                     dropped += 1;
                     let x = match real(&self.g, x) {
                         true => x,
                         false => self.g.add1(Dequantize {}, &[x], self.g.origin(n).clone())?,
                     };
-                    let limited = self.limited(x, &grid, &mut bounds, n)?;
+                    let limited = self.limited(x, &qparams, &mut bounds, n)?;
                     self.wide.insert(limited);
                     self.g.redirect(v, limited);
                     self.dead.insert(n);
@@ -184,23 +190,29 @@ impl Absorber<'_> {
     }
 
     /// `x` within the ends of a grid, as far as it may lie outside; it takes the place of `n`.
-    fn limited(&mut self, x: ValueId, grid: &Grid, bounds: &mut Bounds, n: NodeId) -> Result<ValueId, PassError> {
-        let ends = <[i32; 2]>::from(grid.store.range()).map(|q| i64::from(q) - i64::from(grid.zero_point()));
+    fn limited(
+        &mut self,
+        x: ValueId,
+        qparams: &QuantParams,
+        bounds: &mut Bounds,
+        n: NodeId,
+    ) -> Result<ValueId, PassError> {
+        let ends = <[i32; 2]>::from(qparams.storage.range()).map(|q| i64::from(q) - i64::from(qparams.zero_point()));
         let origin = self.g.origin(n).clone();
-        if grid.tensor_map().is_none() {
+        if qparams.tensor_map().is_none() {
             // Each index has ends of its own.
-            let Affine::PerAxis { axis, .. } = grid.map else { return Ok(x) };
+            let Affine::PerAxis { axis, .. } = qparams.map else { return Ok(x) };
             let ty = self.g.ty(x);
-            let dims: Vec<usize> = (0..ty.rank()).map(|a| if a == axis { grid.scales().len() } else { 1 }).collect();
+            let dims: Vec<usize> = (0..ty.rank()).map(|a| if a == axis { qparams.scales().len() } else { 1 }).collect();
             let mut limited = x;
             for (q, f) in ends.into_iter().zip([BinaryFn::Max, BinaryFn::Min]) {
-                let limits = grid.scales().iter().map(|s| q as f32 * s).collect();
+                let limits = qparams.scales().iter().map(|s| q as f32 * s).collect();
                 let limits = self.g.add_const(Tensor::from_vec(Shape::known(&dims), limits), origin.clone());
                 limited = self.g.add1(Binary { f }, &[limited, limits], origin.clone())?;
             }
             return Ok(limited);
         }
-        let [lo, hi] = ends.map(|q| q as f32 * grid.scales()[0]);
+        let [lo, hi] = ends.map(|q| q as f32 * qparams.scales()[0]);
         let (least, most) = bounds.of(&self.g, x);
         let clamp = Clamp {
             lo: if least >= lo { f32::NEG_INFINITY } else { lo },
@@ -223,21 +235,21 @@ impl Absorber<'_> {
 
     /// Brings 8-bit values to the target's storage: the same numbers, shifted. Inputs and outputs keep theirs.
     fn settle_stores(&mut self) -> Result<(), PassError> {
-        let store = self.target.activation;
+        let storage = self.target.activation;
         let kept: Vec<_> = self.g.outputs().iter().map(|o| self.g.ty(o.value).clone()).collect();
         for n in self.g.order() {
             for v in self.g.results(n) {
-                let own = self.g.ty(v).elem.grid();
-                let Some(grid) = own.and_then(|g| on_store(g, store)).filter(|g| Some(g) != own) else { continue };
-                let ty = self.g.ty(v).with_elem(Elem::Grid(grid.clone()));
+                let own = self.g.ty(v).elem.qparams();
+                let Some(qparams) = own.and_then(|g| on_store(g, storage)).filter(|g| Some(g) != own) else { continue };
+                let ty = self.g.ty(v).with_elem(Elem::Quantized(qparams.clone()));
                 match self.g.op(n) {
                     Op::Const(c) => {
-                        let Some(shifted) = restored(&c.value, store) else { continue };
+                        let Some(shifted) = restored(&c.value, storage) else { continue };
                         let shifted = self.g.add_const(shifted, self.g.origin(n).clone());
                         self.g.redirect(v, shifted);
                     }
                     Op::Input(_) => {
-                        let inside = self.moved(v, &grid)?;
+                        let inside = self.moved(v, &qparams)?;
                         self.g.redirect(v, inside);
                     }
                     _ => self.g.set_type(v, ty),
@@ -245,7 +257,7 @@ impl Absorber<'_> {
             }
         }
         for (i, ty) in kept.into_iter().enumerate() {
-            if let Some(own) = ty.elem.grid() {
+            if let Some(own) = ty.elem.qparams() {
                 let v = self.moved(self.g.outputs()[i].value, own)?;
                 self.g.set_output(i, v);
             }
@@ -256,15 +268,17 @@ impl Absorber<'_> {
     /// A limit between two borders to one grid goes before the first: numbers are limited and then rounded.
     fn hoist_limits(&mut self) -> Result<(), PassError> {
         for q in self.g.order() {
-            let (Op::Quantize(_), Some(grid)) = (self.g.op(q), self.g.ty(q.value(0)).elem.grid()) else { continue };
-            let Some(store) = grid.tensor_map().map(|_| grid.store) else { continue };
+            let (Op::Quantize(_), Some(qparams)) = (self.g.op(q), self.g.ty(q.value(0)).elem.qparams()) else {
+                continue;
+            };
+            let Some(storage) = qparams.tensor_map().map(|_| qparams.storage) else { continue };
             let limit = self.g.operands(q)[0];
             let Op::Clamp(clamp) = self.g.producer(limit).clone() else { continue };
-            let Some(inner) = self.on_grid(self.g.operands(limit.node)[0]) else { continue };
+            let Some(inner) = self.quantized_source(self.g.operands(limit.node)[0]) else { continue };
             let same = matches!(self.g.producer(inner), Op::Quantize(_)) && self.g.ty(inner) == self.g.ty(q.value(0));
-            let on_points = Clamp { lo: on_point(clamp.lo, grid), hi: on_point(clamp.hi, grid) };
+            let on_points = Clamp { lo: on_point(clamp.lo, qparams), hi: on_point(clamp.hi, qparams) };
             let real = self.g.operands(inner.node).first().copied().filter(|&x| self.g.ty(x).elem == Elem::F32);
-            let (true, Some(real)) = (same && store != Store::I32, real) else { continue };
+            let (true, Some(real)) = (same && storage != StorageType::I32, real) else { continue };
             let limited = self.add_limit(on_points, real, self.g.origin(limit.node).clone())?;
             let dequantized = self.g.operands(limit.node)[0].node;
             self.g.set_operand(q, 0, limited);
@@ -280,12 +294,14 @@ impl Absorber<'_> {
     /// Limits go where the grid behind them ends no further out.
     fn drop_limits(&mut self) {
         for n in self.g.order() {
-            let (Op::Quantize(_), Some(grid)) = (self.g.op(n), self.g.ty(n.value(0)).elem.grid()) else { continue };
-            let x = self.g.operands(n)[0];
-            let (&Op::Clamp(Clamp { lo, hi }), Some((scale, zero))) = (self.g.producer(x), grid.tensor_map()) else {
+            let (Op::Quantize(_), Some(qparams)) = (self.g.op(n), self.g.ty(n.value(0)).elem.qparams()) else {
                 continue;
             };
-            let (qmin, qmax) = grid.store.range();
+            let x = self.g.operands(n)[0];
+            let (&Op::Clamp(Clamp { lo, hi }), Some((scale, zero))) = (self.g.producer(x), qparams.tensor_map()) else {
+                continue;
+            };
+            let (qmin, qmax) = qparams.storage.range();
             let place = |limit: f32| (limit / scale).round_ties_even() + zero as f32;
             if self.reader(x) == Some(n) && place(lo) <= qmin as f32 && place(hi) >= qmax as f32 {
                 let inner = self.g.operands(x.node)[0];
@@ -312,11 +328,11 @@ impl Absorber<'_> {
     }
 
     /// True where `v` is what a grid holds, only handed on: it stays on that grid.
-    fn comes_from_grid(&self, mut v: ValueId) -> bool {
-        while self.g.producer(v).grid() == GridRule::Carry && self.g.producer(v).carries_integers() {
+    fn comes_quantized(&self, mut v: ValueId) -> bool {
+        while self.g.producer(v).quant_rule() == QuantRule::SameAsInput && self.g.producer(v).carries_integers() {
             v = self.g.operands(v.node)[0];
         }
-        self.on_grid(v).is_some()
+        self.quantized_source(v).is_some()
     }
 
     /// True where the model has `v` on a grid, be it one too wide for the target.
@@ -324,32 +340,32 @@ impl Absorber<'_> {
         while !self.wide.contains(&v) && self.g.producer(v).carries_integers() {
             v = self.g.operands(v.node)[0];
         }
-        self.wide.contains(&v) || self.on_grid(v).is_some()
+        self.wide.contains(&v) || self.quantized_source(v).is_some()
     }
 
     fn raise(&mut self, q: NodeId) -> Result<bool, PassError> {
         let (v, to) = (self.g.operands(q)[0], q.value(0));
-        let (n, Some(grid)) = (v.node, self.g.ty(to).elem.grid().cloned()) else { return Ok(false) };
-        let one = self.g.results(n).len() == 1 && grid.tensor_map().is_some();
+        let (n, Some(qparams)) = (v.node, self.g.ty(to).elem.qparams().cloned()) else { return Ok(false) };
+        let one = self.g.results(n).len() == 1 && qparams.tensor_map().is_some();
         let real = self.g.ty(v).elem == Elem::F32;
         let raised =
             one && real && self.g.op(n).carries_integers() && self.reader(v) == Some(q) && self.kernel(n).is_some();
-        if !raised || self.comes_from_grid(v) {
+        if !raised || self.comes_quantized(v) {
             return Ok(false);
         }
         let mut operands = self.g.operands(n);
         for o in operands.iter_mut().filter(|o| self.g.ty(**o).elem == Elem::F32).collect::<Vec<_>>() {
-            *o = match (self.on_grid(*o), self.g.constant(*o)) {
-                (Some(inner), _) if self.g.ty(inner).elem.grid() == Some(&grid) => inner,
+            *o = match (self.quantized_source(*o), self.g.constant(*o)) {
+                (Some(inner), _) if self.g.ty(inner).elem.qparams() == Some(&qparams) => inner,
                 (_, Some(c)) => {
-                    let c = c.quantized(&grid);
+                    let c = c.quantized(&qparams);
                     self.g.add_const(c, self.g.origin(o.node).clone())
                 }
-                _ => self.moved(*o, &grid)?,
+                _ => self.moved(*o, &qparams)?,
             };
         }
         let origin = self.g.origin(n).and(self.g.origin(q));
-        let new = self.again(n, &operands, &grid, origin)?;
+        let new = self.again(n, &operands, &qparams, origin)?;
         self.g.redirect(to, new);
         self.became.extend([(v, new), (to, new)]);
         self.dead.extend([n, q]);
@@ -372,13 +388,13 @@ impl Absorber<'_> {
 
     /// From one grid to another there are no real numbers between.
     fn join_borders(&mut self, q: NodeId) -> Result<(), PassError> {
-        let Some(inner) = self.on_grid(self.g.operands(q)[0]) else { return Ok(()) };
+        let Some(inner) = self.quantized_source(self.g.operands(q)[0]) else { return Ok(()) };
         let (from, to) = (self.g.ty(inner), self.g.ty(q.value(0)));
         if from == to {
             self.g.redirect(q.value(0), inner);
             self.became.insert(q.value(0), inner);
             self.dead.insert(q);
-        } else if from.elem.size() == to.elem.size() && from.elem.grid().is_some_and(|g| g.tensor_map().is_some()) {
+        } else if from.elem.size() == to.elem.size() && from.elem.qparams().is_some_and(|g| g.tensor_map().is_some()) {
             self.g.set_operand(q, 0, inner);
         }
         Ok(())
@@ -387,20 +403,20 @@ impl Absorber<'_> {
     /// What comes from a grid and is only handed on, stays there.
     fn lower_border(&mut self, n: NodeId) -> Result<(), PassError> {
         let mut operands = self.g.operands(n);
-        let mut grid = None;
+        let mut qparams = None;
         if self.g.results(n).len() != 1 {
             return Ok(());
         }
         for o in operands.iter_mut().filter(|o| self.g.ty(**o).elem == Elem::F32).collect::<Vec<_>>() {
-            let Some(inner) = self.on_grid(*o) else { return Ok(()) };
-            let own = self.g.ty(inner).elem.grid().cloned();
-            if grid.get_or_insert_with(|| own.clone()) != &own {
+            let Some(inner) = self.quantized_source(*o) else { return Ok(()) };
+            let own = self.g.ty(inner).elem.qparams().cloned();
+            if qparams.get_or_insert_with(|| own.clone()) != &own {
                 return Ok(());
             }
             *o = inner;
         }
         let known: Option<Vec<Tensor>> = operands.iter().map(|&o| self.g.constant(o).cloned()).collect();
-        if grid.is_none() || (known.is_none() && self.kernel(n).is_none()) {
+        if qparams.is_none() || (known.is_none() && self.kernel(n).is_none()) {
             return Ok(());
         }
         let (op, origin) = (self.g.op(n).clone(), self.g.origin(n).clone());
@@ -410,7 +426,7 @@ impl Absorber<'_> {
             let value = evaluate_node(&op, &known.iter().collect::<Vec<_>>(), &self.g.result_types(new.node))?;
             new = self.g.add_const(value[0].clone(), origin.clone());
         }
-        let real = match self.g.ty(new).elem.grid() {
+        let real = match self.g.ty(new).elem.qparams() {
             Some(_) => self.g.add1(Dequantize {}, &[new], origin)?,
             // An index.
             None => new,
@@ -447,7 +463,7 @@ impl Absorber<'_> {
     fn dynamic(&self, n: NodeId) -> Option<Granularity> {
         let operands = self.g.operand_types(n);
         let narrow =
-            self.g.op(n).is_contraction() && operands[0].elem == Elem::F32 && operands[1].elem.grid().is_some();
+            self.g.op(n).is_contraction() && operands[0].elem == Elem::F32 && operands[1].elem.qparams().is_some();
         let weights = self.target.kernel_of(&self.g, n).filter(|_| narrow)?.weights?;
         weights.dynamic_beside(operands[1])
     }
@@ -457,7 +473,7 @@ impl Absorber<'_> {
         for n in self.g.order() {
             let kept = |(user, i): &(NodeId, usize)| weights(self.g.op(*user)).contains(i);
             let in_blocks =
-                self.g.operand_types(n).first().and_then(|t| t.elem.grid()).is_some_and(Grid::is_for_weights);
+                self.g.operand_types(n).first().and_then(|t| t.elem.qparams()).is_some_and(QuantParams::is_for_weights);
             let kept = self.g.users(n.value(0)).iter().all(kept) && !in_blocks;
             if !matches!(self.g.op(n), Op::Dequantize(_)) || kept {
                 continue;
@@ -472,22 +488,24 @@ impl Absorber<'_> {
 
     /// Lets inputs and outputs hold the numbers behind and before their borders.
     fn open(&mut self, interface: Interface) -> Result<(), PassError> {
-        let Interface::Grid(store) = interface else { return Ok(()) };
+        let Interface::Quantized(storage) = interface else { return Ok(()) };
         for x in self.g.inputs().collect::<Vec<_>>() {
             let Some(q) = self.reader(x).filter(|&q| matches!(self.g.op(q), Op::Quantize(_))) else { continue };
-            let Some(grid) = self.g.ty(q.value(0)).elem.grid().and_then(|g| on_store(g, store)) else { continue };
+            let Some(qparams) = self.g.ty(q.value(0)).elem.qparams().and_then(|g| on_store(g, storage)) else {
+                continue;
+            };
             if self.g.ty(x).elem != Elem::F32 {
                 continue;
             }
-            self.g.set_type(x, self.g.ty(x).with_elem(Elem::Grid(grid)));
+            self.g.set_type(x, self.g.ty(x).with_elem(Elem::Quantized(qparams)));
             if self.g.ty(x) == self.g.ty(q.value(0)) {
                 self.g.redirect(q.value(0), x);
             }
         }
         for i in 0..self.g.outputs().len() {
-            let Some(inner) = self.on_grid(self.g.outputs()[i].value) else { continue };
-            let Some(grid) = self.g.ty(inner).elem.grid().and_then(|g| on_store(g, store)) else { continue };
-            let v = self.moved(inner, &grid)?;
+            let Some(inner) = self.quantized_source(self.g.outputs()[i].value) else { continue };
+            let Some(qparams) = self.g.ty(inner).elem.qparams().and_then(|g| on_store(g, storage)) else { continue };
+            let v = self.moved(inner, &qparams)?;
             self.g.set_output(i, v);
         }
         Ok(())
@@ -495,22 +513,22 @@ impl Absorber<'_> {
 }
 
 /// The point of a grid that a finite limit is rounded to; rounding keeps the order.
-fn on_point(limit: f32, grid: &Grid) -> f32 {
-    if limit.is_finite() { Tensor::scalar(limit).quantized(grid).reals()[0] } else { limit }
+fn on_point(limit: f32, qparams: &QuantParams) -> f32 {
+    if limit.is_finite() { Tensor::scalar(limit).quantized(qparams).reals()[0] } else { limit }
 }
 
 /// The same 8-bit grid in another storage.
-fn on_store(grid: &Grid, store: Store) -> Option<Grid> {
-    let (scale, zero) = grid.tensor_map().filter(|_| grid.store.size() == 1 && store.size() == 1)?;
-    Some(Grid::per_tensor(store, scale, zero + store.range().0 - grid.store.range().0))
+fn on_store(qparams: &QuantParams, storage: StorageType) -> Option<QuantParams> {
+    let (scale, zero) = qparams.tensor_map().filter(|_| qparams.storage.size() == 1 && storage.size() == 1)?;
+    Some(QuantParams::per_tensor(storage, scale, zero + storage.range().0 - qparams.storage.range().0))
 }
 
 /// The same numbers on 8 bits in another storage.
-fn restored(t: &Tensor, store: Store) -> Option<Tensor> {
-    let own = t.ty().elem.grid()?;
-    if own.store == store {
+fn restored(t: &Tensor, storage: StorageType) -> Option<Tensor> {
+    let own = t.ty().elem.qparams()?;
+    if own.storage == storage {
         return Some(t.clone());
     }
-    let ty = t.ty().with_elem(Elem::Grid(on_store(own, store)?));
+    let ty = t.ty().with_elem(Elem::Quantized(on_store(own, storage)?));
     Some(Tensor::of(ty, t.data().iter().map(|b| b ^ 0x80).collect::<Vec<u8>>()))
 }

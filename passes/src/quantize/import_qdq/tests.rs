@@ -4,10 +4,10 @@ use qcc_ir::eval::Executor;
 use qcc_ir::target::{Kernel, Target, Weights as Narrow};
 use qcc_ir::testing::inputs_for;
 use qcc_ir::text::{Weights, parse, print_brief};
-use qcc_ir::{Graph, Store, Tensor};
+use qcc_ir::{Graph, StorageType, Tensor};
 
 use super::super::Interface;
-use super::{absorb, is_quantized};
+use super::{import_qdq, is_quantized};
 use crate::Context;
 use crate::simplify::tests::{row, target};
 
@@ -26,7 +26,7 @@ fn shown(g: &Graph, interface: Interface, most: f32) -> String {
     assert!(is_quantized(g));
     let target = target();
     let mut cx = Context::new(&target);
-    let absorbed = absorb(g, &mut cx, interface).unwrap().graph;
+    let absorbed = import_qdq(g, &mut cx, interface).unwrap().graph;
     if interface == Interface::Float {
         for seed in 0..4 {
             let run = |g: &Graph| Executor::new(g).run(&inputs_for(g, seed), &mut |_, _| {}).unwrap();
@@ -55,7 +55,7 @@ fn a_convolution_keeps_the_integers_of_the_model() {
 #[test]
 fn inputs_and_outputs_may_hold_the_integers() {
     let body = format!("{CONV} %q: u8<0.012:10>[1,2,4,4] = quantize %r  %y = dequantize %q  output y = %y");
-    insta::assert_snapshot!(shown(&graph(&body), Interface::Grid(Store::U8), 0.0));
+    insta::assert_snapshot!(shown(&graph(&body), Interface::Quantized(StorageType::U8), 0.0));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn integer_outputs_keep_their_storage() {
     let g = graph(&format!("{CONV} %q: u8<0.012:0>[1,2,4,4] = quantize %r  output q = %q"));
     let target = target();
     let mut cx = Context::new(&target);
-    let absorbed = absorb(&g, &mut cx, Interface::Float).unwrap().graph;
+    let absorbed = import_qdq(&g, &mut cx, Interface::Float).unwrap().graph;
     let run = |g: &Graph| -> Vec<Tensor> { Executor::new(g).run(&inputs_for(g, 1), &mut |_, _| {}).unwrap() };
     let (a, b) = (run(&g), run(&absorbed));
     assert_eq!(a[0].ty(), b[0].ty());
@@ -122,7 +122,7 @@ fn integer_outputs_keep_their_storage() {
 #[test]
 fn what_nodes_of_a_quantized_model_compute_with_is_told() {
     let why = |target: &Target, g: &Graph, name: &str| {
-        let decisions = absorb(g, &mut Context::new(target), Interface::Float).unwrap().decisions;
+        let decisions = import_qdq(g, &mut Context::new(target), Interface::Float).unwrap().decisions;
         let found = decisions.iter().find(|d| d.origin.path() == name);
         found.map_or_else(|| panic!("{name} in {decisions:?}"), |d| format!("{}: {}", d.form, d.reason))
     };

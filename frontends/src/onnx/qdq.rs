@@ -9,7 +9,7 @@ use qcc_ir::ops::{Clamp, Dequantize, Op, Quantize};
 use qcc_ir::{Elem, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
-use super::integers::{Inputs, constant_on, plain_integers, store};
+use super::integers::{Inputs, constant_on, plain_integers, storage};
 use super::node::{Import, NodeCx};
 use crate::build::{Build, Values};
 use crate::elements::Stored;
@@ -17,7 +17,7 @@ use crate::refusal::Refusal;
 
 /// The value, or its integers where it lies on a grid.
 fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
-    if n.ty(x).elem.grid().is_none() {
+    if n.ty(x).elem.qparams().is_none() {
         return Ok(x);
     }
     if let Some(&known) = n.integers_of_file().plain.get(&x) {
@@ -27,7 +27,7 @@ fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     let integers = plain_integers(n, x, stored)?;
     let all = n.integers_of_file();
     all.plain.insert(x, integers);
-    all.grids.insert(integers, x);
+    all.qparams.insert(integers, x);
     if all.stored.contains_key(&x) {
         all.stored.insert(integers, stored);
     }
@@ -36,10 +36,10 @@ fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
 
 /// The number that an integer of the file stands for beside the values of `x`: itself, where these lie on no grid.
 pub(super) fn number_beside(n: &NodeCx<'_, '_>, x: ValueId, integer: f64) -> Result<f64, Refusal> {
-    let Some(grid) = n.ty(x).elem.grid() else { return Ok(integer) };
+    let Some(qparams) = n.ty(x).elem.qparams() else { return Ok(integer) };
     let (scale, zero) =
-        grid.tensor_map().ok_or_else(|| Refusal::Unsupported(format!("a number beside those of {}", n.ty(x))))?;
-    let shift = n.stored(x).and_then(store).map_or(0, |s| s.1);
+        qparams.tensor_map().ok_or_else(|| Refusal::Unsupported(format!("a number beside those of {}", n.ty(x))))?;
+    let shift = n.stored(x).and_then(storage).map_or(0, |s| s.1);
     Ok((integer + f64::from(shift) - f64::from(zero)) * f64::from(scale))
 }
 
@@ -59,17 +59,17 @@ pub(super) fn results(n: &mut NodeCx<'_, '_>, import: Import) -> Result<Values, 
 
 /// The results where the row does the same to integers as to the numbers they stand for.
 fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Option<Values>, Refusal> {
-    let mut on_grids = inputs.iter().flatten().filter(|v| n.ty(**v).elem.grid().is_some());
-    let Some(&first) = on_grids.next() else { return Ok(None) };
+    let mut qdq = inputs.iter().flatten().filter(|v| n.ty(**v).elem.qparams().is_some());
+    let Some(&first) = qdq.next() else { return Ok(None) };
     let (elem, stored) = (n.ty(first).elem.clone(), n.stored(first));
-    let (Some(grid), Some(stored)) = (elem.grid().cloned(), stored) else { return Ok(None) };
-    if on_grids.any(|v| n.ty(*v).elem != elem || n.stored(*v) != Some(stored)) {
+    let (Some(qparams), Some(stored)) = (elem.qparams().cloned(), stored) else { return Ok(None) };
+    if qdq.any(|v| n.ty(*v).elem != elem || n.stored(*v) != Some(stored)) {
         return Ok(None);
     }
     // Constants of the same integers lie on the same grid.
     let placed = |n: &mut NodeCx<'_, '_>, v: ValueId| {
         let same = n.constant(v).filter(|_| n.stored(v) == Some(stored));
-        match same.and_then(|t| constant_on(t, stored, &grid)) {
+        match same.and_then(|t| constant_on(t, stored, &qparams)) {
             Some(t) => n.add_constant(t),
             None => v,
         }
@@ -78,7 +78,7 @@ fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Op
     let Ok(values) = n.with_values(inputs.clone(), import) else { return Ok(None) };
     let mut known: FxHashMap<ValueId, ValueId> = FxHashMap::default();
     for &v in inputs.iter().flatten() {
-        if n.ty(v).elem.grid().is_none() {
+        if n.ty(v).elem.qparams().is_none() {
             continue;
         }
         let real = match n.constant(v).map(Tensor::to_real) {
@@ -92,8 +92,8 @@ fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Op
         let Some(real) = real(n, v, &mut known)? else { return Ok(None) };
         let ty = n.ty(v).clone();
         results.push(match &ty.elem {
-            Elem::Grid(_) if known.get(&v) == Some(&real) && inputs.contains(&Some(v)) => v,
-            Elem::Grid(_) => on_grid(n, real, ty, stored)?,
+            Elem::Quantized(_) if known.get(&v) == Some(&real) && inputs.contains(&Some(v)) => v,
+            Elem::Quantized(_) => quantize_with(n, real, ty, stored)?,
             _ => real,
         });
     }
@@ -106,8 +106,8 @@ fn real(n: &mut impl Build, v: ValueId, known: &mut FxHashMap<ValueId, ValueId>)
         return Ok(Some(real));
     }
     let (op, operands) = (n.graph().op(v.node).clone(), n.graph().operands(v.node));
-    let on_grid = |v: &ValueId| n.ty(*v).elem.grid().is_some();
-    if !operands.iter().any(on_grid) && !on_grid(&v) {
+    let quantize_with = |v: &ValueId| n.ty(*v).elem.qparams().is_some();
+    if !operands.iter().any(quantize_with) && !quantize_with(&v) {
         return Ok(Some(v));
     }
     if !op.carries_integers() {
@@ -124,15 +124,15 @@ fn real(n: &mut impl Build, v: ValueId, known: &mut FxHashMap<ValueId, ValueId>)
 }
 
 /// Real numbers on the grid of `ty`, whose integers the file stores so.
-pub(super) fn on_grid(
+pub(super) fn quantize_with(
     n: &mut NodeCx<'_, '_>,
     real: ValueId,
     ty: TensorType,
     stored: Stored,
 ) -> Result<ValueId, Refusal> {
-    let grid = ty.elem.grid().cloned();
+    let qparams = ty.elem.qparams().cloned();
     let y = n.add_typed(Quantize {}, &[real], ty)?;
-    if grid.is_some_and(|g| g.store.elem() != stored.elem() || stored.bits() < 8) {
+    if qparams.is_some_and(|g| g.storage.elem() != stored.elem() || stored.bits() < 8) {
         n.integers_of_file().declare(y, stored);
     }
     Ok(y)
@@ -140,19 +140,19 @@ pub(super) fn on_grid(
 
 /// A result of a row on plain integers: on the grid of its operand, where it is those integers or limits them.
 fn limited(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<ValueId, Refusal> {
-    if let Some(on_grid) = n.integers_of_file().grid_of(v).filter(|&g| n.stored(g) == n.stored(v)) {
-        return Ok(on_grid);
+    if let Some(quantize_with) = n.integers_of_file().qparams_of(v).filter(|&g| n.stored(g) == n.stored(v)) {
+        return Ok(quantize_with);
     }
     let &Op::Clamp(Clamp { lo, hi }) = Build::graph(n).producer(v) else { return Ok(v) };
     let x = Build::graph(n).operands(v.node)[0];
-    let Some(x) = n.integers_of_file().grid_of(x) else { return Ok(v) };
+    let Some(x) = n.integers_of_file().qparams_of(x) else { return Ok(v) };
     let (Some(stored), ty) = (n.stored(x), n.ty(x).clone()) else { return Ok(v) };
-    if ty.elem.grid().is_none_or(|g| g.tensor_map().is_none()) {
+    if ty.elem.qparams().is_none_or(|g| g.tensor_map().is_none()) {
         return Ok(v);
     }
     let limit = |limit: f32| number_beside(n, x, limit.into()).map(|v| v as f32);
     let clamp = Clamp { lo: limit(lo)?, hi: limit(hi)? };
     let real = n.add(Dequantize {}, &[x])?;
     let real = n.add(clamp, &[real])?;
-    on_grid(n, real, ty, stored)
+    quantize_with(n, real, ty, stored)
 }

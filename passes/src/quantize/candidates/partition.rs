@@ -65,7 +65,7 @@ impl Network {
     fn add(&mut self, case: &Case<'_>, n: NodeId, able: &FxHashSet<NodeId>) {
         let g = case.g;
         let (reads, gives) = match g.op(n) {
-            Op::Input(_) if matches!(case.options.interface, Interface::Grid(_)) => (self.integers, self.integers),
+            Op::Input(_) if matches!(case.options.interface, Interface::Quantized(_)) => (self.integers, self.integers),
             _ if !able.contains(&n) => (self.reals, self.reals),
             _ if g.op(n).is_contraction() => {
                 let gives = match case.kernel(n) {
@@ -99,7 +99,7 @@ impl Network {
         let Some(&gives) = self.gives.get(&v.node).filter(|_| g.ty(v).elem == Elem::F32) else { return };
         let mut readers: Vec<NodeIndex> = g.users(v).iter().map(|u| self.reads[&u.0]).collect();
         if g.is_output(v) {
-            readers.push(if matches!(interface, Interface::Grid(_)) { self.integers } else { self.reals });
+            readers.push(if matches!(interface, Interface::Quantized(_)) { self.integers } else { self.reals });
         }
         readers.retain(|&r| r != gives);
         if readers.is_empty() {

@@ -34,10 +34,10 @@ impl Bounds {
             let reals = c.reals();
             return reals.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
         }
-        if let Some(grid) = g.ty(v).elem.grid() {
-            let ends =
-                <[i32; 2]>::from(grid.store.range()).map(|q| (i64::from(q) - i64::from(grid.zero_point())) as f32);
-            let [lo, hi] = ends.map(|q| grid.scales().iter().map(move |s| q * s));
+        if let Some(qparams) = g.ty(v).elem.qparams() {
+            let ends = <[i32; 2]>::from(qparams.storage.range())
+                .map(|q| (i64::from(q) - i64::from(qparams.zero_point())) as f32);
+            let [lo, hi] = ends.map(|q| qparams.scales().iter().map(move |s| q * s));
             return (lo.fold(f32::INFINITY, f32::min), hi.fold(f32::NEG_INFINITY, f32::max));
         }
         let operands = g.operands(v.node);

@@ -14,7 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 /// are therefore the same number for number, up to rounding, and only what a graph computes on the way between such
 /// values is its own.
 #[derive(Debug)]
-pub struct Joint {
+pub struct SharedGraph {
     graph: Graph,
     /// For each graph, where its values are.
     places: Vec<FxHashMap<ValueId, ValueId>>,
@@ -22,13 +22,14 @@ pub struct Joint {
     pub at_once: usize,
 }
 
-impl Joint {
+impl SharedGraph {
     /// The graphs of `made`, each lowered from `source` by passes that keep the meaning.
     ///
     /// # Errors
     /// Where a node of a graph cannot stand in the joint one.
     pub fn new(source: &Graph, made: &[&Graph]) -> Result<Self, TypeError> {
-        let mut joint = Joint { graph: source.clone(), places: Vec::new(), at_once: rayon::current_num_threads() };
+        let mut joint =
+            SharedGraph { graph: source.clone(), places: Vec::new(), at_once: rayon::current_num_threads() };
         let known = named(source);
         let mut added = FxHashMap::default();
         for graph in made {
@@ -40,7 +41,7 @@ impl Joint {
 
     /// Graphs with the same inputs, with the outputs of all of them in their order: what they do alike is evaluated once.
     pub(crate) fn side_by_side(first: &Graph, others: &[&Graph]) -> Result<Self, TypeError> {
-        let mut joint = Joint::alone(first);
+        let mut joint = SharedGraph::alone(first);
         // To tell constants by their numbers reads all of them.
         if others.is_empty() {
             return Ok(joint);
@@ -63,7 +64,7 @@ impl Joint {
     /// One graph by itself.
     pub fn alone(graph: &Graph) -> Self {
         let own = graph.order().into_iter().flat_map(|n| graph.results(n)).map(|v| (v, v)).collect();
-        Joint { graph: graph.clone(), places: vec![own], at_once: rayon::current_num_threads() }
+        SharedGraph { graph: graph.clone(), places: vec![own], at_once: rayon::current_num_threads() }
     }
 
     fn add(
@@ -171,7 +172,7 @@ mod tests {
         parse(&format!("graph g {{ %x: f32[1,2] = input {body} output y = %y }}"), &Weights::new()).unwrap()
     }
 
-    fn evaluated(joint: &Joint, wanted: &FxHashSet<ValueId>) -> usize {
+    fn evaluated(joint: &SharedGraph, wanted: &FxHashSet<ValueId>) -> usize {
         let mut seen = 0;
         let x = Tensor::from_vec(qcc_ir::Shape::known(&[1, 2]), vec![1.0, -2.0]);
         joint.executor(wanted).run(&[x], &mut |_, _| seen += 1).unwrap();
@@ -191,7 +192,7 @@ mod tests {
         name(&mut source);
         let mut lowered = graph("%i = unary(f:Sigmoid) %x %s = binary(f:Mul) %x, %i %y = unary(f:Exp) %s");
         let s = name(&mut lowered);
-        let joint = Joint::new(&source, &[&lowered, &lowered])?;
+        let joint = SharedGraph::new(&source, &[&lowered, &lowered])?;
         let sigmoid = lowered.operands(s.node)[1];
         let wanted: FxHashSet<ValueId> = (0..2).filter_map(|i| joint.place(i, sigmoid)).collect();
         assert_eq!(wanted.len(), 1);

@@ -2,34 +2,34 @@
 //! out what can be computed with integers.
 
 use qcc_formats::openvino::{Operation, Port};
-use qcc_ir::ops::{Cell, GridRule, Op, Pool, PoolFn, Recurrent, Resize, ResizeMode};
-use qcc_ir::{Affine, Elem, Graph, Grid, NodeId, Store, TensorType, ValueId};
+use qcc_ir::ops::{Cell, Op, Pool, PoolFn, QuantRule, Recurrent, Resize, ResizeMode};
+use qcc_ir::{Affine, Elem, Graph, NodeId, QuantParams, StorageType, TensorType, ValueId};
 
-use super::super::emit::{Emitter, Site, Unsupported, along, attribute};
+use super::super::emit::{Emitter, NodeContext, Unsupported, along, attribute};
 
 /// True where real arithmetic on numbers of a grid gives numbers between those of the grid.
 pub(in crate::openvino) fn rounds(op: &Op) -> bool {
-    match op.grid() {
-        GridRule::Own | GridRule::Fixed { .. } | GridRule::Contract { .. } => true,
-        GridRule::Carry | GridRule::Unify => match op {
+    match op.quant_rule() {
+        QuantRule::OwnRange | QuantRule::Fixed { .. } | QuantRule::Contraction { .. } => true,
+        QuantRule::SameAsInput | QuantRule::SharedScale => match op {
             Op::Pool(Pool { f, .. }) => *f == PoolFn::Average,
             Op::Resize(Resize { mode, .. }) => !matches!(mode, ResizeMode::Nearest(_)),
             _ => false,
         },
-        GridRule::Float => false,
+        QuantRule::Float => false,
     }
 }
 
 /// Puts a value on the grid of its type, where that is one.
 pub(in crate::openvino) fn place(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Result<Port, Unsupported> {
-    let Elem::Grid(grid) = &ty.elem else { return Ok(x) };
-    let levels = levels(grid)?;
-    let [lo, hi] = ends(e, grid, ty);
+    let Elem::Quantized(qparams) = &ty.elem else { return Ok(x) };
+    let levels = levels(qparams)?;
+    let [lo, hi] = ends(e, qparams, ty);
     Ok(fake_quantize(e, levels, [x, lo, hi, lo, hi], ty))
 }
 
 /// Quantize. On a grid already, a value is not moved.
-pub(super) fn quantize(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsupported> {
+pub(super) fn quantize(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Unsupported> {
     let x = e.operand(site, 0);
     if site.operands[0].elem == site.results[0].elem { Ok(x) } else { place(e, x, &site.results[0]) }
 }
@@ -37,7 +37,7 @@ pub(super) fn quantize(e: &mut Emitter<'_>, site: &Site) -> Result<Port, Unsuppo
 /// Dequantize. Weights whose scales run along what is summed up are stored as real numbers: beside factors on a grid the
 /// plugin takes the scales for those of the outputs. So are those of a GRU, which takes constants only: beside values on
 /// grids the plugin leaves factors of weights as operations.
-pub(super) fn dequantize(e: &mut Emitter<'_>, site: &Site) -> Port {
+pub(super) fn dequantize(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
     let v = site.values[0];
     match e.literal(v) {
         Some(literal) if scaled_along_sums(e.graph, v) || (e.quantizes && feeds_gru(e.graph, v)) => {
@@ -51,9 +51,9 @@ pub(super) fn dequantize(e: &mut Emitter<'_>, site: &Site) -> Port {
 /// True where the real numbers of `v` are the weight of a contraction, and its scales run along another axis than that of
 /// the outputs.
 fn scaled_along_sums(graph: &Graph, v: ValueId) -> bool {
-    let Some(&Affine::PerAxis { axis, .. }) = graph.ty(v).elem.grid().map(|g| &g.map) else { return false };
-    let along_outputs = |(n, i): (NodeId, usize)| match graph.op(n).grid() {
-        GridRule::Contract { channel } => i != 1 || axis == channel,
+    let Some(&Affine::PerAxis { axis, .. }) = graph.ty(v).elem.qparams().map(|g| &g.map) else { return false };
+    let along_outputs = |(n, i): (NodeId, usize)| match graph.op(n).quant_rule() {
+        QuantRule::Contraction { channel } => i != 1 || axis == channel,
         _ => true,
     };
     !readers(graph, v).all(along_outputs)
@@ -70,46 +70,46 @@ fn readers(graph: &Graph, v: ValueId) -> impl Iterator<Item = (NodeId, usize)> {
 }
 
 /// The real numbers that the integers of an input stand for.
-pub(in crate::openvino) fn enter(e: &mut Emitter<'_>, grid: &Grid, x: Port, ty: &TensorType) -> Port {
+pub(in crate::openvino) fn enter(e: &mut Emitter<'_>, qparams: &QuantParams, x: Port, ty: &TensorType) -> Port {
     let real = ty.real();
     let mut port = e.convert(x, &real);
-    if grid.zero_point() != 0 {
-        let zero = e.scalar(grid.zero_point() as f32);
+    if qparams.zero_point() != 0 {
+        let zero = e.scalar(qparams.zero_point() as f32);
         port = e.binary("Subtract", port, zero, &real);
     }
-    let scale = e.numbers(&TensorType::f32(&along(grid, ty, &ty.shape)), grid.scales());
+    let scale = e.numbers(&TensorType::f32(&along(qparams, ty, &ty.shape)), qparams.scales());
     e.binary("Multiply", port, scale, &real)
 }
 
 /// The integers that stand for the real numbers of an output.
 pub(in crate::openvino) fn leave(
     e: &mut Emitter<'_>,
-    grid: &Grid,
+    qparams: &QuantParams,
     x: Port,
     ty: &TensorType,
 ) -> Result<Port, Unsupported> {
-    let levels = levels(grid)?;
-    let [lo, hi] = ends(e, grid, ty);
-    let [first, last] = <[i32; 2]>::from(grid.store.range()).map(|q| e.scalar(q as f32));
+    let levels = levels(qparams)?;
+    let [lo, hi] = ends(e, qparams, ty);
+    let [first, last] = <[i32; 2]>::from(qparams.storage.range()).map(|q| e.scalar(q as f32));
     let integers = fake_quantize(e, levels, [x, lo, hi, first, last], ty);
-    Ok(e.convert(integers, &ty.with_elem(grid.store.elem())))
+    Ok(e.convert(integers, &ty.with_elem(qparams.storage.elem())))
 }
 
 /// Number of points of a grid.
-fn levels(grid: &Grid) -> Result<i32, Unsupported> {
-    match grid.store {
-        Store::I8 | Store::U8 => Ok(1 << 8),
-        Store::I16 => Ok(1 << 16),
-        Store::I4 => Err("4-bit integers are for weights only".into()),
-        Store::I32 => Err("32-bit integers are for biases only".into()),
+fn levels(qparams: &QuantParams) -> Result<i32, Unsupported> {
+    match qparams.storage {
+        StorageType::I8 | StorageType::U8 => Ok(1 << 8),
+        StorageType::I16 => Ok(1 << 16),
+        StorageType::I4 => Err("4-bit integers are for weights only".into()),
+        StorageType::I32 => Err("32-bit integers are for biases only".into()),
     }
 }
 
 /// The real numbers at both ends of a grid, as constants that broadcast to a value on it.
-fn ends(e: &mut Emitter<'_>, grid: &Grid, ty: &TensorType) -> [Port; 2] {
-    let dims = along(grid, ty, &ty.shape);
-    <[i32; 2]>::from(grid.store.range()).map(|q| {
-        let ends: Vec<f32> = grid.scales().iter().map(|s| (q - grid.zero_point()) as f32 * s).collect();
+fn ends(e: &mut Emitter<'_>, qparams: &QuantParams, ty: &TensorType) -> [Port; 2] {
+    let dims = along(qparams, ty, &ty.shape);
+    <[i32; 2]>::from(qparams.storage.range()).map(|q| {
+        let ends: Vec<f32> = qparams.scales().iter().map(|s| (q - qparams.zero_point()) as f32 * s).collect();
         e.numbers(&TensorType::f32(&dims), &ends)
     })
 }
