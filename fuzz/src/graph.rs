@@ -3,7 +3,7 @@
 use std::ops::ControlFlow::Continue;
 
 use bytes::Bytes;
-use qcc_backends::{Attachments, WriteOptions, Format, Memory};
+use qcc_backends::{Attachments, Format, Memory, WriteOptions};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::testing::{Step, graph_of, inputs_for};
@@ -11,7 +11,7 @@ use qcc_ir::text::{parse, print_brief, print_full, weights_of};
 use qcc_ir::{Checked, Graph, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::{self, Options, Weights, quantize};
-use qcc_passes::{Context, SharedGraph, Numbers, PassError, Pipeline, Settings, Stage, ignore};
+use qcc_passes::{Context, Numbers, PassError, Pipeline, Settings, SharedGraph, Stage, ignore};
 
 use crate::refused;
 
@@ -197,11 +197,7 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let options = Options {
         dynamic: qcc_passes::quantize::Dynamic::default(),
         activations: mode % 3 != 2,
-        weights: if mode % 3 == 2 && format.target().takes_blocks() {
-            Weights::Blocks(32)
-        } else {
-            Weights::Channels
-        },
+        weights: if mode % 3 == 2 && format.target().takes_blocks() { Weights::Blocks(32) } else { Weights::Channels },
         interface: match mode / 3 % 3 {
             1 if mode % 3 != 2 => quantize::Interface::Quantized(qcc_ir::StorageType::I8),
             _ => quantize::Interface::Float,

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use image::{DynamicImage, ImageFormat};
-use qcc_backends::{WriteOptions, Format, Memory};
+use qcc_backends::{Format, Memory, WriteOptions};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::Graph;
 use qcc_ir::testing::{Step, graph_of, inputs_for};
 use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::Options;
-use qcc_passes::{Context, SharedGraph, Numbers, Pipeline, Settings, Stage, ignore};
+use qcc_passes::{Context, Numbers, Pipeline, Settings, SharedGraph, Stage, ignore};
 
 use crate::model::entries;
 

@@ -43,7 +43,7 @@ fn row_major_and_real(ty: &qcc_ir::TensorType) -> bool {
 
 /// A model whose metadata are the bytes: what is written of them is read as they are.
 pub(crate) fn literal(data: &[u8]) {
-    use qcc_backends::{WriteOptions, Format, Memory};
+    use qcc_backends::{Format, Memory, WriteOptions};
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (key, value) = text.split_once('\0').unwrap_or(("names", text));
     let mut g = parse("graph g { %x: f32[1] = input output y = %x }", &Weights::new()).expect("a graph");
