@@ -8,15 +8,15 @@ use qcc_ir::Origin;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Form {
-    /// Integers with a scale and a zero point.
+    /// Quantized operands: integers with a scale and a zero point.
     Integer,
-    /// Integer weights, and activations that are quantized at run time.
+    /// Quantized weights, and activations that are quantized dynamically, at run time.
     Dynamic,
-    /// Integer weights and floating-point activations.
+    /// Quantized weights and floating-point activations.
     Weights,
     /// Floating-point values.
     Float,
-    /// The values of the source, none of which is a floating-point number.
+    /// The element types of the source, none of which is floating point.
     Unchanged,
 }
 
@@ -32,26 +32,26 @@ impl fmt::Display for Form {
     }
 }
 
-/// Why a node computes with what it does. All but the first four say why it does not compute on integers alone.
+/// Why a node computes with what it does. All but the first four variants say why it is not fully quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
     /// The target has an integer kernel for it.
     Kernel,
-    /// The target has an integer kernel that gives floating-point sums, or may.
+    /// The target has an integer kernel with floating-point output.
     RealSums,
-    /// The source model has it on integers.
+    /// The node is quantized in the source model.
     GivenIntegers,
-    /// Quantized weights are all that was asked for.
+    /// Weight-only quantization was requested.
     WeightsAsked,
 
     /// None of its operands and results is a floating-point number.
     NoReals,
     /// The user excluded it.
     Excluded,
-    /// The source model has its weight in floating point and others quantized.
+    /// The source model keeps the weight of this contraction in floating point and quantizes others.
     GivenReal,
-    /// It lies in an unrolled recurrence.
+    /// It is part of an unrolled recurrence.
     Recurrence,
     /// Its operator has no quantized form.
     NoQuantizedForm,
@@ -67,54 +67,54 @@ pub enum Reason {
     WastedRange,
     /// Positions or indices are computed from its result.
     Position,
-    /// It follows the last contraction.
+    /// It is after the last contraction.
     Decoding,
-    /// The ranges of its operands differ too much for one scale.
+    /// The ranges of its operands differ too much for one shared scale.
     UnlikeOperands,
-    /// It hands on a value that stays in floating point since the ranges of its parts differ.
+    /// It forwards a value that stays in floating point because the ranges of its parts differ.
     HandsOnUnlike,
-    /// 8 bits have too few steps for what is computed from its operands or its result.
+    /// 8 bits are too coarse for what is computed from its operands or its result.
     FewSteps,
-    /// A contraction whose result has too few steps on 8 bits.
+    /// A contraction whose result needs a finer scale than 8 bits give.
     FewStepsOfResult,
-    /// The last contraction; its result is not rounded.
+    /// The last contraction. Its result is not quantized.
     LastContraction,
-    /// No contraction follows, and its sums have few products.
+    /// No contraction follows, and each of its results sums few products.
     FewProducts,
-    /// One step of an operand is more than its whole result.
+    /// The scale of an operand exceeds the range of the result.
     BelowResolution,
-    /// On integers it would need no fewer conversions than in floating point.
+    /// Quantizing it would not reduce the number of quantize and dequantize operations.
     Conversions,
 
-    /// Only weights are quantized, and it has none.
+    /// Only weights are quantized, and the node has none.
     NoWeights,
     /// Its weight is computed at run time.
     ComputedWeight,
-    /// Its table has too few numbers.
+    /// Its table has too few elements.
     SmallTable,
-    /// Too little would be left of its table on 8 bits.
+    /// Quantizing its table to 8 bits loses too much accuracy.
     CoarseTable,
-    /// The target has no kernel for it that takes integer weights.
+    /// The target has no kernel with quantized weights for it.
     NoWeightKernel,
 
     /// The source model quantizes its activations at run time.
     GivenDynamic,
-    /// The source model has an operand of it in floating point.
+    /// The source model has a floating-point operand for it.
     GivenRealOperand,
     /// The source model quantizes its operands and not its result.
     GivenRealResult,
-    /// The target has no kernel that takes the integers of the source model.
+    /// The target has no kernel for the quantization of the source model.
     NoKernelForGiven,
 }
 
 impl Reason {
-    /// True where a contraction keeps integer weights though it does not compute on integers.
+    /// True if a contraction with this reason may still have a quantized weight.
     pub(crate) fn keeps_weights(self) -> bool {
         use Reason::{BelowResolution, FewProducts, FewStepsOfResult, LastContraction, Recurrence};
         matches!(self, BelowResolution | FewProducts | FewStepsOfResult | LastContraction | Recurrence)
     }
 
-    /// True where the user or the source model wants a node in floating point, its weights as well.
+    /// True if the user or the source model requires floating point, also for weights.
     pub(crate) fn is_wish(self) -> bool {
         matches!(self, Reason::Excluded | Reason::GivenReal)
     }
@@ -124,7 +124,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::Kernel => "the target has an integer kernel",
-            Reason::RealSums => "integer products; their sums stay in floating point",
+            Reason::RealSums => "integer products with a floating-point result",
             Reason::GivenIntegers => "quantized in the model",
             Reason::WeightsAsked => "only weights are quantized in this precision",
             Reason::NoReals => "it computes no floating-point values",
@@ -134,41 +134,43 @@ impl fmt::Display for Reason {
             Reason::NoQuantizedForm => "the operator has no quantized form",
             Reason::NoKernel => "the target has no integer kernel for it",
             Reason::BiasOfComputedWeight => "its weight is computed at run time, so its bias has no scale",
-            Reason::NotCalibrated => "calibration saw no range of its values",
+            Reason::NotCalibrated => "calibration found no range for its values",
             Reason::NotFinite => "some of its values are infinite or not a number",
             Reason::WastedRange => "its results use less than a quarter of the fixed range of the integer kernel",
             Reason::Position => "positions or indices are computed from it",
-            Reason::Decoding => "it follows the last contraction: its errors would go straight to the output",
+            Reason::Decoding => "it follows the last contraction: its errors would directly affect the output",
             Reason::UnlikeOperands => "the ranges of its operands differ too much for one scale",
-            Reason::HandsOnUnlike => "it hands on values whose ranges differ too much for one scale",
-            Reason::FewSteps => "8 bits have too few steps for what is computed from its values",
-            Reason::FewStepsOfResult => "8 bits have too few steps for what is computed from its result",
+            Reason::HandsOnUnlike => "it forwards values whose ranges differ too much for one scale",
+            Reason::FewSteps => "8 bits are too coarse for what is computed from its values",
+            Reason::FewStepsOfResult => "8 bits are too coarse for what is computed from its result",
             Reason::LastContraction => "no contraction follows: its result stays in floating point",
-            Reason::FewProducts => "its sums have so few products that conversions would cost more than integers save",
-            Reason::BelowResolution => "one step of an operand is more than its whole result",
-            Reason::Conversions => "on integers it would need no fewer conversions than in floating point",
+            Reason::FewProducts => {
+                "it sums few products, so that conversions would cost more than the integer kernel saves"
+            }
+            Reason::BelowResolution => "one step of an operand exceeds the range of its result",
+            Reason::Conversions => "quantizing it would not save any conversion",
             Reason::NoWeights => "it has no weights",
             Reason::ComputedWeight => "its weight is computed at run time",
             Reason::SmallTable => "its table is too small to save anything",
-            Reason::CoarseTable => "8 bits would leave too little of its table",
-            Reason::NoWeightKernel => "the target has no kernel for it that takes integer weights",
+            Reason::CoarseTable => "8 bits are too coarse for its table",
+            Reason::NoWeightKernel => "the target has no kernel for it with quantized weights",
             Reason::GivenDynamic => "the model quantizes its activations at run time",
             Reason::GivenRealOperand => "the model has an operand of it in floating point",
             Reason::GivenRealResult => "the model quantizes its operands and not its result",
-            Reason::NoKernelForGiven => "the target has no kernel that takes these integers",
+            Reason::NoKernelForGiven => "the target has no kernel for this quantization",
         })
     }
 }
 
-/// What a node of the graph before quantization computes with behind it.
+/// The decision for one node of the graph before quantization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The nodes of the source model that it stands for.
     pub origin: Origin,
-    /// Its operator, as the text form spells it.
+    /// Its operator, as the text form writes it.
     pub operator: &'static str,
     /// What it computes with.
     pub form: Form,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }

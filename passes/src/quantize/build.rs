@@ -1,4 +1,4 @@
-//! Writing the graph anew with grids in its types.
+//! Writes the quantized graph.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::TypeError;
@@ -39,7 +39,7 @@ pub(super) fn build(
         ranges,
         qparams,
         new,
-        real: FxHashMap::default(),
+        float: FxHashMap::default(),
         placed: FxHashMap::default(),
         dynamic: FxHashMap::default(),
         values: Vec::new(),
@@ -48,12 +48,12 @@ pub(super) fn build(
     for n in g.order() {
         match plan.mode(n) {
             _ if matches!(g.op(n), Op::Input(_)) => b.input(n, options.interface)?,
-            // Constants are made for each reader, on the grid that reader asks.
+            // Constants are created for each user, with the quantization parameters that it needs.
             _ if matches!(g.op(n), Op::Const(_)) => {}
             Some(Mode::Integer) => b.integer(n, true)?,
-            Some(Mode::Sums) => b.integer(n, false)?,
+            Some(Mode::FloatResult) => b.integer(n, false)?,
             Some(Mode::Weights) => b.weights_only(n)?,
-            None => b.real_node(n)?,
+            None => b.float_node(n)?,
         }
     }
     for output in g.outputs() {
@@ -63,13 +63,13 @@ pub(super) fn build(
     Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs, decisions: Vec::new() })
 }
 
-/// How much larger than what was seen of a channel others of it may be.
+/// The factor by which activations of a channel may exceed those seen in calibration.
 const UNSEEN: f32 = 1.25;
 
-/// What is left of a table of numbers that is put on a grid, in dB.
-const LEAST_OF_A_TABLE: f64 = 30.0;
+/// The least SQNR of a quantized lookup table in dB.
+const LEAST_TABLE_SQNR: f64 = 30.0;
 
-/// The part of a contraction's inputs that may be lost to the rounding of their weights before the user is told.
+/// The share of lost input channels above which a contraction is reported.
 const MOST_LOST: f64 = 0.5;
 
 struct Builder<'a> {
@@ -79,11 +79,11 @@ struct Builder<'a> {
     ranges: &'a CalibrationTable,
     qparams: &'a Parameters,
     new: Graph,
-    /// Old value to the new value that holds its real numbers.
-    real: FxHashMap<ValueId, ValueId>,
-    /// Old value to the new values that hold it on grids; the first is on its own grid.
+    /// The float value for each old value.
+    float: FxHashMap<ValueId, ValueId>,
+    /// The quantized values for each old value. The first has the parameters of the value itself.
     placed: FxHashMap<ValueId, Vec<ValueId>>,
-    /// New real values, and those that dynamic quantization makes of them.
+    /// New float values, and their dynamically quantized values.
     dynamic: FxHashMap<(ValueId, Granularity), ValueId>,
     values: Vec<(ValueId, ValueId)>,
     lost_inputs: Vec<NodeId>,
@@ -94,7 +94,7 @@ impl Builder<'_> {
         self.old.origin(v.node).clone()
     }
 
-    /// Copies the names of the old node's values to the new one's and remembers the new values.
+    /// Copies the names of the old results to the new ones and records the mapping.
     fn settle(&mut self, old: NodeId, new: NodeId) {
         for (from, to) in self.old.results(old).zip(self.new.results(new)) {
             if let Some(name) = self.old.name(from) {
@@ -103,26 +103,26 @@ impl Builder<'_> {
             self.values.push((from, to));
             match self.new.ty(to).elem.qparams() {
                 Some(_) => self.placed.entry(from).or_default().insert(0, to),
-                None => drop(self.real.insert(from, to)),
+                None => drop(self.float.insert(from, to)),
             }
         }
     }
 
-    /// The new value with the real numbers of an old one.
-    fn real(&mut self, v: ValueId) -> Result<ValueId, PassError> {
-        if let Some(&r) = self.real.get(&v) {
+    /// The new float value for an old value.
+    fn float(&mut self, v: ValueId) -> Result<ValueId, PassError> {
+        if let Some(&r) = self.float.get(&v) {
             return Ok(r);
         }
         let r = match (self.old.constant(v), self.placed.get(&v)) {
             (Some(c), _) => self.constant(v, c.clone()),
             (None, Some(placed)) => self.new.add1(Dequantize {}, &[placed[0]], self.origin(v))?,
-            (None, None) => return Err(TypeError::Attribute("a value is read before it is made".into()).into()),
+            (None, None) => return Err(TypeError::Attribute("a value is used before it is defined".into()).into()),
         };
-        self.real.insert(v, r);
+        self.float.insert(v, r);
         Ok(r)
     }
 
-    /// The new value with an old one on a grid.
+    /// The new quantized value for an old value.
     fn quantized_with(&mut self, v: ValueId, qparams: &QuantParams) -> Result<ValueId, PassError> {
         let here = |new: &Graph, p: &ValueId| new.ty(*p).elem.qparams() == Some(qparams);
         if let Some(&p) = self.placed.get(&v).and_then(|all| all.iter().find(|p| here(&self.new, p))) {
@@ -130,7 +130,7 @@ impl Builder<'_> {
         }
         let from = match self.placed.get(&v) {
             Some(all) => all[0],
-            None => self.real(v)?,
+            None => self.float(v)?,
         };
         let ty = self.new.ty(from).with_elem(Elem::Quantized(qparams.clone()));
         let p = self.new.add_typed(Quantize {}, &[from], Types::from_elem(ty, 1), self.origin(v))?.value(0);
@@ -138,7 +138,7 @@ impl Builder<'_> {
         Ok(p)
     }
 
-    /// A constant in place of an old one; it takes over the name.
+    /// A constant that replaces an old one and takes over its name.
     fn constant(&mut self, v: ValueId, t: Tensor) -> ValueId {
         let c = self.new.add_const(t, self.origin(v));
         if let Some(name) = self.old.name(v) {
@@ -152,7 +152,7 @@ impl Builder<'_> {
         let ty = self.old.ty(v).clone();
         let name = self.old.name(v).cloned().unwrap_or_default();
         let Some(storage) = stored_at(interface, &ty.elem) else {
-            self.real.insert(v, self.new.add_input(name, ty));
+            self.float.insert(v, self.new.add_input(name, ty));
             return Ok(());
         };
         let qparams = self.at_interface(v, storage, &name)?;
@@ -161,7 +161,7 @@ impl Builder<'_> {
             Elem::F32 => drop(self.placed.insert(v, vec![new])),
             _ => {
                 let single = self.new.add1(Dequantize {}, &[new], self.origin(v))?;
-                self.real.insert(v, self.new.add1(Cast { to: ty.elem }, &[single], self.origin(v))?);
+                self.float.insert(v, self.new.add1(Cast { to: ty.elem }, &[single], self.origin(v))?);
             }
         }
         Ok(())
@@ -170,18 +170,18 @@ impl Builder<'_> {
     fn output(&mut self, output: &Output, interface: Interface) -> Result<ValueId, PassError> {
         let v = output.value;
         let elem = &self.old.ty(v).elem;
-        let Some(storage) = stored_at(interface, elem) else { return self.real(v) };
+        let Some(storage) = stored_at(interface, elem) else { return self.float(v) };
         let qparams = self.at_interface(v, storage, &output.name)?;
         if *elem == Elem::F32 {
             return self.quantized_with(v, &qparams);
         }
-        let half = self.real(v)?;
+        let half = self.float(v)?;
         let single = self.new.add1(Cast { to: Elem::F32 }, &[half], self.origin(v))?;
         let ty = self.new.ty(single).with_elem(Elem::Quantized(qparams));
         Ok(self.new.add_typed(Quantize {}, &[single], Types::from_elem(ty, 1), self.origin(v))?.value(0))
     }
 
-    /// The values of single precision that a 16-bit one is cast to or from: calibration sees those.
+    /// The `F32` values that a 16-bit float value is cast to or from. Calibration measures those.
     fn singles(&self, v: ValueId) -> Vec<ValueId> {
         let casts = |n: NodeId| matches!(self.old.op(n), Op::Cast(_));
         let users = self.old.users(v);
@@ -194,8 +194,8 @@ impl Builder<'_> {
         self.ranges.get(v).filter(|s| s.not_finite == 0).and_then(|_| self.ranges.range(v))
     }
 
-    /// The grid of a value that the graph takes or gives as integers: its own where it is computed with integers, else that
-    /// of what calibration saw.
+    /// The quantization parameters of a quantized graph input or output: those of the value if quantized nodes use it,
+    /// else parameters from its calibrated range.
     fn at_interface(&self, v: ValueId, storage: StorageType, name: &str) -> Result<QuantParams, PassError> {
         if let Some(own) = self.qparams.of(v).filter(|_| self.old.ty(v).elem == Elem::F32) {
             return Ok(stored(own, storage));
@@ -206,43 +206,44 @@ impl Builder<'_> {
         };
         let range = range.ok_or_else(|| {
             let message =
-                format!("{name} cannot be an integer at the interface: calibration saw no finite range of it");
+                format!("{name} cannot be quantized at the interface: calibration found no finite range for it");
             let refusal = Diagnostic::error("integer-interface", message);
-            PassError::Refused(vec![refusal.with_help("leave --io out, or give data that it is finite on")])
+            PassError::Refused(vec![refusal.with_help("omit --io, or give calibration data for which it is finite")])
         })?;
         Ok(qparams_of(range, storage, false))
     }
 
-    /// Adds a node in place of an old one.
+    /// Adds a node that replaces an old one.
     fn add(&mut self, n: NodeId, operands: &[ValueId], results: Types) -> Result<(), PassError> {
         let new = self.new.add_typed(self.old.op(n).clone(), operands, results, self.old.origin(n).clone())?;
         self.settle(n, new);
         Ok(())
     }
 
-    fn real_node(&mut self, n: NodeId) -> Result<(), PassError> {
-        let operands = self.old.operands(n).into_iter().map(|v| self.real(v)).collect::<Result<Operands, _>>()?;
+    fn float_node(&mut self, n: NodeId) -> Result<(), PassError> {
+        let operands = self.old.operands(n).into_iter().map(|v| self.float(v)).collect::<Result<Operands, _>>()?;
         self.add(n, &operands, self.old.result_types(n))
     }
 
-    /// The operands of a contraction with a constant weight that reads `x`: the weight on a grid and the bias, where
-    /// there is one, on the grid of the sums, or real where `x` or the result is.
+    /// The operands of a contraction with a constant weight and the activation `x`: the quantized weight, and the bias
+    /// if there is one. The bias is quantized with the scale of the accumulator, or stays a float if `x` or the result
+    /// is a float.
     fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor, quantized_with: bool) -> Result<Operands, PassError> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
         let step = self.new.ty(x).elem.qparams().map(|g| g.scales()[0]);
         let input = step.filter(|_| quantized_with);
         let bias = old.get(2).and_then(|&b| self.old.constant(b));
         let kernel = self.kernel(n);
-        let beside_real = step.is_none();
-        let qparams = match self.blocks(n, w).filter(|_| beside_real) {
+        let float_activation = step.is_none();
+        let qparams = match self.blocks(n, w).filter(|_| float_activation) {
             Some((axis, size)) => block_qparams(w, axis, size),
             None => {
                 let (quantized, weights) = (kernel.quantized, kernel.weights);
-                let channel = match beside_real {
+                let channel = match float_activation {
                     true => weights.and_then(|k| k.axis),
                     false => quantized.and_then(|k| k.weight_axis),
                 };
-                let integers = !beside_real || weights.is_some_and(|k| k.dynamic.is_some());
+                let integers = !float_activation || weights.is_some_and(|k| k.dynamic.is_some());
                 let limit = quantized.and_then(|k| k.pair_limit).filter(|_| integers);
                 let largest = limit.map(|limit| (limit, self.largest(n, x)));
                 let pairs = largest.as_ref().map(|(limit, largest)| (*limit, &largest[..]));
@@ -255,7 +256,7 @@ impl Builder<'_> {
             weight = rounded_by_output(w, &weight, &qparams, channel);
         }
         let bias = corrected.filter(|b| bias.is_some() || b.reals().iter().any(|&x| x != 0.0)).or(bias.cloned());
-        let x = if beside_real { self.dynamically_quantized(n, x, weight.ty())? } else { x };
+        let x = if float_activation { self.dynamically_quantized(n, x, weight.ty())? } else { x };
         let mut operands = Operands::from_iter([x]);
         operands.push(self.constant(old[1], weight));
         let placed = |b: Tensor| match input {
@@ -265,13 +266,13 @@ impl Builder<'_> {
         match (bias, old.get(2)) {
             (Some(b), Some(&named)) => operands.push(self.constant(named, placed(b))),
             (Some(b), None) => operands.push(self.new.add_const(placed(b), self.old.origin(n).clone())),
-            (None, named) => operands.extend(named.map(|&b| self.real(b)).transpose()?),
+            (None, named) => operands.extend(named.map(|&b| self.float(b)).transpose()?),
         }
         Ok(operands)
     }
 
-    /// `x` as the kernel of contraction `n` reads it beside a weight of that type: rounded, where it quantizes real
-    /// activations when the model runs.
+    /// The activation `x` for the kernel of contraction `n` with this weight: dynamically quantized if the kernel does
+    /// so.
     fn dynamically_quantized(&mut self, n: NodeId, x: ValueId, weight: &TensorType) -> Result<ValueId, PassError> {
         let dynamic = self.kernel(n).weights.and_then(|kernel| kernel.dynamic_beside(weight));
         let Some(granularity) = dynamic else { return Ok(x) };
@@ -283,8 +284,9 @@ impl Builder<'_> {
         Ok(rounded)
     }
 
-    /// The constant bias of a contraction that makes up for what rounding its weight `w` does to means, where those are
-    /// known. Where there is no bias, one is made if operators take it as it is: convolutions, and products of matrices.
+    /// The bias that compensates the shift of the output means by the rounding of weight `w`, if the means of the
+    /// activation are known. If there is no bias, one is added where the operator supports it: for convolutions and
+    /// products of two matrices.
     fn corrected(&self, n: NodeId, w: &Tensor, rounded: &Tensor) -> Option<Tensor> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
         let (x, result) = (self.old.ty(old[0]), self.old.ty(n.value(0)));
@@ -300,7 +302,7 @@ impl Builder<'_> {
         corrected_bias(op, w, rounded, &bias, &means, &shares(op, w, &x.shape, &result.shape))
     }
 
-    /// The largest integer of each channel of an activation that the contraction `n` reads as `x`.
+    /// The largest quantized value of each channel of the activation `x` of contraction `n`.
     fn largest(&self, n: NodeId, x: ValueId) -> Vec<f32> {
         let (v, axis) = (self.old.operands(n)[0], summed_axis(self.old, n));
         let channels = self.old.ty(v).shape.dims()[axis].known().unwrap_or(0);
@@ -313,7 +315,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The axis that is cut into blocks and their length, where a weight may have them.
+    /// The blocked axis and the block size, if the target supports a blocked weight.
     fn blocks(&self, n: NodeId, w: &Tensor) -> Option<(usize, usize)> {
         let (Weights::Blocks(size), Op::MatMul(op), &[rows, columns]) =
             (self.weights, self.old.op(n), w.dims().as_slice())
@@ -325,7 +327,7 @@ impl Builder<'_> {
         (kernel.fits)(extent, size).then_some((axis, size))
     }
 
-    /// The target's kernel for an old node.
+    /// The kernel of the target for an old node.
     fn kernel(&self, n: NodeId) -> Kernel {
         self.target.kernel_of(self.old, n).unwrap_or_default()
     }
@@ -335,10 +337,10 @@ impl Builder<'_> {
         match op {
             Op::Gather(_) => self.table(n),
             _ if self.old.op(n).is_contraction() => {
-                let Some(w) = self.old.constant(old[1]) else { return self.real_node(n) };
-                let x = self.real(old[0])?;
+                let Some(w) = self.old.constant(old[1]) else { return self.float_node(n) };
+                let x = self.float(old[0])?;
                 let operands = self.contraction(n, x, w, false)?;
-                // Few bits lose more, as whoever asks for them expects.
+                // Loss in 4 bits is expected and not reported.
                 let rounded = self
                     .new
                     .constant(operands[1])
@@ -350,45 +352,45 @@ impl Builder<'_> {
             }
             _ => {
                 for &i in weights(op) {
-                    self.restored(old[i])?;
+                    self.dequantized(old[i])?;
                 }
-                self.real_node(n)
+                self.float_node(n)
             }
         }
     }
 
-    /// Keeps a constant on a grid, with a scale for each of its rows: its real numbers are restored from there.
-    fn restored(&mut self, v: ValueId) -> Result<(), PassError> {
-        if let Some(w) = self.old.constant(v).filter(|_| !self.real.contains_key(&v)) {
+    /// Stores a constant as per-row quantized weight, with a `Dequantize` that the model evaluates at run time.
+    fn dequantized(&mut self, v: ValueId) -> Result<(), PassError> {
+        if let Some(w) = self.old.constant(v).filter(|_| !self.float.contains_key(&v)) {
             let qparams = QuantParams::per_axis(StorageType::I8, 0, per_channel(&magnitudes(w, 0)));
             let stored = self.constant(v, rounded_by_output(w, &w.quantized(&qparams), &qparams, 0));
             let real = self.new.add1(Dequantize {}, &[stored], self.origin(v))?;
-            self.real.insert(v, real);
+            self.float.insert(v, real);
         }
         Ok(())
     }
 
-    /// A lookup in a table on a grid, where that loses little.
+    /// A lookup in a quantized table, if the loss is small.
     fn table(&mut self, n: NodeId) -> Result<(), PassError> {
         let (op, old) = (self.old.op(n), self.old.operands(n));
-        let Some(w) = self.old.constant(old[0]) else { return self.real_node(n) };
-        let Some(kernel) = self.kernel(n).weights else { return self.real_node(n) };
+        let Some(w) = self.old.constant(old[0]) else { return self.float_node(n) };
+        let Some(kernel) = self.kernel(n).weights else { return self.float_node(n) };
         let qparams = weight_qparams(op, w, Bounds { channel: kernel.axis, ..Bounds::default() });
         let stored = w.quantized(&qparams);
-        if Distance::of(&w.reals(), &stored.reals()).sqnr() < LEAST_OF_A_TABLE {
-            return self.real_node(n);
+        if Distance::of(&w.reals(), &stored.reals()).sqnr() < LEAST_TABLE_SQNR {
+            return self.float_node(n);
         }
         if kernel.restored {
-            self.restored(old[0])?;
-            return self.real_node(n);
+            self.dequantized(old[0])?;
+            return self.float_node(n);
         }
-        let operands = [self.constant(old[0], stored), self.real(old[1])?];
+        let operands = [self.constant(old[0], stored), self.float(old[1])?];
         let new = self.new.add(op.clone(), &operands, self.old.origin(n).clone())?;
         self.settle(n, new);
         Ok(())
     }
 
-    /// A node whose operands lie on grids, and whose results do where they are to be `quantized_with`.
+    /// A node with quantized operands. Results are quantized if `quantized_with` holds.
     fn integer(&mut self, n: NodeId, quantized_with: bool) -> Result<(), PassError> {
         let old = self.old.operands(n);
         let weight = old.get(1).and_then(|&w| self.old.constant(w));
@@ -409,10 +411,10 @@ impl Builder<'_> {
         self.add(n, &operands, results)
     }
 
-    /// Operand `i` of an integer node, the old value `v`, on the grid that the node asks.
+    /// Operand `i` of a quantized node, the old value `v`, with the quantization parameters that the node needs.
     fn operand(&mut self, n: NodeId, i: usize, v: ValueId) -> Result<ValueId, PassError> {
         if self.old.ty(v).elem != Elem::F32 {
-            return self.real(v);
+            return self.float(v);
         }
         let joint = self.qparams.of(n.value(0));
         if let Some(t) = self.old.constant(v) {
@@ -423,12 +425,12 @@ impl Builder<'_> {
         }
         match self.qparams.of_operand(n, i, v).cloned() {
             Some(qparams) => self.quantized_with(v, &qparams),
-            None => self.real(v),
+            None => self.float(v),
         }
     }
 }
 
-/// What stores a value of that element at the interface, where real numbers are integers there.
+/// The storage type of an element at the interface, if floats are quantized there.
 fn stored_at(interface: Interface, elem: &Elem) -> Option<StorageType> {
     match interface {
         Interface::Quantized(storage) if elem.is_float() => Some(storage),
@@ -436,7 +438,7 @@ fn stored_at(interface: Interface, elem: &Elem) -> Option<StorageType> {
     }
 }
 
-/// The same grid with another 8-bit storage.
+/// The same scale in another storage type. For 8 bits the zero point is shifted; 16 bits are symmetric.
 fn stored(qparams: &QuantParams, storage: StorageType) -> QuantParams {
     match qparams.tensor_map() {
         Some((scale, zero)) => {

@@ -1,4 +1,4 @@
-//! Quantized graphs whose model gives some of their values no grid.
+//! Completion of quantized graphs that lack quantization parameters for some values.
 
 use qcc_ir::ops::{Dequantize, Op, QuantRule, Quantize, Types};
 use qcc_ir::target::Target;
@@ -11,9 +11,10 @@ use super::{Options, parameters_of};
 use crate::PassError;
 use crate::calibrate::CalibrationTable;
 
-/// True where the result of a contraction whose operands the model has on grids is read as it is, or on several grids.
+/// True if the result of a contraction with quantized operands has a float user, or users with different quantization
+/// parameters.
 pub fn lacks_qparams(g: &Graph) -> bool {
-    let border = |n: NodeId| is_border(g, n);
+    let quantizes = |n: NodeId| is_quantize(g, n);
     let are_quantized = |n: &NodeId| {
         let operands = g.operands(*n);
         g.op(*n).is_contraction() && operands.iter().take(2).all(|&v| matches!(g.producer(v), Op::Dequantize(_)))
@@ -25,23 +26,23 @@ pub fn lacks_qparams(g: &Graph) -> bool {
         }
         let users = g.users(v);
         let same = |n: NodeId| users.first().is_some_and(|first| g.ty(first.0.value(0)) == g.ty(n.value(0)));
-        g.is_output(v) || users.iter().any(|u| !border(u.0) || !same(u.0))
+        g.is_output(v) || users.iter().any(|u| !quantizes(u.0) || !same(u.0))
     };
     g.order().into_iter().filter(are_quantized).any(lacks)
 }
 
-/// The quantized graph `g`, lowered to the target, with a grid for each value that integer nodes read or give. Grids of
-/// the model are kept; others follow from `ranges`, which are those of `g`. Contractions whose weights the model has on no
-/// grid stay real.
+/// Adds quantization parameters for each operand and result of quantized nodes to the quantized graph `g`, which is
+/// lowered to the target. Parameters of the model are kept. Others are computed from `ranges`, the calibration table of
+/// `g`. Contractions whose weights are floating point in the model stay in floating point.
 ///
 /// # Errors
-/// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
+/// If a node cannot be created, with its name, or if a bug of the pass leaves a graph that does not verify.
 pub fn complete(g: &Graph, target: &Target, ranges: &CalibrationTable, options: &Options) -> Result<Graph, PassError> {
-    let (bare, real) = without_borders(g);
-    let mut plan = plan(&bare, target, ranges, options, &real);
-    let qparams = parameters_of(&bare, target, options, &mut plan);
+    let (float, float_in_source) = without_qdq(g);
+    let mut plan = plan(&float, target, ranges, options, &float_in_source);
+    let qparams = parameters_of(&float, target, options, &mut plan);
     let mut new = g.clone();
-    // Values of `g`, and the grids that they are on in the end.
+    // The values of `g` that are quantized in the end, with their parameters.
     let mut placed: FxHashMap<ValueId, QuantParams> = FxHashMap::default();
     for n in g.order() {
         if matches!(g.op(n), Op::Const(_)) {
@@ -52,15 +53,15 @@ pub fn complete(g: &Graph, target: &Target, ranges: &CalibrationTable, options: 
                 placed.insert(v, qparams);
             }
             let gives = plan.mode(n) == Some(Mode::Integer);
-            let reads = |n: NodeId| matches!(plan.mode(n), Some(Mode::Integer | Mode::Sums));
+            let reads = |n: NodeId| matches!(plan.mode(n), Some(Mode::Integer | Mode::FloatResult));
             let wanted = gives || g.users(v).iter().any(|u| reads(u.0));
-            if matches!(g.op(n), Op::Dequantize(_)) || !wanted || is_limited(&bare, target, v, &plan) {
+            if matches!(g.op(n), Op::Dequantize(_)) || !wanted || has_fused_clamp(&float, target, v, &plan) {
                 continue;
             }
             let handed_on = || carries(g, n).then(|| placed.get(&g.operands(n)[0]).cloned()).flatten();
             let own = placed.get(&v).cloned().or_else(handed_on).or_else(|| qparams.of(v).cloned());
             let Some(qparams) = own else { continue };
-            place(&mut new, v, &qparams, gives)?;
+            quantize_for_users(&mut new, v, &qparams, gives)?;
             placed.insert(v, qparams);
         }
     }
@@ -69,48 +70,53 @@ pub fn complete(g: &Graph, target: &Target, ranges: &CalibrationTable, options: 
     Ok(new)
 }
 
-/// True where a node only hands on what it reads.
+/// True if a node only forwards or moves elements.
 fn carries(g: &Graph, n: NodeId) -> bool {
     g.op(n).quant_rule() == QuantRule::SameAsInput && g.op(n).carries_integers()
 }
 
-/// The grid that the model has the real value `v` on; of several, the widest.
+/// The quantization parameters of the float value `v` in the model; of several, those with the largest scale.
 fn given(g: &Graph, v: ValueId) -> Option<QuantParams> {
     let fits = |qparams: &&QuantParams| qparams.tensor_map().is_some() && qparams.storage.size() == 1;
     let of = |v: ValueId| g.ty(v).elem.qparams().filter(fits).cloned();
     if let Op::Dequantize(_) = g.producer(v) {
         return of(g.operands(v.node)[0]);
     }
-    let borders = g.users(v).into_iter().map(|u| u.0).filter(|&n| is_border(g, n));
-    borders.filter_map(|n| of(n.value(0))).max_by(|a, b| a.scales()[0].total_cmp(&b.scales()[0]))
+    let quantizes = g.users(v).into_iter().map(|u| u.0).filter(|&n| is_quantize(g, n));
+    quantizes.filter_map(|n| of(n.value(0))).max_by(|a, b| a.scales()[0].total_cmp(&b.scales()[0]))
 }
 
-/// True where an integer limit follows that kernels compute in one with what gives `v`.
-fn is_limited(bare: &Graph, target: &Target, v: ValueId, plan: &Plan) -> bool {
-    bare.only_user(v).is_some_and(|u| clamped(bare, target, u).is_some() && plan.mode(u) == Some(Mode::Integer))
+/// True if a quantized clamp follows that the kernel of the producer of `v` fuses.
+fn has_fused_clamp(float: &Graph, target: &Target, v: ValueId, plan: &Plan) -> bool {
+    float.only_user(v).is_some_and(|u| clamped(float, target, u).is_some() && plan.mode(u) == Some(Mode::Integer))
 }
 
-fn is_border(g: &Graph, n: NodeId) -> bool {
+fn is_quantize(g: &Graph, n: NodeId) -> bool {
     matches!(g.op(n), Op::Quantize(_))
 }
 
-/// Has all that reads `v` read it from a grid. What the model puts on other grids comes from that one where `v` itself is
-/// computed `on_it`.
-fn place(g: &mut Graph, v: ValueId, qparams: &QuantParams, on_it: bool) -> Result<(), PassError> {
+/// Has all users of `v` use its quantized value. If `v` is `computed_quantized`, other quantizations of the model
+/// requantize that value.
+fn quantize_for_users(
+    g: &mut Graph,
+    v: ValueId,
+    qparams: &QuantParams,
+    computed_quantized: bool,
+) -> Result<(), PassError> {
     let ty = g.ty(v).with_elem(Elem::Quantized(qparams.clone()));
-    let readers = g.users(v);
+    let users = g.users(v);
     let outputs: Vec<usize> = (0..g.outputs().len()).filter(|&i| g.outputs()[i].value == v).collect();
-    let there = |n: NodeId| is_border(g, n) && *g.ty(n.value(0)) == ty;
-    if outputs.is_empty() && readers.iter().all(|u| there(u.0)) {
+    let there = |n: NodeId| is_quantize(g, n) && *g.ty(n.value(0)) == ty;
+    if outputs.is_empty() && users.iter().all(|u| there(u.0)) {
         return Ok(());
     }
     let origin = g.origin(v.node).clone();
     let q = g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), origin.clone())?.value(0);
     let real = g.add1(Dequantize {}, &[q], origin)?;
-    for (n, i) in readers {
-        match is_border(g, n) {
+    for (n, i) in users {
+        match is_quantize(g, n) {
             true if g.ty(n.value(0)) == g.ty(q) => g.redirect(n.value(0), q),
-            true if !on_it => {}
+            true if !computed_quantized => {}
             _ => g.set_operand(n, i, real),
         }
     }
@@ -118,25 +124,25 @@ fn place(g: &mut Graph, v: ValueId, qparams: &QuantParams, on_it: bool) -> Resul
     Ok(())
 }
 
-/// The graph without the borders of its activations and with real weights, and the contractions that the model has in
-/// real numbers. Ids are those of `g`.
-fn without_borders(g: &Graph) -> (Graph, FxHashSet<NodeId>) {
-    let mut bare = g.clone();
+/// Returns the graph without Q/DQ pairs at activations and with dequantized weights, and the contractions whose weights
+/// are floating point in the model. Node ids are those of `g`.
+fn without_qdq(g: &Graph) -> (Graph, FxHashSet<NodeId>) {
+    let mut float = g.clone();
     let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction());
     let weight = |n: &NodeId| g.constant(g.operands(*n)[1]).is_some();
     let real = contractions.filter(weight).collect();
     for n in g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Dequantize(_))) {
         let stored = g.operands(n)[0];
         if let Some(c) = g.constant(stored).map(Tensor::to_real) {
-            let c = bare.add_const(c, g.origin(n).clone());
-            bare.redirect(n.value(0), c);
+            let c = float.add_const(c, g.origin(n).clone());
+            float.redirect(n.value(0), c);
         } else if let Op::Quantize(_) = g.producer(stored) {
-            let x = bare.operands(stored.node)[0];
-            if bare.ty(x).elem == Elem::F32 {
-                bare.redirect(n.value(0), x);
+            let x = float.operands(stored.node)[0];
+            if float.ty(x).elem == Elem::F32 {
+                float.redirect(n.value(0), x);
             }
         }
     }
-    bare.sweep();
-    (bare, real)
+    float.sweep();
+    (float, real)
 }

@@ -1,4 +1,4 @@
-//! What the nodes of a graph compute with once it is quantized, told from the plan and from what was built.
+//! Reports what the nodes of a quantized graph compute with, from the plan and the graph that was built.
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -9,12 +9,12 @@ use super::kernels::weights;
 use super::plan::{Mode, Plan};
 use crate::decisions::{Decision, Form, Reason};
 
-/// What the nodes of the float graph `g` compute with, in order.
+/// The decisions for the nodes of the float graph `g`, in order.
 pub(super) fn decisions(g: &Graph, plan: &Plan, quantized: &Quantized) -> Vec<Decision> {
     let new: FxHashMap<ValueId, ValueId> = quantized.values.iter().copied().collect();
     let decided = |n: NodeId| match (plan.mode(n), plan.veto(n)) {
         (Some(Mode::Integer), _) => Some((Form::Integer, Reason::Kernel)),
-        (Some(Mode::Sums), _) => Some((Form::Integer, Reason::RealSums)),
+        (Some(Mode::FloatResult), _) => Some((Form::Integer, Reason::RealSums)),
         (Some(Mode::Weights), veto) => Some(match new.get(&n.value(0)) {
             Some(v) => match beside_weights(&quantized.graph, v.node) {
                 Some(form) => (form, veto.unwrap_or(Reason::WeightsAsked)),
@@ -30,7 +30,7 @@ pub(super) fn decisions(g: &Graph, plan: &Plan, quantized: &Quantized) -> Vec<De
     g.order().into_iter().filter(computes).filter_map(|n| Some(decision(g, n, decided(n)?))).collect()
 }
 
-/// What a node of a quantized graph does beside integer weights; `None` where it has none.
+/// How a node with quantized weights treats its activations. `None` if it has no quantized weights.
 pub(super) fn beside_weights(g: &Graph, n: NodeId) -> Option<Form> {
     let operands = g.operands(n);
     let is_constant = |v: ValueId| match g.producer(v) {

@@ -1,10 +1,10 @@
-//! What kernels read and do: the weights of an operator, and the limits that they put on a result as they write it.
+//! Facts about kernels: which operands are weights, and which clamps are fused.
 
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
-/// The operands that are the weights of an operator: those of its products, or the table that it looks numbers up in.
+/// The operand indices of the weights of an operator: factors of products, or a lookup table.
 pub(super) fn weights(op: &Op) -> &'static [usize] {
     match op {
         Op::Recurrent(_) => &[1, 2],
@@ -14,7 +14,7 @@ pub(super) fn weights(op: &Op) -> &'static [usize] {
     }
 }
 
-/// The node whose result `n` limits, where nothing else reads it and the target's kernel does both at once.
+/// The producer of the operand of clamp `n`, if it has no other user and the target's kernel fuses the clamp.
 pub(super) fn clamped(g: &Graph, target: &Target, n: NodeId) -> Option<NodeId> {
     let Op::Clamp(_) = g.op(n) else { return None };
     let v = g.operands(n)[0];

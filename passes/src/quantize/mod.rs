@@ -1,8 +1,10 @@
-//! Quantization: real numbers go onto grids.
+//! Post-training quantization of float graphs, and the import of graphs that are already quantized.
 //!
-//! `candidates` finds which nodes may work on integers, and why others may not; `plan` decides which do, `parameters` which grid each value has, `build` writes the graph
-//! anew with those types and with `Quantize` and `Dequantize` at the borders. A graph that comes with grids and borders
-//! goes another way: `complete` adds what borders are missing, and `import_qdq` draws what lies between them onto the grids.
+//! - Float graphs: `candidates` finds the nodes that may be quantized and why others may not, `plan` decides which are,
+//!   `parameters` assigns scales and zero points, and `build` writes the quantized graph with `Quantize` and
+//!   `Dequantize` at the boundaries.
+//! - Quantized (QDQ) graphs: `complete` adds missing `Quantize` and `Dequantize` pairs from calibration, and
+//!   `import_qdq` fuses Q/DQ pairs into quantized nodes.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, ValueId};
@@ -32,54 +34,54 @@ pub use import_qdq::{computes_with_integers, import_qdq, is_quantized};
 pub use passes::{CompleteQdq, ImportQdq, Quantize};
 pub use plan::may_be_dynamic;
 
-/// What the graph's own inputs and outputs hold.
+/// The element type of graph inputs and outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interface {
-    /// Real numbers; `Quantize` and `Dequantize` are part of the graph.
+    /// Floating point: `Quantize` and `Dequantize` are part of the graph.
     #[default]
     Float,
-    /// 16-bit floats, in a graph that computes with those.
+    /// 16-bit floats, for a graph that computes with them.
     Half,
-    /// Numbers on a grid with this storage.
+    /// Quantized, with this storage type.
     Quantized(StorageType),
 }
 
-/// What weights become beside real activations.
+/// How weights are quantized where activations are floating point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weights {
-    /// 8 bits, with one scale for each output channel.
+    /// 8 bits, per output channel.
     #[default]
     Channels,
-    /// Constant matrices of products: 4 bits, with one scale for each run of so many of the indices that are summed up,
-    /// where the target takes it. All other weights: as [`Weights::Channels`].
+    /// Constant matrices of matrix products: 4 bits, with one scale for each block of this many elements along the
+    /// reduction axis, if the target supports it. All other weights: as [`Weights::Channels`].
     Blocks(usize),
 }
 
-/// Contractions of real activations with weights on a grid, in a graph of integers whose target quantizes such activations
-/// when the model runs. Runtimes for microcontrollers and many accelerators have no kernels for them.
+/// When contractions of a quantized graph may use dynamic quantization: a quantized weight and a float activation that
+/// the runtime quantizes. Runtimes for microcontrollers and many accelerators do not support it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dynamic {
-    /// None: what cannot be an integer contraction is one of real numbers.
+    /// Never: a contraction that cannot be fully quantized computes in floating point.
     Never,
-    /// Where a grid would leave too little of what is read or computed.
+    /// Where static quantization of the operands or the result would lose too much accuracy.
     Needed,
-    /// There, and where a contraction is the last of the model: its results are not rounded.
+    /// As `Needed`, and for the last contractions of the model, so that their results are not quantized.
     #[default]
     AtEnds,
 }
 
-/// How to quantize.
+/// Quantization options.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Put activations on grids too, not the weights alone.
+    /// Quantize activations too. Otherwise weights only.
     pub activations: bool,
-    /// What weights become beside activations that stay real.
+    /// How weights are quantized where activations are floating point.
     pub weights: Weights,
-    /// What inputs and outputs hold.
+    /// The element type of graph inputs and outputs.
     pub interface: Interface,
-    /// Beside activations on grids: where contractions may have real activations and a weight on a grid.
+    /// When contractions may use dynamic quantization, if activations are quantized.
     pub dynamic: Dynamic,
-    /// Nodes whose name matches one of these patterns stay real; `*` stands for any characters.
+    /// Nodes whose name matches one of these patterns stay in floating point. `*` stands for any characters.
     pub exclude: Vec<String>,
 }
 
@@ -96,7 +98,7 @@ impl Default for Options {
 }
 
 impl Given {
-    /// What `g` brings.
+    /// How much quantization `g` has.
     pub fn by(g: &Graph) -> Self {
         match is_quantized(g) {
             false => Given::Nothing,
@@ -106,24 +108,25 @@ impl Given {
     }
 }
 
-/// A graph on grids and what became of the values of the float graph.
+/// A quantized graph and its mapping from the float graph.
 #[derive(Debug)]
 pub struct Quantized {
-    /// The graph.
+    /// The quantized graph.
     pub graph: Graph,
-    /// Each value of the float graph that a node computes, and the value that took its place.
+    /// Each computed value of the float graph, with the value that replaces it.
     pub values: Vec<(ValueId, ValueId)>,
-    /// Contractions of the float graph, beside activations in floating point, for most of whose inputs the rounded weights are
-    /// mostly noise.
+    /// Contractions of the float graph with float activations for which weight rounding loses most of the input
+    /// channels.
     pub lost_inputs: Vec<NodeId>,
-    /// What each node of the float graph computes with now, and why.
+    /// What each node of the float graph computes with after quantization, and why.
     pub decisions: Vec<Decision>,
 }
 
-/// The graph on grids. `ranges` comes from the same graph; where only weights are quantized it may be empty.
+/// Quantizes a float graph. `ranges` is the calibration table of the same graph; it may be empty if only weights are
+/// quantized.
 ///
 /// # Errors
-/// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
+/// If a node cannot be created, with its name, or if a bug of the pass leaves a graph that does not verify.
 pub fn quantize(
     g: &Graph,
     target: &Target,
@@ -138,7 +141,8 @@ pub fn quantize(
     Ok(quantized)
 }
 
-/// The grids of what the plan has on integers. Nodes that nothing would be left of there are taken off it.
+/// The quantization parameters of the nodes that the plan quantizes. Nodes whose result is below the resolution of an
+/// operand are removed from the plan.
 fn parameters_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> parameters::Parameters {
     loop {
         let qparams = parameters::assign(g, target, plan);

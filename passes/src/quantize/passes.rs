@@ -1,4 +1,4 @@
-//! Quantization as passes of a pipeline.
+//! Quantization passes of the pipeline.
 
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
@@ -7,7 +7,7 @@ use super::{Interface, Options, Quantized, complete, import_qdq, quantize};
 use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 
-/// Puts a calibrated float graph on integers. Nothing happens to graphs that come quantized.
+/// Quantizes a calibrated float graph. Graphs that are already quantized are not changed.
 #[derive(Clone, Debug)]
 pub struct Quantize(pub Options);
 
@@ -26,8 +26,8 @@ impl Pass for Quantize {
             Some(ranges) => ranges,
             None if !self.0.activations => &none,
             None => {
-                let error = Diagnostic::error("not-calibrated", "nothing is known of the ranges of the values");
-                let help = "calibrate the graph, or quantize weights alone";
+                let error = Diagnostic::error("not-calibrated", "the graph is not calibrated");
+                let help = "calibrate the graph, or quantize only weights";
                 return Err(PassError::Refused(vec![error.with_help(help)]));
             }
         };
@@ -36,7 +36,7 @@ impl Pass for Quantize {
     }
 }
 
-/// Gives values of a graph that comes quantized the scales and zero points that it lacks, where it was calibrated.
+/// Adds missing scales and zero points to a quantized graph, if it was calibrated.
 #[derive(Clone, Debug)]
 pub struct CompleteQdq(pub Options);
 
@@ -57,11 +57,11 @@ impl Pass for CompleteQdq {
     }
 }
 
-/// Has as many nodes of a graph that comes quantized compute with its integers as the target's kernels allow. Nothing
-/// happens to float graphs.
+/// Fuses the Q/DQ pairs of a quantized graph into quantized nodes where the target has kernels for them. Float graphs
+/// are not changed.
 #[derive(Clone, Copy, Debug)]
 pub struct ImportQdq {
-    /// What inputs and outputs hold that are floats in the graph.
+    /// The element type of inputs and outputs that are floats in the graph.
     pub interface: Interface,
 }
 
@@ -81,7 +81,7 @@ impl Pass for ImportQdq {
 }
 
 impl Quantized {
-    /// Puts the graph in the place of the one it was made from.
+    /// Replaces the graph that the pass runs on by the quantized one.
     pub(crate) fn take_place(self, g: &mut Graph, cx: &mut Context<'_>) {
         *g = self.graph;
         cx.values = self.values;

@@ -1,57 +1,59 @@
-//! Which nodes work on integers.
+//! The plan: which nodes are quantized.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::candidates::few_steps::{self, FewSteps};
-use super::candidates::{self, Candidates, Case, last, partition, puts_on_integers, read_real, weights_only};
+use super::candidates::{
+    self, Candidates, Case, last, only_float_users, partition, quantizes_dynamically, weights_only,
+};
 use super::{Dynamic, Interface, Options};
 use crate::calibrate::{CalibrationTable, OwnRanges};
 use crate::decisions::Reason;
 
-/// What a node works on that does not work on real numbers alone.
+/// How a node is quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// A constant weight on a grid, everything else real.
+    /// Weight-only: a quantized constant weight, everything else in floating point.
     Weights,
-    /// Integers on grids, whose products sum up to real numbers.
-    Sums,
-    /// Integers on grids.
+    /// Quantized operands and a floating-point result.
+    FloatResult,
+    /// Quantized operands and results.
     Integer,
 }
 
-/// What works on integers, and the ranges of the values that may lie on grids there.
+/// Which nodes are quantized, and the ranges of the values that may be quantized.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Nodes that are not in it work on real numbers.
+    /// Nodes that are not in the map compute in floating point.
     modes: FxHashMap<NodeId, Mode>,
-    /// Why nodes do not work on integers.
+    /// Why nodes are not fully quantized.
     vetoes: FxHashMap<NodeId, Reason>,
     pub(super) ranges: OwnRanges,
 }
 
 impl Plan {
-    /// What a node works on, where that is not real numbers alone.
+    /// How a node is quantized, or `None` if it computes in floating point.
     pub(super) fn mode(&self, n: NodeId) -> Option<Mode> {
         self.modes.get(&n).copied()
     }
 
-    /// Why a node does not work on integers.
+    /// Why a node is not fully quantized.
     pub(super) fn veto(&self, n: NodeId) -> Option<Reason> {
         self.vetoes.get(&n).copied()
     }
 
-    /// The nodes that work on integers alone.
+    /// The nodes with quantized operands and results.
     pub(super) fn integers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.modes.iter().filter(|(_, mode)| **mode == Mode::Integer).map(|(n, _)| *n)
     }
 
-    /// Takes nodes off integers. Contractions with a constant weight keep that on a grid, where the reason lets them.
+    /// Removes nodes from the plan. Nodes with a constant weight keep a quantized weight where the reason permits.
     pub(super) fn release(&mut self, g: &Graph, target: &Target, dynamic: Dynamic, vetoes: &[(NodeId, Reason)]) {
         for &(n, reason) in vetoes {
             self.vetoes.insert(n, reason);
-            match keeps_weights(g, n, reason) && weights_alone(g, target, dynamic, n) {
+            match keeps_weights(g, n, reason) && weight_only_allowed(g, target, dynamic, n) {
                 true => drop(self.modes.insert(n, Mode::Weights)),
                 false => drop(self.modes.remove(&n)),
             }
@@ -59,16 +61,16 @@ impl Plan {
     }
 }
 
-/// The plan that leaves the nodes of `given_real` on real numbers.
+/// Plans the quantization of a graph. The nodes of `float_in_source` stay in floating point.
 pub(super) fn plan(
     g: &Graph,
     target: &Target,
     ranges: &CalibrationTable,
     options: &Options,
-    given_real: &FxHashSet<NodeId>,
+    float_in_source: &FxHashSet<NodeId>,
 ) -> Plan {
     let order = g.order();
-    let case = Case { g, order: &order, target, ranges, options, given_real };
+    let case = Case { g, order: &order, target, ranges, options, float_in_source };
     if !options.activations {
         let (able, vetoes) = Candidates::of(&case, candidates::WEIGHTS).into_parts();
         let modes = able.into_iter().map(|n| (n, Mode::Weights)).collect();
@@ -82,30 +84,31 @@ pub(super) fn plan(
     candidates.ask(partition::vetoes);
     let (integer, vetoes) = candidates.into_parts();
     let mode = |n: NodeId| match case.kernel(n).filter(|kernel| kernel.gives_real) {
-        Some(kernel) if !kernel.gives_quantized => Mode::Sums,
-        Some(_) if options.interface == Interface::Float && read_real(g, n, &integer) => Mode::Sums,
+        Some(kernel) if !kernel.gives_quantized => Mode::FloatResult,
+        Some(_) if options.interface == Interface::Float && only_float_users(g, n, &integer) => Mode::FloatResult,
         _ => Mode::Integer,
     };
     let mut modes: FxHashMap<NodeId, Mode> = integer.iter().map(|&n| (n, mode(n))).collect();
-    let kept =
-        |(n, reason): &(NodeId, Reason)| keeps_weights(g, *n, *reason) && weights_alone(g, target, options.dynamic, *n);
+    let kept = |(n, reason): &(NodeId, Reason)| {
+        keeps_weights(g, *n, *reason) && weight_only_allowed(g, target, options.dynamic, *n)
+    };
     let vetoed = vetoes.iter().map(|(n, reason)| (*n, *reason));
     modes.extend(vetoed.filter(kept).map(|(n, _)| (n, Mode::Weights)));
     Plan { modes, vetoes, ranges: own }
 }
 
-/// True where a node that does not work on integers may have its weight on a grid. Contractions have it real where nothing
-/// speaks for integers; tables and recurrent layers lose little by it.
+/// True if a node that is not fully quantized may have a quantized weight. For contractions that depends on the reason.
+/// Tables and recurrent layers lose little accuracy, so only an explicit request excludes them.
 fn keeps_weights(g: &Graph, n: NodeId, reason: Reason) -> bool {
     if g.op(n).is_contraction() { reason.keeps_weights() } else { !reason.is_wish() }
 }
 
-/// As [`weights_only`], where that may be in a graph of integers.
-fn weights_alone(g: &Graph, target: &Target, dynamic: Dynamic, n: NodeId) -> bool {
-    weights_only(g, target, n) && (dynamic != Dynamic::Never || !puts_on_integers(g, target, n))
+/// Like [`weights_only`], subject to the option for dynamic quantization.
+fn weight_only_allowed(g: &Graph, target: &Target, dynamic: Dynamic, n: NodeId) -> bool {
+    weights_only(g, target, n) && (dynamic != Dynamic::Never || !quantizes_dynamically(g, target, n))
 }
 
-/// True where the target quantizes the real activations of some contraction when the model runs, if its weight is on a grid.
+/// True if the target would dynamically quantize the activations of a contraction with a quantized weight.
 pub fn may_be_dynamic(g: &Graph, target: &Target) -> bool {
-    g.order().into_iter().any(|n| weights_only(g, target, n) && puts_on_integers(g, target, n))
+    g.order().into_iter().any(|n| weights_only(g, target, n) && quantizes_dynamically(g, target, n))
 }

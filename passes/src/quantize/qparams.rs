@@ -1,14 +1,14 @@
-//! From ranges to grids.
+//! Quantization parameters from ranges.
 
 use qcc_ir::{QuantParams, StorageType};
 
 use crate::calibrate::Range;
 
-/// The smallest scale a grid gets: far below any useful step, far above the numbers that kernels flush to zero.
+/// The smallest scale: far below any useful one, and far above the numbers that kernels flush to zero.
 const FINEST: f32 = 1e-20;
 
-/// The grid that spans a range: 0 lies on it, both ends at most half a step outside it. `symmetric` puts 0 in the
-/// middle, as 16-bit storage always does.
+/// The quantization parameters that cover a range. 0 is exactly representable, and the ends are clipped by at most half
+/// a step. If `symmetric`, and always for 16-bit storage, the quantization is symmetric.
 pub(super) fn qparams_of(range: Range, storage: StorageType, symmetric: bool) -> QuantParams {
     let r = range.with_zero();
     let (qmin, qmax) = storage.range();
@@ -25,7 +25,7 @@ pub(super) fn qparams_of(range: Range, storage: StorageType, symmetric: bool) ->
     QuantParams::per_tensor(storage, scale, zero_point)
 }
 
-/// The grid of values known to lie in `[lo, hi)`, spread over the whole store.
+/// The quantization parameters that map `[lo, hi)` to all values of the storage type.
 pub(super) fn fixed_qparams(lo: f32, hi: f32, storage: StorageType) -> QuantParams {
     let (qmin, qmax) = storage.range();
     if storage == StorageType::I16 {
@@ -35,19 +35,19 @@ pub(super) fn fixed_qparams(lo: f32, hi: f32, storage: StorageType) -> QuantPara
     QuantParams::per_tensor(storage, scale, qmin - (lo / scale) as i32)
 }
 
-/// Symmetric scales of a weight, one for each channel: the largest magnitude lies on the last integer. A channel of
-/// zeros takes the scale of the largest, since kernels refuse 0 and ratios of scales that are far apart.
+/// Symmetric per-channel scales of a weight: the largest magnitude maps to the largest integer. A channel of zeros gets
+/// the scale of the largest channel, because kernels reject a scale of 0 and extreme ratios of scales.
 pub(super) fn per_channel(magnitudes: &[f32]) -> Vec<f32> {
     let largest = magnitudes.iter().copied().fold(0.0, f32::max);
     let scale = |m: f32| (if m > 0.0 { m } else { largest } / 127.0).max(FINEST);
     if largest > 0.0 { magnitudes.iter().map(|&m| scale(m)).collect() } else { vec![1.0; magnitudes.len()] }
 }
 
-/// What the largest magnitude of a block is divided by: at 7 it lies on the last integer, at 8 on the first, and beyond
-/// it is cut off for the sake of the others.
+/// Candidate divisors of the largest magnitude of a block. 7 maps it to the largest integer and 8 to the smallest.
+/// Larger divisors clip it in favour of a finer scale.
 const ENDS: [f32; 7] = [7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0];
 
-/// The symmetric scale that puts the numbers of a block on 4 bits with the least squared error.
+/// The symmetric 4-bit scale of a block with the least squared error.
 pub(super) fn block_scale(block: &[f32]) -> f32 {
     let largest = block.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     if largest == 0.0 {
@@ -70,9 +70,9 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// 0 lies on the grid, and every number of the range within half a step of a point of it.
+        /// 0 is exactly representable, and every number of the range is within half a step of a representable one.
         #[test]
-        fn a_grid_spans_its_range(a in -1e4f32..1e4, b in -1e4f32..1e4, t in 0.0f32..1.0, symmetric: bool) {
+        fn parameters_cover_the_range(a in -1e4f32..1e4, b in -1e4f32..1e4, t in 0.0f32..1.0, symmetric: bool) {
             let range = Range { lo: a.min(b), hi: a.max(b) };
             for storage in [StorageType::I8, StorageType::U8, StorageType::I16] {
                 let qparams = qparams_of(range, storage, symmetric);
@@ -81,15 +81,15 @@ mod tests {
                 prop_assert!((qmin..=qmax).contains(&zero));
                 let x = range.lo + t * (range.hi - range.lo);
                 let q = (x / scale + zero as f32).round().clamp(qmin as f32, qmax as f32);
-                // The zero point is an integer: the ends may lie half a step outside.
+                // The zero point is an integer, so the ends may be half a step outside.
                 prop_assert!(((q - zero as f32) * scale - x).abs() <= scale * 1.01, "{x} {qparams}");
             }
         }
     }
 
-    /// Scales that are searched err less than those that spare the largest number.
+    /// The searched scales have a smaller error than those that do not clip the largest number.
     #[test]
-    fn blocks_err_least() {
+    fn block_scales_minimize_the_error() {
         assert_eq!(block_scale(&[0.0, 0.0]), 1.0);
         assert_eq!(block_scale(&[-8.0, 1.0, 3.0]), 1.0);
         assert_eq!(block_scale(&[7.0, 1.0, -3.0]), 1.0);

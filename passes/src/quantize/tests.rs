@@ -1,4 +1,4 @@
-//! Float graphs and what they become on grids, as text.
+//! Quantized graphs as text.
 
 use std::ops::ControlFlow;
 
@@ -13,13 +13,13 @@ use crate::calibrate::{Method, calibrate};
 use crate::quality::{self, Compiled, Hints, compare, work};
 use crate::simplify::tests::{row, target};
 
-/// A graph with an image `%x` and its outputs in `body`.
+/// A graph with an image `%x`. `body` has the outputs.
 pub(super) fn graph(body: &str) -> Graph {
     let text = format!("graph g {{ %x: f32[1,2,4,4] = input {body} }}");
     parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{body}"))
 }
 
-/// Images that span -1 to 1.
+/// Images with values from -1 to 1.
 fn samples() -> Vec<Vec<Tensor>> {
     let image = |k: usize| (0..32).map(|i| ((i * 7 + k * 5) % 32) as f32 / 15.5 - 1.0).collect::<Vec<_>>();
     (0..4).map(|k| vec![Tensor::from_vec(Shape::known(&[1, 2, 4, 4]), image(k))]).collect()
@@ -39,7 +39,7 @@ pub(super) fn quantized_graph_of(target: &Target, g: &Graph, options: &Options) 
     quantize(g, target, &ranges[0], options).unwrap()
 }
 
-/// What the graph becomes, and the SQNR of each output.
+/// The quantized graph as text, and the SQNR of each output.
 fn shown(g: &Graph, options: &Options) -> String {
     let q = quantized_graph(g, options);
     let (joint, samples) = (SharedGraph::alone(g), samples());
@@ -61,19 +61,20 @@ pub(super) const GATED: &str = "
     output y = %3";
 
 #[test]
-fn borders_lie_at_the_ends_and_the_last_contraction_gives_real_numbers() {
+fn boundaries_are_at_the_ends_and_the_last_contraction_has_a_float_result() {
     insta::assert_snapshot!(shown(&graph(GATED), &Options::default()));
 }
 
 #[test]
-fn an_integer_interface_leaves_nothing_real() {
+fn an_integer_interface_leaves_no_float_node() {
     let options = Options { interface: Interface::Quantized(StorageType::U8), ..Options::default() };
     insta::assert_snapshot!(shown(&graph(GATED), &options));
 }
 
-/// Weights that share a scale with far larger ones are mostly noise: the layer is told of where most inputs have such.
+/// Weights that share a scale with far larger ones are mostly noise. A layer is reported if most of its inputs have
+/// such weights.
 #[test]
-fn inputs_whose_weights_are_lost_are_found() {
+fn contractions_that_lose_most_inputs_are_reported() {
     let options = Options { activations: false, ..Options::default() };
     let lost = |weights: &str| {
         let g = graph(&format!(
@@ -100,9 +101,9 @@ fn inputs_whose_weights_are_lost_are_found() {
     assert_eq!(named(&most.replace("0.2,0.1", "0,0.1")), Vec::<String>::new(), "an input of zeros loses nothing");
 }
 
-/// The place of the largest number is that of the largest integer.
+/// The index of the largest number is that of the largest quantized value.
 #[test]
-fn places_of_the_largest_are_found_among_integers() {
+fn arg_max_is_computed_on_quantized_values() {
     let g = graph(
         "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]
         %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w
@@ -117,7 +118,7 @@ fn places_of_the_largest_are_found_among_integers() {
 }
 
 #[test]
-fn excluded_nodes_stay_real() {
+fn excluded_nodes_stay_float() {
     let options = Options { exclude: vec!["fir*".into()], ..Options::default() };
     let g = graph(GATED);
     insta::assert_snapshot!(shown(&g, &options));
@@ -126,7 +127,7 @@ fn excluded_nodes_stay_real() {
 }
 
 #[test]
-fn weights_alone() {
+fn weight_only() {
     let options = Options { activations: false, ..Options::default() };
     let g = graph(GATED);
     let q = quantized_graph(&g, &options);
@@ -135,9 +136,9 @@ fn weights_alone() {
     assert!(work.run_time > 0);
 }
 
-/// Boxes of hundreds and scores below 1: on one grid all scores would be 0.
+/// Boxes have values of hundreds and scores are below 1: with a shared scale, all scores would be 0.
 #[test]
-fn a_join_of_unlike_ranges_stays_real_though_the_interface_is_integer() {
+fn operands_of_unlike_ranges_stay_float_with_an_integer_interface() {
     let g = graph(
         "%w: f32[2,2,1,1] = const [300,0,0,300]  %u: f32[2,2,1,1] = const [0.3,0.1,-0.1,0.2]
         %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from boxes (Conv)
@@ -149,9 +150,9 @@ fn a_join_of_unlike_ranges_stays_real_though_the_interface_is_integer() {
     insta::assert_snapshot!(shown(&g, &options));
 }
 
-/// Positions are computed with real numbers, but for the contraction that they come from.
+/// Nodes that compute positions stay in floating point, except the contraction before them.
 #[test]
-fn places_stay_real() {
+fn positions_stay_float() {
     let g = graph(
         "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]  %u: f32[2,2,1,1] = const [0.3,0.1,-0.1,0.2]  %h: f32[] = const [0.5]
         %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from image (Conv)
@@ -165,9 +166,9 @@ fn places_stay_real() {
     insta::assert_snapshot!(shown(&g, &Options::default()));
 }
 
-/// Where a contraction reads the join anyway, its operands share one grid and nothing is converted.
+/// If a contraction uses the concatenation, its operands share one scale and nothing is requantized.
 #[test]
-fn a_join_puts_its_operands_on_one_grid() {
+fn concatenated_operands_share_one_scale() {
     let g = graph(
         "%w: f32[2,2,1,1] = const [1,0,0,1]  %u: f32[2,2,1,1] = const [2,1,-1,2]  %v: f32[1,4,1,1] = const [1,2,3,4]
         %0 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from a (Conv)
@@ -179,9 +180,9 @@ fn a_join_puts_its_operands_on_one_grid() {
     insta::assert_snapshot!(shown(&g, &Options::default()));
 }
 
-/// Rounding a weight shifts the mean of what it multiplies; the bias takes the shift back.
+/// Weight rounding shifts the output mean. The bias compensates the shift.
 #[test]
-fn biases_make_up_for_rounded_weights() {
+fn biases_compensate_weight_rounding() {
     let g = graph(
         "%0 = clamp(lo:0,hi:inf) %x
         %w: f32[1,2,1,1] = const [1,0.3361]  %b: f32[1] = const [0]
@@ -197,23 +198,23 @@ fn biases_make_up_for_rounded_weights() {
     assert!((mean(&g) - mean(&q.graph)).abs() < 4e-4, "{} {}", mean(&g), mean(&q.graph));
 }
 
-/// Two taps that both round up make a smooth image brighter; one of them is rounded down instead.
+/// Two taps that both round up make a smooth image brighter, so one of them is rounded down.
 #[test]
-fn taps_of_a_window_are_rounded_against_each_other() {
+fn rounding_errors_of_a_window_are_balanced() {
     let w = Tensor::from_vec(Shape::known(&[1, 1, 1, 4]), vec![1.27, 0.0047, 0.0046, 0.0046]);
     let op = qcc_ir::ops::Conv::unit(2).into();
     let qparams = qcc_ir::QuantParams::per_axis(StorageType::I8, 0, vec![0.01]);
     let sum = |t: &Tensor| t.integers().unwrap().iter().sum::<i64>();
     assert_eq!(w.quantized(&qparams).integers().unwrap(), [127, 0, 0, 0]);
     assert_eq!(super::weights::rounded(&op, &w, &qparams).integers().unwrap(), [127, 1, 0, 0]);
-    // On-grid weights stay as they are.
+    // Weights that are exactly representable do not change.
     let exact = super::weights::rounded(&op, &w, &qparams);
     assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &qparams)), sum(&exact));
 }
 
-/// Rows of numbers that are a little more than a step add up to what they are.
+/// The rounded weights of a row sum to nearly the same value, even if all are slightly above a step.
 #[test]
-fn weights_of_an_output_are_rounded_against_each_other() {
+fn rounding_errors_of_an_output_are_balanced() {
     let rows = [[1.27, 0.004, 0.004, 0.004, 0.004], [0.014, 1.27, 0.014, 0.014, 0.014]];
     for (axis, dims) in [(0, [2, 5]), (1, [5, 2])] {
         let at = |i: usize| if axis == 0 { rows[i / 5][i % 5] } else { rows[i % 2][i / 2] };
@@ -226,14 +227,14 @@ fn weights_of_an_output_are_rounded_against_each_other() {
     }
 }
 
-/// Kinds of the nodes that work on real numbers and neither contract nor reshape.
-fn real_kinds(g: &Graph) -> Vec<&'static str> {
+/// The kinds of float nodes that are neither contractions nor reshapes.
+fn float_kinds(g: &Graph) -> Vec<&'static str> {
     let islands = quality::float_islands(g).into_iter();
     let works = |n: &NodeId| !g.op(*n).is_contraction() && !matches!(g.op(*n), Op::Reshape(_));
     islands.filter(works).map(|n| g.op(n).kind().name()).collect()
 }
 
-/// `body` from the matrix `%m` to the matrix `%n`, with a product on either side.
+/// A graph that applies `body` from the matrix `%m` to the matrix `%n`, with a matrix product before and after it.
 pub(super) fn between_products(body: &str) -> Graph {
     let weight = "const [1,-0.5,0.25,0.75,-1,0.5,0.125,-0.25,0.5,1,-0.75,-0.5,0.25,-1,0.5,1]";
     graph(&format!(
@@ -244,22 +245,22 @@ pub(super) fn between_products(body: &str) -> Graph {
 }
 
 #[test]
-fn arithmetic_is_where_there_are_the_fewest_borders() {
-    let real = |body: &str| real_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
+fn the_partition_has_the_fewest_boundaries() {
+    let real = |body: &str| float_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
     assert!(real("%a = unary(f:Sigmoid) %m  %n = binary(f:Mul) %m, %a").is_empty());
     assert!(real("%n = binary(f:Add) %m, %r").is_empty());
-    // A normalisation reads real sums, and what comes from there stays real up to the next product.
+    // Layer normalization uses float sums, and the nodes after it stay in floating point up to the next product.
     let stream = "%a = binary(f:Add) %m, %r  %l = layer_norm(axis:1,epsilon:1e-5) %a
         %b = matmul(transpose_b:true) %l, %w  %c = binary(f:Add) %b, %a  %n = layer_norm(axis:1,epsilon:1e-5) %c";
     assert_eq!(real(stream), ["binary", "layer_norm", "binary", "layer_norm"]);
-    // What only moves numbers moves integers.
+    // Nodes that only move elements are quantized.
     let moved = "%a = transpose(perm:[1,0]) %m  %b = reshape[8,4] %a  %n = layer_norm(axis:1,epsilon:1e-5) %b";
     assert_eq!(real(moved), ["layer_norm"]);
 }
 
 #[test]
-fn what_would_be_left_too_little_of_stays_real() {
-    let real = |body: &str| real_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
+fn values_that_8_bits_are_too_coarse_for_stay_float() {
+    let real = |body: &str| float_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
     assert!(real("%n = softmax(axis:1,log:false) %m").is_empty());
     let masked = "%k: f32[4] = const [0,0,0,-10000]  %a = binary(f:Add) %m, %k  %n = softmax(axis:1,log:false) %a";
     assert_eq!(real(masked), ["binary", "softmax"]);
@@ -274,9 +275,9 @@ fn what_would_be_left_too_little_of_stays_real() {
 }
 
 #[test]
-fn what_no_grid_holds_stays_real() {
-    let real = |body: &str| real_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
-    // Though nothing of it was seen.
+fn infinite_constants_stay_float() {
+    let real = |body: &str| float_kinds(&quantized_graph(&between_products(body), &Options::default()).graph);
+    // Even if calibration never selects the constant.
     let masked = |fill: &str| {
         format!(
             "%k: f32[] = const [{fill}]  %l: f32[] = const [-1000]  %c = binary(f:Greater) %m, %l  %n = select %c, %m, %k"
@@ -286,23 +287,23 @@ fn what_no_grid_holds_stays_real() {
     assert!(real(&masked("-inf")).contains(&"select"));
 }
 
-/// What is always 0 has a step of 1, which is more than the sum.
+/// A value that is always 0 has a scale of 1, which exceeds the range of the sum.
 #[test]
-fn sums_of_unlike_steps_stay_real() {
+fn sums_below_the_resolution_of_an_operand_stay_float() {
     let real = |scale: &str| {
         let body = format!(
             "%k: f32[] = const [0]  %a = binary(f:Mul) %m, %k  %s: f32[] = const [{scale}]  %b = binary(f:Mul) %m, %s
              %n = binary(f:Add) %a, %b"
         );
-        real_kinds(&quantized_graph(&between_products(&body), &Options::default()).graph)
+        float_kinds(&quantized_graph(&between_products(&body), &Options::default()).graph)
     };
     assert!(real("0.5").is_empty());
     assert_eq!(real("0.0001"), ["binary"]);
 }
 
-/// Two channels that cancel out but for what lies far below their steps.
+/// Two channels that cancel except for a rest that is far below their scale.
 #[test]
-fn what_nothing_would_be_left_of_gives_real_numbers() {
+fn results_below_the_resolution_of_an_operand_stay_float() {
     let conv = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
     let body = |rest: f32| {
         format!(
@@ -318,9 +319,9 @@ fn what_nothing_would_be_left_of_gives_real_numbers() {
     assert!(integer(0.5) && !integer(1e-5));
 }
 
-/// Also where the sums become real numbers at once: kernels have the bias in 32 bits all the same.
+/// Also if the result is a float: kernels have a 32-bit bias in both cases.
 #[test]
-fn a_bias_fits_into_sums_beside_the_smallest_weights() {
+fn a_bias_fits_into_the_accumulator_with_small_weights() {
     let mut target = target();
     target.kernel = |op, operands| {
         let kernel = row(op, operands);
@@ -339,9 +340,9 @@ fn a_bias_fits_into_sums_beside_the_smallest_weights() {
     assert!(1.0 / (step(operands[0]) * step(operands[1])) < i32::MAX as f32);
 }
 
-/// A product of computed matrices has its zeros in the middle, the convolution beside it where the range puts it.
+/// A product of two activations needs symmetric parameters; the convolution beside it does not.
 #[test]
-fn readers_that_share_no_zero_have_grids_of_their_own() {
+fn users_with_different_zero_point_rules_have_separate_parameters() {
     let mut target = target();
     target.kernel = |op, operands| {
         let kernel = row(op, operands);
@@ -364,7 +365,7 @@ fn readers_that_share_no_zero_have_grids_of_their_own() {
     assert!(zero("last") < -64, "{}", zero("last"));
 }
 
-/// A state of four rows that goes through one weight again and again.
+/// A state of four rows that is multiplied by the same weight in each step.
 pub(super) fn looped(turns: usize) -> Graph {
     let weight: Vec<f32> = (0..64).map(|i| ((i * 7) % 11) as f32 / 4.0 - 1.25).collect();
     let mut body = format!("%w: f32[8,8] = const {weight:?}  %h0 = reshape[4,8] %x");
@@ -375,7 +376,7 @@ pub(super) fn looped(turns: usize) -> Graph {
 }
 
 #[test]
-fn long_loops_stay_real_but_for_their_weights() {
+fn long_recurrences_are_quantized_weight_only() {
     let products = |turns: usize, options: &Options| {
         let g = quantized_graph(&looped(turns), options).graph;
         let operands = g.order().into_iter().filter(|n| matches!(g.op(*n), Op::MatMul(_))).map(|n| g.operands(n));
@@ -390,10 +391,9 @@ fn long_loops_stay_real_but_for_their_weights() {
     assert_eq!(whole, vec![(true, true); 41]);
 }
 
-/// Matrices of products that are long enough have blocks along the indices that are summed up, whichever axis that is;
-/// other weights keep 8 bits.
+/// Long matrices are quantized in blocks along the reduction axis, whichever axis that is. Other weights have 8 bits.
 #[test]
-fn matrices_have_blocks_where_the_target_takes_them() {
+fn matrices_are_quantized_in_blocks_where_supported() {
     let weight = |rows: usize, columns: usize| {
         let values: Vec<f32> = (0..rows * columns).map(|i| ((i * 7) % 11) as f32 / 20.0 - 0.25).collect();
         format!("f32[{rows},{columns}] = const {values:?}")
@@ -417,9 +417,10 @@ fn matrices_have_blocks_where_the_target_takes_them() {
     assert_eq!(qparams, ["i4<axis 0 by 16 40 scales", "i4<axis 1 by 16 20 scales", "i8<axis 0 3 scales"]);
 }
 
-/// A bias lies on a grid that follows from that of a known weight; beside one that is computed, all stays real.
+/// The scale of a bias is computed from that of a constant weight. With a computed weight, everything stays in floating
+/// point.
 #[test]
-fn a_bias_beside_a_computed_weight_stays_real() {
+fn a_bias_with_a_computed_weight_stays_float() {
     let conv = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
     let g = graph(&format!(
         "%s: f32[2,2,4,4] = concat(axis:0) %x, %x  %b: f32[2] = const [0.1,-0.2]

@@ -1,4 +1,4 @@
-//! Constants on grids.
+//! Quantization of weights, biases and other constants.
 
 use qcc_ir::ops::Op;
 use qcc_ir::{QuantParams, Shape, StorageType, Tensor, scale_runs};
@@ -8,7 +8,7 @@ use super::qparams::{block_scale, per_channel, qparams_of};
 use crate::calibrate::Range;
 use crate::rounding::{against_each_other, places};
 
-/// Largest magnitude for each index of `axis`.
+/// The largest magnitude for each index of `axis`.
 pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
     let dims = w.dims();
     let inner: usize = dims[axis + 1..].iter().product();
@@ -20,9 +20,9 @@ pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
     max
 }
 
-/// Largest magnitude, for each index of `axis`, of the sum of two products of one sign that are neighbours in the sums of a
-/// contraction: along its channels, and from the last channel of a tap to the first of the next. `largest` are the factors
-/// of the channels.
+/// For each index of `axis`, the largest magnitude of the sum of two adjacent products of equal sign in the
+/// accumulation order of a contraction: along its channels, and from the last channel of a tap to the first channel of
+/// the next. `largest` is the largest activation of each channel.
 fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize, largest: &[f32]) -> Vec<f32> {
     let (dims, reals) = (w.dims(), w.reals());
     let summed = match op {
@@ -33,7 +33,7 @@ fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize, largest: &[f32]) -> Vec<f32
     };
     let inside = |axis: usize| dims[axis + 1..].iter().product::<usize>().max(1);
     let (inner, run) = (inside(summed), inside(axis));
-    // Channels of an output in groups are counted from the first of its group.
+    // For grouped convolutions, channels are counted from the first of the group.
     let first = |i: usize| match op {
         Op::Conv(c) => i / inside(0) / (dims[0] / c.groups.max(1)).max(1) * dims[1],
         _ => 0,
@@ -55,24 +55,24 @@ fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize, largest: &[f32]) -> Vec<f32
     max
 }
 
-/// What bounds the scales of a weight besides its own numbers.
+/// Lower bounds of the scales of a weight, besides its own range.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bounds<'a> {
-    /// The axis whose indices have a scale each.
+    /// The axis of per-channel scales.
     pub(super) channel: Option<usize>,
-    /// Where kernels add two neighbouring products in narrow integers: the largest sum that those hold, and the largest
-    /// integer of each channel of the activation.
+    /// For kernels that accumulate pairs of products in saturating 16-bit integers: the largest sum that fits, and the
+    /// largest quantized activation of each channel.
     pub(super) pairs: Option<(i32, &'a [f32])>,
-    /// Where sums are integers of 32 bits: the scale of the activation, and the bias.
+    /// For 32-bit accumulators: the scale of the activation, and the bias, which must fit.
     pub(super) sums: Option<(f32, &'a Tensor)>,
 }
 
-/// The grid of a contraction's weight: symmetric, and as fine as its bounds allow.
+/// The quantization parameters of the weight of a contraction: symmetric, with the smallest scales within the bounds.
 pub(super) fn weight_qparams(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> QuantParams {
     let axis = bounds.channel.unwrap_or(0);
     let mut largest = magnitudes(w, axis);
     if let Some((limit, factors)) = bounds.pairs {
-        // Less what rounding adds to each of two weights where the factors are largest.
+        // The margin covers the rounding of both weights at the largest activations.
         let most = 255.0 * ((limit / 255) as f32 - 2.0);
         let sums = pair_magnitudes(op, w, axis, factors).into_iter().map(|m| m / most * 127.0);
         largest.iter_mut().zip(sums).for_each(|(m, sum)| *m = m.max(sum));
@@ -94,7 +94,7 @@ pub(super) fn weight_qparams(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> QuantPa
     }
 }
 
-/// The grid of a weight in 4 bits with a scale for each run of `size` indices of `axis`.
+/// Block-wise 4-bit quantization parameters: one scale for each block of `size` elements along `axis`.
 pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams {
     let (dims, reals) = (w.dims(), w.reals());
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
@@ -111,7 +111,7 @@ pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams
     QuantParams::per_block(StorageType::I4, axis, size, scales)
 }
 
-/// The grid of a bias: that of the accumulator. There is none of products with a weight in blocks.
+/// The quantization parameters of a bias: those of the accumulator. Block-wise quantized weights have none.
 pub(super) fn bias_qparams(input: f32, weight: &QuantParams) -> QuantParams {
     match weight.tensor_map() {
         Some((scale, _)) => QuantParams::per_tensor(StorageType::I32, input * scale, 0),
@@ -121,7 +121,7 @@ pub(super) fn bias_qparams(input: f32, weight: &QuantParams) -> QuantParams {
     }
 }
 
-/// The grid that spans a constant.
+/// The quantization parameters that cover a constant.
 pub(super) fn constant_qparams(t: &Tensor, storage: StorageType) -> QuantParams {
     qparams_of(constant_range(t), storage, false)
 }
@@ -133,8 +133,8 @@ pub(super) fn constant_range(t: &Tensor) -> Range {
     Range { lo: end(f32::min), hi: end(f32::max) }
 }
 
-/// A weight's integers on a symmetric grid. Where a window is wider than one tap, neighbours are rounded against each
-/// other until their errors cancel: neighbours of an image are alike, so that the sum of their errors is what counts.
+/// The quantized weight, for symmetric parameters. For convolution windows of more than one tap, the rounding errors of
+/// the taps of a window are balanced: neighbouring elements of an image are similar, so the sum of the errors matters.
 pub(super) fn rounded(op: &Op, w: &Tensor, qparams: &QuantParams) -> Tensor {
     let nearest = w.quantized(qparams);
     let dims = w.dims();
@@ -145,15 +145,16 @@ pub(super) fn rounded(op: &Op, w: &Tensor, qparams: &QuantParams) -> Tensor {
     cancelled(w, &nearest, qparams, w.len() / taps, |window| (window * taps..(window + 1) * taps).collect())
 }
 
-/// The integers of a weight, `near` it on a grid, with those of each output along `axis` rounded against each other: where
-/// nothing is known of what they multiply, it is more often than not alike or of one sign.
+/// The quantized weight `near`, with the rounding errors of each output along `axis` balanced. Without statistics,
+/// activations are assumed to be similar or of one sign.
 pub(super) fn rounded_by_output(w: &Tensor, near: &Tensor, qparams: &QuantParams, axis: usize) -> Tensor {
     let dims = w.dims();
     let run = dims[axis + 1..].iter().product();
     cancelled(w, near, qparams, dims[axis], |output| places(output, dims[axis], run, w.len()))
 }
 
-/// Rounds the numbers of each group against each other: `places` says where they lie. Only of those in 8 bits.
+/// Balances the rounding errors within each group of elements, for 8-bit weights. `places` returns the indices of a
+/// group.
 fn cancelled(
     w: &Tensor,
     near: &Tensor,
@@ -179,8 +180,8 @@ fn cancelled(
     Tensor::of(near.ty().clone(), integers)
 }
 
-/// The part of the inputs of a contraction, those with weights other than 0, of whose weights rounding leaves a ratio of signal
-/// to noise below 3 dB: inputs whose weights are small beside those of other inputs with the same scale.
+/// The share of the input channels with nonzero weights whose weights have an SQNR below 3 dB after rounding: inputs
+/// with weights that are small compared to others with the same scale.
 pub(super) fn lost_inputs(op: &Op, w: &Tensor, rounded: &Tensor) -> f64 {
     let (dims, exact, rounded) = (w.dims(), w.reals(), rounded.reals());
     let (summed, outputs_per_group) = match op {
@@ -203,9 +204,9 @@ pub(super) fn lost_inputs(op: &Op, w: &Tensor, rounded: &Tensor) -> f64 {
     lost as f64 / count.max(1) as f64
 }
 
-/// The bias that makes up for what rounding the weight does to the mean of each output: `bias - (q - w) * mean(x)`,
-/// summed over the products of that output. `means` are those of the activation's channels, `shares` the parts of the
-/// results for which a tap reads the image.
+/// The bias that compensates the shift of the output means by weight rounding: `bias - sum((q - w) * mean(x))` over the
+/// products of each output. `means` are the means of the activation channels. `shares` is, for each tap, the share of
+/// outputs for which it is inside the image.
 pub(super) fn corrected_bias(
     op: &Op,
     w: &Tensor,
@@ -215,7 +216,7 @@ pub(super) fn corrected_bias(
     shares: &[f64],
 ) -> Option<Tensor> {
     let dims = w.dims();
-    // Products of one output, and the channel that the k-th of them reads, counted from the first of its group.
+    // The number of outputs, of products for each output, and of groups.
     let (outputs, products, groups) = match op {
         Op::Conv(c) => (dims[0], dims[1..].iter().product::<usize>(), c.groups),
         Op::MatMul(m) if m.transpose_b && dims.len() == 2 => (dims[0], dims[1], 1),
@@ -238,7 +239,7 @@ pub(super) fn corrected_bias(
     Some(Tensor::from_vec(Shape::known(&[outputs]), corrected))
 }
 
-/// The parts of the results for which each tap of a window reads the image and not padding.
+/// For each tap of a window, the share of outputs for which it reads the image and not padding.
 pub(super) fn shares(op: &Op, w: &Tensor, image: &Shape, result: &Shape) -> Vec<f64> {
     let (Op::Conv(conv), Some(image), Some(result)) = (op, image.extents(), result.extents()) else { return vec![1.0] };
     w.dims()[2..].iter().enumerate().fold(vec![1.0], |outer, (i, &window)| {
@@ -272,7 +273,7 @@ mod tests {
         ]
     }
 
-    /// Inputs are counted where each operator has them: of each group, behind the outputs or before them.
+    /// Input channels are counted on the axis of each operator, within each group.
     #[test]
     fn lost_inputs_are_those_of_the_operator() {
         let lost = |op: &Op, dims: &[usize], w: &[f32], rounded: &[f32]| {
@@ -290,7 +291,7 @@ mod tests {
     }
 
     proptest! {
-        /// Two neighbouring products with the largest activation fit into 16 bits, however weights are rounded.
+        /// The sum of two adjacent products with the largest activation fits in 16 bits, however weights are rounded.
         #[test]
         fn pairs_fit_into_16_bits((op, axis) in ops(), extents in prop::array::uniform4(1usize..5), seed: u64, all: bool) {
             let rank = if matches!(op, Op::MatMul(_)) { 2 } else { 4 };
@@ -305,7 +306,7 @@ mod tests {
             let at = |index: &[usize]| {
                 i32::from(q[index.iter().zip(&dims).fold(0, |at, (i, extent)| at * extent + i)])
             };
-            // Products of one output in the order of kernels: the channels of a tap side by side.
+            // The products of one output in the accumulation order of kernels: channels innermost.
             for output in 0..dims[axis] {
                 let products: Vec<i32> = match op {
                     Op::MatMul(_) => (0..dims[1 - axis])

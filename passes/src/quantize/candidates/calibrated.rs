@@ -1,4 +1,4 @@
-//! Nodes with values of which calibration saw nothing, or that no grid holds since they are not finite.
+//! Vetoes nodes with values that are not calibrated or not finite.
 
 use qcc_ir::{Elem, NodeId, ValueId};
 use rustc_hash::FxHashSet;
@@ -21,7 +21,7 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     let first = |n: NodeId| {
         let all = g.operands(n).into_iter().chain(g.results(n));
         let mut reals = all.filter(|&v| g.ty(v).elem == Elem::F32).peekable();
-        // Ranges are those of values in single precision.
+        // The calibration table has ranges of `F32` values only.
         if reals.peek().is_none() { Some(Reason::NotCalibrated) } else { reals.find_map(reason) }
     };
     case.able(able).filter_map(|n| Some((n, first(n)?))).collect()

@@ -1,4 +1,4 @@
-//! Nodes that the user or the source model wants in floating point.
+//! Vetoes nodes that the user or the source model requires in floating point.
 
 use qcc_ir::{Graph, NodeId};
 use rustc_hash::FxHashSet;
@@ -11,21 +11,21 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
         let mut sources = case.g.origin(n).sources().iter();
         sources.any(|s| case.options.exclude.iter().any(|p| matches(p, &s.path)))
     };
-    let reason = |n: NodeId| match case.given_real.contains(&n) {
+    let reason = |n: NodeId| match case.float_in_source.contains(&n) {
         true => Some(Reason::GivenReal),
         false => named(n).then_some(Reason::Excluded),
     };
     case.able(able).filter_map(|n| Some((n, reason(n)?))).collect()
 }
 
-/// Patterns that match no node's name.
+/// The patterns that match no node name.
 pub fn unmatched<'p>(g: &Graph, patterns: &'p [String]) -> Vec<&'p String> {
     let order = g.order();
     let hit = |p: &str| order.iter().any(|&n| g.origin(n).sources().iter().any(|s| matches(p, &s.path)));
     patterns.iter().filter(|p| !hit(p)).collect()
 }
 
-/// True where `pattern` is all of `name`; `*` stands for any characters.
+/// True if `pattern` matches all of `name`. `*` stands for any characters.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|p| name.strip_prefix(p)) else { return false };

@@ -1,4 +1,4 @@
-//! Nodes with values that 8 bits are too coarse for, because of what is computed from them.
+//! Vetoes nodes with values that 8 bits are too coarse for, because of the functions applied to them.
 
 use qcc_ir::ops::{BinaryFn, Op, QuantRule, ReduceFn, Unary, UnaryFn};
 use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
@@ -8,27 +8,27 @@ use super::{Case, Vetoes};
 use crate::calibrate::{CalibrationTable, OwnRanges, Range};
 use crate::decisions::Reason;
 
-/// The step, in standard deviations of a value, with which rounding leaves 20 dB of it.
+/// The scale, in standard deviations of a value, at which rounding leaves an SQNR of 20 dB.
 const STEP: f32 = 0.346;
 
-/// How much wider steps may be behind which a contraction would have to be real: those that leave 10 dB.
+/// The factor on that scale for contractions, which are vetoed below 10 dB only.
 const STEEP: f32 = 3.0;
 
-/// Half a step of this width changes the results of a softmax by a sixteenth.
+/// An error of half this scale changes softmax results by a sixteenth.
 const SOFTMAX: f32 = 1.0 / 8.0;
 
-/// Values whose steps on 8 bits are so wide that less than 20 dB are left of a value computed from them: differences of
-/// numbers that are nearly alike, logarithms of the smallest, sines of large angles, weights of a softmax beside a mask.
-/// Behind a function that small numbers matter to, a contraction with a constant weight is a part of what is computed.
+/// Values whose 8-bit scale leaves less than 20 dB in a value computed from them: differences of nearly equal numbers,
+/// logarithms of small numbers, sines of large angles, and softmax inputs with a mask. After functions that are
+/// sensitive to small numbers, the analysis includes contractions with constant weights.
 #[derive(Debug, Default)]
 pub(in super::super) struct FewSteps {
-    /// All of them.
+    /// All of these values.
     values: FxHashSet<ValueId>,
-    /// Those that a run-time grid is too coarse for as well.
+    /// Those for which dynamic quantization is too coarse as well.
     steep: FxHashSet<ValueId>,
 }
 
-/// Contractions put what they read on a grid all the same, where that may be.
+/// Contractions are vetoed for `steep` values only: dynamic quantization may handle the others.
 pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &FewSteps) -> Vetoes {
     let g = case.g;
     let reads = |n: NodeId, values: &FxHashSet<ValueId>| g.operands(n).iter().any(|v| values.contains(v));
@@ -40,7 +40,7 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
 }
 
 impl FewSteps {
-    /// Those of the values whose own ranges are given.
+    /// Analyses all values. `own` is the range of each value.
     pub(in super::super) fn of(case: &Case<'_>, own: &OwnRanges) -> Self {
         let (g, ranges) = (case.g, case.ranges);
         let reach = Reach { g, ranges };
@@ -69,13 +69,13 @@ impl FewSteps {
         FewSteps { values: &coarse(&all) | &steep, steep }
     }
 
-    /// True where a result of a node is one of them.
+    /// True if a result of a node is one of these values.
     pub(super) fn result(&self, g: &Graph, n: NodeId) -> bool {
         g.results(n).any(|v| self.values.contains(&v))
     }
 }
 
-/// The widest steps of values that what is computed from them can bear.
+/// The largest scale of each value that the computations after it tolerate.
 #[derive(Default)]
 struct Bearable(FxHashMap<ValueId, f32>);
 
@@ -91,7 +91,7 @@ impl Bearable {
     }
 }
 
-/// The step of a grid of 8 bits.
+/// The scale of 8-bit quantization.
 fn step(range: Range) -> f32 {
     range.span() / 255.0
 }
@@ -102,13 +102,13 @@ struct Reach<'a> {
 }
 
 impl Reach<'_> {
-    /// The widest step of a value that leaves enough of it; `None` where it never changes.
+    /// The largest scale of a value that leaves a sufficient SQNR. `None` if the value is constant over all samples.
     fn needed(&self, v: ValueId) -> Option<f32> {
         let (_, deviation) = self.ranges.get(v)?.moments();
         (deviation > 0.0).then_some(deviation as f32 * STEP)
     }
 
-    /// True where an error of operand `i` matters more the smaller the number, or by a phase.
+    /// True if the result is more sensitive to errors of operand `i` the smaller the number is, or is periodic.
     fn is_steep(&self, n: NodeId, i: usize) -> bool {
         use UnaryFn::{Cos, Log, Reciprocal, Rsqrt, Sin, Sqrt, Tan};
         match self.g.op(n) {
@@ -118,8 +118,8 @@ impl Reach<'_> {
         }
     }
 
-    /// The widest step of operand `i` whose errors are no more in the result than those of `step`; `None` where the result
-    /// is a new value.
+    /// The largest scale of operand `i` whose errors in the result are at most those of `step`. `None` if errors of the
+    /// operand do not propagate like this.
     fn behind(&self, n: NodeId, operands: &[ValueId], i: usize, step: f32) -> Option<f32> {
         let slope = match self.g.op(n) {
             op @ Op::Unary(_) => return self.behind_function(operands[0], op, step),
@@ -130,7 +130,7 @@ impl Reach<'_> {
             Op::Binary(b) => self.binary(b.f, operands, i)?,
             _ if self.g.op(n).is_contraction() => self.contracted(n, i)?,
             Op::Softmax(s) if !s.log => self.needed(n.value(0))? / SOFTMAX,
-            // Errors of many numbers cancel out in part.
+            // Errors of many numbers partly cancel.
             Op::Reduce(r) if matches!(r.f, ReduceFn::Mean | ReduceFn::Sum) => {
                 let elements = |v| self.g.ty(v).shape.elements().map(|e| e.max(1) as f32);
                 let summed = elements(operands[0])? / elements(n.value(0))?;
@@ -145,7 +145,7 @@ impl Reach<'_> {
         Some(step / slope)
     }
 
-    /// How much wider an error of operand `i` is in the result.
+    /// The factor by which an error of operand `i` is amplified in the result.
     fn binary(&self, f: BinaryFn, operands: &[ValueId], i: usize) -> Option<f32> {
         let other = operands[1 - i];
         match f {
@@ -156,20 +156,20 @@ impl Reach<'_> {
         }
     }
 
-    /// How much wider an error of operand `i` is in a sum of products with constants. Errors of many numbers cancel out
-    /// in part.
+    /// The factor by which an error of operand `i` is amplified by a contraction with a constant weight. Errors of many
+    /// numbers partly cancel.
     fn contracted(&self, n: NodeId, i: usize) -> Option<f32> {
         let w = self.g.constant(*self.g.operands(n).get(1usize.checked_sub(i)?)?)?;
         let numbers = match (self.g.op(n).quant_rule(), i) {
             (QuantRule::Contraction { channel }, 0) => w.dims()[channel],
-            // The sums run along the last axis of what stands on the left.
+            // The reduction axis of the left operand is the last one.
             _ => w.len() / w.dims().last()?,
         };
         let squares: f32 = w.reals().iter().map(|x| x * x).sum();
         Some((squares / numbers.max(1) as f32).sqrt())
     }
 
-    /// The root of the mean square of a value.
+    /// The root mean square of a value.
     fn magnitude(&self, v: ValueId) -> Option<f32> {
         if let Some(c) = self.g.constant(v) {
             let squares: f32 = c.reals().iter().map(|x| x * x).sum();
@@ -179,8 +179,8 @@ impl Reach<'_> {
         Some(mean.hypot(deviation) as f32)
     }
 
-    /// The widest step of a value whose errors are no more than those of `bearable` behind a function, over all that was
-    /// seen of the value.
+    /// The largest scale of a value whose errors after a function are at most those of `bearable`, over the
+    /// distribution of the value.
     fn behind_function(&self, v: ValueId, function: &Op, bearable: f32) -> Option<f32> {
         let (seen, range) = (self.ranges.get(v)?, self.ranges.range(v)?);
         let apply = |x: Vec<f32>| -> Option<Vec<f32>> {
@@ -195,17 +195,17 @@ impl Reach<'_> {
             let errors = apply(rounded.collect())?.into_iter().zip(&exact).zip(&counts);
             let noise: f64 = errors.map(|((r, e), n)| f64::from(r - e).powi(2) * *n as f64).sum();
             let mean = noise / counts.iter().sum::<u64>().max(1) as f64;
-            // What is not finite is infinitely wide.
+            // Errors that are not finite count as infinite.
             Some(if mean.is_nan() { f32::INFINITY } else { (mean * 12.0).sqrt() as f32 })
         };
         let mut own = step(range);
         let mut wide = behind(own)?;
-        // Near zero a function may be much steeper than where most numbers are.
+        // Near zero the slope of a function may be much larger than for most numbers.
         while wide > bearable && own > seen.histogram.width() {
             own /= 2.0;
             wide = behind(own)?;
         }
-        // A function that is flat where the numbers are bears any step.
+        // A function that is constant over the distribution tolerates any scale.
         Some(if wide > 0.0 { own * bearable / wide } else { f32::INFINITY })
     }
 }

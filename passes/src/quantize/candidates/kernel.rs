@@ -1,4 +1,4 @@
-//! Nodes for which the target has no integer kernel.
+//! Vetoes nodes for which the target has no integer kernel.
 
 use qcc_ir::NodeId;
 use qcc_ir::ops::QuantRule;
@@ -17,7 +17,7 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
         if case.kernel(n).is_none() {
             return Some(Reason::NoKernel);
         }
-        // The scale of a bias follows from that of a known weight.
+        // The scale of a bias is computed from that of a constant weight.
         let has_bias = op.is_contraction() && g.operands(n).len() > 2;
         (has_bias && g.constant(g.operands(n)[1]).is_none()).then_some(Reason::BiasOfComputedWeight)
     };

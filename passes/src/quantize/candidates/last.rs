@@ -1,6 +1,8 @@
-//! Contractions whose result stays real, their weight alone on a grid: where what follows needs more than 8 bits; and where
-//! only real nodes read them, since their 8 bits would be the last and the worst, if that is at the end, does not make the
-//! products real, or these are few.
+//! Vetoes contractions whose result must stay a float. Their weights may still be quantized. There are two cases:
+//!
+//! - The nodes after the contraction need more than 8 bits.
+//! - All users are float nodes, so that quantizing the result would only add an error. This applies if the contraction
+//!   is the last of the model, or sums few products without dynamic quantization.
 
 use qcc_ir::ops::QuantRule;
 use qcc_ir::{Graph, NodeId};
@@ -8,24 +10,24 @@ use rustc_hash::FxHashSet;
 
 use super::super::Dynamic;
 use super::few_steps::FewSteps;
-use super::paths::{leading_on, puts_on_integers, read_real};
+use super::paths::{only_float_users, quantizes_dynamically, reaching_contractions};
 use super::weights::weights_only;
 use super::{Case, Vetoes, partition};
 use crate::decisions::Reason;
 
-/// Two borders cost more than integers save where a number is the sum of fewer products.
+/// With fewer products for each result, two Q/DQ boundaries cost more than the integer kernel saves.
 const FEWEST_PRODUCTS: usize = 128;
 
 pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &FewSteps) -> Vetoes {
     let (g, target) = (case.g, case.target);
-    let integer = partition::fewest(case, able);
-    let leads_on = leading_on(g, case.order);
+    let integer = partition::fewest_boundaries(case, able);
+    let reaching = reaching_contractions(g, case.order);
     let ends = |n: NodeId| {
-        if !case.has_real_interface() || !read_real(g, n, &integer) {
+        if !case.has_float_interface() || !only_float_users(g, n, &integer) {
             return None;
         }
-        let last = !leads_on.contains(&n);
-        match puts_on_integers(g, target, n) {
+        let last = !reaching.contains(&n);
+        match quantizes_dynamically(g, target, n) {
             true => (last && case.options.dynamic == Dynamic::AtEnds).then_some(Reason::LastContraction),
             false if last => Some(Reason::LastContraction),
             false => (summed(g, n) < FEWEST_PRODUCTS).then_some(Reason::FewProducts),
@@ -42,7 +44,7 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
     case.able(able).filter_map(|n| Some((n, reason(n)?))).collect()
 }
 
-/// The products that are summed up to one number of a contraction's result.
+/// The number of products that each result of a contraction sums.
 fn summed(g: &Graph, n: NodeId) -> usize {
     let (weight, QuantRule::Contraction { channel }) = (g.ty(g.operands(n)[1]), g.op(n).quant_rule()) else { return 0 };
     let outputs = weight.shape.dims()[channel].known().unwrap_or(1);

@@ -1,7 +1,7 @@
-//! Which nodes may compute on integers: all that no policy vetoes.
+//! Selection of the nodes that may be quantized: all that no policy vetoes.
 //!
-//! A policy is a file with one function that gives the nodes it vetoes, each with a reason. It is asked about the nodes that
-//! no policy before it has vetoed.
+//! Each policy is a function in its own file. It returns the nodes that it vetoes, each with a reason. It is asked
+//! about the nodes that no earlier policy vetoed.
 
 use qcc_ir::target::{Quantized, Target};
 use qcc_ir::{Graph, NodeId};
@@ -30,27 +30,27 @@ mod wasted_range;
 mod weights;
 
 pub use excluded::{matches, unmatched};
-pub(super) use paths::{puts_on_integers, read_real};
+pub(super) use paths::{only_float_users, quantizes_dynamically};
 pub(super) use weights::weights_only;
 
-/// What policies look at.
+/// The input of policies.
 pub(super) struct Case<'a> {
     pub(super) g: &'a Graph,
     pub(super) order: &'a [NodeId],
     pub(super) target: &'a Target,
     pub(super) ranges: &'a CalibrationTable,
     pub(super) options: &'a Options,
-    /// Nodes that the source model has in floating point and others quantized.
-    pub(super) given_real: &'a FxHashSet<NodeId>,
+    /// Nodes that the source model keeps in floating point while it quantizes others.
+    pub(super) float_in_source: &'a FxHashSet<NodeId>,
 }
 
 impl Case<'_> {
-    /// True where inputs and outputs hold real numbers: what is at the ends of the model may be real as well.
-    fn has_real_interface(&self) -> bool {
+    /// True if inputs and outputs are floats, so that nodes at the ends of the model may be as well.
+    fn has_float_interface(&self) -> bool {
         self.options.interface == Interface::Float
     }
 
-    /// The target's kernel for a node that takes quantized activations.
+    /// The kernel of the target for a node with quantized activations.
     pub(super) fn kernel(&self, n: NodeId) -> Option<Quantized> {
         self.target.kernel_of(self.g, n)?.quantized
     }
@@ -61,13 +61,13 @@ impl Case<'_> {
     }
 }
 
-/// Nodes of those that are able, and why they are not.
+/// Vetoed nodes, each with a reason.
 type Vetoes = Vec<(NodeId, Reason)>;
 
-/// What vetoes nodes.
+/// A function that vetoes nodes among the candidates.
 pub(super) type Policy = fn(&Case<'_>, &FxHashSet<NodeId>) -> Vetoes;
 
-/// The policies for integer activations that ask nothing of the ranges of all candidates.
+/// The policies for quantized activations that do not depend on the ranges of all candidates.
 pub(super) const ACTIVATIONS: &[Policy] = &[
     no_reals::vetoes,
     excluded::vetoes,
@@ -80,10 +80,10 @@ pub(super) const ACTIVATIONS: &[Policy] = &[
     operands::vetoes,
 ];
 
-/// The policies for integer weights under real activations.
+/// The policies for weight-only quantization.
 pub(super) const WEIGHTS: &[Policy] = &[no_reals::vetoes, excluded::vetoes, weights::vetoes];
 
-/// The nodes that no policy has vetoed so far, and why others were.
+/// The nodes that no policy vetoed so far, and the reasons for the others.
 pub(super) struct Candidates<'a> {
     case: &'a Case<'a>,
     able: FxHashSet<NodeId>,
@@ -91,7 +91,7 @@ pub(super) struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    /// All nodes but those that the policies veto.
+    /// All nodes, after the given policies.
     pub(super) fn of(case: &'a Case<'a>, policies: &[Policy]) -> Self {
         let able = case.order.iter().copied().collect();
         let mut candidates = Candidates { case, able, vetoes: FxHashMap::default() };
@@ -99,7 +99,7 @@ impl<'a> Candidates<'a> {
         candidates
     }
 
-    /// Takes away what a policy vetoes. The first reason of a node is kept.
+    /// Removes the nodes that a policy vetoes. The first reason of a node is kept.
     pub(super) fn ask(&mut self, policy: impl Fn(&Case<'a>, &FxHashSet<NodeId>) -> Vetoes) {
         for (n, reason) in policy(self.case, &self.able) {
             if self.able.remove(&n) {
@@ -108,12 +108,12 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// The nodes that are left.
+    /// The remaining candidates.
     pub(super) fn able(&self) -> &FxHashSet<NodeId> {
         &self.able
     }
 
-    /// The nodes that are left, and why others are not.
+    /// The remaining candidates, and the reasons for the other nodes.
     pub(super) fn into_parts(self) -> (FxHashSet<NodeId>, FxHashMap<NodeId, Reason>) {
         (self.able, self.vetoes)
     }

@@ -1,4 +1,4 @@
-//! Nodes without floating-point values: there is nothing to quantize.
+//! Vetoes nodes without floating-point values: there is nothing to quantize.
 
 use qcc_ir::NodeId;
 use rustc_hash::FxHashSet;

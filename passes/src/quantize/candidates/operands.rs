@@ -1,5 +1,5 @@
-//! Joins that would put values of very different ranges on one grid, and the nodes that only hand the joined value on. A
-//! join that a contraction reads stays: the contraction would put it on one grid anyway.
+//! Vetoes shared-scale nodes whose operands have very different ranges, and nodes that only forward their result. Nodes
+//! whose result a contraction uses are not vetoed: the contraction would quantize it with one scale anyway.
 
 use qcc_ir::ops::{BinaryFn, Op, QuantRule};
 use qcc_ir::{NodeId, ValueId};
@@ -10,7 +10,7 @@ use super::{Case, Vetoes};
 use crate::calibrate::Range;
 use crate::decisions::Reason;
 
-/// A join whose operands' ranges differ by more than this leaves the smaller one less than 4 of its 8 bits.
+/// With a larger ratio of ranges, a shared scale leaves the smaller operand less than 4 of its 8 bits.
 const CONFLICT: f32 = 16.0;
 
 pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
@@ -30,7 +30,7 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
             QuantRule::SameAsInput | QuantRule::SharedScale | QuantRule::OwnRange | QuantRule::Fixed { .. }
         ) && operands.iter().any(|v| real.contains(&v.node));
         let joined = span(n.value(0)).unwrap_or(0.0);
-        // A constant that lies beside other numbers is to be told apart on their grid, one that is added is not.
+        // A constant that is concatenated must stay distinguishable at the shared scale. One that is added need not.
         let beside = |v: ValueId| g.constant(v).filter(|_| op.quant_rule() == QuantRule::SharedScale);
         let own = |v: ValueId| beside(v).map_or_else(|| span(v), |c| Some(constant_range(c).with_zero().span()));
         let small = |v: &ValueId| own(*v).is_some_and(|s| s > 0.0 && s * CONFLICT < joined);

@@ -1,5 +1,5 @@
-//! Nodes that would need no fewer borders on integers than on real numbers: where real numbers go onto grids and back is
-//! decided for all nodes at once.
+//! Vetoes nodes whose quantization would not reduce the number of Q/DQ boundaries. The partition is a minimum cut over
+//! the whole graph.
 
 use petgraph::algo::dinics;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -14,24 +14,24 @@ use super::super::kernels::clamped;
 use super::{Case, Vetoes};
 use crate::decisions::Reason;
 
-/// What one border costs: more than all preferences together.
-const BORDER: u64 = 1 << 32;
-/// What a node costs on the side that it does not prefer.
+/// The cost of one Q/DQ boundary: more than the sum of all preferences.
+const BOUNDARY: u64 = 1 << 32;
+/// The cost of a node on the side that it does not prefer.
 const PREFERENCE: u64 = 1;
-/// What is not to be cut.
+/// The weight of an edge that must not be cut.
 const NEVER: u64 = 1 << 50;
 
 pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
-    let integer = fewest(case, able);
+    let integer = fewest_boundaries(case, able);
     case.able(able).filter(|n| !integer.contains(n)).map(|n| (n, Reason::Conversions)).collect()
 }
 
-/// The nodes of `able` that work on integers where there are as few borders as can be: all contractions, and what costs
-/// fewer borders on integers than on real numbers. At equal cost arithmetic stays real, where it has no errors, and what
-/// only moves numbers moves integers, which are fewer bytes.
+/// The nodes of `able` that are quantized in a partition with the fewest Q/DQ boundaries. All contractions are
+/// quantized. At equal cost, arithmetic stays in floating point, which is more accurate, and nodes that only move
+/// elements are quantized, which moves fewer bytes.
 ///
-/// It is the least cut of a network with integers on one side and real numbers on the other.
-pub(super) fn fewest(case: &Case<'_>, able: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
+/// The partition is the minimum cut of a network between a quantized source and a float sink.
+pub(super) fn fewest_boundaries(case: &Case<'_>, able: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
     let (g, interface) = (case.g, case.options.interface);
     let mut network = Network::new();
     for &n in case.order.iter().filter(|n| !matches!(g.op(**n), Op::Const(_))) {
@@ -44,47 +44,48 @@ pub(super) fn fewest(case: &Case<'_>, able: &FxHashSet<NodeId>) -> FxHashSet<Nod
     able.iter().copied().filter(|n| integers.contains(&network.reads[n])).collect()
 }
 
-/// Vertices are what nodes read and give; what is cut off from `integers` is real.
+/// The flow network. Vertices represent the operands and results of nodes. Vertices on the side of `integers` are
+/// quantized.
 struct Network {
     graph: DiGraph<(), u64>,
     integers: NodeIndex,
-    reals: NodeIndex,
-    /// What the operands of a node are.
+    floats: NodeIndex,
+    /// The vertex of the operands of a node.
     reads: FxHashMap<NodeId, NodeIndex>,
-    /// What its results are.
+    /// The vertex of the results of a node.
     gives: FxHashMap<NodeId, NodeIndex>,
 }
 
 impl Network {
     fn new() -> Self {
         let mut graph = DiGraph::new();
-        let (integers, reals) = (graph.add_node(()), graph.add_node(()));
-        Network { graph, integers, reals, reads: FxHashMap::default(), gives: FxHashMap::default() }
+        let (integers, floats) = (graph.add_node(()), graph.add_node(()));
+        Network { graph, integers, floats, reads: FxHashMap::default(), gives: FxHashMap::default() }
     }
 
     fn add(&mut self, case: &Case<'_>, n: NodeId, able: &FxHashSet<NodeId>) {
         let g = case.g;
         let (reads, gives) = match g.op(n) {
             Op::Input(_) if matches!(case.options.interface, Interface::Quantized(_)) => (self.integers, self.integers),
-            _ if !able.contains(&n) => (self.reals, self.reals),
+            _ if !able.contains(&n) => (self.floats, self.floats),
             _ if g.op(n).is_contraction() => {
                 let gives = match case.kernel(n) {
                     Some(kernel) if kernel.gives_real && kernel.gives_quantized => self.graph.add_node(()),
-                    Some(kernel) if kernel.gives_real => self.reals,
+                    Some(kernel) if kernel.gives_real => self.floats,
                     _ => self.integers,
                 };
                 (self.integers, gives)
             }
             op => {
                 let own = match clamped(g, case.target, n).filter(|c| able.contains(c) && g.op(*c).is_contraction()) {
-                    // One kernel.
+                    // The kernel fuses both nodes.
                     Some(contraction) => self.gives[&contraction],
                     None => self.graph.add_node(()),
                 };
                 let computes =
                     matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Softmax(_) | Op::Reduce(_));
                 match computes {
-                    true => self.graph.add_edge(own, self.reals, PREFERENCE),
+                    true => self.graph.add_edge(own, self.floats, PREFERENCE),
                     false => self.graph.add_edge(self.integers, own, PREFERENCE),
                 };
                 (own, own)
@@ -94,29 +95,29 @@ impl Network {
         self.gives.insert(n, gives);
     }
 
-    /// A border is paid once where a value is needed as what it is not given as.
+    /// Adds the boundary of a value. It is paid once, if a user needs the value in the other representation.
     fn add_value(&mut self, g: &Graph, v: ValueId, interface: Interface) {
         let Some(&gives) = self.gives.get(&v.node).filter(|_| g.ty(v).elem == Elem::F32) else { return };
         let mut readers: Vec<NodeIndex> = g.users(v).iter().map(|u| self.reads[&u.0]).collect();
         if g.is_output(v) {
-            readers.push(if matches!(interface, Interface::Quantized(_)) { self.integers } else { self.reals });
+            readers.push(if matches!(interface, Interface::Quantized(_)) { self.integers } else { self.floats });
         }
         readers.retain(|&r| r != gives);
         if readers.is_empty() {
             return;
         }
-        let (restored, placed) = (self.graph.add_node(()), self.graph.add_node(()));
-        self.graph.add_edge(gives, restored, BORDER);
-        self.graph.add_edge(placed, gives, BORDER);
+        let (dequantized, quantized) = (self.graph.add_node(()), self.graph.add_node(()));
+        self.graph.add_edge(gives, dequantized, BOUNDARY);
+        self.graph.add_edge(quantized, gives, BOUNDARY);
         for reader in readers {
-            self.graph.add_edge(restored, reader, NEVER);
-            self.graph.add_edge(reader, placed, NEVER);
+            self.graph.add_edge(dequantized, reader, NEVER);
+            self.graph.add_edge(reader, quantized, NEVER);
         }
     }
 
-    /// What the least cut leaves on the side of the integers: the fewest vertices, whatever way the flow takes.
+    /// The smallest quantized side among all minimum cuts, which does not depend on the flow that was found.
     fn integers(&self) -> FxHashSet<NodeIndex> {
-        let (_, flow) = dinics(&self.graph, self.integers, self.reals);
+        let (_, flow) = dinics(&self.graph, self.integers, self.floats);
         let mut found = FxHashSet::from_iter([self.integers]);
         let mut open = vec![self.integers];
         while let Some(vertex) = open.pop() {

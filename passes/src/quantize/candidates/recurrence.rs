@@ -1,4 +1,4 @@
-//! Nodes of loops that were unrolled: an error on a grid inside a loop would grow with each turn.
+//! Vetoes nodes of unrolled recurrences: a quantization error would grow with each step.
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -7,27 +7,27 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{Case, Vetoes};
 use crate::decisions::Reason;
 
-/// Loops of fewer turns are like layers that share a weight.
-const FEWEST_TURNS: usize = 16;
+/// Recurrences with fewer steps are treated like layers that share a weight.
+const FEWEST_STEPS: usize = 16;
 
 pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
-    if !case.has_real_interface() {
+    if !case.has_float_interface() {
         return Vetoes::new();
     }
     let nodes = nodes(case.g, case.order);
     case.able(able).filter(|n| nodes.contains(n)).map(|n| (n, Reason::Recurrence)).collect()
 }
 
-/// The nodes of unrolled loops: many contractions with one weight that follow upon each other, what lies between two of
-/// them, and what comes from there or leads only there, as far as the next contraction.
+/// The nodes of unrolled recurrences: many contractions with the same weight that depend on each other, the nodes
+/// between them, and the nodes before and after them up to the next contraction.
 fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
-    let mut readers: FxHashMap<ValueId, FxHashSet<NodeId>> = FxHashMap::default();
+    let mut users_of_weight: FxHashMap<ValueId, FxHashSet<NodeId>> = FxHashMap::default();
     for &n in order.iter().filter(|n| g.op(**n).is_contraction()) {
-        readers.entry(g.operands(n)[1]).or_default().insert(n);
+        users_of_weight.entry(g.operands(n)[1]).or_default().insert(n);
     }
     let mut nodes = FxHashSet::default();
-    for turns in readers.values().filter(|turns| turns.len() >= FEWEST_TURNS) {
-        nodes.extend(between(g, order, turns));
+    for steps in users_of_weight.values().filter(|steps| steps.len() >= FEWEST_STEPS) {
+        nodes.extend(between(g, order, steps));
     }
     if nodes.is_empty() {
         return nodes;
@@ -47,23 +47,23 @@ fn nodes(g: &Graph, order: &[NodeId]) -> FxHashSet<NodeId> {
     nodes
 }
 
-/// The turns that follow upon others, or that others follow, and what lies between; nothing where few follow.
-fn between(g: &Graph, order: &[NodeId], turns: &FxHashSet<NodeId>) -> Vec<NodeId> {
+/// The contractions of `steps` that depend on each other, and the nodes between them. Empty if the chain is short.
+fn between(g: &Graph, order: &[NodeId], steps: &FxHashSet<NodeId>) -> Vec<NodeId> {
     let (mut after, mut before) = (FxHashSet::default(), FxHashSet::default());
     for &n in order {
-        if g.operands(n).iter().any(|v| turns.contains(&v.node) || after.contains(&v.node)) {
+        if g.operands(n).iter().any(|v| steps.contains(&v.node) || after.contains(&v.node)) {
             after.insert(n);
         }
     }
-    if turns.iter().filter(|n| after.contains(n)).count() + 1 < FEWEST_TURNS {
+    if steps.iter().filter(|n| after.contains(n)).count() + 1 < FEWEST_STEPS {
         return Vec::new();
     }
     for n in order.iter().rev() {
-        if turns.contains(n) || before.contains(n) {
+        if steps.contains(n) || before.contains(n) {
             before.extend(g.operands(*n).iter().map(|v| v.node));
         }
     }
-    let inside = |n: &&NodeId| match turns.contains(n) {
+    let inside = |n: &&NodeId| match steps.contains(n) {
         true => after.contains(n) || before.contains(n),
         false => after.contains(n) && before.contains(n),
     };

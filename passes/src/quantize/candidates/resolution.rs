@@ -1,4 +1,5 @@
-//! Nodes that the grids of their operands leave nothing of: one step of an operand is more than the whole result.
+//! Vetoes nodes whose result is below the resolution of an operand: one step of the operand exceeds the range of the
+//! result.
 
 use qcc_ir::ops::{BinaryFn, Op};
 use qcc_ir::{Graph, NodeId, QuantParams, ValueId};
@@ -6,7 +7,7 @@ use qcc_ir::{Graph, NodeId, QuantParams, ValueId};
 use super::Vetoes;
 use crate::decisions::Reason;
 
-/// `qparams` gives the grids of the values of `integers`.
+/// `qparams` returns the quantization parameters of the values of `integers`.
 pub(in super::super) fn vetoes<'a>(
     g: &Graph,
     integers: impl Iterator<Item = NodeId>,
@@ -27,7 +28,7 @@ pub(in super::super) fn vetoes<'a>(
             _ => None,
         }
     };
-    let drowned =
+    let below_resolution =
         |n: &NodeId| moved_by_a_step(*n).zip(step(n.value(0))).is_some_and(|(moved, step)| moved > step * 255.0);
-    integers.filter(drowned).map(|n| (n, Reason::BelowResolution)).collect()
+    integers.filter(below_resolution).map(|n| (n, Reason::BelowResolution)).collect()
 }

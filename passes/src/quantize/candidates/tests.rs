@@ -1,4 +1,4 @@
-//! What each policy vetoes, with its reason, and a neighbour that it does not.
+//! Each policy: a node that it vetoes, with its reason, and a similar node that it does not veto.
 
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Kernel, Target, Weights};
@@ -11,7 +11,7 @@ use crate::simplify::tests::{row, target};
 
 const CONV: &str = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
 
-/// What the node of that name computes with, and why.
+/// What the node with that name computes with, and why.
 fn why_on(target: &Target, g: &Graph, options: &Options, name: &str) -> String {
     let decisions = quantized_graph_of(target, g, options).decisions;
     let found = decisions.iter().find(|d| d.origin.path() == name);
@@ -22,7 +22,7 @@ fn why(g: &Graph, name: &str) -> String {
     why_on(&target(), g, &Options::default(), name)
 }
 
-/// As [`why`], of a graph whose inputs and outputs are integers: nothing is real for lying at an end.
+/// As [`why`], with quantized inputs and outputs, so that no node is vetoed for its position at an end.
 fn why_inside(g: &Graph, name: &str) -> String {
     let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
     why_on(&target(), g, &options, name)
@@ -96,7 +96,7 @@ fn most_of_a_fixed_range_unused() {
 }
 
 #[test]
-fn values_that_calibration_saw() {
+fn calibrated_values() {
     let masked = |fill: &str| {
         between_products(&format!(
             "%k: f32[] = const [{fill}]  %l: f32[] = const [-1000]  %c = binary(f:Greater) %m, %l
@@ -108,7 +108,7 @@ fn values_that_calibration_saw() {
     let unseen =
         quantize(&graph(GATED), &target(), &CalibrationTable::default(), &Options::default()).unwrap().decisions;
     let first = unseen.iter().find(|d| d.origin.path() == "first").unwrap();
-    assert_eq!(first.reason.to_string(), "calibration saw no range of its values");
+    assert_eq!(first.reason.to_string(), "calibration found no range for its values");
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn positions() {
 }
 
 #[test]
-fn behind_the_last_contraction() {
+fn after_the_last_contraction() {
     let g = graph(&format!(
         "%w: f32[2,2,1,1] = const [1,0.5,-0.5,1]  %0 = binary(f:Mul) %x, %x from before (Mul)
          %1 = {CONV} %0, %w  %2 = {CONV} %1, %w  %3 = binary(f:Mul) %2, %2 from behind (Mul)  output y = %3"
     ));
-    let reason = "float: it follows the last contraction: its errors would go straight to the output";
+    let reason = "float: it follows the last contraction: its errors would directly affect the output";
     assert_eq!(why(&g, "behind"), reason);
     assert_ne!(why(&g, "before"), reason);
     assert_eq!(why_inside(&g, "behind"), INTEGER);
@@ -149,7 +149,7 @@ fn operands_of_unlike_ranges() {
     };
     let reason = "the ranges of its operands differ too much for one scale";
     assert_eq!(why_inside(&joined("300"), "join"), format!("float: {reason}"));
-    let handed = "float: it hands on values whose ranges differ too much for one scale";
+    let handed = "float: it forwards values whose ranges differ too much for one scale";
     assert_eq!(why_inside(&joined("300"), "turned"), handed);
     assert_eq!(why_inside(&joined("1"), "join"), INTEGER);
     assert_eq!(why_inside(&joined("1"), "turned"), INTEGER);
@@ -164,10 +164,10 @@ fn too_few_steps() {
              %4 = {CONV} %3, %w  %5 = {CONV} %4, %w  output y = %5"
         ))
     };
-    let of_values = "float: 8 bits have too few steps for what is computed from its values";
+    let of_values = "float: 8 bits are too coarse for what is computed from its values";
     assert_eq!(why_inside(&small("0.0001"), "log"), of_values);
     assert_eq!(why_inside(&small("1"), "log"), INTEGER);
-    let of_result = "dynamic: 8 bits have too few steps for what is computed from its result";
+    let of_result = "dynamic: 8 bits are too coarse for what is computed from its result";
     assert_eq!(why(&small("0.0001"), "product"), of_result);
     assert_eq!(why(&small("1"), "product"), INTEGER);
 }
@@ -178,8 +178,8 @@ fn last_contractions() {
     let last = |dynamic| why_on(&target(), &graph(GATED), &options(dynamic), "last");
     assert_eq!(last(Dynamic::AtEnds), "dynamic: no contraction follows: its result stays in floating point");
     assert_eq!(last(Dynamic::Needed), INTEGER);
-    let mut weights_alone = target();
-    weights_alone.kernel = |op, operands| {
+    let mut weight_only = target();
+    weight_only.kernel = |op, operands| {
         let kernel = row(op, operands);
         Some(Kernel { weights: kernel.weights.map(|w| Weights { dynamic: None, ..w }), ..kernel })
     };
@@ -195,9 +195,9 @@ fn last_contractions() {
             weight(16)
         ))
     };
-    let few = "weights only: its sums have so few products that conversions would cost more than integers save";
-    assert_eq!(why_on(&weights_alone, &summed(127), &Options::default(), "sums"), few);
-    assert_eq!(why_on(&weights_alone, &summed(128), &Options::default(), "sums"), INTEGER);
+    let few = "weights only: it sums few products, so that conversions would cost more than the integer kernel saves";
+    assert_eq!(why_on(&weight_only, &summed(127), &Options::default(), "sums"), few);
+    assert_eq!(why_on(&weight_only, &summed(128), &Options::default(), "sums"), INTEGER);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn below_the_resolution_of_an_operand() {
              %n = binary(f:Add) %a, %b from sum (Add)"
         ))
     };
-    assert_eq!(why(&sum("0.0001"), "sum"), "float: one step of an operand is more than its whole result");
+    assert_eq!(why(&sum("0.0001"), "sum"), "float: one step of an operand exceeds the range of its result");
     assert_eq!(why(&sum("0.5"), "sum"), INTEGER);
 }
 
@@ -217,13 +217,13 @@ fn more_conversions_than_they_are_worth() {
     let norm = "layer_norm(axis:1,epsilon:1e-5)";
     let between =
         between_products(&format!("%a = {norm} %m  %b = binary(f:Add) %a, %a from sum (Add)  %n = {norm} %b"));
-    let reason = "float: on integers it would need no fewer conversions than in floating point";
+    let reason = "float: quantizing it would not save any conversion";
     assert_eq!(why(&between, "sum"), reason);
     assert_eq!(why(&between_products("%n = binary(f:Add) %m, %r from sum (Add)"), "sum"), INTEGER);
 }
 
 #[test]
-fn weights_alone() {
+fn weight_only() {
     let options = Options { activations: false, ..Options::default() };
     let why = |g: &Graph, name: &str| why_on(&target(), g, &options, name);
     let g = graph(GATED);
@@ -231,7 +231,7 @@ fn weights_alone() {
     assert_eq!(why(&g, "gate"), "float: it has no weights");
     let mut poor = target();
     poor.kernel = |op, operands| Some(Kernel { weights: None, ..row(op, operands) });
-    let reason = "float: the target has no kernel for it that takes integer weights";
+    let reason = "float: the target has no kernel for it with quantized weights";
     assert_eq!(why_on(&poor, &g, &options, "first"), reason);
     let computed =
         graph(&format!("%s: f32[2,2,4,4] = concat(axis:0) %x, %x  %c = {CONV} %x, %s from conv (Conv)  output y = %c"));

@@ -1,4 +1,4 @@
-//! Nodes whose kernel gives a range that is known beforehand, most of which their results do not use.
+//! Vetoes nodes whose kernel has predefined output parameters, if their results use a small part of that range.
 
 use qcc_ir::NodeId;
 use qcc_ir::ops::QuantRule;
@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 use super::{Case, Vetoes};
 use crate::decisions::Reason;
 
-/// Results that span less than this part of a grid that is known beforehand would lose more than 2 of 8 bits to it.
+/// Results that span less than a quarter of the predefined range would lose more than 2 of 8 bits.
 const WASTE: f32 = 4.0;
 
 pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {

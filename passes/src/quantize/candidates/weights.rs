@@ -1,4 +1,4 @@
-//! Nodes without constant weights that the target takes on a grid beside real activations.
+//! Vetoes nodes without constant weights that the target supports in quantized form with float activations.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Elem, Graph, NodeId, Tensor};
@@ -8,19 +8,19 @@ use super::super::kernels::weights;
 use super::{Case, Vetoes};
 use crate::decisions::Reason;
 
-/// Constants with fewer numbers, of which no contraction is made, are not worth a grid.
+/// Lookup tables and weights of other operators with fewer elements are not quantized.
 const SMALL: usize = 4096;
 
 pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     case.able(able).filter_map(|n| Some((n, obstacle(case.g, case.target, n)?))).collect()
 }
 
-/// True where the weights of a node are constants that the target takes on a grid beside real activations.
+/// True if the target supports weight-only quantization of a node.
 pub(in super::super) fn weights_only(g: &Graph, target: &Target, n: NodeId) -> bool {
     obstacle(g, target, n).is_none()
 }
 
-/// Why the weights of a node do not lie on a grid beside real activations.
+/// Why weight-only quantization of a node is not possible.
 fn obstacle(g: &Graph, target: &Target, n: NodeId) -> Option<Reason> {
     let (op, operands) = (g.op(n), g.operands(n));
     let weights = weights(op);

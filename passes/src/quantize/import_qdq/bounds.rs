@@ -1,20 +1,20 @@
-//! What a value cannot exceed, by the operators that made it.
+//! Bounds of values, from the operators that compute them.
 
 use qcc_ir::ops::{BinaryFn, Op, PadMode, ReduceFn, ResizeMode, UnaryFn};
 use qcc_ir::{Elem, Graph, ValueId};
 use rustc_hash::FxHashMap;
 
-/// The least and the largest number of values, as far as they were asked for.
+/// The lower and the upper bound of each value that was requested.
 #[derive(Debug, Default)]
 pub(super) struct Bounds(FxHashMap<ValueId, (f32, f32)>);
 
 const ANY: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
 
-/// Operators that are looked through, one after the other.
+/// The maximum depth of the search.
 const DEEPEST: usize = 64;
 
 impl Bounds {
-    /// Bounds of `v`; infinite ones where nothing is known.
+    /// The bounds of `v`, infinite if they are not known.
     pub(super) fn of(&mut self, g: &Graph, v: ValueId) -> (f32, f32) {
         self.within(g, v, DEEPEST)
     }

@@ -1,4 +1,4 @@
-//! What the nodes of a graph that comes quantized compute with.
+//! Reports what the nodes of a graph that comes quantized compute with.
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
@@ -6,7 +6,8 @@ use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use super::super::decide::{beside_weights, decision};
 use crate::decisions::{Decision, Form, Reason};
 
-/// What the nodes of `before` compute with in `after`. `now` tells what became of a value, if it is left.
+/// The decisions for the nodes of `before`, given the imported graph `after`. `now` maps a value to its replacement, if
+/// there is one.
 pub(super) fn decisions(before: &Graph, after: &Graph, now: impl Fn(ValueId) -> Option<ValueId>) -> Vec<Decision> {
     let computes = |n: &NodeId| {
         !matches!(
@@ -24,7 +25,7 @@ pub(super) fn decisions(before: &Graph, after: &Graph, now: impl Fn(ValueId) -> 
         Some(match after.operands(v.node).first() {
             _ if is_quantized(v) => (Form::Integer, Reason::GivenIntegers),
             Some(&x) if is_quantized(x) && after.op(v.node).is_contraction() => (Form::Integer, Reason::RealSums),
-            // An index or a comparison.
+            // An index or the result of a comparison.
             Some(&x) if is_quantized(x) && after.ty(v).elem != Elem::F32 => (Form::Integer, Reason::GivenIntegers),
             _ => {
                 let form = beside_weights(after, v.node).unwrap_or(Form::Float);
@@ -35,7 +36,7 @@ pub(super) fn decisions(before: &Graph, after: &Graph, now: impl Fn(ValueId) -> 
     before.order().into_iter().filter(computes).filter_map(|n| Some(decision(before, n, decided(n)?))).collect()
 }
 
-/// Why a node does not compute on the integers of the model alone.
+/// Why a node does not compute with the quantized values of the model only.
 fn obstacle(g: &Graph, n: NodeId, form: Form) -> Reason {
     let activations = g.operands(n).into_iter().filter(|&v| g.ty(v).elem == Elem::F32 && g.constant(v).is_none());
     let mut real = false;

@@ -1,7 +1,8 @@
-//! Graphs that come quantized: what lies between `Dequantize` and `Quantize` goes onto the grids around it.
+//! Import of quantized (QDQ) graphs: Q/DQ pairs are fused into the nodes between them.
 //!
-//! A node works on integers where its operands come from grids, its result goes onto one, and the target's kernels take
-//! just these grids; then its integers are those of the model. All else stays between its borders: right, and slower.
+//! A node is quantized if its operands come from `Dequantize`, its result goes to `Quantize`, and the target has a
+//! kernel for these parameters. Its quantized values are then those of the model. All other nodes compute in floating
+//! point between the Q/DQ pairs, which is correct but slower.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::evaluate_node;
@@ -22,13 +23,13 @@ mod tests;
 
 use bounds::Bounds;
 
-/// True where values of the graph lie on grids.
+/// True if the graph has quantized values.
 pub fn is_quantized(g: &Graph) -> bool {
     g.order().into_iter().any(|n| matches!(g.op(n), Op::Quantize(_) | Op::Dequantize(_) | Op::DynamicQuantize(_)))
 }
 
-/// The first node that computes with integers on grids, which no border makes real: it has been through a quantization
-/// that is not this one.
+/// The first node that computes with quantized operands without a `Dequantize`: the graph was quantized for a target
+/// already.
 pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
     let computes = |&n: &NodeId| {
         let ruled = matches!(
@@ -40,12 +41,12 @@ pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
     g.order().into_iter().find(computes)
 }
 
-/// The quantized graph `g`, lowered to the target, with as many of its nodes on integers as the target's kernels allow.
-/// No range is measured: scales and zero points are those of the graph. `interface` counts for inputs and outputs that
-/// are real in `g`; others keep what they hold.
+/// Quantizes as many nodes of the QDQ graph `g`, which is lowered to the target, as the target's kernels allow. Scales
+/// and zero points are those of the graph; nothing is calibrated. `interface` applies to inputs and outputs that are
+/// floats in `g`; others keep their type.
 ///
 /// # Errors
-/// Where a node cannot be made, with its name, or a fault of the pass leaves a graph that does not verify.
+/// If a node cannot be created, with its name, or if a bug of the pass leaves a graph that does not verify.
 pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Quantized, PassError> {
     let mut a = QdqImporter {
         g: g.clone(),
@@ -55,12 +56,12 @@ pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Resu
         dead: FxHashSet::default(),
     };
     cx.diagnostics.extend(a.drop_wide()?);
-    a.settle_stores()?;
-    a.hoist_limits()?;
-    a.drop_limits();
-    a.raise_borders()?;
+    a.unify_storage()?;
+    a.hoist_clamps()?;
+    a.drop_clamps();
+    a.hoist_quantizes()?;
     for n in a.g.order() {
-        a.take_in(n)?;
+        a.import_node(n)?;
     }
     a.release_constants();
     a.settle_dynamic()?;
@@ -76,55 +77,56 @@ pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Resu
     Ok(Quantized { values, graph: a.g, lost_inputs: Vec::new(), decisions })
 }
 
-/// Values that take each other's places, at most: a limit goes, a border moves, a kernel takes both in.
-const MOST_PLACES: usize = 8;
+/// The maximum number of successive replacements of a value: a clamp is removed, a `Quantize` is moved, a kernel fuses
+/// both.
+const MOST_REPLACEMENTS: usize = 8;
 
 struct QdqImporter<'a> {
     g: Graph,
     target: &'a Target,
-    /// Real values and what holds them on a grid now.
+    /// Float values and the quantized values that replace them.
     became: FxHashMap<ValueId, ValueId>,
-    /// Real values that were on grids too wide for the target.
+    /// Float values whose quantization was wider than the target supports.
     wide: FxHashSet<ValueId>,
-    /// Nodes that others have taken the place of. They are swept away at the end, so that ids stay what they are.
+    /// Nodes that were replaced. They are removed at the end, so that node ids stay valid.
     dead: FxHashSet<NodeId>,
 }
 
 impl QdqImporter<'_> {
-    /// The value on a grid whose real numbers `v` is.
+    /// The operand of the `Dequantize` that computes `v`.
     fn quantized_source(&self, v: ValueId) -> Option<ValueId> {
         matches!(self.g.producer(v), Op::Dequantize(_)).then(|| self.g.operands(v.node)[0])
     }
 
-    /// What took the place of `v` last.
+    /// The last replacement of `v`.
     fn last_of(&self, v: ValueId) -> Option<ValueId> {
-        std::iter::successors(Some(v), |v| self.became.get(v).copied()).take(MOST_PLACES).last()
+        std::iter::successors(Some(v), |v| self.became.get(v).copied()).take(MOST_REPLACEMENTS).last()
     }
 
-    /// The constant, real or on a grid, that `v` is.
+    /// The constant that `v` is, or is dequantized from.
     fn known(&self, v: ValueId) -> Option<&Tensor> {
         self.g.constant(self.quantized_source(v).unwrap_or(v))
     }
 
-    /// True where no node that counts reads a result of `n`, and no output is one.
-    fn is_unread(&self, n: NodeId) -> bool {
+    /// True if no live node and no output uses a result of `n`.
+    fn has_no_user(&self, n: NodeId) -> bool {
         let read = |v: ValueId| self.g.is_output(v) || self.g.users(v).iter().any(|u| !self.dead.contains(&u.0));
         !self.g.results(n).any(read)
     }
 
-    /// The one node that reads `v`.
-    fn reader(&self, v: ValueId) -> Option<NodeId> {
+    /// The only user of `v`.
+    fn only_live_user(&self, v: ValueId) -> Option<NodeId> {
         let users = self.g.users(v);
         let mut live = users.iter().map(|u| u.0).filter(|n| !self.dead.contains(n));
         live.next().filter(|_| live.next().is_none() && !self.g.is_output(v))
     }
 
-    /// The target's kernel for a node that takes quantized activations.
+    /// The kernel of the target for a node with quantized activations.
     fn kernel(&self, n: NodeId) -> Option<Kernel> {
         self.target.kernel_of(&self.g, n)?.quantized
     }
 
-    /// Adds the value `v` on another grid.
+    /// Requantizes the value `v`.
     fn moved(&mut self, v: ValueId, qparams: &QuantParams) -> Result<ValueId, PassError> {
         if self.g.ty(v).elem.qparams() == Some(qparams) {
             return Ok(v);
@@ -134,7 +136,7 @@ impl QdqImporter<'_> {
         Ok(self.g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), origin)?.value(0))
     }
 
-    /// Adds the operator of `n` on other operands, with its result on a grid.
+    /// Adds the operator of `n` on other operands, with a quantized result.
     fn again(
         &mut self,
         n: NodeId,
@@ -146,8 +148,8 @@ impl QdqImporter<'_> {
         Ok(self.g.add_typed(self.g.op(n).clone(), operands, Types::from_elem(ty, 1), origin)?.value(0))
     }
 
-    /// Grids that are wider than the target's activations go, and what they hold becomes real. Where a grid cuts numbers
-    /// off, a limit stays in its place.
+    /// Removes quantizations that are wider than the target's activations, so that these values are floats. Where a
+    /// quantization clips, a clamp replaces it.
     fn drop_wide(&mut self) -> Result<Option<Diagnostic>, PassError> {
         let most = self.target.activation.size();
         let mut bounds = Bounds::default();
@@ -163,9 +165,9 @@ impl QdqImporter<'_> {
                         true => x,
                         false => self.g.add1(Dequantize {}, &[x], self.g.origin(n).clone())?,
                     };
-                    let limited = self.limited(x, &qparams, &mut bounds, n)?;
-                    self.wide.insert(limited);
-                    self.g.redirect(v, limited);
+                    let clamped = self.clamped(x, &qparams, &mut bounds, n)?;
+                    self.wide.insert(clamped);
+                    self.g.redirect(v, clamped);
                     self.dead.insert(n);
                 }
                 (Op::Dequantize(_), Some(x), _) if real(&self.g, x) => {
@@ -182,15 +184,15 @@ impl QdqImporter<'_> {
         }
         let target = self.target.name;
         let note = || {
-            let message = format!("{dropped} values are on grids of 16 bits, which {target} kernels do not take");
-            Diagnostic::warning("wide-grids", message)
-                .with_note("they stay real, within the limits of their grids: no less exact, and slower")
+            let message = format!("{dropped} values are quantized to 16 bits, which {target} kernels do not support");
+            Diagnostic::warning("wide-quantization", message)
+                .with_note("they are computed in floating point and clamped to the same range: as accurate, but slower")
         };
         Ok((dropped > 0).then(note))
     }
 
-    /// `x` within the ends of a grid, as far as it may lie outside; it takes the place of `n`.
-    fn limited(
+    /// Clamps `x` to the range of the quantization parameters, where its bounds may exceed it. The clamp replaces `n`.
+    fn clamped(
         &mut self,
         x: ValueId,
         qparams: &QuantParams,
@@ -200,17 +202,17 @@ impl QdqImporter<'_> {
         let ends = <[i32; 2]>::from(qparams.storage.range()).map(|q| i64::from(q) - i64::from(qparams.zero_point()));
         let origin = self.g.origin(n).clone();
         if qparams.tensor_map().is_none() {
-            // Each index has ends of its own.
+            // Per-channel ranges need a `Max` and a `Min` with a constant for each channel.
             let Affine::PerAxis { axis, .. } = qparams.map else { return Ok(x) };
             let ty = self.g.ty(x);
             let dims: Vec<usize> = (0..ty.rank()).map(|a| if a == axis { qparams.scales().len() } else { 1 }).collect();
-            let mut limited = x;
+            let mut clamped = x;
             for (q, f) in ends.into_iter().zip([BinaryFn::Max, BinaryFn::Min]) {
                 let limits = qparams.scales().iter().map(|s| q as f32 * s).collect();
                 let limits = self.g.add_const(Tensor::from_vec(Shape::known(&dims), limits), origin.clone());
-                limited = self.g.add1(Binary { f }, &[limited, limits], origin.clone())?;
+                clamped = self.g.add1(Binary { f }, &[clamped, limits], origin.clone())?;
             }
-            return Ok(limited);
+            return Ok(clamped);
         }
         let [lo, hi] = ends.map(|q| q as f32 * qparams.scales()[0]);
         let (least, most) = bounds.of(&self.g, x);
@@ -221,11 +223,11 @@ impl QdqImporter<'_> {
         if clamp.lo == f32::NEG_INFINITY && clamp.hi == f32::INFINITY {
             return Ok(x);
         }
-        self.add_limit(clamp, x, origin)
+        self.add_clamp(clamp, x, origin)
     }
 
-    /// Adds a limit to `x`; where that is limited itself, one for both.
-    fn add_limit(&mut self, outer: Clamp, x: ValueId, origin: Origin) -> Result<ValueId, PassError> {
+    /// Clamps `x`. If `x` is a clamp itself, both are merged.
+    fn add_clamp(&mut self, outer: Clamp, x: ValueId, origin: Origin) -> Result<ValueId, PassError> {
         let &Op::Clamp(inner) = &self.g.producer(x) else { return Ok(self.g.add1(outer, &[x], origin)?) };
         let limit = |v: f32| v.max(outer.lo).min(outer.hi);
         let both = Clamp { lo: limit(inner.lo), hi: limit(inner.hi) };
@@ -233,18 +235,21 @@ impl QdqImporter<'_> {
         Ok(self.g.add1(both, &[x], origin)?)
     }
 
-    /// Brings 8-bit values to the target's storage: the same numbers, shifted. Inputs and outputs keep theirs.
-    fn settle_stores(&mut self) -> Result<(), PassError> {
+    /// Converts 8-bit values to the storage type of the target, which shifts the zero point. Inputs and outputs keep
+    /// their storage type.
+    fn unify_storage(&mut self) -> Result<(), PassError> {
         let storage = self.target.activation;
         let kept: Vec<_> = self.g.outputs().iter().map(|o| self.g.ty(o.value).clone()).collect();
         for n in self.g.order() {
             for v in self.g.results(n) {
                 let own = self.g.ty(v).elem.qparams();
-                let Some(qparams) = own.and_then(|g| on_store(g, storage)).filter(|g| Some(g) != own) else { continue };
+                let Some(qparams) = own.and_then(|g| with_storage_type(g, storage)).filter(|g| Some(g) != own) else {
+                    continue;
+                };
                 let ty = self.g.ty(v).with_elem(Elem::Quantized(qparams.clone()));
                 match self.g.op(n) {
                     Op::Const(c) => {
-                        let Some(shifted) = restored(&c.value, storage) else { continue };
+                        let Some(shifted) = with_storage(&c.value, storage) else { continue };
                         let shifted = self.g.add_const(shifted, self.g.origin(n).clone());
                         self.g.redirect(v, shifted);
                     }
@@ -265,8 +270,9 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// A limit between two borders to one grid goes before the first: numbers are limited and then rounded.
-    fn hoist_limits(&mut self) -> Result<(), PassError> {
+    /// Moves a clamp between two identical quantizations before the first one. The result is the same: clamp bounds are
+    /// rounded first.
+    fn hoist_clamps(&mut self) -> Result<(), PassError> {
         for q in self.g.order() {
             let (Op::Quantize(_), Some(qparams)) = (self.g.op(q), self.g.ty(q.value(0)).elem.qparams()) else {
                 continue;
@@ -276,14 +282,15 @@ impl QdqImporter<'_> {
             let Op::Clamp(clamp) = self.g.producer(limit).clone() else { continue };
             let Some(inner) = self.quantized_source(self.g.operands(limit.node)[0]) else { continue };
             let same = matches!(self.g.producer(inner), Op::Quantize(_)) && self.g.ty(inner) == self.g.ty(q.value(0));
-            let on_points = Clamp { lo: on_point(clamp.lo, qparams), hi: on_point(clamp.hi, qparams) };
+            let representable_bounds =
+                Clamp { lo: representable(clamp.lo, qparams), hi: representable(clamp.hi, qparams) };
             let real = self.g.operands(inner.node).first().copied().filter(|&x| self.g.ty(x).elem == Elem::F32);
             let (true, Some(real)) = (same && storage != StorageType::I32, real) else { continue };
-            let limited = self.add_limit(on_points, real, self.g.origin(limit.node).clone())?;
+            let clamped = self.add_clamp(representable_bounds, real, self.g.origin(limit.node).clone())?;
             let dequantized = self.g.operands(limit.node)[0].node;
-            self.g.set_operand(q, 0, limited);
+            self.g.set_operand(q, 0, clamped);
             for n in [limit.node, dequantized, inner.node, real.node] {
-                if self.is_unread(n) {
+                if self.has_no_user(n) {
                     self.dead.insert(n);
                 }
             }
@@ -291,8 +298,8 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// Limits go where the grid behind them ends no further out.
-    fn drop_limits(&mut self) {
+    /// Removes clamps that do not change the result of the following `Quantize`.
+    fn drop_clamps(&mut self) {
         for n in self.g.order() {
             let (Op::Quantize(_), Some(qparams)) = (self.g.op(n), self.g.ty(n.value(0)).elem.qparams()) else {
                 continue;
@@ -303,7 +310,7 @@ impl QdqImporter<'_> {
             };
             let (qmin, qmax) = qparams.storage.range();
             let place = |limit: f32| (limit / scale).round_ties_even() + zero as f32;
-            if self.reader(x) == Some(n) && place(lo) <= qmin as f32 && place(hi) >= qmax as f32 {
+            if self.only_live_user(x) == Some(n) && place(lo) <= qmin as f32 && place(hi) >= qmax as f32 {
                 let inner = self.g.operands(x.node)[0];
                 self.g.set_operand(n, 0, inner);
                 self.dead.insert(x.node);
@@ -312,13 +319,13 @@ impl QdqImporter<'_> {
         }
     }
 
-    /// What puts the result of an operator on a grid that only hands numbers on, puts its operands there instead.
-    fn raise_borders(&mut self) -> Result<(), PassError> {
+    /// Moves `Quantize` above operators that only move or select elements.
+    fn hoist_quantizes(&mut self) -> Result<(), PassError> {
         loop {
             let mut changed = false;
             for q in self.g.order().into_iter().rev() {
                 if !self.dead.contains(&q) && matches!(self.g.op(q), Op::Quantize(_)) {
-                    changed |= self.raise(q)?;
+                    changed |= self.hoist(q)?;
                 }
             }
             if !changed {
@@ -327,7 +334,7 @@ impl QdqImporter<'_> {
         }
     }
 
-    /// True where `v` is what a grid holds, only handed on: it stays on that grid.
+    /// True if `v` is a quantized value of the model that was only forwarded: it keeps its parameters.
     fn comes_quantized(&self, mut v: ValueId) -> bool {
         while self.g.producer(v).quant_rule() == QuantRule::SameAsInput && self.g.producer(v).carries_integers() {
             v = self.g.operands(v.node)[0];
@@ -335,22 +342,25 @@ impl QdqImporter<'_> {
         self.quantized_source(v).is_some()
     }
 
-    /// True where the model has `v` on a grid, be it one too wide for the target.
-    fn is_placed(&self, mut v: ValueId) -> bool {
+    /// True if the model quantizes `v`, even if the target does not support its width.
+    fn is_quantized_in_model(&self, mut v: ValueId) -> bool {
         while !self.wide.contains(&v) && self.g.producer(v).carries_integers() {
             v = self.g.operands(v.node)[0];
         }
         self.wide.contains(&v) || self.quantized_source(v).is_some()
     }
 
-    fn raise(&mut self, q: NodeId) -> Result<bool, PassError> {
+    fn hoist(&mut self, q: NodeId) -> Result<bool, PassError> {
         let (v, to) = (self.g.operands(q)[0], q.value(0));
         let (n, Some(qparams)) = (v.node, self.g.ty(to).elem.qparams().cloned()) else { return Ok(false) };
         let one = self.g.results(n).len() == 1 && qparams.tensor_map().is_some();
         let real = self.g.ty(v).elem == Elem::F32;
-        let raised =
-            one && real && self.g.op(n).carries_integers() && self.reader(v) == Some(q) && self.kernel(n).is_some();
-        if !raised || self.comes_quantized(v) {
+        let hoisted = one
+            && real
+            && self.g.op(n).carries_integers()
+            && self.only_live_user(v) == Some(q)
+            && self.kernel(n).is_some();
+        if !hoisted || self.comes_quantized(v) {
             return Ok(false);
         }
         let mut operands = self.g.operands(n);
@@ -372,22 +382,22 @@ impl QdqImporter<'_> {
         Ok(true)
     }
 
-    /// Puts a node whose operands are settled onto grids, where that is possible.
-    fn take_in(&mut self, n: NodeId) -> Result<(), PassError> {
+    /// Fuses the Q/DQ pairs around a node whose operands are imported, where possible.
+    fn import_node(&mut self, n: NodeId) -> Result<(), PassError> {
         if self.dead.contains(&n) {
             return Ok(());
         }
         match self.g.op(n) {
             Op::Input(_) | Op::Const(_) | Op::Dequantize(_) => Ok(()),
-            Op::Quantize(_) => self.join_borders(n),
-            op if op.carries_integers() => self.lower_border(n),
+            Op::Quantize(_) => self.fuse_requantize(n),
+            op if op.carries_integers() => self.sink_dequantize(n),
             _ if self.g.op(n).is_contraction() => self.contraction(n),
             _ => self.function(n),
         }
     }
 
-    /// From one grid to another there are no real numbers between.
-    fn join_borders(&mut self, q: NodeId) -> Result<(), PassError> {
+    /// Fuses `Dequantize` and `Quantize` into a requantization.
+    fn fuse_requantize(&mut self, q: NodeId) -> Result<(), PassError> {
         let Some(inner) = self.quantized_source(self.g.operands(q)[0]) else { return Ok(()) };
         let (from, to) = (self.g.ty(inner), self.g.ty(q.value(0)));
         if from == to {
@@ -400,8 +410,8 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// What comes from a grid and is only handed on, stays there.
-    fn lower_border(&mut self, n: NodeId) -> Result<(), PassError> {
+    /// Moves `Dequantize` below an operator that only moves or selects elements.
+    fn sink_dequantize(&mut self, n: NodeId) -> Result<(), PassError> {
         let mut operands = self.g.operands(n);
         let mut qparams = None;
         if self.g.results(n).len() != 1 {
@@ -420,7 +430,7 @@ impl QdqImporter<'_> {
             return Ok(());
         }
         let (op, origin) = (self.g.op(n).clone(), self.g.origin(n).clone());
-        // Scales along an axis that is gone in the result: the numbers become real.
+        // If the result lacks the axis of per-channel scales, the operator stays in floating point.
         let Ok(mut new) = self.g.add1(op.clone(), &operands, origin.clone()) else { return Ok(()) };
         if let Some(known) = known {
             let value = evaluate_node(&op, &known.iter().collect::<Vec<_>>(), &self.g.result_types(new.node))?;
@@ -437,8 +447,8 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// Gives each contraction of real activations with a weight on a grid the dynamic quantization that the target's kernel
-    /// does. That of the model goes where the kernel does none.
+    /// Adds the dynamic quantization of the target's kernels to contractions of float activations with quantized
+    /// weights. A dynamic quantization of the model that no kernel implements is removed.
     fn settle_dynamic(&mut self) -> Result<(), PassError> {
         let mut known: FxHashMap<(ValueId, Granularity), ValueId> = FxHashMap::default();
         for n in self.g.order() {
@@ -459,7 +469,7 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// The dynamic quantization that the target's kernel for a node does.
+    /// The dynamic quantization of the target's kernel for a node.
     fn dynamic(&self, n: NodeId) -> Option<Granularity> {
         let operands = self.g.operand_types(n);
         let narrow =
@@ -468,7 +478,7 @@ impl QdqImporter<'_> {
         weights.dynamic_beside(operands[1])
     }
 
-    /// Constants whose grid nothing took over become real, but for weights that are restored when the model runs.
+    /// Dequantizes constants that no quantized node uses, except weights that are dequantized at run time.
     fn release_constants(&mut self) {
         for n in self.g.order() {
             let kept = |(user, i): &(NodeId, usize)| weights(self.g.op(*user)).contains(i);
@@ -486,12 +496,12 @@ impl QdqImporter<'_> {
         }
     }
 
-    /// Lets inputs and outputs hold the numbers behind and before their borders.
+    /// Moves `Quantize` and `Dequantize` at inputs and outputs out of the graph.
     fn open(&mut self, interface: Interface) -> Result<(), PassError> {
         let Interface::Quantized(storage) = interface else { return Ok(()) };
         for x in self.g.inputs().collect::<Vec<_>>() {
-            let Some(q) = self.reader(x).filter(|&q| matches!(self.g.op(q), Op::Quantize(_))) else { continue };
-            let Some(qparams) = self.g.ty(q.value(0)).elem.qparams().and_then(|g| on_store(g, storage)) else {
+            let Some(q) = self.only_live_user(x).filter(|&q| matches!(self.g.op(q), Op::Quantize(_))) else { continue };
+            let Some(qparams) = self.g.ty(q.value(0)).elem.qparams().and_then(|g| with_storage_type(g, storage)) else {
                 continue;
             };
             if self.g.ty(x).elem != Elem::F32 {
@@ -504,7 +514,9 @@ impl QdqImporter<'_> {
         }
         for i in 0..self.g.outputs().len() {
             let Some(inner) = self.quantized_source(self.g.outputs()[i].value) else { continue };
-            let Some(qparams) = self.g.ty(inner).elem.qparams().and_then(|g| on_store(g, storage)) else { continue };
+            let Some(qparams) = self.g.ty(inner).elem.qparams().and_then(|g| with_storage_type(g, storage)) else {
+                continue;
+            };
             let v = self.moved(inner, &qparams)?;
             self.g.set_output(i, v);
         }
@@ -512,23 +524,23 @@ impl QdqImporter<'_> {
     }
 }
 
-/// The point of a grid that a finite limit is rounded to; rounding keeps the order.
-fn on_point(limit: f32, qparams: &QuantParams) -> f32 {
+/// The representable number that a finite clamp bound is rounded to. Rounding is monotonic.
+fn representable(limit: f32, qparams: &QuantParams) -> f32 {
     if limit.is_finite() { Tensor::scalar(limit).quantized(qparams).reals()[0] } else { limit }
 }
 
-/// The same 8-bit grid in another storage.
-fn on_store(qparams: &QuantParams, storage: StorageType) -> Option<QuantParams> {
+/// The same 8-bit quantization in another storage type.
+fn with_storage_type(qparams: &QuantParams, storage: StorageType) -> Option<QuantParams> {
     let (scale, zero) = qparams.tensor_map().filter(|_| qparams.storage.size() == 1 && storage.size() == 1)?;
     Some(QuantParams::per_tensor(storage, scale, zero + storage.range().0 - qparams.storage.range().0))
 }
 
-/// The same numbers on 8 bits in another storage.
-fn restored(t: &Tensor, storage: StorageType) -> Option<Tensor> {
+/// The same 8-bit values in another storage type.
+fn with_storage(t: &Tensor, storage: StorageType) -> Option<Tensor> {
     let own = t.ty().elem.qparams()?;
     if own.storage == storage {
         return Some(t.clone());
     }
-    let ty = t.ty().with_elem(Elem::Quantized(on_store(own, storage)?));
+    let ty = t.ty().with_elem(Elem::Quantized(with_storage_type(own, storage)?));
     Some(Tensor::of(ty, t.data().iter().map(|b| b ^ 0x80).collect::<Vec<u8>>()))
 }

@@ -1,38 +1,38 @@
-//! Operators that compute: from the grids before them onto the grid behind.
+//! Import of operators that compute: contractions and functions.
 
 use qcc_ir::ops::{Op, QuantRule};
 use qcc_ir::{Affine, Elem, Graph, NodeId, Operands, QuantParams, StorageType, Tensor, ValueId};
 
 use super::super::qparams::fixed_qparams;
 use super::super::weights::{bias_qparams, constant_qparams};
-use super::{QdqImporter, restored};
+use super::{QdqImporter, with_storage};
 use crate::PassError;
 
-/// Kernels that give grids of their own are used where those are no more than this much coarser than the model's: then
-/// numbers differ by little more than a step.
+/// A kernel with predefined output parameters is used if its scale exceeds that of the model by at most this factor, so
+/// that results differ by little more than a step.
 const COARSER: f32 = 1.25;
 
 impl QdqImporter<'_> {
-    /// The `Quantize` that alone reads `v`, and its grid.
-    fn border_behind(&self, v: ValueId) -> Option<(NodeId, QuantParams)> {
-        let q = self.reader(v).filter(|&q| matches!(self.g.op(q), Op::Quantize(_)))?;
+    /// The `Quantize` that is the only user of `v`, and its parameters.
+    fn quantize_after(&self, v: ValueId) -> Option<(NodeId, QuantParams)> {
+        let q = self.only_live_user(v).filter(|&q| matches!(self.g.op(q), Op::Quantize(_)))?;
         let qparams = self.g.ty(q.value(0)).elem.qparams()?;
         (qparams.storage == self.target.activation && qparams.tensor_map().is_some()).then(|| (q, qparams.clone()))
     }
 
-    /// The activation on a grid that `v` stands for.
+    /// The quantized activation that `v` is dequantized from.
     fn activation(&self, v: ValueId) -> Option<(ValueId, QuantParams)> {
         let inner = self.quantized_source(v).filter(|&inner| self.g.constant(inner).is_none())?;
         let qparams = self.g.ty(inner).elem.qparams()?;
         (qparams.storage == self.target.activation && qparams.tensor_map().is_some()).then(|| (inner, qparams.clone()))
     }
 
-    /// The limit that alone reads `v`. Numbers may be limited before or after they are rounded.
-    fn limit_behind(&self, v: ValueId) -> Option<NodeId> {
-        self.reader(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.kernel(c).is_some())
+    /// The clamp that is the only user of `v`. A clamp may come before or after rounding.
+    fn clamp_after(&self, v: ValueId) -> Option<NodeId> {
+        self.only_live_user(v).filter(|&c| matches!(self.g.op(c), Op::Clamp(_)) && self.kernel(c).is_some())
     }
 
-    /// Puts the node `new` in the places of `n`, of the nodes behind it and of the `Quantize` at their end.
+    /// Replaces a chain of nodes that ends with a `Quantize` by `new`.
     fn settle(&mut self, chain: &[NodeId], new: ValueId) {
         for n in chain {
             self.became.insert(n.value(0), new);
@@ -43,8 +43,8 @@ impl QdqImporter<'_> {
         }
     }
 
-    /// A contraction of an activation on a grid with a weight on a symmetric one, or of two activations. Where its sums
-    /// go onto no grid, or the activation comes from none, the weight alone may lie on its own.
+    /// Imports a contraction of a quantized activation with a symmetric constant weight, or of two quantized
+    /// activations. If the result or the activation is not quantized, weight-only quantization may remain.
     pub(super) fn contraction(&mut self, n: NodeId) -> Result<(), PassError> {
         let operands = self.g.operands(n);
         if self.in_blocks(n, operands[1]) {
@@ -60,7 +60,7 @@ impl QdqImporter<'_> {
         let other = self.activation(operands[1]).filter(|(_, qparams)| weight.is_none() && zero(1, qparams));
         let bias = operands.get(2).map(|&b| self.known(b).cloned());
         let (None | Some(Some(_)), Some((x, x_qparams)), Some(kernel)) = (&bias, x, kernel) else {
-            return self.weight_alone(n, weight);
+            return self.weight_only(n, weight);
         };
         let bias = bias.flatten();
         let w_qparams = match (&weight, &other) {
@@ -69,17 +69,17 @@ impl QdqImporter<'_> {
         };
         let Some(w_qparams) = w_qparams else { return Ok(()) };
         let v = n.value(0);
-        let limit = self.limit_behind(v);
-        let end = self.border_behind(limit.map_or(v, |c| c.value(0)));
+        let limit = self.clamp_after(v);
+        let end = self.quantize_after(limit.map_or(v, |c| c.value(0)));
         let rescaled = |to: &QuantParams| kernel.rescales(&x_qparams, &w_qparams, to);
         let on_sums = |b: &Tensor| exact_bias(b, &bias_qparams(x_qparams.scales()[0], &w_qparams));
-        let whole = end.filter(|(_, to)| kernel.gives_quantized && rescaled(to));
-        let whole = whole.and_then(|end| match &bias {
+        let full = end.filter(|(_, to)| kernel.gives_quantized && rescaled(to));
+        let full = full.and_then(|end| match &bias {
             Some(b) => on_sums(b).map(|b| (end, Some(b))),
             None => Some((end, None)),
         });
-        if whole.is_none() && !kernel.gives_real {
-            return self.weight_alone(n, weight);
+        if full.is_none() && !kernel.gives_real {
+            return self.weight_only(n, weight);
         }
         let mut new = Operands::from_iter([x]);
         new.push(match (weight, other) {
@@ -87,7 +87,7 @@ impl QdqImporter<'_> {
             (None, Some((other, _))) => other,
             (None, None) => return Ok(()),
         });
-        let Some(((q, to), bias_on_sums)) = whole else {
+        let Some(((q, to), bias_on_sums)) = full else {
             new.extend(bias.map(|b| self.g.add_const(b.to_real(), self.g.origin(operands[2].node).clone())));
             let (op, types) = (self.g.op(n).clone(), self.g.result_types(n));
             let sums = self.g.add_typed(op, &new, types, self.g.origin(n).clone())?.value(0);
@@ -107,7 +107,7 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// True where `w` is a weight in blocks that the target takes beside real factors.
+    /// True if `w` is a block-wise quantized weight that the target supports with float activations.
     fn in_blocks(&self, n: NodeId, w: ValueId) -> bool {
         let qparams = self
             .quantized_source(w)
@@ -123,10 +123,10 @@ impl QdqImporter<'_> {
         summed && extent.zip(blocks()).is_some_and(|(extent, blocks)| (blocks.fits)(extent, size))
     }
 
-    /// The weight of a contraction, where it is known and on a grid that the target takes: 8 bits, symmetric, with one
-    /// scale or one for each output channel.
+    /// The constant weight of a contraction in `I8`, if the target supports its parameters: symmetric, per-tensor or
+    /// per output channel.
     fn weight(&self, n: NodeId, w: ValueId) -> Option<Tensor> {
-        let w = restored(self.known(w)?, StorageType::I8)?;
+        let w = with_storage(self.known(w)?, StorageType::I8)?;
         let kernel = self.target.kernel_of(&self.g, n)?;
         let own = [kernel.quantized.and_then(|k| k.weight_axis), kernel.weights.and_then(|k| k.axis)];
         let fits = match &w.ty().elem.qparams()?.map {
@@ -137,13 +137,14 @@ impl QdqImporter<'_> {
         fits.then_some(w)
     }
 
-    /// A weight on its grid under a real activation, with one scale for each output channel where the target has that.
-    fn weight_alone(&mut self, n: NodeId, weight: Option<Tensor>) -> Result<(), PassError> {
+    /// Keeps a quantized weight with a float activation. A per-tensor scale becomes per-channel where the target
+    /// supports that.
+    fn weight_only(&mut self, n: NodeId, weight: Option<Tensor>) -> Result<(), PassError> {
         let kernel = self.target.kernel_of(&self.g, n).and_then(|kernel| kernel.weights);
         let (Some(kernel), Some(w)) = (kernel, weight) else { return Ok(()) };
-        // The kernel would round activations again that the model has put on a grid.
+        // The kernel would quantize activations again that the model quantizes already.
         let x = self.g.operands(n)[0];
-        if kernel.dynamic_beside(w.ty()).is_some() && self.is_placed(x) {
+        if kernel.dynamic_beside(w.ty()).is_some() && self.is_quantized_in_model(x) {
             return Ok(());
         }
         let w = match (w.ty().elem.qparams().and_then(QuantParams::tensor_map), kernel.axis) {
@@ -159,25 +160,28 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// Any other operator with one result: from grids onto the grid behind it, or onto one of its own that is as fine. A
-    /// limit in between stays one.
+    /// Imports any other operator with one result. Its result has the parameters of the following `Quantize`, or
+    /// predefined parameters of the kernel that are fine enough. A clamp in between is kept.
     pub(super) fn function(&mut self, n: NodeId) -> Result<(), PassError> {
         let storage = self.target.activation;
-        let limit = self.limit_behind(n.value(0)).filter(|_| !matches!(self.g.op(n), Op::Clamp(_)));
-        let end = self.border_behind(limit.map_or(n.value(0), |c| c.value(0)));
+        let limit = self.clamp_after(n.value(0)).filter(|_| !matches!(self.g.op(n), Op::Clamp(_)));
+        let end = self.quantize_after(limit.map_or(n.value(0), |c| c.value(0)));
         let Some((q, to)) = end else { return Ok(()) };
         if self.g.results(n).len() != 1 || self.kernel(n).is_none() {
             return Ok(());
         }
         let mut users = self.g.users(q.value(0)).into_iter();
-        let read_real = !self.g.is_output(q.value(0)) && users.all(|(u, _)| matches!(self.g.op(u), Op::Dequantize(_)));
+        let only_float_users =
+            !self.g.is_output(q.value(0)) && users.all(|(u, _)| matches!(self.g.op(u), Op::Dequantize(_)));
         let operands = self.g.operands(n);
         let first = operands.first().and_then(|&o| self.activation(o)).map(|(_, qparams)| qparams);
         let own = match self.g.op(n).quant_rule() {
             QuantRule::OwnRange => Some(to.clone()),
             QuantRule::Fixed { .. } | QuantRule::SameAsInput if limit.is_some() => None,
-            // Where only real numbers are read, they are those of the model rather than those of the kernel's grid.
-            QuantRule::Fixed { lo, hi } => Some(fixed_qparams(lo, hi, storage)).filter(|own| !read_real || *own == to),
+            // If all users are float nodes, they need the numbers of the model, not those of predefined parameters.
+            QuantRule::Fixed { lo, hi } => {
+                Some(fixed_qparams(lo, hi, storage)).filter(|own| !only_float_users || *own == to)
+            }
             QuantRule::SameAsInput => first,
             QuantRule::Contraction { .. } | QuantRule::SharedScale | QuantRule::Float => None,
         };
@@ -188,7 +192,7 @@ impl QdqImporter<'_> {
             }
             match (self.activation(o), self.known(o)) {
                 (Some((inner, _)), _) => Some(Operand::Value(inner)),
-                (None, Some(c)) => quantized_alone(c, storage).map(|c| Operand::Constant(c, o)),
+                (None, Some(c)) => exact_constant(c, storage).map(|c| Operand::Constant(c, o)),
                 (None, None) => None,
             }
         };
@@ -206,8 +210,8 @@ impl QdqImporter<'_> {
         if let Some(limit) = limit {
             result = self.again(limit, &[result], &own, self.g.origin(limit).clone())?;
         }
-        // Readers of real numbers mind no other grid; then numbers are rounded once.
-        if !read_real {
+        // Float users accept any parameters, and without requantization numbers are rounded once.
+        if !only_float_users {
             result = self.moved(result, &to)?;
         }
         let chain: Vec<NodeId> = [n].into_iter().chain(limit).chain([q]).collect();
@@ -216,22 +220,23 @@ impl QdqImporter<'_> {
     }
 }
 
-/// An operand of a node on grids.
+/// An operand of a quantized node.
 enum Operand {
     Value(ValueId),
-    /// In place of an old value.
+    /// A constant that replaces an old value.
     Constant(Tensor, ValueId),
 }
 
-/// A constant on a grid of 8 bits that holds its numbers as they are: its own, or one for a single number.
-fn quantized_alone(c: &Tensor, storage: StorageType) -> Option<Tensor> {
+/// The constant in 8 bits without loss: with its own parameters, or those computed for a single element.
+fn exact_constant(c: &Tensor, storage: StorageType) -> Option<Tensor> {
     if c.ty().elem.qparams().is_some() {
-        return restored(c, storage).filter(|c| c.ty().elem.qparams().is_some_and(|g| g.tensor_map().is_some()));
+        return with_storage(c, storage).filter(|c| c.ty().elem.qparams().is_some_and(|g| g.tensor_map().is_some()));
     }
     (c.len() == 1 && c.reals()[0].is_finite()).then(|| c.quantized(&constant_qparams(c, storage)))
 }
 
-/// A bias on the grid of the sums: its own integers where it lies on that already. `None` where it leaves 32 bits.
+/// The bias with the scale of the accumulator. It keeps its integers if it has that scale already. `None` if it exceeds
+/// the 32-bit range.
 fn exact_bias(b: &Tensor, sums: &QuantParams) -> Option<Tensor> {
     const MOST: f64 = (1u64 << 30) as f64;
     let same = |own: &QuantParams| {

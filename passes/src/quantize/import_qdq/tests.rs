@@ -1,4 +1,4 @@
-//! Quantized graphs and what they become on a target's grids, as text.
+//! Imported QDQ graphs as text.
 
 use qcc_ir::eval::Executor;
 use qcc_ir::target::{Kernel, Target, Weights as Narrow};
@@ -11,7 +11,7 @@ use super::{import_qdq, is_quantized};
 use crate::Context;
 use crate::simplify::tests::{row, target};
 
-/// A graph with an image `%x` on the grid `%xq`, whose real numbers are `%xd`, and its outputs in `body`.
+/// A graph with an image `%x`, quantized as `%xq` and dequantized as `%xd`. `body` has the outputs.
 fn graph(body: &str) -> Graph {
     let text = format!(
         "graph g {{ %x: f32[1,2,4,4] = input
@@ -21,23 +21,23 @@ fn graph(body: &str) -> Graph {
     parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
-/// What the graph becomes, and what the user is told. Its results differ by `most` at most.
+/// The imported graph and the diagnostics. Outputs must differ by at most `most`.
 fn shown(g: &Graph, interface: Interface, most: f32) -> String {
     assert!(is_quantized(g));
     let target = target();
     let mut cx = Context::new(&target);
-    let absorbed = import_qdq(g, &mut cx, interface).unwrap().graph;
+    let imported = import_qdq(g, &mut cx, interface).unwrap().graph;
     if interface == Interface::Float {
         for seed in 0..4 {
             let run = |g: &Graph| Executor::new(g).run(&inputs_for(g, seed), &mut |_, _| {}).unwrap();
-            for (a, b) in run(g).iter().zip(&run(&absorbed)) {
+            for (a, b) in run(g).iter().zip(&run(&imported)) {
                 let far = |(a, b): (&f32, &f32)| (a - b).abs() > most;
-                assert!(!a.reals().iter().zip(b.reals().iter()).any(far), "{}", print_brief(&absorbed));
+                assert!(!a.reals().iter().zip(b.reals().iter()).any(far), "{}", print_brief(&imported));
             }
         }
     }
     let told: Vec<String> = cx.diagnostics.into_iter().map(|d| d.message).collect();
-    format!("{}{}", print_brief(&absorbed), told.join("\n"))
+    format!("{}{}", print_brief(&imported), told.join("\n"))
 }
 
 const CONV: &str = "
@@ -53,13 +53,13 @@ fn a_convolution_keeps_the_integers_of_the_model() {
 }
 
 #[test]
-fn inputs_and_outputs_may_hold_the_integers() {
+fn inputs_and_outputs_may_be_quantized() {
     let body = format!("{CONV} %q: u8<0.012:10>[1,2,4,4] = quantize %r  %y = dequantize %q  output y = %y");
     insta::assert_snapshot!(shown(&graph(&body), Interface::Quantized(StorageType::U8), 0.0));
 }
 
 #[test]
-fn what_only_hands_on_stays_on_the_grid_before_it_or_goes_onto_the_one_behind() {
+fn operators_that_move_elements_keep_their_quantization_parameters() {
     let body = format!(
         "{CONV} %f = reshape[1,32] %r from flat (Reshape)
         %q: u8<0.012:0>[1,32] = quantize %f  %d = dequantize %q
@@ -72,7 +72,7 @@ fn what_only_hands_on_stays_on_the_grid_before_it_or_goes_onto_the_one_behind() 
 }
 
 #[test]
-fn kernels_with_a_grid_of_their_own_are_taken_where_that_is_fine_enough() {
+fn kernels_with_predefined_parameters_are_used_if_fine_enough() {
     let body = "%s = unary(f:Sigmoid) %xd from coarse (Sigmoid)
         %sq: u8<0.00392156862745098:0>[1,2,4,4] = quantize %s  %sd = dequantize %sq
         %t = unary(f:Sigmoid) %xd from fine (Sigmoid)
@@ -82,7 +82,7 @@ fn kernels_with_a_grid_of_their_own_are_taken_where_that_is_fine_enough() {
 }
 
 #[test]
-fn weights_alone_stay_on_their_grid_and_other_constants_become_real() {
+fn weights_stay_quantized_and_other_constants_are_dequantized() {
     let body = "%w: i8<0.01:0>[32,2] = const [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,
          33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49,50,51,52,53,54,55,56,57,58,59,60,61,62,63,64]
         %v: i8<0.01:3>[2] = const [5,7]  %vd = dequantize %v
@@ -91,12 +91,12 @@ fn weights_alone_stay_on_their_grid_and_other_constants_become_real() {
         %y = binary(f:Add) %m, %vd from sum (Add)
         output y = %y";
     let g = graph(body);
-    // The kernel rounds its activations, which lie within 1 of 0, to 8 bits.
+    // The kernel rounds its activations, which are between -1 and 1, to 8 bits.
     insta::assert_snapshot!(shown(&g, Interface::Float, 0.02));
 }
 
 #[test]
-fn grids_that_no_kernel_takes_go_with_a_note() {
+fn unsupported_quantization_is_removed_with_a_warning() {
     let body = "%w: i8<0.01:5>[2,2,1,1] = const [50,-25,100,12]  %wd = dequantize %w
         %c = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %xd, %wd from uneven (Conv)
         %q: i16<0.0001:7>[1,2,4,4] = quantize %c  %y = dequantize %q
@@ -104,45 +104,45 @@ fn grids_that_no_kernel_takes_go_with_a_note() {
     insta::assert_snapshot!(shown(&graph(body), Interface::Float, 0.001));
 }
 
-/// 8-bit integers at the ends of the graph are what they were.
+/// Quantized outputs keep their integers and storage type.
 #[test]
 fn integer_outputs_keep_their_storage() {
     let g = graph(&format!("{CONV} %q: u8<0.012:0>[1,2,4,4] = quantize %r  output q = %q"));
     let target = target();
     let mut cx = Context::new(&target);
-    let absorbed = import_qdq(&g, &mut cx, Interface::Float).unwrap().graph;
+    let imported = import_qdq(&g, &mut cx, Interface::Float).unwrap().graph;
     let run = |g: &Graph| -> Vec<Tensor> { Executor::new(g).run(&inputs_for(g, 1), &mut |_, _| {}).unwrap() };
-    let (a, b) = (run(&g), run(&absorbed));
+    let (a, b) = (run(&g), run(&imported));
     assert_eq!(a[0].ty(), b[0].ty());
     let near = |(a, b): (i64, i64)| (a - b).abs() <= 1;
     assert!(a[0].integers().unwrap().into_iter().zip(b[0].integers().unwrap()).all(near));
 }
 
-/// What nodes compute with, and why, by the name of each.
+/// The decision for each node, by name.
 #[test]
-fn what_nodes_of_a_quantized_model_compute_with_is_told() {
+fn decisions_of_a_quantized_model() {
     let why = |target: &Target, g: &Graph, name: &str| {
         let decisions = import_qdq(g, &mut Context::new(target), Interface::Float).unwrap().decisions;
         let found = decisions.iter().find(|d| d.origin.path() == name);
         found.map_or_else(|| panic!("{name} in {decisions:?}"), |d| format!("{}: {}", d.form, d.reason))
     };
     let tail = "%q: u8<0.012:0>[1,2,4,4] = quantize %r  %y = dequantize %q";
-    let whole = graph(&format!(
+    let full = graph(&format!(
         "{CONV} {tail}  %s = binary(f:Mul) %y, %y from square (Mul)
          %i = arg_reduce(axis:1,largest:true,keep:false) %s  %k: i64[] = const [1]
          %n = binary(f:Add) %i, %k from next (Add)  output z = %s  output j = %n"
     ));
-    assert_eq!(why(&target(), &whole, "conv"), "integer: quantized in the model");
-    assert_eq!(why(&target(), &whole, "relu"), "integer: quantized in the model");
-    assert_eq!(why(&target(), &whole, "square"), "float: the model quantizes its operands and not its result");
-    assert_eq!(why(&target(), &whole, "next"), "unchanged: it computes no floating-point values");
+    assert_eq!(why(&target(), &full, "conv"), "integer: quantized in the model");
+    assert_eq!(why(&target(), &full, "relu"), "integer: quantized in the model");
+    assert_eq!(why(&target(), &full, "square"), "float: the model quantizes its operands and not its result");
+    assert_eq!(why(&target(), &full, "next"), "unchanged: it computes no floating-point values");
     let mut poor = target();
     poor.kernel = |op, operands| {
         let kernel = row(op, operands);
         let weights = kernel.weights.map(|w| Narrow { dynamic: None, ..w });
         Some(Kernel { quantized: None, weights, ..kernel })
     };
-    assert_eq!(why(&poor, &whole, "conv"), "weights only: the target has no kernel that takes these integers");
+    assert_eq!(why(&poor, &full, "conv"), "weights only: the target has no kernel for this quantization");
     let real = graph(&format!("{CONV} output r = %r").replace("%xd, ", "%x, "));
     assert!(why(&target(), &real, "conv").ends_with("the model has an operand of it in floating point"));
 }

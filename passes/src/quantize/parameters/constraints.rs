@@ -1,4 +1,4 @@
-//! What integer nodes ask of the grids of their values.
+//! Constraints of quantized nodes on the quantization parameters of their values.
 
 use std::collections::BTreeMap;
 
@@ -14,35 +14,36 @@ use super::super::weights::constant_range;
 use crate::calibrate::{OwnRanges, Range};
 use crate::sets::Sets;
 
-/// An operand of a join that has other readers keeps its own grid where the joint one is this much coarser.
+/// An operand of a shared-scale node that has other users keeps its own scale if the shared one is larger by this
+/// factor.
 const COARSER: f32 = 2.0;
 
-/// The constraints of all integer nodes.
+/// The constraints of all quantized nodes.
 #[derive(Debug, Default)]
 pub(super) struct Constraints {
-    /// The integer nodes, in order.
+    /// The quantized nodes, in order.
     pub(super) nodes: Vec<NodeId>,
-    /// Values of one class lie on one grid.
+    /// Classes of values that share quantization parameters.
     pub(super) classes: Sets<ValueId>,
-    /// Grids that are known beforehand.
+    /// Values with predefined parameters.
     pub(super) fixed: FxHashMap<ValueId, QuantParams>,
-    /// Where kernels want the zero point.
+    /// Required zero points.
     pub(super) zero_points: BTreeMap<ValueId, ZeroPoint>,
-    /// Values whose range follows from another of their class: what a clamp behind them cuts off does not count.
-    pub(super) silent: FxHashSet<ValueId>,
-    /// Ranges of constants that lie on the grid of a value.
+    /// Values that are clamped by a fused clamp. Their range does not count: that of the clamp result does.
+    pub(super) ignores_range: FxHashSet<ValueId>,
+    /// For a value, the range of the constants that share its parameters.
     pub(super) constants: FxHashMap<ValueId, Range>,
-    /// Operands that keep their own grid and are moved to that of the result on the way in.
-    pub(super) moved: FxHashSet<(NodeId, usize)>,
-    /// Activations that are quantized apart for a node where their own grid is symmetric.
-    pub(super) apart: Vec<(NodeId, ValueId)>,
+    /// Operands that keep their own parameters and are requantized to those of the result.
+    pub(super) requantized: FxHashSet<(NodeId, usize)>,
+    /// Activations that a node quantizes with separate parameters if their own are symmetric.
+    pub(super) separate: Vec<(NodeId, ValueId)>,
 }
 
 impl Constraints {
     pub(super) fn of(g: &Graph, target: &Target, plan: &Plan) -> Self {
-        let integer = |n: &NodeId| matches!(plan.mode(*n), Some(Mode::Integer | Mode::Sums));
+        let integer = |n: &NodeId| matches!(plan.mode(*n), Some(Mode::Integer | Mode::FloatResult));
         let nodes: Vec<NodeId> = g.order().into_iter().filter(integer).collect();
-        let mut all = Constraints { constants: joined_constants(g, &nodes), nodes, ..Constraints::default() };
+        let mut all = Constraints { constants: shared_constants(g, &nodes), nodes, ..Constraints::default() };
         for n in all.nodes.clone() {
             all.add(g, target, plan, n);
         }
@@ -53,30 +54,30 @@ impl Constraints {
         let (operands, result) = (g.operands(n), n.value(0));
         match g.op(n).quant_rule() {
             QuantRule::SameAsInput => self.classes.join(result, operands[0]),
-            QuantRule::SharedScale => self.unify(g, &plan.ranges, n),
+            QuantRule::SharedScale => self.share_scale(g, &plan.ranges, n),
             QuantRule::Fixed { lo, hi } => drop(self.fixed.insert(result, fixed_qparams(lo, hi, target.activation))),
             QuantRule::Contraction { .. } => self.contract(g, target, n),
             QuantRule::OwnRange if clamped(g, target, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
                 self.classes.join(result, operands[0]);
-                self.silent.insert(operands[0]);
+                self.ignores_range.insert(operands[0]);
             }
             QuantRule::OwnRange | QuantRule::Float => {}
         }
     }
 
-    /// A join: its operands and its result lie on one grid.
-    fn unify(&mut self, g: &Graph, own: &OwnRanges, n: NodeId) {
+    /// A shared-scale node: its operands and its result have the same parameters.
+    fn share_scale(&mut self, g: &Graph, own: &OwnRanges, n: NodeId) {
         for i in self.keeps(g, n, own) {
-            self.moved.insert((n, i));
+            self.requantized.insert((n, i));
         }
         for (i, v) in g.operands(n).into_iter().enumerate().filter(|(_, v)| is_computed(g, *v)) {
-            if !self.moved.contains(&(n, i)) {
+            if !self.requantized.contains(&(n, i)) {
                 self.classes.join(n.value(0), v);
             }
         }
     }
 
-    /// The zero points of the factors of a contraction.
+    /// The zero-point rules of the factors of a contraction.
     fn contract(&mut self, g: &Graph, target: &Target, n: NodeId) {
         let operands = g.operands(n);
         let constant = g.constant(operands[1]).is_some();
@@ -84,8 +85,8 @@ impl Constraints {
         for (i, v) in operands.into_iter().enumerate().take(2).filter(|(_, v)| is_computed(g, *v)) {
             match kernel.zero_point_of(i, constant) {
                 ZeroPoint::Any => {}
-                ZeroPoint::AnyPerConsumer => self.apart.push((n, v)),
-                // The stricter of two demands holds.
+                ZeroPoint::AnyPerConsumer => self.separate.push((n, v)),
+                // The stricter of two rules applies.
                 zero if self.zero_points.get(&v) != Some(&ZeroPoint::Symmetric) => {
                     self.zero_points.insert(v, zero);
                 }
@@ -94,8 +95,8 @@ impl Constraints {
         }
     }
 
-    /// Operands of a join that keep their own grid: those on a fixed grid, and those with other readers for which the
-    /// joint grid is much coarser.
+    /// Operands of a shared-scale node that keep their own parameters: those with predefined parameters, and those with
+    /// other users for which the shared scale is much larger.
     fn keeps(&self, g: &Graph, n: NodeId, own: &OwnRanges) -> Extents {
         let operands = g.operands(n);
         let spans: Vec<Option<f32>> = operands.iter().map(|v| own.get(v).map(|r| r.span())).collect();
@@ -110,13 +111,13 @@ impl Constraints {
     }
 }
 
-/// True for real numbers that are no constant.
+/// True for float values that are not constant.
 fn is_computed(g: &Graph, v: ValueId) -> bool {
     g.constant(v).is_none() && g.ty(v).elem == Elem::F32
 }
 
-/// Ranges of constants that lie on the grid of a join's result.
-fn joined_constants(g: &Graph, order: &[NodeId]) -> FxHashMap<ValueId, Range> {
+/// The ranges of constant operands of shared-scale nodes, for each result.
+fn shared_constants(g: &Graph, order: &[NodeId]) -> FxHashMap<ValueId, Range> {
     let mut all: FxHashMap<ValueId, Range> = FxHashMap::default();
     for &n in order.iter().filter(|n| g.op(**n).quant_rule() == QuantRule::SharedScale) {
         let reals = g.operands(n).into_iter().filter(|&v| g.ty(v).elem == Elem::F32);

@@ -1,4 +1,5 @@
-//! Which grid each value has: what operators and kernels ask of values ([`constraints`]), and grids that meet it ([`solve`]).
+//! Assignment of quantization parameters: collects the constraints of operators and kernels ([`constraints`]), and
+//! solves them ([`solve`]).
 
 mod constraints;
 mod solve;
@@ -10,30 +11,30 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::plan::Plan;
 use constraints::Constraints;
 
-/// Grids of all values that integer nodes read or give, and the operands that are moved to another grid on the way in.
+/// The quantization parameters of all operands and results of quantized nodes, and the operands that are requantized.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
     qparams: FxHashMap<ValueId, QuantParams>,
-    moved: FxHashSet<(NodeId, usize)>,
-    apart: FxHashMap<NodeId, QuantParams>,
+    requantized: FxHashSet<(NodeId, usize)>,
+    separate: FxHashMap<NodeId, QuantParams>,
 }
 
 impl Parameters {
-    /// The grid a value has, where it has one.
+    /// The parameters of a value, if it is quantized.
     pub(super) fn of(&self, v: ValueId) -> Option<&QuantParams> {
         self.qparams.get(&v)
     }
 
-    /// The grid that operand `i` of `n`, the value `v`, is to be on.
+    /// The parameters of operand `i` of `n`, the value `v`.
     pub(super) fn of_operand(&self, n: NodeId, i: usize, v: ValueId) -> Option<&QuantParams> {
-        if self.moved.contains(&(n, i)) {
+        if self.requantized.contains(&(n, i)) {
             return self.of(n.value(0));
         }
-        self.apart.get(&n).filter(|_| i == 0).or_else(|| self.of(v))
+        self.separate.get(&n).filter(|_| i == 0).or_else(|| self.of(v))
     }
 }
 
-/// The grids of the values of a plan.
+/// Assigns the quantization parameters of a plan.
 pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Parameters {
     let constraints = Constraints::of(g, target, plan);
     let mut values: Vec<ValueId> =

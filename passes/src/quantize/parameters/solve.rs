@@ -1,4 +1,5 @@
-//! Grids that meet the constraints: one for each class of values, as fine as the ranges of its members allow.
+//! Solves the constraints: one set of quantization parameters for each class of values, with the smallest scale that
+//! covers the ranges of its members.
 
 use qcc_ir::target::ZeroPoint;
 use qcc_ir::{QuantParams, StorageType, ValueId};
@@ -9,7 +10,7 @@ use super::Parameters;
 use super::constraints::Constraints;
 use crate::calibrate::{OwnRanges, Range};
 
-/// What a class asks, keyed by its root.
+/// The constraints of each class, keyed by its representative.
 struct Classes {
     ranges: FxHashMap<ValueId, Range>,
     fixed: FxHashMap<ValueId, QuantParams>,
@@ -17,7 +18,7 @@ struct Classes {
 }
 
 impl Constraints {
-    /// The grids of `values`, in order, whose ranges are `own`.
+    /// The parameters of `values`, in order. `own` is the range of each value.
     pub(super) fn solve(self, values: &[ValueId], own: &OwnRanges, storage: StorageType) -> Parameters {
         let classes = self.by_class(values, own);
         let qparams = |v: ValueId| {
@@ -27,20 +28,20 @@ impl Constraints {
                 Some(qparams_of(range, storage, symmetric))
             })
         };
-        let apart = self.apart.iter().filter_map(|&(n, v)| {
+        let separate = self.separate.iter().filter_map(|&(n, v)| {
             let (range, symmetric) = classes.placed(self.classes.root(v))?;
             symmetric.then(|| (n, qparams_of(range, storage, false)))
         });
         Parameters {
-            apart: apart.collect(),
+            separate: separate.collect(),
             qparams: values.iter().filter_map(|v| Some((*v, qparams(*v)?))).collect(),
-            moved: self.moved.clone(),
+            requantized: self.requantized.clone(),
         }
     }
 
     fn by_class(&self, values: &[ValueId], own: &OwnRanges) -> Classes {
         let mut ranges: FxHashMap<ValueId, Range> = FxHashMap::default();
-        for v in values.iter().filter(|v| !self.silent.contains(v)) {
+        for v in values.iter().filter(|v| !self.ignores_range.contains(v)) {
             let range = self.constants.get(v).map_or(own[v], |c| own[v].union(*c));
             let root = self.classes.root(*v);
             let joint = ranges.get(&root).map_or(range, |joint| joint.union(range));
@@ -57,7 +58,7 @@ impl Constraints {
 }
 
 impl Classes {
-    /// The range of a class, and whether its zero point lies in the middle; `None` where its grid is known beforehand.
+    /// The range of a class and whether it is symmetric. `None` if its parameters are predefined.
     fn placed(&self, root: ValueId) -> Option<(Range, bool)> {
         let range = *self.ranges.get(&root).filter(|_| !self.fixed.contains_key(&root))?;
         let symmetric = match self.zero_points.get(&root) {
