@@ -1,7 +1,7 @@
-//! Calibration: the ranges of the values of a float graph, seen on samples.
+//! Calibration: measures the ranges of the values of a float graph on samples.
 //!
-//! Samples stream: each is evaluated once, its values are observed as they are produced, and memory does not grow
-//! with their number.
+//! Samples are streamed: each is evaluated once, and statistics are updated as values are produced. Memory does not
+//! grow with the number of samples.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -37,47 +37,49 @@ use range::search;
 pub use range::{Method, Range};
 pub use stats::{Histogram, Stats};
 
-/// Bytes of what is remembered of a value, at most.
+/// The maximum size of the statistics of one value in bytes.
 pub const STATISTICS_BYTES: u64 = stats::LARGEST_BYTES;
 
-/// What calibration saw, and the ranges that follow: the one table beside the graph, gone when quantization returns.
+/// The calibration table: the statistics and the chosen range of each value. It is the only table keyed by value beside
+/// the graph, and it is dropped after quantization.
 #[derive(Clone, Debug, Default)]
 pub struct CalibrationTable {
     stats: Arc<FxHashMap<ValueId, Stats>>,
-    /// Where the values of the graph are in the joint one.
+    /// The value of the merged graph for each value of this graph.
     places: FxHashMap<ValueId, ValueId>,
     ranges: FxHashMap<ValueId, Range>,
-    /// Number of samples seen.
+    /// The number of samples.
     pub samples: usize,
 }
 
 impl CalibrationTable {
-    /// What was seen of a value.
+    /// The statistics of a value.
     pub fn get(&self, v: ValueId) -> Option<&Stats> {
         self.stats.get(self.places.get(&v)?)
     }
 
-    /// The range for a grid of 8 bits, as the readers of the value ask it.
+    /// The range for 8-bit quantization, chosen for the activation function that follows the value.
     pub fn range(&self, v: ValueId) -> Option<Range> {
         self.ranges.get(&v).copied()
     }
 
-    /// The ranges of the real values that nodes read and give.
+    /// The ranges of the float values that `nodes` use and produce.
     pub(crate) fn own(&self, g: &Graph, nodes: &FxHashSet<NodeId>) -> OwnRanges {
         let values = nodes.iter().flat_map(|&n| g.operands(n).into_iter().chain(g.results(n)));
         values.filter_map(|v| Some((v, self.range(v)?))).collect()
     }
 }
 
-/// Each value's range by itself.
+/// The range of each value before values share quantization parameters.
 pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 
-/// Evaluates graphs on samples `0..count`, gathers statistics of every real value, and chooses its range, for each graph.
-/// `sample` gives one tensor for each graph input, or `None` for a sample to be passed over; it is called from several
-/// threads. `seen` is called with the number of samples done so far, and may end the calibration with these. The result does not depend on the number of threads.
+/// Evaluates graphs on samples `0..count`, gathers statistics of all float values, and chooses their ranges. Returns
+/// one table for each graph. `sample` returns one tensor for each graph input, or `None` to skip the sample; it is
+/// called from several threads. `seen` is called with the number of samples done so far and may stop the calibration
+/// early. The result does not depend on the number of threads.
 ///
 /// # Errors
-/// Where a graph cannot be evaluated on a sample.
+/// If a graph cannot be evaluated on a sample.
 pub fn calibrate(
     joint: &SharedGraph,
     graphs: &[&Graph],
@@ -121,15 +123,15 @@ pub fn calibrate(
     Ok(ranges.map(|(places, ranges)| CalibrationTable { stats: Arc::clone(&stats), places, ranges, samples }).collect())
 }
 
-/// Levels of the grids that ranges are chosen for.
+/// The number of quantization levels that ranges are chosen for.
 const LEVELS: usize = 256;
 
-/// One search for the range of a value that several graphs may have.
+/// A range search for one value, which several graphs may share.
 struct Search<'a> {
     stats: &'a Stats,
-    /// What its readers make of it.
+    /// The activation function that follows the value.
     activation: Option<Activation>,
-    /// The graphs and their values.
+    /// The graphs, and the value in each of them.
     found_for: Vec<(usize, ValueId)>,
 }
 
@@ -191,14 +193,14 @@ fn observe(
     Ok(all)
 }
 
-/// The axis along which each value's channels are summed up that a contraction with a constant weight reads.
+/// The activations of contractions with constant weights, each with its channel axis.
 fn contracted(g: &Graph) -> FxHashMap<ValueId, usize> {
     let constant = |n: &NodeId| g.operands(*n).get(1).is_some_and(|&w| g.constant(w).is_some());
     let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction()).filter(constant);
     contractions.map(|n| (g.operands(n)[0], summed_axis(g, n))).collect()
 }
 
-/// The axis of its first operand along which a contraction sums products.
+/// The reduction axis of the first operand of a contraction.
 pub(crate) fn summed_axis(g: &Graph, n: NodeId) -> usize {
     match g.op(n) {
         Op::MatMul(_) => g.ty(g.operands(n)[0]).rank() - 1,

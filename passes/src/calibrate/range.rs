@@ -1,8 +1,8 @@
-//! From statistics to a range.
+//! Range selection from statistics.
 
 use super::Stats;
 
-/// The real numbers a grid spans.
+/// The interval that quantization parameters must cover.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Range {
     /// Lower end.
@@ -12,12 +12,12 @@ pub struct Range {
 }
 
 impl Range {
-    /// The smallest range that holds both.
+    /// The smallest range that contains both.
     pub fn union(self, other: Range) -> Range {
         Range { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
     }
 
-    /// The same range, widened to hold 0, which every grid holds.
+    /// The same range, extended to contain 0, which must be representable exactly.
     pub fn with_zero(self) -> Range {
         Range { lo: self.lo.min(0.0), hi: self.hi.max(0.0) }
     }
@@ -28,23 +28,23 @@ impl Range {
     }
 }
 
-/// How a range is chosen.
+/// How a range is selected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Method {
-    /// All that was seen.
+    /// The minimum and the maximum of all samples.
     MinMax,
-    /// The mean over samples of the smallest and of the largest number.
+    /// The mean over samples of the minimum and of the maximum.
     MovingAverage,
-    /// All but this share of the numbers at either end.
+    /// Percentiles: the given share of the numbers is clipped at either end.
     Percentile(f64),
-    /// The least squared error.
+    /// The least squared quantization error.
     Mse,
-    /// The least loss of information (Kullback-Leibler divergence), as long as hardly any number is cut off.
+    /// The least Kullback-Leibler divergence, with a bound on the share of clipped numbers.
     Entropy,
 }
 
-/// The range for a grid of `levels` steps. `after` makes of numbers what the readers of the value make of them: `Mse`
-/// counts the error behind it.
+/// Selects the range for `levels` quantization levels. `after` applies the activation function that follows the value,
+/// so that `Mse` measures the error after it.
 pub(super) fn search(stats: &Stats, method: Method, levels: usize, after: &dyn Fn(Vec<f32>) -> Vec<f32>) -> Range {
     let all = Range { lo: stats.min, hi: stats.max }.with_zero();
     if all.span() <= 0.0 {
@@ -63,19 +63,20 @@ pub(super) fn search(stats: &Stats, method: Method, levels: usize, after: &dyn F
             let seen: Vec<_> = centres.into_iter().zip(truth).zip(counts).map(|((x, y), n)| (x, y, n as f32)).collect();
             descend(all, &|r, least| squared_error(&seen, r, levels, after, least))
         }
-        // With few numbers in each bin, or most of them at 0, the divergence would cut off nearly all.
+        // With few numbers in each bin, or most of them at 0, minimizing the divergence alone would clip nearly all
+        // numbers.
         Method::Entropy => {
             let zero = stats.histogram.width();
-            let least = percentile(stats, MOST_CUT, &|x| x.abs() > zero).with_zero();
+            let least = percentile(stats, MOST_CLIPPED, &|x| x.abs() > zero).with_zero();
             descend(all, &|r, _| divergence(stats, r, levels)).union(least)
         }
     }
 }
 
-/// The share of numbers at either end, zeros not counted, that the least divergence may cut off.
-const MOST_CUT: f64 = 1e-3;
+/// The share of the nonzero numbers at either end that entropy calibration may clip.
+const MOST_CLIPPED: f64 = 1e-3;
 
-/// All but this share at either end of the numbers that count.
+/// The percentile range of the bins for which `counts` holds.
 fn percentile(stats: &Stats, share: f64, counts: &dyn Fn(f32) -> bool) -> Range {
     let bins: Vec<_> = stats.histogram.bins().filter(|b| counts(b.0)).collect();
     let total: u64 = bins.iter().map(|b| b.1).sum();
@@ -86,7 +87,7 @@ fn percentile(stats: &Stats, share: f64, counts: &dyn Fn(f32) -> bool) -> Range 
     }
 }
 
-/// The first bin by which more than `cut` numbers have passed.
+/// The first bin at which the cumulative count exceeds `cut`.
 fn first_past<'b>(bins: impl Iterator<Item = &'b (f32, u64)>, cut: u64) -> Option<f32> {
     let mut passed = 0;
     for (x, n) in bins {
@@ -98,17 +99,17 @@ fn first_past<'b>(bins: impl Iterator<Item = &'b (f32, u64)>, cut: u64) -> Optio
     None
 }
 
-/// The ratio of two ranges that are tried one after the other: 0.9 in single precision.
+/// The ratio of two successive candidates of the search: 0.9 in single precision.
 const RATIO: f64 = 0.9f32 as f64;
 
-/// A number and its powers, by products: the last bit of what a library's power function gives depends on how it is built.
+/// The powers of a number, by multiplication. The last bit of a library's power function depends on the build.
 fn powers(x: f64) -> impl Iterator<Item = f32> {
     std::iter::successors(Some(x), move |power| Some(power * x)).map(|power| power as f32)
 }
 
-/// Shrinks the ends one after the other, each to where `loss` is least, first by steps of equal ratio, since an outlier may
-/// make a range a hundred times too wide, and then around what was found. A loss that is not below the least so far, which
-/// `loss` is told, need not be exact.
+/// Minimizes `loss` by coordinate descent over the two ends of the range. The first rounds use steps of equal ratio
+/// from the full range, because an outlier may make it a hundred times too wide. The last round refines the result.
+/// `loss` gets the least loss so far, and may return early with any larger value.
 fn descend(all: Range, loss: &dyn Fn(Range, f64) -> f64) -> Range {
     let quarter = RATIO.sqrt().sqrt();
     let wide: Vec<f32> = powers(RATIO).take(24).collect();
@@ -137,12 +138,12 @@ fn descend(all: Range, loss: &dyn Fn(Range, f64) -> f64) -> Range {
     best.1
 }
 
-/// How much more the error of a number outside the range counts than one that is rounded: rounding errors cancel out
-/// where they are summed, those of numbers cut off all have one sign.
-const CUT_OFF: f32 = 30.0;
+/// The weight of clipping errors relative to rounding errors. Rounding errors cancel in sums; clipping errors all have
+/// one sign.
+const CLIPPED: f32 = 30.0;
 
-/// `seen` holds numbers, what their readers make of them, and how often they occur. Summing ends where the error is not
-/// below `least`.
+/// The weighted squared error. `seen` holds numbers, their value after the activation function, and their count. The
+/// sum stops early at `least`.
 fn squared_error(
     seen: &[(f32, f32, f32)],
     r: Range,
@@ -159,7 +160,7 @@ fn squared_error(
     let error = |&(x, y, n): &(f32, f32, f32)| {
         let q = x * inverse + zero + 0.5;
         let error = table[q.clamp(0.0, steps) as usize] - y;
-        let weight = if (0.0..=steps + 1.0).contains(&q) { 1.0 } else { CUT_OFF };
+        let weight = if (0.0..=steps + 1.0).contains(&q) { 1.0 } else { CLIPPED };
         f64::from(weight * n * error * error)
     };
     let mut sum = 0.0;
@@ -172,8 +173,7 @@ fn squared_error(
     sum
 }
 
-/// Kullback-Leibler divergence of the spread over levels from the spread that was seen, whose outside is moved to the
-/// ends.
+/// The Kullback-Leibler divergence between the observed distribution, clipped to the range, and its quantized version.
 fn divergence(stats: &Stats, r: Range, levels: usize) -> f64 {
     let scale = r.span() / levels as f32;
     let inside = |x: f32| (r.lo..=r.hi).contains(&x);
@@ -209,7 +209,7 @@ mod tests {
         x
     }
 
-    /// Thousands of numbers around 0 and one far away.
+    /// Thousands of numbers around 0 and one outlier.
     fn outlier() -> Stats {
         let mut values: Vec<f32> = (0..8000).map(|i| (i as f32 / 4000.0 - 1.0).powi(3)).collect();
         values.push(50.0);
@@ -223,15 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn an_outlier_is_given_up_where_that_pays() {
+    fn outliers_are_clipped_if_that_reduces_the_error() {
         for method in [Method::Percentile(0.01), Method::Entropy] {
             assert!(search(&outlier(), method, 256, &identity).hi < 25.0, "{method:?}");
         }
     }
 
-    /// What follows a Relu is 0 for the most part, and few samples fill few bins.
+    /// The output of a Relu is mostly 0, and few samples fill few bins.
     #[test]
-    fn entropy_cuts_off_hardly_any_number() {
+    fn entropy_clips_few_numbers() {
         for count in [20, 300, 5000] {
             let number = |i: usize| if i.is_multiple_of(4) { -(1.0 - i as f32 / count as f32).ln() } else { 0.0 };
             let values: Vec<f32> = (0..count).map(number).collect();
@@ -242,11 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn squared_error_counts_behind_the_reader() {
+    fn squared_error_is_measured_after_the_activation() {
         let relu = |x: Vec<f32>| x.into_iter().map(|x| x.max(0.0)).collect();
         let stats = Stats::of(&(0..2000).map(|i| i as f32 / 100.0 - 19.0).collect::<Vec<_>>());
-        let (plain, behind) = (search(&stats, Method::Mse, 256, &identity), search(&stats, Method::Mse, 256, &relu));
-        assert!(behind.lo > -2.5 && plain.lo < -15.0, "{plain:?} {behind:?}");
-        assert!(behind.hi > 0.9);
+        let (plain, after_relu) =
+            (search(&stats, Method::Mse, 256, &identity), search(&stats, Method::Mse, 256, &relu));
+        assert!(after_relu.lo > -2.5 && plain.lo < -15.0, "{plain:?} {after_relu:?}");
+        assert!(after_relu.hi > 0.9);
     }
 }

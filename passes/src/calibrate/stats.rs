@@ -1,19 +1,19 @@
-//! What calibration remembers of a value: mergeable, and the same whatever the order of the samples.
+//! The statistics of one value. They can be merged, and the result does not depend on the order of the samples.
 
 use rten_simd::SimdOp;
 use rten_vecmath::{MinMax, Sum};
 use serde::{Deserialize, Serialize};
 
-/// Bins a histogram has at most.
+/// The maximum number of bins of a histogram.
 const BINS: usize = 2048;
-/// Bytes of a histogram at most.
+/// The maximum size of a histogram in bytes.
 pub(super) const LARGEST_BYTES: u64 = (BINS * size_of::<u64>()) as u64;
 
-/// Elements of one tensor that the histogram sees at most; minimum and maximum see all.
+/// The maximum number of elements of one tensor that the histogram counts. Minimum and maximum use all elements.
 const SEEN: usize = 1 << 15;
 
-/// Counts of numbers in bins of equal width, a power of two, aligned to multiples of it: merging neighbours gives
-/// just the histogram that the wider bins would have counted.
+/// A histogram whose bin width is a power of two. Bins are aligned to multiples of the width, so merging neighbouring
+/// bins is exact.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
     /// The width of a bin is `2^exponent`.
@@ -24,7 +24,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Bins for numbers in `min..=max`.
+    /// Empty bins for numbers in `min..=max`.
     fn covering(min: f32, max: f32) -> Self {
         let span = (f64::from(max) - f64::from(min)).max(f64::from(max.abs().max(min.abs())) * 1e-6).max(1e-30);
         let exponent = (span / (BINS as f64 - 2.0)).log2().ceil() as i32;
@@ -34,10 +34,11 @@ impl Histogram {
     }
 
     fn count(&mut self, values: impl Iterator<Item = f32>) {
-        // A power of two scales exactly, and the difference is not negative: truncation is the floor.
+        // Scaling by a power of two is exact, and the difference is not negative, so truncation rounds down.
         let (scale, first) = ((-self.exponent as f64).exp2() as f32, self.first as f32);
         let last = self.counts.len() - 1;
-        // Two counts for each bin: numbers beside each other are often alike, and one count would wait for itself.
+        // Two counters for each bin: neighbouring numbers are often equal, and a single counter would stall on its own
+        // update.
         let mut counts = vec![[0u64; 2]; self.counts.len()];
         for (k, x) in values.enumerate() {
             let i = (x * scale - first) as i32 as usize;
@@ -46,7 +47,7 @@ impl Histogram {
         self.counts.iter_mut().zip(counts).for_each(|(all, [a, b])| *all += a + b);
     }
 
-    /// The same counts in bins twice as wide, until the width is `2^exponent`.
+    /// Merges pairs of bins until the width is `2^exponent`.
     fn widen(&mut self, exponent: i32) {
         while self.exponent < exponent {
             let first = self.first.div_euclid(2);
@@ -73,7 +74,7 @@ impl Histogram {
         let end = |h: &Histogram| h.first + h.counts.len() as i64;
         let ends = |a: &Histogram, b: &Histogram| (a.first.min(b.first), end(a).max(end(b)));
         let (mut first, mut last) = ends(self, &other);
-        // Before there are bins for all that lies between two narrow histograms.
+        // Widening comes first: two narrow histograms that are far apart would need too many bins.
         while last - first > BINS as i64 {
             self.widen(self.exponent + 1);
             other.widen(self.exponent);
@@ -88,7 +89,7 @@ impl Histogram {
         *self = Histogram { exponent: self.exponent, first, counts };
     }
 
-    /// The centre of each bin that is not empty and its count, ascending.
+    /// The centre and the count of each bin that is not empty, in ascending order.
     pub fn bins(&self) -> impl Iterator<Item = (f32, u64)> + '_ {
         let width = (self.exponent as f64).exp2();
         let centre = move |i: usize| (((self.first + i as i64) as f64 + 0.5) * width) as f32;
@@ -101,40 +102,40 @@ impl Histogram {
     }
 }
 
-/// What was seen of one value over all samples.
+/// The statistics of one value over all samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Smallest number.
+    /// The minimum.
     pub min: f32,
-    /// Largest number.
+    /// The maximum.
     pub max: f32,
-    /// Sum over samples of each sample's smallest number.
+    /// The sum over samples of the minimum.
     pub sum_min: f64,
-    /// Sum over samples of each sample's largest number.
+    /// The sum over samples of the maximum.
     pub sum_max: f64,
-    /// Number of samples.
+    /// The number of samples.
     pub samples: u64,
-    /// Numbers that are neither finite; they are left out of everything else.
+    /// The number of infinities and NaNs. They are excluded from all other statistics.
     pub not_finite: u64,
-    /// How the numbers are spread.
+    /// The distribution of the numbers.
     pub histogram: Histogram,
-    /// What was seen of its channels, where they were named.
+    /// The statistics of each channel, if they were requested.
     pub channels: Option<Channels>,
 }
 
-/// What was seen of the channels of a value, those along one of its axes.
+/// The statistics of the channels of a value along one axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Channels {
     /// The axis.
     pub axis: usize,
-    /// Sum over samples of the mean of each channel.
+    /// The sum over samples of the mean of each channel.
     means: Vec<f64>,
-    /// Largest number of each channel, 0 where all are negative.
+    /// The maximum of each channel, 0 if all numbers are negative.
     pub largest: Vec<f32>,
 }
 
 impl Stats {
-    /// The channels along `axis`, where those are known.
+    /// The statistics of the channels along `axis`, if available.
     pub fn along(&self, axis: usize) -> Option<&Channels> {
         self.channels.as_ref().filter(|channels| channels.axis == axis)
     }
@@ -144,7 +145,7 @@ impl Stats {
         Some(self.along(axis)?.means.iter().map(|sum| sum / self.samples.max(1) as f64).collect())
     }
 
-    /// Mean and standard deviation of the numbers, as the histogram shows them.
+    /// The mean and the standard deviation of the histogram.
     pub fn moments(&self) -> (f64, f64) {
         let sum = |f: &dyn Fn(f64) -> f64| self.histogram.bins().map(|(x, n)| f(f64::from(x)) * n as f64).sum::<f64>();
         let count = sum(&|_| 1.0).max(1.0);
@@ -152,18 +153,18 @@ impl Stats {
         (mean, (sum(&|x| (x - mean).powi(2)) / count).sqrt())
     }
 
-    /// What one tensor shows.
+    /// The statistics of one tensor.
     pub fn of(values: &[f32]) -> Self {
         Stats::spread(values, extremes(values))
     }
 
-    /// What one tensor and its channels show: those along `axis` of its extents.
+    /// The statistics of one tensor of shape `extents` and of its channels along `axis`.
     pub fn with_channels(values: &[f32], extents: &[usize], axis: usize) -> Self {
         let (channels, extremes) = Channels::of(values, extents, axis);
         Stats { channels: Some(channels), ..Stats::spread(values, extremes) }
     }
 
-    /// What numbers with these `extremes` show.
+    /// The statistics of numbers whose `extremes` are known.
     fn spread(values: &[f32], extremes: Option<Extremes>) -> Self {
         let Some(Extremes { min, max }) = extremes else {
             let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
@@ -174,14 +175,14 @@ impl Stats {
             return Stats { samples: 1, ..Stats::default() };
         }
         let mut histogram = Histogram::covering(min, max);
-        // An odd stride visits rows and channels alike.
+        // An odd stride samples all rows and channels equally.
         let stride = values.len().div_ceil(SEEN) | 1;
         histogram.count(values.iter().step_by(stride).copied());
         let (sum_min, sum_max) = (min.into(), max.into());
         Stats { min, max, sum_min, sum_max, samples: 1, not_finite: 0, histogram, channels: None }
     }
 
-    /// Adds what other samples showed.
+    /// Merges the statistics of other samples.
     pub fn merge(&mut self, other: Stats) {
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
@@ -201,7 +202,7 @@ impl Stats {
 }
 
 impl Channels {
-    /// Those along `axis` of a tensor, and the extremes of all its numbers, `None` where one is not finite.
+    /// The statistics of the channels along `axis`, and the extremes of all numbers, `None` if one is not finite.
     fn of(values: &[f32], extents: &[usize], axis: usize) -> (Self, Option<Extremes>) {
         let (channels, inner) = (extents[axis], extents[axis + 1..].iter().product::<usize>().max(1));
         let (mut sums, mut largest) = (vec![0.0f64; channels], vec![0.0f32; channels]);
@@ -227,12 +228,12 @@ impl Channels {
     }
 }
 
-/// The greater number; the first where they cannot be compared.
+/// The greater number, or `a` if they cannot be compared.
 fn greater(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// Smallest and largest number, the first above the second where there is none.
+/// The minimum and the maximum. The minimum is the larger one if there are no numbers.
 #[derive(Clone, Copy)]
 struct Extremes {
     min: f32,
@@ -247,9 +248,9 @@ impl Extremes {
     }
 }
 
-/// The extremes of numbers, or `None` where one is not finite.
+/// The extremes of numbers, or `None` if one is not finite.
 fn extremes(values: &[f32]) -> Option<Extremes> {
-    /// Few enough numbers to be read twice from a near cache.
+    /// A block that stays in the L1 or L2 cache between two reads.
     const BLOCK: usize = 1 << 13;
     values.chunks(BLOCK).try_fold(Extremes::NONE, |all, block| {
         let (sum, extremes) = summed(block);
@@ -257,14 +258,15 @@ fn extremes(values: &[f32]) -> Option<Extremes> {
     })
 }
 
-/// The sum of numbers and their extremes, which mean something where all are finite.
+/// The sum of numbers and their extremes. The extremes are valid only if all numbers are finite.
 fn summed(values: &[f32]) -> (f32, Extremes) {
     let sum = Sum::new(values).dispatch();
     let (min, max) = MinMax::new(values).dispatch();
     (sum, Extremes { min, max })
 }
 
-/// True where all numbers are finite; `sum` is theirs. It may be infinite then, but is never finite where one is not.
+/// True if all numbers are finite. `sum` is their sum: it may overflow to infinity, but it is never finite if a number
+/// is not.
 fn finite(values: &[f32], sum: f32) -> bool {
     sum.is_finite() || values.iter().all(|x| x.is_finite())
 }
@@ -281,7 +283,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is known does not depend on the order of the samples.
+        /// Statistics do not depend on the order of the samples.
         #[test]
         fn merging_commutes(
             a in prop::collection::vec(-1e3f32..1e3, 1..50),
@@ -293,9 +295,9 @@ mod tests {
             prop_assert_eq!((x.min, x.max, x.samples), (y.min, y.max, y.samples));
         }
 
-        /// No number is lost, and each lies in its bin.
+        /// The histogram counts every number, in the right bin.
         #[test]
-        fn bins_hold_all(a in prop::collection::vec(-1e6f32..1e6, 1..200)) {
+        fn bins_count_all_numbers(a in prop::collection::vec(-1e6f32..1e6, 1..200)) {
             let s = Stats::of(&a);
             prop_assert_eq!(s.histogram.bins().map(|b| b.1).sum::<u64>(), a.len() as u64);
             for x in a {
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_counted_apart() {
+    fn non_finite_numbers_are_counted_separately() {
         let s = Stats::of(&[1.0, f32::INFINITY, f32::NAN, -2.0]);
         assert_eq!((s.min, s.max, s.not_finite), (-2.0, 1.0, 2));
         let s = Stats::of(&[f32::NAN]);

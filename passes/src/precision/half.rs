@@ -1,4 +1,4 @@
-//! Weights of 16-bit floats.
+//! Conversion of weights to 16-bit floats.
 
 use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
@@ -10,21 +10,21 @@ use rustc_hash::FxHashSet;
 use crate::rounding::{against_each_other, places};
 use crate::{Context, Given, Pass, PassError};
 
-/// The smallest constants stay as they are while they hold at most this share of all numbers: halving them saves next
-/// to nothing, and the filters among them are those of the first layers and of single channels, where rounding shows.
+/// The smallest constants, up to this share of all elements, stay `F32`. Converting them saves little, and they include
+/// the filters of first layers and depthwise layers, where rounding has the largest effect.
 const SHARE: f64 = 0.06;
 
-/// No constant with more elements stays for that reason.
+/// The maximum number of elements of a constant that stays `F32` for that reason.
 const LARGEST: usize = 16384;
 
-/// Stores `F32` constants, but for the smallest, as `F16`, widened by a Cast where they are read. Weights of one output of
-/// a contraction are rounded against each other: what they multiply is alike, or has one sign, more often than not. A
-/// constant that `F16` cannot hold stays as it is, and a note says so; so does one that is an output, which no delegate of
-/// LiteRT widens. Comes after layout, so that constants are in their
-/// last order.
+/// Stores all but the smallest `F32` constants as `F16`, with a Cast before their users. The rounding errors of the
+/// weights of each output of a contraction are balanced, because activations are mostly similar or of one sign. A
+/// constant that exceeds the range of `F16` stays as it is, with a note. Constants that are outputs stay too, because
+/// no delegate of LiteRT widens them. The pass runs after layout, when constants have their final order.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfWeights {
-    /// Only constants whose numbers 16 bits hold exactly, in graphs whose weights came so and were widened for the target.
+    /// Convert only constants that are exactly representable, in graphs whose 16-bit weights were widened for the
+    /// target.
     pub exact: bool,
 }
 
@@ -34,7 +34,7 @@ impl Pass for HalfWeights {
     }
 
     fn applies(&self, cx: &Context<'_>) -> bool {
-        // Kernels for quantized weights take no bias of 16 bits.
+        // Kernels with quantized weights do not support 16-bit biases.
         let came_so = cx.source.half_weights && cx.source.given == Given::Nothing;
         !self.exact || (came_so && !cx.target.half_graphs)
     }
@@ -63,7 +63,7 @@ impl Pass for HalfWeights {
     }
 }
 
-/// The constants that are too small to be halved.
+/// The constants that are too small for conversion.
 fn smallest(g: &Graph) -> FxHashSet<NodeId> {
     let length = |n: NodeId| match g.op(n) {
         Op::Const(c) if c.value.ty().elem == Elem::F32 => Some((c.value.len(), n)),
@@ -80,7 +80,7 @@ fn smallest(g: &Graph) -> FxHashSet<NodeId> {
     constants.into_iter().take_while(stays).map(|c| c.1).collect()
 }
 
-/// The axis of a constant that tells the outputs of contractions apart, where it is the weight of all its readers.
+/// The output-channel axis of a constant, if it is the weight of all its users.
 fn outputs(g: &Graph, constant: NodeId) -> Option<usize> {
     let axis = |(reader, operand): &(NodeId, usize)| match g.op(*reader).quant_rule() {
         QuantRule::Contraction { channel } if *operand == 1 => Some(channel),
@@ -91,17 +91,17 @@ fn outputs(g: &Graph, constant: NodeId) -> Option<usize> {
     users.iter().all(|u| axis(u) == Some(first)).then_some(first)
 }
 
-/// The part of a tensor's power that may be lost: far more than what rounding takes from numbers in the range of `F16`.
+/// The share of the energy of a tensor that may be lost: far more than rounding loses within the range of `F16`.
 const LOST: f64 = 1e-6;
 
-/// The same numbers, rounded to `F16`, against each other where they belong to one of the `outputs` along that axis; `None`
-/// where a finite one would become infinite, or what is too small would be lost.
+/// Rounds to `F16`, with the errors of each of the `outputs` along that axis balanced. `None` if a finite number would
+/// overflow or too much would underflow.
 pub(super) fn narrowed(value: &Tensor, outputs: Option<usize>) -> Option<Tensor> {
     let exact = value.view::<f32>();
     let mut narrow: Vec<f16> = exact.iter().map(|&wide| f16::from_f32(wide)).collect();
     let (mut all, mut lost) = (0.0, 0.0);
     for (narrow, &wide) in narrow.iter().zip(exact.iter()).filter(|(_, wide)| wide.is_finite()) {
-        // Infinite where the number is.
+        // Infinities stay infinite.
         lost += f64::from(narrow.to_f32() - wide).powi(2);
         all += f64::from(wide).powi(2);
     }
@@ -116,7 +116,7 @@ pub(super) fn narrowed(value: &Tensor, outputs: Option<usize>) -> Option<Tensor>
     Some(Tensor::of(value.ty().with_elem(Elem::F16), narrow))
 }
 
-/// Rounds the numbers of each output, which lie in runs of `run`, against each other.
+/// Balances the rounding errors of each output, in runs of `run` elements.
 fn cancel(narrow: &mut [f16], exact: &[f32], outputs: usize, run: usize) {
     let turned = |output: usize| -> Vec<(usize, f16)> {
         let places = places(output, outputs, run, exact.len());
@@ -148,7 +148,7 @@ fn neighbour(x: f16, above: bool) -> f16 {
     })
 }
 
-/// True where each number is one of `F16`.
+/// True if all numbers are exactly representable in `F16`.
 fn fits(value: &Tensor) -> bool {
     value.view::<f32>().iter().all(|&wide| f16::from_f32(wide).to_f32().to_bits() == wide.to_bits())
 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn constants_that_are_outputs_stay() {
+    fn constants_that_are_outputs_stay_f32() {
         let mut g = Graph::new("anchors");
         let w = g.add_const(Tensor::from_vec(Shape::known(&[64]), vec![0.5f32; 64]), Origin::none());
         let y = g.add1(Binary { f: BinaryFn::Mul }, &[w, w], Origin::none()).unwrap();
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(halves(&scaled(vec![0.125; 8], true)), 1);
     }
 
-    /// The errors of an output add up to less than a step of its largest number, in whatever order they lie.
+    /// The errors of an output sum to less than a step of its largest number, in any order.
     #[test]
     fn errors_of_an_output_cancel_out() {
         let noise = qcc_ir::testing::numbers(Shape::known(&[6, 40, 3, 3]), 5);
@@ -216,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_small_is_not_narrowed() {
+    fn constants_that_would_underflow_are_not_narrowed() {
         assert_eq!(halves(&scaled(vec![1e-10; 8], false)), 0);
         assert_eq!(halves(&scaled(vec![0.0; 8], false)), 1);
         assert_eq!(halves(&scaled(vec![0.0, 1e-10, 1.0, 2.0], false)), 1);
     }
 
     #[test]
-    fn the_smallest_stay() {
+    fn the_smallest_constants_stay_f32() {
         let mut g = Graph::new("half");
         let x = g.add_input("x", TensorType::new(Elem::F32, Shape::known(&[1, 1])));
         for length in [1, 2, 30, 60] {
@@ -232,7 +232,7 @@ mod tests {
             g.add_output("y", y);
         }
         apply(&mut g, vec![Box::new(HalfWeights { exact: false })]);
-        // 3 of 93 numbers are within the share, 33 are not.
+        // 3 of 93 elements are within the share, 33 are not.
         assert_eq!(halves(&g), 2);
     }
 }

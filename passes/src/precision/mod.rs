@@ -1,4 +1,4 @@
-//! Elements other than `F32` for what was trained in `F32`, besides grids.
+//! Conversion of `F32` graphs to 16-bit floats.
 //!
 //! ```
 //! use qcc_passes::{Numbers, Pipeline, Settings};

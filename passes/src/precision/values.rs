@@ -1,4 +1,4 @@
-//! Graphs that compute with 16-bit floats.
+//! Conversion of graphs to 16-bit float arithmetic.
 
 use qcc_ir::ops::{Cast, Op};
 use qcc_ir::target::Target;
@@ -10,14 +10,14 @@ use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 use crate::quantize::{Interface, Quantized};
 
-/// The largest number seen of a value that may be a 16-bit float: half of what that holds, since other inputs give
-/// larger ones.
+/// The maximum magnitude of a calibrated value that is converted: half of the `F16` range, because other inputs may
+/// give larger values.
 const LARGEST: f32 = 32_752.0;
 
-/// Has values be 16-bit floats where the target computes with them.
+/// Converts values to 16-bit floats where the target computes with them.
 #[derive(Clone, Copy, Debug)]
 pub struct HalfValues {
-    /// What inputs and outputs hold.
+    /// The element type of inputs and outputs.
     pub interface: Interface,
 }
 
@@ -37,11 +37,11 @@ impl Pass for HalfValues {
     }
 }
 
-/// The graph with 16-bit floats where the target works on them. Nodes stay in single precision that read a constant
-/// beyond the range of 16 bits, or whose values came near its end in `ranges`, which may be empty.
+/// Converts nodes to 16-bit floats where the target supports that. Nodes stay `F32` if they use a constant beyond the
+/// range of `F16`, or if their values come close to its limit in `ranges`, which may be empty.
 ///
 /// # Errors
-/// Where a node cannot be made of 16-bit floats.
+/// If a node cannot be created with 16-bit floats.
 pub fn half_values(
     g: &Graph,
     target: &Target,
@@ -55,7 +55,7 @@ pub fn half_values(
     for n in g.order() {
         match g.op(n) {
             Op::Input(_) => b.input(n, interface),
-            // Made where they are read.
+            // Constants are created for each user.
             Op::Const(_) => {}
             op => {
                 let elem = if halved.contains(&n) { Elem::F16 } else { Elem::F32 };
@@ -75,7 +75,7 @@ pub fn half_values(
     Ok(Quantized { graph: b.new, values: b.values, lost_inputs: Vec::new(), decisions: Vec::new() })
 }
 
-/// Nodes that work on 16-bit floats.
+/// The nodes that compute in 16-bit floats.
 fn halved(g: &Graph, target: &Target, ranges: &CalibrationTable) -> FxHashSet<NodeId> {
     let fits = |v: ValueId| match g.constant(v) {
         Some(c) => c.ty().elem != Elem::F32 || narrowed(c, None).is_some(),
@@ -96,7 +96,7 @@ fn halved(g: &Graph, target: &Target, ranges: &CalibrationTable) -> FxHashSet<No
 struct Builder<'a> {
     old: &'a Graph,
     new: Graph,
-    /// New values that hold an old one, the first as it was made.
+    /// The new values for an old one. The first is the result of the new node.
     placed: FxHashMap<ValueId, Vec<ValueId>>,
     values: Vec<(ValueId, ValueId)>,
 }
@@ -111,7 +111,7 @@ impl Builder<'_> {
         self.placed.insert(v, vec![input]);
     }
 
-    /// Remembers what a node became. Values take their names along.
+    /// Records the replacement of a node and copies the value names.
     fn settle(&mut self, old: NodeId, made: NodeId) {
         for (from, to) in self.old.results(old).zip(self.new.results(made)) {
             if let Some(name) = self.old.name(from) {
@@ -122,7 +122,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The new value with an old one, as floats of that element where it is real.
+    /// The new value for an old one, cast to that element type if it is a float.
     fn operand(&mut self, v: ValueId, elem: &Elem) -> Result<ValueId, PassError> {
         let real = self.old.ty(v).elem == Elem::F32;
         let fits = |new: &Graph, p: &ValueId| !real || new.ty(*p).elem == *elem;
@@ -175,13 +175,13 @@ mod tests {
     const SCALED: &str = "%c: f32[1,2] = const [0.5,100] %a = binary(f:Mul) %x, %c %y = unary(f:Sigmoid) %a";
 
     #[test]
-    fn casts_lie_at_the_border() {
+    fn casts_are_at_inputs_and_outputs() {
         insta::assert_snapshot!(halves(&graph(SCALED), None, Interface::Float));
         insta::assert_snapshot!(halves(&graph(SCALED), None, Interface::Half));
     }
 
     #[test]
-    fn what_would_overflow_stays_in_single_precision() {
+    fn values_that_would_overflow_stay_in_single_precision() {
         insta::assert_snapshot!(halves(&graph(SCALED), Some([1.0, 1000.0]), Interface::Float));
         let masked = graph("%c: f32[1,2] = const [0,-1e9] %a = binary(f:Add) %x, %c %y = softmax(axis:1,log:false) %a");
         insta::assert_snapshot!(halves(&masked, None, Interface::Float));

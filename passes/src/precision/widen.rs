@@ -1,15 +1,15 @@
-//! Graphs of 16-bit floats in single precision.
+//! Conversion of 16-bit float graphs to `F32`.
 
 use qcc_ir::ops::{Cast, Op};
 use qcc_ir::{Elem, Graph, NodeId, TensorType, ValueId};
 
 use crate::{Context, Pass, PassError};
 
-/// Values between are single precision: for targets that do not run graphs of 16-bit floats, and for grids, which take
-/// the place of single precision only. Inputs and outputs keep their element, behind a Cast.
+/// Converts intermediate values to `F32`, for targets without 16-bit float graphs and before quantization, which works
+/// on `F32` only. Inputs and outputs keep their element type, with a Cast.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WidenHalves {
-    /// Values are to go onto grids.
+    /// True if the graph will be quantized.
     pub(crate) qparams: bool,
 }
 
@@ -36,7 +36,7 @@ impl Pass for WidenHalves {
     }
 }
 
-/// Makes the 16-bit results of a node, whose operands are wide already, wide.
+/// Widens the 16-bit results of a node whose operands are widened already.
 fn widen(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     let origin = g.origin(node).clone();
     if let Op::Cast(Cast { to: Elem::F16 | Elem::F32 }) = g.op(node) {

@@ -1,26 +1,26 @@
-//! Boxes that detectors give, and how well those of two models agree.
+//! Detector outputs as boxes, and the agreement of the boxes of two models.
 
 use std::ops::Range;
 
 use qcc_ir::Tensor;
 
-/// How a rank-3 output holds boxes.
+/// The format of the boxes in a rank-3 output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Boxes {
-    /// Every place of the picture has a box: centre, width and height, then scores of classes.
+    /// One box for each position of the image: centre, width and height, then class scores.
     Raw {
-        /// The axis along which the numbers of one box lie, 1 or 2.
+        /// The axis of the numbers of one box, 1 or 2.
         axis: usize,
-        /// The number before the scores that says whether there is anything: every score is multiplied by it.
+        /// True if an objectness score precedes the class scores and is multiplied with each.
         objectness: bool,
-        /// Where the scores of the classes lie along the axis.
+        /// The indices of the class scores along the axis.
         scores: Range<usize>,
     },
-    /// The model selects boxes itself: rows of two corners, a score and a class.
+    /// The model selects boxes itself (NMS): rows of two corners, a score and a class.
     Selected,
 }
 
-/// A box, its score and its class. Corners in the model's unit.
+/// A box with its score and class. Corners are in the units of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Detection {
     corners: [f32; 4],
@@ -28,20 +28,20 @@ struct Detection {
     class: usize,
 }
 
-/// Boxes of the expected model with less are no objects.
+/// Boxes of the reference model with a lower score are not counted as objects.
 const OBJECT: f32 = 0.3;
-/// Boxes of the other model with less are not looked at.
+/// Boxes of the other model with a lower score are ignored.
 const CANDIDATE: f32 = 0.05;
-/// Boxes of one class that overlap by more are one, in outputs that hold a box for every place.
+/// The IoU above which boxes of one class are duplicates, for `Raw` outputs (NMS threshold).
 const SAME: f32 = 0.7;
-/// Boxes of a picture that compete, at most.
+/// The maximum number of candidate boxes for each image.
 const MOST: usize = 1000;
-/// Numbers of the first sample that are looked at to tell what an output holds.
+/// The maximum number of elements of the first sample that are inspected to recognize an output.
 const CLASSES: usize = 4096;
 
 impl Boxes {
-    /// What `output`, one sample of a rank-3 output, holds if it is a detector's. `places` says how many places a picture
-    /// of the model's size has; `classes`, where it is known, how many classes there are.
+    /// Recognizes `output`, one sample of a rank-3 output, as boxes. `places` are the possible numbers of positions for
+    /// the input size of the model. `classes` is the number of classes, if known.
     pub(super) fn raw(output: &Tensor, places: &[usize], classes: Option<usize>) -> Option<Boxes> {
         let &[1, rows, columns] = output.dims().as_slice() else { return None };
         let (axis, numbers) = match (places.contains(&columns), places.contains(&rows)) {
@@ -59,12 +59,12 @@ impl Boxes {
                 _ => Box::new(values.iter().skip(k).step_by(columns).copied()),
             }
         };
-        // Sizes are no negative numbers.
+        // Widths and heights are not negative.
         if [2, 3].into_iter().any(|k| line(k).any(|x| !x.is_finite() || x < 0.0)) {
             return None;
         }
         let is_score = |k: usize| line(k).all(|x| (-1e-4..=1.0001).contains(&x));
-        // Detectors that put the boxes first in memory say apart whether there is an object.
+        // Detectors with the boxes on axis 1 have an objectness score.
         let objectness = axis == 2 && classes.is_none_or(|c| numbers > 4 + c);
         let first = if objectness { 5 } else { 4 };
         let count = classes.unwrap_or_else(|| (first..numbers).take_while(|&k| is_score(k)).count());
@@ -73,7 +73,7 @@ impl Boxes {
         fits.then_some(Boxes::Raw { axis, objectness, scores })
     }
 
-    /// What `output` holds if its rows are selected boxes.
+    /// Recognizes `output` as selected boxes.
     pub(super) fn selected(output: &Tensor) -> Option<Boxes> {
         let &[1, boxes, numbers] = output.dims().as_slice() else { return None };
         if boxes == 0 || numbers < 6 {
@@ -87,7 +87,7 @@ impl Boxes {
         values.chunks_exact(numbers).all(row).then_some(Boxes::Selected)
     }
 
-    /// Ranges of an output along one axis whose numbers are of different kinds.
+    /// The ranges of an output along one axis whose elements have different meanings.
     pub(super) fn parts(&self, numbers: usize) -> Vec<(&'static str, usize, Range<usize>)> {
         match self {
             Boxes::Raw { axis, objectness, scores } => {
@@ -126,7 +126,7 @@ impl Boxes {
     }
 }
 
-/// Leaves the best of the boxes that are one.
+/// Non-maximum suppression.
 fn separate(mut all: Vec<Detection>) -> Vec<Detection> {
     all.sort_by(|a, b| b.score.total_cmp(&a.score));
     all.truncate(MOST);
@@ -147,21 +147,21 @@ fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     both / (area(a) + area(b) - both + 1e-9)
 }
 
-/// Overlaps from which a box counts as found.
+/// The IoU thresholds of COCO.
 fn thresholds() -> [f32; 10] {
     std::array::from_fn(|i| 0.5 + 0.05 * i as f32)
 }
 
-/// The boxes of all pictures so far: those that were expected and what was found of them.
+/// The expected boxes of all images so far, and the boxes that were found.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BoxAgreement {
     pub(super) expected: usize,
-    /// For each box that was found: its score, and at which of the thresholds it is one of those expected.
+    /// For each found box: its score, and for each threshold whether it matches an expected box.
     found: Vec<(f32, [bool; 10])>,
 }
 
 impl BoxAgreement {
-    /// Adds a picture.
+    /// Adds an image.
     pub(super) fn add(&mut self, boxes: &Boxes, expected: &Tensor, found: &Tensor) {
         let (truth, mut found) = (boxes.detections(expected, OBJECT), boxes.detections(found, CANDIDATE));
         self.expected += truth.len();
@@ -182,7 +182,7 @@ impl BoxAgreement {
         self.found.extend(matched);
     }
 
-    /// The mean over the thresholds of the average precision, 0 to 1. `None` where no box was expected.
+    /// The average precision, averaged over the thresholds, from 0 to 1. `None` if no box was expected.
     pub(super) fn precision(&self) -> Option<f64> {
         if self.expected == 0 {
             return None;
@@ -194,7 +194,7 @@ impl BoxAgreement {
     }
 }
 
-/// The mean precision at 101 levels of recall, as COCO evaluates detectors.
+/// The precision averaged over 101 recall levels, as in the COCO evaluation.
 fn average_precision(hits: impl Iterator<Item = bool>, expected: usize) -> f64 {
     let mut right = 0;
     let mut curve: Vec<(f64, f64)> = Vec::new();
@@ -202,7 +202,7 @@ fn average_precision(hits: impl Iterator<Item = bool>, expected: usize) -> f64 {
         right += usize::from(hit);
         curve.push((right as f64 / expected as f64, right as f64 / (i + 1) as f64));
     }
-    // Precision at a recall is the best that any higher recall has.
+    // The precision at a recall level is the maximum over all higher levels.
     for i in (1..curve.len()).rev() {
         curve[i - 1].1 = curve[i - 1].1.max(curve[i].1);
     }

@@ -1,24 +1,24 @@
-//! How far numbers are from what they should be.
+//! The distance between expected and computed numbers.
 
 use std::ops::Range;
 
-/// Sums from which distances between two lists of numbers follow. Sums of parts add up to those of the whole.
+/// Accumulated sums from which distances are computed. The sums of parts add up to those of the whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Distance {
     signal: f64,
     noise: f64,
     other: f64,
     product: f64,
-    /// Largest absolute difference.
+    /// The largest absolute difference.
     pub max_error: f32,
 }
 
 impl Distance {
-    /// Between the expected numbers and those found in their places.
+    /// The distance between expected numbers and the computed ones.
     pub fn of(expected: &[f32], found: &[f32]) -> Self {
         let mut d = Distance::default();
         for (&x, &y) in expected.iter().zip(found) {
-            // Equal infinities differ by nothing; what one side alone holds makes the noise infinite or NaN.
+            // Equal infinities have no difference. An infinity on one side only makes the noise infinite or NaN.
             let difference = if x == y { 0.0 } else { f64::from(x) - f64::from(y) };
             d.noise += difference * difference;
             d.max_error = d.max_error.max(difference.abs() as f32);
@@ -31,7 +31,7 @@ impl Distance {
         d
     }
 
-    /// Between the parts of two tensors with these extents that have indices of `range` along `axis`.
+    /// The distance between the slices `range` along `axis` of two tensors with these extents.
     pub fn of_part(expected: &[f32], found: &[f32], extents: &[usize], axis: usize, range: &Range<usize>) -> Self {
         let inner: usize = extents[axis + 1..].iter().product();
         let whole = extents[axis] * inner;
@@ -43,7 +43,7 @@ impl Distance {
         all
     }
 
-    /// Adds the sums of other numbers.
+    /// Adds the sums of other elements.
     pub fn add(&mut self, d: Distance) {
         self.signal += d.signal;
         self.noise += d.noise;
@@ -57,8 +57,8 @@ impl Distance {
         self.signal
     }
 
-    /// Signal to quantization noise ratio in dB: infinite where there is no difference, minus infinite where a number is
-    /// finite on one side alone.
+    /// Signal to quantization noise ratio in dB: infinite if there is no difference, minus infinite if a number is
+    /// finite on one side only.
     pub fn sqnr(&self) -> f64 {
         match () {
             () if self.noise == 0.0 => f64::INFINITY,
@@ -67,7 +67,7 @@ impl Distance {
         }
     }
 
-    /// Cosine of the angle between the two.
+    /// The cosine similarity.
     pub fn cosine(&self) -> f64 {
         if self.noise == 0.0 { 1.0 } else { self.product / (self.signal * self.other).sqrt() }
     }
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn infinities_are_equal_to_themselves_alone() {
+    fn an_infinity_equals_only_itself() {
         let inf = f32::INFINITY;
         assert_eq!(Distance::of(&[inf, 1.0], &[inf, 1.0]).sqnr(), f64::INFINITY);
         assert_eq!(Distance::of(&[inf, 1.0], &[2.0, 1.0]).sqnr(), f64::NEG_INFINITY);

@@ -1,4 +1,4 @@
-//! How close a compiled graph comes to the float graph it was made of, and how much of it works on integers.
+//! Accuracy of a compiled graph relative to its float graph, and the share of integer arithmetic.
 //!
 //! ```
 //! use qcc_passes::quality::Distance;
@@ -28,36 +28,36 @@ pub use distance::Distance;
 pub use output::{Agreement, BOXES_MEASURE, Hints, OutputKind, OutputQuality, Part};
 pub use work::{Work, dynamic, float_islands, products, work};
 
-/// Numbers of one layer and sample that a comparison looks at, at most; outputs are compared whole.
+/// The maximum number of elements of a layer that are compared for each sample. Outputs are compared in full.
 const LAYER_NUMBERS: usize = 1 << 14;
 
-/// How outputs and layers compare.
+/// The comparison of outputs and layers.
 #[derive(Clone, Debug, Default)]
 pub struct Fidelity {
-    /// Each output, in the graph's order.
+    /// Each output, in the order of the graph.
     pub outputs: Vec<OutputQuality>,
-    /// Name and distance of each contraction's result, behind its activation where it has one, in the graph's order.
-    /// Errors of earlier layers are in it.
+    /// The name and the distance of each contraction result, after its activation function if it has one, in the order
+    /// of the graph. Errors of earlier layers are included.
     pub layers: Vec<(String, Distance)>,
-    /// Number of samples compared.
+    /// The number of samples that were compared.
     pub samples: usize,
 }
 
-/// What became of a float graph.
+/// A compiled graph and the float graph it was compiled from.
 #[derive(Clone, Copy, Debug)]
 pub struct Compiled<'a> {
-    /// The place of the float graph among those that the joint one was made of.
+    /// The index of the float graph in the merged graph.
     pub place: usize,
     /// The float graph.
     pub float: &'a Graph,
-    /// What became of it.
+    /// The compiled graph.
     pub graph: &'a Graph,
-    /// Values of the float graph and their counterparts.
+    /// Values of the float graph, each with the corresponding value of the compiled graph.
     pub values: &'a [(ValueId, ValueId)],
 }
 
 impl Compiled<'_> {
-    /// True where both were made of one float graph and take the same inputs.
+    /// True if both were compiled from the same float graph and have the same input types.
     fn together(&self, other: &Self) -> bool {
         let inputs = |c: &Self| c.graph.inputs().map(|v| c.graph.ty(v).clone()).collect::<Vec<_>>();
         self.place == other.place && inputs(self) == inputs(other)
@@ -66,18 +66,18 @@ impl Compiled<'_> {
 
 /// The samples of a comparison.
 pub struct Samples<'a> {
-    /// How many there are.
+    /// The number of samples.
     pub count: usize,
-    /// Reads one: a tensor for each input, or `None` for a sample to be passed over. Called from several threads.
+    /// Reads a sample: a tensor for each input, or `None` to skip the sample. It is called from several threads.
     pub read: &'a (dyn Fn(usize) -> Option<Vec<Tensor>> + Sync),
 }
 
-/// Compares what float graphs became with what they were, on samples. `joint` was made of the float graphs and of
-/// `source`, which has the same outputs and tells with `hints` what they hold. Memory does not grow with the
-/// number of samples, and results do not depend on the number of threads.
+/// Compares compiled graphs with their float graphs on samples. `joint` merges the float graphs, which were lowered
+/// from `source`. `source` has the same outputs; with `hints`, it determines what the outputs represent. Memory does
+/// not grow with the number of samples, and the results do not depend on the number of threads.
 ///
 /// # Errors
-/// Where a graph cannot be evaluated on a sample.
+/// If a graph cannot be evaluated on a sample.
 pub fn compare(
     joint: &SharedGraph,
     source: &Graph,
@@ -108,7 +108,7 @@ pub fn compare(
     for first in (0..samples.count).step_by(at_once) {
         let batch = (first..samples.count.min(first + at_once)).into_par_iter().filter_map(samples.read);
         let batch: Vec<Vec<Tensor>> = batch.collect();
-        // All runs stand side by side, those of a sample together.
+        // The runs of one sample are adjacent.
         let traces = (0..batch.len() * runs.len()).into_par_iter().map(|k| {
             let (sample, (executor, taps)) = (&batch[k / runs.len()], &runs[k % runs.len()]);
             taps.run(executor, sample)
@@ -127,7 +127,7 @@ pub fn compare(
     Ok(all)
 }
 
-/// What was compiled of one float graph, evaluated together.
+/// The graphs compiled from one float graph, evaluated together.
 struct Group<'a> {
     members: &'a [Compiled<'a>],
     joint: SharedGraph,
@@ -142,27 +142,27 @@ impl<'a> Group<'a> {
     }
 }
 
-/// A layer, and where its results are in the float graphs and in the compiled one.
+/// A layer, with its result in the float graphs and in the compiled graph.
 struct Layer {
     node: NodeId,
     float: ValueId,
     compiled: ValueId,
 }
 
-/// An output of the float graphs: a value that is computed, or a constant.
+/// An output of the float graphs: a computed value or a constant.
 struct Expected {
     float: Option<ValueId>,
     constant: Option<Tensor>,
 }
 
-/// Values of the float graphs and of a compiled one that are compared.
+/// The values of the float graphs and of a compiled graph that are compared.
 struct Correspondence {
     layers: Vec<Layer>,
     outputs: Vec<Expected>,
 }
 
 impl Correspondence {
-    /// Of the float graphs in `joint` and the graph at place `i` of `compiled`.
+    /// The values for the float graphs in `joint` and the graph with index `i` in `compiled`.
     fn new(joint: &SharedGraph, compiled: &SharedGraph, i: usize, c: &Compiled<'_>) -> Self {
         let counterpart: FxHashMap<ValueId, ValueId> = c.values.iter().copied().collect();
         let layer = |(node, v): (NodeId, ValueId)| {
@@ -178,7 +178,7 @@ impl Correspondence {
         }
     }
 
-    /// Nothing compared yet.
+    /// An empty comparison.
     fn start(&self, float: &Graph) -> Fidelity {
         let name = |l: &Layer| float.origin(l.node).path().to_owned();
         Fidelity {
@@ -188,7 +188,7 @@ impl Correspondence {
         }
     }
 
-    /// Adds what one sample shows.
+    /// Adds the results of one sample.
     fn add(
         &self,
         fidelity: &mut Fidelity,
@@ -214,26 +214,26 @@ impl Correspondence {
     }
 }
 
-/// The layers of a float graph: each contraction with the value behind its activation.
+/// The layers of a float graph: each contraction, and its result after the activation function.
 fn layers(g: &Graph) -> Vec<(NodeId, ValueId)> {
     let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction());
     contractions.map(|n| (n, Activation::behind(g, n.value(0)).map_or(n.value(0), |a| a.result))).collect()
 }
 
-/// Values to keep of a run, beside the outputs of the graph.
+/// The values of a run to keep, besides the graph outputs.
 struct Taps {
     layers: FxHashSet<ValueId>,
     outputs: FxHashSet<ValueId>,
 }
 
-/// What a run showed on one sample.
+/// The recorded values of one run on one sample.
 #[derive(Default)]
 struct Trace {
-    /// Some numbers of each layer.
+    /// A subset of the elements of each layer.
     layers: FxHashMap<ValueId, Vec<f32>>,
-    /// Values that are kept whole.
+    /// Values that are kept in full.
     observed: FxHashMap<ValueId, Tensor>,
-    /// The outputs of the graph.
+    /// The graph outputs.
     outputs: Vec<Tensor>,
 }
 
@@ -252,14 +252,15 @@ impl Taps {
     }
 }
 
-/// Every so many-th number of a tensor.
+/// Every n-th element of a tensor.
 fn thinned(t: &Tensor) -> Vec<f32> {
     let stride = t.len().div_ceil(LAYER_NUMBERS) | 1;
     t.reals().iter().step_by(stride).copied().collect()
 }
 
-/// A sample, row-major, as the inputs of a graph, in the elements and the order that it declares: real numbers are put on
-/// its grids, others cast. What cannot be brought there stays as it is, and a run refuses it.
+/// Converts a row-major sample to the element types and the layouts of the inputs of a graph. Floats are quantized with
+/// the parameters of the input; other elements are cast. A tensor that cannot be converted is returned as it is, and
+/// the evaluation rejects it.
 pub fn as_inputs(g: &Graph, sample: &[Tensor]) -> Vec<Tensor> {
     let cast = |t: &Tensor, to: &Elem| {
         let ty = t.ty().with_elem(to.clone());

@@ -1,4 +1,4 @@
-//! What the outputs of a model hold, and how well two models agree on them.
+//! What the outputs of a model represent, and the agreement of two models on them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -10,68 +10,68 @@ use super::boxes::{BoxAgreement, Boxes};
 use super::distance::Distance;
 use crate::pattern::is_known;
 
-/// What is known of a model beside its graph.
+/// What is known about a model besides its graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// The model classifies: a vector holds the scores of classes.
+    /// The model is a classifier: a vector output has class scores.
     pub classifies: bool,
-    /// The model detects objects of so many classes.
+    /// The model is a detector with this number of classes.
     pub detects: Option<usize>,
 }
 
-/// What an output holds.
+/// What an output represents.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutputKind {
-    /// Real numbers of which nothing more is known.
+    /// Floats without a known meaning.
     Values,
-    /// Scores of classes along an axis, of which the largest counts.
+    /// Class scores along an axis; the class is that of the largest score.
     Scores {
         /// The axis.
         axis: usize,
     },
-    /// Probabilities that each stand for a decision.
+    /// Independent probabilities, each compared with a threshold.
     Decisions,
-    /// Vectors along an axis of which the direction counts.
+    /// Embeddings: vectors along an axis whose direction matters.
     Vectors {
         /// The axis.
         axis: usize,
     },
     /// Integers or truth values.
     Labels,
-    /// Integers or real numbers in an order that computed scores decide.
+    /// Integers or floats in an order that depends on computed scores.
     Ranked,
     /// Boxes of a detector.
     Boxes(Boxes),
 }
 
-/// How well two models agree on an output, as a percentage, and what that counts.
+/// The agreement of two models on an output in percent, and the measure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Agreement {
     /// What is counted.
     pub measure: &'static str,
-    /// 100 where the models agree on all.
+    /// 100 if the models agree on all.
     pub percent: f64,
-    /// How many were counted: boxes of the float model, classes, pixels, vectors.
+    /// The number of counted items: boxes of the float model, classes, pixels or vectors.
     pub of: usize,
 }
 
-/// What is counted of boxes.
+/// The measure for boxes.
 pub const BOXES_MEASURE: &str = "boxes mAP50-95";
 
-/// Numbers that say apart classes are rarely a multiple of this many; vectors nearly always are.
+/// Sizes of embeddings are nearly always a multiple of this number, numbers of classes rarely.
 const VECTOR: usize = 64;
-/// Maps of classes have no more of them than this.
+/// The maximum number of classes of a segmentation map.
 const MAP_CLASSES: usize = 256;
-/// Sequences of scores have at least so many classes.
+/// The minimum number of classes of a sequence of scores.
 const VOCABULARY: usize = 1000;
-/// From this on a probability decides for.
+/// The threshold for probabilities.
 const DECIDED: f32 = 0.5;
-/// Parts of a joined output are told apart where their magnitudes differ by more.
+/// Parts of a concatenated output are compared separately if their magnitudes differ by a larger factor.
 const UNLIKE: f64 = 8.0;
 
 impl OutputKind {
-    /// What output `i` of a float graph holds, told by the graph, by what is known of the model and by the output's
-    /// value for one sample.
+    /// Determines what output `i` of a float graph represents, from the graph, the hints and the value of the output
+    /// for one sample.
     pub fn of(g: &Graph, i: usize, value: &Tensor, hints: Hints) -> Self {
         let v = g.outputs()[i].value;
         let dims = value.dims();
@@ -129,7 +129,7 @@ impl OutputKind {
     }
 }
 
-/// The operator that made a value, behind operators that move numbers alone.
+/// The producer of a value, skipping operators that only move elements.
 fn behind_moves(g: &Graph, mut v: ValueId) -> ValueId {
     while let Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Cast(_) | Op::Dequantize(_) = g.producer(v) {
         v = g.operands(v.node)[0];
@@ -137,14 +137,14 @@ fn behind_moves(g: &Graph, mut v: ValueId) -> ValueId {
     v
 }
 
-/// True where the order of numbers depends on scores that the model computes.
+/// True if the order of the elements depends on scores that the model computes.
 fn is_ranked(g: &Graph, v: ValueId) -> bool {
     let ranks = |n: NodeId| matches!(g.op(n), Op::TopK(op) if op.k > 1);
     let computed = |n: NodeId| is_computed(g, g.operands(n)[0]);
     ancestors(g, v).into_iter().any(|n| ranks(n) && computed(n))
 }
 
-/// True where real numbers go through a sum of products on the way to `v`.
+/// True if `v` depends on a contraction of float values.
 fn is_computed(g: &Graph, v: ValueId) -> bool {
     g.ty(v).elem.real().is_float() && ancestors(g, v).into_iter().any(|n| g.op(n).is_contraction())
 }
@@ -157,7 +157,7 @@ fn ancestors(g: &Graph, v: ValueId) -> BTreeSet<NodeId> {
     seen
 }
 
-/// True where `v` is what a layer with constant weights gives, moved, shifted, scaled or averaged.
+/// True if `v` is the result of a layer with constant weights, after moving, shifting, scaling or averaging only.
 fn is_linear(g: &Graph, v: ValueId) -> bool {
     let v = behind_moves(g, v);
     let operands = g.operands(v.node);
@@ -171,7 +171,7 @@ fn is_linear(g: &Graph, v: ValueId) -> bool {
     }
 }
 
-/// The axis of `v` along which a softmax before it adds up to 1.
+/// The axis of `v` along which a preceding softmax sums to 1.
 fn softmax_axis(g: &Graph, v: ValueId) -> Option<usize> {
     match g.producer(v) {
         Op::Softmax(Softmax { axis, .. }) => Some(*axis),
@@ -179,7 +179,7 @@ fn softmax_axis(g: &Graph, v: ValueId) -> Option<usize> {
             let before = softmax_axis(g, g.operands(v.node)[0])?;
             perm.iter().position(|&a| a == before)
         }
-        // An axis of the same extent is the same where no other has it.
+        // The axis is the one with the same extent, if that is unique.
         Op::Reshape(_) => {
             let before = g.operands(v.node)[0];
             let extent = g.ty(before).shape.dims()[softmax_axis(g, before)?].clone();
@@ -199,14 +199,14 @@ fn is_probability(g: &Graph, v: ValueId) -> bool {
     matches!(f(behind_moves(g, v)), Some(UnaryFn::Sigmoid | UnaryFn::HardSigmoid { .. }))
 }
 
-/// True where every row has a length of 1.
+/// True if every row has a norm of 1.
 fn is_unit(value: &Tensor) -> bool {
     let Some(&n) = value.dims().last() else { return false };
     let length = |row: &[f32]| row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
     value.reals().chunks_exact(n.max(1)).all(|row| (length(row) - 1.0).abs() < 1e-3)
 }
 
-/// Height and width of the picture that a graph reads, and whether its channels lie last.
+/// The height and the width of the input image of a graph, and whether channels are last.
 fn picture(g: &Graph) -> Option<(usize, usize, bool)> {
     let shape = |v: ValueId| g.ty(v).shape.extents();
     g.inputs().filter_map(shape).find_map(|extents| match *extents.as_slice() {
@@ -216,7 +216,7 @@ fn picture(g: &Graph) -> Option<(usize, usize, bool)> {
     })
 }
 
-/// How many places detectors of the usual strides look at in the picture that a graph reads.
+/// The numbers of positions of detectors with the usual strides for the input image.
 fn places(g: &Graph) -> Vec<usize> {
     const STRIDES: [&[usize]; 4] = [&[8, 16, 32], &[8, 16, 32, 64], &[4, 8, 16, 32], &[16, 32]];
     let Some((h, w, _)) = picture(g) else { return Vec::new() };
@@ -224,38 +224,38 @@ fn places(g: &Graph) -> Vec<usize> {
     STRIDES.iter().map(count).flat_map(|n| [n, n * 3]).filter(|&n| n > 0).collect()
 }
 
-/// The axis of classes of a map as fine as a half or a quarter of the picture, or as the picture.
+/// The class axis of a segmentation map at the resolution of the image, or at a half or a quarter of it.
 fn map_axis(g: &Graph, dims: &[usize]) -> Option<usize> {
     let (h, w, last) = picture(g)?;
     let (axis, height, width) = if last { (3, dims[1], dims[2]) } else { (1, dims[2], dims[3]) };
     let classes = dims[axis];
     let fine = [1, 2, 4].into_iter().any(|s| (h.div_ceil(s), w.div_ceil(s)) == (height, width));
-    // Three channels are a picture.
+    // Three channels are an image.
     let told_apart = classes > 1 && classes != 3 && classes <= MAP_CLASSES && !classes.is_multiple_of(VECTOR);
     (fine && told_apart).then_some(axis)
 }
 
-/// A part of an output whose numbers are of one kind.
+/// A part of an output whose elements have one meaning.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
-    /// Its name.
+    /// The name of the part.
     pub name: String,
-    /// How far its numbers are from the expected ones.
+    /// The distance from the expected values.
     pub distance: Distance,
     axis: usize,
     range: Range<usize>,
 }
 
-/// How an output of one model compares with that of another over samples.
+/// The comparison of an output over samples.
 #[derive(Clone, Debug)]
 pub struct OutputQuality {
-    /// Name of the output.
+    /// The name of the output.
     pub name: String,
-    /// What it holds; known from the first sample on.
+    /// What it represents, known after the first sample.
     pub kind: Option<OutputKind>,
-    /// How far its numbers are from the expected ones. In ranked lists this says nothing.
+    /// The distance from the expected values. It is meaningless for ranked lists.
     pub distance: Distance,
-    /// Its parts, where it joins numbers of different kinds.
+    /// Its parts, if it concatenates values with different meanings.
     pub parts: Vec<Part>,
     dims: Vec<usize>,
     tally: Tally,
@@ -263,20 +263,20 @@ pub struct OutputQuality {
 
 #[derive(Clone, Debug, Default)]
 struct Tally {
-    /// Weighted count of what agrees, and of what could.
+    /// The weighted number of items that agree, and of all items.
     agree: f64,
     all: f64,
     boxes: BoxAgreement,
 }
 
 impl OutputQuality {
-    /// An output of which nothing was compared yet.
+    /// An output without samples.
     pub fn new(name: impl Into<String>) -> Self {
         let (distance, tally) = (Distance::default(), Tally::default());
         OutputQuality { name: name.into(), kind: None, distance, parts: Vec::new(), dims: Vec::new(), tally }
     }
 
-    /// Adds a sample. `g` is the graph whose output `i` the expected value is.
+    /// Adds a sample. `expected` is output `i` of graph `g`.
     pub fn add(&mut self, g: &Graph, i: usize, hints: Hints, expected: &Tensor, found: &Tensor) {
         let kind = self.kind.get_or_insert_with(|| OutputKind::of(g, i, expected, hints));
         if self.dims.is_empty() {
@@ -295,8 +295,7 @@ impl OutputQuality {
         self.tally.add(kind, &self.dims, expected, found);
     }
 
-    /// Signal to quantization noise ratio in dB, that of the worst part where the output joins several; `None` where it
-    /// means nothing.
+    /// The SQNR in dB, that of the worst part if the output has several. `None` if it is meaningless.
     pub fn sqnr(&self) -> Option<f64> {
         let ranked = match &self.kind {
             Some(OutputKind::Ranked | OutputKind::Labels | OutputKind::Boxes(Boxes::Selected)) => true,
@@ -306,7 +305,7 @@ impl OutputQuality {
         (!ranked).then(|| parts.unwrap_or_else(|| self.distance.sqnr()))
     }
 
-    /// How well the two agree, where what the output holds allows to count that.
+    /// The agreement, if it is defined for what the output represents.
     pub fn agreement(&self) -> Option<Agreement> {
         let kind = self.kind.as_ref()?;
         let tally = &self.tally;
@@ -330,7 +329,7 @@ impl Tally {
                 }
             }
             OutputKind::Decisions => {
-                // 2 * true positives, over all positives of both.
+                // F1 score: 2 * true positives over the positives of both.
                 for (a, b) in x.iter().zip(y.iter()).map(|(a, b)| (*a >= DECIDED, *b >= DECIDED)) {
                     self.agree += if a && b { 2.0 } else { 0.0 };
                     self.all += f64::from(u8::from(a) + u8::from(b));
@@ -364,7 +363,7 @@ impl Tally {
     }
 }
 
-/// The lines of numbers along an axis.
+/// The slices of elements along an axis.
 fn lines<'v>(dims: &[usize], axis: usize, values: &'v [f32]) -> impl Iterator<Item = Vec<f32>> + 'v {
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
     let count = values.len() / extent.max(1);
@@ -374,13 +373,13 @@ fn lines<'v>(dims: &[usize], axis: usize, values: &'v [f32]) -> impl Iterator<It
     })
 }
 
-/// The place of the first of the largest numbers.
+/// The index of the largest element, the first if there are several.
 fn largest(line: &[f32]) -> usize {
     (1..line.len()).fold(0, |best, i| if line[i] > line[best] { i } else { best })
 }
 
-/// The parts of an output that joins numbers of different kinds: those of a detector, and operands of a concatenation
-/// whose magnitudes are unlike.
+/// The parts of an output with several meanings: those of a detector, or the operands of a concatenation with different
+/// magnitudes.
 fn parts(g: &Graph, i: usize, kind: &OutputKind, value: &Tensor) -> Vec<Part> {
     let dims = value.dims();
     let part = |name: String, axis, range| Part { name, distance: Distance::default(), axis, range };

@@ -1,4 +1,4 @@
-//! What outputs hold, and how two models agree on them.
+//! Recognition of outputs, and the agreement of two models on them.
 
 use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Graph, Shape, Tensor};
@@ -14,7 +14,7 @@ fn t(dims: &[usize], values: &[f32]) -> Tensor {
     Tensor::from_vec(Shape::known(dims), values.to_vec())
 }
 
-/// The kind of the output and what two values of it agree on.
+/// The comparison of outputs with expected values.
 fn compared(g: &Graph, hints: Hints, expected: &[&Tensor], found: &[&Tensor]) -> OutputQuality {
     let mut quality = OutputQuality::new("y");
     for (x, y) in expected.iter().zip(found) {
@@ -80,7 +80,7 @@ fn maps_agree_by_pixel() {
 }
 
 #[test]
-fn what_is_ranked_has_no_ratio() {
+fn ranked_outputs_have_no_sqnr() {
     let ranked = "%w: f32[8,8] = input %p = matmul(transpose_b:false) %x, %w
         %v, %i = top_k(axis:1,k:3,largest:true) %p";
     let values = graph("f32[1,8]", &format!("{ranked} %y = unary(f:Exp) %v"));
@@ -90,7 +90,7 @@ fn what_is_ranked_has_no_ratio() {
     let places = graph("f32[1,8]", &format!("{ranked} %y = binary(f:Add) %i, %i"));
     let q = compared(&places, Hints::default(), &[&ids(&[1, 2, 3])], &[&ids(&[2, 1, 4])]);
     assert_eq!((q.sqnr(), percent(&q)), (None, Some(("same entries", 66.67))));
-    // What is chosen among inputs does not depend on what is computed.
+    // A selection among inputs does not depend on computed scores.
     let given = "%v, %i = top_k(axis:1,k:3,largest:true) %x %y = unary(f:Exp) %v";
     let q = compared(
         &graph("f32[1,8]", given),
@@ -101,9 +101,9 @@ fn what_is_ranked_has_no_ratio() {
     assert!(q.sqnr().is_some());
 }
 
-/// A head with a box of 0.4 times the picture at each of some places, and a class.
+/// Detector boxes with a size of 0.4 of the image at some positions, each with a class.
 fn head(boxes: &[(usize, f32, f32, usize, f32)]) -> Tensor {
-    // 32 x 32 pixels: 16 + 4 + 1 places.
+    // 32 x 32 pixels have 16 + 4 + 1 positions.
     let mut values = vec![0.0f32; 6 * 21];
     for &(place, x, y, class, score) in boxes {
         for (row, v) in [(0, x), (1, y), (2, 12.0), (3, 12.0), (4 + class, score)] {
@@ -123,19 +123,19 @@ fn detectors_agree_on_boxes() {
     assert_eq!(q.kind, Some(OutputKind::Boxes(Boxes::Raw { axis: 1, objectness: false, scores: 4..6 })));
     assert_eq!(percent(&q), Some(("boxes mAP50-95", 100.0)));
     assert_eq!(q.parts.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["boxes", "scores"]);
-    // One of two boxes is found, of the other the class is wrong.
+    // One of two boxes is found; the other has the wrong class.
     let half = head(&[(0, 8.0, 8.0, 0, 0.9), (7, 20.0, 20.0, 0, 0.7)]);
     let q = compared(&g, Hints::default(), &[&truth], &[&half]);
     let (_, found) = percent(&q).unwrap();
     assert!((50.0..52.0).contains(&found), "{found}");
     let worst = q.parts.iter().map(|p| p.distance.sqnr()).fold(f64::INFINITY, f64::min);
     assert_eq!(q.sqnr(), Some(worst));
-    // Nothing is expected of an empty picture.
+    // No box is expected in an empty image.
     assert_eq!(percent(&compared(&g, Hints::default(), &[&head(&[])], &[&truth])), None);
 }
 
 #[test]
-fn selected_boxes_are_told_by_their_numbers() {
+fn selected_boxes_are_recognized_by_their_values() {
     let ranked = graph(
         "f32[1,8]",
         "%w: f32[8,8] = input %p = matmul(transpose_b:false) %x, %w

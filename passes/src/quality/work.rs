@@ -1,34 +1,33 @@
-//! On what a compiled graph works: how many of its products are sums of integers, and which nodes compute with real
-//! numbers.
+//! The share of integer arithmetic in a compiled graph, and its float nodes.
 
 use qcc_ir::ops::{Op, QuantRule};
 use qcc_ir::{Elem, Graph, NodeId};
 
-/// Multiplications and additions, and on what they work.
+/// Numbers of multiply-accumulate operations by kind of arithmetic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Products summed on integers.
+    /// Accumulated in integers.
     pub integer: u64,
-    /// Products with a weight on a grid and a real activation, which the runtime puts on integers.
+    /// With a quantized weight and an activation that is quantized dynamically.
     pub run_time: u64,
-    /// Products with a weight on a grid and a real activation that stays real.
+    /// With a quantized weight and a float activation.
     pub weights: u64,
-    /// Products of real numbers.
+    /// In floating point.
     pub real: u64,
 }
 
 impl Work {
-    /// Share of products that are summed on integers, from 0 to 1.
+    /// The share of operations that are accumulated in integers, from 0 to 1.
     pub fn integer_share(&self) -> f64 {
         self.share(self.integer)
     }
 
-    /// Share of products summed on integers that the runtime makes of real activations, from 0 to 1.
+    /// The share of integer operations that use dynamic quantization, from 0 to 1.
     pub fn run_time_share(&self) -> f64 {
         self.share(self.run_time)
     }
 
-    /// Share of products of real numbers whose weight lies on a grid, from 0 to 1.
+    /// The share of floating-point operations with a quantized weight, from 0 to 1.
     pub fn weights_share(&self) -> f64 {
         self.share(self.weights)
     }
@@ -38,7 +37,7 @@ impl Work {
     }
 }
 
-/// The products in the contractions of a graph.
+/// The operations of the contractions of a graph.
 pub fn work(g: &Graph) -> Work {
     let mut work = Work::default();
     for n in g.order() {
@@ -54,17 +53,17 @@ pub fn work(g: &Graph) -> Work {
     work
 }
 
-/// The contractions whose real activations the runtime puts on integers.
+/// The contractions with dynamically quantized activations.
 pub fn dynamic(g: &Graph) -> Vec<NodeId> {
     g.order().into_iter().filter(|&n| g.op(n).is_contraction() && reads_rounded(g, n)).collect()
 }
 
-/// True where the runtime rounds the activations that a contraction reads.
+/// True if the activation of a contraction is dynamically quantized.
 fn reads_rounded(g: &Graph, contraction: NodeId) -> bool {
     matches!(g.producer(g.operand(contraction, 0)), Op::DynamicQuantize(_))
 }
 
-/// The products in the contractions and recurrent layers of a graph.
+/// The number of multiply-accumulate operations in contractions and recurrent layers.
 pub fn products(g: &Graph) -> u64 {
     g.order().into_iter().map(|n| products_of(g, n)).sum()
 }
@@ -78,14 +77,14 @@ fn products_of(g: &Graph, n: NodeId) -> u64 {
         Op::Conv(_) => result * (elements(1) / extent(1, 0)),
         Op::ConvTranspose(_) => elements(0) * (elements(1) / extent(1, 0)),
         Op::MatMul(_) => result * extent(0, operands[0].rank() - 1),
-        // For each step and sequence, the weights of inputs and of states.
+        // For each step and sequence: the weights of the input and of the state.
         Op::Recurrent(_) => extent(0, 0) * extent(0, 1) * (elements(1) + elements(2)),
         _ => 0,
     }
 }
 
-/// Nodes that work on real numbers between integer ones: each costs a conversion on either side. Contractions of integers
-/// that give real sums are none of them.
+/// Float nodes between quantized ones. Each costs a conversion on either side. Quantized contractions with a float
+/// result are not included.
 pub fn float_islands(g: &Graph) -> Vec<NodeId> {
     let real = |n: &NodeId| {
         let op = g.op(*n);
