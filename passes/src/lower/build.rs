@@ -1,4 +1,4 @@
-//! Making nodes in place of one.
+//! A builder for the nodes that replace another node.
 
 use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{
@@ -10,7 +10,7 @@ use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType
 use crate::Skip;
 use crate::pattern::when;
 
-/// Adds nodes on behalf of one node, whose origin they get. What depends on constants alone is computed at once.
+/// Adds nodes with the origin of the node that they replace. Nodes with constant operands are evaluated at once.
 pub(crate) struct Build<'g> {
     pub(crate) g: &'g mut Graph,
     origin: Origin,
@@ -28,38 +28,38 @@ impl<'g> Build<'g> {
         self.g.ty(v)
     }
 
-    /// The extents of a value, all known.
+    /// The extents of a value, all of which must be known.
     pub(crate) fn extents(&self, v: ValueId) -> Result<Extents, Skip> {
         let extents = self.ty(v).shape.extents().ok_or(Skip::because("an extent is a symbol"))?;
         Ok(Extents::from_slice(&extents))
     }
 
-    /// A node with one result.
+    /// Adds a node with one result.
     pub(crate) fn op(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Built {
         let op = op.into();
         let constants: Option<Vec<&Tensor>> = operands.iter().map(|&v| self.g.constant(v)).collect();
         if let Some(constants) = constants.filter(|c| c.iter().all(|t| t.ty().elem.qparams().is_none())) {
             let types: Vec<&TensorType> = constants.iter().map(|t| t.ty()).collect();
             let bytes: usize = op.infer(&types)?.iter().filter_map(TensorType::bytes).sum();
-            // What is too large is computed when the model runs.
+            // Results that are too large are computed at run time.
             if self.g.room(bytes as u64).is_ok() {
                 let value = op.eval(&constants)?.swap_remove(0);
                 return Ok(self.constant(value));
             }
         }
-        if let Some(v) = self.moved_on_grid(&op, operands) {
+        if let Some(v) = self.moved_quantized(&op, operands) {
             return Ok(v);
         }
         Ok(self.g.add1(op, operands, self.origin.clone())?)
     }
 
-    /// A node with any number of results.
+    /// Adds a node with any number of results.
     pub(crate) fn node(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<NodeId, Skip> {
         Ok(self.g.add(op, operands, self.origin.clone())?)
     }
 
-    /// The real numbers of a constant on a grid in another order or shape: those of another constant on that grid.
-    fn moved_on_grid(&mut self, op: &Op, operands: &[ValueId]) -> Option<ValueId> {
+    /// Moves or reshapes a dequantized constant before its Dequantize, so that it stays quantized.
+    fn moved_quantized(&mut self, op: &Op, operands: &[ValueId]) -> Option<ValueId> {
         let (&[v], Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_)) = (operands, op) else { return None };
         let inner = matches!(self.g.producer(v), Op::Dequantize(_)).then(|| self.g.operands(v.node)[0])?;
         let constant = self.g.constant(inner)?.clone();
@@ -69,31 +69,31 @@ impl<'g> Build<'g> {
         self.g.add1(Dequantize {}, &[constant], self.origin.clone()).ok()
     }
 
-    /// A constant: small, or as large as what it is made from. See [`Build::table`].
+    /// Adds a constant that is small, or as large as its source. For others see [`Build::table`].
     pub(crate) fn constant(&mut self, value: Tensor) -> ValueId {
         self.g.add_computed(value, self.origin.clone())
     }
 
-    /// Fails where there is no room for a constant of these extents, `size` bytes each.
+    /// Fails if a constant of these extents, with `size` bytes for each element, would be too large.
     pub(crate) fn room(&self, dims: &[usize], size: usize) -> Result<(), Skip> {
         let bytes = dims.iter().fold(size as u64, |n, &d| n.saturating_mul(d as u64));
         Ok(self.g.room(bytes)?)
     }
 
-    /// A constant whose extents are those of values, where there is room for it.
+    /// Adds a constant with extents that depend on values. Fails if it would be too large.
     pub(crate) fn table<T: Scalar>(&mut self, dims: &[usize], value: impl Fn(usize) -> T) -> Built {
         self.room(dims, size_of::<T>())?;
         let values = (0..dims.iter().product()).map(value).collect();
         Ok(self.constant(Tensor::from_vec(Shape::known(dims), values)))
     }
 
-    /// A constant of real numbers, in the element of `like`.
+    /// Adds a float constant with the element type of `like`.
     pub(crate) fn reals(&mut self, values: Tensor, like: ValueId) -> Built {
         let f = self.constant(values);
         self.cast(f, self.ty(like).elem.real())
     }
 
-    /// A scalar of the element of `like`.
+    /// Adds a scalar with the element type of `like`.
     pub(crate) fn scalar(&mut self, value: f32, like: ValueId) -> Built {
         self.reals(Tensor::scalar(value), like)
     }
@@ -126,7 +126,7 @@ impl<'g> Build<'g> {
         self.binary(BinaryFn::Div, a, b)
     }
 
-    /// `x` combined with a scalar; nothing where the scalar changes nothing.
+    /// `x * by`, or `x` if `by` is 1.
     pub(crate) fn scale(&mut self, x: ValueId, by: f32) -> Built {
         if by == 1.0 {
             return Ok(x);
@@ -135,7 +135,7 @@ impl<'g> Build<'g> {
         self.mul(x, by)
     }
 
-    /// `x + by`, or `x` where `by` is 0.
+    /// `x + by`, or `x` if `by` is 0.
     pub(crate) fn shift(&mut self, x: ValueId, by: f32) -> Built {
         if by == 0.0 {
             return Ok(x);
@@ -160,7 +160,7 @@ impl<'g> Build<'g> {
         self.op(Transpose { perm: perm.into() }, &[x])
     }
 
-    /// `x` under another shape; reshapes that it came through already are left out.
+    /// Reshapes `x`. Preceding reshapes are skipped.
     pub(crate) fn reshape(&mut self, x: ValueId, shape: Shape) -> Built {
         let mut from = x;
         while matches!(self.g.producer(from), Op::Reshape(_)) {
@@ -172,26 +172,26 @@ impl<'g> Build<'g> {
         self.op(Reshape { shape }, &[from])
     }
 
-    /// `x` with an axis of extent 1 before `axis`.
+    /// Inserts an axis of extent 1 before `axis`.
     pub(crate) fn unsqueeze(&mut self, x: ValueId, axis: usize) -> Built {
         let mut dims = self.ty(x).shape.dims().to_vec();
         dims.insert(axis, Dim::Known(1));
         self.reshape(x, dims.into_iter().collect())
     }
 
-    /// `x` without `axis`, whose extent is 1.
+    /// Removes `axis`, whose extent is 1.
     pub(crate) fn squeeze(&mut self, x: ValueId, axis: usize) -> Built {
         let mut dims = self.ty(x).shape.dims().to_vec();
         dims.remove(axis);
         self.reshape(x, dims.into_iter().collect())
     }
 
-    /// `len` elements of `axis` from `start` on.
+    /// `len` elements of `axis` from `start`.
     pub(crate) fn slice(&mut self, x: ValueId, axis: usize, start: usize, len: usize) -> Built {
         self.every(x, axis, start, len, 1)
     }
 
-    /// `len` elements of `axis` from `start` on, `step` apart.
+    /// `len` elements of `axis` from `start`, with stride `step`.
     pub(crate) fn every(&mut self, x: ValueId, axis: usize, start: usize, len: usize, step: usize) -> Built {
         if self.ty(x).shape.dims()[axis] == Dim::Known(len) {
             return Ok(x);
@@ -203,7 +203,7 @@ impl<'g> Build<'g> {
         if let [one] = parts { Ok(*one) } else { self.op(Concat { axis }, parts) }
     }
 
-    /// `x` with `value` around its spatial axes, which start at axis 2.
+    /// Pads the spatial axes of `x`, which start at axis 2, with `value`.
     pub(crate) fn pad_spatial(&mut self, x: ValueId, before: &[usize], after: &[usize], value: f32) -> Built {
         if before.iter().chain(after).all(|&p| p == 0) {
             return Ok(x);
@@ -212,7 +212,7 @@ impl<'g> Build<'g> {
         self.op(Pad { before: all(before), after: all(after), mode: PadMode::Constant(value) }, &[x])
     }
 
-    /// Pooling along one axis, by window, stride and dilation: of slices, one for each tap.
+    /// Pooling along one axis, by window, stride and dilation: combines one slice for each tap.
     pub(crate) fn pool_along(
         &mut self,
         f: PoolFn,
@@ -234,10 +234,10 @@ impl<'g> Build<'g> {
     }
 }
 
-/// Taps that a window is taken apart into, each with nodes of its own.
+/// The maximum number of taps of a window that is expanded, with separate nodes for each tap.
 pub(super) const MOST_TAPS: usize = 1024;
 
-/// Where one of the given kinds produces the value.
+/// The producer of a value, if it is of the given kind.
 pub(crate) fn made_by(g: &Graph, v: ValueId, kind: OpKind) -> Option<NodeId> {
     (g.producer(v).kind() == kind).then_some(v.node)
 }

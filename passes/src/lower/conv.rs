@@ -1,5 +1,5 @@
-//! Convolutions: one spatial axis and three become two, pads become Pad, groups and dilations of the transposed kind become a
-//! plain convolution over a stretched image.
+//! Lowering of convolutions: one or three spatial axes become two, padding becomes Pad, and transposed convolutions
+//! with groups or dilations become convolutions over an image with inserted zeros.
 
 use qcc_ir::ops::{Conv, ConvTranspose, Extents, Op, Pad, PadMode, Reverse};
 use qcc_ir::{NodeId, Shape, ValueId};
@@ -8,7 +8,7 @@ use super::build::{Build, Built};
 use super::volume;
 use crate::Skip;
 
-/// The extents of an image of height 1 whose width has the given one.
+/// The two-dimensional attribute with the given value for the height and `width` for the width.
 pub(super) fn row(width: &Extents, height: usize) -> Extents {
     [height, width[0]].into_iter().collect()
 }
@@ -62,8 +62,8 @@ pub(super) fn conv_transpose(b: &mut Build<'_>, node: NodeId) -> Built {
     }
 }
 
-/// A transposed convolution without pads, and what the pads leave of it. What lies beyond the last tap holds only the
-/// bias: the window is made longer by zeros to reach there.
+/// A transposed convolution without padding, and a slice that removes the pads. Elements beyond the last tap have the
+/// bias only: the window is extended by zeros to cover them.
 fn cut(b: &mut Build<'_>, op: ConvTranspose, operands: &[ValueId]) -> Built {
     let mut operands = operands.to_vec();
     let x = b.extents(operands[0])?;
@@ -80,11 +80,11 @@ fn cut(b: &mut Build<'_>, op: ConvTranspose, operands: &[ValueId]) -> Built {
     Ok(y)
 }
 
-/// A convolution with the window turned round, over the image with `stride - 1` zeros between its elements.
+/// A convolution with a flipped window, over the image with `stride - 1` zeros between its elements.
 fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -> Built {
     let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
     let mut image = operands[0];
-    // The reach of the window, less what the pads cut away and the zeros that already follow the last element.
+    // The extent of the window, minus the pads and the zeros that follow the last element.
     let mut pads = [Extents::new(), Extents::new()];
     for (i, &stride) in op.stride.iter().enumerate() {
         image = stretched(b, image, 2 + i, stride)?;
@@ -95,7 +95,7 @@ fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -
         pads[1].push(back.saturating_sub(cut_back));
         let (start, end) = (cut_front.saturating_sub(front), cut_back.saturating_sub(back));
         let len = (x[2 + i] * stride).checked_sub(start + end);
-        image = b.slice(image, 2 + i, start, len.ok_or(Skip::because("the pads cut away the image"))?)?;
+        image = b.slice(image, 2 + i, start, len.ok_or(Skip::because("the pads remove the whole image"))?)?;
     }
     let [before, after] = pads;
     let stride = Extents::from_elem(1, op.stride.len());
@@ -104,7 +104,7 @@ fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -
     b.op(conv, &[&[image, weight], &operands[2..]].concat())
 }
 
-/// An axis with `by - 1` zeros after each element.
+/// Inserts `by - 1` zeros after each element of an axis.
 fn stretched(b: &mut Build<'_>, x: ValueId, axis: usize, by: usize) -> Built {
     if by == 1 {
         return Ok(x);
@@ -118,8 +118,8 @@ fn stretched(b: &mut Build<'_>, x: ValueId, axis: usize, by: usize) -> Built {
     b.reshape(spread, Shape::known(&extents))
 }
 
-/// The weight of a transposed convolution, `[C, O/g, k..]`, as that of a plain one: `[O, C/g, k..]`, its windows turned
-/// round.
+/// Converts the weight of a transposed convolution `[C, O/g, k..]` to that of a convolution `[O, C/g, k..]`, with
+/// flipped windows.
 fn turned(b: &mut Build<'_>, w: ValueId, groups: usize) -> Built {
     let extents = b.extents(w)?;
     let (inputs, outputs, window) = (extents[0] / groups, extents[1], &extents[2..]);

@@ -1,4 +1,4 @@
-//! Elements that operators do not work on.
+//! Lowering of element types that an operator does not support.
 
 use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::{Elem, NodeId};
@@ -6,11 +6,11 @@ use qcc_ir::{Elem, NodeId};
 use super::build::{Build, Built};
 use crate::Skip;
 
-/// Integers of few bits, worked on as ones of 32: what exceeds their range wraps around on the way back. Truth values
-/// become such integers where they are moved or compared.
+/// Computes with 32-bit integers in place of narrow ones. The cast back wraps around. Booleans become integers where
+/// they are moved or compared.
 pub(super) fn in_32_bits(b: &mut Build<'_>, node: NodeId) -> Built {
     let (op, mut operands) = (b.g.op(node).clone(), b.g.operands(node));
-    // The condition of a Select stays one.
+    // The condition of a Select stays boolean.
     let data = usize::from(matches!(op, Op::Select(_)));
     let elem = b.ty(*operands.get(data).ok_or(Skip::NoMatch)?).elem.clone();
     let narrow = match elem {

@@ -1,4 +1,4 @@
-//! Indices: their width, and operators that use them.
+//! Lowering of indices: their width, and operators that use them.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{ArgReduce, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, TopK, UnaryFn};
@@ -9,9 +9,9 @@ use super::build::{Build, Built, made_by};
 use super::sign::is_nonnegative;
 use crate::{Context, Pass, PassError, Rule, Skip};
 
-/// For targets that compute integers in 32 bits: constants that need more are refused. Where indices are 32 bits wide as
-/// well, all arithmetic on 64-bit integers becomes 32 bits wide. Inputs and outputs keep their width, behind a Cast; so do
-/// the indices that TopK and ArgReduce give, whose Cast the backend absorbs.
+/// For targets with 32-bit integer arithmetic: refuses constants that do not fit in 32 bits. If indices have 32 bits as
+/// well, all 64-bit integer arithmetic is converted to 32 bits. Inputs and outputs keep their type, with a Cast. So do
+/// the indices of TopK and ArgReduce; the backend fuses their Cast.
 #[derive(Debug)]
 pub(super) struct NarrowIndices;
 
@@ -46,12 +46,12 @@ impl Pass for NarrowIndices {
     }
 }
 
-/// What the user is told of a constant that does not fit 32 bits.
+/// The refusal of a constant that does not fit in 32 bits.
 fn wide_integer(g: &Graph, node: NodeId) -> Option<Diagnostic> {
     let Op::Const(c) = g.op(node) else { return None };
     let values = (c.value.ty().elem == Elem::I64).then(|| c.value.view::<i64>())?;
     let wide = values.iter().find(|&&v| i32::try_from(v).is_err())?;
-    // A constant without a name of its own is told by who reads it.
+    // For a constant without a name, the message names its user.
     let reader = || Some(g.users(node.value(0)).first()?.0);
     let at = if g.origin(node).path().is_empty() { reader().unwrap_or(node) } else { node };
     let refusal = Diagnostic::error("wide-integer", format!("the constant {wide} does not fit 32 bits"));
@@ -59,7 +59,7 @@ fn wide_integer(g: &Graph, node: NodeId) -> Option<Diagnostic> {
     Some(refusal.at(g.origin(at)).with_help(help))
 }
 
-/// Makes the 64-bit results of a node, whose operands are narrow already, narrow.
+/// Converts the 64-bit results of a node whose operands are converted already.
 fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     let wide: Vec<ValueId> = g.results(node).filter(|&v| g.ty(v).elem == Elem::I64).collect();
     for v in wide {
@@ -79,7 +79,7 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
                 };
                 g.redirect(v, narrow);
             }
-            // Its values have the element of its operand.
+            // The values have the element type of the operand.
             Op::TopK(_) if v.port == 0 => g.set_type(v, g.ty(v).with_elem(Elem::I32)),
             Op::Input(_) | Op::TopK(_) | Op::ArgReduce(_) => {
                 let narrow = g.add1(Cast { to: Elem::I32 }, &[v], origin)?;
@@ -91,8 +91,8 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     Ok(())
 }
 
-/// Refuses constant indices that name no element. For targets whose kernels take no negative indices, those that are known
-/// when the model runs only are counted from the front in the graph.
+/// Refuses constant indices that are out of range. For targets whose kernels do not support negative indices, computed
+/// indices are converted to non-negative ones.
 #[derive(Debug)]
 pub(super) struct IndicesFromFront;
 
@@ -133,7 +133,8 @@ impl Pass for IndicesFromFront {
     }
 }
 
-/// Negative indices plus the extents that they count in, as [`ends`] gives them. What repeats or reshapes them comes after.
+/// Adds the extents, as given by [`ends`], to negative indices. The conversion comes before nodes that repeat or
+/// reshape the indices.
 pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[usize]) -> Built {
     let elem = b.ty(index).elem.clone();
     let same = ends.windows(2).all(|w| w[0] == w[1]);
@@ -157,8 +158,8 @@ pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[usiz
     b.select(negative, counted, index)
 }
 
-/// The kept axis is put back by a Reshape. Of 64-bit integers, it is the first place that equals the largest, or the
-/// smallest.
+/// A Reshape restores the reduced axis. For 64-bit integers, the index is that of the first element equal to the
+/// maximum or minimum.
 pub(super) fn arg_reduce(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::ArgReduce(ArgReduce { axis, largest, keep }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
@@ -176,8 +177,8 @@ pub(super) fn arg_reduce(b: &mut Build<'_>, node: NodeId) -> Built {
     b.unsqueeze(y, axis)
 }
 
-/// The smallest are the largest in the other direction: of integers, which have no negative for the least one, in that of
-/// `-1 - x`.
+/// The smallest elements are the largest of the negated operand. Integers use `-1 - x`, because the minimum has no
+/// negation.
 pub(super) fn top_k(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::TopK(TopK { k, axis, largest: false }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
@@ -194,7 +195,7 @@ pub(super) fn top_k(b: &mut Build<'_>, node: NodeId) -> Built {
     turned(b, values)
 }
 
-/// A Gather where the index is the same off the axis, else GatherNd with all coordinates spelled out.
+/// A Gather if the index depends on the axis only, else a GatherNd with full coordinates.
 pub(super) fn gather_elements(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::GatherElements(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (axis, operands) = (op.axis, b.g.operands(node));
@@ -217,7 +218,7 @@ pub(super) fn gather_elements(b: &mut Build<'_>, node: NodeId) -> Built {
     b.op(GatherNd { batch: 0 }, &[x, tuples])
 }
 
-/// GatherNd with the coordinates of the shared axes spelled out.
+/// A GatherNd with the coordinates of the batch axes added.
 pub(super) fn gather_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::GatherNd(GatherNd { batch: shared @ 1.. }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let operands = b.g.operands(node);
@@ -231,7 +232,7 @@ pub(super) fn gather_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     b.op(GatherNd { batch: 0 }, &[x, whole])
 }
 
-/// The index before it was repeated, where it has extent 1 everywhere but along `axis`.
+/// The index before it was broadcast, if its extent is 1 on all axes except `axis`.
 fn constant_off_axis(g: &Graph, index: ValueId, axis: usize) -> Option<ValueId> {
     let column = |v: ValueId| {
         let ty = g.ty(v);
@@ -254,8 +255,8 @@ fn positions(b: &mut Build<'_>, extents: &[usize], axis: usize) -> Built {
     b.table(&dims, |i| (i / inner % extents[axis]) as i32)
 }
 
-/// The same indices counted from the front, or `None` where they are already or name no element. `ends` are the extents that the columns
-/// of the last axis count in (one for all where there is one).
+/// Non-negative indices in place of constant ones. `None` if they are non-negative already or out of range. `ends` are
+/// the extents for the columns of the last axis, or one for all.
 pub(super) fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
     let values = index.integers()?;
     if values.iter().all(|&v| v >= 0) {
@@ -270,14 +271,14 @@ pub(super) fn from_front(index: &Tensor, ends: &[usize]) -> Option<Tensor> {
     })
 }
 
-/// Rules about indices.
+/// Rewrite rules for indices.
 pub(super) const RULES: &[Rule] = &[Rule {
     name: "count-from-front",
     anchor: &[OpKind::Gather, OpKind::GatherElements, OpKind::GatherNd, OpKind::ScatterNd],
     apply: count_from_front,
 }];
 
-/// Constant indices count from the front.
+/// Converts constant indices to non-negative ones.
 fn count_from_front(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let index = g.operands(at)[1];
     let (Some(ends), Some(known)) = (g.indexed(at), g.constant(index)) else { return Err(Skip::NoMatch) };

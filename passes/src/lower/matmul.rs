@@ -1,4 +1,4 @@
-//! Matrix products.
+//! Lowering of matrix products.
 
 use qcc_ir::ops::{MatMul, Op, OpKind};
 use qcc_ir::{Dim, Graph, NodeId, Shape};
@@ -7,7 +7,7 @@ use super::build::{Build, Built};
 use crate::pattern::is_known;
 use crate::{Rule, Skip};
 
-/// The bias becomes an addition of its own.
+/// The bias becomes a separate addition.
 pub(super) fn add_bias(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::MatMul(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (op, operands) = (op.clone(), b.g.operands(node));
@@ -16,11 +16,11 @@ pub(super) fn add_bias(b: &mut Build<'_>, node: NodeId) -> Built {
     b.add(product, bias)
 }
 
-/// Rules that bring products into the form backends expect.
+/// Rules that convert products to the form that backends expect.
 pub(super) const RULES: &[Rule] =
     &[Rule { name: "transpose-constant", anchor: &[OpKind::MatMul], apply: transpose_constant }];
 
-/// A constant b becomes a matrix `[N, K]`, as fully connected layers store it.
+/// A constant second matrix becomes `[N, K]`, the form of fully connected layers.
 fn transpose_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::MatMul(op) = g.op(at) else { return Err(Skip::NoMatch) };
     let (transposed, mut operands) = (op.transpose_b, g.operands(at));

@@ -1,6 +1,6 @@
-//! Lowering: what the target cannot say as it is becomes operators that it can.
+//! Lowering: operators that the target does not support are decomposed into operators that it supports.
 //!
-//! Decompositions mean the same under evaluation. They come before calibration, so that each new value is calibrated.
+//! Decompositions preserve results. They run before calibration, so that each new value is calibrated.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
@@ -32,7 +32,7 @@ mod volume;
 
 pub(crate) use build::{Build, Built};
 
-/// The passes that bring a graph into the words of the target. `qparams` says that values are to go onto grids.
+/// The passes that lower a graph to its target. `qparams` is true if the graph will be quantized.
 pub(crate) fn lower(qparams: bool) -> Vec<Box<dyn Pass>> {
     vec![
         Box::new(WidenHalves { qparams }),
@@ -44,10 +44,10 @@ pub(crate) fn lower(qparams: bool) -> Vec<Box<dyn Pass>> {
     ]
 }
 
-/// Makes what stands in place of a node. Where it gives a [`Skip`], the node stays and the backend refuses it by name.
+/// Adds the nodes that replace a node. If it returns a [`Skip`], the node is not changed and is refused by name.
 type Decomposition = fn(&mut Build<'_>, NodeId) -> Built;
 
-/// How nodes of a kind that is not native decompose.
+/// The decomposition for nodes of a kind that the target does not support.
 fn decomposition(kind: OpKind) -> Option<Decomposition> {
     Some(match kind {
         OpKind::Unary => elementwise::unary,
@@ -73,8 +73,7 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
     })
 }
 
-/// Decomposes each node that is not native, again and again until nothing changes. What is not native then is refused,
-/// all of it together.
+/// Decomposes unsupported nodes until none changes. All nodes that remain unsupported are refused together.
 #[derive(Debug)]
 struct Decompose;
 
@@ -102,7 +101,7 @@ impl Pass for Decompose {
     }
 }
 
-/// True where the node was replaced; why not, where it is not native.
+/// Returns true if the node was replaced, and the reason if it is unsupported and cannot be replaced.
 fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip> {
     let op = g.op(node);
     if target.kernel_of(g, node).is_some() {
@@ -118,15 +117,15 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
     Ok(true)
 }
 
-/// What the user is told of a node whose constants have no result.
+/// The refusal of a node whose constant operands are invalid.
 fn invalid(g: &Graph, node: NodeId, why: &EvalError) -> Diagnostic {
     Diagnostic::invalid_model(why.to_string()).at(g.origin(node))
 }
 
-/// What the user is told of a node that the target cannot express.
+/// The refusal of a node that the target does not support.
 fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagnostic, PassError> {
     let (name, origin) = (target.name, g.origin(node));
-    // The user knows the operator by the name that the source model has for it.
+    // The user knows the operator by its name in the source model.
     let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
     match why {
         Skip::TooLarge(e) => {

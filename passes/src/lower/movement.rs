@@ -1,4 +1,4 @@
-//! Operators that move elements.
+//! Lowering of operators that move elements.
 
 use qcc_ir::ops::{DepthToSpace, Expand, Gather, Op, OpKind, PadMode, SpaceToDepth};
 use qcc_ir::{NodeId, Shape, Tensor, ValueId};
@@ -6,8 +6,7 @@ use qcc_ir::{NodeId, Shape, Tensor, ValueId};
 use super::build::{Build, Built, made_by};
 use crate::Skip;
 
-/// Channels read as `[C, b, b]` are put into the order `[b, b, C]`: in the weight of the convolution that makes them,
-/// or by a Gather.
+/// Reorders channels from `[C, b, b]` to `[b, b, C]`: in the weight of the preceding convolution, or by a Gather.
 pub(super) fn depth_to_space(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::DepthToSpace(DepthToSpace { block, channel_first }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
@@ -35,7 +34,7 @@ pub(super) fn depth_to_space(b: &mut Build<'_>, node: NodeId) -> Built {
     b.op(DepthToSpace { block, channel_first: false }, &[ordered])
 }
 
-/// Blocks of pixels become channels, `[b, b, C]`.
+/// Moves blocks of pixels to channels, `[b, b, C]`.
 pub(super) fn space_to_depth(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::SpaceToDepth(SpaceToDepth { block }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let x = b.g.operands(node)[0];
@@ -44,15 +43,15 @@ pub(super) fn space_to_depth(b: &mut Build<'_>, node: NodeId) -> Built {
     rearranged(b, x, &[n, c, h, block, w, block], &[0, 3, 5, 1, 2, 4], &[n, c * block * block, h, w])
 }
 
-/// Transposed with its axes taken apart.
+/// Splits axes by a reshape, transposes, and reshapes the result.
 fn rearranged(b: &mut Build<'_>, x: ValueId, apart: &[usize], order: &[usize], dims: &[usize]) -> Built {
     let x = b.reshape(x, Shape::known(apart))?;
     let x = b.transpose(x, order)?;
     b.reshape(x, Shape::known(dims))
 }
 
-/// The convolution that makes `x`, where `x` has no other use and the weight is constant, with its output channels in
-/// the given order.
+/// The convolution that produces `x`, with its output channels reordered, if `x` has no other user and the weight is
+/// constant.
 fn reordered_conv(b: &mut Build<'_>, x: ValueId, order: ValueId) -> Result<Option<ValueId>, Skip> {
     let Some(conv) = made_by(b.g, x, OpKind::Conv).filter(|_| b.g.only_user(x).is_some()) else { return Ok(None) };
     let (op, mut operands) = (b.g.op(conv).clone(), b.g.operands(conv));
@@ -66,7 +65,7 @@ fn reordered_conv(b: &mut Build<'_>, x: ValueId, order: ValueId) -> Result<Optio
     b.op(op, &operands).map(Some)
 }
 
-/// The edges are cut off, repeated and put on again.
+/// Slices the edges, repeats them, and concatenates them to the operand.
 pub(super) fn pad_edge(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Pad(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     if op.mode != PadMode::Edge {

@@ -1,4 +1,4 @@
-//! Normalisations, from means and products.
+//! Lowering of normalizations to means and products.
 
 use qcc_ir::NodeId;
 use qcc_ir::ops::{Extents, Op, UnaryFn};

@@ -1,4 +1,4 @@
-//! Pooling: one spatial axis and three become two, pads become Pad, windows with gaps become slices.
+//! Lowering of pooling: one or three spatial axes become two, padding becomes Pad, and dilated windows become slices.
 
 use qcc_ir::ops::{Extents, Op, Pool, PoolFn, hits};
 use qcc_ir::{NodeId, Shape, Tensor};
@@ -55,7 +55,8 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
     }
 }
 
-/// Taps of the window over taps inside the image, for each position of the result: `[1, 1, spatial..]`.
+/// The number of taps of the window, divided by the number inside the image, for each position of the result: `[1, 1,
+/// spatial..]`.
 fn correction(op: &Pool, x: &[usize], y: &[usize]) -> Tensor {
     let inside = |axis: usize, at: usize| {
         let image = op.before[axis]..op.before[axis] + x[2 + axis];

@@ -1,4 +1,4 @@
-//! Ranks: operands that broadcast get one rank, and images of one spatial axis stay images of two.
+//! Ranks: operands that broadcast get equal ranks, and images with one spatial axis stay images with two.
 
 use qcc_ir::ops::{Concat, Op, OpKind, Pad, Reshape, Slice, Softmax};
 use qcc_ir::{Dim, Graph, NodeId, Shape, TensorType, ValueId};
@@ -7,14 +7,14 @@ use smallvec::SmallVec;
 use super::build::Build;
 use crate::{Context, Pass, PassError, Rule, Skip};
 
-/// `shape` with axes of extent 1 in front until it has the rank.
+/// `shape` with leading axes of extent 1 up to that rank.
 fn padded(shape: &Shape, rank: usize) -> Shape {
     let missing = rank.saturating_sub(shape.rank());
     std::iter::repeat_n(Dim::Known(1), missing).chain(shape.dims().iter().cloned()).collect()
 }
 
-/// Operands that broadcast have the rank of the result, for targets with layouts of their own: those align axes by their
-/// physical place, which is only the logical one where no axis is left out.
+/// Reshapes operands that broadcast to the rank of the result, for targets with non-row-major layouts. These targets
+/// align physical axes, which matches the logical alignment only if the ranks are equal.
 #[derive(Debug)]
 pub(super) struct EqualRanks;
 
@@ -49,23 +49,23 @@ impl Pass for EqualRanks {
     }
 }
 
-/// Rules about Reshape and Expand.
+/// Rewrite rules for Reshape and Expand.
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "drop-expand", anchor: &[OpKind::Expand], apply: drop_expand },
     Rule { name: "compose-reshapes", anchor: &[OpKind::Reshape], apply: compose_reshapes },
     Rule { name: "sink-squeeze", anchor: SINKABLE, apply: sink_squeeze },
 ];
 
-/// An Expand goes where its users broadcast by themselves.
+/// Removes an Expand whose users broadcast themselves.
 fn drop_expand(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (expanded, x) = (at.value(0), g.operands(at)[0]);
     let users = g.users(expanded);
     if g.is_output(expanded) || users.is_empty() {
-        return Err(Skip::because("its shape is asked for"));
+        return Err(Skip::because("its shape is required"));
     }
     for &(user, _) in &users {
         let broadcasts = matches!(g.op(user), Op::Binary(_) | Op::Select(_));
-        // A user may read it at several places.
+        // A user may have it as several operands.
         let before = |v: ValueId| g.ty(if v == expanded { x } else { v });
         let types: SmallVec<[&TensorType; 4]> = g.operands(user).iter().map(|&v| before(v)).collect();
         let same = broadcasts && g.op(user).infer(&types).is_ok_and(|t| t[0].shape == g.ty(user.value(0)).shape);
@@ -79,7 +79,7 @@ fn drop_expand(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(())
 }
 
-/// A Reshape of a Reshape is one.
+/// Merges successive Reshapes.
 fn compose_reshapes(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let x = g.operands(at)[0];
     let shape = g.ty(at.value(0)).shape.clone();
@@ -90,17 +90,17 @@ fn compose_reshapes(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(at.value(0), y)?)
 }
 
-/// The axis of height 1 that a lowered operator of one spatial axis has.
+/// The axis of height 1 of a lowered operator with one spatial axis.
 const HEIGHT: usize = 2;
 
-/// Operators that work on images of one spatial axis and of two alike.
+/// Operators that work equally on images with one and with two spatial axes.
 const SINKABLE: &[OpKind] = {
     use OpKind::*;
     &[Unary, Clamp, Binary, Select, Cast, Concat, Slice, Pad, Softmax]
 };
 
-/// Element-wise work on an image of height 1 comes before the Reshape that takes the height away, so that the
-/// Reshapes between two such images meet and go.
+/// Moves element-wise operators on an image of height 1 before the Reshape that removes the height, so that the
+/// Reshapes between two such images become adjacent and are removed.
 fn sink_squeeze(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (result, operands) = (at.value(0), g.operands(at));
     if g.ty(result).rank() != 3 || !operands.iter().any(|&v| is_squeeze(g, v)) {
@@ -123,7 +123,7 @@ fn sink_squeeze(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(result, y)?)
 }
 
-/// True where a Reshape takes the height of an image away.
+/// True if a Reshape removes the height of an image.
 fn is_squeeze(g: &Graph, v: ValueId) -> bool {
     let Op::Reshape(Reshape { shape }) = g.producer(v) else { return false };
     let image = g.ty(g.operands(v.node)[0]).shape.dims();
@@ -134,7 +134,7 @@ fn is_squeeze(g: &Graph, v: ValueId) -> bool {
         && image[HEIGHT + 1] == shape.dims()[HEIGHT]
 }
 
-/// The operator on images of height 1.
+/// The operator for images of height 1.
 fn with_height(op: &Op) -> Op {
     let shifted = |axis: usize| axis + usize::from(axis >= HEIGHT);
     match op.clone() {

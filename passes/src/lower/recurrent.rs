@@ -1,4 +1,4 @@
-//! Recurrent layers, step by step.
+//! Lowering of recurrent layers: unrolling.
 
 use qcc_ir::ops::{Cell, MatMul, Op, Pad, PadMode, Recurrent, UnaryFn};
 use qcc_ir::{NodeId, Operands, Shape, ValueId};
@@ -6,10 +6,11 @@ use qcc_ir::{NodeId, Operands, Shape, ValueId};
 use super::build::{Build, Built};
 use crate::Skip;
 
-/// Layers of more steps are refused: a dozen operators for each would be a large model and a slow one.
+/// The maximum number of steps. Each becomes a dozen operators, so that longer layers would make the model large and
+/// slow.
 const MOST_STEPS: usize = 512;
 
-/// All steps one after the other. The share of x in them is one product.
+/// Unrolls all steps. The product of the input weights with x is computed once for all steps.
 pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Recurrent(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (op, operands) = (op.clone(), b.g.operands(node));
@@ -19,7 +20,7 @@ pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
         return Err(Skip::because("it has no steps"));
     }
     if steps > MOST_STEPS {
-        let why = format!("its {steps} steps would become operators of their own; {MOST_STEPS} are the most");
+        let why = format!("it would be unrolled into {steps} steps; the maximum is {MOST_STEPS}");
         return Err(Skip::because(why));
     }
     let reverse = op.reverse;
@@ -42,19 +43,19 @@ pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
     b.reshape(y, Shape::known(&[steps, batch, layer.hidden]))
 }
 
-/// A layer between two steps.
+/// The state of a layer between two steps.
 struct Layer {
     op: Recurrent,
     hidden: usize,
-    /// Recurrent weights, and what is added to their products: of `Gru` with the reset gate before it, the candidate's
-    /// stand alone.
+    /// The recurrent weights, each with its bias. For a `Gru` that applies the reset gate before the product, those of
+    /// the candidate are separate.
     products: Vec<(ValueId, Option<ValueId>)>,
-    /// h, and c where the cell has one.
+    /// h, and c if the cell has it.
     states: Operands,
 }
 
 impl Layer {
-    /// The layer before its first step, and the bias of the share of x.
+    /// The state before the first step, and the bias of the input product.
     fn new(b: &mut Build<'_>, op: Recurrent, operands: &[ValueId]) -> Result<(Self, ValueId), Skip> {
         let (r, bias) = (operands[2], operands[3]);
         let hidden = b.extents(r)?[1];
@@ -75,7 +76,7 @@ impl Layer {
         Ok((Layer { op, hidden, products, states: operands[4..].into() }, bias))
     }
 
-    /// One step; `fed` is the share of x, `[batch, gates * hidden]`. Gives the new h.
+    /// One step. `fed` is the input product, `[batch, gates * hidden]`. Returns the new h.
     fn step(&mut self, b: &mut Build<'_>, fed: ValueId) -> Built {
         let product = self.product(b, 0, self.states[0])?;
         self.states[0] = match self.op.cell {
@@ -89,19 +90,19 @@ impl Layer {
         Ok(self.states[0])
     }
 
-    /// A state times the `i`-th recurrent weight.
+    /// The product of a state and the `i`-th recurrent weight.
     fn product(&self, b: &mut Build<'_>, i: usize, state: ValueId) -> Built {
         let (weight, bias) = self.products[i];
         let operands: Operands = [state, weight].into_iter().chain(bias).collect();
         b.op(MatMul { transpose_b: true }, &operands)
     }
 
-    /// The columns of `count` gates from gate `first` on.
+    /// The columns of `count` gates, starting with gate `first`.
     fn gates(&self, b: &mut Build<'_>, x: ValueId, first: usize, count: usize) -> Built {
         b.slice(x, 1, first * self.hidden, count * self.hidden)
     }
 
-    /// What a gate's function is applied to.
+    /// The sum that the function of a gate is applied to.
     fn sum(&self, b: &mut Build<'_>, fed: ValueId, product: ValueId) -> Built {
         let sum = b.add(fed, product)?;
         self.op.clip.map_or(Ok(sum), |clip| b.clamp(sum, -clip, clip))

@@ -1,4 +1,4 @@
-//! Reductions.
+//! Lowering of reductions.
 
 use qcc_ir::ops::{Op, Reduce, ReduceFn};
 use qcc_ir::{NodeId, Tensor};
@@ -6,7 +6,7 @@ use qcc_ir::{NodeId, Tensor};
 use super::build::{Build, Built};
 use crate::Skip;
 
-/// A mean of integers is a sum and a division, which truncates as the mean does.
+/// An integer mean becomes a sum and a division, which truncates like the mean.
 pub(super) fn mean(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Reduce(op @ Reduce { f: ReduceFn::Mean, .. }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (op, x) = (op.clone(), b.g.operands(node)[0]);

@@ -1,5 +1,5 @@
-//! Resampling: one spatial axis becomes two; what the target has no coordinates for becomes Gather or a product with
-//! the matrix of the interpolation.
+//! Lowering of resampling: one spatial axis becomes two. Coordinate modes that the target does not support become a
+//! Gather or a product with the interpolation matrix.
 
 use qcc_ir::ops::{Coordinates, Extents, Gather, MatMul, Nearest, Op, Resize, ResizeMode};
 use qcc_ir::{NodeId, Shape, Tensor, ValueId};
@@ -36,36 +36,36 @@ pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
     Ok(y)
 }
 
-/// The part of the operator that works on one axis.
+/// The resampling along one axis only.
 fn along(op: &Resize, axis: usize) -> Resize {
     Resize { size: Extents::from_elem(op.size[axis], 1), scale: vec![op.scale[axis]], ..op.clone() }
 }
 
-/// The source index of each position of the result, along one axis.
+/// The source index of each position of the result along one axis.
 fn picks(op: &Resize, axis: usize, extent: usize) -> Result<Vec<i32>, Skip> {
     let ramp = Tensor::from_vec(Shape::known(&[1, 1, extent]), (0..extent).map(|i| i as f32).collect());
     let picked = Op::from(along(op, axis)).eval(&[&ramp])?;
     Ok(picked[0].reals().iter().map(|&v| v as i32).collect())
 }
 
-/// The spellings of a nearest resampling that targets know, in the order they are tried.
+/// The nearest-neighbour modes that targets support, in the order in which they are tried.
 const SPELLINGS: [(Nearest, Coordinates); 3] = [
     (Nearest::Floor, Coordinates::Asymmetric),
     (Nearest::Floor, Coordinates::HalfPixelForNearest),
     (Nearest::PreferCeil, Coordinates::AlignCorners),
 ];
 
-/// Another spelling that gives the same elements: the first one behind the present one.
+/// The next mode that selects the same elements.
 fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip> {
     let nearest = match op.mode {
         ResizeMode::Nearest(nearest) => nearest,
-        // They differ in results of extent 1 alone.
+        // They differ only in results of extent 1.
         ResizeMode::Linear if op.coordinates == Coordinates::PytorchHalfPixel && op.size.iter().all(|&s| s > 1) => {
             return Ok(Some(Resize { coordinates: Coordinates::HalfPixel, ..op.clone() }));
         }
         ResizeMode::Linear | ResizeMode::Cubic { .. } => return Ok(None),
     };
-    // Which elements are read says all of a nearest resampling, so that the scale may be that of the extents.
+    // The selected elements determine the result, so the scale may be the ratio of the extents.
     let scale: Vec<f32> = op.size.iter().zip(&extents[2..]).map(|(&s, &x)| s as f32 / x as f32).collect();
     let spelled = |mode, coordinates| Resize { mode, coordinates, scale: scale.clone(), size: op.size.clone() };
     let behind = SPELLINGS.iter().position(|&s| s == (nearest, op.coordinates)).map_or(0, |i| i + 1);
@@ -82,7 +82,7 @@ fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip>
     Ok(None)
 }
 
-/// Product with the matrix of the interpolation along one axis, whose columns are the resampled unit vectors.
+/// The product with the interpolation matrix along one axis. Its columns are resampled unit vectors.
 fn interpolate(b: &mut Build<'_>, op: &Resize, axis: usize, x: ValueId) -> Built {
     let extent = b.extents(x)?[2 + axis];
     b.room(&[extent, extent.max(op.size[axis])], size_of::<f32>())?;
@@ -92,7 +92,7 @@ fn interpolate(b: &mut Build<'_>, op: &Resize, axis: usize, x: ValueId) -> Built
     let columns = Op::from(along(op, axis)).eval(&[&unit])?.swap_remove(0);
     let matrix = b.reals(columns, x)?;
     let matrix = b.reshape(matrix, Shape::known(&[extent, op.size[axis]]))?;
-    // The axis goes last and back.
+    // The axis is moved to the end and back.
     let rank = b.ty(x).rank();
     let mut perm: Vec<usize> = (0..rank).collect();
     perm.swap(2 + axis, rank - 1);

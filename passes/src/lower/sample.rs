@@ -1,4 +1,4 @@
-//! Sampling at computed positions: the elements around each position are gathered and weighted.
+//! Lowering of sampling at computed positions: gathers the neighbours of each position and sums them with weights.
 
 use qcc_ir::ops::{BinaryFn, Extents, Gather, GridSample, Op, Outside, Reduce, ReduceFn, SampleMode, UnaryFn};
 use qcc_ir::{Elem, NodeId, Shape, Tensor, ValueId};
@@ -6,22 +6,22 @@ use qcc_ir::{Elem, NodeId, Shape, Tensor, ValueId};
 use super::build::{Build, Built};
 use crate::Skip;
 
-/// The elements around a position along one axis, or around all axes.
+/// The neighbours of a position along one axis, or along all axes.
 struct Taps {
-    /// Their indices `[positions, taps]`, whole numbers of `I32`.
+    /// Their indices `[positions, taps]`, integers in `I32`.
     index: ValueId,
-    /// Their weights, likewise; none where there is one tap.
+    /// Their weights with the same shape; none for a single tap.
     weight: Option<ValueId>,
 }
 
-/// x becomes rows of channels, of which each position takes some: `[positions, taps, C]`.
+/// x becomes rows of channels, and each position gathers some of them: `[positions, taps, C]`.
 pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::GridSample(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (mut op, operands) = (op.clone(), b.g.operands(node));
     let (mut x, at) = (operands[0], b.cast(operands[1], Elem::F32)?);
     let result = b.extents(node.value(0))?;
     let axes = result.len() - 2;
-    // A ring of zeros is an edge that repeats.
+    // Zero padding becomes edge padding of an image with a border of zeros.
     let ring = usize::from(op.outside == Outside::Zero);
     if ring == 1 {
         let pads = Extents::from_elem(1, axes);
@@ -64,18 +64,18 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
     b.transpose(y, &channels_second)
 }
 
-/// The first row of the image that each position lies in.
+/// The first row of the image of each position.
 fn first_rows(b: &mut Build<'_>, batch: usize, positions: usize, image: usize) -> Result<Taps, Skip> {
     let index = b.table(&[positions, 1], |i| (i / (positions / batch) * image) as i32)?;
     Ok(Taps { index, weight: None })
 }
 
-/// The taps of positions `[positions, 1]` along an axis of `extent` elements, `ring` of them zeros at each end.
+/// The taps of positions `[positions, 1]` along an axis of `extent` elements, with `ring` zeros at each end.
 fn taps_along(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: usize, ring: usize) -> Result<Taps, Skip> {
     let (size, last) = ((extent - 2 * ring) as f32, extent as f32 - 1.0);
     let scale = if op.align_corners { size - 1.0 } else { size } * 0.5;
     let at = b.scale(at, scale)?;
-    // Halves are rounded before the ring moves them.
+    // Positions are rounded before they are shifted by the zero border.
     let (before, behind) = if op.mode == SampleMode::Nearest { (0.0, ring as f32) } else { (ring as f32, 0.0) };
     let at = b.shift(at, (size - 1.0) * 0.5 + before)?;
     let (offsets, polynomial): (&[f32], &[&[f32]]) = match op.mode {
@@ -95,7 +95,7 @@ fn taps_along(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: usize, ri
     let (first, index);
     let mut t = at;
     if op.mode == SampleMode::Linear {
-        // The last element is the second of two, with all the weight.
+        // The last element is the second tap, with a weight of 1.
         t = inside(b, op, at, extent)?;
         let floor = b.unary(UnaryFn::Floor, t)?;
         first = b.clamp(floor, 0.0, last - 1.0)?;
@@ -109,18 +109,18 @@ fn taps_along(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: usize, ri
     Ok(Taps { index: b.cast(index, Elem::I32)?, weight: Some(evaluated(b, polynomial, t)?) })
 }
 
-/// The weights of a cubic's four taps, of which the first is farthest to the left: polynomials of the distance from the
-/// second, highest power first.
+/// The weights of the four cubic taps, from left to right: polynomials of the distance from the second tap, with the
+/// highest power first.
 const KEYS: [&[f32]; 4] =
     [&[-0.75, 1.25, -1.25, 0.75], &[1.5, -2.25, 1.5, -0.75], &[-0.75, 0.0, 0.75, 0.0], &[0.0, 1.0, 0.0, 0.0]];
 
-/// Positions brought back between the first and the last element.
+/// Clamps or reflects positions to the range of the elements.
 fn inside(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: usize) -> Built {
     let last = extent as f32 - 1.0;
     let (lo, span) = if op.align_corners { (0.0, last) } else { (-0.5, last + 1.0) };
     let mut at = at;
     if op.outside == Outside::Reflect && span > 0.0 {
-        // Up and down again over twice the span.
+        // Reflection is periodic with twice the span.
         let from_lo = b.shift(at, -lo)?;
         let twice = b.scalar(2.0 * span, at)?;
         let turn = b.binary(BinaryFn::FloorMod, from_lo, twice)?;
@@ -132,13 +132,13 @@ fn inside(b: &mut Build<'_>, op: &GridSample, at: ValueId, extent: usize) -> Bui
     b.clamp(at, 0.0, last)
 }
 
-/// Each number plus each of the offsets.
+/// The sum of each element and each offset.
 fn spread(b: &mut Build<'_>, x: ValueId, offsets: &[f32]) -> Built {
     let offsets = row(b, offsets);
     b.add(x, offsets)
 }
 
-/// Polynomials of t, one for each column, by their coefficients, highest power first.
+/// Evaluates polynomials of t, one for each column, given their coefficients with the highest power first.
 fn evaluated(b: &mut Build<'_>, coefficients: &[&[f32]], t: ValueId) -> Built {
     let mut sum = row(b, coefficients[0]);
     for c in &coefficients[1..] {
@@ -161,7 +161,7 @@ fn strided(b: &mut Build<'_>, index: ValueId, stride: usize) -> Built {
     b.mul(index, stride)
 }
 
-/// Each of the outer taps with each of the inner ones.
+/// Combines each outer tap with each inner one.
 fn crossed(b: &mut Build<'_>, outer: &Taps, inner: &Taps) -> Result<Taps, Skip> {
     let mut pairs = |f: BinaryFn, x: ValueId, y: ValueId| -> Built {
         let (x, y) = (b.unsqueeze(x, 2)?, b.unsqueeze(y, 1)?);

@@ -1,4 +1,5 @@
-//! Updates at indices: at known ones each place gathers what it becomes, at others it is compared with each.
+//! Lowering of scatter: with constant indices each position gathers its value, with others it is compared with each
+//! index.
 
 use qcc_ir::ops::{BinaryFn, Expand, Gather, Op, Reduce, ReduceFn, ScatterFn, ScatterNd};
 use qcc_ir::{Elem, NodeId, Shape, Tensor, ValueId};
@@ -9,10 +10,10 @@ use super::index::{counted_from_front, from_front};
 use super::sign::is_nonnegative;
 use crate::Skip;
 
-/// At known indices, tables of more elements are not gathered.
+/// The maximum number of elements of a gather table, for constant indices.
 const LARGEST_TABLE: usize = 1 << 24;
 
-/// At indices that are not known, most numbers that are compared and put side by side.
+/// The maximum number of comparisons, for computed indices.
 const LARGEST_COMPARISON: usize = 1 << 22;
 
 pub(super) fn scatter_nd(b: &mut Build<'_>, node: NodeId) -> Built {
@@ -28,7 +29,7 @@ pub(super) fn scatter_nd(b: &mut Build<'_>, node: NodeId) -> Built {
             let known = from_front(known, &dims[..*tuple]).unwrap_or_else(|| known.clone());
             let targets = targets(&known, &dims[..*tuple]);
             if f == ScatterFn::Replace && is_number(b, operands[0]) && is_zero(b, operands[0]) && distinct(&targets) {
-                // Added to zeros, updates are what they are.
+                // Updates that are added to zeros replace them.
                 return b.op(ScatterNd { f: ScatterFn::Add }, &operands);
             }
             at_known(b, f, &operands, targets, [places, count, run])
@@ -37,7 +38,7 @@ pub(super) fn scatter_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     }
 }
 
-/// Which of the places that the leading axes have each index tuple names.
+/// The positions, on the leading axes, of each index tuple.
 fn targets(index: &Tensor, extents: &[usize]) -> Vec<usize> {
     if extents.is_empty() {
         return vec![0; index.dims().iter().rev().skip(1).product()];
@@ -50,7 +51,7 @@ fn is_number(b: &Build<'_>, v: ValueId) -> bool {
     matches!(b.ty(v).elem, Elem::F32 | Elem::I32)
 }
 
-/// True where a value is known to be zero everywhere.
+/// True if a value is a constant of zeros.
 fn is_zero(b: &Build<'_>, v: ValueId) -> bool {
     match b.g.producer(v) {
         Op::Const(c) => c.value.ty().elem.qparams().is_none() && c.value.reals().iter().all(|&v| v == 0.0),
@@ -64,7 +65,7 @@ fn distinct(targets: &[usize]) -> bool {
     targets.iter().all(|t| seen.insert(t))
 }
 
-/// Rows of data and updates, of which each place takes its own.
+/// Concatenates the rows of data and updates and gathers those of each position.
 fn at_known(
     b: &mut Build<'_>,
     f: ScatterFn,
@@ -83,7 +84,7 @@ fn at_known(
     }
     let widest = sources.iter().map(Vec::len).max().unwrap_or(1);
     if places.saturating_mul(widest).saturating_mul(run) > LARGEST_TABLE {
-        return Err(Skip::because(format!("it would become a table of more than {LARGEST_TABLE} numbers")));
+        return Err(Skip::because(format!("it would need a table of more than {LARGEST_TABLE} elements")));
     }
     let mut rows = vec![x, updates];
     let reduce = match f {
@@ -97,7 +98,7 @@ fn at_known(
         let neutral = b.scalar(neutral, x)?;
         rows.push(b.op(Expand { shape: Shape::known(&[1, run]) }, &[neutral])?);
     }
-    // What changes nothing: the neutral row, or of the smallest and largest, one of them again.
+    // The neutral row, or for minimum and maximum any of the rows again.
     let table = sources.iter().flat_map(|s| {
         let filler = if rows.len() == 3 { places + count } else { s[0] };
         s.iter().copied().chain(std::iter::repeat_n(filler, widest - s.len())).map(|i| i as i32)
@@ -114,7 +115,7 @@ fn at_known(
     b.reshape(y, shape)
 }
 
-/// Each place is compared with all that the updates name.
+/// Compares each position with all indices.
 fn compared(
     b: &mut Build<'_>,
     f: ScatterFn,
@@ -125,7 +126,7 @@ fn compared(
     let places: usize = extents.iter().product();
     let width = if f == ScatterFn::Replace { 1 } else { run };
     if places.saturating_mul(count).saturating_mul(width) > LARGEST_COMPARISON {
-        let why = format!("{count} indices that are known when the model runs only are too many for {places} places");
+        let why = format!("{count} indices that are computed at run time are too many for {places} positions");
         return Err(Skip::because(why));
     }
     let x = b.reshape(operands[0], Shape::known(&[places, run]))?;
@@ -135,7 +136,7 @@ fn compared(
     let hit = b.binary(BinaryFn::Equal, places, named)?;
     let along = || [1].into_iter().collect();
     let y = match f {
-        // The last that names the place, or the place itself: of rows, in which the updates lie behind the data.
+        // The last update of the position, or the element itself: a gather of rows, with the updates after the data.
         ScatterFn::Replace => {
             let behind = b.extents(x)?[0];
             let update = ramp(b, &[1, count], behind as i32)?;
@@ -162,7 +163,7 @@ fn compared(
     b.reshape(y, shape)
 }
 
-/// The place that each index tuple names, `[1, count]`.
+/// The position of each index tuple, `[1, count]`.
 fn named_places(b: &mut Build<'_>, index: ValueId, extents: &[usize], count: usize) -> Built {
     if extents.is_empty() {
         return b.table(&[1, count], |_| 0i32);
@@ -178,7 +179,7 @@ fn named_places(b: &mut Build<'_>, index: ValueId, extents: &[usize], count: usi
     b.reshape(sums, Shape::known(&[1, count]))
 }
 
-/// Whole numbers in a row, from `first` on.
+/// Consecutive integers starting with `first`.
 fn ramp(b: &mut Build<'_>, dims: &[usize], first: i32) -> Built {
     b.table(dims, |i| first + i as i32)
 }

@@ -1,13 +1,13 @@
-//! What is known of the signs of values.
+//! Sign analysis.
 
 use qcc_ir::ops::{Binary, BinaryFn, Cast, Clamp, Op, Pad, PadMode, ScatterFn, Softmax, Unary, UnaryFn};
 use qcc_ir::{Elem, Graph, ValueId};
 use rustc_hash::FxHashMap;
 
-/// Operators between a value and what its sign follows from, at most.
+/// The maximum depth of the analysis.
 const DEEPEST: usize = 32;
 
-/// True where no element can be below 0, as long as integers do not overflow.
+/// True if no element can be negative, provided that integers do not overflow.
 pub(super) fn is_nonnegative(g: &Graph, v: ValueId) -> bool {
     Signs { g, known: FxHashMap::default() }.nonnegative(v, DEEPEST)
 }
@@ -50,7 +50,7 @@ impl Signs<'_> {
                     _ => false,
                 }
             }
-            // Fewer bits may make a sign of one of the others.
+            // Truncation may set the sign bit.
             Op::Cast(Cast { to }) => !matches!(to, Elem::I8 | Elem::I16) && is(0),
             Op::Pad(Pad { mode, .. }) => is(0) && !matches!(mode, PadMode::Constant(c) if *c < 0.0),
             Op::Select(_) => is(1) && is(2),
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signs_follow() {
+    fn signs_are_derived() {
         let text = "graph g { %x: f32[2,3] = input %n: i64[4] = input %b: u8[4] = input
             %k: i64[] = const [8] %m: i64[] = const [-1]
             %top, %places = top_k(k:2,axis:1,largest:true) %x
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn long_chains_and_wide_ones_end() {
+    fn long_and_wide_graphs_terminate() {
         let mut g = Graph::new("chain");
         let mut v = g.add_input("x", qcc_ir::TensorType::f32(&[1, 1]));
         for _ in 0..200 {

@@ -1,4 +1,4 @@
-//! Each decomposition against the operator it stands for.
+//! Each decomposition compared with the operator that it replaces.
 
 use qcc_ir::ops::*;
 use qcc_ir::testing::{Case, half_operators, operators};
@@ -27,7 +27,7 @@ fn ints(values: &[usize]) -> Extents {
     values.iter().copied().collect()
 }
 
-/// Lowers a graph of one operator; it must mean the same and be native throughout.
+/// Lowers a graph of one operator. The result must be equal and contain native operators only.
 fn check(op: impl Into<Op>, args: &[Arg<'_>]) -> Graph {
     let mut g = Graph::new("one");
     let operands: Vec<ValueId> = args
@@ -62,7 +62,7 @@ fn count(g: &Graph, kind: OpKind) -> usize {
     g.order().into_iter().filter(|&n| g.op(n).kind() == kind).count()
 }
 
-/// What is not native has a decomposition that means the same. Of the bare target's functions, that one is missing.
+/// Every operator except Ceil that the bare target does not support has a decomposition with equal results.
 #[test]
 fn operators_keep_their_meaning() {
     for Case { graph, inputs } in operators().into_iter().filter(|c| !c.graph.name.contains("Ceil")) {
@@ -75,9 +75,9 @@ fn operators_keep_their_meaning() {
     }
 }
 
-/// So do those on 16-bit floats, whose graphs stay such graphs.
+/// The same with 16-bit floats. The graphs stay 16-bit.
 #[test]
-fn operators_on_halves_keep_their_meaning() {
+fn f16_operators_keep_their_meaning() {
     for Case { graph, inputs } in half_operators().into_iter().filter(|c| !c.graph.name.contains("Ceil")) {
         let mut lowered = graph.clone();
         apply(&mut lowered, lower(false));
@@ -115,7 +115,7 @@ fn functions_of_one_number() {
     for f in functions {
         check(Unary { f }, &[X(&[2, 40])]);
     }
-    // Where they have values.
+    // Within their domain.
     for (f, limits) in [
         (Acos, Clamp { lo: -1.0, hi: 1.0 }),
         (Asin, Clamp { lo: -1.0, hi: 1.0 }),
@@ -191,7 +191,7 @@ fn transposed_convolutions() {
     let volume = ConvTranspose { stride: ints(&[2, 1, 3]), extra: ints(&[1, 0, 2]), ..plain(3) };
     check(volume.clone(), &[X(&[2, 4, 3, 4, 5]), W(&[4, 3, 2, 3, 2]), W(&[3])]);
     check(ConvTranspose { before: ints(&[1, 0, 2]), groups: 2, ..volume }, &[X(&[1, 4, 3, 4, 5]), W(&[4, 3, 2, 3, 3])]);
-    // Pads that reach beyond the window.
+    // Pads that exceed the window.
     let cut = ConvTranspose { before: ints(&[3, 4]), after: ints(&[4, 2]), groups: 2, ..plain(2) };
     check(cut, &[X(&[1, 4, 6, 6]), W(&[4, 3, 2, 3])]);
 }
@@ -258,7 +258,7 @@ fn weights_of_unrolled_layers_are_shared() {
     assert_eq!(count(&lowered, OpKind::Const), 6, "{}", qcc_ir::text::print_brief(&lowered));
 }
 
-/// What the user is told of a graph that the bare target does not express.
+/// The refusals of a graph that the bare target does not support.
 fn refusals(mut g: Graph) -> Vec<String> {
     match crate::testing::try_apply(&mut g, lower(false), &BARE) {
         Err(crate::PassError::Refused(all)) => all.into_iter().map(|d| format!("{}: {}", d.code, d.message)).collect(),
@@ -267,7 +267,7 @@ fn refusals(mut g: Graph) -> Vec<String> {
 }
 
 #[test]
-fn what_no_operator_expresses_is_refused_by_name_and_together() {
+fn unsupported_operators_are_refused_by_name_and_together() {
     let mut g = Graph::new("long");
     let x = g.add_input("x", TensorType::f32(&[513, 1, 1]));
     let [w, r, b, h] = [[1, 1].as_slice(), &[1, 1], &[1], &[1, 1]].map(|dims| weight(&mut g, dims));
@@ -275,8 +275,7 @@ fn what_no_operator_expresses_is_refused_by_name_and_together() {
     let y = g.add1(rnn, &[x, w, r, b, h], Origin::new("layer", "RNN")).unwrap();
     let z = g.add1(Unary { f: UnaryFn::Ceil }, &[y], Origin::none()).unwrap();
     g.add_output("y", z);
-    let steps =
-        "unsupported-op: bare cannot express RNN: its 513 steps would become operators of their own; 512 are the most";
+    let steps = "unsupported-op: bare cannot express RNN: it would be unrolled into 513 steps; the maximum is 512";
     assert_eq!(refusals(g), [steps, "unsupported-op: bare has no operator for unary of f32[513,1,1]"]);
 }
 
@@ -303,7 +302,7 @@ fn updates_at_indices() {
         check(op.clone(), &[X(&[4]), N(&[3, 1]), X(&[3])]);
         check(op, &[X(&[4, 4, 2]), N(&[2, 2]), X(&[2, 2])]);
     }
-    // Onto zeros, single updates are sums; two of one place are not.
+    // With zeros as operand, unique updates become sums. Duplicate ones do not.
     let zeros = |index: &[i64]| {
         let mut g = Graph::new("zeros");
         let u = g.add_input("u", TensorType::f32(&[2]));
@@ -315,7 +314,7 @@ fn updates_at_indices() {
         count(&checked(g), OpKind::ScatterNd)
     };
     assert_eq!((zeros(&[3, 5]), zeros(&[3, -6])), (1, 0));
-    // A scatter onto a constant, of integers.
+    // A scatter to an integer constant.
     check(ScatterNd { f: ScatterFn::Max }, &[I(&[4], &[1, 2, 3, 4]), I(&[2, 1], &[1, 1]), N(&[2])]);
 }
 
@@ -380,7 +379,7 @@ fn sampling() {
             }
         }
     }
-    // Half way between two elements, in the image and outside it.
+    // Half way between two elements, inside and outside the image.
     let mut g = Graph::new("halves");
     let x = g.add_input("x", TensorType::f32(&[1, 1, 4]));
     let at: Vec<f32> = (-12..=12).map(|i| i as f32 / 4.0).collect();
@@ -406,8 +405,8 @@ fn integers_are_32_bits_wide_inside() {
     g.add_output("same", n);
     let lowered = checked(g);
     for node in lowered.order() {
-        let border = matches!(lowered.op(node), Op::Input(_) | Op::Cast(_));
-        assert!(border || lowered.ty(node.value(0)).elem != Elem::I64);
+        let at_end = matches!(lowered.op(node), Op::Input(_) | Op::Cast(_));
+        assert!(at_end || lowered.ty(node.value(0)).elem != Elem::I64);
     }
     assert!(lowered.outputs().iter().all(|o| lowered.ty(o.value).elem == Elem::I64));
 }

@@ -1,4 +1,4 @@
-//! Images of three spatial axes: the first of them, the depth, goes into the batch.
+//! Lowering of images with three spatial axes: the first one, the depth, is moved to the batch.
 
 use qcc_ir::ops::{Conv, Pool, window_steps};
 use qcc_ir::{Shape, ValueId};
@@ -7,7 +7,7 @@ use super::build::{Build, Built, MOST_TAPS};
 use crate::Skip;
 use crate::pattern::when;
 
-/// A convolution without pads: its taps along the depth become channels beside each other.
+/// A convolution without padding: its taps along the depth become channels.
 pub(super) fn conv(b: &mut Build<'_>, op: &Conv, operands: &[ValueId]) -> Built {
     let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
     let (groups, taps) = (op.groups, w[2]);
@@ -17,7 +17,7 @@ pub(super) fn conv(b: &mut Build<'_>, op: &Conv, operands: &[ValueId]) -> Built 
     let mut parts = Vec::with_capacity(taps);
     for tap in 0..taps {
         let part = b.every(slabs, 1, tap * op.dilation[0], depth, op.stride[0])?;
-        // Of each group the channels of all taps.
+        // For each group, the channels of all taps.
         parts.push(b.reshape(part, Shape::known(&[x[0] * depth, groups, w[1], x[3] * x[4]]))?);
     }
     let stacked = b.concat(2, &parts)?;
@@ -37,7 +37,7 @@ pub(super) fn conv(b: &mut Build<'_>, op: &Conv, operands: &[ValueId]) -> Built 
     b.transpose(y, DEPTH_BESIDE_BATCH)
 }
 
-/// Pooling without pads: of each slab by itself, then of the slabs in each window.
+/// Pooling without padding: first within each slice, then over the slices of each window.
 pub(super) fn pool(b: &mut Build<'_>, op: &Pool, x: ValueId) -> Built {
     let extents = b.extents(x)?;
     let &[batch, channels, slabs, height, width] = extents.as_slice() else { return Err(Skip::NoMatch) };

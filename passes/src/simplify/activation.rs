@@ -1,4 +1,4 @@
-//! Activation functions that exporters spell out.
+//! Recognition of activation functions that exporters write as several operators.
 
 use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 
@@ -15,11 +15,11 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "recognise-leaky-relu", anchor: &[OpKind::Binary], apply: recognise_leaky_relu },
 ];
 
-/// Products that are taken apart for one pattern; those of activation functions have fewer.
+/// The maximum number of products that are expanded for one pattern. Activation functions have fewer.
 const MOST_PRODUCTS: usize = 16;
 
-/// What `v` is the product of: its factors in any order, and all constant ones as one number. A factor that is itself
-/// a product is taken apart where nothing else reads it.
+/// The factors of the product `v` in any order, with all scalar constants multiplied into one number. A factor that is
+/// itself a product is expanded if it has no other user.
 fn product(g: &Graph, v: ValueId) -> (SmallVec<[ValueId; 4]>, f32) {
     let (mut factors, mut number) = (SmallVec::new(), 1.0);
     let mut open: SmallVec<[ValueId; 4]> = smallvec![v];
@@ -37,7 +37,7 @@ fn product(g: &Graph, v: ValueId) -> (SmallVec<[ValueId; 4]>, f32) {
     (factors, number)
 }
 
-/// `x` and `k`, where `v` is `x * k`.
+/// Matches `v = x * k` and returns `x` and `k`.
 fn scaled(g: &Graph, v: ValueId) -> Match<(ValueId, f32)> {
     let (factors, k) = product(g, v);
     when(factors.len() == 1)?;
@@ -100,7 +100,7 @@ fn gelu_by_tanh(g: &Graph, x: ValueId, gate: ValueId, k: f32) -> Match<UnaryFn> 
     Ok(UnaryFn::Gelu { tanh: true })
 }
 
-/// `x`, where `v` is `x + 1`.
+/// Matches `v = x + 1` and returns `x`.
 fn plus_one(g: &Graph, v: ValueId) -> Match<ValueId> {
     let (x, one) = by_scalar(g, v, BinaryFn::Add)?;
     when(one == 1.0)?;
@@ -114,7 +114,7 @@ struct Ramp {
     beta: f32,
 }
 
-/// Matches where `gate * k` is a ramp: a hard sigmoid, or a clamp of `a * x + b` from 0 to `1 / k`.
+/// Matches if `gate * k` is a ramp: a hard sigmoid, or a clamp of `a * x + b` from 0 to `1 / k`.
 fn ramp(g: &Graph, gate: ValueId, k: f32) -> Match<Ramp> {
     let x = *g.operands(gate.node).first().ok_or(Skip::NoMatch)?;
     match *g.producer(gate) {
@@ -129,7 +129,7 @@ fn ramp(g: &Graph, gate: ValueId, k: f32) -> Match<Ramp> {
     }
 }
 
-/// A ramp that takes more than an addition and a clamp.
+/// A ramp of more than an addition and a clamp.
 fn recognise_hard_sigmoid(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (gate, k) = scaled(g, at.value(0))?;
     let ramp = ramp(g, gate, k)?;

@@ -1,5 +1,5 @@
-//! Scales and offsets that a contraction does as well: the weights and the bias take them up. Batch normalisation is
-//! imported as such a scale and offset.
+//! Folds scales and offsets into the weights and the bias of an adjacent contraction. Batch normalization is imported
+//! as such a scale and offset.
 
 use qcc_ir::ops::{BinaryFn, Expand, Op, OpKind, Reduce, ReduceFn};
 use qcc_ir::{Graph, NodeId, Origin, Shape, ValueId};
@@ -17,17 +17,17 @@ pub(super) const RULES: &[Rule] = &[
 
 const CONTRACTIONS: &[OpKind] = &[OpKind::Conv, OpKind::ConvTranspose, OpKind::MatMul];
 
-/// A contraction with known weights, and where its channels are.
+/// A contraction with constant weights, and its channel axes.
 struct Contraction {
     op: Op,
     x: ValueId,
     weight: ValueId,
     bias: Option<ValueId>,
-    /// Extents of the weight.
+    /// The shape of the weight.
     dims: Vec<usize>,
     /// The channel axis of operand 0 and of the result, counted from the end.
     from_end: usize,
-    /// Weight axes of input and output channels.
+    /// The weight axes of input and output channels.
     input_axis: usize,
     output_axis: usize,
     groups: usize,
@@ -54,12 +54,12 @@ impl Contraction {
         Ok(Contraction { op, x, weight, bias, dims, from_end: spatial + 1, input_axis, output_axis, groups })
     }
 
-    /// Matches where the weight may change: it is no weight on a grid.
+    /// Matches if the weight can be changed: it is not quantized.
     fn takes_factor(&self, g: &Graph) -> Match<()> {
         when(g.constant(self.weight).is_some())
     }
 
-    /// Number of output channels.
+    /// The number of output channels.
     fn outputs(&self) -> usize {
         match self.op {
             Op::ConvTranspose(_) => self.dims[self.output_axis] * self.groups,
@@ -67,7 +67,7 @@ impl Contraction {
         }
     }
 
-    /// Number of input channels.
+    /// The number of input channels.
     fn inputs(&self) -> usize {
         match self.op {
             Op::Conv(_) => self.dims[self.input_axis] * self.groups,
@@ -75,7 +75,7 @@ impl Contraction {
         }
     }
 
-    /// `c` as `channels` numbers, where it has one for each channel or one for all.
+    /// The constant `c` as a vector of `channels` elements, if it is per-channel or scalar.
     fn per_channel(&self, g: &mut Graph, c: ValueId, channels: usize, origin: &Origin) -> Match<ValueId> {
         let dims = extents(g, c)?;
         let wide = |(i, &d): (usize, &usize)| d == 1 || (dims.len() - i == self.from_end && d == channels);
@@ -84,8 +84,8 @@ impl Contraction {
         expanded(g, flat, &[channels], origin)
     }
 
-    /// One number for each channel, shaped so that it broadcasts with the weight. Of the two channel axes the one that
-    /// counts within a group is `inner`.
+    /// A per-channel vector, reshaped to broadcast with the weight. `inner` is the channel axis that counts within a
+    /// group.
     fn along_weight(&self, g: &mut Graph, c: ValueId, axis: usize, origin: &Origin) -> Match<ValueId> {
         let mut dims = vec![1; self.dims.len()];
         let inner = if matches!(self.op, Op::ConvTranspose(_)) { self.output_axis } else { self.input_axis };
@@ -101,7 +101,7 @@ impl Contraction {
         reshaped(g, repeated, &dims, origin)
     }
 
-    /// Puts the contraction with other constants in the place of `old`.
+    /// Replaces `old` by the contraction with other constants.
     fn put(self, g: &mut Graph, old: NodeId, operands: [Option<ValueId>; 3], others: &[NodeId]) -> Result<(), Skip> {
         let operands: Vec<ValueId> = operands.into_iter().flatten().collect();
         become_op(g, old, self.op, &operands, others)
@@ -161,7 +161,7 @@ fn scale_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     k.put(g, at, [Some(x), Some(weight), bias], &[product])
 }
 
-/// contraction(x + c), where every result sums over all weights of its channel.
+/// contraction(x + c), if every result sums over all weights of its channel.
 fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let k = Contraction::at(g, at)?;
     takes_bias(&k)?;
@@ -169,7 +169,7 @@ fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     match &k.op {
         Op::Conv(c) => when(c.before.iter().chain(&c.after).all(|&n| n == 0))?,
         Op::MatMul(_) => {}
-        _ => return Err(Skip::because("the edges of the result sum over fewer weights")),
+        _ => return Err(Skip::because("results at the edges sum over fewer weights")),
     }
     let (x, c) = by_constant(g, k.x, BinaryFn::Add)?;
     only_here(g, k.x, at)?;
@@ -185,7 +185,7 @@ fn offset_before(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     k.put(g, at, [Some(x), Some(weight), Some(bias)], &[sum])
 }
 
-/// contraction(x * s + t), where the offset must stay: it is contraction((x + t / s) * s).
+/// contraction(x * s + t), if the offset cannot be folded: it equals contraction((x + t / s) * s).
 fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let k = Contraction::at(g, at)?;
     k.takes_factor(g)?;
@@ -209,19 +209,19 @@ fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     k.put(g, at, [Some(moved), Some(weight), bias], &[])
 }
 
-/// Matches where the scale or offset `user` of `x` is not that of a contraction before, which takes it up first: what
-/// lies between two contractions is then the same however a model is spelled.
+/// Matches if no contraction before `x` folds the scale or offset `user`. It folds first, so that the values between
+/// two contractions do not depend on how a model was exported.
 fn belongs_here(g: &Graph, x: ValueId, user: NodeId) -> Match<()> {
     let taken = CONTRACTIONS.contains(&g.op(x.node).kind()) && g.only_user(x) == Some(user);
-    if taken { Err(Skip::because("the contraction before takes it up")) } else { Ok(()) }
+    if taken { Err(Skip::because("the preceding contraction folds it")) } else { Ok(()) }
 }
 
-/// A product of stacked matrices has no bias in most formats.
+/// Most formats have no bias for batched matrix products.
 fn takes_bias(k: &Contraction) -> Match<()> {
     when(!matches!(k.op, Op::MatMul(_)) || k.dims.len() == 2)
 }
 
-/// The bias with `c` added.
+/// The bias plus `c`.
 fn with_bias(g: &mut Graph, k: &Contraction, c: ValueId, origin: &Origin) -> Match<ValueId> {
     match k.bias {
         Some(b) => add_binary(g, BinaryFn::Add, b, c, origin),

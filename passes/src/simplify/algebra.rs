@@ -8,7 +8,7 @@ use crate::pattern::{
 };
 use crate::{Rule, Skip};
 
-/// Sums and products in place of differences and quotients.
+/// Differences and quotients become sums and products.
 pub(super) const NORMAL: &[Rule] = &[
     Rule { name: "subtract-constant", anchor: &[OpKind::Binary], apply: subtract_constant },
     Rule { name: "divide-by-constant", anchor: &[OpKind::Binary], apply: divide_by_constant },
@@ -34,7 +34,7 @@ fn subtract_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(at.value(0), sum)?)
 }
 
-/// x / c is x * (1 / c), to one rounding more.
+/// x / c is x * (1 / c), with one more rounding.
 fn divide_by_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (x, c) = by_constant(g, at.value(0), BinaryFn::Div)?;
     let tensor = g.constant(c).ok_or(Skip::NoMatch)?;
@@ -46,7 +46,7 @@ fn divide_by_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(at.value(0), product)?)
 }
 
-/// (x * a) * b is x * (a * b); sums likewise.
+/// (x * a) * b is x * (a * b), and likewise for sums.
 fn merge_constants(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let v = at.value(0);
     for f in [BinaryFn::Add, BinaryFn::Mul] {
@@ -62,8 +62,8 @@ fn merge_constants(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Err(Skip::NoMatch)
 }
 
-/// Three steps of multiplying and adding are two: (x * m + a) * n is x * (m * n) + a * n, and (x + a) * m + b is
-/// x * m + (a * m + b).
+/// Three multiplications and additions become two: (x * m + a) * n is x * (m * n) + a * n, and (x + a) * m + b is x * m
+/// + (a * m + b).
 fn merge_affine(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let v = at.value(0);
     if let Ok((sum, n)) = by_constant(g, v, BinaryFn::Mul) {
@@ -99,14 +99,14 @@ fn affine(g: &mut Graph, old: ValueId, x: ValueId, factor: ValueId, term: ValueI
     Ok(g.replace(old, sum)?)
 }
 
-/// Two constants broadcast to no more elements than the larger of them has.
+/// Matches if two constants broadcast to no more elements than the larger of them has.
 fn smaller_together(g: &Graph, a: ValueId, b: ValueId) -> Match<()> {
     let (a, b) = (&g.ty(a).shape, &g.ty(b).shape);
     let together = qcc_ir::ops::broadcast(a, b)?;
     when(together.elements() <= a.elements().max(b.elements()))
 }
 
-/// Powers that have operators of their own; those work on integers too.
+/// Powers with an operator of their own, which also supports integers.
 fn expand_power(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (x, exponent) = by_scalar(g, at.value(0), BinaryFn::Pow)?;
     let origin = g.origin(at).clone();

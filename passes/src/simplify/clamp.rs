@@ -1,4 +1,4 @@
-//! Limits.
+//! Clamps.
 
 use qcc_ir::ops::{BinaryFn, Clamp, Op, OpKind, UnaryFn};
 use qcc_ir::{Graph, NodeId};
@@ -11,7 +11,7 @@ pub(super) const MERGE: &[Rule] = &[Rule { name: "merge-clamps", anchor: &[OpKin
 pub(super) const RECOGNISE: &[Rule] =
     &[Rule { name: "recognise-clamp", anchor: &[OpKind::Binary], apply: recognise_clamp }];
 
-/// A limit behind a limit, and limits that a sigmoid never reaches.
+/// Merges successive clamps, and removes bounds that a sigmoid never reaches.
 fn merge_clamps(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let &Op::Clamp(Clamp { lo, hi }) = g.op(at) else { return Err(Skip::NoMatch) };
     let x = g.operands(at)[0];

@@ -1,4 +1,4 @@
-//! Computing and storing things once.
+//! Common subexpression elimination.
 
 use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -8,13 +8,14 @@ use crate::{Context, Pass, PassError, Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[Rule { name: "compute-once", anchor: OpKind::ALL, apply: compute_once }];
 
-/// Readers of a value, or constants that begin alike, among which an older one is looked for that is the same.
-const MOST_READERS: usize = 256;
+/// The maximum number of users of a value, or of constants with equal first bytes, among which an equal one is
+/// searched.
+const MOST_USERS: usize = 256;
 
-/// A node that does what an older one does.
+/// Replaces a node by an equal older one.
 fn compute_once(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let operands = g.operands(at);
-    // Constants have many readers; one of the other operands leads to fewer.
+    // Constants have many users, so candidates are searched among the users of another operand.
     let variable = operands.iter().filter(|&&v| g.constant(v).is_none());
     let shared = variable.min_by_key(|&&v| g.readers(v).len()).ok_or(Skip::NoMatch)?;
     let does_the_same = |other: NodeId| {
@@ -26,7 +27,7 @@ fn compute_once(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
             && theirs.iter().zip(&operands).all(|(&a, &b)| equal(g, a, b))
             && g.results(other).zip(g.results(at)).all(|(a, b)| g.ty(a) == g.ty(b))
     };
-    let readers = g.readers(*shared).take(MOST_READERS).map(|(node, _)| node);
+    let readers = g.readers(*shared).take(MOST_USERS).map(|(node, _)| node);
     let twin = readers.into_iter().find(|&n| does_the_same(n)).ok_or(Skip::NoMatch)?;
     for (old, new) in g.results(at).zip(g.results(twin)) {
         g.replace(old, new)?;
@@ -38,7 +39,7 @@ fn equal(g: &Graph, a: ValueId, b: ValueId) -> bool {
     a == b || matches!((g.constant(a), g.constant(b)), (Some(a), Some(b)) if a == b)
 }
 
-/// Equal constants are stored once.
+/// Merges equal constants.
 #[derive(Debug)]
 pub(super) struct ShareConstants;
 
@@ -48,7 +49,8 @@ impl Pass for ShareConstants {
     }
 
     fn run(&self, g: &mut Graph, _cx: &mut Context<'_>) -> Result<(), PassError> {
-        // Sizes tell most constants apart; of the rest each is compared with the first of its size and first bytes.
+        // Most constants differ in size or in the first bytes. Others are compared with the first constant with the
+        // same ones.
         let mut seen: FxHashMap<(usize, [u8; 16]), Vec<ValueId>> = FxHashMap::default();
         for node in g.order() {
             let Op::Const(c) = g.op(node) else { continue };
@@ -57,7 +59,7 @@ impl Pass for ShareConstants {
             head.iter_mut().zip(data.iter()).for_each(|(h, b)| *h = *b);
             let twins = seen.entry((data.len(), head)).or_default();
             let same = |&&t: &&ValueId| g.constant(t) == Some(&c.value);
-            match twins.iter().rev().take(MOST_READERS).find(same).copied() {
+            match twins.iter().rev().take(MOST_USERS).find(same).copied() {
                 Some(twin) => g.replace(node.value(0), twin)?,
                 None => twins.push(node.value(0)),
             }

@@ -1,5 +1,5 @@
-//! Activations that are quantized when the model runs: the product of their integers with those of a weight, scaled back,
-//! is the product of rounded real numbers with a weight on a grid.
+//! Recognition of dynamic quantization: an integer product of quantized activations and weights that is scaled back
+//! equals the product of rounded activations and a quantized weight.
 
 use qcc_ir::ops::{
     BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, Op, OpKind, QuantRule, ReduceFn, UnaryFn,
@@ -12,8 +12,8 @@ use crate::{Rule, Skip};
 pub(super) const RULES: &[Rule] =
     &[Rule { name: "recognise-dynamic-product", anchor: &[OpKind::Binary], apply: dynamic_product }];
 
-/// float(int(contraction(q - z, weight))) * (s * t), where q, z and s are what x is quantized to by its own range, and t
-/// is the scale of the weight.
+/// float(int(contraction(q - z, weight))) * (s * t), where q, z and s are x quantized by its own range, with its zero
+/// point and scale, and t is the scale of the weight.
 fn dynamic_product(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let [a, b] = binary(g, at.value(0), BinaryFn::Mul)?;
     let (sums, scales) = if cast(g, a, &Elem::F32).is_ok() { (a, b) } else { (b, a) };
@@ -29,7 +29,7 @@ fn dynamic_product(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
         _ => return Err(Skip::NoMatch),
     };
     let integers = g.constant(g.operands(operands[1].node)[0]).ok_or(Skip::NoMatch)?;
-    // The result's channel axis: the last one of a matrix product, the second of an image.
+    // The channel axis of the result: the last axis of a matrix product, axis 1 of an image.
     let axis = if matches!(g.op(product), Op::MatMul(_)) { g.ty(at.value(0)).rank() - 1 } else { 1 };
     let weight = scaled(integers, g.constant(factor).ok_or(Skip::NoMatch)?, channel, g.ty(at.value(0)).rank() - axis)?;
     let origin = g.origin(product).and(g.origin(at));
@@ -41,14 +41,14 @@ fn dynamic_product(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(at.value(0), new)?)
 }
 
-/// The operand of a cast to `elem`.
+/// Matches a cast to `elem` and returns its operand.
 fn cast(g: &Graph, v: ValueId, elem: &Elem) -> Match<ValueId> {
     when(matches!(g.producer(v), Op::Cast(c) if c.to == *elem))?;
     Ok(g.operands(v.node)[0])
 }
 
-/// `x` and `scale`, where `v` is `clamp(round(x / scale) + zero, 0, 255) - zero`, by way of bytes, and `scale` comes from
-/// the least and the largest number of x alone.
+/// Matches `v = clamp(round(x / scale) + zero, 0, 255) - zero`, computed in 8 bits, where `scale` depends only on the
+/// minimum and the maximum of x. Returns `x` and `scale`.
 fn quantized_by_its_range(g: &Graph, v: ValueId) -> Match<(ValueId, ValueId)> {
     let [q, _] = binary(g, v, BinaryFn::Sub)?;
     let q = cast(g, q, &Elem::F32)?;
@@ -70,8 +70,8 @@ fn quantized_by_its_range(g: &Graph, v: ValueId) -> Match<(ValueId, ValueId)> {
     Ok((x, scale))
 }
 
-/// Integers on a grid of steps of 1 on one of steps of `factor`, which has one number, or one for each channel: its axis
-/// is then the one `from_end` of the end.
+/// Quantized integers with the scale `factor` in place of 1. `factor` has one element, or one for each channel; its
+/// channel axis is then `from_end` from the end.
 fn scaled(integers: &Tensor, factor: &Tensor, channel: usize, from_end: usize) -> Match<Tensor> {
     let own = integers.ty().elem.qparams().ok_or(Skip::NoMatch)?;
     let scales = factor.reals();

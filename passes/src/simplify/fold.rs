@@ -1,4 +1,4 @@
-//! Computing what is known.
+//! Constant folding.
 
 use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{Op, OpKind};
@@ -9,12 +9,12 @@ use crate::{Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[Rule { name: "fold-constants", anchor: OpKind::ALL, apply: fold }];
 
-/// A result of more bytes than this is kept as a computation where it outgrows its operands.
+/// A larger result in bytes is not folded if it exceeds the size of its operands.
 const LARGE: usize = 1 << 18;
 
-/// A node whose operands are all constants becomes its results.
+/// Replaces a node with constant operands by its results.
 fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
-    // A dequantized weight would lose its grid.
+    // Folding a dequantized weight would lose its quantization.
     when(!matches!(g.op(at), Op::Input(_) | Op::Const(_) | Op::Dequantize(_)))?;
     let tensors: Option<Vec<&Tensor>> = g.operands(at).iter().map(|&v| g.constant(v)).collect();
     let tensors = tensors.filter(|t| !t.is_empty()).ok_or(Skip::NoMatch)?;
@@ -24,7 +24,7 @@ fn fold(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     if made > LARGE && made > 4 * given {
         return Err(Skip::because("the result is much larger than the operands"));
     }
-    g.room(made as u64).map_err(|_| Skip::because("constants would come to too much"))?;
+    g.room(made as u64).map_err(|_| Skip::because("constants would take too much memory"))?;
     let values = evaluate_node(g.op(at), &tensors, &types)?;
     let origin = g.origin(at).clone();
     for (old, value) in g.results(at).zip(values) {

@@ -1,4 +1,4 @@
-//! Operators that do nothing.
+//! Operators without effect.
 
 use qcc_ir::ops::{BinaryFn, Coordinates, Nearest, Op, OpKind, Pool, ReduceFn, Resize, ResizeMode, Slice};
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -18,10 +18,10 @@ fn drop_identity(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(at.value(0), x)?)
 }
 
-/// True where the operator gives its one operand back, provided that their types are the same.
+/// True if the operator returns its operand unchanged when both have the same type.
 fn is_identity(op: &Op) -> bool {
     match op {
-        // Elements keep their order, or shapes tell everything.
+        // The elements keep their order, or the shapes determine the result.
         Op::Reshape(_) | Op::Expand(_) | Op::Tile(_) | Op::Cast(_) | Op::Concat(_) | Op::Relayout(_) => true,
         Op::Transpose(t) => t.perm.is_sorted(),
         Op::Slice(Slice { ranges }) => ranges.iter().all(|r| r.len < 2 || r.step == 1),
@@ -33,7 +33,7 @@ fn is_identity(op: &Op) -> bool {
         Op::Pool(Pool { window, before, after, .. }) => {
             window.iter().all(|&w| w == 1) && before.iter().chain(after).all(|&n| n == 0)
         }
-        // Same type: the reduced axes stay and have extent 1.
+        // With the same type, the reduced axes are kept and have extent 1.
         Op::Reduce(r) => !matches!(r.f, ReduceFn::All | ReduceFn::Any) || r.keep,
         Op::Resize(Resize { scale, mode, coordinates, .. }) => {
             let whole = *coordinates != Coordinates::HalfPixelForNearest;

@@ -1,7 +1,7 @@
-//! Simplification: the same function by fewer and more telling operators.
+//! Simplification: the same function with fewer operators of a higher level.
 //!
-//! Rules do no arithmetic on constants. They write it down as nodes between constants, which `fold` then computes with
-//! the evaluator, so that a number has one definition.
+//! Rules do no arithmetic on constants. They add nodes with constant operands, which `fold` evaluates, so that each
+//! operator is defined once.
 
 use crate::{Pass, Rule, Rules};
 
@@ -22,8 +22,8 @@ mod transpose;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// Rules that are sound before and after lowering: none makes an operator that was not there, nor gives one attributes
-/// that a target may lack (pads, say).
+/// Rules that are valid before and after lowering: none adds an operator or an attribute that a target may not support,
+/// such as padding.
 const TIDY: &[&[Rule]] = &[
     fold::RULES,
     identity::RULES,
@@ -37,8 +37,8 @@ const TIDY: &[&[Rule]] = &[
     affine::RULES,
 ];
 
-/// The recognition of functions that exporters spell out, and what shows them. It comes before [`TIDY`], which would
-/// draw a function's factors into other constants and weights.
+/// Rules that recognize functions of several operators, and rules that help them. They run before [`TIDY`], which would
+/// fold parts of these functions into other constants and weights.
 const RECOGNISE: &[&[Rule]] = &[
     fold::RULES,
     identity::RULES,
@@ -53,7 +53,7 @@ const RECOGNISE: &[&[Rule]] = &[
     norm::RULES,
 ];
 
-/// Both.
+/// Both lists.
 const ALL: &[&[Rule]] = &[
     fold::RULES,
     identity::RULES,
@@ -81,8 +81,8 @@ pub(crate) fn simplify() -> Vec<Box<dyn Pass>> {
     ]
 }
 
-/// Clears up after passes that leave constants to fold and operators that do nothing. It makes no operator that a
-/// target may lack.
+/// Folds constants and removes operators without effect after other passes. It adds no operator that a target may not
+/// support.
 pub(crate) fn tidy() -> Vec<Box<dyn Pass>> {
     vec![Box::new(Rules::new("tidy", TIDY)), Box::new(common::ShareConstants)]
 }

@@ -1,4 +1,4 @@
-//! Normalisations that exporters spell out.
+//! Recognition of normalizations that exporters write as several operators.
 
 use qcc_ir::ops::{BinaryFn, LayerNorm, Op, OpKind, UnaryFn};
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -26,13 +26,13 @@ fn recognise_layer_norm(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, LayerNorm { axis, epsilon }, &[x], &others)
 }
 
-/// True where `v` is the square of d, which is x - mu.
+/// True if `v` is the square of d = x - mu.
 fn is_square(g: &Graph, v: ValueId, x: ValueId, mu: ValueId, d: ValueId) -> bool {
     binary(g, v, BinaryFn::Mul).is_ok_and(|o| o == [d, d])
         || binary(g, v, BinaryFn::SquaredDifference).is_ok_and(|o| o == [x, mu] || o == [mu, x])
 }
 
-/// A layer norm's own scale and bias.
+/// Folds scale and bias into a layer normalization.
 fn scale_layer_norm(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let v = at.value(0);
     let (y, c) = by_constant(g, v, BinaryFn::Mul).or_else(|_| by_constant(g, v, BinaryFn::Add))?;
@@ -40,7 +40,7 @@ fn scale_layer_norm(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::LayerNorm(op) = g.producer(y).clone() else { return Err(Skip::NoMatch) };
     only_here(g, y, at)?;
     let mut operands = g.operands(y.node);
-    // A scale comes before any bias, and a bias behind a scale.
+    // The scale comes first, then the bias.
     when(operands.len() == if multiplies { 1 } else { 2 })?;
     let normalised = normalised_extents(g, y, op.axis)?;
     when(g.ty(c).shape.elements() == Some(normalised.iter().product()))?;

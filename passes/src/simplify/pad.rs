@@ -1,4 +1,4 @@
-//! Padding that another operator does as well.
+//! Folds padding into other operators.
 
 use qcc_ir::ops::{Clamp, Conv, Op, OpKind, Pad, PadMode, Pool, PoolFn, Range, Slice};
 use qcc_ir::{Graph, NodeId};
@@ -12,7 +12,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "pad-into-max-pool", anchor: &[OpKind::Pool], apply: pad_into_max_pool },
 ];
 
-/// A padding of spatial axes alone with a constant.
+/// Matches a constant padding of spatial axes only.
 fn spatial_padding(g: &Graph, node: NodeId) -> Match<(&Pad, f32)> {
     let Op::Pad(pad) = g.op(node) else { return Err(Skip::NoMatch) };
     let PadMode::Constant(value) = pad.mode else { return Err(Skip::NoMatch) };
@@ -20,7 +20,7 @@ fn spatial_padding(g: &Graph, node: NodeId) -> Match<(&Pad, f32)> {
     Ok((pad, value))
 }
 
-/// A convolution pads with zeros.
+/// Folds zero padding into a convolution.
 fn pad_into_conv(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Conv(conv) = g.op(at) else { return Err(Skip::NoMatch) };
     let mut operands = g.operands(at);
@@ -33,7 +33,7 @@ fn pad_into_conv(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, op, &operands, &[padded])
 }
 
-/// Taps at the ends of a window that never read the image are cut off.
+/// Removes taps at the ends of a window that only read padding.
 fn taps_in_padding(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Conv(conv) = g.op(at) else { return Err(Skip::NoMatch) };
     let (mut op, mut operands) = (conv.clone(), g.operands(at));
@@ -62,7 +62,8 @@ fn taps_in_padding(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, op, &operands, &[])
 }
 
-/// A maximum ignores padding: so with the smallest number, or with 0 behind a clamp that gives nothing below 0.
+/// Folds padding into a max-pool, which ignores its own padding: padding with the smallest number, or with 0 after a
+/// clamp to non-negative numbers.
 fn pad_into_max_pool(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Pool(pool) = g.op(at) else { return Err(Skip::NoMatch) };
     when(pool.f == PoolFn::Max)?;
@@ -73,7 +74,7 @@ fn pad_into_max_pool(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     when(value <= f32::MIN || (value == 0.0 && not_negative))?;
     let sum = |inner: &[usize], outer: &[usize]| inner.iter().zip(&outer[2..]).map(|(a, b)| a + b).collect();
     let op = Pool { before: sum(&pool.before, &pad.before), after: sum(&pool.after, &pad.after), ..pool.clone() };
-    // Every window must hold an element of the image.
+    // Every window must contain an element of the image.
     let image = extents(g, x)?;
     let reaches = |i: usize| {
         let reach = op.window[i];

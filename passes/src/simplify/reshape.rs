@@ -1,4 +1,4 @@
-//! Shapes.
+//! Reshapes.
 
 use qcc_ir::ops::{Op, OpKind, Reduce, ReduceFn, Reshape};
 use qcc_ir::{Dim, Graph, NodeId};
@@ -11,7 +11,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "reduce-to-reshape", anchor: &[OpKind::Reduce], apply: reduce_to_reshape },
 ];
 
-/// Of two reshapes the second tells everything.
+/// Two successive reshapes are equal to the second.
 fn merge_reshapes(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Reshape(op) = g.op(at).clone() else { return Err(Skip::NoMatch) };
     let inner = g.operands(at)[0];
@@ -19,7 +19,7 @@ fn merge_reshapes(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, op, &[g.operands(inner.node)[0]], &[])
 }
 
-/// Reducing axes of extent 1 only takes them away.
+/// A reduction over axes of extent 1 is a reshape.
 fn reduce_to_reshape(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Reduce(Reduce { f, axes, .. }) = g.op(at) else { return Err(Skip::NoMatch) };
     when(!matches!(f, ReduceFn::All | ReduceFn::Any))?;

@@ -1,4 +1,4 @@
-//! Cutting and joining.
+//! Slices and concatenations.
 
 use qcc_ir::ops::{Gather, Op, OpKind, Range, Reshape, Slice};
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -14,7 +14,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "gather-to-slice", anchor: &[OpKind::Gather], apply: gather_to_slice },
 ];
 
-/// A part of a part.
+/// Merges successive slices.
 fn merge_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Slice(outer) = g.op(at) else { return Err(Skip::NoMatch) };
     let inner_node = g.operands(at)[0].node;
@@ -34,10 +34,11 @@ fn merge_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, Slice { ranges }, &[g.operands(inner_node)[0]], &[])
 }
 
-/// Operands of a concatenation of which parts are looked for: to do it for each part of many takes too long.
+/// The maximum number of operands of a concatenation that is searched. Searching it for each of many slices would be
+/// slow.
 const MOST_OPERANDS: usize = 1024;
 
-/// A part that lies within one operand of a concatenation.
+/// A slice of one operand of a concatenation.
 fn slice_of_concat(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Slice(slice) = g.op(at) else { return Err(Skip::NoMatch) };
     let joined = g.operands(at)[0].node;
@@ -60,7 +61,7 @@ fn slice_of_concat(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Err(Skip::NoMatch)
 }
 
-/// Parts that together are a whole value, joined again.
+/// A concatenation of adjacent slices that cover a value.
 fn concat_of_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Concat(op) = g.op(at).clone() else { return Err(Skip::NoMatch) };
     let operands = g.operands(at);
@@ -95,7 +96,7 @@ fn concat_of_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, op, &joined, &[])
 }
 
-/// Concatenations within one along the same axis. The outermost takes all in at once.
+/// Nested concatenations along the same axis. The outermost one merges all at once.
 fn merge_concats(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let op = g.op(at).clone();
     let inner = |g: &Graph, v: ValueId| *g.op(v.node) == op && g.only_user(v).is_some();
@@ -113,7 +114,7 @@ fn merge_concats(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, op, &all, &[])
 }
 
-/// Indices that are known and evenly spaced cut a part out.
+/// A gather with constant, evenly spaced indices is a slice.
 fn gather_to_slice(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let &Op::Gather(Gather { axis }) = g.op(at) else { return Err(Skip::NoMatch) };
     let (x, indices) = (g.operands(at)[0], g.operands(at)[1]);

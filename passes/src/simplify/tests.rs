@@ -1,4 +1,5 @@
-//! The law that every pass keeps the meaning. What single graphs become stands in `tests/corpus/passes/simplify`.
+//! The property that simplification preserves results. The effect on single graphs is tested in
+//! `tests/corpus/passes/simplify`.
 
 use proptest::prelude::*;
 use qcc_ir::testing::{graphs, inputs_for};
@@ -11,7 +12,7 @@ use crate::{Pass, check_meaning};
 use qcc_ir::ops::Op;
 use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 
-/// A target that takes everything: passes of this room do not ask it.
+/// A target that supports every operator. Simplification does not depend on it.
 pub(crate) fn target() -> Target {
     Target {
         name: "any",
@@ -27,7 +28,7 @@ pub(crate) fn target() -> Target {
     }
 }
 
-/// Its kernels take everything but a second computed factor that is not symmetric.
+/// Its kernels support any quantization, except that a second computed factor must be symmetric.
 pub(crate) fn row(op: &Op, operands: &[&TensorType]) -> Kernel {
     let kernel = everything(op, operands);
     let zero_points = [ZeroPoint::Any, ZeroPoint::Symmetric];

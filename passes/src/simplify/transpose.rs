@@ -13,7 +13,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "transpose-into-matmul", anchor: &[OpKind::MatMul], apply: transpose_into_matmul },
 ];
 
-/// The permutation of two transposes, `first` and then `second`.
+/// The permutation of the transposes `first` and then `second`.
 fn compose(first: &[usize], second: &[usize]) -> Extents {
     second.iter().map(|&a| first[a]).collect()
 }
@@ -26,7 +26,7 @@ fn merge_transposes(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, Transpose { perm }, &[g.operands(inner)[0]], &[])
 }
 
-/// Where only axes of extent 1 change places the elements keep their order.
+/// A transpose that only moves axes of extent 1 keeps the order of elements.
 fn transpose_to_reshape(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Transpose(op) = g.op(at) else { return Err(Skip::NoMatch) };
     let x = g.operands(at)[0];
@@ -37,7 +37,7 @@ fn transpose_to_reshape(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, Reshape { shape }, &[x], &[])
 }
 
-/// A transposed second matrix.
+/// Folds a transpose of the second matrix.
 fn transpose_into_matmul(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::MatMul(op) = g.op(at) else { return Err(Skip::NoMatch) };
     let mut operands = g.operands(at);
@@ -51,8 +51,8 @@ fn transpose_into_matmul(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     become_op(g, at, op, &operands, &[])
 }
 
-/// Moves a transpose towards the inputs, through operators that work as well on transposed operands, where it meets
-/// other transposes there and fewer remain.
+/// Moves a transpose towards the inputs, through operators that work on transposed operands, if it meets other
+/// transposes and fewer remain.
 fn lift_transpose(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let Op::Transpose(op) = g.op(at) else { return Err(Skip::NoMatch) };
     let (perm, x) = (op.perm.clone(), g.operands(at)[0]);
@@ -61,8 +61,8 @@ fn lift_transpose(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     Ok(g.replace(at.value(0), new)?)
 }
 
-/// The operator that does on transposed operands what the producer of `v` does before the transpose; all operands
-/// that are not constant have full rank. `None` where there is none, or where others read `v`.
+/// The operator that computes the transposed result from transposed operands. All operands that are not constant have
+/// full rank. `None` if there is none, or if `v` has other users.
 fn passes_through(g: &Graph, v: ValueId, perm: &[usize]) -> Option<Op> {
     g.only_user(v)?;
     let moved = |axis: usize| perm.iter().position(|&a| a == axis).unwrap_or(axis);
@@ -89,10 +89,10 @@ fn passes_through(g: &Graph, v: ValueId, perm: &[usize]) -> Option<Op> {
     g.operands(v.node).iter().all(fits).then_some(op)
 }
 
-/// Operators that a transpose is moved through, at most.
+/// The maximum number of operators that a transpose is moved through.
 const MOST_LIFTED: usize = 512;
 
-/// How many more transposes there are when `v` is made in the order `perm`; `None` where more than [`MOST_LIFTED`]
+/// The change in the number of transposes if `v` is computed in the order `perm`. `None` if more than [`MOST_LIFTED`]
 /// operators would be `passed`.
 fn cost(g: &Graph, v: ValueId, perm: &[usize], passed: &mut usize) -> Option<i32> {
     Some(match g.producer(v) {
@@ -110,7 +110,7 @@ fn cost(g: &Graph, v: ValueId, perm: &[usize], passed: &mut usize) -> Option<i32
     })
 }
 
-/// `v` in the order `perm`.
+/// Computes `v` in the order `perm`.
 fn lifted(g: &mut Graph, v: ValueId, perm: &[usize]) -> Match<ValueId> {
     let origin = g.origin(v.node).clone();
     if let Op::Transpose(inner) = g.producer(v) {
@@ -124,7 +124,7 @@ fn lifted(g: &mut Graph, v: ValueId, perm: &[usize]) -> Match<ValueId> {
     Ok(g.add1(op, &operands, origin)?)
 }
 
-/// A transpose of `v`, with axes of extent 1 in front where its rank is smaller.
+/// Transposes `v`, after adding leading axes of extent 1 if its rank is smaller.
 fn transposed(g: &mut Graph, v: ValueId, perm: &[usize], origin: Origin) -> Match<ValueId> {
     let missing = perm.len() - g.ty(v).rank();
     let shape = std::iter::repeat_n(Dim::Known(1), missing).chain(g.ty(v).shape.dims().iter().cloned()).collect();
