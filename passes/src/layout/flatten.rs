@@ -1,5 +1,5 @@
-//! A fully connected layer that reads a flattened image reads it as it lies: the columns of its weight are put into
-//! that order, so that the image is not.
+//! Fully connected layers on flattened images: the columns of the weight are permuted to the memory layout of the
+//! image, so that the image need not be permuted.
 
 use qcc_ir::eval::relayout;
 use qcc_ir::ops::{MatMul, Op, Reshape, Transpose};
@@ -10,7 +10,7 @@ use super::View;
 use super::solve::Plan;
 use crate::PassError;
 
-/// The Reshapes `[N, C, spatial..]` to `[N, K]` that only products with constant weights `[O, K]` read.
+/// The Reshapes from `[N, C, spatial..]` to `[N, K]` whose only users are products with constant weights `[O, K]`.
 pub(super) fn candidates(g: &Graph) -> Vec<NodeId> {
     g.order().into_iter().filter(|&node| is_candidate(g, node)).collect()
 }
@@ -34,7 +34,7 @@ fn is_candidate(g: &Graph, node: NodeId) -> bool {
         && x.dims()[1..].iter().all(|d| d.known().is_some())
 }
 
-/// Rewrites the candidates whose images do not lie row-major. True where there are any.
+/// Rewrites the candidates whose images are not row-major. Returns true if there are any.
 pub(super) fn rewrite(g: &mut Graph, target: &Target, plan: &Plan, candidates: &[NodeId]) -> Result<bool, PassError> {
     let mut changed = false;
     for &node in candidates {
@@ -66,7 +66,7 @@ pub(super) fn rewrite(g: &mut Graph, target: &Target, plan: &Plan, candidates: &
     Ok(changed)
 }
 
-/// The weight `[O, K]` with its columns in the order in which the elements of an image of that shape lie.
+/// The weight `[O, K]` with its columns in the memory order of an image of that shape.
 fn reordered(weight: &Tensor, image: &Shape, order: &Layout) -> Option<Tensor> {
     let flat = weight.ty();
     let rows = flat.shape.dims().first()?.clone();

@@ -1,4 +1,4 @@
-//! Writing chosen layouts into the types.
+//! Applies the chosen layouts to the graph.
 
 use qcc_ir::eval::relayout;
 use qcc_ir::ops::{Op, Relayout, Types};
@@ -10,16 +10,16 @@ use super::View;
 use super::solve::Plan;
 use crate::PassError;
 
-/// Values in another layout than their own, made already.
+/// Values that were converted to another layout already.
 type Moved = FxHashMap<(ValueId, Layout), ValueId>;
 
-/// Gives every value its layout. Constants are laid out at once, other values by a Relayout.
+/// Sets the layout of every value. Constants are permuted at compile time, other values by a Relayout.
 pub(super) fn materialize(g: &mut Graph, target: &Target, plan: &Plan) -> Result<(), PassError> {
     let mut moved = Moved::default();
     for node in g.order() {
         let Some(state) = plan.states.get(&node) else { continue };
         for (i, v) in g.operands(node).into_iter().enumerate() {
-            // A Transpose moves bytes by itself.
+            // A Transpose can produce the layout itself.
             if matches!(g.op(node), Op::Transpose(_)) && g.constant(v).is_none() {
                 continue;
             }

@@ -1,8 +1,8 @@
-//! Layout: in which order the bytes of each value lie, so that image operators get the order their target wants and
-//! as few bytes as possible are moved.
+//! Layout assignment: chooses the memory layout of each value, so that image operators get the layout of their target
+//! and few bytes are permuted.
 //!
-//! `solve` decides, `flatten` lets fully connected layers read images as they lie, `materialize` writes the
-//! decision into the types and adds a Relayout where bytes must move. Meaning and logical shapes stay as they are.
+//! `solve` chooses, `flatten` adapts the weights of fully connected layers after images, and `materialize` sets the
+//! types and adds Relayout nodes. Results and logical shapes do not change.
 //!
 //! ```
 //! use qcc_passes::layout::{ImageOrder, Interface};
@@ -22,16 +22,16 @@ mod flatten;
 mod materialize;
 mod solve;
 
-/// The order of images at the border of the graph.
+/// The layout of images at graph inputs and outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageOrder {
-    /// Channels innermost where that is how the graph reads or writes the image.
+    /// Channels-last, if the graph uses or produces the image in that layout.
     Nhwc,
     /// As in the source model.
     Nchw,
 }
 
-/// How the graph's inputs and outputs lie. Only values of rank 4 are images; all others are row-major.
+/// The layout of graph inputs and outputs. Only values of rank 4 are images; all others are row-major.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
     /// Inputs.
@@ -40,7 +40,7 @@ pub struct Interface {
     pub output: ImageOrder,
 }
 
-/// Lays out a row-major graph for the target. Nothing happens where the target's images are row-major.
+/// Assigns layouts to a row-major graph. It does nothing if the target has row-major images.
 pub(crate) fn layout(interface: Interface) -> Box<dyn Pass> {
     Box::new(AssignLayouts { interface })
 }
@@ -60,7 +60,7 @@ impl Pass for AssignLayouts {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        // Images that were read with channels last stay as they are.
+        // Images that are channels-last in the source keep their axes.
         let as_read = Interface { input: ImageOrder::Nchw, output: ImageOrder::Nchw };
         let interface = if cx.source.channels_last { as_read } else { self.interface };
         let flattened = flatten::candidates(g);
@@ -72,10 +72,10 @@ impl Pass for AssignLayouts {
     }
 }
 
-/// What may happen to the layout of a node.
+/// The layout options of a node.
 ///
-/// A node's *state* is one layout from which those of all operands and results follow: that of operand 0 where the
-/// operator carries it over, the common one elsewhere.
+/// The *state* of a node is one layout that determines the layouts of all operands and results: that of operand 0 if
+/// the operator propagates it, else the common layout.
 struct View<'g> {
     g: &'g Graph,
     target: &'g Target,
@@ -96,7 +96,7 @@ impl View<'_> {
         self.g.ty(self.node.value(0)).rank()
     }
 
-    /// The state, where there is no choice.
+    /// The state, if there is only one.
     fn fixed(&self) -> Option<Layout> {
         match self.op().layout() {
             LayoutRule::Image if !is_pointwise(self.g, self.node) => {
@@ -107,7 +107,7 @@ impl View<'_> {
         }
     }
 
-    /// The state where nothing speaks for another.
+    /// The default state.
     fn default(&self) -> Layout {
         match self.op().layout() {
             LayoutRule::Image => (self.target.image_layout)(self.result_rank()),
@@ -120,7 +120,7 @@ impl View<'_> {
         }
     }
 
-    /// True where the node may be in that state.
+    /// True if the node supports that state.
     fn admits(&self, state: &Layout) -> bool {
         match self.op().layout() {
             LayoutRule::RowMajor => state.is_row_major(),
@@ -140,7 +140,7 @@ impl View<'_> {
         }
     }
 
-    /// The layout of a result, where it can be had without moving a byte.
+    /// The layout of a result, if the node can produce it without moving bytes.
     fn result_in(&self, port: u8, state: &Layout) -> Option<Layout> {
         let result = self.g.ty(self.node.value(port));
         match self.op().layout() {
@@ -186,7 +186,7 @@ impl View<'_> {
     }
 }
 
-/// The producer of an operand that is no constant.
+/// True if an operand is not a constant.
 fn variable(g: &Graph, v: ValueId) -> bool {
     g.constant(v).is_none()
 }

@@ -1,9 +1,10 @@
-//! Choosing layouts.
+//! Layout selection.
 //!
-//! Operators that leave no choice come first. Then each wire of the graph, the widest first, hands the layout of its
-//! settled end to its open end, and through all open nodes that wider wires joined to that. So bytes are moved on the
-//! narrowest wires between operators that want different layouts. Last, each site that has a choice takes the layout of
-//! a neighbour where fewer bytes move then: one wide wire in place of many narrow ones, say.
+//! Nodes with only one possible layout are fixed first. Then the edges of the graph are visited by decreasing size.
+//! Each edge propagates the layout of its fixed end to the other end, and to all undecided nodes that larger edges
+//! connect to it. Bytes are therefore permuted on the smallest edges between operators with different layouts. Finally,
+//! each node with a choice takes the layout of a neighbour if that moves fewer bytes, for example over one large edge
+//! in place of many small ones.
 
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
@@ -13,22 +14,22 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{ImageOrder, Interface, View, variable};
 
-/// The state of each node, and the layout of each graph output.
+/// The state of each node and the layout of each graph output.
 pub(super) struct Plan {
     pub(super) states: FxHashMap<NodeId, Layout>,
     pub(super) outputs: Vec<Layout>,
 }
 
-/// Where a layout is chosen: a node, or the border at a graph output.
+/// A node or a graph output for which a layout is chosen.
 #[derive(Clone, Copy)]
 enum Site {
     Node(NodeId),
     Output(usize),
 }
 
-/// From a value to the operand of a site that reads it.
+/// An edge from a value to the operand of a site.
 #[derive(Clone, Copy)]
-struct Wire {
+struct Edge {
     from: usize,
     port: u8,
     to: usize,
@@ -41,16 +42,16 @@ struct Solver<'g> {
     interface: Interface,
     sites: Vec<Site>,
     states: Vec<Option<Layout>>,
-    /// Wires between sites that were both open when the wire's turn came.
-    joined: Vec<Vec<Wire>>,
-    /// Wires into each site, and out of it.
-    read: Vec<Vec<Wire>>,
-    readers: Vec<Vec<Wire>>,
+    /// Edges between sites that were both undecided when the edge was visited.
+    joined: Vec<Vec<Edge>>,
+    /// The edges into each site and out of it.
+    read: Vec<Vec<Edge>>,
+    users: Vec<Vec<Edge>>,
     /// For each result of each site.
     wanted: Vec<SmallVec<[Wanted; 1]>>,
 }
 
-/// The orders of bytes in which a value is read, and how many readers want each.
+/// The memory orders in which a value is used, with the number of users of each.
 #[derive(Clone, Debug, Default)]
 struct Wanted(Vec<(SmallVec<[usize; 8]>, usize)>);
 
@@ -71,7 +72,7 @@ impl Wanted {
         }
     }
 
-    /// The number of orders other than this one.
+    /// The number of orders other than `own`.
     fn others(&self, own: &SmallVec<[usize; 8]>) -> usize {
         self.0.iter().filter(|(o, _)| o != own).count()
     }
@@ -81,12 +82,12 @@ impl Wanted {
 pub(super) fn solve(g: &Graph, target: &Target, interface: Interface, loose: &[NodeId]) -> Plan {
     let nodes = g.order().into_iter().filter(|&n| !matches!(g.op(n), Op::Const(_)));
     let sites: Vec<Site> = nodes.map(Site::Node).chain((0..g.outputs().len()).map(Site::Output)).collect();
-    let wires = wires(g, &sites, loose);
+    let edges = edges(g, &sites, loose);
     let none = vec![Vec::new(); sites.len()];
-    let (mut read, mut readers) = (none.clone(), none.clone());
-    for &wire in &wires {
-        read[wire.to].push(wire);
-        readers[wire.from].push(wire);
+    let (mut read, mut users) = (none.clone(), none.clone());
+    for &edge in &edges {
+        read[edge.to].push(edge);
+        users[edge.from].push(edge);
     }
     let states = vec![None; sites.len()];
     let results = |site: &Site| match site {
@@ -94,17 +95,17 @@ pub(super) fn solve(g: &Graph, target: &Target, interface: Interface, loose: &[N
         Site::Output(_) => 0,
     };
     let wanted = sites.iter().map(|site| smallvec![Wanted::default(); results(site)]).collect();
-    let mut solver = Solver { g, target, interface, sites, states, joined: none, read, readers, wanted };
+    let mut solver = Solver { g, target, interface, sites, states, joined: none, read, users, wanted };
     for site in 0..solver.sites.len() {
         solver.states[site] = solver.fixed(site);
     }
-    for wire in wires {
-        match (&solver.states[wire.from], &solver.states[wire.to]) {
-            (Some(_), None) => solver.flood_along(wire, wire.to),
-            (None, Some(_)) => solver.flood_along(wire, wire.from),
+    for edge in edges {
+        match (&solver.states[edge.from], &solver.states[edge.to]) {
+            (Some(_), None) => solver.flood_along(edge, edge.to),
+            (None, Some(_)) => solver.flood_along(edge, edge.from),
             (None, None) => {
-                solver.joined[wire.from].push(wire);
-                solver.joined[wire.to].push(wire);
+                solver.joined[edge.from].push(edge);
+                solver.joined[edge.to].push(edge);
             }
             (Some(_), Some(_)) => {}
         }
@@ -118,20 +119,20 @@ pub(super) fn solve(g: &Graph, target: &Target, interface: Interface, loose: &[N
     solver.plan()
 }
 
-/// What moving a value costs besides its bytes, in bytes.
+/// The fixed cost of a permutation, in bytes.
 const MOVE: usize = 4096;
 
-/// Rounds of improvement: each settles what the one before made possible.
+/// The maximum number of improvement rounds. A round may enable further improvements.
 const ROUNDS: usize = 4;
 
-/// All wires between sites, the widest first.
-fn wires(g: &Graph, sites: &[Site], loose: &[NodeId]) -> Vec<Wire> {
+/// All edges between sites, the largest first.
+fn edges(g: &Graph, sites: &[Site], loose: &[NodeId]) -> Vec<Edge> {
     let places = |(i, site): (usize, &Site)| match site {
         Site::Node(node) => Some((*node, i)),
         Site::Output(_) => None,
     };
     let place: FxHashMap<NodeId, usize> = sites.iter().enumerate().filter_map(places).collect();
-    let mut wires = Vec::new();
+    let mut edges = Vec::new();
     for (to, site) in sites.iter().enumerate() {
         let read = match site {
             Site::Node(node) if loose.contains(node) => continue,
@@ -139,14 +140,14 @@ fn wires(g: &Graph, sites: &[Site], loose: &[NodeId]) -> Vec<Wire> {
             Site::Output(i) => [g.outputs()[*i].value].into_iter().collect(),
         };
         for (operand, v) in read.into_iter().enumerate().filter(|(_, v)| variable(g, *v) && g.ty(*v).rank() > 1) {
-            wires.push((width(g, v), Wire { from: place[&v.node], port: v.port, to, operand }));
+            edges.push((width(g, v), Edge { from: place[&v.node], port: v.port, to, operand }));
         }
     }
-    wires.sort_by_key(|(width, _)| std::cmp::Reverse(*width));
-    wires.into_iter().map(|(_, wire)| wire).collect()
+    edges.sort_by_key(|(width, _)| std::cmp::Reverse(*width));
+    edges.into_iter().map(|(_, edge)| edge).collect()
 }
 
-/// Bytes of a value, for one element of each open extent.
+/// The size of a value in bytes. Dynamic extents count as 1.
 fn width(g: &Graph, v: ValueId) -> usize {
     let ty = g.ty(v);
     let extents = ty.shape.dims().iter().map(|d| d.known().unwrap_or(1));
@@ -163,12 +164,12 @@ impl Solver<'_> {
     }
 
     fn fixed(&self, site: usize) -> Option<Layout> {
-        let border =
+        let at_end =
             |rank: usize, order: ImageOrder| (rank != 4 || order == ImageOrder::Nchw).then(|| Layout::row_major(rank));
         match self.sites[site] {
-            Site::Output(i) => border(self.output_rank(i), self.interface.output),
+            Site::Output(i) => at_end(self.output_rank(i), self.interface.output),
             Site::Node(node) => match self.g.op(node) {
-                Op::Input(_) => border(self.g.ty(node.value(0)).rank(), self.interface.input),
+                Op::Input(_) => at_end(self.g.ty(node.value(0)).rank(), self.interface.input),
                 _ => self.view(node).fixed(),
             },
         }
@@ -181,46 +182,46 @@ impl Solver<'_> {
         }
     }
 
-    /// An image at the border lies as in the source model or as the target wants it, no other way.
-    fn at_border(&self, layout: Layout) -> Option<Layout> {
+    /// An image at a graph input or output has the layout of the source model or of the target.
+    fn at_interface(&self, layout: Layout) -> Option<Layout> {
         (layout.is_row_major() || layout == (self.target.image_layout)(layout.rank())).then_some(layout)
     }
 
-    /// The state that one end of a wire takes from the other.
-    fn handed_over(&self, wire: Wire, to: usize) -> Option<Layout> {
-        if to == wire.to {
-            let Site::Node(from) = self.sites[wire.from] else { return None };
-            let layout = self.view(from).result(wire.port, self.states[wire.from].as_ref()?);
+    /// The state that one end of an edge gets from the other.
+    fn handed_over(&self, edge: Edge, to: usize) -> Option<Layout> {
+        if to == edge.to {
+            let Site::Node(from) = self.sites[edge.from] else { return None };
+            let layout = self.view(from).result(edge.port, self.states[edge.from].as_ref()?);
             match self.sites[to] {
-                Site::Node(node) => self.view(node).state_by_operand(wire.operand, &layout),
-                Site::Output(_) => self.at_border(layout),
+                Site::Node(node) => self.view(node).state_by_operand(edge.operand, &layout),
+                Site::Output(_) => self.at_interface(layout),
             }
         } else {
-            let state = self.states[wire.to].as_ref()?;
-            let layout = self.wish(wire, state);
+            let state = self.states[edge.to].as_ref()?;
+            let layout = self.wish(edge, state);
             let Site::Node(from) = self.sites[to] else { return None };
             match self.g.op(from) {
-                Op::Input(_) => self.at_border(layout),
-                _ => self.view(from).state_by_result(wire.port, &layout),
+                Op::Input(_) => self.at_interface(layout),
+                _ => self.view(from).state_by_result(edge.port, &layout),
             }
         }
     }
 
-    fn flood_along(&mut self, wire: Wire, to: usize) {
-        if let Some(state) = self.handed_over(wire, to) {
+    fn flood_along(&mut self, edge: Edge, to: usize) {
+        if let Some(state) = self.handed_over(edge, to) {
             self.flood(to, state);
         }
     }
 
-    /// Settles a site and every open site that is joined to it.
+    /// Fixes a site and all undecided sites that are connected to it.
     fn flood(&mut self, site: usize, state: Layout) {
         self.states[site] = Some(state);
         let mut settled = vec![site];
         while let Some(site) = settled.pop() {
-            for wire in std::mem::take(&mut self.joined[site]) {
-                let other = if wire.from == site { wire.to } else { wire.from };
+            for edge in std::mem::take(&mut self.joined[site]) {
+                let other = if edge.from == site { edge.to } else { edge.from };
                 if self.states[other].is_none()
-                    && let Some(state) = self.handed_over(wire, other)
+                    && let Some(state) = self.handed_over(edge, other)
                 {
                     self.states[other] = Some(state);
                     settled.push(other);
@@ -229,7 +230,7 @@ impl Solver<'_> {
         }
     }
 
-    /// Hands the layouts of neighbours to sites that have a choice, where that costs less.
+    /// Lets sites with a choice take the layout of a neighbour if that costs less.
     fn improve(&mut self) {
         for site in 0..self.sites.len() {
             let state = self.states[site].take();
@@ -238,23 +239,23 @@ impl Solver<'_> {
         for _ in 0..ROUNDS {
             let mut changed = false;
             for site in (0..self.sites.len()).filter(|&site| self.fixed(site).is_none()).collect::<Vec<_>>() {
-                let offers = |wires: &[Wire]| -> Vec<Layout> {
+                let offers = |edges: &[Edge]| -> Vec<Layout> {
                     let mut different = Vec::new();
-                    for offer in wires.iter().filter_map(|&wire| self.handed_over(wire, site)) {
+                    for offer in edges.iter().filter_map(|&edge| self.handed_over(edge, site)) {
                         if !different.contains(&offer) {
                             different.push(offer);
                         }
                     }
                     different
                 };
-                let (from_operands, from_readers) = (offers(&self.read[site]), offers(&self.readers[site]));
+                let (from_operands, from_users) = (offers(&self.read[site]), offers(&self.users[site]));
                 let current = self.states[site].clone();
                 let around = self.around(site);
                 let mut least = self.cost_of(&around);
-                // At the same cost bytes move late: behind a join one move does for many.
+                // At equal cost bytes are permuted late: after a join, one permutation serves several values.
                 let mut early = current.is_some_and(|state| !from_operands.contains(&state));
                 let offers =
-                    from_operands.into_iter().map(|o| (o, true)).chain(from_readers.into_iter().map(|o| (o, false)));
+                    from_operands.into_iter().map(|o| (o, true)).chain(from_users.into_iter().map(|o| (o, false)));
                 for (offer, late) in offers {
                     let before = self.set(site, Some(offer));
                     let cost = self.cost_of(&around);
@@ -271,15 +272,15 @@ impl Solver<'_> {
         }
     }
 
-    /// Gives a site another state, and what it reads other wishes. Gives the state before.
+    /// Changes the state of a site and the orders it requires of its operands. Returns the previous state.
     fn set(&mut self, site: usize, state: Option<Layout>) -> Option<Layout> {
         let before = std::mem::replace(&mut self.states[site], state);
-        for wire in 0..self.read[site].len() {
-            let wire = self.read[site][wire];
-            let Some(shape) = self.shape(wire.from, wire.port) else { continue };
-            let order = |state: &Option<Layout>| Some(self.wish(wire, state.as_ref()?).wide_axes(shape));
+        for edge in 0..self.read[site].len() {
+            let edge = self.read[site][edge];
+            let Some(shape) = self.shape(edge.from, edge.port) else { continue };
+            let order = |state: &Option<Layout>| Some(self.wish(edge, state.as_ref()?).wide_axes(shape));
             let (old, new) = (order(&before), order(&self.states[site]));
-            let wanted = &mut self.wanted[wire.from][usize::from(wire.port)];
+            let wanted = &mut self.wanted[edge.from][usize::from(edge.port)];
             if let Some(order) = old {
                 wanted.remove(&order);
             }
@@ -290,10 +291,10 @@ impl Solver<'_> {
         before
     }
 
-    /// The layout that the reader at the end of a wire wants in that state.
-    fn wish(&self, wire: Wire, state: &Layout) -> Layout {
-        match self.sites[wire.to] {
-            Site::Node(node) => self.view(node).operand(wire.operand, state),
+    /// The layout that the user at the end of an edge requires in that state.
+    fn wish(&self, edge: Edge, state: &Layout) -> Layout {
+        match self.sites[edge.to] {
+            Site::Node(node) => self.view(node).operand(edge.operand, state),
             Site::Output(_) => state.clone(),
         }
     }
@@ -305,16 +306,16 @@ impl Solver<'_> {
         }
     }
 
-    /// The values that a site reads and gives.
+    /// The operands and results of a site.
     fn around(&self, site: usize) -> Vec<(usize, u8)> {
         let mut values: Vec<(usize, u8)> = self.read[site].iter().map(|w| (w.from, w.port)).collect();
-        values.extend(self.readers[site].iter().map(|w| (w.from, w.port)));
+        values.extend(self.users[site].iter().map(|w| (w.from, w.port)));
         values.sort_unstable();
         values.dedup();
         values
     }
 
-    /// What moving values costs: once for each order of bytes that a reader wants and that is not the value's own.
+    /// The cost of permuting values: once for each order that a user requires and that is not the order of the value.
     fn cost_of(&self, values: &[(usize, u8)]) -> usize {
         let cost = |&(from, port): &(usize, u8)| {
             let (Site::Node(node), Some(state)) = (self.sites[from], &self.states[from]) else { return 0 };

@@ -1,4 +1,4 @@
-//! Layouts of small networks: what moves, and that nothing changes its meaning.
+//! Layouts of small networks: which values are permuted, and that results do not change.
 
 use qcc_ir::ops::*;
 use qcc_ir::{Graph, Layout, Origin, Shape, TensorType, ValueId};
@@ -33,8 +33,8 @@ impl Net {
         self.op(Reshape { shape: Shape::known(dims) }, &[x])
     }
 
-    /// Lays the network out both ways; gives the graph with channels-last borders and the number of values whose bytes
-    /// it moves.
+    /// Assigns layouts with both interfaces. Returns the graph with channels-last inputs and outputs, and its number of
+    /// permutations.
     fn laid_out(mut self, outputs: &[ValueId]) -> (Graph, usize) {
         for (i, &v) in outputs.iter().enumerate() {
             self.0.add_output(format!("y{i}"), v);
@@ -53,7 +53,7 @@ impl Net {
     }
 }
 
-/// Nodes that move bytes from one place to another.
+/// The number of nodes that permute bytes.
 fn moves(g: &Graph) -> usize {
     let moved = |n: qcc_ir::NodeId| {
         let (x, y) = (g.operands(n), g.ty(n.value(0)));
@@ -86,7 +86,7 @@ fn a_convolutional_body_moves_nothing() {
 }
 
 #[test]
-fn pooled_and_flattened_images_feed_layers_for_free() {
+fn pooled_and_flattened_images_need_no_move() {
     let (mut n, x) = Net::new(&[2, 3, 6, 6]);
     let a = n.conv(x, 8, 3);
     let mean = n.op(Reduce { f: ReduceFn::Mean, axes: [2, 3].into_iter().collect(), keep: false }, &[a]);
@@ -100,7 +100,7 @@ fn pooled_and_flattened_images_feed_layers_for_free() {
 
 #[test]
 fn transposes_of_the_source_absorb_the_layout() {
-    // An image that arrives as N,H,W,C and leaves so.
+    // An image that is N,H,W,C at the input and at the output.
     let (mut n, x) = Net::new(&[1, 9, 9, 3]);
     let image = n.op(Transpose { perm: [0, 3, 1, 2].into_iter().collect() }, &[x]);
     let a = n.conv(image, 4, 3);
@@ -113,7 +113,7 @@ fn transposes_of_the_source_absorb_the_layout() {
 }
 
 #[test]
-fn scales_of_a_head_are_joined_before_they_move() {
+fn head_scales_are_concatenated_before_a_move() {
     let (mut n, x) = Net::new(&[1, 3, 12, 12]);
     let a = n.conv(x, 8, 3);
     let b = n.conv(a, 8, 3);
@@ -138,7 +138,7 @@ fn distribution_over_bins_needs_no_move() {
 }
 
 #[test]
-fn classes_are_picked_where_they_lie() {
+fn arg_max_needs_no_move() {
     let (mut n, x) = Net::new(&[1, 3, 6, 6]);
     let a = n.conv(x, 5, 3);
     let y = n.op(ArgReduce { axis: 1, largest: true, keep: false }, &[a]);
