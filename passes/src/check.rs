@@ -1,4 +1,4 @@
-//! Whether two graphs mean the same.
+//! A check that two graphs compute the same outputs.
 
 use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::{Graph, Tensor};
@@ -6,26 +6,27 @@ use qcc_ir::{Graph, Tensor};
 /// Why two graphs cannot be compared.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CheckError {
-    /// One of them cannot be run.
+    /// One of the graphs cannot be evaluated.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// They do not give the same outputs.
+    /// The graphs do not have the same outputs.
     #[error("output {name} is {before} before and {after} after")]
     Output {
-        /// Name of the output.
+        /// The name of the output.
         name: String,
-        /// Its type before.
+        /// Its type in the first graph.
         before: String,
-        /// Its type after.
+        /// Its type in the second graph.
         after: String,
     },
 }
 
-/// Runs both graphs on the same inputs. Gives the largest difference between their outputs, relative to the largest
-/// magnitude in that output; infinity where numbers that are no floats differ, or where just one is no number.
+/// Evaluates both graphs on the same inputs. Returns the largest difference between their outputs, relative to the
+/// largest magnitude in that output. Returns infinity if outputs that are not floats differ, or if only one of two
+/// numbers is NaN.
 ///
 /// # Errors
-/// Where a graph cannot be run, or the outputs are not of the same types.
+/// If a graph cannot be evaluated, or the output types differ.
 pub fn check_meaning(before: &Graph, after: &Graph, inputs: &[Tensor]) -> Result<f32, CheckError> {
     let old = Executor::new(before).run(inputs, &mut |_, _| {})?;
     let new = Executor::new(after).run(inputs, &mut |_, _| {})?;

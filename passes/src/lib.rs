@@ -1,7 +1,8 @@
 //! Passes over the typed graph: simplification, lowering to a target, layout, calibration and quantization.
 //!
-//! A [`Pass`] changes a graph; a [`Pipeline`] is the list of all of them in their stages and verifies the graph after each
-//! one. A [`Rule`] is a local change around one node; [`Rules`] is the pass that applies a list of them until none applies.
+//! A [`Pass`] transforms a graph. A [`Pipeline`] is the list of all passes, in stages, and verifies the graph after
+//! each pass. A [`Rule`] is a local rewrite that starts at one node. [`Rules`] is the pass that applies a list of rules
+//! until none applies.
 
 mod activation;
 pub mod calibrate;

@@ -1,9 +1,9 @@
-//! Extents that the source leaves open are opened again, at the very end: everything before works on numbers.
+//! Restores dynamic extents at the end of the pipeline. All earlier passes use known extents.
 //!
-//! An extent of 1 that stands for an open one becomes its symbol, first in the inputs, then in all that follows from
-//! them. A reshape keeps the symbol where just as many elements lie before it. What cannot follow keeps the graph as it
-//! is. That the open graph means what the source means for other batches is for the caller to check: the numbers that
-//! the import computed from extents hold for 1.
+//! An extent of 1 that is dynamic in the source becomes its symbol, first in the inputs and then in all values computed
+//! from them. A reshape keeps the symbol on an axis with the same number of elements before it. If a node cannot have
+//! dynamic extents, the graph is not changed. The caller must check that the graph is right for other batch sizes:
+//! shape arithmetic that the import folded holds for 1 only.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::TypeError;
@@ -14,10 +14,10 @@ use smallvec::SmallVec;
 
 use crate::pass::{Context, Pass, PassError};
 
-/// The graph with extents of 1 in its inputs opened, or a note (`static-batch`) that names the first node that cannot have them.
+/// Returns the graph with symbols for the dynamic extents of its inputs.
 ///
 /// # Errors
-/// The note, with the first node that cannot follow.
+/// A note (`static-batch`) that names the first node that does not support dynamic extents.
 pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Graph, Box<Diagnostic>> {
     let mut g = g.clone();
     for extent in open {
@@ -36,7 +36,7 @@ pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Gra
     Ok(g)
 }
 
-/// Opens the extents that [`Context::open`] names. A graph that cannot follow stays as it is, with a note.
+/// Restores the extents of [`Context::open`]. If that is not possible, the graph is not changed and a note says why.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenBatch;
 
@@ -58,9 +58,9 @@ impl Pass for OpenBatch {
     }
 }
 
-/// The note that an open batch became 1, and why.
+/// A note that a dynamic batch was fixed to 1, and why.
 pub fn static_batch(why: impl std::fmt::Display) -> Diagnostic {
-    Diagnostic::note("static-batch", format!("the batch is 1, though the source leaves it open: {why}"))
+    Diagnostic::note("static-batch", format!("the batch is 1, although it is dynamic in the source: {why}"))
 }
 
 fn open_node(g: &mut Graph, target: &Target, node: NodeId) -> Result<(), String> {
@@ -68,7 +68,7 @@ fn open_node(g: &mut Graph, target: &Target, node: NodeId) -> Result<(), String>
     if !operands.iter().any(|t| is_open(&t.shape)) {
         return Ok(());
     }
-    let refused = |e: TypeError| format!("{} cannot follow: {e}", g.op(node).kind().name());
+    let refused = |e: TypeError| format!("{} does not support a dynamic batch: {e}", g.op(node).kind().name());
     let op: Op = match g.op(node) {
         Op::Reshape(op) => Reshape { shape: reshaped(&operands[0].shape, &op.shape)? }.into(),
         Op::Expand(op) => Expand { shape: expanded(&operands[0].shape, &op.shape)? }.into(),
@@ -82,7 +82,7 @@ fn open_node(g: &mut Graph, target: &Target, node: NodeId) -> Result<(), String>
     let real: SmallVec<[&TensorType; 4]> = real.iter().collect();
     let inferred = op.infer(&real).map_err(refused)?;
     if (target.kernel)(&op, &real).is_none() {
-        return Err(format!("{} is written for a fixed batch only", op.kind().name()));
+        return Err(format!("{} supports a fixed batch size only", op.kind().name()));
     }
     let before = g.result_types(node);
     let results: Types =
@@ -94,7 +94,9 @@ fn open_node(g: &mut Graph, target: &Target, node: NodeId) -> Result<(), String>
     let origin = g.origin(node).clone();
     let values = g.operands(node);
     let name = op.kind().name();
-    let new = g.add_typed(op, &values, results, origin).map_err(|e| format!("{name} cannot follow: {e}"))?;
+    let new = g
+        .add_typed(op, &values, results, origin)
+        .map_err(|e| format!("{name} does not support a dynamic batch: {e}"))?;
     g.redirect(node.value(0), new.value(0));
     Ok(())
 }
@@ -107,11 +109,11 @@ fn elements(dims: &[Dim]) -> usize {
     dims.iter().filter_map(Dim::known).product()
 }
 
-/// `y`, which has as many elements as `x` at a batch of 1, with the symbol of `x`: at an extent of 1 that as many
-/// elements lie before, on the same axis if it can be.
+/// The target shape `y` of a reshape with the symbol of `x`, where both have the same number of elements at a batch of
+/// 1. The symbol goes to an extent of 1 with the same number of elements before it, on the same axis if possible.
 fn reshaped(x: &Shape, y: &Shape) -> Result<Shape, String> {
     let open: SmallVec<[usize; 2]> = (0..x.rank()).filter(|&a| x.dims()[a].known().is_none()).collect();
-    let &[from] = open.as_slice() else { return Err(format!("{x} has more than one open extent")) };
+    let &[from] = open.as_slice() else { return Err(format!("{x} has more than one dynamic extent")) };
     let before = elements(&x.dims()[..from]);
     let fits = |&to: &usize| y.dims()[to] == Dim::Known(1) && elements(&y.dims()[..to]) == before;
     let to = Some(from).filter(|&a| a < y.rank()).filter(fits).or_else(|| (0..y.rank()).find(fits));
@@ -119,13 +121,13 @@ fn reshaped(x: &Shape, y: &Shape) -> Result<Shape, String> {
     Ok(y.with(to, x.dims()[from].clone()))
 }
 
-/// `y` with the symbols of `x`, where those stood for 1 and stay.
+/// The target shape `y` of an expand with the symbols of `x`, where those extents are not broadcast.
 fn expanded(x: &Shape, y: &Shape) -> Result<Shape, String> {
     let missing = y.rank() - x.rank();
     let mut shape = y.clone();
     for (axis, dim) in x.dims().iter().enumerate().filter(|(_, d)| d.known().is_none()) {
         if y.dims()[missing + axis] != Dim::Known(1) {
-            return Err(format!("the batch of {x} is repeated to {y}"));
+            return Err(format!("the batch of {x} is broadcast to {y}"));
         }
         shape = shape.with(missing + axis, dim.clone());
     }
@@ -141,7 +143,7 @@ mod tests {
     use crate::check_meaning;
     use crate::simplify::tests::target;
 
-    /// The graph with a batch of `n` in place of N.
+    /// The graph with `n` as the batch N.
     fn with(body: &str, n: usize) -> Graph {
         parse(&format!("graph g {{ {body} }}").replace('N', &n.to_string()), &Weights::new()).unwrap()
     }
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opened_graph_is_that_of_any_batch() {
+    fn an_opened_graph_is_valid_for_any_batch() {
         let bodies = [
             "%x: f32[N,2,3] = input %r = reshape[N,6] %x %t = transpose(perm: [1, 0]) %r output y = %t",
             "%x: f32[N,2,3] = input %r = reshape[N,1,6] %x %e = expand[N,4,6] %r output y = %e",
@@ -166,9 +168,9 @@ mod tests {
         }
     }
 
-    /// At a batch of 1 such a reshape does not say which extent of 1 is the batch; a batch of 3 does.
+    /// A batch of 1 does not show which extent of 1 is the batch. A batch of 3 does.
     #[test]
-    fn a_wrong_guess_shows() {
+    fn a_wrong_batch_axis_is_detected() {
         let body = "%x: f32[N,3] = input %t = transpose(perm: [1, 0]) %x %r = reshape[3,1,N] %t output y = %r";
         let (open, fixed) = (opened(body).unwrap(), with(body, 3));
         let inputs: Vec<_> = fixed.inputs().map(|v| numbers(fixed.ty(v).shape.clone(), 5)).collect();
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_for_one_stays() {
+    fn graphs_for_a_batch_of_one_are_refused() {
         let bodies = [
             "%x: f32[N,2,3] = input %r = reshape[2,3] %x output y = %r",
             "%x: f32[N,2,3] = input %c = concat(axis: 0) %x, %x output y = %c",

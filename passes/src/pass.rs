@@ -1,4 +1,4 @@
-//! Passes: changes of whole graphs.
+//! Passes: transformations of whole graphs.
 
 use std::fmt::Debug;
 
@@ -11,55 +11,55 @@ use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
 use crate::rewrites::Rewrites;
 
-/// What a source model brings of its quantization.
+/// How much quantization the source model has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Given {
-    /// Nothing: it computes in floating point.
+    /// None: the model computes in floating point.
     #[default]
     Nothing,
-    /// Scales and zero points, but not for the results of all contractions that work on integers.
+    /// Scales and zero points, but not for the results of all integer contractions.
     Some,
     /// All scales and zero points.
     All,
 }
 
-/// Facts of the source model that passes need behind the stage that would show them.
+/// Facts about the source model that later passes need but cannot read from the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourceFacts {
-    /// Images have their channels last in the file; the graph has the axes of the file.
+    /// The file stores images channels-last, and the graph keeps the axes of the file.
     pub channels_last: bool,
-    /// Weights are 16-bit floats in the file.
+    /// The file stores weights as 16-bit floats.
     pub half_weights: bool,
-    /// What it brings of its quantization.
+    /// How much quantization the model has.
     pub given: Given,
 }
 
-/// What passes know besides the graph, and what they tell besides changing it.
+/// What a pass reads besides the graph, and what it reports besides changing the graph.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Context<'a> {
-    /// What the backend asks.
+    /// The target that the graph is compiled for.
     pub target: &'a Target,
-    /// What is known of the source model.
+    /// Facts about the source model.
     pub source: SourceFacts,
-    /// What calibration saw of the graph; from [`Stage::Quantize`](crate::Stage::Quantize) on, where anything was calibrated.
+    /// The calibration table, from [`Stage::Quantize`](crate::Stage::Quantize) on, if the graph was calibrated.
     pub ranges: Option<&'a CalibrationTable>,
-    /// Extents of inputs that become symbols again in the end.
+    /// Input extents that become symbols again in the last stage.
     pub open: &'a [OpenExtent],
-    /// What the user is to be told.
+    /// Diagnostics for the user.
     pub diagnostics: Vec<Diagnostic>,
-    /// Values of the graph as calibration saw it, and the values that took their places when it was quantized.
+    /// Values of the calibrated graph, each with the value that replaces it in the quantized graph.
     pub values: Vec<(ValueId, ValueId)>,
-    /// Contractions of the graph as calibration saw it, for most of whose inputs the rounded weights are mostly noise.
+    /// Contractions of the calibrated graph for which weight rounding loses most of the input channels.
     pub lost_inputs: Vec<NodeId>,
-    /// What each node computes with since the graph was quantized, and why; in the order of the graph as it was before.
+    /// What each node computes with after quantization, and why, in the order of the graph before quantization.
     pub decisions: Vec<Decision>,
-    /// What rules did and did not do.
+    /// Which rewrites were applied, and why others were not.
     pub rewrites: Rewrites,
 }
 
 impl<'a> Context<'a> {
-    /// What is known of a float model that is compiled for the target, before calibration.
+    /// The context of a float model that is not calibrated.
     pub fn new(target: &'a Target) -> Self {
         Context {
             target,
@@ -79,15 +79,15 @@ impl<'a> Context<'a> {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PassError {
-    /// The graph does not verify after the pass: a fault of the pass.
+    /// The graph does not verify after the pass. This is a bug in the pass.
     #[error("internal error: after pass {pass}: {error}")]
     Verify {
         /// The pass.
         pass: &'static str,
-        /// What does not verify.
+        /// The verification error.
         error: VerifyError,
     },
-    /// Rules undo each other: a fault of the rules.
+    /// The rules do not reach a fixed point. This is a bug in the rules.
     #[error("internal error: pass {pass} finds no end, last with rule {rule}")]
     Endless {
         /// The pass.
@@ -95,34 +95,34 @@ pub enum PassError {
         /// The rule applied last.
         rule: &'static str,
     },
-    /// A node could not be made.
+    /// A node could not be created.
     #[error(transparent)]
     Type(#[from] TypeError),
-    /// A constant could not be computed.
+    /// A constant could not be evaluated.
     #[error(transparent)]
     Eval(#[from] EvalError),
-    /// Things the user can change.
+    /// The model cannot be compiled as requested. The user can change the model or the options.
     #[error("{}", .0.first().map_or("refused", |d| &d.message))]
     Refused(Vec<Diagnostic>),
-    /// Whoever looks on wants no more.
+    /// The caller cancelled the compilation.
     #[error("cancelled")]
     Cancelled,
 }
 
-/// A change of a whole graph.
+/// A transformation of a whole graph.
 pub trait Pass: Debug + Send + Sync {
-    /// Name, as `--print-after` takes it.
+    /// The name, as `--print-after` takes it.
     fn name(&self) -> &'static str;
 
-    /// True where the pass has something to do, as far as the context says. Elsewhere the graph stays as it is and is not
-    /// verified again.
+    /// True if the pass may change the graph, as far as the context tells. Otherwise the pipeline skips the pass and
+    /// its verification.
     fn applies(&self, _cx: &Context<'_>) -> bool {
         true
     }
 
-    /// Changes the graph. What is no longer read is swept away behind the pass, and the graph is verified.
+    /// Transforms the graph. Afterwards the pipeline removes dead nodes and verifies the graph.
     ///
     /// # Errors
-    /// Where the graph cannot be what the pass makes of it, with the node's name.
+    /// If the transformation is not possible. The error names the node.
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError>;
 }

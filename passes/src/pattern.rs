@@ -1,5 +1,4 @@
-//! The words in which rules say what they look for. What does not match is [`Skip::NoMatch`], so that patterns are
-//! chained with `?`.
+//! Matchers and builders for rewrite rules. A failed match is [`Skip::NoMatch`], so matchers are chained with `?`.
 //!
 //! ```
 //! use qcc_ir::ops::UnaryFn;
@@ -18,49 +17,49 @@ use qcc_ir::{Elem, Graph, NodeId, Origin, Shape, Tensor, ValueId};
 
 use crate::Skip;
 
-/// What a pattern gives where it matches.
+/// The result of a matcher.
 pub type Match<T> = Result<T, Skip>;
 
-/// Matches where `condition` holds.
+/// Matches if `condition` holds.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it does not.
 pub fn when(condition: bool) -> Match<()> {
     if condition { Ok(()) } else { Err(Skip::NoMatch) }
 }
 
-/// Matches where the numbers agree to 5 digits, as constants written by exporters do.
+/// Matches if the numbers agree to 5 digits, the precision at which exporters write constants.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if they do not.
 pub fn near(a: f32, b: f32) -> Match<()> {
     when((a - b).abs() <= 1e-5 * b.abs())
 }
 
-/// `x`, where `v` is `f(x)`.
+/// Matches `v = f(x)` and returns `x`.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it does not match.
 pub fn unary(g: &Graph, v: ValueId, f: UnaryFn) -> Match<ValueId> {
     when(matches!(g.producer(v), Op::Unary(u) if u.f == f))?;
     Ok(g.operands(v.node)[0])
 }
 
-/// `a` and `b`, where `v` is `f(a, b)`.
+/// Matches `v = f(a, b)` and returns `a` and `b`.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it does not match.
 pub fn binary(g: &Graph, v: ValueId, f: BinaryFn) -> Match<[ValueId; 2]> {
     when(matches!(g.producer(v), Op::Binary(b) if b.f == f))?;
     let operands = g.operands(v.node);
     Ok([operands[0], operands[1]])
 }
 
-/// `x` and the constant `c`, where `v` is `f(x, c)` in floats, with the type of `x`. Where `f` commutes either operand
-/// may be the constant.
+/// Matches `v = f(x, c)` in floating point, where `c` is constant and `v` has the type of `x`. Returns `x` and `c`. If
+/// `f` commutes, either operand may be the constant.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it does not match.
 pub fn by_constant(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, ValueId)> {
     let [a, b] = binary(g, v, f)?;
     let (x, c) = if f.commutes() && g.constant(a).is_some() { (b, a) } else { (a, b) };
@@ -68,29 +67,29 @@ pub fn by_constant(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, ValueI
     Ok((x, c))
 }
 
-/// As [`by_constant`], with one number as the constant.
+/// Like [`by_constant`], for a scalar constant.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it does not match.
 pub fn by_scalar(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, f32)> {
     let (x, c) = by_constant(g, v, f)?;
     Ok((x, scalar(g, c)?))
 }
 
-/// The number, where `v` is a float constant of one element.
+/// Matches a float constant of one element and returns its value.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it does not match.
 pub fn scalar(g: &Graph, v: ValueId) -> Match<f32> {
     let tensor = g.constant(v).ok_or(Skip::NoMatch)?;
     when(tensor.len() == 1 && tensor.ty().elem.is_float())?;
     Ok(tensor.reals()[0])
 }
 
-/// `x`, where `v` is its mean over `axes`, which stay with extent 1.
+/// Matches a mean with kept axes and returns its operand and the axes.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it does not match.
 pub fn mean(g: &Graph, v: ValueId) -> Match<(ValueId, &[usize])> {
     match g.producer(v) {
         Op::Reduce(Reduce { f: ReduceFn::Mean, axes, keep: true }) => Ok((g.operands(v.node)[0], axes)),
@@ -98,29 +97,29 @@ pub fn mean(g: &Graph, v: ValueId) -> Match<(ValueId, &[usize])> {
     }
 }
 
-/// True where the value is a constant, or the real numbers of one on a grid.
+/// True if the value is a constant or a dequantized constant.
 pub fn is_known(g: &Graph, v: ValueId) -> bool {
     let behind = matches!(g.producer(v), Op::Dequantize(_)).then(|| g.operands(v.node)[0]);
     g.constant(behind.unwrap_or(v)).is_some()
 }
 
-/// Matches where `node` alone reads `v`.
+/// Matches if `node` is the only user of `v`.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if it is not.
 pub fn only_here(g: &Graph, v: ValueId, node: NodeId) -> Match<()> {
     when(g.only_user(v) == Some(node))
 }
 
-/// The extents as numbers.
+/// The extents of a value.
 ///
 /// # Errors
-/// [`Skip::NoMatch`] where it is not so.
+/// [`Skip::NoMatch`] if an extent is not known.
 pub fn extents(g: &Graph, v: ValueId) -> Match<Vec<usize>> {
     g.ty(v).shape.extents().map(|e| e.to_vec()).ok_or(Skip::NoMatch)
 }
 
-/// Adds a scalar that goes with floats of the element of `like`.
+/// Adds a scalar constant with the element type of `like`.
 pub fn add_scalar(g: &mut Graph, value: f32, like: ValueId) -> ValueId {
     let tensor = match g.ty(like).elem {
         Elem::F16 => Tensor::scalar(f16::from_f32(value)),
@@ -132,7 +131,7 @@ pub fn add_scalar(g: &mut Graph, value: f32, like: ValueId) -> ValueId {
 /// Adds `f(a, b)`.
 ///
 /// # Errors
-/// Where the node cannot be made.
+/// If the node cannot be created.
 pub fn add_binary(g: &mut Graph, f: BinaryFn, a: ValueId, b: ValueId, origin: &Origin) -> Match<ValueId> {
     Ok(g.add1(Binary { f }, &[a, b], origin.clone())?)
 }
@@ -140,15 +139,15 @@ pub fn add_binary(g: &mut Graph, f: BinaryFn, a: ValueId, b: ValueId, origin: &O
 /// Adds `f(x)`.
 ///
 /// # Errors
-/// Where the node cannot be made.
+/// If the node cannot be created.
 pub fn add_unary(g: &mut Graph, f: UnaryFn, x: ValueId, origin: &Origin) -> Match<ValueId> {
     Ok(g.add1(Unary { f }, &[x], origin.clone())?)
 }
 
-/// The same elements of `v` under extents `dims`; `v` itself where it has them.
+/// Reshapes `v` to `dims`. Returns `v` itself if it has that shape.
 ///
 /// # Errors
-/// Where the node cannot be made.
+/// If the node cannot be created.
 pub fn reshaped(g: &mut Graph, v: ValueId, dims: &[usize], origin: &Origin) -> Match<ValueId> {
     let shape = Shape::known(dims);
     if g.ty(v).shape == shape {
@@ -157,11 +156,11 @@ pub fn reshaped(g: &mut Graph, v: ValueId, dims: &[usize], origin: &Origin) -> M
     Ok(g.add1(qcc_ir::ops::Reshape { shape }, &[v], origin.clone())?)
 }
 
-/// Replaces the one result of `node` by the result of `op` on `operands`. The new node keeps the origin and, as
-/// further sources, `others`.
+/// Replaces the only result of `node` by the result of `op` on `operands`. The origin of the new node is that of
+/// `node`, merged with those of `others`.
 ///
 /// # Errors
-/// Where the node cannot be made.
+/// If the node cannot be created.
 pub fn become_op(
     g: &mut Graph,
     node: NodeId,

@@ -16,19 +16,19 @@ use crate::precision::{HalfValues, HalfWeights};
 use crate::quantize::{self, CompleteQdq, ImportQdq, Quantize};
 use crate::simplify::{simplify, tidy};
 
-/// What lies between two points of a compilation.
+/// A section of the pipeline. Each stage establishes what the next one relies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// The imported float graph becomes smaller. It runs once for all targets, so that its passes ask nothing of
+    /// The imported float graph is simplified. The stage runs once for all targets, so its passes must not read
     /// [`Context::target`].
     Simplify,
-    /// The graph of each target comes to hold the target's operators only. What stands there in the end is calibrated.
+    /// The graph is lowered to the operators of its target. Calibration measures the graph that this stage leaves.
     Lower,
-    /// The calibrated graph goes onto integers or narrower floats.
+    /// The calibrated graph is quantized, or converted to 16-bit floats.
     Quantize,
-    /// The order of each value's bytes is chosen; constants get their last form.
+    /// The memory layout of each value is chosen, and constants get their final form.
     Layout,
-    /// Extents that the source leaves open become symbols again. What stands there in the end is written.
+    /// Extents that are dynamic in the source become symbols again. Backends write the graph that this stage leaves.
     Finish,
 }
 
@@ -36,7 +36,7 @@ impl Stage {
     /// All stages, in order.
     pub const ALL: [Stage; 5] = [Stage::Simplify, Stage::Lower, Stage::Quantize, Stage::Layout, Stage::Finish];
 
-    /// Its name.
+    /// The name of the stage.
     pub const fn name(self) -> &'static str {
         match self {
             Stage::Simplify => "simplify",
@@ -48,17 +48,17 @@ impl Stage {
     }
 }
 
-/// A pass in its stage. A name may stand in several stages.
+/// A pass and its stage. The same pass name may occur in several stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PassId {
     /// The stage.
     pub stage: Stage,
-    /// The pass's own name.
+    /// The name of the pass.
     pub name: &'static str,
 }
 
 impl PassId {
-    /// True where `asked` is `NAME` or `STAGE/NAME` of this pass.
+    /// True if `asked` is `NAME` or `STAGE/NAME` of this pass.
     pub fn is(&self, asked: &str) -> bool {
         match asked.split_once('/') {
             Some((stage, name)) => stage == self.stage.name() && name == self.name,
@@ -73,39 +73,39 @@ impl fmt::Display for PassId {
     }
 }
 
-/// A name that stands for no pass of a pipeline, or for several.
+/// A name that matches no pass of a pipeline, or several.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{asked} names {} of the passes {}", if *.several { "more than one" } else { "none" }, .known.join(", "))]
 pub struct UnknownPass {
-    /// The name.
+    /// The name that was given.
     pub asked: String,
-    /// True where it stands for several.
+    /// True if the name matches several passes.
     pub several: bool,
-    /// Those that there are, as `STAGE/NAME`.
+    /// All passes of the pipeline, as `STAGE/NAME`.
     pub known: Vec<String>,
 }
 
-/// What the numbers of a compiled graph are.
+/// The numeric precision of a compiled graph.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Numbers {
-    /// Those of the source.
+    /// The precision of the source.
     #[default]
     Source,
     /// Weights are 16-bit floats.
     HalfWeights,
     /// Values are 16-bit floats where the target computes with them.
     HalfValues,
-    /// Values, or weights alone, are integers.
+    /// Weights and activations, or weights only, are quantized.
     Quantized(quantize::Options),
 }
 
-/// What decides on the passes of a pipeline.
+/// The options that determine the passes of a pipeline.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the numbers of the graph become.
+    /// The numeric precision.
     pub numbers: Numbers,
-    /// What inputs and outputs hold, where that is not what the source has.
+    /// The element type of the graph inputs and outputs, where it differs from the source.
     pub interface: quantize::Interface,
     /// The order of the axes of images at inputs and outputs.
     pub layout: layout::Interface,
@@ -118,7 +118,7 @@ impl Default for Settings {
     }
 }
 
-/// Passes in their stages.
+/// An ordered list of passes, each in a stage.
 ///
 /// ```
 /// use qcc_passes::{Pipeline, Settings, Stage};
@@ -134,7 +134,7 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// No passes.
+    /// A pipeline without passes.
     pub fn empty() -> Self {
         Pipeline::default()
     }
@@ -158,7 +158,7 @@ impl Pipeline {
         }
         p.extend(Stage::Layout, vec![layout(settings.layout)]);
         p.extend(Stage::Layout, tidy());
-        // Last: folding would widen the weights again.
+        // This pass comes last: constant folding would widen the weights again.
         match settings.numbers {
             Numbers::HalfWeights => p.push(Stage::Layout, HalfWeights { exact: false }),
             Numbers::Source => p.push(Stage::Layout, HalfWeights { exact: true }),
@@ -168,18 +168,18 @@ impl Pipeline {
         p
     }
 
-    /// Adds a pass behind all others of its stage.
+    /// Adds a pass at the end of a stage.
     pub fn push(&mut self, stage: Stage, pass: impl Pass + 'static) {
         self.push_shared(stage, Arc::new(pass));
     }
 
-    /// As [`Pipeline::push`], of a pass that several pipelines may have.
+    /// Like [`Pipeline::push`], for a pass that several pipelines may share.
     pub fn push_shared(&mut self, stage: Stage, pass: Arc<dyn Pass>) {
         let place = self.passes.partition_point(|(s, _)| *s <= stage);
         self.passes.insert(place, (stage, pass));
     }
 
-    /// Adds a pass before all others of its stage.
+    /// Adds a pass at the start of a stage.
     pub fn push_first(&mut self, stage: Stage, pass: Arc<dyn Pass>) {
         let place = self.passes.partition_point(|(s, _)| *s < stage);
         self.passes.insert(place, (stage, pass));
@@ -189,66 +189,66 @@ impl Pipeline {
         passes.into_iter().for_each(|pass| self.push_shared(stage, pass.into()));
     }
 
-    /// Adds a pass before the one called `at` (`NAME` or `STAGE/NAME`), in its stage.
+    /// Inserts a pass before the one called `at` (`NAME` or `STAGE/NAME`), in the same stage.
     ///
     /// # Errors
-    /// Where `at` names no pass or several.
+    /// If `at` matches no pass or several.
     pub fn insert_before(&mut self, at: &str, pass: impl Pass + 'static) -> Result<(), UnknownPass> {
         let place = self.find(at)?;
         self.passes.insert(place, (self.passes[place].0, Arc::new(pass)));
         Ok(())
     }
 
-    /// Adds a pass behind the one called `at`, in its stage.
+    /// Inserts a pass after the one called `at`, in the same stage.
     ///
     /// # Errors
-    /// Where `at` names no pass or several.
+    /// If `at` matches no pass or several.
     pub fn insert_after(&mut self, at: &str, pass: impl Pass + 'static) -> Result<(), UnknownPass> {
         let place = self.find(at)?;
         self.passes.insert(place + 1, (self.passes[place].0, Arc::new(pass)));
         Ok(())
     }
 
-    /// Puts a pass in the place of the one called `at`.
+    /// Replaces the pass called `at`.
     ///
     /// # Errors
-    /// Where `at` names no pass or several.
+    /// If `at` matches no pass or several.
     pub fn replace(&mut self, at: &str, pass: impl Pass + 'static) -> Result<(), UnknownPass> {
         let place = self.find(at)?;
         self.passes[place].1 = Arc::new(pass);
         Ok(())
     }
 
-    /// Takes the pass called `at` away.
+    /// Removes the pass called `at`.
     ///
     /// # Errors
-    /// Where `at` names no pass or several.
+    /// If `at` matches no pass or several.
     pub fn remove(&mut self, at: &str) -> Result<(), UnknownPass> {
         let place = self.find(at)?;
         self.passes.remove(place);
         Ok(())
     }
 
-    /// Takes all passes behind the one called `at` away.
+    /// Removes all passes after the one called `at`.
     ///
     /// # Errors
-    /// Where `at` names no pass or several.
+    /// If `at` matches no pass or several.
     pub fn end_after(&mut self, at: &str) -> Result<(), UnknownPass> {
         let place = self.find(at)?;
         self.passes.truncate(place + 1);
         Ok(())
     }
 
-    /// The pass called `at`, in its stage.
+    /// Returns the pass called `at` and its stage.
     ///
     /// # Errors
-    /// Where `at` names no pass or several.
+    /// If `at` matches no pass or several.
     pub fn get(&self, at: &str) -> Result<(Stage, Arc<dyn Pass>), UnknownPass> {
         let (stage, pass) = &self.passes[self.find(at)?];
         Ok((*stage, Arc::clone(pass)))
     }
 
-    /// The passes in the order in which they run.
+    /// The passes in execution order.
     pub fn ids(&self) -> impl Iterator<Item = PassId> {
         self.passes.iter().map(|(stage, pass)| PassId { stage: *stage, name: pass.name() })
     }
@@ -265,12 +265,12 @@ impl Pipeline {
         }
     }
 
-    /// Runs the passes of some stages in order. The graph is swept and verified after each pass that [applies](Pass::applies).
-    /// After each pass of the list it is shown to `after`, which may ask for the end.
+    /// Runs the passes of some stages in order. After each pass that [applies](Pass::applies), dead nodes are removed
+    /// and the graph is verified. `after` is called after each pass with the graph and may cancel the run.
     ///
     /// # Errors
-    /// That of the first pass which fails, [`PassError::Verify`] where a pass leaves a graph that is none, and
-    /// [`PassError::Cancelled`].
+    /// The error of the first pass that fails, [`PassError::Verify`] if a pass leaves an invalid graph, and
+    /// [`PassError::Cancelled`] if `after` cancels the run.
     pub fn run(
         &self,
         stages: impl RangeBounds<Stage>,
@@ -294,8 +294,8 @@ impl Pipeline {
     }
 }
 
-/// What became of the values that calibration saw, while a pass runs that may replace them: a number that is free again may
-/// be that of another node.
+/// The calibrated values and their producers while a pass runs. A pass may remove a node, and a new node may reuse its
+/// id, so an id alone does not identify a value.
 struct Known(Vec<(ValueId, ValueId, OpKind, Origin)>);
 
 impl Known {
@@ -304,7 +304,7 @@ impl Known {
         Known(all.map(|(old, new)| (old, new, g.op(new.node).kind(), g.origin(new.node).clone())).collect())
     }
 
-    /// Those that are still there, unless the pass says itself what became of them.
+    /// Keeps the entries whose values still exist, unless the pass updates the mapping itself.
     fn give_back(self, g: &Graph, cx: &mut Context<'_>) {
         if !cx.values.is_empty() || self.0.is_empty() {
             return;
@@ -317,7 +317,7 @@ impl Known {
     }
 }
 
-/// Looks at no graph and ends nothing: for [`Pipeline::run`].
+/// A callback for [`Pipeline::run`] that ignores the graph and never cancels.
 pub fn ignore(_: PassId, _: &Graph) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }

@@ -1,4 +1,4 @@
-//! What rules do to a graph, and why they leave it as it is.
+//! A record of the rewrites that rules made, and of the reasons why others were not made.
 
 use std::borrow::Cow;
 
@@ -6,53 +6,53 @@ use qcc_ir::error::{EvalError, TooLarge, TypeError};
 use qcc_ir::{NodeId, Origin};
 use rustc_hash::FxHashMap;
 
-/// Why a rule leaves a node as it is.
+/// Why a rule does not change a node.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Skip {
-    /// The pattern is not there.
+    /// The pattern does not match.
     #[error("no match")]
     NoMatch,
-    /// It is there, but the change would not keep the meaning or not pay.
+    /// The pattern matches, but the rewrite would change the result or would not help.
     #[error("{0}")]
     Because(Cow<'static, str>),
-    /// A node could not be made.
+    /// A node could not be created.
     #[error(transparent)]
     Type(#[from] TypeError),
-    /// A constant could not be computed.
+    /// A constant could not be evaluated.
     #[error(transparent)]
     Eval(#[from] EvalError),
-    /// Constants would be too large.
+    /// The constants would be too large.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
 }
 
 impl Skip {
-    /// A change that would not keep the meaning or not pay, and why.
+    /// A rewrite that would change the result or would not help, with the reason.
     pub fn because(why: impl Into<Cow<'static, str>>) -> Self {
         Skip::Because(why.into())
     }
 }
 
-/// What rules did and did not do.
+/// A record of applied and skipped rewrites.
 #[derive(Clone, Debug, Default)]
 pub struct Rewrites {
-    /// How many were made by passes that may stop at any time.
+    /// The number of rewrites that passes subject to the limit have made.
     pub count: usize,
-    /// After so many no more are made, to find the one that changes something.
+    /// The maximum number of rewrites, to find the faulty one by bisection.
     pub limit: Option<usize>,
-    /// The rule of the last one and the node it started at.
+    /// The last rule that was applied, and the node it started at.
     pub last: Option<(&'static str, Origin)>,
     reasons: FxHashMap<NodeId, Vec<(&'static str, Skip)>>,
 }
 
 impl Rewrites {
-    /// None yet, and no more than `limit`.
+    /// An empty record with a limit.
     pub fn limited(limit: Option<usize>) -> Self {
         Rewrites { limit, ..Rewrites::default() }
     }
 
-    /// The rules whose pattern a node has but which left it as it is, and why.
+    /// The rules whose pattern matches a node but that did not change it, with the reasons.
     pub fn reasons(&self, node: NodeId) -> &[(&'static str, Skip)] {
         self.reasons.get(&node).map_or(&[], Vec::as_slice)
     }

@@ -1,4 +1,4 @@
-//! Rules: local changes around one node, and the engine that applies them.
+//! Rules: local rewrites around one node, and the engine that applies them.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use crate::pass::{Context, Pass, PassError};
 use crate::rewrites::Skip;
 
 impl Skip {
-    /// The reason for leaving the node as it is, where one was given; an error where that is no choice but a failure.
+    /// Why the rule does not apply, if it gave a reason. Failures become errors.
     pub(crate) fn reason(self) -> Result<Option<Cow<'static, str>>, PassError> {
         match self {
             Skip::NoMatch => Ok(None),
@@ -23,30 +23,31 @@ impl Skip {
     }
 }
 
-/// A local change with or without a state of its own. It adds nodes and then calls [`Graph::replace`]; what is no longer
-/// needed is swept away.
+/// A local rewrite that may have state. It adds nodes and then calls [`Graph::replace`]. Nodes that become dead are
+/// removed afterwards.
 pub trait Rewrite: Debug + Send + Sync {
-    /// Name.
+    /// The name.
     fn name(&self) -> &'static str;
 
-    /// The kinds of node it starts at.
+    /// The kinds of the nodes at which the rewrite starts.
     fn anchors(&self) -> &[OpKind];
 
-    /// Changes the graph around a node. Where it gives `Ok`, the node's values were replaced.
+    /// Rewrites the graph around a node. If it returns `Ok`, the values of the node were replaced.
     ///
     /// # Errors
-    /// Why the node stays as it is.
+    /// The reason why the node is not changed.
     fn apply(&self, g: &mut Graph, node: NodeId) -> Result<(), Skip>;
 }
 
-/// A local change as a constant.
+/// A local rewrite that is a constant.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// Name.
+    /// The name.
     pub name: &'static str,
-    /// The kinds of node it starts at.
+    /// The kinds of the nodes at which the rule starts.
     pub anchor: &'static [OpKind],
-    /// Changes the graph around a node, or says why not. Where it gives `Ok`, the node's values were replaced.
+    /// Rewrites the graph around a node, or returns the reason why not. If it returns `Ok`, the values of the node were
+    /// replaced.
     pub apply: fn(&mut Graph, NodeId) -> Result<(), Skip>,
 }
 
@@ -64,7 +65,7 @@ impl Rewrite for Rule {
     }
 }
 
-/// Applies rules, first to last at each node and operands before users, until none applies.
+/// A pass that applies rules until none applies: operands before users, and the rules in order at each node.
 #[derive(Debug)]
 pub struct Rules {
     name: &'static str,
@@ -74,18 +75,18 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Rules that are constants, in families.
+    /// A pass of constant rules, grouped in families.
     pub const fn new(name: &'static str, families: &'static [&'static [Rule]]) -> Self {
         Rules { name, families, own: Vec::new(), required: false }
     }
 
-    /// The same rules, which what follows relies on: no limit of rewrites stops them.
+    /// The same pass, exempt from the rewrite limit because later passes rely on it.
     pub(crate) const fn required(mut self) -> Self {
         self.required = true;
         self
     }
 
-    /// The same rules and, behind them, another.
+    /// The same pass with one more rule at the end.
     pub fn and(mut self, rule: impl Rewrite + 'static) -> Self {
         self.own.push(Arc::new(rule));
         self
@@ -96,11 +97,11 @@ impl Rules {
         families.chain(self.own.iter().map(|r| &**r))
     }
 
-    /// Applies the first rule that changes something around a node; its name.
+    /// Applies the first rule that changes the graph at a node and returns its name.
     fn at(&self, g: &mut Graph, node: NodeId, cx: &mut Context<'_>) -> Option<&'static str> {
         let kind = g.op(node).kind();
         for rule in self.all().filter(|r| r.anchors().contains(&kind)) {
-            // The node is gone where the rule applies.
+            // A rule that applies removes the node.
             let origin = cx.rewrites.limit.map(|_| g.origin(node).clone());
             match rule.apply(g, node) {
                 Ok(()) => {
@@ -135,10 +136,10 @@ impl Pass for Rules {
     }
 }
 
-/// Rounds over the graph that a set of rules may take; sound ones need far fewer.
+/// The maximum number of sweeps over the graph. Rules that reach a fixed point need far fewer.
 const MOST_ROUNDS: usize = 1000;
 
-/// Goes over the graph `round` after round until one changes nothing. Each gives the name of its last change.
+/// Repeats `round` until it changes nothing. Each call returns the name of the last rule that applied.
 pub(crate) fn until_settled(
     pass: &'static str,
     g: &mut Graph,
@@ -147,7 +148,7 @@ pub(crate) fn until_settled(
     let mut rule = "none";
     for _ in 0..MOST_ROUNDS {
         let changed = round(g)?;
-        // Readers that are no longer needed would hide that a value has one reader only.
+        // Dead users must be removed first: they would hide that a value has only one live user.
         g.sweep();
         match changed {
             Some(last) => rule = last,

@@ -1,10 +1,10 @@
-//! Disjoint sets.
+//! Disjoint sets (union-find).
 
 use std::hash::Hash;
 
 use rustc_hash::FxHashMap;
 
-/// Disjoint sets of keys; a key never seen is alone in its set.
+/// Disjoint sets of keys. A key that was never joined is a set of its own.
 #[derive(Debug)]
 pub(crate) struct Sets<K> {
     parent: FxHashMap<K, K>,
@@ -17,7 +17,7 @@ impl<K> Default for Sets<K> {
 }
 
 impl<K: Copy + Eq + Hash + Ord> Sets<K> {
-    /// The key that stands for the set: its smallest.
+    /// The representative of a set: its smallest key.
     pub(crate) fn root(&self, mut k: K) -> K {
         while let Some(&p) = self.parent.get(&k) {
             k = p;

@@ -1,4 +1,4 @@
-//! Evaluating several graphs that were made from one: what they share is evaluated once.
+//! Joint evaluation of several graphs that were lowered from one: common values are evaluated once.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,25 +8,24 @@ use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, Operands, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Several graphs as one.
+/// Several graphs merged into one.
 ///
-/// Passes that keep the meaning let a value keep its name when they compute it otherwise. Values of one name and type
-/// are therefore the same number for number, up to rounding, and only what a graph computes on the way between such
-/// values is its own.
+/// A pass that rewrites a computation keeps the name of each value whose meaning it preserves. Values with the same
+/// name and type are therefore equal up to rounding. Each graph only adds the nodes between such values that differ.
 #[derive(Debug)]
 pub struct SharedGraph {
     graph: Graph,
-    /// For each graph, where its values are.
+    /// For each graph, the value of the merged graph that represents each of its values.
     places: Vec<FxHashMap<ValueId, ValueId>>,
-    /// How many samples are evaluated at a time.
+    /// The number of samples that are evaluated in parallel.
     pub at_once: usize,
 }
 
 impl SharedGraph {
-    /// The graphs of `made`, each lowered from `source` by passes that keep the meaning.
+    /// Merges the graphs of `made`, each lowered from `source` by passes that preserve the meaning of named values.
     ///
     /// # Errors
-    /// Where a node of a graph cannot stand in the joint one.
+    /// If a node cannot be added to the merged graph.
     pub fn new(source: &Graph, made: &[&Graph]) -> Result<Self, TypeError> {
         let mut joint =
             SharedGraph { graph: source.clone(), places: Vec::new(), at_once: rayon::current_num_threads() };
@@ -39,10 +38,11 @@ impl SharedGraph {
         Ok(joint)
     }
 
-    /// Graphs with the same inputs, with the outputs of all of them in their order: what they do alike is evaluated once.
+    /// Merges graphs with the same inputs. The result has the outputs of all of them, in order. Identical computations
+    /// are evaluated once.
     pub(crate) fn side_by_side(first: &Graph, others: &[&Graph]) -> Result<Self, TypeError> {
         let mut joint = SharedGraph::alone(first);
-        // To tell constants by their numbers reads all of them.
+        // Comparing constants by content reads all of them, which a single graph does not need.
         if others.is_empty() {
             return Ok(joint);
         }
@@ -61,7 +61,7 @@ impl SharedGraph {
         Ok(joint)
     }
 
-    /// One graph by itself.
+    /// A single graph.
     pub fn alone(graph: &Graph) -> Self {
         let own = graph.order().into_iter().flat_map(|n| graph.results(n)).map(|v| (v, v)).collect();
         SharedGraph { graph: graph.clone(), places: vec![own], at_once: rayon::current_num_threads() }
@@ -103,12 +103,12 @@ impl SharedGraph {
         Ok(places)
     }
 
-    /// The graph of all.
+    /// The merged graph.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }
 
-    /// What a run takes of memory in which all values are seen, or `None` where an extent is open.
+    /// The peak memory of a run in which all values are observed, or `None` if an extent is not known.
     pub fn peak(&self) -> Option<Peak> {
         self.executor(&self.places.iter().flat_map(FxHashMap::values).copied().collect()).peak()
     }
@@ -118,12 +118,12 @@ impl SharedGraph {
         self.places.iter().flat_map(FxHashMap::values).collect::<FxHashSet<_>>().len()
     }
 
-    /// Where value `v` of graph `i` is.
+    /// The value of the merged graph that represents value `v` of graph `i`.
     pub(crate) fn place(&self, i: usize, v: ValueId) -> Option<ValueId> {
         self.places[i].get(&v).copied()
     }
 
-    /// What runs all graphs at once and shows the values of `wanted`.
+    /// An executor that evaluates all graphs at once and keeps the values of `wanted`.
     pub(crate) fn executor(&self, wanted: &FxHashSet<ValueId>) -> Executor<'_> {
         let mut wanted: Vec<ValueId> = wanted.iter().copied().collect();
         wanted.sort_unstable();
@@ -131,7 +131,7 @@ impl SharedGraph {
     }
 }
 
-/// Values that can be told by their names.
+/// The values of a graph that have a unique name.
 fn named(graph: &Graph) -> FxHashMap<&str, ValueId> {
     let mut known: FxHashMap<&str, Option<ValueId>> = FxHashMap::default();
     for v in graph.order().into_iter().flat_map(|n| graph.results(n)).filter(|v| graph.constant(*v).is_none()) {
@@ -142,7 +142,7 @@ fn named(graph: &Graph) -> FxHashMap<&str, ValueId> {
     known.into_iter().filter_map(|(name, v)| Some((name, v?))).collect()
 }
 
-/// What tells an operator from all others. Constants are told by where their bytes are.
+/// A key that identifies an operator and its attributes. Constants are identified by the address of their data.
 fn identity(op: &Op) -> String {
     match op {
         Op::Const(c) => format!("{} {:p} {}", c.value.ty(), c.value.data().as_ptr(), c.value.data().len()),
@@ -150,7 +150,7 @@ fn identity(op: &Op) -> String {
     }
 }
 
-/// As [`identity`], with constants told by their numbers.
+/// Like [`identity`], with constants identified by a hash of their content.
 fn identity_by_content(op: &Op) -> String {
     match op {
         Op::Const(c) => {

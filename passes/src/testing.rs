@@ -1,4 +1,4 @@
-//! What the tests of passes share.
+//! Helpers for the tests of passes.
 
 use qcc_ir::eval::{Executor, relayout};
 use qcc_ir::ops::*;
@@ -7,7 +7,7 @@ use qcc_ir::{Elem, Graph, Layout, StorageType, Tensor, TensorType, ValueId};
 
 use crate::{Context, Pass, PassError, Pipeline, Stage, ignore};
 
-/// A target with channels-last images that has only the barest operators.
+/// A target with channels-last images and few native operators.
 pub(crate) static BARE: Target = Target {
     name: "bare",
     kernel,
@@ -21,7 +21,7 @@ pub(crate) static BARE: Target = Target {
     open_batch: OpenBatch { real: false, quantized: false },
 };
 
-/// What it has takes quantized activations and weights.
+/// All native kernels take quantized activations and weights.
 fn kernel(op: &Op, operands: &[&TensorType]) -> Option<Kernel> {
     let weight_order: &[usize] = match op {
         Op::Conv(_) => &[0, 2, 3, 1],
@@ -32,7 +32,7 @@ fn kernel(op: &Op, operands: &[&TensorType]) -> Option<Kernel> {
     native(op, operands).then_some(row)
 }
 
-/// A kernel that takes weights and activations however they are quantized.
+/// A kernel that takes any quantization of weights and activations.
 pub(crate) fn everything(op: &Op, operands: &[&TensorType]) -> Kernel {
     let axis = match op.quant_rule() {
         QuantRule::Contraction { channel } => Some(channel),
@@ -78,7 +78,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
     }
 }
 
-/// Numbers between -2 and 2 in no apparent order.
+/// Pseudo-random numbers between -2 and 2.
 pub(crate) fn noise(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     let next = || {
@@ -88,25 +88,25 @@ pub(crate) fn noise(count: usize, seed: u32) -> Vec<f32> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// A constant of such numbers.
+/// A constant of pseudo-random numbers.
 pub(crate) fn weight(g: &mut Graph, dims: &[usize]) -> ValueId {
     let values = noise(dims.iter().product(), dims.len() as u32 + 7);
     g.add_const(Tensor::from_vec(qcc_ir::Shape::known(dims), values), qcc_ir::Origin::none())
 }
 
-/// Runs passes for the bare target, each verified.
+/// Runs passes for the bare target and verifies the graph after each.
 pub(crate) fn apply(g: &mut Graph, passes: Vec<Box<dyn Pass>>) {
     try_apply(g, passes, &BARE).unwrap();
 }
 
-/// Runs passes for a target, each verified.
+/// Runs passes for a target and verifies the graph after each.
 pub(crate) fn try_apply(g: &mut Graph, passes: Vec<Box<dyn Pass>>, target: &Target) -> Result<(), PassError> {
     let mut pipeline = Pipeline::empty();
     pipeline.extend(Stage::Lower, passes);
     pipeline.run(.., g, &mut Context::new(target), &mut ignore)
 }
 
-/// The outputs in row-major order, for inputs of noise.
+/// The outputs in row-major order, for pseudo-random inputs.
 pub(crate) fn outputs(g: &Graph) -> Vec<Vec<f32>> {
     let inputs: Vec<Tensor> = g
         .inputs()
@@ -128,7 +128,7 @@ pub(crate) fn outputs(g: &Graph) -> Vec<Vec<f32>> {
     results.iter().map(|t| relayout(t, &Layout::row_major(t.ty().rank())).unwrap().reals().into_owned()).collect()
 }
 
-/// Fails where the outputs of two graphs are not close.
+/// Fails if the outputs of two graphs differ by more than rounding.
 pub(crate) fn assert_same(before: &Graph, after: &Graph) {
     let text = || format!("{}\n{}", qcc_ir::text::print_brief(before), qcc_ir::text::print_brief(after));
     for (a, b) in outputs(before).iter().zip(&outputs(after)) {

@@ -84,7 +84,7 @@ fn cut(b: &mut Build<'_>, op: ConvTranspose, operands: &[ValueId]) -> Built {
 fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -> Built {
     let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
     let mut image = operands[0];
-    // The extent of the window, minus the pads and the zeros that follow the last element.
+    // The image is padded by the extent of the window, minus the pads and the zeros that follow the last element.
     let mut pads = [Extents::new(), Extents::new()];
     for (i, &stride) in op.stride.iter().enumerate() {
         image = stretched(b, image, 2 + i, stride)?;

@@ -47,8 +47,8 @@ pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
 struct Layer {
     op: Recurrent,
     hidden: usize,
-    /// The recurrent weights, each with its bias. For a `Gru` that applies the reset gate before the product, those of
-    /// the candidate are separate.
+    /// The recurrent weights, each with the bias that is added to its product. For a `Gru` that applies the reset gate
+    /// before the product, those of the candidate are separate.
     products: Vec<(ValueId, Option<ValueId>)>,
     /// h, and c if the cell has it.
     states: Operands,

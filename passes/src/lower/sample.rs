@@ -64,7 +64,7 @@ pub(super) fn grid_sample(b: &mut Build<'_>, node: NodeId) -> Built {
     b.transpose(y, &channels_second)
 }
 
-/// The first row of the image of each position.
+/// For each position, the index of the first row of its image in the batch.
 fn first_rows(b: &mut Build<'_>, batch: usize, positions: usize, image: usize) -> Result<Taps, Skip> {
     let index = b.table(&[positions, 1], |i| (i / (positions / batch) * image) as i32)?;
     Ok(Taps { index, weight: None })
