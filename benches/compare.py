@@ -1,7 +1,7 @@
-"""qcc beside ONNX Runtime, as ratios of one run: `.venv/bin/python benches/compare.py [MODEL.onnx [DATA]]`.
+"""Compares qcc with ONNX Runtime and prints ratios: `.venv/bin/python benches/compare.py [MODEL.onnx [DATA]]`.
 
-Evaluator: one sample, one thread, medians taken in turn with ONNX Runtime's. Conversion: whole processes of the release
-binary, seconds and peak memory; with DATA also to int8. `tests/run` makes the environment."""
+Evaluator: one sample, one thread, medians of runs that alternate with ONNX Runtime. Conversion: time and peak memory of
+processes of the release binary; with DATA also to int8. `tests/run` creates the environment."""
 import os, subprocess, sys, tempfile, time
 import numpy as np, onnxruntime
 
@@ -35,7 +35,7 @@ def evaluator():
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-# Run in a small process of its own: a child's peak counts that of the process it is forked from.
+# A small helper process: the peak memory of a child includes that of the process it is forked from.
 WATCH = """
 import resource, subprocess, sys, time
 start = time.perf_counter()

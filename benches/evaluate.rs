@@ -1,5 +1,5 @@
-//! Times the evaluator on one sample and one thread: `cargo bench --bench evaluate -- MODEL.onnx [RUNS]` prints the
-//! median milliseconds of a run. `benches/compare.py` sets it beside ONNX Runtime.
+//! Benchmark of the evaluator on one sample and one thread: `cargo bench --bench evaluate -- MODEL.onnx [RUNS]` prints
+//! the median time of a run in milliseconds. `benches/compare.py` compares it with ONNX Runtime.
 #![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
 
 use std::path::Path;

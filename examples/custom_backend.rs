@@ -1,4 +1,4 @@
-//! A backend of one's own: a C header with the weights and a list of the operators.
+//! A custom backend that writes a C header with the weights and a list of the operators.
 //!
 //! `cargo run --example custom_backend`
 #![expect(clippy::print_stdout, reason = "examples print what they do")]
@@ -15,7 +15,7 @@ use qcc::ir::target::{Kernel, Target};
 use qcc::ir::{Checked, Elem};
 use qcc::{Compiler, NoObserver, Options, Precision};
 
-/// Writes C headers. Its operators are those of a small interpreter, which has images as N,C,H,W.
+/// Writes C headers for a small interpreter with N,C,H,W images.
 #[derive(Debug)]
 struct Header {
     target: Target,
@@ -23,7 +23,7 @@ struct Header {
 
 impl Header {
     fn new() -> Self {
-        // All else is as ONNX has it: row-major, in single precision.
+        // Everything else is as for ONNX: row-major, in single precision.
         let mut target = Format::Onnx.target().clone();
         target.name = "header";
         target.kernel = |op, _| {
@@ -53,7 +53,7 @@ impl Backend for Header {
         "h"
     }
 
-    /// The graph is checked: it has no operator but those above.
+    /// The graph is checked, so it has only the operators above.
     fn write(&self, graph: Checked<'_>, _: &Attachments, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
         let (mut text, mut summary) = (String::from("#pragma once\n"), Summary::default());
         let g = graph.graph();

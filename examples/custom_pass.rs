@@ -1,7 +1,7 @@
-//! Passes of one's own, before and after quantization.
+//! Custom passes, before and after quantization.
 //!
-//! `cargo run --example custom_pass` compiles a digit classifier that takes pixels from 0 to 1 into one that takes 0 to
-//! 255, and lists what computes in floating point behind quantization.
+//! `cargo run --example custom_pass` compiles a digit classifier for pixels from 0 to 1 into one for pixels from 0 to
+//! 255, and lists the nodes that compute in floating point after quantization.
 #![expect(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::error::Error;
@@ -14,7 +14,7 @@ use qcc::ir::{Graph, Shape, Tensor};
 use qcc::passes::{Context, Pass, PassError, Stage};
 use qcc::{Calibration, Compiler, Data, NoObserver, Options, Precision};
 
-/// Has the model take pixels as they are: divides its inputs by 255.
+/// Divides the inputs by 255, so that the model takes 8-bit pixels.
 #[derive(Debug)]
 struct TakePixels;
 
@@ -26,11 +26,11 @@ impl Pass for TakePixels {
     fn run(&self, g: &mut Graph, _: &mut Context<'_>) -> Result<(), PassError> {
         for input in g.inputs().collect::<Vec<_>>() {
             let origin = g.origin(input.node).clone();
-            let readers = g.users(input);
+            let users = g.users(input);
             let scale = Tensor::from_vec(Shape::known(&vec![1; g.ty(input).rank()]), vec![1.0f32 / 255.0]);
             let scale = g.add_const(scale, origin.clone());
             let scaled = g.add1(Binary { f: BinaryFn::Mul }, &[input, scale], origin)?;
-            readers.into_iter().for_each(|(node, operand)| g.set_operand(node, operand, scaled));
+            users.into_iter().for_each(|(node, operand)| g.set_operand(node, operand, scaled));
         }
         Ok(())
     }
@@ -46,8 +46,8 @@ impl Pass for ListFloat {
     }
 
     fn run(&self, g: &mut Graph, _: &mut Context<'_>) -> Result<(), PassError> {
-        let border = |op: &Op| matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_));
-        let float = |n: &_| !border(g.op(*n)) && g.result_types(*n).iter().all(|t| t.elem.qparams().is_none());
+        let boundary = |op: &Op| matches!(op, Op::Input(_) | Op::Const(_) | Op::Quantize(_) | Op::Dequantize(_));
+        let float = |n: &_| !boundary(g.op(*n)) && g.result_types(*n).iter().all(|t| t.elem.qparams().is_none());
         let names = g.order().into_iter().filter(float).map(|n| g.origin(n).to_string());
         if let Ok(mut list) = self.0.lock() {
             list.extend(names);
@@ -61,7 +61,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
         qcc::frontends::Model::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx"));
     let model = model.map_err(qcc::Failure::from)?;
     let inputs = model.inputs().map_err(qcc::Failure::from)?;
-    // A batch that is left open is 1.
+    // A dynamic batch is fixed to 1.
     let extents = inputs[0].shape.iter().flat_map(|s| s.dims()).map(|d| d.known().unwrap_or(1));
     let shape: Vec<usize> = extents.collect();
     let pixels = |seed: usize| (0..shape.iter().product()).map(move |i: usize| ((i * 31 + seed * 97) % 256) as f32);

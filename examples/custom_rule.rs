@@ -1,7 +1,7 @@
-//! A rewrite rule of one's own, with a state.
+//! A custom rewrite rule with state.
 //!
-//! `cargo run --example custom_rule` sets the smallest weights of a classifier to 0 before it is compiled, and says which
-//! layers the rule left alone and why.
+//! `cargo run --example custom_rule` prunes the smallest weights of a classifier before compilation, and prints which
+//! layers the rule skipped and why.
 #![expect(clippy::print_stdout, reason = "examples print what they do")]
 
 use std::error::Error;
@@ -11,11 +11,11 @@ use qcc::ir::ops::OpKind;
 use qcc::ir::{Elem, Graph, NodeId, Tensor};
 use qcc::passes::{Context, Pipeline, Rewrite, Rules, Settings, Skip, Stage, ignore};
 
-/// Sets weights of convolutions and products to 0 whose magnitude is below a share of the largest in their layer.
+/// Sets weights to 0 whose magnitude is below a fraction of the largest one in their layer.
 #[derive(Debug)]
 struct Prune {
     share: f32,
-    /// Layers with fewer weights stay as they are.
+    /// Layers with fewer weights are skipped.
     fewest: usize,
 }
 

@@ -1,4 +1,4 @@
-//! A graph that is built in code, quantized with tensors from memory, and written to memory.
+//! A graph that is built in code, calibrated with tensors from memory, and written to memory.
 //!
 //! `cargo run --example in_memory`
 #![expect(clippy::print_stdout, reason = "examples print what they do")]
@@ -11,7 +11,7 @@ use qcc::ir::ops::{MatMul, Unary, UnaryFn};
 use qcc::ir::{Graph, Origin, Shape, Tensor, TensorType};
 use qcc::{Calibration, Compiler, Data, NoObserver, Options, Precision};
 
-/// Numbers from -1 to 1 that look random and are the same each time.
+/// Reproducible pseudo-random numbers from -1 to 1.
 fn numbers(shape: &[usize], seed: u32) -> Tensor {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut next = || {
@@ -21,7 +21,7 @@ fn numbers(shape: &[usize], seed: u32) -> Tensor {
     Tensor::from_vec(Shape::known(shape), (0..shape.iter().product()).map(|_| next()).collect())
 }
 
-/// A perceptron: `tanh(x A) B`.
+/// A multilayer perceptron: `tanh(x A) B`.
 fn perceptron() -> Result<Graph, Box<dyn Error>> {
     let mut g = Graph::new("perceptron");
     let x = g.add_input("x", TensorType::f32(&[1, 16]));
@@ -50,7 +50,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let sqnr = report.worst_sqnr().ok_or("samples were compared")?;
     println!("{} bytes, SQNR {sqnr:.1} dB", file.len());
     assert!(sqnr > 25.0, "8 bits keep more than {sqnr:.1} dB of a perceptron");
-    // What was written can be read again.
+    // The artefact can be read back.
     Model::read(file.clone().into(), "".as_ref()).map_err(qcc::Failure::from)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Looking on while a model is compiled, and ending it.
+//! Progress reports and cancellation.
 //!
 //! `cargo run --example progress`
 #![expect(clippy::print_stdout, reason = "examples print what they do")]
@@ -12,7 +12,7 @@ use qcc::ir::Graph;
 use qcc::passes::PassId;
 use qcc::{Calibration, Compiler, Data, Failure, Observer, Options, Precision};
 
-/// Prints what happens, and ends it after so many samples.
+/// Prints events, and cancels the compilation after `most` samples.
 struct Printer {
     most: usize,
     seen: usize,

@@ -1,4 +1,4 @@
-//! Calibration data: dataset yamls, lists, arrays, pictures.
+//! Calibration data: dataset YAML files, image lists, arrays and images.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::refused;
 
-/// A folder in memory, where the system has one, with two pictures in `p`.
+/// A temporary folder, in memory if possible, with two images in `p`.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let made = || {
@@ -32,7 +32,7 @@ fn file(name: &str, data: &[u8]) -> PathBuf {
     path
 }
 
-/// What the data give a model with that input.
+/// Reads the data for a model with that input.
 fn fed(path: &Path, ty: TensorType) {
     let mut g = Graph::new("g");
     g.add_input("x", ty);
@@ -55,8 +55,8 @@ fn floats(dims: &[usize]) -> TensorType {
     TensorType::f32(dims)
 }
 
-/// Dataset yamls; after a zero byte, lists of pictures. Paths that lead out of the folder are left out: what lies there, how
-/// much and how deep, is the machine's.
+/// Dataset YAML files. After a zero byte, image lists. Paths that lead outside the folder are skipped, because the
+/// result would depend on the machine.
 pub(crate) fn yaml(data: &[u8]) {
     let leads_out =
         |w: &[u8]| w == b".." || (w[1] == b'/' && (w[0].is_ascii_whitespace() || b"'\"[{,&*|>-\0".contains(&w[0])));
@@ -69,7 +69,7 @@ pub(crate) fn yaml(data: &[u8]) {
     }
 }
 
-/// Arrays by their first byte: .npy, .npz, .npz that packs the rest.
+/// Arrays. The first byte selects .npy, .npz, or an .npz archive that contains the rest.
 pub(crate) fn array(data: &[u8]) {
     let [kind, rest @ ..] = data else { return };
     let path = match kind % 3 {
@@ -92,7 +92,7 @@ pub(crate) fn array(data: &[u8]) {
     fed(&path, TensorType::new(elem, Shape::known(&[1, 3, 2])));
 }
 
-/// Pictures of any format, told by their content.
+/// Images of any format, detected by content.
 pub(crate) fn picture(data: &[u8]) {
     let [channels, rest @ ..] = data else { return };
     let dims = if channels % 2 == 0 { [1, 3, 8, 6] } else { [1, 8, 6, 1] };

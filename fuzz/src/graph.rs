@@ -1,4 +1,4 @@
-//! Graphs: what passes make of them means the same, and is written.
+//! Graphs: passes must preserve results, and backends must write what passes produce.
 
 use std::ops::ControlFlow::Continue;
 
@@ -15,10 +15,10 @@ use qcc_passes::{Context, Numbers, PassError, Pipeline, Settings, SharedGraph, S
 
 use crate::refused;
 
-/// Bytes of values that are evaluated.
+/// The maximum memory of an evaluation in bytes.
 const MOST: u64 = 1 << 24;
 
-/// Runs stages of passes. What the user can change is a refusal; anything else is a fault.
+/// Runs the passes of a stage. Refusals are allowed; all other errors are bugs.
 fn run(g: &mut Graph, format: Format, stage: Stage, int8: bool, channels_last: bool) -> bool {
     let numbers = if int8 { Numbers::Quantized(quantize::Options::default()) } else { Numbers::Source };
     let mut cx = Context::new(format.target());
@@ -30,7 +30,7 @@ fn run(g: &mut Graph, format: Format, stage: Stage, int8: bool, channels_last: b
             refused(&d);
             false
         }
-        // Constants that cannot be computed: a division by 0, an index beyond its axis.
+        // Constants that cannot be evaluated, such as a division by 0 or an index out of range.
         Err(PassError::Eval(e)) => {
             assert!(!e.to_string().contains("internal error"), "{e}");
             false
@@ -55,7 +55,7 @@ fn written(g: &mut Graph, format: Format, form: WriteOptions, channels_last: boo
     }
 }
 
-/// Compiles an imported graph for every target, in floats and as it came.
+/// Compiles an imported graph for every target without calibration.
 pub(crate) fn compile(source: &Graph, channels_last: bool) {
     source.verify().unwrap_or_else(|e| panic!("{e}\n{}", print_brief(source)));
     print_brief(source);
@@ -75,7 +75,7 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
         if given {
             let mut cx = Context::new(format.target());
             match quantize::import_qdq(&g, &mut cx, quantize::Interface::Float) {
-                Ok(absorbed) => g = absorbed.graph,
+                Ok(imported) => g = imported.graph,
                 Err(PassError::Refused(d)) => {
                     refused(&d);
                     continue;
@@ -88,20 +88,20 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
     }
 }
 
-/// The outputs of a graph, where it is small.
+/// The outputs of a graph, if it needs little memory.
 fn evaluated(g: &Graph, inputs: &[Tensor]) -> Option<Result<Vec<Tensor>, RunError>> {
     let executor = Executor::new(g);
     executor.peak().is_some_and(|p| p.bytes <= MOST).then(|| executor.run(inputs, &mut |_, _| {}))
 }
 
-/// The same numbers, a little moved.
-fn moved(inputs: &[Tensor]) -> Vec<Tensor> {
+/// Slightly perturbed inputs.
+fn perturbed(inputs: &[Tensor]) -> Vec<Tensor> {
     let one =
         |t: &Tensor| Tensor::of(t.ty().clone(), t.view::<f32>().iter().map(|v| v * (1.0 + 1e-6) + 1e-7).collect());
     inputs.iter().map(one).collect()
 }
 
-/// The largest difference of an output, relative to its largest magnitude; none where that says nothing.
+/// The largest difference of an output, relative to its largest magnitude. `None` if it is meaningless.
 fn distance(a: &Tensor, b: &Tensor) -> Option<f32> {
     let (a, b) = (a.reals(), b.reals());
     if a.len() != b.len() || a.iter().chain(b.iter()).any(|v| !v.is_finite()) {
@@ -111,7 +111,7 @@ fn distance(a: &Tensor, b: &Tensor) -> Option<f32> {
     Some(a.iter().zip(b.iter()).map(|(x, y)| (x - y).abs() / largest).fold(0.0, f32::max))
 }
 
-/// What a graph gives, and how far it is moved by inputs that are hardly moved.
+/// The outputs of a graph, and their sensitivity to a perturbation of the inputs.
 struct Truth {
     inputs: Vec<Tensor>,
     outputs: Vec<Tensor>,
@@ -122,12 +122,12 @@ impl Truth {
     fn of(g: &Graph, seed: u64) -> Option<Self> {
         let inputs = inputs_for(g, seed);
         let outputs = evaluated(g, &inputs)?.ok()?;
-        let beside = evaluated(g, &moved(&inputs))?.ok()?;
+        let beside = evaluated(g, &perturbed(&inputs))?.ok()?;
         let moves = outputs.iter().zip(&beside).map(|(a, b)| distance(a, b)).collect();
         Some(Truth { inputs, outputs, moves })
     }
 
-    /// Fails where another graph gives something else, beyond what rounding explains.
+    /// Fails if the outputs of another graph differ by more than rounding explains.
     fn holds(&self, g: &Graph, what: &str, before: &Graph) {
         let Some(found) = evaluated(g, &self.inputs) else { return };
         let found = found.unwrap_or_else(|e| panic!("{what}: {e}\n{}\n{}", print_brief(before), print_brief(g)));
@@ -144,7 +144,7 @@ impl Truth {
     }
 }
 
-/// A random graph, made as the bytes say: simplified, written as ONNX and imported, lowered, quantized, laid out.
+/// A random graph, built from the bytes: simplified, written as ONNX and imported, lowered, quantized, and laid out.
 pub(crate) fn graph(data: &[u8]) {
     let [first, seed, rest @ ..] = data else { return };
     let steps: Vec<Step> = rest.as_chunks::<6>().0.iter().take(24).copied().collect();
@@ -174,7 +174,7 @@ pub(crate) fn graph(data: &[u8]) {
     }
 }
 
-/// Written as ONNX and read again, a graph means the same.
+/// A graph that is written as ONNX and imported must give equal results.
 fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
     let mut g = simple.clone();
     if !run(&mut g, Format::Onnx, Stage::Lower, false, false) {
@@ -189,7 +189,7 @@ fn imported(simple: &Graph, truth: &Truth, before: &Graph) {
     }
 }
 
-/// Quantized, a graph verifies, evaluates and is written.
+/// A quantized graph must verify, evaluate and be written.
 fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let joint = SharedGraph::alone(float);
     let sample = |_| Some(truth.inputs.clone());

@@ -1,6 +1,6 @@
-//! What is fed with bytes, and what must hold whatever they are.
+//! Fuzz targets and the properties that must hold for any input.
 //!
-//! A target never panics, takes little time and memory, and refuses with messages that tell no internal error.
+//! A target never panics, needs little time and memory, and refuses inputs with messages that are not internal errors.
 
 use qcc_ir::diagnostic::Diagnostic;
 
@@ -10,7 +10,7 @@ mod model;
 pub mod seeds;
 mod text;
 
-/// One kind of input.
+/// A fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
@@ -29,7 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("graph", graph::graph),
 ];
 
-/// Fails where a refusal is a fault of qcc's own, or tells nothing.
+/// Fails if a refusal is an internal error or has no message.
 fn refused(all: &[Diagnostic]) {
     assert!(!all.is_empty(), "a refusal without a reason");
     for d in all {

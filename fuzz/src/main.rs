@@ -1,4 +1,4 @@
-//! The driver: `QCC_FUZZ` names the target, or a folder for inputs to start from. `fuzz/run` calls it.
+//! The fuzzing driver. `QCC_FUZZ` is the name of a target, or a folder to write seeds to. `fuzz/run` starts it.
 
 #![no_main]
 

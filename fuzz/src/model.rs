@@ -1,4 +1,4 @@
-//! Model files: read, imported, compiled for every target.
+//! Model files: read, imported, and compiled for every target.
 
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
@@ -14,12 +14,12 @@ use zip::write::SimpleFileOptions;
 use crate::graph::compile;
 use crate::refused;
 
-/// ONNX models as they are. What has the magic of another format is that format's.
+/// ONNX models. Inputs with the magic number of another format are skipped.
 pub(crate) fn onnx(data: &[u8]) {
     model(data);
 }
 
-/// TFLite models; the identifier is put in its place.
+/// TFLite models. The file identifier is set to the right value.
 pub(crate) fn tflite(data: &[u8]) {
     let mut data = data.to_vec();
     if data.len() < 8 {
@@ -29,7 +29,7 @@ pub(crate) fn tflite(data: &[u8]) {
     model(&data);
 }
 
-/// OpenVINO IR: the XML file. Its constants lie in 4 KiB of numbers from -1 to 1.
+/// OpenVINO IR: the XML file. The constants are in 4 KiB of numbers from -1 to 1.
 pub(crate) fn openvino(data: &[u8]) {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -44,7 +44,7 @@ pub(crate) fn openvino(data: &[u8]) {
     disassembled(data);
 }
 
-/// Archives as they are.
+/// PyTorch archives.
 pub(crate) fn pt2(data: &[u8]) {
     let mut data = data.to_vec();
     if data.len() < 4 {
@@ -54,8 +54,8 @@ pub(crate) fn pt2(data: &[u8]) {
     model(&data);
 }
 
-/// Programs of `torch.export` in an archive that is well: the JSON of the program, of its weights and of its constants,
-/// zero bytes between them.
+/// Programs of `torch.export` in a valid archive: the JSON of the program, of its weights and of its constants,
+/// separated by zero bytes.
 pub(crate) fn program(data: &[u8]) {
     let none = &br#"{"config": {}}"#[..];
     let mut parts = data.split(|b| *b == 0);
@@ -75,7 +75,7 @@ pub(crate) fn program(data: &[u8]) {
     model(&zipped(&entries));
 }
 
-/// Pickled weights, in an archive whose program asks for some.
+/// Pickled weights, in an archive with a program that uses some.
 pub(crate) fn pickle(data: &[u8]) {
     static PROGRAM: OnceLock<Vec<u8>> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
@@ -90,9 +90,9 @@ pub(crate) fn pickle(data: &[u8]) {
     model(&zipped(&[("serialized_exported_program.json", program), ("serialized_state_dict.pt", &weights)]));
 }
 
-/// Names and bytes of what is in an archive.
+/// The names and contents of the entries of an archive.
 pub(crate) fn entries(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
-    // Archives may lie in it.
+    // An entry may itself contain an archive.
     let config = zip::read::Config { archive_offset: zip::read::ArchiveOffset::Known(0) };
     let mut zip = zip::ZipArchive::with_config(config, Cursor::new(archive)).expect("an archive");
     let count = zip.len();
@@ -121,7 +121,7 @@ fn model(data: &[u8]) {
     disassembled(data);
 }
 
-/// What is in a file is shown, or the file is refused; it is the same as itself.
+/// A file is disassembled or refused, and a comparison with itself finds no difference.
 fn disassembled(data: &[u8]) {
     let Some(kind) = Kind::of(data) else { return };
     let beside = |_: &str| Ok(Bytes::from_static(&[0x3e; 4096]));

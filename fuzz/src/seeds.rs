@@ -1,5 +1,5 @@
-//! Inputs to start from. Models are made from random graphs, from the tests' own models and, where the tests have run,
-//! from the ONNX standard's node tests.
+//! Seed inputs. Models are generated from random graphs, and taken from the test models and, if the tests have run,
+//! from the node tests of the ONNX standard.
 
 use std::fs;
 use std::ops::ControlFlow::Continue;
@@ -17,10 +17,10 @@ use qcc_passes::{Context, Numbers, Pipeline, Settings, SharedGraph, Stage, ignor
 
 use crate::model::entries;
 
-/// Bytes of a seed at most: small ones are varied more.
+/// The maximum size of a seed in bytes. Small seeds are mutated more.
 const MOST: usize = 24_000;
 
-/// Writes inputs into a folder for each target in `folder`.
+/// Writes the seeds of each target to a subfolder of `folder`.
 pub fn write(folder: &Path) {
     let mut seeds = Seeds { folder, count: 0 };
     graphs(&mut seeds);
@@ -47,7 +47,7 @@ impl Seeds<'_> {
     }
 }
 
-/// The passes of a target, and what it writes; none where it refuses.
+/// Runs the passes of a target and writes the result. `None` if the graph is refused.
 fn written(g: &Graph, format: Format, int8: bool, form: WriteOptions) -> Option<Vec<u8>> {
     let mut g = g.clone();
     let numbers = if int8 { Numbers::Quantized(Options::default()) } else { Numbers::Source };
@@ -69,7 +69,7 @@ fn written(g: &Graph, format: Format, int8: bool, form: WriteOptions) -> Option<
     files.files.remove("model")
 }
 
-/// Random graphs, as the steps that make them and as models.
+/// Random graphs, as construction steps and as models.
 fn graphs(seeds: &mut Seeds<'_>) {
     let mut state = 7u64;
     let mut byte = || {
@@ -91,7 +91,7 @@ fn graphs(seeds: &mut Seeds<'_>) {
     }
 }
 
-/// The node tests that the oracles of the tests wrote: `"model": [offset, length]` in the list.
+/// The node tests that the test oracles wrote: `"model": [offset, length]` in the list.
 fn node_tests(seeds: &mut Seeds<'_>) {
     let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/oracle");
     let (Ok(list), Ok(file)) =
@@ -115,7 +115,8 @@ fn node_tests(seeds: &mut Seeds<'_>) {
     }
 }
 
-/// The bundled programs of PyTorch: archives; their programs, with the descriptions of weights and constants; pickles.
+/// The PyTorch programs of the tests: archives, program JSON with the descriptions of weights and constants, and
+/// pickles.
 fn programs(seeds: &mut Seeds<'_>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/models/torch");
     let mut paths: Vec<_> = fs::read_dir(folder).expect("models").map(|e| e.expect("a model").path()).collect();
@@ -134,7 +135,7 @@ fn programs(seeds: &mut Seeds<'_>) {
             }
         }
     }
-    // What torch.save writes of two matrices that share a storage.
+    // The output of torch.save for two matrices that share a storage.
     let tensor = |name: &str, place: u8| {
         let head = format!("X{}{name}", text_length(name));
         let tensor = format!(
@@ -156,7 +157,7 @@ fn programs(seeds: &mut Seeds<'_>) {
     seeds.add("pickle", &dictionary.concat());
 }
 
-/// The length of a text as a pickle spells it.
+/// The length of a string in pickle encoding.
 fn text_length(text: &str) -> String {
     (text.len() as u32).to_le_bytes().map(char::from).iter().collect()
 }
@@ -233,7 +234,7 @@ fn data(seeds: &mut Seeds<'_>) {
     pictures(seeds);
 }
 
-/// Pictures of every kind of pixel in every format that has it.
+/// Images of every pixel format in every file format that supports it.
 fn pictures(seeds: &mut Seeds<'_>) {
     let (w, h) = (7, 5);
     let grey = DynamicImage::ImageLuma8(image::GrayImage::from_fn(w, h, |x, y| image::Luma([(x * 37 + y * 11) as u8])));
@@ -257,7 +258,7 @@ fn pictures(seeds: &mut Seeds<'_>) {
             }
         }
     }
-    // One with a palette, which the encoder does not write.
+    // An image with a palette, which the encoder does not write.
     let palette = b"\0\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x02\x08\x03\0\0\0\x45\x68\xfd\x16\0\0\0\x06PLTE\x01\x02\x03\x04\x05\x06\
         \xa5\xd3\xf1\x95\0\0\0\x0eIDAT\x78\x9cc\x60\x64\x60\x60\x04\0\0\x0b\0\x03\0\0\0\0\0\0\0\0IEND\xaeB`\x82";
     seeds.add("picture", palette);

@@ -1,11 +1,11 @@
-//! The text form of graphs, and the literals of Python in metadata.
+//! The text form of graphs, and Python literals in metadata.
 
 use qcc_ir::Graph;
 use qcc_ir::text::{Weights, parse, print_brief, print_full, weights_of};
 
 use crate::graph::compile;
 
-/// What parses prints to what parses to the same, and compiles or is refused.
+/// Text that parses must round-trip through the printer, and the graph must compile or be refused.
 pub(crate) fn text(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let g = match parse(text, &Weights::new()) {
@@ -26,7 +26,7 @@ pub(crate) fn text(data: &[u8]) {
     }
 }
 
-/// One name of the interface is one value, as importers see to.
+/// True if each input and output name stands for one value, as importers guarantee.
 fn names_differ(g: &Graph) -> bool {
     let inputs = g.inputs().map(|v| (g.name(v).map_or("", |n| n), v));
     let all = inputs.chain(g.outputs().iter().map(|o| (&*o.name, o.value)));
@@ -36,12 +36,12 @@ fn names_differ(g: &Graph) -> bool {
         && all.into_iter().all(|(name, v)| !name.is_empty() && *known.entry(name).or_insert(v) == v)
 }
 
-/// What importers give.
+/// True for the types that importers produce.
 fn row_major_and_real(ty: &qcc_ir::TensorType) -> bool {
     ty.layout.is_row_major() && ty.elem.qparams().is_none() && ty.bytes().is_some_and(|n| n <= 1 << 24)
 }
 
-/// A model whose metadata are the bytes: what is written of them is read as they are.
+/// A model with the bytes as metadata. Metadata that is written must be read back unchanged.
 pub(crate) fn literal(data: &[u8]) {
     use qcc_backends::{Format, Memory, WriteOptions};
     let Ok(text) = std::str::from_utf8(data) else { return };
