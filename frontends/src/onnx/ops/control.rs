@@ -1,4 +1,4 @@
-//! Control flow that is decided at import.
+//! Control flow, which is resolved at import.
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -7,7 +7,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("If", if_)];
 
-/// The branch that a constant condition chooses, inlined.
+/// Inlines the branch that a constant condition selects.
 fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
     let condition = n
