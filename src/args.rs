@@ -141,8 +141,8 @@ pub(crate) struct Compile {
     /// 8-bit weights, float activations (dynamic range quantization)
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) w8a32: bool,
-    /// With 8- or 4-bit weights: quantize the activations of matrix products and convolutions to 8 bits at run time,
-    /// which is faster (TFLite's kernels always do)
+    /// With 8- or 4-bit weights: quantize the activations of matrix products to 8 bits at run time, which is faster
+    /// (TFLite's kernels always do)
     #[arg(long, help_heading = "Precision (float32 otherwise)")]
     pub(crate) dynamic: bool,
     /// With --int8: no dynamic quantization of activations, even where it is more accurate; TensorFlow Lite for

@@ -37,7 +37,7 @@ impl fmt::Display for NodeDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): ", self.node, self.kind)?;
         match self.parts.as_slice() {
-            [] => f.write_str("removed: computed beforehand, part of another node, or not needed"),
+            [] => f.write_str("removed: folded, part of another node, or not needed"),
             [part] => write!(f, "{}: {}", part.form, part.reason),
             // Several parts are listed with their operators.
             parts => parts.iter().enumerate().try_for_each(|(i, part)| {

@@ -55,7 +55,8 @@ pub fn diff(before: &Path, after: &Path) -> Result<Changes, Failure> {
     let [a, b] = [inspect(before)?, inspect(after)?];
     if a.format != b.format {
         let message = format!("{} is {}, and {} is {}", before.display(), a.format, after.display(), b.format);
-        let help = "files of one format can be told apart; `qcc compare` evaluates models of any two";
+        let help =
+            "only files of one format can be compared by their contents; `qcc compare` evaluates models of any formats";
         return Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)));
     }
     Ok(a.diff(&b))

@@ -73,7 +73,7 @@ impl Stored {
     pub(crate) fn interface(self, port: &str, name: &str) -> Option<Diagnostic> {
         let (file, graph) = (self.name(), self.elem());
         let differs = self.is_widened() || matches!(self, Stored::Bf16 | Stored::F64);
-        let message = format!("{port} {name} is {file} in the model and {graph} in what is written");
+        let message = format!("{port} {name} is {file} in the model and {graph} in the artefact");
         differs.then(|| Diagnostic::warning("element-type", message))
     }
 
@@ -153,7 +153,7 @@ impl Doubles {
         let code = "double-precision";
         match self {
             Doubles { computed: true, .. } => {
-                let message = "the model computes in double precision; what is written computes in single precision";
+                let message = "the model computes in double precision; the artefact computes in single precision";
                 Some(Diagnostic::warning(code, message))
             }
             Doubles { constants: true, .. } => {

@@ -359,17 +359,17 @@ fn types_that_are_not_kept_are_told() {
     let cast = |x: &str, to: DataType, y: &str| node("Cast", &[x], &[y], vec![int("to", i64::from(i32::from(to)))]);
     let single = |x: &str| vec![cast(x, DataType::Float, "y")];
     for (data_type, message) in [
-        (DataType::Double, "input x is float64 in the model and f32 in what is written"),
-        (DataType::Bfloat16, "input x is bfloat16 in the model and f32 in what is written"),
-        (DataType::Uint16, "input x is uint16 in the model and i32 in what is written"),
-        (DataType::Uint32, "input x is uint32 in the model and i64 in what is written"),
+        (DataType::Double, "input x is float64 in the model and f32 in the artefact"),
+        (DataType::Bfloat16, "input x is bfloat16 in the model and f32 in the artefact"),
+        (DataType::Uint16, "input x is uint16 in the model and i32 in the artefact"),
+        (DataType::Uint32, "input x is uint32 in the model and i64 in the artefact"),
     ] {
         assert_eq!(typed(data_type, single("x")), [(true, "element-type", message.to_string())]);
     }
     for data_type in [DataType::Float, DataType::Float16, DataType::Uint8, DataType::Int64] {
         assert_eq!(typed(data_type, single("x")), []);
     }
-    let message = "the model computes in double precision; what is written computes in single precision";
+    let message = "the model computes in double precision; the artefact computes in single precision";
     let through =
         vec![cast("x", DataType::Double, "d"), node("Exp", &["d"], &["e"], vec![]), cast("e", DataType::Float, "y")];
     assert_eq!(typed(DataType::Float, through), [(true, "double-precision", message.to_string())]);

@@ -153,8 +153,8 @@ fn results_are_those_of_pytorch() {
 fn refusals_name_operator_node_and_line() {
     assert_eq!(
         refused(file("sampled")),
-        "unsupported-op: operator aten.rand_like.default is not supported [rand_like rand_like make.py:34] (a random \
-         result is never the same twice; export the model for inference)\n"
+        "unsupported-op: operator aten.rand_like.default is not supported [rand_like rand_like make.py:34] (the result \
+         is random; export the model for inference)\n"
     );
     assert_eq!(
         refused(file("inverted")),
@@ -377,7 +377,7 @@ fn pickles_rebuild_tensors_and_nothing_else() {
         (b"\x80\x02X\x01\x00\x00\x00aQ.", "persistent id"),
         (b"\x80\x02R", "stack is empty"),
         (b"\x80\x02.", "stack is empty"),
-        (b"\x80\x02N.", "no dictionary"),
+        (b"\x80\x02N.", "not a dictionary"),
     ] {
         let found = of(pickle);
         assert!(found.contains(said), "{said}: {found}");

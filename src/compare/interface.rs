@@ -101,7 +101,8 @@ fn unlike(kind: &str, a: &[End<'_>], b: &[End<'_>]) -> Diagnostic {
 fn warn_ambiguous(kind: &str, ends: &[End<'_>], wires: &[Wire], diagnostics: &mut Vec<Diagnostic>) {
     for (name, ty) in ends.iter().zip(wires).filter(|(e, w)| w.perm.is_none() && ambiguous(&e.1.shape)).map(|(e, _)| e)
     {
-        let message = format!("{kind} {name} is {}: its axes cannot be told apart and are taken as they are", ty.shape);
+        let message =
+            format!("{kind} {name} is {}: its channel axis is ambiguous, so its axes are not transposed", ty.shape);
         diagnostics.push(Diagnostic::warning("ambiguous-axes", message));
     }
 }

@@ -252,7 +252,7 @@ impl<'a> Narrowing<'a> {
         let warning = Diagnostic::warning("lost-weights", message).at(first).with_note(
             "weights of other input channels that share the scale are far larger: the inputs may differ in magnitude",
         );
-        Some(warning.with_help("--data PATH measures what that does to the outputs, and tries what helps; --exclude NAME keeps a layer in floating point"))
+        Some(warning.with_help("--data PATH measures the effect on the outputs and tries remedies; --exclude NAME keeps a layer in floating point"))
     }
 
     /// Warnings of inputs that are constant over all samples.

@@ -70,7 +70,7 @@ impl Preparation {
             return Ok(());
         }
         if !any(Samples::are_pixels) {
-            let message = "the data are fed as they are: only pictures and arrays of bytes become other numbers";
+            let message = "preprocessing applies to pictures and arrays of bytes only; these data are used as they are";
             let help = "save the numbers that the model takes, or uint8 pixels; or leave --preprocess, --scale, --mean, --std, --color and --resize out";
             return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help(help)));
         }

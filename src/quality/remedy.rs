@@ -93,9 +93,8 @@ pub(crate) fn advice(target: &str, precision: Precision, quality: &Quality, trie
     let cure = tried.iter().find(|(_, quality)| cures(quality));
     warning.with_help(match cure {
         Some((trial, _)) => format!("{} helps on these samples", trial.command(precision)),
-        None => {
-            "give more typical samples and check how they are prepared; --fp16 keeps values in floating point".into()
-        }
+        None => "give more representative samples and check their preprocessing; --fp16 keeps values in floating point"
+            .into(),
     })
 }
 

@@ -10,8 +10,8 @@ pub(super) const ROWS: &[Row] = &[("If", if_)];
 /// Inlines the branch that a constant condition selects.
 fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
-    let condition = n
-        .integer(0)
-        .map_err(|e| e.advised("export the model with the branch that is taken, or give what decides with --set"))?;
+    let condition = n.integer(0).map_err(|e| {
+        e.advised("export the model with the branch that is taken, or set the inputs of the condition with --set")
+    })?;
     n.inline(if condition != 0 { then } else { otherwise })
 }

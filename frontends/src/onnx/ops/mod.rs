@@ -118,7 +118,7 @@ fn advice(name: &str) -> Option<&'static str> {
         "Loop" | "Scan" => Some("export the model with the loop unrolled"),
         "NonMaxSuppression" => Some("export the model without post-processing"),
         _ if name.starts_with("Random") || matches!(name, "Bernoulli" | "Multinomial") => {
-            Some("a random result is never the same twice; export the model for inference")
+            Some("the result is random; export the model for inference")
         }
         _ => None,
     }

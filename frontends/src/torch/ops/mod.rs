@@ -125,7 +125,7 @@ fn advice(name: &str) -> Option<&'static str> {
         "istft" | "_fft_c2r" | "_fft_c2c" => Some("only transforms of real signals along one axis are supported"),
         "nms" | "torchvision.nms" => Some("export the model without post-processing"),
         "rand" | "randn" | "rand_like" | "randn_like" | "randint" | "bernoulli" | "multinomial" | "normal" => {
-            Some("a random result is never the same twice; export the model for inference")
+            Some("the result is random; export the model for inference")
         }
         _ if name.starts_with("fft_") => Some("only transforms of real signals along one axis are supported"),
         _ if name.contains('.') => Some("operators of other libraries have to be written in PyTorch's own"),
