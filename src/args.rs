@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line's arguments.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -20,23 +20,23 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Shows what is in a file: TFLite, ONNX, OpenVINO IR, a graph as text (.qir), or PyTorch (.pt2)
+    /// Shows the contents of a file: TFLite, ONNX, OpenVINO IR, a graph as text (.qir), or PyTorch (.pt2)
     Inspect(Inspect),
-    /// Shows what changed between two files of one format; the exit code is 1 where something did
+    /// Shows the differences between two files of one format; the exit code is 1 if there are any
     Diff(Diff),
-    /// Compares what two models give on the same data
+    /// Compares the outputs of two models on the same data
     Compare(Box<Compare>),
-    /// Lists the operators that models may use
+    /// Lists the supported operators of a source format
     Ops(Ops),
-    /// Lists the passes of a compilation, in the order in which they run
+    /// Lists the passes of a compilation in execution order
     Passes(Passes),
-    /// Runs passes on the graph of a model, and shows it or writes it as a .qir file
+    /// Runs passes on the graph of a model and prints the graph or writes it as a .qir file
     Opt(Opt),
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ops {
-    /// Whose operators
+    /// The source format
     #[arg(value_enum, default_value = "onnx")]
     pub(crate) of: Spelling,
 }
@@ -55,28 +55,28 @@ pub(crate) struct Passes {
 pub(crate) struct Opt {
     /// The model file (.qir, .onnx, .pt2, .tflite)
     pub(crate) file: PathBuf,
-    /// A pass to run, as `qcc passes` lists them, or `STAGE/*` for all of a stage; may be given several times. Without it
-    /// those of stage `simplify` run
+    /// A pass to run, as listed by `qcc passes`, or `STAGE/*` for all passes of a stage; may be repeated. Default: the
+    /// passes of stage `simplify`
     #[arg(long, value_name = "PASS")]
     pub(crate) pass: Vec<String>,
-    /// The target whose passes they are
+    /// The target that the passes are made for
     #[arg(long, value_enum, default_value = "tflite")]
     pub(crate) to: To,
-    /// Make no more than so many simplifying rewrites
+    /// Maximum number of simplification rewrites
     #[arg(long, value_name = "N")]
     pub(crate) stop_after: Option<usize>,
-    /// Shape of an input, where the file leaves it open
+    /// Shape of an input with open dimensions
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
-    /// Show why rules left nodes as they are, in place of the graph
+    /// Show why rules did not apply to nodes, instead of the graph
     #[arg(long)]
     pub(crate) explain: bool,
-    /// The .qir file to write, in place of showing the graph
+    /// Write the graph to this .qir file instead of printing it
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 }
 
-/// Formats whose operators have names.
+/// Source formats with named operators.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum Spelling {
     Onnx,
@@ -87,27 +87,27 @@ pub(crate) enum Spelling {
 pub(crate) struct Inspect {
     /// The model file
     pub(crate) file: PathBuf,
-    /// Show it as JSON (docs/inspect.md)
+    /// Print JSON (docs/inspect.md)
     #[arg(long)]
     pub(crate) json: bool,
-    /// As `--json`, where it is `json`
+    /// Same as `--json` if `json`
     #[arg(long, value_enum, default_value_t = Format::Text, hide = true)]
     pub(crate) format: Format,
-    /// Show the graph that qcc makes of it, in place of the file's own operators
+    /// Show the graph that qcc imports, instead of the file's own operators
     #[arg(long)]
     pub(crate) graph: bool,
-    /// Shape of an input, where the file leaves it open; shows the graph
+    /// Shape of an input with open dimensions; shows the graph
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Diff {
-    /// The file as it was
+    /// The old file
     pub(crate) before: PathBuf,
-    /// The file as it is
+    /// The new file
     pub(crate) after: PathBuf,
-    /// Show the changes as JSON (docs/inspect.md)
+    /// Print the differences as JSON (docs/inspect.md)
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -124,160 +124,161 @@ pub(crate) struct Compile {
     /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
     pub(crate) model: PathBuf,
 
-    /// What to compile to, also several: `tflite,onnx,openvino` (`litert` is tflite)
+    /// Target formats, separated by commas: `tflite,onnx,openvino` (`litert` is tflite)
     #[arg(long, alias = "format", value_enum, value_delimiter = ',', required = true)]
     pub(crate) to: Vec<To>,
 
-    /// File to write, or a folder for it; the model's name with the precision in the current folder otherwise
+    /// Output file, or folder for it [default: the model's name with the precision, in the current folder]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Weights in half precision
+    /// Float16 weights
     #[arg(long, alias = "half", group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) fp16: bool,
-    /// Weights and activations in 8 bits; needs --data
+    /// 8-bit weights and activations; needs --data
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) int8: bool,
-    /// Weights in 8 bits, activations in floating point (dynamic range)
+    /// 8-bit weights, float activations (dynamic range quantization)
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) w8a32: bool,
-    /// With 8- or 4-bit weights: activations of products are quantized to 8 bits when the model runs, which is faster
-    /// (TFLite's kernels always do that)
+    /// With 8- or 4-bit weights: quantize the activations of matrix products to 8 bits at run time, which is faster
+    /// (TFLite's kernels always do)
     #[arg(long, help_heading = "Precision (float32 otherwise)")]
     pub(crate) dynamic: bool,
-    /// With --int8: no product quantizes its activations when the model runs, even where that is more accurate; TensorFlow
-    /// Lite for Microcontrollers and many accelerators have no kernels for those
+    /// With --int8: no dynamic quantization of activations, even where it is more accurate; TensorFlow Lite for
+    /// Microcontrollers and many accelerators have no kernels for it
     #[arg(long = "static", help_heading = "Precision (float32 otherwise)")]
     pub(crate) only_static: bool,
-    /// The precision by Ultralytics' names
+    /// The precision by Ultralytics' name
     #[arg(long, group = "precision", value_enum, help_heading = "Precision (float32 otherwise)")]
     pub(crate) quantize: Option<Quantize>,
-    /// Weights that share a scale, with `--quantize w4a32`
+    /// Block size: number of weights that share a scale, with `--quantize w4a32`
     #[arg(long, value_enum, default_value_t = Block::Of32, help_heading = "Precision (float32 otherwise)")]
     pub(crate) block: Block,
 
-    /// How ranges are chosen [default: mse]
+    /// How activation ranges are chosen from the calibration data [default: mse]
     #[arg(long, value_enum, help_heading = "Calibration")]
     pub(crate) calibrator: Option<Calibrator>,
-    /// Data that the result is compared with the float model on; without it, a quarter of --data is kept out of
-    /// calibration for that where there are 8 samples or more
+    /// Data for comparing the result with the float model [default: a quarter of --data, held out of calibration, if
+    /// there are at least 8 samples]
     #[arg(long, value_name = "PATH", help_heading = "Calibration")]
     pub(crate) validate: Option<PathBuf>,
 
-    /// Shape of an input, where the file leaves it open (`images=1,3,640,640`)
+    /// Shape of an input with open dimensions (`images=1,3,640,640`)
     #[arg(long, value_name = "NAME=DIMS", help_heading = "Inputs and outputs")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
-    /// An input that becomes a constant (`sr=16000`)
+    /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
-    /// What inputs and outputs of an int8 or float16 model hold
+    /// Element type of the inputs and outputs of an int8 or float16 model
     #[arg(long, value_enum, default_value_t = Io::Float, help_heading = "Inputs and outputs")]
     pub(crate) io: Io,
-    /// Order of the axes of image inputs
+    /// Axis order of image inputs
     #[arg(long, value_enum, default_value_t = InputLayout::Nhwc, help_heading = "Inputs and outputs")]
     pub(crate) input_layout: InputLayout,
 
-    /// Nodes that stay in floating point; `*` stands for any characters
+    /// Nodes that stay in floating point; `*` matches any characters
     #[arg(long, value_name = "PATTERN", help_heading = "Control")]
     pub(crate) exclude: Vec<String>,
-    /// Least signal to quantization noise ratio of every output; below it nothing is written and the exit code is 3
+    /// Minimum signal-to-quantization-noise ratio of every output; if not met, nothing is written and the exit code is
+    /// 3
     #[arg(long, value_name = "DB", value_parser = number, help_heading = "Control")]
     pub(crate) min_sqnr: Option<f64>,
-    /// Least agreement with the float model of every output that tells what it is for (boxes, classes, vectors ..);
-    /// below it nothing is written and the exit code is 3
+    /// Minimum agreement with the float model of every output of known kind (boxes, classes, embeddings ..); if not
+    /// met, nothing is written and the exit code is 3
     #[arg(long, value_name = "PERCENT", value_parser = number, help_heading = "Control")]
     pub(crate) min_agreement: Option<f64>,
-    /// Compare what is to be written with the model on one sample (of --data, else random numbers), in any precision;
-    /// refuse a difference that the precision does not explain
+    /// Compare the result with the model on one sample (of --data, else random numbers) in any precision; refuse
+    /// differences that the precision does not explain
     #[arg(long, help_heading = "Control")]
     pub(crate) verify: bool,
 
-    /// ONNX with --fp16: values are 16 bits wide too, for processors that compute with such; data, if given, show which
-    /// would overflow
+    /// ONNX with --fp16: float16 activations too, for hardware with float16 arithmetic; with data, values that would
+    /// overflow stay in float32
     #[arg(long, help_heading = "Output")]
     pub(crate) half_values: bool,
-    /// ONNX: integer operators (`QLinearConv`) in place of QuantizeLinear and DequantizeLinear around real ones
+    /// ONNX: integer operators (`QLinearConv`) instead of QuantizeLinear and DequantizeLinear around float operators
     #[arg(long, help_heading = "Output")]
     pub(crate) qoperator: bool,
-    /// ONNX: weights in a file of their own; without it from the size on that one file cannot hold
+    /// ONNX: weights in a separate file [default: only if the model is too large for one file]
     #[arg(long, help_heading = "Output")]
     pub(crate) external_data: bool,
-    /// Also write the report, as JSON
+    /// Also write the report as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) report: Option<PathBuf>,
-    /// Show what each node computes with (integer, dynamic, weights only or float) and why; of the nodes that match a
-    /// pattern, where one is given: `*` stands for any characters
+    /// Show for each node how it is computed (integer, dynamic, weights only or float) and why; with a pattern only for
+    /// matching node names: `*` matches any characters
     #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "*", help_heading = "Output")]
     pub(crate) explain: Option<String>,
-    /// Show the graph after a pass (`qcc passes` lists them)
+    /// Show the graph after a pass (listed by `qcc passes`)
     #[arg(long, value_name = "PASS", help_heading = "Output")]
     pub(crate) print_after: Vec<String>,
-    /// Make no more than so many simplifying rewrites of a graph, to find the one that changes something
+    /// Maximum number of simplification rewrites of a graph, to find by bisection the one that changes the result
     #[arg(long, value_name = "N", help_heading = "Control")]
     pub(crate) stop_after: Option<usize>,
-    /// Say nothing but errors
+    /// Errors only
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
-    /// Say more: notes, all nodes in floating point, each stage
+    /// More output: notes, all float nodes, each stage
     #[arg(short, long, action = ArgAction::SetTrue, help_heading = "Output")]
     pub(crate) verbose: bool,
 }
 
-/// What models are fed with.
+/// The input data of models.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataArgs {
-    /// Dataset .yaml, folder of pictures, .txt list, .npy, .npz (an array for each input), or `random`
+    /// Dataset .yaml, folder of images, .txt list, .npy, .npz (one array per input), or `random`
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
-    /// Samples at most, spread evenly over the data
+    /// Maximum number of samples, spread evenly over the data
     #[arg(long, value_name = "N", value_parser = positive, requires = "data", help_heading = "Data")]
     pub(crate) samples: Option<usize>,
-    /// How pictures become inputs; Ultralytics' models say so themselves
+    /// How images are preprocessed [default: read from the metadata of Ultralytics models]
     #[arg(long, value_enum, help_heading = "Data")]
     pub(crate) preprocess: Option<Preset>,
-    /// Factor of picture values, which are 0 to 255 (`1/255`)
+    /// Factor for pixel values, which are 0 to 255 (`1/255`)
     #[arg(long, value_name = "X", value_parser = number, help_heading = "Data")]
     pub(crate) scale: Option<f64>,
-    /// Taken off after scaling: one number, or one for each channel
+    /// Mean, subtracted after scaling: one number, or one per channel
     #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true, help_heading = "Data")]
     pub(crate) mean: Option<Channels>,
-    /// Divisor after that: one number, or one for each channel
+    /// Standard deviation, the divisor after that: one number, or one per channel
     #[arg(long, value_name = "X[,Y,Z]", value_parser = divisors, help_heading = "Data")]
     pub(crate) std: Option<Channels>,
-    /// Order of the channels
+    /// Channel order
     #[arg(long, value_enum, help_heading = "Data")]
     pub(crate) color: Option<Color>,
-    /// How pictures are brought to the model's size
+    /// How images are resized to the model's input size
     #[arg(long, value_enum, help_heading = "Data")]
     pub(crate) resize: Option<Resize>,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Compare {
-    /// The model that counts as the truth
+    /// The reference model
     pub(crate) truth: PathBuf,
     /// The model that is compared with it
     pub(crate) other: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// Shape of an input, where both files leave it open (`images=1,3,640,640`)
+    /// Shape of an input with open dimensions in both files (`images=1,3,640,640`)
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
-    /// An input that becomes a constant (`sr=16000`)
+    /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES")]
     pub(crate) set: Vec<Named<f64>>,
-    /// Least signal to noise ratio of every output; below it the exit code is 3
+    /// Minimum signal-to-noise ratio of every output; if not met, the exit code is 3
     #[arg(long, value_name = "DB", value_parser = number)]
     pub(crate) min_sqnr: Option<f64>,
-    /// Least agreement of every output that tells what it is for; below it the exit code is 3
+    /// Minimum agreement of every output of known kind; if not met, the exit code is 3
     #[arg(long, value_name = "PERCENT", value_parser = number)]
     pub(crate) min_agreement: Option<f64>,
-    /// Show the result as JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Shapes by the names of inputs, as the importer takes them.
+/// Shapes by input name, as the importer takes them.
 pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, Vec<usize>)> {
     let extents = |s: &Named<NonZeroUsize>| s.values.iter().map(|n| n.get()).collect();
     named.iter().map(|s| (s.name.clone(), extents(s))).collect()
@@ -290,7 +291,7 @@ pub(crate) enum To {
     Onnx,
     #[value(alias = "ov")]
     Openvino,
-    /// The float graph as qcc has it: text that is a model again
+    /// The float graph of qcc as text, which is also a source format
     Qir,
 }
 
@@ -302,11 +303,11 @@ pub(crate) enum Quantize {
     Float16,
     #[value(name = "8", aliases = ["int8", "w8a8"])]
     Int8,
-    // Not there yet; the refusal says so.
+    // Not implemented; the refusal says so.
     #[value(hide = true)]
     W8a16,
     W8a32,
-    /// ONNX and OpenVINO: matrices of products in 4 bits, in blocks; other weights in 8 bits
+    /// ONNX and OpenVINO: blockwise 4-bit weights of matrix products; other weights have 8 bits
     W4a32,
 }
 
@@ -324,25 +325,25 @@ pub(crate) enum Block {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Calibrator {
-    /// All that was seen
+    /// Full range of all values
     Minmax,
-    /// Mean of each sample's least and greatest
+    /// Mean of the samples' minima and maxima
     MovingAverage,
-    /// All but a ten-thousandth at either end
+    /// All values but 0.01 % at either end
     Percentile,
-    /// Least squared error
+    /// Minimum mean squared error
     Mse,
-    /// Least loss of information
+    /// Minimum KL divergence
     Entropy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Preset {
-    /// Letterboxed on 114, 0 to 1
+    /// Letterbox with padding value 114, scale 1/255
     Yolo,
-    /// 224 of 256 from the middle, 0 to 1, ImageNet's mean and standard deviation
+    /// Resize to 256, center crop 224, scale 1/255, ImageNet mean and std
     Imagenet,
-    /// Stretched, 0 to 255
+    /// Stretch, no scaling (0 to 255)
     None,
 }
 
@@ -354,11 +355,11 @@ pub(crate) enum Color {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Resize {
-    /// To fit, the rest filled with 114
+    /// Scale to fit, pad with 114
     Letterbox,
-    /// Both sides to the target
+    /// Scale both sides independently
     Stretch,
-    /// The middle, as large as fits
+    /// Crop the largest centered region
     CenterCrop,
 }
 
@@ -388,9 +389,9 @@ impl<T: FromStr> FromStr for Named<T> {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        // Names of values may hold `=`; numbers do not.
+        // Input names may contain `=`; numbers do not.
         let (name, values) = s.rsplit_once('=').ok_or("expected NAME=NUMBERS")?;
-        let value = |v: &str| v.trim().parse().map_err(|_| format!("`{v}` is no number that fits here"));
+        let value = |v: &str| v.trim().parse().map_err(|_| format!("`{v}` is not a valid number"));
         // An empty list is the shape of a scalar.
         let values = values.split(',').filter(|v| !v.is_empty()).map(value).collect::<Result<_, _>>()?;
         Ok(Named { name: name.into(), values })
@@ -414,17 +415,17 @@ impl FromStr for Channels {
     }
 }
 
-/// A finite number, also as a fraction (`1/255`).
+/// A finite number, or a fraction of two numbers (`1/255`).
 fn number(s: &str) -> Result<f64, String> {
-    let parse = |s: &str| s.trim().parse::<f64>().map_err(|_| format!("`{s}` is no number"));
+    let parse = |s: &str| s.trim().parse::<f64>().map_err(|_| format!("`{s}` is not a number"));
     let value = match s.split_once('/') {
         Some((a, b)) => parse(a)? / parse(b)?,
         None => parse(s)?,
     };
-    if value.is_finite() { Ok(value) } else { Err(format!("`{s}` is no finite number")) }
+    if value.is_finite() { Ok(value) } else { Err(format!("`{s}` is not a finite number")) }
 }
 
-/// Channels that may divide.
+/// Divisors per channel, all above 0.
 fn divisors(s: &str) -> Result<Channels, String> {
     let channels: Channels = s.parse()?;
     if channels.0.iter().all(|c| *c > 0.0) { Ok(channels) } else { Err("expected numbers above 0".into()) }

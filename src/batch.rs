@@ -1,4 +1,4 @@
-//! Batches that the source leaves open: whether a graph that was compiled for 1 means for 2 what the source means.
+//! Open batch extents: whether a graph that was compiled for batch 1 computes the same as the source for batch 2.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use qcc_passes::open_batch::{open_batch, static_batch};
 use crate::data::Dataset;
 use crate::memory;
 
-/// Largest difference, relative to the largest magnitude of an output: float arithmetic in another order.
+/// Maximum difference relative to the largest magnitude of an output. It covers float operations in another order.
 const CLOSE: f32 = 1e-4;
 
-/// The source with batches of 2, and data for it.
+/// The source imported with batch 2, and data for it.
 #[derive(Debug)]
 pub(crate) struct Pair {
     source: Graph,
@@ -24,7 +24,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Imports the source again. `one` is what it was with batches of 1.
+    /// Imports the source again. `one` is the source imported with batch 1.
     pub(crate) fn import(
         model: &Model,
         options: &ImportOptions,
@@ -44,7 +44,7 @@ impl Pair {
             Box::new(static_batch(format!("with 2 it cannot be imported: {why}")))
         };
         let source = model.import(&options).map_err(refused)?.graph;
-        // One of the source, one of the graph that it is compared with.
+        // One evaluation of the source, one of the graph that it is compared with.
         if let Some(peak) = Executor::new(&source).peak() {
             memory::evaluations(&source, peak, peak.bytes).map_err(|e| Box::new(static_batch(e.message)))?;
         }
@@ -53,7 +53,7 @@ impl Pair {
         Ok(Pair { source, inputs })
     }
 
-    /// Fails, with the note for the user, where the graph opened is not the source.
+    /// Fails with a note for the user if the graph with open batch computes other results than the source.
     pub(crate) fn check(&self, graph: &Graph, target: &Target, open: &[OpenExtent]) -> Result<(), Box<Diagnostic>> {
         let opened = open_batch(graph, target, open)?;
         match check_meaning(&self.source, &opened, &self.inputs) {

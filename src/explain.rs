@@ -1,4 +1,4 @@
-//! What became of the nodes of a model when it was quantized.
+//! How each node of a quantized model is computed, and why.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use qcc_ir::Graph;
 use qcc_ir::ops::Op;
 use qcc_passes::decisions::{Decision, Form, Reason};
 
-/// What a node of the source model computes with in an artefact.
+/// How a node of the source model is computed in an artefact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeDecision {
@@ -16,18 +16,18 @@ pub struct NodeDecision {
     pub node: Arc<str>,
     /// Its operator in the source model.
     pub kind: Arc<str>,
-    /// What its parts compute with, and why: one for each form and reason. Nothing where no node of the artefact stands for
-    /// it: it was computed beforehand, is part of what stands for another node, or was not needed.
+    /// How its parts are computed, and why: one entry for each form and reason. Empty if no node of the artefact stands
+    /// for it: it was folded, is part of another node, or is not needed.
     pub parts: Vec<Part>,
 }
 
-/// Operators of an artefact that stand for a node, and what they compute with.
+/// Operators of an artefact that stand for a source node, and how they are computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Part {
-    /// The operators, as the text form of graphs spells them, each once.
+    /// The operators' names in the text form of graphs, without duplicates.
     pub operators: Vec<&'static str>,
-    /// What they compute with.
+    /// How they are computed.
     pub form: Form,
     /// Why.
     pub reason: Reason,
@@ -37,9 +37,9 @@ impl fmt::Display for NodeDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): ", self.node, self.kind)?;
         match self.parts.as_slice() {
-            [] => f.write_str("removed: computed beforehand, part of another node, or not needed"),
+            [] => f.write_str("removed: folded, part of another node, or not needed"),
             [part] => write!(f, "{}: {}", part.form, part.reason),
-            // Which operator is which.
+            // Several parts are listed with their operators.
             parts => parts.iter().enumerate().try_for_each(|(i, part)| {
                 let separator = if i == 0 { "" } else { "; " };
                 write!(f, "{separator}{} ({}): {}", part.form, part.operators.join(", "), part.reason)
@@ -48,7 +48,7 @@ impl fmt::Display for NodeDecision {
     }
 }
 
-/// The decisions on the nodes of a lowered graph by the nodes of the source model; nothing where none was made.
+/// The decisions on the nodes of a lowered graph, grouped by source node; empty if there are none.
 pub(crate) fn by_node(source: &Graph, decisions: &[Decision]) -> Vec<NodeDecision> {
     if decisions.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What is in a model file, and what changed between two of them.
+//! The contents of model files, and the differences between two of them.
 //!
 //! ```
 //! let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/mnist_lenet.onnx");
@@ -16,10 +16,10 @@ use qcc_ir::diagnostic::Diagnostic;
 
 use crate::Failure;
 
-/// What is in a file, as its format has it. A `.pt2` file is shown as the graph that is made of it.
+/// The contents of a file in the terms of its format. A `.pt2` file is shown as the graph that is imported from it.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub fn inspect(path: &Path) -> Result<Disassembly, Failure> {
     let file =
         map(path).map_err(|e| Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display())))?;
@@ -34,34 +34,35 @@ pub fn inspect(path: &Path) -> Result<Disassembly, Failure> {
             Ok(all)
         }
         Err(error) if kind == Kind::Graph => Err(error.diagnostic().into()),
-        // What reads models says more of a file that is none.
+        // The importer has more precise messages for files that are not models.
         Err(error) => Err(Model::open(path).err().map_or_else(|| error.diagnostic().into(), Failure::from)),
     }
 }
 
-/// The graph that is made of a model.
+/// The graph that is imported from a model.
 ///
 /// # Errors
-/// Where the model cannot be read or is refused.
+/// If the model cannot be read or is refused.
 pub fn inspect_graph(path: &Path, options: &ImportOptions) -> Result<Disassembly, Failure> {
     Ok(Disassembly::of_graph(&qcc_frontends::open(path, options)?.graph))
 }
 
-/// What changed from one file to another one of the same format.
+/// The differences between two files of one format.
 ///
 /// # Errors
-/// Where a file cannot be read, or the formats differ.
+/// If a file cannot be read, or the formats differ.
 pub fn diff(before: &Path, after: &Path) -> Result<Changes, Failure> {
     let [a, b] = [inspect(before)?, inspect(after)?];
     if a.format != b.format {
         let message = format!("{} is {}, and {} is {}", before.display(), a.format, after.display(), b.format);
-        let help = "files of one format can be told apart; `qcc compare` evaluates models of any two";
+        let help =
+            "only files of one format can be compared by their contents; `qcc compare` evaluates models of any formats";
         return Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)));
     }
     Ok(a.diff(&b))
 }
 
-/// Metadata behind the tables of a TFLite file.
+/// Metadata that is appended to a TFLite file.
 fn appended(kind: Kind, file: &Bytes, path: &Path) -> Vec<Entry> {
     if kind != Kind::Tflite {
         return Vec::new();

@@ -1,10 +1,10 @@
-//! Signals and panics: what ends the program, and what is said then.
+//! Signals and panics that end the program, and their messages.
 
 use std::path::Path;
 
 use qcc::ir::diagnostic::printable;
 
-/// Leaves panics untold that are told as errors.
+/// Suppresses the panic message for panics that are caught and reported as errors.
 pub(crate) fn hush_contained_panics() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -14,14 +14,14 @@ pub(crate) fn hush_contained_panics() {
     }));
 }
 
-/// Lets SIGINT and SIGTERM remove unfinished files before they end the program, with the exit code that shells give to
-/// such an end.
+/// Installs handlers for SIGINT and SIGTERM: unfinished files are removed, then the program exits with the code that
+/// shells use for these signals.
 #[cfg(unix)]
 pub(crate) fn leave_nothing() {
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    // Where signals cannot be handled they end the program as they always do.
+    // Without handlers the signals end the program by default.
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
@@ -31,7 +31,8 @@ pub(crate) fn leave_nothing() {
     });
 }
 
-/// Lets the program end with a message where a mapped file is cut short, or its disk fails, while its bytes are read.
+/// Installs a handler that ends the program with a message if a mapped file is truncated or its disk fails while it is
+/// read.
 #[cfg(unix)]
 pub(crate) fn name_lost_files(models: &[&Path]) {
     use std::sync::OnceLock;
@@ -39,7 +40,7 @@ pub(crate) fn name_lost_files(models: &[&Path]) {
     use signal_hook::consts::SIGBUS;
     use signal_hook::low_level;
 
-    /// A handler may not allocate: the message is there beforehand.
+    /// A signal handler must not allocate: the message is made beforehand.
     static MESSAGE: OnceLock<String> = OnceLock::new();
     let names: Vec<String> = models.iter().map(|m| printable(&m.display().to_string()).into_owned()).collect();
     let message = format!(
@@ -56,9 +57,9 @@ pub(crate) fn name_lost_files(models: &[&Path]) {
         }
         low_level::exit(i32::from(crate::report::REFUSED));
     };
-    // SAFETY: the handler reads a static, makes one system call that writes, and ends the process: nothing that it
+    // SAFETY: the handler reads a static, makes one system call that writes, and ends the process. Nothing that it
     // calls takes a lock, allocates or unwinds.
-    #[expect(unsafe_code, reason = "there is no safe way to survive a mapped file that lost its bytes")]
+    #[expect(unsafe_code, reason = "there is no safe way to handle a truncated mapped file")]
     let _ = unsafe { low_level::register(SIGBUS, end) };
 }
 

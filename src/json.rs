@@ -1,7 +1,10 @@
-//! JSON that terminals show as it is.
+//! JSON that is safe to print on a terminal.
 //!
 //! ```
-//! assert_eq!(qcc::json::pretty(&["a\u{1b}[2J"]).unwrap(), "[\n  \"a\\u001b[2J\"\n]\n");
+//! assert_eq!(qcc::json::pretty(&["a\u{1b}[2J"]).unwrap(), "[
+//!   \"a\\u001b[2J\"
+//! ]
+//! ");
 //! ```
 
 use std::fmt::Write;
@@ -9,16 +12,16 @@ use std::fmt::Write;
 use qcc_ir::diagnostic::is_order;
 use serde::Serialize;
 
-/// A value as JSON on several lines. JSON lets most of the characters stand in strings that terminals and editors take for
-/// orders; here all are escaped.
+/// A value as indented JSON. Control characters that terminals and editors interpret are escaped, also those that JSON
+/// permits in strings.
 ///
 /// # Errors
-/// Where the value has no JSON.
+/// If the value cannot be serialized as JSON.
 pub fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
     let plain = serde_json::to_string_pretty(value)?;
     let mut json = String::with_capacity(plain.len() + 1);
     for c in plain.chars() {
-        // Outside of strings there are no others.
+        // A newline is the only control character outside of strings.
         if is_order(c) && c != '\n' {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 let _ = write!(json, "\\u{unit:04x}");

@@ -1,5 +1,4 @@
-//! The qcc compiler as a library: [`Compiler`] takes a model file and options and gives a compiled file and a
-//! [`Report`].
+//! The qcc compiler as a library: [`Compiler`] compiles a model file with [`Options`] and returns a [`Report`].
 //!
 //! ```no_run
 //! use qcc::{Compiler, NoObserver, Options, Output};

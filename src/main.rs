@@ -21,6 +21,6 @@ fn main() -> ExitCode {
         (Some(Command::Opt(args)), _) => commands::opt(&args),
         (Some(Command::Passes(args)), _) => commands::passes(&args),
         (None, Some(args)) => commands::compile(&args, &data),
-        (None, None) => report::usage("which model? `qcc --help` shows how qcc is called"),
+        (None, None) => report::usage("no model is given; `qcc --help` shows the usage"),
     }
 }

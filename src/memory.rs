@@ -1,18 +1,18 @@
-//! The memory that evaluations may take, told before they begin.
+//! The memory limit of evaluations, checked before they begin.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::Peak;
 use qcc_ir::{Graph, Origin};
 
-/// Bytes that the values of all evaluations at a time may take together, where the system has as many.
+/// Maximum bytes of values of all concurrent evaluations, if the system has as many.
 pub(crate) const EVALUATION_BYTES: u64 = 4 << 30;
 
-/// Bytes that evaluations may take here and now.
+/// Bytes that evaluations may use now.
 fn room() -> u64 {
     available().map_or(EVALUATION_BYTES, |n| n.min(EVALUATION_BYTES))
 }
 
-/// Bytes that the system would give this process, where that can be told.
+/// Bytes of memory that are available to this process, if known.
 #[cfg(target_os = "linux")]
 fn available() -> Option<u64> {
     // In kB and in pages (proc(5)).
@@ -32,10 +32,10 @@ fn available() -> Option<u64> {
     None
 }
 
-/// How many evaluations of `graph` that take `peak` each there is room for, `besides` so many bytes.
+/// The number of concurrent evaluations of `graph` with the given `peak` that fit into memory, next to `besides` bytes.
 ///
 /// # Errors
-/// Where there is no room for one.
+/// If not even one fits.
 pub(crate) fn evaluations(graph: &Graph, peak: Peak, besides: u64) -> Result<usize, Box<Diagnostic>> {
     let (needed, room) = (peak.bytes.saturating_add(besides), room());
     if needed > room {

@@ -1,4 +1,4 @@
-//! The stages of a compilation: who looks on, and how long they take.
+//! Observers of a compilation, and the duration of its stages.
 
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -7,26 +7,26 @@ use qcc_ir::Graph;
 use qcc_passes::PassId;
 use serde::Serialize;
 
-/// Who looks on while a model is compiled, and may end it.
+/// Receives the events of a compilation, and may cancel it.
 pub trait Observer {
     /// A stage begins.
     fn stage(&mut self, _name: &'static str) {}
     /// `done` samples of `all` are evaluated.
     fn samples(&mut self, _done: usize, _all: usize) {}
-    /// True where [`Observer::pass`] is to be called behind that pass.
+    /// True if [`Observer::pass`] is to be called after that pass.
     fn wants(&self, _pass: PassId) -> bool {
         false
     }
-    /// A pass has run that was asked for.
+    /// A pass for which [`Observer::wants`] returned true has run.
     fn pass(&mut self, _pass: PassId, _graph: &Graph) {}
-    /// True where the compilation is to end without artefacts ([`Failure::Cancelled`](crate::Failure::Cancelled)). It is
-    /// asked between stages, passes and steps of calibration.
+    /// True if the compilation is to end without artefacts ([`Failure::Cancelled`](crate::Failure::Cancelled)). It is
+    /// polled between stages, passes and steps of calibration.
     fn cancelled(&self) -> bool {
         false
     }
 }
 
-/// Whether the compilation goes on.
+/// Whether the compilation continues.
 pub(crate) fn flow(observer: &dyn Observer) -> ControlFlow<()> {
     if observer.cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
@@ -37,7 +37,7 @@ pub struct NoObserver;
 
 impl Observer for NoObserver {}
 
-/// How long a stage took.
+/// Duration of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageTime {
     /// Its name.
@@ -46,7 +46,7 @@ pub struct StageTime {
     pub seconds: f64,
 }
 
-/// Measures stages.
+/// Measures the duration of stages.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     stages: Vec<StageTime>,
@@ -54,7 +54,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Ends the stage before and begins another.
+    /// Ends the current stage and begins the next one.
     pub(crate) fn stage(&mut self, name: &'static str, observer: &mut dyn Observer) {
         self.end();
         self.started = Some((name, Instant::now()));
@@ -67,7 +67,7 @@ impl Clock {
         }
     }
 
-    /// How long each stage took, in order.
+    /// The duration of each stage, in order.
     pub(crate) fn stop(mut self) -> Vec<StageTime> {
         self.end();
         self.stages

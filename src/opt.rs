@@ -25,43 +25,43 @@ use crate::options::Options;
 use crate::outcome::Failure;
 use crate::precision::Precision;
 
-/// What to do with a graph.
+/// Options of [`optimise`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OptOptions {
     /// Shapes and values of inputs.
     pub import: ImportOptions,
-    /// The target whose passes they are.
+    /// The target that the passes are made for.
     pub backend: Arc<dyn Backend>,
-    /// Names of passes (`NAME` or `STAGE/NAME`; `STAGE/*` for all of a stage), in the order in which they run. Where there
-    /// are none, those of [`Stage::Simplify`] do.
+    /// Names of passes (`NAME` or `STAGE/NAME`; `STAGE/*` for all of a stage), in execution order. If empty, the passes
+    /// of [`Stage::Simplify`] run.
     pub passes: Vec<String>,
-    /// Simplifying rewrites at most.
+    /// Maximum number of simplification rewrites.
     pub stop_after: Option<usize>,
 }
 
 impl OptOptions {
-    /// The passes of those names.
+    /// Options with these passes and defaults for the rest.
     pub fn new(backend: impl Into<Arc<dyn Backend>>, passes: Vec<String>) -> Self {
         OptOptions { import: ImportOptions::default(), backend: backend.into(), passes, stop_after: None }
     }
 }
 
-/// What passes made of a graph.
+/// The result of [`optimise`].
 #[derive(Clone, Debug)]
 pub struct Optimised {
     /// The graph.
     pub graph: Graph,
-    /// Why rules left nodes as they are whose patterns they have: the name of the node, the rule, and its reason.
+    /// Why rules did not apply to nodes that match their patterns: node name, rule, reason.
     pub reasons: Vec<(String, &'static str, String)>,
-    /// What the user should know.
+    /// Warnings and notes for the user.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Runs passes on the graph of the model at `model`. `output` is the `.qir` file that is written, if any.
+/// Runs passes on the graph of the model at `model`, and writes it to the `.qir` file `output` if given.
 ///
 /// # Errors
-/// Where the model cannot be read, a name stands for no pass or several, a pass refuses the graph, or the file cannot be
+/// If the model cannot be read, a name matches no pass or several, a pass refuses the graph, or the file cannot be
 /// written.
 pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Result<Optimised, Failure> {
     let file = Model::open(model)?;
@@ -76,7 +76,7 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
         Compiler::new(Options::new([Arc::clone(&options.backend)], Precision::Float32)).pipeline(&*options.backend)?;
     let mut pipeline = Pipeline::empty();
     for name in options.passes.iter().flat_map(|name| passes_of(name, &known)) {
-        // In the order of their names, whatever their stages are.
+        // The order is that of the names, whatever their stages are.
         pipeline.push_shared(Stage::Simplify, known.get(&name)?.1);
     }
     let pipeline = if options.passes.is_empty() { &known } else { &pipeline };
@@ -99,7 +99,7 @@ pub fn optimise(model: &Path, options: &OptOptions, output: Option<&Path>) -> Re
     Ok(Optimised { reasons, diagnostics: cx.diagnostics, graph })
 }
 
-/// The passes that `asked` stands for: all of a stage for `STAGE/*`, else the one of that name.
+/// The names of the passes that `asked` stands for: all of a stage for `STAGE/*`, else that name alone.
 fn passes_of(asked: &str, known: &Pipeline) -> Vec<String> {
     let stage = asked.strip_suffix("/*").and_then(|name| Stage::ALL.into_iter().find(|stage| stage.name() == name));
     match stage {

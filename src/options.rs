@@ -1,4 +1,4 @@
-//! What is wanted of a compilation, and which wishes go together.
+//! The options of a compilation, and which of them may be combined.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::quality::Gate;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Data {
-    /// A file or folder that [`Dataset::open`] knows.
+    /// A file or folder that [`Dataset::open`] reads.
     Path(PathBuf),
     /// Random numbers.
     Random,
-    /// Samples of the caller's own.
+    /// Samples that the caller provides.
     Samples(Arc<dyn SampleSource>),
 }
 
@@ -52,26 +52,26 @@ impl Data {
     }
 }
 
-/// How calibration is done.
+/// Calibration options.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Calibration {
     /// The data.
     pub data: Data,
-    /// Number of samples at most.
+    /// Maximum number of samples.
     pub samples: Option<usize>,
-    /// How ranges are chosen. `None`: [`Method::Mse`]; only [`Precision::Int8`] has a choice.
+    /// How ranges are chosen. `None` means [`Method::Mse`]; only [`Precision::Int8`] allows others.
     pub method: Option<Method>,
 }
 
 impl Calibration {
-    /// Calibration on all of the data, with the method of the precision.
+    /// Calibration on all of the data with the default method.
     pub fn new(data: impl Into<Data>) -> Self {
         Calibration { data: data.into(), samples: None, method: None }
     }
 }
 
-/// What is wanted of a compilation.
+/// Options of a compilation.
 ///
 /// ```
 /// use qcc::{Calibration, Data, Options, Precision, backends::Format};
@@ -81,40 +81,40 @@ impl Calibration {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The formats to write. Data are evaluated once for all of them.
+    /// The formats to write. Calibration runs once for all of them.
     pub targets: Vec<Arc<dyn Backend>>,
-    /// The numbers to compute with.
+    /// The precision of weights and activations.
     pub precision: Precision,
-    /// [`Precision::Float16`]: values are 16 bits wide too, not the weights alone, on targets that compute with such.
+    /// With [`Precision::Float16`]: activations are float16 too, not the weights alone, on targets that support it.
     pub half_values: bool,
-    /// Weights that share a scale, of those that are summed up to one number; for [`Precision::W4A32`].
+    /// Block size for [`Precision::W4A32`]: number of weights along the reduced axis that share a scale.
     pub block: usize,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
-    /// The data that ranges are found on; [`Precision::Int8`] needs them. Where there are 8 samples or more, a quarter is
-    /// kept out, and the result is compared with the float model on these, unless there is [`Options::validation`].
+    /// The calibration data; [`Precision::Int8`] needs them. With 8 or more samples, a quarter is held out and the
+    /// result is compared with the float model on these, unless [`Options::validation`] is given.
     pub calibration: Option<Calibration>,
-    /// The data that the result is compared with the float model on, all of them.
+    /// The data on which the result is compared with the float model; all samples are used.
     pub validation: Option<Data>,
-    /// What pictures are made into, where the model does not say.
+    /// Preprocessing of images; it overrides the model's metadata.
     pub preparation: Preparation,
-    /// What inputs and outputs hold.
+    /// Element type of inputs and outputs.
     pub interface: quantize::Interface,
-    /// Order of the axes of images at the inputs and outputs.
+    /// Axis order of image inputs and outputs.
     pub layout: layout::Interface,
-    /// [`Precision::Int8`]: no product has real activations that the runtime quantizes; runtimes for microcontrollers have
-    /// no kernels for those.
+    /// With [`Precision::Int8`]: no dynamic quantization of activations; runtimes for microcontrollers have no kernels
+    /// for it.
     pub only_static: bool,
-    /// Nodes that stay in floating point, by name; `*` stands for any characters.
+    /// Patterns of names of nodes that stay in floating point; `*` matches any characters.
     pub exclude: Vec<String>,
-    /// Where the [`Report`](crate::Report) is written, as JSON; together with the artefacts, or alone where their quality
-    /// does not pass [`Options::gate`].
+    /// Path of the JSON [`Report`](crate::Report). It is written together with the artefacts, or alone if their quality
+    /// fails [`Options::gate`].
     pub report: Option<PathBuf>,
-    /// What every output must reach beside those of the float model.
+    /// Minimum quality of every output compared with the float model.
     pub gate: Gate,
-    /// Simplifying rewrites of a graph, at most: to find the one that changes something.
+    /// Maximum number of simplification rewrites of a graph, to find by bisection the one that changes the result.
     pub stop_after: Option<usize>,
-    /// Compare what is written with the model on one sample, and write nothing that differs by more than the precision
+    /// Compare what is written with the model on one sample, and write nothing if it differs by more than the precision
     /// explains.
     pub verify: bool,
 }
@@ -143,12 +143,12 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Artefacts of one precision, with nothing else asked for.
+    /// Options for targets and a precision, with defaults for the rest.
     pub fn new<B: Into<Arc<dyn Backend>>>(targets: impl IntoIterator<Item = B>, precision: Precision) -> Self {
         Options { targets: targets.into_iter().map(Into::into).collect(), precision, ..Options::default() }
     }
 
-    /// Fails where options contradict each other or leave something out.
+    /// Fails if options contradict each other or a required one is missing.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.targets.is_empty()
             || self
@@ -157,18 +157,15 @@ impl Options {
                 .enumerate()
                 .any(|(i, t)| self.targets[..i].iter().any(|before| before.target().name == t.target().name))
         {
-            return usage("each target is written once", "name targets once each: --to tflite,onnx,openvino");
+            return usage("a target is missing or given twice", "name targets once each: --to tflite,onnx,openvino");
         }
         if self.targets.iter().any(|t| t.is_dynamic()) && !matches!(self.precision, Precision::W8A32 | Precision::W4A32)
         {
-            return usage(
-                "activations are quantized when the model runs where weights alone are narrow",
-                "add --w8a32",
-            );
+            return usage("dynamic quantization of activations needs weight-only quantization", "add --w8a32");
         }
         if self.only_static && self.precision != Precision::Int8 {
             return usage(
-                "--static keeps the products of an int8 model from quantizing activations when the model runs",
+                "--static disables dynamic quantization of activations in int8 models",
                 "add --int8, or leave --static out",
             );
         }
@@ -187,7 +184,7 @@ impl Options {
         }
         let computes = |b: &Arc<dyn Backend>| self.precision == Precision::Float16 && b.target().half_values;
         if self.half_values && !self.targets.iter().all(computes) {
-            return usage("16-bit values need --fp16 and a target that computes with them", "--to onnx --fp16");
+            return usage("float16 activations need --fp16 and a target that supports them", "--to onnx --fp16");
         }
         if has_data && !self.precision.is_quantized() && !self.half_values && !self.verify {
             return usage(
@@ -197,7 +194,7 @@ impl Options {
         }
         if self.preparation != Preparation::default() && !has_data {
             return usage(
-                "nothing is read that could be prepared",
+                "preprocessing options have no effect without data",
                 "add --data, or leave --preprocess and the like out",
             );
         }
@@ -206,28 +203,25 @@ impl Options {
         {
             let able: Vec<&str> =
                 Format::ALL.iter().map(|f| f.target()).filter(|t| t.takes_blocks()).map(|t| t.name).collect();
-            let message = format!("{} has no 4-bit weights in blocks", odd.target().name);
+            let message = format!("{} does not support blockwise 4-bit weights", odd.target().name);
             return usage(&message, &format!("--to {}, or --quantize w8a32", able.join(" or ")));
         }
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
-            return usage("only 4-bit weights lie in blocks", "add --quantize w4a32, or leave --block out");
+            return usage("only 4-bit weights are quantized in blocks", "add --quantize w4a32, or leave --block out");
         }
         if matches!(self.interface, quantize::Interface::Quantized(_)) && self.precision != Precision::Int8 {
             return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
         }
         if self.interface == quantize::Interface::Half && !self.half_values {
-            return usage("16-bit inputs and outputs need a model that computes with those", "add --half-values");
+            return usage("float16 inputs and outputs need float16 activations", "add --half-values");
         }
         if !self.exclude.is_empty() && !self.precision.is_quantized() {
-            return usage(
-                "nothing is quantized that nodes could be excluded from",
-                "add --int8, or leave --exclude out",
-            );
+            return usage("--exclude has no effect without quantization", "add --int8, or leave --exclude out");
         }
         Ok(())
     }
 
-    /// Fails where the artefacts cannot all go to `output`.
+    /// Fails if the artefacts cannot all be written to `output`.
     pub(crate) fn check_output(&self, output: &Output) -> Result<(), Failure> {
         match output {
             Output::File(_) if self.targets.len() > 1 => {
@@ -237,17 +231,21 @@ impl Options {
         }
     }
 
-    /// Fails where ranges of values are wanted that nothing tells, or others than those `given` by a quantized model.
+    /// Fails if calibration is needed but there are no data, or if options contradict the quantization parameters of a
+    /// quantized source model (`given`).
     pub(crate) fn check_ranges(&self, given: bool) -> Result<(), Failure> {
         if !given && self.precision == Precision::Int8 && self.calibration.is_none() {
-            return usage("int8 needs data to find the ranges of values on", DATA_HELP);
+            return usage("int8 needs calibration data", DATA_HELP);
         }
         if given && !matches!(self.precision, Precision::Float32 | Precision::Int8) {
             let help = "leave the precision out, or give the float model that it was made from";
             return usage("the model is quantized already", help);
         }
         if given && !self.exclude.is_empty() {
-            return usage("the model is quantized already: it says itself what stays real", "leave --exclude out");
+            return usage(
+                "the model is quantized already: it defines which nodes stay in floating point",
+                "leave --exclude out",
+            );
         }
         Ok(())
     }
@@ -257,10 +255,10 @@ fn usage(message: &str, help: &str) -> Result<(), Failure> {
     Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)))
 }
 
-/// Weights of a block, where nothing else is asked.
+/// The default block size.
 const DEFAULT_BLOCK: usize = 32;
 
-/// How data are given, for whoever forgot.
+/// Help text on how data are given.
 pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
 .npy or a .npz file with one array for each input; --data random tries out a model without data";
 

@@ -1,4 +1,4 @@
-//! What a compilation gives: artefacts, what is known of them, and why there are none.
+//! The result of a compilation: artefacts and report, or the reason of failure.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,29 +14,29 @@ use crate::port::Port;
 use crate::precision::Precision;
 use crate::quality::{Quality, Validation};
 
-/// Why there is no artefact.
+/// Why no artefact was written.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The options contradict each other or leave something out.
+    /// The options contradict each other or a required one is missing.
     Usage(Box<Diagnostic>),
     /// The model or the data are refused, or the artefact cannot be written.
     Refused(Vec<Diagnostic>),
-    /// The artefact would be worse than [`Options::gate`](crate::Options::gate) allows; it is not written.
+    /// The quality is below [`Options::gate`](crate::Options::gate); no artefact is written.
     Gate {
-        /// What was made.
+        /// The report of the compilation.
         report: Box<Report>,
-        /// What it does not reach.
+        /// The requirements that are not met.
         unmet: Vec<Diagnostic>,
     },
-    /// The [`Observer`](crate::Observer) wants no more.
+    /// The [`Observer`](crate::Observer) cancelled the compilation.
     Cancelled,
 }
 
 impl std::error::Error for Failure {}
 
 impl fmt::Display for Failure {
-    /// The messages, one a line.
+    /// The messages, one per line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all: Vec<String> = self.diagnostics().iter().map(|d| d.to_string()).collect();
         f.write_str(if all.is_empty() { "cancelled" } else { "" })?;
@@ -45,7 +45,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// What is wrong; nothing where the compilation was cancelled.
+    /// The errors; empty if the compilation was cancelled.
     pub fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             Failure::Usage(d) => std::slice::from_ref(d),
@@ -54,7 +54,7 @@ impl Failure {
         }
     }
 
-    /// A mistake in the options.
+    /// An error in the options.
     pub fn usage(d: Diagnostic) -> Self {
         Failure::Usage(Box::new(d))
     }
@@ -99,12 +99,12 @@ impl From<PassError> for Failure {
     }
 }
 
-/// Where artefacts go.
+/// Where artefacts are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The main file of the one artefact.
+    /// The main file of the only artefact.
     File(PathBuf),
-    /// A folder, made where there is none; artefacts are named after the model.
+    /// A folder, created if missing; artefacts are named after the model.
     Folder(PathBuf),
 }
 
@@ -114,9 +114,9 @@ pub enum Output {
 pub struct Artefact {
     /// Name of the target.
     pub target: &'static str,
-    /// The main file; of a model in memory, the name that it would have.
+    /// The main file; for a model in memory, the name that it would have.
     pub output: PathBuf,
-    /// Length of all its files in bytes.
+    /// Total length of all its files in bytes.
     pub output_bytes: u64,
     /// Its inputs.
     pub inputs: Vec<Port>,
@@ -124,39 +124,39 @@ pub struct Artefact {
     pub outputs: Vec<Port>,
     /// Number of operators in it.
     pub operators: usize,
-    /// How it compares with the model; after calibration.
+    /// Quality compared with the float model, if there were data.
     pub quality: Option<Quality>,
-    /// What each node of the model computes with in it, and why, in the order of the model; empty where nothing is
-    /// quantized. There are as many as the model has nodes: the report's file does not have them.
+    /// How each node of the model is computed, and why, in the order of the model; empty if nothing is quantized. There
+    /// are as many entries as the model has nodes, so the JSON report omits them.
     #[serde(skip)]
     pub decisions: Vec<NodeDecision>,
 }
 
-/// What a compilation did.
+/// What was compiled and written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
     /// The model file; empty for a model in memory.
     pub model: PathBuf,
-    /// Its length in bytes, where it is a file.
+    /// Its length in bytes, if it is a file.
     pub model_bytes: u64,
-    /// The numbers that artefacts compute with.
+    /// The precision of the artefacts.
     pub precision: Precision,
-    /// What ranges were found on.
+    /// Description of the calibration data.
     pub calibration: Option<String>,
-    /// What artefacts were compared with the float model on.
+    /// Description of the data on which artefacts were compared with the float model.
     pub validation: Option<Validation>,
-    /// What was written, in the order of the targets.
+    /// The artefacts, in the order of the targets.
     pub artefacts: Vec<Artefact>,
-    /// How long each stage took, in order.
+    /// The duration of each stage, in order.
     pub stages: Vec<StageTime>,
-    /// What the user should know; no errors.
+    /// Warnings and notes for the user; no errors.
     #[serde(skip)]
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Report {
-    /// The text of the report's file.
+    /// The report as JSON.
     pub(crate) fn json(&self) -> Result<Vec<u8>, Failure> {
         let text = json::pretty(self);
         let text = text.map_err(|e| Diagnostic::error("report", format!("the report cannot be written: {e}")))?;

@@ -1,4 +1,4 @@
-//! Inputs and outputs as programs that run a model see them.
+//! Inputs and outputs of an artefact, as its callers see them.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 pub struct Port {
     /// Its name in the model.
     pub name: String,
-    /// Its element type and extents, in the order in which its numbers lie: `f32[1,640,640,3]`.
+    /// Its element type and shape in memory order: `f32[1,640,640,3]`.
     pub r#type: String,
 }
 
@@ -19,12 +19,12 @@ impl Port {
         Port { name: name.into(), r#type: format!("{}{}", ty.elem, ty.layout.physical(&ty.shape)) }
     }
 
-    /// The inputs of a graph, in its order.
+    /// The inputs of a graph, in order.
     pub fn inputs(g: &Graph) -> Vec<Port> {
         g.inputs().map(|v| Port::new(g.name(v).map_or("", |n| n), g.ty(v))).collect()
     }
 
-    /// The outputs of a graph, in its order.
+    /// The outputs of a graph, in order.
     pub fn outputs(g: &Graph) -> Vec<Port> {
         g.outputs().iter().map(|o| Port::new(&o.name, g.ty(o.value))).collect()
     }

@@ -1,35 +1,35 @@
-//! What numbers an artefact computes with.
+//! Precisions of an artefact.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What numbers the artefact computes with.
+/// The precision of weights and activations.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Single precision.
+    /// 32-bit floating point.
     #[default]
     Float32,
-    /// Weights in half precision.
+    /// Float16 weights.
     Float16,
     /// 8-bit weights and activations.
     Int8,
-    /// 8-bit weights, activations in single precision.
+    /// 8-bit weights, float32 activations.
     W8A32,
-    /// Matrices of products in 4 bits with a scale for each block of [`Options::block`](crate::Options::block) weights, all other weights in 8
-    /// bits, activations in single precision.
+    /// 4-bit weights of matrix products with a scale for each block of [`Options::block`](crate::Options::block)
+    /// weights, 8-bit weights elsewhere, float32 activations.
     W4A32,
 }
 
 impl Precision {
-    /// True where values lie on grids.
+    /// True if values are quantized.
     pub fn is_quantized(self) -> bool {
         matches!(self, Precision::Int8 | Precision::W8A32 | Precision::W4A32)
     }
 
-    /// What a file name says of it, after the model's name.
+    /// The suffix of file names, after the model's name.
     pub fn suffix(self) -> &'static str {
         match self {
             Precision::Float32 => "",

@@ -14,22 +14,22 @@ use std::path::Path;
 use qcc_ir::Origin;
 use qcc_ir::diagnostic::{Diagnostic, Severity, printable};
 
-/// Different messages with one code that are shown; the rest is counted.
+/// Maximum number of different messages with one code that are shown; the rest is counted.
 const MOST_MESSAGES: usize = 50;
 
-/// Places of one message that are shown; the rest is counted.
+/// Maximum number of places of one message that are shown; the rest is counted.
 const MOST_PLACES: usize = 20;
 
-/// Characters of a line that are shown: a name may have any length.
+/// Maximum characters of a line that are shown; names may have any length.
 const MOST_CHARACTERS: usize = 4000;
 
-/// What a user is told, as lines of text: errors first, and what differs in its place alone said once. `model` is the file that
-/// nodes are said to be in. With `color` words are coloured for a terminal. Characters that would give orders to a terminal
-/// are spelled out.
+/// Renders diagnostics as text: errors first; diagnostics that differ only in their place are merged. `model` is the
+/// file shown as the location of nodes. With `color`, severities are coloured for a terminal. Control characters are
+/// escaped.
 pub fn render(diagnostics: &[Diagnostic], model: &Path, color: bool) -> String {
     let mut groups: Vec<(&Diagnostic, Vec<&Origin>)> = Vec::new();
     let mut known = HashMap::new();
-    // Kinds of message stay in the order of their first.
+    // Codes stay in the order of their first message.
     let mut codes = HashMap::new();
     for d in diagnostics {
         let next = codes.len();
@@ -53,7 +53,7 @@ pub fn render(diagnostics: &[Diagnostic], model: &Path, color: bool) -> String {
     out
 }
 
-/// One message and the places that it is about.
+/// One message and its places.
 fn message(out: &mut String, d: &Diagnostic, places: &[&Origin], model: &Path, color: bool) {
     let _ = writeln!(out, "{}: {}", head(d, color), line(&d.message));
     for origin in places.iter().take(MOST_PLACES) {
@@ -74,7 +74,7 @@ fn message(out: &mut String, d: &Diagnostic, places: &[&Origin], model: &Path, c
     }
 }
 
-/// Text from anywhere, on one line that can be read.
+/// Text on one line, with control characters escaped.
 pub fn line(text: &str) -> Cow<'_, str> {
     let text = printable(text);
     match text.char_indices().nth(MOST_CHARACTERS) {

@@ -1,4 +1,4 @@
-//! What the user sees: diagnostics on stderr, the summary on stdout.
+//! Output for the user: diagnostics on stderr, the summary on stdout.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -18,24 +18,24 @@ use qcc::{AgreementReport, Artefact, Failure, Observer, OutputReport, Precision,
 pub(crate) const REFUSED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 const GATE: u8 = 3;
-/// Of `qcc diff`, where something changed.
+/// Exit code of `qcc diff` if the files differ.
 pub(crate) const DIFFERENT: u8 = 1;
 
-/// Inputs and outputs that a summary shows, each, unless it shows all.
+/// Number of inputs and of outputs that a summary shows, unless it is verbose.
 const PORTS: usize = 4;
 
-/// Writes to stdout; whoever closes it early wants no more.
+/// Writes to stdout; a closed pipe is not an error.
 pub(crate) fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// A mistake in how qcc is called.
+/// A usage error.
 pub(crate) fn usage(message: &str) -> ExitCode {
     show(&[Diagnostic::error("usage", message)], Path::new(""));
     ExitCode::from(USAGE)
 }
 
-/// Why there is no artefact.
+/// Reports why no artefact was written.
 pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode {
     match failure {
         Failure::Usage(d) => {
@@ -60,13 +60,13 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
     }
 }
 
-/// A gate is not met.
+/// Reports a gate that is not met.
 pub(crate) fn gate(unmet: &[Diagnostic], model: &Path) -> ExitCode {
     show(unmet, model);
     ExitCode::from(GATE)
 }
 
-/// The outputs of two models side by side.
+/// The outputs of two models in a table.
 pub(crate) fn comparison(c: &Comparison) -> String {
     let row = |m: &Match| {
         let d = &m.output.deviation;
@@ -90,18 +90,18 @@ pub(crate) fn comparison(c: &Comparison) -> String {
     out
 }
 
-/// Shows diagnostics on stderr, errors first; what differs in its place alone is said once.
+/// Shows diagnostics on stderr, errors first; those that differ only in their place are merged.
 pub(crate) fn show(diagnostics: &[Diagnostic], model: &Path) {
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let _ = std::io::stderr().lock().write_all(render(diagnostics, model, color).as_bytes());
 }
 
-/// What nodes compute with and why: a line for each node whose name matches, target by target. `None` where no name does.
+/// How nodes are computed and why: a line for each node whose name matches, per target. `None` if no name matches.
 pub(crate) fn explanation(report: &Report, pattern: &str) -> Option<String> {
     let mut out = String::new();
     for Artefact { target, decisions, .. } in &report.artefacts {
         if decisions.is_empty() {
-            let _ = writeln!(out, "{target}: nothing is quantized, so there is nothing to explain");
+            let _ = writeln!(out, "{target}: nothing is quantized");
         }
         for decision in decisions.iter().filter(|d| matches(pattern, &d.node)) {
             let _ = writeln!(out, "{target}: {}", printable(&decision.to_string()));
@@ -110,7 +110,7 @@ pub(crate) fn explanation(report: &Report, pattern: &str) -> Option<String> {
     (!out.is_empty()).then_some(out)
 }
 
-/// The closing lines of a run.
+/// The summary of a run.
 pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     let mut out = String::new();
     let mut row = |name: &str, text: String| {
@@ -146,7 +146,7 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     out
 }
 
-/// Inputs and outputs; outputs with how far they are from the float graph's, where that is known.
+/// Inputs and outputs; outputs with their quality compared with the float graph, if known.
 fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     let shown = if verbose { usize::MAX } else { PORTS };
     let measured: &[OutputReport] = artefact.quality.as_ref().map_or(&[], |q| &q.outputs);
@@ -163,7 +163,7 @@ fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, Strin
     }
 }
 
-/// What is known of an output, behind its name.
+/// The quality of an output, appended to its name.
 fn compared(output: &OutputReport) -> String {
     let parts: Vec<String> = output.parts.iter().map(|p| format!("{} of {}", ratio(p.sqnr), p.name)).collect();
     let ratios = match (parts.is_empty(), output.deviation.sqnr) {
@@ -179,19 +179,19 @@ fn agreed(a: &AgreementReport) -> String {
     format!("{} {:.2} % of {}", a.measure, a.percent, a.of)
 }
 
-/// So many of a thing, in words.
+/// A count with its noun.
 fn counted(n: usize, thing: &str) -> String {
     format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
-/// How much of the work is done on integers.
+/// The shares of multiplications that are computed on integers.
 fn work_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     let beside = |share: f64, how: &str| match share {
         0.0 => String::new(),
         share => format!(", {:.2} % {how}", share * 100.0),
     };
-    let at_run_time = beside(q.run_time_share, "with activations put on integers at run time");
-    let weights = beside(q.weights_share, "with integer weights alone");
+    let at_run_time = beside(q.run_time_share, "with dynamically quantized activations");
+    let weights = beside(q.weights_share, "with integer weights only");
     row("integer", format!("{:.2} % of multiplications{at_run_time}{weights}", q.integer_share * 100.0));
     let named = |nodes: &[String], thing: &str| {
         let shown = if verbose { nodes.len() } else { 4 };
@@ -204,7 +204,7 @@ fn work_rows(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     }
 }
 
-/// What an integer model has that not every runtime of its format takes.
+/// The nodes of an integer model that are quantized dynamically, which not every runtime of the format supports.
 fn dynamic_row(target: &str, precision: Precision, q: &Quality, row: &mut dyn FnMut(&str, String)) {
     let Some(first) = q.dynamic_nodes.first().filter(|_| precision == Precision::Int8) else { return };
     let which = match q.dynamic_nodes.len() - 1 {
@@ -241,7 +241,7 @@ fn bytes(n: u64) -> String {
     }
 }
 
-/// Shows progress on a terminal and the graphs that were asked for.
+/// Shows progress on a terminal and the requested graphs.
 pub(crate) struct Progress<'a> {
     print_after: &'a [String],
     quiet: bool,

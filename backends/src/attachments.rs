@@ -1,12 +1,11 @@
-//! What goes with a model besides its graph.
+//! Additional data of an artefact besides its graph.
 
-/// What those who load an artefact look for besides the graph. Formats have room for different things; what a format has
-/// no room for it leaves out.
+/// Additional data that the users of an artefact expect. A format that cannot hold a part of it omits that part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachments {
-    /// Files beside the main one, by name.
+    /// Separate files, by name.
     pub files: Vec<(String, Vec<u8>)>,
-    /// Entries of an archive behind the model, by name (TensorFlow Lite).
+    /// Entries of an archive that is appended to the model, by name (TensorFlow Lite).
     pub archive: Vec<(String, Vec<u8>)>,
     /// Groups of keys and values in the model (OpenVINO).
     pub info: Vec<(String, Vec<(String, String)>)>,

@@ -1,4 +1,4 @@
-//! Where artefacts go.
+//! Output files of artefacts.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,19 +10,19 @@ pub trait Files {
     /// Name of the main file, with its extension.
     fn main(&self) -> &str;
 
-    /// Begins a file of that name. The one begun before is complete.
+    /// Begins a file of that name and completes the previous one.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Errors of the file system.
     fn create(&mut self, name: &str) -> io::Result<&mut dyn Write>;
 
-    /// Takes back all that was written: the artefact begins anew.
+    /// Discards all that was written; the artefact is written again from the start.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Errors of the file system.
     fn restart(&mut self) -> io::Result<()>;
 
-    /// Name of a file that goes with the main one: the same but for the extension.
+    /// Name of a file that belongs to the main one: the same name with another extension.
     fn beside(&self, extension: &str) -> String {
         beside(self.main(), extension)
     }
@@ -34,7 +34,7 @@ pub(crate) fn beside(main: &str, extension: &str) -> String {
     format!("{stem}.{extension}")
 }
 
-/// What the user is told where the files of an artefact cannot be written.
+/// The error if the files of an artefact cannot be written.
 pub fn unwritten(why: io::Error) -> Vec<Diagnostic> {
     vec![Diagnostic::error("write", format!("the model cannot be written: {why}"))]
 }
@@ -48,7 +48,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// No files yet; the main one will have that name.
+    /// No files yet; `main` is the name of the main file.
     pub fn new(main: impl Into<String>) -> Self {
         Memory { main: main.into(), files: BTreeMap::new() }
     }

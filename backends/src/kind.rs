@@ -1,4 +1,4 @@
-//! Formats by what their files begin with.
+//! Detection of formats by the first bytes of a file.
 
 use bytes::Bytes;
 use qcc_formats::openvino::Network;
@@ -7,7 +7,7 @@ use qcc_ir::text;
 use crate::disassembly::{Beside, Disassembly, Unreadable};
 use crate::{files, onnx, openvino, tflite};
 
-/// A format of which files are disassembled.
+/// A format that can be disassembled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are the formats' own")]
 pub enum Kind {
@@ -19,7 +19,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The format of a file; `None` for an archive, such as a `.pt2`. What has no sign of its own is taken for ONNX.
+    /// The format of a file; `None` for an archive, such as a `.pt2`. Files without a known signature are taken for
+    /// ONNX.
     pub fn of(file: &[u8]) -> Option<Kind> {
         if file.starts_with(b"PK") {
             None
@@ -34,10 +35,10 @@ impl Kind {
         }
     }
 
-    /// What is in a file called `main`; `beside` gives the files that it refers to.
+    /// The contents of a file called `main`; `beside` reads the files that it refers to.
     ///
     /// # Errors
-    /// Where the file is none of the format, or where bytes of a constant cannot be had.
+    /// If the file is not of the format, or the bytes of a constant are not available.
     pub fn disassemble(self, file: &Bytes, main: &str, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
         match self {
             Kind::Tflite => tflite::disassemble(file).map_err(|e| Unreadable::Invalid(e.to_string())),

@@ -1,7 +1,7 @@
 //! Writers of target artefacts.
 //!
-//! A backend exports a [`Target`]: what it asks of a graph, as data for the passes; and it writes a graph that meets
-//! this as one file or several.
+//! A backend provides a [`Target`], the requirements on a graph as data for the passes, and writes a graph that meets
+//! them as one file or several.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,12 +29,12 @@ pub use kind::Kind;
 pub use qir::Qir;
 pub(crate) use unsupported::Unsupported;
 
-/// What writes graphs for a runtime.
+/// Writes graphs in the format of a runtime.
 pub trait Backend: fmt::Debug + Send + Sync {
-    /// What it asks of a graph; its name is that of the target in options and reports.
+    /// The requirements on a graph. Its name identifies the target in options and reports.
     fn target(&self) -> &Target;
 
-    /// The format, where it is one of qcc's own.
+    /// The format, if it is one of qcc's own.
     fn format(&self) -> Option<Format> {
         None
     }
@@ -42,17 +42,17 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Extension of the main file, without the dot.
     fn extension(&self) -> &str;
 
-    /// Name of the main file, for a model called `stem`; `suffix` tells the precision.
+    /// Name of the main file for a model called `stem`; `suffix` tells the precision.
     fn file_name(&self, stem: &str, suffix: &str) -> PathBuf {
         format!("{stem}{suffix}.{}", self.extension()).into()
     }
 
-    /// Names of the files that are written beside the main one, whatever the weights.
+    /// Names of the files that are always written in addition to the main one.
     fn beside(&self, _main: &Path, attachments: &Attachments) -> Vec<String> {
         attachments.files.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// True where it was asked to quantize activations when the model runs, beside weights that alone are narrow.
+    /// True if dynamic quantization of activations was requested for weight-only quantized products.
     fn is_dynamic(&self) -> bool {
         false
     }
@@ -60,7 +60,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Writes a graph that was checked for [`Backend::target`].
     ///
     /// # Errors
-    /// All that cannot be written, together; then what was written is of no use.
+    /// All nodes that cannot be written are reported together; the files are then incomplete and must be discarded.
     fn write(
         &self,
         graph: Checked<'_>,
@@ -80,15 +80,16 @@ pub enum Format {
     Openvino,
 }
 
-/// How a graph is written, where a format knows several ways.
+/// Options of the formats on how a graph is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteOptions {
-    /// ONNX: operators on integers (`QLinearConv`) in place of `QuantizeLinear` and `DequantizeLinear` around real ones.
+    /// ONNX: integer operators (`QLinearConv`) instead of `QuantizeLinear` and `DequantizeLinear` around float
+    /// operators.
     pub qoperator: bool,
-    /// ONNX: weights in a file of their own, however small.
+    /// ONNX: weights in a separate file, whatever their size.
     pub external_data: bool,
-    /// Where weights alone are narrow: activations of products are quantized when the model runs. TensorFlow Lite's
-    /// kernels always do that.
+    /// Dynamic quantization of the activations of weight-only quantized products. TensorFlow Lite's kernels always do
+    /// that.
     pub dynamic: bool,
 }
 
@@ -97,10 +98,10 @@ impl WriteOptions {
     pub const PLAIN: WriteOptions = WriteOptions { qoperator: false, external_data: false, dynamic: false };
 }
 
-/// What was written.
+/// Statistics of an artefact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Length of all files together.
+    /// Total length of all files.
     pub bytes: u64,
     /// Number of operators.
     pub operators: usize,
@@ -112,17 +113,17 @@ impl Format {
     /// All formats.
     pub const ALL: &'static [Format] = &[Format::Tflite, Format::Onnx, Format::Openvino];
 
-    /// The backend that writes the format in a form. What the format does not know of it counts for nothing.
+    /// The backend that writes the format with these options. Options that do not apply to the format are ignored.
     pub fn with(self, form: WriteOptions) -> Arc<dyn Backend> {
         Arc::new(Writer { format: self, form })
     }
 
-    /// What the format asks of a graph.
+    /// The requirements of the format on a graph.
     pub fn target(self) -> &'static Target {
         self.target_for(WriteOptions::default())
     }
 
-    /// As [`Format::target`], of a graph that is written in that form.
+    /// As [`Format::target`], for these write options.
     pub fn target_for(self, form: WriteOptions) -> &'static Target {
         match (self, form.dynamic) {
             (Format::Tflite, _) => &tflite::TARGET,
@@ -140,7 +141,7 @@ impl From<Format> for Arc<dyn Backend> {
     }
 }
 
-/// Writes a format in a form.
+/// Writes a format with options.
 #[derive(Clone, Copy, Debug)]
 struct Writer {
     format: Format,
@@ -164,7 +165,7 @@ impl Backend for Writer {
         }
     }
 
-    /// ONNX models of more than [`onnx::MOST_INSIDE`] bytes get a file of weights in any form.
+    /// ONNX models of more than [`onnx::MOST_INSIDE`] bytes always get a separate file of weights.
     fn beside(&self, main: &Path, attachments: &Attachments) -> Vec<String> {
         let named = |extension: &str| files::beside(&main.file_name().unwrap_or_default().to_string_lossy(), extension);
         let weights = match self.format {
@@ -187,7 +188,10 @@ impl Backend for Writer {
     ) -> Result<Summary, Vec<Diagnostic>> {
         let target = self.format.target_for(self.form);
         if !std::ptr::eq(graph.target(), target) {
-            let message = format!("the graph was checked for another target or form than that of {}", target.name);
+            let message = format!(
+                "the graph was checked for another target or other write options than those of {}",
+                target.name
+            );
             return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target")]);
         }
         let mut summary = match self.format {

@@ -1,27 +1,27 @@
-//! Names that are given once each.
+//! Unique names.
 
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-/// Bytes of a name at most, where no user sees it: nodes that one long name becomes many of do not add up to more than
+/// Maximum length in bytes of names that users do not see: a long name that is copied to many nodes must not exhaust
 /// memory.
 const LONGEST: usize = 1 << 10;
 
-/// Names that are taken.
+/// The set of used names.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
-    /// With the number that was put behind each last.
+    /// With the number that was last appended to each.
     taken: FxHashMap<Arc<str>, usize>,
 }
 
 impl Names {
-    /// Takes a name as it is, whether it is taken or not.
+    /// Marks a name as used.
     pub(crate) fn reserve(&mut self, name: &str) {
         self.taken.entry(name.into()).or_default();
     }
 
-    /// True where the name was free; it is taken now.
+    /// Marks a name as used; true if it was free.
     pub(crate) fn take(&mut self, name: &str) -> bool {
         let free = !self.taken.contains_key(name);
         if free {
@@ -30,7 +30,7 @@ impl Names {
         free
     }
 
-    /// A name that was free, as like `wanted` as can be; it is taken now.
+    /// A free name similar to `wanted`, which is marked as used.
     pub(crate) fn unique(&mut self, wanted: &str) -> Arc<str> {
         let end = (0..=LONGEST.min(wanted.len())).rev().find(|&i| wanted.is_char_boundary(i)).unwrap_or(0);
         let wanted = &wanted[..end];

@@ -1,10 +1,10 @@
-//! 4-bit integers as formats store them.
+//! Packing of 4-bit integers.
 
 use bytes::Bytes;
 use qcc_ir::{StorageType, Tensor};
 
-/// The bytes of a constant as files hold them: 4-bit integers two in a byte, the first in the lower half and the last
-/// byte filled with 0; all else as it is.
+/// The bytes of a constant in files: 4-bit integers are packed two per byte, the first in the lower half, padded with
+/// 0; other types are unchanged.
 pub(crate) fn packed(constant: &Tensor) -> Bytes {
     match constant.ty().elem.qparams() {
         Some(qparams) if qparams.storage == StorageType::I4 => nibbles(constant.data()),

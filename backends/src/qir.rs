@@ -1,4 +1,4 @@
-//! Graphs as files (`.qir`): the text form with its constants, which is a model again.
+//! Graphs as `.qir` files: the text form with its constants, which can be imported again.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Op;
@@ -8,7 +8,7 @@ use qcc_ir::{Checked, Elem, Layout, StorageType};
 
 use crate::{Attachments, Backend, Files, Summary, unwritten};
 
-/// Everything is as it is; nothing is quantized, for no kernel computes with it.
+/// Accepts every float graph as it is. Nothing is quantized, since there are no kernels.
 static TARGET: Target = Target {
     name: "qir",
     kernel: |_, _| Some(Kernel::REAL),
@@ -19,7 +19,7 @@ static TARGET: Target = Target {
     activation: StorageType::U8,
     half_graphs: true,
     half_values: false,
-    // A file holds numbers as extents.
+    // The extents in a file are numbers.
     open_batch: OpenBatch { real: false, quantized: false },
 };
 

@@ -1,9 +1,9 @@
-//! What a format has no words for.
+//! Nodes that a format cannot express.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Checked, NodeId};
 
-/// Why a node has no form in a format.
+/// Why a format cannot express a node.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Unsupported(pub(crate) String);
 
@@ -14,7 +14,7 @@ impl<T: Into<String>> From<T> for Unsupported {
 }
 
 impl Unsupported {
-    /// What the user is told.
+    /// The error for the user.
     pub(crate) fn diagnostic(self, graph: Checked<'_>, node: NodeId) -> Diagnostic {
         graph.refusal(node, &self.0)
     }

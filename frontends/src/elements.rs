@@ -1,4 +1,4 @@
-//! How files store elements, and what the graph makes of them.
+//! Element types of files and their conversion to those of the graph.
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -7,11 +7,11 @@ use qcc_ir::{Elem, Scalar, Tensor, TensorType};
 
 use crate::refusal::Refusal;
 
-/// An element as files store it, little-endian.
+/// An element type of a file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     Bool,
-    /// Integers of 2 and 4 bits are packed: the first lies in the lowest bits of the first byte.
+    /// Integers of 2 and 4 bits are packed: the first one is in the lowest bits of the first byte.
     I2,
     U2,
     I4,
@@ -31,8 +31,8 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
-    /// The graph's element. Some become wider: integers of less than 8 bits have a byte each, `Bf16` becomes `F32`, unsigned
-    /// integers the next larger signed ones. `F64` becomes `F32`, and `U64` `I64`.
+    /// The graph's element type. Integers of less than 8 bits are unpacked to bytes, unsigned integers become the next
+    /// larger signed type, `U64` becomes `I64`, `Bf16` and `F64` become `F32`.
     pub(crate) fn elem(self) -> Elem {
         match self {
             Stored::Bool => Elem::Bool,
@@ -69,15 +69,15 @@ impl Stored {
         }
     }
 
-    /// A warning where the graph has another element than the file for an input or output.
+    /// A warning if an input or output has another element type in the graph than in the file.
     pub(crate) fn interface(self, port: &str, name: &str) -> Option<Diagnostic> {
         let (file, graph) = (self.name(), self.elem());
         let differs = self.is_widened() || matches!(self, Stored::Bf16 | Stored::F64);
-        let message = format!("{port} {name} is {file} in the model and {graph} in what is written");
+        let message = format!("{port} {name} is {file} in the model and {graph} in the artefact");
         differs.then(|| Diagnostic::warning("element-type", message))
     }
 
-    /// Bits of one element in the file.
+    /// Bits per element in the file.
     pub(crate) fn bits(self) -> usize {
         match self {
             Stored::I2 | Stored::U2 => 2,
@@ -89,18 +89,18 @@ impl Stored {
         }
     }
 
-    /// True for integers that the graph holds in a larger range.
+    /// True for integers that the graph stores in a wider type.
     pub(crate) fn is_widened(self) -> bool {
         use Stored::*;
         matches!(self, I2 | U2 | I4 | U4 | U16 | U32 | U64)
     }
 
-    /// Bytes of so many elements in the file.
+    /// Size of so many elements in the file, in bytes.
     pub(crate) fn bytes(self, count: usize) -> Option<usize> {
         Some(count.checked_mul(self.bits())?.div_ceil(8))
     }
 
-    /// The least and the largest of the integers that are stored so, up to 32 bits.
+    /// The range of this integer type, if it has at most 32 bits.
     pub(crate) fn integers(self) -> Option<(i64, i64)> {
         let (signed, bits) = match self {
             Stored::I2 | Stored::I4 | Stored::I8 | Stored::I16 | Stored::I32 => (true, self.bits()),
@@ -112,7 +112,7 @@ impl Stored {
         Some(if signed { (-count / 2, count / 2 - 1) } else { (0, count - 1) })
     }
 
-    /// The tensor of type `ty` that these bytes hold, row-major. Elements that need no change stay where they are.
+    /// The row-major tensor of type `ty` with these bytes. Elements that need no conversion are not copied.
     pub(crate) fn tensor(self, ty: TensorType, raw: Bytes) -> Result<Tensor, Refusal> {
         let count = ty.shape.elements().unwrap_or(usize::MAX);
         if self.bytes(count) != Some(raw.len()) {
@@ -138,22 +138,22 @@ impl Stored {
     }
 }
 
-/// Where a model uses double precision, which the graph does not keep.
+/// Records the use of double precision, which the graph converts to F32.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Doubles {
-    /// Constants are stored so.
+    /// Constants are stored in double precision.
     pub(crate) constants: bool,
-    /// Operators compute so.
+    /// Operators compute in double precision.
     pub(crate) computed: bool,
 }
 
 impl Doubles {
-    /// What the user is told: results differ where operators compute so.
+    /// The diagnostic for the user: results differ if operators compute in double precision.
     pub(crate) fn diagnostic(self) -> Option<Diagnostic> {
         let code = "double-precision";
         match self {
             Doubles { computed: true, .. } => {
-                let message = "the model computes in double precision; what is written computes in single precision";
+                let message = "the model computes in double precision; the artefact computes in single precision";
                 Some(Diagnostic::warning(code, message))
             }
             Doubles { constants: true, .. } => {
@@ -164,7 +164,7 @@ impl Doubles {
     }
 }
 
-/// One byte for each element of `bits` bits; the first lies in the lowest bits.
+/// Unpacks elements of `bits` bits to bytes; the first one is in the lowest bits.
 fn unpacked(data: &[u8], bits: usize, signed: bool, count: usize) -> Vec<u8> {
     let one = |i: usize| {
         let at = i * bits;
@@ -174,9 +174,9 @@ fn unpacked(data: &[u8], bits: usize, signed: bool, count: usize) -> Vec<u8> {
     (0..count).map(one).collect()
 }
 
-/// Fails where a tensor of weights holds NaN.
+/// Fails if a weight contains NaN.
 pub(crate) fn without_nan(tensor: Tensor) -> Result<Tensor, Refusal> {
-    // Without a branch for each element, the loops run at the speed of memory.
+    // Without a branch per element, the loops run at memory speed.
     let nan = match tensor.ty().elem {
         Elem::F32 => words(tensor.data()).fold(false, |nan, b| nan | f32::from_le_bytes(b).is_nan()),
         Elem::F16 => words(tensor.data()).fold(false, |nan, b| nan | f16::from_le_bytes(b).is_nan()),
@@ -204,7 +204,7 @@ pub(crate) fn collect<T: Scalar>(
     Ok(Tensor::of(ty, values.collect::<Result<Vec<T>, Refusal>>()?))
 }
 
-/// A double in single precision.
+/// A double converted to F32.
 pub(crate) fn double(v: f64) -> Result<f32, Refusal> {
     let single = v as f32;
     if single.is_infinite() && v.is_finite() {
@@ -213,7 +213,7 @@ pub(crate) fn double(v: f64) -> Result<f32, Refusal> {
     Ok(single)
 }
 
-/// An unsigned integer as a signed one.
+/// An unsigned integer converted to a signed one.
 pub(crate) fn signed(v: u64) -> Result<i64, Refusal> {
     i64::try_from(v).map_err(|_| Refusal::Unsupported(format!("{v} is too large for a signed integer")))
 }

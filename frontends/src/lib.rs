@@ -1,8 +1,8 @@
-//! Readers of model files into the typed graph.
+//! Importers of model files into the typed graph.
 //!
-//! A model is opened once ([`Model::open`]) and imported with the shapes that the user or the calibration data give
-//! ([`Model::import`]). What a format spells in its own way (negative axes, automatic padding, attributes that became
-//! inputs) ends here: the graph knows one spelling. All refusals of a model are reported together.
+//! A model is opened once ([`Model::open`]) and imported with the shapes that the user or the calibration data define
+//! ([`Model::import`]). The importers resolve what formats express differently (negative axes, automatic padding,
+//! attributes that became inputs): the graph has one canonical form. All errors of a model are reported together.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,31 +29,32 @@ pub use onnx::supported as onnx_operators;
 pub use shapes::OPEN_SHAPE;
 pub use torch::supported as torch_operators;
 
-/// The key in a graph's metadata of the PyTorch class that the model was exported from.
+/// Metadata key of the PyTorch class from which the model was exported.
 pub const MODULE: &str = "module";
 
-/// What the user says about a model besides its file.
+/// Import options that the user gives in addition to the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {
     /// Shapes of inputs, by name: `--shape NAME=1,3,640,640`.
     pub shapes: Vec<(String, Vec<usize>)>,
-    /// Inputs that become constants, by name: `--set NAME=16000`. One value fills the input, more must fit it.
+    /// Inputs that become constants, by name: `--set NAME=16000`. A single value fills the input, otherwise the number
+    /// of values must match.
     pub values: Vec<(String, Vec<f64>)>,
 }
 
-/// A model in the graph, and what the user should know about its import.
+/// An imported model.
 #[derive(Clone, Debug)]
 pub struct Imported {
     /// The graph.
     pub graph: Graph,
     /// Notes and warnings, no errors.
     pub notes: Vec<Diagnostic>,
-    /// Extents of inputs that the file leaves open and nothing settled but the rule for batches: 1 in the graph.
+    /// Open extents of inputs that are 1 in the graph by the rule for batches.
     pub open: Vec<OpenExtent>,
 }
 
 impl Imported {
-    /// A graph whose nodes are all there, with no extent left open; or what was refused of them, all of it together.
+    /// The graph if it is complete and has no open extents, else all errors.
     pub(crate) fn complete(
         mut graph: Graph,
         notes: Vec<Diagnostic>,
@@ -70,44 +71,44 @@ impl Imported {
     }
 }
 
-/// An input as the file declares it, before shapes are given.
+/// An input as declared by the file, before shapes are given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeclaredInput {
     /// Its name.
     pub name: String,
-    /// Its element, as the graph will have it (double precision becomes `F32`).
+    /// Its element type in the graph (double precision becomes `F32`).
     pub elem: Elem,
-    /// Its extents; an open one has a name (`?` where the file has none). Absent where not even the rank is declared.
+    /// Its extents; an open one has a name (`?` if the file has none). Absent if the rank is unknown.
     pub shape: Option<Shape>,
 }
 
-/// A model in some format, read but not yet imported.
+/// A model in some format, parsed but not yet imported.
 pub trait ModelFile: fmt::Debug + Send + Sync {
-    /// The inputs, in the file's order.
+    /// The inputs, in file order.
     ///
     /// # Errors
-    /// Where the file does not say what its inputs are, all errors together.
+    /// All errors in the declarations of inputs.
     fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>>;
 
-    /// What the file says about itself, in its order.
+    /// Metadata of the model, in file order.
     fn metadata(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 
-    /// Files beside the model that it names as places of its weights, whether they are there or not.
+    /// Paths of additional files with weights that the model refers to, whether they exist or not.
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 
-    /// True where images have their channels last. The graph has the axes of the file.
+    /// True if images have channels last. The graph has the axis order of the file.
     fn channels_last(&self) -> bool {
         false
     }
 
-    /// Brings the model into the graph.
+    /// Imports the model into the graph.
     ///
     /// # Errors
-    /// What of the model cannot be brought there, all of it together, with the names of its nodes.
+    /// All parts of the model that cannot be imported, with the names of their nodes.
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>>;
 }
 
@@ -122,16 +123,16 @@ impl From<Graph> for Model {
 }
 
 impl Model {
-    /// A model in a format of the caller's own.
+    /// A model in a format that the caller implements.
     pub fn new(file: impl ModelFile + 'static) -> Model {
         Model(Box::new(file))
     }
 
-    /// Maps a file into memory, finds out its format by its content and reads it. The file must not change while the
-    /// model or graphs made from it are in use: their weights stay where they are in the file.
+    /// Maps a file into memory, detects its format by its content and parses it. The file must not change while the
+    /// model or graphs made from it are in use: weights are not copied.
     ///
     /// # Errors
-    /// Where the file cannot be read or is damaged, or its format is not known.
+    /// If the file cannot be read or is damaged, or its format is unknown.
     pub fn open(path: &Path) -> Result<Model, Vec<Diagnostic>> {
         let bytes = mapped::map(path)
             .map_err(|e| vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))])?;
@@ -139,8 +140,8 @@ impl Model {
         Model::read_as(bytes, &folder, path.file_name().map(Path::new))
     }
 
-    /// Reads a model from bytes. `folder` is where files that the model refers to are looked for. OpenVINO IR with constants
-    /// has to be opened by its path, which says where these are.
+    /// Parses a model in memory. `folder` contains the files that the model refers to. OpenVINO IR with constants has
+    /// to be opened by its path, since the name of the constants' file follows from it.
     ///
     /// # Errors
     /// As [`Model::open`].
@@ -190,7 +191,7 @@ impl Model {
         self.0.channels_last()
     }
 
-    /// Brings the model into the graph. Outputs that have the name of something else get another one, with a warning.
+    /// Imports the model into the graph. Outputs whose name is also that of another value are renamed, with a warning.
     ///
     /// # Errors
     /// Those of [`ModelFile::import`].
@@ -201,8 +202,8 @@ impl Model {
     }
 }
 
-/// Inputs and outputs of one name are one value, as most formats demand; TFLite's signatures do not. An output that has
-/// the name of something else gets another one.
+/// Makes names of inputs and outputs unique: an input and an output with one name must be the same value, which
+/// TFLite's signatures do not require. Other outputs are renamed.
 fn tell_apart(Imported { graph, notes, .. }: &mut Imported) {
     let inputs = graph.inputs().filter_map(|v| Some((graph.name(v)?.clone(), v)));
     let mut known: FxHashMap<Arc<str>, ValueId> = inputs.collect();

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-/// Files beside a model that hold its weights: mapped once each, and only from the model's own folder. They must not change
-/// while their bytes are in use.
+/// The folder of a model, from which additional files with weights are mapped, each once. They must not change while
+/// their bytes are in use.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -31,7 +31,7 @@ impl Folder {
     /// The bytes of a file in the folder.
     ///
     /// # Errors
-    /// Says why there are none: the file cannot be read, or it lies outside the folder.
+    /// The reason: the file cannot be read, or it is outside the folder.
     pub fn map(&self, location: &str) -> Result<Bytes, String> {
         let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = maps.get(location) {
@@ -54,12 +54,12 @@ impl Folder {
     }
 }
 
-/// The bytes of a file, mapped. It must not change while they are in use.
+/// The bytes of a mapped file. It must not change while they are in use.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub fn map(path: &Path) -> io::Result<Bytes> {
-    // Before it is opened: to open a pipe waits for its writer.
+    // Checked before it is opened: opening a pipe would block until it has a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }
@@ -68,8 +68,9 @@ pub fn map(path: &Path) -> io::Result<Bytes> {
     if meta.len() == 0 {
         return Ok(Bytes::new());
     }
-    // SAFETY: the map is private and read-only; users are asked that the file not change while it is in use.
-    #[expect(unsafe_code, reason = "mapping a file is the one way to read weights without copying them")]
+    // SAFETY: the map is private and read-only; the documentation requires that the file does not change while it is in
+    // use.
+    #[expect(unsafe_code, reason = "mapping a file avoids copying weights")]
     let map = unsafe { memmap2::Mmap::map(&file)? };
     Ok(Bytes::from_owner(map))
 }

@@ -1,4 +1,4 @@
-//! Graphs as models: those that are built in memory, and those of `.qir` files.
+//! Graphs as models: built in memory, or parsed from `.qir` files.
 
 use bytes::Bytes;
 use qcc_ir::Graph;
@@ -7,7 +7,7 @@ use qcc_ir::text::file;
 
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 
-/// A graph that was built by the caller.
+/// A graph built by the caller.
 #[derive(Debug)]
 pub(crate) struct Built(pub(crate) Graph);
 
@@ -34,7 +34,7 @@ impl ModelFile for Built {
         self.0.metadata.clone()
     }
 
-    /// Shapes and values of a graph are settled.
+    /// Shapes and values of a graph are fixed.
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         if *options != ImportOptions::default() {
             let error = Diagnostic::error("settled-graph", "the shapes and values of a graph are settled");

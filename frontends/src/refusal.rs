@@ -1,4 +1,4 @@
-//! Why a node or a tensor of a model is refused.
+//! Reasons to refuse a node or a tensor of a model.
 
 use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;
@@ -7,51 +7,51 @@ use qcc_ir::error::{EvalError, QuantError, TooLarge, TypeError};
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// The operator is not in the table.
+    /// The operator is not supported.
     #[error("operator {name} is not supported")]
     Operator {
         /// Its name, with its domain.
         name: String,
-        /// What the user can do.
+        /// A remedy.
         help: Option<&'static str>,
     },
-    /// A file that holds no program.
+    /// A file without a program.
     #[error("this is {what}")]
     NoProgram {
-        /// What it is.
+        /// The kind of file.
         what: String,
-        /// What the user can do.
+        /// A remedy.
         help: &'static str,
     },
-    /// Attributes that nothing read: they mean something qcc does not know.
+    /// Unused attributes: their meaning is unknown.
     #[error("attribute {0} is not supported here")]
     Unread(String),
-    /// An attribute is missing or not of its type.
+    /// An attribute is missing or has the wrong type.
     #[error("attribute {name}: {problem}")]
     Attribute {
         /// Its name.
         name: String,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
     },
-    /// An argument is missing or not of its type.
+    /// An argument is missing or has the wrong type.
     #[error("argument {name} {problem}")]
     Argument {
         /// Its name.
         name: String,
-        /// What is wrong.
+        /// The problem.
         problem: &'static str,
     },
-    /// Arguments that nothing read: they mean something qcc does not know.
+    /// Unused arguments: their meaning is unknown.
     #[error("argument {0} is not supported here")]
     UnreadArgument(String),
     /// An input is missing.
     #[error("input {0} is missing")]
     MissingInput(usize),
-    /// An input that the operator does not take.
+    /// An input that the operator does not have.
     #[error("input {0} is not supported here")]
     UnreadInput(usize),
-    /// An input must be known before run time and is not.
+    /// An input must be constant and is not.
     #[error("input {index} ({name}) must be a constant, or follow from constants and shapes")]
     NotConstant {
         /// Position of the input.
@@ -59,10 +59,10 @@ pub(crate) enum Refusal {
         /// Its name.
         name: String,
     },
-    /// A value that nothing produces.
+    /// A value that no node produces.
     #[error("{0} is read but nothing produces it")]
     Undefined(String),
-    /// A result that qcc does not compute.
+    /// A result that qcc does not support.
     #[error("output {index} of {op} ({name}) is not supported")]
     Result {
         /// Position of the result.
@@ -72,18 +72,18 @@ pub(crate) enum Refusal {
         /// Name of the result.
         name: String,
     },
-    /// Anything else the format allows and qcc does not do.
+    /// Valid in the format, but not supported.
     #[error("{0}")]
     Unsupported(String),
-    /// As [`Refusal::Unsupported`], where more can be said of what the user can do.
+    /// As [`Refusal::Unsupported`], with a specific remedy.
     #[error("{message}")]
     Advised {
-        /// What is not done.
+        /// What is not supported.
         message: String,
-        /// What the user can do.
+        /// A remedy.
         help: &'static str,
     },
-    /// An operator with other arguments than those that qcc knows it with.
+    /// An operator without an argument of the supported overload.
     #[error("operator {name} without argument {argument} is not supported")]
     Overload {
         /// Name of the operator.
@@ -91,16 +91,16 @@ pub(crate) enum Refusal {
         /// The argument.
         argument: String,
     },
-    /// Data beside the model that cannot be had.
+    /// External data that are not available.
     #[error("{0}")]
     Data(String),
-    /// Something the format does not allow.
+    /// Invalid in the format.
     #[error("{0}")]
     Invalid(String),
-    /// The operands do not fit the operator.
+    /// The operands do not match the operator.
     #[error(transparent)]
     Type(#[from] TypeError),
-    /// A type cannot have its grid.
+    /// A type cannot have its quantization parameters.
     #[error(transparent)]
     QuantParams(#[from] QuantError),
     /// A constant cannot be computed.
@@ -109,13 +109,13 @@ pub(crate) enum Refusal {
     /// Constants would be too large.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// It depends on something that was refused before.
+    /// It depends on a refused value.
     #[error("depends on what was refused")]
     Depends,
 }
 
 impl Refusal {
-    /// The same, with what the user can do where something must be known before run time.
+    /// The same error with a specific remedy for values that must be constant.
     pub(crate) fn advised(self, help: &'static str) -> Refusal {
         match self {
             Refusal::NotConstant { .. } => Refusal::Advised { message: self.to_string(), help },
@@ -123,7 +123,7 @@ impl Refusal {
         }
     }
 
-    /// The message to the user; none where the cause has been told already.
+    /// The error for the user; `None` if the cause has already been reported.
     pub(crate) fn diagnostic(self, origin: &Origin) -> Option<Diagnostic> {
         let code = match &self {
             Refusal::Depends => return None,
@@ -157,15 +157,15 @@ impl Refusal {
             | Refusal::Advised { help, .. }
             | Refusal::NoProgram { help, .. } => *help,
             Refusal::Operator { .. } => {
-                "write it with other operators (qcc ops lists those that are read), or export the model without it"
+                "write it with other operators (qcc ops lists the supported ones), or export the model without it"
             }
             Refusal::NotConstant { .. } => "fold it before export, or give more with --shape or --set",
             Refusal::TooLarge(_) => "give smaller inputs: --shape, or export the model without such constants",
-            Refusal::Result { .. } => "export the model without what reads this result",
+            Refusal::Result { .. } => "export the model without the nodes that use this result",
             Refusal::Data(_) => "keep the files with its data beside the model, under the names that it gives",
             Refusal::QuantParams(_) => "quantize the model again, or give it before it was quantized",
             Refusal::Type(TypeError::Element { .. }) | Refusal::Eval(EvalError::Type(TypeError::Element { .. })) => {
-                "cast its operands to an element that it takes, and the result back"
+                "cast its operands to a supported element type, and the result back"
             }
             _ => match code {
                 "unsupported" => "write this part of the model in another way, or export the model without it",

@@ -1,4 +1,4 @@
-//! Shapes of inputs: what the file leaves open is settled here, from the options or by the rule for batches.
+//! Shapes of inputs: open extents are resolved by the options or by the rule for batches.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::build::bounded;
 use crate::{DeclaredInput, ImportOptions};
 
-/// The name of an extent that the file leaves without one.
+/// The name of an unnamed open extent.
 pub(crate) const ANONYMOUS: &str = "?";
 
-/// The shape of each input, all extents known. An open extent takes the number that the options give it, in its own
-/// input or under its name in another; an open leading extent that none gives is 1.
+/// The shape of each input, with all extents known. An open extent has the value that the options give, for its own
+/// input or for another one with the same symbol; an open leading extent without a value is 1.
 pub(crate) fn settle(
     inputs: &[DeclaredInput],
     options: &ImportOptions,
@@ -53,10 +53,10 @@ pub(crate) fn settle(
 /// The code of the warning that open extents became 1.
 pub const OPEN_SHAPE: &str = "open-shape";
 
-/// Inputs that a message names one by one.
+/// Maximum number of inputs that a message lists.
 const MOST_NAMED: usize = 4;
 
-/// A warning that open extents of these inputs became 1, as nothing gives them a number.
+/// A warning that open extents of these inputs became 1, since no option gives a value.
 fn open_shape(assumed: &[(&DeclaredInput, Shape)]) -> Option<Diagnostic> {
     let (first, _) = assumed.first()?;
     let told = |(input, shape): &(&DeclaredInput, Shape)| {
@@ -78,18 +78,18 @@ fn open_shape(assumed: &[(&DeclaredInput, Shape)]) -> Option<Diagnostic> {
     )
 }
 
-/// What `--shape` takes for an input: its name and extents, `N` for open ones.
+/// An argument for `--shape` for an input: its name and extents, `N` for open ones.
 fn example(input: &DeclaredInput) -> Option<String> {
     let known = |d: &Dim| d.known().map_or("N".into(), |d| d.to_string());
     let extents: Vec<String> = input.shape.as_ref()?.dims().iter().map(known).collect();
     Some(format!("{}={}", input.name, extents.join(",")))
 }
 
-/// The name of a batch that the file leaves without one.
+/// The name of an unnamed batch extent.
 const BATCH: &str = "batch";
 
-/// The extents that only the rule for batches settles: open leading ones that no option gives a number, and all that
-/// have their symbol. Inputs that become constants have none.
+/// The extents that only the rule for batches resolves: open leading ones without a value, and all with the same
+/// symbol. Inputs that become constants have none.
 pub(crate) fn open(inputs: &[DeclaredInput], options: &ImportOptions) -> Vec<OpenExtent> {
     let told = options.shapes.iter().map(|s| &s.0).chain(options.values.iter().map(|v| &v.0));
     let told: FxHashSet<&String> = told.collect();
@@ -119,7 +119,7 @@ pub(crate) fn open(inputs: &[DeclaredInput], options: &ImportOptions) -> Vec<Ope
     open
 }
 
-/// The values that options give inputs, and errors for those that name none.
+/// The values that options set for inputs, and errors for unknown names.
 pub(crate) fn values<'o>(
     inputs: &[DeclaredInput],
     options: &'o ImportOptions,
@@ -127,18 +127,18 @@ pub(crate) fn values<'o>(
     let names: FxHashSet<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
     let unknown = options.values.iter().filter(|v| !names.contains(v.0.as_str()));
     let errors = unknown.map(|v| unknown_input(&v.0, "--set", inputs)).collect();
-    // Of several the first counts.
+    // If an input is given several times, the first one counts.
     (options.values.iter().rev().map(|(name, values)| (name.as_str(), values.as_slice())).collect(), errors)
 }
 
-/// A diagnostic for an option that names no input.
+/// The error for an option with an unknown input.
 pub(crate) fn unknown_input(name: &str, option: &str, inputs: &[DeclaredInput]) -> Diagnostic {
     let names: Vec<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
     Diagnostic::error("unknown-input", format!("{option} names {name}, which is no input of the model"))
         .with_help(format!("inputs: {}", names.join(", ")))
 }
 
-/// The extents of named symbols, where the given shapes agree on one.
+/// The values of symbols, if the given shapes are consistent.
 fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashMap<&'i str, Option<usize>> {
     let mut symbols: FxHashMap<&str, Option<usize>> = FxHashMap::default();
     for input in inputs {
@@ -154,14 +154,14 @@ fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -
     symbols
 }
 
-/// The named symbols of batches: leading extents of inputs whose shapes nothing gives.
+/// The symbols of batches: leading extents of inputs without given shapes.
 fn batches<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashSet<&'i str> {
     let free = inputs.iter().filter(|i| !given.contains_key(i.name.as_str()));
     let leading = free.filter_map(|i| i.shape.as_ref()?.dims().first());
     leading.filter_map(|d| if let Dim::Sym(s) = d { Some(&**s) } else { None }).filter(|s| *s != ANONYMOUS).collect()
 }
 
-/// The shape of one input, and whether an extent of it is 1 because nothing gives it a number.
+/// The shape of one input, and whether an extent of it is 1 by the rule for batches.
 fn settle_one(
     input: &DeclaredInput,
     given: Option<&[usize]>,

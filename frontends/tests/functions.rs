@@ -1,4 +1,4 @@
-//! Operators that an ONNX model defines itself.
+//! Model-local functions of ONNX.
 
 #![allow(clippy::expect_used, reason = "tests")]
 
@@ -78,7 +78,7 @@ fn imported(nodes: Vec<NodeProto>, functions: Vec<FunctionProto>) -> Result<Grap
 
 #[test]
 fn nodes_of_functions_stand_where_they_are_called() {
-    // Names inside are not those around: both have an h. The inner one is of an older operator set.
+    // Names in a function are local: both functions have an h. The inner one has an older operator set.
     let outer = FunctionProto {
         attribute: vec!["slope".into()],
         attribute_proto: vec![float("least", -0.5), float("most", 3.0)],
@@ -138,7 +138,7 @@ fn calls_that_cannot_be_followed_are_refused() {
     let again = function("Again", &["a"], &["b"], vec![node("own.Back", &["a"], &["b"], vec![])]);
     let back = function("Back", &["a"], &["b"], vec![node("own.Again", &["a"], &["b"], vec![])]);
     assert_eq!(refused(call("own.Again"), vec![again, back]), "function Again calls itself");
-    // Each doubles the next.
+    // Each calls the next one twice.
     let name = |i: usize| format!("own.F{i}");
     let doubles = |i: usize| {
         let twice = vec![node(&name(i + 1), &["a"], &["m"], vec![]), node(&name(i + 1), &["m"], &["b"], vec![])];
@@ -149,7 +149,7 @@ fn calls_that_cannot_be_followed_are_refused() {
     assert!(refused(call("own.F0"), functions).contains("more than"));
     let chain = |i: usize| function(&format!("F{i}"), &["a"], &["b"], vec![node(&name(i + 1), &["a"], &["b"], vec![])]);
     assert!(refused(call("own.F0"), (0..100_000).map(chain).collect()).contains("more than"));
-    // Names around are not seen, attributes and inputs that a function has not are not passed over.
+    // Outer names are not visible, and unknown attributes and inputs of a call are refused.
     let spying = function("Spying", &["a"], &["b"], vec![node("Add", &["a", "x"], &["b"], vec![])]);
     assert_eq!(refused(call("own.Spying"), vec![spying]), "x is read but nothing produces it");
     let plain = function("Plain", &["a"], &["b"], vec![node("Relu", &["a"], &["b"], vec![])]);

@@ -1,4 +1,4 @@
-//! What the ONNX door does beyond single operators: histories of operators, shapes, refusals, damaged files.
+//! The ONNX importer beyond single operators: operator versions, shapes, errors, damaged files.
 
 #![allow(clippy::expect_used, reason = "tests")]
 
@@ -72,7 +72,7 @@ fn subgraph(name: &str, g: GraphProto) -> AttributeProto {
     AttributeProto { g: Some(Box::new(g)), ..attribute(name, AttributeType::Graph) }
 }
 
-/// A model of input x and output y.
+/// A model with input x and output y.
 fn model(opset: i64, x: &[i64], nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
     let graph = GraphProto {
         name: Some("g".into()),
@@ -106,7 +106,7 @@ fn refusal(m: &ModelProto) -> Diagnostic {
     errors.remove(0)
 }
 
-/// The operator that gives y, and the type of y.
+/// The operator that produces y, and the type of y.
 fn last(g: &Graph) -> (&Op, &TensorType) {
     let y = g.outputs()[0].value;
     (g.producer(y), g.ty(y))
@@ -218,7 +218,7 @@ fn a_constant_condition_chooses_a_branch() {
     assert!(import_with(&unsorted, &set).is_ok(), "the condition follows from the input that was set");
 }
 
-/// What the import tells, but for the shape of the output, which `model` leaves out.
+/// The diagnostics of an import, except for the shape of the output, which `model` leaves out.
 fn told(imported: &Imported) -> Vec<&Diagnostic> {
     imported.notes.iter().filter(|d| d.code != "output-shape").collect()
 }
@@ -336,13 +336,13 @@ fn open_extents_that_become_1_are_told_once() {
     assert_eq!(notes[0].message, "open extents of 5 inputs are compiled as 1");
     assert_eq!(notes[0].notes.len(), 5);
     assert_eq!(notes[0].notes[4], "and 1 more inputs");
-    // A number for one gives it to all that have its symbol.
+    // The value of a symbol applies to all inputs with that symbol.
     let given = ImportOptions { shapes: vec![("c".into(), vec![2, 3])], ..Default::default() };
     let imported = import_with(&many, &given).expect("imports");
     assert_eq!((last(&imported.graph).1.shape.clone(), told(&imported).len()), (Shape::known(&[2, 3]), 0));
 }
 
-/// Types of inputs and outputs that the graph does not have, and operators in double precision, change what users get.
+/// Types of inputs and outputs that the graph does not have, and operators in double precision, are reported.
 #[test]
 fn types_that_are_not_kept_are_told() {
     let typed = |data_type: DataType, nodes: Vec<NodeProto>| {
@@ -359,17 +359,17 @@ fn types_that_are_not_kept_are_told() {
     let cast = |x: &str, to: DataType, y: &str| node("Cast", &[x], &[y], vec![int("to", i64::from(i32::from(to)))]);
     let single = |x: &str| vec![cast(x, DataType::Float, "y")];
     for (data_type, message) in [
-        (DataType::Double, "input x is float64 in the model and f32 in what is written"),
-        (DataType::Bfloat16, "input x is bfloat16 in the model and f32 in what is written"),
-        (DataType::Uint16, "input x is uint16 in the model and i32 in what is written"),
-        (DataType::Uint32, "input x is uint32 in the model and i64 in what is written"),
+        (DataType::Double, "input x is float64 in the model and f32 in the artefact"),
+        (DataType::Bfloat16, "input x is bfloat16 in the model and f32 in the artefact"),
+        (DataType::Uint16, "input x is uint16 in the model and i32 in the artefact"),
+        (DataType::Uint32, "input x is uint32 in the model and i64 in the artefact"),
     ] {
         assert_eq!(typed(data_type, single("x")), [(true, "element-type", message.to_string())]);
     }
     for data_type in [DataType::Float, DataType::Float16, DataType::Uint8, DataType::Int64] {
         assert_eq!(typed(data_type, single("x")), []);
     }
-    let message = "the model computes in double precision; what is written computes in single precision";
+    let message = "the model computes in double precision; the artefact computes in single precision";
     let through =
         vec![cast("x", DataType::Double, "d"), node("Exp", &["d"], &["e"], vec![]), cast("e", DataType::Float, "y")];
     assert_eq!(typed(DataType::Float, through), [(true, "double-precision", message.to_string())]);
@@ -525,7 +525,7 @@ fn text(g: &Graph) -> String {
 }
 
 #[test]
-fn quantized_values_lie_on_grids() {
+fn quantized_values_have_quantized_types() {
     let nodes = vec![
         node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]),
         node("MaxPool", &["q"], &["p"], vec![ints("kernel_shape", &[2, 2])]),
@@ -533,7 +533,7 @@ fn quantized_values_lie_on_grids() {
         node("DequantizeLinear", &["w", "ws", "wz"], &["wd"], vec![int("axis", 0)]),
         node("Conv", &["d", "wd"], &["y"], vec![]),
     ];
-    // Bytes around 128 for each channel are signed ones around 0.
+    // Unsigned 8-bit integers with zero point 128 per channel become signed ones with zero point 0.
     let constants = vec![
         floats("s", &[], &[0.5]),
         bytes("z", &[], DataType::Uint8, &[3]),
@@ -548,7 +548,7 @@ fn quantized_values_lie_on_grids() {
 }
 
 #[test]
-fn quantized_operators_are_real_ones_between_borders() {
+fn quantized_operators_are_float_ones_between_dequantize_and_quantize() {
     let mut add = node("QLinearAdd", &["q", "s", "z", "q", "s", "z", "t", "z"], &["a"], vec![]);
     add.domain = Some("com.microsoft".into());
     let nodes = vec![
@@ -559,7 +559,7 @@ fn quantized_operators_are_real_ones_between_borders() {
     let constants = vec![floats("s", &[], &[0.5]), floats("t", &[], &[0.25]), bytes("z", &[], DataType::Int8, &[253])];
     let g = text(&import(&model(13, &[2], nodes.clone(), constants)));
     assert!(g.contains("= binary(f:Add)") && g.contains("i8<0.25:-3>[2] = quantize"), "{g}");
-    // A limit on integers is one on the numbers that they stand for: 0 is (0 + 3) * 0.5.
+    // A limit of integers is dequantized: 0 is (0 + 3) * 0.5.
     let mut limited = nodes;
     limited[1] = node("Relu", &["q"], &["a"], vec![]);
     limited[2] = node("DequantizeLinear", &["a", "s", "z"], &["y"], vec![]);
@@ -569,7 +569,7 @@ fn quantized_operators_are_real_ones_between_borders() {
 }
 
 #[test]
-fn integer_inputs_lie_on_the_grid_they_are_read_on() {
+fn integer_inputs_have_the_parameters_of_their_dequantize() {
     let nodes = vec![node("DequantizeLinear", &["x", "s", "z"], &["y"], vec![])];
     let constants = vec![floats("s", &[], &[0.5]), bytes("z", &[], DataType::Uint8, &[3])];
     let mut m = model(13, &[2], nodes, constants);
@@ -583,7 +583,7 @@ fn integer_inputs_lie_on_the_grid_they_are_read_on() {
 }
 
 #[test]
-fn unsigned_16_bit_values_lie_on_signed_grids() {
+fn unsigned_16_bit_values_become_signed() {
     let nodes = vec![
         node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]),
         node("DequantizeLinear", &["q", "s", "z"], &["y"], vec![]),

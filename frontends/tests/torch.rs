@@ -1,4 +1,4 @@
-//! Models of `torch.export`: what PyTorch computed with them, older archives, refusals, damaged and hostile files. The
+//! Models of `torch.export`: comparison with PyTorch's results, older archives, errors, damaged and hostile files. The
 //! models are made by `tests/models/torch/make.py`.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "tests")]
@@ -23,7 +23,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 /// Shape and elements.
 type Numbers = (Vec<usize>, Vec<Value>);
 
-/// What PyTorch computed.
+/// PyTorch's results.
 #[derive(Deserialize)]
 struct Case {
     inputs: Vec<Numbers>,
@@ -40,7 +40,7 @@ fn file(name: &str) -> Vec<u8> {
 
 fn cases() -> BTreeMap<String, Case> {
     let text = fs::read_to_string(folder().join("cases.json")).expect("the cases are part of the repository");
-    // Python writes what JSON does not know.
+    // Python writes non-finite numbers, which JSON does not have.
     let text = text.replace("NaN", "\"NaN\"").replace("-Infinity", "\"-inf\"").replace("Infinity", "\"inf\"");
     serde_json::from_str(&text).expect("cases")
 }
@@ -105,7 +105,7 @@ fn run(graph: &Graph, case: &Case) -> Vec<Tensor> {
     Executor::new(graph).run(&inputs, &mut |_, _| {}).expect("a run")
 }
 
-/// Results are those of PyTorch: integers the same, floats to the fifth digit of the largest.
+/// Results agree with PyTorch's: integers exactly, floats to the fifth digit of the largest.
 fn agree(name: &str, graph: &Graph, case: &Case) {
     let found = run(graph, case);
     assert_eq!(found.len(), case.outputs.len(), "{name}");
@@ -153,14 +153,14 @@ fn results_are_those_of_pytorch() {
 fn refusals_name_operator_node_and_line() {
     assert_eq!(
         refused(file("sampled")),
-        "unsupported-op: operator aten.rand_like.default is not supported [rand_like rand_like make.py:34] (a random \
-         result is never the same twice; export the model for inference)\n"
+        "unsupported-op: operator aten.rand_like.default is not supported [rand_like rand_like make.py:34] (the result \
+         is random; export the model for inference)\n"
     );
     assert_eq!(
         refused(file("inverted")),
-        "unsupported: fft_rfft holds complex numbers; of those, only size, angle and parts are taken [mul mul \
+        "unsupported: fft_rfft is complex; only magnitude, angle and parts of complex numbers are supported [mul mul \
          make.py:34] (write this part of the model in another way, or export the model without it)\nunsupported-op: operator aten.fft_irfft.default is not supported [fft_irfft fft_irfft make.py:34] \
-         (only transforms of real numbers are known, along one axis)\n"
+         (only transforms of real signals along one axis are supported)\n"
     );
     assert!(refused(file("overwritten")).contains("writing in place to complex numbers, through real"));
     for name in ["stateful", "stateful_decomposed"] {
@@ -188,7 +188,7 @@ fn open_extents_take_what_is_given_a_batch_of_one_or_the_example() {
 }
 
 #[test]
-fn quantized_values_lie_on_grids() {
+fn quantized_values_have_quantized_types() {
     let graph = graph(file("quantized"), &[]);
     let count = |kind: OpKind| graph.order().into_iter().filter(|&n| graph.op(n).kind() == kind).count();
     assert_eq!((count(OpKind::Quantize), count(OpKind::Dequantize)), (2, 3));
@@ -235,7 +235,7 @@ fn changed(name: &str, ends: &str, change: impl Fn(&mut Vec<u8>)) -> Vec<(String
     all
 }
 
-/// Tensors as `torch.save` pickles them: a configuration of the newer layout, and the storages it names.
+/// Tensors as pickled by `torch.save`: a configuration of the newer layout, and its storages.
 fn pickled(config: &Value, storages: &dyn Fn(&str) -> Vec<u8>) -> Vec<u8> {
     let text = |s: &str| [&b"X"[..], &(s.len() as u32).to_le_bytes(), s.as_bytes()].concat();
     let int = |n: i64| [&b"J"[..], &(n as i32).to_le_bytes()].concat();
@@ -346,9 +346,9 @@ fn weights_stay_where_they_are_in_the_file() {
     assert_eq!(weights, [true; 4]);
 }
 
-// What means harm.
+// Hostile input.
 
-/// The flat layout with this pickle for weights.
+/// The flat layout with this pickle as weights.
 fn with_pickle(pickle: &[u8]) -> Vec<u8> {
     let mut all = older("dynamic", true);
     all[1].1 = stored(&[("archive/data.pkl".into(), pickle.to_vec())]);
@@ -366,7 +366,7 @@ fn pickles_rebuild_tensors_and_nothing_else() {
     );
     assert!(of(b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.").contains("builtins.eval"));
     assert!(of(b"\x80\x02ctorch\nload\n.").contains("torch.load"));
-    // An object, a cycle, deep nesting, a memo far away, text without end, a storage that is none.
+    // An object, a cycle, deep nesting, a distant memo, an endless string, an invalid storage.
     for (pickle, said) in [
         (&b"\x80\x02(i__main__\nC\n."[..], "opcode"),
         (b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.", "not complete"),
@@ -377,14 +377,14 @@ fn pickles_rebuild_tensors_and_nothing_else() {
         (b"\x80\x02X\x01\x00\x00\x00aQ.", "persistent id"),
         (b"\x80\x02R", "stack is empty"),
         (b"\x80\x02.", "stack is empty"),
-        (b"\x80\x02N.", "no dictionary"),
+        (b"\x80\x02N.", "not a dictionary"),
     ] {
         let found = of(pickle);
         assert!(found.contains(said), "{said}: {found}");
     }
 }
 
-/// What helps is offered where it helps: for operators that decomposition takes away.
+/// The remedy is offered only where it helps: for operators that decomposition removes.
 #[test]
 fn decomposition_is_offered_for_operators_outside_the_core_set() {
     let with = |target: &str| {
@@ -440,7 +440,7 @@ fn archives_that_mean_harm_are_refused() {
     let with = |name: &str| stored(&[good.clone(), vec![(name.to_string(), vec![1])]].concat());
     assert!(refused(with("../../x")).contains("leaves the archive"));
     assert!(refused(with("/etc/x")).contains("leaves the archive"));
-    // A byte of a weight changed without its checksum.
+    // A changed byte of a weight with the old checksum.
     let mut bytes = file("dynamic");
     let weight = &good.iter().find(|e| e.0.ends_with("weight_2")).expect("a weight").1;
     let at = bytes.windows(weight.len()).position(|w| w == weight).expect("the weight");
@@ -452,7 +452,7 @@ fn archives_that_mean_harm_are_refused() {
     zip.shallow_copy_file(&good[0].0, "twin").expect("a twin");
     let said = refused(zip.finish().expect("an archive").into_inner());
     assert!(said.contains("share bytes"), "{said}");
-    // Zeros that a few bytes stand for.
+    // Zeros with a high compression ratio.
     let zeros = [good.clone(), vec![("dynamic/extra/zeros".into(), vec![0; 32 << 20])]].concat();
     let said = refused(zipped(&zeros, CompressionMethod::Deflated));
     assert!(said.contains("too many for"), "{said}");
@@ -469,7 +469,7 @@ fn damaged_archives_are_refused() {
     for cut in (0..whole.len()).step_by(97) {
         assert!(!refused(whole[..cut].to_vec()).is_empty(), "{cut}");
     }
-    // Whatever a byte becomes: a graph or a refusal, no panic.
+    // Whatever a byte becomes: a graph or an error, no panic.
     for at in (0..whole.len()).step_by(41) {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x15;
@@ -495,7 +495,7 @@ fn programs_that_mean_harm_are_refused() {
     assert!(said.contains("recursion limit"), "{said}");
     let version = program("dynamic", |p| p["schema_version"]["major"] = 9.into());
     assert!(refused(version).contains("schema version 9."));
-    // A value from itself, two of one name, one from nothing.
+    // A value that depends on itself, two with one name, one that is not produced.
     let own = program("dynamic", |p| {
         p["graph_module"]["graph"]["nodes"][1]["inputs"][0]["arg"]["as_tensor"]["name"] = "flatten".into()
     });
@@ -506,13 +506,13 @@ fn programs_that_mean_harm_are_refused() {
     assert!(!refused(twice).is_empty());
     let nothing = program("dynamic", |p| p["graph_module"]["graph"]["nodes"] = Value::Array(Vec::new()));
     assert!(refused(nothing).contains("nothing produces it"));
-    // Another type than the operators give, an argument that nothing knows.
+    // Another type than the operators produce, an unknown argument.
     let other = program("dynamic", |p| p["graph_module"]["graph"]["tensor_values"]["linear"]["dtype"] = 5.into());
     assert!(refused(other).contains("the file declares i64"));
     let argument =
         program("dynamic", |p| p["graph_module"]["graph"]["nodes"][0]["inputs"][0]["name"] = "inputs".into());
     assert!(refused(argument).contains("without argument input is not supported"));
-    // Views of views without end.
+    // A long chain of views.
     let chain = program("in_place", |p| {
         let graph = &mut p["graph_module"]["graph"];
         let node = graph["nodes"][1].clone();
@@ -554,7 +554,7 @@ fn no_number_of_a_program_makes_the_import_panic() {
             integers(&mut graph["nodes"], &mut found);
             let Some(number) = found.into_iter().nth(i) else { return false };
             *number = n.into();
-            // What the operators give is no longer what the file declares.
+            // The operators' results differ from the declared types.
             graph["tensor_values"]
                 .as_object_mut()
                 .expect("types")

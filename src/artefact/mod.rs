@@ -1,4 +1,4 @@
-//! The files of a run: they appear together, whole or not at all, and replace nothing that the run reads.
+//! The files of a run. They become visible together and complete, and never replace a file that the run reads.
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
@@ -18,13 +18,13 @@ use temporary::Temporary;
 use unfinished::Folders;
 pub use unfinished::abandon;
 
-/// Bytes that are collected before they go to a file.
+/// Size of the write buffer in bytes.
 const BUFFER: usize = 1 << 20;
 
-/// What a file is among those of a run.
+/// The role of a file in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// A file of an artefact, by the number of the artefact.
+    /// A file of the artefact with this index.
     Artefact(usize),
     Report,
 }
@@ -33,34 +33,34 @@ enum Part {
 #[derive(Debug)]
 struct Pending {
     part: Part,
-    /// As the user knows it.
+    /// The path that the user gave.
     path: PathBuf,
-    /// Where it will lie: behind symbolic links, in a folder by its one true name.
+    /// The final path: symbolic links are resolved, the folder is canonical.
     destination: PathBuf,
     file: BufWriter<Temporary>,
 }
 
-/// All files that a run writes. Nothing has its name before [`Publication::publish`].
+/// All files that a run writes. They have temporary names until [`Publication::publish`].
 #[derive(Debug)]
 pub(crate) struct Publication {
     protected: Protected,
     /// The main file of each artefact.
     artefacts: Vec<PathBuf>,
-    /// Dropped before the folders that they lie in.
+    /// Dropped before the folders that contain them.
     files: Vec<Pending>,
     folders: Folders,
 }
 
 impl Publication {
-    /// A run that reads the `protected` files and writes none yet.
+    /// A run that reads the `protected` files and has no output files yet.
     pub(crate) fn new(protected: Protected) -> Self {
         Publication { protected, artefacts: Vec::new(), files: Vec::new(), folders: Folders::default() }
     }
 
-    /// Begins an artefact with its main file at `path`; files called `beside` will lie beside it.
+    /// Begins an artefact with its main file at `path` and the files named `beside` in the same folder.
     ///
     /// # Errors
-    /// Where one of them cannot be written or would replace what must stay.
+    /// If one of them cannot be written or would replace a protected file.
     pub(crate) fn artefact(&mut self, path: &Path, beside: &[String]) -> Result<(), Failure> {
         let part = Part::Artefact(self.artefacts.len());
         self.begin(part, path)?;
@@ -75,12 +75,12 @@ impl Publication {
     /// Begins the report.
     ///
     /// # Errors
-    /// Where it cannot be written or would replace what must stay.
+    /// If it cannot be written or would replace a protected file.
     pub(crate) fn report(&mut self, path: &Path) -> Result<(), Failure> {
         self.begin(Part::Report, path)
     }
 
-    /// Makes a folder for files, and those around it. It is gone again if nothing lies in it in the end.
+    /// Creates a folder and its parents. They are removed again if they stay empty.
     pub(crate) fn folder(&mut self, path: &Path) -> Result<(), Failure> {
         let failed = |e: io::Error| {
             let message = format!("cannot make the folder {}: {}", path.display(), e.kind());
@@ -98,7 +98,7 @@ impl Publication {
         Ok(())
     }
 
-    /// Where a file called `path` will lie. Fails where something is there that must not be replaced.
+    /// The final path of a file called `path`. Fails if an existing file there must not be replaced.
     fn destination(&self, part: Part, path: &Path) -> Result<PathBuf, Failure> {
         let failed = |why: &dyn fmt::Display| unwritable(&path.display(), why);
         let target = behind_links(path).ok_or_else(|| failed(&"its links lead nowhere"))?;
@@ -125,7 +125,7 @@ impl Publication {
         Staged { main: main.to_string_lossy().into_owned(), publication: self, artefact }
     }
 
-    /// Writes the report, where one was begun.
+    /// Writes the report, if one was begun.
     pub(crate) fn write_report(&mut self, text: &[u8]) -> Result<(), Failure> {
         match self.files.iter_mut().find(|f| f.part == Part::Report) {
             Some(report) => Ok(report.write_all(text).map_err(|e| unwritable(&report.path.display(), &e.kind()))?),
@@ -133,13 +133,13 @@ impl Publication {
         }
     }
 
-    /// Gives the report alone its name.
+    /// Gives only the report its final name.
     pub(crate) fn publish_report(mut self) -> Result<(), Failure> {
         self.files.retain(|f| f.part == Part::Report);
         self.publish()
     }
 
-    /// Gives all files their names: the main ones behind those that go with them, the report last.
+    /// Gives all files their final names: main files after the files that belong to them, the report last.
     pub(crate) fn publish(mut self) -> Result<(), Failure> {
         let mains = std::mem::take(&mut self.artefacts);
         let last = |f: &Pending| (f.part == Part::Report, mains.contains(&f.path));
@@ -197,7 +197,7 @@ impl Files for Staged<'_> {
 }
 
 impl Pending {
-    /// An error, with the name that the file will have.
+    /// The error with the final name of the file.
     fn named(&self, e: &io::Error) -> io::Error {
         io::Error::new(e.kind(), format!("{}: {}", self.path.display(), e.kind()))
     }
@@ -221,10 +221,10 @@ fn said(failure: &Failure) -> String {
     failure.diagnostics().first().map(|d| d.message.clone()).unwrap_or_default()
 }
 
-/// Links that lead to each other, at most (as Linux counts them).
+/// Maximum length of a chain of symbolic links (the limit of Linux).
 const MOST_LINKS: usize = 40;
 
-/// The path that symbolic links at `path` lead to, whether something is there or not.
+/// The path that symbolic links at `path` lead to, whether it exists or not.
 fn behind_links(path: &Path) -> Option<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..MOST_LINKS {
@@ -234,8 +234,8 @@ fn behind_links(path: &Path) -> Option<PathBuf> {
     None
 }
 
-/// Fails where something lies at `path` that must not be replaced: renaming would put a file in the place of a device,
-/// and does not mind that a file may not be written.
+/// Fails if the file at `path` must not be replaced: a rename would replace a device by a file, and would replace a
+/// read-only file.
 fn replaceable(path: &Path) -> Result<(), &'static str> {
     match std::fs::metadata(path) {
         Ok(there) if !there.is_file() => Err("it is not a file"),

@@ -1,10 +1,10 @@
-//! Files that are read, which nothing that is written may replace.
+//! Input files, which no output may replace.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What tells a file from all others, whatever names and links lead to it.
+/// Identifies a file, whatever names and links lead to it: device and inode.
 #[cfg(unix)]
 type Identity = (u64, u64);
 #[cfg(not(unix))]
@@ -21,28 +21,27 @@ fn identity(path: &Path) -> Option<Identity> {
     path.canonicalize().ok()
 }
 
-/// The files that a run reads. Readers add theirs before anything is written.
+/// The files that a run reads. They are added before anything is written.
 #[derive(Debug, Default)]
 pub(crate) struct Protected {
     files: Vec<(PathBuf, &'static str)>,
-    /// Made when first asked for: most outputs replace nothing.
+    /// Computed on first use: most outputs replace nothing.
     identities: OnceCell<BTreeMap<Identity, usize>>,
 }
 
 impl Protected {
-    /// Adds files; `role` says what they are to the run.
+    /// Adds files; `role` describes their use in the run.
     pub(crate) fn add(&mut self, role: &'static str, files: impl IntoIterator<Item = PathBuf>) {
         self.files.extend(files.into_iter().map(|f| (f, role)));
         self.identities.take();
     }
 
-    /// What the file at `path` is to the run, in words, where the run reads it; with the name that it is read by, where
-    /// that is another.
+    /// The role of the file at `path` if the run reads it, with the path by which it is read if that differs.
     pub(super) fn role(&self, path: &Path) -> Option<String> {
         let wanted = identity(path)?;
         let all = || {
             let each = self.files.iter().enumerate().filter_map(|(i, (f, _))| Some((identity(f)?, i)));
-            // The first reader names the file.
+            // If a file is read under several names, the first one counts.
             each.collect::<Vec<_>>().into_iter().rev().collect()
         };
         let (file, role) = &self.files[*self.identities.get_or_init(all).get(&wanted)?];

@@ -1,4 +1,4 @@
-//! A file without a name until it is complete.
+//! Files that have no visible name until they are complete.
 
 use std::fs::File;
 use std::io;
@@ -8,19 +8,19 @@ use tempfile::TempPath;
 
 use super::unfinished;
 
-/// What stands before the random part of the name of a temporary file.
+/// Prefix of the names of temporary files.
 const PREFIX: &str = ".qcc-";
 
-/// A file that is being written in the folder where it will lie. Readers of that folder see it when it is complete.
+/// A file that is being written in its destination folder. It appears under its name when it is complete.
 #[derive(Debug)]
 pub(super) struct Temporary {
     file: File,
-    /// Its name; none where the file system keeps files without one, which are gone with the process.
+    /// Its temporary name; `None` if the file system supports unnamed files, which vanish with the process.
     path: Option<TempPath>,
 }
 
 impl Temporary {
-    /// Begins a file. The process's mask for new files decides who may read it.
+    /// Begins a file. The umask of the process decides its permissions.
     pub(super) fn new(folder: &Path) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         if let Some(file) = unnamed::open(folder) {
@@ -29,7 +29,7 @@ impl Temporary {
         Temporary::named(folder)
     }
 
-    /// A file with a name that nobody asks for.
+    /// A file with a temporary name.
     pub(super) fn named(folder: &Path) -> io::Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PREFIX);
@@ -40,7 +40,7 @@ impl Temporary {
         Ok(Temporary { file, path: Some(path) })
     }
 
-    /// Gives the file its name. What has that name is replaced.
+    /// Gives the file its final name, replacing an existing file.
     pub(super) fn publish(mut self, destination: &Path) -> io::Result<()> {
         match self.path.take() {
             Some(path) => {
@@ -73,12 +73,12 @@ impl Drop for Temporary {
     }
 }
 
-/// The kind of an error, without the name of the temporary file that its message has.
+/// The error kind, without the name of the temporary file that the message contains.
 fn nameless(e: &io::Error) -> io::Error {
     e.kind().into()
 }
 
-/// Files without a name (open(2), `O_TMPFILE`).
+/// Unnamed files (open(2), `O_TMPFILE`).
 #[cfg(target_os = "linux")]
 mod unnamed {
     use std::fs::File;
@@ -90,14 +90,14 @@ mod unnamed {
 
     use super::{PREFIX, nameless};
 
-    /// A new file in a folder, or none where it could not be given a name later.
+    /// A new unnamed file in a folder, or `None` if it could not be linked later.
     pub(super) fn open(folder: &Path) -> Option<File> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         let file = File::from(open_at(folder, flags, Mode::from_raw_mode(0o666)).ok()?);
         place(&file).exists().then_some(file)
     }
 
-    /// Where an open file can be linked from.
+    /// The path from which an open file can be linked.
     fn place(file: &File) -> PathBuf {
         format!("/proc/self/fd/{}", file.as_raw_fd()).into()
     }
@@ -108,7 +108,7 @@ mod unnamed {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             done => return done,
         }
-        // Only what has a name can take the place of another file.
+        // Only a named file can replace another file.
         let folder = destination.parent().filter(|f| *f != Path::new("")).unwrap_or(Path::new("."));
         let named = tempfile::Builder::new().prefix(PREFIX).make_in(folder, link).map_err(|e| nameless(&e))?;
         named.into_temp_path().persist(destination).map_err(|e| nameless(&e.error))

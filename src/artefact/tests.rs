@@ -2,7 +2,7 @@ use std::fs;
 
 use super::*;
 
-/// What would be replaced, or why a file cannot be written.
+/// The error message: which file would be replaced, or why a file cannot be written.
 fn refused<T: fmt::Debug>(result: Result<T, Failure>) -> String {
     said(&result.unwrap_err())
 }
@@ -79,7 +79,7 @@ fn what_is_read_stays_under_any_name() {
     std::os::unix::fs::symlink("../soft.bin", at("sub/far.bin")).unwrap();
     std::os::unix::fs::symlink(dir.path(), at("sub/around")).unwrap();
     for name in ["w.bin", "sub/../w.bin", "hard.bin", "soft.bin", "sub/far.bin", "sub/around/w.bin"] {
-        // The reader, too, may have come by any of them.
+        // The input may be read by any of these names as well.
         for read in ["w.bin", "hard.bin", "sub/far.bin"] {
             let mut protected = Protected::default();
             protected.add("the data", [at("other"), at(read)]);
@@ -172,7 +172,7 @@ fn new_files_are_for_those_whom_the_mask_allows() {
     assert_eq!(mode("named"), mode("plain"));
 }
 
-/// Where the file system keeps no file without a name.
+/// For file systems without unnamed files.
 #[test]
 fn named_files_are_gone_when_they_are_not_published() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a process would leave on disk if a signal ended it now.
+//! Files that must be removed if a signal ends the process.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
 
-/// Files and folders that are removed when the runs that made them end.
+/// Temporary files and folders, which are removed when the run that created them ends.
 #[derive(Debug)]
 struct Unfinished {
     files: Vec<PathBuf>,
@@ -15,15 +15,15 @@ struct Unfinished {
 
 static UNFINISHED: Mutex<Unfinished> = Mutex::new(Unfinished { files: Vec::new(), folders: Vec::new() });
 
-/// Held while files get their names.
+/// Held while files get their final names.
 static PUBLISHING: Mutex<()> = Mutex::new(());
 
 fn locked<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Removes the temporary files of the process and the empty folders that it made. Runs that are about to publish finish
-/// that first; none begins or publishes a file afterwards. For those who end the process when a signal asks for it.
+/// Removes the temporary files of the process and the empty folders that it created. It waits for runs that are
+/// publishing; no file is begun or published afterwards. Call it before the process ends on a signal.
 pub fn abandon() {
     std::mem::forget(locked(&PUBLISHING));
     let unfinished = locked(&UNFINISHED);
@@ -36,13 +36,13 @@ pub fn abandon() {
     std::mem::forget(unfinished);
 }
 
-/// Does what [`abandon`] must not come between.
+/// Runs `act`, which [`abandon`] must not interrupt.
 pub(super) fn publishing<T>(act: impl FnOnce() -> T) -> T {
     let _guard = locked(&PUBLISHING);
     act()
 }
 
-/// Makes a temporary file, to be removed by [`abandon`].
+/// Creates a temporary file, which [`abandon`] removes.
 pub(super) fn file(make: impl FnOnce() -> io::Result<NamedTempFile>) -> io::Result<NamedTempFile> {
     let mut unfinished = locked(&UNFINISHED);
     let file = make()?;
@@ -50,7 +50,7 @@ pub(super) fn file(make: impl FnOnce() -> io::Result<NamedTempFile>) -> io::Resu
     Ok(file)
 }
 
-/// The temporary file is gone, or has its own name.
+/// The temporary file is deleted or has its final name.
 pub(super) fn forget_file(path: &Path) {
     let path = absolute(path);
     locked(&UNFINISHED).files.retain(|f| *f != path);
@@ -60,12 +60,12 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.into())
 }
 
-/// Folders that a run made. Those that are empty when it ends are removed.
+/// Folders that a run created. They are removed if they are empty when it ends.
 #[derive(Debug, Default)]
 pub(super) struct Folders(Vec<PathBuf>);
 
 impl Folders {
-    /// Makes a folder and those around it, where they are missing.
+    /// Creates a folder and its missing parents.
     pub(super) fn make(&mut self, folder: &Path) -> io::Result<()> {
         let mut unfinished = locked(&UNFINISHED);
         let missing: Vec<&Path> = folder.ancestors().take_while(|f| *f != Path::new("") && !f.is_dir()).collect();
@@ -75,7 +75,7 @@ impl Folders {
                     unfinished.folders.push(absolute(folder));
                     self.0.push(absolute(folder));
                 }
-                // Another process made it meanwhile.
+                // Another process created it meanwhile.
                 Err(_) if folder.is_dir() => {}
                 Err(e) => return Err(e),
             }

@@ -1,4 +1,4 @@
-//! Comparing two models.
+//! `qcc compare`.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::report;
 
 use super::compile::{data, preparation};
 
-/// Compares as the arguments say and shows the result.
+/// Compares two models and prints the result.
 pub(crate) fn compare(args: &Compare) -> ExitCode {
     interrupt::name_lost_files(&[&args.truth, &args.other]);
     let comparison = match try_compare(args) {

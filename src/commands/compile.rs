@@ -1,4 +1,4 @@
-//! Compiling a model.
+//! `qcc MODEL --to TARGET`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,10 +19,10 @@ use crate::args::{Block, Calibrator, Color, Compile, DataArgs, InputLayout, Io, 
 use crate::interrupt;
 use crate::report::{self, Progress};
 
-/// Share of numbers that `--calibrator percentile` leaves out at either end.
+/// Share of values that `--calibrator percentile` cuts off at either end.
 const PERCENTILE: f64 = 1e-4;
 
-/// Compiles as the arguments say and shows how it went.
+/// Compiles a model and prints the summary.
 pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
     match try_compile(args, data) {
         Ok(done) => {
@@ -43,7 +43,7 @@ pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
     }
 }
 
-/// Says what nodes compute with, where that is asked.
+/// Prints how nodes are computed, if requested.
 fn explain(args: &Compile, done: &Report) {
     let Some(pattern) = &args.explain else { return };
     match report::explanation(done, pattern) {
@@ -68,7 +68,7 @@ fn not_yet(what: &str) -> Failure {
     Failure::usage(Diagnostic::error("not-yet", format!("{what} is not there yet")))
 }
 
-/// A misspelt pass would print nothing.
+/// Without this check a misspelt pass name would print nothing.
 fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
     let mut known: Vec<PassId> = Vec::new();
     for id in compiler.pipelines()?.iter().flat_map(Pipeline::ids) {
@@ -88,7 +88,7 @@ fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
     }
 }
 
-/// What writes for a target, in a form.
+/// The backend of a target with its write options.
 pub(super) fn backend(to: To, form: WriteOptions) -> Arc<dyn Backend> {
     match to {
         To::Tflite => Format::Tflite.with(form),
@@ -101,7 +101,8 @@ pub(super) fn backend(to: To, form: WriteOptions) -> Arc<dyn Backend> {
 fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     let form = WriteOptions { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic };
     if (form.qoperator || form.external_data) && !args.to.contains(&To::Onnx) {
-        let error = Diagnostic::error("usage", "only ONNX knows that form").with_help("add --to onnx");
+        let error = Diagnostic::error("usage", "--qoperator and --external-data are options of ONNX")
+            .with_help("add --to onnx");
         return Err(Failure::usage(error));
     }
     if args.to.contains(&To::Qir) && precision(args)? != Precision::Float32 {
@@ -156,7 +157,7 @@ fn precision(args: &Compile) -> Result<Precision, Failure> {
     })
 }
 
-/// The precision of a name.
+/// The precision for its name.
 pub(super) fn named(quantize: Quantize) -> Result<Precision, Failure> {
     Ok(match quantize {
         Quantize::Float32 => Precision::Float32,
@@ -181,12 +182,12 @@ fn calibration(args: &Compile, given: &DataArgs, path: &Path) -> Calibration {
     calibration
 }
 
-/// Data by their name: `random` is no path.
+/// The data source for an argument; `random` is not a path.
 pub(super) fn data(path: &Path) -> Data {
     if path == Path::new("random") { Data::Random } else { Data::Path(path.into()) }
 }
 
-/// What is said about how pictures become inputs.
+/// The preprocessing options.
 pub(super) fn preparation(args: &DataArgs) -> Preparation {
     Preparation {
         preset: args.preprocess.map(|p| match p {
@@ -209,7 +210,7 @@ pub(super) fn preparation(args: &DataArgs) -> Preparation {
     }
 }
 
-/// The file asked for, or the folder for files named after the model.
+/// The output file, or the folder for files that are named after the model.
 fn output(args: &Compile) -> Output {
     match &args.output {
         Some(path) if path.is_dir() || args.to.len() > 1 || path.as_os_str().as_encoded_bytes().ends_with(b"/") => {

@@ -1,4 +1,4 @@
-//! Showing what is in a model, and what changed between two.
+//! `qcc inspect` and `qcc diff`.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::args::{Diff, Format, Inspect, shapes};
 use crate::interrupt;
 use crate::report;
 
-/// Shows a model in the form asked for.
+/// Prints the contents of a model.
 pub(crate) fn inspect(args: &Inspect) -> ExitCode {
     interrupt::name_lost_files(&[&args.file]);
     let options = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
@@ -28,7 +28,8 @@ pub(crate) fn inspect(args: &Inspect) -> ExitCode {
     }
 }
 
-/// Shows what changed. The exit code is 0 where nothing did, 1 where something did, and 2 where that cannot be told.
+/// Prints the differences. The exit code is 0 if there are none, 1 if there are some, and 2 if the files cannot be
+/// compared.
 pub(crate) fn diff(args: &Diff) -> ExitCode {
     interrupt::name_lost_files(&[&args.before, &args.after]);
     let told = changes(&args.before, &args.after).and_then(|all| Ok((all.equal, shown(&all, args.json)?)));
@@ -44,7 +45,7 @@ pub(crate) fn diff(args: &Diff) -> ExitCode {
     }
 }
 
-/// What is told, as text or as JSON.
+/// The value as text or as JSON.
 fn shown(told: &(impl Serialize + std::fmt::Display), json: bool) -> Result<String, Failure> {
     if !json {
         return Ok(told.to_string());

@@ -1,4 +1,4 @@
-//! The operators that models may use.
+//! `qcc ops`.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use qcc::frontends::{onnx_operators, torch_operators};
 use crate::args::{Ops, Spelling};
 use crate::report;
 
-/// Lists the operators that are read, one a line.
+/// Lists the supported operators, one per line.
 pub(crate) fn ops(args: &Ops) -> ExitCode {
     let names = match args.of {
         Spelling::Onnx => onnx_operators(),

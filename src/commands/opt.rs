@@ -1,4 +1,4 @@
-//! Passes on a graph.
+//! `qcc opt`.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use crate::report;
 
 use super::compile::backend;
 
-/// Runs the passes and shows the graph, or writes it.
+/// Runs the passes and prints the graph or writes it.
 pub(crate) fn opt(args: &Opt) -> ExitCode {
     interrupt::leave_nothing();
     interrupt::name_lost_files(&[&args.file]);

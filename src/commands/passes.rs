@@ -1,4 +1,4 @@
-//! The passes of a compilation.
+//! `qcc passes`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::report;
 
 use super::compile::{backend, named};
 
-/// Lists the passes for each target, one a line.
+/// Lists the passes for each target, one per line.
 pub(crate) fn passes(args: &Passes) -> ExitCode {
     match listed(args) {
         Ok(text) => {

@@ -1,4 +1,4 @@
-//! Running two models on the same samples.
+//! Evaluation of two models on the same samples.
 
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::error::EvalError;
@@ -13,8 +13,8 @@ use crate::data::Samples;
 use crate::memory;
 use crate::outcome::Failure;
 
-/// Evaluates both models on each sample: how each output of the first compares, on how many samples, and warnings for
-/// samples that cannot be read.
+/// Evaluates both models on each sample. Returns the comparison of each output of the first model, the number of
+/// samples, and warnings for samples that cannot be read.
 pub(super) fn evaluate(
     [a, b]: [&Graph; 2],
     inputs: &[Wire],

@@ -1,4 +1,4 @@
-//! Inputs and outputs of two models, side by side.
+//! Matching of the inputs and outputs of two models.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::Extents;
@@ -10,7 +10,7 @@ pub(super) fn name(g: &Graph, v: ValueId) -> &str {
     g.name(v).map_or("", |n| n)
 }
 
-/// The place of a counterpart, and the order that an image's axes go into.
+/// The index of a counterpart, and the permutation of an image's axes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Wire {
     pub(super) at: usize,
@@ -20,7 +20,8 @@ pub(super) struct Wire {
 /// An input or output: its name and type.
 type End<'g> = (&'g str, &'g TensorType);
 
-/// What becomes of an image that goes from one shape to another.
+/// The permutation of an image's axes from one shape to another: `None` if there is none, `Some(None)` for the
+/// identity.
 fn order(from: &Shape, to: &Shape) -> Option<Option<Extents>> {
     if from == to {
         return Some(None);
@@ -28,7 +29,7 @@ fn order(from: &Shape, to: &Shape) -> Option<Option<Extents>> {
     orders(from.rank()).find(|perm| permuted(from, perm) == *to).map(Some)
 }
 
-/// The orders of an image's axes that move the channels to the end and to the front.
+/// The permutations of an image's axes that move the channels to the end and to the front.
 fn orders(rank: usize) -> impl Iterator<Item = Extents> {
     let last = || std::iter::once(0).chain(2..rank).chain(std::iter::once(1)).collect();
     let first = || std::iter::once(0).chain(std::iter::once(rank - 1)).chain(1..rank - 1).collect();
@@ -39,8 +40,8 @@ fn permuted(shape: &Shape, perm: &Extents) -> Shape {
     perm.iter().map(|&axis| shape.dims()[axis].clone()).collect()
 }
 
-/// The extents of an input that is declared `open`, where its counterpart has this shape, be it in another order. A batch
-/// that both leave open is 1. `None` where `open` is known, or they do not fit.
+/// The extents of an input that is declared `open`, given its counterpart's shape, which may have another axis order. A
+/// batch that both leave open is 1. `None` if `open` is fully known, or the shapes do not match.
 pub(super) fn filled(open: &Shape, counterpart: &Shape) -> Option<Vec<usize>> {
     let batch = |(axis, dim): (usize, &Dim)| dim.known().or((axis == 0).then_some(1));
     let known: Shape =
@@ -54,13 +55,13 @@ pub(super) fn filled(open: &Shape, counterpart: &Shape) -> Option<Vec<usize>> {
     open.extents().is_none().then(|| found.extents()).flatten().map(|e| e.to_vec())
 }
 
-/// True where nothing tells which axis has the channels, and the axes do matter.
+/// True if the channel axis cannot be identified and the axis order matters.
 fn ambiguous(shape: &Shape) -> bool {
     let dims = shape.dims();
     dims.len() > 2 && dims[1..].windows(2).all(|w| w[0] == w[1]) && dims[1].known() != Some(1)
 }
 
-/// The place of each name among others, where all are there.
+/// The index of each name among others, if all are present.
 pub(super) fn by_name<'n>(
     names: impl Iterator<Item = &'n str>,
     among: impl Iterator<Item = &'n str> + Clone,
@@ -68,8 +69,8 @@ pub(super) fn by_name<'n>(
     names.map(|name| among.clone().position(|other| other == name)).collect()
 }
 
-/// For each of `ends` its counterpart `among` others and what that has to become: by name where all names are there, else
-/// by place.
+/// For each of `ends` its counterpart `among` others and its axis permutation: by name if all names are present, else
+/// by position.
 fn counterparts(ends: &[End<'_>], among: &[End<'_>]) -> Option<Vec<Wire>> {
     let by_name = by_name(ends.iter().map(|e| e.0), among.iter().map(|a| a.0));
     let mut wires: Vec<Wire> = Vec::new();
@@ -77,7 +78,7 @@ fn counterparts(ends: &[End<'_>], among: &[End<'_>]) -> Option<Vec<Wire>> {
         let free = |at: &usize| !wires.iter().any(|w| w.at == *at);
         let places = match &by_name {
             Some(places) => vec![places[i]],
-            // In its own place, else in the first that fits.
+            // The same position is tried first, then the others in order.
             None => std::iter::once(i).chain(0..among.len()).filter(|&at| at < among.len()).collect(),
         };
         let fit = |at: usize| Some(Wire { at, perm: order(&among[at].1.shape, &end.1.shape)? });
@@ -91,7 +92,7 @@ fn listed(ends: &[End<'_>]) -> String {
 }
 
 fn unlike(kind: &str, a: &[End<'_>], b: &[End<'_>]) -> Diagnostic {
-    Diagnostic::error("interface-mismatch", format!("the {kind} of the models do not fit each other"))
+    Diagnostic::error("interface-mismatch", format!("the {kind} of the models do not match"))
         .with_note(format!("one has {}", listed(a)))
         .with_note(format!("the other has {}", listed(b)))
         .with_help("give both the same shapes: --shape NAME=DIMS")
@@ -100,12 +101,13 @@ fn unlike(kind: &str, a: &[End<'_>], b: &[End<'_>]) -> Diagnostic {
 fn warn_ambiguous(kind: &str, ends: &[End<'_>], wires: &[Wire], diagnostics: &mut Vec<Diagnostic>) {
     for (name, ty) in ends.iter().zip(wires).filter(|(e, w)| w.perm.is_none() && ambiguous(&e.1.shape)).map(|(e, _)| e)
     {
-        let message = format!("{kind} {name} is {}: its axes cannot be told apart and are taken as they are", ty.shape);
+        let message =
+            format!("{kind} {name} is {}: its channel axis is ambiguous, so its axes are not transposed", ty.shape);
         diagnostics.push(Diagnostic::warning("ambiguous-axes", message));
     }
 }
 
-/// For each input of `b`, where it comes from among those of `a`.
+/// For each input of `b`, its counterpart in `a`.
 pub(super) fn match_inputs(a: &Graph, b: &Graph, diagnostics: &mut Vec<Diagnostic>) -> Result<Vec<Wire>, Failure> {
     let ends = |g| -> Vec<End<'_>> { Graph::inputs(g).map(|v| (name(g, v), g.ty(v))).collect() };
     let (from, to) = (ends(a), ends(b));
@@ -170,7 +172,7 @@ mod tests {
         assert_eq!(places(&[("x", &flat), ("y", &image)], &[("y", &last), ("x", &flat)]), Some(vec![1, 0]));
         assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat), ("b", &flat)]), Some(vec![0, 1]));
         assert_eq!(places(&[("x", &flat), ("y", &image)], &[("a", &last), ("b", &flat)]), Some(vec![1, 0]));
-        // A name that is there must fit.
+        // A matching name must have a matching shape.
         assert_eq!(places(&[("x", &flat)], &[("x", &image), ("y", &flat)]), None);
         assert_eq!(places(&[("x", &flat), ("y", &flat)], &[("a", &flat)]), None);
     }

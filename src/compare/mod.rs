@@ -36,41 +36,41 @@ mod interface;
 use evaluate::evaluate;
 use interface::{by_name, filled, match_inputs, match_outputs, name};
 
-/// What is wanted of a comparison.
+/// Options of a comparison.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Shapes and values of inputs; each counts for the models that have an input of its name.
+    /// Shapes and values of inputs; each applies to the models that have an input of that name.
     pub import: ImportOptions,
-    /// What both models are evaluated on.
+    /// The data on which both models are evaluated.
     pub data: Data,
-    /// Number of samples at most.
+    /// Maximum number of samples.
     pub samples: Option<usize>,
-    /// What pictures are made into, where the models do not say.
+    /// Preprocessing of images; it overrides the models' metadata.
     pub preparation: Preparation,
 }
 
-/// How a model compares with another one, which counts as the truth.
+/// The comparison of a model with a reference model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The model that counts as the truth.
+    /// The reference model.
     pub truth: PathBuf,
-    /// The other one.
+    /// The other model.
     pub other: PathBuf,
-    /// What both were evaluated on.
+    /// Description of the data.
     pub data: String,
     /// Samples that could be read.
     pub samples: usize,
-    /// Each output.
+    /// The comparison of each output.
     pub outputs: Vec<Match>,
-    /// What the user should know; no errors.
+    /// Warnings and notes for the user; no errors.
     #[serde(skip)]
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// How an output compares.
+/// The comparison of an output.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Match {
-    /// How far the other model's output is from this one.
+    /// The deviation of the other model's output from the reference.
     #[serde(flatten)]
     pub output: OutputReport,
     /// Its name in the other model.
@@ -89,7 +89,7 @@ impl Comparison {
     }
 }
 
-/// Why models cannot be compared, and the model that it is about.
+/// Why models cannot be compared, and the model concerned.
 #[derive(Debug)]
 pub struct Failed {
     /// The model file.
@@ -98,12 +98,12 @@ pub struct Failed {
     pub failure: Failure,
 }
 
-/// Evaluates both models on the data. Inputs and outputs are matched by name, else by their place; where an image is
-/// N,C,H,W in one model and N,H,W,C in the other, its axes are moved. Boxes of Ultralytics' detectors, which are pixels
-/// in other formats and fractions of the picture in TFLite, are compared as fractions.
+/// Evaluates both models on the data. Inputs and outputs are matched by name, else by position. If an image is N,C,H,W
+/// in one model and N,H,W,C in the other, its axes are transposed. Boxes of Ultralytics' detectors are pixels in other
+/// formats and fractions of the image size in TFLite; they are compared as fractions.
 ///
 /// # Errors
-/// Where a model is refused, the data do not fit the first one, or the models' interfaces do not fit each other.
+/// If a model is refused, the data do not match the first one, or the interfaces of the models do not match.
 pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Comparison, Failed> {
     let (a, b) = (open(truth)?, open(other)?);
     let inputs = [declared(truth, &a)?, declared(other, &b)?];
@@ -112,7 +112,7 @@ pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Compar
     let a = import(truth, &a, &for_one(&settings.import, &inputs[0], &inputs[1]))?;
     let b = import(other, &b, &for_one(&settings.import, &inputs[1], &inputs[0]))?;
     let mut diagnostics = [a.notes, b.notes].concat();
-    // Both are evaluated on one sample at a time.
+    // The notes on open shapes do not apply: both models are evaluated on one sample at a time.
     diagnostics.retain(|d| d.code != OPEN_SHAPE);
     let (mut a, mut b) = (a.graph, b.graph);
     match order {
@@ -156,7 +156,7 @@ fn declared(path: &Path, model: &Model) -> Result<Vec<DeclaredInput>, Failed> {
     model.inputs().map_err(|all| Failed { model: path.into(), failure: all.into() })
 }
 
-/// Fails where an option names an input that neither model has.
+/// Fails if an option names an input that neither model has.
 fn check_names(truth: &Path, inputs: &[Vec<DeclaredInput>; 2], import: &ImportOptions) -> Result<(), Failed> {
     let names: Vec<&str> = inputs.iter().flatten().map(|i| i.name.as_str()).collect();
     let asked = import.shapes.iter().map(|s| &s.0).chain(import.values.iter().map(|v| &v.0));
@@ -169,8 +169,8 @@ fn check_names(truth: &Path, inputs: &[Vec<DeclaredInput>; 2], import: &ImportOp
     }
 }
 
-/// The options that count for one model: those of its own inputs, and for inputs that it leaves open the shapes that the
-/// other model's have.
+/// The options that apply to one model: those of its own inputs, and for its open inputs the shapes of the other
+/// model's inputs.
 fn for_one(import: &ImportOptions, own: &[DeclaredInput], other: &[DeclaredInput]) -> ImportOptions {
     let given = |name: &str| import.shapes.iter().find(|s| s.0 == name).map(|s| Shape::known(&s.1));
     let in_order = || (own.len() == other.len()).then(|| (0..own.len()).collect());
@@ -192,7 +192,7 @@ fn import(path: &Path, model: &Model, options: &ImportOptions) -> Result<Importe
     model.import(options).map_err(|all| Failed { model: path.into(), failure: all.into() })
 }
 
-/// Gives a detector the boxes that its TFLite form has.
+/// Normalizes the boxes of a detector as its TFLite artefact does.
 fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
     let mut passes = Pipeline::empty();
     vendor::prepare(&*Format::Tflite.with(WriteOptions::PLAIN), ImageOrder::Nhwc)
@@ -202,7 +202,7 @@ fn like_tflite(path: &Path, g: &mut Graph) -> Result<(), Failed> {
     done.map_err(|e| Failed { model: path.into(), failure: e.into() })
 }
 
-/// The data as real inputs of the first model.
+/// The data bound to the float inputs of the first model.
 fn bind(a: &Graph, b: &Graph, settings: &Settings) -> Result<Samples, Failure> {
     let mut interface = Graph::new(a.name.as_str());
     for v in a.inputs() {

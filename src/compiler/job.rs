@@ -26,13 +26,13 @@ use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, verify};
 use crate::vendor;
 
-/// The data that ranges are found on, and those that results are compared on.
+/// The calibration data and the validation data.
 pub(super) type Datasets = [Option<Dataset>; 2];
 
 pub(super) struct Job<'a> {
     compiler: &'a Compiler,
     model: &'a Model,
-    /// The model as it was imported, or as the caller's passes make it: what `--verify` holds the result against.
+    /// The model as imported, or after the caller's own passes: the reference of `--verify`.
     reference: Graph,
     source: Graph,
     facts: SourceFacts,
@@ -68,7 +68,7 @@ impl<'a> Job<'a> {
         &self.compiler.options
     }
 
-    /// Makes the graphs of all targets.
+    /// Produces the graphs of all targets.
     pub(super) fn run(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
         self.simplify()?;
         self.check_excludes()?;
@@ -105,7 +105,7 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// The passes that the options ask for.
+    /// The passes for a backend with these options.
     fn pipeline(&self, backend: &dyn Backend) -> Result<Pipeline, Failure> {
         Ok(self.compiler.pipeline(backend)?)
     }
@@ -131,10 +131,10 @@ impl<'a> Job<'a> {
     fn simplify(&mut self) -> Result<(), Failure> {
         self.clock.stage("optimise", self.observer);
         let mut source = std::mem::replace(&mut self.source, Graph::new(""));
-        // Simplification asks nothing of the target.
+        // Simplification is independent of the target.
         self.run_stage(Stage::Simplify, &*self.options().targets[0], &mut source, &[])?;
         if !self.compiler.edits.is_empty() {
-            // What the caller's passes mean is theirs to say.
+            // The caller's passes may change what the model computes: the reference includes them.
             self.reference = source.clone();
         }
         self.source = source;
@@ -143,7 +143,7 @@ impl<'a> Job<'a> {
 
     fn lower(&mut self) -> Result<Vec<Lowered>, Failure> {
         let mut lowered = Vec::new();
-        // Rewrites are counted anew for each target.
+        // Rewrites are counted for each target.
         let rewrites = self.rewrites.clone();
         for backend in &self.options().targets {
             let mut graph = self.source.clone();
@@ -161,8 +161,8 @@ impl<'a> Job<'a> {
         Ok(lowered)
     }
 
-    /// Decides whose batches are open at the end: of targets that run such graphs well, where the lowered graph means
-    /// for two at once what the source means.
+    /// Decides which graphs get an open batch at the end: those of targets that run such graphs well, if the lowered
+    /// graph computes the same as the source for batch 2.
     fn choose_open(&mut self, lowered: &mut [Lowered]) {
         let integers = self.options().precision == Precision::Int8 || self.facts.given != Given::Nothing;
         let mut pair = None;
@@ -186,7 +186,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The samples of the data for the inputs of the model.
+    /// The samples for the inputs of the model.
     fn evidence(&self, datasets: Datasets) -> Result<Evidence, Failure> {
         let bind = |dataset: Dataset| -> Result<Samples, Failure> {
             let preprocess = self.options().preparation.resolve(vendor::preprocess(&self.source.metadata));
@@ -199,7 +199,7 @@ impl<'a> Job<'a> {
         Ok(Evidence::new(data, validation, calibrates, affordable(&self.source)))
     }
 
-    /// Brings the graphs to fewer bits, where that is asked for or the model comes so.
+    /// Reduces the precision of the graphs if requested, or if the source model is quantized.
     fn narrow(&mut self, lowered: &mut [Lowered], evidence: &Evidence) -> Result<Option<Validation>, Failure> {
         let Options { precision, half_values, .. } = self.options();
         if precision.is_quantized() || *half_values || self.facts.given != Given::Nothing {
@@ -239,7 +239,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Lays out what is to be written, and opens the batches that stay open.
+    /// Chooses layouts, and opens the batches that stay open.
     fn lay_out(&mut self, lowered: &mut [Lowered]) -> Result<(), Failure> {
         for l in lowered {
             self.run_stage(Stage::Layout, &*l.backend, &mut l.graph, &[])?;
@@ -250,7 +250,7 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Checks that what is to be written means what the model means.
+    /// Checks that the artefacts compute the same as the model.
     fn verify(&self, lowered: &[Lowered], evidence: &Evidence) -> Result<(), Failure> {
         let imported = &self.reference;
         let given = evidence.validation.as_ref().or(evidence.calibration.as_ref()).cloned();
@@ -282,7 +282,7 @@ impl<'a> Job<'a> {
         if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
     }
 
-    /// Says where a limit of rewrites stopped them.
+    /// Reports that the rewrite limit stopped simplification.
     fn report_rewrites(&mut self) {
         let Some(limit) = self.options().stop_after else { return };
         let Rewrites { count, last, .. } = &self.rewrites;
@@ -295,7 +295,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Shows graphs to whoever looks on, and passes on that there is to be an end.
+/// Passes graphs to the observer, and its cancellation to the pipeline.
 pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -> ControlFlow<()> + '_ {
     |pass, g| {
         if observer.wants(pass) {
@@ -305,17 +305,17 @@ pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -
     }
 }
 
-/// True where an extent of an input is a symbol.
+/// True if an extent of an input is a symbol.
 fn is_open(g: &Graph) -> bool {
     g.inputs().any(|v| g.ty(v).shape.elements().is_none())
 }
 
-/// True where weights are 16-bit floats.
+/// True if weights are float16.
 fn has_halves(graph: &Graph) -> bool {
     graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
 }
 
-/// Fails where a model computes with integers: those have been through a quantization that is not this one.
+/// Fails if a model computes with integers, that is, if another tool quantized it.
 fn check_float(graph: &Graph) -> Result<(), Failure> {
     match quantize::computes_with_integers(graph) {
         None => Ok(()),

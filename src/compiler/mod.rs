@@ -1,4 +1,4 @@
-//! The compiler: models in files or in memory, to artefacts in files or in memory.
+//! The compiler: from models in files or in memory to artefacts in files or in memory.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ mod pipeline;
 
 use job::{Datasets, Job};
 
-/// A change of the passes of a pipeline.
+/// A modification of a pipeline.
 type Edit = dyn Fn(&mut Pipeline) -> Result<(), UnknownPass> + Send + Sync;
 
 /// Compiles models.
@@ -61,28 +61,27 @@ impl fmt::Debug for Compiler {
     }
 }
 
-/// A graph on its way to a target.
+/// A graph lowered for a target.
 #[derive(Debug)]
 struct Lowered {
     backend: Arc<dyn Backend>,
     graph: Graph,
     quality: Option<Quality>,
-    /// What its nodes compute with since it was quantized.
+    /// How its nodes are computed, once it is quantized.
     decisions: Vec<Decision>,
-    /// The extents of inputs that are opened again at the end.
+    /// The extents of inputs that are opened at the end.
     open: Vec<qcc_ir::OpenExtent>,
-    /// What it was before they were opened.
+    /// The graph before they were opened.
     closed: Option<Graph>,
 }
 
 impl Compiler {
-    /// A compiler for one kind of artefact.
+    /// A compiler with these options.
     pub fn new(options: Options) -> Self {
         Compiler { options, edits: Vec::new() }
     }
 
-    /// Adds a pass of the caller's own behind all others of its stage. For several targets a pass of
-    /// [`Stage::Simplify`] runs once, others once for each.
+    /// Appends a pass to a stage. With several targets a pass of [`Stage::Simplify`] runs once, others once per target.
     pub fn add_pass(&mut self, stage: Stage, pass: impl Pass + 'static) {
         let pass: Arc<dyn Pass> = Arc::new(pass);
         self.edit(move |pipeline| {
@@ -91,16 +90,16 @@ impl Compiler {
         });
     }
 
-    /// Changes the passes. The change is made to each pipeline that is tried: those of all targets, and those of other
-    /// options that the compiler compares.
+    /// Modifies the pipelines. The modification is applied to each pipeline that is run: those of all targets, and
+    /// those of variants that the compiler compares.
     pub fn edit(&mut self, change: impl Fn(&mut Pipeline) -> Result<(), UnknownPass> + Send + Sync + 'static) {
         self.edits.push(Arc::new(change));
     }
 
-    /// The passes for a target, in the order in which they run.
+    /// The passes for a target, in execution order.
     ///
     /// # Errors
-    /// Where a change names no pass.
+    /// If a modification names an unknown pass.
     pub fn pipeline(&self, backend: &dyn Backend) -> Result<Pipeline, UnknownPass> {
         self.pipeline_of(backend, &pipeline::Variant::asked(&self.options))
     }
@@ -108,12 +107,12 @@ impl Compiler {
     /// The passes for each of [`Options::targets`].
     ///
     /// # Errors
-    /// Where a change names no pass.
+    /// If a modification names an unknown pass.
     pub fn pipelines(&self) -> Result<Vec<Pipeline>, UnknownPass> {
         self.options.targets.iter().map(|backend| self.pipeline(&**backend)).collect()
     }
 
-    /// Compiles the model file at `model`. Each artefact appears whole or not at all, and none appears before all are made.
+    /// Compiles the model file at `model`. Artefacts become visible complete, and only when all of them are complete.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -131,7 +130,7 @@ impl Compiler {
         datasets.iter().flatten().for_each(|d| protected.add("a file of the data", d.files()));
         let stem = model.file_stem().unwrap_or_default().to_string_lossy();
         let outputs = self.outputs(&stem, output, job.source());
-        // All files are begun, so that what cannot be written is told before the work.
+        // All files are begun before the work, so that unwritable paths are reported early.
         let mut publication = self.begin(&outputs, output, job.source(), protected)?;
         let length = std::fs::metadata(model).map_or(0, |m| m.len());
         let named = |report: &mut Report| {
@@ -162,7 +161,7 @@ impl Compiler {
         Ok(report)
     }
 
-    /// Compiles a model without writing anything: [`Compiled::write`] does. [`Options::report`] is not looked at.
+    /// Compiles a model without writing anything: [`Compiled::write`] does. [`Options::report`] is ignored.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -174,7 +173,7 @@ impl Compiler {
         job.run(self.datasets()?)
     }
 
-    /// Begins all files, so that what cannot be written is told before the work.
+    /// Begins all files before the work, so that unwritable paths are reported early.
     fn begin(
         &self,
         outputs: &[PathBuf],
@@ -204,7 +203,7 @@ impl Compiler {
         }
     }
 
-    /// The data that ranges are found on, and those that results are compared on.
+    /// The calibration data and the validation data.
     fn datasets(&self) -> Result<Datasets, Failure> {
         let open = |data: &Data| data.open().map_err(|e| Failure::from(Diagnostic::from(&e)));
         let calibration = self.options.calibration.as_ref().map(|c| {
@@ -218,31 +217,31 @@ impl Compiler {
     }
 }
 
-/// A compiled model, one graph for each target, ready to be written.
+/// A compiled model: one graph for each target, ready to be written.
 #[derive(Debug)]
 pub struct Compiled {
     lowered: Vec<Lowered>,
     report: Report,
     clock: Clock,
-    /// Targets whose open extents are open in what was written.
+    /// Targets that were written with open extents.
     open: Vec<&'static str>,
 }
 
 impl Compiled {
-    /// What is known of the artefacts; what they hold once they are written.
+    /// The report; sizes are filled in when artefacts are written.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// The graph of the target at that place of [`Options::targets`], as it is written.
+    /// The graph for the target at that index of [`Options::targets`], as it is written.
     pub fn graph(&self, target: usize) -> &Graph {
         &self.lowered[target].graph
     }
 
-    /// Writes the artefact for the target at that place of [`Options::targets`].
+    /// Writes the artefact for the target at that index of [`Options::targets`].
     ///
     /// # Errors
-    /// Where the target cannot hold the graph, or the files cannot be written.
+    /// If the target cannot represent the graph, or the files cannot be written.
     pub fn write(&mut self, target: usize, files: &mut dyn Files) -> Result<Summary, Failure> {
         let (l, artefact) = (&self.lowered[target], &mut self.report.artefacts[target]);
         let mut graph = &l.graph;
@@ -269,7 +268,7 @@ impl Compiled {
     /// The report of all that was written.
     pub fn finish(self) -> Report {
         let Compiled { lowered, mut report, clock, open, .. } = self;
-        // What the import says of open extents holds where they are not open in the end.
+        // The importer's notes on fixed extents stay if the extents are fixed in an artefact.
         if open.len() == lowered.len() {
             report.diagnostics.retain(|d| d.code != OPEN_SHAPE);
         } else if !open.is_empty() {

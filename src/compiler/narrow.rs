@@ -1,4 +1,4 @@
-//! From floating point to fewer bits: ranges are found, values are quantized, and the result is compared.
+//! Quantization of the lowered graphs: calibration, quantization, and comparison with the float graphs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
@@ -26,10 +26,10 @@ use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Quality, Trial, Validation, advice, gain, trials};
 
-/// Samples named where none can be read.
+/// Number of samples that are named in a message if none can be read.
 const NAMED: usize = 3;
 
-/// Float graphs of one model, lowered for their targets, and all that is needed to narrow them.
+/// Float graphs of one model, lowered for their targets, and what is needed to quantize them.
 pub(super) struct Narrowing<'a> {
     compiler: &'a Compiler,
     options: &'a Options,
@@ -40,24 +40,24 @@ pub(super) struct Narrowing<'a> {
     backends: Vec<Arc<dyn Backend>>,
     targets: Vec<&'a Target>,
     joint: SharedGraph,
-    /// What was calibrated, of each graph; empty before that.
+    /// The calibration table of each graph; empty before calibration.
     ranges: Vec<CalibrationTable>,
 }
 
-/// A narrowed graph of one of the targets.
+/// A quantized graph of one of the targets.
 struct Narrowed {
-    /// Which of the targets.
+    /// Index of the target.
     place: usize,
-    /// Where its products may have real activations.
+    /// Where activations may be quantized dynamically.
     dynamic: Dynamic,
     quantized: Quantized,
-    /// The graphs behind passes that are to be shown.
+    /// The graphs after passes that are to be shown.
     shown: Vec<(PassId, Graph)>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl<'a> Narrowing<'a> {
-    /// The lowered graphs, before anything of them is narrowed.
+    /// The lowered graphs, before quantization.
     pub(super) fn new(
         compiler: &'a Compiler,
         source: &'a Graph,
@@ -66,7 +66,7 @@ impl<'a> Narrowing<'a> {
         lowered: &[Lowered],
     ) -> Result<Self, Failure> {
         let floats: Vec<Graph> = lowered.iter().map(|l| l.graph.clone()).collect();
-        // Also for one target: what is written for it must not depend on the others.
+        // A shared graph is used for a single target too: its artefact must not depend on the other targets.
         let joint = SharedGraph::new(source, &floats.iter().collect::<Vec<_>>()).map_err(PassError::from)?;
         let options = &compiler.options;
         Ok(Narrowing {
@@ -83,7 +83,7 @@ impl<'a> Narrowing<'a> {
         })
     }
 
-    /// Narrows the graphs and compares them with what they were.
+    /// Quantizes the graphs and compares them with the float graphs.
     pub(super) fn run(
         mut self,
         lowered: &mut [Lowered],
@@ -141,7 +141,7 @@ impl<'a> Narrowing<'a> {
         Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen }))
     }
 
-    /// What targets make of a model that comes quantized is known without samples.
+    /// Reports the integer shares of quantized source models, which need no samples.
     fn report_work(&self, narrowed: &[Narrowed], lowered: &mut [Lowered], diagnostics: &mut Vec<Diagnostic>) {
         if self.facts.given == Given::Nothing {
             return;
@@ -152,14 +152,17 @@ impl<'a> Narrowing<'a> {
         let whole = |l: &Lowered| l.quality.as_ref().is_some_and(|q| q.integer_share == 1.0);
         if self.facts.given == Given::Some && !lowered.iter().all(whole) {
             let message =
-                "the model has results of integer layers on no grid: what reads them computes in floating point";
-            let warning = Diagnostic::warning("missing-grids", message);
-            diagnostics
-                .push(warning.with_help("--int8 --data PATH finds the grids that are missing and keeps the others"));
+                "results of integer layers have no quantization parameters: their consumers compute in floating point";
+            let warning = Diagnostic::warning("missing-qparams", message);
+            diagnostics.push(
+                warning.with_help(
+                    "--int8 --data PATH calibrates the missing quantization parameters and keeps the others",
+                ),
+            );
         }
     }
 
-    /// The same models with real results of the last products, where targets have kernels for that.
+    /// The same models with float results of the last contractions, where targets have kernels for that.
     fn with_real_ends(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
         let variant = Variant::asked(self.options);
         let asked = self.options.precision == Precision::Int8
@@ -177,7 +180,7 @@ impl<'a> Narrowing<'a> {
         narrowed.par_iter().map(other).collect()
     }
 
-    /// True where ranges of values are asked for.
+    /// True if calibration is needed.
     fn calibrates(&self) -> bool {
         calibrates(self.options.precision, self.facts.given)
     }
@@ -189,13 +192,16 @@ impl<'a> Narrowing<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Vec<CalibrationTable>, Failure> {
         if samples.is_random() {
-            let d = Diagnostic::warning("random-data", "ranges are found on random numbers: they fit no real input");
+            let d = Diagnostic::warning(
+                "random-data",
+                "the calibration data are random numbers: the ranges do not fit real inputs",
+            );
             diagnostics.push(d.with_help("give real inputs: --data"));
         }
         let reader = Reader::new(samples);
         let method = match (&self.options.calibration, self.options.precision) {
             (Some(calibration), Precision::Int8) => calibration.method.unwrap_or(Method::Mse),
-            // No grid asks for a range.
+            // No quantization parameters depend on a range.
             _ => Method::MinMax,
         };
         let mut done = |done| {
@@ -213,7 +219,7 @@ impl<'a> Narrowing<'a> {
         Ok(ranges)
     }
 
-    /// The warning of matrices that have 8 bits though 4 are asked for.
+    /// The warning of matrices with 8-bit weights although 4 bits are requested.
     fn wider_weights(&self, quantized: &Graph, target: &str) -> Option<Diagnostic> {
         let wide = |n: &NodeId| match quantized.op(*n) {
             Op::MatMul(_) => {
@@ -225,14 +231,16 @@ impl<'a> Narrowing<'a> {
         let first = all.first()?;
         let block = self.options.block;
         let message = match all.len() {
-            1 => format!("for {target}, a matrix has 8-bit weights: its rows are not made of blocks of {block}"),
-            n => format!("for {target}, {n} matrices have 8-bit weights: their rows are not made of blocks of {block}"),
+            1 => format!("for {target}, a matrix has 8-bit weights: its row length is not a multiple of {block}"),
+            n => {
+                format!("for {target}, {n} matrices have 8-bit weights: their row lengths are not multiples of {block}")
+            }
         };
         let warning = Diagnostic::warning("wider-weights", message).at(quantized.origin(*first));
         Some(warning.with_help("--block 16 divides more rows"))
     }
 
-    /// The warning of weights that are mostly noise for most of the inputs they multiply: what is known without samples.
+    /// The warning of weights whose quantization error exceeds the signal for most input channels. It needs no samples.
     fn lost_inputs(&self, narrowed: &Narrowed) -> Option<Diagnostic> {
         let (float, target) = (&self.floats[narrowed.place], self.targets[narrowed.place].name);
         let first = float.origin(*narrowed.quantized.lost_inputs.first()?);
@@ -240,14 +248,14 @@ impl<'a> Narrowing<'a> {
             1 => "a layer has".to_owned(),
             n => format!("{n} layers have"),
         };
-        let message = format!("for {target}, {layers} weights that rounding loses for most inputs (below 3 dB)");
+        let message = format!("for {target}, {layers} weights with an SQNR below 3 dB for most input channels");
         let warning = Diagnostic::warning("lost-weights", message).at(first).with_note(
-            "weights of other inputs, of the same scale, are far larger: the inputs may differ in magnitude",
+            "weights of other input channels that share the scale are far larger: the inputs may differ in magnitude",
         );
-        Some(warning.with_help("--data PATH measures what that does to the outputs, and tries what helps; --exclude NAME keeps a layer in floating point"))
+        Some(warning.with_help("--data PATH measures the effect on the outputs and tries remedies; --exclude NAME keeps a layer in floating point"))
     }
 
-    /// Warnings of inputs that are one number in all samples.
+    /// Warnings of inputs that are constant over all samples.
     fn constant_inputs(&self, ranges: &[CalibrationTable]) -> Vec<Diagnostic> {
         let (Some(float), Some(ranges)) = (self.floats.first(), ranges.first()) else { return Vec::new() };
         let one_number = |v: ValueId| {
@@ -256,13 +264,13 @@ impl<'a> Narrowing<'a> {
             let message = format!("all numbers of input {name} are {} in all samples", seen.min);
             Some(
                 Diagnostic::warning("constant-data", message)
-                    .with_help("ranges found on such data fit no other: give real samples"),
+                    .with_help("ranges calibrated on such data do not fit other data: give real samples"),
             )
         };
         float.inputs().filter_map(one_number).collect()
     }
 
-    /// The passes behind which graphs are to be shown.
+    /// The passes after which graphs are shown.
     fn shown_passes(&self, observer: &dyn Observer) -> Result<Vec<PassId>, Failure> {
         let mut all = Vec::new();
         for backend in &self.backends {
@@ -271,7 +279,7 @@ impl<'a> Narrowing<'a> {
         Ok(all)
     }
 
-    /// Narrows the graph of one target. Graphs behind the passes of `shown` are kept.
+    /// Quantizes the graph of one target. Graphs after the passes of `shown` are kept.
     fn narrow(&self, place: usize, variant: &Variant, shown: &[PassId]) -> Result<Narrowed, Failure> {
         let (float, target) = (&self.floats[place], self.targets[place]);
         let pipeline = self.compiler.pipeline_of(&*self.backends[place], variant)?;
@@ -305,7 +313,7 @@ impl<'a> Narrowing<'a> {
         fidelity::compare(&self.joint, self.source, &compiled.collect::<Vec<_>>(), self.hints, &samples)
     }
 
-    /// The warning for a target with poor outputs, after trying what may help.
+    /// The warning for a target with poor outputs, after trying remedies.
     fn advice(
         &self,
         narrowed: &Narrowed,
@@ -318,7 +326,7 @@ impl<'a> Narrowing<'a> {
             Given::Nothing => trials(precision, found),
             Given::Some | Given::All => Vec::new(),
         };
-        // What cannot be made is no advice.
+        // A trial that fails is not recommended.
         let (place, dynamic) = (narrowed.place, narrowed.dynamic);
         let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic };
         let made =
@@ -332,7 +340,7 @@ impl<'a> Narrowing<'a> {
     }
 }
 
-/// Gives the graphs and what there is to say of them.
+/// Returns the graphs and their diagnostics.
 fn hand_over(
     narrowed: Vec<Narrowed>,
     lowered: &mut [Lowered],
@@ -346,8 +354,8 @@ fn hand_over(
     }
 }
 
-/// Fails where the graphs are too large to be evaluated, else has as many samples evaluated at a time as there is room
-/// for. To compare a graph with what it was takes its outputs besides, and a quarter for values in 8 bits.
+/// Fails if the graphs are too large to be evaluated, else limits the number of concurrent evaluations to what fits
+/// into memory. The comparison of a graph with the float graph also holds its outputs, and a quarter for 8-bit values.
 fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Failure> {
     let Some(peak) = joint.peak() else { return Ok(()) };
     let graph = joint.graph();
@@ -358,7 +366,7 @@ fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Failure> {
     Ok(())
 }
 
-/// True where ranges of values are asked for: by models that do not bring all of them.
+/// True if calibration is needed: the source model does not define all quantization parameters.
 pub(super) fn calibrates(precision: Precision, given: Given) -> bool {
     match given {
         Given::Nothing => !matches!(precision, Precision::W8A32 | Precision::W4A32),
@@ -367,10 +375,10 @@ pub(super) fn calibrates(precision: Precision, given: Given) -> bool {
     }
 }
 
-/// Reads samples and remembers which could not be read.
+/// Reads samples and collects the errors of those that cannot be read.
 struct Reader<'a> {
     samples: &'a Samples,
-    /// By number, so that what is said does not depend on the order of threads.
+    /// By sample number, so that messages do not depend on the order of threads.
     errors: Mutex<BTreeMap<usize, DataError>>,
 }
 
@@ -389,7 +397,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Warnings of what could not be read; an error where that is `all`.
+    /// Warnings for unreadable samples; an error if `all` are unreadable.
     fn unread(self, all: bool) -> Result<Vec<Diagnostic>, Failure> {
         let errors = self.errors.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut told = errors.into_values().map(|e| Diagnostic::from(&e));

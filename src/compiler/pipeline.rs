@@ -1,4 +1,4 @@
-//! The passes that options ask for.
+//! The passes that the options request.
 
 use qcc_backends::Backend;
 use qcc_passes::quantize::{self, Dynamic, Interface};
@@ -10,7 +10,7 @@ use crate::precision::Precision;
 use crate::quality::Trial;
 use crate::vendor;
 
-/// What may be other than the options say, where several ways are compared.
+/// Settings that the compiler varies to compare alternatives.
 #[derive(Clone, Debug)]
 pub(super) struct Variant {
     pub(super) trial: Trial,
@@ -18,7 +18,7 @@ pub(super) struct Variant {
 }
 
 impl Variant {
-    /// What the options ask for.
+    /// The settings of the options.
     pub(super) fn asked(options: &Options) -> Self {
         let dynamic = match options.interface {
             Interface::Float if !options.only_static => Dynamic::Needed,

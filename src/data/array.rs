@@ -1,7 +1,7 @@
 //! NumPy arrays on disk, read one sample at a time.
 //!
-//! Format: numpy.lib.format, versions 1 to 3. An .npz is a ZIP of .npy files. Of compressed ones the header is read first;
-//! those that feed a model are unpacked into temporary files, so that samples can be read from anywhere.
+//! Format: numpy.lib.format, versions 1 to 3. An .npz is a ZIP of .npy files. For compressed entries only the header is
+//! read at first; those that feed a model are unpacked into temporary files to allow random access.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -14,21 +14,21 @@ use super::DataError;
 use super::input::from_reals;
 use super::preprocess::Preprocess;
 
-/// Bytes of the header's text at most; real ones are below 200.
+/// Maximum bytes of the header's text; usual ones are below 200.
 const HEADER: usize = 1 << 16;
 
-/// Bytes that an array may be unpacked to, however few they were: a constant array packs well.
+/// Bytes that an array may always be unpacked to, whatever its compression ratio: constant arrays compress well.
 const UNPACKED_BYTES: u64 = 1 << 26;
 
-/// How many times its packed size a larger array may have. Data of real inputs do not shrink by more.
+/// Maximum compression ratio of larger arrays. Data of real inputs do not compress better.
 const LARGEST_RATIO: u64 = 100;
 
-/// Where an array is.
+/// The location of an array.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place {
-    /// It is the file.
+    /// The file itself.
     File,
-    /// An entry of an archive, by its number.
+    /// The archive entry with this index.
     Entry(usize),
 }
 
@@ -38,21 +38,21 @@ pub(super) struct Array {
     kind: Kind,
     dims: Vec<usize>,
     data: Data,
-    /// The extents of an input as they lie in the array, where those of images lie in another order.
+    /// The axis order of images in the array, if it differs from the input's.
     lies: Option<Lies>,
 }
 
-/// Where the channels of images lie.
+/// The channel axis of images in an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lies {
-    /// Last, of an input that has them first.
+    /// Last, for an input with channels first.
     ChannelsLast,
-    /// First, of an input that has them last.
+    /// First, for an input with channels last.
     ChannelsFirst,
 }
 
 impl Lies {
-    /// The extents of an input, in the order of the array.
+    /// The extents of an input in the axis order of the array.
     fn of(self, input: &[usize]) -> Option<[usize; 4]> {
         let &[n, a, b, c] = input else { return None };
         Some(match self {
@@ -64,9 +64,9 @@ impl Lies {
 
 #[derive(Debug)]
 enum Data {
-    /// A file and the place of the first element in it.
+    /// A file and the offset of the first element.
     At(Mutex<File>, u64),
-    /// An entry of the archive, and the length of its header.
+    /// A compressed entry of the archive, and the length of its header.
     Packed { entry: usize, header: u64 },
 }
 
@@ -99,7 +99,7 @@ impl Kind {
         })
     }
 
-    /// By NumPy's name.
+    /// NumPy's name.
     fn name(self) -> &'static str {
         match self {
             Kind::F2 => "float16",
@@ -128,7 +128,7 @@ impl Kind {
     }
 }
 
-/// The names of the arrays in a .npz file, in its order.
+/// The names of the arrays in a .npz file, in file order.
 pub(super) fn entries(path: &Path) -> Result<Vec<(String, Place)>, DataError> {
     let archive = archive(path)?;
     let name = |i| Some(archive.name_for_index(i)?.ok()?.strip_suffix(".npy")?.to_owned());
@@ -150,7 +150,7 @@ fn bad(path: &Path) -> impl Fn(String) -> DataError {
 }
 
 impl Array {
-    /// Looks at the array `name` of a file: of a packed one at its header alone.
+    /// Opens the array `name` of a file; of a compressed array only the header is read.
     pub(super) fn open(path: &Path, name: &str, place: Place) -> Result<Self, DataError> {
         let named = |reason: String| bad(path)(if name.is_empty() { reason } else { format!("{name}: {reason}") });
         let entry = match place {
@@ -183,7 +183,7 @@ impl Array {
         }
     }
 
-    /// Unpacks the elements, where they are packed.
+    /// Unpacks the elements, if they are compressed.
     pub(super) fn unpack(&mut self, path: &Path) -> Result<(), DataError> {
         let Data::Packed { entry, header } = self.data else { return Ok(()) };
         let mut archive = archive(path)?;
@@ -209,8 +209,8 @@ impl Array {
         Shape::known(&self.dims)
     }
 
-    /// Number of samples for an input of extents `input`: the first axis runs along samples, and each is either the
-    /// whole input or, where the input has a batch axis, a part of a batch. Images may have their channels elsewhere.
+    /// Number of samples for an input of shape `input`: the first axis of the array enumerates samples. A sample is a
+    /// whole input or, if the input has a batch axis, one element of the batch. Images may have another channel axis.
     pub(super) fn fit(&mut self, input: &[usize]) -> Option<usize> {
         let is_channels = |c: usize| matches!(c, 1 | 3);
         let other = match *input {
@@ -224,12 +224,12 @@ impl Array {
         })
     }
 
-    /// What is done to the numbers, in a few words.
+    /// A short description of the conversion of values.
     pub(super) fn treatment(&self, ty: &TensorType, preprocess: Option<&Preprocess>) -> String {
         let turned = match self.lies {
             None => "",
-            Some(Lies::ChannelsLast) => ", [N,H,W,C] turned to [N,C,H,W]",
-            Some(Lies::ChannelsFirst) => ", [N,C,H,W] turned to [N,H,W,C]",
+            Some(Lies::ChannelsLast) => ", [N,H,W,C] transposed to [N,C,H,W]",
+            Some(Lies::ChannelsFirst) => ", [N,C,H,W] transposed to [N,H,W,C]",
         };
         match preprocess.filter(|_| self.is_pixels(ty)) {
             Some(p) => format!("{} pixels{}{turned}", self.kind.name(), p.numbers()),
@@ -237,7 +237,7 @@ impl Array {
         }
     }
 
-    /// True where bytes are pixels of an input of that type.
+    /// True if the array holds bytes that are pixels of an input of that type.
     pub(super) fn is_pixels(&self, ty: &TensorType) -> bool {
         ty.elem.is_float() && self.kind == Kind::U1
     }
@@ -293,7 +293,7 @@ impl Array {
             .ok_or_else(|| bad(format!("sample {i} has values that input {name}, {ty}, cannot hold")))
     }
 
-    /// Reads elements from the byte `from` of them on.
+    /// Reads elements, starting at byte offset `from`.
     fn read(&self, from: u64, bytes: &mut [u8]) -> io::Result<()> {
         let Data::At(file, start) = &self.data else { return Err(io::Error::other("it is packed")) };
         let mut file = file.lock().map_err(|_| io::Error::other("a reader failed"))?;
@@ -302,7 +302,7 @@ impl Array {
     }
 }
 
-/// Matrices of elements of `size` bytes, each of `rows` by `columns`, with rows and columns exchanged.
+/// Transposes matrices of `rows` by `columns` elements of `size` bytes.
 fn turned(bytes: &[u8], size: usize, matrices: usize, rows: usize, columns: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for matrix in bytes.chunks_exact((bytes.len() / matrices.max(1)).max(1)) {
@@ -316,7 +316,7 @@ fn turned(bytes: &[u8], size: usize, matrices: usize, rows: usize, columns: usiz
     out
 }
 
-/// Bytes of an array.
+/// Size of an array in bytes.
 fn bytes(kind: Kind, dims: &[usize]) -> Option<u64> {
     dims.iter().try_fold(kind.size() as u64, |n, &d| n.checked_mul(d as u64))
 }
@@ -325,11 +325,11 @@ fn cut(dims: &[usize]) -> String {
     format!("it ends before its {} elements", Shape::known(dims))
 }
 
-/// The text before the elements: a dictionary of Python.
+/// The header of an array: a Python dictionary literal.
 struct Header(String);
 
 impl Header {
-    /// Reads the header of a .npy file; gives its length as well.
+    /// Reads the header of a .npy file; also returns its length.
     fn read(file: &mut impl Read) -> io::Result<(Self, u64)> {
         let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let mut magic = [0; 8];
@@ -346,7 +346,7 @@ impl Header {
         }
         let mut text = vec![0; length];
         file.read_exact(&mut text)?;
-        let text = String::from_utf8(text).map_err(|_| bad("its header is no text"))?;
+        let text = String::from_utf8(text).map_err(|_| bad("its header is not text"))?;
         Ok((Header(text), (8 + field + length) as u64))
     }
 
@@ -355,7 +355,7 @@ impl Header {
         Some(self.0[at..].trim_start())
     }
 
-    /// Elements and extents, where they can be fed.
+    /// Element type and shape, if supported.
     fn parse(&self) -> Result<(Kind, Vec<usize>), String> {
         let quoted = |t: &str| t.strip_prefix('\'').and_then(|t| t.split_once('\'')).map(|(d, _)| d.to_owned());
         let descr = self.field("descr").and_then(quoted).ok_or("an array of records cannot be fed")?;
@@ -409,7 +409,7 @@ fn integer_tensor(ty: &TensorType, values: Vec<i64>) -> Option<Tensor> {
     })
 }
 
-/// Bytes are pixels: they become numbers as those of pictures do, by the channel they lie in.
+/// Bytes are pixels: they are preprocessed like those of images, by channel.
 fn prepared(bytes: &[u8], ty: &TensorType, preprocess: &Preprocess) -> Vec<f32> {
     let dims: Vec<usize> = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
     let (run, channels) = match *dims.as_slice() {
@@ -471,7 +471,7 @@ mod tests {
         assert_eq!(a.fit(&[1, 3, 2, 4]), Some(1));
         let got = sample(&a, 0, &TensorType::f32(&[1, 3, 2, 4])).unwrap();
         assert_eq!(got.view::<f32>()[..9], [0., 3., 6., 9., 12., 15., 18., 21., 1.]);
-        assert_eq!(a.treatment(got.ty(), None), "float32 as it is, [N,H,W,C] turned to [N,C,H,W]");
+        assert_eq!(a.treatment(got.ty(), None), "float32 as it is, [N,H,W,C] transposed to [N,C,H,W]");
         let mut b = Array::in_file(file(&npy("<f4", "False", "(1, 3, 2, 4)", &bytes))).unwrap();
         assert_eq!(b.fit(&[1, 2, 4, 3]), Some(1));
         assert_eq!(sample(&b, 0, &TensorType::f32(&[1, 2, 4, 3])).unwrap().view::<f32>()[..4], [0., 8., 16., 1.]);
@@ -518,7 +518,7 @@ mod tests {
         }
     }
 
-    /// An archive of `.npy` files, packed or not.
+    /// An archive of `.npy` files, compressed or not.
     fn npz(arrays: &[(&str, bool, Vec<u8>)]) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npz");
@@ -556,12 +556,12 @@ mod tests {
     #[test]
     fn of_packed_arrays_the_header_is_read_first() {
         let zeros = |shape: &str, bytes: usize| npy("<f4", "False", shape, &vec![0; bytes]);
-        // As many as the header says, whatever is behind them.
+        // Reading stops after the elements that the header declares.
         let (_dir, path) = npz(&[("x", true, zeros("(2, 1)", 1 << 26))]);
         let arrays = all(&path).unwrap();
         let Data::At(file, _) = &arrays[0].1.data else { panic!("unpacked") };
         assert_eq!(file.lock().unwrap().metadata().unwrap().len(), 8);
-        // Constant arrays pack well.
+        // Constant arrays compress well.
         let (_dir, path) = npz(&[("x", true, zeros("(16777216, 1)", 1 << 26))]);
         assert!(all(&path).is_ok());
         for (bytes, why) in [

@@ -1,10 +1,10 @@
-//! Inputs of a graph, as data feed them.
+//! Inputs of a graph, as data sources see them.
 
 use qcc_ir::{Dim, Elem, Shape, Tensor, TensorType};
 
 use super::DataError;
 
-/// A graph input: its name and its type, an open leading extent taken as 1.
+/// A graph input: its name and its type, with an open leading extent taken as 1.
 #[derive(Clone, Debug)]
 pub(super) struct Input {
     pub(super) name: String,
@@ -29,7 +29,7 @@ impl Input {
     }
 }
 
-/// What a picture becomes: extents of an input, and whether its channels lie last.
+/// The image dimensions of an input, and whether it has channels last.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Image {
     pub(crate) batch: usize,
@@ -57,7 +57,7 @@ impl Image {
     }
 }
 
-/// A tensor of type `ty` that holds `values`, which are whole numbers where `ty` is an integer.
+/// A tensor of type `ty` that holds `values`; they must be whole numbers if `ty` is an integer type.
 pub(super) fn from_reals(name: &str, ty: &TensorType, values: Vec<f32>) -> Result<Tensor, DataError> {
     let shape = ty.shape.clone();
     Ok(match ty.elem {
@@ -70,7 +70,9 @@ pub(super) fn from_reals(name: &str, ty: &TensorType, values: Vec<f32>) -> Resul
         Elem::I32 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i32).collect()),
         Elem::I64 => Tensor::from_vec(shape, values.into_iter().map(|v| v as i64).collect()),
         Elem::Quantized(_) => {
-            return Err(DataError::Inputs(format!("input {name} is {ty}: data feeds real inputs only")));
+            return Err(DataError::Inputs(format!(
+                "input {name} is {ty}: data can only feed float and integer inputs"
+            )));
         }
     })
 }

@@ -1,4 +1,4 @@
-//! Which pictures a dataset is made of, by Ultralytics' rules.
+//! The images of a dataset, found by Ultralytics' rules.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,17 @@ use walkdir::WalkDir;
 
 use super::DataError;
 
-/// Extensions of the pictures that can be decoded.
+/// Extensions of images that can be decoded.
 pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
 
-/// Extensions that Ultralytics takes for pictures and nobody decodes here: they are listed, named and skipped.
+/// Extensions that Ultralytics treats as images but that cannot be decoded here: they are listed, reported and skipped.
 const UNDECODED: &[&str] = &["avif", "dng", "heic", "heif", "jp2", "mpo", "tif", "tiff"];
 
 /// The pictures of a dataset.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) pictures: Vec<PathBuf>,
-    /// The files that name them.
+    /// The files that list them.
     pub(super) lists: Vec<PathBuf>,
 }
 
@@ -37,13 +37,13 @@ fn is_picture(path: &Path) -> bool {
     PICTURES.contains(&extension.as_str()) || UNDECODED.contains(&extension.as_str())
 }
 
-/// Sorted by the bytes of the path, which is the order of Python's strings.
+/// Sorted by the bytes of the path, the order of Python strings.
 fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
     paths
 }
 
-/// All pictures below a folder, at any depth.
+/// All images below a folder, recursively.
 pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut pictures = Vec::new();
     for entry in WalkDir::new(path).follow_links(true) {
@@ -58,17 +58,17 @@ pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(sorted(pictures))
 }
 
-/// Bytes of a list of pictures at most.
+/// Maximum bytes of a list of images.
 const LIST_BYTES: u64 = 1 << 28;
 
-/// Bytes of a dataset yaml at most.
+/// Maximum bytes of a dataset yaml.
 const YAML_BYTES: u64 = 1 << 24;
 
-/// Lists and mappings in each other in a dataset yaml, at most: its parser takes a time that grows with the square of
-/// their number.
+/// Maximum nesting depth of a dataset yaml: the time of its parser is quadratic in the depth.
 const YAML_DEPTH: usize = 64;
 
-/// The text of a file of so many bytes at most, without the byte order mark that some editors write first; anything else is refused, since to open a pipe waits for its writer.
+/// The text of a file of at most `most` bytes, without a byte order mark. Anything but a regular file is refused:
+/// opening a pipe would block until it has a writer.
 fn text(path: &Path, most: u64) -> Result<String, DataError> {
     let meta = std::fs::metadata(path).map_err(unreadable(path))?;
     if !meta.is_file() {
@@ -82,7 +82,7 @@ fn text(path: &Path, most: u64) -> Result<String, DataError> {
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
-/// How many brackets are open at once at most, of lines that are no comments.
+/// Maximum nesting depth of brackets, ignoring comment lines.
 fn depth(yaml: &str) -> usize {
     let lines = yaml.lines().filter(|l| !l.trim_start().starts_with('#'));
     let (mut open, mut most) = (0usize, 0);
@@ -97,8 +97,8 @@ fn depth(yaml: &str) -> usize {
     most
 }
 
-/// One path a line. Lines that start with `./` are relative to the list's own folder; so are other relative ones that
-/// exist there and not in the current folder.
+/// One path per line. Lines that start with `./` are relative to the list's folder; so are other relative paths that
+/// exist there but not in the current folder.
 pub(super) fn list_file(path: &Path) -> Result<Listing, DataError> {
     let text = text(path, LIST_BYTES)?;
     let home = path.parent().unwrap_or(Path::new(""));
@@ -112,7 +112,7 @@ pub(super) fn list_file(path: &Path) -> Result<Listing, DataError> {
     Ok(Listing { pictures, lists: vec![path.into()] })
 }
 
-/// The keys of a dataset yaml that say where pictures are. Labels, names and `download` play no part.
+/// The keys of a dataset yaml that locate images. Labels, names and `download` are ignored.
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "expected a mapping with `path`, `train` and `val`")]
 struct Yaml {
@@ -130,12 +130,12 @@ enum Split {
     Many(Vec<String>),
 }
 
-/// The pictures of the split `val`, or `train` where there is no `val`.
+/// The images of the split `val`, or of `train` if there is no `val`.
 pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
     let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
     let text = text(path, YAML_BYTES)?;
     if depth(&text) > YAML_DEPTH {
-        return Err(bad(format!("no dataset yaml: more than {YAML_DEPTH} brackets lie in each other")));
+        return Err(bad(format!("no dataset yaml: brackets are nested deeper than {YAML_DEPTH}")));
     }
     let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
     let Some(split) = yaml.val.or(yaml.train) else {
@@ -165,7 +165,8 @@ pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
     Ok(Listing { pictures: sorted(all.pictures), ..all })
 }
 
-/// Where the dataset may lie: `path`, as it is, beside the yaml, or in a folder `datasets` here or one level up.
+/// Candidate root folders of the dataset: `path` as it is, relative to the yaml, or in a folder `datasets` here or one
+/// level up.
 fn roots(home: &Path, path: Option<&str>) -> Vec<PathBuf> {
     let Some(path) = path else { return vec![home.into()] };
     let given = PathBuf::from(path);
@@ -178,7 +179,7 @@ fn roots(home: &Path, path: Option<&str>) -> Vec<PathBuf> {
     roots
 }
 
-/// A split's path under a root; where it is missing and starts with `../`, the same without that.
+/// A split's path under a root; if it does not exist and starts with `../`, the path without that prefix.
 fn existing(root: &Path, entry: &str) -> Option<PathBuf> {
     let inside = root.join(entry);
     let without = entry.strip_prefix("../").map(|rest| root.join(rest));

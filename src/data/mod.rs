@@ -1,7 +1,9 @@
-//! Calibration data: pictures and arrays on disk, turned into inputs of a graph one sample at a time.
+//! Calibration data: images and arrays on disk, converted into inputs of a graph one sample at a time.
 //!
-//! A [`Dataset`] is what lies on disk; [`Dataset::bind`] makes it [`Samples`] of one graph. A sample is read when it
-//! is asked for, by any thread, and nothing is kept: memory does not grow with the number of samples.
+//! A [`Dataset`] describes data on disk; [`Dataset::bind`] matches it with the inputs of a graph and returns
+//! [`Samples`]. A
+//! sample is read when it is requested, from any thread, and is not cached: memory does not grow with the number of
+//! samples.
 //!
 //! ```
 //! use qcc::data::Dataset;
@@ -43,13 +45,13 @@ pub enum DataError {
     Unreadable {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The path is of no kind that holds data.
+    /// The path has no supported kind of data.
     #[error("{} is no calibration data", .0.display())]
     Kind(PathBuf),
-    /// A dataset yaml that does not say where its pictures are.
+    /// A dataset yaml that does not locate its images.
     #[error("{}: {reason}", path.display())]
     Yaml {
         /// The yaml file.
@@ -57,13 +59,13 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
-    /// No pictures where pictures should be.
+    /// A folder or list without images.
     #[error("{} holds no pictures", .0.display())]
     Empty(PathBuf),
-    /// A picture that cannot be decoded.
+    /// An image that cannot be decoded.
     #[error("{}: {reason}", path.display())]
     Picture {
-        /// The picture.
+        /// The image file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -79,15 +81,15 @@ pub enum DataError {
     /// A sample in memory that cannot be used.
     #[error("sample {number}: {reason}")]
     Sample {
-        /// Which sample.
+        /// Index of the sample.
         number: usize,
         /// What is wrong with it.
         reason: String,
     },
-    /// The model's inputs are not what this data can feed.
+    /// The data cannot feed the model's inputs.
     #[error("{0}")]
     Inputs(String),
-    /// Nothing says how picture values become model inputs.
+    /// The preprocessing of images is unknown.
     #[error("the model does not say how pictures become its input")]
     NoPreprocess,
 }
@@ -127,7 +129,7 @@ impl From<&DataError> for Diagnostic {
     }
 }
 
-/// Samples of the caller's own: tensors in memory, or ones that are made when they are asked for.
+/// Samples that the caller provides: tensors in memory, or generated on request.
 pub trait SampleSource: fmt::Debug + Send + Sync {
     /// Number of samples.
     fn len(&self) -> usize;
@@ -137,11 +139,11 @@ pub trait SampleSource: fmt::Debug + Send + Sync {
         self.len() == 0
     }
 
-    /// Sample `i`: one row-major tensor for each input of the model, in its order, as the model takes them. It is called from
-    /// several threads and more than once for a sample.
+    /// Sample `i`: one row-major tensor for each input of the model, in order, with the types of the inputs. It is
+    /// called from several threads and more than once for a sample.
     ///
     /// # Errors
-    /// Why there is no such sample. Others may still be good.
+    /// The reason if the sample is not available. Other samples are still used.
     fn get(&self, i: usize) -> Result<Vec<Tensor>, String>;
 }
 
@@ -159,7 +161,7 @@ impl SampleSource for Vec<Vec<Tensor>> {
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
-    /// The files that name the pictures.
+    /// The files that list the images.
     lists: Vec<PathBuf>,
     limit: Option<usize>,
 }
@@ -172,15 +174,15 @@ enum Source {
     Given(Arc<dyn SampleSource>),
 }
 
-/// Samples of [`Dataset::random`] where no number is asked for.
+/// Default number of samples of [`Dataset::random`].
 const RANDOM_SAMPLES: usize = 8;
 
 impl Dataset {
-    /// Opens a dataset yaml (Ultralytics' form), a folder of pictures, a list of pictures (.txt), one picture, a .npy
-    /// or a .npz file. Nothing is ever downloaded.
+    /// Opens a dataset yaml (Ultralytics' schema), a folder of images, a list of images (.txt), one image, a .npy or a
+    /// .npz file. Nothing is downloaded.
     ///
     /// # Errors
-    /// Where the path is none of these, cannot be read, or holds nothing.
+    /// If the path is none of these, cannot be read, or is empty.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let kind = std::fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
@@ -204,18 +206,18 @@ impl Dataset {
         Dataset { source: Source::Arrays { path: path.into(), arrays }, lists: Vec::new(), limit: None }
     }
 
-    /// Random numbers, the same for the same seed: floats from 0 to 1, integers 0 or 1. They fit no model; ranges
-    /// found on them are wrong for real inputs.
+    /// Random numbers, reproducible by seed: floats from 0 to 1, integers 0 or 1. Ranges that are calibrated on them do
+    /// not fit real inputs.
     pub fn random(seed: u64) -> Self {
         Dataset { source: Source::Random { seed }, lists: Vec::new(), limit: None }
     }
 
-    /// Samples of the caller's own.
+    /// Samples that the caller provides.
     pub fn samples(source: Arc<dyn SampleSource>) -> Self {
         Dataset { source: Source::Given(source), lists: Vec::new(), limit: None }
     }
 
-    /// The same data with at most `n` samples, spread evenly over the whole.
+    /// The same data with at most `n` samples, spread evenly over all.
     pub fn limited(self, n: usize) -> Self {
         Dataset { limit: Some(n), ..self }
     }
@@ -245,7 +247,7 @@ mod tests {
         g
     }
 
-    /// Grey pictures of one pixel with values 0, 1, 2 ..
+    /// Grey images of one pixel with values 0, 1, 2 ..
     fn pictures(n: u8) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for v in 0..n {

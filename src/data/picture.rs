@@ -1,4 +1,4 @@
-//! Decoding of pictures as OpenCV's `imread` gives them, save for the order of colours.
+//! Decoding of images with the pixel values of OpenCV's `imread`, except for the channel order.
 
 use std::cell::Cell;
 use std::io;
@@ -10,18 +10,17 @@ use image::{DynamicImage, ImageDecoder, ImageReader};
 
 use super::DataError;
 
-/// Bytes at most of a picture's file, of the picture when it is decoded (178 megapixels of 8-bit RGB), and when it is
-/// resized.
+/// Maximum bytes of an image file, of the decoded image (178 megapixels of 8-bit RGB), and of the resized image.
 pub(super) const PICTURE_BYTES: u64 = 1 << 29;
 
-/// How often a picture may be in memory: decoded, turned, with other channels.
+/// Maximum number of copies of an image in memory: decoded, rotated, with converted channels.
 const COPIES: u64 = 3;
 
-/// Bytes of pictures that all threads together have in memory, at most. Threads wait for each other.
+/// Maximum bytes of images of all threads together. Threads wait for each other.
 const PICTURES_BYTES: u64 = 1 << 31;
 const _: () = assert!(PICTURE_BYTES * COPIES <= PICTURES_BYTES);
 
-/// A picture: rows of interleaved bytes, red before green before blue, or one grey channel.
+/// An image: rows of interleaved bytes in RGB order, or one grey channel.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pixels {
     pub(super) width: usize,
@@ -30,11 +29,11 @@ pub(super) struct Pixels {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Reads a picture as 8-bit RGB (`channels` 3) or grey (`channels` 1) and gives it to `fit`: EXIF orientation applied,
-/// alpha dropped, the high byte of 16-bit samples, grey spread over three channels.
+/// Reads an image as 8-bit RGB (`channels` 3) or grey (`channels` 1) and passes it to `fit`. EXIF orientation is
+/// applied, alpha is dropped, 16-bit samples keep their high byte, grey is replicated over three channels.
 ///
 /// # Errors
-/// [`DataError::Picture`] where it cannot be read, decoded or fitted.
+/// [`DataError::Picture`] if it cannot be read, decoded or fitted.
 pub(super) fn read(
     path: &Path,
     channels: usize,
@@ -42,7 +41,7 @@ pub(super) fn read(
 ) -> Result<Pixels, DataError> {
     let read = || {
         let decoder = open(path)?;
-        // A few bytes may claim to be a picture of any size.
+        // The header may declare an image of any size.
         let bytes = decoder.total_bytes();
         if bytes > PICTURE_BYTES {
             return Err(too_large(bytes));
@@ -53,23 +52,23 @@ pub(super) fn read(
     contained(read).map_err(|reason| DataError::Picture { path: path.into(), reason })
 }
 
-/// Why a picture is refused that needs so many bytes.
+/// The error message for an image that needs so many bytes.
 pub(super) fn too_large(bytes: u64) -> String {
     format!("the picture is too large: {bytes} bytes, {PICTURE_BYTES} at most; make it smaller or leave it out")
 }
 
 thread_local! {
-    /// The thread decodes a picture.
+    /// True while this thread decodes an image.
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// True where a panic of this thread is a picture's that its decoder does not cope with. It is caught and told as such;
-/// a panic hook need not tell it.
+/// True if a panic of this thread comes from an image decoder. It is caught and reported as an error, so a panic hook
+/// need not print it.
 pub fn panic_is_contained() -> bool {
     CONTAINED.get()
 }
 
-/// Decoders panic on some damaged pictures.
+/// Runs a decoder and catches its panics: decoders panic on some damaged images.
 fn contained<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let outer = CONTAINED.replace(true);
     let read = catch_unwind(AssertUnwindSafe(read));
@@ -77,14 +76,14 @@ fn contained<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     read.unwrap_or_else(|_| Err("the picture is damaged".into()))
 }
 
-/// Bytes of [`PICTURES_BYTES`] that a picture takes, free again when it is dropped.
+/// A reservation of bytes out of [`PICTURES_BYTES`], released on drop.
 struct Room(u64);
 
 static TAKEN: Mutex<u64> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
 impl Room {
-    /// Waits until there is room. One picture has it in any case.
+    /// Waits until the bytes are available. A single image is always admitted.
     fn take(bytes: u64) -> Self {
         let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |taken: &mut u64| *taken > 0 && *taken + bytes > PICTURES_BYTES;
@@ -136,7 +135,7 @@ fn with_channels(picture: DynamicImage, channels: usize) -> Pixels {
     Pixels { width, height, channels, bytes }
 }
 
-/// The high byte of 16-bit samples, and no alpha beside grey.
+/// The high byte of 16-bit samples, and grey without alpha.
 fn eight_bits(picture: DynamicImage) -> DynamicImage {
     use image::{GrayImage, RgbImage};
     let (w, h) = (picture.width(), picture.height());
@@ -165,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    /// A picture as it is.
+    /// An image without fitting.
     fn read(path: &Path, channels: usize) -> Result<Pixels, DataError> {
         super::read(path, channels, Ok)
     }
@@ -242,7 +241,7 @@ mod tests {
         let error = super::read(&path, 1, panics).unwrap_err();
         assert_eq!(error.to_string(), format!("{}: the picture is damaged", path.display()));
         assert!(!panic_is_contained());
-        // Its room is free again.
+        // The reservation is released.
         assert_eq!(read(&path, 1).unwrap().bytes, [7]);
     }
 

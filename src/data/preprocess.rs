@@ -1,4 +1,4 @@
-//! From pixels to model inputs.
+//! Preprocessing of images into model inputs.
 
 use std::fmt;
 
@@ -9,54 +9,55 @@ use super::input::{Image, from_reals};
 use super::picture::Pixels;
 use super::{DataError, resize};
 
-/// Order of the channels.
+/// Channel order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {
-    /// Red first.
+    /// RGB.
     Rgb,
-    /// Blue first.
+    /// BGR.
     Bgr,
 }
 
-/// How a picture of any size becomes one of the model's size.
+/// How an image is resized to the model's input size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fit {
-    /// Scaled to fit, centred, the rest filled: as Ultralytics validates.
+    /// Scaled to fit, centred, padded: as Ultralytics validates.
     Letterbox {
-        /// Value of the rest, in all channels.
+        /// Padding value of all channels.
         fill: u8,
     },
-    /// Both sides scaled to the target.
+    /// Both sides scaled independently.
     Stretch,
-    /// Scaled so that the target covers `ratio` of the shorter side, and cut from the middle.
+    /// Scaled so that the target covers `ratio` of the shorter side, then center-cropped.
     CenterCrop {
-        /// Share of the shorter side, above 0 and at most 1.
+        /// Share of the shorter side, in (0, 1].
         ratio: f64,
     },
 }
 
-/// How a picture becomes a model input: fitted, then each value `v` (0 to 255) as `(v * scale - mean) / std`. Models of
-/// one channel get grey pictures.
+/// Preprocessing of an image: it is resized, then each value `v` (0 to 255) becomes `(v * scale - mean) / std`. Models
+/// with one channel get grey images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocess {
-    /// Order of three channels.
+    /// Channel order of three-channel inputs.
     pub color: Color,
-    /// Size.
+    /// Resizing.
     pub fit: Fit,
-    /// Factor of every value.
+    /// Scale factor.
     pub scale: f64,
-    /// Taken off, for each channel in the model's order.
+    /// Mean, per channel in the model's order.
     pub mean: [f64; 3],
-    /// Divisor, for each channel in the model's order.
+    /// Divisor, per channel in the model's order.
     pub std: [f64; 3],
 }
 
 impl Preprocess {
-    /// Values 0 to 255 as they are, stretched, red first.
+    /// Values 0 to 255 without scaling, stretched, RGB.
     pub const NONE: Preprocess =
         Preprocess { color: Color::Rgb, fit: Fit::Stretch, scale: 1.0, mean: [0.0; 3], std: [1.0; 3] };
 
-    /// As torchvision feeds ImageNet classifiers: 224 of 256 from the middle, its mean and standard deviation.
+    /// The preprocessing of torchvision's ImageNet classifiers: center crop 224 of 256, mean and standard deviation of
+    /// ImageNet.
     pub const IMAGENET: Preprocess = Preprocess {
         fit: Fit::CenterCrop { ratio: 0.875 },
         scale: 1.0 / 255.0,
@@ -65,12 +66,12 @@ impl Preprocess {
         ..Preprocess::NONE
     };
 
-    /// The number each byte becomes, in channel `c` of the model.
+    /// Maps each byte value to the input value of the model's channel `c`.
     pub(super) fn table(&self, c: usize) -> [f32; 256] {
         std::array::from_fn(|v| ((v as f64 * self.scale - self.mean[c]) / self.std[c]) as f32)
     }
 
-    /// A picture in the size of the model.
+    /// An image resized to the model's input size.
     pub(super) fn fitted(&self, pixels: Pixels, image: &Image) -> Result<Pixels, String> {
         let (w, h) = (image.width, image.height);
         match self.fit {
@@ -80,13 +81,13 @@ impl Preprocess {
         }
     }
 
-    /// The pictures of one batch, all in the size of the model, as a tensor of type `ty`.
+    /// The images of one batch, all in the model's input size, as a tensor of type `ty`.
     pub(super) fn tensor(&self, batch: Vec<Pixels>, image: &Image, ty: &TensorType) -> Result<Tensor, DataError> {
         let tables: Vec<[f32; 256]> = (0..image.channels).map(|c| self.table(c)).collect();
         let mut values = Vec::with_capacity(ty.shape.elements().unwrap_or(0));
         for fitted in batch {
             let channels = image.channels;
-            // Where channel `c` of the model lies in a pixel.
+            // The index of the model's channel `c` within a pixel.
             let place = |c: usize| if self.color == Color::Bgr { channels - 1 - c } else { c };
             if image.channels_last {
                 let pixel = |p: &[u8]| (0..channels).map(|c| tables[c][usize::from(p[place(c)])]).collect::<Vec<f32>>();
@@ -107,10 +108,10 @@ impl Preprocess {
     }
 }
 
-/// What is known beforehand of how pictures are made into inputs; the model's metadata know the rest.
+/// User overrides of the preprocessing; the rest comes from the model's metadata.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Preparation {
-    /// What to start from in place of what the model says.
+    /// Replaces the preprocessing of the model's metadata.
     pub preset: Option<Preprocess>,
     /// Replaces [`Preprocess::color`].
     pub color: Option<Color>,
@@ -125,7 +126,8 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// The whole, for a model that says `said` of itself; `None` where nothing says which numbers it was trained on.
+    /// The complete preprocessing, given the one that the model's metadata describe (`said`); `None` if the scaling is
+    /// unknown.
     pub fn resolve(&self, said: Option<Preprocess>) -> Option<Preprocess> {
         let numbers = self.scale.is_some() || self.mean.is_some() || self.std.is_some();
         let base = self.preset.clone().or(said);
@@ -153,7 +155,7 @@ impl fmt::Display for Preprocess {
 }
 
 impl Preprocess {
-    /// What is done to the numbers of pixels, in a few words.
+    /// A short description of the conversion of values.
     pub(super) fn numbers(&self) -> String {
         let inverse = 1.0 / self.scale;
         let mut text = match () {

@@ -1,20 +1,20 @@
-//! Resizing as OpenCV's `INTER_LINEAR` does it on bytes, bit for bit, and the geometry around it.
+//! Resizing of 8-bit images, bit-exact with OpenCV's `INTER_LINEAR`, and the geometry around it.
 
 use std::ops::Range;
 
 use super::picture::{PICTURE_BYTES, Pixels, too_large};
 
-/// Weights are fractions of 2048.
+/// Weights are fixed-point fractions of 2048.
 const ONE: f32 = 2048.0;
 
-/// Where an output line or column reads: the first of two neighbours, and the weight of each.
+/// The source of an output row or column: the index of the first of two neighbours, and the weight of each.
 #[derive(Clone, Copy, Debug)]
 struct Tap {
     first: isize,
     weights: [i32; 2],
 }
 
-/// The taps of the outputs in `part`, of `to` in all.
+/// The taps of the outputs in `part`, out of `to`.
 fn taps(from: usize, to: usize, part: Range<usize>) -> impl Iterator<Item = Tap> {
     let scale = 1.0 / (to as f64 / from as f64);
     part.map(move |d| {
@@ -26,8 +26,8 @@ fn taps(from: usize, to: usize, part: Range<usize>) -> impl Iterator<Item = Tap>
     })
 }
 
-/// Beyond the first and the last column the edge alone counts; beyond the first and the last line the weights stay and
-/// the lines are clamped. That difference is OpenCV's.
+/// Horizontally, taps outside the image use the edge pixel alone; vertically, weights are kept and row indices are
+/// clamped. OpenCV has that asymmetry.
 fn columns(from: usize, to: usize, part: Range<usize>) -> Vec<(usize, usize, [i32; 2])> {
     let last = from as isize - 1;
     let settle = |t: Tap| match t.first {
@@ -43,7 +43,7 @@ pub(super) fn linear(src: &Pixels, width: usize, height: usize) -> Pixels {
     linear_part(src, [width, height], 0..width, 0..height)
 }
 
-/// The columns `across` and the lines `down` of a picture resized to `size`.
+/// The columns `across` and the rows `down` of an image resized to `size`.
 fn linear_part(src: &Pixels, [width, height]: [usize; 2], across: Range<usize>, down: Range<usize>) -> Pixels {
     let (part_width, part_height) = (across.len(), down.len());
     let line = part_width * src.channels;
@@ -59,7 +59,7 @@ fn linear_part(src: &Pixels, [width, height]: [usize; 2], across: Range<usize>, 
         }
     };
     let clamp = |y: isize| y.clamp(0, src.height as isize - 1) as usize;
-    // Lines of the source that were resized across last; neighbouring outputs mostly share them.
+    // The last two source rows that were resized horizontally; neighbouring output rows mostly share them.
     let mut lines: [(usize, Vec<i32>); 2] =
         [(usize::MAX, Vec::with_capacity(line)), (usize::MAX, Vec::with_capacity(line))];
     let mut bytes = Vec::with_capacity(line * part_height);
@@ -81,7 +81,7 @@ fn linear_part(src: &Pixels, [width, height]: [usize; 2], across: Range<usize>, 
     Pixels { width: part_width, height: part_height, channels: src.channels, bytes }
 }
 
-/// Fails where a picture resized to that size would be too large.
+/// Fails if the resized image would be too large.
 fn bounded(channels: usize, width: usize, height: usize) -> Result<(), String> {
     let bytes = [channels, width, height].into_iter().fold(1u64, |n, f| n.saturating_mul(f as u64));
     if bytes > PICTURE_BYTES { Err(too_large(bytes)) } else { Ok(()) }
@@ -92,8 +92,8 @@ fn resized(src: Pixels, width: usize, height: usize) -> Result<Pixels, String> {
     Ok(if (src.width, src.height) == (width, height) { src } else { linear(&src, width, height) })
 }
 
-/// Ultralytics' validation path: the longer side to the longer side of the target, then shrunk to fit where it still
-/// does not, then centred on `fill`.
+/// Ultralytics' validation preprocessing: the longer side is scaled to the longer side of the target, then shrunk if it
+/// still does not fit, then centred on `fill`.
 pub(super) fn letterbox(src: Pixels, width: usize, height: usize, fill: u8) -> Result<Pixels, String> {
     bounded(src.channels, width, height)?;
     let size = width.max(height);
@@ -104,7 +104,7 @@ pub(super) fn letterbox(src: Pixels, width: usize, height: usize, fill: u8) -> R
     let ratio = (height as f64 / h as f64).min(width as f64 / w as f64).min(1.0);
     let side = |n: usize| ((n as f64 * ratio).round_ties_even() as usize).max(1);
     let src = resized(src, side(w), side(h))?;
-    // Halves go to the right and to the bottom.
+    // Odd padding has its extra pixel at the right and at the bottom.
     let margin = |room: usize, n: usize| ((room - n) as f64 / 2.0 - 0.1).round_ties_even().max(0.0) as usize;
     let (left, top) = (margin(width, src.width), margin(height, src.height));
     let line = src.width * src.channels;
@@ -115,13 +115,13 @@ pub(super) fn letterbox(src: Pixels, width: usize, height: usize, fill: u8) -> R
     Ok(Pixels { width, height, channels: src.channels, bytes })
 }
 
-/// Both sides to the target, whatever that does to the proportions.
+/// Both sides scaled to the target, ignoring the aspect ratio.
 pub(super) fn stretch(src: Pixels, width: usize, height: usize) -> Result<Pixels, String> {
     resized(src, width, height)
 }
 
-/// The picture scaled so that the target, cut from its middle, takes `ratio` of the side it fills most. What is cut off
-/// is not computed: of a narrow picture it has no end.
+/// The image scaled so that the target, center-cropped, covers `ratio` of the limiting side. Only the cropped part is
+/// computed: the scaled size of a narrow image is unbounded.
 pub(super) fn center_crop(src: Pixels, width: usize, height: usize, ratio: f64) -> Result<Pixels, String> {
     bounded(src.channels, width, height)?;
     let scale = (width as f64 / src.width as f64).max(height as f64 / src.height as f64) / ratio;
@@ -145,7 +145,7 @@ mod tests {
         Pixels { width, height, channels: 1, bytes: bytes.to_vec() }
     }
 
-    /// A picture without any regularity: the recipe `(x * 73 + y * 151 + c * 37 + x * y * 11) mod 256`.
+    /// A pseudo-random image: `(x * 73 + y * 151 + c * 37 + x * y * 11) mod 256`.
     fn pattern(width: usize, height: usize, channels: usize) -> Pixels {
         let byte = |x: usize, y: usize, c: usize| (x * 73 + y * 151 + c * 37 + x * y * 11) as u8;
         let rows = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..channels).map(move |c| byte(x, y, c))));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn letterbox_puts_halves_right_and_below() {
-        // 4x1 into 4x4: three free lines, one above and two below.
+        // 4x1 into 4x4: three rows of padding, one above and two below.
         let got = letterbox(grey(4, 1, &[1, 2, 3, 4]), 4, 4, 114).unwrap();
         let want = [[114; 4], [1, 2, 3, 4], [114; 4], [114; 4]].concat();
         assert_eq!(got.bytes, want);
@@ -215,7 +215,7 @@ mod tests {
             let got = center_crop(pattern(w, h, 1), 7, 5, 0.875).unwrap();
             assert_eq!(got.bytes.len(), 35);
         }
-        // The cut of what was resized as a whole.
+        // The result equals the crop of the whole resized image.
         let (src, (w, h)) = (pattern(33, 47, 3), (8, 11));
         let whole = linear(&src, w, h);
         let want: Vec<u8> =

@@ -1,4 +1,4 @@
-//! Data matched with the inputs of a graph: what each sample is read from, and how.
+//! Data matched with the inputs of a graph: the source of each sample and its conversion.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,10 +13,10 @@ use super::input::{Image, Input, from_reals};
 use super::{DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SampleSource, Source, picture};
 
 impl Dataset {
-    /// Matches the data with the inputs of a graph. `preprocess` says how bytes of pictures become numbers.
+    /// Matches the data with the inputs of a graph. `preprocess` converts image bytes to input values.
     ///
     /// # Errors
-    /// Where the data cannot feed these inputs, or pictures come without `preprocess`.
+    /// If the data cannot feed these inputs, or images come without `preprocess`.
     pub fn bind(self, graph: &Graph, preprocess: Option<Preprocess>) -> Result<Samples, DataError> {
         let inputs = graph.inputs().map(|v| Input::of(graph.name(v).map_or("", |n| n), graph.ty(v)));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
@@ -59,17 +59,18 @@ impl Dataset {
 }
 
 impl Preparation {
-    /// Fails where something is asked for that none of the samples take.
+    /// Fails if a preprocessing option has no effect on any of the samples.
     ///
     /// # Errors
-    /// Where numbers are given for data that are fed as they are, or colours and sizes for data that are no pictures.
+    /// If scaling is given for data that are used as they are, or colour order and resizing for data that are not
+    /// images.
     pub(crate) fn check(&self, samples: &[&Option<Samples>]) -> Result<(), Box<Diagnostic>> {
         let any = |takes: fn(&Samples) -> bool| samples.iter().filter_map(|s| s.as_ref()).any(takes);
         if *self == Preparation::default() || samples.iter().all(|s| s.is_none()) {
             return Ok(());
         }
         if !any(Samples::are_pixels) {
-            let message = "the data are fed as they are: only pictures and arrays of bytes become other numbers";
+            let message = "preprocessing applies to pictures and arrays of bytes only; these data are used as they are";
             let help = "save the numbers that the model takes, or uint8 pixels; or leave --preprocess, --scale, --mean, --std, --color and --resize out";
             return Err(Box::new(Diagnostic::error("unused-preparation", message).with_help(help)));
         }
@@ -89,14 +90,14 @@ enum Feed {
     Given(Arc<dyn SampleSource>),
 }
 
-/// Data matched with the inputs of a graph. Samples are read by number, from any thread.
+/// Data matched with the inputs of a graph. Samples are read by index, from any thread.
 #[derive(Clone, Debug)]
 pub struct Samples {
     inputs: Vec<Input>,
     feed: Arc<Feed>,
-    /// Where each sample lies in the data.
+    /// The index of each sample in the data.
     places: Vec<usize>,
-    /// The smallest and the largest number that was read.
+    /// The minimum and maximum of all values that were read.
     seen: Arc<Mutex<Option<(f32, f32)>>>,
 }
 
@@ -111,12 +112,12 @@ impl Samples {
         self.places.is_empty()
     }
 
-    /// True where samples are random numbers.
+    /// True if samples are random numbers.
     pub fn is_random(&self) -> bool {
         matches!(*self.feed, Feed::Random { .. })
     }
 
-    /// The samples without `n` of them, and those, spread evenly over the whole.
+    /// The samples without `n` of them, and these `n`, spread evenly over all.
     pub fn split(&self, n: usize) -> (Samples, Samples) {
         let n = n.min(self.len());
         let apart: BTreeSet<usize> = (0..n).map(|k| (2 * k + 1) * self.len() / (2 * n)).collect();
@@ -127,15 +128,15 @@ impl Samples {
         (with(false), with(true))
     }
 
-    /// At most `n` of the samples, spread evenly over the whole.
+    /// At most `n` of the samples, spread evenly over all.
     pub fn thinned(&self, n: usize) -> Samples {
         if self.len() <= n { self.clone() } else { self.split(n).1 }
     }
 
-    /// Reads sample `i`: one row-major tensor for each input of the graph, in its order.
+    /// Reads sample `i`: one row-major tensor for each input of the graph, in order.
     ///
     /// # Errors
-    /// Where a picture of the sample cannot be decoded or a file cannot be read. Other samples may still be good.
+    /// If an image of the sample cannot be decoded or a file cannot be read. Other samples may still be readable.
     pub fn get(&self, i: usize) -> Result<Vec<Tensor>, DataError> {
         let tensors = self.read(self.places[i])?;
         for tensor in tensors.iter().filter(|t| t.ty().elem.is_float()) {
@@ -147,12 +148,12 @@ impl Samples {
         Ok(tensors)
     }
 
-    /// True where samples are made from pictures.
+    /// True if samples are made from images.
     pub fn are_pictures(&self) -> bool {
         matches!(*self.feed, Feed::Pictures { .. })
     }
 
-    /// True where pictures or bytes become numbers by a [`Preprocess`].
+    /// True if images or bytes are converted by a [`Preprocess`].
     pub fn are_pixels(&self) -> bool {
         match &*self.feed {
             Feed::Pictures { .. } => true,
@@ -164,7 +165,7 @@ impl Samples {
     fn read(&self, place: usize) -> Result<Vec<Tensor>, DataError> {
         match &*self.feed {
             Feed::Pictures { paths, image, preprocess } => {
-                // The last batch is filled up with the first pictures.
+                // The last batch is completed with the first images.
                 let batch = (place * image.batch..(place + 1) * image.batch).map(|p| &paths[p % paths.len()]);
                 let fit = |pixels| preprocess.fitted(pixels, image);
                 let pixels =
@@ -176,7 +177,7 @@ impl Samples {
                 pairs.map(|(a, input)| a.sample(path, place, &input.name, &input.ty, preprocess.as_ref())).collect()
             }
             Feed::Random { seed } => {
-                // Samples start far from each other: neighbouring states would give the same numbers, shifted.
+                // Seeds of samples are far apart: neighbouring states would produce the same numbers, shifted.
                 let mut random = Random(Random(seed.wrapping_add(place as u64)).next());
                 self.inputs.iter().map(|input| random.tensor(input)).collect()
             }
@@ -191,7 +192,7 @@ impl Samples {
 }
 
 impl Samples {
-    /// Fails where tensors are not what the inputs take.
+    /// Fails if the tensors do not have the types of the inputs.
     fn check(&self, tensors: &[Tensor]) -> Result<(), String> {
         if tensors.len() != self.inputs.len() {
             return Err(format!("{} tensors for {} inputs", tensors.len(), self.inputs.len()));
@@ -204,7 +205,7 @@ impl Samples {
 }
 
 impl fmt::Display for Samples {
-    /// What is fed and how, in a few words.
+    /// A short description of the data and their conversion.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let len = self.len();
         match &*self.feed {
@@ -232,12 +233,12 @@ impl fmt::Display for Samples {
     }
 }
 
-/// One array for each input: by name, by position (`input_0`, `arr_0` ..), or the only one for the only input.
+/// One array per input: by name, by position (`input_0`, `arr_0` ..), or the only array for the only input.
 fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
     if let ([(name, only)], [_]) = (arrays.as_slice(), inputs) {
         return Ok(vec![Array::open(path, name, *only)?]);
     }
-    // Of two with one name the first counts.
+    // If two arrays have the same name, the first one is used.
     let mut known: BTreeMap<&str, Place> = arrays.iter().rev().map(|(name, place)| (name.as_str(), *place)).collect();
     let mut missing = Vec::new();
     let mut found = Vec::new();
@@ -260,7 +261,7 @@ fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> 
     )))
 }
 
-/// The number of samples, the same in all arrays.
+/// The number of samples, which must be equal for all arrays.
 fn array_samples(path: &Path, arrays: &mut [Array], inputs: &[Input]) -> Result<usize, DataError> {
     let mut samples = None;
     for (array, input) in arrays.iter_mut().zip(inputs) {
@@ -288,7 +289,7 @@ fn array_samples(path: &Path, arrays: &mut [Array], inputs: &[Input]) -> Result<
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for noise, the same everywhere.
+/// SplitMix64 (Steele, Lea, Flood 2014): sufficient for noise, reproducible on all platforms.
 struct Random(u64);
 
 impl Random {

@@ -1,24 +1,27 @@
-//! Whether the last products of an integer model are worth real results: kernels that quantize activations when the model
-//! runs are not everywhere.
+//! Whether float results of the last contractions of an integer model improve its outputs enough to justify dynamic
+//! quantization, which not every runtime supports.
 
 use qcc_passes::quality::BOXES_MEASURE;
 
 use super::{OutputReport, Quality};
 
-/// What is gained where agreement grows by so many points, and by more than a few of what is counted: that may be chance.
+/// Minimum gain of agreement in percentage points. The gain must also exceed a few of the counted items: smaller gains
+/// may be chance.
 const POINTS: f64 = 1.0;
 const FEW: f64 = 3.0;
 
-/// Boxes of the float model that tell what a detector's scores, which are small nearly everywhere, lose on integers.
+/// Minimum number of boxes of the float model to estimate what a detector's scores, which are small nearly everywhere,
+/// lose in integer arithmetic.
 const BOXES: usize = 50;
 
-/// What is gained, in dB, where an output without an agreement keeps one bit more, and would keep less than `ENOUGH`.
+/// Minimum gain in dB of an output without an agreement measure: one bit. It counts if the SQNR without it is below
+/// `ENOUGH`.
 const BIT: f64 = 6.02;
 
-/// An SQNR, in dB, beyond which an output loses little by its last products.
+/// The SQNR in dB above which quantizing the last contractions costs an output little.
 const ENOUGH: f64 = 20.0;
 
-/// The outputs that gain by real results, with both figures; `None` where none gains.
+/// The outputs that gain by float results, with both figures; `None` if none does.
 pub(crate) fn gain(integer: &Quality, real: &Quality) -> Option<String> {
     let pairs = integer.outputs.iter().zip(&real.outputs);
     let gains: Vec<String> = pairs.filter_map(|(integer, real)| gained(integer, real)).collect();
@@ -28,9 +31,10 @@ pub(crate) fn gain(integer: &Quality, real: &Quality) -> Option<String> {
 fn gained(integer: &OutputReport, real: &OutputReport) -> Option<String> {
     let name = &integer.deviation.name;
     match (&integer.agreement, &real.agreement, integer.deviation.sqnr, real.deviation.sqnr) {
-        (Some(_), Some(r), ..) if r.measure == BOXES_MEASURE && r.of < BOXES => {
-            Some(format!("what boxes of {name} would lose on integers is not known: only {} to compare", r.of))
-        }
+        (Some(_), Some(r), ..) if r.measure == BOXES_MEASURE && r.of < BOXES => Some(format!(
+            "the loss of the boxes of {name} in integer arithmetic is not known: only {} to compare",
+            r.of
+        )),
         (Some(i), Some(r), ..) => (r.percent - i.percent >= POINTS.max(FEW * 100.0 / r.of.max(1) as f64))
             .then(|| format!("{name} {} {:.2} % instead of {:.2} %", r.measure, r.percent, i.percent)),
         (_, _, Some(i), Some(r)) => {

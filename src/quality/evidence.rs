@@ -1,4 +1,4 @@
-//! Which samples ranges are found on, and which the result is compared on.
+//! The split of samples into calibration and validation.
 
 use std::fmt;
 
@@ -8,38 +8,38 @@ use serde::Serialize;
 
 use crate::data::Samples;
 
-/// Fewer samples are all needed to find ranges on.
+/// With fewer samples all are used for calibration.
 const FEWEST_TO_SPLIT: usize = 8;
-/// One sample of so many is kept out of calibration.
+/// One of so many samples is held out of calibration.
 const KEPT_OUT: usize = 4;
-/// Products (of convolutions and matrix multiplications) of the float model that a comparison may cost.
+/// Maximum multiplications of the float model (in convolutions and matrix products) for a comparison.
 const PRODUCTS: u64 = 9_000_000_000;
-/// A sample costs as many more for each node, at least.
+/// Minimum cost of a sample per node, in multiplications.
 const PRODUCTS_PER_NODE: u64 = 1_000;
-/// Whatever a model costs, so many samples are compared, and one of so many that calibration has.
+/// Minimum number of compared samples whatever the model costs, and minimum share: one of so many calibration samples.
 const LEAST: usize = 2;
 const LEAST_SHARE: usize = 16;
 
 /// The samples of a compilation.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
-    /// What ranges are found on.
+    /// The calibration samples.
     pub(crate) calibration: Option<Samples>,
-    /// What the result is compared on.
+    /// The samples on which the result is compared with the float model.
     pub(crate) validation: Option<Samples>,
-    /// Whether calibration sees the samples of the comparison; `None` where nothing is calibrated.
+    /// Whether the compared samples are also calibration samples; `None` if nothing is calibrated.
     pub(crate) seen: Option<bool>,
 }
 
-/// What compiled graphs were compared with the float graph on.
+/// The data on which compiled graphs were compared with the float graph.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Validation {
-    /// The samples.
+    /// Description of the samples.
     pub data: String,
-    /// How many could be read.
+    /// Number of samples that could be read.
     pub samples: usize,
-    /// True where ranges were found on these samples too: figures of other samples may be worse. `None` where no ranges
-    /// were asked for.
+    /// True if these samples were also used for calibration: the quality on other samples may be worse. `None` if
+    /// nothing was calibrated.
     pub seen_by_calibration: Option<bool>,
 }
 
@@ -55,9 +55,8 @@ impl fmt::Display for Validation {
 }
 
 impl Evidence {
-    /// Splits the `data`: where there are enough samples some are kept out of calibration. Samples given for the
-    /// comparison (`validation`) are all used. `calibrates` says whether ranges are found at all, `most` how many samples
-    /// the model allows to compare.
+    /// Splits the `data`: with enough samples some are held out of calibration. Samples given as `validation` are all
+    /// used. `calibrates` tells whether calibration runs, `most` is the maximum number of samples to compare.
     pub(crate) fn new(data: Option<Samples>, validation: Option<Samples>, calibrates: bool, most: usize) -> Self {
         let unseen = calibrates.then_some(false);
         match (data, validation) {
@@ -76,7 +75,7 @@ impl Evidence {
     }
 }
 
-/// How many samples of a model a comparison may cost.
+/// The maximum number of samples to compare for a graph of this cost.
 pub(crate) fn affordable(g: &Graph) -> usize {
     let cost = products(g) + g.order().len() as u64 * PRODUCTS_PER_NODE;
     usize::try_from(PRODUCTS / cost.max(1)).unwrap_or(usize::MAX).max(LEAST)
@@ -102,11 +101,11 @@ mod tests {
         assert_eq!(evidence(16, true, 100), (12, 4, Some(false)));
         assert_eq!(evidence(200, true, 1000), (150, 50, Some(false)));
         assert_eq!(evidence(7, true, 100), (7, 7, Some(true)));
-        // Where a sample costs much, few are compared.
+        // If a sample is expensive, few are compared.
         assert_eq!(evidence(16, true, 2), (14, 2, Some(false)));
         assert_eq!(evidence(160, true, 2), (150, 10, Some(false)));
         assert_eq!(evidence(7, true, 2), (7, 2, Some(true)));
-        // No range is found on these.
+        // Nothing is calibrated on these.
         assert_eq!(evidence(16, false, 100), (16, 16, None));
     }
 }

@@ -1,4 +1,4 @@
-//! How a compiled graph compares with the float graph it was made from, for the report.
+//! Quality of a compiled graph compared with its float graph, for the report.
 
 use qcc_ir::Graph;
 use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputQuality};
@@ -19,48 +19,48 @@ pub use gate::Gate;
 pub(crate) use remedy::{Trial, advice, trials};
 pub(crate) use verify::verify;
 
-/// What a model says of its outputs.
+/// What the model's metadata say about its outputs.
 pub(crate) fn hints(g: &Graph) -> Hints {
     vendor::hints(&g.metadata)
 }
 
-/// Layers that are named.
+/// Number of worst layers that are reported.
 const WORST: usize = 5;
 
-/// What quantization did to a graph.
+/// The effect of quantization on a graph.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quality {
-    /// Samples it was measured on. On none, there are no figures of outputs and layers.
+    /// Number of samples that were compared. With none, there are no figures for outputs and layers.
     pub samples: usize,
-    /// Share of the products of convolutions and matrix multiplications summed on stored integers, 0 to 1.
+    /// Share of the multiplications of convolutions and matrix products that are computed on statically quantized
+    /// operands, 0 to 1.
     pub integer_share: f64,
-    /// Share of the products whose weights alone are stored as integers, beside activations that the runtime puts on
-    /// integers.
+    /// Share of the multiplications with quantized weights and dynamically quantized activations.
     pub run_time_share: f64,
-    /// Share of the products of real numbers whose weights are stored as integers.
+    /// Share of the multiplications in floating point whose weights are quantized (weight-only quantization).
     pub weights_share: f64,
     /// Nodes that compute in floating point.
     pub float_nodes: Vec<String>,
-    /// Products whose real activations the runtime puts on integers.
+    /// Nodes whose activations are quantized dynamically.
     pub dynamic_nodes: Vec<String>,
-    /// What the outputs gain by those of them that are the last products; `None` where all stand elsewhere.
+    /// The gain of the outputs by dynamic quantization of last contractions; `None` if no dynamic node is one.
     pub dynamic_gain: Option<String>,
     /// Each output.
     pub outputs: Vec<OutputReport>,
-    /// The layers that differ most from the float graph's, worst first.
+    /// The layers with the largest deviation from the float graph, worst first.
     pub worst: Vec<Deviation>,
 }
 
-/// How far a value is from the float graph's.
+/// The deviation of a value from the float graph's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Deviation {
-    /// The output, the part of it, or the layer in the source model.
+    /// Name of the output, the part of it, or the layer in the source model.
     pub name: String,
-    /// Signal to quantization noise ratio in dB. Infinite where nothing differs, minus infinite where values are not
-    /// finite; JSON has `null` for both, and `max_error` says which it is. `None` for lists in an order that computed
-    /// scores decide: it would say nothing.
+    /// Signal-to-quantization-noise ratio in dB. Infinite if nothing differs, minus infinite if values are not finite;
+    /// JSON has `null` for both, and `max_error` distinguishes them. `None` for lists whose order depends on computed
+    /// scores, where an elementwise ratio has no meaning.
     pub sqnr: Option<f64>,
-    /// Cosine of the angle between the two.
+    /// Cosine similarity.
     pub cosine: f64,
     /// The largest absolute difference.
     pub max_error: f32,
@@ -76,26 +76,26 @@ impl Deviation {
     }
 }
 
-/// How well two models agree on what an output is for.
+/// The agreement of two models on the task of an output.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AgreementReport {
-    /// What is counted: `top-1`, `boxes mAP50-95`, ..
+    /// The measure: `top-1`, `boxes mAP50-95`, ..
     pub measure: &'static str,
-    /// 100 where the models agree on all.
+    /// Agreement in percent; 100 if the models agree on all.
     pub percent: f64,
-    /// How many were counted: boxes of the float model, classes, pixels, vectors.
+    /// Number of counted items: boxes of the float model, classes, pixels, vectors.
     pub of: usize,
 }
 
-/// How an output compares with the float graph's.
+/// The comparison of an output with the float graph's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutputReport {
-    /// The whole; of an output with parts, `sqnr` is that of the worst part.
+    /// The deviation of the whole output; if it has parts, `sqnr` is that of the worst part.
     #[serde(flatten)]
     pub deviation: Deviation,
-    /// The parts of an output that joins numbers of different kinds, such as boxes and scores.
+    /// The parts of an output that concatenates values of different kinds, such as boxes and scores.
     pub parts: Vec<Deviation>,
-    /// Where what the output holds is known.
+    /// The agreement, if the kind of the output is known.
     pub agreement: Option<AgreementReport>,
 }
 
@@ -110,7 +110,7 @@ impl OutputReport {
         }
     }
 
-    /// True where the output keeps too little of what the float model gives to be of use.
+    /// True if the output is too far from the float model's to be useful.
     pub fn is_poor(&self) -> bool {
         match (&self.agreement, self.deviation.sqnr) {
             (Some(a), _) => a.percent < a.least(),
@@ -120,19 +120,19 @@ impl OutputReport {
     }
 }
 
-/// Boxes of which one alone is worth 10 % or more.
+/// With fewer boxes, a single one is worth 10 % or more.
 const FEW_BOXES: usize = 10;
 
-/// Noise above a tenth of the signal's power.
+/// The minimum SQNR in dB: at 10 dB the noise has a tenth of the signal's power.
 const LEAST_SQNR: f64 = 10.0;
 
 impl AgreementReport {
-    /// What a useful model has, in percent.
+    /// The minimum agreement of a useful model, in percent.
     fn least(&self) -> f64 {
         match self.measure {
-            // At an SQNR of 10 dB.
+            // Corresponds to an SQNR of 10 dB.
             "cosine" => 95.0,
-            // It counts how exact each box is, too. Of a few, only those that are lost tell something.
+            // The measure also counts box precision. With few boxes only lost ones are significant.
             BOXES_MEASURE if self.of < FEW_BOXES => 30.0,
             BOXES_MEASURE => 75.0,
             _ => 90.0,
@@ -141,7 +141,7 @@ impl AgreementReport {
 }
 
 impl Quality {
-    /// What there is to report of a compiled graph.
+    /// The quality of a compiled graph.
     pub(crate) fn of(fidelity: Fidelity, quantized: &Graph) -> Self {
         let Fidelity { outputs, layers, samples } = fidelity;
         let layer = |(name, d): (String, Distance)| Deviation::of(name, &d);
@@ -171,7 +171,7 @@ impl Quality {
         self.outputs.iter().filter_map(|o| o.deviation.sqnr).reduce(f64::min)
     }
 
-    /// The lowest agreement of any output, in percent, and the output.
+    /// The lowest agreement of any output, in percent, and that output.
     pub fn worst_agreement(&self) -> Option<(&OutputReport, &AgreementReport)> {
         let known = self.outputs.iter().filter_map(|o| Some((o, o.agreement.as_ref()?)));
         known.min_by(|a, b| a.1.percent.total_cmp(&b.1.percent))

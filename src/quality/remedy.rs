@@ -1,4 +1,5 @@
-//! What helps where a quantized model is far from the float one: tried on the model, never advised unseen.
+//! Remedies for a quantized model that is far from the float one. They are recommended only if a trial on the model
+//! confirms them.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::quality::Fidelity;
@@ -6,21 +7,22 @@ use qcc_passes::quality::Fidelity;
 use super::{OutputReport, Quality};
 use crate::precision::Precision;
 
-/// Nodes that a trial names, at most, unless a pattern stands for them.
+/// Maximum number of nodes that a trial names, unless a pattern matches them.
 const NAMED: usize = 8;
-/// Where errors first show: a layer that keeps less than this, in dB, is the last that a trial leaves in floating point.
+/// The SQNR in dB of the first significant error: the trial keeps layers in floating point up to the first one below
+/// it.
 const FIRST_ERRORS: f64 = 20.0;
 
-/// Something else that could be asked for.
+/// A variant of the options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trial {
     pub(crate) precision: Precision,
-    /// Nodes that stay in floating point, beside those asked for.
+    /// Nodes that stay in floating point, in addition to those of the options.
     pub(crate) exclude: Vec<String>,
 }
 
 impl Trial {
-    /// How the command line asks for it.
+    /// The command-line options of the variant.
     fn command(&self, precision: Precision) -> String {
         let excludes = self.exclude.iter().map(|p| format!("--exclude '{p}'"));
         let other = (self.precision != precision).then(|| format!("--quantize {}", self.precision));
@@ -28,7 +30,7 @@ impl Trial {
     }
 }
 
-/// What to try, given what became of the outputs and layers.
+/// The variants to try, given the quality of outputs and layers.
 pub(crate) fn trials(precision: Precision, fidelity: &Fidelity) -> Vec<Trial> {
     let layers = &fidelity.layers;
     let names: Vec<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
@@ -49,8 +51,8 @@ pub(crate) fn trials(precision: Precision, fidelity: &Fidelity) -> Vec<Trial> {
     all
 }
 
-/// Patterns that name `some` of `all` layers: the layers themselves, or what their names begin with where no other name
-/// does. `None` where there are too many, or all.
+/// Patterns that match exactly `some` of `all` layers: their names, or a common prefix that no other name has. `None`
+/// if there are too many, or if they are all layers.
 fn patterns(some: &[&str], all: &[&str]) -> Option<Vec<String>> {
     let mut named: Vec<&str> = Vec::new();
     some.iter().filter(|n| !n.is_empty()).for_each(|n| {
@@ -72,13 +74,13 @@ fn patterns(some: &[&str], all: &[&str]) -> Option<Vec<String>> {
     (named.len() <= NAMED).then(|| named.into_iter().map(str::to_owned).collect())
 }
 
-/// Bytes at the beginning that two names share.
+/// Length of the common prefix of two names, in bytes.
 fn common(a: &str, b: &str) -> usize {
     let same = a.char_indices().zip(b.chars()).take_while(|((_, x), y)| x == y);
     same.last().map_or(0, |((i, c), _)| i + c.len_utf8())
 }
 
-/// The warning for a model with poor outputs, with what was tried and what that gave.
+/// The warning for a model with poor outputs, with the trials and their results.
 pub(crate) fn advice(target: &str, precision: Precision, quality: &Quality, tried: &[(Trial, Quality)]) -> Diagnostic {
     let poor: Vec<usize> = (0..quality.outputs.len()).filter(|&i| quality.outputs[i].is_poor()).collect();
     let shown = |outputs: &[OutputReport]| poor.iter().map(|&i| figure(&outputs[i])).collect::<Vec<_>>().join(", ");
@@ -91,13 +93,12 @@ pub(crate) fn advice(target: &str, precision: Precision, quality: &Quality, trie
     let cure = tried.iter().find(|(_, quality)| cures(quality));
     warning.with_help(match cure {
         Some((trial, _)) => format!("{} helps on these samples", trial.command(precision)),
-        None => {
-            "give more typical samples and check how they are prepared; --fp16 keeps values in floating point".into()
-        }
+        None => "give more representative samples and check their preprocessing; --fp16 keeps values in floating point"
+            .into(),
     })
 }
 
-/// An output and the figure that tells most of it.
+/// An output and its most significant figure.
 fn figure(output: &OutputReport) -> String {
     let name = &output.deviation.name;
     let ratio = |sqnr: f64| match sqnr {

@@ -1,4 +1,4 @@
-//! Whether an artefact means what the model means.
+//! Verification that an artefact computes the same as the model.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, relayout};
@@ -8,7 +8,7 @@ use qcc_passes::quality::{Hints, OutputQuality, as_inputs};
 use crate::data::Samples;
 use crate::precision::Precision;
 
-/// The lowest SQNR, in dB, that the numbers of a precision explain.
+/// The lowest SQNR, in dB, that the precision explains.
 fn explained(precision: Precision) -> f64 {
     match precision {
         Precision::Float32 => 60.0,
@@ -17,14 +17,13 @@ fn explained(precision: Precision) -> f64 {
     }
 }
 
-/// The lowest agreement, in percent, of outputs that have no SQNR.
+/// The minimum agreement, in percent, of outputs without an SQNR.
 const AGREEMENT: f64 = 80.0;
 
-/// Compares `model`, as it was imported, with the graph that is written for `target`, on the first sample that can be
-/// read.
+/// Compares `model`, as it was imported, with the graph that is written for `target`, on the first readable sample.
 ///
 /// # Errors
-/// Where an output differs by more than the precision explains, or a graph cannot be evaluated.
+/// If an output differs by more than the precision explains, or a graph cannot be evaluated.
 pub(crate) fn verify(
     model: &Graph,
     artefact: &Graph,

@@ -1,5 +1,5 @@
-//! Vendors: whose exports say how their own tools feed a model and read what it gives. All that qcc knows of a vendor is in
-//! one place behind the trait `Vendor`; passes and backends get it as passes, names and bytes.
+//! Vendors of models with metadata that describe preprocessing and outputs. All that qcc knows of a vendor is in one
+//! place behind the trait `Vendor`; passes and backends get it as passes, names and bytes.
 //!
 //! ```
 //! let metadata = [("task".to_owned(), "classify".to_owned())];
@@ -17,41 +17,42 @@ use crate::data::Preprocess;
 
 mod ultralytics;
 
-/// What a model says about itself: keys and values.
+/// Metadata of a model: keys and values.
 pub type Metadata = [(String, String)];
 
-/// What qcc knows of a vendor. Each function gives nothing for models of others.
+/// Vendor-specific knowledge. Each function returns nothing for models of other vendors.
 pub(crate) trait Vendor: Sync {
-    /// How pictures become the inputs of the model.
+    /// The preprocessing of images for the model.
     fn preprocess(&self, metadata: &Metadata) -> Option<Preprocess>;
 
-    /// What its outputs hold.
+    /// The kinds of its outputs.
     fn hints(&self, metadata: &Metadata) -> Option<Hints>;
 
-    /// Passes that change what a model gives, since the vendor's tools read artefacts of this backend so. They look at
-    /// the metadata of the graph and leave models of others as they are.
+    /// Passes that adapt outputs to what the vendor's tools expect of artefacts of this backend. They check the
+    /// metadata of the graph and leave models of other vendors unchanged.
     fn prepare(&self, backend: &dyn Backend, input: ImageOrder) -> Vec<Box<dyn Pass>>;
 
-    /// Where the vendor's tools find the main file of a model called `stem`; `suffix` tells the precision.
+    /// The path under which the vendor's tools find the main file of a model called `stem`; `suffix` tells the
+    /// precision.
     fn file_name(&self, backend: &dyn Backend, stem: &str, suffix: &str, metadata: &Metadata) -> Option<PathBuf>;
 
-    /// What they look for besides the graph.
+    /// Additional files and metadata that the vendor's tools expect.
     fn attachments(&self, backend: &dyn Backend, metadata: &Metadata) -> Option<Attachments>;
 }
 
 const VENDORS: &[&dyn Vendor] = &[&ultralytics::Ultralytics];
 
-/// How pictures become the inputs of a model, where it says so.
+/// The preprocessing of images for a model, if its metadata describe it.
 pub fn preprocess(metadata: &Metadata) -> Option<Preprocess> {
     VENDORS.iter().find_map(|v| v.preprocess(metadata))
 }
 
-/// What a model says of its outputs.
+/// The kinds of a model's outputs, if its metadata describe them.
 pub fn hints(metadata: &Metadata) -> Hints {
     VENDORS.iter().find_map(|v| v.hints(metadata)).unwrap_or_default()
 }
 
-/// Passes that change what models of known vendors give, for a backend.
+/// Passes that adapt the outputs of models of known vendors, for a backend.
 pub fn prepare(backend: &dyn Backend, input: ImageOrder) -> Vec<Box<dyn Pass>> {
     VENDORS.iter().flat_map(|v| v.prepare(backend, input)).collect()
 }
@@ -62,7 +63,7 @@ pub fn file_name(backend: &dyn Backend, stem: &str, suffix: &str, metadata: &Met
     own.unwrap_or_else(|| backend.file_name(stem, suffix))
 }
 
-/// What goes with an artefact besides its graph.
+/// Additional files and metadata of an artefact.
 pub fn attachments(backend: &dyn Backend, metadata: &Metadata) -> Attachments {
     VENDORS.iter().find_map(|v| v.attachments(backend, metadata)).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! A few bytes ask for much: what is too much is refused before the work begins, with what it would take.
+//! Small files that demand much memory: what exceeds the limits is refused before the work begins, with the amount
+//! needed.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +13,14 @@ use qcc_formats::onnx::{
 use crate::cli::{files, floats, node, of, some, text};
 use crate::hostile::integers;
 
-/// Runs qcc with little address space: what is not refused beforehand fails to allocate.
+/// Runs qcc with a limited address space: what is not refused beforehand fails to allocate.
 fn with_memory(folder: &Path, kilobytes: u64, args: &[&str]) -> Output {
     let run = format!("ulimit -v {kilobytes}; exec \"$0\" \"$@\"");
     let command = ["-c", &run, env!("CARGO_BIN_EXE_qcc")];
     Command::new("sh").args(command).args(args).current_dir(folder).output().unwrap()
 }
 
-/// What is said of a model that is refused.
+/// The messages for a refused model.
 fn refused(model: &ModelProto, args: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("m.onnx"), model.encode_to_vec()).unwrap();
@@ -40,7 +41,7 @@ fn with(mut node: NodeProto, name: &str, value: i64) -> NodeProto {
 
 const INT8: &[&str] = &["--int8", "--data", "random"];
 
-/// Values that live together, whatever makes them.
+/// Values that are alive at the same time, whatever operators produce them.
 #[cfg(unix)]
 #[test]
 fn evaluations_that_take_too_much() {
@@ -76,12 +77,12 @@ fn evaluations_that_take_too_much() {
     ] {
         out += &format!("## {name}\n{}", refused(&of(nodes, constants), INT8));
     }
-    // What the system has now is different everywhere.
+    // The available memory differs between systems.
     let room = dotted(&out, "there is room for ", " GB");
     insta::assert_snapshot!("evaluations_that_take_too_much", room);
 }
 
-/// The text with dots for what stands between `before` and `after`.
+/// The text with dots in place of what is between `before` and `after`.
 fn dotted(text: &str, before: &str, after: &str) -> String {
     let mut parts = text.split(before);
     let first = parts.next().unwrap_or_default().to_owned();
@@ -91,7 +92,7 @@ fn dotted(text: &str, before: &str, after: &str) -> String {
     })
 }
 
-/// Two samples at a time take twice the memory: where there is not as much, they come one after the other.
+/// Two concurrent samples need twice the memory: without it, they are evaluated one after the other.
 #[cfg(unix)]
 #[test]
 fn samples_wait_for_room() {
@@ -108,7 +109,7 @@ fn samples_wait_for_room() {
     }
 }
 
-/// Constants that the model asks for with a few numbers.
+/// Large constants that the model defines by a few numbers.
 #[cfg(unix)]
 #[test]
 fn constants_that_take_too_much() {
@@ -169,7 +170,7 @@ fn constants_that_take_too_much() {
     insta::assert_snapshot!("constants_that_take_too_much", out);
 }
 
-/// Constants that are computed from others: what there is no room for is computed when the model runs.
+/// Folded constants: those that exceed the limit are computed at run time.
 #[cfg(unix)]
 #[test]
 fn folded_constants_are_bounded_together() {
@@ -184,13 +185,13 @@ fn folded_constants_are_bounded_together() {
     let dir = tempfile::tempdir().unwrap();
     let model = of(add.chain(sums).chain([sum]).collect(), constants);
     fs::write(dir.path().join("m.onnx"), model.encode_to_vec()).unwrap();
-    // All together would be 1.7 GB.
+    // All together have 1.7 GB.
     let out = with_memory(dir.path(), 900 << 10, &["m.onnx", "--to", "onnx", "-o", "o.onnx"]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     assert!(fs::metadata(dir.path().join("o.onnx")).unwrap().len() < 300 << 20);
 }
 
-/// Functions that call the next twice, under a long name.
+/// Functions that call the next one twice, with a long name.
 #[cfg(unix)]
 #[test]
 fn names_of_functions_that_take_too_much() {

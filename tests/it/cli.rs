@@ -1,4 +1,4 @@
-//! The command line: exit codes, messages, and what is left on disk.
+//! The command line: exit codes, messages, and files on disk.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Exit code and messages of a run that fails.
+/// Exit code and messages of a failing run.
 pub(crate) fn refusal(folder: &Path, args: &[&str]) -> String {
     let out = qcc(folder, args);
     assert_eq!(text(&out.stdout), "", "{args:?}");
@@ -79,7 +79,7 @@ pub(crate) fn floats(name: &str, dims: &[i64], values: impl Iterator<Item = f32>
     }
 }
 
-/// x `[1,2,4,4]` goes through the nodes to y; `constants` are what else they may read.
+/// A model whose input x `[1,2,4,4]` passes the nodes to output y; `constants` are further operands.
 pub(crate) fn of(node: Vec<NodeProto>, constants: Vec<TensorProto>) -> ModelProto {
     let any = TypeProtoTensor { elem_type: Some(DataType::Float as i32), shape: None };
     let y = ValueInfoProto { name: some("y"), r#type: Some(TypeProto { value: Some(TypeValue::Tensor(any)) }) };
@@ -102,7 +102,8 @@ fn model(graph: GraphProto) -> ModelProto {
     }
 }
 
-/// x `[batch,3,8,8]`, a convolution 3x3 to 4 channels without padding, relu, y `[batch,4,6,6]`. A batch of 0 is open.
+/// x `[batch,3,8,8]`, a 3x3 convolution to 4 channels without padding, relu, y `[batch,4,6,6]`. Batch 0 means an open
+/// batch.
 fn small(batch: i64) -> ModelProto {
     let weights = (0..).map(|i| ((i * 37 % 23) as f32 - 11.0) / 23.0);
     let graph = GraphProto {
@@ -123,7 +124,7 @@ pub(crate) fn folder() -> TempDir {
     dir
 }
 
-/// Pictures of 9x9 with values all over the place, in the folder `pictures`.
+/// Images of 9x9 pixels with varied values, in the folder `pictures`.
 pub(crate) fn pictures(folder: &Path, n: u32) {
     let at = folder.join("pictures");
     fs::create_dir(&at).unwrap();
@@ -179,7 +180,7 @@ fn a_summary_tells_what_was_made() {
     let said = succeeds(dir.path(), all);
     let (rows, time) = said.split_at(said.find("time ").unwrap());
     assert!(time.contains(" s (import "), "{time}");
-    // Decibels depend on the processor in their last digit.
+    // The last digit of decibels depends on the processor.
     let row = |row: &str| match row.find("SQNR") {
         Some(at) => format!("{}..", &row[..at + 4]),
         None => row.split(" dB ").last().unwrap_or_default().to_owned(),
@@ -246,7 +247,7 @@ fn refused_data() {
     insta::assert_snapshot!("unmatched_exclude", refusal(dir.path(), &[INT8, &["--exclude", "/nope*"]].concat()));
 }
 
-/// Each node of the model has a line for each target, and a name cannot give orders to a terminal.
+/// Each node of the model has a line for each target, and control characters in names are escaped.
 #[test]
 fn what_nodes_compute_with_is_explained() {
     let dir = folder();
@@ -264,7 +265,7 @@ fn what_nodes_compute_with_is_explained() {
     succeeds(dir.path(), &[&int8[..], &["onnx", "-o", "whole.onnx"]].concat());
     let given = say(&["whole.onnx", "--to", "tflite,openvino", "--explain"]);
     insta::assert_snapshot!("explain", [all, one, weights, float, given].join("\n"));
-    // Where nothing else is said, and where nothing is written.
+    // With `-q`, and if nothing is written.
     let quiet = succeeds(dir.path(), &[INT8, &["-q", "--explain", "/c"]].concat());
     assert_eq!(quiet, lines(&quiet));
     let gate = qcc(dir.path(), &[INT8, &["--min-sqnr", "200", "--explain"]].concat());
@@ -354,7 +355,7 @@ fn open_batch_is_compiled_for_one() {
     insta::assert_snapshot!("open_batch", text(&out.stderr));
     let out = qcc(dir.path(), &["open.onnx", "--to", "tflite", "--shape", "x=2,3,8,8"]);
     assert_eq!((out.status.success(), text(&out.stderr)), (true, String::new()));
-    // What stays open for one target only is told of the other.
+    // An extent that is open for one target only is reported for the other.
     let out = qcc(dir.path(), &["open.onnx", "--to", "tflite,onnx", "-o", "both"]);
     insta::assert_snapshot!("open_batch_of_one_target", text(&out.stderr));
     let out = qcc(dir.path(), &["compare", "open.onnx", "both/open.tflite", "--data", "random"]);
@@ -385,7 +386,7 @@ fn open_shapes_are_those_of_the_model_compared_with() {
 fn open_batch_stays_open() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("open.onnx"), small(0).encode_to_vec()).unwrap();
-    // A reshape to [1,4,36] is made for a batch of 1.
+    // A reshape to [1,4,36] fixes the batch to 1.
     let mut baked = small(0);
     let graph = baked.graph.as_mut().unwrap();
     let shape = TensorProto {
@@ -446,7 +447,7 @@ fn print_after_shows_the_graph() {
     insta::assert_snapshot!("print_after", said);
 }
 
-/// What README.md holds between markers is what qcc says and does.
+/// The marked sections of README.md match qcc's output and behaviour.
 #[test]
 fn readme_is_true() {
     let dir = folder();
@@ -463,7 +464,7 @@ fn readme_is_true() {
     }
 }
 
-/// A table of what each target takes: the exit codes of qcc.
+/// A table of what each target supports: the exit codes of qcc.
 fn support(folder: &Path) -> String {
     let int8 = ["--int8", "--data", "random", "--samples", "1"];
     let with = |more: &[&'static str]| [&int8, more].concat();

@@ -1,8 +1,8 @@
-//! The cases of `tests/corpus`: commands, a model, and what the commands say of it.
+//! The cases of `tests/corpus`: commands, a model, and the expected output of the commands.
 //!
-//! A case is a file. Its first lines are commands (`// qcc ..`), which run in a folder of their own that holds the model
-//! as `model.qir`; then comes the model, if any; then a line `---`, and below it what the commands say. `BLESS=1` writes
-//! that part anew.
+//! A case is a file. Its first lines are commands (`// qcc ..`), which run in a temporary folder that holds the model
+//! as `model.qir`; then follows the model, if any, a line `---`, and the expected output. `BLESS=1` rewrites the
+//! latter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,23 +21,23 @@ use crate::runtime::{CLOSE, all_close, evaluate};
 /// The folders of cases.
 const FOLDERS: [&str; 6] = ["cli", "ops", "passes", "quantize", "refuse", "stages"];
 
-/// What may stand behind `qcc`, besides a model or an option.
+/// Subcommands; otherwise `qcc` is followed by a model or an option.
 const SUBCOMMANDS: [&str; 6] = ["compare", "diff", "inspect", "ops", "opt", "passes"];
 
-/// The line between a model and what is said of it.
+/// The line between the model and the expected output.
 const SEPARATOR: &str = "---\n";
 
-/// The model, as commands name it.
+/// The file name of the model in commands.
 const MODEL: &str = "model.qir";
 
-/// What a file of the corpus says.
+/// The parts of a file of the corpus.
 #[derive(Debug)]
 struct Case<'t> {
-    /// What stands behind `qcc` in each command.
+    /// The arguments of each command.
     commands: Vec<Vec<&'t str>>,
-    /// All before the separator.
+    /// The text before the separator.
     head: &'t str,
-    /// All behind it; empty where there is none yet.
+    /// The expected output; empty if there is none yet.
     expected: &'t str,
 }
 
@@ -62,12 +62,12 @@ impl<'t> Case<'t> {
         }
     }
 
-    /// True where a graph or any other text stands before the separator.
+    /// True if a graph or other text precedes the separator.
     fn has_model(&self) -> bool {
         self.head.lines().any(|line| !line.trim().is_empty() && !line.starts_with("//"))
     }
 
-    /// What the commands say. Where several do, each stands above what it says.
+    /// The output of the commands. With several commands, each output follows its command.
     fn run(&self, may_fail: bool) -> Result<String, String> {
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         if self.has_model() {
@@ -92,13 +92,12 @@ impl<'t> Case<'t> {
             }
         }
         let said = said.replace(concat!("qcc ", env!("CARGO_PKG_VERSION")), "qcc VERSION");
-        // Processors differ in the last bits of what is measured on data, and so in all that follows from it.
+        // Measured values differ between processors in their last bits, and so do all values derived from them.
         let measured = self.commands.iter().flatten().any(|word| *word == "--data");
         Ok(if measured { steady(&coarse(&said)) } else { said })
     }
 
-    /// Fails where passes change what the graph computes, or where those of the first stage have more to do on what they
-    /// made.
+    /// Fails if passes change what the graph computes, or if simplification is not idempotent.
     fn keeps_the_meaning(&self, folder: &Path, command: &[&str]) -> Result<(), String> {
         let made = |from: &str, to: &str| -> Result<Graph, String> {
             let mut words: Vec<&str> = command.iter().map(|w| if *w == MODEL { from } else { w }).collect();
@@ -124,8 +123,8 @@ impl<'t> Case<'t> {
     }
 }
 
-/// The same text with the elements of constants to three decimals, and large integers to three digits: what corrects
-/// rounding errors is a small difference of sums, and what is divided by a scale follows its last bits.
+/// The text with elements of constants rounded to three decimals, and large integers to three digits: bias correction
+/// is a small difference of sums, and integer biases depend on the last bits of scales.
 fn coarse(text: &str) -> String {
     let element = |element: &str| match element.trim().parse::<f64>() {
         Ok(x) if element.contains('.') => format!("{:.3}", (x * 1e3).round() / 1e3 + 0.0),
@@ -143,7 +142,7 @@ fn coarse(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Numbers for the inputs of a graph.
+/// Input values for a graph.
 fn inputs(g: &Graph) -> Vec<Tensor> {
     let typed = |(v, t): (qcc_ir::ValueId, Tensor)| {
         let shape = t.ty().shape.clone();
@@ -170,7 +169,7 @@ fn transcript(out: &Output) -> String {
     text(&out.stdout) + &text(&out.stderr) + &code
 }
 
-/// The lines that differ, with one that does not on either side.
+/// The lines that differ, with one equal line of context on either side.
 fn difference(expected: &str, found: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
     let same = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
@@ -185,7 +184,7 @@ fn difference(expected: &str, found: &str) -> String {
     out
 }
 
-/// The files of cases below a folder.
+/// The cases in a folder, recursively.
 fn cases(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
     let shown = folder.display();
     let entries = fs::read_dir(folder).map_err(|e| format!("{shown}: {e}"))?;
@@ -206,7 +205,7 @@ fn cases(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs a case. With `bless`, what it says becomes what it should say.
+/// Runs a case. With `bless`, its output becomes the expected output.
 fn check(path: &Path, bless: bool) -> Result<(), String> {
     let contents = fs::read_to_string(path).map_err(|e| e.to_string())?;
     let case = Case::read(&contents)?;

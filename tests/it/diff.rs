@@ -1,4 +1,4 @@
-//! `qcc inspect` and `qcc diff` on what qcc writes.
+//! `qcc inspect` and `qcc diff` on artefacts of qcc.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn qcc(dir: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_qcc")).current_dir(dir).args(args).output().unwrap()
 }
 
-/// The exit code and what is said.
+/// The exit code and the output.
 fn said(dir: &Path, args: &[&str]) -> (i32, String) {
     let out = qcc(dir, args);
     let [said, error] = [out.stdout, out.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -61,13 +61,13 @@ fn every_precision_is_inspected_and_compiles_to_the_same_twice() {
             assert!(digests.len() >= 2 && digests.iter().all(|d| *d == Some(64)), "{shown}");
             let quantized = tensors.iter().any(|t| t["quantization"]["scales"][0].as_f64().is_some());
             let expected = options.iter().any(|o| ["--w8a32", "--int8"].contains(o));
-            // Weights alone are cast and multiplied in ONNX.
+            // In ONNX, weight-only quantized weights are dequantized by Cast and Mul.
             assert!(quantized == expected || (target == "onnx" && options == ["--w8a32"]), "{options:?} {target}");
         }
     }
 }
 
-/// A byte in the middle of the largest file is one of a weight.
+/// The byte in the middle of the largest file belongs to a weight.
 #[test]
 fn a_flipped_weight_byte_is_found() {
     let dir = compiled(&["--int8", "--data", "random", "--samples", "2"]);
@@ -124,7 +124,7 @@ fn graphs_as_text_are_told_apart() {
     assert!(code == 1 && shown.contains("error[bad-model]") && shown.contains("hardmax"), "{shown}");
 }
 
-/// The script of docs/snapshots.md, as it stands there.
+/// The script of docs/snapshots.md.
 #[cfg(unix)]
 #[test]
 fn the_check_of_the_documentation_works() {

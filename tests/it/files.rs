@@ -1,4 +1,4 @@
-//! The user's files: nothing that is read is replaced, and runs that fail or are ended leave nothing.
+//! The user's files: input files are never replaced, and failed or interrupted runs leave nothing behind.
 
 use std::fs;
 use std::io::Read;
@@ -20,7 +20,7 @@ fn home() -> TempDir {
     dir
 }
 
-/// The small model with its constants in files of these names. The last is read by nothing.
+/// The small model with its constants in external files of these names. The last one is unused.
 fn outside(folder: &Path, names: &[&str]) -> ModelProto {
     let mut model = ModelProto::decode(&*fs::read(folder.join("small.onnx")).unwrap()).unwrap();
     let graph = model.graph.as_mut().unwrap();
@@ -53,7 +53,7 @@ fn nothing_that_is_read_is_replaced() {
     let mut out = String::new();
     for (run, outputs) in [
         (float("small.onnx"), &["small.onnx"][..]),
-        // Also what the model names and nothing reads.
+        // Also files that the model names but does not use.
         (float("outside.onnx"), &["w.bin", "v.bin", "./w.bin"]),
         (int8("d.npy"), &["d.npy"]),
         (int8("pictures"), &["pictures/0.png"]),
@@ -71,7 +71,7 @@ fn nothing_that_is_read_is_replaced() {
     insta::assert_snapshot!("nothing_that_is_read_is_replaced", out);
 }
 
-/// Files that go with the main one count as well, before the work begins.
+/// Files written beside the main one are also checked before the work begins.
 #[test]
 fn companions_replace_nothing_that_is_read() {
     for (weights, args) in [
@@ -101,7 +101,7 @@ fn links_lead_to_what_is_read() {
     let before = contents(dir.path());
     for name in ["hard", "soft", "around/d.npy", "around/around/hard"] {
         for data in ["d.npy", "hard", "around/d.npy"] {
-            // Formats are told by their extension.
+            // Formats are identified by their extension.
             if data.ends_with("npy") {
                 let run = ["small.onnx", "--to", "tflite", "--int8", "--data", data, "-o", name];
                 let said = refusal(dir.path(), &run);
@@ -112,7 +112,7 @@ fn links_lead_to_what_is_read() {
     }
     assert_eq!(contents(dir.path()), before);
     assert!(at("soft").is_symlink());
-    // A link to another file stays one.
+    // A link to another file remains a link.
     std::os::unix::fs::symlink("made.tflite", at("link.tflite")).unwrap();
     assert!(qcc(dir.path(), &["small.onnx", "--to", "tflite", "-o", "link.tflite"]).status.success());
     assert!(at("link.tflite").is_symlink());
@@ -135,7 +135,7 @@ fn a_report_that_cannot_be_written_is_told_before_the_work() {
     insta::assert_snapshot!("a_report_that_cannot_be_written", out);
 }
 
-/// Where one file cannot be completed, none appears and none that was there changes.
+/// If one file cannot be completed, none appears and existing ones do not change.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_changes_nothing() {
@@ -187,7 +187,7 @@ fn the_mask_for_new_files_is_honoured() {
     }
 }
 
-/// A run that has begun its files and waits until someone reads what it prints.
+/// A run that has begun its files and waits until its output is read.
 fn waiting(folder: &Path, model: &str, args: &[&str]) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_qcc"))
         .args([&[model, "--to", "openvino", "--print-after", "recognise"], args].concat())
@@ -200,7 +200,7 @@ fn waiting(folder: &Path, model: &str, args: &[&str]) -> Child {
     child
 }
 
-/// A model whose text does not fit into a pipe, with weights in `far.bin`.
+/// A model whose text does not fit into a pipe buffer, with weights in `far.bin`.
 fn long(folder: &Path) -> String {
     let nodes = (0..1500).map(|i| node("Add", &[&format!("v{i}"), "w"], &format!("v{}", i + 1)));
     let mut model = of(nodes.chain([node("Relu", &["v1500"], "y")]).collect(), vec![]);
@@ -233,7 +233,7 @@ fn signals_leave_nothing() {
     }
 }
 
-/// Linux keeps the files of a run without names until they are complete: even SIGKILL leaves none.
+/// On Linux the files of a run are unnamed until they are complete: even SIGKILL leaves none.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killed_run_leaves_no_files() {
@@ -245,7 +245,7 @@ fn a_killed_run_leaves_no_files() {
     assert_eq!(files(dir.path()), ["far.bin", "long.onnx"]);
 }
 
-/// A file that is cut short while it is mapped has no bytes to give.
+/// Bytes of a mapped file that is truncated cannot be read.
 #[cfg(unix)]
 #[test]
 fn weights_that_vanish_end_the_run_with_a_message() {

@@ -1,4 +1,4 @@
-//! Input that is damaged or means harm: one clear message, no panic, nothing left on disk.
+//! Damaged or hostile input: one clear message, no panic, no files left behind.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) fn integers(name: &str, dims: &[i64], values: &[i64]) -> TensorProto 
     }
 }
 
-/// What is said of a model, which lies alone in its folder.
+/// The messages for a model that is alone in its folder.
 fn said(bytes: &[u8], args: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("m.onnx"), bytes).unwrap();
@@ -35,7 +35,7 @@ fn said(bytes: &[u8], args: &[&str]) -> String {
     said
 }
 
-/// The refusals of several models, under their names.
+/// The messages for several models, under their names.
 fn all_said(models: Vec<(&str, ModelProto)>) -> String {
     models.into_iter().map(|(name, m)| format!("## {name}\n{}", said(&m.encode_to_vec(), &[]))).collect()
 }
@@ -191,7 +191,7 @@ fn data_beside_the_model() {
     insta::assert_snapshot!("data_beside_the_model", out);
 }
 
-/// An output whose declared shape is wrong is computed as the graph says, with a warning.
+/// The wrong declared shape of an output is ignored, with a warning.
 #[test]
 fn contradicting_output() {
     let mut model = of(vec![node("Relu", &["x"], "y")], vec![]);
@@ -203,7 +203,7 @@ fn contradicting_output() {
     insta::assert_snapshot!("contradicting_output", text(&out.stderr));
 }
 
-/// A PNG of these chunks.
+/// A PNG file with these chunks.
 fn png(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
     for (kind, data) in chunks {
@@ -215,7 +215,7 @@ fn png(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     png
 }
 
-/// A header that is well formed and claims 60000x60000 pixels.
+/// A well-formed header that declares 60000x60000 pixels.
 fn png_bomb() -> Vec<u8> {
     png(&[
         (b"IHDR", &[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60, 8, 2, 0, 0, 0]),
@@ -224,9 +224,9 @@ fn png_bomb() -> Vec<u8> {
     ])
 }
 
-/// A picture of 2x2 pixels of a palette that ends in the middle of a colour: its decoder panics.
+/// An image of 2x2 pixels with a truncated palette: its decoder panics.
 fn broken_palette(palette: &[u8]) -> Vec<u8> {
-    // Two lines without filter, stored.
+    // Two rows without filter, uncompressed.
     let lines = [0, 1, 1, 0, 0, 1];
     let deflated = [&[0x78, 0x01, 1, 6, 0, !6, 0xff][..], &lines, &adler32(&lines).to_be_bytes()].concat();
     png(&[
@@ -261,7 +261,7 @@ fn pictures_that_their_decoder_panics_on_are_skipped() {
     insta::assert_snapshot!("broken_palettes_alone", refusal(dir.path(), &run));
 }
 
-/// CRC-32 as PNG uses it (ISO 3309).
+/// CRC-32 of PNG (ISO 3309).
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, &b| (0..8).fold(crc ^ u32::from(b), |crc, _| step(crc)))
@@ -350,7 +350,7 @@ fn outputs_that_cannot_be_written() {
     assert_eq!(files(dir.path()), ["kept.tflite", "m.onnx"]);
 }
 
-/// To open a pipe waits for its writer, and to rename a file over one destroys it.
+/// Opening a pipe would block until it has a writer, and renaming a file over one would destroy it.
 #[cfg(unix)]
 #[test]
 fn pipes_are_neither_read_nor_replaced() {
@@ -372,7 +372,7 @@ fn pipes_are_neither_read_nor_replaced() {
     assert!(std::os::unix::fs::FileTypeExt::is_fifo(&kind));
 }
 
-/// The disk is full: no file may grow beyond a few kilobytes.
+/// A full disk: no file may grow beyond a few kilobytes.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_leaves_nothing() {
@@ -388,14 +388,14 @@ fn a_full_disk_leaves_nothing() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
 
-    /// Damaged bytes are refused or are another model; they never end the program.
+    /// Damaged bytes are refused or make another model; they never crash the program.
     #[test]
     fn damaged_models_do_no_harm(
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         headers in any::<bool>(),
     ) {
         let mut bytes = lenet();
-        // What is not weights lies at either end of the file.
+        // Everything except weights is at either end of the file.
         let ends: Vec<usize> = (0..3000).chain(bytes.len() - 1000..bytes.len()).collect();
         for (place, byte) in damage {
             let place = if headers { *place.get(&ends) } else { place.index(bytes.len()) };

@@ -1,4 +1,4 @@
-//! The library as its users see it, and the commands on graphs and passes.
+//! The public API of the library, and the commands on graphs and passes.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::cli::{folder, refusal, succeeds};
 
 const LENET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/mnist_lenet.onnx");
 
-/// A pass of the caller's own: it counts the nodes it sees.
+/// A pass of the caller's own, which counts nodes.
 #[derive(Debug)]
 struct Count(Arc<AtomicUsize>);
 
@@ -60,11 +60,11 @@ fn types_can_be_shared_and_errors_are_errors() {
     let failure = failure.compile(Path::new("no.onnx"), &qcc::Output::Folder("".into()), &mut NoObserver).unwrap_err();
     assert_eq!(
         failure.to_string(),
-        "error[usage]: each target is written once; name targets once each: --to tflite,onnx,openvino"
+        "error[usage]: a target is missing or given twice; name targets once each: --to tflite,onnx,openvino"
     );
 }
 
-/// The same samples give the same bytes from a file and from memory, and they go to a file and to memory.
+/// The same samples from a file and from memory give the same bytes, written to a file and to memory.
 #[test]
 fn memory_is_as_good_as_files() {
     let dir = folder();
@@ -101,7 +101,7 @@ fn memory_is_as_good_as_files() {
     assert!(said.contains("sample 0: a tensor of f32[1,2] for input"), "{said}");
 }
 
-/// What a pass behind quantization changes is what is written and measured.
+/// What a pass after quantization changes is written and measured.
 #[test]
 fn passes_run_behind_quantization_for_every_target() {
     let (seen, dir) = (Arc::new(AtomicUsize::new(0)), folder());
@@ -128,12 +128,12 @@ fn graphs_as_text_are_models() {
     let shown = succeeds(at, &["opt", LENET]);
     succeeds(at, &["opt", LENET, "-o", "lenet.qir"]);
     assert!(!succeeds(at, &["opt", "lenet.qir", "--pass", "lower/tidy", "--to", "onnx"]).is_empty());
-    // What was simplified is simple.
+    // A simplified graph is not simplified further.
     assert_eq!(succeeds(at, &["opt", "lenet.qir"]), shown);
     succeeds(at, &["lenet.qir", "--to", "onnx", "-q", "-o", "a.onnx"]);
     succeeds(at, &[LENET, "--to", "onnx", "-q", "--shape", "image=1,1,28,28", "-o", "b.onnx"]);
     assert!(fs::read(at.join("a.onnx")).unwrap() == fs::read(at.join("b.onnx")).unwrap());
-    // The command writes what the pass does.
+    // The command writes what the pass produces.
     succeeds(at, &[LENET, "--to", "qir", "-q", "--shape", "image=1,1,28,28", "-o", "c.qir"]);
     succeeds(at, &["c.qir", "--to", "qir", "-q", "-o", "d.qir"]);
     assert!(fs::read(at.join("c.qir")).unwrap() == fs::read(at.join("d.qir")).unwrap());
@@ -146,7 +146,7 @@ fn graphs_as_text_are_models() {
     insta::assert_snapshot!("replaces_the_model", refusal(at, &["opt", "lenet.qir", "-o", "lenet.qir"]));
 }
 
-/// One more rewrite at a time, down to the graph that no rule changes.
+/// The rewrite limit increases by one at a time, up to the fully simplified graph.
 #[test]
 fn rewrites_stop_where_they_are_told() {
     const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/torch/functions.pt2");

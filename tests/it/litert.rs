@@ -16,12 +16,12 @@ pub(crate) const LITERT: Runtime = Runtime {
     format: Format::Tflite,
     form: WriteOptions::PLAIN,
     storage: StorageType::I8,
-    // With XNNPACK, whose arithmetic the evaluator follows, and with the kernels behind it.
+    // With XNNPACK, whose arithmetic the evaluator follows, and with the built-in kernels.
     steps: [1, 2],
     dissent: &[],
 };
 
-/// A graph that was lowered and not laid out gives an error in place of a file that LiteRT refuses.
+/// A lowered graph without layouts is refused instead of written to a file that LiteRT refuses.
 #[test]
 fn graphs_that_are_not_laid_out_are_not_written() {
     let weight: Vec<String> = (0..24).map(|i| i.to_string()).collect();

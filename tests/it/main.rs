@@ -1,4 +1,5 @@
-//! Tests of the whole compiler. Those that need other programs are behind the feature `oracles`, which `tests/run` turns on.
+//! Tests of the whole compiler. Those that need other programs are behind the feature `oracles`, which `tests/run`
+//! enables.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 

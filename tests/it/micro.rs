@@ -10,12 +10,12 @@ use crate::litert::LITERT;
 use crate::oracle::{self, Run};
 use crate::runtime::{Outcome, laid_out};
 
-/// The most that its results may be apart from those of LiteRT's reference kernels, in steps of an integer or parts of the
-/// largest real number.
+/// Maximum difference of its results from those of LiteRT's reference kernels, in quantization steps or relative to the
+/// largest float.
 const STEPS: f32 = 1.0;
 const PART: f32 = 1.0 / 127.0;
 
-/// What there is to say of the two results.
+/// The comparison of the two results.
 fn judged(reference: &Outcome, micro: &Outcome) -> String {
     match (reference, micro) {
         (Ok(reference), Ok(micro)) => {
@@ -61,7 +61,7 @@ fn integer_graphs_run_on_microcontrollers() {
     insta::assert_snapshot!(all);
 }
 
-/// The command that the README names first writes a model that runs there, with real and with integer interfaces.
+/// The first command of the README writes a model that runs there, with float and with integer interfaces.
 #[test]
 fn the_bundled_model_runs_on_microcontrollers() {
     let folder = tempfile::tempdir().unwrap();

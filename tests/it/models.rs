@@ -1,4 +1,4 @@
-//! Whole models, from ONNX to what runtimes make of them.
+//! Whole models, from ONNX to the results of runtimes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ fn model(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name)
 }
 
-/// The graph, in brief, after the last pass of each stage.
+/// The graph in brief form after the last pass of each stage.
 #[derive(Default)]
 struct Stages(String);
 
-/// The passes whose graphs are shown: simplified, lowered, quantized, laid out.
+/// The passes whose graphs are shown: simplified, lowered, quantized, with layouts.
 const SHOWN: [&str; 4] = ["simplify/simplify", "lower/equal-ranks", "quantize/quantize", "layout/layout"];
 
 impl Observer for Stages {
@@ -36,7 +36,7 @@ impl Observer for Stages {
     }
 }
 
-/// How a model is compiled; on so many random samples where data are needed.
+/// The options for a model, with so many random samples if data are needed.
 pub(crate) fn options(format: Format, precision: Precision, samples: usize) -> Options {
     let mut options = Options::new([format], precision);
     if precision == Precision::Int8 {
@@ -54,14 +54,14 @@ fn compiled(name: &str, options: Options, observer: &mut dyn Observer) -> Bytes 
     fs::read(file).unwrap().into()
 }
 
-/// How a model looks after each pass and in the file for LiteRT.
+/// A model after each stage and in the file for LiteRT.
 fn stages(name: &str, precision: Precision) -> String {
     let mut stages = Stages::default();
     let file = compiled(name, options(Format::Tflite, precision, 4), &mut stages);
     stages.0 + &tflite::disassemble(&file).unwrap().to_string()
 }
 
-/// How a model looks in the file for ONNX Runtime.
+/// A model in the file for ONNX Runtime.
 fn onnx_file(name: &str, precision: Precision, qoperator: bool) -> String {
     let mut options = options(Format::Onnx, precision, 4);
     options.targets = vec![Format::Onnx.with(WriteOptions { qoperator, ..WriteOptions::PLAIN })];
@@ -69,7 +69,8 @@ fn onnx_file(name: &str, precision: Precision, qoperator: bool) -> String {
     onnx::disassemble(&compiled(name, options, &mut NoObserver), &inside).unwrap().to_string()
 }
 
-/// The same text with numbers to three digits and without digests: processors that sum in another order agree on it.
+/// The text with numbers rounded to three digits and without digests, which is independent of the summation order of
+/// processors.
 pub(crate) fn steady(text: &str) -> String {
     const DIGEST: &str = "sha256:";
     let mut parts = text.split(DIGEST);
@@ -126,7 +127,7 @@ fn lenet_onnx_int8_operators() {
     insta::assert_snapshot!(steady(&onnx_file("mnist_lenet.onnx", Precision::Int8, true)));
 }
 
-/// The bundled model and digits, by the command that the README names.
+/// The bundled model and digits, with the first command of the README.
 #[cfg(feature = "oracles")]
 #[test]
 fn lenet_is_what_it_is_in_onnx_runtime() {
@@ -167,14 +168,14 @@ fn lenet_is_what_it_is_in_onnx_runtime() {
         assert!(truth[artefact]["sqnr"].as_f64().unwrap() >= sqnr, "{artefact}: {truth}");
         assert_eq!(truth[artefact]["same"].as_u64(), Some(pictures), "{artefact}: {truth}");
     }
-    // The batch is open in the source. OpenVINO's integer model has one, which its reader may change.
+    // The batch is open in the source. OpenVINO's integer model has a fixed one, which users may reshape.
     for artefact in ["lenet.onnx", "lenet_int8.onnx", "lenet_qoperator.onnx", "lenet.xml", "lenet_int8.xml"] {
         assert_eq!(truth[artefact]["at_once"].as_bool(), Some(true), "{artefact}: {truth}");
     }
 }
 
-/// What the report says of the quality of artefacts is what runtimes make of samples that calibration did not see, in every
-/// precision and for every target.
+/// The quality in the report equals the quality measured in runtimes on samples that were not used for calibration, in
+/// every precision and for every target.
 #[cfg(feature = "oracles")]
 #[test]
 #[expect(clippy::print_stdout, reason = "people read the table")]
@@ -185,7 +186,7 @@ fn printed_quality_is_that_of_the_runtimes() {
     assert!(table.lines().count() > 300, "{table}");
 }
 
-/// Models that come quantized keep their integers: no data is given, and LiteRT says what ONNX Runtime says.
+/// Quantized models stay quantized without calibration data, and LiteRT's results equal ONNX Runtime's.
 #[cfg(feature = "oracles")]
 #[test]
 fn models_quantized_by_onnx_runtime_run_in_litert() {
@@ -197,7 +198,7 @@ fn models_quantized_by_onnx_runtime_run_in_litert() {
         command.arg(folder.path().join(name).with_extension("onnx")).args(["--to", "tflite", "--int8", "-q", "-o"]);
         let out = command.arg(folder.path().join(name).with_extension("tflite")).output().unwrap();
         assert!(out.status.success(), "{name}: {}", String::from_utf8_lossy(&out.stderr));
-        // Weights of 8 bits, not of 32.
+        // Weights have 8 bits, not 32.
         let size = fs::metadata(folder.path().join(name).with_extension("tflite")).unwrap().len();
         assert!(size < 120_000, "{name}: {size} bytes");
     }
@@ -209,8 +210,7 @@ fn models_quantized_by_onnx_runtime_run_in_litert() {
     }
 }
 
-/// A model that computes in 16-bit floats does so in single precision on LiteRT, from weights of 16 bits, and goes onto
-/// grids on every target.
+/// A model that computes in F16 computes in F32 on LiteRT, with F16 weights, and can be quantized for every target.
 #[test]
 fn halves_become_singles() {
     use prost::Message;

@@ -1,4 +1,4 @@
-//! Names of a model: they may hold anything, and what is printed or written of them stays what it is.
+//! Names in a model may hold anything; printed and written names are escaped and unambiguous.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::cli::{floats, folder, node, of, qcc, refusal, some, text, value};
 #[cfg(feature = "oracles")]
 use crate::oracle::{self, Run};
 
-/// A forged line, orders to a terminal, another direction of reading, the end of a string.
+/// A forged line, terminal control sequences, a bidirectional override, a string terminator.
 const NAME: &str = "a\nerror[fake]: b\r\u{1b}]0;t\u{7}\u{9b}2J\u{202e}\0\u{7f}\"";
 
 fn save(folder: &Path, name: &str, model: &ModelProto) {
     fs::write(folder.join(name), model.encode_to_vec()).unwrap();
 }
 
-/// Names everywhere are [`NAME`] with something behind it.
+/// A model in which all names are [`NAME`] with a suffix.
 fn odd_model() -> ModelProto {
     let name = |end: &str| format!("{NAME}{end}");
     let mut model = of(
@@ -38,7 +38,7 @@ fn odd_model() -> ModelProto {
     model
 }
 
-/// Fails where text for people holds what a terminal takes for orders, or a line that a name forges.
+/// Fails if output contains terminal control characters, or a line that a name forges.
 fn assert_plain(what: &[&str], said: &str) {
     let odd = said.chars().find(|&c| c != '\n' && qcc::ir::diagnostic::is_order(c));
     assert_eq!(odd, None, "{what:?}: {said:?}");
@@ -92,7 +92,7 @@ fn names_give_no_orders() {
     }
 }
 
-/// What Ultralytics' loader reads has the keys of the model, whatever they are.
+/// The metadata for Ultralytics' loader have the keys of the model, whatever they are.
 #[test]
 fn metadata_are_data() {
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ fn metadata_are_data() {
     assert_eq!(read[NAME], serde_norway::Value::from(NAME));
 }
 
-/// An output may be named several times, also where it is a constant or an input.
+/// A value may be an output under several names, also if it is a constant or an input.
 #[cfg(feature = "oracles")]
 #[test]
 fn outputs_named_twice() {
@@ -123,7 +123,7 @@ fn outputs_named_twice() {
             let model = fs::read(dir.path().join(file)).unwrap().into();
             runs.push(Run { model, inputs: vec![x.clone()], optimized: true });
         }
-        // The others tell their outputs apart themselves.
+        // The other formats distinguish their outputs without copies.
         for to in ["tflite", "openvino"] {
             assert!(qcc(dir.path(), &["in.onnx", "--to", to]).status.success(), "{outputs:?} {to}");
         }
@@ -133,7 +133,7 @@ fn outputs_named_twice() {
     }
 }
 
-/// A signature may call an input and an output alike. Other formats have one name for one value.
+/// A signature may use one name for an input and an output. In other formats a name denotes one value.
 #[test]
 fn a_signature_with_one_name_for_two_values() {
     let dir = folder();
@@ -152,7 +152,7 @@ fn a_signature_with_one_name_for_two_values() {
     }
 }
 
-/// Many unknown operators are told in time that grows with their number.
+/// The time to report many unknown operators is linear in their number.
 #[test]
 fn many_refusals_are_counted() {
     let dir = tempfile::tempdir().unwrap();

@@ -21,14 +21,14 @@ struct Case {
     sets: Vec<DataSet>,
 }
 
-/// Models that a script of the oracles writes.
+/// Models that an oracle script writes.
 #[derive(Debug)]
 pub(crate) struct Suite {
     /// Name of the script and of its files.
     pub(crate) name: &'static str,
     /// True where a snapshot lists the names of all tests.
     listed: bool,
-    /// Tests whose expected results are not followed, and why.
+    /// Tests whose expected results are considered wrong, and why.
     dissent: &'static [(&'static str, &'static str)],
 }
 
@@ -46,10 +46,10 @@ pub(crate) const NODES: Suite = Suite {
     },
 };
 
-/// Operators over the space of their attributes, as ONNX Runtime computes them.
+/// Operators with many combinations of attributes, with ONNX Runtime's results.
 pub(crate) const SWEEP: Suite = Suite { name: "sweep", listed: false, dissent: &[] };
 
-/// Inputs and expected outputs, in the model's order; absent where qcc has no type for a value.
+/// Inputs and expected outputs in the model's order; absent if qcc has no type for a value.
 type DataSet = (Vec<Option<Stored>>, Vec<Option<Stored>>);
 
 impl Suite {
@@ -71,7 +71,7 @@ impl Suite {
         cases.iter().flat_map(|c| c.sets.iter().filter_map(|set| import_case(c, set)).collect::<Vec<_>>()).collect()
     }
 
-    /// Names of the tests that pass, and of those that are refused with the reason. Fails where a result is wrong.
+    /// Names of the tests that pass, and of those that are refused with the reason. Fails if a result is wrong.
     fn evaluated(&self) -> (String, String) {
         let (cases, file) = self.read();
         let (mut passed, mut refused, mut failed) = (String::new(), String::new(), String::new());
@@ -90,7 +90,7 @@ impl Suite {
     }
 }
 
-/// Two lists and their lengths, as snapshots show them; of a suite that is not `listed`, lengths and reasons alone.
+/// Two lists and their lengths for a snapshot; for a suite that is not `listed`, only lengths and reasons.
 pub(crate) fn counted(suite: &Suite, first: (&str, &str), refused: &str) -> String {
     let count = |list: &str| list.lines().count();
     if !suite.listed {
@@ -142,7 +142,7 @@ fn run(case: &Case, (inputs, outputs): &DataSet, file: &Bytes) -> Result<(), Why
 }
 
 /// Imports a model with inputs of the given shapes. The standard's tests pass shapes, axes and other parameters as
-/// inputs; where an import refuses that, integers become constants, then everything but the first input.
+/// inputs; if an import refuses that, integers become constants, then all inputs but the first.
 fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, Tensor)>), String> {
     let model = Model::read(model, "".as_ref()).map_err(messages)?;
     let declared = model.inputs().map_err(messages)?;
@@ -173,12 +173,12 @@ fn messages(diagnostics: Vec<Diagnostic>) -> String {
     messages.join("; ").replace('\n', " ")
 }
 
-/// The inputs as the graph takes them.
+/// The inputs in the graph's order and types.
 fn ordered(graph: &Graph, inputs: &[(String, Tensor)]) -> Result<Vec<Tensor>, String> {
     let given = |v| {
         let name = graph.name(v).ok_or("an input without a name")?;
         let value = &inputs.iter().find(|(n, _)| **n == **name).ok_or_else(|| format!("no value for {name}"))?.1;
-        // A wider integer was stored where the model's own has no type.
+        // Values of types that qcc does not have are stored in wider integers.
         let cast = qcc_ir::ops::Op::from(qcc_ir::ops::Cast { to: graph.ty(v).elem.clone() });
         cast.eval(&[value]).map(|mut t| t.swap_remove(0)).map_err(|e| e.to_string())
     };

@@ -20,7 +20,7 @@ pub(crate) const OPENVINO: Runtime = Runtime {
     format: Format::Openvino,
     form: WriteOptions::PLAIN,
     storage: StorageType::U8,
-    // With integer kernels, and with real ones between FakeQuantize.
+    // With integer kernels, and with float ones between FakeQuantize.
     steps: [1, 1],
     dissent: {
         const MASKED: &str = "OpenVINO takes the largest of numbers that are all -infinity for the smallest finite one";

@@ -1,4 +1,4 @@
-//! OpenVINO IR as models: what qcc wrote is read back, and is what OpenVINO runs.
+//! OpenVINO IR as a source: artefacts of qcc are imported again and compute the same as in OpenVINO.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -30,13 +30,13 @@ use crate::oracle::{self, Run};
 use crate::runtime::sqnr;
 use crate::runtime::{Outcome, all_close, difference, evaluate, laid_out, most_steps, outputs, random_graphs};
 
-/// Relative and absolute difference of floats: sums in another order.
+/// Relative and absolute tolerance of floats: another summation order.
 const CLOSE: (f32, f32) = (1e-5, 1e-6);
 
-/// The same where numbers have 16 bits: so have the parameters of operators in the file.
+/// The same for F16, in which the file also stores operator parameters.
 const HALF: (f32, f32) = (1e-2, 1e-3);
 
-/// The graph of a model: its XML file, a zero byte, and its constants.
+/// The graph of a model, given as its XML file, a zero byte, and its constants.
 fn read(model: &Bytes) -> Result<Graph, String> {
     let folder = tempfile::tempdir().unwrap();
     let end = model.iter().position(|&b| b == 0).unwrap_or(model.len());
@@ -54,7 +54,7 @@ fn open(path: &Path) -> Result<Graph, String> {
     Ok(graph)
 }
 
-/// What a graph gives: outputs as OpenVINO gives them.
+/// The outputs of a graph, in OpenVINO's types.
 fn run(g: &Graph, inputs: &[Tensor]) -> Outcome {
     let inputs: Vec<Tensor> = g.inputs().zip(inputs).map(|(v, t)| t.retype(g.ty(v).clone()).unwrap()).collect();
     let results = Executor::new(g).run(&inputs, &mut |_, _| {}).map_err(|e| e.to_string())?;
@@ -63,7 +63,7 @@ fn run(g: &Graph, inputs: &[Tensor]) -> Outcome {
     Ok(results.into_iter().map(plain).collect())
 }
 
-/// Fails unless the graph that is read back of a lowered one means the same.
+/// Fails unless the artefact of a lowered graph, imported again, computes the same.
 fn same(g: &Graph, model: &Bytes, inputs: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
     let outcome = read(model).and_then(|back| run(&back, &laid_out(g, inputs)));
     let found = outputs(g, &outcome)?;
@@ -75,7 +75,7 @@ fn same(g: &Graph, model: &Bytes, inputs: &[Tensor], expected: &[Tensor]) -> Res
     all_close(&found, expected, CLOSE)
 }
 
-/// All that the backend writes of the list is read, and means the same.
+/// All operators that the backend writes can be imported and compute the same.
 #[test]
 fn operators_are_read_back() {
     let (mut right, mut wrong) = (0, BTreeMap::<String, String>::new());
@@ -123,7 +123,7 @@ fn random_float_graphs_are_read_back_from_openvino() {
     assert!(right > 250, "{right}");
 }
 
-/// Steps of a grid that real numbers between FakeQuantize may differ by from integers, where a sum lies half way.
+/// Maximum difference in quantization steps between float arithmetic with FakeQuantize and integers: rounding of ties.
 const STEP: i64 = 1;
 
 #[test]
@@ -154,11 +154,11 @@ fn models() -> Vec<PathBuf> {
     all
 }
 
-/// What OpenVINO makes of real numbers between FakeQuantize: less noise than this, in dB.
+/// Minimum SQNR in dB of OpenVINO's float arithmetic with FakeQuantize.
 #[cfg(feature = "oracles")]
 const LEAST_SQNR: f64 = 40.0;
 
-/// In every precision, what is read back is what OpenVINO runs, but for the order of sums.
+/// In every precision, the imported artefact computes the same as OpenVINO, except for the summation order.
 #[cfg(feature = "oracles")]
 #[test]
 fn models_are_read_as_openvino_runs_them() {
@@ -178,7 +178,7 @@ fn models_are_read_as_openvino_runs_them() {
                 let ty = g.ty(v);
                 match ty.elem {
                     Elem::F32 => numbers(ty.shape.clone(), i as u64 + 3),
-                    // Indices, small enough for any table.
+                    // Indices that are small enough for any table.
                     _ => Tensor::new(ty.clone(), vec![0; ty.bytes().unwrap()].into()).unwrap(),
                 }
             };
@@ -196,7 +196,7 @@ fn models_are_read_as_openvino_runs_them() {
             let found = run(g, &case.inputs).unwrap();
             let judged = outcome.and_then(|expected| {
                 found.iter().zip(&expected).try_for_each(|(f, e)| {
-                    // Logarithms of numbers below 0 are none.
+                    // Logarithms of negative numbers are NaN.
                     let numbers = e.reals().iter().zip(&*f.reals()).map(|(&e, &f)| (e, f)).collect::<Vec<_>>();
                     let (truth, own): (Vec<f32>, Vec<f32>) =
                         numbers.into_iter().filter(|(e, f)| !(e.is_nan() && f.is_nan())).unzip();
@@ -245,7 +245,7 @@ fn what_is_not_read_of_openvino_is_refused_by_name() {
             "operator Tanh (extension) is not supported",
         ),
         ("auto_pad=\"explicit\"", "auto_pad=\"explicit\" fresh=\"1\"", "attribute fresh=\"1\" is not supported here"),
-        ("strides=\"1, 1\"", "strides=\"1, x\"", "attribute strides: no list of integers"),
+        ("strides=\"1, 1\"", "strides=\"1, x\"", "attribute strides: not a list of integers"),
         ("strides=\"1, 1\"", "strides=\"2, 2\"", "it declares [1,1,4,4]; the operator gives [1,1,2,2]"),
         ("offset=\"0\"", "offset=\"4\"", "its data (8 bytes at 4) lies beyond the end of the file (8)"),
         (

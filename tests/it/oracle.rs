@@ -1,4 +1,4 @@
-//! The Python oracles: data that they write before the tests run, and the runtimes that they drive.
+//! The Python oracles: data that they write before the tests run, and the runtimes that they call.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
 use crate::runtime::Outcome;
 
-/// A file of oracle data. A test without its oracle does not pass.
+/// A file of oracle data. A test without its oracle fails.
 pub(crate) fn read(name: &str) -> Bytes {
     let path = folder().join(name);
     match fs::read(&path) {
@@ -22,7 +22,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracle")
 }
 
-/// What a script of `tests/oracle` prints; fails where it fails. `QCC` is the program that is tested.
+/// The output of a script of `tests/oracle`; fails if it fails. `QCC` is the path of the tested program.
 pub(crate) fn python(script: &str, argument: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new(root.join(".venv/bin/python"));
@@ -36,18 +36,18 @@ pub(crate) fn python(script: &str, argument: &Path) -> String {
     said
 }
 
-/// A model and what a runtime is to do with it.
+/// A model and its inputs for a runtime.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The file.
     pub(crate) model: Bytes,
     /// One tensor for each input.
     pub(crate) inputs: Vec<Tensor>,
-    /// Whether the runtime does it the fast way.
+    /// Whether the runtime's optimizations are enabled.
     pub(crate) optimized: bool,
 }
 
-/// Runs models with a script, by way of files in a folder of that name.
+/// Runs models with a script, which exchanges files in a folder of that name.
 pub(crate) fn run(script: &str, name: &str, runs: &[Run]) -> Vec<Outcome> {
     #[derive(serde::Serialize)]
     struct Case {
@@ -92,7 +92,7 @@ pub(crate) fn run(script: &str, name: &str, runs: &[Run]) -> Vec<Outcome> {
     outcomes
 }
 
-/// Offset and length of bytes in a file.
+/// Offset and length in a file.
 #[derive(Clone, Copy, Debug, serde::Deserialize, serde::Serialize)]
 pub(crate) struct Span(usize, usize);
 

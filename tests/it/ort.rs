@@ -1,4 +1,4 @@
-//! ONNX Runtime, and the import of what was written for it.
+//! ONNX Runtime, and the import of artefacts for it.
 
 use bytes::Bytes;
 use qcc_backends::{Format, WriteOptions};
@@ -16,15 +16,15 @@ const ORT: Runtime = Runtime {
     format: Format::Onnx,
     form: WriteOptions::PLAIN,
     storage: StorageType::U8,
-    // With its integer operators, and with real ones between QuantizeLinear and DequantizeLinear.
+    // With its integer operators, and with float ones between QuantizeLinear and DequantizeLinear.
     steps: [1, 2],
     dissent: &[],
 };
 
 const QOPERATOR: Runtime = Runtime { form: WriteOptions { qoperator: true, ..WriteOptions::PLAIN }, ..ORT };
 
-/// What the imported model gives. An extent of 0 stands for an open one there, so that extents are given; the integers
-/// of an input may have another scale there.
+/// The results of the imported artefact. An open extent is declared as 0 there, so extents are given; integer inputs
+/// may have another scale there.
 fn imported(model: &Bytes, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let all = |d: Vec<Diagnostic>| d.into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ");
     let model = Model::read(model.clone(), "".as_ref()).map_err(all)?;
@@ -37,7 +37,7 @@ fn imported(model: &Bytes, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     evaluate(&graph, &inputs)
 }
 
-/// What was written is imported and means the same.
+/// The artefact can be imported and computes the same.
 fn returns(model: &Bytes, inputs: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
     let again = || all_close(&imported(model, inputs)?, expected, CLOSE);
     again().map_err(|why| format!("imported again: {why}"))

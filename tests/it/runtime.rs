@@ -1,4 +1,4 @@
-//! Graphs as models for a runtime, and what the evaluator says of them.
+//! Graphs as models for a runtime, compared with the evaluator.
 
 use std::ops::ControlFlow::Continue;
 use std::ops::RangeInclusive;
@@ -17,34 +17,34 @@ use qcc_passes::calibrate::{Method, calibrate};
 use qcc_passes::quantize::{self, quantize};
 use qcc_passes::{Context, PassError, Pipeline, Settings, SharedGraph, Stage, ignore};
 
-/// Relative and absolute difference of floats: kernels sum and approximate in their own ways.
+/// Relative and absolute tolerance of floats: kernels differ in summation order and approximations.
 pub(crate) const CLOSE: (f32, f32) = (1e-4, 1e-5);
 
-/// The same of sums over grids, whose terms cancel out.
+/// The same for sums of quantized values that cancel.
 pub(crate) const CANCELLED: (f32, f32) = (1e-4, 1e-4);
 
-/// The same of 16-bit floats: two of their steps, where what is between is kept wider.
+/// The same for F16: two steps, since intermediate values may be wider.
 const HALF: (f32, f32) = (2.0 / 1024.0, 1e-5);
 
-/// A runtime and how models are written for it.
+/// A runtime and its file format.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "oracles"), expect(dead_code, reason = "some fields are read where it runs"))]
 pub(crate) struct Runtime {
     /// Its name.
     pub(crate) name: &'static str,
-    /// Its script among the oracles.
+    /// Its oracle script.
     pub(crate) script: &'static str,
     pub(crate) format: Format,
     pub(crate) form: WriteOptions,
-    /// What integer graphs take and give.
+    /// The storage type of inputs and outputs of integer graphs.
     pub(crate) storage: StorageType,
-    /// Steps of an output's grid between it and the evaluator: where it optimizes, and where it does not.
+    /// Tolerance in quantization steps of the output between it and the evaluator: with and without optimizations.
     pub(crate) steps: [i64; 2],
-    /// Models, or texts of errors, where it does not do as the standard says, and why.
+    /// Models, or error messages, for which it deviates from the standard, and why.
     pub(crate) dissent: &'static [(&'static str, &'static str)],
 }
 
-/// What a runtime says: outputs with plain elements and physical extents, or why it fails.
+/// The result of a runtime: outputs with plain element types and physical extents, or the error.
 pub(crate) type Outcome = Result<Vec<Tensor>, String>;
 
 impl Runtime {
@@ -59,7 +59,8 @@ impl Runtime {
         Ok(g)
     }
 
-    /// Lays out a lowered graph and writes it; a file of constants comes behind the main one and a zero byte.
+    /// Chooses layouts of a lowered graph and writes it. A file of constants is appended to the main file after a zero
+    /// byte.
     pub(crate) fn written(&self, g: &mut Graph) -> Result<Bytes, String> {
         self.run_stages(Stage::Layout..=Stage::Layout, g).map_err(|e| e.to_string())?;
         let mut files = Memory::new("model");
@@ -74,12 +75,12 @@ impl Runtime {
     }
 }
 
-/// The first of the messages.
+/// The first message.
 fn message(diagnostics: Vec<Diagnostic>) -> String {
     diagnostics.into_iter().next().map(|d| d.message).unwrap_or_default()
 }
 
-/// Row-major tensors as the graph's inputs lie.
+/// Row-major tensors in the physical layout of the graph's inputs.
 pub(crate) fn laid_out(g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
     g.inputs().zip(inputs).map(|(v, t)| relayout(t, &g.ty(v).layout).unwrap()).collect()
 }
@@ -88,7 +89,7 @@ fn row_major(t: &Tensor) -> Tensor {
     relayout(t, &Layout::row_major(t.ty().rank())).unwrap()
 }
 
-/// What a runtime gave as the outputs of the compiled graph, row-major.
+/// The runtime's outputs of the compiled graph, row-major.
 pub(crate) fn outputs(g: &Graph, outcome: &Outcome) -> Result<Vec<Tensor>, String> {
     let found = outcome.as_ref().map_err(Clone::clone)?;
     if found.len() != g.outputs().len() {
@@ -111,7 +112,7 @@ pub(crate) fn evaluate(g: &Graph, inputs: &[Tensor]) -> Result<Vec<Tensor>, Stri
     Ok(results.iter().map(row_major).collect())
 }
 
-/// Fails where an output is far from the one expected.
+/// Fails if an output differs from the expected one by more than the tolerance.
 pub(crate) fn all_close(found: &[Tensor], expected: &[Tensor], close: (f32, f32)) -> Result<(), String> {
     for (i, (f, e)) in found.iter().zip(expected).enumerate() {
         let (rtol, atol) = if e.ty().elem == Elem::F16 { HALF } else { close };
@@ -122,7 +123,7 @@ pub(crate) fn all_close(found: &[Tensor], expected: &[Tensor], close: (f32, f32)
     Ok(())
 }
 
-/// A graph that was quantized, laid out and written.
+/// A quantized graph and its artefact.
 pub(crate) struct Integer {
     pub(crate) name: String,
     #[cfg_attr(not(feature = "oracles"), expect(dead_code, reason = "it is read where it runs"))]
@@ -132,7 +133,7 @@ pub(crate) struct Integer {
     pub(crate) inputs: Vec<Tensor>,
 }
 
-/// The graphs of a file, with their constants of noise.
+/// The graphs of a file, with `const noise` replaced by pseudo-random constants.
 pub(crate) fn graphs_of(text: &str) -> Vec<Graph> {
     let noise = |(seed, line): (usize, &str)| match line.strip_suffix("const noise") {
         Some(head) => {
@@ -149,7 +150,7 @@ pub(crate) fn graphs_of(text: &str) -> Vec<Graph> {
     text.split_inclusive("\n}\n").map(graph).collect()
 }
 
-/// Inputs on ranges that differ: input i spans -i-0.6 to i+1.4.
+/// Inputs with different ranges: input i spans -i-0.6 to i+1.4.
 fn shifted_inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
     let shift = |(i, t): (usize, Tensor)| {
         let values = t.reals().iter().map(|v| v * (i + 1) as f32 + 0.4).collect();
@@ -158,7 +159,7 @@ fn shifted_inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
     inputs_for(g, seed).into_iter().enumerate().map(shift).collect()
 }
 
-/// Lets a contraction read each real output: without one near, nothing is worth being put on grids.
+/// Appends a contraction to each float output: without one nearby, nothing is worth quantizing.
 fn probe_outputs(g: &mut Graph) {
     let outputs: Vec<Output> = g.outputs().iter().filter(|o| g.ty(o.value).elem == Elem::F32).cloned().collect();
     for Output { name, value } in outputs {
@@ -171,7 +172,7 @@ fn probe_outputs(g: &mut Graph) {
 }
 
 impl Runtime {
-    /// The graph on grids, as a model.
+    /// The quantized graph as a model.
     pub(crate) fn integer(&self, mut g: Graph) -> Result<Integer, String> {
         let name = g.name.clone();
         probe_outputs(&mut g);
@@ -202,7 +203,7 @@ impl Runtime {
     }
 }
 
-/// The largest difference of outputs in steps of their grids.
+/// The largest difference of outputs in quantization steps.
 pub(crate) fn most_steps(found: &[Tensor], expected: &[Tensor]) -> i64 {
     found.iter().zip(expected).map(|(f, e)| steps(f, e)).max().unwrap_or(0)
 }
@@ -222,7 +223,7 @@ pub(crate) fn sqnr(truth: &[f32], found: &[f32]) -> f64 {
     if noise == 0.0 { f64::INFINITY } else { 10.0 * (power(&mut truth.iter().copied()) / noise).log10() }
 }
 
-/// Random graphs, the same each time.
+/// Random graphs, reproducible.
 pub(crate) fn random_graphs(count: usize) -> Vec<Graph> {
     let mut runner = TestRunner::deterministic();
     let small = |g: &Graph| {
@@ -231,7 +232,7 @@ pub(crate) fn random_graphs(count: usize) -> Vec<Graph> {
     std::iter::repeat_with(|| graphs().new_tree(&mut runner).unwrap().current()).filter(small).take(count).collect()
 }
 
-/// Where two tensors differ by more than `atol + rtol * |expected|`; NaN equals NaN.
+/// The first element at which two tensors differ by more than `atol + rtol * |expected|`; NaN equals NaN.
 pub(crate) fn difference(found: &Tensor, expected: &Tensor, rtol: f32, atol: f32) -> Option<String> {
     if found.dims() != expected.dims() {
         return Some(format!("shape {}, expected {}", found.ty(), expected.ty()));

@@ -1,4 +1,4 @@
-//! What other tools write into ONNX models: as ONNX Runtime computes it, so does what qcc makes of it.
+//! ONNX models with operators that other tools write: qcc's artefacts compute the same as the models in ONNX Runtime.
 
 use std::fs;
 
@@ -46,17 +46,17 @@ fn raw(name: &str, data_type: DataType, dims: &[i64], bytes: &[u8]) -> TensorPro
     }
 }
 
-/// Numbers without a pattern, from -1 to 1.
+/// Pseudo-random numbers from -1 to 1.
 fn numbers(seed: u32) -> impl Iterator<Item = f32> {
     (1u32..).map(move |i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 16) as f32 / 32768.0 - 1.0)
 }
 
-/// What skips goes through three axes.
+/// The rank for an operator: 3 for Skip operators.
 fn rank_of(what: &str) -> usize {
     if what.starts_with("Skip") { 3 } else { 4 }
 }
 
-/// Fails where a model and what qcc makes of it differ in ONNX Runtime by more than `most`.
+/// Fails if a model and its artefact differ in ONNX Runtime by more than `most`.
 fn agree(name: &str, models: Vec<(String, ModelProto)>, most: f32) {
     let dir = tempfile::tempdir().unwrap();
     let x = Tensor::from_vec(Shape::known(&[1, 2, 4, 4]), numbers(7).take(32).map(|v| 4.0 * v).collect());
@@ -161,8 +161,8 @@ fn operators_of_onnx_runtimes_optimizer() {
     agree("ort_fused", models, 2e-5);
 }
 
-/// Integers between QuantizeLinear and DequantizeLinear that are limited, cast, moved and joined; grids that no kernel of
-/// a target has; weights in blocks.
+/// Quantized integers that are clamped, cast, moved and concatenated; quantization parameters that no target supports;
+/// blockwise quantized weights.
 #[test]
 fn quantized_values() {
     let quantize = |x: &str, q: &str| node("QuantizeLinear", &[x, "s", "z"], q);
@@ -200,7 +200,7 @@ fn quantized_values() {
         let swapped = vec![split.clone(), along("Concat", &["b", "a"], "p")];
         models.push((what("Split"), of(between(swapped), scheme())));
     }
-    // 0.0001 * 32767 is less than x may be.
+    // 0.0001 * 32767 is less than the maximum of x.
     for (data_type, zero) in [(DataType::Int16, [0u8, 0]), (DataType::Uint16, [0, 128]), (DataType::Uint16, [0, 0])] {
         let scheme = vec![floats("s", &[], [1e-4].into_iter()), raw("z", data_type, &[], &zero)];
         models.push((format!("{data_type:?} {zero:?}"), of(vec![quantize("x", "q"), dequantize("q", "y")], scheme)));
@@ -230,9 +230,9 @@ fn quantized_values() {
     agree("ort_sources", models, 2e-4);
 }
 
-/// Borders of the inputs and weights of convolutions alone, between which `body` computes `m` of `a` and `b`. What a
-/// second convolution `b` reads is `a`, the limited result of the first.
-fn borders_of_convolutions(body: Vec<NodeProto>, joined: i64) -> ModelProto {
+/// A model in which only inputs and weights of convolutions are quantized, and `body` computes `m` of `a` and `b`
+/// between two of them. A second convolution computes `b` of `a`, the clamped result of the first.
+fn quantized_convolutions_around(body: Vec<NodeProto>, joined: i64) -> ModelProto {
     let weight = |i: usize, dims: &[i64]| {
         let n: i64 = dims.iter().product();
         let bytes: Vec<u8> = numbers(i as u32).take(n as usize).map(|v| (v * 127.0) as i8 as u8).collect();
@@ -268,7 +268,7 @@ fn borders_of_convolutions(body: Vec<NodeProto>, joined: i64) -> ModelProto {
 }
 
 #[test]
-fn data_give_the_grids_that_a_quantized_model_lacks() {
+fn data_calibrate_what_a_partly_quantized_model_lacks() {
     let along = |kind: &str, operands: &[&str], y: &str| NodeProto {
         attribute: vec![int("axis", 1)],
         ..node(kind, operands, y)
@@ -279,23 +279,23 @@ fn data_give_the_grids_that_a_quantized_model_lacks() {
         (vec![along("Concat", &["b", "a"], "m")], 8),
     ];
     let dir = tempfile::tempdir().unwrap();
-    // Random data lie between 0 and 1, too.
+    // Random data are between 0 and 1, too.
     let x = Tensor::from_vec(Shape::known(&[1, 2, 4, 4]), numbers(7).take(32).map(|v| 0.5 * v + 0.5).collect());
     let mut runs = Vec::new();
     for (body, joined) in models {
-        let mut model = borders_of_convolutions(body, joined);
+        let mut model = quantized_convolutions_around(body, joined);
         let graph = model.graph.as_mut().unwrap();
         graph.name = some("g");
         graph.output = vec![value("y", &[1, 2, 4, 4])];
         fs::write(dir.path().join("in.onnx"), model.encode_to_vec()).unwrap();
         let alone = qcc(dir.path(), &["in.onnx", "--to", "tflite", "-o", "out.tflite"]);
         let (told, warned) = (text(&alone.stdout), text(&alone.stderr));
-        assert!(told.contains("\nin float ") && warned.contains("missing-grids"), "{told}{warned}");
+        assert!(told.contains("\nin float ") && warned.contains("missing-qparams"), "{told}{warned}");
         let with_data = ["--int8", "--data", "random", "--min-sqnr", "20", "--input-layout", "nchw"];
         for to in ["tflite", "onnx"] {
             let out = qcc(dir.path(), &[&["in.onnx", "--to", to, "-o", "out"][..], &with_data].concat());
             let (told, warned) = (text(&out.stdout), text(&out.stderr));
-            assert!(out.status.success() && !warned.contains("missing-grids"), "{warned}");
+            assert!(out.status.success() && !warned.contains("missing-qparams"), "{warned}");
             let whole = told.contains("\ninteger      100.00 % of multiplications\n") && !told.contains("\nin float ");
             assert!(to == "onnx" || whole, "{told}");
         }

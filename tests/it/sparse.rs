@@ -1,4 +1,4 @@
-//! Sparse TFLite constants: what LiteRT reads, and what nobody can.
+//! Sparse TFLite constants: forms that LiteRT reads, and invalid ones.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use qcc_formats::tflite::{
 
 use super::tflite_models::{Part, bytes, entry, float, floats, on, one_operator};
 
-/// How a tensor is stored: the order of its levels, the blocks that divide dimensions, which levels are compressed, and
-/// the vectors of their indices.
+/// The storage of a sparse tensor: the traversal order of its dimensions, the blocks that divide dimensions, which
+/// dimensions are compressed, and the types of their index vectors.
 struct Form<'a> {
     order: &'a [usize],
     blocks: &'a [(usize, usize)],
@@ -31,14 +31,14 @@ fn uint8(numbers: &[usize]) -> IndexVector {
     IndexVector::Uint8(numbers.iter().map(|&n| n as u8).collect())
 }
 
-/// A dense constant as a sparse one.
+/// A dense constant in sparse form.
 fn sparse((mut tensor, data): Part, form: &Form<'_>) -> Part {
     let data = data.unwrap();
     let dims: Vec<usize> = tensor.shape.iter().map(|&n| n as usize).collect();
     let width = data.len() / dims.iter().product::<usize>();
     let block = |d: usize| form.blocks.iter().find(|b| b.0 == d).map_or(1, |b| b.1);
     let extent = |&d: &usize| if d < dims.len() { dims[d] / block(d) } else { form.blocks[d - dims.len()].1 };
-    // All elements by their places on the levels.
+    // All elements by their indices along the storage dimensions.
     let mut elements: BTreeMap<Vec<usize>, &[u8]> = BTreeMap::new();
     for (i, element) in data.chunks(width).enumerate() {
         let place = |d: usize| i / dims[d + 1..].iter().product::<usize>() % dims[d];
@@ -90,7 +90,7 @@ fn mostly_zero(dims: &[i32], share: usize) -> Vec<f32> {
     (0..count).map(number).collect()
 }
 
-/// The model with a DENSIFY before each sparse operand, and a DEQUANTIZE where that is 16 bits wide.
+/// The model with a DENSIFY before each sparse operand, and a DEQUANTIZE after it for F16.
 fn densified(model: &Bytes) -> Bytes {
     let mut tables = Tables::read(model).unwrap();
     tables.operator_codes.push(OperatorCode::builtin(B::DENSIFY, 1));
@@ -116,7 +116,7 @@ fn densified(model: &Bytes) -> Bytes {
         }
         main.operators[0].inputs.iter_mut().filter(|v| **v == i as i32).for_each(|v| *v = last);
     }
-    // The operator itself comes last.
+    // The original operator comes last.
     main.operators.sort_by_key(|o| o.opcode_index == 0);
     let mut file = Vec::new();
     tables.write(&mut file).unwrap();
@@ -238,7 +238,7 @@ fn malformed_sparse_constants_are_refused_by_name() {
         let said: Vec<String> = refused.iter().map(|d| format!("{} at {}", d.message, d.origin.path())).collect();
         assert!(said[0].contains(why) && said[0].ends_with(" at t1"), "{why}: {said:?}");
     }
-    // The buffer must hold what the metadata say.
+    // The buffer must match the metadata.
     let mut tables = Tables::read(&model(&rows, &|_, _| {})).unwrap();
     let data = tables.buffers[1].data.clone();
     tables.buffers[1] = Buffer { data: data.slice(..data.len() - 4) };

@@ -1,4 +1,4 @@
-//! What runtimes make of the models that qcc writes, against qcc's evaluator.
+//! Models that qcc writes, run in runtimes and compared with qcc's evaluator.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,18 +19,18 @@ use crate::runtime::{
     random_graphs, sqnr,
 };
 
-/// What else is checked of a model that was written, with its inputs and what they give.
+/// An additional check of an artefact, with its inputs and expected outputs.
 pub(crate) type Again<'a> = &'a dyn Fn(&Bytes, &[Tensor], &[Tensor]) -> Result<(), String>;
 
-/// Signal to noise ratio in dB of an integer model against the float one.
+/// Minimum SQNR in dB of an integer model compared with the float one.
 const LEAST_SQNR: f64 = 20.0;
 
-/// The place of a case among all from which on every such one runs in a runtime.
+/// Only one of so many cases runs in a runtime.
 const SOME: usize = 7;
 
 impl Runtime {
-    /// Runs the models of a suite that qcc imports: which are equal, and which are refused. Each model that was written is
-    /// checked `again`.
+    /// Runs the models of a suite that qcc imports. Returns which are equal, and which are refused. Each artefact is
+    /// also checked by `again`.
     pub(crate) fn node_tests(&self, suite: &Suite, folder: &str, again: Again<'_>) -> String {
         let (mut refused, mut wrong) = (String::new(), String::new());
         let (mut cases, mut runs) = (Vec::new(), Vec::new());
@@ -61,7 +61,7 @@ impl Runtime {
         counted(suite, ("equal", &equal), &refused)
     }
 
-    /// Runs integer graphs: what is to be said of each.
+    /// Runs integer graphs and describes each.
     pub(crate) fn integer_tests(&self, folder: &str, cases: &[Integer]) -> String {
         let run = |case: &Integer, optimized| Run {
             model: case.model.clone(),
@@ -81,8 +81,8 @@ impl Runtime {
         right
     }
 
-    /// Compares what the runtime gave with the evaluator, and that with the float graph: what stays real. How many steps
-    /// there are between the two, within the limit, depends on the processor.
+    /// Compares the runtime's outputs with the evaluator's, and these with the float graph's; returns which operators
+    /// stay float. The number of steps between the two, within the tolerance, depends on the processor.
     fn judge(&self, case: &Integer, outcomes: [&Outcome; 2]) -> Result<String, String> {
         let expected = evaluate(&case.graph, &case.inputs)?;
         let reals: Vec<Tensor> = case.inputs.iter().map(Tensor::to_real).collect();
@@ -105,8 +105,8 @@ impl Runtime {
         Ok(if kinds.is_empty() { "integer".to_owned() } else { format!("float: {}", kinds.join(" ")) })
     }
 
-    /// Lowers and lays out graphs of single operators, which must mean the same, and runs some of them. Gives what is
-    /// refused, and how often.
+    /// Lowers graphs of single operators and chooses their layouts, checks that they compute the same, and runs some of
+    /// them. Returns what is refused, and how often.
     pub(crate) fn operator_tests(&self, folder: &str) -> String {
         let (mut refused, mut wrong) = (BTreeMap::<String, usize>::new(), String::new());
         let (mut cases, mut runs) = (Vec::new(), Vec::new());
@@ -136,7 +136,7 @@ impl Runtime {
         refused.into_iter().map(|(why, count)| format!("{count} {why}\n")).collect()
     }
 
-    /// Runs random float graphs; each model that was written is checked `again`.
+    /// Runs random float graphs; each artefact is also checked by `again`.
     pub(crate) fn random_tests(&self, folder: &str, again: Again<'_>) {
         const COUNT: usize = 300;
         let (mut cases, mut runs) = (Vec::new(), Vec::new());
@@ -160,8 +160,8 @@ impl Runtime {
         }
     }
 
-    /// Runs a graph whose weights alone lie on grids: within `CANCELLED` where the runtime does not optimize, and with at
-    /// least `least` dB where it does. `storages` are those of the weights.
+    /// Runs a graph with weight-only quantization: within `CANCELLED` without the runtime's optimizations, and with an
+    /// SQNR of at least `least` dB with them. `storages` are those of the weights.
     fn weight_tests(&self, folder: &str, text: &str, weights: quantize::Weights, storages: &[StorageType], least: f64) {
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
         let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
@@ -187,7 +187,7 @@ impl Runtime {
         }
     }
 
-    /// Products of activations that are quantized when the model runs, in the dynamic form of the target.
+    /// Products with dynamic quantization of activations, for the dynamic variant of the target.
     pub(crate) fn dynamic_tests(&self, folder: &str, weights: quantize::Weights, least: f64) {
         let text = "graph dynamic { %x: f32[3,5,96] = input
             %a: f32[96,64] = const noise
@@ -215,7 +215,7 @@ impl Runtime {
         }
     }
 
-    /// Products with 4-bit weights in blocks.
+    /// Products with blockwise 4-bit weights.
     pub(crate) fn block_tests(&self, folder: &str, least: f64) {
         let text = "graph blocks { %x: f32[3,5,80] = input
             %a: f32[80,48] = const noise
@@ -231,7 +231,7 @@ impl Runtime {
         self.weight_tests(folder, text, quantize::Weights::Blocks(16), &[StorageType::I4; 3], least);
     }
 
-    /// Tables that numbers are looked up in, and recurrent layers.
+    /// Lookup tables and recurrent layers with quantized weights.
     pub(crate) fn stored_tests(&self, folder: &str) {
         let text = "graph stored { %x: f32[3,2,30] = input
             %s: f32[2,30] = const noise
@@ -250,7 +250,7 @@ impl Runtime {
     }
 }
 
-/// The graph with activations as they are where kernels quantize them when the model runs.
+/// The graph without dynamic quantization of activations.
 fn without_dynamic(g: &Graph) -> Graph {
     let mut g = g.clone();
     for n in g.order() {

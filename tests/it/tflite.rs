@@ -1,4 +1,5 @@
-//! TFLite files as models: what qcc wrote is read back, what others write is read as LiteRT runs it.
+//! TFLite files as sources: artefacts of qcc are imported again, and files of other tools compute the same as in
+//! LiteRT.
 
 use std::fmt::Write;
 use std::fs;
@@ -35,7 +36,7 @@ fn stored(elem: &Elem) -> Elem {
     elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem())
 }
 
-/// What a file gives when it is read and evaluated: outputs as LiteRT gives them.
+/// The outputs of a file that is imported and evaluated, in LiteRT's types.
 fn read_back(file: &Bytes, inputs: &[Tensor]) -> Outcome {
     let g = read(file)?;
     g.verify().map_err(|e| e.to_string())?;
@@ -45,7 +46,7 @@ fn read_back(file: &Bytes, inputs: &[Tensor]) -> Outcome {
     Ok(results.into_iter().map(plain).collect())
 }
 
-/// Relative and absolute difference of floats: sums in another order.
+/// Relative and absolute tolerance of floats: another summation order.
 const CLOSE: (f32, f32) = (1e-5, 1e-6);
 
 #[cfg(feature = "oracles")]
@@ -66,8 +67,8 @@ fn float_node_tests_are_read_back() {
     assert!(right > 500, "{right}");
 }
 
-/// Graphs that the file holds as other operators, and the steps of a grid that these differ by: a clamp that changes
-/// the grid becomes QUANTIZE, MAXIMUM and MINIMUM.
+/// Graphs that the file expresses by other operators, and their tolerance in quantization steps: a clamp with
+/// requantization becomes QUANTIZE, MAXIMUM and MINIMUM.
 const WRITTEN_OTHERWISE: [(&str, i64); 1] = [("clamp", 1)];
 
 #[test]
@@ -127,7 +128,7 @@ fn damaged_files_are_refused() {
         .unwrap();
 }
 
-/// Models of others, and inputs for them.
+/// Models of other tools, and inputs for them.
 fn models_of_others() -> Vec<(&'static str, Bytes, Vec<Tensor>)> {
     let with_inputs = |(name, model): (&'static str, Bytes)| {
         let g = read(&model).unwrap_or_else(|why| panic!("{name}: {why}"));
@@ -156,7 +157,7 @@ fn models_of_others_are_read_and_evaluated() {
     }
 }
 
-/// Steps of a grid that kernels may differ by.
+/// Tolerance of kernels in quantization steps.
 #[cfg(feature = "oracles")]
 const STEP: i64 = 1;
 
@@ -204,7 +205,7 @@ fn what_is_not_read_is_refused_by_name() {
         vec![float(&[4])],
     );
     assert_eq!(read(&dynamic).unwrap_err(), "input 1 (t1) must be a constant, or follow from constants and shapes");
-    // Small files that would become large are refused before they do.
+    // Small files that would expand to large graphs are refused early.
     let many = one_operator(
         B::UNPACK,
         1,
@@ -271,7 +272,7 @@ fn compiled_models_are_compared_with_their_source() {
         (0, Some(30), 1),
         "{float}"
     );
-    // A ratio without noise has no number.
+    // The SQNR is infinite without noise, which is `null` in JSON.
     assert!(float["outputs"][0]["sqnr"].as_f64().unwrap_or(f64::INFINITY) > 100.0, "{float}");
     let (_, int8) = against("int8.tflite", &[]);
     let sqnr = int8["outputs"][0]["sqnr"].as_f64().unwrap();
@@ -285,7 +286,7 @@ fn compiled_models_are_compared_with_their_source() {
     assert_eq!((code, said.as_str()), (0, ""));
     let (code, _, said) = run(&["int8.tflite", "--to", "tflite", "-o", "again.tflite"]);
     assert!(code == 1 && said.contains("error[quantized-model]"), "{said}");
-    // A float one is a source like any other.
+    // A float TFLite file is a source like any other.
     assert_eq!(run(&["float.tflite", "--to", "tflite", "-q", "-o", "again.tflite"]).0, 0);
     let again = against("again.tflite", &[]).1;
     assert!(again["outputs"][0]["sqnr"].as_f64().unwrap_or(f64::INFINITY) > 100.0, "{again}");

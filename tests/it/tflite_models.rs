@@ -1,4 +1,4 @@
-//! TFLite models made by hand, of one operator each.
+//! Handmade TFLite models of one operator each.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
@@ -10,7 +10,7 @@ use qcc_formats::tflite::{
 use qcc_ir::Shape;
 use qcc_ir::testing::numbers;
 
-/// A tensor of a model: its entry, and its bytes where it is a constant.
+/// A tensor of a model: its entry, and its bytes if it is a constant.
 pub(crate) type Part = (Entry, Option<Bytes>);
 
 pub(crate) fn entry(elem: Stored, dims: &[i32]) -> Entry {
@@ -74,7 +74,7 @@ pub(crate) fn one_operator(code: B, version: i32, options: Options, operands: Ve
     file.into()
 }
 
-/// Operators that qcc does not write, or writes in another way.
+/// Operators that qcc does not write, or writes in another form.
 pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
     const INT8: Stored = Stored::INT8;
     const UINT8: Stored = Stored::UINT8;

@@ -1,4 +1,4 @@
-//! Scales and zero points that mean nothing: refused by the name of what has them, with what to do.
+//! Invalid scales and zero points: refused with the name of the node or tensor and a remedy.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -14,7 +14,7 @@ use qcc_formats::tflite::{BuiltinOperator as B, Options, Quantization, Tensor as
 use crate::cli::{floats, node, of, some};
 use crate::tflite_models::{Part, bytes, entry, float, one_operator};
 
-/// What importing a model says; it must be refused, by name, with help.
+/// The errors of importing a model; it must be refused, with names and remedies.
 fn refused(model: Bytes) -> String {
     let imported = Model::read(model, Path::new("/nowhere")).and_then(|m| m.import(&ImportOptions::default()));
     let Err(all) = imported else { return "  accepted\n".into() };
@@ -31,7 +31,7 @@ fn repeated(name: &str, dims: &[i64], value: f32) -> TensorProto {
     floats(name, dims, std::iter::repeat(value))
 }
 
-/// Integers of an element, as the field that holds all narrow ones.
+/// Integers of a narrow element type, in the common field.
 fn narrow(name: &str, elem: DataType, dims: &[i64], value: i32) -> TensorProto {
     TensorProto {
         name: some(name),
@@ -42,7 +42,7 @@ fn narrow(name: &str, elem: DataType, dims: &[i64], value: i32) -> TensorProto {
     }
 }
 
-/// Names for a case, and its scales and zero points in place of good ones of these extents.
+/// Cases of invalid scales and zero points with these extents, by name.
 fn malformed(dims: &[i64]) -> Vec<(&'static str, TensorProto, TensorProto)> {
     use DataType::{Int32, Uint8};
     let scale = |value| repeated("s", dims, value);
@@ -70,7 +70,7 @@ fn int(name: &str, i: i64) -> AttributeProto {
     }
 }
 
-/// A model of opset 21 with good scales `gs`, zero points `gz`, integers `w` and `m` to build with.
+/// A model of opset 21 with valid scales `gs`, zero points `gz`, and integers `w` and `m`.
 fn model(nodes: Vec<NodeProto>, mut constants: Vec<TensorProto>) -> Bytes {
     let u8 = DataType::Uint8;
     constants.extend([
@@ -90,7 +90,7 @@ fn malformed_schemes_of_onnx_are_refused_by_name() {
     let quantized = || node("QuantizeLinear", &["x", "gs", "gz"], "q");
     let back = || node("DequantizeLinear", &["r", "gs", "gz"], "y");
     let add = || node("Add", &["x", "d"], "y");
-    // What has the scheme, the extents of a good one, and the nodes.
+    // The node with the invalid parameters, their valid extents, and the nodes.
     let places: Vec<(&str, &[i64], Vec<NodeProto>)> = vec![
         ("QuantizeLinear", &[], vec![node("QuantizeLinear", &["x", "s", "z"], "r"), back()]),
         ("QuantizeLinear of channels", &[2], vec![node("QuantizeLinear", &["x", "s", "z"], "r"), back()]),

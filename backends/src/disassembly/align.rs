@@ -1,37 +1,37 @@
-//! Which of two lists' entries are each other's.
+//! Alignment of two lists: which entries correspond.
 
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-/// Places of two lists.
+/// Indices of corresponding entries of two lists.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
-    /// Entries that are each other's, in the order of the first list.
+    /// Corresponding entries, in the order of the first list.
     pub(super) both: Vec<(usize, usize)>,
-    /// Entries of the first list alone.
+    /// Entries only in the first list.
     pub(super) first: Vec<usize>,
-    /// Entries of the second list alone.
+    /// Entries only in the second list.
     pub(super) second: Vec<usize>,
 }
 
-/// What an entry is paired by.
+/// The key by which an entry is paired.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Key<'k> {
-    /// What tells it from the others, where anything does.
+    /// A name that identifies the entry, if there is one.
     pub(super) name: Option<String>,
-    /// Entries without a partner of their name are paired in order where they are of one kind.
+    /// Entries without a partner of the same name are paired in order if they have the same kind.
     pub(super) kind: Option<&'k str>,
 }
 
 impl Key<'_> {
-    /// An entry that has a partner of its name or none.
+    /// An entry that is paired only by its name.
     pub(super) fn named(name: Option<String>) -> Self {
         Key { name, kind: None }
     }
 }
 
-/// Pairs entries of one name, the first with the first. What is left between two of those is paired in order by its kind.
+/// Pairs entries of the same name in order. Unpaired entries between two such pairs are paired in order by kind.
 pub(super) fn align(first: &[Key<'_>], second: &[Key<'_>]) -> Pairs {
     let mut places: FxHashMap<&str, VecDeque<usize>> = FxHashMap::default();
     for (j, key) in second.iter().enumerate() {
@@ -43,7 +43,7 @@ pub(super) fn align(first: &[Key<'_>], second: &[Key<'_>]) -> Pairs {
     let mut partner: Vec<Option<usize>> = first.iter().map(own).collect();
     let mut met = vec![false; second.len()];
     partner.iter().flatten().for_each(|&j| met[j] = true);
-    // Where the next pair by name is, from each place of the second list on.
+    // The end of the gap before the next pair by name, for each index of the second list.
     let mut end = vec![second.len(); second.len() + 1];
     for j in (0..second.len()).rev() {
         end[j] = if met[j] { j } else { end[j + 1] };
@@ -52,7 +52,7 @@ pub(super) fn align(first: &[Key<'_>], second: &[Key<'_>]) -> Pairs {
     for (j, key) in second.iter().enumerate().filter(|(j, _)| !met[*j]) {
         free.entry(key.kind.unwrap_or_default()).or_default().push_back(j);
     }
-    // Both lists are walked from one pair by name to the next.
+    // Both lists are processed gap by gap.
     let mut next = 0;
     for (i, key) in first.iter().enumerate() {
         if let Some(j) = partner[i] {
@@ -80,7 +80,7 @@ pub(super) fn align(first: &[Key<'_>], second: &[Key<'_>]) -> Pairs {
 }
 
 impl Pairs {
-    /// All places: those of the first list in order, then those of the second alone.
+    /// All entries: those of the first list in order, then those only in the second.
     pub(super) fn in_order(&self) -> impl Iterator<Item = (Option<usize>, Option<usize>)> {
         let mut all: Vec<(Option<usize>, Option<usize>)> = self.both.iter().map(|&(i, j)| (Some(i), Some(j))).collect();
         all.extend(self.first.iter().map(|&i| (Some(i), None)));

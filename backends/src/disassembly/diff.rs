@@ -1,4 +1,4 @@
-//! What changed between two disassemblies of one format.
+//! The differences between two disassemblies of one format.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -10,39 +10,39 @@ use super::align::{Key, Pairs, align};
 use super::text::{ids, scales, shape, word, zero_points};
 use super::{Disassembly, Entry, Listing, Named, Operator, SCHEMA, Tensor};
 
-/// All that differs, in the order of the files.
+/// All differences, in file order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Changes {
     /// [`SCHEMA`].
     pub schema: u32,
     /// The format of both.
     pub format: &'static str,
-    /// True where nothing differs.
+    /// True if there are no differences.
     pub equal: bool,
-    /// What differs.
+    /// The differences.
     pub changes: Vec<Change>,
 }
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Change {
-    /// What differs.
+    /// The kind of thing that differs.
     pub subject: Subject,
-    /// The graph that it is in; the main one has an empty name.
+    /// The graph that contains it; the name of the main graph is empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub graph: String,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What of it; empty where all of it is new or gone.
+    /// The field that differs; empty if the whole thing was added or removed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
-    /// What it was; absent where it was not there.
+    /// The old value; absent if it was added.
     pub before: Option<String>,
-    /// What it is; absent where it is gone.
+    /// The new value; absent if it was removed.
     pub after: Option<String>,
 }
 
-/// What a difference is in.
+/// The kind of thing that a difference is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names say it")]
@@ -57,7 +57,7 @@ pub enum Subject {
 }
 
 impl Disassembly {
-    /// What is different in `other`, which is of the same format.
+    /// The differences to `other`, which must have the same format.
     pub fn diff(&self, other: &Disassembly) -> Changes {
         let mut all = Differ { format: self.format, graph: String::new(), changes: Vec::new() };
         for (subject, a, b) in
@@ -65,7 +65,7 @@ impl Disassembly {
         {
             all.entries(subject, "", a, b);
         }
-        // The main graphs are each other's, whatever they are called.
+        // The main graphs correspond, whatever their names.
         let key = |(i, g): (usize, &Listing)| Key::named(Some(if i == 0 { String::new() } else { g.name.clone() }));
         let keys = |d: &Disassembly| d.graphs.iter().enumerate().map(key).collect::<Vec<_>>();
         for (i, j) in align(&keys(self), &keys(other)).in_order() {
@@ -84,14 +84,14 @@ fn count(g: &Listing) -> String {
     format!("{} operators", g.operators.len())
 }
 
-/// Gathers differences.
+/// Collects differences.
 struct Differ {
     format: &'static str,
     graph: String,
     changes: Vec<Change>,
 }
 
-/// Fields of something, by name.
+/// Fields by name.
 type Fields = Vec<(String, String)>;
 
 impl Differ {
@@ -106,7 +106,8 @@ impl Differ {
         }
     }
 
-    /// Names and values. Where `name` is empty they stand for themselves, else they are fields of what is called so.
+    /// Compares names and values. If `name` is empty, each is a subject of its own, else they are fields of that
+    /// subject.
     fn entries(&mut self, subject: Subject, name: &str, a: &[Entry], b: &[Entry]) {
         let keys = |all: &[Entry]| all.iter().map(|e| Key::named(Some(e.name.clone()))).collect::<Vec<_>>();
         for (i, j) in align(&keys(a), &keys(b)).in_order() {
@@ -143,7 +144,7 @@ impl Differ {
         self.operators(a, b, &tensors, &operators);
     }
 
-    /// Inputs or outputs, whose places count.
+    /// Compares inputs or outputs, whose order matters.
     fn interface(&mut self, subject: Subject, a: &[Named], b: &[Named], tensors: &Tensors<'_>) {
         for i in 0..a.len().max(b.len()) {
             match (a.get(i), b.get(i)) {
@@ -164,7 +165,7 @@ impl Differ {
     }
 
     fn tensors(&mut self, a: &Listing, b: &Listing, tensors: &Tensors<'_>, operators: &Pairs) {
-        // What new and lost operators give goes with them.
+        // Results of added and removed operators are not reported separately.
         let results = |g: &Listing, all: &[usize]| -> FxHashSet<String> {
             all.iter().flat_map(|&i| g.operators[i].outputs.iter().flatten().cloned()).collect()
         };
@@ -234,7 +235,7 @@ impl Differ {
         self.entries(Subject::Operator, &name, &a.attributes, &b.attributes);
     }
 
-    /// What operators are paired by: name and kind. Where they have no name, that of the first result tells them apart.
+    /// The keys of operators: name and kind. Operators without a name are identified by their first result.
     fn operator_keys<'g>(&self, g: &'g Listing) -> Vec<Key<'g>> {
         let keys: FxHashMap<&str, Option<String>> = g.tensors.iter().map(|t| (t.id.as_str(), self.key(t))).collect();
         let result = |op: &Operator| {
@@ -242,7 +243,7 @@ impl Differ {
             keys.get(id.as_str()).cloned().unwrap_or_else(|| Some(id.clone()))
         };
         let key = |op: &'g Operator| {
-            // Versions follow from attributes and elements.
+            // Versions are omitted: they follow from attributes and element types.
             let kind = match self.format {
                 "tflite" | "openvino" => op.kind.rsplit_once('.').map_or(op.kind.as_str(), |(kind, _)| kind),
                 _ => &op.kind,
@@ -253,7 +254,7 @@ impl Differ {
         g.operators.iter().map(key).collect()
     }
 
-    /// What tells a tensor from others; nothing where its id is but a number.
+    /// The key of a tensor; `None` if its id is only a number.
     fn key(&self, t: &Tensor) -> Option<String> {
         match self.format {
             "tflite" => t.name.clone().filter(|name| !name.is_empty()),
@@ -267,17 +268,17 @@ impl Differ {
     }
 }
 
-/// What an operator is called in messages.
+/// The name of an operator in messages.
 fn called(op: &Operator) -> String {
     let result = || op.outputs.iter().flatten().next().cloned();
     op.name.clone().or_else(result).unwrap_or_else(|| op.kind.clone())
 }
 
-/// Which tensors are each other's.
+/// Correspondence of tensors.
 struct Tensors<'d> {
     /// The tensors of the second graph, by id.
     second: FxHashMap<&'d str, &'d Tensor>,
-    /// From ids of the first to ids of the second.
+    /// Maps ids of the first graph to ids of the second.
     partners: FxHashMap<String, String>,
     met: FxHashSet<String>,
 }
@@ -301,7 +302,7 @@ impl<'d> Tensors<'d> {
         }
     }
 
-    /// Operands or results at the same places of two operators that are each other's.
+    /// Pairs the operands or results of two corresponding operators by position.
     fn meet(&mut self, a: &[Option<String>], b: &[Option<String>]) {
         for (a, b) in a.iter().zip(b) {
             if let (Some(a), Some(b)) = (a, b) {
@@ -326,7 +327,7 @@ impl<'d> Tensors<'d> {
     }
 }
 
-/// One line for each difference.
+/// One line per difference.
 impl Display for Changes {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.changes.iter().try_for_each(|change| writeln!(f, "{change}"))?;

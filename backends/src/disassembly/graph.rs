@@ -1,4 +1,4 @@
-//! The graph of qcc.
+//! Disassembly of qcc's graph.
 
 use bytes::Bytes;
 use qcc_ir::ops::Op;
@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Quantization, Tensor};
 
 impl Disassembly {
-    /// What is in a graph.
+    /// The disassembly of a graph.
     pub fn of_graph(graph: &Graph) -> Disassembly {
         let mut all = Disassembly::new("graph");
         all.metadata = graph.metadata.iter().map(|(key, value)| Entry::new(key, value)).collect();
@@ -39,7 +39,7 @@ impl Disassembly {
         all
     }
 
-    /// What is in a `.qir` file.
+    /// The disassembly of a `.qir` file.
     pub(crate) fn of_text(file: &Bytes) -> Result<Disassembly, String> {
         text::file::read(file).map(|graph| Disassembly::of_graph(&graph)).map_err(|e| e.to_string())
     }
@@ -69,7 +69,7 @@ fn extent(dim: &Dim) -> Extent {
     }
 }
 
-/// The grid of a type.
+/// The quantization parameters of a type.
 fn quantization(ty: &TensorType) -> Option<Quantization> {
     let qparams = ty.elem.qparams()?;
     let (axis, block) = match qparams.map {

@@ -1,5 +1,6 @@
-//! What is in an artefact, as its format has it: [`Disassembly`]. Each format fills it, [`std::fmt::Display`] prints it,
-//! `serde` writes it as JSON (`docs/inspect.md` describes both), and [`Changes`] tells two of them apart.
+//! The contents of an artefact in the terms of its format: [`Disassembly`]. Each format fills it, [`std::fmt::Display`]
+//! prints it, `serde` writes it as JSON (`docs/inspect.md` describes both), and [`Changes`] are the differences of two
+//! of them.
 //!
 //! ```
 //! use qcc_backends::disassembly::Disassembly;
@@ -27,25 +28,26 @@ mod text;
 pub use diff::{Change, Changes, Subject};
 pub(crate) use text::shape;
 
-/// Gives the bytes of a file beside the model, by its name, or says why it cannot.
+/// Reads a file in the model's folder by name, or returns the reason of failure.
 pub type Beside<'b> = &'b dyn Fn(&str) -> Result<Bytes, String>;
 
-/// Version of the JSON form. It grows when what is there changes its meaning or goes, not when something is added.
+/// Version of the JSON schema. It is incremented when an existing field changes its meaning or is removed, not when one
+/// is added.
 pub const SCHEMA: u32 = 1;
 
-/// Elements of a constant that are shown as numbers.
+/// Maximum number of elements of a constant that are shown as numbers.
 pub const SHOWN: usize = 8;
 
 /// Why a file cannot be disassembled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// It is none of its format.
+    /// The file is not of the expected format.
     Invalid(String),
-    /// Bytes of a constant cannot be had.
+    /// The bytes of a constant are not available.
     Missing {
         /// The constant.
         constant: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
@@ -72,18 +74,18 @@ impl std::fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// What is in a file.
+/// The contents of a file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Disassembly {
     /// [`SCHEMA`].
     pub schema: u32,
     /// The format: `tflite`, `onnx`, `openvino` or `graph` (the graph of qcc).
     pub format: &'static str,
-    /// What the file says about its form, such as versions, in the file's order.
+    /// Properties of the file itself, such as versions, in file order.
     pub header: Vec<Entry>,
-    /// What the file says about the model, in the file's order.
+    /// Metadata of the model, in file order.
     pub metadata: Vec<Entry>,
-    /// The main graph, then those that it uses.
+    /// The main graph, then its subgraphs and functions.
     pub graphs: Vec<Listing>,
 }
 
@@ -96,16 +98,16 @@ pub struct Entry {
     pub value: String,
 }
 
-/// A graph: tensors, and the operators on them in the order of the file.
+/// A graph: tensors, and operators in file order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Listing {
     /// Its name.
     pub name: String,
-    /// The names that users find inputs by.
+    /// The named inputs.
     pub inputs: Vec<Named>,
-    /// The names that users find outputs by.
+    /// The named outputs.
     pub outputs: Vec<Named>,
-    /// The tensors of which the file says something.
+    /// The tensors that the file describes.
     pub tensors: Vec<Tensor>,
     /// The operators.
     pub operators: Vec<Operator>,
@@ -123,22 +125,22 @@ pub struct Named {
 /// A tensor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Tensor {
-    /// What operators call it by; no other tensor of the graph has the same.
+    /// The id that operators refer to; unique within the graph.
     pub id: String,
-    /// Its name in the file, where that is not the id.
+    /// Its name in the file, if that is not the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its element, as the format spells it; empty where the file does not say.
+    /// Its element type in the format's notation; empty if the file does not specify it.
     pub element: String,
-    /// Its extents; a text stands for an open one. Absent where not even the rank is known.
+    /// Its extents; open ones are strings. Absent if the rank is unknown.
     pub shape: Option<Vec<Extent>>,
-    /// The order in which the axes lie in memory, outermost first, where that is not their own.
+    /// The memory order of the axes, outermost first, if it is not row-major.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<String>,
-    /// How integers stand for real numbers.
+    /// Its quantization parameters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantization: Option<Quantization>,
-    /// The elements, where it is a constant.
+    /// The elements, if it is a constant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constant: Option<Constant>,
 }
@@ -149,36 +151,36 @@ pub struct Tensor {
 pub enum Extent {
     /// A number.
     Known(u64),
-    /// An open one, by its name or `?`.
+    /// An open extent: its name or `?`.
     Open(String),
 }
 
-/// Quantization: `real = scale * (integer - zero point)`.
+/// Quantization parameters: `real = scale * (integer - zero point)`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Quantization {
-    /// The axis along which scales differ.
+    /// The axis of per-channel scales.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub axis: Option<usize>,
-    /// Indices of the axis that share a scale, where there are several.
+    /// Block size: number of indices along the axis that share a scale, if more than one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub block: Option<usize>,
-    /// Number of levels, where a FakeQuantize has them.
+    /// Number of levels of a FakeQuantize.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub levels: Option<u32>,
     /// The scales.
     pub scales: Vec<f32>,
-    /// The zero points: one for each scale, or one for all. None are 0.
+    /// The zero points: one per scale, or one for all. An empty list means 0.
     pub zero_points: Vec<i64>,
 }
 
 /// The elements of a constant.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Constant {
-    /// Length in bytes as they are stored.
+    /// Length of the stored bytes.
     pub bytes: u64,
     /// Digest of these bytes.
     pub digest: Digest,
-    /// The elements in stored order, where they are few.
+    /// The elements in stored order, if there are few.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<String>>,
 }
@@ -207,19 +209,19 @@ impl Serialize for Digest {
     }
 }
 
-/// An operator and what it works on.
+/// An operator with its operands and results.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Operator {
-    /// Its name, where the file gives it one.
+    /// Its name, if the file has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What it does: the format's name, with domain or version where they belong to it.
+    /// Its type: the format's name, with domain or version where the format has them.
     pub kind: String,
-    /// Ids of operands; `null` where one is left out.
+    /// Ids of operands; `null` for an omitted one.
     pub inputs: Vec<Option<String>>,
-    /// Ids of results; `null` where one is not wanted.
+    /// Ids of results; `null` for an unused one.
     pub outputs: Vec<Option<String>>,
-    /// How it does it.
+    /// Its attributes.
     pub attributes: Vec<Entry>,
 }
 
@@ -231,25 +233,25 @@ impl Entry {
 }
 
 impl Disassembly {
-    /// A file of a format, of which nothing is known yet.
+    /// An empty disassembly of a format.
     pub fn new(format: &'static str) -> Self {
         Disassembly { schema: SCHEMA, format, ..Disassembly::default() }
     }
 }
 
 impl Constant {
-    /// A constant of an element that the format spells so.
+    /// A constant with the element type in the format's notation.
     pub(crate) fn new(element: &str, bytes: &[u8]) -> Self {
         Constant::known(element, bytes, Digest::of(bytes))
     }
 
-    /// The same, where the digest is known.
+    /// As [`Constant::new`], with a digest that is already known.
     pub(crate) fn known(element: &str, bytes: &[u8], digest: Digest) -> Self {
         Constant { bytes: bytes.len() as u64, digest, values: values(element, bytes) }
     }
 }
 
-/// The numbers of a constant, which are scales or zero points; `None` where the element is none of theirs.
+/// The values of a constant of scales or zero points; `None` for other element types.
 pub(crate) fn numbers(element: &str, bytes: &[u8]) -> Option<Vec<f64>> {
     macro_rules! of {
         ($ty:ty, $number:expr) => {{
@@ -270,7 +272,7 @@ pub(crate) fn numbers(element: &str, bytes: &[u8]) -> Option<Vec<f64>> {
     })
 }
 
-/// The elements in bytes, where they are few and whole bytes.
+/// The elements as text, if there are few and their width is a multiple of 8 bits.
 fn values(element: &str, bytes: &[u8]) -> Option<Vec<String>> {
     let few = |width: usize| bytes.len() <= SHOWN * width && bytes.len().is_multiple_of(width);
     macro_rules! of {

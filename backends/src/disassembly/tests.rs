@@ -6,7 +6,7 @@ use qcc_ir::{Checked, Graph};
 use super::*;
 use crate::{Attachments, Format, Kind, Memory, WriteOptions};
 
-/// A product with a weight, and what is done behind it.
+/// A matrix product with a weight, followed by other operators.
 const NET: &str = "graph net {
   meta author = \"somebody\"
   %x: f32[2,120] = input
@@ -36,7 +36,7 @@ fn files(text: &str, format: Format, form: WriteOptions) -> BTreeMap<String, Vec
     files.files
 }
 
-/// What is in the files of an artefact.
+/// The disassembly of an artefact.
 fn read(files: &BTreeMap<String, Vec<u8>>, format: Format) -> Disassembly {
     let main = format!("net.{}", format.with(WriteOptions::PLAIN).extension());
     let beside = |name: &str| files.get(name).map(|f| Bytes::from(f.clone())).ok_or_else(|| format!("no {name}"));
@@ -67,7 +67,7 @@ fn artefacts() -> [(Format, WriteOptions); 4] {
     ]
 }
 
-/// The bytes of the weight as every artefact stores them.
+/// The bytes of the weight, which are the same in every artefact.
 fn weight() -> Vec<u8> {
     (0..360).flat_map(|i| ((i % 17) as f32 - 8.0).to_le_bytes()).collect()
 }
@@ -136,7 +136,7 @@ fn a_changed_scale_is_found() {
       output y = %y
     }
     ";
-    // The plugin's products are real, and quantized behind.
+    // The plugin's products are floats, which are quantized afterwards.
     let behind = text.replace("%b: i32<axis 0: 0.05,0.025>[2] = const [7,8]", "%b: f32[2] = const [0.3,0.2]");
     let behind = behind.replace("%y: u8<SCALE:9>[2,2] =", "%p: f32[2,2] =");
     let behind = behind.replace("output", "%y: u8<SCALE:9>[2,2] = quantize %p output");
@@ -172,7 +172,7 @@ fn attributes_of_graphs_are_told_one_by_one() {
     assert_eq!(found, ["~ metadata author: somebody -> nobody"]);
 }
 
-/// What stands behind it keeps its partners, also where values have numbers for names.
+/// Operators after an inserted one keep their partners, also if values have numbers as names.
 #[test]
 fn operators_come_and_go() {
     let unnamed = net().replace("%r:", "%0:").replace("%r", "%0").replace(" from /act (Tanh)", "");
@@ -224,7 +224,7 @@ fn constants_that_cannot_be_had_are_refused() {
     }
 }
 
-/// Names may hold anything; each thing stands on one line.
+/// Names may contain any characters; each item stays on one line.
 #[test]
 fn odd_names_stay_on_their_line() {
     let odd = "a\nb \"c\", {d: e}\u{1b}[2J";

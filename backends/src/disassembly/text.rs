@@ -1,4 +1,4 @@
-//! A disassembly as text: one line for each input, output, tensor and operator.
+//! Text form of a disassembly: one line for each input, output, tensor and operator.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
@@ -7,7 +7,7 @@ use qcc_ir::diagnostic::printable;
 
 use super::{Constant, Digest, Disassembly, Entry, Extent, Listing, Named, Operator, Quantization, Tensor};
 
-/// Scales and zero points up to this number are shown each.
+/// Maximum number of scales and zero points that are shown individually.
 const MOST_SCALES: usize = 64;
 
 impl Display for Disassembly {
@@ -55,7 +55,7 @@ impl Display for Tensor {
 }
 
 impl Tensor {
-    /// Element, extents, layout and quantization.
+    /// Element type, extents, layout and quantization parameters.
     fn r#type(&self) -> String {
         let element = if self.element.is_empty() { "?" } else { &self.element };
         let shape = self.shape.as_deref().map_or("[..]".into(), shape);
@@ -80,8 +80,8 @@ impl Display for Extent {
     }
 }
 
-/// `<0.5:3>`, `<axis 0: 0.5, 0.25>`, `<axis 1 by 32: 64 scales 0.01..0.5 sha256:..>`, with zero points behind a semicolon
-/// where there are several.
+/// `<0.5:3>`, `<axis 0: 0.5, 0.25>`, `<axis 1 by 32: 64 scales 0.01..0.5 sha256:..>`; several zero points follow after
+/// a semicolon.
 impl Display for Quantization {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("<")?;
@@ -112,7 +112,7 @@ impl Display for Quantization {
     }
 }
 
-/// Scales, or how many there are, between what, and their digest.
+/// Scales, or if there are many, their number, range and digest.
 pub(super) fn scales(all: &[f32]) -> String {
     if all.len() <= MOST_SCALES {
         return all.iter().map(|s| format!("{s:?}")).collect::<Vec<String>>().join(", ");
@@ -122,7 +122,7 @@ pub(super) fn scales(all: &[f32]) -> String {
     format!("{} scales {lo:?}..{hi:?} {}", all.len(), Digest::of(&bytes))
 }
 
-/// As [`scales`], of zero points.
+/// As [`scales`], for zero points.
 pub(super) fn zero_points(all: &[i64]) -> String {
     if all.len() <= MOST_SCALES {
         return all.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ");
@@ -158,19 +158,19 @@ impl Display for Operator {
     }
 }
 
-/// A name and a value, which stands in quotes where its end could not be told.
+/// A name and a value, in quotes if it contains separators.
 fn attribute(Entry { name, value }: &Entry) -> String {
     let closed = value.starts_with(['[', '(']) || !value.contains([',', '}']);
     let value = if closed { printable(value) } else { quoted(value).into() };
     format!("{}: {value}", word(name))
 }
 
-/// Tensors by id; `-` is none.
+/// Tensors by id; `-` for an omitted one.
 pub(super) fn ids(all: &[Option<String>]) -> String {
     all.iter().map(|id| id.as_deref().map_or(Cow::Borrowed("-"), word)).collect::<Vec<_>>().join(", ")
 }
 
-/// A name as it is, where it is one word, else in quotes.
+/// A name, in quotes if it is not a single word.
 pub(super) fn word(name: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_alphanumeric() || "_./:;-%@+*~!?()[]<>$&^|#\\'".contains(c);
     if !name.is_empty() && name != "-" && name.chars().all(plain) { Cow::Borrowed(name) } else { quoted(name).into() }

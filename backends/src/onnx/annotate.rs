@@ -1,16 +1,17 @@
-//! Quantization of tensors, as the operators around them say it.
+//! Quantization parameters of tensors, derived from the operators that use them.
 
 use crate::disassembly::{Operator, Quantization, numbers};
 
 use super::tensors::Tensors;
 
-/// A tensor on integers: the operand or the result, and the operand that is its scale. The zero point is the one behind.
+/// A quantized tensor: an operand or the result, with the index of the operand that is its scale. The zero point is the
+/// next operand.
 enum Scaled {
     Operand(usize, usize),
     Result(usize),
 }
 
-/// What an operator says of its tensors.
+/// The quantized tensors of an operator.
 fn scaled(kind: &str, operands: usize) -> Vec<Scaled> {
     use Scaled::{Operand, Result};
     let kind = kind.strip_prefix("com.microsoft.").unwrap_or(kind);
@@ -28,7 +29,7 @@ fn scaled(kind: &str, operands: usize) -> Vec<Scaled> {
     }
 }
 
-/// Notes scales and zero points that are constants at the tensors that they belong to.
+/// Attaches constant scales and zero points to the tensors that they describe.
 pub(super) fn annotate(operators: &[Operator], tensors: &mut Tensors) {
     for op in operators {
         for scaled in scaled(&op.kind, op.inputs.len()) {
@@ -54,7 +55,7 @@ fn quantization(op: &Operator, scale: usize, tensors: &Tensors) -> Option<Quanti
     let several = scales.len() > 1 || block.is_some();
     let axis = match op.kind.ends_with("quantizeLinear") || op.kind.ends_with("QuantizeLinear") {
         true => attribute("axis").unwrap_or(1),
-        // Those of weights: filters of a convolution, columns of a matrix.
+        // Per-channel weights: filters of a convolution, columns of a matrix.
         false => i64::from(!op.kind.ends_with("Conv")),
     };
     let zero_points: Vec<i64> = constant(scale + 1).unwrap_or_default().into_iter().map(|x| x as i64).collect();

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use qcc_formats::onnx::{AttributeProto, AttributeType};
 
-/// The operator of a node.
+/// An operator with its attributes.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) operator: &'static str,
-    /// It is one of ONNX Runtime's own.
+    /// True for an operator of ONNX Runtime's own domain.
     pub(super) contrib: bool,
-    /// First operator set that has it in the form that is written.
+    /// The first operator set with this version of the operator.
     pub(super) since: i64,
     pub(super) attributes: Vec<AttributeProto>,
 }
@@ -18,7 +18,7 @@ impl Call {
     /// The oldest operator set that is written.
     pub(super) const OLDEST: i64 = 17;
 
-    /// An operator of the standard, without attributes.
+    /// A standard operator without attributes.
     pub(super) fn new(operator: &'static str) -> Self {
         Call { operator, contrib: false, since: Call::OLDEST, attributes: Vec::new() }
     }
@@ -28,7 +28,7 @@ impl Call {
         Call { contrib: true, ..Call::new(operator) }
     }
 
-    /// The same operator, in the form that a later operator set gave it.
+    /// The same operator as defined since a later operator set.
     pub(super) fn since(self, since: i64) -> Self {
         Call { since, ..self }
     }
@@ -38,34 +38,34 @@ impl Call {
         self
     }
 
-    /// With an INT.
+    /// Adds an INT.
     pub(super) fn int(self, name: &str, value: impl Into<i64>) -> Self {
         self.with(name, AttributeType::Int, AttributeProto { i: Some(value.into()), ..AttributeProto::default() })
     }
 
-    /// With an INT that is an axis or an extent.
+    /// Adds an INT that is an axis or an extent.
     pub(super) fn size(self, name: &str, value: usize) -> Self {
         self.int(name, value as i64)
     }
 
-    /// With INTS that are axes or extents.
+    /// Adds INTS that are axes or extents.
     pub(super) fn sizes(self, name: &str, values: impl IntoIterator<Item = usize>) -> Self {
         let ints = values.into_iter().map(|v| v as i64).collect();
         self.with(name, AttributeType::Ints, AttributeProto { ints, ..AttributeProto::default() })
     }
 
-    /// With a FLOAT.
+    /// Adds a FLOAT.
     pub(super) fn float(self, name: &str, value: f32) -> Self {
         self.with(name, AttributeType::Float, AttributeProto { f: Some(value), ..AttributeProto::default() })
     }
 
-    /// With a STRING.
+    /// Adds a STRING.
     pub(super) fn string(self, name: &str, value: &'static str) -> Self {
         let s = Some(Bytes::from_static(value.as_bytes()));
         self.with(name, AttributeType::String, AttributeProto { s, ..AttributeProto::default() })
     }
 
-    /// With STRINGS.
+    /// Adds STRINGS.
     pub(super) fn strings(self, name: &str, values: &[&'static str]) -> Self {
         let strings = values.iter().map(|v| Bytes::from_static(v.as_bytes())).collect();
         self.with(name, AttributeType::Strings, AttributeProto { strings, ..AttributeProto::default() })

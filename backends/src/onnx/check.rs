@@ -1,10 +1,10 @@
-//! What makes a model invalid, checked on the finished message. Each finding is a fault of qcc's own.
+//! Validity checks of the finished message. Each finding is a bug of qcc.
 
 use qcc_formats::onnx::{GraphProto, ModelProto};
 use qcc_ir::diagnostic::Diagnostic;
 use rustc_hash::FxHashSet;
 
-/// Everything in a model that runtimes would refuse: names that are read before they are given, or given twice.
+/// All errors that runtimes would refuse: names that are used before they are defined, or defined twice.
 pub(super) fn check(model: &ModelProto) -> Vec<Diagnostic> {
     let Some(graph) = &model.graph else { return vec![internal("there is no graph")] };
     let mut wrong = Vec::new();

@@ -1,4 +1,4 @@
-//! What is in a file.
+//! Disassembly of ONNX files.
 
 use bytes::Bytes;
 use prost::Message;
@@ -11,13 +11,14 @@ use super::annotate::annotate;
 use super::tensors::{Tensors, element, extent};
 use crate::disassembly::{Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Unreadable};
 
-/// Numbers of an attribute that are shown each.
+/// Maximum number of elements of an attribute that are shown individually.
 const SHOWN: usize = 64;
 
-/// The messages of a file: operators with their attributes, types, constants. `beside` gives the files that hold constants.
+/// The contents of a file: operators with their attributes, types, constants. `beside` reads the files of external
+/// constants.
 ///
 /// # Errors
-/// Where it is no ONNX file, or where bytes of a constant cannot be had.
+/// If it is not an ONNX file, or the bytes of a constant are not available.
 pub fn disassemble(file: &Bytes, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
     let model =
         ModelProto::decode(file.clone()).map_err(|e| Unreadable::Invalid(format!("it is no ONNX file: {e}")))?;
@@ -55,7 +56,7 @@ struct Reader<'b> {
 }
 
 impl Reader<'_> {
-    /// Adds a graph, and those of its nodes behind it.
+    /// Adds a graph, followed by the subgraphs of its nodes.
     fn graph(&mut self, name: String, graph: &GraphProto) -> Result<(), Unreadable> {
         let place = self.graphs.len();
         self.graphs.push(Listing::default());
@@ -128,7 +129,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The value of an attribute; a graph is listed on its own, under the path of the node.
+    /// The value of an attribute. A subgraph is listed separately, under the path of the node.
     fn value(&mut self, path: &str, a: &AttributeProto) -> Result<String, Unreadable> {
         if let Some(from) = a.ref_attr_name.as_deref().filter(|n| !n.is_empty()) {
             return Ok(format!("@{from}"));
@@ -146,7 +147,7 @@ impl Reader<'_> {
                 self.graph(name.clone(), g)?;
                 format!("graph {name}")
             }
-            // What qcc does not decode.
+            // Attribute types that qcc does not decode.
             (other, ..) => format!("{other:?}").to_lowercase(),
         })
     }
@@ -173,7 +174,7 @@ fn list<T>(all: &[T], show: impl Fn(&T) -> String, bytes: impl Fn(&T) -> Vec<u8>
     format!("{} elements in {}", all.len(), Constant::new("", &bytes))
 }
 
-/// The bytes of a tensor as raw data have them: little-endian, in order.
+/// The bytes of a tensor in the encoding of `raw_data`: little-endian, row-major.
 fn stored(t: &TensorProto, element: &str, beside: Beside<'_>) -> Result<Bytes, String> {
     if t.data_location == Some(DataLocation::External.into()) {
         return external(&t.external_data, beside);
@@ -193,7 +194,7 @@ fn stored(t: &TensorProto, element: &str, beside: Beside<'_>) -> Result<Bytes, S
     bytes.extend(t.int32_data.iter().flat_map(|x| x.to_le_bytes().into_iter().take(width)));
     let width = if element == "uint32" { 4 } else { 8 };
     bytes.extend(t.uint64_data.iter().flat_map(|x| x.to_le_bytes().into_iter().take(width)));
-    // A text may hold any byte but has an end.
+    // A string may contain any byte; its length delimits it.
     for text in &t.string_data {
         bytes.extend((text.len() as u64).to_le_bytes());
         bytes.extend_from_slice(text);
@@ -201,7 +202,7 @@ fn stored(t: &TensorProto, element: &str, beside: Beside<'_>) -> Result<Bytes, S
     Ok(bytes.into())
 }
 
-/// Bytes in a file beside the model.
+/// The bytes of an external tensor.
 fn external(entries: &[StringStringEntryProto], beside: Beside<'_>) -> Result<Bytes, String> {
     let entry = |key: &str| entries.iter().find(|e| e.key() == key).map(|e| e.value());
     let number = |key: &str| match entry(key) {

@@ -1,4 +1,4 @@
-//! The messages as they grow: what families write with.
+//! Construction of the messages, used by the operator families.
 
 use std::sync::Arc;
 
@@ -20,25 +20,25 @@ use crate::WriteOptions;
 use crate::names::Names;
 use crate::pack::packed;
 
-/// The name of a tensor; the empty one stands for an operand that is left out.
+/// The name of a tensor; empty for an omitted operand.
 pub(super) type Name = Arc<str>;
 
-/// What the tensors that a node reads and gives hold, where its values lie on grids.
+/// The representation of the operands and results of a node whose values are quantized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Numbers {
-    /// Real numbers, behind DequantizeLinear and before QuantizeLinear.
+    /// Floats, after DequantizeLinear and before QuantizeLinear.
     Real,
-    /// The integers.
+    /// The stored integers.
     Stored,
 }
 
-/// A node as its family writes it.
+/// The context of a node while it is written.
 pub(super) struct NodeContext<'g> {
     pub(super) graph: &'g Graph,
     pub(super) node: NodeId,
     pub(super) values: Operands,
     pub(super) numbers: Numbers,
-    /// Types of the operands, with their grids where the tensors hold integers.
+    /// Types of the operands; quantized types if the tensors hold integers, else float types.
     pub(super) operands: SmallVec<[TensorType; 4]>,
     /// Types of the results, likewise.
     pub(super) results: Types,
@@ -47,28 +47,28 @@ pub(super) struct NodeContext<'g> {
 }
 
 impl NodeContext<'_> {
-    /// The constant that operand `i` is.
+    /// The constant of operand `i`, if it is one.
     pub(super) fn constant(&self, i: usize) -> Option<&Tensor> {
         self.graph.constant(*self.values.get(i)?)
     }
 }
 
-/// The messages as they grow.
+/// The messages under construction.
 pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
     pub(super) form: WriteOptions,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     value_info: Vec<ValueInfoProto>,
-    /// Tensors of values on no grid, and of the real numbers of those on one.
+    /// Tensors of float values, and of the dequantized values of quantized ones.
     pub(super) reals: FxHashMap<ValueId, Name>,
-    /// Tensors of the integers of values on grids.
+    /// Tensors of the stored integers of quantized values.
     pub(super) stored: FxHashMap<ValueId, Name>,
-    /// Initializers by element, extents and bytes.
+    /// Initializers by element type, extents and bytes.
     constants: FxHashMap<(DataType, Vec<i64>, Bytes), Name>,
     tensor_names: Names,
     node_names: Names,
-    /// Source node of what is emitted.
+    /// The source node of the nodes that are being written.
     pub(super) path: String,
     opset: i64,
     contrib: bool,
@@ -76,7 +76,7 @@ pub(super) struct Emitter<'g> {
 
 impl<'g> Emitter<'g> {
     pub(super) fn new(graph: &'g Graph, form: WriteOptions) -> Self {
-        // The names that users see are reserved: no value in between takes them.
+        // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
         graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
@@ -102,19 +102,19 @@ impl<'g> Emitter<'g> {
         e
     }
 
-    /// Where the tensor of a computed value of that type is kept.
+    /// The map for the tensor of a computed value of that type.
     fn tensors(&mut self, ty: &TensorType) -> &mut FxHashMap<ValueId, Name> {
         if ty.elem.qparams().is_some() { &mut self.stored } else { &mut self.reals }
     }
 
-    /// The constant whose numbers a value has, as it is kept: on a grid, where they are restored from one.
+    /// The constant that holds a value, in its stored type: quantized if a Dequantize of a constant produces the value.
     pub(super) fn kept(&self, v: ValueId) -> Option<&'g Tensor> {
         let graph = self.graph;
         let restored = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
         graph.constant(restored.unwrap_or(v))
     }
 
-    /// The name that the source model has for a value.
+    /// The name of a value in the source model.
     pub(super) fn wanted(&self, v: ValueId) -> String {
         let graph = self.graph;
         let name = graph.name(v).map_or(graph.origin(v.node).path(), |n| &**n);
@@ -125,7 +125,7 @@ impl<'g> Emitter<'g> {
         }
     }
 
-    /// Names the tensor that a value is computed into: its integers, where it lies on a grid.
+    /// Defines the tensor that a value is computed into: its stored integers if it is quantized.
     pub(super) fn define(&mut self, v: ValueId) -> Name {
         let ty = self.graph.ty(v);
         let name = match self.graph.output_name(v) {
@@ -139,20 +139,20 @@ impl<'g> Emitter<'g> {
         name
     }
 
-    /// A new tensor, named as like `wanted` as can be.
+    /// A new tensor with a free name similar to `wanted`.
     pub(super) fn between(&mut self, wanted: &str, ty: &TensorType) -> Name {
         let name = self.tensor_names.unique(wanted);
         self.value_info.push(value_info(&name, ty));
         name
     }
 
-    /// A new tensor for a value between operators of one node.
+    /// A new tensor for an intermediate value within one node.
     pub(super) fn scratch(&mut self, site: &NodeContext<'_>, ty: &TensorType) -> Name {
         let wanted = self.wanted(site.node.value(0));
         self.between(&wanted, ty)
     }
 
-    /// The tensor with the numbers of a value: those that its integers stand for, where it lies on a grid.
+    /// The float tensor of a value: dequantized if it is quantized.
     pub(super) fn real(&mut self, v: ValueId) -> Name {
         if let Some(name) = self.reals.get(&v) {
             return name.clone();
@@ -166,14 +166,14 @@ impl<'g> Emitter<'g> {
                 self.dequantize(&stored, &name, qparams);
                 name
             }
-            // Operands are defined before their users.
+            // Values are defined before their consumers.
             (None, None) => self.define(v),
         };
         self.reals.insert(v, name.clone());
         name
     }
 
-    /// The tensor with the integers of a value on a grid.
+    /// The tensor of the stored integers of a quantized value.
     pub(super) fn stored(&mut self, v: ValueId) -> Name {
         if let Some(name) = self.stored.get(&v) {
             return name.clone();
@@ -186,7 +186,7 @@ impl<'g> Emitter<'g> {
         name
     }
 
-    /// Operand `i` as the node reads it.
+    /// Operand `i` in the representation of the node.
     pub(super) fn input(&mut self, site: &NodeContext<'_>, i: usize) -> Name {
         let v = site.values[i];
         match site.operands[i].elem {
@@ -200,7 +200,7 @@ impl<'g> Emitter<'g> {
         (0..site.values.len()).map(|i| self.input(site, i)).collect()
     }
 
-    /// A constant as an initializer. Real numbers of one on a grid are behind a DequantizeLinear.
+    /// A constant as an initializer. Floats of a quantized constant are the result of a DequantizeLinear.
     pub(super) fn place(&mut self, wanted: &str, constant: &Tensor, numbers: Numbers) -> Name {
         let Some(qparams) = constant.ty().elem.qparams() else { return self.initializer(wanted, constant) };
         let stored = self.initializer(&format!("{wanted}_quantized"), constant);
@@ -212,8 +212,8 @@ impl<'g> Emitter<'g> {
         name
     }
 
-    /// The real numbers of a constant on a grid with its zero at 0, restored by Cast and Mul: runtimes compute these when
-    /// they load the model, which they do not for DequantizeLinear, and products with them stay products of real numbers.
+    /// The dequantized values of a symmetrically quantized constant, computed by Cast and Mul. Runtimes fold these when
+    /// they load the model, which they do not for DequantizeLinear, so products with them remain float products.
     pub(super) fn restored(&mut self, wanted: &str, constant: &Tensor) -> Name {
         let ty = constant.ty().real();
         let Some(qparams) = constant.ty().elem.qparams() else { return self.initializer(wanted, constant) };
@@ -231,7 +231,7 @@ impl<'g> Emitter<'g> {
         real
     }
 
-    /// The initializer with the stored elements of a constant. The same constant is one initializer.
+    /// The initializer with the stored elements of a constant. Equal constants share an initializer.
     pub(super) fn initializer(&mut self, wanted: &str, constant: &Tensor) -> Name {
         let elem = element(&constant.ty().elem);
         let dims: Vec<i64> = constant.dims().iter().map(|&d| d as i64).collect();
@@ -262,7 +262,7 @@ impl<'g> Emitter<'g> {
         self.initializer("const", &Tensor::scalar(value))
     }
 
-    /// A constant number of the element of a tensor: its integer, where that holds integers of a grid.
+    /// A constant scalar of the element type of a tensor: quantized if the tensor is.
     pub(super) fn number(&mut self, elem: &Elem, value: f32) -> Result<Name, Unsupported> {
         let value = Tensor::scalar(value);
         let value = match elem {
@@ -275,7 +275,7 @@ impl<'g> Emitter<'g> {
         Ok(self.initializer("const", &value))
     }
 
-    /// Scale and zero point of a grid. The integers of biases have their zero at 0.
+    /// Scale and zero point as constants. Biases have zero point 0, which is omitted.
     pub(super) fn qparams(&mut self, wanted: &str, qparams: &QuantParams) -> [Name; 2] {
         let shape = match &qparams.map {
             Affine::PerTensor { .. } => Shape::scalar(),
@@ -296,17 +296,18 @@ impl<'g> Emitter<'g> {
     /// QuantizeLinear.
     pub(super) fn quantize(&mut self, real: &Name, stored: &Name, qparams: &QuantParams) {
         let [scale, zero] = self.qparams(real, qparams);
-        self.border("QuantizeLinear", qparams, &[real.clone(), scale, zero], stored);
+        self.push_qdq("QuantizeLinear", qparams, &[real.clone(), scale, zero], stored);
     }
 
     /// DequantizeLinear.
     pub(super) fn dequantize(&mut self, stored: &Name, real: &Name, qparams: &QuantParams) {
         let [scale, zero] = self.qparams(real, qparams);
-        self.border("DequantizeLinear", qparams, &[stored.clone(), scale, zero], real);
+        self.push_qdq("DequantizeLinear", qparams, &[stored.clone(), scale, zero], real);
     }
 
-    /// QuantizeLinear or DequantizeLinear, named after what it gives: the source's name is for the operator between.
-    fn border(&mut self, operator: &'static str, qparams: &QuantParams, inputs: &[Name], output: &Name) {
+    /// QuantizeLinear or DequantizeLinear, named after its result: the source's name is reserved for the operator
+    /// itself.
+    fn push_qdq(&mut self, operator: &'static str, qparams: &QuantParams, inputs: &[Name], output: &Name) {
         let call = Call::new(operator).since(if matches!(qparams.storage, StorageType::I4 | StorageType::I16) {
             21
         } else {
@@ -340,13 +341,13 @@ impl<'g> Emitter<'g> {
         });
     }
 
-    /// Adds a node with the operands and results of a site.
+    /// Adds a node with the operands and results of `site`.
     pub(super) fn push_at(&mut self, call: Call, site: &NodeContext<'_>) {
         let inputs = self.inputs(site);
         self.push(call, &inputs, &site.outputs);
     }
 
-    /// A tensor under another shape, in a new tensor.
+    /// A tensor reshaped into a new tensor.
     pub(super) fn reshaped(
         &mut self,
         site: &NodeContext<'_>,
@@ -358,12 +359,12 @@ impl<'g> Emitter<'g> {
         Ok(to)
     }
 
-    /// Reshape. One extent may be open.
+    /// Reshape. At most one extent may be open.
     pub(super) fn reshape(&mut self, from: &Name, to: &Name, shape: &Shape) -> Result<(), Unsupported> {
         if shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
             return Err(format!("{shape} has more than one open extent; fix them with --shape").into());
         }
-        // Elsewhere 0 stands for the extent before.
+        // Without `allowzero`, 0 means the extent of the operand.
         let empty = shape.dims().contains(&Dim::Known(0));
         let call = Call::new("Reshape");
         let call = if empty { call.int("allowzero", 1) } else { call };
@@ -405,7 +406,7 @@ impl<'g> Emitter<'g> {
 /// The domain of ONNX Runtime's own operators.
 const MICROSOFT: &str = "com.microsoft";
 
-/// The version of the format that came with an operator set.
+/// The IR version that was current with an operator set.
 fn ir_version(opset: i64) -> i64 {
     match opset {
         ..=18 => 8,
@@ -414,7 +415,7 @@ fn ir_version(opset: i64) -> i64 {
     }
 }
 
-/// The format's element for one of the graph's; for a grid, that of its integers.
+/// The format's element type for one of the graph's; for a quantized type, that of its storage type.
 pub(super) fn element(elem: &Elem) -> DataType {
     match elem {
         Elem::Bool => DataType::Bool,

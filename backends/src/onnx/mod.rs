@@ -1,8 +1,8 @@
 //! ONNX, run by ONNX Runtime.
 //!
-//! A graph becomes a [`ModelProto`] of the least operator set that has all of its operators. Values on grids become
-//! QuantizeLinear and DequantizeLinear around operators on real numbers, placed so that ONNX Runtime fuses them, or
-//! operators on integers ([`WriteOptions::qoperator`]).
+//! A graph becomes a [`ModelProto`] of the lowest operator set that has all of its operators. Quantized values become
+//! QuantizeLinear and DequantizeLinear around float operators, placed so that ONNX Runtime fuses them, or operands of
+//! integer operators ([`WriteOptions::qoperator`]).
 //!
 //! ```
 //! let target = qcc_backends::Format::Onnx.target();
@@ -31,21 +31,21 @@ mod tensors;
 pub use disassemble::disassemble;
 pub use target::{DYNAMIC, TARGET};
 
-/// Bytes of weights from which on they get a file of their own: messages end at 2 GiB, and runtimes copy what is in
-/// them.
+/// Size of all weights in bytes from which they are stored in a separate file: messages are limited to 2 GiB, and
+/// runtimes copy their content.
 pub const MOST_INSIDE: u64 = 1_500_000_000;
 
-/// Extension of the file of weights, behind the stem of the main one.
+/// Extension of the file of weights, after the stem of the main file.
 pub(crate) const WEIGHTS: &str = "onnx.data";
 
-/// Bytes of a weight from which on it lies outside.
+/// Size in bytes from which a weight is stored externally.
 const LEAST_OUTSIDE: usize = 1024;
 
-/// Where weights begin in their file, so that they can be mapped.
+/// Alignment of weights in their file, which allows to map them.
 const ALIGNMENT: u64 = 4096;
 
-/// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
-/// written.
+/// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All nodes that cannot be written are reported
+/// together, and then nothing is written.
 pub(crate) fn write(graph: Checked<'_>, form: WriteOptions, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
     put(model(graph, form)?, form, files).map_err(unwritten)
 }
@@ -69,7 +69,7 @@ fn model(graph: Checked<'_>, form: WriteOptions) -> Result<ModelProto, Vec<Diagn
     if wrong.is_empty() { Ok(model) } else { Err(wrong) }
 }
 
-/// Moves large weights into a file beside the model and gives its length.
+/// Moves large weights into a separate file and returns its length.
 fn write_outside(tensors: &mut [TensorProto], files: &mut dyn Files) -> io::Result<u64> {
     let location = files.beside(WEIGHTS);
     let file = files.create(&location)?;

@@ -1,4 +1,4 @@
-//! From graph to messages: node by node.
+//! Conversion of a graph into messages, node by node.
 
 use qcc_formats::onnx::ModelProto;
 use qcc_ir::diagnostic::Diagnostic;
@@ -12,7 +12,7 @@ use super::emit::{Emitter, NodeContext, Numbers, Unsupported};
 use super::ops;
 use crate::WriteOptions;
 
-/// The messages of a graph, or everything that cannot be written.
+/// The messages of a graph, or all nodes that cannot be written.
 pub(super) fn emit(checked: Checked<'_>, form: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
     let graph = checked.graph();
     let mut e = Emitter::new(graph, form);
@@ -49,7 +49,7 @@ impl Emitter<'_> {
             outputs: SmallVec::new(),
         };
         if matches!(op, Op::Dequantize(_)) && self.kept(node.value(0)).is_some() {
-            // Placed where it is read.
+            // Constants are written with their consumers.
             return Ok(());
         }
         if let (Op::Dequantize(_), true) = (op, ops::feeds_real_contraction(graph, node.value(0))) {
@@ -79,7 +79,7 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Gives a value the tensors of another, which holds the same.
+    /// Maps a value to the tensors of another value with the same content.
     fn alias(&mut self, v: ValueId, source: ValueId) {
         if self.graph.ty(v).elem.qparams().is_some() {
             let stored = self.stored(source);
@@ -88,7 +88,7 @@ impl Emitter<'_> {
                 self.reals.insert(v, real);
             }
         } else if !self.reals.contains_key(&source) && self.graph.is_output(v) {
-            // The numbers behind integers take the name of the output.
+            // The dequantized tensor has the name of the output.
             let name = self.define(v);
             let stored = self.stored(source);
             if let Some(qparams) = self.graph.ty(source).elem.qparams() {
@@ -101,9 +101,9 @@ impl Emitter<'_> {
         }
     }
 
-    /// The real numbers that a contraction reads which computes with those. ONNX Runtime quantizes the weight and the bias
-    /// of convolutions that read a DequantizeLinear with one scale (WeightBiasQuantization): this one has its scale once
-    /// for each index of an axis, which means the same.
+    /// The float operand of a contraction that computes in floating point. ONNX Runtime quantizes weight and bias of
+    /// convolutions whose operand is a per-tensor DequantizeLinear (WeightBiasQuantization). A per-channel
+    /// DequantizeLinear with equal scales prevents this and has the same result.
     fn dequantize_apart(&mut self, node: NodeId) -> Result<(), Unsupported> {
         let (graph, v) = (self.graph, node.value(0));
         let source = graph.operands(node)[0];
@@ -111,7 +111,7 @@ impl Emitter<'_> {
         let ty = graph.ty(source);
         let wide = |(axis, d): (usize, &Dim)| d.known().filter(|&n| n > 1).map(|n| (axis, n));
         let axis = ty.shape.dims().iter().enumerate().skip(1).find_map(wide);
-        let qparams = ty.elem.qparams().ok_or("its operand lies on no grid")?;
+        let qparams = ty.elem.qparams().ok_or("its operand is not quantized")?;
         match (axis, qparams.tensor_map()) {
             (Some((axis, extent)), Some((scale, zero))) => {
                 let shape = Shape::known(&[extent]);
@@ -126,14 +126,14 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Outputs that are inputs, constants or other outputs too are copies.
+    /// Outputs that are inputs, constants or duplicates of other outputs are copied.
     fn outputs(&mut self) {
         let graph = self.graph;
         let mut copied = FxHashSet::default();
         for output in graph.outputs() {
             let is_quantized = graph.ty(output.value).elem.qparams().is_some();
             let tensor = if is_quantized { self.stored(output.value) } else { self.real(output.value) };
-            // One may be named several times.
+            // A tensor may be the output under several names.
             if tensor != output.name && copied.insert(&output.name) {
                 self.path = output.name.to_string();
                 self.push(Call::new("Identity"), &[tensor], std::slice::from_ref(&output.name));
@@ -142,19 +142,19 @@ impl Emitter<'_> {
     }
 }
 
-/// What the tensors of a node with values on grids hold: the one place that decides between QuantizeLinear and
-/// DequantizeLinear around an operator on real numbers, and one on integers.
+/// Decides the representation of a node with quantized values: a float operator between DequantizeLinear and
+/// QuantizeLinear, or an integer operator.
 fn numbers(form: WriteOptions, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
     let stored = match op {
         Op::Quantize(_) | Op::Dequantize(_) => false,
         Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
-        // What is looked up is as narrow as the table.
+        // The result has the storage type of the table.
         Op::Gather(_) => operands[0].elem.qparams().is_some(),
-        // Limits on one grid are integers.
+        // With equal quantization parameters the limits are integers.
         Op::Clamp(_) => operands[0].elem == results[0].elem,
         _ => {
             let is_quantized = |t: &TensorType| !t.elem.is_float();
-            // Products of matrices give real numbers too.
+            // Integer matrix products may have float results.
             let qparams = match op {
                 Op::MatMul(_) => is_quantized(operands[0]) && is_quantized(operands[1]),
                 _ => operands.iter().copied().chain(results).all(is_quantized),

@@ -1,4 +1,4 @@
-//! What ONNX takes, as ONNX Runtime runs it on processors.
+//! The target ONNX, as ONNX Runtime executes it on CPUs.
 
 use qcc_ir::ops::{
     Binary, BinaryFn, Conv, Granularity, MatMul, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode, ScatterFn, ScatterNd,
@@ -12,7 +12,7 @@ use super::ops::{elementwise, pool, reduce, resize};
 /// ONNX, run by ONNX Runtime: everything is row-major, activations are 8-bit unsigned.
 pub static TARGET: Target = target(kernel);
 
-/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are quantized.
+/// As [`TARGET`], with dynamic quantization of the activations of weight-only quantized products.
 pub static DYNAMIC: Target = target(dynamic_kernel);
 
 const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
@@ -30,8 +30,8 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
     }
 }
 
-/// Products of matrices have one scale for all activations (DynamicQuantizeLinear), or those with weights in blocks
-/// (MatMulNBits) one for each block of a row.
+/// Matrix products have one scale for all activations (DynamicQuantizeLinear), or with blockwise weights (MatMulNBits)
+/// one for each block of a row.
 fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let kernel = kernel(op, x)?;
     let weights = kernel.weights.filter(|_| matches!(op, Op::MatMul(_)) && x[1].rank() == 2);
@@ -41,36 +41,37 @@ fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     Some(kernel.weights(Weights { dynamic, blocks, ..weights }))
 }
 
-/// Kernels compute with 16-bit floats as with single precision.
+/// Kernels compute with F16 as well as with F32.
 const FLOAT: Kernel = Kernel { half: true, ..Kernel::REAL };
 
-/// What accumulates, orders by size, or tells places, stays in single precision.
+/// Accumulations, sorting and indices stay in F32.
 const SINGLE: Kernel = Kernel::REAL;
 
 const QUANTIZED: Quantized = Quantized::ANY;
 
-/// Limits to a result are the ends of its grid.
+/// A clamp of the result is part of its quantized range.
 const ARITHMETIC: Quantized = Quantized { fuses_clamp: true, ..QUANTIZED };
 
-/// Processors without instructions for it add two neighbouring products in 16 bits.
+/// Without VNNI-class instructions, kernels accumulate two adjacent products in saturating 16-bit integers.
 const PRODUCTS: Quantized = Quantized { pair_limit: Some(i16::MAX as i32), ..ARITHMETIC };
 
-/// A DequantizeLinear restores the weight when the model runs.
+/// A DequantizeLinear dequantizes the weight at run time.
 const WEIGHTS: Weights = Weights::ONE_SCALE;
 
-/// The sizes of MatMulNBits.
+/// Block sizes of MatMulNBits.
 const BLOCKS: Blocks =
     Blocks { fits: |extent, size| extent >= size && size >= 16 && size.is_power_of_two(), dynamic: |_| None };
 
-/// DequantizeLinear takes blocks of any size.
+/// DequantizeLinear supports blocks of any size.
 const RESTORED: Blocks = Blocks { fits: |_, _| true, dynamic: |_| None };
 
-/// Elements that arithmetic runs on.
+/// Element types with arithmetic.
 fn number(ty: &TensorType) -> bool {
     ty.elem.is_float() || matches!(ty.elem, Elem::I32 | Elem::I64)
 }
 
-/// The table of kernels. On integers are those that ONNX Runtime fuses with the QuantizeLinear and DequantizeLinear around.
+/// The table of kernels. Integer kernels are those that ONNX Runtime fuses with the surrounding QuantizeLinear and
+/// DequantizeLinear.
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let float = || x.iter().all(|t| t.elem.is_float());
     let moves = || FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
@@ -83,23 +84,23 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(moves()),
         Op::Unary(Unary { f }) => unary(*f, x),
         Op::Binary(Binary { f }) => binary(*f, x),
-        // Of a contraction's result, it is in the limits of the grid.
+        // The clamp of a contraction's result becomes its quantized range.
         Op::Clamp(_) => kernel(number(x[0]), moves()),
         Op::Select(_) => kernel(number(x[1]) || x[1].elem == Elem::U8, moves()),
         Op::Conv(c) => kernel(float(), convolution(c, x)),
-        // What is added to the end must be less than a step.
+        // The output padding must be smaller than the stride.
         Op::ConvTranspose(op) => {
             let fits = op.extra.iter().zip(&op.stride).all(|(extra, stride)| extra < stride);
             kernel(float() && fits, FLOAT.weights(Weights { axis: Some(1), ..WEIGHTS }))
         }
         Op::MatMul(m) => kernel(float(), product(m, x)),
-        // Each row of a matrix has a scale.
+        // One scale for each row of a weight matrix.
         Op::Recurrent(_) => kernel(float(), FLOAT.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
         Op::Pool(op @ Pool { f, dilation, .. }) => {
             let quantized = *f == PoolFn::Max || dilation.iter().all(|&d| d == 1);
             kernel(float() && pool::native(op), FLOAT.quantized_if(quantized, QUANTIZED))
         }
-        // The softmax on integers is slower than the real one, and a grid is too coarse for most of its operands.
+        // The integer softmax is slower than the float one, and 8 bits are too coarse for most of its operands.
         Op::LayerNorm(_) | Op::Softmax(_) => kernel(float(), FLOAT),
         Op::Reduce(op @ Reduce { f, .. }) => {
             let row = FLOAT.quantized_if(reduce::is_global_average(op, x[0]), QUANTIZED);
@@ -126,7 +127,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     }
 }
 
-/// Kernels for one filter a channel sum in 32 bits.
+/// Depthwise kernels accumulate in 32 bits.
 fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     let one_filter_a_channel = c.is_depthwise(&x[1].shape) && x[1].shape.dims()[0] == Dim::Known(c.groups);
     let pair_limit = PRODUCTS.pair_limit.filter(|_| !one_filter_a_channel);
@@ -134,7 +135,7 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), quantized).weights(Weights { axis: Some(0), ..WEIGHTS })
 }
 
-/// Products of matrices are fused without a QuantizeLinear behind them too, convolutions are not.
+/// Matrix products are fused without a following QuantizeLinear too, convolutions are not.
 fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let axis = (x[1].rank() == 2).then_some(usize::from(!m.transpose_b));
     let quantized = Quantized { weight_axis: axis, gives_real: true, ..PRODUCTS };
@@ -151,7 +152,7 @@ fn unary(f: UnaryFn, x: &[&TensorType]) -> Option<Kernel> {
         UnaryFn::Not => Some(FLOAT),
         UnaryFn::Abs | UnaryFn::Neg | UnaryFn::Sign => number(x[0]).then_some(FLOAT),
         UnaryFn::Sigmoid | UnaryFn::LeakyRelu { .. } => float.then_some(FLOAT.quantized(QUANTIZED)),
-        // On integers it is written as a sum.
+        // With integers it is written as an Add.
         UnaryFn::HardSigmoid { alpha, beta } => {
             float.then_some(FLOAT.quantized_if(alpha > 0.0 && beta > 0.0, QUANTIZED))
         }
@@ -166,12 +167,12 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     match f {
         Add | Mul => number(a).then_some(FLOAT.quantized_if(any_real, ARITHMETIC)),
         Sub | Div | Pow | Max | Min | Rem => number(a).then_some(FLOAT),
-        // Of floats, Mod gives the remainder with the sign of the dividend only.
+        // For floats, Mod only supports the remainder with the sign of the dividend.
         FloorMod => a.elem.is_integer().then_some(FLOAT),
         Less | LessEqual | Greater | GreaterEqual => number(a).then_some(FLOAT),
         Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(FLOAT),
         And | Or | Xor => Some(FLOAT),
-        // PRelu repeats the slope, never the data.
+        // PRelu broadcasts the slope only, never the data.
         Prelu => (a.elem.is_float() && broadcast(&a.shape, &b.shape).is_ok_and(|s| s == a.shape)).then_some(FLOAT),
         Atan2 | FloorDiv | SquaredDifference => None,
     }

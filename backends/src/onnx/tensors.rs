@@ -1,4 +1,4 @@
-//! The tensors of a file that is shown.
+//! The tensors of a disassembled graph.
 
 use bytes::Bytes;
 use qcc_formats::onnx::{DataType, DimensionValue, TypeValue, ValueInfoProto};
@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use crate::disassembly::{Extent, Tensor};
 
-/// The tensors of a graph as they become known.
+/// The tensors of a graph, collected while reading.
 #[derive(Default)]
 pub(super) struct Tensors {
     pub(super) all: Vec<Tensor>,
@@ -16,7 +16,7 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    /// The tensor of a name, new where there is none.
+    /// The tensor with a name, created if needed.
     pub(super) fn of(&mut self, name: &str) -> &mut Tensor {
         let next = self.all.len();
         let place = *self.places.entry(name.to_owned()).or_insert(next);
@@ -26,7 +26,7 @@ impl Tensors {
         &mut self.all[place]
     }
 
-    /// The tensor of a name, where there is one.
+    /// The tensor with a name, if known.
     pub(super) fn get(&self, name: &str) -> Option<&Tensor> {
         self.places.get(name).map(|&place| &self.all[place])
     }
@@ -47,12 +47,12 @@ impl Tensors {
     }
 }
 
-/// The name of an element.
+/// The name of an element type.
 pub(super) fn element(data_type: i32) -> String {
     DataType::try_from(data_type).map_or_else(|_| data_type.to_string(), |elem| elem.to_string())
 }
 
-/// An extent of a tensor: a number below 0 stands for none.
+/// An extent of a tensor; negative numbers mean open.
 pub(super) fn extent(n: i64) -> Extent {
     u64::try_from(n).map_or_else(|_| Extent::Open(n.to_string()), Extent::Known)
 }

@@ -16,13 +16,13 @@ fn write(g: &Graph, form: WriteOptions, files: &mut Memory) -> Result<Summary, V
     super::write(Checked::new(g, &TARGET)?, form, files)
 }
 
-/// What is in a file, without the digests of constants.
+/// The disassembly of a file, without the digests of constants.
 fn listing(file: Vec<u8>) -> String {
     let all = disassemble(&Bytes::from(file), &|name| Err(name.to_owned())).unwrap().to_string();
     all.lines().map(|l| l.split(" in ").next().unwrap().to_owned() + "\n").collect()
 }
 
-/// The listing of a graph's file, from its first node on.
+/// The operators of a graph's file as text.
 fn nodes(text: &str, form: WriteOptions) -> Vec<String> {
     let mut files = Memory::new("model.onnx");
     let summary = write(&graph(text), form, &mut files).unwrap();
@@ -54,16 +54,16 @@ const CLAMPED: &str = "graph g {
 ";
 
 #[test]
-fn limits_of_a_grid_need_no_operator() {
+fn limits_of_the_quantized_range_need_no_operator() {
     let implied = CLAMPED.replace("GRID", "0.02:0");
     let dequantized = ["DequantizeLinear"; 3];
     assert_eq!(operators(&implied, QDQ), [&dequantized[..], &["Conv", "QuantizeLinear", "Identity"]].concat());
     assert_eq!(operators(&implied, QOPERATOR), ["QLinearConv", "Identity"]);
-    // Below the zero point there are negative numbers.
+    // The range of c includes negative numbers.
     let wider = CLAMPED.replace("GRID", "0.02:5");
     assert_eq!(operators(&wider, QDQ), [&dequantized[..], &["Conv", "QuantizeLinear", "Clip"]].concat());
     assert_eq!(operators(&wider, QOPERATOR), ["QLinearConv", "Clip"]);
-    // 0 and 6 on the grid: 5 and 255, where it ends.
+    // 0 and 6 quantized: 5 and 255, the maximum.
     let listing = nodes(&wider, QOPERATOR);
     assert!(listing.contains(&"y = Clip c_quantized, c_zero_point, const \"Clip\"".to_owned()), "{listing:?}");
     assert!(listing.contains(&"c_zero_point: uint8 [] = [5]".to_owned()), "{listing:?}");
@@ -106,7 +106,7 @@ fn integers_of_more_axes_are_multiplied_as_matrices() {
 }
 
 #[test]
-fn a_weight_on_a_grid_beside_real_numbers() {
+fn weight_only_quantization() {
     let matmul = "graph g {
       %x: f32[2,4,3] = input
       %w: i8<axis 0: 0.5,0.25>[2,3] = const [1,2,3,4,5,6]
@@ -129,9 +129,9 @@ fn a_weight_on_a_grid_beside_real_numbers() {
     assert_eq!(operators(conv, QDQ), ["Cast", "Mul", "Conv"]);
 }
 
-/// ONNX Runtime would quantize the weight of a convolution of real numbers between integers.
+/// ONNX Runtime would quantize the weight of a float convolution between integers.
 #[test]
-fn real_contractions_between_integers_read_scales_of_an_axis() {
+fn float_contractions_between_integers_have_per_channel_operands() {
     let text = |middle: &str, read: &str| {
         format!(
             "graph g {{
@@ -158,7 +158,7 @@ fn real_contractions_between_integers_read_scales_of_an_axis() {
 }
 
 #[test]
-fn a_hard_sigmoid_between_grids_is_a_sum() {
+fn a_quantized_hard_sigmoid_is_an_add() {
     let text = "graph g {
       %x: u8<0.1:30>[4] = input
       %y: u8<0.0039:0>[4] = unary(f:HardSigmoid(alpha:0.2,beta:0.5)) %x
@@ -166,7 +166,7 @@ fn a_hard_sigmoid_between_grids_is_a_sum() {
     }
     ";
     assert_eq!(operators(text, QDQ), ["DequantizeLinear", "DequantizeLinear", "Add", "QuantizeLinear"]);
-    // Its numbers go beyond 1, where the sum would not stop.
+    // The range exceeds 1, where the sum would not be limited.
     let wider = text.replace("0.0039", "0.01");
     assert_eq!(operators(&wider, QDQ), ["DequantizeLinear", "HardSigmoid", "QuantizeLinear"]);
 }

@@ -1,4 +1,4 @@
-//! What is in a file.
+//! Disassembly of OpenVINO IR.
 
 use bytes::Bytes;
 use qcc_formats::openvino::{Info, Network, Node, Port, Tensor as Described};
@@ -8,10 +8,11 @@ use crate::disassembly::{
     Beside, Constant, Disassembly, Entry, Extent, Listing, Named, Operator, Quantization, Tensor, Unreadable, numbers,
 };
 
-/// The layers of a file: attributes, types, constants. `weights` is the name of the file of constants, which `beside` gives.
+/// The layers of a file: attributes, types, constants. `weights` is the name of the file of constants, which `beside`
+/// reads.
 ///
 /// # Errors
-/// Where it is no OpenVINO IR, or where bytes of a constant cannot be had.
+/// If it is not OpenVINO IR, or the bytes of a constant are not available.
 pub fn disassemble(xml: &[u8], weights: &str, beside: Beside<'_>) -> Result<Disassembly, Unreadable> {
     let network = Network::read(xml).map_err(|e| Unreadable::Invalid(e.to_string()))?;
     let constants = constants(&network, weights, beside)?;
@@ -44,7 +45,7 @@ pub fn disassemble(xml: &[u8], weights: &str, beside: Beside<'_>) -> Result<Disa
     Ok(all)
 }
 
-/// Element and bytes of each Const, by layer.
+/// Element type and bytes of each Const, by layer.
 type Constants = FxHashMap<usize, (&'static str, Bytes)>;
 
 fn constants(network: &Network, weights: &str, beside: Beside<'_>) -> Result<Constants, Unreadable> {
@@ -54,7 +55,7 @@ fn constants(network: &Network, weights: &str, beside: Beside<'_>) -> Result<Con
         let missing = |why: String| Unreadable::Missing { constant: layer.name.clone(), why };
         let file = match &file {
             Some(file) => file,
-            // Nothing needs no file.
+            // Empty constants need no file.
             None if stored.size == 0 => &Bytes::new(),
             None => file.insert(beside(weights).map_err(missing)?),
         };
@@ -67,7 +68,7 @@ fn constants(network: &Network, weights: &str, beside: Beside<'_>) -> Result<Con
     Ok(constants)
 }
 
-/// What tensors are called: by their layers' names, with a number where a layer has several results or a name comes again.
+/// The ids of tensors: the layers' names, with a number if a layer has several results or a name is not unique.
 fn ids(network: &Network) -> FxHashMap<Port, String> {
     let mut taken = FxHashSet::default();
     let mut ids = FxHashMap::default();
@@ -119,7 +120,8 @@ fn flatten(path: &str, info: &Info, out: &mut Vec<Entry>) {
     }
 }
 
-/// How integers stand for real numbers: results of FakeQuantize, and constants that are widened and multiplied by scales.
+/// Quantization parameters of tensors: results of FakeQuantize, and integer constants that are converted and multiplied
+/// by scales.
 fn quantizations(network: &Network, constants: &Constants) -> FxHashMap<Port, Quantization> {
     let reals = |port: Port| {
         let port = widened(network, port);
@@ -143,7 +145,7 @@ fn quantizations(network: &Network, constants: &Constants) -> FxHashMap<Port, Qu
                 let Some(scales) = reals(b) else { continue };
                 let zeros = zeros.into_iter().map(|z| z as i64).collect();
                 let mut found = quantization(scales, zeros, &network.tensor(b).dims, None);
-                // The axis of another shape is none of the constant's.
+                // If the shape was changed, the axis does not apply to the constant.
                 found.axis = found.axis.filter(|_| network.tensor(stored).dims.len() == network.tensor(a).dims.len());
                 all.insert(stored, found);
             }
@@ -153,7 +155,7 @@ fn quantizations(network: &Network, constants: &Constants) -> FxHashMap<Port, Qu
     all
 }
 
-/// The constant of integers that a factor of a product is, maybe under another shape, less which zero points.
+/// The integer constant behind a factor of a Multiply, possibly reshaped, and its zero points.
 fn integers(network: &Network, port: Port, reals: &impl Fn(Port) -> Option<Vec<f64>>) -> Option<(Port, Vec<f64>)> {
     let at = |port: Port| &network.layers[port.layer];
     let (mut port, zeros) = match (at(port).kind.as_str(), at(port).inputs.as_slice()) {
@@ -169,7 +171,7 @@ fn integers(network: &Network, port: Port, reals: &impl Fn(Port) -> Option<Vec<f
     (integers && stored != port).then_some((stored, zeros))
 }
 
-/// What a Convert reads, or the port itself.
+/// The operand of a Convert, or the port itself.
 fn widened(network: &Network, port: Port) -> Port {
     let layer = &network.layers[port.layer];
     match layer.inputs.as_slice() {
@@ -178,7 +180,7 @@ fn widened(network: &Network, port: Port) -> Port {
     }
 }
 
-/// Scales along one axis, or for each place of several.
+/// Quantization parameters. Scales have an axis if they vary along only one.
 fn quantization(scales: Vec<f64>, zeros: Vec<i64>, dims: &[Option<usize>], levels: Option<u32>) -> Quantization {
     let wide: Vec<usize> = (0..dims.len()).filter(|&axis| dims[axis] != Some(1)).collect();
     let axis = match wide.as_slice() {

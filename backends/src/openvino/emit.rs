@@ -1,4 +1,4 @@
-//! The network as it grows: what families write with.
+//! Construction of the network, used by the operator families.
 
 use std::fmt::Display;
 
@@ -13,38 +13,38 @@ pub(super) use crate::Unsupported;
 use crate::names::Names;
 use crate::pack::packed;
 
-/// The ports that a node's results lie at.
+/// The ports of a node's results.
 pub(super) type Ports = SmallVec<[Port; 1]>;
 
-/// A network and the bytes of its constants: each where it begins.
+/// A network and the bytes of its constants, with their offsets.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) net: Net,
     pub(super) constants: Vec<(u64, Bytes)>,
 }
 
-/// A node as its family writes it.
+/// The context of a node while it is written.
 pub(super) struct NodeContext {
     pub(super) values: qcc_ir::Operands,
-    /// Types of the operands; grids are part of them.
+    /// Types of the operands, including quantization parameters.
     pub(super) operands: SmallVec<[TensorType; 4]>,
     pub(super) results: Types,
 }
 
-/// The network as it grows.
+/// The network under construction.
 pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
-    /// True where values are put on grids.
+    /// True if the graph has quantized activations.
     pub(super) quantizes: bool,
     pub(super) written: Written,
-    /// Where bytes begin that the file of constants holds already.
+    /// Offsets of the bytes that are already in the file of constants.
     offsets: FxHashMap<Bytes, u64>,
-    /// Layers of constants, by element, extents and place.
+    /// Layers of constants, by element type, extents and offset.
     constants: FxHashMap<(Element, Vec<usize>, u64), Port>,
-    /// Constants of the graph, by the shape that they are read with and that of their integers in the file.
+    /// Constants of the graph, by the shape in which they are used and the shape of their integers in the file.
     known: FxHashMap<(ValueId, Shape, Shape), Port>,
     pub(super) ports: FxHashMap<ValueId, Port>,
-    /// What the layers are named after that are being written.
+    /// The name prefix of the layers that are being written.
     pub(super) scope: String,
     /// Names of layers.
     names: Names,
@@ -59,22 +59,22 @@ pub(super) fn attribute(name: &'static str, value: impl Display) -> Attribute {
     (name, value.to_string())
 }
 
-/// A list as attributes spell it.
+/// A list in the notation of attributes.
 pub(super) fn list(values: &[usize]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<String>>().join(", ")
 }
 
-/// A constant as it is stored.
+/// A constant in its stored form.
 pub(super) struct Literal<'g> {
     /// The bytes.
     pub(super) stored: &'g Tensor,
-    /// Stored as `F16`, read as `F32`.
+    /// Stored as `F16`, used as `F32`.
     pub(super) widened: bool,
 }
 
 impl<'g> Emitter<'g> {
     pub(super) fn new(graph: &'g Graph, info: Vec<Info>) -> Self {
-        // The names that users see are reserved: no value in between takes them.
+        // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
         graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
@@ -100,7 +100,7 @@ impl<'g> Emitter<'g> {
         }
     }
 
-    /// Adds a layer with a result of each of these types.
+    /// Adds a layer with results of these types.
     pub(super) fn op_many(
         &mut self,
         operation: Operation,
@@ -122,12 +122,12 @@ impl<'g> Emitter<'g> {
         self.op_many(operation, data, inputs, &[ty])[0]
     }
 
-    /// An element-wise operation of two operands.
+    /// A binary element-wise operation.
     pub(super) fn binary(&mut self, kind: &'static str, a: Port, b: Port, ty: &TensorType) -> Port {
         self.op(Operation(kind, 1), &[attribute("auto_broadcast", "numpy")], &[a, b], ty)
     }
 
-    /// The same numbers as another element.
+    /// Convert to another element type.
     pub(super) fn convert(&mut self, x: Port, ty: &TensorType) -> Port {
         let to = element(&ty.elem).name();
         self.op(Operation("Convert", 1), &[attribute("destination_type", to)], &[x], ty)
@@ -162,7 +162,7 @@ impl<'g> Emitter<'g> {
         }
     }
 
-    /// The constant that a value is, where it is one.
+    /// The constant of a value, if it is one.
     pub(super) fn literal(&self, v: ValueId) -> Option<Literal<'g>> {
         let graph = self.graph;
         match graph.producer(v) {
@@ -175,21 +175,21 @@ impl<'g> Emitter<'g> {
         }
     }
 
-    /// A value with its elements, in order, under another shape. Constants are stored with it; those that are stored
-    /// narrow are widened by layers behind them, as plugins know it.
+    /// A value reshaped, with its elements in order. Constants are stored in that shape; those in narrow types are
+    /// followed by layers that convert them, in the pattern that the plugin recognizes.
     pub(super) fn shaped(&mut self, v: ValueId, shape: &Shape) -> Port {
         self.stored_as(v, shape, shape)
     }
 
-    /// As [`Emitter::shaped`], for a weight that the plugin is to widen when it loads the model. Where it could read narrow
-    /// weights it widens those of a convolution at each run, or takes it for a product and fails: behind a Reshape it
-    /// sees no narrow weights.
+    /// As [`Emitter::shaped`], for a weight that the plugin must dequantize when it loads the model. If it recognized
+    /// the quantized weight, it would dequantize that of a convolution at each inference, or treat it as a matrix
+    /// product and fail. A Reshape hides the pattern.
     pub(super) fn widened(&mut self, v: ValueId, shape: &Shape) -> Port {
         let flat = shape.elements().map(|n| Shape::known(&[n]));
         self.stored_as(v, shape, &flat.unwrap_or_else(|| shape.clone()))
     }
 
-    /// A value under a shape; the integers of a constant on a grid lie in the file with another one.
+    /// A value in a shape; the integers of a quantized constant have the shape `file` in the file.
     fn stored_as(&mut self, v: ValueId, shape: &Shape, file: &Shape) -> Port {
         let Some(literal) = self.literal(v) else {
             let (x, ty) = (self.port(v), self.graph.ty(v));
@@ -249,8 +249,8 @@ impl<'g> Emitter<'g> {
         self.binary("Multiply", port, scale, &ty(Elem::F32))
     }
 
-    /// The numbers of a weight with a scale for each run of `size` indices of `axis`, which are an axis of their own
-    /// until they are multiplied.
+    /// The dequantized values of a blockwise quantized weight. The blocks of `size` indices of `axis` are an axis of
+    /// their own until they are multiplied by the scales.
     fn blocks(&mut self, tensor: &Tensor, qparams: &QuantParams, [axis, size]: [usize; 2], shape: &Shape) -> Port {
         let runs = |length: usize| {
             let mut dims = tensor.dims();
@@ -271,7 +271,7 @@ impl<'g> Emitter<'g> {
         self.constant_of(element(&ty.elem), ty, bytes)
     }
 
-    /// A constant of the given bytes and extents. The same constant is one layer.
+    /// A constant of the given bytes and extents. Equal constants share a layer.
     fn constant_of(&mut self, element: Element, ty: &TensorType, bytes: Bytes) -> Port {
         let dims: Vec<usize> = ty.shape.dims().iter().filter_map(Dim::known).collect();
         let size = bytes.len();
@@ -292,12 +292,12 @@ impl<'g> Emitter<'g> {
         port
     }
 
-    /// Where bytes begin in the file of constants. Equal bytes are stored once.
+    /// The offset of bytes in the file of constants. Equal bytes are stored once.
     fn place(&mut self, bytes: Bytes) -> u64 {
         if let Some(&offset) = self.offsets.get(&bytes) {
             return offset;
         }
-        // Large constants begin at cache lines, and small ones at multiples of their length.
+        // Large constants are aligned to cache lines, small ones to their length rounded up to a power of two.
         let align = bytes.len().next_power_of_two().min(ALIGNMENT) as u64;
         let end = self.written.constants.last().map_or(0, |(at, bytes)| at + bytes.len() as u64);
         let offset = end.next_multiple_of(align);
@@ -306,7 +306,7 @@ impl<'g> Emitter<'g> {
         offset
     }
 
-    /// A constant of plain numbers.
+    /// A constant without quantization.
     pub(super) fn numbers<T: Scalar>(&mut self, ty: &TensorType, values: &[T]) -> Port {
         self.constant(ty, Bytes::copy_from_slice(bytemuck::cast_slice(values)))
     }
@@ -331,7 +331,7 @@ impl<'g> Emitter<'g> {
         self.numbers(&TensorType::f32(&[]), &[value])
     }
 
-    /// A constant scalar of an element.
+    /// A constant scalar of an element type.
     pub(super) fn scalar_of(&mut self, elem: &Elem, value: f32) -> Result<Port, Unsupported> {
         let value = Op::from(Cast { to: elem.real() })
             .eval(&[&Tensor::scalar(value)])
@@ -340,12 +340,12 @@ impl<'g> Emitter<'g> {
         Ok(self.constant(value.ty(), value.data().clone()))
     }
 
-    /// The same elements under the extents of a type, of which one at most is open. A first extent that stays is written as
-    /// such, so that whoever reads the model may give it another batch.
+    /// Reshape to the extents of a type, of which at most one is open. An unchanged first extent is marked as such, so
+    /// that users may change the batch size.
     pub(super) fn reshape(&mut self, x: Port, ty: &TensorType) -> Port {
         let dims = ty.shape.dims();
         if dims.is_empty() {
-            // The plugin ends the process on a Reshape to no axes.
+            // The plugin crashes on a Reshape to a scalar.
             let all: Vec<usize> = (0..self.written.net.tensor(x).dims.len()).collect();
             let inputs = [x, self.axes(&all)];
             return self.op(Operation("Squeeze", 1), &[], &inputs, ty);
@@ -365,10 +365,10 @@ impl<'g> Emitter<'g> {
 pub(super) const CONST: Operation = Operation("Const", 1);
 pub(super) const PARAMETER: Operation = Operation("Parameter", 1);
 
-/// Bytes of a cache line.
+/// Size of a cache line in bytes.
 const ALIGNMENT: usize = 64;
 
-/// Extents under which the scales of a grid broadcast to a value of type `ty` whose elements have the given shape.
+/// Shape in which the scales of a quantized type broadcast to a value of type `ty` whose elements have the given shape.
 pub(super) fn along(qparams: &QuantParams, ty: &TensorType, shape: &Shape) -> Vec<usize> {
     let Affine::PerAxis { axis, scales } = &qparams.map else { return Vec::new() };
     let inner = |dims: &[Dim]| dims.iter().filter_map(Dim::known).product::<usize>();
@@ -378,12 +378,12 @@ pub(super) fn along(qparams: &QuantParams, ty: &TensorType, shape: &Shape) -> Ve
     (0..dims.len()).map(extent).collect()
 }
 
-/// What a value is stored as at the model's own inputs and outputs.
+/// The element type of a value at the model's inputs and outputs.
 pub(super) fn stored(elem: &Elem) -> Elem {
     elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem())
 }
 
-/// The format's name for an element; values on grids are the real numbers that they stand for.
+/// The format's name of an element type; quantized values are represented as floats.
 pub(super) fn element(elem: &Elem) -> Element {
     match elem {
         Elem::Bool => Element::Boolean,

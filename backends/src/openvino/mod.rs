@@ -25,11 +25,11 @@ pub use disassemble::disassemble;
 use emit::Written;
 pub use target::{DYNAMIC, TARGET};
 
-/// Extension of the file of constants, behind the stem of the main one.
+/// Extension of the file of constants, after the stem of the main file.
 pub const WEIGHTS: &str = "bin";
 
-/// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All that cannot be written is reported together, and then nothing is
-/// written.
+/// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All nodes that cannot be written are reported
+/// together, and then nothing is written.
 pub(crate) fn write(
     graph: Checked<'_>,
     attachments: &Attachments,
@@ -46,7 +46,7 @@ pub(crate) fn write(
     })
 }
 
-/// Writes all files and gives their length together.
+/// Writes all files and returns their total length.
 fn store(written: &Written, files: &mut dyn Files) -> io::Result<u64> {
     let (main, constants) = (files.main().to_owned(), files.beside(WEIGHTS));
     let mut bytes = written.net.write(files.create(&main)?)?;

@@ -1,4 +1,4 @@
-//! From graph to layers: node by node.
+//! Conversion of a graph into layers, node by node.
 
 use qcc_formats::openvino::{Info, Layer, Operation};
 use qcc_ir::diagnostic::Diagnostic;
@@ -11,7 +11,7 @@ use crate::Attachments;
 
 const RESULT: Operation = Operation("Result", 1);
 
-/// The network of a graph, or everything that cannot be written.
+/// The network of a graph, or all nodes that cannot be written.
 pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Written, Vec<Diagnostic>> {
     let graph = checked.graph();
     let value = |(key, value): &(String, String)| Info::Value(key.clone(), value.clone());
@@ -24,7 +24,7 @@ pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Wr
         e.input(v);
     }
     for node in graph.order() {
-        // Constants are written for those who read them.
+        // Constants are written with their consumers.
         let constant = e.literal(node.value(0)).is_some();
         if constant || matches!(graph.op(node), Op::Input(_)) {
             continue;
@@ -40,8 +40,8 @@ pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Wr
     if refused.is_empty() { Ok(e.written) } else { Err(refused) }
 }
 
-/// Keeps the plugin from dynamic quantization, which it would do to all activations of products with narrow weights that
-/// it does not compute with integers, where the graph does not ask for it.
+/// Disables the plugin's dynamic quantization if the graph does not request it. By default the plugin applies it to the
+/// activations of all products with quantized weights that are not integer products.
 fn runtime_options(graph: &Graph) -> Option<Info> {
     let narrow = |v: ValueId| {
         let behind = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
@@ -97,7 +97,7 @@ impl Emitter<'_> {
                 *port = ops::quantize::place(self, *port, ty)?;
             }
         }
-        // The layer that gives the result stands for the node; a border of grids stands for none.
+        // The layer that produces the result has the node's name; FakeQuantize layers have none.
         if ports[0].layer >= first && !matches!(op, Op::Quantize(_)) {
             let scope = std::mem::take(&mut self.scope);
             self.rename(ports[0], &scope);
@@ -114,15 +114,15 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Results of a refused node, for those who read them: the others are to be refused by name as well.
+    /// Placeholder results of a refused node, so that the nodes that use them are checked as well.
     fn stand_in(&mut self, node: NodeId) {
         let types = self.graph.result_types(node);
         let ports = self.op_many(CONST, &[], &[], &types.iter().collect::<Vec<&TensorType>>());
         self.ports.extend(self.graph.results(node).zip(ports));
     }
 
-    /// Names a value as a result of the model. A tensor has one name only: an input, a constant or what is a result
-    /// already is copied.
+    /// Makes a value a result of the model under a name. A tensor has only one name: an input, a constant or a tensor
+    /// that already is a result is copied.
     fn output(&mut self, name: &str, v: ValueId) -> Result<(), Unsupported> {
         self.scope = name.to_owned();
         let ty = self.graph.ty(v);

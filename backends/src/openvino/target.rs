@@ -1,4 +1,4 @@
-//! What OpenVINO IR takes.
+//! The target OpenVINO IR.
 
 use qcc_ir::ops::{
     Binary, BinaryFn, Conv, Granularity, MatMul, Op, Pad, PadMode, Pool, PoolFn, Reduce, ReduceFn, Resize, ResizeMode,
@@ -12,8 +12,8 @@ use super::ops::{elementwise, recurrent, resize};
 /// OpenVINO IR, run by its CPU plugin: everything is row-major.
 pub static TARGET: Target = target(kernel);
 
-/// As [`TARGET`], with activations of products quantized when the model runs where their weights alone are quantized: the
-/// plugin's default, by which each group of 32 numbers of a row share a scale.
+/// As [`TARGET`], with dynamic quantization of the activations of weight-only quantized products: the plugin's default,
+/// with one scale for each group of 32 elements of a row.
 pub static DYNAMIC: Target = target(dynamic_kernel);
 
 const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
@@ -22,7 +22,7 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         kernel,
         image_layout: Layout::row_major,
         index: Elem::I64,
-        // The plugin stores 64-bit integers as ones of 32 bits.
+        // The plugin computes 64-bit integers as 32-bit ones.
         integers: Elem::I32,
         negative_indices: true,
         activation: StorageType::U8,
@@ -32,10 +32,10 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
     }
 }
 
-/// The plugin's `DYNAMIC_QUANTIZATION_GROUP_SIZE`, unless the model says another.
+/// The plugin's default `DYNAMIC_QUANTIZATION_GROUP_SIZE`.
 const GROUP: usize = 32;
 
-/// Blocks of the weight must hold whole groups.
+/// The block size of the weight must be a multiple of the group size.
 fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let kernel = kernel(op, x)?;
     let Some(weights) = kernel.weights.filter(|_| matches!(op, Op::MatMul(_))) else { return Some(kernel) };
@@ -48,8 +48,8 @@ const REAL: Kernel = Kernel::REAL;
 
 const QUANTIZED: Quantized = Quantized::ANY;
 
-/// Products are real numbers, on which the activation behind works before they are quantized. Processors without
-/// instructions for it add two neighbouring products in 16 bits.
+/// Contractions have float results; a fused activation function is applied before quantization. Without VNNI-class
+/// instructions, kernels accumulate two adjacent products in saturating 16-bit integers.
 const PRODUCTS: Quantized = Quantized {
     gives_quantized: false,
     gives_real: true,
@@ -58,15 +58,15 @@ const PRODUCTS: Quantized = Quantized {
     ..QUANTIZED
 };
 
-/// Products with a constant matrix read quantized weights; convolutions restore them when the model is loaded, and only the
-/// file is smaller.
+/// Products with a constant matrix use quantized weights at run time. Weights of convolutions are dequantized when the
+/// model is loaded: only the file is smaller.
 const WEIGHTS: Weights = Weights::ONE_SCALE;
 
 /// Blocks are an axis of their own.
 const BLOCKS: Blocks = Blocks { fits: |extent, size| extent % size == 0, dynamic: |_| None };
 
-/// The table of kernels. On integers are contractions, and what stays on integers between two of them. Everything else works
-/// on real numbers, and the plugin runs it at the end of the contraction before it.
+/// The table of kernels. Integer kernels are contractions, and operators that pass integers from one to another. All
+/// others compute in floating point, and the plugin fuses them into the preceding contraction.
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let moves = || REAL.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
     let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
@@ -84,13 +84,13 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             Some(REAL.quantized(products).weights(Weights { axis: Some(1), ..WEIGHTS }))
         }
         Op::MatMul(m) => Some(product(m, x)),
-        // Each row of a matrix has a scale.
+        // One scale for each row of a weight matrix.
         Op::Recurrent(_) => {
             kernel(recurrent::native(x), REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS }))
         }
         Op::Pool(Pool { f, dilation, .. }) => {
             let fits = dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1));
-            // A mean is real: the grid goes behind it.
+            // A mean is a float, which is quantized afterwards.
             kernel(fits, REAL.quantized_if(*f == PoolFn::Max, QUANTIZED))
         }
         Op::Resize(op @ Resize { mode, .. }) => {
@@ -108,9 +108,9 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::DepthToSpace(_) | Op::SpaceToDepth(_) => Some(moves()),
         Op::Pad(Pad { mode: PadMode::Constant(0.0), .. }) => Some(moves()),
         Op::Pad(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(REAL),
-        // Real numbers are restored, by a scale for each row.
+        // Rows are dequantized, with one scale for each.
         Op::Gather(_) => Some(REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
-        // Data and indices differ along the axis alone.
+        // Data and indices may only differ in their extent along the axis.
         Op::GatherElements(op) => {
             let [data, indices] = [0, 1].map(|i| x[i].shape.with(op.axis, 1));
             kernel(data == indices, REAL)
@@ -119,13 +119,14 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     }
 }
 
-/// Products with a constant weight, beside an activation with its zero point so, or two of computed factors.
+/// Products of a quantized activation with a constant weight, or of two computed operands, with their rules for the
+/// zero points.
 const fn products(weight_axis: Option<usize>, zero_point: ZeroPoint, zero_points: [ZeroPoint; 2]) -> Quantized {
     Quantized { weight_axis, zero_point, zero_points, ..PRODUCTS }
 }
 
-/// What a convolution reads becomes unsigned: one FakeQuantize for it and for a product would leave all its readers real.
-/// Kernels for one filter a channel sum in 32 bits.
+/// The activation of a convolution is unsigned: a FakeQuantize that a convolution shares with a matrix product would
+/// make all its consumers float. Depthwise kernels accumulate in 32 bits.
 fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     let one_filter_a_channel = c.is_depthwise(&x[1].shape) && x[1].shape.dims()[0] == Dim::Known(c.groups);
     let zeros = [ZeroPoint::AnyPerConsumer, ZeroPoint::Symmetric];
@@ -134,8 +135,8 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     REAL.quantized(Quantized { pair_limit, ..products }).weights(Weights { axis: Some(0), ..WEIGHTS })
 }
 
-/// Products with a constant matrix take a zero point anywhere. Those of two computed matrices are real where it is neither
-/// in the middle nor at the end.
+/// Products with a constant matrix accept any zero point. Products of two computed matrices are computed in floating
+/// point unless the zero point is the middle or the end of the range.
 fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let axis = Some(usize::from(!m.transpose_b));
     let products = products(axis, ZeroPoint::Any, [ZeroPoint::SymmetricOrUnsigned, ZeroPoint::Symmetric]);
@@ -143,7 +144,7 @@ fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     REAL.quantized(products).weights(Weights { axis, blocks, ..WEIGHTS })
 }
 
-/// Integers whose sums and products the plugin limits to their range, where they should wrap around.
+/// Integer types for which the plugin's sums and products saturate instead of wrapping around.
 fn saturates(ty: &TensorType) -> bool {
     matches!(ty.elem, Elem::I8 | Elem::U8 | Elem::I16)
 }
@@ -153,9 +154,9 @@ fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
     let has = match f {
         Reciprocal | Rsqrt | Threshold { .. } => false,
         Abs | Neg | Sign => !saturates(x),
-        // It has an operation of its own.
+        // It has its own operation, HSigmoid.
         HardSigmoid { alpha, beta } if (alpha, beta) == (1.0 / 6.0, 0.5) => true,
-        // The plugin takes coefficients of 0 for ones that are not given.
+        // The plugin ignores coefficients of 0.
         HardSigmoid { alpha: a, beta: b } | Selu { alpha: a, gamma: b } => a != 0.0 && b != 0.0,
         _ => true,
     };
@@ -167,7 +168,7 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     let [a, b] = [x[0], x[1]];
     let has = match f {
         Add | Sub | Mul | Div | Pow | Rem | FloorMod | SquaredDifference => !saturates(a),
-        // The plugin's division truncates whatever the operation says.
+        // The plugin's integer division always truncates.
         FloorDiv => !a.elem.is_integer(),
         Prelu => !a.elem.is_integer() && elementwise::slope(&a.shape, &b.shape).is_some(),
         Atan2 => false,

@@ -102,7 +102,7 @@ fn narrow_floats_are_widened_at_the_constant() {
 }
 
 #[test]
-fn a_grid_is_a_fake_quantize_with_its_ends() {
+fn a_quantized_type_is_a_fake_quantize_with_its_range() {
     let (xml, constants) = written(
         "graph g {
           %x: f32[2] = input

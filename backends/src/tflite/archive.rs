@@ -1,11 +1,11 @@
-//! An archive behind the model.
+//! The archive appended to a model.
 
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
 
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-/// A ZIP archive of these entries, to be appended to a file at `offset`; nothing where there are none.
+/// A ZIP archive of these entries, to be appended to a file at `offset`; empty if there are no entries.
 pub(super) fn archive(entries: &[(String, Vec<u8>)], offset: u64) -> io::Result<Vec<u8>> {
     if entries.is_empty() {
         return Ok(Vec::new());
@@ -20,7 +20,7 @@ pub(super) fn archive(entries: &[(String, Vec<u8>)], offset: u64) -> io::Result<
     Ok(zip.finish()?.archive.into_inner())
 }
 
-/// An archive behind `offset` bytes of something else: the places that it records count from there.
+/// A writer at `offset` of a file: positions in the archive are relative to the start of the file.
 struct Behind {
     offset: u64,
     archive: Cursor<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! What is in a file.
+//! Disassembly of TFLite files.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 
 use crate::disassembly::{self, Constant, Digest, Disassembly, Extent, Listing, Named, Operator, Quantization, Tensor};
 
-/// The tables of a file: tensors, operators with their options, quantization.
+/// The contents of a file: tensors, operators with their options, quantization parameters.
 ///
 /// # Errors
-/// Where it is no TFLite file.
+/// If it is not a TFLite file.
 pub fn disassemble(file: &Bytes) -> Result<Disassembly, ReadError> {
     let model = Model::read(file)?;
     let mut all = Disassembly::new("tflite");
@@ -39,7 +39,7 @@ pub fn disassemble(file: &Bytes) -> Result<Disassembly, ReadError> {
         };
         all.metadata.push(entry(&named.name, value));
     }
-    // A buffer may stand behind any number of tensors.
+    // A buffer may be shared by any number of tensors.
     let mut digests = FxHashMap::default();
     for (i, subgraph) in model.subgraphs.iter().enumerate() {
         all.graphs.push(listing(&model, i, subgraph, &mut digests));
@@ -58,9 +58,9 @@ fn listing(model: &Model, index: usize, subgraph: &SubGraph, digests: &mut FxHas
     }
 }
 
-/// Inputs or outputs by the names that the signature gives, else by those of the tensors.
+/// Inputs or outputs by their names in the signature, else by the names of the tensors.
 fn interface(subgraph: &SubGraph, tensors: &[i32], signature: &[TensorMap]) -> Vec<Named> {
-    // A tensor may be given under several names: first to last.
+    // A tensor may have several names: they are used in order.
     let mut given: FxHashMap<i64, Vec<&String>> = FxHashMap::default();
     for map in signature.iter().rev() {
         given.entry(map.tensor_index.into()).or_default().push(&map.name);
@@ -86,7 +86,7 @@ fn tensor(model: &Model, index: usize, tensor: &Described, digests: &mut FxHashM
         let digest = *digests.entry(tensor.buffer).or_insert_with(|| Digest::of(data));
         Constant::known(&element, data, digest)
     });
-    // What the tensor is besides a dense array.
+    // Other properties of the tensor.
     let sparse = tensor.sparsity.as_ref().map(|s| format!("sparse {}", Digest::of(format!("{s:?}").as_bytes())));
     Tensor {
         id: format!("%{index}"),
@@ -101,7 +101,7 @@ fn tensor(model: &Model, index: usize, tensor: &Described, digests: &mut FxHashM
 
 fn quantization(scales: &Scales) -> Option<Quantization> {
     let axis = usize::try_from(scales.dimension).ok().filter(|_| scales.scale.len() > 1);
-    // All zero points of several scales are the same in most files.
+    // Most files have equal zero points for all scales.
     let same = scales.zero_point.first().filter(|&first| scales.zero_point.iter().all(|z| z == first));
     (!scales.scale.is_empty()).then(|| Quantization {
         axis,

@@ -1,4 +1,4 @@
-//! The tables as they grow: what families write with.
+//! Construction of the tables, used by the operator families.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 pub(super) use crate::Unsupported;
 use crate::names::Names;
 
-/// A node as its family writes it: tensors for its operands and results, and their types.
+/// The context of a node while it is written: tensors and types of its operands and results.
 pub(super) struct NodeContext<'g> {
     pub(super) node: NodeId,
     pub(super) values: qcc_ir::Operands,
@@ -21,12 +21,12 @@ pub(super) struct NodeContext<'g> {
     pub(super) results: Types,
     pub(super) inputs: SmallVec<[i32; 4]>,
     pub(super) outputs: SmallVec<[i32; 2]>,
-    /// The activation that the operator applies to its result.
+    /// The activation function that is fused into the operator.
     pub(super) activation: Activation,
     pub(super) graph: &'g Graph,
 }
 
-/// The tables as they grow.
+/// The tables under construction.
 pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
     tensors: Vec<Tensor>,
@@ -35,16 +35,16 @@ pub(super) struct Emitter<'g> {
     buffers: Vec<Buffer>,
     buffer_of: FxHashMap<Bytes, u32>,
     pub(super) tensor_of: FxHashMap<ValueId, i32>,
-    /// Constants that no value of the graph stands for, by element, shape and buffer.
+    /// Constants that are not values of the graph, by element type, shape and buffer.
     constants: FxHashMap<(Stored, Vec<i32>, u32), i32>,
     names: Names,
-    /// Nodes that the operator of another does, too.
+    /// Nodes that are fused into the operator of another node.
     pub(super) fused: FxHashSet<NodeId>,
 }
 
 impl<'g> Emitter<'g> {
     pub(super) fn new(graph: &'g Graph) -> Self {
-        // The names that users see are reserved: no value in between takes them.
+        // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
         graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
@@ -53,7 +53,7 @@ impl<'g> Emitter<'g> {
             tensors: Vec::new(),
             operators: Vec::new(),
             codes: Vec::new(),
-            // Buffer 0 stands for "no bytes".
+            // Buffer 0 means "no data".
             buffers: vec![Buffer::default()],
             buffer_of: FxHashMap::default(),
             tensor_of: FxHashMap::default(),
@@ -87,7 +87,7 @@ impl<'g> Emitter<'g> {
         tensor
     }
 
-    /// True where indices are 64-bit in the graph but nobody reads more than 32 bits of them, as the kernels give.
+    /// True for 64-bit indices of the graph whose consumers need only 32 bits, the type that kernels produce.
     pub(super) fn narrowed(&self, v: ValueId) -> bool {
         let narrow = |op: &Op| matches!(op, Op::Cast(c) if c.to == Elem::I32);
         let users = self.graph.users(v);
@@ -99,7 +99,7 @@ impl<'g> Emitter<'g> {
         index && !self.graph.is_output(v) && !users.is_empty() && users.iter().all(|&(n, _)| narrow(self.graph.op(n)))
     }
 
-    /// A new tensor for a value between operators of one node.
+    /// A new tensor for an intermediate value within one node.
     pub(super) fn scratch(&mut self, ty: &TensorType, node: NodeId) -> i32 {
         let path = self.graph.origin(node).path();
         let name = if path.is_empty() { self.graph.op(node).kind().name() } else { path };
@@ -107,12 +107,12 @@ impl<'g> Emitter<'g> {
         self.push(Tensor { name, ..describe(ty) })
     }
 
-    /// Stores a tensor as another element.
+    /// Changes the stored element type of a tensor.
     pub(super) fn store_as(&mut self, tensor: i32, elem: Stored) {
         self.tensors[tensor as usize].elem = elem;
     }
 
-    /// The element that the tensor is stored as.
+    /// The stored element type of a tensor.
     pub(super) fn elem(&self, tensor: i32) -> Stored {
         self.tensors[tensor as usize].elem
     }
@@ -146,7 +146,7 @@ impl<'g> Emitter<'g> {
         self.constant(&TensorType::new(Elem::I32, Shape::scalar()), &[value as i32])
     }
 
-    /// A constant of the given type. The same constant is one tensor, unless it lies on a grid.
+    /// A constant of the given type. Equal constants share a tensor, unless they are quantized.
     pub(super) fn constant<T: Scalar>(&mut self, ty: &TensorType, values: &[T]) -> i32 {
         let buffer = self.buffer(Bytes::copy_from_slice(bytemuck::cast_slice(values)));
         let tensor = describe(ty);
@@ -165,7 +165,7 @@ impl<'g> Emitter<'g> {
         index
     }
 
-    /// A constant scalar that an operand of type `ty` can be combined with.
+    /// A constant scalar that can be combined with an operand of type `ty`.
     pub(super) fn scalar(&mut self, ty: &TensorType, value: f32) -> Result<i32, Unsupported> {
         let scalar = TensorType::new(ty.elem.clone(), Shape::scalar());
         Ok(match &ty.elem {
@@ -209,7 +209,7 @@ impl<'g> Emitter<'g> {
         });
     }
 
-    /// The bytes of a tensor under another shape, in a new tensor.
+    /// A tensor reshaped into a new tensor.
     pub(super) fn reshape(&mut self, tensor: i32, ty: &TensorType) -> Result<i32, Unsupported> {
         let name = self.tensors[tensor as usize].name.clone();
         let name = self.unique(&name);
@@ -218,7 +218,7 @@ impl<'g> Emitter<'g> {
         Ok(result)
     }
 
-    /// The bytes of a tensor under the shape of another, whose type is `ty`.
+    /// A tensor reshaped into another one, whose type is `ty`.
     pub(super) fn reshape_into(&mut self, tensor: i32, result: i32, ty: &TensorType) -> Result<(), Unsupported> {
         let shape = ty.layout.physical(&ty.shape);
         if shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
@@ -263,7 +263,7 @@ impl<'g> Emitter<'g> {
     }
 }
 
-/// A tensor of a type, without name and bytes. Open extents are 1 in the shape and -1 in the signature.
+/// A tensor of a type, without name and data. Open extents are 1 in the shape and -1 in the signature.
 fn describe(ty: &TensorType) -> Tensor {
     let shape = ty.layout.physical(&ty.shape);
     let extents = |open: i32| shape.dims().iter().map(|d| d.known().map_or(open, |n| n as i32)).collect();
@@ -291,7 +291,7 @@ fn quantization(qparams: &QuantParams, layout: &Layout) -> Quantization {
     }
 }
 
-/// The schema's number for an element.
+/// The schema's number of an element type.
 pub(super) fn stored(elem: &Elem) -> Stored {
     match elem {
         Elem::Bool => Stored::BOOL,
@@ -306,15 +306,15 @@ pub(super) fn stored(elem: &Elem) -> Stored {
     }
 }
 
-/// The stored integer nearest to a real number.
+/// A float quantized to its nearest integer.
 fn stored_integer(qparams: &QuantParams, value: f32) -> Result<i32, Unsupported> {
-    let (scale, zero) = qparams.tensor_map().ok_or("a number on a grid with several scales")?;
+    let (scale, zero) = qparams.tensor_map().ok_or("a constant with per-channel scales")?;
     let (lo, hi) = qparams.storage.range();
     let q = (f64::from(value) / f64::from(scale)).round_ties_even() + f64::from(zero);
     Ok(q.clamp(lo.into(), hi.into()) as i32)
 }
 
-/// The version of an operator for the element of its data: as float, as 8-bit and as 16-bit integer.
+/// The version of an operator by the element type of its data: float, 8-bit and 16-bit integer.
 pub(super) fn version(ty: &TensorType, float: i32, int8: i32, int16: i32) -> i32 {
     match stored(&ty.elem) {
         Stored::INT8 => int8,

@@ -35,8 +35,8 @@ mod target;
 pub use disassemble::disassemble;
 pub use target::TARGET;
 
-/// Writes a graph that was checked for [`TARGET`]. All that cannot be written is reported together, and
-/// then nothing is written.
+/// Writes a graph that was checked for [`TARGET`]. All nodes that cannot be written are reported together, and then
+/// nothing is written.
 pub(crate) fn write(
     graph: Checked<'_>,
     attachments: &Attachments,

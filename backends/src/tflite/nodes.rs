@@ -1,4 +1,4 @@
-//! From graph to tables: node by node.
+//! Conversion of a graph into tables, node by node.
 
 use qcc_formats::tflite::{Activation, Model};
 use qcc_ir::diagnostic::Diagnostic;
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::emit::{Emitter, NodeContext, Unsupported};
 use super::ops;
 
-/// The tables of a graph, or everything that cannot be written.
+/// The tables of a graph, or all nodes that cannot be written.
 pub(super) fn emit(checked: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
     let graph = checked.graph();
     let mut e = Emitter::new(graph);
@@ -48,7 +48,7 @@ impl Emitter<'_> {
             graph,
         };
         let results: Vec<ValueId> = graph.results(last).collect();
-        // RESHAPE takes bytes as they are.
+        // RESHAPE does not depend on the layout.
         if op.layout() == LayoutRule::RowMajor && !matches!(op, Op::Reshape(_)) {
             self.row_major(op, site, &values, &results)
         } else {
@@ -58,7 +58,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// Gives a value the tensor of another that has the same bytes and shape. Outputs keep a tensor of their own.
+    /// Maps a value to the tensor of another one with the same bytes and shape. Outputs keep a tensor of their own.
     fn alias(&mut self, value: ValueId, source: ValueId) -> Result<(), Unsupported> {
         let tensor = self.tensor(source);
         if self.graph.is_output(value) {
@@ -69,8 +69,8 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// Emits a node whose kernel reads and writes row-major tensors. Types may still name another layout where it
-    /// has the same bytes; tensors are reshaped there.
+    /// Writes a node whose kernel works on row-major tensors. A type may have another layout with the same bytes; such
+    /// tensors are reshaped.
     fn row_major(
         &mut self,
         op: &Op,
@@ -103,7 +103,8 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    /// The activation that can run inside a node's operator, and the node whose results the operator then gives.
+    /// The activation function that can be fused into a node's operator, and the node whose results the operator then
+    /// has.
     fn activation(&mut self, node: NodeId) -> (NodeId, Activation) {
         let none = (node, Activation::NONE);
         if !ops::fuses(self.graph, node) {
@@ -115,7 +116,7 @@ impl Emitter<'_> {
         if self.graph.ty(result) != self.graph.ty(user.value(0)) {
             return none;
         }
-        // What the grid itself limits takes no activation.
+        // A clamp that the quantized range implies needs no activation function.
         let limits = |g: &QuantParams| g.keeps_within(clamp.lo, clamp.hi);
         let by_qparams = self.graph.ty(result).elem.qparams().is_some_and(limits).then_some(Activation::NONE);
         match ops::elementwise::activation(clamp).or(by_qparams) {

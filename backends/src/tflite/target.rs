@@ -1,4 +1,4 @@
-//! What TensorFlow Lite takes.
+//! The target TensorFlow Lite.
 
 use qcc_ir::ops::{
     Binary, BinaryFn, Conv, DepthToSpace, GatherNd, Granularity, MatMul, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn,
@@ -25,11 +25,11 @@ pub static TARGET: Target = Target {
 
 const REAL: Kernel = Kernel::REAL;
 
-/// Results have a grid of their own; of operators that only move numbers it is that of the operand.
+/// Results have their own quantization parameters; operators that only move elements keep those of the operand.
 const QUANTIZED: Quantized = Quantized::ANY;
 
-/// The second factor is symmetric, computed or not: XNNPACK multiplies with no other, and refuses the whole model where sums
-/// are rescaled by 256 or more.
+/// The second operand is symmetric, constant or computed: XNNPACK supports no other, and refuses the whole model if the
+/// accumulator is rescaled by 256 or more.
 const PRODUCTS: Quantized = Quantized {
     zero_points: [ZeroPoint::Any, ZeroPoint::Symmetric],
     rescale_limit: Some(256.0),
@@ -37,17 +37,17 @@ const PRODUCTS: Quantized = Quantized {
     ..QUANTIZED
 };
 
-/// Sums and products have the limits of an activation function, on integers too.
+/// Binary operators support a fused activation function, also with integers.
 const ARITHMETIC: Quantized = Quantized { fuses_clamp: true, ..QUANTIZED };
 
-/// Kernels end the process where an operand is rescaled by more.
+/// Kernels abort if an operand is rescaled by more.
 const SUMS: Quantized = Quantized { rescale_limit: Some((1 << 19) as f32), ..ARITHMETIC };
 
-/// Numbers between 0 and 1, and between -1 and 1.
+/// Ranges 0 to 1, and -1 to 1.
 const FRACTIONS: Quantized = Quantized { result: Some((1.0 / 256.0, -128)), ..QUANTIZED };
 const SIGNED_FRACTIONS: Quantized = Quantized { result: Some((1.0 / 128.0, 0)), ..QUANTIZED };
 
-/// Elements that arithmetic runs on.
+/// Element types with arithmetic.
 fn number(ty: &TensorType) -> bool {
     matches!(ty.elem, Elem::F32 | Elem::I32)
 }
@@ -59,9 +59,9 @@ fn real(ty: &TensorType) -> bool {
 /// The table of kernels.
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let all_real = || x.iter().all(|t| real(t));
-    // 16-bit floats are stored, and not computed with.
+    // F16 is a storage type without arithmetic.
     let stored = |i: usize| x[i].elem != Elem::F16;
-    // What moves or chooses numbers does so to quantized ones as they are.
+    // Operators that move or select elements do so with quantized ones too.
     let moves = || REAL.quantized_if(x.iter().any(|t| real(t)), QUANTIZED);
     let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
     match op {
@@ -87,7 +87,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Reduce(Reduce { f, .. }) => match f {
             ReduceFn::Mean => kernel(real(x[0]), moves()),
             ReduceFn::Max | ReduceFn::Min => kernel(number(x[0]), moves()),
-            // The 8-bit SUM of TensorFlow Lite for Microcontrollers gives other numbers than LiteRT's.
+            // The 8-bit SUM of TensorFlow Lite for Microcontrollers differs from LiteRT's.
             ReduceFn::Sum | ReduceFn::Prod => kernel(number(x[0]), REAL),
             ReduceFn::All | ReduceFn::Any => Some(REAL),
         },
@@ -106,9 +106,9 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     }
 }
 
-/// CONV_2D and DEPTHWISE_CONV_2D: filters are O,H,W,I and 1,H,W,O. Real activations are quantized with one scale for each
-/// image of a batch; convolutions of single pixels are products of matrices to XNNPACK, with one for each row. Depthwise
-/// convolutions do it on slow kernels only, and their weights are few.
+/// CONV_2D and DEPTHWISE_CONV_2D: filters are O,H,W,I and 1,H,W,O. Dynamic quantization has one scale for each image of
+/// a batch; pointwise convolutions are matrix products in XNNPACK, with one scale for each row. Depthwise convolutions
+/// use slow kernels with dynamic quantization, and their weights are small, so they stay float.
 fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     let quantized = Quantized { weight_axis: Some(0), ..PRODUCTS };
     if c.is_depthwise(&x[1].shape) {
@@ -121,8 +121,8 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     REAL.ordered(&[0, 2, 3, 1]).quantized(quantized).weights(Weights { axis: Some(0), dynamic, ..Weights::ONE_SCALE })
 }
 
-/// FULLY_CONNECTED multiplies by matrices of rank 2, which lie transposed in the file where they have several scales;
-/// BATCH_MATMUL by all others, with one scale and no bias. Real activations are quantized with one scale for each row.
+/// FULLY_CONNECTED multiplies by matrices of rank 2, which are stored transposed if they are per-channel quantized;
+/// BATCH_MATMUL by all others, per-tensor and without bias. Dynamic quantization has one scale for each row.
 fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let rank = x[0].rank();
     let connected = m.transpose_b && x[1].rank() == 2;
@@ -139,7 +139,7 @@ fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
     match f {
         Not => Some(REAL),
         Abs => number(x).then_some(quantized),
-        // NEG negates the stored integer, whatever the zero point.
+        // NEG negates the stored integer and ignores the zero point.
         Neg | Sign => number(x).then_some(REAL),
         Sigmoid => real(x).then_some(REAL.quantized(FRACTIONS)),
         Tanh => real(x).then_some(REAL.quantized(SIGNED_FRACTIONS)),
@@ -162,15 +162,15 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
         Add | Sub => number(a).then_some(REAL.quantized_if(any_real, SUMS)),
         Mul => number(a).then_some(REAL.quantized_if(any_real, ARITHMETIC)),
         Max | Min | SquaredDifference => number(a).then_some(REAL.quantized_if(any_real, QUANTIZED)),
-        // A quantized divisor between 0 and the first step of its grid becomes 0.
+        // A divisor less than half a step from 0 would be quantized to 0.
         Div | Pow | FloorDiv | FloorMod => number(a).then_some(REAL),
         Less | LessEqual | Greater | GreaterEqual => number(a).then_some(REAL),
         Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(REAL),
         And | Or => (a.elem == Elem::Bool).then_some(REAL),
         Xor => matches!(a.elem, Elem::Bool | Elem::I32).then_some(REAL),
         Atan2 => real(a).then_some(REAL),
-        // PRELU repeats the slope, never the data. The 8-bit kernel is several times slower than the real one, and wants a
-        // grid before it as well as behind.
+        // PRELU broadcasts the slope only, never the data. The 8-bit kernel is several times slower than the float one,
+        // and needs quantized operands as well as a quantized result.
         Prelu => (real(a) && broadcast(&a.shape, &b.shape).is_ok_and(|shape| shape == a.shape)).then_some(REAL),
         Rem => None,
     }

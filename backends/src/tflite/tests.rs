@@ -28,7 +28,7 @@ fn text(g: &Graph) -> String {
     disassemble(&Bytes::from(out)).unwrap().to_string()
 }
 
-/// A convolution without bias and, behind it, a clamp.
+/// A convolution without bias, followed by a clamp.
 fn convolution(groups: usize, weight: &[usize]) -> Graph {
     let mut g = Graph::new("conv");
     let data = image(&[1, 4, 8, 8]);
@@ -78,14 +78,14 @@ fn all_refusals_come_together() {
     assert_eq!(refused[0].message, "tflite cannot express unary: no operator does unary(f:Erf) on f32[2,3]");
 }
 
-/// What is told of a graph that ends in `%y`: each fault with its node.
+/// The messages for a graph that ends in `%y`, each with its node.
 fn wrong(body: &str) -> String {
     let g = parse(&format!("graph g {{ {body} output y = %y }}"), &Weights::new()).unwrap_or_else(|e| panic!("{e}"));
     let Err(all) = Checked::new(&g, &TARGET) else { return "nothing".into() };
     all.iter().map(|d| format!("{}: {}", d.origin.path(), d.message)).collect::<Vec<_>>().join("; ")
 }
 
-/// What LiteRT would refuse, or read otherwise, is told before it is written: each with its node.
+/// Layouts that LiteRT would refuse or misinterpret are refused before writing, each with its node.
 #[test]
 fn graphs_that_are_not_laid_out_are_refused() {
     let conv = |x: &str, w: &str, y: &str| {
@@ -103,7 +103,7 @@ fn graphs_that_are_not_laid_out_are_refused() {
     };
     assert_eq!(softmax(" @10"), "nothing");
     assert_eq!(softmax(""), "s: tflite takes softmax otherwise: axis 0 of f32[2,3] is not innermost");
-    // A filter of one place reads images in any order of places.
+    // A pointwise filter does not depend on the order of spatial axes.
     let pointwise = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from c (Conv)";
     let pointwise =
         format!("%x: f32[1,2,4,4] @0321 = input %w: f32[3,2,1,1] @0231 = input %y: f32[1,3,4,4] @0321 = {pointwise}");
@@ -131,10 +131,13 @@ fn a_graph_is_written_for_the_target_that_it_was_checked_for() {
     let g = convolution(1, &[6, 4, 3, 3]);
     let mut files = Memory::new("m.onnx");
     let refused = Format::Onnx.with(WriteOptions::PLAIN).write(checked(&g), &none, &mut files).unwrap_err();
-    assert_eq!(refused[0].message, "the graph was checked for another target or form than that of onnx");
+    assert_eq!(
+        refused[0].message,
+        "the graph was checked for another target or other write options than those of onnx"
+    );
     assert!(files.files.is_empty());
     assert!(Format::Tflite.with(WriteOptions::PLAIN).write(checked(&g), &none, &mut Memory::new("m.tflite")).is_ok());
-    // What is laid out for one target is so for no other.
+    // A layout for one target is not valid for another.
     assert!(Checked::new(&g, Format::Onnx.target()).unwrap_err()[0].message.contains("is not row-major"));
 }
 
@@ -210,7 +213,7 @@ fn tables_that_fail_on_devices_are_found() {
     assert!(fault(&|m| quantized(m, 1, vec![0.1; 5], 0)).contains("as many scales"));
 }
 
-/// What is quantized otherwise than kernels take it, is refused before it is written.
+/// Quantization that kernels do not support is refused before writing.
 #[test]
 fn graphs_that_no_kernel_takes_are_refused() {
     let dense = "%x: i8<0.5:3>[2,4] = input %w: i8<WEIGHT>[3,4] = const [1,2,3,4,5,6,7,8,9,10,11,12]

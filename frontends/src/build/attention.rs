@@ -1,4 +1,4 @@
-//! Attention: masks, and heads that several queries share.
+//! Attention: masks, and key/value heads shared by several query heads.
 
 use qcc_ir::ops::{BinaryFn, Expand, Select};
 use qcc_ir::{Elem, Shape, ValueId};
@@ -6,7 +6,7 @@ use qcc_ir::{Elem, Shape, ValueId};
 use super::Build;
 use crate::refusal::Refusal;
 
-/// Scores where a mask of truth values says yes, else minus infinity; or scores plus a mask of numbers.
+/// Scores where a boolean mask is true, minus infinity elsewhere; or scores plus an additive mask.
 pub(crate) fn masked(n: &mut impl Build, scores: ValueId, mask: ValueId) -> Result<ValueId, Refusal> {
     if n.ty(mask).elem != Elem::Bool {
         let mask = n.cast(mask, n.ty(scores).elem.clone())?;
@@ -16,7 +16,7 @@ pub(crate) fn masked(n: &mut impl Build, scores: ValueId, mask: ValueId) -> Resu
     n.add(Select {}, &[mask, scores, never])
 }
 
-/// Heads that several heads of the query share, repeated side by side.
+/// Key or value heads, each repeated for the query heads that share it.
 pub(crate) fn repeated(n: &mut impl Build, v: ValueId, query: ValueId) -> Result<ValueId, Refusal> {
     let (mut dims, wanted) = (n.dims(v), n.dims(query));
     let Some(at) = dims.len().checked_sub(3).filter(|_| dims.len() == wanted.len()) else { return Ok(v) };

@@ -1,4 +1,4 @@
-//! Functions of the bits of integers that are arithmetic.
+//! Bitwise functions of integers, composed of arithmetic.
 
 use qcc_ir::ops::BinaryFn;
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
@@ -6,7 +6,7 @@ use qcc_ir::{Elem, Shape, Tensor, ValueId};
 use super::{Build, numbers};
 use crate::refusal::Refusal;
 
-/// Each bit turned over.
+/// Bitwise complement.
 pub(crate) fn not(n: &mut impl Build, x: ValueId) -> Result<ValueId, Refusal> {
     width(n, x)?;
     let all = if n.ty(x).elem == Elem::U8 { 255.0 } else { -1.0 };
@@ -14,7 +14,7 @@ pub(crate) fn not(n: &mut impl Build, x: ValueId) -> Result<ValueId, Refusal> {
     n.binary(BinaryFn::Sub, all, x)
 }
 
-/// Bits of an integer besides its sign.
+/// Bits of an integer without its sign bit.
 fn width(n: &impl Build, x: ValueId) -> Result<i64, Refusal> {
     match n.ty(x).elem {
         Elem::I8 => Ok(7),
@@ -26,17 +26,17 @@ fn width(n: &impl Build, x: ValueId) -> Result<i64, Refusal> {
     }
 }
 
-/// Shifts by so many bits; by fewer than none means by all.
+/// Shift amounts. A negative amount shifts out all bits.
 fn amounts(by: &Tensor) -> Result<Vec<i64>, Refusal> {
     let amounts = by.integers().ok_or_else(|| Refusal::Invalid(format!("a shift by {}", by.ty())))?;
     Ok(amounts.into_iter().map(|k| if k < 0 { i64::MAX } else { k }).collect())
 }
 
-/// The product with a power of two. Bits that leave the integer are gone.
+/// Left shift: the product with a power of two, without the bits that overflow.
 pub(crate) fn shifted_left(n: &mut impl Build, x: ValueId, by: &Tensor) -> Result<ValueId, Refusal> {
     let width = width(n, x)?;
     let mut x = x;
-    // The highest power is none of a signed integer, so it is reached in two steps.
+    // The highest power is not a signed integer, so it is reached in two steps.
     for step in 0..2 {
         let power = |k: &i64| match (*k, step) {
             (k, 0) if k > width => 0.0,
@@ -55,7 +55,7 @@ pub(crate) fn shifted_left(n: &mut impl Build, x: ValueId, by: &Tensor) -> Resul
     Ok(x)
 }
 
-/// The quotient by a power of two, rounded down.
+/// Right shift: the quotient by a power of two, rounded down.
 pub(crate) fn shifted_right(n: &mut impl Build, x: ValueId, by: &Tensor) -> Result<ValueId, Refusal> {
     let width = width(n, x)?;
     let mut x = x;

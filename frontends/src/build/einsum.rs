@@ -1,4 +1,4 @@
-//! Sums of products over named axes.
+//! Einsum.
 
 use qcc_ir::ValueId;
 use qcc_ir::ops::{Extents, MatMul, ReduceFn};
@@ -6,14 +6,15 @@ use qcc_ir::ops::{Extents, MatMul, ReduceFn};
 use super::Build;
 use crate::refusal::Refusal;
 
-/// The names of a value's axes, in order, and the value.
+/// The axis names of a value, in order, and the value.
 type Term = (Vec<char>, ValueId);
 
-/// Where the names of axes begin that an ellipsis stands for.
+/// First code point for the axes of an ellipsis, which have no names.
 const UNNAMED: u32 = 0xe000;
 
-/// What the equation says of the tensors: operands are brought to [shared, own, summed] axes and multiplied as
-/// matrices, from the left. An ellipsis stands for axes that broadcast; of an axis named twice, the diagonal is taken.
+/// Evaluates the equation on the tensors: operands are arranged as [batch, own, reduced] axes and multiplied as
+/// matrices, from left to right. The axes of an ellipsis broadcast; for an axis that is named twice, the diagonal is
+/// taken.
 pub(crate) fn einsum(n: &mut impl Build, equation: &str, tensors: &[ValueId]) -> Result<ValueId, Refusal> {
     let refused = |why: &str| Refusal::Unsupported(format!("einsum \"{equation}\": {why}"));
     let spaced: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
@@ -53,14 +54,14 @@ pub(crate) fn einsum(n: &mut impl Build, equation: &str, tensors: &[ValueId]) ->
     n.transpose(v, &perm.ok_or_else(|| refused("the result names an axis that no term has"))?)
 }
 
-/// How many axes the ellipsis of a term stands for.
+/// The number of axes of a term's ellipsis.
 fn unnamed(term: &str, rank: usize) -> Option<usize> {
     let named = term.chars().filter(|c| *c != '.').count();
     let rest = rank.checked_sub(named)?;
     (rest == 0 || term.contains("...")).then_some(rest)
 }
 
-/// The names of a term's axes; those of the ellipsis by number.
+/// The axis names of a term; those of the ellipsis are code points from [`UNNAMED`] on.
 fn spelled(term: &str, unnamed: std::ops::Range<usize>) -> Option<Vec<char>> {
     let (before, after, between) = match term.split_once("...") {
         Some((before, after)) => (before, after, unnamed),
@@ -71,8 +72,7 @@ fn spelled(term: &str, unnamed: std::ops::Range<usize>) -> Option<Vec<char>> {
     before.chars().map(letter).chain(between).chain(after.chars().map(letter)).collect()
 }
 
-/// The result that an equation leaves out: the axes of the ellipsis, then those that are named once, in alphabetical
-/// order.
+/// The axes of an implicit result: those of the ellipsis, then those that are named once, in alphabetical order.
 fn once(all: &[char], unnamed: usize) -> Vec<char> {
     let is_single = |c: &char| c.is_alphabetic() && all.iter().filter(|d| *d == c).count() == 1;
     let mut named: Vec<char> = all.iter().copied().filter(is_single).collect();
@@ -80,7 +80,7 @@ fn once(all: &[char], unnamed: usize) -> Vec<char> {
     (0..unnamed).filter_map(|i| char::from_u32(UNNAMED + i as u32)).chain(named).collect()
 }
 
-/// The elements at which axes of one name have one index.
+/// The diagonals along axes that have the same name.
 fn diagonals(n: &mut impl Build, (mut names, mut v): Term) -> Result<Term, Refusal> {
     while let Some(second) = (0..names.len()).find(|&i| names[..i].contains(&names[i])) {
         let first = names.iter().position(|c| *c == names[second]).unwrap_or(0);
@@ -96,7 +96,7 @@ fn diagonals(n: &mut impl Build, (mut names, mut v): Term) -> Result<Term, Refus
     Ok((names, v))
 }
 
-/// The product of two terms; axes that nothing needs later are summed.
+/// The product of two terms. Axes that are not needed later are reduced.
 fn contract(n: &mut impl Build, a: Term, b: Term, later: &dyn Fn(&char) -> bool) -> Result<Term, Refusal> {
     let a = only(n, a, |c| later(c) || b.0.contains(c))?;
     let b = only(n, b, |c| later(c) || a.0.contains(c))?;
@@ -113,14 +113,14 @@ fn contract(n: &mut impl Build, a: Term, b: Term, later: &dyn Fn(&char) -> bool)
     Ok((shared.into_iter().chain(rows).chain(columns).collect(), product))
 }
 
-/// The term with axes summed that are not kept.
+/// The term with the axes that are not kept reduced.
 fn only(n: &mut impl Build, term: Term, keep: impl Fn(&char) -> bool) -> Result<Term, Refusal> {
     let summed: Extents = (0..term.0.len()).filter(|&i| !keep(&term.0[i])).collect();
     let v = n.reduce(ReduceFn::Sum, term.1, &summed, false)?;
     Ok((term.0.into_iter().filter(|c| keep(c)).collect(), v))
 }
 
-/// The term as `[shared.., own, summed]`, and the extents of the first two kinds.
+/// The term as `[batch.., own, reduced]`, and the extents of batch and own axes.
 fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<(ValueId, (Extents, Extents)), Refusal> {
     let dims = n.dims(term.1);
     let place = |c: &char| term.0.iter().position(|d| d == c).unwrap_or(0);

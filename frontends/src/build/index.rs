@@ -1,4 +1,4 @@
-//! Parts of tensors, and indices.
+//! Slices and indices.
 
 use qcc_ir::eval::indices_within;
 use qcc_ir::ops::{Concat, Extents, Op, Range, ScatterFn, ScatterNd, Slice};
@@ -7,8 +7,7 @@ use qcc_ir::{Elem, Shape, Tensor, ValueId};
 use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
-/// What `start`, `end` and `step` of a slice choose: negative positions count from the end, all are limited to the
-/// axis.
+/// The range of a slice `start`, `end`, `step`: negative positions count from the end, all are clamped to the axis.
 pub(crate) fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64) -> Result<Range, Refusal> {
     if step == 0 {
         return Err(Refusal::Invalid("a slice with step 0".into()));
@@ -20,22 +19,23 @@ pub(crate) fn range(axis: usize, extent: usize, start: i64, end: i64, step: i64)
     let end = from_front(end).clamp(first, last);
     let len = if step > 0 { (end - start + step - 1) / step } else { (start - end - step - 1) / -step };
     let len = if extent == 0 { 0 } else { len.max(0) };
-    // A step is taken only between two elements.
+    // A step matters only for two or more elements.
     let step = if len > 1 { step } else { 1 };
     let start = if len > 0 { start } else { 0 };
     Ok(Range { axis, start: start as usize, len: len as usize, step: step as isize })
 }
 
-/// Refuses known indices that name no element before tuples are made of them. Indices count along `extents` in turn.
+/// Refuses constant indices that are out of range, before they are combined to tuples. Column `i` indexes an axis of
+/// extent `extents[i]`.
 pub(crate) fn within(n: &impl Build, indices: ValueId, extents: &[usize]) -> Result<(), Refusal> {
     n.constant(indices).map_or(Ok(()), |known| Ok(indices_within(known, extents)?))
 }
 
-/// Where the updates of a tensor go.
+/// The destinations of scattered updates.
 pub(crate) struct Places {
-    /// Index tuples along a last axis.
+    /// Index tuples along the last axis.
     tuples: ValueId,
-    /// The axis that they count along, in place of the first.
+    /// The axis that they index; it is moved to the front.
     axis: usize,
 }
 
@@ -104,7 +104,7 @@ impl Places {
     }
 }
 
-/// The indices along an axis as a vector, where they are the same at all places of the other axes.
+/// The indices along an axis as a vector, if they do not vary along the other axes.
 fn same_off_axis(n: &mut impl Build, indices: ValueId, axis: usize) -> Option<ValueId> {
     let dims = n.dims(indices);
     let extent = dims[axis];
@@ -121,7 +121,7 @@ fn same_off_axis(n: &mut impl Build, indices: ValueId, axis: usize) -> Option<Va
     if column { n.reshape(source, &[extent]).ok() } else { None }
 }
 
-/// Diagonal `k` of the matrices that two axes make, along a new last axis in their place.
+/// Diagonal `k` of the matrices formed by two axes, as a new last axis that replaces them.
 pub(crate) fn diagonal(
     n: &mut impl Build,
     x: ValueId,
@@ -162,7 +162,7 @@ pub(crate) fn triangle(
     Ok(n.add_constant(Tensor::from_bools(Shape::known(&[rows, columns]), kept)))
 }
 
-/// The axes of known elements that are not zero, one row for each axis, one column for each element.
+/// The indices of non-zero elements: one row for each axis, one column for each element.
 pub(crate) fn non_zero(x: &Tensor) -> Tensor {
     let hit: Vec<bool> = match (x.ty().elem.is_float(), x.integers()) {
         (false, Some(integers)) => integers.iter().map(|&v| v != 0).collect(),

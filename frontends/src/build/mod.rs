@@ -1,5 +1,5 @@
-//! What every frontend builds nodes with: operators with folding, and what formats spell as one operator and the graph
-//! as several.
+//! Helpers that all frontends use to build nodes: constant folding, and decompositions of operators that the graph does
+//! not have.
 
 use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
@@ -21,21 +21,21 @@ pub(crate) mod norm;
 pub(crate) mod sample;
 pub(crate) mod window;
 
-/// The results of a node, in the order of its outputs.
+/// The results of a node, in order.
 pub(crate) type Values = SmallVec<[ValueId; 1]>;
 
-/// Extents and element counts above this are refused: no target addresses more, and arithmetic on them cannot overflow.
+/// Extents and element counts above this are refused: no target supports more, and arithmetic on them cannot overflow.
 pub(crate) const MOST_ELEMENTS: usize = i32::MAX as usize;
 
-/// Constants are computed at import up to this many bytes; larger ones only where an operand is as large.
+/// Constants up to this size in bytes are folded at import; larger ones only if an operand is as large.
 const FOLDED_BYTES: usize = 1 << 16;
 
-/// A source node that adds nodes to the graph.
+/// A source node that is being imported.
 pub(crate) trait Build {
     /// The graph.
     fn graph(&self) -> &Graph;
 
-    /// The graph, to add to.
+    /// The graph, mutable.
     fn graph_mut(&mut self) -> &mut Graph;
 
     /// The source node.
@@ -51,48 +51,48 @@ pub(crate) trait Build {
         self.ty(v).rank()
     }
 
-    /// The extents of a value: all are known, because inputs' are.
+    /// The extents of a value. All are known, because the extents of inputs are.
     fn dims(&self, v: ValueId) -> Extents {
         self.ty(v).shape.dims().iter().filter_map(|d| d.known()).collect()
     }
 
-    /// The tensor, where the value is a constant.
+    /// The tensor, if the value is a constant.
     fn constant(&self, v: ValueId) -> Option<&Tensor> {
         self.graph().constant(v)
     }
 
-    /// True where the value is a constant, or the real numbers of one on a grid.
+    /// True if the value is a constant or a dequantized constant.
     fn is_known(&self, v: ValueId) -> bool {
         let graph = self.graph();
         let behind = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
         graph.constant(behind.unwrap_or(v)).is_some()
     }
 
-    /// The axis of `v` that a number names; negative ones count from the end.
+    /// A normalized axis of `v`; negative axes count from the end.
     fn axis(&self, axis: i64, v: ValueId) -> Result<usize, Refusal> {
         count_axis(axis, self.rank(v))
     }
 
-    /// Adds a constant that goes with the node: small, or as large as what it is made from. See [`Build::table`].
+    /// Adds a constant whose size is bounded by the node or its operands. For others see [`Build::table`].
     fn add_constant(&mut self, tensor: Tensor) -> ValueId {
         let origin = self.origin().clone();
         self.graph_mut().add_computed(tensor, origin)
     }
 
-    /// Fails where there is no room for a constant of these extents, `size` bytes each.
+    /// Fails if a constant of these extents with `size` bytes per element is too large.
     fn room(&self, dims: &[usize], size: usize) -> Result<(), Refusal> {
         let bytes = dims.iter().fold(size as u64, |n, &d| n.saturating_mul(d as u64));
         Ok(self.graph().room(bytes)?)
     }
 
-    /// Adds a constant whose extents are as the model's numbers say, where there is room for it.
+    /// Adds a constant whose extents depend on values of the model, if it is not too large.
     fn table<T: Scalar>(&mut self, dims: &[usize], value: impl Fn(usize) -> T) -> Result<ValueId, Refusal> {
         self.room(dims, size_of::<T>())?;
         let values = (0..dims.iter().product()).map(value).collect();
         Ok(self.add_constant(Tensor::from_vec(Shape::known(dims), values)))
     }
 
-    /// As [`Build::table`], with an element that is known when it runs; `None` where a value is none of its.
+    /// As [`Build::table`], with a run-time element type; `None` if a value is out of its range.
     fn table_of(
         &mut self,
         elem: &Elem,
@@ -104,7 +104,7 @@ pub(crate) trait Build {
         Ok(numbers(elem, Shape::known(dims), &values).map(|tensor| self.add_constant(tensor)))
     }
 
-    /// Adds a constant scalar with the element of `like`.
+    /// Adds a constant scalar with the element type of `like`.
     fn scalar(&mut self, value: f64, like: ValueId) -> Result<ValueId, Refusal> {
         let elem = self.ty(like).elem.clone();
         let tensor = numbers(&elem, Shape::scalar(), &[value])
@@ -112,8 +112,8 @@ pub(crate) trait Build {
         Ok(self.add_constant(tensor))
     }
 
-    /// Adds an operator with any number of results. Where all operands are constants, so are the results. Constant indices
-    /// that name no element are refused.
+    /// Adds an operator with any number of results. If all operands are constants, it is folded. Constant indices that
+    /// are out of range are refused.
     fn add_all(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<Values, Refusal> {
         let op = op.into();
         if let Some(tensors) = folded(self.graph(), &op, operands)? {
@@ -145,34 +145,34 @@ pub(crate) trait Build {
         Ok(node.value(0))
     }
 
-    /// Adds a function of one value.
+    /// Adds a unary function.
     fn unary(&mut self, f: UnaryFn, x: ValueId) -> Result<ValueId, Refusal> {
         self.add(Unary { f }, &[x])
     }
 
-    /// Adds a function of two values.
+    /// Adds a binary function.
     fn binary(&mut self, f: BinaryFn, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
         self.add(Binary { f }, &[a, b])
     }
 
-    /// Adds a reduction; over no axes it is the identity.
+    /// Adds a reduction; without axes it is the identity.
     fn reduce(&mut self, f: ReduceFn, x: ValueId, axes: &[usize], keep: bool) -> Result<ValueId, Refusal> {
         if axes.is_empty() { Ok(x) } else { self.add(Reduce { f, axes: axes.into(), keep }, &[x]) }
     }
 
-    /// Adds a reshape, where the shape differs.
+    /// Adds a reshape, if the shape differs.
     fn reshape(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
         let shape = Shape::known(dims);
         if self.ty(x).shape == shape { Ok(x) } else { self.add(Reshape { shape }, &[x]) }
     }
 
-    /// Adds a transposition, where it changes the order.
+    /// Adds a transposition, if the permutation is not the identity.
     fn transpose(&mut self, x: ValueId, perm: &[usize]) -> Result<ValueId, Refusal> {
         let sorted = perm.len() == self.rank(x) && perm.iter().enumerate().all(|(i, &a)| i == a);
         if sorted { Ok(x) } else { self.add(Transpose { perm: perm.into() }, &[x]) }
     }
 
-    /// Adds a cast, where the element differs.
+    /// Adds a cast, if the element type differs.
     fn cast(&mut self, x: ValueId, to: Elem) -> Result<ValueId, Refusal> {
         if self.ty(x).elem == to { Ok(x) } else { self.add(Cast { to }, &[x]) }
     }
@@ -185,10 +185,10 @@ pub(crate) trait Build {
     }
 }
 
-/// The results of an operator on constants; none where an operand is not known, or where they are large.
+/// The results of an operator on constants; `None` if an operand is not constant, or if the results are large.
 fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors>, Refusal> {
     let tensors: Option<SmallVec<[&Tensor; 4]>> = operands.iter().map(|&v| graph.constant(v)).collect();
-    // On grids the operator's own meaning is not all.
+    // Quantized constants are not folded: the quantization of the result is not part of the operator.
     let plain = |t: &SmallVec<[&Tensor; 4]>| t.iter().all(|t| t.ty().elem.qparams().is_none());
     let Some(tensors) = tensors.filter(plain) else { return Ok(None) };
     let types: SmallVec<[&TensorType; 4]> = tensors.iter().map(|t| t.ty()).collect();
@@ -208,7 +208,7 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
     }
 }
 
-/// Fails where a value is too large to compute with.
+/// Fails if a value is too large.
 pub(crate) fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     let fits = |n: Option<usize>| n.is_some_and(|n| n <= MOST_ELEMENTS);
     let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
@@ -222,7 +222,7 @@ pub(crate) fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The axis that a number names among `rank`; negative ones count from the end.
+/// A normalized axis of `rank` axes; negative axes count from the end.
 pub(crate) fn count_axis(axis: i64, rank: usize) -> Result<usize, Refusal> {
     let signed = i64::try_from(rank).unwrap_or(i64::MAX);
     let from_front = if axis < 0 { axis + signed } else { axis };
@@ -232,7 +232,7 @@ pub(crate) fn count_axis(axis: i64, rank: usize) -> Result<usize, Refusal> {
         .ok_or_else(|| Refusal::Invalid(format!("axis {axis} is none of {rank} axes")))
 }
 
-/// Axes by number, ascending and unique.
+/// Normalized axes, ascending and unique.
 pub(crate) fn count_axes(axes: &[i64], rank: usize) -> Result<Extents, Refusal> {
     let mut counted: Extents = axes.iter().map(|&a| count_axis(a, rank)).collect::<Result<_, _>>()?;
     counted.sort_unstable();
@@ -242,7 +242,7 @@ pub(crate) fn count_axes(axes: &[i64], rank: usize) -> Result<Extents, Refusal> 
     Ok(counted)
 }
 
-/// A tensor of these numbers, or `None` where one of them is none of the element's.
+/// A tensor of these numbers, or `None` if one of them is out of range of the element type.
 pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tensor> {
     fn integers<T: Scalar + TryFrom<i64>>(shape: Shape, values: &[f64]) -> Option<Tensor> {
         // A float at or beyond 2^63 would saturate.
@@ -266,7 +266,7 @@ pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tenso
     }
 }
 
-/// The extents of a tensor.
+/// The extents of a tensor, checked.
 pub(crate) fn extents(dims: &[i64]) -> Result<Vec<usize>, Refusal> {
     if dims.len() > 8 {
         return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", dims.len())));
@@ -274,7 +274,7 @@ pub(crate) fn extents(dims: &[i64]) -> Result<Vec<usize>, Refusal> {
     dims.iter().map(|&d| extent(d)).collect()
 }
 
-/// One extent, or another number that counts elements.
+/// An extent or number of elements, checked.
 pub(crate) fn extent(n: i64) -> Result<usize, Refusal> {
     let n =
         usize::try_from(n).map_err(|_| Refusal::Invalid(format!("{n} is negative; expected a number of elements")))?;
@@ -286,7 +286,7 @@ pub(crate) fn one(v: ValueId) -> Result<Values, Refusal> {
     Ok(Values::from_elem(v, 1))
 }
 
-/// An input that the user gave a value: a constant of that name. One number fills it.
+/// An input that the user set: a constant of that name. A single value fills it.
 pub(crate) fn fixed_input(
     graph: &mut Graph,
     name: &str,
@@ -314,8 +314,8 @@ fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
     numbers(&ty.elem, ty.shape.clone(), &values)
 }
 
-/// The product of two tensors. A vector is a matrix of one row (left) or of one column (right); that axis is gone from
-/// the result.
+/// Matrix product. A vector is a matrix of one row (left) or one column (right), and that axis is removed from the
+/// result.
 pub(crate) fn matmul(n: &mut impl Build, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
     let (row, column) = (n.rank(a) == 1, n.rank(b) == 1);
     let a = if row { n.reshape(a, &[1, n.dims(a)[0]])? } else { a };
@@ -331,7 +331,7 @@ pub(crate) fn matmul(n: &mut impl Build, a: ValueId, b: ValueId) -> Result<Value
     n.reshape(product, &dims)
 }
 
-/// log(sum(exp(x - max))) + max over the axes: no exponential overflows.
+/// log(sum(exp(x - max))) + max over the axes, which avoids overflow.
 pub(crate) fn log_sum_exp(n: &mut impl Build, x: ValueId, axes: &[usize], keep: bool) -> Result<ValueId, Refusal> {
     if axes.is_empty() {
         return Ok(x);
@@ -345,7 +345,7 @@ pub(crate) fn log_sum_exp(n: &mut impl Build, x: ValueId, axes: &[usize], keep: 
     n.binary(BinaryFn::Add, log, max)
 }
 
-/// x where x >= 0, alpha * (exp(x / alpha) - 1) below.
+/// x where x >= 0, alpha * (exp(x / alpha) - 1) elsewhere.
 pub(crate) fn celu(n: &mut impl Build, x: ValueId, alpha: f64) -> Result<ValueId, Refusal> {
     let elu = UnaryFn::Elu { alpha: 1.0 };
     if alpha == 0.0 {
@@ -360,7 +360,7 @@ pub(crate) fn celu(n: &mut impl Build, x: ValueId, alpha: f64) -> Result<ValueId
         let y = n.unary(elu, scaled)?;
         return n.binary(BinaryFn::Mul, y, factor);
     }
-    // Its exponent is positive where x is negative.
+    // The exponent is positive where x is negative.
     let above = n.add(Clamp::RELU, &[x])?;
     let below = n.add(Clamp { lo: f32::NEG_INFINITY, hi: 0.0 }, &[x])?;
     let exponent = n.binary(BinaryFn::Div, below, factor)?;
@@ -371,8 +371,8 @@ pub(crate) fn celu(n: &mut impl Build, x: ValueId, alpha: f64) -> Result<ValueId
     n.binary(BinaryFn::Add, above, below)
 }
 
-/// Resamples `x`, `size` and `scale` given for all of its axes. The graph resizes images: axes behind the batch and the
-/// channels. Where one of these is resized, the axes that stay as they are take their place.
+/// Resizes `x`; `size` and `scale` have an entry for each of its axes. The graph's operator resizes the spatial axes
+/// only: if a batch or channel axis is resized, axes that are not resized are transposed into its place.
 pub(crate) fn resize(n: &mut impl Build, x: ValueId, op: Resize) -> Result<ValueId, Refusal> {
     let old = n.dims(x);
     let stays = |a: &usize| op.size[*a] == old[*a] && op.scale[*a] == 1.0;

@@ -1,4 +1,4 @@
-//! Normalisations that formats spell as one operator.
+//! Decompositions of normalizations.
 
 use qcc_ir::ops::{BinaryFn, Extents, LayerNorm, ReduceFn, UnaryFn};
 use qcc_ir::{Shape, ValueId};
@@ -6,8 +6,8 @@ use qcc_ir::{Shape, ValueId};
 use super::{Build, Values, numbers};
 use crate::refusal::Refusal;
 
-/// Batch normalisation for inference, `[scale, bias, mean, variance]` one for each channel: x * a + b with
-/// `a = scale / sqrt(variance + epsilon)`, `b = bias - mean * a`; constants where the parameters are.
+/// Batch normalization for inference with per-channel `[scale, bias, mean, variance]`: x * a + b with `a = scale /
+/// sqrt(variance + epsilon)`, `b = bias - mean * a`; a and b are folded if the parameters are constants.
 pub(crate) fn batch_norm(
     n: &mut impl Build,
     x: ValueId,
@@ -35,8 +35,7 @@ pub(crate) fn batch_norm(
     affine_along_channels(n, x, factor, offset)
 }
 
-/// Mean and variance of each channel over the batch: what is normalised by where nothing else is known in inference
-/// either.
+/// Per-channel mean and variance over the batch, for models that use batch statistics in inference.
 pub(crate) fn moments(n: &mut impl Build, x: ValueId) -> Result<(ValueId, ValueId), Refusal> {
     let axes: Extents = (0..n.rank(x)).filter(|&axis| axis != 1).collect();
     let mean = n.reduce(ReduceFn::Mean, x, &axes, true)?;
@@ -46,7 +45,7 @@ pub(crate) fn moments(n: &mut impl Build, x: ValueId) -> Result<(ValueId, ValueI
     Ok((n.reshape(mean, &n.dims(variance))?, variance))
 }
 
-/// Factor and offset of a batch normalisation whose parameters are constants.
+/// Factor and offset of a batch normalization with constant parameters.
 fn affine(n: &mut impl Build, parameters: [ValueId; 4], epsilon: f64) -> Option<(ValueId, ValueId)> {
     let elem = n.ty(parameters[0]).elem.clone();
     let real = |v| n.constant(v).map(|t| t.reals().iter().map(|&r| f64::from(r)).collect::<Vec<f64>>());
@@ -64,7 +63,7 @@ fn affine_along_channels(n: &mut impl Build, x: ValueId, factor: ValueId, offset
     n.binary(BinaryFn::Add, scaled, offset)
 }
 
-/// Each channel of each image normalised, times scale plus bias `[C]`.
+/// Normalizes each channel of each image, then applies scale and bias `[C]`.
 pub(crate) fn instance_norm(
     n: &mut impl Build,
     x: ValueId,
@@ -78,7 +77,7 @@ pub(crate) fn instance_norm(
     affined(n, normal, affine)
 }
 
-/// Channels in groups, each group of each image normalised, times scale plus bias: `[C]`, or, `by_group`, `[groups]`.
+/// Normalizes each group of channels of each image, then applies scale and bias `[C]`, or `[groups]` if `by_group`.
 pub(crate) fn group_norm(
     n: &mut impl Build,
     x: ValueId,
@@ -110,7 +109,7 @@ fn affined(n: &mut impl Build, x: ValueId, affine: Option<(ValueId, ValueId)>) -
     affine_along_channels(n, x, scale, bias)
 }
 
-/// The axes from `axis` on normalised, times scale plus bias, which broadcast to them.
+/// Normalizes over the axes from `axis` on, then applies scale and bias, which broadcast to them.
 pub(crate) fn layer_norm(
     n: &mut impl Build,
     x: ValueId,

@@ -1,4 +1,4 @@
-//! Positions to sample images at.
+//! Sampling positions.
 
 use qcc_ir::ops::{Extents, MatMul};
 use qcc_ir::{Shape, Tensor, ValueId};
@@ -6,9 +6,9 @@ use qcc_ir::{Shape, Tensor, ValueId};
 use super::Build;
 use crate::refusal::Refusal;
 
-/// For each element of an image of extents `size` `[N, C, spatial..]`, where the matrix `theta` `[N, axes, axes + 1]`
-/// takes it: `[N, spatial.., axes]`, the innermost axis first. -1 and 1 are the centres of the outermost elements
-/// (`align_corners`) or their outer ends.
+/// The sampling grid of an affine transformation `theta` `[N, axes, axes + 1]` for images of extents `size` `[N, C,
+/// spatial..]`: `[N, spatial.., axes]`, innermost axis first. -1 and 1 are the centres of the outermost elements
+/// (`align_corners`) or their outer edges.
 pub(crate) fn affine_grid(
     n: &mut impl Build,
     theta: ValueId,

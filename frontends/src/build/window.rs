@@ -1,4 +1,4 @@
-//! Windows that move over images, and pooling.
+//! Sliding windows and pooling.
 
 use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn};
@@ -6,14 +6,14 @@ use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, Pool
 use super::Build;
 use crate::refusal::Refusal;
 
-/// A window and how it moves: one number for each spatial axis.
+/// A sliding window: one number for each spatial axis.
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     /// Extents of the window.
     pub(crate) kernel: Extents,
-    /// Its steps.
+    /// Strides.
     pub(crate) stride: Extents,
-    /// The distance of its taps.
+    /// Dilations.
     pub(crate) dilation: Extents,
     /// Padding before each axis.
     pub(crate) before: Extents,
@@ -22,13 +22,13 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The extent that the taps of axis `i` span.
+    /// The extent of the dilated window along axis `i`.
     pub(crate) fn reach(&self, i: usize) -> usize {
         self.dilation[i] * self.kernel[i].saturating_sub(1) + 1
     }
 
-    /// How often the window is placed along each axis. `ceil` adds a window that does not fit, where it starts inside
-    /// the image or the padding before it.
+    /// The number of window positions along each axis. `ceil` adds a partial window if it starts inside the image or
+    /// the padding before it.
     fn steps(&self, image: &[usize], ceil: bool) -> Result<Extents, Refusal> {
         let steps = image.iter().enumerate().map(|(i, &extent)| {
             let room = (extent + self.before[i] + self.after[i]).checked_sub(self.reach(i))?;
@@ -41,7 +41,7 @@ impl Window {
         steps.collect::<Option<_>>().ok_or_else(too_small)
     }
 
-    /// Widens the padding so that the last window fits.
+    /// Extends the padding so that the last window fits.
     fn fit(&mut self, image: &[usize], steps: &[usize]) {
         for (i, &extent) in image.iter().enumerate() {
             let needed = (steps[i] - 1) * self.stride[i] + self.reach(i);
@@ -55,7 +55,7 @@ impl Window {
     }
 }
 
-/// Pools `x`; padding takes no part.
+/// Pools `x`; padding is ignored.
 pub(crate) fn pool(
     n: &mut impl Build,
     f: PoolFn,
@@ -70,7 +70,7 @@ pub(crate) fn pool(
     n.add(window.op(f), &[x])
 }
 
-/// Averages `x`; padding counts as zeros, what `ceil` adds beyond it does not count.
+/// Average pooling that counts padding as zeros; what `ceil` adds beyond the padding is not counted.
 pub(crate) fn average_with_padding(
     n: &mut impl Build,
     x: ValueId,
@@ -81,7 +81,7 @@ pub(crate) fn average_with_padding(
         return pool(n, PoolFn::Average, x, window, ceil);
     }
     check(n, x, &window)?;
-    // Padding that counts is part of the image.
+    // Counted padding becomes part of the image.
     let pads = |pads: &Extents| [0, 0].into_iter().chain(pads.iter().copied()).collect();
     let pad = Pad { before: pads(&window.before), after: pads(&window.after), mode: PadMode::Constant(0.0) };
     let padded = n.add(pad, &[x])?;
@@ -92,7 +92,7 @@ pub(crate) fn average_with_padding(
     n.add(window.op(PoolFn::Average), &[padded])
 }
 
-/// Sums `x` under a window; padding counts as zeros. A convolution of each channel with ones.
+/// Sums of `x` over a window; padding counts as zeros. A depthwise convolution with ones.
 pub(crate) fn sums(n: &mut impl Build, x: ValueId, mut window: Window, ceil: bool) -> Result<ValueId, Refusal> {
     check(n, x, &window)?;
     let image: Extents = n.dims(x)[2..].into();
@@ -107,7 +107,7 @@ pub(crate) fn sums(n: &mut impl Build, x: ValueId, mut window: Window, ceil: boo
     n.add(Conv { stride, before, after, dilation, groups }, &[x, ones])
 }
 
-/// The elements under a window at each of its places: `[N, C * window, places]`.
+/// The elements of each window: `[N, C * window, positions]` (im2col).
 pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result<ValueId, Refusal> {
     let spatial = window.kernel.len();
     moves(n, x, window, n.rank(x).saturating_sub(2))?;
@@ -128,8 +128,8 @@ pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result
     n.reshape(y, &[dims[0], dims[1] * window.kernel.iter().product::<usize>(), steps.iter().product()])
 }
 
-/// The sums, for each element of an image, of what `columns` would take from there: a transposed convolution with one
-/// tap for each channel.
+/// The inverse of `columns` with overlapping elements summed (col2im): a transposed convolution with one tap per
+/// channel.
 pub(crate) fn image_of_columns(
     n: &mut impl Build,
     x: ValueId,
@@ -166,7 +166,7 @@ pub(crate) fn image_of_columns(
     n.add(op, &[x, weight])
 }
 
-/// Fails unless the window has taps, and steps along so many axes.
+/// Fails unless the window is not empty and has this number of spatial axes.
 fn moves(n: &impl Build, x: ValueId, window: &Window, spatial: usize) -> Result<(), Refusal> {
     if spatial != window.kernel.len() || window.kernel.contains(&0) || window.stride.contains(&0) {
         return Err(Refusal::Invalid(format!("a window {:?} for {}", window.kernel, n.ty(x))));

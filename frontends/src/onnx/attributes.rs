@@ -1,4 +1,4 @@
-//! The attributes of a node, and a ledger of those that were read.
+//! Attributes of a node, with a record of those that were used.
 
 use bytes::Bytes;
 use qcc_formats::onnx::{AttributeProto, AttributeType, GraphProto, TensorProto};
@@ -7,11 +7,11 @@ use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
 
-/// The attributes of a function where it is called: what attributes inside refer to.
+/// The attributes of a function call, which attributes in the function refer to.
 pub(super) type Referred<'m> = FxHashMap<&'m str, &'m AttributeProto>;
 
-/// The attributes of a node by name. What refers to an attribute of the function around is that attribute; what the
-/// call leaves out is not there.
+/// The attributes of a node by name. A reference to an attribute of the enclosing function is replaced by it, or
+/// omitted if the call omits it.
 pub(super) fn resolved<'m>(
     all: &'m [AttributeProto],
     function: Option<&Referred<'m>>,
@@ -23,7 +23,7 @@ pub(super) fn resolved<'m>(
     all.iter().filter_map(move |a| Some((a.name(), value(a)?)))
 }
 
-/// Attributes by name. Each has to be read: what is left at the end is refused.
+/// Attributes by name. Each has to be used: unused ones are refused.
 #[derive(Debug)]
 pub(super) struct Attributes<'m> {
     all: SmallVec<[(&'m str, &'m AttributeProto); 8]>,
@@ -39,7 +39,7 @@ impl<'m> Attributes<'m> {
     fn read(&mut self, name: &str, ty: AttributeType) -> Result<Option<&'m AttributeProto>, Refusal> {
         let Some(at) = self.all.iter().position(|a| a.0 == name) else { return Ok(None) };
         let attribute = self.all[at].1;
-        // Before IR version 2 the type is not written.
+        // Before IR version 2 the type field is absent.
         if attribute.r#type() != ty && attribute.r#type() != AttributeType::Undefined {
             return Err(Refusal::Attribute { name: name.into(), problem: "not of its type" });
         }
@@ -87,7 +87,7 @@ impl<'m> Attributes<'m> {
         a.g.as_deref().map(Some).ok_or_else(|| missing_value(name))
     }
 
-    /// Fails where an attribute was not read.
+    /// Fails if an attribute was not used.
     pub(super) fn finish(&self) -> Result<(), Refusal> {
         let unread: Vec<&str> = self.all.iter().zip(&self.read).filter(|a| !a.1).map(|a| a.0.0).collect();
         if unread.is_empty() { Ok(()) } else { Err(Refusal::Unread(unread.join(", "))) }

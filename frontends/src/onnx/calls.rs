@@ -1,4 +1,4 @@
-//! Calls of operators that the model defines: the nodes of the function are imported in their place.
+//! Calls of model-local functions: the nodes of the function are imported in place of the call.
 
 use qcc_formats::onnx::{FunctionProto, NodeProto};
 use qcc_ir::Origin;
@@ -14,8 +14,8 @@ use crate::build::Values;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
-    /// Imports the nodes of a function for a node that calls it. Gives its outputs. They see its inputs and each other
-    /// only.
+    /// Imports the nodes of a function for a node that calls it, and returns its outputs. They only see its inputs and
+    /// each other.
     pub(super) fn call(
         &mut self,
         function: &'m FunctionProto,
@@ -64,7 +64,7 @@ impl<'m> Importer<'m> {
         wanted.into_iter().map(|output| self.value(output)).collect()
     }
 
-    /// What attributes of a function's nodes refer to: those of the call, else the defaults.
+    /// The values of referenced attributes: those of the call, else the defaults.
     fn attributes(&self, function: &'m FunctionProto, node: &'m NodeProto) -> Result<Referred<'m>, Refusal> {
         let mut referred: Referred<'m> = function.attribute_proto.iter().map(|a| (a.name(), a)).collect();
         for (name, value) in resolved(&node.attribute, self.referred()) {

@@ -1,4 +1,4 @@
-//! Operators that the model defines itself, by nodes.
+//! Model-local functions.
 
 use qcc_formats::onnx::{FunctionProto, ModelProto, NodeProto};
 use rustc_hash::FxHashMap;
@@ -6,19 +6,19 @@ use rustc_hash::FxHashMap;
 use super::attributes::Referred;
 use super::is_standard;
 
-/// Nodes of functions, called again and again, that a model may come to.
+/// Maximum number of nodes after expansion of all function calls.
 pub(super) const MOST_NODES: usize = 1 << 18;
 
-/// Bytes of names that nodes and values of functions get, at most: each has that of the call before its own.
+/// Maximum total size in bytes of the names of expanded nodes and values: each has the name of its call as a prefix.
 pub(super) const MOST_NAMED: usize = 1 << 26;
 
-/// Functions that call each other, at most.
+/// Maximum nesting depth of function calls.
 pub(super) const DEEPEST: usize = 64;
 
 /// Domain, name and overload of an operator.
 type Key<'m> = (&'m str, &'m str, &'m str);
 
-/// The operators that a model defines.
+/// The functions of a model.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Functions<'m>(FxHashMap<Key<'m>, &'m FunctionProto>);
 
@@ -32,7 +32,7 @@ impl<'m> Functions<'m> {
         Functions(model.functions.iter().map(|f| (key(f), f)).collect())
     }
 
-    /// The function that a node calls, where it calls one.
+    /// The function that a node calls, if it calls one.
     pub(super) fn find(&self, node: &NodeProto) -> Option<&'m FunctionProto> {
         self.0.get(&(domain(node.domain()), node.op_type(), node.overload())).copied()
     }
@@ -44,6 +44,6 @@ pub(super) struct Call<'m> {
     pub(super) function: &'m FunctionProto,
     /// Its attributes.
     pub(super) referred: Referred<'m>,
-    /// What stands before the names of its nodes and values.
+    /// Prefix of the names of its nodes and values.
     pub(super) path: String,
 }

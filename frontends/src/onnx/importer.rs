@@ -1,4 +1,4 @@
-//! A model on its way into the graph: names to values, constants when they are first read.
+//! Import state: names are bound to values; constants are created at first use.
 
 use qcc_formats::onnx::TensorProto;
 use qcc_ir::diagnostic::Diagnostic;
@@ -14,22 +14,22 @@ use crate::elements::Doubles;
 use crate::mapped::Folder;
 use crate::refusal::Refusal;
 
-/// What a name of the model stands for.
+/// The binding of a name of the model.
 #[derive(Clone, Debug)]
 pub(super) enum Binding<'m> {
     /// A value of the graph.
     Value(ValueId),
-    /// A constant that nothing has read yet.
+    /// A constant that has not been used yet.
     Constant(&'m TensorProto),
-    /// A result that qcc does not compute; to read it is refused.
+    /// A result that qcc does not support; its use is refused.
     Absent { op: &'m str, index: usize },
-    /// An input of a function that the call leaves out.
+    /// An input of a function that the call omits.
     LeftOut,
-    /// What was refused; the user has been told.
+    /// The result of a refused node; the error has been reported.
     Refused,
 }
 
-/// A model on its way into the graph.
+/// A model during import.
 #[derive(Debug)]
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
@@ -40,14 +40,14 @@ pub(super) struct Importer<'m> {
     pub(super) notes: Vec<Diagnostic>,
     pub(super) doubles: Doubles,
     pub(super) integers: Integers,
-    /// The model has values of unsigned types that the graph holds in wider signed ones.
+    /// The model has values of unsigned types that the graph stores in wider signed types.
     pub(super) wide_unsigned: bool,
-    /// Names in scope; the innermost graph's last.
+    /// Names in scope; the innermost graph is last.
     pub(super) scopes: Vec<FxHashMap<&'m str, Binding<'m>>>,
     pub(super) functions: Functions<'m>,
-    /// Calls of functions around the node; the innermost last.
+    /// Enclosing function calls; the innermost is last.
     pub(super) calls: Vec<Call<'m>>,
-    /// Nodes of functions that were called, and bytes of their names.
+    /// Number of expanded nodes of functions, and total size of their names.
     pub(super) called: usize,
     pub(super) named: usize,
 }
@@ -77,7 +77,8 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Takes note of an element type that the graph does not keep, of a constant or of what an operator computes.
+    /// Records the use of an element type that the graph does not have, in a constant or in the computation of an
+    /// operator.
     pub(super) fn note(&mut self, data_type: i32, constant: bool) {
         self.wide_unsigned |= weights::is_wide_unsigned(data_type);
         let double = weights::is_double(data_type);
@@ -85,7 +86,7 @@ impl<'m> Importer<'m> {
         self.doubles.computed |= double && !constant;
     }
 
-    /// Remembers how the file stores a value, where the graph holds it in wider integers.
+    /// Records the file's type of a value that the graph stores in wider integers.
     pub(super) fn declare(&mut self, value: ValueId, data_type: i32) {
         if let Some(stored) = weights::stored(data_type).ok().filter(|s| s.is_widened()) {
             self.integers.declare(value, stored);
@@ -98,7 +99,7 @@ impl<'m> Importer<'m> {
         self.bind(name, Binding::Value(value));
     }
 
-    /// An input that the user gave a value: a constant.
+    /// Binds an input that the user set to a constant.
     pub(super) fn set_input(&mut self, name: &'m str, ty: TensorType, data_type: i32, values: &[f64]) {
         let binding = match fixed_input(&mut self.graph, name, &ty, values) {
             Ok(value) => {
@@ -123,7 +124,7 @@ impl<'m> Importer<'m> {
         self.errors.extend(refusal.diagnostic(origin));
     }
 
-    /// The value of a name.
+    /// The value bound to a name.
     pub(super) fn value(&mut self, name: &str) -> Result<ValueId, Refusal> {
         let found = self.scopes.iter().rposition(|s| s.contains_key(name));
         let (Some(depth), Some(binding)) = (found, found.and_then(|d| self.scopes[d].get(name)).cloned()) else {
@@ -161,19 +162,19 @@ impl<'m> Importer<'m> {
         weights::tensor(t, self.folder)
     }
 
-    /// The attributes of the function whose nodes are imported, if any.
+    /// The attributes of the enclosing function call, if any.
     pub(super) fn referred(&self) -> Option<&Referred<'m>> {
         self.calls.last().map(|call| &call.referred)
     }
 
-    /// The name of a node or value: that of the call before that of what lies in its function.
+    /// The name of a node or value, with the name of the enclosing function call as a prefix.
     pub(super) fn path(&mut self, name: &str) -> String {
         let Some(call) = self.calls.last() else { return name.to_owned() };
         let path = format!("{}/{name}", call.path);
         let before = self.named;
         self.named += path.len();
         if before <= MOST_NAMED && self.named > MOST_NAMED {
-            let message = format!("names of what functions are made of come to more than {MOST_NAMED} bytes");
+            let message = format!("names of nodes and values of functions have more than {MOST_NAMED} bytes in total");
             let error = Diagnostic::error("too-large", message).at(&Origin::new(path.as_str(), call.function.name()));
             self.errors.push(error.with_help("give shorter names, or inline the functions before export"));
         }

@@ -1,4 +1,4 @@
-//! How the file stores integers that the graph holds otherwise: in wider ones, or on a grid.
+//! The file's types of integers that the graph stores in wider types or as quantized values.
 
 use qcc_ir::ops::{BinaryFn, Dequantize, Extents, UnaryFn};
 use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
@@ -12,29 +12,30 @@ use crate::refusal::Refusal;
 /// Inputs of a node.
 pub(super) type Inputs = SmallVec<[Option<ValueId>; 4]>;
 
-/// What is known of the integers of a file besides the types of the graph.
+/// Information on integers of the file that is not in the types of the graph.
 #[derive(Debug, Default)]
 pub(super) struct Integers {
-    /// How the file stores values that the graph holds in wider integers, or on a grid of other integers.
+    /// The file's types of values that the graph stores in wider integers, or as quantized values with another storage
+    /// type.
     pub(super) stored: FxHashMap<ValueId, Stored>,
-    /// The values on grids, by their integers.
+    /// The quantized values, by their plain integer values.
     pub(super) qparams: FxHashMap<ValueId, ValueId>,
-    /// The integers of values on grids.
+    /// The plain integer values, by their quantized values.
     pub(super) plain: FxHashMap<ValueId, ValueId>,
 }
 
 impl Integers {
-    /// Remembers how the file stores a value.
+    /// Records the file's type of a value.
     pub(super) fn declare(&mut self, v: ValueId, stored: Stored) {
         self.stored.insert(v, stored);
     }
 
-    /// How the file stores a value that the graph holds otherwise.
+    /// The file's type of a value, if it differs from the graph's.
     pub(super) fn widened(&self, v: ValueId) -> Option<Stored> {
         self.stored.get(&v).copied()
     }
 
-    /// How the file stores a value of type `ty`; `None` where that is no integer of a grid.
+    /// The file's type of a value of type `ty`; `None` if it is not an integer that can be quantized.
     pub(super) fn stored(&self, v: ValueId, ty: &TensorType) -> Option<Stored> {
         if let Some(&stored) = self.stored.get(&v) {
             return Some(stored);
@@ -43,12 +44,12 @@ impl Integers {
         [Stored::I8, Stored::U8, Stored::I16, Stored::I32].into_iter().find(|s| s.elem() == elem)
     }
 
-    /// The value on a grid whose integers these are.
+    /// The quantized value whose plain integers these are.
     pub(super) fn qparams_of(&self, integers: ValueId) -> Option<ValueId> {
         self.qparams.get(&integers).copied()
     }
 
-    /// `cast` has the same integers as `from`, and the file stores it so, where all of them fit.
+    /// Records that `cast` has the same integers as `from` and the type of the file, if all of them are in its range.
     pub(super) fn follow_cast(&mut self, from: ValueId, from_stored: Option<Stored>, cast: ValueId, to: Stored) {
         let is_quantized = self.qparams_of(from);
         let own = is_quantized.and_then(|g| self.stored.get(&g).copied()).or(from_stored);
@@ -62,7 +63,7 @@ impl Integers {
     }
 }
 
-/// Where the integers of a file lie on a grid: its storage, and what is added to them there.
+/// The storage type for integers of the file, and the offset that is added to them.
 pub(super) fn storage(stored: Stored) -> Option<(StorageType, i32)> {
     Some(match stored {
         Stored::I2 | Stored::I4 | Stored::I8 => (StorageType::I8, 0),
@@ -74,7 +75,7 @@ pub(super) fn storage(stored: Stored) -> Option<(StorageType, i32)> {
     })
 }
 
-/// Constant integers of a file on a grid, or `None` where that is none of theirs.
+/// Constant integers of a file as a quantized constant, or `None` if one is out of range.
 pub(super) fn constant_on(t: &Tensor, stored: Stored, qparams: &QuantParams) -> Option<Tensor> {
     let (own, shift) = storage(stored)?;
     let ty = t.ty().with_elem(Elem::Quantized(qparams.clone()));
@@ -88,7 +89,7 @@ pub(super) fn constant_on(t: &Tensor, stored: Stored, qparams: &QuantParams) -> 
     Some(Tensor::of(ty, shifted.collect::<Result<Vec<i16>, _>>().ok()?))
 }
 
-/// The integers that a value stores, as `F32`; the file stores them so.
+/// The integers of a value in the file's type, as `F32`.
 pub(super) fn numbers(n: &mut impl Build, x: ValueId, stored: Option<Stored>) -> Result<ValueId, Refusal> {
     let Some(qparams) = n.ty(x).elem.qparams().cloned() else { return n.cast(x, Elem::F32) };
     let shift = stored.and_then(storage).map_or(0, |s| s.1);
@@ -110,7 +111,7 @@ pub(super) fn numbers(n: &mut impl Build, x: ValueId, stored: Option<Stored>) ->
     }
 }
 
-/// `v`, which has one number or one for each index of `axis` of `x`, with a shape that broadcasts with `x`.
+/// `v`, a scalar or a vector along `axis` of `x`, reshaped to broadcast with `x`.
 pub(super) fn along(n: &mut impl Build, v: ValueId, axis: usize, x: ValueId) -> Result<ValueId, Refusal> {
     let count: usize = n.dims(v).iter().product();
     if count == 1 {
@@ -123,7 +124,7 @@ pub(super) fn along(n: &mut impl Build, v: ValueId, axis: usize, x: ValueId) -> 
     n.reshape(v, &dims)
 }
 
-/// The integers of a value on a grid, as the file stores them.
+/// The plain integers of a quantized value, in the file's type.
 pub(super) fn plain_integers(n: &mut impl Build, x: ValueId, stored: Stored) -> Result<ValueId, Refusal> {
     let integers = numbers(n, x, Some(stored))?;
     n.cast(integers, stored.elem())

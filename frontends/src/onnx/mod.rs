@@ -49,7 +49,7 @@ impl File {
     pub(crate) fn read(bytes: Bytes, folder: &Path) -> Result<File, Vec<Diagnostic>> {
         let unknown = |message: &str| Diagnostic::error("unknown-format", message);
         let damaged = |e: prost::DecodeError| {
-            // The innermost place comes last, and a hostile file has many.
+            // The innermost field comes last, and the message of a hostile file may be long.
             let text = e.to_string();
             let places: Vec<&str> = text.split(": ").collect();
             unknown("this is no ONNX model, or a damaged one")
@@ -66,7 +66,7 @@ impl File {
         self.model.graph.as_ref().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
-    /// The version of the standard operator set, when nothing in the model is beyond what qcc reads.
+    /// The version of the standard operator set, if the model only uses supported operator sets.
     fn opset(&self) -> Result<i64, Vec<Diagnostic>> {
         let version = self.model.opset_import.iter().find(|o| is_standard(o.domain())).map(|o| o.version());
         let version = version.unwrap_or(*OPSETS.start());
@@ -79,7 +79,7 @@ impl File {
 }
 
 impl ModelFile for File {
-    /// Where the model says that tensors are, beside it.
+    /// Files with external tensors.
     fn files(&self) -> Vec<PathBuf> {
         let mut locations = BTreeSet::new();
         let mut graphs: Vec<&GraphProto> = self.model.graph.iter().collect();
@@ -107,7 +107,7 @@ impl ModelFile for File {
         let constants: FxHashSet<&str> = graph.initializer.iter().map(|t| t.name()).collect();
         let mut inputs = Vec::new();
         let mut errors = Vec::new();
-        // Before IR version 4 constants are listed among the inputs; later, such an input has a default value.
+        // Before IR version 4 constants are listed among the inputs; since then, such an input has a default value.
         let mut names = FxHashSet::default();
         for info in graph.input.iter().filter(|i| !constants.contains(i.name())) {
             if !names.insert(info.name()) {
@@ -140,7 +140,7 @@ impl ModelFile for File {
         for (input, shape) in inputs.iter().zip(shapes) {
             let data_type = stored.get(input.name.as_str()).copied().unwrap_or_default();
             importer.wide_unsigned |= weights::is_wide_unsigned(data_type);
-            // What the user gives a value is no input of what is written.
+            // An input that the user set is not an input of the artefact.
             if !values.contains_key(input.name.as_str()) {
                 let stored = weights::stored(data_type).ok();
                 importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
@@ -155,12 +155,13 @@ impl ModelFile for File {
     }
 }
 
-/// True for the domain of the standard's own operators.
+/// True for the domain of standard operators.
 fn is_standard(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
 }
 
-/// The nodes whose operators neither the table nor the model has: told even where shapes keep the import from starting.
+/// Errors for nodes whose operators are neither supported nor functions of the model. They are reported even if missing
+/// shapes prevent the import.
 fn unknown_operators(graph: &GraphProto, functions: &Functions<'_>) -> Vec<Diagnostic> {
     let nodes = schedule::schedule(graph).unwrap_or_default();
     let refused = |node: &NodeProto| match functions.find(node) {
@@ -177,7 +178,7 @@ fn tensor_type(info: &ValueInfoProto) -> Option<&TypeProtoTensor> {
     }
 }
 
-/// How the file stores an input or output.
+/// The file's element type of an input or output.
 fn element(info: &ValueInfoProto) -> Option<Stored> {
     weights::stored(tensor_type(info)?.elem_type()).ok()
 }

@@ -1,4 +1,4 @@
-//! One node on its way into the graph: what operator rows read from and write with.
+//! The context of a node during import, used by the rows of the operator table.
 
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
 use qcc_ir::{Elem, Graph, Origin, Tensor, ValueId};
@@ -12,10 +12,10 @@ use crate::build::{Build, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
-/// Brings one node into the graph.
+/// Imports one node.
 pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 
-/// A node and the importer it belongs to. Inputs and attributes that no row reads are refused by [`NodeCx::finish`].
+/// A node and its importer. Unused inputs and attributes are refused by [`NodeCx::finish`].
 #[derive(Debug)]
 pub(super) struct NodeCx<'a, 'm> {
     importer: &'a mut Importer<'m>,
@@ -35,7 +35,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         NodeCx { importer, node, inputs, read, attributes, origin, opset }
     }
 
-    /// Fails where an input or an attribute was not read.
+    /// Fails if an input or an attribute was not used.
     pub(super) fn finish(&self) -> Result<(), Refusal> {
         match (0..self.inputs.len()).find(|&i| self.inputs[i].is_some() && !self.read[i]) {
             Some(i) => Err(Refusal::UnreadInput(i)),
@@ -50,17 +50,17 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.opset
     }
 
-    /// Reads the rest of the node by another version of the operator set.
+    /// Interprets the node by another version of the operator set.
     pub(super) fn set_opset(&mut self, opset: i64) {
         self.opset = opset;
     }
 
-    /// Number of inputs the node names, the last of them not empty.
+    /// Number of inputs, without trailing empty names.
     pub(super) fn inputs(&self) -> usize {
         self.inputs.len()
     }
 
-    /// What a row makes of this node's attributes and other inputs.
+    /// Applies another row to this node's attributes and other inputs.
     pub(super) fn with_row(&mut self, inputs: &[Option<ValueId>], row: Import) -> Result<Values, Refusal> {
         let own = std::mem::replace(&mut self.inputs, inputs.into());
         let read = std::mem::replace(&mut self.read, SmallVec::from_elem(false, inputs.len()));
@@ -69,12 +69,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         results
     }
 
-    /// All inputs, as they come.
+    /// All inputs, unchecked.
     pub(super) fn input_values(&self) -> &Inputs {
         &self.inputs
     }
 
-    /// What a row makes of the node with other values in the places of its inputs.
+    /// Applies a row to this node with other values as inputs.
     pub(super) fn with_values(&mut self, inputs: Inputs, import: Import) -> Result<Values, Refusal> {
         let own = std::mem::replace(&mut self.inputs, inputs);
         let results = import(self);
@@ -82,17 +82,17 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         results
     }
 
-    /// True where the node names result `i`.
+    /// True if result `i` is named.
     pub(super) fn names_output(&self, i: usize) -> bool {
         self.node.output.get(i).is_some_and(|name| !name.is_empty())
     }
 
-    /// Number of results the node names, the last of them not empty.
+    /// Number of results, without trailing empty names.
     pub(super) fn outputs(&self) -> usize {
         self.node.output.len()
     }
 
-    /// Input `i`, where it is given.
+    /// Input `i`, if given.
     pub(super) fn optional(&mut self, i: usize) -> Option<ValueId> {
         if let Some(read) = self.read.get_mut(i) {
             *read = true;
@@ -105,12 +105,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.optional(i).ok_or(Refusal::MissingInput(i))
     }
 
-    /// All inputs; one at least.
+    /// All inputs; at least one.
     pub(super) fn all_inputs(&mut self) -> Result<Values, Refusal> {
         (0..self.inputs.len().max(1)).map(|i| self.input(i)).collect()
     }
 
-    /// The constant at input `i`, where it is given.
+    /// The constant at input `i`, if given.
     pub(super) fn optional_constant(&mut self, i: usize) -> Result<Option<Tensor>, Refusal> {
         let Some(v) = self.optional(i) else { return Ok(None) };
         match self.importer.graph.constant(v) {
@@ -119,18 +119,18 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// The integers at input `i`, where it is given; they must be known.
+    /// The constant integers at input `i`, if given.
     pub(super) fn optional_integers(&mut self, i: usize) -> Result<Option<Vec<i64>>, Refusal> {
         let Some(t) = self.optional_constant(i)? else { return Ok(None) };
         t.integers().map(Some).ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
     }
 
-    /// The integers at input `i`; they must be known.
+    /// The constant integers at input `i`.
     pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
         self.optional_integers(i)?.ok_or(Refusal::MissingInput(i))
     }
 
-    /// The one integer at input `i`; it must be known.
+    /// The constant integer at input `i`.
     pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
         match self.integers(i)?.as_slice() {
             [n] => Ok(*n),
@@ -150,7 +150,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.attributes.int(name)?.unwrap_or(default))
     }
 
-    /// An attribute that is 0 or 1, or its default.
+    /// A boolean attribute (0 or 1) or its default.
     pub(super) fn flag(&mut self, name: &str, default: bool) -> Result<bool, Refusal> {
         match self.attributes.int(name)? {
             None => Ok(default),
@@ -170,22 +170,22 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.attributes.float(name)?.unwrap_or(default))
     }
 
-    /// A text attribute or its default.
+    /// A string attribute or its default.
     pub(super) fn string(&mut self, name: &str, default: &'m str) -> Result<&'m str, Refusal> {
         Ok(self.attributes.string(name)?.unwrap_or(default))
     }
 
-    /// An attribute of texts.
+    /// A strings attribute.
     pub(super) fn strings(&mut self, name: &str) -> Result<Option<Vec<&'m str>>, Refusal> {
         self.attributes.strings(name)
     }
 
-    /// An attribute of integers.
+    /// An integers attribute.
     pub(super) fn ints(&mut self, name: &str) -> Result<Option<&'m [i64]>, Refusal> {
         self.attributes.ints(name)
     }
 
-    /// An attribute of floats.
+    /// A floats attribute.
     pub(super) fn floats(&mut self, name: &str) -> Result<Option<&'m [f32]>, Refusal> {
         self.attributes.floats(name)
     }
@@ -195,7 +195,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.attributes.tensor(name)?.map(|t: &TensorProto| self.importer.tensor(t)).transpose()
     }
 
-    /// Adds the constant that a tensor attribute holds.
+    /// Adds the constant of a tensor attribute.
     pub(super) fn tensor_constant(&mut self, name: &str) -> Result<Option<ValueId>, Refusal> {
         let Some(message) = self.attributes.tensor(name)? else { return Ok(None) };
         let tensor = self.importer.tensor(message)?;
@@ -210,41 +210,41 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.attributes.graph(name)?.ok_or_else(missing)
     }
 
-    /// Integers that are an attribute before opset `since` and input `i` from then on.
+    /// Integers that are an attribute before opset `since` and input `i` since then.
     pub(super) fn attribute_or_input(&mut self, name: &str, since: i64, i: usize) -> Result<Option<Vec<i64>>, Refusal> {
         if self.opset() < since { Ok(self.ints(name)?.map(<[i64]>::to_vec)) } else { self.optional_integers(i) }
     }
 
-    /// The element that an attribute of type INT names.
+    /// The element type for an attribute of type INT.
     pub(super) fn elem(&mut self, data_type: i64) -> Result<Elem, Refusal> {
         Ok(self.stored_as(data_type)?.elem())
     }
 
-    /// True where signed integers of the graph may stand for unsigned ones of half their width.
+    /// True if signed integers of the graph may represent unsigned ones of half their width.
     pub(super) fn may_be_unsigned(&self, v: ValueId) -> bool {
         self.importer.wide_unsigned && matches!(self.ty(v).elem, Elem::I32 | Elem::I64)
     }
 
     // The graph.
 
-    /// What is known of the integers of the file.
+    /// Information on the integers of the file.
     pub(super) fn integers_of_file(&mut self) -> &mut Integers {
         &mut self.importer.integers
     }
 
-    /// How the file stores a value that is integers of 8 to 32 bits, or fewer.
+    /// The file's type of a value, if it is an integer of at most 32 bits.
     pub(super) fn stored(&self, v: ValueId) -> Option<Stored> {
         self.importer.integers.stored(v, self.ty(v))
     }
 
-    /// How the file stores what an attribute of type INT names.
+    /// The file's type for an attribute of type INT.
     pub(super) fn stored_as(&mut self, data_type: i64) -> Result<Stored, Refusal> {
         let data_type = i32::try_from(data_type).unwrap_or(-1);
         self.importer.note(data_type, false);
         weights::stored(data_type)
     }
 
-    /// Inlines a graph attribute; gives its outputs.
+    /// Inlines a graph attribute and returns its outputs.
     pub(super) fn inline(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
         self.importer.inline(graph)
     }

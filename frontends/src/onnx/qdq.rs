@@ -1,9 +1,9 @@
-//! Operators on integers that lie on a grid.
+//! Operators on quantized integers.
 //!
-//! In a file, what QuantizeLinear gives are plain integers, and any operator may read them. In the graph they lie on their
-//! grid. An operator that does the same to integers as to the numbers they stand for works on those numbers, between
-//! [`Dequantize`] and [`Quantize`]; a limit does as well, at the number that its integer stands for; whatever else
-//! computes with plain integers.
+//! In a file, the results of QuantizeLinear are plain integers, and any operator may use them. In the graph they are
+//! quantized values. An operator that commutes with dequantization is imported as the float operator between
+//! [`Dequantize`] and [`Quantize`]; so is a clamp, with dequantized limits. All other operators compute with plain
+//! integers.
 
 use qcc_ir::ops::{Clamp, Dequantize, Op, Quantize};
 use qcc_ir::{Elem, Tensor, TensorType, ValueId};
@@ -15,7 +15,7 @@ use crate::build::{Build, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
-/// The value, or its integers where it lies on a grid.
+/// The value, or its plain integers if it is quantized.
 fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     if n.ty(x).elem.qparams().is_none() {
         return Ok(x);
@@ -34,7 +34,7 @@ fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     Ok(integers)
 }
 
-/// The number that an integer of the file stands for beside the values of `x`: itself, where these lie on no grid.
+/// An integer of the file dequantized with the parameters of `x`, or unchanged if `x` is not quantized.
 pub(super) fn number_beside(n: &NodeCx<'_, '_>, x: ValueId, integer: f64) -> Result<f64, Refusal> {
     let Some(qparams) = n.ty(x).elem.qparams() else { return Ok(integer) };
     let (scale, zero) =
@@ -43,7 +43,7 @@ pub(super) fn number_beside(n: &NodeCx<'_, '_>, x: ValueId, integer: f64) -> Res
     Ok((integer + f64::from(shift) - f64::from(zero)) * f64::from(scale))
 }
 
-/// The results of a row that takes no values on grids, where some of the inputs are.
+/// The results of a row that does not accept quantized values, if some of the inputs are quantized.
 pub(super) fn results(n: &mut NodeCx<'_, '_>, import: Import) -> Result<Values, Refusal> {
     let inputs = n.input_values().clone();
     if let Some(values) = carried(n, import, &inputs)? {
@@ -57,7 +57,7 @@ pub(super) fn results(n: &mut NodeCx<'_, '_>, import: Import) -> Result<Values, 
     values.into_iter().map(|v| limited(n, v)).collect()
 }
 
-/// The results where the row does the same to integers as to the numbers they stand for.
+/// The results if the row commutes with dequantization.
 fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Option<Values>, Refusal> {
     let mut qdq = inputs.iter().flatten().filter(|v| n.ty(**v).elem.qparams().is_some());
     let Some(&first) = qdq.next() else { return Ok(None) };
@@ -66,7 +66,7 @@ fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Op
     if qdq.any(|v| n.ty(*v).elem != elem || n.stored(*v) != Some(stored)) {
         return Ok(None);
     }
-    // Constants of the same integers lie on the same grid.
+    // Constants of the same integers have the same quantization parameters.
     let placed = |n: &mut NodeCx<'_, '_>, v: ValueId| {
         let same = n.constant(v).filter(|_| n.stored(v) == Some(stored));
         match same.and_then(|t| constant_on(t, stored, &qparams)) {
@@ -100,7 +100,7 @@ fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Op
     Ok(Some(results))
 }
 
-/// `v`, which operators made of the values of `known`, made of the real numbers of those.
+/// `v`, an expression of the keys of `known`, rebuilt on their dequantized values.
 fn real(n: &mut impl Build, v: ValueId, known: &mut FxHashMap<ValueId, ValueId>) -> Result<Option<ValueId>, Refusal> {
     if let Some(&real) = known.get(&v) {
         return Ok(Some(real));
@@ -123,7 +123,7 @@ fn real(n: &mut impl Build, v: ValueId, known: &mut FxHashMap<ValueId, ValueId>)
     Ok(known.get(&v).copied())
 }
 
-/// Real numbers on the grid of `ty`, whose integers the file stores so.
+/// Quantizes floats to the quantized type `ty`, which represents integers of this type of the file.
 pub(super) fn quantize_with(
     n: &mut NodeCx<'_, '_>,
     real: ValueId,
@@ -138,7 +138,7 @@ pub(super) fn quantize_with(
     Ok(y)
 }
 
-/// A result of a row on plain integers: on the grid of its operand, where it is those integers or limits them.
+/// A result of a row on plain integers: quantized like its operand, if it is the same integers or a clamp of them.
 fn limited(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<ValueId, Refusal> {
     if let Some(quantize_with) = n.integers_of_file().qparams_of(v).filter(|&g| n.stored(g) == n.stored(v)) {
         return Ok(quantize_with);

@@ -1,4 +1,4 @@
-//! The nodes of a model, in their order.
+//! Import of the nodes of a model, in order.
 
 use qcc_formats::onnx::{GraphProto, NodeProto, ValueInfoProto};
 use qcc_ir::diagnostic::Diagnostic;
@@ -17,12 +17,12 @@ use crate::elements::Stored;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
-    /// How the file stores the first of these values that the graph holds in wider integers.
+    /// The file's type of the first of these values that the graph stores in wider integers.
     fn widened(&self, inputs: &Inputs) -> Option<Stored> {
         inputs.iter().flatten().find_map(|v| self.integers.widened(*v))
     }
 
-    /// A result of integers that the graph holds in wider ones is stored like them.
+    /// Records that a widened integer result has the file's type `stored`.
     fn hand_on(&mut self, result: ValueId, stored: Stored) {
         if self.integers.widened(result).is_none() && self.graph.ty(result).elem == stored.elem() {
             self.integers.declare(result, stored);
@@ -53,7 +53,8 @@ impl<'m> Importer<'m> {
         Imported::complete(self.graph, self.notes, self.errors)
     }
 
-    /// Adds an output. What lies on a grid of other integers than the file's is given as those.
+    /// Adds an output. A quantized value with another storage type than the file's is converted to the file's plain
+    /// integers.
     fn output(&mut self, output: &ValueInfoProto, mut value: ValueId) -> Result<(), Refusal> {
         let is_quantized = self.graph.ty(value).elem.qparams().is_some();
         if let Some(stored) = self.integers.widened(value).filter(|s| is_quantized && s.bits() > 8) {
@@ -65,7 +66,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// Imports a graph that reads names around it, in place. Gives its outputs.
+    /// Imports a subgraph in place, which may use names of enclosing graphs. Returns its outputs.
     pub(super) fn inline(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
         self.scopes.push(FxHashMap::default());
         let outputs = self.block(graph);
@@ -97,7 +98,7 @@ impl<'m> Importer<'m> {
         refused.map_or(Ok(values), Err)
     }
 
-    /// Of two refusals, the one to hand on; the other is told here.
+    /// Returns one of two errors and reports the other.
     fn first(&mut self, known: Option<Refusal>, new: Refusal) -> Refusal {
         match known {
             Some(Refusal::Depends) | None => new,
@@ -108,7 +109,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// True where a node names no operand, or one that the call of its function leaves out.
+    /// True if an operand is omitted, by the node or by the call of its function.
     fn is_left_out(&self, name: &str) -> bool {
         let binding = self.scopes.iter().rev().find_map(|s| s.get(name));
         name.is_empty() || matches!(binding, Some(Binding::LeftOut))
@@ -147,7 +148,7 @@ impl<'m> Importer<'m> {
         let function = import.is_err().then(|| self.functions.find(node)).flatten();
         let import = if function.is_some() { None } else { Some(import?) };
         let input = |name: &String| if self.is_left_out(name) { Ok(None) } else { self.value(name).map(Some) };
-        // All are looked at, so that all damaged constants are reported.
+        // All are resolved, so that all damaged constants are reported.
         let inputs: Vec<Result<Option<ValueId>, Refusal>> = node.input.iter().map(input).collect();
         let inputs = inputs.into_iter().collect::<Result<Inputs, Refusal>>()?;
         let Some(import) = import else {
@@ -167,7 +168,7 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// The end of a graph, which is no node.
+/// The end of a graph, which is not a node.
 struct End<'a>(&'a mut Graph, Origin);
 
 impl Build for End<'_> {
@@ -184,7 +185,7 @@ impl Build for End<'_> {
     }
 }
 
-/// A warning where the file declares another shape of an output than its graph computes.
+/// A warning if the declared shape of an output contradicts the computed one.
 fn contradiction(output: &ValueInfoProto, shape: &Shape) -> Option<Diagnostic> {
     let declared = declared(output).ok()?.shape?;
     let differs = |(declared, found): (&Dim, &Dim)| declared.known().is_some() && declared != found;
@@ -193,13 +194,13 @@ fn contradiction(output: &ValueInfoProto, shape: &Shape) -> Option<Diagnostic> {
     contradicts.then(|| Diagnostic::warning("output-shape", message))
 }
 
-/// A node's own name, or that of its first result.
+/// A node's name, or that of its first result.
 pub(super) fn node_name(node: &NodeProto) -> &str {
     let first = node.output.iter().find(|o| !o.is_empty()).map_or("", String::as_str);
     if node.name().is_empty() { first } else { node.name() }
 }
 
-/// The origin of what a node becomes.
+/// The origin of imported nodes.
 pub(super) fn origin(node: &NodeProto, path: &str) -> Origin {
     Origin::new(path, node.op_type())
 }

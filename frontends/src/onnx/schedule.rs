@@ -1,4 +1,4 @@
-//! The order in which the nodes of a graph are imported.
+//! The import order of nodes.
 
 use std::collections::hash_map::Entry;
 
@@ -13,8 +13,8 @@ pub(super) fn schedule(graph: &GraphProto) -> Result<Vec<&NodeProto>, Refusal> {
     ordered(&graph.node, taken, graph.output.iter().map(|o| o.name()))
 }
 
-/// The nodes that `outputs` depend on, operands first. Nodes of no use are left out. Nothing produces the names that
-/// are `taken`.
+/// The nodes that `outputs` depend on, in topological order, without unused nodes. No node may produce a name of
+/// `taken`.
 pub(super) fn ordered<'m>(
     nodes: &'m [NodeProto],
     taken: impl Iterator<Item = &'m str>,
@@ -78,10 +78,10 @@ fn cycle(node: &NodeProto) -> Refusal {
     Refusal::Invalid(format!("the graph has a cycle through {name}"))
 }
 
-/// Names that a node reads, in its inputs or inside the graphs of its attributes.
+/// Names that a node uses, in its inputs or in its subgraphs.
 fn reads_of<'m>(node: &'m NodeProto, reads: &mut Vec<&'m str>) {
     reads.extend(node.input.iter().filter(|i| !i.is_empty()).map(String::as_str));
-    // Decoding bounds the depth of messages, and with it this recursion.
+    // Decoding bounds the nesting of messages, and with it this recursion.
     for graph in node.attribute.iter().filter_map(|a| a.g.as_deref()) {
         for inner in &graph.node {
             reads_of(inner, reads);

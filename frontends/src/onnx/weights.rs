@@ -1,4 +1,4 @@
-//! Constants: element types, and tensors from the file or from files beside it.
+//! Constants: element types, and tensors in the file or in external files.
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -10,7 +10,7 @@ use crate::elements::{Stored, collect, double, signed, without_nan};
 use crate::mapped::Folder;
 use crate::refusal::Refusal;
 
-/// How the file stores elements of a type.
+/// The file's element type.
 pub(super) fn stored(data_type: i32) -> Result<Stored, Refusal> {
     Ok(match DataType::try_from(data_type) {
         Ok(DataType::Float) => Stored::F32,
@@ -36,12 +36,12 @@ pub(super) fn stored(data_type: i32) -> Result<Stored, Refusal> {
     })
 }
 
-/// The graph's element for one of the file's: see [`Stored::elem`].
+/// The graph's element type for one of the file's: see [`Stored::elem`].
 pub(super) fn elem(data_type: i32) -> Result<Elem, Refusal> {
     stored(data_type).map(Stored::elem)
 }
 
-/// The `size` bytes of a tensor that lies outside the model.
+/// The `size` bytes of an external tensor.
 fn data(folder: &Folder, t: &TensorProto, size: usize) -> Result<Bytes, Refusal> {
     let number = |key: &str| match entry(t, key) {
         None => Ok(None),
@@ -66,17 +66,17 @@ fn data(folder: &Folder, t: &TensorProto, size: usize) -> Result<Bytes, Refusal>
     }
 }
 
-/// What a message says of data outside the model.
+/// An entry of a message's external data.
 fn entry<'t>(t: &'t TensorProto, key: &str) -> Option<&'t str> {
     t.external_data.iter().find(|e| e.key() == key).map(|e| e.value())
 }
 
-/// The file that a tensor lies in, where that is not the model.
+/// The file of an external tensor.
 pub(super) fn location(t: &TensorProto) -> Option<&str> {
     entry(t, "location")
 }
 
-/// The tensor that a message holds. Elements that need no change stay where they are in the file.
+/// The tensor of a message. Elements that need no conversion are not copied.
 pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal> {
     if t.segment.is_some() {
         return Err(Refusal::Unsupported("tensors in segments are not supported".into()));
@@ -88,7 +88,7 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     let external = t.data_location == Some(DataLocation::External.into());
     let raw = match &t.raw_data {
         _ if external => Some(data(folder, t, stored.bytes(count).unwrap_or(usize::MAX))?),
-        // A writer may leave the field empty beside a typed one.
+        // Writers may leave the field empty and use a typed one.
         Some(raw) if !raw.is_empty() || count == 0 => Some(raw.clone()),
         _ => None,
     };
@@ -99,7 +99,7 @@ pub(super) fn tensor(t: &TensorProto, folder: &Folder) -> Result<Tensor, Refusal
     without_nan(tensor)
 }
 
-/// The typed fields: each holds several types (see `onnx.proto`).
+/// The typed fields, each of which is used for several types (see `onnx.proto`).
 fn from_fields(ty: TensorType, stored: Stored, count: usize, t: &TensorProto) -> Result<Tensor, Refusal> {
     let found = match stored {
         Stored::F32 => t.float_data.len(),
@@ -108,7 +108,7 @@ fn from_fields(ty: TensorType, stored: Stored, count: usize, t: &TensorProto) ->
         Stored::U32 | Stored::U64 => t.uint64_data.len(),
         _ => t.int32_data.len(),
     };
-    // Of packed elements, each number is a byte.
+    // Packed elements have one byte per number.
     let expected = if stored.bits() < 8 { stored.bytes(count).unwrap_or(usize::MAX) } else { count };
     if found != expected {
         return Err(Refusal::Invalid(format!("{found} numbers for {} ({expected})", ty.shape)));
@@ -141,7 +141,7 @@ pub(super) fn is_double(data_type: i32) -> bool {
     data_type == i32::from(DataType::Double)
 }
 
-/// True for unsigned types that the graph holds in wider signed ones.
+/// True for unsigned types that the graph stores in wider signed types.
 pub(super) fn is_wide_unsigned(data_type: i32) -> bool {
     [DataType::Uint16, DataType::Uint32, DataType::Uint64].map(i32::from).contains(&data_type)
 }

@@ -1,4 +1,4 @@
-//! A model on its way into the graph: ports to values, constants when they are first read.
+//! Import state: ports are bound to values; constants are created at first use.
 
 use bytes::Bytes;
 use qcc_formats::openvino::{Network, Port};
@@ -10,30 +10,30 @@ use super::types;
 use crate::build::fixed_input;
 use crate::refusal::Refusal;
 
-/// What a port of the file stands for.
+/// The binding of a port.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Binding {
-    /// A constant that nothing has read yet, or a result that is not there yet.
+    /// A constant that has not been used yet, or a result that has not been imported yet.
     Open,
     /// A value of the graph.
     Value(ValueId),
-    /// A result that qcc does not compute; to read it is refused.
+    /// A result that qcc does not support; its use is refused.
     Absent,
-    /// What was refused; the user has been told.
+    /// The result of a refused layer; the error has been reported.
     Refused,
 }
 
-/// A model on its way into the graph.
+/// A model during import.
 #[derive(Debug)]
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
     pub(super) errors: Vec<Diagnostic>,
-    /// True where values have the shapes that the file declares.
+    /// True if values have the shapes that the file declares.
     pub(super) declared: bool,
     pub(super) network: &'m Network,
     pub(super) scaled: &'m Scaled,
     pub(super) weights: &'m Bytes,
-    /// For each layer one for each result.
+    /// For each layer the bindings of its results.
     bindings: Vec<Vec<Binding>>,
 }
 
@@ -55,7 +55,7 @@ impl<'m> Importer<'m> {
         self.bind(Port { layer, result: 0 }, Binding::Value(value));
     }
 
-    /// An input that the user gave a value: a constant.
+    /// Binds an input that the user set to a constant.
     pub(super) fn set_input(&mut self, layer: usize, name: &str, ty: &TensorType, values: &[f64]) {
         let binding = match fixed_input(&mut self.graph, name, ty, values) {
             Ok(value) => Binding::Value(value),
@@ -77,7 +77,7 @@ impl<'m> Importer<'m> {
         self.errors.extend(refusal.diagnostic(origin));
     }
 
-    /// The value at a port.
+    /// The value of a port.
     pub(super) fn value(&mut self, port: Port) -> Result<ValueId, Refusal> {
         let layer = &self.network.layers[port.layer];
         match self.bindings[port.layer][port.result] {

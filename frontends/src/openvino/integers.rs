@@ -1,4 +1,4 @@
-//! Integers that a file makes real: `(Convert(x) - zero point) * scale`, with a Reshape before the scale where there is one.
+//! Dequantized integers: `(Convert(x) - zero point) * scale`, with an optional Reshape before the scale.
 
 use bytes::Bytes;
 use qcc_formats::openvino::{Element, Network, Node, Port};
@@ -9,30 +9,30 @@ use super::types;
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
-/// The integers that a product makes real.
+/// A dequantized value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Integers {
-    /// What gives them: a Const or a Parameter.
+    /// The source of the integers: a Const or a Parameter.
     pub(super) source: Port,
     zero: Option<Port>,
     scale: Port,
 }
 
 impl Integers {
-    /// What gives the zero points, where there are any, and the scales: constants, before they are converted.
+    /// The sources of the optional zero points and of the scales: constants, before they are converted.
     pub(super) fn factors(self) -> [Option<Port>; 2] {
         [self.zero, Some(self.scale)]
     }
 }
 
-/// All of them in a network.
+/// All dequantized values of a network.
 #[derive(Debug, Default)]
 pub(super) struct Scaled {
-    /// By the layer of the product.
+    /// By the layer of the Multiply.
     products: FxHashMap<usize, Integers>,
-    /// Inputs of the model that only such a product reads, and it.
+    /// Inputs of the model that are only used by such a Multiply, with its layer.
     inputs: FxHashMap<Port, usize>,
-    /// Layers on the way whose results only such products read.
+    /// Intermediate layers whose results are only used by such patterns.
     inside: FxHashSet<usize>,
 }
 
@@ -44,7 +44,7 @@ impl Scaled {
         let mut all = Scaled::default();
         for (i, layer) in network.layers.iter().enumerate() {
             let Some((integers, way)) = product(network, layer) else { continue };
-            // The layers on the way from the product on; what others read is needed by itself.
+            // Intermediate layers, beginning at the Multiply, up to the first with other consumers.
             all.inside.extend(way.iter().take_while(|port| alone(port)).map(|port| port.layer));
             let is_input = network.layers[integers.source.layer].kind == "Parameter";
             if is_input && (!alone(&integers.source) || !way.iter().all(alone)) {
@@ -58,17 +58,17 @@ impl Scaled {
         all
     }
 
-    /// The integers that the product of a layer makes real.
+    /// The dequantized value of a Multiply layer.
     pub(super) fn at(&self, layer: usize) -> Option<Integers> {
         self.products.get(&layer).copied()
     }
 
-    /// True for a layer that only such products need.
+    /// True for an intermediate layer that only such patterns need.
     pub(super) fn is_inside(&self, layer: usize) -> bool {
         self.inside.contains(&layer)
     }
 
-    /// The grid of an input of integers.
+    /// The quantization parameters of an integer input.
     pub(super) fn qparams_of_input(&self, network: &Network, weights: &Bytes, input: Port) -> Option<QuantParams> {
         let integers = self.at(*self.inputs.get(&input)?)?;
         let tensor = network.tensor(input);
@@ -78,7 +78,7 @@ impl Scaled {
     }
 }
 
-/// What a Multiply makes real, and the ports on the way, from the product on.
+/// The dequantization pattern that ends in a Multiply, and the intermediate ports, beginning at the Multiply.
 fn product(network: &Network, layer: &Node) -> Option<(Integers, Vec<Port>)> {
     if layer.kind != "Multiply" || !constant(network, *layer.inputs.get(1)?) {
         return None;
@@ -111,7 +111,7 @@ fn product(network: &Network, layer: &Node) -> Option<(Integers, Vec<Port>)> {
     (integers && zero_known).then_some((Integers { source, zero, scale: layer.inputs[1] }, way))
 }
 
-/// The Const that a port is, maybe converted.
+/// The Const behind an optional Convert.
 fn source(network: &Network, port: Port) -> Port {
     let layer = &network.layers[port.layer];
     if layer.kind == "Convert" { layer.inputs.first().copied().unwrap_or(port) } else { port }
@@ -124,9 +124,9 @@ fn constant(network: &Network, port: Port) -> bool {
 /// Scales and zero points.
 pub(super) struct Scheme {
     scales: Vec<f32>,
-    /// Extents of the scales.
+    /// Shape of the scales.
     dims: Vec<usize>,
-    /// One, or one for each scale.
+    /// One, or one per scale.
     zeros: Vec<f32>,
 }
 
@@ -138,14 +138,14 @@ impl Scheme {
         Ok(Scheme { scales: scale.reals().into_owned(), dims: scale.dims(), zeros })
     }
 
-    /// The one zero point of all.
+    /// The zero point, if it is the same for all scales.
     fn zero(&self) -> Option<i32> {
         let first = *self.zeros.first()?;
         let same = first.fract() == 0.0 && self.zeros.iter().all(|&z| z == first);
         same.then_some(first as i32)
     }
 
-    /// The axes along which scales differ, in values of these extents: adjoining ones from the first to the last.
+    /// The axes along which scales vary, for values of these extents: an adjacent range.
     fn axes(&self, dims: &[usize]) -> Option<std::ops::Range<usize>> {
         let behind = dims.len().checked_sub(self.dims.len())?;
         let wide: Vec<usize> = (0..self.dims.len()).filter(|&a| self.dims[a] != 1).collect();
@@ -154,7 +154,7 @@ impl Scheme {
         whole.then_some(behind + first..behind + last + 1)
     }
 
-    /// The grid of integers that are stored so, where one has these scales and zero points.
+    /// The quantization parameters for integers of this type, if these scales and zero points are representable.
     pub(super) fn qparams(&self, stored: Stored, dims: &[usize]) -> Option<QuantParams> {
         let storage = match stored {
             Stored::U8 => StorageType::U8,
@@ -170,8 +170,8 @@ impl Scheme {
         }
     }
 
-    /// Constant integers of these extents on a grid, whose shape has the axes of the scales in one; `None` where no grid
-    /// has them.
+    /// A quantized constant of these extents, whose shape has the axes of the scales merged into one; `None` if the
+    /// scales are not representable.
     pub(super) fn constant(&self, integers: &Tensor, dims: &[usize]) -> Option<Tensor> {
         let axes = self.axes(dims)?;
         let values = integers.integers()?;
@@ -192,7 +192,7 @@ impl Scheme {
             );
             return ty.validate().ok().and_then(|()| integers.retype(ty));
         }
-        // Less their zero points, they lie on a grid of signed integers.
+        // The differences to the zero points are signed integers with zero point 0.
         let inner: usize = dims[axes.end..].iter().product();
         let scales = if self.scales.len() == 1 { 1 } else { dims[axes.clone()].iter().product() };
         let zero = |i: usize| match self.zeros.as_slice() {
@@ -220,7 +220,8 @@ impl Scheme {
         ty.validate().ok().map(|()| Tensor::of(ty, centred))
     }
 
-    /// A matrix with a scale for each run of the last of these extents, whose runs are one axis with it then.
+    /// A blockwise quantized matrix: the last axis of the scales is the blocks, which are merged with the axis after
+    /// it.
     fn blocks(&self, integers: &[i8], dims: &[usize], axes: &std::ops::Range<usize>) -> Option<Tensor> {
         let &[rows, runs, size] = dims else { return None };
         let whole = *axes == (0..2) && self.scales.len() == rows * runs && size > 1;

@@ -1,7 +1,7 @@
-//! OpenVINO IR, version 11: what qcc and OpenVINO's own converter write.
+//! OpenVINO IR, version 11, as written by qcc and by OpenVINO's own converter.
 //!
-//! Values have the axes of the file (images are N,C,H,W). A FakeQuantize whose levels are those of 8 or 16 bits is a
-//! grid; constants of integers that are widened and multiplied by scales lie on one.
+//! Values have the axes of the file (images are N,C,H,W). A FakeQuantize with the levels of 8 or 16 bits becomes
+//! quantization parameters, and so do integer constants that are converted and multiplied by scales.
 
 use std::path::{Path, PathBuf};
 
@@ -26,24 +26,24 @@ mod ops;
 mod run;
 mod types;
 
-/// Extension of the file of constants, in place of that of the main one.
+/// Extension of the file of constants.
 const WEIGHTS: &str = "bin";
 
-/// Part of `rt_info` that says what the model is; the others say how it was made and how plugins run it.
+/// The part of `rt_info` with the model's metadata; other parts describe the conversion and runtime options.
 const MODEL: &str = "model_info";
 
 /// A decoded file.
 #[derive(Debug)]
 pub(crate) struct File {
     network: Network,
-    /// Constants on integers that scales make real.
+    /// Dequantized integers.
     scaled: Scaled,
     weights: Bytes,
     place: Option<PathBuf>,
 }
 
 impl File {
-    /// Reads a file called `main`, beside which its constants are.
+    /// Reads a file called `main` in `folder`, which also contains the file of constants.
     pub(crate) fn read(bytes: &Bytes, folder: &Path, main: Option<&Path>) -> Result<File, Vec<Diagnostic>> {
         let network = Network::read(bytes).map_err(told)?;
         let constants = network.layers.iter().map(Node::constant).collect::<Result<Vec<_>, _>>().map_err(told)?;
@@ -94,7 +94,7 @@ impl File {
         Ok(DeclaredInput { name, elem, shape })
     }
 
-    /// The grid of an input of integers that the model makes real first of all.
+    /// The quantization parameters of an integer input that the model dequantizes first.
     fn qparams_of_input(&self, index: usize, shape: Option<&Shape>) -> Option<QuantParams> {
         let port = Port { layer: index, result: 0 };
         let qparams = self.scaled.qparams_of_input(&self.network, &self.weights, port)?;
@@ -109,7 +109,7 @@ impl ModelFile for File {
         self.place.iter().cloned().collect()
     }
 
-    /// What the file says about the model; groups are paths.
+    /// Metadata of the model; groups become paths.
     fn metadata(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         let told = |info: &&Info| matches!(info, Info::Group(key, _) if key == MODEL);
@@ -138,7 +138,7 @@ impl ModelFile for File {
         let open = shapes::open(&inputs, options);
         let mut importer = Importer::new(&self.network, &self.scaled, &self.weights);
         importer.graph.metadata = self.metadata();
-        // Other shapes than those that the file declares make others of all that follow.
+        // With other input shapes, the declared shapes of all values do not apply.
         importer.declared = options.shapes.is_empty();
         let (values, unknown) = shapes::values(&inputs, options);
         importer.errors.extend(unknown);
@@ -158,7 +158,7 @@ impl ModelFile for File {
     }
 }
 
-/// What the user is told of a file that cannot be read: the format has more than is supported here.
+/// The error for a file that cannot be read: the format has features that are not supported.
 fn told(error: ReadError) -> Vec<Diagnostic> {
     let help = match &error {
         ReadError::Body { .. } => "convert the model with loops and branches resolved",
@@ -177,7 +177,7 @@ fn flatten(path: &str, info: &Info, out: &mut Vec<(String, String)>) {
     }
 }
 
-/// True where bytes may be such a file.
+/// True if the bytes may be OpenVINO IR.
 pub(crate) fn is_one(bytes: &[u8]) -> bool {
     Network::is_one(bytes)
 }

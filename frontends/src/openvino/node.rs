@@ -1,4 +1,4 @@
-//! One layer on its way into the graph: what rows read from and write with.
+//! The context of a layer during import, used by the rows of the operation table.
 
 use std::str::FromStr;
 
@@ -13,14 +13,14 @@ use super::types;
 use crate::build::{Build, Values, count_axes, extents};
 use crate::refusal::Refusal;
 
-/// A layer and the importer it belongs to.
+/// A layer and its importer.
 #[derive(Debug)]
 pub(super) struct NodeCx<'a, 'm> {
     importer: &'a mut Importer<'m>,
     index: usize,
     layer: &'m Node,
     origin: Origin,
-    /// Attributes that the row has looked at.
+    /// Attributes that the row has used.
     read: FxHashSet<&'static str>,
 }
 
@@ -45,36 +45,37 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     // Attributes.
 
-    /// Fails where an attribute says something that nothing has looked at.
+    /// Fails if an attribute was not used.
     pub(super) fn all_read(&self) -> Result<(), Refusal> {
         let unread = self.layer.data.iter().find(|(name, _)| !self.read.contains(name.as_str()));
         unread.map_or(Ok(()), |(name, value)| Err(Refusal::Unread(format!("{name}=\"{value}\""))))
     }
 
-    /// An attribute, where it is given.
+    /// An attribute, if given.
     pub(super) fn text(&mut self, name: &'static str) -> Option<&'m str> {
         self.read.insert(name);
         self.layer.attribute(name)
     }
 
-    /// Takes note of attributes that change nothing that is computed here.
+    /// Marks attributes that do not affect results as used.
     pub(super) fn ignore(&mut self, names: &[&'static str]) {
         self.read.extend(names);
     }
 
-    /// An attribute as a number, where it is given.
+    /// A numeric attribute, if given.
     pub(super) fn number<T: FromStr>(&mut self, name: &'static str) -> Result<Option<T>, Refusal> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let number = text.trim().parse().map_err(|_| Refusal::Attribute { name: name.into(), problem: "no number" })?;
+        let number =
+            text.trim().parse().map_err(|_| Refusal::Attribute { name: name.into(), problem: "not a number" })?;
         Ok(Some(number))
     }
 
-    /// A number that must be given.
+    /// A required numeric attribute.
     pub(super) fn required<T: FromStr>(&mut self, name: &'static str) -> Result<T, Refusal> {
         self.number(name)?.ok_or(Refusal::Attribute { name: name.into(), problem: "is missing" })
     }
 
-    /// A truth value.
+    /// A boolean attribute.
     pub(super) fn flag(&mut self, name: &'static str, default: bool) -> Result<bool, Refusal> {
         match self.text(name) {
             None => Ok(default),
@@ -84,12 +85,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// A list of integers; none where it is not given.
+    /// A list of integers; empty if not given.
     pub(super) fn list(&mut self, name: &'static str) -> Result<Vec<i64>, Refusal> {
         let text = self.text(name).unwrap_or_default();
         let number = |t: &str| t.trim().parse::<i64>();
         let numbers = text.split(',').filter(|t| !t.trim().is_empty()).map(number).collect::<Result<_, _>>();
-        numbers.map_err(|_| Refusal::Attribute { name: name.into(), problem: "no list of integers" })
+        numbers.map_err(|_| Refusal::Attribute { name: name.into(), problem: "not a list of integers" })
     }
 
     /// A list of extents.
@@ -117,12 +118,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.layer.outputs.len()
     }
 
-    /// The port that input `i` is.
+    /// The port of input `i`.
     fn port(&self, i: usize) -> Result<Port, Refusal> {
         self.layer.inputs.get(i).copied().ok_or(Refusal::MissingInput(i))
     }
 
-    /// The layer that gives input `i`.
+    /// The layer that produces input `i`.
     pub(super) fn giver(&self, i: usize) -> Result<&'m Node, Refusal> {
         Ok(&self.importer.network.layers[self.port(i)?.layer])
     }
@@ -133,7 +134,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.importer.value(port)
     }
 
-    /// Input `i`, where it is given.
+    /// Input `i`, if given.
     pub(super) fn optional(&mut self, i: usize) -> Result<Option<ValueId>, Refusal> {
         if i < self.inputs() { self.input(i).map(Some) } else { Ok(None) }
     }
@@ -143,26 +144,26 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         (0..self.inputs()).map(|i| self.input(i)).collect()
     }
 
-    /// Input `i` of the layer that gives input 0.
+    /// Input `i` of the layer that produces input 0.
     pub(super) fn behind(&mut self, i: usize) -> Result<ValueId, Refusal> {
         let port = self.giver(0)?.inputs.get(i).copied().ok_or(Refusal::MissingInput(i))?;
         self.importer.value(port)
     }
 
-    /// The constant that a value is.
+    /// The constant of a value.
     pub(super) fn known(&mut self, v: ValueId, index: usize) -> Result<Tensor, Refusal> {
         let name = || self.graph().name(v).map_or_else(String::new, ToString::to_string);
         self.constant(v).cloned().ok_or_else(|| Refusal::NotConstant { index, name: name() })
     }
 
-    /// The integers at input `i`; they must be known.
+    /// The constant integers at input `i`.
     pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
         let v = self.input(i)?;
         let t = self.known(v, i)?;
         t.integers().ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
     }
 
-    /// The one integer at input `i`; it must be known.
+    /// The constant integer at input `i`.
     pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
         match self.integers(i)?.as_slice() {
             [n] => Ok(*n),
@@ -170,7 +171,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// The one real number at input `i`; it must be known.
+    /// The constant float at input `i`.
     pub(super) fn real(&mut self, i: usize) -> Result<f32, Refusal> {
         let v = self.input(i)?;
         match *self.known(v, i)?.reals() {
@@ -179,26 +180,26 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// The axes at input `i`, which count along `x`.
+    /// The axes of `x` at input `i`.
     pub(super) fn axes(&mut self, i: usize, x: ValueId) -> Result<Extents, Refusal> {
         count_axes(&self.integers(i)?, self.rank(x))
     }
 
-    /// The axis at input `i`, which counts along `x`.
+    /// The axis of `x` at input `i`.
     pub(super) fn axis_at(&mut self, i: usize, x: ValueId) -> Result<usize, Refusal> {
         let axis = self.integer(i)?;
         self.axis(axis, x)
     }
 
-    /// The axis that an attribute names.
+    /// The axis of `x` in an attribute.
     pub(super) fn axis_of(&mut self, name: &'static str, default: i64, x: ValueId) -> Result<usize, Refusal> {
         let axis = self.number(name)?.unwrap_or(default);
         self.axis(axis, x)
     }
 
-    // Elements.
+    // Element types.
 
-    /// The element that an attribute names.
+    /// The element type in an attribute.
     pub(super) fn element(&mut self, name: &'static str) -> Result<Option<Elem>, Refusal> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let element = Element::named(text);
@@ -207,7 +208,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(Some(types::stored(element)?.elem()))
     }
 
-    /// The integers that this product makes real, with their extents and how they are to be read.
+    /// The dequantization pattern of this Multiply: integers, their parameters, extents and type.
     pub(super) fn scaled(&mut self) -> Result<Option<(Integers, Scheme, Vec<usize>)>, Refusal> {
         let Some(integers) = self.importer.scaled.at(self.index) else { return Ok(None) };
         let network = self.importer.network;

@@ -1,4 +1,4 @@
-//! The layers of a model, in their order.
+//! Import of the layers of a model, in order.
 
 use qcc_formats::openvino::{Node, Port};
 use qcc_ir::diagnostic::Diagnostic;
@@ -58,7 +58,7 @@ impl<'m> Importer<'m> {
         Ok(values)
     }
 
-    /// Results behind those that an operator gives are not computed.
+    /// Binds the results of a layer. Additional declared results are not supported.
     fn bind_results(&mut self, index: usize, layer: &Node, values: &[ValueId]) -> Result<(), Refusal> {
         for (result, tensor) in layer.outputs.iter().enumerate() {
             let port = Port { layer: index, result };

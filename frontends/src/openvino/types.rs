@@ -1,4 +1,4 @@
-//! Elements and constants of a file.
+//! Element types and constants of a file.
 
 use bytes::Bytes;
 use qcc_formats::openvino::{Element, Node};
@@ -8,7 +8,7 @@ use crate::build::{MOST_ELEMENTS, extents};
 use crate::elements::{Stored, without_nan};
 use crate::refusal::Refusal;
 
-/// How the file stores an element.
+/// The file's element type.
 pub(super) fn stored(element: Element) -> Result<Stored, Refusal> {
     Ok(match element {
         Element::Boolean => Stored::Bool,

@@ -1,4 +1,4 @@
-//! The ZIP archive that a `.pt2` file is.
+//! The ZIP archive of a `.pt2` file.
 
 use std::io::{Cursor, Read};
 
@@ -8,11 +8,11 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::refusal::Refusal;
 
-/// How many times its size in the archive a compressed entry may hold. PyTorch compresses none; weights and programs
-/// that are packed again do not shrink by more.
+/// Maximum compression ratio of an entry. PyTorch does not compress; recompressed weights and programs have lower
+/// ratios.
 const LARGEST_RATIO: u64 = 100;
 
-/// An archive over mapped bytes. Entries are read when they are asked for.
+/// An archive over mapped bytes. Entries are read on request.
 #[derive(Clone, Debug)]
 pub(super) struct Archive {
     bytes: Bytes,
@@ -20,10 +20,10 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Reads the directory. No two entries may have one name or share bytes, and all lie inside the archive.
+    /// Reads the directory. Entries must have unique names, must not overlap, and must lie inside the archive.
     pub(super) fn open(bytes: Bytes) -> Result<Archive, Refusal> {
         let damaged = |e: zip::result::ZipError| Refusal::Invalid(format!("the archive is damaged: {e}"));
-        // Nothing comes before the archive: without a search for its start, archives inside it are not mistaken for it.
+        // The archive starts at offset 0. Without a search for its start, nested archives are not mistaken for it.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let mut zip = ZipArchive::with_config(config, Cursor::new(bytes.clone())).map_err(damaged)?;
         if zip.has_duplicate_names() || zip.has_overlapping_entries().map_err(damaged)? {
@@ -47,7 +47,7 @@ impl Archive {
         self.zip.index_for_name(name).is_some()
     }
 
-    /// The bytes of an entry, their checksum verified. Where it is stored as it is, they stay where they are.
+    /// The bytes of an entry, with verified checksum. Uncompressed entries are not copied.
     pub(super) fn read(&self, name: &str) -> Result<Bytes, Refusal> {
         let wrong = |e: &dyn std::fmt::Display| Refusal::Invalid(format!("entry {name} of the archive: {e}"));
         // A copy of the reader's position; the directory is shared.
@@ -67,7 +67,7 @@ impl Archive {
             let whole = inflated.len() as u64 == size;
             return if whole { Ok(inflated.into()) } else { Err(wrong(&"it does not have the size declared")) };
         }
-        // Reading to the end is what verifies the checksum.
+        // Reading to the end verifies the checksum.
         let size = std::io::copy(&mut entry, &mut std::io::sink()).map_err(|e| wrong(&e))?;
         let start = entry.data_start().ok_or_else(|| wrong(&"it has no data"))?;
         match (usize::try_from(start), usize::try_from(start + size)) {

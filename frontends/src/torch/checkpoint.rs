@@ -1,28 +1,28 @@
-//! Files of PyTorch that hold no exported program: checkpoints and TorchScript models.
+//! PyTorch files without an exported program: checkpoints and TorchScript models.
 
 use super::archive::Archive;
 use crate::refusal::Refusal;
 
-/// How many bytes of a pickle are searched for the names of its classes: those of a whole model come first.
+/// Number of bytes of a pickle that are searched for class names: those of a whole model come first.
 const SEARCHED: usize = 16 << 20;
 
-/// Where pickles of Python objects begin: protocols 2 to 5.
+/// True for pickles of Python objects, protocols 2 to 5.
 pub(crate) fn is_pickle(bytes: &[u8]) -> bool {
     matches!(bytes, [0x80, 2..=5, ..])
 }
 
-/// What a checkpoint in PyTorch's old form, a bare pickle, is refused with.
+/// The error for a checkpoint in PyTorch's old format, a bare pickle.
 pub(crate) fn bare(pickle: &[u8]) -> Refusal {
     refusal("a checkpoint of PyTorch, which holds no program", pickle)
 }
 
-/// What an archive without an exported program is refused with, where PyTorch wrote it.
+/// The error for an archive of PyTorch without an exported program.
 pub(super) fn archived(archive: &Archive) -> Option<Refusal> {
     let pickle = archive.names().find(|n| n.ends_with("data.pkl"))?;
     if archive.names().any(|n| n.ends_with("constants.pkl") || n.contains("/code/")) {
         return Some(refusal("a TorchScript model", &[]));
     }
-    // What cannot be read says no class.
+    // An unreadable pickle has no class names.
     let pickle = archive.read(&pickle).unwrap_or_default();
     Some(refusal("a checkpoint of PyTorch, which holds no program", &pickle))
 }

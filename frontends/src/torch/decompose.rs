@@ -1,19 +1,19 @@
-//! Operators that go away by decomposition: those that are not in PyTorch's core set, or in ways that this set spells
-//! otherwise.
+//! Operators that decomposition removes: those outside PyTorch's core set, or overloads that the core set expresses
+//! differently.
 
 use super::schema::Node;
 
-/// What to do where only such operators are refused.
+/// The remedy if only such operators are refused.
 pub(super) const HELP: &str = "decompose it in Python, and give the result: ep = torch.export.load(\"model.pt2\").run_decompositions(); \
                     torch.export.save(ep, \"decomposed.pt2\")";
 
-/// True for a node that decomposition takes away.
+/// True for a node that decomposition removes.
 pub(super) fn goes_away(node: &Node) -> bool {
     node.target.starts_with("torch.ops.aten.") && OPERATORS.binary_search(&node.operator()).is_ok()
 }
 
-/// Sorted. Each was exported in a program that is refused as it is and read when it is decomposed, from the samples that
-/// PyTorch tests its operators with.
+/// Sorted. Each was exported from PyTorch's operator test samples in a program that is refused as it is and accepted
+/// after decomposition.
 #[rustfmt::skip]
 const OPERATORS: &[&str] = &[
     "_chunk_cat", "_safe_softmax", "_unsafe_masked_index", "_unsafe_masked_index_put_accumulate", "addr",

@@ -1,4 +1,4 @@
-//! A program on its way into the graph: what its names stand for.
+//! Import state: bindings of the program's names.
 
 use std::collections::BTreeMap;
 
@@ -14,29 +14,29 @@ use crate::build::fixed_input;
 use crate::elements::Doubles;
 use crate::refusal::Refusal;
 
-/// Complex numbers: real and imaginary parts, of one shape.
+/// A complex value: real and imaginary parts of the same shape.
 pub(super) type Complex = [ValueId; 2];
 
-/// What a name of the program stands for.
+/// The binding of a name of the program.
 #[derive(Clone, Debug)]
 pub(super) enum Binding<'m> {
-    /// A value of the graph. It may show memory that another name shows, too.
+    /// A value of the graph, which may be a view of another one.
     Value { value: ValueId, view: Option<View<'m>> },
-    /// A tensor of the archive that nothing has read yet.
+    /// A tensor of the archive that has not been used yet.
     Weight(&'m str),
-    /// Complex numbers, as real and imaginary parts.
+    /// A complex value.
     Complex(Complex),
-    /// A number, known at import: extents are.
+    /// A number that is known at import, such as an extent.
     Number(Number),
-    /// What is neither tensor nor number.
+    /// Neither tensor nor number.
     Foreign(&'static str),
-    /// What was refused; the user has been told.
+    /// The result of a refused node; the error has been reported.
     Refused,
 }
 
 pub(super) type Types = BTreeMap<String, TensorMeta>;
 
-/// A program on its way into the graph.
+/// A program during import.
 #[derive(Debug)]
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
@@ -46,11 +46,11 @@ pub(super) struct Importer<'m> {
     pub(super) symbols: Symbols,
     pub(super) notes: Vec<Diagnostic>,
     pub(super) doubles: Doubles,
-    /// How many of the errors are of nodes that decomposition takes away.
+    /// Number of errors of nodes that decomposition removes.
     pub(super) decomposable: usize,
-    /// Names that show memory of complex numbers, which nothing writes to.
+    /// Names that are views of complex values, which must not be written to.
     pub(super) complex_shown: FxHashSet<&'m str>,
-    /// Names in scope, and the types that the file declares; the innermost graph's last.
+    /// Names in scope with the types that the file declares; the innermost graph is last.
     pub(super) scopes: Vec<(FxHashMap<&'m str, Binding<'m>>, &'m Types)>,
 }
 
@@ -82,7 +82,7 @@ impl<'m> Importer<'m> {
         self.bind(name, Binding::Value { value, view: None });
     }
 
-    /// An input that the user gave a value: a constant.
+    /// Binds an input that the user set to a constant.
     pub(super) fn set_input(&mut self, name: &'m str, ty: TensorType, values: &[f64]) {
         let binding = match fixed_input(&mut self.graph, name, &ty, values) {
             Ok(value) => Binding::Value { value, view: None },
@@ -100,7 +100,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Binds the result of a node, whose name nothing may have yet.
+    /// Binds the result of a node to a new name.
     pub(super) fn bind_new(&mut self, name: &'m str, binding: Binding<'m>) -> Result<(), Refusal> {
         if self.scopes.last().is_some_and(|s| s.0.contains_key(name)) {
             return Err(Refusal::Invalid(format!("two values have the name {name}")));
@@ -118,7 +118,7 @@ impl<'m> Importer<'m> {
         found.ok_or_else(|| Refusal::Undefined(name.into()))
     }
 
-    /// The parts of a name that stands for complex numbers.
+    /// The parts of a complex value.
     pub(super) fn complex(&self, name: &str) -> Option<Complex> {
         match self.binding(name) {
             Ok(Binding::Complex(parts)) => Some(*parts),
@@ -126,13 +126,13 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// The number of a name.
+    /// The number bound to a name.
     pub(super) fn number(&self, name: &str) -> Result<Number, Refusal> {
         match self.binding(name) {
             Ok(Binding::Number(n)) => Ok(*n),
             Ok(Binding::Refused) => Err(Refusal::Depends),
-            Ok(_) => Err(Refusal::Invalid(format!("{name} is no number"))),
-            // An input's extent has no node.
+            Ok(_) => Err(Refusal::Invalid(format!("{name} is not a number"))),
+            // An input's extent is not the result of a node.
             Err(e) => self.symbols.get(name).map(|&n| Number::Int(n)).ok_or(e),
         }
     }

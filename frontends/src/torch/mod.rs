@@ -1,4 +1,4 @@
-//! PyTorch models: what `torch.export.save` writes (`.pt2`), of all three archive layouts.
+//! PyTorch models as written by `torch.export.save` (`.pt2`), in all three archive layouts.
 
 use bytes::Bytes;
 use qcc_ir::diagnostic::Diagnostic;
@@ -31,10 +31,10 @@ mod weights;
 
 pub use ops::supported;
 
-/// The schema's major version; another one has another meaning.
+/// The supported major version of the schema.
 const MAJOR: i64 = 8;
 
-/// A file, its program decoded.
+/// A file with its decoded program.
 #[derive(Debug)]
 pub(crate) struct File {
     program: Program,
@@ -79,15 +79,15 @@ impl File {
                 arg: Argument::None | Argument::Number(schema::Term::Known(_)) | Argument::Text(_),
             } => None,
             InputSpec::UserInput { arg } => {
-                let message = format!("an input that is no tensor but {arg} is not supported");
+                let message = format!("an input that is {arg} instead of a tensor is not supported");
                 Some(("", Err(Refusal::Unsupported(message))))
             }
             _ => None,
         })
     }
 
-    /// What the symbols of the inputs' shapes stand for: the number that `--shape` gives, 1 for a batch, otherwise the
-    /// number of the example that the model was exported with.
+    /// The values of the symbols of the inputs' shapes: the number given by `--shape`, 1 for a batch, otherwise the
+    /// value of the example input of the export.
     fn symbols(&self, options: &ImportOptions, notes: &mut Vec<Diagnostic>) -> Result<Symbols, Vec<Diagnostic>> {
         let mut symbols = Symbols::new();
         let given: FxHashMap<&str, &[usize]> = options.shapes.iter().map(|(n, d)| (n.as_str(), d.as_slice())).collect();
@@ -122,7 +122,7 @@ impl File {
         }
         let outside = symbols.iter().filter_map(|(symbol, &n)| {
             let range = self.program.range_constraints.get(symbol)?;
-            // The exporter tells one from more; a batch of one is computed as one of more is.
+            // The exporter specializes 0 and 1, so a minimum of 2 also permits a batch of one.
             let least = range.min_val.filter(|&least| least > 2).unwrap_or(0);
             let most = range.max_val.unwrap_or(i64::MAX);
             let message = format!("{symbol} is {n}; the model was exported for {least} to {most}");
@@ -138,7 +138,7 @@ impl ModelFile for File {
         self.metadata.clone()
     }
 
-    /// The inputs that the user gives, in order, as the file declares them.
+    /// The user inputs in order, as declared by the file.
     fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
         let declared = self.user_inputs().map(|(name, meta)| declared(name, meta?));
         let mut errors = Vec::new();
@@ -168,7 +168,7 @@ impl ModelFile for File {
         let (values, unknown) = shapes::values(&inputs, options);
         importer.errors.extend(unknown);
         for ((input, shape), (name, meta)) in inputs.iter().zip(shapes).zip(self.user_inputs()) {
-            // What the user gives a value is no input of what is written.
+            // An input that the user set is not an input of the artefact.
             let stored = meta.ok().and_then(|m| weights::stored(m.dtype).ok());
             let stored = stored.filter(|_| !values.contains_key(input.name.as_str()));
             importer.notes.extend(stored.and_then(|s| s.interface("input", &input.name)));
@@ -182,7 +182,7 @@ impl ModelFile for File {
     }
 }
 
-/// Where an archive keeps what.
+/// The locations of the parts of an archive.
 #[derive(Debug)]
 struct Layout {
     /// Name of the model.
@@ -199,7 +199,7 @@ struct Layout {
 enum Place {
     /// A pickled dictionary of tensors.
     Pickle(String),
-    /// A folder of storages, and the configuration that names them.
+    /// A folder of storages, and the configuration that lists them.
     Folder {
         folder: String,
         config: String,
@@ -272,8 +272,7 @@ impl Layout {
         Ok(())
     }
 
-    /// What exporters and users say about the model: extra files that are texts. One that holds a JSON object gives
-    /// its entries.
+    /// Metadata of the model: additional text files. A file that holds a JSON object contributes its entries.
     fn metadata(&self, archive: &Archive) -> Result<Vec<(String, String)>, Refusal> {
         let mut metadata = Vec::new();
         let mut names: Vec<String> =
@@ -296,7 +295,7 @@ impl Layout {
     }
 }
 
-/// The class of the module that was exported, as its nodes tell.
+/// The class of the exported module, according to its nodes.
 fn root(program: &Program) -> Option<&str> {
     let (_, class) = program.graph_module.graph.nodes.iter().find_map(|node| node.modules().next())?;
     Some(class).filter(|class| !class.is_empty())
@@ -318,7 +317,7 @@ fn declared(name: &str, meta: &TensorMeta) -> Result<DeclaredInput, Refusal> {
     Ok(DeclaredInput { name: name.into(), elem: weights::stored(meta.dtype)?.elem(), shape: Some(shape) })
 }
 
-/// The input with the extents that follow from the symbols. A leading symbol stays: the rule for batches settles it.
+/// The input with the extents of the symbols. A leading symbol stays open: the rule for batches resolves it.
 fn resolved(input: &DeclaredInput, meta: Option<&TensorMeta>, symbols: &Symbols) -> DeclaredInput {
     let mut input = input.clone();
     let (Some(shape), Some(meta)) = (&mut input.shape, meta) else { return input };

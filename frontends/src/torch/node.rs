@@ -1,4 +1,4 @@
-//! One node on its way into the graph: what operator rows read from and write with.
+//! The context of a node during import, used by the rows of the operator table.
 
 use qcc_ir::ops::{BinaryFn, Expand};
 use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, ValueId};
@@ -12,7 +12,7 @@ use crate::build::{Build, Values, extents, numbers};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
-/// Arguments that concern neither types nor values in inference.
+/// Arguments that do not affect types or values in inference.
 const IDLE: [&str; 14] = [
     "copy",
     "cudnn_enable",
@@ -37,7 +37,7 @@ pub(super) enum Operand {
     Number(Number),
 }
 
-/// A node and the importer it belongs to. Arguments that no row reads are refused by [`NodeCx::finish`].
+/// A node and its importer. Unused arguments are refused by [`NodeCx::finish`].
 #[derive(Debug)]
 pub(super) struct NodeCx<'a, 'm> {
     importer: &'a mut Importer<'m>,
@@ -66,7 +66,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         NodeCx { importer, node, read, origin }
     }
 
-    /// Fails where an argument was not read.
+    /// Fails if an argument was not used.
     pub(super) fn finish(&self) -> Result<(), Refusal> {
         let given = self.node.inputs.iter().zip(&self.read);
         let unread = given.filter(|(input, read)| {
@@ -77,12 +77,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         if unread.is_empty() { Ok(()) } else { Err(Refusal::UnreadArgument(unread.join(", "))) }
     }
 
-    /// The operator, without overload, as the table names it.
+    /// The operator without its overload, as in the table.
     pub(super) fn op(&self) -> &'m str {
         self.node.operator()
     }
 
-    /// How PyTorch laid out the tensor of an argument, where its extents are known.
+    /// The memory layout of an argument's tensor in PyTorch, if its extents are known.
     pub(super) fn declared_view(&self, name: &str) -> Option<View> {
         match self.node.argument(name)? {
             Argument::Tensor(tensor) => View::of(self.importer.declared(tensor)?),
@@ -102,12 +102,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.at(i)
     }
 
-    /// True where the argument is given and is not `None`.
+    /// True if the argument is given and is not `None`.
     pub(super) fn has(&self, name: &str) -> bool {
         self.node.argument(name).is_some_and(|a| !matches!(a, Argument::None))
     }
 
-    /// A tensor, where it is given.
+    /// A tensor, if given.
     pub(super) fn optional(&mut self, name: &str) -> Result<Option<ValueId>, Refusal> {
         match self.argument(name) {
             None => Ok(None),
@@ -116,8 +116,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// An argument that the operator takes as qcc knows it. Exported programs give all that have no default: it is
-    /// called with others.
+    /// The error for a missing argument. Exported programs contain all arguments without a default, so the node uses
+    /// another overload.
     pub(super) fn missing(&self, name: &str) -> Refusal {
         let operator = self.node.target.trim_start_matches("torch.ops.");
         Refusal::Overload { name: operator.into(), argument: name.into() }
@@ -128,13 +128,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.optional(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// The tensor that all overloads of the operator call `self` or `input`.
+    /// The first tensor, which overloads call `self` or `input`.
     pub(super) fn input(&mut self) -> Result<ValueId, Refusal> {
         let name = if self.has("self") { "self" } else { "input" };
         self.tensor(name)
     }
 
-    /// Complex numbers, where the argument is such.
+    /// A complex argument, if it is one.
     pub(super) fn complex(&mut self, name: &str) -> Result<Option<Complex>, Refusal> {
         match self.node.argument(name) {
             Some(Argument::Tensor(tensor)) => {
@@ -154,7 +154,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         tensors.iter().map(|t| t.as_deref().map(|t| self.importer.value(t)).transpose()).collect()
     }
 
-    /// A list of tensors; one at least.
+    /// A list of tensors; at least one.
     pub(super) fn tensors(&mut self, name: &str) -> Result<Values, Refusal> {
         let tensors: Option<Values> = self.optionals(name)?.into_iter().collect();
         tensors.filter(|t| !t.is_empty()).ok_or_else(|| self.missing(name))
@@ -167,7 +167,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// A number, where it is given.
+    /// A number, if given.
     pub(super) fn number(&mut self, name: &str) -> Result<Option<Number>, Refusal> {
         match self.argument(name) {
             None => Ok(None),
@@ -180,7 +180,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// A tensor or a number, where it is given.
+    /// A tensor or a number, if given.
     pub(super) fn optional_operand(&mut self, name: &str) -> Result<Option<Operand>, Refusal> {
         match self.argument(name) {
             None => Ok(None),
@@ -195,7 +195,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.optional_operand(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// An integer, where it is given.
+    /// An integer, if given.
     pub(super) fn optional_int(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
         self.number(name)?.map(|n| n.int().ok_or_else(|| not_of_its_type(name))).transpose()
     }
@@ -205,7 +205,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.optional_int(name)?.unwrap_or(default))
     }
 
-    /// An integer without a default.
+    /// A required integer.
     pub(super) fn required_int(&mut self, name: &str) -> Result<i64, Refusal> {
         self.optional_int(name)?.ok_or_else(|| self.missing(name))
     }
@@ -215,7 +215,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.number(name)?.map_or(default, Number::float))
     }
 
-    /// A truth value or its default.
+    /// A boolean or its default.
     pub(super) fn flag(&mut self, name: &str, default: bool) -> Result<bool, Refusal> {
         match self.number(name)? {
             None => Ok(default),
@@ -224,7 +224,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// Integers, where they are given; one integer is a list of one.
+    /// Integers, if given; a single integer is a list of one.
     pub(super) fn optional_ints(&mut self, name: &str) -> Result<Option<Vec<i64>>, Refusal> {
         let terms = match self.argument(name) {
             None => return Ok(None),
@@ -238,12 +238,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         terms.iter().map(int).collect::<Result<_, _>>().map(Some)
     }
 
-    /// Integers without a default.
+    /// Required integers.
     pub(super) fn ints(&mut self, name: &str) -> Result<Vec<i64>, Refusal> {
         self.optional_ints(name)?.ok_or_else(|| self.missing(name))
     }
 
-    /// Floats, where they are given.
+    /// Floats, if given.
     pub(super) fn optional_floats(&mut self, name: &str) -> Result<Option<Vec<f64>>, Refusal> {
         match self.argument(name) {
             None => Ok(None),
@@ -255,7 +255,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// A text or its default.
+    /// A string or its default.
     pub(super) fn text(&mut self, name: &str, default: &'m str) -> Result<&'m str, Refusal> {
         match self.argument(name) {
             None => Ok(default),
@@ -264,7 +264,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// The text, where the argument is one and not a list of numbers.
+    /// The string, if the argument is one and not a list of numbers.
     pub(super) fn optional_text(&mut self, name: &str) -> Option<&'m str> {
         match self.node.argument(name) {
             Some(Argument::Text(text)) => {
@@ -275,7 +275,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// An element, where it is given.
+    /// An element type, if given.
     pub(super) fn dtype(&mut self, name: &str) -> Result<Option<Elem>, Refusal> {
         match self.argument(name) {
             None => Ok(None),
@@ -290,7 +290,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(stored.elem())
     }
 
-    /// A graph among the arguments, which have no names here.
+    /// A graph among the positional arguments.
     pub(super) fn graph_at(&mut self, i: usize) -> Result<&'m schema::Graph, Refusal> {
         match (i < self.read.len()).then(|| self.at(i)).flatten() {
             Some(Argument::Graph(graph)) => Ok(graph),
@@ -298,7 +298,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// A number among the arguments, which have no names here; it must be known.
+    /// A constant number among the positional arguments.
     pub(super) fn number_at(&mut self, i: usize) -> Result<Number, Refusal> {
         match (i < self.read.len()).then(|| self.at(i)).flatten() {
             Some(Argument::Number(term)) => self.term(term),
@@ -310,12 +310,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// Passes over the arguments before place `end`.
+    /// Marks the positional arguments before index `end` as used.
     pub(super) fn pass_over(&mut self, end: usize) {
         self.read.iter_mut().take(end).for_each(|read| *read = true);
     }
 
-    /// The tensors among the arguments from `i` on, lists included.
+    /// The tensors among the positional arguments from `i` on, including those in lists.
     pub(super) fn tensors_from(&mut self, i: usize) -> Result<Values, Refusal> {
         let mut values = Values::new();
         for i in i..self.node.inputs.len() {
@@ -326,13 +326,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
                         values.push(self.importer.value(tensor)?);
                     }
                 }
-                _ => return Err(Refusal::Unsupported("an operand that is no tensor is not supported here".into())),
+                _ => return Err(Refusal::Unsupported("an operand that is not a tensor is not supported here".into())),
             }
         }
         Ok(values)
     }
 
-    /// The one number that a tensor holds; it must be known.
+    /// The number in a constant tensor of one element.
     fn known(&self, v: ValueId, name: &str) -> Result<Number, Refusal> {
         let index = self.node.inputs.iter().position(|i| i.name == name).unwrap_or(0);
         let open = || Refusal::NotConstant { index, name: name.into() };
@@ -344,7 +344,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         })
     }
 
-    /// The integers that a tensor holds; they must be known.
+    /// The integers in a constant tensor.
     pub(super) fn integers(&self, v: ValueId, name: &str) -> Result<Vec<i64>, Refusal> {
         let index = self.node.inputs.iter().position(|i| i.name == name).unwrap_or(0);
         let open = || Refusal::NotConstant { index, name: name.into() };
@@ -353,13 +353,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     // The graph.
 
-    /// Inlines a graph; gives its outputs.
+    /// Inlines a graph and returns its outputs.
     pub(super) fn inline(&mut self, graph: &'m schema::Graph, operands: &[ValueId]) -> Result<Values, Refusal> {
         self.importer.inline(graph, operands)
     }
 
-    /// The element of a result of these operands. A tensor with axes decides over one without, and that over a number,
-    /// unless the lesser one is of a higher kind (integers over truth values, floats over integers).
+    /// The element type that these operands promote to. Tensors with axes take precedence over scalar tensors, and
+    /// these over numbers, unless the other one is of a higher kind (integers over booleans, floats over integers).
     pub(super) fn promoted(&self, operands: &[Operand]) -> Elem {
         let mut classes: [Option<Elem>; 3] = [None, None, None];
         for operand in operands {
@@ -378,7 +378,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         decided.unwrap_or(Elem::F32)
     }
 
-    /// The operand as a value of this element.
+    /// The operand as a value of this element type.
     pub(super) fn as_value(&mut self, operand: Operand, elem: &Elem) -> Result<ValueId, Refusal> {
         match operand {
             Operand::Tensor(v) => self.cast(v, elem.clone()),
@@ -386,9 +386,9 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// Adds a constant scalar of this element.
+    /// Adds a constant scalar of this element type.
     pub(super) fn constant_of(&mut self, n: Number, elem: &Elem) -> Result<ValueId, Refusal> {
-        // A number that is cast to integers loses its fraction; one that is cast to truth is 1.
+        // A number that is cast to an integer is truncated; one that is cast to a boolean becomes 0 or 1.
         let value = match elem {
             Elem::Bool => f64::from(u8::from(n.float() != 0.0)),
             e if e.is_integer() => n.float().trunc(),
@@ -403,31 +403,31 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.add_constant(tensor))
     }
 
-    /// A function of the operands `self` and `other`, both of the element they promote to.
+    /// A function of `self` and `other`, both converted to the promoted element type.
     pub(super) fn promoted_binary(&mut self, f: BinaryFn, a: Operand, b: Operand) -> Result<ValueId, Refusal> {
         let elem = self.promoted(&[a, b]);
         let (a, b) = (self.as_value(a, &elem)?, self.as_value(b, &elem)?);
         self.binary(f, a, b)
     }
 
-    /// Adds an expansion, where the shape differs.
+    /// Adds an expansion, if the shape differs.
     pub(super) fn expand(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
         let shape = Shape::known(dims);
         if self.ty(x).shape == shape { Ok(x) } else { self.add(Expand { shape }, &[x]) }
     }
 
-    /// The value with element and shape of another.
+    /// The value with the element type and shape of another.
     pub(super) fn like(&mut self, v: ValueId, other: ValueId) -> Result<ValueId, Refusal> {
         let v = self.cast(v, self.ty(other).elem.clone())?;
         self.expand(v, &self.dims(other))
     }
 
-    /// The axes that an argument names; none means all.
+    /// The axes of an argument; absent or empty means all.
     pub(super) fn axes(&mut self, name: &str, x: ValueId) -> Result<qcc_ir::ops::Extents, Refusal> {
         let rank = self.rank(x);
         match self.optional_ints(name)?.unwrap_or_default().as_slice() {
             [] => Ok((0..rank).collect()),
-            // A scalar counts as a vector of one.
+            // A scalar counts as a vector of one element.
             [0 | -1] if rank == 0 => Ok(qcc_ir::ops::Extents::new()),
             some => crate::build::count_axes(some, rank),
         }
@@ -439,7 +439,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     }
 }
 
-/// The smallest element that holds the numbers of both.
+/// The smallest element type that represents the values of both.
 fn wider(a: &Elem, b: &Elem) -> Elem {
     let order = |e: &Elem| match e {
         Elem::Bool => 0,
@@ -477,7 +477,7 @@ impl Number {
         }
     }
 
-    /// The element of a scalar of Python's.
+    /// The element type of a Python scalar.
     fn elem(self) -> Elem {
         match self {
             Number::Int(_) => Elem::I64,

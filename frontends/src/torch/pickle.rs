@@ -1,5 +1,5 @@
-//! Pickled dictionaries of tensors, as `torch.save` writes them. A reader of data, not of programs: it knows the few
-//! globals that rebuild tensors and refuses all others by name.
+//! Pickled dictionaries of tensors, as written by `torch.save`. The reader does not execute anything: it supports the
+//! few globals that rebuild tensors and refuses all others by name.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -19,10 +19,10 @@ pub(super) struct Pickled {
     pub(super) view: View,
 }
 
-/// A pickle may make this many values.
+/// Maximum number of values of a pickle.
 const MOST_VALUES: usize = 1 << 22;
 
-/// Tuples nested deeper than this are refused; a tensor takes three.
+/// Maximum nesting depth of tuples; a tensor needs three.
 const DEEPEST: u32 = 8;
 
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ enum Value {
     Int(i64),
     Float,
     Text(Rc<str>),
-    /// Its parts, and how deep tuples are nested in it.
+    /// Its elements and its nesting depth.
     Tuple(Rc<[Value]>, u32),
     /// Tensors by name, in order.
     Dict(Vec<(Rc<str>, Rc<Pickled>)>),
@@ -69,12 +69,12 @@ pub(super) fn tensors(archive: &Archive) -> Result<Vec<(String, Pickled)>, Refus
         made: 0,
     };
     let Value::Dict(tensors) = machine.run()? else {
-        return Err(Refusal::Invalid("the weights are no dictionary".into()));
+        return Err(Refusal::Invalid("the weights are not a dictionary".into()));
     };
     Ok(tensors.into_iter().map(|(name, tensor)| (name.to_string(), Pickled::clone(&tensor))).collect())
 }
 
-/// The part of the pickle machine (protocols 2 to 4) that data needs.
+/// The subset of the pickle machine (protocols 2 to 4) that data needs.
 struct Machine<'a> {
     archive: &'a Archive,
     root: &'a str,
@@ -207,7 +207,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Values below the last mark belong to what is being built around it.
+    /// Values below the last mark belong to the enclosing object.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -227,7 +227,7 @@ impl Machine<'_> {
     }
 
     fn text(&mut self, length: usize) -> Result<(), Refusal> {
-        let text = std::str::from_utf8(self.bytes(length)?).map_err(|_| damaged("a text is no UTF-8"))?.into();
+        let text = std::str::from_utf8(self.bytes(length)?).map_err(|_| damaged("a text is not UTF-8"))?.into();
         self.push(Value::Text(text))
     }
 
@@ -255,18 +255,18 @@ impl Machine<'_> {
 
     fn set(&mut self, values: &[Value]) -> Result<(), Refusal> {
         let Some(Value::Dict(tensors)) = self.stack.last_mut() else {
-            return Err(damaged("an item is set in what is no dictionary"));
+            return Err(damaged("an item is set in an object that is not a dictionary"));
         };
         for pair in values.chunks(2) {
             let [Value::Text(name), Value::Tensor(tensor)] = pair else {
-                return Err(Refusal::Unsupported("the pickled weights hold what is no tensor".into()));
+                return Err(Refusal::Unsupported("the pickled weights hold an object that is not a tensor".into()));
             };
             tensors.push((name.clone(), tensor.clone()));
         }
         Ok(())
     }
 
-    /// Dictionaries are still empty when they are memorized; nothing refers to one again.
+    /// Dictionaries are still empty when they are memoized; nothing refers to them again.
     fn memorize(&mut self, at: usize) -> Result<(), Refusal> {
         let top = self.stack.last().ok_or_else(|| damaged("its stack is empty"))?;
         let top = if matches!(top, Value::Dict(_)) { None } else { Some(top.clone()) };
@@ -282,7 +282,7 @@ impl Machine<'_> {
 
     fn recall(&mut self, at: usize) -> Result<(), Refusal> {
         let value = self.memo.get(at).cloned().flatten();
-        self.push(value.ok_or_else(|| damaged("it refers to what is not complete"))?)
+        self.push(value.ok_or_else(|| damaged("it refers to an object that is not complete"))?)
     }
 
     fn global(&mut self, module: &str, name: &str) -> Result<(), Refusal> {
@@ -314,7 +314,7 @@ impl Machine<'_> {
 
     /// `('storage', type, key, device, elements)`
     fn storage(&mut self) -> Result<(), Refusal> {
-        let Value::Tuple(id, _) = self.pop()? else { return Err(damaged("a persistent id is no tuple")) };
+        let Value::Tuple(id, _) = self.pop()? else { return Err(damaged("a persistent id is not a tuple")) };
         match &*id {
             [Value::Text(kind), Value::Global(Global::Storage(stored)), Value::Text(key), _, Value::Int(_)]
                 if &**kind == "storage" =>
@@ -326,13 +326,13 @@ impl Machine<'_> {
                 self.storages.insert(key.clone(), bytes.clone());
                 self.push(Value::Storage(bytes, *stored))
             }
-            _ => Err(damaged("a persistent id is no storage")),
+            _ => Err(damaged("a persistent id is not a storage")),
         }
     }
 
     fn call(&mut self) -> Result<(), Refusal> {
         let (Value::Tuple(arguments, _), Value::Global(global)) = (self.pop()?, self.pop()?) else {
-            return Err(damaged("it calls what is no known function"));
+            return Err(damaged("it calls an unknown function"));
         };
         let integers = |v: &Value| match v {
             Value::Tuple(parts, _) => {
@@ -350,7 +350,7 @@ impl Machine<'_> {
                 Value::Tensor(Rc::new(Pickled { storage: bytes.clone(), stored: *stored, view }))
             }
             (Global::RebuildParameter, [Value::Tensor(tensor), ..]) => Value::Tensor(tensor.clone()),
-            _ => return Err(damaged("a tensor is rebuilt from what is none")),
+            _ => return Err(damaged("a tensor is rebuilt from invalid arguments")),
         };
         self.push(result)
     }

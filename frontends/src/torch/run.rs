@@ -1,4 +1,4 @@
-//! The nodes of a program, in their order; weights are read when a node reads them first.
+//! Import of the nodes of a program, in order; weights are created at first use.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Origin, ValueId};
@@ -16,7 +16,7 @@ use crate::build::Values;
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
-/// What a node gives.
+/// The results of a node.
 #[derive(Debug)]
 enum Results {
     Tensors(Values),
@@ -42,7 +42,7 @@ impl<'m> Importer<'m> {
         for (i, output) in outputs.into_iter().enumerate() {
             self.output(i, output);
         }
-        // Where anything else is refused as well, decomposition alone does not help.
+        // If other nodes are refused as well, decomposition alone does not help.
         let helps = self.decomposable == self.errors.len();
         let told = |d: Diagnostic| if helps { d.with_help(decompose::HELP) } else { d };
         let errors = self.errors.into_iter().map(told).collect();
@@ -50,7 +50,7 @@ impl<'m> Importer<'m> {
         Imported::complete(self.graph, self.notes, errors)
     }
 
-    /// Binds what the model holds: parameters, buffers, constants. They must stay as they are.
+    /// Binds the state of the model: parameters, buffers, constants. They must not change.
     fn bind_state(&mut self, schedule: &mut Schedule<'m>) {
         let signature = &self.program.graph_module.signature;
         for spec in &signature.input_specs {
@@ -97,13 +97,13 @@ impl<'m> Importer<'m> {
             },
             Argument::None => {}
             _ => {
-                let message = format!("output {index} is no tensor; left out");
+                let message = format!("output {index} is not a tensor; left out");
                 self.notes.push(Diagnostic::warning("output-left-out", message));
             }
         }
     }
 
-    /// Imports a graph in place, its inputs bound to these values. Gives its outputs.
+    /// Inlines a graph with its inputs bound to these values. Returns its outputs.
     pub(super) fn inline(&mut self, graph: &'m schema::Graph, operands: &[ValueId]) -> Result<Values, Refusal> {
         let inputs: Vec<&'m str> = graph.inputs.iter().flat_map(Argument::names).collect();
         if inputs.len() != operands.len() {
@@ -126,7 +126,7 @@ impl<'m> Importer<'m> {
         results
     }
 
-    /// The value of a name. What it shows of other memory is up to date.
+    /// The value of a name. If it is a view, later writes to its base are included.
     pub(super) fn value(&mut self, name: &'m str) -> Result<ValueId, Refusal> {
         match self.binding(name)?.clone() {
             Binding::Value { value, view: None } => Ok(value),
@@ -152,7 +152,7 @@ impl<'m> Importer<'m> {
             Binding::Foreign(what) => Err(Refusal::Unsupported(format!("{name} is {what}"))),
             Binding::Number(_) => Err(Refusal::Invalid(format!("{name} is a number; expected a tensor"))),
             Binding::Complex(_) => Err(Refusal::Unsupported(format!(
-                "{name} holds complex numbers; of those, only size, angle and parts are taken"
+                "{name} is complex; only magnitude, angle and parts of complex numbers are supported"
             ))),
             Binding::Weight(held) => {
                 let origin = Origin::new(held, "Weight");
@@ -175,7 +175,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// Puts a new value into the memory that a name shows.
+    /// Writes a new value through a name, which may be a view.
     fn write(&mut self, name: &'m str, value: ValueId) -> Result<(), Refusal> {
         if self.complex_shown.contains(name) {
             return Err(Refusal::Unsupported(format!("writing in place to complex numbers, through {name}")));
@@ -220,7 +220,7 @@ impl<'m> Importer<'m> {
     fn results(&mut self, node: &'m Node, origin: &Origin) -> Result<Results, Refusal> {
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
         let import = ops::find(node)?;
-        // All are looked at, so that all damaged weights are reported.
+        // All are resolved, so that all damaged weights are reported.
         let mut refused = Ok(());
         for name in node.inputs.iter().flat_map(|i| i.arg.names()) {
             let other = matches!(self.binding(name), Ok(Binding::Number(_) | Binding::Complex(_)) | Err(_));
@@ -253,7 +253,7 @@ impl<'m> Importer<'m> {
         Ok(results)
     }
 
-    /// What a node does with real and imaginary parts in turn.
+    /// Applies a node to real and imaginary parts separately.
     fn partwise(
         &mut self,
         node: &'m Node,
@@ -289,7 +289,7 @@ impl<'m> Importer<'m> {
         }
         let shown = ops::shows(node);
         for (index, name) in node.results().enumerate() {
-            // Results that no row gives are read by nothing, or refused where they are.
+            // Results that the row does not produce are unused, or refused when they are used.
             let Some(&value) = values.get(index) else {
                 let message = format!("result {index} of {}", node.operator());
                 self.bind(name, Binding::Refused);
@@ -320,7 +320,7 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// A view of a name as it is now. What shows all of another name counts as that.
+    /// A view of a name in its current state. A view of a whole value refers to the base of that value.
     fn view(&mut self, mut of: &'m str, how: How<'m>) -> Result<View<'m>, Refusal> {
         let seen = self.value(of)?;
         let mut depth = 1;
@@ -343,7 +343,7 @@ impl<'m> Importer<'m> {
         arguments.chain(&graph.outputs).any(|a| a.names().contains(&name))
     }
 
-    /// Fails where a value does not have the type that PyTorch found for it: then the import is wrong.
+    /// Fails if a value does not have the type that PyTorch declared for it, since the import would be wrong.
     fn check(&mut self, name: &str, value: ValueId) -> Result<(), Refusal> {
         let Some(meta) = self.declared(name) else { return Ok(()) };
         let stored = weights::stored_part(meta.dtype)?;
@@ -365,7 +365,7 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// A node's name, with that of the module it was written in, and the line of the user's program.
+/// A node's name with its module, and its line in the user's program.
 fn origin(node: &Node) -> Origin {
     let name = node.results().next().unwrap_or("");
     let path = match node.modules().next_back() {
@@ -378,7 +378,7 @@ fn origin(node: &Node) -> Origin {
     }
 }
 
-/// The innermost line of a stack trace that is not PyTorch's own, as `file:line`.
+/// The innermost line of a stack trace outside PyTorch, as `file:line`.
 fn line(trace: &str) -> Option<String> {
     let frames = trace.lines().filter_map(|l| {
         let (file, rest) = l.trim().strip_prefix("File \"")?.split_once("\", line ")?;

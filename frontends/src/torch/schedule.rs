@@ -1,14 +1,14 @@
-//! Which nodes of a graph matter, and which names show one memory.
+//! Dead code elimination and alias analysis of a graph.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::ops;
 use super::schema::{Graph, Node};
 
-/// What a graph does, by name.
+/// The needed nodes and names of a graph.
 #[derive(Debug)]
 pub(super) struct Schedule<'m> {
-    /// The nodes that the wanted names depend on, in the order of the file.
+    /// The nodes that the wanted names depend on, in file order.
     pub(super) nodes: Vec<&'m Node>,
     memory: Memory<'m>,
     /// Memory that the wanted names depend on.
@@ -17,7 +17,7 @@ pub(super) struct Schedule<'m> {
     written: FxHashSet<usize>,
 }
 
-/// Names that may show the same memory are in one set.
+/// Sets of names that may share memory.
 #[derive(Debug, Default)]
 struct Memory<'m> {
     index: FxHashMap<&'m str, usize>,
@@ -45,7 +45,7 @@ impl<'m> Memory<'m> {
 }
 
 impl<'m> Schedule<'m> {
-    /// The nodes that `wanted` needs. A node that writes to memory counts as one that gives what is shown of it.
+    /// The nodes that `wanted` needs. A node that writes to memory counts as a producer of all views of it.
     pub(super) fn new(graph: &'m Graph, wanted: impl IntoIterator<Item = &'m str>) -> Self {
         let mut memory = Memory::default();
         for node in &graph.nodes {
@@ -72,13 +72,13 @@ impl<'m> Schedule<'m> {
         Schedule { nodes, memory, needed, written }
     }
 
-    /// True where the wanted names depend on this one.
+    /// True if the wanted names depend on this one.
     pub(super) fn needs(&mut self, name: &'m str) -> bool {
         let memory = self.memory.of(name);
         self.needed.contains(&memory)
     }
 
-    /// True where a node changes what this name shows, and the wanted names depend on that.
+    /// True if a node writes to the memory of this name, and the wanted names depend on it.
     pub(super) fn changes(&mut self, name: &'m str) -> bool {
         let memory = self.memory.of(name);
         self.written.contains(&memory)

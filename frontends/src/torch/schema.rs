@@ -1,5 +1,5 @@
-//! The program that `torch.export` writes, as JSON (`torch/_export/serde/schema.py`, major version 8). Names and numbers
-//! only; fields that nothing here needs are passed over.
+//! The program that `torch.export` writes, as JSON (`torch/_export/serde/schema.py`, major version 8). Only the needed
+//! fields are decoded.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,7 +23,7 @@ pub(super) struct Version {
     pub(super) minor: i64,
 }
 
-/// What a symbol may be.
+/// The range of a symbol.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Range {
     #[serde(default)]
@@ -57,7 +57,7 @@ pub(super) struct Node {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// An argument under its name in the operator's schema. Those equal to their default are left out.
+/// An argument with its name in the operator's schema. Arguments equal to their default are omitted.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct NamedArgument {
     #[serde(default)]
@@ -95,19 +95,19 @@ pub(super) enum Number {
     Bool(bool),
 }
 
-/// A number, or the name of one that a node computes.
+/// A number, or the name of a computed one.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Term {
     Known(Number),
     Name(String),
 }
 
-/// What a node reads or gives.
+/// An argument or a result of a node.
 #[derive(Clone, Debug)]
 pub(super) enum Argument {
     None,
     Tensor(String),
-    /// Optional tensors, too: some may be absent.
+    /// Also optional tensors: some may be absent.
     Tensors(Vec<Option<String>>),
     Number(Term),
     Numbers(Vec<Term>),
@@ -115,12 +115,12 @@ pub(super) enum Argument {
     /// A number of [`TensorMeta::dtype`].
     ScalarType(i64),
     Graph(Box<Graph>),
-    /// What concerns neither types nor values: device, memory format.
+    /// Arguments that do not affect types or values: device, memory format.
     Placement,
     Other,
 }
 
-/// The kind alone.
+/// The kind only.
 impl fmt::Display for Argument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -144,7 +144,7 @@ pub(super) struct Signature {
     pub(super) output_specs: Vec<OutputSpec>,
 }
 
-/// What an input of the graph is, in the order of the graph's inputs.
+/// The kinds of the graph's inputs, in order.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum InputSpec {
@@ -162,7 +162,7 @@ pub(super) struct Name {
     pub(super) name: String,
 }
 
-/// What an output of the graph is, in the order of the graph's outputs.
+/// The kinds of the graph's outputs, in order.
 #[derive(Debug)]
 pub(super) enum OutputSpec {
     User(Argument),
@@ -170,15 +170,15 @@ pub(super) enum OutputSpec {
     Buffer(String),
     /// The new value of a parameter.
     Parameter(String),
-    /// The new value of an input: the caller's business.
+    /// The new value of an input, which is ignored.
     Input,
     Other,
 }
 
 impl Program {
-    /// Reads the JSON. The parser limits how deep objects are nested.
+    /// Parses the JSON. The parser limits the nesting depth.
     pub(super) fn parse(json: &[u8]) -> Result<Program, serde_json::Error> {
-        // Before numbers that JSON does not have were written as texts, they stood there bare, as Python writes them.
+        // Older versions write non-finite numbers bare, in Python's notation; newer ones as strings.
         serde_json::from_slice(json).or_else(|e| match with_quotes(json) {
             Some(quoted) => serde_json::from_slice(&quoted),
             None => Err(e),
@@ -186,7 +186,7 @@ impl Program {
     }
 }
 
-/// The JSON with bare `NaN`, `Infinity`, `-Infinity` as texts; none where there are none.
+/// The JSON with bare `NaN`, `Infinity`, `-Infinity` as strings; `None` if there are none.
 fn with_quotes(json: &[u8]) -> Option<Vec<u8>> {
     let mut quoted = Vec::with_capacity(json.len());
     let (mut rest, mut in_text, mut found) = (json, false, false);
@@ -204,7 +204,7 @@ fn with_quotes(json: &[u8]) -> Option<Vec<u8>> {
         match byte {
             b'"' => in_text = !in_text,
             b'\\' if in_text => {
-                // What follows is part of the text, a quotation mark too.
+                // The escaped character is part of the string, even a quotation mark.
                 quoted.extend(rest.first());
                 rest = rest.get(1..).unwrap_or_default();
             }
@@ -214,7 +214,7 @@ fn with_quotes(json: &[u8]) -> Option<Vec<u8>> {
     found.then_some(quoted)
 }
 
-/// The one key of an object and its value.
+/// The only key of an object and its value.
 fn variant<'de, D: Deserializer<'de>>(d: D) -> Result<(String, Value), D::Error> {
     let map = Map::deserialize(d)?;
     let mut set = map.into_iter().filter(|(key, value)| !value.is_null() && key != "$type");
@@ -253,7 +253,7 @@ impl<'de> Deserialize<'de> for Argument {
             "as_string" => Argument::Text(parse(value)?),
             "as_scalar_type" => Argument::ScalarType(parse(value)?),
             "as_graph" => {
-                let Value::Object(mut object) = value else { return Err(D::Error::custom("a graph is no object")) };
+                let Value::Object(mut object) = value else { return Err(D::Error::custom("a graph is not an object")) };
                 Argument::Graph(parse(object.remove("graph").unwrap_or_default())?)
             }
             "as_device" | "as_layout" | "as_memory_format" => Argument::Placement,
@@ -303,7 +303,7 @@ impl<'de> Deserialize<'de> for Size {
                 let hint = hint.and_then(|h| h.as_i64().or_else(|| h.get("as_int")?.as_i64()));
                 Ok(Size::Expr { text: expr_str, hint })
             }
-            _ => Err(D::Error::custom(format!("{key} is no size"))),
+            _ => Err(D::Error::custom(format!("{key} is not a size"))),
         }
     }
 }
@@ -323,7 +323,7 @@ impl<'de> Deserialize<'de> for OutputSpec {
 }
 
 impl Node {
-    /// The operator without overload, in its form that is not in place; `aten` goes unnamed.
+    /// The operator without overload, in its out-of-place form; the namespace `aten` is omitted.
     pub(super) fn operator(&self) -> &str {
         let target = self.target.as_str();
         if let Some(aten) = target.strip_prefix("torch.ops.aten.") {
@@ -341,7 +341,7 @@ impl Node {
         self.outputs.iter().flat_map(Argument::names)
     }
 
-    /// The modules that the node was written in, outermost first: the path and the class of each, empty where it has none.
+    /// The modules that contain the node, outermost first: path and class, empty if absent.
     pub(super) fn modules(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
         let stack = self.metadata.get("nn_module_stack").map(|stack| stack.split(';'));
         stack.into_iter().flatten().map(|module| {
@@ -362,7 +362,7 @@ pub(super) fn in_place(name: &str) -> bool {
 }
 
 impl Argument {
-    /// The names that it mentions.
+    /// The names that it refers to.
     pub(super) fn names(&self) -> Vec<&str> {
         match self {
             Argument::Tensor(name) | Argument::Number(Term::Name(name)) => vec![name],

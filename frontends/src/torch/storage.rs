@@ -1,4 +1,4 @@
-//! How tensors lie in their storages.
+//! Memory layout of tensors in their storages.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::build::{MOST_ELEMENTS, extents};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
-/// Views that repeat elements may have this many; others as many as their storage.
+/// Maximum number of elements of views that repeat elements; others are bounded by their storage.
 const MOST_REPEATED: usize = 1 << 24;
 
-/// How a tensor lies in its storage; strides and offset count elements.
+/// The memory layout of a tensor in its storage; strides and offset count elements.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct View {
     pub(super) sizes: Vec<i64>,
@@ -30,12 +30,12 @@ impl fmt::Display for View {
 }
 
 impl View {
-    /// A view of nothing.
+    /// An empty view.
     pub(super) fn empty() -> Self {
         View { sizes: vec![0], strides: vec![1], offset: 0 }
     }
 
-    /// The view that a type declares, where its extents are known.
+    /// The view that a type declares, if its extents are known.
     pub(super) fn of(meta: &TensorMeta) -> Option<Self> {
         let known = Symbols::new();
         let all = |sizes: &[Size]| sizes.iter().map(|s| s.value(&known)).collect::<Option<Vec<i64>>>();
@@ -43,7 +43,7 @@ impl View {
         Some(View { sizes: all(&meta.sizes)?, strides: all(&meta.strides)?, offset })
     }
 
-    /// The places in the storage of the elements, in row-major order.
+    /// The storage indices of the elements, in row-major order.
     pub(super) fn places(&self) -> Result<Vec<usize>, Refusal> {
         let dims = extents(&self.sizes)?;
         let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MOST_ELEMENTS);
@@ -68,7 +68,7 @@ impl View {
         Ok(places)
     }
 
-    /// The elements in row-major order; they stay where they are where that is how they lie.
+    /// The elements in row-major order; they are not copied if the view is contiguous.
     pub(super) fn of_storage(&self, stored: Stored, bytes: Bytes) -> Result<Tensor, Refusal> {
         let width = stored.bits() / 8;
         let dims = extents(&self.sizes)?;
@@ -101,7 +101,7 @@ impl View {
     }
 }
 
-/// True where these steps are those of a row-major tensor; an axis of one element is passed over.
+/// True if these strides are row-major; axes of extent 1 are ignored.
 pub(super) fn row_major(dims: &[usize], steps: &[usize]) -> bool {
     let mut expected = 1usize;
     dims.iter().zip(steps).rev().all(|(&d, &s)| {

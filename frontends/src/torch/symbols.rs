@@ -1,13 +1,13 @@
-//! Symbolic extents: expressions as `sympy.srepr` writes them.
+//! Symbolic extents: expressions in the notation of `sympy.srepr`.
 
 use std::collections::BTreeMap;
 
 use super::schema::Size;
 
-/// The numbers that symbols stand for.
+/// The values of symbols.
 pub(super) type Symbols = BTreeMap<String, i64>;
 
-/// Expressions nested deeper than this are refused.
+/// Maximum nesting depth of expressions.
 const DEEPEST: usize = 32;
 
 /// An expression of symbols.
@@ -19,7 +19,7 @@ enum Expr {
 }
 
 impl Size {
-    /// The number, where all of its symbols are known.
+    /// The value, if all of its symbols are known.
     pub(super) fn value(&self, symbols: &Symbols) -> Option<i64> {
         match self {
             Size::Int(n) => Some(*n),
@@ -27,7 +27,7 @@ impl Size {
         }
     }
 
-    /// The name, where it is a symbol and nothing more.
+    /// The name, if it is only a symbol.
     pub(super) fn symbol(&self) -> Option<String> {
         let Size::Expr { text, .. } = self else { return None };
         match parse(text)? {
@@ -36,7 +36,7 @@ impl Size {
         }
     }
 
-    /// As it is shown to the user.
+    /// The expression in the form shown to the user.
     pub(super) fn shown(&self) -> String {
         match self {
             Size::Int(n) => n.to_string(),
@@ -100,7 +100,7 @@ fn term(rest: &mut &str, depth: usize) -> Option<Expr> {
     };
     if word == "Symbol" {
         let (name, tail) = inside.trim_start().strip_prefix('\'')?.split_once('\'')?;
-        // What follows are assumptions: positive=True, integer=True.
+        // Assumptions follow: positive=True, integer=True.
         *rest = tail.split_once(')')?.1;
         return Some(Expr::Symbol(name.into()));
     }

@@ -1,4 +1,4 @@
-//! Names that show the memory of another: what is written through one is seen through all.
+//! Views: writes through one name are visible through all names that share its memory.
 
 use qcc_ir::ValueId;
 
@@ -7,33 +7,33 @@ use super::storage::row_major;
 use super::symbols::Symbols;
 use crate::refusal::Refusal;
 
-/// How a name shows the memory of another.
+/// A view of another name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'m> {
-    /// The other name.
+    /// The base name.
     pub(super) of: &'m str,
-    /// How many views lie between it and what shows nothing else.
+    /// Number of views between it and the base of all.
     pub(super) depth: usize,
-    /// The other's value when this one's was made.
+    /// The base's value when this view was created.
     pub(super) seen: ValueId,
     pub(super) how: How<'m>,
 }
 
-/// Views of views of views are refused beyond this: reading one goes through all.
+/// Maximum depth of views of views: reading one evaluates all.
 pub(super) const DEEPEST: usize = 256;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum How<'m> {
-    /// All of it, as it is.
+    /// All of it, unchanged.
     Same,
-    /// As this result of the node.
+    /// This result of the node.
     Part(&'m Node, usize),
     /// The node may have copied it or not.
     Unknown,
 }
 
-/// How result `index` of a node shows its first operand, whose declared type is given; none where it is a copy.
-/// `same_type` says whether the result has the operand's element.
+/// How result `index` of a node is a view of its first operand, whose declared type is given; `None` if it is a copy.
+/// `same_type` tells whether the result has the operand's element type.
 pub(super) fn how<'m>(node: &'m Node, index: usize, shown: Option<&TensorMeta>, same_type: bool) -> Option<How<'m>> {
     let contiguous = shown.and_then(|meta| {
         let none = Symbols::new();
@@ -52,10 +52,10 @@ pub(super) fn how<'m>(node: &'m Node, index: usize, shown: Option<&TensorMeta>, 
     }
 }
 
-/// The refusal of a name that may or may not have been changed through another.
+/// The error for a name that may or may not have been changed through another one.
 pub(super) fn unknown(name: &str) -> Refusal {
     Refusal::Unsupported(format!(
         "whether {name} is a copy depends on how PyTorch laid out its operand, and one of them is changed in place; \
-         use the operator that is not in place"
+         use the out-of-place operator"
     ))
 }

@@ -1,4 +1,4 @@
-//! Parameters, buffers and constants: where they lie in the archive.
+//! Parameters, buffers and constants in the archive.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -17,7 +17,7 @@ use crate::refusal::Refusal;
 /// PyTorch's strided layout.
 const STRIDED: i64 = 7;
 
-/// Tensors by name. Their bytes are read, and checked, when a tensor is asked for.
+/// Tensors by name. Their bytes are read and verified on request.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
     tensors: BTreeMap<String, Entry>,
@@ -37,7 +37,7 @@ enum Storage {
     Entry(Archive, String, OnceLock<Bytes>),
     /// Bytes that a pickle refers to.
     Bytes(Bytes),
-    /// A Python object, which nothing here rebuilds.
+    /// A Python object, which cannot be rebuilt.
     Object,
 }
 
@@ -106,7 +106,7 @@ impl Weights {
         without_nan(view.of_storage(stored, bytes)?)
     }
 
-    /// True where the file holds the tensor in double precision.
+    /// True if the tensor is stored in double precision.
     pub(super) fn is_double(&self, name: &str) -> bool {
         self.tensors.get(name).is_some_and(|t| t.stored == Ok(Stored::F64))
     }
@@ -119,7 +119,7 @@ fn strided(meta: &TensorMeta) -> Result<(), Refusal> {
     }
 }
 
-/// How the file stores elements of a type (`ScalarType` of the schema, which is not that of PyTorch itself).
+/// The stored element type (`ScalarType` of the schema, which differs from PyTorch's own).
 pub(super) fn stored(dtype: i64) -> Result<Stored, Refusal> {
     Ok(match dtype {
         1 => Stored::U8,
@@ -144,7 +144,7 @@ pub(super) fn is_complex(dtype: i64) -> bool {
     (9..=11).contains(&dtype)
 }
 
-/// How real numbers are stored, or the parts of complex ones.
+/// The stored element type of real values, or of the parts of complex ones.
 pub(super) fn stored_part(dtype: i64) -> Result<Stored, Refusal> {
     match dtype {
         9 => Ok(Stored::F16),

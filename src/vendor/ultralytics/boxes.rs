@@ -1,5 +1,5 @@
-//! What the Ultralytics library expects of a TensorFlow Lite model: it multiplies box coordinates (and keypoints) by the
-//! size of the picture, so the model has to give them as fractions of it.
+//! Normalization of boxes for TensorFlow Lite: the Ultralytics library multiplies box coordinates (and keypoints) of
+//! TFLite models by the image size, so the model has to output fractions of it.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Binary, BinaryFn, Concat, Op};
@@ -7,8 +7,8 @@ use qcc_ir::{Dim, Graph, Shape, Tensor, ValueId, metadata_entry};
 use qcc_passes::layout::ImageOrder;
 use qcc_passes::{Context, Pass, PassError};
 
-/// Divides the coordinates in the outputs of a detector by width and height of its input. Nothing happens to other
-/// models. Detectors that select their boxes themselves give pixels where their input is N,C,H,W.
+/// Divides the coordinates in the outputs of a detector by width and height of its input. Other models are unchanged.
+/// Detectors with built-in box selection output pixels if their input is N,C,H,W.
 pub(super) fn normalize_boxes(input: ImageOrder) -> Box<dyn Pass> {
     Box::new(NormalizeBoxes { input })
 }
@@ -18,9 +18,9 @@ struct NormalizeBoxes {
     input: ImageOrder,
 }
 
-/// How the library reads the rank-3 outputs of a model.
+/// How the library interprets the rank-3 outputs of a model.
 struct Head {
-    /// Boxes are selected: `[N, boxes, 4 + score + class ..]`. Else `[N, 4 + classes .., boxes]`.
+    /// True for selected boxes, `[N, boxes, 4 + score + class ..]`; false for `[N, 4 + classes .., boxes]`.
     selected: bool,
     /// Keypoints follow, three numbers each.
     pose: bool,
@@ -34,7 +34,7 @@ impl Pass for NormalizeBoxes {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        // What was read with channels last has been through this.
+        // Sources with channels last are normalized already.
         if cx.source.channels_last {
             return Ok(());
         }
@@ -64,7 +64,7 @@ impl Pass for NormalizeBoxes {
     }
 }
 
-/// What the model says about itself, where it is an Ultralytics detector.
+/// The head of an Ultralytics detector, according to the model's metadata.
 fn head(g: &Graph) -> Option<Head> {
     let said = |key: &str| metadata_entry(&g.metadata, key);
     let task = said("task").filter(|t| ["detect", "segment", "pose", "obb"].contains(t))?;
@@ -80,7 +80,7 @@ fn head(g: &Graph) -> Option<Head> {
 }
 
 impl Head {
-    /// What each row is multiplied by: the inverse of what the library does.
+    /// The factor of each row: the inverse of the library's.
     fn factors(&self, rows: usize) -> Vec<f32> {
         let first_point = if self.selected { 6 } else { 5 };
         let factor = |row: usize| match row {
@@ -94,8 +94,8 @@ impl Head {
     }
 }
 
-/// `value` with the rows along `axis` multiplied. Where a Concat joins the rows, its parts are, so that none shares a
-/// grid with numbers of another magnitude.
+/// `value` with the rows along `axis` multiplied. If a Concat joins the rows, its operands are multiplied instead, so
+/// that none shares quantization parameters with numbers of another magnitude.
 fn scale_rows(g: &mut Graph, value: ValueId, axis: usize, factors: &[f32]) -> Result<ValueId, PassError> {
     if factors.iter().all(|&f| f == 1.0) {
         return Ok(value);
@@ -132,14 +132,14 @@ mod tests {
         cx.diagnostics
     }
 
-    /// The numbers of the first output, where all inputs are 1.
+    /// The values of the first output for inputs of all ones.
     fn output(g: &Graph) -> Vec<f32> {
         let one = |v| Tensor::from_vec(g.ty(v).shape.clone(), vec![1.0f32; g.ty(v).shape.elements().unwrap()]);
         let inputs: Vec<Tensor> = g.inputs().map(one).collect();
         Executor::new(g).run(&inputs, &mut |_, _| {}).unwrap()[0].reals().into_owned()
     }
 
-    /// Boxes and scores side by side.
+    /// A detector with boxes and scores in one output.
     fn detector(task: &str, end2end: &str, rows: usize) -> Graph {
         let mut g = Graph::new("detector");
         g.metadata = [("task", task), ("imgsz", "[4, 8]"), ("end2end", end2end)]
@@ -156,7 +156,7 @@ mod tests {
         g
     }
 
-    /// By how much each row was divided.
+    /// The divisor of each row.
     fn divisors(task: &str, end2end: &str, rows: usize, input: ImageOrder) -> Vec<f32> {
         let before = detector(task, end2end, rows);
         let mut after = before.clone();
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(divisors("classify", "False", 6, ImageOrder::Nhwc), [1.; 6]);
     }
 
-    /// Whoever reads pixels has to know.
+    /// Users who expect pixels have to know.
     #[test]
     fn fractions_are_told() {
         let told = |task: &str| apply(&mut detector(task, "False", 6), ImageOrder::Nhwc);

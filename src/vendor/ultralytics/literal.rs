@@ -1,11 +1,11 @@
-//! Python literals, which the values of metadata are.
+//! Python literals, the values of metadata.
 
 use std::fmt::Write;
 
 use qcc_ir::diagnostic::is_order;
 use serde_json::{Map, Number, Value};
 
-/// What Python's `str()` gives of a value.
+/// A value in the syntax of Python's `str()`.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {
     None,
@@ -14,11 +14,11 @@ pub(super) enum Literal {
     Float(f64),
     Text(String),
     List(Vec<Literal>),
-    /// In order; keys are of any kind.
+    /// In source order; keys are of any kind.
     Dictionary(Vec<(Literal, Literal)>),
 }
 
-/// A value as ONNX metadata spells it: the Python literal where it is one, else the text itself.
+/// A metadata value of an ONNX model: the Python literal if it is one, else the text itself.
 pub(super) fn literal(text: &str) -> Literal {
     let mut parser = Parser { rest: text.trim(), depth: 0 };
     match parser.value() {
@@ -28,7 +28,7 @@ pub(super) fn literal(text: &str) -> Literal {
 }
 
 impl Literal {
-    /// As JSON, whose keys are strings: those of other kinds are spelled out.
+    /// As JSON. Keys that are not strings are converted to strings.
     pub(super) fn json(&self) -> Value {
         let key = |k: &Literal| match k {
             Literal::Text(text) => text.clone(),
@@ -47,7 +47,7 @@ impl Literal {
         }
     }
 
-    /// As YAML 1.1 on one line: that of JSON, but for keys, which keep their kind, and floats, which have no exponent.
+    /// As YAML 1.1 on one line: like JSON, but keys keep their type and floats have no exponent.
     pub(super) fn yaml(&self) -> String {
         match self {
             Literal::None | Literal::Bool(_) | Literal::Integer(_) => self.json().to_string(),
@@ -70,7 +70,7 @@ impl Literal {
     }
 }
 
-/// Text as YAML 1.1: in quotes, with all escaped that may not stand there or would break the line.
+/// Text as a quoted YAML 1.1 string, with control characters and line breaks escaped.
 fn quoted(text: &str) -> String {
     let mut yaml = String::new();
     for c in Value::from(text).to_string().chars() {
@@ -83,7 +83,7 @@ fn quoted(text: &str) -> String {
     yaml
 }
 
-/// A key of YAML 1.1: as it is, where it is a word that is read as text, else in quotes.
+/// A YAML 1.1 key: plain if YAML reads it as a string, else quoted.
 pub(super) fn yaml_key(key: &str) -> String {
     const OTHERWISE: [&str; 10] = ["y", "n", "yes", "no", "true", "false", "on", "off", "null", "nan"];
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -91,14 +91,14 @@ pub(super) fn yaml_key(key: &str) -> String {
     if plain && !OTHERWISE.contains(&key.to_lowercase().as_str()) { key.to_owned() } else { quoted(key) }
 }
 
-/// Reads numbers, strings, lists, tuples, dictionaries, `True`, `False`, `None`.
+/// Parses numbers, strings, lists, tuples, dictionaries, `True`, `False`, `None`.
 struct Parser<'a> {
     rest: &'a str,
-    /// Lists and dictionaries around it.
+    /// Current nesting depth.
     depth: usize,
 }
 
-/// Lists and dictionaries in each other, at most; exporters come to three.
+/// Maximum nesting depth; exporters use three.
 const DEEPEST: usize = 32;
 
 impl Parser<'_> {
@@ -219,7 +219,7 @@ mod tests {
             ("32", "32"),
             ("-1.5e-3", "-0.0015"),
             ("'caf\\xe9\\n'", "\"café\\n\""),
-            // No literals: text.
+            // Text that is not a literal.
             ("detect", "\"detect\""),
             ("2026-01-02T03:04:05", "\"2026-01-02T03:04:05\""),
             ("[1, 2", "\"[1, 2\""),

@@ -22,13 +22,14 @@ use literal::{Literal, literal, yaml_key};
 pub(super) struct Ultralytics;
 
 impl Preprocess {
-    /// As Ultralytics feeds detectors: letterboxed on 114, values 0 to 1, red first.
+    /// The preprocessing of Ultralytics' detectors: letterbox with padding value 114, scale 1/255, RGB.
     pub const YOLO: Preprocess =
         Preprocess { fit: Fit::Letterbox { fill: 114 }, scale: 1.0 / 255.0, ..Preprocess::NONE };
 }
 
 impl Vendor for Ultralytics {
-    /// Exports name their task, stride and image size, and PyTorch programs the class of the module, which tells the task.
+    /// Exports have metadata for task, stride and image size; PyTorch programs name the class of the module, which
+    /// determines the task.
     fn preprocess(&self, metadata: &Metadata) -> Option<Preprocess> {
         let find = |key: &str| metadata_entry(metadata, key);
         let exported = find("imgsz").and(find("stride")).and(find("task"));
@@ -61,15 +62,15 @@ impl Vendor for Ultralytics {
         }
     }
 
-    /// The loader finds OpenVINO models by the name of their folder: `yolo26n_int8_openvino_model/yolo26n.xml` for the stem
-    /// `yolo26n` and the suffix `_int8`.
+    /// The loader finds OpenVINO models by the name of their folder: `yolo26n_int8_openvino_model/yolo26n.xml` for the
+    /// stem `yolo26n` and the suffix `_int8`.
     fn file_name(&self, backend: &dyn Backend, stem: &str, suffix: &str, metadata: &Metadata) -> Option<PathBuf> {
         let foldered = backend.format() == Some(Format::Openvino) && exported(metadata);
         foldered.then(|| Path::new(&format!("{stem}{suffix}_openvino_model")).join(backend.file_name(stem, "")))
     }
 
     /// The loader reads `metadata.json` from an archive behind TensorFlow Lite models, `metadata.yaml` beside those of
-    /// OpenVINO, and ONNX's own metadata. OpenVINO's Model API reads how pictures are prepared, and the labels.
+    /// OpenVINO, and ONNX's own metadata. OpenVINO's Model API reads preprocessing and labels.
     fn attachments(&self, backend: &dyn Backend, metadata: &Metadata) -> Option<Attachments> {
         let none = Attachments::default();
         exported(metadata).then(|| match backend.format() {

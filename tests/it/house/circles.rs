@@ -1,29 +1,29 @@
-//! Which file of a crate uses which, and whether any uses itself in the end.
+//! Dependencies between the files of a crate, and circles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{Token, tokens};
 
-/// A module's path from the root of its crate; the root has none.
+/// A module's path from the root of its crate; empty for the root.
 pub(super) type Module = Vec<String>;
 
-/// What a name of a module stands for, where it is made by `use`.
+/// A name that a `use` declares in a module, and its target.
 #[derive(Debug)]
 struct Import {
     name: String,
     path: Vec<String>,
-    /// Others see the name: `pub use`.
+    /// True for `pub use`.
     is_public: bool,
 }
 
-/// A file, as a module.
+/// A file as a module.
 #[derive(Debug, Default)]
 struct Source {
     children: BTreeSet<String>,
     imports: Vec<Import>,
-    /// Paths in the code, besides those of imports.
+    /// Paths in the code, except those of imports.
     paths: Vec<Vec<String>>,
-    /// All words in the code, besides those of imports.
+    /// All words in the code, except those of imports.
     words: BTreeSet<String>,
     /// Its macros with `#[macro_export]`.
     exported_macros: BTreeSet<String>,
@@ -37,7 +37,7 @@ pub(super) struct Crate {
     files: BTreeMap<Module, String>,
 }
 
-/// A file uses an item that another file defines.
+/// The use of an item by a file that does not define it.
 #[derive(Clone, Debug)]
 struct Use {
     from: Module,
@@ -46,7 +46,7 @@ struct Use {
 }
 
 impl Crate {
-    /// Reads a crate from its root file on; `files` are those of its folder by their paths there.
+    /// Reads a crate from its root file on; `files` are those of its folder by relative path.
     pub(super) fn read(root: &str, files: &BTreeMap<String, String>) -> Crate {
         let mut all = Crate::default();
         all.add(Vec::new(), root, files);
@@ -66,7 +66,7 @@ impl Crate {
         self.modules.insert(module, source);
     }
 
-    /// The module whose file defines what a path in `from` names; `None` where that is no part of the crate.
+    /// The module whose file defines the item that a path in `from` names; `None` if it is outside the crate.
     fn resolve(&self, from: &Module, path: &[String]) -> Option<Module> {
         let (mut module, rest) = match path.first()?.as_str() {
             "crate" => (Module::new(), &path[1..]),
@@ -88,7 +88,7 @@ impl Crate {
                 let path = [import.path.as_slice(), &rest[i + 1..]].concat();
                 return self.resolve(&module, &path);
             }
-            // A macro that is exported lies at the root, whichever file defines it.
+            // An exported macro is at the root, whichever file defines it.
             if module.is_empty()
                 && let Some((home, _)) = self.modules.iter().find(|(_, s)| s.exported_macros.contains(name))
             {
@@ -99,7 +99,7 @@ impl Crate {
         Some(module)
     }
 
-    /// What each file uses of others. A re-export is a use where the file itself has the name in its code.
+    /// The uses of other files by each file. A re-export counts only if the file uses the name in its own code.
     fn uses(&self) -> Vec<Use> {
         let mut uses = Vec::new();
         for (from, source) in &self.modules {
@@ -113,9 +113,9 @@ impl Crate {
         uses
     }
 
-    /// The folder of each circle, and the uses that it is made of.
+    /// The folder of each circle, and the uses that form it.
     pub(super) fn circles(&self) -> Vec<(Module, String)> {
-        // For each folder: which of its parts uses which, by the first use found.
+        // For each folder the dependencies between its parts, each with the first use found.
         let mut folders = BTreeMap::<Module, BTreeMap<Module, BTreeMap<Module, Use>>>::new();
         for found in self.uses() {
             let common = found.from.iter().zip(&found.to).take_while(|(a, b)| a == b).count();
@@ -148,7 +148,7 @@ impl Crate {
     }
 }
 
-/// The parts on a shortest way from `start` back to it.
+/// The parts of a shortest circle through `start`.
 fn shortest_circle(parts: &BTreeMap<Module, BTreeMap<Module, Use>>, start: &Module) -> Option<Vec<Module>> {
     let mut ways = vec![vec![start.clone()]];
     let mut seen = BTreeSet::new();
@@ -173,13 +173,13 @@ impl Source {
     fn read(text: &str) -> Source {
         let tokens = tokens(text);
         let mut source = Source::default();
-        // Braces of modules within the file, and of all else.
+        // For each open brace whether it belongs to an inline module.
         let mut inline: Vec<bool> = Vec::new();
         let mut i = 0;
         while let Some(token) = tokens.get(i) {
             let rest = &tokens[i + 1..];
             match (token.word(), rest.first()) {
-                // `use<..>` of a type imports nothing.
+                // `use<..>` in a type is not an import.
                 (Some("use"), next) if next.is_some_and(|next| !next.is('<')) => {
                     let end = i + rest.iter().position(|t| t.is(';')).unwrap_or(rest.len());
                     let is_public = i > 0 && is_visibility(&tokens[..i]);
@@ -188,7 +188,7 @@ impl Source {
                     tree(&mut rest[..end - i].iter().peekable(), &mut Vec::new(), &mut paths);
                     for (path, name) in paths {
                         match outside(path, depth) {
-                            // What a module within the file imports is no name of the file.
+                            // Imports of an inline module are not names of the file.
                             Some(path) if depth > 0 => source.paths.push(path),
                             Some(path) => source.imports.push(Import { name, path, is_public }),
                             None => {}
@@ -228,7 +228,7 @@ impl Source {
     }
 }
 
-/// True where `pub` or `pub(..)` ends these tokens.
+/// True if these tokens end with `pub` or `pub(..)`.
 fn is_visibility(before: &[Token]) -> bool {
     let last = match before {
         [rest @ .., Token::Mark('('), Token::Word(_), Token::Mark(')')] => rest.last(),
@@ -237,12 +237,12 @@ fn is_visibility(before: &[Token]) -> bool {
     last.and_then(Token::word) == Some("pub")
 }
 
-/// True where `#[macro_export]` ends these tokens.
+/// True if these tokens end with `#[macro_export]`.
 fn is_exported(before: &[Token]) -> bool {
     matches!(before, [.., Token::Word(word), Token::Mark(']')] if word == "macro_export")
 }
 
-/// A path as the file itself would write it, found in so many modules within it; `None` where it stays in those.
+/// A path relative to the file, given its form `depth` inline modules deep; `None` if it does not leave these.
 fn outside(path: Vec<String>, depth: usize) -> Option<Vec<String>> {
     let up = path.iter().take_while(|p| *p == "super").count();
     match path[0].as_str() {
@@ -254,7 +254,7 @@ fn outside(path: Vec<String>, depth: usize) -> Option<Vec<String>> {
     }
 }
 
-/// The paths of a `use`, each with the name that it gives.
+/// The paths of a `use`, each with the name that it declares.
 fn tree<'t>(
     tokens: &mut std::iter::Peekable<impl Iterator<Item = &'t Token>>,
     before: &mut Vec<String>,
@@ -325,14 +325,14 @@ mod tests {
         assert_eq!(told, "a/first.rs uses T of b/third.rs, b/fourth.rs uses S of a/second.rs\n");
     }
 
-    /// A folder's own file may use what lies in the folder, and that what it defines.
+    /// A folder's own file and the files in it may use each other.
     #[test]
     fn a_folder_and_its_parts_are_no_circle() {
         let own = ("a/mod.rs", "mod child; use child::Child; pub struct Own(Child);");
         assert_eq!(circles(&[("lib.rs", "mod a;"), own, ("a/child.rs", "use super::Own; pub struct Child;")]), "");
     }
 
-    /// A name leads to the file that defines the item, and what only tests compile does not count.
+    /// A name resolves to the file that defines the item, and test modules are ignored.
     #[test]
     fn names_lead_to_where_items_are_defined() {
         let told = circles(&[

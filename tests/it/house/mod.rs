@@ -1,4 +1,4 @@
-//! The house itself: which room may use which.
+//! The architecture: which crate and which file may use which.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,8 @@ mod circles;
 mod source;
 mod words;
 
-/// The rooms and what each may use. Tests may use what the room itself may; those of the root also the schemas.
+/// The crates and their permitted dependencies. Tests may use the same; those of the root crate may also use the
+/// schemas.
 const ARROWS: [(&str, &[&str]); 6] = [
     ("qcc", &["qcc-ir", "qcc-frontends", "qcc-passes", "qcc-backends"]),
     ("qcc-frontends", &["qcc-ir", "qcc-formats"]),
@@ -18,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
     ("qcc-ir", &[]),
 ];
 
-/// What stands in a manifest: the package's name, and our crates in each table of dependencies.
+/// The content of a manifest: the package's name, and the workspace's crates in each table of dependencies.
 fn manifest(path: &Path) -> (String, BTreeMap<String, BTreeSet<String>>) {
     let text = fs::read_to_string(path).unwrap();
     let (mut name, mut section, mut uses) = (String::new(), "", BTreeMap::<String, BTreeSet<String>>::new());
@@ -80,10 +81,10 @@ fn manifests_are_read() {
     assert_eq!(uses["dev-dependencies"], BTreeSet::from(["qcc-passes".to_owned()]));
 }
 
-/// No circle of files: in each folder of a crate, no part (a file, or a folder with all in it) uses itself by way of
-/// others. The folder's own file (`mod.rs`, `lib.rs`) may use its parts, and these what it defines for all of them. A name
-/// counts as a use of the file that defines the item, whichever modules re-export it; a re-export is a use only where the
-/// file has the name in its own code. Methods are not looked at, only names, and test modules are left out.
+/// There are no circles of files: in each folder of a crate, no part (a file, or a folder with its content) depends on
+/// itself through others. The folder's own file (`mod.rs`, `lib.rs`) may use its parts, and they may use what it
+/// defines. A name counts as a use of the file that defines the item, whichever modules re-export it; a re-export
+/// counts only if the file uses the name in its own code. Methods and test modules are ignored.
 #[test]
 fn no_file_uses_itself_by_way_of_others() {
     let mut told = Vec::new();
@@ -98,8 +99,8 @@ fn no_file_uses_itself_by_way_of_others() {
     assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
-/// What is known of a vendor or a runtime stands in its room: code elsewhere (words and texts) does not name it. Comments
-/// may, since they say where a rule comes from, and tests may. `ir` and `passes` name none at all.
+/// Vendors and runtimes are named only in their own modules: code elsewhere (identifiers and strings) must not name
+/// them. Comments may, to state the source of a rule, and tests may. `ir` and `passes` name none at all.
 #[test]
 fn vendors_and_runtimes_are_named_in_their_rooms() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -108,7 +109,7 @@ fn vendors_and_runtimes_are_named_in_their_rooms() {
         let folder = manifest.parent().unwrap().join("src");
         let prefix = folder.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
         for (name, text) in source::files(&folder, "rs") {
-            // Tests in files of their own.
+            // Tests in separate files.
             if name.ends_with("tests.rs") {
                 continue;
             }

@@ -1,4 +1,4 @@
-//! Rust source as the tests of the house read it: tokens without comments, strings and what is only compiled for tests.
+//! Rust source as tokens without comments and test code; strings are single tokens.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     Word(String),
-    /// The text between the quotes.
+    /// The content of a string literal.
     Text(String),
     Path,
     Mark(char),
@@ -27,7 +27,7 @@ impl Token {
     }
 }
 
-/// The files below a folder with an extension, by their paths in it.
+/// The files in a folder with this extension, by relative path.
 pub(super) fn files(folder: &Path, extension: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -45,7 +45,7 @@ pub(super) fn files(folder: &Path, extension: &str) -> BTreeMap<String, String> 
     found
 }
 
-/// The tokens of a file, without what only tests compile.
+/// The tokens of a file, without test code.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     without_tests(&all_tokens(text))
 }
@@ -69,7 +69,7 @@ impl Reader {
         self.chars.get(self.place + ahead).copied().unwrap_or('\0')
     }
 
-    /// Reads on while `more` holds and the file has not ended.
+    /// Advances while `more` holds and the file has not ended.
     fn take_while(&mut self, more: impl Fn(&Self) -> bool) -> String {
         let start = self.place;
         while self.place < self.chars.len() && more(self) {
@@ -78,7 +78,7 @@ impl Reader {
         self.chars[start..self.place].iter().collect()
     }
 
-    /// The next token, where one begins here.
+    /// The next token, if one begins here.
     fn token(&mut self) -> Option<Token> {
         match (self.at(0), self.at(1)) {
             ('/', '/') => {
@@ -120,7 +120,7 @@ impl Reader {
         }
     }
 
-    /// A character, or the quote of a lifetime.
+    /// A character literal, or the quote of a lifetime.
     fn character(&mut self) {
         if self.at(1) == '\\' {
             self.place += 3;
@@ -131,7 +131,7 @@ impl Reader {
         }
     }
 
-    /// A string that begins here, behind so many `#`.
+    /// A string literal that begins here, after so many `#`.
     fn text(&mut self, hashes: usize) -> Token {
         self.place += 1;
         let mut text = String::new();
@@ -149,7 +149,7 @@ impl Reader {
         Token::Text(text)
     }
 
-    /// A word, or the string whose prefix it is.
+    /// A word, or the string literal of which it is the prefix.
     fn word(&mut self) -> Option<Token> {
         let word = self.take_while(|r| is_word(r.at(0)));
         let hashes = (0..).take_while(|&i| self.at(i) == '#').count();
@@ -158,7 +158,7 @@ impl Reader {
                 self.place += hashes;
                 Some(self.text(hashes))
             }
-            // `r"..\"` ends at the first quote, but no file of ours has a backslash there.
+            // A raw string such as `r"..\"` would be misread; the sources have none.
             ("r" | "br" | "b", '"') | ("b", '\'') if hashes == 0 => None,
             // A raw identifier.
             ("r", c) if hashes == 1 && is_word(c) => {
@@ -174,7 +174,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Leaves out each item below `#[cfg(test)]`, and the attribute.
+/// The tokens without items below `#[cfg(test)]`.
 fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let (mut kept, mut rest) = (Vec::new(), tokens);
     while let Some(first) = rest.first() {
@@ -189,7 +189,7 @@ fn without_tests(tokens: &[Token]) -> Vec<Token> {
     kept
 }
 
-/// What follows the item, where `#[cfg(test)]` begins here.
+/// The tokens after the item, if `#[cfg(test)]` begins here.
 fn after_test(tokens: &[Token]) -> Option<&[Token]> {
     let attribute = all_tokens("#[cfg(test)]");
     let rest = tokens.strip_prefix(attribute.as_slice())?;

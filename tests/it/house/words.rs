@@ -1,19 +1,19 @@
-//! Names of vendors and runtimes, and the rooms that may know them.
+//! Names of vendors and runtimes, and the modules that may contain them.
 
 use std::collections::BTreeMap;
 
 use super::source::{Token, tokens};
 
-/// Names, in lower case without spaces, and the files and folders whose code may have them.
+/// Names in lower case without spaces, and the files and folders whose code may contain them.
 pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
-    // The vendor's room; the words of the command line, and advice that shows them. Files that hold no model are refused
-    // by the frontend before anything is known of them but their bytes.
+    // The vendor's module, and the command line with its help texts. The frontends refuse files without a model before
+    // the vendor is known.
     (
         &["ultralytics", "yolo"],
         &["src/vendor/", "src/args.rs", "src/commands/", "src/data/mod.rs", "frontends/src/torch/checkpoint.rs"],
     ),
-    // Formats are called like their runtimes: who reads, writes and names formats. The root crate names them where a user
-    // does, where a report tells of one, and where files of one are compared.
+    // Formats have the names of their runtimes: code that reads, writes and names formats. The root crate names them in
+    // options and reports, and where files of a format are compared.
     (
         &["tflite", "litert", "xnnpack", "tensorflow"],
         &[
@@ -54,7 +54,7 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
     (&["onnxruntime"], &["frontends/src/onnx/", "backends/src/onnx/"]),
 ];
 
-/// The names that the code of a file has and may not have: words and texts, no comments, nothing that only tests compile.
+/// The forbidden names in the code of a file: identifiers and strings, but not comments or test code.
 pub(super) fn misplaced<'n>(file: &str, text: &str, rooms: &[(&[&'n str], &[&str])]) -> Vec<&'n str> {
     let foreign: Vec<&str> = rooms
         .iter()

@@ -1,4 +1,4 @@
-//! Products with weights in blocks.
+//! Matrix products with blockwise quantized weights.
 
 use qcc_ir::ops::{Granularity, MatMul, Op};
 use qcc_ir::{Affine, QuantParams, Shape, StorageType, Tensor};
@@ -6,38 +6,40 @@ use qcc_ir::{Affine, QuantParams, Shape, StorageType, Tensor};
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported};
 
-/// `accuracy_level`: activations stay in single precision, or are quantized to 8 bits when the model runs.
+/// `accuracy_level`: activations stay in F32, or are quantized dynamically to 8 bits.
 const SINGLE: i64 = 1;
 const EIGHT_BITS: i64 = 4;
 
-/// The weight of a node as `MatMulNBits` has it.
+/// The weight of a node in the encoding of `MatMulNBits`.
 struct Weight {
-    /// Products of one output, and outputs.
+    /// K, the reduced extent, and N, the number of outputs.
     k: usize,
     n: usize,
-    /// Products that share a scale.
+    /// Block size.
     size: usize,
     /// Bits of an integer.
     bits: usize,
-    /// For each output its blocks, for each block its integers, shifted to where none is negative; of 4 bits two in a byte,
-    /// the first in the lower half.
+    /// Integers `[N, blocks, size]`, shifted to unsigned; 4-bit integers are packed two per byte, the first in the
+    /// lower half.
     bytes: Vec<u8>,
-    /// For each output those of its blocks.
+    /// Scales `[N, blocks]`.
     scales: Vec<f32>,
 }
 
-/// True where the weight has a scale for each block.
+/// True if the weight is blockwise quantized.
 pub(super) fn has_blocks(site: &NodeContext<'_>) -> bool {
     site.graph.ty(site.values[1]).elem.qparams().is_some_and(QuantParams::is_for_weights)
 }
 
 /// MatMulNBits, and Add for the bias.
 pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let weight = site.constant(1).ok_or("weights in blocks must be constant")?;
+    let weight = site.constant(1).ok_or("blockwise quantized weights must be constant")?;
     let Weight { k, n, size, bits, bytes, scales } = Weight::new(op, weight)?;
     let level = match site.graph.producer(site.values[0]) {
         Op::DynamicQuantize(d) if d.granularity == Granularity::Groups(size) => EIGHT_BITS,
-        Op::DynamicQuantize(_) => return Err("its activations are not quantized in the blocks of its weight".into()),
+        Op::DynamicQuantize(_) => {
+            return Err("its activations are not quantized in the same blocks as its weight".into());
+        }
         _ => SINGLE,
     };
     let blocks = k.div_ceil(size);
@@ -69,15 +71,15 @@ impl Weight {
         let (axis, rows) = if op.transpose_b { (1, 0) } else { (0, 1) };
         let (dims, qparams) = (weight.dims(), weight.ty().elem.qparams());
         let Some(QuantParams { storage, map: Affine::PerBlock { axis: along, size, scales } }) = qparams else {
-            return Err("its weight is no matrix in blocks".into());
+            return Err("its weight is not a blockwise quantized matrix".into());
         };
         if dims.len() != 2 || *along != axis || size % 2 != 0 {
-            return Err("its blocks do not lie along the products that are summed".into());
+            return Err("its blocks are not along the reduced axis".into());
         }
         let (bits, shift) = match storage {
             StorageType::I4 => (4, 8i16),
             StorageType::I8 => (8, 128),
-            _ => return Err(format!("its weight has integers of type {storage} in blocks").into()),
+            _ => return Err(format!("its blockwise quantized weight has storage type {storage}").into()),
         };
         let (k, n, size) = (dims[axis], dims[rows], *size);
         let blocks = k.div_ceil(size);

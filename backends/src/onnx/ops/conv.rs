@@ -47,7 +47,7 @@ pub(super) fn conv_transpose(
     real(e, call, site)
 }
 
-/// A convolution of real numbers.
+/// A float convolution.
 fn real(e: &mut Emitter<'_>, call: Call, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let mut inputs = vec![e.input(site, 0), weight(e, site)?];
     if site.values.len() > 2 {
@@ -57,7 +57,7 @@ fn real(e: &mut Emitter<'_>, call: Call, site: &NodeContext<'_>) -> Result<(), U
     Ok(())
 }
 
-/// The weight. Where it alone lies on a grid, the convolution runs as if it had been real.
+/// The weight. If only the weight is quantized, the convolution computes in floating point with the dequantized weight.
 fn weight(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<Name, Unsupported> {
     let v = site.values[1];
     let alone = site.graph.ty(site.values[0]).elem.qparams().is_none();

@@ -7,7 +7,7 @@ use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported, element};
 use super::quantize;
 
-/// The operator that is a function of one number.
+/// The operator of a unary function.
 pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
     use UnaryFn::*;
     Some(match f {
@@ -48,12 +48,12 @@ pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
             if tanh { call.string("approximate", "tanh") } else { call }
         }
         Threshold { alpha } => Call::new("ThresholdedRelu").float("alpha", alpha),
-        // Runtimes take the last two apart themselves; apart they are products of integers.
+        // Runtimes decompose the last two themselves; decomposed they are integer products.
         Rsqrt | Silu | HardSwish => return None,
     })
 }
 
-/// Operators of one operand.
+/// Unary operators.
 pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     match (op.f, site.operands[0].elem.qparams()) {
         (UnaryFn::Sigmoid, Some(_)) => quantize::qdq(e, Call::contrib("QLinearSigmoid"), site),
@@ -71,7 +71,7 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> 
     }
 }
 
-/// True for a HardSigmoid between grids whose result's limits are those of its grid.
+/// True for a quantized HardSigmoid whose result's range limits it to 0 and 1.
 fn sums_up(alpha: f32, beta: f32, site: &NodeContext<'_>) -> bool {
     let qparams = |v: ValueId| site.graph.ty(v).elem.qparams().and_then(QuantParams::tensor_map);
     let y = site.graph.ty(site.node.value(0)).elem.qparams();
@@ -79,11 +79,11 @@ fn sums_up(alpha: f32, beta: f32, site: &NodeContext<'_>) -> bool {
     limited && qparams(site.values[0]).is_some() && alpha > 0.0 && beta > 0.0
 }
 
-/// Between grids, a HardSigmoid is one Add: the integers of its operand times alpha are the same integers.
+/// A quantized HardSigmoid is one Add: its operand's integers with the scale multiplied by alpha represent alpha * x.
 fn hard_sigmoid(e: &mut Emitter<'_>, alpha: f32, beta: f32, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = site.graph.ty(site.values[0]);
     let Some(QuantParams { storage, map: Affine::PerTensor { scale, zero_point } }) = x.elem.qparams() else {
-        return Err("its operand lies on no grid".into());
+        return Err("its operand is not quantized".into());
     };
     let stored = e.stored(site.values[0]);
     let scaled = e.scratch(site, &x.real());
@@ -95,7 +95,7 @@ fn hard_sigmoid(e: &mut Emitter<'_>, alpha: f32, beta: f32, site: &NodeContext<'
     Ok(())
 }
 
-/// Operators of two operands.
+/// Binary operators.
 pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     use BinaryFn::*;
     let is_quantized = site.operands[0].elem.qparams().is_some();
@@ -140,14 +140,14 @@ fn not_equal(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsuppor
     Ok(())
 }
 
-/// True where every number of the grid lies within the limits, but for half a step.
+/// True if the quantized range is within the limits, up to half a step.
 pub(super) fn limits_nothing(op: &Clamp, qparams: &QuantParams) -> bool {
     let (lo, hi) = qparams.storage.range();
     let ends = |limit: f32| Tensor::scalar(limit).quantized(qparams).integers().and_then(|q| q.first().copied());
     ends(op.lo) == Some(lo.into()) && ends(op.hi) == Some(hi.into())
 }
 
-/// Relu or Clip. On one grid the limits are integers.
+/// Relu or Clip. With equal quantization parameters the limits are integers.
 pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = e.input(site, 0);
     let elem = &site.results[0].elem;

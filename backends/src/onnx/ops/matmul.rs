@@ -7,7 +7,7 @@ use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported, element};
 use super::{blocks, quantize};
 
-/// Gemm, or MatMul and Add. Products of integers with a bias are formed on matrices: only Gemm is fused there.
+/// Gemm, or MatMul and Add. Integer products with a bias are reshaped to matrices: runtimes fuse only Gemm there.
 pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (a, b) = (&site.operands[0], &site.operands[1]);
     let biased = site.values.len() > 2;
@@ -44,16 +44,16 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     Ok(())
 }
 
-/// True where the left side is quantized when the model runs.
+/// True if the left operand is quantized dynamically.
 fn dynamically_quantized(site: &NodeContext<'_>) -> bool {
     matches!(site.graph.producer(site.values[0]), Op::DynamicQuantize(_))
 }
 
-/// Activations that are quantized when the model runs. Fused, this is twice as fast as a DequantizeLinear before MatMul,
-/// where runtimes do as much for each row.
+/// Dynamic quantization of activations. Fused, this is twice as fast as a DequantizeLinear before MatMul, which
+/// runtimes compute for each row.
 fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (a, y) = (&site.operands[0], &site.results[0]);
-    let qparams = site.graph.ty(site.values[1]).elem.qparams().ok_or("its right side lies on no grid")?;
+    let qparams = site.graph.ty(site.values[1]).elem.qparams().ok_or("its right operand is not quantized")?;
     let left = e.input(site, 0);
     let right = columns(e, op, site, Numbers::Stored)?;
     let [right_scale, right_zero] = e.qparams(&right, qparams);
@@ -84,11 +84,11 @@ fn dynamic(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(
     Ok(())
 }
 
-/// QLinearMatMul, or MatMulIntegerToFloat where the result is real.
+/// QLinearMatMul, or MatMulIntegerToFloat if the result is a float.
 fn integer_matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let [a, a_scale, a_zero] = quantize::operand(e, site, 0)?;
     let b = columns(e, op, site, site.numbers)?;
-    let b_qparams = site.operands[1].elem.qparams().ok_or("its right side lies on no grid")?;
+    let b_qparams = site.operands[1].elem.qparams().ok_or("its right operand is not quantized")?;
     let [b_scale, b_zero] = e.qparams(&b, b_qparams);
     if site.results[0].elem.qparams().is_some() {
         let [scale, zero] = quantize::result(e, site)?;
@@ -101,7 +101,7 @@ fn integer_matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> R
     Ok(())
 }
 
-/// The right side as `[.., K, N]`.
+/// The right operand as `[.., K, N]`.
 fn columns(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, numbers: Numbers) -> Result<Name, Unsupported> {
     let v = site.values[1];
     if !op.transpose_b {
@@ -123,7 +123,7 @@ fn columns(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, numbers: Nu
     Ok(turned)
 }
 
-/// A constant with its last two axes exchanged.
+/// A constant with its last two axes transposed.
 fn turned(t: &Tensor) -> Result<Tensor, Unsupported> {
     let rank = t.ty().rank();
     let mut perm: Vec<usize> = (0..rank).collect();
@@ -131,7 +131,7 @@ fn turned(t: &Tensor) -> Result<Tensor, Unsupported> {
     transposed(t, &perm)
 }
 
-/// A constant with its axes in another order, its scales along the same ones.
+/// A transposed constant; its per-channel axis is transposed as well.
 fn transposed(t: &Tensor, perm: &[usize]) -> Result<Tensor, Unsupported> {
     let fail = || Unsupported("internal error: a constant cannot be transposed".into());
     let plain = match t.ty().elem.qparams() {
@@ -150,7 +150,7 @@ fn transposed(t: &Tensor, perm: &[usize]) -> Result<Tensor, Unsupported> {
     turned.retype(turned.ty().with_elem(elem)).ok_or_else(fail)
 }
 
-/// Gemm or QGemm: of more than two axes on the left, all but the last are one.
+/// Gemm or QGemm. If the left operand has more than two axes, all but the last are merged.
 fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let a = site.graph.ty(site.values[0]);
     if a.rank() == 2 {
@@ -175,7 +175,7 @@ fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), 
             e.reshaped(site, &whole, &x)?
         }
     };
-    // The integers of the product are reshaped, so that they come right behind it.
+    // The quantized result is reshaped, so that QuantizeLinear directly follows the product.
     let result = site.graph.ty(site.node.value(0));
     let flat = e.scratch(site, &y);
     product(e, op, site, left, &flat)?;
@@ -191,7 +191,7 @@ fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), 
     }
 }
 
-/// The type with all axes but the last as one.
+/// The type with all axes but the last merged.
 fn matrix(ty: &TensorType) -> TensorType {
     let dims = ty.shape.dims();
     let (last, outer) = (dims[dims.len() - 1].clone(), &dims[..dims.len() - 1]);
@@ -200,13 +200,13 @@ fn matrix(ty: &TensorType) -> TensorType {
     TensorType::new(ty.elem.clone(), Shape::from_iter([rows, last]))
 }
 
-/// The product of a matrix with the right side.
+/// The product of a matrix with the right operand.
 fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to: &Name) -> Result<(), Unsupported> {
     let call = |call: Call| if op.transpose_b { call.int("transB", 1) } else { call };
     let biased = site.values.len() > 2;
     let integers = |i: usize| site.graph.ty(site.values[i]).elem.qparams().is_some();
     if site.numbers == Numbers::Real {
-        // Only with a bias of integers is a product without QuantizeLinear behind it fused.
+        // A product without a following QuantizeLinear is fused only with an integer bias.
         let bias = match biased {
             true if integers(0) && integers(1) => stored_bias(e, site)?,
             true => e.input(site, 2),
@@ -219,7 +219,7 @@ fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to
         e.push(call(Call::new("Gemm")), &[a, b, bias], std::slice::from_ref(to));
         return Ok(());
     }
-    let a_qparams = site.operands[0].elem.qparams().ok_or("its left side lies on no grid")?;
+    let a_qparams = site.operands[0].elem.qparams().ok_or("its left operand is not quantized")?;
     let [a_scale, a_zero] = e.qparams(&a, a_qparams);
     let [b, b_scale, b_zero] = quantize::operand(e, site, 1)?;
     let bias = if biased { stored_bias(e, site)? } else { Name::default() };
@@ -231,7 +231,7 @@ fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to
     Ok(())
 }
 
-/// The bias on the grid of the sums. A real one that is computed stays as it is.
+/// The bias with the scale of the accumulator. A computed float bias is used as it is.
 fn stored_bias(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<Name, Unsupported> {
     let qparams = |i: usize| site.graph.ty(site.values[i]).elem.qparams();
     let bias = match site.constant(2) {
@@ -240,7 +240,7 @@ fn stored_bias(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<Name, Unsu
         _ => return Ok(e.input(site, 2)),
     };
     let (Some((scale, _)), Some(weight)) = (qparams(0).and_then(QuantParams::tensor_map), qparams(1)) else {
-        return Err("its factors lie on no grids".into());
+        return Err("its operands are not quantized".into());
     };
     let scales: Vec<f32> = weight.scales().iter().map(|s| s * scale).collect();
     let qparams = match weight.tensor_map() {

@@ -1,5 +1,5 @@
-//! The operators, by family. A family translates: into one node of the standard where there is one, into operators of
-//! ONNX Runtime where the tensors hold integers.
+//! The operators, by family. Each family maps an operator to one standard node if there is one, or to operators of ONNX
+//! Runtime if the tensors hold integers.
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -61,8 +61,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
     }
 }
 
-/// True where real numbers go into a sum of products as they are, or moved: ONNX Runtime moves a DequantizeLinear behind
-/// operators that only move numbers.
+/// True if the float value `v` is an operand of a contraction, directly or after operators that only move elements:
+/// ONNX Runtime moves a DequantizeLinear behind these.
 pub(super) fn feeds_real_contraction(graph: &Graph, v: ValueId) -> bool {
     let contracts = |(n, i): &(NodeId, usize)| match graph.op(*n) {
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => *i == 0,
@@ -74,14 +74,14 @@ pub(super) fn feeds_real_contraction(graph: &Graph, v: ValueId) -> bool {
     graph.users(v).iter().any(contracts)
 }
 
-/// The value that holds the same numbers as the result of a node, where no operator is needed.
+/// The value with the same content as the result of a node that needs no operator.
 pub(super) fn alias(graph: &Graph, node: NodeId) -> Option<ValueId> {
     let source = *graph.operands(node).first()?;
     let (x, y) = (graph.ty(source), graph.ty(node.value(0)));
     let same = match graph.op(node) {
         Op::Clamp(op) => x == y && y.elem.qparams().is_some_and(|qparams| elementwise::limits_nothing(op, qparams)),
         Op::Reshape(_) | Op::Quantize(_) | Op::Cast(_) | Op::Relayout(_) => x == y,
-        // Dynamic quantization is written with the product that reads it.
+        // Dynamic quantization is written with the product that consumes it.
         Op::Dequantize(_) | Op::DynamicQuantize(_) => true,
         _ => false,
     };

@@ -1,4 +1,4 @@
-//! Operators that move elements. They write integers of a grid as they write real numbers.
+//! Operators that move elements. They accept integers and floats alike.
 
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Tile, Transpose,
@@ -33,7 +33,7 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
 
 fn slice_ranges(e: &mut Emitter<'_>, ranges: &[Range], site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let end = |r: &Range| match r.start as i64 + r.step as i64 * r.len as i64 {
-        // Before the first element: as a number of its own it would count from the end.
+        // A literal end before the first element would count from the end of the axis.
         end if end < 0 => i64::MIN + 1,
         end => end,
     };
@@ -52,7 +52,7 @@ fn slice_ranges(e: &mut Emitter<'_>, ranges: &[Range], site: &NodeContext<'_>) -
 pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let backwards = |&axis: &usize| {
         let len =
-            site.operands[0].shape.dims()[axis].known().ok_or("an open extent is reversed; fix it with --shape")?;
+            site.operands[0].shape.dims()[axis].known().ok_or("it reverses an open extent; fix it with --shape")?;
         Ok(Range { axis, start: len.saturating_sub(1), len, step: -1 })
     };
     let ranges = op.axes.iter().map(backwards).collect::<Result<Vec<Range>, Unsupported>>()?;
@@ -74,7 +74,7 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext<'_>) -> Resu
     Ok(())
 }
 
-/// Expand. An extent that stays open is the operand's own.
+/// Expand. An extent that stays open keeps the operand's extent.
 pub(super) fn expand(e: &mut Emitter<'_>, op: &Expand, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x: &TensorType = &site.operands[0];
     let missing = op.shape.rank() - x.rank();

@@ -18,7 +18,7 @@ pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &NodeContext<'_>)
     Ok(())
 }
 
-/// LayerNormalization; InstanceNormalization where images are normalised and not scaled.
+/// LayerNormalization; InstanceNormalization for unscaled normalization of images.
 pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let extents = |axes: std::ops::Range<usize>| {

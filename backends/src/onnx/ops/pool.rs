@@ -6,13 +6,13 @@ use super::super::call::Call;
 use super::super::emit::{Emitter, NodeContext, Unsupported};
 use super::quantize;
 
-/// True where runtimes take the axes and the padding: they want it smaller than the window.
+/// True if runtimes support the number of axes and the padding, which must be smaller than the window.
 pub(in crate::onnx) fn native(op: &Pool) -> bool {
     op.window.len() <= 3
         && op.window.iter().zip(op.before.iter().zip(&op.after)).all(|(w, (before, after))| before.max(after) < w)
 }
 
-/// MaxPool, or AveragePool, which does not count padding.
+/// MaxPool, or AveragePool without counting padding.
 pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let is_quantized = site.results[0].elem.qparams().is_some();
     let dilated = op.dilation.iter().any(|&d| d != 1);

@@ -1,17 +1,17 @@
-//! Borders between real numbers and grids, and operators whose values all lie on grids.
+//! Quantize and Dequantize, and operators whose operands and results are all quantized.
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
 
-/// QuantizeLinear, from another grid behind a DequantizeLinear.
+/// QuantizeLinear; requantization is preceded by a DequantizeLinear.
 pub(super) fn quantize(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let qparams = site.graph.ty(site.node.value(0)).elem.qparams().ok_or("its result lies on no grid")?;
+    let qparams = site.graph.ty(site.node.value(0)).elem.qparams().ok_or("its result is not quantized")?;
     let real = e.real(site.values[0]);
     e.quantize(&real, &site.outputs[0], qparams);
     Ok(())
 }
 
-/// An operator of ONNX Runtime that takes each operand, then the result, with scale and zero point.
+/// An operator of ONNX Runtime with scale and zero point for each operand and for the result.
 pub(super) fn qdq(e: &mut Emitter<'_>, call: Call, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let mut inputs: Vec<Name> = Vec::new();
     for i in 0..site.values.len() {
@@ -24,7 +24,7 @@ pub(super) fn qdq(e: &mut Emitter<'_>, call: Call, site: &NodeContext<'_>) -> Re
 
 /// Operand `i` with its scale and zero point.
 pub(super) fn operand(e: &mut Emitter<'_>, site: &NodeContext<'_>, i: usize) -> Result<[Name; 3], Unsupported> {
-    let qparams = site.operands[i].elem.qparams().ok_or("an operand lies on no grid")?;
+    let qparams = site.operands[i].elem.qparams().ok_or("an operand is not quantized")?;
     let tensor = e.input(site, i);
     let [scale, zero] = e.qparams(&e.wanted(site.values[i]), qparams);
     Ok([tensor, scale, zero])
@@ -32,6 +32,6 @@ pub(super) fn operand(e: &mut Emitter<'_>, site: &NodeContext<'_>, i: usize) -> 
 
 /// Scale and zero point of the result.
 pub(super) fn result(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<[Name; 2], Unsupported> {
-    let qparams = site.results[0].elem.qparams().ok_or("its result lies on no grid")?;
+    let qparams = site.results[0].elem.qparams().ok_or("its result is not quantized")?;
     Ok(e.qparams(&e.wanted(site.node.value(0)), qparams))
 }

@@ -6,7 +6,7 @@ use qcc_ir::{Affine, Dim, Elem, QuantParams, Shape, Tensor, TensorType};
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Numbers, Unsupported};
 
-/// LSTM, GRU or RNN in one direction. Weights, bias and states get an axis for the direction, the first.
+/// LSTM, GRU or RNN in one direction. Weights, bias and states get a leading axis for the direction.
 pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let hidden = site.operands[2].shape.dims()[1].known().ok_or("its hidden extent is open")?;
     let call = match op.cell {
@@ -27,7 +27,7 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<
     }
     let mut outputs = Vec::new();
     for ty in &site.results {
-        // y has its axis of directions behind that of steps.
+        // y has the direction axis after the sequence axis.
         let mut dims = ty.shape.dims().to_vec();
         dims.insert(ty.rank() - 2, Dim::Known(1));
         outputs.push(e.scratch(site, &TensorType::new(ty.elem.clone(), dims.into_iter().collect())));
@@ -39,7 +39,7 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<
     Ok(())
 }
 
-/// Operand `i` with an axis of extent 1 in front.
+/// Operand `i` with a leading axis of extent 1.
 fn directed(e: &mut Emitter<'_>, site: &NodeContext<'_>, i: usize) -> Result<Name, Unsupported> {
     let (ty, v) = (&site.operands[i], site.values[i]);
     let shape: Shape = std::iter::once(Dim::Known(1)).chain(ty.shape.dims().iter().cloned()).collect();
@@ -61,7 +61,8 @@ fn directed(e: &mut Emitter<'_>, site: &NodeContext<'_>, i: usize) -> Result<Nam
     }
 }
 
-/// The bias of both products, `[1, 2*G*H]`: that of the second is 0, but for a candidate behind its reset gate.
+/// The bias of both products, `[1, 2*G*H]`: that of the recurrent product is 0, except for a candidate with
+/// `linear_before_reset`.
 fn bias(e: &mut Emitter<'_>, cell: Cell, hidden: usize, site: &NodeContext<'_>) -> Result<Name, Unsupported> {
     let elem = &site.operands[3].elem;
     let (first, whole) = (cell.gates() * hidden, 2 * cell.gates() * hidden);

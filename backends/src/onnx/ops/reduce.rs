@@ -1,4 +1,4 @@
-//! Reductions, and running sums.
+//! Reductions and cumulative sums.
 
 use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
 use qcc_ir::{Dim, Elem, TensorType};
@@ -7,7 +7,7 @@ use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported, element};
 use super::quantize;
 
-/// True for the mean of each channel of an image.
+/// True for the spatial mean of each channel of an image.
 pub(in crate::onnx) fn is_global_average(op: &Reduce, x: &TensorType) -> bool {
     op.f == ReduceFn::Mean && x.elem.is_float() && x.rank() > 2 && op.axes.iter().copied().eq(2..x.rank())
 }
@@ -21,7 +21,7 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -
     if is_global_average(op, &site.operands[0].real()) {
         return global_average(e, op, site);
     }
-    // From these sets on, the axes are an operand.
+    // From these operator sets on, the axes are an operand.
     let call = match op.f {
         ReduceFn::Sum => Call::new("ReduceSum"),
         ReduceFn::Mean => Call::new("ReduceMean").since(18),
@@ -35,7 +35,7 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -
         e.push(call, &[x, axes], &site.outputs);
         return Ok(());
     }
-    // Of false and true as 0 and 1.
+    // Booleans are reduced as 0 and 1.
     let cast = |to: &Elem| Call::new("Cast").int("to", i32::from(element(to)));
     let [from, to] = [&site.operands[0], &site.results[0]].map(|t| t.with_elem(Elem::I32));
     let (from, to) = (e.scratch(site, &from), e.scratch(site, &to));
@@ -62,7 +62,7 @@ fn global_average(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -> R
     if op.keep {
         return Ok(());
     }
-    // Integers are reshaped, so that they come right behind the mean.
+    // The quantized result is reshaped, so that QuantizeLinear directly follows the mean.
     let flat: Name = match y.elem.qparams().filter(|_| site.results[0].elem.qparams().is_none()) {
         Some(qparams) => {
             let stored = e.scratch(site, &kept.with_elem(y.elem.clone()));

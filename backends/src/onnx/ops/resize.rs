@@ -6,14 +6,15 @@ use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode,
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
 
-/// What decides the extents of the result; the other follows.
+/// Whether sizes or scales are given; the other follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Given {
     Scales,
     Sizes,
 }
 
-/// True where runtimes compute extents and positions from what can be given, and interpolate that many axes.
+/// True if runtimes compute the same extents and positions from sizes or scales, and support the number of interpolated
+/// axes.
 pub(in crate::onnx) fn native(op: &Resize, x: &TensorType) -> bool {
     let spatial = op.size.len();
     let kernel = match op.mode {
@@ -29,7 +30,7 @@ fn given(op: &Resize, x: &TensorType) -> Option<Given> {
     let all = |fits: &dyn Fn(f32, f32, usize) -> bool| {
         extents.iter().zip(&op.scale).zip(&op.size).all(|((&x, &scale), &size)| fits(x, scale, size))
     };
-    // Some multiply in single precision, some in double.
+    // Some runtimes multiply in F32, some in F64.
     let extent = |x: f32, scale: f32| (f64::from(x) * f64::from(scale)).floor();
     if all(&|x, scale, size| (x * scale).floor() == size as f32 && extent(x, scale) == size as f64) {
         Some(Given::Scales)
@@ -79,7 +80,7 @@ fn nearest(rounding: Nearest) -> &'static str {
     }
 }
 
-/// True where runtimes sample that many axes.
+/// True if runtimes support the number of axes.
 pub(in crate::onnx) fn samples(op: &GridSample, x: &TensorType) -> bool {
     let most = if op.mode == SampleMode::Cubic { 2 } else { 3 };
     (2..=most).contains(&(x.rank() - 2))

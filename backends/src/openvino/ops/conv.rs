@@ -16,7 +16,7 @@ fn window(stride: &[usize], before: &[usize], after: &[usize], dilation: &[usize
     ]
 }
 
-/// Convolution, or GroupConvolution, whose weight has an axis more, with a bias behind it.
+/// Convolution or GroupConvolution, whose weight has an additional axis, followed by the bias.
 pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext) -> Port {
     let kind = if op.groups == 1 { "Convolution" } else { "GroupConvolution" };
     let x = e.operand(site, 0);
@@ -27,14 +27,14 @@ pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext) -> Port {
     add_bias(e, sums, site)
 }
 
-/// True where the plugin moves the stride of a window of one tap in front of the padding, and further through
-/// element-wise operations (StridesOptimization): the result has other extents then.
+/// True if the plugin would move the stride of a pointwise convolution before its padding and further through
+/// element-wise operations (StridesOptimization), which changes the extents of the result.
 fn moves_stride(op: &Conv, weight: &TensorType) -> bool {
     let one_tap = weight.shape.dims()[2..].iter().all(|d| *d == Dim::Known(1));
     one_tap && op.stride.iter().any(|&s| s > 1) && op.before.iter().chain(&op.after).any(|&p| p > 0)
 }
 
-/// The elements of the padded image that a window of one tap reads, and the convolution over them.
+/// The elements of the padded image that a strided pointwise convolution uses, and the convolution over them.
 fn thinned(e: &mut Emitter<'_>, op: &Conv, x: Port, site: &NodeContext) -> (Port, Conv) {
     let spatial = op.stride.len();
     let image = |dims: Vec<Dim>| {
@@ -64,7 +64,7 @@ pub(super) fn conv_transpose(e: &mut Emitter<'_>, op: &ConvTranspose, site: &Nod
     add_bias(e, sums, site)
 }
 
-/// Operand 1; where there are groups, its first axis falls into them and the rest.
+/// Operand 1; with groups, its first axis is split into groups and the rest.
 fn weight(e: &mut Emitter<'_>, site: &NodeContext, groups: usize) -> Port {
     let grouped = match site.operands[1].shape.dims() {
         [first, rest @ ..] if groups > 1 => {
@@ -77,7 +77,7 @@ fn weight(e: &mut Emitter<'_>, site: &NodeContext, groups: usize) -> Port {
     if alone { e.widened(site.values[1], &grouped) } else { e.shaped(site.values[1], &grouped) }
 }
 
-/// Adds operand 2, where there is one, along the channels.
+/// Adds operand 2, if present, along the channels.
 fn add_bias(e: &mut Emitter<'_>, sums: Port, site: &NodeContext) -> Port {
     let Some(&bias) = site.values.get(2) else { return sums };
     let ty = site.results[0].real();

@@ -6,7 +6,7 @@ use qcc_ir::{Dim, Shape, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
 
-/// Operators of one operand.
+/// Unary operators.
 pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext) -> Result<Port, Unsupported> {
     use UnaryFn::*;
     let plain = |kind, opset| (Operation(kind, opset), Vec::new(), Vec::new());
@@ -62,7 +62,7 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext) -> Resu
     Ok(e.op(operation, &data, &inputs, &site.results[0]))
 }
 
-/// The slope of a PReLU along the channels, where it does not differ along other axes.
+/// The slope of a PReLU as one per channel, if it is constant along the other axes.
 pub(in crate::openvino) fn slope(x: &Shape, slope: &Shape) -> Option<Shape> {
     let behind = x.rank().checked_sub(slope.rank())?;
     let wide: Vec<usize> = (0..slope.rank()).filter(|&a| slope.dims()[a] != Dim::Known(1)).collect();
@@ -75,7 +75,7 @@ pub(in crate::openvino) fn slope(x: &Shape, slope: &Shape) -> Option<Shape> {
     }
 }
 
-/// Operators of two operands.
+/// Binary operators.
 pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext) -> Result<Port, Unsupported> {
     use BinaryFn::*;
     let bits = site.operands[0].elem.is_integer();
@@ -104,7 +104,7 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext) -> Re
         Xor => "LogicalXor",
         Prelu => {
             let along =
-                slope(&site.operands[0].shape, &site.operands[1].shape).ok_or("its slope is not one of channels")?;
+                slope(&site.operands[0].shape, &site.operands[1].shape).ok_or("its slope is not per-channel")?;
             let inputs = [e.operand(site, 0), e.shaped(site.values[1], &along)];
             return Ok(e.op(Operation("PReLU", 1), &[], &inputs, &site.results[0]));
         }
@@ -128,14 +128,14 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext) -> Re
     Ok(e.op(Operation(kind, opset), &data, &inputs, &site.results[0]))
 }
 
-/// True where operand `i` is a computed scalar beside a constant of one element and more axes. Where another constant comes
-/// behind, the plugin joins the two (LinOpSequenceFusion), and the axes are gone.
+/// True if operand `i` is a computed scalar and the other one a one-element constant of higher rank. If another
+/// constant follows, the plugin merges the two constants (LinOpSequenceFusion) and loses the axes.
 fn loses_axes(e: &Emitter<'_>, site: &NodeContext, i: usize) -> bool {
     let (own, other, y) = (&site.operands[i], site.values[1 - i], &site.results[0]);
     own.rank() == 0 && y.rank() > 0 && y.shape.elements() == Some(1) && e.literal(other).is_some()
 }
 
-/// ReLU, Clamp, or Maximum and Minimum where it has one limit only.
+/// ReLU, Clamp, or Maximum and Minimum for infinite limits.
 pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &NodeContext) -> Result<Port, Unsupported> {
     let y = site.results[0].real();
     let mut x = e.operand(site, 0);

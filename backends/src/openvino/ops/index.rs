@@ -6,7 +6,7 @@ use qcc_ir::ops::{Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
 
 use super::super::emit::{Emitter, NodeContext, Ports, attribute};
 
-/// Gather; the latest form counts negative indices from the end.
+/// Gather; version 8 supports negative indices.
 pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext) -> Port {
     let inputs = [e.operand(site, 0), e.operand(site, 1), e.index(op.axis)];
     e.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &site.results[0])
@@ -48,7 +48,7 @@ pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext) -> Ports
     sorted(e, site, op.k, op.axis, op.largest, &[site.results[0].clone(), site.results[1].clone()])
 }
 
-/// The first `k` in order along an axis, and their places; of equal ones the first comes first.
+/// The first `k` elements along an axis in sorted order, and their indices; sorting is stable.
 pub(super) fn sorted(
     e: &mut Emitter<'_>,
     site: &NodeContext,

@@ -5,7 +5,7 @@ use qcc_ir::ops::MatMul;
 
 use super::super::emit::{Emitter, NodeContext, attribute};
 
-/// MatMul, with a bias behind it.
+/// MatMul, followed by the bias.
 pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext) -> Port {
     let ty = site.results[0].real();
     let data = [attribute("transpose_a", false), attribute("transpose_b", op.transpose_b)];

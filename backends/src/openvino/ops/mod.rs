@@ -1,4 +1,4 @@
-//! The operators, by family. A family translates an operator into the layers that do its work and gives their last ports.
+//! The operators, by family. Each family maps an operator to layers and returns the ports of the results.
 
 use qcc_formats::openvino::Port;
 use qcc_ir::ops::Op;
@@ -17,7 +17,7 @@ pub(super) mod recurrent;
 mod reduce;
 pub(super) mod resize;
 
-/// Writes one node and gives the ports of its results. Values on grids are the real numbers that they stand for.
+/// Writes one node and returns the ports of its results. Quantized values are represented as floats.
 pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<Ports, Unsupported> {
     let one = |port: Port| Ok(Ports::from_elem(port, 1));
     match op {
@@ -55,7 +55,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::Resize(op) => one(resize::resize(e, op, site)?),
         Op::GridSample(op) => one(resize::grid_sample(e, op, site)),
         Op::Quantize(_) => one(quantize::quantize(e, site)?),
-        // The kernel of the product behind does it.
+        // The product's kernel quantizes dynamically.
         Op::DynamicQuantize(_) => one(e.operand(site, 0)),
         Op::Dequantize(_) => one(quantize::dequantize(e, site)),
         Op::Relayout(_) => one(e.operand(site, 0)),

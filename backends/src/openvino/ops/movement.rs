@@ -30,7 +30,8 @@ pub(super) fn concat(e: &mut Emitter<'_>, op: &Concat, site: &NodeContext) -> Po
 /// Slice.
 pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext) -> Port {
     let start: Vec<i64> = op.ranges.iter().map(|r| r.start as i64).collect();
-    // A stop below 0 counts from the end: what runs backwards to the first element stops before all of the axis.
+    // A negative stop counts from the end of the axis: a range with negative step that ends at the first element stops
+    // before `-extent`.
     let stop = |r: &Range| match r.start as i64 + r.step as i64 * r.len as i64 {
         stop if stop < 0 => -OPEN,
         stop => stop,
@@ -49,10 +50,10 @@ pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext) -> 
     strided(e, site, [&start, &vec![-OPEN; axes.len()], &vec![-1; axes.len()]], &axes)
 }
 
-/// Beyond the end of any axis.
+/// Larger than any extent.
 const OPEN: i64 = i32::MAX as i64;
 
-/// StridedSlice where it can: the plugin groups Slices of one value in a way that fails beside GatherElements.
+/// StridedSlice where possible: the plugin groups Slices of one value in a way that fails next to GatherElements.
 fn strided(e: &mut Emitter<'_>, site: &NodeContext, [start, stop, step]: [&[i64]; 3], axes: &[usize]) -> Port {
     if step.iter().all(|&s| s > 0) {
         let rank = site.results[0].rank();
@@ -62,7 +63,7 @@ fn strided(e: &mut Emitter<'_>, site: &NodeContext, [start, stop, step]: [&[i64]
         };
         let inputs = [e.operand(site, 0), e.indices(&spread(start, 0)), e.indices(&spread(stop, 0))];
         let inputs = [inputs.as_slice(), &[e.indices(&spread(step, 1))]].concat();
-        // 1 stands for all of the axis.
+        // A mask of 1 means the whole axis.
         let masks: Vec<String> = spread(&vec![0; axes.len()], 1).iter().map(i64::to_string).collect();
         let masks = masks.join(",");
         let none = "";
@@ -93,7 +94,7 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext) -> Result<P
     Ok(e.op(Operation("Pad", 1), &[attribute("pad_mode", mode)], &inputs, &site.results[0]))
 }
 
-/// Broadcast. Open extents stay what they are.
+/// Broadcast. Open extents keep their values.
 pub(super) fn expand(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Unsupported> {
     let (x, y) = (&site.operands[0].shape, &site.results[0].shape);
     let behind = |axis: usize| (axis + x.rank()).checked_sub(y.rank()).map(|a| &x.dims()[a]);

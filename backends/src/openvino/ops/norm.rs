@@ -12,7 +12,7 @@ pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &NodeContext) -> 
     e.op(operation, &[attribute("axis", op.axis)], &[x], &site.results[0].real())
 }
 
-/// MVN, with scale and bias behind it.
+/// MVN, followed by scale and bias.
 pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &NodeContext) -> Port {
     let ty = site.results[0].real();
     let axes: Vec<usize> = (op.axis..ty.rank()).collect();

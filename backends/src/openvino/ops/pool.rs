@@ -6,13 +6,13 @@ use qcc_ir::{Elem, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, attribute, list};
 
-/// The largest number in windows that lie side by side; the type is that of the result.
+/// Maximum over adjacent windows; `ty` is the type of the result.
 pub(super) fn max_pool(e: &mut Emitter<'_>, x: Port, window: &[usize], ty: &TensorType) -> Port {
     let none = vec![0; window.len()];
     e.op(Operation("MaxPool", 1), &windows(window, window, [&none, &none]), &[x], ty)
 }
 
-/// What both kinds of pooling say of their windows.
+/// Window attributes of both kinds of pooling.
 fn windows(window: &[usize], stride: &[usize], [before, after]: [&[usize]; 2]) -> Vec<Attribute> {
     vec![
         attribute("strides", list(stride)),
@@ -24,7 +24,7 @@ fn windows(window: &[usize], stride: &[usize], [before, after]: [&[usize]; 2]) -
     ]
 }
 
-/// MaxPool and AvgPool; neither counts padding.
+/// MaxPool and AvgPool without counting padding.
 pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext) -> Result<Port, Unsupported> {
     let ty = site.results[0].real();
     let x = e.operand(site, 0);
@@ -37,7 +37,7 @@ pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext) -> Result
             e.op(Operation("AvgPool", 1), &data, &[x], &ty)
         }
         PoolFn::Max if !dilated => e.op(Operation("MaxPool", 1), &data, &[x], &ty),
-        // The later form gives the places as well.
+        // MaxPool-8 has the indices as a second result.
         PoolFn::Max => {
             data.push(attribute("dilations", list(&op.dilation)));
             data.push(attribute("index_element_type", "i64"));

@@ -1,5 +1,5 @@
-//! Grids. OpenVINO has no types for them: a value on a grid is a real number behind a FakeQuantize, and its plugins find
-//! out what can be computed with integers.
+//! Quantization. OpenVINO IR has no quantized types: a quantized value is a float after a FakeQuantize, and the plugins
+//! derive which operators compute with integers.
 
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{Cell, Op, Pool, PoolFn, QuantRule, Recurrent, Resize, ResizeMode};
@@ -7,7 +7,7 @@ use qcc_ir::{Affine, Elem, Graph, NodeId, QuantParams, StorageType, TensorType, 
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, along, attribute};
 
-/// True where real arithmetic on numbers of a grid gives numbers between those of the grid.
+/// True if the float operator on quantized values has results that need rounding to the quantized grid.
 pub(in crate::openvino) fn rounds(op: &Op) -> bool {
     match op.quant_rule() {
         QuantRule::OwnRange | QuantRule::Fixed { .. } | QuantRule::Contraction { .. } => true,
@@ -20,7 +20,7 @@ pub(in crate::openvino) fn rounds(op: &Op) -> bool {
     }
 }
 
-/// Puts a value on the grid of its type, where that is one.
+/// Adds the FakeQuantize for a type, if it is quantized.
 pub(in crate::openvino) fn place(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Result<Port, Unsupported> {
     let Elem::Quantized(qparams) = &ty.elem else { return Ok(x) };
     let levels = levels(qparams)?;
@@ -28,15 +28,15 @@ pub(in crate::openvino) fn place(e: &mut Emitter<'_>, x: Port, ty: &TensorType) 
     Ok(fake_quantize(e, levels, [x, lo, hi, lo, hi], ty))
 }
 
-/// Quantize. On a grid already, a value is not moved.
+/// Quantize. A value with the same quantization parameters is not changed.
 pub(super) fn quantize(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Unsupported> {
     let x = e.operand(site, 0);
     if site.operands[0].elem == site.results[0].elem { Ok(x) } else { place(e, x, &site.results[0]) }
 }
 
-/// Dequantize. Weights whose scales run along what is summed up are stored as real numbers: beside factors on a grid the
-/// plugin takes the scales for those of the outputs. So are those of a GRU, which takes constants only: beside values on
-/// grids the plugin leaves factors of weights as operations.
+/// Dequantize. Weights with scales along the reduced axis are stored as floats: with quantized activations the plugin
+/// would take the scales as per-output scales. Weights of a GRU in quantized graphs are stored as floats too: a GRU
+/// only accepts constant weights, and in graphs with FakeQuantize the plugin does not fold the dequantization.
 pub(super) fn dequantize(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
     let v = site.values[0];
     match e.literal(v) {
@@ -48,28 +48,27 @@ pub(super) fn dequantize(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
     }
 }
 
-/// True where the real numbers of `v` are the weight of a contraction, and its scales run along another axis than that of
-/// the outputs.
+/// True if `v` is the weight of a contraction with scales along another axis than that of the outputs.
 fn scaled_along_sums(graph: &Graph, v: ValueId) -> bool {
     let Some(&Affine::PerAxis { axis, .. }) = graph.ty(v).elem.qparams().map(|g| &g.map) else { return false };
     let along_outputs = |(n, i): (NodeId, usize)| match graph.op(n).quant_rule() {
         QuantRule::Contraction { channel } => i != 1 || axis == channel,
         _ => true,
     };
-    !readers(graph, v).all(along_outputs)
+    !consumers(graph, v).all(along_outputs)
 }
 
-/// True where the real numbers of `v` are a weight of a GRU.
+/// True if `v` is a weight of a GRU.
 fn feeds_gru(graph: &Graph, v: ValueId) -> bool {
-    readers(graph, v).any(|(n, _)| matches!(graph.op(n), Op::Recurrent(Recurrent { cell: Cell::Gru { .. }, .. })))
+    consumers(graph, v).any(|(n, _)| matches!(graph.op(n), Op::Recurrent(Recurrent { cell: Cell::Gru { .. }, .. })))
 }
 
-/// Those who read the real numbers of `v`, and as which operand.
-fn readers(graph: &Graph, v: ValueId) -> impl Iterator<Item = (NodeId, usize)> {
+/// The nodes that consume `v`, and the operand index.
+fn consumers(graph: &Graph, v: ValueId) -> impl Iterator<Item = (NodeId, usize)> {
     graph.users(v).into_iter().flat_map(|(n, _)| graph.users(n.value(0)))
 }
 
-/// The real numbers that the integers of an input stand for.
+/// The dequantized values of an integer input.
 pub(in crate::openvino) fn enter(e: &mut Emitter<'_>, qparams: &QuantParams, x: Port, ty: &TensorType) -> Port {
     let real = ty.real();
     let mut port = e.convert(x, &real);
@@ -81,7 +80,7 @@ pub(in crate::openvino) fn enter(e: &mut Emitter<'_>, qparams: &QuantParams, x: 
     e.binary("Multiply", port, scale, &real)
 }
 
-/// The integers that stand for the real numbers of an output.
+/// The integers of a quantized output.
 pub(in crate::openvino) fn leave(
     e: &mut Emitter<'_>,
     qparams: &QuantParams,
@@ -95,7 +94,7 @@ pub(in crate::openvino) fn leave(
     Ok(e.convert(integers, &ty.with_elem(qparams.storage.elem())))
 }
 
-/// Number of points of a grid.
+/// Number of quantization levels.
 fn levels(qparams: &QuantParams) -> Result<i32, Unsupported> {
     match qparams.storage {
         StorageType::I8 | StorageType::U8 => Ok(1 << 8),
@@ -105,7 +104,7 @@ fn levels(qparams: &QuantParams) -> Result<i32, Unsupported> {
     }
 }
 
-/// The real numbers at both ends of a grid, as constants that broadcast to a value on it.
+/// The minimum and maximum of the quantized range, as constants that broadcast to a value of the type.
 fn ends(e: &mut Emitter<'_>, qparams: &QuantParams, ty: &TensorType) -> [Port; 2] {
     let dims = along(qparams, ty, &ty.shape);
     <[i32; 2]>::from(qparams.storage.range()).map(|q| {

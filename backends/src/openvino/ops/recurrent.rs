@@ -6,16 +6,16 @@ use qcc_ir::{Elem, Shape, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Ports, Unsupported, attribute};
 
-/// Gates forget, input, candidate, output among those of the graph.
+/// The order of the gates forget, input, candidate, output in terms of the graph's order.
 const LSTM_GATES: [usize; 4] = [2, 0, 3, 1];
 
-/// True where the extents that a sequence needs are known.
+/// True if the extents that a sequence operator needs are known.
 pub(in super::super) fn native(operands: &[&TensorType]) -> bool {
     operands[0].shape.elements().is_some()
 }
 
-/// LSTMSequence, GRUSequence or RNNSequence in one direction. The batch comes before the steps, and everything but x has
-/// an axis of directions.
+/// LSTMSequence, GRUSequence or RNNSequence in one direction. The batch axis comes before the sequence axis, and all
+/// operands but x have a direction axis.
 pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext) -> Result<Ports, Unsupported> {
     let known = |i: usize| site.operands[i].shape.extents().ok_or("its extents are open; fix them with --shape");
     let (x, hidden) = (known(0)?, known(2)?[1]);
@@ -44,7 +44,7 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext)
         attribute("activations", activations),
         attribute("activations_alpha", ""),
         attribute("activations_beta", ""),
-        // 0 stands for no limit.
+        // 0 means no limit.
         attribute("clip", op.clip.unwrap_or(0.0)),
     ];
     if let Cell::Gru { reset_after } = op.cell {
@@ -61,13 +61,13 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext)
     Ok(results)
 }
 
-/// Steps and batch in the other order.
+/// The sequence and batch axes transposed.
 fn swapped(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Port {
     let perm = e.axes(&[1, 0, 2]);
     e.op(Operation("Transpose", 1), &[], &[x, perm], ty)
 }
 
-/// An operand with `[gates * hidden, ..columns]` elements under an axis of directions, its gates in the format's order.
+/// An operand with `[gates * hidden, ..columns]` elements with a direction axis, its gates in the format's order.
 fn weights(
     e: &mut Emitter<'_>,
     cell: Cell,

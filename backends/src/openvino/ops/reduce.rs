@@ -1,4 +1,4 @@
-//! Reductions, and running sums.
+//! Reductions and cumulative sums.
 
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
@@ -27,8 +27,8 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Re
     Ok(e.op(Operation(kind, 1), &[attribute("keep_dims", op.keep)], &inputs, &result))
 }
 
-/// The largest or smallest number as a pooling: the plugin joins ReduceMax and ReduceMin with a FakeQuantize behind them,
-/// and then compares numbers with ones that are quantized already.
+/// Maximum or minimum as a pooling: the plugin fuses ReduceMax and ReduceMin with a following FakeQuantize and then
+/// compares values with quantized ones.
 fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Result<Port, Unsupported> {
     let smallest = op.f == ReduceFn::Min;
     let mut ty = site.operands[0].real();
@@ -36,7 +36,7 @@ fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Result<Port,
     if smallest {
         x = negative(e, x, &ty);
     }
-    // The last axes first; those that are neighbours together, between what is before and what is behind them.
+    // Groups of adjacent axes, last ones first, each between the merged axes before and after it.
     let mut end = ty.rank();
     while let Some(last) = (0..end).rev().find(|axis| op.axes.contains(axis)) {
         let first = (0..last).rev().find(|axis| !op.axes.contains(axis)).map_or(0, |axis| axis + 1);
@@ -45,7 +45,7 @@ fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Result<Port,
         let groups = [&dims[..split], &dims[split..first], &dims[first..=last], &dims[last + 1..]];
         let groups: Option<Vec<Dim>> = groups.into_iter().map(product).collect();
         let Some(groups) = groups else {
-            return Err("the extents beside the open one cannot be joined, as its quantized result needs".into());
+            return Err("its quantized result needs merged axes, and one of them is open".into());
         };
         let Some(window) = groups[2].known() else { return Err("the axis that it reduces is open".into()) };
         let joined = TensorType::new(ty.elem.clone(), groups.into_iter().collect());
@@ -66,7 +66,7 @@ fn negative(e: &mut Emitter<'_>, x: Port, ty: &TensorType) -> Port {
     e.binary("Multiply", x, minus, ty)
 }
 
-/// The extent of axes that become one, where that is a number or one of them alone.
+/// The product of extents, if all of them are known; a single extent may be open.
 fn product(dims: &[Dim]) -> Option<Dim> {
     match dims {
         [dim] => Some(dim.clone()),
@@ -79,7 +79,7 @@ fn squeezed(e: &mut Emitter<'_>, x: Port, axes: &[usize], ty: &TensorType) -> Po
     e.op(Operation("Squeeze", 1), &[], &[x, axes], ty)
 }
 
-/// The place of the first in order.
+/// The index of the first element in sorted order.
 pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &NodeContext) -> Port {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let kept = |elem| TensorType::new(elem, x.shape.with(op.axis, 1));

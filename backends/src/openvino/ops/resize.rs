@@ -6,7 +6,7 @@ use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode,
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
 
-/// Whether extents or scales are given: the other follows, and positions are computed with the scales.
+/// Whether sizes or scales are given. The other follows, and positions are computed with the scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Given {
     Sizes,
@@ -16,7 +16,7 @@ enum Given {
 fn given(op: &Resize, x: &TensorType) -> Option<Given> {
     let extents = x.shape.dims()[2..].iter().map(|d| d.known()).collect::<Option<Vec<usize>>>()?;
     let axes = || extents.iter().zip(&op.size).zip(&op.scale);
-    // Aligned corners are computed with extents alone.
+    // Aligned corners are computed from the extents alone.
     let aligned = op.coordinates == Coordinates::AlignCorners;
     if aligned || axes().all(|((&extent, &size), &scale)| size as f32 / extent as f32 == scale) {
         Some(Given::Sizes)
@@ -27,7 +27,7 @@ fn given(op: &Resize, x: &TensorType) -> Option<Given> {
     }
 }
 
-/// True where an image is resampled as OpenVINO does it.
+/// True if OpenVINO's interpolation computes the same.
 pub(in crate::openvino) fn native(op: &Resize, x: &TensorType) -> bool {
     let axes = op.size.len();
     let mode = match op.mode {

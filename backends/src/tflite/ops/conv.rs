@@ -7,7 +7,7 @@ use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, TensorType};
 use super::super::emit::{Emitter, NodeContext, Unsupported};
 use super::window::{Axis, padding};
 
-/// True where the numbers of a convolution are ones that TFLite works out by itself.
+/// True if TFLite can express the padding of a convolution.
 pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
     let Ok(results) = op.infer(operands) else { return false };
     match op {
@@ -17,7 +17,7 @@ pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
     }
 }
 
-/// The extent of a logical axis; of images these are known.
+/// The extent of a logical axis, which is known for images.
 pub(super) fn extent(ty: &TensorType, axis: usize) -> Option<usize> {
     ty.shape.dims()[axis].known()
 }
@@ -35,7 +35,7 @@ fn conv_padding(c: &Conv, x: &TensorType, w: &TensorType, y: &TensorType) -> Opt
     padding(&[axis(0)?, axis(1)?])
 }
 
-/// Of a transposed convolution the result is the image, as it is for the convolution it is the gradient of.
+/// The transposed convolution is the gradient of a convolution whose image is its result: roles are exchanged.
 fn transpose_padding(c: &ConvTranspose, operands: &[&TensorType], results: &Types) -> Option<Padding> {
     if c.groups != 1 || c.dilation.iter().any(|&d| d != 1) {
         return None;
@@ -52,7 +52,7 @@ fn transpose_padding(c: &ConvTranspose, operands: &[&TensorType], results: &Type
     padding(&[axis(0)?, axis(1)?])
 }
 
-/// CONV_2D, or DEPTHWISE_CONV_2D where each group has one channel.
+/// CONV_2D, or DEPTHWISE_CONV_2D if each group has one channel.
 pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let [x, w] = [&site.operands[0], &site.operands[1]];
     let padding = conv_padding(op, x, w, &site.results[0]).ok_or("its padding is neither SAME nor VALID")?;
@@ -94,7 +94,7 @@ pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext<'_>) -> Re
     Ok(())
 }
 
-/// TRANSPOSE_CONV: the extents of the result decide how the padding falls.
+/// TRANSPOSE_CONV: the extents of the result determine the padding.
 pub(super) fn conv_transpose(
     e: &mut Emitter<'_>,
     op: &ConvTranspose,
@@ -118,8 +118,8 @@ pub(super) fn conv_transpose(
     Ok(())
 }
 
-/// A bias of zeros; CONV_2D and DEPTHWISE_CONV_2D do not run without one. On grids its scales are the products of
-/// those of image and weight.
+/// A bias of zeros, which CONV_2D and DEPTHWISE_CONV_2D require. Quantized, its scales are the products of those of
+/// image and weight.
 fn zero_bias(e: &mut Emitter<'_>, x: &TensorType, w: &TensorType, channel: usize) -> i32 {
     let channels = extent(w, channel).unwrap_or(0);
     let shape = Shape::known(&[channels]);

@@ -1,4 +1,4 @@
-//! Element-wise operators. TFLite broadcasts by physical place, as the layout rule of these operators asks.
+//! Element-wise operators. TFLite broadcasts physical axes; the layout rule of these operators ensures that they match.
 
 use qcc_formats::tflite::{
     Activation, Add, BuiltinOperator as B, Cast as CastOptions, Div, Gelu, LeakyRelu, Mul, Options, OptionsType as T,
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored, version};
 
-/// Operators of one operand.
+/// Unary operators.
 pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     use UnaryFn::*;
     let x = &site.operands[0];
@@ -44,12 +44,12 @@ pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> 
     Ok(())
 }
 
-/// Operators of two operands.
+/// Binary operators.
 pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     use BinaryFn::*;
     let x = &site.operands[0];
     let activation = site.activation;
-    // Broadcasting beyond rank 4 came with later versions.
+    // Broadcasting beyond rank 4 needs later versions.
     let wide = site.operands.iter().any(|t| t.rank() > 4) && site.operands[0].shape != site.operands[1].shape;
     let broadcast = |plain: i32, beyond: i32| if wide { plain.max(beyond) } else { plain };
     let bool = x.elem == Elem::Bool;
@@ -84,7 +84,7 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -
     Ok(())
 }
 
-/// The operands with the extents of the result.
+/// The operands broadcast to the extents of the result.
 fn repeated(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<SmallVec<[i32; 4]>, Unsupported> {
     let y = &site.results[0];
     let extents = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
@@ -101,7 +101,7 @@ fn repeated(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<SmallVec<[i32
     Ok(inputs)
 }
 
-/// Products that need a multiplier of 1 or more came with version 3.
+/// Rescaling multipliers of 1 or more need version 3.
 fn mul_version(site: &NodeContext<'_>) -> i32 {
     let scale = |t: &TensorType| t.elem.qparams().and_then(|g| g.tensor_map()).map(|(scale, _)| scale);
     let scales = (scale(&site.operands[0]), scale(&site.operands[1]), scale(&site.results[0]));
@@ -111,7 +111,7 @@ fn mul_version(site: &NodeContext<'_>) -> i32 {
     }
 }
 
-/// The activation that has the limits of this clamp.
+/// The activation function with the limits of this clamp.
 pub(in crate::tflite) fn activation(op: &Clamp) -> Option<Activation> {
     match (op.lo, op.hi) {
         (0.0, f32::INFINITY) => Some(Activation::RELU),
@@ -135,7 +135,7 @@ pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &NodeContext<'_>) -> 
         e.push_operator(code, number, Options::None, &site.inputs, &site.outputs);
         return Ok(());
     }
-    // MAXIMUM and MINIMUM stay on one grid. What putting on the grid limits already needs none of them.
+    // MAXIMUM and MINIMUM need equal quantization parameters. They are omitted if quantization implies the limits.
     let within = |lo, hi| x.elem != y.elem && y.elem.qparams().is_some_and(|g| g.keeps_within(lo, hi));
     let mut steps: Vec<(B, Option<f32>)> = Vec::new();
     if x.elem != y.elem {
@@ -170,7 +170,7 @@ pub(super) fn select(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), 
     Ok(())
 }
 
-/// CAST; constants stored as F16 are restored by DEQUANTIZE, which runtimes do once.
+/// CAST. Constants stored as F16 are dequantized by DEQUANTIZE, which runtimes do once.
 pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     if x.elem == Elem::F16 && op.to == Elem::F32 && matches!(site.graph.producer(site.values[0]), Op::Const(_)) {

@@ -8,7 +8,7 @@ use qcc_ir::{Elem, Tensor, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored};
 
-/// GATHER. Kernels refuse negative indices, so constant ones are counted from the front.
+/// GATHER. Kernels refuse negative indices, so constant ones are made non-negative.
 pub(super) fn gather(e: &mut Emitter<'_>, op: &Gather, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let version = match stored(&x.elem) {
@@ -48,7 +48,7 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(
     Ok(())
 }
 
-/// SCATTER_ND, which adds updates of one place up, and ADD, where there is anything that they are added to.
+/// SCATTER_ND, which accumulates updates of the same index, and ADD if there is data to add to.
 pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = &site.results[0];
     let extents = y.shape.extents().ok_or("its extents are open; fix them with --shape")?;
@@ -67,7 +67,7 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<
     Ok(())
 }
 
-/// TOPK_V2 along the innermost axis. Its indices are 32-bit; a CAST widens them for those who read 64.
+/// TOPK_V2 along the innermost axis. Its indices are 32-bit; a CAST converts them for 64-bit consumers.
 pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     if x.layout.position(op.axis) + 1 != x.rank() {

@@ -6,11 +6,11 @@ use qcc_ir::{Affine, Elem, Graph, NodeId, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 
-/// True where the product is with a constant matrix `[O, I]`.
+/// True for a product with a constant matrix `[O, I]`.
 pub(super) fn is_fully_connected(graph: &Graph, node: NodeId) -> bool {
     let qcc_ir::ops::Op::MatMul(op) = graph.op(node) else { return false };
     let b = graph.operands(node)[1];
-    // Weights stored as F16 are constants too, behind a conversion.
+    // Weights stored as F16 are constants followed by a conversion.
     let behind = match graph.producer(b) {
         qcc_ir::ops::Op::Cast(_) => graph.operands(b.node)[0],
         _ => b,
@@ -43,7 +43,7 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     }
     let constant = site.graph.constant(site.values[1]).is_some();
     if hybrid && !constant {
-        return Err("its right side is an integer matrix that is computed, with real numbers on the left".into());
+        return Err("its right operand is a computed integer matrix and its left operand is float".into());
     }
     let number = if hybrid { 4 } else { version(a, 1, 2, 3) };
     let options = BatchMatMul { adj_x: false, adj_y: op.transpose_b, asymmetric_quantize_inputs: hybrid };

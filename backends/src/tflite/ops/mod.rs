@@ -1,4 +1,4 @@
-//! The operators, by family. A family translates: axes become physical places, attributes become options.
+//! The operators, by family. Logical axes become physical ones, attributes become options.
 
 use qcc_ir::Graph;
 use qcc_ir::NodeId;
@@ -60,7 +60,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
     }
 }
 
-/// True where the operator of this node applies an activation to its result by itself.
+/// True if the operator of this node can fuse an activation function.
 pub(super) fn fuses(graph: &Graph, node: NodeId) -> bool {
     match graph.op(node) {
         Op::Conv(_) | Op::Pool(_) => true,
@@ -73,7 +73,7 @@ pub(super) fn fuses(graph: &Graph, node: NodeId) -> bool {
     }
 }
 
-/// True where a node's result has the bytes and the physical shape of its operand.
+/// True if a node's result has the bytes and the physical shape of its operand.
 pub(super) fn is_alias(e: &Emitter<'_>, node: NodeId) -> bool {
     let graph = e.graph;
     let operand = match graph.operands(node).first() {
@@ -88,7 +88,7 @@ pub(super) fn is_alias(e: &Emitter<'_>, node: NodeId) -> bool {
         Op::Relayout(_) => same_extents() && x.layout.same_bytes(&y.layout, &x.shape),
         Op::Cast(_) => e.narrowed(operand) || x == y,
         Op::Quantize(_) => x == y,
-        // The kernel of the product behind does it.
+        // The product's kernel quantizes dynamically.
         Op::DynamicQuantize(_) => true,
         _ => false,
     }

@@ -9,18 +9,18 @@ use qcc_ir::{Dim, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored, version};
 
-/// The physical permutation that takes the bytes of `x` to those of `y`, whose axis `i` is axis `perm[i]` of `x`.
+/// The physical permutation from `x` to `y`, whose logical axis `i` is axis `perm[i]` of `x`.
 pub(super) fn physical(x: &TensorType, y: &TensorType, perm: &[usize]) -> Vec<usize> {
     y.layout.order().map(|axis| x.layout.position(perm[axis])).collect()
 }
 
-/// True where a physical permutation of `x` moves axes of extent 1 only.
+/// True if a physical permutation of `x` only moves axes of extent 1.
 pub(super) fn moves_nothing(perm: &[usize], x: &TensorType) -> bool {
     let extents = x.layout.physical(&x.shape);
     perm.iter().filter(|&&p| extents.dims()[p] != Dim::Known(1)).is_sorted()
 }
 
-/// TRANSPOSE, or RESHAPE where no byte moves.
+/// TRANSPOSE, or RESHAPE if the byte order is unchanged.
 pub(super) fn transpose(e: &mut Emitter<'_>, op: &Transpose, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     permute(e, &op.perm, site)
 }
@@ -70,7 +70,7 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
     let begin: Vec<i32> = ranges.iter().map(|r| r.map_or(0, |r| r.start as i32)).collect();
     let begin = e.indices(&begin);
     if op.ranges.iter().all(|r| r.step == 1) {
-        // -1 is the rest of the axis, also of an open one.
+        // -1 means the rest of the axis, which may be open.
         let size: Vec<i32> = ranges.iter().map(|r| r.map_or(-1, |r| r.len as i32)).collect();
         let inputs = [site.inputs[0], begin, e.indices(&size)];
         let number = if x.rank() > 4 { 5 } else { version(x, 1, 2, 4) };
@@ -78,7 +78,7 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
         return Ok(());
     }
     let end = |r: &Range| r.start as isize + r.step * r.len as isize;
-    // An end before the first element cannot be written as a number: the mask stands for it.
+    // An end before the first element has no literal value; the mask is used instead.
     let open = |r: &Option<&Range>| r.is_none_or(|r| end(r) < 0);
     let bit = |(i, r): (usize, &Option<&Range>)| i32::from(open(r)) << i;
     let end_mask = ranges.iter().enumerate().map(bit).sum();
@@ -140,7 +140,7 @@ pub(super) fn tile(e: &mut Emitter<'_>, op: &Tile, site: &NodeContext<'_>) -> Re
     Ok(())
 }
 
-/// REVERSE_V2, one for each axis: it takes neighbouring axes only.
+/// REVERSE_V2, one for each axis: it supports adjacent axes only.
 pub(super) fn reverse(e: &mut Emitter<'_>, op: &Reverse, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let number = match stored(&x.elem) {

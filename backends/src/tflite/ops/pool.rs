@@ -8,7 +8,7 @@ use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 use super::conv::extent;
 use super::window::{Axis, padding};
 
-/// True where the numbers of a pooling are ones that TFLite works out by itself.
+/// True if TFLite can express the padding of a pooling.
 pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
     let (Op::Pool(p), Ok(results)) = (op, op.infer(operands)) else { return false };
     operands[0].rank() == 4 && pool_padding(p, operands[0], &results[0]).is_some()
@@ -30,7 +30,7 @@ fn pool_padding(p: &Pool, x: &TensorType, y: &TensorType) -> Option<Padding> {
     padding(&[axis(0)?, axis(1)?])
 }
 
-/// MAX_POOL_2D and AVERAGE_POOL_2D; neither counts padding.
+/// MAX_POOL_2D and AVERAGE_POOL_2D without counting padding.
 pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     let padding = pool_padding(op, x, &site.results[0]).ok_or("its padding is neither SAME nor VALID")?;

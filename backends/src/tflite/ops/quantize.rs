@@ -1,13 +1,13 @@
-//! Borders between real numbers and grids.
+//! Quantize and Dequantize.
 
 use qcc_formats::tflite::{BuiltinOperator, Options, OptionsType};
 use qcc_ir::{Affine, QuantParams, StorageType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported};
 
-/// QUANTIZE, also from one grid to another.
+/// QUANTIZE, also for requantization.
 pub(super) fn quantize(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let to = site.results[0].elem.qparams().ok_or("its result lies on no grid")?;
+    let to = site.results[0].elem.qparams().ok_or("its result is not quantized")?;
     let from = site.operands[0].elem.qparams();
     let version = match (from.map(|g| g.storage), to.storage) {
         (_, StorageType::I32) | (Some(StorageType::I32), _) => return Err("32-bit integers are for biases only".into()),
@@ -23,7 +23,7 @@ pub(super) fn quantize(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<()
 
 /// DEQUANTIZE.
 pub(super) fn dequantize(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let from = site.operands[0].elem.qparams().ok_or("its operand lies on no grid")?;
+    let from = site.operands[0].elem.qparams().ok_or("its operand is not quantized")?;
     let version = match from.storage {
         StorageType::I32 => return Err("32-bit integers are for biases only".into()),
         _ if per_axis(from) => 5,

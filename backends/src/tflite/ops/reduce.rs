@@ -1,4 +1,4 @@
-//! Reductions, and running sums.
+//! Reductions and cumulative sums.
 
 use qcc_formats::tflite::{ArgMax, ArgMin, BuiltinOperator, CumSum as CumSumOptions, Options, Reducer};
 use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};
@@ -26,7 +26,7 @@ pub(super) fn reduce(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -
     Ok(())
 }
 
-/// ARG_MAX and ARG_MIN. They drop the axis; a RESHAPE brings it back.
+/// ARG_MAX and ARG_MIN. They drop the axis; a RESHAPE restores it.
 pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (x, y) = (&site.operands[0], &site.results[0]);
     let output = e.elem(site.outputs[0]);

@@ -7,21 +7,21 @@ use qcc_ir::ops::{Coordinates, Nearest, Op, Resize, ResizeMode};
 use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 use super::conv::extent;
 
-/// How TFLite maps positions.
+/// A mapping of positions that TFLite supports.
 #[derive(Clone, Copy)]
 struct Mapping {
     align_corners: bool,
     half_pixel_centers: bool,
 }
 
-/// Every mapping there is, the plainest first.
+/// All supported mappings, the default first.
 const MAPPINGS: [Mapping; 3] = [
     Mapping { align_corners: false, half_pixel_centers: false },
     Mapping { align_corners: false, half_pixel_centers: true },
     Mapping { align_corners: true, half_pixel_centers: false },
 ];
 
-/// True where TFLite has a mapping that reads the same elements.
+/// True if TFLite has a mapping that selects the same elements.
 pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
     let Op::Resize(op) = op else { return false };
     operands[0].rank() == 4 && mapping(op, operands[0]).is_some()
@@ -37,7 +37,7 @@ fn mapping(op: &Resize, x: &TensorType) -> Option<Mapping> {
     MAPPINGS.into_iter().find(fits)
 }
 
-/// Compares the elements read, one by one: many spellings read the same.
+/// Compares the selected elements: different mappings may select the same ones.
 fn nearest_fits(op: &Resize, i: usize, rounding: Nearest, extent: usize, m: Mapping) -> bool {
     let (last, size) = (extent as f32 - 1.0, op.size[i]);
     (0..size).all(|at| {
@@ -52,7 +52,7 @@ fn nearest_fits(op: &Resize, i: usize, rounding: Nearest, extent: usize, m: Mapp
     })
 }
 
-/// A position in the operand, by the operator's definition.
+/// A position in the operand by the operator's definition.
 fn position(op: &Resize, i: usize, at: f32, extent: usize) -> f32 {
     let (scale, size) = (op.scale[i], op.size[i]);
     match op.coordinates {
@@ -66,7 +66,7 @@ fn position(op: &Resize, i: usize, at: f32, extent: usize) -> f32 {
     }
 }
 
-/// The element that RESIZE_NEAREST_NEIGHBOR reads.
+/// The index that RESIZE_NEAREST_NEIGHBOR selects.
 fn kernel_nearest(at: usize, extent: usize, size: usize, m: Mapping) -> f32 {
     let step = if m.align_corners && size > 1 {
         (extent as f32 - 1.0) / (size as f32 - 1.0)
@@ -94,7 +94,7 @@ fn linear_fits(op: &Resize, i: usize, extent: usize, m: Mapping) -> bool {
 /// RESIZE_NEAREST_NEIGHBOR and RESIZE_BILINEAR.
 pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
-    let m = mapping(op, x).ok_or("its positions are mapped in no way TFLite knows")?;
+    let m = mapping(op, x).ok_or("TFLite does not support its mapping of positions")?;
     let Mapping { align_corners, half_pixel_centers } = m;
     let inputs = [site.inputs[0], e.indices(&[op.size[0] as i32, op.size[1] as i32])];
     let (code, options): (_, Options) = match op.mode {

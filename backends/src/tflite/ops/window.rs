@@ -1,4 +1,4 @@
-//! Windows: TFLite knows two paddings, and works out the numbers by itself.
+//! Padding of windows: TFLite has the two modes SAME and VALID, and computes the amounts itself.
 
 use qcc_formats::tflite::Padding;
 
@@ -8,17 +8,18 @@ pub(super) struct Axis {
     pub(super) image: usize,
     /// Extent of the result.
     pub(super) result: usize,
-    /// Extent of the window with its gaps.
+    /// Extent of the dilated window.
     pub(super) reach: usize,
-    /// Step of the window.
+    /// Stride of the window.
     pub(super) stride: usize,
-    /// Padding before the image. What is after it follows from the other numbers.
+    /// Padding before the image. The padding after it follows.
     pub(super) before: usize,
 }
 
-/// The padding that gives these numbers on every axis.
+/// The padding mode with these amounts on every axis.
 ///
-/// VALID has none. SAME gives `ceil(image / stride)` results and halves what that needs, the smaller half before.
+/// VALID has no padding. SAME has `ceil(image / stride)` results and splits the required padding in halves, the smaller
+/// one before.
 pub(super) fn padding(axes: &[Axis]) -> Option<Padding> {
     let valid = |a: &Axis| a.before == 0 && a.image >= a.reach && a.result == (a.image - a.reach) / a.stride + 1;
     let same = |a: &Axis| {

@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("Attention", attention)];
 
-/// softmax(scale * Q * K^T + mask) * V. A query that sees no key gives zeros.
+/// softmax(scale * Q * K^T + mask) * V. The result is zero for a query without visible keys.
 fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (q, k, v) = (n.input(0)?, n.input(1)?, n.input(2)?);
     let (q_heads, kv_heads) = (n.int("q_num_heads", 0)?, n.int("kv_num_heads", 0)?);
@@ -37,7 +37,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(seen) => without_blind(n, weights, seen)?,
         None => weights,
     };
-    // Softmax is computed in single precision at least.
+    // Softmax is always computed in F32 or wider.
     n.optional_int("softmax_precision")?;
     let shared = repeated(n, v, q)?;
     let mut y = n.add(MatMul { transpose_b: false }, &[weights, shared])?;
@@ -66,7 +66,7 @@ fn heads(n: &mut NodeCx<'_, '_>, x: ValueId, count: i64) -> Result<ValueId, Refu
     n.transpose(apart, &[0, 2, 1, 3])
 }
 
-/// Keys or values behind those of input `i`, which came before.
+/// Keys or values appended to the past ones of input `i`.
 fn behind(n: &mut NodeCx<'_, '_>, i: usize, new: ValueId) -> Result<ValueId, Refusal> {
     match n.optional(i) {
         Some(past) => n.add(Concat { axis: 2 }, &[past, new]),
@@ -74,7 +74,7 @@ fn behind(n: &mut NodeCx<'_, '_>, i: usize, new: ValueId) -> Result<ValueId, Ref
     }
 }
 
-/// c * tanh(x / c), where there is a c.
+/// c * tanh(x / c), if softcap c is given.
 fn capped(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     let cap = n.float("softcap", 0.0)?;
     if cap <= 0.0 {
@@ -86,13 +86,14 @@ fn capped(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     n.binary(BinaryFn::Mul, tanh, cap)
 }
 
-/// How far a query's own place lies behind its number: how many keys came before, for all or for each of the batch.
+/// The offset of a query's position from its index: the number of past keys, equal for all or one for each batch
+/// element.
 enum Offset {
     Known(i64),
     Each(ValueId),
 }
 
-/// The scores, those of keys that a query must not see minus infinity; and which it sees, where there are such.
+/// The scores with minus infinity for invisible keys, and the visibility mask, if there is one.
 fn visible(
     n: &mut NodeCx<'_, '_>,
     scores: ValueId,
@@ -140,7 +141,7 @@ fn visible(
     Ok((all.map_or(Ok(scores), |all| masked(n, scores, all))?, all))
 }
 
-/// True where key minus query is at most the offset and `bound` (`above`: at least).
+/// True where key position minus query position is at most the offset plus `bound` (`above`: at least).
 fn within(
     n: &mut NodeCx<'_, '_>,
     offset: &Offset,
@@ -158,7 +159,7 @@ fn within(
     n.binary(if above { BinaryFn::GreaterEqual } else { BinaryFn::LessEqual }, distances, bound)
 }
 
-/// A mask for so many keys: those that it does not name are not seen.
+/// A mask extended to all keys: keys that it does not cover are invisible.
 fn filled_up(n: &mut NodeCx<'_, '_>, mask: ValueId, columns: usize) -> Result<ValueId, Refusal> {
     let mut dims = n.dims(mask);
     let Some(&last) = dims.last() else { return Err(Refusal::Invalid(format!("a mask {}", n.ty(mask)))) };
@@ -174,7 +175,7 @@ fn filled_up(n: &mut NodeCx<'_, '_>, mask: ValueId, columns: usize) -> Result<Va
     n.add(Concat { axis }, &[mask, never])
 }
 
-/// Weights, 0 for queries that see no key.
+/// Attention weights, 0 for queries without visible keys.
 fn without_blind(n: &mut NodeCx<'_, '_>, weights: ValueId, seen: ValueId) -> Result<ValueId, Refusal> {
     let axis = n.rank(seen) - 1;
     let columns = n.dims(seen)[axis];

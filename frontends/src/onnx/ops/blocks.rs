@@ -1,4 +1,4 @@
-//! Weights with a scale for each block.
+//! Blockwise quantized weights.
 
 use qcc_ir::error::QuantError;
 use qcc_ir::ops::{BinaryFn, Dequantize, DynamicQuantize, Granularity, MatMul};
@@ -12,16 +12,15 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("com.microsoft.MatMulNBits", matmul_bits)];
 
-/// `accuracy_level` of products whose activations are quantized to 8 bits when the model runs, in the blocks of the
-/// weight.
+/// The `accuracy_level` of products with dynamic 8-bit quantization of activations, in the blocks of the weight.
 const EIGHT_BITS: i64 = 4;
 
-/// A constant with a scale for each block of one of its axes.
+/// A blockwise quantized constant.
 struct Blocks<'a> {
     dims: Vec<usize>,
     axis: usize,
     size: usize,
-    /// Scales, row-major, of the shape with as many indices of the axis as there are blocks.
+    /// Scales, row-major: along the axis one for each block.
     scales: &'a [f32],
 }
 
@@ -31,15 +30,15 @@ impl Blocks<'_> {
         self.dims[self.axis].div_ceil(self.size)
     }
 
-    /// The place of the scale of element `i`.
+    /// The index of the scale of element `i`.
     fn place(&self, i: usize) -> usize {
         let inner: usize = self.dims[self.axis + 1..].iter().product();
         let (outer, along) = (i / (inner * self.dims[self.axis]), i / inner % self.dims[self.axis]);
         (outer * self.count() + along / self.size) * inner + i % inner
     }
 
-    /// A grid for integers of so many bits: with a scale for each index of the other axis of a matrix where there is one
-    /// block.
+    /// Quantization parameters for this storage type. A matrix with a single block along the axis is per-channel
+    /// quantized along the other axis.
     fn qparams(&self, storage: StorageType) -> QuantParams {
         if self.dims.len() == 2 && self.count() == 1 {
             return QuantParams::per_axis(StorageType::I8, 1 - self.axis, self.scales);
@@ -47,7 +46,8 @@ impl Blocks<'_> {
         QuantParams::per_block(storage, self.axis, self.size, self.scales)
     }
 
-    /// The real numbers of integers less a zero point for each block. Where those fit into 8 bits or 4, they stay integers.
+    /// The dequantized values of integers minus the zero point of their block. If the differences fit into 8 or 4 bits,
+    /// the constant stays quantized.
     fn real(
         &self,
         n: &mut impl Build,
@@ -75,7 +75,7 @@ impl Blocks<'_> {
     }
 }
 
-/// Constants with a scale and zero point for each `block` indices of `axis`, as real numbers.
+/// Dequantizes constants with a scale and zero point for each `block` indices of `axis`.
 pub(super) fn dequantize(n: &mut NodeCx<'_, '_>, axis: usize, block: i64) -> Result<ValueId, Refusal> {
     let missing = Refusal::MissingInput;
     let (x, scale) = (n.optional_constant(0)?.ok_or(missing(0))?, n.optional_constant(1)?.ok_or(missing(1))?);
@@ -100,8 +100,8 @@ pub(super) fn dequantize(n: &mut NodeCx<'_, '_>, axis: usize, block: i64) -> Res
     blocks.real(n, |i| integers[i] as i32, &|place| zeros.as_ref().map_or(0.0, |z| z[place]))
 }
 
-/// The product of A `[.., K]` with the transpose of a weight `[N, K]`, plus a bias. The weight is stored for each of its
-/// rows in blocks, of which the last is filled up, in integers of 2, 4 or 8 bits less a zero point.
+/// The product of A `[.., K]` with the transpose of a weight `[N, K]`, plus a bias. Each row of the weight is stored in
+/// blocks, the last one padded, as integers of 2, 4 or 8 bits with zero points.
 fn matmul_bits(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, packed) = (n.input(0)?, n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?);
     let scale = n.optional_constant(2)?.ok_or(Refusal::MissingInput(2))?;
@@ -152,7 +152,7 @@ fn matmul_bits(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// Fails where the columns of a weight are not in the order of their blocks.
+/// Fails if the columns of a weight are reordered.
 fn in_order(n: &mut NodeCx<'_, '_>, k: usize, size: usize) -> Result<(), Refusal> {
     let Some(order) = n.optional_integers(4)? else { return Ok(()) };
     let in_order = order.len() >= k && order.iter().take(k).enumerate().all(|(i, &g)| g == (i / size) as i64);
@@ -163,7 +163,7 @@ fn in_order(n: &mut NodeCx<'_, '_>, k: usize, size: usize) -> Result<(), Refusal
     Err(Refusal::Unsupported(format!("{why}; quantize without act_order")))
 }
 
-/// The zero point of each block: packed like the integers, each row from a byte of its own; or real numbers.
+/// The zero points of blocks: packed like the integers, with byte-aligned rows, or floats.
 fn zero_points(stored: Stored, zeros: Option<&Tensor>, rows: usize, count: usize) -> Result<Vec<f32>, Refusal> {
     let places = rows * count;
     let Some(zeros) = zeros else { return Ok(vec![(1 << (stored.bits() - 1)) as f32; places]) };

@@ -1,4 +1,4 @@
-//! Control flow that is decided at import.
+//! Control flow, which is resolved at import.
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -7,11 +7,11 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("If", if_)];
 
-/// The branch that a constant condition chooses, inlined.
+/// Inlines the branch that a constant condition selects.
 fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
-    let condition = n
-        .integer(0)
-        .map_err(|e| e.advised("export the model with the branch that is taken, or give what decides with --set"))?;
+    let condition = n.integer(0).map_err(|e| {
+        e.advised("export the model with the branch that is taken, or set the inputs of the condition with --set")
+    })?;
     n.inline(if condition != 0 { then } else { otherwise })
 }

@@ -19,14 +19,14 @@ fn col2im(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(image_of_columns(n, x, &image, &window)?)
 }
 
-/// x, weight, and the bias where there is one.
+/// x, weight, and the bias if given.
 fn operands(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut operands = Values::from_iter([n.input(0)?, n.input(1)?]);
     operands.extend(n.optional(2));
     Ok(operands)
 }
 
-/// The spatial extents of x and of the window.
+/// The spatial extents of x and of the kernel.
 fn spatial(n: &mut NodeCx<'_, '_>, x: ValueId, weight: ValueId) -> Result<(Extents, Extents), Refusal> {
     let (x, w) = (n.dims(x), n.dims(weight));
     if x.len() < 3 || x.len() != w.len() {
@@ -81,10 +81,10 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             None if same => image[i] * window.stride[i],
             None => continue,
         };
-        // What the asked size leaves over is cut off; what it lacks is added at the end.
+        // Excess over the requested size is cropped; missing elements are added at the end.
         let full = (image[i].max(1) - 1) * window.stride[i] + window.reach(i) + extra[i];
         if size > full && asked.is_none() {
-            // The standard adds to the end, ONNX Runtime does not.
+            // The standard pads the end, ONNX Runtime does not.
             let message = "auto_pad where steps are wider than the window is not supported; give pads";
             return Err(Refusal::Unsupported(message.into()));
         }

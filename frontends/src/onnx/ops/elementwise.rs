@@ -115,7 +115,7 @@ fn binary(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
     one(n.binary(f, a, b)?)
 }
 
-/// A function of any number of values, applied from the left.
+/// A variadic function, applied from left to right.
 fn chain(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<ValueId, Refusal> {
     let values = n.all_inputs()?;
     let mut all = values[0];
@@ -132,7 +132,7 @@ fn mean(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::Div, sum, count)?)
 }
 
-/// Infinities of either sign, or of those that are asked for.
+/// Tests for positive infinity, negative infinity, or both.
 fn is_inf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (below, above) = (n.flag("detect_negative", true)?, n.flag("detect_positive", true)?);
@@ -146,7 +146,7 @@ fn is_inf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::Equal, x, limit)?)
 }
 
-/// Fails where the graph holds the bits of `x` in a wider integer.
+/// Fails if the graph stores the bits of `x` in a wider integer.
 fn own_width(n: &NodeCx<'_, '_>, x: ValueId) -> Result<(), Refusal> {
     if n.may_be_unsigned(x) {
         return Err(Refusal::Unsupported(
@@ -162,7 +162,7 @@ fn bitwise_not(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(bits::not(n, x)?)
 }
 
-/// By known numbers of bits.
+/// Shift by constant amounts.
 fn bit_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, by) = (n.input(0)?, n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?);
     match n.string("direction", "")? {
@@ -190,7 +190,7 @@ fn gelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     unary(n, UnaryFn::Gelu { tanh })
 }
 
-/// The limits are attributes before opset 11, then inputs. All elements are the upper one where it is the smaller.
+/// The limits are attributes before opset 11, then inputs. If the limits are reversed, the result is the upper one.
 fn clip(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     if n.opset() < 11 {
@@ -207,7 +207,7 @@ fn clip(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(hi.map_or(Ok(low), |hi| n.binary(BinaryFn::Min, low, hi))?)
 }
 
-/// A limit as a number, where it is known and is one of `f32` exactly.
+/// A limit as a number, if it is constant and exact in `f32`.
 fn limit(n: &NodeCx<'_, '_>, v: Option<ValueId>, absent: f32) -> Option<f32> {
     let Some(v) = v else { return Some(absent) };
     let t = n.constant(v).filter(|t| t.len() == 1)?;
@@ -216,14 +216,14 @@ fn limit(n: &NodeCx<'_, '_>, v: Option<ValueId>, absent: f32) -> Option<f32> {
     exact.then_some(real)
 }
 
-/// The largest finite numbers are how exporters spell that there is no limit.
+/// The largest finite numbers are exported in place of an infinite limit.
 fn clamp(n: &mut NodeCx<'_, '_>, x: ValueId, lo: f32, hi: f32) -> Result<ValueId, Refusal> {
     let lo = if lo == f32::MIN { f32::NEG_INFINITY } else { lo };
     let hi = if hi == f32::MAX { f32::INFINITY } else { hi };
     n.add(Clamp { lo, hi }, &[x])
 }
 
-/// The result has the element of the base.
+/// The result has the element type of the base.
 fn pow(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (base, exponent) = (n.input(0)?, n.input(1)?);
     let elem = n.ty(base).elem.clone();
@@ -235,7 +235,7 @@ fn pow(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::Pow, base, exponent)?)
 }
 
-/// The remainder has the sign of the divisor, or, with `fmod`, of the dividend.
+/// The remainder has the sign of the divisor or, with `fmod`, of the dividend.
 fn modulo(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let f = if n.flag("fmod", false)? { BinaryFn::Rem } else { BinaryFn::FloorMod };
     binary(n, f)
@@ -276,13 +276,13 @@ fn cast_to(n: &mut NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<ValueId, Re
     Ok(y)
 }
 
-/// Both concern only casts to the 8-bit floats, which are refused.
+/// Both attributes only affect casts to 8-bit floats, which are refused.
 fn cast_options(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
     n.flag("saturate", true)?;
     n.string("round_mode", "up").map(|_| ())
 }
 
-/// A cast to integers that the graph holds in wider ones is one to those only for numbers that both have.
+/// A cast to integers that the graph stores in wider ones is supported only if all values are in range of both types.
 fn fits(n: &NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<(), Refusal> {
     let (least, most) = to.integers().unwrap_or((0, i64::MAX));
     let own = match &n.ty(x).elem {
@@ -298,7 +298,7 @@ fn fits(n: &NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<(), Refusal> {
     Err(Refusal::Unsupported(format!("a cast to {kind} is not supported")))
 }
 
-/// Inference only: the identity. The mask has no use then.
+/// In inference dropout is the identity and the mask is unused.
 fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     n.optional_int("seed")?;

@@ -1,4 +1,4 @@
-//! Operators that ONNX Runtime's optimizer makes of several.
+//! Fused operators of ONNX Runtime's optimizer.
 
 use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Clamp, UnaryFn};
@@ -21,7 +21,7 @@ pub(super) const ROWS: &[Row] = &[
     ("com.microsoft.SkipSimplifiedLayerNormalization", |n| skip_norm(n, true)),
 ];
 
-/// GELU of input 0, plus input 1 where that is given.
+/// GELU of input 0 plus the optional input 1.
 fn gelu(n: &mut NodeCx<'_, '_>, tanh: bool) -> Result<Values, Refusal> {
     let (x, bias) = (n.input(0)?, n.optional(1));
     let x = bias.map_or(Ok(x), |bias| n.binary(BinaryFn::Add, x, bias))?;
@@ -44,7 +44,7 @@ fn times(n: &mut NodeCx<'_, '_>, x: ValueId, factor: f32) -> Result<ValueId, Ref
     n.binary(BinaryFn::Mul, x, factor)
 }
 
-/// alpha * A * B, each with axes in another order.
+/// alpha * A * B with transposed operands.
 fn fused_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, b) = (n.input(0)?, n.input(1)?);
     let alpha = n.float("alpha", 1.0)?;
@@ -64,7 +64,7 @@ fn fused_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(times(n, product, alpha)?)
 }
 
-/// A convolution, plus input 3 where that is given, behind an activation.
+/// A convolution plus the optional input 3, followed by an activation function.
 fn fused_conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, w, bias, sum) = (n.input(0)?, n.input(1)?, n.optional(2), n.optional(3));
     let parameters = n.floats("activation_params")?.unwrap_or_default().to_vec();
@@ -74,7 +74,7 @@ fn fused_conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     activated(n, y, &activation, &parameters)
 }
 
-/// A Gemm behind an activation.
+/// A Gemm followed by an activation function.
 fn fused_gemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, b, c) = (n.input(0)?, n.input(1)?, n.optional(2));
     let mut parameters = Vec::new();
@@ -103,8 +103,7 @@ fn activated(n: &mut NodeCx<'_, '_>, y: ValueId, activation: &str, parameters: &
     })
 }
 
-/// Normalisation over the last axis of input 0 plus input 1, and plus a bias where that is given. The last result is the
-/// sum.
+/// Normalization over the last axis of input 0 plus input 1 plus an optional bias. The last result is that sum.
 fn skip_norm(n: &mut NodeCx<'_, '_>, simplified: bool) -> Result<Values, Refusal> {
     let (x, skip, scale) = (n.input(0)?, n.input(1)?, n.input(2)?);
     let (offset, bias) = if simplified { (None, n.optional(3)) } else { (n.optional(3), n.optional(4)) };
@@ -128,6 +127,6 @@ fn skip_norm(n: &mut NodeCx<'_, '_>, simplified: bool) -> Result<Values, Refusal
         let affine: Values = std::iter::once(scale).chain(offset).collect();
         norm::layer_norm(n, sum, axis, &affine, epsilon)?
     };
-    // The second and third are named by nobody.
+    // The second and third results are unused.
     Ok(Values::from_slice(&[y, sum, sum, sum]))
 }

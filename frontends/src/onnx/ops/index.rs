@@ -97,7 +97,7 @@ fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(Places::elements(n, x, axis, indices)?.update(n, f, x, updates)?)
 }
 
-/// `k` is an attribute before opset 10, then an input. Any order is right where `sorted` is 0.
+/// `k` is an attribute before opset 10, then an input. With `sorted` 0 any order is valid.
 fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.int("axis", -1)?;
@@ -112,7 +112,7 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.add_all(TopK { k: extent(k)?, axis, largest }, &[x])
 }
 
-/// `on` where the index along the new axis is the given one, `off` elsewhere. Negative indices count from the end.
+/// `on` where the index along the new axis equals the given one, `off` elsewhere. Negative indices count from the end.
 fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (indices, values) = (n.input(0)?, n.input(2)?);
     let axis = n.int("axis", -1)?;
@@ -144,7 +144,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Select {}, &[hits, on, off])?)
 }
 
-/// Of constants: the shape of the result depends on the values.
+/// For constants only: the shape of the result depends on the values.
 fn non_zero(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.optional_constant(0)?.ok_or(Refusal::MissingInput(0))?;
     one(n.add_constant(index::non_zero(&x)))

@@ -1,5 +1,5 @@
-//! The operator table: one row for each operator of the standard domain, and of `com.microsoft` where ONNX Runtime's
-//! quantizer or optimizer writes it. The files are named like the graph's own operator families.
+//! The operator table: one row for each operator of the standard domain, and of `com.microsoft` if ONNX Runtime's
+//! quantizer or optimizer writes it. The files have the names of the graph's operator families.
 
 use std::sync::LazyLock;
 
@@ -29,7 +29,7 @@ mod resize;
 mod source;
 mod window;
 
-/// A name, with its domain where that is not the standard one, and its meaning.
+/// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
 const FAMILIES: [&[Row]; 16] = [
@@ -71,7 +71,7 @@ pub(super) fn find(node: &NodeProto) -> Result<Import, Refusal> {
     standard(name)
 }
 
-/// True where a row takes values on grids as they are: it works with grids, or hands values to a graph inside.
+/// True if a row accepts quantized values: it handles them itself, or passes values to a subgraph.
 pub(super) fn takes_quantized(node: &NodeProto) -> bool {
     let name = match node.domain() {
         "" | "ai.onnx" => node.op_type().to_owned(),
@@ -80,24 +80,24 @@ pub(super) fn takes_quantized(node: &NodeProto) -> bool {
     [control::ROWS, quantized::ROWS].into_iter().flatten().any(|row| row.0 == name)
 }
 
-/// True where the element of the results is not that of an operand.
+/// True if an attribute defines the element type of the results.
 pub(super) fn names_elements(node: &NodeProto) -> bool {
     matches!(node.op_type(), "Cast" | "CastLike") || takes_quantized(node)
 }
 
-/// The row of a name of the standard domain.
+/// The row of a standard operator.
 fn standard(name: &str) -> Result<Import, Refusal> {
     let unknown = || Refusal::Operator { name: name.into(), help: advice(name) };
     TABLE.get(name).copied().ok_or_else(unknown)
 }
 
 impl NodeCx<'_, '_> {
-    /// What the row of a standard operator makes of this node.
+    /// Applies the row of a standard operator to this node.
     fn row(&mut self, op: &str) -> Result<Values, Refusal> {
         standard(op)?(self)
     }
 
-    /// What the row of a standard operator makes of this node's attributes and other inputs.
+    /// Applies the row of a standard operator to this node's attributes and other inputs.
     fn with_inputs(&mut self, inputs: &[Option<ValueId>], op: &str) -> Result<Values, Refusal> {
         self.with_row(inputs, standard(op)?)
     }
@@ -118,7 +118,7 @@ fn advice(name: &str) -> Option<&'static str> {
         "Loop" | "Scan" => Some("export the model with the loop unrolled"),
         "NonMaxSuppression" => Some("export the model without post-processing"),
         _ if name.starts_with("Random") || matches!(name, "Bernoulli" | "Multinomial") => {
-            Some("a random result is never the same twice; export the model for inference")
+            Some("the result is random; export the model for inference")
         }
         _ => None,
     }

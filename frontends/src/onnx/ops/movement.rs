@@ -1,4 +1,4 @@
-//! Operators that move elements and change none.
+//! Operators that move elements without changing them.
 
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
@@ -61,7 +61,7 @@ fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    // The axis may be the rank: then everything is in the first extent.
+    // The axis may equal the rank; then the first extent of the result has all elements.
     let axis = n.int("axis", 1)?;
     let axis = count_axis(axis, n.rank(x) + usize::from(axis >= 0))?;
     let dims = n.dims(x);
@@ -130,7 +130,7 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             if count == 0 {
                 return Err(Refusal::Invalid("a split without outputs".into()));
             }
-            // Only with `num_outputs` may the last part be smaller.
+            // Only with `num_outputs` the last part may be smaller.
             if parts.is_none() && !extent.is_multiple_of(count) {
                 return Err(Refusal::Invalid(format!("{extent} cannot be split into {count} equal parts")));
             }
@@ -179,7 +179,7 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Slice { ranges }, &[x])?)
 }
 
-/// Pads, value and mode; pads and value are attributes before opset 11. Negative pads cut off.
+/// Pads, value and mode; pads and value are attributes before opset 11. Negative pads crop.
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let dims = n.dims(x);
@@ -224,7 +224,7 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Pad { before, after, mode }, &[inner])?)
 }
 
-/// The number to pad `x` with. Beside integers on a grid it is the one that an integer stands for.
+/// The padding value of `x`. For a quantized `x`, the integer is dequantized.
 fn pad_value(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<f32, Refusal> {
     let value = n.optional_constant(2)?;
     if let Some(value) = value.as_ref().filter(|v| v.ty().elem.qparams().is_some() && v.len() == 1) {
@@ -232,7 +232,7 @@ fn pad_value(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<f32, Refusal> {
     }
     let value = match value.as_ref().map(|v| (v.integers(), v.reals())) {
         None => 0.0,
-        // An empty tensor is how some exporters leave the value out.
+        // Some exporters omit the value as an empty tensor.
         Some((_, reals)) if reals.is_empty() => 0.0,
         Some((Some(integers), _)) if integers.len() == 1 => integers[0] as f64,
         Some((None, reals)) if reals.len() == 1 => reals[0].into(),
@@ -252,7 +252,7 @@ fn exact_f32(value: f64) -> Result<f32, Refusal> {
     if f64::from(single) == value { Ok(single) } else { Err(Refusal::Unsupported(format!("padding with {value}"))) }
 }
 
-/// Both shapes broadcast: the result may be larger than the asked shape.
+/// Both shapes broadcast: the result may be larger than the requested shape.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let asked = n.integers(1)?;
@@ -302,7 +302,7 @@ fn space_to_depth(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(SpaceToDepth { block }, &[x])?)
 }
 
-/// Zero below (`upper`) or above diagonal `k` of each matrix.
+/// Each matrix with the elements below (`upper`) or above diagonal `k` set to zero.
 fn trilu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let upper = n.flag("upper", true)?;

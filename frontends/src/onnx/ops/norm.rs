@@ -1,4 +1,4 @@
-//! Normalisations.
+//! Normalizations.
 
 use qcc_ir::ops::{ArgReduce, BinaryFn, Conv, Extents, ReduceFn, Softmax, UnaryFn};
 use qcc_ir::{Shape, ValueId};
@@ -22,10 +22,10 @@ pub(super) const ROWS: &[Row] = &[
     ("Softmax", |n| over_axis(n, |n, x, axis| n.add(Softmax { axis, log: false }, &[x]))),
 ];
 
-/// Channels that are normalised together, at most.
+/// Maximum number of channels that are normalized together.
 const LARGEST_SIZE: usize = 1 << 16;
 
-/// An operator along an axis. Before opset 13, all axes from it on are one.
+/// An operator along an axis. Before opset 13, all axes from it on are flattened into one.
 fn over_axis<F>(n: &mut NodeCx<'_, '_>, f: F) -> Result<Values, Refusal>
 where
     F: FnOnce(&mut NodeCx<'_, '_>, ValueId, usize) -> Result<ValueId, Refusal>,
@@ -53,8 +53,8 @@ fn hardmax(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize) -> Result<ValueId, R
     n.cast(hit, n.ty(x).elem.clone())
 }
 
-/// x / (bias + alpha * mean of squares)^beta, the mean over `size` channels around each. The sums are a convolution
-/// along the channels.
+/// x / (bias + alpha * mean of squares)^beta, with the mean over `size` neighbouring channels. The sums are a
+/// convolution along the channels.
 fn lrn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (alpha, beta, bias) = (n.float("alpha", 1e-4)?, n.float("beta", 0.75)?, n.float("bias", 1.0)?);
@@ -90,15 +90,15 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let mut parameters = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
     let epsilon = n.float("epsilon", 1e-5)?;
-    // Concerns training alone.
+    // Used only in training.
     n.float("momentum", 0.9)?;
     if n.opset() < 9 && !n.flag("spatial", true)? {
         return Err(Refusal::Unsupported("batch normalisation of each pixel (spatial = 0) is not supported".into()));
     }
-    // Before opset 14 it is the number of results that tells.
+    // Before opset 14 the number of results determines the mode.
     let training = if n.opset() < 14 { n.outputs() > 1 } else { n.flag("training_mode", false)? };
     if training {
-        // Statistics of weights are the same in inference.
+        // Constant operands have the same statistics in inference.
         if n.constant(x).is_none() {
             return Err(Refusal::Unsupported("batch normalisation in training mode: export for inference".into()));
         }
@@ -113,7 +113,7 @@ fn instance_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(norm::instance_norm(n, x, Some(affine), epsilon)?)
 }
 
-/// Scale and bias have one element for each group before opset 21, for each channel from then on.
+/// Scale and bias are per group before opset 21, per channel since then.
 fn group_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, affine) = (n.input(0)?, (n.input(1)?, n.input(2)?));
     let epsilon = n.float("epsilon", 1e-5)?;
@@ -142,7 +142,7 @@ fn rms_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(norm::rms_norm(n, x, axis, Some(scale), epsilon.into())?)
 }
 
-/// x over its 1- or 2-norm along an axis; 0 where the norm is 0.
+/// x divided by its 1- or 2-norm along an axis; 0 where the norm is 0.
 fn lp_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.int("axis", -1)?;
@@ -166,7 +166,7 @@ fn lp_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::Div, x, norm)?)
 }
 
-/// (x - mean) / (deviation + 1e-9) over the axes.
+/// (x - mean) / (standard deviation + 1e-9) over the axes.
 fn mean_variance_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axes = count_axes(n.ints("axes")?.unwrap_or(&[0, 2, 3]), n.rank(x))?;

@@ -28,7 +28,7 @@ fn global(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {
 
 fn max(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    // It orders the indices, which are the second result: not supported.
+    // The order of the indices, the second result, which is not supported.
     n.int("storage_order", 0)?;
     let (window, ceil) = read(n)?;
     one(pool(n, PoolFn::Max, x, window, ceil)?)
@@ -60,7 +60,7 @@ fn lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(if p == 2 { n.unary(UnaryFn::Sqrt, sums)? } else { n.binary(BinaryFn::Pow, sums, root)? })
 }
 
-/// The window, and `ceil_mode`.
+/// The window and `ceil_mode`.
 fn read(n: &mut NodeCx<'_, '_>) -> Result<(Window, bool), Refusal> {
     let x = n.input(0)?;
     let dims = n.dims(x);
@@ -74,7 +74,7 @@ fn read(n: &mut NodeCx<'_, '_>) -> Result<(Window, bool), Refusal> {
     let window = AutoWindow::read(n, kernel)?;
     let same = matches!(window.auto, AutoPad::SameUpper | AutoPad::SameLower);
     if same && window.window.dilation.iter().any(|&d| d > 1) {
-        // The standard counts the gaps of the window, ONNX Runtime does not.
+        // The standard uses the dilated window, ONNX Runtime does not.
         return Err(Refusal::Unsupported("auto_pad with dilations is not supported; give pads".into()));
     }
     Ok((window.resolve(&dims[2..]), ceil))

@@ -1,8 +1,9 @@
 //! Quantized operators.
 //!
-//! Scales and zero points that are known make a grid, and an operator on quantized numbers (`QLinear*`, `QGemm`) is the
-//! real one between [`Dequantize`] and [`Quantize`]. What lies on no grid is computed as the standard says, in `F32`:
-//! integers up to 2^24 are exact there, sums of products beyond that are rounded to 24 bits.
+//! Constant scales and zero points become quantization parameters, and an operator on quantized values (`QLinear*`,
+//! `QGemm`) becomes the float operator between [`Dequantize`] and [`Quantize`]. Values that are not quantized are
+//! computed in `F32`, as the standard specifies: integers up to 2^24 are exact, larger accumulators are rounded to 24
+//! bits.
 
 use qcc_ir::error::QuantError;
 use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, Op, QuantRule, ReduceFn, UnaryFn};
@@ -59,23 +60,23 @@ pub(super) const ROWS: &[Row] = &[
     ("com.microsoft.QuantizeLinear", quantize_linear),
 ];
 
-/// How integers stand for real numbers: `scale * (q - zero)`.
+/// Scale and zero point as values: `real = scale * (q - zero)`.
 struct Scheme {
     scale: ValueId,
-    /// Absent: 0.
+    /// `None` means 0.
     zero: Option<ValueId>,
-    /// The axis that scales and zero points run along where there are several.
+    /// The axis of per-channel scales and zero points.
     axis: usize,
 }
 
 impl Scheme {
-    /// The scheme that inputs `at` (scale) and `at + 1` (zero point) give to values of the shape of `x`.
+    /// The scheme of inputs `at` (scale) and `at + 1` (zero point) for values of the shape of `x`.
     fn at(n: &mut NodeCx<'_, '_>, at: usize, axis: usize, x: ValueId) -> Result<Scheme, Refusal> {
         let (scale, zero) = (n.input(at)?, n.optional(at + 1));
         Scheme::new(n, scale, zero, axis, x)
     }
 
-    /// One scale and zero point for all of `x`, at inputs `at` and `at + 1`.
+    /// The per-tensor scheme of inputs `at` and `at + 1`.
     fn single(n: &mut NodeCx<'_, '_>, at: usize, x: ValueId) -> Result<Scheme, Refusal> {
         let scale = n.input(at)?;
         if n.dims(scale).iter().product::<usize>() != 1 {
@@ -84,7 +85,7 @@ impl Scheme {
         Scheme::at(n, at, 0, x)
     }
 
-    /// Fails where scales or zero points are none, or where there are more or fewer of them than `x` asks.
+    /// Fails if types are wrong, or if the number of scales or zero points does not match `x`.
     fn new(
         n: &NodeCx<'_, '_>,
         scale: ValueId,
@@ -122,7 +123,7 @@ impl Scheme {
         Ok(Scheme { scale, zero, axis })
     }
 
-    /// Zero points, where they are known.
+    /// The zero points, if constant.
     fn zeros(&self, n: &NodeCx<'_, '_>) -> Option<Vec<i64>> {
         match self.zero {
             Some(zero) => n.constant(zero)?.integers(),
@@ -130,7 +131,7 @@ impl Scheme {
         }
     }
 
-    /// The grid of integers that the file stores so, where scale and zero point are known and a grid has them.
+    /// The quantization parameters for integers of this type, if scale and zero point are constant and representable.
     fn qparams(&self, n: &NodeCx<'_, '_>, stored: Stored) -> Option<QuantParams> {
         let (storage, shift) = integers::storage(stored)?;
         let (scales, zeros) = (n.constant(self.scale)?.reals(), self.zeros(n)?);
@@ -148,8 +149,8 @@ impl Scheme {
         }
     }
 
-    /// A constant on its grid. Where the zero is not that of a weight, but the integers less the zero point fit into 8
-    /// bits, it lies on the grid of those.
+    /// A quantized constant. If the zero point is not supported for weights but the differences to it fit into 8 bits,
+    /// the constant holds the differences.
     fn constant(&self, n: &NodeCx<'_, '_>, t: &Tensor, stored: Stored) -> Option<Tensor> {
         let on_own = || integers::constant_on(t, stored, &self.qparams(n, stored)?);
         let zeros = self.zeros(n)?;
@@ -168,7 +169,7 @@ impl Scheme {
         }
     }
 
-    /// Scale and zero point as real numbers that broadcast with `x`.
+    /// Scale and zero point as floats that broadcast with `x`.
     fn factors(&self, n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(ValueId, Option<ValueId>), Refusal> {
         let mut factor = |v: ValueId| {
             let v = n.cast(v, Elem::F32)?;
@@ -180,7 +181,7 @@ impl Scheme {
     }
 }
 
-/// The integers `x` read on a grid: a constant or an input that nothing else reads, or what moves such a one about.
+/// `x` as a quantized value: a constant or an input without other consumers, also through operators that move elements.
 fn read_on(n: &mut impl Build, x: ValueId, qparams: &QuantParams) -> Result<Option<ValueId>, Refusal> {
     let placed_input = n.ty(x).with_elem(Elem::Quantized(qparams.clone()));
     if placed_input.validate().is_err() {
@@ -206,7 +207,7 @@ fn read_on(n: &mut impl Build, x: ValueId, qparams: &QuantParams) -> Result<Opti
     }
 }
 
-/// The real numbers that the integers `x` stand for.
+/// Dequantizes the integers `x`.
 fn dequantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<ValueId, Refusal> {
     let stored = n.stored(x);
     let elem = |v: ValueId| n.stored(v).map(Stored::elem);
@@ -221,7 +222,7 @@ fn dequantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<Val
         Some(_) => Some(x),
         None => n.integers_of_file().qparams_of(x),
     };
-    // The grid of the file's own integers; a cast to others that hold them changes none.
+    // The quantization parameters refer to the file's own integer type; a widening cast does not change the integers.
     let placed_input = match placed_input {
         Some(v) => {
             let same = n.stored(v).and_then(|stored| scheme.qparams(n, stored));
@@ -241,7 +242,7 @@ fn dequantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<Val
     n.binary(BinaryFn::Mul, steps, scale)
 }
 
-/// The integers nearest to the real numbers `x`, limited to those that the file stores so.
+/// Quantizes `x`, clamped to the integers of the file's type.
 fn quantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> Result<ValueId, Refusal> {
     let (Some((lo, hi)), 0..=16) = (to.integers(), to.bits()) else {
         return Err(Refusal::Unsupported(format!("quantization to integers of {} bits is not supported", to.bits())));
@@ -254,7 +255,8 @@ fn quantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> 
         let known = n.add_constant(known);
         return Ok(declared(n, known, to));
     }
-    // A grid has 8 bits or more. Fewer end in between, at numbers that differ where there are several scales.
+    // Storage types have 8 bits or more. Narrower integers need a clamp, whose limits are per-channel if there are
+    // several scales.
     let limit = |q: i64| (q - i64::from(qparams.zero_point())) as f32 * qparams.scales()[0];
     let x = match (to.bits() < 8, qparams.tensor_map()) {
         (false, _) => x,
@@ -264,7 +266,7 @@ fn quantize(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> 
     qdq::quantize_with(n, x, ty, to)
 }
 
-/// The integers of a constant on a grid, as the file stores them.
+/// The plain integers of a quantized constant, in the file's type.
 fn known_integers(t: &Tensor, qparams: &QuantParams, to: Stored) -> Option<Tensor> {
     let placed_input = t.quantized(qparams);
     let plain = placed_input.ty().with_elem(to.elem());
@@ -282,7 +284,7 @@ fn known_integers(t: &Tensor, qparams: &QuantParams, to: Stored) -> Option<Tenso
     }
 }
 
-/// Integers that the file stores so.
+/// Integers with a recorded type of the file.
 fn declared(n: &mut NodeCx<'_, '_>, integers: ValueId, stored: Stored) -> ValueId {
     if stored.is_widened() {
         n.integers_of_file().declare(integers, stored);
@@ -290,7 +292,7 @@ fn declared(n: &mut NodeCx<'_, '_>, integers: ValueId, stored: Stored) -> ValueI
     integers
 }
 
-/// The same where scale or zero point are found when the model runs, or no grid has them.
+/// Quantization in `F32`, if scale or zero point are computed at run time or not representable.
 fn quantize_plain(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Stored) -> Result<ValueId, Refusal> {
     let (lo, hi) = to.integers().unwrap_or_default();
     let (scale, zero) = scheme.factors(n, x)?;
@@ -302,7 +304,7 @@ fn quantize_plain(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Store
     Ok(declared(n, integers, to))
 }
 
-/// The axis attribute, which counts where there are several scales.
+/// The axis attribute, which is used with per-channel scales.
 fn axis(n: &mut NodeCx<'_, '_>, x: ValueId, scale: ValueId) -> Result<usize, Refusal> {
     let axis = n.int("axis", 1)?;
     if n.dims(scale).iter().product::<usize>() == 1 { Ok(0) } else { n.axis(axis, x) }
@@ -333,7 +335,7 @@ fn quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.int("block_size", 0)? != 0 {
         return Err(Refusal::Unsupported("quantization in blocks is not supported".into()));
     }
-    // Both concern the 8-bit floats and narrow arithmetic.
+    // Both only affect 8-bit floats and reduced-precision arithmetic.
     n.flag("saturate", true)?;
     n.int("precision", 0)?;
     let dtype = n.int("output_dtype", 0)?;
@@ -347,12 +349,12 @@ fn quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(quantize(n, x, &scheme, to)?)
 }
 
-/// How the file stores integers with this zero point.
+/// The file's integer type of this zero point.
 fn stored_zero(n: &NodeCx<'_, '_>, zero: ValueId) -> Result<Stored, Refusal> {
     n.stored(zero).ok_or_else(|| Refusal::Unsupported(format!("zero points {} are not supported", n.ty(zero))))
 }
 
-/// Unsigned bytes that span the values of x and 0, their scale and their zero point.
+/// Quantization to unsigned 8 bits over the range of x and 0; the results are integers, scale and zero point.
 fn dynamic_quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axes: Extents = (0..n.rank(x)).collect();
@@ -361,7 +363,7 @@ fn dynamic_quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (least, most) = (n.binary(BinaryFn::Min, least, zero)?, n.binary(BinaryFn::Max, most, zero)?);
     let (span, steps) = (n.binary(BinaryFn::Sub, most, least)?, n.scalar(255.0, x)?);
     let scale = n.binary(BinaryFn::Div, span, steps)?;
-    // Where all is 0, so are the integers.
+    // If all values are 0, the scale must not be 0.
     let finest = n.scalar(f32::MIN_POSITIVE.into(), x)?;
     let scale = n.binary(BinaryFn::Max, scale, finest)?;
     let (below, lo) = (n.binary(BinaryFn::Div, least, scale)?, n.scalar(0.0, x)?);
@@ -373,7 +375,7 @@ fn dynamic_quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     Ok(Values::from_slice(&[y, scale, zero_point]))
 }
 
-/// The integers `x` less the zero point, which may have one for each index of `axis`.
+/// The integers `x` minus the zero point, a scalar or a vector along `axis`.
 fn centred(n: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, axis: usize) -> Result<ValueId, Refusal> {
     let count = zero.map_or(1, |z| n.dims(z).iter().product());
     let scale = n.add_constant(Tensor::from_vec(Shape::known(&[count]), vec![1f32; count]));
@@ -387,7 +389,7 @@ fn centred(n: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, axis: usiz
     zero.map_or(Ok(x), |zero| n.binary(BinaryFn::Sub, x, zero))
 }
 
-/// A contraction of integers; `channel` is the axis of the weight that its zero points run along.
+/// An integer contraction; `channel` is the axis of the weight's zero points.
 fn integer(n: &mut NodeCx<'_, '_>, op: &str, channel: usize) -> Result<Values, Refusal> {
     let (x, w, x_zero, w_zero) = (n.input(0)?, n.input(1)?, n.optional(2), n.optional(3));
     let rows = n.rank(x).saturating_sub(2);
@@ -396,21 +398,21 @@ fn integer(n: &mut NodeCx<'_, '_>, op: &str, channel: usize) -> Result<Values, R
     one(n.cast(sums, Elem::I32)?)
 }
 
-/// Input `at` (integers, one scale and zero point) as real numbers.
+/// Input `at` (integers, per-tensor scale and zero point), dequantized.
 fn real_whole(n: &mut NodeCx<'_, '_>, at: usize) -> Result<ValueId, Refusal> {
     let x = n.input(at)?;
     let scheme = Scheme::single(n, at + 1, x)?;
     dequantize(n, x, &scheme)
 }
 
-/// Input `at` (integers, scales and zero points along an axis) as real numbers.
+/// Input `at` (integers, scales and zero points along an axis), dequantized.
 fn real_input(n: &mut NodeCx<'_, '_>, at: usize, axis: usize) -> Result<ValueId, Refusal> {
     let x = n.input(at)?;
     let scheme = Scheme::at(n, at + 1, axis, x)?;
     dequantize(n, x, &scheme)
 }
 
-/// A bias of 32-bit integers, whose scale is that of the products times `factor`.
+/// A bias of 32-bit integers, dequantized with the accumulator's scale times `factor`.
 fn real_bias(n: &mut NodeCx<'_, '_>, bias: ValueId, scales: [ValueId; 2], factor: f32) -> Result<ValueId, Refusal> {
     let [x, w] = scales.map(|s| n.ty(s).shape.elements());
     let [flat_x, flat_w] = [n.reshape(scales[0], &[x.unwrap_or(1)])?, n.reshape(scales[1], &[w.unwrap_or(1)])?];
@@ -424,7 +426,7 @@ fn real_bias(n: &mut NodeCx<'_, '_>, bias: ValueId, scales: [ValueId; 2], factor
     dequantize(n, bias, &scheme)
 }
 
-/// The result `y` of a real operator on the grid of inputs `at` (scale, zero point); its type is that of the zero
+/// The result `y` of a float operator, quantized with inputs `at` (scale, zero point); its type is that of the zero
 /// point.
 fn put(n: &mut NodeCx<'_, '_>, y: ValueId, at: usize) -> Result<Values, Refusal> {
     let scheme = Scheme::single(n, at, y)?;
@@ -432,14 +434,14 @@ fn put(n: &mut NodeCx<'_, '_>, y: ValueId, at: usize) -> Result<Values, Refusal>
     one(quantize(n, y, &scheme, to)?)
 }
 
-/// An operator on `count` quantized inputs, whose result's scheme comes behind them.
+/// An operator on `count` quantized inputs, followed by the scheme of the result.
 fn qlinear(n: &mut NodeCx<'_, '_>, op: &str, count: usize) -> Result<Values, Refusal> {
     let inputs = (0..count).map(|i| real_whole(n, 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
     let y = n.with_inputs(&inputs, op)?[0];
     put(n, y, 3 * count)
 }
 
-/// Here the result's scheme comes first.
+/// The scheme of the result comes first.
 fn qlinear_concat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let count = n.inputs().saturating_sub(2) / 3;
     let inputs = (0..count).map(|i| real_whole(n, 2 + 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
@@ -462,7 +464,7 @@ fn qlinear_conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     put(n, y, 6)
 }
 
-/// Scales run along the rows of a and the columns of b.
+/// Scales are along the rows of a and the columns of b.
 fn qlinear_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [rows, columns] = [n.input(0)?, n.input(3)?].map(|v| n.rank(v));
     let (a, b) = (real_input(n, 0, rows.saturating_sub(2))?, real_input(n, 3, columns.saturating_sub(1))?);
@@ -470,7 +472,7 @@ fn qlinear_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     put(n, y, 6)
 }
 
-/// Where no scheme is given for the result, it is real.
+/// Without a scheme for the result, it is a float.
 fn qgemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let column = usize::from(!n.flag("transB", false)?);
     let alpha = n.float("alpha", 1.0)?;
@@ -481,8 +483,7 @@ fn qgemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.optional(7).is_none() { one(y) } else { put(n, y, 7) }
 }
 
-/// a * b, with integers b on a scheme of their own, plus a bias. The activation is quantized for speed alone: the
-/// product is with the real numbers.
+/// a * b plus a bias, with quantized b. The activation is quantized only for speed: the float product is imported.
 fn dynamic_quantize_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, b) = (n.input(0)?, n.input(1)?);
     let scheme = Scheme::at(n, 2, n.rank(b).saturating_sub(1), b)?;
@@ -508,8 +509,8 @@ fn product(n: &mut NodeCx<'_, '_>, a: ValueId, b: ValueId, bias: usize) -> Resul
     one(bias.map_or(Ok(y), |bias| n.binary(BinaryFn::Add, y, bias))?)
 }
 
-/// An LSTM whose weights `[D, I, 4H]` and `[D, H, 4H]` are integers; scales and zero points are `[D]` or `[D, 4H]`.
-/// Activations are quantized for speed alone: the layer works on the real numbers, and so do its weights.
+/// An LSTM with integer weights `[D, I, 4H]` and `[D, H, 4H]`; scales and zero points are `[D]` or `[D, 4H]`.
+/// Activations are quantized only for speed: the float layer is imported, with dequantized weights.
 fn dynamic_quantize_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     lstm_of(n, |n, directions| {
         let (w, r) = (gates(n, 1, 8, directions)?, gates(n, 2, 10, directions)?);
@@ -517,7 +518,8 @@ fn dynamic_quantize_lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     })
 }
 
-/// For each direction the weights at input `at`, whose scheme is at inputs `scheme` and behind, as real numbers `[4H, I]`.
+/// For each direction the weights at input `at` with the scheme at inputs `scheme` and `scheme + 1`, dequantized as
+/// `[4H, I]`.
 fn gates(n: &mut NodeCx<'_, '_>, at: usize, scheme: usize, directions: usize) -> Result<Vec<ValueId>, Refusal> {
     let constant = |n: &mut NodeCx<'_, '_>, i: usize| n.optional_constant(i)?.ok_or(Refusal::MissingInput(i));
     let (w, scale, zero) = (constant(n, at)?, constant(n, scheme)?, constant(n, scheme + 1)?);
@@ -535,7 +537,7 @@ fn gates(n: &mut NodeCx<'_, '_>, at: usize, scheme: usize, directions: usize) ->
         let place = |k: usize| (d * inner + k % inner) * rows + k / inner;
         let scales: Vec<f32> = (0..rows).map(|row| of(&scales, d, row)).collect();
         let shape = Shape::known(&[rows, inner]);
-        // Symmetric ones stay what they are.
+        // Symmetric weights stay quantized.
         let normal = scales.iter().all(|s| s.is_normal() && *s > 0.0);
         if normal && w.ty().elem == Elem::I8 && zeros.iter().all(|&zero| zero == 0.0) {
             let ty = TensorType::new(Elem::Quantized(QuantParams::per_axis(StorageType::I8, 0, scales)), shape);

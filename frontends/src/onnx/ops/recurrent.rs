@@ -1,4 +1,4 @@
-//! Recurrent layers. Each direction is a layer of its own.
+//! Recurrent layers. Each direction is a separate layer.
 
 use qcc_ir::ops::{BinaryFn, Cell, Concat, Expand, Range, Recurrent, Slice};
 use qcc_ir::{Shape, ValueId};
@@ -14,10 +14,10 @@ fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     lstm_of(n, weights)
 }
 
-/// The weights of x and of h for each direction, `[G*H, I]` and `[G*H, H]`.
+/// The input and recurrent weights for each direction, `[G*H, I]` and `[G*H, H]`.
 type Weights = fn(&mut NodeCx<'_, '_>, usize) -> Result<Vec<[ValueId; 2]>, Refusal>;
 
-/// An LSTM whose weights are spelled in another way.
+/// An LSTM with weights in another encoding.
 pub(super) fn lstm_of(n: &mut NodeCx<'_, '_>, weights: Weights) -> Result<Values, Refusal> {
     let directions = directions(n)?;
     activations(n, &["Sigmoid", "Tanh", "Tanh"], directions.len())?;
@@ -44,7 +44,7 @@ fn rnn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     layers(n, Cell::Rnn { relu }, directions, weights)
 }
 
-/// For each direction whether it runs backwards.
+/// For each direction whether it is reversed.
 fn directions(n: &mut NodeCx<'_, '_>) -> Result<&'static [bool], Refusal> {
     match n.string("direction", "forward")? {
         "forward" => Ok(&[false]),
@@ -54,7 +54,8 @@ fn directions(n: &mut NodeCx<'_, '_>) -> Result<&'static [bool], Refusal> {
     }
 }
 
-/// Fails unless the functions of all gates, direction by direction, are `expected`. These take no parameters.
+/// Fails unless the activation functions of all gates, direction by direction, are `expected`. These have no
+/// parameters.
 fn activations(n: &mut NodeCx<'_, '_>, expected: &[&str], directions: usize) -> Result<(), Refusal> {
     n.floats("activation_alpha")?;
     n.floats("activation_beta")?;
@@ -64,7 +65,7 @@ fn activations(n: &mut NodeCx<'_, '_>, expected: &[&str], directions: usize) -> 
     if same { Ok(()) } else { Err(Refusal::Unsupported(format!("activations {} are not supported", names.join(", ")))) }
 }
 
-/// The weights of a layer of real numbers.
+/// The float weights of a layer.
 fn weights(n: &mut NodeCx<'_, '_>, directions: usize) -> Result<Vec<[ValueId; 2]>, Refusal> {
     let (w, r) = (n.input(1)?, n.input(2)?);
     if n.rank(w) != 3 || n.rank(r) != 3 {
@@ -73,7 +74,7 @@ fn weights(n: &mut NodeCx<'_, '_>, directions: usize) -> Result<Vec<[ValueId; 2]
     (0..directions).map(|d| Ok([direction(n, w, d, directions)?, direction(n, r, d, directions)?])).collect()
 }
 
-/// The layers of all directions, their results side by side.
+/// The layers of all directions, with concatenated results.
 fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool], weights: Weights) -> Result<Values, Refusal> {
     let (mut x, b) = (n.input(0)?, n.optional(3));
     let clip = n.optional_float("clip")?.filter(|&clip| clip != 0.0);
@@ -115,7 +116,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool], weights: Weig
         }
         let values = n.add_all(Recurrent { cell, reverse, clip }, &operands)?;
         for (i, value) in values.into_iter().enumerate() {
-            // y is [T, D, N, H] in the end, a last state [D, N, H].
+            // y is [T, D, N, H], a final state is [D, N, H].
             let mut dims = n.dims(value);
             dims.insert(usize::from(i == 0), 1);
             results[i].push(n.reshape(value, &dims)?);
@@ -130,7 +131,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool], weights: Weig
     results.iter().enumerate().map(|(i, values)| side_by_side(n, i, values)).collect()
 }
 
-/// What belongs to direction `d` of `count` in a value whose first axis is that of directions.
+/// Direction `d` of `count` of a value whose first axis is the direction.
 fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, d: usize, count: usize) -> Result<ValueId, Refusal> {
     let dims = n.dims(v);
     if dims.first() != Some(&count) {
@@ -140,7 +141,7 @@ fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, d: usize, count: usize) -> Resu
     n.reshape(part, &dims[1..])
 }
 
-/// `len` indices of the first axis from `start` on.
+/// `len` indices of the first axis, beginning at `start`.
 fn part(n: &mut NodeCx<'_, '_>, v: ValueId, start: usize, len: usize) -> Result<ValueId, Refusal> {
     if start == 0 && n.dims(v)[0] == len {
         return Ok(v);
@@ -148,7 +149,8 @@ fn part(n: &mut NodeCx<'_, '_>, v: ValueId, start: usize, len: usize) -> Result<
     n.add(Slice { ranges: vec![Range { axis: 0, start, len, step: 1 }] }, &[v])
 }
 
-/// The bias of a layer: that of x and that of h, added but for the candidate behind the reset gate.
+/// The bias of a layer: the sum of input and recurrent bias, which stay separate for a candidate with
+/// `linear_before_reset`.
 fn bias(n: &mut NodeCx<'_, '_>, cell: Cell, b: ValueId) -> Result<ValueId, Refusal> {
     let dims = n.dims(b);
     let rows = match dims.as_slice() {
@@ -165,7 +167,7 @@ fn bias(n: &mut NodeCx<'_, '_>, cell: Cell, b: ValueId) -> Result<ValueId, Refus
     n.add(Concat { axis: 0 }, &[sum, of_x, of_h])
 }
 
-/// Zeros of the element of `like`.
+/// Zeros with the element type of `like`.
 fn zeros(n: &mut NodeCx<'_, '_>, like: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
     let zero = n.scalar(0.0, like)?;
     n.add(Expand { shape: Shape::known(dims) }, &[zero])

@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-/// What all reductions share. From opset `since` on, the axes are an input.
+/// The common part of all reductions. Since opset `since` the axes are an input.
 struct Reduction {
     x: ValueId,
     axes: Extents,
@@ -66,7 +66,7 @@ impl Reduction {
 
 fn plain(n: &mut NodeCx<'_, '_>, f: ReduceFn, since: i64) -> Result<Values, Refusal> {
     let r = Reduction::read(n, since)?;
-    // Of false and true, the larger is their disjunction.
+    // The maximum of booleans is their disjunction.
     let f = match (f, &n.ty(r.x).elem) {
         (ReduceFn::Max, Elem::Bool) => ReduceFn::Any,
         (ReduceFn::Min, Elem::Bool) => ReduceFn::All,

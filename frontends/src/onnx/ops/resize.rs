@@ -17,7 +17,7 @@ fn affine_grid(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(sample::affine_grid(n, theta, &size, align_corners)?)
 }
 
-/// From opset 20 on, the modes are named for any number of axes.
+/// Since opset 20 mode names are independent of the number of axes.
 fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let operands = [n.input(0)?, n.input(1)?];
     let mode = match n.string("mode", if n.opset() < 20 { "bilinear" } else { "linear" })? {
@@ -36,13 +36,13 @@ fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(GridSample { mode, outside, align_corners }, &operands)?)
 }
 
-/// The new extent of each axis, and the scale that its coordinates use.
+/// The new extent of each axis, and the scale for its coordinates.
 struct Sizes {
     size: Extents,
     scale: Vec<f32>,
 }
 
-/// Before Resize had modes of coordinates: positions are divided by the scale.
+/// Before Resize had coordinate transformation modes: positions are divided by the scale.
 fn upsample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let scales = if n.opset() < 9 {
@@ -58,7 +58,7 @@ fn plain(n: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f32]) -> Result<Values, R
     let sizes = by_scales(n, x, &all, scales)?;
     let mode = match n.string("mode", "nearest")? {
         "nearest" => {
-            // Positions are rounded so that enlarging repeats and reducing skips.
+            // Positions are rounded so that upsampling repeats and downsampling skips elements.
             let reduces = sizes.scale.iter().any(|&s| s < 1.0);
             if reduces && sizes.scale.iter().any(|&s| s > 1.0) {
                 return Err(Refusal::Unsupported("enlarging and reducing at once is not supported here".into()));
@@ -77,7 +77,7 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let scales = scales(n, 1)?.ok_or(Refusal::MissingInput(1))?;
         return plain(n, x, &scales);
     }
-    // The region of interest matters only to a mode of coordinates that is refused.
+    // The region of interest is used only in a mode that is refused.
     n.optional(1);
     let axes = match n.ints("axes")? {
         Some(axes) => {
@@ -133,7 +133,7 @@ fn coordinates(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<Coor
         "asymmetric" => Ok(Coordinates::Asymmetric),
         "align_corners" => Ok(Coordinates::AlignCorners),
         "tf_half_pixel_for_nn" => Ok(Coordinates::HalfPixelForNearest),
-        // It differs from half_pixel only where the scale is not that of the extents.
+        // It differs from half_pixel only if the scale is not the ratio of the extents.
         "half_pixel_symmetric" => {
             let whole =
                 n.dims(x).iter().zip(&sizes.size).zip(&sizes.scale).all(|((&x, &y), &s)| x as f32 * s == y as f32);

@@ -1,4 +1,4 @@
-//! Operators that make values from nothing, or from types alone.
+//! Operators without operands, or that only use the types of their operands.
 
 use qcc_ir::ops::Expand;
 use qcc_ir::{Elem, Shape, Tensor};
@@ -66,7 +66,7 @@ fn eye_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(eye.ok_or_else(|| Refusal::Invalid(format!("{elem} has no 0 and 1")))?)
 }
 
-/// start, start + delta, .. up to but not at the limit; all three are known.
+/// start, start + delta, .. excluding the limit; all three are constants.
 fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut terms = Vec::new();
     for i in 0..3 {
@@ -102,7 +102,7 @@ fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// The extents from `start` to `end`; these are limited to the rank.
+/// The extents from `start` to `end`, which are clamped to the rank.
 fn shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let dims = n.dims(x);

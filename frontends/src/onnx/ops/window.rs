@@ -1,4 +1,4 @@
-//! How ONNX spells windows: attributes shared by convolution and pooling.
+//! Window attributes, shared by convolution and pooling.
 
 use qcc_ir::ops::Extents;
 
@@ -7,16 +7,16 @@ use crate::build::window::Window;
 use crate::build::{extent, extents};
 use crate::refusal::Refusal;
 
-/// How `auto_pad` pads.
+/// The automatic padding mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AutoPad {
-    /// As `pads` says.
+    /// Explicit `pads`.
     Explicit,
-    /// As many results as steps fit into the image; what cannot be halved goes to the end.
+    /// The number of results is extent / stride, rounded up; odd padding has its extra element at the end.
     SameUpper,
-    /// As `SameUpper`; what cannot be halved goes to the front.
+    /// As `SameUpper`, with the extra element at the beginning.
     SameLower,
-    /// Not at all.
+    /// No padding.
     Valid,
 }
 
@@ -31,7 +31,7 @@ impl AutoPad {
         }
     }
 
-    /// `total` as padding before and after.
+    /// `total` split into padding before and after.
     pub(super) fn halve(self, total: usize) -> (usize, usize) {
         match self {
             AutoPad::SameUpper => (total / 2, total - total / 2),
@@ -40,7 +40,7 @@ impl AutoPad {
     }
 }
 
-/// A window whose padding may still have to be found.
+/// A window whose padding may still be unresolved.
 #[derive(Clone, Debug)]
 pub(super) struct AutoWindow {
     pub(super) window: Window,
@@ -77,7 +77,7 @@ impl AutoWindow {
         Ok(AutoWindow { window: Window { kernel, stride, dilation, before, after }, auto })
     }
 
-    /// Makes the padding explicit for an image of these extents.
+    /// Resolves the padding for an image of these extents.
     pub(super) fn resolve(self, image: &[usize]) -> Window {
         let AutoWindow { mut window, auto } = self;
         if matches!(auto, AutoPad::SameUpper | AutoPad::SameLower) {

@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
         if !elem.is_integer() {
             return one(matmul(n, a, b)?);
         }
-        // Sums beyond 2^24 are rounded to 24 bits.
+        // Accumulators beyond 2^24 are rounded to 24 bits.
         let (a, b) = (n.cast(a, Elem::F32)?, n.cast(b, Elem::F32)?);
         let product = matmul(n, a, b)?;
         one(n.cast(product, elem)?)
@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Row] = &[
     ("ScaledDotProductAttention", attention),
 ];
 
-/// A matrix with its last two axes in the other order.
+/// A matrix with its last two axes transposed.
 fn swapped(n: &mut NodeCx<'_, '_>, x: ValueId, swap: bool) -> Result<ValueId, Refusal> {
     let rank = n.rank(x);
     if !swap || rank < 2 {
@@ -41,7 +41,7 @@ fn swapped(n: &mut NodeCx<'_, '_>, x: ValueId, swap: bool) -> Result<ValueId, Re
     n.transpose(x, &perm)
 }
 
-/// How windows of an operation move.
+/// Window attributes of an operation.
 pub(super) struct Moves {
     pub(super) stride: Extents,
     pub(super) dilation: Extents,
@@ -83,7 +83,7 @@ pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Res
     Ok(Moves { stride, dilation, before, after })
 }
 
-/// The weight, whose groups are a first axis of its own, without that; and their number.
+/// The weight with its group axis merged into the output axis, and the number of groups.
 fn weight(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<(ValueId, usize), Refusal> {
     let w = n.input(1)?;
     let dims = n.dims(w);
@@ -121,7 +121,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refus
     one(n.add(ConvTranspose { stride, before, after, extra, dilation, groups }, &[x, w])?)
 }
 
-/// softmax(Q K^T * scale + mask) V; without a scale, 1 / sqrt of the last extent.
+/// softmax(Q K^T * scale + mask) V; the default scale is 1 / sqrt of the last extent.
 fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if n.flag("causal", false)? {
         return Err(Refusal::Unsupported("causal attention is not supported here".into()));
@@ -140,7 +140,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
     };
     let mut scores = n.binary(qcc_ir::ops::BinaryFn::Mul, scores, scale)?;
-    // A scalar of 0 stands for no mask where a scale comes behind it.
+    // A scalar mask of 0 means no mask if a scale follows.
     if let Some(mask) = n.optional(3)? {
         scores = masked(n, scores, mask)?;
     }

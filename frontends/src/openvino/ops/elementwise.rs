@@ -104,7 +104,7 @@ fn binary(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
     one(n.binary(f, a, b)?)
 }
 
-/// Of integers it rounds down, or towards 0 where it is told so.
+/// Integer division rounds down, or towards 0 if an attribute says so.
 fn divide(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (down, x) = (n.flag("m_pythondiv", true)?, n.input(0)?);
     let f = if down && n.ty(x).elem.is_integer() { BinaryFn::FloorDiv } else { BinaryFn::Div };
@@ -133,7 +133,7 @@ fn round(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// A slope of one axis runs along the channels.
+/// A vector slope is per channel.
 fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, slope) = (n.input(0)?, n.input(1)?);
     let dims = n.dims(slope);
@@ -150,7 +150,7 @@ fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::Prelu, x, slope)?)
 }
 
-/// x * sigmoid(beta * x); beta is 1 where it is not given.
+/// x * sigmoid(beta * x); the default of beta is 1.
 fn swish(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, beta) = (n.input(0)?, n.optional(1)?);
     let is_one = |t: &qcc_ir::Tensor| t.ty().elem != Elem::Bool && t.reals().iter().all(|&b| b == 1.0);

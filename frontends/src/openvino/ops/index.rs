@@ -46,7 +46,7 @@ pub(super) const ROWS: &[Row] = &[
     ("TopK", top_k),
 ];
 
-/// Along batches the indices of each count in its own part.
+/// With batch axes, indices refer to their own batch element.
 fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let batch: i64 = n.number("batch_dims")?.unwrap_or(0);
     let (x, indices) = (n.input(0)?, n.input(1)?);
@@ -80,7 +80,7 @@ fn scatter_elements(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(places.update(n, f, x, updates)?)
 }
 
-/// Of equal elements the graph's operator gives the first first.
+/// The graph's operator is stable: equal elements keep their order.
 fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let largest = match n.text("mode") {
         Some("max") => true,

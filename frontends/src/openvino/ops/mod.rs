@@ -1,4 +1,4 @@
-//! The operation table: one row for each type of layer. The files are named like the graph's own operator families.
+//! The operation table: one row for each type of layer. The files have the names of the graph's operator families.
 
 use std::sync::LazyLock;
 
@@ -20,10 +20,10 @@ mod recurrent;
 mod reduce;
 mod resize;
 
-/// Brings one layer into the graph.
+/// Imports one layer.
 pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 
-/// A type of layer and its meaning.
+/// A type of layer and its import function.
 type Row = (&'static str, Import);
 
 const FAMILIES: [&[Row]; 10] = [
@@ -41,7 +41,7 @@ const FAMILIES: [&[Row]; 10] = [
 
 static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());
 
-/// The row of a layer. Attributes tell the operation sets apart in which an operation has changed.
+/// The row of a layer. Operation sets in which an operation differs are distinguished by its attributes.
 pub(super) fn find(layer: &Node) -> Result<Import, Refusal> {
     let kind = layer.kind.as_str();
     let standard = layer.opset.starts_with("opset");

@@ -111,7 +111,7 @@ fn split(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, lengths: &[usize]) -> 
     lengths.iter().map(part).collect()
 }
 
-/// 0 is the extent of x in its place (`special_zero`), -1 what is left.
+/// 0 copies the extent of x at its position (`special_zero`), -1 is inferred.
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let keeps = n.flag("special_zero", false)?;
     let (x, pattern) = (n.input(0)?, n.integers(1)?);
@@ -138,7 +138,7 @@ fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.reshape(x, &dims)?)
 }
 
-/// Without axes, all of extent 1 go.
+/// Without axes, all axes of extent 1 are removed.
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.ignore(&["allow_axis_skip"]);
     let x = n.input(0)?;
@@ -172,7 +172,7 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     sliced(n, x, ranges)
 }
 
-/// The ranges of a slice, by ascending axis; none where it is all of x.
+/// The ranges of a slice, by ascending axis; empty if it is all of x.
 fn sliced(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<Values, Refusal> {
     let dims = n.dims(x);
     ranges.sort_by_key(|r| r.axis);
@@ -180,7 +180,7 @@ fn sliced(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<
     one(if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? })
 }
 
-/// Masks say where a bound counts not (1), where an axis is new, and where an element is taken in place of its axis.
+/// Masks mark ignored bounds (1), new axes, and axes that are removed by selecting one element.
 fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut mask = |name: &'static str| Ok::<_, Refusal>(n.list(name)?.iter().map(|&m| m != 0).collect::<Vec<bool>>());
     let (begins, ends) = (mask("begin_mask")?, mask("end_mask")?);
@@ -247,7 +247,7 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Pad { before: before.into(), after: after.into(), mode }, &[x])?)
 }
 
-/// To a shape, or to that which both have.
+/// To a given shape, or to the common shape of both.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mode = n.text("mode");
     if n.inputs() > 2 {

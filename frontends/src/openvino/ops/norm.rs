@@ -1,4 +1,4 @@
-//! Normalisations.
+//! Normalizations.
 
 use qcc_ir::ops::{BinaryFn, LayerNorm, ReduceFn, Softmax, UnaryFn};
 
@@ -27,7 +27,7 @@ fn softmax(n: &mut NodeCx<'_, '_>, log: bool) -> Result<Values, Refusal> {
     one(n.add(Softmax { axis, log }, &[x])?)
 }
 
-/// Less the mean, over the deviation; epsilon is added to the variance or to the deviation.
+/// (x - mean) / deviation; epsilon is added to the variance or to the standard deviation.
 fn mvn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (epsilon, inside) = (n.required::<f32>("eps")?, n.text("eps_mode"));
     let inside = match inside {

@@ -20,7 +20,7 @@ fn pooled(n: &mut NodeCx<'_, '_>, f: PoolFn) -> Result<Values, Refusal> {
         Some("ceil") => true,
         Some(other) => return Err(Refusal::Unsupported(format!("rounding_type {other} is not supported"))),
     };
-    // What says how places are counted: they are not read.
+    // These only affect the indices, which are not supported.
     n.ignore(&["index_element_type", "axis"]);
     let window = Window { kernel, stride, dilation, before, after };
     let apart = f == PoolFn::Max || n.flag("exclude-pad", true)?;

@@ -1,4 +1,4 @@
-//! Grids, and conversions of elements.
+//! FakeQuantize, dequantization, and conversions of element types.
 
 use qcc_ir::ops::{BinaryFn, Cast, Dequantize, Quantize, UnaryFn};
 use qcc_ir::{Elem, QuantParams, StorageType, Tensor, ValueId};
@@ -18,20 +18,20 @@ pub(super) const ROWS: &[Row] = &[
     ("FakeQuantize", fake_quantize),
 ];
 
-/// How far a zero point may be from an integer: the ends of a range are rounded to single precision.
+/// Tolerance of a zero point's distance to an integer: the limits of a range are rounded to F32.
 const OFF: f64 = 1e-3;
 
-/// What a FakeQuantize does: limits, and the numbers between them.
+/// The parameters of a FakeQuantize.
 struct Fake {
     levels: u32,
-    /// Lowest and highest of what is read.
+    /// Lower and upper limit of the input range.
     input: [Tensor; 2],
-    /// Lowest and highest of what is given.
+    /// Lower and upper limit of the output range.
     output: [Tensor; 2],
 }
 
 impl Fake {
-    /// Grids of signed or unsigned integers that have as many levels.
+    /// The storage types, signed or unsigned, with this number of levels.
     fn storages(&self) -> &'static [StorageType] {
         match self.levels {
             256 => &[StorageType::U8, StorageType::I8],
@@ -40,7 +40,7 @@ impl Fake {
         }
     }
 
-    /// The grid of what is read, where all zero points are integers of its store.
+    /// The quantization parameters of the input range, if all zero points are integers of the storage type.
     fn qparams(&self, rank: usize) -> Option<QuantParams> {
         let [lo, hi] = self.input.each_ref().map(|t| t.reals().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
         let dims = self.input[0].dims();
@@ -54,7 +54,7 @@ impl Fake {
         if !whole || scales.iter().any(|s| !(*s as f32).is_normal() || *s < 0.0) {
             return None;
         }
-        // Signed where 0 is in the middle.
+        // Signed if 0 is in the middle.
         let middle = (f64::from(self.levels) / 2.0).round();
         let centred = below.iter().all(|z| z.round() == middle);
         let storage = *self.storages().iter().find(|s| (s.range().0 < 0) == centred || self.storages().len() == 1)?;
@@ -70,7 +70,7 @@ impl Fake {
         }
     }
 
-    /// True where what is given are the stored integers themselves.
+    /// True if the output range consists of the stored integers themselves.
     fn gives_integers(&self, storage: StorageType) -> bool {
         let (first, last) = storage.range();
         let all = |t: &Tensor, end: i32| t.reals().iter().all(|&x| x == end as f32);
@@ -78,7 +78,7 @@ impl Fake {
     }
 }
 
-/// Reads a FakeQuantize whose limits `input` gives.
+/// Reads a FakeQuantize whose limits `input` returns.
 fn fake(
     n: &mut NodeCx<'_, '_>,
     levels: u32,
@@ -113,7 +113,7 @@ fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     arithmetic(n, x, levels)
 }
 
-/// `round((x - lo) / (hi - lo) * steps) / steps * (out_hi - out_lo) + out_lo`, with x limited to what is read.
+/// `round((x - lo) / (hi - lo) * steps) / steps * (out_hi - out_lo) + out_lo`, with x clamped to the input range.
 fn arithmetic(n: &mut NodeCx<'_, '_>, x: ValueId, levels: u32) -> Result<Values, Refusal> {
     let [lo, hi, out_lo, out_hi] = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
     let steps = n.scalar(f64::from(levels - 1), x)?;
@@ -129,7 +129,7 @@ fn arithmetic(n: &mut NodeCx<'_, '_>, x: ValueId, levels: u32) -> Result<Values,
     one(n.binary(BinaryFn::Add, y, out_lo)?)
 }
 
-/// Integers behind a FakeQuantize that gives them are those of a grid.
+/// A Convert after a FakeQuantize with integer output is a quantized value.
 fn convert(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let to = n.element("destination_type")?;
     let to = to.ok_or(Refusal::Attribute { name: "destination_type".into(), problem: "is missing" })?;
@@ -147,7 +147,7 @@ fn convert(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// What a Convert to `to` behind a FakeQuantize gives, where these are the integers of a grid.
+/// The quantized value of a Convert to `to` after a FakeQuantize with integer output.
 fn quantized(n: &mut NodeCx<'_, '_>, to: &Elem) -> Result<Option<ValueId>, Refusal> {
     let layer = n.giver(0)?;
     let levels = layer.attribute("levels").and_then(|text| text.parse::<u32>().ok());
@@ -163,7 +163,7 @@ fn quantized(n: &mut NodeCx<'_, '_>, to: &Elem) -> Result<Option<ValueId>, Refus
     n.add_typed(Quantize {}, &[x], ty).map(Some)
 }
 
-/// The same numbers as integers of the element `to`.
+/// The same parameters for storage type `to`.
 fn of_store(qparams: QuantParams, to: &Elem) -> Option<QuantParams> {
     if qparams.storage.elem() == *to {
         return Some(qparams);
@@ -177,7 +177,7 @@ fn of_store(qparams: QuantParams, to: &Elem) -> Option<QuantParams> {
     Some(QuantParams::per_tensor(storage, scale, zero + shift))
 }
 
-/// The real numbers that a product makes of integers.
+/// The dequantized value of a Multiply.
 pub(super) fn scaled(n: &mut NodeCx<'_, '_>) -> Result<Option<ValueId>, Refusal> {
     let Some((integers, scheme, dims)) = n.scaled()? else { return Ok(None) };
     let source = n.value(integers.source)?;

@@ -1,4 +1,4 @@
-//! Recurrent layers. Each direction is a layer of its own.
+//! Recurrent layers. Each direction is a separate layer.
 
 use qcc_ir::ValueId;
 use qcc_ir::ops::{Cell, Concat, Extents, Gather, Range, Recurrent, Slice};
@@ -20,11 +20,11 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-/// Where the gates input, output, forget and candidate are among those of the file: forget, input, candidate, output.
+/// Indices of the gates input, output, forget and candidate in the order of the file: forget, input, candidate, output.
 const LSTM_GATES: [i64; 4] = [1, 3, 0, 2];
 
-/// The layers of all directions. Operands are x `[N, T, I]`, the states `[N, D, H]`, lengths, and the weights, whose first
-/// axis is that of directions.
+/// The layers of all directions. Operands are x `[N, T, I]`, the states `[N, D, H]`, lengths, and the weights, whose
+/// first axis is the direction.
 fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Values, Refusal> {
     let directions: &[bool] = match n.text("direction") {
         None | Some("forward") => &[false],
@@ -64,7 +64,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
         }
         let values = n.add_all(Recurrent { cell, reverse, clip }, &operands)?;
         for (i, value) in values.into_iter().enumerate() {
-            // y is [N, D, T, H] in the end, a last state [N, D, H].
+            // y is [N, D, T, H], a final state is [N, D, H].
             let value = if i == 0 { n.transpose(value, &[1, 0, 2])? } else { value };
             let mut dims = n.dims(value);
             dims.insert(1, 1);
@@ -81,7 +81,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
     results.iter().map(joined).collect()
 }
 
-/// What belongs to direction `d` of `count`, which lie along `axis`.
+/// Direction `d` of `count` along `axis`.
 fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, axis: usize, d: usize, count: usize) -> Result<ValueId, Refusal> {
     let mut dims: Extents = n.dims(v);
     if dims.get(axis) != Some(&count) {

@@ -1,4 +1,4 @@
-//! Reductions, and running sums.
+//! Reductions and cumulative sums.
 
 use qcc_ir::ops::{BinaryFn, CumSum, ReduceFn, UnaryFn};
 

@@ -49,7 +49,7 @@ fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
     }
 }
 
-/// Extents or scales, one for each of the axes, which are the last input. Before operation set 11 both are given.
+/// Sizes or scales, one for each of the axes, which are the last input. Before operation set 11 both are given.
 fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mode = mode(n)?;
     let coordinates = match n.text("coordinate_transformation_mode") {
@@ -96,7 +96,7 @@ fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let scales = n.known(scales, scales_at)?.reals().into_owned();
         count(scales.len())?;
         for (&axis, &by) in axes.iter().zip(&scales) {
-            // The scale is rounded to single precision before it is applied.
+            // The scale is rounded to F32 before it is applied.
             (size[axis], scale[axis]) = (extent((size[axis] as f32 * by) as i64)?, by);
         }
     }

@@ -12,8 +12,7 @@ use crate::refusal::Refusal;
 pub(super) const ROWS: &[Row] =
     &[("_scaled_dot_product_flash_attention_for_cpu", attention), ("scaled_dot_product_attention", attention)];
 
-/// softmax(scale * query * key^T + mask) * value. Where a mask of truth values, or `is_causal`, says no, nothing is
-/// looked at.
+/// softmax(scale * query * key^T + mask) * value. A boolean mask or `is_causal` excludes keys.
 fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [query, key, value] = [n.tensor("query")?, n.tensor("key")?, n.tensor("value")?];
     let mask = n.optional("attn_mask")?;

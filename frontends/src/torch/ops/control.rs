@@ -1,4 +1,4 @@
-//! Graphs inside the program.
+//! Subgraphs of the program.
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Row] = &[
     ("higher_order.wrap_with_set_grad_enabled", |n| wrapped(n, 1)),
 ];
 
-/// The graph that a known condition chooses, inlined.
+/// Inlines the graph that a constant condition selects.
 fn cond(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let condition =
         n.number_at(0).map_err(|e| e.advised("export the model with the branch that is taken"))?.float() != 0.0;
@@ -20,7 +20,7 @@ fn cond(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.inline(if condition { then } else { otherwise }, &operands)
 }
 
-/// A graph under settings that concern training, inlined; it comes at place `at`, its operands behind it.
+/// Inlines a graph under settings that only affect training; it is argument `at`, followed by its operands.
 fn wrapped(n: &mut NodeCx<'_, '_>, at: usize) -> Result<Values, Refusal> {
     n.pass_over(at);
     let graph = n.graph_at(at)?;

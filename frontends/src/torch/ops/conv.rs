@@ -39,7 +39,7 @@ fn window(n: &mut NodeCx<'_, '_>) -> Result<Window, Refusal> {
     })
 }
 
-/// One number for each spatial axis: one for all, or as many.
+/// One number for each spatial axis, given as a single number or as a list.
 pub(super) fn per_axis(n: &mut NodeCx<'_, '_>, name: &str, spatial: usize, default: usize) -> Result<Extents, Refusal> {
     match extents(&n.optional_ints(name)?.unwrap_or_default())?.as_slice() {
         [] => Ok(Extents::from_elem(default, spatial)),
@@ -49,7 +49,7 @@ pub(super) fn per_axis(n: &mut NodeCx<'_, '_>, name: &str, spatial: usize, defau
     }
 }
 
-/// An operator on a batch of images; it takes one image, too.
+/// An operator on a batch of images, which also accepts a single image.
 pub(super) fn batched<F>(n: &mut NodeCx<'_, '_>, x: ValueId, spatial: usize, f: F) -> Result<Values, Refusal>
 where
     F: FnOnce(&mut NodeCx<'_, '_>, ValueId) -> Result<ValueId, Refusal>,
@@ -68,7 +68,7 @@ fn groups(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
     extent(groups)
 }
 
-/// The weight, and the bias where there is one.
+/// The weight, and the bias if given.
 fn parameters(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut parameters = Values::from_iter([n.tensor("weight")?]);
     parameters.extend(n.optional("bias")?);
@@ -86,7 +86,7 @@ fn conv(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refusal> {
         }
         Some("valid") => (Extents::from_elem(0, spatial), Extents::from_elem(0, spatial)),
         Some("same") => {
-            // What cannot be halved goes to the end.
+            // Odd padding has its extra element at the end.
             let kernel = n.dims(parameters[0]);
             let total = |i: usize| dilation[i] * kernel.get(2 + i).map_or(0, |k| k.saturating_sub(1));
             ((0..spatial).map(|i| total(i) / 2).collect(), (0..spatial).map(|i| total(i) - total(i) / 2).collect())
@@ -124,7 +124,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refu
     batched(n, x, spatial, |n, x| apply(n, x, &parameters, op))
 }
 
-/// What all convolutions are in the core operator set.
+/// The core operator for all convolutions.
 fn convolution(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let weight = n.tensor("weight")?;
     let spatial = n.rank(weight).saturating_sub(2);

@@ -234,7 +234,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-/// The element of a function that gives floats: integers become `F32`.
+/// The element type of a function with float results: integers become `F32`.
 fn real_elem(n: &NodeCx<'_, '_>, x: ValueId) -> Elem {
     let elem = &n.ty(x).elem;
     if elem.is_float() { elem.clone() } else { Elem::F32 }
@@ -251,7 +251,7 @@ fn unary(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
     one(n.unary(f, x)?)
 }
 
-/// Integers are round already.
+/// Rounding of integers is the identity.
 fn rounded(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
     let x = n.input()?;
     let decimals = n.int("decimals", 0)?;
@@ -273,14 +273,14 @@ fn binary(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
     one(arithmetic(n, f, a, b)?)
 }
 
-/// Of truth values, the product is their conjunction, the sum their disjunction.
+/// For booleans, the product is the conjunction, the sum the disjunction.
 fn arithmetic(n: &mut NodeCx<'_, '_>, f: BinaryFn, a: Operand, b: Operand) -> Result<ValueId, Refusal> {
     let elem = n.promoted(&[a, b]);
     let f = match (f, &elem) {
         (BinaryFn::Mul | BinaryFn::Min, Elem::Bool) => BinaryFn::And,
         (BinaryFn::Add | BinaryFn::Max, Elem::Bool) => BinaryFn::Or,
         (f, Elem::Bool) if !f.logical() && !matches!(f, BinaryFn::Equal | BinaryFn::NotEqual) => {
-            return Err(Refusal::Unsupported("arithmetic on truth values is not supported here".into()));
+            return Err(Refusal::Unsupported("arithmetic on booleans is not supported here".into()));
         }
         (f, _) => f,
     };
@@ -313,7 +313,7 @@ fn scaled_sum(
     arithmetic(n, f, a, b)
 }
 
-/// A function whose result is a float.
+/// A function with a float result.
 fn real(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
     let (a, b) = (n.operand("self")?, n.operand("other")?);
     one(on_floats(n, f, a, b)?)
@@ -357,7 +357,7 @@ fn truncated(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     n.binary(BinaryFn::Mul, floor, sign)
 }
 
-/// Of truth values, or of the bits of integers.
+/// Logical for booleans, bitwise for integers.
 fn logical(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
     let (a, b) = (n.operand("self")?, n.operand("other")?);
     one(arithmetic(n, f, a, b)?)
@@ -388,7 +388,7 @@ fn celu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(build::celu(n, x, alpha)?)
 }
 
-/// ln(1 + exp(beta * x)) / beta. Above the threshold PyTorch gives x itself, which differs by less than a rounding.
+/// ln(1 + exp(beta * x)) / beta. Above the threshold PyTorch returns x, which differs by less than a rounding error.
 fn softplus(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = real_input(n)?;
     let (beta, threshold) = (n.float("beta", 1.0)?, n.float("threshold", 20.0)?);
@@ -416,7 +416,7 @@ fn threshold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(Select {}, &[above, x, value])?)
 }
 
-/// 0 where |x| <= lambda, x elsewhere; `soft` brings x nearer to 0 by lambda.
+/// 0 where |x| <= lambda, x elsewhere; with `soft`, x is moved towards 0 by lambda.
 fn shrink(n: &mut NodeCx<'_, '_>, soft: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let lambda = n.float("lambd", 0.5)?;
@@ -430,7 +430,7 @@ fn shrink(n: &mut NodeCx<'_, '_>, soft: bool) -> Result<Values, Refusal> {
     one(n.add(Select {}, &[hit, x, zero])?)
 }
 
-/// The first half of an axis times the logistic function of the second.
+/// The first half of an axis times the sigmoid of the second.
 fn glu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axis = n.int("dim", -1)?;
@@ -445,14 +445,14 @@ fn glu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::Mul, a, gate)?)
 }
 
-/// The slope is one for all, or one for each channel.
+/// The slope is a single one, or one per channel.
 fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, slope) = (n.input()?, n.tensor("weight")?);
     let slope = if n.rank(slope) == 1 && n.rank(x) > 1 { n.along_channels(slope, x)? } else { slope };
     one(n.binary(BinaryFn::Prelu, x, slope)?)
 }
 
-/// The limits are numbers or tensors; either may be absent. All elements are the upper one where it is the smaller.
+/// The limits are numbers or tensors; either may be absent. If the limits are reversed, the result is the upper one.
 fn clamp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (lo, hi) = (n.optional_operand("min")?, n.optional_operand("max")?);
@@ -461,7 +461,7 @@ fn clamp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.cast(x, elem.clone())?;
     let limit = |v: Option<Operand>, absent: f32| match v {
         None => Some(absent),
-        // Exact in single precision.
+        // Exact in F32.
         Some(Operand::Number(v)) if elem.is_float() || v.float().abs() <= 16_777_216.0 => Some(v.float() as f32),
         Some(_) => None,
     };
@@ -480,7 +480,7 @@ fn clamp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(y)
 }
 
-/// Small whole exponents are products.
+/// Small integer exponents become products.
 fn pow(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (base, exponent) = (n.operand("self")?, n.operand("exponent")?);
     let elem = n.promoted(&[base, exponent]);
@@ -533,7 +533,7 @@ fn to(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.cast(x, elem)?)
 }
 
-/// What is put in the place of self.
+/// The source converted and broadcast to self.
 fn copy(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, src) = (n.input()?, n.tensor("src")?);
     one(n.like(src, x)?)

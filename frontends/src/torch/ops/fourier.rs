@@ -1,5 +1,5 @@
-//! Fourier transforms of real numbers, as products with constant matrices, and what is taken of the complex numbers that
-//! they give. Those are two values, of real and imaginary parts.
+//! Fourier transforms of real signals as products with constant matrices, and functions of their complex results, which
+//! are represented by two values: real and imaginary parts.
 
 use std::f64::consts::TAU;
 
@@ -12,10 +12,10 @@ use super::Row;
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
-/// An operator that gives complex numbers, and its meaning.
+/// An operator with complex results, and its import function.
 type ComplexRow = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Complex, Refusal>);
 
-/// Operators that give complex numbers.
+/// Operators with complex results.
 pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
     ("_fft_r2c", |n| {
         let x = n.input()?;
@@ -37,7 +37,7 @@ pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
     ("stft", stft),
 ];
 
-/// Operators that take complex numbers.
+/// Operators with complex operands.
 pub(super) const ROWS: &[Row] = &[
     ("abs", size),
     ("absolute", size),
@@ -59,7 +59,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-/// Operators that do with complex numbers what they do with real and imaginary parts.
+/// Operators that apply to real and imaginary parts separately.
 pub(super) const PARTWISE: &[&str] = &[
     "alias",
     "chunk",
@@ -91,9 +91,9 @@ pub(super) const PARTWISE: &[&str] = &[
 
 /// The frequencies of a transform.
 struct Basis {
-    /// Elements that are transformed.
+    /// Number of transformed elements.
     length: usize,
-    /// Only those up to half the length: the others mirror them.
+    /// Only the frequencies up to half the length: the others are redundant.
     onesided: bool,
     scale: f64,
 }
@@ -106,12 +106,12 @@ impl Basis {
     /// The factor of element `t` in frequency `f`: cosines first, then negative sines.
     fn factor(&self, f: usize, t: usize) -> f64 {
         let count = self.frequencies();
-        // The angle is reduced while it is a whole number.
+        // The angle is reduced as an integer, which is exact.
         let angle = TAU * (f % count * t % self.length) as f64 / self.length as f64;
         self.scale * if f < count { angle.cos() } else { -angle.sin() }
     }
 
-    /// Constants of the given extents, one for each pair that `at` gives for a place.
+    /// A constant of these extents whose elements are the factors of the pairs that `at` returns.
     fn tensor(
         &self,
         n: &mut NodeCx<'_, '_>,
@@ -134,7 +134,7 @@ fn scale(norm: Option<&str>, length: usize) -> Result<f64, Refusal> {
     }
 }
 
-/// Along one axis, which is cut or filled up with zeros to the length that is asked for.
+/// A transform along one axis, which is cropped or zero-padded to the requested length.
 fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal> {
     let x = n.input()?;
     let axis = n.int("dim", -1)?;
@@ -153,7 +153,7 @@ fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal
     transform(n, x, axis, &Basis { length, onesided, scale: scale(norm, length)? })
 }
 
-/// The product with the basis along an axis, whose elements may be fewer than the basis has.
+/// The product with the basis along an axis, which may have fewer elements than the basis.
 fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> Result<Complex, Refusal> {
     let given = n.dims(x)[axis];
     let columns = 2 * basis.frequencies();
@@ -180,7 +180,7 @@ fn half(n: &mut NodeCx<'_, '_>, y: ValueId, axis: usize, i: usize) -> Result<Val
     n.add(Slice { ranges: vec![Range { axis, start: i * len, len, step: 1 }] }, &[y])
 }
 
-/// The transforms of windows that move over a signal: a convolution.
+/// Transforms of sliding windows of a signal: a convolution.
 fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     let x = n.input()?;
     let length = n.required_int("n_fft")?;
@@ -237,7 +237,7 @@ pub(in super::super) fn side_by_side(n: &mut NodeCx<'_, '_>, parts: Complex) -> 
     n.add(Concat { axis }, &parts)
 }
 
-/// The size of a number: of a complex one, its distance from 0.
+/// The absolute value; for complex values the magnitude.
 fn size(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let Some([re, im]) = n.complex("self")? else {
         let x = n.input()?;

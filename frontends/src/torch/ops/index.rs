@@ -105,7 +105,7 @@ fn cumsum(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.add(CumSum { axis, exclusive: false, reverse: false }, &[x])?)
 }
 
-/// All elements along an axis, in order.
+/// All elements along an axis, sorted.
 fn sort(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axis = n.int("dim", -1)?;
@@ -114,18 +114,18 @@ fn sort(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.add_all(TopK { k: n.dims(x)[axis], axis, largest }, &[x])
 }
 
-/// The index tuples of advanced indexing: one tensor for each indexed axis, all broadcast to one shape.
+/// The index tensors of advanced indexing: one for each indexed axis, broadcast to a common shape.
 struct Indices {
     /// The indexed axes, ascending.
     axes: Extents,
-    /// One tensor of integers for each.
+    /// One integer tensor for each.
     tensors: Values,
-    /// What they broadcast to.
+    /// Their common shape.
     shape: Extents,
 }
 
 impl Indices {
-    /// Masks that are known become indices.
+    /// Constant masks become indices.
     fn read(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Indices, Refusal> {
         let mut axes = Extents::new();
         let mut tensors = Values::new();
@@ -138,7 +138,8 @@ impl Indices {
             if matches!(n.ty(v).elem, Elem::Bool | Elem::U8) {
                 let known = n.constant(v).ok_or_else(|| {
                     Refusal::Unsupported(
-                        "a mask that is not constant chooses: the shape of the result would depend on values".into(),
+                        "indexing with a mask that is not constant: the shape of the result would depend on values"
+                            .into(),
                     )
                 })?;
                 let (places, rank) = (non_zero(known), n.rank(v));
@@ -172,7 +173,7 @@ impl Indices {
         self.axes.windows(2).all(|w| w[0] + 1 == w[1])
     }
 
-    /// The order of axes with the indexed ones in front.
+    /// The permutation that moves the indexed axes to the front.
     fn in_front(&self, rank: usize) -> Extents {
         self.axes.iter().copied().chain((0..rank).filter(|a| !self.axes.contains(a))).collect()
     }
@@ -194,8 +195,7 @@ impl Indices {
     }
 }
 
-/// Advanced indexing: the axes of the indices take the place of the indexed axes, or come first where those do not lie
-/// side by side.
+/// Advanced indexing: the axes of the indices replace the indexed axes, or come first if those are not adjacent.
 fn index(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let indices = Indices::read(n, x)?;
@@ -215,12 +215,12 @@ fn index(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.transpose(y, &perm)?)
 }
 
-/// Self with the elements at indices replaced, or with what is added to them.
+/// Self with the elements at indices replaced or added to.
 fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, values) = (n.input()?, n.tensor("values")?);
     let f = if n.flag("accumulate", false)? { ScatterFn::Add } else { ScatterFn::Replace };
     let values = n.cast(values, n.ty(x).elem.clone())?;
-    // A mask and one value: what is chosen need not be known.
+    // A mask with a single value: the mask need not be constant.
     if let [Some(mask)] = n.optionals("indices")?.as_slice()
         && n.ty(*mask).elem == Elem::Bool
         && n.dims(values).iter().product::<usize>() == 1
@@ -237,7 +237,7 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let order = indices.in_front(n.rank(x));
     let dims = n.dims(x);
     let (first, count) = (indices.axes[0], indices.shape.len());
-    // The axes of the indices come first, or in place of those that they index.
+    // The axes of the indices come first, or replace those that they index.
     let before = if indices.side_by_side() { first } else { 0 };
     let others = order[indices.axes.len()..].iter().map(|&a| dims[a]);
     let mut wanted: Extents = others.collect();
@@ -253,8 +253,8 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.transpose(y, &back)?)
 }
 
-/// The places of an index tensor for single elements, and what goes there: the source, of which no more is read than
-/// there are indices, or a number.
+/// The destinations of an index tensor for single elements, and the updates: the source, cropped to the extents of the
+/// index, or a number.
 fn elements(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, Places, ValueId), Refusal> {
     let (x, axis, indices) = along(n)?;
     let dims = n.dims(indices);
@@ -274,7 +274,7 @@ fn elements(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, Places, ValueId), Refusa
     Ok((x, Places::elements(n, x, axis, indices)?, updates))
 }
 
-/// The places of a vector of indices along an axis, and what goes there.
+/// The destinations of a vector of indices along an axis, and the updates.
 fn slices(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, Places, ValueId), Refusal> {
     let (x, axis, indices) = along(n)?;
     let source = n.tensor("source")?;
@@ -292,7 +292,7 @@ fn scatter(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(places.update(n, f, x, updates)?)
 }
 
-/// One number at a vector of indices along an axis.
+/// Writes one number at a vector of indices along an axis.
 fn index_fill(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, axis, indices) = along(n)?;
     let value = n.optional_operand("value")?.unwrap_or(Operand::Number(Number::Int(0)));
@@ -316,7 +316,7 @@ fn index_add(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(places.update(n, ScatterFn::Add, x, source)?)
 }
 
-/// Updates reduced among each other and, with `include_self`, with what is there.
+/// Reduces updates of the same index with each other and, with `include_self`, with the element of self.
 fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, ValueId)) -> Result<Values, Refusal> {
     let reduce = n.text("reduce", "")?;
     let (f, neutral) = match reduce {
@@ -355,7 +355,7 @@ fn put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(super::put::put_range(n, part, x, src)?)
 }
 
-/// 1 where the index along the new last axis is the given one.
+/// 1 where the index along the new last axis equals the given one, 0 elsewhere.
 fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let classes = n.int("num_classes", -1)?;
@@ -370,7 +370,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.cast(hits, Elem::I64)?)
 }
 
-/// How many boundaries lie below (`right`: or at) each element.
+/// The number of boundaries less than (`right`: less than or equal to) each element.
 fn bucketize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, boundaries) = (n.input()?, n.tensor("boundaries")?);
     let f = if n.flag("right", false)? { BinaryFn::GreaterEqual } else { BinaryFn::Greater };

@@ -1,6 +1,5 @@
-//! The operator table: one row for each operator, all overloads and the in-place form together. Rows read arguments by
-//! their names in PyTorch's schemas; defaults are those of the schemas. The files are named like the graph's own
-//! operator families.
+//! The operator table: one row for each operator with all its overloads and its in-place form. Rows use the argument
+//! names and defaults of PyTorch's schemas. The files have the names of the graph's operator families.
 
 use std::sync::LazyLock;
 
@@ -31,18 +30,18 @@ mod resize;
 mod source;
 mod symbolic;
 
-/// Brings one node into the graph.
+/// Imports one node.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Import {
-    /// A node that gives tensors.
+    /// A node with tensor results.
     Tensors(fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>),
-    /// A node that gives complex numbers.
+    /// A node with complex results.
     Complex(fn(&mut NodeCx<'_, '_>) -> Result<Complex, Refusal>),
-    /// A node that gives a number.
+    /// A node whose result is a number.
     Number(fn(&mut NodeCx<'_, '_>) -> Result<Number, Refusal>),
 }
 
-/// An operator and its meaning.
+/// An operator and its import function.
 type Row = (&'static str, fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>);
 
 const FAMILIES: [&[Row]; 16] = [
@@ -88,7 +87,7 @@ fn first(node: &Node) -> Option<&str> {
     }
 }
 
-/// The first operand of a node that does with complex numbers what it does with real and imaginary parts.
+/// The first operand of a node that applies to real and imaginary parts separately.
 pub(super) fn partwise(node: &Node) -> Option<&str> {
     let aten = node.target.starts_with("torch.ops.aten.");
     first(node).filter(|_| aten && fourier::PARTWISE.contains(&node.operator()))
@@ -100,7 +99,7 @@ pub(super) fn writes(node: &Node) -> Option<&str> {
     if schema::in_place(name) { first(node) } else { None }
 }
 
-/// The name whose memory the results of a node may show.
+/// The name of which the results of a node may be views.
 pub(super) fn shows(node: &Node) -> Option<&str> {
     let view = node.target.starts_with("torch.ops.aten.") && VIEWS.contains(node.operator());
     if view { first(node) } else { writes(node) }
@@ -114,21 +113,21 @@ pub(super) fn find(node: &Node) -> Result<Import, Refusal> {
     TABLE.get(name).copied().ok_or_else(unknown)
 }
 
-/// What helps with operators of which nothing more is known.
+/// The general remedy for unsupported operators.
 const OTHERS: &str =
-    "write it with other operators (qcc ops pt2 lists those that are read), or export the model without it";
+    "write it with other operators (qcc ops pt2 lists the supported ones), or export the model without it";
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {
         "higher_order.while_loop" | "higher_order.scan" | "higher_order.map_impl" => {
             Some("export the model with the loop unrolled")
         }
-        "istft" | "_fft_c2r" | "_fft_c2c" => Some("only transforms of real numbers are known, along one axis"),
+        "istft" | "_fft_c2r" | "_fft_c2c" => Some("only transforms of real signals along one axis are supported"),
         "nms" | "torchvision.nms" => Some("export the model without post-processing"),
         "rand" | "randn" | "rand_like" | "randn_like" | "randint" | "bernoulli" | "multinomial" | "normal" => {
-            Some("a random result is never the same twice; export the model for inference")
+            Some("the result is random; export the model for inference")
         }
-        _ if name.starts_with("fft_") => Some("only transforms of real numbers are known, along one axis"),
+        _ if name.starts_with("fft_") => Some("only transforms of real signals along one axis are supported"),
         _ if name.contains('.') => Some("operators of other libraries have to be written in PyTorch's own"),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! Operators that move elements and change none.
+//! Operators that move elements without changing them.
 
 use qcc_ir::ops::{
     DepthToSpace, Extents, Gather, Pad, PadMode, Range, Reverse, Select, Slice, SpaceToDepth, Tile, broadcast,
@@ -80,7 +80,7 @@ pub(super) const ROWS: &[Row] = &[
     ("view_as", shaped_as),
 ];
 
-/// Operators whose results show the memory of their first operand, always or sometimes.
+/// Operators whose results are views of their first operand, always or sometimes.
 pub(super) const VIEWS: &[&str] = &[
     "_reshape_alias",
     "alias",
@@ -161,7 +161,7 @@ fn view(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     reshaped(n, "size")
 }
 
-/// The extents, -1 replaced by what is left of the elements.
+/// The extents, with -1 inferred from the number of elements.
 fn filled(n: &NodeCx<'_, '_>, asked: &[i64], elements: usize, x: ValueId) -> Result<Vec<usize>, Refusal> {
     let known: Vec<i64> = asked.iter().copied().filter(|&d| d != -1).collect();
     let known: usize = extents(&known)?.iter().try_fold(1usize, |all, &d| all.checked_mul(d)).unwrap_or(usize::MAX);
@@ -199,7 +199,7 @@ fn unflatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.reshape(x, &dims)?)
 }
 
-/// Only axes of extent 1 go.
+/// Only axes of extent 1 are removed.
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let dims = n.dims(x);
@@ -226,7 +226,7 @@ fn permute(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.transpose(x, &perm)?)
 }
 
-/// The order of axes that a node gives to `x`.
+/// The permutation that a node applies to `x`.
 pub(in super::super) fn permutation(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Extents, Refusal> {
     let rank = n.rank(x);
     let mut perm: Extents = (0..rank).collect();
@@ -260,7 +260,7 @@ pub(in super::super) fn permutation(n: &mut NodeCx<'_, '_>, x: ValueId) -> Resul
     Ok(perm)
 }
 
-/// -1 keeps an extent; new axes come in front.
+/// -1 keeps an extent; new axes are added in front.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let asked = n.ints("size")?;
@@ -278,7 +278,7 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.expand(x, &dims)?)
 }
 
-/// Fewer numbers than axes are for the last ones; more add axes in front.
+/// Fewer repeats than axes apply to the last axes; more repeats add axes in front.
 fn tile(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
     let mut repeats = n.extents(name)?;
@@ -293,7 +293,7 @@ fn tile(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Values, Refusal> {
     one(if repeats.iter().all(|&r| r == 1) { x } else { n.add(Tile { repeats: repeats.into() }, &[x])? })
 }
 
-/// Each element along an axis, the same number of times.
+/// Repeats each element along an axis by the same number of times.
 fn repeat_interleave(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let times = n.required_int("repeats")?;
@@ -317,7 +317,7 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     pad_in(n, mode)
 }
 
-/// Pads are given for the last axis first; negative ones cut off.
+/// Pads are given for the last axis first; negative ones crop.
 fn pad_in(n: &mut NodeCx<'_, '_>, mode: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
     let name = if n.has("pad") { "pad" } else { "padding" };
@@ -371,7 +371,7 @@ fn pixels(n: &mut NodeCx<'_, '_>, shuffle: bool) -> Result<Values, Refusal> {
     one(n.reshape(y, &dims)?)
 }
 
-/// The graph's operator puts the block outside the channels; here it lies inside.
+/// The graph's operator has the block outside the channels; here it is inside.
 fn unshuffled(n: &mut NodeCx<'_, '_>, x: ValueId, block: usize) -> Result<ValueId, Refusal> {
     let y = n.add(SpaceToDepth { block }, &[x])?;
     let dims = n.dims(y);
@@ -397,7 +397,7 @@ fn channel_shuffle(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.reshape(y, &dims)?)
 }
 
-/// Zero below (`upper`) or above a diagonal of each matrix.
+/// Each matrix with the elements below (`upper`) or above a diagonal set to zero.
 fn triangular(n: &mut NodeCx<'_, '_>, upper: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let diagonal = n.int("diagonal", 0)?;
@@ -410,14 +410,14 @@ fn triangular(n: &mut NodeCx<'_, '_>, upper: bool) -> Result<Values, Refusal> {
     one(n.add(Select {}, &[kept, x, zero])?)
 }
 
-/// Elements by their places in the memory of self, which PyTorch laid out as the file declares.
+/// Selects elements by their memory positions in self, whose layout in PyTorch the file declares.
 fn as_strided(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let unknown = || Refusal::Unsupported("as_strided of what PyTorch laid out in an unknown way".into());
+    let unknown = || Refusal::Unsupported("as_strided of an operand with an unknown memory layout".into());
     let laid_out = n.declared_view("self").ok_or_else(unknown)?;
     let offset = n.optional_int("storage_offset")?.unwrap_or(laid_out.offset);
     let asked = View { sizes: n.ints("size")?, strides: n.ints("stride")?, offset };
-    // The places of all elements before and after.
+    // The memory positions of all elements before and after.
     n.room(&extents(&asked.sizes)?, size_of::<i64>())?;
     n.room(&n.dims(x), size_of::<i64>())?;
     let (held, wanted) = (laid_out.places()?, asked.places()?);

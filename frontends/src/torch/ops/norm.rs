@@ -1,4 +1,4 @@
-//! Normalisations.
+//! Normalizations.
 
 use qcc_ir::ops::{BinaryFn, Extents, ReduceFn, Softmax, UnaryFn};
 use qcc_ir::{Elem, ValueId};
@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     ("log_softmax", |n| softmax(n, true)),
     ("native_batch_norm", batch_norm),
     ("native_group_norm", |n| {
-        // The extents, which the operand has too.
+        // The extents, which follow from the operand.
         for name in ["N", "C", "HxW"] {
             n.required_int(name)?;
         }
@@ -51,13 +51,13 @@ fn softmax(n: &mut NodeCx<'_, '_>, log: bool) -> Result<Values, Refusal> {
     one(n.add(Softmax { axis, log }, &[x])?)
 }
 
-/// A vector of `count` equal numbers, with the element of `x`.
+/// A constant vector of `count` equal numbers, with the element type of `x`.
 fn vector(n: &mut NodeCx<'_, '_>, x: ValueId, count: usize, value: f64) -> Result<ValueId, Refusal> {
     let value = n.scalar(value, x)?;
     n.expand(value, &[count])
 }
 
-/// The parameters that are given; scale 1, bias 0.
+/// The optional parameters; the defaults are scale 1, bias 0.
 fn scale_and_bias(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<(ValueId, ValueId)>, Refusal> {
     let channels = n.dims(x).get(1).copied().unwrap_or(0);
     Ok(match (n.optional("weight")?, n.optional("bias")?) {
@@ -122,14 +122,14 @@ fn instance_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let x = n.input()?;
     let affine = scale_and_bias(n, x)?;
-    // Concern training alone.
+    // Used only in training.
     n.optional("running_mean")?;
     n.optional("running_var")?;
     let epsilon = n.float("eps", 1e-5)? as f32;
     one(norm::instance_norm(n, x, affine, epsilon)?)
 }
 
-/// The first normalised axis: `normalized_shape` is the end of the operand's.
+/// The first normalized axis: `normalized_shape` is the end of the operand's shape.
 fn first_axis(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<usize, Refusal> {
     let shape = n.extents("normalized_shape")?;
     let axis = n.rank(x).checked_sub(shape.len()).filter(|&axis| n.dims(x)[axis..] == shape && !shape.is_empty());
@@ -154,13 +154,13 @@ fn rms_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axis = first_axis(n, x)?;
     let scale = n.optional("weight")?;
-    // Without one it is the distance of 1 to the next number.
+    // The default is the machine epsilon of the element type.
     let least = if n.ty(x).elem == Elem::F16 { half::f16::EPSILON.into() } else { f64::from(f32::EPSILON) };
     let epsilon = n.float("eps", least)?;
     one(norm::rms_norm(n, x, axis, scale, epsilon)?)
 }
 
-/// The product of the operands over that of their norms, which are at least eps.
+/// The product of the operands divided by that of their norms, which are at least eps.
 fn cosine_similarity(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (a, b) = (n.tensor("x1")?, n.tensor("x2")?);
     let axis = n.int("dim", 1)?;

@@ -1,4 +1,4 @@
-//! Parts of tensors, and tensors put together from parts.
+//! Splitting and concatenation.
 
 use qcc_ir::ops::{BinaryFn, Concat, Extents, Gather, Range, Slice};
 use qcc_ir::{Elem, ValueId};
@@ -35,10 +35,10 @@ pub(super) const ROWS: &[Row] = &[
     ("vstack", |n| cat_along(n, 0)),
 ];
 
-/// A node may split a tensor into this many.
+/// Maximum number of parts of a split.
 const MOST_PARTS: usize = 1 << 16;
 
-/// The parts that a node takes of `x`, one for each result.
+/// The parts of `x` that a node selects, one for each result.
 pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<Range>, Refusal> {
     let axis = n.int("dim", 0)?;
     let axis = n.axis(axis, x)?;
@@ -73,7 +73,7 @@ pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<
             lengths
         }
         "tensor_split" => {
-            // The first parts are larger by one where the axis does not divide.
+            // The first parts are larger by one if the axis is not divisible.
             let sections = n.required_int("sections")?;
             let sections = extent(sections)?.clamp(1, MOST_PARTS);
             (0..sections).map(|i| size / sections + usize::from(i < size % sections)).collect()
@@ -99,7 +99,7 @@ pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<
     Ok(starts.zip(&lengths).map(|(start, &len)| Range { axis, start, len, step: 1 }).collect())
 }
 
-/// Parts of one length; the last may be shorter.
+/// Parts of equal length; the last may be shorter.
 fn side_by_side(size: usize, length: usize) -> Result<Vec<usize>, Refusal> {
     let length = length.max(1);
     let count = size.div_ceil(length).max(1);
@@ -128,7 +128,7 @@ fn ranges(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     Ok(values)
 }
 
-/// An empty vector takes no part, whatever the rank of the others.
+/// Empty vectors are ignored, whatever the rank of the others.
 fn cat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("dim", 0)?;
     cat_along(n, axis)
@@ -160,7 +160,7 @@ fn cat_along(n: &mut NodeCx<'_, '_>, axis: i64) -> Result<Values, Refusal> {
     }
 }
 
-/// Each element less the one before it, so many times over; truth values: whether the two differ.
+/// The n-th difference of adjacent elements; for booleans whether they differ.
 fn diff(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (times, axis) = (n.int("n", 1)?, n.int("dim", -1)?);
@@ -198,7 +198,7 @@ fn stack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// Elements that leave an axis at its end come in again at its front.
+/// Elements that are shifted beyond the end of an axis reappear at its front.
 fn roll(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (shifts, axes) = (n.ints("shifts")?, n.optional_ints("dims")?.unwrap_or_default());
@@ -227,7 +227,7 @@ fn roll(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.reshape(y, &n.dims(x))?)
 }
 
-/// Windows along an axis, their elements along a new last axis.
+/// Sliding windows along an axis, with their elements along a new last axis.
 fn unfold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (axis, size, step) = (n.required_int("dimension")?, n.required_int("size")?, n.required_int("step")?);

@@ -30,12 +30,12 @@ pub(super) const ROWS: &[Row] = &[
     ("max_pool3d_with_indices", |n| max(n, 3)),
 ];
 
-/// Windows of different sizes that become operators of their own, at most.
+/// Maximum number of windows of different sizes, which become separate operators.
 const MOST_PARTS: usize = 1024;
 
 fn window(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<(Window, bool), Refusal> {
     let kernel = per_axis(n, "kernel_size", spatial, 0)?;
-    // Without a stride, windows lie side by side.
+    // The default stride is the window size.
     let stride = per_axis(n, "stride", spatial, 0)?;
     let stride = if stride.iter().all(|&s| s == 0) { kernel.clone() } else { stride };
     let padding = per_axis(n, "padding", spatial, 0)?;
@@ -70,7 +70,7 @@ fn average(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refusal> {
     })
 }
 
-/// Windows that cover the image: result `i` of an axis is over `floor(i * in / out)..ceil((i + 1) * in / out)`.
+/// Windows that cover the image: result `i` of an axis covers `floor(i * in / out)..ceil((i + 1) * in / out)`.
 fn adaptive(n: &mut NodeCx<'_, '_>, spatial: usize, f: PoolFn) -> Result<Values, Refusal> {
     let x = n.tensor("self")?;
     let asked = n.ints("output_size")?;
@@ -115,7 +115,7 @@ fn span(i: usize, extent: usize, size: usize) -> (usize, usize) {
     (i * extent / size, ((i + 1) * extent).div_ceil(size))
 }
 
-/// A product with the matrix of the windows' weights.
+/// A product with the matrix of window weights.
 fn means_along(
     n: &mut NodeCx<'_, '_>,
     x: ValueId,

@@ -1,4 +1,4 @@
-//! Writes through what shows a part of a tensor: the tensor with that part replaced.
+//! Writes through views: the base tensor with the viewed part replaced.
 
 use qcc_ir::ops::{Concat, Gather, Range, Slice};
 use qcc_ir::{Shape, Tensor, ValueId};
@@ -9,7 +9,7 @@ use super::{movement, parts};
 use crate::build::Build;
 use crate::refusal::Refusal;
 
-/// `whole` with the part that the node shows of it, `old`, replaced by `new`.
+/// `whole` with the part that the node's view covers, `old`, replaced by `new`.
 pub(in super::super) fn put(
     n: &mut NodeCx<'_, '_>,
     index: usize,
@@ -42,14 +42,14 @@ pub(in super::super) fn put(
             put_range(n, part, whole, new)
         }
         other => Err(Refusal::Unsupported(format!(
-            "writing in place through {other} ({}) is not supported; use the operator that is not in place",
+            "writing in place through {other} ({}) is not supported; use the out-of-place operator",
             n.ty(old)
         ))),
     }
 }
 
-/// What comes before the range, the new part, and what comes after it; where the range has steps, each place takes its
-/// element from one of the two.
+/// Concatenates the part before the range, the new part, and the part after it; for a range with steps, each element is
+/// selected from the old or the new tensor.
 pub(super) fn put_range(n: &mut NodeCx<'_, '_>, part: Range, whole: ValueId, new: ValueId) -> Result<ValueId, Refusal> {
     let mut dims = n.dims(whole);
     let extent = dims[part.axis];

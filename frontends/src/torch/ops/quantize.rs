@@ -1,5 +1,4 @@
-//! Quantized values: what PyTorch's own quantizer (pt2e) writes around operators, and what stands for both at once in
-//! training.
+//! Quantized values: the nodes of PyTorch's quantizer (pt2e), and fake quantization of quantization-aware training.
 
 use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, Quantize};
 use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, Tensor, ValueId};
@@ -18,7 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     ("quantized_decomposed.quantize_per_tensor", quantize),
 ];
 
-/// A grid, and the integers of it that are used.
+/// Quantization parameters, and the range of integers that is used.
 struct Scheme {
     qparams: QuantParams,
     least: i32,
@@ -26,7 +25,7 @@ struct Scheme {
 }
 
 impl Scheme {
-    /// The scheme of integers that lie in `storage`, or in the narrowest that holds them.
+    /// Reads the scheme of integers with storage type `storage`, or the narrowest one that contains their range.
     fn read(n: &mut NodeCx<'_, '_>, storage: Option<StorageType>) -> Result<Scheme, Refusal> {
         let (least, most) = (n.required_int("quant_min")?, n.required_int("quant_max")?);
         let within =
@@ -41,14 +40,14 @@ impl Scheme {
         Ok(Scheme { qparams, least: least as i32, most: most as i32 })
     }
 
-    /// The ends that lie within those of the grid, as real numbers.
+    /// The limits of the used range that are narrower than those of the storage type.
     fn limits(&self) -> Option<[Option<i32>; 2]> {
         let (lo, hi) = self.qparams.storage.range();
         let narrower = [(self.least > lo).then_some(self.least), (self.most < hi).then_some(self.most)];
         narrower.iter().any(Option::is_some).then_some(narrower)
     }
 
-    /// `x` limited to the integers that are used, where the grid has more.
+    /// `x` clamped to the used range, if the storage type has more.
     fn limited(&self, n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
         let Some([least, most]) = self.limits() else { return Ok(x) };
         let end = |q: i32, scale: f32| (q - self.qparams.zero_point()) as f32 * scale;
@@ -70,7 +69,7 @@ impl Scheme {
     }
 }
 
-/// The grid that scale and zero point span.
+/// The quantization parameters of scale and zero point.
 fn qparams(n: &mut NodeCx<'_, '_>, storage: StorageType) -> Result<QuantParams, Refusal> {
     let x = n.input()?;
     let several = if n.has("scales") { Some("scales") } else { n.has("axis").then_some("scale") };
@@ -98,7 +97,7 @@ fn qparams(n: &mut NodeCx<'_, '_>, storage: StorageType) -> Result<QuantParams, 
     Ok(qparams)
 }
 
-/// A number, or the one element of a constant.
+/// A number, or the single element of a constant.
 fn known(n: &mut NodeCx<'_, '_>, name: &str) -> Result<f64, Refusal> {
     match n.operand(name)? {
         Operand::Number(number) => Ok(number.float()),
@@ -109,7 +108,7 @@ fn known(n: &mut NodeCx<'_, '_>, name: &str) -> Result<f64, Refusal> {
     }
 }
 
-/// The store that an argument names.
+/// The storage type of an argument.
 fn named_store(n: &mut NodeCx<'_, '_>) -> Result<StorageType, Refusal> {
     match n.dtype("dtype")? {
         Some(Elem::I8) => Ok(StorageType::I8),
@@ -138,7 +137,7 @@ fn quantize_with(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme) -> Result<
     n.add_typed(Quantize {}, &[x], ty)
 }
 
-/// Numbers on a grid, as real ones.
+/// Quantize followed by Dequantize.
 fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let scheme = Scheme::read(n, None)?;
     let x = n.input()?;
@@ -148,7 +147,7 @@ fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.cast(y, elem)?)
 }
 
-/// Integers that the file holds lie on the grid that the node names.
+/// Stored integers of the file get the quantization parameters of the node.
 fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let storage = named_store(n)?;
     let qparams = Scheme::read(n, Some(storage))?.qparams;
@@ -157,7 +156,9 @@ fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = match n.ty(x).elem.qparams() {
         Some(found) if *found == qparams => x,
         Some(_) => {
-            return Err(Refusal::Unsupported("integers are read on another grid than they were written on".into()));
+            return Err(Refusal::Unsupported(
+                "integers are dequantized with other parameters than they were quantized with".into(),
+            ));
         }
         None => {
             let ty = n.ty(x).with_elem(Elem::Quantized(qparams));

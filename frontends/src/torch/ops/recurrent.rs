@@ -43,7 +43,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-/// PyTorch's places of the graph's gates.
+/// PyTorch's indices of the graph's gates.
 fn order(cell: Cell) -> &'static [usize] {
     match cell {
         // input, forget, candidate, output
@@ -54,7 +54,7 @@ fn order(cell: Cell) -> &'static [usize] {
     }
 }
 
-/// Layers over each other, each in one direction or both. First states are `[layers * directions, N, H]`.
+/// Stacked layers, each in one or both directions. Initial states are `[layers * directions, N, H]`.
 fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, first: &[ValueId]) -> Result<Values, Refusal> {
     let (x, parameters) = (n.tensor("input")?, n.tensors("params")?);
     let (biases, both) = (n.flag("has_biases", true)?, n.flag("bidirectional", false)?);
@@ -102,7 +102,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, first: &[ValueId]) -> Result<Value
     Ok(results)
 }
 
-/// One step of a layer, from states `[N, H]` to the next.
+/// One time step of a layer, from states `[N, H]` to the next.
 fn step(n: &mut NodeCx<'_, '_>, cell: Cell, states: &[ValueId]) -> Result<Values, Refusal> {
     let x = n.tensor("input")?;
     let mut parameters = Values::from_iter([n.tensor("w_ih")?, n.tensor("w_hh")?]);
@@ -130,7 +130,7 @@ fn joined(n: &mut NodeCx<'_, '_>, parts: &[ValueId], axis: usize) -> Result<Valu
     }
 }
 
-/// The first state of one layer in one direction, `[N, H]`.
+/// The initial state of one layer in one direction, `[N, H]`.
 fn state(n: &mut NodeCx<'_, '_>, states: ValueId, i: usize) -> Result<ValueId, Refusal> {
     let dims = n.dims(states);
     let hidden = dims.last().copied().unwrap_or(0);
@@ -139,7 +139,7 @@ fn state(n: &mut NodeCx<'_, '_>, states: ValueId, i: usize) -> Result<ValueId, R
     n.reshape(one, &[batch, hidden])
 }
 
-/// Weight, recurrent weight and bias as the graph orders them.
+/// Weight, recurrent weight and bias with the gates in the graph's order.
 fn in_order(n: &mut NodeCx<'_, '_>, cell: Cell, parameters: &[ValueId]) -> Result<[ValueId; 3], Refusal> {
     let hidden = n.dims(parameters[1]).last().copied().unwrap_or(0);
     let rows = cell.gates() * hidden;
@@ -164,7 +164,7 @@ fn in_order(n: &mut NodeCx<'_, '_>, cell: Cell, parameters: &[ValueId]) -> Resul
         return Ok([weight, recurrent, n.add_constant(zeros)]);
     };
     let bias = if matches!(cell, Cell::Gru { reset_after: true }) {
-        // The biases of the candidate stay apart.
+        // The biases of the candidate stay separate.
         let (outer, inner) = (of_gates(&[1, 0]), of_gates(&[2]));
         let sum = n.binary(BinaryFn::Add, input, state)?;
         let sum = place(n, sum, &outer)?;

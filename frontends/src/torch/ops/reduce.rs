@@ -42,7 +42,7 @@ pub(super) const ROWS: &[Row] = &[
     ("var_mean", |n| spread(n, false, true)),
 ];
 
-/// Sums and products of integers are 64 bits wide.
+/// Sums and products of integers have 64 bits.
 fn plain(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {
     let x = n.input()?;
     let elem = match n.dtype("dtype")? {
@@ -63,7 +63,7 @@ fn limits(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {
     one(n.reduce(of_elem(n, f, x), x, &axes, keep)?)
 }
 
-/// Of false and true, the larger is their disjunction.
+/// The maximum of booleans is their disjunction.
 fn of_elem(n: &NodeCx<'_, '_>, f: ReduceFn, x: ValueId) -> ReduceFn {
     match (f, &n.ty(x).elem) {
         (ReduceFn::Max, Elem::Bool) => ReduceFn::Any,
@@ -100,7 +100,7 @@ fn extreme(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> {
     Ok(Values::from_iter([values, indices]))
 }
 
-/// Without an axis: the place among all elements.
+/// Without an axis: the index among all elements.
 fn arg(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let keep = n.flag("keepdim", false)?;
@@ -114,7 +114,8 @@ fn arg(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> {
     one(n.add(ArgReduce { axis, largest, keep }, &[x])?)
 }
 
-/// The sum of squares of the distances from the mean over count - correction; the root of that for a deviation.
+/// The sum of squared deviations from the mean divided by (count - correction); its square root for the standard
+/// deviation.
 fn spread(n: &mut NodeCx<'_, '_>, root: bool, with_mean: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axes = n.axes("dim", x)?;

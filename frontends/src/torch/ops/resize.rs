@@ -31,14 +31,13 @@ pub(super) const ROWS: &[Row] = &[
     ("upsample_trilinear3d", |n| smooth(n, ResizeMode::Linear, false)),
 ];
 
-/// The extents and scales of all axes: extents are given, or follow from scales. Coordinates use the scale where one is
-/// given.
+/// The extents and scales of all axes: extents are given, or follow from scales. Coordinates use a given scale.
 fn sizes(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(Vec<usize>, Vec<f32>), Refusal> {
     let mut size = n.dims(x).to_vec();
     let spatial = size.len().saturating_sub(2);
     let asked = n.optional_ints("output_size")?;
     let mut factors = n.optional_floats("scale_factors")?;
-    // One axis each in the older form.
+    // The older overload has one argument for each axis.
     let names: &[&str] = match spatial {
         1 => &["scales"],
         2 => &["scales_h", "scales_w"],
@@ -70,7 +69,7 @@ fn sizes(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(Vec<usize>, Vec<f32>), R
     Ok((size, scale))
 }
 
-/// Positions are rounded down; `exact` takes the middle of a pixel first.
+/// Positions are rounded down; with `exact` they start at pixel centres.
 fn nearest(n: &mut NodeCx<'_, '_>, exact: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (size, scale) = sizes(n, x)?;
@@ -108,7 +107,7 @@ fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         _ => return Err(Refusal::Argument { name: "padding_mode".into(), problem: "is no known mode" }),
     };
     let align_corners = n.flag("align_corners", false)?;
-    // What lies half way between two elements PyTorch reflects before it is rounded, which then gives another one.
+    // PyTorch reflects positions halfway between two elements before rounding, which selects another element.
     if mode == SampleMode::Nearest && outside == Outside::Reflect && !align_corners {
         return Err(Refusal::Unsupported(
             "the nearest element of an image reflected at its outer ends is not supported; use align_corners=True or \

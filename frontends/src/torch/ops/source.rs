@@ -1,4 +1,4 @@
-//! Operators that make values from nothing, or from types alone.
+//! Operators without operands, or that only use the types of their operands.
 
 use qcc_ir::ops::{Expand, Extents};
 use qcc_ir::{Elem, Shape};
@@ -47,7 +47,7 @@ fn fill_value(n: &mut NodeCx<'_, '_>) -> Result<Number, Refusal> {
     n.number("fill_value")?.ok_or_else(|| n.missing("fill_value"))
 }
 
-/// Numbers without a fraction, of the element that is asked for.
+/// Constant integers of the requested element type.
 fn filled(n: &mut NodeCx<'_, '_>, value: f64) -> Result<Values, Refusal> {
     if !n.has("self") && !n.has("dtype") {
         return full(n, Number::Float(value));
@@ -55,7 +55,7 @@ fn filled(n: &mut NodeCx<'_, '_>, value: f64) -> Result<Values, Refusal> {
     full(n, Number::Int(value as i64))
 }
 
-/// The element is that asked for, that of `self`, or that of the number.
+/// The element type is the requested one, that of `self`, or that of the number.
 fn full(n: &mut NodeCx<'_, '_>, value: Number) -> Result<Values, Refusal> {
     let dims = n.extents("size")?;
     let elem = match (n.dtype("dtype")?, n.optional("self")?) {
@@ -85,7 +85,7 @@ fn spread(n: &mut NodeCx<'_, '_>, value: Number, elem: &Elem, dims: &[usize]) ->
     one(if dims.is_empty() { value } else { n.add(Expand { shape: Shape::known(dims) }, &[value])? })
 }
 
-/// start, start + step, .. up to but not at the end; floats where one of the three is.
+/// start, start + step, .. excluding the end; floats if one of the three is a float.
 fn arange(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let start = n.number("start")?.unwrap_or(Number::Int(0));
     let end = n.number("end")?.ok_or_else(|| n.missing("end"))?;
@@ -110,7 +110,7 @@ fn sequence(
     one(values.ok_or_else(|| Refusal::Unsupported(format!("the sequence leaves {elem}")))?)
 }
 
-/// Counted from both ends, as PyTorch does.
+/// Computed from both ends, as PyTorch does.
 fn linspace(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (start, end) = (n.float("start", 0.0)?, n.float("end", 0.0)?);
     let steps = n.required_int("steps")?;
@@ -135,7 +135,7 @@ fn eye(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(eye.ok_or_else(|| Refusal::Unsupported(format!("{elem} has no 0 and 1")))?)
 }
 
-/// Each vector along its own axis of a grid of all.
+/// Each vector broadcast along its own axis of the mesh.
 fn meshgrid(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let vectors = n.tensors("tensors")?;
     let indexing = n.text("indexing", "ij")?;

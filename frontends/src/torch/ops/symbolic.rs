@@ -1,4 +1,4 @@
-//! Numbers that the program computes: extents are known at import, and so is what follows from them.
+//! Numbers that the program computes from extents, which are known at import.
 
 use qcc_ir::ValueId;
 
@@ -67,7 +67,7 @@ fn floor_div(a: i64, b: i64) -> Option<i64> {
     Some(if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient })
 }
 
-/// Integers where both operands are and their function is one.
+/// An integer if both operands are integers and the function has an integer form.
 fn combined(
     n: &mut NodeCx<'_, '_>,
     ints: fn(i64, i64) -> Option<i64>,
@@ -96,5 +96,5 @@ fn compared(n: &mut NodeCx<'_, '_>, f: fn(f64, f64) -> bool) -> Result<Number, R
 fn whole(n: &mut NodeCx<'_, '_>, f: fn(f64) -> f64) -> Result<Number, Refusal> {
     let x = n.number_at(0)?;
     let whole = Number::Float(f(x.float())).int();
-    whole.map(Number::Int).ok_or_else(|| Refusal::Invalid(format!("{} is no integer", x.float())))
+    whole.map(Number::Int).ok_or_else(|| Refusal::Invalid(format!("{} is not an integer", x.float())))
 }
