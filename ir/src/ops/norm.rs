@@ -7,13 +7,13 @@ use super::{LayoutRule, Operator, QuantRule, Types, axis_of, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::TensorType;
 
-/// exp(x) over its sum along an axis, or the logarithm of that.
+/// exp(x) divided by its sum along an axis, or the logarithm of that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Softmax {
     /// The axis that sums to 1.
     pub axis: usize,
-    /// Give the logarithm.
+    /// Compute the logarithm.
     pub log: bool,
 }
 

@@ -129,10 +129,10 @@ fn errors_name_the_place_and_what_was_expected() {
         ("", "1:1: expected `graph`, found the end"),
         ("graph g {\n  %x: f33[1] = input", "2:7: expected a type, found `f33`"),
         ("graph g {\n  %x: f32[1] = inputs", "2:16: expected an operator, found `inputs`"),
-        ("graph g {\n  output y = %x }", "2:14: no value of that name stands above"),
+        ("graph g {\n  output y = %x }", "2:14: no value of that name is defined above"),
         ("graph g {\n  %c: i8[1] = const [300] }", "2:22: expected an i8, found `300`"),
         ("graph g {\n  %c: i4<1.0:0>[1] = const [9] }", "2:30: expected -8 to 7"),
-        ("graph g {\n  %c: i4[1] = const [3] }", "2:7: i4 is for grids only"),
+        ("graph g {\n  %c: i4[1] = const [3] }", "2:7: i4 is for quantized types only"),
         (
             "graph g {\n  %c: i4<axis 0 by 2: 1.0>[3] = const [3,3,3] }",
             "2:7: 1 scales for [3], which asks for 2 in blocks of 2 along axis 0",
