@@ -78,7 +78,7 @@ mod tests {
     use crate::onnx::{NodeProto, OperatorSetIdProto};
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_files_are_read_back() {
         let tensor = |name: &str, raw: Option<Vec<u8>>| TensorProto {
             name: Some(name.into()),
             dims: vec![3],

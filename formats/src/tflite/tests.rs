@@ -66,7 +66,7 @@ fn bytes(model: &Model) -> Bytes {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_files_are_read_back() {
     let model = sample();
     assert_eq!(Model::read(&bytes(&model)), Ok(model));
 }
@@ -118,7 +118,7 @@ fn damaged_files_never_panic() {
 }
 
 #[test]
-fn tables_that_share_each_other_endlessly_are_refused() {
+fn files_that_share_tables_too_often_are_refused() {
     const MANY: u32 = 10_000;
     // A table with one reference, in `slot`, to the vector that follows it, all of whose elements point to the object
     // after the vector.

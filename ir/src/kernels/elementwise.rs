@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_in_double_precision_are_those_of_single_precision() {
+    fn double_and_single_precision_functions_agree() {
         let x = Tensor::from_vec(Shape::known(&[5]), vec![-20.0f32, -1.5, 0.0, 0.7, 9.0]);
         for f in
             [UnaryFn::Exp, UnaryFn::Sigmoid, UnaryFn::Silu, UnaryFn::Tanh, UnaryFn::Gelu { tanh: true }, UnaryFn::Mish]
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_one_number() {
+    fn unary_functions() {
         use UnaryFn::*;
         let table: &[(UnaryFn, &[(f32, f64)])] = &[
             (Abs, &[(-2.5, 2.5)]),
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_two_numbers() {
+    fn binary_functions() {
         use BinaryFn::*;
         let table: &[(BinaryFn, f32, f32, f32, Option<i64>)] = &[
             (Div, -7.0, 2.0, -3.5, Some(-3)),

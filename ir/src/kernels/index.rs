@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_of_one_place_add_up() {
+    fn updates_of_one_element_are_added() {
         let (x, u, i) = ([1., 2., 3.], [5., 7., -1.], i64s(&[3, 1], &[0, -3, 1]));
         for (f, expected) in [
             (ScatterFn::Replace, [7., -1., 3.]),

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn truth() {
+    fn booleans() {
         let x = Tensor::from_bools(Shape::known(&[2, 2]), [true, false, true, true]);
         assert_eq!(reduced(ReduceFn::All, &[1], &x).1, [0., 1.]);
         assert_eq!(reduced(ReduceFn::Any, &[1], &x).1, [1., 1.]);

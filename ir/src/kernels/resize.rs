@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn cubic_keeps_lines() {
+    fn cubic_interpolation_reproduces_lines() {
         // Away from the edge a cubic with a = -0.5 reproduces a line.
         let line: Vec<f32> = (0..8).map(|v| v as f32).collect();
         let out = resized(&line, 16, ResizeMode::Cubic { a: -0.5 }, Coordinates::HalfPixel);

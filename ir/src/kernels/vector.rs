@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agrees_with_a_table() {
+    fn erf_agrees_with_published_values() {
         // Abramowitz and Stegun, table 7.1.
         let table = [
             (0.02, 0.022_564_574_69),

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_joined() {
+    fn adjacent_axes_are_merged() {
         let walk = Walk::broadcast(&[2, 3, 4, 5], [&[2, 3, 4, 5], &[1, 3, 1, 1]]);
         assert_eq!(walk.axes.as_slice(), &[(2, [60, 0]), (3, [20, 1]), (20, [1, 0])]);
         let walk = Walk::broadcast(&[2, 3, 4], [&[2, 3, 4], &[]]);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_give_what_runs_give() {
+    fn blocked_copies_equal_copies_of_runs() {
         let (n, h, w) = (3, 37, 50);
         let x: Vec<i32> = (0..(n * h * w) as i32).collect();
         let walk = Walk::new([0], [(w, [1]), (n, [(h * w) as isize]), (h, [w as isize])]);

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn reshape_carries_what_lies_together() {
+    fn reshape_keeps_contiguous_axes() {
         type Case<'a> = (&'a [usize], &'a [usize], &'a [usize], Option<&'a [usize]>);
         let cases: [Case<'_>; 9] = [
             // Merged spatial axes of a channels-last image.
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_stay_with_their_axis() {
+    fn scales_follow_their_axis() {
         let qparams = QuantParams::per_axis(crate::types::StorageType::I8, 1, vec![1.0, 2.0, 3.0]);
         let x = TensorType::new(crate::types::Elem::Quantized(qparams), Shape::known(&[2, 3, 4]));
         let axis = |op: Op, result: &[usize]| match op.carried_qparams(&x, &Shape::known(result))?.map {

@@ -194,7 +194,7 @@ macro_rules! define_op {
 }
 for_each_op!(define_op);
 
-/// The operand types when their number lies in `min..=max`.
+/// Checks that the number of operands is in `min..=max`.
 pub(crate) fn arity(op: &'static str, operands: &[&TensorType], min: usize, max: usize) -> Result<(), TypeError> {
     if (min..=max).contains(&operands.len()) {
         return Ok(());

@@ -340,7 +340,7 @@ fn image(operands: &[&TensorType]) -> Result<(Dim, [usize; 3]), TypeError> {
 pub struct DepthToSpace {
     /// Block size b.
     pub block: usize,
-    /// The block lies inside the channel (ONNX mode CRD, PyTorch pixel_shuffle).
+    /// The block is inside the channel (ONNX mode CRD, PyTorch pixel_shuffle).
     pub channel_first: bool,
 }
 

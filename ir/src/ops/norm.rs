@@ -68,7 +68,7 @@ mod tests {
     use crate::types::Elem;
 
     #[test]
-    fn factors_and_biases_are_of_the_element_of_what_is_normalised() {
+    fn scale_and_bias_have_the_element_type_of_the_operand() {
         let (x, f) = (TensorType::f32(&[2, 3]), TensorType::f32(&[3]));
         let integers = f.with_elem(Elem::I64);
         let norm = LayerNorm { axis: 1, epsilon: 1e-5 };

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damaged_files_are_refused() {
         let mut g = Graph::new("large");
         let numbers = (0..4096).map(|i| i as f32 * 0.37).collect();
         let c = g.add_const(Tensor::from_vec(Shape::known(&[4096]), numbers), crate::graph::Origin::none());

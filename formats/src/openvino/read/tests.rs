@@ -32,7 +32,7 @@ fn text() -> String {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_files_are_read_back() {
     let (written, read) = (net(), Network::read(text().as_bytes()).unwrap());
     assert_eq!((&read.name, &read.info), (&written.name, &written.info));
     for (written, read) in written.layers.iter().zip(&read.layers) {
@@ -49,7 +49,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn layers_stand_in_any_order() {
+fn layers_may_be_in_any_order() {
     let text = text();
     let (start, end) = (text.find("<layer id=\"0\"").unwrap(), text.find("<layer id=\"2\"").unwrap());
     let close = text.find("</layers>").unwrap();
