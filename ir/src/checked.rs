@@ -1,4 +1,4 @@
-//! Graphs that a target can hold as they are: what backends write.
+//! Graphs that have been verified for a target: the input of backends.
 
 use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId};
@@ -6,8 +6,8 @@ use crate::ops::{Conv, LayoutRule, Op};
 use crate::target::Target;
 use crate::types::{Dim, Layout};
 
-/// A graph whose types hold, whose operators the target has, and whose values lie as its kernels take them. Only
-/// [`Checked::new`] makes one, so whoever has one need not ask again.
+/// A graph whose types are valid, for whose nodes the target has kernels, and whose values have the layouts that these
+/// take. Only [`Checked::new`] makes one, so that code that receives one need not check again.
 #[derive(Clone, Copy, Debug)]
 pub struct Checked<'g> {
     graph: &'g Graph,
@@ -15,14 +15,14 @@ pub struct Checked<'g> {
 }
 
 impl<'g> Checked<'g> {
-    /// Checks a graph for a target: one that passes have lowered and laid out for it.
+    /// Verifies a graph for a target. The graph must have been lowered and laid out for it.
     ///
     /// # Errors
-    /// One for each node that the target does not have as it is, all together.
+    /// One diagnostic for each node that the target cannot express.
     pub fn new(graph: &'g Graph, target: &'g Target) -> Result<Self, Vec<Diagnostic>> {
         if let Err(e) = graph.verify() {
             let error = Diagnostic::error("ill-typed-graph", format!("the graph is not well typed: {e}"));
-            return Err(vec![error.with_help("a pass left it so: Graph::verify says behind which")]);
+            return Err(vec![error.with_help("a pass made it so: run Graph::verify after each pass to find which")]);
         }
         let checked = Checked { graph, target };
         let wrong: Vec<Diagnostic> = graph.order().into_iter().filter_map(|n| checked.wrong(n)).collect();
@@ -34,12 +34,12 @@ impl<'g> Checked<'g> {
         self.graph
     }
 
-    /// The target that it was checked for.
+    /// The target that it was verified for.
     pub fn target(&self) -> &'g Target {
         self.target
     }
 
-    /// What the user is told of a node that the target has no words for: the target, the node, and why.
+    /// The error for a node that the target cannot express: the target, the node, and the reason.
     pub fn refusal(&self, node: NodeId, why: &str) -> Diagnostic {
         let message = format!("{} cannot express {}: {why}", self.target.name, self.graph.op(node).kind().name());
         Diagnostic::error("unsupported-op", message)
@@ -57,13 +57,13 @@ impl<'g> Checked<'g> {
             return Some(self.refusal(node, &why));
         }
         let why = self.laid_out(node).err()?;
-        let message = format!("{} takes {} otherwise: {why}", self.target.name, op.kind().name());
+        let message = format!("{} takes {} in another layout: {why}", self.target.name, op.kind().name());
         let error = Diagnostic::error("layout", message).at(self.graph.origin(node));
         Some(error.with_help("lay the graph out for the target before it is written"))
     }
 
-    /// Fails where a value of the node lies otherwise than the target's kernels take it. What the rules of operators ask
-    /// of each other's layouts, the types say already.
+    /// Fails where a value of the node does not have the layout that the target's kernels take. Relations between the
+    /// layouts of a node's operands and results (`LayoutRule`) are checked by `Graph::verify`.
     fn laid_out(&self, node: NodeId) -> Result<(), String> {
         let (g, op) = (self.graph, self.graph.op(node));
         let (operands, results) = (g.operand_types(node), g.result_types(node));
@@ -92,12 +92,12 @@ impl<'g> Checked<'g> {
 }
 
 impl Target {
-    /// True where all values lie in the order of their axes.
+    /// True where all values are row-major.
     pub fn is_row_major(&self) -> bool {
         (self.image_layout)(4).is_row_major()
     }
 
-    /// True where the results of a node may have that layout, as far as its operator and the target's kernels say.
+    /// True where the operator and the target's kernels allow that layout for the results of a node.
     pub fn admits(&self, g: &Graph, node: NodeId, layout: &Layout) -> bool {
         let innermost = |axis: usize| layout.order().last() == Some(axis);
         match g.op(node).layout() {
@@ -112,7 +112,7 @@ impl Target {
     }
 }
 
-/// True for a convolution that treats each position alike: the order of the positions does not matter.
+/// True for a 1x1 convolution with stride 1 and no padding: it is independent of the order of the spatial axes.
 pub fn is_pointwise(g: &Graph, node: NodeId) -> bool {
     let Op::Conv(Conv { stride, before, after, .. }) = g.op(node) else { return false };
     let weight = &g.ty(g.operand(node, 1)).shape;

@@ -1,4 +1,4 @@
-//! What a user is told. Diagnostics are data; only the command line renders them.
+//! Diagnostics: messages for users. They are data; only the command line renders them.
 //!
 //! ```
 //! use qcc_ir::Origin;
@@ -12,9 +12,9 @@ use std::fmt;
 
 use crate::graph::Origin;
 
-/// Text that may hold names from a file, for one line of a terminal or a text file: line breaks and other characters that
-/// move the cursor, give orders to a terminal, cannot be seen, or change the direction of what stands around them are
-/// spelled out.
+/// Escapes text that may contain names from a file, for one line of a terminal or a text file: control characters
+/// (including line breaks and terminal escape sequences), invisible characters and those that change the text
+/// direction.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_order) {
         return Cow::Borrowed(text);
@@ -23,7 +23,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(spelled).collect())
 }
 
-/// True for characters that [`printable`] spells out.
+/// True for characters that [`printable`] escapes.
 pub fn is_order(c: char) -> bool {
     let formats = matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
@@ -32,14 +32,14 @@ pub fn is_order(c: char) -> bool {
     c.is_control() || formats
 }
 
-/// How bad it is.
+/// The severity of a diagnostic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The run fails.
     Error,
-    /// The run goes on; the result may not be what was wanted.
+    /// The run continues; the result may not be what the user expects.
     Warning,
-    /// Good to know.
+    /// Information.
     Note,
 }
 
@@ -56,13 +56,13 @@ impl fmt::Display for Severity {
 /// One message: what is wrong, where, and what to do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// A short stable word for the kind of message, such as `unsupported-op`.
     pub code: &'static str,
     /// What is wrong, in one line.
     pub message: String,
-    /// The source node it concerns.
+    /// The source node that it is about.
     pub origin: Origin,
     /// Details.
     pub notes: Vec<String>,
@@ -104,13 +104,13 @@ impl Diagnostic {
         Diagnostic { origin: origin.clone(), ..self }
     }
 
-    /// The same message with a detail more.
+    /// The same message with another detail.
     pub fn with_note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
     }
 
-    /// The same message with what to do.
+    /// The same message with advice.
     pub fn with_help(self, help: impl Into<String>) -> Self {
         Diagnostic { help: Some(help.into()), ..self }
     }
@@ -143,12 +143,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_to_terminals_are_spelled_out() {
+    fn control_characters_are_escaped() {
         for (text, want) in [
             ("/conv/Conv_1: é 日本 🙂 \\ \"", "/conv/Conv_1: é 日本 🙂 \\ \""),
             ("a\nerror[fake]: b\r", "a\\nerror[fake]: b\\r"),
             ("\u{1b}[2J\u{1b}]0;t\u{7}\0\u{7f}", "\\u{1b}[2J\\u{1b}]0;t\\u{7}\\u{0}\\u{7f}"),
-            // One character that starts a sequence by itself.
+            // A C1 control character that starts a sequence.
             ("\u{9b}2J", "\\u{9b}2J"),
             ("\u{202e}gpj.\u{2066}\u{200f}\u{feff}", "\\u{202e}gpj.\\u{2066}\\u{200f}\\u{feff}"),
             ("\u{2028}\u{85}", "\\u{2028}\\u{85}"),

@@ -1,4 +1,4 @@
-//! What can be wrong with a graph or an evaluation.
+//! Errors of graphs and of evaluation.
 //!
 //! ```
 //! use qcc_ir::error::TypeError;
@@ -13,7 +13,7 @@
 pub use crate::types::QuantError;
 use crate::types::{Shape, TensorType};
 
-/// Why a node cannot have the types asked for.
+/// Why a node cannot have the requested types.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum TypeError {
     /// Too few or too many operands.
@@ -28,7 +28,7 @@ pub enum TypeError {
         /// Operands given.
         found: usize,
     },
-    /// An operand has a type the operator does not take.
+    /// An operand has a type that the operator does not take.
     #[error("operand {operand} is {found}; expected {expected}")]
     Operand {
         /// Position of the operand.
@@ -38,14 +38,14 @@ pub enum TypeError {
         /// What the operator takes.
         expected: String,
     },
-    /// An operand has an element the operator does not take.
+    /// An operand has an element type that the operator does not take.
     #[error("operand {operand} is {found}; expected {expected}")]
     Element {
         /// Position of the operand.
         operand: usize,
         /// Its type.
         found: Box<TensorType>,
-        /// The elements that the operator takes.
+        /// The element types that the operator takes.
         expected: &'static str,
     },
     /// Two shapes do not broadcast.
@@ -56,7 +56,7 @@ pub enum TypeError {
         /// The other.
         b: Box<Shape>,
     },
-    /// An extent must be a number here.
+    /// An extent that must be known is open.
     #[error("operand {operand} is {ty}; its extents must be numbers here")]
     Symbolic {
         /// Position of the operand.
@@ -67,7 +67,7 @@ pub enum TypeError {
     /// An attribute does not fit the operands.
     #[error("{0}")]
     Attribute(String),
-    /// A type that cannot have its grid.
+    /// A type has invalid quantization parameters.
     #[error(transparent)]
     QuantParams(#[from] QuantError),
     /// A result type that the operator does not give.
@@ -75,20 +75,20 @@ pub enum TypeError {
     Result {
         /// Position of the result.
         result: usize,
-        /// The type asked for.
+        /// The requested type.
         found: Box<TensorType>,
         /// What the operator gives.
         expected: String,
     },
 }
 
-/// Constants that would be computed come to too much.
+/// Computed constants would take too much memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("computed constants would come to {bytes} bytes; {most} are the most for this model")]
 pub struct TooLarge {
-    /// Bytes of all computed constants together.
+    /// Bytes of all computed constants.
     pub bytes: u64,
-    /// What they may come to.
+    /// The limit.
     pub most: u64,
 }
 
@@ -98,10 +98,10 @@ pub enum EvalError {
     /// The operands' types do not fit the operator.
     #[error(transparent)]
     Type(#[from] TypeError),
-    /// A value that only exists at run time is asked for.
+    /// A value is needed that is only known at run time.
     #[error("{0} has no value before run time")]
     Unknown(&'static str),
-    /// An index lies outside its axis.
+    /// An index is out of range.
     #[error("index {index} lies outside an axis of extent {extent}")]
     Index {
         /// The index.
@@ -109,12 +109,12 @@ pub enum EvalError {
         /// Extent of the axis.
         extent: usize,
     },
-    /// The operator has no evaluation for this element.
+    /// The operator cannot be evaluated for this element type.
     #[error("{op} cannot be evaluated on {elem}")]
     Elem {
         /// Operator.
         op: &'static str,
-        /// Element.
+        /// Element type.
         elem: String,
     },
     /// An input does not have the type that the graph declares.
@@ -127,7 +127,7 @@ pub enum EvalError {
         /// Type given.
         found: Box<TensorType>,
     },
-    /// A kernel refused operands that inference had let through: a fault of qcc's own.
+    /// A kernel refused operands that type inference accepted: a bug in qcc.
     #[error("internal error: {0}")]
     Kernel(String),
     /// Division of integers by zero.

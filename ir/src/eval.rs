@@ -1,4 +1,4 @@
-//! Running a graph.
+//! Evaluation of graphs.
 //!
 //! ```
 //! use qcc_ir::eval::Executor;
@@ -21,25 +21,25 @@ use crate::types::{Dim, Elem, Layout, Shape, Tensor, TensorType};
 
 pub use crate::kernels::index::within as indices_within;
 
-/// A graph made ready to run: the order of its nodes and when each value is read last. It can be shared by threads.
+/// A plan for running a graph: the order of its nodes and the lifetime of each value. It can be shared by threads.
 #[derive(Debug)]
 pub struct Executor<'g> {
     graph: &'g Graph,
     steps: Vec<Step>,
-    /// Slot of each graph input, where anything reads it.
+    /// Slot of each graph input that has a user.
     inputs: Vec<Option<usize>>,
     outputs: Vec<Source>,
     slots: usize,
-    /// Bytes of constants that were made for their readers.
+    /// Bytes of constants that were converted for their users.
     prepared: u64,
 }
 
-/// The memory that a run takes where it takes most.
+/// Peak memory of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peak {
-    /// Bytes of values, and of the copies that are made to compute with them.
+    /// Bytes of values, and of the converted copies that kernels compute with.
     pub bytes: u64,
-    /// The node that takes most; none where the inputs do.
+    /// The node at the peak; `None` where the peak is at the start.
     pub node: Option<NodeId>,
 }
 
@@ -47,7 +47,7 @@ pub struct Peak {
 #[derive(Clone, Debug)]
 enum Source {
     Slot(usize),
-    /// A constant, row-major; as real numbers, where its reader computes with those.
+    /// A constant, row-major; dequantized where its user computes in floating point.
     Known(Tensor),
 }
 
@@ -56,9 +56,9 @@ enum Source {
 struct Step {
     node: NodeId,
     operands: Vec<Source>,
-    /// Slots of the results; `None` where nothing reads one.
+    /// Slots of the results; `None` for a result without users.
     results: SmallVec<[Option<usize>; 1]>,
-    /// Slots that nothing reads after this step.
+    /// Slots that are not read after this step.
     free: Vec<usize>,
 }
 
@@ -78,7 +78,8 @@ impl<'g> Executor<'g> {
         Self::observing(graph, &[])
     }
 
-    /// Plans a run that also computes the values of `also`, on which no output need depend, so that they are observed.
+    /// Plans a run that also computes the values in `also`, so that they are observed even if no output depends on
+    /// them.
     pub fn observing(graph: &'g Graph, also: &[ValueId]) -> Self {
         keep_freed_memory();
         let order: Vec<NodeId> = graph
@@ -134,8 +135,8 @@ impl<'g> Executor<'g> {
         }
     }
 
-    /// What a run takes of memory, or `None` where an extent is open. Kernels take little besides: blocks of a fixed
-    /// size, or a row.
+    /// Peak memory of a run, or `None` where an extent is open. Scratch memory of kernels is not included: it is a
+    /// block of a fixed size, or a row.
     pub fn peak(&self) -> Option<Peak> {
         let mut sizes = vec![0; self.slots];
         let mut live = self.prepared;
@@ -172,11 +173,11 @@ impl<'g> Executor<'g> {
         self.graph
     }
 
-    /// Runs once. `inputs` are in the order of the graph's inputs. `observe` sees each value that is no constant as it
-    /// is produced; a value is freed after its last reader. Gives the outputs in the graph's order.
+    /// Runs once. `inputs` are in the order of the graph's inputs. `observe` is called with each value that is not a
+    /// constant when it is produced; a value is freed after its last use. Returns the outputs in the graph's order.
     ///
     /// # Errors
-    /// Where an input is not of its type, or a node cannot be evaluated, with the node.
+    /// Where an input does not have its declared type, or a node cannot be evaluated. Names the node.
     pub fn run(&self, inputs: &[Tensor], observe: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<Tensor>, RunError> {
         check_inputs(self.graph, inputs)?;
         let mut values: Vec<Option<Tensor>> = vec![None; self.slots];
@@ -208,16 +209,16 @@ impl<'g> Executor<'g> {
     }
 }
 
-/// Bytes of prepared constants that do not lie where those of the graph do.
+/// Bytes of prepared constants that do not share memory with those of the graph.
 fn made_anew(graph: &Graph, prepared: &FxHashMap<(ValueId, bool), Tensor>) -> u64 {
     let own = |v: ValueId, t: &Tensor| graph.constant(v).is_some_and(|c| c.data().as_ptr() == t.data().as_ptr());
     let made = prepared.iter().filter(|((v, _), t)| !own(*v, t));
-    // A sum is the same in any order.
+    // The order of a hash map does not matter for a sum.
     made.map(|(_, t)| t.data().len() as u64).sum()
 }
 
-/// Bytes of the copies that are made to evaluate a node: of numbers that are no `F32`, of ranks to find the largest by,
-/// of operands in another order of bytes.
+/// Bytes of the copies that are made to evaluate a node: of elements converted from other types than `F32`, of sort
+/// keys, of operands converted to row-major.
 fn copies(graph: &Graph, node: NodeId) -> Option<u64> {
     const WIDEST: u64 = size_of::<i64>() as u64;
     let elements = |t: &TensorType| t.shape.elements().map(|n| n as u64);
@@ -234,9 +235,9 @@ fn copies(graph: &Graph, node: NodeId) -> Option<u64> {
     Some(bytes)
 }
 
-/// Lets glibc keep freed activations for the next node in place of returning them to the system and faulting them in
+/// Makes glibc keep freed activations for the next node instead of returning them to the system and faulting them in
 /// again: freeing one block of nearly 32 MiB raises its thresholds to their maximum (mallopt(3), `M_MMAP_THRESHOLD`).
-/// The block is never touched, so it costs nothing; where there is no room for it, freed memory is returned as it was.
+/// The block is never touched, so it costs nothing. If it cannot be allocated, the thresholds stay as they are.
 fn keep_freed_memory() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -259,14 +260,14 @@ fn describe(graph: &Graph, node: NodeId) -> String {
     format!("{} ({})", graph.op(node).kind().name(), graph.origin(node))
 }
 
-/// True where a constant operand on a grid is used as the real numbers it stands for: the weight of a contraction that
-/// gives real numbers.
+/// True where the node dequantizes a quantized constant operand: the weight of a contraction with a float activation or
+/// a float result.
 fn computes_with_reals(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> bool {
     let real = |t: &TensorType| t.elem.qparams().is_none();
     matches!(op.quant_rule(), QuantRule::Contraction { .. }) && (real(operands[0]) || real(&results[0]))
 }
 
-/// A constant as its reader takes it. What cannot be prepared stays as it is and is refused where it is read.
+/// A constant as its user needs it. A constant that cannot be converted is left as it is; its user then fails.
 fn ready(value: &Tensor, real: bool) -> Tensor {
     let value = if real { value.to_real() } else { value.clone() };
     relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value)
@@ -294,7 +295,7 @@ fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<(), RunError> {
     Ok(())
 }
 
-/// True where a value of type `found` may stand where `declared` is asked for: symbols take any extent.
+/// True where a value of type `found` fits the type `declared`: an open extent matches any extent.
 fn fits(found: &TensorType, declared: &TensorType) -> bool {
     let extent = |(f, d): (&Dim, &Dim)| matches!(d, Dim::Sym(_)) || f == d;
     found.elem == declared.elem
@@ -302,11 +303,11 @@ fn fits(found: &TensorType, declared: &TensorType) -> bool {
         && found.shape.dims().iter().zip(declared.shape.dims()).all(extent)
 }
 
-/// Evaluates one operator: operands in any layout and on any grid, results of the given types (whose symbols take the
-/// extents that come out).
+/// Evaluates one operator: operands in any layout, float or quantized; results of the given types, whose open extents
+/// become those of the results.
 ///
 /// # Errors
-/// Where the operator has no result for these numbers, or one too large.
+/// Where the operator has no result for these operands, or one that is too large.
 pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let values = match op {
         Op::Relayout(_) => Tensors::from_elem(operands[0].clone(), 1),
@@ -326,7 +327,7 @@ pub fn evaluate_node(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> R
     placed.collect()
 }
 
-/// Evaluates on row-major operands, on their grids where the operator can.
+/// Evaluates on row-major operands, in integer arithmetic where the operator has it for quantized operands.
 fn compute(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let elems = || operands.iter().map(|t| &t.ty().elem).chain(results.iter().map(|r| &r.elem));
     if elems().any(|e| e.qparams().is_some()) {
@@ -342,17 +343,17 @@ fn compute(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tens
     on_reals(op, operands, results)
 }
 
-/// Evaluates on stored integers; results get their grids back.
+/// Evaluates on stored integers; results get the quantization parameters of their types.
 fn on_integers(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let stored: SmallVec<[Tensor; 4]> = operands.iter().map(|t| with_elem(t, stored(&t.ty().elem))).collect();
     let operands_on: SmallVec<[&Tensor; 4]> = stored.iter().collect();
     let values = match (op, operands[0].ty().elem.qparams()) {
-        // The constant is a real number: it goes onto the grid as well.
+        // The padding value is a float: it is quantized as well.
         (Op::Pad(pad), Some(qparams)) => {
             let mut pad = pad.clone();
             if let PadMode::Constant(value) = pad.mode {
-                let is_quantized = Tensor::scalar(value).quantized(qparams).integers().unwrap_or_default();
-                pad.mode = PadMode::Constant(is_quantized.first().map_or(0.0, |&q| q as f32));
+                let quantized = Tensor::scalar(value).quantized(qparams).integers().unwrap_or_default();
+                pad.mode = PadMode::Constant(quantized.first().map_or(0.0, |&q| q as f32));
             }
             Op::from(pad).eval(&operands_on)?
         }
@@ -361,17 +362,17 @@ fn on_integers(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<
     Ok(values.iter().zip(results).map(|(v, ty)| with_elem(v, ty.elem.clone())).collect())
 }
 
-/// The plain element with the same bytes.
+/// The plain element type with the same bytes.
 fn stored(elem: &Elem) -> Elem {
     elem.qparams().map_or_else(|| elem.clone(), |g| g.storage.elem())
 }
 
-/// The same bytes read as another element of the same size.
+/// The same bytes with another element type of the same size.
 fn with_elem(value: &Tensor, elem: Elem) -> Tensor {
     value.retype(value.ty().with_elem(elem)).unwrap_or_else(|| value.clone())
 }
 
-/// Evaluates on the real numbers that the operands stand for; results are rounded to their element.
+/// Evaluates on dequantized operands in `F32`; results are quantized or rounded to their element type.
 fn on_reals(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let real = |t: &&Tensor| match t.ty().elem.real() {
         Elem::F32 | Elem::F16 => t.to_real(),
@@ -390,7 +391,7 @@ fn on_reals(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Ten
     Ok(rounded.collect())
 }
 
-/// The same value with its bytes in another order.
+/// The same value in another layout.
 ///
 /// # Errors
 /// Where the layout has another rank.
@@ -400,7 +401,7 @@ pub fn relayout(value: &Tensor, layout: &Layout) -> Result<Tensor, EvalError> {
     let moved = if ty.layout.same_bytes(layout, &ty.shape) {
         value.retype(target)
     } else {
-        // In the order of its bytes the value is row-major, and the move is a transposition.
+        // With its axes in physical order the value is row-major, and the conversion is a transposition.
         let physical: Shape = ty.layout.physical(&ty.shape);
         let rows = value.retype(TensorType::new(stored(&ty.elem), physical));
         let perm = layout.order().map(|axis| ty.layout.position(axis)).collect();
@@ -425,17 +426,17 @@ mod tests {
     #[test]
     fn the_peak_is_where_most_values_are_alive() {
         assert_eq!(peak("output y = %x"), (1, None));
-        // One value and what is made of it.
+        // One operand and its result.
         assert_eq!(peak("%a = unary(f:Sin) %x %b = unary(f:Sin) %a output y = %b"), (2, Some("unary")));
-        // What is read again stays.
+        // A value that is used again is kept.
         let kept = "%a = unary(f:Sin) %x %b = unary(f:Cos) %a %c = binary(f:Add) %b, %x output y = %c";
         assert_eq!(peak(kept), (3, Some("unary")));
         let wide = "%a = concat(axis:0) %x, %x, %x %b = reduce(f:Sum,axes:[0],keep:true) %a output y = %b";
         assert_eq!(peak(wide), (4, Some("concat")));
-        // Outputs stay to the end.
+        // Outputs are kept to the end.
         let outputs = "%a = unary(f:Sin) %x %b = unary(f:Sin) %a %c = unary(f:Sin) %b output a = %a output c = %c";
         assert_eq!(peak(outputs), (3, Some("unary")));
-        // Indices and ranks are as wide as they get.
+        // Indices and sort keys take 8 bytes for each element.
         assert_eq!(peak("%a = arg_reduce(axis:0,largest:true,keep:true) %x output y = %a"), (3, Some("arg_reduce")));
         let qparams = "%a: i8<0.1:0>[256] = quantize %x %b: f32[256] = dequantize %a output y = %b";
         assert!(peak(qparams).0 >= 2 && peak(qparams).0 <= 4, "{:?}", peak(qparams));

@@ -1,9 +1,9 @@
 //! The typed graph of qcc: what a model means.
 //!
-//! A [`Graph`] is made of nodes, each with one [`ops::Op`], and of values with complete [`TensorType`]s: how elements
-//! are read (quantization grids included), logical shape, physical layout. Operators are defined once, in [`ops`]:
-//! attributes, inference, meaning, layout rule and grid rule. [`eval::Executor`] runs any graph; its results are the
-//! definition that passes and backends are held to.
+//! A [`Graph`] consists of nodes, each with one [`ops::Op`], and of values with complete [`TensorType`]s: element type
+//! (including quantization parameters), logical shape, memory layout. Operators are defined once, in [`ops`]:
+//! attributes, type inference, evaluation, layout rule and quantization rule. [`eval::Executor`] runs any graph; its
+//! results are the reference for passes and backends.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

@@ -1,8 +1,8 @@
-//! Names as the text form spells them.
+//! Names in the text form.
 
 use std::fmt;
 
-/// A name as the text form spells it: plain where it is a word that starts with no digit, else in quotes.
+/// A name in the text form: plain where it is a word that does not start with a digit, else in quotes.
 pub(crate) struct Name<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Name<'_> {
@@ -12,7 +12,7 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// True for the digits of numbers.
+/// True for ASCII digits.
 pub(crate) fn is_digit(c: char) -> bool {
     c.is_ascii_digit()
 }

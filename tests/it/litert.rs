@@ -36,7 +36,7 @@ fn graphs_that_are_not_laid_out_are_not_written() {
     );
     let mut g = LITERT.lowered(parse(&text, &Weights::new()).unwrap()).unwrap();
     let [error] = Checked::new(&g, Format::Tflite.target()).unwrap_err().try_into().unwrap();
-    assert_eq!(error.message, "tflite takes conv otherwise: f32[1,3,3,3] is not @0231");
+    assert_eq!(error.message, "tflite takes conv in another layout: f32[1,3,3,3] is not @0231");
     assert_eq!((error.code, error.origin.path()), ("layout", "features.0"));
     assert_eq!(error.help.as_deref(), Some("lay the graph out for the target before it is written"));
     assert!(LITERT.written(&mut g).is_ok());

@@ -93,23 +93,29 @@ fn graphs_that_are_not_laid_out_are_refused() {
         wrong(&format!("%x: f32[1,2,4,4]{x} = input %w: f32[3,2,2,2]{w} = input %y: f32[1,3,2,2]{y} = {call}"))
     };
     assert_eq!(conv(" @0231", " @0231", " @0231"), "nothing");
-    assert_eq!(conv("", " @0231", ""), "c: tflite takes conv otherwise: f32[1,3,2,2] is not @0231");
-    assert_eq!(conv(" @0231", "", " @0231"), "c: tflite takes conv otherwise: operand 1, f32[3,2,2,2], is not @0231");
+    assert_eq!(conv("", " @0231", ""), "c: tflite takes conv in another layout: f32[1,3,2,2] is not @0231");
+    assert_eq!(
+        conv(" @0231", "", " @0231"),
+        "c: tflite takes conv in another layout: operand 1, f32[3,2,2,2], is not @0231"
+    );
     let pool = "pool(f:Max,window:[2,2],stride:[2,2],before:[0,0],after:[0,0],dilation:[1,1]) %x from p (MaxPool)";
     let pool = format!("%x: f32[1,2,4,4] = input %y = {pool}");
-    assert_eq!(wrong(&pool), "p: tflite takes pool otherwise: f32[1,2,2,2] is not @0231");
+    assert_eq!(wrong(&pool), "p: tflite takes pool in another layout: f32[1,2,2,2] is not @0231");
     let softmax = |layout: &str| {
         wrong(&format!("%x: f32[2,3]{layout} = input %y: f32[2,3]{layout} = softmax(axis:0,log:false) %x from s (S)"))
     };
     assert_eq!(softmax(" @10"), "nothing");
-    assert_eq!(softmax(""), "s: tflite takes softmax otherwise: axis 0 of f32[2,3] is not innermost");
+    assert_eq!(softmax(""), "s: tflite takes softmax in another layout: axis 0 of f32[2,3] is not innermost");
     // A pointwise filter does not depend on the order of spatial axes.
     let pointwise = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w from c (Conv)";
     let pointwise =
         format!("%x: f32[1,2,4,4] @0321 = input %w: f32[3,2,1,1] @0231 = input %y: f32[1,3,4,4] @0321 = {pointwise}");
     assert_eq!(wrong(&pointwise), "nothing");
     let narrow = "%w: i4<0.5:0>[2] = const [1,2] %y: f32[2] = dequantize %w from d (D)";
-    assert_eq!(wrong(narrow), "d: tflite cannot express dequantize: no kernel takes weights in 4 bits or in blocks");
+    assert_eq!(
+        wrong(narrow),
+        "d: tflite cannot express dequantize: no kernel takes 4-bit weights or weights quantized per block"
+    );
 }
 
 #[test]
@@ -226,7 +232,7 @@ fn graphs_that_no_kernel_takes_are_refused() {
     assert_eq!(dense("0.1:1", "0.5:3"), cannot("fc", why));
     let why = "matmul: no kernel takes a weight with scales along axis 1";
     assert_eq!(dense("axis 1: 0.1,0.2,0.3,0.4", "0.5:3"), cannot("fc", why));
-    let far = "no kernel brings its operands to a scale that is so much smaller";
+    let far = "no kernel rescales its operands to a result scale that is so much smaller";
     assert_eq!(dense("0.1:0", "0.0001:3"), cannot("fc", &format!("matmul: {far}")));
     let alone = |scales: &str| {
         wrong(&format!(
@@ -241,7 +247,7 @@ fn graphs_that_no_kernel_takes_are_refused() {
     );
     let sums = "%x: i8<0.5:3>[2,4] = input %w: i8<0.1:0>[3,4] = const [1,2,3,4,5,6,7,8,9,10,11,12]
                 %y: f32[2,3] = matmul(transpose_b:true) %x, %w from fc (Gemm)";
-    assert_eq!(wrong(sums), cannot("fc", "matmul: kernels on quantized numbers give quantized ones"));
+    assert_eq!(wrong(sums), cannot("fc", "matmul: kernels with quantized operands give quantized results"));
     let depthwise = "%x: f32[1,2,4,4] @0231 = input %w: i8<0.1:0>[2,1,1,1] @1230 = const [1,2]
                      %y: f32[1,2,4,4] @0231 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:2) %x, %w from dw (Conv)";
     assert_eq!(wrong(depthwise), cannot("dw", "conv: no kernel takes its weight quantized"));

@@ -1,8 +1,8 @@
 //! ONNX messages (`onnx.proto`, IR version 14), declared by hand.
 //!
-//! Fields that qcc does not read are left out: decoding skips them. What changes the meaning of a model when left out
-//! (sparse initializers, training) is declared so that a reader can refuse it. `raw_data` is [`Bytes`]:
-//! decoded from `Bytes`, it stays a slice of them.
+//! Fields that qcc does not read are not declared: decoding skips them. Fields that change the meaning of a model
+//! (sparse initializers, training) are declared so that a reader can refuse them. `raw_data` is [`Bytes`]: decoded from
+//! `Bytes`, it stays a slice of them.
 //!
 //! ```
 //! use prost::Message;

@@ -1,4 +1,4 @@
-//! Writing a model: the bytes of its initializers go out from where they lie.
+//! Writing of a model. The bytes of its initializers are streamed, not copied.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::{GraphProto, ModelProto, TensorProto};
 
-/// Field numbers of the messages that are written in pieces.
+/// Field numbers of the messages that are written in parts.
 const GRAPH: u8 = 7;
 const INITIALIZER: u8 = 5;
 const RAW_DATA: u8 = 9;
@@ -36,9 +36,9 @@ impl ModelProto {
 
 /// An encoded graph.
 struct Pieces {
-    /// Everything but the initializers.
+    /// All fields but the initializers.
     rest: Vec<u8>,
-    /// Each initializer up to its raw data, and those.
+    /// Each initializer: its encoded fields up to the raw data, and the raw data.
     initializers: Vec<(Vec<u8>, Bytes)>,
     len: usize,
 }
@@ -52,7 +52,7 @@ impl Pieces {
     }
 }
 
-/// An initializer as a field of its graph: what comes before its raw data, which end it, and those.
+/// An initializer as a field of its graph: the encoded fields, and the raw data that follow them.
 fn initializer(mut tensor: TensorProto) -> (Vec<u8>, Bytes) {
     let raw = tensor.raw_data.take();
     let before = raw.as_ref().map(|raw| header(RAW_DATA, raw.len())).unwrap_or_default();
@@ -63,7 +63,7 @@ fn initializer(mut tensor: TensorProto) -> (Vec<u8>, Bytes) {
     (head, raw)
 }
 
-/// Key and length of a field with a length.
+/// Key and length of a length-delimited field.
 fn header(field: u8, len: usize) -> Vec<u8> {
     const WITH_LENGTH: u8 = 2;
     let mut header = Vec::with_capacity(1 + encoded_len_varint(len as u64));
@@ -78,7 +78,7 @@ mod tests {
     use crate::onnx::{NodeProto, OperatorSetIdProto};
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_files_are_read_back() {
         let tensor = |name: &str, raw: Option<Vec<u8>>| TensorProto {
             name: Some(name.into()),
             dims: vec![3],

@@ -1,4 +1,4 @@
-//! OpenVINO IR, version 11: an XML file that describes a network, whose constants lie in a file of their own.
+//! OpenVINO IR, version 11: an XML file that describes a network, and a file with its constants.
 //!
 //! Source: OpenVINO documentation, "OpenVINO IR format" and "Operation sets".
 //!
@@ -20,7 +20,7 @@ pub const VERSION: u32 = 11;
 
 macro_rules! elements {
     ($($element:ident $name:literal $precision:literal $bits:literal,)*) => {
-        /// The element of a tensor.
+        /// The element type of a tensor.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[expect(missing_docs, reason = "the names are the elements' own")]
         pub enum Element {
@@ -42,7 +42,7 @@ macro_rules! elements {
                 }
             }
 
-            /// The element of a name, as attributes or ports have it.
+            /// The element type of a name, as in attributes or at ports.
             pub fn named(name: &str) -> Option<Element> {
                 match name {
                     $($name | $precision => Some(Element::$element),)*
@@ -80,7 +80,7 @@ elements! {
     F64 "f64" "FP64" 64,
 }
 
-/// An operation: its type and the operation set that its form first appeared in.
+/// An operation: its type and the operation set that introduced this version of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation(pub &'static str, pub u32);
 
@@ -89,18 +89,18 @@ pub struct Operation(pub &'static str, pub u32);
 pub struct Port {
     /// Index of the layer in [`Net::layers`].
     pub layer: usize,
-    /// Which of its results.
+    /// Index of the result.
     pub result: usize,
 }
 
-/// A tensor that a layer gives.
+/// A result of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// Its element.
+    /// Its element type.
     pub element: Element,
     /// Its extents; `None` is open.
     pub dims: Vec<Option<usize>>,
-    /// Names under which users find it.
+    /// Names in the interface of the model.
     pub names: Vec<String>,
 }
 
@@ -112,24 +112,24 @@ pub type Attribute = (&'static str, String);
 pub struct Layer {
     /// Unique among the layers.
     pub name: String,
-    /// What it does.
+    /// Its operation.
     pub operation: Operation,
-    /// How it does it.
+    /// Its attributes.
     pub data: Vec<Attribute>,
-    /// True for a Convert that widens a constant: plugins then keep the constant narrow.
+    /// True for a Convert of a compressed constant: plugins then keep the constant in its narrow type.
     pub decompression: bool,
-    /// What it reads.
+    /// Its operands.
     pub inputs: Vec<Port>,
-    /// What it gives.
+    /// Its results.
     pub outputs: Vec<Tensor>,
 }
 
-/// What a model says about itself.
+/// Metadata of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Info {
     /// A value.
     Value(String, String),
-    /// Several of them.
+    /// A group of entries.
     Group(String, Vec<Info>),
 }
 
@@ -138,9 +138,9 @@ pub enum Info {
 pub struct Net {
     /// Its name.
     pub name: String,
-    /// The layers, each behind those that it reads.
+    /// The layers, each after those that it reads.
     pub layers: Vec<Layer>,
-    /// What it says about itself.
+    /// Metadata of the model.
     pub info: Vec<Info>,
 }
 
@@ -150,7 +150,7 @@ impl Net {
         &self.layers[port.layer].outputs[port.result]
     }
 
-    /// Number of a port within its layer: results count on behind operands.
+    /// Id of a port within its layer: results are numbered after operands.
     fn number(&self, port: Port) -> usize {
         self.layers[port.layer].inputs.len() + port.result
     }
@@ -222,7 +222,7 @@ impl Net {
     }
 }
 
-/// Writes elements, one a line (a port with its extents), indented by tabs.
+/// Writes XML elements, one on each line (a port with its extents), indented by tabs.
 struct Xml<'o, W: io::Write + ?Sized> {
     out: &'o mut W,
     written: u64,
@@ -248,7 +248,7 @@ impl<W: io::Write + ?Sized> Xml<'_, W> {
 
     fn port(&mut self, id: usize, tensor: &Tensor, named: bool) -> io::Result<()> {
         let id = id.to_string();
-        // A comma separates names; one within a name is escaped.
+        // Commas separate names; commas within a name are escaped.
         let names: Vec<String> = tensor.names.iter().map(|n| n.replace(',', "\\,")).collect();
         let names = names.join(",");
         let mut attributes = vec![("id", id.as_str()), ("precision", tensor.element.precision())];
@@ -292,7 +292,7 @@ fn element(tag: &str, attributes: &[(&str, &str)], end: &str) -> String {
     text + end
 }
 
-/// Appends the value of an attribute. What XML 1.0 has no character for becomes U+FFFD.
+/// Appends the value of an attribute. Characters that XML 1.0 cannot represent become U+FFFD.
 fn escape(text: &mut String, value: &str) {
     for c in value.chars() {
         match c {

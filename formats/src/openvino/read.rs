@@ -9,22 +9,22 @@ use rustc_hash::FxHashMap;
 
 use super::{Element, Info, Port, Tensor, VERSION};
 
-/// Groups of `rt_info` in each other, at most.
+/// Maximum nesting depth of groups of `rt_info`.
 pub const MOST_DEPTH: usize = 32;
 
 /// Why a file cannot be read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ReadError {
-    /// It is no XML. Document types are none of this format's: with them, entities could grow without limit.
-    #[error("it is no XML that OpenVINO IR may be: {0}")]
+    /// The file is not XML. Document type declarations are refused: with them, entities could expand without limit.
+    #[error("it is not valid OpenVINO IR XML: {0}")]
     Xml(String),
-    /// It is something else.
-    #[error("it is no OpenVINO IR: its first element is {0}; expected net")]
+    /// The file is other XML.
+    #[error("it is not OpenVINO IR: its root element is {0}; expected net")]
     Root(String),
-    /// It has another version.
+    /// The format has another version.
     #[error("OpenVINO IR of version {0} is not supported; {VERSION} is")]
     Version(String),
-    /// Something that the format asks for is not there.
+    /// A required attribute or element is missing.
     #[error("{place} has no {what}")]
     Missing {
         /// Where.
@@ -32,7 +32,7 @@ pub enum ReadError {
         /// What.
         what: String,
     },
-    /// A value that is none of its kind.
+    /// An invalid value.
     #[error("{what} of {place} is \"{found}\"; expected {expected}")]
     Value {
         /// Where.
@@ -41,18 +41,18 @@ pub enum ReadError {
         what: &'static str,
         /// The value.
         found: String,
-        /// What it should be.
+        /// What is expected.
         expected: &'static str,
     },
-    /// An element that is not known.
+    /// An unknown element type.
     #[error("{place} has elements of type {found}, which are not supported")]
     Element {
         /// Where.
         place: String,
-        /// The name of the element.
+        /// The name of the element type.
         found: String,
     },
-    /// Two things that should differ.
+    /// A value that must be unique is not.
     #[error("{place} has {what} {found} twice")]
     Twice {
         /// Where.
@@ -62,8 +62,8 @@ pub enum ReadError {
         /// The value.
         found: String,
     },
-    /// An edge leads nowhere.
-    #[error("an edge has the end {layer}:{port}, which is no {what} of a layer")]
+    /// An end of an edge does not exist.
+    #[error("an edge refers to {layer}:{port}, which is not an {what} of a layer")]
     Edge {
         /// Id of the layer.
         layer: String,
@@ -72,15 +72,15 @@ pub enum ReadError {
         /// `input` or `output`.
         what: &'static str,
     },
-    /// Layers need each other.
-    #[error("layer {0} needs its own result")]
+    /// Layers depend on each other in a cycle.
+    #[error("layer {0} depends on its own result")]
     Cycle(String),
-    /// A layer has networks of its own.
-    #[error("layer {layer} ({kind}) has a network of its own, which is not supported")]
+    /// A layer has a subgraph.
+    #[error("layer {layer} ({kind}) has a subgraph, which is not supported")]
     Body {
         /// Name of the layer.
         layer: String,
-        /// What it does.
+        /// Its operation.
         kind: String,
     },
     /// Groups of metadata are nested too deeply.
@@ -88,44 +88,44 @@ pub enum ReadError {
     Depth,
 }
 
-/// A network as its file describes it. Inputs and outputs are in the order of their Parameter and Result layers.
+/// A network as read from a file. Inputs and outputs are in the order of their Parameter and Result layers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Network {
     /// Its name.
     pub name: String,
-    /// The layers, each behind those that it reads.
+    /// The layers, each after those that it reads.
     pub layers: Vec<Node>,
-    /// What it says about itself.
+    /// Metadata of the model.
     pub info: Vec<Info>,
 }
 
 /// A layer of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
-    /// Its name, which other layers should not have.
+    /// Its name, which should be unique.
     pub name: String,
-    /// What it does.
+    /// Its operation.
     pub kind: String,
     /// The operation set.
     pub opset: String,
-    /// How it does it.
+    /// Its attributes.
     pub data: Vec<(String, String)>,
-    /// What is said about it besides: names, and the values behind them.
+    /// Its `rt_info`: names and values.
     pub info: Vec<(String, String)>,
-    /// What it reads.
+    /// Its operands.
     pub inputs: Vec<Port>,
-    /// What it gives.
+    /// Its results.
     pub outputs: Vec<Tensor>,
 }
 
-/// Where a constant lies in the file of constants.
+/// The position of a constant in the file of constants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
-    /// Its element.
+    /// Its element type.
     pub element: Element,
     /// Its extents.
     pub dims: Vec<usize>,
-    /// Where it begins.
+    /// Its offset in bytes.
     pub offset: usize,
     /// Its length in bytes.
     pub size: usize,
@@ -137,10 +137,10 @@ impl Node {
         self.data.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
     }
 
-    /// Where the constant lies that the layer gives; `None` where it gives none.
+    /// The position of the layer's constant; `None` where it is not a Const layer.
     ///
     /// # Errors
-    /// Where its attributes are none of a constant, or do not agree.
+    /// Where its attributes are not valid for a constant, or contradict each other.
     pub fn constant(&self) -> Result<Option<Stored>, ReadError> {
         if self.kind != "Const" {
             return Ok(None);
@@ -183,7 +183,7 @@ impl Node {
 }
 
 impl Stored {
-    /// The bytes of the constant, as a slice of the file of constants; `None` where they lie outside of it.
+    /// The bytes of the constant, as a slice of the file of constants; `None` where they are outside it.
     pub fn bytes(&self, file: &Bytes) -> Option<Bytes> {
         let end = self.offset.checked_add(self.size).filter(|&end| end <= file.len())?;
         Some(file.slice(self.offset..end))
@@ -191,7 +191,7 @@ impl Stored {
 }
 
 impl Network {
-    /// True where bytes may be such a file: XML whose first element is `net`.
+    /// True where bytes may be an OpenVINO IR file: XML with the root element `net`.
     pub fn is_one(bytes: &[u8]) -> bool {
         let start = &bytes[..bytes.len().min(4096)];
         let text = String::from_utf8_lossy(start);
@@ -202,7 +202,7 @@ impl Network {
     /// Reads the XML file.
     ///
     /// # Errors
-    /// Where it is none, or where layers and edges do not make a network.
+    /// Where the file is not OpenVINO IR, or where layers and edges do not form a network.
     pub fn read(bytes: &[u8]) -> Result<Network, ReadError> {
         let text = std::str::from_utf8(bytes).map_err(|e| ReadError::Xml(e.to_string()))?;
         let document = Document::parse(text).map_err(|e| ReadError::Xml(e.to_string()))?;
@@ -229,7 +229,7 @@ impl Network {
     }
 }
 
-/// Ports by the ids of their layer and their own: the index of the layer, and which operand or result it is.
+/// Ports by layer id and port id: the index of the layer, and the index of the operand or result.
 #[derive(Default)]
 struct Ports<'x> {
     inputs: FxHashMap<(&'x str, &'x str), Port>,
@@ -241,7 +241,7 @@ fn child<'x>(node: Xml<'x, 'x>, name: &str) -> Option<Xml<'x, 'x>> {
     node.children().find(|c| c.has_tag_name(name))
 }
 
-/// The elements of a name in all elements of a name.
+/// The XML elements of one name in all elements of another name.
 fn children<'x>(node: Xml<'x, 'x>, outer: &'static str, inner: &'static str) -> impl Iterator<Item = Xml<'x, 'x>> {
     let outer = node.children().filter(move |c| c.has_tag_name(outer));
     outer.flat_map(|c| c.children()).filter(move |c| c.has_tag_name(inner))
@@ -259,7 +259,7 @@ fn attributes(node: Xml<'_, '_>) -> Vec<(String, String)> {
     node.attributes().map(|a| (a.name().to_owned(), a.value().to_owned())).collect()
 }
 
-/// A layer without what it reads, whose ports are noted.
+/// A layer without operands; its ports are recorded.
 fn layer<'x>(xml: Xml<'x, 'x>, index: usize, ports: &mut Ports<'x>) -> Result<Node, ReadError> {
     let place = || format!("layer {}", xml.attribute("name").unwrap_or_default());
     let id = required(xml, "id", place)?;
@@ -286,7 +286,7 @@ fn layer<'x>(xml: Xml<'x, 'x>, index: usize, ports: &mut Ports<'x>) -> Result<No
         if ports.inputs.insert((id, own), operand).is_some() {
             return Err(twice(own));
         }
-        // Until the edges are read.
+        // A placeholder until the edges are read.
         node.inputs.push(UNCONNECTED);
     }
     for port in children(xml, "output", "port") {
@@ -302,7 +302,7 @@ fn layer<'x>(xml: Xml<'x, 'x>, index: usize, ports: &mut Ports<'x>) -> Result<No
 
 const UNCONNECTED: Port = Port { layer: usize::MAX, result: usize::MAX };
 
-/// An attribute of `rt_info`: its name, and all that it says.
+/// An attribute of `rt_info`: its name and all its values.
 fn noted(xml: Xml<'_, '_>) -> (String, String) {
     let said = xml.attributes().filter(|a| !matches!(a.name(), "name" | "version"));
     let said: Vec<&str> = said.map(|a| a.value()).collect();
@@ -329,7 +329,7 @@ fn tensor(port: Xml<'_, '_>, place: impl Fn() -> String) -> Result<Tensor, ReadE
     Ok(Tensor { element, dims, names: names(port.attribute("names").unwrap_or_default()) })
 }
 
-/// Names that commas separate; one within a name is escaped.
+/// Names that are separated by commas; commas within a name are escaped.
 fn names(text: &str) -> Vec<String> {
     let (mut names, mut name, mut chars) = (Vec::new(), String::new(), text.chars().peekable());
     while let Some(c) = chars.next() {
@@ -369,7 +369,7 @@ fn connect(net: Xml<'_, '_>, layers: &mut [Node], ports: &Ports<'_>) -> Result<(
     }
 }
 
-/// The layers, each behind those that it reads, and else in the order of the file.
+/// The layers, each after those that it reads, otherwise in the order of the file.
 fn ordered(layers: Vec<Node>) -> Result<Vec<Node>, ReadError> {
     let mut waits: Vec<usize> = layers.iter().map(|l| l.inputs.len()).collect();
     let mut readers = vec![Vec::new(); layers.len()];

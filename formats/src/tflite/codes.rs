@@ -1,4 +1,4 @@
-//! The enumerations of the schema, as numbers with names: a file may hold numbers that have none here.
+//! The enumerations of the schema, as numbers with names: a file may contain numbers that have no name here.
 
 use super::table::{Builder, Field, Place, ReadError, Row};
 
@@ -41,7 +41,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Element of a tensor.
+    /// Element type of a tensor.
     TensorType: i8 {
         FLOAT32 = 0, FLOAT16 = 1, INT32 = 2, UINT8 = 3, INT64 = 4, STRING = 5, BOOL = 6, INT16 = 7, COMPLEX64 = 8,
         INT8 = 9, FLOAT64 = 10, COMPLEX128 = 11, UINT64 = 12, RESOURCE = 13, VARIANT = 14, UINT32 = 15, UINT16 = 16,
@@ -71,12 +71,12 @@ codes! {
 }
 
 codes! {
-    /// Function applied to an operator's result.
+    /// Activation function that is fused into an operator.
     Activation: i8 { NONE = 0, RELU = 1, RELU_N1_TO_1 = 2, RELU6 = 3, TANH = 4, SIGN_BIT = 5 }
 }
 
 codes! {
-    /// Which entries of a dimension a sparse tensor holds: all, or those that are named.
+    /// Which entries of a dimension a sparse tensor stores: all, or those that are listed.
     DimensionType: i8 { DENSE = 0, SPARSE_CSR = 1 }
 }
 
@@ -86,7 +86,7 @@ codes! {
 }
 
 codes! {
-    /// What MIRROR_PAD repeats: `REFLECT` leaves the edge out.
+    /// Mode of MIRROR_PAD: `REFLECT` does not repeat the edge.
     MirrorPadMode: i8 { REFLECT = 0, SYMMETRIC = 1 }
 }
 
@@ -123,7 +123,7 @@ codes! {
 }
 
 codes! {
-    /// Which options an operator has.
+    /// Type of an operator's options.
     OptionsType: u8 {
         NONE = 0, CONV_2D = 1, DEPTHWISE_CONV_2D = 2, POOL_2D = 5, FULLY_CONNECTED = 8, SOFTMAX = 9,
         CONCATENATION = 10, ADD = 11, L2_NORM = 12, RESIZE_BILINEAR = 15, RESHAPE = 17, SPACE_TO_DEPTH = 19, MUL = 21, PAD = 22,

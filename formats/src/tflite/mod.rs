@@ -1,8 +1,8 @@
 //! TensorFlow Lite: the tables of its FlatBuffers schema, for reading and writing.
 //!
-//! [`Model`] is a whole file as plain structs. [`Model::read`] takes any bytes and never panics; [`Model::write`]
-//! streams: buffers are not copied, they go to the file behind the tables, 16-byte aligned.
-//! Slot numbers are those of `schema.fbs`; fields that LiteRT does not need are not declared.
+//! [`Model`] is a whole file as plain structs. [`Model::read`] takes any bytes and never panics. [`Model::write`]
+//! streams buffers without copying them; they follow the tables, 16-byte aligned. Slot numbers are those of
+//! `schema.fbs`; fields that LiteRT does not need are not declared.
 //!
 //! ```
 //! use qcc_formats::tflite::Model;
@@ -43,7 +43,7 @@ table! {
 }
 
 table! {
-    /// An operator and its version; operators name it by index.
+    /// An operator and its version; operators refer to it by index.
     OperatorCode {
         0 deprecated_builtin_code: i8,
         1 custom_code: String,
@@ -63,14 +63,14 @@ impl OperatorCode {
         }
     }
 
-    /// The operator: old files have it in the narrow field only.
+    /// The operator. Old files have it in the 8-bit field only.
     pub fn operator(&self) -> BuiltinOperator {
         self.builtin_code.max(BuiltinOperator(self.deprecated_builtin_code.into()))
     }
 }
 
 table! {
-    /// Tensors and the operators on them, in the order they run.
+    /// Tensors, and operators in execution order.
     SubGraph {
         0 tensors: Vec<Tensor>,
         1 inputs: Vec<i32>,
@@ -81,7 +81,7 @@ table! {
 }
 
 table! {
-    /// A tensor: shape in physical order, and the index of the buffer with its bytes (0: none).
+    /// A tensor: its shape in physical order, and the index of the buffer with its bytes (0: no buffer).
     Tensor {
         0 shape: Vec<i32>,
         1 elem: TensorType,
@@ -97,8 +97,8 @@ table! {
 }
 
 table! {
-    /// How integers map to real numbers: one scale, or one for each index of `dimension`; other ways have a
-    /// `details_type`.
+    /// Quantization parameters: per tensor, or per channel with a scale for each index of `dimension`; other schemes
+    /// have a `details_type`.
     Quantization {
         0 min: Vec<f32>,
         1 max: Vec<f32>,
@@ -110,7 +110,7 @@ table! {
 }
 
 table! {
-    /// One step: tensors in, tensors out, by index (-1: an optional input that is absent).
+    /// An operator with its inputs and outputs, by tensor index (-1: an optional input that is absent).
     Operator {
         0 opcode_index: u32,
         1 inputs: Vec<i32>,
@@ -146,7 +146,7 @@ table! {
     }
 }
 
-/// Bytes of constants. They are slices of the file when read and are streamed when written.
+/// Bytes of a constant: a slice of the file when read, streamed when written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Buffer {
     /// The bytes.
@@ -156,7 +156,7 @@ pub struct Buffer {
 impl Buffer {
     /// A vector inside the FlatBuffer.
     const DATA: u16 = 0;
-    /// Place from the start of the file, for files beyond the reach of FlatBuffers.
+    /// Offset from the start of the file, for files larger than FlatBuffers can address.
     const OFFSET: u16 = 1;
     const SIZE: u16 = 2;
 }
@@ -166,7 +166,7 @@ impl Table for Buffer {
         if self.data.is_empty() {
             return Row::new();
         }
-        // `write` puts the true places in once they are known.
+        // `write` replaces these placeholders once the offsets are known.
         if b.large {
             vec![(Buffer::OFFSET, Stored::Long(u64::MAX)), (Buffer::SIZE, Stored::Long(self.data.len() as u64))]
         } else {
@@ -176,7 +176,7 @@ impl Table for Buffer {
 
     fn load(t: &Place<'_>) -> Result<Self, ReadError> {
         let data = match t.field(Buffer::OFFSET)? {
-            // 0 and 1 are placeholders by the schema.
+            // 0 and 1 are placeholders in the schema.
             Some(at) if t.file.long(at)? > 1 => {
                 let size = t.field(Buffer::SIZE)?.map_or(Ok(0), |at| t.file.long(at))?;
                 t.file.payload(t.file.long(at)?, size)?
@@ -194,15 +194,15 @@ impl Table for Buffer {
 }
 
 impl Model {
-    /// The one version of the format.
+    /// The version of the format.
     pub const VERSION: u32 = 3;
     /// Slot of `buffers`.
     const BUFFERS: u16 = 4;
 
-    /// Reads a file. Bytes of buffers stay slices of `bytes`; whatever follows the FlatBuffer is ignored.
+    /// Reads a file. Bytes of buffers stay slices of `bytes`; other bytes after the FlatBuffer are ignored.
     ///
     /// # Errors
-    /// Where a table, a vector or a string does not lie within the file, with the name of the field.
+    /// Where a table, a vector or a string is not within the file.
     pub fn read(bytes: &Bytes) -> Result<Model, ReadError> {
         if bytes.get(4..8) != Some(IDENTIFIER.as_bytes()) {
             return Err(ReadError::Identifier);

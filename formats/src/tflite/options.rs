@@ -298,7 +298,7 @@ macro_rules! options {
         }
 
         impl Options {
-            /// Which options these are.
+            /// The type of the options.
             pub fn kind(&self) -> OptionsType {
                 match self {
                     Options::None => OptionsType::NONE,
@@ -326,7 +326,7 @@ macro_rules! options {
             }
         })*
 
-        // A union takes two slots: its kind, and behind it its table.
+        // A union takes two slots: its type, then its table.
         impl Field for Options {
             fn store(&self, b: &mut Builder, slot: u16, row: &mut Row) {
                 let table = match self {

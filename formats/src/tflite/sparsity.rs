@@ -1,11 +1,11 @@
-//! How the elements of sparse tensors lie in their buffers.
+//! Storage of sparse tensors.
 
 use super::codes::{DimensionType, IndexVectorType};
 use super::table::{Builder, Field, Place, ReadError, Row, Stored, table};
 
 table! {
-    /// How the elements of a sparse tensor lie in its buffer: a tree with a level for each dimension. Dimensions of the
-    /// tensor come first, then those of blocks, which divide the dimensions that `block_map` names.
+    /// Storage of a sparse tensor: a tree with a level for each dimension. Dimensions of the tensor come first, then
+    /// those of blocks, which divide the dimensions in `block_map`.
     Sparsity {
         0 traversal_order: Vec<i32>,
         1 block_map: Vec<i32>,
@@ -14,8 +14,8 @@ table! {
 }
 
 table! {
-    /// One level: `dense_size` entries below each entry of the level before or, compressed, those that `array_indices`
-    /// names between two numbers of `array_segments`.
+    /// One level: `dense_size` entries for each entry of the previous level or, compressed, the entries in
+    /// `array_indices` between two consecutive elements of `array_segments`.
     DimensionMetadata {
         0 format: DimensionType,
         1 dense_size: i32,
@@ -24,17 +24,17 @@ table! {
     }
 }
 
-/// Indices, in the width that holds them.
+/// Indices, in the narrowest width that can store them.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(missing_docs, reason = "the schema's own")]
 pub enum IndexVector {
-    /// There are none.
+    /// No indices.
     #[default]
     None,
     Int32(Vec<i32>),
     Uint16(Vec<u16>),
     Uint8(Vec<u8>),
-    /// A kind that the schema did not have.
+    /// A type that is not declared here.
     Other(IndexVectorType),
 }
 
@@ -53,7 +53,7 @@ impl IndexVector {
     }
 }
 
-// A union takes two slots: its kind, and behind it its table.
+// A union takes two slots: its type, then its table.
 impl Field for IndexVector {
     fn store(&self, b: &mut Builder, slot: u16, row: &mut Row) {
         let mut values = Row::new();

@@ -1,59 +1,59 @@
-//! FlatBuffers tables as structs: each field says once how it is stored and how it is read.
+//! FlatBuffers tables as structs: each field type defines how it is written and how it is read.
 
 use std::cell::Cell;
 
 use bytes::Bytes;
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, VOffsetT, WIPOffset};
 
-/// Why bytes are no TFLite model.
+/// Why bytes are not a TFLite model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The file identifier is missing.
-    #[error("no TFLite model: the identifier TFL3 is missing")]
+    #[error("not a TFLite model: the identifier TFL3 is missing")]
     Identifier,
-    /// A reference leads out of the file.
+    /// A reference to a position outside the file.
     #[error("the file is damaged: byte {at} refers to something outside it")]
     Bounds {
-        /// Where the reference is.
+        /// Position of the reference.
         at: usize,
     },
-    /// The tables overlap so often that the file is much larger than it looks.
+    /// Tables are shared so often that reading them would take much more memory than the size of the file.
     #[error("the file is damaged: its tables refer to each other too often")]
     Overlap,
 }
 
-/// The FlatBuffers builder and the choice of where buffers go.
+/// The FlatBuffers builder, and whether buffers are inside the FlatBuffer.
 pub(super) struct Builder {
     pub(super) fbb: FlatBufferBuilder<'static>,
-    /// Buffers lie outside the FlatBuffer.
+    /// Buffers are outside the FlatBuffer.
     pub(super) large: bool,
 }
 
-/// A place in the builder.
+/// An offset in the builder.
 pub(super) type Offset = WIPOffset<UnionWIPOffset>;
 
-/// What a table holds in one slot.
+/// The content of one slot of a table.
 #[derive(Clone, Copy)]
 pub(super) enum Stored {
     Byte(u8),
     Int(u32),
     Long(u64),
-    /// Something written before the table.
+    /// The offset of an object that is written before the table.
     Offset(Offset),
 }
 
-/// The slots of a table that are not at their defaults.
+/// The slots of a table that do not have default values.
 pub(super) type Row = Vec<(u16, Stored)>;
 
 /// A table of the schema.
 pub(super) trait Table: Sized {
-    /// Writes what the fields refer to and gives the slots.
+    /// Writes the objects that the fields refer to and returns the slots.
     fn store(&self, b: &mut Builder) -> Row;
-    /// Reads the fields; absent ones have their defaults.
+    /// Reads the fields; absent fields have their defaults.
     fn load(t: &Place<'_>) -> Result<Self, ReadError>;
 }
 
-/// A type that fields can have.
+/// A type of fields.
 pub(super) trait Field: Sized {
     fn store(&self, b: &mut Builder, slot: u16, row: &mut Row);
     /// `None` where the field is absent.
@@ -61,7 +61,7 @@ pub(super) trait Field: Sized {
 }
 
 impl Builder {
-    /// Writes a table, widest slots first: then nothing is padded.
+    /// Writes a table, widest slots first, so that no padding is needed.
     pub(super) fn table(&mut self, row: Row) -> Offset {
         let width = |s: &Stored| match s {
             Stored::Long(_) => 8,
@@ -84,10 +84,10 @@ impl Builder {
     }
 }
 
-/// The bytes of a file, read with every bound checked.
+/// The bytes of a file, read with bounds checks.
 pub(super) struct File<'a> {
     bytes: &'a Bytes,
-    /// Bytes of memory that tables may still take: those of a hostile file can share each other endlessly.
+    /// Bytes of memory that tables may still take: a malicious file can refer to the same table many times.
     budget: Cell<usize>,
 }
 
@@ -117,12 +117,12 @@ impl<'a> File<'a> {
         Ok(u64::from_le_bytes(self.array(at)?))
     }
 
-    /// The place that the reference at `at` leads to.
+    /// The position that the reference at `at` points to.
     fn follow(&self, at: usize) -> Result<usize, ReadError> {
         at.checked_add(self.int(at)? as usize).filter(|&to| to < self.bytes.len()).ok_or(ReadError::Bounds { at })
     }
 
-    /// First element and length of the vector that the reference at `at` leads to.
+    /// Position of the first element and length of the vector that the reference at `at` points to.
     pub(super) fn vector(&self, at: usize, width: usize) -> Result<(usize, usize), ReadError> {
         let start = self.follow(at)?;
         let len = self.int(start)? as usize;
@@ -146,7 +146,7 @@ impl<'a> File<'a> {
         self.table(0)
     }
 
-    /// The table that the reference at `at` leads to.
+    /// The table that the reference at `at` points to.
     pub(super) fn table(&self, at: usize) -> Result<Place<'_>, ReadError> {
         let start = self.follow(at)?;
         let back = i32::from_le_bytes(self.array(start)?);
@@ -168,7 +168,7 @@ pub(super) struct Place<'f> {
 }
 
 impl Place<'_> {
-    /// Where the field of a slot lies, or `None` where it is absent.
+    /// The position of the field of a slot, or `None` where it is absent.
     pub(super) fn field(&self, slot: u16) -> Result<Option<usize>, ReadError> {
         if usize::from(slot) >= self.slots {
             return Ok(None);

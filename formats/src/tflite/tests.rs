@@ -66,7 +66,7 @@ fn bytes(model: &Model) -> Bytes {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_files_are_read_back() {
     let model = sample();
     assert_eq!(Model::read(&bytes(&model)), Ok(model));
 }
@@ -118,10 +118,10 @@ fn damaged_files_never_panic() {
 }
 
 #[test]
-fn tables_that_share_each_other_endlessly_are_refused() {
+fn files_that_share_tables_too_often_are_refused() {
     const MANY: u32 = 10_000;
-    // A table with one reference, in `slot`, to the vector that follows it, whose elements all lead to what follows
-    // the vector.
+    // A table with one reference, in `slot`, to the vector that follows it, all of whose elements point to the object
+    // after the vector.
     let level = |slot: u16| {
         let mut out: Vec<u8> = Vec::new();
         for short in [4 + 2 * (slot + 1), 8].into_iter().chain((0..slot).map(|_| 0)).chain([4]) {
@@ -135,7 +135,7 @@ fn tables_that_share_each_other_endlessly_are_refused() {
         (vtable as u32, out)
     };
     let ((root, subgraphs), (subgraph, mut tensors)) = (level(2), level(0));
-    // References lead to tables, which lie behind their vtables.
+    // References point to tables, which follow their vtables.
     let mut subgraphs = subgraphs;
     let first = subgraphs.len() - 4 * MANY as usize;
     for (i, at) in (first..subgraphs.len()).step_by(4).enumerate() {

@@ -1,4 +1,4 @@
-//! Writing: tables first, built in memory; then the buffers, streamed from where they lie.
+//! Writing: the tables first, built in memory; then the buffers, streamed without copies.
 
 use std::io::{self, Write};
 
@@ -8,13 +8,13 @@ use flatbuffers::FlatBufferBuilder;
 use super::table::{Builder, File, ReadError, Table};
 use super::{Buffer, IDENTIFIER, Model};
 
-/// Buffers begin at multiples of this, as the schema's `force_align` asks.
+/// Alignment of buffers, as `force_align` in the schema requires.
 const ALIGN: u64 = 16;
-/// FlatBuffers reach no further.
+/// Maximum size of a FlatBuffer.
 const REACH: u64 = i32::MAX as u64;
 
 impl Model {
-    /// Writes the file and gives its length. Beyond 2 GiB, buffers are placed by `Buffer.offset`.
+    /// Writes the file and returns its length in bytes. Beyond 2 GiB, buffers are referred to by `Buffer.offset`.
     ///
     /// # Errors
     /// Those of the writer.
@@ -44,7 +44,7 @@ impl Model {
         Ok(written)
     }
 
-    /// The tables, with the places of the buffers still open.
+    /// The tables, with placeholders for the offsets of the buffers.
     fn header(&self, large: bool) -> Vec<u8> {
         let mut b = Builder { fbb: FlatBufferBuilder::new(), large };
         let fields = self.store(&mut b);
@@ -56,7 +56,7 @@ impl Model {
     fn places(&self, header: u64, large: bool) -> Places {
         let mut end = header;
         let starts = self.buffers.iter().map(|buffer| {
-            // Inside the FlatBuffer the length of the vector stands before its bytes.
+            // Inside the FlatBuffer the length of the vector precedes its bytes.
             let prefix = if large || buffer.data.is_empty() { 0 } else { 4 };
             let start = (end + prefix).next_multiple_of(ALIGN);
             if !buffer.data.is_empty() {
@@ -69,7 +69,7 @@ impl Model {
     }
 }
 
-/// Where the bytes of each buffer begin in the file.
+/// Offsets of the buffers in the file.
 struct Places {
     starts: Vec<u64>,
     end: u64,
@@ -77,7 +77,7 @@ struct Places {
 }
 
 impl Places {
-    /// Puts the places into the buffer tables of a finished header.
+    /// Writes the offsets into the buffer tables of a finished header.
     fn patch(&self, header: Vec<u8>) -> Result<Vec<u8>, ReadError> {
         let header = Bytes::from(header);
         let fields = self.fields(&header)?;
@@ -93,7 +93,7 @@ impl Places {
         Ok(header)
     }
 
-    /// The field that holds each buffer's place, and that place.
+    /// For each buffer, the position of its offset field, and the offset.
     fn fields(&self, header: &Bytes) -> Result<Vec<(usize, u64)>, ReadError> {
         let file = File::new(header);
         let Some(buffers) = file.root()?.field(Model::BUFFERS)? else { return Ok(Vec::new()) };

@@ -7,7 +7,7 @@ use crate::error::TypeError;
 use crate::ops::{LayoutRule, Op, QuantRule, Types};
 use crate::types::{Elem, Layout, QuantParams, TensorType};
 
-/// A node whose types its operator cannot give.
+/// A node whose types do not fit its operator.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{node}: {error}")]
 pub struct VerifyError {
@@ -21,7 +21,7 @@ impl Graph {
     /// Checks every node's types against its operator.
     ///
     /// # Errors
-    /// The first node whose types do not hold, and why.
+    /// The first node whose types are invalid, and why.
     pub fn verify(&self) -> Result<(), VerifyError> {
         for node in self.order() {
             check(self.op(node), &self.operand_types(node), &self.result_types(node)).map_err(|error| VerifyError {
@@ -39,7 +39,7 @@ pub(super) fn infer_real(op: &Op, operands: &[&TensorType]) -> Result<Types, Typ
     op.infer(&real.iter().collect::<SmallVec<[&TensorType; 4]>>())
 }
 
-/// The operand whose grid results carry: the first that holds real numbers.
+/// The operand whose quantization parameters the results have: the first one with data.
 pub(super) fn data_operand<'t>(op: &Op, operands: &[&'t TensorType]) -> Option<&'t TensorType> {
     let first = usize::from(matches!(op, Op::Select(_)));
     operands.get(first).copied()
@@ -83,7 +83,7 @@ fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> R
         LayoutRule::RowMajor => {
             let row = |t: &TensorType| t.layout.same_bytes(&Layout::row_major(t.rank()), &t.shape);
             let all = operands.iter().all(|t| row(t)) && results.iter().all(row);
-            if all { Ok(()) } else { Err(refuse("a row-major layout on every side")) }
+            if all { Ok(()) } else { Err(refuse("a row-major layout of all operands and results")) }
         }
         LayoutRule::Image => {
             let same = results.iter().all(|r| r.layout == operands[0].layout);
@@ -97,7 +97,7 @@ fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> R
                 false => l.same_bytes(&results[0].layout, &results[0].shape),
             });
             let row = operands[1..].iter().all(|t| t.layout.is_row_major());
-            if fits && row { Ok(()) } else { Err(refuse("the layout that operand 0 carries over")) }
+            if fits && row { Ok(()) } else { Err(refuse("the layout that follows from operand 0")) }
         }
         LayoutRule::Follow | LayoutRule::Innermost(_) => {
             let layout = &results[0].layout;
@@ -109,7 +109,7 @@ fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> R
             if operands.iter().all(|t| fits(t)) && results.iter().all(fits) {
                 Ok(())
             } else {
-                Err(refuse("one layout on every side"))
+                Err(refuse("the same layout of all operands and results"))
             }
         }
     }
@@ -129,13 +129,17 @@ fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType])
     };
     let misplaced = |(i, t): (usize, &&TensorType)| for_weights(t) && !is_weight(i);
     if operands.iter().enumerate().any(misplaced) || results.iter().any(for_weights) {
-        return Err(refuse("4-bit integers and blocks only as the weight of a contraction with real factors"));
+        return Err(refuse(
+            "4-bit or per-block quantization only for the weight of a contraction with float activations",
+        ));
     }
     match op {
-        Op::Quantize(_) => return if results[0].elem.qparams().is_some() { Ok(()) } else { Err(refuse("a grid")) },
+        Op::Quantize(_) => {
+            return if results[0].elem.qparams().is_some() { Ok(()) } else { Err(refuse("a quantized type")) };
+        }
         Op::Dequantize(_) => {
             let fits = operands[0].elem.qparams().is_some() && results[0].elem == Elem::F32;
-            return if fits { Ok(()) } else { Err(refuse("f32 from a grid")) };
+            return if fits { Ok(()) } else { Err(refuse("f32 from a quantized operand")) };
         }
         _ => {}
     }
@@ -147,13 +151,13 @@ fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType])
     let is_quantized = |t: &TensorType| t.elem.qparams().is_some();
     let fits = match op.quant_rule() {
         QuantRule::Float => false,
-        // Factors on grids have a product on a grid, with the bias on that of the sums, or a real one, with a real
-        // bias. Where the weight alone lies on a grid, the arithmetic is real.
+        // With quantized activation and weight, the result is quantized with a quantized bias (scale of the
+        // accumulator), or float with a float bias. With weight-only quantization, bias and result are float.
         QuantRule::Contraction { .. } => {
-            let real_bias = operands.get(2).is_none_or(|b| !is_quantized(b));
+            let float_bias = operands.get(2).is_none_or(|b| !is_quantized(b));
             match (is_quantized(operands[0]), is_quantized(operands[1]), is_quantized(&results[0])) {
                 (true, true, true) => operands.get(2).is_none_or(|b| is_quantized(b)),
-                (_, true, false) => real_bias,
+                (_, true, false) => float_bias,
                 _ => false,
             }
         }
@@ -174,7 +178,7 @@ fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType])
                 && results.iter().all(carried)
         }
     };
-    if fits { Ok(()) } else { Err(refuse("the grids this operator asks for")) }
+    if fits { Ok(()) } else { Err(refuse("the quantization parameters that this operator needs")) }
 }
 
 #[cfg(test)]
@@ -185,7 +189,7 @@ mod tests {
     use crate::text::{Weights, parse};
     use crate::types::{Shape, StorageType, Tensor};
 
-    /// What the checker says of the last node of a graph in the text form, whose result types are given.
+    /// The checker's message for a graph in the text form with explicit result types, or "nothing".
     fn refused(body: &str) -> String {
         let text = format!("graph g {{\n{body}\noutput y = %y }}");
         match parse(&text, &Weights::new()) {
@@ -194,7 +198,7 @@ mod tests {
         }
     }
 
-    /// Each body is refused with its message, and allowed once the first of the pair stands in place of the second.
+    /// Each body is valid, and refused with the message where the first of the pair is replaced by the second.
     fn refuses(cases: &[(&str, (&str, &str), &str)]) {
         for (body, (right, wrong), message) in cases {
             assert!(body.contains(right), "{body} without {right}");
@@ -206,8 +210,8 @@ mod tests {
     const CONV: &str = "conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1)";
 
     #[test]
-    fn results_have_valid_grids() {
-        let body = "%x: f32[2,3] = input %y: i8<GRID>[2,3] = quantize %x";
+    fn results_have_valid_quantization_parameters() {
+        let body = "%x: f32[2,3] = input %y: i8<PARAMS>[2,3] = quantize %x";
         for (qparams, message) in [
             ("0.0:0", "a scale of 0.0; scales are positive, finite and normal numbers"),
             ("-1.0:0", "a scale of -1.0; scales are positive, finite and normal numbers"),
@@ -219,12 +223,12 @@ mod tests {
             ("axis 1 by 0: 1.0", "blocks of 0 along axis 1 of [2,3]"),
             ("axis 1 by 2: 1.0", "1 scales for [2,3], which asks for 4 in blocks of 2 along axis 1"),
         ] {
-            assert_eq!(refused(&body.replace("GRID", qparams)), message, "{qparams}");
+            assert_eq!(refused(&body.replace("PARAMS", qparams)), message, "{qparams}");
         }
-        assert_eq!(refused(&body.replace("GRID", "0.5:-3")), "nothing");
+        assert_eq!(refused(&body.replace("PARAMS", "0.5:-3")), "nothing");
     }
 
-    /// The text form gives inputs and constants the types that they have: only code can change those.
+    /// In the text form the type of a constant is that of its tensor, so the graph is built in code.
     #[test]
     fn a_constant_has_the_type_of_its_tensor() {
         let ty = TensorType::f32(&[2]);
@@ -239,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn an_input_has_a_valid_grid() {
+    fn an_input_has_valid_quantization_parameters() {
         let mut g = Graph::new("g");
         let v = g.add_input("x", TensorType::f32(&[2]));
         g.add_output("y", v);
@@ -250,7 +254,7 @@ mod tests {
         assert_eq!(g.verify().unwrap_err().error, TypeError::QuantParams(QuantError::Scale(0.0)));
     }
 
-    /// What inference refuses, whatever types are given: each kind of error of the operators.
+    /// Each kind of error of type inference.
     #[test]
     fn operands_are_those_of_the_operator() {
         for (body, message) in [
@@ -282,7 +286,7 @@ mod tests {
             (sine, ("%y: f32[2,3]", "%y: i32[2,3]"), "result 0 is i32[2,3]; expected f32[2,3]"),
             (sine, ("%y: f32[2,3]", "%y: f32[2,3], %z: f32[2,3]"), "1 results expected, found 2"),
         ]);
-        // No text has a layout of another rank.
+        // The text form cannot express a layout of another rank.
         let mut g = Graph::new("g");
         let x = g.add_input("x", TensorType::f32(&[2, 3]));
         let ty = TensorType { layout: Layout::row_major(3), ..TensorType::f32(&[2, 3]) };
@@ -301,9 +305,10 @@ mod tests {
         let gather = "%x: f32[2,3] = input %i: i64[2,2] = input %y: f32[2,2,3] = gather(axis:0) %x, %i";
         let follow = "%a: f32[2,3] @10 = input %b: f32[2,3] @10 = input %y: f32[2,3] @10 = binary(f:Add) %a, %b";
         let results = "%x: f32[2,3] = input %y: f32[2,1], %i: i64[2,1] = top_k(k:1,axis:1,largest:true) %x";
-        let rows = |found: &str| format!("result 0 is {found}; expected a row-major layout on every side");
-        let carried = |found: &str| format!("result 0 is {found}; expected the layout that operand 0 carries over");
-        let one = |found: &str| format!("result 0 is {found}; expected one layout on every side");
+        let rows =
+            |found: &str| format!("result 0 is {found}; expected a row-major layout of all operands and results");
+        let carried = |found: &str| format!("result 0 is {found}; expected the layout that follows from operand 0");
+        let one = |found: &str| format!("result 0 is {found}; expected the same layout of all operands and results");
         refuses(&[
             (row, ("%y: f32[2,2] =", "%y: f32[2,2] @10 ="), &rows("f32[2,2] @10")),
             (row, ("%x: f32[2,3] =", "%x: f32[2,3] @10 ="), &rows("f32[2,2]")),
@@ -319,11 +324,11 @@ mod tests {
     }
 
     #[test]
-    fn grids_for_weights_are_weights() {
+    fn weight_only_quantization_is_for_weights() {
         let only = |found: &str| {
             format!(
-                "result 0 is {found}; expected 4-bit integers and blocks only as the weight of a contraction with real \
-                 factors"
+                "result 0 is {found}; expected 4-bit or per-block quantization only for the weight of a contraction \
+                 with float activations"
             )
         };
         let real = "%x: f32[2,4] = input %w: i4<axis 0: 0.5,0.5>[2,4] = input \
@@ -332,9 +337,9 @@ mod tests {
                        %y: i8<0.2:0>[2,2] = matmul(transpose_b:true) %x, %w";
         let moved = "%x: i8<0.5:0>[2,3] = input %y: i8<0.5:0>[3,2] = transpose(perm:[1,0]) %x";
         let quantize = "%x: f32[2,4] = input %y: i8<axis 0: 0.5,0.5>[2,4] = quantize %x";
-        let restored = "%x: i8<0.5:0>[2] = input %y: f32[2] = dequantize %x";
+        let dequantize = "%x: i8<0.5:0>[2] = input %y: f32[2] = dequantize %x";
         assert_eq!(refused(real), "nothing");
-        assert_eq!(refused(&restored.replace("i8", "i4")), "nothing");
+        assert_eq!(refused(&dequantize.replace("i8", "i4")), "nothing");
         refuses(&[
             (integer, ("%w: i8", "%w: i4"), &only("i8<0.2:0>[2,2]")),
             (integer, ("i8<axis 0: 0.5,0.5>", "i8<axis 1 by 2: 0.5,0.5,0.5,0.5>"), &only("i8<0.2:0>[2,2]")),
@@ -344,26 +349,31 @@ mod tests {
     }
 
     #[test]
-    fn borders_lie_between_real_numbers_and_grids() {
+    fn quantize_and_dequantize_have_one_quantized_side() {
         let quantize = "%x: f32[2] = input %y: i8<0.5:0>[2] = quantize %x";
         let dequantize = "%x: i8<0.5:0>[2] = input %y: f32[2] = dequantize %x";
         refuses(&[
-            (quantize, ("%y: i8<0.5:0>", "%y: f32"), "result 0 is f32[2]; expected a grid"),
-            (dequantize, ("%x: i8<0.5:0>", "%x: f32"), "result 0 is f32[2]; expected f32 from a grid"),
-            (dequantize, ("%y: f32", "%y: i8<0.5:0>"), "result 0 is i8<0.5:0>[2]; expected f32 from a grid"),
+            (quantize, ("%y: i8<0.5:0>", "%y: f32"), "result 0 is f32[2]; expected a quantized type"),
+            (dequantize, ("%x: i8<0.5:0>", "%x: f32"), "result 0 is f32[2]; expected f32 from a quantized operand"),
+            (
+                dequantize,
+                ("%y: f32", "%y: i8<0.5:0>"),
+                "result 0 is i8<0.5:0>[2]; expected f32 from a quantized operand",
+            ),
         ]);
     }
 
     #[test]
-    fn grids_follow_the_rule_of_the_operator() {
-        let asks = |found: &str| format!("result 0 is {found}; expected the grids this operator asks for");
+    fn quantization_parameters_follow_the_rule_of_the_operator() {
+        let asks =
+            |found: &str| format!("result 0 is {found}; expected the quantization parameters that this operator needs");
         let float = "%x: f32[2] = input %y: f32[2] = cum_sum(axis:0,exclusive:false,reverse:false) %x";
         let contract = |x: &str, w: &str, b: &str, y: &str| {
             let inputs = format!("%x: {x}[2,4] = input %w: {w}[2,4] = input %b: {b}[2] = input");
             format!("{inputs} %y: {y}[2,2] = matmul(transpose_b:true) %x, %w, %b")
         };
         let integer = contract("i8<0.1:0>", "i8<0.5:0>", "i32<0.05:0>", "i8<0.2:0>");
-        let sums = contract("i8<0.1:0>", "i8<0.5:0>", "f32", "f32");
+        let float_result = contract("i8<0.1:0>", "i8<0.5:0>", "f32", "f32");
         let weights = contract("f32", "i8<0.5:0>", "f32", "f32");
         let own = "%a: i8<0.1:0>[2] = input %b: i8<0.2:0>[2] = input %y: i8<0.4:0>[2] = binary(f:Add) %a, %b";
         let fixed = "%x: i8<0.1:0>[2] = input %y: i8<0.00390625:-128>[2] = unary(f:Sigmoid) %x";
@@ -378,8 +388,8 @@ mod tests {
             (&integer, ("%w: i8<0.5:0>", "%w: f32"), &asks("i8<0.2:0>[2,2]")),
             (&integer, ("%b: i32<0.05:0>", "%b: f32"), &asks("i8<0.2:0>[2,2]")),
             (&integer, ("%y: i8<0.2:0>", "%y: f32"), &asks("f32[2,2]")),
-            (&sums, ("%w: i8<0.5:0>", "%w: f32"), &asks("f32[2,2]")),
-            (&sums, ("%b: f32", "%b: i32<0.05:0>"), &asks("f32[2,2]")),
+            (&float_result, ("%w: i8<0.5:0>", "%w: f32"), &asks("f32[2,2]")),
+            (&float_result, ("%b: f32", "%b: i32<0.05:0>"), &asks("f32[2,2]")),
             (&weights, ("%b: f32", "%b: i32<0.05:0>"), &asks("f32[2,2]")),
             (&weights, ("%y: f32", "%y: i8<0.2:0>"), &asks("i8<0.2:0>[2,2]")),
             (own, ("%b: i8<0.2:0>", "%b: f32"), &asks("i8<0.4:0>[2]")),

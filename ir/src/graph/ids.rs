@@ -1,4 +1,4 @@
-//! Handles into a graph.
+//! Ids of nodes and values.
 
 /// A node of a graph. It stays valid until the node is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -22,7 +22,7 @@ pub use ids::{NodeId, ValueId};
 use net::Net;
 pub use origin::{Origin, Source};
 
-/// A result of the whole graph.
+/// An output of the graph.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     /// Its name, kept from the source model.
@@ -38,14 +38,14 @@ pub struct OpenExtent {
     pub input: String,
     /// The axis.
     pub axis: usize,
-    /// The symbol. Extents with the same one are equal.
+    /// The symbol. Extents with the same symbol are equal.
     pub symbol: Arc<str>,
 }
 
 /// Operands of a node, in order.
 pub type Operands = SmallVec<[ValueId; 3]>;
 
-/// What a model's metadata say under a key.
+/// The value of a key in a model's metadata.
 pub fn metadata_entry<'m>(metadata: &'m [(String, String)], key: &str) -> Option<&'m str> {
     metadata.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_str())
 }
@@ -55,19 +55,19 @@ pub fn metadata_entry<'m>(metadata: &'m [(String, String)], key: &str) -> Option
 pub struct Graph {
     /// Name of the model.
     pub name: String,
-    /// What the source model says about itself, in its order.
+    /// Metadata of the source model, in its order.
     pub metadata: Vec<(String, String)>,
     net: Net,
     inputs: Vec<NodeId>,
     outputs: Vec<Output>,
-    /// The outputs that a value is, by their places.
+    /// For each value that is an output, the indices of those outputs.
     named: FxHashMap<ValueId, BTreeSet<usize>>,
-    /// Bytes of the constants that were added as the model's, and of those that were computed and are still there.
+    /// Bytes of the source model's constants, and of the computed constants that are still in the graph.
     given: u64,
     computed: u64,
 }
 
-/// Bytes of constants that may be computed, besides twice the bytes of the model's own.
+/// Limit of the bytes of computed constants, in addition to twice the bytes of the model's own constants.
 pub const COMPUTED_BYTES: u64 = 1 << 28;
 
 impl Graph {
@@ -84,14 +84,14 @@ impl Graph {
         node.value(0)
     }
 
-    /// Adds a constant of the model. Its type is to be valid ([`TensorType::validate`]): whoever makes a grid from numbers that
-    /// are not its own asks before, and [`Graph::verify`] asks again.
+    /// Adds a constant of the model. Its type must be valid ([`TensorType::validate`]): code that makes quantization
+    /// parameters from numbers of a file checks them before. [`Graph::verify`] checks them again.
     pub fn add_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
         self.given += value.data().len() as u64;
         self.put_const(value, origin)
     }
 
-    /// Adds a constant that was computed. Whoever computes large ones asks for [`Graph::room`] before.
+    /// Adds a computed constant. Code that computes large ones calls [`Graph::room`] before.
     pub fn add_computed(&mut self, value: Tensor, origin: Origin) -> ValueId {
         self.computed += value.data().len() as u64;
         let v = self.put_const(value, origin);
@@ -99,11 +99,11 @@ impl Graph {
         v
     }
 
-    /// Fails where so many more bytes of computed constants would be too much: what a model of a few bytes becomes is
-    /// bounded, and what weights become grows with them.
+    /// Checks that `bytes` more of computed constants are within the limit. The limit bounds the size that a small
+    /// model can grow to, and is proportional to the size of the model's weights.
     ///
     /// # Errors
-    /// Where the constants of the graph would become too large.
+    /// Where the computed constants of the graph would exceed the limit.
     pub fn room(&self, bytes: u64) -> Result<(), TooLarge> {
         let most = COMPUTED_BYTES.saturating_add(self.given.saturating_mul(2));
         let bytes = self.computed.saturating_add(bytes);
@@ -116,13 +116,13 @@ impl Graph {
         self.net.add(Const { value }.into(), Types::from_elem(ty, 1), &[], origin).value(0)
     }
 
-    /// Names a value as a result of the graph.
+    /// Makes a value an output of the graph.
     pub fn add_output(&mut self, name: impl Into<Arc<str>>, value: ValueId) {
         self.named.entry(value).or_default().insert(self.outputs.len());
         self.outputs.push(Output { name: name.into(), value });
     }
 
-    /// Points output `i` at another value.
+    /// Makes another value output `i`.
     pub fn set_output(&mut self, i: usize, value: ValueId) {
         let old = std::mem::replace(&mut self.outputs[i].value, value);
         if let Some(places) = self.named.get_mut(&old) {
@@ -139,8 +139,9 @@ impl Graph {
         self.outputs[i].name = name.into();
     }
 
-    /// Adds a node; its result types are inferred. Grids of operands reach results only where the operator carries
-    /// them: elsewhere a grid needs [`Graph::add_typed`].
+    /// Adds a node; its result types are inferred. Results have quantization parameters only where these follow from
+    /// the operands ([`QuantRule::SameAsInput`], [`QuantRule::SharedScale`]); other quantized results need
+    /// [`Graph::add_typed`].
     ///
     /// # Errors
     /// Where the operator does not take such operands.
@@ -150,7 +151,7 @@ impl Graph {
         Ok(self.net.add(op, results, operands, origin))
     }
 
-    /// Adds a node with one result and gives that.
+    /// Adds a node with one result and returns the result.
     ///
     /// # Errors
     /// Where the operator does not take such operands.
@@ -158,10 +159,10 @@ impl Graph {
         Ok(self.add(op, operands, origin)?.value(0))
     }
 
-    /// Adds a node whose results have the given types, which must be types the operator can give.
+    /// Adds a node whose results have the given types, which must be valid for the operator.
     ///
     /// # Errors
-    /// Where the operator does not take such operands or does not give such results.
+    /// Where the operator does not take such operands or cannot have such results.
     pub fn add_typed(
         &mut self,
         op: impl Into<Op>,
@@ -217,7 +218,7 @@ impl Graph {
         &self.net.node(node).op
     }
 
-    /// Where a node came from.
+    /// The source nodes of a node.
     pub fn origin(&self, node: NodeId) -> &Origin {
         &self.net.node(node).origin
     }
@@ -262,12 +263,12 @@ impl Graph {
         self.net.node(node).results.iter().map(|r| r.ty.clone()).collect()
     }
 
-    /// The name a value had in the source model.
+    /// The name that a value has in the source model.
     pub fn name(&self, v: ValueId) -> Option<&Arc<str>> {
         self.net.value(v).name.as_ref()
     }
 
-    /// Names a value.
+    /// Sets the name of a value.
     pub fn set_name(&mut self, v: ValueId, name: impl Into<Arc<str>>) {
         self.net.value_mut(v).name = Some(name.into());
     }
@@ -280,16 +281,16 @@ impl Graph {
         }
     }
 
-    /// The extents that the indices of a node, its operand 1, count in: one for all, or one for each column of their last
-    /// axis. `None` where it has no indices, or where an extent is no number.
+    /// The extents of the axes that the indices of a node (operand 1) refer to: one for all, or one for each column of
+    /// their last axis. `None` where the node has no indices, or where an extent is open.
     pub fn indexed(&self, node: NodeId) -> Option<Extents> {
         crate::ops::indexed(self.op(node), &self.operand_types(node))
     }
 
-    /// Fails where a node has constant indices that name no element: devices read or write beyond the tensor there.
+    /// Fails where a node has constant indices that are out of range: runtimes may read or write outside the tensor.
     ///
     /// # Errors
-    /// The first constant index beyond its axis.
+    /// The first constant index that is out of range.
     pub fn indices_within(&self, node: NodeId) -> Result<(), EvalError> {
         let Some(extents) = self.indexed(node) else { return Ok(()) };
         let known = self.constant(self.operand(node, 1));
@@ -306,12 +307,12 @@ impl Graph {
         &self.outputs
     }
 
-    /// The nodes and operand positions that read a value, in a fixed order. Graph outputs do not count.
+    /// The users of a value: nodes and operand positions, in a fixed order. Graph outputs are not included.
     pub fn users(&self, v: ValueId) -> SmallVec<[(NodeId, usize); 2]> {
         self.readers(v).collect()
     }
 
-    /// As [`Graph::users`], for those who need not see all: a value may have as many as the graph has nodes.
+    /// As [`Graph::users`], as an iterator: a value may have as many users as the graph has nodes.
     pub fn readers(&self, v: ValueId) -> impl ExactSizeIterator<Item = (NodeId, usize)> + '_ {
         self.net.value(v).users()
     }
@@ -321,13 +322,13 @@ impl Graph {
         self.named.contains_key(&v)
     }
 
-    /// The name of the first output that the value is.
+    /// The name of the value's first output.
     pub fn output_name(&self, v: ValueId) -> Option<&Arc<str>> {
         let first = *self.named.get(&v)?.first()?;
         Some(&self.outputs[first].name)
     }
 
-    /// The one node that reads a value, where there is just one reading and the value is no graph output.
+    /// The user of a value, where there is exactly one use and the value is not a graph output.
     pub fn only_user(&self, v: ValueId) -> Option<NodeId> {
         let mut readers = self.readers(v);
         match (readers.next(), readers.next()) {
@@ -336,8 +337,8 @@ impl Graph {
         }
     }
 
-    /// Makes every reader of `old`, graph outputs included, read `new`, which must have the same type. A name that
-    /// only `old` has goes over.
+    /// Replaces `old` by `new`, which must have the same type, at all its users and graph outputs. If `new` has no
+    /// name, it gets the name of `old`.
     ///
     /// # Errors
     /// Where the values differ in their types.
@@ -353,7 +354,7 @@ impl Graph {
         Ok(())
     }
 
-    /// As [`Graph::replace`], for passes that change types on purpose and settle the readers' types themselves.
+    /// As [`Graph::replace`], for passes that change types and update the types of the users themselves.
     pub fn redirect(&mut self, old: ValueId, new: ValueId) {
         for (node, operand) in self.users(old) {
             if node != new.node {
@@ -370,12 +371,12 @@ impl Graph {
         }
     }
 
-    /// Points operand `i` of a node at another value.
+    /// Replaces operand `i` of a node by another value.
     pub fn set_operand(&mut self, node: NodeId, i: usize, v: ValueId) {
         self.net.set_operand(node, i, v);
     }
 
-    /// Gives a value another type. The passes that own types (layout, quantization) call it and verify afterwards.
+    /// Changes the type of a value. Passes that change types (layout, quantization) call it and verify afterwards.
     pub fn set_type(&mut self, v: ValueId, ty: TensorType) {
         self.net.value_mut(v).ty = ty;
     }
@@ -386,8 +387,8 @@ impl Graph {
         self.walk(self.inputs.clone(), &roots)
     }
 
-    /// As [`Graph::order`], with the nodes that `also` depends on. A node that only `also` needs comes as soon as its
-    /// operands are there, so that they need not be kept for it.
+    /// As [`Graph::order`], with the nodes that `also` depends on. A node that only `also` needs is placed right after
+    /// its operands, so that these need not be kept for it.
     pub fn order_with(&self, also: &[ValueId]) -> Vec<NodeId> {
         let needed = self.order();
         let extra: Vec<NodeId> = also.iter().map(|v| v.node).collect();
@@ -403,7 +404,7 @@ impl Graph {
         order
     }
 
-    /// `order` and behind it the nodes that `roots` depend on, operands before users.
+    /// `order`, followed by the nodes that `roots` depend on, operands before users.
     fn walk(&self, mut order: Vec<NodeId>, roots: &[NodeId]) -> Vec<NodeId> {
         let mut done = vec![false; self.net.bound()];
         order.iter().for_each(|n| done[n.index()] = true);
@@ -425,7 +426,7 @@ impl Graph {
         order
     }
 
-    /// Removes every node that no output depends on, except inputs. Gives the number removed.
+    /// Removes every node that no output depends on, except inputs. Returns the number of removed nodes.
     pub fn sweep(&mut self) -> usize {
         let mut live = vec![false; self.net.bound()];
         self.order().iter().for_each(|n| live[n.index()] = true);

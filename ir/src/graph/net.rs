@@ -1,4 +1,4 @@
-//! Nodes and the wires between them, each known at both ends.
+//! Storage of nodes and values. Each value is linked to its producer and to its users.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::types::TensorType;
 pub(super) struct Value {
     pub(super) ty: TensorType,
     pub(super) name: Option<Arc<str>>,
-    /// The nodes and operand positions that read it.
+    /// The nodes and operand positions that use it.
     users: BTreeSet<(NodeId, u32)>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Node {
     pub(super) results: SmallVec<[Value; 1]>,
     pub(super) origin: Origin,
     operands: Operands,
-    /// A constant that the source model does not have.
+    /// A computed constant, which is not in the source model.
     computed: bool,
 }
 
@@ -40,7 +40,7 @@ impl Node {
     }
 }
 
-/// All nodes of a graph. Numbers of removed nodes are given to new ones, the last removed first.
+/// All nodes of a graph. Ids of removed nodes are reused, the last removed first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Net {
     nodes: Vec<Option<Node>>,
@@ -69,11 +69,11 @@ impl Net {
     }
 
     pub(super) fn node(&self, id: NodeId) -> &Node {
-        self.nodes[id.index()].as_ref().unwrap_or_else(|| unreachable!("a node that was removed is asked for"))
+        self.nodes[id.index()].as_ref().unwrap_or_else(|| unreachable!("the node was removed"))
     }
 
     fn node_mut(&mut self, id: NodeId) -> &mut Node {
-        self.nodes[id.index()].as_mut().unwrap_or_else(|| unreachable!("a node that was removed is asked for"))
+        self.nodes[id.index()].as_mut().unwrap_or_else(|| unreachable!("the node was removed"))
     }
 
     pub(super) fn value(&self, v: ValueId) -> &Value {
@@ -98,19 +98,19 @@ impl Net {
         self.nodes.iter().flatten().map(bytes).sum()
     }
 
-    /// Points operand `i` of a node at another value.
+    /// Replaces operand `i` of a node by another value.
     pub(super) fn set_operand(&mut self, node: NodeId, i: usize, v: ValueId) {
         let old = std::mem::replace(&mut self.node_mut(node).operands[i], v);
         self.value_mut(old).users.remove(&(node, i as u32));
         self.value_mut(v).users.insert((node, i as u32));
     }
 
-    /// An upper bound of the numbers of nodes.
+    /// An upper bound of the ids of nodes.
     pub(super) fn bound(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Removes all nodes but those that are marked, by number. Gives how many were removed.
+    /// Removes all nodes that are not marked (by id). Returns the number of removed nodes.
     pub(super) fn retain(&mut self, marked: &[bool]) -> usize {
         let dead: Vec<u32> =
             (0..self.nodes.len()).filter(|&i| self.nodes[i].is_some() && !marked[i]).map(|i| i as u32).collect();

@@ -1,4 +1,4 @@
-//! Where a node came from.
+//! Origins of nodes in the source model.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 /// One node of the source model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The node's own name in the source model.
+    /// The name of the node in the source model.
     pub path: Arc<str>,
     /// Its operator there (`Conv`, `aten.conv2d`).
     pub kind: Arc<str>,
@@ -16,16 +16,16 @@ pub struct Source {
     pub line: Option<Arc<str>>,
 }
 
-/// Source nodes that one node stands for, at most. Those of real models are a tenth of that; where long chains become one
-/// node, to keep all would take a time that grows with the square of their length.
+/// The maximum number of source nodes of one node. Actual models have at most a tenth of that. Without a limit, fusing
+/// a long chain into one node would take quadratic time.
 const MOST_SOURCES: usize = 256;
 
-/// The nodes of the source model that a node stands for; the first is the one it does the work of.
+/// The nodes of the source model that a node implements; the first is the main one.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Origin(SmallVec<[Source; 1]>);
 
 impl Origin {
-    /// Made by qcc itself, for no node in particular.
+    /// No source node: the node is made by qcc itself.
     pub fn none() -> Self {
         Origin::default()
     }
@@ -35,7 +35,7 @@ impl Origin {
         Origin(SmallVec::from_elem(Source { path: path.into(), kind: kind.into(), line: None }, 1))
     }
 
-    /// One source node with the line of the program it was written on.
+    /// One source node with the line of the user's program that made it.
     pub fn at_line(path: impl Into<Arc<str>>, kind: impl Into<Arc<str>>, line: impl Into<Arc<str>>) -> Self {
         let source = Source { path: path.into(), kind: kind.into(), line: Some(line.into()) };
         Origin(SmallVec::from_elem(source, 1))
@@ -51,7 +51,7 @@ impl Origin {
         self.0.first().map_or("", |s| &s.path)
     }
 
-    /// This origin with those of `other` behind it, as far as they are not too many.
+    /// This origin followed by the source nodes of `other`, up to the maximum number.
     pub fn and(&self, other: &Origin) -> Self {
         let mut all = self.clone();
         for s in &other.0 {

@@ -1,4 +1,4 @@
-//! Convolutions of `F32`. One and two spatial axes are seen as three with leading extents of 1.
+//! Convolutions of `F32`. One or two spatial axes are treated as three with leading extents of 1.
 
 use std::ops::Range;
 
@@ -9,18 +9,18 @@ use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
 use crate::types::{Shape, Tensor};
 
-/// Where the window of a convolution stands: extents and steps over depth, height and width.
+/// Geometry of a convolution: extents and strides over depth, height and width.
 #[derive(Clone, Debug)]
 pub(crate) struct Geometry {
     /// Images.
     pub(crate) batch: usize,
     /// Groups of channels.
     pub(crate) groups: usize,
-    /// Channels of each group on the side that the window slides over.
+    /// Channels of each group of the image that the window moves over.
     pub(crate) channels: usize,
-    /// Channels of each group on the other side.
+    /// Channels of each group of the other tensor.
     pub(crate) filters: usize,
-    /// Spatial extents of the side that the window slides over.
+    /// Spatial extents of the image that the window moves over.
     pub(crate) image: [usize; 3],
     /// Number of positions of the window.
     pub(crate) steps: [usize; 3],
@@ -30,7 +30,7 @@ pub(crate) struct Geometry {
     dilation: [usize; 3],
 }
 
-/// The last axes of `values` behind as many `fill`s as make three.
+/// `values`, padded in front with `fill` to three.
 fn three(values: &[usize], fill: usize) -> [usize; 3] {
     let mut all = [fill; 3];
     for (a, &v) in all[3 - values.len()..].iter_mut().zip(values) {
@@ -63,8 +63,8 @@ impl Geometry {
         }
     }
 
-    /// The geometry of a transposed convolution: the window slides over the result, one position for each element of
-    /// the operand.
+    /// The geometry of a transposed convolution: the window moves over the result, with one position for each element
+    /// of the operand.
     pub(crate) fn of_transpose(op: &ConvTranspose, x: &[usize], w: &[usize]) -> Self {
         let (steps, window) = (three(&x[2..], 1), three(&w[2..], 1));
         let (stride, dilation) = (three(&op.stride, 1), three(&op.dilation, 1));
@@ -87,7 +87,7 @@ impl Geometry {
         }
     }
 
-    /// Elements of one channel of the side that the window slides over.
+    /// Elements of one channel of the image that the window moves over.
     pub(crate) fn pixels(&self) -> usize {
         self.image.iter().product()
     }
@@ -97,12 +97,12 @@ impl Geometry {
         self.steps.iter().product()
     }
 
-    /// Taps of the window.
+    /// Number of taps of the window.
     pub(crate) fn taps(&self) -> usize {
         self.window.iter().product()
     }
 
-    /// True where the window has one tap and visits each pixel once: the patches are the image itself.
+    /// True where the window has one tap and reads each pixel once: the patches are the image itself.
     fn is_pointwise(&self) -> bool {
         self.taps() == 1 && self.image == self.steps && self.stride == [1; 3] && self.before == [0; 3]
     }
@@ -112,19 +112,19 @@ impl Geometry {
         [self.batch, channels].into_iter().chain(extents[5 - rank..].iter().copied()).collect()
     }
 
-    /// Place of a tap along each axis.
+    /// Index of a tap along each axis.
     fn tap(&self, index: usize) -> [usize; 3] {
         let [_, height, width] = self.window;
         [index / (height * width), index / width % height, index % width]
     }
 
-    /// The pixel under a tap on one axis, where there is one.
+    /// The pixel that a tap reads along one axis; `None` for padding.
     fn pixel(&self, axis: usize, step: usize, tap: usize) -> Option<usize> {
         let padded = step * self.stride[axis] + tap * self.dilation[axis];
         padded.checked_sub(self.before[axis]).filter(|&p| p < self.image[axis])
     }
 
-    /// The steps along the width at which a tap lies inside the image.
+    /// The steps along the width at which a tap is inside the image.
     fn inside(&self, tap: usize) -> Range<usize> {
         let (offset, before, stride) = (tap * self.dilation[2], self.before[2], self.stride[2]);
         let first = before.saturating_sub(offset).div_ceil(stride);
@@ -132,9 +132,9 @@ impl Geometry {
         first.min(self.steps[2])..end.clamp(first.min(self.steps[2]), self.steps[2])
     }
 
-    /// Visits the runs of consecutive positions in `cols` along the width, for one tap: with the run as a range of
-    /// positions relative to `cols.start` and, where the tap lies inside the image in depth and height, the index of
-    /// that image row and the steps along the width at which the run starts.
+    /// Visits the runs of consecutive positions in `cols` along the width, for one tap. `visit` receives the run as a
+    /// range of positions relative to `cols.start`; where the tap is inside the image in depth and height, the index of
+    /// that image row; and the step along the width at which the run starts.
     fn runs(&self, tap: [usize; 3], cols: Range<usize>, mut visit: impl FnMut(Range<usize>, Option<usize>, usize)) {
         let [_, height, width] = self.steps;
         let mut at = cols.start;
@@ -186,7 +186,7 @@ fn gather(out: &mut [f32], x: &[f32], stride: usize) {
 #[inline(always)]
 fn strided(out: &mut [f32], x: &[f32], stride: usize, f: impl Fn(&mut f32, f32)) {
     let Some((last, rest)) = out.split_last_mut() else { return };
-    // All but the last element have a whole step before the next.
+    // All elements but the last are followed by a whole stride.
     let end = x[rest.len() * stride];
     match stride {
         1 => rest.iter_mut().zip(x).for_each(|(o, &v)| f(o, v)),
@@ -213,8 +213,8 @@ impl Columns for Patches<'_> {
     }
 }
 
-/// For each image, group and term of the weight's inner axis in turn: `emit` receives image, group, term, positions and
-/// the sums of products there, one row for each filter of the group. The planes are tensors of one size.
+/// For each image, group and term of the weight's reduction axis in turn, `emit` receives image, group, term, positions
+/// and the accumulators there, one row for each filter of the group. The planes are tensors of the same size.
 pub(crate) fn conv_sums(
     g: &Geometry,
     planes: &[&[f32]],
@@ -260,7 +260,7 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
     let (channels, positions) = (g.groups * g.filters, g.positions());
     let mut out = vec![0.0f32; g.batch * channels * positions];
     if out.is_empty() {
-        // No image, nothing to do.
+        // Empty result.
     } else if g.channels == 1 && g.filters == 1 {
         for (i, (out, plane)) in out.chunks_exact_mut(positions).zip(x.chunks_exact(g.pixels())).enumerate() {
             let channel = i % channels;
@@ -289,8 +289,8 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor]) -> Result<Tensors, EvalError
     Ok(smallvec![Tensor::from_vec(g.shape(channels, g.steps, operands[0].ty().rank()), out)])
 }
 
-/// Adds the sums of a transposed convolution to `out` (`[batch, channels, pixels]`): each product of the weight with a
-/// term of the operand's channels lands where the window stands.
+/// Adds a transposed convolution to `out` (`[batch, channels, pixels]`): each product of the weight with a term of the
+/// operand's channels is added at the window's position.
 pub(crate) fn transpose_sums<T: Copy + From<f32> + std::ops::AddAssign>(
     g: &Geometry,
     x: &[f32],
@@ -315,7 +315,7 @@ pub(crate) fn transpose_sums<T: Copy + From<f32> + std::ops::AddAssign>(
     Ok(())
 }
 
-/// Adds the sums at some positions to the pixels under a tap.
+/// Adds the products at some positions to the pixels of a tap.
 fn scatter<T: Copy + From<f32> + std::ops::AddAssign>(
     g: &Geometry,
     tap: [usize; 3],
@@ -354,7 +354,7 @@ mod tests {
     use crate::types::TensorType;
     use proptest::prelude::*;
 
-    /// Small whole numbers, whose sums of products are exact.
+    /// Small integers, whose sums of products are exact.
     fn tensor(dims: &[usize], seed: usize) -> Tensor {
         let value = |i: usize| ((i * 7919 + seed * 31) % 17) as f32 - 8.0;
         Tensor::from_vec(Shape::known(dims), (0..dims.iter().product()).map(value).collect())
@@ -430,7 +430,7 @@ mod tests {
             }
         }
 
-        /// <conv(x, w), y> = <x, conv_transpose(y, w)>: that is what "transposed" means.
+        /// <conv(x, w), y> = <x, conv_transpose(y, w)>: the definition of the transposed convolution.
         #[test]
         fn conv_transpose_is_the_adjoint_of_conv(
             axes in prop::collection::vec(axis(), 1..4),

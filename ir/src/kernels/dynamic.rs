@@ -1,4 +1,4 @@
-//! Rounding to scales that are found when the model runs.
+//! Dynamic quantization.
 
 use crate::ops::Granularity;
 use crate::types::Tensor;
@@ -19,10 +19,10 @@ pub(crate) fn quantize(granularity: Granularity, x: &Tensor) -> Tensor {
     Tensor::from_vec(x.ty().shape.clone(), values)
 }
 
-/// The smallest scale: quotients by a smaller one would leave the range of `f32`.
+/// The smallest scale: division by a smaller one could overflow `f32`.
 const FINEST: f32 = f32::MIN_POSITIVE;
 
-/// Every `inner`-th number shares a scale.
+/// Asymmetric quantization; elements whose index is the same modulo `inner` share a scale.
 fn with_zero_points(values: &mut [f32], inner: usize) {
     let mut ranges = vec![(0.0f32, 0.0f32); inner];
     for row in values.chunks_exact(inner) {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_share_the_scale_of_their_part() {
+    fn elements_share_the_scale_of_their_group() {
         let x = [0.4, 255.0, 1.0, 0.4, 2.55, 0.01];
         assert_eq!(rounded(axes(0, 2), &[2, 3], &x), [0.0, 255.0, 1.0, 0.0, 3.0, 0.0]);
         let rows = rounded(axes(1, 2), &[2, 3], &x);

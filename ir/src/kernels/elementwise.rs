@@ -1,4 +1,4 @@
-//! Element-wise operators. `F16` is computed in `F32`; integers and `Bool` in 64 bits, which wrap to the element.
+//! Element-wise operators. `F16` is computed in `F32`; integers and `Bool` in 64 bits, wrapped to the element type.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -32,7 +32,7 @@ pub(crate) fn unary(f: UnaryFn, x: &Tensor) -> Result<Tensors, EvalError> {
     }
 }
 
-/// A tensor of integers, `Bool`s or stored grid integers from their low bits.
+/// A tensor of integers, `Bool`s or quantized integers from the low bits of `values`.
 pub(super) fn wrapped(ty: TensorType, values: impl Iterator<Item = i64>) -> Tensor {
     match ty.elem.size() {
         1 => Tensor::of(ty, values.map(|v| v as u8).collect()),
@@ -74,7 +74,7 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
         UnaryFn::Round => map(x, f32::round_ties_even),
         UnaryFn::Rsqrt => map(x, |v| 1.0 / v.sqrt()),
         UnaryFn::Sigmoid => simd(Sigmoid {}, x),
-        // Unlike f32::signum, 0 at 0.
+        // Unlike f32::signum, 0 for 0.
         UnaryFn::Sign => map(x, |v| if v == 0.0 { 0.0 } else { v.signum() }),
         UnaryFn::Silu => simd(Silu {}, x),
         UnaryFn::Sin => map(x, f32::sin),
@@ -96,8 +96,8 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
     }
 }
 
-/// As [`unary`], of few numbers: functions that are approximated there are computed in double precision, so that results
-/// are rounded to the integers that runtimes find for them.
+/// As [`unary`], for lookup tables: functions that are approximated there are computed in double precision, so that the
+/// table has the same integers as those of runtimes.
 pub(crate) fn unary_exact(f: UnaryFn, x: &Tensor) -> Result<Tensors, EvalError> {
     let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
     let exact: Option<&dyn Fn(f64) -> f64> = match f {
@@ -123,7 +123,7 @@ fn map_exact(x: &Tensor, f: &dyn Fn(f64) -> f64) -> Result<Tensors, EvalError> {
     Ok(smallvec![Tensor::from_vec(x.ty().shape.clone(), values)])
 }
 
-/// ln(1 + exp(x)), exact where exp overflows or vanishes.
+/// ln(1 + exp(x)), exact where exp overflows or underflows.
 fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
@@ -140,7 +140,7 @@ pub(crate) fn clamp(lo: f32, hi: f32, x: &Tensor) -> Result<Tensors, EvalError> 
         Elem::F32 => Ok(smallvec![Tensor::of(ty, x.view::<f32>().iter().map(|&v| limit(v, lo, hi)).collect())]),
         Elem::F16 => widened(x, |x| clamp(lo, hi, x)),
         _ => {
-            // The integers inside the real limits; `as` takes infinite limits to the ends of i64.
+            // The integers within the float bounds; `as` converts infinite bounds to the ends of i64.
             let (lo, hi) = (lo.ceil() as i64, hi.floor() as i64);
             Ok(smallvec![wrapped(ty, x.integers().unwrap_or_default().into_iter().map(|v| limit(v, lo, hi)))])
         }
@@ -200,7 +200,7 @@ fn binary_f32(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[f32], b: &[f32])
         BinaryFn::Sub => tensor!(|a, b| a - b),
         BinaryFn::Mul => tensor!(|a, b| a * b),
         BinaryFn::Div => tensor!(|a, b| a / b),
-        // NaN on either side is the result.
+        // NaN in either operand is the result.
         BinaryFn::Max => tensor!(|a: f32, b: f32| if a > b || a.is_nan() { a } else { b }),
         BinaryFn::Min => tensor!(|a: f32, b: f32| if a < b || a.is_nan() { a } else { b }),
         BinaryFn::SquaredDifference => tensor!(|a: f32, b: f32| (a - b) * (a - b)),
@@ -224,7 +224,8 @@ fn binary_f32(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[f32], b: &[f32])
     })
 }
 
-/// The remainder with the sign of the divisor, 0 included; an infinite divisor is the remainder of the other sign.
+/// The remainder with the sign of the divisor, also for 0. With an infinite divisor of the other sign it is the
+/// divisor.
 fn floor_mod(a: f32, b: f32) -> f32 {
     match a % b {
         0.0 => 0f32.copysign(b),
@@ -345,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_in_double_precision_are_those_of_single_precision() {
+    fn double_and_single_precision_functions_agree() {
         let x = Tensor::from_vec(Shape::known(&[5]), vec![-20.0f32, -1.5, 0.0, 0.7, 9.0]);
         for f in
             [UnaryFn::Exp, UnaryFn::Sigmoid, UnaryFn::Silu, UnaryFn::Tanh, UnaryFn::Gelu { tanh: true }, UnaryFn::Mish]
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_one_number() {
+    fn unary_functions() {
         use UnaryFn::*;
         let table: &[(UnaryFn, &[(f32, f64)])] = &[
             (Abs, &[(-2.5, 2.5)]),
@@ -394,7 +395,7 @@ mod tests {
         ];
         for &(f, points) in table {
             for &(x, expected) in points {
-                // A long operand too: vectors and their remainders agree.
+                // A long operand too: vector code and scalar remainder agree.
                 for len in [1, 19] {
                     let out = unary(f, &row(&vec![x; len])).unwrap();
                     for &found in out[0].reals().iter() {
@@ -430,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_two_numbers() {
+    fn binary_functions() {
         use BinaryFn::*;
         let table: &[(BinaryFn, f32, f32, f32, Option<i64>)] = &[
             (Div, -7.0, 2.0, -3.5, Some(-3)),
@@ -475,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn limits() {
+    fn clamp_bounds() {
         let out = clamp(0.0, 6.0, &row(&[-1., 3., 9., f32::NAN])).unwrap();
         assert_eq!(out[0].reals()[..3], [0., 3., 6.]);
         assert!(out[0].reals()[3].is_nan());

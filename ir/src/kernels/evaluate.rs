@@ -1,4 +1,4 @@
-//! What each operator computes: the kernel that does it.
+//! Evaluation of each operator by its kernel.
 
 use smallvec::smallvec;
 
@@ -9,12 +9,13 @@ use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Tensor, TensorType};
 
-/// The meaning of an operator.
+/// The evaluation of an operator.
 pub(crate) trait Evaluate: Operator {
-    /// Results from operands, both row-major and without grids (`Carry` operators see stored integers).
+    /// Computes results from operands, both row-major and not quantized ([`QuantRule::SameAsInput`] operators receive
+    /// stored integers).
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError>;
 
-    /// Integer arithmetic on grids, as TFLite's kernels do it. `Ok(None)` asks for the default:
+    /// Integer arithmetic on quantized operands, as in the target's kernels. `Ok(None)` selects the default:
     /// dequantize, `eval`, quantize.
     fn eval_quantized(&self, _operands: &[&Tensor], _results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
         Ok(None)
@@ -24,17 +25,17 @@ pub(crate) trait Evaluate: Operator {
 macro_rules! evaluate {
     ($($op:ident)*) => {
         impl Op {
-            /// The meaning: results from operands, both row-major and without grids ([`QuantRule::SameAsInput`] operators see
-            /// stored integers).
+            /// Computes results from operands, both row-major and not quantized ([`QuantRule::SameAsInput`] operators
+            /// receive stored integers).
             ///
             /// # Errors
-            /// Where there is no result for these numbers, or one too large.
+            /// Where there is no result for these operands, or one that is too large.
             pub fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
                 match self { $(Op::$op(op) => op.eval(operands)),* }
             }
 
-            /// Integer arithmetic on grids, where the operator has its own. `Ok(None)` asks for the default: dequantize,
-            /// [`Op::eval`], quantize.
+            /// Integer arithmetic on quantized operands, where the operator has it. `Ok(None)` selects the default:
+            /// dequantize, [`Op::eval`], quantize.
             ///
             /// # Errors
             /// As [`Op::eval`].

@@ -1,4 +1,4 @@
-//! Matrix products, and what other contractions need to become matrix products.
+//! Matrix products, and how other contractions are expressed as matrix products.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// All of `data`, row by row.
+    /// All of `data` as a row-major matrix.
     pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         View { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
@@ -32,7 +32,7 @@ impl<'a> View<'a> {
         self.rows
     }
 
-    /// The matrix with rows and columns swapped.
+    /// The transposed matrix.
     pub(crate) fn transposed(self) -> Self {
         View { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
@@ -62,7 +62,7 @@ pub(crate) enum Bias<'a> {
     Cols(&'a [f32]),
 }
 
-/// `out = a * b + bias`, row by row. All of `out` is written.
+/// `out = a * b + bias`, row-major. All of `out` is written.
 pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) -> Result<(), EvalError> {
     let bias = match bias {
         Bias::None => None,
@@ -74,11 +74,11 @@ pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) ->
     GEMM.with(|g| g.gemm(out, a, b, options)).map_err(|e| EvalError::Kernel(e.to_string()))
 }
 
-/// The right-hand side of a product, made block by block.
+/// The right-hand side of a product, generated block by block.
 pub(crate) trait Columns {
     /// Number of columns.
     fn cols(&self) -> usize;
-    /// Some rows and columns, perhaps written into `scratch`.
+    /// A block of rows and columns, which may be written into `scratch`.
     fn block<'s>(&'s self, rows: Range<usize>, cols: Range<usize>, scratch: &'s mut Vec<f32>) -> View<'s>;
 }
 
@@ -92,23 +92,23 @@ impl Columns for View<'_> {
     }
 }
 
-/// Elements of a block of the right-hand side: it stays in the second level cache.
+/// Elements of a block of the right-hand side, so that it fits into the L2 cache.
 const BLOCK: usize = 128 * 1024;
 
-/// Elements of a block at most, where the right-hand side is so high that less would be slow.
+/// Maximum number of elements of a block where the right-hand side has many rows; fewer columns would be slow.
 const LARGEST: usize = 1 << 24;
 
-/// A part of a product: some indices of the inner axis, of one of several right-hand sides.
+/// A part of a product: a range of the reduction axis of one of several right-hand sides.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Term {
-    /// Number of the right-hand side.
+    /// Index of the right-hand side.
     pub(crate) plane: usize,
-    /// Indices of the inner axis.
+    /// Indices of the reduction axis.
     pub(crate) inner: Range<usize>,
 }
 
-/// Multiplies `a` by right-hand sides `b` of one size, in blocks of columns. For each block and each term in turn,
-/// `emit` receives the term's number, the columns and their product with all rows of `a`.
+/// Multiplies `a` by right-hand sides `b` of the same size, in blocks of columns. For each block and each term in turn,
+/// `emit` receives the term's index, the columns and their product with all rows of `a`.
 pub(crate) fn contract(
     a: View<'_>,
     b: &[impl Columns],
@@ -117,7 +117,7 @@ pub(crate) fn contract(
 ) -> Result<(), EvalError> {
     let total = b.first().map_or(0, Columns::cols);
     let deepest = terms.iter().map(|t| t.inner.len()).max().unwrap_or(0).max(1);
-    // Narrower where even a few columns of so many rows would be large.
+    // Fewer columns where the number of rows is large.
     let least = (LARGEST / deepest).clamp(1, 128);
     let width = (BLOCK / deepest).next_multiple_of(32).clamp(least, 4096);
     let (mut scratch, mut product) = (Vec::new(), vec![0.0; a.rows() * width.min(total)]);
@@ -133,8 +133,8 @@ pub(crate) fn contract(
     Ok(())
 }
 
-/// Splits the inner axis of a product of integers so that each part is exact in `f32`, in whatever order it is summed:
-/// no part reaches 2^24 where no product exceeds `largest`.
+/// Splits the reduction axis of a product of integers so that each part is exact in `f32` in any order of summation: no
+/// part reaches 2^24 if no product exceeds `largest`.
 pub(crate) fn exact_terms(plane: usize, inner: usize, largest: f32) -> Vec<Term> {
     let longest = ((16_777_215.0 / largest.max(1.0)) as usize).max(1);
     let term = |start: usize| Term { plane, inner: start..(start + longest).min(inner) };

@@ -8,16 +8,16 @@ use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, Tensor};
 
-/// The place of an index on an axis; negative ones count from the end.
+/// The position of an index on an axis; negative indices count from the end.
 fn place(index: i64, extent: usize) -> Result<usize, EvalError> {
     let from_front = if index < 0 { index.saturating_add(extent as i64) } else { index };
     usize::try_from(from_front).ok().filter(|&i| i < extent).ok_or(EvalError::Index { index, extent })
 }
 
-/// Fails where an index names no element; indices count along `extents` in turn.
+/// Fails where an index is out of range; indices refer to the axes of `extents` in turn.
 ///
 /// # Errors
-/// The first index beyond its extent.
+/// The first index that is out of range.
 pub fn within(i: &Tensor, extents: &[usize]) -> Result<(), EvalError> {
     indices(i).into_iter().zip(extents.iter().cycle()).try_for_each(|(i, &extent)| place(i, extent).map(|_| ()))
 }
@@ -37,7 +37,7 @@ pub(crate) fn gather(op: &Gather, x: &Tensor, i: &Tensor) -> Result<Tensors, Eva
 pub(crate) fn gather_elements(op: &GatherElements, x: &Tensor, i: &Tensor) -> Result<Tensors, EvalError> {
     let ty = result(op, &[x, i])?;
     let (extent, from, index) = (x.dims()[op.axis], strides(&x.dims()), indices(i));
-    // Along the axis the index says where; along the others the element lies where its index lies.
+    // Along the axis the index gives the position; along the others it is that of the index itself.
     let along = |a: usize| if a == op.axis { 0 } else { from[a] };
     let walk = Walk::new([0], i.dims().into_iter().enumerate().map(|(a, n)| (n, [along(a)])));
     let mut places = Vec::with_capacity(index.len());
@@ -62,7 +62,7 @@ pub(crate) fn gather_elements(op: &GatherElements, x: &Tensor, i: &Tensor) -> Re
     }))
 }
 
-/// Where in a tensor of extents `dims` the slices begin that the index tuples along the last axis of `i` name.
+/// Offsets in a tensor of extents `dims` of the slices at the index tuples along the last axis of `i`.
 fn slices(dims: &[usize], i: &Tensor) -> Result<Vec<usize>, EvalError> {
     let tuple = i.dims().last().copied().unwrap_or(0);
     let from = strides(dims);
@@ -130,7 +130,7 @@ pub(crate) fn scatter_nd(op: &ScatterNd, x: &Tensor, i: &Tensor, u: &Tensor) -> 
     Ok(smallvec![out])
 }
 
-/// Runs of `x` at `starts`, each combined with one of `updates`.
+/// Slices of `x` at `starts`, each combined with one of `updates`.
 fn updated<T: Copy>(x: &[T], starts: &[usize], run: usize, updates: &[T], f: impl Fn(T, T) -> T) -> Vec<T> {
     let mut out = x.to_vec();
     for (k, &start) in starts.iter().enumerate() {
@@ -141,7 +141,7 @@ fn updated<T: Copy>(x: &[T], starts: &[usize], run: usize, updates: &[T], f: imp
     out
 }
 
-/// Integers in the order of the elements: NaN above all numbers, the zeros equal.
+/// Integer sort keys in the order of the elements: NaN above all numbers, 0.0 and -0.0 equal.
 fn ranks(x: &Tensor) -> Vec<i64> {
     let rank = |v: f32| match v {
         v if v.is_nan() => i64::MAX,
@@ -167,7 +167,7 @@ pub(crate) fn top_k(op: &TopK, x: &Tensor) -> Result<Tensors, EvalError> {
     let mut order: Vec<usize> = Vec::with_capacity(extent);
     for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
         let rank = |n: usize| ranks[(o * extent + n) * inner + i];
-        // Of equal elements the first comes first.
+        // Equal elements stay in order.
         let compare = |&a: &usize, &b: &usize| {
             let by_rank = if op.largest { rank(b).cmp(&rank(a)) } else { rank(a).cmp(&rank(b)) };
             by_rank.then(a.cmp(&b))
@@ -228,7 +228,7 @@ pub(crate) fn cum_sum(op: &CumSum, x: &Tensor) -> Result<Tensors, EvalError> {
     }
 }
 
-/// Running sums of `x`: `add` adds an element to a sum, `give` makes a sum an element.
+/// Cumulative sums of `x`: `add` adds an element to a sum, `give` converts a sum to an element.
 fn running<T: Copy, S: Copy>(
     op: &CumSum,
     dims: &[usize],
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_of_one_place_add_up() {
+    fn updates_of_one_element_are_added() {
         let (x, u, i) = ([1., 2., 3.], [5., 7., -1.], i64s(&[3, 1], &[0, -3, 1]));
         for (f, expected) in [
             (ScatterFn::Replace, [7., -1., 3.]),

@@ -12,7 +12,7 @@ use crate::types::{Shape, Tensor};
 pub(crate) struct Batches {
     /// Rows, inner extent and columns of each product.
     pub(crate) extents: [usize; 3],
-    /// Number of the matrix of a and of b in each product.
+    /// Index of the matrix of a and of b in each product.
     pub(crate) pairs: Vec<(usize, usize)>,
     /// Shape of the result.
     pub(crate) shape: Shape,
@@ -44,7 +44,7 @@ impl Batches {
                 .collect();
         }
         let shape = outer.iter().copied().chain([extents[0], n]).collect();
-        // Where b is one matrix, all rows of a make one product.
+        // Where b is a single matrix, all rows of a are one product.
         if outer_b.iter().all(|&e| e == 1) {
             let rows = pairs.len() * extents[0];
             return Batches { extents: [rows, extents[1], n], pairs: vec![(0, 0)], shape };
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn batches_broadcast() {
-        // Each of [2,1] matrices of a meets each of [3] matrices of b.
+        // Each of the [2,1] matrices of a is multiplied with each of the [3] matrices of b.
         let (a, b) = (tensor(&[2, 1, 1, 2]), tensor(&[3, 2, 1]));
         let want = vec![1.0, 3.0, 5.0, 3.0, 13.0, 23.0];
         assert_eq!(product(false, &[&a, &b]), (vec![2, 3, 1, 1], want));

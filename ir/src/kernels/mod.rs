@@ -1,4 +1,4 @@
-//! The loops behind `eval`: tensors in, tensors out, no graph in sight. All tensors are row-major.
+//! The kernels of `eval`: functions from tensors to tensors, without a graph. All tensors are row-major.
 
 use smallvec::SmallVec;
 
@@ -27,7 +27,7 @@ pub(crate) mod walk;
 #[cfg(test)]
 pub(crate) use evaluate::Evaluate;
 
-/// Runs an expression with `T` as a scalar of the element's width.
+/// Runs an expression with `T` as a scalar of the element's size.
 macro_rules! by_width {
     ($elem:expr, $t:ident => $body:expr) => {
         match $elem.size() {
@@ -58,13 +58,13 @@ fn result<O: Operator>(op: &O, operands: &[&Tensor]) -> Result<TensorType, EvalE
     Ok(op.infer(&types)?.swap_remove(0))
 }
 
-/// The extents of a type whose extents are all numbers.
+/// The extents of a type whose extents are all known.
 fn extents(ty: &TensorType) -> Result<SmallVec<[usize; 6]>, EvalError> {
     let open = || EvalError::Type(TypeError::Symbolic { operand: 0, ty: Box::new(ty.clone()) });
     ty.shape.extents().ok_or_else(open)
 }
 
-/// Runs `f` on `F32` in place of `F16` and rounds what comes out.
+/// Runs `f` on `F16` operands converted to `F32`, and rounds the results.
 fn widened(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensors, EvalError>) -> Result<Tensors, EvalError> {
     let wide = elementwise::cast(&Elem::F32, x)?;
     f(&wide[0])?
@@ -73,7 +73,7 @@ fn widened(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensors, EvalError>) ->
         .collect()
 }
 
-/// The refusal of an element.
+/// The error for an element type that an operator cannot be evaluated on.
 fn unfit(op: &'static str, elem: &Elem) -> EvalError {
     EvalError::Elem { op, elem: elem.to_string() }
 }

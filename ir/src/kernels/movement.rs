@@ -1,4 +1,4 @@
-//! Operators that move elements. Elements are moved by their width, whatever they mean.
+//! Operators that move elements. Elements are moved by their size, independent of their type.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -11,7 +11,7 @@ use crate::types::{Dim, Scalar, Tensor, TensorType};
 pub(crate) fn reshape(op: &Reshape, x: &Tensor) -> Result<Tensors, EvalError> {
     let ty = result(op, &[x])?;
     let known = || ty.shape.dims().iter().filter_map(|d| d.known()).product::<usize>().max(1);
-    // One symbol stands for what is left.
+    // One symbol is the remaining number of elements.
     let shape = ty.shape.dims().iter().map(|d| d.known().unwrap_or_else(|| x.len() / known())).collect();
     let ty = TensorType::new(ty.elem, shape);
     let refuse = || EvalError::Type(crate::error::TypeError::Attribute(format!("{} cannot become {ty}", x.ty())));
@@ -63,7 +63,7 @@ pub(crate) fn pad(op: &Pad, x: &Tensor) -> Result<Tensors, EvalError> {
             Ok(by_width!(ty.elem, T => smallvec![pad_constant(op, ty, x, value[0].view::<T>()[0])]))
         }
         PadMode::Reflect | PadMode::Edge => {
-            // One axis after the other: which index of the operand each index of the result shows.
+            // For each axis in turn: the operand's index for each index of the result.
             let mut out = x.clone();
             for axis in (0..x.ty().rank()).filter(|&a| op.before[a] + op.after[a] > 0) {
                 let extent = x.dims()[axis] as isize;
@@ -97,7 +97,7 @@ fn pad_constant<T: Scalar>(op: &Pad, ty: TensorType, x: &Tensor, value: T) -> Te
     Tensor::of(ty, out)
 }
 
-/// The slices of `x` at `indices` of an axis, one after another.
+/// The slices of `x` at `indices` of an axis, concatenated.
 pub(super) fn pick(x: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
     let dims = x.dims();
     let ty = TensorType::new(x.ty().elem.clone(), x.ty().shape.with(axis, indices.len()));
@@ -117,7 +117,7 @@ pub(super) fn pick(x: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
 }
 
 pub(crate) fn expand(op: &Expand, x: &Tensor) -> Result<Tensors, EvalError> {
-    // A symbol stands for the extent that is there.
+    // A symbol takes the operand's extent.
     let (dims, missing) = (x.dims(), op.shape.rank().saturating_sub(x.dims().len()));
     let there = |(axis, dim): (usize, &Dim)| match (dim, axis.checked_sub(missing).and_then(|a| dims.get(a))) {
         (Dim::Sym(_), Some(&n)) => Dim::Known(n),

@@ -17,7 +17,7 @@ pub(crate) fn softmax(op: &Softmax, x: &Tensor) -> Result<Tensors, EvalError> {
     }
     let [_, extent, inner] = around(&x.dims(), op.axis);
     let mut out = x.view::<f32>().into_owned();
-    // No elements, no rows.
+    // Empty result.
     let image = (extent * inner).max(1);
     for image in out.chunks_exact_mut(image) {
         match inner {

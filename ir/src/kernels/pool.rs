@@ -1,4 +1,4 @@
-//! Pooling. A window is a box, so it is reduced one axis after the other.
+//! Pooling. A window is a box, so one axis is reduced after the other.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -31,7 +31,7 @@ impl Axis {
         (0..op.window.len()).map(axis).collect()
     }
 
-    /// The steps at which a tap lies inside the image.
+    /// The steps at which a tap is inside the image.
     fn inside(&self, tap: usize) -> Range<usize> {
         let offset = tap * self.dilation;
         let first = self.before.saturating_sub(offset).div_ceil(self.stride).min(self.steps);
@@ -39,12 +39,12 @@ impl Axis {
         first..end.clamp(first, self.steps)
     }
 
-    /// The element under a tap that lies inside the image.
+    /// The element that a tap inside the image reads.
     fn element(&self, step: usize, tap: usize) -> usize {
         step * self.stride + tap * self.dilation - self.before
     }
 
-    /// Reduces this axis of `x`, which has `inner` elements behind each of its indices.
+    /// Reduces this axis of `x`, which has `inner` elements for each of its indices.
     fn reduce<T: Copy>(&self, x: &[T], inner: usize, start: T, f: impl Fn(T, T) -> T) -> Vec<T> {
         let (long, short) = (self.extent * inner, self.steps * inner);
         let mut out = vec![start; x.len() / long.max(1) * short];
@@ -71,7 +71,7 @@ impl Axis {
     }
 }
 
-/// Reduces all windows of `x` (`[N, C, spatial..]`): elements outside the image take no part.
+/// Reduces all windows of `x` (`[N, C, spatial..]`), without elements outside the image.
 pub(crate) fn windows<T: Copy>(op: &Pool, dims: &[usize], x: &[T], start: T, f: impl Fn(T, T) -> T + Copy) -> Vec<T> {
     let mut values = Cow::Borrowed(x);
     let axes = Axis::all(op, dims);
@@ -83,7 +83,7 @@ pub(crate) fn windows<T: Copy>(op: &Pool, dims: &[usize], x: &[T], start: T, f: 
     values.into_owned()
 }
 
-/// For each position of the window, the number of its taps inside the image.
+/// For each position of the window, the number of taps inside the image.
 pub(crate) fn counts(op: &Pool, dims: &[usize]) -> Vec<usize> {
     let mut counts = vec![1];
     for axis in Axis::all(op, dims) {

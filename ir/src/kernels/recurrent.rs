@@ -18,7 +18,7 @@ pub(crate) fn recurrent(op: &Recurrent, operands: &[&Tensor]) -> Result<Tensors,
     let (steps, batch, inputs) = (dims[0], dims[1], dims[2]);
     let hidden = operands[4].dims()[1];
     let rows = op.cell.gates() * hidden;
-    // The share of x in all steps is one product.
+    // The products of x for all steps are one matrix product.
     let mut fed = vec![0.0; steps * batch * rows];
     let weight = View::new(&w, rows, inputs).transposed();
     gemm(&mut fed, View::new(&x, steps * batch, inputs), weight, Bias::Cols(&b[..rows]))?;
@@ -42,11 +42,11 @@ pub(crate) fn recurrent(op: &Recurrent, operands: &[&Tensor]) -> Result<Tensors,
     tensors.collect()
 }
 
-/// What is the same at each step. `fed` is the share of x, batch by batch all gates.
+/// What is the same at each step. `fed` are the products of x: for each batch, all gates.
 struct Layer<'a> {
     /// Recurrent weight, `[gates * hidden, hidden]`.
     r: View<'a>,
-    /// Bias of the candidate behind the reset gate, or nothing.
+    /// Bias of the candidate after the reset gate, or empty.
     after: &'a [f32],
     batch: usize,
     hidden: usize,
@@ -99,7 +99,7 @@ impl Layer<'_> {
         let size = self.hidden;
         let reset_after = !self.after.is_empty();
         let gates = self.product(h, 0, 2, Bias::None)?;
-        // What goes into the candidate's product, and what comes out of it.
+        // Operand and result of the candidate's product.
         let mut state = h.to_vec();
         for n in 0..self.batch {
             let fed = &mut fed[n * 3 * size..][..2 * size];
@@ -150,7 +150,7 @@ mod tests {
         Tensor::from_vec(Shape::known(dims), (0..dims.iter().product()).map(number).collect())
     }
 
-    /// Three steps of a layer of three inputs and two units, in a batch of two, against ONNX Runtime.
+    /// Three steps of a layer with three inputs and two units, in a batch of two, compared with ONNX Runtime.
     fn check(op: &Recurrent, expected: &[&[f32]]) {
         let (rows, states) = (op.cell.gates() * 2, op.cell.states());
         let weights = [numbers(&[rows, 3], 1), numbers(&[rows, 2], 2), numbers(&[op.cell.biases() * 2], 3)];

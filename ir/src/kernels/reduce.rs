@@ -16,7 +16,7 @@ pub(crate) fn reduce(op: &Reduce, x: &Tensor) -> Result<Tensors, EvalError> {
     let kept: Vec<usize> = dims.iter().enumerate().map(|(a, &n)| if op.axes.contains(&a) { 1 } else { n }).collect();
     let to = strides(&kept);
     let along = |a: usize| if op.axes.contains(&a) { 0 } else { to[a] };
-    // Reads x in order; the result's place stands still along the reduced axes.
+    // Reads x in order; the result's index does not change along the reduced axes.
     let from = strides(&dims);
     let walk = Walk::new([0, 0], dims.iter().enumerate().map(|(a, &n)| (n, [from[a], along(a)])));
     let len = kept.iter().product();
@@ -68,7 +68,7 @@ fn reduce_f32(f: ReduceFn, walk: &Walk<2>, x: &[f32], len: usize, count: usize) 
     }
 }
 
-/// The extreme of a run that is not empty, in eight partial extremes so that it vectorises.
+/// The minimum or maximum of a non-empty run, in eight partial results so that it vectorises.
 fn extreme(x: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut parts = [x[0]; 8];
     let chunks = x.chunks_exact(8);
@@ -79,7 +79,7 @@ fn extreme(x: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     parts.iter().fold(rest, |m, &v| f(m, v))
 }
 
-/// Folds the elements that a walk sends to each place of the result: one by one with `f`, runs with `whole`.
+/// Folds the elements that a walk maps to each index of the result: single elements with `f`, runs with `whole`.
 fn fold<T: Copy, A: Copy>(
     walk: &Walk<2>,
     x: &[T],
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn truth() {
+    fn booleans() {
         let x = Tensor::from_bools(Shape::known(&[2, 2]), [true, false, true, true]);
         assert_eq!(reduced(ReduceFn::All, &[1], &x).1, [0., 1.]);
         assert_eq!(reduced(ReduceFn::Any, &[1], &x).1, [1., 1.]);

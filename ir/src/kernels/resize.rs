@@ -11,11 +11,11 @@ use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, Tensor, TensorType};
 
-/// The operand's elements that an element of the result is made of, and their weights.
+/// The operand's elements that an element of the result is computed from, and their weights.
 type Taps<const N: usize> = [(usize, f32); N];
 
 pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
-    // Stored integers are resized as well, so only the shape is inferred.
+    // Stored integers are resized too, so only the shape is inferred.
     let shape = op.infer(&[&x.ty().with_elem(Elem::F32)])?.swap_remove(0).shape;
     let ty = TensorType::new(x.ty().elem.clone(), shape);
     if let ResizeMode::Nearest(rounding) = op.mode {
@@ -33,7 +33,7 @@ pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
     }
     let dims = extents(x.ty())?;
     let (mut values, mut shape) = (x.view::<f32>(), dims.clone());
-    // The innermost axis first, while the image is smallest for the steps that do not vectorise.
+    // The innermost axis first, while the image is smallest, since this step does not vectorise.
     for (axis, &size) in (2..).zip(&op.size).collect::<Vec<_>>().into_iter().rev() {
         let at: Vec<f32> = (0..size).map(|i| position(op, axis, i, &dims)).collect();
         if !at.iter().copied().eq((0..dims[axis]).map(|i| i as f32)) {
@@ -65,7 +65,7 @@ fn taps<const N: usize>(at: &[f32], f: impl Fn(f32) -> Taps<N>) -> Vec<Taps<N>> 
     at.iter().map(|&at| f(at)).collect()
 }
 
-/// Where index `i` of the result lies on an axis of the operand. In `f32`, as the runtimes compute it.
+/// The position of index `i` of the result on an axis of the operand. In `f32`, as the runtimes compute it.
 pub(super) fn position(op: &Resize, axis: usize, i: usize, dims: &[usize]) -> f32 {
     let (size, scale, extent, i) = (op.size[axis - 2], op.scale[axis - 2], dims[axis] as f32, i as f32);
     match op.coordinates {
@@ -73,7 +73,7 @@ pub(super) fn position(op: &Resize, axis: usize, i: usize, dims: &[usize]) -> f3
         Coordinates::HalfPixel | Coordinates::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
         Coordinates::Asymmetric => i / scale,
         Coordinates::AlignCorners => i * (extent - 1.0) / (size as f32 - 1.0),
-        // Runtimes leave an axis of scale 1 as it is.
+        // Runtimes do not change an axis of scale 1.
         Coordinates::HalfPixelForNearest if scale == 1.0 => i,
         Coordinates::HalfPixelForNearest => (i + 0.5) / scale,
     }
@@ -89,7 +89,7 @@ fn nearest(at: f32, rounding: Nearest, extent: usize) -> usize {
     (index.max(0.0) as usize).min(extent - 1)
 }
 
-/// The element `offset` steps from the one at or before a position, kept inside the axis.
+/// The element `offset` steps from the one at or before a position, clamped to the axis.
 fn beside(at: f32, offset: isize, extent: usize) -> usize {
     (at.floor() as isize).saturating_add(offset).clamp(0, extent as isize - 1) as usize
 }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn cubic_keeps_lines() {
+    fn cubic_interpolation_reproduces_lines() {
         // Away from the edge a cubic with a = -0.5 reproduces a line.
         let line: Vec<f32> = (0..8).map(|v| v as f32).collect();
         let out = resized(&line, 16, ResizeMode::Cubic { a: -0.5 }, Coordinates::HalfPixel);

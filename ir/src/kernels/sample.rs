@@ -1,4 +1,4 @@
-//! Sampling of images at positions that are computed.
+//! Sampling of images at computed positions.
 
 use smallvec::{SmallVec, smallvec};
 
@@ -42,7 +42,7 @@ pub(crate) fn grid_sample(op: &GridSample, x: &Tensor, at: &Tensor) -> Result<Te
 }
 
 impl GridSample {
-    /// What a position along one axis is made of; zeros are left out.
+    /// The elements and weights of a position along one axis, without zeros outside the image.
     fn taps(&self, at: f32, extent: usize) -> Taps {
         let size = extent as f32;
         let at = match self.align_corners {
@@ -61,7 +61,7 @@ impl GridSample {
         }
     }
 
-    /// The element that stands at a whole position, if it is none of the zeros.
+    /// The element at an integer position; `None` for zeros outside the image.
     fn inside(&self, at: f32, extent: usize) -> Option<usize> {
         let last = extent as f32 - 1.0;
         let at = match self.outside {
@@ -74,7 +74,7 @@ impl GridSample {
     }
 }
 
-/// A position beyond `lo..=lo + span`, turned back at its ends until it lies within.
+/// Reflects a position at the ends of `lo..=lo + span` until it is within.
 fn mirrored(at: f32, lo: f32, span: f32) -> f32 {
     if span == 0.0 {
         return lo;

@@ -1,4 +1,4 @@
-//! Vectorised functions of one number, beside those of rten-vecmath.
+//! Vectorised unary functions that rten-vecmath does not have.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
@@ -6,15 +6,15 @@ use rten_simd::ops::{BitOps, FloatOps, NumOps};
 use rten_simd::{Isa, SimdUnaryOp};
 use rten_vecmath::Exp;
 
-/// The error function: 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, within 2e-7 of it, relatively: exact near
-/// 0 too, where activations are.
+/// The error function: 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, with a relative error below 2e-7, also
+/// near 0, where activations are.
 #[derive(Default)]
 pub(super) struct Erf {}
 
-/// erf(x)/x - 1 as a polynomial in x^2, for |x| <= 1: least maximum fit, relative error 1.2e-9.
+/// erf(x)/x - 1 as a polynomial in x^2, for |x| <= 1: minimax fit, relative error 1.2e-9.
 const NEAR: [f32; 7] =
     [0.128_379_17, -0.376_126_26, 0.112_835_854, -0.026_853_815, 0.005_188_334, -0.000_801_024_2, 7.854_008e-5];
-/// -ln(1 - erf(x))/x as a polynomial in x, for 1 <= x <= 4: least maximum fit, error of erf 2.4e-9.
+/// -ln(1 - erf(x))/x as a polynomial in x, for 1 <= x <= 4: minimax fit, error of erf 2.4e-9.
 const FAR: [f32; 6] = [1.128_475_5, 0.635_846_4, 0.105_096_705, -0.022_786_11, 0.003_183_125_5, -0.000_210_183_18];
 
 impl SimdUnaryOp<f32> for Erf {
@@ -41,7 +41,7 @@ impl SimdUnaryOp<f32> for Erf {
     }
 }
 
-/// x times the distribution function of the normal distribution.
+/// x times the cumulative distribution function of the standard normal distribution.
 pub(super) struct Gelu {}
 
 impl SimdUnaryOp<f32> for Gelu {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agrees_with_a_table() {
+    fn erf_agrees_with_published_values() {
         // Abramowitz and Stegun, table 7.1.
         let table = [
             (0.02, 0.022_564_574_69),

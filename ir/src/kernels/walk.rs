@@ -1,14 +1,14 @@
-//! Loops over a row-major result while operands are read (or written) with strides of their own: the one engine
-//! behind broadcasting, transposition, slicing, repetition and reduction.
+//! Loops over a row-major result while operands are read (or written) with their own strides. Broadcasting,
+//! transposition, slicing, repetition and reduction use them.
 
 use smallvec::SmallVec;
 
 use crate::types::Scalar;
 
-/// One axis of a loop: its extent and, for each of `K` operands, the distance between neighbours in elements.
+/// One axis of a loop: its extent and, for each of `K` operands, the stride in elements.
 type Axis<const K: usize> = (usize, [isize; K]);
 
-/// A loop nest over `K` operands. Axes of extent 1 are gone, neighbours that can be walked as one are one.
+/// A loop nest over `K` operands. Axes of extent 1 are removed, adjacent axes are merged where strides allow it.
 #[derive(Clone, Debug)]
 pub(crate) struct Walk<const K: usize> {
     axes: SmallVec<[Axis<K>; 6]>,
@@ -25,7 +25,7 @@ pub(crate) struct Run<const K: usize> {
 }
 
 impl<const K: usize> Walk<K> {
-    /// A loop over axes, outermost first, that begins at `start`.
+    /// A loop over axes, outermost first, that starts at `start`.
     pub(crate) fn new(start: [isize; K], axes: impl IntoIterator<Item = Axis<K>>) -> Self {
         let mut walk = Walk { axes: SmallVec::new(), start, empty: false };
         for (extent, stride) in axes {
@@ -44,7 +44,7 @@ impl<const K: usize> Walk<K> {
         walk
     }
 
-    /// A loop over `dims` with operands of the given shapes, each repeated along axes it lacks or has once.
+    /// A loop over `dims` with operands of the given shapes, which are broadcast.
     pub(crate) fn broadcast(dims: &[usize], shapes: [&[usize]; K]) -> Self {
         let strides = shapes.map(|shape| {
             let missing = dims.len() - shape.len();
@@ -109,8 +109,8 @@ impl Walk<1> {
         out
     }
 
-    /// As `copy`, where the neighbours in `x` lie along another axis than the innermost: block by block, so that
-    /// both sides stay in cache.
+    /// As `copy`, where the contiguous axis of `x` is not the innermost axis of the loop: block by block, so that
+    /// source and result stay in cache.
     fn copy_blocked<T: Scalar>(&self, x: &[T]) -> Option<Vec<T>> {
         const BLOCK: usize = 16;
         let (&(width, [column]), outer) = self.axes.split_last()?;
@@ -144,7 +144,7 @@ impl Walk<1> {
     }
 }
 
-/// The distance between neighbours along each axis of a row-major shape.
+/// The strides of a row-major shape, in elements.
 pub(crate) fn strides(dims: &[usize]) -> SmallVec<[isize; 6]> {
     let mut strides = SmallVec::from_elem(1, dims.len());
     for i in (1..dims.len()).rev() {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_joined() {
+    fn adjacent_axes_are_merged() {
         let walk = Walk::broadcast(&[2, 3, 4, 5], [&[2, 3, 4, 5], &[1, 3, 1, 1]]);
         assert_eq!(walk.axes.as_slice(), &[(2, [60, 0]), (3, [20, 1]), (20, [1, 0])]);
         let walk = Walk::broadcast(&[2, 3, 4], [&[2, 3, 4], &[]]);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_give_what_runs_give() {
+    fn blocked_copies_equal_copies_of_runs() {
         let (n, h, w) = (3, 37, 50);
         let x: Vec<i32> = (0..(n * h * w) as i32).collect();
         let walk = Walk::new([0], [(w, [1]), (n, [(h * w) as isize]), (h, [w as isize])]);

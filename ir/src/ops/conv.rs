@@ -19,7 +19,7 @@ pub struct Conv {
     pub after: Extents,
     /// Distance between the taps of the window.
     pub dilation: Extents,
-    /// Number of groups the channels fall into.
+    /// Number of groups of channels.
     pub groups: usize,
 }
 
@@ -35,8 +35,8 @@ impl Conv {
         }
     }
 
-    /// How many of `places` along spatial axis `i` of the result sum up what this tap reads of an image with `extent`
-    /// elements there; at the others it reads padding.
+    /// At how many of `places` positions along spatial axis `i` of the result this tap reads an element of an image of
+    /// that `extent`; at the others it reads padding.
     pub fn reads(&self, i: usize, tap: usize, extent: usize, places: usize) -> usize {
         hits(tap * self.dilation[i], self.stride[i], self.before[i]..self.before[i] + extent, places)
     }
@@ -87,17 +87,17 @@ impl Operator for Conv {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConvTranspose {
-    /// Distance between the input elements in the result.
+    /// Distance between input elements in the result.
     pub stride: Extents,
-    /// Cut from the front of each spatial axis.
+    /// Elements removed from the start of each spatial axis.
     pub before: Extents,
-    /// Cut from the end of each spatial axis.
+    /// Elements removed from the end of each spatial axis.
     pub after: Extents,
-    /// Added to the end of each spatial axis (ONNX `output_padding`).
+    /// Elements added at the end of each spatial axis (ONNX `output_padding`).
     pub extra: Extents,
     /// Distance between the taps of the window.
     pub dilation: Extents,
-    /// Number of groups the channels fall into.
+    /// Number of groups of channels.
     pub groups: usize,
 }
 
@@ -143,14 +143,14 @@ impl Operator for ConvTranspose {
     }
 }
 
-/// How many of the first `count` multiples of `step`, each behind `start`, lie in `range`.
+/// How many of `start + i * step` for `i` in `0..count` are in `range`.
 pub fn hits(start: usize, step: usize, range: std::ops::Range<usize>, count: usize) -> usize {
     let below = |end: usize| end.saturating_sub(start).div_ceil(step).min(count);
     below(range.end) - below(range.start)
 }
 
-/// How often a window of so many taps, `dilation` apart, fits into `extent` at steps of `stride`, or `None` where it does
-/// not.
+/// The number of positions of a window of `taps` taps, `dilation` apart, in `extent` at steps of `stride`, or `None`
+/// where it does not fit.
 pub fn window_steps(extent: usize, window: usize, dilation: usize, stride: usize) -> Option<usize> {
     let reach = dilation.checked_mul(window.checked_sub(1)?)?.checked_add(1)?;
     Some(extent.checked_sub(reach)? / stride + 1)

@@ -7,7 +7,7 @@ use super::{LayoutRule, Operator, QuantRule, Types, arity, float, one, refuse_el
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Shape, TensorType};
 
-/// A function of one real number, or `Not` of a `Bool`.
+/// A function of one float, or `Not` of a `Bool`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the functions' own; formulas are given where they are no common names")]
 pub enum UnaryFn {
@@ -165,14 +165,14 @@ impl BinaryFn {
         matches!(self, BinaryFn::And | BinaryFn::Or | BinaryFn::Xor)
     }
 
-    /// True where swapping the operands changes nothing.
+    /// True where the function is commutative.
     pub fn commutes(self) -> bool {
         use BinaryFn::*;
         matches!(self, Add | Mul | Max | Min | SquaredDifference | Equal | NotEqual | And | Or | Xor)
     }
 }
 
-/// Applies a function to pairs of elements. Operands have one element; the result has it too, or is `Bool`.
+/// Applies a function to pairs of elements. Operands have the same element type; the result has it too, or is `Bool`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Binary {
@@ -215,13 +215,13 @@ impl Operator for Binary {
     }
 }
 
-/// Limits each element to `lo..=hi`; either may be infinite. `F32` or integers.
+/// Clamps each element to `lo..=hi`; either may be infinite. `F32` or integers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clamp {
-    /// Smallest result.
+    /// Lower bound.
     pub lo: f32,
-    /// Largest result.
+    /// Upper bound.
     pub hi: f32,
 }
 
@@ -252,7 +252,7 @@ impl Operator for Clamp {
     }
 }
 
-/// Operand 1 where operand 0 (`Bool`) holds, operand 2 elsewhere. All three broadcast.
+/// Operand 1 where operand 0 (`Bool`) is true, operand 2 elsewhere. All three broadcast.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Select {}
@@ -279,10 +279,10 @@ impl Operator for Select {
     }
 }
 
-/// Converts each element to another plain element. Floats to integers truncate towards zero; to `Bool`: x != 0.
+/// Converts each element to another plain element type. Floats to integers truncate towards zero; to `Bool`: x != 0.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cast {
-    /// The element of the result; not a grid.
+    /// The element type of the result; not a quantized one.
     pub to: Elem,
 }
 
@@ -292,7 +292,7 @@ impl Operator for Cast {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         if self.to.qparams().is_some() {
-            return Err(TypeError::Attribute("cast does not make grids; quantize does".into()));
+            return Err(TypeError::Attribute("cast has no quantized result; use quantize".into()));
         }
         one(self.to.clone(), operands[0].shape.clone())
     }

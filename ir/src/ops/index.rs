@@ -16,7 +16,8 @@ fn indices(operands: &[&TensorType], i: usize) -> Result<(), TypeError> {
     }
 }
 
-/// The extents that the indices of a node, its operand 1, count in: one for all, or one for each column of their last axis.
+/// The extents of the axes that a node's indices (operand 1) refer to: one for all, or one for each column of their
+/// last axis.
 pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Extents> {
     let tuple = || operands.get(1)?.shape.dims().last()?.known();
     let (from, to) = match op {
@@ -29,7 +30,7 @@ pub(crate) fn indexed(op: &Op, operands: &[&TensorType]) -> Option<Extents> {
     operands.first()?.shape.dims().get(from..to)?.iter().map(Dim::known).collect()
 }
 
-/// Operand 0 indexed along `axis` by operand 1, whose axes take the place of that axis.
+/// Operand 0 indexed along `axis` by operand 1, whose axes replace that axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gather {
@@ -89,7 +90,7 @@ impl Operator for GatherElements {
     }
 }
 
-/// Slices of operand 0 at the index tuples that lie along the last axis of operand 1.
+/// Slices of operand 0 at the index tuples along the last axis of operand 1.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatherNd {
@@ -117,14 +118,14 @@ impl Operator for GatherNd {
     }
 }
 
-/// What becomes of an element and its update.
+/// How an element and its update are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScatterFn {
-    /// The update; the last of several.
+    /// The update; of several, the last.
     Replace,
-    /// Their sum, of all updates.
+    /// The sum of the element and all updates.
     Add,
-    /// Their product, of all updates.
+    /// The product of the element and all updates.
     Mul,
     /// The smallest.
     Min,
@@ -136,7 +137,7 @@ pub enum ScatterFn {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScatterNd {
-    /// How.
+    /// How elements and updates are combined.
     pub f: ScatterFn,
 }
 
@@ -167,7 +168,7 @@ impl Operator for ScatterNd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopK {
-    /// How many.
+    /// Number of elements.
     pub k: usize,
     /// The axis.
     pub axis: usize,
@@ -238,7 +239,7 @@ impl Operator for ArgReduce {
 pub struct CumSum {
     /// The axis.
     pub axis: usize,
-    /// The element itself is not counted.
+    /// The element itself is not included.
     pub exclusive: bool,
     /// From the end.
     pub reverse: bool,

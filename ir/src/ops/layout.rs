@@ -1,4 +1,5 @@
-//! Which layout comes out of which, without a byte moving, and which grid, without an integer changing.
+//! Propagation of layouts through operators that move no bytes, and of quantization parameters through operators that
+//! do not change stored integers.
 
 use smallvec::SmallVec;
 
@@ -8,13 +9,13 @@ use crate::types::{Affine, Dim, Layout, QuantParams, Shape, TensorType};
 type Order = SmallVec<[usize; 8]>;
 
 impl Op {
-    /// True where the operator sums products with a weight.
+    /// True where the operator is a convolution or a matrix product.
     pub fn is_contraction(&self) -> bool {
         matches!(self.quant_rule(), QuantRule::Contraction { .. })
     }
 
-    /// The layout that results of shape `result` have when operand 0 has type `x` and no byte moves; `None` where
-    /// bytes must move.
+    /// The layout that results of shape `result` have when operand 0 has type `x` and no bytes are moved; `None` where
+    /// bytes must be moved.
     pub fn carried(&self, x: &TensorType, result: &Shape) -> Option<Layout> {
         match self {
             Op::Transpose(op) => Some(op.carry(&x.layout)),
@@ -29,8 +30,8 @@ impl Op {
         }
     }
 
-    /// The grid of a result of shape `result` that holds integers of `x`, which is of type `x` and lies on a grid;
-    /// `None` where its scales do not run along an axis of the result.
+    /// The quantization parameters of a result of shape `result` that contains the stored integers of a quantized
+    /// operand of type `x`; `None` where its scales are not along an axis of the result.
     pub fn carried_qparams(&self, x: &TensorType, result: &Shape) -> Option<QuantParams> {
         let qparams = x.elem.qparams()?;
         let (axis, scales) = match &qparams.map {
@@ -54,7 +55,7 @@ impl Op {
         Some(QuantParams::per_axis(qparams.storage, moved, scales.clone()))
     }
 
-    /// True for operators that do the same to the stored integers of a grid as to the numbers they stand for.
+    /// True for operators that can be applied to the stored integers in place of the values they represent.
     pub fn carries_integers(&self) -> bool {
         let computes = match self {
             Op::Resize(r) => !matches!(r.mode, ResizeMode::Nearest(_)),
@@ -66,20 +67,20 @@ impl Op {
 }
 
 impl Transpose {
-    /// The layout of the result over the bytes of an operand in `layout`.
+    /// The layout of the result, given the operand's `layout`, when no bytes are moved.
     pub fn carry(&self, layout: &Layout) -> Layout {
         let axis = |a: usize| self.perm.iter().position(|&p| p == a).unwrap_or(a);
         layout.order().map(axis).collect()
     }
 
-    /// The layout of the operand over the bytes of a result in `layout`.
+    /// The layout of the operand, given the result's `layout`, when no bytes are moved.
     pub fn carry_back(&self, layout: &Layout) -> Layout {
         layout.order().map(|a| self.perm[a]).collect()
     }
 }
 
 impl Gather {
-    /// The axes of the index, `count` of them, take the place of the gathered axis.
+    /// The `count` axes of the index replace the gathered axis.
     fn carry(&self, layout: &Layout, count: usize) -> Layout {
         layout
             .order()
@@ -92,17 +93,17 @@ impl Gather {
     }
 }
 
-/// The order of the axes that stay.
+/// The order of the remaining axes.
 fn without(layout: &Layout, axes: &[usize]) -> Layout {
     let kept = layout.order().filter(|a| !axes.contains(a));
     kept.map(|a| a - axes.iter().filter(|&&r| r < a).count()).collect()
 }
 
 impl Layout {
-    /// The layout of a tensor of shape `to` over the bytes of one of shape `from` in this layout, where the two shapes
-    /// hold the same elements in row-major order; `None` where bytes must move.
+    /// The layout that a tensor of shape `from` in this layout has after a reshape to `to` that moves no bytes; `None`
+    /// where bytes must be moved.
     ///
-    /// Runs of axes that merge or split into one another keep their bytes where each run lies together and in order.
+    /// No bytes are moved where each group of axes that are merged or split is contiguous and in order.
     pub fn reshaped(&self, from: &Shape, to: &Shape) -> Option<Layout> {
         if self.same_bytes(&Layout::row_major(from.rank()), from) {
             return Some(Layout::row_major(to.rank()));
@@ -117,7 +118,7 @@ impl Layout {
             }
             order.extend_from_slice(new);
         }
-        // Axes of extent 1 may stand anywhere: where they stand in a usual layout, else in front.
+        // The position of axes of extent 1 is free: as in a usual layout, else outermost.
         let usual = [Layout::row_major(to.rank()), Layout::channels_last(to.rank())];
         let same = |l: &Layout| l.order().filter(|a| order.contains(a)).eq(order.iter().copied());
         let padded = || (0..to.rank()).filter(|a| !order.contains(a)).chain(order.iter().copied()).collect();
@@ -125,7 +126,7 @@ impl Layout {
     }
 }
 
-/// The shortest runs of axes (those of extent 1 left out) that hold the same number of elements in both shapes.
+/// The shortest groups of axes (without those of extent 1) that have the same number of elements in both shapes.
 fn runs(from: &Shape, to: &Shape) -> Option<Vec<(Order, Order)>> {
     let wide = |s: &Shape| -> Order { (0..s.rank()).filter(|&a| s.dims()[a] != Dim::Known(1)).collect() };
     let (old, new) = (wide(from), wide(to));
@@ -159,18 +160,18 @@ mod tests {
     }
 
     #[test]
-    fn reshape_carries_what_lies_together() {
+    fn reshape_keeps_contiguous_axes() {
         type Case<'a> = (&'a [usize], &'a [usize], &'a [usize], Option<&'a [usize]>);
         let cases: [Case<'_>; 9] = [
             // Merged spatial axes of a channels-last image.
             (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 8, 20], Some(&[0, 2, 1])),
             // Split channels.
             (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 2, 4, 20], Some(&[0, 3, 1, 2])),
-            // A flattened image needs its bytes moved,
+            // To flatten an image, bytes must be moved,
             (&[2, 8, 4, 5], &[0, 2, 3, 1], &[2, 160], None),
             // unless it is one pixel.
             (&[2, 8, 1, 1], &[0, 2, 3, 1], &[2, 8], Some(&[0, 1])),
-            // Axes of extent 1 come and go.
+            // Axes of extent 1 are added and removed.
             (&[2, 8, 5], &[0, 2, 1], &[2, 8, 1, 5], Some(&[0, 2, 3, 1])),
             (&[2, 8, 1, 5], &[0, 2, 3, 1], &[2, 8, 5], Some(&[0, 2, 1])),
             // Channels merged with height.
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_stay_with_their_axis() {
+    fn scales_follow_their_axis() {
         let qparams = QuantParams::per_axis(crate::types::StorageType::I8, 1, vec![1.0, 2.0, 3.0]);
         let x = TensorType::new(crate::types::Elem::Quantized(qparams), Shape::known(&[2, 3, 4]));
         let axis = |op: Op, result: &[usize]| match op.carried_qparams(&x, &Shape::known(result))?.map {

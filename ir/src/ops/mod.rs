@@ -1,8 +1,8 @@
 //! The operators: each is defined once, by its struct and its [`Operator`] impl.
 //!
 //! Axes are logical, counted from the front. Attributes are fully resolved: pads are explicit, strides positive,
-//! axes sorted and unique. What an operator computes is its [`Op::eval`], in the kernels; how formats spell it is no business
-//! of this room.
+//! axes sorted and unique. [`Op::eval`], in the kernels, defines what an operator computes. How formats spell it is not
+//! known here.
 //!
 //! ```
 //! use qcc_ir::TensorType;
@@ -61,55 +61,55 @@ pub type Tensors = SmallVec<[Tensor; 1]>;
 /// How an operator's operands and results may be laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayoutRule {
-    /// All operands and results of full rank share one layout, whichever it is.
+    /// All operands and results of full rank have the same layout, which may be any.
     Follow,
-    /// As `Follow`, and this axis lies innermost.
+    /// As `Follow`, and this axis is innermost.
     Innermost(usize),
-    /// Everything is row-major.
+    /// All operands and results are row-major.
     RowMajor,
-    /// Operand 0 and the result have the image layout of the target; other operands what the target's kernels want.
+    /// Operand 0 and the result have the image layout of the target; other operands the layout that its kernels take.
     Image,
     /// The result has the layout that [`Op::carried`] gives for operand 0; other operands are row-major.
     Carry,
-    /// The result has any layout, the operand any other (`Transpose`, `Relayout`, `Const`, `Input`).
+    /// Operand and result have any layouts, independent of each other (`Transpose`, `Relayout`, `Const`, `Input`).
     Free,
 }
 
-/// What quantization asks of an operator.
+/// Which quantization parameters an operator needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum QuantRule {
-    /// Sums of products: operand 1 is the weight, operand 2 (where present) the bias, `channel` the output axis of
-    /// the weight. The result has the grid of its own range.
+    /// Convolution or matrix product: operand 1 is the weight, operand 2 (where present) the bias, `channel` the output
+    /// axis of the weight. The parameters of the result come from its own range.
     Contraction {
-        /// Logical axis of the weight that runs along output channels.
+        /// Logical axis of the weight along output channels.
         channel: usize,
     },
-    /// Every real operand has its own grid, the result the grid of its own range.
+    /// Each float operand has its own parameters; those of the result come from its own range.
     OwnRange,
-    /// The result lies on the grid of operand 0.
+    /// The result has the parameters of operand 0.
     SameAsInput,
-    /// All real operands and results lie on one grid.
+    /// All float operands and results have the same parameters.
     SharedScale,
-    /// The result's range is known beforehand: `[lo, hi)` in real numbers, spread over the whole store.
+    /// The range of the result is known in advance: `[lo, hi)`, mapped to the full range of the storage type.
     Fixed {
         /// Lower end.
         lo: f32,
-        /// Upper end (not reached).
+        /// Upper end (exclusive).
         hi: f32,
     },
-    /// Works on real numbers only.
+    /// Floating point only.
     Float,
 }
 
-/// What types and rules an operator has.
+/// Type inference and rules of an operator.
 pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
     /// The operator's name in the text form.
     const NAME: &'static str;
 
-    /// Element and shape of the results, as row-major types. Operands are real: grids arrive as `F32`.
+    /// Element type and shape of the results, as row-major types. Quantized operands are passed as `F32`.
     ///
     /// # Errors
-    /// Where the operator does not take such operands, and what it takes.
+    /// Where the operator does not take such operands; says what it takes.
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError>;
 
     /// How operands and results may be laid out.
@@ -117,7 +117,7 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
         LayoutRule::RowMajor
     }
 
-    /// What quantization asks.
+    /// Which quantization parameters the operator needs.
     fn quant_rule(&self) -> QuantRule {
         QuantRule::Float
     }
@@ -181,7 +181,7 @@ macro_rules! define_op {
                 match self { $(Op::$op(op) => op.layout()),* }
             }
 
-            /// See [`Operator::qparams`].
+            /// See [`Operator::quant_rule`].
             pub fn quant_rule(&self) -> QuantRule {
                 match self { $(Op::$op(op) => op.quant_rule()),* }
             }
@@ -194,7 +194,7 @@ macro_rules! define_op {
 }
 for_each_op!(define_op);
 
-/// The operand types when their number lies in `min..=max`.
+/// Checks that the number of operands is in `min..=max`.
 pub(crate) fn arity(op: &'static str, operands: &[&TensorType], min: usize, max: usize) -> Result<(), TypeError> {
     if (min..=max).contains(&operands.len()) {
         return Ok(());
@@ -213,7 +213,7 @@ pub(crate) fn refuse(operands: &[&TensorType], i: usize, expected: impl Into<Str
     TypeError::Operand { operand: i, found: Box::new(operands[i].clone()), expected: expected.into() }
 }
 
-/// Refuses the element of operand `i`.
+/// Refuses the element type of operand `i`.
 pub(crate) fn refuse_element(operands: &[&TensorType], i: usize, expected: &'static str) -> TypeError {
     TypeError::Element { operand: i, found: Box::new(operands[i].clone()), expected }
 }
@@ -223,7 +223,7 @@ pub(crate) fn float(operands: &[&TensorType], i: usize) -> Result<(), TypeError>
     if operands[i].elem.is_float() { Ok(()) } else { Err(refuse_element(operands, i, "a float")) }
 }
 
-/// Fails unless operands `i` and `j` have the same element.
+/// Fails unless operands `i` and `j` have the same element type.
 pub(crate) fn same_elem(operands: &[&TensorType], i: usize, j: usize) -> Result<(), TypeError> {
     if operands[i].elem == operands[j].elem {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Operators that move elements and change none.
+//! Operators that move elements without changing them.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::types::{Dim, Shape, TensorType};
 /// The same elements in row-major order under another shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reshape {
-    /// The new shape. One symbol may stand for what is left.
+    /// The new shape. One extent may be a symbol: it is the remaining number of elements.
     pub shape: Shape,
 }
 
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for Reshape {
     }
 }
 
-/// Renames axes: axis `i` of the result is axis `perm[i]` of the operand.
+/// Permutes axes: axis `i` of the result is axis `perm[i]` of the operand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Transpose {
@@ -76,7 +76,7 @@ impl Operator for Transpose {
     }
 }
 
-/// Operands one after another along an axis.
+/// Concatenates operands along an axis.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Concat {
@@ -111,7 +111,7 @@ impl Operator for Concat {
     }
 }
 
-/// Every `step`-th of the indices of one axis from `start` on, `len` of them.
+/// `len` indices of one axis: `start`, `start + step`, and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
@@ -121,11 +121,11 @@ pub struct Range {
     pub start: usize,
     /// Number of indices.
     pub len: usize,
-    /// Distance between indices; negative runs backwards. Not 0.
+    /// Distance between indices; may be negative, not 0.
     pub step: isize,
 }
 
-/// Part of a tensor: all of the axes that are not named, a range of those that are.
+/// Part of a tensor: a range of indices of each listed axis, all indices of the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Slice {
@@ -167,7 +167,7 @@ impl Operator for Slice {
     }
 }
 
-/// What padding consists of.
+/// Values of padding.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum PadMode {
     /// A number.
@@ -186,7 +186,7 @@ pub struct Pad {
     pub before: Extents,
     /// Elements after each axis.
     pub after: Extents,
-    /// What they are.
+    /// Their values.
     pub mode: PadMode,
 }
 
@@ -221,7 +221,7 @@ impl Operator for Pad {
     }
 }
 
-/// Repeats a tensor until it has the given shape, as element-wise operators broadcast.
+/// Broadcasts a tensor to the given shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Expand {
     /// The shape of the result.
@@ -260,7 +260,7 @@ impl<'de> Deserialize<'de> for Expand {
     }
 }
 
-/// Copies of a tensor side by side.
+/// Repeats a tensor along its axes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tile {
@@ -295,7 +295,7 @@ impl Operator for Tile {
     }
 }
 
-/// Turns the order of the given axes round.
+/// Reverses the order of elements along the given axes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reverse {
@@ -340,7 +340,7 @@ fn image(operands: &[&TensorType]) -> Result<(Dim, [usize; 3]), TypeError> {
 pub struct DepthToSpace {
     /// Block size b.
     pub block: usize,
-    /// The block lies inside the channel (ONNX mode CRD, PyTorch pixel_shuffle).
+    /// The block is inside the channel (ONNX mode CRD, PyTorch pixel_shuffle).
     pub channel_first: bool,
 }
 

@@ -7,13 +7,13 @@ use super::{LayoutRule, Operator, QuantRule, Types, axis_of, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::TensorType;
 
-/// exp(x) over its sum along an axis, or the logarithm of that.
+/// exp(x) divided by its sum along an axis, or the logarithm of that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Softmax {
     /// The axis that sums to 1.
     pub axis: usize,
-    /// Give the logarithm.
+    /// Compute the logarithm.
     pub log: bool,
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use crate::types::Elem;
 
     #[test]
-    fn factors_and_biases_are_of_the_element_of_what_is_normalised() {
+    fn scale_and_bias_have_the_element_type_of_the_operand() {
         let (x, f) = (TensorType::f32(&[2, 3]), TensorType::f32(&[3]));
         let integers = f.with_elem(Elem::I64);
         let norm = LayerNorm { axis: 1, epsilon: 1e-5 };

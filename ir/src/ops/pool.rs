@@ -6,16 +6,16 @@ use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, float, one, 
 use crate::error::TypeError;
 use crate::types::{Dim, TensorType};
 
-/// What a window is reduced to.
+/// The reduction of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PoolFn {
     /// The largest element.
     Max,
-    /// The mean of the elements inside the image: padding is not counted.
+    /// The mean of the elements inside the image, without padding (ONNX `count_include_pad = 0`).
     Average,
 }
 
-/// Pooling: x `[N, C, spatial..]` to `[N, C, spatial..]`. Padding takes no part.
+/// Pooling: x `[N, C, spatial..]` to `[N, C, spatial..]`. Padding is not included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {

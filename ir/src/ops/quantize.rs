@@ -1,4 +1,4 @@
-//! Borders between real numbers and grids, and between layouts.
+//! Conversions between floating point and quantized values, and between layouts.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::{LayoutRule, Operator, Types, arity, one, refuse, refuse_element};
 use crate::error::TypeError;
 use crate::types::{Elem, TensorType};
 
-/// Puts real numbers on a grid, or moves a value from one grid to another. The grid is that of the result's type.
+/// Quantizes floating-point values, or requantizes quantized ones. The parameters are those of the result's type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quantize {}
@@ -24,7 +24,7 @@ impl Operator for Quantize {
     }
 }
 
-/// The real numbers that a value on a grid stands for.
+/// Dequantizes a value to `F32`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dequantize {}
@@ -42,32 +42,32 @@ impl Operator for Dequantize {
     }
 }
 
-/// Which numbers share a scale that is found when the model runs.
+/// Granularity of dynamic quantization: the elements that share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Granularity {
-    /// Those that differ in the axes `from..to` alone, with a zero point: from the least number, or 0, to the greatest, or
-    /// 0.
+    /// Elements whose indices differ only in the axes `from..to`. Asymmetric: the range from the minimum to the
+    /// maximum, extended to include 0.
     Axes {
         /// The first of the axes.
         from: usize,
-        /// The first behind them.
+        /// One past the last.
         to: usize,
     },
-    /// Runs of so many along the last axis, the last of which may be shorter, without a zero point: up to the greatest
-    /// magnitude.
+    /// Groups of that many elements along the last axis; the last group may be shorter. Symmetric: the range is the
+    /// largest magnitude.
     Groups(usize),
 }
 
-/// Dynamic quantization: rounds real numbers to 8 bits whose scale is found when the model runs. Kernels for weights on a
-/// grid do this to activations.
+/// Dynamic quantization: quantizes to 8 bits with parameters computed at run time, and dequantizes. It represents what
+/// kernels for quantized weights do to float activations.
 ///
-/// `x` and the result are `F32` of one shape. With a zero point, `s = (max(x, 0) - min(x, 0)) / 255` and
-/// `z = round(-min(x, 0) / s)`, the result is `(clamp(round(x / s) + z, 0, 255) - z) * s`; without, `s = max |x| / 127`
-/// and the result is `round(x / s) * s`. Halves are rounded to even.
+/// `x` and the result are `F32` of the same shape. Asymmetric: with `s = (max(x, 0) - min(x, 0)) / 255` and
+/// `z = round(-min(x, 0) / s)`, the result is `(clamp(round(x / s) + z, 0, 255) - z) * s`. Symmetric: with
+/// `s = max |x| / 127`, the result is `round(x / s) * s`. Halves are rounded to even.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DynamicQuantize {
-    /// What shares a scale.
+    /// The elements that share a scale.
     pub granularity: Granularity,
 }
 
@@ -96,7 +96,7 @@ impl Operator for DynamicQuantize {
     }
 }
 
-/// Moves the bytes of a value into another layout: that of the result's type. Its meaning is the identity.
+/// Copies a value into another layout, that of the result's type. Element values do not change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Relayout {}

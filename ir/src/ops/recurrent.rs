@@ -7,8 +7,8 @@ use super::{Operator, Types, arity, extents, float, refuse, same_elem};
 use crate::error::TypeError;
 use crate::types::{Dim, Shape, TensorType};
 
-/// What a recurrent layer computes at each step. `a(gate)` is that gate's share of `x W^T + h R^T + b`, `s` the logistic
-/// function; gates stand in the order of the standard's (ONNX) weights.
+/// What a recurrent layer computes at each step. `a(gate)` are that gate's elements of `x W^T + h R^T + b`, `s` is the
+/// logistic function; gates are in the order of the weights in ONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cell {
     /// Gates input, output, forget, candidate: `c = s(a(forget)) c + s(a(input)) tanh(a(candidate))`,
@@ -18,18 +18,18 @@ pub enum Cell {
     /// `n = tanh(x Wn^T + bn + (r h) Rn^T)`.
     Gru {
         /// The reset gate scales the product, not the state: `n = tanh(x Wn^T + bn + r (h Rn^T + bm))`, as in PyTorch
-        /// and with the standard's `linear_before_reset`. The bias has `bm` behind those of the three gates.
+        /// and with `linear_before_reset` in ONNX. The bias has `bm` after those of the three gates.
         reset_after: bool,
     },
     /// One gate: `h = tanh(a)`, or `h = max(a, 0)`.
     Rnn {
-        /// Not tanh.
+        /// Relu in place of tanh.
         relu: bool,
     },
 }
 
 impl Cell {
-    /// All of them.
+    /// All cells.
     pub const ALL: [Cell; 5] = [
         Cell::Lstm,
         Cell::Gru { reset_after: true },
@@ -38,7 +38,7 @@ impl Cell {
         Cell::Rnn { relu: true },
     ];
 
-    /// Runs of H rows in the weights.
+    /// Number of gates: the weights have H rows for each.
     pub fn gates(self) -> usize {
         match self {
             Cell::Lstm => 4,
@@ -47,28 +47,28 @@ impl Cell {
         }
     }
 
-    /// Runs of H elements in the bias.
+    /// Number of biases of H elements.
     pub fn biases(self) -> usize {
         self.gates() + usize::from(self == Cell::Gru { reset_after: true })
     }
 
-    /// States carried from step to step: h, and c of `Lstm`.
+    /// Number of states: h, and for `Lstm` c.
     pub fn states(self) -> usize {
         if self == Cell::Lstm { 2 } else { 1 }
     }
 }
 
-/// One layer in one direction. Operands x `[T,N,I]`, weight `[G*H,I]`, recurrent weight `[G*H,H]`, bias `[B*H]`, first h
-/// `[N,H]`, first c `[N,H]` (`Lstm` only), with G [`Cell::gates`] and B [`Cell::biases`]; results y `[T,N,H]`, the h of
-/// each step, then last h and (`Lstm` only) last c `[N,H]`.
+/// One layer in one direction. Operands x `[T,N,I]`, weight `[G*H,I]`, recurrent weight `[G*H,H]`, bias `[B*H]`, first
+/// h `[N,H]`, first c `[N,H]` (`Lstm` only), with G [`Cell::gates`] and B [`Cell::biases`]; results y `[T,N,H]`, the h
+/// of each step, then last h and (`Lstm` only) last c `[N,H]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recurrent {
     /// The arithmetic of a step.
     pub cell: Cell,
-    /// Steps run from the last of x to the first; y stays in the order of x.
+    /// Steps are computed from the last of x to the first; y is in the order of x.
     pub reverse: bool,
-    /// Limit of the magnitude of what gates' functions are applied to (not of c).
+    /// Clamps the operands of the gates' activation functions (not c) to this magnitude.
     pub clip: Option<f32>,
 }
 

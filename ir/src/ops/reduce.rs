@@ -6,7 +6,7 @@ use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, axis_of, one
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, TensorType};
 
-/// What the elements along the axes become.
+/// A reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are the functions' own")]
 pub enum ReduceFn {
@@ -21,7 +21,7 @@ pub enum ReduceFn {
     Any,
 }
 
-/// Reduces the given axes, which stay with extent 1 (`keep`) or go.
+/// Reduces the given axes, which are kept with extent 1 (`keep`) or removed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reduce {

@@ -6,7 +6,7 @@ use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, float, one, 
 use crate::error::TypeError;
 use crate::types::{Dim, TensorType};
 
-/// How a position of the result maps to one of the operand. `scale` is result extent over operand extent.
+/// How a position in the result maps to one in the operand. `scale` is result extent divided by operand extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Coordinates {
     /// (i + 0.5) / scale - 0.5
@@ -48,13 +48,13 @@ pub enum ResizeMode {
     },
 }
 
-/// Resamples x `[N, C, spatial..]` to `[N, C, size..]`. Positions outside the image take the edge.
+/// Resamples x `[N, C, spatial..]` to `[N, C, size..]`. Positions outside the image read the nearest edge element.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resize {
     /// Spatial extents of the result.
     pub size: Extents,
-    /// Result over operand extent for each spatial axis, as the coordinates use it: not always `size` over extent.
+    /// `scale` of the coordinate mapping for each spatial axis: not always `size` divided by the extent.
     pub scale: Vec<f32>,
     /// The interpolation.
     pub mode: ResizeMode,
@@ -91,10 +91,11 @@ impl Operator for Resize {
     }
 }
 
-/// What [`GridSample`] gives between elements.
+/// The interpolation of [`GridSample`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SampleMode {
-    /// The nearest element; half way between two, that of even index. Positions are rounded before they are reflected.
+    /// The nearest element; half way between two, the one of even index. Positions are rounded before they are
+    /// reflected.
     Nearest,
     /// Linear along each axis.
     Linear,
@@ -102,28 +103,28 @@ pub enum SampleMode {
     Cubic,
 }
 
-/// What lies outside an image.
+/// Values outside an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outside {
     /// Zeros.
     Zero,
-    /// The edge, repeated.
+    /// The nearest edge element.
     Edge,
-    /// The mirror image, again and again: about the centres of the outermost elements where these are -1 and 1, else
-    /// about their outer ends.
+    /// Reflection, repeated: about the centres of the outermost elements with `align_corners`, else about their outer
+    /// edges.
     Reflect,
 }
 
-/// Samples x `[N, C, spatial..]` at the positions `[N, P.., axes]` of operand 1 to `[N, C, P..]`. A position names the
+/// Samples x `[N, C, spatial..]` at the positions `[N, P.., axes]` of operand 1 to `[N, C, P..]`. A position lists the
 /// innermost spatial axis first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GridSample {
     /// The interpolation.
     pub mode: SampleMode,
-    /// What is found outside x.
+    /// Values outside x.
     pub outside: Outside,
-    /// -1 and 1 are the centres of the outermost elements, not their outer ends.
+    /// -1 and 1 are the centres of the outermost elements, not their outer edges.
     pub align_corners: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Where values come from: graph inputs and constants.
+//! Graph inputs and constants.
 
 use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
@@ -7,7 +7,7 @@ use super::{LayoutRule, Operator, Types, arity};
 use crate::error::TypeError;
 use crate::types::{Tensor, TensorType};
 
-/// A graph input. Its type is given when it is added, its name is the value's name.
+/// A graph input. Its type is given when it is added; its name is the name of the value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {}
@@ -44,7 +44,7 @@ impl Operator for Const {
     }
 }
 
-// The text form prints constants by itself: a constant's bytes are no attribute.
+// The text form prints constants separately: the bytes of a constant are not an attribute.
 impl Serialize for Const {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.serialize_unit()

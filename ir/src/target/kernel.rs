@@ -1,116 +1,117 @@
-//! What a target's kernels for one operator take and give.
+//! Kernel signatures: the operands and results that a target's kernels for one operator take and give.
 
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Granularity, Op};
 use crate::types::{Affine, QuantParams, StorageType, TensorType};
 
-/// The kernels that a target has for an operator on operands of given real types: a row of the target's table.
+/// The kernels that a target has for an operator on operands of given types: a row of the target's table.
 ///
-/// Every target that has the operator computes it in single precision, or on integers and booleans that are no quantized
-/// numbers. What else it can do is in the fields.
+/// Every target that has the operator computes it in single precision, or on plain integers and booleans. Further
+/// capabilities are in the fields.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kernel {
-    /// True where it works on 16-bit floats as well.
+    /// True where it takes 16-bit floats as well.
     pub half: bool,
-    /// The order of a weight's axes in memory (operand 1 of an image operator), outermost first; empty for row-major.
+    /// Axis order of the weight (operand 1 of an image operator) in memory, outermost first; empty for row-major.
     pub weight_order: &'static [usize],
-    /// How it works on quantized activations, where it does.
+    /// Kernels for quantized activations, if any.
     pub quantized: Option<Quantized>,
-    /// How it takes quantized constant weights beside real activations, where it does.
+    /// Kernels for quantized constant weights and float activations (weight-only quantization), if any.
     pub weights: Option<Weights>,
 }
 
-/// A kernel whose activations are quantized.
+/// A kernel for quantized activations.
 #[derive(Clone, Copy, Debug)]
 pub struct Quantized {
-    /// Where the zero point of an activation lies that a constant weight is multiplied with. Weights are symmetric. Where a
-    /// range that is known beforehand puts it elsewhere, a slower kernel runs.
+    /// Zero points of an activation that is multiplied with a constant weight. Constant weights are symmetric. An
+    /// activation whose range is fixed may have another zero point; a slower kernel then runs.
     pub zero_point: ZeroPoint,
-    /// As [`Quantized::zero_point`], of two computed factors.
+    /// As [`Quantized::zero_point`], for two operands that are both computed.
     pub zero_points: [ZeroPoint; 2],
-    /// The axis of a constant weight whose indices may have a scale each. `None`: the weight has one scale.
+    /// The axis of a constant weight that may be quantized per channel. `None`: the weight is quantized per tensor.
     pub weight_axis: Option<usize>,
     /// True where the result may be quantized.
     pub gives_quantized: bool,
-    /// True where the result may be real: the accumulators, rescaled to single precision.
+    /// True where the result may be float: the accumulators, rescaled to single precision.
     pub gives_real: bool,
-    /// The largest sum of two neighbouring products, where some processors add them in narrow integers that saturate.
+    /// The largest sum of two adjacent products, where kernels for some processors add them in saturating 16-bit
+    /// integers.
     pub pair_limit: Option<i32>,
-    /// The ratio of an operand's scale to that of the result (of contractions `input scale * weight scale / result scale`)
-    /// that kernels refuse, and all above it.
+    /// Upper bound (exclusive) of the rescaling factor: `operand scale / result scale`, for contractions
+    /// `input scale * weight scale / result scale`. Kernels refuse larger factors.
     pub rescale_limit: Option<f32>,
-    /// The scale and zero point that results have, whatever the artefact says.
+    /// The fixed scale and zero point of results, if the kernel ignores those in the artefact.
     pub result: Option<(f32, i32)>,
-    /// True where limits to the result (a `Clamp` that alone reads it) are applied as it is rounded.
+    /// True where the kernel fuses a `Clamp` that is the only user of its result.
     pub fuses_clamp: bool,
 }
 
-/// A kernel that takes quantized constant weights beside real activations.
+/// A kernel for quantized constant weights and float activations (weight-only quantization).
 #[derive(Clone, Copy, Debug)]
 pub struct Weights {
-    /// The axis of the weight whose indices have a scale each. `None`: the weight has one scale.
+    /// The axis of the weight that is quantized per channel. `None`: the weight is quantized per tensor.
     pub axis: Option<usize>,
-    /// True where real weights are restored before the operator, by a `Dequantize`.
+    /// True where the weight is dequantized before the operator, by a `Dequantize` in the artefact.
     pub restored: bool,
-    /// What shares a scale where the kernel quantizes its activations when the model runs (dynamic quantization). `None`:
-    /// it computes with real numbers.
+    /// Granularity of dynamic quantization, where the kernel quantizes its activations at run time. `None`: it computes
+    /// in floating point.
     pub dynamic: Option<Granularity>,
-    /// How the weight may be 4-bit integers with a scale for each block.
+    /// Support for 4-bit weights quantized per block, if any.
     pub blocks: Option<Blocks>,
 }
 
-/// Weights of 4 bits with a scale for each block: a run along the axis that is summed up.
+/// Support for 4-bit weights with a scale for each block of the reduction axis.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks {
-    /// True where an axis of that extent may have blocks of that size, in this order.
+    /// Called with the extent of the axis and a block size: true where the kernel takes such blocks.
     pub fits: fn(usize, usize) -> bool,
-    /// As [`Weights::dynamic`], for blocks of that size.
+    /// As [`Weights::dynamic`], for a block size.
     pub dynamic: fn(usize) -> Option<Granularity>,
 }
 
-/// Where kernels want the zero point of an activation.
+/// The zero points that kernels take for an activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZeroPoint {
-    /// Wherever the range puts it.
+    /// Any.
     Any,
-    /// Wherever the range puts it: quantized apart for this consumer where another one asks for a symmetric grid.
+    /// Any; quantized separately for this consumer where another one requires symmetric quantization.
     AnyPerConsumer,
-    /// In the middle of the stored integers.
+    /// Symmetric: 0 for signed storage, 128 for unsigned.
     Symmetric,
-    /// In the middle, or at the lower end where no number is negative.
+    /// Symmetric, or the smallest integer where no value is negative.
     SymmetricOrUnsigned,
 }
 
-/// What is told of numbers that kernels do not bring to the scale of a result.
-const FAR: &str = "no kernel brings its operands to a scale that is so much smaller";
+/// The reason given for a rescaling factor beyond the limit of the kernels.
+const FAR: &str = "no kernel rescales its operands to a result scale that is so much smaller";
 
 impl Kernel {
-    /// A kernel for real numbers alone, in single precision.
+    /// A kernel for single precision only.
     pub const REAL: Kernel = Kernel { half: false, weight_order: &[], quantized: None, weights: None };
 
-    /// As this one, with quantized activations as well.
+    /// The same row with a kernel for quantized activations.
     pub const fn quantized(self, quantized: Quantized) -> Self {
         Kernel { quantized: Some(quantized), ..self }
     }
 
-    /// As this one, with quantized activations as well where that `holds`.
+    /// As [`Kernel::quantized`] where `holds` is true, else the row unchanged.
     pub const fn quantized_if(self, holds: bool, quantized: Quantized) -> Self {
         if holds { self.quantized(quantized) } else { self }
     }
 
-    /// As this one, with quantized weights beside real activations as well.
+    /// The same row with a kernel for weight-only quantization.
     pub const fn weights(self, weights: Weights) -> Self {
         Kernel { weights: Some(weights), ..self }
     }
 
-    /// As this one, with its weight in that order.
+    /// The same row with that axis order of the weight.
     pub const fn ordered(self, weight_order: &'static [usize]) -> Self {
         Kernel { weight_order, ..self }
     }
 }
 
 impl Quantized {
-    /// A kernel from any activation to a quantized result.
+    /// A kernel that takes activations of any zero point and gives a quantized result.
     pub const ANY: Quantized = Quantized {
         zero_point: ZeroPoint::Any,
         zero_points: [ZeroPoint::Any; 2],
@@ -123,18 +124,18 @@ impl Quantized {
         fuses_clamp: false,
     };
 
-    /// Where the zero point of operand `i` of a contraction lies, beside a constant weight or a computed one.
+    /// The zero points that the kernel takes for operand `i` of a contraction with a constant or a computed weight.
     pub fn zero_point_of(&self, i: usize, constant_weight: bool) -> ZeroPoint {
         if constant_weight { self.zero_point } else { self.zero_points[i.min(1)] }
     }
 
-    /// True where sums of products of an activation with a weight can be rescaled to a result.
+    /// True where the rescaling factors of a contraction are below the limit of the kernel.
     pub fn rescales(&self, x: &QuantParams, weight: &QuantParams, result: &QuantParams) -> bool {
         let ratio = |s: &f32| x.scales()[0] * s / result.scales()[0];
         self.rescale_limit.is_none_or(|limit| weight.scales().iter().all(|s| ratio(s) < limit))
     }
 
-    /// Why an operator whose operands are quantized, and which is no contraction, is not one that the kernel takes.
+    /// Checks the parameters of an operator with quantized operands that is not a contraction. Fails with the reason.
     fn takes(&self, types: &[&TensorType], result: &TensorType) -> Result<(), String> {
         let Some(to) = result.elem.qparams() else { return Ok(()) };
         let far =
@@ -148,7 +149,7 @@ impl Quantized {
         }
     }
 
-    /// Why a contraction whose activation is quantized is not one that the kernel takes.
+    /// Checks the parameters of a contraction with a quantized activation. Fails with the reason.
     fn contracts(&self, types: &[&TensorType], result: &TensorType, constant_weight: bool) -> Result<(), String> {
         let (Some(x), Some(weight)) = (types[0].elem.qparams(), types[1].elem.qparams()) else { return Ok(()) };
         let symmetric = ZeroPoint::Symmetric.admits(weight);
@@ -162,8 +163,8 @@ impl Quantized {
             _ => {}
         }
         match result.elem.qparams() {
-            Some(_) if !self.gives_quantized => Err("kernels on quantized numbers give real ones".into()),
-            None if !self.gives_real => Err("kernels on quantized numbers give quantized ones".into()),
+            Some(_) if !self.gives_quantized => Err("kernels with quantized operands give float results".into()),
+            None if !self.gives_real => Err("kernels with quantized operands give quantized results".into()),
             Some(to) if !self.rescales(x, weight, to) => Err(FAR.into()),
             _ => Ok(()),
         }
@@ -171,7 +172,7 @@ impl Quantized {
 }
 
 impl ZeroPoint {
-    /// True where the zero point of a grid of 8 bits lies there.
+    /// True where 8-bit quantization parameters have such a zero point.
     pub fn admits(self, qparams: &QuantParams) -> bool {
         let (lowest, middle) = (qparams.storage.range().0, if qparams.storage == StorageType::U8 { 128 } else { 0 });
         match self {
@@ -183,10 +184,10 @@ impl ZeroPoint {
 }
 
 impl Weights {
-    /// A weight with one scale, which the kernel reads as it is.
+    /// A per-tensor weight that the kernel takes directly, with float activations.
     pub const ONE_SCALE: Weights = Weights { axis: None, restored: false, dynamic: None, blocks: None };
 
-    /// What shares a scale where the kernel quantizes its activations beside a weight of that type.
+    /// Granularity of dynamic quantization of the activations, for a weight of that type.
     pub fn dynamic_beside(&self, weight: &TensorType) -> Option<Granularity> {
         match weight.elem.qparams().map(|qparams| &qparams.map) {
             Some(Affine::PerBlock { size, .. }) => self.blocks.and_then(|blocks| (blocks.dynamic)(*size)),
@@ -194,12 +195,14 @@ impl Weights {
         }
     }
 
-    /// Why a quantized weight beside real activations is not one that the kernel takes.
+    /// Checks the parameters of a quantized weight with float activations. Fails with the reason.
     fn takes(&self, weight: &TensorType) -> Result<(), String> {
         let Some(qparams) = weight.elem.qparams() else { return Ok(()) };
         let Some(blocks) = self.blocks.filter(|_| qparams.is_for_weights()) else {
             return match &qparams.map {
-                _ if qparams.is_for_weights() => Err("no kernel takes weights in 4 bits or in blocks".into()),
+                _ if qparams.is_for_weights() => {
+                    Err("no kernel takes 4-bit weights or weights quantized per block".into())
+                }
                 Affine::PerAxis { axis, .. } if Some(*axis) != self.axis => {
                     Err(format!("no kernel takes a weight with scales along axis {axis}"))
                 }
@@ -213,17 +216,17 @@ impl Weights {
 }
 
 impl Kernel {
-    /// Fails where values of a node of well-typed graph `g` are quantized otherwise than this kernel takes them.
+    /// Checks that the kernel takes the values of a node of a well-typed graph as they are quantized.
     ///
     /// # Errors
-    /// Why it does not take them.
+    /// The reason why it does not.
     pub fn takes(&self, g: &Graph, node: NodeId) -> Result<(), String> {
         let (op, types, results) = (g.op(node), g.operand_types(node), g.result_types(node));
         let is_quantized = |t: &TensorType| t.elem.qparams().is_some();
         let none = !types.iter().any(|t| is_quantized(t)) && !results.iter().any(is_quantized);
-        let border = matches!(op, Op::Quantize(_) | Op::Dequantize(_));
+        let boundary = matches!(op, Op::Quantize(_) | Op::Dequantize(_));
         let for_weights = || types[0].elem.qparams().is_some_and(QuantParams::is_for_weights);
-        if none || matches!(op, Op::Input(_) | Op::Const(_)) || (border && !for_weights()) {
+        if none || matches!(op, Op::Input(_) | Op::Const(_)) || (boundary && !for_weights()) {
             return Ok(());
         }
         let weight = usize::from(op.is_contraction());

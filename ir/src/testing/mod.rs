@@ -1,7 +1,7 @@
-//! Random small graphs, for laws that hold for all of them.
+//! Random small graphs for property tests.
 //!
-//! A graph is made from a list of [`Step`]s, each of which adds a node where its operator takes the operands it
-//! picks. Fewer steps make a smaller graph, so failures shrink well.
+//! A graph is made from a list of [`Step`]s. Each adds a node if its operator takes the operands that the step picks.
+//! Fewer steps make a smaller graph, so failures shrink well.
 
 mod operators;
 
@@ -15,17 +15,17 @@ use crate::types::{Elem, Layout, QuantParams, Shape, StorageType, Tensor, Tensor
 
 pub use operators::{Case, half_operators, operators};
 
-/// What one step chooses: operator, operands, attributes.
+/// The choices of one step: operator, operands, attributes.
 pub type Step = [u8; 6];
 
-/// Graphs of real numbers whose evaluation is continuous: small changes of the inputs make small changes of the
-/// outputs. One to three inputs and outputs; all extents known.
+/// Float graphs whose evaluation is continuous: small changes of the inputs make small changes of the outputs. One or
+/// two inputs; all extents known.
 pub fn graphs() -> impl Strategy<Value = Graph> {
     (1usize..3, prop::collection::vec(any::<Step>(), 1..16)).prop_map(|(inputs, steps)| graph_of(inputs, &steps))
 }
 
-/// Graphs that show all a graph can hold: grids, layouts, symbols, constants of every element, odd names, origins,
-/// metadata. They verify; nobody promises that they evaluate.
+/// Graphs with everything that a graph can contain: quantized types, layouts, symbols, constants of every element type,
+/// unusual names, origins, metadata. They are valid, but it may not be possible to evaluate them.
 pub fn dressed_graphs() -> impl Strategy<Value = Graph> {
     let odd = || prop::collection::vec((any::<u8>(), odd_string()), 0..6);
     let constants = prop::collection::vec(constant(), 0..4);
@@ -60,7 +60,7 @@ pub fn numbers(shape: Shape, seed: u64) -> Tensor {
     Tensor::from_vec(shape.clone(), values.collect())
 }
 
-/// The graph that `steps` make of so many inputs.
+/// The graph that `steps` make from a number of inputs.
 pub fn graph_of(inputs: usize, steps: &[Step]) -> Graph {
     let mut g = Graph::new("random");
     let mut values: Vec<ValueId> =
@@ -78,7 +78,7 @@ pub fn graph_of(inputs: usize, steps: &[Step]) -> Graph {
     g
 }
 
-/// Adds what the step asks for, or nothing where no operand fits.
+/// Adds the node of a step; `None` where the operator does not take the operands.
 fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin: Origin) -> Option<ValueId> {
     let pick = |n: u8| values[usize::from(n) % values.len()];
     let (x, y) = (pick(a), pick(b));
@@ -190,7 +190,7 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
     }
 }
 
-/// An image sampled at constant positions, or at those that the elements of another value are.
+/// Samples an image at constant positions, or at positions from another value.
 fn sample(g: &mut Graph, [x, y]: [ValueId; 2], [p, q, r]: [usize; 3], origin: Origin) -> Option<ValueId> {
     let dims = g.ty(x).shape.extents().filter(|d| (3..=4).contains(&d.len()))?;
     let axes = dims.len() - 2;
@@ -211,7 +211,7 @@ fn sample(g: &mut Graph, [x, y]: [ValueId; 2], [p, q, r]: [usize; 3], origin: Or
     g.add1(GridSample { mode, outside, align_corners: p / 4 % 2 == 0 }, &[x, positions], origin).ok()
 }
 
-/// Slices along an axis updated at constant indices by others of the same value.
+/// Updates slices along an axis, at constant indices, by other slices of the same value.
 fn scatter(g: &mut Graph, x: ValueId, [p, q, r]: [usize; 3], origin: Origin) -> Option<ValueId> {
     let dims = g.ty(x).shape.extents().filter(|d| !d.is_empty())?;
     let count = 1 + q % dims[0].min(3);
@@ -223,7 +223,7 @@ fn scatter(g: &mut Graph, x: ValueId, [p, q, r]: [usize; 3], origin: Origin) -> 
     g.add1(ScatterNd { f }, &[x, indices, updates], origin).ok()
 }
 
-/// A recurrent layer over the elements of `x`, a few steps of them; one of its results.
+/// A recurrent layer over the elements of `x` in a few steps; one of its results.
 fn recurrent(g: &mut Graph, x: ValueId, [p, q, r]: [usize; 3], origin: Origin) -> Option<ValueId> {
     let count = g.ty(x).shape.elements()?;
     let steps = [4, 2, 5, 1].into_iter().cycle().skip(p % 4).find(|&s| count.is_multiple_of(s))?;
@@ -243,7 +243,7 @@ fn recurrent(g: &mut Graph, x: ValueId, [p, q, r]: [usize; 3], origin: Origin) -
     g.results(node).nth(r % (1 + cell.states()))
 }
 
-/// A convolution for operand extents, with the extents of its weight.
+/// A convolution for an operand of extents `dims`, and the extents of its weight.
 fn conv(dims: &[usize], [p, q, r]: [usize; 3]) -> Option<(Conv, Vec<usize>)> {
     let spatial = dims.len().checked_sub(2).filter(|&s| (1..=2).contains(&s))?;
     let groups = if p % 3 == 0 { dims[1] } else { 1 };
@@ -288,7 +288,7 @@ fn binary(q: usize) -> Op {
     Binary { f: [Add, Sub, Mul, Max, Min, SquaredDifference, Prelu][q % 7] }.into()
 }
 
-/// Adds grids, layouts, symbols and the constants, all of them outputs.
+/// Adds quantized values, layouts, symbols and the constants, all of them outputs.
 fn dress(g: &mut Graph, constants: Vec<Tensor>, [lo, hi]: [f32; 2], origins: &[(u8, String)]) {
     let origin = origins.iter().fold(Origin::none(), |all, (i, s)| {
         all.and(&match i % 2 {
@@ -321,7 +321,7 @@ fn dress(g: &mut Graph, constants: Vec<Tensor>, [lo, hi]: [f32; 2], origins: &[(
     }
 }
 
-/// Constants of every element, short and long, with the numbers that are hard to print.
+/// Constants of every element type, short and long, with numbers that are hard to print.
 fn constant() -> impl Strategy<Value = Tensor> {
     (0u8..11, prop_oneof![Just(1usize), Just(3), Just(20)], any::<u64>(), 1e-30f32..1e30).prop_map(
         |(elem, n, seed, scale)| {

@@ -1,5 +1,5 @@
-//! Graphs of one operator each, over the space of its attributes: for laws about single operators, such as that of
-//! lowering.
+//! Graphs of one operator each, with many values of its attributes: for properties of single operators, such as those
+//! of lowering.
 
 use crate::graph::{Graph, Origin, ValueId};
 use crate::ops::*;
@@ -10,18 +10,18 @@ use super::numbers;
 /// A graph of one operator, and inputs that it takes.
 #[derive(Debug)]
 pub struct Case {
-    /// The graph; its name says what was chosen.
+    /// The graph; its name describes the case.
     pub graph: Graph,
-    /// One tensor for each input.
+    /// One tensor for each graph input.
     pub inputs: Vec<Tensor>,
 }
 
-/// All cases, the same ones each time. All of them can be evaluated.
+/// All cases, which are always the same. All of them can be evaluated.
 pub fn operators() -> Vec<Case> {
     cases(false)
 }
 
-/// Those with single-precision operands, with 16-bit floats in their place.
+/// The cases with single-precision operands, converted to 16-bit floats.
 pub fn half_operators() -> Vec<Case> {
     cases(true)
 }
@@ -57,7 +57,7 @@ fn cases(halves: bool) -> Vec<Case> {
 
 /// An operand.
 enum Arg {
-    /// Known when the model runs only.
+    /// Only known at run time.
     Input(Tensor),
     Constant(Tensor),
 }
@@ -66,12 +66,12 @@ use Arg::{Constant, Input};
 #[derive(Default)]
 struct Cases {
     cases: Vec<Case>,
-    /// Single-precision operands become 16-bit floats; cases without such operands are left out.
+    /// Single-precision operands become 16-bit floats; cases without such operands are skipped.
     halves: bool,
 }
 
 impl Cases {
-    /// Adds a graph of this operator, unless it does not take these operands.
+    /// Adds a graph of this operator, if it takes these operands.
     fn add(&mut self, op: impl Into<Op>, mut args: Vec<Arg>) {
         let op = op.into();
         if self.halves {
@@ -110,7 +110,7 @@ fn known(t: Tensor, constant: bool) -> Arg {
     if constant { Constant(t) } else { Input(t) }
 }
 
-/// Real numbers between -2 and 2.
+/// Floats between -2 and 2.
 fn reals(dims: &[usize]) -> Tensor {
     spread(dims, 2.0)
 }
@@ -120,7 +120,7 @@ fn spread(dims: &[usize], most: f32) -> Tensor {
     Tensor::from_vec(Shape::known(dims), t.reals().iter().map(|v| v * most).collect())
 }
 
-/// Whole numbers from `low` to `high`, the latter left out, as an element.
+/// Integers in `low..high`, of an element type.
 fn whole(dims: &[usize], elem: &Elem, [low, high]: [i64; 2]) -> Tensor {
     let noise = numbers(Shape::known(dims), dims.iter().fold(3, |seed, &d| seed * 29 + d as u64));
     let pick = |v: &f32| low + ((v + 1.0) / 2.0 * (high - low) as f32) as i64;
@@ -133,7 +133,7 @@ fn cast(t: &Tensor, to: &Elem) -> Tensor {
     op.eval(&[t]).map_or_else(|_| t.clone(), |mut t| t.swap_remove(0))
 }
 
-/// Numbers of an element: real ones, or whole ones of either sign.
+/// Numbers of an element type: floats, or integers of either sign.
 fn of(dims: &[usize], elem: &Elem) -> Tensor {
     match elem {
         Elem::F32 | Elem::F16 => cast(&reals(dims), elem),
@@ -149,7 +149,7 @@ fn list(values: &[usize]) -> Extents {
     values.into()
 }
 
-/// The first numbers of a list: one for each spatial axis.
+/// The first numbers of a list, one for each spatial axis.
 fn first(values: &[usize], spatial: usize) -> Extents {
     values[..spatial].into()
 }
@@ -171,7 +171,7 @@ fn resampling(all: &mut Cases) {
                 let size: Extents =
                     extents.iter().zip(factors).map(|(&n, f)| ((n as f32 * f).floor() as usize).max(1)).collect();
                 let ratio = size.iter().zip(extents).map(|(&s, &n)| s as f32 / n as f32).collect();
-                // Where the rounding of the scale decides between two neighbours, runtimes differ.
+                // Runtimes differ where the rounding of the scale decides between two elements.
                 let rounds = matches!(mode, ResizeMode::Nearest(Nearest::PreferFloor | Nearest::PreferCeil));
                 let halfway = |(&s, &n): (&usize, &usize)| {
                     !n.is_multiple_of(s) && (0..s).any(|i| (2 * i * n).is_multiple_of(s) && 2 * i * n / s % 2 == 1)
@@ -202,7 +202,7 @@ fn sampling(all: &mut Cases) {
     }
 }
 
-/// Windows, strides, pads in front, pads behind and dilations, three axes of each.
+/// Windows, strides, pads before, pads after and dilations, for three axes each.
 fn windows() -> impl Iterator<Item = [[usize; 3]; 5]> {
     let windows = [[1, 1, 1], [2, 2, 2], [3, 2, 1], [3, 3, 2]];
     let strides = [[1, 1, 1], [2, 2, 2], [2, 3, 1]];
@@ -383,7 +383,7 @@ fn reductions(all: &mut Cases) {
                 let x = match elem {
                     Elem::F32 | Elem::F16 => cast(&spread(shape, 1.2), elem),
                     Elem::Bool => whole(shape, elem, [0, 2]),
-                    // Products of numbers near the end of the range would exceed 32 bits.
+                    // Products of large numbers would exceed 32 bits.
                     Elem::U8 if f == Prod => whole(shape, elem, [0, 4]),
                     _ => whole(shape, elem, [-3, 4]),
                 };
@@ -415,8 +415,8 @@ fn orders(all: &mut Cases) {
     }
 }
 
-/// Indices of axes of the given extents, along the last axis of the result where there are several: from the front, or
-/// from either end.
+/// Indices of axes of the given extents, as tuples along the last axis of the result where there are several: from the
+/// start, or from either end.
 fn indices(dims: &[usize], extents: &[usize], elem: &Elem, negative: bool) -> Tensor {
     let columns = extents.len().max(1);
     let noise = numbers(Shape::known(dims), 11 + columns as u64);
@@ -474,7 +474,7 @@ fn scatters(all: &mut Cases) {
                     let places = indices(index, &shape[..tuple[0]], &width, negative);
                     let updates: Vec<usize> = count.iter().chain(&shape[tuple[0]..]).copied().collect();
                     let args = vec![Input(of(shape, elem)), known(places, constant), Input(of(&updates, elem))];
-                    // Which of several updates of one place stays is a matter of their order.
+                    // The result of several updates of one element depends on their order.
                     if f != Replace || index[0] <= 3 {
                         all.add(ScatterNd { f }, args);
                     }
@@ -484,8 +484,8 @@ fn scatters(all: &mut Cases) {
     }
 }
 
-/// Whether a function takes the difference of numbers that may be close to each other: what rounding to 16 bits leaves of
-/// it is of no certain size.
+/// True for functions that subtract numbers that may be close to each other: the error of rounding to 16 bits is then
+/// not bounded.
 fn cancels(f: &UnaryFn) -> bool {
     matches!(f, UnaryFn::HardSigmoid { alpha, beta } if alpha * beta < 0.0)
 }
@@ -505,7 +505,7 @@ fn functions(all: &mut Cases) {
     functions.extend(factors.iter().flat_map(|&a| factors.map(|b| Selu { alpha: a, gamma: b })));
     functions.extend(factors.iter().flat_map(|&a| factors.map(|b| HardSigmoid { alpha: a, beta: b })));
     functions.push(HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 });
-    let limits = [f32::NEG_INFINITY, -1.0, 0.0, 1.0, 6.0, f32::INFINITY];
+    let bounds = [f32::NEG_INFINITY, -1.0, 0.0, 1.0, 6.0, f32::INFINITY];
     for dims in [&[12][..], &[3, 4], &[1, 2, 3, 4]] {
         for most in [1.0, 8.0] {
             let mut x = spread(dims, most).reals().to_vec();
@@ -530,7 +530,7 @@ fn functions(all: &mut Cases) {
             for f in [Abs, Neg, Sign, Not] {
                 all.add(Unary { f }, vec![Input(of(dims, elem))]);
             }
-            for (lo, hi) in limits.iter().flat_map(|&lo| limits.map(|hi| (lo, hi))) {
+            for (lo, hi) in bounds.iter().flat_map(|&lo| bounds.map(|hi| (lo, hi))) {
                 if lo <= hi && lo < f32::INFINITY && hi > f32::NEG_INFINITY && (*elem != Elem::U8 || lo >= 0.0) {
                     all.add(Clamp { lo, hi }, vec![Input(of(dims, elem))]);
                 }
@@ -586,7 +586,7 @@ fn arithmetic(all: &mut Cases) {
     }
 }
 
-/// Numbers of the same signs, none of them near zero, and none by which the least number cannot be divided.
+/// Divisors from the numbers of a tensor: none near zero, and not -1, by which the smallest integer cannot be divided.
 fn divisors(t: &Tensor) -> Tensor {
     let elem = &t.ty().elem;
     match t.integers() {
@@ -601,7 +601,7 @@ fn divisors(t: &Tensor) -> Tensor {
     }
 }
 
-/// Bases whose powers are numbers of the element; exponents become small.
+/// Bases and small exponents whose powers are in the range of the element type.
 fn powers(base: &Tensor, exponent: &mut Tensor) -> Tensor {
     let elem = base.ty().elem.clone();
     let small = |t: &Tensor, by: i64| {
@@ -622,7 +622,7 @@ fn casts(all: &mut Cases) {
     for from in &ELEMENTS {
         for to in &ELEMENTS {
             for most in [3.0, 100.0, 300.0] {
-                // What lies outside an integer's range has no defined integer.
+                // Conversion of a float outside the range of the integer type is not defined.
                 let lies_outside = from.is_float() && most > 100.0 && matches!(to, Elem::I8 | Elem::U8);
                 let x = match from {
                     Elem::F32 | Elem::F16 if *to == Elem::U8 => cast(&spread(&[3, 4], most), from),

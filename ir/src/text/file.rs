@@ -1,7 +1,7 @@
-//! Graphs as files (`.qir`): the text form and, behind it, the constants that stand there as digests.
+//! Graph files (`.qir`): the text form, followed by the constants that are digests in the text.
 //!
-//! The text comes first, so that any editor and `diff` show it. Where constants stand in it as digests, a zero byte follows,
-//! then each of them: its digest and its length in bytes, 64 bits each, little endian, and its bytes.
+//! The text comes first, so that editors and `diff` show it. If it has digests of constants, a zero byte follows, then
+//! for each constant: its digest and its length in bytes (64-bit little-endian integers), and its bytes.
 //!
 //! ```
 //! use qcc_ir::text::{Weights, file, parse};
@@ -20,14 +20,14 @@ use bytes::Bytes;
 use super::{ParseError, Weights, digest, parse, print_full};
 use crate::graph::Graph;
 
-/// Why a file holds no graph.
+/// Why a file is not a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
-    /// The text is none.
-    #[error("the text is no graph: {0}")]
+    /// The text is not a graph.
+    #[error("the text is not a graph: {0}")]
     Text(#[from] ParseError),
-    /// What follows the text is not what it should be.
+    /// The constants after the text are invalid.
     #[error("{0}")]
     Constants(String),
 }
@@ -60,7 +60,7 @@ pub fn write(g: &Graph, out: &mut (impl io::Write + ?Sized)) -> io::Result<u64> 
 /// Reads what [`write()`] wrote. Constants stay slices of `bytes`.
 ///
 /// # Errors
-/// Where the text is no graph, a constant is missing or damaged, or bytes follow that are none.
+/// Where the text is not a graph, a constant is missing or damaged, or other bytes follow.
 pub fn read(bytes: &Bytes) -> Result<Graph, FileError> {
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
     let text = std::str::from_utf8(&bytes[..end]).map_err(|_| behind_text("the text is not UTF-8"))?;
@@ -76,7 +76,7 @@ pub fn read(bytes: &Bytes) -> Result<Graph, FileError> {
         let end = end.ok_or_else(|| behind_text("the constants end too early"))?;
         let constant = bytes.slice(at + 16..end);
         if digest(&constant) != key {
-            return Err(behind_text(format!("the constant {key:016x} has other bytes than its digest says")));
+            return Err(behind_text(format!("the bytes of the constant {key:016x} do not match its digest")));
         }
         weights.insert(key, constant);
         at = end;
@@ -84,14 +84,14 @@ pub fn read(bytes: &Bytes) -> Result<Graph, FileError> {
     Ok(parse(text, &weights)?)
 }
 
-/// True where a file holds a graph as text. Comments may stand before it.
+/// True where a file is a graph in the text form. Comments may precede it.
 pub fn is_graph(bytes: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&bytes[..bytes.len().min(4096)]);
     let first = start.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("//"));
     first.and_then(|line| line.strip_prefix("graph")).is_some_and(|rest| rest.starts_with([' ', '{', '"']))
 }
 
-/// All that looks like a digest in a text.
+/// Everything in a text that may be a digest.
 fn digests(text: &str) -> BTreeSet<u64> {
     let places = text.match_indices('#').map(|(at, _)| at + 1);
     places.filter_map(|at| u64::from_str_radix(text.get(at..at + 16)?, 16).ok()).collect()
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damaged_files_are_refused() {
         let mut g = Graph::new("large");
         let numbers = (0..4096).map(|i| i as f32 * 0.37).collect();
         let c = g.add_const(Tensor::from_vec(Shape::known(&[4096]), numbers), crate::graph::Origin::none());
@@ -136,7 +136,7 @@ mod tests {
             change(&mut bytes);
             read(&bytes.into()).unwrap_err().to_string()
         };
-        assert!(changed(&|b| *b.last_mut().unwrap() ^= 1).contains("other bytes than its digest"));
+        assert!(changed(&|b| *b.last_mut().unwrap() ^= 1).contains("do not match its digest"));
         assert!(changed(&|b| b.truncate(b.len() - 1)).contains("too early"));
         assert!(changed(&|b| b.extend([0; 3])).contains("too early"));
         let end = file.iter().position(|b| *b == 0).unwrap();

@@ -1,4 +1,4 @@
-//! The text form: graphs that people read and tools parse.
+//! The text form of graphs, for people and tools.
 //!
 //! ```text
 //! graph tiny {
@@ -12,15 +12,18 @@
 //! }
 //! ```
 //!
-//! - One node a line: its results with their types, the operator with its attributes in RON, its operands, and after
-//!   `from` the source nodes it stands for. Operands stand before their users.
-//! - `%conv` is a value the source model names, `%0` one without a name. Where names repeat, a value has a number and
-//!   its name behind it: `%3 "conv"`. Names that are no plain word stand in quotes: `%"odd name"`.
-//! - An element on a grid has its scales in angles: `i8<0.5:-3>` (one scale and the zero point), `i8<axis 0: 0.1,0.2>`
-//!   (one for each index of an axis), `i4<axis 1 by 32: 0.1,0.2>` (one for each run of 32 indices).
-//! - A type is element, logical shape and, where it is not row-major, layout: `@0231` has axis 0 outermost and axis 1
-//!   innermost. A result without a type gets the inferred one.
-//! - A constant is a list of its stored elements in stored order, or the digest of its bytes ([`Weights`] holds them).
+//! - One node on each line: its results with their types, the operator with its attributes in RON, its operands, and
+//!   after `from` the source nodes that it implements. A value is defined before its users.
+//! - `%conv` is a value that has a name in the source model, `%0` one without a name. Where names are not unique, a
+//!   value has a number followed by its name: `%3 "conv"`. Names that are not a plain word are in quotes: `%"odd
+//!   name"`.
+//! - A quantized element type has its parameters in angle brackets: `i8<0.5:-3>` (per tensor: scale and zero point),
+//!   `i8<axis 0: 0.1,0.2>` (per channel: a scale for each index of an axis), `i4<axis 1 by 32: 0.1,0.2>` (per block: a
+//!   scale for each 32 indices).
+//! - A type is the element type, the logical shape and, where it is not row-major, the layout: `@0231` has axis 0
+//!   outermost and axis 1 innermost. A result without a type gets the inferred one.
+//! - A constant is a list of its stored elements in stored order, or the digest of its bytes ([`Weights`] has the
+//!   bytes).
 
 use std::collections::BTreeMap;
 
@@ -65,8 +68,8 @@ macro_rules! attributes {
 }
 crate::for_each_op!(attributes);
 
-/// The attributes of an operator, each by its name, as the text form spells them. One that stands for all of them is
-/// called `value`.
+/// The names and values of an operator's attributes, as in the text form. An attribute without a name is called
+/// `value`.
 pub fn fields(op: &Op) -> Vec<(String, String)> {
     let text = attributes(op).unwrap_or_default();
     let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) else {

@@ -1,4 +1,4 @@
-//! Text to graph.
+//! Parser of the text form.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::name::{is_digit, word_len};
 use crate::ops::{Op, OpKind, Types};
 use crate::types::{Dim, Elem, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
 
-/// Where and why a text is no graph.
+/// Where and why a text is not a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{line}:{column}: {message}")]
 pub struct ParseError {
@@ -21,16 +21,16 @@ pub struct ParseError {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
-    /// What was expected or is wrong.
+    /// What is expected or wrong.
     pub message: String,
 }
 
 type Parsed<T> = Result<T, ParseError>;
 
-/// Reads a graph. `weights` holds the bytes of the constants that stand in the text as digests.
+/// Reads a graph. `weights` has the bytes of the constants that are digests in the text.
 ///
 /// # Errors
-/// The first place where the text is no graph.
+/// The first position where the text is not a graph.
 pub fn parse(text: &str, weights: &Weights) -> Parsed<Graph> {
     Parser { text, at: 0, g: Graph::default(), values: FxHashMap::default(), weights }.graph()
 }
@@ -43,7 +43,7 @@ struct Parser<'t> {
     weights: &'t Weights,
 }
 
-/// What a value is called in the text.
+/// The id of a value in the text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Id {
     Number(String),
@@ -214,7 +214,7 @@ impl<'t> Parser<'t> {
         Ok(values)
     }
 
-    /// The operator with the RON behind its name: from an opening bracket to the one that closes it.
+    /// The operator with the RON after its name: from an opening bracket to its closing bracket.
     fn attributes(&mut self, kind: OpKind) -> Parsed<Op> {
         let start = self.at;
         let mut depth = 0usize;
@@ -279,7 +279,7 @@ impl<'t> Parser<'t> {
             (_, Some(storage)) if self.accept("<") => Elem::Quantized(self.qparams(storage)?),
             (Some(elem), _) if !self.accept("<") => elem,
             (plain, _) => {
-                let why = if plain.is_none() { "is for grids only" } else { "stores no grid" };
+                let why = if plain.is_none() { "is for quantized types only" } else { "cannot be quantized" };
                 return Err(self.wrong(at, format!("{name} {why}")));
             }
         };
@@ -301,7 +301,7 @@ impl<'t> Parser<'t> {
         Ok(ty)
     }
 
-    /// What stands behind `i8<`.
+    /// The quantization parameters after `i8<`.
     fn qparams(&mut self, storage: StorageType) -> Parsed<QuantParams> {
         if !self.accept_word("axis") {
             let scale = self.number("a scale")?;
@@ -311,7 +311,7 @@ impl<'t> Parser<'t> {
             return Ok(QuantParams::per_tensor(storage, scale, zero_point));
         }
         let axis = self.number("an axis")?;
-        let size = if self.accept_word("by") { Some(self.number("the length of a run")?) } else { None };
+        let size = if self.accept_word("by") { Some(self.number("the size of a block")?) } else { None };
         let mut scales: Vec<f32> = Vec::new();
         self.list(":", ">", |p| {
             scales.push(p.number("a scale")?);
@@ -327,7 +327,7 @@ impl<'t> Parser<'t> {
         self.skip();
         let at = self.at;
         let id = self.id()?;
-        self.values.get(&id).copied().ok_or_else(|| self.wrong(at, "no value of that name stands above"))
+        self.values.get(&id).copied().ok_or_else(|| self.wrong(at, "no value of that name is defined above"))
     }
 
     fn id(&mut self) -> Parsed<Id> {
@@ -338,7 +338,7 @@ impl<'t> Parser<'t> {
         Ok(Id::Name(self.name("a value's name")?))
     }
 
-    /// `open item, item close`, perhaps without items.
+    /// `open item, item close`, possibly without items.
     fn list(&mut self, open: &str, close: &str, mut item: impl FnMut(&mut Self) -> Parsed<()>) -> Parsed<()> {
         self.expect(open)?;
         if self.accept(close) {
@@ -446,7 +446,7 @@ impl<'t> Parser<'t> {
         &self.text[self.at..]
     }
 
-    /// Passes over white space and comments.
+    /// Skips white space and comments.
     fn skip(&mut self) {
         loop {
             self.at = self.text.len() - self.rest().trim_start().len();

@@ -1,4 +1,4 @@
-//! Graph to text.
+//! Printing of the text form.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -12,26 +12,26 @@ use crate::name::{Name, is_digit};
 use crate::ops::Op;
 use crate::types::{Elem, Tensor, TensorType};
 
-/// Constants of at most so many elements are printed in full.
+/// Constants of at most this many elements are printed in full.
 const INLINE: usize = 16;
-/// Strings and scale lists that the brief form prints in full.
+/// Length of strings that the brief form prints in full.
 const BRIEF_CHARS: usize = 60;
 const BRIEF_SCALES: usize = 4;
-/// Bytes of a name by which a value is called wherever it is read; longer ones stand where it is made.
+/// Maximum length in bytes of a name that is used to refer to a value; values with longer names are numbered.
 const LONGEST_NAME: usize = 256;
 
-/// The whole graph, as [`super::parse`] reads it back together with [`super::weights_of`].
+/// Prints the whole graph. [`super::parse`] reads it back, with the constants of [`super::weights_of`].
 pub fn print_full(g: &Graph) -> String {
     Printer { g, ids: ids(g), brief: false }.to_string()
 }
 
-/// The graph for people: long scale lists, metadata and origins are cut short. It does not parse where it was cut.
+/// Prints the graph for people: long scale lists, metadata and origins are truncated, and then it cannot be parsed.
 pub fn print_brief(g: &Graph) -> String {
     Printer { g, ids: ids(g), brief: true }.to_string()
 }
 
-/// What each value is called. Values without a name of their own are numbered among themselves, so that a node more
-/// or less disturbs few others.
+/// The id of each value. Only values without a unique name are numbered, so that an added or removed node changes few
+/// ids.
 pub fn ids(g: &Graph) -> FxHashMap<ValueId, String> {
     let (mut ids, mut taken) = (FxHashMap::default(), FxHashSet::default());
     let mut unnamed = 0;
@@ -65,7 +65,7 @@ impl fmt::Display for Printer<'_> {
     }
 }
 
-/// The name of the operator and its attributes, as the text form has them.
+/// The name of the operator and its attributes, as in the text form.
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind().name())?;
@@ -115,7 +115,7 @@ impl Printer<'_> {
         }
     }
 
-    /// A name as `spelled`, or the beginning of a long one.
+    /// A name as `spelled`; the brief form truncates a long one.
     fn name(&self, name: &str, spelled: impl Fn(&str) -> String) -> String {
         if name.len() > LONGEST_NAME { self.string(name) } else { spelled(name) }
     }
@@ -140,7 +140,7 @@ impl Printer<'_> {
     }
 }
 
-/// The stored elements, or the digest of the bytes where they are many or cannot be told from a number.
+/// The stored elements, or the digest of the bytes where they are many or not exactly printable.
 fn constant(t: &Tensor) -> Cow<'static, str> {
     let list = (t.len() <= INLINE).then(|| elements(t)).flatten();
     list.unwrap_or_else(|| format!("#{:016x}", digest(t.data()))).into()

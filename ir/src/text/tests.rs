@@ -45,7 +45,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn a_graph_prints_as_people_read_it() {
+fn a_graph_is_printed() {
     let mut g = Graph::new("tiny");
     g.metadata.push(("author".into(), "somebody".into()));
     let x = g.add_input("x", TensorType::f32(&[1, 2, 2, 2]));
@@ -78,7 +78,7 @@ fn a_graph_prints_as_people_read_it() {
 }
 
 #[test]
-fn text_written_by_hand_needs_neither_types_nor_origins() {
+fn types_and_origins_are_optional_in_the_text() {
     let text = "graph g {
         // the input
         %x: f32[N,4] = input
@@ -94,7 +94,7 @@ fn text_written_by_hand_needs_neither_types_nor_origins() {
 }
 
 #[test]
-fn brief_text_cuts_what_is_long() {
+fn brief_text_is_truncated() {
     let mut g = Graph::new("g");
     g.metadata.push(("names".into(), "x".repeat(100)));
     let scales: Vec<f32> = (1..=32).map(|i| i as f32 / 64.0).collect();
@@ -110,7 +110,7 @@ fn brief_text_cuts_what_is_long() {
 }
 
 #[test]
-fn long_names_stand_once() {
+fn long_names_are_printed_once() {
     let long = "x".repeat(1000);
     let text = format!(
         "graph g {{ %0 \"{long}\": f32[1] = input %1 = binary(f:Add) %0, %0 from \"{long}\" (Add) output y = %1 }}"
@@ -124,15 +124,15 @@ fn long_names_stand_once() {
 }
 
 #[test]
-fn errors_name_the_place_and_what_was_expected() {
+fn errors_have_a_position_and_what_is_expected() {
     for (text, message) in [
         ("", "1:1: expected `graph`, found the end"),
         ("graph g {\n  %x: f33[1] = input", "2:7: expected a type, found `f33`"),
         ("graph g {\n  %x: f32[1] = inputs", "2:16: expected an operator, found `inputs`"),
-        ("graph g {\n  output y = %x }", "2:14: no value of that name stands above"),
+        ("graph g {\n  output y = %x }", "2:14: no value of that name is defined above"),
         ("graph g {\n  %c: i8[1] = const [300] }", "2:22: expected an i8, found `300`"),
         ("graph g {\n  %c: i4<1.0:0>[1] = const [9] }", "2:30: expected -8 to 7"),
-        ("graph g {\n  %c: i4[1] = const [3] }", "2:7: i4 is for grids only"),
+        ("graph g {\n  %c: i4[1] = const [3] }", "2:7: i4 is for quantized types only"),
         (
             "graph g {\n  %c: i4<axis 0 by 2: 1.0>[3] = const [3,3,3] }",
             "2:7: 1 scales for [3], which asks for 2 in blocks of 2 along axis 0",

@@ -1,11 +1,11 @@
-//! How the stored numbers of a value are read.
+//! Element types and quantization parameters.
 
 use std::fmt;
 use std::sync::Arc;
 
 use half::f16;
 
-/// The meaning of one stored element.
+/// An element type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Elem {
     /// One byte, 0 or 1.
@@ -24,7 +24,7 @@ pub enum Elem {
     F16,
     /// IEEE 754 binary32.
     F32,
-    /// A real number stored as an integer on a quantization grid.
+    /// A floating-point number stored as a quantized integer.
     Quantized(QuantParams),
 }
 
@@ -40,7 +40,7 @@ impl Elem {
         }
     }
 
-    /// The grid, when this is a quantized element.
+    /// The quantization parameters, where the element is quantized.
     pub fn qparams(&self) -> Option<&QuantParams> {
         match self {
             Elem::Quantized(g) => Some(g),
@@ -53,12 +53,12 @@ impl Elem {
         matches!(self, Elem::F32 | Elem::F16)
     }
 
-    /// True for the plain integer types (not `Bool`, not grids).
+    /// True for the plain integer types (not `Bool`, not quantized).
     pub fn is_integer(&self) -> bool {
         matches!(self, Elem::I8 | Elem::U8 | Elem::I16 | Elem::I32 | Elem::I64)
     }
 
-    /// What the element stands for: a grid stands for `F32`, everything else for itself.
+    /// The element type after dequantization: `F32` for quantized elements, the same for all others.
     pub fn real(&self) -> Elem {
         match self {
             Elem::Quantized(_) => Elem::F32,
@@ -67,10 +67,10 @@ impl Elem {
     }
 }
 
-/// Storage of a grid element.
+/// The integer type that stores quantized elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StorageType {
-    /// 4-bit signed. Tensors keep each in a byte of its own; only files pack them.
+    /// 4-bit signed. In a [`Tensor`](super::Tensor) each takes one byte; only files pack them.
     I4,
     /// 8-bit signed.
     I8,
@@ -83,7 +83,7 @@ pub enum StorageType {
 }
 
 impl StorageType {
-    /// All of them.
+    /// All storage types.
     pub const ALL: [StorageType; 5] =
         [StorageType::I4, StorageType::I8, StorageType::U8, StorageType::I16, StorageType::I32];
 
@@ -107,7 +107,7 @@ impl StorageType {
         }
     }
 
-    /// The plain element with the same bytes.
+    /// The plain integer element type with the same bytes.
     pub fn elem(self) -> Elem {
         match self {
             StorageType::I4 | StorageType::I8 => Elem::I8,
@@ -118,38 +118,38 @@ impl StorageType {
     }
 }
 
-/// A quantization grid: stored integer `q` stands for `scale * (q - zero_point)`.
+/// Quantization parameters: the stored integer `q` represents `scale * (q - zero_point)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantParams {
-    /// How the integer is stored.
+    /// The integer type that stores elements.
     pub storage: StorageType,
-    /// How the integer maps to a real number.
+    /// Scales and zero point.
     pub map: Affine,
 }
 
-/// The affine map of a grid. Scales are positive, finite and normal.
+/// Scales and zero point of an affine quantization. Scales are positive, finite and normal.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Affine {
-    /// One scale and zero point for the whole tensor.
+    /// Per-tensor: one scale and zero point for all elements.
     PerTensor {
-        /// Real distance between neighbouring integers.
+        /// Difference between the values of neighbouring integers.
         scale: f32,
-        /// The integer that stands for 0.0.
+        /// The integer that represents 0.0.
         zero_point: i32,
     },
-    /// One scale for each index of a logical axis; zero points are all 0.
+    /// Per-channel: one scale for each index of a logical axis; symmetric (all zero points are 0).
     PerAxis {
         /// Logical axis the scales run along.
         axis: usize,
         /// One scale for each index of `axis`.
         scales: Arc<[f32]>,
     },
-    /// One scale for each run of indices of a logical axis, at each place of the other axes; zero points are all 0.
-    /// Only weights of contractions with real factors have such a map.
+    /// Per-block: one scale for each block of `size` consecutive indices of a logical axis, at each index of the other
+    /// axes; symmetric (all zero points are 0). Only weights of contractions with float activations are quantized so.
     PerBlock {
-        /// Logical axis the runs lie along.
+        /// Logical axis that is divided into blocks.
         axis: usize,
-        /// Indices of a run; the last run may be shorter.
+        /// Indices of a block; the last block may be shorter.
         size: usize,
         /// Scales, row-major, of the tensor's shape with the extent of `axis` divided by `size` and rounded up.
         scales: Arc<[f32]>,
@@ -157,42 +157,41 @@ pub enum Affine {
 }
 
 impl QuantParams {
-    /// A grid with one scale and zero point.
+    /// Per-tensor parameters.
     pub fn per_tensor(storage: StorageType, scale: f32, zero_point: i32) -> Self {
         QuantParams { storage, map: Affine::PerTensor { scale, zero_point } }
     }
 
-    /// A symmetric grid with one scale for each index of `axis`.
+    /// Symmetric per-channel parameters, with one scale for each index of `axis`.
     pub fn per_axis(storage: StorageType, axis: usize, scales: impl Into<Arc<[f32]>>) -> Self {
         QuantParams { storage, map: Affine::PerAxis { axis, scales: scales.into() } }
     }
 
-    /// A symmetric grid with one scale for each run of `size` indices of `axis`; see [`Affine::PerBlock`].
+    /// Symmetric per-block parameters, with one scale for each `size` indices of `axis`; see [`Affine::PerBlock`].
     pub fn per_block(storage: StorageType, axis: usize, size: usize, scales: impl Into<Arc<[f32]>>) -> Self {
         QuantParams { storage, map: Affine::PerBlock { axis, size, scales: scales.into() } }
     }
 
-    /// True for grids that only weights of contractions with real factors have: no kernel computes with their
-    /// integers.
+    /// True for parameters of weight-only quantization (4-bit or per-block): no kernel computes with their integers.
     pub fn is_for_weights(&self) -> bool {
         self.storage == StorageType::I4 || matches!(self.map, Affine::PerBlock { .. })
     }
 
-    /// The lowest and the highest number of a grid with one scale.
+    /// The smallest and the largest value that per-tensor parameters can represent.
     pub fn limits(&self) -> Option<(f32, f32)> {
         let (scale, zero) = self.tensor_map()?;
         let (low, high) = self.storage.range();
         Some(((low - zero) as f32 * scale, (high - zero) as f32 * scale))
     }
 
-    /// True where a grid with one scale holds nothing below `lo` and above `hi`, up to rounding: a number that is put on it
-    /// is limited to them.
+    /// True where per-tensor parameters represent nothing below `lo` or above `hi`, up to half a step: quantization
+    /// then clamps to `lo..=hi`.
     pub fn keeps_within(&self, lo: f32, hi: f32) -> bool {
         let half = self.tensor_map().map_or(0.0, |(scale, _)| scale / 2.0);
         self.limits().is_some_and(|(low, high)| low > lo - half && high < hi + half)
     }
 
-    /// Scale and zero point of a per-tensor grid.
+    /// Scale and zero point of per-tensor parameters.
     pub fn tensor_map(&self) -> Option<(f32, i32)> {
         match &self.map {
             Affine::PerTensor { scale, zero_point } => Some((*scale, *zero_point)),
@@ -200,7 +199,7 @@ impl QuantParams {
         }
     }
 
-    /// All scales: one, one for each index of the axis, or one for each run of them.
+    /// All scales: one, one for each index of the axis, or one for each block.
     pub fn scales(&self) -> &[f32] {
         match &self.map {
             Affine::PerTensor { scale, .. } => std::slice::from_ref(scale),
@@ -208,7 +207,7 @@ impl QuantParams {
         }
     }
 
-    /// The integer that stands for 0.0.
+    /// The integer that represents 0.0.
     pub fn zero_point(&self) -> i32 {
         match &self.map {
             Affine::PerTensor { zero_point, .. } => *zero_point,
@@ -269,7 +268,7 @@ macro_rules! scalar {
 scalar!(i8 => I8, u8 => U8, i16 => I16, i32 => I32, i64 => I64, f16 => F16, f32 => F32);
 
 impl Elem {
-    /// The plain element of that name.
+    /// The plain element type of that name.
     pub fn plain(name: &str) -> Option<Elem> {
         const PLAIN: [Elem; 8] =
             [Elem::Bool, Elem::I8, Elem::U8, Elem::I16, Elem::I32, Elem::I64, Elem::F16, Elem::F32];

@@ -1,23 +1,23 @@
-//! What can be wrong with a type.
+//! Errors in quantization parameters.
 
 use super::elem::StorageType;
 use super::shape::Shape;
 
-/// Why a type cannot have its grid.
+/// Why a type cannot have its quantization parameters.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum QuantError {
-    /// A scale by which nothing can be divided.
+    /// A scale that is not positive, finite and normal.
     #[error("a scale of {0:?}; scales are positive, finite and normal numbers")]
     Scale(f32),
-    /// A zero point that no stored integer is.
+    /// A zero point outside the range of the storage type.
     #[error("a zero point of {zero_point}, which {storage} does not hold")]
     ZeroPoint {
         /// The zero point.
         zero_point: i32,
-        /// Storage of the grid.
+        /// The storage type.
         storage: StorageType,
     },
-    /// Scales along an axis that the type does not have.
+    /// Scales along an axis that the shape does not have.
     #[error("scales along axis {axis} of {shape}")]
     Axis {
         /// The axis.
@@ -25,12 +25,12 @@ pub enum QuantError {
         /// The shape.
         shape: Box<Shape>,
     },
-    /// More or fewer scales than the shape asks.
+    /// More or fewer scales than the shape needs.
     #[error("{found} scales for {shape}, which asks for {expected}{}", blocks(*.axis, *.block))]
     Count {
         /// Number of scales.
         found: usize,
-        /// Number that the shape asks.
+        /// Number that the shape needs.
         expected: usize,
         /// The axis they run along.
         axis: usize,
@@ -39,7 +39,7 @@ pub enum QuantError {
         /// The shape.
         shape: Box<Shape>,
     },
-    /// Blocks of no index, or along an extent that is no number.
+    /// Blocks of size 0, or along an open extent.
     #[error("blocks of {size} along axis {axis} of {shape}")]
     Blocks {
         /// Indices of a block.

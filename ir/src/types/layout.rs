@@ -1,4 +1,4 @@
-//! In which order the bytes of a value lie.
+//! Memory layout of values.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use smallvec::SmallVec;
 
 use super::shape::{Dim, Shape};
 
-/// The physical order of the logical axes, outermost first: `order()[i]` is the logical axis at physical place `i`.
+/// The physical order of the logical axes, outermost first: `order()[i]` is the logical axis at physical position `i`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     order: SmallVec<[u8; 8]>,
 }
 
 impl Layout {
-    /// Logical order and physical order agree.
+    /// The layout whose physical order is the logical order.
     pub fn row_major(rank: usize) -> Self {
         Layout { order: (0..rank).map(|a| a as u8).collect() }
     }
 
-    /// Axis 1 (channels) lies innermost: N,C,H,W is stored N,H,W,C. Below rank 3 it is row-major.
+    /// Axis 1 (channels) is innermost: N,C,H,W is stored as N,H,W,C. Below rank 3 it is row-major.
     pub fn channels_last(rank: usize) -> Self {
         if rank < 3 {
             return Layout::row_major(rank);
@@ -26,7 +26,7 @@ impl Layout {
         Layout { order: std::iter::once(0).chain(2..rank as u8).chain([1]).collect() }
     }
 
-    /// A layout from an explicit order, or `None` where it is no permutation of `0..order.len()`.
+    /// A layout from an explicit order, or `None` where that is not a permutation of `0..order.len()`.
     pub fn from_order(order: &[usize]) -> Option<Self> {
         let mut seen = SmallVec::<[bool; 8]>::from_elem(false, order.len());
         for &a in order {
@@ -42,12 +42,12 @@ impl Layout {
         self.order.len()
     }
 
-    /// Logical axis at each physical place.
+    /// Logical axis at each physical position.
     pub fn order(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
         self.order.iter().map(|&a| usize::from(a))
     }
 
-    /// Physical place of a logical axis.
+    /// Physical position of a logical axis.
     pub fn position(&self, axis: usize) -> usize {
         self.order().position(|a| a == axis).unwrap_or(axis)
     }
@@ -62,8 +62,8 @@ impl Layout {
         self.order().map(|a| shape.dims()[a].clone()).collect()
     }
 
-    /// True where both layouts put the same bytes in the same places for this shape:
-    /// axes of extent 1 may stand anywhere.
+    /// True where both layouts store tensors of this shape in the same order: the position of axes of extent 1 does not
+    /// matter.
     pub fn same_bytes(&self, other: &Layout, shape: &Shape) -> bool {
         self.wide_axes(shape) == other.wide_axes(shape)
     }
@@ -74,7 +74,7 @@ impl Layout {
     }
 }
 
-/// The caller sees to it that each axis comes once; [`Layout::from_order`] checks.
+/// The caller ensures that each axis occurs once; [`Layout::from_order`] checks it.
 impl FromIterator<usize> for Layout {
     fn from_iter<I: IntoIterator<Item = usize>>(order: I) -> Self {
         Layout { order: order.into_iter().map(|a| a as u8).collect() }

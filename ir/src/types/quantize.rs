@@ -1,4 +1,4 @@
-//! Putting real numbers on grids.
+//! Quantization of floating-point tensors.
 
 use super::elem::{Affine, Elem, QuantParams, Scalar, StorageType};
 use super::tensor::{Tensor, TensorType, scale_runs};
@@ -10,7 +10,7 @@ pub(crate) fn nearest(x: f32) -> i32 {
 }
 
 impl StorageType {
-    /// `nearest(v) + zero_point`, limited to what can be stored. NaN becomes the smallest integer.
+    /// `nearest(v) + zero_point`, saturated to the storage type. NaN becomes the smallest integer.
     pub(crate) fn saturate(self, v: f32, zero_point: i32) -> i32 {
         let (lo, hi) = self.range();
         if self == StorageType::I32 {
@@ -22,13 +22,13 @@ impl StorageType {
         nearest(if v < hi { v } else { hi }) + zero_point
     }
 
-    /// A tensor of this storage that holds one integer.
+    /// A tensor of this storage type, all of whose elements are `value`.
     pub fn filled(self, ty: TensorType, value: i32) -> Tensor {
         let count = ty.shape.elements().unwrap_or(0);
         self.pack(ty, std::iter::repeat_n(value, count))
     }
 
-    /// A tensor of this storage from integers that fit into it.
+    /// A tensor of this storage type from integers within its range.
     pub(crate) fn pack(self, ty: TensorType, values: impl Iterator<Item = i32>) -> Tensor {
         match self {
             StorageType::I4 | StorageType::I8 => Tensor::of(ty, values.map(|q| q as i8).collect()),
@@ -40,9 +40,8 @@ impl StorageType {
 }
 
 impl Tensor {
-    /// The nearest integers on a grid to the numbers of this tensor: `x * (1 / scale)` (on `U8` grids `x / scale`) rounded
-    /// half to even, plus the zero point, saturated. Shape and layout stay. On `I32` grids (biases) `x / scale` is formed
-    /// in `f64`.
+    /// Quantizes the tensor: `x * (1 / scale)` (`x / scale` where the storage type is `U8`) rounded half to even, plus
+    /// the zero point, saturated. Shape and layout stay the same. For `I32` (biases) `x / scale` is computed in `f64`.
     pub fn quantized(&self, qparams: &QuantParams) -> Tensor {
         let ty = self.ty().with_elem(Elem::Quantized(qparams.clone()));
         let reals = self.reals();
@@ -54,7 +53,7 @@ impl Tensor {
         }
     }
 
-    /// The real numbers that this tensor stands for, as an `F32` tensor of the same shape and layout.
+    /// Converts or dequantizes the tensor to `F32`, with the same shape and layout.
     pub fn to_real(&self) -> Tensor {
         match &self.ty().elem {
             Elem::F32 => self.clone(),
@@ -122,14 +121,14 @@ mod tests {
         let q = x.quantized(&qparams);
         assert_eq!(q.integers().unwrap(), [-8, -1, -8, -1, -4, 0, -4, 0, -2, 0]);
         assert_eq!(q.to_real().reals()[..], [-8.0, -10.0, -8.0, -10.0, -8.0, 0.0, -8.0, 0.0, -8.0, 0.0]);
-        let turned = crate::eval::relayout(&q, &crate::types::Layout::from_order(&[1, 0]).unwrap()).unwrap();
-        assert_eq!(turned.to_real().reals()[..], [-8.0, -8.0, -8.0, -8.0, -8.0, -10.0, -10.0, 0.0, 0.0, 0.0]);
+        let transposed = crate::eval::relayout(&q, &crate::types::Layout::from_order(&[1, 0]).unwrap()).unwrap();
+        assert_eq!(transposed.to_real().reals()[..], [-8.0, -8.0, -8.0, -8.0, -8.0, -10.0, -10.0, 0.0, 0.0, 0.0]);
     }
 
     proptest::proptest! {
-        /// No number is farther than half a step of its block from its point, and all points can be stored.
+        /// The error is at most half a step of the block's scale, and all quantized values are in range.
         #[test]
-        fn blocks_hold_their_numbers(
+        fn blocks_round_to_nearest(
             rows in 1usize..4, columns in 1usize..20, axis in 0usize..2, size in 1usize..8, seed: u64,
         ) {
             let n = rows * columns;
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn biases_are_placed_exactly() {
+    fn biases_are_quantized_in_double_precision() {
         let qparams = QuantParams::per_tensor(StorageType::I32, 1e-7, 0);
         // The `f32` next to 1e-7 is 1.000_000_011_68e-7.
         assert_eq!(quantize(&[1.0, 100.0, -1e9], qparams), [10_000_000, 999_999_988, i64::from(i32::MIN)]);

@@ -76,7 +76,7 @@ impl Shape {
         self.0.iter().try_fold(1usize, |n, d| n.checked_mul(d.known()?))
     }
 
-    /// The same where extents of 0 count as 1: what the product of any of the extents comes to at most.
+    /// As [`Shape::elements`], with extents of 0 counted as 1: an upper bound of the product of any subset of extents.
     pub fn span(&self) -> Option<usize> {
         self.0.iter().try_fold(1usize, |n, d| n.checked_mul(d.known()?.max(1)))
     }

@@ -13,7 +13,7 @@ use super::shape::{Dim, Shape};
 /// The complete type of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorType {
-    /// How stored elements are read.
+    /// Element type, with quantization parameters.
     pub elem: Elem,
     /// Logical extents.
     pub shape: Shape,
@@ -38,17 +38,17 @@ impl TensorType {
         self.shape.rank()
     }
 
-    /// The same type with another element.
+    /// The same type with another element type.
     pub fn with_elem(&self, elem: Elem) -> Self {
         TensorType { elem, ..self.clone() }
     }
 
-    /// The type of the real numbers this value stands for: grids become `F32`.
+    /// The type after dequantization: quantized elements become `F32`.
     pub fn real(&self) -> Self {
         self.with_elem(self.elem.real())
     }
 
-    /// Extents of a tensor with one element for each run of `size` indices of `axis`, where all are known.
+    /// Extents of a tensor with one element for each block of `size` indices of `axis`, where all are known.
     pub fn runs(&self, axis: usize, size: usize) -> Option<Vec<usize>> {
         let runs = |(a, d): (usize, &Dim)| {
             if a == axis { d.known()?.checked_next_multiple_of(size)?.checked_div(size) } else { d.known() }
@@ -56,11 +56,11 @@ impl TensorType {
         self.shape.dims().iter().enumerate().map(runs).collect()
     }
 
-    /// Fails where the type cannot have its grid: scales are positive, finite and normal, and as many as the shape asks;
-    /// a zero point is one of the stored integers.
+    /// Checks the quantization parameters: scales must be positive, finite and normal, and as many as the shape needs;
+    /// the zero point must be in the range of the storage type.
     ///
     /// # Errors
-    /// Where scales or zero points are not of the type, or not as many as it asks.
+    /// The first of these conditions that does not hold.
     pub fn validate(&self) -> Result<(), QuantError> {
         let Elem::Quantized(qparams) = &self.elem else { return Ok(()) };
         if let Some(&scale) = qparams.scales().iter().find(|s| !s.is_normal() || **s < 0.0) {
@@ -79,7 +79,7 @@ impl TensorType {
         };
         let Some(extent) = self.shape.dims().get(axis) else { return Err(QuantError::Axis { axis, shape: shape() }) };
         let expected = match block {
-            // An open extent may be as many.
+            // An open extent may have any value.
             None => extent.known().unwrap_or(qparams.scales().len()),
             Some(size) => {
                 let runs = self.runs(axis, size).ok_or_else(|| QuantError::Blocks { size, axis, shape: shape() })?;
@@ -106,7 +106,7 @@ impl fmt::Display for TensorType {
     }
 }
 
-/// A value that is known: a type and its bytes, in physical order, little-endian.
+/// A constant: a type and its bytes, in physical order, little-endian.
 #[derive(Clone)]
 pub struct Tensor {
     ty: TensorType,
@@ -128,7 +128,7 @@ impl Tensor {
         (ty.bytes() == Some(data.len())).then_some(Tensor { ty, data })
     }
 
-    /// A row-major tensor of plain elements.
+    /// A row-major tensor of a plain element type.
     ///
     /// # Panics
     /// Where the number of values is not the number of elements of `shape`.
@@ -184,7 +184,7 @@ impl Tensor {
     /// The stored elements as `T`; copied only where the bytes are not aligned.
     ///
     /// # Panics
-    /// Where `T` is not as wide as the stored element.
+    /// Where the size of `T` is not that of the stored element.
     pub fn view<T: Scalar>(&self) -> Cow<'_, [T]> {
         assert_eq!(self.ty.elem.size(), size_of::<T>(), "{} is not stored as {:?}", self.ty, T::ELEM);
         match bytemuck::try_cast_slice(&self.data) {
@@ -198,7 +198,7 @@ impl Tensor {
         Tensor::new(ty, self.data.clone())
     }
 
-    /// All integers, whatever their width, or `None` where the element is no integer, `Bool` or grid.
+    /// All integers, of any width, or `None` where the element type is not an integer, `Bool` or quantized.
     pub fn integers(&self) -> Option<Vec<i64>> {
         let elem = match &self.ty.elem {
             Elem::Quantized(g) => g.storage.elem(),
@@ -214,8 +214,7 @@ impl Tensor {
         })
     }
 
-    /// The real numbers this tensor stands for, in stored order: floats as they are, grids dequantized,
-    /// integers converted.
+    /// All elements as `f32`, in stored order: floats as they are, quantized elements dequantized, integers converted.
     pub fn reals(&self) -> Cow<'_, [f32]> {
         match &self.ty.elem {
             Elem::F32 => self.view::<f32>(),
@@ -226,9 +225,8 @@ impl Tensor {
     }
 }
 
-/// Length of a run of stored elements that share one scale, and the scales that the runs go through again and again.
-///
-/// Stored element `i` has the scale `scales[(i / run) % scales.len()]`.
+/// The number of consecutive stored elements that share a scale (`run`), and the scales of one period: stored element
+/// `i` has the scale `scales[(i / run) % scales.len()]`.
 pub fn scale_runs<'g>(ty: &TensorType, qparams: &'g QuantParams) -> (usize, Cow<'g, [f32]>) {
     let scales = Cow::Borrowed(qparams.scales());
     match &qparams.map {
@@ -246,11 +244,11 @@ pub fn scale_runs<'g>(ty: &TensorType, qparams: &'g QuantParams) -> (usize, Cow<
     }
 }
 
-/// The scale of each stored element, where there is one for each run of `size` indices of `axis`.
+/// The scale of each stored element, where there is one for each block of `size` indices of `axis`.
 fn block_scales(ty: &TensorType, axis: usize, size: usize, scales: &[f32]) -> Vec<f32> {
     let extents: Vec<usize> = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
     let step = |a: usize| if a == axis { size } else { 1 };
-    // Distance between scales that lie next to each other along an axis.
+    // Strides of the scales along each axis.
     let strides: Vec<usize> = (0..extents.len())
         .map(|a| (a + 1..extents.len()).map(|inner| extents[inner].div_ceil(step(inner))).product())
         .collect();
@@ -281,7 +279,7 @@ fn dequantize(t: &Tensor, qparams: &QuantParams) -> Vec<f32> {
         StorageType::I4 | StorageType::I8 => each::<i8>(t, qparams, |q| (i32::from(q) - zero) as f32),
         StorageType::U8 => each::<u8>(t, qparams, |q| (i32::from(q) - zero) as f32),
         StorageType::I16 => each::<i16>(t, qparams, |q| (i32::from(q) - zero) as f32),
-        // A bias may be far from zero.
+        // The difference may exceed 32 bits.
         StorageType::I32 => each::<i32>(t, qparams, |q| (i64::from(q) - i64::from(zero)) as f32),
     }
 }

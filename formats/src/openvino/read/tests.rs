@@ -2,7 +2,7 @@ use super::*;
 use crate::openvino::tests::{layer, tensor};
 use crate::openvino::{Layer, Net, Operation};
 
-/// `y = x + x`, behind a Const that nothing reads.
+/// `y = x + x`, after an unused Const.
 fn net() -> Net {
     let data = |all: &[(&'static str, &str)]| all.iter().map(|(k, v)| (*k, (*v).to_owned())).collect();
     let x = Port { layer: 0, result: 0 };
@@ -32,7 +32,7 @@ fn text() -> String {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_files_are_read_back() {
     let (written, read) = (net(), Network::read(text().as_bytes()).unwrap());
     assert_eq!((&read.name, &read.info), (&written.name, &written.info));
     for (written, read) in written.layers.iter().zip(&read.layers) {
@@ -49,7 +49,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn layers_stand_in_any_order() {
+fn layers_may_be_in_any_order() {
     let text = text();
     let (start, end) = (text.find("<layer id=\"0\"").unwrap(), text.find("<layer id=\"2\"").unwrap());
     let close = text.find("</layers>").unwrap();
@@ -61,7 +61,7 @@ fn layers_stand_in_any_order() {
 }
 
 #[test]
-fn what_is_no_network_is_refused() {
+fn invalid_networks_are_refused() {
     let text = text();
     let refused = |from: &str, to: &str| {
         assert!(text.contains(from), "{from}");
@@ -82,23 +82,19 @@ fn what_is_no_network_is_refused() {
         (
             "to-layer=\"2\" to-port=\"1\"",
             "to-layer=\"9\" to-port=\"1\"",
-            "an edge has the end 9:1, which is no input of a layer",
+            "an edge refers to 9:1, which is not an input of a layer",
         ),
         (
             "from-layer=\"0\" from-port=\"0\" to-layer=\"2\"",
             "from-layer=\"2\" from-port=\"2\" to-layer=\"2\"",
-            "layer sum needs its own result",
+            "layer sum depends on its own result",
         ),
         (
             "<edge from-layer=\"0\" from-port=\"0\" to-layer=\"2\" to-port=\"0\" />",
             "",
             "layer sum has no edge to input 0",
         ),
-        (
-            "<data auto_broadcast=\"numpy\" />",
-            "<body/>",
-            "layer sum (Add) has a network of its own, which is not supported",
-        ),
+        ("<data auto_broadcast=\"numpy\" />", "<body/>", "layer sum (Add) has a subgraph, which is not supported"),
     ] {
         assert_eq!(refused(from, to), message);
     }
@@ -113,7 +109,7 @@ fn what_is_no_network_is_refused() {
     assert_eq!(huge, "size of layer c is \"2\"; expected the size of its elements");
 }
 
-/// Entities that refer to others would grow without limit, and so would a stack on elements in each other.
+/// Entities that refer to others would expand without limit, and nested elements would overflow the stack.
 #[test]
 fn hostile_xml_is_refused() {
     let bomb = "<?xml version=\"1.0\"?><!DOCTYPE net [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><net name=\"&b;\" version=\"11\"/>";

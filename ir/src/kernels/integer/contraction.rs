@@ -1,4 +1,4 @@
-//! Sums of products of integers, and how they become integers of the result.
+//! Integer convolutions and matrix products: accumulation and rescaling.
 
 use super::super::conv::{Geometry, conv_sums, depthwise, transpose_sums};
 use super::super::gemm::{Bias, Term, exact_terms, gemm};
@@ -9,10 +9,11 @@ use crate::ops::*;
 use crate::types::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 use smallvec::smallvec;
 
-/// Sums of integers up to here are exact in `f32`; the rest of 2^24 makes up for the rounding of their bound.
+/// Integer sums up to this bound are exact in `f32`. It is below 2^24 because the bound itself is computed with
+/// rounding.
 const EXACT: f32 = 16_000_000.0;
 
-/// How sums become integers of the result.
+/// How accumulators are rescaled to integers of the result.
 #[derive(Clone, Copy, Debug)]
 enum Rescale {
     /// XNNPACK: a product in `f32`, half to even.
@@ -21,13 +22,13 @@ enum Rescale {
     Fixed { multiplier: i64, shift: u32 },
     /// 16-bit matrix product: a product in `f64`, half away from zero.
     Double(f64),
-    /// TensorFlow Lite's own matrix product of 8 bits, where XNNPACK does not take the right side: the upper half of a
-    /// 64-bit product, and a shift, each half away from zero.
+    /// TensorFlow Lite's 8-bit matrix product for a right side that XNNPACK does not take: the upper half of a 64-bit
+    /// product, then a shift, each rounded half away from zero.
     Twice { multiplier: i64, shift: i32 },
 }
 
 impl Rescale {
-    /// For sums of products of 16-bit with 8-bit integers.
+    /// For products of 16-bit activations with 8-bit weights.
     fn fixed(ratio: f64) -> Self {
         let (multiplier, exponent) = mantissa(ratio);
         let Ok(shift) = u32::try_from(15 - exponent) else { return Rescale::Double(ratio) };
@@ -41,7 +42,7 @@ impl Rescale {
         }
     }
 
-    /// For products of 8-bit integers whose right side has its zero elsewhere.
+    /// For products of 8-bit integers where the zero point of the right side is not 0.
     fn twice(ratio: f64) -> Self {
         let (multiplier, exponent) = mantissa(ratio);
         Rescale::Twice { multiplier, shift: -exponent }
@@ -60,7 +61,7 @@ impl Rescale {
                 let left = (sum as i64) << (-shift).clamp(0, 30);
                 let product = left * multiplier;
                 let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
-                // Towards zero, as division is.
+                // Integer division truncates towards zero.
                 let high = (product + nudge) / (1 << 31);
                 let right = shift.clamp(0, 31);
                 let half = (1i64 << right) >> 1;
@@ -72,16 +73,16 @@ impl Rescale {
     }
 }
 
-/// One plane of an activation: `factor * values`, summed over the planes, is what is stored less the zero point.
+/// One plane of an activation: the sum of `factor * values` over the planes is the stored integer minus the zero point.
 #[derive(Debug)]
 struct Plane {
     values: Vec<f32>,
     factor: f64,
-    /// No value is further from 0.
+    /// Upper bound of the magnitude of the values.
     largest: f32,
 }
 
-/// A contraction whose operands and result all lie on grids.
+/// A contraction with quantized operands and a quantized result.
 #[derive(Debug)]
 struct Contraction {
     planes: Vec<Plane>,
@@ -93,7 +94,7 @@ struct Contraction {
 }
 
 impl Contraction {
-    /// `None` where the kernels have no arithmetic of their own for these grids.
+    /// `None` where no integer kernel exists for these quantization parameters.
     fn of(operands: &[&Tensor], result: &TensorType, wide: fn(f64) -> Rescale) -> Option<Self> {
         let (x, w) = (operands[0].ty().elem.qparams()?, operands[1].ty().elem.qparams()?);
         let qparams = result.elem.qparams()?.clone();
@@ -128,7 +129,7 @@ impl Contraction {
         })
     }
 
-    /// The integers that stand for sums in one channel.
+    /// Rescales the accumulators of one channel.
     fn round<'o>(&self, channel: usize, sums: impl Iterator<Item = f64>, out: impl Iterator<Item = &'o mut i32>) {
         let bias = self.bias.as_ref().map_or(0.0, |b| b[channel]);
         let (storage, zero_point) = (self.qparams.storage, self.qparams.zero_point());
@@ -140,8 +141,8 @@ impl Contraction {
         }
     }
 
-    /// Terms of `inner` indices of all planes, each exact in `f32`. `rows` says that the weights of one sum lie side by
-    /// side: no sum exceeds that of their magnitudes.
+    /// Splits the `inner` reduction indices of all planes into terms that are exact in `f32`. With `rows`, the weights
+    /// of one accumulator are contiguous, which gives a tighter bound: the sum of their magnitudes.
     fn terms(&self, inner: usize, rows: bool) -> Vec<Term> {
         let heaviest = self.weight.iter().fold(0.0f32, |m, w| m.max(w.abs()));
         let average = |row: &[f32]| row.iter().map(|w| w.abs()).sum::<f32>() / inner as f32;
@@ -263,7 +264,7 @@ pub(crate) fn matmul(op: &MatMul, operands: &[&Tensor], results: &[TensorType]) 
 pub(super) mod tests {
     use super::*;
 
-    /// Integers all over a grid.
+    /// Pseudo-random integers over the full range of the storage type.
     pub(in super::super) fn on(qparams: &QuantParams, dims: &[usize], seed: usize) -> Tensor {
         let (lo, hi) = qparams.storage.range();
         let value = |i: usize| lo + ((i * 7919 + seed * 104_729) % (hi - lo + 1) as usize) as i32;
@@ -271,9 +272,9 @@ pub(super) mod tests {
         qparams.storage.pack(ty, (0..dims.iter().product()).map(value))
     }
 
-    /// What TensorFlow Lite's fixed-point arithmetic gives: both steps round half away from zero.
+    /// TensorFlow Lite's fixed-point arithmetic: both steps round half away from zero.
     #[test]
-    fn sums_are_rounded_twice() {
+    fn accumulators_are_rounded_twice() {
         let apply = |ratio: f64, sum: f64| Rescale::twice(ratio).apply(sum, StorageType::I8, 1);
         // 15/32 is a half after the first step, -15/32 is less.
         assert_eq!([16.0, 15.0, -16.0, -15.0, 48.0, -48.0].map(|s| apply(1.0 / 32.0, s)), [2, 2, 0, 1, 3, -1]);
@@ -282,9 +283,9 @@ pub(super) mod tests {
         assert_eq!(apply(0.9999999999, -3.0), -2);
     }
 
-    /// Sums far beyond 2^24 are exact: each term alone is small enough.
+    /// Accumulators far beyond 2^24 are exact, since each term is small enough.
     #[test]
-    fn long_sums_are_exact() {
+    fn large_accumulators_are_exact() {
         let k = 5003;
         let (narrow, weights) =
             (QuantParams::per_tensor(StorageType::I8, 0.01, -128), QuantParams::per_tensor(StorageType::I8, 0.01, 0));
@@ -310,7 +311,7 @@ pub(super) mod tests {
         let terms = c.terms(k, false);
         assert!(terms.len() > 1 && terms.iter().all(|t| t.inner.len() as f32 * 255.0 * 128.0 < 16_777_216.0));
         assert_eq!(terms.iter().map(|t| t.inner.len()).sum::<usize>(), k);
-        // Known weights are lighter than the heaviest all through, but not light enough.
+        // The magnitudes of the weights give a tighter bound, but not one that allows a single term.
         assert!(c.terms(k, true).len() > 1);
         let light = Tensor::of(w.ty().clone(), vec![1i8; k]);
         let c = Contraction::of(&[&x, &light], &x.ty().clone(), Rescale::Double).unwrap();

@@ -1,8 +1,10 @@
-//! Arithmetic on grids as runtimes do it: on signed bytes as TensorFlow Lite's XNNPACK kernels, or its own where XNNPACK has
-//! none, on unsigned ones as ONNX Runtime, and on 16 bits as TensorFlow Lite's own kernels. What ONNX Runtime computes with
-//! real numbers between integers is left to the default.
+//! Quantized arithmetic as runtimes do it: for signed 8-bit operands as TensorFlow Lite's XNNPACK kernels, or its
+//! reference kernels where XNNPACK has none; for unsigned 8-bit operands as ONNX Runtime; for 16-bit operands as
+//! TensorFlow Lite's reference kernels. Operators that ONNX Runtime computes in floating point between Q/DQ are left to
+//! the default.
 //!
-//! Sums of integers are formed by the `F32` kernels, in parts small enough to be exact there, and added up in `f64`.
+//! Accumulators are computed by the `F32` kernels in partial sums that are small enough to be exact, which are added in
+//! `f64`.
 
 use smallvec::smallvec;
 
@@ -16,9 +18,9 @@ mod single;
 pub(crate) use contraction::{conv, conv_transpose, matmul};
 pub(crate) use single::{binary, clamp, hard_swish, leaky_relu, pool, quantize, reduce, resize, sqrt, table};
 
-/// A multiplier of 31 bits and an exponent: `multiplier * 2^(exponent - 31)` is the ratio.
+/// A 31-bit multiplier and an exponent: `multiplier * 2^(exponent - 31)` is the ratio.
 fn mantissa(ratio: f64) -> (i64, i32) {
-    // ratio = fraction * 2^exponent with a fraction in 0.5..1.
+    // ratio = fraction * 2^exponent with the fraction in 0.5..1.
     let exponent = (ratio.to_bits() >> 52) as i32 - 1022;
     match (ratio * 2f64.powi(31 - exponent)).round() as i64 {
         whole if whole == 1 << 31 => (whole / 2, exponent + 1),
@@ -26,7 +28,7 @@ fn mantissa(ratio: f64) -> (i64, i32) {
     }
 }
 
-/// The stored integers of a grid of 8 or 16 bits, each through `f`.
+/// Applies `f` to each stored integer of 8 or 16 bits; `None` for other storage types.
 fn widen<T>(x: &Tensor, f: impl Fn(i32) -> T) -> Option<Vec<T>> {
     fn each<S: Scalar + Into<i32>, T>(x: &Tensor, f: impl Fn(i32) -> T) -> Vec<T> {
         x.view::<S>().iter().map(|&q| f(q.into())).collect()
@@ -39,7 +41,7 @@ fn widen<T>(x: &Tensor, f: impl Fn(i32) -> T) -> Option<Vec<T>> {
     }
 }
 
-/// The per-tensor maps of grids that all have the same 8-bit store.
+/// Scales and zero points, where all types are quantized per tensor with the same 8-bit storage type.
 fn bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType, [(f32, i32); N])> {
     let storage = types[0].elem.qparams()?.storage;
     let mut maps = [(0.0, 0); N];
@@ -53,19 +55,19 @@ fn bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType, [(f32,
     Some((storage, maps))
 }
 
-/// As [`bytes`], where all are signed.
+/// As [`bytes`], for signed storage only.
 fn signed_bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType, [(f32, i32); N])> {
     bytes(types).filter(|(storage, _)| *storage == StorageType::I8)
 }
 
-/// A result on the grid of `ty`, with the shape of `like`, from integers that are limited to the store.
+/// A result with the element type of `ty` and the shape `like`, from integers that are clamped to the storage type.
 fn limited(storage: StorageType, ty: &TensorType, like: &Shape, values: impl Iterator<Item = i32>) -> Tensors {
     let (lo, hi) = storage.range();
     let ty = TensorType { shape: like.clone(), layout: Layout::row_major(like.rank()), elem: ty.elem.clone() };
     smallvec![storage.pack(ty, values.map(|q| q.clamp(lo, hi)))]
 }
 
-/// The integers less the zero point, repeated to `shape`.
+/// The integers minus the zero point, broadcast to `shape`.
 fn centred(x: &Tensor, zero_point: i32, shape: &Shape) -> Result<Option<Vec<i32>>, EvalError> {
     let Some(values) = widen(x, |q| q - zero_point) else { return Ok(None) };
     if x.ty().shape == *shape {
@@ -99,7 +101,7 @@ mod tests {
         Tensor::of(ty, (0..channels).map(|i| i as i32 * 1000 - 700).collect())
     }
 
-    /// XNNPACK's recipe, written out for one sum.
+    /// XNNPACK's rescaling of one accumulator.
     fn recipe(sum: f32, ratio: f32, zero_point: i32) -> i64 {
         (f64::from((sum * ratio).clamp((-128 - zero_point) as f32, (127 - zero_point) as f32)).round_ties_even()) as i64
             + i64::from(zero_point)
@@ -167,9 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn binary_on_grids() {
+    fn quantized_binary_operators() {
         let (a, b) = (bytes_on(0.5, 1, &[1, 3, 101, -128]), bytes_on(0.25, -1, &[-1, 3, 99, -128]));
-        // Real: a = 0 1 50 -64.5, b = 0 1 25 -31.75
+        // Dequantized: a = 0 1 50 -64.5, b = 0 1 25 -31.75
         assert_eq!(run(Binary { f: BinaryFn::Add }, &[&a, &b], 1.0, 0, 4), [0, 2, 75, -96]);
         assert_eq!(run(Binary { f: BinaryFn::Sub }, &[&a, &b], 0.5, 0, 4), [0, 0, 50, -65]);
         assert_eq!(run(Binary { f: BinaryFn::Mul }, &[&a, &b], 10.0, 2, 4), [2, 2, 127, 127]);
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_of_one_number_are_tables() {
+    fn unary_functions_are_lookup_tables() {
         let x = bytes_on(0.5, 0, &[-128, -4, -1, 0, 3, 127]);
         assert_eq!(run(Clamp::RELU6, &[&x], 0.5, -128, 6), [-128, -128, -128, -128, -125, -116]);
         let sigmoid = run(Unary { f: UnaryFn::Sigmoid }, &[&x], 1.0 / 256.0, -128, 6);
@@ -189,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn grids_change_by_eight_bit_fractions() {
+    fn requantization_uses_eight_bit_fractions() {
         let x = bytes_on(0.5, 1, &[1, 2, 101, -128]);
         assert_eq!(run(Quantize {}, &[&x], 0.5, -4, 4), [-4, -3, 96, -128]);
         assert_eq!(run(Quantize {}, &[&x], 1.0, 0, 4), [0, 1, 50, -64]);
     }
 
     #[test]
-    fn means_on_grids() {
+    fn quantized_means() {
         let x = Tensor::of(bytes_on(1.0, 0, &[0; 8]).ty().clone(), vec![1i8, 2, 3, 4, -1, -2, -3, -5]);
         let x =
             x.retype(TensorType { shape: Shape::known(&[1, 2, 2, 2]), layout: Layout::row_major(4), ..x.ty().clone() });

@@ -1,4 +1,4 @@
-//! Functions of numbers, windows and axes on grids.
+//! Quantized element-wise functions, pooling, resizing and reductions.
 
 use super::super::pool;
 use super::{bytes, centred, limited, mantissa, signed_bytes, widen};
@@ -46,7 +46,7 @@ fn exponent(x: f32) -> i32 {
     (x.to_bits() >> 23) as i32 - 127
 }
 
-/// Scales an 8-bit grid has to another in XNNPACK, as 8-bit fractions.
+/// XNNPACK's ratio of two scales, as a fixed-point number with 8 fractional bits; `None` where it has no kernel.
 fn fraction(ratio: f32) -> Option<i32> {
     (2f32.powi(-8)..=128.0).contains(&ratio).then(|| nearest(256.0 * ratio))
 }
@@ -67,10 +67,10 @@ pub(crate) fn leaky_relu(alpha: f32, x: &Tensor, result: &TensorType) -> Option<
     Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
 }
 
-/// TensorFlow Lite's x * relu6(x + 3) / 6: in 16 bits, with a multiplier of 16 bits for the result and one for the factor.
+/// TensorFlow Lite's x * relu6(x + 3) / 6 in 16 bits, with 16-bit multipliers for the result and for the factor relu6.
 pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
     let (storage, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
-    // Inputs are counted in parts of 128 of a step, factors in parts of 2^15 of 3.
+    // The input has 7 fractional bits, the factor is in units of 3 / 2^15.
     let fine = si / 128.0;
     let short = |ratio: f32| {
         let (multiplier, exponent) = mantissa(f64::from(ratio));
@@ -81,7 +81,7 @@ pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
     let (to_factor, factor_exponent) = short(fine / (3.0 / 32768.0));
     let right = u32::try_from(-result_exponent).ok().filter(|&shift| shift < 16)?;
     let limit = |v: i32| v.clamp(i32::from(i16::MIN), i32::from(i16::MAX));
-    // The upper half of twice a product, half away from zero.
+    // The upper half of the doubled product, rounded half away from zero.
     let high = |a: i32, b: i32| limit((a * b + if a * b >= 0 { 1 << 14 } else { 1 - (1 << 14) }) / (1 << 15));
     let halved = |v: i32, shift: u32| {
         let (mask, rest) = ((1 << shift) - 1, v & ((1 << shift) - 1));
@@ -106,14 +106,14 @@ pub(crate) fn hard_swish(x: &Tensor, result: &TensorType) -> Option<Tensors> {
     Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
 }
 
-/// TensorFlow Lite's square root, which drops the fraction.
+/// TensorFlow Lite's square root, which truncates.
 pub(crate) fn sqrt(x: &Tensor, result: &TensorType) -> Option<Tensors> {
     let (storage, [(si, zi), (so, zo)]) = signed_bytes([x.ty(), result])?;
     let one = |q: i32| (((q - zi).max(0) as f32 * si).sqrt() / so) as i32 + zo;
     Some(limited(storage, result, &x.ty().shape, widen(x, one)?.into_iter()))
 }
 
-/// A function of one number on 8-bit grids, worked out for all 256 integers.
+/// An element-wise function of 8-bit integers, as a lookup table of 256 entries.
 pub(crate) fn table(
     x: &Tensor,
     result: &TensorType,
@@ -128,7 +128,7 @@ pub(crate) fn table(
     Ok(Some(smallvec![Tensor::of(x.ty().with_elem(Elem::Quantized(to)), found)]))
 }
 
-/// ONNX Runtime's mean of real numbers, which it rounds after the zero point is added.
+/// ONNX Runtime's average pooling of dequantized values, which rounds after adding the zero point.
 fn mean_of_reals(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
     let Some((storage, [(_, _), (scale, zero)])) = bytes([x.ty(), result]) else { return Ok(None) };
     let means = pool::pool(op, &x.to_real())?.swap_remove(0);
@@ -136,7 +136,7 @@ fn mean_of_reals(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Te
     Ok(Some(limited(storage, result, &means.ty().shape, placed.into_iter())))
 }
 
-/// The mean of the stored integers under each window, half away from zero.
+/// Average pooling: the mean of the stored integers of each window, rounded half away from zero.
 pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let qparams = results[0].elem.qparams().filter(|_| op.f == PoolFn::Average);
     if qparams.is_some_and(|qparams| qparams.storage == StorageType::U8) {
@@ -159,7 +159,7 @@ pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Opti
     Ok(Some(limited(qparams.storage, &results[0], &pool::shape(op, &dims), sums.into_iter())))
 }
 
-/// XNNPACK's image between the pixels of another, with weights of 11 bits.
+/// XNNPACK's bilinear resize, with 11-bit weights.
 pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let dims = x.dims();
     let (Some((storage, _)), ResizeMode::Linear, &[_, _, height, width]) =
@@ -168,7 +168,7 @@ pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<
         return Ok(None);
     };
     let Some(values) = widen(x, |q| q) else { return Ok(None) };
-    // The pixels before and behind a position, and the weight of that behind.
+    // The pixels before and after a position, and the weight of the latter.
     let taps = |axis: usize| -> Vec<(usize, usize, i32)> {
         let tap = |i| {
             let at = super::super::resize::position(op, axis, i, &dims).max(0.0);
@@ -195,7 +195,7 @@ pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<
     Ok(Some(limited(storage, &results[0], &shape, out.into_iter())))
 }
 
-/// Limits that TensorFlow Lite has no operator for: the value goes onto the result's grid first.
+/// A clamp for which TensorFlow Lite has no operator: the value is requantized to the parameters of the result first.
 pub(crate) fn clamp(op: &Clamp, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
     let own_operator = [(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0), (0.0, 1.0)].contains(&(op.lo, op.hi));
     let Some(qparams) = result.elem.qparams().filter(|qparams| !own_operator && x.ty().elem.qparams() != Some(qparams))
