@@ -43,7 +43,7 @@ impl<'g> Checked<'g> {
     pub fn refusal(&self, node: NodeId, why: &str) -> Diagnostic {
         let message = format!("{} cannot express {}: {why}", self.target.name, self.graph.op(node).kind().name());
         Diagnostic::error("unsupported-op", message)
-            .at(self.graph.origin(node))
+            .at(&self.graph.place(node))
             .with_help("change this part of the model, or compile it for another target")
     }
 
@@ -58,7 +58,7 @@ impl<'g> Checked<'g> {
         }
         let why = self.laid_out(node).err()?;
         let message = format!("{} takes {} otherwise: {why}", self.target.name, op.kind().name());
-        let error = Diagnostic::error("layout", message).at(self.graph.origin(node));
+        let error = Diagnostic::error("layout", message).at(&self.graph.place(node));
         Some(error.with_help("lay the graph out for the target before it is written"))
     }
 

@@ -256,7 +256,7 @@ impl Source {
 }
 
 fn describe(graph: &Graph, node: NodeId) -> String {
-    format!("{} ({})", graph.op(node).kind().name(), graph.origin(node))
+    format!("{} ({})", graph.op(node).kind().name(), graph.place(node))
 }
 
 /// True where a constant operand on a grid is used as the real numbers it stands for: the weight of a contraction that

@@ -324,7 +324,7 @@ fn check_float(graph: &Graph) -> Result<(), Failure> {
                 Diagnostic::error("quantized-model", "the model computes with integers; qcc compiles float models");
             let error =
                 error.with_help("give the model that it was made from; inspect and compare take quantized ones");
-            Err(error.at(graph.origin(n)).into())
+            Err(error.at(&graph.place(n)).into())
         }
     }
 }

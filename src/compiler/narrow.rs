@@ -228,20 +228,20 @@ impl<'a> Narrowing<'a> {
             1 => format!("for {target}, a matrix has 8-bit weights: its rows are not made of blocks of {block}"),
             n => format!("for {target}, {n} matrices have 8-bit weights: their rows are not made of blocks of {block}"),
         };
-        let warning = Diagnostic::warning("wider-weights", message).at(quantized.origin(*first));
+        let warning = Diagnostic::warning("wider-weights", message).at(&quantized.place(*first));
         Some(warning.with_help("--block 16 divides more rows"))
     }
 
     /// The warning of weights that are mostly noise for most of the inputs they multiply: what is known without samples.
     fn lost_inputs(&self, narrowed: &Narrowed) -> Option<Diagnostic> {
         let (float, target) = (&self.floats[narrowed.place], self.targets[narrowed.place].name);
-        let first = float.origin(*narrowed.quantized.lost_inputs.first()?);
+        let first = float.place(*narrowed.quantized.lost_inputs.first()?);
         let layers = match narrowed.quantized.lost_inputs.len() {
             1 => "a layer has".to_owned(),
             n => format!("{n} layers have"),
         };
         let message = format!("for {target}, {layers} weights that rounding loses for most inputs (below 3 dB)");
-        let warning = Diagnostic::warning("lost-weights", message).at(first).with_note(
+        let warning = Diagnostic::warning("lost-weights", message).at(&first).with_note(
             "weights of other inputs, of the same scale, are far larger: the inputs may differ in magnitude",
         );
         Some(warning.with_help("--data PATH measures what that does to the outputs, and tries what helps; --exclude NAME keeps a layer in floating point"))

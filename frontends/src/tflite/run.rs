@@ -31,8 +31,11 @@ impl<'m> Importer<'m> {
 
     fn operator(&mut self, operator: &'m Operator) {
         let code = self.model.operator_codes.get(operator.opcode_index as usize);
-        let name = operator.outputs.first().and_then(|&t| self.entry(t).ok()).map_or("", |t| &t.name);
-        let origin = Origin::new(name, code.map_or_else(String::new, |c| c.operator().to_string()));
+        let first = operator.outputs.first();
+        let own = first.and_then(|&t| self.entry(t).ok()).map(|t| t.name.as_str()).filter(|name| !name.is_empty());
+        // Without a name it is told by its tensor.
+        let name = own.map_or_else(|| first.map_or_else(String::new, |t| format!("%{t}")), Into::into);
+        let origin = Origin::new(name, code.map_or_else(String::new, ops::name));
         let bound = self.results(operator, code, &origin).and_then(|values| self.bind_results(operator, &values));
         if let Err(refusal) = bound {
             self.refuse(refusal, &origin);

@@ -25,7 +25,7 @@ impl Graph {
     pub fn verify(&self) -> Result<(), VerifyError> {
         for node in self.order() {
             check(self.op(node), &self.operand_types(node), &self.result_types(node)).map_err(|error| VerifyError {
-                node: format!("{} ({})", self.op(node).kind().name(), self.origin(node)),
+                node: format!("{} ({})", self.op(node).kind().name(), self.place(node)),
                 error,
             })?;
         }

@@ -69,6 +69,9 @@ pub struct Graph {
 
 /// Bytes of constants that may be computed, besides twice the bytes of the model's own.
 pub const COMPUTED_BYTES: u64 = 1 << 28;
+/// Nodes that a name of another is looked for over.
+const MOST_STEPS: usize = 64;
+
 
 impl Graph {
     /// An empty graph.
@@ -225,6 +228,31 @@ impl Graph {
     /// The operator that produces a value.
     pub fn producer(&self, v: ValueId) -> &Op {
         self.op(v.node)
+    }
+
+    /// Where a user finds a node: its origin, or its operator and a name near it where it has none. Nodes of graphs that
+    /// were not read from a model's file may have none.
+    pub fn place(&self, node: NodeId) -> Origin {
+        let origin = self.origin(node);
+        if !origin.path().is_empty() {
+            return origin.clone();
+        }
+        let kind = || origin.sources().first().map_or_else(|| self.op(node).kind().name().into(), |s| s.kind.clone());
+        let named = |v: ValueId| self.output_name(v).or_else(|| self.name(v)).cloned();
+        if let Some(own) = self.results(node).find_map(named) {
+            return Origin::new(own, kind());
+        }
+        // Of what it makes, or of what it is made.
+        let forward = |v: &ValueId| self.readers(*v).next().map(|(reader, _)| reader.value(0));
+        let back = |v: &ValueId| self.net.node(v.node).operands().first().copied();
+        let first = node.value(0);
+        let after = std::iter::successors(Some(first), forward).take(MOST_STEPS).find_map(named);
+        let before = || std::iter::successors(Some(first), back).take(MOST_STEPS).find_map(named);
+        let path = match after {
+            Some(name) => format!("before {name}"),
+            None => before().map_or_else(String::new, |name| format!("behind {name}")),
+        };
+        Origin::new(path, kind())
     }
 
     /// The operands of a node, in order.

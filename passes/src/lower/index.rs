@@ -56,7 +56,7 @@ fn wide_integer(g: &Graph, node: NodeId) -> Option<Diagnostic> {
     let at = if g.origin(node).path().is_empty() { reader().unwrap_or(node) } else { node };
     let refusal = Diagnostic::error("wide-integer", format!("the constant {wide} does not fit 32 bits"));
     let help = "this target computes integers in 32 bits; compute with smaller ones, or compile for another target";
-    Some(refusal.at(g.origin(at)).with_help(help))
+    Some(refusal.at(&g.place(at)).with_help(help))
 }
 
 /// Makes the 64-bit results of a node, whose operands are narrow already, narrow.

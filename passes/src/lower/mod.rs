@@ -120,12 +120,12 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
 
 /// What the user is told of a node whose constants have no result.
 fn invalid(g: &Graph, node: NodeId, why: &EvalError) -> Diagnostic {
-    Diagnostic::invalid_model(why.to_string()).at(g.origin(node))
+    Diagnostic::invalid_model(why.to_string()).at(&g.place(node))
 }
 
 /// What the user is told of a node that the target cannot express.
 fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagnostic, PassError> {
-    let (name, origin) = (target.name, g.origin(node));
+    let (name, origin) = (target.name, &g.place(node));
     // The user knows the operator by the name that the source model has for it.
     let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
     match why {

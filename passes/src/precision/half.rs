@@ -52,7 +52,7 @@ impl Pass for HalfWeights {
             }
             let Some(narrow) = narrowed(&c.value, outputs(g, node)) else {
                 let message = "a constant that 16-bit floats cannot hold stays 32 bits wide";
-                cx.diagnostics.push(Diagnostic::note("half-range", message).at(&origin));
+                cx.diagnostics.push(Diagnostic::note("half-range", message).at(&g.place(node)));
                 continue;
             };
             let narrow = g.add_const(narrow, origin.clone());
