@@ -152,11 +152,13 @@ fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, Strin
     let measured: &[OutputReport] = artefact.quality.as_ref().map_or(&[], |q| &q.outputs);
     for (name, ports, measured) in [("input", &artefact.inputs, &[][..]), ("output", &artefact.outputs, measured)] {
         for (i, port) in ports.iter().take(shown).enumerate() {
-            let beside = measured.get(i).map(compared).unwrap_or_default();
+            let beside = measured.next_if(|o| o.deviation.name == port.name).map(compared).unwrap_or_default();
             row(if i == 0 { name } else { "" }, format!("{port}{beside}"));
         }
         if ports.len() > shown {
-            let worst = measured.iter().skip(shown).filter_map(|o| o.deviation.sqnr).reduce(f64::min);
+        // Outputs that cannot be evaluated are not among those that were measured.
+        let mut measured = measured.iter().peekable();
+            let worst = measured.filter_map(|o| o.deviation.sqnr).reduce(f64::min);
             let worst = worst.map_or_else(String::new, |sqnr| format!(", SQNR {} or more", decibels(sqnr)));
             row("", format!(".. {} more{worst}", ports.len() - shown));
         }

@@ -50,6 +50,9 @@ impl<'g> Checked<'g> {
     fn wrong(&self, node: NodeId) -> Option<Diagnostic> {
         let op = self.graph.op(node);
         let Some(kernel) = self.target.kernel_of(self.graph, node) else {
+            if let Op::Custom(custom) = op {
+                return Some(self.refusal(node, &custom.refusal()));
+            }
             let operands: Vec<String> = self.graph.operand_types(node).iter().map(|t| t.to_string()).collect();
             return Some(self.refusal(node, &format!("no operator does {op} on {}", operands.join(", "))));
         };

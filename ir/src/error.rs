@@ -101,6 +101,9 @@ pub enum EvalError {
     /// A value that only exists at run time is asked for.
     #[error("{0} has no value before run time")]
     Unknown(&'static str),
+    /// A custom operator, of which only the runtimes of its format know what it computes.
+    #[error("what the custom operator {0} computes is not known, so it cannot be evaluated")]
+    Custom(String),
     /// An index lies outside its axis.
     #[error("index {index} lies outside an axis of extent {extent}")]
     Index {

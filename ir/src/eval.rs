@@ -32,6 +32,8 @@ pub struct Executor<'g> {
     slots: usize,
     /// Bytes of constants that were made for their readers.
     prepared: u64,
+    /// The custom operator that an output depends on.
+    custom: Option<NodeId>,
 }
 
 /// The memory that a run takes where it takes most.
@@ -81,11 +83,9 @@ impl<'g> Executor<'g> {
     /// Plans a run that also computes the values of `also`, on which no output need depend, so that they are observed.
     pub fn observing(graph: &'g Graph, also: &[ValueId]) -> Self {
         keep_freed_memory();
-        let order: Vec<NodeId> = graph
-            .order_with(also)
-            .into_iter()
-            .filter(|&n| !matches!(graph.op(n), Op::Input(_) | Op::Const(_)))
-            .collect();
+        let mut order = graph.order_with(also);
+        let opaque = opaque_of(graph, &order);
+        order.retain(|n| !matches!(graph.op(*n), Op::Input(_) | Op::Const(_)) && !opaque.contains_key(n));
         let mut slots: FxHashMap<ValueId, usize> = FxHashMap::default();
         let read = order.iter().flat_map(|&n| graph.operands(n)).chain(graph.outputs().iter().map(|o| o.value));
         for v in read.filter(|&v| graph.constant(v).is_none()) {
@@ -129,6 +129,7 @@ impl<'g> Executor<'g> {
             inputs: graph.inputs().map(|v| slots.get(&v).copied()).collect(),
             slots: slots.len(),
             prepared: made_anew(graph, &prepared),
+            custom: graph.outputs().iter().find_map(|o| opaque.get(&o.value.node).copied()),
             graph,
             steps,
         }
@@ -178,6 +179,22 @@ impl<'g> Executor<'g> {
     /// # Errors
     /// Where an input is not of its type, or a node cannot be evaluated, with the node.
     pub fn run(&self, inputs: &[Tensor], observe: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<Tensor>, RunError> {
+        if let Some(custom) = self.custom {
+            return Err(unknown(self.graph, custom));
+        }
+        let missing = || RunError { node: "output".into(), error: EvalError::Unknown("an output") };
+        self.run_known(inputs, observe)?.into_iter().map(|output| output.ok_or_else(missing)).collect()
+    }
+
+    /// As [`Executor::run`], of graphs with custom operators: what depends on these is neither observed nor given.
+    ///
+    /// # Errors
+    /// Those of [`Executor::run`].
+    pub fn run_known(
+        &self,
+        inputs: &[Tensor],
+        observe: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Vec<Option<Tensor>>, RunError> {
         check_inputs(self.graph, inputs)?;
         let mut values: Vec<Option<Tensor>> = vec![None; self.slots];
         for ((v, slot), value) in self.graph.inputs().zip(&self.inputs).zip(inputs) {
@@ -197,8 +214,7 @@ impl<'g> Executor<'g> {
             }
             step.free.iter().for_each(|&slot| values[slot] = None);
         }
-        let missing = || RunError { node: "output".into(), error: EvalError::Unknown("an output") };
-        self.outputs.iter().map(|s| s.value(&values).cloned().ok_or_else(missing)).collect()
+        Ok(self.outputs.iter().map(|s| s.value(&values).cloned()).collect())
     }
 
     fn evaluate(&self, step: &Step, values: &[Option<Tensor>]) -> Result<Tensors, EvalError> {
@@ -206,6 +222,32 @@ impl<'g> Executor<'g> {
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
         evaluate_node(self.graph.op(step.node), &operands, &self.graph.result_types(step.node))
     }
+}
+
+/// The nodes that cannot be evaluated: custom operators and what depends on them, each with such an operator.
+pub fn opaque(graph: &Graph) -> FxHashMap<NodeId, NodeId> {
+    opaque_of(graph, &graph.order())
+}
+
+fn opaque_of(graph: &Graph, order: &[NodeId]) -> FxHashMap<NodeId, NodeId> {
+    let mut opaque = FxHashMap::default();
+    for &n in order {
+        let custom = match graph.op(n) {
+            Op::Custom(_) => Some(n),
+            _ if opaque.is_empty() => None,
+            _ => graph.operands(n).iter().find_map(|v| opaque.get(&v.node).copied()),
+        };
+        opaque.extend(custom.map(|custom| (n, custom)));
+    }
+    opaque
+}
+
+/// Why what depends on a custom operator cannot be evaluated.
+pub fn unknown(graph: &Graph, custom: NodeId) -> RunError {
+    let Op::Custom(op) = graph.op(custom) else {
+        return RunError { node: describe(graph, custom), error: EvalError::Unknown("it") };
+    };
+    RunError { node: describe(graph, custom), error: EvalError::Custom(op.to_string()) }
 }
 
 /// Bytes of prepared constants that do not lie where those of the graph do.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model};
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Elem, Graph, OpenExtent};
@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, Report};
 use crate::port::Port;
 use crate::precision::Precision;
-use crate::quality::{Evidence, Validation, affordable, hints, verify};
+use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
 use crate::vendor;
 
 /// The data that ranges are found on, and those that results are compared on.
@@ -84,7 +84,12 @@ impl<'a> Job<'a> {
         }
         let validation = self.narrow(&mut lowered, &evidence)?;
         let report = self.report(&lowered, &evidence, validation);
-        let unmet = self.options().gate.unmet(report.worst_sqnr(), report.worst_agreement());
+        let gate = self.options().gate;
+        let mut unmet = gate.unmet(report.worst_sqnr(), report.worst_agreement());
+        if !gate.is_open() {
+            let unknown = not_compared(&self.source);
+            unmet.extend(unknown.map(|d| Diagnostic { severity: Severity::Error, code: "gate", ..d }));
+        }
         if !unmet.is_empty() {
             let (stages, diagnostics) = (std::mem::take(&mut self.clock).stop(), std::mem::take(&mut self.diagnostics));
             return Err(Failure::Gate { report: Box::new(Report { stages, diagnostics, ..report }), unmet });

@@ -24,7 +24,7 @@ use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
 use crate::outcome::Failure;
 use crate::precision::Precision;
-use crate::quality::{Evidence, Quality, Trial, Validation, advice, gain, trials};
+use crate::quality::{Evidence, Quality, Trial, Validation, advice, check_ranges, gain, not_compared, trials};
 
 /// Samples named where none can be read.
 const NAMED: usize = 3;
@@ -96,6 +96,9 @@ impl<'a> Narrowing<'a> {
             limit_evaluations(&mut self.joint)?;
         }
         if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
+            if self.options.precision == Precision::Int8 && self.facts.given == Given::Nothing {
+                check_ranges(self.source, &self.options.exclude)?;
+            }
             clock.stage("calibrate", observer);
             self.ranges = self.find_ranges(samples, diagnostics, observer)?;
         }
@@ -110,6 +113,7 @@ impl<'a> Narrowing<'a> {
             hand_over(narrowed, lowered, diagnostics, observer);
             return Ok(None);
         };
+        diagnostics.extend(not_compared(self.source));
         let alternatives = self.with_real_ends(&narrowed, &wanted)?;
         clock.stage("compare", observer);
         let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));

@@ -148,6 +148,7 @@ fn numbers(form: WriteOptions, op: &Op, operands: &[&TensorType], results: &[Ten
     let stored = match op {
         Op::Quantize(_) | Op::Dequantize(_) => false,
         Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
+        Op::Custom(_) => true,
         // What is looked up is as narrow as the table.
         Op::Gather(_) => operands[0].elem.qparams().is_some(),
         // Limits on one grid are integers.

@@ -4,6 +4,7 @@ use qcc_formats::tflite::{Operator, OperatorCode};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Origin, ValueId};
 
+use super::custom::custom;
 use super::importer::{Binding, Importer};
 use super::node::NodeCx;
 use super::{ops, types};
@@ -51,8 +52,12 @@ impl<'m> Importer<'m> {
     ) -> Result<Values, Refusal> {
         let code = code.ok_or_else(|| Refusal::Invalid(format!("there is no operator {}", operator.opcode_index)))?;
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
-        let import = ops::find(code)?;
-        let values = import(&mut NodeCx::new(self, operator, origin.clone()))?;
+        let import = if ops::is_custom(code) { None } else { Some(ops::find(code)?) };
+        let mut cx = NodeCx::new(self, operator, origin.clone());
+        let values = match import {
+            Some(import) => import(&mut cx)?,
+            None => custom(&mut cx, operator, code)?,
+        };
         self.graph.room(0)?;
         Ok(values)
     }

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::Graph;
 use crate::error::TypeError;
-use crate::ops::{LayoutRule, Op, QuantRule, Types};
+use crate::ops::{Custom, LayoutRule, Op, QuantRule, Types};
 use crate::types::{Elem, Layout, QuantParams, TensorType};
 
 /// A node whose types its operator cannot give.
@@ -115,6 +115,22 @@ fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> R
     }
 }
 
+/// Values of custom operators are quantized as the source has them.
+fn as_declared(op: &Custom, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
+    for (operand, (found, declared)) in operands.iter().zip(op.given()).enumerate() {
+        if found.elem != declared.elem {
+            let found = Box::new((*found).clone());
+            return Err(TypeError::Operand { operand, found, expected: declared.to_string() });
+        }
+    }
+    for (result, (found, declared)) in results.iter().zip(op.wanted()).enumerate() {
+        if found.elem != declared.elem {
+            return Err(TypeError::Result { result, found: Box::new(found.clone()), expected: declared.to_string() });
+        }
+    }
+    Ok(())
+}
+
 fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
     let refuse = |expected: &str| TypeError::Result {
         result: 0,
@@ -132,6 +148,7 @@ fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType])
         return Err(refuse("4-bit integers and blocks only as the weight of a contraction with real factors"));
     }
     match op {
+        Op::Custom(op) => return as_declared(op, operands, results),
         Op::Quantize(_) => return if results[0].elem.qparams().is_some() { Ok(()) } else { Err(refuse("a grid")) },
         Op::Dequantize(_) => {
             let fits = operands[0].elem.qparams().is_some() && results[0].elem == Elem::F32;

@@ -67,13 +67,13 @@ pub struct Graph {
     computed: u64,
 }
 
-/// Bytes of constants that may be computed, besides twice the bytes of the model's own.
-pub const COMPUTED_BYTES: u64 = 1 << 28;
 /// Nodes that a name of another is looked for over.
 const MOST_STEPS: usize = 64;
 
 
 impl Graph {
+/// Bytes of constants that may be computed, besides twice the bytes of the model's own.
+pub const COMPUTED_BYTES: u64 = 1 << 28;
     /// An empty graph.
     pub fn new(name: impl Into<String>) -> Self {
         Graph { name: name.into(), ..Graph::default() }
@@ -186,6 +186,9 @@ impl Graph {
         let mut results = infer_real(op, &types)?;
         let Some(first) = types.first() else { return Ok(results) };
         if let (QuantRule::SameAsInput | QuantRule::SharedScale, Some(data)) =
+        if let Op::Custom(custom) = op {
+            results = custom.wanted();
+        }
             (op.quant_rule(), data_operand(op, &types))
         {
             for r in results.iter_mut().filter(|r| r.elem == Elem::F32) {
@@ -223,11 +226,6 @@ impl Graph {
     /// Where a node came from.
     pub fn origin(&self, node: NodeId) -> &Origin {
         &self.net.node(node).origin
-    }
-
-    /// The operator that produces a value.
-    pub fn producer(&self, v: ValueId) -> &Op {
-        self.op(v.node)
     }
 
     /// Where a user finds a node: its origin, or its operator and a name near it where it has none. Nodes of graphs that

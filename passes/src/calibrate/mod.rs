@@ -73,6 +73,7 @@ impl CalibrationTable {
 pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 
 /// Evaluates graphs on samples `0..count`, gathers statistics of every real value, and chooses its range, for each graph.
+/// Values that depend on custom operators have none.
 /// `sample` gives one tensor for each graph input, or `None` for a sample to be passed over; it is called from several
 /// threads. `seen` is called with the number of samples done so far, and may end the calibration with these. The result does not depend on the number of threads.
 ///
@@ -177,7 +178,7 @@ fn observe(
     sample: &[Tensor],
 ) -> Result<Vec<(ValueId, Stats)>, RunError> {
     let mut all = Vec::new();
-    executor.run(sample, &mut |v, tensor| {
+    executor.run_known(sample, &mut |v, tensor| {
         if !wanted.contains(&v) {
             return;
         }

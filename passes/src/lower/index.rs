@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::build::{Build, Built, made_by};
 use super::sign::is_nonnegative;
+use crate::custom::as_declared;
 use crate::{Context, Pass, PassError, Rule, Skip};
 
 /// For targets that compute integers in 32 bits: constants that need more are refused. Where indices are 32 bits wide as
@@ -34,6 +35,7 @@ impl Pass for NarrowIndices {
         }
         let wide: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::I64).collect();
         for node in order {
+            as_declared(g, node)?;
             narrow(g, node)?;
         }
         for (i, _) in wide.into_iter().enumerate().filter(|(_, wide)| *wide) {
@@ -81,7 +83,7 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
             }
             // Its values have the element of its operand.
             Op::TopK(_) if v.port == 0 => g.set_type(v, g.ty(v).with_elem(Elem::I32)),
-            Op::Input(_) | Op::TopK(_) | Op::ArgReduce(_) => {
+            Op::Input(_) | Op::Custom(_) | Op::TopK(_) | Op::ArgReduce(_) => {
                 let narrow = g.add1(Cast { to: Elem::I32 }, &[v], origin)?;
                 g.redirect(v, narrow);
             }

@@ -4,7 +4,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
-use qcc_ir::ops::OpKind;
+use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
@@ -107,6 +107,9 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
     let op = g.op(node);
     if target.kernel_of(g, node).is_some() {
         return Ok(false);
+    }
+    if let Op::Custom(op) = op {
+        return Err(Skip::because(op.refusal()));
     }
     let decomposition = decomposition(op.kind());
     let b = &mut Build::at(g, node);

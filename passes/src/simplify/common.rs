@@ -4,6 +4,7 @@ use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::{Graph, NodeId, ValueId};
 use rustc_hash::FxHashMap;
 
+use crate::pattern::when;
 use crate::{Context, Pass, PassError, Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[Rule { name: "compute-once", anchor: OpKind::ALL, apply: compute_once }];
@@ -13,6 +14,8 @@ const MOST_READERS: usize = 256;
 
 /// A node that does what an older one does.
 fn compute_once(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    // Custom operators may give something else each time.
+    when(!matches!(g.op(at), Op::Custom(_)))?;
     let operands = g.operands(at);
     // Constants have many readers; one of the other operands leads to fewer.
     let variable = operands.iter().filter(|&&v| g.constant(v).is_none());
