@@ -73,9 +73,12 @@ impl<'a> Job<'a> {
         self.simplify()?;
         self.check_excludes()?;
         self.facts.given = Given::by(&self.source);
+        if self.facts.given == Given::Weights && self.options().restores_weights() {
+            quantize::restore_weights(&mut self.source);
+            self.facts.given = Given::Nothing;
+        }
         self.facts.half_weights = has_halves(&self.source);
-        let given = self.facts.given != Given::Nothing;
-        self.options().check_ranges(given)?;
+        self.options().check_ranges(self.facts.given)?;
         let evidence = self.evidence(datasets)?;
         let mut lowered = self.lower()?;
         if !self.open.is_empty() {
@@ -169,7 +172,7 @@ impl<'a> Job<'a> {
     /// Decides whose batches are open at the end: of targets that run such graphs well, where the lowered graph means
     /// for two at once what the source means.
     fn choose_open(&mut self, lowered: &mut [Lowered]) {
-        let integers = self.options().precision == Precision::Int8 || self.facts.given != Given::Nothing;
+        let integers = self.options().precision == Precision::Int8 || self.facts.given.has_activations();
         let mut pair = None;
         for l in &mut *lowered {
             let target = l.backend.target();
@@ -234,6 +237,7 @@ impl<'a> Job<'a> {
             model_bytes: 0,
             precision: match self.facts.given {
                 Given::Nothing => self.options().precision,
+                Given::Weights => Precision::W8A32,
                 Given::Some | Given::All => Precision::Int8,
             },
             calibration: evidence.calibration.as_ref().filter(|_| evidence.seen.is_some()).map(|s| s.to_string()),

@@ -320,7 +320,7 @@ impl<'a> Narrowing<'a> {
         let precision = self.options.precision;
         let trials = match self.facts.given {
             Given::Nothing => trials(precision, found),
-            Given::Some | Given::All => Vec::new(),
+            Given::Weights | Given::Some | Given::All => Vec::new(),
         };
         // What cannot be made is no advice.
         let (place, dynamic) = (narrowed.place, narrowed.dynamic);
@@ -367,7 +367,7 @@ pub(super) fn calibrates(precision: Precision, given: Given) -> bool {
     match given {
         Given::Nothing => !matches!(precision, Precision::W8A32 | Precision::W4A32),
         Given::Some => precision == Precision::Int8,
-        Given::All => false,
+        Given::Weights | Given::All => false,
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Integers {
     pub(super) qparams: FxHashMap<ValueId, ValueId>,
     /// The integers of values on grids.
     pub(super) plain: FxHashMap<ValueId, ValueId>,
+    /// Constants of 8-bit integers, by the floats that they are cast to.
+    widened_constants: FxHashMap<ValueId, ValueId>,
 }
 
 impl Integers {
@@ -46,6 +48,16 @@ impl Integers {
     /// The value on a grid whose integers these are.
     pub(super) fn qparams_of(&self, integers: ValueId) -> Option<ValueId> {
         self.qparams.get(&integers).copied()
+    }
+
+    /// Remembers that floats are constant integers.
+    pub(super) fn widen_constant(&mut self, floats: ValueId, integers: ValueId) {
+        self.widened_constants.insert(floats, integers);
+    }
+
+    /// The constant integers that floats are.
+    pub(super) fn constant_behind(&self, floats: ValueId) -> Option<ValueId> {
+        self.widened_constants.get(&floats).copied()
     }
 
     /// `cast` has the same integers as `from`, and the file stores it so, where all of them fit.
