@@ -93,6 +93,8 @@ pub(crate) struct Opt {
 pub(crate) enum Spelling {
     Onnx,
     Pt2,
+    Tflite,
+    Openvino,
 }
 
 #[derive(Debug, clap::Args)]

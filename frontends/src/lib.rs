@@ -26,7 +26,9 @@ mod torch;
 
 pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
+pub use openvino::supported as openvino_operators;
 pub use shapes::OPEN_SHAPE;
+pub use tflite::supported as tflite_operators;
 pub use torch::supported as torch_operators;
 
 /// The key in a graph's metadata of the PyTorch class that the model was exported from.

@@ -26,6 +26,8 @@ mod ops;
 mod run;
 mod types;
 
+pub use ops::supported;
+
 /// Extension of the file of constants, in place of that of the main one.
 const WEIGHTS: &str = "bin";
 

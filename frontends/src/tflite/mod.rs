@@ -23,6 +23,8 @@ mod run;
 mod sparse;
 mod types;
 
+pub use ops::supported;
+
 /// A decoded file.
 #[derive(Debug)]
 pub(crate) struct File {
