@@ -138,19 +138,43 @@ impl Model {
         let bytes = mapped::map(path)
             .map_err(|e| vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))])?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Model::read_as(bytes, &folder, path.file_name().map(Path::new))
+        Model::read_as(bytes, Folder::new(&folder), path.file_name().map(Path::new))
     }
 
     /// Reads a model from bytes. `folder` is where files that the model refers to are looked for. OpenVINO IR with constants
-    /// has to be opened by its path, which says where these are.
+    /// needs a name: [`Model::read_with`].
     ///
     /// # Errors
     /// As [`Model::open`].
     pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
-        Model::read_as(bytes, folder, None)
+        Model::read_as(bytes, Folder::new(folder), None)
     }
 
-    fn read_as(bytes: Bytes, folder: &Path, main: Option<&Path>) -> Result<Model, Vec<Diagnostic>> {
+    /// Reads a model called `name` from bytes, and the files that it refers to by `files`: external data of ONNX under the
+    /// names that the model has for them, the constants of OpenVINO IR under `name` with the extension `bin`. What is wrong
+    /// with a file, `files` says.
+    ///
+    /// ```
+    /// # use qcc_frontends::Model;
+    /// # let (xml, bin) = (bytes::Bytes::new(), bytes::Bytes::new());
+    /// let read = Model::read_with(xml, "model.xml", move |name| match name {
+    ///     "model.bin" => Ok(bin.clone()),
+    ///     _ => Err("only the constants are in memory".into()),
+    /// });
+    /// # assert!(read.is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn read_with(
+        bytes: Bytes,
+        name: &str,
+        files: impl Fn(&str) -> Result<Bytes, String> + Send + Sync + 'static,
+    ) -> Result<Model, Vec<Diagnostic>> {
+        Model::read_as(bytes, Folder::of(Box::new(files)), Some(Path::new(name)))
+    }
+
+    fn read_as(bytes: Bytes, folder: Folder, main: Option<&Path>) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
             return Ok(Model::new(torch::File::read(bytes)?));
         }

@@ -48,7 +48,7 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(crate) fn read(bytes: Bytes, folder: &Path) -> Result<File, Vec<Diagnostic>> {
+    pub(crate) fn read(bytes: Bytes, folder: Folder) -> Result<File, Vec<Diagnostic>> {
         let unknown = |message: &str| Diagnostic::error("unknown-format", message);
         let damaged = |e: prost::DecodeError| {
             // The innermost place comes last, and a hostile file has many.
@@ -61,7 +61,7 @@ impl File {
         if model.graph.is_none() || model.opset_import.is_empty() {
             return Err(vec![unknown("this is no ONNX model, or one without a graph")]);
         }
-        Ok(File { model, folder: Folder::new(folder) })
+        Ok(File { model, folder })
     }
 
     fn graph(&self) -> Result<&GraphProto, Vec<Diagnostic>> {
