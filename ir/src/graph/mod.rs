@@ -11,6 +11,7 @@ use crate::ops::{Const, Extents, Input, LayoutRule, Op, QuantRule, Types};
 use crate::types::{Elem, Tensor, TensorType};
 
 mod check;
+mod composite;
 mod ids;
 mod net;
 mod origin;
@@ -18,6 +19,7 @@ mod same;
 
 pub use check::VerifyError;
 use check::{check, data_operand, infer_real};
+pub use composite::Composite;
 pub use ids::{NodeId, ValueId};
 use net::Net;
 pub use origin::{Origin, Source};
@@ -70,10 +72,10 @@ pub struct Graph {
 /// Nodes that a name of another is looked for over.
 const MOST_STEPS: usize = 64;
 
-
-impl Graph {
 /// Bytes of constants that may be computed, besides twice the bytes of the model's own.
 pub const COMPUTED_BYTES: u64 = 1 << 28;
+
+impl Graph {
     /// An empty graph.
     pub fn new(name: impl Into<String>) -> Self {
         Graph { name: name.into(), ..Graph::default() }
@@ -184,11 +186,11 @@ pub const COMPUTED_BYTES: u64 = 1 << 28;
     fn infer(&self, op: &Op, operands: &[ValueId]) -> Result<Types, TypeError> {
         let types = self.types_of(operands);
         let mut results = infer_real(op, &types)?;
-        let Some(first) = types.first() else { return Ok(results) };
-        if let (QuantRule::SameAsInput | QuantRule::SharedScale, Some(data)) =
         if let Op::Custom(custom) = op {
             results = custom.wanted();
         }
+        let Some(first) = types.first() else { return Ok(results) };
+        if let (QuantRule::SameAsInput | QuantRule::SharedScale, Some(data)) =
             (op.quant_rule(), data_operand(op, &types))
         {
             for r in results.iter_mut().filter(|r| r.elem == Elem::F32) {
@@ -251,6 +253,21 @@ pub const COMPUTED_BYTES: u64 = 1 << 28;
             None => before().map_or_else(String::new, |name| format!("behind {name}")),
         };
         Origin::new(path, kind())
+    }
+
+    /// The operator that produces a value.
+    pub fn producer(&self, v: ValueId) -> &Op {
+        self.op(v.node)
+    }
+
+    /// The operator that a node does a part of the work of, where it was made in place of one.
+    pub fn composite(&self, node: NodeId) -> Option<&Composite> {
+        self.net.node(node).composite.as_ref()
+    }
+
+    /// Has a node know the operator that it does a part of the work of.
+    pub fn set_composite(&mut self, node: NodeId, composite: Composite) {
+        self.net.set_composite(node, composite);
     }
 
     /// The operands of a node, in order.

@@ -2,12 +2,12 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Graph, NodeId, ValueId};
+use super::{Composite, Graph, NodeId, ValueId};
 use crate::ops::Op;
 
 impl Graph {
     /// True where both graphs, walked in topological order, have the same nodes (attributes, constants, types, names,
-    /// origins), wires, inputs, outputs and metadata. Not-a-number equals itself; nodes that no output needs are not
+    /// origins, composites), wires, inputs, outputs and metadata. Not-a-number equals itself; nodes that no output needs are not
     /// looked at.
     pub fn same(&self, other: &Graph) -> bool {
         let (mine, theirs) = (self.order(), other.order());
@@ -23,10 +23,19 @@ impl Graph {
             let (x, y) = (self.net.node(a), other.net.node(b));
             same_op(&x.op, &y.op)
                 && x.origin == y.origin
+                && same_composite(x.composite.as_ref(), y.composite.as_ref())
                 && x.results.iter().map(|r| (&r.ty, &r.name)).eq(y.results.iter().map(|r| (&r.ty, &r.name)))
                 && self.operands(a).into_iter().map(twin).eq(other.operands(b).into_iter().map(Some))
         });
         self.name == other.name && self.metadata == other.metadata && outputs && nodes
+    }
+}
+
+fn same_composite(a: Option<&Composite>, b: Option<&Composite>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same_op(a.op(), b.op()),
+        (None, None) => true,
+        _ => false,
     }
 }
 

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! - One node a line: its results with their types, the operator with its attributes in RON, its operands, and after
-//!   `from` the source nodes it stands for. Operands stand before their users.
+//!   `from` the source nodes it stands for; where it was made in place of an operator together with others, that follows
+//!   behind `for`, with a number that they share. Operands stand before their users.
 //! - `%conv` is a value the source model names, `%0` one without a name. Where names repeat, a value has a number and
 //!   its name behind it: `%3 "conv"`. Names that are no plain word stand in quotes: `%"odd name"`.
 //! - An element on a grid has its scales in angles: `i8<0.5:-3>` (one scale and the zero point), `i8<axis 0: 0.1,0.2>`

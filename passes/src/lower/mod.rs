@@ -112,7 +112,7 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
         return Err(Skip::because(op.refusal()));
     }
     let decomposition = decomposition(op.kind());
-    let b = &mut Build::at(g, node);
+    let b = &mut Build::in_place_of(g, node);
     let value = match elements::in_32_bits(b, node) {
         Err(Skip::NoMatch) => decomposition.ok_or(Skip::NoMatch)?(b, node)?,
         other => other?,
