@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
 
+use crate::report;
+
 /// Compiles trained neural networks to small, quantized artefacts.
 #[derive(Debug, Parser)]
 #[command(name = "qcc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -16,6 +18,16 @@ pub(crate) struct Args {
     pub(crate) compile: Option<Compile>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+}
+
+/// Ends the program with what clap says of the command line.
+pub(crate) fn refuse(error: &clap::Error) -> ! {
+    // Nothing can be done where nobody reads it.
+    let _ = error.print();
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--explain") {
+        report::tip("a pattern of nodes stands behind `=`: --explain=PATTERN");
+    }
+    std::process::exit(error.exit_code())
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +93,8 @@ pub(crate) struct Opt {
 pub(crate) enum Spelling {
     Onnx,
     Pt2,
+    Tflite,
+    Openvino,
 }
 
 #[derive(Debug, clap::Args)]
@@ -206,9 +220,16 @@ pub(crate) struct Compile {
     /// Also write the report as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) report: Option<PathBuf>,
-    /// Show for each node how it is computed (integer, dynamic, weights only or float) and why; with a pattern only for
-    /// matching node names: `*` matches any characters
-    #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "*", help_heading = "Output")]
+    /// Show for each node how it is computed (integer, dynamic, weights only or float) and why; with `=` and a pattern only
+    /// for matching node names: `*` matches any characters
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "*",
+        help_heading = "Output"
+    )]
     pub(crate) explain: Option<String>,
     /// Show the graph after a pass (listed by `qcc passes`)
     #[arg(long, value_name = "PASS", help_heading = "Output")]

@@ -43,4 +43,4 @@ pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;
 pub use qcc_passes as passes;
-pub use quality::{AgreementReport, Deviation, Gate, OutputReport, Quality, Validation};
+pub use quality::{AgreementReport, Deviation, Gate, NOT_COMPARED, OutputReport, Quality, Validation};

@@ -12,7 +12,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     interrupt::hush_contained_panics();
-    let Args { command, compile, data } = Args::parse();
+    let Args { command, compile, data } = Args::try_parse().unwrap_or_else(|error| args::refuse(&error));
     match (command, compile) {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),
         (Some(Command::Diff(args)), _) => commands::diff(&args),

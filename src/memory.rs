@@ -39,7 +39,7 @@ fn available() -> Option<u64> {
 pub(crate) fn evaluations(graph: &Graph, peak: Peak, besides: u64) -> Result<usize, Box<Diagnostic>> {
     let (needed, room) = (peak.bytes.saturating_add(besides), room());
     if needed > room {
-        let origin = peak.node.map_or_else(Origin::none, |n| graph.origin(n).clone());
+        let origin = peak.node.map_or_else(Origin::none, |n| graph.place(n));
         let message =
             format!("to evaluate the model takes {} for values; there is room for {}", bytes(needed), bytes(room));
         let error = Diagnostic::error("too-large", message).at(&origin);

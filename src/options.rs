@@ -7,6 +7,7 @@ use qcc_backends::{Backend, Format};
 use qcc_frontends::ImportOptions;
 use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_passes::Given;
 use qcc_passes::calibrate::Method;
 use qcc_passes::layout::{self, ImageOrder};
 use qcc_passes::quantize;
@@ -85,6 +86,9 @@ pub struct Options {
     pub targets: Vec<Arc<dyn Backend>>,
     /// The precision of weights and activations.
     pub precision: Precision,
+    /// [`Precision::Float32`]: weights that the model has on integers, beside activations in floating point, become floats as
+    /// well. Elsewhere they stay as they are.
+    pub float_weights: bool,
     /// With [`Precision::Float16`]: activations are float16 too, not the weights alone, on targets that support it.
     pub half_values: bool,
     /// Block size for [`Precision::W4A32`]: number of weights along the reduced axis that share a scale.
@@ -124,6 +128,7 @@ impl Default for Options {
         Options {
             targets: vec![Format::Tflite.into()],
             precision: Precision::Float32,
+            float_weights: false,
             half_values: false,
             block: DEFAULT_BLOCK,
             import: ImportOptions::default(),
@@ -231,9 +236,22 @@ impl Options {
         }
     }
 
+    /// True where weights that a model has on integers are to be something else.
+    pub(crate) fn restores_weights(&self) -> bool {
+        let kept = match self.precision {
+            Precision::Float32 => !self.float_weights,
+            precision => precision == Precision::W8A32,
+        };
+        !kept || self.half_values || !self.exclude.is_empty()
+    }
+
     /// Fails if calibration is needed but there are no data, or if options contradict the quantization parameters of a
     /// quantized source model (`given`).
-    pub(crate) fn check_ranges(&self, given: bool) -> Result<(), Failure> {
+    pub(crate) fn check_ranges(&self, given: Given) -> Result<(), Failure> {
+        if given == Given::Weights {
+            return Ok(());
+        }
+        let given = given.has_activations();
         if !given && self.precision == Precision::Int8 && self.calibration.is_none() {
             return usage("int8 needs calibration data", DATA_HELP);
         }
@@ -295,7 +313,7 @@ mod tests {
         assert!(matches!(two.check_output(&output), Err(Failure::Usage(_))));
         assert!(float.check_output(&output).is_ok());
         let int8 = Options { precision: Precision::Int8, ..Options::default() };
-        assert!(matches!(int8.check_ranges(false), Err(Failure::Usage(_))));
-        assert!(int8.check_ranges(true).is_ok());
+        assert!(matches!(int8.check_ranges(Given::Nothing), Err(Failure::Usage(_))));
+        assert!(int8.check_ranges(Given::All).is_ok());
     }
 }

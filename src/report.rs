@@ -29,6 +29,11 @@ pub(crate) fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
+/// What may be meant, behind a message of the parser of the command line.
+pub(crate) fn tip(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "\n  tip: {text}");
+}
+
 /// A usage error.
 pub(crate) fn usage(message: &str) -> ExitCode {
     show(&[Diagnostic::error("usage", message)], Path::new(""));
@@ -151,12 +156,14 @@ fn port_rows(artefact: &Artefact, verbose: bool, row: &mut dyn FnMut(&str, Strin
     let shown = if verbose { usize::MAX } else { PORTS };
     let measured: &[OutputReport] = artefact.quality.as_ref().map_or(&[], |q| &q.outputs);
     for (name, ports, measured) in [("input", &artefact.inputs, &[][..]), ("output", &artefact.outputs, measured)] {
+        // Outputs that cannot be evaluated are not among those that were measured.
+        let mut measured = measured.iter().peekable();
         for (i, port) in ports.iter().take(shown).enumerate() {
-            let beside = measured.get(i).map(compared).unwrap_or_default();
+            let beside = measured.next_if(|o| o.deviation.name == port.name).map(compared).unwrap_or_default();
             row(if i == 0 { name } else { "" }, format!("{port}{beside}"));
         }
         if ports.len() > shown {
-            let worst = measured.iter().skip(shown).filter_map(|o| o.deviation.sqnr).reduce(f64::min);
+            let worst = measured.filter_map(|o| o.deviation.sqnr).reduce(f64::min);
             let worst = worst.map_or_else(String::new, |sqnr| format!(", SQNR {} or more", decibels(sqnr)));
             row("", format!(".. {} more{worst}", ports.len() - shown));
         }

@@ -72,9 +72,25 @@ impl Stored {
     /// A warning if an input or output has another element type in the graph than in the file.
     pub(crate) fn interface(self, port: &str, name: &str) -> Option<Diagnostic> {
         let (file, graph) = (self.name(), self.elem());
-        let differs = self.is_widened() || matches!(self, Stored::Bf16 | Stored::F64);
         let message = format!("{port} {name} is {file} in the model and {graph} in the artefact");
-        differs.then(|| Diagnostic::warning("element-type", message))
+        (!self.is_exact()).then(|| Diagnostic::warning("element-type", message))
+    }
+
+    /// True where the graph has this very element.
+    pub(crate) fn is_exact(self) -> bool {
+        !self.is_widened() && !matches!(self, Stored::Bf16 | Stored::F64)
+    }
+
+    /// Fails where the graph has another element: a custom operator takes and gives that of the file.
+    pub(crate) fn exact(self, name: &str) -> Result<(), Refusal> {
+        if self.is_exact() {
+            return Ok(());
+        }
+        let (file, graph) = (self.name(), self.elem());
+        Err(Refusal::Advised {
+            message: format!("the custom operator has {name} as {file}, which would become {graph}"),
+            help: "cast it in the model to an element that stays, or export the model without this operator",
+        })
     }
 
     /// Bits per element in the file.

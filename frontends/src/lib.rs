@@ -26,7 +26,9 @@ mod torch;
 
 pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
+pub use openvino::supported as openvino_operators;
 pub use shapes::OPEN_SHAPE;
+pub use tflite::supported as tflite_operators;
 pub use torch::supported as torch_operators;
 
 /// Metadata key of the PyTorch class from which the model was exported.
@@ -137,19 +139,43 @@ impl Model {
         let bytes = mapped::map(path)
             .map_err(|e| vec![Diagnostic::error("unreadable-file", format!("cannot read {}: {e}", path.display()))])?;
         let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        Model::read_as(bytes, &folder, path.file_name().map(Path::new))
+        Model::read_as(bytes, Folder::new(&folder), path.file_name().map(Path::new))
     }
 
-    /// Parses a model in memory. `folder` contains the files that the model refers to. OpenVINO IR with constants has
-    /// to be opened by its path, since the name of the constants' file follows from it.
+    /// Parses a model in memory. `folder` contains the files that the model refers to. OpenVINO IR with constants needs a
+    /// name: [`Model::read_with`].
     ///
     /// # Errors
     /// As [`Model::open`].
     pub fn read(bytes: Bytes, folder: &Path) -> Result<Model, Vec<Diagnostic>> {
-        Model::read_as(bytes, folder, None)
+        Model::read_as(bytes, Folder::new(folder), None)
     }
 
-    fn read_as(bytes: Bytes, folder: &Path, main: Option<&Path>) -> Result<Model, Vec<Diagnostic>> {
+    /// Reads a model called `name` from bytes, and the files that it refers to by `files`: external data of ONNX under the
+    /// names that the model has for them, the constants of OpenVINO IR under `name` with the extension `bin`. What is wrong
+    /// with a file, `files` says.
+    ///
+    /// ```
+    /// # use qcc_frontends::Model;
+    /// # let (xml, bin) = (bytes::Bytes::new(), bytes::Bytes::new());
+    /// let read = Model::read_with(xml, "model.xml", move |name| match name {
+    ///     "model.bin" => Ok(bin.clone()),
+    ///     _ => Err("only the constants are in memory".into()),
+    /// });
+    /// # assert!(read.is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn read_with(
+        bytes: Bytes,
+        name: &str,
+        files: impl Fn(&str) -> Result<Bytes, String> + Send + Sync + 'static,
+    ) -> Result<Model, Vec<Diagnostic>> {
+        Model::read_as(bytes, Folder::of(Box::new(files)), Some(Path::new(name)))
+    }
+
+    fn read_as(bytes: Bytes, folder: Folder, main: Option<&Path>) -> Result<Model, Vec<Diagnostic>> {
         if bytes.starts_with(b"PK") {
             return Ok(Model::new(torch::File::read(bytes)?));
         }

@@ -1,5 +1,6 @@
 //! Files mapped into memory.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -8,19 +9,34 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+/// What gives the files beside a model by their names, or says why there is none.
+pub(crate) type Lookup = dyn Fn(&str) -> Result<Bytes, String> + Send + Sync;
+
 /// The folder of a model, from which additional files with weights are mapped, each once. They must not change while
 /// their bytes are in use.
-#[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
+    /// What gives the files, where they are in no folder.
+    lookup: Option<Box<Lookup>>,
     maps: Mutex<FxHashMap<String, Bytes>>,
+}
+
+impl fmt::Debug for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Folder").field("path", &self.path).field("lookup", &self.lookup.is_some()).finish()
+    }
 }
 
 impl Folder {
     /// The folder of a model.
     pub fn new(path: &Path) -> Self {
         let path = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_path_buf() };
-        Folder { path, maps: Mutex::default() }
+        Folder { path, lookup: None, maps: Mutex::default() }
+    }
+
+    /// Files that are looked up by the names that the model has for them.
+    pub(crate) fn of(lookup: Box<Lookup>) -> Self {
+        Folder { lookup: Some(lookup), ..Folder::new(Path::new("")) }
     }
 
     /// Its path.
@@ -36,6 +52,11 @@ impl Folder {
         let mut maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = maps.get(location) {
             return Ok(bytes.clone());
+        }
+        if let Some(lookup) = &self.lookup {
+            let bytes = lookup(location).map_err(|why| format!("there is no file {location} with its data: {why}"))?;
+            maps.insert(location.into(), bytes.clone());
+            return Ok(bytes);
         }
         let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
         let unreadable = |e| format!("the file {location} with its data cannot be read: {e}");

@@ -136,7 +136,7 @@ impl Refusal {
             | Refusal::Advised { .. }
             | Refusal::Overload { .. }
             | Refusal::Result { .. }
-            | Refusal::Eval(EvalError::Elem { .. } | EvalError::Unknown(_))
+            | Refusal::Eval(EvalError::Elem { .. } | EvalError::Unknown(_) | EvalError::Custom(_))
             | Refusal::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })
             | Refusal::Eval(EvalError::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })) => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",

@@ -85,6 +85,22 @@ fn example(input: &DeclaredInput) -> Option<String> {
     Some(format!("{}={}", input.name, extents.join(",")))
 }
 
+/// What the named symbols of inputs became; none where they became several numbers.
+pub(crate) fn extents(inputs: &[DeclaredInput], settled: &[Shape]) -> FxHashMap<Arc<str>, Option<usize>> {
+    let mut extents: FxHashMap<Arc<str>, Option<usize>> = FxHashMap::default();
+    let declared = inputs.iter().flat_map(|i| i.shape.iter().flat_map(Shape::dims));
+    let settled = inputs.iter().zip(settled).filter(|(i, _)| i.shape.is_some()).flat_map(|(_, s)| s.dims());
+    for (declared, settled) in declared.zip(settled) {
+        if let Dim::Sym(s) = declared
+            && **s != *ANONYMOUS
+        {
+            let n = settled.known();
+            extents.entry(s.clone()).and_modify(|known| *known = known.filter(|_| *known == n)).or_insert(n);
+        }
+    }
+    extents
+}
+
 /// The name of an unnamed batch extent.
 const BATCH: &str = "batch";
 

@@ -43,13 +43,16 @@ impl<'g> Checked<'g> {
     pub fn refusal(&self, node: NodeId, why: &str) -> Diagnostic {
         let message = format!("{} cannot express {}: {why}", self.target.name, self.graph.op(node).kind().name());
         Diagnostic::error("unsupported-op", message)
-            .at(self.graph.origin(node))
+            .at(&self.graph.place(node))
             .with_help("change this part of the model, or compile it for another target")
     }
 
     fn wrong(&self, node: NodeId) -> Option<Diagnostic> {
         let op = self.graph.op(node);
         let Some(kernel) = self.target.kernel_of(self.graph, node) else {
+            if let Op::Custom(custom) = op {
+                return Some(self.refusal(node, &custom.refusal()));
+            }
             let operands: Vec<String> = self.graph.operand_types(node).iter().map(|t| t.to_string()).collect();
             return Some(self.refusal(node, &format!("no operator does {op} on {}", operands.join(", "))));
         };
@@ -58,7 +61,7 @@ impl<'g> Checked<'g> {
         }
         let why = self.laid_out(node).err()?;
         let message = format!("{} takes {} in another layout: {why}", self.target.name, op.kind().name());
-        let error = Diagnostic::error("layout", message).at(self.graph.origin(node));
+        let error = Diagnostic::error("layout", message).at(&self.graph.place(node));
         Some(error.with_help("lay the graph out for the target before it is written"))
     }
 

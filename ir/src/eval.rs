@@ -32,6 +32,8 @@ pub struct Executor<'g> {
     slots: usize,
     /// Bytes of constants that were converted for their users.
     prepared: u64,
+    /// The custom operator that an output depends on.
+    custom: Option<NodeId>,
 }
 
 /// Peak memory of a run.
@@ -82,11 +84,9 @@ impl<'g> Executor<'g> {
     /// them.
     pub fn observing(graph: &'g Graph, also: &[ValueId]) -> Self {
         keep_freed_memory();
-        let order: Vec<NodeId> = graph
-            .order_with(also)
-            .into_iter()
-            .filter(|&n| !matches!(graph.op(n), Op::Input(_) | Op::Const(_)))
-            .collect();
+        let mut order = graph.order_with(also);
+        let opaque = opaque_of(graph, &order);
+        order.retain(|n| !matches!(graph.op(*n), Op::Input(_) | Op::Const(_)) && !opaque.contains_key(n));
         let mut slots: FxHashMap<ValueId, usize> = FxHashMap::default();
         let read = order.iter().flat_map(|&n| graph.operands(n)).chain(graph.outputs().iter().map(|o| o.value));
         for v in read.filter(|&v| graph.constant(v).is_none()) {
@@ -130,6 +130,7 @@ impl<'g> Executor<'g> {
             inputs: graph.inputs().map(|v| slots.get(&v).copied()).collect(),
             slots: slots.len(),
             prepared: made_anew(graph, &prepared),
+            custom: graph.outputs().iter().find_map(|o| opaque.get(&o.value.node).copied()),
             graph,
             steps,
         }
@@ -179,6 +180,22 @@ impl<'g> Executor<'g> {
     /// # Errors
     /// Where an input does not have its declared type, or a node cannot be evaluated. Names the node.
     pub fn run(&self, inputs: &[Tensor], observe: &mut dyn FnMut(ValueId, &Tensor)) -> Result<Vec<Tensor>, RunError> {
+        if let Some(custom) = self.custom {
+            return Err(unknown(self.graph, custom));
+        }
+        let missing = || RunError { node: "output".into(), error: EvalError::Unknown("an output") };
+        self.run_known(inputs, observe)?.into_iter().map(|output| output.ok_or_else(missing)).collect()
+    }
+
+    /// As [`Executor::run`], of graphs with custom operators: what depends on these is neither observed nor given.
+    ///
+    /// # Errors
+    /// Those of [`Executor::run`].
+    pub fn run_known(
+        &self,
+        inputs: &[Tensor],
+        observe: &mut dyn FnMut(ValueId, &Tensor),
+    ) -> Result<Vec<Option<Tensor>>, RunError> {
         check_inputs(self.graph, inputs)?;
         let mut values: Vec<Option<Tensor>> = vec![None; self.slots];
         for ((v, slot), value) in self.graph.inputs().zip(&self.inputs).zip(inputs) {
@@ -198,8 +215,7 @@ impl<'g> Executor<'g> {
             }
             step.free.iter().for_each(|&slot| values[slot] = None);
         }
-        let missing = || RunError { node: "output".into(), error: EvalError::Unknown("an output") };
-        self.outputs.iter().map(|s| s.value(&values).cloned().ok_or_else(missing)).collect()
+        Ok(self.outputs.iter().map(|s| s.value(&values).cloned()).collect())
     }
 
     fn evaluate(&self, step: &Step, values: &[Option<Tensor>]) -> Result<Tensors, EvalError> {
@@ -207,6 +223,32 @@ impl<'g> Executor<'g> {
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
         evaluate_node(self.graph.op(step.node), &operands, &self.graph.result_types(step.node))
     }
+}
+
+/// The nodes that cannot be evaluated: custom operators and what depends on them, each with such an operator.
+pub fn opaque(graph: &Graph) -> FxHashMap<NodeId, NodeId> {
+    opaque_of(graph, &graph.order())
+}
+
+fn opaque_of(graph: &Graph, order: &[NodeId]) -> FxHashMap<NodeId, NodeId> {
+    let mut opaque = FxHashMap::default();
+    for &n in order {
+        let custom = match graph.op(n) {
+            Op::Custom(_) => Some(n),
+            _ if opaque.is_empty() => None,
+            _ => graph.operands(n).iter().find_map(|v| opaque.get(&v.node).copied()),
+        };
+        opaque.extend(custom.map(|custom| (n, custom)));
+    }
+    opaque
+}
+
+/// Why what depends on a custom operator cannot be evaluated.
+pub fn unknown(graph: &Graph, custom: NodeId) -> RunError {
+    let Op::Custom(op) = graph.op(custom) else {
+        return RunError { node: describe(graph, custom), error: EvalError::Unknown("it") };
+    };
+    RunError { node: describe(graph, custom), error: EvalError::Custom(op.to_string()) }
 }
 
 /// Bytes of prepared constants that do not share memory with those of the graph.
@@ -257,7 +299,7 @@ impl Source {
 }
 
 fn describe(graph: &Graph, node: NodeId) -> String {
-    format!("{} ({})", graph.op(node).kind().name(), graph.origin(node))
+    format!("{} ({})", graph.op(node).kind().name(), graph.place(node))
 }
 
 /// True where the node dequantizes a quantized constant operand: the weight of a contraction with a float activation or

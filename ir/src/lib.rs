@@ -24,7 +24,8 @@ mod types;
 
 pub use checked::{Checked, is_pointwise};
 pub use graph::{
-    COMPUTED_BYTES, Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError, metadata_entry,
+    COMPUTED_BYTES, Composite, Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError,
+    metadata_entry,
 };
 pub use types::{Affine, Dim, Elem, Layout, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, scale_runs};
 

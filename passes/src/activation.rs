@@ -3,7 +3,8 @@
 use std::fmt;
 
 use qcc_ir::ops::{BinaryFn, Op, Unary, UnaryFn};
-use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
+use qcc_ir::{Composite, Graph, NodeId, Shape, Tensor, ValueId};
+use rustc_hash::FxHashSet;
 
 /// A function of one number that a value goes through before anything else reads it.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ impl Activation {
             return None;
         }
         let users = g.users(v);
+        let composite = g.composite(users.first()?.0);
+        if let Some(whole) = composite.and_then(|composite| Activation::of(g, v, composite)) {
+            return Some(whole);
+        }
         let found = |function: Op, node: NodeId| Some(Activation { function, result: node.value(0) });
         match *users.as_slice() {
             [(node, 0)] => match g.op(node) {
@@ -40,10 +45,34 @@ impl Activation {
                 }
                 _ => None,
             },
-            [(a, _), (b, _)] => {
-                let gated = |&(gate, mul): &(NodeId, NodeId)| Some((gated(g, v, gate, mul)?, mul));
-                let (f, product) = [(a, b), (b, a)].iter().find_map(gated)?;
-                found(Unary { f }.into(), product)
+            _ => None,
+        }
+    }
+
+    /// The function of one number that nodes together apply to `v`, which has no other readers.
+    fn of(g: &Graph, v: ValueId, composite: &Composite) -> Option<Activation> {
+        let inside = |n: NodeId| g.composite(n).is_some_and(|c| c.is(composite));
+        let mut open = vec![v];
+        let (mut seen, mut results) = (FxHashSet::default(), Vec::new());
+        if inside(v.node) || !matches!(composite.op(), Op::Unary(_)) {
+            return None;
+        }
+        while let Some(w) = open.pop() {
+            let mut leaves = g.is_output(w);
+            for (n, _) in g.users(w) {
+                match inside(n) {
+                    true if seen.insert(n) => open.extend(g.results(n)),
+                    true => {}
+                    false => leaves = true,
+                }
+            }
+            if leaves {
+                results.push(w);
+            }
+        }
+        match *results {
+            [result] if result != v && g.ty(result) == g.ty(v) => {
+                Some(Activation { function: composite.op().clone(), result })
             }
             _ => None,
         }
@@ -59,16 +88,65 @@ impl Activation {
     }
 }
 
-/// The function of `v` that `mul` gives, where that is `v` times the result of `gate`, a function of `v` too.
-fn gated(g: &Graph, v: ValueId, gate: NodeId, mul: NodeId) -> Option<UnaryFn> {
-    let operands = g.operands(mul);
-    let product = matches!(g.op(mul), Op::Binary(b) if b.f == BinaryFn::Mul);
-    let f = match g.op(gate) {
-        Op::Unary(Unary { f: UnaryFn::Sigmoid }) => UnaryFn::Silu,
-        Op::Unary(Unary { f: UnaryFn::HardSigmoid { alpha, beta: 0.5 } }) if (alpha * 6.0 - 1.0).abs() < 1e-5 => {
-            UnaryFn::HardSwish
+#[cfg(test)]
+mod tests {
+    use qcc_ir::text::{Weights, parse, print_full};
+
+    use super::*;
+    use crate::lower::lower;
+    use crate::simplify::tidy;
+    use crate::testing::apply;
+
+    fn graph(body: &str) -> Graph {
+        let text = format!("graph g {{ %x: f32[1,4] = input %v = unary(f:Exp) %x {body} output y = %y }}");
+        parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}: {body}"))
+    }
+
+    /// The activation behind the exponential, and whether the output is its result.
+    fn behind(g: &Graph) -> Option<(String, bool)> {
+        let exp = g.order().into_iter().find(|&n| matches!(g.op(n), Op::Unary(Unary { f: UnaryFn::Exp })))?;
+        let activation = Activation::behind(g, exp.value(0))?;
+        Some((activation.to_string(), activation.result == g.outputs()[0].value))
+    }
+
+    /// Whatever it became, and as text as well.
+    #[test]
+    fn lowered_functions_stay_known() {
+        for f in [
+            "Silu",
+            "HardSwish",
+            "Mish",
+            "Gelu(tanh:true)",
+            "Gelu(tanh:false)",
+            "HardSigmoid(alpha:0.3,beta:0.5)",
+            "Elu(alpha:0.5)",
+            "Selu(alpha:1.6,gamma:1.1)",
+            "Softplus",
+        ] {
+            let mut g = graph(&format!("%y = unary(f:{f}) %v"));
+            let expected = Some((format!("unary(f:{f})"), true));
+            assert_eq!(behind(&g), expected);
+            apply(&mut g, lower(true));
+            assert!(g.order().len() > 3, "{f} is not lowered");
+            assert_eq!(behind(&g), expected, "{}", print_full(&g));
+            apply(&mut g, tidy());
+            assert_eq!(behind(&g), expected, "{}", print_full(&g));
+            let again = parse(&print_full(&g), &Weights::new()).unwrap();
+            assert_eq!(behind(&again), expected, "{}", print_full(&g));
         }
-        _ => return None,
-    };
-    (product && operands.contains(&v) && operands.contains(&gate.value(0))).then_some(f)
+    }
+
+    #[test]
+    fn other_readers_see_the_value_as_it_is() {
+        for body in [
+            "%s = unary(f:Silu) %v %n = unary(f:Neg) %v %y = binary(f:Add) %s, %n",
+            "%s = unary(f:Silu) %v %t = unary(f:Mish) %v %y = binary(f:Add) %s, %t",
+            // Two of one kind are two.
+            "%s = unary(f:Silu) %v %t = unary(f:Silu) %s %u = binary(f:Mul) %v, %t %y = unary(f:Neg) %u",
+        ] {
+            let mut g = graph(body);
+            apply(&mut g, lower(true));
+            assert_eq!(behind(&g), None, "{body}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 mod activation;
 pub mod calibrate;
 mod check;
+mod custom;
 pub mod decisions;
 pub mod layout;
 mod lower;

@@ -29,7 +29,7 @@ pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Gra
         g.set_type(input, ty);
     }
     for node in g.order() {
-        open_node(&mut g, target, node).map_err(|why| Box::new(static_batch(why).at(g.origin(node))))?;
+        open_node(&mut g, target, node).map_err(|why| Box::new(static_batch(why).at(&g.place(node))))?;
     }
     g.sweep();
     g.verify().map_err(|e| static_batch(e.to_string()))?;

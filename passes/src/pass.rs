@@ -17,6 +17,8 @@ pub enum Given {
     /// None: the model computes in floating point.
     #[default]
     Nothing,
+    /// Integer weights, beside activations in floating point.
+    Weights,
     /// Scales and zero points, but not for the results of all integer contractions.
     Some,
     /// All scales and zero points.

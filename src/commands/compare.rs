@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use qcc::compare::{Comparison, Failed, Settings, compare as compared};
 use qcc::frontends::ImportOptions;
 use qcc::ir::diagnostic::{Diagnostic, Severity};
-use qcc::{DATA_HELP, Failure, Gate, json};
+use qcc::{DATA_HELP, Failure, Gate, NOT_COMPARED, json};
 
 use crate::args::{Compare, shapes};
 use crate::interrupt;
@@ -27,7 +27,11 @@ pub(crate) fn compare(args: &Compare) -> ExitCode {
         _ => report::say(&report::comparison(&comparison)),
     }
     let gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
-    let unmet = gate.unmet(comparison.worst_sqnr(), comparison.worst_agreement());
+    let mut unmet = gate.unmet(comparison.worst_sqnr(), comparison.worst_agreement());
+    if !gate.is_open() {
+        let unknown = comparison.diagnostics.iter().filter(|d| d.code == NOT_COMPARED);
+        unmet.extend(unknown.map(|d| Diagnostic { severity: Severity::Error, code: "gate", ..d.clone() }));
+    }
     if unmet.is_empty() { ExitCode::SUCCESS } else { report::gate(&unmet, &args.other) }
 }
 

@@ -112,6 +112,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     let targets = args.to.iter().map(|&to| backend(to, form));
     let mut options = Options::new(targets, precision(args)?);
     options.half_values = args.half_values;
+    options.float_weights = matches!(args.quantize, Some(Quantize::Float32));
     options.block = match args.block {
         Block::Of16 => 16,
         Block::Of32 => 32,

@@ -2,16 +2,19 @@
 
 use std::process::ExitCode;
 
-use qcc::frontends::{onnx_operators, torch_operators};
+use qcc::frontends::{onnx_operators, openvino_operators, tflite_operators, torch_operators};
 
 use crate::args::{Ops, Spelling};
 use crate::report;
 
 /// Lists the supported operators, one per line.
 pub(crate) fn ops(args: &Ops) -> ExitCode {
-    let names = match args.of {
-        Spelling::Onnx => onnx_operators(),
-        Spelling::Pt2 => torch_operators(),
+    let owned = |names: Vec<&str>| names.into_iter().map(String::from).collect();
+    let names: Vec<String> = match args.of {
+        Spelling::Onnx => owned(onnx_operators()),
+        Spelling::Pt2 => owned(torch_operators()),
+        Spelling::Tflite => tflite_operators(),
+        Spelling::Openvino => owned(openvino_operators()),
     };
     report::say(&(names.join("\n") + "\n"));
     ExitCode::SUCCESS

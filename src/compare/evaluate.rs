@@ -26,12 +26,15 @@ pub(super) fn evaluate(
     let failed = |e: &dyn std::fmt::Display| {
         Failure::from(Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")))
     };
-    let run = |sample: &[Tensor]| -> Result<Vec<(Tensor, Tensor)>, Failure> {
+    let run = |sample: &[Tensor]| -> Result<Vec<Option<(Tensor, Tensor)>>, Failure> {
         let moved_in = inputs.iter().map(|w| moved(&sample[w.at], w.perm.as_ref())).collect::<Result<Vec<_>, _>>();
         let moved_in = moved_in.map_err(|e| failed(&e))?;
-        let expected = first.run(&as_inputs(a, sample), &mut |_, _| {}).map_err(|e| failed(&e))?;
-        let found = second.run(&as_inputs(b, &moved_in), &mut |_, _| {}).map_err(|e| failed(&e))?;
-        let pair = |(expected, wire): (Tensor, &Wire)| Ok((expected, moved(&found[wire.at], wire.perm.as_ref())?));
+        let expected = first.run_known(&as_inputs(a, sample), &mut |_, _| {}).map_err(|e| failed(&e))?;
+        let found = second.run_known(&as_inputs(b, &moved_in), &mut |_, _| {}).map_err(|e| failed(&e))?;
+        let pair = |(expected, wire): (Option<Tensor>, &Wire)| match (expected, &found[wire.at]) {
+            (Some(expected), Some(found)) => Ok(Some((expected, moved(found, wire.perm.as_ref())?))),
+            _ => Ok(None),
+        };
         let pairs: Result<Vec<_>, EvalError> = expected.into_iter().zip(outputs).map(pair).collect();
         pairs.map_err(|e| failed(&e))
     };
@@ -48,8 +51,10 @@ pub(super) fn evaluate(
             match result {
                 Ok(pairs) => {
                     read += 1;
-                    for (i, (expected, found)) in pairs?.iter().enumerate() {
-                        all[i].add(a, i, hints, expected, found);
+                    for (i, pair) in pairs?.iter().enumerate() {
+                        if let Some((expected, found)) = pair {
+                            all[i].add(a, i, hints, expected, found);
+                        }
                     }
                 }
                 Err(e) => unread.push(Diagnostic { severity: Severity::Warning, ..Diagnostic::from(&e) }),

@@ -18,23 +18,25 @@ use std::path::{Path, PathBuf};
 
 use qcc_backends::{Format, WriteOptions};
 use qcc_frontends::{DeclaredInput, ImportOptions, Imported, Model, OPEN_SHAPE};
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, Severity};
+use qcc_ir::eval::opaque;
 use qcc_ir::{Graph, Shape};
 use qcc_passes::layout::ImageOrder;
+use qcc_passes::quality::OutputQuality;
 use qcc_passes::{Context, Pipeline, Stage, ignore};
 use serde::Serialize;
 
 use crate::data::{Preparation, Samples};
 use crate::options::Data;
 use crate::outcome::Failure;
-use crate::quality::{OutputReport, hints};
+use crate::quality::{NOT_COMPARED, OutputReport, hints, not_compared};
 use crate::vendor;
 
 mod evaluate;
 mod interface;
 
 use evaluate::evaluate;
-use interface::{by_name, filled, match_inputs, match_outputs, name};
+use interface::{Wire, by_name, filled, match_inputs, match_outputs, name};
 
 /// Options of a comparison.
 #[derive(Clone, Debug)]
@@ -60,7 +62,7 @@ pub struct Comparison {
     pub data: String,
     /// Samples that could be read.
     pub samples: usize,
-    /// The comparison of each output.
+    /// The comparison of each output that can be evaluated.
     pub outputs: Vec<Match>,
     /// Warnings and notes for the user; no errors.
     #[serde(skip)]
@@ -134,16 +136,27 @@ pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Compar
         return Err(about(truth)(unread.into_iter().take(3).fold(error, |e, d| e.with_note(d.message)).into()));
     }
     diagnostics.extend(unread);
-    let matched = found.iter().zip(&outputs).map(|(quality, wire)| Match {
+    diagnostics.extend([&a, &b].into_iter().find_map(not_compared));
+    let opaque = [opaque(&a), opaque(&b)];
+    let known = |(i, (_, wire)): &(usize, (&OutputQuality, &Wire))| {
+        let [x, y] = [&a.outputs()[*i], &b.outputs()[wire.at]];
+        !opaque[0].contains_key(&x.value.node) && !opaque[1].contains_key(&y.value.node)
+    };
+    let matched = found.iter().zip(&outputs).enumerate().filter(known).map(|(_, (quality, wire))| Match {
         output: OutputReport::of(quality),
         other: b.outputs()[wire.at].name.to_string(),
     });
+    let matched: Vec<Match> = matched.collect();
+    if let (true, Some(unknown)) = (matched.is_empty(), diagnostics.iter().find(|d| d.code == NOT_COMPARED)) {
+        let error = Diagnostic { severity: Severity::Error, ..unknown.clone() };
+        return Err(about(truth)(error.into()));
+    }
     Ok(Comparison {
         truth: truth.into(),
         other: other.into(),
         data: samples.to_string(),
         samples: read,
-        outputs: matched.collect(),
+        outputs: matched,
         diagnostics,
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use qcc_backends::Backend;
 use qcc_frontends::{Imported, Model};
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Elem, Graph, OpenExtent};
@@ -23,7 +23,7 @@ use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, Report};
 use crate::port::Port;
 use crate::precision::Precision;
-use crate::quality::{Evidence, Validation, affordable, hints, verify};
+use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
 use crate::vendor;
 
 /// The calibration data and the validation data.
@@ -73,9 +73,12 @@ impl<'a> Job<'a> {
         self.simplify()?;
         self.check_excludes()?;
         self.facts.given = Given::by(&self.source);
+        if self.facts.given == Given::Weights && self.options().restores_weights() {
+            quantize::restore_weights(&mut self.source);
+            self.facts.given = Given::Nothing;
+        }
         self.facts.half_weights = has_halves(&self.source);
-        let given = self.facts.given != Given::Nothing;
-        self.options().check_ranges(given)?;
+        self.options().check_ranges(self.facts.given)?;
         let evidence = self.evidence(datasets)?;
         let mut lowered = self.lower()?;
         if !self.open.is_empty() {
@@ -84,7 +87,12 @@ impl<'a> Job<'a> {
         }
         let validation = self.narrow(&mut lowered, &evidence)?;
         let report = self.report(&lowered, &evidence, validation);
-        let unmet = self.options().gate.unmet(report.worst_sqnr(), report.worst_agreement());
+        let gate = self.options().gate;
+        let mut unmet = gate.unmet(report.worst_sqnr(), report.worst_agreement());
+        if !gate.is_open() {
+            let unknown = not_compared(&self.source);
+            unmet.extend(unknown.map(|d| Diagnostic { severity: Severity::Error, code: "gate", ..d }));
+        }
         if !unmet.is_empty() {
             let (stages, diagnostics) = (std::mem::take(&mut self.clock).stop(), std::mem::take(&mut self.diagnostics));
             return Err(Failure::Gate { report: Box::new(Report { stages, diagnostics, ..report }), unmet });
@@ -164,7 +172,7 @@ impl<'a> Job<'a> {
     /// Decides which graphs get an open batch at the end: those of targets that run such graphs well, if the lowered
     /// graph computes the same as the source for batch 2.
     fn choose_open(&mut self, lowered: &mut [Lowered]) {
-        let integers = self.options().precision == Precision::Int8 || self.facts.given != Given::Nothing;
+        let integers = self.options().precision == Precision::Int8 || self.facts.given.has_activations();
         let mut pair = None;
         for l in &mut *lowered {
             let target = l.backend.target();
@@ -229,6 +237,7 @@ impl<'a> Job<'a> {
             model_bytes: 0,
             precision: match self.facts.given {
                 Given::Nothing => self.options().precision,
+                Given::Weights => Precision::W8A32,
                 Given::Some | Given::All => Precision::Int8,
             },
             calibration: evidence.calibration.as_ref().filter(|_| evidence.seen.is_some()).map(|s| s.to_string()),
@@ -324,7 +333,7 @@ fn check_float(graph: &Graph) -> Result<(), Failure> {
                 Diagnostic::error("quantized-model", "the model computes with integers; qcc compiles float models");
             let error =
                 error.with_help("give the model that it was made from; inspect and compare take quantized ones");
-            Err(error.at(graph.origin(n)).into())
+            Err(error.at(&graph.place(n)).into())
         }
     }
 }

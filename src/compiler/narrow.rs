@@ -24,7 +24,7 @@ use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
 use crate::outcome::Failure;
 use crate::precision::Precision;
-use crate::quality::{Evidence, Quality, Trial, Validation, advice, gain, trials};
+use crate::quality::{Evidence, Quality, Trial, Validation, advice, check_ranges, gain, not_compared, trials};
 
 /// Number of samples that are named in a message if none can be read.
 const NAMED: usize = 3;
@@ -96,6 +96,9 @@ impl<'a> Narrowing<'a> {
             limit_evaluations(&mut self.joint)?;
         }
         if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
+            if self.options.precision == Precision::Int8 && self.facts.given == Given::Nothing {
+                check_ranges(self.source, &self.options.exclude)?;
+            }
             clock.stage("calibrate", observer);
             self.ranges = self.find_ranges(samples, diagnostics, observer)?;
         }
@@ -110,6 +113,7 @@ impl<'a> Narrowing<'a> {
             hand_over(narrowed, lowered, diagnostics, observer);
             return Ok(None);
         };
+        diagnostics.extend(not_compared(self.source));
         let alternatives = self.with_real_ends(&narrowed, &wanted)?;
         clock.stage("compare", observer);
         let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
@@ -236,20 +240,20 @@ impl<'a> Narrowing<'a> {
                 format!("for {target}, {n} matrices have 8-bit weights: their row lengths are not multiples of {block}")
             }
         };
-        let warning = Diagnostic::warning("wider-weights", message).at(quantized.origin(*first));
+        let warning = Diagnostic::warning("wider-weights", message).at(&quantized.place(*first));
         Some(warning.with_help("--block 16 divides more rows"))
     }
 
     /// The warning of weights whose quantization error exceeds the signal for most input channels. It needs no samples.
     fn lost_inputs(&self, narrowed: &Narrowed) -> Option<Diagnostic> {
         let (float, target) = (&self.floats[narrowed.place], self.targets[narrowed.place].name);
-        let first = float.origin(*narrowed.quantized.lost_inputs.first()?);
+        let first = float.place(*narrowed.quantized.lost_inputs.first()?);
         let layers = match narrowed.quantized.lost_inputs.len() {
             1 => "a layer has".to_owned(),
             n => format!("{n} layers have"),
         };
         let message = format!("for {target}, {layers} weights with an SQNR below 3 dB for most input channels");
-        let warning = Diagnostic::warning("lost-weights", message).at(first).with_note(
+        let warning = Diagnostic::warning("lost-weights", message).at(&first).with_note(
             "weights of other input channels that share the scale are far larger: the inputs may differ in magnitude",
         );
         Some(warning.with_help("--data PATH measures the effect on the outputs and tries remedies; --exclude NAME keeps a layer in floating point"))
@@ -324,7 +328,7 @@ impl<'a> Narrowing<'a> {
         let precision = self.options.precision;
         let trials = match self.facts.given {
             Given::Nothing => trials(precision, found),
-            Given::Some | Given::All => Vec::new(),
+            Given::Weights | Given::Some | Given::All => Vec::new(),
         };
         // A trial that fails is not recommended.
         let (place, dynamic) = (narrowed.place, narrowed.dynamic);
@@ -371,7 +375,7 @@ pub(super) fn calibrates(precision: Precision, given: Given) -> bool {
     match given {
         Given::Nothing => !matches!(precision, Precision::W8A32 | Precision::W4A32),
         Given::Some => precision == Precision::Int8,
-        Given::All => false,
+        Given::Weights | Given::All => false,
     }
 }
 

@@ -10,6 +10,7 @@ mod ends;
 mod evidence;
 mod gate;
 mod remedy;
+mod unknown;
 mod verify;
 
 pub(crate) use ends::gain;
@@ -17,6 +18,8 @@ pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable};
 pub use gate::Gate;
 pub(crate) use remedy::{Trial, advice, trials};
+pub use unknown::NOT_COMPARED;
+pub(crate) use unknown::{check_ranges, not_compared};
 pub(crate) use verify::verify;
 
 /// What the model's metadata say about its outputs.

@@ -259,25 +259,25 @@ fn what_nodes_compute_with_is_explained() {
     let say = |args: &[&str]| lines(&succeeds(dir.path(), args));
     let int8 = ["small.onnx", "--int8", "--data", "pictures", "--scale", "1/255", "--to"];
     let all = say(&[&int8[..], &["tflite,onnx", "--exclude", "/y", "--explain"]].concat());
-    let one = say(&[&int8[..], &["tflite", "--explain", "/*c"]].concat());
+    let one = say(&[&int8[..], &["tflite", "--explain=/*c"]].concat());
     let weights = say(&["small.onnx", "--to", "onnx", "--w8a32", "--explain"]);
     let float = say(&["small.onnx", "--to", "tflite", "--explain"]);
     succeeds(dir.path(), &[&int8[..], &["onnx", "-o", "whole.onnx"]].concat());
     let given = say(&["whole.onnx", "--to", "tflite,openvino", "--explain"]);
     insta::assert_snapshot!("explain", [all, one, weights, float, given].join("\n"));
     // With `-q`, and if nothing is written.
-    let quiet = succeeds(dir.path(), &[INT8, &["-q", "--explain", "/c"]].concat());
+    let quiet = succeeds(dir.path(), &[INT8, &["-q", "--explain=/c"]].concat());
     assert_eq!(quiet, lines(&quiet));
     let gate = qcc(dir.path(), &[INT8, &["--min-sqnr", "200", "--explain"]].concat());
     assert_eq!((gate.status.code(), lines(&text(&gate.stdout)).lines().count()), (Some(3), 2));
-    let unmatched = qcc(dir.path(), &[INT8, &["-q", "--explain", "nope*"]].concat());
+    let unmatched = qcc(dir.path(), &[INT8, &["-q", "--explain=nope*"]].concat());
     assert!(unmatched.status.success() && unmatched.stdout.is_empty());
     insta::assert_snapshot!("explain_unmatched", text(&unmatched.stderr));
 
     let mut odd = small(1);
     odd.graph.as_mut().unwrap().node[0].name = some("a\u{1b}[2Jb\nc");
     fs::write(dir.path().join("odd.onnx"), odd.encode_to_vec()).unwrap();
-    let said = succeeds(dir.path(), &["odd.onnx", "--to", "onnx", "--w8a32", "-q", "--explain", "a*"]);
+    let said = succeeds(dir.path(), &["odd.onnx", "--to", "onnx", "--w8a32", "-q", "--explain=a*"]);
     assert_eq!(said.lines().count(), 1, "{said:?}");
     assert!(!said.contains('\u{1b}'), "{said:?}");
 }
@@ -493,4 +493,30 @@ fn support(folder: &Path) -> String {
         table += &format!("| {name} | {} |\n", takes.collect::<Vec<_>>().join(" | "));
     }
     table.trim_end().to_owned()
+}
+
+/// What is optional behind an option never takes the model for it.
+#[test]
+fn a_model_is_no_pattern_of_nodes() {
+    let dir = folder();
+    let said = succeeds(dir.path(), &["--explain", "small.onnx", "--to", "onnx", "--w8a32", "-q"]);
+    assert!(said.starts_with("onnx: "), "{said}");
+    let pattern = qcc(dir.path(), &["--explain", "/c", "small.onnx", "--to", "onnx", "--w8a32", "-q"]);
+    assert_eq!(pattern.status.code(), Some(2));
+    assert!(text(&pattern.stderr).contains("tip: a pattern of nodes stands behind `=`"), "{}", text(&pattern.stderr));
+    let help = succeeds(dir.path(), &["--help"]);
+    assert!(help.contains("--explain[=<PATTERN>]"), "{help}");
+}
+
+#[test]
+fn operators_of_each_format_are_listed() {
+    let dir = folder();
+    for (format, operator) in
+        [("onnx", "Conv"), ("pt2", "conv2d"), ("tflite", "CONV_2D"), ("openvino", "GroupConvolution")]
+    {
+        let said = succeeds(dir.path(), &["ops", format]);
+        let names: Vec<&str> = said.lines().collect();
+        assert!(names.contains(&operator), "{format}: {said}");
+        assert!(names.is_sorted() && names.len() > 80, "{format}: {} names", names.len());
+    }
 }

@@ -160,3 +160,88 @@ fn rewrites_stop_where_they_are_told() {
     let said = crate::cli::text(&out.stderr);
     assert!(out.status.success() && said.contains("stopped-rewrites") && said.contains("by rule"), "{said}");
 }
+
+/// The shares of products of a report: on integers, and with integer weights in whatever way.
+fn shares(report: &qcc::Report) -> (f64, f64) {
+    let quality = report.artefacts[0].quality.as_ref();
+    quality.map_or((0.0, 0.0), |q| (q.integer_share, q.weights_share + q.run_time_share))
+}
+
+/// Weights that alone lie on integers in a model, of whatever format, stay so unless another precision is asked for.
+#[test]
+fn integer_weights_stay_integers() {
+    let folder = tempfile::tempdir().unwrap();
+    let outputs = qcc::Output::Folder(folder.path().into());
+    let w8a32 = Compiler::new(Options::new(Format::ALL.iter().copied(), Precision::W8A32));
+    let written = w8a32.compile(Path::new(LENET), &outputs, &mut NoObserver).unwrap();
+    for source in written.artefacts.iter().map(|a| &a.output) {
+        let model = Model::open(source).unwrap();
+        let compiled = |target: Format, options: &dyn Fn(Options) -> Options| {
+            let options = options(Options::new([target], Precision::Float32));
+            let mut compiled = Compiler::new(options).compile_model(&model, &mut NoObserver).unwrap();
+            let mut files = Memory::new("a");
+            compiled.write(0, &mut files).unwrap();
+            let length: usize = files.files.values().map(Vec::len).sum();
+            (shares(compiled.report()), length, compiled.report().precision)
+        };
+        for &target in Format::ALL {
+            let name = format!("{} to {target:?}", source.display());
+            let (kept, length, precision) = compiled(target, &|options| options);
+            assert_eq!((kept, precision), ((0.0, 1.0), Precision::W8A32), "{name}");
+            assert!(length < 130_000, "{name}: {length} bytes");
+            let asked = |precision| {
+                move |options: Options| {
+                    let mut options = options;
+                    options.precision = precision;
+                    options.calibration = (precision == Precision::Int8).then(|| Calibration::new(Data::Random));
+                    options
+                }
+            };
+            let (again, _, _) = compiled(target, &asked(Precision::W8A32));
+            assert_eq!(again, (0.0, 1.0), "{name}");
+            let (halves, length, _) = compiled(target, &asked(Precision::Float16));
+            assert_eq!(halves, (0.0, 0.0), "{name}");
+            assert!((180_000..230_000).contains(&length), "{name}: {length} bytes");
+            let ((integers, _), _, precision) = compiled(target, &asked(Precision::Int8));
+            assert!(integers > 0.9 && precision == Precision::Int8, "{name}: {integers}");
+            let (floats, length, _) = compiled(target, &|options| {
+                let mut options = options;
+                options.float_weights = true;
+                options
+            });
+            assert_eq!(floats, (0.0, 0.0), "{name}");
+            assert!(length > 350_000, "{name}: {length} bytes");
+        }
+    }
+}
+
+/// A model and the files beside it may all be in memory.
+#[test]
+fn files_beside_a_model_come_from_memory() {
+    let mut options = Options::new([Format::Openvino], Precision::Float32);
+    let model = Model::open(Path::new(LENET)).unwrap();
+    let written = |options: Options, main: &str| {
+        let mut compiled = Compiler::new(options).compile_model(&model, &mut NoObserver).unwrap();
+        let mut files = Memory::new(main);
+        compiled.write(0, &mut files).unwrap();
+        files.files
+    };
+    let openvino = written(options.clone(), "net.xml");
+    options.targets = vec![
+        Format::Onnx.with(qcc::backends::WriteOptions { external_data: true, ..qcc::backends::WriteOptions::PLAIN }),
+    ];
+    for (main, files) in [("net.xml", openvino), ("net.onnx", written(options, "net.onnx"))] {
+        let bytes = files[main].clone().into();
+        let beside = files.clone();
+        let lookup = move |name: &str| beside.get(name).map(|f| f.clone().into()).ok_or_else(|| "not there".to_owned());
+        let read = Model::read_with(bytes, main, lookup).unwrap();
+        let graph = read.import(&Default::default()).unwrap().graph;
+        let x = graph.inputs().next().unwrap();
+        assert_eq!(graph.ty(x).shape.dims().len(), 4);
+        let missing = Model::read_with(files[main].clone().into(), main, |_| Err("not there".into()));
+        let why = missing.and_then(|model| model.import(&Default::default())).unwrap_err();
+        assert_eq!(why[0].code, "missing-data");
+        let beside = files.keys().find(|name| *name != main).unwrap();
+        assert_eq!(why[0].message, format!("there is no file {beside} with its data: not there"));
+    }
+}

@@ -6,6 +6,7 @@
 mod budgets;
 mod cli;
 mod corpus;
+mod custom;
 mod diff;
 mod examples;
 mod files;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::Executor;
+use qcc_ir::eval::opaque;
 use qcc_ir::{Graph, Tensor};
 
 use crate::oracle::{self, Span, Stored};
@@ -154,6 +155,9 @@ fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, T
         let fixed = inputs.iter().enumerate().filter(|(i, (_, value))| constant(*i, value));
         let values = fixed.map(|(_, (name, value))| (name.clone(), numbers(value))).collect();
         match model.import(&ImportOptions { shapes: shapes.clone(), values }) {
+            Ok(imported) if !opaque(&imported.graph).is_empty() => {
+                return Err("it has a custom operator, which is carried through".into());
+            }
             Ok(imported) => return Ok((imported, inputs)),
             Err(diagnostics) => refusal = messages(diagnostics),
         }

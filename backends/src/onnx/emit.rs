@@ -1,13 +1,14 @@
 //! Construction of the messages, used by the operator families.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use qcc_formats::onnx::{
-    DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
+    AttributeProto, DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
 };
-use qcc_ir::ops::{Op, Types};
+use qcc_ir::ops::{Custom, Op, Types};
 use qcc_ir::{
     Affine, Dim, Elem, Graph, NodeId, Operands, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, ValueId,
 };
@@ -71,7 +72,8 @@ pub(super) struct Emitter<'g> {
     /// The source node of the nodes that are being written.
     pub(super) path: String,
     opset: i64,
-    contrib: bool,
+    /// Versions of the operator sets other than the standard one.
+    domains: BTreeMap<String, i64>,
 }
 
 impl<'g> Emitter<'g> {
@@ -93,7 +95,7 @@ impl<'g> Emitter<'g> {
             node_names: Names::default(),
             path: String::new(),
             opset: Call::OLDEST,
-            contrib: false,
+            domains: BTreeMap::new(),
         };
         for v in graph.inputs() {
             let name = graph.name(v).cloned().unwrap_or_default();
@@ -326,17 +328,50 @@ impl<'g> Emitter<'g> {
     /// Adds a node.
     pub(super) fn push(&mut self, call: Call, inputs: &[Name], outputs: &[Name]) {
         self.opset = self.opset.max(call.since);
-        self.contrib |= call.contrib;
-        let wanted = if self.path.is_empty() { call.operator } else { &self.path };
-        let name = self.node_names.unique(wanted);
+        if call.contrib {
+            self.domains.insert(MICROSOFT.into(), MICROSOFT_VERSION);
+        }
         let given = inputs.iter().rposition(|i| !i.is_empty()).map_or(0, |last| last + 1);
+        let domain = call.contrib.then_some(MICROSOFT);
+        self.push_node(call.operator, domain, call.attributes, &inputs[..given], outputs);
+    }
+
+    /// Adds a node of another operator set, with all operands that it names. One model has one version of each set.
+    pub(super) fn push_custom(
+        &mut self,
+        op: &Custom,
+        attributes: Vec<AttributeProto>,
+        inputs: &[Name],
+        outputs: &[Name],
+    ) -> Result<(), Unsupported> {
+        let version = *self.domains.entry(op.domain.clone()).or_insert(op.version);
+        if version != op.version {
+            let domain = &op.domain;
+            return Err(
+                format!("it is of version {} of {domain}, and others are of version {version}", op.version).into()
+            );
+        }
+        self.push_node(&op.name, Some(&op.domain), attributes, inputs, outputs);
+        Ok(())
+    }
+
+    fn push_node(
+        &mut self,
+        operator: &str,
+        domain: Option<&str>,
+        attribute: Vec<AttributeProto>,
+        inputs: &[Name],
+        outputs: &[Name],
+    ) {
+        let wanted = if self.path.is_empty() { operator } else { &self.path };
+        let name = self.node_names.unique(wanted);
         self.nodes.push(NodeProto {
-            input: inputs[..given].iter().map(|n| n.to_string()).collect(),
+            input: inputs.iter().map(|n| n.to_string()).collect(),
             output: outputs.iter().map(|n| n.to_string()).collect(),
             name: Some(name.to_string()),
-            op_type: Some(call.operator.into()),
-            attribute: call.attributes,
-            domain: call.contrib.then(|| MICROSOFT.into()),
+            op_type: Some(operator.into()),
+            attribute,
+            domain: domain.map(Into::into),
             overload: None,
         });
     }
@@ -386,14 +421,14 @@ impl<'g> Emitter<'g> {
             ..GraphProto::default()
         };
         let set = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
-        let contrib = self.contrib.then(|| set(MICROSOFT, 1));
+        let others = self.domains.iter().map(|(domain, version)| set(domain, *version));
         let entry = |(key, value): &(String, String)| StringStringEntryProto {
             key: Some(key.clone()),
             value: Some(value.clone()),
         };
         ModelProto {
             ir_version: Some(ir_version(self.opset)),
-            opset_import: std::iter::once(set("", self.opset)).chain(contrib).collect(),
+            opset_import: std::iter::once(set("", self.opset)).chain(others).collect(),
             producer_name: Some("qcc".into()),
             producer_version: Some(env!("CARGO_PKG_VERSION").into()),
             graph: Some(main),
@@ -405,6 +440,7 @@ impl<'g> Emitter<'g> {
 
 /// The domain of ONNX Runtime's own operators.
 const MICROSOFT: &str = "com.microsoft";
+const MICROSOFT_VERSION: i64 = 1;
 
 /// The IR version that was current with an operator set.
 fn ir_version(opset: i64) -> i64 {

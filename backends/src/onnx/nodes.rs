@@ -148,6 +148,7 @@ fn numbers(form: WriteOptions, op: &Op, operands: &[&TensorType], results: &[Ten
     let stored = match op {
         Op::Quantize(_) | Op::Dequantize(_) => false,
         Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
+        Op::Custom(_) => true,
         // The result has the storage type of the table.
         Op::Gather(_) => operands[0].elem.qparams().is_some(),
         // With equal quantization parameters the limits are integers.

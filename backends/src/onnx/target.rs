@@ -1,5 +1,6 @@
 //! The target ONNX, as ONNX Runtime executes it on CPUs.
 
+use qcc_formats::onnx::NAME;
 use qcc_ir::ops::{
     Binary, BinaryFn, Conv, Granularity, MatMul, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode, ScatterFn, ScatterNd,
     Unary, UnaryFn, broadcast,
@@ -17,7 +18,7 @@ pub static DYNAMIC: Target = target(dynamic_kernel);
 
 const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
     Target {
-        name: "onnx",
+        name: NAME,
         kernel,
         image_layout: Layout::row_major,
         index: Elem::I64,
@@ -124,6 +125,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             kernel(float() && resize::native(op, x[0]), row)
         }
         Op::GridSample(op) => kernel(float() && resize::samples(op, x[0]), SINGLE),
+        Op::Custom(op) => kernel(op.format == NAME, SINGLE),
     }
 }
 

@@ -116,6 +116,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             kernel(data == indices, REAL)
         }
         Op::GatherNd(_) | Op::ScatterNd(_) => Some(REAL),
+        Op::Custom(_) => None,
     }
 }
 

@@ -5,7 +5,7 @@ use qcc_formats::tflite::{
     Activation, Buffer, BuiltinOperator, Model, Operator, OperatorCode, Options, Quantization, SignatureDef, SubGraph,
     Tensor, TensorMap, TensorType as Stored,
 };
-use qcc_ir::ops::{Op, Types};
+use qcc_ir::ops::{Custom, Op, Types};
 use qcc_ir::{Affine, Dim, Elem, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -194,7 +194,25 @@ impl<'g> Emitter<'g> {
         inputs: &[i32],
         outputs: &[i32],
     ) {
-        let code = OperatorCode::builtin(op, version);
+        self.push_coded(OperatorCode::builtin(op, version), inputs, outputs, options.into(), Vec::new());
+    }
+
+    /// Adds a custom operator.
+    pub(super) fn push_custom(&mut self, op: &Custom, options: Vec<u8>, inputs: &[i32], outputs: &[i32]) {
+        let version = op.version as i32;
+        let code =
+            OperatorCode { custom_code: op.name.clone(), ..OperatorCode::builtin(BuiltinOperator::CUSTOM, version) };
+        self.push_coded(code, inputs, outputs, Options::None, options);
+    }
+
+    fn push_coded(
+        &mut self,
+        code: OperatorCode,
+        inputs: &[i32],
+        outputs: &[i32],
+        options: Options,
+        custom_options: Vec<u8>,
+    ) {
         let known = self.codes.iter().position(|c| *c == code);
         let opcode_index = known.unwrap_or_else(|| {
             self.codes.push(code);
@@ -204,8 +222,9 @@ impl<'g> Emitter<'g> {
             opcode_index: opcode_index as u32,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
-            options: options.into(),
-            custom_options: Vec::new(),
+            options,
+            custom_options,
+            ..Operator::default()
         });
     }
 

@@ -1,5 +1,6 @@
 //! The target TensorFlow Lite.
 
+use qcc_formats::tflite::NAME;
 use qcc_ir::ops::{
     Binary, BinaryFn, Conv, DepthToSpace, GatherNd, Granularity, MatMul, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn,
     ScatterNd, TopK, Unary, UnaryFn, broadcast,
@@ -11,7 +12,7 @@ use super::ops::{conv, pool, resize};
 
 /// TensorFlow Lite, run by LiteRT: images are N,H,W,C; activations are 8-bit signed.
 pub static TARGET: Target = Target {
-    name: "tflite",
+    name: NAME,
     kernel,
     image_layout: Layout::channels_last,
     index: Elem::I32,
@@ -103,6 +104,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::GatherNd(GatherNd { batch }) => kernel(stored(0) && *batch == 0, moves()),
         Op::ScatterNd(ScatterNd { f }) => kernel(*f == ScatterFn::Add && number(x[0]), REAL),
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
+        Op::Custom(op) => kernel(op.format == NAME, REAL),
     }
 }
 

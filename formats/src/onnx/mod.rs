@@ -17,6 +17,9 @@ use prost::{Enumeration, Message, Oneof};
 
 mod write;
 
+/// What the format is called: by its target, and by the custom operators that it has.
+pub const NAME: &str = "onnx";
+
 /// A whole model.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
@@ -82,6 +85,9 @@ pub struct FunctionProto {
     /// Domain.
     #[prost(string, optional, tag = "10")]
     pub domain: Option<String>,
+    /// Types of values between.
+    #[prost(message, repeated, tag = "12")]
+    pub value_info: Vec<ValueInfoProto>,
     /// Tells functions of one name apart.
     #[prost(string, optional, tag = "13")]
     pub overload: Option<String>,

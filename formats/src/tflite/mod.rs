@@ -26,6 +26,9 @@ pub use table::ReadError;
 
 use table::{Builder, File, Place, Row, Stored, Table, table};
 
+/// What the format is called: by its target, and by the custom operators that it has.
+pub const NAME: &str = "tflite";
+
 /// File identifier, at bytes 4 to 7.
 const IDENTIFIER: &str = "TFL3";
 
@@ -117,6 +120,8 @@ table! {
         2 outputs: Vec<i32>,
         4 options: Options,
         5 custom_options: Vec<u8>,
+        8 intermediates: Vec<i32>,
+        10 large_custom_options_size: u64,
     }
 }
 

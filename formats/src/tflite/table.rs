@@ -200,6 +200,7 @@ scalar! {
     i8: Byte, |v| v.to_le_bytes()[0], |f, at| i8::from_le_bytes(f.array(at)?);
     i32: Int, |v| v.cast_unsigned(), |f, at| f.int(at)?.cast_signed();
     u32: Int, |v| v, |f, at| f.int(at)?;
+    u64: Long, |v| v, |f, at| f.long(at)?;
     f32: Int, |v| v.to_bits(), |f, at| f32::from_bits(f.int(at)?);
 }
 

@@ -7,6 +7,7 @@ fn sample() -> Model {
         outputs: vec![1],
         options: Conv2D { stride_w: 2, activation: Activation::RELU6, ..Conv2D::default() }.into(),
         custom_options: Vec::new(),
+        ..Operator::default()
     };
     let tensor = |name: &str, buffer| Tensor {
         shape: vec![1, 4],

@@ -203,7 +203,7 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
     }
     match op.eval(&tensors) {
         Ok(results) => Ok(Some(results)),
-        Err(EvalError::Elem { .. } | EvalError::Unknown(_)) => Ok(None),
+        Err(EvalError::Elem { .. } | EvalError::Unknown(_) | EvalError::Custom(_)) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }

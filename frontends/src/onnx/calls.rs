@@ -5,6 +5,7 @@ use qcc_ir::Origin;
 use rustc_hash::FxHashMap;
 
 use super::attributes::{Referred, resolved};
+use super::declared::Declared;
 use super::functions::{Call, DEEPEST, MOST_NODES};
 use super::importer::{Binding, Importer};
 use super::integers::Inputs;
@@ -44,6 +45,8 @@ impl<'m> Importer<'m> {
         self.calls.push(Call { function, referred, path });
         let outer = std::mem::replace(&mut self.scopes, vec![FxHashMap::default()]);
         let outer_opset = std::mem::replace(&mut self.opset, opset);
+        let outer_opsets = std::mem::replace(&mut self.opsets, &function.opset_import);
+        let outer_declared = std::mem::replace(&mut self.declared, vec![Declared::by_function(function)]);
         let operands = inputs.into_iter().chain(std::iter::repeat(None));
         for (input, value) in function.input.iter().zip(operands) {
             self.bind(input, value.map_or(Binding::LeftOut, Binding::Value));
@@ -52,6 +55,8 @@ impl<'m> Importer<'m> {
         let results = self.body(function, wanted.map(String::as_str).collect());
         self.scopes = outer;
         self.opset = outer_opset;
+        self.opsets = outer_opsets;
+        self.declared = outer_declared;
         self.calls.pop();
         results
     }

@@ -1,11 +1,14 @@
 //! Import state: names are bound to values; constants are created at first use.
 
-use qcc_formats::onnx::TensorProto;
+use std::sync::Arc;
+
+use qcc_formats::onnx::{OperatorSetIdProto, TensorProto};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Graph, Origin, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
 use super::attributes::Referred;
+use super::declared::Declared;
 use super::functions::{Call, Functions, MOST_NAMED};
 use super::integers::Integers;
 use super::weights;
@@ -35,6 +38,10 @@ pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
     /// Version of the standard operator set.
     pub(super) opset: i64,
+    /// All operator sets in scope.
+    pub(super) opsets: &'m [OperatorSetIdProto],
+    /// The numbers that symbols of the inputs became; none where they became several.
+    pub(super) extents: FxHashMap<Arc<str>, Option<usize>>,
     pub(super) folder: &'m Folder,
     pub(super) errors: Vec<Diagnostic>,
     pub(super) notes: Vec<Diagnostic>,
@@ -44,6 +51,8 @@ pub(super) struct Importer<'m> {
     pub(super) wide_unsigned: bool,
     /// Names in scope; the innermost graph is last.
     pub(super) scopes: Vec<FxHashMap<&'m str, Binding<'m>>>,
+    /// What the graphs in scope declare of their values; the innermost last.
+    pub(super) declared: Vec<Declared<'m>>,
     pub(super) functions: Functions<'m>,
     /// Enclosing function calls; the innermost is last.
     pub(super) calls: Vec<Call<'m>>,
@@ -63,6 +72,8 @@ impl<'m> Importer<'m> {
         Importer {
             graph: Graph::new(name),
             opset,
+            opsets: &[],
+            extents: FxHashMap::default(),
             folder,
             errors: Vec::new(),
             notes,
@@ -70,6 +81,7 @@ impl<'m> Importer<'m> {
             integers: Integers::default(),
             wide_unsigned: false,
             scopes: vec![FxHashMap::default()],
+            declared: Vec::new(),
             functions,
             calls: Vec::new(),
             called: 0,

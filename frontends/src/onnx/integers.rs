@@ -22,6 +22,8 @@ pub(super) struct Integers {
     pub(super) qparams: FxHashMap<ValueId, ValueId>,
     /// The plain integer values, by their quantized values.
     pub(super) plain: FxHashMap<ValueId, ValueId>,
+    /// Constants of 8-bit integers, by the floats that they are cast to.
+    widened_constants: FxHashMap<ValueId, ValueId>,
 }
 
 impl Integers {
@@ -47,6 +49,16 @@ impl Integers {
     /// The quantized value whose plain integers these are.
     pub(super) fn qparams_of(&self, integers: ValueId) -> Option<ValueId> {
         self.qparams.get(&integers).copied()
+    }
+
+    /// Remembers that floats are constant integers.
+    pub(super) fn widen_constant(&mut self, floats: ValueId, integers: ValueId) {
+        self.widened_constants.insert(floats, integers);
+    }
+
+    /// The constant integers that floats are.
+    pub(super) fn constant_behind(&self, floats: ValueId) -> Option<ValueId> {
+        self.widened_constants.get(&floats).copied()
     }
 
     /// Records that `cast` has the same integers as `from` and the type of the file, if all of them are in its range.

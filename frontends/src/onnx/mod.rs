@@ -23,6 +23,8 @@ use importer::Importer;
 
 mod attributes;
 mod calls;
+mod custom;
+mod declared;
 mod functions;
 mod importer;
 mod integers;
@@ -46,7 +48,7 @@ pub(crate) struct File {
 }
 
 impl File {
-    pub(crate) fn read(bytes: Bytes, folder: &Path) -> Result<File, Vec<Diagnostic>> {
+    pub(crate) fn read(bytes: Bytes, folder: Folder) -> Result<File, Vec<Diagnostic>> {
         let unknown = |message: &str| Diagnostic::error("unknown-format", message);
         let damaged = |e: prost::DecodeError| {
             // The innermost field comes last, and the message of a hostile file may be long.
@@ -59,7 +61,7 @@ impl File {
         if model.graph.is_none() || model.opset_import.is_empty() {
             return Err(vec![unknown("this is no ONNX model, or one without a graph")]);
         }
-        Ok(File { model, folder: Folder::new(folder) })
+        Ok(File { model, folder })
     }
 
     fn graph(&self) -> Result<&GraphProto, Vec<Diagnostic>> {
@@ -133,6 +135,8 @@ impl ModelFile for File {
         })?;
         let mut importer = Importer::new(graph.name(), opset, functions, &self.folder, notes);
         importer.graph.metadata = self.metadata();
+        importer.opsets = &self.model.opset_import;
+        importer.extents = shapes::extents(&inputs, &shapes);
         let (values, unknown) = shapes::values(&inputs, options);
         importer.errors.extend(unknown);
         let stored = graph.input.iter().filter_map(|i| Some((i.name(), tensor_type(i)?.elem_type())));
@@ -166,6 +170,7 @@ fn unknown_operators(graph: &GraphProto, functions: &Functions<'_>) -> Vec<Diagn
     let nodes = schedule::schedule(graph).unwrap_or_default();
     let refused = |node: &NodeProto| match functions.find(node) {
         Some(_) => None,
+        None if ops::is_custom(node) => None,
         None => ops::find(node).err()?.diagnostic(&run::origin(node, run::node_name(node))),
     };
     nodes.into_iter().filter_map(refused).collect()
@@ -185,6 +190,15 @@ fn element(info: &ValueInfoProto) -> Option<Stored> {
 
 fn declared(info: &ValueInfoProto) -> Result<DeclaredInput, Refusal> {
     let ty = tensor_type(info).ok_or_else(|| Refusal::Unsupported(format!("input {} is no tensor", info.name())))?;
+    let shape = declared_shape(ty)?;
+    if let Some(shape) = shape.as_ref().filter(|s| s.rank() > 8) {
+        return Err(Refusal::Unsupported(format!("input {} has rank {}; 8 is the most", info.name(), shape.rank())));
+    }
+    Ok(DeclaredInput { name: info.name().into(), elem: weights::elem(ty.elem_type())?, shape })
+}
+
+/// The extents that a type has, where it has a rank.
+fn declared_shape(ty: &TypeProtoTensor) -> Result<Option<Shape>, Refusal> {
     let shape = ty.shape.as_ref().map(|s| {
         let dims = s.dim.iter().map(|d| match &d.value {
             // Some exporters write 0 or -1 for an open extent.
@@ -197,9 +211,5 @@ fn declared(info: &ValueInfoProto) -> Result<DeclaredInput, Refusal> {
         });
         dims.collect::<Result<Shape, Refusal>>()
     });
-    let shape = shape.transpose()?;
-    if let Some(shape) = shape.as_ref().filter(|s| s.rank() > 8) {
-        return Err(Refusal::Unsupported(format!("input {} has rank {}; 8 is the most", info.name(), shape.rank())));
-    }
-    Ok(DeclaredInput { name: info.name().into(), elem: weights::elem(ty.elem_type())?, shape })
+    shape.transpose()
 }

@@ -45,6 +45,16 @@ impl<'a, 'm> NodeCx<'a, 'm> {
 
     // The node.
 
+    /// The node as the file has it.
+    pub(super) fn node(&self) -> &'m NodeProto {
+        self.node
+    }
+
+    /// The model around the node.
+    pub(super) fn importer(&self) -> &Importer<'m> {
+        self.importer
+    }
+
     /// Version of the operator set.
     pub(super) fn opset(&self) -> i64 {
         self.opset

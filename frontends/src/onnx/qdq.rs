@@ -16,7 +16,7 @@ use crate::elements::Stored;
 use crate::refusal::Refusal;
 
 /// The value, or its plain integers if it is quantized.
-fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+pub(super) fn plain(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
     if n.ty(x).elem.qparams().is_none() {
         return Ok(x);
     }

@@ -5,10 +5,12 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Dim, Graph, Origin, Shape, ValueId};
 use rustc_hash::FxHashMap;
 
+use super::custom::custom;
+use super::declared::Declared;
 use super::functions::MOST_NAMED;
 use super::importer::{Binding, Importer};
 use super::integers::{self, Inputs};
-use super::node::NodeCx;
+use super::node::{Import, NodeCx};
 use super::schedule::schedule;
 use super::{declared, element, ops, qdq};
 use crate::Imported;
@@ -84,9 +86,11 @@ impl<'m> Importer<'m> {
                 return Err(Refusal::Invalid(format!("two initializers have the name {}", t.name())));
             }
         }
+        self.declared.push(Declared::by_graph(graph));
         for node in schedule(graph)? {
             self.node(node);
         }
+        self.declared.pop();
         let mut values = Values::new();
         let mut refused = None;
         for output in &graph.output {
@@ -146,7 +150,12 @@ impl<'m> Importer<'m> {
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
         let import = ops::find(node);
         let function = import.is_err().then(|| self.functions.find(node)).flatten();
-        let import = if function.is_some() { None } else { Some(import?) };
+        let is_custom = function.is_none() && ops::is_custom(node);
+        let import = match function {
+            Some(_) => None,
+            None if is_custom => Some(custom as Import),
+            None => Some(import?),
+        };
         let input = |name: &String| if self.is_left_out(name) { Ok(None) } else { self.value(name).map(Some) };
         // All are resolved, so that all damaged constants are reported.
         let inputs: Vec<Result<Option<ValueId>, Refusal>> = node.input.iter().map(input).collect();
@@ -159,7 +168,10 @@ impl<'m> Importer<'m> {
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
         let results =
             if is_quantized && !ops::takes_quantized(node) { qdq::results(&mut cx, import)? } else { import(&mut cx)? };
-        cx.finish()?;
+        // What a custom operator has is kept, whatever it is.
+        if !is_custom {
+            cx.finish()?;
+        }
         self.graph.room(0)?;
         if let Some(stored) = stored.filter(|_| !ops::names_elements(node)) {
             results.iter().for_each(|&v| self.hand_on(v, stored));

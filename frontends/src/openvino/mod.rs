@@ -26,6 +26,8 @@ mod ops;
 mod run;
 mod types;
 
+pub use ops::supported;
+
 /// Extension of the file of constants.
 const WEIGHTS: &str = "bin";
 
@@ -44,7 +46,7 @@ pub(crate) struct File {
 
 impl File {
     /// Reads a file called `main` in `folder`, which also contains the file of constants.
-    pub(crate) fn read(bytes: &Bytes, folder: &Path, main: Option<&Path>) -> Result<File, Vec<Diagnostic>> {
+    pub(crate) fn read(bytes: &Bytes, folder: Folder, main: Option<&Path>) -> Result<File, Vec<Diagnostic>> {
         let network = Network::read(bytes).map_err(told)?;
         let constants = network.layers.iter().map(Node::constant).collect::<Result<Vec<_>, _>>().map_err(told)?;
         let (mut weights, mut place) = (Bytes::new(), None);
@@ -54,10 +56,12 @@ impl File {
                 vec![Diagnostic::error("missing-data", why).with_help(help)]
             };
             let Some(name) = main.map(|main| main.with_extension(WEIGHTS)) else {
-                return Err(missing("its constants are in a file beside it; give the model by its path".into()));
+                return Err(missing(
+                    "its constants are in a file beside it; give the model by its path or with its name".into(),
+                ));
             };
-            weights = Folder::new(folder).map(&name.to_string_lossy()).map_err(missing)?;
-            place = Some(folder.join(name));
+            weights = folder.map(&name.to_string_lossy()).map_err(missing)?;
+            place = Some(folder.path().join(name));
         }
         let scaled = Scaled::find(&network);
         Ok(File { network, scaled, weights, place })

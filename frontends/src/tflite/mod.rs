@@ -14,6 +14,7 @@ use crate::shapes::{self, ANONYMOUS};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, build};
 use importer::Importer;
 
+mod custom;
 mod importer;
 mod metadata;
 mod node;
@@ -21,6 +22,8 @@ mod ops;
 mod run;
 mod sparse;
 mod types;
+
+pub use ops::supported;
 
 /// A decoded file.
 #[derive(Debug)]

@@ -46,6 +46,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         NodeCx { importer, operator, origin }
     }
 
+    /// The model around the operator.
+    pub(super) fn importer(&self) -> &Importer<'m> {
+        self.importer
+    }
+
     // The operator.
 
     /// The options; defaults where there are none.

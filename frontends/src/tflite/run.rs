@@ -4,6 +4,7 @@ use qcc_formats::tflite::{Operator, OperatorCode};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Origin, ValueId};
 
+use super::custom::custom;
 use super::importer::{Binding, Importer};
 use super::node::NodeCx;
 use super::{ops, types};
@@ -31,8 +32,11 @@ impl<'m> Importer<'m> {
 
     fn operator(&mut self, operator: &'m Operator) {
         let code = self.model.operator_codes.get(operator.opcode_index as usize);
-        let name = operator.outputs.first().and_then(|&t| self.entry(t).ok()).map_or("", |t| &t.name);
-        let origin = Origin::new(name, code.map_or_else(String::new, |c| c.operator().to_string()));
+        let first = operator.outputs.first();
+        let own = first.and_then(|&t| self.entry(t).ok()).map(|t| t.name.as_str()).filter(|name| !name.is_empty());
+        // Without a name it is told by its tensor.
+        let name = own.map_or_else(|| first.map_or_else(String::new, |t| format!("%{t}")), Into::into);
+        let origin = Origin::new(name, code.map_or_else(String::new, ops::name));
         let bound = self.results(operator, code, &origin).and_then(|values| self.bind_results(operator, &values));
         if let Err(refusal) = bound {
             self.refuse(refusal, &origin);
@@ -48,8 +52,12 @@ impl<'m> Importer<'m> {
     ) -> Result<Values, Refusal> {
         let code = code.ok_or_else(|| Refusal::Invalid(format!("there is no operator {}", operator.opcode_index)))?;
         // The operator is looked up before its operands, so that all unknown operators are reported at once.
-        let import = ops::find(code)?;
-        let values = import(&mut NodeCx::new(self, operator, origin.clone()))?;
+        let import = if ops::is_custom(code) { None } else { Some(ops::find(code)?) };
+        let mut cx = NodeCx::new(self, operator, origin.clone());
+        let values = match import {
+            Some(import) => import(&mut cx)?,
+            None => custom(&mut cx, operator, code)?,
+        };
         self.graph.room(0)?;
         Ok(values)
     }

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::Graph;
 use crate::error::TypeError;
-use crate::ops::{LayoutRule, Op, QuantRule, Types};
+use crate::ops::{Custom, LayoutRule, Op, QuantRule, Types};
 use crate::types::{Elem, Layout, QuantParams, TensorType};
 
 /// A node whose types do not fit its operator.
@@ -25,7 +25,7 @@ impl Graph {
     pub fn verify(&self) -> Result<(), VerifyError> {
         for node in self.order() {
             check(self.op(node), &self.operand_types(node), &self.result_types(node)).map_err(|error| VerifyError {
-                node: format!("{} ({})", self.op(node).kind().name(), self.origin(node)),
+                node: format!("{} ({})", self.op(node).kind().name(), self.place(node)),
                 error,
             })?;
         }
@@ -115,6 +115,22 @@ fn check_layouts(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> R
     }
 }
 
+/// Values of custom operators are quantized as the source has them.
+fn as_declared(op: &Custom, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
+    for (operand, (found, declared)) in operands.iter().zip(op.given()).enumerate() {
+        if found.elem != declared.elem {
+            let found = Box::new((*found).clone());
+            return Err(TypeError::Operand { operand, found, expected: declared.to_string() });
+        }
+    }
+    for (result, (found, declared)) in results.iter().zip(op.wanted()).enumerate() {
+        if found.elem != declared.elem {
+            return Err(TypeError::Result { result, found: Box::new(found.clone()), expected: declared.to_string() });
+        }
+    }
+    Ok(())
+}
+
 fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Result<(), TypeError> {
     let refuse = |expected: &str| TypeError::Result {
         result: 0,
@@ -134,6 +150,7 @@ fn check_quantization(op: &Op, operands: &[&TensorType], results: &[TensorType])
         ));
     }
     match op {
+        Op::Custom(op) => return as_declared(op, operands, results),
         Op::Quantize(_) => {
             return if results[0].elem.qparams().is_some() { Ok(()) } else { Err(refuse("a quantized type")) };
         }

@@ -11,6 +11,7 @@ use crate::ops::{Const, Extents, Input, LayoutRule, Op, QuantRule, Types};
 use crate::types::{Elem, Tensor, TensorType};
 
 mod check;
+mod composite;
 mod ids;
 mod net;
 mod origin;
@@ -18,6 +19,7 @@ mod same;
 
 pub use check::VerifyError;
 use check::{check, data_operand, infer_real};
+pub use composite::Composite;
 pub use ids::{NodeId, ValueId};
 use net::Net;
 pub use origin::{Origin, Source};
@@ -66,6 +68,9 @@ pub struct Graph {
     given: u64,
     computed: u64,
 }
+
+/// Nodes that a name of another is looked for over.
+const MOST_STEPS: usize = 64;
 
 /// Limit of the bytes of computed constants, in addition to twice the bytes of the model's own constants.
 pub const COMPUTED_BYTES: u64 = 1 << 28;
@@ -182,6 +187,9 @@ impl Graph {
     fn infer(&self, op: &Op, operands: &[ValueId]) -> Result<Types, TypeError> {
         let types = self.types_of(operands);
         let mut results = infer_real(op, &types)?;
+        if let Op::Custom(custom) = op {
+            results = custom.wanted();
+        }
         let Some(first) = types.first() else { return Ok(results) };
         if let (QuantRule::SameAsInput | QuantRule::SharedScale, Some(data)) =
             (op.quant_rule(), data_operand(op, &types))
@@ -223,9 +231,44 @@ impl Graph {
         &self.net.node(node).origin
     }
 
+    /// Where a user finds a node: its origin, or its operator and a name near it where it has none. Nodes of graphs that
+    /// were not read from a model's file may have none.
+    pub fn place(&self, node: NodeId) -> Origin {
+        let origin = self.origin(node);
+        if !origin.path().is_empty() {
+            return origin.clone();
+        }
+        let kind = || origin.sources().first().map_or_else(|| self.op(node).kind().name().into(), |s| s.kind.clone());
+        let named = |v: ValueId| self.output_name(v).or_else(|| self.name(v)).cloned();
+        if let Some(own) = self.results(node).find_map(named) {
+            return Origin::new(own, kind());
+        }
+        // Of what it makes, or of what it is made.
+        let forward = |v: &ValueId| self.readers(*v).next().map(|(reader, _)| reader.value(0));
+        let back = |v: &ValueId| self.net.node(v.node).operands().first().copied();
+        let first = node.value(0);
+        let after = std::iter::successors(Some(first), forward).take(MOST_STEPS).find_map(named);
+        let before = || std::iter::successors(Some(first), back).take(MOST_STEPS).find_map(named);
+        let path = match after {
+            Some(name) => format!("before {name}"),
+            None => before().map_or_else(String::new, |name| format!("behind {name}")),
+        };
+        Origin::new(path, kind())
+    }
+
     /// The operator that produces a value.
     pub fn producer(&self, v: ValueId) -> &Op {
         self.op(v.node)
+    }
+
+    /// The operator that a node does a part of the work of, where it was made in place of one.
+    pub fn composite(&self, node: NodeId) -> Option<&Composite> {
+        self.net.node(node).composite.as_ref()
+    }
+
+    /// Has a node know the operator that it does a part of the work of.
+    pub fn set_composite(&mut self, node: NodeId, composite: Composite) {
+        self.net.set_composite(node, composite);
     }
 
     /// The operands of a node, in order.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{NodeId, Operands, Origin, ValueId};
+use super::{Composite, NodeId, Operands, Origin, ValueId};
 use crate::ops::{Op, Types};
 use crate::types::TensorType;
 
@@ -29,6 +29,7 @@ pub(super) struct Node {
     pub(super) op: Op,
     pub(super) results: SmallVec<[Value; 1]>,
     pub(super) origin: Origin,
+    pub(super) composite: Option<Composite>,
     operands: Operands,
     /// A computed constant, which is not in the source model.
     computed: bool,
@@ -51,7 +52,7 @@ impl Net {
     pub(super) fn add(&mut self, op: Op, results: Types, operands: &[ValueId], origin: Origin) -> NodeId {
         let value = |ty| Value { ty, name: None, users: BTreeSet::new() };
         let results = results.into_iter().map(value).collect();
-        let node = Node { op, results, origin, operands: operands.into(), computed: false };
+        let node = Node { op, results, origin, composite: None, operands: operands.into(), computed: false };
         let id = match self.free.pop() {
             Some(id) => {
                 self.nodes[id as usize] = Some(node);
@@ -82,6 +83,10 @@ impl Net {
 
     pub(super) fn value_mut(&mut self, v: ValueId) -> &mut Value {
         &mut self.node_mut(v.node).results[usize::from(v.port)]
+    }
+
+    pub(super) fn set_composite(&mut self, id: NodeId, composite: Composite) {
+        self.node_mut(id).composite = Some(composite);
     }
 
     /// Marks a constant as computed.

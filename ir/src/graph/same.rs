@@ -2,12 +2,12 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Graph, NodeId, ValueId};
+use super::{Composite, Graph, NodeId, ValueId};
 use crate::ops::Op;
 
 impl Graph {
-    /// True where both graphs, in topological order, have the same nodes (attributes, constants, types, names,
-    /// origins), edges, inputs, outputs and metadata. NaN equals itself; nodes that no output depends on are ignored.
+    /// True where both graphs, in topological order, have the same nodes (attributes, constants, types, names, origins,
+    /// composites), edges, inputs, outputs and metadata. NaN equals itself; nodes that no output depends on are ignored.
     pub fn same(&self, other: &Graph) -> bool {
         let (mine, theirs) = (self.order(), other.order());
         if mine.len() != theirs.len() || self.inputs.len() != other.inputs.len() {
@@ -26,10 +26,19 @@ impl Graph {
             let (x, y) = (self.net.node(a), other.net.node(b));
             same_op(&x.op, &y.op)
                 && x.origin == y.origin
+                && same_composite(x.composite.as_ref(), y.composite.as_ref())
                 && x.results.iter().map(|r| (&r.ty, &r.name)).eq(y.results.iter().map(|r| (&r.ty, &r.name)))
                 && self.operands(a).into_iter().map(paired).eq(other.operands(b).into_iter().map(Some))
         });
         self.name == other.name && self.metadata == other.metadata && outputs && nodes
+    }
+}
+
+fn same_composite(a: Option<&Composite>, b: Option<&Composite>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => same_op(a.op(), b.op()),
+        (None, None) => true,
+        _ => false,
     }
 }
 

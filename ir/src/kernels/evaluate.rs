@@ -53,6 +53,12 @@ impl Evaluate for Input {
     }
 }
 
+impl Evaluate for Custom {
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Err(EvalError::Custom(self.to_string()))
+    }
+}
+
 impl Evaluate for Const {
     fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         Ok(smallvec![self.value.clone()])

@@ -22,6 +22,7 @@ use crate::error::TypeError;
 use crate::types::{Elem, Tensor, TensorType};
 
 mod conv;
+mod custom;
 mod elementwise;
 mod index;
 mod layout;
@@ -36,6 +37,7 @@ mod resize;
 mod source;
 
 pub use conv::{Conv, ConvTranspose, hits, window_steps};
+pub use custom::{Attribute, Custom};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
 pub(crate) use index::indexed;
 pub use index::{ArgReduce, CumSum, Gather, GatherElements, GatherNd, ScatterFn, ScatterNd, TopK};
@@ -136,6 +138,7 @@ macro_rules! for_each_op {
             Gather GatherElements GatherNd ScatterNd TopK
             Resize GridSample
             Quantize Dequantize DynamicQuantize Relayout
+            Custom
         }
     };
 }

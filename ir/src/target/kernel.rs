@@ -226,7 +226,8 @@ impl Kernel {
         let none = !types.iter().any(|t| is_quantized(t)) && !results.iter().any(is_quantized);
         let boundary = matches!(op, Op::Quantize(_) | Op::Dequantize(_));
         let for_weights = || types[0].elem.qparams().is_some_and(QuantParams::is_for_weights);
-        if none || matches!(op, Op::Input(_) | Op::Const(_)) || (boundary && !for_weights()) {
+        // The types of custom operators are those of the source.
+        if none || matches!(op, Op::Input(_) | Op::Const(_) | Op::Custom(_)) || (boundary && !for_weights()) {
             return Ok(());
         }
         let weight = usize::from(op.is_contraction());

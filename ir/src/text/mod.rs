@@ -13,7 +13,8 @@
 //! ```
 //!
 //! - One node on each line: its results with their types, the operator with its attributes in RON, its operands, and
-//!   after `from` the source nodes that it implements. A value is defined before its users.
+//!   after `from` the source nodes that it implements. Nodes that were made together in place of one operator have that
+//!   operator after `for`, with a number that they share. A value is defined before its users.
 //! - `%conv` is a value that has a name in the source model, `%0` one without a name. Where names are not unique, a
 //!   value has a number followed by its name: `%3 "conv"`. Names that are not a plain word are in quotes: `%"odd
 //!   name"`.

@@ -8,7 +8,7 @@ use half::f16;
 use rustc_hash::FxHashMap;
 
 use super::{Weights, operator};
-use crate::graph::{Graph, Origin, Source, ValueId};
+use crate::graph::{Composite, Graph, Origin, Source, ValueId};
 use crate::name::{is_digit, word_len};
 use crate::ops::{Op, OpKind, Types};
 use crate::types::{Dim, Elem, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
@@ -32,7 +32,8 @@ type Parsed<T> = Result<T, ParseError>;
 /// # Errors
 /// The first position where the text is not a graph.
 pub fn parse(text: &str, weights: &Weights) -> Parsed<Graph> {
-    Parser { text, at: 0, g: Graph::default(), values: FxHashMap::default(), weights }.graph()
+    let (values, composites) = (FxHashMap::default(), FxHashMap::default());
+    Parser { text, at: 0, g: Graph::default(), values, composites, weights }.graph()
 }
 
 struct Parser<'t> {
@@ -40,6 +41,7 @@ struct Parser<'t> {
     at: usize,
     g: Graph,
     values: FxHashMap<Id, ValueId>,
+    composites: FxHashMap<usize, Composite>,
     weights: &'t Weights,
 }
 
@@ -102,11 +104,7 @@ impl<'t> Parser<'t> {
         self.expect("=")?;
         self.skip();
         let at = self.at;
-        let name = self.word();
-        let Some(&kind) = OpKind::ALL.iter().find(|k| k.name() == name) else {
-            self.at = at;
-            return Err(self.expected("an operator"));
-        };
+        let kind = self.kind()?;
         let values = match kind {
             OpKind::Input => vec![self.input(&results)?],
             OpKind::Const => vec![self.constant(&results)?],
@@ -200,6 +198,7 @@ impl<'t> Parser<'t> {
             }
         }
         let origin = self.origin()?;
+        let composite = self.composite()?;
         let types: Types = results.iter().filter_map(|r| r.ty.clone()).collect();
         let node = match types.len() {
             0 => self.g.add(op, &operands, origin),
@@ -207,6 +206,9 @@ impl<'t> Parser<'t> {
             _ => return Err(self.wrong(results[0].at, "either all results have a type or none")),
         };
         let node = node.map_err(|error| self.wrong(at, error))?;
+        if let Some(composite) = composite {
+            self.g.set_composite(node, composite);
+        }
         let values: Vec<ValueId> = self.g.results(node).collect();
         if values.len() != results.len() {
             return Err(self.wrong(at, format!("{} has {} results", kind.name(), values.len())));
@@ -264,6 +266,36 @@ impl<'t> Parser<'t> {
                 return Ok(sources.into_iter().collect());
             }
         }
+    }
+
+    /// `for 3 unary(f:Silu)`, or nothing.
+    fn composite(&mut self) -> Parsed<Option<Composite>> {
+        if !self.accept_word("for") {
+            return Ok(None);
+        }
+        let number = self.number("the number of an operator")?;
+        let op = match self.kind()? {
+            OpKind::Input | OpKind::Const => return Err(self.expected("an operator with operands")),
+            kind => self.attributes(kind)?,
+        };
+        let known = self.composites.entry(number).or_insert_with(|| Composite::new(op.clone()));
+        if *known.op() != op {
+            let at = self.at;
+            return Err(self.wrong(at, format!("{number} is another operator above")));
+        }
+        Ok(Some(known.clone()))
+    }
+
+    /// The name of an operator.
+    fn kind(&mut self) -> Parsed<OpKind> {
+        self.skip();
+        let at = self.at;
+        let name = self.word();
+        let known = OpKind::ALL.iter().find(|k| k.name() == name).copied();
+        known.ok_or_else(|| {
+            self.at = at;
+            self.expected("an operator")
+        })
     }
 
     fn ty(&mut self) -> Parsed<TensorType> {

@@ -22,12 +22,12 @@ const LONGEST_NAME: usize = 256;
 
 /// Prints the whole graph. [`super::parse`] reads it back, with the constants of [`super::weights_of`].
 pub fn print_full(g: &Graph) -> String {
-    Printer { g, ids: ids(g), brief: false }.to_string()
+    Printer { g, ids: ids(g), composites: composites(g), brief: false }.to_string()
 }
 
 /// Prints the graph for people: long scale lists, metadata and origins are truncated, and then it cannot be parsed.
 pub fn print_brief(g: &Graph) -> String {
-    Printer { g, ids: ids(g), brief: true }.to_string()
+    Printer { g, ids: ids(g), composites: FxHashMap::default(), brief: true }.to_string()
 }
 
 /// The id of each value. Only values without a unique name are numbered, so that an added or removed node changes few
@@ -43,9 +43,20 @@ pub fn ids(g: &Graph) -> FxHashMap<ValueId, String> {
     ids
 }
 
+/// The numbers of composites, in the order in which they appear.
+fn composites(g: &Graph) -> FxHashMap<usize, usize> {
+    let mut numbers = FxHashMap::default();
+    for composite in g.order().into_iter().filter_map(|n| g.composite(n)) {
+        let next = numbers.len();
+        numbers.entry(composite.id()).or_insert(next);
+    }
+    numbers
+}
+
 struct Printer<'g> {
     g: &'g Graph,
     ids: FxHashMap<ValueId, String>,
+    composites: FxHashMap<usize, usize>,
     brief: bool,
 }
 
@@ -97,6 +108,11 @@ impl Printer<'_> {
             write!(f, "{}%{}", if i == 0 { " " } else { ", " }, self.ids[v])?;
         }
         self.origin(f, self.g.origin(node))?;
+        if let Some(composite) = self.g.composite(node)
+            && let Some(number) = self.composites.get(&composite.id())
+        {
+            write!(f, "  for {number} {}", composite.op())?;
+        }
         f.write_str("\n")
     }
 

@@ -76,7 +76,7 @@ pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 /// Evaluates graphs on samples `0..count`, gathers statistics of all float values, and chooses their ranges. Returns
 /// one table for each graph. `sample` returns one tensor for each graph input, or `None` to skip the sample; it is
 /// called from several threads. `seen` is called with the number of samples done so far and may stop the calibration
-/// early. The result does not depend on the number of threads.
+/// early. The result does not depend on the number of threads. Values that depend on custom operators have no statistics.
 ///
 /// # Errors
 /// If a graph cannot be evaluated on a sample.
@@ -179,7 +179,7 @@ fn observe(
     sample: &[Tensor],
 ) -> Result<Vec<(ValueId, Stats)>, RunError> {
     let mut all = Vec::new();
-    executor.run(sample, &mut |v, tensor| {
+    executor.run_known(sample, &mut |v, tensor| {
         if !wanted.contains(&v) {
             return;
         }

@@ -1,11 +1,12 @@
 //! A builder for the nodes that replace another node.
 
+use qcc_ir::error::TypeError;
 use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{
     Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, Pad, PadMode, PoolFn, Range, Reduce,
     ReduceFn, Reshape, Select, Slice, Transpose, Unary, UnaryFn, window_steps,
 };
-use qcc_ir::{Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::{Composite, Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 
 use crate::Skip;
 use crate::pattern::when;
@@ -14,14 +15,32 @@ use crate::pattern::when;
 pub(crate) struct Build<'g> {
     pub(crate) g: &'g mut Graph,
     origin: Origin,
+    /// What the nodes do a part of the work of.
+    composite: Option<Composite>,
 }
 
 pub(crate) type Built = Result<ValueId, Skip>;
 
 impl<'g> Build<'g> {
     pub(crate) fn at(g: &'g mut Graph, node: NodeId) -> Self {
-        let origin = g.origin(node).clone();
-        Build { g, origin }
+        let (origin, composite) = (g.origin(node).clone(), g.composite(node).cloned());
+        Build { g, origin, composite }
+    }
+
+    /// As [`Build::at`], of nodes that together do what the node does. What is itself a part of another operator's work
+    /// stays one.
+    pub(crate) fn in_place_of(g: &'g mut Graph, node: NodeId) -> Self {
+        let own = || Composite::new(g.op(node).clone());
+        let composite = Some(g.composite(node).cloned().unwrap_or_else(own));
+        Build { composite, ..Build::at(g, node) }
+    }
+
+    fn make(&mut self, op: Op, operands: &[ValueId]) -> Result<NodeId, TypeError> {
+        let node = self.g.add(op, operands, self.origin.clone())?;
+        if let Some(composite) = &self.composite {
+            self.g.set_composite(node, composite.clone());
+        }
+        Ok(node)
     }
 
     pub(crate) fn ty(&self, v: ValueId) -> &TensorType {
@@ -50,12 +69,12 @@ impl<'g> Build<'g> {
         if let Some(v) = self.moved_quantized(&op, operands) {
             return Ok(v);
         }
-        Ok(self.g.add1(op, operands, self.origin.clone())?)
+        Ok(self.make(op, operands)?.value(0))
     }
 
     /// Adds a node with any number of results.
     pub(crate) fn node(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<NodeId, Skip> {
-        Ok(self.g.add(op, operands, self.origin.clone())?)
+        Ok(self.make(op.into(), operands)?)
     }
 
     /// Moves or reshapes a dequantized constant before its Dequantize, so that it stays quantized.

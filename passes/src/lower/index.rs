@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::build::{Build, Built, made_by};
 use super::sign::is_nonnegative;
+use crate::custom::as_declared;
 use crate::{Context, Pass, PassError, Rule, Skip};
 
 /// For targets with 32-bit integer arithmetic: refuses constants that do not fit in 32 bits. If indices have 32 bits as
@@ -34,6 +35,7 @@ impl Pass for NarrowIndices {
         }
         let wide: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::I64).collect();
         for node in order {
+            as_declared(g, node)?;
             narrow(g, node)?;
         }
         for (i, _) in wide.into_iter().enumerate().filter(|(_, wide)| *wide) {
@@ -56,7 +58,7 @@ fn wide_integer(g: &Graph, node: NodeId) -> Option<Diagnostic> {
     let at = if g.origin(node).path().is_empty() { reader().unwrap_or(node) } else { node };
     let refusal = Diagnostic::error("wide-integer", format!("the constant {wide} does not fit 32 bits"));
     let help = "this target computes integers in 32 bits; compute with smaller ones, or compile for another target";
-    Some(refusal.at(g.origin(at)).with_help(help))
+    Some(refusal.at(&g.place(at)).with_help(help))
 }
 
 /// Converts the 64-bit results of a node whose operands are converted already.
@@ -81,7 +83,7 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
             }
             // The values have the element type of the operand.
             Op::TopK(_) if v.port == 0 => g.set_type(v, g.ty(v).with_elem(Elem::I32)),
-            Op::Input(_) | Op::TopK(_) | Op::ArgReduce(_) => {
+            Op::Input(_) | Op::Custom(_) | Op::TopK(_) | Op::ArgReduce(_) => {
                 let narrow = g.add1(Cast { to: Elem::I32 }, &[v], origin)?;
                 g.redirect(v, narrow);
             }

@@ -4,7 +4,7 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
-use qcc_ir::ops::OpKind;
+use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId};
 
@@ -107,8 +107,11 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
     if target.kernel_of(g, node).is_some() {
         return Ok(false);
     }
+    if let Op::Custom(op) = op {
+        return Err(Skip::because(op.refusal()));
+    }
     let decomposition = decomposition(op.kind());
-    let b = &mut Build::at(g, node);
+    let b = &mut Build::in_place_of(g, node);
     let value = match elements::in_32_bits(b, node) {
         Err(Skip::NoMatch) => decomposition.ok_or(Skip::NoMatch)?(b, node)?,
         other => other?,
@@ -119,12 +122,12 @@ fn decompose(g: &mut Graph, node: NodeId, target: &Target) -> Result<bool, Skip>
 
 /// The refusal of a node whose constant operands are invalid.
 fn invalid(g: &Graph, node: NodeId, why: &EvalError) -> Diagnostic {
-    Diagnostic::invalid_model(why.to_string()).at(g.origin(node))
+    Diagnostic::invalid_model(why.to_string()).at(&g.place(node))
 }
 
 /// The refusal of a node that the target does not support.
 fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagnostic, PassError> {
-    let (name, origin) = (target.name, g.origin(node));
+    let (name, origin) = (target.name, &g.place(node));
     // The user knows the operator by its name in the source model.
     let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
     match why {

@@ -46,13 +46,17 @@ impl Pass for HalfWeights {
             if c.value.ty().elem != Elem::F32 || smallest.contains(&node) || g.is_output(node.value(0)) {
                 continue;
             }
+            // The kernels of custom operators may ask for constants.
+            if g.readers(node.value(0)).any(|(n, _)| matches!(g.op(n), Op::Custom(_))) {
+                continue;
+            }
             let origin = g.origin(node).clone();
             if self.exact && !fits(&c.value) {
                 continue;
             }
             let Some(narrow) = narrowed(&c.value, outputs(g, node)) else {
                 let message = "a constant that 16-bit floats cannot hold stays 32 bits wide";
-                cx.diagnostics.push(Diagnostic::note("half-range", message).at(&origin));
+                cx.diagnostics.push(Diagnostic::note("half-range", message).at(&g.place(node)));
                 continue;
             };
             let narrow = g.add_const(narrow, origin.clone());

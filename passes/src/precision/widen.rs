@@ -3,6 +3,7 @@
 use qcc_ir::ops::{Cast, Op};
 use qcc_ir::{Elem, Graph, NodeId, TensorType, ValueId};
 
+use crate::custom::as_declared;
 use crate::{Context, Pass, PassError};
 
 /// Converts intermediate values to `F32`, for targets without 16-bit float graphs and before quantization, which works
@@ -24,6 +25,7 @@ impl Pass for WidenHalves {
         }
         let halves: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::F16).collect();
         for node in g.order() {
+            as_declared(g, node)?;
             widen(g, node)?;
         }
         for (i, _) in halves.into_iter().enumerate().filter(|(_, half)| *half) {
@@ -55,7 +57,7 @@ fn widen(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
                 let wide = c.value.to_real();
                 g.add_const(wide, origin.clone())
             }
-            Op::Input(_) => g.add1(Cast { to: Elem::F32 }, &[v], origin.clone())?,
+            Op::Input(_) | Op::Custom(_) => g.add1(Cast { to: Elem::F32 }, &[v], origin.clone())?,
             _ => {
                 let ty = TensorType { elem: Elem::F32, ..g.ty(v).clone() };
                 g.set_type(v, ty);

@@ -7,7 +7,7 @@
 //! assert!((distance.max_error - 0.2).abs() < 1e-6);
 //! ```
 
-use qcc_ir::eval::{Executor, RunError, evaluate_node, relayout};
+use qcc_ir::eval::{Executor, RunError, evaluate_node, opaque, relayout};
 use qcc_ir::ops::Cast;
 use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
@@ -34,7 +34,7 @@ const LAYER_NUMBERS: usize = 1 << 14;
 /// The comparison of outputs and layers.
 #[derive(Clone, Debug, Default)]
 pub struct Fidelity {
-    /// Each output, in the order of the graph.
+    /// Each output that can be evaluated, in the order of the graph.
     pub outputs: Vec<OutputQuality>,
     /// The name and the distance of each contraction result, after its activation function if it has one, in the order
     /// of the graph. Errors of earlier layers are included.
@@ -151,6 +151,8 @@ struct Layer {
 
 /// An output of the float graphs: a computed value or a constant.
 struct Expected {
+    /// Which of the outputs.
+    at: usize,
     float: Option<ValueId>,
     constant: Option<Tensor>,
 }
@@ -168,13 +170,16 @@ impl Correspondence {
         let layer = |(node, v): (NodeId, ValueId)| {
             Some(Layer { node, float: joint.place(c.place, v)?, compiled: compiled.place(i, *counterpart.get(&v)?)? })
         };
-        let output = |v: ValueId| match c.float.constant(v) {
-            Some(constant) => Expected { float: None, constant: Some(constant.clone()) },
-            None => Expected { float: joint.place(c.place, v), constant: None },
+        let output = |(at, v): (usize, ValueId)| match c.float.constant(v) {
+            Some(constant) => Expected { at, float: None, constant: Some(constant.clone()) },
+            None => Expected { at, float: joint.place(c.place, v), constant: None },
         };
+        // What depends on a custom operator cannot be evaluated.
+        let opaque = opaque(c.float);
+        let outputs = c.float.outputs().iter().map(|o| o.value).enumerate();
         Correspondence {
             layers: layers(c.float).into_iter().filter_map(layer).collect(),
-            outputs: c.float.outputs().iter().map(|o| output(o.value)).collect(),
+            outputs: outputs.filter(|(_, v)| !opaque.contains_key(&v.node)).map(output).collect(),
         }
     }
 
@@ -182,7 +187,7 @@ impl Correspondence {
     fn start(&self, float: &Graph) -> Fidelity {
         let name = |l: &Layer| float.origin(l.node).path().to_owned();
         Fidelity {
-            outputs: float.outputs().iter().map(|o| OutputQuality::new(&*o.name)).collect(),
+            outputs: self.outputs.iter().map(|o| OutputQuality::new(&*float.outputs()[o.at].name)).collect(),
             layers: self.layers.iter().map(|l| (name(l), Distance::default())).collect(),
             samples: 0,
         }
@@ -196,18 +201,18 @@ impl Correspondence {
         hints: Hints,
         float: &Trace,
         layers: &FxHashMap<ValueId, Vec<f32>>,
-        outputs: &[Tensor],
+        outputs: &[Option<Tensor>],
     ) {
         for ((_, sum), l) in fidelity.layers.iter_mut().zip(&self.layers) {
             if let (Some(x), Some(y)) = (float.layers.get(&l.float), layers.get(&l.compiled)) {
                 sum.add(Distance::of(x, y));
             }
         }
-        let outputs = fidelity.outputs.iter_mut().zip(&self.outputs).zip(outputs);
-        for (i, ((quality, expected), found)) in outputs.enumerate() {
+        for (quality, expected) in fidelity.outputs.iter_mut().zip(&self.outputs) {
             let observed = expected.float.and_then(|v| float.observed.get(&v));
-            if let Some(expected) = observed.or(expected.constant.as_ref()) {
-                quality.add(source, i, hints, expected, found);
+            let known = observed.or(expected.constant.as_ref());
+            if let (Some(known), Some(Some(found))) = (known, outputs.get(expected.at)) {
+                quality.add(source, expected.at, hints, known, found);
             }
         }
         fidelity.samples += 1;
@@ -233,14 +238,14 @@ struct Trace {
     layers: FxHashMap<ValueId, Vec<f32>>,
     /// Values that are kept in full.
     observed: FxHashMap<ValueId, Tensor>,
-    /// The graph outputs.
-    outputs: Vec<Tensor>,
+    /// The graph outputs, where they can be evaluated.
+    outputs: Vec<Option<Tensor>>,
 }
 
 impl Taps {
     fn run(&self, executor: &Executor<'_>, sample: &[Tensor]) -> Result<Trace, RunError> {
         let mut trace = Trace::default();
-        trace.outputs = executor.run(&as_inputs(executor.graph(), sample), &mut |v, t| {
+        trace.outputs = executor.run_known(&as_inputs(executor.graph(), sample), &mut |v, t| {
             if self.layers.contains(&v) {
                 trace.layers.insert(v, thinned(t));
             }

@@ -12,12 +12,13 @@ use rustc_hash::FxHashSet;
 
 use crate::calibrate::CalibrationTable;
 use crate::decisions::Decision;
-use crate::pass::{Given, PassError};
+use crate::pass::PassError;
 
 mod build;
 mod candidates;
 mod complete;
 mod decide;
+mod given;
 mod import_qdq;
 mod kernels;
 mod parameters;
@@ -30,6 +31,7 @@ mod weights;
 
 pub use candidates::{matches, unmatched};
 pub use complete::{complete, lacks_qparams};
+pub use given::restore_weights;
 pub use import_qdq::{computes_with_integers, import_qdq, is_quantized};
 pub use passes::{CompleteQdq, ImportQdq, Quantize};
 pub use plan::may_be_dynamic;
@@ -93,17 +95,6 @@ impl Default for Options {
             interface: Interface::Float,
             dynamic: Dynamic::default(),
             exclude: Vec::new(),
-        }
-    }
-}
-
-impl Given {
-    /// How much quantization `g` has.
-    pub fn by(g: &Graph) -> Self {
-        match is_quantized(g) {
-            false => Given::Nothing,
-            true if lacks_qparams(g) => Given::Some,
-            true => Given::All,
         }
     }
 }

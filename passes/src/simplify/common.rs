@@ -4,6 +4,7 @@ use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::{Graph, NodeId, ValueId};
 use rustc_hash::FxHashMap;
 
+use crate::pattern::when;
 use crate::{Context, Pass, PassError, Rule, Skip};
 
 pub(super) const RULES: &[Rule] = &[Rule { name: "compute-once", anchor: OpKind::ALL, apply: compute_once }];
@@ -14,6 +15,8 @@ const MOST_USERS: usize = 256;
 
 /// Replaces a node by an equal older one.
 fn compute_once(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    // Custom operators may give something else each time.
+    when(!matches!(g.op(at), Op::Custom(_)))?;
     let operands = g.operands(at);
     // Constants have many users, so candidates are searched among the users of another operand.
     let variable = operands.iter().filter(|&&v| g.constant(v).is_none());

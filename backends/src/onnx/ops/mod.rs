@@ -8,6 +8,7 @@ use super::emit::{Emitter, NodeContext, Unsupported};
 
 mod blocks;
 mod conv;
+mod custom;
 pub(super) mod elementwise;
 mod index;
 mod matmul;
@@ -56,6 +57,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Resize(op) => resize::resize(e, op, site),
         Op::GridSample(op) => resize::grid_sample(e, op, site),
         Op::Quantize(_) => quantize::quantize(e, site),
+        Op::Custom(op) => custom::custom(e, op, site),
         // Aliases.
         Op::Dequantize(_) | Op::DynamicQuantize(_) | Op::Relayout(_) => Err("it has no operator".into()),
     }

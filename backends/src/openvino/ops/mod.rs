@@ -59,5 +59,6 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::DynamicQuantize(_) => one(e.operand(site, 0)),
         Op::Dequantize(_) => one(quantize::dequantize(e, site)),
         Op::Relayout(_) => one(e.operand(site, 0)),
+        Op::Custom(op) => Err(op.refusal().into()),
     }
 }

@@ -7,6 +7,7 @@ use qcc_ir::ops::{BinaryFn, Op};
 use super::emit::{Emitter, NodeContext, Unsupported};
 
 pub(super) mod conv;
+mod custom;
 pub(super) mod elementwise;
 mod index;
 mod matmul;
@@ -53,6 +54,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Quantize(_) => quantize::quantize(e, site),
         Op::Dequantize(_) => quantize::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
+        Op::Custom(op) => custom::custom(e, op, site),
         Op::Recurrent(_) => Err(format!("{} steps are too many to unroll", site.operands[0].shape.dims()[0]).into()),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
             Err("it has no operator".into())

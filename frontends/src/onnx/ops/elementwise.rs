@@ -1,7 +1,7 @@
 //! Element-wise operators.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Select, UnaryFn};
-use qcc_ir::{Elem, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Select, UnaryFn};
+use qcc_ir::{Elem, QuantParams, StorageType, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -67,7 +67,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Min", |n| one(chain(n, BinaryFn::Min)?)),
     ("Mish", |n| unary(n, UnaryFn::Mish)),
     ("Mod", modulo),
-    ("Mul", |n| binary(n, BinaryFn::Mul)),
+    ("Mul", mul),
     ("Neg", |n| unary(n, UnaryFn::Neg)),
     ("Not", |n| unary(n, UnaryFn::Not)),
     ("Or", |n| binary(n, BinaryFn::Or)),
@@ -113,6 +113,44 @@ fn unary(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
 fn binary(n: &mut NodeCx<'_, '_>, f: BinaryFn) -> Result<Values, Refusal> {
     let (a, b) = (n.input(0)?, n.input(1)?);
     one(n.binary(f, a, b)?)
+}
+
+fn mul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (a, b) = (n.input(0)?, n.input(1)?);
+    match scaled(n, a, b).or_else(|| scaled(n, b, a)) {
+        Some(quantized) => {
+            let quantized = n.add_constant(quantized);
+            one(n.add(Dequantize {}, &[quantized])?)
+        }
+        None => one(n.binary(BinaryFn::Mul, a, b)?),
+    }
+}
+
+/// The weight that integers and their scales are: one scale, or one for each index of an axis.
+fn scaled(n: &mut NodeCx<'_, '_>, floats: ValueId, scale: ValueId) -> Option<Tensor> {
+    let integers = n.integers_of_file().constant_behind(floats)?;
+    let (integers, scale) = (n.constant(integers)?.clone(), n.constant(scale)?.clone());
+    let (dims, own) = (integers.dims(), scale.dims());
+    let store = match integers.ty().elem {
+        Elem::I8 => StorageType::I8,
+        Elem::U8 => StorageType::U8,
+        _ => return None,
+    };
+    if dims.len() < 2 || own.len() > dims.len() || scale.ty().elem != Elem::F32 {
+        return None;
+    }
+    let before = dims.len() - own.len();
+    let wide: Vec<usize> = (0..own.len()).filter(|&a| own[a] != 1).collect();
+    let qparams = match *wide {
+        [] => QuantParams::per_tensor(store, *scale.reals().first()?, 0),
+        [axis] if own[axis] == dims[before + axis] => {
+            QuantParams::per_axis(store, before + axis, scale.reals().into_owned())
+        }
+        _ => return None,
+    };
+    let ty = integers.ty().with_elem(Elem::Quantized(qparams));
+    ty.validate().ok()?;
+    integers.retype(ty)
 }
 
 /// A variadic function, applied from left to right.
@@ -268,8 +306,12 @@ fn cast_to(n: &mut NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<ValueId, Re
     if let Some(t) = n.constant(y).cloned().filter(|_| y == x && from != Some(to)) {
         y = n.add_constant(t);
     }
+    let is_constant = from.is_some_and(|from| from.bits() == 8) && n.constant(x).is_some();
     let integers = n.integers_of_file();
     integers.follow_cast(x, from, y, to);
+    if is_constant && to == Stored::F32 {
+        integers.widen_constant(y, x);
+    }
     if to.is_widened() {
         integers.declare(y, to);
     }

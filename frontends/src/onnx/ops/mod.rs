@@ -7,6 +7,7 @@ use qcc_formats::onnx::NodeProto;
 use qcc_ir::ValueId;
 use rustc_hash::FxHashMap;
 
+use super::is_standard;
 use super::node::{Import, NodeCx};
 use crate::build::Values;
 use crate::refusal::Refusal;
@@ -71,13 +72,20 @@ pub(super) fn find(node: &NodeProto) -> Result<Import, Refusal> {
     standard(name)
 }
 
+/// True for an operator of another set that no row reads, and that a runtime may be given kernels for. The layouts inside
+/// of ONNX Runtime are no such thing.
+pub(super) fn is_custom(node: &NodeProto) -> bool {
+    let inside = matches!(node.domain(), "com.ms.internal.nhwc" | "com.microsoft.nchwc");
+    !is_standard(node.domain()) && !inside && node.overload().is_empty() && find(node).is_err()
+}
+
 /// True if a row accepts quantized values: it handles them itself, or passes values to a subgraph.
 pub(super) fn takes_quantized(node: &NodeProto) -> bool {
     let name = match node.domain() {
         "" | "ai.onnx" => node.op_type().to_owned(),
         domain => format!("{domain}.{}", node.op_type()),
     };
-    [control::ROWS, quantized::ROWS].into_iter().flatten().any(|row| row.0 == name)
+    [control::ROWS, quantized::ROWS].into_iter().flatten().any(|row| row.0 == name) || is_custom(node)
 }
 
 /// True if an attribute defines the element type of the results.
@@ -103,7 +111,8 @@ impl NodeCx<'_, '_> {
     }
 }
 
-fn foreign(domain: &str) -> Option<&'static str> {
+/// What to do about an operator of another set that is not read.
+pub(super) fn foreign(domain: &str) -> Option<&'static str> {
     match domain {
         "com.microsoft" | "com.ms.internal.nhwc" | "com.microsoft.nchwc" => {
             Some("it comes from ONNX Runtime's optimizer; give the model as it was exported, before that")

@@ -44,20 +44,33 @@ const FAMILIES: [&[Row]; 11] = [
 
 static TABLE: LazyLock<FxHashMap<B, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());
 
+/// The names of the supported operators, sorted.
+pub fn supported() -> Vec<String> {
+    let mut names: Vec<String> = FAMILIES.into_iter().flatten().map(|row| row.0.to_string()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// True for an operator that a runtime is given kernels for.
+pub(super) fn is_custom(code: &OperatorCode) -> bool {
+    code.operator() == B::CUSTOM
+}
+
+/// What the user calls an operator.
+pub(super) fn name(code: &OperatorCode) -> String {
+    if is_custom(code) { code.custom_code.clone() } else { code.operator().to_string() }
+}
+
 /// The row of an operator.
 pub(super) fn find(code: &OperatorCode) -> Result<Import, Refusal> {
     let operator = code.operator();
-    let name = || match operator {
-        B::CUSTOM => format!("CUSTOM {}", code.custom_code),
-        other => other.to_string(),
-    };
-    let unknown = || Refusal::Operator { name: name(), help: advice(operator) };
+    let unknown = || Refusal::Operator { name: name(code), help: advice(operator) };
     TABLE.get(&operator).copied().ok_or_else(unknown)
 }
 
 fn advice(operator: B) -> Option<&'static str> {
     match operator {
-        B::CUSTOM | B::NON_MAX_SUPPRESSION_V4 | B::NON_MAX_SUPPRESSION_V5 => {
+        B::NON_MAX_SUPPRESSION_V4 | B::NON_MAX_SUPPRESSION_V5 => {
             Some("export the model without post-processing, and with built-in operators alone")
         }
         B::IF | B::WHILE | B::CALL | B::CALL_ONCE => Some("export the model with loops and branches resolved"),
@@ -79,10 +92,6 @@ fn positive(n: i32, what: &str) -> Result<usize, Refusal> {
 mod tests {
     #[test]
     fn each_operator_has_one_row() {
-        let mut codes: Vec<i32> = super::FAMILIES.into_iter().flatten().map(|row| row.0.0).collect();
-        let rows = codes.len();
-        codes.sort_unstable();
-        codes.dedup();
-        assert_eq!(codes.len(), rows);
+        assert!(super::supported().windows(2).all(|w| w[0] < w[1]));
     }
 }

@@ -253,11 +253,21 @@ impl QdqImporter<'_> {
                         let shifted = self.g.add_const(shifted, self.g.origin(n).clone());
                         self.g.redirect(v, shifted);
                     }
-                    Op::Input(_) => {
+                    Op::Input(_) | Op::Custom(_) => {
                         let inside = self.moved(v, &qparams)?;
                         self.g.redirect(v, inside);
                     }
                     _ => self.g.set_type(v, ty),
+                }
+            }
+        }
+        for n in self.g.order() {
+            let Op::Custom(custom) = self.g.op(n) else { continue };
+            let declared: Vec<_> = custom.operands.iter().flatten().map(|ty| ty.elem.qparams().cloned()).collect();
+            for (i, (v, qparams)) in self.g.operands(n).into_iter().zip(declared).enumerate() {
+                if let Some(qparams) = qparams {
+                    let v = self.moved(v, &qparams)?;
+                    self.g.set_operand(n, i, v);
                 }
             }
         }

@@ -1,0 +1,116 @@
+//! What a graph brings of its quantization.
+
+use qcc_ir::ops::Op;
+use qcc_ir::{Graph, NodeId};
+
+use super::{is_quantized, lacks_qparams};
+use crate::pass::Given;
+
+impl Given {
+    /// What `g` brings.
+    pub fn by(g: &Graph) -> Self {
+        let on_grid = |n: &NodeId| g.constant(n.value(0)).is_some_and(|c| c.ty().elem.qparams().is_some());
+        let quantized = is_quantized(g);
+        match (quantized || g.order().iter().any(on_grid)) && has_weights_alone(g) {
+            true => Given::Weights,
+            false if !quantized => Given::Nothing,
+            false if lacks_qparams(g) => Given::Some,
+            false => Given::All,
+        }
+    }
+
+    /// True where activations have scales and zero points.
+    pub fn has_activations(self) -> bool {
+        matches!(self, Given::Some | Given::All)
+    }
+}
+
+/// True where nothing puts real numbers on a grid before the graph runs, so that constants alone lie on grids and what only
+/// moves these.
+fn has_weights_alone(g: &Graph) -> bool {
+    let puts = |&n: &NodeId| match g.op(n) {
+        Op::Quantize(_) => true,
+        Op::Input(_) | Op::Custom(_) => {
+            let results = g.result_types(n);
+            g.operand_types(n).into_iter().chain(&results).any(|t| t.elem.qparams().is_some())
+        }
+        _ => false,
+    };
+    !g.order().iter().any(puts)
+}
+
+/// Makes the weights of a graph real that brings [`Given::Weights`], and the activations beside them as they are before the
+/// target quantizes them.
+pub fn restore_weights(g: &mut Graph) {
+    for n in g.order() {
+        let first = g.operands(n).first().copied();
+        match (g.op(n), first) {
+            (Op::Const(c), _) if c.value.ty().elem.qparams().is_some() => {
+                let (real, origin) = (c.value.to_real(), g.origin(n).clone());
+                let real = g.add_computed(real, origin);
+                g.redirect(n.value(0), real);
+            }
+            (Op::Dequantize(_) | Op::DynamicQuantize(_), Some(x)) => g.redirect(n.value(0), x),
+            _ => {
+                for (v, ty) in g.results(n).zip(g.result_types(n)) {
+                    g.set_type(v, ty.real());
+                }
+            }
+        }
+    }
+    g.sweep();
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::testing::numbers;
+    use qcc_ir::text::{Weights, parse};
+
+    use super::*;
+    use crate::check_meaning;
+
+    fn graph(body: &str) -> Graph {
+        parse(&format!("graph g {{ {body} output y = %y }}"), &Weights::new()).unwrap_or_else(|e| panic!("{e}: {body}"))
+    }
+
+    /// Weights of products, with a scale each column, of which some are moved or looked up in first.
+    const WEIGHTS: [&str; 3] = [
+        "%x: f32[2,3] = input %w: i8<axis 0: 0.5,0.25>[2,3] = const [1,2,3,4,5,6] \
+         %r: f32[2,3] = dequantize %w %y = matmul(transpose_b:true) %x, %r",
+        "%x: f32[2,3] = input %w: i8<axis 0: 0.5,0.25>[2,3] = const [1,2,3,4,5,6] \
+         %y: f32[2,2] = matmul(transpose_b:true) %x, %w",
+        "%x: i64[2] = input %w: i8<0.5:-3>[2,3] = const [1,2,3,4,5,6] \
+         %t: i8<0.5:-3>[3,2] = transpose(perm:[1,0]) %w %g = gather(axis:1) %t, %x %y: f32[3,2] = dequantize %g",
+    ];
+
+    #[test]
+    fn weights_alone_are_told_from_activations() {
+        for body in WEIGHTS {
+            assert_eq!(Given::by(&graph(body)), Given::Weights, "{body}");
+        }
+        let dynamic = "%x: f32[2,3] = input %d = dynamic_quantize(granularity:Groups(3)) %x \
+                       %w: i8<0.5:0>[2,3] = const [1,2,3,4,5,6] %y: f32[2,2] = matmul(transpose_b:true) %d, %w";
+        assert_eq!(Given::by(&graph(dynamic)), Given::Weights);
+        let activations = "%x: f32[2] = input %q: i8<0.5:0>[2] = quantize %x %y: f32[2] = dequantize %q";
+        assert_eq!(Given::by(&graph(activations)), Given::All);
+        let input = "%x: i8<0.5:0>[2] = input %y: f32[2] = dequantize %x";
+        assert_eq!(Given::by(&graph(input)), Given::All);
+        assert_eq!(Given::by(&graph("%x: f32[2] = input %y = unary(f:Neg) %x")), Given::Nothing);
+    }
+
+    #[test]
+    fn restored_weights_mean_the_same() {
+        for body in WEIGHTS {
+            let (before, mut after) = (graph(body), graph(body));
+            restore_weights(&mut after);
+            after.verify().unwrap();
+            assert_eq!(Given::by(&after), Given::Nothing, "{body}");
+            let input = |v: qcc_ir::ValueId| match after.ty(v).elem {
+                qcc_ir::Elem::I64 => qcc_ir::Tensor::from_vec(after.ty(v).shape.clone(), vec![1i64, 0]),
+                _ => numbers(after.ty(v).shape.clone(), 3),
+            };
+            let inputs: Vec<_> = after.inputs().map(input).collect();
+            assert!(check_meaning(&before, &after, &inputs).unwrap() < 1e-6, "{body}");
+        }
+    }
+}
