@@ -59,7 +59,7 @@ pub enum Reason {
     NoKernel,
     /// It adds a bias to products with a weight that is computed at run time.
     BiasOfComputedWeight,
-    /// Calibration saw no range of a value.
+    /// Calibration found no range for a value.
     NotCalibrated,
     /// A value is infinite or not a number.
     NotFinite,

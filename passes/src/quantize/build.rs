@@ -208,7 +208,9 @@ impl Builder<'_> {
             let message =
                 format!("{name} cannot be quantized at the interface: calibration found no finite range for it");
             let refusal = Diagnostic::error("integer-interface", message);
-            PassError::Refused(vec![refusal.with_help("omit --io, or give calibration data for which it is finite")])
+            PassError::Refused(vec![
+                refusal.with_help("leave --io out, or give calibration data for which it is finite"),
+            ])
         })?;
         Ok(qparams_of(range, storage, false))
     }
