@@ -37,8 +37,8 @@ pub struct Quantized {
     /// The largest sum of two adjacent products, where kernels for some processors add them in saturating 16-bit
     /// integers.
     pub pair_limit: Option<i32>,
-    /// Upper bound (exclusive) of the rescaling factor: `operand scale / result scale`, for contractions
-    /// `input scale * weight scale / result scale`. Kernels refuse larger factors.
+    /// Limit of the rescaling factor: `operand scale / result scale`, for contractions
+    /// `input scale * weight scale / result scale`. Kernels refuse this factor and larger ones.
     pub rescale_limit: Option<f32>,
     /// The fixed scale and zero point of results, if the kernel ignores those in the artefact.
     pub result: Option<(f32, i32)>,
