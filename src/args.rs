@@ -135,7 +135,7 @@ pub(crate) struct Compile {
     /// Weights in half precision
     #[arg(long, alias = "half", group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) fp16: bool,
-    /// Weights and activations in 8 bits; needs --data
+    /// Weights and activations in 8 bits; --data tells the ranges of activations, synthetic pictures where there are none
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) int8: bool,
     /// Weights in 8 bits, activations in floating point (dynamic range)
@@ -215,7 +215,7 @@ pub(crate) struct Compile {
     /// Make no more than so many simplifying rewrites of a graph, to find the one that changes something
     #[arg(long, value_name = "N", help_heading = "Control")]
     pub(crate) stop_after: Option<usize>,
-    /// Say nothing but errors
+    /// Say nothing but errors, and where ranges come from synthetic pictures
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
     /// Say more: notes, all nodes in floating point, each stage
@@ -226,7 +226,8 @@ pub(crate) struct Compile {
 /// What models are fed with.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataArgs {
-    /// Dataset .yaml, folder of pictures, .txt list, .npy, .npz (an array for each input), or `random`
+    /// Dataset .yaml, folder of pictures, .txt list, .npy, .npz (an array for each input), `random`, or `synthetic` (pictures
+    /// that qcc makes itself)
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
     /// Samples at most, spread evenly over the data

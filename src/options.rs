@@ -24,6 +24,8 @@ pub enum Data {
     Path(PathBuf),
     /// Random numbers.
     Random,
+    /// Pictures that qcc makes itself: [`Dataset::synthetic`].
+    Synthetic,
     /// Samples of the caller's own.
     Samples(Arc<dyn SampleSource>),
 }
@@ -47,6 +49,7 @@ impl Data {
         match self {
             Data::Path(path) => Dataset::open(path),
             Data::Random => Ok(Dataset::random(0)),
+            Data::Synthetic => Ok(Dataset::synthetic()),
             Data::Samples(source) => Ok(Dataset::samples(Arc::clone(source))),
         }
     }
@@ -91,8 +94,9 @@ pub struct Options {
     pub block: usize,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
-    /// The data that ranges are found on; [`Precision::Int8`] needs them. Where there are 8 samples or more, a quarter is
-    /// kept out, and the result is compared with the float model on these, unless there is [`Options::validation`].
+    /// The data that ranges are found on; [`Precision::Int8`] needs them, and takes [`Data::Synthetic`] for models of images
+    /// where there are none. Where there are 8 samples or more, a quarter is kept out, and the result is compared with the
+    /// float model on these, unless there is [`Options::validation`].
     pub calibration: Option<Calibration>,
     /// The data that the result is compared with the float model on, all of them.
     pub validation: Option<Data>,
@@ -195,11 +199,8 @@ impl Options {
                 "leave --data out, or ask for --int8",
             );
         }
-        if self.preparation != Preparation::default() && !has_data {
-            return usage(
-                "nothing is read that could be prepared",
-                "add --data, or leave --preprocess and the like out",
-            );
+        if self.precision != Precision::Int8 {
+            self.check_preparation(has_data)?;
         }
         if let Some(odd) =
             self.targets.iter().find(|b| self.precision == Precision::W4A32 && !b.target().takes_blocks())
@@ -237,10 +238,25 @@ impl Options {
         }
     }
 
-    /// Fails where ranges of values are wanted that nothing tells, or others than those `given` by a quantized model.
+    fn check_preparation(&self, has_data: bool) -> Result<(), Failure> {
+        if self.preparation != Preparation::default() && !has_data {
+            return usage(
+                "nothing is read that could be prepared",
+                "add --data, or leave --preprocess and the like out",
+            );
+        }
+        Ok(())
+    }
+
+    /// True where ranges of values are wanted that no data tell.
+    pub(crate) fn lacks_data(&self, given: bool) -> bool {
+        !given && self.precision == Precision::Int8 && self.calibration.is_none()
+    }
+
+    /// Fails where other ranges of values are wanted than those `given` by a quantized model.
     pub(crate) fn check_ranges(&self, given: bool) -> Result<(), Failure> {
-        if !given && self.precision == Precision::Int8 && self.calibration.is_none() {
-            return usage("int8 needs data to find the ranges of values on", DATA_HELP);
+        if given {
+            self.check_preparation(self.calibration.is_some() || self.validation.is_some())?;
         }
         if given && !matches!(self.precision, Precision::Float32 | Precision::Int8) {
             let help = "leave the precision out, or give the float model that it was made from";
@@ -263,6 +279,9 @@ const DEFAULT_BLOCK: usize = 32;
 /// How data are given, for whoever forgot.
 pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
 .npy or a .npz file with one array for each input; --data random tries out a model without data";
+
+/// That there are no data of the model's own kind.
+pub(crate) const NO_DATA: &str = "int8 needs data to find the ranges of values on";
 
 #[cfg(test)]
 mod tests {
@@ -297,7 +316,12 @@ mod tests {
         assert!(matches!(two.check_output(&output), Err(Failure::Usage(_))));
         assert!(float.check_output(&output).is_ok());
         let int8 = Options { precision: Precision::Int8, ..Options::default() };
-        assert!(matches!(int8.check_ranges(false), Err(Failure::Usage(_))));
+        assert!(int8.lacks_data(false) && !int8.lacks_data(true) && !float.lacks_data(false));
+        let prepared = Preparation { scale: Some(1.0), ..Preparation::default() };
+        let prepared = Options { preparation: prepared, ..int8.clone() };
+        assert!(prepared.check().is_ok() && prepared.check_ranges(false).is_ok());
+        assert!(matches!(prepared.check_ranges(true), Err(Failure::Usage(_))));
+        assert!(matches!(Options { precision: Precision::W8A32, ..prepared }.check(), Err(Failure::Usage(_))));
         assert!(int8.check_ranges(true).is_ok());
     }
 }

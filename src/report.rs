@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
+use qcc::data::SYNTHETIC_DATA;
 use qcc::ir::Graph;
 use qcc::ir::diagnostic::{Diagnostic, printable};
 use qcc::passes::PassId;
@@ -47,7 +48,9 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
             ExitCode::from(REFUSED)
         }
         Failure::Gate { report, unmet } => {
-            if !quiet {
+            if quiet {
+                show(&report.diagnostics.iter().filter(|d| always(d)).cloned().collect::<Vec<_>>(), model);
+            } else {
                 show(&report.diagnostics, model);
                 say(&summary(report, false));
             }
@@ -58,6 +61,11 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
             ExitCode::from(REFUSED)
         }
     }
+}
+
+/// True for what is told even where nothing but errors is asked for.
+pub(crate) fn always(d: &Diagnostic) -> bool {
+    d.code == SYNTHETIC_DATA
 }
 
 /// A gate is not met.

@@ -195,7 +195,7 @@ impl Backend for Writer {
                 let name = files.main().to_owned();
                 tflite::write(graph, attachments, files.create(&name).map_err(unwritten)?)?
             }
-            Format::Onnx => onnx::write(graph, self.form, files)?,
+            Format::Onnx => onnx::write(graph, self.form, attachments, files)?,
             Format::Openvino => openvino::write(graph, attachments, files)?,
         };
         for (name, bytes) in &attachments.files {

@@ -26,7 +26,10 @@ const PERCENTILE: f64 = 1e-4;
 pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
     match try_compile(args, data) {
         Ok(done) => {
-            let wanted = |d: &&Diagnostic| !args.quiet && (args.verbose || d.severity != Severity::Note);
+            let wanted = |d: &&Diagnostic| match args.quiet {
+                true => report::always(d),
+                false => args.verbose || d.severity != Severity::Note,
+            };
             report::show(&done.diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
             explain(args, &done);
             if !args.quiet {
@@ -181,9 +184,13 @@ fn calibration(args: &Compile, given: &DataArgs, path: &Path) -> Calibration {
     calibration
 }
 
-/// Data by their name: `random` is no path.
+/// Data by their name: `random` and `synthetic` are no paths.
 pub(super) fn data(path: &Path) -> Data {
-    if path == Path::new("random") { Data::Random } else { Data::Path(path.into()) }
+    match path.to_str() {
+        Some("random") => Data::Random,
+        Some("synthetic") => Data::Synthetic,
+        _ => Data::Path(path.into()),
+    }
 }
 
 /// What is said about how pictures become inputs.

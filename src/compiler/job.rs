@@ -16,10 +16,10 @@ use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage}
 use super::narrow::{Narrowing, calibrates};
 use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
-use crate::data::{Dataset, Samples};
+use crate::data::{DataError, Dataset, Samples};
 use crate::explain;
 use crate::observer::{Clock, Observer, flow};
-use crate::options::Options;
+use crate::options::{DATA_HELP, NO_DATA, Options};
 use crate::outcome::{Artefact, Failure, Output, Report};
 use crate::port::Port;
 use crate::precision::Precision;
@@ -76,7 +76,7 @@ impl<'a> Job<'a> {
         self.facts.half_weights = has_halves(&self.source);
         let given = self.facts.given != Given::Nothing;
         self.options().check_ranges(given)?;
-        let evidence = self.evidence(datasets)?;
+        let evidence = self.evidence(datasets, given)?;
         let mut lowered = self.lower()?;
         if !self.open.is_empty() {
             self.clock.stage("open batch", self.observer);
@@ -101,6 +101,7 @@ impl<'a> Job<'a> {
             lowered,
             report: Report { diagnostics, ..report },
             clock: std::mem::take(&mut self.clock),
+            facts: facts(&evidence),
             open: Vec::new(),
         })
     }
@@ -187,13 +188,18 @@ impl<'a> Job<'a> {
     }
 
     /// The samples of the data for the inputs of the model.
-    fn evidence(&self, datasets: Datasets) -> Result<Evidence, Failure> {
-        let bind = |dataset: Dataset| -> Result<Samples, Failure> {
+    fn evidence(&self, datasets: Datasets, given: bool) -> Result<Evidence, Failure> {
+        let bind = |dataset: Dataset| {
             let preprocess = self.options().preparation.resolve(vendor::preprocess(&self.source.metadata));
-            Ok(dataset.bind(&self.source, preprocess).map_err(|e| Diagnostic::from(&e))?)
+            dataset.bind(&self.source, preprocess)
         };
+        let bound = |dataset| -> Result<Samples, Failure> { Ok(bind(dataset).map_err(|e| Diagnostic::from(&e))?) };
         let [data, validation] = datasets;
-        let (data, validation) = (data.map(bind).transpose()?, validation.map(bind).transpose()?);
+        let mut data = data.map(bound).transpose()?;
+        if self.options().lacks_data(given) {
+            data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e))?);
+        }
+        let validation = validation.map(bound).transpose()?;
         self.options().preparation.check(&[&data, &validation])?;
         let calibrates = calibrates(self.options().precision, self.facts.given);
         Ok(Evidence::new(data, validation, calibrates, affordable(&self.source)))
@@ -292,6 +298,28 @@ impl<'a> Job<'a> {
             Some((rule, origin)) => note.with_note(format!("the last is by rule {rule}")).at(origin),
             None => note,
         });
+    }
+}
+
+/// What artefacts say of how they were made: where that is not as their users expect.
+fn facts(evidence: &Evidence) -> Vec<(String, String)> {
+    let calibration = evidence.calibration.as_ref().filter(|_| evidence.seen.is_some());
+    let fact = |n: usize| ("calibration".to_owned(), format!("{n} synthetic pictures, no real data"));
+    calibration.and_then(Samples::synthetic).map(fact).into_iter().collect()
+}
+
+/// Why a model cannot do without data.
+fn without_data(e: &DataError) -> Failure {
+    match e {
+        DataError::NoPreprocess => {
+            let note =
+                "there is no --data: ranges would be found on synthetic pictures, which must become inputs as well";
+            Diagnostic::from(e).with_note(note).into()
+        }
+        _ => {
+            let note = format!("only models of one image input can do with synthetic pictures: {e}");
+            Failure::usage(Diagnostic::error("usage", NO_DATA).with_note(note).with_help(DATA_HELP))
+        }
     }
 }
 

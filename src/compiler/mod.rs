@@ -224,6 +224,8 @@ pub struct Compiled {
     lowered: Vec<Lowered>,
     report: Report,
     clock: Clock,
+    /// What artefacts say of how they were made.
+    facts: Vec<(String, String)>,
     /// Targets whose open extents are open in what was written.
     open: Vec<&'static str>,
 }
@@ -247,7 +249,8 @@ impl Compiled {
         let (l, artefact) = (&self.lowered[target], &mut self.report.artefacts[target]);
         let mut graph = &l.graph;
         let mut is_closed = l.closed.is_none();
-        let (target, attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
+        let (target, mut attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
+        attachments.facts.clone_from(&self.facts);
         let write = |graph, files: &mut dyn Files| {
             Checked::new(graph, target).and_then(|checked| l.backend.write(checked, &attachments, files))
         };

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::pipeline::Variant;
 use super::{Compiler, Lowered};
-use crate::data::{DataError, Samples};
+use crate::data::{DataError, SYNTHETIC_DATA, Samples};
 use crate::memory;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
@@ -138,7 +138,8 @@ impl<'a> Narrowing<'a> {
         }
         hand_over(narrowed, lowered, diagnostics, observer);
         let data = samples.to_string();
-        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen }))
+        let synthetic = samples.synthetic().is_some();
+        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen, synthetic }))
     }
 
     /// What targets make of a model that comes quantized is known without samples.
@@ -192,9 +193,10 @@ impl<'a> Narrowing<'a> {
             let d = Diagnostic::warning("random-data", "ranges are found on random numbers: they fit no real input");
             diagnostics.push(d.with_help("give real inputs: --data"));
         }
+        diagnostics.extend(samples.synthetic().map(synthetic_data));
         let reader = Reader::new(samples);
-        let method = match (&self.options.calibration, self.options.precision) {
-            (Some(calibration), Precision::Int8) => calibration.method.unwrap_or(Method::Mse),
+        let method = match self.options.precision {
+            Precision::Int8 => self.options.calibration.as_ref().and_then(|c| c.method).unwrap_or(Method::Mse),
             // No grid asks for a range.
             _ => Method::MinMax,
         };
@@ -328,7 +330,8 @@ impl<'a> Narrowing<'a> {
         let found = self.compare(&all, &Reader::new(samples))?.into_iter().zip(&narrowed);
         let qualities = found.map(|(f, n)| Quality::of(f, &n.quantized.graph));
         let tried: Vec<(Trial, Quality)> = trials.into_iter().zip(qualities).collect();
-        Ok(advice(self.targets[place].name, precision, quality, &tried))
+        let data = if samples.synthetic().is_some() { "synthetic pictures" } else { "the data" };
+        Ok(advice(self.targets[place].name, data, precision, quality, &tried))
     }
 }
 
@@ -356,6 +359,18 @@ fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Failure> {
     let one = Peak { bytes: peak.bytes.saturating_add(peak.bytes / 4 + outputs).saturating_add(remembered), ..peak };
     joint.at_once = memory::evaluations(graph, one, remembered)?.min(rayon::current_num_threads());
     Ok(())
+}
+
+/// What pictures of nothing are worth. It is told in any case ([`SYNTHETIC_DATA`]).
+fn synthetic_data(pictures: usize) -> Diagnostic {
+    let message =
+        format!("ranges are found on {pictures} synthetic pictures, since there are no data of the model's own kind");
+    let warning = Diagnostic::warning(SYNTHETIC_DATA, message);
+    let warning = warning.with_note(
+        "what real inputs reach beyond these ranges is cut off: models of one kind of picture (faces, text, X-rays) may lose \
+         much, and figures on synthetic pictures do not show it",
+    );
+    warning.with_help("give some dozens of typical inputs: --data PATH")
 }
 
 /// True where ranges of values are asked for: by models that do not bring all of them.

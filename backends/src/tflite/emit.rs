@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
-    Activation, Buffer, BuiltinOperator, Model, Operator, OperatorCode, Options, Quantization, SignatureDef, SubGraph,
-    Tensor, TensorMap, TensorType as Stored,
+    Activation, Buffer, BuiltinOperator, Metadata, Model, Operator, OperatorCode, Options, Quantization, SignatureDef,
+    SubGraph, Tensor, TensorMap, TensorType as Stored,
 };
 use qcc_ir::ops::{Op, Types};
 use qcc_ir::{Affine, Dim, Elem, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
+use crate::Attachments;
 pub(super) use crate::Unsupported;
 use crate::names::Names;
 
@@ -260,6 +261,14 @@ impl<'g> Emitter<'g> {
             metadata: Vec::new(),
             signature_defs: vec![signature],
         }
+    }
+}
+
+/// Adds metadata: each is a buffer with a name.
+pub(super) fn attach(model: &mut Model, attachments: &Attachments) {
+    for (key, value) in attachments.named_facts() {
+        model.metadata.push(Metadata { name: key, buffer: model.buffers.len() as u32 });
+        model.buffers.push(Buffer { data: value.into_bytes().into() });
     }
 }
 

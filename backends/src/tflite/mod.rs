@@ -42,14 +42,16 @@ pub(crate) fn write(
     attachments: &Attachments,
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let model = model(graph)?;
+    let mut model = model(graph)?;
+    let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
+    emit::attach(&mut model, attachments);
     let end = model.write(out).map_err(unwritten)?;
     let archive = archive::archive(&attachments.archive, end).map_err(unwritten)?;
     out.write_all(&archive).map_err(unwritten)?;
     Ok(Summary {
         bytes: end + archive.len() as u64,
         operators: model.subgraphs.iter().map(|s| s.operators.len()).sum(),
-        constants: model.buffers.iter().filter(|b| !b.data.is_empty()).count(),
+        constants,
     })
 }
 
