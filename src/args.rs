@@ -202,9 +202,10 @@ pub(crate) struct Compile {
     /// ONNX: weights in a file of their own; without it from the size on that one file cannot hold
     #[arg(long, help_heading = "Output")]
     pub(crate) external_data: bool,
-    /// Also write the report, as JSON
+    /// Also write a report: `x.html` to read, `x.json` with all numbers (docs/report.md), `x.overlay.json` for Model
+    /// Explorer; several times for several of them
     #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(crate) report: Option<PathBuf>,
+    pub(crate) report: Vec<PathBuf>,
     /// Show what each node computes with (integer, dynamic, weights only or float) and why; of the nodes that match a
     /// pattern, where one is given: `*` stands for any characters
     #[arg(long, value_name = "PATTERN", num_args = 0..=1, default_missing_value = "*", help_heading = "Output")]

@@ -15,6 +15,7 @@ use crate::data::{DataError, Dataset, Preparation, SampleSource};
 use crate::outcome::{Failure, Output};
 use crate::precision::Precision;
 use crate::quality::Gate;
+use crate::reports;
 
 /// Where calibration data come from.
 #[derive(Clone, Debug)]
@@ -111,9 +112,12 @@ pub struct Options {
     pub only_static: bool,
     /// Nodes that stay in floating point, by name; `*` stands for any characters.
     pub exclude: Vec<String>,
-    /// Where the [`Report`](crate::Report) is written, as JSON; together with the artefacts, or alone where their quality
-    /// does not pass [`Options::gate`].
-    pub report: Option<PathBuf>,
+    /// Where the [`Report`](crate::Report) is written: as a page to read (`.html`), as node data for Model Explorer
+    /// (`.overlay.json`), or as JSON. Together with the artefacts, or alone where their quality does not pass
+    /// [`Options::gate`].
+    pub reports: Vec<PathBuf>,
+    /// The command that asks for all this, for the report.
+    pub command: Option<String>,
     /// What every output must reach beside those of the float model.
     pub gate: Gate,
     /// Simplifying rewrites of a graph, at most: to find the one that changes something.
@@ -138,7 +142,8 @@ impl Default for Options {
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             only_static: false,
             exclude: Vec::new(),
-            report: None,
+            reports: Vec::new(),
+            command: None,
             gate: Gate::default(),
             stop_after: None,
             verify: false,
@@ -174,6 +179,13 @@ impl Options {
             return usage(
                 "--static keeps the products of an int8 model from quantizing activations when the model runs",
                 "add --int8, or leave --static out",
+            );
+        }
+        let names = self.targets.iter().any(|b| reports::has_names(b.target().name));
+        if !names && self.reports.iter().any(|path| reports::Kind::of(path) == reports::Kind::Overlay) {
+            return usage(
+                "Model Explorer's node data name tensors, which of all formats TFLite alone has",
+                "add --to tflite, or give a .html or .json file",
             );
         }
         let has_data = self.calibration.is_some() || self.validation.is_some();

@@ -106,6 +106,8 @@ pub struct Summary {
     pub operators: usize,
     /// Number of distinct constants.
     pub constants: usize,
+    /// Names that values of the graph have in the file, where the format names values alone and each once.
+    pub names: Vec<(qcc_ir::ValueId, String)>,
 }
 
 impl Format {

@@ -72,7 +72,7 @@ impl Publication {
         Ok(())
     }
 
-    /// Begins the report.
+    /// Begins a report.
     ///
     /// # Errors
     /// Where it cannot be written or would replace what must stay.
@@ -125,21 +125,21 @@ impl Publication {
         Staged { main: main.to_string_lossy().into_owned(), publication: self, artefact }
     }
 
-    /// Writes the report, where one was begun.
-    pub(crate) fn write_report(&mut self, text: &[u8]) -> Result<(), Failure> {
-        match self.files.iter_mut().find(|f| f.part == Part::Report) {
+    /// Writes a report that was begun.
+    pub(crate) fn write_report(&mut self, path: &Path, text: &[u8]) -> Result<(), Failure> {
+        match self.files.iter_mut().find(|f| f.part == Part::Report && f.path == path) {
             Some(report) => Ok(report.write_all(text).map_err(|e| unwritable(&report.path.display(), &e.kind()))?),
             None => Ok(()),
         }
     }
 
-    /// Gives the report alone its name.
-    pub(crate) fn publish_report(mut self) -> Result<(), Failure> {
+    /// Gives the reports alone their names.
+    pub(crate) fn publish_reports(mut self) -> Result<(), Failure> {
         self.files.retain(|f| f.part == Part::Report);
         self.publish()
     }
 
-    /// Gives all files their names: the main ones behind those that go with them, the report last.
+    /// Gives all files their names: the main ones behind those that go with them, reports last.
     pub(crate) fn publish(mut self) -> Result<(), Failure> {
         let mains = std::mem::take(&mut self.artefacts);
         let last = |f: &Pending| (f.part == Part::Report, mains.contains(&f.path));

@@ -142,7 +142,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     };
     options.only_static = args.only_static;
     options.exclude = args.exclude.clone();
-    options.report = args.report.clone();
+    options.reports.clone_from(&args.report);
+    options.command = (!args.report.is_empty()).then(command);
     options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
     options.stop_after = args.stop_after;
     options.verify = args.verify;
@@ -214,6 +215,17 @@ pub(super) fn preparation(args: &DataArgs) -> Preparation {
         mean: args.mean.map(|c| c.0),
         std: args.std.map(|c| c.0),
     }
+}
+
+/// The command that was given, as a shell takes it.
+fn command() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let word = |arg: std::ffi::OsString| match arg.to_string_lossy() {
+        arg if !arg.is_empty() && arg.chars().all(plain) => arg.into_owned(),
+        arg => format!("'{}'", arg.replace('\'', "'\\''")),
+    };
+    let arguments = std::env::args_os().skip(1).map(word);
+    std::iter::once("qcc".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 /// The file asked for, or the folder for files named after the model.

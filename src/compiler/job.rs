@@ -16,11 +16,12 @@ use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage}
 use super::narrow::{Narrowing, calibrates};
 use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
+use crate::cost::{Cost, Costs};
 use crate::data::{DataError, Dataset, Samples};
 use crate::explain;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::{DATA_HELP, NO_DATA, Options};
-use crate::outcome::{Artefact, Failure, Output, Report};
+use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
 use crate::port::Port;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, verify};
@@ -152,6 +153,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
             lowered.push(Lowered {
                 backend: Arc::clone(backend),
+                before: Cost::of(&graph, backend.target().name),
                 graph,
                 quality: None,
                 decisions: Vec::new(),
@@ -227,10 +229,16 @@ impl<'a> Job<'a> {
             inputs: Port::inputs(&l.graph),
             outputs: Port::outputs(&l.graph),
             operators: 0,
+            nodes: Vec::new(),
+            costs: Costs { before: l.before.clone(), after: Cost::of(&l.graph, l.backend.target().name) },
             quality: l.quality.clone(),
             decisions: explain::by_node(&self.reference, &l.decisions),
         };
         Report {
+            schema: REPORT_SCHEMA,
+            qcc: env!("CARGO_PKG_VERSION"),
+            command: self.options().command.clone(),
+            model_digest: None,
             model: "".into(),
             model_bytes: 0,
             precision: match self.facts.given {

@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use super::pipeline::Variant;
 use super::{Compiler, Lowered};
 use crate::data::{DataError, SYNTHETIC_DATA, Samples};
+use crate::details;
 use crate::memory;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
@@ -134,6 +135,8 @@ impl<'a> Narrowing<'a> {
             if its_quality.outputs.iter().any(|o| o.is_poor()) {
                 diagnostics.push(self.advice(n, &own, &its_quality, samples).map_err(failed)?);
             }
+            let (float, narrow) = (&self.floats[n.place], &n.quantized);
+            its_quality.values = details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values);
             l.quality = Some(its_quality);
         }
         hand_over(narrowed, lowered, diagnostics, observer);

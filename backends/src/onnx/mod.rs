@@ -59,7 +59,7 @@ pub(crate) fn write(
 
 fn put(mut model: ModelProto, form: WriteOptions, files: &mut dyn Files) -> io::Result<Summary> {
     let main = model.graph.get_or_insert_default();
-    let mut summary = Summary { bytes: 0, operators: main.node.len(), constants: main.initializer.len() };
+    let mut summary = Summary { operators: main.node.len(), constants: main.initializer.len(), ..Summary::default() };
     let inside: u64 = main.initializer.iter().map(|t| t.raw_data().len() as u64).sum();
     if form.external_data || inside > MOST_INSIDE {
         summary.bytes += write_outside(&mut main.initializer, files)?;

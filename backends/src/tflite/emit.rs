@@ -232,6 +232,13 @@ impl<'g> Emitter<'g> {
         Ok(())
     }
 
+    /// The names of the tensors of values, in the order of the file.
+    pub(super) fn tensor_names(&self) -> Vec<(ValueId, String)> {
+        let mut tensors: Vec<(i32, ValueId)> = self.tensor_of.iter().map(|(&v, &tensor)| (tensor, v)).collect();
+        tensors.sort_unstable();
+        tensors.into_iter().map(|(tensor, v)| (v, self.tensors[tensor as usize].name.clone())).collect()
+    }
+
     pub(super) fn finish(self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
         let maps = |names: Vec<String>, tensors: &[i32]| {
             let map = |(name, &tensor): (String, &i32)| TensorMap { name, tensor_index: tensor as u32 };

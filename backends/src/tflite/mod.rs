@@ -19,8 +19,8 @@
 use std::io::Write;
 
 use qcc_formats::tflite::Model;
-use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Checked, ValueId};
 
 use crate::{Attachments, Summary, unwritten};
 
@@ -42,7 +42,7 @@ pub(crate) fn write(
     attachments: &Attachments,
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let mut model = model(graph)?;
+    let (mut model, names) = model(graph)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
     emit::attach(&mut model, attachments);
     let end = model.write(out).map_err(unwritten)?;
@@ -52,14 +52,15 @@ pub(crate) fn write(
         bytes: end + archive.len() as u64,
         operators: model.subgraphs.iter().map(|s| s.operators.len()).sum(),
         constants,
+        names,
     })
 }
 
-/// The tables of the file, checked.
-fn model(graph: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
-    let model = nodes::emit(graph)?;
+/// The tables of the file, checked, and the tensors of values by name.
+fn model(graph: Checked<'_>) -> Result<(Model, Vec<(ValueId, String)>), Vec<Diagnostic>> {
+    let (model, names) = nodes::emit(graph)?;
     let wrong = check::check(&model);
-    if wrong.is_empty() { Ok(model) } else { Err(wrong) }
+    if wrong.is_empty() { Ok((model, names)) } else { Err(wrong) }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ mod work;
 pub use boxes::Boxes;
 pub use distance::Distance;
 pub use output::{Agreement, BOXES_MEASURE, Hints, OutputKind, OutputQuality, Part};
-pub use work::{Work, dynamic, float_islands, products, work};
+pub use work::{Work, dynamic, float_islands, products, work, work_of};
 
 /// Numbers of one layer and sample that a comparison looks at, at most; outputs are compared whole.
 const LAYER_NUMBERS: usize = 1 << 14;
