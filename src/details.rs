@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use qcc_ir::ops::Op;
-use qcc_ir::{Graph, Grid, NodeId, ValueId};
-use qcc_passes::calibrate::{Ranges, Stats};
+use qcc_ir::{Graph, NodeId, QuantParams, ValueId};
+use qcc_passes::calibrate::{CalibrationTable, Stats};
 use qcc_passes::decisions::Decision;
 use serde::Serialize;
 
 use crate::cost::{Step, steps};
-use crate::quality::Deviation;
 
 /// Bars of a histogram.
 const BARS: usize = 48;
@@ -54,7 +53,8 @@ pub struct NodeReport {
     pub name: String,
     /// The operator, as the text form of graphs spells it.
     pub operator: &'static str,
-    /// What it computes with.
+    /// What it computes with: `integer`, `dynamic`, `weights only`, `float`, `unchanged`, or `conversion` between integers and
+    /// real numbers.
     pub form: String,
     /// Why, where that was decided.
     pub reason: Option<String>,
@@ -71,7 +71,7 @@ pub struct NodeReport {
 /// What was seen of the values of a float graph, and on which grids those lie that took their places.
 pub(crate) fn values(
     float: &Graph,
-    ranges: &Ranges,
+    ranges: &CalibrationTable,
     quantized: &Graph,
     pairs: &[(ValueId, ValueId)],
 ) -> Vec<ValueReport> {
@@ -88,12 +88,12 @@ pub(crate) fn values(
 }
 
 /// The grid of a value, or the one that it is put on behind.
-fn grid_of(g: &Graph, v: ValueId) -> Option<&Grid> {
+fn grid_of(g: &Graph, v: ValueId) -> Option<&QuantParams> {
     let behind = || g.readers(v).find(|(n, _)| matches!(g.op(*n), Op::Quantize(_)));
-    g.ty(v).elem.grid().or_else(|| g.ty(behind()?.0.value(0)).elem.grid())
+    g.ty(v).elem.qparams().or_else(|| g.ty(behind()?.0.value(0)).elem.qparams())
 }
 
-fn value(name: String, seen: &Stats, grid: Option<&Grid>) -> ValueReport {
+fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport {
     let mean = |sum: f64| sum / seen.samples.max(1) as f64;
     let grid = grid.and_then(|grid| {
         let ((scale, zero_point), (low, high)) = (grid.tensor_map()?, grid.limits()?);
@@ -120,21 +120,24 @@ fn value(name: String, seen: &Stats, grid: Option<&Grid>) -> ValueReport {
     }
 }
 
-/// The operators of a graph that is written, in its order. `names` are those of values in the file.
+/// The operators of a graph that is written, in its order. `layers` has the SQNR of layers by name, `names` those of values in the file.
 pub(crate) fn nodes(
     g: &Graph,
     decisions: &[Decision],
-    layers: &[Deviation],
+    layers: &HashMap<&str, Option<f64>>,
     names: &[(ValueId, String)],
 ) -> Vec<NodeReport> {
     let decided: HashMap<(&str, &str), &Decision> =
         decisions.iter().map(|d| ((d.origin.path(), d.operator), d)).collect();
-    let layers: HashMap<&str, Option<f64>> = layers.iter().map(|l| (l.name.as_str(), l.sqnr)).collect();
     let names: HashMap<ValueId, &str> = names.iter().map(|(v, name)| (*v, name.as_str())).collect();
     let node = |step: Step| {
         let (path, operator) = (g.origin(step.node).path(), g.op(step.node).kind().name());
         let decision = decided.get(&(path, operator));
-        let own = || if on_integers(g, step.node) { "integer" } else { "float" }.to_owned();
+        let own = || match g.op(step.node) {
+            Op::Quantize(_) | Op::Dequantize(_) => "conversion".to_owned(),
+            _ if on_integers(g, step.node) => "integer".to_owned(),
+            _ => "float".to_owned(),
+        };
         NodeReport {
             name: path.to_owned(),
             operator,
@@ -158,14 +161,14 @@ fn on_integers(g: &Graph, n: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use qcc_ir::Store;
+    use qcc_ir::StorageType;
 
     use super::*;
 
     #[test]
     fn what_lies_beyond_the_grid_is_counted() {
         let numbers: Vec<f32> = (0..1000).map(|i| i as f32 * 0.01).collect();
-        let grid = Grid::per_tensor(Store::I8, 8.0 / 255.0, -128);
+        let grid = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
         let seen = value("v".into(), &Stats::of(&numbers), Some(&grid));
         assert_eq!((seen.min, seen.max, seen.typical), (0.0, 9.99, [0.0, f64::from(9.99_f32)]));
         assert_eq!((seen.counts.len(), seen.counts.iter().sum::<u64>()), (BARS, 1000));

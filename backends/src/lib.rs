@@ -97,6 +97,9 @@ impl WriteOptions {
     pub const PLAIN: WriteOptions = WriteOptions { qoperator: false, external_data: false, dynamic: false };
 }
 
+/// Values of a graph and their names in a file.
+pub type ValueNames = Vec<(qcc_ir::ValueId, String)>;
+
 /// What was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -107,7 +110,7 @@ pub struct Summary {
     /// Number of distinct constants.
     pub constants: usize,
     /// Names that values of the graph have in the file, where the format names values alone and each once.
-    pub names: Vec<(qcc_ir::ValueId, String)>,
+    pub names: ValueNames,
 }
 
 impl Format {

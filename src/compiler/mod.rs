@@ -286,8 +286,8 @@ impl Compiled {
         let summary = written?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
-        let layers = artefact.quality.as_ref().map_or(&[][..], |q| &q.layers);
-        artefact.nodes = details::nodes(graph, &l.decisions, layers, &summary.names);
+        let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
+        artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
         artefact.costs.after = Cost::of(l.closed.as_ref().unwrap_or(graph), artefact.target);
         self.open.extend((!is_closed).then_some(artefact.target));
         Ok(summary)

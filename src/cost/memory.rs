@@ -36,7 +36,7 @@ pub(super) fn shared(g: &Graph, n: NodeId) -> Option<ValueId> {
         Op::DynamicQuantize(_) => Some(operand),
         Op::Clamp(clamp) => {
             let by_kernel = [(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0)].contains(&(clamp.lo, clamp.hi));
-            let by_grid = g.ty(operand).elem.grid().is_some_and(|grid| grid.keeps_within(clamp.lo, clamp.hi));
+            let by_grid = g.ty(operand).elem.qparams().is_some_and(|grid| grid.keeps_within(clamp.lo, clamp.hi));
             let fuses = match g.producer(operand) {
                 Op::Conv(_) | Op::MatMul(_) | Op::Pool(_) => true,
                 Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div),
@@ -52,7 +52,7 @@ pub(super) fn shared(g: &Graph, n: NodeId) -> Option<ValueId> {
 /// Bytes of the sums that a kernel keeps beside its result: transposed convolutions on integers add to all of them, 32 bits
 /// each, until the last product.
 fn scratch(g: &Graph, n: NodeId) -> Option<u64> {
-    let sums = matches!(g.op(n), Op::ConvTranspose(_)) && g.operand_types(n)[0].elem.grid().is_some();
+    let sums = matches!(g.op(n), Op::ConvTranspose(_)) && g.operand_types(n)[0].elem.qparams().is_some();
     let elements = g.ty(n.value(0)).shape.elements()?;
     sums.then_some(elements as u64 * 4)
 }

@@ -282,9 +282,9 @@ fn values(out: &mut String, quality: &Quality) {
             }
             None => out.push_str("; stays real"),
         }
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "; a sample {:.3} to {:.3}</figcaption>{}</figure>\n",
+            "; a sample {:.3} to {:.3}</figcaption>{}</figure>",
             v.typical[0],
             v.typical[1],
             chart::histogram(v)

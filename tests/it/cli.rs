@@ -93,7 +93,7 @@ pub(crate) fn of(node: Vec<NodeProto>, constants: Vec<TensorProto>) -> ModelProt
     model(graph)
 }
 
-fn model(graph: GraphProto) -> ModelProto {
+pub(crate) fn model(graph: GraphProto) -> ModelProto {
     ModelProto {
         ir_version: Some(8),
         opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],

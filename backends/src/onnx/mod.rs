@@ -16,7 +16,7 @@ use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto, Tensor
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Attachments, Files, WriteOptions, Summary, unwritten};
+use crate::{Attachments, Files, Summary, WriteOptions, unwritten};
 
 mod annotate;
 mod call;

@@ -6,7 +6,7 @@ use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
 use super::{TARGET, disassemble};
-use crate::{Attachments, WriteOptions, Memory, Summary};
+use crate::{Attachments, Memory, Summary, WriteOptions};
 
 fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()

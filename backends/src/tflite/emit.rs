@@ -10,9 +10,9 @@ use qcc_ir::{Affine, Dim, Elem, Graph, Layout, NodeId, QuantParams, Scalar, Shap
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use crate::Attachments;
 pub(super) use crate::Unsupported;
 use crate::names::Names;
+use crate::{Attachments, ValueNames};
 
 /// A node as its family writes it: tensors for its operands and results, and their types.
 pub(super) struct NodeContext<'g> {
@@ -233,7 +233,7 @@ impl<'g> Emitter<'g> {
     }
 
     /// The names of the tensors of values, in the order of the file.
-    pub(super) fn tensor_names(&self) -> Vec<(ValueId, String)> {
+    pub(super) fn tensor_names(&self) -> ValueNames {
         let mut tensors: Vec<(i32, ValueId)> = self.tensor_of.iter().map(|(&v, &tensor)| (tensor, v)).collect();
         tensors.sort_unstable();
         tensors.into_iter().map(|(tensor, v)| (v, self.tensors[tensor as usize].name.clone())).collect()

@@ -19,10 +19,10 @@
 use std::io::Write;
 
 use qcc_formats::tflite::Model;
+use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Checked, ValueId};
 
-use crate::{Attachments, Summary, unwritten};
+use crate::{Attachments, Summary, ValueNames, unwritten};
 
 mod archive;
 mod check;
@@ -57,7 +57,7 @@ pub(crate) fn write(
 }
 
 /// The tables of the file, checked, and the tensors of values by name.
-fn model(graph: Checked<'_>) -> Result<(Model, Vec<(ValueId, String)>), Vec<Diagnostic>> {
+fn model(graph: Checked<'_>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
     let (model, names) = nodes::emit(graph)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok((model, names)) } else { Err(wrong) }

@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 
 use super::emit::{Emitter, NodeContext, Unsupported};
 use super::ops;
+use crate::ValueNames;
 
 /// The tables of a graph and the names of its values in them, or everything that cannot be written.
-pub(super) fn emit(checked: Checked<'_>) -> Result<(Model, Vec<(ValueId, String)>), Vec<Diagnostic>> {
+pub(super) fn emit(checked: Checked<'_>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
     let graph = checked.graph();
     let mut e = Emitter::new(graph);
     let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
