@@ -149,7 +149,7 @@ pub(crate) struct Compile {
     /// Float16 weights
     #[arg(long, alias = "half", group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) fp16: bool,
-    /// 8-bit weights and activations; needs --data
+    /// 8-bit weights and activations, calibrated on --data; image models without data on synthetic pictures
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) int8: bool,
     /// 8-bit weights, float activations (dynamic range quantization)
@@ -217,9 +217,10 @@ pub(crate) struct Compile {
     /// ONNX: weights in a separate file [default: only if the model is too large for one file]
     #[arg(long, help_heading = "Output")]
     pub(crate) external_data: bool,
-    /// Also write the report as JSON
+    /// Also write a report: `x.html` to read, `x.json` with all numbers (docs/report.md), `x.overlay.json` for Model
+    /// Explorer; may be repeated
     #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub(crate) report: Option<PathBuf>,
+    pub(crate) report: Vec<PathBuf>,
     /// Show for each node how it is computed (integer, dynamic, weights only or float) and why; with `=` and a pattern only
     /// for matching node names: `*` matches any characters
     #[arg(
@@ -237,7 +238,7 @@ pub(crate) struct Compile {
     /// Maximum number of simplification rewrites of a graph, to find by bisection the one that changes the result
     #[arg(long, value_name = "N", help_heading = "Control")]
     pub(crate) stop_after: Option<usize>,
-    /// Errors only
+    /// Errors only, and the warning about calibration on synthetic pictures
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
     /// More output: notes, all float nodes, each stage
@@ -248,7 +249,8 @@ pub(crate) struct Compile {
 /// The input data of models.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataArgs {
-    /// Dataset .yaml, folder of images, .txt list, .npy, .npz (one array per input), or `random`
+    /// Dataset .yaml, folder of images, .txt list, .npy, .npz (one array per input), `random`, or `synthetic` (generated
+    /// pictures)
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
     /// Maximum number of samples, spread evenly over the data

@@ -16,6 +16,7 @@ use crate::data::{DataError, Dataset, Preparation, SampleSource};
 use crate::outcome::{Failure, Output};
 use crate::precision::Precision;
 use crate::quality::Gate;
+use crate::reports;
 
 /// Where calibration data come from.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub enum Data {
     Path(PathBuf),
     /// Random numbers.
     Random,
+    /// Pictures that qcc makes itself: [`Dataset::synthetic`].
+    Synthetic,
     /// Samples that the caller provides.
     Samples(Arc<dyn SampleSource>),
 }
@@ -48,6 +51,7 @@ impl Data {
         match self {
             Data::Path(path) => Dataset::open(path),
             Data::Random => Ok(Dataset::random(0)),
+            Data::Synthetic => Ok(Dataset::synthetic()),
             Data::Samples(source) => Ok(Dataset::samples(Arc::clone(source))),
         }
     }
@@ -95,8 +99,9 @@ pub struct Options {
     pub block: usize,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
-    /// The calibration data; [`Precision::Int8`] needs them. With 8 or more samples, a quarter is held out and the
-    /// result is compared with the float model on these, unless [`Options::validation`] is given.
+    /// The calibration data; [`Precision::Int8`] needs them, and uses [`Data::Synthetic`] for image models without data. With
+    /// 8 or more samples, a quarter is held out and the result is compared with the float model on these, unless
+    /// [`Options::validation`] is given.
     pub calibration: Option<Calibration>,
     /// The data on which the result is compared with the float model; all samples are used.
     pub validation: Option<Data>,
@@ -111,9 +116,12 @@ pub struct Options {
     pub only_static: bool,
     /// Patterns of names of nodes that stay in floating point; `*` matches any characters.
     pub exclude: Vec<String>,
-    /// Path of the JSON [`Report`](crate::Report). It is written together with the artefacts, or alone if their quality
-    /// fails [`Options::gate`].
-    pub report: Option<PathBuf>,
+    /// Paths of the [`Report`](crate::Report): as a page to read (`.html`), as node data for Model Explorer
+    /// (`.overlay.json`), or as JSON. They are written together with the artefacts, or alone if their quality fails
+    /// [`Options::gate`].
+    pub reports: Vec<PathBuf>,
+    /// The command line that the report shows.
+    pub command: Option<String>,
     /// Minimum quality of every output compared with the float model.
     pub gate: Gate,
     /// Maximum number of simplification rewrites of a graph, to find by bisection the one that changes the result.
@@ -139,7 +147,8 @@ impl Default for Options {
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             only_static: false,
             exclude: Vec::new(),
-            report: None,
+            reports: Vec::new(),
+            command: None,
             gate: Gate::default(),
             stop_after: None,
             verify: false,
@@ -174,6 +183,13 @@ impl Options {
                 "add --int8, or leave --static out",
             );
         }
+        let names = self.targets.iter().any(|b| reports::has_names(b.target().name));
+        if !names && self.reports.iter().any(|path| reports::Kind::of(path) == reports::Kind::Overlay) {
+            return usage(
+                "Model Explorer's node data name tensors, which of all formats TFLite alone has",
+                "add --to tflite, or give a .html or .json file",
+            );
+        }
         let has_data = self.calibration.is_some() || self.validation.is_some();
         if !self.gate.is_open() && !has_data {
             return usage(
@@ -197,11 +213,8 @@ impl Options {
                 "leave --data out, or ask for --int8",
             );
         }
-        if self.preparation != Preparation::default() && !has_data {
-            return usage(
-                "preprocessing options have no effect without data",
-                "add --data, or leave --preprocess and the like out",
-            );
+        if self.precision != Precision::Int8 {
+            self.check_preparation(has_data)?;
         }
         if let Some(odd) =
             self.targets.iter().find(|b| self.precision == Precision::W4A32 && !b.target().takes_blocks())
@@ -236,6 +249,16 @@ impl Options {
         }
     }
 
+    fn check_preparation(&self, has_data: bool) -> Result<(), Failure> {
+        if self.preparation != Preparation::default() && !has_data {
+            return usage(
+                "preprocessing options have no effect without data",
+                "add --data, or leave --preprocess and the like out",
+            );
+        }
+        Ok(())
+    }
+
     /// True where weights that a model has on integers are to be something else.
     pub(crate) fn restores_weights(&self) -> bool {
         let kept = match self.precision {
@@ -245,15 +268,16 @@ impl Options {
         !kept || self.half_values || !self.exclude.is_empty()
     }
 
-    /// Fails if calibration is needed but there are no data, or if options contradict the quantization parameters of a
-    /// quantized source model (`given`).
+    /// True where calibration is needed and there are no data.
+    pub(crate) fn lacks_data(&self, given: Given) -> bool {
+        !given.has_activations() && self.precision == Precision::Int8 && self.calibration.is_none()
+    }
+
+    /// Fails where options contradict the quantization parameters of a quantized source model (`given`).
     pub(crate) fn check_ranges(&self, given: Given) -> Result<(), Failure> {
-        if given == Given::Weights {
-            return Ok(());
-        }
         let given = given.has_activations();
-        if !given && self.precision == Precision::Int8 && self.calibration.is_none() {
-            return usage("int8 needs calibration data", DATA_HELP);
+        if given {
+            self.check_preparation(self.calibration.is_some() || self.validation.is_some())?;
         }
         if given && !matches!(self.precision, Precision::Float32 | Precision::Int8) {
             let help = "leave the precision out, or give the float model that it was made from";
@@ -279,6 +303,9 @@ const DEFAULT_BLOCK: usize = 32;
 /// Help text on how data are given.
 pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
 .npy or a .npz file with one array for each input; --data random tries out a model without data";
+
+/// That there are no data of the model's own kind.
+pub(crate) const NO_DATA: &str = "int8 needs data to find the ranges of values on";
 
 #[cfg(test)]
 mod tests {
@@ -313,7 +340,12 @@ mod tests {
         assert!(matches!(two.check_output(&output), Err(Failure::Usage(_))));
         assert!(float.check_output(&output).is_ok());
         let int8 = Options { precision: Precision::Int8, ..Options::default() };
-        assert!(matches!(int8.check_ranges(Given::Nothing), Err(Failure::Usage(_))));
+        assert!(int8.lacks_data(Given::Nothing) && !int8.lacks_data(Given::All) && !float.lacks_data(Given::Nothing));
+        let prepared = Preparation { scale: Some(1.0), ..Preparation::default() };
+        let prepared = Options { preparation: prepared, ..int8.clone() };
+        assert!(prepared.check().is_ok() && prepared.check_ranges(Given::Nothing).is_ok());
+        assert!(matches!(prepared.check_ranges(Given::All), Err(Failure::Usage(_))));
+        assert!(matches!(Options { precision: Precision::W8A32, ..prepared }.check(), Err(Failure::Usage(_))));
         assert!(int8.check_ranges(Given::All).is_ok());
     }
 }

@@ -7,8 +7,9 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::{PassError, UnknownPass};
 use serde::Serialize;
 
+use crate::cost::Costs;
+use crate::details::NodeReport;
 use crate::explain::NodeDecision;
-use crate::json;
 use crate::observer::StageTime;
 use crate::port::Port;
 use crate::precision::Precision;
@@ -124,18 +125,33 @@ pub struct Artefact {
     pub outputs: Vec<Port>,
     /// Number of operators in it.
     pub operators: usize,
+    /// What it costs to run it, and what the float model would.
+    pub costs: Costs,
     /// Quality compared with the float model, if there were data.
     pub quality: Option<Quality>,
+    /// Its operators, in its order; once it is written.
+    pub nodes: Vec<NodeReport>,
     /// How each node of the model is computed, and why, in the order of the model; empty if nothing is quantized. There
     /// are as many entries as the model has nodes, so the JSON report omits them.
     #[serde(skip)]
     pub decisions: Vec<NodeDecision>,
 }
 
+/// Version of the report's JSON (`docs/report.md`): another one where a field changes its meaning or goes.
+pub const REPORT_SCHEMA: &str = "qcc-report/1";
+
 /// What was compiled and written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// What the report's file has: [`REPORT_SCHEMA`].
+    pub schema: &'static str,
+    /// The version of qcc.
+    pub qcc: &'static str,
+    /// The command that was given, where that is known ([`Options::command`](crate::Options::command)).
+    pub command: Option<String>,
+    /// SHA-256 of the model file, where a report is written of it.
+    pub model_digest: Option<String>,
     /// The model file; empty for a model in memory.
     pub model: PathBuf,
     /// Its length in bytes, if it is a file.
@@ -156,13 +172,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report as JSON.
-    pub(crate) fn json(&self) -> Result<Vec<u8>, Failure> {
-        let text = json::pretty(self);
-        let text = text.map_err(|e| Diagnostic::error("report", format!("the report cannot be written: {e}")))?;
-        Ok(text.into_bytes())
-    }
-
     /// The lowest SQNR of any output of any artefact, in dB.
     pub fn worst_sqnr(&self) -> Option<f64> {
         self.artefacts.iter().filter_map(|a| a.quality.as_ref()?.worst_sqnr()).reduce(f64::min)

@@ -7,12 +7,16 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use qcc::compare::{Comparison, Match};
+use qcc::data::SYNTHETIC_DATA;
 use qcc::ir::Graph;
 use qcc::ir::diagnostic::{Diagnostic, printable};
 use qcc::passes::PassId;
 use qcc::passes::quantize::matches;
 use qcc::render::{line, render};
-use qcc::{AgreementReport, Artefact, Failure, Observer, OutputReport, Precision, Quality, Report};
+use qcc::{
+    AgreementReport, Artefact, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport, Precision,
+    Quality, Report,
+};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
 pub(crate) const REFUSED: u8 = 1;
@@ -52,7 +56,9 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
             ExitCode::from(REFUSED)
         }
         Failure::Gate { report, unmet } => {
-            if !quiet {
+            if quiet {
+                show(&report.diagnostics.iter().filter(|d| always(d)).cloned().collect::<Vec<_>>(), model);
+            } else {
                 show(&report.diagnostics, model);
                 say(&summary(report, false));
             }
@@ -63,6 +69,11 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
             ExitCode::from(REFUSED)
         }
     }
+}
+
+/// True for what is told even where nothing but errors is asked for.
+pub(crate) fn always(d: &Diagnostic) -> bool {
+    d.code == SYNTHETIC_DATA
 }
 
 /// Reports a gate that is not met.
@@ -134,6 +145,7 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
             work_rows(quality, verbose, &mut row);
             dynamic_row(artefact.target, report.precision, quality, &mut row);
         }
+        cost_rows(&artefact.costs, &mut row);
         port_rows(artefact, verbose, &mut row);
         for (i, layer) in artefact.quality.iter().flat_map(|q| &q.worst).enumerate() {
             row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", ratio(layer.sqnr), layer.name));
@@ -149,6 +161,38 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3}", s.name, s.seconds)).collect();
     row("time", format!("{total:.3} s ({})", stages.join(", ")));
     out
+}
+
+/// What the artefact costs where it runs, and what the float model would.
+fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String)) {
+    let beside = |after: String, before: String| match after == before {
+        true => after,
+        false => format!("{after} (float {before})"),
+    };
+    let peak = beside(bytes(after.peak_bytes), bytes(before.peak_bytes));
+    let weights = beside(bytes(after.weight_bytes), bytes(before.weight_bytes));
+    row("memory", format!("{peak} of values at the peak, {weights} of weights"));
+    if let (Some(after), Some(before)) = (after.latency_ms, before.latency_ms) {
+        let latency = beside(figures(after, "ms"), figures(before, "ms"));
+        row("latency", format!("{latency}, {LATENCY_SOURCE}"));
+    }
+    let joules = |energy: f64| match energy {
+        e if e >= 1000.0 => figures(e / 1000.0, "mJ"),
+        e => figures(e, "uJ"),
+    };
+    let energy = beside(joules(after.energy_uj), joules(before.energy_uj));
+    row("energy", format!("{energy}, {ENERGY_SOURCE}"));
+}
+
+/// Three significant figures: a model has no more.
+fn figures(value: f64, unit: &str) -> String {
+    let digits = match value {
+        v if v >= 100.0 => 0,
+        v if v >= 10.0 => 1,
+        v if v >= 1.0 => 2,
+        _ => 4,
+    };
+    format!("{value:.digits$} {unit}")
 }
 
 /// Inputs and outputs; outputs with their quality compared with the float graph, if known.

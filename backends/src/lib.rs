@@ -98,6 +98,9 @@ impl WriteOptions {
     pub const PLAIN: WriteOptions = WriteOptions { qoperator: false, external_data: false, dynamic: false };
 }
 
+/// Values of a graph and their names in a file.
+pub type ValueNames = Vec<(qcc_ir::ValueId, String)>;
+
 /// Statistics of an artefact.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -107,6 +110,8 @@ pub struct Summary {
     pub operators: usize,
     /// Number of distinct constants.
     pub constants: usize,
+    /// Names that values of the graph have in the file, where the format names values alone and each once.
+    pub names: ValueNames,
 }
 
 impl Format {
@@ -199,7 +204,7 @@ impl Backend for Writer {
                 let name = files.main().to_owned();
                 tflite::write(graph, attachments, files.create(&name).map_err(unwritten)?)?
             }
-            Format::Onnx => onnx::write(graph, self.form, files)?,
+            Format::Onnx => onnx::write(graph, self.form, attachments, files)?,
             Format::Openvino => openvino::write(graph, attachments, files)?,
         };
         for (name, bytes) in &attachments.files {

@@ -72,7 +72,7 @@ impl Publication {
         Ok(())
     }
 
-    /// Begins the report.
+    /// Begins a report.
     ///
     /// # Errors
     /// If it cannot be written or would replace a protected file.
@@ -125,21 +125,21 @@ impl Publication {
         Staged { main: main.to_string_lossy().into_owned(), publication: self, artefact }
     }
 
-    /// Writes the report, if one was begun.
-    pub(crate) fn write_report(&mut self, text: &[u8]) -> Result<(), Failure> {
-        match self.files.iter_mut().find(|f| f.part == Part::Report) {
+    /// Writes a report that was begun.
+    pub(crate) fn write_report(&mut self, path: &Path, text: &[u8]) -> Result<(), Failure> {
+        match self.files.iter_mut().find(|f| f.part == Part::Report && f.path == path) {
             Some(report) => Ok(report.write_all(text).map_err(|e| unwritable(&report.path.display(), &e.kind()))?),
             None => Ok(()),
         }
     }
 
-    /// Gives only the report its final name.
-    pub(crate) fn publish_report(mut self) -> Result<(), Failure> {
+    /// Gives only the reports their final names.
+    pub(crate) fn publish_reports(mut self) -> Result<(), Failure> {
         self.files.retain(|f| f.part == Part::Report);
         self.publish()
     }
 
-    /// Gives all files their final names: main files after the files that belong to them, the report last.
+    /// Gives all files their final names: main files after the files that belong to them, reports last.
     pub(crate) fn publish(mut self) -> Result<(), Failure> {
         let mains = std::mem::take(&mut self.artefacts);
         let last = |f: &Pending| (f.part == Part::Report, mains.contains(&f.path));

@@ -36,7 +36,7 @@ fn files_appear_together_or_not_at_all() {
     staged.create("a.xml").unwrap().write_all(b"new").unwrap();
     staged.create("a.bin").unwrap().write_all(b"weights").unwrap();
     assert_eq!(staged.beside("bin"), "a.bin");
-    files.write_report(b"{}").unwrap();
+    files.write_report(&dir.path().join("r.json"), b"{}").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"old");
     files.publish().unwrap();
     assert_eq!(names(dir.path()), ["a.bin", "a.xml", "r.json"]);

@@ -26,7 +26,10 @@ const PERCENTILE: f64 = 1e-4;
 pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
     match try_compile(args, data) {
         Ok(done) => {
-            let wanted = |d: &&Diagnostic| !args.quiet && (args.verbose || d.severity != Severity::Note);
+            let wanted = |d: &&Diagnostic| match args.quiet {
+                true => report::always(d),
+                false => args.verbose || d.severity != Severity::Note,
+            };
             report::show(&done.diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
             explain(args, &done);
             if !args.quiet {
@@ -141,7 +144,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     };
     options.only_static = args.only_static;
     options.exclude = args.exclude.clone();
-    options.report = args.report.clone();
+    options.reports.clone_from(&args.report);
+    options.command = (!args.report.is_empty()).then(command);
     options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
     options.stop_after = args.stop_after;
     options.verify = args.verify;
@@ -183,9 +187,13 @@ fn calibration(args: &Compile, given: &DataArgs, path: &Path) -> Calibration {
     calibration
 }
 
-/// The data source for an argument; `random` is not a path.
+/// The data source for an argument; `random` and `synthetic` are not paths.
 pub(super) fn data(path: &Path) -> Data {
-    if path == Path::new("random") { Data::Random } else { Data::Path(path.into()) }
+    match path.to_str() {
+        Some("random") => Data::Random,
+        Some("synthetic") => Data::Synthetic,
+        _ => Data::Path(path.into()),
+    }
 }
 
 /// The preprocessing options.
@@ -209,6 +217,17 @@ pub(super) fn preparation(args: &DataArgs) -> Preparation {
         mean: args.mean.map(|c| c.0),
         std: args.std.map(|c| c.0),
     }
+}
+
+/// The command that was given, as a shell takes it.
+fn command() -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+    let word = |arg: std::ffi::OsString| match arg.to_string_lossy() {
+        arg if !arg.is_empty() && arg.chars().all(plain) => arg.into_owned(),
+        arg => format!("'{}'", arg.replace('\'', "'\\''")),
+    };
+    let arguments = std::env::args_os().skip(1).map(word);
+    std::iter::once("qcc".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 /// The output file, or the folder for files that are named after the model.

@@ -16,11 +16,12 @@ use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage}
 use super::narrow::{Narrowing, calibrates};
 use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
-use crate::data::{Dataset, Samples};
+use crate::cost::{Cost, Costs};
+use crate::data::{DataError, Dataset, Samples};
 use crate::explain;
 use crate::observer::{Clock, Observer, flow};
-use crate::options::Options;
-use crate::outcome::{Artefact, Failure, Output, Report};
+use crate::options::{DATA_HELP, NO_DATA, Options};
+use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
 use crate::port::Port;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
@@ -109,6 +110,7 @@ impl<'a> Job<'a> {
             lowered,
             report: Report { diagnostics, ..report },
             clock: std::mem::take(&mut self.clock),
+            facts: facts(&evidence),
             open: Vec::new(),
         })
     }
@@ -159,6 +161,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
             lowered.push(Lowered {
                 backend: Arc::clone(backend),
+                before: Cost::of(&graph, backend.target().name),
                 graph,
                 quality: None,
                 decisions: Vec::new(),
@@ -196,12 +199,17 @@ impl<'a> Job<'a> {
 
     /// The samples for the inputs of the model.
     fn evidence(&self, datasets: Datasets) -> Result<Evidence, Failure> {
-        let bind = |dataset: Dataset| -> Result<Samples, Failure> {
+        let bind = |dataset: Dataset| {
             let preprocess = self.options().preparation.resolve(vendor::preprocess(&self.source.metadata));
-            Ok(dataset.bind(&self.source, preprocess).map_err(|e| Diagnostic::from(&e))?)
+            dataset.bind(&self.source, preprocess)
         };
+        let bound = |dataset| -> Result<Samples, Failure> { Ok(bind(dataset).map_err(|e| Diagnostic::from(&e))?) };
         let [data, validation] = datasets;
-        let (data, validation) = (data.map(bind).transpose()?, validation.map(bind).transpose()?);
+        let mut data = data.map(bound).transpose()?;
+        if self.options().lacks_data(self.facts.given) {
+            data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e))?);
+        }
+        let validation = validation.map(bound).transpose()?;
         self.options().preparation.check(&[&data, &validation])?;
         let calibrates = calibrates(self.options().precision, self.facts.given);
         Ok(Evidence::new(data, validation, calibrates, affordable(&self.source)))
@@ -229,10 +237,16 @@ impl<'a> Job<'a> {
             inputs: Port::inputs(&l.graph),
             outputs: Port::outputs(&l.graph),
             operators: 0,
+            nodes: Vec::new(),
+            costs: Costs { before: l.before.clone(), after: Cost::of(&l.graph, l.backend.target().name) },
             quality: l.quality.clone(),
             decisions: explain::by_node(&self.reference, &l.decisions),
         };
         Report {
+            schema: REPORT_SCHEMA,
+            qcc: env!("CARGO_PKG_VERSION"),
+            command: self.options().command.clone(),
+            model_digest: None,
             model: "".into(),
             model_bytes: 0,
             precision: match self.facts.given {
@@ -301,6 +315,28 @@ impl<'a> Job<'a> {
             Some((rule, origin)) => note.with_note(format!("the last is by rule {rule}")).at(origin),
             None => note,
         });
+    }
+}
+
+/// What artefacts say of how they were made: where that is not as their users expect.
+fn facts(evidence: &Evidence) -> Vec<(String, String)> {
+    let calibration = evidence.calibration.as_ref().filter(|_| evidence.seen.is_some());
+    let fact = |n: usize| ("calibration".to_owned(), format!("{n} synthetic pictures, no real data"));
+    calibration.and_then(Samples::synthetic).map(fact).into_iter().collect()
+}
+
+/// Why a model cannot do without data.
+fn without_data(e: &DataError) -> Failure {
+    match e {
+        DataError::NoPreprocess => {
+            let note =
+                "there is no --data: ranges would be found on synthetic pictures, which must become inputs as well";
+            Diagnostic::from(e).with_note(note).into()
+        }
+        _ => {
+            let note = format!("only models of one image input can do with synthetic pictures: {e}");
+            Failure::usage(Diagnostic::error("usage", NO_DATA).with_note(note).with_help(DATA_HELP))
+        }
     }
 }
 

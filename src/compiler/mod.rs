@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use qcc_backends::disassembly::Digest;
 use qcc_backends::{Backend, Files, Summary, unwritten};
 use qcc_frontends::{Model, OPEN_SHAPE};
 use qcc_ir::Checked;
@@ -14,12 +15,15 @@ use qcc_passes::open_batch::static_batch;
 use qcc_passes::{Pass, Pipeline, Stage, UnknownPass};
 
 use crate::artefact::{Protected, Publication};
+use crate::cost::Cost;
 use crate::data::Dataset;
+use crate::details;
 use crate::observer::{Clock, Observer};
 use crate::options::{Data, Options};
 use crate::outcome::{Failure, Output, Report};
 use crate::port::Port;
 use crate::quality::Quality;
+use crate::reports;
 use crate::vendor;
 
 mod job;
@@ -66,6 +70,8 @@ impl fmt::Debug for Compiler {
 struct Lowered {
     backend: Arc<dyn Backend>,
     graph: Graph,
+    /// What the float graph costs.
+    before: Cost,
     quality: Option<Quality>,
     /// How its nodes are computed, once it is quantized.
     decisions: Vec<Decision>,
@@ -133,16 +139,18 @@ impl Compiler {
         // All files are begun before the work, so that unwritable paths are reported early.
         let mut publication = self.begin(&outputs, output, job.source(), protected)?;
         let length = std::fs::metadata(model).map_or(0, |m| m.len());
+        let digest = if self.options.reports.is_empty() { None } else { digest(model)? };
         let named = |report: &mut Report| {
             (report.model, report.model_bytes) = (model.into(), length);
+            report.model_digest.clone_from(&digest);
             report.artefacts.iter_mut().zip(&outputs).for_each(|(a, path)| a.output.clone_from(path));
         };
         let mut compiled = match job.run(datasets) {
             Err(Failure::Gate { mut report, unmet }) => {
                 named(&mut report);
                 let unmet = unmet.into_iter().map(|d| d.with_note("nothing was written")).collect();
-                publication.write_report(&report.json()?)?;
-                publication.publish_report()?;
+                self.write_reports(&report, &mut publication)?;
+                publication.publish_reports()?;
                 return Err(Failure::Gate { report, unmet });
             }
             other => other?,
@@ -156,12 +164,12 @@ impl Compiler {
         if observer.cancelled() {
             return Err(Failure::Cancelled);
         }
-        publication.write_report(&report.json()?)?;
+        self.write_reports(&report, &mut publication)?;
         publication.publish()?;
         Ok(report)
     }
 
-    /// Compiles a model without writing anything: [`Compiled::write`] does. [`Options::report`] is ignored.
+    /// Compiles a model without writing anything: [`Compiled::write`] does. [`Options::reports`] are ignored.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -171,6 +179,10 @@ impl Compiler {
         clock.stage("import", observer);
         let mut job = Job::import(self, model, clock, observer)?;
         job.run(self.datasets()?)
+    }
+
+    fn write_reports(&self, report: &Report, publication: &mut Publication) -> Result<(), Failure> {
+        self.options.reports.iter().try_for_each(|path| publication.write_report(path, &reports::file(report, path)?))
     }
 
     /// Begins all files before the work, so that unwritable paths are reported early.
@@ -189,7 +201,7 @@ impl Compiler {
             let attachments = vendor::attachments(&**backend, &source.metadata);
             publication.artefact(path, &backend.beside(path, &attachments))?;
         }
-        self.options.report.iter().try_for_each(|path| publication.report(path))?;
+        self.options.reports.iter().try_for_each(|path| publication.report(path))?;
         Ok(publication)
     }
 
@@ -217,12 +229,23 @@ impl Compiler {
     }
 }
 
+/// The digest of a file.
+fn digest(path: &Path) -> Result<Option<String>, Failure> {
+    let unread = |e: std::io::Error| {
+        Diagnostic::error("unreadable-model", format!("cannot read {}: {}", path.display(), e.kind()))
+    };
+    let bytes = std::fs::read(path).map_err(unread)?;
+    Ok(Some(Digest::of(&bytes).to_string()))
+}
+
 /// A compiled model: one graph for each target, ready to be written.
 #[derive(Debug)]
 pub struct Compiled {
     lowered: Vec<Lowered>,
     report: Report,
     clock: Clock,
+    /// What artefacts say of how they were made.
+    facts: Vec<(String, String)>,
     /// Targets that were written with open extents.
     open: Vec<&'static str>,
 }
@@ -246,7 +269,8 @@ impl Compiled {
         let (l, artefact) = (&self.lowered[target], &mut self.report.artefacts[target]);
         let mut graph = &l.graph;
         let mut is_closed = l.closed.is_none();
-        let (target, attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
+        let (target, mut attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
+        attachments.facts.clone_from(&self.facts);
         let write = |graph, files: &mut dyn Files| {
             Checked::new(graph, target).and_then(|checked| l.backend.write(checked, &attachments, files))
         };
@@ -261,6 +285,9 @@ impl Compiled {
         let summary = written?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
+        let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
+        artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
+        artefact.costs.after = Cost::of(l.closed.as_ref().unwrap_or(graph), artefact.target);
         self.open.extend((!is_closed).then_some(artefact.target));
         Ok(summary)
     }

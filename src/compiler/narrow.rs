@@ -18,7 +18,8 @@ use rayon::prelude::*;
 
 use super::pipeline::Variant;
 use super::{Compiler, Lowered};
-use crate::data::{DataError, Samples};
+use crate::data::{DataError, SYNTHETIC_DATA, Samples};
+use crate::details;
 use crate::memory;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
@@ -138,11 +139,14 @@ impl<'a> Narrowing<'a> {
             if its_quality.outputs.iter().any(|o| o.is_poor()) {
                 diagnostics.push(self.advice(n, &own, &its_quality, samples).map_err(failed)?);
             }
+            let (float, narrow) = (&self.floats[n.place], &n.quantized);
+            its_quality.values = details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values);
             l.quality = Some(its_quality);
         }
         hand_over(narrowed, lowered, diagnostics, observer);
         let data = samples.to_string();
-        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen }))
+        let synthetic = samples.synthetic().is_some();
+        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen, synthetic }))
     }
 
     /// Reports the integer shares of quantized source models, which need no samples.
@@ -202,9 +206,10 @@ impl<'a> Narrowing<'a> {
             );
             diagnostics.push(d.with_help("give real inputs: --data"));
         }
+        diagnostics.extend(samples.synthetic().map(synthetic_data));
         let reader = Reader::new(samples);
-        let method = match (&self.options.calibration, self.options.precision) {
-            (Some(calibration), Precision::Int8) => calibration.method.unwrap_or(Method::Mse),
+        let method = match self.options.precision {
+            Precision::Int8 => self.options.calibration.as_ref().and_then(|c| c.method).unwrap_or(Method::Mse),
             // No quantization parameters depend on a range.
             _ => Method::MinMax,
         };
@@ -340,7 +345,8 @@ impl<'a> Narrowing<'a> {
         let found = self.compare(&all, &Reader::new(samples))?.into_iter().zip(&narrowed);
         let qualities = found.map(|(f, n)| Quality::of(f, &n.quantized.graph));
         let tried: Vec<(Trial, Quality)> = trials.into_iter().zip(qualities).collect();
-        Ok(advice(self.targets[place].name, precision, quality, &tried))
+        let data = if samples.synthetic().is_some() { "synthetic pictures" } else { "the data" };
+        Ok(advice(self.targets[place].name, data, precision, quality, &tried))
     }
 }
 
@@ -368,6 +374,18 @@ fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Failure> {
     let one = Peak { bytes: peak.bytes.saturating_add(peak.bytes / 4 + outputs).saturating_add(remembered), ..peak };
     joint.at_once = memory::evaluations(graph, one, remembered)?.min(rayon::current_num_threads());
     Ok(())
+}
+
+/// What pictures of nothing are worth. It is told in any case ([`SYNTHETIC_DATA`]).
+fn synthetic_data(pictures: usize) -> Diagnostic {
+    let message =
+        format!("ranges are found on {pictures} synthetic pictures, since there are no data of the model's own kind");
+    let warning = Diagnostic::warning(SYNTHETIC_DATA, message);
+    let warning = warning.with_note(
+        "what real inputs reach beyond these ranges is cut off: models of one kind of picture (faces, text, X-rays) may lose \
+         much, and figures on synthetic pictures do not show it",
+    );
+    warning.with_help("give some dozens of typical inputs: --data PATH")
 }
 
 /// True if calibration is needed: the source model does not define all quantization parameters.

@@ -21,8 +21,10 @@ mod input;
 mod listing;
 mod picture;
 mod preprocess;
+mod random;
 mod resize;
 mod samples;
+mod synthetic;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -171,11 +173,18 @@ enum Source {
     Pictures(Vec<PathBuf>),
     Arrays { path: PathBuf, arrays: Vec<(String, Place)> },
     Random { seed: u64 },
+    Synthetic,
     Given(Arc<dyn SampleSource>),
 }
 
+/// Code of the warning that ranges come from synthetic pictures. Who is told nothing else is told this.
+pub const SYNTHETIC_DATA: &str = "synthetic-data";
+
 /// Default number of samples of [`Dataset::random`].
 const RANDOM_SAMPLES: usize = 8;
+
+/// Samples of [`Dataset::synthetic`] where no number is asked for.
+const SYNTHETIC_PICTURES: usize = 16;
 
 impl Dataset {
     /// Opens a dataset yaml (Ultralytics' schema), a folder of images, a list of images (.txt), one image, a .npy or a
@@ -212,6 +221,13 @@ impl Dataset {
         Dataset { source: Source::Random { seed }, lists: Vec::new(), limit: None }
     }
 
+    /// Pictures that stand in for photographs where there are none at hand: dead leaves, that is shapes of all sizes that
+    /// hide each other, with shading, blur and noise, the same on every machine. They have what photographs have in common,
+    /// but no objects: ranges found on them fit real pictures roughly. They feed models of one image input alone.
+    pub fn synthetic() -> Self {
+        Dataset { source: Source::Synthetic, lists: Vec::new(), limit: None }
+    }
+
     /// Samples that the caller provides.
     pub fn samples(source: Arc<dyn SampleSource>) -> Self {
         Dataset { source: Source::Given(source), lists: Vec::new(), limit: None }
@@ -227,7 +243,7 @@ impl Dataset {
         let own = match &self.source {
             Source::Pictures(pictures) => pictures.clone(),
             Source::Arrays { path, .. } => vec![path.clone()],
-            Source::Random { .. } | Source::Given(_) => Vec::new(),
+            Source::Random { .. } | Source::Synthetic | Source::Given(_) => Vec::new(),
         };
         self.lists.iter().cloned().chain(own).collect()
     }

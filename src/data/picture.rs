@@ -154,7 +154,7 @@ fn eight_bits(picture: DynamicImage) -> DynamicImage {
 }
 
 /// OpenCV's RGB to grey: 15-bit weights, rounded.
-fn luma([r, g, b]: [u8; 3]) -> u8 {
+pub(super) fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((9798 * u32::from(r) + 19235 * u32::from(g) + 3735 * u32::from(b) + (1 << 14)) >> 15) as u8
 }
 

@@ -10,7 +10,11 @@ use qcc_ir::{Graph, Tensor};
 
 use super::array::{Array, Place};
 use super::input::{Image, Input, from_reals};
-use super::{DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SampleSource, Source, picture};
+use super::random::Random;
+use super::{
+    DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SYNTHETIC_PICTURES, SampleSource, Source, picture,
+    synthetic,
+};
 
 impl Dataset {
     /// Matches the data with the inputs of a graph. `preprocess` converts image bytes to input values.
@@ -22,16 +26,13 @@ impl Dataset {
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         let (feed, available) = match self.source {
             Source::Pictures(paths) => {
-                let [input] = inputs.as_slice() else {
-                    return Err(DataError::Inputs(format!(
-                        "pictures cannot feed a model with {} inputs",
-                        inputs.len()
-                    )));
-                };
-                let image = Image::of(input)?;
-                let preprocess = preprocess.ok_or(DataError::NoPreprocess)?;
+                let (image, preprocess) = prepared(&inputs, preprocess)?;
                 let samples = paths.len().div_ceil(image.batch);
                 (Feed::Pictures { paths, image, preprocess }, samples)
+            }
+            Source::Synthetic => {
+                let (image, preprocess) = prepared(&inputs, preprocess)?;
+                (Feed::Synthetic { image, preprocess }, self.limit.unwrap_or(SYNTHETIC_PICTURES))
             }
             Source::Arrays { path, arrays } => {
                 let mut arrays = match_arrays(&path, arrays, &inputs)?;
@@ -56,6 +57,14 @@ impl Dataset {
         let places = (0..len).map(|i| i * available / len).collect();
         Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default() })
     }
+}
+
+/// What pictures become, where they are all that a model takes, and how.
+fn prepared(inputs: &[Input], preprocess: Option<Preprocess>) -> Result<(Image, Preprocess), DataError> {
+    let [input] = inputs else {
+        return Err(DataError::Inputs(format!("pictures cannot feed a model with {} inputs", inputs.len())));
+    };
+    Ok((Image::of(input)?, preprocess.ok_or(DataError::NoPreprocess)?))
 }
 
 impl Preparation {
@@ -85,6 +94,7 @@ impl Preparation {
 #[derive(Debug)]
 enum Feed {
     Pictures { paths: Vec<PathBuf>, image: Image, preprocess: Preprocess },
+    Synthetic { image: Image, preprocess: Preprocess },
     Arrays { path: PathBuf, arrays: Vec<Array>, preprocess: Option<Preprocess> },
     Random { seed: u64 },
     Given(Arc<dyn SampleSource>),
@@ -115,6 +125,14 @@ impl Samples {
     /// True if samples are random numbers.
     pub fn is_random(&self) -> bool {
         matches!(*self.feed, Feed::Random { .. })
+    }
+
+    /// How many pictures there are that qcc makes itself; `None` where samples are other data.
+    pub fn synthetic(&self) -> Option<usize> {
+        match &*self.feed {
+            Feed::Synthetic { image, .. } => Some(self.len() * image.batch),
+            _ => None,
+        }
     }
 
     /// The samples without `n` of them, and these `n`, spread evenly over all.
@@ -150,13 +168,13 @@ impl Samples {
 
     /// True if samples are made from images.
     pub fn are_pictures(&self) -> bool {
-        matches!(*self.feed, Feed::Pictures { .. })
+        matches!(*self.feed, Feed::Pictures { .. } | Feed::Synthetic { .. })
     }
 
     /// True if images or bytes are converted by a [`Preprocess`].
     pub fn are_pixels(&self) -> bool {
         match &*self.feed {
-            Feed::Pictures { .. } => true,
+            Feed::Pictures { .. } | Feed::Synthetic { .. } => true,
             Feed::Arrays { arrays, .. } => arrays.iter().zip(&self.inputs).any(|(a, input)| a.is_pixels(&input.ty)),
             Feed::Random { .. } | Feed::Given(_) => false,
         }
@@ -172,14 +190,19 @@ impl Samples {
                     batch.map(|path| picture::read(path, image.channels, fit)).collect::<Result<Vec<_>, _>>()?;
                 Ok(vec![preprocess.tensor(pixels, image, &self.inputs[0].ty)?])
             }
+            Feed::Synthetic { image, preprocess } => {
+                let batch = place * image.batch..(place + 1) * image.batch;
+                let made = batch.map(|k| preprocess.fitted(synthetic::picture(k as u64, image), image));
+                let made = made.collect::<Result<Vec<_>, _>>().map_err(DataError::Inputs)?;
+                Ok(vec![preprocess.tensor(made, image, &self.inputs[0].ty)?])
+            }
             Feed::Arrays { path, arrays, preprocess } => {
                 let pairs = arrays.iter().zip(&self.inputs);
                 pairs.map(|(a, input)| a.sample(path, place, &input.name, &input.ty, preprocess.as_ref())).collect()
             }
             Feed::Random { seed } => {
-                // Seeds of samples are far apart: neighbouring states would produce the same numbers, shifted.
-                let mut random = Random(Random(seed.wrapping_add(place as u64)).next());
-                self.inputs.iter().map(|input| random.tensor(input)).collect()
+                let mut random = Random::new(seed.wrapping_add(place as u64));
+                self.inputs.iter().map(|input| noise(&mut random, input)).collect()
             }
             Feed::Given(source) => {
                 let failed = |reason| DataError::Sample { number: place, reason };
@@ -211,6 +234,9 @@ impl fmt::Display for Samples {
         match &*self.feed {
             Feed::Pictures { image, preprocess, .. } => {
                 write!(f, "{} pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)?;
+            }
+            Feed::Synthetic { image, preprocess } => {
+                write!(f, "{} synthetic pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)?;
             }
             Feed::Arrays { path, arrays, preprocess } => {
                 write!(f, "{len} samples of {}", path.display())?;
@@ -289,26 +315,10 @@ fn array_samples(path: &Path, arrays: &mut [Array], inputs: &[Input]) -> Result<
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): sufficient for noise, reproducible on all platforms.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn tensor(&mut self, input: &Input) -> Result<Tensor, DataError> {
-        let shape = input.ty.shape.clone();
-        let n = shape.elements().unwrap_or(0);
-        let values: Vec<f32> = (0..n)
-            .map(|_| match input.ty.elem.is_float() {
-                true => (self.next() >> 40) as f32 / (1u32 << 24) as f32,
-                false => (self.next() >> 63) as f32,
-            })
-            .collect();
-        from_reals(&input.name, &input.ty, values)
-    }
+/// A tensor of random numbers: floats from 0 to 1, integers 0 or 1.
+fn noise(random: &mut Random, input: &Input) -> Result<Tensor, DataError> {
+    let n = input.ty.shape.elements().unwrap_or(0);
+    let is_float = input.ty.elem.is_float();
+    let values = (0..n).map(|_| if is_float { random.unit() } else { random.bit() }).collect();
+    from_reals(&input.name, &input.ty, values)
 }

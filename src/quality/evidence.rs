@@ -41,16 +41,19 @@ pub struct Validation {
     /// True if these samples were also used for calibration: the quality on other samples may be worse. `None` if
     /// nothing was calibrated.
     pub seen_by_calibration: Option<bool>,
+    /// True where the samples are pictures that qcc made itself: figures of real ones may be others.
+    pub synthetic: bool,
 }
 
 impl fmt::Display for Validation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.data)?;
         match self.seen_by_calibration {
-            Some(true) => f.write_str("; calibration saw them too"),
-            Some(false) => f.write_str("; calibration did not see them"),
-            None => Ok(()),
+            Some(true) => f.write_str("; calibration saw them too")?,
+            Some(false) => f.write_str("; calibration did not see them")?,
+            None => {}
         }
+        if self.synthetic { f.write_str("; figures of real pictures may be others") } else { Ok(()) }
     }
 }
 

@@ -4,6 +4,7 @@ use qcc_ir::Graph;
 use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputQuality};
 use serde::Serialize;
 
+use crate::details::ValueReport;
 use crate::vendor;
 
 mod ends;
@@ -52,6 +53,10 @@ pub struct Quality {
     pub outputs: Vec<OutputReport>,
     /// The layers with the largest deviation from the float graph, worst first.
     pub worst: Vec<Deviation>,
+    /// Each layer, with the errors of those before it, in the order of the model.
+    pub layers: Vec<Deviation>,
+    /// What calibration saw of values, in the order of the model.
+    pub values: Vec<ValueReport>,
 }
 
 /// The deviation of a value from the float graph's.
@@ -123,6 +128,13 @@ impl OutputReport {
     }
 }
 
+impl OutputReport {
+    /// True where too little could be counted to tell how good the output is.
+    pub fn is_unsure(&self) -> bool {
+        self.agreement.as_ref().is_some_and(|a| a.measure == BOXES_MEASURE && a.of < FEW_BOXES)
+    }
+}
+
 /// With fewer boxes, a single one is worth 10 % or more.
 const FEW_BOXES: usize = 10;
 
@@ -148,7 +160,8 @@ impl Quality {
     pub(crate) fn of(fidelity: Fidelity, quantized: &Graph) -> Self {
         let Fidelity { outputs, layers, samples } = fidelity;
         let layer = |(name, d): (String, Distance)| Deviation::of(name, &d);
-        let mut worst: Vec<Deviation> = layers.into_iter().map(layer).collect();
+        let layers: Vec<Deviation> = layers.into_iter().map(layer).collect();
+        let mut worst = layers.clone();
         worst.sort_by(|a, b| a.sqnr.unwrap_or(f64::INFINITY).total_cmp(&b.sqnr.unwrap_or(f64::INFINITY)));
         worst.truncate(WORST);
         let name = |n| match quantized.origin(n).path() {
@@ -166,6 +179,8 @@ impl Quality {
             dynamic_gain: None,
             outputs: outputs.iter().map(OutputReport::of).collect(),
             worst,
+            layers,
+            values: Vec::new(),
         }
     }
 

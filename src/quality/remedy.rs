@@ -80,11 +80,17 @@ fn common(a: &str, b: &str) -> usize {
     same.last().map_or(0, |((i, c), _)| i + c.len_utf8())
 }
 
-/// The warning for a model with poor outputs, with the trials and their results.
-pub(crate) fn advice(target: &str, precision: Precision, quality: &Quality, tried: &[(Trial, Quality)]) -> Diagnostic {
+/// The warning for a model with poor outputs on `data`, with the trials and their results.
+pub(crate) fn advice(
+    target: &str,
+    data: &str,
+    precision: Precision,
+    quality: &Quality,
+    tried: &[(Trial, Quality)],
+) -> Diagnostic {
     let poor: Vec<usize> = (0..quality.outputs.len()).filter(|&i| quality.outputs[i].is_poor()).collect();
     let shown = |outputs: &[OutputReport]| poor.iter().map(|&i| figure(&outputs[i])).collect::<Vec<_>>().join(", ");
-    let message = format!("the {target} model is far from the float one on the data: {}", shown(&quality.outputs));
+    let message = format!("the {target} model is far from the float one on {data}: {}", shown(&quality.outputs));
     let mut warning = Diagnostic::warning("low-sqnr", message);
     for (trial, quality) in tried {
         warning = warning.with_note(format!("tried {}: {}", trial.command(precision), shown(&quality.outputs)));

@@ -93,7 +93,7 @@ pub(crate) fn of(node: Vec<NodeProto>, constants: Vec<TensorProto>) -> ModelProt
     model(graph)
 }
 
-fn model(graph: GraphProto) -> ModelProto {
+pub(crate) fn model(graph: GraphProto) -> ModelProto {
     ModelProto {
         ir_version: Some(8),
         opset_import: vec![OperatorSetIdProto { domain: some(""), version: Some(17) }],
@@ -245,6 +245,37 @@ fn refused_data() {
     insta::assert_snapshot!("data_of_no_kind", say("d.csv"));
     insta::assert_snapshot!("data_without_preprocess", say("pictures"));
     insta::assert_snapshot!("unmatched_exclude", refusal(dir.path(), &[INT8, &["--exclude", "/nope*"]].concat()));
+}
+
+/// Nobody overlooks that ranges come from synthetic pictures, whoever asked for them and however quiet the run is.
+#[test]
+fn synthetic_pictures_are_told() {
+    let dir = folder();
+    let int8 = ["small.onnx", "--to", "tflite", "--int8", "--scale", "1/255"];
+    let made = |more: &[&str]| {
+        let out = qcc(dir.path(), &[&int8[..], more].concat());
+        assert!(out.status.success(), "{more:?}: {}", text(&out.stderr));
+        (text(&out.stdout), text(&out.stderr), fs::read(dir.path().join("small_int8.tflite")).unwrap())
+    };
+    let (said, told, bytes) = made(&["--report", "r.json"]);
+    assert!(said.contains("12 synthetic pictures, 8x8 stretched, RGB, 1/255"), "{said}");
+    assert!(said.contains("4 synthetic pictures") && said.contains("figures of real pictures may be others"), "{said}");
+    assert!(told.starts_with("warning[synthetic-data]") && told.contains("--data PATH"), "{told}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("r.json")).unwrap()).unwrap();
+    assert_eq!(report["validation"]["synthetic"], true);
+    assert_eq!(made(&["-q"]), (String::new(), told.clone(), bytes.clone()));
+    assert_eq!(made(&["-q", "--data", "synthetic"]), (String::new(), told, bytes));
+    // Figures of synthetic pictures are no evidence that a gate could ask for, unless it does by name.
+    let said = refusal(dir.path(), &[&int8[..], &["--min-sqnr", "1"]].concat());
+    assert!(said.starts_with("2\n") && said.contains("on data"), "{said}");
+    let gated = qcc(dir.path(), &[&int8[..], &["--data", "synthetic", "--min-sqnr", "900", "-q"]].concat());
+    let told = text(&gated.stderr);
+    assert!(gated.status.code() == Some(3) && told.contains("warning[synthetic-data]"), "{told}");
+    // The artefact tells it to those who get it; one made with data of their own has nothing to tell.
+    assert!(succeeds(dir.path(), &["inspect", "small_int8.tflite"]).contains("qcc_calibration: 12 synthetic pictures"));
+    pictures(dir.path(), 2);
+    made(&["--data", "pictures"]);
+    assert!(!succeeds(dir.path(), &["inspect", "small_int8.tflite"]).contains("qcc_calibration"));
 }
 
 /// Each node of the model has a line for each target, and control characters in names are escaped.

@@ -26,6 +26,7 @@ mod openvino_models;
 mod oracle;
 #[cfg(feature = "oracles")]
 mod ort;
+mod reports;
 mod runtime;
 #[cfg(feature = "oracles")]
 mod sources;

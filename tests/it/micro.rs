@@ -89,3 +89,39 @@ fn the_bundled_model_runs_on_microcontrollers() {
         assert_eq!(judged(&outcomes[0], &outcomes[1]), "as in LiteRT");
     }
 }
+
+/// A network with a skip connection, a concatenation and a limit that no kernel applies by itself.
+const BRANCHES: &str = "graph branches {
+  %x: f32[1,3,16,16] = input
+  %w: f32[4,3,1,1] = const [0.3,-0.2,0.1,0.5,0.4,-0.3,0.2,0.1,-0.5,0.3,0.2,0.1]
+  %b: f32[4] = const [0.1,0.2,-0.1,0]
+  %v: f32[4,4,1,1] = const [0.3,-0.2,0.1,0.5,0.4,-0.3,0.2,0.1,-0.5,0.3,0.2,0.1,0.4,0.2,-0.3,0.1]
+  %c = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %x, %w, %b from a (Conv)
+  %r = clamp(lo:0,hi:inf) %c from b (Relu)
+  %d = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %r, %v, %b from c (Conv)
+  %s = binary(f:Add) %r, %d from d (Add)
+  %k = concat(axis:1) %s, %r from e (Concat)
+  %m = clamp(lo:-0.25,hi:inf) %k from f (Clip)
+  output y = %m
+}
+";
+
+/// The bytes that a report tells are those that the runtime plans.
+#[test]
+fn values_at_the_peak_are_the_runtimes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("branches.qir"), BRANCHES).unwrap();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let lenet = models.join("mnist_lenet.onnx").display().to_string();
+    for model in ["branches.qir", &lenet] {
+        for precision in [&[][..], &["--int8", "--static", "--data", "random"]] {
+            let args = [&[model, "--to", "tflite", "-o", "m.tflite", "--report", "r.json"], precision].concat();
+            crate::cli::succeeds(dir.path(), &args);
+            let report: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(dir.path().join("r.json")).unwrap()).unwrap();
+            let told = report["artefacts"][0]["costs"]["after"]["peak_bytes"].as_u64().unwrap();
+            let planned: u64 = oracle::python("arena.py", &dir.path().join("m.tflite")).trim().parse().unwrap();
+            assert!(told.abs_diff(planned) * 20 <= planned, "{args:?}: {told} told, {planned} planned");
+        }
+    }
+}

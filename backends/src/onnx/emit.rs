@@ -422,10 +422,6 @@ impl<'g> Emitter<'g> {
         };
         let set = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version: Some(version) };
         let others = self.domains.iter().map(|(domain, version)| set(domain, *version));
-        let entry = |(key, value): &(String, String)| StringStringEntryProto {
-            key: Some(key.clone()),
-            value: Some(value.clone()),
-        };
         ModelProto {
             ir_version: Some(ir_version(self.opset)),
             opset_import: std::iter::once(set("", self.opset)).chain(others).collect(),
@@ -436,6 +432,11 @@ impl<'g> Emitter<'g> {
             ..ModelProto::default()
         }
     }
+}
+
+/// A key and a value of the metadata.
+pub(super) fn entry((key, value): &(String, String)) -> StringStringEntryProto {
+    StringStringEntryProto { key: Some(key.clone()), value: Some(value.clone()) }
 }
 
 /// The domain of ONNX Runtime's own operators.

@@ -16,7 +16,7 @@ use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto, Tensor
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Files, Summary, WriteOptions, unwritten};
+use crate::{Attachments, Files, Summary, WriteOptions, unwritten};
 
 mod annotate;
 mod call;
@@ -46,13 +46,20 @@ const ALIGNMENT: u64 = 4096;
 
 /// Writes a graph that was checked for [`TARGET`] or [`DYNAMIC`]. All nodes that cannot be written are reported
 /// together, and then nothing is written.
-pub(crate) fn write(graph: Checked<'_>, form: WriteOptions, files: &mut dyn Files) -> Result<Summary, Vec<Diagnostic>> {
-    put(model(graph, form)?, form, files).map_err(unwritten)
+pub(crate) fn write(
+    graph: Checked<'_>,
+    form: WriteOptions,
+    attachments: &Attachments,
+    files: &mut dyn Files,
+) -> Result<Summary, Vec<Diagnostic>> {
+    let mut model = model(graph, form)?;
+    model.metadata_props.extend(attachments.named_facts().map(|fact| emit::entry(&fact)));
+    put(model, form, files).map_err(unwritten)
 }
 
 fn put(mut model: ModelProto, form: WriteOptions, files: &mut dyn Files) -> io::Result<Summary> {
     let main = model.graph.get_or_insert_default();
-    let mut summary = Summary { bytes: 0, operators: main.node.len(), constants: main.initializer.len() };
+    let mut summary = Summary { operators: main.node.len(), constants: main.initializer.len(), ..Summary::default() };
     let inside: u64 = main.initializer.iter().map(|t| t.raw_data().len() as u64).sum();
     if form.external_data || inside > MOST_INSIDE {
         summary.bytes += write_outside(&mut main.initializer, files)?;

@@ -6,14 +6,14 @@ use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
 use super::{TARGET, disassemble};
-use crate::{Memory, Summary, WriteOptions};
+use crate::{Attachments, Memory, Summary, WriteOptions};
 
 fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
 }
 
 fn write(g: &Graph, form: WriteOptions, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
-    super::write(Checked::new(g, &TARGET)?, form, files)
+    super::write(Checked::new(g, &TARGET)?, form, &Attachments::default(), files)
 }
 
 /// The disassembly of a file, without the digests of constants.

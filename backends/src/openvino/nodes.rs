@@ -16,7 +16,9 @@ pub(super) fn emit(checked: Checked<'_>, attachments: &Attachments) -> Result<Wr
     let graph = checked.graph();
     let value = |(key, value): &(String, String)| Info::Value(key.clone(), value.clone());
     let group = |(name, entries): &(String, Vec<_>)| Info::Group(name.clone(), entries.iter().map(value).collect());
-    let info = attachments.info.iter().map(group).chain(runtime_options(graph)).collect();
+    let facts = ("qcc".to_owned(), attachments.facts.clone());
+    let facts = Some(&facts).filter(|f| !f.1.is_empty());
+    let info = attachments.info.iter().chain(facts).map(group).chain(runtime_options(graph)).collect();
     let mut e = Emitter::new(graph, info);
     let mut refused = Vec::new();
     let mut refuse = |node: NodeId, why: Unsupported| refused.push(why.diagnostic(checked, node));

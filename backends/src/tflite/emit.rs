@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
-    Activation, Buffer, BuiltinOperator, Model, Operator, OperatorCode, Options, Quantization, SignatureDef, SubGraph,
-    Tensor, TensorMap, TensorType as Stored,
+    Activation, Buffer, BuiltinOperator, Metadata, Model, Operator, OperatorCode, Options, Quantization, SignatureDef,
+    SubGraph, Tensor, TensorMap, TensorType as Stored,
 };
 use qcc_ir::ops::{Custom, Op, Types};
 use qcc_ir::{Affine, Dim, Elem, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 pub(super) use crate::Unsupported;
 use crate::names::Names;
+use crate::{Attachments, ValueNames};
 
 /// The context of a node while it is written: tensors and types of its operands and results.
 pub(super) struct NodeContext<'g> {
@@ -250,6 +251,13 @@ impl<'g> Emitter<'g> {
         Ok(())
     }
 
+    /// The names of the tensors of values, in the order of the file.
+    pub(super) fn tensor_names(&self) -> ValueNames {
+        let mut tensors: Vec<(i32, ValueId)> = self.tensor_of.iter().map(|(&v, &tensor)| (tensor, v)).collect();
+        tensors.sort_unstable();
+        tensors.into_iter().map(|(tensor, v)| (v, self.tensors[tensor as usize].name.clone())).collect()
+    }
+
     pub(super) fn finish(self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
         let maps = |names: Vec<String>, tensors: &[i32]| {
             let map = |(name, &tensor): (String, &i32)| TensorMap { name, tensor_index: tensor as u32 };
@@ -279,6 +287,14 @@ impl<'g> Emitter<'g> {
             metadata: Vec::new(),
             signature_defs: vec![signature],
         }
+    }
+}
+
+/// Adds metadata: each is a buffer with a name.
+pub(super) fn attach(model: &mut Model, attachments: &Attachments) {
+    for (key, value) in attachments.named_facts() {
+        model.metadata.push(Metadata { name: key, buffer: model.buffers.len() as u32 });
+        model.buffers.push(Buffer { data: value.into_bytes().into() });
     }
 }
 

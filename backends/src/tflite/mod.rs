@@ -22,7 +22,7 @@ use qcc_formats::tflite::Model;
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Attachments, Summary, unwritten};
+use crate::{Attachments, Summary, ValueNames, unwritten};
 
 mod archive;
 mod check;
@@ -42,22 +42,25 @@ pub(crate) fn write(
     attachments: &Attachments,
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let model = model(graph)?;
+    let (mut model, names) = model(graph)?;
+    let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
+    emit::attach(&mut model, attachments);
     let end = model.write(out).map_err(unwritten)?;
     let archive = archive::archive(&attachments.archive, end).map_err(unwritten)?;
     out.write_all(&archive).map_err(unwritten)?;
     Ok(Summary {
         bytes: end + archive.len() as u64,
         operators: model.subgraphs.iter().map(|s| s.operators.len()).sum(),
-        constants: model.buffers.iter().filter(|b| !b.data.is_empty()).count(),
+        constants,
+        names,
     })
 }
 
-/// The tables of the file, checked.
-fn model(graph: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
-    let model = nodes::emit(graph)?;
+/// The tables of the file, checked, and the tensors of values by name.
+fn model(graph: Checked<'_>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
+    let (model, names) = nodes::emit(graph)?;
     let wrong = check::check(&model);
-    if wrong.is_empty() { Ok(model) } else { Err(wrong) }
+    if wrong.is_empty() { Ok((model, names)) } else { Err(wrong) }
 }
 
 #[cfg(test)]

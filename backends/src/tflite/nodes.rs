@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 
 use super::emit::{Emitter, NodeContext, Unsupported};
 use super::ops;
+use crate::ValueNames;
 
-/// The tables of a graph, or all nodes that cannot be written.
-pub(super) fn emit(checked: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
+/// The tables of a graph and the names of its values in them, or all nodes that cannot be written.
+pub(super) fn emit(checked: Checked<'_>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
     let graph = checked.graph();
     let mut e = Emitter::new(graph);
     let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
@@ -24,7 +25,11 @@ pub(super) fn emit(checked: Checked<'_>) -> Result<Model, Vec<Diagnostic>> {
         }
     }
     let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
-    if refused.is_empty() { Ok(e.finish(inputs, outputs)) } else { Err(refused) }
+    if !refused.is_empty() {
+        return Err(refused);
+    }
+    let names = e.tensor_names();
+    Ok((e.finish(inputs, outputs), names))
 }
 
 impl Emitter<'_> {

@@ -26,7 +26,7 @@ mod work;
 pub use boxes::Boxes;
 pub use distance::Distance;
 pub use output::{Agreement, BOXES_MEASURE, Hints, OutputKind, OutputQuality, Part};
-pub use work::{Work, dynamic, float_islands, products, work};
+pub use work::{Work, dynamic, float_islands, products, work, work_of};
 
 /// The maximum number of elements of a layer that are compared for each sample. Outputs are compared in full.
 const LAYER_NUMBERS: usize = 1 << 14;

@@ -39,18 +39,24 @@ impl Work {
 
 /// The operations of the contractions of a graph.
 pub fn work(g: &Graph) -> Work {
-    let mut work = Work::default();
-    for n in g.order() {
-        let operands = g.operand_types(n);
-        let products = products_of(g, n);
-        match operands.get(1).map(|w| (operands[0].elem.qparams().is_some(), w.elem.qparams().is_some())) {
-            Some((true, _)) => work.integer += products,
-            Some((false, true)) if reads_rounded(g, n) => work.run_time += products,
-            Some((false, true)) => work.weights += products,
-            _ => work.real += products,
-        }
+    g.order().into_iter().map(|n| work_of(g, n)).fold(Work::default(), |all, one| Work {
+        integer: all.integer + one.integer,
+        run_time: all.run_time + one.run_time,
+        weights: all.weights + one.weights,
+        real: all.real + one.real,
+    })
+}
+
+/// The products of one node.
+pub fn work_of(g: &Graph, n: NodeId) -> Work {
+    let operands = g.operand_types(n);
+    let (products, none) = (products_of(g, n), Work::default());
+    match operands.get(1).map(|w| (operands[0].elem.qparams().is_some(), w.elem.qparams().is_some())) {
+        Some((true, _)) => Work { integer: products, ..none },
+        Some((false, true)) if reads_rounded(g, n) => Work { run_time: products, ..none },
+        Some((false, true)) => Work { weights: products, ..none },
+        _ => Work { real: products, ..none },
     }
-    work
 }
 
 /// The contractions with dynamically quantized activations.

@@ -1,0 +1,195 @@
+//! Where values lie while a graph runs: a plan as the greedy planner of TensorFlow Lite for Microcontrollers makes it
+//! (`tensorflow/lite/micro/memory_planner/greedy_memory_planner.h`).
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use qcc_ir::ops::{BinaryFn, Op};
+use qcc_ir::{Graph, NodeId, ValueId};
+
+/// Buffers begin at multiples of so many bytes.
+const ALIGNMENT: u64 = 16;
+
+/// Of more buffers than this no plan is made, since that takes time with the square of their number: the bytes that are held
+/// at a time are a lower bound of its length.
+const MOST_PLANNED: usize = 4096;
+
+/// Bytes that hold a value from a step to another one, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Buffer {
+    bytes: u64,
+    first: usize,
+    last: usize,
+}
+
+/// Bytes of the values of a graph that are held at a time, at the peak.
+pub(super) fn peak(g: &Graph) -> u64 {
+    let buffers = buffers(g);
+    if buffers.len() > MOST_PLANNED { held(&buffers) } else { planned(buffers) }
+}
+
+/// The value whose buffer holds the result of a node, too: activations that kernels apply themselves, and what stands for the
+/// arithmetic of the kernel behind it.
+pub(super) fn shared(g: &Graph, n: NodeId) -> Option<ValueId> {
+    let operand = *g.operands(n).first()?;
+    match g.op(n) {
+        Op::DynamicQuantize(_) => Some(operand),
+        Op::Clamp(clamp) => {
+            let by_kernel = [(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0)].contains(&(clamp.lo, clamp.hi));
+            let by_grid = g.ty(operand).elem.qparams().is_some_and(|grid| grid.keeps_within(clamp.lo, clamp.hi));
+            let fuses = match g.producer(operand) {
+                Op::Conv(_) | Op::MatMul(_) | Op::Pool(_) => true,
+                Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div),
+                _ => false,
+            };
+            ((by_kernel || by_grid) && fuses && g.ty(operand) == g.ty(n.value(0)) && g.only_user(operand).is_some())
+                .then_some(operand)
+        }
+        _ => None,
+    }
+}
+
+/// Bytes of the sums that a kernel keeps beside its result: transposed convolutions on integers add to all of them, 32 bits
+/// each, until the last product.
+fn scratch(g: &Graph, n: NodeId) -> Option<u64> {
+    let sums = matches!(g.op(n), Op::ConvTranspose(_)) && g.operand_types(n)[0].elem.qparams().is_some();
+    let elements = g.ty(n.value(0)).shape.elements()?;
+    sums.then_some(elements as u64 * 4)
+}
+
+/// The buffers of a graph's values, constants apart. Inputs are there from the beginning, outputs until the end.
+fn buffers(g: &Graph) -> Vec<Buffer> {
+    let order = g.order();
+    let mut buffers: Vec<Buffer> = Vec::new();
+    let mut place: HashMap<ValueId, usize> = HashMap::new();
+    let hold = |v: ValueId, first: usize, place: &mut HashMap<ValueId, usize>, buffers: &mut Vec<Buffer>| {
+        place.insert(v, buffers.len());
+        buffers.push(Buffer { bytes: g.ty(v).bytes().unwrap_or(0) as u64, first, last: first });
+    };
+    g.inputs().for_each(|v| hold(v, 0, &mut place, &mut buffers));
+    for (step, &n) in order.iter().enumerate() {
+        if matches!(g.op(n), Op::Input(_) | Op::Const(_)) {
+            continue;
+        }
+        for v in g.operands(n) {
+            if let Some(&b) = place.get(&v) {
+                buffers[b].last = step;
+            }
+        }
+        if let Some(bytes) = scratch(g, n) {
+            buffers.push(Buffer { bytes, first: step, last: step });
+        }
+        match shared(g, n).and_then(|v| place.get(&v).copied()) {
+            Some(b) => _ = place.insert(n.value(0), b),
+            None => g.results(n).for_each(|v| hold(v, step, &mut place, &mut buffers)),
+        }
+    }
+    for output in g.outputs() {
+        if let Some(&b) = place.get(&output.value) {
+            buffers[b].last = order.len();
+        }
+    }
+    buffers
+}
+
+/// The length of a plan: the largest buffer lies at the front, each next one in the first gap between those that are held at
+/// the same time.
+fn planned(mut buffers: Vec<Buffer>) -> u64 {
+    // Of equal ones the last comes first, as that planner sorts them.
+    buffers.reverse();
+    buffers.sort_by_key(|b| Reverse(b.bytes));
+    // By where they begin.
+    let mut placed: Vec<(u64, Buffer)> = Vec::with_capacity(buffers.len());
+    let mut length = 0;
+    for b in buffers {
+        let bytes = b.bytes.next_multiple_of(ALIGNMENT);
+        let mut begin = 0;
+        for (at, other) in &placed {
+            if other.first > b.last || other.last < b.first {
+                continue;
+            }
+            if *at >= begin + bytes {
+                break;
+            }
+            begin = begin.max(at + other.bytes.next_multiple_of(ALIGNMENT));
+        }
+        let place = placed.partition_point(|(at, _)| *at <= begin);
+        placed.insert(place, (begin, b));
+        length = length.max(begin + bytes);
+    }
+    length
+}
+
+/// The most bytes that are held at a time.
+fn held(buffers: &[Buffer]) -> u64 {
+    let end = buffers.iter().map(|b| b.last).max().unwrap_or(0);
+    let mut change = vec![(0, 0); end + 2];
+    for b in buffers {
+        change[b.first].0 += b.bytes;
+        change[b.last + 1].1 += b.bytes;
+    }
+    let mut now = 0;
+    let at_each_step = change.into_iter().map(|(taken, freed)| {
+        now = now + taken - freed;
+        now
+    });
+    at_each_step.max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::text::{Weights, parse};
+
+    use super::*;
+
+    fn buffer(bytes: u64, first: usize, last: usize) -> Buffer {
+        Buffer { bytes, first, last }
+    }
+
+    #[test]
+    fn buffers_take_the_first_gap() {
+        // Those of the header of TFLM's planner: the third goes where the first was.
+        assert_eq!(planned(vec![buffer(64, 0, 1), buffer(32, 1, 2), buffer(64, 2, 3)]), 96);
+        // A small one below a large one that it does not meet.
+        assert_eq!(planned(vec![buffer(160, 0, 1), buffer(16, 1, 3), buffer(96, 3, 4)]), 176);
+        assert_eq!(planned(vec![buffer(1, 0, 0), buffer(1, 0, 0)]), 17 + 15);
+        assert_eq!(planned(Vec::new()), 0);
+    }
+
+    #[test]
+    fn a_plan_is_no_shorter_than_what_is_held() {
+        let mut state = 1u64;
+        let mut next = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % n
+        };
+        for _ in 0..200 {
+            let all: Vec<Buffer> = (0..next(40))
+                .map(|_| {
+                    let first = next(30) as usize;
+                    buffer(16 * next(50), first, first + next(8) as usize)
+                })
+                .collect();
+            let (plan, least) = (planned(all.clone()), held(&all));
+            assert!(plan >= least && plan <= all.iter().map(|b| b.bytes).sum(), "{plan} {least} {all:?}");
+        }
+    }
+
+    #[test]
+    fn values_live_from_their_node_to_their_last_reader() {
+        let g = "graph g {
+            %x: f32[4] = input
+            %a = unary(f:Neg) %x
+            %b = unary(f:Neg) %a
+            %c = binary(f:Add) %a, %b
+            output c = %c
+            output a = %a
+        }";
+        let g = parse(g, &Weights::new()).unwrap();
+        let first = g.order().iter().position(|&n| matches!(g.op(n), Op::Unary(_))).unwrap();
+        let lives: Vec<(usize, usize)> = buffers(&g).iter().map(|b| (b.first, b.last)).collect();
+        let end = g.order().len();
+        assert_eq!(lives, [(0, first), (first, end), (first + 1, first + 2), (first + 2, end)]);
+        assert_eq!(peak(&g), 3 * 16);
+    }
+}

@@ -1,0 +1,182 @@
+//! What a report tells in full of the values and the operators of an artefact.
+
+use std::collections::HashMap;
+
+use qcc_ir::ops::Op;
+use qcc_ir::{Graph, NodeId, QuantParams, ValueId};
+use qcc_passes::calibrate::{CalibrationTable, Stats};
+use qcc_passes::decisions::Decision;
+use serde::Serialize;
+
+use crate::cost::{Step, steps};
+
+/// Bars of a histogram.
+const BARS: usize = 48;
+
+/// What calibration saw of a value, and the grid that it lies on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ValueReport {
+    /// Its name in the model, or that of the node that gives it.
+    pub name: String,
+    /// The smallest number.
+    pub min: f32,
+    /// The largest number.
+    pub max: f32,
+    /// The mean of the smallest numbers of each sample, and that of the largest: near to `min` and `max` where samples are
+    /// alike.
+    pub typical: [f64; 2],
+    /// How many numbers lie in each of so many parts of equal width between `min` and `max`.
+    pub counts: Vec<u64>,
+    /// The grid; `None` where the value stays real.
+    pub grid: Option<GridReport>,
+    /// Share of the numbers that lie beyond the grid, from 0 to 1.
+    pub clipped: f64,
+}
+
+/// A grid of integers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GridReport {
+    /// The distance of neighbours.
+    pub scale: f32,
+    /// The integer that stands for 0.
+    pub zero_point: i32,
+    /// The real number that the lowest integer stands for.
+    pub low: f32,
+    /// The real number that the highest one stands for.
+    pub high: f32,
+}
+
+/// An operator of an artefact.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeReport {
+    /// The node of the source model that it stands for; empty where it stands for none.
+    pub name: String,
+    /// The operator, as the text form of graphs spells it.
+    pub operator: &'static str,
+    /// What it computes with: `integer`, `dynamic`, `weights only`, `float`, `unchanged`, or `conversion` between integers and
+    /// real numbers.
+    pub form: String,
+    /// Why, where that was decided.
+    pub reason: Option<String>,
+    /// Signal to quantization noise ratio of its result in dB, where it was compared.
+    pub sqnr: Option<f64>,
+    /// Products of a convolution or matrix multiplication.
+    pub products: u64,
+    /// Bytes that it reads and writes.
+    pub moved_bytes: u64,
+    /// Names of its results in the file, where the format has such.
+    pub results: Vec<String>,
+}
+
+/// What was seen of the values of a float graph, and on which grids those lie that took their places.
+pub(crate) fn values(
+    float: &Graph,
+    ranges: &CalibrationTable,
+    quantized: &Graph,
+    pairs: &[(ValueId, ValueId)],
+) -> Vec<ValueReport> {
+    let name = |v: ValueId| {
+        let node = || format!("{} ({})", float.origin(v.node).path(), float.producer(v).kind().name());
+        float.output_name(v).or(float.name(v)).map_or_else(node, |n| n.to_string())
+    };
+    let mut pairs: Vec<(ValueId, ValueId)> = pairs.to_vec();
+    let places: HashMap<NodeId, usize> = float.order().into_iter().enumerate().map(|(i, n)| (n, i)).collect();
+    pairs.sort_by_key(|(v, _)| places.get(&v.node));
+    pairs.dedup_by_key(|(v, _)| *v);
+    let report = |(v, q): (ValueId, ValueId)| Some(value(name(v), ranges.get(v)?, grid_of(quantized, q)));
+    pairs.into_iter().filter_map(report).collect()
+}
+
+/// The grid of a value, or the one that it is put on behind.
+fn grid_of(g: &Graph, v: ValueId) -> Option<&QuantParams> {
+    let behind = || g.readers(v).find(|(n, _)| matches!(g.op(*n), Op::Quantize(_)));
+    g.ty(v).elem.qparams().or_else(|| g.ty(behind()?.0.value(0)).elem.qparams())
+}
+
+fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport {
+    let mean = |sum: f64| sum / seen.samples.max(1) as f64;
+    let grid = grid.and_then(|grid| {
+        let ((scale, zero_point), (low, high)) = (grid.tensor_map()?, grid.limits()?);
+        Some(GridReport { scale, zero_point, low, high })
+    });
+    let width = (seen.max - seen.min) / BARS as f32;
+    let (mut counts, mut all, mut clipped) = (vec![0; BARS], 0, 0);
+    for (x, n) in seen.histogram.bins() {
+        let place = ((x - seen.min) / width) as usize;
+        counts[place.min(BARS - 1)] += n;
+        all += n;
+        if grid.as_ref().is_some_and(|g| x < g.low - g.scale || x > g.high + g.scale) {
+            clipped += n;
+        }
+    }
+    ValueReport {
+        name,
+        min: seen.min,
+        max: seen.max,
+        typical: [mean(seen.sum_min), mean(seen.sum_max)],
+        counts,
+        grid,
+        clipped: clipped as f64 / f64::from(u32::try_from(all.max(1)).unwrap_or(u32::MAX)),
+    }
+}
+
+/// The operators of a graph that is written, in its order. `layers` has the SQNR of layers by name, `names` those of values in the file.
+pub(crate) fn nodes(
+    g: &Graph,
+    decisions: &[Decision],
+    layers: &HashMap<&str, Option<f64>>,
+    names: &[(ValueId, String)],
+) -> Vec<NodeReport> {
+    let decided: HashMap<(&str, &str), &Decision> =
+        decisions.iter().map(|d| ((d.origin.path(), d.operator), d)).collect();
+    let names: HashMap<ValueId, &str> = names.iter().map(|(v, name)| (*v, name.as_str())).collect();
+    let node = |step: Step| {
+        let (path, operator) = (g.origin(step.node).path(), g.op(step.node).kind().name());
+        let decision = decided.get(&(path, operator));
+        let own = || match g.op(step.node) {
+            Op::Quantize(_) | Op::Dequantize(_) => "conversion".to_owned(),
+            _ if on_integers(g, step.node) => "integer".to_owned(),
+            _ => "float".to_owned(),
+        };
+        NodeReport {
+            name: path.to_owned(),
+            operator,
+            form: decision.map_or_else(own, |d| d.form.to_string()),
+            reason: decision.map(|d| d.reason.to_string()),
+            // The layer's figure is that behind its activation; of all that stands for it the products tell which it is.
+            sqnr: layers.get(path).filter(|_| step.products > 0).copied().flatten(),
+            products: step.products,
+            moved_bytes: step.moved_bytes,
+            results: step.results.iter().filter_map(|v| names.get(v)).map(|name| (*name).to_owned()).collect(),
+        }
+    };
+    steps(g).into_iter().map(node).collect()
+}
+
+/// True where a node has no real operand and no real result.
+fn on_integers(g: &Graph, n: NodeId) -> bool {
+    let operands = g.operand_types(n);
+    !operands.iter().map(|t| &t.elem).chain(g.result_types(n).iter().map(|t| &t.elem)).any(|e| e.is_float())
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::StorageType;
+
+    use super::*;
+
+    #[test]
+    fn what_lies_beyond_the_grid_is_counted() {
+        let numbers: Vec<f32> = (0..1000).map(|i| i as f32 * 0.01).collect();
+        let grid = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
+        let seen = value("v".into(), &Stats::of(&numbers), Some(&grid));
+        assert_eq!((seen.min, seen.max, seen.typical), (0.0, 9.99, [0.0, f64::from(9.99_f32)]));
+        assert_eq!((seen.counts.len(), seen.counts.iter().sum::<u64>()), (BARS, 1000));
+        assert!((0.19..0.21).contains(&seen.clipped), "{}", seen.clipped);
+        let range = seen.grid.unwrap();
+        assert!(range.low == 0.0 && (range.high - 8.0).abs() < 1e-5, "{range:?}");
+        // A value that stays real is cut off nowhere, and one number makes no width.
+        assert_eq!(value("v".into(), &Stats::of(&numbers), None).clipped, 0.0);
+        assert_eq!(value("v".into(), &Stats::of(&[3.0; 4]), None).counts.iter().sum::<u64>(), 4);
+    }
+}

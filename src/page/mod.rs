@@ -1,0 +1,330 @@
+//! A report as one HTML file that needs nothing else: no script, no font, no network. Charts are SVG, colours follow the
+//! reader's theme, and all figures are those of the [`Report`], which is the JSON as well: each stands in a `data` element
+//! that holds its number in full.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use qcc_ir::diagnostic::Severity;
+
+use crate::cost::{Cost, ENERGY_SOURCE, LATENCY_SOURCE, Products};
+use crate::details::NodeReport;
+use crate::outcome::{Artefact, Report};
+use crate::quality::{Deviation, OutputReport, Quality};
+
+mod chart;
+
+/// The page of a report.
+pub(crate) fn html(report: &Report) -> String {
+    let name = report.model.file_name().unwrap_or_default().to_string_lossy();
+    let mut out = String::new();
+    let style = include_str!("style.css");
+    let _ = write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<title>{0}: {1}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
+         <style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{0}</h1>\n<p>Compiled to {1} by qcc {2}.</p>\n",
+        text(&name),
+        report.precision,
+        text(report.qcc),
+    );
+    verdicts(&mut out, report);
+    warnings(&mut out, report);
+    out.push_str("</header>\n<main>\n");
+    for artefact in &report.artefacts {
+        section(&mut out, artefact);
+    }
+    out.push_str("</main>\n<footer>\n");
+    reproduction(&mut out, report);
+    out.push_str("</footer>\n</body>\n</html>\n");
+    out
+}
+
+/// Text as HTML shows it.
+fn text(text: &str) -> Cow<'_, str> {
+    if !text.contains(['&', '<', '>', '"', '\'']) && !text.contains(qcc_ir::diagnostic::is_order) {
+        return text.into();
+    }
+    let escaped = |c: char| match c {
+        '&' => "&amp;".to_owned(),
+        '<' => "&lt;".to_owned(),
+        '>' => "&gt;".to_owned(),
+        '"' => "&quot;".to_owned(),
+        '\'' => "&#39;".to_owned(),
+        c if qcc_ir::diagnostic::is_order(c) => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(escaped).collect::<String>().into()
+}
+
+/// A number as JSON has it, shown in short.
+fn figure(value: impl serde::Serialize, shown: &str) -> String {
+    let value = serde_json::to_string(&value).unwrap_or_default();
+    format!("<data value=\"{value}\">{shown}</data>")
+}
+
+fn decibels(sqnr: Option<f64>) -> String {
+    let shown = match sqnr {
+        None => "no SQNR".into(),
+        Some(f64::INFINITY) => "exact".into(),
+        Some(f64::NEG_INFINITY) => "not finite".into(),
+        Some(sqnr) => format!("{sqnr:.1} dB"),
+    };
+    figure(sqnr, &shown)
+}
+
+fn in_bytes(n: u64) -> String {
+    match n {
+        0..1_000 => format!("{n} B"),
+        1_000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.2} MB", n as f64 / 1e6),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    figure(n, &in_bytes(n))
+}
+
+fn in_millions(n: u64) -> String {
+    match n {
+        0..10_000 => n.to_string(),
+        10_000..1_000_000 => format!("{:.3} M", n as f64 / 1e6),
+        _ => format!("{:.1} M", n as f64 / 1e6),
+    }
+}
+
+fn millions(n: u64) -> String {
+    figure(n, &in_millions(n))
+}
+
+/// What a reader wants to know first: is it good, and where is it worst.
+fn verdicts(out: &mut String, report: &Report) {
+    out.push_str("<ul class=\"verdicts\">\n");
+    for artefact in &report.artefacts {
+        let synthetic = report.validation.as_ref().is_some_and(|v| v.synthetic);
+        let (word, class) = match &artefact.quality {
+            Some(q) if q.outputs.iter().any(OutputReport::is_poor) => ("far from the float model", "bad"),
+            Some(q) if q.outputs.is_empty() => ("not compared", "plain"),
+            Some(_) if synthetic => ("compared on synthetic pictures alone", "plain"),
+            Some(q) if q.outputs.iter().any(OutputReport::is_unsure) => ("too little to compare", "plain"),
+            Some(_) => ("close to the float model", "good"),
+            None => ("not compared", "plain"),
+        };
+        let _ = write!(out, "<li class=\"{class}\"><a href=\"#{0}\">{0}</a>: <b>{word}</b>", artefact.target);
+        for output in artefact.quality.iter().flat_map(|q| &q.outputs) {
+            let _ = write!(out, "; {}: {}", text(&output.deviation.name), agreement(output));
+        }
+        if let Some(worst) = artefact.quality.as_ref().and_then(|q| q.worst.first()) {
+            let _ = write!(out, "; worst layer <b>{}</b> at {}", text(&worst.name), decibels(worst.sqnr));
+        }
+        out.push_str("</li>\n");
+    }
+    out.push_str("</ul>\n");
+    if let Some(validation) = &report.validation {
+        let _ = writeln!(out, "<p>Compared with the float model on {}.</p>", text(&validation.to_string()));
+    }
+    if let Some(calibration) = &report.calibration {
+        let _ = writeln!(out, "<p>Calibrated on {}.</p>", text(calibration));
+    }
+}
+
+/// The task's figure of an output where there is one, else its SQNR.
+fn agreement(output: &OutputReport) -> String {
+    match &output.agreement {
+        Some(a) => format!("{} {} of {}", text(a.measure), figure(a.percent, &format!("{:.2} %", a.percent)), a.of),
+        None => decibels(output.deviation.sqnr),
+    }
+}
+
+fn warnings(out: &mut String, report: &Report) {
+    let warnings = report.diagnostics.iter().filter(|d| d.severity == Severity::Warning);
+    for d in warnings {
+        let _ = write!(out, "<p class=\"warning\"><b>{}</b>: {}", text(d.code), text(&d.message));
+        d.notes.iter().chain(&d.help).for_each(|more| _ = write!(out, "<br>{}", text(more)));
+        out.push_str("</p>\n");
+    }
+}
+
+fn section(out: &mut String, artefact: &Artefact) {
+    let file = artefact.output.display().to_string();
+    let _ = write!(out, "<section id=\"{0}\">\n<h2>{0}</h2>\n<p>{1}, ", artefact.target, text(&file));
+    let _ = writeln!(
+        out,
+        "{}, {} operators.</p>",
+        bytes(artefact.output_bytes),
+        figure(artefact.operators, &artefact.operators.to_string())
+    );
+    if let Some(quality) = &artefact.quality {
+        outputs(out, quality);
+        depth(out, artefact, quality);
+    }
+    costs(out, artefact);
+    if let Some(quality) = artefact.quality.as_ref().filter(|q| !q.values.is_empty()) {
+        values(out, quality);
+    }
+    nodes(out, &artefact.nodes);
+    out.push_str("</section>\n");
+}
+
+fn outputs(out: &mut String, quality: &Quality) {
+    if quality.outputs.is_empty() {
+        return;
+    }
+    out.push_str("<h3>Outputs beside the float model's</h3>\n<div class=\"wide\"><table>\n<tr><th>output</th><th>agreement</th><th>SQNR</th><th>cosine</th><th>largest error</th></tr>\n");
+    for o in &quality.outputs {
+        row(out, &o.deviation, &o.agreement.as_ref().map_or_else(String::new, |_| agreement(o)));
+        for part in &o.parts {
+            row(out, &Deviation { name: format!("{}: {}", o.deviation.name, part.name), ..part.clone() }, "");
+        }
+    }
+    out.push_str("</table></div>\n");
+}
+
+fn row(out: &mut String, d: &Deviation, agreement: &str) {
+    let (cosine, error) =
+        (figure(d.cosine, &format!("{:.6}", d.cosine)), figure(d.max_error, &format!("{:.3e}", d.max_error)));
+    let name = text(&d.name);
+    let _ = writeln!(
+        out,
+        "<tr><td>{name}</td><td>{agreement}</td><td>{}</td><td>{cosine}</td><td>{error}</td></tr>",
+        decibels(d.sqnr)
+    );
+}
+
+/// The error layer by layer, and the layers where it is largest.
+fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
+    if quality.layers.is_empty() {
+        return;
+    }
+    out.push_str("<h3>Error by depth</h3>\n<figure class=\"wide depth\">\n");
+    out.push_str(&chart::depth(&artefact.nodes, quality));
+    out.push_str("<figcaption>SQNR of each layer, input to output, with the errors of all layers before it. Shaded: operators in floating point. Marked: the worst layers.</figcaption>\n</figure>\n<ol class=\"worst\">\n");
+    for layer in &quality.worst {
+        let _ = writeln!(out, "<li>{} {}</li>", decibels(layer.sqnr), text(&layer.name));
+    }
+    out.push_str("</ol>\n");
+    if let Some(gain) = &quality.dynamic_gain {
+        let _ = writeln!(out, "<p>Activations of the last products are quantized at run time: {}.</p>", text(gain));
+    }
+}
+
+/// A figure of an artefact or of the float model.
+type Row<'r> = (&'r str, &'r dyn Fn(&Cost) -> f64, &'r dyn Fn(&Cost) -> String);
+
+fn costs(out: &mut String, artefact: &Artefact) {
+    let (before, after) = (&artefact.costs.before, &artefact.costs.after);
+    out.push_str(
+        "<h3>Cost</h3>\n<div class=\"wide\"><table>\n<tr><th></th><th>float</th><th>artefact</th><th>share</th></tr>\n",
+    );
+    let milliseconds = |c: &Cost| c.latency_ms.map_or_else(String::new, |t| figure(t, &format!("{t:.3} ms")));
+    let rows: [Row<'_>; 5] = [
+        ("weights", &|c| c.weight_bytes as f64, &|c| bytes(c.weight_bytes)),
+        ("values at the peak", &|c| c.peak_bytes as f64, &|c| bytes(c.peak_bytes)),
+        ("bytes moved", &|c| c.moved_bytes as f64, &|c| bytes(c.moved_bytes)),
+        ("latency, a proxy", &|c| c.latency_ms.unwrap_or(0.0), &milliseconds),
+        ("energy, a proxy", &|c| c.energy_uj, &|c| figure(c.energy_uj, &format!("{:.1} uJ", c.energy_uj))),
+    ];
+    for (name, number, shown) in rows {
+        let share = if number(before) > 0.0 { number(after) / number(before) } else { 1.0 };
+        let bar = chart::share(share);
+        let _ = writeln!(
+            out,
+            "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{bar} {:.0} %</td></tr>",
+            shown(before),
+            shown(after),
+            share * 100.0
+        );
+    }
+    let _ = writeln!(
+        out,
+        "</table></div>\n<p class=\"small\">Values: a greedy plan of one arena. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
+    );
+    let Products { integer, run_time, weights, real } = after.products;
+    let parts = [
+        ("on integers", integer, "integer"),
+        ("activations quantized at run time", run_time, "dynamic"),
+        ("integer weights alone", weights, "weights"),
+        ("in floating point", real, "float"),
+    ];
+    out.push_str("<h3>Products by precision</h3>\n");
+    out.push_str(&chart::parts(&parts.map(|(_, n, class)| (n, class))));
+    out.push_str("<ul class=\"legend\">\n");
+    for (name, n, class) in parts.into_iter().filter(|(_, n, _)| *n > 0) {
+        let _ = writeln!(out, "<li><i class=\"{class}\"></i>{name}: {}</li>", millions(n));
+    }
+    out.push_str("</ul>\n");
+}
+
+fn values(out: &mut String, quality: &Quality) {
+    let _ = write!(
+        out,
+        "<details>\n<summary>Values and their grids ({})</summary>\n<div class=\"grid\">\n",
+        quality.values.len()
+    );
+    for v in &quality.values {
+        let _ = write!(
+            out,
+            "<figure><figcaption><b>{}</b><br>{} to {}",
+            text(&v.name),
+            figure(v.min, &format!("{:.3}", v.min)),
+            figure(v.max, &format!("{:.3}", v.max))
+        );
+        match &v.grid {
+            Some(g) => {
+                let _ = write!(
+                    out,
+                    "; grid {} to {}, step {}; cut off {}",
+                    figure(g.low, &format!("{:.3}", g.low)),
+                    figure(g.high, &format!("{:.3}", g.high)),
+                    figure(g.scale, &format!("{:.3e}", g.scale)),
+                    figure(v.clipped, &format!("{:.3} %", v.clipped * 100.0))
+                );
+            }
+            None => out.push_str("; stays real"),
+        }
+        let _ = writeln!(
+            out,
+            "; a sample {:.3} to {:.3}</figcaption>{}</figure>",
+            v.typical[0],
+            v.typical[1],
+            chart::histogram(v)
+        );
+    }
+    out.push_str("</div>\n</details>\n");
+}
+
+fn nodes(out: &mut String, nodes: &[NodeReport]) {
+    let _ = write!(
+        out,
+        "<details>\n<summary>Operators ({})</summary>\n<div class=\"wide\"><table>\n<tr><th>node</th><th>operator</th><th>computes with</th><th>since</th><th>SQNR</th><th>products</th><th>moved</th></tr>\n",
+        nodes.len()
+    );
+    for n in nodes {
+        let class = if n.form == "float" { " class=\"float\"" } else { "" };
+        let sqnr = n.sqnr.map_or_else(String::new, |sqnr| decibels(Some(sqnr)));
+        let products = if n.products > 0 { in_millions(n.products) } else { String::new() };
+        let reason = n.reason.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "<tr{class}><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{sqnr}</td><td>{products}</td><td>{}</td></tr>",
+            text(&n.name),
+            n.operator,
+            n.form,
+            text(reason),
+            in_bytes(n.moved_bytes)
+        );
+    }
+    out.push_str("</table></div>\n</details>\n");
+}
+
+fn reproduction(out: &mut String, report: &Report) {
+    out.push_str("<h2>Reproduce</h2>\n");
+    if let Some(command) = &report.command {
+        let _ = writeln!(out, "<pre>{}</pre>", text(command));
+    }
+    if let Some(digest) = &report.model_digest {
+        let _ = writeln!(out, "<p>The model, {}: <code>{}</code></p>", bytes(report.model_bytes), text(digest));
+    }
+    let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3} s", s.name, s.seconds)).collect();
+    let _ = writeln!(out, "<p>Stages: {}.</p>", stages.join(", "));
+}

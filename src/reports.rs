@@ -1,0 +1,48 @@
+//! The files of a report, by their names.
+
+use std::path::Path;
+
+use qcc_backends::Format;
+use qcc_ir::diagnostic::Diagnostic;
+
+use crate::outcome::Report;
+use crate::overlay::overlay;
+use crate::{json, page};
+
+/// What the name of a report's file asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// All numbers.
+    Json,
+    /// A page to read.
+    Page,
+    /// Node data for Model Explorer.
+    Overlay,
+}
+
+impl Kind {
+    pub(crate) fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        match () {
+            () if name.ends_with(".html") || name.ends_with(".htm") => Kind::Page,
+            () if name.ends_with(".overlay.json") => Kind::Overlay,
+            () => Kind::Json,
+        }
+    }
+}
+
+/// True where artefacts of a target name their values, which an overlay is about.
+pub(crate) fn has_names(target: &str) -> bool {
+    target == Format::Tflite.target().name
+}
+
+/// The text of a report's file.
+pub(crate) fn file(report: &Report, path: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
+    let text = match Kind::of(path) {
+        Kind::Page => Ok(page::html(report)),
+        Kind::Overlay => json::pretty(&report.artefacts.iter().find(|a| has_names(a.target)).map(overlay)),
+        Kind::Json => json::pretty(report),
+    };
+    let text = text.map_err(|e| Diagnostic::error("report", format!("the report cannot be written: {e}")))?;
+    Ok(text.into_bytes())
+}
