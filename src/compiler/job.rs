@@ -10,7 +10,7 @@ use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Elem, Graph, OpenExtent};
 use qcc_passes::open_batch::static_batch;
-use qcc_passes::quantize;
+use qcc_passes::quantize::unmatched;
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
 use super::narrow::{Narrowing, calibrates};
@@ -52,9 +52,9 @@ impl<'a> Job<'a> {
         observer: &'a mut dyn Observer,
     ) -> Result<Self, Failure> {
         let Imported { graph: source, notes, open } = model.import(&compiler.options.import)?;
-        check_float(&source)?;
         let reference = source.clone();
-        let facts = SourceFacts { channels_last: model.channels_last(), ..SourceFacts::default() };
+        let given = Given::by(&source);
+        let facts = SourceFacts { channels_last: model.channels_last(), given, ..SourceFacts::default() };
         let rewrites = Rewrites::limited(compiler.options.stop_after);
         Ok(Job { compiler, model, reference, source, facts, open, rewrites, diagnostics: notes, clock, observer })
     }
@@ -273,7 +273,7 @@ impl<'a> Job<'a> {
     }
 
     fn check_excludes(&self) -> Result<(), Failure> {
-        let unmatched = quantize::unmatched(&self.source, &self.options().exclude);
+        let unmatched = unmatched(&self.source, &self.options().exclude);
         let error = |p: &String| {
             Diagnostic::error("unmatched-exclude", format!("--exclude {p} names no node of the model"))
                 .with_help("`qcc inspect` shows the names of nodes; `*` stands for any characters")
@@ -313,18 +313,4 @@ fn is_open(g: &Graph) -> bool {
 /// True where weights are 16-bit floats.
 fn has_halves(graph: &Graph) -> bool {
     graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
-}
-
-/// Fails where a model computes with integers: those have been through a quantization that is not this one.
-fn check_float(graph: &Graph) -> Result<(), Failure> {
-    match quantize::computes_with_integers(graph) {
-        None => Ok(()),
-        Some(n) => {
-            let error =
-                Diagnostic::error("quantized-model", "the model computes with integers; qcc compiles float models");
-            let error =
-                error.with_help("give the model that it was made from; inspect and compare take quantized ones");
-            Err(error.at(graph.origin(n)).into())
-        }
-    }
 }

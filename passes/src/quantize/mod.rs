@@ -2,7 +2,8 @@
 //!
 //! `candidates` finds which nodes may work on integers, and why others may not; `plan` decides which do, `parameters` which grid each value has, `build` writes the graph
 //! anew with those types and with `Quantize` and `Dequantize` at the borders. A graph that comes with grids and borders
-//! goes another way: `complete` adds what borders are missing, and `import_qdq` draws what lies between them onto the grids.
+//! goes another way: `spell` gives all operators real operands between borders, `complete` adds what borders are missing,
+//! and `import_qdq` draws what lies between them onto the grids.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, ValueId};
@@ -22,15 +23,17 @@ mod parameters;
 mod passes;
 mod plan;
 mod qparams;
+mod spell;
 #[cfg(test)]
 mod tests;
 mod weights;
 
 pub use candidates::{matches, unmatched};
 pub use complete::{complete, lacks_qparams};
-pub use import_qdq::{computes_with_integers, import_qdq, is_quantized};
-pub use passes::{CompleteQdq, ImportQdq, Quantize};
+pub use import_qdq::{import_qdq, is_quantized};
+pub use passes::{CompleteQdq, ImportQdq, Quantize, SpellQdq};
 pub use plan::may_be_dynamic;
+pub use spell::spell;
 
 /// What the graph's own inputs and outputs hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

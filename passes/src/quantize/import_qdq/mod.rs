@@ -3,11 +3,10 @@
 //! A node works on integers where its operands come from grids, its result goes onto one, and the target's kernels take
 //! just these grids; then its integers are those of the model. All else stays between its borders: right, and slower.
 
-use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::evaluate_node;
-use qcc_ir::ops::{Binary, BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
+use qcc_ir::ops::{Clamp, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
 use qcc_ir::target::{Quantized as Kernel, Target};
-use qcc_ir::{Affine, Elem, Graph, NodeId, Origin, QuantParams, Shape, StorageType, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, Origin, QuantParams, StorageType, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::kernels::weights;
@@ -19,25 +18,12 @@ mod decide;
 mod nodes;
 #[cfg(test)]
 mod tests;
-
-use bounds::Bounds;
+mod wide;
 
 /// True where values of the graph lie on grids.
 pub fn is_quantized(g: &Graph) -> bool {
-    g.order().into_iter().any(|n| matches!(g.op(n), Op::Quantize(_) | Op::Dequantize(_) | Op::DynamicQuantize(_)))
-}
-
-/// The first node that computes with integers on grids, which no border makes real: it has been through a quantization
-/// that is not this one.
-pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
-    let computes = |&n: &NodeId| {
-        let ruled = matches!(
-            g.op(n).quant_rule(),
-            QuantRule::Contraction { .. } | QuantRule::OwnRange | QuantRule::Fixed { .. } | QuantRule::SharedScale
-        );
-        ruled && g.operand_types(n).first().is_some_and(|t| t.elem.qparams().is_some())
-    };
-    g.order().into_iter().find(computes)
+    let on_grid = |n: NodeId| g.result_types(n).iter().any(|t| t.elem.qparams().is_some());
+    g.order().into_iter().any(|n| matches!(g.op(n), Op::DynamicQuantize(_)) || on_grid(n))
 }
 
 /// The quantized graph `g`, lowered to the target, with as many of its nodes on integers as the target's kernels allow.
@@ -146,93 +132,6 @@ impl QdqImporter<'_> {
         Ok(self.g.add_typed(self.g.op(n).clone(), operands, Types::from_elem(ty, 1), origin)?.value(0))
     }
 
-    /// Grids that are wider than the target's activations go, and what they hold becomes real. Where a grid cuts numbers
-    /// off, a limit stays in its place.
-    fn drop_wide(&mut self) -> Result<Option<Diagnostic>, PassError> {
-        let most = self.target.activation.size();
-        let mut bounds = Bounds::default();
-        let mut dropped = 0;
-        for n in self.g.order() {
-            let real = |g: &Graph, v: ValueId| g.ty(v).elem.qparams().is_none();
-            let (v, x) = (n.value(0), self.g.operands(n).first().copied());
-            let wide = self.g.ty(v).elem.qparams().filter(|qparams| qparams.storage.size() > most).cloned();
-            match (self.g.op(n), x, wide) {
-                (Op::Quantize(_), Some(x), Some(qparams)) => {
-                    dropped += 1;
-                    let x = match real(&self.g, x) {
-                        true => x,
-                        false => self.g.add1(Dequantize {}, &[x], self.g.origin(n).clone())?,
-                    };
-                    let limited = self.limited(x, &qparams, &mut bounds, n)?;
-                    self.wide.insert(limited);
-                    self.g.redirect(v, limited);
-                    self.dead.insert(n);
-                }
-                (Op::Dequantize(_), Some(x), _) if real(&self.g, x) => {
-                    self.g.redirect(v, x);
-                    self.dead.insert(n);
-                }
-                (_, Some(x), Some(_)) if real(&self.g, x) => {
-                    for (v, ty) in self.g.results(n).zip(self.g.result_types(n)) {
-                        self.g.set_type(v, ty.real());
-                    }
-                }
-                _ => {}
-            }
-        }
-        let target = self.target.name;
-        let note = || {
-            let message = format!("{dropped} values are on grids of 16 bits, which {target} kernels do not take");
-            Diagnostic::warning("wide-grids", message)
-                .with_note("they stay real, within the limits of their grids: no less exact, and slower")
-        };
-        Ok((dropped > 0).then(note))
-    }
-
-    /// `x` within the ends of a grid, as far as it may lie outside; it takes the place of `n`.
-    fn limited(
-        &mut self,
-        x: ValueId,
-        qparams: &QuantParams,
-        bounds: &mut Bounds,
-        n: NodeId,
-    ) -> Result<ValueId, PassError> {
-        let ends = <[i32; 2]>::from(qparams.storage.range()).map(|q| i64::from(q) - i64::from(qparams.zero_point()));
-        let origin = self.g.origin(n).clone();
-        if qparams.tensor_map().is_none() {
-            // Each index has ends of its own.
-            let Affine::PerAxis { axis, .. } = qparams.map else { return Ok(x) };
-            let ty = self.g.ty(x);
-            let dims: Vec<usize> = (0..ty.rank()).map(|a| if a == axis { qparams.scales().len() } else { 1 }).collect();
-            let mut limited = x;
-            for (q, f) in ends.into_iter().zip([BinaryFn::Max, BinaryFn::Min]) {
-                let limits = qparams.scales().iter().map(|s| q as f32 * s).collect();
-                let limits = self.g.add_const(Tensor::from_vec(Shape::known(&dims), limits), origin.clone());
-                limited = self.g.add1(Binary { f }, &[limited, limits], origin.clone())?;
-            }
-            return Ok(limited);
-        }
-        let [lo, hi] = ends.map(|q| q as f32 * qparams.scales()[0]);
-        let (least, most) = bounds.of(&self.g, x);
-        let clamp = Clamp {
-            lo: if least >= lo { f32::NEG_INFINITY } else { lo },
-            hi: if most <= hi { f32::INFINITY } else { hi },
-        };
-        if clamp.lo == f32::NEG_INFINITY && clamp.hi == f32::INFINITY {
-            return Ok(x);
-        }
-        self.add_limit(clamp, x, origin)
-    }
-
-    /// Adds a limit to `x`; where that is limited itself, one for both.
-    fn add_limit(&mut self, outer: Clamp, x: ValueId, origin: Origin) -> Result<ValueId, PassError> {
-        let &Op::Clamp(inner) = &self.g.producer(x) else { return Ok(self.g.add1(outer, &[x], origin)?) };
-        let limit = |v: f32| v.max(outer.lo).min(outer.hi);
-        let both = Clamp { lo: limit(inner.lo), hi: limit(inner.hi) };
-        let (x, origin) = (self.g.operands(x.node)[0], self.g.origin(x.node).and(&origin));
-        Ok(self.g.add1(both, &[x], origin)?)
-    }
-
     /// Brings 8-bit values to the target's storage: the same numbers, shifted. Inputs and outputs keep theirs.
     fn settle_stores(&mut self) -> Result<(), PassError> {
         let storage = self.target.activation;
@@ -265,7 +164,8 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// A limit between two borders to one grid goes before the first: numbers are limited and then rounded.
+    /// A limit between two borders to one grid goes before the first: rounding keeps the order, so that numbers may be
+    /// limited and then rounded.
     fn hoist_limits(&mut self) -> Result<(), PassError> {
         for q in self.g.order() {
             let (Op::Quantize(_), Some(qparams)) = (self.g.op(q), self.g.ty(q.value(0)).elem.qparams()) else {
@@ -276,10 +176,9 @@ impl QdqImporter<'_> {
             let Op::Clamp(clamp) = self.g.producer(limit).clone() else { continue };
             let Some(inner) = self.quantized_source(self.g.operands(limit.node)[0]) else { continue };
             let same = matches!(self.g.producer(inner), Op::Quantize(_)) && self.g.ty(inner) == self.g.ty(q.value(0));
-            let on_points = Clamp { lo: on_point(clamp.lo, qparams), hi: on_point(clamp.hi, qparams) };
             let real = self.g.operands(inner.node).first().copied().filter(|&x| self.g.ty(x).elem == Elem::F32);
             let (true, Some(real)) = (same && storage != StorageType::I32, real) else { continue };
-            let limited = self.add_limit(on_points, real, self.g.origin(limit.node).clone())?;
+            let limited = self.add_limit(clamp, real, self.g.origin(limit.node).clone())?;
             let dequantized = self.g.operands(limit.node)[0].node;
             self.g.set_operand(q, 0, limited);
             for n in [limit.node, dequantized, inner.node, real.node] {
@@ -474,7 +373,8 @@ impl QdqImporter<'_> {
             let kept = |(user, i): &(NodeId, usize)| weights(self.g.op(*user)).contains(i);
             let in_blocks =
                 self.g.operand_types(n).first().and_then(|t| t.elem.qparams()).is_some_and(QuantParams::is_for_weights);
-            let kept = self.g.users(n.value(0)).iter().all(kept) && !in_blocks;
+            let read = n.value(0);
+            let kept = !self.g.is_output(read) && self.g.users(read).iter().all(kept) && !in_blocks;
             if !matches!(self.g.op(n), Op::Dequantize(_)) || kept {
                 continue;
             }
@@ -510,11 +410,6 @@ impl QdqImporter<'_> {
         }
         Ok(())
     }
-}
-
-/// The point of a grid that a finite limit is rounded to; rounding keeps the order.
-fn on_point(limit: f32, qparams: &QuantParams) -> f32 {
-    if limit.is_finite() { Tensor::scalar(limit).quantized(qparams).reals()[0] } else { limit }
 }
 
 /// The same 8-bit grid in another storage.
