@@ -205,7 +205,7 @@ impl<'g> Emitter<'g> {
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
             options: options.into(),
-            custom_options: Vec::new(),
+            ..Operator::default()
         });
     }
 

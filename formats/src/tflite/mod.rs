@@ -24,7 +24,7 @@ pub use options::*;
 pub use sparsity::*;
 pub use table::ReadError;
 
-use table::{Builder, File, Place, Row, Stored, Table, table};
+use table::{Builder, File, Place, Row, Stored, Table, table, union};
 
 /// File identifier, at bytes 4 to 7.
 const IDENTIFIER: &str = "TFL3";
@@ -97,15 +97,29 @@ table! {
 }
 
 table! {
-    /// How integers map to real numbers: one scale, or one for each index of `dimension`; other ways have a
-    /// `details_type`.
+    /// How integers map to real numbers: one scale, or one for each index of `dimension`; other ways have
+    /// `details`.
     Quantization {
         0 min: Vec<f32>,
         1 max: Vec<f32>,
         2 scale: Vec<f32>,
         3 zero_point: Vec<i64>,
-        4 details_type: u8,
+        5 details: Details,
         6 dimension: i32,
+    }
+}
+
+union! {
+    /// Other ways than one scale, or one for each index of an axis.
+    Details { Blocks = 2 }
+}
+
+table! {
+    /// A scale for each run of integers along the last axis, as tensors of the subgraph (-1: no zero points).
+    Blocks {
+        0 scales: i32,
+        1 zero_points: i32,
+        2 block_size: i32,
     }
 }
 
@@ -117,6 +131,7 @@ table! {
         2 outputs: Vec<i32>,
         4 options: Options,
         5 custom_options: Vec<u8>,
+        12 further_options: FurtherOptions,
     }
 }
 
