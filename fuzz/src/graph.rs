@@ -61,6 +61,9 @@ pub(crate) fn compile(source: &Graph, channels_last: bool) {
     print_brief(source);
     let given = quantize::is_quantized(source);
     let mut simple = source.clone();
+    if given {
+        quantize::spell(&mut simple).unwrap_or_else(|e| panic!("{e}\n{}", print_brief(source)));
+    }
     if !run(&mut simple, Format::Onnx, Stage::Simplify, false, false) {
         return;
     }
