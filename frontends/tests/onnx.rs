@@ -497,10 +497,10 @@ fn directions_of_recurrent_layers_are_layers_side_by_side() {
 
 #[test]
 fn unusual_recurrent_layers_are_refused() {
-    let functions = texts("activations", &["Sigmoid", "Tanh", "Relu", "Sigmoid", "Tanh", "Relu"]);
+    let functions = texts("activations", &["Sigmoid", "Tanh", "Tan", "Sigmoid", "Tanh", "Tan"]);
     for (m, word) in [
-        (lstm(vec![functions], 3), "Relu"),
-        (lstm(vec![int("input_forget", 1)], 3), "input_forget"),
+        (lstm(vec![functions], 3), "activation Tan is not supported"),
+        (lstm(vec![texts("activations", &["Sigmoid", "Tanh", "Tanh"])], 3), "3 activations for 2 directions"),
         (lstm(vec![], 2), "sequence_lens"),
         (lstm(vec![float("clip", -1.0)], 3), "clip"),
     ] {

@@ -59,11 +59,11 @@ fn written(g: &mut Graph, format: Format, form: WriteOptions, channels_last: boo
 pub(crate) fn compile(source: &Graph, channels_last: bool) {
     source.verify().unwrap_or_else(|e| panic!("{e}\n{}", print_brief(source)));
     print_brief(source);
-    if quantize::computes_with_integers(source).is_some() {
-        return;
-    }
     let given = quantize::is_quantized(source);
     let mut simple = source.clone();
+    if given {
+        quantize::spell(&mut simple).unwrap_or_else(|e| panic!("{e}\n{}", print_brief(source)));
+    }
     if !run(&mut simple, Format::Onnx, Stage::Simplify, false, false) {
         return;
     }

@@ -13,7 +13,7 @@ use crate::lower::lower;
 use crate::open_batch::OpenBatch;
 use crate::pass::{Context, Pass, PassError};
 use crate::precision::{HalfValues, HalfWeights};
-use crate::quantize::{self, CompleteQdq, ImportQdq, Quantize};
+use crate::quantize::{self, CompleteQdq, ImportQdq, Quantize, SpellQdq};
 use crate::simplify::{simplify, tidy};
 
 /// A section of the pipeline. Each stage establishes what the next one relies on.
@@ -142,6 +142,7 @@ impl Pipeline {
     /// The passes that compile a graph.
     pub fn new(settings: &Settings) -> Self {
         let mut p = Pipeline::empty();
+        p.push(Stage::Simplify, SpellQdq);
         p.extend(Stage::Simplify, simplify());
         p.extend(Stage::Lower, lower(matches!(settings.numbers, Numbers::Quantized(_))));
         p.extend(Stage::Lower, tidy());
@@ -366,7 +367,7 @@ mod tests {
         p.replace("recognise", Nothing).unwrap();
         p.end_after("decompose").unwrap();
         assert_eq!(names(&p).last().unwrap(), "lower/decompose");
-        assert_eq!(names(&p)[0], "simplify/nothing");
+        assert_eq!(names(&p)[1], "simplify/nothing");
     }
 
     #[test]

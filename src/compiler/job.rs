@@ -10,7 +10,7 @@ use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Elem, Graph, OpenExtent};
 use qcc_passes::open_batch::static_batch;
-use qcc_passes::quantize;
+use qcc_passes::quantize::{restore_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
 use super::narrow::{Narrowing, calibrates};
@@ -53,9 +53,9 @@ impl<'a> Job<'a> {
         observer: &'a mut dyn Observer,
     ) -> Result<Self, Failure> {
         let Imported { graph: source, notes, open } = model.import(&compiler.options.import)?;
-        check_float(&source)?;
         let reference = source.clone();
-        let facts = SourceFacts { channels_last: model.channels_last(), ..SourceFacts::default() };
+        let given = Given::by(&source);
+        let facts = SourceFacts { channels_last: model.channels_last(), given, ..SourceFacts::default() };
         let rewrites = Rewrites::limited(compiler.options.stop_after);
         Ok(Job { compiler, model, reference, source, facts, open, rewrites, diagnostics: notes, clock, observer })
     }
@@ -75,7 +75,7 @@ impl<'a> Job<'a> {
         self.check_excludes()?;
         self.facts.given = Given::by(&self.source);
         if self.facts.given == Given::Weights && self.options().restores_weights() {
-            quantize::restore_weights(&mut self.source);
+            restore_weights(&mut self.source);
             self.facts.given = Given::Nothing;
         }
         self.facts.half_weights = has_halves(&self.source);
@@ -296,7 +296,7 @@ impl<'a> Job<'a> {
     }
 
     fn check_excludes(&self) -> Result<(), Failure> {
-        let unmatched = quantize::unmatched(&self.source, &self.options().exclude);
+        let unmatched = unmatched(&self.source, &self.options().exclude);
         let error = |p: &String| {
             Diagnostic::error("unmatched-exclude", format!("--exclude {p} names no node of the model"))
                 .with_help("`qcc inspect` shows the names of nodes; `*` stands for any characters")
@@ -358,18 +358,4 @@ fn is_open(g: &Graph) -> bool {
 /// True if weights are float16.
 fn has_halves(graph: &Graph) -> bool {
     graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
-}
-
-/// Fails if a model computes with integers, that is, if another tool quantized it.
-fn check_float(graph: &Graph) -> Result<(), Failure> {
-    match quantize::computes_with_integers(graph) {
-        None => Ok(()),
-        Some(n) => {
-            let error =
-                Diagnostic::error("quantized-model", "the model computes with integers; qcc compiles float models");
-            let error =
-                error.with_help("give the model that it was made from; inspect and compare take quantized ones");
-            Err(error.at(&graph.place(n)).into())
-        }
-    }
 }

@@ -35,4 +35,6 @@ mod sparse;
 mod suites;
 mod tflite;
 mod tflite_models;
+#[cfg(feature = "oracles")]
+mod tflite_sources;
 mod validity;

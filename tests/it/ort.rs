@@ -10,7 +10,7 @@ use qcc_passes::quantize;
 use crate::onnx_nodes::{NODES, SWEEP};
 use crate::runtime::{CLOSE, Runtime, all_close, evaluate, most_steps};
 
-const ORT: Runtime = Runtime {
+pub(crate) const ORT: Runtime = Runtime {
     name: "ONNX Runtime",
     script: "ort.py",
     format: Format::Onnx,

@@ -93,6 +93,49 @@ fn agree(name: &str, models: Vec<(String, ModelProto)>, most: f32) {
 }
 
 #[test]
+fn unusual_lstm_layers() {
+    let texts = |name: &str, all: &[&str]| AttributeProto {
+        strings: all.iter().map(|s| s.as_bytes().to_vec().into()).collect(),
+        ..attribute(name, AttributeType::Strings)
+    };
+    let alphas = reals("activation_alpha", &[0.3, 0.2, 0.9]);
+    let cases: Vec<(&str, Vec<AttributeProto>)> = vec![
+        ("", vec![]),
+        ("P", vec![]),
+        ("P", vec![int("input_forget", 1)]),
+        ("P", vec![float("clip", 0.5)]),
+        ("", vec![string("direction", "reverse"), int("input_forget", 1)]),
+        ("", vec![texts("activations", &["Sigmoid", "Relu", "Softsign"])]),
+        (
+            "P",
+            vec![texts("activations", &["HardSigmoid", "LeakyRelu", "Elu"]), alphas, reals("activation_beta", &[0.4])],
+        ),
+        (
+            "",
+            vec![
+                texts("activations", &["Sigmoid", "Affine", "ScaledTanh"]),
+                reals("activation_alpha", &[0.7, 1.2]),
+                reals("activation_beta", &[0.1, 0.5]),
+            ],
+        ),
+    ];
+    let models = cases.into_iter().enumerate().map(|(i, (peepholes, attributes))| {
+        let mut layer = node("LSTM", &["r", "W", "R", "B", "", "", "", peepholes], "y");
+        layer.attribute = [attributes, vec![int("hidden_size", 3)]].concat();
+        let rows = raw("rows", DataType::Int64, &[3], &[2i64, 4, 4].map(i64::to_le_bytes).concat());
+        let constants = vec![
+            rows,
+            floats("W", &[1, 12, 4], numbers(1)),
+            floats("R", &[1, 12, 3], numbers(2)),
+            floats("B", &[1, 24], numbers(3)),
+            floats("P", &[1, 9], numbers(4)),
+        ];
+        (format!("LSTM {i}"), of(vec![node("Reshape", &["x", "rows"], "r"), layer], constants))
+    });
+    agree("lstm", models.collect(), 1e-5);
+}
+
+#[test]
 fn operators_of_onnx_runtimes_optimizer() {
     let named = |node: NodeProto, constants: Vec<TensorProto>| {
         (

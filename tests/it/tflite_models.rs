@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use qcc_formats::tflite::{
-    Activation, Add, Buffer, BuiltinOperator as B, Concatenation, Conv2D, FullyConnected, Gather, L2Norm, MirrorPad,
-    MirrorPadMode, Model as Tables, Operator, OperatorCode, Options, OptionsType, Pack, Padding, Quantization, Reducer,
-    Reshape, ResizeNearestNeighbor, Softmax, Split, SplitV, Squeeze, StridedSlice, SubGraph, Tensor as Entry,
-    TensorType as Stored, TransposeConv, Unpack,
+    Activation, Add, Blocks, Buffer, BuiltinOperator as B, Composite, Concatenation, Conv2D, Details, FullyConnected,
+    FurtherOptions, Gather, L2Norm, MirrorPad, MirrorPadMode, Model as Tables, Operator, OperatorCode, Options,
+    OptionsType, Pack, Padding, Quantization, Reducer, Reshape, ResizeNearestNeighbor, SequenceLstm, Softmax, Split,
+    SplitV, Squeeze, StridedSlice, SubGraph, Svdf, Tensor as Entry, TensorType as Stored, TransposeConv, Unpack,
 };
 use qcc_ir::Shape;
 use qcc_ir::testing::numbers;
@@ -27,6 +27,10 @@ pub(crate) fn floats(dims: &[i32], values: &[f32]) -> Part {
 
 pub(crate) fn ints(dims: &[i32], values: &[i32]) -> Part {
     (entry(Stored::INT32, dims), Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+}
+
+pub(crate) fn longs(dims: &[i32], values: &[i64]) -> Part {
+    (entry(Stored::INT64, dims), Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()))
 }
 
 pub(crate) fn on(part: Part, scale: &[f32], zero_point: i64, dimension: i32) -> Part {
@@ -53,7 +57,7 @@ pub(crate) fn one_operator(code: B, version: i32, options: Options, operands: Ve
             buffers.push(Buffer { data });
             buffers.len() as u32 - 1
         });
-        if buffer == 0 && (i as i32) < count {
+        if buffer == 0 && (i as i32) < count && !entry.is_variable {
             inputs.push(i as i32);
         }
         tensors.push(Entry { buffer, name: format!("t{i}"), ..entry });
@@ -74,6 +78,98 @@ pub(crate) fn one_operator(code: B, version: i32, options: Options, operands: Ve
     file.into()
 }
 
+/// A model with changes.
+fn changed(model: &Bytes, change: impl FnOnce(&mut Tables)) -> Bytes {
+    let mut tables = Tables::read(model).unwrap();
+    change(&mut tables);
+    let mut file = Vec::new();
+    tables.write(&mut file).unwrap();
+    file.into()
+}
+
+/// A tensor that keeps its value from run to run.
+#[cfg(feature = "oracles")]
+fn kept(part: Part) -> Part {
+    (Entry { is_variable: true, ..part.0 }, part.1)
+}
+
+/// An LSTM of so many steps of one batch, 3 inputs and 2 states, without parameters of its input gate where it is `coupled`.
+#[cfg(feature = "oracles")]
+pub(crate) fn sequence_lstm(steps: i32, cell_clip: f32, coupled: bool, peepholes: bool) -> Bytes {
+    let part = |dims: &[i32], seed: u64| floats(dims, &noise(dims, seed));
+    let mut operands = vec![float(&[1, steps, 3])];
+    operands.extend((0..4).map(|gate| part(&[2, 3], gate + 1)));
+    operands.extend((0..4).map(|gate| part(&[2, 2], gate + 11)));
+    operands.extend((0..3).map(|gate| part(&[2], gate + 21)));
+    operands.extend((0..4).map(|gate| part(&[2], gate + 31)));
+    operands.extend([kept(float(&[1, 2])), kept(float(&[1, 2]))]);
+    let options = SequenceLstm { activation: Activation::TANH, cell_clip, ..SequenceLstm::default() };
+    let result = vec![float(&[1, steps, 2])];
+    let model = one_operator(B::UNIDIRECTIONAL_SEQUENCE_LSTM, 1, options.into(), operands, result);
+    changed(&model, |tables| {
+        let inputs = &mut tables.subgraphs[0].operators[0].inputs;
+        // No projection and its bias.
+        inputs.splice(16..16, [-1, -1]);
+        inputs.extend([-1; 4]);
+        let input_gate: &[usize] = if coupled { &[1, 5, 9, 12] } else { &[] };
+        input_gate.iter().for_each(|&i| inputs[i] = -1);
+        if !peepholes {
+            inputs[9..12].fill(-1);
+        }
+    })
+}
+
+/// An SVDF of 2 units of rank 2 that keep 3 numbers of 4 inputs.
+#[cfg(feature = "oracles")]
+pub(crate) fn svdf() -> Bytes {
+    let part = |dims: &[i32], seed: u64| floats(dims, &noise(dims, seed));
+    let operands = vec![float(&[1, 4]), part(&[4, 4], 1), part(&[4, 3], 2), part(&[2], 3), kept(float(&[1, 12]))];
+    let options = Svdf { rank: 2, activation: Activation::RELU, ..Svdf::default() };
+    one_operator(B::SVDF, 1, options.into(), operands, vec![float(&[1, 2])])
+}
+
+#[cfg(feature = "oracles")]
+pub(crate) fn noise(dims: &[i32], seed: u64) -> Vec<f32> {
+    let dims: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
+    numbers(Shape::known(&dims), seed).reals().to_vec()
+}
+
+/// A sum that a composite operator stands for.
+fn composite() -> Bytes {
+    let sum = one_operator(B::ADD, 1, Add::default().into(), vec![float(&[2, 3]), float(&[3])], vec![float(&[2, 3])]);
+    changed(&sum, |tables| {
+        tables.subgraphs.push(tables.subgraphs[0].clone());
+        tables.operator_codes.push(OperatorCode::builtin(B::STABLEHLO_COMPOSITE, 1));
+        // A FlexBuffer of the number 0.
+        let composite_attributes = vec![0, 4, 1];
+        let composite = Composite { name: "odml.sum".into(), decomposition: 1, composite_attributes };
+        tables.subgraphs[0].operators[0] = Operator {
+            opcode_index: 1,
+            options: Options::None,
+            further_options: FurtherOptions::Composite(composite),
+            ..tables.subgraphs[0].operators[0].clone()
+        };
+    })
+}
+
+/// A matrix of 4 bits with a scale for each 32 numbers of a row.
+fn in_blocks() -> Bytes {
+    let weights: Vec<i8> = (0..64).map(|i: i32| (i * 37 % 251) as u8 as i8).collect();
+    let scales: Bytes = [0x2c00u16, 0x2e00, 0x3000, 0x2a00].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let options = FullyConnected { asymmetric_quantize_inputs: true, ..FullyConnected::default() };
+    let operands = vec![float(&[3, 64]), bytes(Stored::INT4, &[2, 64], &weights)];
+    let model = one_operator(B::FULLY_CONNECTED, 12, options.into(), operands, vec![float(&[3, 2])]);
+    changed(&model, |tables| {
+        let main = &mut tables.subgraphs[0];
+        tables.buffers.push(Buffer { data: scales });
+        let buffer = tables.buffers.len() as u32 - 1;
+        main.tensors.push(Entry { buffer, name: "scales".into(), ..entry(Stored::FLOAT16, &[2, 2]) });
+        let blocks = Blocks { scales: main.tensors.len() as i32 - 1, zero_points: -1, block_size: 32 };
+        let details = Details::Blocks(blocks);
+        main.tensors[1].quantization = Some(Quantization { details, ..Quantization::default() });
+    })
+}
+
 /// Operators that qcc does not write, or writes in another form.
 pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
     const INT8: Stored = Stored::INT8;
@@ -84,6 +180,8 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
     };
     let three = |values: [i32; 3]| ints(&[3], &values);
     vec![
+        ("composite operator", composite()),
+        ("weights in blocks", in_blocks()),
         (
             "strided slice with masks",
             one_operator(
@@ -338,6 +436,124 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
                 Reducer { keep_dims: true }.into(),
                 vec![byte(INT8, &[1, 4, 4, 2], 0.02, 5), ints(&[2], &[1, 2])],
                 vec![byte(INT8, &[1, 1, 1, 2], 0.01, -3)],
+            ),
+        ),
+        (
+            "16-bit sum",
+            one_operator(
+                B::ADD,
+                2,
+                Add { activation: Activation::RELU, pot_scale_int16: false }.into(),
+                vec![byte(Stored::INT16, &[2, 8], 0.0001, 0), byte(Stored::INT16, &[8], 0.0003, 0)],
+                vec![byte(Stored::INT16, &[2, 8], 0.0002, 0)],
+            ),
+        ),
+        (
+            "16-bit matrix with a 64-bit bias",
+            one_operator(
+                B::FULLY_CONNECTED,
+                7,
+                FullyConnected::default().into(),
+                vec![
+                    byte(Stored::INT16, &[2, 4], 0.0005, 0),
+                    on(bytes(INT8, &[3, 4], &[1, -2, 3, -4, 50, 6, -70, 8, 9, 10, 11, 127]), &[0.02], 0, 0),
+                    on(longs(&[3], &[1000, -2000, 0]), &[0.0005 * 0.02], 0, 0),
+                ],
+                vec![byte(Stored::INT16, &[2, 3], 0.001, 0)],
+            ),
+        ),
+        (
+            "16-bit convolution with a scale for each channel",
+            one_operator(
+                B::CONV_2D,
+                4,
+                Conv2D { padding: Padding::VALID, stride_w: 1, stride_h: 1, ..Conv2D::default() }.into(),
+                vec![
+                    byte(Stored::INT16, &[1, 3, 3, 2], 0.0005, 0),
+                    on(
+                        bytes(INT8, &[2, 2, 2, 2], &[1, 20, -3, 4, -50, 6, 70, 8, 9, -10, 11, 12, 127, 14, -15, 16]),
+                        &[0.02, 0.01],
+                        0,
+                        0,
+                    ),
+                    on(longs(&[2], &[1000, -2000]), &[0.0005 * 0.02, 0.0005 * 0.01], 0, 0),
+                ],
+                vec![byte(Stored::INT16, &[1, 2, 2, 2], 0.002, 0)],
+            ),
+        ),
+        (
+            "unsigned sum with a limit",
+            one_operator(
+                B::ADD,
+                1,
+                Add { activation: Activation::RELU6, pot_scale_int16: false }.into(),
+                vec![byte(UINT8, &[2, 8], 0.02, 10), byte(UINT8, &[2, 8], 0.05, 128)],
+                vec![byte(UINT8, &[2, 8], 0.04, 30)],
+            ),
+        ),
+        (
+            "unsigned softmax",
+            one_operator(
+                B::SOFTMAX,
+                1,
+                Softmax { beta: 1.0 }.into(),
+                vec![byte(UINT8, &[2, 8], 0.05, 128)],
+                vec![byte(UINT8, &[2, 8], 1.0 / 256.0, 0)],
+            ),
+        ),
+        (
+            "unsigned sigmoid",
+            one_operator(
+                B::LOGISTIC,
+                1,
+                Options::None,
+                vec![byte(UINT8, &[2, 8], 0.05, 128)],
+                vec![byte(UINT8, &[2, 8], 1.0 / 256.0, 0)],
+            ),
+        ),
+        (
+            "biases whose dimension is that of the filter",
+            one_operator(
+                B::CONV_2D,
+                3,
+                Conv2D {
+                    padding: Padding::SAME,
+                    stride_w: 1,
+                    stride_h: 1,
+                    activation: Activation::RELU6,
+                    ..Conv2D::default()
+                }
+                .into(),
+                vec![
+                    byte(INT8, &[1, 3, 3, 2], 0.05, 3),
+                    on(bytes(INT8, &[2, 1, 1, 2], &[127, -20, -3, 64]), &[0.02, 0.01], 0, 0),
+                    on(ints(&[2], &[100, -200]), &[0.05 * 0.02, 0.05 * 0.01], 0, 0),
+                ],
+                vec![byte(INT8, &[1, 3, 3, 2], 6.0 / 255.0, -128)],
+            ),
+        ),
+        (
+            "mirrored beyond the edge",
+            one_operator(
+                B::MIRROR_PAD,
+                1,
+                MirrorPad { mode: MirrorPadMode::SYMMETRIC }.into(),
+                vec![float(&[3, 4]), ints(&[2, 2], &[2, 3, 0, 4])],
+                vec![float(&[8, 8])],
+            ),
+        ),
+        (
+            "weights of four bits",
+            one_operator(
+                B::FULLY_CONNECTED,
+                6,
+                FullyConnected::default().into(),
+                vec![
+                    byte(INT8, &[2, 4], 0.05, 3),
+                    on(bytes(Stored::INT4, &[2, 4], &[0x21, -0x2d, 0x70, 0x15]), &[0.1, 0.2], 0, 0),
+                    on(ints(&[2], &[100, -200]), &[0.05 * 0.1, 0.05 * 0.2], 0, 0),
+                ],
+                vec![byte(INT8, &[2, 2], 0.05, -3)],
             ),
         ),
         (

@@ -117,8 +117,13 @@ fn operator(model: &Model, op: &Entry) -> Operator {
         None => format!("operator {}", op.opcode_index),
     };
     let tensors = |all: &[i32]| all.iter().map(|&t| (t >= 0).then(|| id(t))).collect();
-    let mut attributes: Vec<disassembly::Entry> =
-        op.options.fields().into_iter().map(|(name, value)| disassembly::Entry::new(name, value)).collect();
+    let mut attributes: Vec<disassembly::Entry> = op
+        .options
+        .fields()
+        .into_iter()
+        .chain(op.further_options.fields())
+        .map(|(name, value)| disassembly::Entry::new(name, value))
+        .collect();
     if let Options::Other(kind) = op.options {
         attributes.push(disassembly::Entry::new("options", kind.to_string()));
     }

@@ -24,7 +24,7 @@ pub use options::*;
 pub use sparsity::*;
 pub use table::ReadError;
 
-use table::{Builder, File, Place, Row, Stored, Table, table};
+use table::{Builder, File, Place, Row, Stored, Table, table, union};
 
 /// What the format is called: by its target, and by the custom operators that it has.
 pub const NAME: &str = "tflite";
@@ -101,14 +101,28 @@ table! {
 
 table! {
     /// Quantization parameters: per tensor, or per channel with a scale for each index of `dimension`; other schemes
-    /// have a `details_type`.
+    /// have `details`.
     Quantization {
         0 min: Vec<f32>,
         1 max: Vec<f32>,
         2 scale: Vec<f32>,
         3 zero_point: Vec<i64>,
-        4 details_type: u8,
+        5 details: Details,
         6 dimension: i32,
+    }
+}
+
+union! {
+    /// Other ways than one scale, or one for each index of an axis.
+    Details { Blocks = 2 }
+}
+
+table! {
+    /// A scale for each run of integers along the last axis, as tensors of the subgraph (-1: no zero points).
+    Blocks {
+        0 scales: i32,
+        1 zero_points: i32,
+        2 block_size: i32,
     }
 }
 
@@ -122,6 +136,7 @@ table! {
         5 custom_options: Vec<u8>,
         8 intermediates: Vec<i32>,
         10 large_custom_options_size: u64,
+        12 further_options: FurtherOptions,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The attributes of operators.
 
 use super::codes::{Activation, MirrorPadMode, OptionsType, Padding, TensorType};
-use super::table::{Builder, Field, Place, ReadError, Row, Stored, Table, table};
+use super::table::{Builder, Field, Place, ReadError, Row, Stored, Table, table, union};
 
 table! {
     /// Of CONV_2D.
@@ -283,6 +283,41 @@ table! {
     }
 }
 
+table! {
+    /// Of SVDF.
+    Svdf {
+        0 rank: i32,
+        1 activation: Activation,
+        2 asymmetric_quantize_inputs: bool,
+    }
+}
+
+table! {
+    /// Of UNIDIRECTIONAL_SEQUENCE_LSTM.
+    SequenceLstm {
+        0 activation: Activation,
+        1 cell_clip: f32,
+        2 proj_clip: f32,
+        3 time_major: bool,
+        4 asymmetric_quantize_inputs: bool,
+        5 diagonal_recurrent_tensors: bool,
+    }
+}
+
+table! {
+    /// Of STABLEHLO_COMPOSITE: what it stands for, and the subgraph that computes it.
+    Composite {
+        0 name: String,
+        1 decomposition: i32,
+        2 composite_attributes: Vec<u8>,
+    }
+}
+
+union! {
+    /// The attributes of operators that came after the first union was full.
+    FurtherOptions { Composite = 21 }
+}
+
 macro_rules! options {
     ($($name:ident = $kind:ident),* $(,)?) => {
         /// The attributes of one operator.
@@ -379,6 +414,8 @@ options! {
     Squeeze = SQUEEZE,
     ResizeBilinear = RESIZE_BILINEAR,
     ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR,
+    Svdf = SVDF,
+    SequenceLstm = UNIDIRECTIONAL_SEQUENCE_LSTM,
     SpaceToDepth = SPACE_TO_DEPTH,
     DepthToSpace = DEPTH_TO_SPACE,
     Gather = GATHER,

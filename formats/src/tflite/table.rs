@@ -316,3 +316,58 @@ macro_rules! table {
     (@default $default:literal) => { $default };
 }
 pub(super) use table;
+
+/// Declares a union of few tables: its kind stands in the slot before its table.
+macro_rules! union {
+    ($(#[$doc:meta])* $name:ident { $($table:ident = $kind:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub enum $name {
+            /// There is none.
+            #[default]
+            None,
+            /// One by its number, whose fields are not declared here.
+            Other(u8),
+            $(
+                #[expect(missing_docs, reason = "the struct it holds is documented")]
+                $table($table)
+            ),*
+        }
+
+        impl $crate::tflite::table::Field for $name {
+            fn store(&self, b: &mut $crate::tflite::table::Builder, slot: u16, row: &mut $crate::tflite::table::Row) {
+                use $crate::tflite::table::{Row, Stored, Table};
+                let (kind, fields) = match self {
+                    $name::None => return,
+                    $name::Other(kind) => (*kind, Row::new()),
+                    $($name::$table(t) => ($kind, Table::store(t, b))),*
+                };
+                row.push((slot - 1, Stored::Byte(kind)));
+                row.push((slot, Stored::Offset(b.table(fields))));
+            }
+
+            fn load(
+                t: &$crate::tflite::table::Place<'_>,
+                slot: u16,
+            ) -> Result<Option<Self>, $crate::tflite::table::ReadError> {
+                let (Some(kind), Some(at)) = (u8::load(t, slot - 1)?, t.field(slot)?) else { return Ok(None) };
+                Ok(Some(match kind {
+                    0 => $name::None,
+                    $($kind => $name::$table($crate::tflite::table::Table::load(&t.file.table(at)?)?),)*
+                    other => $name::Other(other),
+                }))
+            }
+        }
+
+        impl $name {
+            /// The fields by name, as text.
+            pub fn fields(&self) -> Vec<(&'static str, String)> {
+                match self {
+                    $name::None | $name::Other(_) => Vec::new(),
+                    $($name::$table(t) => t.fields()),*
+                }
+            }
+        }
+    };
+}
+pub(super) use union;

@@ -7,6 +7,12 @@ fn sample() -> Model {
         outputs: vec![1],
         options: Conv2D { stride_w: 2, activation: Activation::RELU6, ..Conv2D::default() }.into(),
         custom_options: Vec::new(),
+        further_options: FurtherOptions::Composite(Composite {
+            name: "odml.norm".into(),
+            decomposition: 1,
+            composite_attributes: vec![0, 4, 1],
+        }),
+
         ..Operator::default()
     };
     let tensor = |name: &str, buffer| Tensor {
@@ -18,6 +24,9 @@ fn sample() -> Model {
         shape_signature: vec![-1, 4],
         ..Tensor::default()
     };
+    let blocks = Blocks { scales: 3, zero_points: -1, block_size: 32 };
+    let quantization = Some(Quantization { details: Details::Blocks(blocks), ..Quantization::default() });
+    let in_blocks = Tensor { quantization, ..tensor("v", 2) };
     let compressed = |segments, indices| DimensionMetadata {
         format: DimensionType::SPARSE_CSR,
         array_segments: segments,
@@ -37,7 +46,7 @@ fn sample() -> Model {
         version: Model::VERSION,
         operator_codes: vec![OperatorCode::builtin(BuiltinOperator::GELU, 2)],
         subgraphs: vec![SubGraph {
-            tensors: vec![tensor("x", 0), Tensor { sparsity: Some(sparsity), ..tensor("w", 1) }, tensor("v", 2)],
+            tensors: vec![tensor("x", 0), Tensor { sparsity: Some(sparsity), ..tensor("w", 1) }, in_blocks],
             inputs: vec![0],
             outputs: vec![1],
             operators: vec![relu],

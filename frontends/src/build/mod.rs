@@ -17,7 +17,9 @@ pub(crate) mod attention;
 pub(crate) mod bits;
 pub(crate) mod einsum;
 pub(crate) mod index;
+pub(crate) mod lstm;
 pub(crate) mod norm;
+pub(crate) mod pad;
 pub(crate) mod sample;
 pub(crate) mod window;
 
@@ -242,7 +244,8 @@ pub(crate) fn count_axes(axes: &[i64], rank: usize) -> Result<Extents, Refusal> 
     Ok(counted)
 }
 
-/// A tensor of these numbers, or `None` if one of them is out of range of the element type.
+/// A tensor of these numbers, or `None` if one of them is out of range of the element type. Of a quantized type they are the
+/// dequantized numbers.
 pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tensor> {
     fn integers<T: Scalar + TryFrom<i64>>(shape: Shape, values: &[f64]) -> Option<Tensor> {
         // A float at or beyond 2^63 would saturate.
@@ -262,7 +265,11 @@ pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tenso
             let known = values.iter().all(|&v| v == 0.0 || v == 1.0);
             known.then(|| Tensor::from_bools(shape, values.iter().map(|&v| v != 0.0)))
         }
-        Elem::Quantized(_) => None,
+        Elem::Quantized(qparams) => {
+            let real = Tensor::from_vec(shape, values.iter().map(|&v| v as f32).collect());
+            let placed = real.quantized(qparams);
+            (placed.reals()[..] == real.reals()[..]).then_some(placed)
+        }
     }
 }
 

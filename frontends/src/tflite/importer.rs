@@ -1,11 +1,12 @@
 //! A model on its way into the graph: tensors to values, constants when they are first read.
 
-use qcc_formats::tflite::{Model, SubGraph, Tensor as Entry};
+use qcc_formats::tflite::{Blocks, Details, Model, SubGraph, Tensor as Entry};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Graph, Origin, Tensor, TensorType, ValueId};
+use qcc_ir::{Elem, Graph, Origin, QuantParams, Tensor, TensorType, ValueId};
+use rustc_hash::FxHashMap;
 
 use super::{sparse, types};
-use crate::build::fixed_input;
+use crate::build::{Values, fixed_input};
 use crate::refusal::Refusal;
 
 /// What a tensor of the file stands for.
@@ -28,7 +29,19 @@ pub(super) struct Importer<'m> {
     pub(super) main: &'m SubGraph,
     /// One for each tensor.
     pub(super) bindings: Vec<Binding>,
+    /// What tensors that keep their values hold when the next run begins.
+    pub(super) next: FxHashMap<i32, ValueId>,
+    /// The subgraphs that are being called.
+    calls: Vec<i32>,
+    /// Operators and tensors of subgraphs that were called.
+    called: usize,
 }
+
+/// Subgraphs that call each other, at most.
+const DEEPEST: usize = 64;
+
+/// Operators and tensors of subgraphs, called again and again, that a model may come to.
+const MOST_CALLED: usize = 1 << 18;
 
 impl<'m> Importer<'m> {
     pub(super) fn new(model: &'m Model, main: &'m SubGraph) -> Self {
@@ -38,6 +51,54 @@ impl<'m> Importer<'m> {
             model,
             main,
             bindings: vec![Binding::Open; main.tensors.len()],
+            next: FxHashMap::default(),
+            calls: Vec::new(),
+            called: 0,
+        }
+    }
+
+    /// The results of a subgraph on operands.
+    pub(super) fn call(&mut self, index: i32, operands: &[ValueId]) -> Result<Values, Refusal> {
+        let subgraph = usize::try_from(index).ok().and_then(|i| self.model.subgraphs.get(i));
+        let subgraph = subgraph.ok_or_else(|| Refusal::Invalid(format!("there is no subgraph {index}")))?;
+        if index == 0 || self.calls.contains(&index) {
+            return Err(Refusal::Invalid(format!("subgraph {index} calls itself")));
+        }
+        if self.calls.len() >= DEEPEST {
+            return Err(Refusal::Unsupported(format!("more than {DEEPEST} subgraphs that call each other")));
+        }
+        self.called += subgraph.operators.len() + subgraph.tensors.len();
+        if self.called > MOST_CALLED {
+            return Err(Refusal::Unsupported(format!("subgraphs come to more than {MOST_CALLED} operators")));
+        }
+        if operands.len() != subgraph.inputs.len() {
+            let (found, expected) = (operands.len(), subgraph.inputs.len());
+            return Err(Refusal::Invalid(format!("{found} operands for a subgraph of {expected} inputs")));
+        }
+        for (&tensor, &v) in subgraph.inputs.iter().zip(operands) {
+            let (declared, found) = (types::elem(entry(subgraph, tensor)?)?, &self.graph.ty(v).elem);
+            if declared != *found {
+                return Err(Refusal::Invalid(format!("an operand {found} for a subgraph that takes {declared}")));
+            }
+        }
+        let scope = std::mem::replace(&mut self.main, subgraph);
+        let bindings = std::mem::replace(&mut self.bindings, vec![Binding::Open; subgraph.tensors.len()]);
+        self.calls.push(index);
+        for (&tensor, &v) in subgraph.inputs.iter().zip(operands) {
+            self.bind(tensor, Binding::Value(v));
+        }
+        subgraph.operators.iter().for_each(|operator| self.operator(operator));
+        let results = subgraph.outputs.iter().map(|&tensor| self.value(tensor)).collect();
+        self.calls.pop();
+        (self.main, self.bindings) = (scope, bindings);
+        results
+    }
+
+    /// Has a tensor hold a value when the next run begins.
+    pub(super) fn keep(&mut self, tensor: i32, next: ValueId) {
+        // Those of other subgraphs are no inputs, and are refused when they are read.
+        if self.calls.is_empty() {
+            self.next.insert(tensor, next);
         }
     }
 
@@ -115,9 +176,25 @@ impl<'m> Importer<'m> {
     /// The constant that a tensor is; `None` where it is none. A sparse one is written out, where there is room for it.
     fn constant(&self, entry: &Entry) -> Result<Option<Tensor>, Refusal> {
         let Some(data) = types::bytes(entry, self.model)? else { return Ok(None) };
+        if let Some(Details::Blocks(blocks)) = entry.quantization.as_ref().map(|q| &q.details) {
+            return types::tensor_of(entry, Elem::Quantized(self.in_blocks(entry, blocks)?), data).map(Some);
+        }
         let Some(sparsity) = &entry.sparsity else { return types::tensor(entry, data).map(Some) };
         self.graph.room(sparse::size(entry)? as u64)?;
         types::tensor(entry, &sparse::dense(entry, sparsity, data)?).map(Some)
+    }
+
+    /// The grid of a constant with a scale for each block.
+    fn in_blocks(&self, entry: &Entry, blocks: &Blocks) -> Result<QuantParams, Refusal> {
+        let known = |tensor: i32| -> Result<Tensor, Refusal> {
+            let entry = self.entry(tensor)?;
+            let data = types::bytes(entry, self.model)?;
+            types::tensor(entry, data.ok_or_else(|| Refusal::Invalid(format!("{} is no constant", entry.name)))?)
+        };
+        if blocks.zero_points >= 0 && known(blocks.zero_points)?.reals().iter().any(|&z| z != 0.0) {
+            return Err(Refusal::Unsupported("zero points other than 0 with a scale for each block".into()));
+        }
+        types::qparams_in_blocks(entry, blocks.block_size, &known(blocks.scales)?)
     }
 
     /// True for a constant that the file holds as a sparse one.

@@ -50,6 +50,26 @@ impl File {
         self.model.subgraphs.first().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
+    /// The tensors of the main subgraph that keep their values from run to run, with names that no input has. They are
+    /// inputs of the graph behind those of the file, and what they hold for the next run is an output.
+    fn states(&self, main: &SubGraph, taken: &[String]) -> Vec<(i32, String)> {
+        let mut taken: FxHashSet<String> = taken.iter().cloned().collect();
+        let read: FxHashSet<i32> = main.operators.iter().flat_map(|o| &o.inputs).copied().collect();
+        let kept = |&t: &i32| {
+            let entry = importer::entry(main, t).ok().filter(|e| e.is_variable && read.contains(&t));
+            entry.is_some_and(|e| types::bytes(e, &self.model).is_ok_and(|data| data.is_none()))
+        };
+        let count = i32::try_from(main.tensors.len()).unwrap_or(i32::MAX);
+        let named = |t: i32| {
+            let own = importer::entry(main, t).map_or("", |e| &e.name);
+            let own = if own.is_empty() { format!("state_{t}") } else { own.to_owned() };
+            let name = if taken.contains(&own) { format!("{own}_{t}") } else { own };
+            taken.insert(name.clone());
+            (t, name)
+        };
+        (0..count).filter(kept).map(named).collect()
+    }
+
     /// Names of inputs or outputs: those of the signature where it has them, else those of the tensors.
     fn names(&self, tensors: &[i32], kind: &str, maps: fn(&SignatureDef) -> &[TensorMap]) -> Vec<String> {
         let signature = self.model.signature_defs.iter().find(|s| s.subgraph_index == 0);
@@ -76,9 +96,11 @@ impl ModelFile for File {
     fn inputs(&self) -> Result<Vec<DeclaredInput>, Vec<Diagnostic>> {
         let main = self.main()?;
         let names = self.names(&main.inputs, "input", |s| &s.inputs);
+        let states = self.states(main, &names);
+        let all = main.inputs.iter().copied().zip(names).chain(states);
         let (mut inputs, mut errors) = (Vec::<DeclaredInput>::new(), Vec::new());
         let (mut tensors, mut taken) = (FxHashSet::default(), FxHashSet::default());
-        for (&tensor, name) in main.inputs.iter().zip(names) {
+        for (tensor, name) in all {
             // Both are kept in mind.
             if !tensors.insert(tensor) | !taken.insert(name.clone()) {
                 errors.push(Diagnostic::invalid_model(format!("two inputs have the name {name}")));
@@ -103,7 +125,9 @@ impl ModelFile for File {
         importer.graph.metadata = self.metadata();
         let (values, unknown) = shapes::values(&inputs, options);
         importer.errors.extend(unknown);
-        for ((input, shape), &tensor) in inputs.iter().zip(shapes).zip(&main.inputs) {
+        let states = self.states(main, &self.names(&main.inputs, "input", |s| &s.inputs));
+        let all = main.inputs.iter().chain(states.iter().map(|(tensor, _)| tensor));
+        for ((input, shape), &tensor) in inputs.iter().zip(shapes).zip(all) {
             let ty = TensorType::new(input.elem.clone(), shape);
             if !values.contains_key(input.name.as_str()) {
                 notes.extend(importer.interface("input", tensor, &input.name));
@@ -113,7 +137,8 @@ impl ModelFile for File {
                 None => importer.add_input(tensor, &input.name, ty),
             }
         }
-        importer.run(&self.names(&main.outputs, "output", |s| &s.outputs), notes)
+        let carried: Vec<_> = states.into_iter().filter(|(_, name)| !values.contains_key(name.as_str())).collect();
+        importer.run(&self.names(&main.outputs, "output", |s| &s.outputs), &carried, notes)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One operator on its way into the graph: what rows read from and write with.
 
-use qcc_formats::tflite::{Activation, Operator, Options};
+use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options};
 use qcc_ir::ops::{
     Clamp, Conv, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types, Unary, UnaryFn,
 };
@@ -62,6 +62,29 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
+    /// The options of the second union.
+    pub(super) fn further_options(&self) -> &'m FurtherOptions {
+        &self.operator.further_options
+    }
+
+    /// The results of a subgraph on the inputs.
+    pub(super) fn call(&mut self, subgraph: i32) -> Result<Values, Refusal> {
+        let operands = (0..self.inputs()).map(|i| self.input(i)).collect::<Result<Values, _>>()?;
+        self.importer.call(subgraph, &operands)
+    }
+
+    /// Has the state at input `i` be `v`, on its grid, in the next run.
+    pub(super) fn keep(&mut self, i: usize, v: ValueId) -> Result<(), Refusal> {
+        let state = self.input(i)?;
+        let elem = self.ty(state).elem.clone();
+        let next = self.moved(v, &elem)?;
+        if self.ty(next) != self.ty(state) {
+            return Err(Refusal::Invalid(format!("its state is {}; the next one {}", self.ty(state), self.ty(next))));
+        }
+        self.importer.keep(self.operator.inputs[i], next);
+        Ok(())
+    }
+
     /// Number of inputs.
     pub(super) fn inputs(&self) -> usize {
         self.operator.inputs.len()
@@ -76,6 +99,11 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn declared(&self, i: usize) -> Result<Elem, Refusal> {
         let tensor = self.operator.outputs.get(i).ok_or_else(|| Refusal::Invalid(format!("it has no result {i}")))?;
         types::elem(self.importer.entry(*tensor)?)
+    }
+
+    /// True where input `i` is given.
+    pub(super) fn has_input(&self, i: usize) -> bool {
+        self.operator.inputs.get(i).is_some_and(|&tensor| tensor != -1)
     }
 
     /// Input `i`, where it is given.

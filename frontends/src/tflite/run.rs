@@ -13,8 +13,14 @@ use crate::build::Values;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
-    /// Imports the operators; inputs have been added. `outputs` are the names of the results.
-    pub(super) fn run(mut self, outputs: &[String], mut notes: Vec<Diagnostic>) -> Result<Imported, Vec<Diagnostic>> {
+    /// Imports the operators; inputs have been added. `outputs` are the names of the results, `states` those inputs that
+    /// operators give a value for the next run.
+    pub(super) fn run(
+        mut self,
+        outputs: &[String],
+        states: &[(i32, String)],
+        mut notes: Vec<Diagnostic>,
+    ) -> Result<Imported, Vec<Diagnostic>> {
         for operator in &self.main.operators {
             self.operator(operator);
         }
@@ -27,10 +33,20 @@ impl<'m> Importer<'m> {
                 Err(refusal) => self.refuse(refusal, &Origin::none()),
             }
         }
+        for (tensor, name) in states {
+            let Some(&next) = self.next.get(tensor) else { continue };
+            let taken = |name: &str| self.graph.outputs().iter().any(|o| *o.name == *name);
+            let mut output = format!("{name}_next");
+            while taken(&output) {
+                output.push('_');
+            }
+            notes.push(carried(name, &output));
+            self.graph.add_output(output.as_str(), next);
+        }
         Imported::complete(self.graph, notes, self.errors)
     }
 
-    fn operator(&mut self, operator: &'m Operator) {
+    pub(super) fn operator(&mut self, operator: &'m Operator) {
         let code = self.model.operator_codes.get(operator.opcode_index as usize);
         let first = operator.outputs.first();
         let own = first.and_then(|&t| self.entry(t).ok()).map(|t| t.name.as_str()).filter(|name| !name.is_empty());
@@ -84,4 +100,13 @@ impl<'m> Importer<'m> {
         }
         Ok(())
     }
+}
+
+/// The warning of a tensor that keeps its value from run to run.
+fn carried(input: &str, output: &str) -> Diagnostic {
+    let message =
+        format!("{input} keeps its value from run to run: it is an input, and the next value the output {output}");
+    Diagnostic::warning("state", message)
+        .with_note("the first run takes zeros, each other one the output of the one before")
+        .with_help(format!("--set {input}=0 has each run begin anew"))
 }

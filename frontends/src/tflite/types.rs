@@ -1,7 +1,7 @@
 //! Tensors of a file: their elements, grids and bytes.
 
 use bytes::Bytes;
-use qcc_formats::tflite::{Model, Quantization, Tensor as Entry, TensorType as Code};
+use qcc_formats::tflite::{Details, Model, Quantization, Tensor as Entry, TensorType as Code};
 use qcc_ir::{Elem, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
 
 use crate::build::{MOST_ELEMENTS, extents};
@@ -51,11 +51,11 @@ pub(super) fn plain(code: Code) -> Result<Elem, Refusal> {
 pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
     let quantization = entry.quantization.as_ref();
     match (quantization, storage(entry.elem)) {
-        (Some(q), Some(_)) if q.details_type != 0 => {
+        (Some(q), Some(_)) if q.details != Details::None => {
             Err(Refusal::Unsupported("integers with a scale for each block are not supported".into()))
         }
         (Some(q), Some(storage)) if !q.scale.is_empty() => {
-            let ty = TensorType::new(Elem::Quantized(qparams(q, storage)?), shape(entry)?);
+            let ty = TensorType::new(Elem::Quantized(qparams(q, storage, entry.shape.len())?), shape(entry)?);
             ty.validate()?;
             Ok(ty.elem)
         }
@@ -63,7 +63,8 @@ pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
     }
 }
 
-fn qparams(q: &Quantization, storage: StorageType) -> Result<QuantParams, Refusal> {
+/// A vector has one axis, whatever its dimension says: kernels do not ask.
+fn qparams(q: &Quantization, storage: StorageType, rank: usize) -> Result<QuantParams, Refusal> {
     if q.zero_point.len() > 1 && q.zero_point.len() != q.scale.len() {
         return Err(Refusal::Invalid(format!("{} zero points for {} scales", q.zero_point.len(), q.scale.len())));
     }
@@ -78,7 +79,26 @@ fn qparams(q: &Quantization, storage: StorageType) -> Result<QuantParams, Refusa
     if q.zero_point.iter().any(|&z| z != 0) {
         return Err(Refusal::Unsupported("zero points other than 0 with several scales are not supported".into()));
     }
-    Ok(QuantParams::per_axis(storage, axis, q.scale.as_slice()))
+    Ok(QuantParams::per_axis(storage, if rank == 1 { 0 } else { axis }, q.scale.as_slice()))
+}
+
+/// The grid of integers with a scale for each block of their last axis.
+pub(super) fn qparams_in_blocks(entry: &Entry, block: i32, scales: &Tensor) -> Result<QuantParams, Refusal> {
+    let storage = match entry.elem {
+        Code::INT4 | Code::INT2 => StorageType::I4,
+        Code::INT8 => StorageType::I8,
+        other => return Err(Refusal::Unsupported(format!("{other} with a scale for each block"))),
+    };
+    let (dims, size) = (shape(entry)?, usize::try_from(block).ok().filter(|&n| n > 0));
+    let last = dims.dims().last().and_then(|d| d.known());
+    let (Some(size), Some(last)) = (size, last) else {
+        return Err(Refusal::Invalid(format!("blocks of {block} elements in {dims}")));
+    };
+    let expected = dims.with(dims.rank() - 1, last.div_ceil(size));
+    if !scales.ty().elem.is_float() || scales.ty().shape != expected {
+        return Err(Refusal::Invalid(format!("scales {} for blocks of {size} in {dims}", scales.ty())));
+    }
+    Ok(QuantParams::per_block(storage, dims.rank() - 1, size, scales.to_real().reals().to_vec()))
 }
 
 /// The extents in the file's order.
@@ -101,7 +121,13 @@ pub(super) fn bytes<'m>(entry: &Entry, model: &'m Model) -> Result<Option<&'m By
 
 /// A constant: its elements as the file orders them, dense.
 pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
-    let ty = TensorType::new(elem(entry)?, shape(entry)?);
+    tensor_of(entry, elem(entry)?, data)
+}
+
+/// As [`tensor`], with the element that the graph is to have.
+pub(super) fn tensor_of(entry: &Entry, elem: Elem, data: &Bytes) -> Result<Tensor, Refusal> {
+    let ty = TensorType::new(elem, shape(entry)?);
+    ty.validate()?;
     let count = ty.shape.elements().filter(|_| ty.shape.span().is_some_and(|n| n <= MOST_ELEMENTS));
     let count = count.ok_or_else(|| Refusal::Unsupported(format!("a tensor {} is too large", ty.shape)))?;
     let size = stored(entry.elem)?.bytes(count).unwrap_or(usize::MAX);

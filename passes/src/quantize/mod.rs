@@ -3,7 +3,7 @@
 //! - Float graphs: `candidates` finds the nodes that may be quantized and why others may not, `plan` decides which are,
 //!   `parameters` assigns scales and zero points, and `build` writes the quantized graph with `Quantize` and
 //!   `Dequantize` at the boundaries.
-//! - Quantized (QDQ) graphs: `complete` adds missing `Quantize` and `Dequantize` pairs from calibration, and
+//! - Quantized graphs: `spell` rewrites quantized operators as float operators between Q/DQ nodes, `complete` adds missing `Quantize` and `Dequantize` pairs from calibration, and
 //!   `import_qdq` fuses Q/DQ pairs into quantized nodes.
 
 use qcc_ir::target::Target;
@@ -25,6 +25,7 @@ mod parameters;
 mod passes;
 mod plan;
 mod qparams;
+mod spell;
 #[cfg(test)]
 mod tests;
 mod weights;
@@ -32,9 +33,10 @@ mod weights;
 pub use candidates::{matches, unmatched};
 pub use complete::{complete, lacks_qparams};
 pub use given::restore_weights;
-pub use import_qdq::{computes_with_integers, import_qdq, is_quantized};
-pub use passes::{CompleteQdq, ImportQdq, Quantize};
+pub use import_qdq::{import_qdq, is_quantized};
+pub use passes::{CompleteQdq, ImportQdq, Quantize, SpellQdq};
 pub use plan::may_be_dynamic;
+pub use spell::spell;
 
 /// The element type of graph inputs and outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

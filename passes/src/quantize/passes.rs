@@ -3,7 +3,7 @@
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 
-use super::{Interface, Options, Quantized, complete, import_qdq, quantize};
+use super::{Interface, Options, Quantized, complete, import_qdq, quantize, spell};
 use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 
@@ -33,6 +33,24 @@ impl Pass for Quantize {
         };
         quantize(g, cx.target, ranges, &self.0)?.take_place(g, cx);
         Ok(())
+    }
+}
+
+/// Has the operators of a graph that comes on grids compute with real numbers between borders.
+#[derive(Clone, Copy, Debug)]
+pub struct SpellQdq;
+
+impl Pass for SpellQdq {
+    fn name(&self) -> &'static str {
+        "spell-qdq"
+    }
+
+    fn applies(&self, cx: &Context<'_>) -> bool {
+        cx.source.given != Given::Nothing
+    }
+
+    fn run(&self, g: &mut Graph, _: &mut Context<'_>) -> Result<(), PassError> {
+        spell(g)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Transposes.
 
-use qcc_ir::ops::{Concat, Extents, MatMul, Op, OpKind, Pad, Reduce, Reshape, Slice, Softmax, Transpose};
+use qcc_ir::ops::{Concat, Extents, MatMul, Op, OpKind, Pad, Reduce, Reshape, Slice, Softmax, Transpose, Types};
 use qcc_ir::{Dim, Graph, NodeId, Origin, ValueId};
 
 use crate::pattern::{Match, become_op, when};
@@ -69,6 +69,7 @@ fn passes_through(g: &Graph, v: ValueId, perm: &[usize]) -> Option<Op> {
     let reorder = |old: &Extents| -> Extents { perm.iter().map(|&a| old[a]).collect() };
     let op: Op = match g.producer(v) {
         op @ (Op::Unary(_) | Op::Binary(_) | Op::Clamp(_) | Op::Select(_) | Op::Cast(_)) => op.clone(),
+        op @ (Op::Quantize(_) | Op::Dequantize(_)) if has_one_scale(g, v) => op.clone(),
         Op::Softmax(s) => Softmax { axis: moved(s.axis), ..s.clone() }.into(),
         Op::Concat(c) => Concat { axis: moved(c.axis) }.into(),
         Op::Pad(p) => Pad { before: reorder(&p.before), after: reorder(&p.after), mode: p.mode }.into(),
@@ -87,6 +88,12 @@ fn passes_through(g: &Graph, v: ValueId, perm: &[usize]) -> Option<Op> {
     };
     let fits = |&o: &ValueId| g.ty(o).rank() == perm.len() || g.constant(o).is_some_and(|c| c.ty().rank() < perm.len());
     g.operands(v.node).iter().all(fits).then_some(op)
+}
+
+/// True for a border of a grid that has no axis.
+fn has_one_scale(g: &Graph, border: ValueId) -> bool {
+    let grids = [g.operands(border.node)[0], border].map(|v| g.ty(v).elem.qparams());
+    grids.into_iter().flatten().all(|grid| grid.tensor_map().is_some())
 }
 
 /// The maximum number of operators that a transpose is moved through.
@@ -121,7 +128,13 @@ fn lifted(g: &mut Graph, v: ValueId, perm: &[usize]) -> Match<ValueId> {
         return transposed(g, v, perm, origin);
     };
     let operands: Vec<ValueId> = g.operands(v.node).into_iter().map(|o| lifted(g, o, perm)).collect::<Match<_>>()?;
-    Ok(g.add1(op, &operands, origin)?)
+    match op {
+        Op::Quantize(_) => {
+            let placed = g.ty(operands[0]).with_elem(g.ty(v).elem.clone());
+            Ok(g.add_typed(op, &operands, Types::from_elem(placed, 1), origin)?.value(0))
+        }
+        op => Ok(g.add1(op, &operands, origin)?),
+    }
 }
 
 /// Transposes `v`, after adding leading axes of extent 1 if its rank is smaller.

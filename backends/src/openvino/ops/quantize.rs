@@ -71,6 +71,8 @@ fn consumers(graph: &Graph, v: ValueId) -> impl Iterator<Item = (NodeId, usize)>
 /// The dequantized values of an integer input.
 pub(in crate::openvino) fn enter(e: &mut Emitter<'_>, qparams: &QuantParams, x: Port, ty: &TensorType) -> Port {
     let real = ty.real();
+    // The plugin draws a FakeQuantize to the integers that are made real before it; on 16 bits it cannot run.
+    let x = if qparams.storage == StorageType::I16 { e.convert(x, &ty.with_elem(Elem::I32)) } else { x };
     let mut port = e.convert(x, &real);
     if qparams.zero_point() != 0 {
         let zero = e.scalar(qparams.zero_point() as f32);

@@ -91,6 +91,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Softsign", |n| unary(n, UnaryFn::Softsign)),
     ("Sqrt", |n| unary(n, UnaryFn::Sqrt)),
     ("Sub", |n| binary(n, BinaryFn::Sub)),
+    ("Swish", swish),
     ("Sum", |n| one(chain(n, BinaryFn::Add)?)),
     ("Tan", |n| unary(n, UnaryFn::Tan)),
     ("Tanh", |n| unary(n, UnaryFn::Tanh)),
@@ -104,6 +105,18 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("Xor", |n| binary(n, BinaryFn::Xor)),
 ];
+
+/// x * sigmoid(alpha * x).
+fn swish(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, alpha) = (n.input(0)?, n.float("alpha", 1.0)?);
+    if alpha == 1.0 {
+        return one(n.unary(UnaryFn::Silu, x)?);
+    }
+    let factor = n.scalar(alpha.into(), x)?;
+    let scaled = n.binary(BinaryFn::Mul, x, factor)?;
+    let gate = n.unary(UnaryFn::Sigmoid, scaled)?;
+    one(n.binary(BinaryFn::Mul, x, gate)?)
+}
 
 fn unary(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
     let x = n.input(0)?;

@@ -9,6 +9,7 @@ use super::super::node::NodeCx;
 use super::super::qdq::number_beside;
 use super::Row;
 use crate::build::index::{range, triangle};
+use crate::build::pad::{Beyond, continued};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -207,16 +208,20 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             cuts.push(Range { axis, start: cut_front, len, step: 1 });
         }
     }
+    cuts.sort_by_key(|c| c.axis);
     let mode = match mode {
+        "wrap" if cuts.is_empty() => {
+            let wrap = |x, a| continued(n, x, a, [before[a], after[a]], Beyond::Wrapped);
+            return one((0..dims.len()).try_fold(x, wrap)?);
+        }
         "constant" => PadMode::Constant(value),
         "reflect" if cuts.is_empty() => PadMode::Reflect,
         "edge" if cuts.is_empty() => PadMode::Edge,
-        "reflect" | "edge" => {
+        "reflect" | "edge" | "wrap" => {
             return Err(Refusal::Unsupported(format!("negative pads in mode {mode} are not supported")));
         }
         other => return Err(Refusal::Unsupported(format!("padding in mode {other} is not supported"))),
     };
-    cuts.sort_by_key(|c| c.axis);
     let inner = if cuts.is_empty() { x } else { n.add(Slice { ranges: cuts }, &[x])? };
     if before.iter().chain(&after).all(|&p| p == 0) {
         return one(inner);

@@ -1,10 +1,11 @@
 //! Recurrent layers. Each direction is a separate layer.
 
-use qcc_ir::ops::{BinaryFn, Cell, Concat, Expand, Range, Recurrent, Slice};
-use qcc_ir::{Shape, ValueId};
+use qcc_ir::ops::{BinaryFn, Cell, Concat, Expand, Range, Recurrent, Slice, UnaryFn};
+use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::lstm::{Function, Lstm};
 use crate::build::{Build, Values};
 use crate::refusal::Refusal;
 
@@ -20,28 +21,61 @@ type Weights = fn(&mut NodeCx<'_, '_>, usize) -> Result<Vec<[ValueId; 2]>, Refus
 /// An LSTM with weights in another encoding.
 pub(super) fn lstm_of(n: &mut NodeCx<'_, '_>, weights: Weights) -> Result<Values, Refusal> {
     let directions = directions(n)?;
-    activations(n, &["Sigmoid", "Tanh", "Tanh"], directions.len())?;
-    if n.flag("input_forget", false)? {
-        return Err(Refusal::Unsupported("coupled input and forget gates (input_forget = 1) are not supported".into()));
+    let (functions, coupled) = (functions(n, directions.len())?, n.flag("input_forget", false)?);
+    layers(n, Cell::Lstm, directions, weights, &Gates { functions, coupled })
+}
+
+/// What an LSTM may do otherwise than the graph's own operator.
+#[derive(Default)]
+struct Gates {
+    /// For each direction those of gates, candidate and cell.
+    functions: Vec<[Function; 3]>,
+    coupled: bool,
+}
+
+/// The functions of an LSTM. Their parameters stand one after the other, for those functions that have some.
+fn functions(n: &mut NodeCx<'_, '_>, directions: usize) -> Result<Vec<[Function; 3]>, Refusal> {
+    let alphas = n.floats("activation_alpha")?.unwrap_or_default();
+    let betas = n.floats("activation_beta")?.unwrap_or_default();
+    let Some(names) = n.strings("activations")? else { return Ok(vec![Lstm::FUNCTIONS; directions]) };
+    let (mut alphas, mut betas) = (alphas.iter(), betas.iter());
+    let mut function = |name: &&str| -> Result<Function, Refusal> {
+        let mut alpha = |default: f32| alphas.next().copied().unwrap_or(default);
+        let mut beta = |default: f32| betas.next().copied().unwrap_or(default);
+        Ok(match name.to_ascii_lowercase().as_str() {
+            "sigmoid" => Function::Unary(UnaryFn::Sigmoid),
+            "tanh" => Function::Unary(UnaryFn::Tanh),
+            "softsign" => Function::Unary(UnaryFn::Softsign),
+            "softplus" => Function::Unary(UnaryFn::Softplus),
+            "relu" => Function::Clamp(0.0, f32::INFINITY),
+            "leakyrelu" => Function::Unary(UnaryFn::LeakyRelu { alpha: alpha(0.01) }),
+            "elu" => Function::Unary(UnaryFn::Elu { alpha: alpha(1.0) }),
+            "hardsigmoid" => Function::Unary(UnaryFn::HardSigmoid { alpha: alpha(0.2), beta: beta(0.5) }),
+            "affine" => Function::Affine(alpha(1.0), beta(0.0)),
+            "scaledtanh" => Function::ScaledTanh(alpha(1.0), beta(1.0)),
+            _ => return Err(Refusal::Unsupported(format!("activation {name} is not supported"))),
+        })
+    };
+    let all = names.iter().map(&mut function).collect::<Result<Vec<Function>, Refusal>>()?;
+    let (threes, rest) = all.as_chunks::<3>();
+    if !rest.is_empty() || threes.len() != directions {
+        return Err(Refusal::Invalid(format!("{} activations for {directions} directions", names.len())));
     }
-    if n.optional(7).is_some() {
-        return Err(Refusal::Unsupported("peepholes (input P) are not supported".into()));
-    }
-    layers(n, Cell::Lstm, directions, weights)
+    Ok(threes.to_vec())
 }
 
 fn gru(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let directions = directions(n)?;
     activations(n, &["Sigmoid", "Tanh"], directions.len())?;
     let reset_after = n.flag("linear_before_reset", false)?;
-    layers(n, Cell::Gru { reset_after }, directions, weights)
+    layers(n, Cell::Gru { reset_after }, directions, weights, &Gates::default())
 }
 
 fn rnn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let directions = directions(n)?;
     let relu = n.strings("activations")?.is_some_and(|names| names.iter().all(|f| f.eq_ignore_ascii_case("relu")));
     activations(n, &[if relu { "Relu" } else { "Tanh" }], directions.len())?;
-    layers(n, Cell::Rnn { relu }, directions, weights)
+    layers(n, Cell::Rnn { relu }, directions, weights, &Gates::default())
 }
 
 /// For each direction whether it is reversed.
@@ -75,8 +109,15 @@ fn weights(n: &mut NodeCx<'_, '_>, directions: usize) -> Result<Vec<[ValueId; 2]
 }
 
 /// The layers of all directions, with concatenated results.
-fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool], weights: Weights) -> Result<Values, Refusal> {
+fn layers(
+    n: &mut NodeCx<'_, '_>,
+    cell: Cell,
+    directions: &[bool],
+    weights: Weights,
+    gates: &Gates,
+) -> Result<Values, Refusal> {
     let (mut x, b) = (n.input(0)?, n.optional(3));
+    let peepholes = if cell == Cell::Lstm { n.optional(7) } else { None };
     let clip = n.optional_float("clip")?.filter(|&clip| clip != 0.0);
     let batch_first = n.opset() >= 14 && n.flag("layout", false)?;
     if n.rank(x) != 3 {
@@ -114,7 +155,18 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool], weights: Weig
                 None => zeros(n, x, &[dims[1], hidden])?,
             });
         }
-        let values = n.add_all(Recurrent { cell, reverse, clip }, &operands)?;
+        let functions = gates.functions.get(d).copied().unwrap_or(Lstm::FUNCTIONS);
+        let plain = peepholes.is_none() && functions == Lstm::FUNCTIONS && !gates.coupled;
+        let values = match (operands.as_slice(), plain) {
+            (&[x, w, r, b, h, c], false) => {
+                let peepholes = peepholes.map(|p| thirds(n, p, [d, directions.len()], hidden)).transpose()?;
+                let (weights, coupled, rounding) = ([w, r, b], gates.coupled, [Elem::F32, Elem::F32]);
+                let cell_limit = None;
+                let layer = Lstm { weights, peepholes, functions, coupled, clip, cell_limit, rounding, reverse };
+                layer.unrolled(n, x, [h, c])?
+            }
+            _ => n.add_all(Recurrent { cell, reverse, clip }, &operands)?,
+        };
         for (i, value) in values.into_iter().enumerate() {
             // y is [T, D, N, H], a final state is [D, N, H].
             let mut dims = n.dims(value);
@@ -129,6 +181,15 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, directions: &[bool], weights: Weig
         if batch_first { n.transpose(all, perm) } else { Ok(all) }
     };
     results.iter().enumerate().map(|(i, values)| side_by_side(n, i, values)).collect()
+}
+
+/// The peepholes of the input, output and forget gate of a direction.
+fn thirds(n: &mut NodeCx<'_, '_>, p: ValueId, [d, count]: [usize; 2], hidden: usize) -> Result<[ValueId; 3], Refusal> {
+    let p = direction(n, p, d, count)?;
+    if n.dims(p).as_slice() != [3 * hidden] {
+        return Err(Refusal::Invalid(format!("peepholes {} of {hidden} states", n.ty(p))));
+    }
+    Ok([part(n, p, 0, hidden)?, part(n, p, hidden, hidden)?, part(n, p, 2 * hidden, hidden)?])
 }
 
 /// Direction `d` of `count` of a value whose first axis is the direction.

@@ -5,13 +5,16 @@ use qcc_ir::{Elem, Shape, Tensor};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, extents, one};
+use crate::build::{Build, Values, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    ("BlackmanWindow", |n| window(n, [0.42, -0.5, 0.08])),
     ("Constant", constant),
     ("ConstantOfShape", constant_of_shape),
     ("EyeLike", eye_like),
+    ("HammingWindow", |n| window(n, [25.0 / 46.0, -21.0 / 46.0, 0.0])),
+    ("HannWindow", |n| window(n, [0.5, -0.5, 0.0])),
     ("Range", range),
     ("Shape", shape),
     ("Size", |n| {
@@ -20,6 +23,26 @@ pub(super) const ROWS: &[Row] = &[
         one(n.add_constant(Tensor::scalar(count as i64)))
     }),
 ];
+
+/// The sum of `factors[i] * cos(2 pi i k / period)`: of a periodic window over its size, else over one less.
+fn window(n: &mut NodeCx<'_, '_>, factors: [f64; 3]) -> Result<Values, Refusal> {
+    let size = match n.integers(0)?.as_slice() {
+        &[size] => extent(size)?,
+        other => return Err(Refusal::Invalid(format!("{} sizes of a window", other.len()))),
+    };
+    let period = if n.flag("periodic", true)? { size } else { size.saturating_sub(1) }.max(1);
+    let to = match n.optional_int("output_datatype")? {
+        Some(code) => n.elem(code)?,
+        None => Elem::F32,
+    };
+    if !to.is_float() {
+        return Err(Refusal::Unsupported(format!("a window of {to} is not supported")));
+    }
+    let angle = |k: usize| std::f64::consts::TAU * k as f64 / period as f64;
+    let value = |k: usize| factors.iter().enumerate().map(|(i, f)| f * (angle(k) * i as f64).cos()).sum::<f64>();
+    let window = n.table_of(&to, &[size], value)?;
+    one(window.ok_or_else(|| Refusal::Invalid(format!("a window of {to}")))?)
+}
 
 fn constant(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if let Some(value) = n.tensor_constant("value")? {

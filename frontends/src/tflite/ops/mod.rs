@@ -9,6 +9,7 @@ use super::node::NodeCx;
 use crate::build::Values;
 use crate::refusal::Refusal;
 
+mod control;
 mod conv;
 mod elementwise;
 mod index;
@@ -17,6 +18,7 @@ mod movement;
 mod norm;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
 mod source;
@@ -28,7 +30,8 @@ pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 /// A built-in operator and its meaning.
 type Row = (B, Import);
 
-const FAMILIES: [&[Row]; 11] = [
+const FAMILIES: [&[Row]; 13] = [
+    control::ROWS,
     conv::ROWS,
     elementwise::ROWS,
     quantize::ROWS,
@@ -37,6 +40,7 @@ const FAMILIES: [&[Row]; 11] = [
     movement::ROWS,
     norm::ROWS,
     pool::ROWS,
+    recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
     source::ROWS,
@@ -74,8 +78,8 @@ fn advice(operator: B) -> Option<&'static str> {
             Some("export the model without post-processing, and with built-in operators alone")
         }
         B::IF | B::WHILE | B::CALL | B::CALL_ONCE => Some("export the model with loops and branches resolved"),
-        B::LSTM | B::RNN | B::SVDF | B::UNIDIRECTIONAL_SEQUENCE_LSTM | B::BIDIRECTIONAL_SEQUENCE_LSTM => {
-            Some("recurrent layers are not read from TFLite; give the ONNX model")
+        B::LSTM | B::RNN | B::UNIDIRECTIONAL_SEQUENCE_RNN | B::BIDIRECTIONAL_SEQUENCE_LSTM => {
+            Some("of recurrent layers, SVDF and UNIDIRECTIONAL_SEQUENCE_LSTM are read; give the ONNX model")
         }
         B::VAR_HANDLE | B::READ_VARIABLE | B::ASSIGN_VARIABLE => Some("export the model without variables"),
         _ => Some("write it with other operators, or give the model as ONNX"),

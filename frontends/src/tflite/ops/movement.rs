@@ -12,6 +12,7 @@ use qcc_ir::{Shape, ValueId};
 use super::super::node::NodeCx;
 use super::{Row, positive};
 use crate::build::index::range;
+use crate::build::pad::{Beyond, continued};
 use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
@@ -241,17 +242,22 @@ fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 /// Input 1 has the number of elements before and after each axis.
-fn pad(n: &mut NodeCx<'_, '_>, mode: PadMode) -> Result<Values, Refusal> {
-    let (x, pads) = (n.input(0)?, n.integers(1)?);
-    let rank = n.rank(x);
-    if pads.len() != 2 * rank {
+/// How many elements are added before and after each axis.
+fn pads(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[Extents; 2], Refusal> {
+    let pads = n.integers(1)?;
+    if pads.len() != 2 * n.rank(x) {
         return Err(Refusal::Invalid(format!("{} pads for {}", pads.len(), n.ty(x))));
     }
-    let side = |first: usize| pads[first..].iter().step_by(2).map(|&p| extent(p)).collect::<Result<Extents, _>>();
-    if rank == 0 || pads.iter().all(|&p| p == 0) {
+    let side = |first: usize| pads.iter().skip(first).step_by(2).map(|&p| extent(p)).collect::<Result<Extents, _>>();
+    Ok([side(0)?, side(1)?])
+}
+
+fn pad(n: &mut NodeCx<'_, '_>, mode: PadMode) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let [before, after] = pads(n, x)?;
+    if before.iter().chain(&after).all(|&p| p == 0) {
         return one(x);
     }
-    let (before, after) = (side(0)?, side(1)?);
     one(n.give(Pad { before, after, mode }, &[x])?)
 }
 
@@ -273,6 +279,14 @@ fn mirror_pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     match o.mode {
         MirrorPadMode::REFLECT => pad(n, PadMode::Reflect),
         MirrorPadMode::SYMMETRIC if n.integers(1)?.iter().all(|&p| p <= 1) => pad(n, PadMode::Edge),
+        MirrorPadMode::SYMMETRIC => {
+            let mut x = n.input(0)?;
+            let [before, after] = pads(n, x)?;
+            for axis in 0..n.rank(x) {
+                x = continued(n, x, axis, [before[axis], after[axis]], Beyond::Mirrored)?;
+            }
+            one(x)
+        }
         other => Err(Refusal::Unsupported(format!("padding in mode {other} is not supported"))),
     }
 }

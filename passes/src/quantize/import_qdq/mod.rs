@@ -4,11 +4,10 @@
 //! kernel for these parameters. Its quantized values are then those of the model. All other nodes compute in floating
 //! point between the Q/DQ pairs, which is correct but slower.
 
-use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::evaluate_node;
-use qcc_ir::ops::{Binary, BinaryFn, Clamp, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
+use qcc_ir::ops::{Clamp, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
 use qcc_ir::target::{Quantized as Kernel, Target};
-use qcc_ir::{Affine, Elem, Graph, NodeId, Origin, QuantParams, Shape, StorageType, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, Origin, QuantParams, StorageType, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::kernels::weights;
@@ -20,25 +19,12 @@ mod decide;
 mod nodes;
 #[cfg(test)]
 mod tests;
-
-use bounds::Bounds;
+mod wide;
 
 /// True if the graph has quantized values.
 pub fn is_quantized(g: &Graph) -> bool {
-    g.order().into_iter().any(|n| matches!(g.op(n), Op::Quantize(_) | Op::Dequantize(_) | Op::DynamicQuantize(_)))
-}
-
-/// The first node that computes with quantized operands without a `Dequantize`: the graph was quantized for a target
-/// already.
-pub fn computes_with_integers(g: &Graph) -> Option<NodeId> {
-    let computes = |&n: &NodeId| {
-        let ruled = matches!(
-            g.op(n).quant_rule(),
-            QuantRule::Contraction { .. } | QuantRule::OwnRange | QuantRule::Fixed { .. } | QuantRule::SharedScale
-        );
-        ruled && g.operand_types(n).first().is_some_and(|t| t.elem.qparams().is_some())
-    };
-    g.order().into_iter().find(computes)
+    let is_quantized = |n: NodeId| g.result_types(n).iter().any(|t| t.elem.qparams().is_some());
+    g.order().into_iter().any(|n| matches!(g.op(n), Op::DynamicQuantize(_)) || is_quantized(n))
 }
 
 /// Quantizes as many nodes of the QDQ graph `g`, which is lowered to the target, as the target's kernels allow. Scales
@@ -148,93 +134,6 @@ impl QdqImporter<'_> {
         Ok(self.g.add_typed(self.g.op(n).clone(), operands, Types::from_elem(ty, 1), origin)?.value(0))
     }
 
-    /// Removes quantizations that are wider than the target's activations, so that these values are floats. Where a
-    /// quantization clips, a clamp replaces it.
-    fn drop_wide(&mut self) -> Result<Option<Diagnostic>, PassError> {
-        let most = self.target.activation.size();
-        let mut bounds = Bounds::default();
-        let mut dropped = 0;
-        for n in self.g.order() {
-            let real = |g: &Graph, v: ValueId| g.ty(v).elem.qparams().is_none();
-            let (v, x) = (n.value(0), self.g.operands(n).first().copied());
-            let wide = self.g.ty(v).elem.qparams().filter(|qparams| qparams.storage.size() > most).cloned();
-            match (self.g.op(n), x, wide) {
-                (Op::Quantize(_), Some(x), Some(qparams)) => {
-                    dropped += 1;
-                    let x = match real(&self.g, x) {
-                        true => x,
-                        false => self.g.add1(Dequantize {}, &[x], self.g.origin(n).clone())?,
-                    };
-                    let clamped = self.clamped(x, &qparams, &mut bounds, n)?;
-                    self.wide.insert(clamped);
-                    self.g.redirect(v, clamped);
-                    self.dead.insert(n);
-                }
-                (Op::Dequantize(_), Some(x), _) if real(&self.g, x) => {
-                    self.g.redirect(v, x);
-                    self.dead.insert(n);
-                }
-                (_, Some(x), Some(_)) if real(&self.g, x) => {
-                    for (v, ty) in self.g.results(n).zip(self.g.result_types(n)) {
-                        self.g.set_type(v, ty.real());
-                    }
-                }
-                _ => {}
-            }
-        }
-        let target = self.target.name;
-        let note = || {
-            let message = format!("{dropped} values are quantized to 16 bits, which {target} kernels do not support");
-            Diagnostic::warning("wide-quantization", message)
-                .with_note("they are computed in floating point and clamped to the same range: as accurate, but slower")
-        };
-        Ok((dropped > 0).then(note))
-    }
-
-    /// Clamps `x` to the range of the quantization parameters, where its bounds may exceed it. The clamp replaces `n`.
-    fn clamped(
-        &mut self,
-        x: ValueId,
-        qparams: &QuantParams,
-        bounds: &mut Bounds,
-        n: NodeId,
-    ) -> Result<ValueId, PassError> {
-        let ends = <[i32; 2]>::from(qparams.storage.range()).map(|q| i64::from(q) - i64::from(qparams.zero_point()));
-        let origin = self.g.origin(n).clone();
-        if qparams.tensor_map().is_none() {
-            // Per-channel ranges need a `Max` and a `Min` with a constant for each channel.
-            let Affine::PerAxis { axis, .. } = qparams.map else { return Ok(x) };
-            let ty = self.g.ty(x);
-            let dims: Vec<usize> = (0..ty.rank()).map(|a| if a == axis { qparams.scales().len() } else { 1 }).collect();
-            let mut clamped = x;
-            for (q, f) in ends.into_iter().zip([BinaryFn::Max, BinaryFn::Min]) {
-                let limits = qparams.scales().iter().map(|s| q as f32 * s).collect();
-                let limits = self.g.add_const(Tensor::from_vec(Shape::known(&dims), limits), origin.clone());
-                clamped = self.g.add1(Binary { f }, &[clamped, limits], origin.clone())?;
-            }
-            return Ok(clamped);
-        }
-        let [lo, hi] = ends.map(|q| q as f32 * qparams.scales()[0]);
-        let (least, most) = bounds.of(&self.g, x);
-        let clamp = Clamp {
-            lo: if least >= lo { f32::NEG_INFINITY } else { lo },
-            hi: if most <= hi { f32::INFINITY } else { hi },
-        };
-        if clamp.lo == f32::NEG_INFINITY && clamp.hi == f32::INFINITY {
-            return Ok(x);
-        }
-        self.add_clamp(clamp, x, origin)
-    }
-
-    /// Clamps `x`. If `x` is a clamp itself, both are merged.
-    fn add_clamp(&mut self, outer: Clamp, x: ValueId, origin: Origin) -> Result<ValueId, PassError> {
-        let &Op::Clamp(inner) = &self.g.producer(x) else { return Ok(self.g.add1(outer, &[x], origin)?) };
-        let limit = |v: f32| v.max(outer.lo).min(outer.hi);
-        let both = Clamp { lo: limit(inner.lo), hi: limit(inner.hi) };
-        let (x, origin) = (self.g.operands(x.node)[0], self.g.origin(x.node).and(&origin));
-        Ok(self.g.add1(both, &[x], origin)?)
-    }
-
     /// Converts 8-bit values to the storage type of the target, which shifts the zero point. Inputs and outputs keep
     /// their storage type.
     fn unify_storage(&mut self) -> Result<(), PassError> {
@@ -280,8 +179,8 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// Moves a clamp between two identical quantizations before the first one. The result is the same: clamp bounds are
-    /// rounded first.
+    /// Moves a clamp between two identical quantizations before the first one. Rounding is monotonic, so the result is the
+    /// same.
     fn hoist_clamps(&mut self) -> Result<(), PassError> {
         for q in self.g.order() {
             let (Op::Quantize(_), Some(qparams)) = (self.g.op(q), self.g.ty(q.value(0)).elem.qparams()) else {
@@ -292,11 +191,9 @@ impl QdqImporter<'_> {
             let Op::Clamp(clamp) = self.g.producer(limit).clone() else { continue };
             let Some(inner) = self.quantized_source(self.g.operands(limit.node)[0]) else { continue };
             let same = matches!(self.g.producer(inner), Op::Quantize(_)) && self.g.ty(inner) == self.g.ty(q.value(0));
-            let representable_bounds =
-                Clamp { lo: representable(clamp.lo, qparams), hi: representable(clamp.hi, qparams) };
             let real = self.g.operands(inner.node).first().copied().filter(|&x| self.g.ty(x).elem == Elem::F32);
             let (true, Some(real)) = (same && storage != StorageType::I32, real) else { continue };
-            let clamped = self.add_clamp(representable_bounds, real, self.g.origin(limit.node).clone())?;
+            let clamped = self.add_clamp(clamp, real, self.g.origin(limit.node).clone())?;
             let dequantized = self.g.operands(limit.node)[0].node;
             self.g.set_operand(q, 0, clamped);
             for n in [limit.node, dequantized, inner.node, real.node] {
@@ -494,7 +391,8 @@ impl QdqImporter<'_> {
             let kept = |(user, i): &(NodeId, usize)| weights(self.g.op(*user)).contains(i);
             let in_blocks =
                 self.g.operand_types(n).first().and_then(|t| t.elem.qparams()).is_some_and(QuantParams::is_for_weights);
-            let kept = self.g.users(n.value(0)).iter().all(kept) && !in_blocks;
+            let read = n.value(0);
+            let kept = !self.g.is_output(read) && self.g.users(read).iter().all(kept) && !in_blocks;
             if !matches!(self.g.op(n), Op::Dequantize(_)) || kept {
                 continue;
             }
@@ -532,11 +430,6 @@ impl QdqImporter<'_> {
         }
         Ok(())
     }
-}
-
-/// The representable number that a finite clamp bound is rounded to. Rounding is monotonic.
-fn representable(limit: f32, qparams: &QuantParams) -> f32 {
-    if limit.is_finite() { Tensor::scalar(limit).quantized(qparams).reals()[0] } else { limit }
 }
 
 /// The same 8-bit quantization in another storage type.
