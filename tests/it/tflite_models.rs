@@ -4,9 +4,11 @@ use bytes::Bytes;
 use qcc_formats::tflite::{
     Activation, Add, Blocks, Buffer, BuiltinOperator as B, Composite, Concatenation, Conv2D, Details, FullyConnected,
     FurtherOptions, Gather, L2Norm, MirrorPad, MirrorPadMode, Model as Tables, Operator, OperatorCode, Options,
-    OptionsType, Pack, Padding, Quantization, Reducer, Reshape, ResizeNearestNeighbor, SequenceLstm, Softmax, Split,
-    SplitV, Squeeze, StridedSlice, SubGraph, Svdf, Tensor as Entry, TensorType as Stored, TransposeConv, Unpack,
+    OptionsType, Pack, Padding, Quantization, Reducer, Reshape, ResizeNearestNeighbor, Softmax, Split, SplitV, Squeeze,
+    StridedSlice, SubGraph, Tensor as Entry, TensorType as Stored, TransposeConv, Unpack,
 };
+#[cfg(feature = "oracles")]
+use qcc_formats::tflite::{SequenceLstm, Svdf};
 use qcc_ir::Shape;
 use qcc_ir::testing::numbers;
 
