@@ -43,10 +43,10 @@ pub fn spell(g: &mut Graph) -> Result<(), PassError> {
     Ok(())
 }
 
-/// True where a node is a border already, or moves integers without looking at them.
+/// True where a node needs no other types: a Q/DQ boundary, a custom operator, or what moves stored integers as they are.
 fn stays(g: &Graph, n: NodeId) -> bool {
     match g.op(n) {
-        Op::Input(_) | Op::Const(_) | Op::Dequantize(_) => true,
+        Op::Input(_) | Op::Const(_) | Op::Dequantize(_) | Op::Custom(_) => true,
         Op::Transpose(_) | Op::Reshape(_) | Op::Relayout(_) => g.ty(g.operands(n)[0]).elem == g.ty(n.value(0)).elem,
         _ => false,
     }
