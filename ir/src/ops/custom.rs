@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(refused(["%x: f32[2,4]", "%x: f16[2,4]"]), "operand 0 is f16[2,4]; expected f32[2,4]");
         let grid = "operand 1 is u8<0.5:127>[4]; expected u8<0.5:128>[4]";
         assert_eq!(refused(["%k: u8<0.5:128>", "%k: u8<0.5:127>"]), grid);
-        let layout = "result 0 is f32[2]; expected a row-major layout on every side";
+        let layout = "result 0 is f32[2]; expected a row-major layout of all operands and results";
         assert_eq!(refused(["%x: f32[2,4]", "%x: f32[2,4] @10"]), layout);
         assert_eq!(refused(["%y: f32[2]", "%y: f32[3]"]), "result 0 is f32[3]; expected f32[2]");
         assert_eq!(refused(["%q: u8<0.25:3>", "%q: f32"]), "result 1 is f32[1]; expected u8<0.25:3>[1]");
