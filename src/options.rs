@@ -305,7 +305,7 @@ pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folde
 .npy or a .npz file with one array for each input; --data random tries out a model without data";
 
 /// That there are no data of the model's own kind.
-pub(crate) const NO_DATA: &str = "int8 needs data to find the ranges of values on";
+pub(crate) const NO_DATA: &str = "int8 needs calibration data";
 
 #[cfg(test)]
 mod tests {

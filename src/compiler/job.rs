@@ -334,7 +334,7 @@ fn without_data(e: &DataError) -> Failure {
             Diagnostic::from(e).with_note(note).into()
         }
         _ => {
-            let note = format!("only models of one image input can do with synthetic pictures: {e}");
+            let note = format!("generated pictures are for models with one image input only: {e}");
             Failure::usage(Diagnostic::error("usage", NO_DATA).with_note(note).with_help(DATA_HELP))
         }
     }
