@@ -32,7 +32,7 @@ pub struct Executor<'g> {
     slots: usize,
     /// Bytes of constants that were converted for their users.
     prepared: u64,
-    /// The custom operator that an output depends on.
+    /// A custom operator that an output depends on.
     custom: Option<NodeId>,
 }
 
@@ -187,7 +187,8 @@ impl<'g> Executor<'g> {
         self.run_known(inputs, observe)?.into_iter().map(|output| output.ok_or_else(missing)).collect()
     }
 
-    /// As [`Executor::run`], of graphs with custom operators: what depends on these is neither observed nor given.
+    /// As [`Executor::run`], for graphs with custom operators: values that depend on one are not observed, and outputs
+    /// that depend on one are `None`.
     ///
     /// # Errors
     /// Those of [`Executor::run`].
@@ -225,7 +226,8 @@ impl<'g> Executor<'g> {
     }
 }
 
-/// The nodes that cannot be evaluated: custom operators and what depends on them, each with such an operator.
+/// The nodes that cannot be evaluated: custom operators and the nodes that depend on one. Maps each node to the custom
+/// operator.
 pub fn opaque(graph: &Graph) -> FxHashMap<NodeId, NodeId> {
     opaque_of(graph, &graph.order())
 }
@@ -243,7 +245,7 @@ fn opaque_of(graph: &Graph, order: &[NodeId]) -> FxHashMap<NodeId, NodeId> {
     opaque
 }
 
-/// Why what depends on a custom operator cannot be evaluated.
+/// The error of evaluating a value that depends on the node `custom`.
 pub fn unknown(graph: &Graph, custom: NodeId) -> RunError {
     let Op::Custom(op) = graph.op(custom) else {
         return RunError { node: describe(graph, custom), error: EvalError::Unknown("it") };

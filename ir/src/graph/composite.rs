@@ -1,15 +1,16 @@
-//! What nodes do together that were made in place of one.
+//! Composites: the operators that groups of nodes were decomposed from.
 
 use std::sync::Arc;
 
 use crate::ops::Op;
 
-/// An operator whose work several nodes do, since the target does not have it. They know it as long as they are there.
+/// An operator that the target does not have and that was decomposed into several nodes. Each of these nodes records
+/// it.
 #[derive(Clone, Debug)]
 pub struct Composite(Arc<Op>);
 
 impl Composite {
-    /// One that nodes are to be made in place of.
+    /// A composite for the nodes of one decomposition of `op`.
     pub fn new(op: Op) -> Self {
         Composite(Arc::new(op))
     }
@@ -19,12 +20,12 @@ impl Composite {
         &self.0
     }
 
-    /// What tells it from all others of the graph.
+    /// Identifies the composite within its graph.
     pub(crate) fn id(&self) -> usize {
         Arc::as_ptr(&self.0) as usize
     }
 
-    /// True where both are the same node of the graph as it was, not only the same operator.
+    /// True if both are of the same decomposed node, not only of equal operators.
     pub fn is(&self, other: &Composite) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

@@ -69,7 +69,7 @@ pub struct Graph {
     computed: u64,
 }
 
-/// Nodes that a name of another is looked for over.
+/// Maximum number of nodes that [`Graph::place`] follows to find a named value.
 const MOST_STEPS: usize = 64;
 
 /// Limit of the bytes of computed constants, in addition to twice the bytes of the model's own constants.
@@ -231,8 +231,8 @@ impl Graph {
         &self.net.node(node).origin
     }
 
-    /// Where a user finds a node: its origin, or its operator and a name near it where it has none. Nodes of graphs that
-    /// were not read from a model's file may have none.
+    /// Names a node for messages: its origin, or its operator and the nearest named value if it has no origin. Nodes of
+    /// graphs that were not imported from a model file may have none.
     pub fn place(&self, node: NodeId) -> Origin {
         let origin = self.origin(node);
         if !origin.path().is_empty() {
@@ -243,7 +243,7 @@ impl Graph {
         if let Some(own) = self.results(node).find_map(named) {
             return Origin::new(own, kind());
         }
-        // Of what it makes, or of what it is made.
+        // The nearest named value after the node, else before it.
         let forward = |v: &ValueId| self.readers(*v).next().map(|(reader, _)| reader.value(0));
         let back = |v: &ValueId| self.net.node(v.node).operands().first().copied();
         let first = node.value(0);
@@ -261,12 +261,12 @@ impl Graph {
         self.op(v.node)
     }
 
-    /// The operator that a node does a part of the work of, where it was made in place of one.
+    /// The operator that the node is a part of the decomposition of, if any.
     pub fn composite(&self, node: NodeId) -> Option<&Composite> {
         self.net.node(node).composite.as_ref()
     }
 
-    /// Has a node know the operator that it does a part of the work of.
+    /// Records the operator that the node is a part of the decomposition of.
     pub fn set_composite(&mut self, node: NodeId, composite: Composite) {
         self.net.set_composite(node, composite);
     }

@@ -1,4 +1,4 @@
-//! Operators that only the format of the source knows.
+//! Custom operators: operators that only the source format defines.
 
 use std::fmt;
 
@@ -8,27 +8,27 @@ use super::{Operator, Types, arity, refuse};
 use crate::error::TypeError;
 use crate::types::{Elem, QuantParams, StorageType, TensorType};
 
-/// A custom operator: one that its format leaves to others to define. It is written as it was read, to that format alone.
-/// Nothing is known of it but what stands here, so it cannot be evaluated, and its operands and results keep the types, the
-/// grids and the row-major layout that the source has for them.
+/// A custom operator, whose semantics its format does not define. It is written unchanged, and only to that format.
+/// It cannot be evaluated. Its operands and results keep the types and quantization parameters of the source, in
+/// row-major layout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Custom {
-    /// The format, by the name of its target.
+    /// The name of the target whose format the operator belongs to.
     pub format: String,
     /// The operator set that it belongs to; empty where the format has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub domain: String,
-    /// Its name.
+    /// Name of the operator.
     pub name: String,
     /// Version of the operator, or of its operator set.
     pub version: i64,
-    /// Its attributes, in the order of the source.
+    /// Attributes, in the order of the source.
     pub attributes: Vec<(String, Attribute)>,
-    /// The type of each operand; `None` where the source leaves an operand out.
+    /// The type of each operand; `None` where the source omits an optional operand.
     #[serde(with = "ports")]
     pub operands: Vec<Option<TensorType>>,
-    /// The type of each result; `None` where the source wants no such result.
+    /// The type of each result; `None` where the source omits an optional result.
     #[serde(with = "ports")]
     pub results: Vec<Option<TensorType>>,
 }
@@ -40,19 +40,19 @@ pub enum Attribute {
     Int(i64),
     /// A floating-point number.
     Float(f32),
-    /// A text.
+    /// A string.
     Text(String),
     /// Integers.
     Ints(Vec<i64>),
     /// Floating-point numbers.
     Floats(Vec<f32>),
-    /// Texts.
+    /// Strings.
     Texts(Vec<String>),
-    /// Anything else, as the format encodes it.
+    /// Any other attribute, in the encoding of the format.
     Encoded(#[serde(with = "hexadecimal")] Vec<u8>),
 }
 
-/// What the user calls it: its name behind its operator set.
+/// Writes `domain.name`, or the name if there is no domain.
 impl fmt::Display for Custom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.domain.as_str() {
@@ -63,17 +63,17 @@ impl fmt::Display for Custom {
 }
 
 impl Custom {
-    /// Why no other format has it.
+    /// The reason why other formats refuse it.
     pub fn refusal(&self) -> String {
         format!("it is a custom operator of {}, which is carried over to that format alone", self.format)
     }
 
-    /// The types of the operands that are there.
+    /// The types of the operands that are not omitted.
     pub(crate) fn given(&self) -> impl Iterator<Item = &TensorType> {
         self.operands.iter().flatten()
     }
 
-    /// The types of the results that are wanted.
+    /// The types of the results that are not omitted.
     pub(crate) fn wanted(&self) -> Types {
         self.results.iter().flatten().cloned().collect()
     }
@@ -97,7 +97,7 @@ impl Operator for Custom {
     }
 }
 
-/// Types as texts such as `f32[1,4]` and `u8<0.5:128>[4]`, all extents known; an empty one stands for what is left out.
+/// Types as strings such as `f32[1,4]` and `u8<0.5:128>[4]`, with known extents; an empty string is an omitted port.
 mod ports {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(refused(["results:[\"f32[2]\",\"\",\"u8<0.25:3>[1]\"]", none]), "a custom operator has a result");
     }
 
-    /// What does not depend on it is evaluated all the same.
+    /// Values that do not depend on a custom operator are evaluated.
     #[test]
     fn runs_end_where_it_is_needed() {
         let g = parse(BODY, &Weights::new()).unwrap();
