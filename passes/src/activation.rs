@@ -1,4 +1,4 @@
-//! The activation behind a value: what all of its readers together make of it.
+//! The activation function that is applied to a value by all of its users together.
 
 use std::fmt;
 
@@ -6,24 +6,24 @@ use qcc_ir::ops::{BinaryFn, Op, Unary, UnaryFn};
 use qcc_ir::{Composite, Graph, NodeId, Shape, Tensor, ValueId};
 use rustc_hash::FxHashSet;
 
-/// A function of one number that a value goes through before anything else reads it.
+/// An element-wise function that a value goes through before any other node uses it.
 #[derive(Clone, Debug)]
 pub(crate) struct Activation {
     /// The function.
     function: Op,
-    /// The value behind it.
+    /// The result of the function.
     pub(crate) result: ValueId,
 }
 
 impl fmt::Display for Activation {
-    /// The function alone.
+    /// Writes the function, not the result.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.function)
     }
 }
 
 impl Activation {
-    /// The activation behind `v`, where its readers are one.
+    /// The activation function of `v`, if its users together compute one.
     pub(crate) fn behind(g: &Graph, v: ValueId) -> Option<Activation> {
         if g.is_output(v) {
             return None;
@@ -37,7 +37,8 @@ impl Activation {
         match *users.as_slice() {
             [(node, 0)] => match g.op(node) {
                 op @ (Op::Unary(_) | Op::Clamp(_)) => found(op.clone(), node),
-                // What lies below 0 is multiplied by a slope of its channel; over channels errors add up as squares.
+                // PRelu has a slope for each channel. The root mean square of the slopes gives the same squared error
+                // over all channels.
                 Op::Binary(b) if b.f == BinaryFn::Prelu => {
                     let slopes = g.constant(g.operands(node)[1])?.reals();
                     let alpha = (slopes.iter().map(|s| s * s).sum::<f32>() / slopes.len().max(1) as f32).sqrt();
@@ -49,7 +50,7 @@ impl Activation {
         }
     }
 
-    /// The function of one number that nodes together apply to `v`, which has no other readers.
+    /// The element-wise function that the nodes of `composite` apply to `v`, if `v` has no other users.
     fn of(g: &Graph, v: ValueId, composite: &Composite) -> Option<Activation> {
         let inside = |n: NodeId| g.composite(n).is_some_and(|c| c.is(composite));
         let mut open = vec![v];
@@ -78,7 +79,7 @@ impl Activation {
         }
     }
 
-    /// The function of each number.
+    /// Applies the function to each number.
     pub(crate) fn apply(&self, values: Vec<f32>) -> Vec<f32> {
         let x = Tensor::from_vec(Shape::known(&[values.len()]), values);
         match self.function.eval(&[&x]) {
@@ -102,14 +103,14 @@ mod tests {
         parse(&text, &Weights::new()).unwrap_or_else(|e| panic!("{e}: {body}"))
     }
 
-    /// The activation behind the exponential, and whether the output is its result.
+    /// The activation function of the exponential, and whether its result is the output.
     fn behind(g: &Graph) -> Option<(String, bool)> {
         let exp = g.order().into_iter().find(|&n| matches!(g.op(n), Op::Unary(Unary { f: UnaryFn::Exp })))?;
         let activation = Activation::behind(g, exp.value(0))?;
         Some((activation.to_string(), activation.result == g.outputs()[0].value))
     }
 
-    /// Whatever it became, and as text as well.
+    /// Activation functions are found after lowering, and after a round trip through the text form.
     #[test]
     fn lowered_functions_stay_known() {
         for f in [
@@ -141,7 +142,7 @@ mod tests {
         for body in [
             "%s = unary(f:Silu) %v %n = unary(f:Neg) %v %y = binary(f:Add) %s, %n",
             "%s = unary(f:Silu) %v %t = unary(f:Mish) %v %y = binary(f:Add) %s, %t",
-            // Two of one kind are two.
+            // Two functions of the same kind are two composites.
             "%s = unary(f:Silu) %v %t = unary(f:Silu) %s %u = binary(f:Mul) %v, %t %y = unary(f:Neg) %u",
         ] {
             let mut g = graph(body);

@@ -1,11 +1,11 @@
-//! Custom operators, which keep the elements that the source has for them.
+//! Custom operators, which keep the element types that the source declares for them.
 
 use qcc_ir::ops::{Cast, Op};
 use qcc_ir::{Graph, NodeId};
 
 use crate::PassError;
 
-/// Gives a custom operator the elements that it declares, where those of its operands have changed.
+/// Casts the operands of a custom operator to the element types that it declares, where these have changed.
 pub(crate) fn as_declared(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     let Op::Custom(custom) = g.op(node) else { return Ok(()) };
     let declared: Vec<_> = custom.operands.iter().flatten().map(|ty| ty.elem.clone()).collect();

@@ -1,4 +1,4 @@
-//! Functions of elements, from simpler ones.
+//! Decompositions of element-wise functions.
 
 use qcc_ir::ops::{BinaryFn, Op, UnaryFn};
 use qcc_ir::{Elem, NodeId, ValueId};
@@ -130,7 +130,8 @@ fn leg(b: &mut Build<'_>, x: ValueId) -> Built {
     b.unary(UnaryFn::Sqrt, square)
 }
 
-/// From exponentials and logarithms, none of which overflows before the result does. Absolute error below 1e-7 near 0.
+/// Hyperbolic functions from exponentials and logarithms, which do not overflow before the result does. Absolute error
+/// below 1e-7 near 0.
 fn hyperbolic(b: &mut Build<'_>, f: UnaryFn, x: ValueId) -> Built {
     match f {
         // exp(x - ln 2) and exp(-x - ln 2)
@@ -175,7 +176,7 @@ fn hyperbolic(b: &mut Build<'_>, f: UnaryFn, x: ValueId) -> Built {
     }
 }
 
-/// The angle of a point: that of the quotient, turned by half a circle where `x` is negative. That of the origin is 0.
+/// `atan2(y, x)`: `atan(y / x)`, plus or minus pi where `x` is negative; 0 at the origin.
 fn angle(b: &mut Build<'_>, y: ValueId, x: ValueId) -> Built {
     let zero = b.scalar(0.0, x)?;
     let quotient = b.div(y, x)?;
@@ -191,7 +192,7 @@ fn angle(b: &mut Build<'_>, y: ValueId, x: ValueId) -> Built {
     b.select(left, turned, angle)
 }
 
-/// Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7.
+/// The error function by Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7.
 fn erf(b: &mut Build<'_>, x: ValueId) -> Built {
     const P: f32 = 0.327_591_1;
     const COEFFICIENTS: [f32; 5] = [1.061_405_4, -1.453_152_1, 1.421_413_8, -0.284_496_72, 0.254_829_6];
@@ -214,8 +215,8 @@ fn erf(b: &mut Build<'_>, x: ValueId) -> Built {
     b.mul(sign, magnitude)
 }
 
-/// The bits that both of two integers have: a sum is what one of them has and twice what both have. It is taken of halves,
-/// whose sums do not overflow.
+/// Bitwise `x & y` from `x + y = (x ^ y) + 2 (x & y)`. The upper and lower 16 bits are computed separately, so that the
+/// sum does not overflow.
 fn bits_of_both(b: &mut Build<'_>, x: ValueId, y: ValueId) -> Built {
     let half = b.scalar(65536.0, x)?;
     let two = b.scalar(2.0, x)?;
@@ -237,7 +238,7 @@ pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
     match f {
         BinaryFn::Xor if b.ty(x).elem == Elem::Bool => b.binary(BinaryFn::NotEqual, x, y),
         BinaryFn::And if b.ty(x).elem.is_integer() => bits_of_both(b, x, y),
-        // What both have, and what one has.
+        // x | y = (x & y) + (x ^ y)
         BinaryFn::Or if b.ty(x).elem.is_integer() => {
             let (both, one) = (b.binary(BinaryFn::And, x, y)?, b.binary(BinaryFn::Xor, x, y)?);
             b.add(both, one)
@@ -258,20 +259,20 @@ pub(super) fn binary(b: &mut Build<'_>, node: NodeId) -> Built {
             let whole = b.mul(quotient, y)?;
             b.sub(x, whole)
         }
-        // Of magnitudes the two remainders are one.
+        // For operands that are not negative, truncating and flooring remainder are equal.
         BinaryFn::Rem => {
             let (along, across) = (b.unary(UnaryFn::Abs, x)?, b.unary(UnaryFn::Abs, y)?);
             let rest = b.binary(BinaryFn::FloorMod, along, across)?;
             let sign = b.unary(UnaryFn::Sign, x)?;
             b.mul(rest, sign)
         }
-        // What is left without the remainder divides exactly.
+        // (x - floor_mod(x, y)) / y, a division without remainder.
         BinaryFn::FloorDiv => {
             let rest = b.binary(BinaryFn::FloorMod, x, y)?;
             let whole = b.sub(x, rest)?;
             b.div(whole, y)
         }
-        // A remainder of the other sign is short of one divisor.
+        // A truncating remainder that is not 0 and has another sign than the divisor is short of one divisor.
         BinaryFn::FloorMod if b.ty(x).elem.is_float() => {
             let rest = b.binary(BinaryFn::Rem, x, y)?;
             let zero = b.scalar(0.0, x)?;

@@ -1,4 +1,4 @@
-//! What a graph brings of its quantization.
+//! How much quantization a graph has before it is compiled.
 
 use qcc_ir::ops::Op;
 use qcc_ir::{Graph, NodeId};
@@ -7,7 +7,7 @@ use super::{is_quantized, lacks_qparams};
 use crate::pass::Given;
 
 impl Given {
-    /// What `g` brings.
+    /// The quantization of `g`.
     pub fn by(g: &Graph) -> Self {
         let on_grid = |n: &NodeId| g.constant(n.value(0)).is_some_and(|c| c.ty().elem.qparams().is_some());
         let quantized = is_quantized(g);
@@ -19,14 +19,14 @@ impl Given {
         }
     }
 
-    /// True where activations have scales and zero points.
+    /// True if activations have scales and zero points.
     pub fn has_activations(self) -> bool {
         matches!(self, Given::Some | Given::All)
     }
 }
 
-/// True where nothing puts real numbers on a grid before the graph runs, so that constants alone lie on grids and what only
-/// moves these.
+/// True if only constants, and results of nodes that move constants, are quantized: there is no `Quantize`, and no
+/// quantized input or operand or result of a custom operator.
 fn has_weights_alone(g: &Graph) -> bool {
     let puts = |&n: &NodeId| match g.op(n) {
         Op::Quantize(_) => true,
@@ -39,8 +39,7 @@ fn has_weights_alone(g: &Graph) -> bool {
     !g.order().iter().any(puts)
 }
 
-/// Makes the weights of a graph real that brings [`Given::Weights`], and the activations beside them as they are before the
-/// target quantizes them.
+/// Dequantizes the weights of a graph with [`Given::Weights`], and removes dynamic quantization of its activations.
 pub fn restore_weights(g: &mut Graph) {
     for n in g.order() {
         let first = g.operands(n).first().copied();
@@ -73,7 +72,7 @@ mod tests {
         parse(&format!("graph g {{ {body} output y = %y }}"), &Weights::new()).unwrap_or_else(|e| panic!("{e}: {body}"))
     }
 
-    /// Weights of products, with a scale each column, of which some are moved or looked up in first.
+    /// Weights of contractions, per-channel and per-tensor; the last one is transposed and gathered from.
     const WEIGHTS: [&str; 3] = [
         "%x: f32[2,3] = input %w: i8<axis 0: 0.5,0.25>[2,3] = const [1,2,3,4,5,6] \
          %r: f32[2,3] = dequantize %w %y = matmul(transpose_b:true) %x, %r",

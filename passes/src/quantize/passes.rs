@@ -36,7 +36,7 @@ impl Pass for Quantize {
     }
 }
 
-/// Has the operators of a graph that comes on grids compute with real numbers between borders.
+/// Rewrites the quantized operators of the source model as float operators between Q/DQ nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct SpellQdq;
 

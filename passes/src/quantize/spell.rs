@@ -1,4 +1,4 @@
-//! Operators on grids, spelt as operators on real numbers between borders, as models with QuantizeLinear have them.
+//! Rewrites quantized operators as float operators between Q/DQ nodes, the form of models with QuantizeLinear.
 
 use qcc_ir::ops::{Dequantize, Op, Quantize, Types};
 use qcc_ir::{Graph, NodeId, ValueId};
@@ -6,11 +6,11 @@ use rustc_hash::FxHashMap;
 
 use crate::PassError;
 
-/// Has all operators of `g` compute with real numbers: what they read from grids goes through `Dequantize` before them,
-/// what they give on grids through `Quantize` behind them. What only moves integers stays on its grid.
+/// Makes all operators of `g` compute in floating point: a `Dequantize` is added before each quantized operand, a
+/// `Quantize` after each quantized result. Operators that only move integers stay quantized.
 ///
 /// # Errors
-/// Where a node cannot be made, with its name.
+/// Where a node cannot be added. Names the node.
 pub fn spell(g: &mut Graph) -> Result<(), PassError> {
     let mut real: FxHashMap<ValueId, ValueId> = FxHashMap::default();
     for n in g.order() {
@@ -43,7 +43,7 @@ pub fn spell(g: &mut Graph) -> Result<(), PassError> {
     Ok(())
 }
 
-/// True where a node needs no other types: a Q/DQ boundary, a custom operator, or what moves stored integers as they are.
+/// True for sources, `Dequantize`, custom operators, and nodes that move integers without computing with them.
 fn stays(g: &Graph, n: NodeId) -> bool {
     match g.op(n) {
         Op::Input(_) | Op::Const(_) | Op::Dequantize(_) | Op::Custom(_) => true,

@@ -90,7 +90,7 @@ fn passes_through(g: &Graph, v: ValueId, perm: &[usize]) -> Option<Op> {
     g.operands(v.node).iter().all(fits).then_some(op)
 }
 
-/// True for a border of a grid that has no axis.
+/// True for a `Quantize` or `Dequantize` with per-tensor parameters.
 fn has_one_scale(g: &Graph, border: ValueId) -> bool {
     let grids = [g.operands(border.node)[0], border].map(|v| g.ty(v).elem.qparams());
     grids.into_iter().flatten().all(|grid| grid.tensor_map().is_some())

@@ -66,8 +66,8 @@ impl QdqImporter<'_> {
         Ok((dropped > 0).then(note))
     }
 
-    /// Dequantizes an input of a wide storage type for all its users. Kernels take 32 bits for biases only: such an input
-    /// becomes a plain integer input that is scaled.
+    /// Dequantizes an input of a wide storage type for all its users. Kernels take 32-bit quantized values for biases
+    /// only: such an input becomes a plain `I32` input, and the graph applies scale and zero point.
     fn free_input(&mut self, v: ValueId, qparams: &QuantParams) -> Result<(), PassError> {
         let users = self.g.users(v);
         let origin = self.g.origin(v.node).clone();
@@ -87,7 +87,7 @@ impl QdqImporter<'_> {
         Ok(())
     }
 
-    /// `x` quantized to 32 bits, as plain integers.
+    /// `x` quantized to 32 bits, as a plain `I32` value.
     fn integers(&mut self, x: ValueId, qparams: &QuantParams) -> Result<ValueId, PassError> {
         let Some((scale, zero)) = qparams.tensor_map() else { return Ok(x) };
         let origin = self.g.origin(x.node).clone();
@@ -96,7 +96,7 @@ impl QdqImporter<'_> {
         if zero != 0 {
             steps = self.by_number(BinaryFn::Add, steps, zero as f32, &origin)?;
         }
-        // The largest that a float and an integer hold.
+        // The upper bound is the largest `f32` that fits into an `i32`.
         let within = self.add_clamp(Clamp { lo: -2_147_483_648.0, hi: 2_147_483_520.0 }, steps, origin.clone())?;
         Ok(self.g.add1(Cast { to: Elem::I32 }, &[within], origin)?)
     }
@@ -117,7 +117,8 @@ impl QdqImporter<'_> {
         let ends = <[i32; 2]>::from(qparams.storage.range()).map(|q| i64::from(q) - i64::from(qparams.zero_point()));
         let origin = self.g.origin(n).clone();
         if qparams.tensor_map().is_none() {
-            // Per-channel ranges need a `Max` and a `Min` with a constant for each channel.
+            // `Clamp` has one range for all channels: per-channel ranges need a `Max` and a `Min` with per-channel
+            // constants.
             let Affine::PerAxis { axis, .. } = qparams.map else { return Ok(x) };
             let ty = self.g.ty(x);
             let dims: Vec<usize> = (0..ty.rank()).map(|a| if a == axis { qparams.scales().len() } else { 1 }).collect();
