@@ -7,7 +7,7 @@ use qcc_ir::{Affine, Elem, Graph, NodeId, QuantParams, StorageType, TensorType, 
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, along, attribute};
 
-/// True if the float operator on quantized values has results that need rounding to the quantized grid.
+/// True if the results of the float operator on dequantized values need to be quantized again.
 pub(in crate::openvino) fn rounds(op: &Op) -> bool {
     match op.quant_rule() {
         QuantRule::OwnRange | QuantRule::Fixed { .. } | QuantRule::Contraction { .. } => true,
@@ -71,7 +71,7 @@ fn consumers(graph: &Graph, v: ValueId) -> impl Iterator<Item = (NodeId, usize)>
 /// The dequantized values of an integer input.
 pub(in crate::openvino) fn enter(e: &mut Emitter<'_>, qparams: &QuantParams, x: Port, ty: &TensorType) -> Port {
     let real = ty.real();
-    // The plugin draws a FakeQuantize to the integers that are made real before it; on 16 bits it cannot run.
+    // The plugin moves a FakeQuantize before the conversion of its input to float, where it has no kernel for 16 bits.
     let x = if qparams.storage == StorageType::I16 { e.convert(x, &ty.with_elem(Elem::I32)) } else { x };
     let mut port = e.convert(x, &real);
     if qparams.zero_point() != 0 {
