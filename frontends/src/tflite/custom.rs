@@ -1,4 +1,4 @@
-//! Custom operators, which are carried through as they are.
+//! Custom operators, which are kept unchanged.
 
 use qcc_formats::tflite::{NAME, Operator, OperatorCode};
 use qcc_ir::TensorType;
@@ -10,10 +10,10 @@ use super::types;
 use crate::build::{Build, Values, bounded};
 use crate::refusal::Refusal;
 
-/// What its options are called among the attributes.
+/// Name of the attribute that holds the options.
 const OPTIONS: &str = "custom_options";
 
-/// Adds a custom operator. What its results are, the file says.
+/// Adds a custom operator. The file declares the types of its results.
 pub(super) fn custom(n: &mut NodeCx<'_, '_>, operator: &Operator, code: &OperatorCode) -> Result<Values, Refusal> {
     if !operator.intermediates.is_empty() || operator.large_custom_options_size > 0 {
         let message = "a custom operator with tensors between or options outside the tables is not supported";

@@ -1,4 +1,4 @@
-//! A model on its way into the graph: tensors to values, constants when they are first read.
+//! Import of a model: maps tensors to values. Constants are added at their first use.
 
 use qcc_formats::tflite::{Blocks, Details, Model, SubGraph, Tensor as Entry};
 use qcc_ir::diagnostic::Diagnostic;
@@ -9,38 +9,38 @@ use super::{sparse, types};
 use crate::build::{Values, fixed_input};
 use crate::refusal::Refusal;
 
-/// What a tensor of the file stands for.
+/// What a tensor of the file is in the graph.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Binding {
-    /// A constant that nothing has read yet, or a result that is not there yet.
+    /// A constant without uses so far, or a result that is not computed yet.
     Open,
     /// A value of the graph.
     Value(ValueId),
-    /// What was refused; the user has been told.
+    /// The result of a refused operator, whose error is already reported.
     Refused,
 }
 
-/// A model on its way into the graph.
+/// The state of the import of a model.
 #[derive(Debug)]
 pub(super) struct Importer<'m> {
     pub(super) graph: Graph,
     pub(super) errors: Vec<Diagnostic>,
     pub(super) model: &'m Model,
     pub(super) main: &'m SubGraph,
-    /// One for each tensor.
+    /// The binding of each tensor.
     pub(super) bindings: Vec<Binding>,
-    /// What tensors that keep their values hold when the next run begins.
+    /// The value of each variable tensor after the run.
     pub(super) next: FxHashMap<i32, ValueId>,
     /// The subgraphs that are being called.
     calls: Vec<i32>,
-    /// Operators and tensors of subgraphs that were called.
+    /// Number of operators and tensors of all subgraph calls.
     called: usize,
 }
 
-/// Subgraphs that call each other, at most.
+/// Maximum depth of nested subgraph calls.
 const DEEPEST: usize = 64;
 
-/// Operators and tensors of subgraphs, called again and again, that a model may come to.
+/// Maximum number of operators and tensors of all subgraph calls: repeated calls can grow exponentially.
 const MOST_CALLED: usize = 1 << 18;
 
 impl<'m> Importer<'m> {
@@ -57,7 +57,7 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// The results of a subgraph on operands.
+    /// Inlines a subgraph and returns its results.
     pub(super) fn call(&mut self, index: i32, operands: &[ValueId]) -> Result<Values, Refusal> {
         let subgraph = usize::try_from(index).ok().and_then(|i| self.model.subgraphs.get(i));
         let subgraph = subgraph.ok_or_else(|| Refusal::Invalid(format!("there is no subgraph {index}")))?;
@@ -94,9 +94,9 @@ impl<'m> Importer<'m> {
         results
     }
 
-    /// Has a tensor hold a value when the next run begins.
+    /// Sets the value of a variable tensor after the run.
     pub(super) fn keep(&mut self, tensor: i32, next: ValueId) {
-        // Those of other subgraphs are no inputs, and are refused when they are read.
+        // Variable tensors of called subgraphs are not graph inputs: their use is refused.
         if self.calls.is_empty() {
             self.next.insert(tensor, next);
         }
@@ -107,7 +107,7 @@ impl<'m> Importer<'m> {
         entry(self.main, tensor)
     }
 
-    /// A warning where an input or output has another element in the graph than in the file.
+    /// A warning where an input or output has another element type in the graph than in the file.
     pub(super) fn interface(&self, port: &str, tensor: i32, name: &str) -> Option<Diagnostic> {
         let stored = types::stored(self.entry(tensor).ok()?.elem).ok()?;
         stored.interface(port, name)
@@ -118,7 +118,7 @@ impl<'m> Importer<'m> {
         self.bind(tensor, Binding::Value(value));
     }
 
-    /// An input that the user gave a value: a constant.
+    /// Binds an input to the constant that the user gave for it.
     pub(super) fn set_input(&mut self, tensor: i32, name: &str, ty: &TensorType, values: &[f64]) {
         let binding = match fixed_input(&mut self.graph, name, ty, values) {
             Ok(value) => Binding::Value(value),
@@ -173,7 +173,8 @@ impl<'m> Importer<'m> {
         }
     }
 
-    /// The constant that a tensor is; `None` where it is none. A sparse one is written out, where there is room for it.
+    /// The value of a constant tensor; `None` if the tensor is not constant. Sparse constants become dense, within the
+    /// limit of [`Graph::room`].
     fn constant(&self, entry: &Entry) -> Result<Option<Tensor>, Refusal> {
         let Some(data) = types::bytes(entry, self.model)? else { return Ok(None) };
         if let Some(Details::Blocks(blocks)) = entry.quantization.as_ref().map(|q| &q.details) {
@@ -184,7 +185,7 @@ impl<'m> Importer<'m> {
         types::tensor(entry, &sparse::dense(entry, sparsity, data)?).map(Some)
     }
 
-    /// The grid of a constant with a scale for each block.
+    /// The quantization parameters of a constant with blockwise scales.
     fn in_blocks(&self, entry: &Entry, blocks: &Blocks) -> Result<QuantParams, Refusal> {
         let known = |tensor: i32| -> Result<Tensor, Refusal> {
             let entry = self.entry(tensor)?;
@@ -197,7 +198,7 @@ impl<'m> Importer<'m> {
         types::qparams_in_blocks(entry, blocks.block_size, &known(blocks.scales)?)
     }
 
-    /// True for a constant that the file holds as a sparse one.
+    /// True for a constant that the file stores as a sparse tensor.
     pub(super) fn is_sparse(&self, tensor: i32) -> bool {
         self.entry(tensor).is_ok_and(|entry| entry.sparsity.is_some())
     }

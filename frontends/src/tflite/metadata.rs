@@ -1,4 +1,4 @@
-//! What a file says about itself: Ultralytics' exports have an archive with `metadata.json` behind the model.
+//! Metadata of a file: exports of Ultralytics append an archive with `metadata.json` to the model.
 
 use std::io::{Cursor, Read};
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use zip::ZipArchive;
 
-/// More than any model says of itself.
+/// Maximum size of the metadata, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// The entries, spelled as in ONNX metadata; none where there is no archive that can be read.
+/// The entries, formatted as in ONNX metadata; none if there is no readable archive.
 pub(super) fn read(file: &Bytes) -> Vec<(String, String)> {
     let entries = json(file).and_then(|text| serde_json::from_slice::<Map<String, Value>>(&text).ok());
     entries.unwrap_or_default().into_iter().map(|(key, value)| (key, spelled(value))).collect()
@@ -23,7 +23,7 @@ fn json(file: &Bytes) -> Option<Vec<u8>> {
     Some(text)
 }
 
-/// Texts as they are, everything else as a Python literal.
+/// Strings unchanged, other values as Python literals.
 fn spelled(value: Value) -> String {
     match value {
         Value::String(text) => text,
@@ -38,7 +38,7 @@ fn literal(value: &Value) -> String {
         Value::Bool(false) => "False".into(),
         Value::Array(items) => format!("[{}]", items.iter().map(literal).collect::<Vec<_>>().join(", ")),
         Value::Object(entries) => {
-            // Keys of JSON are texts, also where they were numbers.
+            // Keys of JSON are strings, even if they were numbers in Python.
             let key = |key: &str| if key.parse::<i64>().is_ok() { key.to_owned() } else { quoted(key) };
             let entry = |(k, value): (&String, &Value)| format!("{}: {}", key(k), literal(value));
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
@@ -48,7 +48,7 @@ fn literal(value: &Value) -> String {
     }
 }
 
-/// A text as Python quotes it.
+/// A string as Python quotes it.
 fn quoted(text: &str) -> String {
     let plain = !text.contains(|c: char| c == '\'' || c == '\\' || c.is_control());
     if plain { format!("'{text}'") } else { Value::from(text).to_string() }

@@ -1,7 +1,7 @@
 //! TensorFlow Lite models: the main subgraph of a file, float or quantized.
 //!
-//! Values have the axes of the file (images are N,H,W,C); what works on images stands between transposes. Integers
-//! with scales lie on grids.
+//! Values have the axes of the file (images are N,H,W,C); operators on images are placed between transposes. Integers
+//! with scales become quantized values.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{Model, ReadError, SignatureDef, SubGraph, TensorMap};
@@ -50,8 +50,8 @@ impl File {
         self.model.subgraphs.first().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
-    /// The tensors of the main subgraph that keep their values from run to run, with names that no input has. They are
-    /// inputs of the graph behind those of the file, and what they hold for the next run is an output.
+    /// The variable tensors of the main subgraph, which keep their values from run to run, with names that no input
+    /// has. Each becomes a graph input after those of the file; its value for the next run becomes an output.
     fn states(&self, main: &SubGraph, taken: &[String]) -> Vec<(i32, String)> {
         let mut taken: FxHashSet<String> = taken.iter().cloned().collect();
         let read: FxHashSet<i32> = main.operators.iter().flat_map(|o| &o.inputs).copied().collect();
@@ -70,10 +70,10 @@ impl File {
         (0..count).filter(kept).map(named).collect()
     }
 
-    /// Names of inputs or outputs: those of the signature where it has them, else those of the tensors.
+    /// Names of inputs or outputs: those of the signature if it has any, else those of the tensors.
     fn names(&self, tensors: &[i32], kind: &str, maps: fn(&SignatureDef) -> &[TensorMap]) -> Vec<String> {
         let signature = self.model.signature_defs.iter().find(|s| s.subgraph_index == 0);
-        // A tensor may be given under several names: first to last.
+        // A tensor may have several names; they are used in order.
         let mut given: FxHashMap<i64, Vec<&String>> = FxHashMap::default();
         for map in signature.map_or(&[][..], maps).iter().rev() {
             given.entry(map.tensor_index.into()).or_default().push(&map.name);
@@ -101,7 +101,7 @@ impl ModelFile for File {
         let (mut inputs, mut errors) = (Vec::<DeclaredInput>::new(), Vec::new());
         let (mut tensors, mut taken) = (FxHashSet::default(), FxHashSet::default());
         for (tensor, name) in all {
-            // Both are kept in mind.
+            // `|` does not short-circuit: both sets are updated.
             if !tensors.insert(tensor) | !taken.insert(name.clone()) {
                 errors.push(Diagnostic::invalid_model(format!("two inputs have the name {name}")));
             }

@@ -1,4 +1,4 @@
-//! One operator on its way into the graph: what rows read from and write with.
+//! Import of one operator: access to its operands and options, and addition of its nodes.
 
 use qcc_formats::tflite::{Activation, FurtherOptions, Operator, Options};
 use qcc_ir::ops::{
@@ -11,15 +11,15 @@ use super::types;
 use crate::build::{Build, Values, bounded};
 use crate::refusal::Refusal;
 
-/// From the file's images to the graph's: N,H,W,C to N,C,H,W.
+/// Permutation from the file's images to the graph's: N,H,W,C to N,C,H,W.
 const TO_GRAPH: [usize; 4] = [0, 3, 1, 2];
-/// And back.
+/// The inverse permutation.
 const TO_FILE: [usize; 4] = [0, 2, 3, 1];
 
-/// An operator and the importer it belongs to.
+/// An operator and its importer.
 ///
-/// Values have the axes of the file. What works on images takes them by [`NodeCx::image`] and gives them by
-/// [`NodeCx::give_image`], which transpose.
+/// Values have the axes of the file. Operators on images use [`NodeCx::image`] and [`NodeCx::give_image`], which
+/// transpose.
 #[derive(Debug)]
 pub(super) struct NodeCx<'a, 'm> {
     importer: &'a mut Importer<'m>,
@@ -67,13 +67,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         &self.operator.further_options
     }
 
-    /// The results of a subgraph on the inputs.
+    /// Inlines a subgraph with the operator's inputs as operands.
     pub(super) fn call(&mut self, subgraph: i32) -> Result<Values, Refusal> {
         let operands = (0..self.inputs()).map(|i| self.input(i)).collect::<Result<Values, _>>()?;
         self.importer.call(subgraph, &operands)
     }
 
-    /// Has the state at input `i` be `v`, on its grid, in the next run.
+    /// Sets the state at input `i` to `v` for the next run, quantized as the state is.
     pub(super) fn keep(&mut self, i: usize, v: ValueId) -> Result<(), Refusal> {
         let state = self.input(i)?;
         let elem = self.ty(state).elem.clone();
@@ -95,7 +95,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.operator.outputs.len()
     }
 
-    /// The element that the file declares for result `i`.
+    /// The element type that the file declares for result `i`.
     pub(super) fn declared(&self, i: usize) -> Result<Elem, Refusal> {
         let tensor = self.operator.outputs.get(i).ok_or_else(|| Refusal::Invalid(format!("it has no result {i}")))?;
         types::elem(self.importer.entry(*tensor)?)
@@ -119,12 +119,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.optional(i)?.ok_or(Refusal::MissingInput(i))
     }
 
-    /// True where input `i` is a constant that the file holds as a sparse one.
+    /// True where input `i` is a constant that the file stores as a sparse tensor.
     pub(super) fn is_sparse(&self, i: usize) -> bool {
         self.operator.inputs.get(i).is_some_and(|&tensor| self.importer.is_sparse(tensor))
     }
 
-    /// All inputs; one at least.
+    /// All inputs; at least one is required.
     pub(super) fn all_inputs(&mut self) -> Result<Values, Refusal> {
         (0..self.inputs().max(1)).map(|i| self.input(i)).collect()
     }
@@ -136,13 +136,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.constant(v).cloned().ok_or_else(|| Refusal::NotConstant { index: i, name: name() })
     }
 
-    /// The integers at input `i`; they must be known.
+    /// The integers at input `i`, which must be constant.
     pub(super) fn integers(&mut self, i: usize) -> Result<Vec<i64>, Refusal> {
         let t = self.known(i)?;
         t.integers().ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
     }
 
-    /// The one integer at input `i`; it must be known.
+    /// The single integer at input `i`, which must be constant.
     pub(super) fn integer(&mut self, i: usize) -> Result<i64, Refusal> {
         match self.integers(i)?.as_slice() {
             [n] => Ok(*n),
@@ -150,7 +150,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// An image `[N,H,W,C]` at input `i`, as the graph has it.
+    /// The image `[N,H,W,C]` at input `i`, transposed to `[N,C,H,W]`.
     pub(super) fn image(&mut self, i: usize) -> Result<ValueId, Refusal> {
         let x = self.input(i)?;
         if self.rank(x) != 4 {
@@ -162,7 +162,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// The weight at input `i` with the graph's axes: `order[i]` is the axis at place `i` of the file.
+    /// The weight at input `i` with the graph's axes: `order[i]` is the graph's axis that is axis `i` of the file.
     pub(super) fn weight(&mut self, i: usize, order: &[usize]) -> Result<ValueId, Refusal> {
         let v = self.input(i)?;
         if let Some(tensor) = self.constant(v) {
@@ -182,8 +182,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.transpose(v, &perm)
     }
 
-    /// The bias at input `i`, where there is one. Beside integers it may leave its scales out: they are the products of
-    /// those of `x` and `weight`.
+    /// The bias at input `i`, if there is one. With quantized operands its scales may be omitted: they are the products
+    /// of the scales of `x` and `weight`.
     pub(super) fn bias(&mut self, i: usize, x: ValueId, weight: ValueId) -> Result<Option<ValueId>, Refusal> {
         let Some(bias) = self.optional(i)? else { return Ok(None) };
         let scale = self.ty(x).elem.qparams().and_then(QuantParams::tensor_map).map(|(scale, _)| scale);
@@ -214,12 +214,12 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.ty(v).elem.qparams().is_some()
     }
 
-    /// The real numbers that a value stands for.
+    /// A value, dequantized.
     pub(super) fn real(&mut self, v: ValueId) -> Result<ValueId, Refusal> {
         if self.is_quantized(v) { self.typed(Dequantize {}, &[v], &Elem::F32) } else { Ok(v) }
     }
 
-    /// A value on the grid `to`, or as real numbers.
+    /// A value, requantized or dequantized to `to`.
     pub(super) fn moved(&mut self, v: ValueId, to: &Elem) -> Result<ValueId, Refusal> {
         match (&self.ty(v).elem, to) {
             (from, to) if from == to => Ok(v),
@@ -229,7 +229,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// Adds an operator whose real results have the element `to`.
+    /// Adds an operator whose `F32` results get the element type `to`.
     fn typed(&mut self, op: impl Into<Op>, operands: &[ValueId], to: &Elem) -> Result<ValueId, Refusal> {
         let op = op.into();
         let real: Vec<TensorType> = operands.iter().map(|&v| self.ty(v).real()).collect();
@@ -244,8 +244,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(self.graph_mut().add_typed(op, operands, results, origin)?.value(0))
     }
 
-    /// Adds an operator whose result has the element `to`: on grids where it has a meaning there, else on the real
-    /// numbers between.
+    /// Adds an operator whose result has the element type `to`: as a quantized operator where its quantization rule
+    /// allows, else as a float operator between dequantization and quantization.
     pub(super) fn add_as(&mut self, op: impl Into<Op>, operands: &[ValueId], to: &Elem) -> Result<ValueId, Refusal> {
         let op = op.into();
         if to.qparams().is_none() && !operands.iter().any(|&v| self.is_quantized(v)) {
@@ -281,8 +281,8 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// The real activation of a contraction with a weight on a grid as the kernel reads it: quantized when the model runs,
-    /// with a scale for each row of a matrix, for each pixel where a window is one, else for each image of a batch.
+    /// Dynamic quantization of the float activation of a contraction with a quantized weight, as the kernel does it:
+    /// one scale for each row of a matrix, for each pixel of a 1x1 convolution, else for each image of the batch.
     fn dynamically_quantized(&mut self, op: &Op, x: ValueId, weight: ValueId) -> Result<ValueId, Refusal> {
         let (rank, window) = (self.rank(x), &self.ty(weight).shape.dims()[1..]);
         let pixels = |c: &Conv| {
@@ -296,13 +296,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.add(DynamicQuantize { granularity: Granularity::Axes { from, to } }, &[x])
     }
 
-    /// Adds the operator of result 0, with the element that the file declares.
+    /// Adds the operator of result 0, with the element type that the file declares.
     pub(super) fn give(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Refusal> {
         let to = self.declared(0)?;
         self.add_as(op, operands, &to)
     }
 
-    /// As [`NodeCx::give`], with the activation that the operator applies to its result.
+    /// As [`NodeCx::give`], followed by the operator's fused activation function.
     pub(super) fn give_active(
         &mut self,
         op: impl Into<Op>,
@@ -313,7 +313,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         self.activated(y, activation)
     }
 
-    /// An activation; the element stays.
+    /// Applies an activation function. The element type stays the same.
     pub(super) fn activated(&mut self, y: ValueId, activation: Activation) -> Result<ValueId, Refusal> {
         let elem = self.ty(y).elem.clone();
         match activation {
@@ -326,13 +326,13 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
-    /// An image of the graph as the file has it.
+    /// An image `[N,C,H,W]`, transposed to `[N,H,W,C]`.
     pub(super) fn give_image(&mut self, y: ValueId) -> Result<Values, Refusal> {
         Ok(Values::from_elem(self.transpose(y, &TO_FILE)?, 1))
     }
 }
 
-/// The limits of an activation.
+/// The activation function as a clamp, where it is one.
 pub(super) fn limits(activation: Activation) -> Option<Clamp> {
     match activation {
         Activation::RELU => Some(Clamp::RELU),

@@ -1,4 +1,4 @@
-//! The operators of a model, in their order.
+//! Import of the operators of a model, in order.
 
 use qcc_formats::tflite::{Operator, OperatorCode};
 use qcc_ir::diagnostic::Diagnostic;
@@ -13,8 +13,8 @@ use crate::build::Values;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
-    /// Imports the operators; inputs have been added. `outputs` are the names of the results, `states` those inputs that
-    /// operators give a value for the next run.
+    /// Imports the operators; inputs have been added. `outputs` are the names of the results, `states` the variable
+    /// tensors, which are inputs that operators set for the next run.
     pub(super) fn run(
         mut self,
         outputs: &[String],
@@ -50,7 +50,7 @@ impl<'m> Importer<'m> {
         let code = self.model.operator_codes.get(operator.opcode_index as usize);
         let first = operator.outputs.first();
         let own = first.and_then(|&t| self.entry(t).ok()).map(|t| t.name.as_str()).filter(|name| !name.is_empty());
-        // Without a name it is told by its tensor.
+        // An operator without a name is named by its tensor.
         let name = own.map_or_else(|| first.map_or_else(String::new, |t| format!("%{t}")), Into::into);
         let origin = Origin::new(name, code.map_or_else(String::new, ops::name));
         let bound = self.results(operator, code, &origin).and_then(|values| self.bind_results(operator, &values));
@@ -102,7 +102,7 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// The warning of a tensor that keeps its value from run to run.
+/// The warning for a variable tensor.
 fn carried(input: &str, output: &str) -> Diagnostic {
     let message =
         format!("{input} keeps its value from run to run: it is an input, and the next value the output {output}");

@@ -1,8 +1,8 @@
-//! Sparse constants, written out.
+//! Conversion of sparse constants to dense ones.
 //!
 //! A sparse tensor is a tree with a level for each dimension: those of the tensor, in the order of `traversal_order`, then
-//! those of the blocks that divide them. A dense level has all its entries, a compressed one those that its indices name.
-//! The leaves lie in the buffer one after the other; all other elements are 0.
+//! those of the blocks that divide them. A dense level has all its entries, a compressed (CSR) one those that its
+//! indices name. The buffer holds the leaves in order; all other elements are 0.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{DimensionMetadata, DimensionType, IndexVector, Sparsity, Tensor as Entry};
@@ -15,13 +15,13 @@ use crate::refusal::Refusal;
 struct Level {
     /// Entries of the dimension.
     extent: usize,
-    /// From one entry to the next: elements of the dense tensor.
+    /// Stride between entries, in elements of the dense tensor.
     step: usize,
-    /// Where entries are named: where those below each entry of the level before begin, and the last end, and the entries.
+    /// Segments and indices of a compressed level.
     named: Option<(Vec<usize>, Vec<usize>)>,
 }
 
-/// Bytes of a tensor when it is written out.
+/// Bytes of the dense tensor.
 pub(super) fn size(entry: &Entry) -> Result<usize, Refusal> {
     let dims: Vec<i64> = entry.shape.iter().map(|&n| n.into()).collect();
     let elements = extents(&dims)?.into_iter().try_fold(1usize, usize::checked_mul).filter(|&n| n <= MOST_ELEMENTS);
@@ -29,14 +29,14 @@ pub(super) fn size(entry: &Entry) -> Result<usize, Refusal> {
     bytes.ok_or_else(|| Refusal::Unsupported(format!("a tensor {:?} is too large", entry.shape)))
 }
 
-/// The dense bytes of a sparse tensor. Whoever asks has room for [`size`] of them.
+/// The dense bytes of a sparse tensor. The caller has checked the limit for [`size`].
 pub(super) fn dense(entry: &Entry, sparsity: &Sparsity, data: &Bytes) -> Result<Bytes, Refusal> {
     let (size, width) = (size(entry)?, width(entry)?);
     if size == 0 {
         return Ok(Bytes::new());
     }
     let levels = levels(entry, sparsity)?;
-    // Counted before anything is written: levels of many entries may lie below few.
+    // The leaves are counted before any are written.
     let mut count = 1usize;
     for level in &levels {
         count = match &level.named {
@@ -61,7 +61,7 @@ pub(super) fn dense(entry: &Entry, sparsity: &Sparsity, data: &Bytes) -> Result<
     Ok(dense.into())
 }
 
-/// Visits the leaves below an entry of the level before the first of these, in their order.
+/// Calls `leaf` with the dense position of each leaf below an entry of the previous level, in order.
 fn write(levels: &[Level], entry: usize, place: usize, leaf: &mut impl FnMut(usize)) {
     let Some((level, below)) = levels.split_first() else { return leaf(place) };
     match &level.named {
@@ -86,7 +86,7 @@ fn width(entry: &Entry) -> Result<usize, Refusal> {
     whole.ok_or_else(|| Refusal::Unsupported(format!("sparse tensors of {} are not supported", entry.elem)))
 }
 
-/// The levels, all they hold checked.
+/// The levels, after validation of segments, indices and extents.
 fn levels(entry: &Entry, sparsity: &Sparsity) -> Result<Vec<Level>, Refusal> {
     let dims: Vec<i64> = entry.shape.iter().map(|&n| n.into()).collect();
     let dims = extents(&dims)?;
@@ -99,7 +99,7 @@ fn levels(entry: &Entry, sparsity: &Sparsity) -> Result<Vec<Level>, Refusal> {
         let message = format!("a traversal order {order:?} with {metadata} dimensions for {:?}", entry.shape);
         return Err(Refusal::Invalid(format!("{message} in {blocks} blocked dimensions")));
     }
-    // Extents and steps of the tensor's dimensions in blocks, then those of the blocks.
+    // Extents and strides of the tensor's dimensions, counted in blocks, then those within the blocks.
     let mut steps = vec![1; rank];
     (1..rank).rev().for_each(|d| steps[d - 1] = steps[d] * dims[d]);
     let (mut extent, mut step) = (dims.clone(), steps);
@@ -120,7 +120,7 @@ fn levels(entry: &Entry, sparsity: &Sparsity) -> Result<Vec<Level>, Refusal> {
     whole.iter().chain(inner).zip(&sparsity.dim_metadata).map(level).collect()
 }
 
-/// Numbers that name different things out of so many.
+/// Checks that `numbers` are distinct and below `count`.
 fn places(numbers: &[i32], count: usize, what: &str) -> Result<Vec<usize>, Refusal> {
     let mut taken = vec![false; count];
     let place = |&n: &i32| {

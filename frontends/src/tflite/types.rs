@@ -1,4 +1,4 @@
-//! Tensors of a file: their elements, grids and bytes.
+//! Tensors of a file: element types, quantization parameters and bytes.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{Details, Model, Quantization, Tensor as Entry, TensorType as Code};
@@ -8,7 +8,7 @@ use crate::build::{MOST_ELEMENTS, extents};
 use crate::elements::{Stored, without_nan};
 use crate::refusal::Refusal;
 
-/// How the file stores an element.
+/// The stored form of an element type.
 pub(super) fn stored(code: Code) -> Result<Stored, Refusal> {
     Ok(match code {
         Code::BOOL => Stored::Bool,
@@ -31,7 +31,7 @@ pub(super) fn stored(code: Code) -> Result<Stored, Refusal> {
     })
 }
 
-/// The integers of a grid. Those of 64 bits are biases of 16-bit models, which fit into 32.
+/// The storage type of quantized integers. 64-bit ones are biases of 16-bit models, which fit into 32 bits.
 fn storage(code: Code) -> Option<StorageType> {
     match code {
         Code::INT8 | Code::INT4 | Code::INT2 => Some(StorageType::I8),
@@ -42,12 +42,12 @@ fn storage(code: Code) -> Option<StorageType> {
     }
 }
 
-/// The graph's element for one of the file's, without its grid.
+/// The graph's element type for one of the file's, without quantization parameters.
 pub(super) fn plain(code: Code) -> Result<Elem, Refusal> {
     Ok(stored(code)?.elem())
 }
 
-/// The graph's element for a tensor: a grid where integers have scales.
+/// The graph's element type for a tensor: quantized if the tensor has integers and scales.
 pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
     let quantization = entry.quantization.as_ref();
     match (quantization, storage(entry.elem)) {
@@ -63,7 +63,7 @@ pub(super) fn elem(entry: &Entry) -> Result<Elem, Refusal> {
     }
 }
 
-/// A vector has one axis, whatever its dimension says: kernels do not ask.
+/// `quantized_dimension` of a vector is ignored, as in kernels: there is one axis.
 fn qparams(q: &Quantization, storage: StorageType, rank: usize) -> Result<QuantParams, Refusal> {
     if q.zero_point.len() > 1 && q.zero_point.len() != q.scale.len() {
         return Err(Refusal::Invalid(format!("{} zero points for {} scales", q.zero_point.len(), q.scale.len())));
@@ -82,7 +82,7 @@ fn qparams(q: &Quantization, storage: StorageType, rank: usize) -> Result<QuantP
     Ok(QuantParams::per_axis(storage, if rank == 1 { 0 } else { axis }, q.scale.as_slice()))
 }
 
-/// The grid of integers with a scale for each block of their last axis.
+/// Quantization parameters with a scale for each block of the last axis.
 pub(super) fn qparams_in_blocks(entry: &Entry, block: i32, scales: &Tensor) -> Result<QuantParams, Refusal> {
     let storage = match entry.elem {
         Code::INT4 | Code::INT2 => StorageType::I4,
@@ -101,30 +101,30 @@ pub(super) fn qparams_in_blocks(entry: &Entry, block: i32, scales: &Tensor) -> R
     Ok(QuantParams::per_block(storage, dims.rank() - 1, size, scales.to_real().reals().to_vec()))
 }
 
-/// The extents in the file's order.
+/// The shape, with the file's axis order.
 pub(super) fn shape(entry: &Entry) -> Result<Shape, Refusal> {
     let dims: Vec<i64> = entry.shape.iter().map(|&n| n.into()).collect();
     Ok(Shape::known(&extents(&dims)?))
 }
 
-/// The bytes of a tensor; `None` where it is no constant.
+/// The bytes of a tensor; `None` if it is not constant.
 pub(super) fn bytes<'m>(entry: &Entry, model: &'m Model) -> Result<Option<&'m Bytes>, Refusal> {
     if entry.external_buffer != 0 {
         return Err(Refusal::Unsupported("its data is in another file".into()));
     }
     let buffer = model.buffers.get(entry.buffer as usize);
     let buffer = buffer.ok_or_else(|| Refusal::Invalid(format!("there is no buffer {}", entry.buffer)))?;
-    // Nothing needs no bytes.
+    // A tensor without elements is constant even without bytes.
     let nothing = entry.shape.contains(&0) && !entry.is_variable;
     Ok((!buffer.data.is_empty() || nothing).then_some(&buffer.data))
 }
 
-/// A constant: its elements as the file orders them, dense.
+/// A dense constant, with the file's axis order.
 pub(super) fn tensor(entry: &Entry, data: &Bytes) -> Result<Tensor, Refusal> {
     tensor_of(entry, elem(entry)?, data)
 }
 
-/// As [`tensor`], with the element that the graph is to have.
+/// As [`tensor`], with a given element type.
 pub(super) fn tensor_of(entry: &Entry, elem: Elem, data: &Bytes) -> Result<Tensor, Refusal> {
     let ty = TensorType::new(elem, shape(entry)?);
     ty.validate()?;
@@ -145,8 +145,8 @@ pub(super) fn tensor_of(entry: &Entry, elem: Elem, data: &Bytes) -> Result<Tenso
     without_nan(stored(entry.elem)?.tensor(ty, data)?)
 }
 
-/// A tensor under the name of its logical axes: `order[i]` is the logical axis at place `i` of the file. Its bytes are
-/// moved so that it is row-major.
+/// Transposes a tensor to logical axes: `order[i]` is the logical axis that is axis `i` of the file. The result is
+/// row-major.
 pub(super) fn reordered(tensor: &Tensor, order: &[usize]) -> Result<Tensor, Refusal> {
     let ty = tensor.ty();
     let rank = || Refusal::Invalid(format!("a weight of type {ty}; expected rank {}", order.len()));
@@ -165,7 +165,7 @@ fn on_axes(qparams: &QuantParams, order: &[usize]) -> QuantParams {
         qcc_ir::Affine::PerAxis { axis, scales } => {
             QuantParams::per_axis(qparams.storage, order[*axis], scales.clone())
         }
-        // The file has none in blocks.
+        // The file has no blockwise parameters here.
         qcc_ir::Affine::PerTensor { .. } | qcc_ir::Affine::PerBlock { .. } => qparams.clone(),
     }
 }

@@ -1,4 +1,4 @@
-//! Operators that other subgraphs compute.
+//! Operators whose implementation is another subgraph.
 
 use qcc_formats::tflite::{BuiltinOperator as B, FurtherOptions};
 
@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::STABLEHLO_COMPOSITE, composite)];
 
-/// What it stands for is computed by its decomposition.
+/// Inlines the decomposition subgraph of the composite.
 fn composite(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     match n.further_options() {
         FurtherOptions::Composite(o) => {

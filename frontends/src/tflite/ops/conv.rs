@@ -51,7 +51,7 @@ fn depthwise(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     add(n, &settings, x, w, groups)
 }
 
-/// Both numbers of a window, which must be positive.
+/// Two extents or strides of a window, which must be positive.
 fn both(numbers: [i32; 2], what: &str) -> Result<Extents, Refusal> {
     Ok(smallvec![positive(numbers[0], what)?, positive(numbers[1], what)?])
 }
@@ -67,7 +67,7 @@ fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usi
     n.give_image(y)
 }
 
-/// Filters are O,H,W,I. The extents of the result are given, and what the padding takes off follows from them.
+/// Filters are O,H,W,I. The shape of the result is an input; the padding follows from it.
 fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: TransposeConv = n.options()?;
     let size = n.integers(0)?;

@@ -109,7 +109,7 @@ fn add_n(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(sum)
 }
 
-/// The kernel negates what is stored, which means the number where 0 stands for 0.0.
+/// The kernel negates the stored integers, which is correct only for zero point 0.
 fn neg(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     if n.ty(x).elem.qparams().is_some_and(|g| g.zero_point() != 0) {
@@ -118,7 +118,7 @@ fn neg(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     unary(n, UnaryFn::Neg)
 }
 
-/// Kernels would divide what is stored, whatever the scales.
+/// Kernels divide the stored integers and ignore scales: quantized operands are refused.
 fn plain(n: &mut NodeCx<'_, '_>) -> Result<[qcc_ir::ValueId; 2], Refusal> {
     let operands = [n.input(0)?, n.input(1)?];
     if operands.iter().any(|&v| n.ty(v).elem.qparams().is_some()) {
@@ -141,7 +141,7 @@ fn floor_mod(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.binary(BinaryFn::FloorMod, a, b)?)
 }
 
-/// A condition of rank 1 may choose among whole slices.
+/// A condition of rank 1 may select slices along the first axis.
 fn select(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (mut condition, a, b) = (n.input(0)?, n.input(1)?, n.input(2)?);
     let dims = n.dims(a);

@@ -18,7 +18,7 @@ pub(super) const ROWS: &[Row] = &[
     (B::TOPK_V2, top_k),
 ];
 
-/// Input `i` as indices of the graph.
+/// Input `i` as `I32` or `I64` indices.
 fn indices(n: &mut NodeCx<'_, '_>, i: usize) -> Result<ValueId, Refusal> {
     let v = n.input(i)?;
     match n.ty(v).elem {
@@ -50,7 +50,7 @@ fn gather_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.give(GatherNd { batch: 0 }, &[x, index])?)
 }
 
-/// Sums of updates on zeros.
+/// Adds the updates to a tensor of zeros.
 fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (index, updates) = (indices(n, 0)?, n.input(1)?);
     let shape = Shape::known(&extents(&n.integers(2)?)?);
@@ -59,7 +59,7 @@ fn scatter_nd(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.give(ScatterNd { f: ScatterFn::Add }, &[zeros, index, updates])?)
 }
 
-/// Rows of a table, which may be stored as integers.
+/// Gathers rows of a table, which may be quantized.
 fn embedding_lookup(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (index, table) = (indices(n, 0)?, n.input(1)?);
     let to = n.declared(0)?;
@@ -67,7 +67,7 @@ fn embedding_lookup(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.give(Gather { axis: 0 }, &[table, index])?)
 }
 
-/// `on` where an index is the place along a new axis, else `off`.
+/// `on` where the position along a new axis equals the index, else `off`.
 fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: OneHot = n.options()?;
     let (index, depth) = (indices(n, 0)?, n.integer(1)?);

@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::BATCH_MATMUL, batch_matmul), (B::FULLY_CONNECTED, fully_connected)];
 
-/// The weight is `[O, I]`. Without `keep_num_dims` the data are read as rows of I elements.
+/// The weight is `[O, I]`. Without `keep_num_dims` the data are reshaped to `[N, I]`.
 fn fully_connected(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: FullyConnected = n.options()?;
     if o.weights_format != 0 {
@@ -24,7 +24,7 @@ fn fully_connected(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if inputs == 0 || !elements.is_multiple_of(inputs) {
         return Err(Refusal::Invalid(format!("{} cannot be read as rows of {inputs}", n.ty(x))));
     }
-    // The product is of matrices, also where the result is a vector.
+    // The operands are matrices even if the result is a vector.
     if !o.keep_num_dims || dims.len() < 2 {
         x = n.reshape(x, &[elements / inputs, inputs])?;
     }

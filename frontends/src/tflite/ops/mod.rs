@@ -24,10 +24,10 @@ mod resize;
 mod source;
 mod window;
 
-/// Brings one operator into the graph.
+/// Imports one operator.
 pub(super) type Import = fn(&mut NodeCx<'_, '_>) -> Result<Values, Refusal>;
 
-/// A built-in operator and its meaning.
+/// A built-in operator and its import function.
 type Row = (B, Import);
 
 const FAMILIES: [&[Row]; 13] = [
@@ -55,12 +55,12 @@ pub fn supported() -> Vec<String> {
     names
 }
 
-/// True for an operator that a runtime is given kernels for.
+/// True for a custom operator.
 pub(super) fn is_custom(code: &OperatorCode) -> bool {
     code.operator() == B::CUSTOM
 }
 
-/// What the user calls an operator.
+/// The name of an operator in messages.
 pub(super) fn name(code: &OperatorCode) -> String {
     if is_custom(code) { code.custom_code.clone() } else { code.operator().to_string() }
 }

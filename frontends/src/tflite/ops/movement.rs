@@ -1,4 +1,4 @@
-//! Operators that move elements and change none.
+//! Operators that move elements without changing them.
 
 use qcc_formats::tflite::{
     BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode, Pack,
@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
     (B::UNPACK, unpack),
 ];
 
-/// `x` under other extents, as result 0.
+/// `x` reshaped to `dims`, as result 0.
 fn reshaped(n: &mut NodeCx<'_, '_>, x: ValueId, dims: &[usize]) -> Result<Values, Refusal> {
     let to = n.declared(0)?;
     if n.ty(x).elem != to {
@@ -49,7 +49,7 @@ fn reshaped(n: &mut NodeCx<'_, '_>, x: ValueId, dims: &[usize]) -> Result<Values
     one(n.reshape(x, dims)?)
 }
 
-/// The extents are an input or, in old files, an option; -1 stands for what is left.
+/// The shape is an input or, in old files, an option; -1 stands for the remaining extent.
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let o: ReshapeOptions = n.options()?;
@@ -106,7 +106,7 @@ fn concatenation(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.give_active(Concat { axis }, &parts, o.activation)?)
 }
 
-/// Values side by side along a new axis.
+/// Stacks values along a new axis.
 fn pack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Pack = n.options()?;
     let mut parts = n.all_inputs()?;
@@ -132,7 +132,7 @@ fn unpack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     parts.into_iter().map(|part| n.reshape(part, &dims)).collect()
 }
 
-/// Parts of `x` of these lengths, one for each result.
+/// Splits `x` into parts of these lengths, one for each result.
 fn parts(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, lengths: &[usize]) -> Result<Values, Refusal> {
     if lengths.len() != n.outputs() || lengths.iter().sum::<usize>() != n.dims(x)[axis] {
         let found = n.outputs();
@@ -160,7 +160,7 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     parts(n, x, axis, &vec![extent / count; count])
 }
 
-/// One length may be -1: what is left.
+/// One length may be -1: the rest of the axis.
 fn split_v(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, lengths, axis) = (n.input(0)?, n.integers(1)?, n.integer(2)?);
     let axis = n.axis(axis, x)?;
@@ -170,7 +170,7 @@ fn split_v(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     parts(n, x, axis, &lengths)
 }
 
-/// The part that ranges choose, as result 0; all of `x` where they choose all.
+/// Slices `x`, as result 0; returns `x` where the ranges cover all of it.
 fn chosen(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<ValueId, Refusal> {
     let dims = n.dims(x);
     ranges.retain(|r| r.start != 0 || r.step != 1 || r.len != dims[r.axis]);
@@ -208,7 +208,7 @@ fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid("beginnings, ends and steps are not of one length".into()));
     }
     let has = |mask: i32, i: usize| mask >> i & 1 == 1;
-    // Axes that entries of their own choose from; the ellipsis stands for all others.
+    // Number of axes with an entry of their own; the ellipsis stands for all others.
     let own = (0..count).filter(|&i| !has(o.ellipsis_mask, i) && !has(o.new_axis_mask, i)).count();
     if own > dims.len() {
         return Err(Refusal::Invalid(format!("{own} ranges for {}", n.ty(x))));
@@ -241,8 +241,7 @@ fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     reshaped(n, part, &kept)
 }
 
-/// Input 1 has the number of elements before and after each axis.
-/// How many elements are added before and after each axis.
+/// Input 1: the number of elements that are added before and after each axis.
 fn pads(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<[Extents; 2], Refusal> {
     let pads = n.integers(1)?;
     if pads.len() != 2 * n.rank(x) {
@@ -308,7 +307,7 @@ fn reverse(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if axes.is_empty() { one(x) } else { one(n.give(Reverse { axes }, &[x])?) }
 }
 
-/// Sides of blocks, above which nothing sensible is left.
+/// Block sizes from here on are refused.
 const LARGEST_BLOCK: usize = 1 << 15;
 
 fn block(size: i32) -> Result<usize, Refusal> {
@@ -330,7 +329,7 @@ fn space_to_depth(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.give_image(y)
 }
 
-/// Block sizes, and what is added or cut before and after, for each axis behind the first.
+/// Block sizes, and the padding or crop before and after, for each axis after the batch.
 type Blocks = (Extents, Vec<(usize, usize)>);
 
 fn blocks(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Blocks, Refusal> {
@@ -345,7 +344,7 @@ fn blocks(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Blocks, Refusal> {
     Ok((sizes, sides))
 }
 
-/// Blocks of space become batches: `[N, S.., C]` to `[b.. N, S/b.., C]`.
+/// Moves spatial blocks into the batch: `[N, S.., C]` to `[b.. N, S/b.., C]`.
 fn space_to_batch(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut x = n.input(0)?;
     let (sizes, sides) = blocks(n, x)?;
@@ -367,7 +366,7 @@ fn space_to_batch(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         split.extend([dims[1 + i] / b, b]);
     }
     split.extend_from_slice(&dims[1 + count..]);
-    // The places of the blocks, the batch, the space, the rest.
+    // Axes in the order: positions in the blocks, batch, spatial axes, the rest.
     let places = (0..count).map(|i| 2 + 2 * i);
     let space = (0..count).map(|i| 1 + 2 * i);
     let perm: Extents = places.chain([0]).chain(space).chain(1 + 2 * count..split.len()).collect();
@@ -381,7 +380,7 @@ fn space_to_batch(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     reshaped(n, x, &last)
 }
 
-/// The way back; then the sides are cut off.
+/// The inverse of [`space_to_batch`], followed by the crop.
 fn batch_to_space(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (sizes, sides) = blocks(n, x)?;

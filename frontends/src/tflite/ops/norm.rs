@@ -1,4 +1,4 @@
-//! Normalisations, over the innermost axis.
+//! Normalizations over the innermost axis.
 
 use qcc_formats::tflite::{BuiltinOperator as B, L2Norm, Softmax as SoftmaxOptions};
 use qcc_ir::ops::{Binary, BinaryFn, ReduceFn, Softmax, UnaryFn};
@@ -15,7 +15,7 @@ fn innermost(n: &NodeCx<'_, '_>, x: qcc_ir::ValueId) -> Result<usize, Refusal> {
     n.axis(-1, x)
 }
 
-/// exp(beta * x) over its sum.
+/// `exp(beta * x) / sum(exp(beta * x))`
 fn softmax(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: SoftmaxOptions = n.options()?;
     let mut x = n.input(0)?;
@@ -37,7 +37,7 @@ fn log_softmax(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.give(Softmax { axis, log: true }, &[x])?)
 }
 
-/// x over the root of the sum of its squares, which counts as 1e-6 at least.
+/// `x / sqrt(max(sum(x^2), 1e-6))`
 fn l2_normalization(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: L2Norm = n.options()?;
     let x = n.input(0)?;

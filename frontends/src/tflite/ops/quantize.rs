@@ -1,4 +1,4 @@
-//! Borders between real numbers and grids, and between elements.
+//! Quantization, dequantization and casts.
 
 use qcc_formats::tflite::BuiltinOperator as B;
 use qcc_ir::Elem;
@@ -19,7 +19,7 @@ fn quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.moved(x, &to)?)
 }
 
-/// Also restores what is stored in half precision.
+/// Also converts `F16` constants to `F32`.
 fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     match &n.ty(x).elem {
@@ -29,7 +29,7 @@ fn dequantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// Sparse constants are dense when they come to the graph.
+/// Sparse constants are made dense on import: the operator is the identity.
 fn densify(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if !n.is_sparse(0) {
         return Err(Refusal::Invalid("its operand is no sparse constant".into()));

@@ -1,4 +1,4 @@
-//! Recurrent layers. Their states are tensors that keep their values from run to run.
+//! Recurrent layers. Their states are variable tensors, which keep their values from run to run.
 
 use qcc_formats::tflite::{Activation, BuiltinOperator as B, SequenceLstm, Svdf};
 use qcc_ir::ops::{BinaryFn, Cell, Concat, MatMul, Range, Recurrent, ReduceFn, Slice, UnaryFn};
@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::SVDF, svdf), (B::UNIDIRECTIONAL_SEQUENCE_LSTM, lstm)];
 
-/// Places of the operands of a sequence LSTM. Gates stand in the order input, forget, candidate, output.
+/// Operand indices of a sequence LSTM. The order of gates is input, forget, candidate, output.
 mod place {
     pub(super) const WEIGHTS: usize = 1;
     pub(super) const RECURRENT: usize = 5;
@@ -24,7 +24,7 @@ mod place {
     pub(super) const NORMALIZATION: std::ops::Range<usize> = 20..24;
 }
 
-/// The places of the graph's gates among those of the file: input, output, forget, candidate.
+/// Indices of the graph's gates (input, output, forget, candidate) in the file's order.
 const GATES: [usize; 4] = [0, 3, 1, 2];
 
 fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -78,20 +78,20 @@ fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(n.moved(y, &to)?)
 }
 
-/// What the input, output and forget gates multiply the cell by.
+/// The peephole weights of the input, output and forget gates, `[H]`.
 fn peepholes(n: &mut NodeCx<'_, '_>) -> Result<Option<[ValueId; 3]>, Refusal> {
     let [input, forget, output] = [place::PEEPHOLES.start, place::PEEPHOLES.start + 1, place::PEEPHOLES.start + 2];
     if !n.has_input(forget) {
         return Ok(None);
     }
     let (forget, output) = (real(n, forget)?, real(n, output)?);
-    // Coupled, the input gate is the forget gate with the other sign.
+    // The input gate of a coupled LSTM is `1 - s(a) = s(-a)` of the forget gate, so its weights are negated.
     let input = if n.has_input(input) { real(n, input)? } else { n.unary(UnaryFn::Neg, forget)? };
     Ok(Some([input, output, forget]))
 }
 
-/// The parameters of all gates, the first of which is operand `first`. An LSTM without parameters of its input gate opens
-/// it as far as it closes the forget gate: `1 - s(a) = s(-a)`.
+/// The concatenated parameters of all gates; operand `first` belongs to the input gate. In a coupled LSTM, which has no
+/// parameters for the input gate, that gate is `1 - s(a) = s(-a)` for the forget gate `s(a)`.
 fn gates(n: &mut NodeCx<'_, '_>, first: usize) -> Result<ValueId, Refusal> {
     let mut parts = Values::new();
     for gate in GATES {
@@ -102,14 +102,15 @@ fn gates(n: &mut NodeCx<'_, '_>, first: usize) -> Result<ValueId, Refusal> {
     n.add(Concat { axis: 0 }, &parts)
 }
 
-/// The real numbers of a parameter.
+/// A parameter, dequantized to `F32`.
 fn real(n: &mut NodeCx<'_, '_>, i: usize) -> Result<ValueId, Refusal> {
     let v = n.input(i)?;
     let v = n.real(v)?;
     n.cast(v, Elem::F32)
 }
 
-/// Each filter keeps what it gave in the last runs, and weighs that. Units add the filters of their own.
+/// A state `[N, filters, memory]` holds each filter's results of the last runs. It is weighted over time (`[filters,
+/// memory]`), and each unit sums its `rank` filters.
 fn svdf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     const STATE: usize = 4;
     let o: Svdf = n.options()?;
@@ -122,7 +123,7 @@ fn svdf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid(format!("{filters} filters of rank {rank}, which keep {memory} numbers")));
     }
     let batch = n.dims(x).first().copied().unwrap_or(0);
-    // A kernel rounds what it keeps.
+    // Kernels store the state quantized.
     let kept = n.ty(state).elem.clone();
     let (x, features) = (n.real(x)?, n.real(features)?);
     let latest = n.add(MatMul { transpose_b: true }, &[x, features])?;

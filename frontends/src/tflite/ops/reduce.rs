@@ -1,4 +1,4 @@
-//! Reductions, and running sums.
+//! Reductions and cumulative sums.
 
 use qcc_formats::tflite::{BuiltinOperator as B, CumSum as CumSumOptions, Reducer};
 use qcc_ir::ops::{ArgReduce, CumSum, Reduce, ReduceFn};

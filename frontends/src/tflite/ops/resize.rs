@@ -11,7 +11,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::RESIZE_BILINEAR, bilinear), (B::RESIZE_NEAREST_NEIGHBOR, nearest)];
 
-/// Height and width above this are those of no image.
+/// Maximum height and width.
 const LARGEST: i64 = 1 << 20;
 
 /// The spatial extents of the result, input 1.
@@ -49,7 +49,7 @@ fn both() -> Refusal {
     Refusal::Invalid("align_corners and half_pixel_centers exclude each other".into())
 }
 
-/// Where the graph's positions would round to other elements than the kernel's, the elements are picked one by one.
+/// Where `Resize` would select other elements than the kernel because of rounding, the elements are gathered instead.
 fn nearest(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: ResizeNearestNeighbor = n.options()?;
     let size = size(n)?;
@@ -77,7 +77,7 @@ fn pick(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, places: &[i32]) -> Resu
     n.give(Gather { axis }, &[x, index])
 }
 
-/// The elements that the kernel reads along an axis.
+/// Indices that the TFLite kernel selects along an axis.
 fn kernel(o: &ResizeNearestNeighbor, extent: usize, size: usize) -> Vec<i32> {
     let aligned = o.align_corners && size > 1;
     let (from, to) = if aligned { (extent - 1, size - 1) } else { (extent, size) };
@@ -90,7 +90,7 @@ fn kernel(o: &ResizeNearestNeighbor, extent: usize, size: usize) -> Vec<i32> {
     (0..size).map(|at| place(at).clamp(0.0, (extent - 1) as f32) as i32).collect()
 }
 
-/// The elements that the graph's operator reads.
+/// Indices that the graph's `Resize` selects along an axis.
 fn graph(coordinates: Coordinates, extent: usize, size: usize, scale: f32) -> Vec<i32> {
     let place = |at: usize| {
         let at = at as f32;

@@ -1,4 +1,4 @@
-//! Operators that make values from nothing, or from types alone.
+//! Operators without operands, or that use only the types of their operands.
 
 use qcc_formats::tflite::BuiltinOperator as B;
 use qcc_ir::Shape;
@@ -11,7 +11,7 @@ use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[(B::FILL, fill), (B::RANK, rank), (B::SHAPE, shape), (B::ZEROS_LIKE, zeros_like)];
 
-/// Constant numbers of the declared element.
+/// A constant of the declared element type.
 fn constant(n: &mut NodeCx<'_, '_>, shape: Shape, values: &[f64]) -> Result<Values, Refusal> {
     let elem = n.declared(0)?;
     let tensor = numbers(&elem, shape, values);

@@ -1,11 +1,11 @@
-//! Windows: the file names one of two paddings, and the numbers follow.
+//! Windows: the file names one of two paddings, from which the numbers of elements follow.
 
 use qcc_formats::tflite::Padding;
 use qcc_ir::ops::Extents;
 
 use crate::refusal::Refusal;
 
-/// Padding before and after each axis of images with these extents. `reach` is the extent of a window with its gaps.
+/// Padding before and after each axis of images with these extents. `reach` is the extent of a dilated window.
 pub(super) fn padding(
     padding: Padding,
     image: &[usize],
@@ -20,6 +20,6 @@ pub(super) fn padding(
         other => Err(Refusal::Unsupported(format!("padding {other} is not supported"))),
     };
     let totals = (0..image.len()).map(total).collect::<Result<Extents, _>>()?;
-    // What cannot be halved goes to the end.
+    // The odd element goes to the end.
     Ok((totals.iter().map(|t| t / 2).collect(), totals.iter().map(|t| t - t / 2).collect()))
 }
