@@ -1,4 +1,4 @@
-//! LSTM layers that the graph's own operator does not compute, step by step.
+//! LSTM layers that the graph's `Recurrent` operator does not support, unrolled over time.
 
 use qcc_ir::ops::{BinaryFn, Clamp, Concat, Dequantize, MatMul, Quantize, Range, Slice, UnaryFn};
 use qcc_ir::{Elem, ValueId};
@@ -6,15 +6,15 @@ use qcc_ir::{Elem, ValueId};
 use super::{Build, Values};
 use crate::refusal::Refusal;
 
-/// Layers of more steps are refused: some twenty operators for each would be a large model and a slow one.
+/// Maximum number of unrolled steps: each step takes about twenty operators.
 const MOST_STEPS: usize = 512;
 
-/// A function of a gate or of the cell.
+/// An activation function of the gates, the candidate or the cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Function {
-    /// One that the graph has.
+    /// A unary function of the graph.
     Unary(UnaryFn),
-    /// A limit from below and above.
+    /// Lower and upper bound.
     Clamp(f32, f32),
     /// alpha * x + beta.
     Affine(f32, f32),
@@ -46,33 +46,33 @@ fn times(n: &mut impl Build, x: ValueId, factor: f32) -> Result<ValueId, Refusal
     n.binary(BinaryFn::Mul, x, factor)
 }
 
-/// One layer in one direction. Gates stand in the order of the graph: input, output, forget, candidate.
+/// One layer in one direction. The order of gates is that of the graph: input, output, forget, candidate.
 #[derive(Clone, Debug)]
 pub(crate) struct Lstm {
     /// Weight `[4*H, I]`, recurrent weight `[4*H, H]` and bias `[4*H]`.
     pub(crate) weights: [ValueId; 3],
-    /// What the input, output and forget gates multiply the cell by, `[H]`.
+    /// Peephole weights of the input, output and forget gates, `[H]`.
     pub(crate) peepholes: Option<[ValueId; 3]>,
-    /// The functions of the gates, of the candidate and of the cell.
+    /// Activation functions of the gates, the candidate and the cell.
     pub(crate) functions: [Function; 3],
-    /// The forget gate is open as far as the input gate is closed.
+    /// True if the forget gate is `1 - input gate`.
     pub(crate) coupled: bool,
-    /// Limit of the magnitude of what the functions of gates and candidate are applied to.
+    /// Bound of the magnitude of the inputs of the activation functions of gates and candidate.
     pub(crate) clip: Option<f32>,
-    /// Limit of the magnitude of the cell.
+    /// Bound of the magnitude of the cell.
     pub(crate) cell_limit: Option<f32>,
-    /// Elements that h and c are rounded to behind each step, where that is a grid.
+    /// Element types of h and c; if quantized, h and c are quantized and dequantized after each step.
     pub(crate) rounding: [Elem; 2],
-    /// Steps run from the last to the first.
+    /// True if steps run from the last to the first.
     pub(crate) reverse: bool,
 }
 
 impl Lstm {
-    /// The functions of the graph's own operator.
+    /// The activation functions of the graph's `Recurrent` operator.
     pub(crate) const FUNCTIONS: [Function; 3] =
         [Function::Unary(UnaryFn::Sigmoid), Function::Unary(UnaryFn::Tanh), Function::Unary(UnaryFn::Tanh)];
 
-    /// True where the graph's own operator computes it, with the same `clip`.
+    /// True if the graph's `Recurrent` operator, with the same `clip`, computes the layer.
     pub(crate) fn is_plain(&self) -> bool {
         let rounds = self.rounding.iter().any(|elem| elem.qparams().is_some());
         self.peepholes.is_none()
@@ -82,7 +82,7 @@ impl Lstm {
             && !rounds
     }
 
-    /// The h of each step `[T, N, H]`, the last h and the last c of x `[T, N, I]` and states `[N, H]`.
+    /// The layer on x `[T, N, I]` with initial h and c `[N, H]`: h of each step `[T, N, H]`, the last h and the last c.
     pub(crate) fn unrolled(&self, n: &mut impl Build, x: ValueId, states: [ValueId; 2]) -> Result<Values, Refusal> {
         let [weight, recurrent, bias] = self.weights;
         let (dims, hidden) = (n.dims(x), n.dims(recurrent).last().copied().unwrap_or(0));
@@ -112,7 +112,7 @@ impl Lstm {
         Ok(Values::from_iter([y, h, c]))
     }
 
-    /// The next h and c. `sums` holds what all gates but for the peepholes add up.
+    /// The next h and c. `sums` `[N, 4*H]` are the inputs of all gates without the peephole terms.
     fn step(&self, n: &mut impl Build, sums: ValueId, c: ValueId, hidden: usize) -> Result<[ValueId; 2], Refusal> {
         let input = self.gate(n, sums, 0, c, hidden)?;
         let forget = if self.coupled {
@@ -134,7 +134,7 @@ impl Lstm {
         Ok([rounded(n, h, &self.rounding[0])?, c])
     }
 
-    /// How far a gate is open that sees the cell `c`.
+    /// A gate, with the peephole term of the cell `c`.
     fn gate(
         &self,
         n: &mut impl Build,
@@ -157,7 +157,7 @@ impl Lstm {
     }
 }
 
-/// `x`, or the numbers next to it on a grid.
+/// `x`, quantized to `elem` and dequantized; `x` itself if `elem` is not quantized.
 fn rounded(n: &mut impl Build, x: ValueId, elem: &Elem) -> Result<ValueId, Refusal> {
     if elem.qparams().is_none() {
         return Ok(x);
@@ -167,7 +167,7 @@ fn rounded(n: &mut impl Build, x: ValueId, elem: &Elem) -> Result<ValueId, Refus
     n.add(Dequantize {}, &[placed])
 }
 
-/// `len` indices of an axis from `start` on.
+/// A slice of `len` elements of an axis from `start` on.
 fn part(n: &mut impl Build, x: ValueId, axis: usize, start: usize, len: usize) -> Result<ValueId, Refusal> {
     if start == 0 && n.dims(x)[axis] == len {
         return Ok(x);

@@ -1,4 +1,5 @@
-//! Operators of other sets than the standard one that no row reads: they are carried through as they are.
+//! Custom operators: operators of other operator sets than the standard one that no row of the table imports. They are
+//! kept unchanged.
 
 use bytes::Bytes;
 use prost::Message;
@@ -14,10 +15,10 @@ use super::{declared_shape, ops, qdq, weights};
 use crate::build::{Build, Values, bounded};
 use crate::refusal::Refusal;
 
-/// The version of an operator set that the model does not import.
+/// The version for an operator set that the model does not import.
 const UNVERSIONED: i64 = 1;
 
-/// Adds the node. What its results are, the model says.
+/// Adds a custom operator. The model declares the types of its results.
 pub(super) fn custom(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let node = n.node();
     let (domain, name) = (node.domain().to_owned(), node.op_type().to_owned());
@@ -43,13 +44,13 @@ pub(super) fn custom(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let op = Custom { format: NAME.into(), domain, name, version, attributes, operands, results };
     let given: Values = inputs.iter().flatten().copied().collect();
     let made = n.add_all(op, &given)?;
-    // What nothing wants is bound to no name.
+    // Omitted results have no name, so that the value that stands for them is not used.
     let mut values = made.iter().copied();
     Ok(wanted.into_iter().map(|wanted| if wanted { values.next() } else { None }.unwrap_or(made[0])).collect())
 }
 
 impl Importer<'_> {
-    /// Fails where the graph has a value in another element than the model.
+    /// Fails where a value has another element type in the graph than in the model.
     fn has_its_element(&self, v: qcc_ir::ValueId, name: &str) -> Result<(), Refusal> {
         if let Some(stored) = self.integers.widened(v) {
             return stored.exact(name);
@@ -70,7 +71,7 @@ impl Importer<'_> {
         self.declared.iter().rev().find_map(|d| d.find(name))
     }
 
-    /// The type that the model declares for a result, in numbers.
+    /// The type that the model declares for a result, with known extents.
     fn declared(&self, name: &str, domain: &str) -> Result<TensorType, Refusal> {
         let ty = self.type_of(name).filter(|ty| ty.shape.is_some()).ok_or_else(|| Refusal::Advised {
             message: format!("it is a custom operator, and the model does not say which type and shape {name} has"),
@@ -128,7 +129,7 @@ fn attribute(name: &str, a: &AttributeProto) -> Result<Attribute, Refusal> {
             Some(_) => encoded(),
             None => return Err(refused("has no value")),
         },
-        // Graphs read names around them; of the others not all is decoded.
+        // Graphs use names of the outer graph; other attribute types are not decoded completely.
         AttributeType::Graph | AttributeType::Graphs => {
             let message = format!("attribute {name} is a graph, which custom operators are not carried through with");
             return Err(Refusal::Unsupported(message));
