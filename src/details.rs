@@ -1,4 +1,4 @@
-//! What a report tells in full of the values and the operators of an artefact.
+//! Details of a report: the values and the operators of an artefact.
 
 use std::collections::HashMap;
 
@@ -10,65 +10,66 @@ use serde::Serialize;
 
 use crate::cost::{Step, steps};
 
-/// Bars of a histogram.
+/// Number of bins of a histogram.
 const BARS: usize = 48;
 
-/// What calibration saw of a value, and the grid that it lies on.
+/// Calibration statistics of a value, and its quantization parameters.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ValueReport {
-    /// Its name in the model, or that of the node that gives it.
+    /// Its name in the model, or the name of the node that produces it.
     pub name: String,
-    /// The smallest number.
+    /// The minimum.
     pub min: f32,
-    /// The largest number.
+    /// The maximum.
     pub max: f32,
-    /// The mean of the smallest numbers of each sample, and that of the largest: near to `min` and `max` where samples are
+    /// The mean of the samples' minima and the mean of their maxima. They are close to `min` and `max` if samples are
     /// alike.
     pub typical: [f64; 2],
-    /// How many numbers lie in each of so many parts of equal width between `min` and `max`.
+    /// Histogram with bins of equal width between `min` and `max`.
     pub counts: Vec<u64>,
-    /// The grid; `None` where the value stays real.
+    /// The quantization parameters; `None` if the value stays in floating point.
     pub grid: Option<GridReport>,
-    /// Share of the numbers that lie beyond the grid, from 0 to 1.
+    /// Share of the numbers that quantization clips, from 0 to 1.
     pub clipped: f64,
 }
 
-/// A grid of integers.
+/// Per-tensor quantization parameters and their range.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GridReport {
-    /// The distance of neighbours.
+    /// The scale.
     pub scale: f32,
-    /// The integer that stands for 0.
+    /// The integer that represents 0.
     pub zero_point: i32,
-    /// The real number that the lowest integer stands for.
+    /// The number that the smallest integer represents.
     pub low: f32,
-    /// The real number that the highest one stands for.
+    /// The number that the largest integer represents.
     pub high: f32,
 }
 
 /// An operator of an artefact.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeReport {
-    /// The node of the source model that it stands for; empty where it stands for none.
+    /// The node of the source model that it implements; empty if there is none.
     pub name: String,
-    /// The operator, as the text form of graphs spells it.
+    /// The operator, as the text form of graphs names it.
     pub operator: &'static str,
-    /// What it computes with: `integer`, `dynamic`, `weights only`, `float`, `unchanged`, or `conversion` between integers and
-    /// real numbers.
+    /// What it computes with: `integer`, `dynamic`, `weights only`, `float`, `unchanged`, or `conversion` for
+    /// `Quantize` and `Dequantize`.
     pub form: String,
-    /// Why, where that was decided.
+    /// The reason, if there was a decision.
     pub reason: Option<String>,
-    /// Signal to quantization noise ratio of its result in dB, where it was compared.
+    /// Signal-to-quantization-noise ratio of its result in dB, if it was compared.
     pub sqnr: Option<f64>,
-    /// Products of a convolution or matrix multiplication.
+    /// Multiply-accumulate operations of a convolution or matrix multiplication.
     pub products: u64,
     /// Bytes that it reads and writes.
     pub moved_bytes: u64,
-    /// Names of its results in the file, where the format has such.
+    /// Names of its results in the file, if the format has names.
     pub results: Vec<String>,
 }
 
-/// What was seen of the values of a float graph, and on which grids those lie that took their places.
+/// Calibration statistics of the values of a float graph, and the quantization parameters of the corresponding
+/// quantized values.
 pub(crate) fn values(
     float: &Graph,
     ranges: &CalibrationTable,
@@ -87,7 +88,7 @@ pub(crate) fn values(
     pairs.into_iter().filter_map(report).collect()
 }
 
-/// The grid of a value, or the one that it is put on behind.
+/// The quantization parameters of a value, or those of the `Quantize` that uses it.
 fn grid_of(g: &Graph, v: ValueId) -> Option<&QuantParams> {
     let behind = || g.readers(v).find(|(n, _)| matches!(g.op(*n), Op::Quantize(_)));
     g.ty(v).elem.qparams().or_else(|| g.ty(behind()?.0.value(0)).elem.qparams())
@@ -120,7 +121,8 @@ fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport 
     }
 }
 
-/// The operators of a graph that is written, in its order. `layers` has the SQNR of layers by name, `names` those of values in the file.
+/// The operators of the graph of an artefact, in order. `layers` is the SQNR of layers by name, `names` are the names
+/// of values in the file.
 pub(crate) fn nodes(
     g: &Graph,
     decisions: &[Decision],
@@ -143,7 +145,8 @@ pub(crate) fn nodes(
             operator,
             form: decision.map_or_else(own, |d| d.form.to_string()),
             reason: decision.map(|d| d.reason.to_string()),
-            // The layer's figure is that behind its activation; of all that stands for it the products tell which it is.
+            // The SQNR of a layer is measured after its activation function. Of the layer's operators, the one with
+            // products reports it.
             sqnr: layers.get(path).filter(|_| step.products > 0).copied().flatten(),
             products: step.products,
             moved_bytes: step.moved_bytes,
@@ -153,7 +156,7 @@ pub(crate) fn nodes(
     steps(g).into_iter().map(node).collect()
 }
 
-/// True where a node has no real operand and no real result.
+/// True if a node has no float operand and no float result.
 fn on_integers(g: &Graph, n: NodeId) -> bool {
     let operands = g.operand_types(n);
     !operands.iter().map(|t| &t.elem).chain(g.result_types(n).iter().map(|t| &t.elem)).any(|e| e.is_float())
@@ -175,7 +178,7 @@ mod tests {
         assert!((0.19..0.21).contains(&seen.clipped), "{}", seen.clipped);
         let range = seen.grid.unwrap();
         assert!(range.low == 0.0 && (range.high - 8.0).abs() < 1e-5, "{range:?}");
-        // A value that stays real is cut off nowhere, and one number makes no width.
+        // Float values are not clipped, and all bins of a constant value have width 0.
         assert_eq!(value("v".into(), &Stats::of(&numbers), None).clipped, 0.0);
         assert_eq!(value("v".into(), &Stats::of(&[3.0; 4]), None).counts.iter().sum::<u64>(), 4);
     }

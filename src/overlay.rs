@@ -1,7 +1,7 @@
-//! The SQNR of layers as node data of Google's Model Explorer, which shows them on the graph of the artefact.
+//! The SQNR of layers as node data for Google's Model Explorer, which shows it on the graph of the artefact.
 //!
-//! <https://github.com/google-ai-edge/model-explorer/wiki/2.-User-Guide#custom-node-data>: results by the name of any output
-//! tensor of a node.
+//! <https://github.com/google-ai-edge/model-explorer/wiki/2.-User-Guide#custom-node-data>: results are keyed by the
+//! name of any output tensor of a node.
 
 use serde_json::{Value, json};
 

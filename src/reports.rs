@@ -1,4 +1,4 @@
-//! The files of a report, by their names.
+//! The files of a report; the file name decides on the format.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::outcome::Report;
 use crate::overlay::overlay;
 use crate::{json, page};
 
-/// What the name of a report's file asks for.
+/// The format of a report file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// All numbers.
+    /// JSON with all numbers.
     Json,
-    /// A page to read.
+    /// An HTML page.
     Page,
     /// Node data for Model Explorer.
     Overlay,
@@ -31,12 +31,12 @@ impl Kind {
     }
 }
 
-/// True where artefacts of a target name their values, which an overlay is about.
+/// True if artefacts of the target name their tensors, which an overlay needs.
 pub(crate) fn has_names(target: &str) -> bool {
     target == Format::Tflite.target().name
 }
 
-/// The text of a report's file.
+/// The content of a report file.
 pub(crate) fn file(report: &Report, path: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
     let text = match Kind::of(path) {
         Kind::Page => Ok(page::html(report)),

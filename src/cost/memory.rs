@@ -1,4 +1,4 @@
-//! Where values lie while a graph runs: a plan as the greedy planner of TensorFlow Lite for Microcontrollers makes it
+//! Peak memory of values: the memory plan of the greedy planner of TensorFlow Lite for Microcontrollers
 //! (`tensorflow/lite/micro/memory_planner/greedy_memory_planner.h`).
 
 use std::cmp::Reverse;
@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use qcc_ir::ops::{BinaryFn, Op};
 use qcc_ir::{Graph, NodeId, ValueId};
 
-/// Buffers begin at multiples of so many bytes.
+/// Alignment of buffers, in bytes.
 const ALIGNMENT: u64 = 16;
 
-/// Of more buffers than this no plan is made, since that takes time with the square of their number: the bytes that are held
-/// at a time are a lower bound of its length.
+/// Maximum number of buffers to plan, since the time grows with its square. For more buffers, the peak of the bytes
+/// that are live at the same time is used, which is a lower bound.
 const MOST_PLANNED: usize = 4096;
 
-/// Bytes that hold a value from a step to another one, both included.
+/// The bytes of a value that is live from step `first` to step `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Buffer {
     bytes: u64,
@@ -22,14 +22,14 @@ struct Buffer {
     last: usize,
 }
 
-/// Bytes of the values of a graph that are held at a time, at the peak.
+/// Peak memory of the values of a graph, in bytes.
 pub(super) fn peak(g: &Graph) -> u64 {
     let buffers = buffers(g);
     if buffers.len() > MOST_PLANNED { held(&buffers) } else { planned(buffers) }
 }
 
-/// The value whose buffer holds the result of a node, too: activations that kernels apply themselves, and what stands for the
-/// arithmetic of the kernel behind it.
+/// The operand whose buffer also holds the result of a node: activation functions that the producer's kernel fuses, and
+/// `DynamicQuantize`, which is a part of the next kernel.
 pub(super) fn shared(g: &Graph, n: NodeId) -> Option<ValueId> {
     let operand = *g.operands(n).first()?;
     match g.op(n) {
@@ -49,15 +49,15 @@ pub(super) fn shared(g: &Graph, n: NodeId) -> Option<ValueId> {
     }
 }
 
-/// Bytes of the sums that a kernel keeps beside its result: transposed convolutions on integers add to all of them, 32 bits
-/// each, until the last product.
+/// Bytes of a kernel's scratch buffer: quantized transposed convolutions keep a 32-bit accumulator for each element of
+/// the result.
 fn scratch(g: &Graph, n: NodeId) -> Option<u64> {
     let sums = matches!(g.op(n), Op::ConvTranspose(_)) && g.operand_types(n)[0].elem.qparams().is_some();
     let elements = g.ty(n.value(0)).shape.elements()?;
     sums.then_some(elements as u64 * 4)
 }
 
-/// The buffers of a graph's values, constants apart. Inputs are there from the beginning, outputs until the end.
+/// The buffers of a graph's values except constants. Inputs are live from the first step, outputs until the last.
 fn buffers(g: &Graph) -> Vec<Buffer> {
     let order = g.order();
     let mut buffers: Vec<Buffer> = Vec::new();
@@ -92,13 +92,13 @@ fn buffers(g: &Graph) -> Vec<Buffer> {
     buffers
 }
 
-/// The length of a plan: the largest buffer lies at the front, each next one in the first gap between those that are held at
-/// the same time.
+/// The length of the arena: buffers are placed by descending size, each at the first gap between the buffers that are
+/// live at the same time.
 fn planned(mut buffers: Vec<Buffer>) -> u64 {
-    // Of equal ones the last comes first, as that planner sorts them.
+    // Of buffers of equal size the last comes first, as in that planner.
     buffers.reverse();
     buffers.sort_by_key(|b| Reverse(b.bytes));
-    // By where they begin.
+    // Sorted by offset.
     let mut placed: Vec<(u64, Buffer)> = Vec::with_capacity(buffers.len());
     let mut length = 0;
     for b in buffers {
@@ -120,7 +120,7 @@ fn planned(mut buffers: Vec<Buffer>) -> u64 {
     length
 }
 
-/// The most bytes that are held at a time.
+/// The maximum of the bytes that are live at the same time.
 fn held(buffers: &[Buffer]) -> u64 {
     let end = buffers.iter().map(|b| b.last).max().unwrap_or(0);
     let mut change = vec![(0, 0); end + 2];
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn buffers_take_the_first_gap() {
-        // Those of the header of TFLM's planner: the third goes where the first was.
+        // The example of the header of TFLM's planner: the third buffer takes the place of the first.
         assert_eq!(planned(vec![buffer(64, 0, 1), buffer(32, 1, 2), buffer(64, 2, 3)]), 96);
-        // A small one below a large one that it does not meet.
+        // A small buffer overlaps a large one that is not live at the same time.
         assert_eq!(planned(vec![buffer(160, 0, 1), buffer(16, 1, 3), buffer(96, 3, 4)]), 176);
         assert_eq!(planned(vec![buffer(1, 0, 0), buffer(1, 0, 0)]), 17 + 15);
         assert_eq!(planned(Vec::new()), 0);

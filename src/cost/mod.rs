@@ -1,5 +1,5 @@
-//! What a graph costs where it runs: memory, time and energy. Sizes are counted; times and energies are proxies, models
-//! that order graphs of one target, and no measurements.
+//! The cost of running a graph: memory, time and energy. Sizes are counted. Times and energies are proxies: models that
+//! order graphs of one target, not measurements.
 
 use std::collections::HashMap;
 
@@ -14,52 +14,52 @@ mod table;
 pub use table::{ENERGY_SOURCE, LATENCY_SOURCE};
 use table::{Energies, Kernels};
 
-/// Products of convolutions and matrix multiplications, by what they are computed with.
+/// Multiply-accumulate operations of convolutions and matrix multiplications, by precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Products {
-    /// On stored integers.
+    /// On quantized operands.
     pub integer: u64,
-    /// On integers that the runtime makes of real activations.
+    /// On activations that are quantized at run time (dynamic quantization).
     pub run_time: u64,
-    /// On real numbers, beside weights that are stored as integers.
+    /// In floating point, with quantized weights (weight-only quantization).
     pub weights: u64,
-    /// On real numbers.
+    /// In floating point.
     pub real: u64,
 }
 
-/// What one run of a graph on one sample costs.
+/// The cost of one run of a graph on one sample.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
-    /// Products, by what they are computed with.
+    /// Multiply-accumulate operations, by precision.
     pub products: Products,
-    /// Those among them whose channels are convolved one by one.
+    /// Those of depthwise convolutions.
     pub channelwise: Products,
     /// Bytes of constants.
     pub weight_bytes: u64,
-    /// Bytes of the values that are held at a time, at the peak: the length of an arena that a greedy plan fills, as TensorFlow
-    /// Lite for Microcontrollers makes it. What other runtimes keep besides, such as unfolded images, is not in it.
+    /// Peak memory of values in bytes: the length of the arena that the greedy planner of TensorFlow Lite for
+    /// Microcontrollers needs. Buffers that only other runtimes need, such as im2col buffers, are not included.
     pub peak_bytes: u64,
     /// Bytes that operators read and write.
     pub moved_bytes: u64,
-    /// Operators.
+    /// Number of operators.
     pub operators: u64,
-    /// Proxy of the time, in milliseconds; `None` for targets without a table.
+    /// Latency proxy in milliseconds; `None` for targets without a table.
     pub latency_ms: Option<f64>,
-    /// Proxy of the energy, in microjoules.
+    /// Energy proxy in microjoules.
     pub energy_uj: f64,
 }
 
 /// The cost of an artefact, and that of the float model for the same target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Costs {
-    /// Of the float graph, before it was narrowed.
+    /// The cost of the float graph.
     pub before: Cost,
-    /// Of the graph that is written.
+    /// The cost of the artefact's graph.
     pub after: Cost,
 }
 
 impl Cost {
-    /// The cost of a graph for the target of that name.
+    /// The cost of a graph for the target named `target`.
     pub(crate) fn of(g: &Graph, target: &str) -> Self {
         let mut cost = Cost {
             products: Products::default(),
@@ -99,22 +99,22 @@ impl Products {
         self.real += work.real;
     }
 
-    /// All of them.
+    /// The sum over all precisions.
     pub fn all(&self) -> u64 {
         self.integer + self.run_time + self.weights + self.real
     }
 }
 
-/// An operator that a runtime has for a node and, where its kernel applies that, the activation behind it.
+/// An operator of the runtime: a node, with the activation function after it if the kernel fuses that.
 pub(crate) struct Step {
     pub(crate) node: NodeId,
-    /// The values that it gives: its own, and those behind the activation.
+    /// Its results: those of the node, and that of the fused activation function.
     pub(crate) results: Vec<ValueId>,
     pub(crate) products: u64,
     pub(crate) moved_bytes: u64,
 }
 
-/// The operators of a graph, in its order.
+/// The operators of a graph, in order.
 pub(crate) fn steps(g: &Graph) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut places: HashMap<ValueId, usize> = HashMap::new();
@@ -137,7 +137,7 @@ pub(crate) fn steps(g: &Graph) -> Vec<Step> {
     steps
 }
 
-/// True for convolutions that sum over few channels: their kernels do less at a time.
+/// True for depthwise convolutions, whose kernels have a lower throughput.
 fn is_channelwise(g: &Graph, n: NodeId) -> bool {
     matches!(g.op(n), Op::Conv(c) if c.groups > 1 && g.operand_types(n)[1].shape.dims()[1].known() == Some(1))
 }
@@ -169,11 +169,11 @@ mod tests {
         assert_eq!(cost.products, Products { real: 3 * 16 * 2, ..Products::default() });
         assert_eq!(cost.channelwise, Products::default());
         assert_eq!(cost.weight_bytes, 9 * 4);
-        // The kernel of the convolution applies the function behind it.
+        // The kernel of the convolution fuses the activation function.
         assert_eq!((cost.operators, cost.moved_bytes), (1, (32 + 9 + 48) * 4));
         assert_eq!(cost.peak_bytes, (32 + 48) * 4);
         assert_eq!(cost.latency_ms, None);
-        // 96 multiplications and additions at 4.6 pJ, 36 bytes of weights at 162.5 pJ and 320 of values at 12.5 pJ.
+        // 96 products at 4.6 pJ, 36 bytes of weights at 162.5 pJ and 320 bytes of values at 12.5 pJ.
         let picojoules = 96.0 * 4.6 + 36.0 * 162.5 + 320.0 * 12.5;
         assert!((cost.energy_uj - picojoules * 1e-6).abs() < 1e-12, "{}", cost.energy_uj);
     }

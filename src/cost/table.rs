@@ -1,12 +1,12 @@
-//! The numbers that proxies are made of, and where they come from.
+//! The constants of the proxies, and their sources.
 
 use super::{Cost, Products};
 
-/// Where the energies come from.
+/// Source of the energies.
 pub const ENERGY_SOURCE: &str =
     "proxy: M. Horowitz, ISSCC 2014 (45 nm); values in a 1 MB cache, weights once from DRAM";
 
-/// Where the latencies come from.
+/// Source of the latencies.
 pub const LATENCY_SOURCE: &str = "proxy: fitted to one core of an x86 processor with VNNI, benches/cost.py";
 
 /// Energies of operations and of bytes, in picojoules.
@@ -24,7 +24,7 @@ impl Energies {
     pub(super) const HOROWITZ: Energies =
         Energies { integer_product: 0.3, real_product: 4.6, cache_byte: 100.0 / 8.0, dram_byte: 1300.0 / 8.0 };
 
-    /// In microjoules.
+    /// The energy in microjoules.
     pub(super) fn energy(&self, cost: &Cost) -> f64 {
         let Products { integer, run_time, weights, real } = cost.products;
         let products = (integer + run_time) as f64 * self.integer_product + (weights + real) as f64 * self.real_product;
@@ -34,7 +34,7 @@ impl Energies {
     }
 }
 
-/// Times of a target's kernels: nanoseconds for a product, a byte and an operator.
+/// Times of a target's kernels in nanoseconds: for each product, each byte and each operator.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kernels {
     target: &'static str,
@@ -48,8 +48,8 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// Fitted by `benches/cost.py --fit` to the times of 23 models (classifiers, detectors, text, sound; 0.01 to 100 ms) as
-    /// float32 and int8, on one thread of an x86 processor with AVX-512 VNNI and AMX: LiteRT 2.3, ONNX Runtime 1.32, OpenVINO
-    /// 2026.4. Where the fit leaves channelwise products for nothing they cost what others do.
+    /// float32 and int8, on one thread of an x86 processor with AVX-512 VNNI and AMX: LiteRT 2.3, ONNX Runtime 1.32,
+    /// OpenVINO 2026.4. Where the fit gives depthwise products no cost, they have the cost of other products.
     const ALL: &[Kernels] = &[
         Kernels {
             target: "tflite",
@@ -84,7 +84,7 @@ impl Kernels {
         Kernels::ALL.iter().find(|k| k.target == target)
     }
 
-    /// In milliseconds.
+    /// The latency in milliseconds.
     pub(super) fn latency(&self, cost: &Cost) -> f64 {
         let on_integers = |p: &Products| (p.integer + p.run_time) as f64;
         let on_reals = |p: &Products| (p.weights + p.real) as f64;

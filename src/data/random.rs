@@ -1,13 +1,13 @@
-//! Numbers that look random and are the same everywhere.
+//! A pseudorandom number generator that gives the same numbers on every platform.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): enough for noise, the same everywhere.
+/// SplitMix64 (Steele, Lea, Flood 2014), not cryptographically secure.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 
 impl Random {
-    /// Numbers that follow from `seed`. The streams of neighbouring seeds have nothing to do with each other.
+    /// A generator with the given seed. Consecutive seeds give independent streams.
     pub(super) fn new(seed: u64) -> Self {
-        // Neighbouring states give the same numbers, shifted.
+        // Seeds that differ by the increment of the state would give the same stream, shifted: the seed is hashed.
         Random(Random(seed).next())
     }
 
@@ -18,7 +18,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to below 1.
+    /// A number in `[0, 1)`.
     pub(super) fn unit(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u32 << 24) as f32
     }
@@ -28,7 +28,7 @@ impl Random {
         (self.next() >> 63) as f32
     }
 
-    /// From `lo` to below `hi`.
+    /// A number in `[lo, hi)`.
     pub(super) fn between(&mut self, lo: f32, hi: f32) -> f32 {
         lo + (hi - lo) * self.unit()
     }

@@ -1,31 +1,32 @@
-//! Pictures made of nothing, for calibration where no data are at hand.
+//! Synthetic pictures, for calibration without data.
 //!
-//! They are "dead leaves" (Matheron 1968): shapes that fall on each other until nothing is seen of the ground. With radii
-//! whose density falls with the third power, they have edges, spectrum and contrasts like photographs at any scale (Lee,
-//! Mumford, Huang 2001, "Occlusion models for natural images"). Shading, texture, blur and noise do the rest.
+//! They are "dead leaves" images (Matheron 1968): random shapes that occlude each other until the background is
+//! covered. With a density of radii proportional to `r^-3`, their edges, spectrum and contrasts resemble those of
+//! photographs at any scale (Lee, Mumford, Huang 2001, "Occlusion models for natural images"). Shading, texture, blur
+//! and noise are added.
 //!
-//! Only sums, products, quotients and square roots of single precision are used: IEEE 754 has their bits the same
-//! everywhere.
+//! Only single-precision sums, products, quotients and square roots are used: IEEE 754 defines their results bit for
+//! bit, so that the pictures are the same on every platform.
 
 use super::input::Image;
 use super::picture::{Pixels, luma};
 use super::random::Random;
 
-/// The longer side of a picture, in pixels, at least and at most. Smaller inputs get reduced pictures, larger ones enlarged
-/// ones, as photographs are.
+/// Minimum and maximum of the longer side of a picture, in pixels. Pictures are scaled down for smaller inputs and
+/// scaled up for larger ones, as photographs are.
 const LONGER_SIDE: (usize, usize) = (96, 640);
 
-/// Width to height, picture by picture.
+/// Aspect ratios (width, height), used in turn.
 const ASPECTS: [(usize, usize); 4] = [(4, 3), (3, 4), (1, 1), (16, 9)];
 
-/// The least radius of a leaf, from picture to picture, and the largest, as shares of the longer side.
+/// Range of the minimum radius of the leaves of a picture, and the maximum radius, relative to the longer side.
 const LEAST_RADIUS: (f32, f32) = (0.002, 0.02);
 const LARGEST_RADIUS: f32 = 0.6;
 
-/// Leaves fall until so many pixels of a thousand are left; these show the ground.
+/// Leaves are added until at most this many pixels of a thousand are not covered; these show the background.
 const LEFT: usize = 4;
 
-/// Picture `number`, larger or smaller than `image`, with its channels.
+/// Picture `number` for the input `image`: with its channels, of any size.
 pub(super) fn picture(number: u64, image: &Image) -> Pixels {
     let longer = image.width.max(image.height).clamp(LONGER_SIDE.0, LONGER_SIDE.1);
     let (w, h) = ASPECTS[(number % ASPECTS.len() as u64) as usize];
@@ -37,7 +38,7 @@ pub(super) fn picture(number: u64, image: &Image) -> Pixels {
     canvas.develop(&mut random, &scene, image.channels)
 }
 
-/// A picture of real numbers, 1 for white.
+/// A floating-point RGB picture; 1 is white.
 struct Canvas {
     width: usize,
     height: usize,
@@ -46,16 +47,16 @@ struct Canvas {
     left: usize,
 }
 
-/// What is the same for all leaves of a picture: its light, and how large they are.
+/// Parameters of a picture that all leaves share.
 struct Scene {
     mean: f32,
     spread: f32,
     chroma: f32,
-    /// Least and largest radius of leaves, in pixels.
+    /// Minimum and maximum radius of leaves, in pixels.
     radii: (f32, f32),
-    /// How much brighter one side of the picture is than its middle.
+    /// Strength of the light gradient across the picture, relative to its mean.
     fall: f32,
-    /// How often neighbours are mixed: every lens blurs a little, some pictures are out of focus.
+    /// Number of blur passes: lenses blur a little, and some pictures are out of focus.
     blur: u64,
     noise: f32,
 }
@@ -66,7 +67,7 @@ impl Canvas {
         Canvas { width, height, pixels: vec![[0.0; 3]; n], covered: vec![false; n], left: n }
     }
 
-    /// Lays leaves, the uppermost first: what is covered stays.
+    /// Draws leaves from front to back: covered pixels are kept.
     fn fill(&mut self, random: &mut Random, scene: &Scene) {
         while self.left * 1000 > self.pixels.len() * LEFT {
             Leaf::new(random, scene, self).lay(self);
@@ -76,7 +77,7 @@ impl Canvas {
         bare.for_each(|(pixel, _)| *pixel = ground);
     }
 
-    /// The picture as a camera gives it: uneven light, some blur, noise, 8 bits.
+    /// Applies the effects of a camera: a light gradient, blur, noise, and quantization to 8 bits.
     fn develop(mut self, random: &mut Random, scene: &Scene, channels: usize) -> Pixels {
         let way = direction(random);
         let (w, h) = (self.width as f32, self.height as f32);
@@ -104,7 +105,7 @@ impl Canvas {
         Pixels { width: self.width, height: self.height, channels, bytes }
     }
 
-    /// A quarter, a half and a quarter of neighbours, in both directions; at the border the picture goes on as it ends.
+    /// Blurs with the kernel `[1, 2, 1] / 4` along both axes, with edge padding.
     fn blur(&mut self) {
         let (w, h) = (self.width, self.height);
         let mix = |a: [f32; 3], b: [f32; 3], c: [f32; 3]| std::array::from_fn(|i| (a[i] + 2.0 * b[i] + c[i]) * 0.25);
@@ -122,8 +123,8 @@ impl Canvas {
 }
 
 impl Scene {
-    /// The scene of a picture. Few pictures cover all kinds of scenes evenly: each quantity goes round in steps of its own
-    /// that have no common multiple (a Weyl sequence).
+    /// The scene of a picture. Each parameter follows its own Weyl sequence, so that few pictures cover all ranges
+    /// evenly.
     fn of(number: u64, longer: f32) -> Self {
         let mut step = Random::new(u64::MAX);
         let mut between = |lo: f32, hi: f32| {
@@ -142,20 +143,20 @@ impl Scene {
         }
     }
 
-    /// The colour of a leaf: mostly grey, as surfaces are, now and then a strong one.
+    /// The colour of a leaf: mostly close to grey, as surfaces are, rarely saturated.
     fn color(&self, random: &mut Random) -> [f32; 3] {
         let level = self.mean + self.spread * (random.unit() + random.unit() - 1.0);
         let level = level.clamp(0.01, 0.99);
-        // Products of two crowd about 0.
+        // The product of two random numbers is mostly close to 0.
         let mut chroma = || (random.unit() * 2.0 - 1.0) * random.unit() * self.chroma * 0.6;
         let (warm, green) = (chroma(), chroma() * 0.6);
-        // Dark surfaces have little colour.
+        // Dark surfaces have little chroma.
         let room = 0.3 + 0.7 * level;
         [level + (warm - green) * room, level + green * room, level - (warm + green) * room]
     }
 }
 
-/// The outline of a leaf, in its own directions, with half extents of 1.
+/// The outline of a leaf in its own coordinates, from -1 to 1 along both axes.
 #[derive(Clone, Copy)]
 enum Outline {
     Ellipse,
@@ -163,7 +164,7 @@ enum Outline {
     Triangle,
 }
 
-/// What is drawn on a leaf.
+/// The texture of a leaf.
 #[derive(Clone, Copy)]
 enum Texture {
     Plain,
@@ -173,13 +174,13 @@ enum Texture {
 
 struct Leaf {
     center: (f32, f32),
-    /// Where its longer axis points.
+    /// Direction of its longer axis, a unit vector.
     axis: (f32, f32),
-    /// Half of its extents.
+    /// Half extents along both axes, in pixels.
     half: (f32, f32),
     outline: Outline,
     color: [f32; 3],
-    /// How much brighter it is at its end than in its middle.
+    /// Relative brightness at the end of each axis, compared with the middle.
     shade: (f32, f32),
     texture: Texture,
     contrast: f32,
@@ -189,7 +190,7 @@ struct Leaf {
 
 impl Leaf {
     fn new(random: &mut Random, scene: &Scene, canvas: &Canvas) -> Self {
-        // The inverse of the distribution with a density of r^-3 between both radii.
+        // Inverse transform sampling of a density proportional to r^-3 between both radii.
         let (least, largest) = scene.radii;
         let ratio = least / largest;
         let u = random.unit();
@@ -218,9 +219,9 @@ impl Leaf {
         }
     }
 
-    /// Covers the pixels below it that are not covered yet.
+    /// Draws the leaf on the pixels that are not covered yet.
     fn lay(mut self, canvas: &mut Canvas) {
-        // No outline reaches beyond the corner of its extents.
+        // The half diagonal bounds the leaf in every direction.
         let reach = (self.half.0 * self.half.0 + self.half.1 * self.half.1).sqrt();
         let range = |center: f32, end: usize| {
             let (lo, hi) = ((center - reach).max(0.0), (center + reach + 1.0).clamp(0.0, end as f32));
@@ -246,7 +247,7 @@ impl Leaf {
         }
     }
 
-    /// What is drawn at a place along the axis, from -1 to 1.
+    /// The texture at position `u` along the axis, from -1 to 1.
     fn drawn(&mut self, u: f32) -> f32 {
         match self.texture {
             Texture::Plain => 0.0,
@@ -270,7 +271,7 @@ impl Outline {
     }
 }
 
-/// A direction of length 1: that of a point in the unit disc, since sines are not the same everywhere.
+/// A random unit vector, from a point in the unit disc: sine and cosine differ between platforms.
 fn direction(random: &mut Random) -> (f32, f32) {
     loop {
         let (x, y) = (random.between(-1.0, 1.0), random.between(-1.0, 1.0));
@@ -311,7 +312,7 @@ mod tests {
         assert_eq!(picture(1, &image(1, 96, 96)).bytes.len(), 96 * 72);
     }
 
-    /// The mean absolute difference of neighbours that are `step` apart.
+    /// The mean absolute difference of pixels that are `step` apart in a row.
     fn variation(p: &Pixels, step: usize) -> f64 {
         let row = |y: usize| &p.bytes[y * p.width..(y + 1) * p.width];
         let pairs = (0..p.height).flat_map(|y| row(y).iter().zip(&row(y)[step..]));
@@ -323,12 +324,12 @@ mod tests {
     fn they_have_what_photographs_have() {
         let all: Vec<Pixels> = (0..16).map(|n| picture(n, &image(1, 320, 320))).collect();
         let values = || all.iter().flat_map(|p| &p.bytes);
-        // Light and dark, with as much of either as cameras see to.
+        // The mean brightness is that of a well exposed picture.
         let mean = values().map(|&b| f64::from(b)).sum::<f64>() / values().count() as f64;
         assert!((80.0..160.0).contains(&mean), "{mean}");
         assert!(values().any(|&b| b < 8) && values().any(|&b| b > 247));
         for (n, p) in all.iter().enumerate() {
-            // Structure of all sizes: far pixels differ more than near ones, and near ones differ.
+            // There is structure at all scales: distant pixels differ more than near ones, and near ones differ.
             let (near, mid, far) = (variation(p, 1), variation(p, 8), variation(p, 64));
             assert!(near > 0.3 && near < mid && mid < far * 1.1, "picture {n}: {near} {mid} {far}");
         }

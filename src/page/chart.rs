@@ -7,16 +7,16 @@ use crate::quality::Quality;
 
 use super::text;
 
-/// Extents of the chart of errors, and the room that its labels take.
+/// Size of the error chart and of its margins, in pixels.
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 44.0;
 const BOTTOM: f64 = 22.0;
 
-/// An SQNR beyond which layers lie at the top, in dB.
+/// Upper end of the SQNR axis, in dB. Higher values are drawn there.
 const HIGHEST: f64 = 60.0;
 
-/// The SQNR of layers by their place in the model.
+/// Chart of the SQNR of layers by their position in the model.
 pub(super) fn depth(nodes: &[NodeReport], quality: &Quality) -> String {
     let place = |i: usize, n: usize| LEFT + (WIDTH - LEFT) * (i as f64 + 0.5) / n.max(1) as f64;
     let highest = quality.layers.iter().filter_map(|l| l.sqnr).fold(20.0, f64::max).clamp(20.0, HIGHEST);
@@ -76,7 +76,7 @@ pub(super) fn depth(nodes: &[NodeReport], quality: &Quality) -> String {
     out
 }
 
-/// The runs of nodes that compute in floating point, by first and last.
+/// The ranges of consecutive nodes that compute in floating point, as first and last index.
 fn islands(nodes: &[NodeReport]) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for (i, _) in nodes.iter().enumerate().filter(|(_, n)| n.form == "float") {
@@ -88,7 +88,7 @@ fn islands(nodes: &[NodeReport]) -> Vec<(usize, usize)> {
     runs
 }
 
-/// Numbers of a value by their size, with the ends of its grid and its steps.
+/// Histogram of a value, with its quantization range and steps.
 pub(super) fn histogram(v: &ValueReport) -> String {
     let (width, height) = (240.0, 60.0);
     let (low, high) = v.grid.as_ref().map_or((v.min, v.max), |g| (g.low, g.high));
@@ -96,12 +96,12 @@ pub(super) fn histogram(v: &ValueReport) -> String {
     let span = (to - from).max(f64::MIN_POSITIVE);
     let place = |x: f64| (x - from) / span * width;
     let bar = (place(f64::from(v.max)) - place(f64::from(v.min))) / v.counts.len().max(1) as f64;
-    // Most numbers lie about 0: their root shows the others, too.
+    // Most numbers are close to 0: square roots of the counts keep the other bins visible.
     let most = v.counts.iter().copied().max().unwrap_or(1).max(1) as f64;
     let begin = place(f64::from(v.min));
     let mut path = format!("M{begin:.0} {height}");
     for (i, &n) in v.counts.iter().enumerate() {
-        // What is there at all is seen.
+        // A bin that is not empty is visible.
         let tall = if n == 0 { 0.0 } else { ((n as f64 / most).sqrt() * height).max(1.0) };
         let _ = write!(path, "V{:.0}H{:.0}", height - tall, begin + (i + 1) as f64 * bar);
     }
@@ -111,7 +111,7 @@ pub(super) fn histogram(v: &ValueReport) -> String {
     if let Some(grid) = &v.grid {
         let (x, end) = (place(f64::from(grid.low)), place(f64::from(grid.high)));
         let step = (f64::from(grid.scale) / span * width).max(0.01);
-        // One mark for each step, or a band where they lie too close to be told apart.
+        // One mark for each quantization step, or a band if the steps are too close to distinguish.
         if step >= 2.0 {
             let marks: String =
                 (0..=((end - x) / step) as usize).map(|i| format!("M{:.1} {height}v4", x + i as f64 * step)).collect();
@@ -137,7 +137,7 @@ pub(super) fn histogram(v: &ValueReport) -> String {
     out
 }
 
-/// A bar for a share of what was.
+/// A bar that shows a share of a whole.
 pub(super) fn share(share: f64) -> String {
     format!(
         "<svg viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect class=\"track\" width=\"100\" height=\"10\"/><rect class=\"integer\" width=\"{:.1}\" height=\"10\"/></svg>",
@@ -145,7 +145,7 @@ pub(super) fn share(share: f64) -> String {
     )
 }
 
-/// One bar of parts, each with its class.
+/// A stacked bar; each part has a CSS class.
 pub(super) fn parts(parts: &[(u64, &str)]) -> String {
     let all = parts.iter().map(|(n, _)| n).sum::<u64>().max(1) as f64;
     let mut out =

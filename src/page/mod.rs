@@ -1,6 +1,6 @@
-//! A report as one HTML file that needs nothing else: no script, no font, no network. Charts are SVG, colours follow the
-//! reader's theme, and all figures are those of the [`Report`], which is the JSON as well: each stands in a `data` element
-//! that holds its number in full.
+//! A report as one self-contained HTML file: no script, no font, no network. Charts are SVG, and colours follow the
+//! reader's theme. All figures come from the [`Report`], which is also the JSON. Each figure is a `data` element with
+//! the exact number.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -40,7 +40,7 @@ pub(crate) fn html(report: &Report) -> String {
     out
 }
 
-/// Text as HTML shows it.
+/// Escapes text for HTML.
 fn text(text: &str) -> Cow<'_, str> {
     if !text.contains(['&', '<', '>', '"', '\'']) && !text.contains(qcc_ir::diagnostic::is_order) {
         return text.into();
@@ -57,7 +57,7 @@ fn text(text: &str) -> Cow<'_, str> {
     text.chars().map(escaped).collect::<String>().into()
 }
 
-/// A number as JSON has it, shown in short.
+/// A `data` element: the number as in the JSON, shown as `shown`.
 fn figure(value: impl serde::Serialize, shown: &str) -> String {
     let value = serde_json::to_string(&value).unwrap_or_default();
     format!("<data value=\"{value}\">{shown}</data>")
@@ -97,7 +97,7 @@ fn millions(n: u64) -> String {
     figure(n, &in_millions(n))
 }
 
-/// What a reader wants to know first: is it good, and where is it worst.
+/// The summary: whether the quality is good, and where it is worst.
 fn verdicts(out: &mut String, report: &Report) {
     out.push_str("<ul class=\"verdicts\">\n");
     for artefact in &report.artefacts {
@@ -128,7 +128,7 @@ fn verdicts(out: &mut String, report: &Report) {
     }
 }
 
-/// The task's figure of an output where there is one, else its SQNR.
+/// The agreement of an output if there is one, else its SQNR.
 fn agreement(output: &OutputReport) -> String {
     match &output.agreement {
         Some(a) => format!("{} {} of {}", text(a.measure), figure(a.percent, &format!("{:.2} %", a.percent)), a.of),
@@ -191,7 +191,7 @@ fn row(out: &mut String, d: &Deviation, agreement: &str) {
     );
 }
 
-/// The error layer by layer, and the layers where it is largest.
+/// The error of each layer, and the layers with the largest errors.
 fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
     if quality.layers.is_empty() {
         return;
@@ -208,7 +208,7 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
     }
 }
 
-/// A figure of an artefact or of the float model.
+/// A row of the cost table: label, number and its text.
 type Row<'r> = (&'r str, &'r dyn Fn(&Cost) -> f64, &'r dyn Fn(&Cost) -> String);
 
 fn costs(out: &mut String, artefact: &Artefact) {

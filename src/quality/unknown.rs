@@ -1,12 +1,12 @@
-//! What cannot be known of a model with custom operators: they are carried through, not evaluated.
+//! Limits of models with custom operators, which cannot be evaluated.
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{opaque, unknown};
 use qcc_ir::{Graph, NodeId};
 use qcc_passes::quantize::matches;
 
-/// Fails where a convolution or a product of matrices would be quantized whose ranges cannot be found, as it depends on a
-/// custom operator. Those that match a pattern of `exclude` stay real.
+/// Fails if a convolution or matrix multiplication that would be quantized depends on a custom operator, since it
+/// cannot be calibrated. Nodes that match a pattern of `exclude` stay in floating point.
 pub(crate) fn check_ranges(g: &Graph, exclude: &[String]) -> Result<(), Box<Diagnostic>> {
     let opaque = opaque(g);
     let excluded = |n: NodeId| {
@@ -28,10 +28,10 @@ pub(crate) fn check_ranges(g: &Graph, exclude: &[String]) -> Result<(), Box<Diag
     Err(Box::new(error.with_help(help)))
 }
 
-/// The code of [`not_compared`].
+/// Code of the warning of [`not_compared`].
 pub const NOT_COMPARED: &str = "not-compared";
 
-/// The warning of outputs that cannot be compared, since they depend on a custom operator.
+/// The warning for outputs that cannot be compared, since they depend on a custom operator.
 pub(crate) fn not_compared(g: &Graph) -> Option<Diagnostic> {
     let opaque = opaque(g);
     let outputs = g.outputs().iter().filter_map(|o| Some((&*o.name, *opaque.get(&o.value.node)?)));
