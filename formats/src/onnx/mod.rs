@@ -17,7 +17,7 @@ use prost::{Enumeration, Message, Oneof};
 
 mod write;
 
-/// What the format is called: by its target, and by the custom operators that it has.
+/// Name of the format, also as a target and in custom operators.
 pub const NAME: &str = "onnx";
 
 /// A whole model.

@@ -26,7 +26,7 @@ pub use table::ReadError;
 
 use table::{Builder, File, Place, Row, Stored, Table, table, union};
 
-/// What the format is called: by its target, and by the custom operators that it has.
+/// Name of the format, also as a target and in custom operators.
 pub const NAME: &str = "tflite";
 
 /// File identifier, at bytes 4 to 7.
@@ -113,12 +113,13 @@ table! {
 }
 
 union! {
-    /// Other ways than one scale, or one for each index of an axis.
+    /// Quantization schemes other than per-tensor and per-channel.
     Details { Blocks = 2 }
 }
 
 table! {
-    /// A scale for each run of integers along the last axis, as tensors of the subgraph (-1: no zero points).
+    /// Blockwise quantization along the last axis. Scales and zero points are tensors of the subgraph (-1: no zero
+    /// points).
     Blocks {
         0 scales: i32,
         1 zero_points: i32,

@@ -284,7 +284,7 @@ table! {
 }
 
 table! {
-    /// Of SVDF.
+    /// Options of SVDF.
     Svdf {
         0 rank: i32,
         1 activation: Activation,
@@ -293,7 +293,7 @@ table! {
 }
 
 table! {
-    /// Of UNIDIRECTIONAL_SEQUENCE_LSTM.
+    /// Options of UNIDIRECTIONAL_SEQUENCE_LSTM.
     SequenceLstm {
         0 activation: Activation,
         1 cell_clip: f32,
@@ -305,7 +305,7 @@ table! {
 }
 
 table! {
-    /// Of STABLEHLO_COMPOSITE: what it stands for, and the subgraph that computes it.
+    /// Options of STABLEHLO_COMPOSITE: the name of the composite, and the subgraph of its decomposition.
     Composite {
         0 name: String,
         1 decomposition: i32,
@@ -314,7 +314,7 @@ table! {
 }
 
 union! {
-    /// The attributes of operators that came after the first union was full.
+    /// The second union of options, for operators that were added when the first union was full.
     FurtherOptions { Composite = 21 }
 }
 

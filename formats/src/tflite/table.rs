@@ -317,16 +317,16 @@ macro_rules! table {
 }
 pub(super) use table;
 
-/// Declares a union of few tables: its kind stands in the slot before its table.
+/// Declares a union of few tables: its kind is stored in the slot before its table.
 macro_rules! union {
     ($(#[$doc:meta])* $name:ident { $($table:ident = $kind:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Default, PartialEq)]
         pub enum $name {
-            /// There is none.
+            /// No table.
             #[default]
             None,
-            /// One by its number, whose fields are not declared here.
+            /// A table of another kind, whose fields are not declared here.
             Other(u8),
             $(
                 #[expect(missing_docs, reason = "the struct it holds is documented")]
