@@ -101,7 +101,7 @@ pub enum EvalError {
     /// A value is needed that is only known at run time.
     #[error("{0} has no value before run time")]
     Unknown(&'static str),
-    /// A custom operator, of which only the runtimes of its format know what it computes.
+    /// A custom operator, which cannot be evaluated.
     #[error("what the custom operator {0} computes is not known, so it cannot be evaluated")]
     Custom(String),
     /// An index is out of range.
