@@ -15,7 +15,7 @@ use crate::pattern::when;
 pub(crate) struct Build<'g> {
     pub(crate) g: &'g mut Graph,
     origin: Origin,
-    /// What the nodes do a part of the work of.
+    /// The operator that the nodes are a decomposition of.
     composite: Option<Composite>,
 }
 
@@ -27,8 +27,8 @@ impl<'g> Build<'g> {
         Build { g, origin, composite }
     }
 
-    /// As [`Build::at`], of nodes that together do what the node does. What is itself a part of another operator's work
-    /// stays one.
+    /// As [`Build::at`], for a decomposition of the node, which becomes their composite. If the node already has a
+    /// composite, that one is used.
     pub(crate) fn in_place_of(g: &'g mut Graph, node: NodeId) -> Self {
         let own = || Composite::new(g.op(node).clone());
         let composite = Some(g.composite(node).cloned().unwrap_or_else(own));

@@ -46,7 +46,7 @@ impl Pass for HalfWeights {
             if c.value.ty().elem != Elem::F32 || smallest.contains(&node) || g.is_output(node.value(0)) {
                 continue;
             }
-            // The kernels of custom operators may ask for constants.
+            // Kernels of custom operators may require constant operands.
             if g.readers(node.value(0)).any(|(n, _)| matches!(g.op(n), Op::Custom(_))) {
                 continue;
             }

@@ -151,7 +151,7 @@ struct Layer {
 
 /// An output of the float graphs: a computed value or a constant.
 struct Expected {
-    /// Which of the outputs.
+    /// Index of the output.
     at: usize,
     float: Option<ValueId>,
     constant: Option<Tensor>,
@@ -174,7 +174,7 @@ impl Correspondence {
             Some(constant) => Expected { at, float: None, constant: Some(constant.clone()) },
             None => Expected { at, float: joint.place(c.place, v), constant: None },
         };
-        // What depends on a custom operator cannot be evaluated.
+        // Values that depend on a custom operator cannot be evaluated.
         let opaque = opaque(c.float);
         let outputs = c.float.outputs().iter().map(|o| o.value).enumerate();
         Correspondence {

@@ -15,7 +15,7 @@ const MOST_USERS: usize = 256;
 
 /// Replaces a node by an equal older one.
 fn compute_once(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
-    // Custom operators may give something else each time.
+    // Custom operators may not be deterministic.
     when(!matches!(g.op(at), Op::Custom(_)))?;
     let operands = g.operands(at);
     // Constants have many users, so candidates are searched among the users of another operand.
