@@ -76,12 +76,12 @@ impl Stored {
         (!self.is_exact()).then(|| Diagnostic::warning("element-type", message))
     }
 
-    /// True where the graph has this very element.
+    /// True if the graph has the same element type.
     pub(crate) fn is_exact(self) -> bool {
         !self.is_widened() && !matches!(self, Stored::Bf16 | Stored::F64)
     }
 
-    /// Fails where the graph has another element: a custom operator takes and gives that of the file.
+    /// Fails if the graph has another element type: custom operators have those of the file.
     pub(crate) fn exact(self, name: &str) -> Result<(), Refusal> {
         if self.is_exact() {
             return Ok(());

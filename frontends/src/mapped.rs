@@ -9,14 +9,14 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
-/// What gives the files beside a model by their names, or says why there is none.
+/// Returns a file that the model refers to, by its name, or the reason why there is none.
 pub(crate) type Lookup = dyn Fn(&str) -> Result<Bytes, String> + Send + Sync;
 
 /// The folder of a model, from which additional files with weights are mapped, each once. They must not change while
 /// their bytes are in use.
 pub struct Folder {
     path: PathBuf,
-    /// What gives the files, where they are in no folder.
+    /// The source of the files if they are not in a folder.
     lookup: Option<Box<Lookup>>,
     maps: Mutex<FxHashMap<String, Bytes>>,
 }

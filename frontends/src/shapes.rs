@@ -85,7 +85,7 @@ fn example(input: &DeclaredInput) -> Option<String> {
     Some(format!("{}={}", input.name, extents.join(",")))
 }
 
-/// What the named symbols of inputs became; none where they became several numbers.
+/// The extents of the symbols of inputs; `None` for a symbol with several extents.
 pub(crate) fn extents(inputs: &[DeclaredInput], settled: &[Shape]) -> FxHashMap<Arc<str>, Option<usize>> {
     let mut extents: FxHashMap<Arc<str>, Option<usize>> = FxHashMap::default();
     let declared = inputs.iter().flat_map(|i| i.shape.iter().flat_map(Shape::dims));

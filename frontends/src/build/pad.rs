@@ -1,4 +1,4 @@
-//! Padding by what the tensor itself holds.
+//! Padding with elements of the tensor.
 
 use qcc_ir::ValueId;
 use qcc_ir::ops::{Concat, Extents, Range, Slice, Tile};
@@ -6,16 +6,16 @@ use qcc_ir::ops::{Concat, Extents, Range, Slice, Tile};
 use super::{Build, Values};
 use crate::refusal::Refusal;
 
-/// What lies beyond the ends of an axis.
+/// The elements that are added at the ends of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beyond {
-    /// The axis again, from its other end.
+    /// The axis repeated (wrap).
     Wrapped,
-    /// Its mirror image, edge included.
+    /// The mirror image, edge included (symmetric).
     Mirrored,
 }
 
-/// `x` with so many elements more before and after an axis.
+/// Pads an axis of `x` by `before` and `after` elements.
 pub(crate) fn continued(
     n: &mut impl Build,
     x: ValueId,
@@ -52,7 +52,7 @@ pub(crate) fn continued(
     if pieces.len() == 1 { Ok(pieces[0]) } else { n.add(Concat { axis }, &pieces) }
 }
 
-/// A slice; `None` of no elements.
+/// A slice; `None` if it has no elements.
 fn piece<B: Build>(n: &mut B, x: ValueId, range: Range) -> Result<Option<ValueId>, Refusal> {
     if range.len == 0 {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! What models declare of their values besides what they compute.
+//! Types that models declare for their values.
 
 use std::cell::OnceCell;
 
@@ -7,11 +7,11 @@ use rustc_hash::FxHashMap;
 
 use super::tensor_type;
 
-/// What a graph or a function declares of its values.
+/// The declared types of the values of a graph or a function.
 #[derive(Debug)]
 pub(super) struct Declared<'m> {
     lists: [&'m [ValueInfoProto]; 3],
-    /// By name, once one is asked for.
+    /// Types by name; built on first use.
     known: OnceCell<FxHashMap<&'m str, &'m TypeProtoTensor>>,
 }
 

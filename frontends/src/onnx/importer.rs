@@ -40,7 +40,7 @@ pub(super) struct Importer<'m> {
     pub(super) opset: i64,
     /// All operator sets in scope.
     pub(super) opsets: &'m [OperatorSetIdProto],
-    /// The numbers that symbols of the inputs became; none where they became several.
+    /// The extents of the symbols of inputs; `None` for a symbol with several extents.
     pub(super) extents: FxHashMap<Arc<str>, Option<usize>>,
     pub(super) folder: &'m Folder,
     pub(super) errors: Vec<Diagnostic>,
@@ -51,7 +51,7 @@ pub(super) struct Importer<'m> {
     pub(super) wide_unsigned: bool,
     /// Names in scope; the innermost graph is last.
     pub(super) scopes: Vec<FxHashMap<&'m str, Binding<'m>>>,
-    /// What the graphs in scope declare of their values; the innermost last.
+    /// The declared types of the graphs in scope; the innermost is last.
     pub(super) declared: Vec<Declared<'m>>,
     pub(super) functions: Functions<'m>,
     /// Enclosing function calls; the innermost is last.

@@ -22,7 +22,7 @@ pub(super) struct Integers {
     pub(super) qparams: FxHashMap<ValueId, ValueId>,
     /// The plain integer values, by their quantized values.
     pub(super) plain: FxHashMap<ValueId, ValueId>,
-    /// Constants of 8-bit integers, by the floats that they are cast to.
+    /// Constant 8-bit integers, by the result of their cast to float.
     widened_constants: FxHashMap<ValueId, ValueId>,
 }
 
@@ -51,12 +51,12 @@ impl Integers {
         self.qparams.get(&integers).copied()
     }
 
-    /// Remembers that floats are constant integers.
+    /// Records that floats are the cast of constant integers.
     pub(super) fn widen_constant(&mut self, floats: ValueId, integers: ValueId) {
         self.widened_constants.insert(floats, integers);
     }
 
-    /// The constant integers that floats are.
+    /// The constant integers that were cast to `floats`.
     pub(super) fn constant_behind(&self, floats: ValueId) -> Option<ValueId> {
         self.widened_constants.get(&floats).copied()
     }

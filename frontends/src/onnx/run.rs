@@ -168,7 +168,7 @@ impl<'m> Importer<'m> {
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());
         let results =
             if is_quantized && !ops::takes_quantized(node) { qdq::results(&mut cx, import)? } else { import(&mut cx)? };
-        // What a custom operator has is kept, whatever it is.
+        // All attributes of a custom operator are kept.
         if !is_custom {
             cx.finish()?;
         }

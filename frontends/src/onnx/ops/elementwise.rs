@@ -139,7 +139,7 @@ fn mul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
-/// The weight that integers and their scales are: one scale, or one for each index of an axis.
+/// The quantized weight of constant integers and their scales, per-tensor or per-channel.
 fn scaled(n: &mut NodeCx<'_, '_>, floats: ValueId, scale: ValueId) -> Option<Tensor> {
     let integers = n.integers_of_file().constant_behind(floats)?;
     let (integers, scale) = (n.constant(integers)?.clone(), n.constant(scale)?.clone());

@@ -72,8 +72,8 @@ pub(super) fn find(node: &NodeProto) -> Result<Import, Refusal> {
     standard(name)
 }
 
-/// True for an operator of another set that no row reads, and that a runtime may be given kernels for. The layouts inside
-/// of ONNX Runtime are no such thing.
+/// True for a custom operator: one of another operator set that no row imports. The internal operator sets of ONNX
+/// Runtime's layout optimizer are excluded.
 pub(super) fn is_custom(node: &NodeProto) -> bool {
     let inside = matches!(node.domain(), "com.ms.internal.nhwc" | "com.microsoft.nchwc");
     !is_standard(node.domain()) && !inside && node.overload().is_empty() && find(node).is_err()
@@ -111,7 +111,7 @@ impl NodeCx<'_, '_> {
     }
 }
 
-/// What to do about an operator of another set that is not read.
+/// The help for an unsupported operator of another operator set.
 pub(super) fn foreign(domain: &str) -> Option<&'static str> {
     match domain {
         "com.microsoft" | "com.ms.internal.nhwc" | "com.microsoft.nchwc" => {

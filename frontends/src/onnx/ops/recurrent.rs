@@ -25,15 +25,15 @@ pub(super) fn lstm_of(n: &mut NodeCx<'_, '_>, weights: Weights) -> Result<Values
     layers(n, Cell::Lstm, directions, weights, &Gates { functions, coupled })
 }
 
-/// What an LSTM may do otherwise than the graph's own operator.
+/// Features of an LSTM that the graph's `Recurrent` operator does not have.
 #[derive(Default)]
 struct Gates {
-    /// For each direction those of gates, candidate and cell.
+    /// Activation functions of gates, candidate and cell, for each direction.
     functions: Vec<[Function; 3]>,
     coupled: bool,
 }
 
-/// The functions of an LSTM. Their parameters stand one after the other, for those functions that have some.
+/// The activation functions of an LSTM. The lists of parameters contain those of functions that have parameters.
 fn functions(n: &mut NodeCx<'_, '_>, directions: usize) -> Result<Vec<[Function; 3]>, Refusal> {
     let alphas = n.floats("activation_alpha")?.unwrap_or_default();
     let betas = n.floats("activation_beta")?.unwrap_or_default();
@@ -183,7 +183,7 @@ fn layers(
     results.iter().enumerate().map(|(i, values)| side_by_side(n, i, values)).collect()
 }
 
-/// The peepholes of the input, output and forget gate of a direction.
+/// The peephole weights of the input, output and forget gates of a direction.
 fn thirds(n: &mut NodeCx<'_, '_>, p: ValueId, [d, count]: [usize; 2], hidden: usize) -> Result<[ValueId; 3], Refusal> {
     let p = direction(n, p, d, count)?;
     if n.dims(p).as_slice() != [3 * hidden] {

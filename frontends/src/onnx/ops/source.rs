@@ -24,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-/// The sum of `factors[i] * cos(2 pi i k / period)`: of a periodic window over its size, else over one less.
+/// The sum of `factors[i] * cos(2 pi i k / period)`. The period is the size of a periodic window, else one less.
 fn window(n: &mut NodeCx<'_, '_>, factors: [f64; 3]) -> Result<Values, Refusal> {
     let size = match n.integers(0)?.as_slice() {
         &[size] => extent(size)?,

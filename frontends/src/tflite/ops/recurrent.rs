@@ -109,8 +109,8 @@ fn real(n: &mut NodeCx<'_, '_>, i: usize) -> Result<ValueId, Refusal> {
     n.cast(v, Elem::F32)
 }
 
-/// A state `[N, filters, memory]` holds each filter's results of the last runs. It is weighted over time (`[filters,
-/// memory]`), and each unit sums its `rank` filters.
+/// A state `[N, filters, memory]` contains each filter's results of the last runs. The layer multiplies it by weights
+/// `[filters, memory]`; each unit sums its `rank` filters.
 fn svdf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     const STATE: usize = 4;
     let o: Svdf = n.options()?;
