@@ -9,12 +9,12 @@ pub struct Attachments {
     pub archive: Vec<(String, Vec<u8>)>,
     /// Groups of keys and values in the model (OpenVINO).
     pub info: Vec<(String, Vec<(String, String)>)>,
-    /// How the artefact was made, as keys and values; every format has room for these.
+    /// Metadata about how the artefact was made, as keys and values.
     pub facts: Vec<(String, String)>,
 }
 
 impl Attachments {
-    /// The facts for formats that have one list of keys for all who write to a model.
+    /// The facts with a prefix, for formats whose metadata keys are shared with other tools.
     pub(crate) fn named_facts(&self) -> impl Iterator<Item = (String, String)> {
         self.facts.iter().map(|(key, value)| (format!("qcc_{key}"), value.clone()))
     }

@@ -110,7 +110,7 @@ pub struct Summary {
     pub operators: usize,
     /// Number of distinct constants.
     pub constants: usize,
-    /// Names that values of the graph have in the file, where the format names values alone and each once.
+    /// Names of the graph's values in the file, if the format has a unique name for each value.
     pub names: ValueNames,
 }
 

@@ -17,7 +17,7 @@ pub(super) fn check(model: &ModelProto) -> Vec<Diagnostic> {
         for name in node.input.iter().filter(|n| !n.is_empty() && !given.contains(n.as_str())) {
             wrong.push(internal(&format!("{} reads {name:?} before it is given", node.op_type())));
         }
-        // An empty name stands for a result that nothing wants.
+        // An empty name stands for an omitted result.
         node.output.iter().filter(|n| !n.is_empty()).for_each(|name| give(name, &mut given, &mut wrong));
     }
     wrong.extend(unknown_outputs(graph, &given));

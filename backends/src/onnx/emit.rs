@@ -336,7 +336,7 @@ impl<'g> Emitter<'g> {
         self.push_node(call.operator, domain, call.attributes, &inputs[..given], outputs);
     }
 
-    /// Adds a node of another operator set, with all operands that it names. One model has one version of each set.
+    /// Adds a node of another operator set. A model has one version of each operator set.
     pub(super) fn push_custom(
         &mut self,
         op: &Custom,

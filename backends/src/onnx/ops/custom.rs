@@ -1,4 +1,4 @@
-//! Operators of other sets than the standard one, as they were read.
+//! Custom operators, written unchanged.
 
 use bytes::Bytes;
 use prost::Message;
@@ -7,14 +7,14 @@ use qcc_ir::ops::{Attribute, Custom};
 
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
 
-/// The node as it was.
+/// Writes the node of the source.
 pub(super) fn custom(e: &mut Emitter<'_>, op: &Custom, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     if op.domain.is_empty() {
         return Err("it names no operator set".into());
     }
     let attributes = op.attributes.iter().map(attribute).collect::<Result<_, _>>()?;
     let (given, wanted) = (e.inputs(site), &site.outputs);
-    // What is left out has no name.
+    // Omitted operands and results have empty names.
     let named = |there: Vec<bool>, names: &[Name]| -> Vec<Name> {
         let mut names = names.iter().cloned();
         there.into_iter().map(|there| if there { names.next() } else { None }.unwrap_or_default()).collect()

@@ -1,4 +1,4 @@
-//! Custom operators, as they were read.
+//! Custom operators, written unchanged.
 
 use qcc_ir::ops::{Attribute, Custom};
 
