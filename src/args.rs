@@ -20,9 +20,9 @@ pub(crate) struct Args {
     pub(crate) data: DataArgs,
 }
 
-/// Ends the program with what clap says of the command line.
+/// Prints a usage error and exits.
 pub(crate) fn refuse(error: &clap::Error) -> ! {
-    // Nothing can be done where nobody reads it.
+    // An error of printing cannot be reported.
     let _ = error.print();
     if error.use_stderr() && std::env::args_os().any(|arg| arg == "--explain") {
         report::tip("a pattern of nodes stands behind `=`: --explain=PATTERN");

@@ -26,7 +26,7 @@ pub enum Data {
     Path(PathBuf),
     /// Random numbers.
     Random,
-    /// Pictures that qcc makes itself: [`Dataset::synthetic`].
+    /// Synthetic pictures: [`Dataset::synthetic`].
     Synthetic,
     /// Samples that the caller provides.
     Samples(Arc<dyn SampleSource>),
@@ -90,8 +90,8 @@ pub struct Options {
     pub targets: Vec<Arc<dyn Backend>>,
     /// The precision of weights and activations.
     pub precision: Precision,
-    /// [`Precision::Float32`]: weights that the model has on integers, beside activations in floating point, become floats as
-    /// well. Elsewhere they stay as they are.
+    /// With [`Precision::Float32`]: dequantizes the weights of models with weight-only quantization, which are kept
+    /// otherwise.
     pub float_weights: bool,
     /// With [`Precision::Float16`]: activations are float16 too, not the weights alone, on targets that support it.
     pub half_values: bool,
@@ -99,8 +99,8 @@ pub struct Options {
     pub block: usize,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
-    /// The calibration data; [`Precision::Int8`] needs them, and uses [`Data::Synthetic`] for image models without data. With
-    /// 8 or more samples, a quarter is held out and the result is compared with the float model on these, unless
+    /// The calibration data, for [`Precision::Int8`], which uses [`Data::Synthetic`] for image models without data.
+    /// With 8 or more samples, a quarter is held out and the result is compared with the float model on these, unless
     /// [`Options::validation`] is given.
     pub calibration: Option<Calibration>,
     /// The data on which the result is compared with the float model; all samples are used.
@@ -259,7 +259,7 @@ impl Options {
         Ok(())
     }
 
-    /// True where weights that a model has on integers are to be something else.
+    /// True if the weights of models with weight-only quantization are dequantized.
     pub(crate) fn restores_weights(&self) -> bool {
         let kept = match self.precision {
             Precision::Float32 => !self.float_weights,
@@ -304,7 +304,7 @@ const DEFAULT_BLOCK: usize = 32;
 pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
 .npy or a .npz file with one array for each input; --data random tries out a model without data";
 
-/// That there are no data of the model's own kind.
+/// Message of the error that calibration data are missing.
 pub(crate) const NO_DATA: &str = "int8 needs calibration data";
 
 #[cfg(test)]

@@ -125,11 +125,11 @@ pub struct Artefact {
     pub outputs: Vec<Port>,
     /// Number of operators in it.
     pub operators: usize,
-    /// What it costs to run it, and what the float model would.
+    /// The cost of running the artefact, and that of the float model.
     pub costs: Costs,
     /// Quality compared with the float model, if there were data.
     pub quality: Option<Quality>,
-    /// Its operators, in its order; once it is written.
+    /// Its operators, in order; empty until the artefact is written.
     pub nodes: Vec<NodeReport>,
     /// How each node of the model is computed, and why, in the order of the model; empty if nothing is quantized. There
     /// are as many entries as the model has nodes, so the JSON report omits them.
@@ -137,20 +137,20 @@ pub struct Artefact {
     pub decisions: Vec<NodeDecision>,
 }
 
-/// Version of the report's JSON (`docs/report.md`): another one where a field changes its meaning or goes.
+/// Version of the report's JSON (`docs/report.md`). It changes if a field changes its meaning or is removed.
 pub const REPORT_SCHEMA: &str = "qcc-report/1";
 
 /// What was compiled and written.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// What the report's file has: [`REPORT_SCHEMA`].
+    /// The version of the report: [`REPORT_SCHEMA`].
     pub schema: &'static str,
     /// The version of qcc.
     pub qcc: &'static str,
-    /// The command that was given, where that is known ([`Options::command`](crate::Options::command)).
+    /// The command line, if known ([`Options::command`](crate::Options::command)).
     pub command: Option<String>,
-    /// SHA-256 of the model file, where a report is written of it.
+    /// SHA-256 of the model file, if a report is written.
     pub model_digest: Option<String>,
     /// The model file; empty for a model in memory.
     pub model: PathBuf,

@@ -33,7 +33,7 @@ pub(crate) fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// What may be meant, behind a message of the parser of the command line.
+/// A tip after an error message of the command line parser.
 pub(crate) fn tip(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "\n  tip: {text}");
 }
@@ -71,7 +71,7 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
     }
 }
 
-/// True for what is told even where nothing but errors is asked for.
+/// True for diagnostics that are shown even if only errors are requested.
 pub(crate) fn always(d: &Diagnostic) -> bool {
     d.code == SYNTHETIC_DATA
 }
@@ -163,7 +163,7 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     out
 }
 
-/// What the artefact costs where it runs, and what the float model would.
+/// The cost of the artefact, compared with that of the float model.
 fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String)) {
     let beside = |after: String, before: String| match after == before {
         true => after,
@@ -184,7 +184,7 @@ fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String))
     row("energy", format!("{energy}, {ENERGY_SOURCE}"));
 }
 
-/// Three significant figures: a model has no more.
+/// Three significant figures: proxies are not more accurate.
 fn figures(value: f64, unit: &str) -> String {
     let digits = match value {
         v if v >= 100.0 => 0,

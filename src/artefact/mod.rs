@@ -133,7 +133,7 @@ impl Publication {
         }
     }
 
-    /// Gives only the reports their final names.
+    /// Renames only the reports to their final names.
     pub(crate) fn publish_reports(mut self) -> Result<(), Failure> {
         self.files.retain(|f| f.part == Part::Report);
         self.publish()

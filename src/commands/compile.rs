@@ -219,7 +219,7 @@ pub(super) fn preparation(args: &DataArgs) -> Preparation {
     }
 }
 
-/// The command that was given, as a shell takes it.
+/// The command line, quoted for a shell.
 fn command() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     let word = |arg: std::ffi::OsString| match arg.to_string_lossy() {

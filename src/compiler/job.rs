@@ -318,14 +318,14 @@ impl<'a> Job<'a> {
     }
 }
 
-/// What artefacts say of how they were made: where that is not as their users expect.
+/// Metadata of the artefact about its calibration, if that was on synthetic pictures.
 fn facts(evidence: &Evidence) -> Vec<(String, String)> {
     let calibration = evidence.calibration.as_ref().filter(|_| evidence.seen.is_some());
     let fact = |n: usize| ("calibration".to_owned(), format!("{n} synthetic pictures, no real data"));
     calibration.and_then(Samples::synthetic).map(fact).into_iter().collect()
 }
 
-/// Why a model cannot do without data.
+/// The error for a model that cannot be calibrated without data.
 fn without_data(e: &DataError) -> Failure {
     match e {
         DataError::NoPreprocess => {

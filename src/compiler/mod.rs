@@ -70,7 +70,7 @@ impl fmt::Debug for Compiler {
 struct Lowered {
     backend: Arc<dyn Backend>,
     graph: Graph,
-    /// What the float graph costs.
+    /// The cost of the float graph.
     before: Cost,
     quality: Option<Quality>,
     /// How its nodes are computed, once it is quantized.
@@ -244,7 +244,7 @@ pub struct Compiled {
     lowered: Vec<Lowered>,
     report: Report,
     clock: Clock,
-    /// What artefacts say of how they were made.
+    /// Metadata of the artefacts about how they were made.
     facts: Vec<(String, String)>,
     /// Targets that were written with open extents.
     open: Vec<&'static str>,

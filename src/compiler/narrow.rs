@@ -376,7 +376,7 @@ fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What pictures of nothing are worth. It is told in any case ([`SYNTHETIC_DATA`]).
+/// The warning about calibration on synthetic pictures, which is always shown ([`SYNTHETIC_DATA`]).
 fn synthetic_data(pictures: usize) -> Diagnostic {
     let message =
         format!("ranges are found on {pictures} synthetic pictures, since there are no data of the model's own kind");

@@ -18,9 +18,9 @@ pub(super) struct Energies {
 }
 
 impl Energies {
-    /// M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014, at 45 nm: a multiplication takes
-    /// 0.2 pJ on 8-bit integers and 3.7 pJ on 32-bit floats, an addition 0.1 pJ on 32-bit integers and 0.9 pJ on floats; 64 bits
-    /// take 100 pJ from a cache of 1 MB, and 1300 pJ at least from DRAM.
+    /// M. Horowitz, "Computing's energy problem (and what we can do about it)", ISSCC 2014, at 45 nm: a multiplication
+    /// takes 0.2 pJ for 8-bit integers and 3.7 pJ for 32-bit floats, an addition 0.1 pJ for 32-bit integers and 0.9 pJ
+    /// for floats; reading 64 bits takes 100 pJ from a cache of 1 MB, and at least 1300 pJ from DRAM.
     pub(super) const HOROWITZ: Energies =
         Energies { integer_product: 0.3, real_product: 4.6, cache_byte: 100.0 / 8.0, dram_byte: 1300.0 / 8.0 };
 
@@ -47,9 +47,9 @@ pub(super) struct Kernels {
 }
 
 impl Kernels {
-    /// Fitted by `benches/cost.py --fit` to the times of 23 models (classifiers, detectors, text, sound; 0.01 to 100 ms) as
-    /// float32 and int8, on one thread of an x86 processor with AVX-512 VNNI and AMX: LiteRT 2.3, ONNX Runtime 1.32,
-    /// OpenVINO 2026.4. Where the fit gives depthwise products no cost, they have the cost of other products.
+    /// Fitted by `benches/cost.py --fit` to the times of 23 models (classifiers, detectors, text, sound; 0.01 to 100
+    /// ms) as float32 and int8, on one thread of an x86 processor with AVX-512 VNNI and AMX: LiteRT 2.3, ONNX Runtime
+    /// 1.32, OpenVINO 2026.4. Where the fit gives depthwise products no cost, they have the cost of other products.
     const ALL: &[Kernels] = &[
         Kernels {
             target: "tflite",

@@ -177,13 +177,13 @@ enum Source {
     Given(Arc<dyn SampleSource>),
 }
 
-/// Code of the warning that ranges come from synthetic pictures. Who is told nothing else is told this.
+/// Code of the warning about calibration on synthetic pictures, which is shown even if only errors are.
 pub const SYNTHETIC_DATA: &str = "synthetic-data";
 
 /// Default number of samples of [`Dataset::random`].
 const RANDOM_SAMPLES: usize = 8;
 
-/// Samples of [`Dataset::synthetic`] where no number is asked for.
+/// Default number of samples of [`Dataset::synthetic`].
 const SYNTHETIC_PICTURES: usize = 16;
 
 impl Dataset {
@@ -221,9 +221,10 @@ impl Dataset {
         Dataset { source: Source::Random { seed }, lists: Vec::new(), limit: None }
     }
 
-    /// Pictures that stand in for photographs where there are none at hand: dead leaves, that is shapes of all sizes that
-    /// hide each other, with shading, blur and noise, the same on every machine. They have what photographs have in common,
-    /// but no objects: ranges found on them fit real pictures roughly. They feed models of one image input alone.
+    /// Synthetic pictures, for calibration without photographs: "dead leaves", shapes of all sizes that occlude each
+    /// other, with shading, blur and noise, the same on every platform. They have the statistics of photographs but no
+    /// objects: ranges that are calibrated on them fit photographs only roughly. The model must have one input, an
+    /// image.
     pub fn synthetic() -> Self {
         Dataset { source: Source::Synthetic, lists: Vec::new(), limit: None }
     }

@@ -59,7 +59,7 @@ impl Dataset {
     }
 }
 
-/// What pictures become, where they are all that a model takes, and how.
+/// The image input and its preprocessing, for a model whose only input is an image.
 fn prepared(inputs: &[Input], preprocess: Option<Preprocess>) -> Result<(Image, Preprocess), DataError> {
     let [input] = inputs else {
         return Err(DataError::Inputs(format!("pictures cannot feed a model with {} inputs", inputs.len())));
@@ -127,7 +127,7 @@ impl Samples {
         matches!(*self.feed, Feed::Random { .. })
     }
 
-    /// How many pictures there are that qcc makes itself; `None` where samples are other data.
+    /// Number of synthetic pictures; `None` if samples are other data.
     pub fn synthetic(&self) -> Option<usize> {
         match &*self.feed {
             Feed::Synthetic { image, .. } => Some(self.len() * image.batch),

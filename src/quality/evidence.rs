@@ -41,7 +41,7 @@ pub struct Validation {
     /// True if these samples were also used for calibration: the quality on other samples may be worse. `None` if
     /// nothing was calibrated.
     pub seen_by_calibration: Option<bool>,
-    /// True where the samples are pictures that qcc made itself: figures of real ones may be others.
+    /// True if the samples are synthetic pictures: figures on photographs may differ.
     pub synthetic: bool,
 }
 

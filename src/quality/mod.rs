@@ -53,9 +53,9 @@ pub struct Quality {
     pub outputs: Vec<OutputReport>,
     /// The layers with the largest deviation from the float graph, worst first.
     pub worst: Vec<Deviation>,
-    /// Each layer, with the errors of those before it, in the order of the model.
+    /// The deviation of each layer, which includes errors of earlier layers, in the order of the model.
     pub layers: Vec<Deviation>,
-    /// What calibration saw of values, in the order of the model.
+    /// Calibration statistics of values, in the order of the model.
     pub values: Vec<ValueReport>,
 }
 
@@ -129,7 +129,7 @@ impl OutputReport {
 }
 
 impl OutputReport {
-    /// True where too little could be counted to tell how good the output is.
+    /// True if the output has too few boxes to estimate its quality.
     pub fn is_unsure(&self) -> bool {
         self.agreement.as_ref().is_some_and(|a| a.measure == BOXES_MEASURE && a.of < FEW_BOXES)
     }
