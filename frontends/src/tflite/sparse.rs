@@ -1,8 +1,8 @@
 //! Conversion of sparse constants to dense ones.
 //!
-//! A sparse tensor is a tree with a level for each dimension: those of the tensor, in the order of `traversal_order`, then
-//! those of the blocks that divide them. A dense level has all its entries, a compressed (CSR) one those that its
-//! indices name. The buffer holds the leaves in order; all other elements are 0.
+//! A sparse tensor is a tree with a level for each dimension: those of the tensor, in the order of `traversal_order`,
+//! then those of the blocks that divide them. A dense level has all its entries, a compressed (CSR) one those that its
+//! indices name. The buffer contains the leaves in order; all other elements are 0.
 
 use bytes::Bytes;
 use qcc_formats::tflite::{DimensionMetadata, DimensionType, IndexVector, Sparsity, Tensor as Entry};
