@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::PassError;
 
 /// Makes all operators of `g` compute in floating point: a `Dequantize` is added before each quantized operand, a
-/// `Quantize` after each quantized result. Operators that only move integers stay quantized.
+/// `Quantize` after each quantized result. Custom operators, and operators that only move integers, are not changed.
 ///
 /// # Errors
 /// Where a node cannot be added. Names the node.
