@@ -28,7 +28,7 @@ pub(crate) fn check_ranges(g: &Graph, exclude: &[String]) -> Result<(), Box<Diag
     Err(Box::new(error.with_help(help)))
 }
 
-/// Code of the warning of [`not_compared`].
+/// Code of the warning of `not_compared`.
 pub const NOT_COMPARED: &str = "not-compared";
 
 /// The warning for outputs that cannot be compared, since they depend on a custom operator.

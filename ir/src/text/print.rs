@@ -20,7 +20,7 @@ const BRIEF_SCALES: usize = 4;
 /// Maximum length in bytes of a name that is used to refer to a value; values with longer names are numbered.
 const LONGEST_NAME: usize = 256;
 
-/// Prints the whole graph. [`super::parse`] reads it back, with the constants of [`super::weights_of`].
+/// Prints the whole graph. [`super::parse()`] reads it back, with the constants of [`super::weights_of`].
 pub fn print_full(g: &Graph) -> String {
     Printer { g, ids: ids(g), composites: composites(g), brief: false }.to_string()
 }

@@ -135,7 +135,7 @@ impl Pass for IndicesFromFront {
     }
 }
 
-/// Adds the extents, as given by [`ends`], to negative indices. The conversion comes before nodes that repeat or
+/// Adds the extents `ends` to negative indices. The conversion comes before nodes that repeat or
 /// reshape the indices.
 pub(super) fn counted_from_front(b: &mut Build<'_>, index: ValueId, ends: &[usize]) -> Built {
     let elem = b.ty(index).elem.clone();

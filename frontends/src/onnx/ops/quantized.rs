@@ -1,7 +1,7 @@
 //! Quantized operators.
 //!
 //! Constant scales and zero points become quantization parameters, and an operator on quantized values (`QLinear*`,
-//! `QGemm`) becomes the float operator between [`Dequantize`] and [`Quantize`]. Values that are not quantized are
+//! `QGemm`) becomes the float operator between `Dequantize` and `Quantize`. Values that are not quantized are
 //! computed in `F32`, as the standard specifies: integers up to 2^24 are exact, larger accumulators are rounded to 24
 //! bits.
 

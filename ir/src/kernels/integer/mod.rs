@@ -55,7 +55,7 @@ fn bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType, [(f32,
     Some((storage, maps))
 }
 
-/// As [`bytes`], for signed storage only.
+/// As [`bytes()`], for signed storage only.
 fn signed_bytes<const N: usize>(types: [&TensorType; N]) -> Option<(StorageType, [(f32, i32); N])> {
     bytes(types).filter(|(storage, _)| *storage == StorageType::I8)
 }
