@@ -4,8 +4,8 @@
 //!   `parameters` assigns scales and zero points, and `build` writes the quantized graph with `Quantize` and
 //!   `Dequantize` at the boundaries.
 //! - Quantized graphs: `spell` rewrites quantized operators as float operators between Q/DQ nodes, `complete` adds
-//! missing   `Quantize` and `Dequantize` pairs from calibration, and `import_qdq` fuses Q/DQ pairs into quantized
-//! nodes.
+//!   missing `Quantize` and `Dequantize` pairs from calibration, and `import_qdq` fuses Q/DQ pairs into quantized
+//!   nodes.
 
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, ValueId};
