@@ -171,7 +171,7 @@ fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String))
     };
     let peak = beside(bytes(after.peak_bytes), bytes(before.peak_bytes));
     let weights = beside(bytes(after.weight_bytes), bytes(before.weight_bytes));
-    row("memory", format!("{peak} of values at the peak, {weights} of weights"));
+    row("memory", format!("{peak} of activations at the peak, {weights} of weights"));
     if let (Some(after), Some(before)) = (after.latency_ms, before.latency_ms) {
         let latency = beside(figures(after, "ms"), figures(before, "ms"));
         row("latency", format!("{latency}, {LATENCY_SOURCE}"));

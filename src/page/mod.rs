@@ -170,7 +170,7 @@ fn outputs(out: &mut String, quality: &Quality) {
     if quality.outputs.is_empty() {
         return;
     }
-    out.push_str("<h3>Outputs beside the float model's</h3>\n<div class=\"wide\"><table>\n<tr><th>output</th><th>agreement</th><th>SQNR</th><th>cosine</th><th>largest error</th></tr>\n");
+    out.push_str("<h3>Outputs compared with the float model</h3>\n<div class=\"wide\"><table>\n<tr><th>output</th><th>agreement</th><th>SQNR</th><th>cosine</th><th>largest error</th></tr>\n");
     for o in &quality.outputs {
         row(out, &o.deviation, &o.agreement.as_ref().map_or_else(String::new, |_| agreement(o)));
         for part in &o.parts {
@@ -219,7 +219,7 @@ fn costs(out: &mut String, artefact: &Artefact) {
     let milliseconds = |c: &Cost| c.latency_ms.map_or_else(String::new, |t| figure(t, &format!("{t:.3} ms")));
     let rows: [Row<'_>; 5] = [
         ("weights", &|c| c.weight_bytes as f64, &|c| bytes(c.weight_bytes)),
-        ("values at the peak", &|c| c.peak_bytes as f64, &|c| bytes(c.peak_bytes)),
+        ("activations at the peak", &|c| c.peak_bytes as f64, &|c| bytes(c.peak_bytes)),
         ("bytes moved", &|c| c.moved_bytes as f64, &|c| bytes(c.moved_bytes)),
         ("latency, a proxy", &|c| c.latency_ms.unwrap_or(0.0), &milliseconds),
         ("energy, a proxy", &|c| c.energy_uj, &|c| figure(c.energy_uj, &format!("{:.1} uJ", c.energy_uj))),
@@ -241,7 +241,7 @@ fn costs(out: &mut String, artefact: &Artefact) {
     );
     let Products { integer, run_time, weights, real } = after.products;
     let parts = [
-        ("on integers", integer, "integer"),
+        ("integer", integer, "integer"),
         ("activations quantized at run time", run_time, "dynamic"),
         ("integer weights alone", weights, "weights"),
         ("in floating point", real, "float"),
@@ -258,7 +258,7 @@ fn costs(out: &mut String, artefact: &Artefact) {
 fn values(out: &mut String, quality: &Quality) {
     let _ = write!(
         out,
-        "<details>\n<summary>Values and their grids ({})</summary>\n<div class=\"grid\">\n",
+        "<details>\n<summary>Values and their quantization parameters ({})</summary>\n<div class=\"grid\">\n",
         quality.values.len()
     );
     for v in &quality.values {
