@@ -6,7 +6,7 @@ use qcc_ir::ops::{
     Unary, UnaryFn, broadcast,
 };
 use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights};
-use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
+use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
 
@@ -76,7 +76,6 @@ fn number(ty: &TensorType) -> bool {
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let float = || x.iter().all(|t| t.elem.is_float());
     let moves = || FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
-    let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
     match op {
         Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) | Op::Cast(_) => Some(FLOAT),
         Op::Quantize(_) => Some(FLOAT),
@@ -86,53 +85,52 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Unary(Unary { f }) => unary(*f, x),
         Op::Binary(Binary { f }) => binary(*f, x),
         // The clamp of a contraction's result becomes its quantized range.
-        Op::Clamp(_) => kernel(number(x[0]), moves()),
-        Op::Select(_) => kernel(number(x[1]) || x[1].elem == Elem::U8, moves()),
-        Op::Conv(c) => kernel(float(), convolution(c, x)),
+        Op::Clamp(_) => number(x[0]).then(moves),
+        Op::Select(_) => (number(x[1]) || x[1].elem == Elem::U8).then(moves),
+        Op::Conv(c) => float().then(|| convolution(c, x)),
         // The output padding must be smaller than the stride.
         Op::ConvTranspose(op) => {
             let fits = op.extra.iter().zip(&op.stride).all(|(extra, stride)| extra < stride);
-            kernel(float() && fits, FLOAT.weights(Weights { axis: Some(1), ..WEIGHTS }))
+            (float() && fits).then(|| FLOAT.weights(Weights { axis: Some(1), ..WEIGHTS }))
         }
-        Op::MatMul(m) => kernel(float(), product(m, x)),
+        Op::MatMul(m) => float().then(|| product(m, x)),
         // One scale for each row of a weight matrix.
-        Op::Recurrent(_) => kernel(float(), FLOAT.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
+        Op::Recurrent(_) => float().then(|| FLOAT.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
         Op::Pool(op @ Pool { f, dilation, .. }) => {
             let quantized = *f == PoolFn::Max || dilation.iter().all(|&d| d == 1);
-            kernel(float() && pool::native(op), FLOAT.quantized_if(quantized, QUANTIZED))
+            (float() && pool::native(op)).then(|| FLOAT.quantized_if(quantized, QUANTIZED))
         }
         // The integer softmax is slower than the float one, and 8 bits are too coarse for most of its operands.
-        Op::LayerNorm(_) | Op::Softmax(_) => kernel(float(), FLOAT),
+        Op::LayerNorm(_) | Op::Softmax(_) => float().then_some(FLOAT),
         Op::Reduce(op @ Reduce { f, .. }) => {
             let row = FLOAT.quantized_if(reduce::is_global_average(op, x[0]), QUANTIZED);
             match f {
-                ReduceFn::Mean => kernel(float() || x[0].elem == Elem::I32, row),
-                ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod => kernel(number(x[0]), row),
+                ReduceFn::Mean => (float() || x[0].elem == Elem::I32).then_some(row),
+                ReduceFn::Sum | ReduceFn::Max | ReduceFn::Min | ReduceFn::Prod => number(x[0]).then_some(row),
                 ReduceFn::All | ReduceFn::Any => Some(row),
             }
         }
-        Op::ArgReduce(_) => kernel(float() || x[0].elem == Elem::I32, FLOAT),
-        Op::CumSum(_) | Op::TopK(_) => kernel(number(x[0]), SINGLE),
-        Op::Pad(_) => kernel(x[0].elem != Elem::I16, FLOAT),
-        Op::DepthToSpace(_) => kernel(float(), moves()),
-        Op::SpaceToDepth(_) => kernel(float(), FLOAT),
+        Op::ArgReduce(_) => (float() || x[0].elem == Elem::I32).then_some(FLOAT),
+        Op::CumSum(_) | Op::TopK(_) => number(x[0]).then_some(SINGLE),
+        Op::Pad(_) => (x[0].elem != Elem::I16).then_some(FLOAT),
+        Op::DepthToSpace(_) => float().then(moves),
+        Op::SpaceToDepth(_) => float().then_some(FLOAT),
         Op::Gather(_) => Some(moves().weights(Weights { axis: Some(1), ..WEIGHTS })),
         Op::GatherElements(_) | Op::GatherNd(_) => Some(FLOAT),
         Op::ScatterNd(ScatterNd { f: ScatterFn::Replace }) => Some(FLOAT),
-        Op::ScatterNd(_) => kernel(number(x[0]) && x[0].elem != Elem::F16, SINGLE),
+        Op::ScatterNd(_) => (number(x[0]) && x[0].elem != Elem::F16).then_some(SINGLE),
         Op::Resize(op) => {
             let row = FLOAT.quantized_if(matches!(op.mode, ResizeMode::Nearest(_)), QUANTIZED);
-            kernel(float() && resize::native(op, x[0]), row)
+            (float() && resize::native(op, x[0])).then_some(row)
         }
-        Op::GridSample(op) => kernel(float() && resize::samples(op, x[0]), SINGLE),
-        Op::Custom(op) => kernel(op.format == NAME, SINGLE),
+        Op::GridSample(op) => (float() && resize::samples(op, x[0])).then_some(SINGLE),
+        Op::Custom(op) => (op.format == NAME).then_some(SINGLE),
     }
 }
 
 /// Depthwise kernels accumulate in 32 bits.
 fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
-    let one_filter_a_channel = c.is_depthwise(&x[1].shape) && x[1].shape.dims()[0] == Dim::Known(c.groups);
-    let pair_limit = PRODUCTS.pair_limit.filter(|_| !one_filter_a_channel);
+    let pair_limit = PRODUCTS.pair_limit.filter(|_| !c.has_one_filter_per_channel(&x[1].shape));
     let quantized = Quantized { weight_axis: Some(0), pair_limit, ..PRODUCTS };
     FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), quantized).weights(Weights { axis: Some(0), ..WEIGHTS })
 }

@@ -5,7 +5,7 @@ use qcc_ir::ops::{
     Unary, UnaryFn,
 };
 use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
-use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
+use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
 use super::ops::{elementwise, recurrent, resize};
 
@@ -69,7 +69,6 @@ const BLOCKS: Blocks = Blocks { fits: |extent, size| extent % size == 0, dynamic
 /// others compute in floating point, and the plugin fuses them into the preceding contraction.
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let moves = || REAL.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
-    let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
     match op {
         Op::Input(_) | Op::Const(_) | Op::Relayout(_) | Op::DynamicQuantize(_) => Some(REAL),
         Op::Quantize(_) => Some(REAL),
@@ -86,23 +85,23 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::MatMul(m) => Some(product(m, x)),
         // One scale for each row of a weight matrix.
         Op::Recurrent(_) => {
-            kernel(recurrent::native(x), REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS }))
+            (recurrent::native(x)).then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS }))
         }
         Op::Pool(Pool { f, dilation, .. }) => {
             let fits = dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1));
             // A mean is a float, which is quantized afterwards.
-            kernel(fits, REAL.quantized_if(*f == PoolFn::Max, QUANTIZED))
+            fits.then(|| REAL.quantized_if(*f == PoolFn::Max, QUANTIZED))
         }
         Op::Resize(op @ Resize { mode, .. }) => {
-            kernel(resize::native(op, x[0]), REAL.quantized_if(matches!(mode, ResizeMode::Nearest(_)), QUANTIZED))
+            (resize::native(op, x[0])).then(|| REAL.quantized_if(matches!(mode, ResizeMode::Nearest(_)), QUANTIZED))
         }
-        Op::GridSample(_) => kernel(x[0].rank() == 4, REAL),
+        Op::GridSample(_) => (x[0].rank() == 4).then_some(REAL),
         Op::Reduce(Reduce { f, .. }) => match f {
             ReduceFn::Max | ReduceFn::Min => Some(moves()),
             ReduceFn::All | ReduceFn::Any => Some(REAL),
-            ReduceFn::Sum | ReduceFn::Mean | ReduceFn::Prod => kernel(!saturates(x[0]), REAL),
+            ReduceFn::Sum | ReduceFn::Mean | ReduceFn::Prod => (!saturates(x[0])).then_some(REAL),
         },
-        Op::CumSum(_) => kernel(!saturates(x[0]), REAL),
+        Op::CumSum(_) => (!saturates(x[0])).then_some(REAL),
         Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::TopK(_) => Some(REAL),
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
         Op::DepthToSpace(_) | Op::SpaceToDepth(_) => Some(moves()),
@@ -113,7 +112,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         // Data and indices may only differ in their extent along the axis.
         Op::GatherElements(op) => {
             let [data, indices] = [0, 1].map(|i| x[i].shape.with(op.axis, 1));
-            kernel(data == indices, REAL)
+            (data == indices).then_some(REAL)
         }
         Op::GatherNd(_) | Op::ScatterNd(_) => Some(REAL),
         Op::Custom(_) => None,
@@ -129,10 +128,9 @@ const fn products(weight_axis: Option<usize>, zero_point: ZeroPoint, zero_points
 /// The activation of a convolution is unsigned: a FakeQuantize that a convolution shares with a matrix product would
 /// make all its consumers float. Depthwise kernels accumulate in 32 bits.
 fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
-    let one_filter_a_channel = c.is_depthwise(&x[1].shape) && x[1].shape.dims()[0] == Dim::Known(c.groups);
     let zeros = [ZeroPoint::AnyPerConsumer, ZeroPoint::Symmetric];
     let products = products(Some(0), ZeroPoint::AnyPerConsumer, zeros);
-    let pair_limit = products.pair_limit.filter(|_| !one_filter_a_channel);
+    let pair_limit = products.pair_limit.filter(|_| !c.has_one_filter_per_channel(&x[1].shape));
     REAL.quantized(Quantized { pair_limit, ..products }).weights(Weights { axis: Some(0), ..WEIGHTS })
 }
 

@@ -64,47 +64,46 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let stored = |i: usize| x[i].elem != Elem::F16;
     // Operators that move or select elements do so with quantized ones too.
     let moves = || REAL.quantized_if(x.iter().any(|t| real(t)), QUANTIZED);
-    let kernel = |holds: bool, kernel: Kernel| holds.then_some(kernel);
     match op {
         Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) | Op::Cast(_) => Some(REAL),
         Op::Quantize(_) | Op::Dequantize(_) => Some(REAL.weights(Weights::ONE_SCALE)),
         Op::Relayout(_) | Op::Reshape(_) => Some(moves()),
         Op::Unary(Unary { f }) => unary(*f, x[0]),
         Op::Binary(Binary { f }) => binary(*f, x),
-        Op::Clamp(_) => kernel(number(x[0]), moves()),
-        Op::Select(_) => kernel(stored(1), moves()),
-        Op::Conv(c) => kernel(all_real() && conv::native(op, x), convolution(c, x)),
+        Op::Clamp(_) => number(x[0]).then(moves),
+        Op::Select(_) => stored(1).then(moves),
+        Op::Conv(c) => (all_real() && conv::native(op, x)).then(|| convolution(c, x)),
         Op::ConvTranspose(_) => {
             let dynamic = Some(Granularity::Axes { from: 1, to: x[0].rank() });
             let weights = Weights { axis: Some(1), dynamic, ..Weights::ONE_SCALE };
             let quantized = Quantized { weight_axis: Some(1), ..PRODUCTS };
             let transposed = REAL.ordered(&[1, 2, 3, 0]).quantized(quantized).weights(weights);
-            kernel(all_real() && conv::native(op, x), transposed)
+            (all_real() && conv::native(op, x)).then_some(transposed)
         }
-        Op::MatMul(m) => kernel(all_real() && x[0].rank() <= 5 && x[1].rank() <= 5, product(m, x)),
-        Op::Pool(_) => kernel(all_real() && pool::native(op, x), REAL.quantized(QUANTIZED)),
-        Op::Resize(_) => kernel(all_real() && resize::native(op, x), REAL.quantized(QUANTIZED)),
-        Op::Softmax(s) => kernel(all_real(), REAL.quantized_if(!s.log, FRACTIONS)),
+        Op::MatMul(m) => (all_real() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
+        Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
+        Op::Resize(_) => (all_real() && resize::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
+        Op::Softmax(s) => all_real().then(|| REAL.quantized_if(!s.log, FRACTIONS)),
         Op::Reduce(Reduce { f, .. }) => match f {
-            ReduceFn::Mean => kernel(real(x[0]), moves()),
-            ReduceFn::Max | ReduceFn::Min => kernel(number(x[0]), moves()),
+            ReduceFn::Mean => real(x[0]).then(moves),
+            ReduceFn::Max | ReduceFn::Min => number(x[0]).then(moves),
             // The 8-bit SUM of TensorFlow Lite for Microcontrollers differs from LiteRT's.
-            ReduceFn::Sum | ReduceFn::Prod => kernel(number(x[0]), REAL),
+            ReduceFn::Sum | ReduceFn::Prod => number(x[0]).then_some(REAL),
             ReduceFn::All | ReduceFn::Any => Some(REAL),
         },
-        Op::ArgReduce(_) => kernel(number(x[0]), moves()),
-        Op::CumSum(_) => kernel(number(x[0]), REAL),
-        Op::TopK(TopK { largest, .. }) => kernel(*largest && number(x[0]), moves()),
-        Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => kernel(stored(0), moves()),
-        Op::Transpose(_) => kernel(stored(0) && x[0].rank() <= 8, moves()),
-        Op::Pad(Pad { mode, .. }) => kernel(stored(0) && *mode != PadMode::Edge, moves()),
-        Op::DepthToSpace(DepthToSpace { channel_first, .. }) => kernel(stored(0) && !channel_first, moves()),
-        Op::SpaceToDepth(_) => kernel(stored(0) && x[0].elem != Elem::I16, moves()),
-        Op::Gather(_) => kernel(stored(0), moves().weights(Weights::ONE_SCALE)),
-        Op::GatherNd(GatherNd { batch }) => kernel(stored(0) && *batch == 0, moves()),
-        Op::ScatterNd(ScatterNd { f }) => kernel(*f == ScatterFn::Add && number(x[0]), REAL),
+        Op::ArgReduce(_) => number(x[0]).then(moves),
+        Op::CumSum(_) => number(x[0]).then_some(REAL),
+        Op::TopK(TopK { largest, .. }) => (*largest && number(x[0])).then(moves),
+        Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0).then(moves),
+        Op::Transpose(_) => (stored(0) && x[0].rank() <= 8).then(moves),
+        Op::Pad(Pad { mode, .. }) => (stored(0) && *mode != PadMode::Edge).then(moves),
+        Op::DepthToSpace(DepthToSpace { channel_first, .. }) => (stored(0) && !channel_first).then(moves),
+        Op::SpaceToDepth(_) => (stored(0) && x[0].elem != Elem::I16).then(moves),
+        Op::Gather(_) => stored(0).then(|| moves().weights(Weights::ONE_SCALE)),
+        Op::GatherNd(GatherNd { batch }) => (stored(0) && *batch == 0).then(moves),
+        Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(REAL),
         Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
-        Op::Custom(op) => kernel(op.format == NAME, REAL),
+        Op::Custom(op) => (op.format == NAME).then_some(REAL),
     }
 }
 

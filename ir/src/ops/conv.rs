@@ -45,6 +45,11 @@ impl Conv {
     pub fn is_depthwise(&self, weight: &Shape) -> bool {
         self.groups > 1 && weight.dims()[1] == Dim::Known(1)
     }
+
+    /// True for a depthwise convolution with one filter for each channel.
+    pub fn has_one_filter_per_channel(&self, weight: &Shape) -> bool {
+        self.is_depthwise(weight) && weight.dims()[0] == Dim::Known(self.groups)
+    }
 }
 
 impl Operator for Conv {
