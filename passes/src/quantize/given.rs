@@ -9,13 +9,11 @@ use crate::pass::Given;
 impl Given {
     /// The quantization of `g`.
     pub fn by(g: &Graph) -> Self {
-        let on_grid = |n: &NodeId| g.constant(n.value(0)).is_some_and(|c| c.ty().elem.qparams().is_some());
-        let quantized = is_quantized(g);
-        match (quantized || g.order().iter().any(on_grid)) && has_weights_alone(g) {
-            true => Given::Weights,
-            false if !quantized => Given::Nothing,
-            false if lacks_qparams(g) => Given::Some,
-            false => Given::All,
+        match is_quantized(g) {
+            false => Given::Nothing,
+            true if has_weights_alone(g) => Given::Weights,
+            true if lacks_qparams(g) => Given::Some,
+            true => Given::All,
         }
     }
 

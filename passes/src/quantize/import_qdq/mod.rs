@@ -23,7 +23,7 @@ mod wide;
 
 /// True if the graph has quantized values.
 pub fn is_quantized(g: &Graph) -> bool {
-    let is_quantized = |n: NodeId| g.result_types(n).iter().any(|t| t.elem.qparams().is_some());
+    let is_quantized = |n: NodeId| g.results(n).any(|v| g.ty(v).elem.qparams().is_some());
     g.order().into_iter().any(|n| matches!(g.op(n), Op::DynamicQuantize(_)) || is_quantized(n))
 }
 

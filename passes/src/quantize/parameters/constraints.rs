@@ -43,11 +43,9 @@ impl Constraints {
     pub(super) fn of(g: &Graph, target: &Target, plan: &Plan) -> Self {
         let integer = |n: &NodeId| matches!(plan.mode(*n), Some(Mode::Integer | Mode::FloatResult));
         let nodes: Vec<NodeId> = g.order().into_iter().filter(integer).collect();
-        let mut all = Constraints { constants: shared_constants(g, &nodes), nodes, ..Constraints::default() };
-        for n in all.nodes.clone() {
-            all.add(g, target, plan, n);
-        }
-        all
+        let mut all = Constraints { constants: shared_constants(g, &nodes), ..Constraints::default() };
+        nodes.iter().for_each(|&n| all.add(g, target, plan, n));
+        Constraints { nodes, ..all }
     }
 
     fn add(&mut self, g: &Graph, target: &Target, plan: &Plan, n: NodeId) {
