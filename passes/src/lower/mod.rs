@@ -32,10 +32,10 @@ mod volume;
 
 pub(crate) use build::{Build, Built};
 
-/// The passes that lower a graph to its target. `qparams` is true if the graph will be quantized.
-pub(crate) fn lower(qparams: bool) -> Vec<Box<dyn Pass>> {
+/// The passes that lower a graph to its target. `quantizes` is true if the graph will be quantized.
+pub(crate) fn lower(quantizes: bool) -> Vec<Box<dyn Pass>> {
     vec![
-        Box::new(WidenHalves { qparams }),
+        Box::new(WidenHalves { quantizes }),
         Box::new(index::NarrowIndices),
         Box::new(index::IndicesFromFront),
         Box::new(Decompose),

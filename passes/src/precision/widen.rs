@@ -11,7 +11,7 @@ use crate::{Context, Pass, PassError};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WidenHalves {
     /// True if the graph will be quantized.
-    pub(crate) qparams: bool,
+    pub(crate) quantizes: bool,
 }
 
 impl Pass for WidenHalves {
@@ -20,7 +20,7 @@ impl Pass for WidenHalves {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        if cx.target.half_graphs && !self.qparams {
+        if cx.target.half_graphs && !self.quantizes {
             return Ok(());
         }
         let halves: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::F16).collect();
