@@ -117,7 +117,7 @@ fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport 
         typical: [mean(seen.sum_min), mean(seen.sum_max)],
         counts,
         grid,
-        clipped: clipped as f64 / f64::from(u32::try_from(all.max(1)).unwrap_or(u32::MAX)),
+        clipped: clipped as f64 / all.max(1) as f64,
     }
 }
 
@@ -147,8 +147,8 @@ pub(crate) fn nodes(
             reason: decision.map(|d| d.reason.to_string()),
             // The SQNR of a layer is measured after its activation function. Of the layer's operators, the one with
             // products reports it.
-            sqnr: layers.get(path).filter(|_| step.products > 0).copied().flatten(),
-            products: step.products,
+            sqnr: layers.get(path).filter(|_| step.work.total() > 0).copied().flatten(),
+            products: step.work.total(),
             moved_bytes: step.moved_bytes,
             results: step.results.iter().filter_map(|v| names.get(v)).map(|name| (*name).to_owned()).collect(),
         }

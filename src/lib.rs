@@ -38,7 +38,7 @@ pub mod vendor;
 
 pub use artefact::abandon;
 pub use compiler::{Compiled, Compiler};
-pub use cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE, Products};
+pub use cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
 pub use details::{GridReport, NodeReport, ValueReport};
 pub use explain::{NodeDecision, Part};
 pub use observer::{NoObserver, Observer, StageTime};

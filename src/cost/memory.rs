@@ -138,6 +138,7 @@ fn held(buffers: &[Buffer]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use qcc_ir::text::{Weights, parse};
 
     use super::*;
@@ -156,22 +157,13 @@ mod tests {
         assert_eq!(planned(Vec::new()), 0);
     }
 
-    #[test]
-    fn a_plan_is_no_shorter_than_what_is_held() {
-        let mut state = 1u64;
-        let mut next = |n: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 33) % n
-        };
-        for _ in 0..200 {
-            let all: Vec<Buffer> = (0..next(40))
-                .map(|_| {
-                    let first = next(30) as usize;
-                    buffer(16 * next(50), first, first + next(8) as usize)
-                })
-                .collect();
+    proptest! {
+        #[test]
+        fn a_plan_is_no_shorter_than_what_is_held(all in prop::collection::vec((0u64..50, 0usize..30, 0usize..8), 0..40)) {
+            let all: Vec<Buffer> =
+                all.into_iter().map(|(n, first, steps)| buffer(16 * n, first, first + steps)).collect();
             let (plan, least) = (planned(all.clone()), held(&all));
-            assert!(plan >= least && plan <= all.iter().map(|b| b.bytes).sum(), "{plan} {least} {all:?}");
+            prop_assert!(plan >= least && plan <= all.iter().map(|b| b.bytes).sum(), "{} {} {:?}", plan, least, all);
         }
     }
 

@@ -14,26 +14,13 @@ mod table;
 pub use table::{ENERGY_SOURCE, LATENCY_SOURCE};
 use table::{Energies, Kernels};
 
-/// Multiply-accumulate operations of convolutions and matrix multiplications, by precision.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Products {
-    /// On quantized operands.
-    pub integer: u64,
-    /// On activations that are quantized at run time (dynamic quantization).
-    pub run_time: u64,
-    /// In floating point, with quantized weights (weight-only quantization).
-    pub weights: u64,
-    /// In floating point.
-    pub real: u64,
-}
-
 /// The cost of one run of a graph on one sample.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
     /// Multiply-accumulate operations, by precision.
-    pub products: Products,
+    pub products: Work,
     /// Those of depthwise convolutions.
-    pub channelwise: Products,
+    pub channelwise: Work,
     /// Bytes of constants.
     pub weight_bytes: u64,
     /// Peak memory of values in bytes: the length of the arena that the greedy planner of TensorFlow Lite for
@@ -61,47 +48,23 @@ pub struct Costs {
 impl Cost {
     /// The cost of a graph for the target named `target`.
     pub(crate) fn of(g: &Graph, target: &str) -> Self {
+        let steps = steps(g);
+        let bytes = |n: &NodeId| g.ty(n.value(0)).bytes().unwrap_or(0) as u64;
+        let order = g.order();
+        let constants = order.iter().filter(|n| matches!(g.op(**n), Op::Const(_)));
         let mut cost = Cost {
-            products: Products::default(),
-            channelwise: Products::default(),
-            weight_bytes: 0,
+            products: steps.iter().map(|step| step.work).sum(),
+            channelwise: steps.iter().filter(|step| is_depthwise(g, step.node)).map(|step| step.work).sum(),
+            weight_bytes: constants.map(bytes).sum(),
             peak_bytes: memory::peak(g),
-            moved_bytes: 0,
-            operators: 0,
+            moved_bytes: steps.iter().map(|step| step.moved_bytes).sum(),
+            operators: steps.len() as u64,
             latency_ms: None,
             energy_uj: 0.0,
         };
-        for n in g.order() {
-            if let Op::Const(_) = g.op(n) {
-                cost.weight_bytes += g.ty(n.value(0)).bytes().unwrap_or(0) as u64;
-            }
-        }
-        for step in steps(g) {
-            let work = work_of(g, step.node);
-            cost.products.add(work);
-            if is_channelwise(g, step.node) {
-                cost.channelwise.add(work);
-            }
-            cost.operators += 1;
-            cost.moved_bytes += step.moved_bytes;
-        }
         cost.latency_ms = Kernels::of(target).map(|kernels| kernels.latency(&cost));
         cost.energy_uj = Energies::HOROWITZ.energy(&cost);
         cost
-    }
-}
-
-impl Products {
-    fn add(&mut self, work: Work) {
-        self.integer += work.integer;
-        self.run_time += work.run_time;
-        self.weights += work.weights;
-        self.real += work.real;
-    }
-
-    /// The sum over all precisions.
-    pub fn all(&self) -> u64 {
-        self.integer + self.run_time + self.weights + self.real
     }
 }
 
@@ -110,7 +73,7 @@ pub(crate) struct Step {
     pub(crate) node: NodeId,
     /// Its results: those of the node, and that of the fused activation function.
     pub(crate) results: Vec<ValueId>,
-    pub(crate) products: u64,
+    pub(crate) work: Work,
     pub(crate) moved_bytes: u64,
 }
 
@@ -130,23 +93,19 @@ pub(crate) fn steps(g: &Graph) -> Vec<Step> {
             continue;
         }
         places.extend(g.results(n).map(|v| (v, steps.len())));
-        let Work { integer, run_time, weights, real } = work_of(g, n);
-        let (products, results) = (integer + run_time + weights + real, g.results(n).collect());
-        steps.push(Step { node: n, results, products, moved_bytes: moved(g, n) });
+        steps.push(Step { node: n, results: g.results(n).collect(), work: work_of(g, n), moved_bytes: moved(g, n) });
     }
     steps
 }
 
 /// True for depthwise convolutions, whose kernels have a lower throughput.
-fn is_channelwise(g: &Graph, n: NodeId) -> bool {
-    matches!(g.op(n), Op::Conv(c) if c.groups > 1 && g.operand_types(n)[1].shape.dims()[1].known() == Some(1))
+fn is_depthwise(g: &Graph, n: NodeId) -> bool {
+    matches!(g.op(n), Op::Conv(c) if c.is_depthwise(&g.operand_types(n)[1].shape))
 }
 
 /// Bytes that a node reads and writes.
 fn moved(g: &Graph, n: NodeId) -> u64 {
-    let read = g.operand_types(n).iter().map(|t| t.bytes().unwrap_or(0)).sum::<usize>();
-    let written = g.result_types(n).iter().map(|t| t.bytes().unwrap_or(0)).sum::<usize>();
-    (read + written) as u64
+    g.operands(n).into_iter().chain(g.results(n)).map(|v| g.ty(v).bytes().unwrap_or(0) as u64).sum()
 }
 
 #[cfg(test)]
@@ -166,8 +125,8 @@ mod tests {
             output y = %y
         }";
         let cost = Cost::of(&parse(g, &Weights::new()).unwrap(), "no target");
-        assert_eq!(cost.products, Products { real: 3 * 16 * 2, ..Products::default() });
-        assert_eq!(cost.channelwise, Products::default());
+        assert_eq!(cost.products, Work { real: 3 * 16 * 2, ..Work::default() });
+        assert_eq!(cost.channelwise, Work::default());
         assert_eq!(cost.weight_bytes, 9 * 4);
         // The kernel of the convolution fuses the activation function.
         assert_eq!((cost.operators, cost.moved_bytes), (1, (32 + 9 + 48) * 4));

@@ -1,6 +1,8 @@
 //! The constants of the proxies, and their sources.
 
-use super::{Cost, Products};
+use qcc_passes::quality::Work;
+
+use super::Cost;
 
 /// Source of the energies.
 pub const ENERGY_SOURCE: &str =
@@ -26,7 +28,7 @@ impl Energies {
 
     /// The energy in microjoules.
     pub(super) fn energy(&self, cost: &Cost) -> f64 {
-        let Products { integer, run_time, weights, real } = cost.products;
+        let Work { integer, run_time, weights, real } = cost.products;
         let products = (integer + run_time) as f64 * self.integer_product + (weights + real) as f64 * self.real_product;
         let values = cost.moved_bytes.saturating_sub(cost.weight_bytes);
         let bytes = values as f64 * self.cache_byte + cost.weight_bytes as f64 * self.dram_byte;
@@ -86,8 +88,8 @@ impl Kernels {
 
     /// The latency in milliseconds.
     pub(super) fn latency(&self, cost: &Cost) -> f64 {
-        let on_integers = |p: &Products| (p.integer + p.run_time) as f64;
-        let on_reals = |p: &Products| (p.weights + p.real) as f64;
+        let on_integers = |p: &Work| (p.integer + p.run_time) as f64;
+        let on_reals = |p: &Work| (p.weights + p.real) as f64;
         let dense = (on_integers(&cost.products) - on_integers(&cost.channelwise)) * self.integer
             + (on_reals(&cost.products) - on_reals(&cost.channelwise)) * self.real;
         let channelwise = on_integers(&cost.channelwise) * self.channelwise_integer

@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use qcc_ir::diagnostic::Severity;
+use qcc_passes::quality::Work;
 
-use crate::cost::{Cost, ENERGY_SOURCE, LATENCY_SOURCE, Products};
+use crate::cost::{Cost, ENERGY_SOURCE, LATENCY_SOURCE};
 use crate::details::NodeReport;
 use crate::outcome::{Artefact, Report};
 use crate::quality::{Deviation, OutputReport, Quality};
@@ -239,7 +240,7 @@ fn costs(out: &mut String, artefact: &Artefact) {
         out,
         "</table></div>\n<p class=\"small\">Values: a greedy plan of one arena. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
     );
-    let Products { integer, run_time, weights, real } = after.products;
+    let Work { integer, run_time, weights, real } = after.products;
     let parts = [
         ("integer", integer, "integer"),
         ("activations quantized at run time", run_time, "dynamic"),

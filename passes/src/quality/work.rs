@@ -1,10 +1,13 @@
 //! The share of integer arithmetic in a compiled graph, and its float nodes.
 
+use std::iter::Sum;
+
 use qcc_ir::ops::{Op, QuantRule};
 use qcc_ir::{Elem, Graph, NodeId};
+use serde::Serialize;
 
 /// Numbers of multiply-accumulate operations by kind of arithmetic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Work {
     /// Accumulated in integers.
     pub integer: u64,
@@ -33,18 +36,29 @@ impl Work {
     }
 
     fn share(&self, part: u64) -> f64 {
-        part as f64 / (self.integer + self.run_time + self.weights + self.real).max(1) as f64
+        part as f64 / self.total().max(1) as f64
+    }
+
+    /// The number of operations of all kinds.
+    pub fn total(&self) -> u64 {
+        self.integer + self.run_time + self.weights + self.real
+    }
+}
+
+impl Sum for Work {
+    fn sum<I: Iterator<Item = Work>>(all: I) -> Work {
+        all.fold(Work::default(), |all, one| Work {
+            integer: all.integer + one.integer,
+            run_time: all.run_time + one.run_time,
+            weights: all.weights + one.weights,
+            real: all.real + one.real,
+        })
     }
 }
 
 /// The operations of the contractions of a graph.
 pub fn work(g: &Graph) -> Work {
-    g.order().into_iter().map(|n| work_of(g, n)).fold(Work::default(), |all, one| Work {
-        integer: all.integer + one.integer,
-        run_time: all.run_time + one.run_time,
-        weights: all.weights + one.weights,
-        real: all.real + one.real,
-    })
+    g.order().into_iter().map(|n| work_of(g, n)).sum()
 }
 
 /// The products of one node.
