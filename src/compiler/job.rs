@@ -87,7 +87,7 @@ impl<'a> Job<'a> {
             self.choose_open(&mut lowered);
         }
         let validation = self.narrow(&mut lowered, &evidence)?;
-        let report = self.report(&lowered, &evidence, validation);
+        let mut report = self.report(&lowered, &evidence, validation);
         let gate = self.options().gate;
         let mut unmet = gate.unmet(report.worst_sqnr(), report.worst_agreement());
         if !gate.is_open() {
@@ -95,11 +95,13 @@ impl<'a> Job<'a> {
             unmet.extend(unknown.map(|d| Diagnostic { severity: Severity::Error, code: "gate", ..d }));
         }
         if !unmet.is_empty() {
+            count_costs(&mut report, &lowered);
             let (stages, diagnostics) = (std::mem::take(&mut self.clock).stop(), std::mem::take(&mut self.diagnostics));
             return Err(Failure::Gate { report: Box::new(Report { stages, diagnostics, ..report }), unmet });
         }
         self.clock.stage("layout", self.observer);
         self.lay_out(&mut lowered)?;
+        count_costs(&mut report, &lowered);
         if self.options().verify {
             self.clock.stage("verify", self.observer);
             self.verify(&lowered, &evidence)?;
@@ -238,7 +240,7 @@ impl<'a> Job<'a> {
             outputs: Port::outputs(&l.graph),
             operators: 0,
             nodes: Vec::new(),
-            costs: Costs { before: l.before.clone(), after: Cost::of(&l.graph, l.backend.target().name) },
+            costs: Costs { before: l.before.clone(), after: l.before.clone() },
             quality: l.quality.clone(),
             decisions: explain::by_node(&self.reference, &l.decisions),
         };
@@ -289,7 +291,7 @@ impl<'a> Job<'a> {
             for prepare in vendor::prepare(&*l.backend, self.options().layout.input) {
                 prepare.run(&mut model, &mut cx)?;
             }
-            let graph = l.closed.as_ref().unwrap_or(&l.graph);
+            let graph = l.with_known_extents();
             verify(&model, graph, target.name, self.options().precision, hints, &samples)?;
         }
         Ok(())
@@ -358,4 +360,11 @@ fn is_open(g: &Graph) -> bool {
 /// True if weights are float16.
 fn has_halves(graph: &Graph) -> bool {
     graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
+}
+
+/// Sets the costs of the artefacts to those of the compiled graphs, with extents that are known.
+fn count_costs(report: &mut Report, lowered: &[Lowered]) {
+    for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
+        artefact.costs.after = Cost::of(l.with_known_extents(), artefact.target);
+    }
 }

@@ -81,6 +81,13 @@ struct Lowered {
     closed: Option<Graph>,
 }
 
+impl Lowered {
+    /// The graph whose extents are all known.
+    fn with_known_extents(&self) -> &Graph {
+        self.closed.as_ref().unwrap_or(&self.graph)
+    }
+}
+
 impl Compiler {
     /// A compiler with these options.
     pub fn new(options: Options) -> Self {
@@ -287,7 +294,6 @@ impl Compiled {
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
         let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
         artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
-        artefact.costs.after = Cost::of(l.closed.as_ref().unwrap_or(graph), artefact.target);
         self.open.extend((!is_closed).then_some(artefact.target));
         Ok(summary)
     }
