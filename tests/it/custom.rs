@@ -8,14 +8,13 @@ use qcc::backends::{Format, Memory};
 use qcc::{Calibration, Compiler, Data, NoObserver, Options, Precision};
 use qcc_formats::onnx::*;
 use qcc_formats::tflite::{
-    Buffer, BuiltinOperator as B, Model as Tables, Operator, OperatorCode, Quantization, SubGraph, Tensor as Entry,
-    TensorType as Stored,
+    BuiltinOperator as B, Model as Tables, Operator, OperatorCode, Quantization, Tensor as Entry, TensorType as Stored,
 };
 use qcc_frontends::{ImportOptions, Model};
 
 #[cfg(feature = "oracles")]
 use crate::oracle::{self, Run};
-use crate::tflite_models::{Part, byte, entry, float, floats, on};
+use crate::tflite_models::{Part, byte, entry, float, floats, model_of, on};
 
 /// What is written of a model; the code and the message of the first error where there is nothing.
 fn compiled(file: &Bytes, format: Format, precision: Precision) -> Result<Bytes, String> {
@@ -33,38 +32,6 @@ fn compiled(file: &Bytes, format: Format, precision: Precision) -> Result<Bytes,
 
 fn warp() -> OperatorCode {
     OperatorCode { custom_code: "Warp".into(), ..OperatorCode::builtin(B::CUSTOM, 3) }
-}
-
-/// A file of one custom operator. Operands with bytes are constants; `None` is one that is left out.
-fn tflite(code: OperatorCode, operator: Operator, operands: Vec<Option<Part>>, results: Vec<Part>) -> Bytes {
-    let (mut buffers, mut tensors, mut inputs) = (vec![Buffer::default()], Vec::<Entry>::new(), Vec::new());
-    let mut add = |(entry, data): Part| {
-        let buffer = data.map_or(0, |data| {
-            buffers.push(Buffer { data });
-            buffers.len() as u32 - 1
-        });
-        tensors.push(Entry { buffer, name: format!("t{}", tensors.len()), ..entry });
-        (tensors.len() as i32 - 1, buffer == 0)
-    };
-    let mut given = Vec::new();
-    for operand in operands {
-        let (tensor, is_input) = operand.map_or((-1, false), &mut add);
-        given.push(tensor);
-        inputs.extend(is_input.then_some(tensor));
-    }
-    let outputs: Vec<i32> = results.into_iter().map(|part| add(part).0).collect();
-    let operator = Operator { inputs: given, outputs: outputs.clone(), ..operator };
-    let main = SubGraph { tensors, inputs, outputs, operators: vec![operator], name: "main".into() };
-    let tables = Tables {
-        version: Tables::VERSION,
-        operator_codes: vec![code],
-        subgraphs: vec![main],
-        buffers,
-        ..Tables::default()
-    };
-    let mut file = Vec::new();
-    tables.write(&mut file).unwrap();
-    file.into()
 }
 
 /// The custom operator of a file: its code, its options, and what its operands and results are.
@@ -95,22 +62,22 @@ fn tables_are_written_as_they_were() {
     };
     let files = [
         // Images, a constant, an operand that is left out, two results.
-        tflite(
+        model_of(
             warp(),
             options(),
             vec![Some(float(&[1, 4, 4, 3])), None, Some(floats(&[2], &[1.5, -2.0]))],
             vec![float(&[1, 2, 2, 3]), float(&[4])],
         ),
         // No options, no operands but one, integers that the target otherwise computes with in 32 bits.
-        tflite(
+        model_of(
             warp(),
             Operator::default(),
             vec![Some(index(&[2])), Some(int64(&[3, -1])), Some((entry(Stored::BOOL, &[2]), None))],
             vec![index(&[3]), (entry(Stored::INT8, &[2]), None)],
         ),
-        tflite(warp(), options(), Vec::new(), vec![float(&[3])]),
+        model_of(warp(), options(), Vec::new(), vec![float(&[3])]),
         // The integers of a model that was compiled for an accelerator.
-        tflite(
+        model_of(
             warp(),
             options(),
             vec![Some(byte(Stored::UINT8, &[1, 4, 4, 3], 0.5, 128))],
@@ -146,7 +113,7 @@ fn tables_are_written_as_they_were() {
 #[test]
 fn tables_that_do_not_say_enough_are_refused() {
     let refused = |operator: Operator, operands: Vec<Option<Part>>, results: Vec<Part>| {
-        let file = tflite(warp(), operator, operands, results);
+        let file = model_of(warp(), operator, operands, results);
         compiled(&file, Format::Tflite, Precision::Float32).unwrap_err()
     };
     let x = || vec![Some(float(&[1, 4]))];
@@ -166,7 +133,7 @@ fn tables_that_do_not_say_enough_are_refused() {
     assert!(refused(outside, x(), vec![float(&[2])]).contains("options outside the tables"));
     // Its kernel says what comes of another shape.
     let open = (Entry { shape_signature: vec![-1, 4], ..float(&[1, 4]).0 }, None);
-    let file = tflite(warp(), Operator::default(), vec![Some(open)], vec![float(&[1, 2])]);
+    let file = model_of(warp(), Operator::default(), vec![Some(open)], vec![float(&[1, 2])]);
     compiled(&file, Format::Tflite, Precision::Float32).unwrap();
     let options = ImportOptions { shapes: vec![("t0".into(), vec![3, 4])], ..ImportOptions::default() };
     let why = Model::read(file, Path::new("")).unwrap().import(&options).unwrap_err();

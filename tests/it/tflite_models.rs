@@ -49,32 +49,50 @@ pub(crate) fn bytes(elem: Stored, dims: &[i32], values: &[i8]) -> Part {
     (entry(elem, dims), Some(values.iter().map(|v| v.cast_unsigned()).collect()))
 }
 
-/// A model of one operator.
+/// A model of one built-in operator.
 pub(crate) fn one_operator(code: B, version: i32, options: Options, operands: Vec<Part>, results: Vec<Part>) -> Bytes {
-    let mut buffers = vec![Buffer::default()];
-    let mut tensors = Vec::new();
-    let (mut inputs, count) = (Vec::new(), operands.len() as i32);
-    for (i, (entry, data)) in operands.into_iter().chain(results).enumerate() {
+    let operator = Operator { options, ..Operator::default() };
+    let operands = operands.into_iter().map(Some).collect();
+    model_of(OperatorCode::builtin(code, version), operator, operands, results)
+}
+
+/// A model of one operator. Operands without bytes are inputs, unless they are variables; `None` is an operand that is left
+/// out.
+pub(crate) fn model_of(
+    code: OperatorCode,
+    operator: Operator,
+    operands: Vec<Option<Part>>,
+    results: Vec<Part>,
+) -> Bytes {
+    let (mut buffers, mut tensors, mut inputs) = (vec![Buffer::default()], Vec::<Entry>::new(), Vec::new());
+    let mut add = |(entry, data): Part| {
+        let is_input = data.is_none() && !entry.is_variable;
         let buffer = data.map_or(0, |data| {
             buffers.push(Buffer { data });
             buffers.len() as u32 - 1
         });
-        if buffer == 0 && (i as i32) < count && !entry.is_variable {
-            inputs.push(i as i32);
-        }
-        tensors.push(Entry { buffer, name: format!("t{i}"), ..entry });
+        tensors.push(Entry { buffer, name: format!("t{}", tensors.len()), ..entry });
+        (tensors.len() as i32 - 1, is_input)
+    };
+    let mut given = Vec::new();
+    for operand in operands {
+        let (tensor, is_input) = operand.map_or((-1, false), &mut add);
+        given.push(tensor);
+        inputs.extend(is_input.then_some(tensor));
     }
-    let all = count..tensors.len() as i32;
-    let operator =
-        Operator { inputs: (0..count).collect(), outputs: all.clone().collect(), options, ..Operator::default() };
-    let main = SubGraph { tensors, inputs, outputs: all.collect(), operators: vec![operator], name: "main".into() };
-    let tables = Tables {
+    let outputs: Vec<i32> = results.into_iter().map(|part| add(part).0).collect();
+    let operator = Operator { inputs: given, outputs: outputs.clone(), ..operator };
+    let main = SubGraph { tensors, inputs, outputs, operators: vec![operator], name: "main".into() };
+    file(&Tables {
         version: Tables::VERSION,
-        operator_codes: vec![OperatorCode::builtin(code, version)],
+        operator_codes: vec![code],
         subgraphs: vec![main],
         buffers,
         ..Tables::default()
-    };
+    })
+}
+
+fn file(tables: &Tables) -> Bytes {
     let mut file = Vec::new();
     tables.write(&mut file).unwrap();
     file.into()
@@ -84,9 +102,18 @@ pub(crate) fn one_operator(code: B, version: i32, options: Options, operands: Ve
 fn changed(model: &Bytes, change: impl FnOnce(&mut Tables)) -> Bytes {
     let mut tables = Tables::read(model).unwrap();
     change(&mut tables);
-    let mut file = Vec::new();
-    tables.write(&mut file).unwrap();
-    file.into()
+    file(&tables)
+}
+
+/// A padding that repeats the image mirrored, edges included.
+fn symmetric_pad(image: &[i32], pads: &[i32], padded: &[i32]) -> Bytes {
+    one_operator(
+        B::MIRROR_PAD,
+        1,
+        MirrorPad { mode: MirrorPadMode::SYMMETRIC }.into(),
+        vec![float(image), ints(&[image.len() as i32, 2], pads)],
+        vec![float(padded)],
+    )
 }
 
 /// A tensor that keeps its value from run to run.
@@ -274,16 +301,7 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
                 vec![float(&[2, 4, 5, 3])],
             ),
         ),
-        (
-            "symmetric pad",
-            one_operator(
-                B::MIRROR_PAD,
-                1,
-                MirrorPad { mode: MirrorPadMode::SYMMETRIC }.into(),
-                vec![float(&[2, 3]), ints(&[2, 2], &[1, 0, 1, 1])],
-                vec![float(&[3, 5])],
-            ),
-        ),
+        ("symmetric pad", symmetric_pad(&[2, 3], &[1, 0, 1, 1], &[3, 5])),
         (
             "squeeze",
             one_operator(
@@ -534,16 +552,7 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
                 vec![byte(INT8, &[1, 3, 3, 2], 6.0 / 255.0, -128)],
             ),
         ),
-        (
-            "mirrored beyond the edge",
-            one_operator(
-                B::MIRROR_PAD,
-                1,
-                MirrorPad { mode: MirrorPadMode::SYMMETRIC }.into(),
-                vec![float(&[3, 4]), ints(&[2, 2], &[2, 3, 0, 4])],
-                vec![float(&[8, 8])],
-            ),
-        ),
+        ("mirrored beyond the edge", symmetric_pad(&[3, 4], &[2, 3, 0, 4], &[8, 8])),
         (
             "weights of four bits",
             one_operator(
