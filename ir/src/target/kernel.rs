@@ -221,9 +221,9 @@ impl Kernel {
     /// # Errors
     /// The reason why it does not.
     pub fn takes(&self, g: &Graph, node: NodeId) -> Result<(), String> {
-        let (op, types, results) = (g.op(node), g.operand_types(node), g.result_types(node));
+        let (op, types, result) = (g.op(node), g.operand_types(node), g.ty(node.value(0)));
         let is_quantized = |t: &TensorType| t.elem.qparams().is_some();
-        let none = !types.iter().any(|t| is_quantized(t)) && !results.iter().any(is_quantized);
+        let none = !types.iter().any(|t| is_quantized(t)) && !g.results(node).any(|v| is_quantized(g.ty(v)));
         let boundary = matches!(op, Op::Quantize(_) | Op::Dequantize(_));
         let for_weights = || types[0].elem.qparams().is_some_and(QuantParams::is_for_weights);
         // The types of custom operators are those of the source.
@@ -235,9 +235,9 @@ impl Kernel {
         match (self.weights, self.quantized) {
             (Some(kernel), _) if is_constant && (weight == 0 || !is_quantized(types[0])) => kernel.takes(types[weight]),
             (_, Some(kernel)) if op.is_contraction() && is_quantized(types[0]) => {
-                kernel.contracts(&types, &results[0], is_constant)
+                kernel.contracts(&types, result, is_constant)
             }
-            (_, Some(kernel)) if !op.is_contraction() => kernel.takes(&types, &results[0]),
+            (_, Some(kernel)) if !op.is_contraction() => kernel.takes(&types, result),
             _ if op.is_contraction() && !is_quantized(types[0]) => Err("no kernel takes its weight quantized".into()),
             _ => Err("no kernel takes it quantized".into()),
         }
