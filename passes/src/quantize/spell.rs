@@ -21,19 +21,18 @@ pub fn spell(g: &mut Graph) -> Result<(), PassError> {
             if g.ty(v).elem.qparams().is_none() {
                 continue;
             }
-            let known = real.get(&v).copied();
-            let numbers = match known {
-                Some(numbers) => numbers,
+            let dequantized = match real.get(&v) {
+                Some(&known) => known,
                 None => g.add1(Dequantize {}, &[v], g.origin(n).clone())?,
             };
-            real.insert(v, numbers);
-            g.set_operand(n, i, numbers);
+            real.insert(v, dequantized);
+            g.set_operand(n, i, dequantized);
         }
         if matches!(g.op(n), Op::Quantize(_)) {
             continue;
         }
-        let on_grids: Vec<ValueId> = g.results(n).filter(|&v| g.ty(v).elem.qparams().is_some()).collect();
-        for v in on_grids {
+        let quantized: Vec<ValueId> = g.results(n).filter(|&v| g.ty(v).elem.qparams().is_some()).collect();
+        for v in quantized {
             let ty = g.ty(v).clone();
             g.set_type(v, ty.real());
             let placed = g.add_typed(Quantize {}, &[v], Types::from_elem(ty, 1), g.origin(n).clone())?.value(0);

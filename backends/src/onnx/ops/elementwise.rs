@@ -56,9 +56,9 @@ pub(in crate::onnx) fn function(f: UnaryFn) -> Option<Call> {
 /// Unary operators.
 pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     match (op.f, site.operands[0].elem.qparams()) {
-        (UnaryFn::Sigmoid, Some(_)) => quantize::qdq(e, Call::contrib("QLinearSigmoid"), site),
+        (UnaryFn::Sigmoid, Some(_)) => quantize::qlinear(e, Call::contrib("QLinearSigmoid"), site),
         (UnaryFn::LeakyRelu { alpha }, Some(_)) => {
-            quantize::qdq(e, Call::contrib("QLinearLeakyRelu").float("alpha", alpha), site)
+            quantize::qlinear(e, Call::contrib("QLinearLeakyRelu").float("alpha", alpha), site)
         }
         (UnaryFn::HardSigmoid { alpha, beta }, None) if sums_up(alpha, beta, site) => {
             hard_sigmoid(e, alpha, beta, site)
@@ -101,8 +101,8 @@ pub(super) fn binary(e: &mut Emitter<'_>, op: &Binary, site: &NodeContext<'_>) -
     let is_quantized = site.operands[0].elem.qparams().is_some();
     let bits = site.operands[0].elem.is_integer();
     let call = match op.f {
-        Add if is_quantized => return quantize::qdq(e, Call::contrib("QLinearAdd"), site),
-        Mul if is_quantized => return quantize::qdq(e, Call::contrib("QLinearMul"), site),
+        Add if is_quantized => return quantize::qlinear(e, Call::contrib("QLinearAdd"), site),
+        Mul if is_quantized => return quantize::qlinear(e, Call::contrib("QLinearMul"), site),
         Add => Call::new("Add"),
         Sub => Call::new("Sub"),
         Mul => Call::new("Mul"),

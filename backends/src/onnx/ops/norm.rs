@@ -11,7 +11,7 @@ use super::quantize;
 pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     if site.operands[0].elem.qparams().is_some() {
         let call = Call::contrib("QLinearSoftmax").size("axis", op.axis).int("opset", Call::OLDEST);
-        return quantize::qdq(e, call, site);
+        return quantize::qlinear(e, call, site);
     }
     let call = Call::new(if op.log { "LogSoftmax" } else { "Softmax" });
     e.push_at(call.size("axis", op.axis), site);

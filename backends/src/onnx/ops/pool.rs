@@ -28,7 +28,7 @@ pub(super) fn pool(e: &mut Emitter<'_>, op: &Pool, site: &NodeContext<'_>) -> Re
         .sizes("pads", op.before.iter().chain(&op.after).copied());
     let call = if dilated { call.sizes("dilations", op.dilation.iter().copied()) } else { call };
     if is_quantized && op.f == PoolFn::Average {
-        return quantize::qdq(e, call, site);
+        return quantize::qlinear(e, call, site);
     }
     e.push_at(call, site);
     Ok(())

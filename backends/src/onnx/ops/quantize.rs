@@ -12,7 +12,7 @@ pub(super) fn quantize(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<()
 }
 
 /// An operator of ONNX Runtime with scale and zero point for each operand and for the result.
-pub(super) fn qdq(e: &mut Emitter<'_>, call: Call, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+pub(super) fn qlinear(e: &mut Emitter<'_>, call: Call, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let mut inputs: Vec<Name> = Vec::new();
     for i in 0..site.values.len() {
         inputs.extend(operand(e, site, i)?);
