@@ -13,6 +13,7 @@ use qcc_ir::target::Target;
 
 mod attachments;
 pub mod disassembly;
+mod extents;
 mod files;
 mod kind;
 mod names;

@@ -27,7 +27,7 @@ mod torch;
 pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
 pub use openvino::supported as openvino_operators;
-pub use shapes::OPEN_SHAPE;
+pub use refusal::OPEN_SHAPE;
 pub use tflite::supported as tflite_operators;
 pub use torch::supported as torch_operators;
 
@@ -42,6 +42,8 @@ pub struct ImportOptions {
     /// Inputs that become constants, by name: `--set NAME=16000`. A single value fills the input, otherwise the number
     /// of values must match.
     pub values: Vec<(String, Vec<f64>)>,
+    /// Open extents without a value are errors, but for a batch. Otherwise those of ONNX models stay open.
+    pub fixed: bool,
 }
 
 /// An imported model.
@@ -56,7 +58,7 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// The graph if it is complete and has no open extents, else all errors.
+    /// The graph if it is complete, else all errors.
     pub(crate) fn complete(
         mut graph: Graph,
         notes: Vec<Diagnostic>,

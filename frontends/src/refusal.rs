@@ -1,8 +1,11 @@
 //! Reasons to refuse a node or a tensor of a model.
 
-use qcc_ir::Origin;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::{EvalError, QuantError, TooLarge, TypeError};
+use qcc_ir::{Origin, Shape};
+
+/// The code of messages about open extents: that they became 1, or must be known.
+pub const OPEN_SHAPE: &str = "open-shape";
 
 /// Why something cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -109,6 +112,9 @@ pub(crate) enum Refusal {
     /// Constants would be too large.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
+    /// Extents that must be known are open.
+    #[error("it needs known extents, and an operand is {0}")]
+    Open(Shape),
     /// It depends on a refused value.
     #[error("depends on what was refused")]
     Depends,
@@ -140,6 +146,7 @@ impl Refusal {
             | Refusal::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })
             | Refusal::Eval(EvalError::Type(TypeError::Element { .. } | TypeError::Symbolic { .. })) => "unsupported",
             Refusal::NotConstant { .. } => "not-constant",
+            Refusal::Open(_) => OPEN_SHAPE,
             Refusal::TooLarge(_) => "too-large",
             Refusal::Data(_) => "missing-data",
             Refusal::Eval(EvalError::Kernel(_)) => "internal",
@@ -160,6 +167,7 @@ impl Refusal {
                 "write it with other operators (qcc ops lists the supported ones), or export the model without it"
             }
             Refusal::NotConstant { .. } => "fold it before export, or give more with --shape or --set",
+            Refusal::Open(_) => "fix the shapes of inputs: --shape NAME=1,3,640,640",
             Refusal::TooLarge(_) => "give smaller inputs: --shape, or export the model without such constants",
             Refusal::Result { .. } => "export the model without the nodes that use this result",
             Refusal::Data(_) => "keep the files with its data beside the model, under the names that it gives",

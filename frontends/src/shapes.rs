@@ -7,6 +7,7 @@ use qcc_ir::{Dim, OpenExtent, Origin, Shape, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build::bounded;
+use crate::refusal::OPEN_SHAPE;
 use crate::{DeclaredInput, ImportOptions};
 
 /// The name of an unnamed open extent.
@@ -14,6 +15,9 @@ pub(crate) const ANONYMOUS: &str = "?";
 
 /// The shape of each input, with all extents known. An open extent has the value that the options give, for its own
 /// input or for another one with the same symbol; an open leading extent without a value is 1.
+///
+/// # Errors
+/// Options that do not fit the inputs, and open extents without a value ([`OPEN_SHAPE`]).
 pub(crate) fn settle(
     inputs: &[DeclaredInput],
     options: &ImportOptions,
@@ -50,8 +54,25 @@ pub(crate) fn settle(
     if errors.is_empty() { Ok(shapes) } else { Err(errors) }
 }
 
-/// The code of the warning that open extents became 1.
-pub const OPEN_SHAPE: &str = "open-shape";
+/// The shape of each input with the extents that stay open: those without a value. An unnamed leading extent is the batch
+/// of all inputs, another one has a name of its own. `None` if an input does not say how many axes it has.
+pub(crate) fn keep(inputs: &[DeclaredInput], options: &ImportOptions) -> Option<Vec<Shape>> {
+    let given = options.shapes.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
+    let symbols = symbols(inputs, &given);
+    let kept = |input: &DeclaredInput| {
+        if let Some(given) = given.get(input.name.as_str()) {
+            return Some(Shape::known(given));
+        }
+        let extent = |(axis, dim): (usize, &Dim)| match dim {
+            Dim::Sym(s) if **s == *ANONYMOUS && axis == 0 => Dim::Sym(BATCH.into()),
+            Dim::Sym(s) if **s == *ANONYMOUS => Dim::Sym(format!("{}_{axis}", input.name).into()),
+            Dim::Sym(s) => symbols.get(&**s).copied().flatten().map_or_else(|| dim.clone(), Dim::Known),
+            _ => dim.clone(),
+        };
+        Some(input.shape.as_ref()?.dims().iter().enumerate().map(extent).collect())
+    };
+    inputs.iter().map(kept).collect()
+}
 
 /// Maximum number of inputs that a message lists.
 const MOST_NAMED: usize = 4;

@@ -233,7 +233,11 @@ fn open_extents_are_settled_or_refused_by_name() {
     assert_eq!(said.message, "input x is declared [s1,3]; compiled for [1,3]");
     assert_eq!(said.help.as_deref(), Some("give another: --shape x=N,3 with a number for N"));
     let image = model(13, &[-1, 3, -2, -3], relu(), vec![]);
-    let open = refusal(&image);
+    let open = import_with(&image, &ImportOptions::default()).expect("imports");
+    assert_eq!(last(&open.graph).1.shape.to_string(), "[s1,3,s2,s3]");
+    assert!(open.notes.is_empty() && open.open.is_empty());
+    let fixed = ImportOptions { fixed: true, ..ImportOptions::default() };
+    let open = import_with(&image, &fixed).expect_err("s2 has no value").remove(0);
     assert!(open.message.contains("s2") && open.help.is_some_and(|h| h.contains("--shape x=")));
     let shaped = |dims: &[usize]| ImportOptions { shapes: vec![("x".into(), dims.to_vec())], ..Default::default() };
     let given = import_with(&image, &shaped(&[2, 3, 8, 8])).expect("imports");

@@ -11,13 +11,15 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::error::{EvalError, TypeError};
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::{Op, PadMode, QuantRule, Tensors, Transpose};
-use crate::types::{Dim, Elem, Layout, Shape, Tensor, TensorType};
+use crate::types::{Dim, Elem, Layout, Shape, Symbols, Tensor, TensorType};
 
 pub use crate::kernels::index::within as indices_within;
 
@@ -197,7 +199,7 @@ impl<'g> Executor<'g> {
         inputs: &[Tensor],
         observe: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Vec<Option<Tensor>>, RunError> {
-        check_inputs(self.graph, inputs)?;
+        let symbols = check_inputs(self.graph, inputs)?;
         let mut values: Vec<Option<Tensor>> = vec![None; self.slots];
         for ((v, slot), value) in self.graph.inputs().zip(&self.inputs).zip(inputs) {
             observe(v, value);
@@ -206,7 +208,7 @@ impl<'g> Executor<'g> {
             }
         }
         for step in &self.steps {
-            let results = self.evaluate(step, &values);
+            let results = self.evaluate(step, &values, &symbols);
             let results = results.map_err(|error| RunError { node: describe(self.graph, step.node), error })?;
             for ((v, slot), value) in self.graph.results(step.node).zip(&step.results).zip(results) {
                 observe(v, &value);
@@ -219,10 +221,14 @@ impl<'g> Executor<'g> {
         Ok(self.outputs.iter().map(|s| s.value(&values).cloned()).collect())
     }
 
-    fn evaluate(&self, step: &Step, values: &[Option<Tensor>]) -> Result<Tensors, EvalError> {
+    fn evaluate(&self, step: &Step, values: &[Option<Tensor>], symbols: &Symbols) -> Result<Tensors, EvalError> {
         let operands: Option<SmallVec<[&Tensor; 4]>> = step.operands.iter().map(|s| s.value(values)).collect();
         let operands = operands.ok_or(EvalError::Unknown("an operand"))?;
-        evaluate_node(self.graph.op(step.node), &operands, &self.graph.result_types(step.node))
+        let (op, results) = (self.graph.op(step.node), self.graph.result_types(step.node));
+        match op.bind(symbols) {
+            Some(bound) => evaluate_node(&bound, &operands, &results),
+            None => evaluate_node(op, &operands, &results),
+        }
     }
 }
 
@@ -317,18 +323,19 @@ fn ready(value: &Tensor, real: bool) -> Tensor {
     relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value)
 }
 
-fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<(), RunError> {
+/// The values of the symbols of the graph's inputs, which must have their declared types.
+fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<Symbols, RunError> {
     if inputs.len() != graph.inputs().len() {
         let error =
             TypeError::Arity { op: "graph", min: graph.inputs().len(), max: graph.inputs().len(), found: inputs.len() };
         return Err(RunError { node: graph.name.clone(), error: error.into() });
     }
-    let mut symbols: FxHashMap<&str, usize> = FxHashMap::default();
+    let mut symbols = Symbols::default();
     for (v, input) in graph.inputs().zip(inputs) {
         let (want, found) = (graph.ty(v), input.ty());
         let same_symbols = want.shape.dims().iter().zip(input.dims()).all(|(dim, extent)| match dim {
-            Dim::Sym(name) => *symbols.entry(name).or_insert(extent) == extent,
-            Dim::Known(_) => true,
+            Dim::Sym(name) => *symbols.entry(Arc::clone(name)).or_insert(extent) == extent,
+            Dim::Known(_) | Dim::Derived(_) => true,
         });
         if !fits(found, want) || found.layout != want.layout || !same_symbols {
             let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
@@ -336,12 +343,23 @@ fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<(), RunError> {
             return Err(RunError { node: "input".into(), error });
         }
     }
-    Ok(())
+    let derived = |(v, input): (ValueId, &Tensor)| {
+        let dims = graph.ty(v).shape.dims().iter().zip(input.dims());
+        dims.into_iter().all(|(dim, extent)| dim.bind(&symbols).is_none_or(|n| n == extent))
+    };
+    if let Some(v) = graph.inputs().zip(inputs).find(|&at| !derived(at)).map(|(v, _)| v) {
+        let (name, expected) = (graph.name(v).map(ToString::to_string).unwrap_or_default(), graph.ty(v).clone());
+        let found =
+            graph.inputs().zip(inputs).find(|(i, _)| *i == v).map_or_else(|| expected.clone(), |(_, t)| t.ty().clone());
+        let error = EvalError::Input { name, expected: Box::new(expected), found: Box::new(found) };
+        return Err(RunError { node: "input".into(), error });
+    }
+    Ok(symbols)
 }
 
 /// True where a value of type `found` fits the type `declared`: an open extent matches any extent.
-fn fits(found: &TensorType, declared: &TensorType) -> bool {
-    let extent = |(f, d): (&Dim, &Dim)| matches!(d, Dim::Sym(_)) || f == d;
+pub fn fits(found: &TensorType, declared: &TensorType) -> bool {
+    let extent = |(f, d): (&Dim, &Dim)| d.known().is_none() || f == d;
     found.elem == declared.elem
         && found.rank() == declared.rank()
         && found.shape.dims().iter().zip(declared.shape.dims()).all(extent)

@@ -27,7 +27,10 @@ pub use graph::{
     COMPUTED_BYTES, Composite, Graph, NodeId, OpenExtent, Operands, Origin, Output, Source, ValueId, VerifyError,
     metadata_entry,
 };
-pub use types::{Affine, Dim, Elem, Layout, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, scale_runs};
+pub use types::{
+    Affine, Dim, Elem, Expr, Layout, NoExpr, Part, QuantParams, Scalar, Shape, StorageType, Symbols, Tensor,
+    TensorType, scale_runs,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -181,7 +181,6 @@ mod tests {
     fn graphs_for_a_batch_of_one_are_refused() {
         let bodies = [
             "%x: f32[N,2,3] = input %r = reshape[2,3] %x output y = %r",
-            "%x: f32[N,2,3] = input %c = concat(axis: 0) %x, %x output y = %c",
             "%x: f32[N,3] = input %e = expand[4,3] %x output y = %e",
             "%x: f32[N,3] = input %r = reverse(axes: [0]) %x output y = %r",
         ];

@@ -72,7 +72,7 @@ fn native(op: &Op, operands: &[&TensorType]) -> bool {
         Op::Resize(r) => {
             let floor = ResizeMode::Nearest(Nearest::Floor);
             let spellings = [(floor, Coordinates::Asymmetric), (ResizeMode::Linear, Coordinates::HalfPixel)];
-            r.size.len() == 2 && spellings.contains(&(r.mode, r.coordinates))
+            r.size.rank() == 2 && spellings.contains(&(r.mode, r.coordinates))
         }
         _ => true,
     }

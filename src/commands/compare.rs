@@ -43,6 +43,7 @@ fn try_compare(args: &Compare) -> Result<Comparison, Failed> {
     let import = ImportOptions {
         shapes: shapes(&args.shape),
         values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+        ..ImportOptions::default()
     };
     let settings =
         Settings { import, data: data(path), samples: args.data.samples, preparation: preparation(&args.data) };

@@ -125,6 +125,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.import = ImportOptions {
         shapes: shapes(&args.shape),
         values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
+        ..ImportOptions::default()
     };
     options.calibration = data.data.as_ref().map(|path| calibration(args, data, path));
     options.validation = args.validate.as_deref().map(self::data);

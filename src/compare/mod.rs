@@ -188,7 +188,7 @@ fn for_one(import: &ImportOptions, own: &[DeclaredInput], other: &[DeclaredInput
     let given = |name: &str| import.shapes.iter().find(|s| s.0 == name).map(|s| Shape::known(&s.1));
     let in_order = || (own.len() == other.len()).then(|| (0..own.len()).collect());
     let places = by_name(own.iter().map(|i| i.name.as_str()), other.iter().map(|o| o.name.as_str())).or_else(in_order);
-    let mut options = import.clone();
+    let mut options = ImportOptions { fixed: true, ..import.clone() };
     options.shapes.retain(|s| own.iter().any(|i| i.name == s.0));
     options.values.retain(|v| own.iter().any(|i| i.name == v.0));
     let pairs = own.iter().zip(places.into_iter().flatten().map(|at| &other[at]));

@@ -71,6 +71,14 @@ impl<'a> Job<'a> {
 
     /// Produces the graphs of all targets.
     pub(super) fn run(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
+        let is_open = self.source.is_open();
+        self.run_stages(datasets).map_err(|failure| match failure {
+            Failure::Refused(errors) if is_open => Failure::Refused(errors.into_iter().map(open_extents).collect()),
+            other => other,
+        })
+    }
+
+    fn run_stages(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
         self.simplify()?;
         self.check_excludes()?;
         self.facts.given = Given::by(&self.source);
@@ -270,7 +278,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Layout, &*l.backend, &mut l.graph, &[])?;
             let closed = (!l.open.is_empty()).then(|| l.graph.clone());
             self.run_stage(Stage::Finish, &*l.backend, &mut l.graph, &l.open)?;
-            l.closed = closed.filter(|_| is_open(&l.graph));
+            l.closed = closed.filter(|_| l.graph.is_open());
         }
         Ok(())
     }
@@ -352,9 +360,9 @@ pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -
     }
 }
 
-/// True if an extent of an input is a symbol.
-fn is_open(g: &Graph) -> bool {
-    g.inputs().any(|v| g.ty(v).shape.elements().is_none())
+/// An error about a model with open extents.
+pub(super) fn open_extents(error: Diagnostic) -> Diagnostic {
+    error.with_note("extents of its inputs are open; with known ones it may be supported: --shape NAME=1,3,640,640")
 }
 
 /// True if weights are float16.

@@ -289,7 +289,11 @@ impl Compiled {
             (graph, is_closed) = (closed, true);
             written = write(graph, files);
         }
-        let summary = written?;
+        let advised = |errors: Vec<Diagnostic>| match graph.is_open() {
+            true => errors.into_iter().map(job::open_extents).collect(),
+            false => errors,
+        };
+        let summary = written.map_err(advised)?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
         let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();

@@ -48,6 +48,7 @@ pub struct Costs {
 impl Cost {
     /// The cost of a graph for the target named `target`.
     pub(crate) fn of(g: &Graph, target: &str) -> Self {
+        let g = &*g.typical();
         let steps = steps(g);
         let bytes = |n: &NodeId| g.ty(n.value(0)).bytes().unwrap_or(0) as u64;
         let order = g.order();

@@ -209,6 +209,11 @@ impl Array {
         Shape::known(&self.dims)
     }
 
+    /// The extents of the array.
+    pub(super) fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
     /// Number of samples for an input of shape `input`: the first axis of the array enumerates samples. A sample is a
     /// whole input or, if the input has a batch axis, one element of the batch. Images may have another channel axis.
     pub(super) fn fit(&mut self, input: &[usize]) -> Option<usize> {

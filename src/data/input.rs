@@ -1,10 +1,12 @@
 //! Inputs of a graph, as data sources see them.
 
-use qcc_ir::{Dim, Elem, Shape, Tensor, TensorType};
+use std::sync::Arc;
+
+use qcc_ir::{Dim, Elem, Symbols, Tensor, TensorType};
 
 use super::DataError;
 
-/// A graph input: its name and its type, with an open leading extent taken as 1.
+/// A graph input: its name and its type, with the extents of the samples.
 #[derive(Clone, Debug)]
 pub(super) struct Input {
     pub(super) name: String,
@@ -12,16 +14,42 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn of(name: &str, ty: &TensorType) -> Result<Self, DataError> {
-        let first_open = |(i, d): (usize, &Dim)| match d {
-            Dim::Sym(_) if i == 0 => Dim::Known(1),
-            d => d.clone(),
-        };
-        let shape: Shape = ty.shape.dims().iter().enumerate().map(first_open).collect();
-        if shape.elements().is_none() {
-            return Err(DataError::Inputs(format!("input {name} is {ty}: its extents must be numbers to be fed")));
+    pub(super) fn of(name: &str, ty: &TensorType) -> Self {
+        Input { name: name.into(), ty: TensorType::new(ty.elem.clone(), ty.shape.clone()) }
+    }
+
+    /// The input with these values of open extents.
+    pub(super) fn bound(self, symbols: &Symbols) -> Result<Self, DataError> {
+        let shape = self.ty.shape.bind(symbols);
+        if shape.is_open() {
+            return Err(DataError::Inputs(format!(
+                "input {} is {}: its extents must be numbers to be fed",
+                self.name, self.ty
+            )));
         }
-        Ok(Input { name: name.into(), ty: TensorType::new(ty.elem.clone(), shape) })
+        Ok(Input { ty: TensorType { shape, ..self.ty }, ..self })
+    }
+
+    /// The values of its open extents for samples in an array of these extents: an array of samples, or of elements of a
+    /// batch. The batch is then one sample.
+    pub(super) fn extents(&self, array: &[usize]) -> Symbols {
+        let dims = self.ty.shape.dims();
+        let each = match array.len().checked_sub(dims.len()) {
+            Some(1) => array[1..].to_vec(),
+            Some(0) if !array.is_empty() => [&[1], &array[1..]].concat(),
+            _ => return Symbols::default(),
+        };
+        let named =
+            dims.iter().zip(each).filter_map(|(d, n)| if let Dim::Sym(s) = d { Some((s.clone(), n)) } else { None });
+        named.collect()
+    }
+
+    /// The open height and width of an image with channels first.
+    pub(super) fn open_size(&self) -> Option<[Arc<str>; 2]> {
+        match self.ty.shape.dims() {
+            [_, Dim::Known(1 | 3), Dim::Sym(height), Dim::Sym(width)] => Some([height.clone(), width.clone()]),
+            _ => None,
+        }
     }
 
     pub(super) fn dims(&self) -> Vec<usize> {

@@ -52,6 +52,20 @@ pub(super) fn read(
     contained(read).map_err(|reason| DataError::Picture { path: path.into(), reason })
 }
 
+/// Width and height of an image as [`read`] returns it.
+///
+/// # Errors
+/// [`DataError::Picture`] if it cannot be read.
+pub(super) fn size(path: &Path) -> Result<(usize, usize), DataError> {
+    let read = || {
+        let mut decoder = open(path)?;
+        let (width, height) = decoder.dimensions();
+        let turned = decoder.orientation().map_err(|e| e.to_string())?.to_exif() > 4;
+        Ok(if turned { (height as usize, width as usize) } else { (width as usize, height as usize) })
+    };
+    contained(read).map_err(|reason| DataError::Picture { path: path.into(), reason })
+}
+
 /// The error message for an image that needs so many bytes.
 pub(super) fn too_large(bytes: u64) -> String {
     format!("the picture is too large: {bytes} bytes, {PICTURE_BYTES} at most; make it smaller or leave it out")

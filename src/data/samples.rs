@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Graph, Tensor};
+use qcc_ir::eval::fits;
+use qcc_ir::{Graph, Symbols, Tensor};
 
 use super::array::{Array, Place};
 use super::input::{Image, Input, from_reals};
@@ -22,10 +23,25 @@ impl Dataset {
     /// # Errors
     /// If the data cannot feed these inputs, or images come without `preprocess`.
     pub fn bind(self, graph: &Graph, preprocess: Option<Preprocess>) -> Result<Samples, DataError> {
-        let inputs = graph.inputs().map(|v| Input::of(graph.name(v).map_or("", |n| n), graph.ty(v)));
-        let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+        let mut inputs: Vec<Input> =
+            graph.inputs().map(|v| Input::of(graph.name(v).map_or("", |n| n), graph.ty(v))).collect();
+        // Open extents are those of the data, or typical ones.
+        let typical = graph.typical_extents();
+        let settled = |inputs: Vec<Input>, own: &Symbols| {
+            let mut symbols = typical.clone();
+            symbols.extend(own.iter().map(|(name, n)| (name.clone(), *n)));
+            inputs.into_iter().map(|input| input.bound(&symbols)).collect::<Result<Vec<_>, _>>()
+        };
+        if !matches!(self.source, Source::Pictures(_) | Source::Arrays { .. } | Source::Given(_)) {
+            inputs = settled(inputs, &Symbols::default())?;
+        }
         let (feed, available) = match self.source {
             Source::Pictures(paths) => {
+                let own = match inputs.as_slice() {
+                    [input] => picture_size(input, &paths)?,
+                    _ => Symbols::default(),
+                };
+                inputs = settled(inputs, &own)?;
                 let (image, preprocess) = prepared(&inputs, preprocess)?;
                 let samples = paths.len().div_ceil(image.batch);
                 (Feed::Pictures { paths, image, preprocess }, samples)
@@ -36,6 +52,8 @@ impl Dataset {
             }
             Source::Arrays { path, arrays } => {
                 let mut arrays = match_arrays(&path, arrays, &inputs)?;
+                let own = arrays.iter().zip(&inputs).flat_map(|(a, input)| input.extents(a.dims())).collect();
+                inputs = settled(inputs, &own)?;
                 let samples = array_samples(&path, &mut arrays, &inputs)?;
                 let pixels = arrays.iter().zip(&inputs).any(|(a, input)| a.is_pixels(&input.ty));
                 if pixels && preprocess.is_none() {
@@ -57,6 +75,16 @@ impl Dataset {
         let places = (0..len).map(|i| i * available / len).collect();
         Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default() })
     }
+}
+
+/// A multiple that the strides of most networks divide.
+const SIZE_STEP: usize = 32;
+
+/// The values of an open height and width: the size of the first picture, rounded up to a multiple of [`SIZE_STEP`].
+fn picture_size(input: &Input, paths: &[PathBuf]) -> Result<Symbols, DataError> {
+    let (Some([height, width]), Some(path)) = (input.open_size(), paths.first()) else { return Ok(Symbols::default()) };
+    let (w, h) = picture::size(path)?;
+    Ok([(width, w), (height, h)].into_iter().map(|(name, n)| (name, n.next_multiple_of(SIZE_STEP))).collect())
 }
 
 /// The image input and its preprocessing, for a model whose only input is an image.
@@ -220,7 +248,7 @@ impl Samples {
         if tensors.len() != self.inputs.len() {
             return Err(format!("{} tensors for {} inputs", tensors.len(), self.inputs.len()));
         }
-        match tensors.iter().zip(&self.inputs).find(|(t, input)| *t.ty() != input.ty) {
+        match tensors.iter().zip(&self.inputs).find(|(t, input)| !fits(t.ty(), &input.ty)) {
             Some((t, input)) => Err(format!("a tensor of {} for input {}, which is {}", t.ty(), input.name, input.ty)),
             None => Ok(()),
         }

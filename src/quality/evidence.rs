@@ -80,6 +80,7 @@ impl Evidence {
 
 /// The maximum number of samples to compare for a graph of this cost.
 pub(crate) fn affordable(g: &Graph) -> usize {
+    let g = &*g.typical();
     let cost = products(g) + g.order().len() as u64 * PRODUCTS_PER_NODE;
     usize::try_from(PRODUCTS / cost.max(1)).unwrap_or(usize::MAX).max(LEAST)
 }

@@ -332,7 +332,10 @@ fn refused_models() {
     odd.graph.as_mut().unwrap().node[1].op_type = some("Frobnicate");
     insta::assert_snapshot!("model_unknown_operator", say("odd.onnx", &odd.encode_to_vec()));
     let mut open = small(1);
-    open.graph.as_mut().unwrap().input[0] = value("x", &[1, 3, 0, 8]);
+    let graph = open.graph.as_mut().unwrap();
+    graph.input[0] = value("x", &[1, 3, 0, 8]);
+    graph.node.push(node("Hardmax", &["y"], "z"));
+    graph.output = vec![value("z", &[1, 4, 0, 6])];
     insta::assert_snapshot!("model_open_shape", say("open.onnx", &open.encode_to_vec()));
     let mut attribute = small(1);
     attribute.graph.as_mut().unwrap().node[0].attribute.push(AttributeProto {

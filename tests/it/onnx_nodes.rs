@@ -154,7 +154,7 @@ fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, T
     for constant in constant {
         let fixed = inputs.iter().enumerate().filter(|(i, (_, value))| constant(*i, value));
         let values = fixed.map(|(_, (name, value))| (name.clone(), numbers(value))).collect();
-        match model.import(&ImportOptions { shapes: shapes.clone(), values }) {
+        match model.import(&ImportOptions { shapes: shapes.clone(), values, ..ImportOptions::default() }) {
             Ok(imported) if !opaque(&imported.graph).is_empty() => {
                 return Err("it has a custom operator, which is carried through".into());
             }

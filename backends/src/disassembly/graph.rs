@@ -66,6 +66,7 @@ fn extent(dim: &Dim) -> Extent {
     match dim {
         Dim::Known(n) => Extent::Known(*n as u64),
         Dim::Sym(name) => Extent::Open(name.to_string()),
+        Dim::Derived(expr) => Extent::Open(expr.to_string()),
     }
 }
 

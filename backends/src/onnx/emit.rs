@@ -10,7 +10,8 @@ use qcc_formats::onnx::{
 };
 use qcc_ir::ops::{Custom, Op, Types};
 use qcc_ir::{
-    Affine, Dim, Elem, Graph, NodeId, Operands, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, ValueId,
+    Affine, Dim, Elem, Expr, Graph, NodeId, Operands, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType,
+    ValueId,
 };
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -18,6 +19,7 @@ use smallvec::SmallVec;
 use super::call::Call;
 pub(super) use crate::Unsupported;
 use crate::WriteOptions;
+use crate::extents::{self, Arithmetic};
 use crate::names::Names;
 use crate::pack::packed;
 
@@ -67,6 +69,8 @@ pub(super) struct Emitter<'g> {
     pub(super) stored: FxHashMap<ValueId, Name>,
     /// Initializers by element type, extents and bytes.
     constants: FxHashMap<(DataType, Vec<i64>, Bytes), Name>,
+    /// Tensors of integers that follow from open extents.
+    extents: FxHashMap<Expr, Name>,
     tensor_names: Names,
     node_names: Names,
     /// The source node of the nodes that are being written.
@@ -91,6 +95,7 @@ impl<'g> Emitter<'g> {
             reals: FxHashMap::default(),
             stored: FxHashMap::default(),
             constants: FxHashMap::default(),
+            extents: FxHashMap::default(),
             tensor_names: names,
             node_names: Names::default(),
             path: String::new(),
@@ -390,20 +395,26 @@ impl<'g> Emitter<'g> {
         ty: &TensorType,
     ) -> Result<Name, Unsupported> {
         let to = self.scratch(site, ty);
-        self.reshape(from, &to, &ty.shape)?;
+        self.reshape(from, None, &to, &ty.shape)?;
         Ok(to)
     }
 
-    /// Reshape. At most one extent may be open.
-    pub(super) fn reshape(&mut self, from: &Name, to: &Name, shape: &Shape) -> Result<(), Unsupported> {
-        if shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
-            return Err(format!("{shape} has more than one open extent; fix them with --shape").into());
-        }
+    /// Reshape of a tensor; its own shape allows more open extents.
+    pub(super) fn reshape(
+        &mut self,
+        from: &Name,
+        own: Option<&Shape>,
+        to: &Name,
+        shape: &Shape,
+    ) -> Result<(), Unsupported> {
         // Without `allowzero`, 0 means the extent of the operand.
         let empty = shape.dims().contains(&Dim::Known(0));
         let call = Call::new("Reshape");
         let call = if empty { call.int("allowzero", 1) } else { call };
-        let shape = self.list(shape.dims().iter().map(|d| d.known().map_or(-1, |n| n as i64)));
+        let shape = match extents::target(own, shape, true) {
+            Some(target) => self.list(target),
+            None => extents::shape(self, shape)?.0,
+        };
         self.push(call, &[from.clone(), shape], std::slice::from_ref(to));
         Ok(())
     }
@@ -452,6 +463,64 @@ fn ir_version(opset: i64) -> i64 {
     }
 }
 
+impl Emitter<'_> {
+    /// A node that computes `count` extents.
+    fn computed(&mut self, call: Call, inputs: &[Name], count: usize) -> Name {
+        let name = self.between("extents", &TensorType::new(Elem::I64, Shape::known(&[count])));
+        self.push(call, inputs, std::slice::from_ref(&name));
+        name
+    }
+}
+
+impl Arithmetic for Emitter<'_> {
+    /// The tensor and its number of elements.
+    type Value = (Name, usize);
+
+    fn graph(&self) -> &Graph {
+        self.graph
+    }
+
+    fn numbers(&mut self, values: &[i64]) -> Self::Value {
+        (self.list(values.iter().copied()), values.len())
+    }
+
+    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value {
+        let call = Call::new("Shape").size("start", axis).size("end", axis + 1);
+        let input = self.graph.name(input).cloned().unwrap_or_default();
+        (self.computed(call, &[input], 1), 1)
+    }
+
+    fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.computed(Call::new("Add"), &[a.0.clone(), b.0.clone()], 1), 1)
+    }
+
+    fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.computed(Call::new("Mul"), &[a.0.clone(), b.0.clone()], 1), 1)
+    }
+
+    fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.computed(Call::new("Div"), &[a.0.clone(), b.0.clone()], 1), 1)
+    }
+
+    fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.computed(Call::new("Max"), &[a.0.clone(), b.0.clone()], 1), 1)
+    }
+
+    fn join(&mut self, parts: &[Self::Value]) -> Self::Value {
+        let count = parts.iter().map(|p| p.1).sum();
+        let parts: Vec<Name> = parts.iter().map(|p| p.0.clone()).collect();
+        (self.computed(Call::new("Concat").int("axis", 0), &parts, count), count)
+    }
+
+    fn known(&mut self, expr: &Expr) -> Option<Self::Value> {
+        Some((self.extents.get(expr)?.clone(), 1))
+    }
+
+    fn keep(&mut self, expr: &Expr, value: &Self::Value) {
+        self.extents.insert(expr.clone(), value.0.clone());
+    }
+}
+
 /// The format's element type for one of the graph's; for a quantized type, that of its storage type.
 pub(super) fn element(elem: &Elem) -> DataType {
     match elem {
@@ -473,6 +542,7 @@ fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
         value: Some(match d {
             Dim::Known(n) => DimensionValue::Value(*n as i64),
             Dim::Sym(s) => DimensionValue::Param(s.to_string()),
+            Dim::Derived(expr) => DimensionValue::Param(expr.to_string()),
         }),
     };
     let tensor = TypeProtoTensor {

@@ -5,11 +5,12 @@ use std::fmt::Display;
 use bytes::Bytes;
 use qcc_formats::openvino::{Attribute, Element, Info, Layer, Net, Operation, Port, Tensor as Described};
 use qcc_ir::ops::{Cast, Op, Types};
-use qcc_ir::{Affine, Dim, Elem, Graph, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, ValueId};
+use qcc_ir::{Affine, Dim, Elem, Expr, Graph, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 pub(super) use crate::Unsupported;
+use crate::extents::{self, Arithmetic};
 use crate::names::Names;
 use crate::pack::packed;
 
@@ -44,6 +45,8 @@ pub(super) struct Emitter<'g> {
     /// Constants of the graph, by the shape in which they are used and the shape of their integers in the file.
     known: FxHashMap<(ValueId, Shape, Shape), Port>,
     pub(super) ports: FxHashMap<ValueId, Port>,
+    /// Integers that follow from open extents.
+    extents: FxHashMap<Expr, Port>,
     /// The name prefix of the layers that are being written.
     pub(super) scope: String,
     /// Names of layers.
@@ -93,6 +96,7 @@ impl<'g> Emitter<'g> {
             constants: FxHashMap::default(),
             known: FxHashMap::default(),
             ports: FxHashMap::default(),
+            extents: FxHashMap::default(),
             scope: String::new(),
             names: Names::default(),
             tensors: names,
@@ -359,6 +363,75 @@ impl<'g> Emitter<'g> {
         }
         let shape = self.indices(&shape);
         self.op(Operation("Reshape", 1), &[attribute("special_zero", stays)], &[x, shape], ty)
+    }
+
+    /// As [`Emitter::reshape`], of a value whose shape is `own`, to a type that may have several open extents.
+    pub(super) fn reshape_from(&mut self, x: Port, own: &Shape, ty: &TensorType) -> Result<Port, Unsupported> {
+        if ty.shape.dims().iter().filter(|d| d.known().is_none()).count() < 2 {
+            return Ok(self.reshape(x, ty));
+        }
+        let copied = extents::target(Some(own), &ty.shape, true);
+        let shape = match &copied {
+            Some(target) => self.indices(target),
+            None => extents::shape(self, &ty.shape)?.0,
+        };
+        Ok(self.op(Operation("Reshape", 1), &[attribute("special_zero", copied.is_some())], &[x, shape], ty))
+    }
+}
+
+/// A list of `count` extents.
+fn list_of(count: usize) -> TensorType {
+    TensorType::new(Elem::I64, Shape::known(&[count]))
+}
+
+impl Arithmetic for Emitter<'_> {
+    /// The port and its number of elements.
+    type Value = (Port, usize);
+
+    fn graph(&self) -> &Graph {
+        self.graph
+    }
+
+    fn numbers(&mut self, values: &[i64]) -> Self::Value {
+        (self.indices(values), values.len())
+    }
+
+    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value {
+        let (x, rank) = (self.port(input), self.graph.ty(input).rank());
+        let all = self.op(Operation("ShapeOf", 3), &[attribute("output_type", "i64")], &[x], &list_of(rank));
+        let inputs = [all, self.axes(&[axis]), self.index(0)];
+        (self.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &list_of(1)), 1)
+    }
+
+    fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.binary("Add", a.0, b.0, &list_of(1)), 1)
+    }
+
+    fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.binary("Multiply", a.0, b.0, &list_of(1)), 1)
+    }
+
+    fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        let data = [attribute("auto_broadcast", "numpy"), attribute("m_pythondiv", true)];
+        (self.op(Operation("Divide", 1), &data, &[a.0, b.0], &list_of(1)), 1)
+    }
+
+    fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.binary("Maximum", a.0, b.0, &list_of(1)), 1)
+    }
+
+    fn join(&mut self, parts: &[Self::Value]) -> Self::Value {
+        let count = parts.iter().map(|p| p.1).sum();
+        let parts: Vec<Port> = parts.iter().map(|p| p.0).collect();
+        (self.op(Operation("Concat", 1), &[attribute("axis", 0)], &parts, &list_of(count)), count)
+    }
+
+    fn known(&mut self, expr: &Expr) -> Option<Self::Value> {
+        Some((*self.extents.get(expr)?, 1))
+    }
+
+    fn keep(&mut self, expr: &Expr, value: &Self::Value) {
+        self.extents.insert(expr.clone(), value.0);
     }
 }
 

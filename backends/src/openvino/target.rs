@@ -7,7 +7,7 @@ use qcc_ir::ops::{
 use qcc_ir::target::{Blocks, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
-use super::ops::{elementwise, recurrent, resize};
+use super::ops::{elementwise, resize};
 
 /// OpenVINO IR, run by its CPU plugin: everything is row-major.
 pub static TARGET: Target = target(kernel);
@@ -84,9 +84,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         }
         Op::MatMul(m) => Some(product(m, x)),
         // One scale for each row of a weight matrix.
-        Op::Recurrent(_) => {
-            (recurrent::native(x)).then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS }))
-        }
+        Op::Recurrent(_) => Some(REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
         Op::Pool(Pool { f, dilation, .. }) => {
             let fits = dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1));
             // A mean is a float, which is quantized afterwards.
@@ -104,6 +102,8 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::CumSum(_) => (!saturates(x[0])).then_some(REAL),
         Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::TopK(_) => Some(REAL),
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
+        Op::OpenSlice(_) => Some(moves()),
+        Op::Symbolic(_) => Some(REAL),
         Op::DepthToSpace(_) | Op::SpaceToDepth(_) => Some(moves()),
         Op::Pad(Pad { mode: PadMode::Constant(0.0), .. }) => Some(moves()),
         Op::Pad(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(REAL),

@@ -6,11 +6,12 @@ use qcc_formats::tflite::{
     SubGraph, Tensor, TensorMap, TensorType as Stored,
 };
 use qcc_ir::ops::{Custom, Op, Types};
-use qcc_ir::{Affine, Dim, Elem, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
+use qcc_ir::{Affine, Elem, Expr, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 pub(super) use crate::Unsupported;
+use crate::extents::{self, Arithmetic};
 use crate::names::Names;
 use crate::{Attachments, ValueNames};
 
@@ -36,6 +37,8 @@ pub(super) struct Emitter<'g> {
     buffers: Vec<Buffer>,
     buffer_of: FxHashMap<Bytes, u32>,
     pub(super) tensor_of: FxHashMap<ValueId, i32>,
+    /// Integers that follow from open extents.
+    extents: FxHashMap<Expr, i32>,
     /// Constants that are not values of the graph, by element type, shape and buffer.
     constants: FxHashMap<(Stored, Vec<i32>, u32), i32>,
     names: Names,
@@ -58,6 +61,7 @@ impl<'g> Emitter<'g> {
             buffers: vec![Buffer::default()],
             buffer_of: FxHashMap::default(),
             tensor_of: FxHashMap::default(),
+            extents: FxHashMap::default(),
             constants: FxHashMap::default(),
             names,
             fused: FxHashSet::default(),
@@ -241,11 +245,14 @@ impl<'g> Emitter<'g> {
     /// A tensor reshaped into another one, whose type is `ty`.
     pub(super) fn reshape_into(&mut self, tensor: i32, result: i32, ty: &TensorType) -> Result<(), Unsupported> {
         let shape = ty.layout.physical(&ty.shape);
-        if shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
-            return Err(format!("{shape} has more than one open extent; fix them with --shape").into());
-        }
-        let shape: Vec<i32> = shape.dims().iter().map(|d| d.known().map_or(-1, |n| n as i32)).collect();
-        let wanted = self.indices(&shape);
+        let (wanted, shape) = match extents::target(None, &shape, false) {
+            Some(target) => {
+                let target: Vec<i32> = target.into_iter().map(|n| n as i32).collect();
+                (self.indices(&target), target)
+            }
+            // The shape is that of the operand alone.
+            None => (extents::shape(self, &shape)?.0, Vec::new()),
+        };
         let options = qcc_formats::tflite::Reshape { new_shape: shape };
         self.push_operator(BuiltinOperator::RESHAPE, 1, options, &[tensor, wanted], &[result]);
         Ok(())
@@ -298,11 +305,79 @@ pub(super) fn attach(model: &mut Model, attachments: &Attachments) {
     }
 }
 
+impl Emitter<'_> {
+    /// An operator that computes `count` extents.
+    fn computed(&mut self, op: BuiltinOperator, options: impl Into<Options>, inputs: &[i32], count: usize) -> i32 {
+        let name = self.unique("extents");
+        let ty = TensorType::new(Elem::I32, Shape::known(&[count]));
+        let result = self.push(Tensor { name, ..describe(&ty) });
+        self.push_operator(op, 1, options, inputs, &[result]);
+        result
+    }
+}
+
+impl Arithmetic for Emitter<'_> {
+    /// The tensor and its number of elements.
+    type Value = (i32, usize);
+
+    fn graph(&self) -> &Graph {
+        self.graph
+    }
+
+    fn numbers(&mut self, values: &[i64]) -> Self::Value {
+        let narrow: Vec<i32> = values.iter().map(|&n| n as i32).collect();
+        (self.indices(&narrow), values.len())
+    }
+
+    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value {
+        let (x, ty) = (self.tensor(input), self.graph.ty(input));
+        let options = qcc_formats::tflite::ShapeOf { output: Stored::INT32 };
+        let all = self.computed(BuiltinOperator::SHAPE, options, &[x], ty.rank());
+        let place = ty.layout.position(axis) as i32;
+        let inputs = [all, self.indices(&[place]), self.indices(&[place + 1]), self.indices(&[1])];
+        let options = qcc_formats::tflite::StridedSlice::default();
+        (self.computed(BuiltinOperator::STRIDED_SLICE, options, &inputs, 1), 1)
+    }
+
+    fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.computed(BuiltinOperator::ADD, qcc_formats::tflite::Add::default(), &[a.0, b.0], 1), 1)
+    }
+
+    fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        (self.computed(BuiltinOperator::MUL, qcc_formats::tflite::Mul::default(), &[a.0, b.0], 1), 1)
+    }
+
+    fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        let options = Options::Other(qcc_formats::tflite::OptionsType::FLOOR_DIV);
+        (self.computed(BuiltinOperator::FLOOR_DIV, options, &[a.0, b.0], 1), 1)
+    }
+
+    fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+        let options = Options::Other(qcc_formats::tflite::OptionsType::MAXIMUM_MINIMUM);
+        (self.computed(BuiltinOperator::MAXIMUM, options, &[a.0, b.0], 1), 1)
+    }
+
+    fn join(&mut self, parts: &[Self::Value]) -> Self::Value {
+        let count = parts.iter().map(|p| p.1).sum();
+        let parts: Vec<i32> = parts.iter().map(|p| p.0).collect();
+        let options = qcc_formats::tflite::Concatenation::default();
+        (self.computed(BuiltinOperator::CONCATENATION, options, &parts, count), count)
+    }
+
+    fn known(&mut self, expr: &Expr) -> Option<Self::Value> {
+        Some((*self.extents.get(expr)?, 1))
+    }
+
+    fn keep(&mut self, expr: &Expr, value: &Self::Value) {
+        self.extents.insert(expr.clone(), value.0);
+    }
+}
+
 /// A tensor of a type, without name and data. Open extents are 1 in the shape and -1 in the signature.
 fn describe(ty: &TensorType) -> Tensor {
     let shape = ty.layout.physical(&ty.shape);
     let extents = |open: i32| shape.dims().iter().map(|d| d.known().map_or(open, |n| n as i32)).collect();
-    let open = shape.dims().iter().any(|d| matches!(d, Dim::Sym(_)));
+    let open = shape.is_open();
     Tensor {
         shape: extents(1),
         shape_signature: if open { extents(-1) } else { Vec::new() },

@@ -225,6 +225,13 @@ table! {
 }
 
 table! {
+    /// Of SHAPE.
+    ShapeOf {
+        0 output: TensorType,
+    }
+}
+
+table! {
     /// Of LEAKY_RELU.
     LeakyRelu {
         0 alpha: f32,
@@ -426,6 +433,7 @@ options! {
     Cast = CAST,
     ArgMax = ARG_MAX,
     ArgMin = ARG_MIN,
+    ShapeOf = SHAPE,
     LeakyRelu = LEAKY_RELU,
     MirrorPad = MIRROR_PAD,
     CumSum = CUMSUM,

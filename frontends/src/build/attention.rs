@@ -18,7 +18,7 @@ pub(crate) fn masked(n: &mut impl Build, scores: ValueId, mask: ValueId) -> Resu
 
 /// Key or value heads, each repeated for the query heads that share it.
 pub(crate) fn repeated(n: &mut impl Build, v: ValueId, query: ValueId) -> Result<ValueId, Refusal> {
-    let (mut dims, wanted) = (n.dims(v), n.dims(query));
+    let (mut dims, wanted) = (n.dims(v)?, n.dims(query)?);
     let Some(at) = dims.len().checked_sub(3).filter(|_| dims.len() == wanted.len()) else { return Ok(v) };
     if dims[at] == wanted[at] {
         return Ok(v);

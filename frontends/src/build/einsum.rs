@@ -84,7 +84,7 @@ fn once(all: &[char], unnamed: usize) -> Vec<char> {
 fn diagonals(n: &mut impl Build, (mut names, mut v): Term) -> Result<Term, Refusal> {
     while let Some(second) = (0..names.len()).find(|&i| names[..i].contains(&names[i])) {
         let first = names.iter().position(|c| *c == names[second]).unwrap_or(0);
-        let dims = n.dims(v);
+        let dims = n.dims(v)?;
         if dims[first] != dims[second] {
             return Err(Refusal::Invalid(format!("an axis of {} and {} elements", dims[first], dims[second])));
         }
@@ -122,7 +122,7 @@ fn only(n: &mut impl Build, term: Term, keep: impl Fn(&char) -> bool) -> Result<
 
 /// The term as `[batch.., own, reduced]`, and the extents of batch and own axes.
 fn arranged(n: &mut impl Build, term: &Term, order: [&[char]; 3]) -> Result<(ValueId, (Extents, Extents)), Refusal> {
-    let dims = n.dims(term.1);
+    let dims = n.dims(term.1)?;
     let place = |c: &char| term.0.iter().position(|d| d == c).unwrap_or(0);
     let perm: Extents = order.iter().copied().flatten().map(place).collect();
     let extents = |names: &[char]| -> Extents { names.iter().map(|c| dims[place(c)]).collect() };

@@ -42,7 +42,7 @@ pub(crate) struct Places {
 impl Places {
     /// The slices at these index tuples.
     pub(crate) fn tuples(n: &impl Build, x: ValueId, tuples: ValueId) -> Result<Places, Refusal> {
-        let counted = n.dims(tuples).last().copied().unwrap_or(0);
+        let counted = n.dims(tuples)?.last().copied().unwrap_or(0);
         if counted > n.rank(x) {
             return Err(Refusal::Invalid(format!("{counted} indices for {}", n.ty(x))));
         }
@@ -51,13 +51,13 @@ impl Places {
 
     /// The slices of an axis at a vector of indices.
     pub(crate) fn slices(n: &mut impl Build, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
-        let count = n.dims(indices).iter().product();
+        let count = n.dims(indices)?.iter().product();
         Ok(Places { tuples: n.reshape(indices, &[count, 1])?, axis })
     }
 
     /// Single elements: update `[i][j]` goes to `x[indices[i][j]][j]` for axis 0 of rank 2.
     pub(crate) fn elements(n: &mut impl Build, x: ValueId, axis: usize, indices: ValueId) -> Result<Places, Refusal> {
-        let (data, dims) = (n.dims(x), n.dims(indices));
+        let (data, dims) = (n.dims(x)?, n.dims(indices)?);
         let fits = |(a, (d, x)): (usize, (&usize, &usize))| a == axis || d <= x;
         if dims.len() != data.len() || !dims.iter().zip(&data).enumerate().all(fits) {
             return Err(Refusal::Invalid(format!("indices {} for {}", n.ty(indices), n.ty(x))));
@@ -106,7 +106,7 @@ impl Places {
 
 /// The indices along an axis as a vector, if they do not vary along the other axes.
 fn same_off_axis(n: &mut impl Build, indices: ValueId, axis: usize) -> Option<ValueId> {
-    let dims = n.dims(indices);
+    let dims = n.dims(indices).ok()?;
     let extent = dims[axis];
     if let Some(values) = n.constant(indices).and_then(Tensor::integers) {
         let inner: usize = dims[axis + 1..].iter().product();
@@ -117,7 +117,8 @@ fn same_off_axis(n: &mut impl Build, indices: ValueId, axis: usize) -> Option<Va
     let repeated = matches!(n.graph().producer(indices), Op::Expand(_));
     let source = if repeated { n.graph().operands(indices.node)[0] } else { indices };
     let behind = (axis + n.rank(source)).checked_sub(dims.len())?;
-    let column = n.dims(source).iter().product::<usize>() == extent && n.dims(source)[behind] == extent;
+    let from = n.dims(source).ok()?;
+    let column = from.iter().product::<usize>() == extent && from[behind] == extent;
     if column { n.reshape(source, &[extent]).ok() } else { None }
 }
 
@@ -128,7 +129,7 @@ pub(crate) fn diagonal(
     [rows, columns]: [usize; 2],
     k: i64,
 ) -> Result<ValueId, Refusal> {
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     if rows == columns {
         return Err(Refusal::Invalid(format!("the diagonal along axis {rows} alone")));
     }

@@ -85,7 +85,7 @@ impl Lstm {
     /// The layer on x `[T, N, I]` with initial h and c `[N, H]`: h of each step `[T, N, H]`, the last h and the last c.
     pub(crate) fn unrolled(&self, n: &mut impl Build, x: ValueId, states: [ValueId; 2]) -> Result<Values, Refusal> {
         let [weight, recurrent, bias] = self.weights;
-        let (dims, hidden) = (n.dims(x), n.dims(recurrent).last().copied().unwrap_or(0));
+        let (dims, hidden) = (n.dims(x)?, n.dims(recurrent)?.last().copied().unwrap_or(0));
         let (steps, batch) = (dims[0], dims[1]);
         if steps == 0 || steps > MOST_STEPS {
             let message = format!(
@@ -169,7 +169,7 @@ fn rounded(n: &mut impl Build, x: ValueId, elem: &Elem) -> Result<ValueId, Refus
 
 /// A slice of `len` elements of an axis from `start` on.
 fn part(n: &mut impl Build, x: ValueId, axis: usize, start: usize, len: usize) -> Result<ValueId, Refusal> {
-    if start == 0 && n.dims(x)[axis] == len {
+    if start == 0 && n.dims(x)?[axis] == len {
         return Ok(x);
     }
     n.add(Slice { ranges: vec![Range { axis, start, len, step: 1 }] }, &[x])

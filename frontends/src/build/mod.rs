@@ -5,13 +5,14 @@ use half::f16;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::error::EvalError;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Tensors, Transpose, Types,
-    Unary, UnaryFn,
+    Binary, BinaryFn, Cast, Clamp, Extents, MatMul, Op, Reduce, ReduceFn, Reshape, Resize, Symbolic, Tensors,
+    Transpose, Types, Unary, UnaryFn,
 };
-use qcc_ir::{Elem, Graph, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::{Dim, Elem, Expr, Graph, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
+use symbolic::Folded;
 
 pub(crate) mod attention;
 pub(crate) mod bits;
@@ -21,6 +22,7 @@ pub(crate) mod lstm;
 pub(crate) mod norm;
 pub(crate) mod pad;
 pub(crate) mod sample;
+pub(crate) mod symbolic;
 pub(crate) mod window;
 
 /// The results of a node, in order.
@@ -53,9 +55,16 @@ pub(crate) trait Build {
         self.ty(v).rank()
     }
 
-    /// The extents of a value. All are known, because the extents of inputs are.
-    fn dims(&self, v: ValueId) -> Extents {
-        self.ty(v).shape.dims().iter().filter_map(|d| d.known()).collect()
+    /// The extents of a value, which must all be known.
+    fn dims(&self, v: ValueId) -> Result<Extents, Refusal> {
+        let shape = &self.ty(v).shape;
+        let known: Option<Extents> = shape.dims().iter().map(Dim::known).collect();
+        known.ok_or_else(|| Refusal::Open(shape.clone()))
+    }
+
+    /// The shape of a value; extents may be open.
+    fn shape(&self, v: ValueId) -> &Shape {
+        &self.ty(v).shape
     }
 
     /// The tensor, if the value is a constant.
@@ -122,6 +131,11 @@ pub(crate) trait Build {
             return Ok(tensors.into_iter().map(|t| self.add_constant(t)).collect());
         }
         let origin = self.origin().clone();
+        let (op, operands) = match symbolic::folded(self.graph(), &op, operands) {
+            Some(Folded::Constant(tensor)) => return one(self.add_constant(tensor)),
+            Some(Folded::Open(values)) => (values.into(), &[][..]),
+            None => (op, operands),
+        };
         let graph = self.graph_mut();
         let node = graph.add(op, operands, origin)?;
         graph.indices_within(node)?;
@@ -162,9 +176,22 @@ pub(crate) trait Build {
         if axes.is_empty() { Ok(x) } else { self.add(Reduce { f, axes: axes.into(), keep }, &[x]) }
     }
 
+    /// Adds integers that follow from open extents.
+    fn add_whole(&mut self, values: Vec<Expr>, shape: Extents) -> Result<ValueId, Refusal> {
+        let constants: Option<Vec<i64>> = values.iter().map(Expr::constant).collect();
+        match constants {
+            Some(values) => Ok(self.add_constant(Tensor::from_vec(Shape::known(&shape), values))),
+            None => self.add(Symbolic { values, shape, narrow: false }, &[]),
+        }
+    }
+
     /// Adds a reshape, if the shape differs.
     fn reshape(&mut self, x: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
-        let shape = Shape::known(dims);
+        self.reshape_to(x, Shape::known(dims))
+    }
+
+    /// As [`Build::reshape`], to extents that may be open.
+    fn reshape_to(&mut self, x: ValueId, shape: Shape) -> Result<ValueId, Refusal> {
         if self.ty(x).shape == shape { Ok(x) } else { self.add(Reshape { shape }, &[x]) }
     }
 
@@ -182,7 +209,7 @@ pub(crate) trait Build {
     /// A vector `[C]` as `[1, C, 1, ..]`, to combine it with the channels of `x`.
     fn along_channels(&mut self, v: ValueId, x: ValueId) -> Result<ValueId, Refusal> {
         let mut dims = Extents::from_elem(1, self.rank(x).max(2));
-        dims[1] = self.dims(v).iter().product();
+        dims[1] = self.dims(v)?.iter().product();
         self.reshape(v, &dims)
     }
 }
@@ -213,8 +240,11 @@ fn folded(graph: &Graph, op: &Op, operands: &[ValueId]) -> Result<Option<Tensors
 /// Fails if a value is too large.
 pub(crate) fn bounded(ty: &TensorType) -> Result<(), Refusal> {
     let fits = |n: Option<usize>| n.is_some_and(|n| n <= MOST_ELEMENTS);
-    let extents = ty.shape.dims().iter().all(|d| fits(d.known()));
-    if !extents || !fits(ty.shape.span()) || !fits(ty.bytes()) {
+    let extents = ty.shape.dims().iter().all(|d| d.known().is_none() || fits(d.known()));
+    // Open extents count as 1.
+    let known: Shape = ty.shape.dims().iter().map(|d| d.known().unwrap_or(1)).collect();
+    let bytes = known.elements().and_then(|n| n.checked_mul(ty.elem.size()));
+    if !extents || !fits(known.span()) || !fits(bytes) {
         let help = "give smaller inputs: --shape, or export the model without values of this size";
         return Err(Refusal::Advised { message: format!("a value of {ty} is too large"), help });
     }
@@ -323,19 +353,20 @@ fn fixed(ty: &TensorType, values: &[f64]) -> Option<Tensor> {
 
 /// Matrix product. A vector is a matrix of one row (left) or one column (right), and that axis is removed from the
 /// result.
-pub(crate) fn matmul(n: &mut impl Build, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
+pub(crate) fn matmul<B: Build>(n: &mut B, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
     let (row, column) = (n.rank(a) == 1, n.rank(b) == 1);
-    let a = if row { n.reshape(a, &[1, n.dims(a)[0]])? } else { a };
-    let b = if column { n.reshape(b, &[n.dims(b)[0], 1])? } else { b };
+    let length = |n: &B, v: ValueId| n.shape(v).dims()[0].clone();
+    let a = if row { n.reshape_to(a, [Dim::Known(1), length(n, a)].into_iter().collect())? } else { a };
+    let b = if column { n.reshape_to(b, [length(n, b), Dim::Known(1)].into_iter().collect())? } else { b };
     let product = n.add(MatMul { transpose_b: false }, &[a, b])?;
-    let mut dims = n.dims(product);
+    let mut dims = n.shape(product).dims().to_vec();
     if column {
         dims.pop();
     }
     if row {
         dims.remove(dims.len() - usize::from(!column) - 1);
     }
-    n.reshape(product, &dims)
+    n.reshape_to(product, dims.into_iter().collect())
 }
 
 /// log(sum(exp(x - max))) + max over the axes, which avoids overflow.
@@ -348,7 +379,7 @@ pub(crate) fn log_sum_exp(n: &mut impl Build, x: ValueId, axes: &[usize], keep: 
     let exp = n.unary(UnaryFn::Exp, shifted)?;
     let sum = n.reduce(ReduceFn::Sum, exp, axes, keep)?;
     let log = n.unary(UnaryFn::Log, sum)?;
-    let max = n.reshape(max, &n.dims(log))?;
+    let max = n.reshape_to(max, n.shape(log).clone())?;
     n.binary(BinaryFn::Add, log, max)
 }
 
@@ -381,22 +412,23 @@ pub(crate) fn celu(n: &mut impl Build, x: ValueId, alpha: f64) -> Result<ValueId
 /// Resizes `x`; `size` and `scale` have an entry for each of its axes. The graph's operator resizes the spatial axes
 /// only: if a batch or channel axis is resized, axes that are not resized are transposed into its place.
 pub(crate) fn resize(n: &mut impl Build, x: ValueId, op: Resize) -> Result<ValueId, Refusal> {
-    let old = n.dims(x);
-    let stays = |a: &usize| op.size[*a] == old[*a] && op.scale[*a] == 1.0;
-    let (kept, resized): (Extents, Extents) = (0..old.len()).partition(stays);
+    let shape = n.shape(x).clone();
+    let stays = |a: &usize| op.size.dims()[*a] == shape.dims()[*a] && op.scale[*a] == 1.0;
+    let (kept, resized): (Extents, Extents) = (0..shape.rank()).partition(stays);
     if resized.is_empty() {
         return Ok(x);
     }
-    let along = |axes: &[usize], of: &[usize]| axes.iter().map(|&a| of[a]).collect::<Extents>();
     let part = |axes: &[usize]| Resize {
-        size: along(axes, &op.size),
+        size: axes.iter().map(|&a| op.size.dims()[a].clone()).collect(),
         scale: axes.iter().map(|&a| op.scale[a]).collect(),
         ..op
     };
     if resized[0] >= 2 {
-        let spatial: Extents = (2..old.len()).collect();
+        let spatial: Extents = (2..shape.rank()).collect();
         return n.add(part(&spatial), &[x]);
     }
+    let along = |axes: &[usize], of: &[usize]| axes.iter().map(|&a| of[a]).collect::<Extents>();
+    let (old, size) = (n.dims(x)?, op.sizes().ok_or_else(|| Refusal::Open(op.size.clone()))?);
     let order = [kept.as_slice(), &resized].concat();
     let apart = n.transpose(x, &order)?;
     let outer = |dims: &[usize]| -> [usize; 2] {
@@ -405,7 +437,7 @@ pub(crate) fn resize(n: &mut impl Build, x: ValueId, op: Resize) -> Result<Value
     let images = [&outer(&along(&kept, &old))[..], &along(&resized, &old)].concat();
     let images = n.reshape(apart, &images)?;
     let images = n.add(part(&resized), &[images])?;
-    let apart = n.reshape(images, &along(&order, &op.size))?;
+    let apart = n.reshape(images, &along(&order, &size))?;
     let back: Extents = (0..order.len()).filter_map(|a| order.iter().position(|&o| o == a)).collect();
     n.transpose(apart, &back)
 }

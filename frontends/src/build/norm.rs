@@ -1,7 +1,7 @@
 //! Decompositions of normalizations.
 
 use qcc_ir::ops::{BinaryFn, Extents, LayerNorm, ReduceFn, UnaryFn};
-use qcc_ir::{Shape, ValueId};
+use qcc_ir::{Dim, Shape, ValueId};
 
 use super::{Build, Values, numbers};
 use crate::refusal::Refusal;
@@ -14,9 +14,9 @@ pub(crate) fn batch_norm(
     parameters: [ValueId; 4],
     epsilon: f64,
 ) -> Result<ValueId, Refusal> {
-    let channels = n.dims(x).get(1).copied();
+    let channels = n.shape(x).dims().get(1);
     for p in parameters {
-        if channels != n.dims(p).iter().copied().reduce(|a, b| a * b) || n.rank(p) != 1 {
+        if channels != n.shape(p).dims().first() || n.rank(p) != 1 {
             return Err(Refusal::Invalid(format!("parameters {} for {}", n.ty(p), n.ty(x))));
         }
     }
@@ -42,7 +42,7 @@ pub(crate) fn moments(n: &mut impl Build, x: ValueId) -> Result<(ValueId, ValueI
     let centred = n.binary(BinaryFn::Sub, x, mean)?;
     let square = n.binary(BinaryFn::Mul, centred, centred)?;
     let variance = n.reduce(ReduceFn::Mean, square, &axes, false)?;
-    Ok((n.reshape(mean, &n.dims(variance))?, variance))
+    Ok((n.reshape_to(mean, n.shape(variance).clone())?, variance))
 }
 
 /// Factor and offset of a batch normalization with constant parameters.
@@ -86,24 +86,25 @@ pub(crate) fn group_norm(
     by_group: bool,
     epsilon: f32,
 ) -> Result<ValueId, Refusal> {
-    let dims = n.dims(x);
-    if dims.len() < 2 || groups == 0 || !dims[1].is_multiple_of(groups) {
-        return Err(Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))));
-    }
-    let grouped = n.reshape(x, &[dims[0], groups, dims[1..].iter().product::<usize>() / groups])?;
+    let shape = n.shape(x).clone();
+    let channels = shape.dims().get(1).and_then(Dim::known).filter(|c| groups > 0 && c.is_multiple_of(groups));
+    let channels = channels.ok_or_else(|| Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))))?;
+    let rest = Shape::count(&shape.dims()[2..]).and_then(|rest| rest.times(&Dim::Known(channels / groups)));
+    let rest = rest.ok_or_else(|| Refusal::Open(shape.clone()))?;
+    let grouped = n.reshape_to(x, [shape.dims()[0].clone(), Dim::Known(groups), rest].into_iter().collect())?;
     let normal = n.add(LayerNorm { axis: 2, epsilon }, &[grouped])?;
     if by_group {
         let y = affined(n, normal, affine)?;
-        return n.reshape(y, &dims);
+        return n.reshape_to(y, shape);
     }
-    let normal = n.reshape(normal, &dims)?;
+    let normal = n.reshape_to(normal, shape)?;
     affined(n, normal, affine)
 }
 
 fn affined(n: &mut impl Build, x: ValueId, affine: Option<(ValueId, ValueId)>) -> Result<ValueId, Refusal> {
     let Some((scale, bias)) = affine else { return Ok(x) };
-    let channels = n.dims(x).get(1).copied().into_iter().collect::<Extents>();
-    if n.dims(scale) != channels || n.dims(bias) != channels {
+    let channels: Shape = n.shape(x).dims().get(1).cloned().into_iter().collect();
+    if *n.shape(scale) != channels || *n.shape(bias) != channels {
         return Err(Refusal::Invalid(format!("scale {} and bias {} for {}", n.ty(scale), n.ty(bias), n.ty(x))));
     }
     affine_along_channels(n, x, scale, bias)
@@ -118,8 +119,8 @@ pub(crate) fn layer_norm(
     epsilon: f32,
 ) -> Result<ValueId, Refusal> {
     let op = LayerNorm { axis, epsilon };
-    let normalised: Extents = n.dims(x)[axis..].into();
-    if affine.iter().all(|&p| n.dims(p) == normalised) {
+    let normalised = &n.shape(x).dims()[axis..];
+    if affine.iter().all(|&p| n.shape(p).dims() == normalised) {
         let operands: Values = std::iter::once(x).chain(affine.iter().copied()).collect();
         return n.add(op, &operands);
     }

@@ -23,7 +23,7 @@ pub(crate) fn continued(
     [before, after]: [usize; 2],
     beyond: Beyond,
 ) -> Result<ValueId, Refusal> {
-    let extent = n.dims(x)[axis];
+    let extent = n.dims(x)?[axis];
     if before == 0 && after == 0 {
         return Ok(x);
     }

@@ -17,7 +17,7 @@ pub(crate) fn affine_grid(
 ) -> Result<ValueId, Refusal> {
     let spatial = size.get(2..).unwrap_or_default();
     let axes = spatial.len();
-    if axes == 0 || size.contains(&0) || n.dims(theta).as_slice() != [size[0], axes, axes + 1] {
+    if axes == 0 || size.contains(&0) || n.dims(theta)?.as_slice() != [size[0], axes, axes + 1] {
         return Err(Refusal::Invalid(format!("a matrix {} for an image {size:?}", n.ty(theta))));
     }
     let dims: Extents = size[..1].iter().chain(spatial).copied().chain([axes]).collect();

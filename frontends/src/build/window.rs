@@ -1,7 +1,7 @@
 //! Sliding windows and pooling.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn};
+use qcc_ir::{Dim, ValueId};
 
 use super::Build;
 use crate::refusal::Refusal;
@@ -41,6 +41,24 @@ impl Window {
         steps.collect::<Option<_>>().ok_or_else(too_small)
     }
 
+    /// Extends the padding so that the last window fits. For an open extent, `ceil` pads by as much as a window may lack,
+    /// if all windows then start inside the image.
+    fn fit_all(&mut self, image: &[Dim], ceil: bool) -> Result<(), Refusal> {
+        let known: Option<Extents> = image.iter().map(Dim::known).collect();
+        if let Some(image) = known {
+            let steps = self.steps(&image, ceil)?;
+            self.fit(&image, &steps);
+            return Ok(());
+        }
+        for i in (0..image.len()).filter(|_| ceil) {
+            if self.after[i] + self.stride[i] > self.reach(i) {
+                return Err(Refusal::Open(image.iter().cloned().collect()));
+            }
+            self.after[i] += self.stride[i] - 1;
+        }
+        Ok(())
+    }
+
     /// Extends the padding so that the last window fits.
     fn fit(&mut self, image: &[usize], steps: &[usize]) {
         for (i, &extent) in image.iter().enumerate() {
@@ -64,9 +82,7 @@ pub(crate) fn pool(
     ceil: bool,
 ) -> Result<ValueId, Refusal> {
     check(n, x, &window)?;
-    let image: Extents = n.dims(x)[2..].into();
-    let steps = window.steps(&image, ceil)?;
-    window.fit(&image, &steps);
+    window.fit_all(&n.shape(x).dims()[2..], ceil)?;
     n.add(window.op(f), &[x])
 }
 
@@ -85,20 +101,26 @@ pub(crate) fn average_with_padding(
     let pads = |pads: &Extents| [0, 0].into_iter().chain(pads.iter().copied()).collect();
     let pad = Pad { before: pads(&window.before), after: pads(&window.after), mode: PadMode::Constant(0.0) };
     let padded = n.add(pad, &[x])?;
-    let steps = window.steps(&n.dims(x)[2..], ceil)?;
-    window.before.fill(0);
-    window.after.fill(0);
-    window.fit(&n.dims(padded)[2..], &steps);
+    if ceil {
+        let steps = window.steps(&n.dims(x)?[2..], ceil)?;
+        window.before.fill(0);
+        window.after.fill(0);
+        window.fit(&n.dims(padded)?[2..], &steps);
+    } else {
+        window.before.fill(0);
+        window.after.fill(0);
+        window.fit_all(&n.shape(padded).dims()[2..], false)?;
+    }
     n.add(window.op(PoolFn::Average), &[padded])
 }
 
 /// Sums of `x` over a window; padding counts as zeros. A depthwise convolution with ones.
 pub(crate) fn sums(n: &mut impl Build, x: ValueId, mut window: Window, ceil: bool) -> Result<ValueId, Refusal> {
     check(n, x, &window)?;
-    let image: Extents = n.dims(x)[2..].into();
+    let image: Extents = n.dims(x)?[2..].into();
     let steps = window.steps(&image, ceil)?;
     window.fit(&image, &steps);
-    let groups = n.dims(x)[1];
+    let groups = n.dims(x)?[1];
     let shape: Extents = [groups, 1].into_iter().chain(window.kernel.iter().copied()).collect();
     let elem = n.ty(x).elem.clone();
     let ones = n.table_of(&elem, &shape, |_| 1.0)?;
@@ -111,7 +133,7 @@ pub(crate) fn sums(n: &mut impl Build, x: ValueId, mut window: Window, ceil: boo
 pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result<ValueId, Refusal> {
     let spatial = window.kernel.len();
     moves(n, x, window, n.rank(x).saturating_sub(2))?;
-    let steps = window.steps(&n.dims(x)[2..], false)?;
+    let steps = window.steps(&n.dims(x)?[2..], false)?;
     let pads = |pads: &Extents| [0, 0].into_iter().chain(pads.iter().copied()).collect();
     let pad = Pad { before: pads(&window.before), after: pads(&window.after), mode: PadMode::Constant(0.0) };
     let unpadded = window.before.iter().chain(&window.after).all(|&p| p == 0);
@@ -124,7 +146,7 @@ pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result
     let taps_first: Extents =
         [0, 1].into_iter().chain((0..2 * spatial).map(|i| 2 + i % spatial * 2 + i / spatial)).collect();
     let y = n.transpose(y, &taps_first)?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     n.reshape(y, &[dims[0], dims[1] * window.kernel.iter().product::<usize>(), steps.iter().product()])
 }
 
@@ -136,7 +158,7 @@ pub(crate) fn image_of_columns(
     image: &[usize],
     window: &Window,
 ) -> Result<ValueId, Refusal> {
-    let (dims, taps) = (n.dims(x), window.kernel.iter().fold(1, |n: usize, &k| n.saturating_mul(k)));
+    let (dims, taps) = (n.dims(x)?, window.kernel.iter().fold(1, |n: usize, &k| n.saturating_mul(k)));
     moves(n, x, window, image.len())?;
     let steps = window.steps(image, false)?;
     let &[batch, channels, places] = dims.as_slice() else {

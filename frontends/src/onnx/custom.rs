@@ -83,6 +83,7 @@ impl Importer<'_> {
         let extent = |dim: &Dim| match dim {
             Dim::Known(n) => Some(*n),
             Dim::Sym(symbol) => self.extents.get(symbol).copied().flatten(),
+            Dim::Derived(_) => None,
         };
         let extents: Option<Vec<usize>> = declared.dims().iter().map(extent).collect();
         let extents = extents.ok_or_else(|| Refusal::Advised {

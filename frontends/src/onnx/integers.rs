@@ -125,7 +125,7 @@ pub(super) fn numbers(n: &mut impl Build, x: ValueId, stored: Option<Stored>) ->
 
 /// `v`, a scalar or a vector along `axis` of `x`, reshaped to broadcast with `x`.
 pub(super) fn along(n: &mut impl Build, v: ValueId, axis: usize, x: ValueId) -> Result<ValueId, Refusal> {
-    let count: usize = n.dims(v).iter().product();
+    let count: usize = n.dims(v)?.iter().product();
     if count == 1 {
         return n.reshape(v, &[]);
     }

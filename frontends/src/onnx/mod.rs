@@ -15,7 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::build;
 use crate::elements::Stored;
 use crate::mapped::Folder;
-use crate::refusal::Refusal;
+use crate::refusal::{OPEN_SHAPE, Refusal};
 use crate::shapes::{self, ANONYMOUS};
 use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
 use functions::Functions;
@@ -129,10 +129,26 @@ impl ModelFile for File {
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
         let functions = Functions::of(&self.model);
-        let shapes = shapes::settle(&inputs, options, &mut notes).map_err(|mut errors| {
-            errors.extend(unknown_operators(graph, &functions));
-            errors
-        })?;
+        let closed = shapes::settle(&inputs, options, &mut notes);
+        // If extents have no value, the model is imported with open ones.
+        let open = match &closed {
+            Err(errors) if !options.fixed && errors.iter().all(|e| e.code == OPEN_SHAPE) => {
+                shapes::keep(&inputs, options)
+            }
+            _ => None,
+        };
+        if open.is_some() {
+            // None became 1.
+            notes.clear();
+        }
+        let refused = closed.as_ref().err().filter(|_| open.is_some()).cloned();
+        let shapes = match (open, closed) {
+            (Some(shapes), _) | (None, Ok(shapes)) => shapes,
+            (None, Err(mut errors)) => {
+                errors.extend(unknown_operators(graph, &functions));
+                return Err(errors);
+            }
+        };
         let mut importer = Importer::new(graph.name(), opset, functions, &self.folder, notes);
         importer.graph.metadata = self.metadata();
         importer.opsets = &self.model.opset_import;
@@ -155,8 +171,22 @@ impl ModelFile for File {
                 None => importer.add_input(&input.name, ty, data_type),
             }
         }
-        Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? })
+        match refused {
+            None => Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? }),
+            Some(refused) => importer.run(graph).map_err(|errors| needs_extents(refused, errors)),
+        }
     }
+}
+
+/// The errors of a model that cannot be imported with open extents: that its inputs need shapes, with what needs them, and
+/// all errors that do not depend on extents.
+fn needs_extents(mut refused: Vec<Diagnostic>, errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let (open, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.code != "unsupported-op");
+    if let (Some(first), Some(why)) = (refused.first_mut(), open.first()) {
+        first.notes.push(format!("with open extents it cannot be compiled: {} ({})", why.message, why.origin));
+    }
+    refused.extend(others);
+    refused
 }
 
 /// True for the domain of standard operators.

@@ -1,13 +1,14 @@
 //! The context of a node during import, used by the rows of the operator table.
 
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
-use qcc_ir::{Elem, Graph, Origin, Tensor, ValueId};
+use qcc_ir::{Elem, Expr, Graph, Origin, Tensor, ValueId};
 use smallvec::SmallVec;
 
 use super::attributes::Attributes;
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
+use crate::build::symbolic::whole;
 use crate::build::{Build, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
@@ -133,6 +134,33 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     pub(super) fn optional_integers(&mut self, i: usize) -> Result<Option<Vec<i64>>, Refusal> {
         let Some(t) = self.optional_constant(i)? else { return Ok(None) };
         t.integers().map(Some).ok_or_else(|| Refusal::Invalid(format!("input {i} is {}; expected integers", t.ty())))
+    }
+
+    /// The integers at input `i`, if given: constants, or expressions of open extents.
+    pub(super) fn optional_whole(&mut self, i: usize) -> Result<Option<Vec<Expr>>, Refusal> {
+        let Some(v) = self.optional(i) else { return Ok(None) };
+        match whole(&self.importer.graph, v) {
+            Some(values) => Ok(Some(values)),
+            None => Ok(self.optional_integers(i)?.map(|values| values.into_iter().map(Expr::from).collect())),
+        }
+    }
+
+    /// The integers at input `i`: constants, or expressions of open extents.
+    pub(super) fn whole(&mut self, i: usize) -> Result<Vec<Expr>, Refusal> {
+        self.optional_whole(i)?.ok_or(Refusal::MissingInput(i))
+    }
+
+    /// Integers as [`NodeCx::whole`] that are an attribute before opset `since` and input `i` since then.
+    pub(super) fn attribute_or_whole(
+        &mut self,
+        name: &str,
+        since: i64,
+        i: usize,
+    ) -> Result<Option<Vec<Expr>>, Refusal> {
+        if self.opset() >= since {
+            return self.optional_whole(i);
+        }
+        Ok(self.ints(name)?.map(|values| values.iter().copied().map(Expr::from).collect()))
     }
 
     /// The constant integers at input `i`.

@@ -419,7 +419,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// The value with the element type and shape of another.
     pub(super) fn like(&mut self, v: ValueId, other: ValueId) -> Result<ValueId, Refusal> {
         let v = self.cast(v, self.ty(other).elem.clone())?;
-        self.expand(v, &self.dims(other))
+        self.expand(v, &self.dims(other)?)
     }
 
     /// The axes of an argument; absent or empty means all.

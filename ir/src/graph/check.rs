@@ -287,7 +287,7 @@ mod tests {
             ),
             (
                 "%x: f32[N,3] = input %y: f32[6,3] = concat(axis:0) %x, %x",
-                "operand 0 is f32[N,3]; its extents must be numbers here",
+                "result 0 is f32[6,3]; expected f32[(2*N),3]",
             ),
             ("%x: f32[2] = input %y: f32[2] = transpose(perm:[1]) %x", "[1] is no permutation of 1 axes"),
         ] {

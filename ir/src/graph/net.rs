@@ -89,6 +89,11 @@ impl Net {
         self.node_mut(id).composite = Some(composite);
     }
 
+    /// Changes the operator of a node.
+    pub(super) fn set_op(&mut self, id: NodeId, op: Op) {
+        self.node_mut(id).op = op;
+    }
+
     /// Marks a constant as computed.
     pub(super) fn set_computed(&mut self, id: NodeId) {
         self.node_mut(id).computed = true;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Tensor, TensorType};
+use crate::types::{Expr, Shape, Tensor, TensorType};
 
 /// The evaluation of an operator.
 pub(crate) trait Evaluate: Operator {
@@ -62,6 +62,24 @@ impl Evaluate for Custom {
 impl Evaluate for Const {
     fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         Ok(smallvec![self.value.clone()])
+    }
+}
+
+impl Evaluate for Symbolic {
+    fn eval(&self, _operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        let values: Option<Vec<i64>> = self.values.iter().map(Expr::constant).collect();
+        let values = values.ok_or(EvalError::Unknown("an open extent"))?;
+        elementwise::cast(&self.elem(), &Tensor::from_vec(Shape::known(&self.shape), values))
+    }
+}
+
+impl Evaluate for OpenSlice {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        let known = |e: &Expr| e.constant().and_then(|n| usize::try_from(n).ok());
+        let (Some(start), Some(len)) = (known(&self.start), known(&self.len)) else {
+            return Err(EvalError::Unknown("an open extent"));
+        };
+        Slice { ranges: vec![Range { axis: self.axis, start, len, step: 1 }] }.eval(operands)
     }
 }
 

@@ -6,14 +6,10 @@ use super::walk::{Walk, strides};
 use super::{by_width, result};
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Dim, Scalar, Tensor, TensorType};
+use crate::types::{Scalar, Tensor, TensorType};
 
 pub(crate) fn reshape(op: &Reshape, x: &Tensor) -> Result<Tensors, EvalError> {
     let ty = result(op, &[x])?;
-    let known = || ty.shape.dims().iter().filter_map(|d| d.known()).product::<usize>().max(1);
-    // One symbol is the remaining number of elements.
-    let shape = ty.shape.dims().iter().map(|d| d.known().unwrap_or_else(|| x.len() / known())).collect();
-    let ty = TensorType::new(ty.elem, shape);
     let refuse = || EvalError::Type(crate::error::TypeError::Attribute(format!("{} cannot become {ty}", x.ty())));
     Ok(smallvec![x.retype(ty.clone()).ok_or_else(refuse)?])
 }
@@ -117,13 +113,6 @@ pub(super) fn pick(x: &Tensor, axis: usize, indices: &[usize]) -> Tensor {
 }
 
 pub(crate) fn expand(op: &Expand, x: &Tensor) -> Result<Tensors, EvalError> {
-    // A symbol takes the operand's extent.
-    let (dims, missing) = (x.dims(), op.shape.rank().saturating_sub(x.dims().len()));
-    let there = |(axis, dim): (usize, &Dim)| match (dim, axis.checked_sub(missing).and_then(|a| dims.get(a))) {
-        (Dim::Sym(_), Some(&n)) => Dim::Known(n),
-        _ => dim.clone(),
-    };
-    let op = &Expand { shape: op.shape.dims().iter().enumerate().map(there).collect() };
     let ty = result(op, &[x])?;
     let dims = super::extents(&ty)?;
     Ok(rearranged(ty, x, &Walk::broadcast(&dims, [&x.dims()])))
@@ -183,8 +172,7 @@ mod tests {
     #[test]
     fn shapes_and_axes() {
         let x = count(&[2, 3]);
-        let open = Shape::from_iter([crate::Dim::Sym("n".into()), 2.into()]);
-        check(Reshape { shape: open }, &x, &[3, 2], &[0., 1., 2., 3., 4., 5.]);
+        check(Reshape { shape: Shape::known(&[3, 2]) }, &x, &[3, 2], &[0., 1., 2., 3., 4., 5.]);
         check(Transpose { perm: smallvec![1, 0] }, &x, &[3, 2], &[0., 3., 1., 4., 2., 5.]);
         check(
             Expand { shape: Shape::known(&[2, 2, 3]) },

@@ -31,10 +31,10 @@ pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
         }
         elem => return Err(super::unfit(Resize::NAME, elem)),
     }
-    let dims = extents(x.ty())?;
+    let (dims, op) = (extents(x.ty())?, &Known::of(op, x)?);
     let (mut values, mut shape) = (x.view::<f32>(), dims.clone());
     // The innermost axis first, while the image is smallest, since this step does not vectorise.
-    for (axis, &size) in (2..).zip(&op.size).collect::<Vec<_>>().into_iter().rev() {
+    for (axis, &size) in (2..).zip(&op.sizes).collect::<Vec<_>>().into_iter().rev() {
         let at: Vec<f32> = (0..size).map(|i| position(op, axis, i, &dims)).collect();
         if !at.iter().copied().eq((0..dims[axis]).map(|i| i as f32)) {
             let (extent, around) = (dims[axis], around(&shape, axis));
@@ -48,10 +48,26 @@ pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
     Ok(smallvec![Tensor::of(ty, values.into_owned())])
 }
 
+/// The numbers of an operator whose extents are known.
+pub(super) struct Known {
+    pub(super) sizes: Extents,
+    scales: Vec<f32>,
+    coordinates: Coordinates,
+    mode: ResizeMode,
+}
+
+impl Known {
+    pub(super) fn of(op: &Resize, x: &Tensor) -> Result<Known, EvalError> {
+        let known = op.sizes().zip(op.scales(&x.ty().shape.dims()[2..]));
+        let (sizes, scales) = known.ok_or(EvalError::Unknown("an open extent"))?;
+        Ok(Known { sizes, scales, coordinates: op.coordinates, mode: op.mode })
+    }
+}
+
 fn resize_nearest(op: &Resize, rounding: Nearest, x: &Tensor) -> Result<Tensors, EvalError> {
-    let dims = extents(x.ty())?;
+    let (dims, op) = (extents(x.ty())?, &Known::of(op, x)?);
     let mut out = x.clone();
-    for (axis, &size) in (2..).zip(&op.size) {
+    for (axis, &size) in (2..).zip(&op.sizes) {
         let index = |i| nearest(position(op, axis, i, &dims), rounding, dims[axis]);
         let indices: Vec<usize> = (0..size).map(index).collect();
         if !indices.iter().copied().eq(0..dims[axis]) {
@@ -66,8 +82,8 @@ fn taps<const N: usize>(at: &[f32], f: impl Fn(f32) -> Taps<N>) -> Vec<Taps<N>> 
 }
 
 /// The position of index `i` of the result on an axis of the operand. In `f32`, as the runtimes compute it.
-pub(super) fn position(op: &Resize, axis: usize, i: usize, dims: &[usize]) -> f32 {
-    let (size, scale, extent, i) = (op.size[axis - 2], op.scale[axis - 2], dims[axis] as f32, i as f32);
+pub(super) fn position(op: &Known, axis: usize, i: usize, dims: &[usize]) -> f32 {
+    let (size, scale, extent, i) = (op.sizes[axis - 2], op.scales[axis - 2], dims[axis] as f32, i as f32);
     match op.coordinates {
         Coordinates::PytorchHalfPixel | Coordinates::AlignCorners if size == 1 => 0.0,
         Coordinates::HalfPixel | Coordinates::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
@@ -135,11 +151,11 @@ mod tests {
 
     fn resized(x: &[f32], size: usize, mode: ResizeMode, coordinates: Coordinates) -> Vec<f32> {
         let scale = vec![size as f32 / x.len() as f32];
-        let op = Resize { size: smallvec![size], scale: scale.clone(), mode, coordinates };
+        let op = Resize { size: Shape::known(&[size]), scale: scale.clone(), mode, coordinates };
         let row = Tensor::from_vec(Shape::known(&[1, 1, x.len()]), x.to_vec());
         let out = op.eval(&[&row]).unwrap();
         // The same axis with another inside it.
-        let op = Resize { size: smallvec![size, 1], scale: vec![scale[0], 1.0], mode, coordinates };
+        let op = Resize { size: Shape::known(&[size, 1]), scale: vec![scale[0], 1.0], mode, coordinates };
         let column = Tensor::from_vec(Shape::known(&[1, 1, x.len(), 1]), x.to_vec());
         assert_eq!(op.eval(&[&column]).unwrap()[0].data(), out[0].data());
         out[0].reals().into_owned()
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn integers_round() {
         let op = Resize {
-            size: smallvec![4],
+            size: Shape::known(&[4]),
             scale: vec![2.0],
             mode: ResizeMode::Linear,
             coordinates: Coordinates::HalfPixel,

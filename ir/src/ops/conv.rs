@@ -66,13 +66,9 @@ impl Operator for Conv {
         bias(operands, w[0])?;
         let mut dims = vec![operands[0].shape.dims()[0].clone(), Dim::Known(w[0])];
         for i in 0..spatial {
-            let x = operands[0].shape.dims()[2 + i].known();
-            let x = x.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
-            let padded = x.checked_add(self.before[i]).and_then(|x| x.checked_add(self.after[i]));
-            let extent = padded.and_then(|x| window_steps(x, w[2 + i], self.dilation[i], self.stride[i]));
-            dims.push(Dim::Known(
-                extent.ok_or_else(|| refuse(operands, 0, "an image at least as large as the window"))?,
-            ));
+            let window = [w[2 + i], self.dilation[i], self.stride[i]];
+            let extent = windows(&operands[0].shape.dims()[2 + i], [self.before[i], self.after[i]], window);
+            dims.push(extent.ok_or_else(|| refuse(operands, 0, "an image at least as large as the window"))?);
         }
         one(operands[0].elem.clone(), dims.into_iter().collect())
     }
@@ -121,20 +117,18 @@ impl Operator for ConvTranspose {
         bias(operands, filters)?;
         let mut dims = vec![operands[0].shape.dims()[0].clone(), Dim::Known(filters)];
         for i in 0..spatial {
-            let x = operands[0].shape.dims()[2 + i].known().filter(|&x| x > 0);
-            let x = x.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
+            let x = &operands[0].shape.dims()[2 + i];
             let taps = w[2 + i].checked_sub(1).ok_or_else(|| refuse(operands, 1, "a weight with elements"))?;
             let reach = taps.checked_mul(self.dilation[i]);
-            let full = (x - 1)
-                .checked_mul(self.stride[i])
-                .zip(reach)
-                .and_then(|(a, b)| a.checked_add(b)?.checked_add(1)?.checked_add(self.extra[i]));
-            let full = full.ok_or_else(overflow)?;
-            let cut = self.before[i].saturating_add(self.after[i]);
-            let extent = full.checked_sub(cut).filter(|&e| e > 0);
-            dims.push(Dim::Known(
-                extent.ok_or_else(|| TypeError::Attribute("the pads cut away the whole result".into()))?,
-            ));
+            let number = |n: usize| i64::try_from(n).ok();
+            let beyond = reach.and_then(|r| number(r.checked_add(1)?.checked_add(self.extra[i])?));
+            let full = beyond
+                .zip(number(self.stride[i]))
+                .and_then(|(beyond, stride)| x.expr().minus(&1.into())?.times(&stride.into())?.plus(&beyond.into()));
+            let full = full.filter(|_| x.known() != Some(0)).ok_or_else(overflow)?;
+            let cut = number(self.before[i].saturating_add(self.after[i])).unwrap_or(i64::MAX);
+            let extent = full.minus(&cut.into()).and_then(Dim::of).filter(|e| *e != Dim::Known(0));
+            dims.push(extent.ok_or_else(|| TypeError::Attribute("the pads cut away the whole result".into()))?);
         }
         one(operands[0].elem.clone(), dims.into_iter().collect())
     }
@@ -159,6 +153,22 @@ pub fn hits(start: usize, step: usize, range: std::ops::Range<usize>, count: usi
 pub fn window_steps(extent: usize, window: usize, dilation: usize, stride: usize) -> Option<usize> {
     let reach = dilation.checked_mul(window.checked_sub(1)?)?.checked_add(1)?;
     Some(extent.checked_sub(reach)? / stride + 1)
+}
+
+/// The number of positions of a window `[taps, dilation, stride]` in an extent with these pads. An open extent must be as
+/// large as the window at run time.
+pub(super) fn windows(
+    extent: &Dim,
+    [before, after]: [usize; 2],
+    [window, dilation, stride]: [usize; 3],
+) -> Option<Dim> {
+    if let Some(extent) = extent.known() {
+        let padded = extent.checked_add(before)?.checked_add(after)?;
+        return window_steps(padded, window, dilation, stride).map(Dim::Known);
+    }
+    let reach = dilation.checked_mul(window.checked_sub(1)?)?.checked_add(1)?;
+    let pads = i64::try_from(before.checked_add(after)?).ok()?.checked_sub(i64::try_from(reach).ok()?)?;
+    extent.map(|e| e.plus(&pads.into())?.floor_div(i64::try_from(stride).ok()?)?.plus(&1.into()))
 }
 
 /// The number of spatial axes, when operands and attributes agree on it.

@@ -319,7 +319,8 @@ impl<'de> Deserialize<'de> for Cast {
 /// The shape of an element-wise result.
 ///
 /// # Errors
-/// Where two extents differ and neither is 1.
+/// Where two extents differ and neither is 1. Open extents are taken to be equal, unless they are known to differ:
+/// runtimes refuse others.
 pub fn broadcast(a: &Shape, b: &Shape) -> Result<Shape, TypeError> {
     let rank = a.rank().max(b.rank());
     let at = |s: &Shape, i: usize| (i + s.rank()).checked_sub(rank).map_or(Dim::Known(1), |j| s.dims()[j].clone());
@@ -328,7 +329,9 @@ pub fn broadcast(a: &Shape, b: &Shape) -> Result<Shape, TypeError> {
             (x, y) if x == y => Ok(x),
             (Dim::Known(1), y) => Ok(y),
             (x, Dim::Known(1)) => Ok(x),
-            _ => Err(TypeError::Broadcast { a: Box::new(a.clone()), b: Box::new(b.clone()) }),
+            (x, y) => {
+                x.agreed(&y).ok_or_else(|| TypeError::Broadcast { a: Box::new(a.clone()), b: Box::new(b.clone()) })
+            }
         })
         .collect()
 }

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Extents, LayoutRule, Op, Operator, QuantRule, Types, arity, axis_of, extents, one, refuse, refuse_element,
-    same_elem,
+    Extents, LayoutRule, Op, Operator, QuantRule, Types, arity, axis_of, one, refuse, refuse_element, same_elem,
 };
 use crate::error::TypeError;
 use crate::types::{Dim, Elem, Shape, TensorType};
@@ -151,12 +150,14 @@ impl Operator for ScatterNd {
         if self.f != ScatterFn::Replace && operands[0].elem == Elem::Bool {
             return Err(refuse_element(operands, 0, "a number"));
         }
-        let (x, i, u) = (extents(operands, 0)?, extents(operands, 1)?, extents(operands, 2)?);
-        let tuple = *i.last().ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
+        let [x, i, u] = [0, 1, 2].map(|i| operands[i].shape.dims());
+        let tuple = i.last().and_then(Dim::known).ok_or_else(|| refuse(operands, 1, "rank 1 or more"))?;
         if tuple > x.len() {
             return Err(refuse(operands, 1, format!("index tuples for {}", operands[0].shape)));
         }
-        if !u.iter().eq(i[..i.len() - 1].iter().chain(&x[tuple..])) {
+        let slices: Shape = i[..i.len() - 1].iter().chain(&x[tuple..]).cloned().collect();
+        let agree = |(a, b): (&Dim, &Dim)| a.agreed(b).is_some();
+        if u.len() != slices.rank() || !u.iter().zip(slices.dims()).all(agree) {
             return Err(refuse(operands, 2, "one slice for each index tuple"));
         }
         one(operands[0].elem.clone(), operands[0].shape.clone())
@@ -182,7 +183,7 @@ impl Operator for TopK {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         axis_of(operands, 0, self.axis)?;
-        if operands[0].shape.dims()[self.axis].known().is_none_or(|extent| self.k > extent) {
+        if operands[0].shape.dims()[self.axis].known().is_some_and(|extent| self.k > extent) {
             return Err(refuse(operands, 0, format!("{} elements or more along axis {}", self.k, self.axis)));
         }
         let shape = operands[0].shape.with(self.axis, self.k);

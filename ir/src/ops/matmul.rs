@@ -32,7 +32,7 @@ impl Operator for MatMul {
         if self.transpose_b {
             std::mem::swap(&mut k, &mut n);
         }
-        if a[a.len() - 1] != *k {
+        if a[a.len() - 1].agreed(k).is_none() {
             return Err(refuse(operands, 1, format!("{} rows to multiply", a[a.len() - 1])));
         }
         if let Some(bias) = operands.get(2) {

@@ -29,6 +29,7 @@ mod layout;
 mod matmul;
 mod movement;
 mod norm;
+mod open;
 mod pool;
 mod quantize;
 mod recurrent;
@@ -46,6 +47,7 @@ pub use movement::{
     Concat, DepthToSpace, Expand, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Tile, Transpose,
 };
 pub use norm::{LayerNorm, Softmax};
+pub use open::{OpenSlice, Symbolic};
 pub use pool::{Pool, PoolFn};
 pub use quantize::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub use recurrent::{Cell, Recurrent};
@@ -130,11 +132,11 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
 macro_rules! for_each_op {
     ($then:path) => {
         $then! {
-            Input Const
+            Input Const Symbolic
             Unary Binary Clamp Select Cast
             Conv ConvTranspose Pool MatMul Recurrent
             LayerNorm Softmax Reduce ArgReduce CumSum
-            Reshape Transpose Concat Slice Pad Expand Tile Reverse DepthToSpace SpaceToDepth
+            Reshape Transpose Concat Slice OpenSlice Pad Expand Tile Reverse DepthToSpace SpaceToDepth
             Gather GatherElements GatherNd ScatterNd TopK
             Resize GridSample
             Quantize Dequantize DynamicQuantize Relayout

@@ -9,7 +9,7 @@ use crate::types::{Dim, Shape, TensorType};
 /// The same elements in row-major order under another shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reshape {
-    /// The new shape. One extent may be a symbol: it is the remaining number of elements.
+    /// The new shape.
     pub shape: Shape,
 }
 
@@ -18,8 +18,8 @@ impl Operator for Reshape {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
-        if let (Some(a), Some(b)) = (operands[0].shape.elements(), self.shape.elements())
-            && a != b
+        if let (Some(a), Some(b)) = (Shape::count(operands[0].shape.dims()), Shape::count(self.shape.dims()))
+            && a.agreed(&b).is_none()
         {
             return Err(refuse(operands, 0, format!("{b} elements for {}", self.shape)));
         }
@@ -90,16 +90,20 @@ impl Operator for Concat {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, usize::MAX)?;
         axis_of(operands, 0, self.axis)?;
-        let mut total = 0;
-        for i in 0..operands.len() {
+        let mut shape = operands[0].shape.clone();
+        for (i, operand) in operands.iter().enumerate().skip(1) {
             same_elem(operands, 0, i)?;
-            let extent = operands[i].shape.dims().get(self.axis).and_then(Dim::known);
-            total += extent.ok_or_else(|| TypeError::Symbolic { operand: i, ty: Box::new(operands[i].clone()) })?;
-            if operands[i].shape.with(self.axis, 0) != operands[0].shape.with(self.axis, 0) {
-                return Err(refuse(operands, i, format!("{} but for axis {}", operands[0].shape, self.axis)));
+            let differs = || refuse(operands, i, format!("{} but for axis {}", operands[0].shape, self.axis));
+            if operand.rank() != shape.rank() {
+                return Err(differs());
             }
+            let joined = shape.dims().iter().zip(operand.shape.dims()).enumerate().map(|(axis, (a, b))| {
+                let joined = if axis == self.axis { a.plus(b) } else { a.agreed(b) };
+                joined.ok_or_else(differs)
+            });
+            shape = joined.collect::<Result<_, _>>()?;
         }
-        one(operands[0].elem.clone(), operands[0].shape.with(self.axis, total))
+        one(operands[0].elem.clone(), shape)
     }
 
     fn layout(&self) -> LayoutRule {
@@ -144,10 +148,11 @@ impl Operator for Slice {
         let mut shape = operands[0].shape.clone();
         for r in &self.ranges {
             axis_of(operands, 0, r.axis)?;
-            let extent = shape.dims()[r.axis].known();
-            let extent = extent.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) })?;
+            // An open extent must be large enough at run time.
+            let (extent, open) = (&shape.dims()[r.axis], isize::MAX as usize);
             let last = (r.start as isize).saturating_add(r.step.saturating_mul(r.len as isize - 1));
-            if r.step == 0 || (r.len > 0 && (r.start >= extent || last < 0 || last >= extent as isize)) {
+            let largest = extent.known().unwrap_or(open);
+            if r.step == 0 || (r.len > 0 && (r.start >= largest || last < 0 || last >= largest as isize)) {
                 return Err(TypeError::Attribute(format!(
                     "{} indices from {} on, {} apart, leave an axis of extent {extent}",
                     r.len, r.start, r.step
@@ -201,13 +206,15 @@ impl Operator for Pad {
         }
         let mut shape = x.shape.clone();
         for axis in (0..x.rank()).filter(|&a| self.before[a] + self.after[a] > 0) {
-            let extent = shape.dims()[axis].known();
-            let extent = extent.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(x.clone()) })?;
-            let widest = self.before[axis].max(self.after[axis]);
-            if (self.mode == PadMode::Reflect && widest >= extent) || (self.mode == PadMode::Edge && extent == 0) {
+            let extent = &shape.dims()[axis];
+            let (known, widest) = (extent.known(), self.before[axis].max(self.after[axis]));
+            let least = |n: usize| known.is_some_and(|known| known < n);
+            if (self.mode == PadMode::Reflect && least(widest + 1)) || (self.mode == PadMode::Edge && least(1)) {
                 return Err(TypeError::Attribute(format!("cannot pad an axis of {extent} by {widest} in this mode")));
             }
-            shape = shape.with(axis, extent + self.before[axis] + self.after[axis]);
+            let padded = extent.plus(&Dim::Known(self.before[axis].saturating_add(self.after[axis])));
+            let padded = padded.ok_or_else(|| TypeError::Attribute(format!("cannot pad an axis of {extent}")))?;
+            shape = shape.with(axis, padded);
         }
         one(x.elem.clone(), shape)
     }
@@ -233,7 +240,9 @@ impl Operator for Expand {
 
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
-        if super::broadcast(&operands[0].shape, &self.shape)? != self.shape {
+        let found = super::broadcast(&operands[0].shape, &self.shape)?;
+        let fits = |(found, shown): (&Dim, &Dim)| found.known().is_none_or(|n| shown.known().is_none_or(|s| s == n));
+        if found.rank() != self.shape.rank() || !found.dims().iter().zip(self.shape.dims()).all(fits) {
             return Err(refuse(operands, 0, format!("a shape that broadcasts to {}", self.shape)));
         }
         one(operands[0].elem.clone(), self.shape.clone())
@@ -278,11 +287,7 @@ impl Operator for Tile {
             return Err(TypeError::Attribute(format!("repeats must be given for {} axes", x.len())));
         }
         let symbolic = || TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) };
-        let extent = |(x, &r): (&Dim, &usize)| match x {
-            Dim::Known(x) => Ok(Dim::Known(x * r)),
-            open if r == 1 => Ok(open.clone()),
-            _ => Err(symbolic()),
-        };
+        let extent = |(x, &r): (&Dim, &usize)| x.times(&Dim::Known(r)).ok_or_else(symbolic);
         one(operands[0].elem.clone(), x.iter().zip(&self.repeats).map(extent).collect::<Result<Shape, _>>()?)
     }
 
@@ -323,15 +328,20 @@ impl Operator for Reverse {
     }
 }
 
-/// The batch of operand 0, which may be open, and its channels, height and width.
-fn image(operands: &[&TensorType]) -> Result<(Dim, [usize; 3]), TypeError> {
-    let [batch, image @ ..] = operands[0].shape.dims() else { return Err(refuse(operands, 0, "rank 4")) };
-    let extents: Option<Extents> = image.iter().map(Dim::known).collect();
+/// The batch of operand 0, its channels, height and width; all but the channels may be open.
+fn image<'t>(operands: &[&'t TensorType]) -> Result<(&'t Dim, usize, [&'t Dim; 2]), TypeError> {
     let symbolic = || TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) };
-    match *extents.ok_or_else(symbolic)? {
-        [c, h, w] => Ok((batch.clone(), [c, h, w])),
+    match operands[0].shape.dims() {
+        [n, c, h, w] => Ok((n, c.known().ok_or_else(symbolic)?, [h, w])),
         _ => Err(refuse(operands, 0, "rank 4")),
     }
+}
+
+/// The extent times or, where it is known to be a multiple, divided by a block size.
+fn scaled(operands: &[&TensorType], extent: &Dim, times: usize, by: usize) -> Result<Dim, TypeError> {
+    let symbolic = || TypeError::Symbolic { operand: 0, ty: Box::new(operands[0].clone()) };
+    let number = |n: usize| i64::try_from(n).ok().map(crate::types::Expr::from);
+    extent.map(|e| e.times(&number(times)?)?.floor_div(i64::try_from(by).ok()?)).ok_or_else(symbolic)
 }
 
 /// `[N, C*b*b, H, W]` to `[N, C, H*b, W*b]`. Channels are read as `[b, b, C]`, or, `channel_first`, as `[C, b, b]`.
@@ -350,12 +360,12 @@ impl Operator for DepthToSpace {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         let area = self.block * self.block;
-        let (batch, [c, h, w]) = image(operands)?;
+        let (batch, c, [h, w]) = image(operands)?;
         if area == 0 || !c.is_multiple_of(area) {
             return Err(refuse(operands, 0, format!("rank 4 with channels a multiple of {area}")));
         }
-        let dims = [c / area, h * self.block, w * self.block].map(Dim::Known);
-        one(operands[0].elem.clone(), std::iter::once(batch).chain(dims).collect())
+        let [h, w] = [scaled(operands, h, self.block, 1)?, scaled(operands, w, self.block, 1)?];
+        one(operands[0].elem.clone(), [batch.clone(), Dim::Known(c / area), h, w].into_iter().collect())
     }
 
     fn layout(&self) -> LayoutRule {
@@ -381,12 +391,14 @@ impl Operator for SpaceToDepth {
     fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
         arity(Self::NAME, operands, 1, 1)?;
         let b = self.block;
-        let (batch, [c, h, w]) = image(operands)?;
-        if b == 0 || !h.is_multiple_of(b) || !w.is_multiple_of(b) {
+        let (batch, c, [h, w]) = image(operands)?;
+        // An open extent must be a multiple at run time.
+        let odd = |d: &Dim| d.known().is_some_and(|d| !d.is_multiple_of(b));
+        if b == 0 || odd(h) || odd(w) {
             return Err(refuse(operands, 0, format!("rank 4 with height and width multiples of {b}")));
         }
-        let dims = [c * b * b, h / b, w / b].map(Dim::Known);
-        one(operands[0].elem.clone(), std::iter::once(batch).chain(dims).collect())
+        let [h, w] = [scaled(operands, h, 1, b)?, scaled(operands, w, 1, b)?];
+        one(operands[0].elem.clone(), [batch.clone(), Dim::Known(c * b * b), h, w].into_iter().collect())
     }
 
     fn layout(&self) -> LayoutRule {

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, float, one, refuse, window_steps};
+use super::conv::windows;
+use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, float, one, refuse};
 use crate::error::TypeError;
-use crate::types::{Dim, TensorType};
+use crate::types::TensorType;
 
 /// The reduction of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,13 +52,9 @@ impl Operator for Pool {
         }
         let mut dims = x.shape.dims()[..2].to_vec();
         for i in 0..spatial {
-            let extent = x.shape.dims()[2 + i].known();
-            let extent = extent.ok_or_else(|| TypeError::Symbolic { operand: 0, ty: Box::new(x.clone()) })?;
-            let padded = extent + self.before[i] + self.after[i];
-            let steps = window_steps(padded, self.window[i], self.dilation[i], self.stride[i]);
-            dims.push(Dim::Known(
-                steps.ok_or_else(|| refuse(operands, 0, "an image at least as large as the window"))?,
-            ));
+            let window = [self.window[i], self.dilation[i], self.stride[i]];
+            let steps = windows(&x.shape.dims()[2 + i], [self.before[i], self.after[i]], window);
+            dims.push(steps.ok_or_else(|| refuse(operands, 0, "an image at least as large as the window"))?);
         }
         one(x.elem.clone(), dims.into_iter().collect())
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Extents, LayoutRule, Operator, QuantRule, Types, arity, float, one, refuse};
 use crate::error::TypeError;
-use crate::types::{Dim, TensorType};
+use crate::types::{Dim, Shape, TensorType};
 
 /// How a position in the result maps to one in the operand. `scale` is result extent divided by operand extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,13 +53,45 @@ pub enum ResizeMode {
 #[serde(deny_unknown_fields)]
 pub struct Resize {
     /// Spatial extents of the result.
-    pub size: Extents,
-    /// `scale` of the coordinate mapping for each spatial axis: not always `size` divided by the extent.
+    pub size: Shape,
+    /// `scale` of the coordinate mapping for each spatial axis: not always `size` divided by the extent. 0 where it is
+    /// that quotient.
     pub scale: Vec<f32>,
     /// The interpolation.
     pub mode: ResizeMode,
     /// The mapping of positions.
     pub coordinates: Coordinates,
+}
+
+impl Resize {
+    /// The spatial extents of the result, if all are known.
+    pub fn sizes(&self) -> Option<Extents> {
+        self.size.dims().iter().map(Dim::known).collect()
+    }
+
+    /// `scale` of the coordinate mapping of each spatial axis, for an operand of these spatial extents; `None` where it
+    /// depends on open extents.
+    pub fn scales(&self, extents: &[Dim]) -> Option<Vec<f32>> {
+        let scale = |((&scale, size), extent): ((&f32, &Dim), &Dim)| match scale {
+            0.0 => Some(size.known()? as f32 / extent.known()? as f32),
+            scale => Some(scale),
+        };
+        self.scale.iter().zip(self.size.dims()).zip(extents).map(scale).collect()
+    }
+}
+
+impl Resize {
+    /// For open extents: whether each size is a whole multiple of the extent by its scale, and whether each scale is the
+    /// quotient of size and extent.
+    pub fn open_scales(&self, extents: &[Dim]) -> (bool, bool) {
+        let mut all = (true, true);
+        for ((&scale, size), x) in self.scale.iter().zip(self.size.dims()).zip(extents) {
+            let whole = (scale.fract() == 0.0 && scale >= 1.0).then_some(scale as usize);
+            all.0 &= whole.is_some_and(|scale| x.times(&Dim::Known(scale)).as_ref() == Some(size));
+            all.1 &= scale == 0.0 || (scale == 1.0 && size == x);
+        }
+        all
+    }
 }
 
 impl Operator for Resize {
@@ -69,17 +101,16 @@ impl Operator for Resize {
         arity(Self::NAME, operands, 1, 1)?;
         float(operands, 0)?;
         let x = operands[0];
-        if x.rank() != self.size.len() + 2 || self.scale.len() != self.size.len() {
-            return Err(refuse(operands, 0, format!("rank {}", self.size.len() + 2)));
+        if x.rank() != self.size.rank() + 2 || self.scale.len() != self.size.rank() {
+            return Err(refuse(operands, 0, format!("rank {}", self.size.rank() + 2)));
         }
-        if let Some(scale) = self.scale.iter().find(|s| !s.is_finite() || **s <= 0.0) {
+        if let Some(scale) = self.scale.iter().find(|s| !s.is_finite() || **s < 0.0) {
             return Err(TypeError::Attribute(format!("a scale of {scale}; expected a positive number")));
         }
-        if x.shape.dims()[2..].iter().any(|d| d.known().is_none_or(|d| d == 0)) {
-            return Err(TypeError::Symbolic { operand: 0, ty: Box::new(x.clone()) });
+        if x.shape.dims()[2..].contains(&Dim::Known(0)) {
+            return Err(refuse(operands, 0, "an image with elements"));
         }
-        let size = self.size.iter().map(|&s| Dim::Known(s));
-        one(x.elem.clone(), x.shape.dims()[..2].iter().cloned().chain(size).collect())
+        one(x.elem.clone(), x.shape.dims()[..2].iter().chain(self.size.dims()).cloned().collect())
     }
 
     fn layout(&self) -> LayoutRule {
@@ -136,7 +167,7 @@ impl Operator for GridSample {
         float(operands, 0)?;
         float(operands, 1)?;
         let (x, at) = (operands[0].shape.dims(), operands[1].shape.dims());
-        if x.len() < 3 || x[2..].iter().any(|d| d.known().is_none_or(|d| d == 0)) {
+        if x.len() < 3 || x[2..].contains(&Dim::Known(0)) {
             return Err(refuse(operands, 0, "an image"));
         }
         if at.len() != x.len() || at[0] != x[0] || at[at.len() - 1] != Dim::Known(x.len() - 2) {

@@ -173,7 +173,7 @@ fn add_step(g: &mut Graph, values: &[ValueId], [op, a, b, p, q, r]: Step, origin
             let size: Extents = dims.get(2..)?.iter().map(|d| d * (1 + q % 2) + p % 2).collect();
             let scale = size.iter().zip(&dims[2..]).map(|(&s, &d)| s as f32 / d as f32).collect();
             let mode = ResizeMode::Linear;
-            add(g, Resize { size, scale, mode, coordinates: Coordinates::HalfPixel }.into(), &[x])
+            add(g, Resize { size: Shape::known(&size), scale, mode, coordinates: Coordinates::HalfPixel }.into(), &[x])
         }
         19 if rank < 8 => {
             let shape: Shape = [1 + q % 2].into_iter().chain(dims.iter().copied()).collect();

@@ -178,7 +178,7 @@ fn resampling(all: &mut Cases) {
                 };
                 let undecided = rounds && coordinates == Asymmetric && size.iter().zip(extents).any(halfway);
                 for scale in [factors[..extents.len()].to_vec(), ratio].into_iter().take(2 - usize::from(undecided)) {
-                    all.add(Resize { size: size.clone(), scale, mode, coordinates }, vec![Input(reals(image))]);
+                    all.add(Resize { size: Shape::known(&size), scale, mode, coordinates }, vec![Input(reals(image))]);
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::{Weights, operator};
 use crate::graph::{Composite, Graph, Origin, Source, ValueId};
 use crate::name::{is_digit, word_len};
 use crate::ops::{Op, OpKind, Types};
-use crate::types::{Dim, Elem, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
+use crate::types::{Dim, Elem, Expr, Layout, QuantParams, Shape, StorageType, Tensor, TensorType};
 
 /// Where and why a text is not a graph.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -317,8 +317,11 @@ impl<'t> Parser<'t> {
         };
         let mut dims = Vec::new();
         self.list("[", "]", |p| {
-            let known = p.peek().is_some_and(is_digit);
-            dims.push(if known { Dim::Known(p.number("an extent")?) } else { Dim::Sym(p.name("an extent")?.into()) });
+            dims.push(match p.peek() {
+                Some(c) if is_digit(c) => Dim::Known(p.number("an extent")?),
+                Some('(') => p.derived()?,
+                _ => Dim::Sym(p.name("an extent")?.into()),
+            });
             Ok(())
         })?;
         let mut ty = TensorType::new(elem, dims.into_iter().collect::<Shape>());
@@ -393,6 +396,24 @@ impl<'t> Parser<'t> {
                 word => Ok(word.to_owned()),
             },
         }
+    }
+
+    /// An expression of extents in parentheses.
+    fn derived(&mut self) -> Parsed<Dim> {
+        let (mut depth, mut quoted) = (0, false);
+        let end = self.rest().find(|c| {
+            quoted ^= c == '\'';
+            depth += match c {
+                '(' if !quoted => 1,
+                ')' if !quoted => -1,
+                _ => 0,
+            };
+            depth == 0
+        });
+        let text = self.rest().get(1..end.unwrap_or(0)).unwrap_or_default();
+        let expr: Expr = text.parse().map_err(|_| self.expected("an expression of extents"))?;
+        self.at += text.len() + 2;
+        Dim::of(expr).ok_or_else(|| self.expected("an extent"))
     }
 
     fn number<T: std::str::FromStr>(&mut self, what: &str) -> Parsed<T> {

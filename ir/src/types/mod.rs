@@ -2,6 +2,7 @@
 
 mod elem;
 mod error;
+mod expr;
 mod layout;
 mod quantize;
 mod shape;
@@ -9,7 +10,8 @@ mod tensor;
 
 pub use elem::{Affine, Elem, QuantParams, Scalar, StorageType};
 pub use error::QuantError;
+pub use expr::{Expr, NoExpr, Part};
 pub use layout::Layout;
 pub(crate) use quantize::nearest;
-pub use shape::{Dim, Shape};
+pub use shape::{Dim, Shape, Symbols};
 pub use tensor::{Tensor, TensorType, scale_runs};

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::expr::Expr;
 use crate::name::Name;
 
 /// The extent of one logical axis.
@@ -12,16 +14,87 @@ use crate::name::Name;
 pub enum Dim {
     /// A number.
     Known(usize),
-    /// A named extent that stays open until run time (a batch, usually).
+    /// A named extent that stays open until run time: a batch, a length, a height.
     Sym(Arc<str>),
+    /// An extent that follows from named ones: a sum, product or quotient of them.
+    Derived(Arc<Expr>),
 }
+
+/// The extents that symbols have in a run.
+pub type Symbols = FxHashMap<Arc<str>, usize>;
 
 impl Dim {
     /// The number, when it is one.
     pub fn known(&self) -> Option<usize> {
         match self {
             Dim::Known(n) => Some(*n),
-            Dim::Sym(_) => None,
+            Dim::Sym(_) | Dim::Derived(_) => None,
+        }
+    }
+
+    /// The extent as an expression.
+    pub fn expr(&self) -> Expr {
+        match self {
+            // Extents of tensors are far below.
+            Dim::Known(n) => Expr::from(i64::try_from(*n).unwrap_or(i64::MAX)),
+            Dim::Sym(name) => Expr::symbol(Arc::clone(name)),
+            Dim::Derived(expr) => (**expr).clone(),
+        }
+    }
+
+    /// The extent that an expression is; `None` for a negative number.
+    pub fn of(expr: Expr) -> Option<Dim> {
+        match (expr.constant(), expr.as_symbol()) {
+            (Some(n), _) => usize::try_from(n).ok().map(Dim::Known),
+            (None, Some(name)) => Some(Dim::Sym(Arc::clone(name))),
+            (None, None) => Some(Dim::Derived(Arc::new(expr))),
+        }
+    }
+
+    /// The sum of two extents, or `None` where it is too large.
+    pub fn plus(&self, other: &Dim) -> Option<Dim> {
+        match (self, other) {
+            (Dim::Known(a), Dim::Known(b)) => a.checked_add(*b).map(Dim::Known),
+            _ => self.map(|e| e.plus(&other.expr())),
+        }
+    }
+
+    /// The product of two extents, or `None` where it is too large.
+    pub fn times(&self, other: &Dim) -> Option<Dim> {
+        match (self, other) {
+            (Dim::Known(a), Dim::Known(b)) => a.checked_mul(*b).map(Dim::Known),
+            _ => self.map(|e| e.times(&other.expr())),
+        }
+    }
+
+    /// The extent that arithmetic on this one gives; `None` where it gives none.
+    pub fn map(&self, f: impl FnOnce(Expr) -> Option<Expr>) -> Option<Dim> {
+        Dim::of(f(self.expr())?)
+    }
+
+    /// The number that it is for these values of symbols.
+    pub fn bind(&self, symbols: &Symbols) -> Option<usize> {
+        match self {
+            Dim::Known(n) => Some(*n),
+            Dim::Sym(name) => symbols.get(name).copied(),
+            Dim::Derived(expr) => usize::try_from(expr.value(&|s| symbols.get(s).copied())?).ok(),
+        }
+    }
+
+    /// The extent of an axis that two operands share: of two equal ones, or of a known and an open one, which must then
+    /// be equal at run time. `None` where they are known to differ.
+    pub fn agreed(&self, other: &Dim) -> Option<Dim> {
+        match (self, other) {
+            (a, b) if a == b => Some(a.clone()),
+            (Dim::Known(_), Dim::Known(_)) => None,
+            (a, b) => {
+                let (a, b) = (a.expr(), b.expr());
+                let (low, high) = a.minus(&b).map_or((None, None), |d| d.bounds());
+                let differ = low.is_some_and(|low| low > 0) || high.is_some_and(|high| high < 0);
+                // A number is simpler than an expression.
+                let rank = |e: &Expr| (e.constant().is_none(), e.size());
+                if differ { None } else { Dim::of(if (rank(&b), &b) < (rank(&a), &a) { b } else { a }) }
+            }
         }
     }
 }
@@ -37,6 +110,7 @@ impl fmt::Display for Dim {
         match self {
             Dim::Known(n) => n.fmt(f),
             Dim::Sym(s) => Name(s).fmt(f),
+            Dim::Derived(expr) => write!(f, "({expr})"),
         }
     }
 }
@@ -81,6 +155,21 @@ impl Shape {
         self.0.iter().try_fold(1usize, |n, d| n.checked_mul(d.known()?.max(1)))
     }
 
+    /// True if an extent is open.
+    pub fn is_open(&self) -> bool {
+        self.0.iter().any(|d| d.known().is_none())
+    }
+
+    /// The shape for these values of symbols; extents that they do not determine stay open.
+    pub fn bind(&self, symbols: &Symbols) -> Shape {
+        self.0.iter().map(|d| d.bind(symbols).map_or_else(|| d.clone(), Dim::Known)).collect()
+    }
+
+    /// The product of extents, or `None` where it is too large.
+    pub fn count(dims: &[Dim]) -> Option<Dim> {
+        dims.iter().try_fold(Dim::Known(1), |n, d| n.times(d))
+    }
+
     /// The same shape with the extent of `axis` replaced.
     pub fn with(&self, axis: usize, dim: impl Into<Dim>) -> Self {
         let mut s = self.clone();
@@ -111,7 +200,7 @@ impl fmt::Display for Shape {
     }
 }
 
-// In the text form an extent is a number or a string.
+// In the text form an extent is a number or a string, an expression is in parentheses.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
 enum Extent {
@@ -124,6 +213,7 @@ impl serde::Serialize for Shape {
         s.collect_seq(self.0.iter().map(|d| match d {
             Dim::Known(n) => Extent::Known(*n),
             Dim::Sym(s) => Extent::Sym(s.to_string()),
+            open @ Dim::Derived(_) => Extent::Sym(open.to_string()),
         }))
     }
 }
@@ -135,7 +225,10 @@ impl<'de> serde::Deserialize<'de> for Shape {
             .into_iter()
             .map(|e| match e {
                 Extent::Known(n) => Dim::Known(n),
-                Extent::Sym(s) => Dim::Sym(s.into()),
+                Extent::Sym(s) => match s.strip_prefix('(').and_then(|s| s.strip_suffix(')')?.parse().ok()) {
+                    Some(expr) => Dim::Derived(Arc::new(expr)),
+                    None => Dim::Sym(s.into()),
+                },
             })
             .collect())
     }

@@ -3,8 +3,8 @@
 use qcc_ir::error::TypeError;
 use qcc_ir::eval::evaluate_node;
 use qcc_ir::ops::{
-    Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, Pad, PadMode, PoolFn, Range, Reduce,
-    ReduceFn, Reshape, Select, Slice, Transpose, Unary, UnaryFn, window_steps,
+    Binary, BinaryFn, Cast, Clamp, Concat, Dequantize, Extents, Op, OpKind, OpenSlice, Pad, PadMode, PoolFn, Range,
+    Reduce, ReduceFn, Reshape, Select, Slice, Transpose, Unary, UnaryFn, window_steps,
 };
 use qcc_ir::{Composite, Dim, Elem, Graph, NodeId, Origin, Scalar, Shape, Tensor, TensorType, ValueId};
 
@@ -208,6 +208,15 @@ impl<'g> Build<'g> {
     /// `len` elements of `axis` from `start`.
     pub(crate) fn slice(&mut self, x: ValueId, axis: usize, start: usize, len: usize) -> Built {
         self.every(x, axis, start, len, 1)
+    }
+
+    /// `len` elements of `axis` from `start`, which may depend on open extents.
+    pub(crate) fn part(&mut self, x: ValueId, axis: usize, start: &Dim, len: &Dim) -> Built {
+        match (start.known(), len.known()) {
+            (Some(start), Some(len)) => self.slice(x, axis, start, len),
+            _ if self.ty(x).shape.dims()[axis] == *len => Ok(x),
+            _ => self.op(OpenSlice { axis, start: start.expr(), len: len.expr() }, &[x]),
+        }
     }
 
     /// `len` elements of `axis` from `start`, with stride `step`.

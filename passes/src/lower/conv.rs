@@ -2,7 +2,7 @@
 //! with groups or dilations become convolutions over an image with inserted zeros.
 
 use qcc_ir::ops::{Conv, ConvTranspose, Extents, Op, Pad, PadMode, Reverse};
-use qcc_ir::{NodeId, Shape, ValueId};
+use qcc_ir::{Dim, NodeId, Shape, ValueId};
 
 use super::build::{Build, Built};
 use super::volume;
@@ -57,32 +57,30 @@ pub(super) fn conv_transpose(b: &mut Build<'_>, node: NodeId) -> Built {
         }
         2 if op.groups > 1 || op.dilation.iter().any(|&d| d > 1) => over_stretched(b, &op, &operands),
         3 => over_stretched(b, &op, &operands),
-        2 if op.before.iter().chain(&op.after).chain(&op.extra).any(|&p| p > 0) => cut(b, op, &operands),
+        2 if op.before.iter().chain(&op.after).chain(&op.extra).any(|&p| p > 0) => cut(b, node, op, &operands),
         _ => Err(Skip::NoMatch),
     }
 }
 
 /// A transposed convolution without padding, and a slice that removes the pads. Elements beyond the last tap have the
 /// bias only: the window is extended by zeros to cover them.
-fn cut(b: &mut Build<'_>, op: ConvTranspose, operands: &[ValueId]) -> Built {
+fn cut(b: &mut Build<'_>, node: NodeId, op: ConvTranspose, operands: &[ValueId]) -> Built {
     let mut operands = operands.to_vec();
-    let x = b.extents(operands[0])?;
-    let w = b.extents(operands[1])?;
+    let result = b.ty(node.value(0)).shape.clone();
     let beyond: Extents = op.extra.iter().zip(&op.after).map(|(e, a)| e.saturating_sub(*a)).collect();
     operands[1] = b.pad_spatial(operands[1], &[0, 0], &beyond, 0.0)?;
     let zero = Extents::from_elem(0, 2);
     let plain = ConvTranspose { before: zero.clone(), after: zero.clone(), extra: zero, ..op.clone() };
     let mut y = b.op(plain, &operands)?;
     for i in 0..2 {
-        let len = (x[2 + i] - 1) * op.stride[i] + w[2 + i] + op.extra[i] - op.before[i] - op.after[i];
-        y = b.slice(y, 2 + i, op.before[i], len)?;
+        y = b.part(y, 2 + i, &Dim::Known(op.before[i]), &result.dims()[2 + i])?;
     }
     Ok(y)
 }
 
 /// A convolution with a flipped window, over the image with `stride - 1` zeros between its elements.
 fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -> Built {
-    let (x, w) = (b.extents(operands[0])?, b.extents(operands[1])?);
+    let (x, w) = (b.ty(operands[0]).shape.clone(), b.extents(operands[1])?);
     let mut image = operands[0];
     // The image is padded by the extent of the window, minus the pads and the zeros that follow the last element.
     let mut pads = [Extents::new(), Extents::new()];
@@ -94,8 +92,9 @@ fn over_stretched(b: &mut Build<'_>, op: &ConvTranspose, operands: &[ValueId]) -
         pads[0].push(front.saturating_sub(cut_front));
         pads[1].push(back.saturating_sub(cut_back));
         let (start, end) = (cut_front.saturating_sub(front), cut_back.saturating_sub(back));
-        let len = (x[2 + i] * stride).checked_sub(start + end);
-        image = b.slice(image, 2 + i, start, len.ok_or(Skip::because("the pads remove the whole image"))?)?;
+        let len = x.dims()[2 + i].map(|x| x.times(&(stride as i64).into())?.minus(&((start + end) as i64).into()));
+        let len = len.ok_or(Skip::because("the pads remove the whole image"))?;
+        image = b.part(image, 2 + i, &Dim::Known(start), &len)?;
     }
     let [before, after] = pads;
     let stride = Extents::from_elem(1, op.stride.len());
@@ -109,13 +108,15 @@ fn stretched(b: &mut Build<'_>, x: ValueId, axis: usize, by: usize) -> Built {
     if by == 1 {
         return Ok(x);
     }
-    let mut extents = b.extents(x)?;
-    let (outer, inner) = (extents[..=axis].iter().product(), extents[axis + 1..].iter().product());
-    let apart = b.reshape(x, Shape::known(&[outer, 1, inner]))?;
+    let shape = b.ty(x).shape.clone();
+    let (outer, inner) = shape.dims().split_at(axis + 1);
+    let large = || Skip::because("its extents are too large");
+    let (outer, inner) = Shape::count(outer).zip(Shape::count(inner)).ok_or_else(large)?;
+    let apart = b.reshape(x, [outer, Dim::Known(1), inner].into_iter().collect())?;
     let [before, after] = [[0, 0, 0], [0, by - 1, 0]].map(|pads| pads.into_iter().collect());
     let spread = b.op(Pad { before, after, mode: PadMode::Constant(0.0) }, &[apart])?;
-    extents[axis] *= by;
-    b.reshape(spread, Shape::known(&extents))
+    let extent = shape.dims()[axis].times(&Dim::Known(by)).ok_or_else(large)?;
+    b.reshape(spread, shape.with(axis, extent))
 }
 
 /// Converts the weight of a transposed convolution `[C, O/g, k..]` to that of a convolution `[O, C/g, k..]`, with

@@ -1,7 +1,7 @@
 //! Lowering of operators that move elements.
 
 use qcc_ir::ops::{DepthToSpace, Expand, Gather, Op, OpKind, PadMode, SpaceToDepth};
-use qcc_ir::{NodeId, Shape, Tensor, ValueId};
+use qcc_ir::{Dim, NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built, made_by};
 use crate::Skip;
@@ -22,7 +22,7 @@ pub(super) fn depth_to_space(b: &mut Build<'_>, node: NodeId) -> Built {
     if !channel_first {
         return Err(Skip::NoMatch);
     }
-    let channels = b.extents(x)?[1];
+    let channels = b.ty(x).shape.dims()[1].known().ok_or(Skip::NoMatch)?;
     let area = block * block;
     let order: Vec<i32> =
         (0..channels).map(|c| (c % (channels / area) * area + c / (channels / area)) as i32).collect();
@@ -73,21 +73,20 @@ pub(super) fn pad_edge(b: &mut Build<'_>, node: NodeId) -> Built {
     }
     let (op, mut x) = (op.clone(), b.g.operands(node)[0]);
     for axis in 0..op.before.len() {
-        let extents = b.extents(x)?;
+        let shape = b.ty(x).shape.clone();
         let (before, after) = (op.before[axis], op.after[axis]);
-        let edge = |b: &mut Build<'_>, at: usize, count: usize| {
-            let one = b.slice(x, axis, at, 1)?;
-            let mut repeated = extents.clone();
-            repeated[axis] = count;
-            if count == 1 { Ok(one) } else { b.op(Expand { shape: Shape::known(&repeated) }, &[one]) }
+        let edge = |b: &mut Build<'_>, at: &Dim, count: usize| {
+            let one = b.part(x, axis, at, &Dim::Known(1))?;
+            if count == 1 { Ok(one) } else { b.op(Expand { shape: shape.with(axis, count) }, &[one]) }
         };
+        let last = shape.dims()[axis].map(|e| e.minus(&1.into()));
         let mut parts = Vec::new();
         if before > 0 {
-            parts.push(edge(b, 0, before)?);
+            parts.push(edge(b, &Dim::Known(0), before)?);
         }
         parts.push(x);
         if after > 0 {
-            parts.push(edge(b, extents[axis] - 1, after)?);
+            parts.push(edge(b, &last.ok_or(Skip::NoMatch)?, after)?);
         }
         x = b.concat(axis, &parts)?;
     }

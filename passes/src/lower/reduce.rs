@@ -10,10 +10,11 @@ use crate::Skip;
 pub(super) fn mean(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Reduce(op @ Reduce { f: ReduceFn::Mean, .. }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (op, x) = (op.clone(), b.g.operands(node)[0]);
-    let (elem, extents) = (b.ty(x).elem.clone(), b.extents(x)?);
+    let elem = b.ty(x).elem.clone();
     if !elem.is_integer() {
         return Err(Skip::NoMatch);
     }
+    let extents = b.extents(x)?;
     let count: usize = op.axes.iter().map(|&a| extents[a]).product();
     let sum = b.op(Reduce { f: ReduceFn::Sum, ..op }, &[x])?;
     let count = b.constant(Tensor::scalar(count as i64));

@@ -353,7 +353,7 @@ fn resampling() {
     let resize = |mode, coordinates, size: &[usize], scale: &[f32]| Resize {
         mode,
         coordinates,
-        size: ints(size),
+        size: Shape::known(size),
         scale: scale.to_vec(),
     };
     let nearest = ResizeMode::Nearest(Nearest::PreferFloor);

@@ -58,6 +58,7 @@ impl Sum for Work {
 
 /// The operations of the contractions of a graph.
 pub fn work(g: &Graph) -> Work {
+    let g = &*g.typical();
     g.order().into_iter().map(|n| work_of(g, n)).sum()
 }
 

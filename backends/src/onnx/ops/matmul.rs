@@ -185,9 +185,9 @@ fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), 
             e.quantize(&flat, &stored, qparams);
             let real = e.scratch(site, &y);
             e.dequantize(&stored, &real, qparams);
-            e.reshape(&real, &site.outputs[0], &result.shape)
+            e.reshape(&real, None, &site.outputs[0], &result.shape)
         }
-        None => e.reshape(&flat, &site.outputs[0], &result.shape),
+        None => e.reshape(&flat, None, &site.outputs[0], &result.shape),
     }
 }
 

@@ -1,17 +1,51 @@
 //! Operators that move elements. They accept integers and floats alike.
 
+use qcc_formats::onnx::DataType;
 use qcc_ir::ops::{
-    Concat, DepthToSpace, Expand, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Tile, Transpose,
+    Concat, DepthToSpace, Expand, OpenSlice, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Symbolic,
+    Tile, Transpose,
 };
-use qcc_ir::{Dim, TensorType};
+use qcc_ir::{Dim, Elem, Expr, Shape, TensorType};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
+use crate::extents;
 
 /// Reshape.
 pub(super) fn reshape(e: &mut Emitter<'_>, op: &Reshape, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = e.input(site, 0);
-    e.reshape(&x, &site.outputs[0], &op.shape)
+    e.reshape(&x, Some(&site.operands[0].shape), &site.outputs[0], &op.shape)
+}
+
+/// Integers that follow from open extents.
+pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let mut values = extents::list(e, &op.values)?.0;
+    let shape = Shape::known(&op.shape);
+    if op.shape.len() != 1 {
+        let wide = if op.narrow {
+            e.scratch(site, &TensorType::new(Elem::I64, shape.clone()))
+        } else {
+            site.outputs[0].clone()
+        };
+        e.reshape(&values, None, &wide, &shape)?;
+        values = wide;
+    }
+    let to = if op.narrow { DataType::Int32 } else { DataType::Int64 };
+    match (op.narrow, op.shape.len()) {
+        (true, _) => e.push(Call::new("Cast").int("to", i32::from(to)), &[values], &site.outputs),
+        (false, 1) => e.push(Call::new("Identity"), &[values], &site.outputs),
+        (false, _) => {}
+    }
+    Ok(())
+}
+
+/// Slice of an axis by open extents.
+pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let end = op.start.plus(&op.len).ok_or("its end is too large to compute")?;
+    let (start, end) = (extents::value(e, &op.start)?.0, extents::value(e, &end)?.0);
+    let inputs = [e.input(site, 0), start, end, e.list([op.axis as i64])];
+    e.push(Call::new("Slice"), &inputs, &site.outputs);
+    Ok(())
 }
 
 /// Transpose.
@@ -79,12 +113,11 @@ pub(super) fn expand(e: &mut Emitter<'_>, op: &Expand, site: &NodeContext<'_>) -
     let x: &TensorType = &site.operands[0];
     let missing = op.shape.rank() - x.rank();
     let extent = |(axis, d): (usize, &Dim)| match d {
-        Dim::Known(n) => Ok(*n as i64),
-        d if axis >= missing && x.shape.dims()[axis - missing] == *d => Ok(1),
-        d => Err(Unsupported(format!("it repeats as often as the open extent {d}; fix it with --shape"))),
+        d if d.known().is_none() && axis >= missing && x.shape.dims()[axis - missing] == *d => 1.into(),
+        d => d.expr(),
     };
-    let extents = op.shape.dims().iter().enumerate().map(extent).collect::<Result<Vec<i64>, _>>()?;
-    let inputs = [e.input(site, 0), e.list(extents)];
+    let repeats: Vec<Expr> = op.shape.dims().iter().enumerate().map(extent).collect();
+    let inputs = [e.input(site, 0), extents::list(e, &repeats)?.0];
     e.push(Call::new("Expand"), &inputs, &site.outputs);
     Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<
     }
     e.push(call, &inputs, &outputs);
     for ((from, to), ty) in outputs.iter().zip(&site.outputs).zip(&site.results) {
-        e.reshape(from, to, &ty.shape)?;
+        e.reshape(from, None, to, &ty.shape)?;
     }
     Ok(())
 }

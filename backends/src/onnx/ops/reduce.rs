@@ -73,7 +73,7 @@ fn global_average(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext<'_>) -> R
         }
         None => to,
     };
-    e.reshape(&flat, &site.outputs[0], &y.shape)
+    e.reshape(&flat, None, &site.outputs[0], &y.shape)
 }
 
 /// The type with spatial extents of 1.

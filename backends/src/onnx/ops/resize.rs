@@ -1,10 +1,11 @@
 //! Resampling of images.
 
-use qcc_ir::TensorType;
 use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
+use qcc_ir::{Dim, Shape, TensorType};
 
 use super::super::call::Call;
 use super::super::emit::{Emitter, Name, NodeContext, Unsupported};
+use crate::extents;
 
 /// Whether sizes or scales are given; the other follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ enum Given {
 /// True if runtimes compute the same extents and positions from sizes or scales, and support the number of interpolated
 /// axes.
 pub(in crate::onnx) fn native(op: &Resize, x: &TensorType) -> bool {
-    let spatial = op.size.len();
+    let spatial = op.size.rank();
     let kernel = match op.mode {
         ResizeMode::Nearest(_) => true,
         ResizeMode::Linear => spatial <= 3,
@@ -26,9 +27,15 @@ pub(in crate::onnx) fn native(op: &Resize, x: &TensorType) -> bool {
 }
 
 fn given(op: &Resize, x: &TensorType) -> Option<Given> {
-    let extents = x.shape.dims()[2..].iter().map(|d| d.known().map(|n| n as f32)).collect::<Option<Vec<f32>>>()?;
+    let spatial = &x.shape.dims()[2..];
+    if op.size.is_open() || x.shape.dims()[2..].iter().any(|d| d.known().is_none()) {
+        let (scaled, quotients) = op.open_scales(spatial);
+        return if scaled { Some(Given::Scales) } else { quotients.then_some(Given::Sizes) };
+    }
+    let extents: Vec<f32> = spatial.iter().filter_map(Dim::known).map(|n| n as f32).collect();
+    let (sizes, scales) = (op.sizes()?, op.scales(spatial)?);
     let all = |fits: &dyn Fn(f32, f32, usize) -> bool| {
-        extents.iter().zip(&op.scale).zip(&op.size).all(|((&x, &scale), &size)| fits(x, scale, size))
+        extents.iter().zip(&scales).zip(&sizes).all(|((&x, &scale), &size)| fits(x, scale, size))
     };
     // Some runtimes multiply in F32, some in F64.
     let extent = |x: f32, scale: f32| (f64::from(x) * f64::from(scale)).floor();
@@ -61,10 +68,9 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -
     match given(op, x).ok_or("its scales give other extents")? {
         Given::Scales => inputs.push(e.list([1.0, 1.0].into_iter().chain(op.scale.iter().copied()))),
         Given::Sizes => {
-            let outer = x.shape.dims()[..2].iter().map(|d| d.known().map(|n| n as i64));
-            let outer = outer.collect::<Option<Vec<i64>>>().ok_or("its extents are open; fix them with --shape")?;
             inputs.push(Name::default());
-            inputs.push(e.list(outer.into_iter().chain(op.size.iter().map(|&s| s as i64))));
+            let sizes: Shape = x.shape.dims()[..2].iter().chain(op.size.dims()).cloned().collect();
+            inputs.push(extents::shape(e, &sizes)?.0);
         }
     }
     e.push(call, &inputs, &site.outputs);

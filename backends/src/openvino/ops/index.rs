@@ -45,13 +45,14 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &NodeContext
 
 /// TopK.
 pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext) -> Ports {
-    sorted(e, site, op.k, op.axis, op.largest, &[site.results[0].clone(), site.results[1].clone()])
+    let x = e.operand(site, 0);
+    sorted(e, x, op.k, op.axis, op.largest, &[site.results[0].clone(), site.results[1].clone()])
 }
 
 /// The first `k` elements along an axis in sorted order, and their indices; sorting is stable.
 pub(super) fn sorted(
     e: &mut Emitter<'_>,
-    site: &NodeContext,
+    x: Port,
     k: usize,
     axis: usize,
     largest: bool,
@@ -64,6 +65,6 @@ pub(super) fn sorted(
         attribute("index_element_type", "i64"),
         attribute("stable", true),
     ];
-    let inputs = [e.operand(site, 0), e.index(k)];
+    let inputs = [x, e.index(k)];
     e.op_many(Operation("TopK", 11), &data, &inputs, &types.each_ref())
 }

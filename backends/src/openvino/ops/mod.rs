@@ -42,6 +42,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::Concat(op) => one(movement::concat(e, op, site)),
         Op::Slice(op) => one(movement::slice(e, op, site)),
         Op::Pad(op) => one(movement::pad(e, op, site)?),
+        Op::Symbolic(op) => one(movement::symbolic(e, op, site)?),
+        Op::OpenSlice(op) => one(movement::open_slice(e, op, site)?),
         Op::Expand(_) => one(movement::expand(e, site)?),
         Op::Tile(op) => one(movement::tile(e, op, site)),
         Op::Reverse(op) => one(movement::reverse(e, op, site)),

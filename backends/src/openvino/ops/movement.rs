@@ -1,18 +1,35 @@
 //! Operators that move elements.
 
 use qcc_formats::openvino::{Operation, Port};
-use qcc_ir::Dim;
-use qcc_ir::ops::{Concat, DepthToSpace, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose};
+use qcc_ir::ops::{
+    Concat, DepthToSpace, OpenSlice, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Symbolic, Tile, Transpose,
+};
+use qcc_ir::{Elem, Expr, Shape, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
+use crate::extents;
 
 /// Reshape.
 pub(super) fn reshape(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Unsupported> {
     let (x, y) = (e.operand(site, 0), &site.results[0]);
-    if y.shape.dims().iter().filter(|d| d.known().is_none()).count() > 1 {
-        return Err(format!("{} has more than one open extent; fix them with --shape", y.shape).into());
+    e.reshape_from(x, &site.operands[0].shape, y)
+}
+
+/// Integers that follow from open extents.
+pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext) -> Result<Port, Unsupported> {
+    let (mut values, y) = (extents::list(e, &op.values)?.0, &site.results[0]);
+    if op.narrow {
+        values = e.convert(values, &TensorType::new(Elem::I32, Shape::known(&[op.values.len()])));
     }
-    Ok(e.reshape(x, y))
+    Ok(if op.shape.len() == 1 { values } else { e.reshape(values, y) })
+}
+
+/// Slice of an axis by open extents.
+pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext) -> Result<Port, Unsupported> {
+    let stop = op.start.plus(&op.len).ok_or("its end is too large to compute")?;
+    let (start, stop) = (extents::value(e, &op.start)?.0, extents::value(e, &stop)?.0);
+    let inputs = [e.operand(site, 0), start, stop, e.indices(&[1]), e.axes(&[op.axis])];
+    Ok(e.op(Operation("Slice", 8), &[], &inputs, &site.results[0]))
 }
 
 /// Transpose.
@@ -98,13 +115,12 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext) -> Result<P
 pub(super) fn expand(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Unsupported> {
     let (x, y) = (&site.operands[0].shape, &site.results[0].shape);
     let behind = |axis: usize| (axis + x.rank()).checked_sub(y.rank()).map(|a| &x.dims()[a]);
-    let extents = y.dims().iter().enumerate().map(|(axis, d)| match d {
-        Dim::Known(n) => Ok(*n),
-        Dim::Sym(_) if behind(axis) == Some(d) => Ok(1),
-        Dim::Sym(name) => Err(Unsupported(format!("it repeats along the open extent {name}; fix it with --shape"))),
+    let repeats = y.dims().iter().enumerate().map(|(axis, d)| match d.known() {
+        None if behind(axis) == Some(d) => Expr::from(1),
+        _ => d.expr(),
     });
-    let extents = extents.collect::<Result<Vec<usize>, Unsupported>>()?;
-    let inputs = [e.operand(site, 0), e.axes(&extents)];
+    let repeats: Vec<Expr> = repeats.collect();
+    let inputs = [e.operand(site, 0), extents::list(e, &repeats)?.0];
     Ok(e.op(Operation("Broadcast", 3), &[attribute("mode", "bidirectional")], &inputs, &site.results[0]))
 }
 

@@ -2,33 +2,28 @@
 
 use qcc_formats::openvino::{Operation, Port};
 use qcc_ir::ops::{Cell, Recurrent};
-use qcc_ir::{Elem, Shape, TensorType};
+use qcc_ir::{Dim, Elem, Shape, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Ports, Unsupported, attribute};
+use crate::extents;
 
 /// The order of the gates forget, input, candidate, output in terms of the graph's order.
 const LSTM_GATES: [usize; 4] = [2, 0, 3, 1];
 
-/// True if the extents that a sequence operator needs are known.
-pub(in super::super) fn native(operands: &[&TensorType]) -> bool {
-    operands[0].shape.elements().is_some()
-}
-
 /// LSTMSequence, GRUSequence or RNNSequence in one direction. The batch axis comes before the sequence axis, and all
 /// operands but x have a direction axis.
 pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext) -> Result<Ports, Unsupported> {
-    let known = |i: usize| site.operands[i].shape.extents().ok_or("its extents are open; fix them with --shape");
-    let (x, hidden) = (known(0)?, known(2)?[1]);
-    let (steps, batch, inputs) = (x[0], x[1], x[2]);
-    let ty = |dims: &[usize]| TensorType::new(site.operands[0].elem.clone(), Shape::known(dims));
+    let [steps, batch, width] = site.operands[0].shape.dims() else { return Err("its operand is no sequence".into()) };
+    let known = |d: &Dim| d.known().ok_or("the extents of its weights are open");
+    let (inputs, hidden) = (known(width)?, known(&site.operands[2].shape.dims()[1])?);
+    let ty = |dims: &[&Dim]| TensorType::new(site.operands[0].elem.clone(), dims.iter().copied().cloned().collect());
+    let (one, states) = (&Dim::Known(1), &Dim::Known(hidden));
     let x = e.operand(site, 0);
-    let mut ports = vec![swapped(e, x, &ty(&[batch, steps, inputs]))];
+    let mut ports = vec![swapped(e, x, &ty(&[batch, steps, width]))];
     for state in &site.values[4..] {
-        ports.push(e.shaped(*state, &Shape::known(&[batch, 1, hidden])));
+        ports.push(e.shaped(*state, &ty(&[batch, one, states]).shape));
     }
-    let lens = TensorType::new(Elem::I32, Shape::known(&[batch]));
-    let steps_each = i32::try_from(steps).map_err(|e| e.to_string())?;
-    ports.push(e.numbers(&lens, &vec![steps_each; batch]));
+    ports.push(lengths(e, steps, batch)?);
     for (operand, columns) in [(1, [inputs].as_slice()), (2, &[hidden]), (3, &[])] {
         ports.push(weights(e, op.cell, site, operand, hidden, columns));
     }
@@ -50,15 +45,34 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext)
     if let Cell::Gru { reset_after } = op.cell {
         data.push(attribute("linear_before_reset", reset_after));
     }
-    let (y, last) = (ty(&[batch, 1, steps, hidden]), ty(&[batch, 1, hidden]));
+    let (y, last) = (ty(&[batch, one, steps, states]), ty(&[batch, one, states]));
     let types: Vec<&TensorType> = std::iter::once(&y).chain(std::iter::repeat_n(&last, op.cell.states())).collect();
     let mut results = e.op_many(Operation(kind, 5), &data, &ports, &types);
     for state in &mut results[1..] {
-        *state = e.reshape(*state, &ty(&[batch, hidden]));
+        *state = e.reshape(*state, &ty(&[batch, states]));
     }
-    let y = e.reshape(results[0], &ty(&[batch, steps, hidden]));
+    let joined = ty(&[batch, steps, states]);
+    let y = match joined.shape.is_open() {
+        false => e.reshape(results[0], &joined),
+        true => {
+            let inputs = [results[0], e.axes(&[1])];
+            e.op(Operation("Squeeze", 1), &[], &inputs, &joined)
+        }
+    };
     results[0] = swapped(e, y, &site.results[0]);
     Ok(results)
+}
+
+/// The number of steps of each sequence of a batch.
+fn lengths(e: &mut Emitter<'_>, steps: &Dim, batch: &Dim) -> Result<Port, Unsupported> {
+    let lengths = TensorType::new(Elem::I32, Shape::from_iter([batch.clone()]));
+    if let (Some(steps), Some(batch)) = (steps.known(), batch.known()) {
+        let steps = i32::try_from(steps).map_err(|e| e.to_string())?;
+        return Ok(e.numbers(&lengths, &vec![steps; batch]));
+    }
+    let (steps, batch) = (extents::value(e, &steps.expr())?.0, extents::value(e, &batch.expr())?.0);
+    let steps = e.convert(steps, &TensorType::new(Elem::I32, Shape::known(&[1])));
+    Ok(e.op(Operation("Broadcast", 3), &[attribute("mode", "numpy")], &[steps, batch], &lengths))
 }
 
 /// The sequence and batch axes transposed.

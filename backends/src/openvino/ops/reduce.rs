@@ -44,10 +44,15 @@ fn extreme(e: &mut Emitter<'_>, op: &Reduce, site: &NodeContext) -> Result<Port,
         let split = first.min(1);
         let groups = [&dims[..split], &dims[split..first], &dims[first..=last], &dims[last + 1..]];
         let groups: Option<Vec<Dim>> = groups.into_iter().map(product).collect();
-        let Some(groups) = groups else {
-            return Err("its quantized result needs merged axes, and one of them is open".into());
+        // If extents are open, the first of the sorted elements of each axis.
+        let Some((groups, window)) = groups.and_then(|g| Some((g.clone(), g[2].known()?))) else {
+            for axis in first..=last {
+                ty.shape = ty.shape.with(axis, 1);
+                x = sorted(e, x, 1, axis, true, &[ty.clone(), ty.with_elem(Elem::I64)])[0];
+            }
+            end = first;
+            continue;
         };
-        let Some(window) = groups[2].known() else { return Err("the axis that it reduces is open".into()) };
         let joined = TensorType::new(ty.elem.clone(), groups.into_iter().collect());
         x = e.reshape(x, &joined);
         x = max_pool(e, x, &[window, 1], &TensorType::new(ty.elem.clone(), joined.shape.with(2, 1)));
@@ -84,7 +89,8 @@ pub(super) fn arg_reduce(e: &mut Emitter<'_>, op: &ArgReduce, site: &NodeContext
     let (x, y) = (&site.operands[0], &site.results[0]);
     let kept = |elem| TensorType::new(elem, x.shape.with(op.axis, 1));
     let types = [kept(x.elem.real()), kept(y.elem.clone())];
-    let places = sorted(e, site, 1, op.axis, op.largest, &types)[1];
+    let data = e.operand(site, 0);
+    let places = sorted(e, data, 1, op.axis, op.largest, &types)[1];
     if op.keep { places } else { squeezed(e, places, &[op.axis], y) }
 }
 

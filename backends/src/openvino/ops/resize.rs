@@ -1,10 +1,11 @@
 //! Resampling of images.
 
 use qcc_formats::openvino::{Operation, Port};
-use qcc_ir::TensorType;
 use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
+use qcc_ir::{Dim, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, attribute};
+use crate::extents;
 
 /// Whether sizes or scales are given. The other follows, and positions are computed with the scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,14 @@ enum Given {
 }
 
 fn given(op: &Resize, x: &TensorType) -> Option<Given> {
-    let extents = x.shape.dims()[2..].iter().map(|d| d.known()).collect::<Option<Vec<usize>>>()?;
-    let axes = || extents.iter().zip(&op.size).zip(&op.scale);
+    let spatial = &x.shape.dims()[2..];
+    if op.size.is_open() || spatial.iter().any(|d| d.known().is_none()) {
+        let (scaled, quotients) = op.open_scales(spatial);
+        return if scaled { Some(Given::Scales) } else { quotients.then_some(Given::Sizes) };
+    }
+    let extents: Vec<usize> = spatial.iter().filter_map(Dim::known).collect();
+    let (sizes, scales) = (op.sizes()?, op.scales(spatial)?);
+    let axes = || extents.iter().zip(&sizes).zip(&scales);
     // Aligned corners are computed from the extents alone.
     let aligned = op.coordinates == Coordinates::AlignCorners;
     if aligned || axes().all(|((&extent, &size), &scale)| size as f32 / extent as f32 == scale) {
@@ -29,7 +36,7 @@ fn given(op: &Resize, x: &TensorType) -> Option<Given> {
 
 /// True if OpenVINO's interpolation computes the same.
 pub(in crate::openvino) fn native(op: &Resize, x: &TensorType) -> bool {
-    let axes = op.size.len();
+    let axes = op.size.rank();
     let mode = match op.mode {
         ResizeMode::Nearest(_) => axes <= 3,
         ResizeMode::Linear => axes <= 3 && op.coordinates != Coordinates::HalfPixelForNearest,
@@ -72,7 +79,7 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext) -> Re
     ];
     let axes: Vec<usize> = (2..x.rank()).collect();
     let scales = e.numbers(&TensorType::f32(&[op.scale.len()]), &op.scale);
-    let inputs = [e.operand(site, 0), e.axes(&op.size), scales, e.axes(&axes)];
+    let inputs = [e.operand(site, 0), extents::shape(e, &op.size)?.0, scales, e.axes(&axes)];
     Ok(e.op(Operation("Interpolate", 4), &data, &inputs, &site.results[0]))
 }
 

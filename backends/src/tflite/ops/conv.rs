@@ -6,6 +6,7 @@ use qcc_ir::{Affine, Elem, QuantParams, Shape, StorageType, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported};
 use super::window::{Axis, padding};
+use crate::extents;
 
 /// True if TFLite can express the padding of a convolution.
 pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
@@ -17,7 +18,7 @@ pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
     }
 }
 
-/// The extent of a logical axis, which is known for images.
+/// The extent of a logical axis, if it is known.
 pub(super) fn extent(ty: &TensorType, axis: usize) -> Option<usize> {
     ty.shape.dims()[axis].known()
 }
@@ -25,11 +26,11 @@ pub(super) fn extent(ty: &TensorType, axis: usize) -> Option<usize> {
 fn conv_padding(c: &Conv, x: &TensorType, w: &TensorType, y: &TensorType) -> Option<Padding> {
     let axis = |i: usize| {
         Some(Axis {
-            image: extent(x, 2 + i)?,
-            result: extent(y, 2 + i)?,
+            image: extent(x, 2 + i),
+            result: extent(y, 2 + i),
             reach: (extent(w, 2 + i)? - 1) * c.dilation[i] + 1,
             stride: c.stride[i],
-            before: c.before[i],
+            pads: [c.before[i], c.after[i]],
         })
     };
     padding(&[axis(0)?, axis(1)?])
@@ -41,12 +42,15 @@ fn transpose_padding(c: &ConvTranspose, operands: &[&TensorType], results: &Type
         return None;
     }
     let axis = |i: usize| {
+        let reach = extent(operands[1], 2 + i)?;
+        // For open extents: elements after the last window must be fewer than a step, so that none is added.
+        let beyond = c.extra[i] / c.stride[i];
         Some(Axis {
-            image: extent(&results[0], 2 + i)?,
-            result: extent(operands[0], 2 + i)?,
-            reach: extent(operands[1], 2 + i)?,
+            image: extent(&results[0], 2 + i),
+            result: extent(operands[0], 2 + i),
+            reach,
             stride: c.stride[i],
-            before: c.before[i],
+            pads: [c.before[i], c.after[i] + beyond],
         })
     };
     padding(&[axis(0)?, axis(1)?])
@@ -103,9 +107,8 @@ pub(super) fn conv_transpose(
     let operands: Vec<&TensorType> = site.operands.iter().collect();
     let padding = transpose_padding(op, &operands, &site.results).ok_or("its padding is neither SAME nor VALID")?;
     let y = &site.results[0];
-    let shape = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
-    let shape: Vec<i32> = shape.iter().map(|&n| n as i32).collect();
-    let mut inputs = vec![e.indices(&shape), site.inputs[1], site.inputs[0]];
+    let shape = extents::shape(e, &y.layout.physical(&y.shape))?.0;
+    let mut inputs = vec![shape, site.inputs[1], site.inputs[0]];
     inputs.extend(site.inputs.get(2));
     let version = match (inputs.len() > 3, site.operands[0].elem.qparams()) {
         (true, _) => 3,

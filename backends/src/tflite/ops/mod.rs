@@ -40,6 +40,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Transpose(op) => movement::transpose(e, op, site),
         Op::Concat(op) => movement::concat(e, op, site),
         Op::Slice(op) => movement::slice(e, op, site),
+        Op::OpenSlice(op) => movement::open_slice(e, op, site),
+        Op::Symbolic(op) => movement::symbolic(e, op, site),
         Op::Pad(op) => movement::pad(e, op, site),
         Op::Expand(_) => movement::expand(e, site),
         Op::Tile(op) => movement::tile(e, op, site),

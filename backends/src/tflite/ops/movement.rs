@@ -4,10 +4,13 @@ use qcc_formats::tflite::{
     BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode, Options,
     OptionsType as T, SpaceToDepth as SpaceToDepthOptions, StridedSlice, TensorType as Stored,
 };
-use qcc_ir::ops::{Concat, DepthToSpace, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Tile, Transpose};
-use qcc_ir::{Dim, TensorType};
+use qcc_ir::ops::{
+    Concat, DepthToSpace, OpenSlice, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Symbolic, Tile, Transpose,
+};
+use qcc_ir::{Dim, Elem, Expr, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored, version};
+use crate::extents;
 
 /// The physical permutation from `x` to `y`, whose logical axis `i` is axis `perm[i]` of `x`.
 pub(super) fn physical(x: &TensorType, y: &TensorType, perm: &[usize]) -> Vec<usize> {
@@ -96,6 +99,32 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
     Ok(())
 }
 
+/// SLICE of an axis by open extents.
+pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let x = &site.operands[0];
+    let along = |own: &Expr, other: i64| -> Vec<Expr> {
+        x.layout.order().map(|axis| if axis == op.axis { own.clone() } else { other.into() }).collect()
+    };
+    // -1 means the rest of the axis, which may be open.
+    let begin = extents::list(e, &along(&op.start, 0))?.0;
+    let inputs = [site.inputs[0], begin, extents::list(e, &along(&op.len, -1))?.0];
+    let number = if x.rank() > 4 { 5 } else { version(x, 1, 2, 4) };
+    e.push_operator(B::SLICE, number, Options::Other(T::SLICE), &inputs, &site.outputs);
+    Ok(())
+}
+
+/// Integers that follow from open extents.
+pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let values = extents::list(e, &op.values)?.0;
+    if site.results[0].elem == Elem::I32 {
+        return e.reshape_into(values, site.outputs[0], &site.results[0]);
+    }
+    let shaped = e.reshape(values, &site.results[0].with_elem(Elem::I32))?;
+    let options = qcc_formats::tflite::Cast { from: Stored::INT32, to: Stored::INT64 };
+    e.push_operator(B::CAST, 1, options, &[shaped], &site.outputs);
+    Ok(())
+}
+
 /// PAD (with 0.0), PADV2 or MIRROR_PAD.
 pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
@@ -124,8 +153,8 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext<'_>) -> Resu
 /// BROADCAST_TO.
 pub(super) fn expand(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = &site.results[0];
-    let extents = y.layout.physical(&y.shape).extents().ok_or("its extents are open; fix them with --shape")?;
-    let inputs = [site.inputs[0], e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>())];
+    let shape = y.layout.physical(&y.shape);
+    let inputs = [site.inputs[0], extents::shape(e, &shape)?.0];
     let options = Options::Other(T::BROADCAST_TO);
     e.push_operator(B::BROADCAST_TO, version(y, 2, 3, 3), options, &inputs, &site.outputs);
     Ok(())

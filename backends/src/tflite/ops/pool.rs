@@ -20,11 +20,11 @@ fn pool_padding(p: &Pool, x: &TensorType, y: &TensorType) -> Option<Padding> {
     }
     let axis = |i: usize| {
         Some(Axis {
-            image: extent(x, 2 + i)?,
-            result: extent(y, 2 + i)?,
+            image: extent(x, 2 + i),
+            result: extent(y, 2 + i),
             reach: p.window[i],
             stride: p.stride[i],
-            before: p.before[i],
+            pads: [p.before[i], p.after[i]],
         })
     };
     padding(&[axis(0)?, axis(1)?])

@@ -1,11 +1,12 @@
 //! Resampling of images.
 
 use qcc_formats::tflite::{BuiltinOperator, Options, ResizeBilinear, ResizeNearestNeighbor};
-use qcc_ir::TensorType;
-use qcc_ir::ops::{Coordinates, Nearest, Op, Resize, ResizeMode};
+use qcc_ir::ops::{Coordinates, Extents, Nearest, Op, Resize, ResizeMode};
+use qcc_ir::{Dim, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 use super::conv::extent;
+use crate::extents;
 
 /// A mapping of positions that TFLite supports.
 #[derive(Clone, Copy)]
@@ -28,8 +29,13 @@ pub(in crate::tflite) fn native(op: &Op, operands: &[&TensorType]) -> bool {
 }
 
 fn mapping(op: &Resize, x: &TensorType) -> Option<Mapping> {
+    let spatial = &x.shape.dims()[2..];
+    if op.size.is_open() || spatial.iter().any(|d| d.known().is_none()) {
+        return open(op, spatial);
+    }
+    let op = &Known { sizes: op.sizes()?, scales: op.scales(spatial)?, op };
     let extents = [extent(x, 2)?, extent(x, 3)?];
-    let fits = |m: &Mapping| match op.mode {
+    let fits = |m: &Mapping| match op.op.mode {
         ResizeMode::Nearest(rounding) => (0..2).all(|i| nearest_fits(op, i, rounding, extents[i], *m)),
         ResizeMode::Linear => (0..2).all(|i| linear_fits(op, i, extents[i], *m)),
         ResizeMode::Cubic { .. } => false,
@@ -37,9 +43,29 @@ fn mapping(op: &Resize, x: &TensorType) -> Option<Mapping> {
     MAPPINGS.into_iter().find(fits)
 }
 
+/// A resampling whose extents are known.
+struct Known<'o> {
+    sizes: Extents,
+    scales: Vec<f32>,
+    op: &'o Resize,
+}
+
+/// The mapping for open extents: of whole scales, for which the kernel's steps are those of the operator.
+fn open(op: &Resize, spatial: &[Dim]) -> Option<Mapping> {
+    let (scaled, quotients) = op.open_scales(spatial);
+    let [corner, center, aligned] = MAPPINGS;
+    match (op.mode, op.coordinates) {
+        (ResizeMode::Nearest(Nearest::Floor), Coordinates::Asymmetric) if scaled => Some(corner),
+        (ResizeMode::Linear, Coordinates::Asymmetric) if scaled || quotients => Some(corner),
+        (ResizeMode::Linear, Coordinates::HalfPixel) if scaled || quotients => Some(center),
+        (ResizeMode::Linear, Coordinates::AlignCorners) => Some(aligned),
+        _ => None,
+    }
+}
+
 /// Compares the selected elements: different mappings may select the same ones.
-fn nearest_fits(op: &Resize, i: usize, rounding: Nearest, extent: usize, m: Mapping) -> bool {
-    let (last, size) = (extent as f32 - 1.0, op.size[i]);
+fn nearest_fits(op: &Known<'_>, i: usize, rounding: Nearest, extent: usize, m: Mapping) -> bool {
+    let (last, size) = (extent as f32 - 1.0, op.sizes[i]);
     (0..size).all(|at| {
         let x = position(op, i, at as f32, extent);
         let wanted = match rounding {
@@ -53,9 +79,9 @@ fn nearest_fits(op: &Resize, i: usize, rounding: Nearest, extent: usize, m: Mapp
 }
 
 /// A position in the operand by the operator's definition.
-fn position(op: &Resize, i: usize, at: f32, extent: usize) -> f32 {
-    let (scale, size) = (op.scale[i], op.size[i]);
-    match op.coordinates {
+fn position(op: &Known<'_>, i: usize, at: f32, extent: usize) -> f32 {
+    let (scale, size) = (op.scales[i], op.sizes[i]);
+    match op.op.coordinates {
         Coordinates::HalfPixel => (at + 0.5) / scale - 0.5,
         Coordinates::PytorchHalfPixel if size == 1 => 0.0,
         Coordinates::PytorchHalfPixel => (at + 0.5) / scale - 0.5,
@@ -78,11 +104,11 @@ fn kernel_nearest(at: usize, extent: usize, size: usize, m: Mapping) -> f32 {
 }
 
 /// RESIZE_BILINEAR derives its step from the extents.
-fn linear_fits(op: &Resize, i: usize, extent: usize, m: Mapping) -> bool {
-    let size = op.size[i];
-    let step_fits = || ((extent as f32 * op.scale[i]) - size as f32).abs() < 1e-3;
-    match op.coordinates {
-        _ if size == extent && (op.coordinates == Coordinates::AlignCorners || step_fits()) => true,
+fn linear_fits(op: &Known<'_>, i: usize, extent: usize, m: Mapping) -> bool {
+    let size = op.sizes[i];
+    let step_fits = || ((extent as f32 * op.scales[i]) - size as f32).abs() < 1e-3;
+    match op.op.coordinates {
+        _ if size == extent && (op.op.coordinates == Coordinates::AlignCorners || step_fits()) => true,
         Coordinates::HalfPixel => m.half_pixel_centers && step_fits(),
         Coordinates::PytorchHalfPixel => m.half_pixel_centers && step_fits() && size > 1,
         Coordinates::Asymmetric => !m.half_pixel_centers && !m.align_corners && step_fits(),
@@ -96,7 +122,7 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -
     let x = &site.operands[0];
     let m = mapping(op, x).ok_or("TFLite does not support its mapping of positions")?;
     let Mapping { align_corners, half_pixel_centers } = m;
-    let inputs = [site.inputs[0], e.indices(&[op.size[0] as i32, op.size[1] as i32])];
+    let inputs = [site.inputs[0], extents::shape(e, &op.size)?.0];
     let (code, options): (_, Options) = match op.mode {
         ResizeMode::Nearest(_) => (
             BuiltinOperator::RESIZE_NEAREST_NEIGHBOR,

@@ -4,27 +4,33 @@ use qcc_formats::tflite::Padding;
 
 /// One spatial axis of a windowed operator.
 pub(super) struct Axis {
-    /// Extent of the image.
-    pub(super) image: usize,
-    /// Extent of the result.
-    pub(super) result: usize,
+    /// Extent of the image, if it is known.
+    pub(super) image: Option<usize>,
+    /// Extent of the result, if it is known.
+    pub(super) result: Option<usize>,
     /// Extent of the dilated window.
     pub(super) reach: usize,
     /// Stride of the window.
     pub(super) stride: usize,
-    /// Padding before the image. The padding after it follows.
-    pub(super) before: usize,
+    /// Padding before and after the image.
+    pub(super) pads: [usize; 2],
 }
 
 /// The padding mode with these amounts on every axis.
 ///
 /// VALID has no padding. SAME has `ceil(image / stride)` results and splits the required padding in halves, the smaller
-/// one before.
+/// one before; for an open extent that is known where the stride is 1.
 pub(super) fn padding(axes: &[Axis]) -> Option<Padding> {
-    let valid = |a: &Axis| a.before == 0 && a.image >= a.reach && a.result == (a.image - a.reach) / a.stride + 1;
-    let same = |a: &Axis| {
-        let total = ((a.result - 1) * a.stride + a.reach).saturating_sub(a.image);
-        a.result == a.image.div_ceil(a.stride) && a.before == total / 2
+    let valid = |a: &Axis| match a.image.zip(a.result) {
+        Some((image, result)) => a.pads[0] == 0 && image >= a.reach && result == (image - a.reach) / a.stride + 1,
+        None => a.pads == [0, 0],
+    };
+    let same = |a: &Axis| match a.image.zip(a.result) {
+        Some((image, result)) => {
+            let total = ((result - 1) * a.stride + a.reach).saturating_sub(image);
+            result == image.div_ceil(a.stride) && a.pads[0] == total / 2
+        }
+        None => a.stride == 1 && a.pads[0] == (a.reach - 1) / 2 && a.pads[0] + a.pads[1] == a.reach - 1,
     };
     if axes.iter().all(valid) {
         Some(Padding::VALID)

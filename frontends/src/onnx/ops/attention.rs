@@ -22,7 +22,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         false => (q, k, v),
     };
     let (k, v) = (behind(n, 4, k)?, behind(n, 5, v)?);
-    let (&[_, _, rows, depth], &[_, _, columns, _]) = (n.dims(q).as_slice(), n.dims(k).as_slice()) else {
+    let (&[_, _, rows, depth], &[_, _, columns, _]) = (n.dims(q)?.as_slice(), n.dims(k)?.as_slice()) else {
         return Err(Refusal::Invalid(format!("a query {} and a key {}", n.ty(q), n.ty(k))));
     };
     let scale = n.optional_float("scale")?.unwrap_or(1.0 / (depth as f32).sqrt());
@@ -42,7 +42,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let shared = repeated(n, v, q)?;
     let mut y = n.add(MatMul { transpose_b: false }, &[weights, shared])?;
     if flat {
-        let dims = n.dims(y);
+        let dims = n.dims(y)?;
         y = n.transpose(y, &[0, 2, 1, 3])?;
         y = n.reshape(y, &[dims[0], dims[2], dims[1] * dims[3]])?;
     }
@@ -58,7 +58,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// `[N, S, heads * depth]` as `[N, heads, S, depth]`.
 fn heads(n: &mut NodeCx<'_, '_>, x: ValueId, count: i64) -> Result<ValueId, Refusal> {
-    let (dims, count) = (n.dims(x), extent(count)?);
+    let (dims, count) = (n.dims(x)?, extent(count)?);
     if dims.len() != 3 || count == 0 || !dims[2].is_multiple_of(count) {
         return Err(Refusal::Invalid(format!("{count} heads for {}", n.ty(x))));
     }
@@ -99,9 +99,9 @@ fn visible(
     scores: ValueId,
     [rows, columns]: [usize; 2],
 ) -> Result<(ValueId, Option<ValueId>), Refusal> {
-    let past = n.optional(4).map(|past| n.dims(past).get(2).copied().unwrap_or(0));
+    let past = n.optional(4).map(|past| n.dims(past).map(|dims| dims.get(2).copied().unwrap_or(0))).transpose()?;
     let lengths = if n.opset() >= 24 { n.optional(6) } else { None };
-    let lengths = lengths.map(|v| n.reshape(v, &[n.dims(v).iter().product(), 1, 1, 1])).transpose()?;
+    let lengths = lengths.map(|v| n.reshape(v, &[n.dims(v)?.iter().product(), 1, 1, 1])).transpose()?;
     let offset = match (past, lengths) {
         (None, Some(lengths)) => {
             let rows = n.scalar(rows as f64, lengths)?;
@@ -161,7 +161,7 @@ fn within(
 
 /// A mask extended to all keys: keys that it does not cover are invisible.
 fn filled_up(n: &mut NodeCx<'_, '_>, mask: ValueId, columns: usize) -> Result<ValueId, Refusal> {
-    let mut dims = n.dims(mask);
+    let mut dims = n.dims(mask)?;
     let Some(&last) = dims.last() else { return Err(Refusal::Invalid(format!("a mask {}", n.ty(mask)))) };
     let missing = columns.saturating_sub(last);
     if missing == 0 {
@@ -178,7 +178,7 @@ fn filled_up(n: &mut NodeCx<'_, '_>, mask: ValueId, columns: usize) -> Result<Va
 /// Attention weights, 0 for queries without visible keys.
 fn without_blind(n: &mut NodeCx<'_, '_>, weights: ValueId, seen: ValueId) -> Result<ValueId, Refusal> {
     let axis = n.rank(seen) - 1;
-    let columns = n.dims(seen)[axis];
+    let columns = n.dims(seen)?[axis];
     let sees = |row: &[u8]| row.contains(&1);
     if n.constant(seen).is_some_and(|t| t.data().chunks(columns.max(1)).all(sees)) {
         return Ok(weights);

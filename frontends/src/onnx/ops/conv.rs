@@ -1,7 +1,7 @@
 //! Convolutions.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Conv, ConvTranspose, Extents};
+use qcc_ir::{Dim, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -15,7 +15,7 @@ pub(super) const ROWS: &[Row] = &[("Col2Im", col2im), ("Conv", conv), ("ConvTran
 fn col2im(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (image, block) = (extents(&n.integers(1)?)?, extents(&n.integers(2)?)?);
-    let window = AutoWindow::read(n, block.into())?.resolve(&image);
+    let window = AutoWindow::read(n, block.into())?.resolve(Shape::known(&image).dims())?;
     one(image_of_columns(n, x, &image, &window)?)
 }
 
@@ -27,12 +27,12 @@ fn operands(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 /// The spatial extents of x and of the kernel.
-fn spatial(n: &mut NodeCx<'_, '_>, x: ValueId, weight: ValueId) -> Result<(Extents, Extents), Refusal> {
-    let (x, w) = (n.dims(x), n.dims(weight));
+fn spatial(n: &mut NodeCx<'_, '_>, x: ValueId, weight: ValueId) -> Result<(Vec<Dim>, Extents), Refusal> {
+    let (x, w) = (n.shape(x).dims().to_vec(), n.dims(weight)?);
     if x.len() < 3 || x.len() != w.len() {
         return Err(Refusal::Invalid(format!("an image of rank {} and a weight of rank {}", x.len(), w.len())));
     }
-    let (x, w): (Extents, Extents) = (x[2..].into(), w[2..].into());
+    let (x, w) = (x[2..].to_vec(), Extents::from_slice(&w[2..]));
     if let Some(kernel) = n.ints("kernel_shape")?
         && extents(kernel)?.as_slice() != w.as_slice()
     {
@@ -52,7 +52,7 @@ fn groups(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
 fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let operands = operands(n)?;
     let (image, kernel) = spatial(n, operands[0], operands[1])?;
-    let Window { stride, dilation, before, after, .. } = AutoWindow::read(n, kernel)?.resolve(&image);
+    let Window { stride, dilation, before, after, .. } = AutoWindow::read(n, kernel)?.resolve(&image)?;
     let groups = groups(n)?;
     one(n.add(Conv { stride, before, after, dilation, groups }, &operands)?)
 }
@@ -76,13 +76,13 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let asked = per_axis(n.ints("output_shape")?)?;
     let same = matches!(auto, AutoPad::SameUpper | AutoPad::SameLower);
     for i in 0..axes {
-        let size = match &asked {
-            Some(asked) => asked[i],
-            None if same => image[i] * window.stride[i],
-            None => continue,
-        };
+        if asked.is_none() && !same {
+            continue;
+        }
+        let image = image[i].known().ok_or_else(|| Refusal::Open(image.iter().cloned().collect()))?;
+        let size = asked.as_ref().map_or(image * window.stride[i], |asked| asked[i]);
         // Excess over the requested size is cropped; missing elements are added at the end.
-        let full = (image[i].max(1) - 1) * window.stride[i] + window.reach(i) + extra[i];
+        let full = (image.max(1) - 1) * window.stride[i] + window.reach(i) + extra[i];
         if size > full && asked.is_none() {
             // The standard pads the end, ONNX Runtime does not.
             let message = "auto_pad where steps are wider than the window is not supported; give pads";

@@ -114,7 +114,7 @@ fn skip_norm(n: &mut NodeCx<'_, '_>, simplified: bool) -> Result<Values, Refusal
         ));
     }
     let mut sum = n.binary(BinaryFn::Add, x, skip)?;
-    if n.dims(sum) != n.dims(x) {
+    if n.dims(sum)? != n.dims(x)? {
         return Err(Refusal::Invalid(format!("{} and {} are added; expected the former's shape", n.ty(x), n.ty(skip))));
     }
     if let Some(bias) = bias {

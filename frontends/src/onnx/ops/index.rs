@@ -40,7 +40,7 @@ fn arg_reduce(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> 
     if !last {
         return one(index);
     }
-    let end = n.scalar(n.dims(x)[axis] as f64 - 1.0, index)?;
+    let end = n.scalar(n.dims(x)?[axis] as f64 - 1.0, index)?;
     one(n.binary(BinaryFn::Sub, end, index)?)
 }
 
@@ -120,10 +120,10 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let depth = n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?;
     let [depth] = *depth.reals() else { return Err(Refusal::Invalid("depth is no scalar".into())) };
     let depth = extent(depth as i64)?;
-    if n.dims(values).as_slice() != [2] {
+    if n.dims(values)?.as_slice() != [2] {
         return Err(Refusal::Invalid(format!("values is {}; expected two of them", n.ty(values))));
     }
-    let mut dims = n.dims(indices);
+    let mut dims = n.dims(indices)?;
     dims.insert(axis, 1);
     let indices = n.reshape(indices, &dims)?;
     let mut along = Extents::from_elem(1, dims.len());

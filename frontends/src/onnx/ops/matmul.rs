@@ -1,7 +1,7 @@
 //! Matrix products.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, MatMul};
+use qcc_ir::{Dim, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -39,10 +39,10 @@ fn gemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(c) if beta != 0.0 => scaled(n, c, beta)?,
         _ => return one(n.add(product, &[a, b])?),
     };
-    let columns = n.dims(b)[usize::from(!transpose_b)];
-    let c_dims = n.dims(c);
-    let is_bias = c_dims.last() == Some(&columns) && c_dims.iter().product::<usize>() == columns && c_dims.len() <= 2;
-    if is_bias && n.is_known(c) {
+    let columns = n.shape(b).dims()[usize::from(!transpose_b)].known();
+    let c_shape = n.shape(c);
+    let is_bias = c_shape.dims().last().and_then(Dim::known) == columns && c_shape.rank() <= 2;
+    if let Some(columns) = columns.filter(|_| is_bias && c_shape.elements() == columns && n.is_known(c)) {
         let bias = n.reshape(c, &[columns])?;
         return one(n.add(product, &[a, b, bias])?);
     }

@@ -1,9 +1,9 @@
 //! Operators that move elements without changing them.
 
 use qcc_ir::ops::{
-    Concat, DepthToSpace, Expand, Extents, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
+    Concat, DepthToSpace, Expand, Extents, OpenSlice, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
-use qcc_ir::{Shape, ValueId};
+use qcc_ir::{Dim, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::qdq::number_beside;
@@ -32,32 +32,38 @@ pub(super) const ROWS: &[Row] = &[
 
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let asked = n.integers(1)?;
+    let asked = n.whole(1)?;
     let zero_is_zero = n.flag("allowzero", false)?;
-    let old = n.dims(x);
-    let mut dims = Extents::new();
-    for (i, &d) in asked.iter().enumerate() {
-        dims.push(match d {
-            0 if !zero_is_zero => *old.get(i).ok_or_else(|| {
-                Refusal::Invalid(format!("shape {asked:?} copies extent {i} of a value of rank {}", old.len()))
+    let old = n.shape(x).dims();
+    let shown = || format!("[{}]", asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let mut dims = Vec::new();
+    for (i, d) in asked.iter().enumerate() {
+        dims.push(match d.constant() {
+            Some(0) if !zero_is_zero => old.get(i).cloned().ok_or_else(|| {
+                Refusal::Invalid(format!("shape {} copies extent {i} of a value of rank {}", shown(), old.len()))
             })?,
-            -1 => 1,
-            d => extent(d)?,
+            Some(-1) => Dim::Known(1),
+            Some(d) => extent(d)?.into(),
+            None => Dim::of(d.clone()).ok_or_else(|| Refusal::Invalid(format!("a shape {}", shown())))?,
         });
     }
-    let open: Vec<usize> = (0..asked.len()).filter(|&i| asked[i] == -1).collect();
+    let open: Vec<usize> = (0..asked.len()).filter(|&i| asked[i] == (-1).into()).collect();
     match *open {
         [] => {}
         [open] => {
-            let count = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-            dims[open] = match (count(&old), count(&dims)) {
-                (Some(total), Some(known)) if known > 0 && total % known == 0 => total / known,
-                _ => return Err(Refusal::Invalid(format!("{} elements do not fill the shape {asked:?}", n.ty(x)))),
+            let rest = Shape::count(old).zip(Shape::count(&dims));
+            let filled = rest.and_then(|(total, known)| total.map(|total| total.exact_div(&known.expr())));
+            dims[open] = match filled {
+                Some(extent) => extent,
+                None if n.shape(x).is_open() => return Err(Refusal::Open(n.shape(x).clone())),
+                None => {
+                    return Err(Refusal::Invalid(format!("{} elements do not fill the shape {}", n.ty(x), shown())));
+                }
             };
         }
-        _ => return Err(Refusal::Invalid(format!("shape {asked:?} leaves more than one extent open"))),
+        _ => return Err(Refusal::Invalid(format!("shape {} leaves more than one extent open", shown()))),
     }
-    one(n.reshape(x, &dims)?)
+    one(n.reshape_to(x, dims.into_iter().collect())?)
 }
 
 fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -65,34 +71,37 @@ fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     // The axis may equal the rank; then the first extent of the result has all elements.
     let axis = n.int("axis", 1)?;
     let axis = count_axis(axis, n.rank(x) + usize::from(axis >= 0))?;
-    let dims = n.dims(x);
-    one(n.reshape(x, &[dims[..axis].iter().product(), dims[axis..].iter().product()])?)
+    let (outer, inner) = n.shape(x).dims().split_at(axis);
+    let sides = Shape::count(outer).zip(Shape::count(inner));
+    let (outer, inner) = sides.ok_or_else(|| Refusal::Invalid(format!("{} has too many elements", n.ty(x))))?;
+    one(n.reshape_to(x, [outer, inner].into_iter().collect())?)
 }
 
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axes = n.attribute_or_input("axes", 13, 1)?;
-    let mut dims = n.dims(x);
+    let mut dims = n.shape(x).dims().to_vec();
     let axes = match axes {
         Some(axes) => count_axes(&axes, dims.len())?,
-        None => (0..dims.len()).filter(|&a| dims[a] == 1).collect(),
+        None if n.shape(x).is_open() => return Err(Refusal::Open(n.shape(x).clone())),
+        None => (0..dims.len()).filter(|&a| dims[a] == Dim::Known(1)).collect(),
     };
     for &a in axes.iter().rev() {
-        if dims.remove(a) != 1 {
+        if dims.remove(a) != Dim::Known(1) {
             return Err(Refusal::Invalid(format!("axis {a} of {} has not extent 1", n.ty(x))));
         }
     }
-    one(n.reshape(x, &dims)?)
+    one(n.reshape_to(x, dims.into_iter().collect())?)
 }
 
 fn unsqueeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axes = n.attribute_or_input("axes", 13, 1)?.ok_or(Refusal::MissingInput(1))?;
-    let mut dims = n.dims(x);
+    let mut dims = n.shape(x).dims().to_vec();
     for &a in &count_axes(&axes, dims.len() + axes.len())? {
-        dims.insert(a, 1);
+        dims.insert(a, Dim::Known(1));
     }
-    one(n.reshape(x, &dims)?)
+    one(n.reshape_to(x, dims.into_iter().collect())?)
 }
 
 fn transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -118,7 +127,7 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.int("axis", 0)?;
     let axis = n.axis(axis, x)?;
-    let extent = n.dims(x)[axis];
+    let extent = n.shape(x).dims()[axis].known().ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
     let sizes = n.attribute_or_input("split", 13, 1)?;
     let parts = n.optional_int("num_outputs")?;
     let sizes = match sizes {
@@ -158,8 +167,8 @@ fn extents_of_parts(sizes: &[i64]) -> Result<Vec<usize>, Refusal> {
 fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let missing = |i| move || Refusal::MissingInput(i);
-    let starts = n.attribute_or_input("starts", 10, 1)?.ok_or_else(missing(1))?;
-    let ends = n.attribute_or_input("ends", 10, 2)?.ok_or_else(missing(2))?;
+    let starts = n.attribute_or_whole("starts", 10, 1)?.ok_or_else(missing(1))?;
+    let ends = n.attribute_or_whole("ends", 10, 2)?.ok_or_else(missing(2))?;
     let axes = n.attribute_or_input("axes", 10, 3)?;
     let steps = if n.opset() < 10 { None } else { n.optional_integers(4)? };
     let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -167,24 +176,60 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
         return Err(Refusal::Invalid("starts, ends, axes and steps are not of one length".into()));
     }
-    let dims = n.dims(x);
-    let mut ranges = Vec::new();
+    let (mut ranges, mut open) = (Vec::new(), Vec::new());
+    let dims = n.shape(x).dims();
     for (i, &axis) in axes.iter().enumerate() {
         let axis = count_axis(axis, dims.len())?;
-        ranges.push(range(axis, dims[axis], starts[i], ends[i], steps[i])?);
+        match (dims[axis].known(), starts[i].constant(), ends[i].constant()) {
+            (Some(extent), Some(start), Some(end)) => {
+                let r = range(axis, extent, start, end, steps[i])?;
+                ranges.extend((r.start != 0 || r.step != 1 || r.len != extent).then_some(r));
+            }
+            _ if steps[i] == 1 => open.extend(open_range(axis, &dims[axis], &starts[i], &ends[i])?),
+            _ => return Err(Refusal::Open(n.shape(x).clone())),
+        }
     }
     ranges.sort_by_key(|r| r.axis);
-    if ranges.iter().all(|r| r.start == 0 && r.step == 1 && r.len == dims[r.axis]) {
-        return one(x);
+    let mut y = if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? };
+    for slice in open {
+        y = match (slice.start.constant(), slice.len.constant()) {
+            (Some(start), Some(len)) => {
+                let range = Range { axis: slice.axis, start: extent(start)?, len: extent(len)?, step: 1 };
+                n.add(Slice { ranges: vec![range] }, &[y])?
+            }
+            _ => n.add(slice, &[y])?,
+        };
     }
-    one(n.add(Slice { ranges }, &[x])?)
+    one(y)
+}
+
+/// The part from `start` to before `end` of an axis, negative ones counted from its end; `None` if it is the whole axis.
+/// A part that depends on open extents is taken to be inside the axis.
+fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) -> Result<Option<OpenSlice>, Refusal> {
+    let all = extent.expr();
+    let large = || Refusal::Unsupported(format!("a part from {start} to {end} of an axis of {extent}"));
+    let from_front = |at: &Expr| match at.bounds() {
+        (_, Some(high)) if high < 0 => at.plus(&all),
+        _ => Some(at.clone()),
+    };
+    let start = from_front(start).ok_or_else(large)?;
+    // Exporters write a very large end for the rest.
+    let end = match end.constant() {
+        Some(n) if n >= i64::from(i32::MAX) => all.clone(),
+        _ => from_front(end).ok_or_else(large)?,
+    };
+    let len = end.minus(&start).ok_or_else(large)?;
+    if len.bounds().1.is_some_and(|most| most < 0) {
+        return Err(large());
+    }
+    Ok((start != 0.into() || len != all).then_some(OpenSlice { axis, start, len }))
 }
 
 /// Pads, value and mode; pads and value are attributes before opset 11. Negative pads crop.
 fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let dims = n.dims(x);
-    let pads = n.attribute_or_input("pads", 11, 1)?.ok_or(Refusal::MissingInput(1))?;
+    let dims = n.shape(x).dims().to_vec();
+    let pads = n.attribute_or_whole("pads", 11, 1)?.ok_or(Refusal::MissingInput(1))?;
     let value = if n.opset() < 11 { n.float("value", 0.0)? } else { pad_value(n, x)? };
     let mode = n.string("mode", "constant")?;
     let axes = if n.opset() < 18 { None } else { n.optional_integers(3)? };
@@ -193,6 +238,9 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid(format!("{} pads for {} axes", pads.len(), axes.len())));
     }
     count_axes(&axes, dims.len())?;
+    let Some(pads) = pads.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() else {
+        return one(pad_open(n, x, &axes, &pads, value, mode)?);
+    };
     let mut before = Extents::from_elem(0, dims.len());
     let mut after = before.clone();
     let mut cuts = Vec::new();
@@ -203,7 +251,8 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         after[axis] = extent(back.max(0))?;
         let (cut_front, cut_back) = (extent(front.min(0).saturating_neg())?, extent(back.min(0).saturating_neg())?);
         if cut_front + cut_back > 0 {
-            let len = dims[axis].checked_sub(cut_front + cut_back).filter(|&len| len > 0);
+            let extent = dims[axis].known().ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
+            let len = extent.checked_sub(cut_front + cut_back).filter(|&len| len > 0);
             let len = len.ok_or_else(|| Refusal::Invalid(format!("pads {pads:?} cut away all of {}", n.ty(x))))?;
             cuts.push(Range { axis, start: cut_front, len, step: 1 });
         }
@@ -227,6 +276,35 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return one(inner);
     }
     one(n.add(Pad { before, after, mode }, &[inner])?)
+}
+
+/// Padding with a number, by amounts that depend on open extents: parts filled with it are concatenated.
+fn pad_open(
+    n: &mut NodeCx<'_, '_>,
+    mut x: ValueId,
+    axes: &[i64],
+    pads: &[Expr],
+    value: f32,
+    mode: &str,
+) -> Result<ValueId, Refusal> {
+    let fits = mode == "constant" && pads.iter().all(|p| p.bounds().0.is_some_and(|least| least >= 0));
+    if !fits || n.ty(x).elem.qparams().is_some() {
+        return Err(Refusal::Open(n.shape(x).clone()));
+    }
+    let value = n.scalar(value.into(), x)?;
+    for (i, &axis) in axes.iter().enumerate() {
+        let axis = n.axis(axis, x)?;
+        let filled = |n: &mut NodeCx<'_, '_>, pad: &Expr| -> Result<Option<ValueId>, Refusal> {
+            let pad = Dim::of(pad.clone()).filter(|pad| *pad != Dim::Known(0));
+            pad.map(|pad| n.add(Expand { shape: n.shape(x).with(axis, pad) }, &[value])).transpose()
+        };
+        let (front, back) = (filled(n, &pads[i])?, filled(n, &pads[axes.len() + i])?);
+        let parts: Values = front.into_iter().chain([x]).chain(back).collect();
+        if parts.len() > 1 {
+            x = n.add(Concat { axis }, &parts)?;
+        }
+    }
+    Ok(x)
 }
 
 /// The padding value of `x`. For a quantized `x`, the integer is dequantized.
@@ -260,10 +338,21 @@ fn exact_f32(value: f64) -> Result<f32, Refusal> {
 /// Both shapes broadcast: the result may be larger than the requested shape.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let asked = n.integers(1)?;
-    let asked = Shape::known(&extents(&asked)?);
-    let shape = broadcast(&n.ty(x).shape, &asked)?;
+    let asked = shape_of(&n.whole(1)?)?;
+    let shape = broadcast(n.shape(x), &asked)?;
     if n.ty(x).shape == shape { one(x) } else { one(n.add(Expand { shape }, &[x])?) }
+}
+
+/// The shape with these extents.
+pub(super) fn shape_of(extents: &[Expr]) -> Result<Shape, Refusal> {
+    let dim = |e: &Expr| match e.constant() {
+        Some(d) => Ok(extent(d)?.into()),
+        None => Dim::of(e.clone()).ok_or_else(|| Refusal::Invalid(format!("an extent of {e}"))),
+    };
+    if extents.len() > 8 {
+        return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", extents.len())));
+    }
+    extents.iter().map(dim).collect()
 }
 
 fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -312,7 +401,7 @@ fn trilu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let upper = n.flag("upper", true)?;
     let k = n.optional_integers(1)?.and_then(|k| k.first().copied()).unwrap_or(0);
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let &[.., rows, columns] = dims.as_slice() else {
         return Err(Refusal::Invalid(format!("{} holds no matrices", n.ty(x))));
     };

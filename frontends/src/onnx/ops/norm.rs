@@ -1,7 +1,7 @@
 //! Normalizations.
 
 use qcc_ir::ops::{ArgReduce, BinaryFn, Conv, Extents, ReduceFn, Softmax, UnaryFn};
-use qcc_ir::{Shape, ValueId};
+use qcc_ir::{Dim, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -33,20 +33,22 @@ where
     let x = n.input(0)?;
     let one_axis = n.opset() >= 13;
     let axis = n.int("axis", if one_axis { -1 } else { 1 })?;
-    let dims = n.dims(x);
+    let shape = n.shape(x).clone();
     let axis = n.axis(axis, x)?;
-    if one_axis || dims[axis + 1..].iter().all(|&d| d == 1) {
+    if one_axis || shape.dims()[axis + 1..].iter().all(|d| *d == Dim::Known(1)) {
         return one(f(n, x, axis)?);
     }
-    let flat = n.reshape(x, &[dims[..axis].iter().product(), dims[axis..].iter().product()])?;
+    let (outer, inner) = shape.dims().split_at(axis);
+    let flat = [Shape::count(outer), Shape::count(inner)].into_iter().collect::<Option<Shape>>();
+    let flat = n.reshape_to(x, flat.ok_or_else(|| Refusal::Open(shape.clone()))?)?;
     let flat = f(n, flat, 1)?;
-    one(n.reshape(flat, &dims)?)
+    one(n.reshape_to(flat, shape)?)
 }
 
 /// 1 at the first of the largest elements, 0 elsewhere.
 fn hardmax(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize) -> Result<ValueId, Refusal> {
     let mut along = Extents::from_elem(1, n.rank(x));
-    along[axis] = n.dims(x)[axis];
+    along[axis] = n.dims(x)?[axis];
     let largest = n.add(ArgReduce { axis, largest: true, keep: true }, &[x])?;
     let places = n.table(&along, |i| i as i64)?;
     let hit = n.binary(BinaryFn::Equal, places, largest)?;
@@ -63,7 +65,7 @@ fn lrn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if !(1..=LARGEST_SIZE).contains(&size) {
         return Err(Refusal::Unsupported(format!("normalisation over {size} channels is not supported")));
     }
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     if dims.len() < 2 {
         return Err(Refusal::Invalid(format!("{} has no channels", n.ty(x))));
     }

@@ -63,7 +63,7 @@ fn lp(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// The window and `ceil_mode`.
 fn read(n: &mut NodeCx<'_, '_>) -> Result<(Window, bool), Refusal> {
     let x = n.input(0)?;
-    let dims = n.dims(x);
+    let dims = n.shape(x).dims().to_vec();
     let kernel = n.ints("kernel_shape")?;
     let kernel = kernel.ok_or(Refusal::Attribute { name: "kernel_shape".into(), problem: "is missing" })?;
     let kernel = Extents::from_vec(extents(kernel)?);
@@ -77,5 +77,5 @@ fn read(n: &mut NodeCx<'_, '_>) -> Result<(Window, bool), Refusal> {
         // The standard uses the dilated window, ONNX Runtime does not.
         return Err(Refusal::Unsupported("auto_pad with dilations is not supported; give pads".into()));
     }
-    Ok((window.resolve(&dims[2..]), ceil))
+    Ok((window.resolve(&dims[2..])?, ceil))
 }

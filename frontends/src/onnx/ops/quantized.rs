@@ -7,7 +7,7 @@
 
 use qcc_ir::error::QuantError;
 use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Extents, Op, QuantRule, ReduceFn, UnaryFn};
-use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
+use qcc_ir::{Dim, Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::{integers, qdq};
@@ -79,7 +79,7 @@ impl Scheme {
     /// The per-tensor scheme of inputs `at` and `at + 1`.
     fn single(n: &mut NodeCx<'_, '_>, at: usize, x: ValueId) -> Result<Scheme, Refusal> {
         let scale = n.input(at)?;
-        if n.dims(scale).iter().product::<usize>() != 1 {
+        if n.dims(scale)?.iter().product::<usize>() != 1 {
             return Err(Refusal::Invalid(format!("scales {} for {}; expected one", n.ty(scale), n.ty(x))));
         }
         Scheme::at(n, at, 0, x)
@@ -103,14 +103,14 @@ impl Scheme {
         if let Some(&odd) = scales.iter().flat_map(|s| s.iter()).find(|s| !s.is_finite() || **s <= 0.0) {
             return Err(QuantError::Scale(odd).into());
         }
-        let count = |v: ValueId| n.dims(v).iter().product::<usize>();
-        let along = |v: ValueId| match n.dims(v).as_slice() {
-            [_] => n.dims(x).get(axis) == Some(&count(v)),
-            dims => {
-                dims.len() == n.rank(x) && dims.get(axis) == n.dims(x).get(axis) && dims.get(axis) == Some(&count(v))
-            }
+        let dims = |v: ValueId| n.shape(v).dims();
+        let count = |v: ValueId| n.shape(v).elements();
+        let along = |v: ValueId| {
+            let (dims, extent) = (dims(v), dims(x).get(axis).and_then(Dim::known));
+            let at = if dims.len() == 1 { dims.first() } else { dims.get(axis).filter(|_| dims.len() == n.rank(x)) };
+            extent.is_some() && at.and_then(Dim::known) == extent && count(v) == extent
         };
-        let fits = |v: ValueId| count(v) == 1 || along(v);
+        let fits = |v: ValueId| count(v) == Some(1) || along(v);
         if !fits(scale) {
             let (scale, x) = (n.ty(scale), n.ty(x));
             return Err(Refusal::Invalid(format!(
@@ -307,7 +307,7 @@ fn quantize_plain(n: &mut NodeCx<'_, '_>, x: ValueId, scheme: &Scheme, to: Store
 /// The axis attribute, which is used with per-channel scales.
 fn axis(n: &mut NodeCx<'_, '_>, x: ValueId, scale: ValueId) -> Result<usize, Refusal> {
     let axis = n.int("axis", 1)?;
-    if n.dims(scale).iter().product::<usize>() == 1 { Ok(0) } else { n.axis(axis, x) }
+    if n.dims(scale)?.iter().product::<usize>() == 1 { Ok(0) } else { n.axis(axis, x) }
 }
 
 fn dequantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -377,7 +377,7 @@ fn dynamic_quantize_linear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// The integers `x` minus the zero point, a scalar or a vector along `axis`.
 fn centred(n: &mut NodeCx<'_, '_>, x: ValueId, zero: Option<ValueId>, axis: usize) -> Result<ValueId, Refusal> {
-    let count = zero.map_or(1, |z| n.dims(z).iter().product());
+    let count = zero.map_or(Ok(1), |z| n.dims(z).map(|dims| dims.iter().product()))?;
     let scale = n.add_constant(Tensor::from_vec(Shape::known(&[count]), vec![1f32; count]));
     let scheme = Scheme::new(n, scale, zero, axis, x)?;
     if n.constant(x).is_some() {

@@ -127,11 +127,12 @@ fn layers(
     if batch_first {
         x = n.transpose(x, &[1, 0, 2])?;
     }
-    let (dims, hidden) = (n.dims(x), n.dims(weights[0][1])[1]);
+    let (shape, hidden) = (n.shape(x).clone(), n.dims(weights[0][1])?[1]);
+    let [steps, batch, _] = shape.dims() else { return Err(Refusal::Open(shape)) };
     if n.optional_int("hidden_size")?.is_some_and(|size| usize::try_from(size) != Ok(hidden)) {
         return Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" });
     }
-    if n.optional_integers(4)?.is_some_and(|lens| lens.iter().any(|&len| usize::try_from(len) != Ok(dims[0]))) {
+    if n.optional_integers(4)?.is_some_and(|lens| lens.iter().any(|&len| usize::try_from(len).ok() != steps.known())) {
         return Err(Refusal::Unsupported("sequences shorter than x (sequence_lens) are not supported".into()));
     }
     let mut states: Vec<Option<ValueId>> = (0..cell.states()).map(|i| n.optional(5 + i)).collect();
@@ -146,13 +147,13 @@ fn layers(
                 let b = direction(n, b, d, directions.len())?;
                 bias(n, cell, b)?
             }
-            None => zeros(n, x, &[cell.biases() * hidden])?,
+            None => zeros(n, x, Shape::known(&[cell.biases() * hidden]))?,
         };
         let mut operands = vec![x, w, r, b];
         for state in &states {
             operands.push(match *state {
                 Some(state) => direction(n, state, d, directions.len())?,
-                None => zeros(n, x, &[dims[1], hidden])?,
+                None => zeros(n, x, [batch.clone(), hidden.into()].into_iter().collect())?,
             });
         }
         let functions = gates.functions.get(d).copied().unwrap_or(Lstm::FUNCTIONS);
@@ -169,9 +170,9 @@ fn layers(
         };
         for (i, value) in values.into_iter().enumerate() {
             // y is [T, D, N, H], a final state is [D, N, H].
-            let mut dims = n.dims(value);
-            dims.insert(usize::from(i == 0), 1);
-            results[i].push(n.reshape(value, &dims)?);
+            let mut dims = n.shape(value).dims().to_vec();
+            dims.insert(usize::from(i == 0), 1.into());
+            results[i].push(n.reshape_to(value, dims.into_iter().collect())?);
         }
     }
     let side_by_side = |n: &mut NodeCx<'_, '_>, i: usize, values: &Values| {
@@ -186,7 +187,7 @@ fn layers(
 /// The peephole weights of the input, output and forget gates of a direction.
 fn thirds(n: &mut NodeCx<'_, '_>, p: ValueId, [d, count]: [usize; 2], hidden: usize) -> Result<[ValueId; 3], Refusal> {
     let p = direction(n, p, d, count)?;
-    if n.dims(p).as_slice() != [3 * hidden] {
+    if n.dims(p)?.as_slice() != [3 * hidden] {
         return Err(Refusal::Invalid(format!("peepholes {} of {hidden} states", n.ty(p))));
     }
     Ok([part(n, p, 0, hidden)?, part(n, p, hidden, hidden)?, part(n, p, 2 * hidden, hidden)?])
@@ -194,17 +195,17 @@ fn thirds(n: &mut NodeCx<'_, '_>, p: ValueId, [d, count]: [usize; 2], hidden: us
 
 /// Direction `d` of `count` of a value whose first axis is the direction.
 fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, d: usize, count: usize) -> Result<ValueId, Refusal> {
-    let dims = n.dims(v);
-    if dims.first() != Some(&count) {
+    let shape = n.shape(v).clone();
+    if shape.dims().first() != Some(&count.into()) {
         return Err(Refusal::Invalid(format!("{} for {count} directions", n.ty(v))));
     }
     let part = part(n, v, d, 1)?;
-    n.reshape(part, &dims[1..])
+    n.reshape_to(part, shape.dims()[1..].iter().cloned().collect())
 }
 
 /// `len` indices of the first axis, beginning at `start`.
 fn part(n: &mut NodeCx<'_, '_>, v: ValueId, start: usize, len: usize) -> Result<ValueId, Refusal> {
-    if start == 0 && n.dims(v)[0] == len {
+    if start == 0 && n.shape(v).dims()[0] == len.into() {
         return Ok(v);
     }
     n.add(Slice { ranges: vec![Range { axis: 0, start, len, step: 1 }] }, &[v])
@@ -213,7 +214,7 @@ fn part(n: &mut NodeCx<'_, '_>, v: ValueId, start: usize, len: usize) -> Result<
 /// The bias of a layer: the sum of input and recurrent bias, which stay separate for a candidate with
 /// `linear_before_reset`.
 fn bias(n: &mut NodeCx<'_, '_>, cell: Cell, b: ValueId) -> Result<ValueId, Refusal> {
-    let dims = n.dims(b);
+    let dims = n.dims(b)?;
     let rows = match dims.as_slice() {
         &[both] if both.is_multiple_of(2 * cell.gates()) => both / 2,
         _ => return Err(Refusal::Invalid(format!("a bias {} of each direction", n.ty(b)))),
@@ -229,7 +230,7 @@ fn bias(n: &mut NodeCx<'_, '_>, cell: Cell, b: ValueId) -> Result<ValueId, Refus
 }
 
 /// Zeros with the element type of `like`.
-fn zeros(n: &mut NodeCx<'_, '_>, like: ValueId, dims: &[usize]) -> Result<ValueId, Refusal> {
+fn zeros(n: &mut NodeCx<'_, '_>, like: ValueId, shape: Shape) -> Result<ValueId, Refusal> {
     let zero = n.scalar(0.0, like)?;
-    n.add(Expand { shape: Shape::known(dims) }, &[zero])
+    n.add(Expand { shape }, &[zero])
 }

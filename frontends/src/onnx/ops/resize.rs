@@ -1,11 +1,13 @@
 //! Resampling of images.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
+use qcc_ir::{Dim, Expr, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one, resize as resize_axes, sample};
+use crate::build::{
+    Build, Values, count_axes, count_axis, extent, extent as extent_of, extents, one, resize as resize_axes, sample,
+};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] =
@@ -38,7 +40,7 @@ fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// The new extent of each axis, and the scale for its coordinates.
 struct Sizes {
-    size: Extents,
+    size: Shape,
     scale: Vec<f32>,
 }
 
@@ -87,7 +89,7 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => (0..n.rank(x)).collect(),
     };
     let policy = n.string("keep_aspect_ratio_policy", "stretch")?;
-    let asked = n.optional_integers(3)?.filter(|s| !s.is_empty());
+    let asked = n.optional_whole(3)?.filter(|s| !s.is_empty());
     let sizes = match (scales(n, 2)?.filter(|s| !s.is_empty()), asked) {
         (Some(scales), None) => by_scales(n, x, &axes, &scales)?,
         (None, Some(asked)) => by_sizes(n, x, &axes, &asked, policy)?,
@@ -135,8 +137,9 @@ fn coordinates(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<Coor
         "tf_half_pixel_for_nn" => Ok(Coordinates::HalfPixelForNearest),
         // It differs from half_pixel only if the scale is not the ratio of the extents.
         "half_pixel_symmetric" => {
-            let whole =
-                n.dims(x).iter().zip(&sizes.size).zip(&sizes.scale).all(|((&x, &y), &s)| x as f32 * s == y as f32);
+            let extents = n.dims(x)?;
+            let axes = extents.iter().zip(sizes.size.dims()).zip(&sizes.scale);
+            let whole = axes.into_iter().all(|((&x, y), &s)| y.known().is_some_and(|y| x as f32 * s == y as f32));
             let cut = || Refusal::Unsupported("half_pixel_symmetric with a scale that cuts a pixel".into());
             if whole { Ok(Coordinates::HalfPixel) } else { Err(cut()) }
         }
@@ -149,26 +152,54 @@ fn scales(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<Vec<f32>>, Refusal>
 }
 
 fn by_scales(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], scales: &[f32]) -> Result<Sizes, Refusal> {
-    let mut sizes = Sizes { size: n.dims(x), scale: vec![1.0; n.rank(x)] };
+    let mut sizes = Sizes { size: n.shape(x).clone(), scale: vec![1.0; n.rank(x)] };
     if scales.len() != axes.len() || !scales.iter().all(|s| s.is_finite() && *s > 0.0) {
         return Err(Refusal::Invalid(format!("scales {} for {} axes", qcc_ir::diagnostic::list(scales), axes.len())));
     }
     for (&axis, &scale) in axes.iter().zip(scales) {
-        sizes.size[axis] = extent((sizes.size[axis] as f32 * scale).floor() as i64)?;
+        let size = scaled(&sizes.size.dims()[axis], scale)?;
+        sizes.size = sizes.size.with(axis, size.ok_or_else(|| Refusal::Open(n.shape(x).clone()))?);
         sizes.scale[axis] = scale;
     }
     Ok(sizes)
 }
 
-fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[i64], policy: &str) -> Result<Sizes, Refusal> {
-    let mut sizes = Sizes { size: n.dims(x), scale: vec![1.0; n.rank(x)] };
+/// The extent times a scale, rounded down; `None` if the extent is open and neither the scale nor its inverse is whole.
+fn scaled(extent: &Dim, scale: f32) -> Result<Option<Dim>, Refusal> {
+    let whole = |s: f32| (s.fract() == 0.0 && s < 1e6).then_some(s as i64);
+    Ok(match extent.known() {
+        Some(n) => Some(extent_of((n as f32 * scale).floor() as i64)?.into()),
+        None => match (whole(scale), whole(1.0 / scale)) {
+            (Some(by), _) => extent.map(|e| e.times(&by.into())),
+            (None, Some(by)) => extent.map(|e| e.floor_div(by)),
+            (None, None) => None,
+        },
+    })
+}
+
+fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[Expr], policy: &str) -> Result<Sizes, Refusal> {
+    let mut sizes = Sizes { size: n.shape(x).clone(), scale: vec![1.0; n.rank(x)] };
+    let invalid = || {
+        let asked = asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        Refusal::Invalid(format!("sizes [{asked}] for {}", n.ty(x)))
+    };
     let old = sizes.size.clone();
-    if asked.len() != axes.len() || axes.iter().any(|&a| old[a] == 0) {
-        return Err(Refusal::Invalid(format!("sizes {asked:?} for {}", n.ty(x))));
+    if asked.len() != axes.len() || axes.iter().any(|&a| old.dims()[a] == Dim::Known(0)) {
+        return Err(invalid());
     }
-    for (&axis, &size) in axes.iter().zip(asked) {
-        sizes.size[axis] = extent(size)?;
-        sizes.scale[axis] = sizes.size[axis] as f32 / old[axis] as f32;
+    for (&axis, size) in axes.iter().zip(asked) {
+        let (from, to) = (&old.dims()[axis], Dim::of(size.clone()).ok_or_else(invalid)?);
+        to.known().map_or(Ok(0), |to| extent(to as i64))?;
+        // Between open extents the scale is their quotient at run time.
+        sizes.scale[axis] = match (from.known(), to.known()) {
+            (Some(from), Some(to)) => to as f32 / from as f32,
+            _ if *from == to => 1.0,
+            _ => 0.0,
+        };
+        sizes.size = sizes.size.with(axis, to);
+    }
+    if policy != "stretch" && (old.is_open() || sizes.size.is_open()) {
+        return Err(Refusal::Open(old));
     }
     let scales = axes.iter().map(|&a| sizes.scale[a]);
     let common = match policy {
@@ -178,7 +209,8 @@ fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[i64], polic
         _ => return Err(Refusal::Attribute { name: "keep_aspect_ratio_policy".into(), problem: "not a known policy" }),
     };
     for &axis in axes {
-        sizes.size[axis] = extent((old[axis] as f32 * common).round() as i64)?;
+        let from = old.dims()[axis].known().unwrap_or(0);
+        sizes.size = sizes.size.with(axis, extent((from as f32 * common).round() as i64)?);
         sizes.scale[axis] = common;
     }
     Ok(sizes)

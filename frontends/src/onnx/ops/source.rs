@@ -1,11 +1,13 @@
 //! Operators without operands, or that only use the types of their operands.
 
-use qcc_ir::ops::Expand;
-use qcc_ir::{Elem, Shape, Tensor};
+use qcc_ir::ops::{BinaryFn, CumSum, Expand, Extents};
+use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, extent, extents, one};
+use super::movement::shape_of;
+use crate::build::symbolic::whole;
+use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -19,8 +21,9 @@ pub(super) const ROWS: &[Row] = &[
     ("Shape", shape),
     ("Size", |n| {
         let x = n.input(0)?;
-        let count: usize = n.dims(x).iter().product();
-        one(n.add_constant(Tensor::scalar(count as i64)))
+        let count = Shape::count(n.shape(x).dims()).map(|count| count.expr());
+        let count = count.ok_or_else(|| Refusal::Invalid(format!("{} has too many elements", n.ty(x))))?;
+        one(n.add_whole(vec![count], Extents::new())?)
     }),
 ];
 
@@ -63,14 +66,13 @@ fn constant(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 fn constant_of_shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let dims = n.integers(0)?;
+    let shape = shape_of(&n.whole(0)?)?;
     let value = n.tensor("value")?.unwrap_or_else(|| Tensor::from_vec(Shape::known(&[1]), vec![0f32]));
     if value.len() != 1 {
         return Err(Refusal::Invalid(format!("a value of type {}; expected one element", value.ty())));
     }
     let value = n.add_constant(value);
     let scalar = n.reshape(value, &[])?;
-    let shape = Shape::known(&extents(&dims)?);
     if shape.rank() == 0 { one(scalar) } else { one(n.add(Expand { shape }, &[scalar])?) }
 }
 
@@ -81,7 +83,7 @@ fn eye_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         Some(dtype) => n.elem(dtype)?,
         None => n.ty(x).elem.clone(),
     };
-    let &[rows, columns] = n.dims(x).as_slice() else {
+    let &[rows, columns] = n.dims(x)?.as_slice() else {
         return Err(Refusal::Invalid(format!("{} is no matrix", n.ty(x))));
     };
     let on = |i: usize| ((i % columns) as i64).saturating_sub((i / columns) as i64) == k;
@@ -89,8 +91,11 @@ fn eye_like(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(eye.ok_or_else(|| Refusal::Invalid(format!("{elem} has no 0 and 1")))?)
 }
 
-/// start, start + delta, .. excluding the limit; all three are constants.
+/// start, start + delta, .. excluding the limit; all three are constants, or follow from open extents.
 fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    if let Some(open) = open_range(n)? {
+        return one(open);
+    }
     let mut terms = Vec::new();
     for i in 0..3 {
         let t = n.optional_constant(i)?.ok_or(Refusal::MissingInput(i))?;
@@ -125,14 +130,35 @@ fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
 }
 
+/// A range of integers with steps of 1 whose length depends on open extents: the running sum of as many ones.
+fn open_range(n: &mut NodeCx<'_, '_>) -> Result<Option<ValueId>, Refusal> {
+    let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
+    let [Some(start), Some(limit), Some(delta)] = operands.map(|v| whole(Build::graph(n), v)) else { return Ok(None) };
+    let ([start], [limit], [delta]) = (start.as_slice(), limit.as_slice(), delta.as_slice()) else { return Ok(None) };
+    let len = match limit.minus(start) {
+        Some(len) if len.constant().is_none() && delta.constant() == Some(1) => shape_of(&[len])?,
+        _ => return Ok(None),
+    };
+    let elem = n.ty(operands[0]).elem.clone();
+    let one = n.scalar(1.0, operands[2])?;
+    let ones = n.add(Expand { shape: len }, &[one])?;
+    let counted = n.add(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])?;
+    let counted = n.cast(counted, elem)?;
+    match start.constant() {
+        Some(0) => Ok(Some(counted)),
+        _ => Ok(Some(n.binary(BinaryFn::Add, counted, operands[0])?)),
+    }
+}
+
 /// The extents from `start` to `end`, which are clamped to the rank.
 fn shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let dims = n.dims(x);
+    let dims = n.shape(x).dims().to_vec();
     let rank = dims.len() as i64;
     let limit = |at: i64| (if at < 0 { at.saturating_add(rank) } else { at }).clamp(0, rank) as usize;
     let (start, end) = if n.opset() < 15 { (0, rank) } else { (n.int("start", 0)?, n.int("end", rank)?) };
-    let chosen: &[usize] = dims.get(limit(start)..limit(end)).unwrap_or(&[]);
-    let values: Vec<i64> = chosen.iter().map(|&d| d as i64).collect();
-    one(n.add_constant(Tensor::from_vec(Shape::known(&[values.len()]), values)))
+    let chosen: &[Dim] = dims.get(limit(start)..limit(end)).unwrap_or(&[]);
+    let values: Vec<Expr> = chosen.iter().map(Dim::expr).collect();
+    let count = values.len();
+    one(n.add_whole(values, Extents::from_elem(count, 1))?)
 }

@@ -1,5 +1,6 @@
 //! Window attributes, shared by convolution and pooling.
 
+use qcc_ir::Dim;
 use qcc_ir::ops::Extents;
 
 use super::super::node::NodeCx;
@@ -77,15 +78,22 @@ impl AutoWindow {
         Ok(AutoWindow { window: Window { kernel, stride, dilation, before, after }, auto })
     }
 
-    /// Resolves the padding for an image of these extents.
-    pub(super) fn resolve(self, image: &[usize]) -> Window {
+    /// Resolves the padding for an image of these extents. For an open extent it is known where the stride is 1.
+    pub(super) fn resolve(self, image: &[Dim]) -> Result<Window, Refusal> {
         let AutoWindow { mut window, auto } = self;
         if matches!(auto, AutoPad::SameUpper | AutoPad::SameLower) {
-            for (i, &extent) in image.iter().enumerate() {
-                let needed = (extent.div_ceil(window.stride[i]).max(1) - 1) * window.stride[i] + window.reach(i);
-                (window.before[i], window.after[i]) = auto.halve(needed.saturating_sub(extent));
+            for (i, extent) in image.iter().enumerate() {
+                let padding = match extent.known() {
+                    Some(extent) => {
+                        let steps = extent.div_ceil(window.stride[i]).max(1);
+                        ((steps - 1) * window.stride[i] + window.reach(i)).saturating_sub(extent)
+                    }
+                    None if window.stride[i] == 1 => window.reach(i) - 1,
+                    None => return Err(Refusal::Open(image.iter().cloned().collect())),
+                };
+                (window.before[i], window.after[i]) = auto.halve(padding);
             }
         }
-        window
+        Ok(window)
     }
 }

@@ -69,7 +69,7 @@ pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Res
         Some("same_lower") => Some(false),
         Some(other) => return Err(Refusal::Unsupported(format!("auto_pad {other} is not supported"))),
     };
-    let image = n.dims(x);
+    let image = n.dims(x)?;
     if image.len() != spatial + 2 || stride.contains(&0) {
         return Err(Refusal::Invalid(format!("a window of {spatial} axes for {}", n.ty(x))));
     }
@@ -86,7 +86,7 @@ pub(super) fn moves(n: &mut NodeCx<'_, '_>, x: ValueId, kernel: &[usize]) -> Res
 /// The weight with its group axis merged into the output axis, and the number of groups.
 fn weight(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<(ValueId, usize), Refusal> {
     let w = n.input(1)?;
-    let dims = n.dims(w);
+    let dims = n.dims(w)?;
     match dims.as_slice() {
         &[groups, each, ref rest @ ..] if grouped => {
             let merged = groups.checked_mul(each).ok_or_else(|| Refusal::Invalid(format!("a weight {}", n.ty(w))))?;
@@ -100,7 +100,7 @@ fn weight(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<(ValueId, usize), Ref
 fn conv(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (w, groups) = weight(n, grouped)?;
-    let kernel: Extents = n.dims(w).get(2..).unwrap_or_default().into();
+    let kernel: Extents = n.dims(w)?.get(2..).unwrap_or_default().into();
     let Moves { stride, dilation, before, after } = moves(n, x, &kernel)?;
     one(n.add(Conv { stride, before, after, dilation, groups }, &[x, w])?)
 }
@@ -111,7 +111,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>, grouped: bool) -> Result<Values, Refus
     }
     let x = n.input(0)?;
     let (w, groups) = weight(n, grouped)?;
-    let kernel: Extents = n.dims(w).get(2..).unwrap_or_default().into();
+    let kernel: Extents = n.dims(w)?.get(2..).unwrap_or_default().into();
     if n.text("auto_pad").is_some_and(|pad| !matches!(pad, "explicit" | "notset" | "valid")) {
         return Err(Refusal::Unsupported("auto_pad of a transposed convolution is not supported".into()));
     }
@@ -135,7 +135,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let scale = match n.optional(4)? {
         Some(scale) => scale,
         None => {
-            let depth = n.dims(q).last().copied().unwrap_or(1).max(1);
+            let depth = n.dims(q)?.last().copied().unwrap_or(1).max(1);
             n.scalar(1.0 / (depth as f64).sqrt(), scores)?
         }
     };

@@ -136,12 +136,12 @@ fn round(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// A vector slope is per channel.
 fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, slope) = (n.input(0)?, n.input(1)?);
-    let dims = n.dims(slope);
+    let dims = n.dims(slope)?;
     if let (&[1] | &[], Some(alpha)) = (dims.as_slice(), n.constant(slope).map(|t| t.reals()[0])) {
         return one(n.unary(UnaryFn::LeakyRelu { alpha }, x)?);
     }
     let slope = if let &[channels] = dims.as_slice()
-        && n.dims(x).get(1) == Some(&channels)
+        && n.dims(x)?.get(1) == Some(&channels)
     {
         n.along_channels(slope, x)?
     } else {

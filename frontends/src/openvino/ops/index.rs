@@ -39,7 +39,7 @@ pub(super) const ROWS: &[Row] = &[
     ("ShapeOf", |n| {
         let to = n.element("output_type")?.unwrap_or(Elem::I64);
         let x = n.input(0)?;
-        let dims = n.dims(x);
+        let dims = n.dims(x)?;
         let shape = n.table(&[dims.len()], |i| dims[i] as i64)?;
         one(n.cast(shape, to)?)
     }),

@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
     ("Split", |n| {
         let x = n.input(0)?;
         let (axis, parts) = (n.axis_at(1, x)?, extent(n.required("num_splits")?)?);
-        let whole = n.dims(x)[axis];
+        let whole = n.dims(x)?[axis];
         if parts == 0 || parts != n.outputs() || !whole.is_multiple_of(parts) {
             return Err(Refusal::Invalid(format!("{parts} parts of axis {axis} of {}", n.ty(x))));
         }
@@ -63,7 +63,7 @@ pub(super) const ROWS: &[Row] = &[
         let (mut x, repeats) = (n.input(0)?, extents(&n.integers(1)?)?);
         let rank = n.rank(x).max(repeats.len());
         let filled = |dims: &[usize]| -> Vec<usize> { [&vec![1; rank - dims.len()], dims].concat() };
-        x = n.reshape(x, &filled(&n.dims(x)))?;
+        x = n.reshape(x, &filled(&n.dims(x)?))?;
         one(n.add(Tile { repeats: filled(&repeats).into() }, &[x])?)
     }),
     ("Transpose", |n| {
@@ -82,7 +82,7 @@ pub(super) const ROWS: &[Row] = &[
             return Err(Refusal::Unsupported(format!("rank {rank} is not supported; 8 is the most")));
         }
         let axes = count_axes(&axes, rank)?;
-        let mut dims = n.dims(x);
+        let mut dims = n.dims(x)?;
         axes.iter().for_each(|&axis| dims.insert(axis, 1));
         one(n.reshape(x, &dims)?)
     }),
@@ -90,7 +90,7 @@ pub(super) const ROWS: &[Row] = &[
         let x = n.input(0)?;
         let (axis, lengths) = (n.axis_at(1, x)?, n.integers(2)?);
         let known: i64 = lengths.iter().filter(|&&l| l >= 0).fold(0, |sum, &l| sum.saturating_add(l));
-        let whole = n.dims(x)[axis];
+        let whole = n.dims(x)?[axis];
         let rest = |l: i64| if l == -1 { extent(whole as i64 - known) } else { extent(l) };
         let lengths = lengths.iter().map(|&l| rest(l)).collect::<Result<Vec<usize>, _>>()?;
         let all = lengths.iter().try_fold(0usize, |sum, &l| sum.checked_add(l));
@@ -115,7 +115,7 @@ fn split(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, lengths: &[usize]) -> 
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let keeps = n.flag("special_zero", false)?;
     let (x, pattern) = (n.input(0)?, n.integers(1)?);
-    let old = n.dims(x);
+    let old = n.dims(x)?;
     let count: usize = old.iter().product();
     let odd = |n: &NodeCx<'_, '_>| Refusal::Invalid(format!("{} does not reshape to {pattern:?}", n.ty(x)));
     let mut dims: Vec<usize> = Vec::with_capacity(pattern.len());
@@ -142,7 +142,7 @@ fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     n.ignore(&["allow_axis_skip"]);
     let x = n.input(0)?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let axes: Extents = match n.inputs() > 1 {
         true => n.axes(1, x)?,
         false => (0..dims.len()).filter(|&a| dims[a] == 1).collect(),
@@ -161,7 +161,7 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         true => n.integers(4)?.iter().map(|&a| count_axis(a, n.rank(x))).collect::<Result<_, _>>()?,
         false => (0..start.len()).collect(),
     };
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     if [stop.len(), step.len(), axes.len()] != [start.len(); 3] || axes.iter().any(|&a| a >= dims.len()) {
         return Err(Refusal::Invalid(format!("ranges of {} axes for {}", axes.len(), n.ty(x))));
     }
@@ -174,7 +174,7 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// The ranges of a slice, by ascending axis; empty if it is all of x.
 fn sliced(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<Values, Refusal> {
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     ranges.sort_by_key(|r| r.axis);
     ranges.retain(|r| r.start != 0 || r.len != dims[r.axis] || r.step != 1);
     one(if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? })
@@ -195,7 +195,7 @@ fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if end.len() != begin.len() || stride.len() != begin.len() {
         return Err(Refusal::Invalid("begin, end and strides differ in length".into()));
     }
-    let (dims, mut axis, mut shape, mut ranges) = (n.dims(x), 0, Vec::new(), Vec::new());
+    let (dims, mut axis, mut shape, mut ranges) = (n.dims(x)?, 0, Vec::new(), Vec::new());
     for i in 0..begin.len() {
         if set(&new, i) {
             shape.push(1);

@@ -42,7 +42,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
     let clip = n.number::<f32>("clip")?.filter(|&clip| clip != 0.0 && clip.is_finite());
     let x = n.input(0)?;
     let states = cell.states();
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let &[_, steps, _] = dims.as_slice() else { return Err(Refusal::Invalid(format!("x is {}", n.ty(x)))) };
     if n.integers(1 + states)?.iter().any(|&len| usize::try_from(len) != Ok(steps)) {
         return Err(Refusal::Unsupported("sequences shorter than x are not supported".into()));
@@ -57,7 +57,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
             let part = direction(n, whole, 0, d, directions.len())?;
             operands.push(gates(n, cell, part)?);
         }
-        hidden = n.dims(operands[2]).get(1).copied().unwrap_or(0);
+        hidden = n.dims(operands[2])?.get(1).copied().unwrap_or(0);
         for i in 0..states {
             let whole = n.input(1 + i)?;
             operands.push(direction(n, whole, 1, d, directions.len())?);
@@ -66,7 +66,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
         for (i, value) in values.into_iter().enumerate() {
             // y is [N, D, T, H], a final state is [N, D, H].
             let value = if i == 0 { n.transpose(value, &[1, 0, 2])? } else { value };
-            let mut dims = n.dims(value);
+            let mut dims = n.dims(value)?;
             dims.insert(1, 1);
             results[i].push(n.reshape(value, &dims)?);
         }
@@ -83,7 +83,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, functions: &[&str]) -> Result<Valu
 
 /// Direction `d` of `count` along `axis`.
 fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, axis: usize, d: usize, count: usize) -> Result<ValueId, Refusal> {
-    let mut dims: Extents = n.dims(v);
+    let mut dims: Extents = n.dims(v)?;
     if dims.get(axis) != Some(&count) {
         return Err(Refusal::Invalid(format!("{} for {count} directions", n.ty(v))));
     }
@@ -95,7 +95,7 @@ fn direction(n: &mut NodeCx<'_, '_>, v: ValueId, axis: usize, d: usize, count: u
 
 /// Weights `[G * H, ..]` with the gates in the order of the graph.
 fn gates(n: &mut NodeCx<'_, '_>, cell: Cell, w: ValueId) -> Result<ValueId, Refusal> {
-    let dims = n.dims(w);
+    let dims = n.dims(w)?;
     if cell != Cell::Lstm {
         return Ok(w);
     }

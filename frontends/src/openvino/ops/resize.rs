@@ -1,5 +1,6 @@
 //! Resampling of images.
 
+use qcc_ir::Shape;
 use qcc_ir::ops::{Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
 
 use super::super::node::NodeCx;
@@ -79,7 +80,7 @@ fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         true => n.integers(axes_at)?.iter().map(|&a| count_axis(a, rank)).collect::<Result<_, _>>()?,
         false => (0..rank).collect(),
     };
-    let (mut size, mut scale): (Extents, Vec<f32>) = (n.dims(x), vec![1.0; rank]);
+    let (mut size, mut scale): (Extents, Vec<f32>) = (n.dims(x)?, vec![1.0; rank]);
     let count = |found: usize| {
         let odd = || Refusal::Invalid(format!("{found} extents or scales for {} axes", axes.len()));
         (found == axes.len()).then_some(()).ok_or_else(odd)
@@ -100,5 +101,5 @@ fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             (size[axis], scale[axis]) = (extent((size[axis] as f32 * by) as i64)?, by);
         }
     }
-    one(resize(n, x, Resize { size, scale, mode, coordinates })?)
+    one(resize(n, x, Resize { size: Shape::known(&size), scale, mode, coordinates })?)
 }

@@ -26,7 +26,7 @@ struct Settings {
 fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Conv2D = n.options()?;
     let (x, w) = (n.image(0)?, n.weight(1, &[0, 2, 3, 1])?);
-    let (channels, inputs) = (n.dims(x)[1], n.dims(w)[1]);
+    let (channels, inputs) = (n.dims(x)?[1], n.dims(w)?[1]);
     let groups = channels.checked_div(inputs).unwrap_or(0);
     let settings = Settings {
         padding: o.padding,
@@ -41,7 +41,7 @@ fn conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn depthwise(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: DepthwiseConv2D = n.options()?;
     let (x, w) = (n.image(0)?, n.weight(1, &[1, 2, 3, 0])?);
-    let groups = n.dims(x)[1];
+    let groups = n.dims(x)?[1];
     let settings = Settings {
         padding: o.padding,
         stride: [o.stride_h, o.stride_w],
@@ -58,9 +58,9 @@ fn both(numbers: [i32; 2], what: &str) -> Result<Extents, Refusal> {
 
 fn add(n: &mut NodeCx<'_, '_>, s: &Settings, x: ValueId, w: ValueId, groups: usize) -> Result<Values, Refusal> {
     let (stride, dilation) = (both(s.stride, "a stride")?, both(s.dilation, "a dilation")?);
-    let window = n.dims(w);
+    let window = n.dims(w)?;
     let reach: Extents = (0..2).map(|i| window[2 + i].saturating_sub(1) * dilation[i] + 1).collect();
-    let (before, after) = padding(s.padding, &n.dims(x)[2..], &reach, &stride)?;
+    let (before, after) = padding(s.padding, &n.dims(x)?[2..], &reach, &stride)?;
     let mut operands = Values::from_slice(&[x, w]);
     operands.extend(n.bias(2, x, w)?);
     let y = n.give_active(Conv { stride, before, after, dilation, groups }, &operands, s.activation)?;
@@ -77,7 +77,7 @@ fn conv_transpose(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         [_, h, w, _] => smallvec![crate::build::extent(h)?, crate::build::extent(w)?],
         _ => return Err(Refusal::Invalid(format!("the result has the extents {size:?}; expected those of an image"))),
     };
-    let (image, window) = (n.dims(x), n.dims(w));
+    let (image, window) = (n.dims(x)?, n.dims(w)?);
     let (before, _) = padding(o.padding, &size, &window[2..], &stride)?;
     let (mut after, mut extra) = (Extents::new(), Extents::new());
     for i in 0..2 {

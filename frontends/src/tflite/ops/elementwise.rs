@@ -144,9 +144,9 @@ fn floor_mod(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// A condition of rank 1 may select slices along the first axis.
 fn select(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (mut condition, a, b) = (n.input(0)?, n.input(1)?, n.input(2)?);
-    let dims = n.dims(a);
-    let slices = n.rank(condition) == 1 && dims.len() > 1 && n.dims(condition)[0] == dims[0];
-    if slices && n.dims(b) == dims && *dims.last().unwrap_or(&1) != dims[0] {
+    let dims = n.dims(a)?;
+    let slices = n.rank(condition) == 1 && dims.len() > 1 && n.dims(condition)?[0] == dims[0];
+    if slices && n.dims(b)? == dims && *dims.last().unwrap_or(&1) != dims[0] {
         let mut column = Extents::from_elem(1, dims.len());
         column[0] = dims[0];
         condition = n.reshape(condition, &column)?;

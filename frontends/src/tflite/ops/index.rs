@@ -39,7 +39,7 @@ fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if usize::try_from(batch) != Ok(axis) {
         return Err(Refusal::Unsupported(format!("axis {axis} with {batch} batch axes is not supported")));
     }
-    let mut dims = n.dims(index);
+    let mut dims = n.dims(index)?;
     dims.push(1);
     let tuples = n.reshape(index, &dims)?;
     one(n.give(GatherNd { batch: axis }, &[x, tuples])?)
@@ -74,7 +74,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (on, off, depth) = (n.input(2)?, n.input(3)?, extent(depth)?);
     let rank = n.rank(index) + 1;
     let axis = count_axis(o.axis.into(), rank)?;
-    let mut dims = n.dims(index);
+    let mut dims = n.dims(index)?;
     dims.insert(axis, 1);
     let column = n.reshape(index, &dims)?;
     let mut places = Extents::from_elem(1, rank);

@@ -17,7 +17,7 @@ fn fully_connected(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported("shuffled weights are not supported".into()));
     }
     let (mut x, w) = (n.input(0)?, n.input(1)?);
-    let (mut dims, &[outputs, inputs]) = (n.dims(x), n.dims(w).as_slice()) else {
+    let (mut dims, &[outputs, inputs]) = (n.dims(x)?, n.dims(w)?.as_slice()) else {
         return Err(Refusal::Invalid(format!("a weight of type {}; expected a matrix", n.ty(w))));
     };
     let elements: usize = dims.iter().product();

@@ -60,7 +60,7 @@ fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut dims = asked.iter().map(|&d| if d == -1 { Ok(1) } else { extent(d) }).collect::<Result<Extents, _>>()?;
     if let Some(open) = asked.iter().position(|&d| d == -1) {
         let count = |dims: &[usize]| dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        dims[open] = match (count(&n.dims(x)), count(&dims)) {
+        dims[open] = match (count(&n.dims(x)?), count(&dims)) {
             (Some(total), Some(known)) if known > 0 && total % known == 0 => total / known,
             _ => return Err(Refusal::Invalid(format!("{} does not fill the shape {asked:?}", n.ty(x)))),
         };
@@ -71,7 +71,7 @@ fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Squeeze = n.options()?;
     let x = n.input(0)?;
-    let mut dims = n.dims(x);
+    let mut dims = n.dims(x)?;
     let asked: Vec<i64> = o.squeeze_dims.iter().map(|&a| a.into()).collect();
     let axes: Extents = match asked.as_slice() {
         [] => (0..dims.len()).filter(|&a| dims[a] == 1).collect(),
@@ -87,7 +87,7 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn expand_dims(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, axis) = (n.input(0)?, n.integer(1)?);
-    let mut dims = n.dims(x);
+    let mut dims = n.dims(x)?;
     dims.insert(count_axis(axis, dims.len() + 1)?, 1);
     reshaped(n, x, &dims)
 }
@@ -112,7 +112,7 @@ fn pack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut parts = n.all_inputs()?;
     let axis = count_axis(o.axis.into(), n.rank(parts[0]) + 1)?;
     for part in &mut parts {
-        let mut dims = n.dims(*part);
+        let mut dims = n.dims(*part)?;
         dims.insert(axis.min(dims.len()), 1);
         *part = n.reshape(*part, &dims)?;
     }
@@ -123,7 +123,7 @@ fn unpack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Unpack = n.options()?;
     let x = n.input(0)?;
     let axis = n.axis(o.axis.into(), x)?;
-    let mut dims = n.dims(x);
+    let mut dims = n.dims(x)?;
     let count = dims.remove(axis);
     if count != n.outputs() {
         return Err(Refusal::Invalid(format!("{count} parts for {} results", n.outputs())));
@@ -134,7 +134,7 @@ fn unpack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 /// Splits `x` into parts of these lengths, one for each result.
 fn parts(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, lengths: &[usize]) -> Result<Values, Refusal> {
-    if lengths.len() != n.outputs() || lengths.iter().sum::<usize>() != n.dims(x)[axis] {
+    if lengths.len() != n.outputs() || lengths.iter().sum::<usize>() != n.dims(x)?[axis] {
         let found = n.outputs();
         return Err(Refusal::Invalid(format!("{} cannot be split into {found} parts along axis {axis}", n.ty(x))));
     }
@@ -153,7 +153,7 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (axis, x) = (n.integer(0)?, n.input(1)?);
     let axis = n.axis(axis, x)?;
     let count = positive(o.num_splits, "the number of parts")?;
-    let extent = n.dims(x)[axis];
+    let extent = n.dims(x)?[axis];
     if count != n.outputs() || !extent.is_multiple_of(count) {
         return Err(Refusal::Invalid(format!("{extent} cannot be split into {count} equal parts")));
     }
@@ -165,14 +165,14 @@ fn split_v(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, lengths, axis) = (n.input(0)?, n.integers(1)?, n.integer(2)?);
     let axis = n.axis(axis, x)?;
     let known: i64 = lengths.iter().filter(|&&l| l >= 0).fold(0, |sum, &l| sum.saturating_add(l));
-    let rest = (n.dims(x)[axis] as i64).saturating_sub(known);
+    let rest = (n.dims(x)?[axis] as i64).saturating_sub(known);
     let lengths = lengths.iter().map(|&l| extent(if l == -1 { rest } else { l })).collect::<Result<Vec<_>, _>>()?;
     parts(n, x, axis, &lengths)
 }
 
 /// Slices `x`, as result 0; returns `x` where the ranges cover all of it.
 fn chosen(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<ValueId, Refusal> {
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     ranges.retain(|r| r.start != 0 || r.step != 1 || r.len != dims[r.axis]);
     if ranges.is_empty() { Ok(x) } else { n.give(Slice { ranges }, &[x]) }
 }
@@ -180,7 +180,7 @@ fn chosen(n: &mut NodeCx<'_, '_>, x: ValueId, mut ranges: Vec<Range>) -> Result<
 /// A length of -1 is the rest of the axis.
 fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, begin, lengths) = (n.input(0)?, n.integers(1)?, n.integers(2)?);
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     if [begin.len(), lengths.len()] != [dims.len(); 2] {
         return Err(Refusal::Invalid(format!(
             "{} beginnings and {} lengths for {}",
@@ -202,7 +202,7 @@ fn strided_slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: StridedSlice = n.options()?;
     let x = n.input(0)?;
     let (begin, end, steps) = (n.integers(1)?, n.integers(2)?, n.integers(3)?);
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let count = begin.len();
     if [end.len(), steps.len()] != [count; 2] || count > 31 {
         return Err(Refusal::Invalid("beginnings, ends and steps are not of one length".into()));
@@ -357,7 +357,7 @@ fn space_to_batch(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
         x = n.give(Pad { before, after, mode: PadMode::Constant(0.0) }, &[x])?;
     }
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let mut split = Extents::from_slice(&dims[..1]);
     for (i, &b) in sizes.iter().enumerate() {
         if !dims[1 + i].is_multiple_of(b) {
@@ -384,7 +384,7 @@ fn space_to_batch(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn batch_to_space(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let (sizes, sides) = blocks(n, x)?;
-    let (dims, count) = (n.dims(x), sizes.len());
+    let (dims, count) = (n.dims(x)?, sizes.len());
     let product = sizes.iter().try_fold(1usize, |p, &b| p.checked_mul(b)).filter(|p| dims[0].is_multiple_of(*p));
     let Some(product) = product else {
         return Err(Refusal::Invalid(format!("{} batches are no blocks of {sizes:?}", dims[0])));

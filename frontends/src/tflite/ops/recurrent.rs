@@ -116,13 +116,13 @@ fn svdf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let o: Svdf = n.options()?;
     let rank = positive(o.rank, "its rank")?;
     let (x, features, times, state) = (n.input(0)?, n.input(1)?, n.input(2)?, n.input(STATE)?);
-    let (&[filters, _], &[_, memory]) = (n.dims(features).as_slice(), n.dims(times).as_slice()) else {
+    let (&[filters, _], &[_, memory]) = (n.dims(features)?.as_slice(), n.dims(times)?.as_slice()) else {
         return Err(Refusal::Invalid(format!("weights of types {} and {}", n.ty(features), n.ty(times))));
     };
     if memory == 0 || !filters.is_multiple_of(rank) {
         return Err(Refusal::Invalid(format!("{filters} filters of rank {rank}, which keep {memory} numbers")));
     }
-    let batch = n.dims(x).first().copied().unwrap_or(0);
+    let batch = n.dims(x)?.first().copied().unwrap_or(0);
     // Kernels store the state quantized.
     let kept = n.ty(state).elem.clone();
     let (x, features) = (n.real(x)?, n.real(features)?);

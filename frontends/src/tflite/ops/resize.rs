@@ -40,7 +40,8 @@ fn bilinear(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         (true, false) => Coordinates::AlignCorners,
         (true, true) => return Err(both()),
     };
-    let scale = scales(&n.dims(x)[2..], &size)?;
+    let scale = scales(&n.dims(x)?[2..], &size)?;
+    let size = Shape::known(&size);
     let y = n.give(Resize { size, scale, mode: ResizeMode::Linear, coordinates }, &[x])?;
     n.give_image(y)
 }
@@ -60,10 +61,11 @@ fn nearest(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         (true, true) => return Err(both()),
     };
     let x = n.image(0)?;
-    let image = Extents::from_slice(&n.dims(x)[2..]);
+    let image = Extents::from_slice(&n.dims(x)?[2..]);
     let scale = scales(&image, &size)?;
     let picked: Vec<Vec<i32>> = (0..2).map(|i| kernel(&o, image[i], size[i])).collect();
     if (0..2).all(|i| picked[i] == graph(coordinates, image[i], size[i], scale[i])) {
+        let size = Shape::known(&size);
         let y = n.give(Resize { size, scale, mode: ResizeMode::Nearest(rounding), coordinates }, &[x])?;
         return n.give_image(y);
     }

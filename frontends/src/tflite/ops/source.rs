@@ -22,7 +22,7 @@ fn constant(n: &mut NodeCx<'_, '_>, shape: Shape, values: &[f64]) -> Result<Valu
 
 fn shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let dims: Vec<f64> = n.dims(x).iter().map(|&d| d as f64).collect();
+    let dims: Vec<f64> = n.dims(x)?.iter().map(|&d| d as f64).collect();
     constant(n, Shape::known(&[dims.len()]), &dims)
 }
 

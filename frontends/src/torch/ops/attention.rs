@@ -17,7 +17,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [query, key, value] = [n.tensor("query")?, n.tensor("key")?, n.tensor("value")?];
     let mask = n.optional("attn_mask")?;
     let causal = n.flag("is_causal", false)?;
-    let &[.., rows, depth] = n.dims(query).as_slice() else {
+    let &[.., rows, depth] = n.dims(query)?.as_slice() else {
         return Err(Refusal::Invalid(format!("a query {}", n.ty(query))));
     };
     let scale = n.float("scale", 1.0 / (depth as f64).sqrt())?;
@@ -31,7 +31,7 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let scale = n.scalar(scale, query)?;
     let query = n.binary(BinaryFn::Mul, query, scale)?;
     let mut scores = n.add(MatMul { transpose_b: true }, &[query, key])?;
-    let columns = n.dims(key)[n.rank(key) - 2];
+    let columns = n.dims(key)?[n.rank(key) - 2];
     let causal = if causal { Some(triangle(n, rows, columns, 0, false)?) } else { None };
     for mask in [mask, causal].into_iter().flatten() {
         scores = masked(n, scores, mask)?;

@@ -57,10 +57,10 @@ where
     if n.rank(x) != spatial + 1 {
         return one(f(n, x)?);
     }
-    let dims: Extents = std::iter::once(1).chain(n.dims(x)).collect();
+    let dims: Extents = std::iter::once(1).chain(n.dims(x)?).collect();
     let x = n.reshape(x, &dims)?;
     let y = f(n, x)?;
-    one(n.reshape(y, &n.dims(y)[1..])?)
+    one(n.reshape(y, &n.dims(y)?[1..])?)
 }
 
 fn groups(n: &mut NodeCx<'_, '_>) -> Result<usize, Refusal> {
@@ -87,7 +87,7 @@ fn conv(n: &mut NodeCx<'_, '_>, spatial: usize) -> Result<Values, Refusal> {
         Some("valid") => (Extents::from_elem(0, spatial), Extents::from_elem(0, spatial)),
         Some("same") => {
             // Odd padding has its extra element at the end.
-            let kernel = n.dims(parameters[0]);
+            let kernel = n.dims(parameters[0])?;
             let total = |i: usize| dilation[i] * kernel.get(2 + i).map_or(0, |k| k.saturating_sub(1));
             ((0..spatial).map(|i| total(i) / 2).collect(), (0..spatial).map(|i| total(i) - total(i) / 2).collect())
         }
@@ -104,7 +104,7 @@ fn apply(
     op: impl Into<qcc_ir::ops::Op>,
 ) -> Result<ValueId, Refusal> {
     let operands: Values = std::iter::once(x).chain(parameters.iter().copied()).collect();
-    if n.dims(parameters[0]).contains(&0) {
+    if n.dims(parameters[0])?.contains(&0) {
         return Err(Refusal::Invalid("a weight without elements".into()));
     }
     n.add(op, &operands)

@@ -435,8 +435,8 @@ fn glu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axis = n.int("dim", -1)?;
     let axis = n.axis(axis, x)?;
-    let len = n.dims(x)[axis] / 2;
-    if n.dims(x)[axis] != 2 * len {
+    let len = n.dims(x)?[axis] / 2;
+    if n.dims(x)?[axis] != 2 * len {
         return Err(Refusal::Invalid(format!("axis {axis} of {} has no halves", n.ty(x))));
     }
     let half = |start| Slice { ranges: vec![Range { axis, start, len, step: 1 }] };

@@ -23,7 +23,7 @@ pub(super) const COMPLEX_ROWS: &[ComplexRow] = &[
             return Err(Refusal::Unsupported("a Fourier transform along several axes is not supported".into()));
         };
         let axis = n.axis(dim, x)?;
-        let length = n.dims(x)[axis];
+        let length = n.dims(x)?[axis];
         let norm = match n.int("normalization", 0)? {
             0 => None,
             1 => Some("ortho"),
@@ -139,7 +139,7 @@ fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal
     let x = n.input()?;
     let axis = n.int("dim", -1)?;
     let axis = n.axis(axis, x)?;
-    let given = n.dims(x)[axis];
+    let given = n.dims(x)?[axis];
     let length = match n.optional_int("n")? {
         Some(asked) => extent(asked)?,
         None => given,
@@ -155,7 +155,7 @@ fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal
 
 /// The product with the basis along an axis, which may have fewer elements than the basis.
 fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> Result<Complex, Refusal> {
-    let given = n.dims(x)[axis];
+    let given = n.dims(x)?[axis];
     let columns = 2 * basis.frequencies();
     let matrix = basis.tensor(n, x, &[given, columns], |i| basis.factor(i % columns, i / columns))?;
     let mut last: Extents = (0..n.rank(x)).filter(|&a| a != axis).collect();
@@ -176,7 +176,7 @@ fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> 
 
 /// Half of an axis.
 fn half(n: &mut NodeCx<'_, '_>, y: ValueId, axis: usize, i: usize) -> Result<ValueId, Refusal> {
-    let len = n.dims(y)[axis] / 2;
+    let len = n.dims(y)?[axis] / 2;
     n.add(Slice { ranges: vec![Range { axis, start: i * len, len, step: 1 }] }, &[y])
 }
 
@@ -202,7 +202,7 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     if n.flag("center", false)? || n.flag("align_to_window", false)? {
         return Err(Refusal::Unsupported("stft that pads or aligns by itself is not supported".into()));
     }
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let fits = window.len() == width && (1..=length).contains(&width) && hop > 0;
     let (1 | 2, Some(&samples)) = (dims.len(), dims.last()) else {
         return Err(Refusal::Invalid(format!("stft of {}", n.ty(x))));
@@ -221,7 +221,7 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     let signals = dims[..dims.len() - 1].iter().product();
     let x = n.reshape(x, &[signals, 1, samples])?;
     let y = n.add(Conv { stride: Extents::from_elem(hop, 1), ..Conv::unit(1) }, &[x, filters])?;
-    let result: Extents = dims[..dims.len() - 1].iter().copied().chain([count, n.dims(y)[2]]).collect();
+    let result: Extents = dims[..dims.len() - 1].iter().copied().chain([count, n.dims(y)?[2]]).collect();
     let mut part = |i: usize| -> Result<ValueId, Refusal> {
         let half = half(n, y, 1, i)?;
         n.reshape(half, &result)
@@ -232,7 +232,7 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
 /// Real and imaginary parts along a new last axis.
 pub(in super::super) fn side_by_side(n: &mut NodeCx<'_, '_>, parts: Complex) -> Result<ValueId, Refusal> {
     let axis = n.rank(parts[0]);
-    let dims: Extents = n.dims(parts[0]).into_iter().chain([1]).collect();
+    let dims: Extents = n.dims(parts[0])?.into_iter().chain([1]).collect();
     let parts = [n.reshape(parts[0], &dims)?, n.reshape(parts[1], &dims)?];
     n.add(Concat { axis }, &parts)
 }

@@ -111,7 +111,7 @@ fn sort(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("dim", -1)?;
     let (axis, largest) = (n.axis(axis, x)?, n.flag("descending", false)?);
     n.flag("stable", false)?;
-    n.add_all(TopK { k: n.dims(x)[axis], axis, largest }, &[x])
+    n.add_all(TopK { k: n.dims(x)?[axis], axis, largest }, &[x])
 }
 
 /// The index tensors of advanced indexing: one for each indexed axis, broadcast to a common shape.
@@ -163,7 +163,7 @@ impl Indices {
         let mut shape = Shape::scalar();
         for (&v, &axis) in tensors.iter().zip(&axes) {
             shape = broadcast(&shape, &n.ty(v).shape)?;
-            within(n, v, &n.dims(x)[axis..=axis])?;
+            within(n, v, &n.dims(x)?[axis..=axis])?;
         }
         let shape = shape.extents().unwrap_or_default().into_iter().collect();
         Ok(Indices { axes, tensors, shape })
@@ -223,10 +223,10 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     // A mask with a single value: the mask need not be constant.
     if let [Some(mask)] = n.optionals("indices")?.as_slice()
         && n.ty(*mask).elem == Elem::Bool
-        && n.dims(values).iter().product::<usize>() == 1
+        && n.dims(values)?.iter().product::<usize>() == 1
         && n.rank(*mask) <= n.rank(x)
     {
-        let mut dims = n.dims(*mask);
+        let mut dims = n.dims(*mask)?;
         dims.resize(n.rank(x), 1);
         let mask = n.reshape(*mask, &dims)?;
         let value = n.reshape(values, &[])?;
@@ -235,7 +235,7 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let indices = Indices::read(n, x)?;
     let order = indices.in_front(n.rank(x));
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let (first, count) = (indices.axes[0], indices.shape.len());
     // The axes of the indices come first, or replace those that they index.
     let before = if indices.side_by_side() { first } else { 0 };
@@ -257,10 +257,10 @@ fn index_put(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// index, or a number.
 fn elements(n: &mut NodeCx<'_, '_>) -> Result<(ValueId, Places, ValueId), Refusal> {
     let (x, axis, indices) = along(n)?;
-    let dims = n.dims(indices);
+    let dims = n.dims(indices)?;
     let elem = n.ty(x).elem.clone();
     let updates = match n.optional("src")? {
-        Some(src) if n.dims(src) == dims => src,
+        Some(src) if n.dims(src)? == dims => src,
         Some(src) => {
             let ranges = dims.iter().enumerate().map(|(axis, &len)| Range { axis, start: 0, len, step: 1 });
             n.add(Slice { ranges: ranges.collect() }, &[src])?
@@ -297,8 +297,8 @@ fn index_fill(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, axis, indices) = along(n)?;
     let value = n.optional_operand("value")?.unwrap_or(Operand::Number(Number::Int(0)));
     let value = n.as_value(value, &n.ty(x).elem.clone())?;
-    let mut dims = n.dims(x);
-    dims[axis] = n.dims(indices).iter().product();
+    let mut dims = n.dims(x)?;
+    dims[axis] = n.dims(indices)?.iter().product();
     let value = n.expand(value, &dims)?;
     one(Places::slices(n, axis, indices)?.update(n, ScatterFn::Replace, x, value)?)
 }
@@ -326,7 +326,7 @@ fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, Value
         "amax" => (ScatterFn::Max, f64::NEG_INFINITY),
         other => return Err(Refusal::Unsupported(format!("a scatter with reduction {other} is not supported"))),
     };
-    let dims = n.dims(updates);
+    let dims = n.dims(updates)?;
     let included = n.flag("include_self", true)?;
     let fill = |n: &mut NodeCx<'_, '_>, base: ValueId, value: f64| {
         let value = n.scalar(value, base)?;
@@ -339,7 +339,7 @@ fn reduced(n: &mut NodeCx<'_, '_>, (x, places, updates): (ValueId, Places, Value
         return one(y);
     }
     let one_each = n.scalar(1.0, x)?;
-    let ones = n.expand(one_each, &n.dims(x))?;
+    let ones = n.expand(one_each, &n.dims(x)?)?;
     let counts = if included { ones } else { fill(n, ones, 0.0)? };
     let more = n.expand(one_each, &dims)?;
     let counts = places.update(n, ScatterFn::Add, counts, more)?;
@@ -363,7 +363,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Unsupported(format!("one_hot with num_classes {classes} is not supported")));
     }
     let places = n.table(&[extent(classes)?], |i| i as i64)?;
-    let dims: Extents = n.dims(x).into_iter().chain([1]).collect();
+    let dims: Extents = n.dims(x)?.into_iter().chain([1]).collect();
     let x = n.reshape(x, &dims)?;
     let x = n.cast(x, Elem::I64)?;
     let hits = n.binary(BinaryFn::Equal, x, places)?;
@@ -375,7 +375,7 @@ fn bucketize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, boundaries) = (n.input()?, n.tensor("boundaries")?);
     let f = if n.flag("right", false)? { BinaryFn::GreaterEqual } else { BinaryFn::Greater };
     let narrow = n.flag("out_int32", false)?;
-    let dims: Extents = n.dims(x).into_iter().chain([1]).collect();
+    let dims: Extents = n.dims(x)?.into_iter().chain([1]).collect();
     let x = n.reshape(x, &dims)?;
     let above = n.binary(f, x, boundaries)?;
     let above = n.cast(above, if narrow { Elem::I32 } else { Elem::I64 })?;

@@ -35,7 +35,7 @@ pub(super) const ROWS: &[Row] = &[
     ("expand", expand),
     ("expand_as", |n| {
         let (x, other) = (n.input()?, n.tensor("other")?);
-        one(n.expand(x, &n.dims(other))?)
+        one(n.expand(x, &n.dims(other)?)?)
     }),
     ("feature_alpha_dropout", dropout),
     ("feature_dropout", dropout),
@@ -135,7 +135,7 @@ fn same(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn shaped_as(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, other) = (n.input()?, n.tensor("other")?);
-    one(n.reshape(x, &n.dims(other))?)
+    one(n.reshape(x, &n.dims(other)?)?)
 }
 
 fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
@@ -150,7 +150,7 @@ fn dropout(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn reshaped(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
     let asked = n.ints(name)?;
-    let dims = filled(n, &asked, n.dims(x).iter().product(), x)?;
+    let dims = filled(n, &asked, n.dims(x)?.iter().product(), x)?;
     one(n.reshape(x, &dims)?)
 }
 
@@ -175,7 +175,7 @@ fn filled(n: &NodeCx<'_, '_>, asked: &[i64], elements: usize, x: ValueId) -> Res
 fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (start, end) = (n.int("start_dim", 0)?, n.int("end_dim", -1)?);
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     if dims.is_empty() {
         return one(n.reshape(x, &[1])?);
     }
@@ -192,7 +192,7 @@ fn unflatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let axis = n.required_int("dim")?;
     let axis = n.axis(axis, x)?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let sizes = n.ints("sizes")?;
     let sizes = filled(n, &sizes, dims[axis], x)?;
     let dims: Extents = dims[..axis].iter().copied().chain(sizes).chain(dims[axis + 1..].iter().copied()).collect();
@@ -202,7 +202,7 @@ fn unflatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Only axes of extent 1 are removed.
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let axes = match n.optional_ints("dim")? {
         Some(_) if dims.is_empty() => return one(x),
         Some(axes) => count_axes(&axes, dims.len())?,
@@ -214,7 +214,7 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn unsqueeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
-    let mut dims = n.dims(x);
+    let mut dims = n.dims(x)?;
     let axis = n.required_int("dim")?;
     dims.insert(count_axis(axis, dims.len() + 1)?, 1);
     one(n.reshape(x, &dims)?)
@@ -264,7 +264,7 @@ pub(in super::super) fn permutation(n: &mut NodeCx<'_, '_>, x: ValueId) -> Resul
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let asked = n.ints("size")?;
-    let old = n.dims(x);
+    let old = n.dims(x)?;
     let new = asked.len().checked_sub(old.len());
     let new = new.ok_or_else(|| Refusal::Invalid(format!("{} is expanded to {asked:?}", n.ty(x))))?;
     let mut dims = Extents::new();
@@ -282,7 +282,7 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn tile(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
     let mut repeats = n.extents(name)?;
-    let mut dims = n.dims(x);
+    let mut dims = n.dims(x)?;
     while repeats.len() < dims.len() {
         repeats.insert(0, 1);
     }
@@ -298,11 +298,11 @@ fn repeat_interleave(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let times = n.required_int("repeats")?;
     let times = extent(times)?;
-    let x = if n.has("dim") { x } else { n.reshape(x, &[n.dims(x).iter().product()])? };
+    let x = if n.has("dim") { x } else { n.reshape(x, &[n.dims(x)?.iter().product()])? };
     let axis = n.int("dim", 0)?;
     let axis = n.axis(axis, x)?;
     n.optional_int("output_size")?;
-    let mut dims = n.dims(x);
+    let mut dims = n.dims(x)?;
     dims.insert(axis + 1, 1);
     let apart = n.reshape(x, &dims)?;
     dims[axis + 1] = times;
@@ -322,7 +322,7 @@ fn pad_in(n: &mut NodeCx<'_, '_>, mode: &str) -> Result<Values, Refusal> {
     let x = n.input()?;
     let name = if n.has("pad") { "pad" } else { "padding" };
     let (pads, value) = (n.ints(name)?, n.float("value", 0.0)?);
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     if pads.len() % 2 != 0 || pads.len() > 2 * dims.len() {
         return Err(Refusal::Invalid(format!("pads {pads:?} for {}", n.ty(x))));
     }
@@ -356,7 +356,7 @@ fn pixels(n: &mut NodeCx<'_, '_>, shuffle: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let block = n.required_int(if shuffle { "upscale_factor" } else { "downscale_factor" })?;
     let block = extent(block)?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let &[.., channels, height, width] = dims.as_slice() else {
         return Err(Refusal::Invalid(format!("{} is no image", n.ty(x))));
     };
@@ -367,15 +367,15 @@ fn pixels(n: &mut NodeCx<'_, '_>, shuffle: bool) -> Result<Values, Refusal> {
     } else {
         unshuffled(n, image, block)?
     };
-    let dims: Extents = outer.iter().copied().chain(n.dims(y)[1..].iter().copied()).collect();
+    let dims: Extents = outer.iter().copied().chain(n.dims(y)?[1..].iter().copied()).collect();
     one(n.reshape(y, &dims)?)
 }
 
 /// The graph's operator has the block outside the channels; here it is inside.
 fn unshuffled(n: &mut NodeCx<'_, '_>, x: ValueId, block: usize) -> Result<ValueId, Refusal> {
     let y = n.add(SpaceToDepth { block }, &[x])?;
-    let dims = n.dims(y);
-    let channels = n.dims(x)[1];
+    let dims = n.dims(y)?;
+    let channels = n.dims(x)?[1];
     let apart = n.reshape(y, &[dims[0], block * block, channels, dims[2], dims[3]])?;
     let inside = n.transpose(apart, &[0, 2, 1, 3, 4])?;
     n.reshape(inside, &dims)
@@ -385,7 +385,7 @@ fn channel_shuffle(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let groups = n.required_int("groups")?;
     let groups = extent(groups)?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     if dims.len() < 2 || groups == 0 || !dims[1].is_multiple_of(groups) {
         return Err(Refusal::Invalid(format!("{groups} groups for {}", n.ty(x))));
     }
@@ -401,7 +401,7 @@ fn channel_shuffle(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn triangular(n: &mut NodeCx<'_, '_>, upper: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let diagonal = n.int("diagonal", 0)?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let &[.., rows, columns] = dims.as_slice() else {
         return Err(Refusal::Invalid(format!("{} holds no matrices", n.ty(x))));
     };
@@ -419,15 +419,15 @@ fn as_strided(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let asked = View { sizes: n.ints("size")?, strides: n.ints("stride")?, offset };
     // The memory positions of all elements before and after.
     n.room(&extents(&asked.sizes)?, size_of::<i64>())?;
-    n.room(&n.dims(x), size_of::<i64>())?;
+    n.room(&n.dims(x)?, size_of::<i64>())?;
     let (held, wanted) = (laid_out.places()?, asked.places()?);
     let order: FxHashMap<usize, i64> = held.into_iter().zip(0..).collect();
     let indices: Option<Vec<i64>> = wanted.iter().map(|place| order.get(place).copied()).collect();
     let indices =
         indices.ok_or_else(|| Refusal::Unsupported("as_strided beyond its operand is not supported".into()))?;
     let dims = extents(&asked.sizes)?;
-    let flat = n.reshape(x, &[n.dims(x).iter().product()])?;
-    if indices.iter().copied().eq(0..n.dims(flat)[0] as i64) {
+    let flat = n.reshape(x, &[n.dims(x)?.iter().product()])?;
+    if indices.iter().copied().eq(0..n.dims(flat)?[0] as i64) {
         return one(n.reshape(x, &dims)?);
     }
     let indices = n.add_constant(Tensor::from_vec(Shape::known(&dims), indices));

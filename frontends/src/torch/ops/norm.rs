@@ -1,7 +1,7 @@
 //! Normalizations.
 
 use qcc_ir::ops::{BinaryFn, Extents, ReduceFn, Softmax, UnaryFn};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::schema::Number;
@@ -59,7 +59,7 @@ fn vector(n: &mut NodeCx<'_, '_>, x: ValueId, count: usize, value: f64) -> Resul
 
 /// The optional parameters; the defaults are scale 1, bias 0.
 fn scale_and_bias(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<(ValueId, ValueId)>, Refusal> {
-    let channels = n.dims(x).get(1).copied().unwrap_or(0);
+    let channels = n.dims(x)?.get(1).copied().unwrap_or(0);
     Ok(match (n.optional("weight")?, n.optional("bias")?) {
         (None, None) => None,
         (Some(scale), Some(bias)) => Some((scale, bias)),
@@ -82,7 +82,7 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             ));
         }
     };
-    let channels = n.dims(mean).iter().product();
+    let channels = n.dims(mean)?.iter().product();
     let (scale, bias) = match affine {
         Some(affine) => affine,
         None => (vector(n, mean, channels, 1.0)?, vector(n, mean, channels, 0.0)?),
@@ -132,7 +132,8 @@ fn instance_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// The first normalized axis: `normalized_shape` is the end of the operand's shape.
 fn first_axis(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<usize, Refusal> {
     let shape = n.extents("normalized_shape")?;
-    let axis = n.rank(x).checked_sub(shape.len()).filter(|&axis| n.dims(x)[axis..] == shape && !shape.is_empty());
+    let axis = n.rank(x).checked_sub(shape.len()).filter(|_| !shape.is_empty());
+    let axis = axis.filter(|&axis| n.shape(x).dims()[axis..] == *Shape::known(&shape).dims());
     axis.ok_or_else(|| Refusal::Invalid(format!("normalized_shape {shape:?} for {}", n.ty(x))))
 }
 
@@ -169,7 +170,7 @@ fn cosine_similarity(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.axis(axis, product)?;
     let mut y = n.reduce(ReduceFn::Sum, product, &[axis], false)?;
     for v in [a, b] {
-        let v = n.expand(v, &n.dims(product))?;
+        let v = n.expand(v, &n.dims(product)?)?;
         let square = n.binary(BinaryFn::Mul, v, v)?;
         let sum = n.reduce(ReduceFn::Sum, square, &[axis], false)?;
         let norm = n.unary(UnaryFn::Sqrt, sum)?;

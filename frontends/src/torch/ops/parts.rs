@@ -1,7 +1,7 @@
 //! Splitting and concatenation.
 
 use qcc_ir::ops::{BinaryFn, Concat, Extents, Gather, Range, Slice};
-use qcc_ir::{Elem, ValueId};
+use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::{NodeCx, Operand};
 use super::Row;
@@ -42,7 +42,7 @@ const MOST_PARTS: usize = 1 << 16;
 pub(in super::super) fn parts(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Vec<Range>, Refusal> {
     let axis = n.int("dim", 0)?;
     let axis = n.axis(axis, x)?;
-    let size = n.dims(x)[axis];
+    let size = n.dims(x)?[axis];
     let whole = i64::try_from(size).unwrap_or(i64::MAX);
     let lengths: Vec<usize> = match n.op() {
         "slice" | "slice_scatter" => {
@@ -112,7 +112,7 @@ fn side_by_side(size: usize, length: usize) -> Result<Vec<usize>, Refusal> {
 fn ranges(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let parts = parts(n, x)?;
-    let dims = n.dims(x);
+    let dims = n.dims(x)?;
     let drops_axis = matches!(n.op(), "select" | "unbind");
     let mut values = Values::new();
     for part in parts {
@@ -136,7 +136,7 @@ fn cat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn cat_along(n: &mut NodeCx<'_, '_>, axis: i64) -> Result<Values, Refusal> {
     let all = n.tensors("tensors")?;
-    let mut parts: Values = all.iter().copied().filter(|&v| n.dims(v).as_slice() != [0]).collect();
+    let mut parts: Values = all.iter().copied().filter(|&v| *n.shape(v) != Shape::known(&[0])).collect();
     if parts.is_empty() {
         return one(all[0]);
     }
@@ -144,7 +144,7 @@ fn cat_along(n: &mut NodeCx<'_, '_>, axis: i64) -> Result<Values, Refusal> {
     if n.op() == "vstack" {
         for part in &mut parts {
             if n.rank(*part) == 1 {
-                *part = n.reshape(*part, &[1, n.dims(*part)[0]])?;
+                *part = n.reshape(*part, &[1, n.dims(*part)?[0]])?;
             }
         }
     }
@@ -169,7 +169,7 @@ fn diff(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut y = if parts.len() == 1 { x } else { n.add(Concat { axis }, &parts)? };
     let f = if n.ty(x).elem == Elem::Bool { BinaryFn::NotEqual } else { BinaryFn::Sub };
     for _ in 0..times {
-        let Some(len) = n.dims(y)[axis].checked_sub(1).filter(|&len| len > 0) else {
+        let Some(len) = n.dims(y)?[axis].checked_sub(1).filter(|&len| len > 0) else {
             return Err(Refusal::Unsupported(format!("no difference is left of {}", n.ty(x))));
         };
         let mut from = |start| n.add(Slice { ranges: vec![Range { axis, start, len, step: 1 }] }, &[y]);
@@ -188,7 +188,7 @@ fn stack(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut parts = Values::new();
     for v in tensors {
         let v = n.cast(v, elem.clone())?;
-        let mut dims = n.dims(v);
+        let mut dims = n.dims(v)?;
         dims.insert(axis.min(dims.len()), 1);
         parts.push(n.reshape(v, &dims)?);
     }
@@ -203,14 +203,14 @@ fn roll(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (shifts, axes) = (n.ints("shifts")?, n.optional_ints("dims")?.unwrap_or_default());
     let flat = axes.is_empty();
-    let mut y = if flat { n.reshape(x, &[n.dims(x).iter().product()])? } else { x };
+    let mut y = if flat { n.reshape(x, &[n.dims(x)?.iter().product()])? } else { x };
     let axes = if flat { vec![0] } else { axes };
     if axes.len() != shifts.len() {
         return Err(Refusal::Invalid(format!("shifts {shifts:?} for axes {axes:?}")));
     }
     for (&axis, &shift) in axes.iter().zip(&shifts) {
         let axis = n.axis(axis, y)?;
-        let size = n.dims(y)[axis];
+        let size = n.dims(y)?[axis];
         let signed = i64::try_from(size).unwrap_or(i64::MAX).max(1);
         let front = usize::try_from(shift.rem_euclid(signed)).unwrap_or(0);
         if front == 0 {
@@ -224,7 +224,7 @@ fn roll(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let start = n.add(Slice { ranges: vec![start] }, &[y])?;
         y = n.add(Concat { axis }, &[end, start])?;
     }
-    one(n.reshape(y, &n.dims(x))?)
+    one(n.reshape(y, &n.dims(x)?)?)
 }
 
 /// Sliding windows along an axis, with their elements along a new last axis.
@@ -232,7 +232,7 @@ fn unfold(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input()?;
     let (axis, size, step) = (n.required_int("dimension")?, n.required_int("size")?, n.required_int("step")?);
     let (axis, size, step) = (n.axis(axis, x)?, extent(size)?, extent(step)?);
-    let steps = n.dims(x)[axis].checked_sub(size).filter(|_| step > 0).map(|room| room / step + 1);
+    let steps = n.dims(x)?[axis].checked_sub(size).filter(|_| step > 0).map(|room| room / step + 1);
     let steps = steps.ok_or_else(|| Refusal::Invalid(format!("windows of {size} for {}", n.ty(x))))?;
     let places = n.table(&[steps, size], |i| (i / size * step + i % size) as i64)?;
     let y = n.add(Gather { axis }, &[x, places])?;

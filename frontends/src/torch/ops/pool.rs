@@ -86,7 +86,7 @@ fn adaptive(n: &mut NodeCx<'_, '_>, spatial: usize, f: PoolFn) -> Result<Values,
 }
 
 fn cover(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &[usize], f: PoolFn) -> Result<ValueId, Refusal> {
-    let image: Extents = n.dims(x).get(2..).unwrap_or_default().into();
+    let image: Extents = n.dims(x)?.get(2..).unwrap_or_default().into();
     if image.len() != sizes.len() || image.contains(&0) || sizes.contains(&0) {
         return Err(Refusal::Invalid(format!("windows {sizes:?} for {}", n.ty(x))));
     }

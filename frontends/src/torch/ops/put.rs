@@ -17,7 +17,7 @@ pub(in super::super) fn put(
     old: ValueId,
     new: ValueId,
 ) -> Result<ValueId, Refusal> {
-    let dims = n.dims(whole);
+    let dims = n.dims(whole)?;
     match n.op() {
         "alias"
         | "detach"
@@ -51,7 +51,7 @@ pub(in super::super) fn put(
 /// Concatenates the part before the range, the new part, and the part after it; for a range with steps, each element is
 /// selected from the old or the new tensor.
 pub(super) fn put_range(n: &mut NodeCx<'_, '_>, part: Range, whole: ValueId, new: ValueId) -> Result<ValueId, Refusal> {
-    let mut dims = n.dims(whole);
+    let mut dims = n.dims(whole)?;
     let extent = dims[part.axis];
     dims[part.axis] = part.len;
     let new = n.reshape(new, &dims)?;

@@ -70,7 +70,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, first: &[ValueId]) -> Result<Value
         return Err(Refusal::Unsupported("recurrent layers with projections (proj_size) are not supported".into()));
     }
     let single = n.rank(x) == 2;
-    let mut y = if single { n.reshape(x, &with_axis(&n.dims(x), 1))? } else { x };
+    let mut y = if single { n.reshape(x, &with_axis(&n.dims(x)?, 1))? } else { x };
     if batch_first && !single {
         y = n.transpose(y, &[1, 0, 2])?;
     }
@@ -86,7 +86,7 @@ fn layers(n: &mut NodeCx<'_, '_>, cell: Cell, first: &[ValueId]) -> Result<Value
             let results = n.add_all(Recurrent { cell, reverse: way == 1, clip: None }, &operands)?;
             ways.push(results[0]);
             for (all, &state) in last.iter_mut().zip(&results[1..]) {
-                all.push(n.reshape(state, &with_axis(&n.dims(state), 0))?);
+                all.push(n.reshape(state, &with_axis(&n.dims(state)?, 0))?);
             }
         }
         y = joined(n, &ways, 2)?;
@@ -107,7 +107,7 @@ fn step(n: &mut NodeCx<'_, '_>, cell: Cell, states: &[ValueId]) -> Result<Values
     let x = n.tensor("input")?;
     let mut parameters = Values::from_iter([n.tensor("w_ih")?, n.tensor("w_hh")?]);
     parameters.extend([n.optional("b_ih")?, n.optional("b_hh")?].into_iter().flatten());
-    let mut operands = Values::from_iter([n.reshape(x, &with_axis(&n.dims(x), 0))?]);
+    let mut operands = Values::from_iter([n.reshape(x, &with_axis(&n.dims(x)?, 0))?]);
     operands.extend(in_order(n, cell, &parameters)?);
     operands.extend_from_slice(states);
     let results = n.add_all(Recurrent { cell, reverse: false, clip: None }, &operands)?;
@@ -119,7 +119,7 @@ fn with_axis(dims: &[usize], axis: usize) -> Extents {
 }
 
 fn without_batch(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<ValueId, Refusal> {
-    let dims = n.dims(v);
+    let dims = n.dims(v)?;
     n.reshape(v, &[dims[0], dims[2]])
 }
 
@@ -132,7 +132,7 @@ fn joined(n: &mut NodeCx<'_, '_>, parts: &[ValueId], axis: usize) -> Result<Valu
 
 /// The initial state of one layer in one direction, `[N, H]`.
 fn state(n: &mut NodeCx<'_, '_>, states: ValueId, i: usize) -> Result<ValueId, Refusal> {
-    let dims = n.dims(states);
+    let dims = n.dims(states)?;
     let hidden = dims.last().copied().unwrap_or(0);
     let batch = if dims.len() == 3 { dims[1] } else { 1 };
     let one = n.add(Slice { ranges: vec![Range { axis: 0, start: i, len: 1, step: 1 }] }, &[states])?;
@@ -141,9 +141,9 @@ fn state(n: &mut NodeCx<'_, '_>, states: ValueId, i: usize) -> Result<ValueId, R
 
 /// Weight, recurrent weight and bias with the gates in the graph's order.
 fn in_order(n: &mut NodeCx<'_, '_>, cell: Cell, parameters: &[ValueId]) -> Result<[ValueId; 3], Refusal> {
-    let hidden = n.dims(parameters[1]).last().copied().unwrap_or(0);
+    let hidden = n.dims(parameters[1])?.last().copied().unwrap_or(0);
     let rows = cell.gates() * hidden;
-    if parameters.iter().any(|&p| n.dims(p).first() != Some(&rows)) {
+    if parameters.iter().any(|&p| n.shape(p).dims().first() != Some(&rows.into())) {
         return Err(Refusal::Invalid(format!("parameters of {hidden} states that do not fit each other")));
     }
     let of_gates = |gates: &[usize]| -> Tensor {

@@ -105,7 +105,7 @@ fn arg(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> {
     let x = n.input()?;
     let keep = n.flag("keepdim", false)?;
     let Some(axis) = n.optional_int("dim")? else {
-        let flat = n.reshape(x, &[n.dims(x).iter().product()])?;
+        let flat = n.reshape(x, &[n.dims(x)?.iter().product()])?;
         let index = n.add(ArgReduce { axis: 0, largest, keep: false }, &[flat])?;
         let dims = Extents::from_elem(1, if keep { n.rank(x) } else { 0 });
         return one(n.reshape(index, &dims)?);
@@ -126,7 +126,8 @@ fn spread(n: &mut NodeCx<'_, '_>, root: bool, with_mean: bool) -> Result<Values,
     let centred = n.binary(BinaryFn::Sub, x, mean)?;
     let square = n.binary(BinaryFn::Mul, centred, centred)?;
     let mut y = n.reduce(ReduceFn::Mean, square, &axes, keep)?;
-    let count: usize = axes.iter().map(|&a| n.dims(x)[a]).product();
+    let dims = n.dims(x)?;
+    let count: usize = axes.iter().map(|&a| dims[a]).product();
     if count as f64 <= correction {
         return Err(Refusal::Unsupported(format!("a variance of {count} elements with the correction {correction}")));
     }
@@ -139,7 +140,7 @@ fn spread(n: &mut NodeCx<'_, '_>, root: bool, with_mean: bool) -> Result<Values,
     }
     let mut values = Values::from_iter([y]);
     if with_mean {
-        values.push(n.reshape(mean, &n.dims(y))?);
+        values.push(n.reshape(mean, &n.dims(y)?)?);
     }
     Ok(values)
 }

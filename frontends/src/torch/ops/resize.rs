@@ -1,7 +1,7 @@
 //! Resampling of images.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{Coordinates, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
+use qcc_ir::{Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -33,7 +33,7 @@ pub(super) const ROWS: &[Row] = &[
 
 /// The extents and scales of all axes: extents are given, or follow from scales. Coordinates use a given scale.
 fn sizes(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<(Vec<usize>, Vec<f32>), Refusal> {
-    let mut size = n.dims(x).to_vec();
+    let mut size = n.dims(x)?.to_vec();
     let spatial = size.len().saturating_sub(2);
     let asked = n.optional_ints("output_size")?;
     let mut factors = n.optional_floats("scale_factors")?;
@@ -77,7 +77,7 @@ fn nearest(n: &mut NodeCx<'_, '_>, exact: bool) -> Result<Values, Refusal> {
         true => (Coordinates::HalfPixel, Nearest::PreferCeil),
         false => (Coordinates::Asymmetric, Nearest::Floor),
     };
-    let op = Resize { size: size.into(), scale, mode: ResizeMode::Nearest(rounding), coordinates };
+    let op = Resize { size: Shape::known(&size), scale, mode: ResizeMode::Nearest(rounding), coordinates };
     one(resize(n, x, op)?)
 }
 
@@ -89,7 +89,7 @@ fn smooth(n: &mut NodeCx<'_, '_>, mode: ResizeMode, antialias: bool) -> Result<V
         return Err(Refusal::Unsupported("reducing with antialias is not supported".into()));
     }
     let coordinates = if corners { Coordinates::AlignCorners } else { Coordinates::HalfPixel };
-    one(resize(n, x, Resize { size: size.into(), scale, mode, coordinates })?)
+    one(resize(n, x, Resize { size: Shape::known(&size), scale, mode, coordinates })?)
 }
 
 fn grid_sample(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -77,7 +77,7 @@ fn filled_like(n: &mut NodeCx<'_, '_>, value: f64) -> Result<Values, Refusal> {
 fn like(n: &mut NodeCx<'_, '_>, value: Number) -> Result<Values, Refusal> {
     let x = n.input()?;
     let elem = n.dtype("dtype")?.unwrap_or_else(|| n.ty(x).elem.clone());
-    spread(n, value, &elem, &n.dims(x))
+    spread(n, value, &elem, &n.dims(x)?)
 }
 
 fn spread(n: &mut NodeCx<'_, '_>, value: Number, elem: &Elem, dims: &[usize]) -> Result<Values, Refusal> {
@@ -139,7 +139,7 @@ fn eye(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn meshgrid(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let vectors = n.tensors("tensors")?;
     let indexing = n.text("indexing", "ij")?;
-    let mut dims: Extents = vectors.iter().map(|&v| n.dims(v).iter().product()).collect();
+    let mut dims: Extents = vectors.iter().map(|&v| Ok(n.dims(v)?.iter().product())).collect::<Result<_, Refusal>>()?;
     let mut axes: Extents = (0..dims.len()).collect();
     if indexing == "xy" && dims.len() > 1 {
         dims.swap(0, 1);

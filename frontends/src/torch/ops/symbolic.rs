@@ -39,13 +39,13 @@ pub(super) const ROWS: &[Row] = &[
     ("math.trunc", |n| whole(n, f64::trunc)),
     ("sym_numel", |n| {
         let x = n.input()?;
-        Ok(Number::Int(elements(n, x)))
+        Ok(Number::Int(elements(n, x)?))
     }),
     ("sym_size", |n| {
         let x = n.input()?;
         let axis = n.required_int("dim")?;
         let axis = n.axis(axis, x)?;
-        Ok(Number::Int(n.dims(x)[axis] as i64))
+        Ok(Number::Int(n.dims(x)?[axis] as i64))
     }),
     ("torch.sym_float", |n| Ok(Number::Float(n.number_at(0)?.float()))),
     ("torch.sym_int", |n| whole(n, f64::trunc)),
@@ -54,8 +54,8 @@ pub(super) const ROWS: &[Row] = &[
     ("torch.sym_not", |n| Ok(Number::Bool(n.number_at(0)?.float() == 0.0))),
 ];
 
-fn elements(n: &NodeCx<'_, '_>, x: ValueId) -> i64 {
-    n.dims(x).iter().product::<usize>() as i64
+fn elements(n: &NodeCx<'_, '_>, x: ValueId) -> Result<i64, Refusal> {
+    Ok(n.dims(x)?.iter().product::<usize>() as i64)
 }
 
 fn item(n: &mut NodeCx<'_, '_>) -> Result<Number, Refusal> {

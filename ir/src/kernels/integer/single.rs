@@ -168,6 +168,7 @@ pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<
         return Ok(None);
     };
     let Some(values) = widen(x, |q| q) else { return Ok(None) };
+    let op = &super::super::resize::Known::of(op, x)?;
     // The pixels before and after a position, and the weight of the latter.
     let taps = |axis: usize| -> Vec<(usize, usize, i32)> {
         let tap = |i| {
@@ -175,7 +176,7 @@ pub(crate) fn resize(op: &Resize, x: &Tensor, results: &[TensorType]) -> Result<
             let before = (at as usize).min(dims[axis] - 1);
             (before, (before + 1).min(dims[axis] - 1), ((at - before as f32) * 2048.0).round_ties_even() as i32)
         };
-        (0..op.size[axis - 2]).map(tap).collect()
+        (0..op.sizes[axis - 2]).map(tap).collect()
     };
     let (rows, columns) = (taps(2), taps(3));
     let mut out = Vec::with_capacity(values.len() / (height * width).max(1) * rows.len() * columns.len());

@@ -192,7 +192,7 @@ impl QdqImporter<'_> {
             }
             match (self.activation(o), self.known(o)) {
                 (Some((inner, _)), _) => Some(Operand::Value(inner)),
-                (None, Some(c)) => exact_constant(c, storage).map(|c| Operand::Constant(c, o)),
+                (None, Some(c)) => exact_constant(c, storage).map(|c| Operand::Constant(Box::new(c), o)),
                 (None, None) => None,
             }
         };
@@ -202,7 +202,7 @@ impl QdqImporter<'_> {
         };
         let place = |g: &mut Graph, o: Operand| match o {
             Operand::Value(v) => v,
-            Operand::Constant(c, v) => g.add_const(c, g.origin(v.node).clone()),
+            Operand::Constant(c, v) => g.add_const(*c, g.origin(v.node).clone()),
         };
         let new: Operands = placed.into_iter().map(|o| place(&mut self.g, o)).collect();
         let origin = self.g.origin(n).and(self.g.origin(q));
@@ -224,7 +224,7 @@ impl QdqImporter<'_> {
 enum Operand {
     Value(ValueId),
     /// A constant that replaces an old value.
-    Constant(Tensor, ValueId),
+    Constant(Box<Tensor>, ValueId),
 }
 
 /// The constant in 8 bits without loss: with its own parameters, or those computed for a single element.

@@ -1,0 +1,128 @@
+//! Integers that follow from open extents, computed by the operators of a format.
+
+use qcc_ir::{Dim, Expr, Graph, Part, Shape, ValueId};
+
+use crate::Unsupported;
+
+/// The operators of a format that compute with extents. Each value is a list of integers.
+pub(crate) trait Arithmetic {
+    /// A value of the file.
+    type Value: Clone;
+
+    /// The graph that is written.
+    fn graph(&self) -> &Graph;
+
+    /// Integers that are known.
+    fn numbers(&mut self, values: &[i64]) -> Self::Value;
+
+    /// The extent of a logical axis of an input.
+    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value;
+
+    /// The sum of two integers.
+    fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
+
+    /// The product of two integers.
+    fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
+
+    /// The quotient of an integer and a positive one, rounded down.
+    fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
+
+    /// The larger of two integers.
+    fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
+
+    /// Lists joined to one.
+    fn join(&mut self, parts: &[Self::Value]) -> Self::Value;
+
+    /// The value of an expression that has been computed before.
+    fn known(&mut self, expr: &Expr) -> Option<Self::Value>;
+
+    /// Keeps the value of an expression.
+    fn keep(&mut self, expr: &Expr, value: &Self::Value);
+}
+
+/// The value of an expression.
+pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, Unsupported> {
+    if let Some(known) = a.known(expr) {
+        return Ok(known);
+    }
+    let mut sum: Option<A::Value> = None;
+    for (n, parts) in expr.products() {
+        let mut product: Option<A::Value> = None;
+        for part in parts {
+            let factor = match part {
+                Part::Symbol(name) if expr.as_symbol() == Some(name) => symbol(a, name)?,
+                Part::Symbol(name) => value(a, &Expr::symbol(name.clone()))?,
+                Part::Positive(of) => {
+                    let (of, zero) = (value(a, of)?, a.numbers(&[0]));
+                    a.larger(&of, &zero)
+                }
+                Part::Quotient(of, by) => {
+                    let (of, by) = (value(a, of)?, a.numbers(&[by]));
+                    a.quotient(&of, &by)
+                }
+            };
+            product = Some(product.map_or_else(|| factor.clone(), |p| a.product(&p, &factor)));
+        }
+        let term = match product {
+            Some(product) if n == 1 => product,
+            Some(product) => {
+                let n = a.numbers(&[n]);
+                a.product(&product, &n)
+            }
+            None => a.numbers(&[n]),
+        };
+        sum = Some(sum.map_or_else(|| term.clone(), |s| a.sum(&s, &term)));
+    }
+    let found = sum.unwrap_or_else(|| a.numbers(&[0]));
+    a.keep(expr, &found);
+    Ok(found)
+}
+
+fn symbol<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported> {
+    let graph = a.graph();
+    let axis = |v: ValueId| graph.ty(v).shape.dims().iter().position(|d| matches!(d, Dim::Sym(s) if **s == *name));
+    let at = graph.inputs().find_map(|v| Some((v, axis(v)?)));
+    let (input, axis) = at.ok_or_else(|| format!("no input has the open extent {name}; fix it with --shape"))?;
+    Ok(a.extent(input, axis))
+}
+
+/// The list of these integers.
+pub(crate) fn list<A: Arithmetic>(a: &mut A, values: &[Expr]) -> Result<A::Value, Unsupported> {
+    let mut parts: Vec<A::Value> = Vec::new();
+    // Integers that are known and adjacent are one list.
+    for run in values.chunk_by(|a, b| a.constant().is_some() && b.constant().is_some()) {
+        let known: Option<Vec<i64>> = run.iter().map(Expr::constant).collect();
+        parts.push(match (known, run) {
+            (Some(known), _) => a.numbers(&known),
+            (None, run) => value(a, &run[0])?,
+        });
+    }
+    Ok(match parts.as_slice() {
+        [one] => one.clone(),
+        parts => a.join(parts),
+    })
+}
+
+/// The list of the extents of a shape.
+pub(crate) fn shape<A: Arithmetic>(a: &mut A, shape: &Shape) -> Result<A::Value, Unsupported> {
+    list(a, &shape.dims().iter().map(Dim::expr).collect::<Vec<_>>())
+}
+
+/// The target shape of a reshape of a value of shape `x`, with at most one -1 for an open extent, and 0 where the extent
+/// is that of `x` if the format has that (`copies`). `None` if more has to be computed.
+pub(crate) fn target(x: Option<&Shape>, y: &Shape, copies: bool) -> Option<Vec<i64>> {
+    let open = || y.dims().iter().enumerate().filter(|(_, d)| d.known().is_none());
+    let copied = |axis: usize| copies && x.is_some_and(|x| x.dims().get(axis) == Some(&y.dims()[axis]));
+    // The first of those that cannot be copied is the rest.
+    let rest = if open().count() == 1 { open().next() } else { open().find(|(axis, _)| !copied(*axis)) };
+    let rest = rest.map(|(axis, _)| axis);
+    let extents = y.dims().iter().enumerate().map(|(axis, d)| match d.known() {
+        Some(n) => Some(n as i64),
+        None if Some(axis) == rest => Some(-1),
+        None => copied(axis).then_some(0),
+    });
+    // 0 is an extent where nothing is copied.
+    extents
+        .collect::<Option<Vec<i64>>>()
+        .filter(|t| open().count() < 2 || !y.dims().contains(&Dim::Known(0)) || !t.contains(&0))
+}
