@@ -186,6 +186,17 @@ fn printed_quality_is_that_of_the_runtimes() {
     assert!(table.lines().count() > 300, "{table}");
 }
 
+/// An artefact with open extents gives what the model gives at every size, in every runtime.
+#[cfg(feature = "oracles")]
+#[test]
+#[expect(clippy::print_stdout, reason = "people read the table")]
+fn open_extents_serve_every_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = oracle::python("open_shapes.py", folder.path());
+    println!("{table}");
+    assert_eq!(table.lines().count(), 20, "{table}");
+}
+
 /// Quantized models stay quantized without calibration data, and LiteRT's results equal ONNX Runtime's.
 #[cfg(feature = "oracles")]
 #[test]

@@ -5,87 +5,17 @@ NAME.tflite in the folder, with NAME.calib.npz and NAME.eval.npz (an array for e
 compiles the model in every precision for every target, compares its artefacts with the model in the runtimes, and prints a
 line for each. Fails where a signal to quantization noise ratio differs by more than 1 dB, unless both are 60 dB or more or the
 output's agreement is the same within one point. A folder without models gets those of printed_models.py."""
-import fnmatch, itertools, json, os, subprocess, sys
+import fnmatch, json, os, subprocess, sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-import numpy as np, onnx, onnxruntime, openvino
-from ai_edge_litert.interpreter import Interpreter
+import numpy as np, onnx
 
 import printed_models
+from runtimes import TARGETS, LiteRt, OpenVino, Ort, turned
 
-TARGETS = {"tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 PRECISIONS = ["int8", "w8a32", "w4a32", "fp16"]
 HIGH = 60.0
 LEAST_HALF = 30.0
-
-
-def orders(rank):
-    """Permutations of axes, the usual ones first."""
-    usual = {3: [(0, 1, 2), (0, 2, 1)], 4: [(0, 1, 2, 3), (0, 2, 3, 1), (0, 3, 1, 2)]}.get(rank, [tuple(range(rank))])
-    return usual + [p for p in itertools.permutations(range(rank)) if p not in usual] if rank <= 5 else usual
-
-
-def turned(array, shape):
-    """The array with its axes in the order that the shape says; -1 stands for any extent."""
-    for order in orders(array.ndim):
-        found = [array.shape[axis] for axis in order]
-        if len(found) == len(shape) and all(w in (-1, f) for w, f in zip(shape, found)):
-            return np.ascontiguousarray(array.transpose(order))
-    if array.size == np.prod(shape):
-        return array.reshape(shape)
-    raise ValueError(f"an array of {array.shape} where {shape} is expected")
-
-
-class Ort:
-    def __init__(self, path):
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.inputs = self.session.get_inputs()
-        self.names = [o.name for o in self.session.get_outputs()]
-
-    def run(self, sample):
-        extents = lambda i: [d if isinstance(d, int) and d > 0 else -1 for d in i.shape]
-        fed = {i.name: turned(sample[i.name], extents(i)) for i in self.inputs}
-        return self.session.run(None, fed)
-
-
-class LiteRt:
-    def __init__(self, path):
-        self.path = str(path)
-        self.interpreter = Interpreter(model_path=self.path)
-        self.interpreter.allocate_tensors()
-        self.names = [d["name"] for d in self.interpreter.get_output_details()]
-
-    def run(self, sample):
-        left = dict(sample)
-        for detail in self.interpreter.get_input_details():
-            name = detail["name"] if detail["name"] in left else next(iter(left))
-            array = turned(left.pop(name), [int(d) for d in detail["shape_signature"]])
-            if list(array.shape) != [int(d) for d in detail["shape"]]:
-                self.interpreter.resize_tensor_input(detail["index"], array.shape)
-                self.interpreter.allocate_tensors()
-            self.interpreter.set_tensor(detail["index"], array.astype(detail["dtype"]))
-        self.interpreter.invoke()
-        return [self.interpreter.get_tensor(d["index"]) for d in self.interpreter.get_output_details()]
-
-
-class OpenVino:
-    def __init__(self, path):
-        core = openvino.Core()
-        model = core.read_model(path)
-        self.compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        self.names = [o.get_any_name() for o in self.compiled.outputs]
-
-    def run(self, sample):
-        fed = {}
-        for port in self.compiled.inputs:
-            extents = [d.get_length() if d.is_static else -1 for d in port.get_partial_shape()]
-            array = turned(sample[port.get_any_name()], extents)
-            fed[port.get_any_name()] = array.astype(port.get_element_type().to_dtype())
-        found = self.compiled(fed)
-        return [found[port] for port in self.compiled.outputs]
 
 
 RUNTIMES = {".onnx": Ort, ".tflite": LiteRt, ".xml": OpenVino}

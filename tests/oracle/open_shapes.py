@@ -1,0 +1,166 @@
+"""Models with open extents, compiled once and run at several sizes.
+
+Argument: a folder, and names of models, else all. The program is $QCC. Each model is compiled for every target in floating
+point and, where it can be calibrated, to 8-bit integers on samples of one size; the artefacts are compared with the model
+in the runtimes at sizes that calibration did not see. Prints a line for each artefact. Fails where a runtime refuses a
+size, a floating-point artefact has less than 80 dB, or an 8-bit one less than 20 dB."""
+import os, subprocess, sys
+from pathlib import Path
+
+import numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from runtimes import TARGETS, LiteRt, OpenVino, Ort
+
+RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
+MODELS = {}
+
+
+class Builder:
+    """The nodes and constants of a model, added one by one."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.nodes, self.constants = [], []
+
+    def op(self, kind, *inputs, outputs=1, **attributes):
+        names = [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
+        inputs = [i if isinstance(i, str) else self.constant(i) for i in inputs]
+        self.nodes.append(helper.make_node(kind, inputs, names, name=f"n{len(self.nodes)}", **attributes))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, value):
+        value = np.asarray(value)
+        value = value.astype(np.int64) if value.dtype.kind == "i" else value.astype(np.float32)
+        self.constants.append(numpy_helper.from_array(value, f"c{len(self.constants)}"))
+        return self.constants[-1].name
+
+    def weight(self, *shape):
+        return self.random.standard_normal(shape) / np.sqrt(max(np.prod(shape[1:]), 1))
+
+    def extent(self, x, axis):
+        return self.op("Gather", self.op("Shape", x), axis, axis=0)
+
+    def shape(self, *extents):
+        return self.op("Concat", *(self.op("Unsqueeze", e, [0]) if isinstance(e, str) else [e] for e in extents), axis=0)
+
+    def model(self, inputs, output):
+        element = {"i": TensorProto.INT64, "f": TensorProto.FLOAT}
+        inputs = [helper.make_tensor_value_info(n, element[e], shape) for n, (e, shape) in inputs.items()]
+        output = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "open", inputs, [output], self.constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def model(inputs, sizes, to=("tflite", "onnx", "openvino"), int8=True):
+    """A model with these inputs (element and shape), and the sizes that it runs at: the first is that of calibration."""
+
+    def add(make):
+        MODELS[make.__name__] = (make, inputs, sizes, to, int8)
+        return make
+
+    return add
+
+
+@model({"ids": ("i", ["b", "s"])}, [{"b": 1, "s": 31}, {"b": 2, "s": 5}, {"b": 3, "s": 12}])
+def text(m):
+    """Embeddings of tokens and positions, attention whose heads are split by shape arithmetic, a mean over tokens."""
+    b, s = m.extent("ids", 0), m.extent("ids", 1)
+    x = m.op("Add", m.op("Gather", m.weight(40, 16), "ids"), m.op("Gather", m.weight(64, 16), m.op("Range", 0, s, 1)))
+    heads = m.shape(b, s, 4, 4)
+    q, k, v = (m.op("Transpose", m.op("Reshape", m.op("MatMul", x, m.weight(16, 16)), heads), perm=p)
+               for p in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]))
+    a = m.op("MatMul", m.op("Softmax", m.op("MatMul", q, k), axis=-1), v)
+    y = m.op("Reshape", m.op("Transpose", a, perm=[0, 2, 1, 3]), m.shape(b, s, 16))
+    return m.op("MatMul", m.op("ReduceMean", m.op("Add", x, y), axes=[1], keepdims=0), m.weight(16, 5))
+
+
+@model({"x": ("f", ["n", 3, "h", "w"])},
+       [{"n": 1, "h": 32, "w": 32}, {"n": 2, "h": 48, "w": 20}, {"n": 1, "h": 37, "w": 65}])
+def picture(m):
+    """Strided convolutions, an upsampling to the size of an earlier feature map, a pooling over the image."""
+    conv = lambda x, o, i, k, **a: m.op("Conv", x, m.weight(o, i, k, k), m.weight(o), **a)
+    a = m.op("Relu", conv("x", 8, 3, 3, pads=[1, 1, 1, 1], strides=[2, 2]))
+    b = m.op("Relu", conv(a, 12, 8, 3, pads=[1, 1, 1, 1], strides=[2, 2]))
+    size = m.op("Concat", m.op("Slice", m.op("Shape", b), [0], [2]), m.op("Slice", m.op("Shape", a), [2], [4]), axis=0)
+    up = m.op("Resize", b, "", "", size, mode="linear", coordinate_transformation_mode="half_pixel")
+    y = m.op("MaxPool", conv(m.op("Concat", a, up, axis=1), 16, 20, 1), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    return m.op("Gemm", m.op("Flatten", m.op("GlobalAveragePool", y)), m.weight(16, 7), m.weight(7))
+
+
+@model({"x": ("f", [1, "n"])}, [{"n": 400}, {"n": 96}, {"n": 1001}])
+def sound(m):
+    """Samples padded to whole frames, which are filtered; the last frame and the mean of all."""
+    n = m.extent("x", 1)
+    whole = m.op("Mul", m.op("Div", m.op("Add", n, 15), 16), 16)
+    pads = m.op("Concat", [0, 0, 0], m.op("Unsqueeze", m.op("Sub", whole, n), [0]), axis=0)
+    frames = m.op("Reshape", m.op("Pad", "x", pads), [1, -1, 16])
+    y = m.op("Relu", m.op("Conv", m.op("Transpose", frames, perm=[0, 2, 1]), m.weight(12, 16, 3), pads=[1, 1]))
+    last = m.op("Slice", y, [-1], [2**31 - 1], [2])
+    return m.op("Concat", last, m.op("ReduceMean", y, axes=[2]), axis=1)
+
+
+@model({"x": ("f", ["t", "n", 6])}, [{"t": 9, "n": 1}, {"t": 4, "n": 3}, {"t": 20, "n": 2}], to=("onnx", "openvino"),
+       int8=False)
+def recurrent(m):
+    """A bidirectional layer over any number of steps."""
+    y = m.op("LSTM", "x", m.weight(2, 32, 6), m.weight(2, 32, 8), m.weight(2, 64), hidden_size=8, outputs=3,
+             direction="bidirectional")[0]
+    t, n = m.extent("x", 0), m.extent("x", 1)
+    y = m.op("Reshape", m.op("Transpose", y, perm=[0, 2, 1, 3]), m.shape(t, n, 16))
+    return m.op("MatMul", y, m.weight(16, 3))
+
+
+def sample(inputs, size, random):
+    """A value for each input at a size."""
+    def value(element, shape):
+        shape = [size.get(d, d) for d in shape]
+        return random.integers(0, 40, shape) if element == "i" else random.standard_normal(shape).astype(np.float32)
+
+    return {name: value(*declared) for name, declared in inputs.items()}
+
+
+def sqnr(want, found):
+    found = found.transpose(0, 3, 1, 2) if want.ndim == 4 and want.shape != found.shape else found
+    if want.shape != found.shape:
+        raise ValueError(f"a result of {found.shape} where {want.shape} is expected")
+    noise = np.sum((want.astype(np.float64) - found) ** 2)
+    return 10 * np.log10(np.sum(want.astype(np.float64) ** 2) / max(noise, 1e-30))
+
+
+def main():
+    folder, names = Path(sys.argv[1]), sys.argv[2:] or list(MODELS)
+    failed = []
+    for name in names:
+        make, inputs, sizes, to, int8 = MODELS[name]
+        builder = Builder(len(name))
+        source = folder / f"{name}.onnx"
+        onnx.save(builder.model(inputs, make(builder)), source)
+        random = np.random.default_rng(1)
+        calibration = [sample(inputs, sizes[0], random) for _ in range(16)]
+        np.savez(folder / f"{name}.npz", **{k: np.stack([s[k] for s in calibration]) for k in inputs})
+        samples = [sample(inputs, size, random) for size in sizes]
+        truth = Ort(source)
+        for precision in ["f32", "int8"] if int8 else ["f32"]:
+            options = ["--int8", "--data", str(folder / f"{name}.npz")] if precision == "int8" else []
+            for target in to:
+                artefact = folder / f"{name}_{precision}{TARGETS[target]}"
+                command = [os.environ["QCC"], str(source), "--to", target, "-q", "-o", str(artefact), *options]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    failed.append(f"{name} {precision} {target}: {done.stderr}")
+                    continue
+                try:
+                    runtime = RUNTIMES[target](artefact)
+                    found = [sqnr(truth.run(s)[0], runtime.run(s)[0]) for s in samples]
+                except Exception as e:
+                    failed.append(f"{name} {precision} {target}: {e}")
+                    continue
+                print(f"{name:10} {precision:4} {target:8}", " ".join(f"{db:6.1f}" for db in found), flush=True)
+                if min(found) < (80 if precision == "f32" else 20):
+                    failed.append(f"{name} {precision} {target}: {found}")
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+main()
