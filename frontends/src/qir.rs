@@ -36,7 +36,7 @@ impl ModelFile for Built {
 
     /// Shapes and values of a graph are fixed.
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
-        if *options != ImportOptions::default() {
+        if !options.shapes.is_empty() || !options.values.is_empty() {
             let error = Diagnostic::error("settled-graph", "the shapes and values of a graph are settled");
             return Err(vec![error.with_help("leave --shape and --set out, or give them where the graph is made")]);
         }

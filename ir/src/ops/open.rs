@@ -119,7 +119,7 @@ mod tests {
         %s = open_slice(axis:2,start:\"h-1\",len:\"floor(h/2)\") %r
         %e = expand[\"n\",4,\"(floor(h/2))\"] %s
         %t: i64[2] = symbolic(values:[\"n\",\"2*h\"],shape:[2],narrow:false)
-        %f = cast f32 %t
+        %f = cast\"f32\" %t
         %u = resize(size:[\"(2*floor(h/2))\",7],scale:[2.0,0.0],mode:Linear,coordinates:HalfPixel) %p
         output s = %e output t = %f output u = %u
     }";

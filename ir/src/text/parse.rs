@@ -191,7 +191,8 @@ impl<'t> Parser<'t> {
     fn operation(&mut self, kind: OpKind, at: usize, results: &[Definition]) -> Parsed<Vec<ValueId>> {
         let op = self.attributes(kind)?;
         let mut operands = Vec::new();
-        if self.peek() == Some('%') {
+        // The value after an operator without operands is that of the next node.
+        if kind != OpKind::Symbolic && self.peek() == Some('%') {
             operands.push(self.value()?);
             while self.accept(",") {
                 operands.push(self.value()?);

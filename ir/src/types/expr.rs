@@ -201,7 +201,22 @@ impl Expr {
                 sum.checked_add(n.checked_mul(product(factors)?)?)
             })
         };
-        (bound(1).or_else(|| self.turned(1)?.bounds().0), bound(-1).or_else(|| self.turned(-1)?.bounds().1))
+        (bound(1).or_else(|| self.relaxed(1)?.bounds().0), bound(-1).or_else(|| self.relaxed(-1)?.bounds().1))
+    }
+
+    /// An expression that is not above this one (`sign` 1) or not below it (-1), and may have a bound there: with a multiple
+    /// of a quotient replaced by what is divided, or as [`Expr::turned`].
+    fn relaxed(&self, sign: i64) -> Option<Expr> {
+        let multiple = |(factors, n): (&Vec<Factor>, &i64)| match factors.as_slice() {
+            [Factor::Quotient(of, by)] if n % by == 0 => Some((factors.clone(), Arc::clone(of), *by, *n)),
+            _ => None,
+        };
+        let Some((factors, of, by, n)) = self.terms.iter().find_map(multiple) else { return self.turned(sign) };
+        // by * floor(x / by) is between x - (by - 1) and x.
+        let least = if n.signum() == sign { of.minus(&Expr::from(by - 1))? } else { (*of).clone() };
+        let mut rest = self.clone();
+        rest.terms.remove(&factors);
+        rest.plus(&least.times(&Expr::from(n / by))?)
     }
 
     /// The expression with max(0, x) written as x + max(0, -x), for one product of that sign which is nothing else.
