@@ -125,11 +125,12 @@ pub struct Artefact {
     pub outputs: Vec<Port>,
     /// Number of operators in it.
     pub operators: usize,
-    /// The cost of running the artefact, and that of the float model.
-    pub costs: Costs,
+    /// The cost of running the artefact, and that of the float model, with [`Options::details`](crate::Options::details).
+    pub costs: Option<Costs>,
     /// Quality compared with the float model, if there were data.
     pub quality: Option<Quality>,
-    /// Its operators, in order; empty until the artefact is written.
+    /// Its operators, in order; empty until the artefact is written, and without
+    /// [`Options::details`](crate::Options::details).
     pub nodes: Vec<NodeReport>,
     /// How each node of the model is computed, and why, in the order of the model; empty if nothing is quantized. There
     /// are as many entries as the model has nodes, so the JSON report omits them.

@@ -14,7 +14,7 @@ use qcc::passes::PassId;
 use qcc::passes::quantize::matches;
 use qcc::render::{line, render};
 use qcc::{
-    AgreementReport, Artefact, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport, Precision,
+    AgreementReport, Artefact, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport, Precision,
     Quality, Report,
 };
 
@@ -145,7 +145,9 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
             work_rows(quality, verbose, &mut row);
             dynamic_row(artefact.target, report.precision, quality, &mut row);
         }
-        cost_rows(&artefact.costs, &mut row);
+        if let Some(costs) = &artefact.costs {
+            cost_rows(costs, &mut row);
+        }
         port_rows(artefact, verbose, &mut row);
         for (i, layer) in artefact.quality.iter().flat_map(|q| &q.worst).enumerate() {
             row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", ratio(layer.sqnr), layer.name));
@@ -165,22 +167,21 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
 
 /// The cost of the artefact, compared with that of the float model.
 fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String)) {
-    let beside = |after: String, before: String| match after == before {
-        true => after,
-        false => format!("{after} (float {before})"),
+    let beside = |shown: &dyn Fn(&Cost) -> String| match (shown(after), before.as_ref().map(shown)) {
+        (after, Some(before)) if after != before => format!("{after} (float {before})"),
+        (after, _) => after,
     };
-    let peak = beside(bytes(after.peak_bytes), bytes(before.peak_bytes));
-    let weights = beside(bytes(after.weight_bytes), bytes(before.weight_bytes));
+    let (peak, weights) = (beside(&|c| bytes(c.peak_bytes)), beside(&|c| bytes(c.weight_bytes)));
     row("memory", format!("{peak} of activations at the peak, {weights} of weights"));
-    if let (Some(after), Some(before)) = (after.latency_ms, before.latency_ms) {
-        let latency = beside(figures(after, "ms"), figures(before, "ms"));
+    if after.latency_ms.is_some() {
+        let latency = beside(&|c| c.latency_ms.map_or_else(String::new, |t| figures(t, "ms")));
         row("latency", format!("{latency}, {LATENCY_SOURCE}"));
     }
     let joules = |energy: f64| match energy {
         e if e >= 1000.0 => figures(e / 1000.0, "mJ"),
         e => figures(e, "uJ"),
     };
-    let energy = beside(joules(after.energy_uj), joules(before.energy_uj));
+    let energy = beside(&|c| joules(c.energy_uj));
     row("energy", format!("{energy}, {ENERGY_SOURCE}"));
 }
 

@@ -145,6 +145,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.only_static = args.only_static;
     options.exclude = args.exclude.clone();
     options.reports.clone_from(&args.report);
+    options.details = !args.quiet;
     options.command = (!args.report.is_empty()).then(command);
     options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
     options.stop_after = args.stop_after;

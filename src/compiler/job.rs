@@ -112,6 +112,7 @@ impl<'a> Job<'a> {
             lowered,
             report: Report { diagnostics, ..report },
             clock: std::mem::take(&mut self.clock),
+            details: self.options().has_details(),
             facts: facts(&evidence),
             open: Vec::new(),
         })
@@ -163,7 +164,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
             lowered.push(Lowered {
                 backend: Arc::clone(backend),
-                before: Cost::of(&graph, backend.target().name),
+                before: self.options().has_details().then(|| Cost::of(&graph, backend.target().name)),
                 graph,
                 quality: None,
                 decisions: Vec::new(),
@@ -240,7 +241,7 @@ impl<'a> Job<'a> {
             outputs: Port::outputs(&l.graph),
             operators: 0,
             nodes: Vec::new(),
-            costs: Costs { before: l.before.clone(), after: l.before.clone() },
+            costs: None,
             quality: l.quality.clone(),
             decisions: explain::by_node(&self.reference, &l.decisions),
         };
@@ -362,9 +363,11 @@ fn has_halves(graph: &Graph) -> bool {
     graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
 }
 
-/// Sets the costs of the artefacts to those of the compiled graphs, with extents that are known.
+/// Sets the costs of the artefacts to those of the compiled graphs, with extents that are known, if the costs of the
+/// float graphs were counted.
 fn count_costs(report: &mut Report, lowered: &[Lowered]) {
     for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
-        artefact.costs.after = Cost::of(l.with_known_extents(), artefact.target);
+        let costs = |before| Costs { before: Some(before), after: Cost::of(l.with_known_extents(), artefact.target) };
+        artefact.costs = l.before.clone().map(costs);
     }
 }

@@ -70,8 +70,8 @@ impl fmt::Debug for Compiler {
 struct Lowered {
     backend: Arc<dyn Backend>,
     graph: Graph,
-    /// The cost of the float graph.
-    before: Cost,
+    /// The cost of the float graph, with [`Options::has_details`].
+    before: Option<Cost>,
     quality: Option<Quality>,
     /// How its nodes are computed, once it is quantized.
     decisions: Vec<Decision>,
@@ -251,6 +251,8 @@ pub struct Compiled {
     lowered: Vec<Lowered>,
     report: Report,
     clock: Clock,
+    /// [`Options::has_details`]
+    details: bool,
     /// Metadata of the artefacts about how they were made.
     facts: Vec<(String, String)>,
     /// Targets that were written with open extents.
@@ -292,8 +294,10 @@ impl Compiled {
         let summary = written?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
-        let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
-        artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
+        if self.details {
+            let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
+            artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
+        }
         self.open.extend((!is_closed).then_some(artefact.target));
         Ok(summary)
     }

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use qcc_ir::diagnostic::Severity;
 use qcc_passes::quality::Work;
 
-use crate::cost::{Cost, ENERGY_SOURCE, LATENCY_SOURCE};
+use crate::cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
 use crate::details::NodeReport;
 use crate::outcome::{Artefact, Report};
 use crate::quality::{Deviation, OutputReport, Quality};
@@ -213,10 +213,9 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
 type Row<'r> = (&'r str, &'r dyn Fn(&Cost) -> f64, &'r dyn Fn(&Cost) -> String);
 
 fn costs(out: &mut String, artefact: &Artefact) {
-    let (before, after) = (&artefact.costs.before, &artefact.costs.after);
-    out.push_str(
-        "<h3>Cost</h3>\n<div class=\"wide\"><table>\n<tr><th></th><th>float</th><th>artefact</th><th>share</th></tr>\n",
-    );
+    let Some(Costs { before, after }) = &artefact.costs else { return };
+    let heads = if before.is_some() { "<th>float</th><th>artefact</th><th>share</th>" } else { "<th>artefact</th>" };
+    let _ = writeln!(out, "<h3>Cost</h3>\n<div class=\"wide\"><table>\n<tr><th></th>{heads}</tr>");
     let milliseconds = |c: &Cost| c.latency_ms.map_or_else(String::new, |t| figure(t, &format!("{t:.3} ms")));
     let rows: [Row<'_>; 5] = [
         ("weights", &|c| c.weight_bytes as f64, &|c| bytes(c.weight_bytes)),
@@ -226,14 +225,17 @@ fn costs(out: &mut String, artefact: &Artefact) {
         ("energy, a proxy", &|c| c.energy_uj, &|c| figure(c.energy_uj, &format!("{:.1} uJ", c.energy_uj))),
     ];
     for (name, number, shown) in rows {
+        let Some(before) = before else {
+            let _ = writeln!(out, "<tr><td>{name}</td><td>{}</td></tr>", shown(after));
+            continue;
+        };
         let share = if number(before) > 0.0 { number(after) / number(before) } else { 1.0 };
-        let bar = chart::share(share);
+        let (bar, percent) = (chart::share(share), share * 100.0);
         let _ = writeln!(
             out,
-            "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{bar} {:.0} %</td></tr>",
+            "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{bar} {percent:.0} %</td></tr>",
             shown(before),
-            shown(after),
-            share * 100.0
+            shown(after)
         );
     }
     let _ = writeln!(
