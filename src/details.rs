@@ -9,6 +9,7 @@ use qcc_passes::decisions::Decision;
 use serde::Serialize;
 
 use crate::cost::{Step, steps};
+use crate::matching::grid_of;
 
 /// Number of bins of a histogram.
 const BARS: usize = 48;
@@ -18,14 +19,14 @@ const BARS: usize = 48;
 pub struct ValueReport {
     /// Its name in the model, or the name of the node that produces it.
     pub name: String,
-    /// The minimum.
+    /// The minimum; NaN, as all figures of samples, if there were none.
     pub min: f32,
     /// The maximum.
     pub max: f32,
     /// The mean of the samples' minima and the mean of their maxima. They are close to `min` and `max` if samples are
     /// alike.
     pub typical: [f64; 2],
-    /// Histogram with bins of equal width between `min` and `max`.
+    /// Histogram with bins of equal width between `min` and `max`; empty if there were no samples.
     pub counts: Vec<u64>,
     /// The quantization parameters; `None` if the value stays in floating point.
     pub grid: Option<GridReport>,
@@ -44,6 +45,13 @@ pub struct GridReport {
     pub low: f32,
     /// The number that the largest integer represents.
     pub high: f32,
+}
+
+impl GridReport {
+    fn of(qparams: &QuantParams) -> Option<Self> {
+        let ((scale, zero_point), (low, high)) = (qparams.tensor_map()?, qparams.limits()?);
+        Some(GridReport { scale, zero_point, low, high })
+    }
 }
 
 /// An operator of an artefact.
@@ -76,30 +84,17 @@ pub(crate) fn values(
     quantized: &Graph,
     pairs: &[(ValueId, ValueId)],
 ) -> Vec<ValueReport> {
-    let name = |v: ValueId| {
-        let node = || format!("{} ({})", float.origin(v.node).path(), float.producer(v).kind().name());
-        float.output_name(v).or(float.name(v)).map_or_else(node, |n| n.to_string())
-    };
     let mut pairs: Vec<(ValueId, ValueId)> = pairs.to_vec();
     let places: HashMap<NodeId, usize> = float.order().into_iter().enumerate().map(|(i, n)| (n, i)).collect();
     pairs.sort_by_key(|(v, _)| places.get(&v.node));
     pairs.dedup_by_key(|(v, _)| *v);
-    let report = |(v, q): (ValueId, ValueId)| Some(value(name(v), ranges.get(v)?, grid_of(quantized, q)));
+    let report = |(v, q): (ValueId, ValueId)| Some(value(name(float, v), ranges.get(v)?, grid_of(quantized, q)));
     pairs.into_iter().filter_map(report).collect()
-}
-
-/// The quantization parameters of a value, or those of the `Quantize` that uses it.
-fn grid_of(g: &Graph, v: ValueId) -> Option<&QuantParams> {
-    let behind = || g.readers(v).find(|(n, _)| matches!(g.op(*n), Op::Quantize(_)));
-    g.ty(v).elem.qparams().or_else(|| g.ty(behind()?.0.value(0)).elem.qparams())
 }
 
 fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport {
     let mean = |sum: f64| sum / seen.samples.max(1) as f64;
-    let grid = grid.and_then(|grid| {
-        let ((scale, zero_point), (low, high)) = (grid.tensor_map()?, grid.limits()?);
-        Some(GridReport { scale, zero_point, low, high })
-    });
+    let grid = grid.and_then(GridReport::of);
     let width = (seen.max - seen.min) / BARS as f32;
     let (mut counts, mut all, mut clipped) = (vec![0; BARS], 0, 0);
     for (x, n) in seen.histogram.bins() {
@@ -119,6 +114,32 @@ fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport 
         grid,
         clipped: clipped as f64 / all.max(1) as f64,
     }
+}
+
+/// The quantized values of a graph without samples: their quantization parameters alone.
+pub(crate) fn grids(g: &Graph) -> Vec<ValueReport> {
+    let named = |v: ValueId| {
+        let grid = GridReport::of(g.ty(v).elem.qparams()?)?;
+        let unknown = f32::NAN;
+        Some(ValueReport {
+            name: name(g, v),
+            min: unknown,
+            max: unknown,
+            typical: [unknown.into(); 2],
+            counts: Vec::new(),
+            grid: Some(grid),
+            clipped: unknown.into(),
+        })
+    };
+    let computed = g.order().into_iter().filter(|n| !matches!(g.op(*n), Op::Const(_)));
+    let values: Vec<ValueId> = computed.flat_map(|n| g.results(n)).collect();
+    values.into_iter().filter_map(named).collect()
+}
+
+/// The name of a value, or that of its producer.
+fn name(g: &Graph, v: ValueId) -> String {
+    let node = || format!("{} ({})", g.origin(v.node).path(), g.producer(v).kind().name());
+    g.output_name(v).or(g.name(v)).map_or_else(node, |n| n.to_string())
 }
 
 /// The operators of the graph of an artefact, in order. `layers` is the SQNR of layers by name, `names` are the names

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cost::Costs;
 use crate::details::NodeReport;
 use crate::explain::NodeDecision;
+use crate::matching::Matched;
 use crate::observer::StageTime;
 use crate::port::Port;
 use crate::precision::Precision;
@@ -129,6 +130,8 @@ pub struct Artefact {
     pub costs: Option<Costs>,
     /// Quality compared with the float model, if there were data.
     pub quality: Option<Quality>,
+    /// What corresponds to the source, of an artefact that was not compiled in this run.
+    pub matching: Option<Matched>,
     /// Its operators, in order; empty until the artefact is written, and without
     /// [`Options::details`](crate::Options::details).
     pub nodes: Vec<NodeReport>,
@@ -173,6 +176,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// True if it is about an artefact of an earlier run or of another tool ([`examine`](crate::examine::examine)).
+    pub fn is_examination(&self) -> bool {
+        self.artefacts.iter().any(|a| a.matching.is_some() || a.output == self.model)
+    }
+
     /// The lowest SQNR of any output of any artefact, in dB.
     pub fn worst_sqnr(&self) -> Option<f64> {
         self.artefacts.iter().filter_map(|a| a.quality.as_ref()?.worst_sqnr()).reduce(f64::min)

@@ -135,10 +135,12 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     for artefact in &report.artefacts {
         row("target", format!("{} {}", artefact.target, report.precision));
         if artefact.output_bytes > 0 {
-            row("written", artefact.output.display().to_string());
+            let alone = artefact.output == report.model;
+            let label = if report.is_examination() { "artefact" } else { "written" };
+            row(label, artefact.output.display().to_string());
             let ratio = report.model_bytes as f64 / artefact.output_bytes as f64;
             let (from, to) = (bytes(report.model_bytes), bytes(artefact.output_bytes));
-            row("size", format!("{to} from {from} ({ratio:.2}x)"));
+            row("size", if alone { to } else { format!("{to} from {from} ({ratio:.2}x)") });
             row("operators", artefact.operators.to_string());
         }
         if let Some(quality) = &artefact.quality {
@@ -155,6 +157,9 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     }
     if let Some(calibration) = &report.calibration {
         row("calibrated", format!("on {calibration}"));
+    }
+    for matched in report.artefacts.iter().filter_map(|a| a.matching.as_ref()) {
+        row("matched", matched.to_string());
     }
     if let Some(validation) = &report.validation {
         row("compared", format!("with the float model on {validation}"));

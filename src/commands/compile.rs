@@ -221,7 +221,7 @@ pub(super) fn preparation(args: &DataArgs) -> Preparation {
 }
 
 /// The command line, quoted for a shell.
-fn command() -> String {
+pub(super) fn command() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     let word = |arg: std::ffi::OsString| match arg.to_string_lossy() {
         arg if !arg.is_empty() && arg.chars().all(plain) => arg.into_owned(),

@@ -240,6 +240,7 @@ impl<'a> Job<'a> {
             inputs: Port::inputs(&l.graph),
             outputs: Port::outputs(&l.graph),
             operators: 0,
+            matching: None,
             nodes: Vec::new(),
             costs: None,
             quality: l.quality.clone(),

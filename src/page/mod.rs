@@ -9,7 +9,7 @@ use qcc_ir::diagnostic::Severity;
 use qcc_passes::quality::Work;
 
 use crate::cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
-use crate::details::NodeReport;
+use crate::details::{NodeReport, ValueReport};
 use crate::outcome::{Artefact, Report};
 use crate::quality::{Deviation, OutputReport, Quality};
 
@@ -24,10 +24,11 @@ pub(crate) fn html(report: &Report) -> String {
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<title>{0}: {1}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
-         <style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{0}</h1>\n<p>Compiled to {1} by qcc {2}.</p>\n",
+         <style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{0}</h1>\n<p>{3} {1} by qcc {2}.</p>\n",
         text(&name),
         report.precision,
         text(report.qcc),
+        if report.is_examination() { "Report on an artefact in" } else { "Compiled to" },
     );
     verdicts(&mut out, report);
     warnings(&mut out, report);
@@ -155,6 +156,13 @@ fn section(out: &mut String, artefact: &Artefact) {
         bytes(artefact.output_bytes),
         figure(artefact.operators, &artefact.operators.to_string())
     );
+    if let Some(matched) = &artefact.matching {
+        let _ = writeln!(out, "<p>Matched with the float model: {matched}.</p>");
+        if !matched.unmatched.is_empty() {
+            let names: Vec<Cow<'_, str>> = matched.unmatched.iter().map(|name| text(name)).collect();
+            let _ = writeln!(out, "<details><summary>Not matched</summary>{}</details>", names.join(", "));
+        }
+    }
     if let Some(quality) = &artefact.quality {
         outputs(out, quality);
         depth(out, artefact, quality);
@@ -264,36 +272,34 @@ fn values(out: &mut String, quality: &Quality) {
         "<details>\n<summary>Values and their quantization parameters ({})</summary>\n<div class=\"grid\">\n",
         quality.values.len()
     );
-    for v in &quality.values {
-        let _ = write!(
-            out,
-            "<figure><figcaption><b>{}</b><br>{} to {}",
-            text(&v.name),
-            figure(v.min, &format!("{:.3}", v.min)),
-            figure(v.max, &format!("{:.3}", v.max))
-        );
-        match &v.grid {
-            Some(g) => {
-                let _ = write!(
-                    out,
-                    "; grid {} to {}, step {}; cut off {}",
-                    figure(g.low, &format!("{:.3}", g.low)),
-                    figure(g.high, &format!("{:.3}", g.high)),
-                    figure(g.scale, &format!("{:.3e}", g.scale)),
-                    figure(v.clipped, &format!("{:.3} %", v.clipped * 100.0))
-                );
-            }
-            None => out.push_str("; stays real"),
-        }
-        let _ = writeln!(
-            out,
-            "; a sample {:.3} to {:.3}</figcaption>{}</figure>",
-            v.typical[0],
-            v.typical[1],
-            chart::histogram(v)
-        );
-    }
+    quality.values.iter().for_each(|v| value(out, v));
     out.push_str("</div>\n</details>\n");
+}
+
+fn value(out: &mut String, v: &ValueReport) {
+    let short = |x: f32| figure(x, &format!("{x:.3}"));
+    let mut facts = Vec::new();
+    let seen = !v.counts.is_empty();
+    if seen {
+        facts.push(format!("{} to {}", short(v.min), short(v.max)));
+    }
+    match &v.grid {
+        Some(g) => {
+            let step = figure(g.scale, &format!("{:.3e}", g.scale));
+            facts.push(format!("quantized {} to {}, step {step}", short(g.low), short(g.high)));
+        }
+        None => facts.push("floating point".into()),
+    }
+    if seen && v.grid.is_some() {
+        facts.push(format!("clipped {}", figure(v.clipped, &format!("{:.3} %", v.clipped * 100.0))));
+    }
+    let _ = write!(out, "<figure><figcaption><b>{}</b><br>", text(&v.name));
+    if seen {
+        facts.push(format!("a sample {:.3} to {:.3}", v.typical[0], v.typical[1]));
+        let _ = writeln!(out, "{}</figcaption>{}</figure>", facts.join("; "), chart::histogram(v));
+    } else {
+        let _ = writeln!(out, "{}</figcaption></figure>", facts.join("; "));
+    }
 }
 
 fn nodes(out: &mut String, nodes: &[NodeReport]) {
