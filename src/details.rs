@@ -26,12 +26,43 @@ pub struct ValueReport {
     /// The mean of the samples' minima and the mean of their maxima. They are close to `min` and `max` if samples are
     /// alike.
     pub typical: [f64; 2],
+    /// The minimum and the maximum in either half of the samples; `None` if there are fewer than two samples.
+    pub halves: Option<[[f32; 2]; 2]>,
     /// Histogram with bins of equal width between `min` and `max`; empty if there were no samples.
     pub counts: Vec<u64>,
     /// The quantization parameters; `None` if the value stays in floating point.
     pub grid: Option<GridReport>,
     /// Share of the numbers that quantization clips, from 0 to 1.
     pub clipped: f64,
+}
+
+/// A quantized value whose range depends on few samples.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UnstableValue {
+    /// Its name, as in [`ValueReport`].
+    pub name: String,
+    /// The minimum and the maximum in either half of the samples.
+    pub halves: [[f32; 2]; 2],
+    /// The larger difference of the minima or the maxima, as a share of the range of all samples: 0 if both halves have
+    /// the same range.
+    pub difference: f64,
+}
+
+/// Number of values that are reported as unstable.
+const MOST_UNSTABLE: usize = 8;
+
+/// The quantized values whose ranges differ most between the halves of the samples, largest difference first.
+pub(crate) fn unstable(values: &[ValueReport]) -> Vec<UnstableValue> {
+    let one = |v: &ValueReport| {
+        let halves = v.halves.filter(|_| v.grid.is_some() && v.max > v.min)?;
+        let apart = |end: usize| (f64::from(halves[0][end]) - f64::from(halves[1][end])).abs();
+        let difference = apart(0).max(apart(1)) / (f64::from(v.max) - f64::from(v.min));
+        (difference > 0.0).then(|| UnstableValue { name: v.name.clone(), halves, difference })
+    };
+    let mut all: Vec<UnstableValue> = values.iter().filter_map(one).collect();
+    all.sort_by(|a, b| b.difference.total_cmp(&a.difference));
+    all.truncate(MOST_UNSTABLE);
+    all
 }
 
 /// Per-tensor quantization parameters and their range.
@@ -110,6 +141,7 @@ fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport 
         min: seen.min,
         max: seen.max,
         typical: [mean(seen.sum_min), mean(seen.sum_max)],
+        halves: seen.halves[0].zip(seen.halves[1]).map(|(a, b)| [a, b]),
         counts,
         grid,
         clipped: clipped as f64 / all.max(1) as f64,
@@ -126,6 +158,7 @@ pub(crate) fn grids(g: &Graph) -> Vec<ValueReport> {
             min: unknown,
             max: unknown,
             typical: [unknown.into(); 2],
+            halves: None,
             counts: Vec::new(),
             grid: Some(grid),
             clipped: unknown.into(),
@@ -188,6 +221,27 @@ mod tests {
     use qcc_ir::StorageType;
 
     use super::*;
+
+    #[test]
+    fn values_that_few_samples_decide_are_unstable() {
+        let grid = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
+        let of = |name: &str, samples: &[[f32; 2]], grid| {
+            let mut all = samples.iter().map(|s| Stats::of(s));
+            let mut seen = all.next().unwrap();
+            all.for_each(|s| seen.merge(s));
+            value(name.into(), &seen, grid)
+        };
+        let values = [
+            of("calm", &[[0.0, 8.0], [0.0, 7.9]], Some(&grid)),
+            of("alike", &[[0.0, 8.0], [0.0, 8.0]], Some(&grid)),
+            of("float", &[[0.0, 8.0], [0.0, 1.0]], None),
+            of("wild", &[[0.0, 8.0], [-2.0, 3.0], [0.0, 6.0]], Some(&grid)),
+            of("single", &[[0.0, 8.0]], Some(&grid)),
+        ];
+        let found = unstable(&values);
+        assert_eq!(found.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), ["wild", "calm"]);
+        assert_eq!((found[0].halves, found[0].difference), ([[0.0, 8.0], [-2.0, 3.0]], 0.5));
+    }
 
     #[test]
     fn what_lies_beyond_the_grid_is_counted() {

@@ -31,6 +31,7 @@ use crate::compiler::Compiler;
 use crate::cost::Cost;
 use crate::data::Samples;
 use crate::details;
+use crate::digest::{self, FileDigest};
 use crate::inspect::inspect;
 use crate::matching::Matching;
 use crate::memory;
@@ -132,14 +133,17 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
     for artefact in &mut report.artefacts {
         (artefact.output, artefact.operators) = (path.clone(), operators);
         artefact.output_bytes = files.clone().map(length).sum();
+        let digest = |file: PathBuf| Some(FileDigest { digest: digest::of_file(&file)?.to_string(), file });
+        artefact.digests = files.clone().filter_map(digest).collect();
         if let Some(costs) = &mut artefact.costs {
             costs.before = None;
         }
         if let Some(quality) = &mut artefact.quality {
-            quality.values.clone_from(&values);
+            quality.set_values(values.clone());
         }
     }
     (report.model, report.model_bytes) = (path.clone(), length(path.clone()));
+    report.model_digest = digest::of_file(path).map(|d| d.to_string());
     Ok(report)
 }
 
@@ -162,6 +166,8 @@ fn against(
     let synthetic = models.samples.synthetic().is_some();
     report.validation = Some(Validation { data, samples: fidelity.samples, seen_by_calibration: None, synthetic });
     (report.model, report.model_bytes) = (source.into(), std::fs::metadata(source).map_or(0, |m| m.len()));
+    report.model_digest = digest::of_file(source).map(|d| d.to_string());
+    report.validation_digest = digest::of_files(models.samples.files()).map(|d| d.to_string());
     let Some(told) = report.artefacts.first_mut() else { return Ok(()) };
     if let Some(costs) = &mut told.costs {
         costs.before = Some(Cost::of(&pair.float, backend.target().name));
@@ -173,18 +179,25 @@ fn against(
         node.sqnr = sqnr.get(node.name.as_str()).copied().flatten();
     }
     let values = details::values(&pair.float, &table, &pair.artefact, &pair.matching.values);
-    told.quality = Some(match told.quality.take() {
+    let mut quality = match told.quality.take() {
         // Operators are those of the artefact without the nodes that give it the interface of the source.
         Some(alone) => Quality {
             samples: compared.samples,
             outputs: compared.outputs,
             worst: compared.worst,
             layers: compared.layers,
-            values,
             ..alone
         },
-        None => Quality { values, ..compared },
-    });
+        None => compared,
+    };
+    quality.set_values(values);
+    for output in &mut quality.outputs {
+        let at = models.truth.outputs().iter().position(|o| *o.name == *output.deviation.name);
+        if let Some(wire) = at.and_then(|at| models.outputs.get(at)) {
+            output.deviation.name = models.other.outputs()[wire.at].name.to_string();
+        }
+    }
+    told.quality = Some(quality);
     told.matching = Some(pair.matching.matched);
     Ok(())
 }

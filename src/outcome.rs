@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cost::Costs;
 use crate::details::NodeReport;
+use crate::digest::FileDigest;
 use crate::explain::NodeDecision;
 use crate::matching::Matched;
 use crate::observer::StageTime;
@@ -124,6 +125,8 @@ pub struct Artefact {
     pub inputs: Vec<Port>,
     /// Its outputs.
     pub outputs: Vec<Port>,
+    /// SHA-256 of each file, if a report is written.
+    pub digests: Vec<FileDigest>,
     /// Number of operators in it.
     pub operators: usize,
     /// The cost of running the artefact, and that of the float model, with [`Options::details`](crate::Options::details).
@@ -156,6 +159,11 @@ pub struct Report {
     pub command: Option<String>,
     /// SHA-256 of the model file, if a report is written.
     pub model_digest: Option<String>,
+    /// SHA-256 of the file of the calibration data, or of the digests of its files, one per line, if a report is
+    /// written. `None` if nothing was read from files.
+    pub calibration_digest: Option<String>,
+    /// The same of the data on which artefacts were compared with the float model.
+    pub validation_digest: Option<String>,
     /// The model file; empty for a model in memory.
     pub model: PathBuf,
     /// Its length in bytes, if it is a file.

@@ -18,6 +18,7 @@ use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::cost::{Cost, Costs};
 use crate::data::{DataError, Dataset, Samples};
+use crate::digest;
 use crate::explain;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::{DATA_HELP, NO_DATA, Options};
@@ -233,12 +234,17 @@ impl<'a> Job<'a> {
 
     fn report(&self, lowered: &[Lowered], evidence: &Evidence, validation: Option<Validation>) -> Report {
         let outputs = self.compiler.outputs(&self.source.name, &Output::Folder("".into()), &self.source);
+        let reports = !self.options().reports.is_empty();
+        let digest = |samples: Option<&Samples>| {
+            digest::of_files(samples.filter(|_| reports)?.files()).map(|digest| digest.to_string())
+        };
         let artefact = |(l, output): (&Lowered, _)| Artefact {
             target: l.backend.target().name,
             output,
             output_bytes: 0,
             inputs: Port::inputs(&l.graph),
             outputs: Port::outputs(&l.graph),
+            digests: Vec::new(),
             operators: 0,
             matching: None,
             nodes: Vec::new(),
@@ -251,6 +257,8 @@ impl<'a> Job<'a> {
             qcc: env!("CARGO_PKG_VERSION"),
             command: self.options().command.clone(),
             model_digest: None,
+            calibration_digest: digest(evidence.calibration.as_ref().filter(|_| evidence.seen.is_some())),
+            validation_digest: digest(evidence.validation.as_ref().filter(|_| validation.is_some())),
             model: "".into(),
             model_bytes: 0,
             precision: match self.facts.given {

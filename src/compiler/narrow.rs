@@ -138,7 +138,7 @@ impl<'a> Narrowing<'a> {
                 diagnostics.push(self.advice(n, &own, &its_quality, samples).map_err(failed)?);
             }
             let (float, narrow) = (&self.floats[n.place], &n.quantized);
-            its_quality.values = details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values);
+            its_quality.set_values(details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values));
             l.quality = Some(its_quality);
         }
         hand_over(narrowed, lowered, diagnostics, observer);

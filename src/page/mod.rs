@@ -169,6 +169,7 @@ fn section(out: &mut String, artefact: &Artefact) {
     }
     costs(out, artefact);
     if let Some(quality) = artefact.quality.as_ref().filter(|q| !q.values.is_empty()) {
+        unstable(out, quality);
         values(out, quality);
     }
     nodes(out, &artefact.nodes);
@@ -276,6 +277,22 @@ fn values(out: &mut String, quality: &Quality) {
     out.push_str("</div>\n</details>\n");
 }
 
+/// The values whose ranges depend on few samples.
+fn unstable(out: &mut String, quality: &Quality) {
+    if quality.unstable.is_empty() {
+        return;
+    }
+    out.push_str("<h3>Stability of ranges</h3>\n<p class=\"small\">Ranges of either half of the calibration samples. Where they differ, more samples may change the quantization.</p>\n<div class=\"wide\"><table>\n<tr><th>value</th><th>one half</th><th>other half</th><th>difference</th></tr>\n");
+    for v in &quality.unstable {
+        let [one, other] = v.halves.map(|[low, high]| {
+            format!("{} to {}", figure(low, &format!("{low:.3}")), figure(high, &format!("{high:.3}")))
+        });
+        let share = figure(v.difference, &format!("{:.0} % of the range", v.difference * 100.0));
+        let _ = writeln!(out, "<tr><td>{}</td><td>{one}</td><td>{other}</td><td>{share}</td></tr>", text(&v.name));
+    }
+    out.push_str("</table></div>\n");
+}
+
 fn value(out: &mut String, v: &ValueReport) {
     let short = |x: f32| figure(x, &format!("{x:.3}"));
     let mut facts = Vec::new();
@@ -333,6 +350,17 @@ fn reproduction(out: &mut String, report: &Report) {
     }
     if let Some(digest) = &report.model_digest {
         let _ = writeln!(out, "<p>The model, {}: <code>{}</code></p>", bytes(report.model_bytes), text(digest));
+    }
+    let data =
+        [("calibration data", &report.calibration_digest), ("data of the comparison", &report.validation_digest)];
+    for (name, digest) in data {
+        if let Some(digest) = digest {
+            let _ = writeln!(out, "<p>The {name}: <code>{}</code></p>", text(digest));
+        }
+    }
+    for file in report.artefacts.iter().flat_map(|a| &a.digests) {
+        let path = file.file.display().to_string();
+        let _ = writeln!(out, "<p>{}: <code>{}</code></p>", text(&path), text(&file.digest));
     }
     let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3} s", s.name, s.seconds)).collect();
     let _ = writeln!(out, "<p>Stages: {}.</p>", stages.join(", "));

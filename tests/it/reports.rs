@@ -94,7 +94,16 @@ fn page_and_json_have_the_same_figures() {
         let odd: Vec<&String> = shown.iter().filter(|n| !known.contains(n.as_str())).collect();
         assert!(odd.is_empty(), "the page has figures that the JSON has not: {odd:?}");
         let shown: Vec<f64> = shown.iter().filter_map(|n| n.parse().ok()).collect();
+        let digest = |file: &Path| qcc::backends::disassembly::Digest::of(&fs::read(file).unwrap()).to_string();
+        assert_eq!(report["model_digest"], digest(&dir.path().join("small.onnx")));
+        assert_eq!(report["validation_digest"].is_string(), precision.contains(&"--data"), "{precision:?}");
+        assert_eq!(report["calibration_digest"].is_string(), precision.len() == 3 && precision[0] == "--int8");
         for artefact in report["artefacts"].as_array().unwrap() {
+            let files = artefact["digests"].as_array().unwrap();
+            assert_eq!(files.len(), if artefact["target"] == "openvino" { 2 } else { 1 });
+            for file in files {
+                assert_eq!(file["digest"], digest(&dir.path().join(file["file"].as_str().unwrap())));
+            }
             let (quality, costs) = (&artefact["quality"], &artefact["costs"]);
             let (before, after) = (&costs["before"], &costs["after"]);
             for wanted in [&quality["outputs"][0]["sqnr"], &quality["worst"][0]["sqnr"], &artefact["output_bytes"]]
@@ -109,6 +118,11 @@ fn page_and_json_have_the_same_figures() {
                 assert!(shown.iter().any(|x| (x - wanted).abs() <= 1e-9 * wanted), "the page lacks {wanted}");
             }
         }
+        // Ranges of the values in either half of the samples.
+        let unstable = report["artefacts"][0]["quality"]["unstable"].as_array().unwrap();
+        let calibrated = precision[0] == "--int8";
+        assert!(unstable.is_empty() != calibrated, "{unstable:?}");
+        assert_eq!(page.contains("Stability of ranges"), calibrated);
         // It is one file, and nothing runs in it.
         for foreign in ["http:", "https:", "<script", "url(", "@import", "<link rel=\"stylesheet"] {
             assert!(!page.contains(foreign), "{foreign}");
