@@ -17,7 +17,8 @@ mod chart;
 
 /// The page of a report.
 pub(crate) fn html(report: &Report) -> String {
-    let name = report.model.file_name().unwrap_or_default().to_string_lossy();
+    let examined = report.artefacts.first().filter(|_| report.is_examination()).map(|a| &a.output);
+    let name = examined.unwrap_or(&report.model).file_name().unwrap_or_default().to_string_lossy();
     let mut out = String::new();
     let style = include_str!("style.css");
     let _ = write!(
@@ -28,7 +29,7 @@ pub(crate) fn html(report: &Report) -> String {
         text(&name),
         report.precision,
         text(report.qcc),
-        if report.is_examination() { "Report on an artefact in" } else { "Compiled to" },
+        if examined.is_some() { "Report on an artefact in" } else { "Compiled to" },
     );
     verdicts(&mut out, report);
     warnings(&mut out, report);
@@ -282,7 +283,7 @@ fn unstable(out: &mut String, quality: &Quality) {
     if quality.unstable.is_empty() {
         return;
     }
-    out.push_str("<h3>Stability of ranges</h3>\n<p class=\"small\">Ranges of either half of the calibration samples. Where they differ, more samples may change the quantization.</p>\n<div class=\"wide\"><table>\n<tr><th>value</th><th>one half</th><th>other half</th><th>difference</th></tr>\n");
+    out.push_str("<h3>Stability of ranges</h3>\n<p class=\"small\">Ranges of either half of the samples. Where they differ, ranges of more samples may be others.</p>\n<div class=\"wide\"><table>\n<tr><th>value</th><th>one half</th><th>other half</th><th>difference</th></tr>\n");
     for v in &quality.unstable {
         let [one, other] = v.halves.map(|[low, high]| {
             format!("{} to {}", figure(low, &format!("{low:.3}")), figure(high, &format!("{high:.3}")))
