@@ -7,7 +7,7 @@
 //! assert_eq!(report.artefacts[0].target, "onnx");
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,12 +129,20 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
     report.diagnostics.retain(|d| d.code != OPEN_SHAPE);
     let files = std::iter::once(path.clone()).chain(model.files());
     let length = |file: PathBuf| std::fs::metadata(file).map_or(0, |m| m.len());
-    let operators = inspect(path).map_err(failed)?.graphs.first().map_or(0, |g| g.operators.len());
+    let contents = inspect(path).map_err(failed)?.graphs.into_iter().next().unwrap_or_default();
+    let operators = contents.operators.len();
+    // In formats whose operators have no names, nodes are called after their results.
+    let named = reports::has_names(backend.target().name);
+    let tensors = contents.tensors.iter().filter(|_| named).filter_map(|t| t.name.as_deref());
+    let tensors: HashSet<&str> = tensors.collect();
     for artefact in &mut report.artefacts {
         (artefact.output, artefact.operators) = (path.clone(), operators);
         artefact.output_bytes = files.clone().map(length).sum();
         let digest = |file: PathBuf| Some(FileDigest { digest: digest::of_file(&file)?.to_string(), file });
         artefact.digests = files.clone().filter_map(digest).collect();
+        for node in &mut artefact.nodes {
+            node.results = Some(node.name.clone()).filter(|name| tensors.contains(name.as_str())).into_iter().collect();
+        }
         if let Some(costs) = &mut artefact.costs {
             costs.before = None;
         }

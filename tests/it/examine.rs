@@ -97,6 +97,12 @@ fn an_artefact_is_compared_with_its_source() {
         assert!(ranges.count() >= 3, "{target}: {values:?}");
         let nodes = seen_one["nodes"].as_array().unwrap();
         assert_eq!(nodes.iter().filter(|n| n["sqnr"].is_number()).count(), 3, "{target}: {nodes:?}");
+        let inspected: Value = serde_json::from_str(&succeeds(dir.path(), &["inspect", "--json", artefact])).unwrap();
+        let tensors: Vec<&Value> =
+            inspected["graphs"][0]["tensors"].as_array().unwrap().iter().map(|t| &t["name"]).collect();
+        let results: Vec<&Value> = nodes.iter().flat_map(|n| n["results"].as_array().unwrap()).collect();
+        assert!(results.iter().all(|name| tensors.contains(name)), "{target}: {results:?}");
+        assert!(target != "tflite" || results.len() >= 3, "{results:?}");
         let page = fs::read_to_string(dir.path().join("seen.html")).unwrap();
         let text = fs::read_to_string(dir.path().join("seen.json")).unwrap();
         let odd: Vec<String> = figures(&page).into_iter().filter(|n| !text.contains(n)).collect();
