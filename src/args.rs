@@ -38,6 +38,9 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Compares the outputs of two models on the same data
     Compare(Box<Compare>),
+    /// Reports on an artefact of qcc or of another tool: cost, operators, quantization parameters, and with a source how
+    /// far its outputs and layers are from that model
+    Report(Box<Report>),
     /// Lists the supported operators of a source format
     Ops(Ops),
     /// Lists the passes of a compilation in execution order
@@ -299,6 +302,30 @@ pub(crate) struct Compare {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Report {
+    /// The artefact (.tflite, .onnx, OpenVINO .xml)
+    pub(crate) artefact: PathBuf,
+    /// The float model that it was made from; needs --data
+    #[arg(requires = "data")]
+    pub(crate) source: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// Shape of an input with open dimensions (`images=1,3,640,640`)
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub(crate) shape: Vec<Named<NonZeroUsize>>,
+    /// Replace an input by a constant (`sr=16000`)
+    #[arg(long, value_name = "NAME=VALUES")]
+    pub(crate) set: Vec<Named<f64>>,
+    /// Write the report: `x.html` to read, `x.json` with all numbers (docs/report.md), `x.overlay.json` for Model
+    /// Explorer; may be repeated
+    #[arg(short, long = "report", value_name = "FILE")]
+    pub(crate) output: Vec<PathBuf>,
+    /// Show all operators in floating point, and all inputs and outputs
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 }
 
 /// Shapes by input name, as the importer takes them.

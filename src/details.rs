@@ -9,6 +9,7 @@ use qcc_passes::decisions::Decision;
 use serde::Serialize;
 
 use crate::cost::{Step, steps};
+use crate::matching::grid_of;
 
 /// Number of bins of a histogram.
 const BARS: usize = 48;
@@ -18,19 +19,50 @@ const BARS: usize = 48;
 pub struct ValueReport {
     /// Its name in the model, or the name of the node that produces it.
     pub name: String,
-    /// The minimum.
+    /// The minimum; NaN, as all figures of samples, if there were none.
     pub min: f32,
     /// The maximum.
     pub max: f32,
     /// The mean of the samples' minima and the mean of their maxima. They are close to `min` and `max` if samples are
     /// alike.
     pub typical: [f64; 2],
-    /// Histogram with bins of equal width between `min` and `max`.
+    /// The minimum and the maximum in either half of the samples; `None` if there are fewer than two samples.
+    pub halves: Option<[[f32; 2]; 2]>,
+    /// Histogram with bins of equal width between `min` and `max`; empty if there were no samples.
     pub counts: Vec<u64>,
     /// The quantization parameters; `None` if the value stays in floating point.
     pub grid: Option<GridReport>,
     /// Share of the numbers that quantization clips, from 0 to 1.
     pub clipped: f64,
+}
+
+/// A quantized value whose range depends on few samples.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UnstableValue {
+    /// Its name, as in [`ValueReport`].
+    pub name: String,
+    /// The minimum and the maximum in either half of the samples.
+    pub halves: [[f32; 2]; 2],
+    /// The larger difference of the minima or the maxima, as a share of the range of all samples: 0 if both halves have
+    /// the same range.
+    pub difference: f64,
+}
+
+/// Number of values that are reported as unstable.
+const MOST_UNSTABLE: usize = 8;
+
+/// The quantized values whose ranges differ most between the halves of the samples, largest difference first.
+pub(crate) fn unstable(values: &[ValueReport]) -> Vec<UnstableValue> {
+    let one = |v: &ValueReport| {
+        let halves = v.halves.filter(|_| v.grid.is_some() && v.max > v.min)?;
+        let apart = |end: usize| (f64::from(halves[0][end]) - f64::from(halves[1][end])).abs();
+        let difference = apart(0).max(apart(1)) / (f64::from(v.max) - f64::from(v.min));
+        (difference > 0.0).then(|| UnstableValue { name: v.name.clone(), halves, difference })
+    };
+    let mut all: Vec<UnstableValue> = values.iter().filter_map(one).collect();
+    all.sort_by(|a, b| b.difference.total_cmp(&a.difference));
+    all.truncate(MOST_UNSTABLE);
+    all
 }
 
 /// Per-tensor quantization parameters and their range.
@@ -44,6 +76,13 @@ pub struct GridReport {
     pub low: f32,
     /// The number that the largest integer represents.
     pub high: f32,
+}
+
+impl GridReport {
+    fn of(qparams: &QuantParams) -> Option<Self> {
+        let ((scale, zero_point), (low, high)) = (qparams.tensor_map()?, qparams.limits()?);
+        Some(GridReport { scale, zero_point, low, high })
+    }
 }
 
 /// An operator of an artefact.
@@ -76,30 +115,17 @@ pub(crate) fn values(
     quantized: &Graph,
     pairs: &[(ValueId, ValueId)],
 ) -> Vec<ValueReport> {
-    let name = |v: ValueId| {
-        let node = || format!("{} ({})", float.origin(v.node).path(), float.producer(v).kind().name());
-        float.output_name(v).or(float.name(v)).map_or_else(node, |n| n.to_string())
-    };
     let mut pairs: Vec<(ValueId, ValueId)> = pairs.to_vec();
     let places: HashMap<NodeId, usize> = float.order().into_iter().enumerate().map(|(i, n)| (n, i)).collect();
     pairs.sort_by_key(|(v, _)| places.get(&v.node));
     pairs.dedup_by_key(|(v, _)| *v);
-    let report = |(v, q): (ValueId, ValueId)| Some(value(name(v), ranges.get(v)?, grid_of(quantized, q)));
+    let report = |(v, q): (ValueId, ValueId)| Some(value(name(float, v), ranges.get(v)?, grid_of(quantized, q)));
     pairs.into_iter().filter_map(report).collect()
-}
-
-/// The quantization parameters of a value, or those of the `Quantize` that uses it.
-fn grid_of(g: &Graph, v: ValueId) -> Option<&QuantParams> {
-    let behind = || g.readers(v).find(|(n, _)| matches!(g.op(*n), Op::Quantize(_)));
-    g.ty(v).elem.qparams().or_else(|| g.ty(behind()?.0.value(0)).elem.qparams())
 }
 
 fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport {
     let mean = |sum: f64| sum / seen.samples.max(1) as f64;
-    let grid = grid.and_then(|grid| {
-        let ((scale, zero_point), (low, high)) = (grid.tensor_map()?, grid.limits()?);
-        Some(GridReport { scale, zero_point, low, high })
-    });
+    let grid = grid.and_then(GridReport::of);
     let width = (seen.max - seen.min) / BARS as f32;
     let (mut counts, mut all, mut clipped) = (vec![0; BARS], 0, 0);
     for (x, n) in seen.histogram.bins() {
@@ -115,10 +141,38 @@ fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport 
         min: seen.min,
         max: seen.max,
         typical: [mean(seen.sum_min), mean(seen.sum_max)],
+        halves: seen.halves[0].zip(seen.halves[1]).map(|(a, b)| [a, b]),
         counts,
         grid,
         clipped: clipped as f64 / all.max(1) as f64,
     }
+}
+
+/// The quantized values of a graph without samples: their quantization parameters alone.
+pub(crate) fn grids(g: &Graph) -> Vec<ValueReport> {
+    let named = |v: ValueId| {
+        let grid = GridReport::of(g.ty(v).elem.qparams()?)?;
+        let unknown = f32::NAN;
+        Some(ValueReport {
+            name: name(g, v),
+            min: unknown,
+            max: unknown,
+            typical: [unknown.into(); 2],
+            halves: None,
+            counts: Vec::new(),
+            grid: Some(grid),
+            clipped: unknown.into(),
+        })
+    };
+    let computed = g.order().into_iter().filter(|n| !matches!(g.op(*n), Op::Const(_)));
+    let values: Vec<ValueId> = computed.flat_map(|n| g.results(n)).collect();
+    values.into_iter().filter_map(named).collect()
+}
+
+/// The name of a value, or that of its producer.
+fn name(g: &Graph, v: ValueId) -> String {
+    let node = || format!("{} ({})", g.origin(v.node).path(), g.producer(v).kind().name());
+    g.output_name(v).or(g.name(v)).map_or_else(node, |n| n.to_string())
 }
 
 /// The operators of the graph of an artefact, in order. `layers` is the SQNR of layers by name, `names` are the names
@@ -167,6 +221,27 @@ mod tests {
     use qcc_ir::StorageType;
 
     use super::*;
+
+    #[test]
+    fn values_that_few_samples_decide_are_unstable() {
+        let grid = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
+        let of = |name: &str, samples: &[[f32; 2]], grid| {
+            let mut all = samples.iter().map(|s| Stats::of(s));
+            let mut seen = all.next().unwrap();
+            all.for_each(|s| seen.merge(s));
+            value(name.into(), &seen, grid)
+        };
+        let values = [
+            of("calm", &[[0.0, 8.0], [0.0, 7.9]], Some(&grid)),
+            of("alike", &[[0.0, 8.0], [0.0, 8.0]], Some(&grid)),
+            of("float", &[[0.0, 8.0], [0.0, 1.0]], None),
+            of("wild", &[[0.0, 8.0], [-2.0, 3.0], [0.0, 6.0]], Some(&grid)),
+            of("single", &[[0.0, 8.0]], Some(&grid)),
+        ];
+        let found = unstable(&values);
+        assert_eq!(found.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), ["wild", "calm"]);
+        assert_eq!((found[0].halves, found[0].difference), ([[0.0, 8.0], [-2.0, 3.0]], 0.5));
+    }
 
     #[test]
     fn what_lies_beyond_the_grid_is_counted() {

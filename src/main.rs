@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),
         (Some(Command::Diff(args)), _) => commands::diff(&args),
         (Some(Command::Compare(args)), _) => commands::compare(&args),
+        (Some(Command::Report(args)), _) => commands::report(&args),
         (Some(Command::Ops(args)), _) => commands::ops(&args),
         (Some(Command::Opt(args)), _) => commands::opt(&args),
         (Some(Command::Passes(args)), _) => commands::passes(&args),

@@ -120,6 +120,10 @@ pub struct Options {
     /// (`.overlay.json`), or as JSON. They are written together with the artefacts, or alone if their quality fails
     /// [`Options::gate`].
     pub reports: Vec<PathBuf>,
+    /// Whether the report counts costs and lists operators ([`Artefact::costs`](crate::Artefact::costs) and
+    /// [`Artefact::nodes`](crate::Artefact::nodes)), which takes some per cent of the time of a float conversion.
+    /// Report files always have them.
+    pub details: bool,
     /// The command line that the report shows.
     pub command: Option<String>,
     /// Minimum quality of every output compared with the float model.
@@ -148,6 +152,7 @@ impl Default for Options {
             only_static: false,
             exclude: Vec::new(),
             reports: Vec::new(),
+            details: true,
             command: None,
             gate: Gate::default(),
             stop_after: None,
@@ -160,6 +165,11 @@ impl Options {
     /// Options for targets and a precision, with defaults for the rest.
     pub fn new<B: Into<Arc<dyn Backend>>>(targets: impl IntoIterator<Item = B>, precision: Precision) -> Self {
         Options { targets: targets.into_iter().map(Into::into).collect(), precision, ..Options::default() }
+    }
+
+    /// True if the report counts costs and lists operators.
+    pub(crate) fn has_details(&self) -> bool {
+        self.details || !self.reports.is_empty()
     }
 
     /// Fails if options contradict each other or a required one is missing.

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use crate::cost::Costs;
 use crate::details::NodeReport;
+use crate::digest::FileDigest;
 use crate::explain::NodeDecision;
+use crate::matching::Matched;
 use crate::observer::StageTime;
 use crate::port::Port;
 use crate::precision::Precision;
@@ -123,13 +125,18 @@ pub struct Artefact {
     pub inputs: Vec<Port>,
     /// Its outputs.
     pub outputs: Vec<Port>,
+    /// SHA-256 of each file, if a report is written.
+    pub digests: Vec<FileDigest>,
     /// Number of operators in it.
     pub operators: usize,
-    /// The cost of running the artefact, and that of the float model.
-    pub costs: Costs,
+    /// The cost of running the artefact, and that of the float model, with [`Options::details`](crate::Options::details).
+    pub costs: Option<Costs>,
     /// Quality compared with the float model, if there were data.
     pub quality: Option<Quality>,
-    /// Its operators, in order; empty until the artefact is written.
+    /// What corresponds to the source, of an artefact that was not compiled in this run.
+    pub matching: Option<Matched>,
+    /// Its operators, in order; empty until the artefact is written, and without
+    /// [`Options::details`](crate::Options::details).
     pub nodes: Vec<NodeReport>,
     /// How each node of the model is computed, and why, in the order of the model; empty if nothing is quantized. There
     /// are as many entries as the model has nodes, so the JSON report omits them.
@@ -152,6 +159,11 @@ pub struct Report {
     pub command: Option<String>,
     /// SHA-256 of the model file, if a report is written.
     pub model_digest: Option<String>,
+    /// SHA-256 of the file of the calibration data, or of the digests of its files, one per line, if a report is
+    /// written. `None` if nothing was read from files.
+    pub calibration_digest: Option<String>,
+    /// The same of the data on which artefacts were compared with the float model.
+    pub validation_digest: Option<String>,
     /// The model file; empty for a model in memory.
     pub model: PathBuf,
     /// Its length in bytes, if it is a file.
@@ -172,6 +184,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// True if it is about an artefact of an earlier run or of another tool ([`examine`](crate::examine::examine)).
+    pub fn is_examination(&self) -> bool {
+        self.artefacts.iter().any(|a| a.matching.is_some() || a.output == self.model)
+    }
+
     /// The lowest SQNR of any output of any artefact, in dB.
     pub fn worst_sqnr(&self) -> Option<f64> {
         self.artefacts.iter().filter_map(|a| a.quality.as_ref()?.worst_sqnr()).reduce(f64::min)

@@ -14,7 +14,7 @@ use qcc::passes::PassId;
 use qcc::passes::quantize::matches;
 use qcc::render::{line, render};
 use qcc::{
-    AgreementReport, Artefact, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport, Precision,
+    AgreementReport, Artefact, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport, Precision,
     Quality, Report,
 };
 
@@ -135,17 +135,21 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     for artefact in &report.artefacts {
         row("target", format!("{} {}", artefact.target, report.precision));
         if artefact.output_bytes > 0 {
-            row("written", artefact.output.display().to_string());
+            let alone = artefact.output == report.model;
+            let label = if report.is_examination() { "artefact" } else { "written" };
+            row(label, artefact.output.display().to_string());
             let ratio = report.model_bytes as f64 / artefact.output_bytes as f64;
             let (from, to) = (bytes(report.model_bytes), bytes(artefact.output_bytes));
-            row("size", format!("{to} from {from} ({ratio:.2}x)"));
+            row("size", if alone { to } else { format!("{to} from {from} ({ratio:.2}x)") });
             row("operators", artefact.operators.to_string());
         }
         if let Some(quality) = &artefact.quality {
             work_rows(quality, verbose, &mut row);
             dynamic_row(artefact.target, report.precision, quality, &mut row);
         }
-        cost_rows(&artefact.costs, &mut row);
+        if let Some(costs) = &artefact.costs {
+            cost_rows(costs, &mut row);
+        }
         port_rows(artefact, verbose, &mut row);
         for (i, layer) in artefact.quality.iter().flat_map(|q| &q.worst).enumerate() {
             row(if i == 0 { "worst" } else { "" }, format!("{:>8} {}", ratio(layer.sqnr), layer.name));
@@ -153,6 +157,9 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
     }
     if let Some(calibration) = &report.calibration {
         row("calibrated", format!("on {calibration}"));
+    }
+    for matched in report.artefacts.iter().filter_map(|a| a.matching.as_ref()) {
+        row("matched", matched.to_string());
     }
     if let Some(validation) = &report.validation {
         row("compared", format!("with the float model on {validation}"));
@@ -165,22 +172,21 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
 
 /// The cost of the artefact, compared with that of the float model.
 fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String)) {
-    let beside = |after: String, before: String| match after == before {
-        true => after,
-        false => format!("{after} (float {before})"),
+    let beside = |shown: &dyn Fn(&Cost) -> String| match (shown(after), before.as_ref().map(shown)) {
+        (after, Some(before)) if after != before => format!("{after} (float {before})"),
+        (after, _) => after,
     };
-    let peak = beside(bytes(after.peak_bytes), bytes(before.peak_bytes));
-    let weights = beside(bytes(after.weight_bytes), bytes(before.weight_bytes));
+    let (peak, weights) = (beside(&|c| bytes(c.peak_bytes)), beside(&|c| bytes(c.weight_bytes)));
     row("memory", format!("{peak} of activations at the peak, {weights} of weights"));
-    if let (Some(after), Some(before)) = (after.latency_ms, before.latency_ms) {
-        let latency = beside(figures(after, "ms"), figures(before, "ms"));
+    if after.latency_ms.is_some() {
+        let latency = beside(&|c| c.latency_ms.map_or_else(String::new, |t| figures(t, "ms")));
         row("latency", format!("{latency}, {LATENCY_SOURCE}"));
     }
     let joules = |energy: f64| match energy {
         e if e >= 1000.0 => figures(e / 1000.0, "mJ"),
         e => figures(e, "uJ"),
     };
-    let energy = beside(joules(after.energy_uj), joules(before.energy_uj));
+    let energy = beside(&|c| joules(c.energy_uj));
     row("energy", format!("{energy}, {ENERGY_SOURCE}"));
 }
 

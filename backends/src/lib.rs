@@ -116,6 +116,16 @@ pub struct Summary {
 }
 
 impl Format {
+    /// The format of files of a kind; `None` for the graph of qcc.
+    pub fn of(kind: Kind) -> Option<Format> {
+        match kind {
+            Kind::Tflite => Some(Format::Tflite),
+            Kind::Onnx => Some(Format::Onnx),
+            Kind::Openvino => Some(Format::Openvino),
+            Kind::Graph => None,
+        }
+    }
+
     /// All formats.
     pub const ALL: &'static [Format] = &[Format::Tflite, Format::Onnx, Format::Openvino];
 

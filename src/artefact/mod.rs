@@ -5,8 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use qcc_backends::Files;
+use qcc_backends::disassembly::Digester;
 use qcc_ir::diagnostic::Diagnostic;
 
+use crate::digest::FileDigest;
 use crate::outcome::Failure;
 
 mod protected;
@@ -38,6 +40,8 @@ struct Pending {
     /// The final path: symbolic links are resolved, the folder is canonical.
     destination: PathBuf,
     file: BufWriter<Temporary>,
+    /// Computes the digest of what is written, if it is wanted.
+    digester: Option<Digester>,
 }
 
 /// All files that a run writes. They have temporary names until [`Publication::publish`].
@@ -49,12 +53,28 @@ pub(crate) struct Publication {
     /// Dropped before the folders that contain them.
     files: Vec<Pending>,
     folders: Folders,
+    /// Whether digests of artefacts are computed.
+    digests: bool,
 }
 
 impl Publication {
     /// A run that reads the `protected` files and has no output files yet.
     pub(crate) fn new(protected: Protected) -> Self {
-        Publication { protected, artefacts: Vec::new(), files: Vec::new(), folders: Folders::default() }
+        let folders = Folders::default();
+        Publication { protected, artefacts: Vec::new(), files: Vec::new(), folders, digests: false }
+    }
+
+    /// Computes the digests of artefacts that are begun later.
+    pub(crate) fn compute_digests(&mut self) {
+        self.digests = true;
+    }
+
+    /// The digest of each file of an artefact, if they were computed.
+    pub(crate) fn digests(&self, artefact: usize) -> Vec<FileDigest> {
+        let files = self.files.iter().filter(|f| f.part == Part::Artefact(artefact));
+        let digest =
+            |f: &Pending| Some(FileDigest { file: f.path.clone(), digest: f.digester.as_ref()?.finish().to_string() });
+        files.filter_map(digest).collect()
     }
 
     /// Begins an artefact with its main file at `path` and the files named `beside` in the same folder.
@@ -94,7 +114,8 @@ impl Publication {
         let folder = destination.parent().unwrap_or(Path::new("."));
         let file = Temporary::new(folder).map_err(|e| unwritable(&path.display(), &e.kind()))?;
         let file = BufWriter::with_capacity(BUFFER, file);
-        self.files.push(Pending { part, path: path.into(), destination, file });
+        let digester = (self.digests && part != Part::Report).then(Digester::default);
+        self.files.push(Pending { part, path: path.into(), destination, file, digester });
         Ok(())
     }
 
@@ -205,7 +226,11 @@ impl Pending {
 
 impl Write for Pending {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).map_err(|e| self.named(&e))
+        let n = self.file.write(bytes).map_err(|e| self.named(&e))?;
+        if let Some(digester) = &mut self.digester {
+            digester.write_all(&bytes[..n])?;
+        }
+        Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {

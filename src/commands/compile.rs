@@ -146,6 +146,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.only_static = args.only_static;
     options.exclude = args.exclude.clone();
     options.reports.clone_from(&args.report);
+    options.details = !args.quiet;
     options.command = (!args.report.is_empty()).then(command);
     options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
     options.stop_after = args.stop_after;
@@ -221,7 +222,7 @@ pub(super) fn preparation(args: &DataArgs) -> Preparation {
 }
 
 /// The command line, quoted for a shell.
-fn command() -> String {
+pub(super) fn command() -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
     let word = |arg: std::ffi::OsString| match arg.to_string_lossy() {
         arg if !arg.is_empty() && arg.chars().all(plain) => arg.into_owned(),

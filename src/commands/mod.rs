@@ -6,6 +6,7 @@ mod inspect;
 mod ops;
 mod opt;
 mod passes;
+mod report;
 
 pub(crate) use compare::compare;
 pub(crate) use compile::compile;
@@ -13,3 +14,4 @@ pub(crate) use inspect::{diff, inspect};
 pub(crate) use ops::ops;
 pub(crate) use opt::opt;
 pub(crate) use passes::passes;
+pub(crate) use report::report;

@@ -12,9 +12,9 @@ pub(super) fn name(g: &Graph, v: ValueId) -> &str {
 
 /// The index of a counterpart, and the permutation of an image's axes.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Wire {
-    pub(super) at: usize,
-    pub(super) perm: Option<Extents>,
+pub(crate) struct Wire {
+    pub(crate) at: usize,
+    pub(crate) perm: Option<Extents>,
 }
 
 /// An input or output: its name and type.

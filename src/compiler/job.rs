@@ -18,6 +18,7 @@ use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::cost::{Cost, Costs};
 use crate::data::{DataError, Dataset, Samples};
+use crate::digest;
 use crate::explain;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::{DATA_HELP, NO_DATA, Options};
@@ -120,6 +121,7 @@ impl<'a> Job<'a> {
             lowered,
             report: Report { diagnostics, ..report },
             clock: std::mem::take(&mut self.clock),
+            details: self.options().has_details(),
             facts: facts(&evidence),
             open: Vec::new(),
         })
@@ -171,7 +173,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
             lowered.push(Lowered {
                 backend: Arc::clone(backend),
-                before: Cost::of(&graph, backend.target().name),
+                before: self.options().has_details().then(|| Cost::of(&graph, backend.target().name)),
                 graph,
                 quality: None,
                 decisions: Vec::new(),
@@ -240,15 +242,21 @@ impl<'a> Job<'a> {
 
     fn report(&self, lowered: &[Lowered], evidence: &Evidence, validation: Option<Validation>) -> Report {
         let outputs = self.compiler.outputs(&self.source.name, &Output::Folder("".into()), &self.source);
+        let reports = !self.options().reports.is_empty();
+        let digest = |samples: Option<&Samples>| {
+            digest::of_files(samples.filter(|_| reports)?.files()).map(|digest| digest.to_string())
+        };
         let artefact = |(l, output): (&Lowered, _)| Artefact {
             target: l.backend.target().name,
             output,
             output_bytes: 0,
             inputs: Port::inputs(&l.graph),
             outputs: Port::outputs(&l.graph),
+            digests: Vec::new(),
             operators: 0,
+            matching: None,
             nodes: Vec::new(),
-            costs: Costs { before: l.before.clone(), after: l.before.clone() },
+            costs: None,
             quality: l.quality.clone(),
             decisions: explain::by_node(&self.reference, &l.decisions),
         };
@@ -257,6 +265,8 @@ impl<'a> Job<'a> {
             qcc: env!("CARGO_PKG_VERSION"),
             command: self.options().command.clone(),
             model_digest: None,
+            calibration_digest: digest(evidence.calibration.as_ref().filter(|_| evidence.seen.is_some())),
+            validation_digest: digest(evidence.validation.as_ref().filter(|_| validation.is_some())),
             model: "".into(),
             model_bytes: 0,
             precision: match self.facts.given {
@@ -370,9 +380,11 @@ fn has_halves(graph: &Graph) -> bool {
     graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
 }
 
-/// Sets the costs of the artefacts to those of the compiled graphs, with extents that are known.
+/// Sets the costs of the artefacts to those of the compiled graphs, with extents that are known, if the costs of the
+/// float graphs were counted.
 fn count_costs(report: &mut Report, lowered: &[Lowered]) {
     for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
-        artefact.costs.after = Cost::of(l.with_known_extents(), artefact.target);
+        let costs = |before| Costs { before: Some(before), after: Cost::of(l.with_known_extents(), artefact.target) };
+        artefact.costs = l.before.clone().map(costs);
     }
 }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use qcc_backends::disassembly::Digest;
 use qcc_backends::{Backend, Files, Summary, unwritten};
 use qcc_frontends::{Model, OPEN_SHAPE};
 use qcc_ir::Checked;
@@ -18,6 +17,7 @@ use crate::artefact::{Protected, Publication};
 use crate::cost::Cost;
 use crate::data::Dataset;
 use crate::details;
+use crate::digest;
 use crate::observer::{Clock, Observer};
 use crate::options::{Data, Options};
 use crate::outcome::{Failure, Output, Report};
@@ -70,8 +70,8 @@ impl fmt::Debug for Compiler {
 struct Lowered {
     backend: Arc<dyn Backend>,
     graph: Graph,
-    /// The cost of the float graph.
-    before: Cost,
+    /// The cost of the float graph, with [`Options::has_details`].
+    before: Option<Cost>,
     quality: Option<Quality>,
     /// How its nodes are computed, once it is quantized.
     decisions: Vec<Decision>,
@@ -146,7 +146,8 @@ impl Compiler {
         // All files are begun before the work, so that unwritable paths are reported early.
         let mut publication = self.begin(&outputs, output, job.source(), protected)?;
         let length = std::fs::metadata(model).map_or(0, |m| m.len());
-        let digest = if self.options.reports.is_empty() { None } else { digest(model)? };
+        let reports = !self.options.reports.is_empty();
+        let digest = reports.then(|| digest::of_file(model)).flatten().map(|digest| digest.to_string());
         let named = |report: &mut Report| {
             (report.model, report.model_bytes) = (model.into(), length);
             report.model_digest.clone_from(&digest);
@@ -166,6 +167,7 @@ impl Compiler {
         compiled.clock.stage("write", observer);
         for i in 0..outputs.len() {
             compiled.write(i, &mut publication.staged(i))?;
+            compiled.report.artefacts[i].digests = publication.digests(i);
         }
         let report = compiled.finish();
         if observer.cancelled() {
@@ -201,6 +203,9 @@ impl Compiler {
         protected: Protected,
     ) -> Result<Publication, Failure> {
         let mut publication = Publication::new(protected);
+        if !self.options.reports.is_empty() {
+            publication.compute_digests();
+        }
         for (backend, path) in self.options.targets.iter().zip(outputs) {
             if let (Output::Folder(_), Some(folder)) = (output, path.parent()) {
                 publication.folder(folder)?;
@@ -236,21 +241,14 @@ impl Compiler {
     }
 }
 
-/// The digest of a file.
-fn digest(path: &Path) -> Result<Option<String>, Failure> {
-    let unread = |e: std::io::Error| {
-        Diagnostic::error("unreadable-model", format!("cannot read {}: {}", path.display(), e.kind()))
-    };
-    let bytes = std::fs::read(path).map_err(unread)?;
-    Ok(Some(Digest::of(&bytes).to_string()))
-}
-
 /// A compiled model: one graph for each target, ready to be written.
 #[derive(Debug)]
 pub struct Compiled {
     lowered: Vec<Lowered>,
     report: Report,
     clock: Clock,
+    /// [`Options::has_details`]
+    details: bool,
     /// Metadata of the artefacts about how they were made.
     facts: Vec<(String, String)>,
     /// Targets that were written with open extents.
@@ -296,8 +294,10 @@ impl Compiled {
         let summary = written.map_err(advised)?;
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
-        let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
-        artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
+        if self.details {
+            let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
+            artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
+        }
         self.open.extend((!is_closed).then_some(artefact.target));
         Ok(summary)
     }

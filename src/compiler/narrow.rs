@@ -1,16 +1,16 @@
 //! Quantization of the lowered graphs: calibration, quantization, and comparison with the float graphs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use qcc_backends::Backend;
-use qcc_ir::diagnostic::{Diagnostic, Severity};
-use qcc_ir::eval::{Peak, RunError};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId, StorageType, Tensor, ValueId};
-use qcc_passes::calibrate::{CalibrationTable, Method, STATISTICS_BYTES, calibrate};
+use qcc_ir::{Graph, NodeId, StorageType, ValueId};
+use qcc_passes::calibrate::{CalibrationTable, Method, calibrate};
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Dynamic, Quantized};
 use qcc_passes::{Context, Given, PassError, PassId, SharedGraph, SourceFacts, Stage};
@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::pipeline::Variant;
 use super::{Compiler, Lowered};
-use crate::data::{DataError, SYNTHETIC_DATA, Samples};
+use crate::data::{SYNTHETIC_DATA, Samples};
 use crate::details;
 use crate::memory;
 use crate::observer::{Clock, Observer, flow};
@@ -26,9 +26,7 @@ use crate::options::Options;
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Quality, Trial, Validation, advice, check_ranges, gain, not_compared, trials};
-
-/// Number of samples that are named in a message if none can be read.
-const NAMED: usize = 3;
+use crate::reader::Reader;
 
 /// Float graphs of one model, lowered for their targets, and what is needed to quantize them.
 pub(super) struct Narrowing<'a> {
@@ -94,7 +92,7 @@ impl<'a> Narrowing<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Option<Validation>, Failure> {
         if evidence.calibration.is_some() || evidence.validation.is_some() {
-            limit_evaluations(&mut self.joint)?;
+            memory::limit_evaluations(&mut self.joint)?;
         }
         if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
             if self.options.precision == Precision::Int8 && self.facts.given == Given::Nothing {
@@ -140,7 +138,7 @@ impl<'a> Narrowing<'a> {
                 diagnostics.push(self.advice(n, &own, &its_quality, samples).map_err(failed)?);
             }
             let (float, narrow) = (&self.floats[n.place], &n.quantized);
-            its_quality.values = details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values);
+            its_quality.set_values(details::values(float, &self.ranges[n.place], &narrow.graph, &narrow.values));
             l.quality = Some(its_quality);
         }
         hand_over(narrowed, lowered, diagnostics, observer);
@@ -364,18 +362,6 @@ fn hand_over(
     }
 }
 
-/// Fails if the graphs are too large to be evaluated, else limits the number of concurrent evaluations to what fits
-/// into memory. The comparison of a graph with the float graph also holds its outputs, and a quarter for 8-bit values.
-fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Failure> {
-    let Some(peak) = joint.peak() else { return Ok(()) };
-    let graph = joint.graph();
-    let outputs = graph.outputs().iter().filter_map(|o| graph.ty(o.value).bytes()).map(|n| n as u64).sum::<u64>();
-    let remembered = joint.values() as u64 * STATISTICS_BYTES;
-    let one = Peak { bytes: peak.bytes.saturating_add(peak.bytes / 4 + outputs).saturating_add(remembered), ..peak };
-    joint.at_once = memory::evaluations(graph, one, remembered)?.min(rayon::current_num_threads());
-    Ok(())
-}
-
 /// The warning about calibration on synthetic pictures, which is always shown ([`SYNTHETIC_DATA`]).
 fn synthetic_data(pictures: usize) -> Diagnostic {
     let message =
@@ -394,39 +380,5 @@ pub(super) fn calibrates(precision: Precision, given: Given) -> bool {
         Given::Nothing => !matches!(precision, Precision::W8A32 | Precision::W4A32),
         Given::Some => precision == Precision::Int8,
         Given::Weights | Given::All => false,
-    }
-}
-
-/// Reads samples and collects the errors of those that cannot be read.
-struct Reader<'a> {
-    samples: &'a Samples,
-    /// By sample number, so that messages do not depend on the order of threads.
-    errors: Mutex<BTreeMap<usize, DataError>>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(samples: &'a Samples) -> Self {
-        Reader { samples, errors: Mutex::default() }
-    }
-
-    fn read(&self, i: usize) -> Option<Vec<Tensor>> {
-        match self.samples.get(i) {
-            Ok(tensors) => Some(tensors),
-            Err(e) => {
-                self.errors.lock().unwrap_or_else(PoisonError::into_inner).insert(i, e);
-                None
-            }
-        }
-    }
-
-    /// Warnings for unreadable samples; an error if `all` are unreadable.
-    fn unread(self, all: bool) -> Result<Vec<Diagnostic>, Failure> {
-        let errors = self.errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut told = errors.into_values().map(|e| Diagnostic::from(&e));
-        if all {
-            let error = Diagnostic::error("no-samples", format!("none of {} samples can be read", self.samples.len()));
-            return Err(told.by_ref().take(NAMED).fold(error, |error, d| error.with_note(d.message)).into());
-        }
-        Ok(told.map(|d| Diagnostic { severity: Severity::Warning, ..d }).collect())
     }
 }

@@ -39,8 +39,8 @@ pub struct Cost {
 /// The cost of an artefact, and that of the float model for the same target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Costs {
-    /// The cost of the float graph.
-    pub before: Cost,
+    /// The cost of the float graph, if it is known.
+    pub before: Option<Cost>,
     /// The cost of the artefact's graph.
     pub after: Cost,
 }

@@ -150,6 +150,15 @@ impl Samples {
         self.places.is_empty()
     }
 
+    /// The files that these samples are read from.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        match &*self.feed {
+            Feed::Pictures { paths, .. } => self.places.iter().map(|&place| paths[place].as_path()).collect(),
+            Feed::Arrays { path, .. } => vec![path],
+            Feed::Synthetic { .. } | Feed::Random { .. } | Feed::Given(_) => Vec::new(),
+        }
+    }
+
     /// True if samples are random numbers.
     pub fn is_random(&self) -> bool {
         matches!(*self.feed, Feed::Random { .. })

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use qcc_ir::diagnostic::Severity;
 use qcc_passes::quality::Work;
 
-use crate::cost::{Cost, ENERGY_SOURCE, LATENCY_SOURCE};
-use crate::details::NodeReport;
+use crate::cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
+use crate::details::{NodeReport, ValueReport};
 use crate::outcome::{Artefact, Report};
 use crate::quality::{Deviation, OutputReport, Quality};
 
@@ -17,17 +17,19 @@ mod chart;
 
 /// The page of a report.
 pub(crate) fn html(report: &Report) -> String {
-    let name = report.model.file_name().unwrap_or_default().to_string_lossy();
+    let examined = report.artefacts.first().filter(|_| report.is_examination()).map(|a| &a.output);
+    let name = examined.unwrap_or(&report.model).file_name().unwrap_or_default().to_string_lossy();
     let mut out = String::new();
     let style = include_str!("style.css");
     let _ = write!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\">\n<title>{0}: {1}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
-         <style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{0}</h1>\n<p>Compiled to {1} by qcc {2}.</p>\n",
+         <style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{0}</h1>\n<p>{3} {1} by qcc {2}.</p>\n",
         text(&name),
         report.precision,
         text(report.qcc),
+        if examined.is_some() { "Report on an artefact in" } else { "Compiled to" },
     );
     verdicts(&mut out, report);
     warnings(&mut out, report);
@@ -155,12 +157,20 @@ fn section(out: &mut String, artefact: &Artefact) {
         bytes(artefact.output_bytes),
         figure(artefact.operators, &artefact.operators.to_string())
     );
+    if let Some(matched) = &artefact.matching {
+        let _ = writeln!(out, "<p>Matched with the float model: {matched}.</p>");
+        if !matched.unmatched.is_empty() {
+            let names: Vec<Cow<'_, str>> = matched.unmatched.iter().map(|name| text(name)).collect();
+            let _ = writeln!(out, "<details><summary>Not matched</summary>{}</details>", names.join(", "));
+        }
+    }
     if let Some(quality) = &artefact.quality {
         outputs(out, quality);
         depth(out, artefact, quality);
     }
     costs(out, artefact);
     if let Some(quality) = artefact.quality.as_ref().filter(|q| !q.values.is_empty()) {
+        unstable(out, quality);
         values(out, quality);
     }
     nodes(out, &artefact.nodes);
@@ -213,10 +223,9 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
 type Row<'r> = (&'r str, &'r dyn Fn(&Cost) -> f64, &'r dyn Fn(&Cost) -> String);
 
 fn costs(out: &mut String, artefact: &Artefact) {
-    let (before, after) = (&artefact.costs.before, &artefact.costs.after);
-    out.push_str(
-        "<h3>Cost</h3>\n<div class=\"wide\"><table>\n<tr><th></th><th>float</th><th>artefact</th><th>share</th></tr>\n",
-    );
+    let Some(Costs { before, after }) = &artefact.costs else { return };
+    let heads = if before.is_some() { "<th>float</th><th>artefact</th><th>share</th>" } else { "<th>artefact</th>" };
+    let _ = writeln!(out, "<h3>Cost</h3>\n<div class=\"wide\"><table>\n<tr><th></th>{heads}</tr>");
     let milliseconds = |c: &Cost| c.latency_ms.map_or_else(String::new, |t| figure(t, &format!("{t:.3} ms")));
     let rows: [Row<'_>; 5] = [
         ("weights", &|c| c.weight_bytes as f64, &|c| bytes(c.weight_bytes)),
@@ -226,14 +235,17 @@ fn costs(out: &mut String, artefact: &Artefact) {
         ("energy, a proxy", &|c| c.energy_uj, &|c| figure(c.energy_uj, &format!("{:.1} uJ", c.energy_uj))),
     ];
     for (name, number, shown) in rows {
+        let Some(before) = before else {
+            let _ = writeln!(out, "<tr><td>{name}</td><td>{}</td></tr>", shown(after));
+            continue;
+        };
         let share = if number(before) > 0.0 { number(after) / number(before) } else { 1.0 };
-        let bar = chart::share(share);
+        let (bar, percent) = (chart::share(share), share * 100.0);
         let _ = writeln!(
             out,
-            "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{bar} {:.0} %</td></tr>",
+            "<tr><td>{name}</td><td>{}</td><td>{}</td><td>{bar} {percent:.0} %</td></tr>",
             shown(before),
-            shown(after),
-            share * 100.0
+            shown(after)
         );
     }
     let _ = writeln!(
@@ -262,36 +274,50 @@ fn values(out: &mut String, quality: &Quality) {
         "<details>\n<summary>Values and their quantization parameters ({})</summary>\n<div class=\"grid\">\n",
         quality.values.len()
     );
-    for v in &quality.values {
-        let _ = write!(
-            out,
-            "<figure><figcaption><b>{}</b><br>{} to {}",
-            text(&v.name),
-            figure(v.min, &format!("{:.3}", v.min)),
-            figure(v.max, &format!("{:.3}", v.max))
-        );
-        match &v.grid {
-            Some(g) => {
-                let _ = write!(
-                    out,
-                    "; grid {} to {}, step {}; cut off {}",
-                    figure(g.low, &format!("{:.3}", g.low)),
-                    figure(g.high, &format!("{:.3}", g.high)),
-                    figure(g.scale, &format!("{:.3e}", g.scale)),
-                    figure(v.clipped, &format!("{:.3} %", v.clipped * 100.0))
-                );
-            }
-            None => out.push_str("; stays real"),
-        }
-        let _ = writeln!(
-            out,
-            "; a sample {:.3} to {:.3}</figcaption>{}</figure>",
-            v.typical[0],
-            v.typical[1],
-            chart::histogram(v)
-        );
-    }
+    quality.values.iter().for_each(|v| value(out, v));
     out.push_str("</div>\n</details>\n");
+}
+
+/// The values whose ranges depend on few samples.
+fn unstable(out: &mut String, quality: &Quality) {
+    if quality.unstable.is_empty() {
+        return;
+    }
+    out.push_str("<h3>Stability of ranges</h3>\n<p class=\"small\">Ranges of either half of the samples. Where they differ, ranges of more samples may be others.</p>\n<div class=\"wide\"><table>\n<tr><th>value</th><th>one half</th><th>other half</th><th>difference</th></tr>\n");
+    for v in &quality.unstable {
+        let [one, other] = v.halves.map(|[low, high]| {
+            format!("{} to {}", figure(low, &format!("{low:.3}")), figure(high, &format!("{high:.3}")))
+        });
+        let share = figure(v.difference, &format!("{:.0} % of the range", v.difference * 100.0));
+        let _ = writeln!(out, "<tr><td>{}</td><td>{one}</td><td>{other}</td><td>{share}</td></tr>", text(&v.name));
+    }
+    out.push_str("</table></div>\n");
+}
+
+fn value(out: &mut String, v: &ValueReport) {
+    let short = |x: f32| figure(x, &format!("{x:.3}"));
+    let mut facts = Vec::new();
+    let seen = !v.counts.is_empty();
+    if seen {
+        facts.push(format!("{} to {}", short(v.min), short(v.max)));
+    }
+    match &v.grid {
+        Some(g) => {
+            let step = figure(g.scale, &format!("{:.3e}", g.scale));
+            facts.push(format!("quantized {} to {}, step {step}", short(g.low), short(g.high)));
+        }
+        None => facts.push("floating point".into()),
+    }
+    if seen && v.grid.is_some() {
+        facts.push(format!("clipped {}", figure(v.clipped, &format!("{:.3} %", v.clipped * 100.0))));
+    }
+    let _ = write!(out, "<figure><figcaption><b>{}</b><br>", text(&v.name));
+    if seen {
+        facts.push(format!("a sample {:.3} to {:.3}", v.typical[0], v.typical[1]));
+        let _ = writeln!(out, "{}</figcaption>{}</figure>", facts.join("; "), chart::histogram(v));
+    } else {
+        let _ = writeln!(out, "{}</figcaption></figure>", facts.join("; "));
+    }
 }
 
 fn nodes(out: &mut String, nodes: &[NodeReport]) {
@@ -325,6 +351,17 @@ fn reproduction(out: &mut String, report: &Report) {
     }
     if let Some(digest) = &report.model_digest {
         let _ = writeln!(out, "<p>The model, {}: <code>{}</code></p>", bytes(report.model_bytes), text(digest));
+    }
+    let data =
+        [("calibration data", &report.calibration_digest), ("data of the comparison", &report.validation_digest)];
+    for (name, digest) in data {
+        if let Some(digest) = digest {
+            let _ = writeln!(out, "<p>The {name}: <code>{}</code></p>", text(digest));
+        }
+    }
+    for file in report.artefacts.iter().flat_map(|a| &a.digests) {
+        let path = file.file.display().to_string();
+        let _ = writeln!(out, "<p>{}: <code>{}</code></p>", text(&path), text(&file.digest));
     }
     let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3} s", s.name, s.seconds)).collect();
     let _ = writeln!(out, "<p>Stages: {}.</p>", stages.join(", "));

@@ -4,7 +4,7 @@ use qcc_ir::Graph;
 use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputQuality};
 use serde::Serialize;
 
-use crate::details::ValueReport;
+use crate::details::{UnstableValue, ValueReport, unstable};
 use crate::vendor;
 
 mod ends;
@@ -57,6 +57,8 @@ pub struct Quality {
     pub layers: Vec<Deviation>,
     /// Calibration statistics of values, in the order of the model.
     pub values: Vec<ValueReport>,
+    /// The quantized values whose ranges differ most between the halves of the samples: more samples may change them.
+    pub unstable: Vec<UnstableValue>,
 }
 
 /// The deviation of a value from the float graph's.
@@ -181,7 +183,14 @@ impl Quality {
             worst,
             layers,
             values: Vec::new(),
+            unstable: Vec::new(),
         }
+    }
+
+    /// Sets the statistics of values.
+    pub(crate) fn set_values(&mut self, values: Vec<ValueReport>) {
+        self.unstable = unstable(&values);
+        self.values = values;
     }
 
     /// The lowest SQNR of any output, in dB.

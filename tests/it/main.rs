@@ -8,6 +8,7 @@ mod cli;
 mod corpus;
 mod custom;
 mod diff;
+mod examine;
 mod examples;
 mod files;
 mod hostile;

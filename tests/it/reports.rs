@@ -36,7 +36,7 @@ fn check(schema: &Value, root: &Value, value: &Value, place: &str) {
                 Value::Null => assert!(says[1]["type"] == "null"),
                 _ => check(&says[0], root, value, place),
             },
-            "minimum" => assert!(value.as_f64() >= says.as_f64(), "{place}: {value} below {says}"),
+            "minimum" => assert!(value.is_null() || value.as_f64() >= says.as_f64(), "{place}: {value} below {says}"),
             "maximum" => assert!(value.as_f64() <= says.as_f64(), "{place}: {value} beyond {says}"),
             "items" => {
                 let items = value.as_array().unwrap().iter().enumerate();
@@ -58,12 +58,18 @@ fn check(schema: &Value, root: &Value, value: &Value, place: &str) {
     }
 }
 
-fn json(path: impl AsRef<Path>) -> Value {
+/// Fails if a report is not what the documented schema says.
+pub(crate) fn check_schema(report: &Value) {
+    let schema = json(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/report.schema.json"));
+    check(&schema, &schema, report, "report");
+}
+
+pub(crate) fn json(path: impl AsRef<Path>) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// The numbers of a page.
-fn figures(page: &str) -> Vec<String> {
+pub(crate) fn figures(page: &str) -> Vec<String> {
     page.split("<data value=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
 
@@ -73,13 +79,12 @@ const ALL: &[&str] = &["small.onnx", "--to", "tflite,onnx,openvino", "--scale", 
 fn page_and_json_have_the_same_figures() {
     let dir = folder();
     pictures(dir.path(), 9);
-    let schema = json(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/report.schema.json"));
     let reports = ["--report", "r.json", "--report", "r.html", "--report", "r.overlay.json"];
     for precision in [&["--int8", "--data", "pictures"][..], &["--int8"], &["--w8a32", "--data", "pictures"]] {
         let args = [ALL, precision, &reports, &["-o", "out/"]].concat();
         succeeds(dir.path(), &args);
         let report = json(dir.path().join("r.json"));
-        check(&schema, &schema, &report, "report");
+        check_schema(&report);
         assert_eq!(report["command"], format!("qcc {}", args.join(" ")));
         let page = fs::read_to_string(dir.path().join("r.html")).unwrap();
         let shown = figures(&page);
@@ -89,7 +94,16 @@ fn page_and_json_have_the_same_figures() {
         let odd: Vec<&String> = shown.iter().filter(|n| !known.contains(n.as_str())).collect();
         assert!(odd.is_empty(), "the page has figures that the JSON has not: {odd:?}");
         let shown: Vec<f64> = shown.iter().filter_map(|n| n.parse().ok()).collect();
+        let digest = |file: &Path| qcc::backends::disassembly::Digest::of(&fs::read(file).unwrap()).to_string();
+        assert_eq!(report["model_digest"], digest(&dir.path().join("small.onnx")));
+        assert_eq!(report["validation_digest"].is_string(), precision.contains(&"--data"), "{precision:?}");
+        assert_eq!(report["calibration_digest"].is_string(), precision.len() == 3 && precision[0] == "--int8");
         for artefact in report["artefacts"].as_array().unwrap() {
+            let files = artefact["digests"].as_array().unwrap();
+            assert_eq!(files.len(), if artefact["target"] == "openvino" { 2 } else { 1 });
+            for file in files {
+                assert_eq!(file["digest"], digest(&dir.path().join(file["file"].as_str().unwrap())));
+            }
             let (quality, costs) = (&artefact["quality"], &artefact["costs"]);
             let (before, after) = (&costs["before"], &costs["after"]);
             for wanted in [&quality["outputs"][0]["sqnr"], &quality["worst"][0]["sqnr"], &artefact["output_bytes"]]
@@ -104,6 +118,11 @@ fn page_and_json_have_the_same_figures() {
                 assert!(shown.iter().any(|x| (x - wanted).abs() <= 1e-9 * wanted), "the page lacks {wanted}");
             }
         }
+        // Ranges of the values in either half of the samples.
+        let unstable = report["artefacts"][0]["quality"]["unstable"].as_array().unwrap();
+        let calibrated = precision[0] == "--int8";
+        assert!(unstable.is_empty() != calibrated, "{unstable:?}");
+        assert_eq!(page.contains("Stability of ranges"), calibrated);
         // It is one file, and nothing runs in it.
         for foreign in ["http:", "https:", "<script", "url(", "@import", "<link rel=\"stylesheet"] {
             assert!(!page.contains(foreign), "{foreign}");

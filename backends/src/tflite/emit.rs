@@ -7,7 +7,7 @@ use qcc_formats::tflite::{
 };
 use qcc_ir::ops::{Custom, Op, Types};
 use qcc_ir::{Affine, Elem, Expr, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 pub(super) use crate::Unsupported;
@@ -52,6 +52,7 @@ impl<'g> Emitter<'g> {
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
         graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
+        let constants = graph.order().iter().filter(|n| matches!(graph.op(**n), Op::Const(_))).count();
         Emitter {
             graph,
             tensors: Vec::new(),
@@ -59,7 +60,8 @@ impl<'g> Emitter<'g> {
             codes: Vec::new(),
             // Buffer 0 means "no data".
             buffers: vec![Buffer::default()],
-            buffer_of: FxHashMap::default(),
+            // Growing would hash the content of all buffers again.
+            buffer_of: FxHashMap::with_capacity_and_hasher(constants, FxBuildHasher),
             tensor_of: FxHashMap::default(),
             extents: FxHashMap::default(),
             constants: FxHashMap::default(),

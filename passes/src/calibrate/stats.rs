@@ -1,4 +1,5 @@
-//! The statistics of one value. They can be merged, and the result does not depend on the order of the samples.
+//! The statistics of one value. They can be merged, and the result does not depend on the order of the samples, except
+//! for the halves.
 
 use rten_simd::SimdOp;
 use rten_vecmath::{MinMax, Sum};
@@ -113,6 +114,9 @@ pub struct Stats {
     pub sum_min: f64,
     /// The sum over samples of the maximum.
     pub sum_max: f64,
+    /// The minimum and the maximum of every other sample, beginning with the first, and of the samples between them, if
+    /// there are any. They are alike if there are enough samples.
+    pub halves: [Option<[f32; 2]>; 2],
     /// The number of samples.
     pub samples: u64,
     /// The number of infinities and NaNs. They are excluded from all other statistics.
@@ -179,11 +183,19 @@ impl Stats {
         let stride = values.len().div_ceil(SEEN) | 1;
         histogram.count(values.iter().step_by(stride).copied());
         let (sum_min, sum_max) = (min.into(), max.into());
-        Stats { min, max, sum_min, sum_max, samples: 1, not_finite: 0, histogram, channels: None }
+        let halves = [Some([min, max]), None];
+        Stats { min, max, sum_min, sum_max, halves, samples: 1, not_finite: 0, histogram, channels: None }
     }
 
-    /// Merges the statistics of other samples.
+    /// Merges the statistics of the samples that follow.
     pub fn merge(&mut self, other: Stats) {
+        for (i, theirs) in other.halves.into_iter().enumerate() {
+            let own = &mut self.halves[(self.samples as usize + i) % 2];
+            *own = match (*own, theirs) {
+                (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
+                (own, theirs) => own.or(theirs),
+            };
+        }
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
         self.sum_min += other.sum_min;
@@ -313,6 +325,17 @@ mod tests {
         assert!(s.histogram.counts.capacity() <= BINS);
         let counts: Vec<u64> = s.histogram.bins().map(|b| b.1).collect();
         assert_eq!(counts, [1, 1, 2]);
+    }
+
+    #[test]
+    fn halves_are_every_other_sample() {
+        let parts: [&[f32]; 5] = [&[0.0, 1.0], &[-9.0, 0.5], &[2.0], &[4.0], &[-1.0]];
+        let s = merged(&parts);
+        assert_eq!(s.halves, [Some([-1.0, 2.0]), Some([-9.0, 4.0])]);
+        let (mut first, rest) = (merged(&parts[..3]), merged(&parts[3..]));
+        first.merge(rest);
+        assert_eq!(first.halves, s.halves);
+        assert_eq!(merged(&parts[..1]).halves, [Some([0.0, 1.0]), None]);
     }
 
     #[test]

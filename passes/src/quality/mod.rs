@@ -36,8 +36,8 @@ const LAYER_NUMBERS: usize = 1 << 14;
 pub struct Fidelity {
     /// Each output that can be evaluated, in the order of the graph.
     pub outputs: Vec<OutputQuality>,
-    /// The name and the distance of each contraction result, after its activation function if it has one, in the order
-    /// of the graph. Errors of earlier layers are included.
+    /// The name and the distance of each contraction result, after its activation function if it has one with a
+    /// counterpart, in the order of the graph. Errors of earlier layers are included.
     pub layers: Vec<(String, Distance)>,
     /// The number of samples that were compared.
     pub samples: usize,
@@ -167,8 +167,10 @@ impl Correspondence {
     /// The values for the float graphs in `joint` and the graph with index `i` in `compiled`.
     fn new(joint: &SharedGraph, compiled: &SharedGraph, i: usize, c: &Compiled<'_>) -> Self {
         let counterpart: FxHashMap<ValueId, ValueId> = c.values.iter().copied().collect();
+        let pair = |v: ValueId| Some((joint.place(c.place, v)?, compiled.place(i, *counterpart.get(&v)?)?));
         let layer = |(node, v): (NodeId, ValueId)| {
-            Some(Layer { node, float: joint.place(c.place, v)?, compiled: compiled.place(i, *counterpart.get(&v)?)? })
+            let (float, compiled) = pair(v).or_else(|| pair(node.value(0)))?;
+            Some(Layer { node, float, compiled })
         };
         let output = |(at, v): (usize, ValueId)| match c.float.constant(v) {
             Some(constant) => Expected { at, float: None, constant: Some(constant.clone()) },
@@ -219,8 +221,8 @@ impl Correspondence {
     }
 }
 
-/// The layers of a float graph: each contraction, and its result after the activation function.
-fn layers(g: &Graph) -> Vec<(NodeId, ValueId)> {
+/// The layers of a graph: each contraction, and its result after the activation function.
+pub fn layers(g: &Graph) -> Vec<(NodeId, ValueId)> {
     let contractions = g.order().into_iter().filter(|&n| g.op(n).is_contraction());
     contractions.map(|n| (n, Activation::behind(g, n.value(0)).map_or(n.value(0), |a| a.result))).collect()
 }
