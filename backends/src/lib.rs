@@ -12,6 +12,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
 mod attachments;
+mod device;
 pub mod disassembly;
 mod files;
 mod kind;
@@ -24,6 +25,7 @@ pub mod tflite;
 mod unsupported;
 
 pub use attachments::Attachments;
+pub use device::Device;
 pub use files::{Files, Memory, unwritten};
 pub use kind::Kind;
 pub use qir::Qir;
@@ -36,6 +38,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// The format, if it is one of qcc's own.
     fn format(&self) -> Option<Format> {
+        None
+    }
+
+    /// The device that the artefact is for, if not for all that run the format.
+    fn device(&self) -> Option<&'static Device> {
         None
     }
 
@@ -91,11 +98,14 @@ pub struct WriteOptions {
     /// Dynamic quantization of the activations of weight-only quantized products. TensorFlow Lite's kernels always do
     /// that.
     pub dynamic: bool,
+    /// The device that runs the artefact; it must be one of the format.
+    pub device: Option<&'static Device>,
 }
 
 impl WriteOptions {
     /// The default.
-    pub const PLAIN: WriteOptions = WriteOptions { qoperator: false, external_data: false, dynamic: false };
+    pub const PLAIN: WriteOptions =
+        WriteOptions { qoperator: false, external_data: false, dynamic: false, device: None };
 }
 
 /// Values of a graph and their names in a file.
@@ -130,6 +140,9 @@ impl Format {
 
     /// As [`Format::target`], for these write options.
     pub fn target_for(self, form: WriteOptions) -> &'static Target {
+        if let Some(device) = form.device.filter(|device| device.format == self) {
+            return &device.target;
+        }
         match (self, form.dynamic) {
             (Format::Tflite, _) => &tflite::TARGET,
             (Format::Onnx, false) => &onnx::TARGET,
@@ -160,6 +173,10 @@ impl Backend for Writer {
 
     fn format(&self) -> Option<Format> {
         Some(self.format)
+    }
+
+    fn device(&self) -> Option<&'static Device> {
+        self.form.device
     }
 
     fn extension(&self) -> &str {
@@ -195,14 +212,14 @@ impl Backend for Writer {
         if !std::ptr::eq(graph.target(), target) {
             let message = format!(
                 "the graph was checked for another target or other write options than those of {}",
-                target.name
+                target.title()
             );
             return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target")]);
         }
         let mut summary = match self.format {
             Format::Tflite => {
                 let name = files.main().to_owned();
-                tflite::write(graph, attachments, files.create(&name).map_err(unwritten)?)?
+                tflite::write(graph, self.form.device, attachments, files.create(&name).map_err(unwritten)?)?
             }
             Format::Onnx => onnx::write(graph, self.form, attachments, files)?,
             Format::Openvino => openvino::write(graph, attachments, files)?,

@@ -292,7 +292,7 @@ impl<'a> Job<'a> {
                 prepare.run(&mut model, &mut cx)?;
             }
             let graph = l.with_known_extents();
-            verify(&model, graph, target.name, self.options().precision, hints, &samples)?;
+            verify(&model, graph, target.title(), self.options().precision, hints, &samples)?;
         }
         Ok(())
     }

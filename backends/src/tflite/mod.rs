@@ -22,16 +22,18 @@ use qcc_formats::tflite::Model;
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 
-use crate::{Attachments, Summary, ValueNames, unwritten};
+use crate::{Attachments, Device, Summary, ValueNames, unwritten};
 
 mod archive;
 mod check;
+mod devices;
 mod disassemble;
 mod emit;
 mod nodes;
 mod ops;
 mod target;
 
+pub use devices::TFLM;
 pub use disassemble::disassemble;
 pub use target::TARGET;
 
@@ -39,10 +41,11 @@ pub use target::TARGET;
 /// nothing is written.
 pub(crate) fn write(
     graph: Checked<'_>,
+    device: Option<&Device>,
     attachments: &Attachments,
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let (mut model, names) = model(graph)?;
+    let (mut model, names) = model(graph, device)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
     emit::attach(&mut model, attachments);
     let end = model.write(out).map_err(unwritten)?;
@@ -57,8 +60,8 @@ pub(crate) fn write(
 }
 
 /// The tables of the file, checked, and the tensors of values by name.
-fn model(graph: Checked<'_>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
-    let (model, names) = nodes::emit(graph)?;
+fn model(graph: Checked<'_>, device: Option<&Device>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
+    let (model, names) = nodes::emit(graph, device)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok((model, names)) } else { Err(wrong) }
 }

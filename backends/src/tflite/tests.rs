@@ -207,7 +207,7 @@ fn tables_that_fail_on_devices_are_found() {
             Some(Quantization { scale: scales, zero_point, ..Quantization::default() });
     };
     let fault = |change: &dyn Fn(&mut Model)| {
-        let (mut model, _) = super::model(checked(&convolution(1, &[6, 4, 3, 3]))).unwrap();
+        let (mut model, _) = super::model(checked(&convolution(1, &[6, 4, 3, 3])), None).unwrap();
         change(&mut model);
         super::check::check(&model).into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ")
     };
