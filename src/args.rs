@@ -177,7 +177,8 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "NAME", value_parser = device())]
     pub(crate) device: Option<&'static Device>,
 
-    /// Output file, or folder for it [default: the model's name with the precision, in the current folder]
+    /// Output file, or folder for it; `x.cc` or `x.h` writes C++ sources for TensorFlow Lite for Microcontrollers, always
+    /// both: the model as an array, and a header with its operators, arena size, inputs and outputs [default: the model's name with the precision, in the current folder]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 

@@ -1,10 +1,11 @@
-//! Devices: each runs a subset of a format's models.
+//! A device runs a subset of a format's models.
 
 use std::fmt;
 
 use qcc_ir::target::Target;
 
-use crate::{Format, tflite};
+use crate::Format;
+use crate::operation::Operation;
 
 /// A device, as data.
 pub struct Device {
@@ -18,15 +19,14 @@ pub struct Device {
     pub target: Target,
     /// The operators that it has, in the spelling of the format.
     pub operators: fn() -> Vec<&'static str>,
+    /// Whether its accelerator runs an operator, or the rule for which the CPU does; `None` for devices without one.
+    pub(crate) accelerates: Option<fn(Operation<'_>) -> Result<(), String>>,
 }
 
 impl Device {
-    /// All devices.
-    pub const ALL: &'static [&'static Device] = &[&tflite::TFLM];
-
-    /// The device of that name.
-    pub fn named(name: &str) -> Option<&'static Device> {
-        Self::ALL.iter().copied().find(|device| device.name == name)
+    /// True where an accelerator runs some operators, and a CPU the others.
+    pub fn has_accelerator(&self) -> bool {
+        self.accelerates.is_some()
     }
 }
 

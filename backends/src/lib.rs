@@ -13,13 +13,16 @@ use qcc_ir::target::Target;
 
 mod attachments;
 mod device;
+mod devices;
 pub mod disassembly;
 mod files;
 mod kind;
 mod names;
 pub mod onnx;
 pub mod openvino;
+mod operation;
 mod pack;
+pub mod plan;
 mod qir;
 pub mod tflite;
 mod unsupported;
@@ -98,6 +101,8 @@ pub struct WriteOptions {
     /// Dynamic quantization of the activations of weight-only quantized products. TensorFlow Lite's kernels always do
     /// that.
     pub dynamic: bool,
+    /// TensorFlow Lite: C++ sources for [`tflite::TFLM`] in place of a model file.
+    pub sources: bool,
     /// The device that runs the artefact; it must be one of the format.
     pub device: Option<&'static Device>,
 }
@@ -105,7 +110,7 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// The default.
     pub const PLAIN: WriteOptions =
-        WriteOptions { qoperator: false, external_data: false, dynamic: false, device: None };
+        WriteOptions { qoperator: false, external_data: false, dynamic: false, sources: false, device: None };
 }
 
 /// Values of a graph and their names in a file.
@@ -122,6 +127,21 @@ pub struct Summary {
     pub constants: usize,
     /// Names of the graph's values in the file, if the format has a unique name for each value.
     pub names: ValueNames,
+    /// The operators that the device's accelerator does not run.
+    pub on_cpu: Vec<OnCpu>,
+}
+
+/// An operator of an artefact that the accelerator of its device does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnCpu {
+    /// The node that it was written for.
+    pub node: qcc_ir::NodeId,
+    /// The operator, in the spelling of the format.
+    pub operator: String,
+    /// The name of its first result.
+    pub result: String,
+    /// The rule that it breaks.
+    pub rule: String,
 }
 
 impl Format {
@@ -181,6 +201,7 @@ impl Backend for Writer {
 
     fn extension(&self) -> &str {
         match self.format {
+            Format::Tflite if self.form.sources => tflite::micro::SOURCE,
             Format::Tflite => "tflite",
             Format::Onnx => "onnx",
             Format::Openvino => "xml",
@@ -192,6 +213,10 @@ impl Backend for Writer {
         let named = |extension: &str| files::beside(&main.file_name().unwrap_or_default().to_string_lossy(), extension);
         let weights = match self.format {
             Format::Onnx if self.form.external_data => Some(named(onnx::WEIGHTS)),
+            Format::Tflite if self.form.sources => {
+                let header = main.extension().is_some_and(|extension| extension == tflite::micro::HEADER);
+                Some(named(if header { tflite::micro::SOURCE } else { tflite::micro::HEADER }))
+            }
             Format::Tflite | Format::Onnx => None,
             Format::Openvino => Some(named(openvino::WEIGHTS)),
         };
@@ -217,6 +242,7 @@ impl Backend for Writer {
             return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target")]);
         }
         let mut summary = match self.format {
+            Format::Tflite if self.form.sources => tflite::write_sources(graph, self.form.device, attachments, files)?,
             Format::Tflite => {
                 let name = files.main().to_owned();
                 tflite::write(graph, self.form.device, attachments, files.create(&name).map_err(unwritten)?)?

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use qcc::backends::tflite::TFLM;
 use qcc::backends::{Backend, Device, Format, Qir, WriteOptions};
 use qcc::data::{self, Fit, Preparation, Preprocess};
 use qcc::frontends::ImportOptions;
@@ -101,10 +102,16 @@ pub(super) fn backend(to: To, form: WriteOptions) -> Arc<dyn Backend> {
     }
 }
 
+/// True where the output is named as C++ sources.
+fn writes_sources(args: &Compile) -> bool {
+    let extension = args.output.as_ref().and_then(|path| path.extension());
+    extension.is_some_and(|extension| extension == "cc" || extension == "h")
+}
+
 /// The formats: those of `--to`, else that of the device, else that of the output file's extension.
 fn formats(args: &Compile) -> Result<Vec<To>, Failure> {
     let by_name = || match args.output.as_ref()?.extension()?.to_str()? {
-        "tflite" => Some(To::Tflite),
+        "tflite" | "cc" | "h" => Some(To::Tflite),
         "onnx" => Some(To::Onnx),
         "xml" => Some(To::Openvino),
         "qir" => Some(To::Qir),
@@ -138,9 +145,14 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         qoperator: args.qoperator,
         external_data: args.external_data,
         dynamic: args.dynamic,
-        device: args.device,
+        sources: writes_sources(args),
+        device: args.device.or_else(|| writes_sources(args).then_some(&TFLM)),
     };
     let formats = formats(args)?;
+    if form.sources && (formats != [To::Tflite] || form.device != Some(&TFLM)) {
+        let error = Diagnostic::error("usage", "C++ sources are for TensorFlow Lite for Microcontrollers");
+        return Err(Failure::usage(error.with_help("--to tflite --device tflm, or name a file of another kind")));
+    }
     if (form.qoperator || form.external_data) && !formats.contains(&To::Onnx) {
         let error = Diagnostic::error("usage", "--qoperator and --external-data are options of ONNX")
             .with_help("add --to onnx");

@@ -163,7 +163,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
             lowered.push(Lowered {
                 backend: Arc::clone(backend),
-                before: Cost::of(&graph, backend.target().name),
+                before: Cost::of(&graph, backend.target().title()),
                 graph,
                 quality: None,
                 decisions: Vec::new(),
@@ -365,6 +365,6 @@ fn has_halves(graph: &Graph) -> bool {
 /// Sets the costs of the artefacts to those of the compiled graphs, with extents that are known.
 fn count_costs(report: &mut Report, lowered: &[Lowered]) {
     for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
-        artefact.costs.after = Cost::of(l.with_known_extents(), artefact.target);
+        artefact.costs.after = Cost::of(l.with_known_extents(), l.backend.target().title());
     }
 }

@@ -21,6 +21,7 @@ use crate::details;
 use crate::observer::{Clock, Observer};
 use crate::options::{Data, Options};
 use crate::outcome::{Failure, Output, Report};
+use crate::placement::placement;
 use crate::port::Port;
 use crate::quality::Quality;
 use crate::reports;
@@ -290,6 +291,8 @@ impl Compiled {
             written = write(graph, files);
         }
         let summary = written?;
+        let placed = l.backend.device().and_then(|device| placement(device, graph, &summary));
+        self.report.diagnostics.extend(placed);
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
         let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();

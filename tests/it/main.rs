@@ -7,6 +7,7 @@ mod budgets;
 mod cli;
 mod corpus;
 mod custom;
+mod devices;
 mod diff;
 mod examples;
 mod files;
@@ -38,3 +39,5 @@ mod tflite_models;
 #[cfg(feature = "oracles")]
 mod tflite_sources;
 mod validity;
+#[cfg(feature = "vela")]
+mod vela;

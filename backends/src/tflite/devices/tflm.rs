@@ -15,6 +15,7 @@ pub static TFLM: Device = Device {
     about: "TensorFlow Lite for Microcontrollers, reference kernels",
     format: Format::Tflite,
     target: target::target(kernel, Some(Limits { name: "tflm", rule, lacks: &[Elem::I64, Elem::F16] })),
+    accelerates: None,
     operators: || OPERATORS.iter().map(|(name, _)| *name).collect(),
 };
 
@@ -98,7 +99,7 @@ pub(crate) const OPERATORS: &[(&str, &str)] = &[
 
 /// The table of the target without what the device lacks. No kernel computes with quantized weights and float
 /// activations: `conv.cc`, `fully_connected.cc` and `gather.cc` require equal types.
-fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let kernel = match op {
         // `prelu.cc`; an 8-bit kernel is as fast as the others here.
         Op::Binary(Binary { f: BinaryFn::Prelu }) => target::kernel(op, x)?.quantized(Quantized::ANY),
@@ -108,7 +109,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
 }
 
 /// The rule that leaves a row of the target's table out.
-fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
+pub(super) fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     target::kernel(op, x).and_then(|_| missing(op, x))
 }
 
@@ -146,6 +147,7 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
         Op::ArgReduce(_) => none(is(&[Elem::F32]), "ARG_MAX and ARG_MIN take float32 and int8"),
         Op::CumSum(_) => none(is(&[Elem::F32]), "CUMSUM takes float32"),
         Op::TopK(_) => Some("it has no TOPK_V2"),
+        Op::Concat(_) if x.iter().any(|t| t.shape.elements() == Some(0)) => Some("it has no values without elements"),
         Op::Concat(_) => none(x.len() <= MOST_CONCATENATED, "CONCATENATION takes 10 operands at most (kMaxInputNum)")
             .or_else(|| {
                 let stored = [Elem::F32, Elem::I8, Elem::I32, Elem::Bool];
@@ -185,7 +187,7 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
 const MOST_CONCATENATED: usize = 10;
 
 /// The custom operator of detectors (`detection_postprocess.cc`).
-const POSTPROCESS: &str = "TFLite_Detection_PostProcess";
+pub(crate) const POSTPROCESS: &str = "TFLite_Detection_PostProcess";
 
 fn unary(f: UnaryFn, x: &TensorType) -> Option<&'static str> {
     match f {
