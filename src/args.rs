@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
+use qcc::backends::Device;
 
 use crate::report;
 
@@ -41,7 +43,7 @@ pub(crate) enum Command {
     /// Reports on an artefact of qcc or of another tool: cost, operators, quantization parameters, and with a source how
     /// far its outputs and layers are from that model
     Report(Box<Report>),
-    /// Lists the supported operators of a source format
+    /// Lists the supported operators of a source format, or those of a device
     Ops(Ops),
     /// Lists the passes of a compilation in execution order
     Passes(Passes),
@@ -51,8 +53,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Ops {
-    /// The source format
-    #[arg(value_enum, default_value = "onnx")]
+    /// The source format, or the device
+    #[arg(default_value = "onnx", value_parser = spelling())]
     pub(crate) of: Spelling,
 }
 
@@ -92,12 +94,39 @@ pub(crate) struct Opt {
 }
 
 /// Source formats with named operators.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Spelling {
     Onnx,
     Pt2,
     Tflite,
     Openvino,
+    Device(&'static Device),
+}
+
+impl Spelling {
+    const FORMATS: [(&'static str, Spelling); 4] = [
+        ("onnx", Spelling::Onnx),
+        ("pt2", Spelling::Pt2),
+        ("tflite", Spelling::Tflite),
+        ("openvino", Spelling::Openvino),
+    ];
+
+    fn named(name: &str) -> Option<Self> {
+        let format = Spelling::FORMATS.iter().find(|(format, _)| *format == name).map(|(_, spelling)| *spelling);
+        format.or_else(|| Device::named(name).map(Spelling::Device))
+    }
+}
+
+/// Parses the name of a source format or a device.
+fn spelling() -> impl TypedValueParser<Value = Spelling> {
+    let names = Spelling::FORMATS.iter().map(|(name, _)| *name).chain(Device::ALL.iter().map(|device| device.name));
+    PossibleValuesParser::new(names).try_map(|name| Spelling::named(&name).ok_or("no such format or device"))
+}
+
+/// Parses the name of a device.
+fn device() -> impl TypedValueParser<Value = &'static Device> {
+    let names = Device::ALL.iter().map(|device| PossibleValue::new(device.name).help(device.about));
+    PossibleValuesParser::new(names).try_map(|name| Device::named(&name).ok_or("no such device"))
 }
 
 #[derive(Debug, clap::Args)]
@@ -141,11 +170,18 @@ pub(crate) struct Compile {
     /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
     pub(crate) model: PathBuf,
 
-    /// Target formats, separated by commas: `tflite,onnx,openvino` (`litert` is tflite)
-    #[arg(long, alias = "format", value_enum, value_delimiter = ',', required = true)]
+    /// Target formats, separated by commas: `tflite,onnx,openvino` (`litert` is tflite) [default: that of --device, or
+    /// of the name that --output gives]
+    #[arg(long, alias = "format", value_enum, value_delimiter = ',', required_unless_present_any = ["device", "output"])]
     pub(crate) to: Vec<To>,
 
-    /// Output file, or folder for it [default: the model's name with the precision, in the current folder]
+    /// The device that runs the artefact (docs/devices.md): the model is lowered to its operators and element types, and
+    /// refused with all rules that it breaks; implies its format
+    #[arg(long, value_name = "NAME", value_parser = device())]
+    pub(crate) device: Option<&'static Device>,
+
+    /// Output file, or folder for it; `x.cc` or `x.h` writes C++ sources for TensorFlow Lite for Microcontrollers, always
+    /// both: the model as an array, and a header with its operators, arena size, inputs and outputs [default: the model's name with the precision, in the current folder]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 

@@ -32,6 +32,7 @@ mod options;
 mod outcome;
 mod overlay;
 mod page;
+mod placement;
 mod port;
 mod precision;
 mod quality;

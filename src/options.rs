@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use qcc_backends::{Backend, Format};
 use qcc_frontends::ImportOptions;
-use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Elem, Tensor};
 use qcc_passes::Given;
 use qcc_passes::calibrate::Method;
 use qcc_passes::layout::{self, ImageOrder};
@@ -200,6 +200,7 @@ impl Options {
                 "add --to tflite, or give a .html or .json file",
             );
         }
+        self.check_devices()?;
         let has_data = self.calibration.is_some() || self.validation.is_some();
         if !self.gate.is_open() && !has_data {
             return usage(
@@ -249,6 +250,23 @@ impl Options {
         Ok(())
     }
 
+    /// Fails where a device has no kernels for the precision.
+    fn check_devices(&self) -> Result<(), Failure> {
+        for (backend, device) in self.targets.iter().filter_map(|b| Some((b, b.device()?))) {
+            let weights = matches!(self.precision, Precision::W8A32 | Precision::W4A32);
+            let what = match () {
+                () if self.precision == Precision::Float16 && backend.target().lacks(&Elem::F16) => "16-bit floats",
+                () if weights && !backend.target().takes_weights() => "kernels for quantized weights of float layers",
+                () => continue,
+            };
+            return usage(
+                &format!("{} has no {what}", device.name),
+                "add --int8, or leave the precision out for float32",
+            );
+        }
+        Ok(())
+    }
+
     /// Fails if the artefacts cannot all be written to `output`.
     pub(crate) fn check_output(&self, output: &Output) -> Result<(), Failure> {
         match output {
@@ -275,7 +293,8 @@ impl Options {
             Precision::Float32 => !self.float_weights,
             precision => precision == Precision::W8A32,
         };
-        !kept || self.half_values || !self.exclude.is_empty()
+        let kernels = self.targets.iter().all(|b| b.device().is_none() || b.target().takes_weights());
+        !kept || !kernels || self.half_values || !self.exclude.is_empty()
     }
 
     /// True where calibration is needed and there are no data.

@@ -9,6 +9,8 @@ pub struct Attachments {
     pub archive: Vec<(String, Vec<u8>)>,
     /// Groups of keys and values in the model (OpenVINO).
     pub info: Vec<(String, Vec<(String, String)>)>,
+    /// The names of classes, by number (C++ sources).
+    pub labels: Vec<String>,
     /// Metadata about how the artefact was made, as keys and values.
     pub facts: Vec<(String, String)>,
 }

@@ -12,6 +12,8 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
 
 mod attachments;
+mod device;
+mod devices;
 pub mod disassembly;
 mod extents;
 mod files;
@@ -19,12 +21,15 @@ mod kind;
 mod names;
 pub mod onnx;
 pub mod openvino;
+mod operation;
 mod pack;
+pub mod plan;
 mod qir;
 pub mod tflite;
 mod unsupported;
 
 pub use attachments::Attachments;
+pub use device::Device;
 pub use files::{Files, Memory, unwritten};
 pub use kind::Kind;
 pub use qir::Qir;
@@ -37,6 +42,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// The format, if it is one of qcc's own.
     fn format(&self) -> Option<Format> {
+        None
+    }
+
+    /// The device that the artefact is for, if not for all that run the format.
+    fn device(&self) -> Option<&'static Device> {
         None
     }
 
@@ -92,11 +102,16 @@ pub struct WriteOptions {
     /// Dynamic quantization of the activations of weight-only quantized products. TensorFlow Lite's kernels always do
     /// that.
     pub dynamic: bool,
+    /// TensorFlow Lite: C++ sources for [`tflite::TFLM`] in place of a model file.
+    pub sources: bool,
+    /// The device that runs the artefact; it must be one of the format.
+    pub device: Option<&'static Device>,
 }
 
 impl WriteOptions {
     /// The default.
-    pub const PLAIN: WriteOptions = WriteOptions { qoperator: false, external_data: false, dynamic: false };
+    pub const PLAIN: WriteOptions =
+        WriteOptions { qoperator: false, external_data: false, dynamic: false, sources: false, device: None };
 }
 
 /// Values of a graph and their names in a file.
@@ -113,6 +128,21 @@ pub struct Summary {
     pub constants: usize,
     /// Names of the graph's values in the file, if the format has a unique name for each value.
     pub names: ValueNames,
+    /// The operators that the device's accelerator does not run.
+    pub on_cpu: Vec<OnCpu>,
+}
+
+/// An operator of an artefact that the accelerator of its device does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnCpu {
+    /// The node that it was written for.
+    pub node: qcc_ir::NodeId,
+    /// The operator, in the spelling of the format.
+    pub operator: String,
+    /// The name of its first result.
+    pub result: String,
+    /// The rule that it breaks.
+    pub rule: String,
 }
 
 impl Format {
@@ -141,6 +171,9 @@ impl Format {
 
     /// As [`Format::target`], for these write options.
     pub fn target_for(self, form: WriteOptions) -> &'static Target {
+        if let Some(device) = form.device.filter(|device| device.format == self) {
+            return &device.target;
+        }
         match (self, form.dynamic) {
             (Format::Tflite, _) => &tflite::TARGET,
             (Format::Onnx, false) => &onnx::TARGET,
@@ -173,8 +206,13 @@ impl Backend for Writer {
         Some(self.format)
     }
 
+    fn device(&self) -> Option<&'static Device> {
+        self.form.device
+    }
+
     fn extension(&self) -> &str {
         match self.format {
+            Format::Tflite if self.form.sources => tflite::micro::SOURCE,
             Format::Tflite => "tflite",
             Format::Onnx => "onnx",
             Format::Openvino => "xml",
@@ -186,6 +224,10 @@ impl Backend for Writer {
         let named = |extension: &str| files::beside(&main.file_name().unwrap_or_default().to_string_lossy(), extension);
         let weights = match self.format {
             Format::Onnx if self.form.external_data => Some(named(onnx::WEIGHTS)),
+            Format::Tflite if self.form.sources => {
+                let header = main.extension().is_some_and(|extension| extension == tflite::micro::HEADER);
+                Some(named(if header { tflite::micro::SOURCE } else { tflite::micro::HEADER }))
+            }
             Format::Tflite | Format::Onnx => None,
             Format::Openvino => Some(named(openvino::WEIGHTS)),
         };
@@ -206,14 +248,15 @@ impl Backend for Writer {
         if !std::ptr::eq(graph.target(), target) {
             let message = format!(
                 "the graph was checked for another target or other write options than those of {}",
-                target.name
+                target.title()
             );
             return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target")]);
         }
         let mut summary = match self.format {
+            Format::Tflite if self.form.sources => tflite::write_sources(graph, self.form.device, attachments, files)?,
             Format::Tflite => {
                 let name = files.main().to_owned();
-                tflite::write(graph, attachments, files.create(&name).map_err(unwritten)?)?
+                tflite::write(graph, self.form.device, attachments, files.create(&name).map_err(unwritten)?)?
             }
             Format::Onnx => onnx::write(graph, self.form, attachments, files)?,
             Format::Openvino => openvino::write(graph, attachments, files)?,

@@ -21,6 +21,7 @@ static TARGET: Target = Target {
     half_values: false,
     // The extents in a file are numbers.
     open_batch: OpenBatch { real: false, quantized: false },
+    device: None,
 };
 
 /// Writes `.qir` files.
@@ -42,6 +43,6 @@ impl Backend for Qir {
         let order = graph.graph().order();
         let constants = order.iter().filter(|n| matches!(graph.graph().op(**n), Op::Const(_))).count();
         let inputs = graph.graph().inputs().count();
-        Ok(Summary { bytes, operators: order.len() - constants - inputs, constants, names: Vec::new() })
+        Ok(Summary { bytes, operators: order.len() - constants - inputs, constants, ..Summary::default() })
     }
 }

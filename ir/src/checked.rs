@@ -4,7 +4,7 @@ use crate::diagnostic::Diagnostic;
 use crate::graph::{Graph, NodeId};
 use crate::ops::{Conv, LayoutRule, Op};
 use crate::target::Target;
-use crate::types::{Dim, Layout};
+use crate::types::{Dim, Layout, TensorType};
 
 /// A graph whose types are valid, for whose nodes the target has kernels, and whose values have the layouts that these
 /// take. Only [`Checked::new`] makes one, so that code that receives one need not check again.
@@ -41,10 +41,8 @@ impl<'g> Checked<'g> {
 
     /// The error for a node that the target cannot express: the target, the node, and the reason.
     pub fn refusal(&self, node: NodeId, why: &str) -> Diagnostic {
-        let message = format!("{} cannot express {}: {why}", self.target.name, self.graph.op(node).kind().name());
-        Diagnostic::error("unsupported-op", message)
-            .at(&self.graph.place(node))
-            .with_help("change this part of the model, or compile it for another target")
+        let message = format!("{} cannot express {}: {why}", self.target.title(), self.graph.op(node).kind().name());
+        Diagnostic::error("unsupported-op", message).at(&self.graph.place(node)).with_help(self.target.cure())
     }
 
     fn wrong(&self, node: NodeId) -> Option<Diagnostic> {
@@ -53,9 +51,18 @@ impl<'g> Checked<'g> {
             if let Op::Custom(custom) = op {
                 return Some(self.refusal(node, &custom.refusal()));
             }
+            if let Some(rule) = self.target.rule(self.graph, node) {
+                return Some(self.refusal(node, rule));
+            }
             let operands: Vec<String> = self.graph.operand_types(node).iter().map(|t| t.to_string()).collect();
             return Some(self.refusal(node, &format!("no operator does {op} on {}", operands.join(", "))));
         };
+        // Writers narrow the indices of these operators.
+        let narrowed = matches!(op, Op::ArgReduce(_) | Op::TopK(_));
+        let lacking = |t: &&TensorType| !narrowed && self.target.lacks(&t.elem);
+        if let Some(odd) = self.graph.result_types(node).iter().find(lacking) {
+            return Some(self.refusal(node, &format!("it has no values of {}", odd.elem)));
+        }
         if let Err(why) = kernel.takes(self.graph, node) {
             return Some(self.refusal(node, &why));
         }

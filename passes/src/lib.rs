@@ -9,6 +9,7 @@ pub mod calibrate;
 mod check;
 mod custom;
 pub mod decisions;
+mod device_interface;
 pub mod layout;
 mod lower;
 pub mod open_batch;

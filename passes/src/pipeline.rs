@@ -8,6 +8,7 @@ use qcc_ir::ops::OpKind;
 use qcc_ir::{Graph, NodeId, Origin, ValueId};
 use rustc_hash::FxHashSet;
 
+use crate::device_interface::DeviceInterface;
 use crate::layout::{self, ImageOrder, layout};
 use crate::lower::lower;
 use crate::open_batch::OpenBatch;
@@ -159,6 +160,7 @@ impl Pipeline {
         }
         p.extend(Stage::Layout, vec![layout(settings.layout)]);
         p.extend(Stage::Layout, tidy());
+        p.push(Stage::Layout, DeviceInterface);
         // This pass comes last: constant folding would widen the weights again.
         match settings.numbers {
             Numbers::HalfWeights => p.push(Stage::Layout, HalfWeights { exact: false }),

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use qcc::backends::{Backend, Format, Qir, WriteOptions};
+use qcc::backends::tflite::TFLM;
+use qcc::backends::{Backend, Device, Format, Qir, WriteOptions};
 use qcc::data::{self, Fit, Preparation, Preprocess};
 use qcc::frontends::ImportOptions;
 use qcc::ir::StorageType;
@@ -101,18 +102,67 @@ pub(super) fn backend(to: To, form: WriteOptions) -> Arc<dyn Backend> {
     }
 }
 
+/// True where the output is named as C++ sources.
+fn writes_sources(args: &Compile) -> bool {
+    let extension = args.output.as_ref().and_then(|path| path.extension());
+    extension.is_some_and(|extension| extension == "cc" || extension == "h")
+}
+
+/// The formats: those of `--to`, else that of the device, else that of the output file's extension.
+fn formats(args: &Compile) -> Result<Vec<To>, Failure> {
+    let by_name = || match args.output.as_ref()?.extension()?.to_str()? {
+        "tflite" | "cc" | "h" => Some(To::Tflite),
+        "onnx" => Some(To::Onnx),
+        "xml" => Some(To::Openvino),
+        "qir" => Some(To::Qir),
+        _ => None,
+    };
+    let implied = || args.device.map(|device| to(device.format)).or_else(by_name);
+    let formats = if args.to.is_empty() { Vec::from_iter(implied()) } else { args.to.clone() };
+    let other = |device: &&Device| formats.iter().any(|&format| format != to(device.format));
+    if let Some(device) = args.device.filter(other) {
+        let (name, format) = (device.name, device.format.target().name);
+        let error = Diagnostic::error("usage", format!("the device {name} runs {format} models"));
+        return Err(Failure::usage(error.with_help(format!("--to {format}, or leave --to out"))));
+    }
+    if formats.is_empty() {
+        let error = Diagnostic::error("usage", "the name of the output does not tell the format");
+        return Err(Failure::usage(error.with_help("add --to tflite, onnx or openvino")));
+    }
+    Ok(formats)
+}
+
+fn to(format: Format) -> To {
+    match format {
+        Format::Tflite => To::Tflite,
+        Format::Onnx => To::Onnx,
+        Format::Openvino => To::Openvino,
+    }
+}
+
 fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
-    let form = WriteOptions { qoperator: args.qoperator, external_data: args.external_data, dynamic: args.dynamic };
-    if (form.qoperator || form.external_data) && !args.to.contains(&To::Onnx) {
+    let form = WriteOptions {
+        qoperator: args.qoperator,
+        external_data: args.external_data,
+        dynamic: args.dynamic,
+        sources: writes_sources(args),
+        device: args.device.or_else(|| writes_sources(args).then_some(&TFLM)),
+    };
+    let formats = formats(args)?;
+    if form.sources && (formats != [To::Tflite] || form.device != Some(&TFLM)) {
+        let error = Diagnostic::error("usage", "C++ sources are for TensorFlow Lite for Microcontrollers");
+        return Err(Failure::usage(error.with_help("--to tflite --device tflm, or name a file of another kind")));
+    }
+    if (form.qoperator || form.external_data) && !formats.contains(&To::Onnx) {
         let error = Diagnostic::error("usage", "--qoperator and --external-data are options of ONNX")
             .with_help("add --to onnx");
         return Err(Failure::usage(error));
     }
-    if args.to.contains(&To::Qir) && precision(args)? != Precision::Float32 {
+    if formats.contains(&To::Qir) && precision(args)? != Precision::Float32 {
         let error = Diagnostic::error("usage", "a .qir file holds the graph before it is quantized for a target");
         return Err(Failure::usage(error.with_help("leave the precision out, or name a runtime's format")));
     }
-    let targets = args.to.iter().map(|&to| backend(to, form));
+    let targets = formats.iter().map(|&to| backend(to, form));
     let mut options = Options::new(targets, precision(args)?);
     options.half_values = args.half_values;
     options.float_weights = matches!(args.quantize, Some(Quantize::Float32));

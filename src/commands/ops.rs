@@ -7,7 +7,7 @@ use qcc::frontends::{onnx_operators, openvino_operators, tflite_operators, torch
 use crate::args::{Ops, Spelling};
 use crate::report;
 
-/// Lists the supported operators, one per line.
+/// Lists the supported operators of a source format, or those of a device, one per line.
 pub(crate) fn ops(args: &Ops) -> ExitCode {
     let owned = |names: Vec<&str>| names.into_iter().map(String::from).collect();
     let names: Vec<String> = match args.of {
@@ -15,6 +15,7 @@ pub(crate) fn ops(args: &Ops) -> ExitCode {
         Spelling::Pt2 => owned(torch_operators()),
         Spelling::Tflite => tflite_operators(),
         Spelling::Openvino => owned(openvino_operators()),
+        Spelling::Device(device) => owned((device.operators)()),
     };
     report::say(&(names.join("\n") + "\n"));
     ExitCode::SUCCESS

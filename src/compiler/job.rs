@@ -173,7 +173,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
             lowered.push(Lowered {
                 backend: Arc::clone(backend),
-                before: self.options().has_details().then(|| Cost::of(&graph, backend.target().name)),
+                before: self.options().has_details().then(|| Cost::of(&graph, backend.target().title())),
                 graph,
                 quality: None,
                 decisions: Vec::new(),
@@ -310,7 +310,7 @@ impl<'a> Job<'a> {
                 prepare.run(&mut model, &mut cx)?;
             }
             let graph = l.with_known_extents();
-            verify(&model, graph, target.name, self.options().precision, hints, &samples)?;
+            verify(&model, graph, target.title(), self.options().precision, hints, &samples)?;
         }
         Ok(())
     }
@@ -384,7 +384,7 @@ fn has_halves(graph: &Graph) -> bool {
 /// float graphs were counted.
 fn count_costs(report: &mut Report, lowered: &[Lowered]) {
     for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
-        let costs = |before| Costs { before: Some(before), after: Cost::of(l.with_known_extents(), artefact.target) };
+        let costs = |before| Costs { before: Some(before), after: Cost::of(l.with_known_extents(), l.backend.target().title()) };
         artefact.costs = l.before.clone().map(costs);
     }
 }

@@ -21,6 +21,7 @@ use crate::digest;
 use crate::observer::{Clock, Observer};
 use crate::options::{Data, Options};
 use crate::outcome::{Failure, Output, Report};
+use crate::placement::placement;
 use crate::port::Port;
 use crate::quality::Quality;
 use crate::reports;
@@ -292,6 +293,8 @@ impl Compiled {
             false => errors,
         };
         let summary = written.map_err(advised)?;
+        let placed = l.backend.device().and_then(|device| placement(device, graph, &summary));
+        self.report.diagnostics.extend(placed);
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
         if self.details {

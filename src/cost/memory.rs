@@ -1,26 +1,14 @@
-//! Peak memory of values: the memory plan of the greedy planner of TensorFlow Lite for Microcontrollers
-//! (`tensorflow/lite/micro/memory_planner/greedy_memory_planner.h`).
+//! Peak memory of values, as planned by [`qcc_backends::plan`].
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use qcc_backends::plan::{Buffer, planned};
 use qcc_ir::ops::{BinaryFn, Op};
 use qcc_ir::{Graph, NodeId, ValueId};
-
-/// Alignment of buffers, in bytes.
-const ALIGNMENT: u64 = 16;
 
 /// Maximum number of buffers to plan, since the time grows with its square. For more buffers, the peak of the bytes
 /// that are live at the same time is used, which is a lower bound.
 const MOST_PLANNED: usize = 4096;
-
-/// The bytes of a value that is live from step `first` to step `last`, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Buffer {
-    bytes: u64,
-    first: usize,
-    last: usize,
-}
 
 /// Peak memory of the values of a graph, in bytes.
 pub(super) fn peak(g: &Graph) -> u64 {
@@ -92,34 +80,6 @@ fn buffers(g: &Graph) -> Vec<Buffer> {
     buffers
 }
 
-/// The length of the arena: buffers are placed by descending size, each at the first gap between the buffers that are
-/// live at the same time.
-fn planned(mut buffers: Vec<Buffer>) -> u64 {
-    // Of buffers of equal size the last comes first, as in that planner.
-    buffers.reverse();
-    buffers.sort_by_key(|b| Reverse(b.bytes));
-    // Sorted by offset.
-    let mut placed: Vec<(u64, Buffer)> = Vec::with_capacity(buffers.len());
-    let mut length = 0;
-    for b in buffers {
-        let bytes = b.bytes.next_multiple_of(ALIGNMENT);
-        let mut begin = 0;
-        for (at, other) in &placed {
-            if other.first > b.last || other.last < b.first {
-                continue;
-            }
-            if *at >= begin + bytes {
-                break;
-            }
-            begin = begin.max(at + other.bytes.next_multiple_of(ALIGNMENT));
-        }
-        let place = placed.partition_point(|(at, _)| *at <= begin);
-        placed.insert(place, (begin, b));
-        length = length.max(begin + bytes);
-    }
-    length
-}
-
 /// The maximum of the bytes that are live at the same time.
 fn held(buffers: &[Buffer]) -> u64 {
     let end = buffers.iter().map(|b| b.last).max().unwrap_or(0);
@@ -143,25 +103,11 @@ mod tests {
 
     use super::*;
 
-    fn buffer(bytes: u64, first: usize, last: usize) -> Buffer {
-        Buffer { bytes, first, last }
-    }
-
-    #[test]
-    fn buffers_take_the_first_gap() {
-        // The example of the header of TFLM's planner: the third buffer takes the place of the first.
-        assert_eq!(planned(vec![buffer(64, 0, 1), buffer(32, 1, 2), buffer(64, 2, 3)]), 96);
-        // A small buffer overlaps a large one that is not live at the same time.
-        assert_eq!(planned(vec![buffer(160, 0, 1), buffer(16, 1, 3), buffer(96, 3, 4)]), 176);
-        assert_eq!(planned(vec![buffer(1, 0, 0), buffer(1, 0, 0)]), 17 + 15);
-        assert_eq!(planned(Vec::new()), 0);
-    }
-
     proptest! {
         #[test]
         fn a_plan_is_no_shorter_than_what_is_held(all in prop::collection::vec((0u64..50, 0usize..30, 0usize..8), 0..40)) {
             let all: Vec<Buffer> =
-                all.into_iter().map(|(n, first, steps)| buffer(16 * n, first, first + steps)).collect();
+                all.into_iter().map(|(n, first, steps)| Buffer { bytes: 16 * n, first, last: first + steps }).collect();
             let (plan, least) = (planned(all.clone()), held(&all));
             prop_assert!(plan >= least && plan <= all.iter().map(|b| b.bytes).sum(), "{} {} {:?}", plan, least, all);
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use prost::Message;
-use qcc::backends::Format;
+use qcc::backends::{Device, Format};
 use qcc_formats::onnx::{
     AttributeProto, AttributeType, DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto,
     OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
@@ -526,6 +526,17 @@ fn support(folder: &Path) -> String {
         });
         table += &format!("| {name} | {} |\n", takes.collect::<Vec<_>>().join(" | "));
     }
+    let runs_on = Format::ALL.iter().map(|format| {
+        let runtime = match format {
+            Format::Tflite => "LiteRT",
+            Format::Onnx => "ONNX Runtime",
+            Format::Openvino => "OpenVINO",
+        };
+        let devices = Device::ALL.iter().filter(|device| device.format == *format);
+        let names = devices.map(|device| format!(", `{}`", device.name)).collect::<String>();
+        format!("{runtime}{names}")
+    });
+    table += &format!("| runs on (`--device NAME`) | {} |\n", runs_on.collect::<Vec<_>>().join(" | "));
     table.trim_end().to_owned()
 }
 

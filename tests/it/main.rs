@@ -7,6 +7,7 @@ mod budgets;
 mod cli;
 mod corpus;
 mod custom;
+mod devices;
 mod diff;
 mod examine;
 mod examples;
@@ -39,3 +40,5 @@ mod tflite_models;
 #[cfg(feature = "oracles")]
 mod tflite_sources;
 mod validity;
+#[cfg(feature = "vela")]
+mod vela;

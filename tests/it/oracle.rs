@@ -18,18 +18,23 @@ pub(crate) fn read(name: &str) -> Bytes {
     }
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/oracle")
 }
 
 /// The output of a script of `tests/oracle`; fails if it fails. `QCC` is the path of the tested program.
 pub(crate) fn python(script: &str, argument: &Path) -> String {
+    python_of(".venv", "tests/run", script, argument)
+}
+
+/// As [`python`], in the environment of that name, which `run` makes.
+pub(crate) fn python_of(environment: &str, run: &str, script: &str, argument: &Path) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut command = Command::new(root.join(".venv/bin/python"));
+    let mut command = Command::new(root.join(environment).join("bin/python"));
     command.arg(root.join("tests/oracle").join(script)).arg(argument).env("QCC", env!("CARGO_BIN_EXE_qcc"));
     let out = match command.output() {
         Ok(out) => out,
-        Err(e) => panic!(".venv has no Python ({e}): run the tests with tests/run, which makes it"),
+        Err(e) => panic!("{environment} has no Python ({e}): run the tests with {run}, which makes it"),
     };
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{script}: {said}{}", String::from_utf8_lossy(&out.stderr));

@@ -14,6 +14,7 @@ use qcc_ir::testing::{graphs, inputs_for, numbers};
 use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Output, Shape, StorageType, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
+use qcc_passes::quality::as_inputs;
 use qcc_passes::quantize::{self, quantize};
 use qcc_passes::{Context, PassError, Pipeline, Settings, SharedGraph, Stage, ignore};
 
@@ -49,7 +50,7 @@ pub(crate) type Outcome = Result<Vec<Tensor>, String>;
 
 impl Runtime {
     fn run_stages(&self, stages: RangeInclusive<Stage>, g: &mut Graph) -> Result<(), PassError> {
-        let mut cx = Context::new(self.format.target());
+        let mut cx = Context::new(self.format.target_for(self.form));
         Pipeline::new(&Settings::default()).run(stages, g, &mut cx, &mut ignore)
     }
 
@@ -80,9 +81,9 @@ fn message(diagnostics: Vec<Diagnostic>) -> String {
     diagnostics.into_iter().next().map(|d| d.message).unwrap_or_default()
 }
 
-/// Row-major tensors in the physical layout of the graph's inputs.
+/// Row-major tensors with the element types and in the physical layout of the graph's inputs.
 pub(crate) fn laid_out(g: &Graph, inputs: &[Tensor]) -> Vec<Tensor> {
-    g.inputs().zip(inputs).map(|(v, t)| relayout(t, &g.ty(v).layout).unwrap()).collect()
+    as_inputs(g, inputs)
 }
 
 fn row_major(t: &Tensor) -> Tensor {
@@ -185,7 +186,8 @@ impl Runtime {
         let interface = quantize::Interface::Quantized(self.storage);
         let options = quantize::Options { interface, ..quantize::Options::default() };
         let ranges = ranges.map_err(|e| e.to_string())?;
-        let quantized = quantize(&float, self.format.target(), &ranges[0], &options).map_err(|e| e.to_string())?;
+        let quantized =
+            quantize(&float, self.format.target_for(self.form), &ranges[0], &options).map_err(|e| e.to_string())?;
         let mut graph = quantized.graph;
         let model = self.written(&mut graph)?;
         let stored = |(v, t): (qcc_ir::ValueId, &Tensor)| match &graph.ty(v).elem {

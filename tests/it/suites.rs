@@ -166,7 +166,7 @@ impl Runtime {
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
         let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
         let ranges = qcc_passes::calibrate::CalibrationTable::default();
-        let mut g = quantize(&float, self.format.target(), &ranges, &options).unwrap().graph;
+        let mut g = quantize(&float, self.format.target_for(self.form), &ranges, &options).unwrap().graph;
         let constants = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Const(_)));
         let narrow: Vec<StorageType> =
             constants.filter_map(|n| g.ty(n.value(0)).elem.qparams().map(|qparams| qparams.storage)).collect();

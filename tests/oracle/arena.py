@@ -7,9 +7,15 @@ import sys
 CODE = """
 import sys
 from tflite_micro import runtime
-runtime.Interpreter.from_file(sys.argv[1], arena_size=1 << 24).print_allocations()
+runtime.Interpreter.from_file(sys.argv[1], arena_size=1 << 26).print_allocations()
 """
 
-# It prints past Python.
-done = subprocess.run([sys.executable, "-c", CODE, sys.argv[1]], capture_output=True, text=True, check=True)
-print(re.search(r"head (\d+) bytes", done.stdout + done.stderr)[1])
+
+def bytes_of(file, part):
+    # It prints past Python.
+    done = subprocess.run([sys.executable, "-c", CODE, file], capture_output=True, text=True, check=True)
+    return re.search(rf"{part} (\d+) bytes", done.stdout + done.stderr)[1]
+
+
+if __name__ == "__main__":
+    print(bytes_of(sys.argv[1], "head"))

@@ -28,6 +28,7 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         half_graphs: true,
         half_values: true,
         open_batch: OpenBatch { real: true, quantized: true },
+        device: None,
     }
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn write(
         bytes,
         operators: layers.iter().filter(|l| !passive.contains(&l.operation.0)).count(),
         constants: written.constants.len(),
-        names: Vec::new(),
+        ..Summary::default()
     })
 }
 

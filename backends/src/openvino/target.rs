@@ -29,6 +29,7 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         half_graphs: true,
         half_values: false,
         open_batch: OpenBatch { real: true, quantized: false },
+        device: None,
     }
 }
 

@@ -44,10 +44,12 @@ pub(super) struct Emitter<'g> {
     names: Names,
     /// Nodes that are fused into the operator of another node.
     pub(super) fused: FxHashSet<NodeId>,
+    /// The builtin operators of the device, if the file is for one.
+    known: Option<Vec<&'static str>>,
 }
 
 impl<'g> Emitter<'g> {
-    pub(super) fn new(graph: &'g Graph) -> Self {
+    pub(super) fn new(graph: &'g Graph, known: Option<Vec<&'static str>>) -> Self {
         // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
@@ -67,7 +69,38 @@ impl<'g> Emitter<'g> {
             constants: FxHashMap::default(),
             names,
             fused: FxHashSet::default(),
+            known,
         }
+    }
+
+    /// True where the runtime has the operator.
+    pub(super) fn has(&self, op: BuiltinOperator) -> bool {
+        self.known.as_ref().is_none_or(|known| op == BuiltinOperator::CUSTOM || known.contains(&&*op.to_string()))
+    }
+
+    /// The number of operators.
+    pub(super) fn operators(&self) -> usize {
+        self.operators.len()
+    }
+
+    /// Fails if the device cannot run an operator that was added after the first `before`: it lacks the operator, or
+    /// planning its memory fails, which takes a tensor without elements for one whose shape is not known yet
+    /// (`micro_interpreter_graph.cc`).
+    pub(super) fn all_known(&self, before: usize) -> Result<(), Unsupported> {
+        if self.known.is_none() {
+            return Ok(());
+        }
+        let empty = |&&i: &&i32| usize::try_from(i).is_ok_and(|i| self.tensors[i].shape.contains(&0));
+        for op in &self.operators[before..] {
+            let code = self.codes[op.opcode_index as usize].operator();
+            if !self.has(code) {
+                return Err(format!("it has no {code}").into());
+            }
+            if op.inputs.iter().chain(&op.outputs).any(|i| empty(&i)) {
+                return Err("it has no values without elements".into());
+            }
+        }
+        Ok(())
     }
 
     /// Index of the tensor of a value.

@@ -18,20 +18,25 @@
 
 use std::io::Write;
 
-use qcc_formats::tflite::Model;
-use qcc_ir::Checked;
+use qcc_formats::tflite::{Model, Operator};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Checked, NodeId};
 
-use crate::{Attachments, Summary, ValueNames, unwritten};
+use crate::operation::Operation;
+use crate::{Attachments, Device, Files, OnCpu, Summary, unwritten};
+use nodes::Written;
 
 mod archive;
 mod check;
+mod devices;
 mod disassemble;
 mod emit;
+pub(crate) mod micro;
 mod nodes;
 mod ops;
 mod target;
 
+pub use devices::{ETHOS_U55, ETHOS_U65, ETHOS_U85, TFLM};
 pub use disassemble::disassemble;
 pub use target::TARGET;
 
@@ -39,11 +44,13 @@ pub use target::TARGET;
 /// nothing is written.
 pub(crate) fn write(
     graph: Checked<'_>,
+    device: Option<&Device>,
     attachments: &Attachments,
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let (mut model, names) = model(graph)?;
+    let Written { mut model, names, origins } = model(graph, device)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
+    let on_cpu = on_cpu(&model, &origins, device);
     emit::attach(&mut model, attachments);
     let end = model.write(out).map_err(unwritten)?;
     let archive = archive::archive(&attachments.archive, end).map_err(unwritten)?;
@@ -53,14 +60,45 @@ pub(crate) fn write(
         operators: model.subgraphs.iter().map(|s| s.operators.len()).sum(),
         constants,
         names,
+        on_cpu,
     })
 }
 
+/// As [`write`], as C++ sources.
+pub(crate) fn write_sources(
+    graph: Checked<'_>,
+    device: Option<&Device>,
+    attachments: &Attachments,
+    files: &mut dyn Files,
+) -> Result<Summary, Vec<Diagnostic>> {
+    let Written { mut model, names, .. } = model(graph, device)?;
+    let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
+    emit::attach(&mut model, attachments);
+    let bytes = micro::write(&model, &attachments.labels, files)?;
+    let operators = model.subgraphs.iter().map(|s| s.operators.len()).sum();
+    Ok(Summary { bytes, operators, constants, names, on_cpu: Vec::new() })
+}
+
 /// The tables of the file, checked, and the tensors of values by name.
-fn model(graph: Checked<'_>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
-    let (model, names) = nodes::emit(graph)?;
-    let wrong = check::check(&model);
-    if wrong.is_empty() { Ok((model, names)) } else { Err(wrong) }
+fn model(graph: Checked<'_>, device: Option<&Device>) -> Result<Written, Vec<Diagnostic>> {
+    let written = nodes::emit(graph, device)?;
+    let wrong = check::check(&written.model);
+    if wrong.is_empty() { Ok(written) } else { Err(wrong) }
+}
+
+/// The operators that the device's accelerator does not run.
+fn on_cpu(model: &Model, origins: &[NodeId], device: Option<&Device>) -> Vec<OnCpu> {
+    let (Some(accelerates), Some(graph)) = (device.and_then(|d| d.accelerates), model.subgraphs.first()) else {
+        return Vec::new();
+    };
+    let placed = |(op, &node): (&Operator, &NodeId)| {
+        let code = model.operator_codes.get(op.opcode_index as usize)?.operator();
+        let rule = accelerates(Operation { model, graph, code, op }).err()?;
+        let result = op.outputs.first().and_then(|&i| graph.tensors.get(usize::try_from(i).ok()?));
+        let result = result.map_or_else(String::new, |t| t.name.clone());
+        Some(OnCpu { node, operator: code.to_string(), result, rule })
+    };
+    graph.operators.iter().zip(origins).filter_map(placed).collect()
 }
 
 #[cfg(test)]

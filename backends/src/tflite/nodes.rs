@@ -8,28 +8,47 @@ use smallvec::SmallVec;
 
 use super::emit::{Emitter, NodeContext, Unsupported};
 use super::ops;
-use crate::ValueNames;
+use crate::{Device, ValueNames};
 
-/// The tables of a graph and the names of its values in them, or all nodes that cannot be written.
-pub(super) fn emit(checked: Checked<'_>) -> Result<(Model, ValueNames), Vec<Diagnostic>> {
+/// The tables of a graph.
+pub(super) struct Written {
+    pub(super) model: Model,
+    /// The names of the graph's values in them.
+    pub(super) names: ValueNames,
+    /// The node of each operator.
+    pub(super) origins: Vec<NodeId>,
+}
+
+/// The tables of a graph, or all nodes that cannot be written.
+pub(super) fn emit(checked: Checked<'_>, device: Option<&Device>) -> Result<Written, Vec<Diagnostic>> {
     let graph = checked.graph();
-    let mut e = Emitter::new(graph);
+    let mut e = Emitter::new(graph, device.map(|device| (device.operators)()));
     let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
     let mut refused = Vec::new();
+    let mut origins = Vec::new();
     for node in graph.order() {
         if e.fused.contains(&node) || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
             continue;
         }
-        if let Err(why) = e.node(node) {
+        let before = e.operators();
+        if let Err(why) = e.node(node).and_then(|()| e.all_known(before)) {
             refused.push(why.diagnostic(checked, node));
         }
+        origins.resize(e.operators(), node);
+    }
+    if let Some(output) =
+        graph.outputs().first().filter(|_| device.is_some() && refused.is_empty() && e.operators() == 0)
+    {
+        refused.push(
+            checked.refusal(output.value.node, "a model needs an operator, and its outputs are constants or inputs"),
+        );
     }
     let outputs: Vec<i32> = graph.outputs().iter().map(|o| e.tensor(o.value)).collect();
     if !refused.is_empty() {
         return Err(refused);
     }
     let names = e.tensor_names();
-    Ok((e.finish(inputs, outputs), names))
+    Ok(Written { model: e.finish(inputs, outputs), names, origins })
 }
 
 impl Emitter<'_> {

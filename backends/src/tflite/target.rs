@@ -5,24 +5,30 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Conv, DepthToSpace, GatherNd, Granularity, MatMul, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn,
     ScatterNd, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
+use qcc_ir::target::{Device, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
 use super::ops::{conv, pool, resize};
 
 /// TensorFlow Lite, run by LiteRT: images are N,H,W,C; activations are 8-bit signed.
-pub static TARGET: Target = Target {
-    name: NAME,
-    kernel,
-    image_layout: Layout::channels_last,
-    index: Elem::I32,
-    integers: Elem::I32,
-    negative_indices: false,
-    activation: StorageType::I8,
-    half_graphs: false,
-    half_values: false,
-    open_batch: OpenBatch { real: false, quantized: false },
-};
+pub static TARGET: Target = target(kernel, None);
+
+/// The target with the table of a device.
+pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, device: Option<Device>) -> Target {
+    Target {
+        name: NAME,
+        kernel,
+        image_layout: Layout::channels_last,
+        index: Elem::I32,
+        integers: Elem::I32,
+        negative_indices: false,
+        activation: StorageType::I8,
+        half_graphs: false,
+        half_values: false,
+        open_batch: OpenBatch { real: false, quantized: false },
+        device,
+    }
+}
 
 const REAL: Kernel = Kernel::REAL;
 
@@ -58,7 +64,7 @@ fn real(ty: &TensorType) -> bool {
 }
 
 /// The table of kernels.
-fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let all_real = || x.iter().all(|t| real(t));
     // F16 is a storage type without arithmetic.
     let stored = |i: usize| x[i].elem != Elem::F16;

@@ -23,7 +23,7 @@ fn checked(g: &Graph) -> Checked<'_> {
 
 fn text(g: &Graph) -> String {
     let mut out = Vec::new();
-    let summary = write(checked(g), &Attachments::default(), &mut out).unwrap();
+    let summary = write(checked(g), None, &Attachments::default(), &mut out).unwrap();
     assert_eq!(summary.bytes, out.len() as u64);
     disassemble(&Bytes::from(out)).unwrap().to_string()
 }
@@ -173,7 +173,7 @@ fn equal_constants_share_a_buffer_and_names_are_unique() {
     assert!(text.contains("%1 \"w\": FLOAT32 [3, 3] = 36 bytes"), "{text}");
     assert!(text.contains("%3 \"w_1\": FLOAT32 [3, 3] = 36 bytes"), "{text}");
     let mut out = Vec::new();
-    write(checked(&g), &Attachments::default(), &mut out).unwrap();
+    write(checked(&g), None, &Attachments::default(), &mut out).unwrap();
     let tensors = &Model::read(&Bytes::from(out)).unwrap().subgraphs[0].tensors;
     assert_eq!((tensors[1].buffer, tensors[3].buffer), (1, 1));
 }
@@ -192,7 +192,7 @@ fn an_open_batch_is_in_the_signature() {
 fn the_same_graph_gives_the_same_bytes() {
     let bytes = || {
         let mut out = Vec::new();
-        write(checked(&convolution(1, &[6, 4, 3, 3])), &Attachments::default(), &mut out).unwrap();
+        write(checked(&convolution(1, &[6, 4, 3, 3])), None, &Attachments::default(), &mut out).unwrap();
         out
     };
     assert_eq!(bytes(), bytes());
@@ -207,7 +207,7 @@ fn tables_that_fail_on_devices_are_found() {
             Some(Quantization { scale: scales, zero_point, ..Quantization::default() });
     };
     let fault = |change: &dyn Fn(&mut Model)| {
-        let (mut model, _) = super::model(checked(&convolution(1, &[6, 4, 3, 3]))).unwrap();
+        let mut model = super::model(checked(&convolution(1, &[6, 4, 3, 3])), None).unwrap().model;
         change(&mut model);
         super::check::check(&model).into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ")
     };

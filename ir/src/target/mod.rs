@@ -37,6 +37,19 @@ pub struct Target {
     pub half_values: bool,
     /// The graphs that keep an open batch of the source model.
     pub open_batch: OpenBatch,
+    /// The device, if the table is that of a device that runs a subset of the target's models.
+    pub device: Option<Device>,
+}
+
+/// A device that runs a subset of a target's models: what its table of kernels does not say.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// The rule of the device that leaves a row out of the target's table, if the target has a kernel.
+    pub rule: fn(&Op, &[&TensorType]) -> Option<&'static str>,
+    /// Element types that it has no values of, not even inputs and outputs.
+    pub lacks: &'static [Elem],
 }
 
 /// Which graphs a target runs well with an open batch.
@@ -49,6 +62,33 @@ pub struct OpenBatch {
 }
 
 impl Target {
+    /// The name for messages: that of the device, if any.
+    pub fn title(&self) -> &'static str {
+        self.device.as_ref().map_or(self.name, |device| device.name)
+    }
+
+    /// True where no value may have that element type, because the device has none.
+    pub fn lacks(&self, elem: &Elem) -> bool {
+        self.device.as_ref().is_some_and(|device| device.lacks.contains(elem))
+    }
+
+    /// Why the device has no kernel for a node that the target has one for.
+    pub fn rule(&self, g: &Graph, node: NodeId) -> Option<&'static str> {
+        let real: SmallVec<[TensorType; 4]> = g.operand_types(node).iter().map(|t| t.real()).collect();
+        (self.device.as_ref()?.rule)(g.op(node), &real.iter().collect::<SmallVec<[&TensorType; 4]>>())
+    }
+
+    /// What the user can do about a node without kernels.
+    pub fn cure(&self) -> String {
+        match &self.device {
+            Some(device) => format!(
+                "change this part of the model, or leave --device {} out: {} has more operators",
+                device.name, self.name
+            ),
+            None => "change this part of the model, or compile it for another target".into(),
+        }
+    }
+
     /// The kernels for a node. Quantized operand types are looked up as `F32`.
     pub fn kernel_of(&self, g: &Graph, node: NodeId) -> Option<Kernel> {
         let types = g.operand_types(node);
@@ -57,6 +97,13 @@ impl Target {
         }
         let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
         (self.kernel)(g.op(node), &real.iter().collect::<SmallVec<[&TensorType; 4]>>())
+    }
+
+    /// True where kernels take quantized weights with float activations.
+    pub fn takes_weights(&self) -> bool {
+        let matrix = TensorType::new(Elem::F32, Shape::known(&[64, 64]));
+        let kernel = (self.kernel)(&MatMul { transpose_b: true }.into(), &[&matrix, &matrix]);
+        kernel.is_some_and(|kernel| kernel.weights.is_some())
     }
 
     /// True where matrix products take 4-bit weights quantized per block.

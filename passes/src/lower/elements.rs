@@ -1,6 +1,6 @@
 //! Lowering of element types that an operator does not support.
 
-use qcc_ir::ops::{Op, OpKind};
+use qcc_ir::ops::{BinaryFn, Cast, Op, OpKind, UnaryFn};
 use qcc_ir::{Elem, NodeId};
 
 use super::build::{Build, Built};
@@ -32,6 +32,35 @@ pub(super) fn in_32_bits(b: &mut Build<'_>, node: NodeId) -> Built {
         b.g.replace(old, new)?;
     }
     b.cast(wide.value(0), b.ty(node.value(0)).elem.clone())
+}
+
+/// A number is true if it is not 0.
+pub(super) fn to_bool(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Cast(Cast { to: Elem::Bool }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let x = b.g.operands(node)[0];
+    let zero = b.scalar(0.0, x)?;
+    b.binary(BinaryFn::NotEqual, x, zero)
+}
+
+/// A selection of integers is computed, in arithmetic that wraps around: `y + condition (x - y)`. That of booleans is
+/// `(condition and x) or (not condition and y)`.
+pub(super) fn select(b: &mut Build<'_>, node: NodeId) -> Built {
+    let operands = b.g.operands(node);
+    let (condition, x, y) = (operands[0], operands[1], operands[2]);
+    match b.ty(x).elem {
+        Elem::I32 => {
+            let difference = b.sub(x, y)?;
+            let factor = b.cast(condition, Elem::I32)?;
+            let some = b.mul(factor, difference)?;
+            b.add(y, some)
+        }
+        Elem::Bool => {
+            let other = b.unary(UnaryFn::Not, condition)?;
+            let (one, two) = (b.binary(BinaryFn::And, condition, x)?, b.binary(BinaryFn::And, other, y)?);
+            b.binary(BinaryFn::Or, one, two)
+        }
+        _ => Err(Skip::NoMatch),
+    }
 }
 
 fn moves_or_compares(op: &Op) -> bool {

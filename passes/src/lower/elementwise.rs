@@ -104,6 +104,13 @@ pub(super) fn unary(b: &mut Build<'_>, node: NodeId) -> Built {
             half_and(b, x, tanh)
         }
         UnaryFn::Erf => erf(b, x),
+        // (x > 0) - (x < 0)
+        UnaryFn::Sign => {
+            let (zero, elem) = (b.scalar(0.0, x)?, b.ty(x).elem.clone());
+            let (above, below) = (b.binary(BinaryFn::Greater, x, zero)?, b.binary(BinaryFn::Less, x, zero)?);
+            let (above, below) = (b.cast(above, elem.clone())?, b.cast(below, elem)?);
+            b.sub(above, below)
+        }
         _ => Err(Skip::NoMatch),
     }
 }

@@ -58,7 +58,11 @@ fn decomposition(kind: OpKind) -> Option<Decomposition> {
         OpKind::MatMul => matmul::add_bias,
         OpKind::Recurrent => recurrent::unroll,
         OpKind::LayerNorm => norm::layer_norm,
-        OpKind::Reduce => reduce::mean,
+        OpKind::Reduce => reduce::reduce,
+        OpKind::Cast => elements::to_bool,
+        OpKind::Select => elements::select,
+        OpKind::Concat => movement::concat,
+        OpKind::Tile => movement::tile,
         OpKind::ArgReduce => index::arg_reduce,
         OpKind::TopK => index::top_k,
         OpKind::GatherElements => index::gather_elements,
@@ -127,7 +131,7 @@ fn invalid(g: &Graph, node: NodeId, why: &EvalError) -> Diagnostic {
 
 /// The refusal of a node that the target does not support.
 fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagnostic, PassError> {
-    let (name, origin) = (target.name, &g.place(node));
+    let (name, origin) = (target.title(), &g.place(node));
     // The user knows the operator by its name in the source model.
     let kind = origin.sources().first().map_or(g.op(node).kind().name(), |s| &s.kind);
     match why {
@@ -138,16 +142,14 @@ fn refusal(g: &Graph, node: NodeId, target: &Target, why: Skip) -> Result<Diagno
         Skip::Eval(e @ (EvalError::Index { .. } | EvalError::DivisionByZero)) => return Ok(invalid(g, node, &e)),
         _ => {}
     }
-    let message = match why.reason()? {
+    let message = match why.reason()?.or_else(|| target.rule(g, node).map(Into::into)) {
         Some(why) => format!("{name} cannot express {kind}: {why}"),
         None => {
             let types: Vec<String> = g.operand_types(node).iter().map(|t| t.to_string()).collect();
             format!("{name} has no operator for {kind} of {}", types.join(" and "))
         }
     };
-    Ok(Diagnostic::error("unsupported-op", message)
-        .at(origin)
-        .with_help("change this part of the model, or compile it for another target"))
+    Ok(Diagnostic::error("unsupported-op", message).at(origin).with_help(target.cure()))
 }
 
 #[cfg(test)]

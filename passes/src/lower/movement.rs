@@ -1,6 +1,6 @@
 //! Lowering of operators that move elements.
 
-use qcc_ir::ops::{DepthToSpace, Expand, Gather, Op, OpKind, PadMode, SpaceToDepth};
+use qcc_ir::ops::{Concat, DepthToSpace, Expand, Gather, Op, OpKind, PadMode, SpaceToDepth, Tile};
 use qcc_ir::{Dim, NodeId, Shape, Tensor, ValueId};
 
 use super::build::{Build, Built, made_by};
@@ -91,4 +91,37 @@ pub(super) fn pad_edge(b: &mut Build<'_>, node: NodeId) -> Built {
         x = b.concat(axis, &parts)?;
     }
     Ok(x)
+}
+
+/// The number of operands of a Concat that every target takes.
+const MOST_CONCATENATED: usize = 10;
+
+/// Concatenates groups of operands, and then the results. Operands without elements are left out.
+pub(super) fn concat(b: &mut Build<'_>, node: NodeId) -> Built {
+    let &Op::Concat(Concat { axis }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let operands = b.g.operands(node);
+    let some = |v: &ValueId| b.ty(*v).shape.elements() != Some(0);
+    let mut parts: Vec<ValueId> = operands.iter().copied().filter(some).collect();
+    if parts.len() == operands.len() && parts.len() <= MOST_CONCATENATED {
+        return Err(Skip::NoMatch);
+    }
+    while parts.len() > 1 {
+        let groups = parts.chunks(MOST_CONCATENATED).map(|group| b.concat(axis, group));
+        parts = groups.collect::<Result<_, Skip>>()?;
+    }
+    parts.pop().ok_or(Skip::NoMatch)
+}
+
+/// Repeats one axis after the other: an Expand of `[outer, 1, inner]`.
+pub(super) fn tile(b: &mut Build<'_>, node: NodeId) -> Built {
+    let Op::Tile(Tile { repeats }) = b.g.op(node) else { return Err(Skip::NoMatch) };
+    let (repeats, mut x) = (repeats.clone(), b.g.operands(node)[0]);
+    let mut extents = b.extents(x)?;
+    for (axis, &times) in repeats.iter().enumerate().filter(|(_, times)| **times != 1) {
+        let (outer, inner) = (extents[..axis].iter().product(), extents[axis..].iter().product());
+        x = b.reshape(x, Shape::known(&[outer, 1, inner]))?;
+        x = b.op(Expand { shape: Shape::known(&[outer, times, inner]) }, &[x])?;
+        extents[axis] *= times;
+    }
+    b.reshape(x, Shape::known(&extents))
 }

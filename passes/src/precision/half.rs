@@ -36,7 +36,7 @@ impl Pass for HalfWeights {
     fn applies(&self, cx: &Context<'_>) -> bool {
         // Kernels with quantized weights do not support 16-bit biases.
         let came_so = cx.source.half_weights && cx.source.given == Given::Nothing;
-        !self.exact || (came_so && !cx.target.half_graphs)
+        !cx.target.lacks(&Elem::F16) && (!self.exact || (came_so && !cx.target.half_graphs))
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {

@@ -61,6 +61,7 @@ const ALL: &[&[Rule]] = &[
     reshape::RULES,
     transpose::RULES,
     slice::RULES,
+    slice::MERGE,
     clamp::RECOGNISE,
     clamp::MERGE,
     algebra::RECOGNISE,

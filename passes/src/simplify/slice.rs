@@ -10,9 +10,11 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "merge-slices", anchor: &[OpKind::Slice], apply: merge_slices },
     Rule { name: "slice-of-concat", anchor: &[OpKind::Slice], apply: slice_of_concat },
     Rule { name: "concat-of-slices", anchor: &[OpKind::Concat], apply: concat_of_slices },
-    Rule { name: "merge-concats", anchor: &[OpKind::Concat], apply: merge_concats },
     Rule { name: "gather-to-slice", anchor: &[OpKind::Gather], apply: gather_to_slice },
 ];
+
+/// Rules that may make an operator that a target does not support: kernels limit the number of operands.
+pub(super) const MERGE: &[Rule] = &[Rule { name: "merge-concats", anchor: &[OpKind::Concat], apply: merge_concats }];
 
 /// Merges successive slices.
 fn merge_slices(g: &mut Graph, at: NodeId) -> Result<(), Skip> {

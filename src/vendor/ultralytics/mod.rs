@@ -74,7 +74,11 @@ impl Vendor for Ultralytics {
     fn attachments(&self, backend: &dyn Backend, metadata: &Metadata) -> Option<Attachments> {
         let none = Attachments::default();
         exported(metadata).then(|| match backend.format() {
-            Some(Format::Tflite) => Attachments { archive: vec![("metadata.json".into(), json(metadata))], ..none },
+            Some(Format::Tflite) => Attachments {
+                archive: vec![("metadata.json".into(), json(metadata))],
+                labels: labels(metadata),
+                ..none
+            },
             Some(Format::Openvino) => Attachments {
                 files: vec![("metadata.yaml".into(), yaml(metadata).into_bytes())],
                 info: vec![("model_info".into(), info(metadata))],
@@ -88,6 +92,19 @@ impl Vendor for Ultralytics {
 /// True where the metadata are those of an export.
 fn exported(metadata: &Metadata) -> bool {
     ["task", "names", "stride"].iter().all(|key| metadata_entry(metadata, key).is_some())
+}
+
+/// The names of the classes.
+fn labels(metadata: &Metadata) -> Vec<String> {
+    let label = |name: Literal| match name {
+        Literal::Text(name) => name,
+        other => other.yaml(),
+    };
+    match metadata_entry(metadata, "names").map(literal) {
+        Some(Literal::Dictionary(names)) => names.into_iter().map(|(_, name)| label(name)).collect(),
+        Some(Literal::List(names)) => names.into_iter().map(label).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn json(metadata: &Metadata) -> Vec<u8> {

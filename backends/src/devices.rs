@@ -1,0 +1,14 @@
+//! All devices.
+
+use crate::{Device, tflite};
+
+impl Device {
+    /// All devices.
+    pub const ALL: &'static [&'static Device] =
+        &[&tflite::TFLM, &tflite::ETHOS_U55, &tflite::ETHOS_U65, &tflite::ETHOS_U85];
+
+    /// The device of that name.
+    pub fn named(name: &str) -> Option<&'static Device> {
+        Self::ALL.iter().copied().find(|device| device.name == name)
+    }
+}

@@ -1,0 +1,8 @@
+//! Devices that run TensorFlow Lite models, one in each file.
+
+mod ethos_u;
+mod tflm;
+
+pub use ethos_u::{ETHOS_U55, ETHOS_U65, ETHOS_U85};
+pub use tflm::TFLM;
+pub(super) use tflm::{OPERATORS, POSTPROCESS};

@@ -1,0 +1,55 @@
+//! Arm Ethos-U: Vela, the compiler for it, leaves exactly those operators to the CPU that the run names.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+
+use qcc_backends::tflite::{ETHOS_U55, ETHOS_U65, ETHOS_U85};
+use qcc_backends::{Attachments, Device, Format, Memory, WriteOptions};
+use qcc_ir::Checked;
+
+use crate::micro::MICRO;
+use crate::oracle;
+use crate::runtime::{Runtime, graphs_of};
+
+/// The Ethos-U65 has the rules of the Ethos-U55: only one of so many cases is compiled for it.
+const SOME: usize = 8;
+
+#[test]
+fn vela_leaves_to_the_cpu_what_the_run_names() {
+    let folder = oracle::folder().join("vela");
+    _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let mut named: BTreeSet<String> = BTreeSet::new();
+    let devices: [&'static Device; 3] = [&ETHOS_U55, &ETHOS_U65, &ETHOS_U85];
+    for device in devices {
+        let form = WriteOptions { device: Some(device), ..WriteOptions::PLAIN };
+        let runtime = Runtime { form, ..MICRO };
+        let graphs = graphs_of(include_str!("../cases/int8.qir"));
+        let step = if device == &ETHOS_U65 { SOME } else { 1 };
+        for graph in graphs.into_iter().step_by(step) {
+            let Ok(case) = runtime.integer(graph) else { continue };
+            let stem = format!("{}.{}", case.name, device.name);
+            let checked = Checked::new(&case.graph, &device.target).unwrap();
+            let mut files = Memory::new("model");
+            let summary = Format::Tflite.with(form).write(checked, &Attachments::default(), &mut files).unwrap();
+            fs::write(folder.join(&stem).with_file_name(format!("{stem}.tflite")), &files.files["model"]).unwrap();
+            named.extend(summary.on_cpu.iter().map(|op| format!("{stem} {}", op.result)));
+        }
+    }
+    let said = oracle::python_of(".venv-vela", "tests/run vela", "vela.py", &folder);
+    // Operators are compared by their results: Vela has no name for some, and makes two of one with an activation
+    // function.
+    let result = |line: &str| {
+        let (stem, rest) = line.split_once(' ')?;
+        Some(format!("{stem} {}", rest.split_once(' ')?.1))
+    };
+    let left: BTreeSet<String> = said.lines().filter_map(result).collect();
+    assert!(!said.contains(" fails: "), "{said}");
+    let mut wrong = String::new();
+    left.difference(&named).for_each(|line| _ = writeln!(wrong, "not named: {line}"));
+    named.difference(&left).for_each(|line| _ = writeln!(wrong, "runs on the accelerator: {line}"));
+    assert!(wrong.is_empty(), "{wrong}");
+    let all: String = named.iter().map(|line| format!("{line}\n")).collect();
+    insta::assert_snapshot!(all);
+}
