@@ -11,14 +11,19 @@ mod ends;
 mod evidence;
 mod gate;
 mod remedy;
+mod repair;
+mod search;
 mod unknown;
 mod verify;
 
 pub(crate) use ends::gain;
 pub use evidence::Validation;
-pub(crate) use evidence::{Evidence, affordable};
+pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;
 pub(crate) use remedy::{Trial, advice, trials};
+pub(crate) use repair::Goal;
+pub use repair::{Choice, Repair};
+pub(crate) use search::{Found, Limits, Part, search, shares};
 pub use unknown::NOT_COMPARED;
 pub(crate) use unknown::{check_ranges, not_compared};
 pub(crate) use verify::verify;
@@ -55,6 +60,8 @@ pub struct Quality {
     pub worst: Vec<Deviation>,
     /// The deviation of each layer, which includes errors of earlier layers, in the order of the model.
     pub layers: Vec<Deviation>,
+    /// What was kept in higher precision for the quality of the outputs; `None` if nothing had to be.
+    pub repair: Option<Repair>,
     /// Calibration statistics of values, in the order of the model.
     pub values: Vec<ValueReport>,
 }
@@ -129,6 +136,15 @@ impl OutputReport {
 }
 
 impl OutputReport {
+    /// True if the output is near enough to the float model's for most uses.
+    pub fn is_usable(&self) -> bool {
+        match (&self.agreement, self.deviation.sqnr) {
+            (Some(a), _) => a.percent >= a.usable(),
+            (None, Some(sqnr)) => sqnr >= USABLE_SQNR,
+            (None, None) => true,
+        }
+    }
+
     /// True if the output has too few boxes to estimate its quality.
     pub fn is_unsure(&self) -> bool {
         self.agreement.as_ref().is_some_and(|a| a.measure == BOXES_MEASURE && a.of < FEW_BOXES)
@@ -141,7 +157,19 @@ const FEW_BOXES: usize = 10;
 /// The minimum SQNR in dB: at 10 dB the noise has a tenth of the signal's power.
 const LEAST_SQNR: f64 = 10.0;
 
+/// The SQNR in dB of a usable output without an agreement measure: the noise has a hundredth of the signal's power.
+const USABLE_SQNR: f64 = 20.0;
+
 impl AgreementReport {
+    /// The agreement of a usable output, in percent.
+    fn usable(&self) -> f64 {
+        match self.measure {
+            "cosine" => 98.0,
+            BOXES_MEASURE => self.least(),
+            _ => 95.0,
+        }
+    }
+
     /// The minimum agreement of a useful model, in percent.
     fn least(&self) -> f64 {
         match self.measure {
@@ -158,7 +186,7 @@ impl AgreementReport {
 impl Quality {
     /// The quality of a compiled graph.
     pub(crate) fn of(fidelity: Fidelity, quantized: &Graph) -> Self {
-        let Fidelity { outputs, layers, samples } = fidelity;
+        let Fidelity { outputs, layers, samples, .. } = fidelity;
         let layer = |(name, d): (String, Distance)| Deviation::of(name, &d);
         let layers: Vec<Deviation> = layers.into_iter().map(layer).collect();
         let mut worst = layers.clone();
@@ -180,6 +208,7 @@ impl Quality {
             outputs: outputs.iter().map(OutputReport::of).collect(),
             worst,
             layers,
+            repair: None,
             values: Vec::new(),
         }
     }
