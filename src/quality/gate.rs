@@ -102,7 +102,7 @@ mod tests {
     fn output(sqnr: f64, agreement: Option<(&'static str, f64, usize)>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr: Some(sqnr), cosine: 1.0, max_error: 0.0 };
         let agreement = agreement.map(|(measure, percent, of)| AgreementReport { measure, percent, of });
-        OutputReport { deviation, parts: Vec::new(), agreement }
+        OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false }
     }
 
     #[test]

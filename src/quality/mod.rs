@@ -1,7 +1,7 @@
 //! Quality of a compiled graph compared with its float graph, for the report.
 
 use qcc_ir::Graph;
-use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputQuality};
+use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputKind, OutputQuality};
 use serde::Serialize;
 
 use crate::details::ValueReport;
@@ -112,6 +112,10 @@ pub struct OutputReport {
     pub parts: Vec<Deviation>,
     /// The agreement, if the kind of the output is known.
     pub agreement: Option<AgreementReport>,
+    /// True if the kind of the output is known and the samples hold nothing to count, such as objects: the ratio is then
+    /// that of numbers near 0.
+    #[serde(skip)]
+    pub uncounted: bool,
 }
 
 impl OutputReport {
@@ -122,6 +126,7 @@ impl OutputReport {
             deviation: Deviation::new(q.name.clone(), q.sqnr(), &q.distance),
             parts: q.parts.iter().map(part).collect(),
             agreement: q.agreement().map(agreement),
+            uncounted: q.agreement().is_none() && q.kind.as_ref().is_some_and(|kind| *kind != OutputKind::Values),
         }
     }
 
@@ -136,11 +141,11 @@ impl OutputReport {
 }
 
 impl OutputReport {
-    /// True if the output is near enough to the float model's for most uses.
+    /// True if the output is near enough to the float model's for most uses, as far as the samples tell.
     pub fn is_usable(&self) -> bool {
         match (&self.agreement, self.deviation.sqnr) {
-            (Some(a), _) => a.percent >= a.usable(),
-            (None, Some(sqnr)) => sqnr >= USABLE_SQNR,
+            (Some(a), _) => a.is_usable(),
+            (None, Some(sqnr)) => sqnr >= USABLE_SQNR || self.uncounted,
             (None, None) => true,
         }
     }
@@ -161,12 +166,13 @@ const LEAST_SQNR: f64 = 10.0;
 const USABLE_SQNR: f64 = 20.0;
 
 impl AgreementReport {
-    /// The agreement of a usable output, in percent.
-    fn usable(&self) -> f64 {
+    /// True if that is enough for most uses. One wrong item is chance.
+    fn is_usable(&self) -> bool {
+        let wrong = (100.0 - self.percent) / 100.0 * self.of as f64;
         match self.measure {
-            "cosine" => 98.0,
-            BOXES_MEASURE => self.least(),
-            _ => 95.0,
+            "cosine" => self.percent >= 98.0,
+            BOXES_MEASURE => self.percent >= self.least(),
+            _ => self.percent >= 95.0 || wrong < 1.5,
         }
     }
 
@@ -232,7 +238,18 @@ mod tests {
     fn output(sqnr: Option<f64>, agreement: Option<(&'static str, f64)>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr, cosine: 1.0, max_error: 0.0 };
         let agreement = agreement.map(|(measure, percent)| AgreementReport { measure, percent, of: 100 });
-        OutputReport { deviation, parts: Vec::new(), agreement }
+        OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false }
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_usable() {
+        let empty = OutputReport { uncounted: true, ..output(Some(-1.0), None) };
+        assert!(empty.is_usable() && !output(Some(-1.0), None).is_usable());
+        assert!(!output(Some(30.0), Some(("top-1", 90.0))).is_usable());
+        assert!(output(Some(3.0), Some(("top-1", 96.0))).is_usable());
+        let mut one_wrong = output(Some(30.0), Some(("top-1", 90.0)));
+        one_wrong.agreement.as_mut().unwrap().of = 10;
+        assert!(one_wrong.is_usable());
     }
 
     #[test]
