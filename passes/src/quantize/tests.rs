@@ -147,6 +147,10 @@ fn units_are_layers_with_their_activation() {
     let raised: Vec<(NodeId, Raised)> = units[0].nodes.iter().map(|&n| (n, Raised::Weights)).collect();
     let better = quantize(&g, &target(), &ranges[0], &Options { raised, ..options }).unwrap();
     assert_eq!(super::units(&g, &ranges[0], &better).len(), 1);
+    // With quantized weights alone, these are what is rounded.
+    let weights = quantize(&g, &target(), &ranges[0], &Options { activations: false, ..Options::default() }).unwrap();
+    let noises: Vec<f64> = super::units(&g, &ranges[0], &weights).iter().map(|u| u.noise).collect();
+    assert!(noises.len() <= 2 && noises.iter().all(|&n| n > 0.0 && n < 1e-3), "{noises:?}");
 }
 
 /// What a reference keeps gives the same comparison as evaluating the float graph again.

@@ -1,14 +1,17 @@
 //! The parts of a quantized graph that may be kept in higher precision independently of each other.
 
-use qcc_ir::ops::QuantRule;
+use qcc_ir::ops::{Op, QuantRule};
 use qcc_ir::{Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Quantized;
+use super::kernels::weights;
 use crate::activation::Activation;
 use crate::calibrate::CalibrationTable;
+use crate::quality::Distance;
 
-/// A quantized contraction with the activation function after it, or another quantized node that rounds its result.
+/// A contraction on quantized operands or weights with the activation function after it, or another node with quantized
+/// weights or a quantized result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unit {
     /// The nodes of the float graph, the main one first.
@@ -18,7 +21,7 @@ pub struct Unit {
     pub noise: f64,
 }
 
-/// The units of the float graph `g` that `quantized` computes on quantized values, in order.
+/// The units of the float graph `g` for which `quantized` rounds values or weights, in order.
 pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec<Unit> {
     let new: FxHashMap<ValueId, ValueId> = quantized.values.iter().copied().collect();
     let scale = |v: ValueId| Some(f64::from(quantized.graph.ty(*new.get(&v)?).elem.qparams()?.scales()[0]));
@@ -34,7 +37,8 @@ pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec
     for n in g.order() {
         let rounds = g.op(n).is_contraction()
             || matches!(g.op(n).quant_rule(), QuantRule::OwnRange | QuantRule::SharedScale | QuantRule::Fixed { .. });
-        if !rounds || taken.contains(&n) || !integer(n) {
+        let by_weights = noise_of_weights(g, n, &quantized.graph, &new);
+        if taken.contains(&n) || !(rounds && integer(n) || by_weights > 0.0) {
             continue;
         }
         let activation = Activation::behind(g, n.value(0)).filter(|_| g.op(n).is_contraction());
@@ -45,8 +49,8 @@ pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec
             |v: ValueId| ranges.get(v).map(|s| s.moments()).map_or(0.0, |(mean, dev)| mean.powi(2) + dev.powi(2));
         let relative = |step: f64, v: ValueId| step * step / 12.0 / power(v).max(f64::MIN_POSITIVE);
         let results = nodes.iter().flat_map(|&n| g.results(n)).filter_map(scale);
-        let mut noise = results.map(|step| relative(step, result)).sum::<f64>();
-        if g.results(n).all(|v| scale(v).is_none()) {
+        let mut noise = by_weights + results.map(|step| relative(step, result)).sum::<f64>();
+        if rounds && g.results(n).all(|v| scale(v).is_none()) {
             // The kernel has a floating-point result: its operands are rounded for it.
             let read = |i: usize| {
                 let operand = quantized.graph.operands(new.get(&n.value(0))?.node).get(i).copied()?;
@@ -59,6 +63,21 @@ pub fn units(g: &Graph, ranges: &CalibrationTable, quantized: &Quantized) -> Vec
         units.push(Unit { nodes, noise: if noise.is_finite() { noise } else { 0.0 } });
     }
     units
+}
+
+/// The noise power of rounding the constant weights of node `n`, relative to their own power; 0 if they are not quantized.
+fn noise_of_weights(g: &Graph, n: NodeId, quantized: &Graph, new: &FxHashMap<ValueId, ValueId>) -> f64 {
+    let Some(operands) = new.get(&n.value(0)).map(|v| quantized.operands(v.node)) else { return 0.0 };
+    let stored = |v: ValueId| match quantized.producer(v) {
+        Op::Dequantize(_) => quantized.constant(quantized.operand(v.node, 0)),
+        _ => quantized.constant(v),
+    };
+    let noise = |i: &usize| {
+        let rounded = stored(*operands.get(*i)?).filter(|w| w.ty().elem.qparams().is_some())?;
+        let exact = g.constant(*g.operands(n).get(*i)?)?;
+        Some(10f64.powf(-Distance::of(&exact.reals(), &rounded.reals()).sqnr() / 10.0))
+    };
+    weights(g.op(n)).iter().filter_map(noise).sum()
 }
 
 /// The node `n` and those that compute `result` from its results.
