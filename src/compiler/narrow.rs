@@ -140,7 +140,12 @@ impl<'a> Narrowing<'a> {
                 }
             }
             if self.repairs() {
-                if let Some((better, fidelity, repair)) = self.repair(n, &own, evidence, &wanted)? {
+                let repaired = match self.repair(n, &own, evidence, &wanted) {
+                    // Without a requirement the model is written as it is.
+                    Err(failure) if self.options.gate.is_open() && !matches!(failure, Failure::Cancelled) => None,
+                    other => other?,
+                };
+                if let Some((better, fidelity, repair)) = repaired {
                     its_quality = Quality { repair: Some(repair), ..quality(&better, &fidelity) };
                     (*n, own) = (better, fidelity);
                 }

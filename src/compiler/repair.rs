@@ -17,7 +17,7 @@ use crate::outcome::Failure;
 use crate::quality::{Choice, Evidence, Found, Goal, Limits, OutputReport, Part, Repair, cost_of_run, search, shares};
 
 /// The multiplications of evaluated models that the efforts allow.
-const NORMAL: u64 = 40_000_000_000;
+const NORMAL: u64 = 50_000_000_000;
 const HIGH: u64 = 500_000_000_000;
 
 /// The largest and the smallest number of checks of a set of parts.
@@ -53,7 +53,7 @@ impl Plan {
             Effort::High => HIGH,
         };
         let runs = usize::try_from(all / run.max(1)).unwrap_or(usize::MAX);
-        let samples = samples.min(runs / (LEAST_CHECKS + 2)).max(1);
+        let samples = samples.min(runs / LEAST_CHECKS).max(1);
         let checks = (runs / 2 / samples).clamp(LEAST_CHECKS, MOST_CHECKS);
         let rest = runs.saturating_sub(checks * samples);
         let groups = rest.clamp(LEAST_GROUPS, parts.max(LEAST_GROUPS));
@@ -123,7 +123,7 @@ impl Narrowing<'_> {
             return read(&evidence.validation, count);
         }
         let chosen = self.telling.get_or_init(|| {
-            // Samples that calibration saw are compared as well if there are few.
+            // With few samples, those that are compared are calibration samples too.
             let others = evidence.calibration.as_ref().filter(|_| evidence.seen != Some(true)).cloned();
             let mut all = read(&evidence.validation, MOST_CANDIDATES);
             all.extend(read(&others, MOST_CANDIDATES));
@@ -273,12 +273,11 @@ impl Repairer<'_> {
     fn choice(&self, part: usize, raised: Raised, noise_share: f64) -> Choice {
         let unit = &self.units[part];
         let float = &self.narrowing.floats[self.narrowed.place];
-        let contracts = unit.nodes.first().is_some_and(|&n| float.op(n).is_contraction());
         Choice {
             name: unit.nodes.first().map_or_else(String::new, |&n| float.origin(n).path().to_owned()),
             raised: match raised {
-                Raised::Weights if contracts => "weights and activations",
-                Raised::Weights | Raised::Activations => "activations",
+                Raised::Weights => "weights and activations",
+                Raised::Activations => "activations",
             },
             noise_share,
             cost_ms: self.cost(unit, raised),
