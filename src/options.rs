@@ -213,6 +213,12 @@ impl Options {
                 DATA_HELP,
             );
         }
+        if self.effort != Effort::Normal && self.precision != Precision::Int8 {
+            return usage(
+                "--effort says how much is evaluated for the accuracy of int8 models",
+                "add --int8, or leave --effort out",
+            );
+        }
         if self.calibration.as_ref().is_some_and(|c| c.method.is_some()) && self.precision != Precision::Int8 {
             return usage(
                 "--calibrator chooses the ranges of int8 activations",
@@ -344,6 +350,7 @@ mod tests {
             },
             Options { interface: quantize::Interface::Quantized(qcc_ir::StorageType::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
+            Options { effort: Effort::High, ..float.clone() },
             Options { block: 64, ..float.clone() },
             Options { precision: Precision::W4A32, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },
