@@ -166,13 +166,13 @@ const LEAST_SQNR: f64 = 10.0;
 const USABLE_SQNR: f64 = 20.0;
 
 impl AgreementReport {
-    /// True if that is enough for most uses. One wrong item is chance.
+    /// True if that is enough for most uses. One or two wrong items may be chance.
     fn is_usable(&self) -> bool {
         let wrong = (100.0 - self.percent) / 100.0 * self.of as f64;
         match self.measure {
             "cosine" => self.percent >= 98.0,
             BOXES_MEASURE => self.percent >= self.least(),
-            _ => self.percent >= 95.0 || wrong < 1.5,
+            _ => self.percent >= 95.0 || wrong < 2.5,
         }
     }
 
@@ -247,9 +247,9 @@ mod tests {
         assert!(empty.is_usable() && !output(Some(-1.0), None).is_usable());
         assert!(!output(Some(30.0), Some(("top-1", 90.0))).is_usable());
         assert!(output(Some(3.0), Some(("top-1", 96.0))).is_usable());
-        let mut one_wrong = output(Some(30.0), Some(("top-1", 90.0)));
-        one_wrong.agreement.as_mut().unwrap().of = 10;
-        assert!(one_wrong.is_usable());
+        let mut few_wrong = output(Some(30.0), Some(("top-1", 90.0)));
+        few_wrong.agreement.as_mut().unwrap().of = 20;
+        assert!(few_wrong.is_usable());
     }
 
     #[test]

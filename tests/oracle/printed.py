@@ -218,4 +218,5 @@ def main():
     sys.exit(not right)
 
 
-main()
+if __name__ == "__main__":
+    main()
