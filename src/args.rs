@@ -241,6 +241,14 @@ pub(crate) struct Compile {
     /// met, nothing is written and the exit code is 3
     #[arg(long, value_name = "PERCENT", value_parser = number, help_heading = "Control")]
     pub(crate) min_agreement: Option<f64>,
+    /// Maximum drop of the agreement with the float model, in percentage points, of every output of known kind; if not met,
+    /// nothing is written and the exit code is 3
+    #[arg(long, value_name = "PERCENT", value_parser = number, help_heading = "Control")]
+    pub(crate) max_drop: Option<f64>,
+    /// With --int8 and data: how much is evaluated to find what to keep in higher precision while an output is worse than
+    /// --min-sqnr, --min-agreement or --max-drop require, or without these not usable
+    #[arg(long, value_enum, default_value_t = Effort::Normal, help_heading = "Control")]
+    pub(crate) effort: Effort,
     /// Compare the result with the model on one sample (of --data, else random numbers) in any precision; refuse
     /// differences that the precision does not explain
     #[arg(long, help_heading = "Control")]
@@ -421,6 +429,16 @@ pub(crate) enum Calibrator {
     Mse,
     /// Minimum KL divergence
     Entropy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Effort {
+    /// Nothing is kept in higher precision for the quality of the outputs
+    Fast,
+    /// One to two seconds for a detector such as YOLO26n
+    Normal,
+    /// Ten times as long
+    High,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -76,6 +76,18 @@ impl Calibration {
     }
 }
 
+/// How much is evaluated to reach a quality of the outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// Nothing: what is quantized does not depend on the quality.
+    Fast,
+    /// Some evaluations of the model: one to two seconds for a detector such as YOLO26n.
+    #[default]
+    Normal,
+    /// Ten times as many.
+    High,
+}
+
 /// Options of a compilation.
 ///
 /// ```
@@ -128,6 +140,9 @@ pub struct Options {
     pub command: Option<String>,
     /// Minimum quality of every output compared with the float model.
     pub gate: Gate,
+    /// With [`Precision::Int8`] and data: how much is evaluated to reach [`Options::gate`], or without one outputs that
+    /// are usable, by keeping parts of the model in higher precision.
+    pub effort: Effort,
     /// Maximum number of simplification rewrites of a graph, to find by bisection the one that changes the result.
     pub stop_after: Option<usize>,
     /// Compare what is written with the model on one sample, and write nothing if it differs by more than the precision
@@ -155,6 +170,7 @@ impl Default for Options {
             details: true,
             command: None,
             gate: Gate::default(),
+            effort: Effort::default(),
             stop_after: None,
             verify: false,
         }
@@ -204,8 +220,14 @@ impl Options {
         let has_data = self.calibration.is_some() || self.validation.is_some();
         if !self.gate.is_open() && !has_data {
             return usage(
-                "--min-sqnr and --min-agreement compare a quantized model with the float one on data",
+                "--min-sqnr, --min-agreement and --max-drop compare a quantized model with the float one on data",
                 DATA_HELP,
+            );
+        }
+        if self.effort != Effort::Normal && self.precision != Precision::Int8 {
+            return usage(
+                "--effort says how much is evaluated for the accuracy of int8 models",
+                "add --int8, or leave --effort out",
             );
         }
         if self.calibration.as_ref().is_some_and(|c| c.method.is_some()) && self.precision != Precision::Int8 {
@@ -346,8 +368,8 @@ mod tests {
         let output = Output::File("x".into());
         let float = Options::default();
         for options in [
-            Options { gate: Gate { min_sqnr: Some(20.0), min_agreement: None }, ..float.clone() },
-            Options { gate: Gate { min_sqnr: None, min_agreement: Some(90.0) }, ..float.clone() },
+            Options { gate: Gate { min_sqnr: Some(20.0), ..Gate::default() }, ..float.clone() },
+            Options { gate: Gate { min_agreement: Some(90.0), ..Gate::default() }, ..float.clone() },
             Options { calibration: Some(data.clone()), ..float.clone() },
             Options { validation: Some(Data::Random), ..float.clone() },
             Options {
@@ -357,6 +379,7 @@ mod tests {
             },
             Options { interface: quantize::Interface::Quantized(qcc_ir::StorageType::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
+            Options { effort: Effort::High, ..float.clone() },
             Options { block: 64, ..float.clone() },
             Options { precision: Precision::W4A32, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },

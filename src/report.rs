@@ -14,8 +14,8 @@ use qcc::passes::PassId;
 use qcc::passes::quantize::matches;
 use qcc::render::{line, render};
 use qcc::{
-    AgreementReport, Artefact, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport, Precision,
-    Quality, Report,
+    AgreementReport, Artefact, Choice, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport,
+    Precision, Quality, Report,
 };
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
@@ -146,6 +146,7 @@ pub(crate) fn summary(report: &Report, verbose: bool) -> String {
         if let Some(quality) = &artefact.quality {
             work_rows(quality, verbose, &mut row);
             dynamic_row(artefact.target, report.precision, quality, &mut row);
+            repair_row(quality, verbose, &mut row);
         }
         if let Some(costs) = &artefact.costs {
             cost_rows(costs, &mut row);
@@ -276,6 +277,25 @@ fn dynamic_row(target: &str, precision: Precision, q: &Quality, row: &mut dyn Fn
     };
     let gain = q.dynamic_gain.iter().map(|gain| format!(" ({gain})")).collect::<String>();
     row("dynamic", format!("{which} quantizes its activations at run time{gain}{runtimes}"));
+}
+
+/// What is kept in higher precision for the quality of the outputs.
+fn repair_row(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
+    let Some(repair) = &q.repair else { return };
+    let shown = if verbose { repair.choices.len() } else { 4 };
+    let choice = |c: &Choice| format!("{} ({:.1} % of the noise)", c.name, c.noise_share * 100.0);
+    let names: Vec<String> = repair.choices.iter().take(shown).map(choice).collect();
+    let more = if repair.choices.len() > shown { ", .." } else { "" };
+    let latency = repair
+        .latency_ms
+        .map(|[before, after]| format!("; latency {} instead of {}", figures(after, "ms"), figures(before, "ms")));
+    let unmet = if repair.reached { "" } else { "; this is the best that was found" };
+    let parts = counted(repair.choices.len(), "part");
+    let text = format!("{parts}: {}{more}{}{unmet}", names.join(", "), latency.unwrap_or_default());
+    row("raised", format!("to higher precision: {text}"));
+    for before in repair.before.iter().take(if verbose { usize::MAX } else { PORTS }) {
+        row("", format!("before, {}{}", before.deviation.name, compared(before)));
+    }
 }
 
 fn ratio(sqnr: Option<f64>) -> String {

@@ -203,6 +203,7 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
             _ => quantize::Interface::Float,
         },
         exclude: Vec::new(),
+        raised: Vec::new(),
     };
     let narrow = match quantize(float, format.target(), &ranges[0], &options) {
         Ok(narrow) => narrow.graph,

@@ -51,6 +51,10 @@ pub enum Reason {
     Excluded,
     /// The source model keeps the weight of this contraction in floating point and quantizes others.
     GivenReal,
+    /// Measurements of the outputs showed that quantizing its activations loses accuracy that was asked for.
+    Accuracy,
+    /// As [`Reason::Accuracy`], for its weights and activations.
+    AccuracyOfWeights,
     /// It is part of an unrolled recurrence.
     Recurrence,
     /// Its operator has no quantized form.
@@ -110,13 +114,13 @@ pub enum Reason {
 impl Reason {
     /// True if a contraction with this reason may still have a quantized weight.
     pub(crate) fn keeps_weights(self) -> bool {
-        use Reason::{BelowResolution, FewProducts, FewStepsOfResult, LastContraction, Recurrence};
-        matches!(self, BelowResolution | FewProducts | FewStepsOfResult | LastContraction | Recurrence)
+        use Reason::{Accuracy, BelowResolution, FewProducts, FewStepsOfResult, LastContraction, Recurrence};
+        matches!(self, Accuracy | BelowResolution | FewProducts | FewStepsOfResult | LastContraction | Recurrence)
     }
 
     /// True if the user or the source model requires floating point, also for weights.
     pub(crate) fn is_wish(self) -> bool {
-        matches!(self, Reason::Excluded | Reason::GivenReal)
+        matches!(self, Reason::Excluded | Reason::GivenReal | Reason::AccuracyOfWeights)
     }
 }
 
@@ -130,6 +134,8 @@ impl fmt::Display for Reason {
             Reason::NoReals => "it computes no floating-point values",
             Reason::Excluded => "excluded by the user",
             Reason::GivenReal => "the model has its weight in floating point",
+            Reason::Accuracy => "measured: with quantized activations the outputs would lose the accuracy asked for",
+            Reason::AccuracyOfWeights => "measured: quantized, the outputs would lose the accuracy asked for",
             Reason::Recurrence => "inside a recurrence, where rounding errors would grow with each step",
             Reason::NoQuantizedForm => "the operator has no quantized form",
             Reason::NoKernel => "the target has no integer kernel for it",

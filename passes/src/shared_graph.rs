@@ -1,5 +1,6 @@
 //! Joint evaluation of several graphs that were lowered from one: common values are evaluated once.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use qcc_ir::error::TypeError;
@@ -47,7 +48,7 @@ impl SharedGraph {
             return Ok(joint);
         }
         let nodes = first.order().into_iter().filter(|n| !matches!(first.op(*n), Op::Input(_)));
-        let key = |n: NodeId| (identity_by_content(first.op(n)), first.operands(n));
+        let key = |n: NodeId| (key_of(first, n, identity_by_content), first.operands(n));
         let mut added: FxHashMap<(String, Operands), NodeId> = nodes.map(|n| (key(n), n)).collect();
         for graph in others {
             let places = joint.add(graph, &FxHashMap::default(), &mut added, identity_by_content)?;
@@ -85,7 +86,7 @@ impl SharedGraph {
                 continue;
             }
             let operands: Operands = graph.operands(n).iter().filter_map(|v| places.get(v).copied()).collect();
-            let key = (identity(graph.op(n)), operands);
+            let key = (key_of(graph, n, identity), operands);
             let node = match added.get(&key) {
                 Some(&node) => node,
                 None => {
@@ -142,6 +143,16 @@ fn named(graph: &Graph) -> FxHashMap<&str, ValueId> {
     known.into_iter().filter_map(|(name, v)| Some((name, v?))).collect()
 }
 
+/// A key that identifies a node besides its operands: the operator, and the types of its results, since quantization
+/// parameters follow from neither operator nor operands.
+fn key_of(graph: &Graph, n: NodeId, identity: fn(&Op) -> String) -> String {
+    let mut key = identity(graph.op(n));
+    for ty in graph.result_types(n).iter().filter(|ty| ty.elem.qparams().is_some()) {
+        let _ = write!(key, " {ty}");
+    }
+    key
+}
+
 /// A key that identifies an operator and its attributes. Constants are identified by the address of their data.
 fn identity(op: &Op) -> String {
     match op {
@@ -177,6 +188,18 @@ mod tests {
         let x = Tensor::from_vec(qcc_ir::Shape::known(&[1, 2]), vec![1.0, -2.0]);
         joint.executor(wanted).run(&[x], &mut |_, _| seen += 1).unwrap();
         seen
+    }
+
+    #[test]
+    fn nodes_that_round_differently_are_not_merged() -> Result<(), Box<dyn std::error::Error>> {
+        let rounded = |scale: f32| graph(&format!("%q: i8<{scale}:0>[1,2] = quantize %x %y = dequantize %q"));
+        let (fine, coarse) = (rounded(0.5), rounded(4.0));
+        let joint = SharedGraph::side_by_side(&fine, &[&coarse, &fine])?;
+        let x = Tensor::from_vec(qcc_ir::Shape::known(&[1, 2]), vec![1.0, -2.0]);
+        let outputs = joint.executor(&FxHashSet::default()).run(&[x], &mut |_, _| {})?;
+        let numbers: Vec<Vec<f32>> = outputs.iter().map(|t| t.reals().to_vec()).collect();
+        assert_eq!(numbers, [[1.0, -2.0], [0.0, 0.0], [1.0, -2.0]]);
+        Ok(())
     }
 
     #[test]

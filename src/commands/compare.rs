@@ -26,7 +26,7 @@ pub(crate) fn compare(args: &Compare) -> ExitCode {
         Ok(json) if args.json => report::say(&json),
         _ => report::say(&report::comparison(&comparison)),
     }
-    let gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
+    let gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement, max_drop: None };
     let mut unmet = gate.unmet(comparison.worst_sqnr(), comparison.worst_agreement());
     if !gate.is_open() {
         let unknown = comparison.diagnostics.iter().filter(|d| d.code == NOT_COMPARED);

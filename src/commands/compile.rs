@@ -16,7 +16,9 @@ use qcc::passes::quantize;
 use qcc::passes::{PassId, Pipeline};
 use qcc::{Calibration, Compiler, Data, Failure, Gate, Options, Output, Precision, Report};
 
-use crate::args::{Block, Calibrator, Color, Compile, DataArgs, InputLayout, Io, Preset, Quantize, Resize, To, shapes};
+use crate::args::{
+    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, shapes,
+};
 use crate::interrupt;
 use crate::report::{self, Progress};
 
@@ -198,7 +200,12 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.reports.clone_from(&args.report);
     options.details = !args.quiet;
     options.command = (!args.report.is_empty()).then(command);
-    options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement };
+    options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement, max_drop: args.max_drop };
+    options.effort = match args.effort {
+        Effort::Fast => qcc::Effort::Fast,
+        Effort::Normal => qcc::Effort::Normal,
+        Effort::High => qcc::Effort::High,
+    };
     options.stop_after = args.stop_after;
     options.verify = args.verify;
     Ok(options)

@@ -30,6 +30,7 @@ use crate::vendor;
 mod job;
 mod narrow;
 mod pipeline;
+mod repair;
 
 use job::{Datasets, Job};
 

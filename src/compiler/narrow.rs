@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use qcc_backends::Backend;
 use qcc_ir::diagnostic::Diagnostic;
@@ -22,7 +22,7 @@ use crate::data::{SYNTHETIC_DATA, Samples};
 use crate::details;
 use crate::memory;
 use crate::observer::{Clock, Observer, flow};
-use crate::options::Options;
+use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Quality, Trial, Validation, advice, check_ranges, gain, not_compared, trials};
@@ -31,25 +31,27 @@ use crate::reader::Reader;
 /// Float graphs of one model, lowered for their targets, and what is needed to quantize them.
 pub(super) struct Narrowing<'a> {
     compiler: &'a Compiler,
-    options: &'a Options,
-    source: &'a Graph,
+    pub(super) options: &'a Options,
+    pub(super) source: &'a Graph,
     facts: SourceFacts,
-    hints: Hints,
-    floats: Vec<Graph>,
+    pub(super) hints: Hints,
+    pub(super) floats: Vec<Graph>,
     backends: Vec<Arc<dyn Backend>>,
-    targets: Vec<&'a Target>,
-    joint: SharedGraph,
+    pub(super) targets: Vec<&'a Target>,
+    pub(super) joint: SharedGraph,
     /// The calibration table of each graph; empty before calibration.
-    ranges: Vec<CalibrationTable>,
+    pub(super) ranges: Vec<CalibrationTable>,
+    /// The samples with the most objects, once a search needs them.
+    pub(super) telling: OnceLock<Vec<Vec<Tensor>>>,
 }
 
 /// A quantized graph of one of the targets.
-struct Narrowed {
+pub(super) struct Narrowed {
     /// Index of the target.
-    place: usize,
+    pub(super) place: usize,
     /// Where activations may be quantized dynamically.
-    dynamic: Dynamic,
-    quantized: Quantized,
+    pub(super) dynamic: Dynamic,
+    pub(super) quantized: Quantized,
     /// The graphs after passes that are to be shown.
     shown: Vec<(PassId, Graph)>,
     diagnostics: Vec<Diagnostic>,
@@ -79,6 +81,7 @@ impl<'a> Narrowing<'a> {
             backends: lowered.iter().map(|l| Arc::clone(&l.backend)).collect(),
             targets: options.targets.iter().map(|backend| backend.target()).collect(),
             joint,
+            telling: OnceLock::new(),
         })
     }
 
@@ -132,6 +135,17 @@ impl<'a> Narrowing<'a> {
                 if let Some(gain) = gain(&its_quality, &real) {
                     its_quality = Quality { dynamic_gain: Some(gain), ..real };
                     (*n, own) = (alternative, other);
+                }
+            }
+            if self.repairs() {
+                let repaired = match self.repair(n, &own, evidence, &wanted) {
+                    // Without a requirement the model is written as it is.
+                    Err(failure) if self.options.gate.is_open() && !matches!(failure, Failure::Cancelled) => None,
+                    other => other?,
+                };
+                if let Some((better, fidelity, repair)) = repaired {
+                    its_quality = Quality { repair: Some(repair), ..quality(&better, &fidelity) };
+                    (*n, own) = (better, fidelity);
                 }
             }
             if its_quality.outputs.iter().any(|o| o.is_poor()) {
@@ -287,7 +301,7 @@ impl<'a> Narrowing<'a> {
     }
 
     /// Quantizes the graph of one target. Graphs after the passes of `shown` are kept.
-    fn narrow(&self, place: usize, variant: &Variant, shown: &[PassId]) -> Result<Narrowed, Failure> {
+    pub(super) fn narrow(&self, place: usize, variant: &Variant, shown: &[PassId]) -> Result<Narrowed, Failure> {
         let (float, target) = (&self.floats[place], self.targets[place]);
         let pipeline = self.compiler.pipeline_of(&*self.backends[place], variant)?;
         let mut cx = Context::new(target);
@@ -308,16 +322,27 @@ impl<'a> Narrowing<'a> {
         Ok(Narrowed { place, dynamic: variant.dynamic, quantized, shown: kept, diagnostics: cx.diagnostics })
     }
 
-    fn compare(&self, narrowed: &[&Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
-        let compiled = narrowed.iter().map(|n| Compiled {
-            place: n.place,
-            float: &self.floats[n.place],
-            graph: &n.quantized.graph,
-            values: &n.quantized.values,
-        });
+    pub(super) fn compare(&self, narrowed: &[&Narrowed], reader: &Reader<'_>) -> Result<Vec<Fidelity>, RunError> {
+        let compiled = narrowed.iter().map(|n| self.compiled(n));
         let read = |i| reader.read(i);
         let samples = fidelity::Samples { count: reader.samples.len(), read: &read };
         fidelity::compare(&self.joint, self.source, &compiled.collect::<Vec<_>>(), self.hints, &samples)
+    }
+
+    /// A quantized graph with its float graph.
+    pub(super) fn compiled<'n>(&'n self, narrowed: &'n Narrowed) -> Compiled<'n> {
+        Compiled {
+            place: narrowed.place,
+            float: &self.floats[narrowed.place],
+            graph: &narrowed.quantized.graph,
+            values: &narrowed.quantized.values,
+        }
+    }
+
+    /// True if parts of the model may be kept in higher precision for the quality of its outputs.
+    fn repairs(&self) -> bool {
+        let Options { precision, effort, .. } = self.options;
+        *precision == Precision::Int8 && self.facts.given == Given::Nothing && *effort != Effort::Fast
     }
 
     /// The warning for a target with poor outputs, after trying remedies.
@@ -335,7 +360,7 @@ impl<'a> Narrowing<'a> {
         };
         // A trial that fails is not recommended.
         let (place, dynamic) = (narrowed.place, narrowed.dynamic);
-        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic };
+        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic, raised: Vec::new() };
         let made =
             trials.into_iter().filter_map(|trial| Some((self.narrow(place, &variant(&trial), &[]).ok()?, trial)));
         let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();

@@ -1,7 +1,8 @@
 //! The passes that the options request.
 
 use qcc_backends::Backend;
-use qcc_passes::quantize::{self, Dynamic, Interface};
+use qcc_ir::NodeId;
+use qcc_passes::quantize::{self, Dynamic, Interface, Raised};
 use qcc_passes::{Numbers, Pipeline, Settings, Stage, UnknownPass};
 
 use super::Compiler;
@@ -15,6 +16,8 @@ use crate::vendor;
 pub(super) struct Variant {
     pub(super) trial: Trial,
     pub(super) dynamic: Dynamic,
+    /// Nodes of the lowered graph that are kept in higher precision.
+    pub(super) raised: Vec<(NodeId, Raised)>,
 }
 
 impl Variant {
@@ -24,7 +27,7 @@ impl Variant {
             Interface::Float if !options.only_static => Dynamic::Needed,
             _ => Dynamic::Never,
         };
-        Variant { trial: Trial { precision: options.precision, exclude: Vec::new() }, dynamic }
+        Variant { trial: Trial { precision: options.precision, exclude: Vec::new() }, dynamic, raised: Vec::new() }
     }
 }
 
@@ -32,14 +35,22 @@ impl Compiler {
     /// The passes of a variant for a target.
     pub(super) fn pipeline_of(&self, backend: &dyn Backend, variant: &Variant) -> Result<Pipeline, UnknownPass> {
         let options = &self.options;
-        let Variant { trial, dynamic } = variant;
+        let Variant { trial, dynamic, raised } = variant;
         let interface = match trial.precision == options.precision {
             true => options.interface,
             false => Interface::Float,
         };
         let quantized = |activations, weights| {
             let exclude = [&options.exclude[..], &trial.exclude].concat();
-            Numbers::Quantized(quantize::Options { activations, weights, interface, dynamic: *dynamic, exclude })
+            let raised = raised.clone();
+            Numbers::Quantized(quantize::Options {
+                activations,
+                weights,
+                interface,
+                dynamic: *dynamic,
+                exclude,
+                raised,
+            })
         };
         let numbers = match trial.precision {
             Precision::Float32 => Numbers::Source,

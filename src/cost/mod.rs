@@ -69,6 +69,15 @@ impl Cost {
     }
 }
 
+/// An estimate of what it costs on `target`, in milliseconds, to compute the node `n` of a float graph in floating point
+/// in a quantized model, boundaries included. With `dynamic`, its activations are quantized dynamically.
+pub(crate) fn of_raising(g: &Graph, n: NodeId, target: &str, dynamic: bool) -> f64 {
+    let elements = |v: ValueId| g.ty(v).shape.elements().unwrap_or(0) as u64;
+    let operands = g.operands(n).into_iter().filter(|v| g.constant(*v).is_none()).map(elements).sum();
+    let sizes = [operands, g.results(n).map(elements).sum()];
+    Kernels::like(target).raised(work_of(g, n).total(), is_depthwise(g, n), dynamic, sizes)
+}
+
 /// An operator of the runtime: a node, with the activation function after it if the kernel fuses that.
 pub(crate) struct Step {
     pub(crate) node: NodeId,

@@ -86,6 +86,25 @@ impl Kernels {
         Kernels::ALL.iter().find(|k| k.target == target)
     }
 
+    /// As [`Kernels::of`], with another target's table where there is none.
+    pub(super) fn like(target: &str) -> &'static Kernels {
+        Kernels::of(target).unwrap_or(&Kernels::ALL[0])
+    }
+
+    /// What it costs in milliseconds to compute a node in floating point instead of integers: `products`, more bytes of
+    /// values, and a conversion of the operand and of the result. With `dynamic`, the products stay integer.
+    pub(super) fn raised(&self, products: u64, depthwise: bool, dynamic: bool, elements: [u64; 2]) -> f64 {
+        let product = match (dynamic, depthwise) {
+            (true, _) => 0.0,
+            (false, true) => (self.channelwise_real - self.channelwise_integer).max(0.0),
+            (false, false) => self.real - self.integer,
+        };
+        let [operands, results] = elements;
+        // Each value is read and written with 4 bytes instead of 1, and converted: 5 bytes for each element.
+        let bytes = (operands + results) * (3 + 5);
+        (products as f64 * product + bytes as f64 * self.byte + 2.0 * self.operator) * 1e-6
+    }
+
     /// The latency in milliseconds.
     pub(super) fn latency(&self, cost: &Cost) -> f64 {
         let on_integers = |p: &Work| (p.integer + p.run_time) as f64;

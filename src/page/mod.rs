@@ -11,7 +11,7 @@ use qcc_passes::quality::Work;
 use crate::cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
 use crate::details::{NodeReport, ValueReport};
 use crate::outcome::{Artefact, Report};
-use crate::quality::{Deviation, OutputReport, Quality};
+use crate::quality::{Choice, Deviation, OutputReport, Quality};
 
 mod chart;
 
@@ -166,6 +166,7 @@ fn section(out: &mut String, artefact: &Artefact) {
     }
     if let Some(quality) = &artefact.quality {
         outputs(out, quality);
+        raised(out, quality);
         depth(out, artefact, quality);
     }
     costs(out, artefact);
@@ -187,6 +188,22 @@ fn outputs(out: &mut String, quality: &Quality) {
         for part in &o.parts {
             row(out, &Deviation { name: format!("{}: {}", o.deviation.name, part.name), ..part.clone() }, "");
         }
+    }
+    out.push_str("</table></div>\n");
+}
+
+/// What is kept in higher precision for the quality of the outputs.
+fn raised(out: &mut String, quality: &Quality) {
+    let Some(repair) = &quality.repair else { return };
+    out.push_str("<h3>Kept in higher precision</h3>\n<p>An output was worse than required");
+    if !repair.reached {
+        out.push_str("; this is the best that was found");
+    }
+    out.push_str(".</p>\n<div class=\"wide\"><table>\n<tr><th>part</th><th>not quantized</th><th>share of the noise</th><th>cost</th></tr>\n");
+    for Choice { name, raised, noise_share, cost_ms } in &repair.choices {
+        let share = figure(noise_share, &format!("{:.1} %", noise_share * 100.0));
+        let (name, cost) = (text(name), figure(cost_ms, &format!("{cost_ms:.4} ms")));
+        let _ = writeln!(out, "<tr><td>{name}</td><td>{raised}</td><td>{share}</td><td>{cost}</td></tr>");
     }
     out.push_str("</table></div>\n");
 }

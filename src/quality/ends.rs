@@ -52,7 +52,7 @@ mod tests {
     fn output(sqnr: f64, percent: Option<f64>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr: Some(sqnr), cosine: 1.0, max_error: 0.0 };
         let agreement = percent.map(|percent| AgreementReport { measure: "top-1", percent, of: 100 });
-        OutputReport { deviation, parts: Vec::new(), agreement }
+        OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false }
     }
 
     #[test]

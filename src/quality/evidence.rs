@@ -78,11 +78,15 @@ impl Evidence {
     }
 }
 
+/// The cost of evaluating a graph on one sample, in multiplications.
+pub(crate) fn cost_of_run(g: &Graph) -> u64 {
+    let g = &*g.typical();
+    products(g) + g.order().len() as u64 * PRODUCTS_PER_NODE
+}
+
 /// The maximum number of samples to compare for a graph of this cost.
 pub(crate) fn affordable(g: &Graph) -> usize {
-    let g = &*g.typical();
-    let cost = products(g) + g.order().len() as u64 * PRODUCTS_PER_NODE;
-    usize::try_from(PRODUCTS / cost.max(1)).unwrap_or(usize::MAX).max(LEAST)
+    usize::try_from(PRODUCTS / cost_of_run(g).max(1)).unwrap_or(usize::MAX).max(LEAST)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Quality of a compiled graph compared with its float graph, for the report.
 
 use qcc_ir::Graph;
-use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputQuality};
+use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputKind, OutputQuality};
 use serde::Serialize;
 
 use crate::details::{UnstableValue, ValueReport, unstable};
@@ -11,14 +11,19 @@ mod ends;
 mod evidence;
 mod gate;
 mod remedy;
+mod repair;
+mod search;
 mod unknown;
 mod verify;
 
 pub(crate) use ends::gain;
 pub use evidence::Validation;
-pub(crate) use evidence::{Evidence, affordable};
+pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;
 pub(crate) use remedy::{Trial, advice, trials};
+pub(crate) use repair::Goal;
+pub use repair::{Choice, Repair};
+pub(crate) use search::{Found, Limits, Part, search, shares};
 pub use unknown::NOT_COMPARED;
 pub(crate) use unknown::{check_ranges, not_compared};
 pub(crate) use verify::verify;
@@ -55,6 +60,8 @@ pub struct Quality {
     pub worst: Vec<Deviation>,
     /// The deviation of each layer, which includes errors of earlier layers, in the order of the model.
     pub layers: Vec<Deviation>,
+    /// What was kept in higher precision for the quality of the outputs; `None` if nothing had to be.
+    pub repair: Option<Repair>,
     /// Calibration statistics of values, in the order of the model.
     pub values: Vec<ValueReport>,
     /// The quantized values whose ranges differ most between the halves of the samples: more samples may change them.
@@ -107,6 +114,10 @@ pub struct OutputReport {
     pub parts: Vec<Deviation>,
     /// The agreement, if the kind of the output is known.
     pub agreement: Option<AgreementReport>,
+    /// True if the kind of the output is known and the samples hold nothing to count, such as objects: the ratio is then
+    /// that of numbers near 0.
+    #[serde(skip)]
+    pub uncounted: bool,
 }
 
 impl OutputReport {
@@ -117,6 +128,7 @@ impl OutputReport {
             deviation: Deviation::new(q.name.clone(), q.sqnr(), &q.distance),
             parts: q.parts.iter().map(part).collect(),
             agreement: q.agreement().map(agreement),
+            uncounted: q.agreement().is_none() && q.kind.as_ref().is_some_and(|kind| *kind != OutputKind::Values),
         }
     }
 
@@ -131,6 +143,15 @@ impl OutputReport {
 }
 
 impl OutputReport {
+    /// True if the output is near enough to the float model's for most uses, as far as the samples tell.
+    pub fn is_usable(&self) -> bool {
+        match (&self.agreement, self.deviation.sqnr) {
+            (Some(a), _) => a.is_usable(),
+            (None, Some(sqnr)) => sqnr >= USABLE_SQNR || self.uncounted,
+            (None, None) => true,
+        }
+    }
+
     /// True if the output has too few boxes to estimate its quality.
     pub fn is_unsure(&self) -> bool {
         self.agreement.as_ref().is_some_and(|a| a.measure == BOXES_MEASURE && a.of < FEW_BOXES)
@@ -143,7 +164,20 @@ const FEW_BOXES: usize = 10;
 /// The minimum SQNR in dB: at 10 dB the noise has a tenth of the signal's power.
 const LEAST_SQNR: f64 = 10.0;
 
+/// The SQNR in dB of a usable output without an agreement measure: the noise has a hundredth of the signal's power.
+const USABLE_SQNR: f64 = 20.0;
+
 impl AgreementReport {
+    /// True if that is enough for most uses. One or two wrong items may be chance.
+    fn is_usable(&self) -> bool {
+        let wrong = (100.0 - self.percent) / 100.0 * self.of as f64;
+        match self.measure {
+            "cosine" => self.percent >= 98.0,
+            BOXES_MEASURE => self.percent >= self.least(),
+            _ => self.percent >= 95.0 || wrong < 2.5,
+        }
+    }
+
     /// The minimum agreement of a useful model, in percent.
     fn least(&self) -> f64 {
         match self.measure {
@@ -160,7 +194,7 @@ impl AgreementReport {
 impl Quality {
     /// The quality of a compiled graph.
     pub(crate) fn of(fidelity: Fidelity, quantized: &Graph) -> Self {
-        let Fidelity { outputs, layers, samples } = fidelity;
+        let Fidelity { outputs, layers, samples, .. } = fidelity;
         let layer = |(name, d): (String, Distance)| Deviation::of(name, &d);
         let layers: Vec<Deviation> = layers.into_iter().map(layer).collect();
         let mut worst = layers.clone();
@@ -182,6 +216,7 @@ impl Quality {
             outputs: outputs.iter().map(OutputReport::of).collect(),
             worst,
             layers,
+            repair: None,
             values: Vec::new(),
             unstable: Vec::new(),
         }
@@ -212,7 +247,18 @@ mod tests {
     fn output(sqnr: Option<f64>, agreement: Option<(&'static str, f64)>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr, cosine: 1.0, max_error: 0.0 };
         let agreement = agreement.map(|(measure, percent)| AgreementReport { measure, percent, of: 100 });
-        OutputReport { deviation, parts: Vec::new(), agreement }
+        OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false }
+    }
+
+    #[test]
+    fn what_cannot_be_counted_is_usable() {
+        let empty = OutputReport { uncounted: true, ..output(Some(-1.0), None) };
+        assert!(empty.is_usable() && !output(Some(-1.0), None).is_usable());
+        assert!(!output(Some(30.0), Some(("top-1", 90.0))).is_usable());
+        assert!(output(Some(3.0), Some(("top-1", 96.0))).is_usable());
+        let mut few_wrong = output(Some(30.0), Some(("top-1", 90.0)));
+        few_wrong.agreement.as_mut().unwrap().of = 20;
+        assert!(few_wrong.is_usable());
     }
 
     #[test]

@@ -217,6 +217,46 @@ fn gate_that_is_not_met_writes_nothing() {
     succeeds(dir.path(), &[INT8, &["--min-sqnr", "20"]].concat());
 }
 
+/// What is asked of an output is reached by keeping parts of the model in higher precision.
+#[test]
+fn what_loses_accuracy_is_kept_in_higher_precision() {
+    let dir = folder();
+    pictures(dir.path(), 12);
+    let sqnr = |file: &str| -> f64 {
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join(file)).unwrap()).unwrap();
+        report["artefacts"][0]["quality"]["outputs"][0]["sqnr"].as_f64().unwrap()
+    };
+    for (to, file, weights) in
+        [("tflite", "x.tflite", "x.tflite"), ("onnx", "x.onnx", "x.onnx"), ("openvino", "x.xml", "x.bin")]
+    {
+        let int8 = ["small.onnx", "--to", to, "--int8", "--data", "pictures", "--scale", "1/255", "-q"];
+        succeeds(dir.path(), &[&int8[..], &["-o", "plain/", "--report", "plain.json"]].concat());
+        let asked = format!("{:.1}", sqnr("plain.json") + 3.0);
+        let gate = ["--min-sqnr", &asked, "--report", "r.json"];
+        let fast = qcc(dir.path(), &[&int8[..], &gate, &["--effort", "fast", "-o", "fast/"]].concat());
+        assert_eq!(fast.status.code(), Some(3), "{to}");
+        assert!(!dir.path().join("fast").exists());
+        let said = succeeds(dir.path(), &[&int8[..], &gate, &["--explain", "-o", "a/"]].concat());
+        assert!(said.contains("measured: "), "{said}");
+        assert!(sqnr("r.json") >= sqnr("plain.json") + 2.9, "{to}");
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("r.json")).unwrap()).unwrap();
+        let repair = &report["artefacts"][0]["quality"]["repair"];
+        assert_eq!(repair["reached"], true, "{to}: {repair}");
+        assert!(!repair["choices"].as_array().unwrap().is_empty(), "{to}: {repair}");
+        assert!(
+            said.lines().any(|l| l.contains("measured") && l.contains(repair["choices"][0]["name"].as_str().unwrap()))
+        );
+        // The choices do not depend on the number of threads.
+        let written = |threads: &str| {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_qcc"));
+            run.args(int8).args(gate).args(["-o", file]).current_dir(dir.path()).env("RAYON_NUM_THREADS", threads);
+            assert!(run.output().unwrap().status.success());
+            fs::read(dir.path().join(weights)).unwrap()
+        };
+        assert_eq!(written("1"), written("3"), "{to}");
+    }
+}
+
 #[test]
 fn a_broken_picture_is_named_and_skipped() {
     let dir = folder();

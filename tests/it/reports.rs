@@ -80,12 +80,14 @@ fn page_and_json_have_the_same_figures() {
     let dir = folder();
     pictures(dir.path(), 9);
     let reports = ["--report", "r.json", "--report", "r.html", "--report", "r.overlay.json"];
-    for precision in [&["--int8", "--data", "pictures"][..], &["--int8"], &["--w8a32", "--data", "pictures"]] {
+    let asked = &["--int8", "--data", "pictures", "--min-sqnr", "55"];
+    for precision in [&["--int8", "--data", "pictures"][..], asked, &["--int8"], &["--w8a32", "--data", "pictures"]] {
         let args = [ALL, precision, &reports, &["-o", "out/"]].concat();
         succeeds(dir.path(), &args);
         let report = json(dir.path().join("r.json"));
         check_schema(&report);
         assert_eq!(report["command"], format!("qcc {}", args.join(" ")));
+        assert_eq!(report["artefacts"][0]["quality"]["repair"].is_object(), precision == &asked[..], "{precision:?}");
         let page = fs::read_to_string(dir.path().join("r.html")).unwrap();
         let shown = figures(&page);
         // As they are spelt: reading them would round.

@@ -148,4 +148,5 @@ def main():
     sys.exit(not right)
 
 
-main()
+if __name__ == "__main__":
+    main()

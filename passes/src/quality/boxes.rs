@@ -34,6 +34,8 @@ const OBJECT: f32 = 0.3;
 const CANDIDATE: f32 = 0.05;
 /// The IoU above which boxes of one class are duplicates, for `Raw` outputs (NMS threshold).
 const SAME: f32 = 0.7;
+/// The error of a candidate that is not found: one more lost box does not outweigh all others.
+const LOST: f32 = 0.25;
 /// The maximum number of candidate boxes for each image.
 const MOST: usize = 1000;
 /// The maximum number of elements of the first sample that are inspected to recognize an output.
@@ -158,12 +160,24 @@ pub(super) struct BoxAgreement {
     pub(super) expected: usize,
     /// For each found box: its score, and for each threshold whether it matches an expected box.
     found: Vec<(f32, [bool; 10])>,
+    /// The sum of the errors of places and scores of expected candidates, weighted by their scores, and that of the
+    /// weights.
+    noise: f64,
+    weight: f64,
 }
 
 impl BoxAgreement {
     /// Adds an image.
     pub(super) fn add(&mut self, boxes: &Boxes, expected: &Tensor, found: &Tensor) {
-        let (truth, mut found) = (boxes.detections(expected, OBJECT), boxes.detections(found, CANDIDATE));
+        let (mut truth, mut found) = (boxes.detections(expected, CANDIDATE), boxes.detections(found, CANDIDATE));
+        for t in &truth {
+            let same = found.iter().filter(|d| d.class == t.class).map(|d| (overlap(&t.corners, &d.corners), d.score));
+            let (near, score) = same.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or((0.0, 0.0));
+            let error = (1.0 - near + (score - t.score).abs()).min(LOST);
+            self.noise += f64::from(t.score * error);
+            self.weight += f64::from(t.score);
+        }
+        truth.retain(|t| t.score >= OBJECT);
         self.expected += truth.len();
         found.sort_by(|a, b| b.score.total_cmp(&a.score));
         let mut matched = vec![(0.0, [false; 10]); found.len()];
@@ -180,6 +194,17 @@ impl BoxAgreement {
             }
         }
         self.found.extend(matched);
+    }
+
+    /// The square of the mean error of places (one minus the overlap) and scores, over all candidates, weighted by score:
+    /// a measure that changes steadily with errors, which the average precision does not. `None` without candidates.
+    pub(super) fn noise(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| (self.noise / self.weight).powi(2))
+    }
+
+    /// The sum of the scores of all candidates.
+    pub(super) fn weight(&self) -> f64 {
+        self.weight
     }
 
     /// The average precision, averaged over the thresholds, from 0 to 1. `None` if no box was expected.
@@ -208,4 +233,30 @@ fn average_precision(hits: impl Iterator<Item = bool>, expected: usize) -> f64 {
     }
     let at = |recall: f64| curve.iter().find(|(r, _)| *r >= recall).map_or(0.0, |(_, p)| *p);
     (0..=100).map(|i| at(f64::from(i) / 100.0)).sum::<f64>() / 101.0
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::Shape;
+
+    use super::*;
+
+    /// The noise of one box whose left edge is moved, with another score.
+    fn noise(moved: f32, score: f32) -> f64 {
+        let boxes =
+            |left: f32, score: f32| Tensor::from_vec(Shape::known(&[1, 1, 6]), vec![left, 0., 100., 100., score, 2.]);
+        let mut agreement = BoxAgreement::default();
+        agreement.add(&Boxes::Selected, &boxes(0.0, 0.8), &boxes(moved, score));
+        agreement.noise().unwrap()
+    }
+
+    #[test]
+    fn noise_grows_steadily_with_errors() {
+        assert_eq!(noise(0.0, 0.8), 0.0);
+        assert!((noise(10.0, 0.8) - 0.01).abs() < 1e-6, "{}", noise(10.0, 0.8));
+        assert!((noise(0.0, 0.7) - 0.01).abs() < 1e-6, "{}", noise(0.0, 0.7));
+        assert!(noise(1.0, 0.8) < noise(2.0, 0.8) && noise(2.0, 0.8) < noise(60.0, 0.8));
+        assert_eq!(noise(60.0, 0.8), noise(80.0, 0.1));
+        assert_eq!(BoxAgreement::default().noise(), None);
+    }
 }

@@ -305,6 +305,17 @@ impl OutputQuality {
         (!ranked).then(|| parts.unwrap_or_else(|| self.distance.sqnr()))
     }
 
+    /// For boxes: the square of their mean error, if there are any. It changes steadily with errors, which the agreement does
+    /// not.
+    pub fn box_noise(&self) -> Option<f64> {
+        self.tally.boxes.noise()
+    }
+
+    /// For boxes: the sum of the scores of all candidates, which tells how much the samples show of objects.
+    pub fn box_weight(&self) -> f64 {
+        self.tally.boxes.weight()
+    }
+
     /// The agreement, if it is defined for what the output represents.
     pub fn agreement(&self) -> Option<Agreement> {
         let kind = self.kind.as_ref()?;

@@ -29,6 +29,7 @@ mod qparams;
 mod spell;
 #[cfg(test)]
 mod tests;
+mod units;
 mod weights;
 
 pub use candidates::{matches, unmatched};
@@ -38,6 +39,7 @@ pub use import_qdq::{import_qdq, is_quantized};
 pub use passes::{CompleteQdq, ImportQdq, Quantize, SpellQdq};
 pub use plan::may_be_dynamic;
 pub use spell::spell;
+pub use units::{Unit, units};
 
 /// The element type of graph inputs and outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,16 @@ pub enum Weights {
     /// Constant matrices of matrix products: 4 bits, with one scale for each block of this many elements along the
     /// reduction axis, if the target supports it. All other weights: as [`Weights::Channels`].
     Blocks(usize),
+}
+
+/// The precision of a node that is not fully quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Raised {
+    /// Floating-point activations, which the kernel may quantize dynamically. A weight is quantized where the target has
+    /// a kernel for that.
+    Activations,
+    /// Floating-point weights and activations.
+    Weights,
 }
 
 /// When contractions of a quantized graph may use dynamic quantization: a quantized weight and a float activation that
@@ -88,6 +100,8 @@ pub struct Options {
     pub dynamic: Dynamic,
     /// Nodes whose name matches one of these patterns stay in floating point. `*` stands for any characters.
     pub exclude: Vec<String>,
+    /// Nodes of the graph that are kept in higher precision for the accuracy of the outputs.
+    pub raised: Vec<(NodeId, Raised)>,
 }
 
 impl Default for Options {
@@ -98,6 +112,7 @@ impl Default for Options {
             interface: Interface::Float,
             dynamic: Dynamic::default(),
             exclude: Vec::new(),
+            raised: Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Quantized graphs as text.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use qcc_ir::ops::Op;
@@ -7,7 +8,7 @@ use qcc_ir::target::{Kernel, Quantized as Q, Target, ZeroPoint};
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, NodeId, Shape, StorageType, Tensor, ValueId};
 
-use super::{Interface, Options, Quantized, quantize, unmatched};
+use super::{Interface, Options, Quantized, Raised, Unit, quantize, units, unmatched};
 use crate::SharedGraph;
 use crate::calibrate::{Method, calibrate};
 use crate::quality::{self, Compiled, Hints, compare, work};
@@ -124,6 +125,56 @@ fn excluded_nodes_stay_float() {
     insta::assert_snapshot!(shown(&g, &options));
     assert!(unmatched(&g, &options.exclude).is_empty());
     assert_eq!(unmatched(&g, &["nothing".into()]), ["nothing"]);
+}
+
+/// A contraction and the activation function after it are one unit.
+#[test]
+fn units_are_layers_with_their_activation() {
+    let g = graph(GATED);
+    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let joint = SharedGraph::alone(&g);
+    let samples = samples();
+    let read = |i: usize| Some(samples[i].clone());
+    let mut go = |_| ControlFlow::Continue(());
+    let ranges = calibrate(&joint, &[&g], Method::MinMax, samples.len(), read, &mut go).unwrap();
+    let q = quantize(&g, &target(), &ranges[0], &options).unwrap();
+    let units = units(&g, &ranges[0], &q);
+    let named = |u: &Unit| u.nodes.iter().map(|&n| g.origin(n).path().to_owned()).collect::<BTreeSet<_>>();
+    let names: Vec<_> = units.iter().map(named).collect();
+    let all = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(names, [all(&["first", "gate", "product"]), all(&["last"])]);
+    assert!(units.iter().all(|u| u.noise > 0.0 && u.noise < 1e-2), "{units:?}");
+    let raised: Vec<(NodeId, Raised)> = units[0].nodes.iter().map(|&n| (n, Raised::Weights)).collect();
+    let better = quantize(&g, &target(), &ranges[0], &Options { raised, ..options }).unwrap();
+    assert_eq!(super::units(&g, &ranges[0], &better).len(), 1);
+    // With quantized weights alone, these are what is rounded.
+    let weights = quantize(&g, &target(), &ranges[0], &Options { activations: false, ..Options::default() }).unwrap();
+    let noises: Vec<f64> = super::units(&g, &ranges[0], &weights).iter().map(|u| u.noise).collect();
+    assert!(noises.len() <= 2 && noises.iter().all(|&n| n > 0.0 && n < 1e-3), "{noises:?}");
+}
+
+/// What a reference keeps gives the same comparison as evaluating the float graph again.
+#[test]
+fn a_reference_compares_as_the_samples_do() {
+    let g = graph(GATED);
+    let all: Vec<Quantized> = [StorageType::I8, StorageType::U8]
+        .map(|s| quantized_graph(&g, &Options { interface: Interface::Quantized(s), ..Options::default() }))
+        .into_iter()
+        .chain([quantized_graph(&g, &Options::default())])
+        .collect();
+    let compiled: Vec<Compiled<'_>> =
+        all.iter().map(|q| Compiled { place: 0, float: &g, graph: &q.graph, values: &q.values }).collect();
+    let (joint, samples) = (SharedGraph::alone(&g), samples());
+    let samples = quality::Samples { count: samples.len(), read: &|i| Some(samples[i].clone()) };
+    let whole = compare(&joint, &g, &compiled, Hints::default(), &samples).unwrap();
+    let reference = quality::Reference::new(&joint, &g, (0, &g), Hints::default(), &samples).unwrap();
+    let kept = reference.compare(&compiled, usize::MAX).unwrap();
+    for (a, b) in whole.iter().zip(&kept) {
+        assert_eq!((&a.layers, a.outputs[0].distance, a.samples), (&b.layers, b.outputs[0].distance, b.samples));
+        assert_eq!(b.ends, [1]);
+    }
+    assert_eq!(whole.len(), kept.len());
+    assert_eq!(reference.compare(&compiled[..1], 2).unwrap()[0].samples, 2);
 }
 
 #[test]

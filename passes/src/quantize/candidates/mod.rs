@@ -22,6 +22,7 @@ mod operands;
 pub(super) mod partition;
 mod paths;
 mod positions;
+mod raised;
 mod recurrence;
 pub(super) mod resolution;
 #[cfg(test)]
@@ -71,6 +72,7 @@ pub(super) type Policy = fn(&Case<'_>, &FxHashSet<NodeId>) -> Vetoes;
 pub(super) const ACTIVATIONS: &[Policy] = &[
     no_reals::vetoes,
     excluded::vetoes,
+    raised::vetoes,
     recurrence::vetoes,
     kernel::vetoes,
     wasted_range::vetoes,

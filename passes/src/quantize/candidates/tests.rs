@@ -5,7 +5,7 @@ use qcc_ir::target::{Kernel, Target, Weights};
 use qcc_ir::{Graph, StorageType};
 
 use super::super::tests::{GATED, between_products, graph, looped, quantized_graph_of};
-use super::super::{Dynamic, Interface, Options, quantize};
+use super::super::{Dynamic, Interface, Options, Raised, quantize};
 use crate::calibrate::CalibrationTable;
 use crate::simplify::tests::{row, target};
 
@@ -46,6 +46,25 @@ fn excluded() {
     let options = Options { exclude: vec!["fir*".into()], ..Options::default() };
     assert_eq!(why_on(&target(), &graph(GATED), &options, "first"), "float: excluded by the user");
     assert_eq!(why(&graph(GATED), "first"), INTEGER);
+}
+
+#[test]
+fn raised_for_the_accuracy_of_outputs() {
+    let g = graph(GATED);
+    let named = |name: &str| g.order().into_iter().find(|&n| g.origin(n).path() == name).unwrap();
+    let options = |raised| Options { raised: vec![(named("first"), raised)], ..Options::default() };
+    let wide = options(Raised::Weights);
+    assert_eq!(
+        why_on(&target(), &g, &wide, "first"),
+        "float: measured: quantized, the outputs would lose the accuracy asked for"
+    );
+    let kept = why_on(&target(), &g, &options(Raised::Activations), "first");
+    assert!(
+        kept.ends_with("measured: with quantized activations the outputs would lose the accuracy asked for"),
+        "{kept}"
+    );
+    assert!(!kept.starts_with("integer"), "{kept}");
+    assert_eq!(why_on(&target(), &g, &wide, "last"), why(&g, "last"));
 }
 
 #[test]

@@ -1,0 +1,315 @@
+//! Keeps parts of a quantized model in higher precision while its outputs are worse than required.
+
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::eval::{Executor, RunError};
+use qcc_ir::{NodeId, Tensor};
+use qcc_passes::PassId;
+use qcc_passes::quality::{self as fidelity, Fidelity, OutputKind, OutputQuality, Reference, as_inputs};
+use qcc_passes::quantize::{Dynamic, Raised, Unit, units};
+use rayon::prelude::*;
+
+use super::narrow::{Narrowed, Narrowing};
+use super::pipeline::Variant;
+use crate::cost::{self, Cost};
+use crate::data::Samples;
+use crate::options::Effort;
+use crate::outcome::Failure;
+use crate::reader::Reader;
+use crate::quality::{Choice, Evidence, Found, Goal, Limits, OutputReport, Part, Repair, cost_of_run, search, shares};
+
+/// The multiplications of evaluated models that the efforts allow.
+const NORMAL: u64 = 50_000_000_000;
+const HIGH: u64 = 500_000_000_000;
+
+/// The largest and the smallest number of checks of a set of parts.
+const MOST_CHECKS: usize = 24;
+const LEAST_CHECKS: usize = 6;
+
+/// The difference in cost, as a share of the float model's latency, below which a search is near enough.
+const CLOSE: f64 = 0.01;
+
+/// The fewest groups of parts that are measured.
+const LEAST_GROUPS: usize = 4;
+
+/// The largest number of models in memory.
+const AT_ONCE: usize = 16;
+
+/// The evaluations that an effort allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    /// The number of groups of parts whose share of the noise is measured, each on `few` samples.
+    groups: usize,
+    few: usize,
+    /// The number of checks of a set of parts, each on `samples` samples.
+    checks: usize,
+    samples: usize,
+}
+
+impl Plan {
+    /// The plan for a model with `parts` and `samples`, if one run takes `run` multiplications.
+    fn of(effort: Effort, run: u64, parts: usize, samples: usize) -> Self {
+        let all = match effort {
+            Effort::Fast => 0,
+            Effort::Normal => NORMAL,
+            Effort::High => HIGH,
+        };
+        let runs = usize::try_from(all / run.max(1)).unwrap_or(usize::MAX);
+        let samples = samples.min(runs / LEAST_CHECKS).max(1);
+        let checks = (runs / 2 / samples).clamp(LEAST_CHECKS, MOST_CHECKS);
+        let rest = runs.saturating_sub(checks * samples);
+        let groups = rest.clamp(LEAST_GROUPS, parts.max(LEAST_GROUPS));
+        Plan { groups, few: (rest / groups).clamp(1, samples), checks, samples }
+    }
+}
+
+/// The largest number of samples with objects that a search evaluates.
+const MOST_TELLING: usize = 8;
+
+/// The largest number of samples among which those with the most objects are looked for.
+const MOST_CANDIDATES: usize = 8;
+
+impl Narrowing<'_> {
+    /// The quantized model with some parts in higher precision and its quality on the compared samples, if an output of
+    /// `own` is worse than required. What is chosen depends on the model, the samples and the options alone.
+    pub(super) fn repair(
+        &self,
+        narrowed: &Narrowed,
+        own: &Fidelity,
+        evidence: &Evidence,
+        shown: &[PassId],
+    ) -> Result<Option<(Narrowed, Fidelity, Repair)>, Failure> {
+        let (gate, place) = (self.options.gate, narrowed.place);
+        let Some(compared) = evidence.validation.as_ref().filter(|_| Goal::is_missed(gate, own)) else {
+            return Ok(None);
+        };
+        let float = &self.floats[place];
+        let units = units(float, &self.ranges[place], &narrowed.quantized);
+        if units.is_empty() {
+            return Ok(None);
+        }
+        let plan = Plan::of(self.options.effort, cost_of_run(float), units.len(), compared.len());
+        let samples = self.telling_samples(own, evidence, plan.samples);
+        let read = |i: usize| samples.get(i).cloned();
+        let taken = fidelity::Samples { count: samples.len(), read: &read };
+        let reference = Reference::new(&self.joint, self.source, (place, float), self.hints, &taken).map_err(failed)?;
+        let mut repairer =
+            Repairer { narrowing: self, narrowed, units, reference, shares: Vec::new(), evaluated: 0, best: None };
+        repairer.search(&plan, compared)?;
+        let Repairer { shares, evaluated, best, .. } = &mut repairer;
+        let (shares, evaluated) = (std::mem::take(shares), *evaluated);
+        let Some(Best { found, raised, quality }) = best.take().filter(|b| b.found.reached || !gate.is_open()) else {
+            return Ok(None);
+        };
+        let better = self.narrow(place, &repairer.variant(&found.chosen, raised), shown)?;
+        let latency = |n: &Narrowed| Cost::of(&n.quantized.graph, self.targets[place].name).latency_ms;
+        let repair = Repair {
+            reached: found.reached,
+            before: own.outputs.iter().map(OutputReport::of).collect(),
+            latency_ms: latency(narrowed).zip(latency(&better)).map(|(before, after)| [before, after]),
+            evaluated,
+            choices: found.chosen.iter().map(|&i| repairer.choice(i, raised, shares[i])).collect(),
+        };
+        Ok(Some((better, quality, repair)))
+    }
+
+    /// The samples that a search evaluates: of those that are compared, `count` at even distances. For boxes, those with
+    /// the most objects among all samples: others do not tell what boxes lose.
+    fn telling_samples(&self, own: &Fidelity, evidence: &Evidence, count: usize) -> Vec<Vec<Tensor>> {
+        let read = |samples: &Option<Samples>, most: usize| -> Vec<Vec<Tensor>> {
+            let Some(samples) = samples.as_ref().map(|samples| samples.thinned(most)) else { return Vec::new() };
+            let reader = Reader::new(&samples);
+            (0..samples.len()).into_par_iter().filter_map(|i| reader.read(i)).collect()
+        };
+        if !own.outputs.iter().any(|o| matches!(o.kind, Some(OutputKind::Boxes(_)))) {
+            return read(&evidence.validation, count);
+        }
+        let chosen = self.telling.get_or_init(|| {
+            // With few samples, those that are compared are calibration samples too.
+            let others = evidence.calibration.as_ref().filter(|_| evidence.seen != Some(true)).cloned();
+            let mut all = read(&evidence.validation, MOST_CANDIDATES);
+            all.extend(read(&others, MOST_CANDIDATES));
+            let weights: Vec<f64> = all.par_iter().map(|sample| self.objects(sample)).collect();
+            let mut order: Vec<usize> = (0..all.len()).collect();
+            order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]).then(a.cmp(&b)));
+            order.into_iter().take(MOST_TELLING).map(|i| all[i].clone()).collect()
+        });
+        chosen.iter().take(count).cloned().collect()
+    }
+
+    /// How much a sample shows of objects, by the float model; 0 if it cannot be evaluated.
+    fn objects(&self, sample: &[Tensor]) -> f64 {
+        let inputs = as_inputs(self.source, sample);
+        let outputs = Executor::new(self.source).run_known(&inputs, &mut |_, _| {}).unwrap_or_default();
+        let weight = |(i, output): (usize, Option<Tensor>)| {
+            let output = output?;
+            let mut quality = OutputQuality::new("");
+            quality.add(self.source, i, self.hints, &output, &output);
+            Some(quality.box_weight())
+        };
+        outputs.into_iter().enumerate().filter_map(weight).sum()
+    }
+}
+
+fn failed(e: RunError) -> Failure {
+    Diagnostic::error("evaluation", format!("a model fails on a sample: {e}")).into()
+}
+
+/// The search for the parts of one quantized model to keep in higher precision.
+struct Repairer<'a> {
+    narrowing: &'a Narrowing<'a>,
+    narrowed: &'a Narrowed,
+    units: Vec<Unit>,
+    reference: Reference<'a>,
+    /// The share of the noise that each part adds, once it is measured.
+    shares: Vec<f64>,
+    /// The number of models that were evaluated.
+    evaluated: usize,
+    best: Option<Best>,
+}
+
+/// The best model that was found.
+struct Best {
+    found: Found,
+    raised: Raised,
+    /// Its quality on the samples that are compared.
+    quality: Fidelity,
+}
+
+impl Repairer<'_> {
+    /// Finds the parts to choose, and what is raised of each. Weights stay quantized if that is enough.
+    fn search(&mut self, plan: &Plan, compared: &Samples) -> Result<(), Failure> {
+        let (narrowing, place) = (self.narrowing, self.narrowed.place);
+        let gate = narrowing.options.gate;
+        let own = self.measured(&[Vec::new()], Raised::Activations, usize::MAX)?;
+        let Some(own) = own.first() else { return Ok(()) };
+        let goal = Goal::of(gate, own);
+        let all: Vec<usize> = (0..self.units.len()).collect();
+        self.shares = shares(&self.parts(Raised::Weights), plan.groups, &mut |groups| {
+            let others = |group: &Vec<usize>| all.iter().copied().filter(|i| !group.contains(i)).collect();
+            let sets: Vec<Vec<usize>> = groups.iter().map(others).collect();
+            let found = self.measured(&sets, Raised::Weights, plan.few)?;
+            Ok::<_, Failure>(found.iter().map(|f| goal.noise(f)).collect())
+        })?;
+        let shares = self.shares.clone();
+        let latency = Cost::of(&narrowing.floats[place], narrowing.targets[place].name).latency_ms.unwrap_or(0.0);
+        let limits = Limits { checks: plan.checks, close: CLOSE * latency };
+        let left = goal.left().unwrap_or(0.5);
+        for raised in [Raised::Activations, Raised::Weights] {
+            let mut last: Option<(Vec<usize>, Fidelity)> = None;
+            let found = search(&self.parts(raised), &shares, left, limits, &mut |set| {
+                let found = self.measured(&[set.to_vec()], raised, usize::MAX)?;
+                if !found.iter().all(|f| goal.is_met(f)) {
+                    return Ok::<_, Failure>(false);
+                }
+                let quality =
+                    match found.into_iter().next().filter(|f| f.samples == compared.len() && !goal.is_of_boxes()) {
+                        Some(found) => found,
+                        None => self.quality(set, raised, compared)?,
+                    };
+                let enough = !quality.outputs.iter().any(|o| gate.misses(&OutputReport::of(o)));
+                if enough {
+                    last = Some((set.to_vec(), quality));
+                }
+                Ok(enough)
+            })?;
+            let quality = match last {
+                Some((set, quality)) if set == found.chosen => quality,
+                _ => self.quality(&found.chosen, raised, compared)?,
+            };
+            let reached = found.reached;
+            self.best = Some(Best { found, raised, quality });
+            if reached {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The quality of the model with a set of parts in higher precision, on the samples that are compared.
+    fn quality(&mut self, set: &[usize], raised: Raised, compared: &Samples) -> Result<Fidelity, Failure> {
+        self.evaluated += 1;
+        let narrowed = self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[])?;
+        let quality = self.narrowing.compare(&[&narrowed], &Reader::new(compared)).map_err(failed)?;
+        Ok(quality.into_iter().next().unwrap_or_default())
+    }
+
+    /// The parts with their costs.
+    fn parts(&self, raised: Raised) -> Vec<Part> {
+        self.units.iter().map(|unit| Part { noise: unit.noise, cost: self.cost(unit, raised) }).collect()
+    }
+
+    /// What keeping a part in higher precision costs, in milliseconds.
+    fn cost(&self, unit: &Unit, raised: Raised) -> f64 {
+        let place = self.narrowed.place;
+        let (float, target) = (&self.narrowing.floats[place], self.narrowing.targets[place]);
+        let Some(&main) = unit.nodes.first() else { return 0.0 };
+        let weights = target.kernel_of(float, main).and_then(|kernel| kernel.weights);
+        let dynamic = raised == Raised::Activations
+            && self.narrowed.dynamic != Dynamic::Never
+            && weights.is_some_and(|weights| weights.dynamic.is_some());
+        cost::of_raising(float, main, target.name, dynamic)
+    }
+
+    fn variant(&self, chosen: &[usize], raised: Raised) -> Variant {
+        let mut nodes: Vec<(NodeId, Raised)> =
+            chosen.iter().flat_map(|&i| &self.units[i].nodes).map(|&n| (n, raised)).collect();
+        nodes.sort_unstable();
+        Variant { dynamic: self.narrowed.dynamic, raised: nodes, ..Variant::asked(self.narrowing.options) }
+    }
+
+    /// The quality of the models with each set of parts in higher precision, on the first `count` samples of the search.
+    fn measured(&mut self, sets: &[Vec<usize>], raised: Raised, count: usize) -> Result<Vec<Fidelity>, Failure> {
+        self.evaluated += sets.len();
+        let narrow = |set: &Vec<usize>| self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[]);
+        let mut all = Vec::new();
+        // Some models at a time are in memory.
+        for sets in sets.chunks(AT_ONCE) {
+            let narrowed = sets.par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
+            let compiled: Vec<_> = narrowed.iter().map(|n| self.narrowing.compiled(n)).collect();
+            all.extend(self.reference.compare(&compiled, count).map_err(failed)?);
+        }
+        Ok(all)
+    }
+
+    fn choice(&self, part: usize, raised: Raised, noise_share: f64) -> Choice {
+        let unit = &self.units[part];
+        let float = &self.narrowing.floats[self.narrowed.place];
+        Choice {
+            name: unit.nodes.first().map_or_else(String::new, |&n| float.origin(n).path().to_owned()),
+            raised: match raised {
+                Raised::Weights => "weights and activations",
+                Raised::Activations => "activations",
+            },
+            noise_share,
+            cost_ms: self.cost(unit, raised),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The evaluations of a plan, counted in runs on one sample.
+    fn runs(p: &Plan) -> usize {
+        p.groups * p.few + p.checks * p.samples
+    }
+
+    #[test]
+    fn plans_fit_the_effort() {
+        let detector = 2_800_000_000;
+        for (effort, allowed) in [(Effort::Normal, NORMAL), (Effort::High, HIGH)] {
+            let plan = Plan::of(effort, detector, 140, 3);
+            assert!(runs(&plan) as u64 * detector <= allowed, "{plan:?}");
+            assert!(plan.samples > 1, "{plan:?}");
+        }
+        // All parts of a small model are measured on all samples.
+        let small = Plan::of(Effort::Normal, 100_000, 40, 16);
+        assert_eq!(small, Plan { groups: 40, few: 16, checks: MOST_CHECKS, samples: 16 });
+        // A model that is too large for the budget is evaluated a few times.
+        assert_eq!(
+            Plan::of(Effort::Normal, NORMAL, 40, 16),
+            Plan { groups: 4, few: 1, checks: LEAST_CHECKS, samples: 1 }
+        );
+    }
+}
