@@ -384,7 +384,10 @@ fn has_halves(graph: &Graph) -> bool {
 /// float graphs were counted.
 fn count_costs(report: &mut Report, lowered: &[Lowered]) {
     for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
-        let costs = |before| Costs { before: Some(before), after: Cost::of(l.with_known_extents(), l.backend.target().title()) };
+        let costs = |before| Costs {
+            before: Some(before),
+            after: Cost::of(l.with_known_extents(), l.backend.target().title()),
+        };
         artefact.costs = l.before.clone().map(costs);
     }
 }

@@ -9,7 +9,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId, StorageType, ValueId};
+use qcc_ir::{Graph, NodeId, StorageType, Tensor, ValueId};
 use qcc_passes::calibrate::{CalibrationTable, Method, calibrate};
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Dynamic, Quantized};

@@ -14,8 +14,8 @@ use crate::cost::{self, Cost};
 use crate::data::Samples;
 use crate::options::Effort;
 use crate::outcome::Failure;
-use crate::reader::Reader;
 use crate::quality::{Choice, Evidence, Found, Goal, Limits, OutputReport, Part, Repair, cost_of_run, search, shares};
+use crate::reader::Reader;
 
 /// The multiplications of evaluated models that the efforts allow.
 const NORMAL: u64 = 50_000_000_000;

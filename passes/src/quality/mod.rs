@@ -16,7 +16,7 @@ mod tests;
 mod work;
 
 pub use boxes::Boxes;
-pub use compare::{Compiled, Fidelity, Reference, Samples, as_inputs, compare};
+pub use compare::{Compiled, Fidelity, Reference, Samples, as_inputs, compare, layers};
 pub use distance::Distance;
 pub use output::{Agreement, BOXES_MEASURE, Hints, OutputKind, OutputQuality, Part};
 pub use work::{Work, dynamic, float_islands, products, work, work_of};
