@@ -14,6 +14,9 @@ pub(super) use crate::Unsupported;
 use crate::names::Names;
 use crate::{Attachments, ValueNames};
 
+/// The index of an optional tensor that is absent.
+pub(super) const ABSENT: i32 = -1;
+
 /// The context of a node while it is written: tensors and types of its operands and results.
 pub(super) struct NodeContext<'g> {
     pub(super) node: NodeId,
@@ -106,6 +109,20 @@ impl<'g> Emitter<'g> {
         let name = if path.is_empty() { self.graph.op(node).kind().name() } else { path };
         let name = self.unique(name);
         self.push(Tensor { name, ..describe(ty) })
+    }
+
+    /// A new variable tensor, for a state within one node.
+    pub(super) fn variable(&mut self, ty: &TensorType, node: NodeId) -> i32 {
+        let tensor = self.scratch(ty, node);
+        self.tensors[tensor as usize].is_variable = true;
+        tensor
+    }
+
+    /// A constant that is a part of one of the graph, as a tensor of its own.
+    pub(super) fn part(&mut self, name: &str, constant: &qcc_ir::Tensor) -> i32 {
+        let buffer = self.buffer(constant.data().clone());
+        let name = self.unique(name);
+        self.push(Tensor { buffer, name, ..describe(constant.ty()) })
     }
 
     /// Changes the stored element type of a tensor.

@@ -8,7 +8,7 @@ use qcc_ir::ops::{
 use qcc_ir::target::{Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
-use super::ops::{conv, pool, resize};
+use super::ops::{conv, pool, recurrent, resize};
 
 /// TensorFlow Lite, run by LiteRT: images are N,H,W,C; activations are 8-bit signed.
 pub static TARGET: Target = Target {
@@ -81,6 +81,9 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             (all_real() && conv::native(op, x)).then_some(transposed)
         }
         Op::MatMul(m) => (all_real() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
+        // Quantized weights are dequantized, with one scale for each row.
+        Op::Recurrent(op) => (all_real() && recurrent::native(op, x))
+            .then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..Weights::ONE_SCALE })),
         Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
         Op::Resize(_) => (all_real() && resize::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
         Op::Softmax(s) => all_real().then(|| REAL.quantized_if(!s.log, FRACTIONS)),
@@ -102,7 +105,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Gather(_) => stored(0).then(|| moves().weights(Weights::ONE_SCALE)),
         Op::GatherNd(GatherNd { batch }) => (stored(0) && *batch == 0).then(moves),
         Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(REAL),
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
         Op::Custom(op) => (op.format == NAME).then_some(REAL),
     }
 }
