@@ -82,7 +82,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         }
         Op::MatMul(m) => (all_real() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
         // Quantized weights are dequantized, with one scale for each row.
-        Op::Recurrent(op) => (all_real() && recurrent::native(op, x))
+        Op::Recurrent(_) => (all_real() && recurrent::native(x))
             .then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..Weights::ONE_SCALE })),
         Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
         Op::Resize(_) => (all_real() && resize::native(op, x)).then(|| REAL.quantized(QUANTIZED)),

@@ -314,6 +314,14 @@ table! {
 }
 
 table! {
+    /// Options of WHILE: the subgraphs of its condition and its body.
+    While {
+        0 cond: i32,
+        1 body: i32,
+    }
+}
+
+table! {
     /// Options of STABLEHLO_COMPOSITE: the name of the composite, and the subgraph of its decomposition.
     Composite {
         0 name: String,
@@ -426,6 +434,7 @@ options! {
     Svdf = SVDF,
     SequenceLstm = UNIDIRECTIONAL_SEQUENCE_LSTM,
     SequenceRnn = SEQUENCE_RNN,
+    While = WHILE,
     SpaceToDepth = SPACE_TO_DEPTH,
     DepthToSpace = DEPTH_TO_SPACE,
     Gather = GATHER,
