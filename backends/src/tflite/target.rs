@@ -81,7 +81,9 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             (all_real() && conv::native(op, x)).then_some(transposed)
         }
         Op::MatMul(m) => (all_real() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
-        // Quantized weights are dequantized, with one scale for each row.
+        // Quantized weights are dequantized, with one scale for each row. The kernels for quantized weights take one
+        // scale for each gate, which is too coarse. TensorFlow Lite for Microcontrollers dequantizes with one scale for
+        // each tensor only, and it has no UNIDIRECTIONAL_SEQUENCE_RNN.
         Op::Recurrent(_) => (all_real() && recurrent::native(x))
             .then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..Weights::ONE_SCALE })),
         Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
