@@ -51,6 +51,12 @@ fn dynamic_products_run_in_litert() {
 
 #[cfg(feature = "oracles")]
 #[test]
+fn tables_and_recurrent_weights_run_in_litert() {
+    LITERT.stored_tests("litert_stored");
+}
+
+#[cfg(feature = "oracles")]
+#[test]
 fn float_node_tests_run_in_litert() {
     insta::assert_snapshot!(LITERT.node_tests(&NODES, "litert_nodes", &|_, _, _| Ok(())));
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use qcc_backends::tflite::TFLM;
 use qcc_backends::{Format, WriteOptions};
 use qcc_ir::{StorageType, Tensor};
+use qcc_ir::testing::inputs_for;
 
 use crate::onnx_nodes::{NODES, SWEEP};
 use crate::oracle::{self, Run};
@@ -92,6 +93,30 @@ fn integer_graphs_run_on_microcontrollers() {
     }
     insta::assert_snapshot!(all);
     assert!(!all.contains(": not "), "{all}");
+}
+
+/// Layers of many steps run there: operators whose states each run sets anew, and loops.
+#[test]
+fn recurrent_layers_run_on_microcontrollers() {
+    let text = "graph layers { %x: f32[19,2,5] = input
+        %w: f32[16,5] = const noise
+        %r: f32[16,4] = const noise
+        %b: f32[16] = const noise
+        %h: f32[2,4] = input
+        %c: f32[2,4] = const noise
+        %p, %last, %cell = recurrent(cell:Lstm,reverse:true,clip:None) %x, %w, %r, %b, %h, %c
+        %v: f32[9,4] = const noise
+        %s: f32[9,3] = const noise
+        %d: f32[12] = const noise
+        %k: f32[2,3] = const noise
+        %y, %end = recurrent(cell:Gru(reset_after:true),reverse:false,clip:None) %p, %v, %s, %d, %k
+        output y = %y output last = %last output cell = %cell output end = %end\n}\n";
+    let mut g = LITERT.lowered(graphs_of(text).remove(0)).unwrap();
+    let model = LITERT.written(&mut g).unwrap();
+    let inputs = laid_out(&g, &inputs_for(&g, 3));
+    let runs = [true, false].map(|optimized| Run { model: model.clone(), inputs: inputs.clone(), optimized });
+    let outcomes = oracle::run("micro.py", "micro_recurrent", &runs);
+    assert_eq!(judged(&outcomes[0], &outcomes[1]), "as in LiteRT");
 }
 
 #[test]

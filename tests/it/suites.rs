@@ -233,7 +233,7 @@ impl Runtime {
 
     /// Lookup tables and recurrent layers with quantized weights.
     pub(crate) fn stored_tests(&self, folder: &str) {
-        let text = "graph stored { %x: f32[3,2,30] = input
+        let text = "graph stored { %x: f32[18,2,30] = input
             %s: f32[2,30] = const noise
             %t: f32[160,30] = const noise
             %p = arg_reduce(axis:2,largest:true,keep:false) %x

@@ -144,7 +144,7 @@ fn stateful(model: Bytes, args: &[&str]) -> (String, Bytes) {
 
 fn in_litert(name: &str, model: &Bytes, inputs: Vec<Tensor>) -> Vec<Tensor> {
     let run = Run { model: model.clone(), inputs, optimized: true };
-    oracle::run(LITERT.script, name, &[run]).swap_remove(0).unwrap()
+    oracle::run("litert_once.py", name, &[run]).swap_remove(0).unwrap()
 }
 
 fn close(found: &[f32], expected: &[f32]) -> bool {

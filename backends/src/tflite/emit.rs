@@ -15,6 +15,9 @@ use crate::extents::{self, Arithmetic};
 use crate::names::Names;
 use crate::{Attachments, ValueNames};
 
+/// The index of an optional tensor that is absent.
+pub(super) const ABSENT: i32 = -1;
+
 /// The context of a node while it is written: tensors and types of its operands and results.
 pub(super) struct NodeContext<'g> {
     pub(super) node: NodeId,
@@ -28,19 +31,27 @@ pub(super) struct NodeContext<'g> {
     pub(super) graph: &'g Graph,
 }
 
+/// The tables of the subgraph under construction.
+#[derive(Default)]
+struct Scope {
+    tensors: Vec<Tensor>,
+    operators: Vec<Operator>,
+    /// Constants that are not values of the graph, by element type, shape and buffer.
+    constants: FxHashMap<(Stored, Vec<i32>, u32), i32>,
+    /// Integers that follow from open extents.
+    extents: FxHashMap<Expr, i32>,
+}
+
 /// The tables under construction.
 pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
-    tensors: Vec<Tensor>,
-    operators: Vec<Operator>,
+    scope: Scope,
+    /// The subgraphs other than the main one.
+    subgraphs: Vec<SubGraph>,
     codes: Vec<OperatorCode>,
     buffers: Vec<Buffer>,
     buffer_of: FxHashMap<Bytes, u32>,
     pub(super) tensor_of: FxHashMap<ValueId, i32>,
-    /// Integers that follow from open extents.
-    extents: FxHashMap<Expr, i32>,
-    /// Constants that are not values of the graph, by element type, shape and buffer.
-    constants: FxHashMap<(Stored, Vec<i32>, u32), i32>,
     names: Names,
     /// Nodes that are fused into the operator of another node.
     pub(super) fused: FxHashSet<NodeId>,
@@ -57,16 +68,14 @@ impl<'g> Emitter<'g> {
         let constants = graph.order().iter().filter(|n| matches!(graph.op(**n), Op::Const(_))).count();
         Emitter {
             graph,
-            tensors: Vec::new(),
-            operators: Vec::new(),
+            scope: Scope::default(),
+            subgraphs: Vec::new(),
             codes: Vec::new(),
             // Buffer 0 means "no data".
             buffers: vec![Buffer::default()],
             // Growing would hash the content of all buffers again.
             buffer_of: FxHashMap::with_capacity_and_hasher(constants, FxBuildHasher),
             tensor_of: FxHashMap::default(),
-            extents: FxHashMap::default(),
-            constants: FxHashMap::default(),
             names,
             fused: FxHashSet::default(),
             known,
@@ -80,7 +89,7 @@ impl<'g> Emitter<'g> {
 
     /// The number of operators.
     pub(super) fn operators(&self) -> usize {
-        self.operators.len()
+        self.scope.operators.len()
     }
 
     /// Fails if the device cannot run an operator that was added after the first `before`: it lacks the operator, or
@@ -90,8 +99,8 @@ impl<'g> Emitter<'g> {
         if self.known.is_none() {
             return Ok(());
         }
-        let empty = |&&i: &&i32| usize::try_from(i).is_ok_and(|i| self.tensors[i].shape.contains(&0));
-        for op in &self.operators[before..] {
+        let empty = |&&i: &&i32| usize::try_from(i).is_ok_and(|i| self.scope.tensors[i].shape.contains(&0));
+        for op in &self.scope.operators[before..] {
             let code = self.codes[op.opcode_index as usize].operator();
             if !self.has(code) {
                 return Err(format!("it has no {code}").into());
@@ -141,25 +150,73 @@ impl<'g> Emitter<'g> {
 
     /// A new tensor for an intermediate value within one node.
     pub(super) fn scratch(&mut self, ty: &TensorType, node: NodeId) -> i32 {
-        let path = self.graph.origin(node).path();
-        let name = if path.is_empty() { self.graph.op(node).kind().name() } else { path };
-        let name = self.unique(name);
+        let name = self.node_name(node);
         self.push(Tensor { name, ..describe(ty) })
+    }
+
+    /// A new name after that of a node.
+    fn node_name(&mut self, node: NodeId) -> String {
+        let path = self.graph.origin(node).path();
+        self.unique(if path.is_empty() { self.graph.op(node).kind().name() } else { path })
+    }
+
+    /// A new variable tensor, for a state within one node.
+    pub(super) fn variable(&mut self, ty: &TensorType, node: NodeId) -> i32 {
+        let tensor = self.scratch(ty, node);
+        self.scope.tensors[tensor as usize].is_variable = true;
+        tensor
+    }
+
+    /// A constant that is a part of one of the graph, as a tensor of its own.
+    pub(super) fn part(&mut self, name: &str, constant: &qcc_ir::Tensor) -> i32 {
+        let buffer = self.buffer(constant.data().clone());
+        let name = self.unique(name);
+        self.push(Tensor { buffer, name, ..describe(constant.ty()) })
+    }
+
+    /// A new tensor with the shape and element type of another one.
+    pub(super) fn like(&mut self, tensor: i32, node: NodeId) -> i32 {
+        let tensor = self.scope.tensors[tensor as usize].clone();
+        self.copied(tensor, node)
+    }
+
+    fn copied(&mut self, tensor: Tensor, node: NodeId) -> i32 {
+        let name = self.node_name(node);
+        self.push(Tensor { buffer: 0, name, ..tensor })
+    }
+
+    /// Adds a subgraph whose inputs are like the given tensors. `body` adds its operators and returns its outputs; the
+    /// tensors of other subgraphs are not visible there. Returns the index of the subgraph.
+    pub(super) fn subgraph(
+        &mut self,
+        node: NodeId,
+        operands: &[i32],
+        body: impl FnOnce(&mut Self, &[i32]) -> Result<Vec<i32>, Unsupported>,
+    ) -> Result<i32, Unsupported> {
+        let outer = std::mem::take(&mut self.scope);
+        let like = |&tensor: &i32| self.copied(outer.tensors[tensor as usize].clone(), node);
+        let inputs: Vec<i32> = operands.iter().map(like).collect();
+        let outputs = body(self, &inputs);
+        let Scope { tensors, operators, .. } = std::mem::replace(&mut self.scope, outer);
+        let name = self.node_name(node);
+        self.subgraphs.push(SubGraph { tensors, inputs, outputs: outputs?, operators, name });
+        // The main graph is subgraph 0.
+        Ok(self.subgraphs.len() as i32)
     }
 
     /// Changes the stored element type of a tensor.
     pub(super) fn store_as(&mut self, tensor: i32, elem: Stored) {
-        self.tensors[tensor as usize].elem = elem;
+        self.scope.tensors[tensor as usize].elem = elem;
     }
 
     /// The stored element type of a tensor.
     pub(super) fn elem(&self, tensor: i32) -> Stored {
-        self.tensors[tensor as usize].elem
+        self.scope.tensors[tensor as usize].elem
     }
 
     fn push(&mut self, tensor: Tensor) -> i32 {
-        self.tensors.push(tensor);
-        self.tensors.len() as i32 - 1
+        self.scope.tensors.push(tensor);
+        self.scope.tensors.len() as i32 - 1
     }
 
     fn unique(&mut self, wanted: &str) -> String {
@@ -192,7 +249,7 @@ impl<'g> Emitter<'g> {
         let tensor = describe(ty);
         let key = (tensor.elem, tensor.shape.clone(), buffer);
         if tensor.quantization.is_none()
-            && let Some(&known) = self.constants.get(&key)
+            && let Some(&known) = self.scope.constants.get(&key)
         {
             return known;
         }
@@ -200,7 +257,7 @@ impl<'g> Emitter<'g> {
         let name = self.unique("const");
         let index = self.push(Tensor { buffer, name, ..tensor });
         if plain {
-            self.constants.insert(key, index);
+            self.scope.constants.insert(key, index);
         }
         index
     }
@@ -258,7 +315,7 @@ impl<'g> Emitter<'g> {
             self.codes.push(code);
             self.codes.len() - 1
         });
-        self.operators.push(Operator {
+        self.scope.operators.push(Operator {
             opcode_index: opcode_index as u32,
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
@@ -270,7 +327,7 @@ impl<'g> Emitter<'g> {
 
     /// A tensor reshaped into a new tensor.
     pub(super) fn reshape(&mut self, tensor: i32, ty: &TensorType) -> Result<i32, Unsupported> {
-        let name = self.tensors[tensor as usize].name.clone();
+        let name = self.scope.tensors[tensor as usize].name.clone();
         let name = self.unique(&name);
         let result = self.push(Tensor { name, ..describe(ty) });
         self.reshape_into(tensor, result, ty)?;
@@ -297,7 +354,7 @@ impl<'g> Emitter<'g> {
     pub(super) fn tensor_names(&self) -> ValueNames {
         let mut tensors: Vec<(i32, ValueId)> = self.tensor_of.iter().map(|(&v, &tensor)| (tensor, v)).collect();
         tensors.sort_unstable();
-        tensors.into_iter().map(|(tensor, v)| (v, self.tensors[tensor as usize].name.clone())).collect()
+        tensors.into_iter().map(|(tensor, v)| (v, self.scope.tensors[tensor as usize].name.clone())).collect()
     }
 
     pub(super) fn finish(self, inputs: Vec<i32>, outputs: Vec<i32>) -> Model {
@@ -305,7 +362,7 @@ impl<'g> Emitter<'g> {
             let map = |(name, &tensor): (String, &i32)| TensorMap { name, tensor_index: tensor as u32 };
             names.into_iter().zip(tensors).map(map).collect()
         };
-        let input_names = inputs.iter().map(|&i| self.tensors[i as usize].name.clone()).collect();
+        let input_names = inputs.iter().map(|&i| self.scope.tensors[i as usize].name.clone()).collect();
         let output_names = self.graph.outputs().iter().map(|o| o.name.to_string()).collect();
         let signature = SignatureDef {
             inputs: maps(input_names, &inputs),
@@ -314,16 +371,16 @@ impl<'g> Emitter<'g> {
             subgraph_index: 0,
         };
         let main = SubGraph {
-            tensors: self.tensors,
+            tensors: self.scope.tensors,
             inputs,
             outputs,
-            operators: self.operators,
+            operators: self.scope.operators,
             name: if self.graph.name.is_empty() { "main".into() } else { self.graph.name.clone() },
         };
         Model {
             version: Model::VERSION,
             operator_codes: self.codes,
-            subgraphs: vec![main],
+            subgraphs: [main].into_iter().chain(self.subgraphs).collect(),
             description: format!("{} (qcc {})", self.graph.name, env!("CARGO_PKG_VERSION")),
             buffers: self.buffers,
             metadata: Vec::new(),
@@ -400,11 +457,11 @@ impl Arithmetic for Emitter<'_> {
     }
 
     fn known(&mut self, expr: &Expr) -> Option<Self::Value> {
-        Some((*self.extents.get(expr)?, 1))
+        Some((*self.scope.extents.get(expr)?, 1))
     }
 
     fn keep(&mut self, expr: &Expr, value: &Self::Value) {
-        self.extents.insert(expr.clone(), value.0);
+        self.scope.extents.insert(expr.clone(), value.0);
     }
 }
 

@@ -6,7 +6,7 @@ use qcc_ir::ops::{LayoutRule, Op};
 use qcc_ir::{Checked, Layout, NodeId, QuantParams, TensorType, ValueId};
 use smallvec::SmallVec;
 
-use super::emit::{Emitter, NodeContext, Unsupported};
+use super::emit::{ABSENT, Emitter, NodeContext, Unsupported};
 use super::ops;
 use crate::{Device, ValueNames};
 
@@ -27,7 +27,8 @@ pub(super) fn emit(checked: Checked<'_>, device: Option<&Device>) -> Result<Writ
     let mut refused = Vec::new();
     let mut origins = Vec::new();
     for node in graph.order() {
-        if e.fused.contains(&node) || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
+        let apart = e.fused.contains(&node) || ops::recurrent::converts_parameter(graph, node);
+        if apart || matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
             continue;
         }
         let before = e.operators();
@@ -102,7 +103,11 @@ impl Emitter<'_> {
         values: &[ValueId],
         results: &[ValueId],
     ) -> Result<(), Unsupported> {
-        for (ty, &v) in site.operands.iter_mut().zip(values) {
+        for (i, (ty, &v)) in site.operands.iter_mut().zip(values).enumerate() {
+            if ops::recurrent::is_parameter(op, i) {
+                site.inputs.push(ABSENT);
+                continue;
+            }
             let tensor = self.tensor(v);
             let row = TensorType { layout: Layout::row_major(ty.rank()), ..ty.clone() };
             site.inputs.push(if ty.layout.is_row_major() { tensor } else { self.reshape(tensor, &row)? });

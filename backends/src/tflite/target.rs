@@ -8,7 +8,7 @@ use qcc_ir::ops::{
 use qcc_ir::target::{Device, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
 use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
-use super::ops::{conv, pool, resize};
+use super::ops::{conv, pool, recurrent, resize};
 
 /// TensorFlow Lite, run by LiteRT: images are N,H,W,C; activations are 8-bit signed.
 pub static TARGET: Target = target(kernel, None);
@@ -87,6 +87,11 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
             (all_real() && conv::native(op, x)).then_some(transposed)
         }
         Op::MatMul(m) => (all_real() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
+        // Quantized weights are dequantized, with one scale for each row. The kernels for quantized weights take one
+        // scale for each gate, which is too coarse. TensorFlow Lite for Microcontrollers dequantizes with one scale for
+        // each tensor only, and it has no UNIDIRECTIONAL_SEQUENCE_RNN.
+        Op::Recurrent(_) => (all_real() && recurrent::native(x))
+            .then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..Weights::ONE_SCALE })),
         Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
         Op::Resize(_) => (all_real() && resize::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
         Op::Softmax(s) => all_real().then(|| REAL.quantized_if(!s.log, FRACTIONS)),
@@ -110,7 +115,7 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Gather(_) => stored(0).then(|| moves().weights(Weights::ONE_SCALE)),
         Op::GatherNd(GatherNd { batch }) => (stored(0) && *batch == 0).then(moves),
         Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(REAL),
-        Op::LayerNorm(_) | Op::Recurrent(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
+        Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
         Op::Custom(op) => (op.format == NAME).then_some(REAL),
     }
 }

@@ -312,6 +312,23 @@ table! {
 }
 
 table! {
+    /// Options of UNIDIRECTIONAL_SEQUENCE_RNN.
+    SequenceRnn {
+        0 time_major: bool,
+        1 activation: Activation,
+        2 asymmetric_quantize_inputs: bool,
+    }
+}
+
+table! {
+    /// Options of WHILE: the subgraphs of its condition and its body.
+    While {
+        0 cond: i32,
+        1 body: i32,
+    }
+}
+
+table! {
     /// Options of STABLEHLO_COMPOSITE: the name of the composite, and the subgraph of its decomposition.
     Composite {
         0 name: String,
@@ -423,6 +440,8 @@ options! {
     ResizeNearestNeighbor = RESIZE_NEAREST_NEIGHBOR,
     Svdf = SVDF,
     SequenceLstm = UNIDIRECTIONAL_SEQUENCE_LSTM,
+    SequenceRnn = SEQUENCE_RNN,
+    While = WHILE,
     SpaceToDepth = SPACE_TO_DEPTH,
     DepthToSpace = DEPTH_TO_SPACE,
     Gather = GATHER,

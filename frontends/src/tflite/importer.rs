@@ -94,8 +94,9 @@ impl<'m> Importer<'m> {
         results
     }
 
-    /// Sets the value of a variable tensor after the run.
+    /// Sets the value of a variable tensor, which later operators read, and which it has after the run.
     pub(super) fn keep(&mut self, tensor: i32, next: ValueId) {
+        self.bind(tensor, Binding::Value(next));
         // Variable tensors of called subgraphs are not graph inputs: their use is refused.
         if self.calls.is_empty() {
             self.next.insert(tensor, next);

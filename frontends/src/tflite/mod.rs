@@ -50,13 +50,16 @@ impl File {
         self.model.subgraphs.first().ok_or_else(|| vec![Diagnostic::invalid_model("the model has no graph")])
     }
 
-    /// The variable tensors of the main subgraph, which keep their values from run to run, with names that no input
-    /// has. Each becomes a graph input after those of the file; its value for the next run becomes an output.
+    /// The variable tensors of the main subgraph that keep their values from run to run, with names that no input has.
+    /// Each becomes a graph input after those of the file; its value for the next run becomes an output. A variable
+    /// tensor that is the result of an operator starts from that value in each run.
     fn states(&self, main: &SubGraph, taken: &[String]) -> Vec<(i32, String)> {
         let mut taken: FxHashSet<String> = taken.iter().cloned().collect();
         let read: FxHashSet<i32> = main.operators.iter().flat_map(|o| &o.inputs).copied().collect();
+        let set: FxHashSet<i32> = main.operators.iter().flat_map(|o| &o.outputs).copied().collect();
         let kept = |&t: &i32| {
             let entry = importer::entry(main, t).ok().filter(|e| e.is_variable && read.contains(&t));
+            let entry = entry.filter(|_| !set.contains(&t));
             entry.is_some_and(|e| types::bytes(e, &self.model).is_ok_and(|data| data.is_none()))
         };
         let count = i32::try_from(main.tensors.len()).unwrap_or(i32::MAX);

@@ -691,7 +691,7 @@ fn normalisation(all: &mut Cases) {
 fn recurrences(all: &mut Cases) {
     for cell in Cell::ALL {
         for (reverse, clip) in [(false, None), (true, None), (false, Some(0.4)), (true, Some(0.4))] {
-            for (steps, batch, constant) in [(4, 2, true), (1, 1, true), (3, 1, false)] {
+            for (steps, batch, constant) in [(4, 2, true), (1, 1, true), (3, 1, false), (17, 2, true), (19, 1, false)] {
                 let (rows, bias) = (cell.gates() * 3, cell.biases() * 3);
                 let mut args = vec![Input(reals(&[steps, batch, 5]))];
                 args.extend([&[rows, 5][..], &[rows, 3], &[bias]].map(|dims| known(spread(dims, 0.8), constant)));

@@ -1,4 +1,4 @@
-//! Lowering of recurrent layers: unrolling.
+//! Lowering of recurrent layers: unrolling, where the target's kernels do not take the layer.
 
 use qcc_ir::ops::{Cell, MatMul, Op, Pad, PadMode, Recurrent, UnaryFn};
 use qcc_ir::{NodeId, Operands, Shape, ValueId};

@@ -5,7 +5,7 @@ use qcc_ir::error::TypeError;
 use qcc_ir::ops::{Cast, Dequantize, DynamicQuantize, Granularity, Op, QuantRule, Quantize, Types};
 use qcc_ir::target::{Kernel, Target};
 use qcc_ir::{
-    Elem, Graph, NodeId, Operands, Origin, Output, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId,
+    Dim, Elem, Graph, NodeId, Operands, Origin, Output, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId,
 };
 use rustc_hash::FxHashMap;
 
@@ -71,6 +71,20 @@ const LEAST_TABLE_SQNR: f64 = 30.0;
 
 /// The share of lost input channels above which a contraction is reported.
 const MOST_LOST: f64 = 0.5;
+
+/// The factor by which the inputs of a recurrent layer must at least be fewer than its units for its input weight to stay
+/// float.
+const NARROW: usize = 4;
+
+/// True for the input weight of a recurrent layer with few inputs. It is a small part of the layer's weights, and
+/// rounding it shifts the sums of all steps in the same direction, so that the state accumulates the error.
+fn is_narrow(g: &Graph, n: NodeId, operand: usize) -> bool {
+    let columns = |i: usize| g.ty(g.operand(n, i)).shape.dims().last().and_then(Dim::known);
+    let (Op::Recurrent(_), 1, Some(inputs), Some(units)) = (g.op(n), operand, columns(1), columns(2)) else {
+        return false;
+    };
+    inputs * NARROW <= units
+}
 
 struct Builder<'a> {
     old: &'a Graph,
@@ -353,7 +367,7 @@ impl Builder<'_> {
                 self.add(n, &operands, self.old.result_types(n))
             }
             _ => {
-                for &i in weights(op) {
+                for &i in weights(op).iter().filter(|&&i| !is_narrow(self.old, n, i)) {
                     self.dequantized(old[i])?;
                 }
                 self.float_node(n)

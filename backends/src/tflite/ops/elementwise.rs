@@ -9,6 +9,7 @@ use qcc_ir::{Elem, TensorType};
 use smallvec::SmallVec;
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored, version};
+use super::quantize::push_dequantize;
 
 /// Unary operators.
 pub(super) fn unary(e: &mut Emitter<'_>, op: &Unary, site: &NodeContext<'_>) -> Result<(), Unsupported> {
@@ -174,8 +175,7 @@ pub(super) fn select(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), 
 pub(super) fn cast(e: &mut Emitter<'_>, op: &Cast, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let x = &site.operands[0];
     if x.elem == Elem::F16 && op.to == Elem::F32 && matches!(site.graph.producer(site.values[0]), Op::Const(_)) {
-        e.push_operator(B::DEQUANTIZE, 3, Options::Other(T::DEQUANTIZE), &site.inputs, &site.outputs);
-        return Ok(());
+        return push_dequantize(e, x, site.inputs[0], site.outputs[0]);
     }
     let (from, to) = (stored(&x.elem), stored(&op.to));
     let version = match (from, to) {

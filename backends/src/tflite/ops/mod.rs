@@ -15,6 +15,7 @@ mod movement;
 mod norm;
 pub(super) mod pool;
 mod quantize;
+pub(super) mod recurrent;
 mod reduce;
 pub(super) mod resize;
 mod window;
@@ -57,7 +58,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Dequantize(_) => quantize::dequantize(e, site),
         Op::Relayout(_) => movement::relayout(e, site),
         Op::Custom(op) => custom::custom(e, op, site),
-        Op::Recurrent(_) => Err(format!("{} steps are too many to unroll", site.operands[0].shape.dims()[0]).into()),
+        Op::Recurrent(op) => recurrent::recurrent(e, op, site),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
             Err("it has no operator".into())
         }

@@ -1,7 +1,7 @@
 //! Quantize and Dequantize.
 
 use qcc_formats::tflite::{BuiltinOperator, Options, OptionsType};
-use qcc_ir::{Affine, QuantParams, StorageType};
+use qcc_ir::{Affine, Elem, QuantParams, StorageType, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported};
 
@@ -23,17 +23,25 @@ pub(super) fn quantize(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<()
 
 /// DEQUANTIZE.
 pub(super) fn dequantize(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let from = site.operands[0].elem.qparams().ok_or("its operand is not quantized")?;
-    let version = match from.storage {
-        StorageType::I32 => return Err("32-bit integers are for biases only".into()),
-        _ if per_axis(from) => 5,
-        StorageType::I4 => return Err("4-bit integers are for weights only".into()),
-        StorageType::U8 => 1,
-        StorageType::I8 => 2,
-        StorageType::I16 => 3,
+    push_dequantize(e, &site.operands[0], site.inputs[0], site.outputs[0])
+}
+
+/// DEQUANTIZE of a tensor of type `from`, quantized or of 16-bit floats.
+pub(super) fn push_dequantize(e: &mut Emitter<'_>, from: &TensorType, x: i32, y: i32) -> Result<(), Unsupported> {
+    let version = match (&from.elem, from.elem.qparams()) {
+        (Elem::F16, _) => 3,
+        (_, None) => return Err("its operand is not quantized".into()),
+        (_, Some(qparams)) => match qparams.storage {
+            StorageType::I32 => return Err("32-bit integers are for biases only".into()),
+            _ if per_axis(qparams) => 5,
+            StorageType::I4 => return Err("4-bit integers are for weights only".into()),
+            StorageType::U8 => 1,
+            StorageType::I8 => 2,
+            StorageType::I16 => 3,
+        },
     };
     let options = Options::Other(OptionsType::DEQUANTIZE);
-    e.push_operator(BuiltinOperator::DEQUANTIZE, version, options, &site.inputs, &site.outputs);
+    e.push_operator(BuiltinOperator::DEQUANTIZE, version, options, &[x], &[y]);
     Ok(())
 }
 

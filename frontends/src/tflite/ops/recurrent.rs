@@ -1,6 +1,6 @@
 //! Recurrent layers. Their states are variable tensors, which keep their values from run to run.
 
-use qcc_formats::tflite::{Activation, BuiltinOperator as B, SequenceLstm, Svdf};
+use qcc_formats::tflite::{Activation, BuiltinOperator as B, SequenceLstm, SequenceRnn, Svdf};
 use qcc_ir::ops::{BinaryFn, Cell, Concat, MatMul, Range, Recurrent, ReduceFn, Slice, UnaryFn};
 use qcc_ir::{Elem, ValueId};
 
@@ -10,7 +10,8 @@ use crate::build::lstm::Lstm;
 use crate::build::{Build, Values, one};
 use crate::refusal::Refusal;
 
-pub(super) const ROWS: &[Row] = &[(B::SVDF, svdf), (B::UNIDIRECTIONAL_SEQUENCE_LSTM, lstm)];
+pub(super) const ROWS: &[Row] =
+    &[(B::SVDF, svdf), (B::UNIDIRECTIONAL_SEQUENCE_LSTM, lstm), (B::UNIDIRECTIONAL_SEQUENCE_RNN, rnn)];
 
 /// Operand indices of a sequence LSTM. The order of gates is input, forget, candidate, output.
 mod place {
@@ -43,14 +44,7 @@ fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if o.diagonal_recurrent_tensors {
         return lacks("an LSTM with diagonal weights".into());
     }
-    let x = n.input(0)?;
-    let mut x = n.real(x)?;
-    if n.rank(x) != 3 {
-        return Err(Refusal::Invalid(format!("its operand is {}; expected steps, batch and inputs", n.ty(x))));
-    }
-    if !o.time_major {
-        x = n.transpose(x, &[1, 0, 2])?;
-    }
+    let x = sequence(n, o.time_major)?;
     let states = [n.input(place::HIDDEN)?, n.input(place::CELL)?];
     let rounding = states.map(|v| n.ty(v).elem.clone());
     let states = [n.real(states[0])?, n.real(states[1])?];
@@ -73,7 +67,42 @@ fn lstm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     };
     n.keep(place::HIDDEN, results[1])?;
     n.keep(place::CELL, results[2])?;
-    let y = if o.time_major { results[0] } else { n.transpose(results[0], &[1, 0, 2])? };
+    give_sequence(n, results[0], o.time_major)
+}
+
+/// A layer of one gate. Its operands are x, weight, recurrent weight, bias and state.
+fn rnn(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    const STATE: usize = 4;
+    let o: SequenceRnn = n.options()?;
+    let relu = match o.activation {
+        Activation::TANH => false,
+        Activation::RELU => true,
+        other => return Err(Refusal::Unsupported(format!("an RNN with the activation {other} is not supported"))),
+    };
+    let mut operands = Values::from_iter([sequence(n, o.time_major)?]);
+    for i in 1..STATE {
+        operands.push(real(n, i)?);
+    }
+    let state = n.input(STATE)?;
+    operands.push(n.real(state)?);
+    let results = n.add_all(Recurrent { cell: Cell::Rnn { relu }, reverse: false, clip: None }, &operands)?;
+    n.keep(STATE, results[1])?;
+    give_sequence(n, results[0], o.time_major)
+}
+
+/// Input 0 as steps, batch and inputs.
+fn sequence(n: &mut NodeCx<'_, '_>, time_major: bool) -> Result<ValueId, Refusal> {
+    let x = n.input(0)?;
+    let x = n.real(x)?;
+    if n.rank(x) != 3 {
+        return Err(Refusal::Invalid(format!("its operand is {}; expected steps, batch and inputs", n.ty(x))));
+    }
+    if time_major { Ok(x) } else { n.transpose(x, &[1, 0, 2]) }
+}
+
+/// Result 0 with the axes and the element type that the file declares.
+fn give_sequence(n: &mut NodeCx<'_, '_>, y: ValueId, time_major: bool) -> Result<Values, Refusal> {
+    let y = if time_major { y } else { n.transpose(y, &[1, 0, 2])? };
     let to = n.declared(0)?;
     one(n.moved(y, &to)?)
 }

@@ -1,0 +1,52 @@
+//! Recurrent layers: the operators of one layer do not depend on the number of steps.
+
+use qcc_formats::tflite::{BuiltinOperator as B, Options, OptionsType as T};
+use qcc_ir::TensorType;
+use qcc_ir::ops::{Cell, Recurrent};
+
+use super::super::emit::{Emitter, NodeContext, Unsupported};
+
+mod loops;
+mod parameters;
+mod sequence;
+
+pub(in crate::tflite) use parameters::{converts_parameter, is_parameter};
+
+/// The least number of steps that are not unrolled. XNNPACK runs the products of unrolled layers, which can be
+/// quantized too.
+const FEWEST_STEPS: usize = 16;
+
+/// The first initial state among the operands.
+const STATES: usize = 4;
+
+/// True where the layer is written as it is, and not unrolled.
+pub(in crate::tflite) fn native(x: &[&TensorType]) -> bool {
+    let known = x.iter().all(|t| t.shape.elements().is_some_and(|n| n > 0));
+    known && x[0].shape.dims()[0].known().is_some_and(|steps| steps >= FEWEST_STEPS)
+}
+
+/// An operator for all steps where there is one for the cell, else a loop; between two REVERSE_V2 if steps run from the
+/// last to the first.
+pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let (mut x, mut y) = (site.inputs[0], site.outputs[0]);
+    if op.reverse {
+        x = e.scratch(&site.operands[0], site.node);
+        y = e.scratch(&site.results[0], site.node);
+        reverse(e, site.inputs[0], x);
+    }
+    match op.cell {
+        Cell::Lstm if op.clip.is_none() => sequence::lstm(e, site, x, y)?,
+        Cell::Rnn { relu } if op.clip.is_none() => sequence::rnn(e, site, relu, x, y)?,
+        _ => loops::recurrent(e, op, site, x, y)?,
+    }
+    if op.reverse {
+        reverse(e, y, site.outputs[0]);
+    }
+    Ok(())
+}
+
+/// The steps of `x` from the last to the first.
+fn reverse(e: &mut Emitter<'_>, x: i32, y: i32) {
+    let inputs = [x, e.indices(&[0])];
+    e.push_operator(B::REVERSE_V2, 1, Options::Other(T::REVERSE_V2), &inputs, &[y]);
+}
