@@ -28,8 +28,13 @@ const LEAST_CHECKS: usize = 6;
 /// The difference in cost, as a share of the float model's latency, below which a search is near enough.
 const CLOSE: f64 = 0.01;
 
-/// The fewest groups of parts that are measured.
+/// The fewest and the most groups of parts that are measured.
 const LEAST_GROUPS: usize = 4;
+const MOST_GROUPS: usize = 128;
+
+/// The cost of quantizing and evaluating a node, in multiplications. All evaluations together then cost about the same for
+/// models of any length.
+const PER_NODE: u64 = 200_000;
 
 /// The largest number of models in memory.
 const AT_ONCE: usize = 16;
@@ -57,7 +62,7 @@ impl Plan {
         let samples = samples.min(runs / LEAST_CHECKS).max(1);
         let checks = (runs / 2 / samples).clamp(LEAST_CHECKS, MOST_CHECKS);
         let rest = runs.saturating_sub(checks * samples);
-        let groups = rest.clamp(LEAST_GROUPS, parts.max(LEAST_GROUPS));
+        let groups = rest.clamp(LEAST_GROUPS, parts.clamp(LEAST_GROUPS, MOST_GROUPS));
         Plan { groups, few: (rest / groups).clamp(1, samples), checks, samples }
     }
 }
@@ -87,7 +92,8 @@ impl Narrowing<'_> {
         if units.is_empty() {
             return Ok(None);
         }
-        let plan = Plan::of(self.options.effort, cost_of_run(float), units.len(), compared.len());
+        let run = cost_of_run(float) + float.order().len() as u64 * PER_NODE;
+        let plan = Plan::of(self.options.effort, run, units.len(), compared.len());
         let samples = self.telling_samples(own, evidence, plan.samples);
         let read = |i: usize| samples.get(i).cloned();
         let taken = fidelity::Samples { count: samples.len(), read: &read };
@@ -183,9 +189,13 @@ impl Repairer<'_> {
         let own = self.measured(&[Vec::new()], Raised::Activations, usize::MAX)?;
         let Some(own) = own.first() else { return Ok(()) };
         let goal = Goal::of(gate, own);
-        let all: Vec<usize> = (0..self.units.len()).collect();
+        let parts = self.units.len();
         self.shares = shares(&self.parts(Raised::Weights), plan.groups, &mut |groups| {
-            let others = |group: &Vec<usize>| all.iter().copied().filter(|i| !group.contains(i)).collect();
+            // Groups are neighbours.
+            let others = |group: &Vec<usize>| match (group.first(), group.last()) {
+                (Some(&first), Some(&last)) => (0..first).chain(last + 1..parts).collect(),
+                _ => (0..parts).collect(),
+            };
             let sets: Vec<Vec<usize>> = groups.iter().map(others).collect();
             let found = self.measured(&sets, Raised::Weights, plan.few)?;
             Ok::<_, Failure>(found.iter().map(|f| goal.noise(f)).collect())

@@ -156,10 +156,10 @@ fn a_full_disk_changes_nothing() {
 fn folders_are_made_before_the_work_and_gone_where_it_fails() {
     let dir = home();
     let int8 = ["small.onnx", "--to", "tflite", "--int8", "--data", "d.npy", "-o", "a/b/"];
-    let out = qcc(dir.path(), &[&int8[..], &["--min-sqnr", "300"]].concat());
+    let out = qcc(dir.path(), &[&int8[..], &["--min-sqnr", "300", "--effort", "fast"]].concat());
     assert_eq!(out.status.code(), Some(3));
     assert!(!dir.path().join("a").exists());
-    let out = qcc(dir.path(), &[&int8[..], &["--min-sqnr", "300", "--report", "r.json"]].concat());
+    let out = qcc(dir.path(), &[&int8[..], &["--min-sqnr", "300", "--effort", "fast", "--report", "r.json"]].concat());
     assert_eq!(out.status.code(), Some(3));
     assert!(!dir.path().join("a").exists() && dir.path().join("r.json").exists());
     assert!(qcc(dir.path(), &int8).status.success());
