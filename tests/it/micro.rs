@@ -6,9 +6,10 @@ use std::process::Command;
 
 use qcc_backends::tflite::TFLM;
 use qcc_backends::{Format, WriteOptions};
-use qcc_ir::{StorageType, Tensor};
 use qcc_ir::testing::inputs_for;
+use qcc_ir::{StorageType, Tensor};
 
+use crate::litert::LITERT;
 use crate::onnx_nodes::{NODES, SWEEP};
 use crate::oracle::{self, Run};
 use crate::runtime::{Integer, Outcome, Runtime, graphs_of, laid_out};
