@@ -235,7 +235,7 @@ fn open_extents_are_settled_or_refused_by_name() {
     let image = model(13, &[-1, 3, -2, -3], relu(), vec![]);
     let open = import_with(&image, &ImportOptions::default()).expect("imports");
     assert_eq!(last(&open.graph).1.shape.to_string(), "[s1,3,s2,s3]");
-    assert!(open.notes.is_empty() && open.open.is_empty());
+    assert!(told(&open).is_empty() && open.open.is_empty(), "{:?}", open.notes);
     let fixed = ImportOptions { fixed: true, ..ImportOptions::default() };
     let open = import_with(&image, &fixed).expect_err("s2 has no value").remove(0);
     assert!(open.message.contains("s2") && open.help.is_some_and(|h| h.contains("--shape x=")));

@@ -21,7 +21,19 @@ fn operators_on_the_cpu_are_named() {
     let mut said = String::new();
     for device in ["ethos-u55", "ethos-u85"] {
         for more in [&["--io", "float"][..], &["--io", "int8"], &["--io", "int8", "--exclude", "net.wide"]] {
-            let args = ["model.qir", "--device", device, "--int8", "--data", "random", "-v", "-o", "m.tflite"];
+            let args = [
+                "model.qir",
+                "--device",
+                device,
+                "--int8",
+                "--data",
+                "random",
+                "--effort",
+                "fast",
+                "-v",
+                "-o",
+                "m.tflite",
+            ];
             let out = cli::qcc(dir.path(), &[&args[..], more].concat());
             assert!(out.status.success(), "{}", cli::text(&out.stderr));
             let text = cli::text(&out.stderr);

@@ -137,7 +137,7 @@ def main():
         source = folder / f"{name}.onnx"
         onnx.save(builder.model(inputs, make(builder)), source)
         random = np.random.default_rng(1)
-        calibration = [sample(inputs, sizes[0], random) for _ in range(16)]
+        calibration = [sample(inputs, sizes[0], random) for _ in range(64)]
         np.savez(folder / f"{name}.npz", **{k: np.stack([s[k] for s in calibration]) for k in inputs})
         samples = [sample(inputs, size, random) for size in sizes]
         truth = Ort(source)
