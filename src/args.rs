@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
 use qcc::backends::Device;
+use qcc::frontends::OPEN;
 
 use crate::report;
 
@@ -217,9 +218,9 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "PATH", help_heading = "Calibration")]
     pub(crate) validate: Option<PathBuf>,
 
-    /// Shape of an input with open dimensions (`images=1,3,640,640`)
+    /// Shape of an input with open dimensions (`images=1,3,640,640`); a name leaves one open (`ids=N,64`)
     #[arg(long, value_name = "NAME=DIMS", help_heading = "Inputs and outputs")]
-    pub(crate) shape: Vec<Named<NonZeroUsize>>,
+    pub(crate) shape: Vec<Named<Extent>>,
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
@@ -370,6 +371,25 @@ pub(crate) struct Report {
     /// Show all operators in floating point, and all inputs and outputs
     #[arg(short, long)]
     pub(crate) verbose: bool,
+}
+
+/// An extent: a number, or [`OPEN`] for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent(pub(crate) usize);
+
+impl FromStr for Extent {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let is_name = s.starts_with(|c: char| c.is_ascii_alphabetic() || c == '?');
+        let number = || s.parse::<NonZeroUsize>().map(NonZeroUsize::get);
+        if is_name { Ok(Extent(OPEN)) } else { number().map(Extent).map_err(|e| e.to_string()) }
+    }
+}
+
+/// Shapes by input name, some of whose extents may stay open.
+pub(crate) fn open_shapes(named: &[Named<Extent>]) -> Vec<(String, Vec<usize>)> {
+    named.iter().map(|s| (s.name.clone(), s.values.iter().map(|extent| extent.0).collect())).collect()
 }
 
 /// Shapes by input name, as the importer takes them.

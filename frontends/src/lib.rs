@@ -34,10 +34,14 @@ pub use torch::supported as torch_operators;
 /// Metadata key of the PyTorch class from which the model was exported.
 pub const MODULE: &str = "module";
 
+/// An extent in [`ImportOptions::shapes`] that stays open: no tensor is as large.
+pub const OPEN: usize = usize::MAX;
+
 /// Import options that the user gives in addition to the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {
-    /// Shapes of inputs, by name: `--shape NAME=1,3,640,640`.
+    /// Shapes of inputs, by name: `--shape NAME=1,3,640,640`. [`OPEN`] leaves an extent
+    /// open: `--shape NAME=N,64`.
     pub shapes: Vec<(String, Vec<usize>)>,
     /// Inputs that become constants, by name: `--set NAME=16000`. A single value fills the input, otherwise the number
     /// of values must match.

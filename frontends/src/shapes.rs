@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build::bounded;
 use crate::refusal::OPEN_SHAPE;
-use crate::{DeclaredInput, ImportOptions};
+use crate::{DeclaredInput, ImportOptions, OPEN};
 
 /// The name of an unnamed open extent.
 pub(crate) const ANONYMOUS: &str = "?";
@@ -60,10 +60,9 @@ pub(crate) fn keep(inputs: &[DeclaredInput], options: &ImportOptions) -> Option<
     let given = options.shapes.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
     let symbols = symbols(inputs, &given);
     let kept = |input: &DeclaredInput| {
-        if let Some(given) = given.get(input.name.as_str()) {
-            return Some(Shape::known(given));
-        }
+        let given = given.get(input.name.as_str());
         let extent = |(axis, dim): (usize, &Dim)| match dim {
+            _ if given.is_some_and(|given| given[axis] != OPEN) => given.map_or(0, |given| given[axis]).into(),
             Dim::Sym(s) if **s == *ANONYMOUS && axis == 0 => Dim::Sym(BATCH.into()),
             Dim::Sym(s) if **s == *ANONYMOUS => Dim::Sym(format!("{}_{axis}", input.name).into()),
             Dim::Sym(s) => symbols.get(&**s).copied().flatten().map_or_else(|| dim.clone(), Dim::Known),
@@ -180,7 +179,7 @@ fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -
     let mut symbols: FxHashMap<&str, Option<usize>> = FxHashMap::default();
     for input in inputs {
         let (Some(shape), Some(dims)) = (&input.shape, given.get(input.name.as_str())) else { continue };
-        for (declared, &extent) in shape.dims().iter().zip(*dims) {
+        for (declared, &extent) in shape.dims().iter().zip(*dims).filter(|(_, extent)| **extent != OPEN) {
             if let Dim::Sym(s) = declared
                 && **s != *ANONYMOUS
             {
@@ -210,13 +209,20 @@ fn settle_one(
         let message = format!("the model does not say what shape input {name} has");
         let refusal = Diagnostic::error(OPEN_SHAPE, message);
         let refusal = refusal.with_help(format!("give it: --shape {name}=1,3,224,224"));
-        return given.map(|g| (Shape::known(g), false)).ok_or_else(|| Box::new(refusal));
+        let known = given.filter(|given| !given.contains(&OPEN));
+        return known.map(|g| (Shape::known(g), false)).ok_or_else(|| Box::new(refusal));
     };
     if let Some(given) = given {
         let fits = |(declared, given): (&Dim, &usize)| declared.known().is_none_or(|d| d == *given);
+        let shown = || given.iter().map(|&d| if d == OPEN { "N".into() } else { d.to_string() }).collect::<Vec<_>>();
         if declared.rank() != given.len() || !declared.dims().iter().zip(given).all(fits) {
-            let message = format!("input {name} is declared {declared}; --shape gives {}", Shape::known(given));
+            let message = format!("input {name} is declared {declared}; --shape gives [{}]", shown().join(","));
             return Err(Box::new(Diagnostic::error("bad-shape", message)));
+        }
+        if given.contains(&OPEN) {
+            let message = format!("input {name} is [{}]: some of its extents are open", shown().join(","));
+            let help = format!("give the shape: --shape {} with numbers for N", example(input).unwrap_or_default());
+            return Err(Box::new(Diagnostic::error(OPEN_SHAPE, message).with_help(help)));
         }
         return Ok((Shape::known(given), false));
     }

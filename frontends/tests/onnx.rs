@@ -7,7 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use prost::Message;
 use qcc_formats::onnx::*;
-use qcc_frontends::{ImportOptions, Imported, Model};
+use qcc_frontends::{ImportOptions, Imported, Model, OPEN};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::{Cell, Clamp, Op, PadMode};
 use qcc_ir::{Elem, Graph, Shape, TensorType};
@@ -240,6 +240,9 @@ fn open_extents_are_settled_or_refused_by_name() {
     let open = import_with(&image, &fixed).expect_err("s2 has no value").remove(0);
     assert!(open.message.contains("s2") && open.help.is_some_and(|h| h.contains("--shape x=")));
     let shaped = |dims: &[usize]| ImportOptions { shapes: vec![("x".into(), dims.to_vec())], ..Default::default() };
+    let some = import_with(&image, &shaped(&[OPEN, 3, 8, OPEN])).expect("imports");
+    assert_eq!(last(&some.graph).1.shape.to_string(), "[s1,3,8,s3]");
+    assert_eq!(import_with(&image, &shaped(&[2, OPEN, 8, 8])).expect_err("3 is declared")[0].code, "bad-shape");
     let given = import_with(&image, &shaped(&[2, 3, 8, 8])).expect("imports");
     assert!(told(&given).is_empty(), "{:?}", given.notes);
     assert_eq!(import_with(&image, &shaped(&[2, 4, 8, 8])).expect_err("3 is declared")[0].code, "bad-shape");

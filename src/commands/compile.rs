@@ -17,7 +17,7 @@ use qcc::passes::{PassId, Pipeline};
 use qcc::{Calibration, Compiler, Data, Failure, Gate, Options, Output, Precision, Report};
 
 use crate::args::{
-    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, shapes,
+    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, open_shapes,
 };
 use crate::interrupt;
 use crate::report::{self, Progress};
@@ -175,7 +175,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Block::Of128 => 128,
     };
     options.import = ImportOptions {
-        shapes: shapes(&args.shape),
+        shapes: open_shapes(&args.shape),
         values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
         ..ImportOptions::default()
     };

@@ -370,8 +370,11 @@ pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -
     }
 }
 
-/// An error about a model with open extents.
+/// An error about a model with open extents: what is not supported may be with known ones.
 pub(super) fn open_extents(error: Diagnostic) -> Diagnostic {
+    if !error.code.starts_with("unsupported") {
+        return error;
+    }
     error.with_note("extents of its inputs are open; with known ones it may be supported: --shape NAME=1,3,640,640")
 }
 
