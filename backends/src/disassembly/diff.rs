@@ -138,6 +138,13 @@ impl Differ {
         for &(i, j) in &operators.both {
             tensors.meet(&a.operators[i].inputs, &b.operators[j].inputs);
         }
+        // Tensors without a name that no operator reads or computes are paired by position.
+        let unnamed = |t: &&Tensor| self.key(t).is_none();
+        let id = |t: &Tensor| Some(t.id.clone());
+        let first = a.tensors.iter().filter(unnamed).filter(|t| !tensors.partners.contains_key(&t.id)).map(id);
+        let second = b.tensors.iter().filter(unnamed).filter(|t| !tensors.is_met(&t.id)).map(id);
+        let (first, second): (Vec<_>, Vec<_>) = (first.collect(), second.collect());
+        tensors.meet(&first, &second);
         self.interface(Subject::Input, &a.inputs, &b.inputs, &tensors);
         self.interface(Subject::Output, &a.outputs, &b.outputs, &tensors);
         self.tensors(a, b, &tensors, &operators);

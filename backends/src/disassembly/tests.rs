@@ -116,6 +116,18 @@ fn what_is_written_twice_is_the_same() {
 }
 
 #[test]
+fn a_file_with_an_unnamed_tensor_that_nothing_reads_is_the_same_as_itself() {
+    let (backend, form) = artefacts().into_iter().next().unwrap();
+    let mut all = read(&files(&net(), backend, form), backend);
+    let graph = &mut all.graphs[0];
+    let spare = super::Tensor { id: "%99".into(), name: Some(String::new()), ..graph.tensors[0].clone() };
+    graph.inputs.push(super::Named { name: "spare".into(), tensor: spare.id.clone() });
+    graph.tensors.push(spare);
+    assert_eq!(all.format, "tflite");
+    assert_eq!(told(&all, &all), [] as [&str; 0]);
+}
+
+#[test]
 fn a_renamed_output_is_found() {
     let renamed = net().replace("output y", "output z");
     for (backend, form) in artefacts() {
