@@ -1,12 +1,13 @@
 //! Integers that follow from open extents, computed by the operators of a format.
 
 use qcc_ir::{Dim, Expr, Graph, Part, Shape, ValueId};
+use rustc_hash::FxHashMap;
 
 use crate::Unsupported;
 
-/// The operators of a format that compute with extents. Each value is a list of integers.
+/// The operators of a format that compute with extents.
 pub(crate) trait Arithmetic {
-    /// A value of the file.
+    /// A list of integers in the file.
     type Value: Clone;
 
     /// The graph that is written.
@@ -30,20 +31,17 @@ pub(crate) trait Arithmetic {
     /// The larger of two integers.
     fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
 
-    /// Lists joined to one.
-    fn join(&mut self, parts: &[Self::Value]) -> Self::Value;
+    /// Lists joined to one of `count` integers.
+    fn join(&mut self, parts: &[Self::Value], count: usize) -> Self::Value;
 
-    /// The value of an expression that has been computed before.
-    fn known(&mut self, expr: &Expr) -> Option<Self::Value>;
-
-    /// Keeps the value of an expression.
-    fn keep(&mut self, expr: &Expr, value: &Self::Value);
+    /// The values of expressions that have been computed.
+    fn known(&mut self) -> &mut FxHashMap<Expr, Self::Value>;
 }
 
 /// The value of an expression.
 pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, Unsupported> {
-    if let Some(known) = a.known(expr) {
-        return Ok(known);
+    if let Some(known) = a.known().get(expr) {
+        return Ok(known.clone());
     }
     let mut sum: Option<A::Value> = None;
     for (n, parts) in expr.products() {
@@ -74,7 +72,7 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
         sum = Some(sum.map_or_else(|| term.clone(), |s| a.sum(&s, &term)));
     }
     let found = sum.unwrap_or_else(|| a.numbers(&[0]));
-    a.keep(expr, &found);
+    a.known().insert(expr.clone(), found.clone());
     Ok(found)
 }
 
@@ -99,7 +97,7 @@ pub(crate) fn list<A: Arithmetic>(a: &mut A, values: &[Expr]) -> Result<A::Value
     }
     Ok(match parts.as_slice() {
         [one] => one.clone(),
-        parts => a.join(parts),
+        parts => a.join(parts, values.len()),
     })
 }
 

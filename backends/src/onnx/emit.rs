@@ -413,7 +413,7 @@ impl<'g> Emitter<'g> {
         let call = if empty { call.int("allowzero", 1) } else { call };
         let shape = match extents::target(own, shape, true) {
             Some(target) => self.list(target),
-            None => extents::shape(self, shape)?.0,
+            None => extents::shape(self, shape)?,
         };
         self.push(call, &[from.clone(), shape], std::slice::from_ref(to));
         Ok(())
@@ -473,51 +473,44 @@ impl Emitter<'_> {
 }
 
 impl Arithmetic for Emitter<'_> {
-    /// The tensor and its number of elements.
-    type Value = (Name, usize);
+    type Value = Name;
 
     fn graph(&self) -> &Graph {
         self.graph
     }
 
-    fn numbers(&mut self, values: &[i64]) -> Self::Value {
-        (self.list(values.iter().copied()), values.len())
+    fn numbers(&mut self, values: &[i64]) -> Name {
+        self.list(values.iter().copied())
     }
 
-    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value {
+    fn extent(&mut self, input: ValueId, axis: usize) -> Name {
         let call = Call::new("Shape").size("start", axis).size("end", axis + 1);
         let input = self.graph.name(input).cloned().unwrap_or_default();
-        (self.computed(call, &[input], 1), 1)
+        self.computed(call, &[input], 1)
     }
 
-    fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.computed(Call::new("Add"), &[a.0.clone(), b.0.clone()], 1), 1)
+    fn sum(&mut self, a: &Name, b: &Name) -> Name {
+        self.computed(Call::new("Add"), &[a.clone(), b.clone()], 1)
     }
 
-    fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.computed(Call::new("Mul"), &[a.0.clone(), b.0.clone()], 1), 1)
+    fn product(&mut self, a: &Name, b: &Name) -> Name {
+        self.computed(Call::new("Mul"), &[a.clone(), b.clone()], 1)
     }
 
-    fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.computed(Call::new("Div"), &[a.0.clone(), b.0.clone()], 1), 1)
+    fn quotient(&mut self, a: &Name, b: &Name) -> Name {
+        self.computed(Call::new("Div"), &[a.clone(), b.clone()], 1)
     }
 
-    fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.computed(Call::new("Max"), &[a.0.clone(), b.0.clone()], 1), 1)
+    fn larger(&mut self, a: &Name, b: &Name) -> Name {
+        self.computed(Call::new("Max"), &[a.clone(), b.clone()], 1)
     }
 
-    fn join(&mut self, parts: &[Self::Value]) -> Self::Value {
-        let count = parts.iter().map(|p| p.1).sum();
-        let parts: Vec<Name> = parts.iter().map(|p| p.0.clone()).collect();
-        (self.computed(Call::new("Concat").int("axis", 0), &parts, count), count)
+    fn join(&mut self, parts: &[Name], count: usize) -> Name {
+        self.computed(Call::new("Concat").int("axis", 0), parts, count)
     }
 
-    fn known(&mut self, expr: &Expr) -> Option<Self::Value> {
-        Some((self.extents.get(expr)?.clone(), 1))
-    }
-
-    fn keep(&mut self, expr: &Expr, value: &Self::Value) {
-        self.extents.insert(expr.clone(), value.0.clone());
+    fn known(&mut self) -> &mut FxHashMap<Expr, Name> {
+        &mut self.extents
     }
 }
 

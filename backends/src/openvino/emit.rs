@@ -373,7 +373,7 @@ impl<'g> Emitter<'g> {
         let copied = extents::target(Some(own), &ty.shape, true);
         let shape = match &copied {
             Some(target) => self.indices(target),
-            None => extents::shape(self, &ty.shape)?.0,
+            None => extents::shape(self, &ty.shape)?,
         };
         Ok(self.op(Operation("Reshape", 1), &[attribute("special_zero", copied.is_some())], &[x, shape], ty))
     }
@@ -385,53 +385,46 @@ fn list_of(count: usize) -> TensorType {
 }
 
 impl Arithmetic for Emitter<'_> {
-    /// The port and its number of elements.
-    type Value = (Port, usize);
+    type Value = Port;
 
     fn graph(&self) -> &Graph {
         self.graph
     }
 
-    fn numbers(&mut self, values: &[i64]) -> Self::Value {
-        (self.indices(values), values.len())
+    fn numbers(&mut self, values: &[i64]) -> Port {
+        self.indices(values)
     }
 
-    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value {
+    fn extent(&mut self, input: ValueId, axis: usize) -> Port {
         let (x, rank) = (self.port(input), self.graph.ty(input).rank());
         let all = self.op(Operation("ShapeOf", 3), &[attribute("output_type", "i64")], &[x], &list_of(rank));
         let inputs = [all, self.axes(&[axis]), self.index(0)];
-        (self.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &list_of(1)), 1)
+        self.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &list_of(1))
     }
 
-    fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.binary("Add", a.0, b.0, &list_of(1)), 1)
+    fn sum(&mut self, a: &Port, b: &Port) -> Port {
+        self.binary("Add", *a, *b, &list_of(1))
     }
 
-    fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.binary("Multiply", a.0, b.0, &list_of(1)), 1)
+    fn product(&mut self, a: &Port, b: &Port) -> Port {
+        self.binary("Multiply", *a, *b, &list_of(1))
     }
 
-    fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+    fn quotient(&mut self, a: &Port, b: &Port) -> Port {
         let data = [attribute("auto_broadcast", "numpy"), attribute("m_pythondiv", true)];
-        (self.op(Operation("Divide", 1), &data, &[a.0, b.0], &list_of(1)), 1)
+        self.op(Operation("Divide", 1), &data, &[*a, *b], &list_of(1))
     }
 
-    fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.binary("Maximum", a.0, b.0, &list_of(1)), 1)
+    fn larger(&mut self, a: &Port, b: &Port) -> Port {
+        self.binary("Maximum", *a, *b, &list_of(1))
     }
 
-    fn join(&mut self, parts: &[Self::Value]) -> Self::Value {
-        let count = parts.iter().map(|p| p.1).sum();
-        let parts: Vec<Port> = parts.iter().map(|p| p.0).collect();
-        (self.op(Operation("Concat", 1), &[attribute("axis", 0)], &parts, &list_of(count)), count)
+    fn join(&mut self, parts: &[Port], count: usize) -> Port {
+        self.op(Operation("Concat", 1), &[attribute("axis", 0)], parts, &list_of(count))
     }
 
-    fn known(&mut self, expr: &Expr) -> Option<Self::Value> {
-        Some((*self.extents.get(expr)?, 1))
-    }
-
-    fn keep(&mut self, expr: &Expr, value: &Self::Value) {
-        self.extents.insert(expr.clone(), value.0);
+    fn known(&mut self) -> &mut FxHashMap<Expr, Port> {
+        &mut self.extents
     }
 }
 

@@ -343,7 +343,7 @@ impl<'g> Emitter<'g> {
                 (self.indices(&target), target)
             }
             // The shape is that of the operand alone.
-            None => (extents::shape(self, &shape)?.0, Vec::new()),
+            None => (extents::shape(self, &shape)?, Vec::new()),
         };
         let options = qcc_formats::tflite::Reshape { new_shape: shape };
         self.push_operator(BuiltinOperator::RESHAPE, 1, options, &[tensor, wanted], &[result]);
@@ -409,59 +409,52 @@ impl Emitter<'_> {
 }
 
 impl Arithmetic for Emitter<'_> {
-    /// The tensor and its number of elements.
-    type Value = (i32, usize);
+    type Value = i32;
 
     fn graph(&self) -> &Graph {
         self.graph
     }
 
-    fn numbers(&mut self, values: &[i64]) -> Self::Value {
+    fn numbers(&mut self, values: &[i64]) -> i32 {
         let narrow: Vec<i32> = values.iter().map(|&n| n as i32).collect();
-        (self.indices(&narrow), values.len())
+        self.indices(&narrow)
     }
 
-    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value {
+    fn extent(&mut self, input: ValueId, axis: usize) -> i32 {
         let (x, ty) = (self.tensor(input), self.graph.ty(input));
         let options = qcc_formats::tflite::ShapeOf { output: Stored::INT32 };
         let all = self.computed(BuiltinOperator::SHAPE, options, &[x], ty.rank());
         let place = ty.layout.position(axis) as i32;
         let inputs = [all, self.indices(&[place]), self.indices(&[place + 1]), self.indices(&[1])];
         let options = qcc_formats::tflite::StridedSlice::default();
-        (self.computed(BuiltinOperator::STRIDED_SLICE, options, &inputs, 1), 1)
+        self.computed(BuiltinOperator::STRIDED_SLICE, options, &inputs, 1)
     }
 
-    fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.computed(BuiltinOperator::ADD, qcc_formats::tflite::Add::default(), &[a.0, b.0], 1), 1)
+    fn sum(&mut self, a: &i32, b: &i32) -> i32 {
+        self.computed(BuiltinOperator::ADD, qcc_formats::tflite::Add::default(), &[*a, *b], 1)
     }
 
-    fn product(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
-        (self.computed(BuiltinOperator::MUL, qcc_formats::tflite::Mul::default(), &[a.0, b.0], 1), 1)
+    fn product(&mut self, a: &i32, b: &i32) -> i32 {
+        self.computed(BuiltinOperator::MUL, qcc_formats::tflite::Mul::default(), &[*a, *b], 1)
     }
 
-    fn quotient(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+    fn quotient(&mut self, a: &i32, b: &i32) -> i32 {
         let options = Options::Other(qcc_formats::tflite::OptionsType::FLOOR_DIV);
-        (self.computed(BuiltinOperator::FLOOR_DIV, options, &[a.0, b.0], 1), 1)
+        self.computed(BuiltinOperator::FLOOR_DIV, options, &[*a, *b], 1)
     }
 
-    fn larger(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value {
+    fn larger(&mut self, a: &i32, b: &i32) -> i32 {
         let options = Options::Other(qcc_formats::tflite::OptionsType::MAXIMUM_MINIMUM);
-        (self.computed(BuiltinOperator::MAXIMUM, options, &[a.0, b.0], 1), 1)
+        self.computed(BuiltinOperator::MAXIMUM, options, &[*a, *b], 1)
     }
 
-    fn join(&mut self, parts: &[Self::Value]) -> Self::Value {
-        let count = parts.iter().map(|p| p.1).sum();
-        let parts: Vec<i32> = parts.iter().map(|p| p.0).collect();
+    fn join(&mut self, parts: &[i32], count: usize) -> i32 {
         let options = qcc_formats::tflite::Concatenation::default();
-        (self.computed(BuiltinOperator::CONCATENATION, options, &parts, count), count)
+        self.computed(BuiltinOperator::CONCATENATION, options, parts, count)
     }
 
-    fn known(&mut self, expr: &Expr) -> Option<Self::Value> {
-        Some((*self.scope.extents.get(expr)?, 1))
-    }
-
-    fn keep(&mut self, expr: &Expr, value: &Self::Value) {
-        self.scope.extents.insert(expr.clone(), value.0);
+    fn known(&mut self) -> &mut FxHashMap<Expr, i32> {
+        &mut self.scope.extents
     }
 }
 

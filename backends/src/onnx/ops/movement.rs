@@ -19,7 +19,7 @@ pub(super) fn reshape(e: &mut Emitter<'_>, op: &Reshape, site: &NodeContext<'_>)
 
 /// Integers that follow from open extents.
 pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let mut values = extents::list(e, &op.values)?.0;
+    let mut values = extents::list(e, &op.values)?;
     let shape = Shape::known(&op.shape);
     if op.shape.len() != 1 {
         let wide = if op.narrow {
@@ -42,7 +42,7 @@ pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext<'_
 /// Slice of an axis by open extents.
 pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let end = op.start.plus(&op.len).ok_or("its end is too large to compute")?;
-    let (start, end) = (extents::value(e, &op.start)?.0, extents::value(e, &end)?.0);
+    let (start, end) = (extents::value(e, &op.start)?, extents::value(e, &end)?);
     let inputs = [e.input(site, 0), start, end, e.list([op.axis as i64])];
     e.push(Call::new("Slice"), &inputs, &site.outputs);
     Ok(())
@@ -117,7 +117,7 @@ pub(super) fn expand(e: &mut Emitter<'_>, op: &Expand, site: &NodeContext<'_>) -
         d => d.expr(),
     };
     let repeats: Vec<Expr> = op.shape.dims().iter().enumerate().map(extent).collect();
-    let inputs = [e.input(site, 0), extents::list(e, &repeats)?.0];
+    let inputs = [e.input(site, 0), extents::list(e, &repeats)?];
     e.push(Call::new("Expand"), &inputs, &site.outputs);
     Ok(())
 }

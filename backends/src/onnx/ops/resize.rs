@@ -70,7 +70,7 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -
         Given::Sizes => {
             inputs.push(Name::default());
             let sizes: Shape = x.shape.dims()[..2].iter().chain(op.size.dims()).cloned().collect();
-            inputs.push(extents::shape(e, &sizes)?.0);
+            inputs.push(extents::shape(e, &sizes)?);
         }
     }
     e.push(call, &inputs, &site.outputs);

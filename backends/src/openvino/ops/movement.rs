@@ -17,7 +17,7 @@ pub(super) fn reshape(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, U
 
 /// Integers that follow from open extents.
 pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext) -> Result<Port, Unsupported> {
-    let (mut values, y) = (extents::list(e, &op.values)?.0, &site.results[0]);
+    let (mut values, y) = (extents::list(e, &op.values)?, &site.results[0]);
     if op.narrow {
         values = e.convert(values, &TensorType::new(Elem::I32, Shape::known(&[op.values.len()])));
     }
@@ -27,7 +27,7 @@ pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext) -
 /// Slice of an axis by open extents.
 pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext) -> Result<Port, Unsupported> {
     let stop = op.start.plus(&op.len).ok_or("its end is too large to compute")?;
-    let (start, stop) = (extents::value(e, &op.start)?.0, extents::value(e, &stop)?.0);
+    let (start, stop) = (extents::value(e, &op.start)?, extents::value(e, &stop)?);
     let inputs = [e.operand(site, 0), start, stop, e.indices(&[1]), e.axes(&[op.axis])];
     Ok(e.op(Operation("Slice", 8), &[], &inputs, &site.results[0]))
 }
@@ -120,7 +120,7 @@ pub(super) fn expand(e: &mut Emitter<'_>, site: &NodeContext) -> Result<Port, Un
         _ => d.expr(),
     });
     let repeats: Vec<Expr> = repeats.collect();
-    let inputs = [e.operand(site, 0), extents::list(e, &repeats)?.0];
+    let inputs = [e.operand(site, 0), extents::list(e, &repeats)?];
     Ok(e.op(Operation("Broadcast", 3), &[attribute("mode", "bidirectional")], &inputs, &site.results[0]))
 }
 

@@ -70,7 +70,7 @@ fn lengths(e: &mut Emitter<'_>, steps: &Dim, batch: &Dim) -> Result<Port, Unsupp
         let steps = i32::try_from(steps).map_err(|e| e.to_string())?;
         return Ok(e.numbers(&lengths, &vec![steps; batch]));
     }
-    let (steps, batch) = (extents::value(e, &steps.expr())?.0, extents::value(e, &batch.expr())?.0);
+    let (steps, batch) = (extents::value(e, &steps.expr())?, extents::value(e, &batch.expr())?);
     let steps = e.convert(steps, &TensorType::new(Elem::I32, Shape::known(&[1])));
     Ok(e.op(Operation("Broadcast", 3), &[attribute("mode", "numpy")], &[steps, batch], &lengths))
 }

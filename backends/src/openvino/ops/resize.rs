@@ -79,7 +79,7 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext) -> Re
     ];
     let axes: Vec<usize> = (2..x.rank()).collect();
     let scales = e.numbers(&TensorType::f32(&[op.scale.len()]), &op.scale);
-    let inputs = [e.operand(site, 0), extents::shape(e, &op.size)?.0, scales, e.axes(&axes)];
+    let inputs = [e.operand(site, 0), extents::shape(e, &op.size)?, scales, e.axes(&axes)];
     Ok(e.op(Operation("Interpolate", 4), &data, &inputs, &site.results[0]))
 }
 

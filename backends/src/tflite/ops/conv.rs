@@ -107,7 +107,7 @@ pub(super) fn conv_transpose(
     let operands: Vec<&TensorType> = site.operands.iter().collect();
     let padding = transpose_padding(op, &operands, &site.results).ok_or("its padding is neither SAME nor VALID")?;
     let y = &site.results[0];
-    let shape = extents::shape(e, &y.layout.physical(&y.shape))?.0;
+    let shape = extents::shape(e, &y.layout.physical(&y.shape))?;
     let mut inputs = vec![shape, site.inputs[1], site.inputs[0]];
     inputs.extend(site.inputs.get(2));
     let version = match (inputs.len() > 3, site.operands[0].elem.qparams()) {

@@ -106,8 +106,8 @@ pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext
         x.layout.order().map(|axis| if axis == op.axis { own.clone() } else { other.into() }).collect()
     };
     // -1 means the rest of the axis, which may be open.
-    let begin = extents::list(e, &along(&op.start, 0))?.0;
-    let inputs = [site.inputs[0], begin, extents::list(e, &along(&op.len, -1))?.0];
+    let begin = extents::list(e, &along(&op.start, 0))?;
+    let inputs = [site.inputs[0], begin, extents::list(e, &along(&op.len, -1))?];
     let number = if x.rank() > 4 { 5 } else { version(x, 1, 2, 4) };
     e.push_operator(B::SLICE, number, Options::Other(T::SLICE), &inputs, &site.outputs);
     Ok(())
@@ -115,7 +115,7 @@ pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext
 
 /// Integers that follow from open extents.
 pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let values = extents::list(e, &op.values)?.0;
+    let values = extents::list(e, &op.values)?;
     if site.results[0].elem == Elem::I32 {
         return e.reshape_into(values, site.outputs[0], &site.results[0]);
     }
@@ -154,7 +154,7 @@ pub(super) fn pad(e: &mut Emitter<'_>, op: &Pad, site: &NodeContext<'_>) -> Resu
 pub(super) fn expand(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let y = &site.results[0];
     let shape = y.layout.physical(&y.shape);
-    let inputs = [site.inputs[0], extents::shape(e, &shape)?.0];
+    let inputs = [site.inputs[0], extents::shape(e, &shape)?];
     let options = Options::Other(T::BROADCAST_TO);
     e.push_operator(B::BROADCAST_TO, version(y, 2, 3, 3), options, &inputs, &site.outputs);
     Ok(())

@@ -122,7 +122,7 @@ pub(super) fn resize(e: &mut Emitter<'_>, op: &Resize, site: &NodeContext<'_>) -
     let x = &site.operands[0];
     let m = mapping(op, x).ok_or("TFLite does not support its mapping of positions")?;
     let Mapping { align_corners, half_pixel_centers } = m;
-    let inputs = [site.inputs[0], extents::shape(e, &op.size)?.0];
+    let inputs = [site.inputs[0], extents::shape(e, &op.size)?];
     let (code, options): (_, Options) = match op.mode {
         ResizeMode::Nearest(_) => (
             BuiltinOperator::RESIZE_NEAREST_NEIGHBOR,
