@@ -330,29 +330,29 @@ fn check_inputs(graph: &Graph, inputs: &[Tensor]) -> Result<Symbols, RunError> {
             TypeError::Arity { op: "graph", min: graph.inputs().len(), max: graph.inputs().len(), found: inputs.len() };
         return Err(RunError { node: graph.name.clone(), error: error.into() });
     }
+    let refused = |v: ValueId, input: &Tensor| {
+        let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
+        let (expected, found) = (Box::new(graph.ty(v).clone()), Box::new(input.ty().clone()));
+        RunError { node: "input".into(), error: EvalError::Input { name, expected, found } }
+    };
     let mut symbols = Symbols::default();
     for (v, input) in graph.inputs().zip(inputs) {
         let (want, found) = (graph.ty(v), input.ty());
-        let same_symbols = want.shape.dims().iter().zip(input.dims()).all(|(dim, extent)| match dim {
-            Dim::Sym(name) => *symbols.entry(Arc::clone(name)).or_insert(extent) == extent,
-            Dim::Known(_) | Dim::Derived(_) => true,
-        });
-        if !fits(found, want) || found.layout != want.layout || !same_symbols {
-            let name = graph.name(v).map(ToString::to_string).unwrap_or_default();
-            let error = EvalError::Input { name, expected: Box::new(want.clone()), found: Box::new(found.clone()) };
-            return Err(RunError { node: "input".into(), error });
+        if !fits(found, want) || found.layout != want.layout {
+            return Err(refused(v, input));
+        }
+        for (dim, extent) in want.shape.dims().iter().zip(input.dims()) {
+            if let Dim::Sym(name) = dim {
+                symbols.entry(Arc::clone(name)).or_insert(extent);
+            }
         }
     }
-    let derived = |(v, input): (ValueId, &Tensor)| {
-        let dims = graph.ty(v).shape.dims().iter().zip(input.dims());
-        dims.into_iter().all(|(dim, extent)| dim.bind(&symbols).is_none_or(|n| n == extent))
-    };
-    if let Some(v) = graph.inputs().zip(inputs).find(|&at| !derived(at)).map(|(v, _)| v) {
-        let (name, expected) = (graph.name(v).map(ToString::to_string).unwrap_or_default(), graph.ty(v).clone());
-        let found =
-            graph.inputs().zip(inputs).find(|(i, _)| *i == v).map_or_else(|| expected.clone(), |(_, t)| t.ty().clone());
-        let error = EvalError::Input { name, expected: Box::new(expected), found: Box::new(found) };
-        return Err(RunError { node: "input".into(), error });
+    // Each symbol has one value, from which other extents follow.
+    for (v, input) in graph.inputs().zip(inputs) {
+        let mut dims = graph.ty(v).shape.dims().iter().zip(input.dims());
+        if !dims.all(|(dim, extent)| dim.bind(&symbols).is_none_or(|n| n == extent)) {
+            return Err(refused(v, input));
+        }
     }
     Ok(symbols)
 }

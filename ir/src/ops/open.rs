@@ -86,18 +86,17 @@ impl Op {
 
     /// The operator for these values of symbols; `None` where it does not depend on them.
     pub fn bind(&self, symbols: &Symbols) -> Option<Op> {
-        let value = |e: &Expr| e.value(&|s| symbols.get(s).copied());
         Some(match self {
             _ if symbols.is_empty() || !self.is_open() => return None,
             Op::Reshape(op) => Reshape { shape: op.shape.bind(symbols) }.into(),
             Op::Expand(op) => Expand { shape: op.shape.bind(symbols) }.into(),
             Op::Resize(op) => Resize { size: op.size.bind(symbols), ..op.clone() }.into(),
             Op::OpenSlice(OpenSlice { axis, start, len }) => {
-                let known = |e| value(e).and_then(|n| usize::try_from(n).ok());
+                let known = |e: &Expr| e.value(symbols).and_then(|n| usize::try_from(n).ok());
                 Slice { ranges: vec![Range { axis: *axis, start: known(start)?, len: known(len)?, step: 1 }] }.into()
             }
             Op::Symbolic(op) => {
-                let values = op.values.iter().map(|e| value(e).map(Expr::from)).collect::<Option<_>>()?;
+                let values = op.values.iter().map(|e| e.value(symbols).map(Expr::from)).collect::<Option<_>>()?;
                 Symbolic { values, ..op.clone() }.into()
             }
             _ => return None,

@@ -78,9 +78,7 @@ impl Resize {
         };
         self.scale.iter().zip(self.size.dims()).zip(extents).map(scale).collect()
     }
-}
 
-impl Resize {
     /// For open extents: whether each size is a whole multiple of the extent by its scale, and whether each scale is the
     /// quotient of size and extent.
     pub fn open_scales(&self, extents: &[Dim]) -> (bool, bool) {

@@ -10,8 +10,8 @@ mod tensor;
 
 pub use elem::{Affine, Elem, QuantParams, Scalar, StorageType};
 pub use error::QuantError;
-pub use expr::{Expr, NoExpr, Part};
+pub use expr::{Expr, NoExpr, Part, Symbols};
 pub use layout::Layout;
 pub(crate) use quantize::nearest;
-pub use shape::{Dim, Shape, Symbols};
+pub use shape::{Dim, Shape};
 pub use tensor::{Tensor, TensorType, scale_runs};

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::expr::Expr;
+use super::expr::{Expr, Symbols};
 use crate::name::Name;
 
 /// The extent of one logical axis.
@@ -19,9 +18,6 @@ pub enum Dim {
     /// An extent that follows from named ones: a sum, product or quotient of them.
     Derived(Arc<Expr>),
 }
-
-/// The extents that symbols have in a run.
-pub type Symbols = FxHashMap<Arc<str>, usize>;
 
 impl Dim {
     /// The number, when it is one.
@@ -77,7 +73,7 @@ impl Dim {
         match self {
             Dim::Known(n) => Some(*n),
             Dim::Sym(name) => symbols.get(name).copied(),
-            Dim::Derived(expr) => usize::try_from(expr.value(&|s| symbols.get(s).copied())?).ok(),
+            Dim::Derived(expr) => usize::try_from(expr.value(symbols)?).ok(),
         }
     }
 
