@@ -129,25 +129,19 @@ impl ModelFile for File {
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
         let functions = Functions::of(&self.model);
-        let closed = shapes::settle(&inputs, options, &mut notes);
-        // If extents have no value, the model is imported with open ones.
-        let open = match &closed {
-            Err(errors) if !options.fixed && errors.iter().all(|e| e.code == OPEN_SHAPE) => {
-                shapes::keep(&inputs, options)
-            }
-            _ => None,
-        };
-        if open.is_some() {
-            // None became 1.
-            notes.clear();
-        }
-        let refused = closed.as_ref().err().filter(|_| open.is_some()).cloned();
-        let shapes = match (open, closed) {
-            (Some(shapes), _) | (None, Ok(shapes)) => shapes,
-            (None, Err(mut errors)) => {
-                errors.extend(unknown_operators(graph, &functions));
-                return Err(errors);
-            }
+        let (shapes, refused) = match shapes::settle(&inputs, options, &mut notes) {
+            Ok(shapes) => (shapes, None),
+            Err(mut errors) => match open_shapes(&inputs, options, &errors) {
+                // None became 1.
+                Some(shapes) => {
+                    notes.clear();
+                    (shapes, Some(errors))
+                }
+                None => {
+                    errors.extend(unknown_operators(graph, &functions));
+                    return Err(errors);
+                }
+            },
         };
         let mut importer = Importer::new(graph.name(), opset, functions, &self.folder, notes);
         importer.graph.metadata = self.metadata();
@@ -176,6 +170,12 @@ impl ModelFile for File {
             Some(refused) => importer.run(graph).map_err(|errors| needs_extents(refused, errors)),
         }
     }
+}
+
+/// The shapes of inputs with open extents, if extents without a value are all that is wrong and may stay open.
+fn open_shapes(inputs: &[DeclaredInput], options: &ImportOptions, errors: &[Diagnostic]) -> Option<Vec<Shape>> {
+    let may = !options.fixed && errors.iter().all(|e| e.code == OPEN_SHAPE);
+    if may { shapes::keep(inputs, options) } else { None }
 }
 
 /// The errors of a model that cannot be imported with open extents: that its inputs need shapes, with what needs them, and

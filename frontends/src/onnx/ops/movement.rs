@@ -35,7 +35,7 @@ fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let asked = n.whole(1)?;
     let zero_is_zero = n.flag("allowzero", false)?;
     let old = n.shape(x).dims();
-    let shown = || format!("[{}]", asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let shown = || qcc_ir::diagnostic::list(&asked);
     let mut dims = Vec::new();
     for (i, d) in asked.iter().enumerate() {
         dims.push(match d.constant() {

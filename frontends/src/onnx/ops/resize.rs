@@ -180,8 +180,8 @@ fn scaled(extent: &Dim, scale: f32) -> Result<Option<Dim>, Refusal> {
 fn by_sizes(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], asked: &[Expr], policy: &str) -> Result<Sizes, Refusal> {
     let mut sizes = Sizes { size: n.shape(x).clone(), scale: vec![1.0; n.rank(x)] };
     let invalid = || {
-        let asked = asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        Refusal::Invalid(format!("sizes [{asked}] for {}", n.ty(x)))
+        let asked = qcc_ir::diagnostic::list(asked);
+        Refusal::Invalid(format!("sizes {asked} for {}", n.ty(x)))
     };
     let old = sizes.size.clone();
     if asked.len() != axes.len() || axes.iter().any(|&a| old.dims()[a] == Dim::Known(0)) {
