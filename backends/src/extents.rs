@@ -78,7 +78,7 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
 
 fn symbol<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported> {
     let graph = a.graph();
-    let axis = |v: ValueId| graph.ty(v).shape.dims().iter().position(|d| matches!(d, Dim::Sym(s) if **s == *name));
+    let axis = |v: ValueId| graph.ty(v).shape.dims().iter().position(|d| d.as_symbol().is_some_and(|s| **s == *name));
     let at = graph.inputs().find_map(|v| Some((v, axis(v)?)));
     let (input, axis) = at.ok_or_else(|| format!("no input has the open extent {name}; fix it with --shape"))?;
     Ok(a.extent(input, axis))

@@ -61,11 +61,11 @@ pub(crate) fn keep(inputs: &[DeclaredInput], options: &ImportOptions) -> Option<
     let symbols = symbols(inputs, &given);
     let kept = |input: &DeclaredInput| {
         let given = given.get(input.name.as_str());
-        let extent = |(axis, dim): (usize, &Dim)| match dim {
+        let extent = |(axis, dim): (usize, &Dim)| match dim.as_symbol() {
             _ if given.is_some_and(|given| given[axis] != OPEN) => given.map_or(0, |given| given[axis]).into(),
-            Dim::Sym(s) if **s == *ANONYMOUS && axis == 0 => Dim::Sym(BATCH.into()),
-            Dim::Sym(s) if **s == *ANONYMOUS => Dim::Sym(format!("{}_{axis}", input.name).into()),
-            Dim::Sym(s) => symbols.get(&**s).copied().flatten().map_or_else(|| dim.clone(), Dim::Known),
+            Some(s) if **s == *ANONYMOUS && axis == 0 => Dim::symbol(BATCH),
+            Some(s) if **s == *ANONYMOUS => Dim::symbol(format!("{}_{axis}", input.name)),
+            Some(s) => symbols.get(&**s).copied().flatten().map_or_else(|| dim.clone(), Dim::Known),
             _ => dim.clone(),
         };
         Some(input.shape.as_ref()?.dims().iter().enumerate().map(extent).collect())
@@ -111,7 +111,7 @@ pub(crate) fn extents(inputs: &[DeclaredInput], settled: &[Shape]) -> FxHashMap<
     let declared = inputs.iter().flat_map(|i| i.shape.iter().flat_map(Shape::dims));
     let settled = inputs.iter().zip(settled).filter(|(i, _)| i.shape.is_some()).flat_map(|(_, s)| s.dims());
     for (declared, settled) in declared.zip(settled) {
-        if let Dim::Sym(s) = declared
+        if let Some(s) = declared.as_symbol()
             && **s != *ANONYMOUS
         {
             let n = settled.known();
@@ -132,19 +132,19 @@ pub(crate) fn open(inputs: &[DeclaredInput], options: &ImportOptions) -> Vec<Ope
     let (fixed, free): (Vec<_>, Vec<_>) = inputs.iter().partition(|i| told.contains(&i.name));
     let symbols = |inputs: &[&'_ DeclaredInput]| -> FxHashSet<Arc<str>> {
         let dims = inputs.iter().filter_map(|i| i.shape.as_ref()).flat_map(Shape::dims);
-        dims.filter_map(|d| if let Dim::Sym(s) = d { Some(s.clone()) } else { None }).collect()
+        dims.filter_map(Dim::as_symbol).cloned().collect()
     };
     let mut fixed = symbols(&fixed);
     fixed.remove(ANONYMOUS);
-    let batch = |i: &&DeclaredInput| match i.shape.as_ref()?.dims().first()? {
-        Dim::Sym(s) if !fixed.contains(s) => Some(s.clone()),
+    let batch = |i: &&DeclaredInput| match i.shape.as_ref()?.dims().first()?.as_symbol() {
+        Some(s) if !fixed.contains(s) => Some(s.clone()),
         _ => None,
     };
     let batches: FxHashSet<Arc<str>> = free.iter().filter_map(batch).collect();
     let mut open = Vec::new();
     for input in free {
         for (axis, dim) in input.shape.iter().flat_map(Shape::dims).enumerate() {
-            let Dim::Sym(symbol) = dim else { continue };
+            let Some(symbol) = dim.as_symbol() else { continue };
             let anonymous = **symbol == *ANONYMOUS;
             if batches.contains(symbol) && (axis == 0 || !anonymous) {
                 let symbol = if anonymous { BATCH.into() } else { symbol.clone() };
@@ -180,7 +180,7 @@ fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -
     for input in inputs {
         let (Some(shape), Some(dims)) = (&input.shape, given.get(input.name.as_str())) else { continue };
         for (declared, &extent) in shape.dims().iter().zip(*dims).filter(|(_, extent)| **extent != OPEN) {
-            if let Dim::Sym(s) = declared
+            if let Some(s) = declared.as_symbol()
                 && **s != *ANONYMOUS
             {
                 symbols.entry(s).and_modify(|e| *e = e.filter(|&e| e == extent)).or_insert(Some(extent));
@@ -194,7 +194,7 @@ fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -
 fn batches<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashSet<&'i str> {
     let free = inputs.iter().filter(|i| !given.contains_key(i.name.as_str()));
     let leading = free.filter_map(|i| i.shape.as_ref()?.dims().first());
-    leading.filter_map(|d| if let Dim::Sym(s) = d { Some(&**s) } else { None }).filter(|s| *s != ANONYMOUS).collect()
+    leading.filter_map(|d| Some(&**d.as_symbol()?)).filter(|s| *s != ANONYMOUS).collect()
 }
 
 /// The shape of one input, and whether an extent of it is 1 by the rule for batches.
@@ -229,7 +229,7 @@ fn settle_one(
     let mut assumed = false;
     let mut shape = declared.clone();
     for (axis, dim) in declared.dims().iter().enumerate() {
-        let Dim::Sym(symbol) = dim else { continue };
+        let Some(symbol) = dim.as_symbol() else { continue };
         let known = symbols.get(&**symbol);
         match known.copied().flatten() {
             Some(extent) => shape = shape.with(axis, extent),

@@ -24,7 +24,7 @@ pub fn open_batch(g: &Graph, target: &Target, open: &[OpenExtent]) -> Result<Gra
         let input = g.inputs().find(|&v| g.name(v).is_some_and(|n| **n == *extent.input));
         let Some(input) = input else { continue };
         let ty = g.ty(input);
-        let shape = ty.shape.with(extent.axis, Dim::Sym(extent.symbol.clone()));
+        let shape = ty.shape.with(extent.axis, Dim::symbol(extent.symbol.clone()));
         let ty = TensorType { shape, ..ty.clone() };
         g.set_type(input, ty);
     }

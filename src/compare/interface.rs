@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn open_extents_are_those_of_the_counterpart() {
         let open = |dims: &[usize]| -> Shape {
-            let dim = |&d: &usize| if d == 0 { Dim::Sym("n".into()) } else { Dim::Known(d) };
+            let dim = |&d: &usize| if d == 0 { Dim::symbol("n") } else { Dim::Known(d) };
             dims.iter().map(dim).collect()
         };
         let want = |dims: &[usize]| Some(dims.to_vec());

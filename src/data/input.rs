@@ -39,15 +39,14 @@ impl Input {
             Some(0) if !array.is_empty() => [&[1], &array[1..]].concat(),
             _ => return Symbols::default(),
         };
-        let named =
-            dims.iter().zip(each).filter_map(|(d, n)| if let Dim::Sym(s) = d { Some((s.clone(), n)) } else { None });
+        let named = dims.iter().zip(each).filter_map(|(d, n)| Some((d.as_symbol()?.clone(), n)));
         named.collect()
     }
 
     /// The open height and width of an image with channels first.
     pub(super) fn open_size(&self) -> Option<[Arc<str>; 2]> {
         match self.ty.shape.dims() {
-            [_, Dim::Known(1 | 3), Dim::Sym(height), Dim::Sym(width)] => Some([height.clone(), width.clone()]),
+            [_, Dim::Known(1 | 3), height, width] => Some([height.as_symbol()?.clone(), width.as_symbol()?.clone()]),
             _ => None,
         }
     }

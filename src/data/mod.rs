@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn an_open_batch_is_one() {
         let dir = pictures(1);
-        let open: Shape = [Dim::Sym("n".into()), Dim::Known(3), Dim::Known(2), Dim::Known(2)].into_iter().collect();
+        let open: Shape = [Dim::symbol("n"), Dim::Known(3), Dim::Known(2), Dim::Known(2)].into_iter().collect();
         let g = graph(&[("x", TensorType::new(Elem::F32, open))]);
         let samples = Dataset::open(dir.path()).unwrap().bind(&g, Some(Preprocess::YOLO)).unwrap();
         assert_eq!(samples.get(0).unwrap()[0].dims(), [1, 3, 2, 2]);

@@ -65,8 +65,7 @@ fn tensor(graph: &Graph, v: ValueId, ids: &FxHashMap<ValueId, String>) -> Tensor
 fn extent(dim: &Dim) -> Extent {
     match dim {
         Dim::Known(n) => Extent::Known(*n as u64),
-        Dim::Sym(name) => Extent::Open(name.to_string()),
-        Dim::Derived(expr) => Extent::Open(expr.to_string()),
+        Dim::Open(expr) => Extent::Open(expr.label()),
     }
 }
 

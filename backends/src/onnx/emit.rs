@@ -534,8 +534,7 @@ fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
     let dim = |d: &Dim| Dimension {
         value: Some(match d {
             Dim::Known(n) => DimensionValue::Value(*n as i64),
-            Dim::Sym(s) => DimensionValue::Param(s.to_string()),
-            Dim::Derived(expr) => DimensionValue::Param(expr.to_string()),
+            Dim::Open(expr) => DimensionValue::Param(expr.label()),
         }),
     };
     let tensor = TypeProtoTensor {

@@ -1,6 +1,7 @@
 //! Construction of the tables, used by the operator families.
 
 use bytes::Bytes;
+use indexmap::IndexSet;
 use qcc_formats::tflite::{
     Activation, Buffer, BuiltinOperator, Metadata, Model, Operator, OperatorCode, Options, Quantization, SignatureDef,
     SubGraph, Tensor, TensorMap, TensorType as Stored,
@@ -49,8 +50,8 @@ pub(super) struct Emitter<'g> {
     /// The subgraphs other than the main one.
     subgraphs: Vec<SubGraph>,
     codes: Vec<OperatorCode>,
-    buffers: Vec<Buffer>,
-    buffer_of: FxHashMap<Bytes, u32>,
+    /// The buffers, the empty one first. Equal ones are one.
+    buffers: IndexSet<Bytes, FxBuildHasher>,
     pub(super) tensor_of: FxHashMap<ValueId, i32>,
     names: Names,
     /// Nodes that are fused into the operator of another node.
@@ -65,16 +66,13 @@ impl<'g> Emitter<'g> {
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
         graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
-        let constants = graph.order().iter().filter(|n| matches!(graph.op(**n), Op::Const(_))).count();
         Emitter {
             graph,
             scope: Scope::default(),
             subgraphs: Vec::new(),
             codes: Vec::new(),
             // Buffer 0 means "no data".
-            buffers: vec![Buffer::default()],
-            // Growing would hash the content of all buffers again.
-            buffer_of: FxHashMap::with_capacity_and_hasher(constants, FxBuildHasher),
+            buffers: [Bytes::new()].into_iter().collect(),
             tensor_of: FxHashMap::default(),
             names,
             fused: FxHashSet::default(),
@@ -224,13 +222,7 @@ impl<'g> Emitter<'g> {
     }
 
     fn buffer(&mut self, data: Bytes) -> u32 {
-        if data.is_empty() {
-            return 0;
-        }
-        *self.buffer_of.entry(data.clone()).or_insert_with(|| {
-            self.buffers.push(Buffer { data });
-            self.buffers.len() as u32 - 1
-        })
+        self.buffers.insert_full(data).0 as u32
     }
 
     /// A constant list of indices.
@@ -382,7 +374,7 @@ impl<'g> Emitter<'g> {
             operator_codes: self.codes,
             subgraphs: [main].into_iter().chain(self.subgraphs).collect(),
             description: format!("{} (qcc {})", self.graph.name, env!("CARGO_PKG_VERSION")),
-            buffers: self.buffers,
+            buffers: self.buffers.into_iter().map(|data| Buffer { data }).collect(),
             metadata: Vec::new(),
             signature_defs: vec![signature],
         }

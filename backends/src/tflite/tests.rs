@@ -181,7 +181,7 @@ fn equal_constants_share_a_buffer_and_names_are_unique() {
 #[test]
 fn an_open_batch_is_in_the_signature() {
     let mut g = Graph::new("open");
-    let batch = Shape::known(&[1, 3]).with(0, qcc_ir::Dim::Sym("batch".into()));
+    let batch = Shape::known(&[1, 3]).with(0, qcc_ir::Dim::symbol("batch"));
     let x = g.add_input("x", TensorType::new(Elem::F32, batch));
     let y = g.add1(Unary { f: UnaryFn::Tanh }, &[x], Origin::none()).unwrap();
     g.add_output("y", y);

@@ -82,8 +82,7 @@ impl Importer<'_> {
         let declared = declared_shape(ty)?.unwrap_or_default();
         let extent = |dim: &Dim| match dim {
             Dim::Known(n) => Some(*n),
-            Dim::Sym(symbol) => self.extents.get(symbol).copied().flatten(),
-            Dim::Derived(_) => None,
+            open @ Dim::Open(_) => self.extents.get(open.as_symbol()?).copied().flatten(),
         };
         let extents: Option<Vec<usize>> = declared.dims().iter().map(extent).collect();
         let extents = extents.ok_or_else(|| Refusal::Advised {

@@ -234,10 +234,10 @@ fn declared_shape(ty: &TypeProtoTensor) -> Result<Option<Shape>, Refusal> {
             // Some exporters write 0 or -1 for an open extent.
             Some(DimensionValue::Value(n)) => match usize::try_from(*n) {
                 Ok(n) if n > 0 => Ok(Dim::Known(build::extent(i64::try_from(n).unwrap_or(i64::MAX))?)),
-                _ => Ok(Dim::Sym(ANONYMOUS.into())),
+                _ => Ok(Dim::symbol(ANONYMOUS)),
             },
-            Some(DimensionValue::Param(name)) if !name.is_empty() => Ok(Dim::Sym(name.as_str().into())),
-            _ => Ok(Dim::Sym(ANONYMOUS.into())),
+            Some(DimensionValue::Param(name)) if !name.is_empty() => Ok(Dim::symbol(name.as_str())),
+            _ => Ok(Dim::symbol(ANONYMOUS)),
         });
         dims.collect::<Result<Shape, Refusal>>()
     });

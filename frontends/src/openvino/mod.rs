@@ -77,8 +77,8 @@ impl File {
         let name = output.names.first().unwrap_or(&layer.name).clone();
         let text = layer.attribute("shape").unwrap_or("...").trim();
         let dim = |text: &str| match text.trim() {
-            "?" | "-1" => Ok(Dim::Sym(ANONYMOUS.into())),
-            range if range.contains("..") => Ok(Dim::Sym(ANONYMOUS.into())),
+            "?" | "-1" => Ok(Dim::symbol(ANONYMOUS)),
+            range if range.contains("..") => Ok(Dim::symbol(ANONYMOUS)),
             known => {
                 let extent = known.parse().map_err(|_| Refusal::Invalid(format!("its shape is \"{text}\"")))?;
                 build::extent(extent).map(Dim::Known)

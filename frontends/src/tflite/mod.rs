@@ -153,7 +153,7 @@ fn declared(main: &SubGraph, tensor: i32, name: &str) -> Result<DeclaredInput, R
         return Err(Refusal::Unsupported(format!("input {name} has rank {}; 8 is the most", signature.len())));
     }
     let dim = |&n: &i32| match n {
-        -1 => Ok(Dim::Sym(ANONYMOUS.into())),
+        -1 => Ok(Dim::symbol(ANONYMOUS)),
         n => build::extent(n.into()).map(Dim::Known),
     };
     let shape = signature.iter().map(dim).collect::<Result<Shape, Refusal>>()?;

@@ -305,9 +305,9 @@ fn declared(name: &str, meta: &TensorMeta) -> Result<DeclaredInput, Refusal> {
     let none = Symbols::new();
     let dims = meta.sizes.iter().map(|size| match size.value(&none) {
         Some(n) => Ok(Dim::Known(crate::build::extent(n)?)),
-        None => Ok(Dim::Sym(match size.shown().as_str() {
-            "?" => ANONYMOUS.into(),
-            shown => shown.into(),
+        None => Ok(Dim::symbol(match size.shown().as_str() {
+            "?" => ANONYMOUS,
+            shown => shown,
         })),
     });
     let shape: Shape = dims.collect::<Result<_, Refusal>>()?;

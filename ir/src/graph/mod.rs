@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TooLarge, TypeError};
 use crate::ops::{Const, Extents, Input, LayoutRule, Op, QuantRule, Types};
-use crate::types::{Dim, Elem, Symbols, Tensor, TensorType};
+use crate::types::{Elem, Symbols, Tensor, TensorType};
 
 mod check;
 mod composite;
@@ -456,7 +456,7 @@ impl Graph {
         let mut symbols = Symbols::default();
         for ty in self.inputs().map(|v| self.ty(v)) {
             for (axis, dim) in ty.shape.dims().iter().enumerate() {
-                let Dim::Sym(name) = dim else { continue };
+                let Some(name) = dim.as_symbol() else { continue };
                 let extent = match (axis, ty.rank(), ty.elem.is_float()) {
                     (0, 2.., _) => 1,
                     (_, 4, true) => 224,

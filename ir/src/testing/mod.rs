@@ -300,7 +300,7 @@ fn dress(g: &mut Graph, constants: Vec<Tensor>, [lo, hi]: [f32; 2], origins: &[(
         let v = g.add_const(value, origin.clone());
         g.add_output("constant", v);
     }
-    let open = Shape::from_iter([crate::types::Dim::Sym("batch size".into()), crate::types::Dim::Known(3)]);
+    let open = Shape::from_iter([crate::types::Dim::symbol("batch size"), crate::types::Dim::Known(3)]);
     let open = g.add_input("open", TensorType::new(Elem::F32, open));
     let clamped = g.add1(Clamp { lo, hi }, &[open], origin.clone());
     let image = TensorType::f32(&[1, 2, 4, 5]);

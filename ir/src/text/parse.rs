@@ -321,7 +321,7 @@ impl<'t> Parser<'t> {
             dims.push(match p.peek() {
                 Some(c) if is_digit(c) => Dim::Known(p.number("an extent")?),
                 Some('(') => p.derived()?,
-                _ => Dim::Sym(p.name("an extent")?.into()),
+                _ => Dim::symbol(p.name("an extent")?),
             });
             Ok(())
         })?;

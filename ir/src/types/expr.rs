@@ -79,6 +79,11 @@ impl Expr {
         }
     }
 
+    /// The name of the symbol, if it is nothing else, or the expression as text.
+    pub fn label(&self) -> String {
+        self.as_symbol().map_or_else(|| self.to_string(), |name| name.to_string())
+    }
+
     /// Number of products and factors: which of two equal extents is simpler.
     pub fn size(&self) -> usize {
         let factor = |f: &Factor| match f {

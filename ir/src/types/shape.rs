@@ -13,18 +13,29 @@ use crate::name::Name;
 pub enum Dim {
     /// A number.
     Known(usize),
-    /// A named extent that stays open until run time: a batch, a length, a height.
-    Sym(Arc<str>),
-    /// An extent that follows from named ones: a sum, product or quotient of them.
-    Derived(Arc<Expr>),
+    /// An extent that stays open until run time: a symbol (a batch, a length, a height), or an expression of symbols.
+    Open(Arc<Expr>),
 }
 
 impl Dim {
+    /// An open extent with a name.
+    pub fn symbol(name: impl Into<Arc<str>>) -> Self {
+        Dim::Open(Arc::new(Expr::symbol(name)))
+    }
+
+    /// The name of an open extent that is a symbol.
+    pub fn as_symbol(&self) -> Option<&Arc<str>> {
+        match self {
+            Dim::Known(_) => None,
+            Dim::Open(expr) => expr.as_symbol(),
+        }
+    }
+
     /// The number, when it is one.
     pub fn known(&self) -> Option<usize> {
         match self {
             Dim::Known(n) => Some(*n),
-            Dim::Sym(_) | Dim::Derived(_) => None,
+            Dim::Open(_) => None,
         }
     }
 
@@ -33,17 +44,15 @@ impl Dim {
         match self {
             // Extents of tensors are far below.
             Dim::Known(n) => Expr::from(i64::try_from(*n).unwrap_or(i64::MAX)),
-            Dim::Sym(name) => Expr::symbol(Arc::clone(name)),
-            Dim::Derived(expr) => (**expr).clone(),
+            Dim::Open(expr) => (**expr).clone(),
         }
     }
 
     /// The extent that an expression is; `None` for a negative number.
     pub fn of(expr: Expr) -> Option<Dim> {
-        match (expr.constant(), expr.as_symbol()) {
-            (Some(n), _) => usize::try_from(n).ok().map(Dim::Known),
-            (None, Some(name)) => Some(Dim::Sym(Arc::clone(name))),
-            (None, None) => Some(Dim::Derived(Arc::new(expr))),
+        match expr.constant() {
+            Some(n) => usize::try_from(n).ok().map(Dim::Known),
+            None => Some(Dim::Open(Arc::new(expr))),
         }
     }
 
@@ -72,8 +81,7 @@ impl Dim {
     pub fn bind(&self, symbols: &Symbols) -> Option<usize> {
         match self {
             Dim::Known(n) => Some(*n),
-            Dim::Sym(name) => symbols.get(name).copied(),
-            Dim::Derived(expr) => usize::try_from(expr.value(symbols)?).ok(),
+            Dim::Open(expr) => usize::try_from(expr.value(symbols)?).ok(),
         }
     }
 
@@ -105,8 +113,10 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Dim::Known(n) => n.fmt(f),
-            Dim::Sym(s) => Name(s).fmt(f),
-            Dim::Derived(expr) => write!(f, "({expr})"),
+            Dim::Open(expr) => match expr.as_symbol() {
+                Some(name) => Name(name).fmt(f),
+                None => write!(f, "({expr})"),
+            },
         }
     }
 }
@@ -208,8 +218,8 @@ impl serde::Serialize for Shape {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_seq(self.0.iter().map(|d| match d {
             Dim::Known(n) => Extent::Known(*n),
-            Dim::Sym(s) => Extent::Sym(s.to_string()),
-            open @ Dim::Derived(_) => Extent::Sym(open.to_string()),
+            Dim::Open(expr) if expr.as_symbol().is_some() => Extent::Sym(expr.label()),
+            open @ Dim::Open(_) => Extent::Sym(open.to_string()),
         }))
     }
 }
@@ -222,8 +232,8 @@ impl<'de> serde::Deserialize<'de> for Shape {
             .map(|e| match e {
                 Extent::Known(n) => Dim::Known(n),
                 Extent::Sym(s) => match s.strip_prefix('(').and_then(|s| s.strip_suffix(')')?.parse().ok()) {
-                    Some(expr) => Dim::Derived(Arc::new(expr)),
-                    None => Dim::Sym(s.into()),
+                    Some(expr) => Dim::Open(Arc::new(expr)),
+                    None => Dim::symbol(s),
                 },
             })
             .collect())

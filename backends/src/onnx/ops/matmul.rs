@@ -196,7 +196,7 @@ fn matrix(ty: &TensorType) -> TensorType {
     let dims = ty.shape.dims();
     let (last, outer) = (dims[dims.len() - 1].clone(), &dims[..dims.len() - 1]);
     let rows = outer.iter().try_fold(1, |n, d| Some(n * d.known()?));
-    let rows = rows.map_or_else(|| Dim::Sym("rows".into()), Dim::Known);
+    let rows = rows.map_or_else(|| Dim::symbol("rows"), Dim::Known);
     TensorType::new(ty.elem.clone(), Shape::from_iter([rows, last]))
 }
 
