@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 use qcc_formats::onnx::{
     AttributeProto, DataType, Dimension, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     StringStringEntryProto, TensorProto, TensorShapeProto, TypeProto, TypeProtoTensor, TypeValue, ValueInfoProto,
@@ -13,7 +15,7 @@ use qcc_ir::{
     Affine, Dim, Elem, Expr, Graph, NodeId, Operands, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType,
     ValueId,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
 
 use super::call::Call;
@@ -68,7 +70,7 @@ pub(super) struct Emitter<'g> {
     /// Tensors of the stored integers of quantized values.
     pub(super) stored: FxHashMap<ValueId, Name>,
     /// Initializers by element type, extents and bytes.
-    constants: FxHashMap<(DataType, Vec<i64>, Bytes), Name>,
+    constants: IndexMap<(DataType, Vec<i64>, Bytes), Name, FxBuildHasher>,
     /// Tensors of integers that follow from open extents.
     extents: FxHashMap<Expr, Name>,
     tensor_names: Names,
@@ -94,7 +96,7 @@ impl<'g> Emitter<'g> {
             value_info: Vec::new(),
             reals: FxHashMap::default(),
             stored: FxHashMap::default(),
-            constants: FxHashMap::default(),
+            constants: IndexMap::default(),
             extents: FxHashMap::default(),
             tensor_names: names,
             node_names: Names::default(),
@@ -242,19 +244,20 @@ impl<'g> Emitter<'g> {
     pub(super) fn initializer(&mut self, wanted: &str, constant: &Tensor) -> Name {
         let elem = element(&constant.ty().elem);
         let dims: Vec<i64> = constant.dims().iter().map(|&d| d as i64).collect();
-        let key = (elem, dims, packed(constant));
-        if let Some(known) = self.constants.get(&key) {
-            return known.clone();
-        }
+        let entry = match self.constants.entry((elem, dims, packed(constant))) {
+            Entry::Occupied(known) => return known.get().clone(),
+            Entry::Vacant(entry) => entry,
+        };
+        let (_, dims, data) = entry.key();
         let name = self.tensor_names.unique(wanted);
         self.initializers.push(TensorProto {
             name: Some(name.to_string()),
             data_type: Some(elem.into()),
-            dims: key.1.clone(),
-            raw_data: Some(key.2.clone()),
+            dims: dims.clone(),
+            raw_data: Some(data.clone()),
             ..TensorProto::default()
         });
-        self.constants.insert(key, name.clone());
+        entry.insert(name.clone());
         name
     }
 

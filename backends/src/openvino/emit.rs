@@ -3,10 +3,12 @@
 use std::fmt::Display;
 
 use bytes::Bytes;
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 use qcc_formats::openvino::{Attribute, Element, Info, Layer, Net, Operation, Port, Tensor as Described};
 use qcc_ir::ops::{Cast, Op, Types};
 use qcc_ir::{Affine, Dim, Elem, Expr, Graph, QuantParams, Scalar, Shape, StorageType, Tensor, TensorType, ValueId};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 pub(super) use crate::Unsupported;
@@ -38,8 +40,8 @@ pub(super) struct Emitter<'g> {
     /// True if the graph has quantized activations.
     pub(super) quantizes: bool,
     pub(super) written: Written,
-    /// Offsets of the bytes that are already in the file of constants.
-    offsets: FxHashMap<Bytes, u64>,
+    /// Offsets of the bytes that are already in the file of constants, which are hashed once.
+    offsets: IndexMap<Bytes, u64, FxBuildHasher>,
     /// Layers of constants, by element type, extents and offset.
     constants: FxHashMap<(Element, Vec<usize>, u64), Port>,
     /// Constants of the graph, by the shape in which they are used and the shape of their integers in the file.
@@ -92,7 +94,7 @@ impl<'g> Emitter<'g> {
                 graph.constant(n.value(0)).is_none() && graph.result_types(n).iter().any(|t| t.elem.qparams().is_some())
             }),
             written: Written { net, constants: Vec::new() },
-            offsets: FxHashMap::default(),
+            offsets: IndexMap::default(),
             constants: FxHashMap::default(),
             known: FxHashMap::default(),
             ports: FxHashMap::default(),
@@ -298,14 +300,16 @@ impl<'g> Emitter<'g> {
 
     /// The offset of bytes in the file of constants. Equal bytes are stored once.
     fn place(&mut self, bytes: Bytes) -> u64 {
-        if let Some(&offset) = self.offsets.get(&bytes) {
-            return offset;
-        }
+        let entry = match self.offsets.entry(bytes) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(entry) => entry,
+        };
         // Large constants are aligned to cache lines, small ones to their length rounded up to a power of two.
+        let bytes = entry.key().clone();
         let align = bytes.len().next_power_of_two().min(ALIGNMENT) as u64;
         let end = self.written.constants.last().map_or(0, |(at, bytes)| at + bytes.len() as u64);
         let offset = end.next_multiple_of(align);
-        self.offsets.insert(bytes.clone(), offset);
+        entry.insert(offset);
         self.written.constants.push((offset, bytes));
         offset
     }
