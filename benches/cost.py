@@ -2,7 +2,7 @@
 
 Compiles each NAME.onnx of a folder (fixed shapes) to float32 and int8 for every target, on NAME.calib.npz where there is one,
 runs it on one thread, and prints for each target Spearman's rank correlation of the proxy and the time. With --fit it prints
-the constants of `Kernels::ALL` (src/cost/table.rs) that fit the times best: least squares of relative errors, none below 0.
+the constants of `LATENCY` and `DEPTHWISE` (backends/src/*/target.rs) that fit the times best: least squares of relative errors, none below 0.
 The times are minima: what else the machine does only adds to them. QCC names the binary, target/release/qcc otherwise."""
 import json, os, subprocess, sys, tempfile, time
 import numpy as np

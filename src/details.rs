@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use qcc_ir::ops::Op;
+use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, QuantParams, ValueId};
 use qcc_passes::calibrate::{CalibrationTable, Stats};
 use qcc_passes::decisions::Decision;
@@ -179,6 +180,7 @@ fn name(g: &Graph, v: ValueId) -> String {
 /// of values in the file.
 pub(crate) fn nodes(
     g: &Graph,
+    target: &Target,
     decisions: &[Decision],
     layers: &HashMap<&str, Option<f64>>,
     names: &[(ValueId, String)],
@@ -207,7 +209,7 @@ pub(crate) fn nodes(
             results: step.results.iter().filter_map(|v| names.get(v)).map(|name| (*name).to_owned()).collect(),
         }
     };
-    steps(g).into_iter().map(node).collect()
+    steps(g, target).into_iter().map(node).collect()
 }
 
 /// True if a node has no float operand and no float result.

@@ -178,7 +178,7 @@ fn against(
     report.validation_digest = digest::of_files(models.samples.files()).map(|d| d.to_string());
     let Some(told) = report.artefacts.first_mut() else { return Ok(()) };
     if let Some(costs) = &mut told.costs {
-        costs.before = Some(Cost::of(&pair.float, backend.target().name));
+        costs.before = Some(Cost::of(&pair.float, backend.target()));
     }
     let compared = Quality::of(fidelity, &pair.artefact);
     let by_name: HashMap<&str, Option<f64>> = compared.layers.iter().map(|l| (l.name.as_str(), l.sqnr)).collect();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use qcc_backends::{Device, OnCpu, Summary};
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::target::Target;
 
 use crate::cost;
 
@@ -13,7 +14,7 @@ const MOST_LISTED: usize = 8;
 
 /// Tells which operators run on the CPU, with the rule that each breaks and their share of the multiply-accumulates;
 /// `None` for devices without an accelerator.
-pub(crate) fn placement(device: &Device, graph: &Graph, summary: &Summary) -> Option<Diagnostic> {
+pub(crate) fn placement(device: &Device, target: &Target, graph: &Graph, summary: &Summary) -> Option<Diagnostic> {
     if !device.has_accelerator() {
         return None;
     }
@@ -23,7 +24,7 @@ pub(crate) fn placement(device: &Device, graph: &Graph, summary: &Summary) -> Op
         return Some(Diagnostic::note("placement", message));
     }
     let nodes: HashSet<_> = on_cpu.iter().map(|op| op.node).collect();
-    let steps = cost::steps(graph);
+    let steps = cost::steps(graph, target);
     let work = |on_cpu: bool| -> u64 {
         let counted = steps.iter().filter(|s| !on_cpu || nodes.contains(&s.node));
         counted.map(|s| s.work.total()).sum()

@@ -21,6 +21,7 @@ static TARGET: Target = Target {
     half_values: false,
     // The extents in a file are numbers.
     open_batch: OpenBatch { real: false, quantized: false },
+    latency: None,
     device: None,
 };
 

@@ -173,7 +173,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Lower, &**backend, &mut graph, &[])?;
             lowered.push(Lowered {
                 backend: Arc::clone(backend),
-                before: self.options().has_details().then(|| Cost::of(&graph, backend.target().title())),
+                before: self.options().has_details().then(|| Cost::of(&graph, backend.target())),
                 graph,
                 quality: None,
                 decisions: Vec::new(),
@@ -387,10 +387,8 @@ fn has_halves(graph: &Graph) -> bool {
 /// float graphs were counted.
 fn count_costs(report: &mut Report, lowered: &[Lowered]) {
     for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
-        let costs = |before| Costs {
-            before: Some(before),
-            after: Cost::of(l.with_known_extents(), l.backend.target().title()),
-        };
+        let costs =
+            |before| Costs { before: Some(before), after: Cost::of(l.with_known_extents(), l.backend.target()) };
         artefact.costs = l.before.clone().map(costs);
     }
 }

@@ -294,13 +294,14 @@ impl Compiled {
             false => errors,
         };
         let summary = written.map_err(advised)?;
-        let placed = l.backend.device().and_then(|device| placement(device, graph, &summary));
+        let target = l.backend.target();
+        let placed = l.backend.device().and_then(|device| placement(device, target, graph, &summary));
         self.report.diagnostics.extend(placed);
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
         if self.details {
             let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
-            artefact.nodes = details::nodes(graph, &l.decisions, &layers, &summary.names);
+            artefact.nodes = details::nodes(graph, target, &l.decisions, &layers, &summary.names);
         }
         self.open.extend((!is_closed).then_some(artefact.target));
         Ok(summary)

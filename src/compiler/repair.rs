@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::narrow::{Narrowed, Narrowing};
 use super::pipeline::Variant;
-use crate::cost::{self, Cost};
+use crate::cost;
 use crate::data::Samples;
 use crate::options::Effort;
 use crate::outcome::Failure;
@@ -107,11 +107,11 @@ impl Narrowing<'_> {
             return Ok(None);
         };
         let better = self.narrow(place, &repairer.variant(&found.chosen, raised), shown)?;
-        let latency = |n: &Narrowed| Cost::of(&n.quantized.graph, self.targets[place].name).latency_ms;
+        let latency = |n: &Narrowed| cost::latency(&n.quantized.graph, self.targets[place]);
         let repair = Repair {
             reached: found.reached,
             before: own.outputs.iter().map(OutputReport::of).collect(),
-            latency_ms: latency(narrowed).zip(latency(&better)).map(|(before, after)| [before, after]),
+            latency_ms: self.targets[place].latency.map(|_| [latency(narrowed), latency(&better)]),
             evaluated,
             choices: found.chosen.iter().map(|&i| repairer.choice(i, raised, shares[i])).collect(),
         };
@@ -201,7 +201,7 @@ impl Repairer<'_> {
             Ok::<_, Failure>(found.iter().map(|f| goal.noise(f)).collect())
         })?;
         let shares = self.shares.clone();
-        let latency = Cost::of(&narrowing.floats[place], narrowing.targets[place].name).latency_ms.unwrap_or(0.0);
+        let latency = cost::latency(&narrowing.floats[place], narrowing.targets[place]);
         let limits = Limits { checks: plan.checks, close: CLOSE * latency };
         let left = goal.left().unwrap_or(0.5);
         for raised in [Raised::Activations, Raised::Weights] {
@@ -257,7 +257,7 @@ impl Repairer<'_> {
         let dynamic = raised == Raised::Activations
             && self.narrowed.dynamic != Dynamic::Never
             && weights.is_some_and(|weights| weights.dynamic.is_some());
-        cost::of_raising(float, main, target.name, dynamic)
+        cost::of_raising(float, main, target, dynamic)
     }
 
     fn variant(&self, chosen: &[usize], raised: Raised) -> Variant {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use qcc_backends::plan::{Buffer, planned};
-use qcc_ir::ops::{BinaryFn, Op};
+use qcc_ir::ops::Op;
+use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, ValueId};
 
 /// Maximum number of buffers to plan, since the time grows with its square. For more buffers, the peak of the bytes
@@ -11,29 +12,17 @@ use qcc_ir::{Graph, NodeId, ValueId};
 const MOST_PLANNED: usize = 4096;
 
 /// Peak memory of the values of a graph, in bytes.
-pub(super) fn peak(g: &Graph) -> u64 {
-    let buffers = buffers(g);
+pub(super) fn peak(g: &Graph, target: &Target) -> u64 {
+    let buffers = buffers(g, target);
     if buffers.len() > MOST_PLANNED { held(&buffers) } else { planned(buffers) }
 }
 
 /// The operand whose buffer also holds the result of a node: activation functions that the producer's kernel fuses, and
 /// `DynamicQuantize`, which is a part of the next kernel.
-pub(super) fn shared(g: &Graph, n: NodeId) -> Option<ValueId> {
-    let operand = *g.operands(n).first()?;
+pub(super) fn shared(g: &Graph, n: NodeId, target: &Target) -> Option<ValueId> {
     match g.op(n) {
-        Op::DynamicQuantize(_) => Some(operand),
-        Op::Clamp(clamp) => {
-            let by_kernel = [(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0)].contains(&(clamp.lo, clamp.hi));
-            let by_grid = g.ty(operand).elem.qparams().is_some_and(|grid| grid.keeps_within(clamp.lo, clamp.hi));
-            let fuses = match g.producer(operand) {
-                Op::Conv(_) | Op::MatMul(_) | Op::Pool(_) => true,
-                Op::Binary(b) => matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div),
-                _ => false,
-            };
-            ((by_kernel || by_grid) && fuses && g.ty(operand) == g.ty(n.value(0)) && g.only_user(operand).is_some())
-                .then_some(operand)
-        }
-        _ => None,
+        Op::DynamicQuantize(_) => g.operands(n).first().copied(),
+        _ => target.fused(g, n),
     }
 }
 
@@ -46,7 +35,7 @@ fn scratch(g: &Graph, n: NodeId) -> Option<u64> {
 }
 
 /// The buffers of a graph's values except constants. Inputs are live from the first step, outputs until the last.
-fn buffers(g: &Graph) -> Vec<Buffer> {
+fn buffers(g: &Graph, target: &Target) -> Vec<Buffer> {
     let order = g.order();
     let mut buffers: Vec<Buffer> = Vec::new();
     let mut place: HashMap<ValueId, usize> = HashMap::new();
@@ -67,7 +56,7 @@ fn buffers(g: &Graph) -> Vec<Buffer> {
         if let Some(bytes) = scratch(g, n) {
             buffers.push(Buffer { bytes, first: step, last: step });
         }
-        match shared(g, n).and_then(|v| place.get(&v).copied()) {
+        match shared(g, n, target).and_then(|v| place.get(&v).copied()) {
             Some(b) => _ = place.insert(n.value(0), b),
             None => g.results(n).for_each(|v| hold(v, step, &mut place, &mut buffers)),
         }
@@ -99,6 +88,7 @@ fn held(buffers: &[Buffer]) -> u64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use qcc_backends::Format;
     use qcc_ir::text::{Weights, parse};
 
     use super::*;
@@ -125,9 +115,10 @@ mod tests {
         }";
         let g = parse(g, &Weights::new()).unwrap();
         let first = g.order().iter().position(|&n| matches!(g.op(n), Op::Unary(_))).unwrap();
-        let lives: Vec<(usize, usize)> = buffers(&g).iter().map(|b| (b.first, b.last)).collect();
+        let lives: Vec<(usize, usize)> =
+            buffers(&g, Format::Tflite.target()).iter().map(|b| (b.first, b.last)).collect();
         let end = g.order().len();
         assert_eq!(lives, [(0, first), (first, end), (first + 1, first + 2), (first + 2, end)]);
-        assert_eq!(peak(&g), 3 * 16);
+        assert_eq!(peak(&g, Format::Tflite.target()), 3 * 16);
     }
 }

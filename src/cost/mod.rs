@@ -4,15 +4,16 @@
 use std::collections::HashMap;
 
 use qcc_ir::ops::Op;
+use qcc_ir::target::{Latency, Target};
 use qcc_ir::{Graph, NodeId, ValueId};
 use qcc_passes::quality::{Work, work_of};
 use serde::Serialize;
 
+mod energy;
 mod memory;
-mod table;
 
-pub use table::{ENERGY_SOURCE, LATENCY_SOURCE};
-use table::{Energies, Kernels};
+use energy::Energies;
+pub use energy::{ENERGY_SOURCE, LATENCY_SOURCE};
 
 /// The cost of one run of a graph on one sample.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,7 +31,7 @@ pub struct Cost {
     pub moved_bytes: u64,
     /// Number of operators.
     pub operators: u64,
-    /// Latency proxy in milliseconds; `None` for targets without a table.
+    /// Latency proxy in milliseconds; `None` for targets without times of kernels, and for devices.
     pub latency_ms: Option<f64>,
     /// Energy proxy in microjoules.
     pub energy_uj: f64,
@@ -46,10 +47,10 @@ pub struct Costs {
 }
 
 impl Cost {
-    /// The cost of a graph for the target named `target`.
-    pub(crate) fn of(g: &Graph, target: &str) -> Self {
+    /// The cost of a graph for a target.
+    pub(crate) fn of(g: &Graph, target: &Target) -> Self {
         let g = &*g.typical();
-        let steps = steps(g);
+        let steps = steps(g, target);
         let bytes = |n: &NodeId| g.ty(n.value(0)).bytes().unwrap_or(0) as u64;
         let order = g.order();
         let constants = order.iter().filter(|n| matches!(g.op(**n), Op::Const(_)));
@@ -57,25 +58,46 @@ impl Cost {
             products: steps.iter().map(|step| step.work).sum(),
             channelwise: steps.iter().filter(|step| is_depthwise(g, step.node)).map(|step| step.work).sum(),
             weight_bytes: constants.map(bytes).sum(),
-            peak_bytes: memory::peak(g),
+            peak_bytes: memory::peak(g, target),
             moved_bytes: steps.iter().map(|step| step.moved_bytes).sum(),
             operators: steps.len() as u64,
-            latency_ms: None,
+            latency_ms: target.latency.filter(|_| target.device.is_none()).map(|times| time(g, &steps, target, &times)),
             energy_uj: 0.0,
         };
-        cost.latency_ms = Kernels::of(target).map(|kernels| kernels.latency(&cost));
         cost.energy_uj = Energies::HOROWITZ.energy(&cost);
         cost
     }
 }
 
+/// The latency proxy of a graph in milliseconds. For a device it is that of the target's models on a processor, which
+/// compares graphs.
+pub(crate) fn latency(g: &Graph, target: &Target) -> f64 {
+    let g = &*g.typical();
+    time(g, &steps(g, target), target, &target.latency.unwrap_or(Latency::ROUGH))
+}
+
+/// The time of operators in milliseconds.
+fn time(g: &Graph, steps: &[Step], target: &Target, times: &Latency) -> f64 {
+    let products = |step: &Step| {
+        let (Work { integer, run_time, weights, real }, time) = (step.work, target.product_time(g, step.node));
+        (integer + run_time) as f64 * time.integer + (weights + real) as f64 * time.float
+    };
+    let step = |step: &Step| products(step) + step.moved_bytes as f64 * times.byte + times.operator;
+    steps.iter().map(step).sum::<f64>() * 1e-6
+}
+
 /// An estimate of what it costs on `target`, in milliseconds, to compute the node `n` of a float graph in floating point
-/// in a quantized model, boundaries included. With `dynamic`, its activations are quantized dynamically.
-pub(crate) fn of_raising(g: &Graph, n: NodeId, target: &str, dynamic: bool) -> f64 {
+/// in a quantized model, boundaries included: a conversion of the operand and of the result. With `dynamic`, its
+/// activations are quantized dynamically, and the products stay integer.
+pub(crate) fn of_raising(g: &Graph, n: NodeId, target: &Target, dynamic: bool) -> f64 {
     let elements = |v: ValueId| g.ty(v).shape.elements().unwrap_or(0) as u64;
-    let operands = g.operands(n).into_iter().filter(|v| g.constant(*v).is_none()).map(elements).sum();
-    let sizes = [operands, g.results(n).map(elements).sum()];
-    Kernels::like(target).raised(work_of(g, n).total(), is_depthwise(g, n), dynamic, sizes)
+    let operands: u64 = g.operands(n).into_iter().filter(|v| g.constant(*v).is_none()).map(elements).sum();
+    let results: u64 = g.results(n).map(elements).sum();
+    let (times, product) = (target.latency.unwrap_or(Latency::ROUGH), target.product_time(g, n));
+    let slower = if dynamic { 0.0 } else { (product.float - product.integer).max(0.0) };
+    // Each value is read and written with 4 bytes instead of 1, and converted: 5 bytes for each element.
+    let bytes = (operands + results) * (3 + 5);
+    (work_of(g, n).total() as f64 * slower + bytes as f64 * times.byte + 2.0 * times.operator) * 1e-6
 }
 
 /// An operator of the runtime: a node, with the activation function after it if the kernel fuses that.
@@ -88,14 +110,14 @@ pub(crate) struct Step {
 }
 
 /// The operators of a graph, in order.
-pub(crate) fn steps(g: &Graph) -> Vec<Step> {
+pub(crate) fn steps(g: &Graph, target: &Target) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let mut places: HashMap<ValueId, usize> = HashMap::new();
     for n in g.order() {
         if matches!(g.op(n), Op::Input(_) | Op::Const(_)) {
             continue;
         }
-        if let Some(shared) = memory::shared(g, n) {
+        if let Some(shared) = memory::shared(g, n, target) {
             if let Some(&place) = places.get(&shared) {
                 places.insert(n.value(0), place);
                 steps[place].results.push(n.value(0));
@@ -120,6 +142,7 @@ fn moved(g: &Graph, n: NodeId) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use qcc_backends::Format;
     use qcc_ir::text::{Weights, parse};
 
     use super::*;
@@ -134,14 +157,16 @@ mod tests {
             %y = clamp(lo:0,hi:inf) %c
             output y = %y
         }";
-        let cost = Cost::of(&parse(g, &Weights::new()).unwrap(), "no target");
+        let cost = Cost::of(&parse(g, &Weights::new()).unwrap(), Format::Tflite.target());
         assert_eq!(cost.products, Work { real: 3 * 16 * 2, ..Work::default() });
         assert_eq!(cost.channelwise, Work::default());
         assert_eq!(cost.weight_bytes, 9 * 4);
         // The kernel of the convolution fuses the activation function.
         assert_eq!((cost.operators, cost.moved_bytes), (1, (32 + 9 + 48) * 4));
         assert_eq!(cost.peak_bytes, (32 + 48) * 4);
-        assert_eq!(cost.latency_ms, None);
+        let times = Format::Tflite.target().latency.unwrap();
+        let nanoseconds = 96.0 * times.product.float + (89 * 4) as f64 * times.byte + times.operator;
+        assert!((cost.latency_ms.unwrap() - nanoseconds * 1e-6).abs() < 1e-12, "{:?}", cost.latency_ms);
         // 96 products at 4.6 pJ, 36 bytes of weights at 162.5 pJ and 320 bytes of values at 12.5 pJ.
         let picojoules = 96.0 * 4.6 + 36.0 * 162.5 + 320.0 * 12.5;
         assert!((cost.energy_uj - picojoules * 1e-6).abs() < 1e-12, "{}", cost.energy_uj);

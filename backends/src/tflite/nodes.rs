@@ -3,11 +3,12 @@
 use qcc_formats::tflite::{Activation, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{LayoutRule, Op};
-use qcc_ir::{Checked, Layout, NodeId, QuantParams, TensorType, ValueId};
+use qcc_ir::{Checked, Layout, NodeId, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use super::emit::{ABSENT, Emitter, NodeContext, Unsupported};
 use super::ops;
+use super::target::TARGET;
 use crate::{Device, ValueNames};
 
 /// The tables of a graph.
@@ -136,24 +137,17 @@ impl Emitter<'_> {
     /// has.
     fn activation(&mut self, node: NodeId) -> (NodeId, Activation) {
         let none = (node, Activation::NONE);
-        if !ops::fuses(self.graph, node) {
+        // BATCH_MATMUL has no activation function.
+        if matches!(self.graph.op(node), Op::MatMul(_)) && !ops::matmul::is_fully_connected(self.graph, node) {
             return none;
         }
-        let result = node.value(0);
-        let Some(user) = self.graph.only_user(result) else { return none };
+        let Some(user) = self.graph.only_user(node.value(0)) else { return none };
         let Op::Clamp(clamp) = self.graph.op(user) else { return none };
-        if self.graph.ty(result) != self.graph.ty(user.value(0)) {
+        if TARGET.fused(self.graph, user).is_none() {
             return none;
         }
+        self.fused.insert(user);
         // A clamp that the quantized range implies needs no activation function.
-        let limits = |g: &QuantParams| g.keeps_within(clamp.lo, clamp.hi);
-        let by_qparams = self.graph.ty(result).elem.qparams().is_some_and(limits).then_some(Activation::NONE);
-        match ops::elementwise::activation(clamp).or(by_qparams) {
-            Some(activation) => {
-                self.fused.insert(user);
-                (user, activation)
-            }
-            None => none,
-        }
+        (user, ops::elementwise::activation(clamp).unwrap_or(Activation::NONE))
     }
 }

@@ -5,7 +5,9 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Conv, DepthToSpace, GatherNd, Granularity, MatMul, Op, Pad, PadMode, Reduce, ReduceFn, ScatterFn,
     ScatterNd, TopK, Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{Device, Kernel, OpenBatch, Quantized, Target, Weights, ZeroPoint};
+use qcc_ir::target::{
+    Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights, ZeroPoint,
+};
 use qcc_ir::{Dim, Elem, Layout, StorageType, TensorType};
 
 use super::ops::{conv, pool, recurrent, resize};
@@ -26,9 +28,18 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         half_graphs: false,
         half_values: false,
         open_batch: OpenBatch { real: false, quantized: false },
+        latency: Some(LATENCY),
         device,
     }
 }
+
+/// Times fitted by `benches/cost.py --fit` to those of 23 models (classifiers, detectors, text, sound; 0.01 to 100 ms) as
+/// float32 and int8, on one thread of an x86 processor with AVX-512 VNNI and AMX: LiteRT 2.3.
+const LATENCY: Latency =
+    Latency { product: ProductTime { integer: 0.0031, float: 0.010 }, byte: 0.0059, operator: 66.0 };
+
+/// Depthwise convolutions.
+const DEPTHWISE: ProductTime = ProductTime { integer: 0.072, float: 0.012 };
 
 const REAL: Kernel = Kernel::REAL;
 
@@ -53,6 +64,9 @@ const SUMS: Quantized = Quantized { rescale_limit: Some((1 << 19) as f32), ..ARI
 /// Ranges 0 to 1, and -1 to 1.
 const FRACTIONS: Quantized = Quantized { result: Some((1.0 / 256.0, -128)), ..QUANTIZED };
 const SIGNED_FRACTIONS: Quantized = Quantized { result: Some((1.0 / 128.0, 0)), ..QUANTIZED };
+
+/// RELU, RELU6 and RELU_N1_TO_1.
+const ACTIVATIONS: FusedClamps = FusedClamps::Limits(&[(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0)]);
 
 /// Element types with arithmetic.
 fn number(ty: &TensorType) -> bool {
@@ -92,7 +106,7 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         // each tensor only, and it has no UNIDIRECTIONAL_SEQUENCE_RNN.
         Op::Recurrent(_) => (all_real() && recurrent::native(x))
             .then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..Weights::ONE_SCALE })),
-        Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
+        Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED).fuses(ACTIVATIONS)),
         Op::Resize(_) => (all_real() && resize::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
         Op::Softmax(s) => all_real().then(|| REAL.quantized_if(!s.log, FRACTIONS)),
         Op::Reduce(Reduce { f, .. }) => match f {
@@ -126,13 +140,14 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
 fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     let quantized = Quantized { weight_axis: Some(0), ..PRODUCTS };
     if c.is_depthwise(&x[1].shape) {
-        return REAL.ordered(&[1, 2, 3, 0]).quantized(quantized);
+        return REAL.ordered(&[1, 2, 3, 0]).quantized(quantized).fuses(ACTIVATIONS).timed(DEPTHWISE);
     }
     let one_tap = x[1].shape.dims()[2..].iter().all(|d| *d == Dim::Known(1));
     let rows = one_tap && c.groups == 1 && c.stride.iter().all(|&s| s == 1);
     let to = if rows { 2 } else { x[0].rank() };
     let dynamic = Some(Granularity::Axes { from: 1, to });
-    REAL.ordered(&[0, 2, 3, 1]).quantized(quantized).weights(Weights { axis: Some(0), dynamic, ..Weights::ONE_SCALE })
+    let weights = Weights { axis: Some(0), dynamic, ..Weights::ONE_SCALE };
+    REAL.ordered(&[0, 2, 3, 1]).quantized(quantized).weights(weights).fuses(ACTIVATIONS)
 }
 
 /// FULLY_CONNECTED multiplies by matrices of rank 2, which are stored transposed if they are per-channel quantized;
@@ -144,7 +159,8 @@ fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let quantized = Quantized { weight_axis: axis, ..PRODUCTS };
     let kernel = REAL.quantized_if(x.len() == 2 || x[1].rank() == 2, quantized);
     let dynamic = Some(Granularity::Axes { from: rank.saturating_sub(1), to: rank });
-    if connected { kernel.weights(Weights { axis, dynamic, ..Weights::ONE_SCALE }) } else { kernel }
+    let weights = Weights { axis, dynamic, ..Weights::ONE_SCALE };
+    if connected { kernel.weights(weights).fuses(ACTIVATIONS) } else { kernel }
 }
 
 fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
@@ -172,12 +188,14 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     use BinaryFn::*;
     let [a, b] = [x[0], x[1]];
     let any_real = x.iter().any(|t| real(t));
+    let fusing = if real(a) { REAL.fuses(ACTIVATIONS) } else { REAL };
     match f {
-        Add | Sub => number(a).then_some(REAL.quantized_if(any_real, SUMS)),
-        Mul => number(a).then_some(REAL.quantized_if(any_real, ARITHMETIC)),
+        Add | Sub => number(a).then_some(fusing.quantized_if(any_real, SUMS)),
+        Mul => number(a).then_some(fusing.quantized_if(any_real, ARITHMETIC)),
         Max | Min | SquaredDifference => number(a).then_some(REAL.quantized_if(any_real, QUANTIZED)),
         // A divisor less than half a step from 0 would be quantized to 0.
-        Div | Pow | FloorDiv | FloorMod => number(a).then_some(REAL),
+        Div => number(a).then_some(fusing),
+        Pow | FloorDiv | FloorMod => number(a).then_some(REAL),
         Less | LessEqual | Greater | GreaterEqual => number(a).then_some(REAL),
         Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(REAL),
         And | Or => (a.elem == Elem::Bool).then_some(REAL),

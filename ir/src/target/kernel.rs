@@ -1,7 +1,8 @@
 //! Kernel signatures: the operands and results that a target's kernels for one operator take and give.
 
+use super::latency::ProductTime;
 use crate::graph::{Graph, NodeId};
-use crate::ops::{Granularity, Op};
+use crate::ops::{Clamp, Granularity, Op};
 use crate::types::{Affine, QuantParams, StorageType, TensorType};
 
 /// The kernels that a target has for an operator on operands of given types: a row of the target's table.
@@ -18,6 +19,22 @@ pub struct Kernel {
     pub quantized: Option<Quantized>,
     /// Kernels for quantized constant weights and float activations (weight-only quantization), if any.
     pub weights: Option<Weights>,
+    /// The activation functions that the kernel applies to its result itself.
+    pub fuses: FusedClamps,
+    /// The time of a product, if it is not that of the target's other kernels.
+    pub product: Option<ProductTime>,
+}
+
+/// The clamps that a kernel applies to its result as fused activation functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum FusedClamps {
+    /// None.
+    #[default]
+    None,
+    /// Those with one of these pairs of limits, and those that the quantized range of the result implies.
+    Limits(&'static [(f32, f32)]),
+    /// All.
+    Any,
 }
 
 /// A kernel for quantized activations.
@@ -42,7 +59,7 @@ pub struct Quantized {
     pub rescale_limit: Option<f32>,
     /// The fixed scale and zero point of results, if the kernel ignores those in the artefact.
     pub result: Option<(f32, i32)>,
-    /// True where the kernel fuses a `Clamp` that is the only user of its result.
+    /// True where a `Clamp` that is the only user of the result is implied by the quantized range of the result.
     pub fuses_clamp: bool,
 }
 
@@ -87,7 +104,14 @@ const FAR: &str = "no kernel rescales its operands to a result scale that is so 
 
 impl Kernel {
     /// A kernel for single precision only.
-    pub const REAL: Kernel = Kernel { half: false, weight_order: &[], quantized: None, weights: None };
+    pub const REAL: Kernel = Kernel {
+        half: false,
+        weight_order: &[],
+        quantized: None,
+        weights: None,
+        fuses: FusedClamps::None,
+        product: None,
+    };
 
     /// The same row with a kernel for quantized activations.
     pub const fn quantized(self, quantized: Quantized) -> Self {
@@ -104,9 +128,33 @@ impl Kernel {
         Kernel { weights: Some(weights), ..self }
     }
 
+    /// The same row with fused activation functions.
+    pub const fn fuses(self, fuses: FusedClamps) -> Self {
+        Kernel { fuses, ..self }
+    }
+
+    /// The same row with a time of its own.
+    pub const fn timed(self, product: ProductTime) -> Self {
+        Kernel { product: Some(product), ..self }
+    }
+
     /// The same row with that axis order of the weight.
     pub const fn ordered(self, weight_order: &'static [usize]) -> Self {
         Kernel { weight_order, ..self }
+    }
+}
+
+impl FusedClamps {
+    /// True for a clamp that the kernel applies to a result of this type.
+    pub fn takes(self, clamp: &Clamp, result: &TensorType) -> bool {
+        match self {
+            FusedClamps::None => false,
+            FusedClamps::Limits(limits) => {
+                let implied = |qparams: &QuantParams| qparams.keeps_within(clamp.lo, clamp.hi);
+                limits.contains(&(clamp.lo, clamp.hi)) || result.elem.qparams().is_some_and(implied)
+            }
+            FusedClamps::Any => true,
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 //! backend.
 
 mod kernel;
+mod latency;
 
 use smallvec::SmallVec;
 
-pub use kernel::{Blocks, Kernel, Quantized, Weights, ZeroPoint};
+pub use kernel::{Blocks, FusedClamps, Kernel, Quantized, Weights, ZeroPoint};
+pub use latency::{Latency, ProductTime};
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::{MatMul, Op};
 use crate::types::{Elem, Layout, Shape, StorageType, TensorType};
 
@@ -37,6 +39,8 @@ pub struct Target {
     pub half_values: bool,
     /// The graphs that keep an open batch of the source model.
     pub open_batch: OpenBatch,
+    /// The times of its kernels, if they were measured.
+    pub latency: Option<Latency>,
     /// The device, if the table is that of a device that runs a subset of the target's models.
     pub device: Option<Device>,
 }
@@ -97,6 +101,20 @@ impl Target {
         }
         let real: SmallVec<[TensorType; 4]> = types.iter().map(|t| t.real()).collect();
         (self.kernel)(g.op(node), &real.iter().collect::<SmallVec<[&TensorType; 4]>>())
+    }
+
+    /// The operand of the clamp `node`, if the kernel that computes it applies the clamp as a fused activation function.
+    pub fn fused(&self, g: &Graph, node: NodeId) -> Option<ValueId> {
+        let Op::Clamp(clamp) = g.op(node) else { return None };
+        let (operand, result) = (*g.operands(node).first()?, node.value(0));
+        g.only_user(operand).filter(|_| g.ty(operand) == g.ty(result))?;
+        self.kernel_of(g, operand.node)?.fuses.takes(clamp, g.ty(result)).then_some(operand)
+    }
+
+    /// The time of a product in the kernel for a node.
+    pub fn product_time(&self, g: &Graph, node: NodeId) -> ProductTime {
+        let own = self.kernel_of(g, node).and_then(|kernel| kernel.product);
+        own.unwrap_or(self.latency.unwrap_or(Latency::ROUGH).product)
     }
 
     /// True where kernels take quantized weights with float activations.

@@ -7,7 +7,7 @@ use qcc_ir::{Affine, Elem, Graph, NodeId, TensorType};
 use super::super::emit::{Emitter, NodeContext, Unsupported, version};
 
 /// True for a product with a constant matrix `[O, I]`.
-pub(super) fn is_fully_connected(graph: &Graph, node: NodeId) -> bool {
+pub(in crate::tflite) fn is_fully_connected(graph: &Graph, node: NodeId) -> bool {
     let qcc_ir::ops::Op::MatMul(op) = graph.op(node) else { return false };
     let b = graph.operands(node)[1];
     // Weights stored as F16 are constants followed by a conversion.

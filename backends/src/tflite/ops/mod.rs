@@ -1,8 +1,7 @@
 //! The operators, by family. Logical axes become physical ones, attributes become options.
 
-use qcc_ir::Graph;
 use qcc_ir::NodeId;
-use qcc_ir::ops::{BinaryFn, Op};
+use qcc_ir::ops::Op;
 
 use super::emit::{Emitter, NodeContext, Unsupported};
 
@@ -10,7 +9,7 @@ pub(super) mod conv;
 mod custom;
 pub(super) mod elementwise;
 mod index;
-mod matmul;
+pub(super) mod matmul;
 mod movement;
 mod norm;
 pub(super) mod pool;
@@ -62,19 +61,6 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) | Op::DynamicQuantize(_) => {
             Err("it has no operator".into())
         }
-    }
-}
-
-/// True if the operator of this node can fuse an activation function.
-pub(super) fn fuses(graph: &Graph, node: NodeId) -> bool {
-    match graph.op(node) {
-        Op::Conv(_) | Op::Pool(_) => true,
-        Op::MatMul(_) => matmul::is_fully_connected(graph, node),
-        Op::Binary(b) => {
-            matches!(b.f, BinaryFn::Add | BinaryFn::Sub | BinaryFn::Mul | BinaryFn::Div)
-                && !graph.ty(node.value(0)).elem.is_integer()
-        }
-        _ => false,
     }
 }
 
