@@ -523,7 +523,7 @@ fn print_after_shows_the_graph() {
     insta::assert_snapshot!("print_after", said);
 }
 
-/// The marked sections of README.md match qcc's output and behaviour.
+/// The marked sections of README.md and docs/operators.md match qcc's output and behaviour.
 #[test]
 fn readme_is_true() {
     let dir = folder();
@@ -531,12 +531,18 @@ fn readme_is_true() {
         let names: Vec<String> = succeeds(dir.path(), &["ops", of]).lines().map(|l| format!("`{l}`")).collect();
         names.join(" ")
     };
-    let (onnx, torch) = (listed("onnx"), listed("pt2"));
-    assert!(onnx.contains("`Conv`") && torch.contains("`conv2d`"), "{onnx}\n{torch}");
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    for (name, want) in [("onnx", onnx), ("pt2", torch), ("support", support(dir.path()))] {
+    let page = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let holds = |file: &str, name: &str, want: &str| {
         let want = format!("<!-- {name}:begin -->\n{want}\n<!-- {name}:end -->");
-        assert!(readme.contains(&want), "README.md should hold\n{want}");
+        assert!(page(file).contains(&want), "{file} should hold\n{want}");
+    };
+    holds("README.md", "support", &support(dir.path()));
+    for (format, known) in
+        [("onnx", "`Conv`"), ("pt2", "`conv2d`"), ("tflite", "`CONV_2D`"), ("openvino", "`Convolution`")]
+    {
+        let operators = listed(format);
+        assert!(operators.contains(known), "{operators}");
+        holds("docs/operators.md", format, &operators);
     }
 }
 
