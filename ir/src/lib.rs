@@ -21,6 +21,7 @@ pub mod target;
 pub mod testing;
 pub mod text;
 mod types;
+pub mod vector;
 
 pub use checked::{Checked, is_pointwise};
 pub use graph::{

@@ -100,7 +100,7 @@ fn reports(found: &Fidelity) -> Vec<OutputReport> {
 /// last contractions: lists in an order of scores have none, and that of scores depends on a few of them.
 fn noises(found: &Fidelity, gate: Gate) -> Vec<f64> {
     let ratio =
-        |sqnr: f64| if sqnr == f64::NEG_INFINITY { MOST_NOISE } else { 10f64.powf(-sqnr / 10.0).min(MOST_NOISE) };
+        |sqnr: f64| if sqnr == f64::NEG_INFINITY { MOST_NOISE } else { libm::pow(10.0, -sqnr / 10.0).min(MOST_NOISE) };
     let ends = || {
         let noises = found.ends.iter().filter_map(|&i| found.layers.get(i)).map(|(_, d)| ratio(d.sqnr()));
         noises.sum::<f64>() / found.ends.len().max(1) as f64

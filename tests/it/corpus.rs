@@ -92,7 +92,7 @@ impl<'t> Case<'t> {
             }
         }
         let said = said.replace(concat!("qcc ", env!("CARGO_PKG_VERSION")), "qcc VERSION");
-        // Measured values differ between processors in their last bits, and so do all values derived from them.
+        // Measured values are rounded, so that a change of their last bits does not change all cases.
         let measured = self.commands.iter().flatten().any(|word| *word == "--data");
         Ok(if measured { steady(&coarse(&said)) } else { said })
     }

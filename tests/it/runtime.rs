@@ -222,7 +222,7 @@ pub(crate) fn steps(a: &Tensor, b: &Tensor) -> i64 {
 pub(crate) fn sqnr(truth: &[f32], found: &[f32]) -> f64 {
     let power = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
     let noise = power(&mut truth.iter().zip(found).map(|(t, f)| t - f));
-    if noise == 0.0 { f64::INFINITY } else { 10.0 * (power(&mut truth.iter().copied()) / noise).log10() }
+    if noise == 0.0 { f64::INFINITY } else { 10.0 * libm::log10(power(&mut truth.iter().copied()) / noise) }
 }
 
 /// Random graphs, reproducible.

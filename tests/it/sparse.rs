@@ -86,7 +86,7 @@ fn sparse((mut tensor, data): Part, form: &Form<'_>) -> Part {
 fn mostly_zero(dims: &[i32], share: usize) -> Vec<f32> {
     let count = dims.iter().product::<i32>() as usize;
     let row = count / dims[0] as usize;
-    let number = |i: usize| if i * 7 % share == 1 && i / row != 1 { (i as f32 * 0.71).sin() } else { 0.0 };
+    let number = |i: usize| if i * 7 % share == 1 && i / row != 1 { libm::sinf(i as f32 * 0.71) } else { 0.0 };
     (0..count).map(number).collect()
 }
 

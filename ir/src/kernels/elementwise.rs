@@ -2,11 +2,9 @@
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use rten_simd::SimdUnaryOp;
-use rten_vecmath::{ApproxGelu, Exp, ExtendInit, LeakyRelu, Sigmoid, Silu, Tanh};
 use smallvec::smallvec;
 
-use super::vector::{Erf, Gelu, Mish};
+use super::vector::{self, map};
 use super::walk::Walk;
 use super::{by_width, extents, result, unfit, widened};
 use crate::error::EvalError;
@@ -42,56 +40,46 @@ pub(super) fn wrapped(ty: TensorType, values: impl Iterator<Item = i64>) -> Tens
     }
 }
 
-/// Applies a vectorised function.
-pub(super) fn simd(f: impl SimdUnaryOp<f32>, x: &[f32]) -> Vec<f32> {
-    let mut out = Vec::with_capacity(x.len());
-    out.extend_init(|spare| f.map(x, &mut spare[..x.len()]));
-    out
-}
-
 fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
-    fn map(x: &[f32], f: impl Fn(f32) -> f32) -> Vec<f32> {
-        x.iter().map(|&v| f(v)).collect()
-    }
     match f {
         UnaryFn::Abs => map(x, f32::abs),
-        UnaryFn::Acos => map(x, f32::acos),
-        UnaryFn::Acosh => map(x, f32::acosh),
-        UnaryFn::Asin => map(x, f32::asin),
-        UnaryFn::Asinh => map(x, f32::asinh),
-        UnaryFn::Atan => map(x, f32::atan),
-        UnaryFn::Atanh => map(x, f32::atanh),
+        UnaryFn::Acos => map(x, libm::acosf),
+        UnaryFn::Acosh => map(x, libm::acoshf),
+        UnaryFn::Asin => map(x, libm::asinf),
+        UnaryFn::Asinh => map(x, libm::asinhf),
+        UnaryFn::Atan => map(x, libm::atanf),
+        UnaryFn::Atanh => map(x, libm::atanhf),
         UnaryFn::Ceil => map(x, f32::ceil),
-        UnaryFn::Cos => map(x, f32::cos),
-        UnaryFn::Cosh => map(x, f32::cosh),
-        UnaryFn::Erf => simd(Erf {}, x),
-        UnaryFn::Exp => simd(Exp {}, x),
+        UnaryFn::Cos => map(x, libm::cosf),
+        UnaryFn::Cosh => map(x, libm::coshf),
+        UnaryFn::Erf => map(x, vector::erf),
+        UnaryFn::Exp => map(x, vector::exp),
         UnaryFn::Floor => map(x, f32::floor),
-        UnaryFn::Log => map(x, f32::ln),
+        UnaryFn::Log => map(x, libm::logf),
         UnaryFn::Neg => map(x, |v| -v),
         UnaryFn::Not => map(x, |v| f32::from(v == 0.0)),
         UnaryFn::Reciprocal => map(x, |v| 1.0 / v),
         UnaryFn::Round => map(x, f32::round_ties_even),
         UnaryFn::Rsqrt => map(x, |v| 1.0 / v.sqrt()),
-        UnaryFn::Sigmoid => simd(Sigmoid {}, x),
+        UnaryFn::Sigmoid => map(x, vector::sigmoid),
         // Unlike f32::signum, 0 for 0.
         UnaryFn::Sign => map(x, |v| if v == 0.0 { 0.0 } else { v.signum() }),
-        UnaryFn::Silu => simd(Silu {}, x),
-        UnaryFn::Sin => map(x, f32::sin),
-        UnaryFn::Sinh => map(x, f32::sinh),
+        UnaryFn::Silu => map(x, vector::silu),
+        UnaryFn::Sin => map(x, libm::sinf),
+        UnaryFn::Sinh => map(x, libm::sinhf),
         UnaryFn::Softplus => map(x, softplus),
         UnaryFn::Softsign => map(x, |v| v / (1.0 + v.abs())),
         UnaryFn::Sqrt => map(x, f32::sqrt),
-        UnaryFn::Tan => map(x, f32::tan),
-        UnaryFn::Tanh => simd(Tanh {}, x),
+        UnaryFn::Tan => map(x, libm::tanf),
+        UnaryFn::Tanh => map(x, vector::tanh),
         UnaryFn::HardSwish => map(x, |v| v * limit(v / 6.0 + 0.5, 0.0, 1.0)),
-        UnaryFn::Mish => simd(Mish {}, x),
+        UnaryFn::Mish => map(x, vector::mish),
         UnaryFn::HardSigmoid { alpha, beta } => map(x, |v| limit(alpha * v + beta, 0.0, 1.0)),
-        UnaryFn::LeakyRelu { alpha } => simd(LeakyRelu { alpha }, x),
-        UnaryFn::Elu { alpha } => map(x, |v| if v >= 0.0 { v } else { alpha * v.exp_m1() }),
-        UnaryFn::Selu { alpha, gamma } => map(x, |v| gamma * if v >= 0.0 { v } else { alpha * v.exp_m1() }),
-        UnaryFn::Gelu { tanh: false } => simd(Gelu {}, x),
-        UnaryFn::Gelu { tanh: true } => simd(ApproxGelu {}, x),
+        UnaryFn::LeakyRelu { alpha } => map(x, |v| if v < 0.0 { alpha * v } else { v }),
+        UnaryFn::Elu { alpha } => map(x, |v| if v >= 0.0 { v } else { alpha * libm::expm1f(v) }),
+        UnaryFn::Selu { alpha, gamma } => map(x, |v| gamma * if v >= 0.0 { v } else { alpha * libm::expm1f(v) }),
+        UnaryFn::Gelu { tanh: false } => map(x, vector::gelu),
+        UnaryFn::Gelu { tanh: true } => map(x, vector::gelu_tanh),
         UnaryFn::Threshold { alpha } => map(x, |v| if v > alpha { v } else { 0.0 }),
     }
 }
@@ -99,17 +87,17 @@ fn unary_f32(f: UnaryFn, x: &[f32]) -> Vec<f32> {
 /// As [`unary`], for lookup tables: functions that are approximated there are computed in double precision, so that the
 /// table has the same integers as those of runtimes.
 pub(crate) fn unary_exact(f: UnaryFn, x: &Tensor) -> Result<Tensors, EvalError> {
-    let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+    let sigmoid = |v: f64| 1.0 / (1.0 + libm::exp(-v));
     let exact: Option<&dyn Fn(f64) -> f64> = match f {
-        UnaryFn::Exp => Some(&f64::exp),
+        UnaryFn::Exp => Some(&libm::exp),
         UnaryFn::Sigmoid => Some(&sigmoid),
         UnaryFn::Silu => Some(&|v| v * sigmoid(v)),
-        UnaryFn::Tanh => Some(&f64::tanh),
+        UnaryFn::Tanh => Some(&libm::tanh),
         UnaryFn::Gelu { tanh: true } => {
-            let inner = |v: f64| (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3));
-            return map_exact(x, &|v| 0.5 * v * (1.0 + inner(v).tanh()));
+            let inner = |v: f64| (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * (v * v * v));
+            return map_exact(x, &|v| 0.5 * v * (1.0 + libm::tanh(inner(v))));
         }
-        UnaryFn::Mish => Some(&|v: f64| v * (v.max(0.0) + (-v.abs()).exp().ln_1p()).tanh()),
+        UnaryFn::Mish => Some(&|v: f64| v * libm::tanh(v.max(0.0) + libm::log1p(libm::exp(-v.abs())))),
         _ => None,
     };
     match exact {
@@ -125,7 +113,7 @@ fn map_exact(x: &Tensor, f: &dyn Fn(f64) -> f64) -> Result<Tensors, EvalError> {
 
 /// ln(1 + exp(x)), exact where exp overflows or underflows.
 fn softplus(x: f32) -> f32 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
+    x.max(0.0) + libm::log1pf(libm::expf(-x.abs()))
 }
 
 /// As `f32::clamp`, but `hi` where `lo > hi`. NaN stays.
@@ -209,9 +197,9 @@ fn binary_f32(f: BinaryFn, ty: TensorType, walk: &Walk<2>, a: &[f32], b: &[f32])
         BinaryFn::Rem => Tensor::of(ty, real(|a, b| a % b)),
         BinaryFn::Pow => match b {
             [2.0] => tensor!(|a: f32, _| a * a),
-            _ => Tensor::of(ty, real(f32::powf)),
+            _ => Tensor::of(ty, real(libm::powf)),
         },
-        BinaryFn::Atan2 => Tensor::of(ty, real(f32::atan2)),
+        BinaryFn::Atan2 => Tensor::of(ty, real(libm::atan2f)),
         BinaryFn::Equal => tensor!(|a, b| u8::from(a == b)),
         BinaryFn::NotEqual => tensor!(|a, b| u8::from(a != b)),
         BinaryFn::Less => tensor!(|a, b| u8::from(a < b)),

@@ -2,15 +2,8 @@
 
 use std::ops::Range;
 
-use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
-use rten_tensor::Matrix;
-use rten_tensor::layout::{MutLayout, NdLayout, OverlapPolicy};
-
+use super::product::{Best, multiply};
 use crate::error::EvalError;
-
-thread_local! {
-    static GEMM: GemmExecutor = GemmExecutor::default();
-}
 
 /// A view of a matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +25,10 @@ impl<'a> View<'a> {
         self.rows
     }
 
+    pub(super) fn cols(&self) -> usize {
+        self.cols
+    }
+
     /// The transposed matrix.
     pub(crate) fn transposed(self) -> Self {
         View { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
@@ -44,13 +41,34 @@ impl<'a> View<'a> {
         View { data, rows: rows.len(), cols: cols.len(), ..self }
     }
 
-    fn matrix(&self) -> Result<Matrix<'a, f32>, EvalError> {
-        let strides = [self.row_stride, self.col_stride];
-        let layout = NdLayout::from_shape_and_strides([self.rows, self.cols], strides, OverlapPolicy::AllowOverlap)
-            .map_err(|e| EvalError::Kernel(e.to_string()))?;
-        let storage = self.data.get(..rten_tensor::Layout::min_data_len(&layout));
-        let storage = storage.ok_or_else(|| EvalError::Kernel("a matrix leaves its buffer".into()))?;
-        Ok(Matrix::from_storage_and_layout(rten_tensor::storage::IntoStorage::into_storage(storage), layout))
+    /// True if the elements of each row are contiguous.
+    #[inline(always)]
+    pub(super) fn is_row_major(&self) -> bool {
+        self.col_stride == 1
+    }
+
+    /// Some elements of a row of a row-major matrix.
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize, cols: Range<usize>) -> &'a [f32] {
+        &self.data[row * self.row_stride..][cols]
+    }
+
+    /// Some elements of a column.
+    #[inline(always)]
+    pub(super) fn column(self, col: usize, rows: Range<usize>) -> impl Iterator<Item = &'a f32> {
+        let from = &self.data[col * self.col_stride + rows.start * self.row_stride..];
+        from.iter().step_by(self.row_stride).take(rows.len())
+    }
+
+    /// The elements from one on, and the distance of rows.
+    #[inline(always)]
+    pub(super) fn from(&self, row: usize, col: usize) -> (&'a [f32], usize) {
+        (&self.data[row * self.row_stride + col * self.col_stride..], self.row_stride)
+    }
+
+    /// The elements, row by row.
+    pub(super) fn dense(&self) -> Vec<f32> {
+        (0..self.rows).flat_map(move |i| self.transposed().column(i, 0..self.cols)).copied().collect()
     }
 }
 
@@ -64,14 +82,18 @@ pub(crate) enum Bias<'a> {
 
 /// `out = a * b + bias`, row-major. All of `out` is written.
 pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) -> Result<(), EvalError> {
-    let bias = match bias {
-        Bias::None => None,
-        Bias::Rows(b) => Some(BiasVector::Column(b)),
-        Bias::Cols(b) => Some(BiasVector::Row(b)),
+    let biases = match bias {
+        Bias::None => true,
+        Bias::Rows(bias) => bias.len() == a.rows,
+        Bias::Cols(bias) => bias.len() == b.cols,
     };
-    let (a, b) = (GemmInputA::Unpacked(a.matrix()?), GemmInputB::Unpacked(b.matrix()?));
-    let options = GemmOptions { bias, ..GemmOptions::default() };
-    GEMM.with(|g| g.gemm(out, a, b, options)).map_err(|e| EvalError::Kernel(e.to_string()))
+    if a.cols != b.rows || out.len() != a.rows * b.cols || !biases {
+        return Err(EvalError::Kernel("the sizes of a product's operands differ".into()));
+    }
+    if !out.is_empty() {
+        multiply(Best, out, a, b, bias);
+    }
+    Ok(())
 }
 
 /// The right-hand side of a product, generated block by block.
@@ -119,7 +141,7 @@ pub(crate) fn contract(
     let deepest = terms.iter().map(|t| t.inner.len()).max().unwrap_or(0).max(1);
     // Fewer columns where the number of rows is large.
     let least = (LARGEST / deepest).clamp(1, 128);
-    let width = (BLOCK / deepest).next_multiple_of(32).clamp(least, 4096);
+    let width = (BLOCK / deepest).next_multiple_of(96).clamp(least, 4096);
     let (mut scratch, mut product) = (Vec::new(), vec![0.0; a.rows() * width.min(total)]);
     for start in (0..total).step_by(width) {
         let cols = start..(start + width).min(total);

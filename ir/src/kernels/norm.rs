@@ -1,14 +1,14 @@
 //! Normalisations over axes.
 
-use rten_simd::{SimdOp, SimdUnaryOp};
-use rten_vecmath::{Exp, LogSoftmax, Softmax as SoftmaxRow};
 use smallvec::smallvec;
 
 use super::index::around;
+use super::vector::{exp, replace};
 use super::{result, widened};
 use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, Tensor};
+use crate::vector::{fold, vectorized};
 
 pub(crate) fn softmax(op: &Softmax, x: &Tensor) -> Result<Tensors, EvalError> {
     let ty = result(op, &[x])?;
@@ -21,19 +21,55 @@ pub(crate) fn softmax(op: &Softmax, x: &Tensor) -> Result<Tensors, EvalError> {
     let image = (extent * inner).max(1);
     for image in out.chunks_exact_mut(image) {
         match inner {
-            1 if op.log => _ = LogSoftmax::new_mut(image).dispatch(),
-            1 => _ = SoftmaxRow::new_mut(image).dispatch(),
+            1 => softmax_row(image, op.log),
             _ => softmax_columns(image, inner, op.log),
         }
     }
     Ok(smallvec![Tensor::of(ty, out)])
 }
 
+/// Softmax of contiguous elements.
+fn softmax_row(row: &mut [f32], log: bool) {
+    vectorized(
+        #[inline(always)]
+        || {
+            let largest = fold(row, f32::NEG_INFINITY, larger, larger);
+            for v in &mut *row {
+                *v -= largest;
+            }
+            if log {
+                #[inline(always)]
+                fn add(sum: f32, v: f32) -> f32 {
+                    sum + exp(v)
+                }
+                let all = libm::logf(fold(row, 0.0, add, |a, b| a + b));
+                for v in row {
+                    *v -= all;
+                }
+            } else {
+                for v in &mut *row {
+                    *v = exp(*v);
+                }
+                let factor = 1.0 / fold(row, 0.0, |s, v| s + v, |a, b| a + b);
+                for v in row {
+                    *v *= factor;
+                }
+            }
+        },
+    );
+}
+
+/// The larger number. NaN in either is the result.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
 /// Softmax of each column of a matrix whose rows have `width` elements.
 fn softmax_columns(image: &mut [f32], width: usize, log: bool) {
     let mut largest = image[..width].to_vec();
     for row in image.chunks_exact(width).skip(1) {
-        largest.iter_mut().zip(row).for_each(|(m, &v)| *m = if v > *m || v.is_nan() { v } else { *m });
+        largest.iter_mut().zip(row).for_each(|(m, &v)| *m = larger(*m, v));
     }
     for row in image.chunks_exact_mut(width) {
         row.iter_mut().zip(&largest).for_each(|(v, m)| *v -= m);
@@ -44,17 +80,17 @@ fn softmax_columns(image: &mut [f32], width: usize, log: bool) {
         let mut row_exp = vec![0f32; width];
         for row in image.chunks_exact(width) {
             row_exp.copy_from_slice(row);
-            Exp {}.map_mut(&mut row_exp);
+            replace(&mut row_exp, exp);
             add(&mut sums, &row_exp);
         }
-        sums.iter_mut().for_each(|s| *s = s.ln());
+        sums.iter_mut().for_each(|s| *s = libm::logf(*s));
         for row in image.chunks_exact_mut(width) {
             row.iter_mut().zip(&sums).for_each(|(v, s)| *v -= s);
         }
         return;
     }
     for row in image.chunks_exact_mut(width) {
-        Exp {}.map_mut(row);
+        replace(row, exp);
         add(&mut sums, row);
     }
     for row in image.chunks_exact_mut(width) {
@@ -119,13 +155,19 @@ mod tests {
     #[test]
     fn softmax_along_any_axis() {
         // exp(ln 3) = 3.
-        let l = 3f32.ln();
+        let l = libm::logf(3.0);
         let x = Tensor::from_vec(Shape::known(&[2, 2]), vec![0.0, l, 100.0, 100.0]);
         close(&Softmax { axis: 1, log: false }.eval(&[&x]).unwrap()[0], &[0.25, 0.75, 0.5, 0.5]);
-        close(&Softmax { axis: 1, log: true }.eval(&[&x]).unwrap()[0], &[0.25f32.ln(), 0.75f32.ln(), -LN_2, -LN_2]);
+        close(
+            &Softmax { axis: 1, log: true }.eval(&[&x]).unwrap()[0],
+            &[libm::logf(0.25), libm::logf(0.75), -LN_2, -LN_2],
+        );
         let x = Tensor::from_vec(Shape::known(&[2, 2]), vec![0.0, 100.0, l, 100.0]);
         close(&Softmax { axis: 0, log: false }.eval(&[&x]).unwrap()[0], &[0.25, 0.5, 0.75, 0.5]);
-        close(&Softmax { axis: 0, log: true }.eval(&[&x]).unwrap()[0], &[0.25f32.ln(), -LN_2, 0.75f32.ln(), -LN_2]);
+        close(
+            &Softmax { axis: 0, log: true }.eval(&[&x]).unwrap()[0],
+            &[libm::logf(0.25), -LN_2, libm::logf(0.75), -LN_2],
+        );
     }
 
     #[test]

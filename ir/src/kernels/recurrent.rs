@@ -1,11 +1,10 @@
 //! Recurrent layers in `F32`.
 
-use rten_simd::SimdUnaryOp;
-use rten_vecmath::{Sigmoid, Tanh};
 use smallvec::SmallVec;
 
-use super::elementwise::{cast, simd};
+use super::elementwise::cast;
 use super::gemm::{Bias, View, gemm};
+use super::vector::{map, replace, sigmoid, tanh};
 use crate::error::EvalError;
 use crate::ops::{Cell, Operator, Recurrent, Tensors};
 use crate::types::{Tensor, TensorType};
@@ -64,9 +63,9 @@ impl Layer<'_> {
     }
 
     /// Adds `product` to `x`, clips the sums and applies `f`.
-    fn activate(&self, f: impl SimdUnaryOp<f32>, x: &mut [f32], product: &[f32]) {
+    fn activate(&self, f: impl Fn(f32) -> f32, x: &mut [f32], product: &[f32]) {
         self.sum(x, product);
-        f.map_mut(x);
+        replace(x, f);
     }
 
     fn sum(&self, x: &mut [f32], product: &[f32]) {
@@ -83,13 +82,13 @@ impl Layer<'_> {
             let (fed, product) = (&mut fed[n * 4 * size..][..4 * size], &product[n * 4 * size..]);
             let (h, c) = (&mut h[n * size..][..size], &mut c[n * size..][..size]);
             let (gates, candidate) = fed.split_at_mut(3 * size);
-            self.activate(Sigmoid {}, gates, &product[..3 * size]);
-            self.activate(Tanh {}, candidate, &product[3 * size..]);
+            self.activate(sigmoid, gates, &product[..3 * size]);
+            self.activate(tanh, candidate, &product[3 * size..]);
             let (input, output, forget) = (&gates[..size], &gates[size..2 * size], &gates[2 * size..]);
             for k in 0..size {
                 c[k] = forget[k] * c[k] + input[k] * candidate[k];
             }
-            let c = simd(Tanh {}, c);
+            let c = map(c, tanh);
             h.iter_mut().zip(output.iter().zip(c)).for_each(|(h, (o, c))| *h = o * c);
         }
         Ok(())
@@ -103,7 +102,7 @@ impl Layer<'_> {
         let mut state = h.to_vec();
         for n in 0..self.batch {
             let fed = &mut fed[n * 3 * size..][..2 * size];
-            self.activate(Sigmoid {}, fed, &gates[n * 2 * size..]);
+            self.activate(sigmoid, fed, &gates[n * 2 * size..]);
             if !reset_after {
                 state[n * size..][..size].iter_mut().zip(&fed[size..]).for_each(|(s, r)| *s *= r);
             }
@@ -117,7 +116,7 @@ impl Layer<'_> {
             if reset_after {
                 product.iter_mut().zip(reset).for_each(|(p, r)| *p *= r);
             }
-            self.activate(Tanh {}, candidate, product);
+            self.activate(tanh, candidate, product);
             let h = &mut h[n * size..][..size];
             for k in 0..size {
                 h[k] = (1.0 - update[k]) * candidate[k] + update[k] * h[k];
@@ -132,7 +131,7 @@ impl Layer<'_> {
             self.sum(fed, &product);
             fed.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
         } else {
-            self.activate(Tanh {}, fed, &product);
+            self.activate(tanh, fed, &product);
         }
         h.copy_from_slice(fed);
         Ok(())

@@ -1,8 +1,7 @@
 //! The statistics of one value. They can be merged, and the result does not depend on the order of the samples, except
 //! for the halves.
 
-use rten_simd::SimdOp;
-use rten_vecmath::{MinMax, Sum};
+use qcc_ir::vector::summary;
 use serde::{Deserialize, Serialize};
 
 /// The maximum number of bins of a histogram.
@@ -28,15 +27,15 @@ impl Histogram {
     /// Empty bins for numbers in `min..=max`.
     fn covering(min: f32, max: f32) -> Self {
         let span = (f64::from(max) - f64::from(min)).max(f64::from(max.abs().max(min.abs())) * 1e-6).max(1e-30);
-        let exponent = (span / (BINS as f64 - 2.0)).log2().ceil() as i32;
-        let index = |x: f32| (f64::from(x) * (-exponent as f64).exp2()).floor() as i64;
+        let exponent = libm::log2(span / (BINS as f64 - 2.0)).ceil() as i32;
+        let index = |x: f32| libm::scalbn(f64::from(x), -exponent).floor() as i64;
         let (first, last) = (index(min), index(max));
         Histogram { exponent, first, counts: vec![0; (last - first + 1) as usize] }
     }
 
     fn count(&mut self, values: impl Iterator<Item = f32>) {
         // Scaling by a power of two is exact, and the difference is not negative, so truncation rounds down.
-        let (scale, first) = ((-self.exponent as f64).exp2() as f32, self.first as f32);
+        let (scale, first) = (libm::scalbnf(1.0, -self.exponent), self.first as f32);
         let last = self.counts.len() - 1;
         // Two counters for each bin: neighbouring numbers are often equal, and a single counter would stall on its own
         // update.
@@ -92,14 +91,14 @@ impl Histogram {
 
     /// The centre and the count of each bin that is not empty, in ascending order.
     pub fn bins(&self) -> impl Iterator<Item = (f32, u64)> + '_ {
-        let width = (self.exponent as f64).exp2();
+        let width = libm::scalbn(1.0, self.exponent);
         let centre = move |i: usize| (((self.first + i as i64) as f64 + 0.5) * width) as f32;
         self.counts.iter().enumerate().filter(|(_, c)| **c > 0).map(move |(i, c)| (centre(i), *c))
     }
 
     /// Width of a bin.
     pub fn width(&self) -> f32 {
-        (self.exponent as f64).exp2() as f32
+        libm::scalbnf(1.0, self.exponent)
     }
 }
 
@@ -272,8 +271,7 @@ fn extremes(values: &[f32]) -> Option<Extremes> {
 
 /// The sum of numbers and their extremes. The extremes are valid only if all numbers are finite.
 fn summed(values: &[f32]) -> (f32, Extremes) {
-    let sum = Sum::new(values).dispatch();
-    let (min, max) = MinMax::new(values).dispatch();
+    let (sum, min, max) = summary(values);
     (sum, Extremes { min, max })
 }
 

@@ -63,7 +63,7 @@ impl Distance {
         match () {
             () if self.noise == 0.0 => f64::INFINITY,
             () if !self.noise.is_finite() => f64::NEG_INFINITY,
-            () => 10.0 * (self.signal / self.noise).log10(),
+            () => 10.0 * libm::log10(self.signal / self.noise),
         }
     }
 

@@ -42,7 +42,7 @@ fn window(n: &mut NodeCx<'_, '_>, factors: [f64; 3]) -> Result<Values, Refusal> 
         return Err(Refusal::Unsupported(format!("a window of {to} is not supported")));
     }
     let angle = |k: usize| std::f64::consts::TAU * k as f64 / period as f64;
-    let value = |k: usize| factors.iter().enumerate().map(|(i, f)| f * (angle(k) * i as f64).cos()).sum::<f64>();
+    let value = |k: usize| factors.iter().enumerate().map(|(i, f)| f * libm::cos(angle(k) * i as f64)).sum::<f64>();
     let window = n.table_of(&to, &[size], value)?;
     one(window.ok_or_else(|| Refusal::Invalid(format!("a window of {to}")))?)
 }

@@ -108,7 +108,7 @@ impl Basis {
         let count = self.frequencies();
         // The angle is reduced as an integer, which is exact.
         let angle = TAU * (f % count * t % self.length) as f64 / self.length as f64;
-        self.scale * if f < count { angle.cos() } else { -angle.sin() }
+        self.scale * if f < count { libm::cos(angle) } else { -libm::sin(angle) }
     }
 
     /// A constant of these extents whose elements are the factors of the pairs that `at` returns.

@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
     ("_operator.not_", |n| Ok(Number::Bool(n.number_at(0)?.float() == 0.0))),
     ("_operator.or_", |n| compared(n, |a, b| a != 0.0 || b != 0.0)),
-    ("_operator.pow", |n| combined(n, |a, b| a.checked_pow(u32::try_from(b).ok()?), f64::powf)),
+    ("_operator.pow", |n| combined(n, |a, b| a.checked_pow(u32::try_from(b).ok()?), libm::pow)),
     ("_operator.sub", |n| combined(n, |a, b| a.checked_sub(b), |a, b| a - b)),
     ("_operator.truediv", |n| combined(n, |_, _| None, |a, b| a / b)),
     ("item", item),

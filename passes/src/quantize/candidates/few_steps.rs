@@ -176,7 +176,7 @@ impl Reach<'_> {
             return Some((squares / c.len().max(1) as f32).sqrt());
         }
         let (mean, deviation) = self.ranges.get(v)?.moments();
-        Some(mean.hypot(deviation) as f32)
+        Some(libm::hypot(mean, deviation) as f32)
     }
 
     /// The largest scale of a value whose errors after a function are at most those of `bearable`, over the
