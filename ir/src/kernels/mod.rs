@@ -10,6 +10,7 @@ pub(crate) mod conv;
 pub(crate) mod dynamic;
 pub(crate) mod elementwise;
 mod evaluate;
+mod fused;
 pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod integer;
