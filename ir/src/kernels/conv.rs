@@ -8,6 +8,7 @@ use super::gemm::{Bias, Columns, Term, View, contract, gemm};
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
 use crate::types::{Shape, Tensor};
+use crate::vector::vectorized;
 
 /// Geometry of a convolution: extents and strides over depth, height and width.
 #[derive(Clone, Debug)]
@@ -248,7 +249,11 @@ pub(crate) fn depthwise(g: &Geometry, plane: &[f32], taps: &[f32], out: &mut [f3
             let Some(line) = line.filter(|_| !inside.is_empty()) else { return };
             let first = line * g.image[2] + inside.start * g.stride[2] + tap[2] * g.dilation[2] - g.before[2];
             let out = &mut out[run][inside.clone()];
-            strided(out, &plane[first..], g.stride[2], |o, v| *o += weight * v);
+            let plane = &plane[first..];
+            vectorized(
+                #[inline(always)]
+                || strided(out, plane, g.stride[2], |o, v| *o += weight * v),
+            );
         });
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Processors without fused multiply-add (x86-64 before 2013) compute it exactly in double precision, which is slow.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -29,6 +30,11 @@ const LANES: usize = 16;
 
 /// The least number of multiplications for which another thread is worth its start.
 const TASK: usize = 1 << 20;
+
+thread_local! {
+    /// A buffer for panels, so that no product allocates and clears one.
+    static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
 
 /// How operations are compiled for the instruction set of a processor.
 pub(super) trait Dispatch: Copy + Sync {
@@ -74,7 +80,8 @@ pub(super) fn multiply(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: View<
     }
     let tasks = (rows * cols * depth / TASK).clamp(1, rayon::current_num_threads());
     let width = on.run(PanelWidth);
-    let mut panels = Vec::new();
+    // Taken, because another product may begin on this thread while this one waits for its tasks.
+    let mut panels = PANELS.take();
     for first in (0..cols).step_by(WIDTH) {
         let cols = first..(first + WIDTH).min(cols);
         for start in (0..depth).step_by(DEPTH) {
@@ -83,7 +90,11 @@ pub(super) fn multiply(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: View<
             let packed = if rows <= FEW_ROWS && b.is_row_major() { cols.len() / width * width } else { 0 };
             let rest = cols.start + packed..cols.end;
             let size = depth.len() * width;
-            panels.resize(rest.len().div_ceil(width) * size, 0.0);
+            let needed = rest.len().div_ceil(width) * size;
+            if panels.len() < needed {
+                panels.resize(needed, 0.0);
+            }
+            let panels = &mut panels[..needed];
             let pack = |(i, panel): (usize, &mut [f32])| {
                 let first = rest.start + i * width;
                 on.run(Pack { panel, b, rows: depth.clone(), cols: first..(first + width).min(rest.end), width });
@@ -92,7 +103,7 @@ pub(super) fn multiply(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: View<
                 1 => panels.chunks_exact_mut(size).enumerate().for_each(pack),
                 _ => panels.par_chunks_exact_mut(size).enumerate().for_each(pack),
             }
-            let block = Block { a, b, bias, depth, direct: cols.start..rest.start, packed: rest, panels: &panels };
+            let block = Block { a, b, bias, depth, direct: cols.start..rest.start, packed: rest, panels };
             let stride = out.len() / rows;
             let chunk = rows.div_ceil(tasks).next_multiple_of(FEW_ROWS);
             let multiply = |(i, out)| on.run(Rows { out, first: i * chunk, stride, block: &block });
@@ -102,6 +113,7 @@ pub(super) fn multiply(on: impl Dispatch, out: &mut [f32], a: View<'_>, b: View<
             }
         }
     }
+    PANELS.set(panels);
 }
 
 /// The number of rows of the tallest tile.
