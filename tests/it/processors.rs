@@ -87,10 +87,12 @@ const PRECISIONS: [[&str; 4]; 5] = [
 /// Processors without fused multiply-add, with AVX2, and the one that runs the tests, which may have AVX-512; and an
 /// interpreter of instructions that shares no code with the emulator.
 #[cfg(feature = "processors")]
+const EMULATED: [&[&str]; 3] =
+    [&["qemu-x86_64", "-cpu", "Nehalem"], &["qemu-x86_64", "-cpu", "Haswell"], &["valgrind", "-q", "--tool=none"]];
+
+#[cfg(feature = "processors")]
 #[test]
 fn processors_do_not_change_artefacts() {
-    const EMULATED: [&[&str]; 3] =
-        [&["qemu-x86_64", "-cpu", "Nehalem"], &["qemu-x86_64", "-cpu", "Haswell"], &["valgrind", "-q", "--tool=none"]];
     let mut runs = 0;
     for model in MODELS {
         for options in PRECISIONS {
@@ -106,5 +108,24 @@ fn processors_do_not_change_artefacts() {
                 assert_eq!(unlike(&found, &own), [""; 0], "{} {options:?} {runner:?} {threads}", model.0);
             }
         }
+    }
+}
+
+/// Decoders of pictures choose their code by the processor, too.
+#[cfg(feature = "processors")]
+#[test]
+fn processors_decode_pictures_alike() {
+    let (pictures, folder) =
+        (Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/digits"), tempfile::tempdir().unwrap());
+    for (i, entry) in fs::read_dir(pictures).unwrap().take(8).enumerate() {
+        let picture = image::open(entry.unwrap().path()).unwrap();
+        let picture = picture.resize_exact(90 + i as u32, 80, image::imageops::FilterType::Triangle).to_rgb8();
+        picture.save(folder.path().join(format!("{i}.jpg"))).unwrap();
+    }
+    let data = ["--data", folder.path().to_str().unwrap(), "--scale", "1/255"];
+    let of = |runner| artefacts(runner, THREADS[1], ("mnist_lenet.onnx", &data), &PRECISIONS[0]);
+    let own = of(&[]);
+    for runner in EMULATED {
+        assert_eq!(unlike(&of(runner), &own), [""; 0], "{runner:?}");
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn fused(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     let up = (error > 0.0) == (sum > 0.0);
     let odd = if up { bits | 1 } else { bits.wrapping_sub(1) | 1 };
-    let inexact = error < 0.0 || error > 0.0;
+    let inexact = error.abs() > 0.0;
     f64::from_bits(if inexact && bits & 1 == 0 { odd } else { bits }) as f32
 }
 

@@ -186,23 +186,22 @@ fn dot<I: Isa, const N: usize>(isa: I, a: &[f32], columns: [&[f32]; N]) -> [f32;
     let (vectors, whole) = (LANES / ops.len(), a.len() / LANES * LANES);
     let mut sums = [[ops.zero(); MOST]; N];
     for first in (0..whole).step_by(LANES) {
-        for v in 0..vectors {
-            let lanes = first + v * ops.len()..first + (v + 1) * ops.len();
-            let a = ops.load(&a[lanes.clone()]);
-            for n in 0..N {
-                sums[n][v] = ops.add(sums[n][v], ops.mul(a, ops.load(&columns[n][lanes.clone()])));
+        for (sums, column) in sums.iter_mut().zip(columns) {
+            for (v, sum) in sums.iter_mut().enumerate().take(vectors) {
+                let lanes = first + v * ops.len()..first + (v + 1) * ops.len();
+                *sum = ops.add(*sum, ops.mul(ops.load(&a[lanes.clone()]), ops.load(&column[lanes])));
             }
         }
     }
     let mut out = [0.0; N];
-    for n in 0..N {
+    for (out, (sums, column)) in out.iter_mut().zip(sums.iter().zip(columns)) {
         let mut lanes = [0.0; LANES];
-        for v in 0..vectors {
-            ops.store(sums[n][v], &mut lanes[v * ops.len()..]);
+        for (v, &sum) in sums.iter().enumerate().take(vectors) {
+            ops.store(sum, &mut lanes[v * ops.len()..]);
         }
-        let rest = a[whole..].iter().zip(&columns[n][whole..]);
+        let rest = a[whole..].iter().zip(&column[whole..]);
         lanes.iter_mut().zip(rest).for_each(|(sum, (a, b))| *sum += a * b);
-        out[n] = joined(&mut lanes, |a, b| a + b);
+        *out = joined(&mut lanes, |a, b| a + b);
     }
     out
 }

@@ -80,7 +80,7 @@ pub(super) fn silu(x: f32) -> f32 {
 }
 
 /// tanh(x)/x as a polynomial in x^2, for |x| <= 0.6: minimax fit.
-const TANH: [f32; 5] = [0.999_999_94, -0.333_323_6, 0.133_106_69, -0.052_119_765, 0.015_497_928];
+const TANH: [f32; 5] = [0.999_999_94, -0.333_323_6, 0.133_106_7, -0.052_119_765, 0.015_497_928];
 
 /// The hyperbolic tangent: (e - 1)/(e + 1) with e = exp(2x), and a polynomial near 0, where the difference cancels.
 #[inline(always)]
