@@ -118,15 +118,13 @@ def compile(
     arguments(None, given)
     with _folder() as folder, _shown(progress, bool(options.get("quiet"))) as observer:
         used = located(model, folder / "model", args, kwargs, dynamic_shapes)
-        most = options.get("samples")
-        calibration = None if data is None else stored(_dataset(model, data), used.path, folder / "data", most)
+        calibration = None if data is None else stored(_dataset(model, data), used.path, folder / "data", _count(options))
         validation = None if validate is None else stored(_dataset(model, validate), used.path, folder / "validate", None)
         outcome = _compiled(used, given, calibration, validation, observer)
     report = Report(outcome)
     _warn(report.diagnostics, bool(options.get("quiet")))
-    for stored_ in (calibration, validation):
-        if stored_ is not None and stored_.warning:
-            warnings.warn(stored_.warning, CompileWarning, stacklevel=2)
+    _warn_of_cut("data", calibration, "; samples=N takes another number")
+    _warn_of_cut("validate", validation)
     if options.get("explain"):
         print(report.explain("*" if options["explain"] is True else options["explain"]), end="")
     if options.get("verbose"):
@@ -198,7 +196,8 @@ def compare(truth: Any, other: Any, data: Data, *, progress: Progress = None, **
     arguments("compare", options)
     with _folder() as folder, _shown(progress, False) as observer:
         one, two = located(truth, folder / "truth"), located(other, folder / "other")
-        used = stored(data, one.path, folder / "data", options.get("samples"))
+        used = stored(data, one.path, folder / "data", _count(options))
+        _warn_of_cut("data", used, "; samples=N takes another number")
         words = arguments("compare", {**options, "data": used.path})
         line = ["qcc", "compare", *words, "--", one.path, two.path]
         json, text, messages, unmet = _qcc.compare(line, used.arrays, observer)
@@ -222,7 +221,7 @@ def report(artefact: Any, source: Any = None, data: Data | None = None, **option
     with _folder() as folder:
         models = [located(artefact, folder / "artefact")]
         models += [] if source is None else [located(source, folder / "source")]
-        used = None if data is None else stored(data, models[-1].path, folder / "data", options.get("samples"))
+        used = None if data is None else stored(data, models[-1].path, folder / "data", _count(options))
         words = arguments("report", {**options, "data": used and used.path})
         line = ["qcc", "report", *words, "--", *(model.path for model in models)]
         in_memory = any(model.name for model in models) or (used is not None and used.arrays is not None)
@@ -263,6 +262,20 @@ def _dataset(model: Any, data: Any) -> Any:
 
         return dataset(model, os.fspath(data))
     return data
+
+
+def _count(options: Mapping[str, Any]) -> int | None:
+    """The number of samples that is asked for. What is no number, the command line refuses."""
+    try:
+        return int(options["samples"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _warn_of_cut(name: str, data: Stored | None, help: str = "") -> None:
+    if data is not None and data.cut is not None:
+        message = f"the first {data.cut} samples of {name} are used{help}"
+        warnings.warn(message, CompileWarning, stacklevel=3)
 
 
 def _command(words: Iterable[str]) -> str:

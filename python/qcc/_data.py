@@ -24,7 +24,8 @@ class Stored(NamedTuple):
     """The path for the command line."""
     arrays: list[tuple[str, str]] | None = None
     """Names and files of arrays, if the data were in memory."""
-    warning: str | None = None
+    cut: int | None = None
+    """The number of samples that were taken, if there are more and none was asked for."""
 
 
 def stored(data: Any, model: str, folder: Path, most: int | None) -> Stored:
@@ -36,10 +37,11 @@ def stored(data: Any, model: str, folder: Path, most: int | None) -> Stored:
         return Stored("random", [_saved(folder, i, name, _array(a)) for i, (name, a) in enumerate(data.items())])
     if _is_array(data):
         return Stored("random", [_saved(folder, 0, "", _array(data))])
-    if not isinstance(data, Iterable):
+    try:
+        samples = iter(data)
+    except TypeError:
         help = "give a path, an array, a dictionary of arrays, or an iterable of samples"
-        raise UsageError.because(f"{type(data).__name__} is no data", help)
-    samples = iter(data)
+        raise UsageError.because(f"{type(data).__name__} is no data", help) from None
     first = next(samples, None)
     if first is None:
         raise UsageError.because("there are no samples in the data")
@@ -57,24 +59,25 @@ def _iterated(first: Any, rest: Iterator[Any], model: str, folder: Path, most: i
     inputs = _qcc.inputs(model)
     ranks = {name: None if shape is None else len(shape) for name, shape in inputs}
     files: dict[str, ArrayFile] = {}
-    taken, warning = 0, None
+    taken, cut = 0, None
     try:
         for number, sample in enumerate(samples):
-            if taken >= (most or MOST_SAMPLES):
-                if most is None:
-                    warning = f"the first {taken} samples of the data are used; samples=N takes another number"
-                break
             parts = _parts(sample, [name for name, _ in inputs], number)
             if not files:
                 files = {name: ArrayFile(folder / f"{i}.npy") for i, name in enumerate(parts)}
             if parts.keys() != files.keys():
-                raise UsageError.because(f"sample {number} has {_names(parts)}, the samples before it {_names(files)}")
-            counts = [files[name].append(_batch(array, ranks.get(name)), name, number) for name, array in parts.items()]
-            taken += counts[0]
+                message = f"sample {number} has {', '.join(parts)}, the samples before it {', '.join(files)}"
+                raise UsageError.because(message)
+            for name, array in parts.items():
+                files[name].append(_batch(array, ranks.get(name)), name, number)
+            taken = max(file.length for file in files.values())
+            if taken >= (most or MOST_SAMPLES):
+                cut = taken if most is None and next(samples, None) is not None else None
+                break
     finally:
         for file in files.values():
             file.close()
-    return Stored("random", [(name, str(file.path)) for name, file in files.items()], warning)
+    return Stored("random", [(name, str(file.path)) for name, file in files.items()], cut)
 
 
 def _listed(samples: Iterator[Any], folder: Path, most: int | None) -> Stored:
@@ -90,8 +93,13 @@ def _listed(samples: Iterator[Any], folder: Path, most: int | None) -> Stored:
 def _parts(sample: Any, inputs: list[str], number: int) -> dict[str, NDArray[Any]]:
     """The arrays of a sample by input. What comes after the inputs (labels) is left out."""
     if isinstance(sample, Mapping):
-        return {str(name): _array(part) for name, part in sample.items() if name in inputs or len(sample) == 1}
-    if isinstance(sample, (tuple, list)) and not all(isinstance(part, (int, float)) for part in sample):
+        parts = {str(name): part for name, part in sample.items() if name in inputs or len(sample) == 1}
+        if not parts:
+            names = f"sample {number} has {', '.join(map(str, sample))}"
+            raise UsageError.because(f"{names}; the inputs of the model are {', '.join(inputs)}")
+        return {name: _array(part) for name, part in parts.items()}
+    # Lists of numbers, also nested ones, are arrays.
+    if isinstance(sample, (tuple, list)) and sample and _is_tensor(sample[0]):
         if len(sample) < len(inputs):
             raise UsageError.because(f"sample {number} has {len(sample)} parts; the model has {len(inputs)} inputs")
         return {name: _array(part) for name, part in zip(inputs, sample)}
@@ -103,12 +111,13 @@ def _batch(array: NDArray[Any], rank: int | None) -> NDArray[Any]:
     return array[None] if rank is not None and array.ndim == rank - 1 else array
 
 
-def _names(parts: Iterable[str]) -> str:
-    return ", ".join(parts) or "no array of an input"
-
-
 def _is_array(data: Any) -> bool:
-    return hasattr(data, "__array__") and hasattr(data, "shape")
+    return _is_tensor(data) and hasattr(data, "shape")
+
+
+def _is_tensor(data: Any) -> bool:
+    """True for arrays, tensors of any framework, and pictures."""
+    return hasattr(data, "__array__") or hasattr(data, "__array_interface__")
 
 
 def _array(data: Any) -> NDArray[Any]:
@@ -141,10 +150,10 @@ class ArrayFile:
         self._file.write(b" " * self.HEADER)
         self._dtype: np.dtype[Any] | None = None
         self._shape: tuple[int, ...] = ()
-        self._length = 0
+        self.length = 0
 
-    def append(self, array: NDArray[Any], name: str, number: int) -> int:
-        """Appends the samples of an array, and returns their number."""
+    def append(self, array: NDArray[Any], name: str, number: int) -> None:
+        """Appends the samples of an array."""
         if self._dtype is None:
             self._dtype, self._shape = array.dtype, array.shape[1:]
         if (array.dtype, array.shape[1:]) != (self._dtype, self._shape):
@@ -152,13 +161,12 @@ class ArrayFile:
             message = f"sample {number} of input {name} is {array.dtype} of shape {array.shape[1:]}, not {was}"
             raise UsageError.because(message, "samples must have one shape: resize or pad them")
         self._file.write(array.data)
-        self._length += len(array)
-        return len(array)
+        self.length += len(array)
 
     def close(self) -> None:
         """Writes the header."""
         if self._dtype is not None:
-            shape = (self._length, *self._shape)
+            shape = (self.length, *self._shape)
             text = repr({"descr": self._dtype.str, "fortran_order": False, "shape": shape}).encode()
             length = self.HEADER - 10
             self._file.seek(0)

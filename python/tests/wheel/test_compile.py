@@ -74,6 +74,16 @@ class Loader:
         return iter(self.batches)
 
 
+class Rows:
+    """As a Dataset of PyTorch: samples by index, with labels."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def __getitem__(self, i: int) -> tuple:
+        return self.array[i], 7
+
+
 class Tensor:
     """As a tensor of PyTorch."""
 
@@ -110,6 +120,8 @@ def test_data_in_memory_are_those_in_files(images: np.ndarray, binary: Folder) -
         "labelled batches": Loader([[Tensor(batch), labels[: len(batch)]] for batch in batches]),
         "named batches": Loader([{"image": batch, "label": labels[: len(batch)]} for batch in batches]),
         "tensor": Tensor(images),
+        "numbers": images.astype(np.float64).tolist(),
+        "rows": Rows(images),
         "path": binary.path / "d.npy",
     }.items():
         report = qcc.compile(LENET, to="tflite", int8=True, data=data, progress=False)
@@ -151,6 +163,7 @@ def test_models_with_several_inputs(tmp_path: pathlib.Path, binary: Folder) -> N
         ({"a": a}, "data in memory has no array for input b; it has a"),
         ([(x,) for x in a], "sample 0 has 1 parts; the model has 2 inputs"),
         ([(a[0], b[0]), (a[1], b[1][:3])], "sample 1 of input b is float32 of shape (3,), not float32 of shape (4,)"),
+        ([{"x": a[0], "y": b[0]}], "sample 0 has x, y; the inputs of the model are a, b"),
         ([{"a": a[0], "b": b[0]}, {"a": a[0]}], "sample 1 has a, the samples before it a, b"),
         ([], "there are no samples in the data"),
         (7, "int is no data"),
@@ -172,10 +185,14 @@ def test_samples_are_taken_until_there_are_enough(images: np.ndarray) -> None:
         while True:
             yield images[0]
 
-    taken = qcc.compile(LENET, "tflite", int8=True, data=endless(), samples=9).calibration
-    assert taken.startswith("7 samples")
-    with pytest.warns(qcc.CompileWarning, match="the first 512 samples of the data are used"):
-        qcc.compile(LENET, "tflite", int8=True, data=endless(), effort="fast")
+    few = (images[0] for _ in range(9))
+    assert qcc.compile(LENET, "tflite", int8=True, data=few, samples="8").calibration.startswith("6 samples")
+    assert len(list(few)) == 1
+    with pytest.warns(qcc.CompileWarning) as told:
+        qcc.compile(LENET, "tflite", int8=True, data=endless(), validate=endless(), effort="fast")
+    messages = [str(warning.message) for warning in told]
+    assert "the first 512 samples of data are used; samples=N takes another number" in messages
+    assert "the first 512 samples of validate are used" in messages
 
 
 def test_options_have_the_values_of_the_command_line(images: np.ndarray, binary: Folder) -> None:
