@@ -21,7 +21,9 @@ class Record:
         self._fields = fields
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in self._fields:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._fields:
             return _wrapped(self._fields[name])
         raise AttributeError(f"{type(self).__name__} has no field {name!r}; it has {', '.join(self._fields)}")
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import numpy as np
 import onnx
@@ -112,6 +113,21 @@ def test_progress_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "samples" in shown and shown.endswith("\r\033[K")
     qcc.compile(LENET, "tflite", int8=True, data="random")
     assert capsys.readouterr().err == ""
+
+
+def test_progress_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    handle = types.SimpleNamespace(update=shown.append)
+    notebook = types.ModuleType("IPython")
+    notebook.get_ipython = lambda: types.SimpleNamespace(kernel=None)
+    display = types.ModuleType("IPython.display")
+    display.HTML = str
+    display.display = lambda html, display_id: shown.append(html) or handle
+    notebook.display = display
+    monkeypatch.setitem(sys.modules, "IPython", notebook)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    qcc.compile(LENET, "tflite", int8=True, data="random")
+    assert any("<progress value='6' max='6'></progress>" in html for html in shown) and shown[-1] == ""
 
 
 def test_an_exception_of_the_progress_function_cancels() -> None:

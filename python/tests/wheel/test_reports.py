@@ -1,5 +1,6 @@
 """Reports, contents, comparisons."""
 
+import copy
 import json
 import pathlib
 
@@ -29,6 +30,7 @@ def test_all_fields_are_attributes(report: qcc.Report) -> None:
     assert artefact.costs.after.weight_bytes < artefact.costs.before.weight_bytes
     assert report["precision"] == "int8" and "precision" in list(report) and "stages" in dir(report)
     assert report.dict() == json.loads(report.json())
+    assert copy.copy(artefact) == artefact and copy.copy(report).precision == "int8"
     with pytest.raises(AttributeError, match="Report has no field 'artifacts'; it has schema, "):
         report.artifacts
 
