@@ -59,17 +59,24 @@ def test_modules_with_keywords_and_open_extents() -> None:
 def test_programs_with_unknown_operators_are_decomposed() -> None:
     class Unknown(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.logaddexp(torch.nn.functional.huber_loss(x, x * 2, reduction="none"), x)
+            return torch.logaddexp(torch.sinc(x), x)
 
-    x = torch.rand(2, 5)
+    x = torch.rand(2, 5) + 0.1
     program = torch.export.export(Unknown(), (x,))
-    try:
-        report = qcc.compile(program, "onnx")
-    except qcc.Error as error:
-        # What is still unknown after decomposition is told as the program has it.
-        assert error.code == "unsupported-op", error
-    else:
-        np.testing.assert_allclose(run(report.output, x), Unknown()(x), atol=1e-6)
+    torch.export.save(program, "program.pt2")
+    with pytest.raises(qcc.Error, match="aten.*is not supported"):
+        qcc.compile("program.pt2", "onnx")
+    np.testing.assert_allclose(run(qcc.compile(program, "onnx").output, x), Unknown()(x), atol=1e-6)
+
+
+def test_operators_that_stay_unknown_are_told() -> None:
+    class Unknown(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.hypot(torch.sinc(x), x)
+
+    with pytest.raises(qcc.Error, match="aten.hypot.default is not supported") as error:
+        qcc.compile(Unknown(), "onnx", args=(torch.rand(3),))
+    assert error.value.code == "unsupported-op" and error.value.where
 
 
 def test_a_data_loader_is_calibration_data() -> None:
