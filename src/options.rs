@@ -142,6 +142,8 @@ pub struct Options {
     pub details: bool,
     /// The command line that the report shows.
     pub command: Option<String>,
+    /// What the report calls the model file, if not by its path.
+    pub model_name: Option<PathBuf>,
     /// Minimum quality of every output compared with the float model.
     pub gate: Gate,
     /// With [`Precision::Int8`] and data: how much is evaluated to reach [`Options::gate`], or without one outputs that
@@ -173,6 +175,7 @@ impl Default for Options {
             reports: Vec::new(),
             details: true,
             command: None,
+            model_name: None,
             gate: Gate::default(),
             effort: Effort::default(),
             stop_after: None,

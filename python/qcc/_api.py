@@ -200,7 +200,8 @@ def compare(truth: Any, other: Any, data: Data, *, progress: Progress = None, **
         _warn_of_cut("data", used, "; samples=N takes another number")
         words = arguments("compare", {**options, "data": used.path})
         line = ["qcc", "compare", *words, "--", one.path, two.path]
-        json, text, messages, unmet = _qcc.compare(line, used.arrays, observer)
+        names: list[Path_] = [model.name or model.path for model in (one, two)]
+        json, text, messages, unmet = _qcc.compare(line, names, used.arrays, observer)
     comparison = Comparison(json, text, [Diagnostic(*message) for message in messages])
     _warn(comparison.diagnostics, False)
     if unmet is not None:

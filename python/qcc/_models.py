@@ -66,7 +66,7 @@ def is_ultralytics(model: Any) -> bool:
 def _written(folder: Path, name: str, content: bytes) -> Source:
     path = folder / name
     path.write_bytes(content)
-    return Source(str(path), name)
+    return Source(str(path), f"<{name}>")
 
 
 def _proto(model: Any, folder: Path) -> Source:
@@ -78,7 +78,7 @@ def _proto(model: Any, folder: Path) -> Source:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     onnx.save(copy, path, save_as_external_data=True, location="model.onnx.data")
-    return Source(str(path), "model.onnx")
+    return Source(str(path), "<model.onnx>")
 
 
 def _exported(model: Any, args: tuple[Any, ...] | None, kwargs: dict[str, Any] | None, dynamic_shapes: Any) -> Any:
@@ -109,4 +109,4 @@ def _program(program: Any, folder: Path, name: str, metadata: dict[str, str]) ->
         (folder / "simpler").mkdir()
         return saved(program.run_decompositions(), folder / "simpler" / f"{name}.pt2")
 
-    return Source(saved(program, folder / f"{name}.pt2"), f"{name}.pt2", simpler)
+    return Source(saved(program, folder / f"{name}.pt2"), f"<{name}.pt2>", simpler)

@@ -25,7 +25,7 @@ pub(crate) fn messages(diagnostics: &[Diagnostic]) -> Vec<Message> {
 pub(crate) fn failed(py: Python<'_>, failure: &Failure, model: &Path) -> PyErr {
     let (class, report) = match failure {
         Failure::Usage(_) => ("UsageError", None),
-        Failure::Gate { report, .. } => ("GateError", Some(Outcome::new((**report).clone(), model.into()))),
+        Failure::Gate { report, .. } => ("GateError", Some(Outcome { report: (**report).clone() })),
         _ => ("Error", None),
     };
     let all = match failure.diagnostics() {

@@ -62,26 +62,29 @@ fn compile(
         if let Some(arrays) = validate {
             options.validation = Some(mapped(arrays)?);
         }
+        options.model_name.clone_from(&name);
         options.command = command.filter(|_| !options.reports.is_empty());
         Ok(compilation)
     });
     let compilation = compilation.map_err(|failure| failed(py, &failure, "".as_ref()))?;
-    let model = name.clone().unwrap_or_else(|| compilation.model.clone());
+    let model = name.unwrap_or_else(|| compilation.model.clone());
     let mut watch = Watch::new(observer, compilation.print_after.clone());
     let done = py.detach(|| compilation.run(&mut watch));
     watch.raised()?;
     match done {
-        Ok(report) => Ok(Outcome::new(report, model)),
+        Ok(report) => Ok(Outcome { report }),
         Err(failure) => Err(failed(py, &failure, &model)),
     }
 }
 
-/// Compares two models: JSON, the table as text, warnings, and requirements that are not met.
+/// Compares two models: JSON, the table as text, warnings, and requirements that are not met. `names` are what messages
+/// call the models.
 #[pyfunction]
-#[pyo3(signature = (line, data, observer))]
+#[pyo3(signature = (line, names, data, observer))]
 fn compare(
     py: Python<'_>,
     line: Vec<String>,
+    names: [PathBuf; 2],
     data: Option<Arrays>,
     observer: Option<Py<PyAny>>,
 ) -> PyResult<(String, String, Vec<Message>, Option<Py<PyAny>>)> {
@@ -95,9 +98,11 @@ fn compare(
     let mut watch = Watch::new(observer, Vec::new());
     let done = py.detach(|| qcc::compare::compare(&compared.truth, &compared.other, &compared.settings, &mut watch));
     watch.raised()?;
-    let done = done.map_err(|Failed { model, failure }| failed(py, &failure, &model))?;
+    let name = |model: &PathBuf| &names[usize::from(*model == compared.other)];
+    let mut done = done.map_err(|Failed { model, failure }| failed(py, &failure, name(&model)))?;
     let unmet = compared.unmet(&done);
-    let unmet = (!unmet.is_empty()).then(|| errors::gate(py, &unmet, &compared.other).map(|e| e.into_value(py).into()));
+    let unmet = (!unmet.is_empty()).then(|| errors::gate(py, &unmet, &names[1]).map(|e| e.into_value(py).into()));
+    [done.truth, done.other] = names.clone();
     let text = cli::comparison_table(&done);
     Ok((shown(py, json::pretty(&done))?, text, messages(&done.diagnostics), unmet.transpose()?))
 }
@@ -115,7 +120,7 @@ fn report(py: Python<'_>, line: Vec<String>, data: Option<Arrays>, command: Opti
     });
     let request = request.map_err(|failure| failed(py, &failure, "".as_ref()))?;
     match py.detach(|| qcc::examine::examine(&request)) {
-        Ok(report) => Ok(Outcome::new(report, request.artefact)),
+        Ok(report) => Ok(Outcome { report }),
         Err(Failed { model, failure }) => Err(failed(py, &failure, &model)),
     }
 }

@@ -12,17 +12,7 @@ use crate::shown;
 /// A report of the compiler.
 #[pyclass(frozen, module = "qcc._qcc")]
 pub(crate) struct Outcome {
-    report: Report,
-}
-
-impl Outcome {
-    /// `model` is what the report calls the model.
-    pub(crate) fn new(mut report: Report, model: PathBuf) -> Self {
-        if !report.is_examination() {
-            report.model = model;
-        }
-        Outcome { report }
-    }
+    pub(crate) report: Report,
 }
 
 #[pymethods]

@@ -49,12 +49,15 @@ def test_models_in_memory_are_those_in_files(target: str, binary: Folder) -> Non
     ]:
         report = qcc.compile(model, target, fp16=True, output=f"{name}.{target}")
         assert report.output.read_bytes() == expected, name
-        assert "/" not in str(report.model) or name == "text", report.model
+        assert report.model == (str(LENET) if name == "text" else "<model.onnx>" if name == "proto" else "<model>")
 
 
 def test_artefacts_of_models_in_memory_have_a_name() -> None:
     assert str(qcc.compile(LENET.read_bytes(), "onnx").output) == "model.onnx"
     assert str(qcc.compile(onnx.load(LENET), "tflite", w8a32=True).output) == "model_w8a32.tflite"
+    report = qcc.compile(onnx.load(LENET), "onnx", report="r.json")
+    assert str(report.output) == "model.onnx" and "\nwritten      model.onnx\n" in report.summary()
+    assert '"model": "<model.onnx>"' in pathlib.Path("r.json").read_text()
 
 
 def test_several_targets_come_from_one_calibration(images: np.ndarray, here: pathlib.Path) -> None:

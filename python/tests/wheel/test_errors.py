@@ -63,7 +63,7 @@ def test_models_in_memory_are_named() -> None:
     unknown(pathlib.Path("m.onnx"))
     with pytest.raises(qcc.Error) as error:
         qcc.compile(onnx.load("m.onnx"), "tflite")
-    assert "--> model.onnx" in str(error.value) and "/tmp" not in str(error.value)
+    assert "--> <model.onnx>" in str(error.value) and "/tmp" not in str(error.value)
 
 
 @pytest.mark.parametrize("name, close", [("int9", "int8"), ("half_value", "half_values"), ("min_sqrn", "min_sqnr")])

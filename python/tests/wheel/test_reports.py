@@ -86,7 +86,8 @@ def test_comparisons(images: np.ndarray, report: qcc.Report, binary: Folder) -> 
     table = binary.run("compare", LENET, here / report.output, "--data", here / "d.npy").stdout
     assert str(compared).splitlines()[1:] == table.splitlines()[1:]
     assert compared.samples == 12 and compared.worst_sqnr > 10
-    assert qcc.compare(LENET, LENET.read_bytes(), (image for image in images), samples=5).samples == 5
+    same = qcc.compare(LENET, LENET.read_bytes(), (image for image in images), samples=5)
+    assert same.samples == 5 and (same.truth, same.other) == (str(LENET), "<model>") and same.worst_sqnr is None
     with pytest.raises(qcc.GateError, match="SQNR") as error:
         qcc.compare(LENET, report.output, images, min_sqnr=200)
     assert error.value.code == "gate"
