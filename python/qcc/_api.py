@@ -100,8 +100,8 @@ def compile(
         are left out. Of an iterable 512 samples are taken, or ``samples=N``.
     :param validate: data on which the result is compared with the float model, in the same forms.
     :param args: positional arguments with which a ``torch.nn.Module`` is called.
-    :param kwargs: keyword arguments with which it is called; for an ``ultralytics.YOLO`` arguments of its export, such as
-        ``dict(imgsz=320, nms=False)``.
+    :param kwargs: keyword arguments with which it is called; for an ``ultralytics.YOLO`` arguments of its export, such
+        as ``dict(imgsz=320, nms=False)``.
     :param dynamic_shapes: its open extents, as ``torch.export.export`` takes them.
     :param progress: whether progress is shown (by default on a terminal and in notebooks), or a function
         ``progress(stage, done, all)``, which cancels the compilation if it raises an exception.
@@ -118,8 +118,9 @@ def compile(
     arguments(None, given)
     with _folder() as folder, _shown(progress, bool(options.get("quiet"))) as observer:
         used = located(model, folder / "model", args, kwargs, dynamic_shapes)
-        calibration = None if data is None else stored(_dataset(model, data), used.path, folder / "data", _count(options))
-        validation = None if validate is None else stored(_dataset(model, validate), used.path, folder / "validate", None)
+        most = _count(options)
+        calibration = None if data is None else stored(_dataset(model, data), used, folder / "data", most)
+        validation = None if validate is None else stored(_dataset(model, validate), used, folder / "other", None)
         outcome = _compiled(used, given, calibration, validation, observer)
     report = Report(outcome)
     _warn(report.diagnostics, bool(options.get("quiet")))
@@ -196,7 +197,7 @@ def compare(truth: Any, other: Any, data: Data, *, progress: Progress = None, **
     arguments("compare", options)
     with _folder() as folder, _shown(progress, False) as observer:
         one, two = located(truth, folder / "truth"), located(other, folder / "other")
-        used = stored(data, one.path, folder / "data", _count(options))
+        used = stored(data, one, folder / "data", _count(options))
         _warn_of_cut("data", used, "; samples=N takes another number")
         words = arguments("compare", {**options, "data": used.path})
         line = ["qcc", "compare", *words, "--", one.path, two.path]
@@ -222,7 +223,7 @@ def report(artefact: Any, source: Any = None, data: Data | None = None, **option
     with _folder() as folder:
         models = [located(artefact, folder / "artefact")]
         models += [] if source is None else [located(source, folder / "source")]
-        used = None if data is None else stored(data, models[-1].path, folder / "data", _count(options))
+        used = None if data is None else stored(data, models[-1], folder / "data", _count(options))
         words = arguments("report", {**options, "data": used and used.path})
         line = ["qcc", "report", *words, "--", *(model.path for model in models)]
         in_memory = any(model.name for model in models) or (used is not None and used.arrays is not None)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ._models import Source
+
 MOST_SAMPLES = 512
 """Samples that are taken of an iterable, unless ``samples`` is given."""
 
@@ -28,7 +30,7 @@ class Stored(NamedTuple):
     """The number of samples that were taken, if there are more and none was asked for."""
 
 
-def stored(data: Any, model: str, folder: Path, most: int | None) -> Stored:
+def stored(data: Any, model: Source, folder: Path, most: int | None) -> Stored:
     """Data as a path, or as .npy files in the folder. Of an iterable at most so many samples are taken."""
     if isinstance(data, (str, os.PathLike)):
         return Stored(os.fspath(data))
@@ -48,7 +50,7 @@ def stored(data: Any, model: str, folder: Path, most: int | None) -> Stored:
     return _iterated(first, samples, model, folder, most)
 
 
-def _iterated(first: Any, rest: Iterator[Any], model: str, folder: Path, most: int | None) -> Stored:
+def _iterated(first: Any, rest: Iterator[Any], model: Source, folder: Path, most: int | None) -> Stored:
     from itertools import chain
 
     samples = chain([first], rest)
@@ -56,7 +58,9 @@ def _iterated(first: Any, rest: Iterator[Any], model: str, folder: Path, most: i
         return _listed(samples, folder, most)
     from . import _qcc
 
-    inputs = _qcc.inputs(model)
+    inputs = _qcc.inputs(model.path, model.name or model.path)
+    if not inputs:
+        raise UsageError.because("the model has no inputs", "leave the data out")
     ranks = {name: None if shape is None else len(shape) for name, shape in inputs}
     files: dict[str, ArrayFile] = {}
     taken, cut = 0, None

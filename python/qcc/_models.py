@@ -53,14 +53,14 @@ def located(
         return _program(model, folder, "model", {})
     if hasattr(model, "SerializeToString") and hasattr(model, "opset_import"):
         return _proto(model, folder)
-    help = "give a path, bytes, an onnx.ModelProto, a torch.nn.Module with args, an ExportedProgram or an ultralytics.YOLO"
+    help = "give a path, bytes, an onnx.ModelProto, a torch.nn.Module with args, an ExportedProgram or a YOLO"
     raise UsageError.because(f"{type(model).__module__}.{type(model).__qualname__} is no model", help)
 
 
 def is_ultralytics(model: Any) -> bool:
     """True for an ``ultralytics.YOLO`` and its like, which wrap the module."""
-    ultralytics = sys.modules.get("ultralytics")
-    return ultralytics is not None and isinstance(model, ultralytics.engine.model.Model)
+    ultralytics = sys.modules.get("ultralytics.engine.model")
+    return ultralytics is not None and isinstance(model, ultralytics.Model)
 
 
 def _written(folder: Path, name: str, content: bytes) -> Source:

@@ -175,10 +175,11 @@ class Report(Record):
 
         rows = [[escape(cell) for cell in row] for artefact in self.artefacts for row in self._rows(artefact)]
         head = ["target", "file", "size", "output", "SQNR", "agreement", "largest error"]
+        titles = "".join(f"<th>{title}</th>" for title in head)
         table = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
         warnings = "".join(f"<p>{escape(str(d))}</p>" for d in self.diagnostics if d.severity == "warning")
         return (
-            f"<table><thead><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr></thead><tbody>{table}</tbody></table>"
+            f"<table><thead><tr>{titles}</tr></thead><tbody>{table}</tbody></table>"
             f"{warnings}<details><summary>summary</summary><pre>{escape(self.summary())}</pre></details>"
         )
 

@@ -33,11 +33,11 @@ fn options(command: Option<&str>) -> Vec<(String, Vec<String>, Option<String>, b
     all.into_iter().map(|o| (o.name, o.aliases, o.value, o.repeats, o.help)).collect()
 }
 
-/// The inputs of a model: names, and extents as numbers or names, if the rank is known.
+/// The inputs of a model: names, and extents as numbers or names, if the rank is known. `name` is what messages call it.
 #[pyfunction]
-fn inputs(py: Python<'_>, model: PathBuf) -> PyResult<Vec<(String, Option<Vec<String>>)>> {
+fn inputs(py: Python<'_>, model: PathBuf, name: PathBuf) -> PyResult<Vec<(String, Option<Vec<String>>)>> {
     let declared = py.detach(|| Model::open(&model).and_then(|m| m.inputs()).map_err(Failure::from));
-    let declared = declared.map_err(|failure| failed(py, &failure, &model))?;
+    let declared = declared.map_err(|failure| failed(py, &failure, &name))?;
     let shape = |dims: &[Dim]| dims.iter().map(ToString::to_string).collect();
     Ok(declared.into_iter().map(|input| (input.name, input.shape.map(|s| shape(s.dims())))).collect())
 }

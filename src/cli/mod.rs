@@ -1,5 +1,5 @@
-//! The command line as a library: [`run`] is the `qcc` command; the other functions do what arguments ask for and return
-//! the result instead of printing it, for programs that offer the same options ([`options`]).
+//! The command line as a library: [`run`] is the `qcc` command; the other functions do what arguments ask for and
+//! return the result instead of printing it, for programs that offer the same options ([`options`]).
 //!
 //! ```
 //! assert_eq!(qcc::cli::run(["qcc", "model.onnx", "--too", "tflite"]), 2);

@@ -202,7 +202,8 @@ def test_options_have_the_values_of_the_command_line(images: np.ndarray, binary:
     np.save(binary.path / "d.npy", (images * 255).astype(np.uint8))
     first, *_, last = (node.name for node in onnx.load(LENET).graph.node)
     given = dict(shape={"image": (1, 1, 28, 28)}, exclude=[first, last], mean=(0.5, 0.25, 0.5), std=0.5, io="int8")
-    words = ["--shape", "image=1,1,28,28", "--exclude", first, "--exclude", last, "--mean", "0.5,0.25,0.5", "--std", 0.5]
+    words = ["--shape", "image=1,1,28,28", "--exclude", first, "--exclude", last]
+    words += ["--mean", "0.5,0.25,0.5", "--std", 0.5]
     expected = binary.compiled(LENET, "--to", "tflite", "--int8", "--data", "d.npy", "--io", "int8", *words)
     data = str(binary.path / "d.npy")
     report = qcc.compile(LENET, "tflite", int8=True, fp16=False, half_values=None, data=data, **given)
@@ -218,7 +219,7 @@ def test_warnings_are_python_warnings() -> None:
         qcc.compile(LENET, "onnx")
 
 
-def test_graphs_and_explanations_are_printed_by_python(images: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_prints_graphs_and_explanations(images: np.ndarray, capsys: pytest.CaptureFixture[str]) -> None:
     report = qcc.compile(LENET, "tflite", int8=True, data=images, print_after="quantize", explain=True, verbose=True)
     printed = capsys.readouterr().out
     assert "// after quantize/quantize\ngraph " in printed

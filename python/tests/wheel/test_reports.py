@@ -52,7 +52,8 @@ def test_report_files_are_those_of_the_command_line(images: np.ndarray, binary: 
         written = pathlib.Path(name).read_bytes()
         report.save("again" + name)
         assert pathlib.Path("again" + name).read_bytes() == written, name
-    assert report.command == f"qcc --to=tflite --int8 --report=r.html --report=r.json --report=r.overlay.json --data={data} -- {LENET}"
+    reports = " ".join(f"--report={name}" for name in names)
+    assert report.command == f"qcc --to=tflite --int8 {reports} --data={data} -- {LENET}"
     assert report.model_digest.startswith("sha256:")
     again = binary.run(*report.command.split()[1:])
     assert again.returncode == 0, again.stderr
