@@ -33,7 +33,8 @@ fn options(command: Option<&str>) -> Vec<(String, Vec<String>, Option<String>, b
     all.into_iter().map(|o| (o.name, o.aliases, o.value, o.repeats, o.help)).collect()
 }
 
-/// The inputs of a model: names, and extents as numbers or names, if the rank is known. `name` is what messages call it.
+/// The inputs of a model: names, and extents as numbers or names, if the rank is known. `name` is what messages call
+/// the model.
 #[pyfunction]
 fn inputs(py: Python<'_>, model: PathBuf, name: PathBuf) -> PyResult<Vec<(String, Option<Vec<String>>)>> {
     let declared = py.detach(|| Model::open(&model).and_then(|m| m.inputs()).map_err(Failure::from));
