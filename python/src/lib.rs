@@ -20,15 +20,21 @@ use watch::Watch;
 /// Arrays in .npy files, by name.
 type Arrays = Vec<(String, PathBuf)>;
 
+/// An option: name, aliases, the name of the value, whether it may be given several times, help.
+type Described = (String, Vec<String>, Option<String>, bool, String);
+
+/// A comparison: JSON, the table as text, warnings, and the exception for requirements that are not met.
+type Compared = (String, String, Vec<Message>, Option<Py<PyAny>>);
+
 /// Runs a command line, and returns the exit code.
 #[pyfunction]
 fn main(py: Python<'_>, line: Vec<String>) -> u8 {
     py.detach(|| cli::run(line))
 }
 
-/// The options of a command: name, aliases, the name of the value, whether it may be given several times, help.
+/// The options of a command.
 #[pyfunction]
-fn options(command: Option<&str>) -> Vec<(String, Vec<String>, Option<String>, bool, String)> {
+fn options(command: Option<&str>) -> Vec<Described> {
     let all = cli::options(command).unwrap_or_default();
     all.into_iter().map(|o| (o.name, o.aliases, o.value, o.repeats, o.help)).collect()
 }
@@ -78,8 +84,7 @@ fn compile(
     }
 }
 
-/// Compares two models: JSON, the table as text, warnings, and requirements that are not met. `names` are what messages
-/// call the models.
+/// Compares two models. `names` are what messages call them.
 #[pyfunction]
 #[pyo3(signature = (line, names, data, observer))]
 fn compare(
@@ -88,7 +93,7 @@ fn compare(
     names: [PathBuf; 2],
     data: Option<Arrays>,
     observer: Option<Py<PyAny>>,
-) -> PyResult<(String, String, Vec<Message>, Option<Py<PyAny>>)> {
+) -> PyResult<Compared> {
     let compared = cli::comparison(line).and_then(|mut compared| {
         if let Some(arrays) = data {
             compared.settings.data = mapped(arrays)?;
