@@ -14,6 +14,8 @@
 
 mod artefact;
 mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compare;
 mod compiler;
 mod cost;
@@ -58,3 +60,4 @@ pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;
 pub use qcc_passes as passes;
 pub use quality::{AgreementReport, Choice, Deviation, Gate, NOT_COMPARED, OutputReport, Quality, Repair, Validation};
+pub use reports::file as report_file;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use qcc_backends::{Backend, Format};
 use qcc_frontends::ImportOptions;
 use qcc_ir::diagnostic::Diagnostic;
@@ -28,6 +29,8 @@ pub enum Data {
     Random,
     /// Synthetic pictures: [`Dataset::synthetic`].
     Synthetic,
+    /// Arrays in memory, by name: [`Dataset::npy`].
+    Arrays(Vec<(String, Bytes)>),
     /// Samples that the caller provides.
     Samples(Arc<dyn SampleSource>),
 }
@@ -52,6 +55,7 @@ impl Data {
             Data::Path(path) => Dataset::open(path),
             Data::Random => Ok(Dataset::random(0)),
             Data::Synthetic => Ok(Dataset::synthetic()),
+            Data::Arrays(arrays) => Ok(Dataset::npy(arrays.iter().cloned())),
             Data::Samples(source) => Ok(Dataset::samples(Arc::clone(source))),
         }
     }
@@ -138,6 +142,8 @@ pub struct Options {
     pub details: bool,
     /// The command line that the report shows.
     pub command: Option<String>,
+    /// What the report calls the model file, if not by its path.
+    pub model_name: Option<PathBuf>,
     /// Minimum quality of every output compared with the float model.
     pub gate: Gate,
     /// With [`Precision::Int8`] and data: how much is evaluated to reach [`Options::gate`], or without one outputs that
@@ -169,6 +175,7 @@ impl Default for Options {
             reports: Vec::new(),
             details: true,
             command: None,
+            model_name: None,
             gate: Gate::default(),
             effort: Effort::default(),
             stop_after: None,

@@ -36,8 +36,12 @@ pub(crate) fn has_names(target: &str) -> bool {
     target == Format::Tflite.target().name
 }
 
-/// The content of a report file.
-pub(crate) fn file(report: &Report, path: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
+/// The content of a report file (`docs/report.md`), whose format follows from its name: a page (`.html`), node data for
+/// Model Explorer (`.overlay.json`), or JSON.
+///
+/// # Errors
+/// If it cannot be written as JSON.
+pub fn file(report: &Report, path: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
     let text = match Kind::of(path) {
         Kind::Page => Ok(page::html(report)),
         Kind::Overlay => json::pretty(&report.artefacts.iter().find(|a| has_names(a.target)).map(overlay)),

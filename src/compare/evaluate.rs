@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::interface::Wire;
 use crate::data::Samples;
 use crate::memory;
+use crate::observer::Observer;
 use crate::outcome::Failure;
 
 /// Evaluates both models on each sample. Returns the comparison of each output of the first model, the number of
@@ -21,6 +22,7 @@ pub(super) fn evaluate(
     outputs: &[Wire],
     hints: Hints,
     samples: &Samples,
+    observer: &mut dyn Observer,
 ) -> Result<(Vec<OutputQuality>, usize, Vec<Diagnostic>), Failure> {
     let (first, second) = (Executor::new(a), Executor::new(b));
     let failed = |e: &dyn std::fmt::Display| {
@@ -44,7 +46,11 @@ pub(super) fn evaluate(
         (Some(x), Some(y)) => memory::evaluations(a, x, y.bytes)?.min(rayon::current_num_threads()),
         _ => rayon::current_num_threads(),
     };
+    observer.stage("compare");
     for start in (0..samples.len()).step_by(at_once) {
+        if observer.cancelled() {
+            return Err(Failure::Cancelled);
+        }
         let some = (start..samples.len().min(start + at_once)).into_par_iter();
         let runs: Vec<_> = some.map(|i| samples.get(i).map(|sample| run(&sample))).collect();
         for result in runs {
@@ -60,6 +66,7 @@ pub(super) fn evaluate(
                 Err(e) => unread.push(Diagnostic { severity: Severity::Warning, ..Diagnostic::from(&e) }),
             }
         }
+        observer.samples(samples.len().min(start + at_once), samples.len());
     }
     Ok((all, read, unread))
 }

@@ -1,7 +1,7 @@
 //! How two models compare: both are evaluated on the same samples.
 //!
 //! ```
-//! use qcc::Data;
+//! use qcc::{Data, NoObserver};
 //! use qcc::compare::{Settings, compare};
 //! let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/mnist_lenet.onnx");
 //! let settings = Settings {
@@ -10,7 +10,7 @@
 //!     samples: Some(2),
 //!     preparation: Default::default(),
 //! };
-//! let same = compare(model.as_ref(), model.as_ref(), &settings).unwrap();
+//! let same = compare(model.as_ref(), model.as_ref(), &settings, &mut NoObserver).unwrap();
 //! assert_eq!(same.worst_sqnr(), Some(f64::INFINITY));
 //! ```
 
@@ -21,6 +21,7 @@ use qcc_ir::eval::opaque;
 use qcc_passes::quality::OutputQuality;
 use serde::Serialize;
 
+use crate::observer::Observer;
 use crate::outcome::Failure;
 use crate::quality::{NOT_COMPARED, OutputReport, not_compared};
 
@@ -78,15 +79,22 @@ impl Comparison {
 /// formats and fractions of the image size in TFLite; they are compared as fractions.
 ///
 /// # Errors
-/// If a model is refused, the data do not match the first one, or the interfaces of the models do not match.
-pub fn compare(truth: &Path, other: &Path, settings: &Settings) -> Result<Comparison, Failed> {
+/// If a model is refused, the data do not match the first one, the interfaces of the models do not match, or the observer
+/// cancels the comparison.
+pub fn compare(
+    truth: &Path,
+    other: &Path,
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<Comparison, Failed> {
     let Models { truth: a, other: b, samples, inputs, outputs, hints, mut diagnostics } =
         Models::open(truth, other, settings)?;
     let about = |model: &Path| {
         let model = model.to_path_buf();
         move |failure: Failure| Failed { model, failure }
     };
-    let (found, read, unread) = evaluate([&a, &b], &inputs, &outputs, hints, &samples).map_err(about(other))?;
+    let (found, read, unread) =
+        evaluate([&a, &b], &inputs, &outputs, hints, &samples, observer).map_err(about(other))?;
     if read == 0 {
         let error = Diagnostic::error("no-samples", format!("none of {} samples can be read", samples.len()));
         return Err(about(truth)(unread.into_iter().take(3).fold(error, |e, d| e.with_note(d.message)).into()));

@@ -151,7 +151,8 @@ impl Compiler {
         let reports = !self.options.reports.is_empty();
         let digest = reports.then(|| digest::of_file(model)).flatten().map(|digest| digest.to_string());
         let named = |report: &mut Report| {
-            (report.model, report.model_bytes) = (model.into(), length);
+            report.model = self.options.model_name.clone().unwrap_or_else(|| model.into());
+            report.model_bytes = length;
             report.model_digest.clone_from(&digest);
             report.artefacts.iter_mut().zip(&outputs).for_each(|(a, path)| a.output.clone_from(path));
         };

@@ -1,4 +1,4 @@
-//! NumPy arrays on disk, read one sample at a time.
+//! NumPy arrays on disk or in memory, read one sample at a time.
 //!
 //! Format: numpy.lib.format, versions 1 to 3. An .npz is a ZIP of .npy files. For compressed entries only the header is
 //! read at first; those that feed a model are unpacked into temporary files to allow random access.
@@ -8,6 +8,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
 use super::DataError;
@@ -24,15 +25,17 @@ const UNPACKED_BYTES: u64 = 1 << 26;
 const LARGEST_RATIO: u64 = 100;
 
 /// The location of an array.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Place {
     /// The file itself.
     File,
     /// The archive entry with this index.
     Entry(usize),
+    /// The content of a .npy file.
+    Memory(Bytes),
 }
 
-/// A row-major array in a file.
+/// A row-major array in a file or in memory.
 #[derive(Debug)]
 pub(super) struct Array {
     kind: Kind,
@@ -66,6 +69,8 @@ impl Lies {
 enum Data {
     /// A file and the offset of the first element.
     At(Mutex<File>, u64),
+    /// The elements.
+    Memory(Bytes),
     /// A compressed entry of the archive, and the length of its header.
     Packed { entry: usize, header: u64 },
 }
@@ -155,6 +160,7 @@ impl Array {
         let named = |reason: String| bad(path)(if name.is_empty() { reason } else { format!("{name}: {reason}") });
         let entry = match place {
             Place::File => return Array::in_file(open(path)?).map_err(named),
+            Place::Memory(bytes) => return Array::in_memory(&bytes).map_err(named),
             Place::Entry(entry) => entry,
         };
         let mut archive = archive(path)?;
@@ -171,6 +177,17 @@ impl Array {
             None => Data::Packed { entry, header: length },
         };
         Ok(Array { kind, dims, data, lies: None })
+    }
+
+    fn in_memory(file: &Bytes) -> Result<Self, String> {
+        let mut rest = &file[..];
+        let (header, length) = Header::read(&mut rest).map_err(|e| format!("no .npy array: {e}"))?;
+        let (kind, dims) = header.parse()?;
+        let elements = file.slice(usize::try_from(length).map_or(file.len(), |n| n.min(file.len()))..);
+        match bytes(kind, &dims) {
+            Some(n) if n <= elements.len() as u64 => Ok(Array { kind, dims, data: Data::Memory(elements), lies: None }),
+            _ => Err(cut(&dims)),
+        }
     }
 
     fn in_file(mut file: File) -> Result<Self, String> {
@@ -203,6 +220,11 @@ impl Array {
         }
         self.data = Data::At(Mutex::new(unpacked), 0);
         Ok(())
+    }
+
+    /// False if the caller provides its content.
+    pub(super) fn is_in_file(&self) -> bool {
+        !matches!(self.data, Data::Memory(_))
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -300,7 +322,14 @@ impl Array {
 
     /// Reads elements, starting at byte offset `from`.
     fn read(&self, from: u64, bytes: &mut [u8]) -> io::Result<()> {
-        let Data::At(file, start) = &self.data else { return Err(io::Error::other("it is packed")) };
+        let (file, start) = match &self.data {
+            Data::At(file, start) => (file, start),
+            Data::Memory(elements) => {
+                let start = usize::try_from(from).map_or(elements.len(), |n| n.min(elements.len()));
+                return (&elements[start..]).read_exact(bytes);
+            }
+            Data::Packed { .. } => return Err(io::Error::other("it is packed")),
+        };
         let mut file = file.lock().map_err(|_| io::Error::other("a reader failed"))?;
         file.seek(SeekFrom::Start(start + from))?;
         file.read_exact(bytes)
@@ -467,6 +496,18 @@ mod tests {
         assert_eq!(sample(&a, 2, &TensorType::f32(&[1, 2])).unwrap().view::<f32>()[..], [4.0, 5.0]);
         assert_eq!(sample(&a, 1, &TensorType::f32(&[2])).unwrap().view::<f32>()[..], [2.0, 3.0]);
         assert!(sample(&a, 3, &TensorType::f32(&[1, 2])).is_err());
+    }
+
+    #[test]
+    fn arrays_in_memory_are_read_as_those_in_files() {
+        let bytes = npy("<f4", "False", "(3, 2)", &floats_of(&[0., 1., 2., 3., 4., 5.]));
+        let open = |bytes: &[u8]| Array::open(Path::new(""), "x", Place::Memory(Bytes::copy_from_slice(bytes)));
+        let a = open(&bytes).unwrap();
+        assert_eq!(sample(&a, 2, &TensorType::f32(&[1, 2])).unwrap().view::<f32>()[..], [4.0, 5.0]);
+        assert!(sample(&a, 3, &TensorType::f32(&[1, 2])).is_err());
+        for bad in [&bytes[..bytes.len() - 1], &bytes[..20], b"PK", b""] {
+            assert!(matches!(open(bad), Err(DataError::Array { .. })));
+        }
     }
 
     #[test]

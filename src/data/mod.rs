@@ -30,6 +30,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
 
@@ -180,6 +181,9 @@ enum Source {
 /// Code of the warning about calibration on synthetic pictures, which is shown even if only errors are.
 pub const SYNTHETIC_DATA: &str = "synthetic-data";
 
+/// What messages call arrays that are not in a file.
+const IN_MEMORY: &str = "data in memory";
+
 /// Default number of samples of [`Dataset::random`].
 const RANDOM_SAMPLES: usize = 8;
 
@@ -209,6 +213,13 @@ impl Dataset {
             return Err(DataError::Empty(path.into()));
         }
         Ok(Dataset { source: Source::Pictures(pictures), lists, limit: None })
+    }
+
+    /// Arrays in memory, by name: each the content of a .npy file, with samples along its first axis. They are matched
+    /// with the inputs of a model as those of a .npz file.
+    pub fn npy(arrays: impl IntoIterator<Item = (String, Bytes)>) -> Self {
+        let arrays = arrays.into_iter().map(|(name, bytes)| (name, Place::Memory(bytes))).collect();
+        Dataset::arrays(Path::new(IN_MEMORY), arrays)
     }
 
     fn arrays(path: &Path, arrays: Vec<(String, Place)>) -> Self {
@@ -243,6 +254,7 @@ impl Dataset {
     pub fn files(&self) -> Vec<PathBuf> {
         let own = match &self.source {
             Source::Pictures(pictures) => pictures.clone(),
+            Source::Arrays { arrays, .. } if arrays.iter().any(|(_, at)| matches!(at, Place::Memory(_))) => Vec::new(),
             Source::Arrays { path, .. } => vec![path.clone()],
             Source::Random { .. } | Source::Synthetic | Source::Given(_) => Vec::new(),
         };

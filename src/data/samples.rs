@@ -154,7 +154,8 @@ impl Samples {
     pub(crate) fn files(&self) -> Vec<&Path> {
         match &*self.feed {
             Feed::Pictures { paths, .. } => self.places.iter().map(|&place| paths[place].as_path()).collect(),
-            Feed::Arrays { path, .. } => vec![path],
+            Feed::Arrays { path, arrays, .. } if arrays.iter().any(Array::is_in_file) => vec![path],
+            Feed::Arrays { .. } => Vec::new(),
             Feed::Synthetic { .. } | Feed::Random { .. } | Feed::Given(_) => Vec::new(),
         }
     }
@@ -299,10 +300,10 @@ impl fmt::Display for Samples {
 /// One array per input: by name, by position (`input_0`, `arr_0` ..), or the only array for the only input.
 fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
     if let ([(name, only)], [_]) = (arrays.as_slice(), inputs) {
-        return Ok(vec![Array::open(path, name, *only)?]);
+        return Ok(vec![Array::open(path, name, only.clone())?]);
     }
     // If two arrays have the same name, the first one is used.
-    let mut known: BTreeMap<&str, Place> = arrays.iter().rev().map(|(name, place)| (name.as_str(), *place)).collect();
+    let mut known: BTreeMap<&str, &Place> = arrays.iter().rev().map(|(name, place)| (name.as_str(), place)).collect();
     let mut missing = Vec::new();
     let mut found = Vec::new();
     for (i, input) in inputs.iter().enumerate() {
@@ -313,7 +314,7 @@ fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> 
         }
     }
     if missing.is_empty() {
-        return found.into_iter().map(|(name, place)| Array::open(path, name, place)).collect();
+        return found.into_iter().map(|(name, place)| Array::open(path, name, place.clone())).collect();
     }
     let have: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
     Err(DataError::Inputs(format!(

@@ -74,7 +74,7 @@ fn memory_is_as_good_as_files() {
     npy.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
     npy.extend(header.as_bytes());
     npy.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    fs::write(dir.path().join("d.npy"), npy).unwrap();
+    fs::write(dir.path().join("d.npy"), &npy).unwrap();
     let targets = Format::ALL.iter().copied();
     let mut options = Options::new(targets, Precision::Int8);
     options.calibration = Some(Calibration::new(Data::Path(dir.path().join("d.npy"))));
@@ -82,18 +82,24 @@ fn memory_is_as_good_as_files() {
     let report = Compiler::new(options.clone()).compile(Path::new(LENET), &output, &mut NoObserver).unwrap();
 
     let samples = values.chunks(784).map(|v| vec![Tensor::from_vec(Shape::known(&[1, 1, 28, 28]), v.to_vec())]);
-    options.calibration = Some(Calibration::new(samples.collect::<Data>()));
+    let arrays = Data::Arrays(vec![("image".into(), npy.into())]);
     let model = Model::read(fs::read(LENET).unwrap().into(), Path::new("")).unwrap();
-    let mut compiled = Compiler::new(options.clone()).compile_model(&model, &mut NoObserver).unwrap();
-    for (i, artefact) in report.artefacts.iter().enumerate() {
-        let mut files = Memory::new(artefact.output.file_name().unwrap().to_str().unwrap());
-        compiled.write(i, &mut files).unwrap();
-        for (name, bytes) in &files.files {
-            assert!(*bytes == fs::read(artefact.output.with_file_name(name)).unwrap(), "{name}");
+    for (data, described) in
+        [(samples.collect::<Data>(), "6 samples in memory"), (arrays, "6 samples of data in memory")]
+    {
+        options.calibration = Some(Calibration::new(data));
+        let mut compiled = Compiler::new(options.clone()).compile_model(&model, &mut NoObserver).unwrap();
+        for (i, artefact) in report.artefacts.iter().enumerate() {
+            let mut files = Memory::new(artefact.output.file_name().unwrap().to_str().unwrap());
+            compiled.write(i, &mut files).unwrap();
+            for (name, bytes) in &files.files {
+                assert!(*bytes == fs::read(artefact.output.with_file_name(name)).unwrap(), "{name}");
+            }
         }
+        let in_memory = compiled.finish();
+        assert_eq!(in_memory.worst_sqnr(), report.worst_sqnr());
+        assert!(in_memory.calibration.unwrap().starts_with(described));
     }
-    let in_memory = compiled.finish();
-    assert_eq!(in_memory.worst_sqnr(), report.worst_sqnr());
 
     options.calibration = Some(Calibration::new(vec![vec![Tensor::from_vec(Shape::known(&[1, 2]), vec![0.0; 2])]]));
     let failure = Compiler::new(options).compile_model(&model, &mut NoObserver).unwrap_err();

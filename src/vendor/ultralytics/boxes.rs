@@ -7,6 +7,9 @@ use qcc_ir::{Dim, Graph, Shape, Tensor, ValueId, metadata_entry};
 use qcc_passes::layout::ImageOrder;
 use qcc_passes::{Context, Pass, PassError};
 
+use super::labels;
+use super::literal::{Literal, literal};
+
 /// Divides the coordinates in the outputs of a detector by width and height of its input. Other models are unchanged.
 /// Detectors with built-in box selection output pixels if their input is N,C,H,W.
 pub(super) fn normalize_boxes(input: ImageOrder) -> Box<dyn Pass> {
@@ -22,8 +25,8 @@ struct NormalizeBoxes {
 struct Head {
     /// True for selected boxes, `[N, boxes, 4 + score + class ..]`; false for `[N, 4 + classes .., boxes]`.
     selected: bool,
-    /// Keypoints follow, three numbers each.
-    pose: bool,
+    /// The first row of the keypoints and the number of rows of each: x, y, and possibly a visibility.
+    points: Option<(usize, usize)>,
     width: f32,
     height: f32,
 }
@@ -76,18 +79,27 @@ fn head(g: &Graph) -> Option<Head> {
         return None;
     }
     let selected = said("end2end") == Some("True") || said("args").is_some_and(|args| args.contains("'nms': True"));
-    Some(Head { selected, pose: task == "pose", width: width as f32, height: height as f32 })
+    let first = if selected { 6 } else { 4 + labels(&g.metadata).len().max(1) };
+    let points = (task == "pose").then(|| (first, said("kpt_shape").and_then(numbers_of_point).unwrap_or(3)));
+    Some(Head { selected, points, width: width as f32, height: height as f32 })
+}
+
+/// The second number of the shape of the keypoints (`[17, 3]`): x, y, and possibly a visibility.
+fn numbers_of_point(shape: &str) -> Option<usize> {
+    let Literal::List(shape) = literal(shape) else { return None };
+    match shape.as_slice() {
+        [_, Literal::Integer(n)] => usize::try_from(*n).ok().filter(|&n| n >= 2),
+        _ => None,
+    }
 }
 
 impl Head {
     /// The factor of each row: the inverse of the library's.
     fn factors(&self, rows: usize) -> Vec<f32> {
-        let first_point = if self.selected { 6 } else { 5 };
-        let factor = |row: usize| match row {
-            0 | 2 => self.width.recip(),
-            1 | 3 => self.height.recip(),
-            _ if self.pose && row >= first_point && (row - first_point).is_multiple_of(3) => self.width.recip(),
-            _ if self.pose && row > first_point && (row - first_point) % 3 == 1 => self.height.recip(),
+        let of_point = |row: usize| self.points.and_then(|(first, each)| Some(row.checked_sub(first)? % each));
+        let factor = |row: usize| match (row, of_point(row)) {
+            (0 | 2, _) | (_, Some(0)) => self.width.recip(),
+            (1 | 3, _) | (_, Some(1)) => self.height.recip(),
             _ => 1.0,
         };
         (0..rows).map(factor).collect()
@@ -174,6 +186,26 @@ mod tests {
         assert_eq!(divisors("detect", "True", 6, ImageOrder::Nhwc), [8., 4., 8., 4., 1., 1.]);
         assert_eq!(divisors("detect", "True", 6, ImageOrder::Nchw), [1.; 6]);
         assert_eq!(divisors("classify", "False", 6, ImageOrder::Nhwc), [1.; 6]);
+    }
+
+    /// Keypoints follow the scores of all classes; the model says how many numbers a point has.
+    #[test]
+    fn keypoints_follow_the_classes() {
+        let divisors = |entries: &[(&str, &str)], rows| {
+            let before = {
+                let mut g = detector("pose", "False", rows);
+                g.metadata.extend(entries.iter().map(|(k, v)| (k.to_string(), v.to_string())));
+                g
+            };
+            let mut after = before.clone();
+            apply(&mut after, ImageOrder::Nhwc);
+            let (a, b) = (output(&before), output(&after));
+            (4..rows).map(|r| (a[r * 3] / b[r * 3]).round()).collect::<Vec<f32>>()
+        };
+        let names = ("names", "{0: 'a', 1: 'b', 2: 'c'}");
+        assert_eq!(divisors(&[names, ("kpt_shape", "[2, 3]")], 13), [1., 1., 1., 8., 4., 1., 8., 4., 1.]);
+        assert_eq!(divisors(&[names, ("kpt_shape", "(2, 2)")], 11), [1., 1., 1., 8., 4., 8., 4.]);
+        assert_eq!(divisors(&[("kpt_shape", "[2, 2]")], 9), [1., 8., 4., 8., 4.]);
     }
 
     /// Users who expect pixels have to know.

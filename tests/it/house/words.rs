@@ -10,7 +10,13 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
     // the vendor is known.
     (
         &["ultralytics", "yolo"],
-        &["src/vendor/", "src/args.rs", "src/commands/", "src/data/mod.rs", "frontends/src/torch/checkpoint.rs"],
+        &[
+            "src/vendor/",
+            "src/cli/args.rs",
+            "src/cli/commands/",
+            "src/data/mod.rs",
+            "frontends/src/torch/checkpoint.rs",
+        ],
     ),
     // Formats have the names of their runtimes: code that reads, writes and names formats. The root crate names them in
     // options and reports, and where files of a format are compared.
@@ -28,13 +34,13 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
             "backends/src/lib.rs",
             "backends/src/operation.rs",
             "backends/src/tflite/",
-            "src/args.rs",
-            "src/commands/",
+            "src/cli/args.rs",
+            "src/cli/commands/",
             "src/compare/",
             "src/cost/",
             "src/inspect.rs",
             "src/options.rs",
-            "src/report.rs",
+            "src/cli/report.rs",
             "src/reports.rs",
             "src/vendor/",
         ],
@@ -50,8 +56,8 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
             "backends/src/kind.rs",
             "backends/src/lib.rs",
             "backends/src/openvino/",
-            "src/args.rs",
-            "src/commands/",
+            "src/cli/args.rs",
+            "src/cli/commands/",
             "src/cost/",
             "src/options.rs",
             "src/vendor/",

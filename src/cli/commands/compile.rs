@@ -1,33 +1,70 @@
 //! `qcc MODEL --to TARGET`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 
-use qcc::backends::tflite::TFLM;
-use qcc::backends::{Backend, Device, Format, Qir, WriteOptions};
-use qcc::data::{self, Fit, Preparation, Preprocess};
-use qcc::frontends::ImportOptions;
-use qcc::ir::StorageType;
-use qcc::ir::diagnostic::{Diagnostic, Severity};
-use qcc::passes::calibrate::Method;
-use qcc::passes::layout::{ImageOrder, Interface};
-use qcc::passes::quantize;
-use qcc::passes::{PassId, Pipeline};
-use qcc::{Calibration, Compiler, Data, Failure, Gate, Options, Output, Precision, Report};
+use crate::backends::tflite::TFLM;
+use crate::backends::{Backend, Device, Format, Qir, WriteOptions};
+use crate::data::{self, Fit, Preparation, Preprocess};
+use crate::frontends::ImportOptions;
+use crate::ir::StorageType;
+use crate::ir::diagnostic::{Diagnostic, Severity};
+use crate::passes::calibrate::Method;
+use crate::passes::layout::{ImageOrder, Interface};
+use crate::passes::quantize;
+use crate::passes::{PassId, Pipeline};
+use crate::{Calibration, Compiler, Data, Failure, Gate, Observer, Options, Output, Precision, Report};
 
-use crate::args::{
+use crate::cli::args::{
     Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, open_shapes,
 };
-use crate::interrupt;
-use crate::report::{self, Progress};
+use crate::cli::interrupt;
+use crate::cli::report::{self, Progress};
 
 /// Share of values that `--calibrator percentile` cuts off at either end.
 const PERCENTILE: f64 = 1e-4;
 
-/// Compiles a model and prints the summary.
-pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
-    match try_compile(args, data) {
+/// A compilation that arguments describe.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Compilation {
+    /// The model file.
+    pub model: PathBuf,
+    /// The options.
+    pub options: Options,
+    /// Where the artefacts are written.
+    pub output: Output,
+    /// The passes after which the graph is shown.
+    pub print_after: Vec<String>,
+}
+
+impl Compilation {
+    /// What the arguments describe.
+    pub(crate) fn of(args: &Compile, data: &DataArgs) -> Result<Self, Failure> {
+        Ok(Compilation {
+            model: args.model.clone(),
+            options: options(args, data)?,
+            output: output(args),
+            print_after: args.print_after.clone(),
+        })
+    }
+
+    /// Compiles the model and writes the artefacts. Observers are shown the graph after the passes of
+    /// [`Compilation::print_after`] if they want it.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn run(self, observer: &mut dyn Observer) -> Result<Report, Failure> {
+        let compiler = Compiler::new(self.options);
+        check_names(&self.print_after, &compiler)?;
+        compiler.compile(&self.model, &self.output, observer)
+    }
+}
+
+/// Compiles a model and prints the summary. `line` is the command line.
+pub(crate) fn compile(args: &Compile, data: &DataArgs, line: &[OsString]) -> u8 {
+    match try_compile(args, data, line) {
         Ok(done) => {
             let wanted = |d: &&Diagnostic| match args.quiet {
                 true => report::always(d),
@@ -38,7 +75,7 @@ pub(crate) fn compile(args: &Compile, data: &DataArgs) -> ExitCode {
             if !args.quiet {
                 report::say(&report::summary(&done, args.verbose));
             }
-            ExitCode::SUCCESS
+            report::DONE
         }
         Err(failure) => {
             if let Failure::Gate { report, .. } = &failure {
@@ -62,12 +99,12 @@ fn explain(args: &Compile, done: &Report) {
     }
 }
 
-fn try_compile(args: &Compile, data: &DataArgs) -> Result<Report, Failure> {
+fn try_compile(args: &Compile, data: &DataArgs, line: &[OsString]) -> Result<Report, Failure> {
     interrupt::leave_nothing();
     interrupt::name_lost_files(&[&args.model]);
-    let compiler = Compiler::new(options(args, data)?);
-    check_names(&args.print_after, &compiler)?;
-    compiler.compile(&args.model, &output(args), &mut Progress::new(&args.print_after, args.quiet))
+    let mut compilation = Compilation::of(args, data)?;
+    compilation.options.command = (!args.report.is_empty()).then(|| command(line));
+    compilation.run(&mut Progress::new(&args.print_after, args.quiet))
 }
 
 fn not_yet(what: &str) -> Failure {
@@ -199,12 +236,11 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.exclude = args.exclude.clone();
     options.reports.clone_from(&args.report);
     options.details = !args.quiet;
-    options.command = (!args.report.is_empty()).then(command);
     options.gate = Gate { min_sqnr: args.min_sqnr, min_agreement: args.min_agreement, max_drop: args.max_drop };
     options.effort = match args.effort {
-        Effort::Fast => qcc::Effort::Fast,
-        Effort::Normal => qcc::Effort::Normal,
-        Effort::High => qcc::Effort::High,
+        Effort::Fast => crate::Effort::Fast,
+        Effort::Normal => crate::Effort::Normal,
+        Effort::High => crate::Effort::High,
     };
     options.stop_after = args.stop_after;
     options.verify = args.verify;
@@ -279,13 +315,13 @@ pub(super) fn preparation(args: &DataArgs) -> Preparation {
 }
 
 /// The command line, quoted for a shell.
-pub(super) fn command() -> String {
+pub(super) fn command(line: &[OsString]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-    let word = |arg: std::ffi::OsString| match arg.to_string_lossy() {
+    let word = |arg: &OsString| match arg.to_string_lossy() {
         arg if !arg.is_empty() && arg.chars().all(plain) => arg.into_owned(),
         arg => format!("'{}'", arg.replace('\'', "'\\''")),
     };
-    let arguments = std::env::args_os().skip(1).map(word);
+    let arguments = line.iter().skip(1).map(word);
     std::iter::once("qcc".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use qcc::ir::diagnostic::printable;
+use crate::ir::diagnostic::printable;
 
 /// Suppresses the panic message for panics that are caught and reported as errors.
-pub(crate) fn hush_contained_panics() {
+pub fn hush_contained_panics() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !qcc::data::panic_is_contained() {
+        if !crate::data::panic_is_contained() {
             tell(panic);
         }
     }));
@@ -25,7 +25,7 @@ pub(crate) fn leave_nothing() {
     let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            qcc::abandon();
+            crate::abandon();
             signal_hook::low_level::exit(128 + signal);
         }
     });
@@ -55,7 +55,7 @@ pub(crate) fn name_lost_files(models: &[&Path]) {
         if let Some(message) = MESSAGE.get() {
             let _ = rustix::io::write(rustix::stdio::stderr(), message.as_bytes());
         }
-        low_level::exit(i32::from(crate::report::REFUSED));
+        low_level::exit(i32::from(crate::cli::report::REFUSED));
     };
     // SAFETY: the handler reads a static, makes one system call that writes, and ends the process. Nothing that it
     // calls takes a lock, allocates or unwinds.

@@ -1,32 +1,32 @@
 //! `qcc report`.
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
-use qcc::Report as Told;
-use qcc::compare::{Failed, Settings};
-use qcc::examine::{Request, examine};
-use qcc::frontends::ImportOptions;
-use qcc::ir::diagnostic::{Diagnostic, Severity};
+use crate::compare::{Failed, Settings};
+use crate::examine::{Request, examine};
+use crate::frontends::ImportOptions;
+use crate::ir::diagnostic::{Diagnostic, Severity};
 
 use super::compile::{command, data, preparation};
-use crate::args::{Report, shapes};
-use crate::interrupt;
-use crate::report;
+use crate::cli::args::{Report, shapes};
+use crate::cli::interrupt;
+use crate::cli::report;
 
 /// Reports on an artefact.
-pub(crate) fn report(args: &Report) -> ExitCode {
+pub(crate) fn report(args: &Report, line: &[OsString]) -> u8 {
     interrupt::name_lost_files(&[&args.artefact]);
-    let told = match try_report(args) {
+    let told = match examine(&Request { command: Some(command(line)), ..request(args) }) {
         Ok(told) => told,
         Err(Failed { model, failure }) => return report::failure(&failure, &model, false),
     };
     let shown = |d: &&Diagnostic| d.severity != Severity::Note;
     report::show(&told.diagnostics.iter().filter(shown).cloned().collect::<Vec<_>>(), &args.artefact);
     report::say(&report::summary(&told, args.verbose));
-    ExitCode::SUCCESS
+    report::DONE
 }
 
-fn try_report(args: &Report) -> Result<Told, Failed> {
+/// What the arguments describe.
+pub(crate) fn request(args: &Report) -> Request {
     let import = ImportOptions {
         shapes: shapes(&args.shape),
         values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
@@ -41,11 +41,5 @@ fn try_report(args: &Report) -> Result<Told, Failed> {
         };
         (source, settings)
     });
-    examine(&Request {
-        artefact: args.artefact.clone(),
-        import,
-        source: against,
-        reports: args.output.clone(),
-        command: Some(command()),
-    })
+    Request { artefact: args.artefact.clone(), import, source: against, reports: args.output.clone(), command: None }
 }

@@ -3,22 +3,22 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
-use indicatif::{ProgressBar, ProgressStyle};
-use qcc::compare::{Comparison, Match};
-use qcc::data::SYNTHETIC_DATA;
-use qcc::ir::Graph;
-use qcc::ir::diagnostic::{Diagnostic, printable};
-use qcc::passes::PassId;
-use qcc::passes::quantize::matches;
-use qcc::render::{line, render};
-use qcc::{
+use crate::compare::{Comparison, Match};
+use crate::data::SYNTHETIC_DATA;
+use crate::ir::Graph;
+use crate::ir::diagnostic::{Diagnostic, printable};
+use crate::passes::PassId;
+use crate::passes::quantize::matches;
+use crate::render::{line, render};
+use crate::{
     AgreementReport, Artefact, Choice, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport,
     Precision, Quality, Report,
 };
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Exit codes: 0 done, 1 refused or failed, 2 usage, 3 gate not met.
+pub(crate) const DONE: u8 = 0;
 pub(crate) const REFUSED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 const GATE: u8 = 3;
@@ -30,7 +30,9 @@ const PORTS: usize = 4;
 
 /// Writes to stdout; a closed pipe is not an error.
 pub(crate) fn say(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let mut stdout = std::io::stdout().lock();
+    // The process may not be a Rust program that flushes at its end.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// A tip after an error message of the command line parser.
@@ -39,21 +41,21 @@ pub(crate) fn tip(text: &str) {
 }
 
 /// A usage error.
-pub(crate) fn usage(message: &str) -> ExitCode {
+pub(crate) fn usage(message: &str) -> u8 {
     show(&[Diagnostic::error("usage", message)], Path::new(""));
-    ExitCode::from(USAGE)
+    USAGE
 }
 
 /// Reports why no artefact was written.
-pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode {
+pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> u8 {
     match failure {
         Failure::Usage(d) => {
             show(std::slice::from_ref(&**d), model);
-            ExitCode::from(USAGE)
+            USAGE
         }
         Failure::Refused(all) => {
             show(all, model);
-            ExitCode::from(REFUSED)
+            REFUSED
         }
         Failure::Gate { report, unmet } => {
             if quiet {
@@ -66,7 +68,7 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> ExitCode 
         }
         other => {
             show(&[Diagnostic::error("failed", other.to_string())], model);
-            ExitCode::from(REFUSED)
+            REFUSED
         }
     }
 }
@@ -77,13 +79,13 @@ pub(crate) fn always(d: &Diagnostic) -> bool {
 }
 
 /// Reports a gate that is not met.
-pub(crate) fn gate(unmet: &[Diagnostic], model: &Path) -> ExitCode {
+pub(crate) fn gate(unmet: &[Diagnostic], model: &Path) -> u8 {
     show(unmet, model);
-    ExitCode::from(GATE)
+    GATE
 }
 
 /// The outputs of two models in a table.
-pub(crate) fn comparison(c: &Comparison) -> String {
+pub fn comparison(c: &Comparison) -> String {
     let row = |m: &Match| {
         let d = &m.output.deviation;
         let name = if d.name == m.other { d.name.clone() } else { format!("{} = {}", d.name, m.other) };
@@ -113,7 +115,7 @@ pub(crate) fn show(diagnostics: &[Diagnostic], model: &Path) {
 }
 
 /// How nodes are computed and why: a line for each node whose name matches, per target. `None` if no name matches.
-pub(crate) fn explanation(report: &Report, pattern: &str) -> Option<String> {
+pub fn explanation(report: &Report, pattern: &str) -> Option<String> {
     let mut out = String::new();
     for Artefact { target, decisions, .. } in &report.artefacts {
         if decisions.is_empty() {
@@ -127,7 +129,7 @@ pub(crate) fn explanation(report: &Report, pattern: &str) -> Option<String> {
 }
 
 /// The summary of a run.
-pub(crate) fn summary(report: &Report, verbose: bool) -> String {
+pub fn summary(report: &Report, verbose: bool) -> String {
     let mut out = String::new();
     let mut row = |name: &str, text: String| {
         let _ = writeln!(out, "{name:<12} {}", line(&text));
@@ -361,7 +363,7 @@ impl Observer for Progress<'_> {
     }
 
     fn pass(&mut self, pass: PassId, graph: &Graph) {
-        say(&format!("// after {pass}\n{}", qcc::ir::text::print_brief(graph)));
+        say(&format!("// after {pass}\n{}", crate::ir::text::print_brief(graph)));
     }
 }
 

@@ -1,46 +1,49 @@
 //! `qcc inspect` and `qcc diff`.
 
-use std::process::ExitCode;
-
-use qcc::frontends::ImportOptions;
-use qcc::inspect::{diff as changes, inspect as disassembly, inspect_graph};
-use qcc::ir::diagnostic::Diagnostic;
-use qcc::{Failure, json};
+use crate::backends::disassembly::Disassembly;
+use crate::frontends::ImportOptions;
+use crate::inspect::{diff as changes, inspect as disassembly, inspect_graph};
+use crate::ir::diagnostic::Diagnostic;
+use crate::{Failure, json};
 use serde::Serialize;
 
-use crate::args::{Diff, Format, Inspect, shapes};
-use crate::interrupt;
-use crate::report;
+use crate::cli::args::{Diff, Format, Inspect, shapes};
+use crate::cli::interrupt;
+use crate::cli::report;
 
 /// Prints the contents of a model.
-pub(crate) fn inspect(args: &Inspect) -> ExitCode {
+pub(crate) fn inspect(args: &Inspect) -> u8 {
     interrupt::name_lost_files(&[&args.file]);
-    let options = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
-    let graph = args.graph || !args.shape.is_empty();
-    let read = if graph { inspect_graph(&args.file, &options) } else { disassembly(&args.file) };
     let json = args.json || args.format == Format::Json;
-    match read.and_then(|all| shown(&all, json)) {
+    match contents(args).and_then(|all| shown(&all, json)) {
         Ok(text) => {
             report::say(&text);
-            ExitCode::SUCCESS
+            report::DONE
         }
         Err(failure) => report::failure(&failure, &args.file, false),
     }
 }
 
+/// The contents of the model that the arguments name.
+pub(crate) fn contents(args: &Inspect) -> Result<Disassembly, Failure> {
+    let options = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
+    let graph = args.graph || !args.shape.is_empty();
+    if graph { inspect_graph(&args.file, &options) } else { disassembly(&args.file) }
+}
+
 /// Prints the differences. The exit code is 0 if there are none, 1 if there are some, and 2 if the files cannot be
 /// compared.
-pub(crate) fn diff(args: &Diff) -> ExitCode {
+pub(crate) fn diff(args: &Diff) -> u8 {
     interrupt::name_lost_files(&[&args.before, &args.after]);
     let told = changes(&args.before, &args.after).and_then(|all| Ok((all.equal, shown(&all, args.json)?)));
     match told {
         Ok((equal, text)) => {
             report::say(&text);
-            if equal { ExitCode::SUCCESS } else { ExitCode::from(report::DIFFERENT) }
+            if equal { report::DONE } else { report::DIFFERENT }
         }
         Err(failure) => {
             report::failure(&failure, &args.before, false);
-            ExitCode::from(report::USAGE)
+            report::USAGE
         }
     }
 }

@@ -1,22 +1,21 @@
 //! `qcc passes`.
 
 use std::path::Path;
-use std::process::ExitCode;
 
-use qcc::backends::WriteOptions;
-use qcc::{Compiler, Failure, Options};
+use crate::backends::WriteOptions;
+use crate::{Compiler, Failure, Options};
 
-use crate::args::Passes;
-use crate::report;
+use crate::cli::args::Passes;
+use crate::cli::report;
 
 use super::compile::{backend, named};
 
 /// Lists the passes for each target, one per line.
-pub(crate) fn passes(args: &Passes) -> ExitCode {
+pub(crate) fn passes(args: &Passes) -> u8 {
     match listed(args) {
         Ok(text) => {
             report::say(&text);
-            ExitCode::SUCCESS
+            report::DONE
         }
         Err(failure) => report::failure(&failure, Path::new(""), false),
     }

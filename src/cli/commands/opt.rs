@@ -1,22 +1,20 @@
 //! `qcc opt`.
 
-use std::process::ExitCode;
+use crate::Failure;
+use crate::backends::WriteOptions;
+use crate::frontends::ImportOptions;
+use crate::ir::diagnostic::printable;
+use crate::ir::text::print_brief;
+use crate::opt::{OptOptions, Optimised, optimise};
 
-use qcc::Failure;
-use qcc::backends::WriteOptions;
-use qcc::frontends::ImportOptions;
-use qcc::ir::diagnostic::printable;
-use qcc::ir::text::print_brief;
-use qcc::opt::{OptOptions, Optimised, optimise};
-
-use crate::args::{Opt, shapes};
-use crate::interrupt;
-use crate::report;
+use crate::cli::args::{Opt, shapes};
+use crate::cli::interrupt;
+use crate::cli::report;
 
 use super::compile::backend;
 
 /// Runs the passes and prints the graph or writes it.
-pub(crate) fn opt(args: &Opt) -> ExitCode {
+pub(crate) fn opt(args: &Opt) -> u8 {
     interrupt::leave_nothing();
     interrupt::name_lost_files(&[&args.file]);
     match optimised(args) {
@@ -30,7 +28,7 @@ pub(crate) fn opt(args: &Opt) -> ExitCode {
             } else if args.output.is_none() {
                 report::say(&print_brief(&done.graph));
             }
-            ExitCode::SUCCESS
+            report::DONE
         }
         Err(failure) => report::failure(&failure, &args.file, false),
     }

@@ -8,10 +8,11 @@ mod opt;
 mod passes;
 mod report;
 
-pub(crate) use compare::compare;
+pub(crate) use compare::{compare, settings, unmet};
+pub use compile::Compilation;
 pub(crate) use compile::compile;
-pub(crate) use inspect::{diff, inspect};
+pub(crate) use inspect::{contents, diff, inspect};
 pub(crate) use ops::ops;
 pub(crate) use opt::opt;
 pub(crate) use passes::passes;
-pub(crate) use report::report;
+pub(crate) use report::{report, request};

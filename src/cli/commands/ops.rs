@@ -1,14 +1,12 @@
 //! `qcc ops`.
 
-use std::process::ExitCode;
+use crate::frontends::{onnx_operators, openvino_operators, tflite_operators, torch_operators};
 
-use qcc::frontends::{onnx_operators, openvino_operators, tflite_operators, torch_operators};
-
-use crate::args::{Ops, Spelling};
-use crate::report;
+use crate::cli::args::{Ops, Spelling};
+use crate::cli::report;
 
 /// Lists the supported operators of a source format, or those of a device, one per line.
-pub(crate) fn ops(args: &Ops) -> ExitCode {
+pub(crate) fn ops(args: &Ops) -> u8 {
     let owned = |names: Vec<&str>| names.into_iter().map(String::from).collect();
     let names: Vec<String> = match args.of {
         Spelling::Onnx => owned(onnx_operators()),
@@ -18,5 +16,5 @@ pub(crate) fn ops(args: &Ops) -> ExitCode {
         Spelling::Device(device) => owned((device.operators)()),
     };
     report::say(&(names.join("\n") + "\n"));
-    ExitCode::SUCCESS
+    report::DONE
 }

@@ -1,15 +1,16 @@
 //! The command line's arguments.
 
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::backends::Device;
+use crate::frontends::OPEN;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
-use qcc::backends::Device;
-use qcc::frontends::OPEN;
 
-use crate::report;
+use crate::cli::report;
 
 /// Compiles trained neural networks to small, quantized artefacts.
 #[derive(Debug, Parser)]
@@ -23,14 +24,14 @@ pub(crate) struct Args {
     pub(crate) data: DataArgs,
 }
 
-/// Prints a usage error and exits.
-pub(crate) fn refuse(error: &clap::Error) -> ! {
+/// Prints a usage error of a command line, or the help that it asks for. Returns the exit code.
+pub(crate) fn refuse(error: &clap::Error, line: &[OsString]) -> u8 {
     // An error of printing cannot be reported.
     let _ = error.print();
-    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--explain") {
+    if error.use_stderr() && line.iter().any(|arg| arg == "--explain") {
         report::tip("a pattern of nodes stands behind `=`: --explain=PATTERN");
     }
-    std::process::exit(error.exit_code())
+    if error.use_stderr() { report::USAGE } else { report::DONE }
 }
 
 #[derive(Debug, Subcommand)]
