@@ -69,8 +69,7 @@ fn head(g: &Graph) -> Option<Head> {
     let said = |key: &str| metadata_entry(&g.metadata, key);
     let task = said("task").filter(|t| ["detect", "segment", "pose", "obb"].contains(t))?;
     said("imgsz")?;
-    let extents = g.ty(g.inputs().next()?).shape.extents()?;
-    let &[_, _, height, width] = extents.as_slice() else { return None };
+    let &[_, _, Dim::Known(height), Dim::Known(width)] = g.ty(g.inputs().next()?).shape.dims() else { return None };
     // RT-DETR's boxes are fractions already.
     if said("head").is_some_and(|head| head == "RTDETRDecoder") {
         return None;
