@@ -175,6 +175,19 @@ mod tests {
         assert_eq!(divisors("classify", "False", 6, ImageOrder::Nhwc), [1.; 6]);
     }
 
+    #[test]
+    fn the_batch_may_be_open() {
+        let mut g = detector("detect", "False", 6);
+        for v in g.order().into_iter().map(|n| n.value(0)).collect::<Vec<_>>() {
+            let ty = g.ty(v).clone();
+            g.set_type(v, TensorType { shape: ty.shape.with(0, Dim::symbol("n")), ..ty });
+        }
+        assert_eq!(apply(&mut g, ImageOrder::Nhwc).len(), 1);
+        let bound = g.bound(&[("n".into(), 2)].into_iter().collect());
+        let factor = |row: usize| output(&bound)[row * 3];
+        assert_eq!([0, 1, 4].map(factor), [0.125, 0.25, 1.0]);
+    }
+
     /// Users who expect pixels have to know.
     #[test]
     fn fractions_are_told() {
