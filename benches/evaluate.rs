@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runs: usize = arguments.next().map_or(Ok(15), |n| n.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
 
-    let imported = qcc_frontends::open(Path::new(&model), &ImportOptions::default());
+    let imported = qcc_frontends::open(Path::new(&model), &ImportOptions { fixed: true, ..ImportOptions::default() });
     let mut graph =
         imported.map_err(|all| all.into_iter().next().map_or_else(|| "refused".into(), |d| d.to_string()))?.graph;
     let mut context = Context::new(Format::Tflite.target());

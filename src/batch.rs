@@ -37,7 +37,7 @@ impl Pair {
         for v in one.inputs() {
             let Some((name, axes)) = one.name(v).and_then(|name| axes.get_key_value(&**name)) else { continue };
             let shape: Shape = axes.iter().fold(one.ty(v).shape.clone(), |shape, &axis| shape.with(axis, 2));
-            options.shapes.extend(shape.extents().map(|extents| ((*name).to_owned(), extents.to_vec())));
+            options.shapes.extend(shape.extents().map(|e| ((*name).to_owned(), e.iter().map(|&n| Some(n)).collect())));
         }
         let refused = |all: Vec<Diagnostic>| {
             let why = all.into_iter().next().map(|d| d.message).unwrap_or_default();

@@ -209,7 +209,7 @@ pub(crate) fn nodes(
             results: step.results.iter().filter_map(|v| names.get(v)).map(|name| (*name).to_owned()).collect(),
         }
     };
-    steps(g, target).into_iter().map(node).collect()
+    steps(&g.typical(), target).into_iter().map(node).collect()
 }
 
 /// True if a node has no float operand and no float result.

@@ -52,15 +52,17 @@ pub(crate) fn evaluations(graph: &Graph, peak: Peak, besides: u64) -> Result<usi
     Ok(usize::try_from(room.saturating_sub(besides) / peak.bytes.max(1)).unwrap_or(usize::MAX).max(1))
 }
 
-/// Fails if the graphs are too large to be evaluated, else limits the number of concurrent evaluations to what fits
+/// Fails if the graphs are too large to be evaluated at typical extents, else limits the number of concurrent evaluations to what fits
 /// into memory. The comparison of a graph with the float graph also holds its outputs, and a quarter for 8-bit values.
 pub(crate) fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Box<Diagnostic>> {
     let Some(peak) = joint.peak() else { return Ok(()) };
-    let graph = joint.graph();
+    let graph = joint.graph().typical();
     let outputs = graph.outputs().iter().filter_map(|o| graph.ty(o.value).bytes()).map(|n| n as u64).sum::<u64>();
     let remembered = joint.values() as u64 * STATISTICS_BYTES;
     let one = Peak { bytes: peak.bytes.saturating_add(peak.bytes / 4 + outputs).saturating_add(remembered), ..peak };
-    joint.at_once = evaluations(graph, one, remembered)?.min(rayon::current_num_threads());
+    let at_once = evaluations(&graph, one, remembered)?.min(rayon::current_num_threads());
+    drop(graph);
+    joint.at_once = at_once;
     Ok(())
 }
 

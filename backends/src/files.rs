@@ -39,6 +39,26 @@ pub fn unwritten(why: io::Error) -> Vec<Diagnostic> {
     vec![Diagnostic::error("write", format!("the model cannot be written: {why}"))]
 }
 
+/// Files that keep nothing, to learn whether an artefact can be written.
+#[derive(Clone, Debug, Default)]
+pub struct Discarded {
+    sink: io::Sink,
+}
+
+impl Files for Discarded {
+    fn main(&self) -> &str {
+        "model"
+    }
+
+    fn create(&mut self, _: &str) -> io::Result<&mut dyn Write> {
+        Ok(&mut self.sink)
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Files in memory, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {

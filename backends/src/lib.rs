@@ -30,7 +30,7 @@ mod unsupported;
 
 pub use attachments::Attachments;
 pub use device::Device;
-pub use files::{Files, Memory, unwritten};
+pub use files::{Discarded, Files, Memory, unwritten};
 pub use kind::Kind;
 pub use qir::Qir;
 pub(crate) use unsupported::Unsupported;

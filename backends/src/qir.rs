@@ -22,6 +22,7 @@ static TARGET: Target = Target {
     // The extents in a file are numbers.
     open_batch: OpenBatch { real: false, quantized: false },
     latency: None,
+    slow_open_batch: false,
     device: None,
 };
 

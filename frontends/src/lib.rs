@@ -28,25 +28,26 @@ pub use mapped::{Folder, map};
 pub use onnx::supported as onnx_operators;
 pub use openvino::supported as openvino_operators;
 pub use refusal::OPEN_SHAPE;
+pub use shapes::{example, explain};
 pub use tflite::supported as tflite_operators;
 pub use torch::supported as torch_operators;
 
 /// Metadata key of the PyTorch class from which the model was exported.
 pub const MODULE: &str = "module";
 
-/// An extent in [`ImportOptions::shapes`] that stays open: no tensor is as large.
-pub const OPEN: usize = usize::MAX;
+/// The shape of an input that options give; `None` leaves an extent open.
+pub type GivenShape = Vec<Option<usize>>;
 
 /// Import options that the user gives in addition to the file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportOptions {
-    /// Shapes of inputs, by name: `--shape NAME=1,3,640,640`. [`OPEN`] leaves an extent
-    /// open: `--shape NAME=N,64`.
-    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Shapes of inputs, by name: `--shape NAME=1,3,640,640`, or with an extent that stays open `--shape NAME=N,64`.
+    pub shapes: Vec<(String, GivenShape)>,
     /// Inputs that become constants, by name: `--set NAME=16000`. A single value fills the input, otherwise the number
     /// of values must match.
     pub values: Vec<(String, Vec<f64>)>,
-    /// Open extents without a value are errors, but for a batch. Otherwise those of ONNX models stay open.
+    /// No extent stays open: a batch without a value is 1, other open extents without a value are errors. Otherwise open
+    /// extents of ONNX models stay open where all of the model can be imported so.
     pub fixed: bool,
 }
 

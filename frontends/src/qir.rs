@@ -5,7 +5,7 @@ use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::text::file;
 
-use crate::{DeclaredInput, ImportOptions, Imported, ModelFile};
+use crate::{DeclaredInput, ImportOptions, Imported, ModelFile, shapes};
 
 /// A graph built by the caller.
 #[derive(Debug)]
@@ -34,19 +34,20 @@ impl ModelFile for Built {
         self.0.metadata.clone()
     }
 
-    /// Shapes and values of a graph are fixed.
+    /// Shapes and values of a graph cannot be changed, but open extents may be fixed.
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
         if !options.shapes.is_empty() || !options.values.is_empty() {
             let error = Diagnostic::error("settled-graph", "the shapes and values of a graph are settled");
             return Err(vec![error.with_help("leave --shape and --set out, or give them where the graph is made")]);
         }
         self.0.verify().map_err(|e| vec![Diagnostic::invalid_model(e.to_string())])?;
-        let open = |v| self.0.ty(v).shape.elements().is_none();
-        if let Some(v) = self.0.inputs().find(|&v| open(v)) {
-            let name = self.0.name(v).map_or("", |n| n);
-            let error = Diagnostic::error("open-shape", format!("input {name} of the graph is {}", self.0.ty(v)));
-            return Err(vec![error.with_help("build the graph with numbers as extents")]);
+        let (mut graph, mut notes) = (self.0.clone(), Vec::new());
+        if options.fixed && graph.is_open() {
+            let inputs = self.inputs()?;
+            let shapes = shapes::settle(&inputs, options, &mut notes)?;
+            let symbols = shapes::extents(&inputs, &shapes).into_iter().filter_map(|(name, n)| Some((name, n?)));
+            graph = graph.bound(&symbols.collect());
         }
-        Ok(Imported { graph: self.0.clone(), notes: Vec::new(), open: Vec::new() })
+        Ok(Imported { graph, notes, open: Vec::new() })
     }
 }

@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::build::bounded;
 use crate::refusal::OPEN_SHAPE;
-use crate::{DeclaredInput, ImportOptions, OPEN};
+use crate::{DeclaredInput, ImportOptions};
 
 /// The name of an unnamed open extent.
 pub(crate) const ANONYMOUS: &str = "?";
@@ -24,7 +24,7 @@ pub(crate) fn settle(
     notes: &mut Vec<Diagnostic>,
 ) -> Result<Vec<Shape>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
-    let mut given: FxHashMap<&str, &[usize]> = FxHashMap::default();
+    let mut given: FxHashMap<&str, &[Option<usize>]> = FxHashMap::default();
     let names: FxHashSet<&str> = inputs.iter().map(|i| i.name.as_str()).collect();
     for (name, dims) in &options.shapes {
         if !names.contains(name.as_str()) {
@@ -55,22 +55,34 @@ pub(crate) fn settle(
 }
 
 /// The shape of each input with the extents that stay open: those without a value. An unnamed leading extent is the batch
-/// of all inputs, another one has a name of its own. `None` if an input does not say how many axes it has.
+/// of all inputs, another one has a name of its own. `None` if no extent is open, or an input does not say how many axes
+/// it has.
+///
+/// The options must fit the inputs, as [`settle`] says.
 pub(crate) fn keep(inputs: &[DeclaredInput], options: &ImportOptions) -> Option<Vec<Shape>> {
     let given = options.shapes.iter().map(|(name, dims)| (name.as_str(), dims.as_slice())).collect();
     let symbols = symbols(inputs, &given);
     let kept = |input: &DeclaredInput| {
         let given = given.get(input.name.as_str());
-        let extent = |(axis, dim): (usize, &Dim)| match dim.as_symbol() {
-            _ if given.is_some_and(|given| given[axis] != OPEN) => given.map_or(0, |given| given[axis]).into(),
-            Some(s) if **s == *ANONYMOUS && axis == 0 => Dim::symbol(BATCH),
-            Some(s) if **s == *ANONYMOUS => Dim::symbol(format!("{}_{axis}", input.name)),
-            Some(s) => symbols.get(&**s).copied().flatten().map_or_else(|| dim.clone(), Dim::Known),
-            _ => dim.clone(),
+        let extent = |(axis, dim): (usize, &Dim)| match (given.and_then(|given| given[axis]), dim.as_symbol()) {
+            (Some(n), _) => n.into(),
+            (None, Some(s)) if **s == *ANONYMOUS && axis == 0 => Dim::symbol(BATCH),
+            (None, Some(s)) if **s == *ANONYMOUS => Dim::symbol(format!("{}_{axis}", input.name)),
+            (None, Some(s)) => symbols.get(&**s).copied().flatten().map_or_else(|| dim.clone(), Dim::Known),
+            (None, None) => dim.clone(),
         };
         Some(input.shape.as_ref()?.dims().iter().enumerate().map(extent).collect())
     };
-    inputs.iter().map(kept).collect()
+    let shapes: Vec<Shape> = inputs.iter().map(kept).collect::<Option<_>>()?;
+    shapes.iter().any(Shape::is_open).then_some(shapes)
+}
+
+/// Adds to the message that open extents need a value which of these errors is the reason.
+pub fn explain(message: &mut Diagnostic, errors: &[Diagnostic]) {
+    if let Some(why) = errors.first().filter(|_| message.code == OPEN_SHAPE) {
+        let place = if why.origin.to_string().is_empty() { String::new() } else { format!(" ({})", why.origin) };
+        message.notes.push(format!("with open extents it cannot be compiled: {}{place}", why.message));
+    }
 }
 
 /// Maximum number of inputs that a message lists.
@@ -98,8 +110,8 @@ fn open_shape(assumed: &[(&DeclaredInput, Shape)]) -> Option<Diagnostic> {
     )
 }
 
-/// An argument for `--shape` for an input: its name and extents, `N` for open ones.
-fn example(input: &DeclaredInput) -> Option<String> {
+/// An argument for `--shape` for an input: its name and extents, `N` for open ones. `None` if it has no rank.
+pub fn example(input: &DeclaredInput) -> Option<String> {
     let known = |d: &Dim| d.known().map_or("N".into(), |d| d.to_string());
     let extents: Vec<String> = input.shape.as_ref()?.dims().iter().map(known).collect();
     Some(format!("{}={}", input.name, extents.join(",")))
@@ -175,12 +187,15 @@ pub(crate) fn unknown_input(name: &str, option: &str, inputs: &[DeclaredInput]) 
 }
 
 /// The values of symbols, if the given shapes are consistent.
-fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashMap<&'i str, Option<usize>> {
+fn symbols<'i>(
+    inputs: &'i [DeclaredInput],
+    given: &FxHashMap<&str, &[Option<usize>]>,
+) -> FxHashMap<&'i str, Option<usize>> {
     let mut symbols: FxHashMap<&str, Option<usize>> = FxHashMap::default();
     for input in inputs {
         let (Some(shape), Some(dims)) = (&input.shape, given.get(input.name.as_str())) else { continue };
-        for (declared, &extent) in shape.dims().iter().zip(*dims).filter(|(_, extent)| **extent != OPEN) {
-            if let Some(s) = declared.as_symbol()
+        for (declared, given) in shape.dims().iter().zip(*dims) {
+            if let (Some(s), &Some(extent)) = (declared.as_symbol(), given)
                 && **s != *ANONYMOUS
             {
                 symbols.entry(s).and_modify(|e| *e = e.filter(|&e| e == extent)).or_insert(Some(extent));
@@ -191,7 +206,7 @@ fn symbols<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -
 }
 
 /// The symbols of batches: leading extents of inputs without given shapes.
-fn batches<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -> FxHashSet<&'i str> {
+fn batches<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[Option<usize>]>) -> FxHashSet<&'i str> {
     let free = inputs.iter().filter(|i| !given.contains_key(i.name.as_str()));
     let leading = free.filter_map(|i| i.shape.as_ref()?.dims().first());
     leading.filter_map(|d| Some(&**d.as_symbol()?)).filter(|s| *s != ANONYMOUS).collect()
@@ -200,7 +215,7 @@ fn batches<'i>(inputs: &'i [DeclaredInput], given: &FxHashMap<&str, &[usize]>) -
 /// The shape of one input, and whether an extent of it is 1 by the rule for batches.
 fn settle_one(
     input: &DeclaredInput,
-    given: Option<&[usize]>,
+    given: Option<&[Option<usize>]>,
     symbols: &FxHashMap<&str, Option<usize>>,
     batches: &FxHashSet<&str>,
 ) -> Result<(Shape, bool), Box<Diagnostic>> {
@@ -209,22 +224,22 @@ fn settle_one(
         let message = format!("the model does not say what shape input {name} has");
         let refusal = Diagnostic::error(OPEN_SHAPE, message);
         let refusal = refusal.with_help(format!("give it: --shape {name}=1,3,224,224"));
-        let known = given.filter(|given| !given.contains(&OPEN));
-        return known.map(|g| (Shape::known(g), false)).ok_or_else(|| Box::new(refusal));
+        return known(given.unwrap_or(&[None])).map(|shape| (shape, false)).ok_or_else(|| Box::new(refusal));
     };
     if let Some(given) = given {
-        let fits = |(declared, given): (&Dim, &usize)| declared.known().is_none_or(|d| d == *given);
-        let shown = || given.iter().map(|&d| if d == OPEN { "N".into() } else { d.to_string() }).collect::<Vec<_>>();
+        // Only open extents stay open.
+        let fits = |(declared, given): (&Dim, &Option<usize>)| declared.known().is_none_or(|d| Some(d) == *given);
+        let shown = || given.iter().map(|d| d.map_or("N".into(), |d| d.to_string())).collect::<Vec<_>>();
         if declared.rank() != given.len() || !declared.dims().iter().zip(given).all(fits) {
             let message = format!("input {name} is declared {declared}; --shape gives [{}]", shown().join(","));
             return Err(Box::new(Diagnostic::error("bad-shape", message)));
         }
-        if given.contains(&OPEN) {
+        let Some(shape) = known(given) else {
             let message = format!("input {name} is [{}]: some of its extents are open", shown().join(","));
             let help = format!("give the shape: --shape {} with numbers for N", example(input).unwrap_or_default());
             return Err(Box::new(Diagnostic::error(OPEN_SHAPE, message).with_help(help)));
-        }
-        return Ok((Shape::known(given), false));
+        };
+        return Ok((shape, false));
     }
     let mut assumed = false;
     let mut shape = declared.clone();
@@ -244,4 +259,9 @@ fn settle_one(
         }
     }
     Ok((shape, assumed))
+}
+
+/// The shape, if no extent of it is open.
+fn known(given: &[Option<usize>]) -> Option<Shape> {
+    given.iter().map(|d| d.map(Dim::Known)).collect()
 }

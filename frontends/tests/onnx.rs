@@ -7,7 +7,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use prost::Message;
 use qcc_formats::onnx::*;
-use qcc_frontends::{ImportOptions, Imported, Model, OPEN};
+use qcc_frontends::{ImportOptions, Imported, Model};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::{Cell, Clamp, Op, PadMode};
 use qcc_ir::{Elem, Graph, Shape, TensorType};
@@ -226,7 +226,11 @@ fn told(imported: &Imported) -> Vec<&Diagnostic> {
 #[test]
 fn open_extents_are_settled_or_refused_by_name() {
     let relu = || vec![node("Relu", &["x"], &["y"], vec![])];
-    let batch = import_with(&model(13, &[-1, 3], relu(), vec![]), &ImportOptions::default()).expect("imports");
+    let fixed = ImportOptions { fixed: true, ..ImportOptions::default() };
+    let open = import_with(&model(13, &[-1, 3], relu(), vec![]), &ImportOptions::default()).expect("imports");
+    assert_eq!(last(&open.graph).1.shape.to_string(), "[s1,3]");
+    assert!(told(&open).is_empty() && open.open.is_empty(), "{:?}", open.notes);
+    let batch = import_with(&model(13, &[-1, 3], relu(), vec![]), &fixed).expect("imports");
     assert_eq!(last(&batch.graph).1.shape, Shape::known(&[1, 3]));
     let said = told(&batch)[0];
     assert_eq!((said.code, said.severity), ("open-shape", Severity::Warning));
@@ -236,18 +240,55 @@ fn open_extents_are_settled_or_refused_by_name() {
     let open = import_with(&image, &ImportOptions::default()).expect("imports");
     assert_eq!(last(&open.graph).1.shape.to_string(), "[s1,3,s2,s3]");
     assert!(told(&open).is_empty() && open.open.is_empty(), "{:?}", open.notes);
-    let fixed = ImportOptions { fixed: true, ..ImportOptions::default() };
     let open = import_with(&image, &fixed).expect_err("s2 has no value").remove(0);
     assert!(open.message.contains("s2") && open.help.is_some_and(|h| h.contains("--shape x=")));
-    let shaped = |dims: &[usize]| ImportOptions { shapes: vec![("x".into(), dims.to_vec())], ..Default::default() };
-    let some = import_with(&image, &shaped(&[OPEN, 3, 8, OPEN])).expect("imports");
+    let given = |name: &str, dims: &[Option<usize>]| ImportOptions {
+        shapes: vec![(name.into(), dims.to_vec())],
+        ..Default::default()
+    };
+    let shaped = |dims: &[usize]| given("x", &dims.iter().map(|&d| Some(d)).collect::<Vec<_>>());
+    let some = import_with(&image, &given("x", &[None, Some(3), Some(8), None])).expect("imports");
     assert_eq!(last(&some.graph).1.shape.to_string(), "[s1,3,8,s3]");
-    assert_eq!(import_with(&image, &shaped(&[2, OPEN, 8, 8])).expect_err("3 is declared")[0].code, "bad-shape");
-    let given = import_with(&image, &shaped(&[2, 3, 8, 8])).expect("imports");
-    assert!(told(&given).is_empty(), "{:?}", given.notes);
+    assert_eq!(
+        import_with(&image, &given("x", &[Some(2), None, Some(8), Some(8)])).expect_err("3 is declared")[0].code,
+        "bad-shape"
+    );
+    let known = import_with(&image, &shaped(&[2, 3, 8, 8])).expect("imports");
+    assert!(told(&known).is_empty(), "{:?}", known.notes);
     assert_eq!(import_with(&image, &shaped(&[2, 4, 8, 8])).expect_err("3 is declared")[0].code, "bad-shape");
-    let other = ImportOptions { shapes: vec![("z".into(), vec![1])], ..Default::default() };
+    let other = given("z", &[Some(1)]);
     assert_eq!(import_with(&model(13, &[1], relu(), vec![]), &other).expect_err("no input z")[0].code, "unknown-input");
+}
+
+/// Where a node cannot have open extents, a batch is 1, and the warning names the node.
+#[test]
+fn a_batch_is_1_where_a_node_needs_a_number() {
+    let nodes = vec![node("Squeeze", &["x"], &["y"], vec![])];
+    let imported = import_with(&model(11, &[-1, 1, 3], nodes, vec![]), &ImportOptions::default()).expect("imports");
+    assert_eq!(last(&imported.graph).1.shape, Shape::known(&[3]));
+    let said = told(&imported)[0];
+    assert_eq!((said.code, said.severity), ("open-shape", Severity::Warning));
+    assert_eq!(said.message, "input x is declared [s1,1,3]; compiled for [1,1,3]");
+    let why =
+        "with open extents it cannot be compiled: it needs known extents, and an operand is [s1,1,3] (the_Squeeze)";
+    assert_eq!(said.notes, [why]);
+    // With a shape that asks for it, that is an error.
+    let nodes = vec![node("Squeeze", &["x"], &["y"], vec![])];
+    let shapes = vec![("x".into(), vec![None, Some(1), Some(3)])];
+    let asked = ImportOptions { shapes, ..Default::default() };
+    let errors = import_with(&model(11, &[-1, 1, 3], nodes, vec![]), &asked).expect_err("the batch is open");
+    assert_eq!((errors[0].code, errors[0].notes.as_slice()), ("open-shape", [why.to_owned()].as_slice()));
+}
+
+/// Some exporters write an end of 10^9 for the rest of an axis.
+#[test]
+fn a_slice_to_the_end_keeps_an_open_extent() {
+    for end in [1_000_000_000, i64::from(i32::MAX), i64::MAX] {
+        let constants = vec![integers("from", &[1]), integers("to", &[end]), integers("axis", &[0])];
+        let nodes = vec![node("Slice", &["x", "from", "to", "axis"], &["y"], vec![])];
+        let imported = import_with(&model(13, &[-1, 3], nodes, constants), &ImportOptions::default()).expect("imports");
+        assert_eq!(last(&imported.graph).1.shape.to_string(), "[(s1-1),3]");
+    }
 }
 
 #[test]
@@ -337,14 +378,15 @@ fn open_extents_that_become_1_are_told_once() {
     let sum = node("Sum", &["x", "a", "b", "c", "d"], &["y"], vec![]);
     let mut many = model(13, &[-1, 3], vec![sum], vec![]);
     many.graph.as_mut().unwrap().input.extend(["a", "b", "c", "d"].map(open));
-    let imported = import_with(&many, &ImportOptions::default()).expect("imports");
+    let fixed = ImportOptions { fixed: true, ..ImportOptions::default() };
+    let imported = import_with(&many, &fixed).expect("imports");
     let notes = told(&imported);
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert_eq!(notes[0].message, "open extents of 5 inputs are compiled as 1");
     assert_eq!(notes[0].notes.len(), 5);
     assert_eq!(notes[0].notes[4], "and 1 more inputs");
     // The value of a symbol applies to all inputs with that symbol.
-    let given = ImportOptions { shapes: vec![("c".into(), vec![2, 3])], ..Default::default() };
+    let given = ImportOptions { shapes: vec![("c".into(), vec![Some(2), Some(3)])], ..Default::default() };
     let imported = import_with(&many, &given).expect("imports");
     assert_eq!((last(&imported.graph).1.shape.clone(), told(&imported).len()), (Shape::known(&[2, 3]), 0));
 }

@@ -46,7 +46,8 @@ fn cases() -> BTreeMap<String, Case> {
 }
 
 fn read(bytes: Vec<u8>, shapes: &[(&str, &[usize])]) -> Result<Imported, Vec<Diagnostic>> {
-    let shapes = shapes.iter().map(|(name, dims)| (name.to_string(), dims.to_vec())).collect();
+    let shapes =
+        shapes.iter().map(|(name, dims)| (name.to_string(), dims.iter().map(|&n| Some(n)).collect())).collect();
     let options = ImportOptions { shapes, ..ImportOptions::default() };
     Model::read(Bytes::from(bytes), Path::new("")).and_then(|model| model.import(&options))
 }

@@ -29,6 +29,14 @@ impl<'g> Checked<'g> {
         if wrong.is_empty() { Ok(checked) } else { Err(wrong) }
     }
 
+    /// The errors of [`Checked::new`] for nodes that the target has no kernel for: what can be said of a lowered graph
+    /// before it is quantized and laid out.
+    pub fn lacks(graph: &'g Graph, target: &'g Target) -> Vec<Diagnostic> {
+        let checked = Checked { graph, target };
+        let nodes = graph.order().into_iter().filter(|&n| target.kernel_of(graph, n).is_none());
+        nodes.map(|n| checked.without_kernel(n)).collect()
+    }
+
     /// The graph.
     pub fn graph(&self) -> &'g Graph {
         self.graph
@@ -45,18 +53,22 @@ impl<'g> Checked<'g> {
         Diagnostic::error("unsupported-op", message).at(&self.graph.place(node)).with_help(self.target.cure())
     }
 
+    /// The error for a node without a kernel.
+    fn without_kernel(&self, node: NodeId) -> Diagnostic {
+        let op = self.graph.op(node);
+        if let Op::Custom(custom) = op {
+            return self.refusal(node, &custom.refusal());
+        }
+        if let Some(rule) = self.target.rule(self.graph, node) {
+            return self.refusal(node, rule);
+        }
+        let operands: Vec<String> = self.graph.operand_types(node).iter().map(|t| t.to_string()).collect();
+        self.refusal(node, &format!("no operator does {op} on {}", operands.join(", ")))
+    }
+
     fn wrong(&self, node: NodeId) -> Option<Diagnostic> {
         let op = self.graph.op(node);
-        let Some(kernel) = self.target.kernel_of(self.graph, node) else {
-            if let Op::Custom(custom) = op {
-                return Some(self.refusal(node, &custom.refusal()));
-            }
-            if let Some(rule) = self.target.rule(self.graph, node) {
-                return Some(self.refusal(node, rule));
-            }
-            let operands: Vec<String> = self.graph.operand_types(node).iter().map(|t| t.to_string()).collect();
-            return Some(self.refusal(node, &format!("no operator does {op} on {}", operands.join(", "))));
-        };
+        let Some(kernel) = self.target.kernel_of(self.graph, node) else { return Some(self.without_kernel(node)) };
         // Writers narrow the indices of these operators.
         let narrowed = matches!(op, Op::ArgReduce(_) | Op::TopK(_));
         let lacking = |t: &&TensorType| !narrowed && self.target.lacks(&t.elem);

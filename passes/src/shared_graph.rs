@@ -109,9 +109,12 @@ impl SharedGraph {
         &self.graph
     }
 
-    /// The peak memory of a run in which all values are observed, or `None` if an extent is not known.
+    /// The peak memory of a run in which all values are observed, at typical extents; `None` if an extent is not known.
     pub fn peak(&self) -> Option<Peak> {
-        self.executor(&self.places.iter().flat_map(FxHashMap::values).copied().collect()).peak()
+        let observed: FxHashSet<ValueId> = self.places.iter().flat_map(FxHashMap::values).copied().collect();
+        let mut observed: Vec<ValueId> = observed.into_iter().collect();
+        observed.sort_unstable();
+        Executor::observing(&self.graph.typical(), &observed).peak()
     }
 
     /// The number of values.

@@ -20,6 +20,7 @@ pub(crate) static BARE: Target = Target {
     half_values: true,
     open_batch: OpenBatch { real: false, quantized: false },
     latency: None,
+    slow_open_batch: false,
     device: None,
 };
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::backends::Device;
-use crate::frontends::OPEN;
+use crate::frontends::GivenShape;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, ArgGroup, Parser, Subcommand, ValueEnum};
 
@@ -374,9 +374,9 @@ pub(crate) struct Report {
     pub(crate) verbose: bool,
 }
 
-/// An extent: a number, or [`OPEN`] for a name.
+/// An extent: a number, or a name for one that stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent(pub(crate) usize);
+pub(crate) struct Extent(pub(crate) Option<usize>);
 
 impl FromStr for Extent {
     type Err = String;
@@ -384,18 +384,18 @@ impl FromStr for Extent {
     fn from_str(s: &str) -> Result<Self, String> {
         let is_name = s.starts_with(|c: char| c.is_ascii_alphabetic() || c == '?');
         let number = || s.parse::<NonZeroUsize>().map(NonZeroUsize::get);
-        if is_name { Ok(Extent(OPEN)) } else { number().map(Extent).map_err(|e| e.to_string()) }
+        if is_name { Ok(Extent(None)) } else { number().map(|n| Extent(Some(n))).map_err(|e| e.to_string()) }
     }
 }
 
 /// Shapes by input name, some of whose extents may stay open.
-pub(crate) fn open_shapes(named: &[Named<Extent>]) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn open_shapes(named: &[Named<Extent>]) -> Vec<(String, GivenShape)> {
     named.iter().map(|s| (s.name.clone(), s.values.iter().map(|extent| extent.0).collect())).collect()
 }
 
 /// Shapes by input name, as the importer takes them.
-pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, Vec<usize>)> {
-    let extents = |s: &Named<NonZeroUsize>| s.values.iter().map(|n| n.get()).collect();
+pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, GivenShape)> {
+    let extents = |s: &Named<NonZeroUsize>| s.values.iter().map(|n| Some(n.get())).collect();
     named.iter().map(|s| (s.name.clone(), extents(s))).collect()
 }
 

@@ -174,7 +174,8 @@ pub fn summary(report: &Report, verbose: bool) -> String {
 }
 
 /// The cost of the artefact, compared with that of the float model.
-fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String)) {
+fn cost_rows(costs: &Costs, row: &mut dyn FnMut(&str, String)) {
+    let Costs { before, after, .. } = costs;
     let beside = |shown: &dyn Fn(&Cost) -> String| match (shown(after), before.as_ref().map(shown)) {
         (after, Some(before)) if after != before => format!("{after} (float {before})"),
         (after, _) => after,
@@ -191,6 +192,9 @@ fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String))
     };
     let energy = beside(&|c| joules(c.energy_uj));
     row("energy", format!("{energy}, {ENERGY_SOURCE}"));
+    if let Some(extents) = costs.open_extents() {
+        row("", format!("memory, latency and energy are those of {extents}"));
+    }
 }
 
 /// Three significant figures: proxies are not more accurate.

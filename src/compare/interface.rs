@@ -52,7 +52,7 @@ pub(super) fn filled(open: &Shape, counterpart: &Shape) -> Option<Vec<usize>> {
     };
     let turned = orders(known.rank()).map(|perm| permuted(&known, &perm));
     let found = std::iter::once(known.clone()).chain(turned).find(fits)?;
-    open.extents().is_none().then(|| found.extents()).flatten().map(|e| e.to_vec())
+    open.is_open().then(|| found.extents()).flatten().map(|e| e.to_vec())
 }
 
 /// True if the channel axis cannot be identified and the axis order matters.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use qcc_backends::{Format, WriteOptions};
 use qcc_frontends::{DeclaredInput, ImportOptions, Imported, Model, OPEN_SHAPE};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Graph, Shape};
+use qcc_ir::{Dim, Graph, Shape};
 use qcc_passes::layout::ImageOrder;
 use qcc_passes::quality::Hints;
 use qcc_passes::{Context, Pipeline, Stage, ignore};
@@ -110,7 +110,9 @@ fn check_names(truth: &Path, inputs: &[Vec<DeclaredInput>; 2], import: &ImportOp
 /// The options that apply to one model: those of its own inputs, and for its open inputs the shapes of the other
 /// model's inputs.
 pub(crate) fn for_one(import: &ImportOptions, own: &[DeclaredInput], other: &[DeclaredInput]) -> ImportOptions {
-    let given = |name: &str| import.shapes.iter().find(|s| s.0 == name).map(|s| Shape::known(&s.1));
+    let given = |name: &str| -> Option<Shape> {
+        import.shapes.iter().find(|s| s.0 == name)?.1.iter().map(|d| d.map(Dim::Known)).collect()
+    };
     let in_order = || (own.len() == other.len()).then(|| (0..own.len()).collect());
     let places = by_name(own.iter().map(|i| i.name.as_str()), other.iter().map(|o| o.name.as_str())).or_else(in_order);
     let mut options = ImportOptions { fixed: true, ..import.clone() };
@@ -120,7 +122,7 @@ pub(crate) fn for_one(import: &ImportOptions, own: &[DeclaredInput], other: &[De
     for (input, counterpart) in pairs.filter(|(input, _)| given(&input.name).is_none()) {
         let shape = given(&counterpart.name).or_else(|| counterpart.shape.clone());
         if let Some(shape) = shape.and_then(|shape| filled(input.shape.as_ref()?, &shape)) {
-            options.shapes.push((input.name.clone(), shape));
+            options.shapes.push((input.name.clone(), shape.into_iter().map(Some).collect()));
         }
     }
     options

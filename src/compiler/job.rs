@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use qcc_backends::Backend;
-use qcc_frontends::{Imported, Model};
+use qcc_backends::{Backend, Discarded};
+use qcc_frontends::{ImportOptions, Imported, Model, OPEN_SHAPE, example, explain};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
-use qcc_ir::{Elem, Graph, OpenExtent};
+use qcc_ir::{Checked, Dim, Elem, Graph, OpenExtent, Shape, Symbols};
 use qcc_passes::open_batch::static_batch;
 use qcc_passes::quantize::{restore_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
@@ -53,12 +53,23 @@ impl<'a> Job<'a> {
         clock: Clock,
         observer: &'a mut dyn Observer,
     ) -> Result<Self, Failure> {
-        let Imported { graph: source, notes, open } = model.import(&compiler.options.import)?;
+        let imported = model.import(&compiler.options.import)?;
+        Ok(Job::of(compiler, model, imported, clock, observer))
+    }
+
+    fn of(
+        compiler: &'a Compiler,
+        model: &'a Model,
+        imported: Imported,
+        clock: Clock,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        let Imported { graph: source, notes, open } = imported;
         let reference = source.clone();
         let given = Given::by(&source);
         let facts = SourceFacts { channels_last: model.channels_last(), given, ..SourceFacts::default() };
         let rewrites = Rewrites::limited(compiler.options.stop_after);
-        Ok(Job { compiler, model, reference, source, facts, open, rewrites, diagnostics: notes, clock, observer })
+        Job { compiler, model, reference, source, facts, open, rewrites, diagnostics: notes, clock, observer }
     }
 
     /// The model's graph.
@@ -70,13 +81,22 @@ impl<'a> Job<'a> {
         &self.compiler.options
     }
 
-    /// Produces the graphs of all targets.
-    pub(super) fn run(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
+    /// Produces the graphs of all targets. If one of them cannot have the open extents of the source, and all of these are
+    /// batches, all targets are compiled with a batch of 1, which is opened again where that is possible at the end.
+    pub(super) fn run(mut self, datasets: Datasets) -> Result<Compiled, Failure> {
         let is_open = self.source.is_open();
-        self.run_stages(datasets).map_err(|failure| match failure {
-            Failure::Refused(errors) if is_open => Failure::Refused(errors.into_iter().map(open_extents).collect()),
-            other => other,
-        })
+        match self.run_stages(datasets) {
+            Err(Failure::Refused(errors)) if is_open => {
+                let options = ImportOptions { fixed: true, ..self.options().import.clone() };
+                let Ok(mut imported) = self.model.import(&options) else {
+                    return Err(Failure::Refused(errors.into_iter().map(open_extents).collect()));
+                };
+                imported.notes.iter_mut().for_each(|note| explain(note, &errors));
+                let Job { compiler, model, clock, observer, .. } = self;
+                Job::of(compiler, model, imported, clock, observer).run_stages(compiler.datasets()?)
+            }
+            done => done,
+        }
     }
 
     fn run_stages(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
@@ -181,13 +201,26 @@ impl<'a> Job<'a> {
                 closed: None,
             });
         }
+        // Otherwise an error would come after calibration.
+        if self.source.is_open() {
+            let lacking = |l: &Lowered| Checked::lacks(&l.graph, l.backend.target());
+            let lacking: Vec<Diagnostic> = lowered.iter().flat_map(lacking).collect();
+            if !lacking.is_empty() {
+                return Err(lacking.into());
+            }
+        }
         Ok(lowered)
+    }
+
+    /// True if activations become integers, or are integers in the source.
+    fn has_integers(&self) -> bool {
+        self.options().precision == Precision::Int8 || self.facts.given.has_activations()
     }
 
     /// Decides which graphs get an open batch at the end: those of targets that run such graphs well, if the lowered
     /// graph computes the same as the source for batch 2.
     fn choose_open(&mut self, lowered: &mut [Lowered]) {
-        let integers = self.options().precision == Precision::Int8 || self.facts.given.has_activations();
+        let integers = self.has_integers();
         let mut pair = None;
         for l in &mut *lowered {
             let target = l.backend.target();
@@ -284,13 +317,42 @@ impl<'a> Job<'a> {
 
     /// Chooses layouts, and opens the batches that stay open.
     fn lay_out(&mut self, lowered: &mut [Lowered]) -> Result<(), Failure> {
-        for l in lowered {
+        self.close_batch(lowered);
+        for l in &mut *lowered {
             self.run_stage(Stage::Layout, &*l.backend, &mut l.graph, &[])?;
             let closed = (!l.open.is_empty()).then(|| l.graph.clone());
             self.run_stage(Stage::Finish, &*l.backend, &mut l.graph, &l.open)?;
             l.closed = closed.filter(|_| l.graph.is_open());
         }
-        Ok(())
+        // What a writer refuses with open extents must be known before a file is written.
+        let open = lowered.iter().filter(|l| l.graph.is_open() && l.closed.is_none());
+        let refused = open.filter_map(|l| {
+            let attachments = vendor::attachments(&*l.backend, &l.graph.metadata);
+            let checked = Checked::new(&l.graph, l.backend.target());
+            checked.and_then(|checked| l.backend.write(checked, &attachments, &mut Discarded::default())).err()
+        });
+        let refused: Vec<Diagnostic> = refused.flatten().collect();
+        if refused.is_empty() { Ok(()) } else { Err(refused.into()) }
+    }
+
+    /// Fixes an open batch to 1 in quantized graphs of targets that run them much slower with an open one, unless the
+    /// options ask for it or other extents are open too.
+    fn close_batch(&mut self, lowered: &mut [Lowered]) {
+        let asked = self.options().import.shapes.iter().any(|(_, given)| given.contains(&None));
+        let Some(batch) = batch_of_one(&self.source).filter(|_| !asked && self.has_integers()) else { return };
+        for l in lowered.iter_mut().filter(|l| l.backend.target().slow_open_batch) {
+            l.graph = l.graph.bound(&batch);
+            let name = l.backend.target().name;
+            let message =
+                format!("the batch of the {name} model is 1: with an open batch, its integer layers are slower");
+            let open = self
+                .model
+                .inputs()
+                .ok()
+                .and_then(|all| example(all.iter().find(|i| i.shape.as_ref().is_some_and(Shape::is_open))?));
+            let help = open.map_or_else(String::new, |shape| format!("--shape {shape} keeps it open"));
+            self.diagnostics.push(Diagnostic::warning(OPEN_SHAPE, message).with_help(help));
+        }
     }
 
     /// Checks that the artefacts compute the same as the model.
@@ -378,6 +440,14 @@ pub(super) fn open_extents(error: Diagnostic) -> Diagnostic {
     error.with_note("extents of its inputs are open; with known ones it may be supported: --shape NAME=1,3,640,640")
 }
 
+/// A batch of 1, if the open extents of a graph are batches: each is the first extent of an input.
+fn batch_of_one(graph: &Graph) -> Option<Symbols> {
+    let inputs = || graph.inputs().map(|v| graph.ty(v).shape.dims());
+    let first = |dims: &[Dim]| Some((dims.first()?.as_symbol()?.clone(), 1));
+    let batch: Symbols = inputs().filter_map(first).collect();
+    (!batch.is_empty() && inputs().flatten().all(|d| d.bind(&batch).is_some())).then_some(batch)
+}
+
 /// True if weights are float16.
 fn has_halves(graph: &Graph) -> bool {
     graph.order().iter().any(|&n| matches!(graph.op(n), Op::Const(c) if c.value.ty().elem == Elem::F16))
@@ -387,8 +457,12 @@ fn has_halves(graph: &Graph) -> bool {
 /// float graphs were counted.
 fn count_costs(report: &mut Report, lowered: &[Lowered]) {
     for (artefact, l) in report.artefacts.iter_mut().zip(lowered) {
-        let costs =
-            |before| Costs { before: Some(before), after: Cost::of(l.with_known_extents(), l.backend.target()) };
+        let graph = l.with_known_extents();
+        let costs = |before| Costs {
+            before: Some(before),
+            after: Cost::of(graph, l.backend.target()),
+            extents: Costs::typical(graph),
+        };
         artefact.costs = l.before.clone().map(costs);
     }
 }

@@ -137,7 +137,7 @@ impl Compiler {
         let mut clock = Clock::default();
         clock.stage("import", observer);
         let file = Model::open(model)?;
-        let mut job = Job::import(self, &file, clock, observer)?;
+        let job = Job::import(self, &file, clock, observer)?;
         let mut protected = Protected::default();
         protected.add("the model", [model.into()]);
         protected.add("a file with weights of the model", file.files());
@@ -189,7 +189,7 @@ impl Compiler {
         self.options.check()?;
         let mut clock = Clock::default();
         clock.stage("import", observer);
-        let mut job = Job::import(self, model, clock, observer)?;
+        let job = Job::import(self, model, clock, observer)?;
         job.run(self.datasets()?)
     }
 

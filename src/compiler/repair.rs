@@ -1,8 +1,10 @@
 //! Keeps parts of a quantized model in higher precision while its outputs are worse than required.
 
+use std::borrow::Cow;
+
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::{Executor, RunError};
-use qcc_ir::{NodeId, Tensor};
+use qcc_ir::{Graph, NodeId, Tensor};
 use qcc_passes::PassId;
 use qcc_passes::quality::{self as fidelity, Fidelity, OutputKind, OutputQuality, Reference, as_inputs};
 use qcc_passes::quantize::{Dynamic, Raised, Unit, units};
@@ -98,8 +100,16 @@ impl Narrowing<'_> {
         let read = |i: usize| samples.get(i).cloned();
         let taken = fidelity::Samples { count: samples.len(), read: &read };
         let reference = Reference::new(&self.joint, self.source, (place, float), self.hints, &taken).map_err(failed)?;
-        let mut repairer =
-            Repairer { narrowing: self, narrowed, units, reference, shares: Vec::new(), evaluated: 0, best: None };
+        let mut repairer = Repairer {
+            narrowing: self,
+            narrowed,
+            float: self.floats[narrowed.place].typical(),
+            units,
+            reference,
+            shares: Vec::new(),
+            evaluated: 0,
+            best: None,
+        };
         repairer.search(&plan, compared)?;
         let Repairer { shares, evaluated, best, .. } = &mut repairer;
         let (shares, evaluated) = (std::mem::take(shares), *evaluated);
@@ -164,6 +174,8 @@ fn failed(e: RunError) -> Failure {
 struct Repairer<'a> {
     narrowing: &'a Narrowing<'a>,
     narrowed: &'a Narrowed,
+    /// The float graph at typical extents.
+    float: Cow<'a, Graph>,
     units: Vec<Unit>,
     reference: Reference<'a>,
     /// The share of the noise that each part adds, once it is measured.
@@ -251,7 +263,7 @@ impl Repairer<'_> {
     /// What keeping a part in higher precision costs, in milliseconds.
     fn cost(&self, unit: &Unit, raised: Raised) -> f64 {
         let place = self.narrowed.place;
-        let (float, target) = (&self.narrowing.floats[place], self.narrowing.targets[place]);
+        let (float, target) = (&*self.float, self.narrowing.targets[place]);
         let Some(&main) = unit.nodes.first() else { return 0.0 };
         let weights = target.kernel_of(float, main).and_then(|kernel| kernel.weights);
         let dynamic = raised == Raised::Activations
@@ -283,9 +295,8 @@ impl Repairer<'_> {
 
     fn choice(&self, part: usize, raised: Raised, noise_share: f64) -> Choice {
         let unit = &self.units[part];
-        let float = &self.narrowing.floats[self.narrowed.place];
         Choice {
-            name: unit.nodes.first().map_or_else(String::new, |&n| float.origin(n).path().to_owned()),
+            name: unit.nodes.first().map_or_else(String::new, |&n| self.float.origin(n).path().to_owned()),
             raised: match raised {
                 Raised::Weights => "weights and activations",
                 Raised::Activations => "activations",

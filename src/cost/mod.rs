@@ -44,10 +44,37 @@ pub struct Costs {
     pub before: Option<Cost>,
     /// The cost of the artefact's graph.
     pub after: Cost,
+    /// The open extents that costs are for; empty if all extents are known.
+    pub extents: Vec<OpenExtent>,
+}
+
+/// A value of an open extent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct OpenExtent {
+    /// Its name in the model.
+    pub name: String,
+    /// Its value.
+    pub extent: usize,
+}
+
+impl Costs {
+    /// The typical extents of a graph, in the order of their names.
+    pub(crate) fn typical(graph: &Graph) -> Vec<OpenExtent> {
+        let typical = graph.typical_extents().into_iter();
+        let mut all: Vec<_> = typical.map(|(name, extent)| OpenExtent { name: name.to_string(), extent }).collect();
+        all.sort();
+        all
+    }
+
+    /// What the costs are for, if the artefact has open extents.
+    pub fn open_extents(&self) -> Option<String> {
+        let each: Vec<String> = self.extents.iter().map(|e| format!("{} = {}", e.name, e.extent)).collect();
+        (!each.is_empty()).then(|| each.join(", "))
+    }
 }
 
 impl Cost {
-    /// The cost of a graph for a target.
+    /// The cost of a graph for a target, at typical extents.
     pub(crate) fn of(g: &Graph, target: &Target) -> Self {
         let g = &*g.typical();
         let steps = steps(g, target);

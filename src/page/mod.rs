@@ -240,7 +240,8 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
 type Row<'r> = (&'r str, &'r dyn Fn(&Cost) -> f64, &'r dyn Fn(&Cost) -> String);
 
 fn costs(out: &mut String, artefact: &Artefact) {
-    let Some(Costs { before, after }) = &artefact.costs else { return };
+    let Some(costs) = &artefact.costs else { return };
+    let Costs { before, after, .. } = costs;
     let heads = if before.is_some() { "<th>float</th><th>artefact</th><th>share</th>" } else { "<th>artefact</th>" };
     let _ = writeln!(out, "<h3>Cost</h3>\n<div class=\"wide\"><table>\n<tr><th></th>{heads}</tr>");
     let milliseconds = |c: &Cost| c.latency_ms.map_or_else(String::new, |t| figure(t, &format!("{t:.3} ms")));
@@ -265,9 +266,12 @@ fn costs(out: &mut String, artefact: &Artefact) {
             shown(after)
         );
     }
+    let extents = costs
+        .open_extents()
+        .map_or_else(String::new, |e| format!("Extents are open; all figures are for {}. ", text(&e)));
     let _ = writeln!(
         out,
-        "</table></div>\n<p class=\"small\">Values: a greedy plan of one arena. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
+        "</table></div>\n<p class=\"small\">{extents}Values: a greedy plan of one arena. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
     );
     let Work { integer, run_time, weights, real } = after.products;
     let parts = [

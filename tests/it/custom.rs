@@ -135,7 +135,7 @@ fn tables_that_do_not_say_enough_are_refused() {
     let open = (Entry { shape_signature: vec![-1, 4], ..float(&[1, 4]).0 }, None);
     let file = model_of(warp(), Operator::default(), vec![Some(open)], vec![float(&[1, 2])]);
     compiled(&file, Format::Tflite, Precision::Float32).unwrap();
-    let options = ImportOptions { shapes: vec![("t0".into(), vec![3, 4])], ..ImportOptions::default() };
+    let options = ImportOptions { shapes: vec![("t0".into(), vec![Some(3), Some(4)])], ..ImportOptions::default() };
     let why = Model::read(file, Path::new("")).unwrap().import(&options).unwrap_err();
     assert!(why[0].message.contains("t0 is f32[3,4] here and f32[1,4] in the file"), "{}", why[0]);
 }
@@ -261,7 +261,7 @@ fn nodes_of_unknown_types_are_refused() {
         let mut g = graph();
         change(&mut g);
         let model = Model::read(encoded(&onnx(g, &[("com.example", 1)])), Path::new("")).unwrap();
-        let shapes = vec![("x".to_owned(), shapes.to_vec())];
+        let shapes = vec![("x".to_owned(), shapes.iter().map(|&n| Some(n)).collect())];
         let all = model.import(&ImportOptions { shapes, ..ImportOptions::default() });
         all.map_or_else(|all| all[0].to_string(), |imported| imported.graph.outputs()[0].name.to_string())
     };

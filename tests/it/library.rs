@@ -137,10 +137,10 @@ fn graphs_as_text_are_models() {
     // A simplified graph is not simplified further.
     assert_eq!(succeeds(at, &["opt", "lenet.qir"]), shown);
     succeeds(at, &["lenet.qir", "--to", "onnx", "-q", "-o", "a.onnx"]);
-    succeeds(at, &[LENET, "--to", "onnx", "-q", "--shape", "image=1,1,28,28", "-o", "b.onnx"]);
+    succeeds(at, &[LENET, "--to", "onnx", "-q", "-o", "b.onnx"]);
     assert!(fs::read(at.join("a.onnx")).unwrap() == fs::read(at.join("b.onnx")).unwrap());
     // The command writes what the pass produces.
-    succeeds(at, &[LENET, "--to", "qir", "-q", "--shape", "image=1,1,28,28", "-o", "c.qir"]);
+    succeeds(at, &[LENET, "--to", "qir", "-q", "-o", "c.qir"]);
     succeeds(at, &["c.qir", "--to", "qir", "-q", "-o", "d.qir"]);
     assert!(fs::read(at.join("c.qir")).unwrap() == fs::read(at.join("d.qir")).unwrap());
     insta::assert_snapshot!("quantized_graph", refusal(at, &[LENET, "--to", "qir", "--w8a32"]));

@@ -148,7 +148,8 @@ fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, T
     let model = Model::read(model, "".as_ref()).map_err(messages)?;
     let declared = model.inputs().map_err(messages)?;
     let inputs: Vec<(String, Tensor)> = declared.into_iter().map(|d| d.name).zip(values).collect();
-    let shapes: Vec<_> = inputs.iter().map(|(name, value)| (name.clone(), value.dims())).collect();
+    let shapes: Vec<_> =
+        inputs.iter().map(|(name, value)| (name.clone(), value.dims().into_iter().map(Some).collect())).collect();
     let constant: [fn(usize, &Tensor) -> bool; 3] = [|_, _| false, |_, value| value.integers().is_some(), |i, _| i > 0];
     let mut refusal = String::new();
     for constant in constant {

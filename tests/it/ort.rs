@@ -29,7 +29,8 @@ fn imported(model: &Bytes, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
     let all = |d: Vec<Diagnostic>| d.into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ");
     let model = Model::read(model.clone(), "".as_ref()).map_err(all)?;
     let declared = model.inputs().map_err(all)?;
-    let shapes = declared.into_iter().zip(inputs).map(|(d, t)| (d.name, t.dims())).collect();
+    let shapes =
+        declared.into_iter().zip(inputs).map(|(d, t)| (d.name, t.dims().into_iter().map(Some).collect())).collect();
     let options = ImportOptions { shapes, ..ImportOptions::default() };
     let graph = model.import(&options).map_err(all)?.graph;
     let retyped = |(v, t): (ValueId, &Tensor)| t.retype(graph.ty(v).clone()).unwrap_or_else(|| t.clone());

@@ -111,6 +111,44 @@ def recurrent(m):
     return m.op("MatMul", y, m.weight(16, 3))
 
 
+@model({"x": ("f", ["b", 3, 16, 16])}, [{"b": 1}, {"b": 2}, {"b": 5}])
+def tokens(m):
+    """Patches of pictures of any batch after a class token for each, windows of them that join the batch, the first."""
+    b = m.extent("x", 0)
+    x = m.op("Conv", "x", m.weight(16, 3, 4, 4), m.weight(16), strides=[4, 4])
+    x = m.op("Transpose", m.op("Reshape", x, m.shape(b, 16, 16)), perm=[0, 2, 1])
+    windows = m.op("Reshape", x, m.shape(m.op("Mul", b, 4), 4, 16))
+    a = m.op("Softmax", m.op("MatMul", windows, m.op("Transpose", windows, perm=[0, 2, 1])), axis=-1)
+    x = m.op("Add", x, m.op("Reshape", m.op("MatMul", a, windows), m.shape(b, 16, 16)))
+    x = m.op("Concat", m.op("Expand", m.weight(1, 1, 16), m.shape(b, 1, 16)), x, axis=1)
+    x = m.op("Add", x, m.op("ReduceMean", x, axes=[1]))
+    return m.op("Gemm", m.op("Gather", m.op("Relu", x), np.array(0), axis=1), m.weight(16, 5), m.weight(5))
+
+
+@model({"x": ("f", ["b", 21, 6])}, [{"b": 1}, {"b": 2}, {"b": 5}])
+def layers(m):
+    """Recurrent layers over a known number of steps, more and fewer than TFLite unrolls, and their last states."""
+    x = m.op("Transpose", "x", perm=[1, 0, 2])
+    y, h, c = m.op("LSTM", x, m.weight(2, 32, 6), m.weight(2, 32, 8), m.weight(2, 64), hidden_size=8, outputs=3,
+                   direction="bidirectional")
+    y = m.op("Reshape", m.op("Transpose", y, perm=[0, 2, 1, 3]), m.op("Concat", [21, -1, 16], axis=0))
+    z, last = m.op("GRU", y, m.weight(1, 24, 16), m.weight(1, 24, 8), m.weight(1, 48), hidden_size=8, outputs=2,
+                   linear_before_reset=1)
+    few = m.op("Slice", m.op("Squeeze", z, [1]), [16], [21], [0])
+    few = m.op("GRU", few, m.weight(1, 24, 8), m.weight(1, 24, 8), m.weight(1, 48), hidden_size=8, outputs=2)[1]
+    return m.op("MatMul", m.op("Concat", h, c, last, few, axis=0), m.weight(8, 3))
+
+
+@model({"x": ("f", ["b", 2, 6, 10, 10])}, [{"b": 1}, {"b": 2}, {"b": 5}])
+def volumes(m):
+    """Images with a depth, pooling and resizing of those of a batch."""
+    x = m.op("Relu", m.op("Conv", "x", m.weight(8, 2, 3, 3, 3), m.weight(8), pads=[0, 1, 1, 0, 1, 1]))
+    x = m.op("MaxPool", x, kernel_shape=[2, 2, 2], strides=[2, 2, 2])
+    x = m.op("Reshape", x, [0, 16, 5, 5])
+    x = m.op("AveragePool", x, kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=0)
+    return m.op("Resize", x, "", m.constant(np.array([1, 1, 1.6, 1.6])), mode="cubic")
+
+
 def sample(inputs, size, random):
     """A value for each input at a size."""
     def value(element, shape):
@@ -146,6 +184,10 @@ def main():
             for target in to:
                 artefact = folder / f"{name}_{precision}{TARGETS[target]}"
                 command = [os.environ["QCC"], str(source), "--to", target, "-q", "-o", str(artefact), *options]
+                if (precision, target) == ("int8", "openvino"):
+                    # A batch alone stays open there only if this asks for it.
+                    for key, (_, shape) in inputs.items():
+                        command += ["--shape", f"{key}=" + ",".join(map(str, shape))]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
                     failed.append(f"{name} {precision} {target}: {done.stderr}")

@@ -29,6 +29,7 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         half_values: true,
         open_batch: OpenBatch { real: true, quantized: true },
         latency: Some(LATENCY),
+        slow_open_batch: false,
         device: None,
     }
 }

@@ -29,6 +29,7 @@ pub(super) const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>, de
         half_values: false,
         open_batch: OpenBatch { real: false, quantized: false },
         latency: Some(LATENCY),
+        slow_open_batch: false,
         device,
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn custom(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let mut operands = Vec::new();
     for (&v, name) in inputs.iter().zip(&node.input) {
         if let Some(v) = v {
+            // What shapes results have for others, the model does not say.
+            n.dims(v)?;
             n.importer().has_its_element(v, name)?;
         }
         operands.push(v.map(|v| n.ty(v).clone()));

@@ -124,30 +124,57 @@ impl ModelFile for File {
     }
 
     fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
-        let graph = self.graph()?;
-        let opset = self.opset()?;
+        self.opset()?;
         let inputs = self.inputs()?;
         let mut notes = Vec::new();
-        let functions = Functions::of(&self.model);
-        let (shapes, refused) = match shapes::settle(&inputs, options, &mut notes) {
-            Ok(shapes) => (shapes, None),
-            Err(mut errors) => match open_shapes(&inputs, options, &errors) {
-                // None became 1.
-                Some(shapes) => {
-                    notes.clear();
-                    (shapes, Some(errors))
-                }
-                None => {
-                    errors.extend(unknown_operators(graph, &functions));
-                    return Err(errors);
-                }
-            },
+        let settled = shapes::settle(&inputs, options, &mut notes);
+        let fits = !options.fixed && settled.as_ref().err().into_iter().flatten().all(|e| e.code == OPEN_SHAPE);
+        let open = if fits { shapes::keep(&inputs, options) } else { None };
+        let Some(open) = open else {
+            let unknown = |mut errors: Vec<Diagnostic>| {
+                let graph = self.model.graph.as_ref();
+                errors.extend(graph.into_iter().flat_map(|g| unknown_operators(g, &Functions::of(&self.model))));
+                errors
+            };
+            return self.import_closed(&inputs, settled.map_err(unknown)?, options, notes);
         };
-        let mut importer = Importer::new(graph.name(), opset, functions, &self.folder, notes);
+        self.import_at(&inputs, open, options, Vec::new()).or_else(|errors| match settled {
+            Ok(settled) => {
+                notes.iter_mut().for_each(|note| shapes::explain(note, &errors));
+                self.import_closed(&inputs, settled, options, notes)
+            }
+            Err(refused) => Err(needs_extents(refused, errors)),
+        })
+    }
+}
+
+impl File {
+    /// Imports the model with these shapes, in which a batch without a value is 1.
+    fn import_closed(
+        &self,
+        inputs: &[DeclaredInput],
+        shapes: Vec<Shape>,
+        options: &ImportOptions,
+        notes: Vec<Diagnostic>,
+    ) -> Result<Imported, Vec<Diagnostic>> {
+        let imported = self.import_at(inputs, shapes, options, notes)?;
+        Ok(Imported { open: shapes::open(inputs, options), ..imported })
+    }
+
+    /// Imports the model with these shapes of its inputs.
+    fn import_at(
+        &self,
+        inputs: &[DeclaredInput],
+        shapes: Vec<Shape>,
+        options: &ImportOptions,
+        notes: Vec<Diagnostic>,
+    ) -> Result<Imported, Vec<Diagnostic>> {
+        let graph = self.graph()?;
+        let mut importer = Importer::new(graph.name(), self.opset()?, Functions::of(&self.model), &self.folder, notes);
         importer.graph.metadata = self.metadata();
         importer.opsets = &self.model.opset_import;
-        importer.extents = shapes::extents(&inputs, &shapes);
-        let (values, unknown) = shapes::values(&inputs, options);
+        importer.extents = shapes::extents(inputs, &shapes);
+        let (values, unknown) = shapes::values(inputs, options);
         importer.errors.extend(unknown);
         let stored = graph.input.iter().filter_map(|i| Some((i.name(), tensor_type(i)?.elem_type())));
         let stored: FxHashMap<&str, i32> = stored.collect();
@@ -165,26 +192,15 @@ impl ModelFile for File {
                 None => importer.add_input(&input.name, ty, data_type),
             }
         }
-        match refused {
-            None => Ok(Imported { open: shapes::open(&inputs, options), ..importer.run(graph)? }),
-            Some(refused) => importer.run(graph).map_err(|errors| needs_extents(refused, errors)),
-        }
+        importer.run(graph)
     }
-}
-
-/// The shapes of inputs with open extents, if extents without a value are all that is wrong and may stay open.
-fn open_shapes(inputs: &[DeclaredInput], options: &ImportOptions, errors: &[Diagnostic]) -> Option<Vec<Shape>> {
-    let may = !options.fixed && errors.iter().all(|e| e.code == OPEN_SHAPE);
-    if may { shapes::keep(inputs, options) } else { None }
 }
 
 /// The errors of a model that cannot be imported with open extents: that its inputs need shapes, with what needs them, and
 /// all errors that do not depend on extents.
 fn needs_extents(mut refused: Vec<Diagnostic>, errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let (open, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(|e| e.code != "unsupported-op");
-    if let (Some(first), Some(why)) = (refused.first_mut(), open.first()) {
-        first.notes.push(format!("with open extents it cannot be compiled: {} ({})", why.message, why.origin));
-    }
+    refused.iter_mut().take(1).for_each(|first| shapes::explain(first, &open));
     refused.extend(others);
     refused
 }

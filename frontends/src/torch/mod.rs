@@ -90,13 +90,14 @@ impl File {
     /// value of the example input of the export.
     fn symbols(&self, options: &ImportOptions, notes: &mut Vec<Diagnostic>) -> Result<Symbols, Vec<Diagnostic>> {
         let mut symbols = Symbols::new();
-        let given: FxHashMap<&str, &[usize]> = options.shapes.iter().map(|(n, d)| (n.as_str(), d.as_slice())).collect();
+        let given: FxHashMap<&str, &[Option<usize>]> =
+            options.shapes.iter().map(|(n, d)| (n.as_str(), d.as_slice())).collect();
         let inputs: Vec<(&str, &TensorMeta)> =
             self.user_inputs().filter_map(|(name, meta)| Some((name, meta.ok()?))).collect();
         for (name, meta) in &inputs {
             let Some(dims) = given.get(name) else { continue };
-            for (size, &extent) in meta.sizes.iter().zip(*dims) {
-                if let (Some(symbol), Ok(extent)) = (size.symbol(), i64::try_from(extent)) {
+            for (size, extent) in meta.sizes.iter().zip(*dims) {
+                if let (Some(symbol), Some(Ok(extent))) = (size.symbol(), extent.map(i64::try_from)) {
                     symbols.entry(symbol).or_insert(extent);
                 }
             }

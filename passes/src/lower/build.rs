@@ -53,6 +53,12 @@ impl<'g> Build<'g> {
         Ok(Extents::from_slice(&extents))
     }
 
+    /// The extents of the spatial axes of an image, which must be known; its batch may be open.
+    pub(crate) fn spatial(&self, v: ValueId) -> Result<Extents, Skip> {
+        let spatial = self.ty(v).shape.dims().get(2..).ok_or(Skip::NoMatch)?;
+        spatial.iter().map(Dim::known).collect::<Option<_>>().ok_or(Skip::because("an extent is a symbol"))
+    }
+
     /// Adds a node with one result.
     pub(crate) fn op(&mut self, op: impl Into<Op>, operands: &[ValueId]) -> Built {
         let op = op.into();
@@ -248,7 +254,8 @@ impl<'g> Build<'g> {
         axis: usize,
         [window, stride, dilation]: [usize; 3],
     ) -> Built {
-        let len = window_steps(self.extents(x)?[axis], window, dilation, stride).ok_or(Skip::NoMatch)?;
+        let extent = self.ty(x).shape.dims()[axis].known().ok_or(Skip::because("an extent is a symbol"))?;
+        let len = window_steps(extent, window, dilation, stride).ok_or(Skip::NoMatch)?;
         when(window <= MOST_TAPS).map_err(|_| Skip::because("its window has too many taps"))?;
         let mut y = self.every(x, axis, 0, len, stride)?;
         for tap in 1..window {

@@ -47,8 +47,8 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
     match op.f {
         PoolFn::Max => Ok(y),
         PoolFn::Average => {
-            let (image, places) = (b.extents(x)?, b.extents(y)?);
-            b.room(&places[2..], size_of::<f32>())?;
+            let (image, places) = (b.spatial(x)?, b.spatial(y)?);
+            b.room(&places, size_of::<f32>())?;
             let correction = b.reals(correction(&op, &image, &places), y)?;
             b.mul(y, correction)
         }
@@ -56,18 +56,18 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
 }
 
 /// The number of taps of the window, divided by the number inside the image, for each position of the result: `[1, 1,
-/// spatial..]`.
+/// spatial..]`. `x` and `y` are the spatial extents of the operand and of the result.
 fn correction(op: &Pool, x: &[usize], y: &[usize]) -> Tensor {
     let inside = |axis: usize, at: usize| {
-        let image = op.before[axis]..op.before[axis] + x[2 + axis];
+        let image = op.before[axis]..op.before[axis] + x[axis];
         hits(at * op.stride[axis], op.dilation[axis], image, op.window[axis])
     };
     let mut values = vec![1.0f32];
     for axis in 0..op.window.len() {
         let factors: Vec<f32> =
-            (0..y[2 + axis]).map(|at| op.window[axis] as f32 / inside(axis, at).max(1) as f32).collect();
+            (0..y[axis]).map(|at| op.window[axis] as f32 / inside(axis, at).max(1) as f32).collect();
         values = values.iter().flat_map(|v| factors.iter().map(move |f| v * f)).collect();
     }
-    let extents: Vec<usize> = [1, 1].iter().chain(&y[2..]).copied().collect();
+    let extents: Vec<usize> = [1, 1].iter().chain(y).copied().collect();
     Tensor::from_vec(Shape::known(&extents), values)
 }

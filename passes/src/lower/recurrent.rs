@@ -1,7 +1,7 @@
 //! Lowering of recurrent layers: unrolling, where the target's kernels do not take the layer.
 
 use qcc_ir::ops::{Cell, MatMul, Op, Pad, PadMode, Recurrent, UnaryFn};
-use qcc_ir::{NodeId, Operands, Shape, ValueId};
+use qcc_ir::{Dim, NodeId, Operands, ValueId};
 
 use super::build::{Build, Built};
 use crate::Skip;
@@ -14,8 +14,9 @@ const MOST_STEPS: usize = 512;
 pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::Recurrent(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (op, operands) = (op.clone(), b.g.operands(node));
-    let dims = b.extents(operands[0])?;
-    let (steps, batch, inputs) = (dims[0], dims[1], dims[2]);
+    let shape = b.ty(operands[0]).shape.clone();
+    let [steps, batch, inputs] = shape.dims() else { return Err(Skip::NoMatch) };
+    let steps = steps.known().ok_or(Skip::because("the number of its steps is open"))?;
     if steps == 0 {
         return Err(Skip::because("it has no steps"));
     }
@@ -25,12 +26,24 @@ pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
     }
     let reverse = op.reverse;
     let (mut layer, bias) = Layer::new(b, op, &operands)?;
-    let x = b.reshape(operands[0], Shape::known(&[steps * batch, inputs]))?;
-    let fed = b.op(MatMul { transpose_b: true }, &[x, operands[1], bias])?;
+    let rows = Dim::Known(steps).times(batch).ok_or(Skip::because("it has too many steps"))?;
+    let x = b.reshape(operands[0], [rows, inputs.clone()].into_iter().collect())?;
+    let mut fed = b.op(MatMul { transpose_b: true }, &[x, operands[1], bias])?;
+    if batch.known().is_none() {
+        // Where the rows of a step begin is known on an axis of their own only.
+        let wide = b.ty(fed).shape.dims()[1].clone();
+        fed = b.reshape(fed, [Dim::Known(steps), batch.clone(), wide].into_iter().collect())?;
+    }
     let mut y = Vec::with_capacity(steps);
     for i in 0..steps {
         let t = if reverse { steps - 1 - i } else { i };
-        let fed = b.slice(fed, 0, t * batch, batch)?;
+        let fed = match batch.known() {
+            Some(batch) => b.slice(fed, 0, t * batch, batch)?,
+            None => {
+                let step = b.slice(fed, 0, t, 1)?;
+                b.squeeze(step, 0)?
+            }
+        };
         y.push(layer.step(b, fed)?);
     }
     if reverse {
@@ -40,7 +53,7 @@ pub(super) fn unroll(b: &mut Build<'_>, node: NodeId) -> Built {
         b.g.replace(result, *state)?;
     }
     let y = b.concat(0, &y)?;
-    b.reshape(y, Shape::known(&[steps, batch, layer.hidden]))
+    b.reshape(y, [Dim::Known(steps), batch.clone(), Dim::Known(layer.hidden)].into_iter().collect())
 }
 
 /// The state of a layer between two steps.

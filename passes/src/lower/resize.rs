@@ -17,7 +17,7 @@ pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
         let y = b.op(image, &[x])?;
         return b.squeeze(y, 2);
     }
-    let extents = b.extents(x)?;
+    let extents = b.spatial(x)?;
     let sizes = op.sizes().ok_or(Skip::NoMatch)?;
     if let Some(other) = next_spelling(&op, &extents)? {
         return b.op(other, &[x]);
@@ -27,7 +27,7 @@ pub(super) fn resize(b: &mut Build<'_>, node: NodeId) -> Built {
         y = match op.mode {
             ResizeMode::Nearest(_) => {
                 b.room(&[sizes[axis]], size_of::<i32>())?;
-                let picks = picks(&op, axis, extents[2 + axis])?;
+                let picks = picks(&op, axis, extents[axis])?;
                 let index = b.constant(Tensor::from_vec(Shape::known(&[picks.len()]), picks));
                 b.op(Gather { axis: 2 + axis }, &[y, index])?
             }
@@ -56,7 +56,7 @@ const SPELLINGS: [(Nearest, Coordinates); 3] = [
     (Nearest::PreferCeil, Coordinates::AlignCorners),
 ];
 
-/// The next mode that selects the same elements.
+/// The next mode that selects the same elements of an image of these spatial extents.
 fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip> {
     let nearest = match op.mode {
         ResizeMode::Nearest(nearest) => nearest,
@@ -71,13 +71,13 @@ fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip>
     };
     // The selected elements determine the result, so the scale may be the ratio of the extents.
     let sizes = op.sizes().ok_or(Skip::NoMatch)?;
-    let scale: Vec<f32> = sizes.iter().zip(&extents[2..]).map(|(&s, &x)| s as f32 / x as f32).collect();
+    let scale: Vec<f32> = sizes.iter().zip(extents).map(|(&s, &x)| s as f32 / x as f32).collect();
     let spelled = |mode, coordinates| Resize { mode, coordinates, scale: scale.clone(), size: op.size.clone() };
     let behind = SPELLINGS.iter().position(|&s| s == (nearest, op.coordinates)).map_or(0, |i| i + 1);
     for &(nearest, coordinates) in &SPELLINGS[behind..] {
         let other = spelled(ResizeMode::Nearest(nearest), coordinates);
         let mut same = true;
-        for (axis, &extent) in extents[2..].iter().enumerate() {
+        for (axis, &extent) in extents.iter().enumerate() {
             same &= picks(op, axis, extent)? == picks(&other, axis, extent)?;
         }
         if same {
@@ -89,7 +89,7 @@ fn next_spelling(op: &Resize, extents: &[usize]) -> Result<Option<Resize>, Skip>
 
 /// The product with the interpolation matrix along one axis. Its columns are resampled unit vectors.
 fn interpolate(b: &mut Build<'_>, op: &Resize, axis: usize, x: ValueId) -> Built {
-    let extent = b.extents(x)?[2 + axis];
+    let extent = b.spatial(x)?[axis];
     let size = op.size.dims()[axis].known().ok_or(Skip::NoMatch)?;
     b.room(&[extent, extent.max(size)], size_of::<f32>())?;
     let mut unit = vec![0.0f32; extent * extent];

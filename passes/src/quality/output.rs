@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use qcc_ir::ops::{BinaryFn, Concat, Op, Softmax, Transpose, Unary, UnaryFn};
-use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, Graph, NodeId, Tensor, ValueId};
 
 use super::boxes::{BoxAgreement, Boxes};
 use super::distance::Distance;
@@ -208,10 +208,9 @@ fn is_unit(value: &Tensor) -> bool {
 
 /// The height and the width of the input image of a graph, and whether channels are last.
 fn picture(g: &Graph) -> Option<(usize, usize, bool)> {
-    let shape = |v: ValueId| g.ty(v).shape.extents();
-    g.inputs().filter_map(shape).find_map(|extents| match *extents.as_slice() {
-        [_, 1 | 3, h, w] => Some((h, w, false)),
-        [_, h, w, 1 | 3] => Some((h, w, true)),
+    g.inputs().find_map(|v| match *g.ty(v).shape.dims() {
+        [_, Dim::Known(1 | 3), Dim::Known(h), Dim::Known(w)] => Some((h, w, false)),
+        [_, Dim::Known(h), Dim::Known(w), Dim::Known(1 | 3)] => Some((h, w, true)),
         _ => None,
     })
 }

@@ -1,7 +1,7 @@
 //! Quantization of weights, biases and other constants.
 
 use qcc_ir::ops::Op;
-use qcc_ir::{QuantParams, Shape, StorageType, Tensor, scale_runs};
+use qcc_ir::{Dim, QuantParams, Shape, StorageType, Tensor, scale_runs};
 use rayon::prelude::*;
 
 use super::qparams::{block_scale, per_channel, qparams_of};
@@ -241,9 +241,10 @@ pub(super) fn corrected_bias(
 
 /// For each tap of a window, the share of outputs for which it reads the image and not padding.
 pub(super) fn shares(op: &Op, w: &Tensor, image: &Shape, result: &Shape) -> Vec<f64> {
-    let (Op::Conv(conv), Some(image), Some(result)) = (op, image.extents(), result.extents()) else { return vec![1.0] };
+    let spatial = |shape: &Shape| shape.dims().get(2..)?.iter().map(Dim::known).collect::<Option<Vec<usize>>>();
+    let (Op::Conv(conv), Some(image), Some(result)) = (op, spatial(image), spatial(result)) else { return vec![1.0] };
     w.dims()[2..].iter().enumerate().fold(vec![1.0], |outer, (i, &window)| {
-        let (extent, places) = (image[2 + i], result[2 + i]);
+        let (extent, places) = (image[i], result[i]);
         let along = |tap| conv.reads(i, tap, extent, places) as f64 / places.max(1) as f64;
         outer.iter().flat_map(|share| (0..window).map(move |tap| share * along(tap))).collect()
     })

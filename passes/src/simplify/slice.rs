@@ -53,7 +53,7 @@ fn slice_of_concat(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (lowest, highest) = (range.start.min(last), range.start.max(last));
     let mut first = 0;
     for x in g.operands(joined) {
-        let end = first + g.ty(x).shape.dims()[concat.axis].known().unwrap_or(0);
+        let end = first + g.ty(x).shape.dims()[concat.axis].known().ok_or(Skip::NoMatch)?;
         if lowest >= first && highest < end {
             range.start -= first;
             return become_op(g, at, Slice { ranges }, &[x], &[]);

@@ -26,6 +26,7 @@ pub(crate) fn target() -> Target {
         half_values: false,
         open_batch: OpenBatch { real: false, quantized: false },
         latency: None,
+        slow_open_batch: false,
         device: None,
     }
 }

@@ -72,8 +72,7 @@ fn head(g: &Graph) -> Option<Head> {
     let said = |key: &str| metadata_entry(&g.metadata, key);
     let task = said("task").filter(|t| ["detect", "segment", "pose", "obb"].contains(t))?;
     said("imgsz")?;
-    let extents = g.ty(g.inputs().next()?).shape.extents()?;
-    let &[_, _, height, width] = extents.as_slice() else { return None };
+    let &[_, _, Dim::Known(height), Dim::Known(width)] = g.ty(g.inputs().next()?).shape.dims() else { return None };
     // RT-DETR's boxes are fractions already.
     if said("head").is_some_and(|head| head == "RTDETRDecoder") {
         return None;
@@ -206,6 +205,19 @@ mod tests {
         assert_eq!(divisors(&[names, ("kpt_shape", "[2, 3]")], 13), [1., 1., 1., 8., 4., 1., 8., 4., 1.]);
         assert_eq!(divisors(&[names, ("kpt_shape", "(2, 2)")], 11), [1., 1., 1., 8., 4., 8., 4.]);
         assert_eq!(divisors(&[("kpt_shape", "[2, 2]")], 9), [1., 8., 4., 8., 4.]);
+    }
+
+    #[test]
+    fn the_batch_may_be_open() {
+        let mut g = detector("detect", "False", 6);
+        for v in g.order().into_iter().map(|n| n.value(0)).collect::<Vec<_>>() {
+            let ty = g.ty(v).clone();
+            g.set_type(v, TensorType { shape: ty.shape.with(0, Dim::symbol("n")), ..ty });
+        }
+        assert_eq!(apply(&mut g, ImageOrder::Nhwc).len(), 1);
+        let bound = g.bound(&[("n".into(), 2)].into_iter().collect());
+        let factor = |row: usize| output(&bound)[row * 3];
+        assert_eq!([0, 1, 4].map(factor), [0.125, 0.25, 1.0]);
     }
 
     /// Users who expect pixels have to know.

@@ -124,7 +124,7 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     let rank = x.iter().map(|t| t.rank()).max().unwrap_or(0);
     let none = |holds: bool, rule: &'static str| (!holds).then_some(rule);
     if op.is_open() || x.iter().any(|t| t.shape.is_open()) {
-        return Some("its tensors have known extents: fix them with --shape");
+        return Some("its tensors have known extents");
     }
     // A tensor is stored with any number of axes; kernels that look at the shape have a limit.
     if rank > 6 && !matches!(op, Op::Input(_) | Op::Const(_) | Op::Reshape(_) | Op::Cast(_)) {

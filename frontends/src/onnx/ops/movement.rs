@@ -203,6 +203,9 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(y)
 }
 
+/// Exporters write an end as large as this for the rest of an axis.
+const THE_REST: i64 = 1_000_000_000;
+
 /// The part from `start` to before `end` of an axis, negative ones counted from its end; `None` if it is the whole axis.
 /// A part that depends on open extents is taken to be inside the axis.
 fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) -> Result<Option<OpenSlice>, Refusal> {
@@ -213,9 +216,8 @@ fn open_range(axis: usize, extent: &Dim, start: &Expr, end: &Expr) -> Result<Opt
         _ => Some(at.clone()),
     };
     let start = from_front(start).ok_or_else(large)?;
-    // Exporters write a very large end for the rest.
     let end = match end.constant() {
-        Some(n) if n >= i64::from(i32::MAX) => all.clone(),
+        Some(n) if n >= THE_REST => all.clone(),
         _ => from_front(end).ok_or_else(large)?,
     };
     let len = end.minus(&start).ok_or_else(large)?;

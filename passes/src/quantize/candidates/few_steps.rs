@@ -43,7 +43,8 @@ impl FewSteps {
     /// Analyses all values. `own` is the range of each value.
     pub(in super::super) fn of(case: &Case<'_>, own: &OwnRanges) -> Self {
         let (g, ranges) = (case.g, case.ranges);
-        let reach = Reach { g, ranges };
+        let typical = g.typical();
+        let reach = Reach { g: &typical, ranges };
         let (mut all, mut steep) = (Bearable::default(), Bearable::default());
         for &n in case.order.iter().rev() {
             let result = n.value(0);

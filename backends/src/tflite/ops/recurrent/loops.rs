@@ -2,15 +2,15 @@
 //! computed for all steps before it.
 
 use qcc_formats::tflite::{
-    Add, BuiltinOperator as B, Concatenation, FullyConnected, Gather, Mul, Options, OptionsType as T, Reshape, Split,
-    Sub, While,
+    Add, BuiltinOperator as B, Concatenation, FullyConnected, Gather, Mul, Options, OptionsType as T, Split, Sub, While,
 };
 use qcc_ir::ops::{Cell, Recurrent};
-use qcc_ir::{Elem, Shape, TensorType};
+use qcc_ir::{Dim, Elem, Shape, TensorType};
 
 use super::super::super::emit::{ABSENT, Emitter, NodeContext, Unsupported};
 use super::STATES;
 use super::parameters::{BIAS, RECURRENT, WEIGHT, is_stored, parts};
+use crate::extents;
 
 /// Steps that the body of the loop computes. Each run of the body copies the result of all steps.
 const STRIDE: usize = 8;
@@ -23,42 +23,43 @@ pub(super) fn recurrent(
     x: i32,
     y: i32,
 ) -> Result<(), Unsupported> {
-    let extents = |i: usize| site.operands[i].shape.extents().ok_or("its extents are open; fix them with --shape");
-    let (dims, hidden) = (extents(0)?, extents(STATES)?[1]);
-    let (steps, batch, inputs) = (dims[0], dims[1], dims[2]);
-    let layer = Layer { op, site, batch, hidden };
-    let wide = op.cell.gates() * hidden;
+    let [steps, batch, inputs] = site.operands[0].shape.dims() else { return Err("its operand is no sequence".into()) };
+    let known = |d: &Dim| d.known().ok_or("an extent other than its batch is open; fix it with --shape");
+    let (steps, inputs) = (known(steps)?, known(inputs)?);
+    let layer = Layer { op, site, batch, hidden: known(&site.operands[STATES].shape.dims()[1])? };
+    let (hidden, wide) = (layer.hidden, op.cell.gates() * layer.hidden);
 
-    let rows = layer.reshaped(e, x, &[steps * batch, inputs]);
+    let rows = layer.reshaped(e, x, &[layer.rows(steps)?, inputs.into()])?;
     let weight = parts(e, site, WEIGHT, &[(0, wide)])?[0];
     let bias = parts(e, site, BIAS, &[(0, wide)])?[0];
-    let fed = layer.tensor(e, &[steps * batch, wide]);
+    let fed = layer.tensor(e, &[layer.rows(steps)?, wide.into()]);
     e.push_operator(B::FULLY_CONNECTED, 1, FullyConnected::default(), &[rows, weight, bias], &[fed]);
 
+    let state = [1.into(), batch.clone(), hidden.into()];
     let initial = &site.inputs[STATES..];
-    let mut states: Vec<i32> = initial.iter().map(|&state| layer.reshaped(e, state, &[1, batch, hidden])).collect();
+    let mut states: Vec<i32> = initial.iter().map(|&s| layer.reshaped(e, s, &state)).collect::<Result<_, _>>()?;
     // Steps beyond a multiple of those in the body come before the loop.
     let (first, runs) = (steps % STRIDE, steps / STRIDE);
     let mut results = Vec::new();
     let mut rest = fed;
     if first > 0 {
         let parameters = layer.recurrent_parameters(e)?;
-        let head = layer.rows(e, fed, 0, first * batch, wide);
-        let head = layer.reshaped(e, head, &[1, first * batch, wide]);
-        let head = layer.steps(e, &parameters, head, first, &mut states);
-        results.push(layer.reshaped(e, head, &[first, batch, hidden]));
-        rest = layer.rows(e, fed, first * batch, runs * STRIDE * batch, wide);
+        let head = layer.part(e, fed, 0, first, wide)?;
+        let head = layer.reshaped(e, head, &[1.into(), layer.rows(first)?, wide.into()])?;
+        let head = layer.steps(e, &parameters, head, first, &mut states)?;
+        results.push(layer.reshaped(e, head, &[first.into(), batch.clone(), hidden.into()])?);
+        rest = layer.part(e, fed, first, runs * STRIDE, wide)?;
     }
-    let rest = layer.reshaped(e, rest, &[runs, STRIDE * batch, wide]);
+    let rest = layer.reshaped(e, rest, &[runs.into(), layer.rows(STRIDE)?, wide.into()])?;
     let looped = layer.looped(e, rest, runs, &mut states)?;
     if results.is_empty() {
-        layer.reshape(e, looped, y, &[steps, batch, hidden]);
+        e.reshape_into(looped, y, &layer.ty(&[steps.into(), batch.clone(), hidden.into()]))?;
     } else {
-        results.push(layer.reshaped(e, looped, &[runs * STRIDE, batch, hidden]));
+        results.push(layer.reshaped(e, looped, &[(runs * STRIDE).into(), batch.clone(), hidden.into()])?);
         e.push_operator(B::CONCATENATION, 1, Concatenation::default(), &results, &[y]);
     }
     for (state, &to) in states.into_iter().zip(&site.outputs[1..]) {
-        layer.reshape(e, state, to, &[batch, hidden]);
+        e.reshape_into(state, to, &layer.ty(&[batch.clone(), hidden.into()]))?;
     }
     Ok(())
 }
@@ -67,15 +68,17 @@ pub(super) fn recurrent(
 struct Layer<'s> {
     op: &'s Recurrent,
     site: &'s NodeContext<'s>,
-    batch: usize,
+    /// N, which may be open.
+    batch: &'s Dim,
     hidden: usize,
 }
 
 impl Layer<'_> {
     /// The WHILE. `fed` `[runs, STRIDE * N, G * H]` are the products of the input; the result is `[runs, STRIDE * N, H]`.
     fn looped(&self, e: &mut Emitter<'_>, fed: i32, runs: usize, states: &mut Vec<i32>) -> Result<i32, Unsupported> {
-        let dims = [runs, STRIDE * self.batch, self.hidden];
-        let (sizes, zero) = (e.indices(&dims.map(|n| n as i32)), e.scalar(&TensorType::f32(&[]), 0.0)?);
+        let dims = [runs.into(), self.rows(STRIDE)?, self.hidden.into()];
+        let sizes = extents::list(e, &dims.each_ref().map(Dim::expr))?;
+        let zero = e.scalar(&TensorType::f32(&[]), 0.0)?;
         let y = self.tensor(e, &dims);
         e.push_operator(B::FILL, 1, Options::None, &[sizes, zero], &[y]);
         // Tensors of the main graph are not visible in the body: computed parameters pass through the loop.
@@ -97,9 +100,9 @@ impl Layer<'_> {
             let parameters = if stored { self.recurrent_parameters(e)? } else { inputs[after..].to_vec() };
             let mut states = inputs[3..after].to_vec();
             let wide = self.op.cell.gates() * self.hidden;
-            let own = self.tensor(e, &[1, STRIDE * self.batch, wide]);
+            let own = self.tensor(e, &[1.into(), self.rows(STRIDE)?, wide.into()]);
             e.push_operator(B::GATHER, 1, Gather::default(), &[inputs[1], inputs[0]], &[own]);
-            let results = self.steps(e, &parameters, own, STRIDE, &mut states);
+            let results = self.steps(e, &parameters, own, STRIDE, &mut states)?;
             let (tail, start) = (e.indices(&[0, 0]), self.index(e, 3));
             e.push_operator(B::CONCATENATION, 1, Concatenation::default(), &[inputs[0], tail], &[start]);
             let y = self.tensor(e, &dims);
@@ -136,7 +139,14 @@ impl Layer<'_> {
     }
 
     /// `count` steps with the products of the input `fed` `[1, count * N, G * H]`: the h of each, `[1, count * N, H]`.
-    fn steps(&self, e: &mut Emitter<'_>, parameters: &[i32], fed: i32, count: usize, states: &mut Vec<i32>) -> i32 {
+    fn steps(
+        &self,
+        e: &mut Emitter<'_>,
+        parameters: &[i32],
+        fed: i32,
+        count: usize,
+        states: &mut Vec<i32>,
+    ) -> Result<i32, Unsupported> {
         let mut results = Vec::with_capacity(count);
         for fed in self.split(e, fed, 1, count, self.op.cell.gates()) {
             *states = match self.op.cell {
@@ -147,11 +157,11 @@ impl Layer<'_> {
             results.push(states[0]);
         }
         if let [one] = results[..] {
-            return one;
+            return Ok(one);
         }
-        let y = self.tensor(e, &[1, count * self.batch, self.hidden]);
+        let y = self.tensor(e, &[1.into(), self.rows(count)?, self.hidden.into()]);
         e.push_operator(B::CONCATENATION, 1, Concatenation { axis: 1, ..Concatenation::default() }, &results, &[y]);
-        y
+        Ok(y)
     }
 
     fn lstm(&self, e: &mut Emitter<'_>, parameters: &[i32], fed: i32, states: &[i32]) -> Vec<i32> {
@@ -247,34 +257,46 @@ impl Layer<'_> {
 
     /// A new tensor `[1, N, gates * H]`.
     fn gates(&self, e: &mut Emitter<'_>, gates: usize) -> i32 {
-        self.tensor(e, &[1, self.batch, gates * self.hidden])
+        self.tensor(e, &[1.into(), self.batch.clone(), (gates * self.hidden).into()])
     }
 
-    fn tensor(&self, e: &mut Emitter<'_>, dims: &[usize]) -> i32 {
-        e.scratch(&TensorType::f32(dims), self.site.node)
+    /// The number of rows of `count` steps.
+    fn rows(&self, count: usize) -> Result<Dim, Unsupported> {
+        Ok(Dim::Known(count).times(self.batch).ok_or("it has too many steps")?)
+    }
+
+    fn ty(&self, dims: &[Dim]) -> TensorType {
+        TensorType::new(Elem::F32, dims.iter().cloned().collect())
+    }
+
+    fn tensor(&self, e: &mut Emitter<'_>, dims: &[Dim]) -> i32 {
+        e.scratch(&self.ty(dims), self.site.node)
     }
 
     fn index(&self, e: &mut Emitter<'_>, count: usize) -> i32 {
         e.scratch(&TensorType::new(Elem::I32, Shape::known(&[count])), self.site.node)
     }
 
-    /// `count` rows of a matrix with `columns` columns, from `start` on.
-    fn rows(&self, e: &mut Emitter<'_>, x: i32, start: usize, count: usize, columns: usize) -> i32 {
-        let y = self.tensor(e, &[count, columns]);
-        let inputs = [x, e.indices(&[start as i32, 0]), e.indices(&[count as i32, -1])];
+    /// The rows of `count` steps of a matrix with `columns` columns, from that of step `start` on.
+    fn part(
+        &self,
+        e: &mut Emitter<'_>,
+        x: i32,
+        start: usize,
+        count: usize,
+        columns: usize,
+    ) -> Result<i32, Unsupported> {
+        let (start, count) = (self.rows(start)?, self.rows(count)?);
+        let y = self.tensor(e, &[count.clone(), columns.into()]);
+        let begin = extents::list(e, &[start.expr(), 0.into()])?;
+        let inputs = [x, begin, extents::list(e, &[count.expr(), (-1).into()])?];
         e.push_operator(B::SLICE, 1, Options::Other(T::SLICE), &inputs, &[y]);
-        y
+        Ok(y)
     }
 
-    fn reshaped(&self, e: &mut Emitter<'_>, x: i32, dims: &[usize]) -> i32 {
+    fn reshaped(&self, e: &mut Emitter<'_>, x: i32, dims: &[Dim]) -> Result<i32, Unsupported> {
         let y = self.tensor(e, dims);
-        self.reshape(e, x, y, dims);
-        y
-    }
-
-    fn reshape(&self, e: &mut Emitter<'_>, x: i32, y: i32, dims: &[usize]) {
-        let new_shape: Vec<i32> = dims.iter().map(|&n| n as i32).collect();
-        let inputs = [x, e.indices(&new_shape)];
-        e.push_operator(B::RESHAPE, 1, Reshape { new_shape }, &inputs, &[y]);
+        e.reshape_into(x, y, &self.ty(dims))?;
+        Ok(y)
     }
 }

@@ -1,8 +1,8 @@
 //! Recurrent layers: the operators of one layer do not depend on the number of steps.
 
 use qcc_formats::tflite::{BuiltinOperator as B, Options, OptionsType as T};
-use qcc_ir::TensorType;
 use qcc_ir::ops::{Cell, Recurrent};
+use qcc_ir::{Dim, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported};
 
@@ -10,6 +10,7 @@ mod loops;
 mod parameters;
 mod sequence;
 
+use parameters::WEIGHT;
 pub(in crate::tflite) use parameters::{converts_parameter, is_parameter};
 
 /// The least number of steps that are not unrolled. XNNPACK runs the products of unrolled layers, which can be
@@ -19,10 +20,12 @@ const FEWEST_STEPS: usize = 16;
 /// The first initial state among the operands.
 const STATES: usize = 4;
 
-/// True where the layer is written as it is, and not unrolled.
+/// True where the layer is written as it is, and not unrolled. Its batch may be open.
 pub(in crate::tflite) fn native(x: &[&TensorType]) -> bool {
-    let known = x.iter().all(|t| t.shape.elements().is_some_and(|n| n > 0));
-    known && x[0].shape.dims()[0].known().is_some_and(|steps| steps >= FEWEST_STEPS)
+    let [steps, _, inputs] = x[0].shape.dims() else { return false };
+    let weights = x[WEIGHT..STATES].iter().all(|t| !t.shape.is_open());
+    let empty = x.iter().any(|t| t.shape.dims().contains(&Dim::Known(0)));
+    weights && !empty && inputs.known().is_some() && steps.known().is_some_and(|steps| steps >= FEWEST_STEPS)
 }
 
 /// An operator for all steps where there is one for the cell, else a loop; between two REVERSE_V2 if steps run from the

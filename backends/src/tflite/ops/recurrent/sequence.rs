@@ -4,13 +4,14 @@
 //! states into them, so that its results do not depend on earlier runs.
 
 use qcc_formats::tflite::{
-    Activation, BuiltinOperator as B, Concatenation, Options, OptionsType as T, Reshape, SequenceLstm, SequenceRnn,
+    Activation, BuiltinOperator as B, Concatenation, Options, OptionsType as T, SequenceLstm, SequenceRnn,
 };
-use qcc_ir::TensorType;
+use qcc_ir::{Dim, Elem, TensorType};
 
 use super::super::super::emit::{ABSENT, Emitter, NodeContext, Unsupported};
 use super::STATES;
 use super::parameters::{BIAS, RECURRENT, WEIGHT, parts};
+use crate::extents;
 
 /// The gates in the order of the file (input, forget, candidate, output), as indices of the graph's gates.
 const LSTM_GATES: [usize; 4] = [0, 2, 3, 1];
@@ -33,8 +34,7 @@ pub(super) fn lstm(e: &mut Emitter<'_>, site: &NodeContext<'_>, x: i32, y: i32) 
     inputs.extend(normalization);
     let options = SequenceLstm { activation: Activation::TANH, time_major: true, ..SequenceLstm::default() };
     e.push_operator(B::UNIDIRECTIONAL_SEQUENCE_LSTM, 1, options, &inputs, &[y]);
-    last_states(e, site, y, &states);
-    Ok(())
+    last_states(e, site, y, &states)
 }
 
 /// UNIDIRECTIONAL_SEQUENCE_RNN on `x`, with the result `y`.
@@ -49,8 +49,7 @@ pub(super) fn rnn(e: &mut Emitter<'_>, site: &NodeContext<'_>, relu: bool, x: i3
     let activation = if relu { Activation::RELU } else { Activation::TANH };
     let options = SequenceRnn { time_major: true, activation, ..SequenceRnn::default() };
     e.push_operator(B::UNIDIRECTIONAL_SEQUENCE_RNN, 1, options, &inputs, &[y]);
-    last_states(e, site, y, &states);
-    Ok(())
+    last_states(e, site, y, &states)
 }
 
 /// Variable tensors, set to the initial states. SLICE runs each time, with constant operands too: the runtime evaluates
@@ -66,28 +65,32 @@ fn states(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Vec<i32> {
 
 /// The last states, where they are used. h is the last step of the result. c is only in the variable tensor, of which
 /// the file does not say that the operator writes it: c is read together with h, so that it is read after the operator.
-fn last_states(e: &mut Emitter<'_>, site: &NodeContext<'_>, y: i32, states: &[i32]) {
+fn last_states(e: &mut Emitter<'_>, site: &NodeContext<'_>, y: i32, states: &[i32]) -> Result<(), Unsupported> {
     let graph = site.graph;
     let used = |i: usize| {
         let v = site.node.value(i as u8);
         graph.is_output(v) || graph.readers(v).len() > 0
     };
-    let Some(&[steps, batch, hidden]) = site.results[0].shape.extents().as_deref() else { return };
     if !(1..site.results.len()).any(used) {
-        return;
+        return Ok(());
     }
-    let last = e.scratch(&TensorType::f32(&[1, batch, hidden]), site.node);
-    slice(e, y, &[steps as i32 - 1, 0, 0], &[1, -1, -1], last);
-    let new_shape = vec![batch as i32, hidden as i32];
-    let inputs = [last, e.indices(&new_shape)];
-    e.push_operator(B::RESHAPE, 1, Reshape { new_shape }, &inputs, &[site.outputs[1]]);
+    let [steps, batch, hidden] = site.results[0].shape.dims() else { return Ok(()) };
+    let steps = steps.known().ok_or("the number of its steps is open")? as i32;
+    let ty = |rows: &[Dim]| TensorType::new(Elem::F32, rows.iter().chain([hidden]).cloned().collect());
+    let last = e.scratch(&ty(&[Dim::Known(1), batch.clone()]), site.node);
+    slice(e, y, &[steps - 1, 0, 0], &[1, -1, -1], last);
+    e.reshape_into(last, site.outputs[1], &site.results[1])?;
     if let &[_, c] = states
         && used(2)
     {
-        let both = e.scratch(&TensorType::f32(&[2 * batch, hidden]), site.node);
+        let both = Dim::Known(2).times(batch).ok_or("its batch is too large")?;
+        let both = e.scratch(&ty(&[both]), site.node);
         e.push_operator(B::CONCATENATION, 1, Concatenation::default(), &[site.outputs[1], c], &[both]);
-        slice(e, both, &[batch as i32, 0], &[-1, -1], site.outputs[2]);
+        let begin = extents::list(e, &[batch.expr(), 0.into()])?;
+        let inputs = [both, begin, e.indices(&[-1, -1])];
+        e.push_operator(B::SLICE, 1, Options::Other(T::SLICE), &inputs, &[site.outputs[2]]);
     }
+    Ok(())
 }
 
 fn slice(e: &mut Emitter<'_>, x: i32, begin: &[i32], size: &[i32], y: i32) {
