@@ -39,6 +39,7 @@ mod quality;
 mod reader;
 pub mod render;
 mod reports;
+mod statistics;
 pub mod vendor;
 
 pub use artefact::abandon;
@@ -58,3 +59,4 @@ pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;
 pub use qcc_passes as passes;
 pub use quality::{AgreementReport, Choice, Deviation, Gate, NOT_COMPARED, OutputReport, Quality, Repair, Validation};
+pub use statistics::{CalibratedModel, SampleKind, Shard, StatisticsError, StatisticsFile, merge};

@@ -20,6 +20,8 @@ fn main() -> ExitCode {
         (Some(Command::Report(args)), _) => commands::report(&args),
         (Some(Command::Ops(args)), _) => commands::ops(&args),
         (Some(Command::Opt(args)), _) => commands::opt(&args),
+        (Some(Command::Calibrate(args)), _) => commands::calibrate(&args),
+        (Some(Command::Merge(args)), _) => commands::merge(&args),
         (Some(Command::Passes(args)), _) => commands::passes(&args),
         (None, Some(args)) => commands::compile(&args, &data),
         (None, None) => report::usage("no model is given; `qcc --help` shows the usage"),

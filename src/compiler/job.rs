@@ -20,16 +20,25 @@ use crate::cost::{Cost, Costs};
 use crate::data::{DataError, Dataset, Samples};
 use crate::digest;
 use crate::explain;
+use crate::memory;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::{DATA_HELP, NO_DATA, Options};
 use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
 use crate::port::Port;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
+use crate::statistics::{CalibratedModel, Shard, StatisticsFile, Stored};
 use crate::vendor;
 
-/// The calibration data and the validation data.
-pub(super) type Datasets = [Option<Dataset>; 2];
+/// The data of a run.
+pub(super) struct Datasets {
+    /// The calibration data.
+    pub(super) calibration: Option<Dataset>,
+    /// The validation data.
+    pub(super) validation: Option<Dataset>,
+    /// The statistics that replace calibration data.
+    pub(super) statistics: Option<Stored>,
+}
 
 pub(super) struct Job<'a> {
     compiler: &'a Compiler,
@@ -79,7 +88,8 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn run_stages(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
+    /// Simplifies the source, and finds what is quantized in it.
+    fn prepare(&mut self) -> Result<(), Failure> {
         self.simplify()?;
         self.check_excludes()?;
         self.facts.given = Given::by(&self.source);
@@ -89,6 +99,49 @@ impl<'a> Job<'a> {
         }
         self.facts.half_weights = has_halves(&self.source);
         self.options().check_ranges(self.facts.given)?;
+        if self.options().statistics.is_some() && !self.calibrates() {
+            let error = Diagnostic::error("usage", "the model is quantized already: it has ranges of its own");
+            return Err(Failure::usage(error.with_help("leave --stats out")));
+        }
+        Ok(())
+    }
+
+    /// True if ranges are calibrated.
+    fn calibrates(&self) -> bool {
+        calibrates(self.options().precision, self.facts.given)
+    }
+
+    /// Statistics of the values of the lowered graphs on the calibration data, for a model called `name`.
+    pub(super) fn calibrate(
+        &mut self,
+        datasets: Datasets,
+        name: &str,
+    ) -> Result<(StatisticsFile, Vec<Diagnostic>), Failure> {
+        self.prepare()?;
+        if !self.calibrates() {
+            let error = Diagnostic::error("usage", "the model is quantized already: it needs no calibration");
+            return Err(Failure::usage(error.with_help("give the float model that it was made from")));
+        }
+        let evidence = self.evidence(datasets)?;
+        let Some(samples) = &evidence.calibration else {
+            return Err(Failure::usage(Diagnostic::error("usage", NO_DATA).with_help(DATA_HELP)));
+        };
+        let lowered = self.lower()?;
+        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
+        memory::limit_evaluations(&mut narrowing.joint)?;
+        self.clock.stage("calibrate", self.observer);
+        let wanted = narrowing.wanted();
+        let statistics = narrowing.observe(&wanted, samples, &mut self.diagnostics, self.observer)?;
+        let data = self.options().calibration.as_ref().map_or_else(String::new, |c| c.data.name());
+        let shard = Shard::new(data, samples, statistics.samples);
+        let targets = lowered.iter().map(|l| l.backend.target().title().to_owned()).collect();
+        let model = CalibratedModel::of(name, &self.source, targets);
+        let file = StatisticsFile::new(model, &narrowing.joint, shard, &statistics);
+        Ok((file, std::mem::take(&mut self.diagnostics)))
+    }
+
+    fn run_stages(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
+        self.prepare()?;
         let evidence = self.evidence(datasets)?;
         let mut lowered = self.lower()?;
         if !self.open.is_empty() {
@@ -216,15 +269,21 @@ impl<'a> Job<'a> {
             dataset.bind(&self.source, preprocess)
         };
         let bound = |dataset| -> Result<Samples, Failure> { Ok(bind(dataset).map_err(|e| Diagnostic::from(&e))?) };
-        let [data, validation] = datasets;
-        let mut data = data.map(bound).transpose()?;
+        let Datasets { calibration, validation, statistics } = datasets;
+        let mut data = calibration.map(bound).transpose()?;
         if self.options().lacks_data(self.facts.given) {
             data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e))?);
         }
         let validation = validation.map(bound).transpose()?;
         self.options().preparation.check(&[&data, &validation])?;
-        let calibrates = calibrates(self.options().precision, self.facts.given);
-        Ok(Evidence::new(data, validation, calibrates, affordable(&self.source)))
+        let evidence = match self.options().compare {
+            true => Evidence::new(data, validation, self.calibrates(), affordable(&self.source)),
+            false => {
+                let seen = self.calibrates().then_some(false);
+                Evidence { calibration: data, validation: None, seen, statistics: None }
+            }
+        };
+        Ok(Evidence { statistics, ..evidence })
     }
 
     /// Reduces the precision of the graphs if requested, or if the source model is quantized.
@@ -265,7 +324,10 @@ impl<'a> Job<'a> {
             qcc: env!("CARGO_PKG_VERSION"),
             command: self.options().command.clone(),
             model_digest: None,
-            calibration_digest: digest(evidence.calibration.as_ref().filter(|_| evidence.seen.is_some())),
+            calibration_digest: match &evidence.statistics {
+                Some(stored) => digest::of_file(&stored.path).filter(|_| reports).map(|digest| digest.to_string()),
+                None => digest(evidence.calibrated()),
+            },
             validation_digest: digest(evidence.validation.as_ref().filter(|_| validation.is_some())),
             model: "".into(),
             model_bytes: 0,
@@ -274,7 +336,10 @@ impl<'a> Job<'a> {
                 Given::Weights => Precision::W8A32,
                 Given::Some | Given::All => Precision::Int8,
             },
-            calibration: evidence.calibration.as_ref().filter(|_| evidence.seen.is_some()).map(|s| s.to_string()),
+            calibration: match &evidence.statistics {
+                Some(stored) => Some(stored.describe()),
+                None => evidence.calibrated().map(|s| s.to_string()),
+            },
             validation,
             artefacts: lowered.iter().zip(outputs).map(artefact).collect(),
             stages: Vec::new(),
@@ -340,9 +405,12 @@ impl<'a> Job<'a> {
 
 /// Metadata of the artefact about its calibration, if that was on synthetic pictures.
 fn facts(evidence: &Evidence) -> Vec<(String, String)> {
-    let calibration = evidence.calibration.as_ref().filter(|_| evidence.seen.is_some());
     let fact = |n: usize| ("calibration".to_owned(), format!("{n} synthetic pictures, no real data"));
-    calibration.and_then(Samples::synthetic).map(fact).into_iter().collect()
+    let synthetic = match &evidence.statistics {
+        Some(stored) => stored.file.synthetic(),
+        None => evidence.calibrated().and_then(Samples::synthetic),
+    };
+    synthetic.map(fact).into_iter().collect()
 }
 
 /// The error for a model that cannot be calibrated without data.

@@ -10,7 +10,7 @@ use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, Tensor, ValueId};
-use qcc_passes::calibrate::{CalibrationTable, Method, calibrate};
+use qcc_passes::calibrate::{CalibrationTable, Method, Statistics, Wanted, observe, tables};
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Dynamic, Quantized};
 use qcc_passes::{Context, Given, PassError, PassId, SharedGraph, SourceFacts, Stage};
@@ -97,12 +97,12 @@ impl<'a> Narrowing<'a> {
         if evidence.calibration.is_some() || evidence.validation.is_some() {
             memory::limit_evaluations(&mut self.joint)?;
         }
-        if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
+        if self.calibrates() && (evidence.calibration.is_some() || evidence.statistics.is_some()) {
             if self.options.precision == Precision::Int8 && self.facts.given == Given::Nothing {
                 check_ranges(self.source, &self.options.exclude)?;
             }
             clock.stage("calibrate", observer);
-            self.ranges = self.find_ranges(samples, diagnostics, observer)?;
+            self.ranges = self.find_ranges(evidence, diagnostics, observer)?;
         }
         clock.stage("quantize", observer);
         let asked = Variant::asked(self.options);
@@ -158,12 +158,12 @@ impl<'a> Narrowing<'a> {
         hand_over(narrowed, lowered, diagnostics, observer);
         let data = samples.to_string();
         let synthetic = samples.synthetic().is_some();
-        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen, synthetic }))
+        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen_by_calibration(), synthetic }))
     }
 
-    /// Reports the integer shares of quantized source models, which need no samples.
+    /// Reports the integer shares of models with quantized activations, which need no samples.
     fn report_work(&self, narrowed: &[Narrowed], lowered: &mut [Lowered], diagnostics: &mut Vec<Diagnostic>) {
-        if self.facts.given == Given::Nothing {
+        if self.facts.given == Given::Nothing && self.options.precision != Precision::Int8 {
             return;
         }
         for (l, n) in lowered.iter_mut().zip(narrowed) {
@@ -205,39 +205,62 @@ impl<'a> Narrowing<'a> {
         calibrates(self.options.precision, self.facts.given)
     }
 
+    /// The calibration tables, from the calibration samples or from their statistics.
     fn find_ranges(
         &self,
-        samples: &Samples,
+        evidence: &Evidence,
         diagnostics: &mut Vec<Diagnostic>,
         observer: &mut dyn Observer,
     ) -> Result<Vec<CalibrationTable>, Failure> {
-        if samples.is_random() {
-            let d = Diagnostic::warning(
-                "random-data",
-                "the calibration data are random numbers: the ranges do not fit real inputs",
-            );
-            diagnostics.push(d.with_help("give real inputs: --data"));
-        }
-        diagnostics.extend(samples.synthetic().map(synthetic_data));
-        let reader = Reader::new(samples);
+        let wanted = self.wanted();
+        let statistics = match (&evidence.statistics, &evidence.calibration) {
+            (Some(stored), _) => {
+                diagnostics.extend(stored.file.is_random().then(random_data));
+                diagnostics.extend(stored.file.synthetic().map(synthetic_data));
+                let targets: Vec<&str> = self.targets.iter().map(|target| target.title()).collect();
+                stored.of(self.source, &self.joint, &wanted, &targets)?
+            }
+            (None, Some(samples)) => self.observe(&wanted, samples, diagnostics, observer)?,
+            (None, None) => return Ok(self.ranges.clone()),
+        };
         let method = match self.options.precision {
-            Precision::Int8 => self.options.calibration.as_ref().and_then(|c| c.method).unwrap_or(Method::Mse),
+            Precision::Int8 => self.options.method.unwrap_or(Method::Mse),
             // No quantization parameters depend on a range.
             _ => Method::MinMax,
         };
+        let floats: Vec<&Graph> = self.floats.iter().collect();
+        let ranges = tables(wanted, &floats, statistics, method);
+        diagnostics.extend(self.constant_inputs(&ranges));
+        Ok(ranges)
+    }
+
+    /// The values whose statistics calibration needs.
+    pub(super) fn wanted(&self) -> Wanted {
+        Wanted::new(&self.joint, &self.floats.iter().collect::<Vec<_>>())
+    }
+
+    /// Statistics of values on samples.
+    pub(super) fn observe(
+        &self,
+        wanted: &Wanted,
+        samples: &Samples,
+        diagnostics: &mut Vec<Diagnostic>,
+        observer: &mut dyn Observer,
+    ) -> Result<Statistics, Failure> {
+        diagnostics.extend(samples.is_random().then(random_data));
+        diagnostics.extend(samples.synthetic().map(synthetic_data));
+        let reader = Reader::new(samples);
         let mut done = |done| {
             observer.samples(done, samples.len());
             flow(observer)
         };
-        let floats: Vec<&Graph> = self.floats.iter().collect();
-        let ranges = calibrate(&self.joint, &floats, method, samples.len(), |i| reader.read(i), &mut done)
+        let statistics = observe(&self.joint, wanted, samples.len(), |i| reader.read(i), &mut done)
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
         if observer.cancelled() {
             return Err(Failure::Cancelled);
         }
-        diagnostics.extend(reader.unread(ranges.iter().all(|r| r.samples == 0))?);
-        diagnostics.extend(self.constant_inputs(&ranges));
-        Ok(ranges)
+        diagnostics.extend(reader.unread(statistics.samples.count == 0)?);
+        Ok(statistics)
     }
 
     /// The warning of matrices with 8-bit weights although 4 bits are requested.
@@ -385,6 +408,12 @@ fn hand_over(
         (l.graph, l.decisions) = (n.quantized.graph, n.quantized.decisions);
         diagnostics.append(&mut n.diagnostics);
     }
+}
+
+/// The warning about calibration on random numbers.
+fn random_data() -> Diagnostic {
+    let message = "the calibration data are random numbers: the ranges do not fit real inputs";
+    Diagnostic::warning("random-data", message).with_help("give real inputs: --data")
 }
 
 /// The warning about calibration on synthetic pictures, which is always shown ([`SYNTHETIC_DATA`]).

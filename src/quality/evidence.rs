@@ -7,6 +7,7 @@ use qcc_passes::quality::products;
 use serde::Serialize;
 
 use crate::data::Samples;
+use crate::statistics::Stored;
 
 /// With fewer samples all are used for calibration.
 const FEWEST_TO_SPLIT: usize = 8;
@@ -27,8 +28,10 @@ pub(crate) struct Evidence {
     pub(crate) calibration: Option<Samples>,
     /// The samples on which the result is compared with the float model.
     pub(crate) validation: Option<Samples>,
-    /// Whether the compared samples are also calibration samples; `None` if nothing is calibrated.
+    /// Whether the compared samples are also among the samples of `calibration`; `None` if nothing is calibrated.
     pub(crate) seen: Option<bool>,
+    /// Statistics of samples that were evaluated earlier. Ranges follow from these, not from the samples.
+    pub(crate) statistics: Option<Stored>,
 }
 
 /// The data on which compiled graphs were compared with the float graph.
@@ -39,7 +42,7 @@ pub struct Validation {
     /// Number of samples that could be read.
     pub samples: usize,
     /// True if these samples were also used for calibration: the quality on other samples may be worse. `None` if
-    /// nothing was calibrated.
+    /// nothing was calibrated, or on statistics of earlier runs.
     pub seen_by_calibration: Option<bool>,
     /// True if the samples are synthetic pictures: figures on photographs may differ.
     pub synthetic: bool,
@@ -63,18 +66,32 @@ impl Evidence {
     pub(crate) fn new(data: Option<Samples>, validation: Option<Samples>, calibrates: bool, most: usize) -> Self {
         let unseen = calibrates.then_some(false);
         match (data, validation) {
-            (calibration, Some(validation)) => Evidence { calibration, validation: Some(validation), seen: unseen },
+            (calibration, Some(validation)) => {
+                Evidence { calibration, validation: Some(validation), seen: unseen, statistics: None }
+            }
             (None, None) => Evidence::default(),
             (Some(data), None) => {
                 let most = most.max(data.len() / LEAST_SHARE);
                 if calibrates && data.len() >= FEWEST_TO_SPLIT {
                     let (calibration, validation) = data.split((data.len() / KEPT_OUT).min(most));
-                    return Evidence { calibration: Some(calibration), validation: Some(validation), seen: unseen };
+                    return Evidence::new(Some(calibration), Some(validation), calibrates, most);
                 }
                 let validation = data.thinned(most);
-                Evidence { calibration: Some(data), validation: Some(validation), seen: calibrates.then_some(true) }
+                let seen = calibrates.then_some(true);
+                Evidence { calibration: Some(data), validation: Some(validation), seen, statistics: None }
             }
         }
+    }
+
+    /// The samples that ranges are calibrated on.
+    pub(crate) fn calibrated(&self) -> Option<&Samples> {
+        self.calibration.as_ref().filter(|_| self.seen.is_some() && self.statistics.is_none())
+    }
+
+    /// Whether the compared samples were also used for calibration; `None` if nothing is calibrated, or if that is not
+    /// known.
+    pub(crate) fn seen_by_calibration(&self) -> Option<bool> {
+        self.seen.filter(|_| self.statistics.is_none())
     }
 }
 

@@ -33,6 +33,7 @@ mod runtime;
 #[cfg(feature = "oracles")]
 mod sources;
 mod sparse;
+mod statistics;
 #[cfg(feature = "oracles")]
 mod suites;
 mod tflite;
