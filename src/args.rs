@@ -51,7 +51,8 @@ pub(crate) enum Command {
     /// Runs passes on the graph of a model and prints the graph or writes it as a .qir file
     Opt(Opt),
     /// Evaluates a model on a part of the calibration data and writes statistics (.qstats, docs/qstats.md); `qcc merge`
-    /// merges those of all parts, `qcc MODEL --int8 --stats FILE` compiles with them
+    /// merges those of all parts, `qcc MODEL --int8 --stats FILE` compiles with them. Or writes ranges for other tools
+    /// (docs/ranges.md)
     Calibrate(Box<Calibrate>),
     /// Merges statistics of parts of the calibration data
     Merge(Merge),
@@ -63,9 +64,16 @@ pub(crate) struct Calibrate {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// The file of statistics (.qstats)
+    /// The file to write: statistics (`x.qstats`), or ranges of tensors for ONNX Runtime (`x.json`), AIMET
+    /// (`x.encodings`) or TensorRT (`x.cache`)
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+    /// For ranges: take them from statistics instead of --data
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) stats: Option<PathBuf>,
+    /// For ranges: how they are chosen [default: mse]
+    #[arg(long, value_enum)]
+    pub(crate) calibrator: Option<Calibrator>,
     /// Targets that the statistics are for [default: that of --device, else all formats]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) to: Vec<To>,
@@ -263,6 +271,10 @@ pub(crate) struct Compile {
     /// Calibrate on statistics of samples that were evaluated earlier (`qcc calibrate`, `qcc merge`), instead of --data
     #[arg(long, value_name = "FILE", help_heading = "Calibration")]
     pub(crate) stats: Option<PathBuf>,
+    /// Ranges of another tool (docs/ranges.md): calibration cache of ONNX Runtime (JSON) or TensorRT, encodings of AIMET;
+    /// tensors without one need --data or --stats
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(crate) ranges: Option<PathBuf>,
     /// How activation ranges are chosen from the calibration data [default: mse]
     #[arg(long, value_enum, help_heading = "Calibration")]
     pub(crate) calibrator: Option<Calibrator>,

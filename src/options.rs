@@ -126,6 +126,9 @@ pub struct Options {
     /// With [`Precision::Int8`]: a file with statistics of samples that were evaluated earlier
     /// ([`Compiler::calibrate`](crate::Compiler::calibrate)). Ranges follow from them; samples are for comparisons only.
     pub statistics: Option<PathBuf>,
+    /// With [`Precision::Int8`]: a file of another tool with ranges of activations by the names of tensors
+    /// (docs/ranges.md). Ranges of other values need data or statistics.
+    pub ranges: Option<PathBuf>,
     /// How ranges are chosen. `None` means [`Method::Mse`]; only [`Precision::Int8`] allows others.
     pub method: Option<Method>,
     /// The data on which the result is compared with the float model; all samples are used.
@@ -177,6 +180,7 @@ impl Default for Options {
             import: ImportOptions::default(),
             calibration: None,
             statistics: None,
+            ranges: None,
             method: None,
             validation: None,
             compare: true,
@@ -200,6 +204,11 @@ impl Options {
     /// Options for targets and a precision, with defaults for the rest.
     pub fn new<B: Into<Arc<dyn Backend>>>(targets: impl IntoIterator<Item = B>, precision: Precision) -> Self {
         Options { targets: targets.into_iter().map(Into::into).collect(), precision, ..Options::default() }
+    }
+
+    /// True if ranges are in a file.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.statistics.is_some() || self.ranges.is_some()
     }
 
     /// True if there are samples.
@@ -242,11 +251,15 @@ impl Options {
         }
         self.check_devices()?;
         let has_data = self.has_samples();
-        if !self.gate.is_open() && !(has_data && self.compare) {
+        let compares = has_data && self.compare;
+        if !self.gate.is_open() && !compares {
             return usage(
                 "--min-sqnr, --min-agreement and --max-drop compare a quantized model with the float one on data",
                 DATA_HELP,
             );
+        }
+        if self.ranges.is_some() && self.precision != Precision::Int8 {
+            return usage("--ranges gives ranges of activations, for int8", "add --int8, or leave --ranges out");
         }
         if self.statistics.is_some() && self.precision != Precision::Int8 {
             return usage("--stats holds ranges of activations, for int8", "add --int8, or leave --stats out");
@@ -273,7 +286,7 @@ impl Options {
                 "leave --data out, or ask for --int8",
             );
         }
-        if self.precision != Precision::Int8 || self.statistics.is_some() {
+        if self.precision != Precision::Int8 || self.has_ranges() {
             self.check_preparation(has_data)?;
         }
         if let Some(odd) =
@@ -351,7 +364,7 @@ impl Options {
         !given.has_activations()
             && self.precision == Precision::Int8
             && self.calibration.is_none()
-            && self.statistics.is_none()
+            && !self.has_ranges()
     }
 
     /// Fails where options contradict the quantization parameters of a quantized source model (`given`).
@@ -403,6 +416,7 @@ mod tests {
             Options { calibration: Some(data), ..float.clone() },
             Options { validation: Some(Data::Random), ..float.clone() },
             Options { precision: Precision::W8A32, method: Some(Method::Mse), ..float.clone() },
+            Options { precision: Precision::W8A32, ranges: Some("a.json".into()), ..float.clone() },
             Options { precision: Precision::W8A32, statistics: Some("a.qstats".into()), ..float.clone() },
             Options { interface: quantize::Interface::Quantized(qcc_ir::StorageType::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },

@@ -192,6 +192,11 @@ pub(crate) fn statistics(file: &StatisticsFile, path: &Path) -> String {
     out
 }
 
+/// The summary of ranges that were written to `path`.
+pub(crate) fn ranges(tensors: usize, path: &Path) -> String {
+    format!("{:<12} {}\n", "ranges", line(&format!("{}, {}", path.display(), counted(tensors, "tensor"))))
+}
+
 /// The cost of the artefact, compared with that of the float model.
 fn cost_rows(Costs { before, after }: &Costs, row: &mut dyn FnMut(&str, String)) {
     let beside = |shown: &dyn Fn(&Cost) -> String| match (shown(after), before.as_ref().map(shown)) {

@@ -35,13 +35,14 @@ impl TryFrom<String> for Digest128 {
 
 /// The digest of what each value of a graph is computed from: the operator with its attributes, the types of its results,
 /// the content of constants, and the same of its operands; for inputs, their place and type. In two graphs, values with
-/// the same digest are equal for equal inputs. Names and origins do not count.
-pub fn digests(g: &Graph) -> FxHashMap<ValueId, Digest128> {
+/// the same digest are equal for equal inputs. Names and origins do not count. There is a digest for each value that the
+/// outputs or the values of `also` depend on, and for these.
+pub fn digests(g: &Graph, also: &[ValueId]) -> FxHashMap<ValueId, Digest128> {
     let mut digests: FxHashMap<ValueId, Digest128> = FxHashMap::default();
     for (place, v) in g.inputs().enumerate() {
         digests.insert(v, of_text(&format!("input {place} {:?}", g.ty(v)), &[]));
     }
-    for n in g.order() {
+    for n in g.order_with(also) {
         let operands: Vec<Digest128> = g.operands(n).iter().filter_map(|v| digests.get(v).copied()).collect();
         let node = match g.op(n) {
             Op::Input(_) => continue,
@@ -61,7 +62,7 @@ pub fn digests(g: &Graph) -> FxHashMap<ValueId, Digest128> {
 
 /// The digest of what the outputs of a graph are computed from, in order, and of the types of its inputs.
 pub fn digest(g: &Graph) -> Digest128 {
-    let digests = digests(g);
+    let digests = digests(g, &[]);
     let all = g.inputs().chain(g.outputs().iter().map(|o| o.value));
     of_text("graph", &all.filter_map(|v| digests.get(&v).copied()).collect::<Vec<_>>())
 }
@@ -103,10 +104,20 @@ mod tests {
 
     #[test]
     fn names_and_values_beside_it_do_not_count() {
-        let (mut named, other) = (graph("%y = unary(f:Exp) %x"), graph("%z = unary(f:Neg) %x %y = unary(f:Exp) %x"));
+        let (mut named, mut other) =
+            (graph("%y = unary(f:Exp) %x"), graph("%z = unary(f:Neg) %x %y = unary(f:Exp) %x"));
         let y = named.outputs()[0].value;
         named.set_name(y, "exponential");
-        assert_eq!(digests(&named)[&y], digests(&other)[&other.outputs()[0].value]);
+        assert_eq!(digests(&named, &[])[&y], digests(&other, &[])[&other.outputs()[0].value]);
+        // A value that no output depends on.
+        let negated = other
+            .add1(
+                qcc_ir::ops::Unary { f: qcc_ir::ops::UnaryFn::Neg },
+                &[other.outputs()[0].value],
+                qcc_ir::Origin::none(),
+            )
+            .unwrap();
+        assert!(!digests(&other, &[]).contains_key(&negated) && digests(&other, &[negated]).contains_key(&negated));
         let text = String::from(digest(&named));
         assert_eq!((text.len(), Digest128::try_from(text)), (32, Ok(digest(&named))));
     }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use qcc::backends::{Format, WriteOptions};
 use qcc::frontends::ImportOptions;
 use qcc::ir::diagnostic::{Diagnostic, Severity};
-use qcc::{Compiler, DATA_HELP, Failure, Options, Precision, StatisticsFile, merge as merged};
+use qcc::{Calibrated, Compiler, DATA_HELP, Failure, Options, Precision, merge as merged};
 
-use super::compile::{backend, calibration, image_order, preparation, to};
+use super::compile::{backend, calibration, image_order, method, preparation, to};
 use crate::args::{Calibrate, Merge, open_shapes};
 use crate::interrupt;
 use crate::report::{self, Progress};
@@ -17,14 +17,17 @@ pub(crate) fn calibrate(args: &Calibrate) -> ExitCode {
     interrupt::leave_nothing();
     interrupt::name_lost_files(&[&args.model]);
     match try_calibrate(args) {
-        Ok((statistics, diagnostics)) => {
+        Ok((calibrated, diagnostics)) => {
             let wanted = |d: &&Diagnostic| match args.quiet {
                 true => report::always(d),
                 false => d.severity != Severity::Note,
             };
             report::show(&diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
             if !args.quiet {
-                report::say(&report::statistics(&statistics, &args.output));
+                report::say(&match calibrated {
+                    Calibrated::Statistics(statistics) => report::statistics(&statistics, &args.output),
+                    Calibrated::Ranges(tensors) => report::ranges(tensors, &args.output),
+                });
             }
             ExitCode::SUCCESS
         }
@@ -32,7 +35,7 @@ pub(crate) fn calibrate(args: &Calibrate) -> ExitCode {
     }
 }
 
-fn try_calibrate(args: &Calibrate) -> Result<(StatisticsFile, Vec<Diagnostic>), Failure> {
+fn try_calibrate(args: &Calibrate) -> Result<(Calibrated, Vec<Diagnostic>), Failure> {
     let formats = match (args.to.as_slice(), args.device) {
         ([], Some(device)) => vec![to(device.format)],
         ([], None) => Format::ALL.iter().map(|&format| to(format)).collect(),
@@ -48,8 +51,10 @@ fn try_calibrate(args: &Calibrate) -> Result<(StatisticsFile, Vec<Diagnostic>), 
     options.layout.input = image_order(args.input_layout);
     options.preparation = preparation(&args.data);
     options.calibration = calibration(&args.data);
+    options.statistics.clone_from(&args.stats);
+    options.method = args.calibrator.map(method);
     options.compare = false;
-    if options.calibration.is_none() {
+    if options.calibration.is_none() && options.statistics.is_none() {
         let error = Diagnostic::error("usage", "a model is calibrated on data");
         return Err(Failure::usage(error.with_help(DATA_HELP)));
     }

@@ -181,6 +181,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     };
     options.calibration = calibration(data);
     options.statistics.clone_from(&args.stats);
+    options.ranges.clone_from(&args.ranges);
     options.method = args.calibrator.map(method);
     // `none` is not a path.
     let validate = args.validate.as_deref();
@@ -247,7 +248,8 @@ pub(super) fn calibration(given: &DataArgs) -> Option<Calibration> {
     Some(calibration)
 }
 
-fn method(calibrator: Calibrator) -> Method {
+/// The method of a calibrator.
+pub(super) fn method(calibrator: Calibrator) -> Method {
     match calibrator {
         Calibrator::Minmax => Method::MinMax,
         Calibrator::MovingAverage => Method::MovingAverage,

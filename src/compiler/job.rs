@@ -1,5 +1,6 @@
 //! One compilation, stage by stage.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use qcc_passes::open_batch::static_batch;
 use qcc_passes::quantize::{restore_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
-use super::narrow::{Narrowing, calibrates};
+use super::narrow::{Narrowing, calibrates, few, tensors};
 use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::cost::{Cost, Costs};
@@ -27,6 +28,7 @@ use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
 use crate::port::Port;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
+use crate::ranges::{NamedRanges, StoredRanges};
 use crate::statistics::{CalibratedModel, Shard, StatisticsFile, Stored};
 use crate::vendor;
 
@@ -38,6 +40,8 @@ pub(super) struct Datasets {
     pub(super) validation: Option<Dataset>,
     /// The statistics that replace calibration data.
     pub(super) statistics: Option<Stored>,
+    /// Ranges of another tool.
+    pub(super) ranges: Option<StoredRanges>,
 }
 
 pub(super) struct Job<'a> {
@@ -99,9 +103,14 @@ impl<'a> Job<'a> {
         }
         self.facts.half_weights = has_halves(&self.source);
         self.options().check_ranges(self.facts.given)?;
-        if self.options().statistics.is_some() && !self.calibrates() {
+        let unused = match self.options() {
+            Options { ranges: Some(_), .. } if self.facts.given.has_activations() => Some("--ranges"),
+            Options { statistics: Some(_), .. } if !self.calibrates() => Some("--stats"),
+            _ => None,
+        };
+        if let Some(option) = unused {
             let error = Diagnostic::error("usage", "the model is quantized already: it has ranges of its own");
-            return Err(Failure::usage(error.with_help("leave --stats out")));
+            return Err(Failure::usage(error.with_help(format!("leave {option} out"))));
         }
         Ok(())
     }
@@ -112,32 +121,54 @@ impl<'a> Job<'a> {
     }
 
     /// Statistics of the values of the lowered graphs on the calibration data, for a model called `name`.
-    pub(super) fn calibrate(
-        &mut self,
-        datasets: Datasets,
-        name: &str,
-    ) -> Result<(StatisticsFile, Vec<Diagnostic>), Failure> {
+    pub(super) fn statistics(&mut self, datasets: Datasets, name: &str) -> Result<StatisticsFile, Failure> {
+        let (lowered, evidence) = self.uncalibrated(datasets)?;
+        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
+        memory::limit_evaluations(&mut narrowing.joint)?;
+        let statistics = narrowing.statistics(&evidence, &mut self.diagnostics, self.observer)?;
+        let data = self.options().calibration.as_ref().map_or_else(String::new, |c| c.data.name());
+        let Some(shard) = evidence.calibration.map(|samples| Shard::new(data, &samples, statistics.samples)) else {
+            return Err(Failure::usage(Diagnostic::error("usage", NO_DATA).with_help(DATA_HELP)));
+        };
+        let targets = narrowing.targets.iter().map(|target| target.title().to_owned()).collect();
+        let model = CalibratedModel::of(name, &self.source, targets);
+        Ok(StatisticsFile::new(model, &narrowing.joint, shard, &statistics))
+    }
+
+    /// The ranges of the values with names.
+    pub(super) fn ranges(&mut self, datasets: Datasets) -> Result<NamedRanges, Failure> {
+        let (lowered, evidence) = self.uncalibrated(datasets)?;
+        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
+        memory::limit_evaluations(&mut narrowing.joint)?;
+        let tables = narrowing.find_ranges(&evidence, &mut self.diagnostics, self.observer)?;
+        let mut ranges = NamedRanges::new();
+        for (g, table) in narrowing.floats.iter().zip(&tables) {
+            for v in g.order().into_iter().flat_map(|n| g.results(n)) {
+                let name = g.output_name(v).or(g.name(v));
+                if let (Some(name), Some(range)) = (name, table.range(v)) {
+                    ranges.entry(name.to_string()).or_insert(range);
+                }
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// The lowered graphs before calibration, and the data.
+    fn uncalibrated(&mut self, datasets: Datasets) -> Result<(Vec<Lowered>, Evidence), Failure> {
         self.prepare()?;
         if !self.calibrates() {
             let error = Diagnostic::error("usage", "the model is quantized already: it needs no calibration");
             return Err(Failure::usage(error.with_help("give the float model that it was made from")));
         }
         let evidence = self.evidence(datasets)?;
-        let Some(samples) = &evidence.calibration else {
-            return Err(Failure::usage(Diagnostic::error("usage", NO_DATA).with_help(DATA_HELP)));
-        };
         let lowered = self.lower()?;
-        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
-        memory::limit_evaluations(&mut narrowing.joint)?;
         self.clock.stage("calibrate", self.observer);
-        let wanted = narrowing.wanted();
-        let statistics = narrowing.observe(&wanted, samples, &mut self.diagnostics, self.observer)?;
-        let data = self.options().calibration.as_ref().map_or_else(String::new, |c| c.data.name());
-        let shard = Shard::new(data, samples, statistics.samples);
-        let targets = lowered.iter().map(|l| l.backend.target().title().to_owned()).collect();
-        let model = CalibratedModel::of(name, &self.source, targets);
-        let file = StatisticsFile::new(model, &narrowing.joint, shard, &statistics);
-        Ok((file, std::mem::take(&mut self.diagnostics)))
+        Ok((lowered, evidence))
+    }
+
+    /// The warnings and notes so far.
+    pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.diagnostics
     }
 
     fn run_stages(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
@@ -263,13 +294,13 @@ impl<'a> Job<'a> {
     }
 
     /// The samples for the inputs of the model.
-    fn evidence(&self, datasets: Datasets) -> Result<Evidence, Failure> {
+    fn evidence(&mut self, datasets: Datasets) -> Result<Evidence, Failure> {
         let bind = |dataset: Dataset| {
             let preprocess = self.options().preparation.resolve(vendor::preprocess(&self.source.metadata));
             dataset.bind(&self.source, preprocess)
         };
         let bound = |dataset| -> Result<Samples, Failure> { Ok(bind(dataset).map_err(|e| Diagnostic::from(&e))?) };
-        let Datasets { calibration, validation, statistics } = datasets;
+        let Datasets { calibration, validation, statistics, ranges } = datasets;
         let mut data = calibration.map(bound).transpose()?;
         if self.options().lacks_data(self.facts.given) {
             data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e))?);
@@ -280,10 +311,13 @@ impl<'a> Job<'a> {
             true => Evidence::new(data, validation, self.calibrates(), affordable(&self.source)),
             false => {
                 let seen = self.calibrates().then_some(false);
-                Evidence { calibration: data, validation: None, seen, statistics: None }
+                Evidence { calibration: data, validation: None, seen, ..Evidence::default() }
             }
         };
-        Ok(Evidence { statistics, ..evidence })
+        if let Some(ranges) = &ranges {
+            self.diagnostics.extend(unknown_names(&self.reference, ranges)?);
+        }
+        Ok(Evidence { statistics, ranges, ..evidence })
     }
 
     /// Reduces the precision of the graphs if requested, or if the source model is quantized.
@@ -324,8 +358,8 @@ impl<'a> Job<'a> {
             qcc: env!("CARGO_PKG_VERSION"),
             command: self.options().command.clone(),
             model_digest: None,
-            calibration_digest: match &evidence.statistics {
-                Some(stored) => digest::of_file(&stored.path).filter(|_| reports).map(|digest| digest.to_string()),
+            calibration_digest: match evidence.calibration_file().filter(|_| reports) {
+                Some(path) => digest::of_file(path).map(|digest| digest.to_string()),
                 None => digest(evidence.calibrated()),
             },
             validation_digest: digest(evidence.validation.as_ref().filter(|_| validation.is_some())),
@@ -336,10 +370,7 @@ impl<'a> Job<'a> {
                 Given::Weights => Precision::W8A32,
                 Given::Some | Given::All => Precision::Int8,
             },
-            calibration: match &evidence.statistics {
-                Some(stored) => Some(stored.describe()),
-                None => evidence.calibrated().map(|s| s.to_string()),
-            },
+            calibration: evidence.describe_calibration(),
             validation,
             artefacts: lowered.iter().zip(outputs).map(artefact).collect(),
             stages: Vec::new(),
@@ -411,6 +442,24 @@ fn facts(evidence: &Evidence) -> Vec<(String, String)> {
         None => evidence.calibrated().and_then(Samples::synthetic),
     };
     synthetic.map(fact).into_iter().collect()
+}
+
+/// The warning about ranges of tensors that the model does not have.
+///
+/// # Errors
+/// If no tensor of the file is in the model.
+fn unknown_names(model: &Graph, ranges: &StoredRanges) -> Result<Option<Diagnostic>, Failure> {
+    let named = model.order().into_iter().flat_map(|n| model.results(n)).filter_map(|v| model.name(v));
+    let known: HashSet<&str> = named.chain(model.outputs().iter().map(|o| &o.name)).map(|name| &**name).collect();
+    let (found, unknown): (Vec<&str>, Vec<&str>) = ranges.names().partition(|name| known.contains(name));
+    let file = ranges.path.display();
+    if found.is_empty() {
+        let error = Diagnostic::error("unknown-tensors", format!("{file} names no tensor of the model"));
+        return Err(error.with_help("`qcc inspect` shows the names of tensors").into());
+    }
+    let (count, names) = (tensors(unknown.len()), few(&unknown));
+    let message = format!("{file} has ranges of {count} that the model does not have: {names}");
+    Ok((!unknown.is_empty()).then(|| Diagnostic::warning("unknown-tensors", message)))
 }
 
 /// The error for a model that cannot be calibrated without data.

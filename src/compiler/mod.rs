@@ -24,6 +24,7 @@ use crate::outcome::{Failure, Output, Report};
 use crate::placement::placement;
 use crate::port::Port;
 use crate::quality::Quality;
+use crate::ranges::{self, StoredRanges};
 use crate::reports;
 use crate::statistics::{self, StatisticsFile, Stored};
 use crate::vendor;
@@ -231,8 +232,9 @@ impl Compiler {
     }
 
     /// Evaluates the model at `model`, lowered for [`Options::targets`], on the samples of [`Options::calibration`], and
-    /// writes the statistics of its values to `output`. All samples are used. Memory does not grow with their number.
-    /// [`merge`](crate::merge) merges statistics, [`Options::statistics`] compiles with them.
+    /// writes the statistics of its values to `output` (`x.qstats`), or the ranges that follow from them, for other tools
+    /// (docs/ranges.md). All samples are used. Memory does not grow with their number. Ranges may also follow from
+    /// [`Options::statistics`]. [`merge`](crate::merge) merges statistics.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -241,8 +243,13 @@ impl Compiler {
         model: &Path,
         output: &Path,
         observer: &mut dyn Observer,
-    ) -> Result<(StatisticsFile, Vec<Diagnostic>), Failure> {
+    ) -> Result<(Calibrated, Vec<Diagnostic>), Failure> {
         self.options.check()?;
+        let kind = ranges::Kind::of(output).map_err(|d| Failure::usage(*d))?;
+        if kind.is_none() && self.options.statistics.is_some() {
+            let error = Diagnostic::error("usage", "statistics follow from data");
+            return Err(Failure::usage(error.with_help("`qcc merge` merges statistics; or name a file of ranges")));
+        }
         let mut clock = Clock::default();
         clock.stage("import", observer);
         let file = Model::open(model)?;
@@ -254,9 +261,19 @@ impl Compiler {
         datasets.protect(&mut protected);
         let mut publication = Publication::new(protected);
         publication.artefact(output, &[])?;
-        let (statistics, diagnostics) = job.calibrate(datasets, &statistics::model_name(model))?;
-        statistics::write(&statistics, publication)?;
-        Ok((statistics, diagnostics))
+        let done = match kind {
+            None => {
+                let statistics = job.statistics(datasets, &statistics::model_name(model))?;
+                publication.write_whole(&statistics.to_bytes().map_err(unwritten)?)?;
+                Calibrated::Statistics(Box::new(statistics))
+            }
+            Some(kind) => {
+                let ranges = job.ranges(datasets)?;
+                publication.write_whole(&kind.to_bytes(&ranges).map_err(unwritten)?)?;
+                Calibrated::Ranges(ranges.len())
+            }
+        };
+        Ok((done, job.into_diagnostics()))
     }
 
     /// The data of the options.
@@ -269,9 +286,20 @@ impl Compiler {
         };
         let data = calibration.map(|c| open(&c.data)).transpose()?.map(limited);
         let validation = self.options.validation.as_ref().map(open).transpose()?;
-        let statistics = self.options.statistics.as_deref().map(Stored::read).transpose()?;
-        Ok(Datasets { calibration: data, validation, statistics })
+        let statistics = self.options.statistics.as_deref().map(Stored::read).transpose();
+        let statistics = statistics.map_err(|e| Diagnostic::from(&e))?;
+        let ranges = self.options.ranges.as_deref().map(StoredRanges::read).transpose()?;
+        Ok(Datasets { calibration: data, validation, statistics, ranges })
     }
+}
+
+/// What [`Compiler::calibrate`] wrote.
+#[derive(Clone, Debug)]
+pub enum Calibrated {
+    /// Statistics.
+    Statistics(Box<StatisticsFile>),
+    /// Ranges of so many tensors.
+    Ranges(usize),
 }
 
 impl Datasets {
@@ -280,6 +308,7 @@ impl Datasets {
         let samples = [&self.calibration, &self.validation];
         samples.into_iter().flatten().for_each(|d| protected.add("a file of the data", d.files()));
         protected.add("the file of statistics", self.statistics.iter().map(|s| s.path.clone()));
+        protected.add("the file of ranges", self.ranges.iter().map(|r| r.path.clone()));
     }
 }
 

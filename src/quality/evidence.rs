@@ -1,12 +1,14 @@
 //! The split of samples into calibration and validation.
 
 use std::fmt;
+use std::path::Path;
 
 use qcc_ir::Graph;
 use qcc_passes::quality::products;
 use serde::Serialize;
 
 use crate::data::Samples;
+use crate::ranges::StoredRanges;
 use crate::statistics::Stored;
 
 /// With fewer samples all are used for calibration.
@@ -32,6 +34,8 @@ pub(crate) struct Evidence {
     pub(crate) seen: Option<bool>,
     /// Statistics of samples that were evaluated earlier. Ranges follow from these, not from the samples.
     pub(crate) statistics: Option<Stored>,
+    /// Ranges of another tool, which replace those of samples and statistics.
+    pub(crate) ranges: Option<StoredRanges>,
 }
 
 /// The data on which compiled graphs were compared with the float graph.
@@ -67,7 +71,7 @@ impl Evidence {
         let unseen = calibrates.then_some(false);
         match (data, validation) {
             (calibration, Some(validation)) => {
-                Evidence { calibration, validation: Some(validation), seen: unseen, statistics: None }
+                Evidence { calibration, validation: Some(validation), seen: unseen, ..Evidence::default() }
             }
             (None, None) => Evidence::default(),
             (Some(data), None) => {
@@ -78,7 +82,7 @@ impl Evidence {
                 }
                 let validation = data.thinned(most);
                 let seen = calibrates.then_some(true);
-                Evidence { calibration: Some(data), validation: Some(validation), seen, statistics: None }
+                Evidence { calibration: Some(data), validation: Some(validation), seen, ..Evidence::default() }
             }
         }
     }
@@ -86,6 +90,23 @@ impl Evidence {
     /// The samples that ranges are calibrated on.
     pub(crate) fn calibrated(&self) -> Option<&Samples> {
         self.calibration.as_ref().filter(|_| self.seen.is_some() && self.statistics.is_none())
+    }
+
+    /// The file that ranges come from.
+    pub(crate) fn calibration_file(&self) -> Option<&Path> {
+        let ranges = self.ranges.as_ref().map(|ranges| ranges.path.as_path());
+        ranges.or(self.statistics.as_ref().map(|stored| stored.path.as_path()))
+    }
+
+    /// A short description of what ranges come from.
+    pub(crate) fn describe_calibration(&self) -> Option<String> {
+        let stored = self.statistics.as_ref().map(Stored::describe);
+        let all = [
+            self.ranges.as_ref().map(StoredRanges::describe),
+            stored.or_else(|| self.calibrated().map(Samples::to_string)),
+        ];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// Whether the compared samples were also used for calibration; `None` if nothing is calibrated, or if that is not

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use qcc_ir::diagnostic::Diagnostic;
 
-use super::file::VERSION;
-use crate::outcome::Failure;
+use super::VERSION;
 
 /// Why a file of statistics cannot be used or merged.
 #[derive(Debug, thiserror::Error)]
@@ -145,11 +144,5 @@ impl From<&StatisticsError> for Diagnostic {
             }
             _ => error,
         }
-    }
-}
-
-impl From<Box<StatisticsError>> for Failure {
-    fn from(e: Box<StatisticsError>) -> Self {
-        Diagnostic::from(&*e).into()
     }
 }

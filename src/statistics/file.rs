@@ -8,13 +8,10 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use qcc_backends::disassembly::Digest;
 
-use super::{StatisticsError, StatisticsFile};
+use super::{StatisticsError, StatisticsFile, VERSION};
 
 /// The first word of a file.
 const MAGIC: &str = "qstats";
-
-/// The version of the format (docs/qstats.md).
-pub(super) const VERSION: &str = "1";
 
 /// Maximum length of the first line.
 const LONGEST_HEADER: usize = 128;

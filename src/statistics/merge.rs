@@ -1,62 +1,42 @@
 //! Merging of statistics.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use qcc_backends::{Files, unwritten};
+use qcc_passes::identity::Digest128;
 use qcc_passes::quantize::matches;
 
-use super::{Shard, StatisticsError, StatisticsFile, Stored};
-use crate::artefact::{Protected, Publication};
-use crate::outcome::Failure;
+use super::{StatisticsError, StatisticsFile, Stored};
 
-/// Merges the statistics of `files`, except those of data whose names match a pattern of `exclude`, and writes them to
-/// `output`. The result depends neither on the order of the files nor on what was merged before.
-///
-/// # Errors
-/// If a file cannot be read, files do not fit together, samples would count twice, excluded data are merged with others
-/// already, or the output cannot be written.
-pub fn merge(files: &[PathBuf], exclude: &[String], output: &Path) -> Result<StatisticsFile, Failure> {
-    let mut protected = Protected::default();
-    protected.add("a file that is merged", files.iter().cloned());
-    let mut publication = Publication::new(protected);
-    publication.artefact(output, &[])?;
+/// The merged statistics of `files`, except those of data whose names match a pattern of `exclude`. They depend neither on
+/// the order of the files nor on what was merged before.
+pub(crate) fn merged(files: &[PathBuf], exclude: &[String]) -> Result<StatisticsFile, StatisticsError> {
     let mut all: Option<Stored> = None;
-    // Which file each set of samples is from.
-    let mut known: Vec<(PathBuf, Shard)> = Vec::new();
+    // The file that each set of samples is from.
+    let mut known: BTreeMap<Digest128, PathBuf> = BTreeMap::new();
     let mut matched = vec![false; exclude.len()];
     for path in files {
         let one = Stored::read(path)?;
-        if !is_kept(&one, exclude, &mut matched).map_err(Box::new)? {
+        if !is_kept(&one, exclude, &mut matched)? {
             continue;
         }
+        if let Some(all) = &all {
+            fits(all, &one)?;
+        }
         for shard in &one.file.shards {
-            let twin = known.iter().find(|(_, k)| k.samples == shard.samples);
-            if let Some((first, _)) = twin {
-                let (first, other, shard) = (first.clone(), path.clone(), shard.name.clone());
-                return Err(Box::new(StatisticsError::Twice { first, other, shard }).into());
+            if let Some(first) = known.insert(shard.samples.digest, path.clone()) {
+                return Err(StatisticsError::Twice { first, other: path.clone(), shard: shard.name.clone() });
             }
-            known.push((path.clone(), shard.clone()));
         }
         match &mut all {
-            Some(all) => add(all, one).map_err(Box::new)?,
+            Some(all) => add(&mut all.file, one.file),
             None => all = Some(one),
         }
     }
     if let Some((unmatched, _)) = exclude.iter().zip(&matched).find(|(_, matched)| !**matched) {
-        return Err(Box::new(StatisticsError::NothingExcluded(unmatched.clone())).into());
+        return Err(StatisticsError::NothingExcluded(unmatched.clone()));
     }
-    let merged = all.ok_or_else(|| Failure::from(Box::new(StatisticsError::Empty)))?.file;
-    write(&merged, publication)?;
-    Ok(merged)
-}
-
-/// Writes statistics to the only artefact of a publication.
-pub(crate) fn write(statistics: &StatisticsFile, mut publication: Publication) -> Result<(), Failure> {
-    let bytes = statistics.to_bytes().map_err(unwritten)?;
-    let mut files = publication.staged(0);
-    let name = files.main().to_owned();
-    files.create(&name).and_then(|file| file.write_all(&bytes)).map_err(unwritten)?;
-    publication.publish()
+    Ok(all.ok_or(StatisticsError::Empty)?.file)
 }
 
 /// Whether a file is merged: not if all of its data are excluded.
@@ -79,8 +59,8 @@ fn is_kept(one: &Stored, exclude: &[String], matched: &mut [bool]) -> Result<boo
     }
 }
 
-/// Adds the statistics of other samples.
-fn add(all: &mut Stored, other: Stored) -> Result<(), StatisticsError> {
+/// Fails if statistics are not of the same values of the same model.
+fn fits(all: &Stored, other: &Stored) -> Result<(), StatisticsError> {
     let (own, theirs) = (&all.file, &other.file);
     let axes = |file: &StatisticsFile| -> Vec<Vec<usize>> {
         file.values.values().map(|v| v.stats.channels.iter().map(|c| c.axis).collect()).collect()
@@ -105,20 +85,24 @@ fn add(all: &mut Stored, other: Stored) -> Result<(), StatisticsError> {
             _ => None,
         },
     };
-    if let Some(what) = what {
-        return Err(StatisticsError::Unlike { first: all.path.clone(), other: other.path, what });
+    match what {
+        Some(what) => Err(StatisticsError::Unlike { first: all.path.clone(), other: other.path.clone(), what }),
+        None => Ok(()),
     }
-    let model = &mut all.file.model;
-    if other.file.model.name < model.name {
-        model.name.clone_from(&other.file.model.name);
+}
+
+/// Adds the statistics of other samples.
+fn add(all: &mut StatisticsFile, other: StatisticsFile) {
+    let model = &mut all.model;
+    if other.model.name < model.name {
+        model.name = other.model.name;
     }
-    model.targets.extend(other.file.model.targets);
+    model.targets.extend(other.model.targets);
     model.targets.sort_unstable();
     model.targets.dedup();
-    for (own, theirs) in all.file.values.values_mut().zip(other.file.values.into_values()) {
+    for (own, theirs) in all.values.values_mut().zip(other.values.into_values()) {
         own.stats.merge(theirs.stats);
     }
-    all.file.shards.extend(other.file.shards);
-    all.file.shards.sort_by_key(|shard| shard.samples.digest);
-    Ok(())
+    all.shards.extend(other.shards);
+    all.shards.sort_by_key(|shard| shard.samples.digest);
 }

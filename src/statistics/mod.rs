@@ -1,7 +1,7 @@
 //! Calibration statistics in files: parts of the data are calibrated on any number of machines, and the merged
 //! statistics give the ranges of one run over all data, bit for bit. docs/qstats.md describes the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use qcc_ir::{Graph, ValueId};
@@ -12,7 +12,6 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Samples;
-use crate::outcome::Failure;
 use crate::port::Port;
 
 mod error;
@@ -20,8 +19,10 @@ mod file;
 mod merge;
 
 pub use error::StatisticsError;
-pub use merge::merge;
-pub(crate) use merge::write;
+pub(crate) use merge::merged;
+
+/// The version of the format (docs/qstats.md).
+const VERSION: &str = "1";
 
 /// Calibration statistics of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,9 +110,10 @@ impl StatisticsFile {
     /// Statistics of the values of a merged graph.
     pub(crate) fn new(model: CalibratedModel, joint: &SharedGraph, shard: Shard, statistics: &Statistics) -> Self {
         let graph = joint.graph();
-        let digests = digests(graph);
+        let order: BTreeSet<ValueId> = statistics.values.keys().copied().collect();
+        let digests = digests(graph, &order.iter().copied().collect::<Vec<_>>());
         let mut values: BTreeMap<Digest128, ValueStatistics> = BTreeMap::new();
-        for v in graph.order().into_iter().flat_map(|n| graph.results(n)) {
+        for v in order {
             let (Some(stats), Some(&digest)) = (statistics.values.get(&v), digests.get(&v)) else { continue };
             match values.get_mut(&digest) {
                 // The same computation twice: equal statistics, perhaps of channels along other axes.
@@ -171,8 +173,8 @@ pub(crate) struct Stored {
 
 impl Stored {
     /// Reads the file at `path`.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        Ok(Stored { path: path.into(), file: StatisticsFile::read(path).map_err(Box::new)? })
+    pub(crate) fn read(path: &Path) -> Result<Self, StatisticsError> {
+        Ok(Stored { path: path.into(), file: StatisticsFile::read(path)? })
     }
 
     /// A short description of the samples.
@@ -190,37 +192,37 @@ impl Stored {
         joint: &SharedGraph,
         wanted: &Wanted,
         targets: &[&str],
-    ) -> Result<Statistics, Box<StatisticsError>> {
+    ) -> Result<Statistics, StatisticsError> {
         let (path, file) = (&self.path, &self.file);
         let own = CalibratedModel::of(&source.name, source, Vec::new());
         if own.inputs != file.model.inputs {
             let (theirs, own) = (file.model.inputs.join(", "), own.inputs.join(", "));
-            return Err(Box::new(StatisticsError::Inputs { path: path.clone(), theirs, own }));
+            return Err(StatisticsError::Inputs { path: path.clone(), theirs, own });
         }
         if own.digest != file.model.digest {
             let name = file.model.name.clone();
-            return Err(Box::new(StatisticsError::Model { path: path.clone(), name }));
+            return Err(StatisticsError::Model { path: path.clone(), name });
         }
-        let digests = digests(joint.graph());
+        let all: BTreeSet<ValueId> = (0..targets.len()).flat_map(|i| wanted.values(i)).collect();
+        let digests = digests(joint.graph(), &all.into_iter().collect::<Vec<_>>());
         let complete = |v: ValueId| {
             let stats = &file.values.get(digests.get(&v)?)?.stats;
             let extent = |axis: usize| joint.graph().ty(v).shape.dims().get(axis)?.known();
             let has = |axis| stats.along(axis).is_some_and(|c| extent(axis).is_none_or(|n| n == c.largest.len()));
             wanted.axes(v).all(has).then_some(stats)
         };
-        let opaque = qcc_ir::eval::opaque(joint.graph());
         let mut values = FxHashMap::default();
         for (i, target) in targets.iter().enumerate() {
-            let known = wanted.values(i).into_iter().filter(|v| !opaque.contains_key(&v.node));
-            let (found, missing): (Vec<_>, Vec<_>) = known.map(|v| (v, complete(v))).partition(|(_, s)| s.is_some());
+            let all = wanted.values(i).into_iter().map(|v| (v, complete(v)));
+            let (found, missing): (Vec<_>, Vec<_>) = all.partition(|(_, stats)| stats.is_some());
             if let Some((first, _)) = missing.first() {
-                return Err(Box::new(StatisticsError::Values {
+                return Err(StatisticsError::Values {
                     path: path.clone(),
                     target: (*target).to_owned(),
                     missing: missing.len(),
                     first: joint.graph().place(first.node).to_string(),
                     made_for: file.model.targets.join(", "),
-                }));
+                });
             }
             values.extend(found.into_iter().filter_map(|(v, stats)| Some((v, stats?.clone()))));
         }

@@ -28,6 +28,7 @@ mod openvino_models;
 mod oracle;
 #[cfg(feature = "oracles")]
 mod ort;
+mod ranges;
 mod reports;
 mod runtime;
 #[cfg(feature = "oracles")]

@@ -141,7 +141,8 @@ fn statistics_of_one_target_serve_that_target() {
     let refused = refusal(at, &["m.onnx", "--to", "tflite", "--int8", "--stats", "onnx.qstats"]);
     assert!(refused.contains("missing-statistics") && refused.contains("lowered for tflite"), "{refused}");
     assert!(refused.contains("were made for onnx"), "{refused}");
-    let refused = refusal(at, &["merge", "onnx.qstats", "a.qstats", "-o", "x.qstats"]);
+    calibrate(at, "c", 1);
+    let refused = refusal(at, &["merge", "onnx.qstats", "c.qstats", "-o", "x.qstats"]);
     assert!(refused.contains("lowered for onnx in one and for tflite, onnx, openvino in the other"), "{refused}");
 }
 
@@ -255,7 +256,8 @@ fn what_does_not_fit_is_refused() {
 
     // No file is replaced that is read, and nothing is left behind.
     assert!(refusal(at, &["merge", "a.qstats", "b.qstats", "-o", "b.qstats"]).contains("would replace"));
-    assert!(refusal(at, &["calibrate", "m.onnx", "--data", "a.npy", "-o", "a.npy"]).contains("would replace"));
+    let onto = ["m.onnx", "--to", "onnx", "--int8", "--stats", "a.qstats", "-o", "a.qstats"];
+    assert!(refusal(at, &onto).contains("would replace the file of statistics"));
     assert!(!at.join("x.qstats").exists());
 }
 
@@ -290,9 +292,14 @@ fn options_that_contradict_are_usage_errors() {
         let refused = refusal(at, args);
         assert!(refused.starts_with('2') && refused.contains(want), "{args:?}: {refused}");
     }
-    succeeds(at, &["m.onnx", "--to", "onnx", "--int8", "--data", "a.npy", "-q", "-o", "q.onnx"]);
-    let refused = refusal(at, &["calibrate", "q.onnx", "--data", "a.npy", "-o", "x.qstats"]);
+    // A model with all of its quantization parameters.
+    let small = crate::cli::folder();
+    let at = small.path();
+    fs::write(at.join("a.npy"), samples(0, 5)).unwrap();
+    succeeds(at, &["calibrate", "small.onnx", "--data", "a.npy", "-o", "a.qstats", "-q"]);
+    succeeds(at, &["small.onnx", "--to", "tflite", "--int8", "--data", "a.npy", "-q", "-o", "q.tflite"]);
+    let refused = refusal(at, &["calibrate", "q.tflite", "--data", "a.npy", "-o", "x.qstats"]);
     assert!(refused.starts_with('2') && refused.contains("the model is quantized already"), "{refused}");
-    let refused = refusal(at, &["q.onnx", "--to", "onnx", "--int8", "--stats", "a.qstats"]);
+    let refused = refusal(at, &["q.tflite", "--to", "onnx", "--int8", "--stats", "a.qstats"]);
     assert!(refused.starts_with('2') && refused.contains("it has ranges of its own"), "{refused}");
 }

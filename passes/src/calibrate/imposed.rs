@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qcc_ir::eval::opaque;
-use qcc_ir::ops::{Op, QuantRule};
+use qcc_ir::ops::{Clamp, Op, QuantRule};
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::FxHashMap;
 
@@ -23,7 +23,8 @@ impl CalibrationTable {
     }
 }
 
-/// The ranges of the values of a graph that `named` knows by name.
+/// The ranges of the values of a graph that `named` knows by name. A value that only a clamp uses has the range behind the
+/// clamp: both have the same quantization parameters, and what the clamp cuts off is lost anyway.
 pub fn ranges_by_name(g: &Graph, named: &dyn Fn(&str) -> Option<Range>) -> FxHashMap<ValueId, Range> {
     let range = |v: ValueId| {
         let range = g.name(v).and_then(|name| named(name)).or_else(|| named(g.output_name(v)?))?;
@@ -33,8 +34,23 @@ pub fn ranges_by_name(g: &Graph, named: &dyn Fn(&str) -> Option<Range>) -> FxHas
             _ => range,
         })
     };
-    let values = g.order().into_iter().flat_map(|n| g.results(n)).filter(|&v| is_float(g, v));
-    values.filter_map(|v| Some((v, range(v)?))).collect()
+    let order = g.order();
+    let values = order.iter().flat_map(|&n| g.results(n)).filter(|&v| is_float(g, v));
+    let mut known: FxHashMap<ValueId, Range> = values.filter_map(|v| Some((v, range(v)?))).collect();
+    for &n in order.iter().rev() {
+        let Op::Clamp(c) = g.op(n) else { continue };
+        let operand = g.operand(n, 0);
+        let behind = known.get(&n.value(0)).copied().or_else(|| Some(clamped(*known.get(&operand)?, c)));
+        if let Some(range) = behind.filter(|_| is_float(g, operand) && g.only_user(operand) == Some(n)) {
+            known.insert(operand, range);
+        }
+    }
+    known
+}
+
+/// The range of the clamped numbers of a range.
+fn clamped(range: Range, c: &Clamp) -> Range {
+    Range { lo: range.lo.max(c.lo).min(c.hi), hi: range.hi.max(c.lo).min(c.hi) }
 }
 
 /// The ranges that follow from others: of results that have the quantization parameters of an operand, of clamped
@@ -77,7 +93,7 @@ fn is_float(g: &Graph, v: ValueId) -> bool {
 fn forwards(g: &Graph, n: NodeId, known: &mut FxHashMap<ValueId, Range>) {
     let operand = || known.get(g.operands(n).first()?).copied();
     let range = match (g.op(n), g.op(n).quant_rule()) {
-        (Op::Clamp(c), _) => operand().map(|r| Range { lo: r.lo.clamp(c.lo, c.hi), hi: r.hi.clamp(c.lo, c.hi) }),
+        (Op::Clamp(c), _) => operand().map(|range| clamped(range, c)),
         (_, QuantRule::SameAsInput) => operand(),
         (_, QuantRule::Fixed { lo, hi }) => Some(Range { lo, hi }),
         (_, QuantRule::SharedScale) => {
@@ -115,7 +131,7 @@ mod tests {
         let text = "graph g {
             %x: f32[1,4] = input
             %w: f32[4,4] = const [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]
-            %c = matmul %x, %w
+            %c = matmul(transpose_b:false) %x, %w
             %r = clamp(lo:0,hi:6) %c
             %t = transpose(perm:[1,0]) %r
             %s = unary(f:Sigmoid) %t
@@ -132,7 +148,12 @@ mod tests {
         g.set_name(r, "r");
         let known = ranges_by_name(&g, &|name| (name == "t").then_some(Range { lo: 0.0, hi: 2.5 }));
         let cut = ranges_by_name(&g, &|name| (name == "r").then_some(Range { lo: -2.5, hi: 2.5 }));
-        assert_eq!(cut.get(&r), Some(&Range { lo: 0.0, hi: 2.5 }));
+        assert_eq!((cut.get(&r), cut.get(&c)), (Some(&Range { lo: 0.0, hi: 2.5 }), Some(&Range { lo: 0.0, hi: 2.5 })));
+        g.set_name(c, "c");
+        let both = |name: &str| Some(Range { lo: if name == "c" { -9.0 } else { 0.0 }, hi: 3.0 });
+        assert_eq!(ranges_by_name(&g, &both).get(&c), Some(&Range { lo: 0.0, hi: 3.0 }));
+        let before = ranges_by_name(&g, &|name| (name == "c").then_some(Range { lo: -9.0, hi: 9.0 }));
+        assert_eq!((before.get(&c), before.get(&r)), (Some(&Range { lo: 0.0, hi: 6.0 }), None));
         let known = implied_ranges(&g, known);
         let of = |v: ValueId| known.get(&v).map(|range| (range.lo, range.hi));
         assert_eq!((of(t), of(r), of(c)), (Some((0.0, 2.5)), Some((0.0, 2.5)), Some((0.0, 2.5))));

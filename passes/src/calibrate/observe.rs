@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use qcc_ir::eval::{Executor, RunError};
+use qcc_ir::eval::{Executor, RunError, opaque};
 use qcc_ir::{Elem, Graph, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -24,11 +24,13 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// All float values of the graphs that `joint` merges.
+    /// All float values of the graphs that `joint` merges, except those that depend on custom operators.
     pub fn new(joint: &SharedGraph, graphs: &[&Graph]) -> Self {
         let mut wanted = Wanted::default();
         for (i, g) in graphs.iter().enumerate() {
-            let float = |v: &ValueId| g.ty(*v).elem == Elem::F32 && g.constant(*v).is_none();
+            let opaque = opaque(g);
+            let float =
+                |v: &ValueId| g.ty(*v).elem == Elem::F32 && g.constant(*v).is_none() && !opaque.contains_key(&v.node);
             let values = g.order().into_iter().flat_map(|n| g.results(n)).filter(float);
             wanted.places.push(values.filter_map(|v| Some((v, joint.place(i, v)?))).collect());
             let axes = contracted(g).into_iter().filter_map(|(v, axis)| Some((joint.place(i, v)?, axis)));
@@ -155,7 +157,7 @@ mod tests {
     /// A sample is counted once whatever the order, and thread counts do not matter.
     #[test]
     fn parts_merge_to_the_whole() -> Result<(), Box<dyn std::error::Error>> {
-        let text = "graph g { %x: f32[1,3] = input %w: f32[3,2] = const [1, -2, 3, 0.5, 0.1, 7] %y = matmul %x, %w output y = %y }";
+        let text = "graph g { %x: f32[1,3] = input %w: f32[3,2] = const [1, -2, 3, 0.5, 0.1, 7] %y = matmul(transpose_b:false) %x, %w output y = %y }";
         let g = parse(text, &Weights::new())?;
         let sample = |i: usize| {
             let x: Vec<f32> = (0..3).map(|k| ((i * 7919 + k * 31) % 1000) as f32 * 0.0137 - 3.0).collect();

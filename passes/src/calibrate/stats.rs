@@ -15,6 +15,9 @@ pub(super) const LARGEST_BYTES: u64 = (BINS * size_of::<u64>()) as u64;
 /// The maximum number of elements of one tensor that the histogram counts. Minimum and maximum use all elements.
 const SEEN: usize = 1 << 15;
 
+/// The maximum of a count: sums of many do not overflow.
+const MOST: u64 = 1 << 48;
+
 /// A histogram with fixed edges: the width of a bin is a power of two, and its edges are multiples of the width. Bins
 /// of one width consist of whole bins of any smaller width, so that merging is exact. The width of a merged histogram is
 /// the smallest one, not below that of any part, with which all numbers are in at most [`BINS`] bins. That follows from
@@ -258,7 +261,9 @@ impl Stats {
         let ordered = |&[lo, hi]: &[f32; 2]| lo.is_finite() && hi.is_finite() && lo <= hi;
         let ascends = self.channels.windows(2).all(|pair| pair[0].axis < pair[1].axis);
         let channels = |c: &Channels| c.means.len() == c.largest.len() && c.largest.iter().all(|x| x.is_finite());
-        ordered(&[self.min, self.max])
+        let counts = self.histogram.counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
+        counts.max(self.samples).max(self.not_finite) <= MOST
+            && ordered(&[self.min, self.max])
             && self.halves.iter().flatten().all(ordered)
             && self.histogram.is_valid()
             && ascends
