@@ -234,7 +234,7 @@ impl Compiler {
     /// Evaluates the model at `model`, lowered for [`Options::targets`], on the samples of [`Options::calibration`], and
     /// writes the statistics of its values to `output` (`x.qstats`), or the ranges that follow from them, for other tools
     /// (docs/ranges.md). All samples are used. Memory does not grow with their number. Ranges may also follow from
-    /// [`Options::statistics`]. [`merge`](crate::merge) merges statistics.
+    /// [`Options::statistics`]. [`merge()`](crate::merge()) merges statistics.
     ///
     /// # Errors
     /// See [`Failure`].

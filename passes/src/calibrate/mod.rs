@@ -80,7 +80,7 @@ impl CalibrationTable {
 /// The range of each value before values share quantization parameters.
 pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 
-/// Evaluates graphs on samples `0..count`, gathers statistics of all float values ([`observe`]), and chooses their
+/// Evaluates graphs on samples `0..count`, gathers statistics of all float values ([`observe()`]), and chooses their
 /// ranges ([`tables`]). Returns one table for each graph.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ const MOST: u64 = 1 << 48;
 
 /// A histogram with fixed edges: the width of a bin is a power of two, and its edges are multiples of the width. Bins
 /// of one width consist of whole bins of any smaller width, so that merging is exact. The width of a merged histogram is
-/// the smallest one, not below that of any part, with which all numbers are in at most [`BINS`] bins. That follows from
+/// the smallest one, not below that of any part, with which all numbers are in at most 2048 bins. That follows from
 /// the numbers alone: neither the order of merges nor their grouping affects it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
