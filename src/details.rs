@@ -27,7 +27,8 @@ pub struct ValueReport {
     /// The mean of the samples' minima and the mean of their maxima. They are close to `min` and `max` if samples are
     /// alike.
     pub typical: [f64; 2],
-    /// The minimum and the maximum in either half of the samples; `None` if there are fewer than two samples.
+    /// The minimum and the maximum in either half of the samples; `None` if a half is empty. The digest of a sample
+    /// decides its half, so that all samples may be in one if there are few.
     pub halves: Option<[[f32; 2]; 2]>,
     /// Histogram with bins of equal width between `min` and `max`; empty if there were no samples.
     pub counts: Vec<u64>,
@@ -125,7 +126,6 @@ pub(crate) fn values(
 }
 
 fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport {
-    let mean = |sum: f64| sum / seen.samples.max(1) as f64;
     let grid = grid.and_then(GridReport::of);
     let width = (seen.max - seen.min) / BARS as f32;
     let (mut counts, mut all, mut clipped) = (vec![0; BARS], 0, 0);
@@ -141,7 +141,7 @@ fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport 
         name,
         min: seen.min,
         max: seen.max,
-        typical: [mean(seen.sum_min), mean(seen.sum_max)],
+        typical: seen.typical(),
         halves: seen.halves[0].zip(seen.halves[1]).map(|(a, b)| [a, b]),
         counts,
         grid,
@@ -228,7 +228,7 @@ mod tests {
     fn values_that_few_samples_decide_are_unstable() {
         let grid = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
         let of = |name: &str, samples: &[[f32; 2]], grid| {
-            let mut all = samples.iter().map(|s| Stats::of(s));
+            let mut all = samples.iter().enumerate().map(|(i, s)| Stats::of(s).in_half(i % 2 == 1));
             let mut seen = all.next().unwrap();
             all.for_each(|s| seen.merge(s));
             value(name.into(), &seen, grid)

@@ -59,6 +59,16 @@ impl Data {
             Data::Samples(source) => Ok(Dataset::samples(Arc::clone(source))),
         }
     }
+
+    /// The data as the user named them.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Data::Path(path) => path.display().to_string(),
+            Data::Random => "random".into(),
+            Data::Synthetic => "synthetic".into(),
+            Data::Arrays(_) | Data::Samples(_) => "samples in memory".into(),
+        }
+    }
 }
 
 /// Calibration options.
@@ -69,14 +79,12 @@ pub struct Calibration {
     pub data: Data,
     /// Maximum number of samples.
     pub samples: Option<usize>,
-    /// How ranges are chosen. `None` means [`Method::Mse`]; only [`Precision::Int8`] allows others.
-    pub method: Option<Method>,
 }
 
 impl Calibration {
-    /// Calibration on all of the data with the default method.
+    /// Calibration on all of the data.
     pub fn new(data: impl Into<Data>) -> Self {
-        Calibration { data: data.into(), samples: None, method: None }
+        Calibration { data: data.into(), samples: None }
     }
 }
 
@@ -119,8 +127,19 @@ pub struct Options {
     /// With 8 or more samples, a quarter is held out and the result is compared with the float model on these, unless
     /// [`Options::validation`] is given.
     pub calibration: Option<Calibration>,
+    /// With [`Precision::Int8`]: a file with statistics of samples that were evaluated earlier
+    /// ([`Compiler::calibrate`](crate::Compiler::calibrate)). Ranges follow from them; samples are for comparisons only.
+    pub statistics: Option<PathBuf>,
+    /// With [`Precision::Int8`]: a file of another tool with ranges of activations by the names of tensors
+    /// (docs/ranges.md). Ranges of other values need data or statistics.
+    pub ranges: Option<PathBuf>,
+    /// How ranges are chosen. `None` means [`Method::Mse`]; only [`Precision::Int8`] allows others.
+    pub method: Option<Method>,
     /// The data on which the result is compared with the float model; all samples are used.
     pub validation: Option<Data>,
+    /// Whether the result is compared with the float model if there are data. Otherwise all samples of
+    /// [`Options::calibration`] are calibrated on, and nothing that is written depends on a comparison.
+    pub compare: bool,
     /// Preprocessing of images; it overrides the model's metadata.
     pub preparation: Preparation,
     /// Element type of inputs and outputs.
@@ -166,7 +185,11 @@ impl Default for Options {
             block: DEFAULT_BLOCK,
             import: ImportOptions::default(),
             calibration: None,
+            statistics: None,
+            ranges: None,
+            method: None,
             validation: None,
+            compare: true,
             preparation: Preparation::default(),
             interface: quantize::Interface::Float,
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
@@ -188,6 +211,16 @@ impl Options {
     /// Options for targets and a precision, with defaults for the rest.
     pub fn new<B: Into<Arc<dyn Backend>>>(targets: impl IntoIterator<Item = B>, precision: Precision) -> Self {
         Options { targets: targets.into_iter().map(Into::into).collect(), precision, ..Options::default() }
+    }
+
+    /// True if ranges are in a file.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.statistics.is_some() || self.ranges.is_some()
+    }
+
+    /// True if there are samples.
+    pub(crate) fn has_samples(&self) -> bool {
+        self.calibration.is_some() || self.validation.is_some()
     }
 
     /// True if the report counts costs and lists operators.
@@ -224,12 +257,19 @@ impl Options {
             );
         }
         self.check_devices()?;
-        let has_data = self.calibration.is_some() || self.validation.is_some();
-        if !self.gate.is_open() && !has_data {
+        let has_data = self.has_samples();
+        let compares = has_data && self.compare;
+        if !self.gate.is_open() && !compares {
             return usage(
                 "--min-sqnr, --min-agreement and --max-drop compare a quantized model with the float one on data",
                 DATA_HELP,
             );
+        }
+        if self.ranges.is_some() && self.precision != Precision::Int8 {
+            return usage("--ranges gives ranges of activations, for int8", "add --int8, or leave --ranges out");
+        }
+        if self.statistics.is_some() && self.precision != Precision::Int8 {
+            return usage("--stats holds ranges of activations, for int8", "add --int8, or leave --stats out");
         }
         if self.effort != Effort::Normal && self.precision != Precision::Int8 {
             return usage(
@@ -237,7 +277,7 @@ impl Options {
                 "add --int8, or leave --effort out",
             );
         }
-        if self.calibration.as_ref().is_some_and(|c| c.method.is_some()) && self.precision != Precision::Int8 {
+        if self.method.is_some() && self.precision != Precision::Int8 {
             return usage(
                 "--calibrator chooses the ranges of int8 activations",
                 "add --int8, or leave --calibrator out",
@@ -253,7 +293,7 @@ impl Options {
                 "leave --data out, or ask for --int8",
             );
         }
-        if self.precision != Precision::Int8 {
+        if self.precision != Precision::Int8 || self.has_ranges() {
             self.check_preparation(has_data)?;
         }
         if let Some(odd) =
@@ -328,14 +368,17 @@ impl Options {
 
     /// True where calibration is needed and there are no data.
     pub(crate) fn lacks_data(&self, given: Given) -> bool {
-        !given.has_activations() && self.precision == Precision::Int8 && self.calibration.is_none()
+        !given.has_activations()
+            && self.precision == Precision::Int8
+            && self.calibration.is_none()
+            && !self.has_ranges()
     }
 
     /// Fails where options contradict the quantization parameters of a quantized source model (`given`).
     pub(crate) fn check_ranges(&self, given: Given) -> Result<(), Failure> {
         let given = given.has_activations();
         if given {
-            self.check_preparation(self.calibration.is_some() || self.validation.is_some())?;
+            self.check_preparation(self.has_samples())?;
         }
         if given && !matches!(self.precision, Precision::Float32 | Precision::Int8) {
             let help = "leave the precision out, or give the float model that it was made from";
@@ -371,19 +414,17 @@ mod tests {
 
     #[test]
     fn contradictions_are_usage_errors() {
-        let data = Calibration { data: Data::Random, samples: None, method: None };
+        let data = Calibration { data: Data::Random, samples: None };
         let output = Output::File("x".into());
         let float = Options::default();
         for options in [
             Options { gate: Gate { min_sqnr: Some(20.0), ..Gate::default() }, ..float.clone() },
             Options { gate: Gate { min_agreement: Some(90.0), ..Gate::default() }, ..float.clone() },
-            Options { calibration: Some(data.clone()), ..float.clone() },
+            Options { calibration: Some(data), ..float.clone() },
             Options { validation: Some(Data::Random), ..float.clone() },
-            Options {
-                precision: Precision::W8A32,
-                calibration: Some(Calibration { method: Some(Method::Mse), ..data }),
-                ..float.clone()
-            },
+            Options { precision: Precision::W8A32, method: Some(Method::Mse), ..float.clone() },
+            Options { precision: Precision::W8A32, ranges: Some("a.json".into()), ..float.clone() },
+            Options { precision: Precision::W8A32, statistics: Some("a.qstats".into()), ..float.clone() },
             Options { interface: quantize::Interface::Quantized(qcc_ir::StorageType::I8), ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
             Options { effort: Effort::High, ..float.clone() },

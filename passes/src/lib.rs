@@ -10,6 +10,7 @@ mod check;
 mod custom;
 pub mod decisions;
 mod device_interface;
+pub mod identity;
 pub mod layout;
 mod lower;
 pub mod open_batch;

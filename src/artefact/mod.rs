@@ -146,6 +146,14 @@ impl Publication {
         Staged { main: main.to_string_lossy().into_owned(), publication: self, artefact }
     }
 
+    /// Writes the only artefact, which has one file, and publishes it.
+    pub(crate) fn write_whole(mut self, bytes: &[u8]) -> Result<(), Failure> {
+        for file in self.files.iter_mut().filter(|f| f.part == Part::Artefact(0)) {
+            file.write_all(bytes).map_err(|e| Diagnostic::error("unwritable-output", format!("cannot write {e}")))?;
+        }
+        self.publish()
+    }
+
     /// Writes a report that was begun.
     pub(crate) fn write_report(&mut self, path: &Path, text: &[u8]) -> Result<(), Failure> {
         match self.files.iter_mut().find(|f| f.part == Part::Report && f.path == path) {

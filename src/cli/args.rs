@@ -51,6 +51,64 @@ pub(crate) enum Command {
     Passes(Passes),
     /// Runs passes on the graph of a model and prints the graph or writes it as a .qir file
     Opt(Opt),
+    /// Evaluates a model on a part of the calibration data and writes statistics (.qstats, docs/qstats.md); `qcc merge`
+    /// merges those of all parts, `qcc MODEL --int8 --stats FILE` compiles with them. Or writes ranges for other tools
+    /// (docs/ranges.md)
+    Calibrate(Box<Calibrate>),
+    /// Merges statistics of parts of the calibration data
+    Merge(Merge),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Calibrate {
+    /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The file to write: statistics (`x.qstats`), or ranges of tensors for ONNX Runtime (`x.json`), AIMET
+    /// (`x.encodings`) or TensorRT (`x.cache`)
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// For ranges: take them from statistics instead of --data
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    pub(crate) stats: Option<PathBuf>,
+    /// For ranges: how they are chosen [default: mse]
+    #[arg(long, value_enum)]
+    pub(crate) calibrator: Option<Calibrator>,
+    /// Targets that the statistics are for [default: that of --device, else all formats]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) to: Vec<To>,
+    /// The device that runs the artefact
+    #[arg(long, value_name = "NAME", value_parser = device())]
+    pub(crate) device: Option<&'static Device>,
+    /// Shape of an input with open dimensions (`images=1,3,640,640`); a name leaves one open (`ids=N,64`)
+    #[arg(long, value_name = "NAME=DIMS")]
+    pub(crate) shape: Vec<Named<Extent>>,
+    /// Replace an input by a constant (`sr=16000`)
+    #[arg(long, value_name = "NAME=VALUES")]
+    pub(crate) set: Vec<Named<f64>>,
+    /// Axis order of image inputs of the artefact
+    #[arg(long, value_enum, default_value_t = InputLayout::Nhwc)]
+    pub(crate) input_layout: InputLayout,
+    /// Errors only, and the warning about calibration on synthetic pictures
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Merge {
+    /// Files of statistics of the same model
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The file of the merged statistics
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Leave out statistics of data with this name (as --data of `qcc calibrate` named it); `*` matches any characters
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+    /// Errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -211,11 +269,18 @@ pub(crate) struct Compile {
     #[arg(long, value_enum, default_value_t = Block::Of32, help_heading = "Precision (float32 otherwise)")]
     pub(crate) block: Block,
 
+    /// Calibrate on statistics of samples that were evaluated earlier (`qcc calibrate`, `qcc merge`), instead of --data
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(crate) stats: Option<PathBuf>,
+    /// Ranges of another tool (docs/ranges.md): calibration cache of ONNX Runtime (JSON) or TensorRT, encodings of AIMET;
+    /// tensors without one need --data or --stats
+    #[arg(long, value_name = "FILE", help_heading = "Calibration")]
+    pub(crate) ranges: Option<PathBuf>,
     /// How activation ranges are chosen from the calibration data [default: mse]
     #[arg(long, value_enum, help_heading = "Calibration")]
     pub(crate) calibrator: Option<Calibrator>,
-    /// Data for comparing the result with the float model [default: a quarter of --data, held out of calibration, if
-    /// there are at least 8 samples]
+    /// Data for comparing the result with the float model; `none`: no comparison, all of --data calibrates [default: a
+    /// quarter of --data, held out of calibration, if there are at least 8 samples]
     #[arg(long, value_name = "PATH", help_heading = "Calibration")]
     pub(crate) validate: Option<PathBuf>,
 

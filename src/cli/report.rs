@@ -13,7 +13,7 @@ use crate::passes::quantize::matches;
 use crate::render::{line, render};
 use crate::{
     AgreementReport, Artefact, Choice, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport,
-    Precision, Quality, Report,
+    Precision, Quality, Report, StatisticsFile,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -166,11 +166,37 @@ pub fn summary(report: &Report, verbose: bool) -> String {
     }
     if let Some(validation) = &report.validation {
         row("compared", format!("with the float model on {validation}"));
+    } else if report.calibration.is_some() && report.precision == Precision::Int8 {
+        row("compared", "not: --validate PATH compares with the float model and improves poor outputs".into());
     }
     let total: f64 = report.stages.iter().map(|s| s.seconds).sum();
     let stages: Vec<String> = report.stages.iter().map(|s| format!("{} {:.3}", s.name, s.seconds)).collect();
     row("time", format!("{total:.3} s ({})", stages.join(", ")));
     out
+}
+
+/// The summary of statistics that were written to `path`.
+pub(crate) fn statistics(file: &StatisticsFile, path: &Path) -> String {
+    let mut out = String::new();
+    let mut row = |name: &str, text: String| {
+        let _ = writeln!(out, "{name:<12} {}", line(&text));
+    };
+    row("statistics", path.display().to_string());
+    row("model", format!("{}, {}", file.model.name, file.model.inputs.join(", ")));
+    row("targets", file.model.targets.join(", "));
+    row("values", file.values().to_string());
+    for (i, shard) in file.shards.iter().enumerate() {
+        let conversion =
+            shard.conversion.iter().map(|c| format!(", {}", c.trim_start_matches(", "))).collect::<String>();
+        let samples = counted(usize::try_from(shard.samples.count).unwrap_or(usize::MAX), "sample");
+        row(if i == 0 { "data" } else { "" }, format!("{samples} of {}{conversion}", shard.name));
+    }
+    out
+}
+
+/// The summary of ranges that were written to `path`.
+pub(crate) fn ranges(tensors: usize, path: &Path) -> String {
+    format!("{:<12} {}\n", "ranges", line(&format!("{}, {}", path.display(), counted(tensors, "tensor"))))
 }
 
 /// The cost of the artefact, compared with that of the float model.

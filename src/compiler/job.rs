@@ -1,5 +1,6 @@
 //! One compilation, stage by stage.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,23 +14,35 @@ use qcc_passes::open_batch::static_batch;
 use qcc_passes::quantize::{restore_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
-use super::narrow::{Narrowing, calibrates};
+use super::narrow::{Narrowing, calibrates, few, tensors};
 use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::cost::{Cost, Costs};
 use crate::data::{DataError, Dataset, Samples};
 use crate::digest;
 use crate::explain;
+use crate::memory;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::{DATA_HELP, NO_DATA, Options};
 use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
 use crate::port::Port;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
+use crate::ranges::{NamedRanges, StoredRanges};
+use crate::statistics::{CalibratedModel, Shard, StatisticsFile, Stored};
 use crate::vendor;
 
-/// The calibration data and the validation data.
-pub(super) type Datasets = [Option<Dataset>; 2];
+/// The data of a run.
+pub(super) struct Datasets {
+    /// The calibration data.
+    pub(super) calibration: Option<Dataset>,
+    /// The validation data.
+    pub(super) validation: Option<Dataset>,
+    /// The statistics that replace calibration data.
+    pub(super) statistics: Option<Stored>,
+    /// Ranges of another tool.
+    pub(super) ranges: Option<StoredRanges>,
+}
 
 pub(super) struct Job<'a> {
     compiler: &'a Compiler,
@@ -99,7 +112,8 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn run_stages(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
+    /// Simplifies the source, and finds what is quantized in it.
+    fn prepare(&mut self) -> Result<(), Failure> {
         self.simplify()?;
         self.check_excludes()?;
         self.facts.given = Given::by(&self.source);
@@ -109,6 +123,76 @@ impl<'a> Job<'a> {
         }
         self.facts.half_weights = has_halves(&self.source);
         self.options().check_ranges(self.facts.given)?;
+        let unused = match self.options() {
+            Options { ranges: Some(_), .. } if self.facts.given.has_activations() => Some("--ranges"),
+            Options { statistics: Some(_), .. } if !self.calibrates() => Some("--stats"),
+            _ => None,
+        };
+        if let Some(option) = unused {
+            let error = Diagnostic::error("usage", "the model is quantized already: it has ranges of its own");
+            return Err(Failure::usage(error.with_help(format!("leave {option} out"))));
+        }
+        Ok(())
+    }
+
+    /// True if ranges are calibrated.
+    fn calibrates(&self) -> bool {
+        calibrates(self.options().precision, self.facts.given)
+    }
+
+    /// Statistics of the values of the lowered graphs on the calibration data, for a model called `name`.
+    pub(super) fn statistics(&mut self, datasets: Datasets, name: &str) -> Result<StatisticsFile, Failure> {
+        let (lowered, evidence) = self.uncalibrated(datasets)?;
+        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
+        memory::limit_evaluations(&mut narrowing.joint)?;
+        let statistics = narrowing.statistics(&evidence, &mut self.diagnostics, self.observer)?;
+        let data = self.options().calibration.as_ref().map_or_else(String::new, |c| c.data.name());
+        let Some(shard) = evidence.calibration.map(|samples| Shard::new(data, &samples, statistics.samples)) else {
+            return Err(Failure::usage(Diagnostic::error("usage", NO_DATA).with_help(DATA_HELP)));
+        };
+        let targets = narrowing.targets.iter().map(|target| target.title().to_owned()).collect();
+        let model = CalibratedModel::of(name, &self.source, targets);
+        Ok(StatisticsFile::new(model, &narrowing.joint, shard, &statistics))
+    }
+
+    /// The ranges of the values with names.
+    pub(super) fn ranges(&mut self, datasets: Datasets) -> Result<NamedRanges, Failure> {
+        let (lowered, evidence) = self.uncalibrated(datasets)?;
+        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
+        memory::limit_evaluations(&mut narrowing.joint)?;
+        let tables = narrowing.find_ranges(&evidence, &mut self.diagnostics, self.observer)?;
+        let mut ranges = NamedRanges::new();
+        for (g, table) in narrowing.floats.iter().zip(&tables) {
+            for v in g.order().into_iter().flat_map(|n| g.results(n)) {
+                let name = g.output_name(v).or(g.name(v));
+                if let (Some(name), Some(range)) = (name, table.range(v)) {
+                    ranges.entry(name.to_string()).or_insert(range);
+                }
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// The lowered graphs before calibration, and the data.
+    fn uncalibrated(&mut self, datasets: Datasets) -> Result<(Vec<Lowered>, Evidence), Failure> {
+        self.prepare()?;
+        if !self.calibrates() {
+            let error = Diagnostic::error("usage", "the model is quantized already: it needs no calibration");
+            return Err(Failure::usage(error.with_help("give the float model that it was made from")));
+        }
+        let evidence = self.evidence(datasets)?;
+        let lowered = self.lower()?;
+        self.clock.stage("calibrate", self.observer);
+        Ok((lowered, evidence))
+    }
+
+    /// The warnings and notes so far.
+    pub(super) fn into_diagnostics(self) -> Vec<Diagnostic> {
+        self.diagnostics
+    }
+
+    fn run_stages(&mut self, datasets: Datasets) -> Result<Compiled, Failure> {
+        self.prepare()?;
         let evidence = self.evidence(datasets)?;
         let mut lowered = self.lower()?;
         if !self.open.is_empty() {
@@ -243,21 +327,30 @@ impl<'a> Job<'a> {
     }
 
     /// The samples for the inputs of the model.
-    fn evidence(&self, datasets: Datasets) -> Result<Evidence, Failure> {
+    fn evidence(&mut self, datasets: Datasets) -> Result<Evidence, Failure> {
         let bind = |dataset: Dataset| {
             let preprocess = self.options().preparation.resolve(vendor::preprocess(&self.source.metadata));
             dataset.bind(&self.source, preprocess)
         };
         let bound = |dataset| -> Result<Samples, Failure> { Ok(bind(dataset).map_err(|e| Diagnostic::from(&e))?) };
-        let [data, validation] = datasets;
-        let mut data = data.map(bound).transpose()?;
+        let Datasets { calibration, validation, statistics, ranges } = datasets;
+        let mut data = calibration.map(bound).transpose()?;
         if self.options().lacks_data(self.facts.given) {
             data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e))?);
         }
         let validation = validation.map(bound).transpose()?;
         self.options().preparation.check(&[&data, &validation])?;
-        let calibrates = calibrates(self.options().precision, self.facts.given);
-        Ok(Evidence::new(data, validation, calibrates, affordable(&self.source)))
+        let evidence = match self.options().compare {
+            true => Evidence::new(data, validation, self.calibrates(), affordable(&self.source)),
+            false => {
+                let seen = self.calibrates().then_some(false);
+                Evidence { calibration: data, validation: None, seen, ..Evidence::default() }
+            }
+        };
+        if let Some(ranges) = &ranges {
+            self.diagnostics.extend(unknown_names(&self.reference, ranges)?);
+        }
+        Ok(Evidence { statistics, ranges, ..evidence })
     }
 
     /// Reduces the precision of the graphs if requested, or if the source model is quantized.
@@ -298,7 +391,10 @@ impl<'a> Job<'a> {
             qcc: env!("CARGO_PKG_VERSION"),
             command: self.options().command.clone(),
             model_digest: None,
-            calibration_digest: digest(evidence.calibration.as_ref().filter(|_| evidence.seen.is_some())),
+            calibration_digest: match evidence.calibration_file().filter(|_| reports) {
+                Some(path) => digest::of_file(path).map(|digest| digest.to_string()),
+                None => digest(evidence.calibrated()),
+            },
             validation_digest: digest(evidence.validation.as_ref().filter(|_| validation.is_some())),
             model: "".into(),
             model_bytes: 0,
@@ -307,7 +403,7 @@ impl<'a> Job<'a> {
                 Given::Weights => Precision::W8A32,
                 Given::Some | Given::All => Precision::Int8,
             },
-            calibration: evidence.calibration.as_ref().filter(|_| evidence.seen.is_some()).map(|s| s.to_string()),
+            calibration: evidence.describe_calibration(),
             validation,
             artefacts: lowered.iter().zip(outputs).map(artefact).collect(),
             stages: Vec::new(),
@@ -402,9 +498,30 @@ impl<'a> Job<'a> {
 
 /// Metadata of the artefact about its calibration, if that was on synthetic pictures.
 fn facts(evidence: &Evidence) -> Vec<(String, String)> {
-    let calibration = evidence.calibration.as_ref().filter(|_| evidence.seen.is_some());
     let fact = |n: usize| ("calibration".to_owned(), format!("{n} synthetic pictures, no real data"));
-    calibration.and_then(Samples::synthetic).map(fact).into_iter().collect()
+    let synthetic = match &evidence.statistics {
+        Some(stored) => stored.file.synthetic(),
+        None => evidence.calibrated().and_then(Samples::synthetic),
+    };
+    synthetic.map(fact).into_iter().collect()
+}
+
+/// The warning about ranges of tensors that the model does not have.
+///
+/// # Errors
+/// If no tensor of the file is in the model.
+fn unknown_names(model: &Graph, ranges: &StoredRanges) -> Result<Option<Diagnostic>, Failure> {
+    let named = model.order().into_iter().flat_map(|n| model.results(n)).filter_map(|v| model.name(v));
+    let known: HashSet<&str> = named.chain(model.outputs().iter().map(|o| &o.name)).map(|name| &**name).collect();
+    let (found, unknown): (Vec<&str>, Vec<&str>) = ranges.names().partition(|name| known.contains(name));
+    let file = ranges.path.display();
+    if found.is_empty() {
+        let error = Diagnostic::error("unknown-tensors", format!("{file} names no tensor of the model"));
+        return Err(error.with_help("`qcc inspect` shows the names of tensors").into());
+    }
+    let (count, names) = (tensors(unknown.len()), few(&unknown));
+    let message = format!("{file} has ranges of {count} that the model does not have: {names}");
+    Ok((!unknown.is_empty()).then(|| Diagnostic::warning("unknown-tensors", message)))
 }
 
 /// The error for a model that cannot be calibrated without data.

@@ -24,7 +24,9 @@ use crate::outcome::{Failure, Output, Report};
 use crate::placement::placement;
 use crate::port::Port;
 use crate::quality::Quality;
+use crate::ranges::{self, StoredRanges};
 use crate::reports;
+use crate::statistics::{self, StatisticsFile, Stored};
 use crate::vendor;
 
 mod job;
@@ -142,8 +144,8 @@ impl Compiler {
         protected.add("the model", [model.into()]);
         protected.add("a file with weights of the model", file.files());
         let datasets = self.datasets()?;
-        datasets.iter().flatten().for_each(|d| protected.add("a file of the data", d.files()));
-        let stem = model.file_stem().unwrap_or_default().to_string_lossy();
+        datasets.protect(&mut protected);
+        let stem = statistics::model_name(model);
         let outputs = self.outputs(&stem, output, job.source());
         // All files are begun before the work, so that unwritable paths are reported early.
         let mut publication = self.begin(&outputs, output, job.source(), protected)?;
@@ -230,17 +232,84 @@ impl Compiler {
         }
     }
 
-    /// The calibration data and the validation data.
+    /// Evaluates the model at `model`, lowered for [`Options::targets`], on the samples of [`Options::calibration`], and
+    /// writes the statistics of its values to `output` (`x.qstats`), or the ranges that follow from them, for other tools
+    /// (docs/ranges.md). All samples are used. Memory does not grow with their number. Ranges may also follow from
+    /// [`Options::statistics`]. [`merge()`](crate::merge()) merges statistics.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn calibrate(
+        &self,
+        model: &Path,
+        output: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<(Calibrated, Vec<Diagnostic>), Failure> {
+        self.options.check()?;
+        let kind = ranges::Kind::of(output).map_err(|d| Failure::usage(*d))?;
+        if kind.is_none() && self.options.statistics.is_some() {
+            let error = Diagnostic::error("usage", "statistics follow from data");
+            return Err(Failure::usage(error.with_help("`qcc merge` merges statistics; or name a file of ranges")));
+        }
+        let mut clock = Clock::default();
+        clock.stage("import", observer);
+        let file = Model::open(model)?;
+        let mut job = Job::import(self, &file, clock, observer)?;
+        let mut protected = Protected::default();
+        protected.add("the model", [model.into()]);
+        protected.add("a file with weights of the model", file.files());
+        let datasets = self.datasets()?;
+        datasets.protect(&mut protected);
+        let mut publication = Publication::new(protected);
+        publication.artefact(output, &[])?;
+        let done = match kind {
+            None => {
+                let statistics = job.statistics(datasets, &statistics::model_name(model))?;
+                publication.write_whole(&statistics.to_bytes().map_err(unwritten)?)?;
+                Calibrated::Statistics(Box::new(statistics))
+            }
+            Some(kind) => {
+                let ranges = job.ranges(datasets)?;
+                publication.write_whole(&kind.to_bytes(&ranges).map_err(unwritten)?)?;
+                Calibrated::Ranges(ranges.len())
+            }
+        };
+        Ok((done, job.into_diagnostics()))
+    }
+
+    /// The data of the options.
     fn datasets(&self) -> Result<Datasets, Failure> {
         let open = |data: &Data| data.open().map_err(|e| Failure::from(Diagnostic::from(&e)));
-        let calibration = self.options.calibration.as_ref().map(|c| {
-            let dataset = open(&c.data)?;
-            Ok::<Dataset, Failure>(match c.samples {
-                Some(n) => dataset.limited(n),
-                None => dataset,
-            })
-        });
-        Ok([calibration.transpose()?, self.options.validation.as_ref().map(open).transpose()?])
+        let calibration = self.options.calibration.as_ref();
+        let limited = |dataset: Dataset| match calibration.and_then(|c| c.samples) {
+            Some(n) => dataset.limited(n),
+            None => dataset,
+        };
+        let data = calibration.map(|c| open(&c.data)).transpose()?.map(limited);
+        let validation = self.options.validation.as_ref().map(open).transpose()?;
+        let statistics = self.options.statistics.as_deref().map(Stored::read).transpose();
+        let statistics = statistics.map_err(|e| Diagnostic::from(&e))?;
+        let ranges = self.options.ranges.as_deref().map(StoredRanges::read).transpose()?;
+        Ok(Datasets { calibration: data, validation, statistics, ranges })
+    }
+}
+
+/// What [`Compiler::calibrate`] wrote.
+#[derive(Clone, Debug)]
+pub enum Calibrated {
+    /// Statistics.
+    Statistics(Box<StatisticsFile>),
+    /// Ranges of so many tensors.
+    Ranges(usize),
+}
+
+impl Datasets {
+    /// No output replaces a file of the data.
+    fn protect(&self, protected: &mut Protected) {
+        let samples = [&self.calibration, &self.validation];
+        samples.into_iter().flatten().for_each(|d| protected.add("a file of the data", d.files()));
+        protected.add("the file of statistics", self.statistics.iter().map(|s| s.path.clone()));
+        protected.add("the file of ranges", self.ranges.iter().map(|r| r.path.clone()));
     }
 }
 

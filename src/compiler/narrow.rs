@@ -10,7 +10,9 @@ use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, Tensor, ValueId};
-use qcc_passes::calibrate::{CalibrationTable, Method, calibrate};
+use qcc_passes::calibrate::{
+    CalibrationTable, Method, Statistics, Wanted, implied_ranges, observe, ranges_by_name, tables, without_range,
+};
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Dynamic, Quantized};
 use qcc_passes::{Context, Given, PassError, PassId, SharedGraph, SourceFacts, Stage};
@@ -26,6 +28,7 @@ use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Quality, Trial, Validation, advice, check_ranges, gain, not_compared, trials};
+use crate::ranges::StoredRanges;
 use crate::reader::Reader;
 
 /// Float graphs of one model, lowered for their targets, and what is needed to quantize them.
@@ -97,12 +100,12 @@ impl<'a> Narrowing<'a> {
         if evidence.calibration.is_some() || evidence.validation.is_some() {
             memory::limit_evaluations(&mut self.joint)?;
         }
-        if let Some(samples) = evidence.calibration.as_ref().filter(|_| self.calibrates()) {
+        if self.calibrates() && (evidence.calibration.is_some() || self.options.has_ranges()) {
             if self.options.precision == Precision::Int8 && self.facts.given == Given::Nothing {
                 check_ranges(self.source, &self.options.exclude)?;
             }
             clock.stage("calibrate", observer);
-            self.ranges = self.find_ranges(samples, diagnostics, observer)?;
+            self.ranges = self.find_ranges(evidence, diagnostics, observer)?;
         }
         clock.stage("quantize", observer);
         let asked = Variant::asked(self.options);
@@ -158,12 +161,12 @@ impl<'a> Narrowing<'a> {
         hand_over(narrowed, lowered, diagnostics, observer);
         let data = samples.to_string();
         let synthetic = samples.synthetic().is_some();
-        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen, synthetic }))
+        Ok(Some(Validation { data, samples: read, seen_by_calibration: evidence.seen_by_calibration(), synthetic }))
     }
 
-    /// Reports the integer shares of quantized source models, which need no samples.
+    /// Reports the integer shares of models with quantized activations, which need no samples.
     fn report_work(&self, narrowed: &[Narrowed], lowered: &mut [Lowered], diagnostics: &mut Vec<Diagnostic>) {
-        if self.facts.given == Given::Nothing {
+        if self.facts.given == Given::Nothing && self.options.precision != Precision::Int8 {
             return;
         }
         for (l, n) in lowered.iter_mut().zip(narrowed) {
@@ -205,39 +208,87 @@ impl<'a> Narrowing<'a> {
         calibrates(self.options.precision, self.facts.given)
     }
 
-    fn find_ranges(
+    /// The calibration tables: from ranges of another tool, statistics, or calibration samples.
+    pub(super) fn find_ranges(
         &self,
-        samples: &Samples,
+        evidence: &Evidence,
         diagnostics: &mut Vec<Diagnostic>,
         observer: &mut dyn Observer,
     ) -> Result<Vec<CalibrationTable>, Failure> {
-        if samples.is_random() {
-            let d = Diagnostic::warning(
-                "random-data",
-                "the calibration data are random numbers: the ranges do not fit real inputs",
-            );
-            diagnostics.push(d.with_help("give real inputs: --data"));
+        let mut ranges = self.ranges.clone();
+        let measured = evidence.statistics.is_some() || evidence.calibration.is_some();
+        if measured {
+            let statistics = self.statistics(evidence, diagnostics, observer)?;
+            let method = match self.options.precision {
+                Precision::Int8 => self.options.method.unwrap_or(Method::Mse),
+                // No quantization parameters depend on a range.
+                _ => Method::MinMax,
+            };
+            let floats: Vec<&Graph> = self.floats.iter().collect();
+            ranges = tables(self.wanted(), &floats, statistics, method);
+            diagnostics.extend(self.constant_inputs(&ranges));
         }
+        let Some(stored) = &evidence.ranges else { return Ok(ranges) };
+        let mut missing = Vec::new();
+        for ((g, table), target) in self.floats.iter().zip(&mut ranges).zip(&self.targets) {
+            let mut known = ranges_by_name(g, &|name| stored.of(name));
+            if !measured {
+                known = implied_ranges(g, known);
+                missing.extend(missing_ranges(g, &without_range(g, &known), target, stored));
+            }
+            table.impose(&known);
+        }
+        if missing.is_empty() { Ok(ranges) } else { Err(missing.into()) }
+    }
+
+    /// The statistics of the values of the merged graph: those that are stored, or those of the calibration samples.
+    pub(super) fn statistics(
+        &self,
+        evidence: &Evidence,
+        diagnostics: &mut Vec<Diagnostic>,
+        observer: &mut dyn Observer,
+    ) -> Result<Statistics, Failure> {
+        let wanted = self.wanted();
+        match (&evidence.statistics, &evidence.calibration) {
+            (Some(stored), _) => {
+                diagnostics.extend(stored.file.is_random().then(random_data));
+                diagnostics.extend(stored.file.synthetic().map(synthetic_data));
+                let targets: Vec<&str> = self.targets.iter().map(|target| target.title()).collect();
+                let found = stored.of(self.source, &self.joint, &wanted, &targets);
+                Ok(found.map_err(|e| Diagnostic::from(&e))?)
+            }
+            (None, Some(samples)) => self.observe(&wanted, samples, diagnostics, observer),
+            (None, None) => Ok(Statistics::default()),
+        }
+    }
+
+    /// The values whose statistics calibration needs.
+    fn wanted(&self) -> Wanted {
+        Wanted::new(&self.joint, &self.floats.iter().collect::<Vec<_>>())
+    }
+
+    /// Statistics of values on samples.
+    fn observe(
+        &self,
+        wanted: &Wanted,
+        samples: &Samples,
+        diagnostics: &mut Vec<Diagnostic>,
+        observer: &mut dyn Observer,
+    ) -> Result<Statistics, Failure> {
+        diagnostics.extend(samples.is_random().then(random_data));
         diagnostics.extend(samples.synthetic().map(synthetic_data));
         let reader = Reader::new(samples);
-        let method = match self.options.precision {
-            Precision::Int8 => self.options.calibration.as_ref().and_then(|c| c.method).unwrap_or(Method::Mse),
-            // No quantization parameters depend on a range.
-            _ => Method::MinMax,
-        };
         let mut done = |done| {
             observer.samples(done, samples.len());
             flow(observer)
         };
-        let floats: Vec<&Graph> = self.floats.iter().collect();
-        let ranges = calibrate(&self.joint, &floats, method, samples.len(), |i| reader.read(i), &mut done)
+        let statistics = observe(&self.joint, wanted, samples.len(), |i| reader.read(i), &mut done)
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
         if observer.cancelled() {
             return Err(Failure::Cancelled);
         }
-        diagnostics.extend(reader.unread(ranges.iter().all(|r| r.samples == 0))?);
-        diagnostics.extend(self.constant_inputs(&ranges));
-        Ok(ranges)
+        diagnostics.extend(reader.unread(statistics.samples.count == 0)?);
+        Ok(statistics)
     }
 
     /// The warning of matrices with 8-bit weights although 4 bits are requested.
@@ -385,6 +436,38 @@ fn hand_over(
         (l.graph, l.decisions) = (n.quantized.graph, n.quantized.decisions);
         diagnostics.append(&mut n.diagnostics);
     }
+}
+
+/// The error for values of a graph that need ranges, `missing` in those of another tool.
+fn missing_ranges(g: &Graph, missing: &[ValueId], target: &Target, stored: &StoredRanges) -> Option<Diagnostic> {
+    let name = |&v: &ValueId| match g.output_name(v).or(g.name(v)) {
+        Some(name) => name.to_string(),
+        None => format!("the result of {}", g.place(v.node)),
+    };
+    let names: Vec<String> = missing.iter().map(name).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (file, count) = (stored.path.display(), tensors(missing.len()));
+    let message = format!("{file} lacks the ranges of {count} of the model for {}: {}", target.title(), few(&names));
+    let help = "--data PATH or --stats FILE finds the ranges that are not in the file";
+    (!missing.is_empty()).then(|| Diagnostic::error("missing-ranges", message).with_help(help))
+}
+
+/// A number of tensors.
+pub(super) fn tensors(count: usize) -> String {
+    if count == 1 { "1 tensor".into() } else { format!("{count} tensors") }
+}
+
+/// The first of some names.
+pub(super) fn few(names: &[&str]) -> String {
+    const SHOWN: usize = 3;
+    let more = if names.len() > SHOWN { ", .." } else { "" };
+    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
+}
+
+/// The warning about calibration on random numbers.
+fn random_data() -> Diagnostic {
+    let message = "the calibration data are random numbers: the ranges do not fit real inputs";
+    Diagnostic::warning("random-data", message).with_help("give real inputs: --data")
 }
 
 /// The warning about calibration on synthetic pictures, which is always shown ([`SYNTHETIC_DATA`]).

@@ -218,6 +218,15 @@ impl Samples {
         }
     }
 
+    /// How pixels become inputs; `None` if the samples are not pixels.
+    pub(crate) fn conversion(&self) -> Option<String> {
+        match &*self.feed {
+            Feed::Pictures { preprocess, .. } | Feed::Synthetic { preprocess, .. } => Some(preprocess.to_string()),
+            Feed::Arrays { preprocess, .. } if self.are_pixels() => preprocess.as_ref().map(|p| p.numbers()),
+            Feed::Arrays { .. } | Feed::Random { .. } | Feed::Given(_) => None,
+        }
+    }
+
     fn read(&self, place: usize) -> Result<Vec<Tensor>, DataError> {
         match &*self.feed {
             Feed::Pictures { paths, image, preprocess } => {

@@ -1,12 +1,15 @@
 //! The split of samples into calibration and validation.
 
 use std::fmt;
+use std::path::Path;
 
 use qcc_ir::Graph;
 use qcc_passes::quality::products;
 use serde::Serialize;
 
 use crate::data::Samples;
+use crate::ranges::StoredRanges;
+use crate::statistics::Stored;
 
 /// With fewer samples all are used for calibration.
 const FEWEST_TO_SPLIT: usize = 8;
@@ -27,8 +30,12 @@ pub(crate) struct Evidence {
     pub(crate) calibration: Option<Samples>,
     /// The samples on which the result is compared with the float model.
     pub(crate) validation: Option<Samples>,
-    /// Whether the compared samples are also calibration samples; `None` if nothing is calibrated.
+    /// Whether the compared samples are also among the samples of `calibration`; `None` if nothing is calibrated.
     pub(crate) seen: Option<bool>,
+    /// Statistics of samples that were evaluated earlier. Ranges follow from these, not from the samples.
+    pub(crate) statistics: Option<Stored>,
+    /// Ranges of another tool, which replace those of samples and statistics.
+    pub(crate) ranges: Option<StoredRanges>,
 }
 
 /// The data on which compiled graphs were compared with the float graph.
@@ -39,7 +46,7 @@ pub struct Validation {
     /// Number of samples that could be read.
     pub samples: usize,
     /// True if these samples were also used for calibration: the quality on other samples may be worse. `None` if
-    /// nothing was calibrated.
+    /// nothing was calibrated, or on statistics of earlier runs.
     pub seen_by_calibration: Option<bool>,
     /// True if the samples are synthetic pictures: figures on photographs may differ.
     pub synthetic: bool,
@@ -63,18 +70,49 @@ impl Evidence {
     pub(crate) fn new(data: Option<Samples>, validation: Option<Samples>, calibrates: bool, most: usize) -> Self {
         let unseen = calibrates.then_some(false);
         match (data, validation) {
-            (calibration, Some(validation)) => Evidence { calibration, validation: Some(validation), seen: unseen },
+            (calibration, Some(validation)) => {
+                Evidence { calibration, validation: Some(validation), seen: unseen, ..Evidence::default() }
+            }
             (None, None) => Evidence::default(),
             (Some(data), None) => {
                 let most = most.max(data.len() / LEAST_SHARE);
                 if calibrates && data.len() >= FEWEST_TO_SPLIT {
                     let (calibration, validation) = data.split((data.len() / KEPT_OUT).min(most));
-                    return Evidence { calibration: Some(calibration), validation: Some(validation), seen: unseen };
+                    return Evidence::new(Some(calibration), Some(validation), calibrates, most);
                 }
                 let validation = data.thinned(most);
-                Evidence { calibration: Some(data), validation: Some(validation), seen: calibrates.then_some(true) }
+                let seen = calibrates.then_some(true);
+                Evidence { calibration: Some(data), validation: Some(validation), seen, ..Evidence::default() }
             }
         }
+    }
+
+    /// The samples that ranges are calibrated on.
+    pub(crate) fn calibrated(&self) -> Option<&Samples> {
+        self.calibration.as_ref().filter(|_| self.seen.is_some() && self.statistics.is_none())
+    }
+
+    /// The file that ranges come from.
+    pub(crate) fn calibration_file(&self) -> Option<&Path> {
+        let ranges = self.ranges.as_ref().map(|ranges| ranges.path.as_path());
+        ranges.or(self.statistics.as_ref().map(|stored| stored.path.as_path()))
+    }
+
+    /// A short description of what ranges come from.
+    pub(crate) fn describe_calibration(&self) -> Option<String> {
+        let stored = self.statistics.as_ref().map(Stored::describe);
+        let all = [
+            self.ranges.as_ref().map(StoredRanges::describe),
+            stored.or_else(|| self.calibrated().map(Samples::to_string)),
+        ];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
+    /// Whether the compared samples were also used for calibration; `None` if nothing is calibrated, or if that is not
+    /// known.
+    pub(crate) fn seen_by_calibration(&self) -> Option<bool> {
+        self.seen.filter(|_| self.statistics.is_none())
     }
 }
 

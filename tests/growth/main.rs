@@ -45,8 +45,8 @@ fn asked(folder: &Path, model: &[u8], precision: Precision) -> u64 {
     let mut options = Options::new(Format::ALL.iter().copied(), precision);
     if precision == Precision::Int8 {
         let mut calibration = Calibration::new(Data::Random);
-        (calibration.samples, calibration.method) = (Some(1), Some(Method::MinMax));
-        options.calibration = Some(calibration);
+        calibration.samples = Some(1);
+        (options.calibration, options.method) = (Some(calibration), Some(Method::MinMax));
     }
     let before = ASKED.load(Ordering::Relaxed);
     let output = Output::Folder(folder.join("out"));

@@ -29,11 +29,13 @@ mod oracle;
 #[cfg(feature = "oracles")]
 mod ort;
 mod processors;
+mod ranges;
 mod reports;
 mod runtime;
 #[cfg(feature = "oracles")]
 mod sources;
 mod sparse;
+mod statistics;
 #[cfg(feature = "oracles")]
 mod suites;
 mod tflite;

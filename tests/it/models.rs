@@ -41,8 +41,8 @@ pub(crate) fn options(format: Format, precision: Precision, samples: usize) -> O
     let mut options = Options::new([format], precision);
     if precision == Precision::Int8 {
         let mut calibration = Calibration::new(Data::Random);
-        (calibration.samples, calibration.method) = (Some(samples), Some(Method::MinMax));
-        options.calibration = Some(calibration);
+        calibration.samples = Some(samples);
+        (options.calibration, options.method) = (Some(calibration), Some(Method::MinMax));
     }
     options
 }

@@ -1,7 +1,8 @@
 //! Calibration: measures the ranges of the values of a float graph on samples.
 //!
 //! Samples are streamed: each is evaluated once, and statistics are updated as values are produced. Memory does not
-//! grow with the number of samples.
+//! grow with the number of samples. [`Statistics`] can be merged: those of parts of the samples, evaluated anywhere,
+//! give the same result as all samples at once, bit for bit. [`calibrate`] merges those of single samples.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -21,21 +22,27 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use qcc_ir::eval::{Executor, RunError};
+use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
-use qcc_ir::{Elem, Graph, NodeId, Tensor, ValueId};
+use qcc_ir::{Graph, NodeId, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::SharedGraph;
 use crate::activation::Activation;
 
+mod exact;
+mod imposed;
+mod observe;
 mod range;
 mod stats;
 
+pub use exact::ExactSum;
+pub use imposed::{implied_ranges, ranges_by_name, without_range};
+pub use observe::{SampleSet, Statistics, Wanted, observe};
 use range::search;
 pub use range::{Method, Range};
-pub use stats::{Histogram, Stats};
+pub use stats::{Channels, Histogram, Stats};
 
 /// The maximum size of the statistics of one value in bytes.
 pub const STATISTICS_BYTES: u64 = stats::LARGEST_BYTES;
@@ -73,10 +80,8 @@ impl CalibrationTable {
 /// The range of each value before values share quantization parameters.
 pub(crate) type OwnRanges = FxHashMap<ValueId, Range>;
 
-/// Evaluates graphs on samples `0..count`, gathers statistics of all float values, and chooses their ranges. Returns
-/// one table for each graph. `sample` returns one tensor for each graph input, or `None` to skip the sample; it is
-/// called from several threads. `seen` is called with the number of samples done so far and may stop the calibration
-/// early. The result does not depend on the number of threads. Values that depend on custom operators have no statistics.
+/// Evaluates graphs on samples `0..count`, gathers statistics of all float values ([`observe()`]), and chooses their
+/// ranges ([`tables`]). Returns one table for each graph.
 ///
 /// # Errors
 /// If a graph cannot be evaluated on a sample.
@@ -88,39 +93,18 @@ pub fn calibrate(
     sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
     seen: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<CalibrationTable>, RunError> {
-    let mut channels = FxHashMap::default();
-    let mut places = Vec::new();
-    for (i, g) in graphs.iter().enumerate() {
-        let real = |v: &ValueId| g.ty(*v).elem == Elem::F32 && g.constant(*v).is_none();
-        let values = g.order().into_iter().flat_map(|n| g.results(n)).filter(real);
-        places.push(values.filter_map(|v| Some((v, joint.place(i, v)?))).collect::<FxHashMap<_, _>>());
-        channels.extend(contracted(g).into_iter().filter_map(|(v, axis)| Some((joint.place(i, v)?, axis))));
-    }
-    let wanted: FxHashSet<ValueId> = places.iter().flat_map(FxHashMap::values).copied().collect();
-    let executor = joint.executor(&wanted);
-    let observe = |sample: Vec<Tensor>| observe(&executor, &wanted, &channels, &sample);
-    let (mut stats, mut samples) = (FxHashMap::<ValueId, Stats>::default(), 0);
-    let at_once = joint.at_once.max(1);
-    for first in (0..count).step_by(at_once) {
-        let batch = (first..count.min(first + at_once)).into_par_iter();
-        let observed: Vec<_> = batch.filter_map(&sample).map(observe).collect();
-        for one in observed {
-            for (v, found) in one? {
-                match stats.get_mut(&v) {
-                    Some(all) => all.merge(found),
-                    None => drop(stats.insert(v, found)),
-                }
-            }
-            samples += 1;
-        }
-        if seen(first + at_once.min(count - first)).is_break() {
-            break;
-        }
-    }
-    let ranges = chosen(graphs, &places, &stats, method);
-    let stats = Arc::new(stats);
-    let ranges = places.into_iter().zip(ranges);
-    Ok(ranges.map(|(places, ranges)| CalibrationTable { stats: Arc::clone(&stats), places, ranges, samples }).collect())
+    let wanted = Wanted::new(joint, graphs);
+    let statistics = observe(joint, &wanted, count, sample, seen)?;
+    Ok(tables(wanted, graphs, statistics, method))
+}
+
+/// The calibration table of each graph: the statistics of its values, and the ranges that follow from them.
+pub fn tables(wanted: Wanted, graphs: &[&Graph], statistics: Statistics, method: Method) -> Vec<CalibrationTable> {
+    let ranges = chosen(graphs, &wanted.places, &statistics.values, method);
+    let stats = Arc::new(statistics.values);
+    let samples = usize::try_from(statistics.samples.count).unwrap_or(usize::MAX);
+    let ranges = wanted.places.into_iter().zip(ranges);
+    ranges.map(|(places, ranges)| CalibrationTable { stats: Arc::clone(&stats), places, ranges, samples }).collect()
 }
 
 /// The number of quantization levels that ranges are chosen for.
@@ -170,27 +154,6 @@ fn chosen(
         }
     }
     ranges
-}
-
-fn observe(
-    executor: &Executor<'_>,
-    wanted: &FxHashSet<ValueId>,
-    channels: &FxHashMap<ValueId, usize>,
-    sample: &[Tensor],
-) -> Result<Vec<(ValueId, Stats)>, RunError> {
-    let mut all = Vec::new();
-    executor.run_known(sample, &mut |v, tensor| {
-        if !wanted.contains(&v) {
-            return;
-        }
-        let values = tensor.view::<f32>();
-        let stats = match channels.get(&v) {
-            Some(&axis) => Stats::with_channels(&values, &tensor.dims(), axis),
-            None => Stats::of(&values),
-        };
-        all.push((v, stats));
-    })?;
-    Ok(all)
 }
 
 /// The activations of contractions with constant weights, each with its channel axis.

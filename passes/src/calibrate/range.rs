@@ -53,8 +53,8 @@ pub(super) fn search(stats: &Stats, method: Method, levels: usize, after: &dyn F
     match method {
         Method::MinMax => all,
         Method::MovingAverage => {
-            let n = stats.samples.max(1) as f64;
-            Range { lo: (stats.sum_min / n) as f32, hi: (stats.sum_max / n) as f32 }.with_zero()
+            let [lo, hi] = stats.typical();
+            Range { lo: lo as f32, hi: hi as f32 }.with_zero()
         }
         Method::Percentile(share) => percentile(stats, share, &|_| true).with_zero(),
         Method::Mse => {

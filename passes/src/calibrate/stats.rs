@@ -1,8 +1,10 @@
-//! The statistics of one value. They can be merged, and the result does not depend on the order of the samples, except
-//! for the halves.
+//! The statistics of one value. They can be merged, and the result depends neither on the order of the samples nor on
+//! the grouping of the merges: extremes, integer counts, exact sums, and a histogram with fixed edges.
 
 use qcc_ir::vector::summary;
 use serde::{Deserialize, Serialize};
+
+use super::exact::ExactSum;
 
 /// The maximum number of bins of a histogram.
 const BINS: usize = 2048;
@@ -12,8 +14,13 @@ pub(super) const LARGEST_BYTES: u64 = (BINS * size_of::<u64>()) as u64;
 /// The maximum number of elements of one tensor that the histogram counts. Minimum and maximum use all elements.
 const SEEN: usize = 1 << 15;
 
-/// A histogram whose bin width is a power of two. Bins are aligned to multiples of the width, so merging neighbouring
-/// bins is exact.
+/// The maximum of a count: sums of many do not overflow.
+const MOST: u64 = 1 << 48;
+
+/// A histogram with fixed edges: the width of a bin is a power of two, and its edges are multiples of the width. Bins
+/// of one width consist of whole bins of any smaller width, so that merging is exact. The width of a merged histogram is
+/// the smallest one, not below that of any part, with which all numbers are in at most 2048 bins. That follows from
+/// the numbers alone: neither the order of merges nor their grouping affects it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
     /// The width of a bin is `2^exponent`.
@@ -89,6 +96,11 @@ impl Histogram {
         *self = Histogram { exponent: self.exponent, first, counts };
     }
 
+    /// True if sizes and positions are those of a histogram of single-precision numbers.
+    fn is_valid(&self) -> bool {
+        self.counts.len() <= BINS && self.exponent.abs() < 256 && self.first.abs() < 1 << 40
+    }
+
     /// The centre and the count of each bin that is not empty, in ascending order.
     pub fn bins(&self) -> impl Iterator<Item = (f32, u64)> + '_ {
         let width = libm::scalbn(1.0, self.exponent);
@@ -109,12 +121,10 @@ pub struct Stats {
     pub min: f32,
     /// The maximum.
     pub max: f32,
-    /// The sum over samples of the minimum.
-    pub sum_min: f64,
-    /// The sum over samples of the maximum.
-    pub sum_max: f64,
-    /// The minimum and the maximum of every other sample, beginning with the first, and of the samples between them, if
-    /// there are any. They are alike if there are enough samples.
+    /// The sums over samples of the minimum and of the maximum.
+    extremes: [ExactSum; 2],
+    /// The minimum and the maximum of either half of the samples; `None` if a half is empty. The digest of a sample
+    /// decides its half. They are alike if there are enough samples.
     pub halves: [Option<[f32; 2]>; 2],
     /// The number of samples.
     pub samples: u64,
@@ -122,8 +132,8 @@ pub struct Stats {
     pub not_finite: u64,
     /// The distribution of the numbers.
     pub histogram: Histogram,
-    /// The statistics of each channel, if they were requested.
-    pub channels: Option<Channels>,
+    /// The statistics of each channel along the axes for which they were requested, in ascending order of axes.
+    pub channels: Vec<Channels>,
 }
 
 /// The statistics of the channels of a value along one axis.
@@ -132,7 +142,7 @@ pub struct Channels {
     /// The axis.
     pub axis: usize,
     /// The sum over samples of the mean of each channel.
-    means: Vec<f64>,
+    means: Vec<ExactSum>,
     /// The maximum of each channel, 0 if all numbers are negative.
     pub largest: Vec<f32>,
 }
@@ -140,12 +150,17 @@ pub struct Channels {
 impl Stats {
     /// The statistics of the channels along `axis`, if available.
     pub fn along(&self, axis: usize) -> Option<&Channels> {
-        self.channels.as_ref().filter(|channels| channels.axis == axis)
+        self.channels.iter().find(|channels| channels.axis == axis)
+    }
+
+    /// The mean over samples of the minimum and of the maximum.
+    pub fn typical(&self) -> [f64; 2] {
+        self.extremes.map(|sum| sum.value() / self.samples.max(1) as f64)
     }
 
     /// The mean of each channel along `axis` over all samples.
     pub fn channel_means(&self, axis: usize) -> Option<Vec<f64>> {
-        Some(self.along(axis)?.means.iter().map(|sum| sum / self.samples.max(1) as f64).collect())
+        Some(self.along(axis)?.means.iter().map(|sum| sum.value() / self.samples.max(1) as f64).collect())
     }
 
     /// The mean and the standard deviation of the histogram.
@@ -161,10 +176,31 @@ impl Stats {
         Stats::spread(values, extremes(values))
     }
 
-    /// The statistics of one tensor of shape `extents` and of its channels along `axis`.
-    pub fn with_channels(values: &[f32], extents: &[usize], axis: usize) -> Self {
-        let (channels, extremes) = Channels::of(values, extents, axis);
-        Stats { channels: Some(channels), ..Stats::spread(values, extremes) }
+    /// The statistics of one tensor of shape `extents` and of its channels along each of `axes`, which ascend.
+    pub fn with_channels(values: &[f32], extents: &[usize], axes: &[usize]) -> Self {
+        let (mut channels, mut extremes) = (Vec::new(), None);
+        for &axis in axes {
+            let (along, all) = Channels::of(values, extents, axis);
+            channels.push(along);
+            extremes = all;
+        }
+        match axes {
+            [] => Stats::of(values),
+            _ => Stats { channels, ..Stats::spread(values, extremes) },
+        }
+    }
+
+    /// The statistics of a value whose numbers are in a range, and are not known otherwise.
+    pub(super) fn within(min: f32, max: f32) -> Self {
+        Stats { min, max, ..Stats::default() }
+    }
+
+    /// The statistics of a sample that belongs to the given half of the samples.
+    pub fn in_half(mut self, second: bool) -> Self {
+        if second {
+            self.halves.swap(0, 1);
+        }
+        self
     }
 
     /// The statistics of numbers whose `extremes` are known.
@@ -181,15 +217,16 @@ impl Stats {
         // An odd stride samples all rows and channels equally.
         let stride = values.len().div_ceil(SEEN) | 1;
         histogram.count(values.iter().step_by(stride).copied());
-        let (sum_min, sum_max) = (min.into(), max.into());
+        // Which zero is the minimum of both zeros depends on their order.
+        let (min, max) = (min + 0.0, max + 0.0);
+        let extremes = [min, max].map(|x| ExactSum::of(x.into()));
         let halves = [Some([min, max]), None];
-        Stats { min, max, sum_min, sum_max, halves, samples: 1, not_finite: 0, histogram, channels: None }
+        Stats { min, max, extremes, halves, samples: 1, not_finite: 0, histogram, channels: Vec::new() }
     }
 
-    /// Merges the statistics of the samples that follow.
+    /// Merges the statistics of other samples.
     pub fn merge(&mut self, other: Stats) {
-        for (i, theirs) in other.halves.into_iter().enumerate() {
-            let own = &mut self.halves[(self.samples as usize + i) % 2];
+        for (own, theirs) in self.halves.iter_mut().zip(other.halves) {
             *own = match (*own, theirs) {
                 (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
                 (own, theirs) => own.or(theirs),
@@ -197,18 +234,39 @@ impl Stats {
         }
         self.min = self.min.min(other.min);
         self.max = self.max.max(other.max);
-        self.sum_min += other.sum_min;
-        self.sum_max += other.sum_max;
+        self.extremes.iter_mut().zip(&other.extremes).for_each(|(own, theirs)| own.add(theirs));
         self.samples += other.samples;
         self.not_finite += other.not_finite;
         self.histogram.merge(other.histogram);
-        match (&mut self.channels, other.channels) {
-            (Some(own), Some(other)) => {
-                own.means.iter_mut().zip(other.means).for_each(|(a, b)| *a += b);
-                own.largest.iter_mut().zip(other.largest).for_each(|(a, b)| *a = a.max(b));
+        for theirs in other.channels {
+            match self.channels.iter_mut().find(|own| own.axis == theirs.axis) {
+                Some(own) => own.merge(&theirs),
+                None => self.add_channels(theirs),
             }
-            (own, other) => *own = own.take().or(other),
         }
+    }
+
+    /// Adds the statistics of the channels along another axis for the same samples.
+    pub fn add_channels(&mut self, channels: Channels) {
+        let place = self.channels.partition_point(|own| own.axis < channels.axis);
+        if self.channels.get(place).is_none_or(|own| own.axis != channels.axis) {
+            self.channels.insert(place, channels);
+        }
+    }
+
+    /// True if numbers are finite and in order, and counts and sizes are within their limits: what holds for statistics
+    /// of samples, and may not for others that are read from a file.
+    pub fn is_valid(&self) -> bool {
+        let ordered = |&[lo, hi]: &[f32; 2]| lo.is_finite() && hi.is_finite() && lo <= hi;
+        let ascends = self.channels.windows(2).all(|pair| pair[0].axis < pair[1].axis);
+        let channels = |c: &Channels| c.means.len() == c.largest.len() && c.largest.iter().all(|x| x.is_finite());
+        let counts = self.histogram.counts.iter().fold(0u64, |sum, &n| sum.saturating_add(n));
+        counts.max(self.samples).max(self.not_finite) <= MOST
+            && ordered(&[self.min, self.max])
+            && self.halves.iter().flatten().all(ordered)
+            && self.histogram.is_valid()
+            && ascends
+            && self.channels.iter().all(channels)
     }
 }
 
@@ -234,8 +292,14 @@ impl Channels {
             }
         }
         let each = values.len() as f64 / channels.max(1) as f64;
-        let means = sums.into_iter().map(|sum| sum / each).collect();
+        let means = sums.into_iter().map(|sum| ExactSum::of(sum / each)).collect();
         (Channels { axis, means, largest }, all)
+    }
+
+    /// Merges the statistics of other samples along the same axis.
+    fn merge(&mut self, other: &Channels) {
+        self.means.iter_mut().zip(&other.means).for_each(|(own, theirs)| own.add(theirs));
+        self.largest.iter_mut().zip(&other.largest).for_each(|(a, b)| *a = a.max(*b));
     }
 }
 
@@ -286,23 +350,60 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn merged(parts: &[&[f32]]) -> Stats {
-        let mut all = Stats::of(parts[0]);
-        parts[1..].iter().for_each(|p| all.merge(Stats::of(p)));
+    /// The statistics of samples, with channels of pairs where there are pairs. The first number decides the half.
+    fn merged<S: AsRef<[f32]>>(parts: &[S]) -> Stats {
+        let mut each = parts.iter().map(|p| {
+            let p = p.as_ref();
+            let second = p.first().is_some_and(|x| x.to_bits() % 2 == 1);
+            Stats::with_channels(p, &[p.len(), 1], &[1]).in_half(second)
+        });
+        let mut all = each.next().unwrap();
+        each.for_each(|s| all.merge(s));
         all
     }
 
+    /// The statistics with all bits of their numbers: `-0.0 == 0.0`, and a NaN is not equal to itself.
+    fn bits(s: &Stats) -> (Stats, Vec<u32>, Vec<u64>) {
+        let largest = s.channels.iter().flat_map(|c| c.largest.iter().map(|x| x.to_bits()));
+        let halves = s.halves.iter().flatten().flatten().map(|x| x.to_bits());
+        let extremes = [s.min.to_bits(), s.max.to_bits()];
+        let means = s.channel_means(1).unwrap_or_default().into_iter().chain(s.typical()).map(f64::to_bits);
+        (s.clone(), extremes.into_iter().chain(halves).chain(largest).collect(), means.collect())
+    }
+
+    /// Samples of very different magnitudes, with zeros of both signs and numbers that are not finite.
+    fn sample() -> impl Strategy<Value = Vec<f32>> {
+        let number = prop_oneof![
+            8 => (-1.0f32..1.0, -30i32..30).prop_map(|(x, e)| x * 2f32.powi(e)),
+            1 => Just(0.0f32),
+            1 => Just(-0.0f32),
+            1 => any::<f32>(),
+        ];
+        prop::collection::vec(number, 0..50)
+    }
+
     proptest! {
-        /// Statistics do not depend on the order of the samples.
+        /// Statistics depend neither on the order of the samples nor on the grouping of the merges.
         #[test]
-        fn merging_commutes(
-            a in prop::collection::vec(-1e3f32..1e3, 1..50),
-            b in prop::collection::vec(-1.0f32..1.0, 1..50),
-            c in prop::collection::vec(-1e-3f32..1e4, 1..50),
+        fn order_and_grouping_do_not_matter(
+            samples in prop::collection::vec(sample(), 2..12),
+            seed in any::<u64>(),
+            cuts in prop::collection::vec(0usize..12, 0..4),
         ) {
-            let (x, y) = (merged(&[&a, &b, &c]), merged(&[&c, &a, &b]));
-            prop_assert_eq!(&x.histogram, &y.histogram);
-            prop_assert_eq!((x.min, x.max, x.samples), (y.min, y.max, y.samples));
+            let all = merged(&samples);
+            let mut shuffled = samples.clone();
+            shuffled.sort_by_cached_key(|s| (s.len() as u64 + s.first().map_or(7, |x| x.to_bits()) as u64).wrapping_mul(seed | 1));
+            // Groups of consecutive samples, merged first within themselves, then with each other from the last.
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c % (samples.len() + 1)).collect();
+            cuts.extend([0, samples.len()]);
+            cuts.sort_unstable();
+            cuts.dedup();
+            let groups = cuts.windows(2).map(|c| merged(&shuffled[c[0]..c[1]]));
+            let mut groups: Vec<Stats> = groups.collect();
+            let mut grouped = groups.pop().unwrap();
+            groups.into_iter().rev().for_each(|g| grouped.merge(g));
+            prop_assert_eq!(bits(&all), bits(&grouped));
+            prop_assert!(all.is_valid());
         }
 
         /// The histogram counts every number, in the right bin.
@@ -319,21 +420,27 @@ mod tests {
 
     #[test]
     fn single_numbers_far_apart_share_few_bins() {
-        let s = merged(&[&[1e-30], &[-5.0], &[7.0], &[7.0]]);
+        let s = merged(&[[1e-30], [-5.0], [7.0], [7.0]]);
         assert!(s.histogram.counts.capacity() <= BINS);
         let counts: Vec<u64> = s.histogram.bins().map(|b| b.1).collect();
         assert_eq!(counts, [1, 1, 2]);
     }
 
     #[test]
-    fn halves_are_every_other_sample() {
-        let parts: [&[f32]; 5] = [&[0.0, 1.0], &[-9.0, 0.5], &[2.0], &[4.0], &[-1.0]];
-        let s = merged(&parts);
-        assert_eq!(s.halves, [Some([-1.0, 2.0]), Some([-9.0, 4.0])]);
-        let (mut first, rest) = (merged(&parts[..3]), merged(&parts[3..]));
-        first.merge(rest);
-        assert_eq!(first.halves, s.halves);
-        assert_eq!(merged(&parts[..1]).halves, [Some([0.0, 1.0]), None]);
+    fn halves_are_kept_apart() {
+        let parts: [(&[f32], bool); 4] = [(&[0.0, 1.0], false), (&[-9.0, 0.5], true), (&[2.0], false), (&[4.0], true)];
+        let mut each = parts.iter().map(|(p, second)| Stats::of(p).in_half(*second));
+        let mut s = each.next().unwrap();
+        assert_eq!(s.halves, [Some([0.0, 1.0]), None]);
+        each.for_each(|one| s.merge(one));
+        assert_eq!(s.halves, [Some([0.0, 2.0]), Some([-9.0, 4.0])]);
+    }
+
+    #[test]
+    fn channels_along_several_axes_are_separate() {
+        let s = Stats::with_channels(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &[0, 1]);
+        assert_eq!((s.channel_means(0), s.channel_means(1)), (Some(vec![1.5, 3.5]), Some(vec![2.0, 3.0])));
+        assert_eq!(s.channel_means(2), None);
     }
 
     #[test]

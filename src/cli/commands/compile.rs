@@ -171,7 +171,7 @@ fn formats(args: &Compile) -> Result<Vec<To>, Failure> {
     Ok(formats)
 }
 
-fn to(format: Format) -> To {
+pub(super) fn to(format: Format) -> To {
     match format {
         Format::Tflite => To::Tflite,
         Format::Onnx => To::Onnx,
@@ -216,8 +216,14 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
         ..ImportOptions::default()
     };
-    options.calibration = data.data.as_ref().map(|path| calibration(args, data, path));
-    options.validation = args.validate.as_deref().map(self::data);
+    options.calibration = calibration(data);
+    options.statistics.clone_from(&args.stats);
+    options.ranges.clone_from(&args.ranges);
+    options.method = args.calibrator.map(method);
+    // `none` is not a path.
+    let validate = args.validate.as_deref();
+    options.compare = validate != Some(Path::new("none"));
+    options.validation = validate.filter(|_| options.compare).map(self::data);
     options.preparation = preparation(data);
     options.interface = match args.io {
         Io::Float => quantize::Interface::Float,
@@ -225,13 +231,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Io::Int8 => quantize::Interface::Quantized(StorageType::I8),
         Io::Uint8 => quantize::Interface::Quantized(StorageType::U8),
     };
-    options.layout = Interface {
-        input: match args.input_layout {
-            InputLayout::Nchw => ImageOrder::Nchw,
-            InputLayout::Nhwc => ImageOrder::Nhwc,
-        },
-        output: ImageOrder::Nhwc,
-    };
+    options.layout = Interface { input: image_order(args.input_layout), output: ImageOrder::Nhwc };
     options.only_static = args.only_static;
     options.exclude = args.exclude.clone();
     options.reports.clone_from(&args.report);
@@ -245,6 +245,14 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.stop_after = args.stop_after;
     options.verify = args.verify;
     Ok(options)
+}
+
+/// The axis order of image inputs.
+pub(super) fn image_order(layout: InputLayout) -> ImageOrder {
+    match layout {
+        InputLayout::Nchw => ImageOrder::Nchw,
+        InputLayout::Nhwc => ImageOrder::Nhwc,
+    }
 }
 
 fn precision(args: &Compile) -> Result<Precision, Failure> {
@@ -269,17 +277,22 @@ pub(super) fn named(quantize: Quantize) -> Result<Precision, Failure> {
     })
 }
 
-fn calibration(args: &Compile, given: &DataArgs, path: &Path) -> Calibration {
-    let mut calibration = Calibration::new(data(path));
+/// The calibration data, if there are any.
+pub(super) fn calibration(given: &DataArgs) -> Option<Calibration> {
+    let mut calibration = Calibration::new(data(given.data.as_deref()?));
     calibration.samples = given.samples;
-    calibration.method = args.calibrator.map(|c| match c {
+    Some(calibration)
+}
+
+/// The method of a calibrator.
+pub(super) fn method(calibrator: Calibrator) -> Method {
+    match calibrator {
         Calibrator::Minmax => Method::MinMax,
         Calibrator::MovingAverage => Method::MovingAverage,
         Calibrator::Percentile => Method::Percentile(PERCENTILE),
         Calibrator::Mse => Method::Mse,
         Calibrator::Entropy => Method::Entropy,
-    });
-    calibration
+    }
 }
 
 /// The data source for an argument; `random` and `synthetic` are not paths.

@@ -1,5 +1,6 @@
 //! The commands.
 
+mod calibrate;
 mod compare;
 mod compile;
 mod inspect;
@@ -8,6 +9,7 @@ mod opt;
 mod passes;
 mod report;
 
+pub(crate) use calibrate::{calibrate, merge};
 pub(crate) use compare::{compare, settings, unmet};
 pub use compile::Compilation;
 pub(crate) use compile::compile;

@@ -63,7 +63,9 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
             "src/vendor/",
         ],
     ),
-    (&["onnxruntime"], &["frontends/src/onnx/", "backends/src/onnx/"]),
+    // Calibration files have the names of the tools that read and write them.
+    (&["onnxruntime"], &["frontends/src/onnx/", "backends/src/onnx/", "src/ranges/"]),
+    (&["aimet", "tensorrt"], &["src/ranges/", "src/args.rs"]),
 ];
 
 /// The forbidden names in the code of a file: identifiers and strings, but not comments or test code.

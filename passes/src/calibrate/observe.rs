@@ -1,0 +1,189 @@
+//! Gathers statistics of the values of graphs on samples.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use qcc_ir::eval::{Executor, RunError, opaque};
+use qcc_ir::{Elem, Graph, Tensor, ValueId};
+use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::{Stats, contracted};
+use crate::SharedGraph;
+use crate::identity::Digest128;
+
+/// The values of a merged graph whose statistics are gathered.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// For each graph, the value of the merged graph for each of its float values that are not constant.
+    pub(super) places: Vec<FxHashMap<ValueId, ValueId>>,
+    /// The axes along which statistics of channels are gathered, for each value of the merged graph that needs them.
+    axes: FxHashMap<ValueId, BTreeSet<usize>>,
+}
+
+impl Wanted {
+    /// All float values of the graphs that `joint` merges, except those that depend on custom operators.
+    pub fn new(joint: &SharedGraph, graphs: &[&Graph]) -> Self {
+        let mut wanted = Wanted::default();
+        for (i, g) in graphs.iter().enumerate() {
+            let opaque = opaque(g);
+            let float =
+                |v: &ValueId| g.ty(*v).elem == Elem::F32 && g.constant(*v).is_none() && !opaque.contains_key(&v.node);
+            let values = g.order().into_iter().flat_map(|n| g.results(n)).filter(float);
+            wanted.places.push(values.filter_map(|v| Some((v, joint.place(i, v)?))).collect());
+            let axes = contracted(g).into_iter().filter_map(|(v, axis)| Some((joint.place(i, v)?, axis)));
+            for (v, axis) in axes {
+                wanted.axes.entry(v).or_default().insert(axis);
+            }
+        }
+        wanted
+    }
+
+    /// The values of the merged graph that represent values of graph `i`, in order.
+    pub fn values(&self, i: usize) -> BTreeSet<ValueId> {
+        self.places[i].values().copied().collect()
+    }
+
+    /// The axes along which a value of the merged graph has statistics of channels.
+    pub fn axes(&self, v: ValueId) -> impl Iterator<Item = usize> + '_ {
+        self.axes.get(&v).into_iter().flatten().copied()
+    }
+}
+
+/// Samples whose order does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SampleSet {
+    /// Their number.
+    pub count: u64,
+    /// The sum of their digests modulo `2^128`.
+    pub digest: Digest128,
+}
+
+impl SampleSet {
+    /// Adds other samples.
+    pub fn merge(&mut self, other: SampleSet) {
+        self.count += other.count;
+        self.digest.0 = self.digest.0.wrapping_add(other.digest.0);
+    }
+
+    /// A single sample: one tensor for each input.
+    fn of(sample: &[Tensor]) -> Self {
+        let mut hasher = Xxh3Default::new();
+        for tensor in sample {
+            hasher.update(&(tensor.data().len() as u64).to_le_bytes());
+            hasher.update(tensor.data());
+        }
+        SampleSet { count: 1, digest: Digest128(hasher.digest128()) }
+    }
+}
+
+/// The statistics of values of a merged graph over samples.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// The samples.
+    pub samples: SampleSet,
+    /// The statistics of each value.
+    pub values: FxHashMap<ValueId, Stats>,
+}
+
+/// Evaluates a merged graph on samples `0..count` and gathers the statistics of the wanted values. `sample` returns one
+/// tensor for each graph input, or `None` to skip the sample; it is called from several threads. `seen` is called with
+/// the number of samples done so far and may stop early. The result depends neither on the number of threads nor on the
+/// order of the samples. Values that depend on custom operators have no statistics.
+///
+/// # Errors
+/// If the graph cannot be evaluated on a sample.
+pub fn observe(
+    joint: &SharedGraph,
+    wanted: &Wanted,
+    count: usize,
+    sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
+    seen: &mut dyn FnMut(usize) -> ControlFlow<()>,
+) -> Result<Statistics, RunError> {
+    let kept: FxHashSet<ValueId> = wanted.places.iter().flat_map(FxHashMap::values).copied().collect();
+    let axes: FxHashMap<ValueId, Vec<usize>> =
+        wanted.axes.iter().map(|(&v, axes)| (v, axes.iter().copied().collect())).collect();
+    let executor = joint.executor(&kept);
+    let observe = |sample: Vec<Tensor>| of_sample(&executor, &kept, &axes, &sample);
+    let mut all = Statistics::default();
+    let at_once = joint.at_once.max(1);
+    for first in (0..count).step_by(at_once) {
+        let batch = (first..count.min(first + at_once)).into_par_iter();
+        let observed: Vec<_> = batch.filter_map(&sample).map(observe).collect();
+        for one in observed {
+            let (set, found) = one?;
+            for (v, found) in found {
+                match all.values.get_mut(&v) {
+                    Some(own) => own.merge(found),
+                    None => drop(all.values.insert(v, found)),
+                }
+            }
+            all.samples.merge(set);
+        }
+        if seen(first + at_once.min(count - first)).is_break() {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+fn of_sample(
+    executor: &Executor<'_>,
+    kept: &FxHashSet<ValueId>,
+    axes: &FxHashMap<ValueId, Vec<usize>>,
+    sample: &[Tensor],
+) -> Result<(SampleSet, Vec<(ValueId, Stats)>), RunError> {
+    let set = SampleSet::of(sample);
+    let second = set.digest.0 % 2 == 1;
+    let mut all = Vec::new();
+    executor.run_known(sample, &mut |v, tensor| {
+        if !kept.contains(&v) {
+            return;
+        }
+        let axes = axes.get(&v).map_or(&[][..], Vec::as_slice);
+        all.push((v, Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), axes).in_half(second)));
+    })?;
+    Ok((set, all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qcc_ir::Shape;
+    use qcc_ir::text::{Weights, parse};
+
+    /// A sample is counted once whatever the order, and thread counts do not matter.
+    #[test]
+    fn parts_merge_to_the_whole() -> Result<(), Box<dyn std::error::Error>> {
+        let text = "graph g { %x: f32[1,3] = input %w: f32[3,2] = const [1, -2, 3, 0.5, 0.1, 7] %y = matmul(transpose_b:false) %x, %w output y = %y }";
+        let g = parse(text, &Weights::new())?;
+        let sample = |i: usize| {
+            let x: Vec<f32> = (0..3).map(|k| ((i * 7919 + k * 31) % 1000) as f32 * 0.0137 - 3.0).collect();
+            Some(vec![Tensor::from_vec(Shape::known(&[1, 3]), x)])
+        };
+        let whole = |at_once: usize, order: &[usize]| {
+            let mut joint = SharedGraph::new(&g, &[&g])?;
+            joint.at_once = at_once;
+            let wanted = Wanted::new(&joint, &[&g]);
+            let read = |i: usize| sample(order[i]);
+            Ok::<_, Box<dyn std::error::Error>>(observe(&joint, &wanted, order.len(), read, &mut |_| {
+                ControlFlow::Continue(())
+            })?)
+        };
+        let all = whole(1, &(0..11).collect::<Vec<_>>())?;
+        let mut parts = whole(3, &[10, 4, 2])?;
+        for part in [whole(2, &[0, 9, 8, 7, 1])?, whole(7, &[3, 6, 5])?] {
+            parts.samples.merge(part.samples);
+            for v in part.values.keys().copied().collect::<BTreeSet<_>>() {
+                let theirs = part.values[&v].clone();
+                parts.values.get_mut(&v).ok_or("no such value")?.merge(theirs);
+            }
+        }
+        assert_eq!((all.samples, &all.values), (parts.samples, &parts.values));
+        assert_eq!(all.samples.count, 11);
+        assert_ne!(all.samples.digest, whole(1, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9])?.samples.digest);
+        Ok(())
+    }
+}
