@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use smallvec::smallvec;
 
-use super::gemm::{Bias, Columns, Term, View, contract, gemm};
+use super::gemm::{Columns, Term, contract, gemm};
+use super::matrix::{Bias, View};
 use crate::error::EvalError;
 use crate::ops::{Conv, ConvTranspose, Tensors};
 use crate::types::{Shape, Tensor};

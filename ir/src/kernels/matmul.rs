@@ -2,7 +2,8 @@
 
 use smallvec::smallvec;
 
-use super::gemm::{Bias, View, gemm};
+use super::gemm::gemm;
+use super::matrix::{Bias, View};
 use crate::error::EvalError;
 use crate::ops::{MatMul, Tensors};
 use crate::types::{Shape, Tensor};

@@ -15,7 +15,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::fused::{Emulated, Fused, Native, fuses};
-use super::gemm::{Bias, View};
+use super::matrix::{Bias, View};
 use crate::vector::joined;
 
 /// Length of a block of the reduction axis. A panel of the right-hand side fits into the L1 cache. It is part of the

@@ -3,7 +3,8 @@
 use smallvec::SmallVec;
 
 use super::elementwise::cast;
-use super::gemm::{Bias, View, gemm};
+use super::gemm::gemm;
+use super::matrix::{Bias, View};
 use super::vector::{map, replace, sigmoid, tanh};
 use crate::error::EvalError;
 use crate::ops::{Cell, Operator, Recurrent, Tensors};

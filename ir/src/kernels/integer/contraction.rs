@@ -1,8 +1,9 @@
 //! Integer convolutions and matrix products: accumulation and rescaling.
 
 use super::super::conv::{Geometry, conv_sums, depthwise, transpose_sums};
-use super::super::gemm::{Bias, Term, exact_terms, gemm};
+use super::super::gemm::{Term, exact_terms, gemm};
 use super::super::matmul::Batches;
+use super::super::matrix::Bias;
 use super::{mantissa, widen};
 use crate::error::EvalError;
 use crate::ops::*;
