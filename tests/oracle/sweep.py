@@ -846,6 +846,87 @@ def eye_like(c, rows, columns, k, elem):
     c.op("EyeLike", [c.input(c.numbers((rows, columns), elem))], k=k)
 
 
+# Control flow.
+
+def body(name, nodes, inputs, outputs, constants=()):
+    """A nested graph; inputs and outputs are pairs of name and element type."""
+    typed = lambda pair: helper.make_tensor_value_info(pair[0], pair[1], None)
+    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
+    return helper.make_graph(nodes, name, [typed(i) for i in inputs], [typed(o) for o in outputs], constants)
+
+
+@family(
+    elem=["f32", "i64", "i32", "bool"],
+    shape=[(), (3,), (2, 3), (1, 2, 3, 2)],
+    holds=[False, True],
+    vector=[False, True],
+    nested=[False, True],
+)
+def if_(c, elem, shape, holds, vector, nested):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(ELEMENTS[elem]))
+    a, b = c.input(c.numbers(shape, elem)), c.input(c.numbers(shape, elem))
+    flag = c.input(np.full((1,) if vector else (), holds, bool))
+    # Both branches use the same names.
+    op = "And" if elem == "bool" else "Add"
+    then = [helper.make_node(op, [a, b], ["t"], name="n"), helper.make_node("Identity", ["t"], ["r"], name="m")]
+    other = [helper.make_node("Identity", [b], ["t"], name="n"), helper.make_node("Identity", ["t"], ["r"], name="m")]
+    then, other = body("then", then, [], [("r", kind)]), body("else", other, [], [("r", kind)])
+    if nested:
+        inner = helper.make_node("If", [flag], ["r"], name="inner", then_branch=other, else_branch=then)
+        other = body("outer", [inner], [], [("r", kind)])
+    c.op("If", [flag], then_branch=then, else_branch=other)
+
+
+@family(
+    trips=[0, 1, 3, None],
+    start=[None, False, True, "input"],
+    stop=["never", "constant", "data"],
+    stacked=[False, True],
+    values=[(0.0,), (1.5, 1.0)],
+)
+def loop(c, trips, start, stop, stacked, values):
+    if (trips is None or stacked) and (stop == "data" or start == "input"):
+        return False
+    if trips is None and stop == "never" or stacked and (trips == 0 or start is False):
+        return False
+    x = c.input(np.array(values, np.float32))
+    flag = "" if start is None else c.operand(np.array(start is not False), start != "input")
+    count = "" if trips is None else c.constant(np.array(trips, np.int64))
+    nodes = [helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+             helper.make_node("Add", ["v", "f"], ["w"], name="add"),
+             helper.make_node("Mul", ["w", "two"], ["u"], name="mul")]
+    stops = {"never": helper.make_node("Identity", ["go"], ["more"]),
+             "constant": helper.make_node("Less", ["i", "one"], ["more"]),
+             "data": helper.make_node("Less", ["least", "five"], ["more"])}
+    if stop == "data":
+        nodes.append(helper.make_node("ReduceMax", ["u"], ["least"], keepdims=0))
+    nodes.append(stops[stop])
+    kinds = TensorProto.BOOL, TensorProto.FLOAT
+    outputs = [("more", kinds[0]), ("u", kinds[1])] + ([("w", kinds[1])] if stacked else [])
+    constants = [("two", np.float32(2)), ("one", np.int64(1)), ("five", np.float32(5))]
+    graph = body("body", nodes, [("i", TensorProto.INT64), ("go", kinds[0]), ("v", kinds[1])], outputs, constants)
+    c.op("Loop", [count, flag, x], 2 if stacked else 1, body=graph)
+
+
+@family(
+    axis=[0, 1, -1],
+    out_axis=[0, 1, -1],
+    backward=[0, 1],
+    out_backward=[0, 1],
+    length=[1, 3],
+)
+def scan(c, axis, out_axis, backward, out_backward, length):
+    shape = [2, 4, 3]
+    shape[axis] = length
+    one = [n for i, n in enumerate(shape) if i != axis % 3]
+    x, state, bias = c.input(c.reals(*shape)), c.input(c.reals(*one)), c.input(c.reals(1))
+    nodes = [helper.make_node("Add", ["s", "e"], ["t"]), helper.make_node("Mul", ["t", bias], ["r"])]
+    kind = TensorProto.FLOAT
+    graph = body("body", nodes, [("s", kind), ("e", kind)], [("t", kind), ("r", kind)])
+    c.op("Scan", [state, x], 2, body=graph, num_scan_inputs=1, scan_input_axes=[axis], scan_output_axes=[out_axis],
+         scan_input_directions=[backward], scan_output_directions=[out_backward])
+
+
 def main(folder, limit):
     folder.mkdir(parents=True, exist_ok=True)
 

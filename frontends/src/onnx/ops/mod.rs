@@ -27,13 +27,14 @@ mod quantized;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sequence;
 mod source;
 mod window;
 
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 16] = [
+const FAMILIES: [&[Row]; 17] = [
     attention::ROWS,
     blocks::ROWS,
     control::ROWS,
@@ -49,6 +50,7 @@ const FAMILIES: [&[Row]; 16] = [
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    sequence::ROWS,
     source::ROWS,
 ];
 
@@ -79,13 +81,23 @@ pub(super) fn is_custom(node: &NodeProto) -> bool {
     !is_standard(node.domain()) && !inside && node.overload().is_empty() && find(node).is_err()
 }
 
-/// True if a row accepts quantized values: it handles them itself, or passes values to a subgraph.
+/// True if a row accepts quantized values: it handles them itself, or passes values on.
 pub(super) fn takes_quantized(node: &NodeProto) -> bool {
+    is_of(&[control::ROWS, quantized::ROWS, sequence::ROWS], node) || is_custom(node)
+}
+
+/// True if a row accepts sequences.
+pub(super) fn takes_sequences(node: &NodeProto) -> bool {
+    is_of(&[control::ROWS, sequence::ROWS], node) || is_standard(node.domain()) && node.op_type() == "Identity"
+}
+
+/// True if one of these families has the row of a node.
+fn is_of(families: &[&[Row]], node: &NodeProto) -> bool {
     let name = match node.domain() {
         "" | "ai.onnx" => node.op_type().to_owned(),
         domain => format!("{domain}.{}", node.op_type()),
     };
-    [control::ROWS, quantized::ROWS].into_iter().flatten().any(|row| row.0 == name) || is_custom(node)
+    families.iter().copied().flatten().any(|row| row.0 == name)
 }
 
 /// True if an attribute defines the element type of the results.
@@ -124,7 +136,6 @@ pub(super) fn foreign(domain: &str) -> Option<&'static str> {
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {
-        "Loop" | "Scan" => Some("export the model with the loop unrolled"),
         "NonMaxSuppression" => Some("export the model without post-processing"),
         _ if name.starts_with("Random") || matches!(name, "Bernoulli" | "Multinomial") => {
             Some("the result is random; export the model for inference")
