@@ -576,7 +576,6 @@ fn unusual_recurrent_layers_are_refused() {
     for (m, word) in [
         (lstm(vec![functions], 3), "activation Tan is not supported"),
         (lstm(vec![texts("activations", &["Sigmoid", "Tanh", "Tanh"])], 3), "3 activations for 2 directions"),
-        (lstm(vec![], 2), "sequence_lens"),
         (lstm(vec![float("clip", -1.0)], 3), "clip"),
     ] {
         let refused = refusal(&m);

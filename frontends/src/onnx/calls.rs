@@ -12,6 +12,7 @@ use super::integers::Inputs;
 use super::schedule::ordered;
 use super::{OPSETS, is_standard};
 use crate::build::Values;
+use crate::build::control::expand;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
@@ -28,7 +29,7 @@ impl<'m> Importer<'m> {
         if self.calls.iter().any(|call| std::ptr::eq(call.function, function)) {
             return Err(Refusal::Invalid(format!("function {name} calls itself")));
         }
-        self.expand(function.node.len())?;
+        expand(&mut self.expanded, function.node.len())?;
         if self.calls.len() >= DEEPEST {
             return Err(Refusal::Unsupported(format!("functions call each other more than {DEEPEST} deep")));
         }

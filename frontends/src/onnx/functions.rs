@@ -6,9 +6,6 @@ use rustc_hash::FxHashMap;
 use super::attributes::Referred;
 use super::is_standard;
 
-/// Maximum number of nodes that are imported for function calls, branches and iterations of loops.
-pub(super) const MOST_NODES: usize = 1 << 18;
-
 /// Maximum total size in bytes of the names of expanded nodes and values: each has the name of its call as a prefix.
 pub(super) const MOST_NAMED: usize = 1 << 26;
 

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::attributes::Referred;
 use super::declared::Declared;
-use super::functions::{Call, Functions, MOST_NAMED, MOST_NODES};
+use super::functions::{Call, Functions, MOST_NAMED};
 use super::integers::Integers;
 use super::weights;
 use crate::build::{Values, fixed_input};
@@ -197,18 +197,5 @@ impl<'m> Importer<'m> {
             self.errors.push(error.with_help("give shorter names, or inline the functions before export"));
         }
         path
-    }
-
-    /// Counts nodes that are imported for a function call, a branch or an iteration.
-    pub(super) fn expand(&mut self, nodes: usize) -> Result<(), Refusal> {
-        // Without nodes it takes time as well.
-        self.expanded += nodes.max(1);
-        if self.expanded <= MOST_NODES {
-            return Ok(());
-        }
-        Err(Refusal::Advised {
-            message: format!("functions, branches and iterations of loops come to more than {MOST_NODES} nodes"),
-            help: "export the model with fewer iterations, or without this loop",
-        })
     }
 }

@@ -6,10 +6,10 @@ use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
 use super::attributes::Attributes;
-use super::functions::MOST_NODES;
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
+use crate::build::control::MOST_NODES;
 use crate::build::symbolic::whole;
 use crate::build::{Build, Values};
 use crate::elements::Stored;

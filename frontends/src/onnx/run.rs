@@ -14,6 +14,7 @@ use super::node::{Import, NodeCx};
 use super::schedule::schedule;
 use super::{declared, element, ops, qdq};
 use crate::Imported;
+use crate::build::control::expand;
 use crate::build::{Build, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
@@ -87,7 +88,7 @@ impl<'m> Importer<'m> {
             let (takes, given) = (graph.input.len(), inputs.len());
             return Err(Refusal::Invalid(format!("graph {} has {takes} inputs; {given} are given", graph.name())));
         }
-        self.expand(graph.node.len())?;
+        expand(&mut self.expanded, graph.node.len())?;
         let known = self.errors.len();
         let depth = self.prefixes.len();
         self.prefixes.extend(prefix);

@@ -2,34 +2,23 @@
 
 use qcc_formats::onnx::GraphProto;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{BinaryFn, Concat, Range, Select, Slice};
+use qcc_ir::ops::BinaryFn;
 use qcc_ir::{Dim, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, count_axis};
+use crate::build::control::{self, Condition, SET};
+use crate::build::{Build, Values};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("If", if_), ("Loop", loop_), ("Scan", scan)];
-
-/// What to do where something must be known at import.
-const SET: &str = "set the inputs that it depends on with --set (and their shapes with --shape), \
-                   or export the model with a constant in their place";
-
-/// A condition.
-#[derive(Clone, Copy)]
-enum Condition {
-    Known(bool),
-    /// A `Bool` scalar that is known at run time only.
-    Value(ValueId),
-}
 
 /// Inlines the branch that a constant condition selects. Otherwise both branches are computed, and each result is selected
 /// by the condition.
 fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (then, otherwise) = (n.graph("then_branch")?, n.graph("else_branch")?);
     let value = n.input(0)?;
-    let condition = match condition(n, value)? {
+    let condition = match Condition::of(n, value)? {
         Condition::Known(holds) => return n.inline(if holds { then } else { otherwise }, &[], None),
         Condition::Value(condition) => condition,
     };
@@ -47,22 +36,8 @@ fn if_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     results
 }
 
-fn condition(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<Condition, Refusal> {
-    let flag = |t: &Tensor| t.integers().filter(|values| values.len() == 1).map(|values| values[0] != 0);
-    if let Some(known) = n.constant(v) {
-        let ty = known.ty().clone();
-        let known = flag(known).ok_or_else(|| Refusal::Invalid(format!("a condition of type {ty}")))?;
-        return Ok(Condition::Known(known));
-    }
-    // It has one element, even where its shape is open.
-    Ok(Condition::Value(n.reshape(v, &[])?))
-}
-
 /// `yes` where the condition holds, else `no`.
 fn selected(n: &mut NodeCx<'_, '_>, condition: ValueId, yes: ValueId, no: ValueId) -> Result<ValueId, Refusal> {
-    if yes == no {
-        return Ok(yes);
-    }
     match (n.elements(yes), n.elements(no)) {
         (None, None) => {}
         (Some(yes), Some(no)) if yes.len() == no.len() => {
@@ -75,13 +50,7 @@ fn selected(n: &mut NodeCx<'_, '_>, condition: ValueId, yes: ValueId, no: ValueI
             return Err(Refusal::Advised { message: message.into(), help: SET });
         }
     }
-    let (a, b) = (n.ty(yes), n.ty(no));
-    // A broadcast would hide that one of two extents is 1.
-    if a.elem != b.elem || a.shape != b.shape || a.elem.qparams().is_some() {
-        let message = format!("a condition that is known at run time only selects between {a} and {b}");
-        return Err(Refusal::Advised { message, help: SET });
-    }
-    let result = n.add(Select {}, &[condition, yes, no])?;
+    let result = control::selected(n, condition, yes, no)?;
     n.hand_on(result, yes);
     Ok(result)
 }
@@ -95,7 +64,7 @@ fn loop_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => None,
     };
     let mut running = match n.optional(1) {
-        Some(v) => condition(n, v)?,
+        Some(v) => Condition::of(n, v)?,
         None => Condition::Known(true),
     };
     let mut carried: Values = (2..n.inputs()).map(|i| n.input(i)).collect::<Result<_, _>>()?;
@@ -119,7 +88,7 @@ fn loop_(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         for (rows, &row) in rows.iter_mut().zip(out) {
             rows.push(row);
         }
-        let next = condition(n, results[0])?;
+        let next = Condition::of(n, results[0])?;
         (carried, running) = match running {
             Condition::Known(_) => (new.into(), next),
             Condition::Value(held) => {
@@ -216,40 +185,19 @@ fn numbers(n: &mut NodeCx<'_, '_>, name: &str, count: usize) -> Result<Vec<i64>,
     if given.len() == count { Ok(given) } else { Err(Refusal::Attribute { name: name.into(), problem }) }
 }
 
-/// Slice `at` of an axis, without that axis.
+/// As [`control::slice_at`], for integers of the file's type as well.
 pub(super) fn slice_at(n: &mut NodeCx<'_, '_>, v: ValueId, axis: usize, at: usize) -> Result<ValueId, Refusal> {
-    let slice = n.add(Slice { ranges: vec![Range { axis, start: at, len: 1, step: 1 }] }, &[v])?;
-    let mut dims = n.shape(slice).dims().to_vec();
-    dims.remove(axis);
-    let slice = n.reshape_to(slice, dims.into_iter().collect())?;
+    let slice = control::slice_at(n, v, axis, at)?;
     n.hand_on(slice, v);
     Ok(slice)
 }
 
-/// Values of one shape along a new axis.
+/// As [`control::stacked`], for integers of the file's type as well.
 pub(super) fn stacked(n: &mut NodeCx<'_, '_>, rows: &[ValueId], axis: i64, reverse: bool) -> Result<ValueId, Refusal> {
-    let Some(&first) = rows.first() else {
-        let message = "a result of a loop without iterations, whose shape is unknown".into();
-        return Err(Refusal::Advised { message, help: "export the model without the loop" });
-    };
-    if n.elements(first).is_some() {
+    if rows.iter().any(|&row| n.elements(row).is_some()) {
         return Err(Refusal::Invalid("a sequence in each iteration; expected a tensor".into()));
     }
-    let axis = count_axis(axis, n.rank(first) + 1)?;
-    let mut parts = Values::new();
-    for &row in rows {
-        if n.ty(row) != n.ty(first) {
-            let message = format!("iterations give {} and {}", n.ty(first), n.ty(row));
-            return Err(Refusal::Advised { message, help: "export the model with one shape for all iterations" });
-        }
-        let mut dims = n.shape(row).dims().to_vec();
-        dims.insert(axis, Dim::Known(1));
-        parts.push(n.reshape_to(row, dims.into_iter().collect())?);
-    }
-    if reverse {
-        parts.reverse();
-    }
-    let stack = if let [only] = *parts { only } else { n.add(Concat { axis }, &parts)? };
-    n.hand_on(stack, first);
+    let stack = control::stacked(n, rows, axis, reverse)?;
+    n.hand_on(stack, rows[0]);
     Ok(stack)
 }

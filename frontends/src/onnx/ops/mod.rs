@@ -16,8 +16,10 @@ mod attention;
 mod blocks;
 mod control;
 mod conv;
+mod deform;
 mod elementwise;
 mod fused;
+mod fused_attention;
 mod index;
 mod matmul;
 mod movement;
@@ -27,20 +29,26 @@ mod quantized;
 mod recurrent;
 mod reduce;
 mod resize;
+mod rotary;
 mod sequence;
+mod signal;
 mod source;
+mod trees;
+mod unpool;
 mod window;
 
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 17] = [
+const FAMILIES: [&[Row]; 23] = [
     attention::ROWS,
     blocks::ROWS,
     control::ROWS,
     conv::ROWS,
+    deform::ROWS,
     elementwise::ROWS,
     fused::ROWS,
+    fused_attention::ROWS,
     index::ROWS,
     matmul::ROWS,
     movement::ROWS,
@@ -50,8 +58,12 @@ const FAMILIES: [&[Row]; 17] = [
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    rotary::ROWS,
     sequence::ROWS,
+    signal::ROWS,
     source::ROWS,
+    trees::ROWS,
+    unpool::ROWS,
 ];
 
 static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());
@@ -129,7 +141,7 @@ pub(super) fn foreign(domain: &str) -> Option<&'static str> {
         "com.microsoft" | "com.ms.internal.nhwc" | "com.microsoft.nchwc" => {
             Some("it comes from ONNX Runtime's optimizer; give the model as it was exported, before that")
         }
-        "ai.onnx.ml" => Some("classical machine learning (trees, scalers) has no place in a neural network compiler"),
+        "ai.onnx.ml" => Some("only scalers, linear models and trees of classical machine learning are supported"),
         _ => None,
     }
 }
