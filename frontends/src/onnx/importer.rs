@@ -193,7 +193,8 @@ impl<'m> Importer<'m> {
         self.named += path.len();
         if before <= MOST_NAMED && self.named > MOST_NAMED {
             let message = format!("names of nodes and values of functions have more than {MOST_NAMED} bytes in total");
-            let error = Diagnostic::error("too-large", message).at(&Origin::new(path.as_str(), "Function"));
+            let kind = self.calls.last().map_or("Loop", |call| call.function.name());
+            let error = Diagnostic::error("too-large", message).at(&Origin::new(path.as_str(), kind));
             self.errors.push(error.with_help("give shorter names, or inline the functions before export"));
         }
         path
