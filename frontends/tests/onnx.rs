@@ -211,11 +211,79 @@ fn a_constant_condition_chooses_a_branch() {
     assert_eq!(last(&import(&known)).0, &Op::Clamp(Clamp::RELU));
     let mut nodes = vec![node("Greater", &["x", "zero"], &["c"], vec![]), node("If", &["c"], &["y"], branches)];
     let open = model(13, &[1], nodes.clone(), vec![floats("zero", &[], &[0.0])]);
-    assert_eq!((refusal(&open).code, refusal(&open).origin.path()), ("unsupported", "the_If"));
+    assert_eq!((refusal(&open).code, refusal(&open).origin.path()), ("unsupported-op", "the_If/else/the_Unheard"));
     nodes.reverse();
     let set = ImportOptions { values: vec![("x".into(), vec![1.0])], ..Default::default() };
     let unsorted = model(13, &[1], nodes, vec![floats("zero", &[], &[0.0])]);
     assert!(import_with(&unsorted, &set).is_ok(), "the condition follows from the input that was set");
+}
+
+/// `Relu` of x, in a loop that runs x[0] times, up to `most` times if that is given.
+fn counted(most: Option<i64>, body: Vec<NodeProto>) -> ModelProto {
+    let graph = GraphProto {
+        node: body,
+        input: vec![info("i", &[]), info("go", &[]), info("v", &[1])],
+        output: vec![info("more", &[]), info("w", &[1])],
+        ..Default::default()
+    };
+    let most = most.map(|most| integers("most", &[most]));
+    let first = if most.is_some() { "most" } else { "" };
+    let nodes = vec![
+        node("Greater", &["x", "zero"], &["c"], vec![]),
+        node("Loop", &[first, "c", "x"], &["y"], vec![subgraph("body", graph)]),
+    ];
+    model(13, &[1], nodes, [floats("zero", &[], &[0.0])].into_iter().chain(most).collect())
+}
+
+#[test]
+fn loops_without_a_known_end_are_refused_by_name() {
+    let stop = || vec![node("Relu", &["v"], &["w"], vec![]), node("Greater", &["w", "zero"], &["more"], vec![])];
+    assert!(Model::read(counted(Some(3), stop()).encode_to_vec().into(), Path::new("")).is_ok());
+    import(&counted(Some(3), stop()));
+    for most in [None, Some(i64::MAX), Some(1 << 40)] {
+        let refused = refusal(&counted(most, stop()));
+        assert_eq!((refused.code, refused.origin.path()), ("unsupported", "the_Loop"));
+        assert!(refused.help.is_some_and(|help| help.contains("--set")));
+    }
+    // Iterations without nodes are counted as well.
+    let forever = vec![node("Identity", &["v"], &["w"], vec![]), node("Not", &["never"], &["more"], vec![])];
+    let mut endless = counted(None, forever);
+    let never = TensorProto {
+        name: Some("never".into()),
+        data_type: Some(DataType::Bool.into()),
+        int32_data: vec![0],
+        ..Default::default()
+    };
+    let graph = endless.graph.as_mut().expect("a graph");
+    graph.initializer.push(never);
+    graph.node.remove(0);
+    graph.node[0].input[1] = "".into();
+    assert!(refusal(&endless).message.contains("iterations"));
+}
+
+#[test]
+fn branches_of_unlike_shapes_are_refused_by_name() {
+    let branch = |op: &str, more: Vec<AttributeProto>| GraphProto {
+        node: vec![node(op, &["x"], &["out"], more)],
+        output: vec![info("out", &[])],
+        ..Default::default()
+    };
+    let branches = vec![
+        subgraph("then_branch", branch("Relu", vec![])),
+        subgraph("else_branch", branch("ReduceMax", vec![int("keepdims", 1)])),
+    ];
+    let nodes = vec![
+        node("ReduceMax", &["x"], &["m"], vec![int("keepdims", 0)]),
+        node("Greater", &["m", "zero"], &["c"], vec![]),
+        node("If", &["c"], &["y"], branches),
+    ];
+    let nodes = |dims: &[i64]| model(13, dims, nodes.clone(), vec![floats("zero", &[], &[0.0])]);
+    // They would broadcast.
+    let refused = refusal(&nodes(&[3]));
+    assert_eq!((refused.code, refused.origin.path()), ("unsupported", "the_If"));
+    assert!(refused.help.is_some_and(|help| help.contains("--set")));
+    let imported = import_with(&nodes(&[1]), &ImportOptions::default()).expect("imports");
+    assert!(imported.notes.iter().any(|d| d.code == "both-branches"));
 }
 
 /// The diagnostics of an import, except for the shape of the output, which `model` leaves out.
@@ -550,7 +618,6 @@ fn unusual_recurrent_layers_are_refused() {
     for (m, word) in [
         (lstm(vec![functions], 3), "activation Tan is not supported"),
         (lstm(vec![texts("activations", &["Sigmoid", "Tanh", "Tanh"])], 3), "3 activations for 2 directions"),
-        (lstm(vec![], 2), "sequence_lens"),
         (lstm(vec![float("clip", -1.0)], 3), "clip"),
     ] {
         let refused = refusal(&m);

@@ -15,7 +15,7 @@ use qcc_ir::eval::Executor;
 use qcc_ir::ops::{Op, OpKind};
 use qcc_ir::{Elem, Graph, Shape, Tensor, TensorType};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use zip::read::{ArchiveOffset, Config};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
@@ -485,6 +485,125 @@ fn program(name: &str, change: impl Fn(&mut Value)) -> Vec<u8> {
         change(&mut value);
         *json = serde_json::to_vec(&value).expect("a program");
     }))
+}
+
+/// A node of a program.
+fn node(target: &str, inputs: &[Value], outputs: &[&str]) -> Value {
+    // The names of arguments in the operator's schema; those of control flow have none.
+    let names: &[&str] = match target {
+        "aten.full.default" => &["size", "fill_value"],
+        "aten.select.int" => &["self", "dim", "index"],
+        _ if target.starts_with("aten.") => &["self", "other"],
+        _ => &[""; 4],
+    };
+    let inputs = inputs.iter().zip(names);
+    let inputs: Vec<Value> = inputs.map(|(arg, name)| json!({ "name": name, "arg": arg, "kind": 1 })).collect();
+    let outputs: Vec<Value> = outputs.iter().map(|&name| named(name)).collect();
+    json!({ "target": format!("torch.ops.{target}"), "inputs": inputs, "outputs": outputs, "metadata": {} })
+}
+
+fn named(name: &str) -> Value {
+    json!({ "as_tensor": { "name": name } })
+}
+
+fn list(names: &[&str]) -> Value {
+    let names: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+    json!({ "as_tensors": names })
+}
+
+/// A graph as an argument.
+fn nested(inputs: &[&str], nodes: &[Value], outputs: &[&str]) -> Value {
+    let all = |names: &[&str]| names.iter().map(|&name| named(name)).collect::<Vec<Value>>();
+    json!({ "as_graph": { "name": "nested", "graph": {
+        "inputs": all(inputs), "outputs": all(outputs), "nodes": nodes, "tensor_values": {}, "sym_int_values": {},
+        "sym_bool_values": {}, "is_single_tensor_return": false,
+    } } })
+}
+
+/// The graph of a program of these nodes on `inputs_0` `[2, 3]`, whose result is `mul`.
+fn of_nodes(nodes: &[Value]) -> Result<Imported, Vec<Diagnostic>> {
+    let changed = program("counted", |program| {
+        let graph = &mut program["graph_module"]["graph"];
+        graph["nodes"] = json!(nodes);
+        let mut input = graph["tensor_values"]["inputs_0"].take();
+        input["sizes"] = json!([{ "as_int": 2 }, { "as_int": 3 }]);
+        let calls = graph["tensor_values"]["b_calls"].take();
+        graph["tensor_values"] = json!({ "inputs_0": input, "b_calls": calls });
+    });
+    read(changed, &[])
+}
+
+fn evaluated(nodes: &[Value], x: [f32; 6]) -> Vec<f32> {
+    let graph = of_nodes(nodes).unwrap_or_else(|e| panic!("{}", told(&e))).graph;
+    let x = Tensor::from_vec(Shape::known(&[2, 3]), x.to_vec());
+    let results = Executor::new(&graph).run(&[x], &mut |_, _| {}).expect("a run");
+    results[0].reals().to_vec()
+}
+
+#[test]
+fn branches_are_selected_and_loops_unrolled() {
+    let (x, zero) = (|| named("inputs_0"), || json!({ "as_int": 0 }));
+    let scaled = |from: &str| node("aten.mul.Tensor", &[named(from), json!({ "as_int": 2 })], &["y"]);
+    let raised = node("aten.add.Tensor", &[named("x"), json!({ "as_int": 1 })], &["y"]);
+    let branches = [
+        node("aten.sum.default", &[x()], &["total"]),
+        node("aten.gt.Scalar", &[named("total"), zero()], &["p"]),
+        node(
+            "higher_order.cond",
+            &[
+                named("p"),
+                nested(&["x"], &[scaled("x")], &["y"]),
+                nested(&["x"], &[raised], &["y"]),
+                list(&["inputs_0"]),
+            ],
+            &["mul"],
+        ),
+    ];
+    assert_eq!(evaluated(&branches, [1., 2., 3., 4., 5., 6.]), [2., 4., 6., 8., 10., 12.]);
+    assert_eq!(evaluated(&branches, [-1., 0., 0., 0., 0., 0.]), [0., 1., 1., 1., 1., 1.]);
+    let steps = [
+        node("aten.select.int", &[x(), zero(), zero()], &["first"]),
+        node(
+            "higher_order.scan",
+            &[
+                nested(
+                    &["s", "x"],
+                    &[node("aten.add.Tensor", &[named("s"), named("x")], &["t"]), scaled("t")],
+                    &["t", "y"],
+                ),
+                list(&["first"]),
+                list(&["inputs_0"]),
+                list(&[]),
+            ],
+            &["last", "mul"],
+        ),
+    ];
+    assert_eq!(evaluated(&steps, [1., 2., 3., 4., 5., 6.]), [4., 8., 12., 12., 18., 24.]);
+    let count = |start: Value, end: Value| {
+        let size = json!({ "as_ints": [] });
+        [
+            node("aten.full.default", &[size, start], &["start"]),
+            node(
+                "higher_order.while_loop",
+                &[
+                    nested(&["i", "x"], &[node("aten.lt.Scalar", &[named("i"), end], &["p"])], &["p"]),
+                    nested(
+                        &["i", "x"],
+                        &[node("aten.add.Tensor", &[named("i"), json!({ "as_int": 1 })], &["j"]), scaled("x")],
+                        &["j", "y"],
+                    ),
+                    list(&["start", "inputs_0"]),
+                    list(&[]),
+                ],
+                &["i", "mul"],
+            ),
+        ]
+    };
+    let three = count(zero(), json!({ "as_int": 3 }));
+    assert_eq!(evaluated(&three, [1., 2., 3., 4., 5., 6.]), [8., 16., 24., 32., 40., 48.]);
+    assert_eq!(evaluated(&count(zero(), zero()), [1.; 6]), [1.; 6]);
+    let endless = of_nodes(&count(zero(), json!({ "as_int": i64::MAX }))).expect_err("too many iterations");
+    assert!(told(&endless).contains("iterations"), "{}", told(&endless));
 }
 
 #[test]

@@ -28,7 +28,7 @@ class Case:
 
     def __init__(self, seed):
         self.random = np.random.default_rng(seed)
-        self.inputs, self.constants, self.node, self.opset = {}, {}, None, 17
+        self.inputs, self.constants, self.node, self.elements, self.opset = {}, {}, None, [], 17
 
     def reals(self, *shape, scale=2.0):
         return (self.random.uniform(-1, 1, shape) * scale).astype(np.float32)
@@ -57,19 +57,25 @@ class Case:
     def operand(self, value, constant):
         return self.constant(value) if constant else self.input(value)
 
-    def op(self, kind, inputs, outputs=1, **attributes):
+    def op(self, kind, inputs, outputs=1, elements=None, **attributes):
+        """`elements` are those of the results, for operators whose types are not inferred."""
         names = [f"y{i}" for i in range(outputs)]
         attributes = {k: v for k, v in attributes.items() if v is not None}
         self.node = helper.make_node(kind, inputs, names, name="node", **attributes)
+        self.elements = [helper.np_dtype_to_tensor_dtype(np.dtype(ELEMENTS[e])) for e in elements or []]
 
     def model(self):
         typed = lambda name, value: helper.make_tensor_value_info(
             name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
         inputs = [typed(name, value) for name, value in self.inputs.items()]
-        outputs = [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in self.node.output if name]
+        elements = self.elements or [TensorProto.UNDEFINED] * len(self.node.output)
+        outputs = [helper.make_tensor_value_info(*o, None) for o in zip(self.node.output, elements) if o[0]]
         constants = [numpy_helper.from_array(value, name) for name, value in self.constants.items()]
         graph = helper.make_graph([self.node], "sweep", inputs, outputs, constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+        versions = [("", self.opset), *([(self.node.domain, 3)] if self.node.domain == "ai.onnx.ml" else [])]
+        versions += [(self.node.domain, 1)] if self.node.domain == "com.microsoft" else []
+        opsets = [helper.make_opsetid(*version) for version in versions]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         return onnx.shape_inference.infer_shapes(model)
 
 
@@ -844,6 +850,384 @@ def recurrent(c, kind, direction, bias, initial, clip, after, steps, batch, layo
 @family(rows=[3, 4], columns=[3, 5], k=[0, 1, -1, -2], elem=["f32", "i64"])
 def eye_like(c, rows, columns, k, elem):
     c.op("EyeLike", [c.input(c.numbers((rows, columns), elem))], k=k)
+
+
+# Operators that are composed of others.
+
+@family(
+    image=[(1, 2, 6, 9), (1, 1, 7, 4), (1, 2, 8)],
+    mode=["linear", "cubic"],
+    factor=[(0.5, 0.4, 1.0), (0.34, 1.5, 1.0), (2.0, 0.7, 1.0)],
+    antialias=[0, 1],
+    exclude=[0, 1],
+    coordinates=["half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric", "pytorch_half_pixel"],
+    a=[-0.5, -0.75],
+)
+def resize_by_maps(c, image, mode, factor, antialias, exclude, coordinates, a):
+    c.opset = 18
+    scales = np.array([1.0, 1.0, *factor[:len(image) - 2]], np.float32)
+    c.op("Resize", [c.input(c.reals(*image)), "", c.constant(scales)], mode=mode, antialias=antialias, cubic_coeff_a=a,
+         exclude_outside=exclude, coordinate_transformation_mode=coordinates)
+
+
+@family(
+    mode=["nearest", "linear", "cubic"],
+    size=[(3, 3), (5, 8), (1, 2)],
+    roi=[(0.0, 1.0), (0.2, 0.7), (-0.3, 1.2), (0.9, 0.1)],
+    beyond=[0.0, 3.0],
+)
+def resize_regions(c, mode, size, roi, beyond):
+    regions = np.array([0, 0, roi[0], roi[0], 1, 1, roi[1], roi[1]], np.float32)
+    sizes = np.array([1, 2, *size])
+    c.op("Resize", [c.input(c.reals(1, 2, 4, 6)), c.constant(regions), "", c.constant(sizes)], mode=mode,
+         coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=beyond)
+
+
+@family(scales=[(0.5, 2.0), (1.5, 0.6)], mode=["nearest"], elem=["f32"], opset=[9, 10])
+def upsample_and_reduce(c, scales, mode, elem, opset):
+    c.opset = opset
+    kind = "Upsample" if opset == 9 else "Resize"
+    c.op(kind, [c.input(c.numbers((1, 2, 5, 6), elem)), c.constant(np.array([1, 1, *scales], np.float32))], mode=mode)
+
+
+@family(
+    shape=[(4, 3, 2), (2, 5), (3, 4, 2, 3)],
+    swapped=[False, True],
+    constant=[False, True],
+    elem=["f32", "i64"],
+)
+def reverse_sequence(c, shape, swapped, constant, elem):
+    batch, time = (0, 1) if swapped else (1, 0)
+    lens = c.random.integers(1, shape[time] + 1, shape[batch])
+    names = [c.input(c.numbers(shape, elem)), c.operand(lens, constant)]
+    c.op("ReverseSequence", names, batch_axis=batch, time_axis=time)
+
+
+@family(
+    kind=["LSTM", "GRU", "RNN"],
+    direction=["forward", "reverse", "bidirectional"],
+    initial=[False, True],
+    constant=[False, True],
+)
+def recurrent_lengths(c, kind, direction, initial, constant):
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+    n, steps, batch, inputs, hidden = 2 if direction == "bidirectional" else 1, 4, 3, 3, 2
+    k = lambda *s: c.constant(c.reals(*s, scale=0.8))
+    names = [c.input(c.reals(steps, batch, inputs)), k(n, gates * hidden, inputs), k(n, gates * hidden, hidden), ""]
+    names.append(c.operand(np.array([2, 4, 1], np.int32), constant))
+    if initial:
+        names.append(c.input(c.reals(n, batch, hidden)))
+    c.op(kind, names, 2, direction=direction, hidden_size=hidden)
+
+
+@family(
+    shape=[(1, 2, 6, 6), (2, 1, 5, 7), (1, 2, 9), (1, 1, 4, 4, 5)],
+    kernel=[2, 3],
+    stride=[1, 2],
+    pads=[0, 1],
+    dilation=[1, 2],
+    ceil=[0, 1],
+    order=[0, 1],
+)
+def max_pool_places(c, shape, kernel, stride, pads, dilation, ceil, order):
+    axes = len(shape) - 2
+    c.op("MaxPool", [c.input(c.reals(*shape))], 2, kernel_shape=[kernel] * axes, strides=[stride] * axes,
+         pads=[pads] * 2 * axes, dilations=[dilation] * axes, ceil_mode=ceil, storage_order=order)
+
+
+@family(shape=[(1, 2, 2, 3), (2, 1, 3), (1, 1, 2, 2, 2)], kernel=[2, 3], stride=[2, 3])
+def max_unpool(c, shape, kernel, stride):
+    axes = len(shape) - 2
+    image = [(n - 1) * stride + kernel for n in shape[2:]]
+    total = int(np.prod([*shape[:2], *image]))
+    places = c.random.permutation(total)[:int(np.prod(shape))].reshape(shape)
+    names = [c.input(c.reals(*shape)), c.input(places)]
+    c.op("MaxUnpool", names, kernel_shape=[kernel] * axes, strides=[stride] * axes)
+
+
+@family(
+    shape=[(2, 8, 1), (1, 5, 2), (2, 3, 6, 1), (1, 7, 4, 2)],
+    axis=[1, -2],
+    inverse=[0, 1],
+    onesided=[0, 1],
+    length=[None, 4, 11],
+    opset=[17, 20],
+)
+def dft(c, shape, axis, inverse, onesided, length, opset):
+    c.opset = opset
+    names = [c.input(c.reals(*shape)), "" if length is None else c.constant(np.array(length))]
+    if opset == 20:
+        c.op("DFT", [*names, c.constant(np.array(axis))], elements=["f32"], inverse=inverse, onesided=onesided)
+    else:
+        c.op("DFT", names, elements=["f32"], axis=axis, inverse=inverse, onesided=onesided)
+
+
+@family(
+    shape=[(2, 40), (1, 33, 1), (2, 30, 2)],
+    step=[4, 7],
+    length=[8, 5],
+    window=[False, True],
+    onesided=[0, 1],
+)
+def stft(c, shape, step, length, window, onesided):
+    names = [c.input(c.reals(*shape)), c.constant(np.array(step)), c.constant(c.reals(length)) if window else ""]
+    c.op("STFT", [*names, c.constant(np.array(length))], onesided=onesided)
+
+
+@family(
+    shape=[(1, 2, 5, 6), (2, 4, 4, 4)],
+    kernel=[(2, 2), (3, 2), (1, 1)],
+    stride=[1, 2],
+    pads=[0, 1],
+    dilation=[1, 2],
+    group=[1, 2],
+    shared=[1, 2],
+    masked=[False, True],
+    bias=[False, True],
+)
+def deform_conv(c, shape, kernel, stride, pads, dilation, group, shared, masked, bias):
+    c.opset = 19
+    places = [(n + 2 * pads - dilation * (k - 1) - 1) // stride + 1 for n, k in zip(shape[2:], kernel)]
+    if min(places) < 1:
+        return False
+    taps = kernel[0] * kernel[1]
+    names = [c.input(c.reals(*shape)), c.constant(c.reals(4, shape[1] // group, *kernel)),
+             c.input(c.reals(shape[0], shared * taps * 2, *places)), c.constant(c.reals(4)) if bias else ""]
+    if masked:
+        names.append(c.input(c.reals(shape[0], shared * taps, *places)))
+    c.op("DeformConv", names, strides=[stride] * 2, pads=[pads] * 4, dilations=[dilation] * 2, group=group,
+         offset_group=shared, kernel_shape=kernel)
+
+
+@family(
+    flat=[False, True],
+    interleaved=[0, 1],
+    part=[0, 4],
+    positions=[False, True],
+)
+def rotary_embedding(c, flat, interleaved, part, positions):
+    c.opset = 23
+    batch, heads, steps, depth = 2, 3, 4, 8
+    pairs = (part or depth) // 2
+    x = c.input(c.reals(*((batch, steps, heads * depth) if flat else (batch, heads, steps, depth))))
+    rows = (6,) if positions else (batch, steps)
+    tables = [c.constant(c.reals(*rows, pairs)), c.constant(c.reals(*rows, pairs))]
+    places = [c.input(c.random.integers(0, 6, (batch, steps)))] if positions else []
+    c.op("RotaryEmbedding", [x, *tables, *places], interleaved=interleaved, rotary_embedding_dim=part,
+         num_heads=heads if flat else 0)
+
+
+@family(a=[(2, 3), (2, 4, 3)], b=[(3, 5), (2, 3, 1)], elem=["i32", "i64"], constant=[False, True])
+def integer_matmul(c, a, b, elem, constant):
+    c.op("MatMul", [c.input(c.numbers(a, elem)), c.operand(c.numbers(b, elem), constant)])
+
+
+@family(direction=["LEFT", "RIGHT"], shape=[(2, 3), (1,), ()], constant=[False, True])
+def bit_shift(c, direction, shape, constant):
+    amounts = c.random.integers(0, 8, shape).astype(np.uint8)
+    c.op("BitShift", [c.input(c.numbers((2, 3), "u8", 0, 256)), c.operand(amounts, constant)], direction=direction)
+
+
+@family(axis=[None, 0, 1, -1], condition=[(True, False), (False, True, True)], elem=["f32", "i32"])
+def compress(c, axis, condition, elem):
+    c.op("Compress", [c.input(c.numbers((3, 4), elem)), c.constant(np.array(condition))], axis=axis)
+
+
+@family(shape=[(10, 7, 9), (12, 3, 4)], asked=[(5, 9), (8, 3), (12, 4)], axes=[(0, 1), (1, 2), (-1, 0)])
+def center_crop_pad(c, shape, asked, axes):
+    c.opset = 18
+    c.op("CenterCropPad", [c.input(c.reals(*shape)), c.constant(np.array(asked))], axes=axes)
+
+
+@family(shape=[(2, 3), (1, 2, 3)], pads=[1, 2], elem=["f32", "i64"])
+def pad_computed(c, shape, pads, elem):
+    names = [c.input(c.numbers(shape, elem)), c.constant(np.full(2 * len(shape), pads)), c.input(c.numbers((), elem))]
+    c.op("Pad", names)
+
+
+# Operators of ONNX Runtime and of classical machine learning.
+
+@family(causal=[0, 1], mask=[False, True], scale=[None, 0.3], added=[False, True])
+def fused_attention(c, causal, mask, scale, added):
+    batch, steps, width = 2, 4, 6
+    names = [c.input(c.reals(batch, steps, width))]
+    names += [c.constant(c.reals(width, 3 * width)), c.constant(c.reals(3 * width))]
+    visible = c.input(np.array([[1, 1, 1, 0], [1, 1, 0, 0]], np.int32)) if mask else ""
+    names += [visible, "", c.input(c.reals(batch, 3, steps, steps)) if added else ""]
+    c.op("Attention", names, domain="com.microsoft", elements=["f32"], num_heads=3, unidirectional=causal, scale=scale)
+
+
+@family(bias=[False, True], mask=[False, True], added=[False, True], past=[False, True], causal=[0, 1])
+def multi_head_attention(c, bias, mask, added, past, causal):
+    batch, steps, width, heads = 2, 3, 8, 2
+    names = [c.input(c.reals(batch, steps, width)) for _ in range(3)]
+    keys = steps + 2 * past
+    names.append(c.constant(c.reals(3 * width)) if bias else "")
+    visible = c.random.integers(0, 2, (batch, keys)).astype(np.int32) | np.eye(1, keys, dtype=np.int32)
+    names.append(c.input(visible) if mask else "")
+    names.append(c.input(c.reals(1, heads, steps, keys)) if added else "")
+    if past:
+        names += [c.input(c.reals(batch, heads, 2, width // heads)) for _ in range(2)]
+    c.op("MultiHeadAttention", names, 3 if past else 1, ["f32"] * (3 if past else 1), domain="com.microsoft",
+         num_heads=heads, unidirectional=causal)
+
+
+@family(segments=[False, True], mask=[False, True], outputs=[2, 3])
+def embed_layer_normalization(c, segments, mask, outputs):
+    batch, steps, width = 2, 3, 8
+    words = c.input(c.random.integers(0, 5, (batch, steps)).astype(np.int32))
+    names = [words, c.input(c.random.integers(0, 2, (batch, steps)).astype(np.int32)) if segments else ""]
+    names += [c.constant(c.reals(5, width)), c.constant(c.reals(4, width))]
+    names += [c.constant(c.reals(2, width)) if segments else "", c.constant(c.reals(width)), c.constant(c.reals(width))]
+    names.append(c.input(np.array([[1, 1, 0], [1, 1, 1]], np.int32)) if mask else "")
+    c.op("EmbedLayerNormalization", names, outputs, ["f32", "i32", "f32"][:outputs], domain="com.microsoft")
+
+
+@family(interleaved=[0, 1], flat=[False, True], single=[False, True])
+def fused_rotary_embedding(c, interleaved, flat, single):
+    batch, heads, steps, depth = 2, 2, 3, 4
+    x = c.input(c.reals(*((batch, steps, heads * depth) if flat else (batch, heads, steps, depth))))
+    places = np.array([2]) if single else c.random.integers(0, 6, (batch, steps))
+    tables = [c.constant(c.reals(6, depth // 2)), c.constant(c.reals(6, depth // 2))]
+    c.op("RotaryEmbedding", [x, c.input(places), *tables], elements=["f32"], domain="com.microsoft",
+         interleaved=interleaved)
+
+
+@family(kind=["Scaler", "Normalizer", "LinearRegressor", "LinearClassifier"], norm=["MAX", "L1", "L2"],
+        transform=["NONE", "SOFTMAX", "LOGISTIC"], labels=[[0, 1, 2], [7, 3, 5]])
+def classical(c, kind, norm, transform, labels):
+    x = [c.input(c.reals(3, 4))]
+    ml = {"domain": "ai.onnx.ml"}
+    floats = lambda n: [float(v) for v in c.reals(n)]
+    if kind == "Scaler":
+        c.op(kind, x, elements=["f32"], offset=floats(4), scale=floats(4), **ml)
+    elif kind == "Normalizer":
+        c.op(kind, x, elements=["f32"], norm=norm, **ml)
+    elif kind == "LinearRegressor":
+        c.op(kind, x, elements=["f32"], coefficients=floats(8), intercepts=floats(2), targets=2, **ml)
+    else:
+        c.op(kind, x, 2, ["i64", "f32"], coefficients=floats(12), intercepts=floats(3), classlabels_ints=labels,
+             post_transform=transform, **ml)
+
+
+@family(mode=["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT"], classes=[False, True], trees=[1, 3],
+        transform=["NONE", "SOFTMAX"], missing=[0, 1], combined=["SUM", "AVERAGE"])
+def trees(c, mode, classes, trees, transform, missing, combined):
+    x = c.reals(6, 3)
+    x[0, 0] = np.nan
+    name = "class" if classes else "target"
+    nodes = {key: [] for key in ("treeids", "nodeids", "featureids", "values", "modes", "truenodeids", "falsenodeids")}
+    leaves = {key: [] for key in ("treeids", "nodeids", "ids", "weights")}
+
+    def grow(tree, depth):
+        place = len(nodes["treeids"])
+        node = nodes["treeids"].count(tree)
+        leaf = depth == 0 or depth < 3 and c.random.integers(0, 3) == 0
+        for key, value in zip(nodes, (tree, node, int(c.random.integers(0, 3)), float(c.reals(1)[0]),
+                                      "LEAF" if leaf else mode, 0, 0)):
+            nodes[key].append(value)
+        if leaf:
+            for result in [tree] if trees == 3 else range(3):
+                for key, value in zip(leaves, (tree, node, result, float(c.reals(1)[0]))):
+                    leaves[key].append(value)
+        else:
+            nodes["truenodeids"][place] = grow(tree, depth - 1)
+            nodes["falsenodeids"][place] = grow(tree, depth - 1)
+        return node
+
+    for tree in range(trees):
+        grow(tree, 3)
+    attributes = {f"nodes_{key}": value for key, value in nodes.items()}
+    attributes |= {f"{name}_{key}": value for key, value in leaves.items()}
+    attributes["nodes_missing_value_tracks_true"] = [missing] * len(nodes["treeids"])
+    attributes |= {"base_values": [0.5, 0.1, -0.2], "post_transform": transform, "domain": "ai.onnx.ml"}
+    if classes:
+        c.op("TreeEnsembleClassifier", [c.input(x)], 2, ["i64", "f32"], classlabels_int64s=[4, 2, 9], **attributes)
+    else:
+        c.op("TreeEnsembleRegressor", [c.input(x)], elements=["f32"], n_targets=3, aggregate_function=combined,
+             **attributes)
+
+
+# Control flow.
+
+def body(name, nodes, inputs, outputs, constants=()):
+    """A nested graph; inputs and outputs are pairs of name and element type, and the shape where that is needed."""
+    typed = lambda value: helper.make_tensor_value_info(*value, *[None] * (3 - len(value)))
+    constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants]
+    return helper.make_graph(nodes, name, [typed(i) for i in inputs], [typed(o) for o in outputs], constants)
+
+
+@family(
+    elem=["f32", "i64", "i32", "bool"],
+    shape=[(), (3,), (2, 3), (1, 2, 3, 2)],
+    holds=[False, True],
+    vector=[False, True],
+    nested=[False, True],
+)
+def if_(c, elem, shape, holds, vector, nested):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(ELEMENTS[elem]))
+    a, b = c.input(c.numbers(shape, elem)), c.input(c.numbers(shape, elem))
+    flag = c.input(np.full((1,) if vector else (), holds, bool))
+    # Both branches use the same names.
+    op = "And" if elem == "bool" else "Add"
+    then = [helper.make_node(op, [a, b], ["t"], name="n"), helper.make_node("Identity", ["t"], ["r"], name="m")]
+    other = [helper.make_node("Identity", [b], ["t"], name="n"), helper.make_node("Identity", ["t"], ["r"], name="m")]
+    then, other = body("then", then, [], [("r", kind)]), body("else", other, [], [("r", kind)])
+    if nested:
+        inner = helper.make_node("If", [flag], ["r"], name="inner", then_branch=other, else_branch=then)
+        other = body("outer", [inner], [], [("r", kind)])
+    c.op("If", [flag], then_branch=then, else_branch=other)
+
+
+@family(
+    trips=[0, 1, 3, None],
+    start=[None, False, True, "input"],
+    stop=["never", "constant", "data"],
+    stacked=[False, True],
+    values=[(0.0,), (1.5, 1.0)],
+)
+def loop(c, trips, start, stop, stacked, values):
+    if (trips is None or stacked) and (stop == "data" or start == "input"):
+        return False
+    if trips is None and stop == "never" or stacked and (trips == 0 or start is False):
+        return False
+    x = c.input(np.array(values, np.float32))
+    flag = "" if start is None else c.operand(np.array(start is not False), start != "input")
+    count = "" if trips is None else c.constant(np.array(trips, np.int64))
+    nodes = [helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+             helper.make_node("Add", ["v", "f"], ["w"], name="add"),
+             helper.make_node("Mul", ["w", "two"], ["u"], name="mul")]
+    stops = {"never": helper.make_node("Identity", ["go"], ["more"]),
+             "constant": helper.make_node("Less", ["i", "one"], ["more"]),
+             "data": helper.make_node("Less", ["least", "five"], ["more"])}
+    if stop == "data":
+        nodes.append(helper.make_node("ReduceMax", ["u"], ["least"], keepdims=0))
+    nodes.append(stops[stop])
+    kinds = TensorProto.BOOL, TensorProto.FLOAT
+    outputs = [("more", kinds[0]), ("u", kinds[1])] + ([("w", kinds[1])] if stacked else [])
+    constants = [("two", np.float32(2)), ("one", np.int64(1)), ("five", np.float32(5))]
+    inputs = [("i", TensorProto.INT64, ()), ("go", kinds[0], ()), ("v", kinds[1])]
+    graph = body("body", nodes, inputs, outputs, constants)
+    c.op("Loop", [count, flag, x], 2 if stacked else 1, body=graph)
+
+
+@family(
+    axis=[0, 1, -1],
+    out_axis=[0, 1, -1],
+    backward=[0, 1],
+    out_backward=[0, 1],
+    length=[1, 3],
+)
+def scan(c, axis, out_axis, backward, out_backward, length):
+    shape = [2, 4, 3]
+    shape[axis] = length
+    one = [n for i, n in enumerate(shape) if i != axis % 3]
+    x, state, bias = c.input(c.reals(*shape)), c.input(c.reals(*one)), c.input(c.reals(1))
+    nodes = [helper.make_node("Add", ["s", "e"], ["t"]), helper.make_node("Mul", ["t", bias], ["r"])]
+    kind = TensorProto.FLOAT
+    graph = body("body", nodes, [("s", kind), ("e", kind)], [("t", kind), ("r", kind)])
+    c.op("Scan", [state, x], 2, body=graph, num_scan_inputs=1, scan_input_axes=[axis], scan_output_axes=[out_axis],
+         scan_input_directions=[backward], scan_output_directions=[out_backward])
 
 
 def main(folder, limit):

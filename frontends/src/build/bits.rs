@@ -1,6 +1,6 @@
 //! Bitwise functions of integers, composed of arithmetic.
 
-use qcc_ir::ops::BinaryFn;
+use qcc_ir::ops::{BinaryFn, Gather, Select};
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
 use super::{Build, numbers};
@@ -32,57 +32,72 @@ fn amounts(by: &Tensor) -> Result<Vec<i64>, Refusal> {
     Ok(amounts.into_iter().map(|k| if k < 0 { i64::MAX } else { k }).collect())
 }
 
-/// Left shift: the product with a power of two, without the bits that overflow.
-pub(crate) fn shifted_left(n: &mut impl Build, x: ValueId, by: &Tensor) -> Result<ValueId, Refusal> {
-    let width = width(n, x)?;
-    let mut x = x;
-    // The highest power is not a signed integer, so it is reached in two steps.
-    for step in 0..2 {
-        let power = |k: &i64| match (*k, step) {
-            (k, 0) if k > width => 0.0,
-            (k, 0) => 2f64.powi(k.min(width - 1) as i32),
-            (k, _) => {
-                if k == width {
-                    2.0
-                } else {
-                    1.0
-                }
-            }
-        };
-        let powers: Vec<f64> = amounts(by)?.iter().map(power).collect();
-        x = scaled(n, BinaryFn::Mul, x, by, &powers)?;
-    }
-    Ok(x)
+/// The direction of a shift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shift {
+    /// The product with a power of two, without the bits that overflow.
+    Left,
+    /// The quotient by a power of two, rounded down.
+    Right,
 }
 
-/// Right shift: the quotient by a power of two, rounded down.
-pub(crate) fn shifted_right(n: &mut impl Build, x: ValueId, by: &Tensor) -> Result<ValueId, Refusal> {
-    let width = width(n, x)?;
-    let mut x = x;
-    for step in 0..2 {
-        let power = |k: &i64| match step {
-            0 => 2f64.powi((*k).min(width - 1) as i32),
-            _ => {
-                if *k >= width {
-                    2.0
-                } else {
-                    1.0
-                }
-            }
-        };
-        let powers: Vec<f64> = amounts(by)?.iter().map(power).collect();
-        x = scaled(n, BinaryFn::FloorDiv, x, by, &powers)?;
+impl Shift {
+    /// The power of two of step 0 or 1 for an amount. The highest power is not a signed integer, so it is reached in two
+    /// steps.
+    fn power(self, amount: i64, width: i64, step: usize) -> f64 {
+        match (self, step) {
+            (Shift::Left, 0) if amount > width => 0.0,
+            (_, 0) => 2f64.powi(amount.min(width - 1) as i32),
+            (Shift::Left, _) if amount == width => 2.0,
+            (Shift::Right, _) if amount >= width => 2.0,
+            _ => 1.0,
+        }
     }
-    Ok(x)
-}
 
-fn scaled(n: &mut impl Build, f: BinaryFn, x: ValueId, by: &Tensor, powers: &[f64]) -> Result<ValueId, Refusal> {
-    if powers.iter().all(|&p| p == 1.0) {
-        return Ok(x);
+    fn function(self) -> BinaryFn {
+        match self {
+            Shift::Left => BinaryFn::Mul,
+            Shift::Right => BinaryFn::FloorDiv,
+        }
     }
-    let elem = n.ty(x).elem.clone();
-    let powers = numbers(&elem, Shape::known(&by.dims()), powers);
-    let powers = powers.ok_or_else(|| Refusal::Unsupported(format!("a shift of {elem}")))?;
-    let powers = n.add_constant(powers);
-    n.binary(f, x, powers)
+
+    /// `x` shifted by constant amounts.
+    pub(crate) fn by(self, n: &mut impl Build, mut x: ValueId, by: &Tensor) -> Result<ValueId, Refusal> {
+        let width = width(n, x)?;
+        let elem = n.ty(x).elem.clone();
+        let amounts = amounts(by)?;
+        for step in 0..2 {
+            let powers: Vec<f64> = amounts.iter().map(|&k| self.power(k, width, step)).collect();
+            if powers.iter().any(|&p| p != 1.0) {
+                let powers = numbers(&elem, Shape::known(&by.dims()), &powers);
+                let powers = powers.ok_or_else(|| Refusal::Unsupported(format!("a shift of {elem}")))?;
+                let powers = n.add_constant(powers);
+                x = n.binary(self.function(), x, powers)?;
+            }
+        }
+        Ok(x)
+    }
+
+    /// `x` shifted by computed amounts: the powers are in a table.
+    pub(crate) fn by_computed(self, n: &mut impl Build, mut x: ValueId, by: ValueId) -> Result<ValueId, Refusal> {
+        let width = width(n, x)?;
+        let elem = n.ty(x).elem.clone();
+        let signed = n.ty(by).elem != Elem::U8;
+        let mut by = n.cast(by, Elem::I64)?;
+        // The last entry is for all larger amounts, and for negative ones.
+        let last = n.scalar((width + 1) as f64, by)?;
+        if signed {
+            let zero = n.scalar(0.0, by)?;
+            let negative = n.binary(BinaryFn::Less, by, zero)?;
+            by = n.add(Select {}, &[negative, last, by])?;
+        }
+        let by = n.binary(BinaryFn::Min, by, last)?;
+        for step in 0..2 {
+            let table = n.table_of(&elem, &[width as usize + 2], |k| self.power(k as i64, width, step))?;
+            let table = table.ok_or_else(|| Refusal::Unsupported(format!("a shift of {elem}")))?;
+            let powers = n.add(Gather { axis: 0 }, &[table, by])?;
+            x = n.binary(self.function(), x, powers)?;
+        }
+        Ok(x)
+    }
 }

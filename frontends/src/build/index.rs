@@ -1,7 +1,7 @@
 //! Slices and indices.
 
 use qcc_ir::eval::indices_within;
-use qcc_ir::ops::{Concat, Extents, Op, Range, ScatterFn, ScatterNd, Slice};
+use qcc_ir::ops::{BinaryFn, Concat, Extents, Gather, Op, Range, ScatterFn, ScatterNd, Select, Slice};
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
 use super::{Build, Values, extent};
@@ -120,6 +120,45 @@ fn same_off_axis(n: &mut impl Build, indices: ValueId, axis: usize) -> Option<Va
     let from = n.dims(source).ok()?;
     let column = from.iter().product::<usize>() == extent && from[behind] == extent;
     if column { n.reshape(source, &[extent]).ok() } else { None }
+}
+
+/// `x` with the first `lens[i]` elements along axis `time` of sequence `i`, an index of axis `batch`, in reverse order.
+pub(crate) fn reversed(
+    n: &mut impl Build,
+    x: ValueId,
+    lens: ValueId,
+    batch: usize,
+    time: usize,
+) -> Result<ValueId, Refusal> {
+    let dims = n.dims(x)?;
+    let (sequences, steps) = (dims[batch], dims[time]);
+    if n.dims(lens)?.as_slice() != [sequences] {
+        return Err(Refusal::Invalid(format!("lengths {} for {sequences} sequences", n.ty(lens))));
+    }
+    let lens = n.cast(lens, Elem::I64)?;
+    let lens = n.reshape(lens, &[sequences, 1])?;
+    let places = n.table(&[1, steps], |t| t as i64)?;
+    let last = n.scalar(1.0, lens)?;
+    let last = n.binary(BinaryFn::Sub, lens, last)?;
+    let mirrored = n.binary(BinaryFn::Sub, last, places)?;
+    let within = n.binary(BinaryFn::Less, places, lens)?;
+    let from = n.add(Select {}, &[within, mirrored, places])?;
+    // Sequences and steps become one axis.
+    let first = n.table(&[sequences, 1], |i| (i * steps) as i64)?;
+    let from = n.binary(BinaryFn::Add, from, first)?;
+    let from = n.reshape(from, &[sequences * steps])?;
+    let mut perm: Extents = (0..dims.len()).filter(|&a| a != batch && a != time).collect();
+    perm.insert_many(0, [batch, time]);
+    let apart: Extents = perm.iter().map(|&a| dims[a]).collect();
+    let mut flat = apart.clone();
+    flat.remove(0);
+    flat[0] = sequences * steps;
+    let rows = n.transpose(x, &perm)?;
+    let rows = n.reshape(rows, &flat)?;
+    let rows = n.add(Gather { axis: 0 }, &[rows, from])?;
+    let y = n.reshape(rows, &apart)?;
+    let back: Extents = (0..perm.len()).filter_map(|a| perm.iter().position(|&p| p == a)).collect();
+    n.transpose(y, &back)
 }
 
 /// Diagonal `k` of the matrices formed by two axes, as a new last axis that replaces them.

@@ -16,11 +16,14 @@ use symbolic::Folded;
 
 pub(crate) mod attention;
 pub(crate) mod bits;
+pub(crate) mod control;
 pub(crate) mod einsum;
+pub(crate) mod fourier;
 pub(crate) mod index;
 pub(crate) mod lstm;
 pub(crate) mod norm;
 pub(crate) mod pad;
+pub(crate) mod resample;
 pub(crate) mod sample;
 pub(crate) mod symbolic;
 pub(crate) mod window;

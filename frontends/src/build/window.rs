@@ -1,6 +1,6 @@
 //! Sliding windows and pooling.
 
-use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn};
+use qcc_ir::ops::{Conv, ConvTranspose, Extents, Gather, Pad, PadMode, Pool, PoolFn, Range, Slice};
 use qcc_ir::{Dim, ValueId};
 
 use super::Build;
@@ -148,6 +148,42 @@ pub(crate) fn columns(n: &mut impl Build, x: ValueId, window: &Window) -> Result
     let y = n.transpose(y, &taps_first)?;
     let dims = n.dims(x)?;
     n.reshape(y, &[dims[0], dims[1] * window.kernel.iter().product::<usize>(), steps.iter().product()])
+}
+
+/// For each tap of the window its position, and what it reads at all window positions, minus infinity beside the image;
+/// and the number of window positions along each axis.
+pub(crate) fn padded_taps(
+    n: &mut impl Build,
+    x: ValueId,
+    window: &Window,
+    ceil: bool,
+) -> Result<(Vec<(Extents, ValueId)>, Extents), Refusal> {
+    check(n, x, window)?;
+    let image: Extents = n.dims(x)?[2..].into();
+    let steps = window.steps(&image, ceil)?;
+    let mut window = window.clone();
+    window.fit(&image, &steps);
+    let pads = |pads: &Extents| [0, 0].into_iter().chain(pads.iter().copied()).collect();
+    let mode = PadMode::Constant(f32::NEG_INFINITY);
+    let pad = Pad { before: pads(&window.before), after: pads(&window.after), mode };
+    let unpadded = window.before.iter().chain(&window.after).all(|&p| p == 0);
+    let padded = if unpadded { x } else { n.add(pad, &[x])? };
+    let mut taps = Vec::new();
+    for i in 0..window.kernel.iter().product() {
+        let mut tap = Extents::from_elem(0, window.kernel.len());
+        let mut rest = i;
+        for (at, &extent) in tap.iter_mut().zip(&window.kernel).rev() {
+            *at = rest % extent;
+            rest /= extent;
+        }
+        let range = |a: usize| {
+            let step = if steps[a] > 1 { window.stride[a] as isize } else { 1 };
+            Range { axis: 2 + a, start: tap[a] * window.dilation[a], len: steps[a], step }
+        };
+        let ranges: Vec<Range> = (0..steps.len()).map(range).collect();
+        taps.push((tap, n.add(Slice { ranges }, &[padded])?));
+    }
+    Ok((taps, steps))
 }
 
 /// The inverse of `columns` with overlapping elements summed (col2im): a transposed convolution with one tap per

@@ -6,12 +6,13 @@ use rustc_hash::FxHashMap;
 
 use super::attributes::{Referred, resolved};
 use super::declared::Declared;
-use super::functions::{Call, DEEPEST, MOST_NODES};
+use super::functions::{Call, DEEPEST};
 use super::importer::{Binding, Importer};
 use super::integers::Inputs;
 use super::schedule::ordered;
 use super::{OPSETS, is_standard};
 use crate::build::Values;
+use crate::build::control::expand;
 use crate::refusal::Refusal;
 
 impl<'m> Importer<'m> {
@@ -28,9 +29,9 @@ impl<'m> Importer<'m> {
         if self.calls.iter().any(|call| std::ptr::eq(call.function, function)) {
             return Err(Refusal::Invalid(format!("function {name} calls itself")));
         }
-        self.called += function.node.len();
-        if self.called > MOST_NODES || self.calls.len() >= DEEPEST {
-            return Err(Refusal::Unsupported(format!("functions come to more than {MOST_NODES} nodes")));
+        expand(&mut self.expanded, function.node.len())?;
+        if self.calls.len() >= DEEPEST {
+            return Err(Refusal::Unsupported(format!("functions call each other more than {DEEPEST} deep")));
         }
         if let Some(i) = (function.input.len()..inputs.len()).find(|&i| inputs[i].is_some()) {
             return Err(Refusal::UnreadInput(i));
@@ -41,8 +42,8 @@ impl<'m> Importer<'m> {
             return Err(Refusal::Unsupported(format!("function {name} is written for opset {opset}")));
         }
         let referred = self.attributes(function, node)?;
-        let path = origin.path().to_owned();
-        self.calls.push(Call { function, referred, path });
+        self.prefixes.push(origin.path().to_owned());
+        self.calls.push(Call { function, referred });
         let outer = std::mem::replace(&mut self.scopes, vec![FxHashMap::default()]);
         let outer_opset = std::mem::replace(&mut self.opset, opset);
         let outer_opsets = std::mem::replace(&mut self.opsets, &function.opset_import);
@@ -58,6 +59,7 @@ impl<'m> Importer<'m> {
         self.opsets = outer_opsets;
         self.declared = outer_declared;
         self.calls.pop();
+        self.prefixes.pop();
         results
     }
 

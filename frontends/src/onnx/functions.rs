@@ -6,9 +6,6 @@ use rustc_hash::FxHashMap;
 use super::attributes::Referred;
 use super::is_standard;
 
-/// Maximum number of nodes after expansion of all function calls.
-pub(super) const MOST_NODES: usize = 1 << 18;
-
 /// Maximum total size in bytes of the names of expanded nodes and values: each has the name of its call as a prefix.
 pub(super) const MOST_NAMED: usize = 1 << 26;
 
@@ -44,6 +41,4 @@ pub(super) struct Call<'m> {
     pub(super) function: &'m FunctionProto,
     /// Its attributes.
     pub(super) referred: Referred<'m>,
-    /// Prefix of the names of its nodes and values.
-    pub(super) path: String,
 }

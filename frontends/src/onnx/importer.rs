@@ -12,7 +12,7 @@ use super::declared::Declared;
 use super::functions::{Call, Functions, MOST_NAMED};
 use super::integers::Integers;
 use super::weights;
-use crate::build::fixed_input;
+use crate::build::{Values, fixed_input};
 use crate::elements::Doubles;
 use crate::mapped::Folder;
 use crate::refusal::Refusal;
@@ -56,9 +56,13 @@ pub(super) struct Importer<'m> {
     pub(super) functions: Functions<'m>,
     /// Enclosing function calls; the innermost is last.
     pub(super) calls: Vec<Call<'m>>,
-    /// Number of expanded nodes of functions, and total size of their names.
-    pub(super) called: usize,
+    /// Prefixes of the names of nodes and values in functions, branches and iterations; the innermost is last.
+    pub(super) prefixes: Vec<String>,
+    /// Number of expanded nodes of functions, branches and iterations, and total size of their names.
+    pub(super) expanded: usize,
     pub(super) named: usize,
+    /// The elements of sequences, by the value that represents the sequence: an empty constant, which no node uses.
+    pub(super) sequences: FxHashMap<ValueId, Values>,
 }
 
 impl<'m> Importer<'m> {
@@ -84,8 +88,10 @@ impl<'m> Importer<'m> {
             declared: Vec::new(),
             functions,
             calls: Vec::new(),
-            called: 0,
+            prefixes: Vec::new(),
+            expanded: 0,
             named: 0,
+            sequences: FxHashMap::default(),
         }
     }
 
@@ -179,15 +185,16 @@ impl<'m> Importer<'m> {
         self.calls.last().map(|call| &call.referred)
     }
 
-    /// The name of a node or value, with the name of the enclosing function call as a prefix.
+    /// The name of a node or value, with a prefix in functions, branches and iterations.
     pub(super) fn path(&mut self, name: &str) -> String {
-        let Some(call) = self.calls.last() else { return name.to_owned() };
-        let path = format!("{}/{name}", call.path);
+        let Some(prefix) = self.prefixes.last() else { return name.to_owned() };
+        let path = format!("{prefix}/{name}");
         let before = self.named;
         self.named += path.len();
         if before <= MOST_NAMED && self.named > MOST_NAMED {
             let message = format!("names of nodes and values of functions have more than {MOST_NAMED} bytes in total");
-            let error = Diagnostic::error("too-large", message).at(&Origin::new(path.as_str(), call.function.name()));
+            let kind = self.calls.last().map_or("Loop", |call| call.function.name());
+            let error = Diagnostic::error("too-large", message).at(&Origin::new(path.as_str(), kind));
             self.errors.push(error.with_help("give shorter names, or inline the functions before export"));
         }
         path

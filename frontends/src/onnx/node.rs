@@ -1,13 +1,15 @@
 //! The context of a node during import, used by the rows of the operator table.
 
 use qcc_formats::onnx::{GraphProto, NodeProto, TensorProto};
-use qcc_ir::{Elem, Expr, Graph, Origin, Tensor, ValueId};
+use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Elem, Expr, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
 
 use super::attributes::Attributes;
 use super::importer::Importer;
 use super::integers::{Inputs, Integers};
 use super::weights;
+use crate::build::control::MOST_NODES;
 use crate::build::symbolic::whole;
 use crate::build::{Build, Values};
 use crate::elements::Stored;
@@ -282,9 +284,50 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         weights::stored(data_type)
     }
 
-    /// Inlines a graph attribute and returns its outputs.
-    pub(super) fn inline(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
-        self.importer.inline(graph)
+    /// Imports a graph attribute in place with these values as its inputs, and returns its outputs. See
+    /// [`Importer::inline`].
+    pub(super) fn inline(
+        &mut self,
+        graph: &'m GraphProto,
+        inputs: &[ValueId],
+        prefix: Option<String>,
+    ) -> Result<Values, Refusal> {
+        self.importer.inline(graph, inputs, prefix)
+    }
+
+    /// Nodes that may still be imported for functions, branches and iterations.
+    pub(super) fn nodes_left(&self) -> usize {
+        MOST_NODES.saturating_sub(self.importer.expanded)
+    }
+
+    /// Reports something about this node.
+    pub(super) fn note_here(&mut self, note: Diagnostic) {
+        self.importer.notes.push(note.at(&self.origin));
+    }
+
+    /// The elements of the sequence at input `i`.
+    pub(super) fn sequence(&mut self, i: usize) -> Result<Values, Refusal> {
+        let v = self.input(i)?;
+        self.elements(v).ok_or_else(|| Refusal::Invalid(format!("input {i} is a tensor; expected a sequence")))
+    }
+
+    /// The elements of a value, if it is a sequence.
+    pub(super) fn elements(&self, v: ValueId) -> Option<Values> {
+        self.importer.sequences.get(&v).cloned()
+    }
+
+    /// Adds a sequence of these values.
+    pub(super) fn add_sequence(&mut self, elements: Values) -> ValueId {
+        let sequence = self.add_constant(Tensor::from_vec(Shape::known(&[0]), Vec::<f32>::new()));
+        self.importer.sequences.insert(sequence, elements);
+        sequence
+    }
+
+    /// Records that `result` has the integers of the file's type that `like` has.
+    pub(super) fn hand_on(&mut self, result: ValueId, like: ValueId) {
+        if let Some(stored) = self.importer.integers.widened(like) {
+            self.importer.hand_on(result, stored);
+        }
     }
 }
 

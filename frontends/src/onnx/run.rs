@@ -14,6 +14,7 @@ use super::node::{Import, NodeCx};
 use super::schedule::schedule;
 use super::{declared, element, ops, qdq};
 use crate::Imported;
+use crate::build::control::expand;
 use crate::build::{Build, Values};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
@@ -25,7 +26,7 @@ impl<'m> Importer<'m> {
     }
 
     /// Records that a widened integer result has the file's type `stored`.
-    fn hand_on(&mut self, result: ValueId, stored: Stored) {
+    pub(super) fn hand_on(&mut self, result: ValueId, stored: Stored) {
         if self.integers.widened(result).is_none() && self.graph.ty(result).elem == stored.elem() {
             self.integers.declare(result, stored);
         }
@@ -58,6 +59,12 @@ impl<'m> Importer<'m> {
     /// Adds an output. A quantized value with another storage type than the file's is converted to the file's plain
     /// integers.
     fn output(&mut self, output: &ValueInfoProto, mut value: ValueId) -> Result<(), Refusal> {
+        if self.sequences.contains_key(&value) {
+            return Err(Refusal::Advised {
+                message: "an output is a sequence, which no target has".into(),
+                help: "export the model with the elements of the sequence as outputs",
+            });
+        }
         let is_quantized = self.graph.ty(value).elem.qparams().is_some();
         if let Some(stored) = self.integers.widened(value).filter(|s| is_quantized && s.bits() > 8) {
             value = integers::plain_integers(&mut End(&mut self.graph, Origin::none()), value, stored)?;
@@ -68,12 +75,32 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 
-    /// Imports a subgraph in place, which may use names of enclosing graphs. Returns its outputs.
-    pub(super) fn inline(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
+    /// Imports a subgraph in place with these values as its first inputs, and returns its outputs. It may use names of
+    /// enclosing graphs; some exporters list these as inputs. Names that it defines get the prefix: it may be imported
+    /// several times.
+    pub(super) fn inline(
+        &mut self,
+        graph: &'m GraphProto,
+        inputs: &[ValueId],
+        prefix: Option<String>,
+    ) -> Result<Values, Refusal> {
+        if graph.input.len() < inputs.len() {
+            let (takes, given) = (graph.input.len(), inputs.len());
+            return Err(Refusal::Invalid(format!("graph {} has {takes} inputs; {given} are given", graph.name())));
+        }
+        expand(&mut self.expanded, graph.node.len())?;
+        let known = self.errors.len();
+        let depth = self.prefixes.len();
+        self.prefixes.extend(prefix);
         self.scopes.push(FxHashMap::default());
+        for (input, &value) in graph.input.iter().zip(inputs) {
+            self.bind(input.name(), Binding::Value(value));
+        }
         let outputs = self.block(graph);
         self.scopes.pop();
-        outputs
+        self.prefixes.truncate(depth);
+        // The errors of one iteration are not repeated for others.
+        if self.errors.len() > known { outputs.and(Err(Refusal::Depends)) } else { outputs }
     }
 
     fn block(&mut self, graph: &'m GraphProto) -> Result<Values, Refusal> {
@@ -163,6 +190,10 @@ impl<'m> Importer<'m> {
         let Some(import) = import else {
             return function.map_or(Err(Refusal::Depends), |f| self.call(f, node, inputs, origin));
         };
+        let sequence = inputs.iter().position(|v| v.is_some_and(|v| self.sequences.contains_key(&v)));
+        if let Some(i) = sequence.filter(|_| !ops::takes_sequences(node)) {
+            return Err(Refusal::Invalid(format!("input {i} is a sequence; expected a tensor")));
+        }
         let stored = self.widened(&inputs);
         let is_quantized = inputs.iter().flatten().any(|v| self.graph.ty(*v).elem.qparams().is_some());
         let mut cx = NodeCx::new(self, node, inputs, origin.clone());

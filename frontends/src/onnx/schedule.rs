@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 
 use qcc_formats::onnx::{GraphProto, NodeProto};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::refusal::Refusal;
 
@@ -83,9 +83,15 @@ fn reads_of<'m>(node: &'m NodeProto, reads: &mut Vec<&'m str>) {
     reads.extend(node.input.iter().filter(|i| !i.is_empty()).map(String::as_str));
     // Decoding bounds the nesting of messages, and with it this recursion.
     for graph in node.attribute.iter().filter_map(|a| a.g.as_deref()) {
+        let mut inside = Vec::new();
         for inner in &graph.node {
-            reads_of(inner, reads);
+            reads_of(inner, &mut inside);
         }
-        reads.extend(graph.output.iter().map(|o| o.name()));
+        inside.extend(graph.output.iter().map(|o| o.name()));
+        // A name that the graph defines is its own, even if an enclosing graph has it too.
+        let own = graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str));
+        let own = own.chain(graph.input.iter().map(|i| i.name()));
+        let own: FxHashSet<&str> = own.chain(graph.initializer.iter().map(|t| t.name())).collect();
+        reads.extend(inside.into_iter().filter(|name| !own.contains(name)));
     }
 }

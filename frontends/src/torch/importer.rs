@@ -50,6 +50,8 @@ pub(super) struct Importer<'m> {
     pub(super) decomposable: usize,
     /// Names that are views of complex values, which must not be written to.
     pub(super) complex_shown: FxHashSet<&'m str>,
+    /// Number of nodes of inlined graphs.
+    pub(super) expanded: usize,
     /// Names in scope with the types that the file declares; the innermost graph is last.
     pub(super) scopes: Vec<(FxHashMap<&'m str, Binding<'m>>, &'m Types)>,
 }
@@ -73,6 +75,7 @@ impl<'m> Importer<'m> {
             doubles: Doubles::default(),
             decomposable: 0,
             complex_shown: FxHashSet::default(),
+            expanded: 0,
             scopes: vec![(FxHashMap::default(), types)],
         }
     }

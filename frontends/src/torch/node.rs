@@ -1,5 +1,6 @@
 //! The context of a node during import, used by the rows of the operator table.
 
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{BinaryFn, Expand};
 use qcc_ir::{Elem, Graph, Origin, Shape, Tensor, ValueId};
 use smallvec::SmallVec;
@@ -296,6 +297,21 @@ impl<'a, 'm> NodeCx<'a, 'm> {
             Some(Argument::Graph(graph)) => Ok(graph),
             _ => Err(Refusal::MissingInput(i)),
         }
+    }
+
+    /// The tensor, or the list of tensors, among the positional arguments.
+    pub(super) fn tensors_at(&mut self, i: usize) -> Result<Values, Refusal> {
+        match (i < self.read.len()).then(|| self.at(i)).flatten() {
+            Some(Argument::Tensor(tensor)) => Ok(Values::from_elem(self.importer.value(tensor)?, 1)),
+            Some(Argument::Tensors(tensors)) => tensors.iter().flatten().map(|t| self.importer.value(t)).collect(),
+            _ => Err(Refusal::MissingInput(i)),
+        }
+    }
+
+    /// Reports something about this node.
+    pub(super) fn note_here(&mut self, note: Diagnostic) {
+        let origin = self.origin.clone();
+        self.importer.notes.push(note.at(&origin));
     }
 
     /// A constant number among the positional arguments.

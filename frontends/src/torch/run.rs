@@ -13,6 +13,7 @@ use super::views::{self, How, View};
 use super::{decompose, weights};
 use crate::Imported;
 use crate::build::Values;
+use crate::build::control::expand;
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -113,6 +114,8 @@ impl<'m> Importer<'m> {
                 inputs.len()
             )));
         }
+        expand(&mut self.expanded, graph.nodes.len())?;
+        let known = self.errors.len();
         self.scopes.push((FxHashMap::default(), &graph.tensor_values));
         for (name, &value) in inputs.into_iter().zip(operands) {
             self.bind(name, Binding::Value { value, view: None });
@@ -123,7 +126,8 @@ impl<'m> Importer<'m> {
         }
         let results = wanted.into_iter().map(|name| self.value(name)).collect();
         self.scopes.pop();
-        results
+        // The errors of one iteration are not repeated for others.
+        if self.errors.len() > known { Err(Refusal::Depends) } else { results }
     }
 
     /// The value of a name. If it is a view, later writes to its base are included.

@@ -1,7 +1,9 @@
 //! Lowering of indices: their width, and operators that use them.
 
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::ops::{ArgReduce, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, TopK, UnaryFn};
+use qcc_ir::ops::{
+    ArgReduce, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, Symbolic, TopK, UnaryFn,
+};
 use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashMap;
 
@@ -79,6 +81,11 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
                     Elem::I32 => x,
                     _ => g.add1(Cast { to: Elem::I32 }, &[x], origin)?,
                 };
+                g.redirect(v, narrow);
+            }
+            Op::Symbolic(s) => {
+                let narrow = Symbolic { narrow: true, ..s.clone() };
+                let narrow = g.add1(narrow, &[], origin)?;
                 g.redirect(v, narrow);
             }
             // The values have the element type of the operand.

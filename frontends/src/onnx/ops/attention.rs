@@ -128,6 +128,8 @@ fn visible(
     }
     let mut scores = scores;
     if let Some(mask) = n.optional(3) {
+        // Masks are added in the type of the scores.
+        let mask = if n.ty(mask).elem == Elem::Bool { mask } else { n.cast(mask, n.ty(scores).elem.clone())? };
         let mask = filled_up(n, mask, columns)?;
         if n.ty(mask).elem == Elem::Bool {
             seen.push(mask);

@@ -1,11 +1,12 @@
 //! Element-wise operators.
 
-use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Select, UnaryFn};
-use qcc_ir::{Elem, QuantParams, StorageType, Tensor, ValueId};
+use qcc_ir::ops::{BinaryFn, Clamp, Dequantize, Expand, Select, UnaryFn};
+use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{self, Build, Values, bits, one};
+use crate::build::bits::{self, Shift};
+use crate::build::{self, Build, Values, one};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -191,7 +192,10 @@ fn is_inf(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         (true, true) => (n.unary(UnaryFn::Abs, x)?, f64::INFINITY),
         (false, true) => (x, f64::INFINITY),
         (true, false) => (x, f64::NEG_INFINITY),
-        (false, false) => return Err(Refusal::Unsupported("infinities of no sign".into())),
+        (false, false) => {
+            let never = n.add_constant(Tensor::from_bools(Shape::scalar(), [false]));
+            return one(n.add(Expand { shape: n.shape(x).clone() }, &[never])?);
+        }
     };
     let limit = n.scalar(limit, x)?;
     one(n.binary(BinaryFn::Equal, x, limit)?)
@@ -213,17 +217,20 @@ fn bitwise_not(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     one(bits::not(n, x)?)
 }
 
-/// Shift by constant amounts.
 fn bit_shift(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, by) = (n.input(0)?, n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?);
-    match n.string("direction", "")? {
-        "LEFT" => {
-            own_width(n, x)?;
-            one(bits::shifted_left(n, x, &by)?)
-        }
-        "RIGHT" => one(bits::shifted_right(n, x, &by)?),
-        _ => Err(Refusal::Attribute { name: "direction".into(), problem: "not LEFT or RIGHT" }),
+    let (x, by) = (n.input(0)?, n.input(1)?);
+    let shift = match n.string("direction", "")? {
+        "LEFT" => Shift::Left,
+        "RIGHT" => Shift::Right,
+        _ => return Err(Refusal::Attribute { name: "direction".into(), problem: "not LEFT or RIGHT" }),
+    };
+    if shift == Shift::Left {
+        own_width(n, x)?;
     }
+    one(match n.constant(by).cloned() {
+        Some(by) => shift.by(n, x, &by)?,
+        None => shift.by_computed(n, x, by)?,
+    })
 }
 
 fn celu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -1,10 +1,10 @@
 //! Operators that compute or use indices.
 
-use qcc_ir::ValueId;
 use qcc_ir::ops::{
-    ArgReduce, BinaryFn, CumSum, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterFn, Select, Slice,
-    TopK,
+    ArgReduce, BinaryFn, Concat, CumSum, Expand, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterFn,
+    Select, Slice, TopK,
 };
+use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -15,12 +15,15 @@ use crate::refusal::Refusal;
 pub(super) const ROWS: &[Row] = &[
     ("ArgMax", |n| arg_reduce(n, true)),
     ("ArgMin", |n| arg_reduce(n, false)),
+    ("Compress", compress),
+    ("CumProd", cum_prod),
     ("CumSum", cum_sum),
     ("Gather", gather),
     ("GatherElements", gather_elements),
     ("GatherND", gather_nd),
     ("NonZero", non_zero),
     ("OneHot", one_hot),
+    ("ReverseSequence", reverse_sequence),
     ("Scatter", scatter_elements),
     ("ScatterElements", scatter_elements),
     ("ScatterND", scatter_nd),
@@ -50,6 +53,71 @@ fn cum_sum(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.axis(axis, x)?;
     let (exclusive, reverse) = (n.flag("exclusive", false)?, n.flag("reverse", false)?);
     one(n.add(CumSum { axis, exclusive, reverse }, &[x])?)
+}
+
+/// The slices of an axis, or the elements, where a constant condition holds. A condition that is shorter than the axis
+/// leaves out the rest.
+fn compress(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let mut x = n.input(0)?;
+    let condition = n.integers(1)?;
+    let axis = match n.optional_int("axis")? {
+        Some(axis) => n.axis(axis, x)?,
+        None => {
+            let count = n.dims(x)?.iter().product();
+            x = n.reshape(x, &[count])?;
+            0
+        }
+    };
+    let kept: Vec<i64> = (0..condition.len() as i64).filter(|&i| condition[i as usize] != 0).collect();
+    let kept = n.add_constant(Tensor::from_vec(Shape::known(&[kept.len()]), kept));
+    one(n.add(Gather { axis }, &[x, kept])?)
+}
+
+/// Running products: after each step every element is the product of twice as many elements.
+fn cum_prod(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let axis = n.integer(1)?;
+    let axis = n.axis(axis, x)?;
+    let (exclusive, reverse) = (n.flag("exclusive", false)?, n.flag("reverse", false)?);
+    let flip = |n: &mut NodeCx<'_, '_>, v| match reverse {
+        true => n.add(Reverse { axes: Extents::from_elem(axis, 1) }, &[v]),
+        false => Ok(v),
+    };
+    let extent = n.dims(x)?[axis];
+    let mut y = flip(n, x)?;
+    if exclusive {
+        y = delayed(n, y, axis, 1)?;
+    }
+    let mut reach = 1;
+    while reach < extent {
+        let before = delayed(n, y, axis, reach)?;
+        y = n.binary(BinaryFn::Mul, y, before)?;
+        reach *= 2;
+    }
+    one(flip(n, y)?)
+}
+
+/// `x` moved along an axis by `by` elements, with ones before it.
+fn delayed(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, by: usize) -> Result<ValueId, Refusal> {
+    let mut dims = n.dims(x)?;
+    let extent = dims[axis];
+    dims[axis] = by.min(extent);
+    let one = n.scalar(1.0, x)?;
+    let ones = n.add(Expand { shape: Shape::known(&dims) }, &[one])?;
+    let Some(len) = extent.checked_sub(by).filter(|&len| len > 0) else { return Ok(ones) };
+    let rest = n.add(Slice { ranges: vec![Range { axis, start: 0, len, step: 1 }] }, &[x])?;
+    n.add(Concat { axis }, &[ones, rest])
+}
+
+/// The first elements of each sequence in reverse order; their number is given for each sequence.
+fn reverse_sequence(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, lens) = (n.input(0)?, n.input(1)?);
+    let (batch, time) = (n.int("batch_axis", 1)?, n.int("time_axis", 0)?);
+    let (batch, time) = (n.axis(batch, x)?, n.axis(time, x)?);
+    if batch == time {
+        return Err(Refusal::Invalid("batch and time are one axis".into()));
+    }
+    one(index::reversed(n, x, lens, batch, time)?)
 }
 
 fn gather(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -1,7 +1,7 @@
 //! Matrix products.
 
-use qcc_ir::ops::{BinaryFn, MatMul};
-use qcc_ir::{Dim, ValueId};
+use qcc_ir::ops::{BinaryFn, MatMul, ReduceFn};
+use qcc_ir::{Dim, Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
@@ -18,9 +18,28 @@ pub(super) const ROWS: &[Row] = &[
     ("Gemm", gemm),
     ("MatMul", |n| {
         let (a, b) = (n.input(0)?, n.input(1)?);
-        one(matmul(n, a, b)?)
+        let integers = matches!(n.ty(a).elem, Elem::I32 | Elem::I64) && n.rank(a) > 1 && n.rank(b) > 1;
+        one(if integers { integer_product(n, a, b)? } else { matmul(n, a, b)? })
     }),
 ];
+
+/// Maximum number of products of a matrix product of integers.
+const MOST_PRODUCTS: usize = 1 << 22;
+
+/// A matrix product of integers: all products of an element of a row and one of a column, summed.
+fn integer_product(n: &mut NodeCx<'_, '_>, a: ValueId, b: ValueId) -> Result<ValueId, Refusal> {
+    let (mut rows, mut columns) = (n.dims(a)?, n.dims(b)?);
+    rows.push(1);
+    columns.insert(columns.len() - 2, 1);
+    let (a, b) = (n.reshape(a, &rows)?, n.reshape(b, &columns)?);
+    let products = n.binary(BinaryFn::Mul, a, b)?;
+    if n.dims(products)?.iter().product::<usize>() > MOST_PRODUCTS {
+        let message = format!("a product of integers with more than {MOST_PRODUCTS} terms is not supported");
+        return Err(Refusal::Advised { message, help: "export the model with a product of floats" });
+    }
+    let axis = n.rank(products) - 2;
+    n.reduce(ReduceFn::Sum, products, &[axis], false)
+}
 
 /// alpha * A * B + beta * C; C broadcasts to the product.
 fn gemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

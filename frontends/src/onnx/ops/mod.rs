@@ -16,8 +16,10 @@ mod attention;
 mod blocks;
 mod control;
 mod conv;
+mod deform;
 mod elementwise;
 mod fused;
+mod fused_attention;
 mod index;
 mod matmul;
 mod movement;
@@ -27,19 +29,26 @@ mod quantized;
 mod recurrent;
 mod reduce;
 mod resize;
+mod rotary;
+mod sequence;
+mod signal;
 mod source;
+mod trees;
+mod unpool;
 mod window;
 
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 16] = [
+const FAMILIES: [&[Row]; 23] = [
     attention::ROWS,
     blocks::ROWS,
     control::ROWS,
     conv::ROWS,
+    deform::ROWS,
     elementwise::ROWS,
     fused::ROWS,
+    fused_attention::ROWS,
     index::ROWS,
     matmul::ROWS,
     movement::ROWS,
@@ -49,7 +58,12 @@ const FAMILIES: [&[Row]; 16] = [
     recurrent::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    rotary::ROWS,
+    sequence::ROWS,
+    signal::ROWS,
     source::ROWS,
+    trees::ROWS,
+    unpool::ROWS,
 ];
 
 static TABLE: LazyLock<FxHashMap<&str, Import>> = LazyLock::new(|| FAMILIES.into_iter().flatten().copied().collect());
@@ -79,13 +93,23 @@ pub(super) fn is_custom(node: &NodeProto) -> bool {
     !is_standard(node.domain()) && !inside && node.overload().is_empty() && find(node).is_err()
 }
 
-/// True if a row accepts quantized values: it handles them itself, or passes values to a subgraph.
+/// True if a row accepts quantized values: it handles them itself, or passes values on.
 pub(super) fn takes_quantized(node: &NodeProto) -> bool {
+    is_of(&[control::ROWS, quantized::ROWS, sequence::ROWS], node) || is_custom(node)
+}
+
+/// True if a row accepts sequences.
+pub(super) fn takes_sequences(node: &NodeProto) -> bool {
+    is_of(&[control::ROWS, sequence::ROWS], node) || is_standard(node.domain()) && node.op_type() == "Identity"
+}
+
+/// True if one of these families has the row of a node.
+fn is_of(families: &[&[Row]], node: &NodeProto) -> bool {
     let name = match node.domain() {
         "" | "ai.onnx" => node.op_type().to_owned(),
         domain => format!("{domain}.{}", node.op_type()),
     };
-    [control::ROWS, quantized::ROWS].into_iter().flatten().any(|row| row.0 == name) || is_custom(node)
+    families.iter().copied().flatten().any(|row| row.0 == name)
 }
 
 /// True if an attribute defines the element type of the results.
@@ -117,14 +141,13 @@ pub(super) fn foreign(domain: &str) -> Option<&'static str> {
         "com.microsoft" | "com.ms.internal.nhwc" | "com.microsoft.nchwc" => {
             Some("it comes from ONNX Runtime's optimizer; give the model as it was exported, before that")
         }
-        "ai.onnx.ml" => Some("classical machine learning (trees, scalers) has no place in a neural network compiler"),
+        "ai.onnx.ml" => Some("only scalers, linear models and trees of classical machine learning are supported"),
         _ => None,
     }
 }
 
 fn advice(name: &str) -> Option<&'static str> {
     match name {
-        "Loop" | "Scan" => Some("export the model with the loop unrolled"),
         "NonMaxSuppression" => Some("export the model without post-processing"),
         _ if name.starts_with("Random") || matches!(name, "Bernoulli" | "Multinomial") => {
             Some("the result is random; export the model for inference")

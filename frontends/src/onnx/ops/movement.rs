@@ -3,7 +3,7 @@
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Extents, OpenSlice, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
-use qcc_ir::{Dim, Expr, Shape, ValueId};
+use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::super::qdq::number_beside;
@@ -14,6 +14,7 @@ use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
+    ("CenterCropPad", center_crop_pad),
     ("Concat", concat),
     ("DepthToSpace", depth_to_space),
     ("Expand", expand),
@@ -232,7 +233,12 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let dims = n.shape(x).dims().to_vec();
     let pads = n.attribute_or_whole("pads", 11, 1)?.ok_or(Refusal::MissingInput(1))?;
-    let value = if n.opset() < 11 { n.float("value", 0.0)? } else { pad_value(n, x)? };
+    let computed = n.optional(2).filter(|&v| n.opset() >= 11 && !n.is_known(v));
+    let value = match computed {
+        Some(_) => 0.0,
+        None if n.opset() < 11 => n.float("value", 0.0)?,
+        None => pad_value(n, x)?,
+    };
     let mode = n.string("mode", "constant")?;
     let axes = if n.opset() < 18 { None } else { n.optional_integers(3)? };
     let axes = axes.unwrap_or_else(|| (0..dims.len() as i64).collect());
@@ -240,7 +246,11 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid(format!("{} pads for {} axes", pads.len(), axes.len())));
     }
     count_axes(&axes, dims.len())?;
+    if computed.is_some() && (mode != "constant" || n.ty(x).elem.qparams().is_some()) {
+        return Err(Refusal::NotConstant { index: 2, name: n.node().input[2].clone() });
+    }
     let Some(pads) = pads.iter().map(Expr::constant).collect::<Option<Vec<i64>>>() else {
+        let value = computed.map_or_else(|| n.scalar(value.into(), x), Ok)?;
         return one(pad_open(n, x, &axes, &pads, value, mode)?);
     };
     let mut before = Extents::from_elem(0, dims.len());
@@ -268,6 +278,14 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         "constant" => PadMode::Constant(value),
         "reflect" if cuts.is_empty() => PadMode::Reflect,
         "edge" if cuts.is_empty() => PadMode::Edge,
+        // An axis is either cut or padded on both sides, so that the order does not matter.
+        "reflect" | "edge" if cuts.iter().all(|c| before[c.axis] + after[c.axis] == 0) => {
+            if mode == "edge" {
+                PadMode::Edge
+            } else {
+                PadMode::Reflect
+            }
+        }
         "reflect" | "edge" | "wrap" => {
             return Err(Refusal::Unsupported(format!("negative pads in mode {mode} are not supported")));
         }
@@ -277,7 +295,62 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if before.iter().chain(&after).all(|&p| p == 0) {
         return one(inner);
     }
-    one(n.add(Pad { before, after, mode }, &[inner])?)
+    match computed {
+        Some(value) => one(framed(n, inner, before, after, value)?),
+        None => one(n.add(Pad { before, after, mode }, &[inner])?),
+    }
+}
+
+/// `x` padded with a computed number.
+fn framed(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    before: Extents,
+    after: Extents,
+    value: ValueId,
+) -> Result<ValueId, Refusal> {
+    let ones = Tensor::from_bools(Shape::scalar(), [true]);
+    let ones = n.add_constant(ones);
+    let inside = n.add(Expand { shape: n.shape(x).clone() }, &[ones])?;
+    let mode = PadMode::Constant(0.0);
+    let inside = n.add(Pad { before: before.clone(), after: after.clone(), mode }, &[inside])?;
+    let padded = n.add(Pad { before, after, mode }, &[x])?;
+    let value = n.reshape(value, &[])?;
+    n.add(Select {}, &[inside, padded, value])
+}
+
+/// Crops or pads axes to extents, the same on both sides; an odd element more is cropped or padded at the end.
+fn center_crop_pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let asked = extents(&n.integers(1)?)?;
+    let dims = n.dims(x)?;
+    let axes = match n.ints("axes")? {
+        Some(axes) => {
+            count_axes(axes, dims.len())?;
+            axes.iter().map(|&a| count_axis(a, dims.len())).collect::<Result<Extents, _>>()?
+        }
+        None => (0..dims.len()).collect(),
+    };
+    if asked.len() != axes.len() {
+        return Err(Refusal::Invalid(format!("{} extents for {} axes", asked.len(), axes.len())));
+    }
+    let (mut before, mut after) = (Extents::from_elem(0, dims.len()), Extents::from_elem(0, dims.len()));
+    let mut ranges = Vec::new();
+    for (&axis, &to) in axes.iter().zip(&asked) {
+        let from = dims[axis];
+        if to < from {
+            ranges.push(Range { axis, start: (from - to) / 2, len: to, step: 1 });
+        } else {
+            before[axis] = (to - from) / 2;
+            after[axis] = to - from - before[axis];
+        }
+    }
+    ranges.sort_by_key(|r| r.axis);
+    let cropped = if ranges.is_empty() { x } else { n.add(Slice { ranges }, &[x])? };
+    if before.iter().chain(&after).all(|&p| p == 0) {
+        return one(cropped);
+    }
+    one(n.add(Pad { before, after, mode: PadMode::Constant(0.0) }, &[cropped])?)
 }
 
 /// Padding with a number, by amounts that depend on open extents: parts filled with it are concatenated.
@@ -286,14 +359,14 @@ fn pad_open(
     mut x: ValueId,
     axes: &[i64],
     pads: &[Expr],
-    value: f32,
+    value: ValueId,
     mode: &str,
 ) -> Result<ValueId, Refusal> {
     let fits = mode == "constant" && pads.iter().all(|p| p.bounds().0.is_some_and(|least| least >= 0));
     if !fits || n.ty(x).elem.qparams().is_some() {
         return Err(Refusal::Open(n.shape(x).clone()));
     }
-    let value = n.scalar(value.into(), x)?;
+    let value = n.reshape(value, &[])?;
     for (i, &axis) in axes.iter().enumerate() {
         let axis = n.axis(axis, x)?;
         let filled = |n: &mut NodeCx<'_, '_>, pad: &Expr| -> Result<Option<ValueId>, Refusal> {

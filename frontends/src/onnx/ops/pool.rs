@@ -4,6 +4,7 @@ use qcc_ir::ops::{BinaryFn, Extents, PoolFn, ReduceFn, UnaryFn};
 
 use super::super::node::NodeCx;
 use super::Row;
+use super::unpool::places_of_maxima;
 use super::window::{AutoPad, AutoWindow};
 use crate::build::window::{Window, average_with_padding, pool, sums};
 use crate::build::{Build, Values, extents, one};
@@ -28,10 +29,14 @@ fn global(n: &mut NodeCx<'_, '_>, f: ReduceFn) -> Result<Values, Refusal> {
 
 fn max(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    // The order of the indices, the second result, which is not supported.
-    n.int("storage_order", 0)?;
+    let column_major = n.flag("storage_order", false)?;
     let (window, ceil) = read(n)?;
-    one(pool(n, PoolFn::Max, x, window, ceil)?)
+    let places = match n.names_output(1) {
+        true => Some(places_of_maxima(n, x, &window, ceil, column_major)?),
+        false => None,
+    };
+    let y = pool(n, PoolFn::Max, x, window, ceil)?;
+    Ok(std::iter::once(y).chain(places).collect())
 }
 
 fn average(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

@@ -1,10 +1,11 @@
 //! Recurrent layers. Each direction is a separate layer.
 
-use qcc_ir::ops::{BinaryFn, Cell, Concat, Expand, Range, Recurrent, Slice, UnaryFn};
-use qcc_ir::{Elem, Shape, ValueId};
+use qcc_ir::ops::{BinaryFn, Cell, Concat, Expand, Range, Recurrent, ReduceFn, Select, Slice, UnaryFn};
+use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::index::reversed;
 use crate::build::lstm::{Function, Lstm};
 use crate::build::{Build, Values};
 use crate::refusal::Refusal;
@@ -128,13 +129,11 @@ fn layers(
         x = n.transpose(x, &[1, 0, 2])?;
     }
     let (shape, hidden) = (n.shape(x).clone(), n.dims(weights[0][1])?[1]);
-    let [steps, batch, _] = shape.dims() else { return Err(Refusal::Open(shape)) };
+    let [_, batch, _] = shape.dims() else { return Err(Refusal::Open(shape)) };
     if n.optional_int("hidden_size")?.is_some_and(|size| usize::try_from(size) != Ok(hidden)) {
         return Err(Refusal::Attribute { name: "hidden_size".into(), problem: "not that of the weights" });
     }
-    if n.optional_integers(4)?.is_some_and(|lens| lens.iter().any(|&len| usize::try_from(len).ok() != steps.known())) {
-        return Err(Refusal::Unsupported("sequences shorter than x (sequence_lens) are not supported".into()));
-    }
+    let lens = shorter(n, x)?;
     let mut states: Vec<Option<ValueId>> = (0..cell.states()).map(|i| n.optional(5 + i)).collect();
     for state in states.iter_mut().flatten().filter(|_| batch_first) {
         *state = n.transpose(*state, &[1, 0, 2])?;
@@ -149,7 +148,13 @@ fn layers(
             }
             None => zeros(n, x, Shape::known(&[cell.biases() * hidden]))?,
         };
-        let mut operands = vec![x, w, r, b];
+        let fed = match lens {
+            Some(lens) if reverse => reversed(n, x, lens, 1, 0)?,
+            _ => x,
+        };
+        // A reversed layer on shorter sequences is a layer on their reversed steps.
+        let (turned, reverse) = (reverse && lens.is_some(), reverse && lens.is_none());
+        let mut operands = vec![fed, w, r, b];
         for state in &states {
             operands.push(match *state {
                 Some(state) => direction(n, state, d, directions.len())?,
@@ -168,6 +173,10 @@ fn layers(
             }
             _ => n.add_all(Recurrent { cell, reverse, clip }, &operands)?,
         };
+        let values = match lens {
+            Some(lens) => cut(n, &values, lens, turned)?,
+            None => values,
+        };
         for (i, value) in values.into_iter().enumerate() {
             // y is [T, D, N, H], a final state is [D, N, H].
             let mut dims = n.shape(value).dims().to_vec();
@@ -182,6 +191,43 @@ fn layers(
         if batch_first { n.transpose(all, perm) } else { Ok(all) }
     };
     results.iter().enumerate().map(|(i, values)| side_by_side(n, i, values)).collect()
+}
+
+/// The lengths of sequences, if they are not all that of `x`.
+fn shorter(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<Option<ValueId>, Refusal> {
+    let Some(lens) = n.optional(4) else { return Ok(None) };
+    let steps = n.shape(x).dims()[0].known();
+    let whole = |t: &Tensor| t.integers().is_some_and(|l| l.iter().all(|&len| usize::try_from(len).ok() == steps));
+    if n.constant(lens).is_some_and(whole) {
+        return Ok(None);
+    }
+    n.cast(lens, Elem::I64).map(Some)
+}
+
+/// The results of a layer for sequences of these lengths: zeros after their ends, and h at their ends, or zeros.
+fn cut(n: &mut NodeCx<'_, '_>, values: &[ValueId], lens: ValueId, turned: bool) -> Result<Values, Refusal> {
+    if values.len() > 2 && n.names_output(2) {
+        let message = "the last cell state of sequences shorter than x (sequence_lens) is not supported".into();
+        return Err(Refusal::Advised { message, help: "export the model without using the last cell state" });
+    }
+    let (y, dims) = (values[0], n.dims(values[0])?);
+    let &[steps, batch, _] = dims.as_slice() else { return Err(Refusal::Open(n.shape(y).clone())) };
+    if n.dims(lens)?.as_slice() != [batch] {
+        return Err(Refusal::Invalid(format!("lengths {} for {batch} sequences", n.ty(lens))));
+    }
+    let places = n.table(&[steps, 1, 1], |t| t as i64)?;
+    let ends = n.reshape(lens, &[1, batch, 1])?;
+    let within = n.binary(BinaryFn::Less, places, ends)?;
+    let zero = n.scalar(0.0, y)?;
+    let kept = n.add(Select {}, &[within, y, zero])?;
+    let last = n.scalar(1.0, ends)?;
+    let last = n.binary(BinaryFn::Sub, ends, last)?;
+    let last = n.binary(BinaryFn::Equal, places, last)?;
+    let last = n.add(Select {}, &[last, y, zero])?;
+    let last = n.reduce(ReduceFn::Sum, last, &[0], false)?;
+    let kept = if turned { reversed(n, kept, lens, 1, 0)? } else { kept };
+    // Nothing uses the cell state.
+    Ok([kept, last].into_iter().chain(values.get(2).copied()).collect())
 }
 
 /// The peephole weights of the input, output and forget gates of a direction.

@@ -1,10 +1,13 @@
 //! Resampling of images.
 
-use qcc_ir::ops::{Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode};
-use qcc_ir::{Dim, Expr, Shape, ValueId};
+use qcc_ir::ops::{
+    BinaryFn, Coordinates, Extents, GridSample, Nearest, Outside, Resize, ResizeMode, SampleMode, Select,
+};
+use qcc_ir::{Dim, Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::resample::{Filter, Resample, picked};
 use crate::build::{
     Build, Values, count_axes, count_axis, extent, extent as extent_of, extents, one, resize as resize_axes, sample,
 };
@@ -63,7 +66,7 @@ fn plain(n: &mut NodeCx<'_, '_>, x: ValueId, scales: &[f32]) -> Result<Values, R
             // Positions are rounded so that upsampling repeats and downsampling skips elements.
             let reduces = sizes.scale.iter().any(|&s| s < 1.0);
             if reduces && sizes.scale.iter().any(|&s| s > 1.0) {
-                return Err(Refusal::Unsupported("enlarging and reducing at once is not supported here".into()));
+                return one(by_axes(n, x, &sizes, |scale| if scale < 1.0 { Nearest::Ceil } else { Nearest::Floor })?);
             }
             ResizeMode::Nearest(if reduces { Nearest::Ceil } else { Nearest::Floor })
         }
@@ -79,8 +82,6 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let scales = scales(n, 1)?.ok_or(Refusal::MissingInput(1))?;
         return plain(n, x, &scales);
     }
-    // The region of interest is used only in a mode that is refused.
-    n.optional(1);
     let axes = match n.ints("axes")? {
         Some(axes) => {
             count_axes(axes, n.rank(x))?;
@@ -97,18 +98,37 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     };
     let mode = mode(n)?;
     let coordinates = coordinates(n, x, &sizes)?;
-    if coordinates == Coordinates::HalfPixelForNearest && !matches!(mode, ResizeMode::Nearest(_)) {
+    if coordinates == Mapping::Of(Coordinates::HalfPixelForNearest) && !matches!(mode, ResizeMode::Nearest(_)) {
         return Err(Refusal::Unsupported("the coordinates tf_half_pixel_for_nn are for mode nearest alone".into()));
     }
-    let (outside, antialias) = (n.flag("exclude_outside", false)?, n.flag("antialias", false)?);
-    n.float("extrapolation_value", 0.0)?;
-    if outside && matches!(mode, ResizeMode::Cubic { .. }) {
-        return Err(Refusal::Unsupported("exclude_outside is not supported in mode cubic".into()));
+    let (exclude_outside, antialias) = (n.flag("exclude_outside", false)?, n.flag("antialias", false)?);
+    let beyond = n.float("extrapolation_value", 0.0)?;
+    // The region of interest is used in one mode only.
+    let roi = match coordinates {
+        Mapping::Region => n.optional_constant(1)?.map(|roi| roi.reals().into_owned()).unwrap_or_default(),
+        _ => {
+            n.optional(1);
+            Vec::new()
+        }
+    };
+    let antialias =
+        antialias && !matches!(mode, ResizeMode::Nearest(_)) && sizes.scale.iter().any(|&s| s > 0.0 && s < 1.0);
+    let exclude_outside = exclude_outside && (antialias || matches!(mode, ResizeMode::Cubic { .. }));
+    // The graph's operator is for floats.
+    let integers = !n.ty(x).elem.is_float() && n.ty(x).elem.qparams().is_none();
+    match (coordinates, mode) {
+        (Mapping::Of(coordinates), _) if !exclude_outside && !antialias && !integers => {
+            one(add(n, x, sizes, mode, coordinates)?)
+        }
+        (_, ResizeMode::Linear | ResizeMode::Cubic { .. }) if integers => Err(Refusal::Advised {
+            message: format!("interpolation of {} is not supported", n.ty(x).elem),
+            help: "cast its operands to a float, and the result back",
+        }),
+        _ => {
+            one(Explicit { axes, mapping: coordinates, mode, exclude_outside, antialias, roi, beyond }
+                .add(n, x, &sizes)?)
+        }
     }
-    if antialias && !matches!(mode, ResizeMode::Nearest(_)) && sizes.scale.iter().any(|&s| s < 1.0) {
-        return Err(Refusal::Unsupported("reducing with antialias is not supported".into()));
-    }
-    one(add(n, x, sizes, mode, coordinates)?)
 }
 
 fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
@@ -128,23 +148,147 @@ fn mode(n: &mut NodeCx<'_, '_>) -> Result<ResizeMode, Refusal> {
     }
 }
 
-fn coordinates(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<Coordinates, Refusal> {
-    match n.string("coordinate_transformation_mode", "half_pixel")? {
-        "half_pixel" => Ok(Coordinates::HalfPixel),
-        "pytorch_half_pixel" => Ok(Coordinates::PytorchHalfPixel),
-        "asymmetric" => Ok(Coordinates::Asymmetric),
-        "align_corners" => Ok(Coordinates::AlignCorners),
-        "tf_half_pixel_for_nn" => Ok(Coordinates::HalfPixelForNearest),
+/// The mapping of positions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mapping {
+    /// One of the graph's operator.
+    Of(Coordinates),
+    /// As `HalfPixel`, about the centre of the image.
+    Symmetric,
+    /// A region of interest.
+    Region,
+}
+
+fn coordinates(n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<Mapping, Refusal> {
+    Ok(Mapping::Of(match n.string("coordinate_transformation_mode", "half_pixel")? {
+        "half_pixel" => Coordinates::HalfPixel,
+        "pytorch_half_pixel" => Coordinates::PytorchHalfPixel,
+        "asymmetric" => Coordinates::Asymmetric,
+        "align_corners" => Coordinates::AlignCorners,
+        "tf_half_pixel_for_nn" => Coordinates::HalfPixelForNearest,
         // It differs from half_pixel only if the scale is not the ratio of the extents.
         "half_pixel_symmetric" => {
             let extents = n.dims(x)?;
             let axes = extents.iter().zip(sizes.size.dims()).zip(&sizes.scale);
             let whole = axes.into_iter().all(|((&x, y), &s)| y.known().is_some_and(|y| x as f32 * s == y as f32));
-            let cut = || Refusal::Unsupported("half_pixel_symmetric with a scale that cuts a pixel".into());
-            if whole { Ok(Coordinates::HalfPixel) } else { Err(cut()) }
+            if !whole {
+                return Ok(Mapping::Symmetric);
+            }
+            Coordinates::HalfPixel
         }
-        other => Err(Refusal::Unsupported(format!("resizing with coordinates {other} is not supported"))),
+        "tf_crop_and_resize" => return Ok(Mapping::Region),
+        other => return Err(Refusal::Unsupported(format!("resizing with coordinates {other} is not supported"))),
+    }))
+}
+
+/// A resampling that the graph's operator does not have, along each axis by a constant linear map.
+struct Explicit {
+    axes: Extents,
+    mapping: Mapping,
+    mode: ResizeMode,
+    exclude_outside: bool,
+    antialias: bool,
+    /// First and last positions of the region of interest for each axis, as fractions.
+    roi: Vec<f32>,
+    /// The value of positions outside the image in a region of interest.
+    beyond: f32,
+}
+
+impl Explicit {
+    fn add(&self, n: &mut NodeCx<'_, '_>, x: ValueId, sizes: &Sizes) -> Result<ValueId, Refusal> {
+        let old = n.dims(x)?;
+        let new = sizes.size.extents().ok_or_else(|| Refusal::Open(sizes.size.clone()))?;
+        if self.mapping == Mapping::Region && self.roi.len() != 2 * self.axes.len() {
+            return Err(Refusal::Invalid(format!(
+                "a region of {} numbers for {} axes",
+                self.roi.len(),
+                self.axes.len()
+            )));
+        }
+        let mut y = x;
+        let mut inside: Option<ValueId> = None;
+        for (i, &axis) in self.axes.iter().enumerate() {
+            let (from, to, scale) = (old[axis], new[axis], sizes.scale[axis]);
+            if from == to && scale == 1.0 && self.mapping != Mapping::Region {
+                continue;
+            }
+            let positions: Vec<f32> = (0..to).map(|at| self.position(i, at, [from, to], scale)).collect();
+            if self.mapping == Mapping::Region {
+                let mut dims = Extents::from_elem(1, old.len());
+                dims[axis] = to;
+                let within = positions.iter().map(|p| (0.0..=(from - 1) as f32).contains(p));
+                let within = n.add_constant(Tensor::from_bools(Shape::known(&dims), within));
+                inside = Some(inside.map_or(Ok(within), |all| n.binary(BinaryFn::And, all, within))?);
+            }
+            let stretch = if self.antialias && scale < 1.0 { 1.0 / scale } else { 1.0 };
+            let map = |filter| Resample { filter, stretch, exclude_outside: self.exclude_outside };
+            y = match self.mode {
+                ResizeMode::Nearest(round) => picked(n, y, axis, &rounded(&positions, round))?,
+                ResizeMode::Linear => map(Filter::Linear).apply(n, y, axis, &positions)?,
+                ResizeMode::Cubic { a } => map(Filter::Cubic { a }).apply(n, y, axis, &positions)?,
+            };
+        }
+        let Some(inside) = inside else { return Ok(y) };
+        let beyond = n.scalar(self.beyond.into(), y)?;
+        n.add(Select {}, &[inside, y, beyond])
     }
+
+    /// The position of element `at` of the `i`th axis, whose extents are `from` and `to`. It is computed in single
+    /// precision, as runtimes do: rounding depends on it.
+    fn position(&self, i: usize, at: usize, [from, to]: [usize; 2], scale: f32) -> f32 {
+        let half = (at as f32 + 0.5) / scale - 0.5;
+        let last = (from - 1) as f32;
+        match self.mapping {
+            Mapping::Of(Coordinates::HalfPixel) => half,
+            Mapping::Of(Coordinates::PytorchHalfPixel) => {
+                if to > 1 {
+                    half
+                } else {
+                    0.0
+                }
+            }
+            Mapping::Of(Coordinates::Asymmetric) => at as f32 / scale,
+            Mapping::Of(Coordinates::AlignCorners) if to == 1 => 0.0,
+            Mapping::Of(Coordinates::AlignCorners) => at as f32 * last / (to - 1) as f32,
+            Mapping::Of(Coordinates::HalfPixelForNearest) => (at as f32 + 0.5) / scale,
+            Mapping::Symmetric => {
+                let adjusted = to as f32 / (scale * from as f32);
+                from as f32 / 2.0 * (1.0 - adjusted) + half
+            }
+            Mapping::Region => {
+                let (start, end) = (self.roi[i], self.roi[i + self.axes.len()]);
+                match to {
+                    1 => 0.5 * (start + end) * last,
+                    _ => start * last + at as f32 * (end - start) * last / (to - 1) as f32,
+                }
+            }
+        }
+    }
+}
+
+/// The nearest elements, each axis with a rounding of its own; positions are divided by the scale.
+fn by_axes(
+    n: &mut NodeCx<'_, '_>,
+    x: ValueId,
+    sizes: &Sizes,
+    rounding: fn(f32) -> Nearest,
+) -> Result<ValueId, Refusal> {
+    let new = sizes.size.extents().ok_or_else(|| Refusal::Open(sizes.size.clone()))?;
+    (0..new.len()).filter(|&a| sizes.scale[a] != 1.0).try_fold(x, |x, axis| {
+        let scale = sizes.scale[axis];
+        let positions: Vec<f32> = (0..new[axis]).map(|at| at as f32 / scale).collect();
+        picked(n, x, axis, &rounded(&positions, rounding(scale)))
+    })
+}
+
+fn rounded(positions: &[f32], round: Nearest) -> Vec<f32> {
+    let round = |p: &f32| match round {
+        Nearest::PreferFloor => (p - 0.5).ceil(),
+        Nearest::PreferCeil => (p + 0.5).floor(),
+        Nearest::Floor => p.floor(),
+        Nearest::Ceil => p.ceil(),
+    };
+    positions.iter().map(round).collect()
 }
 
 fn scales(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<Vec<f32>>, Refusal> {

@@ -1,23 +1,94 @@
-//! Subgraphs of the program.
+//! Subgraphs of the program, which are resolved at import.
+
+use qcc_ir::diagnostic::Diagnostic;
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::Values;
+use crate::build::control::{Condition, SET, selected, slice_at, stacked};
+use crate::build::{Build, Values};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
     ("higher_order.cond", cond),
+    ("higher_order.scan", scan),
+    ("higher_order.while_loop", while_loop),
     ("higher_order.wrap_with_autocast", |n| wrapped(n, 4)),
     ("higher_order.wrap_with_set_grad_enabled", |n| wrapped(n, 1)),
 ];
 
-/// Inlines the graph that a constant condition selects.
+/// Inlines the graph that a constant condition selects. Otherwise both are computed, and each result is selected by the
+/// condition.
 fn cond(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let condition =
-        n.number_at(0).map_err(|e| e.advised("export the model with the branch that is taken"))?.float() != 0.0;
+    let condition = match n.number_at(0) {
+        Ok(number) => Condition::Known(number.float() != 0.0),
+        Err(Refusal::NotConstant { .. }) => {
+            let value = n.tensors_at(0)?;
+            Condition::of(n, value[0])?
+        }
+        Err(other) => return Err(other),
+    };
     let (then, otherwise) = (n.graph_at(1)?, n.graph_at(2)?);
     let operands = n.tensors_from(3)?;
-    n.inline(if condition { then } else { otherwise }, &operands)
+    let condition = match condition {
+        Condition::Known(holds) => return n.inline(if holds { then } else { otherwise }, &operands),
+        Condition::Value(condition) => condition,
+    };
+    let (yes, no) = (n.inline(then, &operands)?, n.inline(otherwise, &operands)?);
+    n.note_here(Diagnostic::note("both-branches", "both branches are computed, and the condition selects the results"));
+    yes.iter().zip(&no).map(|(&yes, &no)| selected(n, condition, yes, no)).collect()
+}
+
+/// Unrolls a loop whose condition follows from constants and shapes.
+fn while_loop(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (condition, body) = (n.graph_at(0)?, n.graph_at(1)?);
+    let (mut carried, more) = (n.tensors_at(2)?, n.tensors_at(3)?);
+    loop {
+        let operands: Values = carried.iter().chain(&more).copied().collect();
+        let holds = n.inline(condition, &operands)?;
+        let &[holds] = holds.as_slice() else {
+            return Err(Refusal::Invalid(format!("a condition of {} results", holds.len())));
+        };
+        match Condition::of(n, holds)? {
+            Condition::Known(true) => carried = n.inline(body, &operands)?,
+            Condition::Known(false) => return Ok(carried),
+            Condition::Value(_) => {
+                let message = "the number of iterations is known at run time only".into();
+                return Err(Refusal::Advised { message, help: SET });
+            }
+        }
+    }
+}
+
+/// Unrolls a loop over the slices of the first axis of its operands.
+fn scan(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let body = n.graph_at(0)?;
+    let (mut state, operands, more) = (n.tensors_at(1)?, n.tensors_at(2)?, n.tensors_at(3)?);
+    let steps = operands.first().map(|&v| n.dims(v).map(|dims| dims.first().copied().unwrap_or(0))).transpose()?;
+    let steps = steps.unwrap_or(0);
+    for &v in &operands {
+        if n.dims(v)?.first() != Some(&steps) {
+            return Err(Refusal::Invalid(format!("{} is not of {steps} steps", n.ty(v))));
+        }
+    }
+    let mut rows: Vec<Values> = Vec::new();
+    for step in 0..steps {
+        let mut inputs = state.clone();
+        for &v in &operands {
+            inputs.push(slice_at(n, v, 0, step)?);
+        }
+        inputs.extend(more.iter().copied());
+        let results = n.inline(body, &inputs)?;
+        let Some((new, out)) = results.split_at_checked(state.len()) else {
+            return Err(Refusal::Invalid(format!("{} results for {} states", results.len(), state.len())));
+        };
+        state = new.into();
+        rows.resize(out.len(), Values::new());
+        rows.iter_mut().zip(out).for_each(|(rows, &row)| rows.push(row));
+    }
+    for rows in rows {
+        state.push(stacked(n, &rows, 0, false)?);
+    }
+    Ok(state)
 }
 
 /// Inlines a graph under settings that only affect training; it is argument `at`, followed by its operands.

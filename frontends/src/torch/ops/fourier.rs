@@ -1,14 +1,13 @@
 //! Fourier transforms of real signals as products with constant matrices, and functions of their complex results, which
 //! are represented by two values: real and imaginary parts.
 
-use std::f64::consts::TAU;
-
 use qcc_ir::ValueId;
 use qcc_ir::ops::{BinaryFn, Concat, Conv, Extents, MatMul, Range, Slice, UnaryFn};
 
 use super::super::importer::Complex;
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::fourier::Basis;
 use crate::build::{Build, Values, extent, one};
 use crate::refusal::Refusal;
 
@@ -89,40 +88,11 @@ pub(super) const PARTWISE: &[&str] = &[
     "view",
 ];
 
-/// The frequencies of a transform.
-struct Basis {
-    /// Number of transformed elements.
-    length: usize,
-    /// Only the frequencies up to half the length: the others are redundant.
-    onesided: bool,
-    scale: f64,
-}
-
-impl Basis {
-    fn frequencies(&self) -> usize {
-        if self.onesided { self.length / 2 + 1 } else { self.length }
-    }
-
-    /// The factor of element `t` in frequency `f`: cosines first, then negative sines.
-    fn factor(&self, f: usize, t: usize) -> f64 {
-        let count = self.frequencies();
-        // The angle is reduced as an integer, which is exact.
-        let angle = TAU * (f % count * t % self.length) as f64 / self.length as f64;
-        self.scale * if f < count { libm::cos(angle) } else { -libm::sin(angle) }
-    }
-
-    /// A constant of these extents whose elements are the factors of the pairs that `at` returns.
-    fn tensor(
-        &self,
-        n: &mut NodeCx<'_, '_>,
-        like: ValueId,
-        dims: &[usize],
-        at: impl Fn(usize) -> f64,
-    ) -> Result<ValueId, Refusal> {
-        let elem = n.ty(like).elem.clone();
-        let table = if elem.is_float() { n.table_of(&elem, dims, at)? } else { None };
-        table.ok_or_else(|| Refusal::Unsupported(format!("a Fourier transform of {elem}")))
-    }
+/// The factor of element `t` in frequency `f`: cosines first, then negative sines.
+fn factor(basis: &Basis, f: usize, t: usize) -> f64 {
+    let count = basis.frequencies();
+    let [cos, sin] = basis.wave(f % count, t);
+    if f < count { cos } else { -sin }
 }
 
 fn scale(norm: Option<&str>, length: usize) -> Result<f64, Refusal> {
@@ -157,7 +127,7 @@ fn along_axis(n: &mut NodeCx<'_, '_>, onesided: bool) -> Result<Complex, Refusal
 fn transform(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, basis: &Basis) -> Result<Complex, Refusal> {
     let given = n.dims(x)?[axis];
     let columns = 2 * basis.frequencies();
-    let matrix = basis.tensor(n, x, &[given, columns], |i| basis.factor(i % columns, i / columns))?;
+    let matrix = Basis::tensor(n, x, &[given, columns], |i| factor(basis, i % columns, i / columns))?;
     let mut last: Extents = (0..n.rank(x)).filter(|&a| a != axis).collect();
     last.push(axis);
     let x = n.transpose(x, &last)?;
@@ -215,9 +185,9 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     let weighted = |i: usize| {
         let (f, t) = (i / length, i % length);
         let weight = t.checked_sub(start).and_then(|t| window.get(t)).copied().unwrap_or(0.0);
-        f64::from(weight) * basis.factor(f, t)
+        f64::from(weight) * factor(&basis, f, t)
     };
-    let filters = basis.tensor(n, x, &[2 * count, 1, length], weighted)?;
+    let filters = Basis::tensor(n, x, &[2 * count, 1, length], weighted)?;
     let signals = dims[..dims.len() - 1].iter().product();
     let x = n.reshape(x, &[signals, 1, samples])?;
     let y = n.add(Conv { stride: Extents::from_elem(hop, 1), ..Conv::unit(1) }, &[x, filters])?;

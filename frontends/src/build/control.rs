@@ -1,0 +1,94 @@
+//! Control flow as plain nodes: results of branches are selected, loops are unrolled.
+
+use qcc_ir::ops::{Concat, Range, Select, Slice};
+use qcc_ir::{Dim, Tensor, ValueId};
+
+use super::{Build, Values, count_axis};
+use crate::refusal::Refusal;
+
+/// What to do where something must be known at import.
+pub(crate) const SET: &str = "set the inputs that it depends on with --set (and their shapes with --shape), \
+                              or export the model with a constant in their place";
+
+/// Maximum number of nodes that are imported for function calls, branches and iterations of loops.
+pub(crate) const MOST_NODES: usize = 1 << 18;
+
+/// Counts the nodes of a function, a branch or an iteration that is imported.
+pub(crate) fn expand(expanded: &mut usize, nodes: usize) -> Result<(), Refusal> {
+    // Without nodes it takes time as well.
+    *expanded += nodes.max(1);
+    if *expanded <= MOST_NODES {
+        return Ok(());
+    }
+    Err(Refusal::Advised {
+        message: format!("functions, branches and iterations of loops come to more than {MOST_NODES} nodes"),
+        help: "export the model with fewer iterations, or without this loop",
+    })
+}
+
+/// A condition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Condition {
+    /// It follows from constants and shapes.
+    Known(bool),
+    /// A `Bool` scalar that is known at run time only.
+    Value(ValueId),
+}
+
+impl Condition {
+    /// A condition of one element.
+    pub(crate) fn of(n: &mut impl Build, v: ValueId) -> Result<Condition, Refusal> {
+        let flag = |t: &Tensor| t.integers().filter(|values| values.len() == 1).map(|values| values[0] != 0);
+        match n.constant(v).map(flag) {
+            Some(Some(known)) => Ok(Condition::Known(known)),
+            Some(None) => Err(Refusal::Invalid(format!("a condition of type {}", n.ty(v)))),
+            // It has one element, even where its shape is open.
+            None => Ok(Condition::Value(n.reshape(v, &[])?)),
+        }
+    }
+}
+
+/// `yes` where a condition holds that is known at run time only, else `no`: values of one type.
+pub(crate) fn selected(n: &mut impl Build, condition: ValueId, yes: ValueId, no: ValueId) -> Result<ValueId, Refusal> {
+    if yes == no {
+        return Ok(yes);
+    }
+    let (a, b) = (n.ty(yes), n.ty(no));
+    // A broadcast would hide that one of two extents is 1.
+    if a.elem != b.elem || a.shape != b.shape || a.elem.qparams().is_some() {
+        let message = format!("a condition that is known at run time only selects between {a} and {b}");
+        return Err(Refusal::Advised { message, help: SET });
+    }
+    n.add(Select {}, &[condition, yes, no])
+}
+
+/// Slice `at` of an axis, without that axis.
+pub(crate) fn slice_at(n: &mut impl Build, v: ValueId, axis: usize, at: usize) -> Result<ValueId, Refusal> {
+    let slice = n.add(Slice { ranges: vec![Range { axis, start: at, len: 1, step: 1 }] }, &[v])?;
+    let mut dims = n.shape(slice).dims().to_vec();
+    dims.remove(axis);
+    n.reshape_to(slice, dims.into_iter().collect())
+}
+
+/// The values of all iterations along a new axis; they have one type.
+pub(crate) fn stacked(n: &mut impl Build, rows: &[ValueId], axis: i64, reverse: bool) -> Result<ValueId, Refusal> {
+    let Some(&first) = rows.first() else {
+        let message = "a result of a loop without iterations, whose shape is unknown".into();
+        return Err(Refusal::Advised { message, help: "export the model without the loop" });
+    };
+    let axis = count_axis(axis, n.rank(first) + 1)?;
+    let mut parts = Values::new();
+    for &row in rows {
+        if n.ty(row) != n.ty(first) {
+            let message = format!("iterations give {} and {}", n.ty(first), n.ty(row));
+            return Err(Refusal::Advised { message, help: "export the model with one shape for all iterations" });
+        }
+        let mut dims = n.shape(row).dims().to_vec();
+        dims.insert(axis, Dim::Known(1));
+        parts.push(n.reshape_to(row, dims.into_iter().collect())?);
+    }
+    if reverse {
+        parts.reverse();
+    }
+    if let [only] = *parts { Ok(only) } else { n.add(Concat { axis }, &parts) }
+}

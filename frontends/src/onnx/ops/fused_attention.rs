@@ -1,0 +1,161 @@
+//! Attention layers of ONNX Runtime's optimizer.
+
+use qcc_ir::ops::{BinaryFn, Concat, Gather, MatMul, Range, ReduceFn, Select, Slice, Softmax};
+use qcc_ir::{Dim, Elem, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::index::triangle;
+use crate::build::{Build, Values, extent, matmul, norm};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("com.microsoft.Attention", attention),
+    ("com.microsoft.EmbedLayerNormalization", embed_norm),
+    ("com.microsoft.MultiHeadAttention", multi_head),
+];
+
+/// Attention of one input that a weight projects to queries, keys and values side by side.
+fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (x, weight, bias) = (n.input(0)?, n.input(1)?, n.optional(2));
+    let sizes = n.ints("qkv_hidden_sizes")?;
+    if n.flag("do_rotary", false)? || sizes.is_some_and(|s| s.iter().any(|&size| size != s[0])) {
+        return Err(Refusal::Unsupported("rotary embeddings or values of another size are not supported here".into()));
+    }
+    if n.optional(4).is_some() {
+        return Err(Refusal::Unsupported("past keys and values in one tensor are not supported".into()));
+    }
+    let mut all = matmul(n, x, weight)?;
+    if let Some(bias) = bias {
+        all = n.binary(BinaryFn::Add, all, bias)?;
+    }
+    let parts = thirds(n, all)?;
+    let (mask, added) = (n.optional(3), n.optional(5));
+    let q = layer(n, parts, [mask, added], [None, None])?;
+    Ok(q.into_iter().take(1).collect())
+}
+
+/// Queries, keys and values in separate inputs, to which biases and past keys and values are added.
+fn multi_head(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let q = n.input(0)?;
+    let (Some(k), Some(v)) = (n.optional(1), n.optional(2)) else {
+        return Err(Refusal::Unsupported("packed queries, keys and values are not supported".into()));
+    };
+    let mut parts = [q, k, v];
+    if let Some(bias) = n.optional(3) {
+        for (part, bias) in parts.iter_mut().zip(thirds(n, bias)?) {
+            *part = n.binary(BinaryFn::Add, *part, bias)?;
+        }
+    }
+    let (mask, added, past) = (n.optional(4), n.optional(5), [n.optional(6), n.optional(7)]);
+    layer(n, parts, [mask, added], past)
+}
+
+/// Three equal parts of the last axis.
+fn thirds(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<[ValueId; 3], Refusal> {
+    let axis = n.axis(-1, v)?;
+    let whole = n.shape(v).dims()[axis].known().filter(|whole| whole.is_multiple_of(3));
+    let len = whole.ok_or_else(|| Refusal::Invalid(format!("{} is not three parts", n.ty(v))))? / 3;
+    let mut part = |i: usize| n.add(Slice { ranges: vec![Range { axis, start: i * len, len, step: 1 }] }, &[v]);
+    Ok([part(0)?, part(1)?, part(2)?])
+}
+
+/// softmax(scale * Q * K^T + masks) * V, and the keys and values with past ones before them.
+fn layer(
+    n: &mut NodeCx<'_, '_>,
+    parts: [ValueId; 3],
+    [mask, added]: [Option<ValueId>; 2],
+    past: [Option<ValueId>; 2],
+) -> Result<Values, Refusal> {
+    let heads = n.int("num_heads", 0)?;
+    let (heads, causal) = (extent(heads)?, n.flag("unidirectional", false)?);
+    let never = n.float("mask_filter_value", -10000.0)?;
+    let out_shape = n.shape(parts[0]).clone();
+    let [q, k, v] = parts.map(|part| split(n, part, heads));
+    let (q, mut k, mut v) = (q?, k?, v?);
+    for (new, past) in [(&mut k, past[0]), (&mut v, past[1])] {
+        if let Some(past) = past {
+            *new = n.add(Concat { axis: 2 }, &[past, *new])?;
+        }
+    }
+    let depth = n.shape(q).dims()[3].known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
+    let scale = n.optional_float("scale")?.filter(|&s| s != 0.0).unwrap_or(1.0 / (depth as f32).sqrt());
+    let scale = n.scalar(scale.into(), q)?;
+    let scaled = n.binary(BinaryFn::Mul, q, scale)?;
+    let mut scores = n.add(MatMul { transpose_b: true }, &[scaled, k])?;
+    let never = n.scalar(never.into(), scores)?;
+    let zero = n.scalar(0.0, scores)?;
+    if let Some(mask) = mask {
+        // 1 for visible keys, [N, keys].
+        let [batch, keys] = n.shape(mask).dims() else {
+            return Err(Refusal::Unsupported(format!("a mask {} is not supported", n.ty(mask))));
+        };
+        let shape = [batch.clone(), Dim::Known(1), Dim::Known(1), keys.clone()].into_iter().collect();
+        let mask = n.cast(mask, Elem::Bool)?;
+        let mask = n.reshape_to(mask, shape)?;
+        let mask = n.add(Select {}, &[mask, zero, never])?;
+        scores = n.binary(BinaryFn::Add, scores, mask)?;
+    }
+    if causal {
+        let dims = n.dims(scores)?;
+        let seen = triangle(n, dims[2], dims[3], dims[3] as i64 - dims[2] as i64, false)?;
+        let mask = n.add(Select {}, &[seen, zero, never])?;
+        scores = n.binary(BinaryFn::Add, scores, mask)?;
+    }
+    if let Some(added) = added {
+        scores = n.binary(BinaryFn::Add, scores, added)?;
+    }
+    let weights = n.add(Softmax { axis: 3, log: false }, &[scores])?;
+    let y = n.add(MatMul { transpose_b: false }, &[weights, v])?;
+    let y = n.transpose(y, &[0, 2, 1, 3])?;
+    let dims = n.shape(y).dims().to_vec();
+    let width = dims[2].times(&dims[3]).ok_or_else(|| Refusal::Open(out_shape.clone()))?;
+    let y = n.reshape_to(y, [dims[0].clone(), dims[1].clone(), width].into_iter().collect())?;
+    Ok(Values::from_iter([y, k, v]))
+}
+
+/// `[N, S, heads * depth]` as `[N, heads, S, depth]`; a value of rank 4 has that form.
+fn split(n: &mut NodeCx<'_, '_>, x: ValueId, heads: usize) -> Result<ValueId, Refusal> {
+    let dims = n.shape(x).dims().to_vec();
+    if dims.len() == 4 {
+        return Ok(x);
+    }
+    let width = dims.get(2).and_then(Dim::known).filter(|w| heads > 0 && dims.len() == 3 && w.is_multiple_of(heads));
+    let width = width.ok_or_else(|| Refusal::Invalid(format!("{heads} heads for {}", n.ty(x))))?;
+    let shape = [dims[0].clone(), dims[1].clone(), heads.into(), (width / heads).into()].into_iter().collect();
+    let x = n.reshape_to(x, shape)?;
+    n.transpose(x, &[0, 2, 1, 3])
+}
+
+/// The normalized sum of the embeddings of words, positions and segments; the number of visible words; and that sum.
+fn embed_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let (words, segments) = (n.input(0)?, n.optional(1));
+    let [word_table, place_table, scale, offset] = [n.input(2)?, n.input(3)?, n.input(5)?, n.input(6)?];
+    let (segment_table, mask, places) = (n.optional(4), n.optional(7), n.optional(8));
+    let (epsilon, masks) = (n.float("epsilon", 1e-12)?, n.int("mask_index_type", 1)?);
+    let dims = n.dims(words)?;
+    let &[batch, steps] = dims.as_slice() else {
+        return Err(Refusal::Invalid(format!("words {}", n.ty(words))));
+    };
+    let places = match places {
+        Some(places) => places,
+        None => n.table(&[1, steps], |i| i as i64)?,
+    };
+    let (word, place) =
+        (n.add(Gather { axis: 0 }, &[word_table, words])?, n.add(Gather { axis: 0 }, &[place_table, places])?);
+    let mut sum = n.binary(BinaryFn::Add, word, place)?;
+    if let (Some(table), Some(segments)) = (segment_table, segments) {
+        let segment = n.add(Gather { axis: 0 }, &[table, segments])?;
+        sum = n.binary(BinaryFn::Add, sum, segment)?;
+    }
+    let y = norm::layer_norm(n, sum, 2, &Values::from_slice(&[scale, offset]), epsilon)?;
+    let count = match mask {
+        Some(mask) if masks == 1 => n.reduce(ReduceFn::Sum, mask, &[1], false)?,
+        _ if n.names_output(1) && masks == 1 => n.table(&[batch], |_| 0i32)?,
+        _ => y,
+    };
+    if n.names_output(1) && masks != 1 {
+        return Err(Refusal::Unsupported("mask_index_type other than 1 is not supported".into()));
+    }
+    Ok(Values::from_iter([y, count, sum]))
+}

@@ -1,0 +1,125 @@
+//! Fourier transforms: products with constant matrices.
+
+use qcc_ir::ops::{Conv, Extents, MatMul, Range, Slice};
+use qcc_ir::{Elem, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::fourier::Basis;
+use crate::build::{Build, Values, count_axis, extent, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[("DFT", dft), ("STFT", stft)];
+
+/// A transform along one axis of real (last extent 1) or complex numbers (last extent 2): real and imaginary parts lie in
+/// the last axis. The signal is cropped or padded with zeros to the length.
+fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let (inverse, half) = (n.flag("inverse", false)?, n.flag("onesided", false)?);
+    let rank = n.rank(x);
+    let axis = match n.opset() {
+        ..20 => n.int("axis", 1)?,
+        _ => n.optional_integers(2)?.and_then(|axis| axis.first().copied()).unwrap_or(-2),
+    };
+    let axis = count_axis(axis, rank)?;
+    let dims = n.dims(x)?;
+    let (given, parts) = (dims[axis], dims[rank - 1]);
+    if axis + 1 == rank || !(1..=2).contains(&parts) || given == 0 {
+        return Err(Refusal::Invalid(format!("a transform along axis {axis} of {}", n.ty(x))));
+    }
+    // The inverse of a half spectrum is real.
+    let to_real = inverse && half;
+    let length = match n.optional_integers(1)?.as_deref() {
+        Some(&[length]) => extent(length)?,
+        Some(other) => return Err(Refusal::Invalid(format!("{} lengths of a transform", other.len()))),
+        None if to_real => 2 * (given - 1),
+        None => given,
+    };
+    if length == 0 || half && !inverse && parts == 2 || to_real && parts == 1 {
+        return Err(Refusal::Invalid(format!("a transform of length {length} of {}", n.ty(x))));
+    }
+    let basis = Basis { length, onesided: half, scale: if inverse { 1.0 / length as f64 } else { 1.0 } };
+    if to_real && given != basis.frequencies() {
+        let message = format!("an inverse transform of {given} frequencies to {length} elements is not supported");
+        return Err(Refusal::Unsupported(message));
+    }
+    let used = given.min(length);
+    let x = if used < given {
+        n.add(Slice { ranges: vec![Range { axis, start: 0, len: used, step: 1 }] }, &[x])?
+    } else {
+        x
+    };
+    let (results, out) = if to_real { (length, 1) } else { (basis.frequencies(), 2) };
+    // Rows are pairs of element and part, columns pairs of result and part.
+    let (rows, columns) = (used * parts, results * out);
+    let matrix = Basis::tensor(n, x, &[rows, columns], |i| {
+        let (row, column) = (i / columns, i % columns);
+        let [t, from, f, to] = [row / parts, row % parts, column / out, column % out];
+        let [cos, sin] = basis.wave(f, t);
+        let sin = if inverse { sin } else { -sin };
+        // The other half of the spectrum is the conjugate of this one.
+        let twice = if to_real && t > 0 && 2 * t != length { 2.0 } else { 1.0 };
+        twice
+            * match (from, to) {
+                (0, 0) | (1, 1) => cos,
+                (0, _) => sin,
+                _ => -sin,
+            }
+    })?;
+    let mut perm: Extents = (0..rank).filter(|&a| a != axis && a + 1 != rank).collect();
+    let outer: Extents = perm.iter().map(|&a| dims[a]).collect();
+    perm.extend([axis, rank - 1]);
+    let x = n.transpose(x, &perm)?;
+    let x = n.reshape(x, &[outer.iter().product(), rows])?;
+    let y = n.add(MatMul { transpose_b: false }, &[x, matrix])?;
+    let apart: Extents = outer.into_iter().chain([results, out]).collect();
+    let y = n.reshape(y, &apart)?;
+    let back: Extents = (0..rank).filter_map(|a| perm.iter().position(|&p| p == a)).collect();
+    one(n.transpose(y, &back)?)
+}
+
+/// Transforms of sliding windows of a signal, `[N, L]` or `[N, L, parts]`: a convolution. The result is `[N, windows,
+/// frequencies, 2]`.
+fn stft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = n.input(0)?;
+    let step = n.integer(1)?;
+    let step = extent(step)?;
+    let window = n.optional_constant(2)?.map(|w| w.reals().into_owned());
+    let length = match n.optional_integers(3)?.as_deref() {
+        Some(&[length]) => extent(length)?,
+        _ => window.as_ref().map(Vec::len).ok_or(Refusal::MissingInput(3))?,
+    };
+    let half = n.flag("onesided", true)?;
+    let dims = n.dims(x)?;
+    let (signals, samples, parts) = match *dims.as_slice() {
+        [signals, samples] => (signals, samples, 1),
+        [signals, samples, parts @ 1..=2] => (signals, samples, parts),
+        _ => return Err(Refusal::Invalid(format!("windows of {}", n.ty(x)))),
+    };
+    let fits = window.as_ref().is_none_or(|w| w.len() == length);
+    if !fits || step == 0 || length == 0 || samples < length || half && parts == 2 {
+        return Err(Refusal::Invalid(format!("windows of {length} with steps of {step} on {}", n.ty(x))));
+    }
+    if n.ty(x).elem != Elem::F32 && n.ty(x).elem != Elem::F16 {
+        return Err(Refusal::Unsupported(format!("a Fourier transform of {}", n.ty(x).elem)));
+    }
+    let basis = Basis { length, onesided: half, scale: 1.0 };
+    let count = basis.frequencies();
+    let filters = Basis::tensor(n, x, &[2 * count, parts, length], |i| {
+        let (filter, from, t) = (i / length / parts, i / length % parts, i % length);
+        let [cos, sin] = basis.wave(filter / 2, t);
+        let weight = window.as_ref().map_or(1.0, |w| w[t].into());
+        weight
+            * match (from, filter % 2) {
+                (0, 0) | (1, 1) => cos,
+                (0, _) => -sin,
+                _ => sin,
+            }
+    })?;
+    let x = n.reshape(x, &[signals, samples, parts])?;
+    let x = n.transpose(x, &[0, 2, 1])?;
+    let y = n.add(Conv { stride: Extents::from_elem(step, 1), ..Conv::unit(1) }, &[x, filters])?;
+    let windows = n.dims(y)?[2];
+    let y: ValueId = n.transpose(y, &[0, 2, 1])?;
+    one(n.reshape(y, &[signals, windows, count, 2])?)
+}

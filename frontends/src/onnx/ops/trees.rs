@@ -1,0 +1,321 @@
+//! Classical models of `ai.onnx.ml` as tensor operators: scalers, linear models and ensembles of trees.
+
+use qcc_ir::ops::{ArgReduce, BinaryFn, Expand, Gather, GatherElements, MatMul, ReduceFn, Select, Softmax, UnaryFn};
+use qcc_ir::{Dim, Elem, Shape, Tensor, ValueId};
+
+use super::super::node::NodeCx;
+use super::Row;
+use crate::build::{Build, Values, extent, one};
+use crate::refusal::Refusal;
+
+pub(super) const ROWS: &[Row] = &[
+    ("ai.onnx.ml.LinearClassifier", linear_classifier),
+    ("ai.onnx.ml.LinearRegressor", linear_regressor),
+    ("ai.onnx.ml.Normalizer", normalizer),
+    ("ai.onnx.ml.Scaler", scaler),
+    ("ai.onnx.ml.TreeEnsembleClassifier", tree_classifier),
+    ("ai.onnx.ml.TreeEnsembleRegressor", tree_regressor),
+];
+
+/// The operand as floats `[N, F]`.
+fn features(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
+    let x = n.input(0)?;
+    let x = n.cast(x, Elem::F32)?;
+    match n.rank(x) {
+        1 => n.reshape_to(x, [Dim::Known(1), n.shape(x).dims()[0].clone()].into_iter().collect()),
+        2 => Ok(x),
+        _ => Err(Refusal::Invalid(format!("features {}", n.ty(x)))),
+    }
+}
+
+fn missing(name: &str) -> Refusal {
+    Refusal::Attribute { name: name.into(), problem: "is missing" }
+}
+
+fn constant(n: &mut NodeCx<'_, '_>, dims: &[usize], values: Vec<f32>) -> ValueId {
+    n.add_constant(Tensor::from_vec(Shape::known(dims), values))
+}
+
+/// (x - offset) * scale
+fn scaler(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let mut x = features(n)?;
+    for (name, f) in [("offset", BinaryFn::Sub), ("scale", BinaryFn::Mul)] {
+        if let Some(values) = n.floats(name)? {
+            let values = constant(n, &[values.len()], values.to_vec());
+            x = n.binary(f, x, values)?;
+        }
+    }
+    one(x)
+}
+
+/// Rows divided by a norm; a norm of 0 counts as 1.
+fn normalizer(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = features(n)?;
+    let norm = n.string("norm", "MAX")?;
+    let (size, square) = (n.unary(UnaryFn::Abs, x)?, n.binary(BinaryFn::Mul, x, x)?);
+    let size = match norm {
+        // Not of magnitudes.
+        "MAX" => n.reduce(ReduceFn::Max, x, &[1], true)?,
+        "L1" => n.reduce(ReduceFn::Sum, size, &[1], true)?,
+        "L2" => {
+            let sum = n.reduce(ReduceFn::Sum, square, &[1], true)?;
+            n.unary(UnaryFn::Sqrt, sum)?
+        }
+        _ => return Err(Refusal::Attribute { name: "norm".into(), problem: "not MAX, L1 or L2" }),
+    };
+    let (zero, unit) = (n.scalar(0.0, size)?, n.scalar(1.0, size)?);
+    let is_zero = n.binary(BinaryFn::Equal, size, zero)?;
+    let size = n.add(Select {}, &[is_zero, unit, size])?;
+    one(n.binary(BinaryFn::Div, x, size)?)
+}
+
+/// x * coefficients^T + intercepts: `[N, targets]`.
+fn scores(n: &mut NodeCx<'_, '_>, targets: usize) -> Result<ValueId, Refusal> {
+    let x = features(n)?;
+    let coefficients = n.floats("coefficients")?.ok_or_else(|| missing("coefficients"))?.to_vec();
+    let intercepts = n.floats("intercepts")?.map(<[f32]>::to_vec);
+    let count = coefficients.len();
+    if targets == 0 || !count.is_multiple_of(targets) || intercepts.as_ref().is_some_and(|i| i.len() != targets) {
+        return Err(Refusal::Invalid(format!("{count} coefficients for {targets} results")));
+    }
+    let weight = constant(n, &[targets, count / targets], coefficients);
+    let mut operands = vec![x, weight];
+    operands.extend(intercepts.map(|i| constant(n, &[targets], i)));
+    n.add(MatMul { transpose_b: true }, &operands)
+}
+
+fn linear_regressor(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let targets = n.int("targets", 1)?;
+    let y = scores(n, extent(targets)?)?;
+    one(transformed(n, y)?)
+}
+
+/// The function that `post_transform` names.
+fn transformed(n: &mut NodeCx<'_, '_>, y: ValueId) -> Result<ValueId, Refusal> {
+    match n.string("post_transform", "NONE")? {
+        "NONE" => Ok(y),
+        "SOFTMAX" => n.add(Softmax { axis: 1, log: false }, &[y]),
+        "LOGISTIC" => n.unary(UnaryFn::Sigmoid, y),
+        other => Err(Refusal::Unsupported(format!("post_transform {other} is not supported"))),
+    }
+}
+
+/// The labels of classes, which are integers.
+fn labels(n: &mut NodeCx<'_, '_>, name: &str) -> Result<Vec<i64>, Refusal> {
+    n.ints(name)?.map(<[i64]>::to_vec).filter(|l| !l.is_empty()).ok_or_else(|| {
+        Refusal::Unsupported(format!("classes without labels that are integers ({name}) are not supported"))
+    })
+}
+
+/// The label of the largest score, `[N]`.
+fn label(n: &mut NodeCx<'_, '_>, scores: ValueId, labels: Vec<i64>) -> Result<ValueId, Refusal> {
+    let index = n.add(ArgReduce { axis: 1, largest: true, keep: false }, &[scores])?;
+    if labels.iter().enumerate().all(|(i, &label)| label == i as i64) {
+        return Ok(index);
+    }
+    let labels = n.add_constant(Tensor::from_vec(Shape::known(&[labels.len()]), labels));
+    n.add(Gather { axis: 0 }, &[labels, index])
+}
+
+fn linear_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let labels = labels(n, "classlabels_ints")?;
+    n.int("multi_class", 0)?;
+    if n.floats("intercepts")?.is_some_and(|i| i.len() != labels.len()) || labels.len() < 2 {
+        return Err(Refusal::Unsupported("a classifier with one score for two classes is not supported".into()));
+    }
+    let y = scores(n, labels.len())?;
+    let label = label(n, y, labels)?;
+    Ok(Values::from_iter([label, transformed(n, y)?]))
+}
+
+/// Trees as tables of nodes. Leaves are their own children.
+struct Trees {
+    /// The first node of each tree.
+    roots: Vec<i64>,
+    features: Vec<i64>,
+    thresholds: Vec<f32>,
+    /// Nodes whose comparison holds for missing values (NaN).
+    missing: Vec<bool>,
+    /// Next nodes where the comparison holds, and where it does not.
+    next: [Vec<i64>; 2],
+    compare: BinaryFn,
+    /// The longest path from a root.
+    depth: usize,
+    /// The weights of each node for all targets.
+    weights: Vec<f32>,
+    /// Each target has a weight in all leaves of some tree.
+    complete: bool,
+}
+
+impl Trees {
+    /// Reads the attributes; those of leaves begin with `leaf` (`class` or `target`).
+    fn read(n: &mut NodeCx<'_, '_>, leaf: &str, targets: usize) -> Result<Trees, Refusal> {
+        let mut ints = |name: &str| n.ints(name).map(|v| v.unwrap_or_default().to_vec());
+        let (trees, ids) = (ints("nodes_treeids")?, ints("nodes_nodeids")?);
+        let (yes, no) = (ints("nodes_truenodeids")?, ints("nodes_falsenodeids")?);
+        let features = ints("nodes_featureids")?;
+        let places =
+            [ints(&format!("{leaf}_treeids"))?, ints(&format!("{leaf}_nodeids"))?, ints(&format!("{leaf}_ids"))?];
+        let tracks = ints("nodes_missing_value_tracks_true")?;
+        let thresholds = n.floats("nodes_values")?.unwrap_or_default().to_vec();
+        n.floats("nodes_hitrates")?;
+        let leaf_weights = n.floats(&format!("{leaf}_weights"))?.unwrap_or_default().to_vec();
+        let modes = n.strings("nodes_modes")?.unwrap_or_default();
+        let count = ids.len();
+        let lists = [trees.len(), yes.len(), no.len(), features.len(), thresholds.len(), modes.len()];
+        let invalid = || Refusal::Invalid("lists of tree nodes of unlike lengths, or nodes that do not exist".into());
+        if count == 0 || lists.iter().any(|&len| len != count) || places.iter().any(|p| p.len() != leaf_weights.len()) {
+            return Err(invalid());
+        }
+        n.room(&[count, targets], size_of::<f32>())?;
+        let index: rustc_hash::FxHashMap<(i64, i64), usize> =
+            trees.iter().copied().zip(ids.iter().copied()).enumerate().map(|(i, key)| (key, i)).collect();
+        let at = |tree: i64, node: i64| index.get(&(tree, node)).copied().ok_or_else(invalid);
+        let mut inner = modes.iter().filter(|&&mode| mode != "LEAF");
+        let mode = inner.next().copied().unwrap_or("BRANCH_LEQ");
+        if inner.any(|&other| other != mode) {
+            return Err(Refusal::Unsupported("trees with several kinds of comparisons are not supported".into()));
+        }
+        let compare = match mode {
+            "BRANCH_LEQ" => BinaryFn::LessEqual,
+            "BRANCH_LT" => BinaryFn::Less,
+            "BRANCH_GTE" => BinaryFn::GreaterEqual,
+            "BRANCH_GT" => BinaryFn::Greater,
+            "BRANCH_EQ" => BinaryFn::Equal,
+            "BRANCH_NEQ" => BinaryFn::NotEqual,
+            other => return Err(Refusal::Unsupported(format!("comparison {other} is not supported"))),
+        };
+        let leaves: Vec<bool> = modes.iter().map(|&mode| mode == "LEAF").collect();
+        let mut next = [vec![0i64; count], vec![0i64; count]];
+        let mut has_parent = vec![false; count];
+        for i in 0..count {
+            for (side, child) in [(0, yes[i]), (1, no[i])] {
+                let child = if leaves[i] { i } else { at(trees[i], child)? };
+                next[side][i] = child as i64;
+                has_parent[child] |= child != i;
+            }
+        }
+        let roots: Vec<i64> = (0..count).filter(|&i| !has_parent[i]).map(|i| i as i64).collect();
+        let depth = depth(&roots, &next, &leaves).ok_or_else(invalid)?;
+        let mut weights = vec![0f32; count * targets];
+        let mut weighted = vec![false; count * targets];
+        for (i, &weight) in leaf_weights.iter().enumerate() {
+            let target = usize::try_from(places[2][i]).ok().filter(|&t| t < targets).ok_or_else(invalid)?;
+            let place = at(places[0][i], places[1][i])? * targets + target;
+            weights[place] += weight;
+            weighted[place] = true;
+        }
+        let tracked = |i: usize| tracks.get(i).is_some_and(|&t| t != 0) || compare == BinaryFn::NotEqual;
+        let missing: Vec<bool> = (0..count).map(|i| !leaves[i] && tracked(i)).collect();
+        let complete = complete(&trees, &leaves, &weighted, targets);
+        Ok(Trees { roots, features, thresholds, missing, next, compare, depth, weights, complete })
+    }
+
+    /// The weights of the leaves of `x` `[N, F]` in all trees: `[N, trees, targets]`.
+    fn leaves(&self, n: &mut NodeCx<'_, '_>, x: ValueId, targets: usize) -> Result<ValueId, Refusal> {
+        let (count, trees) = (self.features.len(), self.roots.len());
+        let table = |n: &mut NodeCx<'_, '_>, values: &[i64]| {
+            n.add_constant(Tensor::from_vec(Shape::known(&[values.len()]), values.to_vec()))
+        };
+        let (features, yes, no) = (table(n, &self.features), table(n, &self.next[0]), table(n, &self.next[1]));
+        let thresholds = constant(n, &[count], self.thresholds.clone());
+        let missing = self
+            .missing
+            .contains(&true)
+            .then(|| n.add_constant(Tensor::from_bools(Shape::known(&[count]), self.missing.iter().copied())));
+        let roots = n.add_constant(Tensor::from_vec(Shape::known(&[1, trees]), self.roots.clone()));
+        let shape = n.shape(x).with(1, Dim::Known(trees));
+        let mut at = n.add(Expand { shape }, &[roots])?;
+        for _ in 0..self.depth {
+            let feature = n.add(Gather { axis: 0 }, &[features, at])?;
+            let value = n.add(GatherElements { axis: 1 }, &[x, feature])?;
+            let threshold = n.add(Gather { axis: 0 }, &[thresholds, at])?;
+            let holds = n.binary(self.compare, value, threshold)?;
+            // Runtimes differ in comparisons with NaN, but for equality.
+            let known = n.binary(BinaryFn::Equal, value, value)?;
+            let holds = match missing {
+                Some(missing) => {
+                    let missing = n.add(Gather { axis: 0 }, &[missing, at])?;
+                    n.add(Select {}, &[known, holds, missing])?
+                }
+                None => n.binary(BinaryFn::And, known, holds)?,
+            };
+            let (yes, no) = (n.add(Gather { axis: 0 }, &[yes, at])?, n.add(Gather { axis: 0 }, &[no, at])?);
+            at = n.add(Select {}, &[holds, yes, no])?;
+        }
+        let weights = constant(n, &[count, targets], self.weights.clone());
+        n.add(Gather { axis: 0 }, &[weights, at])
+    }
+}
+
+/// True if each target has a weight in all leaves of some tree; `weighted` is `[nodes, targets]`.
+fn complete(trees: &[i64], leaves: &[bool], weighted: &[bool], targets: usize) -> bool {
+    (0..targets).all(|target| {
+        let lacking = |&i: &usize| leaves[i] && !weighted[i * targets + target];
+        let lacking: rustc_hash::FxHashSet<i64> = (0..leaves.len()).filter(lacking).map(|i| trees[i]).collect();
+        trees.iter().any(|tree| !lacking.contains(tree))
+    })
+}
+
+/// The length of the longest path from a root; `None` if a path does not end.
+fn depth(roots: &[i64], next: &[Vec<i64>; 2], leaves: &[bool]) -> Option<usize> {
+    let (mut level, mut depth): (Vec<usize>, usize) = (roots.iter().map(|&r| r as usize).collect(), 0);
+    loop {
+        let inner = level.iter().filter(|&&i| !leaves[i]);
+        let below: Vec<usize> = inner.flat_map(|&i| next.iter().map(move |side| side[i] as usize)).collect();
+        if below.is_empty() {
+            return Some(depth);
+        }
+        // In a forest each node is on one level, and there are no more of them than nodes.
+        if depth == leaves.len() || below.len() > leaves.len() {
+            return None;
+        }
+        (level, depth) = (below, depth + 1);
+    }
+}
+
+/// `y` plus the base values. A target to which no leaf contributes has none.
+fn base(n: &mut NodeCx<'_, '_>, y: ValueId, targets: usize, complete: bool) -> Result<ValueId, Refusal> {
+    let Some(base) = n.floats("base_values")?.filter(|b| !b.is_empty()) else { return Ok(y) };
+    if !complete {
+        let message = "base values of results that not all leaves of a tree contribute to are not supported";
+        return Err(Refusal::Unsupported(message.into()));
+    }
+    if base.len() != targets {
+        return Err(Refusal::Invalid(format!("{} base values for {targets} results", base.len())));
+    }
+    let base = constant(n, &[targets], base.to_vec());
+    n.binary(BinaryFn::Add, y, base)
+}
+
+fn tree_regressor(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = features(n)?;
+    let targets = n.int("n_targets", 1)?;
+    let targets = extent(targets)?;
+    let trees = Trees::read(n, "target", targets)?;
+    let leaves = trees.leaves(n, x, targets)?;
+    let f = match n.string("aggregate_function", "SUM")? {
+        "SUM" => ReduceFn::Sum,
+        "AVERAGE" => ReduceFn::Mean,
+        other => return Err(Refusal::Unsupported(format!("aggregate_function {other} is not supported"))),
+    };
+    let y = n.reduce(f, leaves, &[1], false)?;
+    let y = base(n, y, targets, trees.complete)?;
+    one(transformed(n, y)?)
+}
+
+fn tree_classifier(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
+    let x = features(n)?;
+    let labels = labels(n, "classlabels_int64s")?;
+    let classes = labels.len();
+    let used = n.ints("class_ids")?.unwrap_or_default().iter().max().copied().unwrap_or(0);
+    if classes < 3 && used == 0 {
+        return Err(Refusal::Unsupported("a classifier with one score for two classes is not supported".into()));
+    }
+    let trees = Trees::read(n, "class", classes)?;
+    let leaves = trees.leaves(n, x, classes)?;
+    let y = n.reduce(ReduceFn::Sum, leaves, &[1], false)?;
+    let y = base(n, y, classes, trees.complete)?;
+    let label = label(n, y, labels)?;
+    Ok(Values::from_iter([label, transformed(n, y)?]))
+}
