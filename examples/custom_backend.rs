@@ -38,7 +38,7 @@ impl Header {
                     | OpKind::Clamp
                     | OpKind::Binary
             );
-            has.then_some(Kernel::REAL)
+            has.then_some(Kernel::FLOAT)
         };
         Header { target }
     }
@@ -63,7 +63,7 @@ impl Backend for Header {
                     let error = Diagnostic::error("header", format!("a constant is {}", c.value.ty()));
                     return Err(vec![error.at(g.origin(node)).with_help("give a float model")]);
                 }
-                let numbers: Vec<String> = c.value.reals().iter().map(|x| format!("{x:e}f")).collect();
+                let numbers: Vec<String> = c.value.floats().iter().map(|x| format!("{x:e}f")).collect();
                 let (n, name) = (numbers.len(), summary.constants);
                 let _ = writeln!(text, "static const float w{name}[{n}] = {{{}}};", numbers.join(","));
                 summary.constants += 1;

@@ -34,7 +34,7 @@ impl Rewrite for Prune {
         if w.len() < self.fewest {
             return Err(Skip::because(format!("it has {} weights only", w.len())));
         }
-        let values = w.reals();
+        let values = w.floats();
         let least = values.iter().fold(0.0f32, |most, x| most.max(x.abs())) * self.share;
         if values.iter().all(|x| *x == 0.0 || x.abs() >= least) {
             return Err(Skip::NoMatch);
@@ -65,7 +65,7 @@ pub(crate) fn main() -> Result<(), Box<dyn Error>> {
         }
         let weight = graph.operands(node).get(1).and_then(|&w| graph.constant(w));
         if let Some(w) = weight.filter(|w| w.ty().elem == Elem::F32) {
-            let zeros = w.reals().iter().filter(|x| **x == 0.0).count();
+            let zeros = w.floats().iter().filter(|x| **x == 0.0).count();
             println!("{}: {zeros} of {} weights are 0", graph.origin(node), w.len());
         }
     }

@@ -357,7 +357,7 @@ impl Options {
     }
 
     /// True if the weights of models with weight-only quantization are dequantized.
-    pub(crate) fn restores_weights(&self) -> bool {
+    pub(crate) fn dequantizes_weights(&self) -> bool {
         let kept = match self.precision {
             Precision::Float32 => !self.float_weights,
             precision => precision == Precision::W8A32,

@@ -160,8 +160,8 @@ impl Format {
     pub const ALL: &'static [Format] = &[Format::Tflite, Format::Onnx, Format::Openvino];
 
     /// The backend that writes the format with these options. Options that do not apply to the format are ignored.
-    pub fn with(self, form: WriteOptions) -> Arc<dyn Backend> {
-        Arc::new(Writer { format: self, form })
+    pub fn with(self, options: WriteOptions) -> Arc<dyn Backend> {
+        Arc::new(Writer { format: self, options })
     }
 
     /// The requirements of the format on a graph.
@@ -170,11 +170,11 @@ impl Format {
     }
 
     /// As [`Format::target`], for these write options.
-    pub fn target_for(self, form: WriteOptions) -> &'static Target {
-        if let Some(device) = form.device.filter(|device| device.format == self) {
+    pub fn target_for(self, options: WriteOptions) -> &'static Target {
+        if let Some(device) = options.device.filter(|device| device.format == self) {
             return &device.target;
         }
-        match (self, form.dynamic) {
+        match (self, options.dynamic) {
             (Format::Tflite, _) => &tflite::TARGET,
             (Format::Onnx, false) => &onnx::TARGET,
             (Format::Onnx, true) => &onnx::DYNAMIC,
@@ -194,12 +194,12 @@ impl From<Format> for Arc<dyn Backend> {
 #[derive(Clone, Copy, Debug)]
 struct Writer {
     format: Format,
-    form: WriteOptions,
+    options: WriteOptions,
 }
 
 impl Backend for Writer {
     fn target(&self) -> &Target {
-        self.format.target_for(self.form)
+        self.format.target_for(self.options)
     }
 
     fn format(&self) -> Option<Format> {
@@ -207,12 +207,12 @@ impl Backend for Writer {
     }
 
     fn device(&self) -> Option<&'static Device> {
-        self.form.device
+        self.options.device
     }
 
     fn extension(&self) -> &str {
         match self.format {
-            Format::Tflite if self.form.sources => tflite::micro::SOURCE,
+            Format::Tflite if self.options.sources => tflite::micro::SOURCE,
             Format::Tflite => "tflite",
             Format::Onnx => "onnx",
             Format::Openvino => "xml",
@@ -223,8 +223,8 @@ impl Backend for Writer {
     fn beside(&self, main: &Path, attachments: &Attachments) -> Vec<String> {
         let named = |extension: &str| files::beside(&main.file_name().unwrap_or_default().to_string_lossy(), extension);
         let weights = match self.format {
-            Format::Onnx if self.form.external_data => Some(named(onnx::WEIGHTS)),
-            Format::Tflite if self.form.sources => {
+            Format::Onnx if self.options.external_data => Some(named(onnx::WEIGHTS)),
+            Format::Tflite if self.options.sources => {
                 let header = main.extension().is_some_and(|extension| extension == tflite::micro::HEADER);
                 Some(named(if header { tflite::micro::SOURCE } else { tflite::micro::HEADER }))
             }
@@ -235,7 +235,7 @@ impl Backend for Writer {
     }
 
     fn is_dynamic(&self) -> bool {
-        self.form.dynamic
+        self.options.dynamic
     }
 
     fn write(
@@ -244,7 +244,7 @@ impl Backend for Writer {
         attachments: &Attachments,
         files: &mut dyn Files,
     ) -> Result<Summary, Vec<Diagnostic>> {
-        let target = self.format.target_for(self.form);
+        let target = self.format.target_for(self.options);
         if !std::ptr::eq(graph.target(), target) {
             let message = format!(
                 "the graph was checked for another target or other write options than those of {}",
@@ -253,12 +253,14 @@ impl Backend for Writer {
             return Err(vec![Diagnostic::error("target", message).with_help("check it for Backend::target")]);
         }
         let mut summary = match self.format {
-            Format::Tflite if self.form.sources => tflite::write_sources(graph, self.form.device, attachments, files)?,
+            Format::Tflite if self.options.sources => {
+                tflite::write_sources(graph, self.options.device, attachments, files)?
+            }
             Format::Tflite => {
                 let name = files.main().to_owned();
-                tflite::write(graph, self.form.device, attachments, files.create(&name).map_err(unwritten)?)?
+                tflite::write(graph, self.options.device, attachments, files.create(&name).map_err(unwritten)?)?
             }
-            Format::Onnx => onnx::write(graph, self.form, attachments, files)?,
+            Format::Onnx => onnx::write(graph, self.options, attachments, files)?,
             Format::Openvino => openvino::write(graph, attachments, files)?,
         };
         for (name, bytes) in &attachments.files {

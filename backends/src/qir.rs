@@ -11,7 +11,7 @@ use crate::{Attachments, Backend, Files, Summary, unwritten};
 /// Accepts every float graph as it is. Nothing is quantized, since there are no kernels.
 static TARGET: Target = Target {
     name: "qir",
-    kernel: |_, _| Some(Kernel::REAL),
+    kernel: |_, _| Some(Kernel::FLOAT),
     image_layout: Layout::row_major,
     index: Elem::I64,
     integers: Elem::I64,

@@ -177,7 +177,7 @@ fn batch_normalisation_becomes_a_factor_and_an_offset() {
     let add = g.operands(y.node);
     let offset = g.constant(add[1]).expect("a constant");
     assert_eq!(offset.dims(), [1, 2, 1, 1]);
-    assert_eq!(offset.reals()[0], -0.5, "0.5 - 1 * 2 / sqrt(3 + 1)");
+    assert_eq!(offset.floats()[0], -0.5, "0.5 - 1 * 2 / sqrt(3 + 1)");
 }
 
 #[test]
@@ -529,7 +529,7 @@ fn external_data_is_read_from_the_models_folder_only() {
     };
     let g = import("w.bin", "4").expect("imports").graph;
     let w = g.operands(g.outputs()[0].value.node)[1];
-    assert_eq!(g.constant(w).map(|t| t.reals()[0]), Some(2.0));
+    assert_eq!(g.constant(w).map(|t| t.floats()[0]), Some(2.0));
     for (location, offset, told) in [
         ("w.bin", "5", "beyond the end"),
         ("../w.bin", "0", "outside"),

@@ -115,7 +115,7 @@ fn agree(name: &str, graph: &Graph, case: &Case) {
         let wanted: Vec<f64> = wanted.iter().map(number).collect();
         let largest = wanted.iter().filter(|v| v.is_finite()).fold(0f64, |m, v| m.max(v.abs()));
         let most = if found.ty().elem.is_float() { 1e-5 * largest + 1e-6 } else { 0.0 };
-        for (at, (&f, w)) in found.reals().iter().zip(wanted).enumerate() {
+        for (at, (&f, w)) in found.floats().iter().zip(wanted).enumerate() {
             let f = f64::from(f);
             let same = f == w || (f.is_nan() && w.is_nan()) || (f - w).abs() <= most;
             assert!(same, "{name}, output {i}, element {at}: {f}, PyTorch has {w}");
@@ -537,7 +537,7 @@ fn evaluated(nodes: &[Value], x: [f32; 6]) -> Vec<f32> {
     let graph = of_nodes(nodes).unwrap_or_else(|e| panic!("{}", told(&e))).graph;
     let x = Tensor::from_vec(Shape::known(&[2, 3]), x.to_vec());
     let results = Executor::new(&graph).run(&[x], &mut |_, _| {}).expect("a run");
-    results[0].reals().to_vec()
+    results[0].floats().to_vec()
 }
 
 #[test]

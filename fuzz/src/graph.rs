@@ -103,7 +103,7 @@ fn perturbed(inputs: &[Tensor]) -> Vec<Tensor> {
 
 /// The largest difference of an output, relative to its largest magnitude. `None` if it is meaningless.
 fn distance(a: &Tensor, b: &Tensor) -> Option<f32> {
-    let (a, b) = (a.reals(), b.reals());
+    let (a, b) = (a.floats(), b.floats());
     if a.len() != b.len() || a.iter().chain(b.iter()).any(|v| !v.is_finite()) {
         return None;
     }

@@ -7,7 +7,7 @@
 //! let g = parse("graph g { %x: f32[2] = input %y = unary(f:Neg) %x output y = %y }", &Weights::new())?;
 //! let x = Tensor::from_vec(Shape::known(&[2]), vec![1.0f32, -2.0]);
 //! let outputs = Executor::new(&g).run(&[x], &mut |value, tensor| assert_eq!(g.ty(value), tensor.ty()))?;
-//! assert_eq!(*outputs[0].reals(), [-1.0, 2.0]);
+//! assert_eq!(*outputs[0].floats(), [-1.0, 2.0]);
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
@@ -106,7 +106,7 @@ impl<'g> Executor<'g> {
         let mut steps: Vec<Step> = Vec::with_capacity(order.len());
         for &node in &order {
             let operands = graph.operands(node);
-            let real = computes_with_reals(graph.op(node), &graph.operand_types(node), &graph.result_types(node));
+            let real = computes_in_float(graph.op(node), &graph.operand_types(node), &graph.result_types(node));
             let source = |v: ValueId| match (slots.get(&v), graph.constant(v)) {
                 (None, Some(value)) => {
                     Source::Known(prepared.entry((v, real)).or_insert_with(|| ready(value, real)).clone())
@@ -312,14 +312,14 @@ fn describe(graph: &Graph, node: NodeId) -> String {
 
 /// True where the node dequantizes a quantized constant operand: the weight of a contraction with a float activation or
 /// a float result.
-fn computes_with_reals(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> bool {
+fn computes_in_float(op: &Op, operands: &[&TensorType], results: &[TensorType]) -> bool {
     let real = |t: &TensorType| t.elem.qparams().is_none();
     matches!(op.quant_rule(), QuantRule::Contraction { .. }) && (real(operands[0]) || real(&results[0]))
 }
 
 /// A constant as its user needs it. A constant that cannot be converted is left as it is; its user then fails.
 fn ready(value: &Tensor, real: bool) -> Tensor {
-    let value = if real { value.to_real() } else { value.clone() };
+    let value = if real { value.to_float() } else { value.clone() };
     relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value)
 }
 
@@ -402,7 +402,7 @@ fn compute(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tens
     } else if matches!(op, Op::Cast(_)) || !elems().any(|e| *e == Elem::F16) {
         return op.eval(operands);
     }
-    on_reals(op, operands, results)
+    in_float(op, operands, results)
 }
 
 /// Evaluates on stored integers; results get the quantization parameters of their types.
@@ -435,9 +435,9 @@ fn with_elem(value: &Tensor, elem: Elem) -> Tensor {
 }
 
 /// Evaluates on dequantized operands in `F32`; results are quantized or rounded to their element type.
-fn on_reals(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
+fn in_float(op: &Op, operands: &[&Tensor], results: &[TensorType]) -> Result<Tensors, EvalError> {
     let real = |t: &&Tensor| match t.ty().elem.real() {
-        Elem::F32 | Elem::F16 => t.to_real(),
+        Elem::F32 | Elem::F16 => t.to_float(),
         _ => (*t).clone(),
     };
     let reals: SmallVec<[Tensor; 4]> = operands.iter().map(real).collect();

@@ -40,7 +40,7 @@ impl Activation {
                 // PRelu has a slope for each channel. The root mean square of the slopes gives the same squared error
                 // over all channels.
                 Op::Binary(b) if b.f == BinaryFn::Prelu => {
-                    let slopes = g.constant(g.operands(node)[1])?.reals();
+                    let slopes = g.constant(g.operands(node)[1])?.floats();
                     let alpha = (slopes.iter().map(|s| s * s).sum::<f32>() / slopes.len().max(1) as f32).sqrt();
                     found(Unary { f: UnaryFn::LeakyRelu { alpha } }.into(), node)
                 }
@@ -83,8 +83,8 @@ impl Activation {
     pub(crate) fn apply(&self, values: Vec<f32>) -> Vec<f32> {
         let x = Tensor::from_vec(Shape::known(&[values.len()]), values);
         match self.function.eval(&[&x]) {
-            Ok(results) => results[0].reals().into_owned(),
-            Err(_) => x.reals().into_owned(),
+            Ok(results) => results[0].floats().into_owned(),
+            Err(_) => x.floats().into_owned(),
         }
     }
 }

@@ -52,7 +52,7 @@ fn difference(a: &Tensor, b: &Tensor) -> f32 {
     if !a.ty().elem.real().is_float() {
         return f32::INFINITY;
     }
-    let (a, b) = (a.reals(), b.reals());
+    let (a, b) = (a.floats(), b.floats());
     let largest = a.iter().filter(|v| v.is_finite()).fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
     let apart = |(&x, &y): (&f32, &f32)| match (x - y).abs() {
         _ if x == y || (x.is_nan() && y.is_nan()) => 0.0,

@@ -39,18 +39,18 @@ pub enum Reason {
     /// The target has an integer kernel for it.
     Kernel,
     /// The target has an integer kernel with floating-point output.
-    RealSums,
+    FloatResult,
     /// The node is quantized in the source model.
     GivenIntegers,
     /// Weight-only quantization was requested.
     WeightsAsked,
 
     /// None of its operands and results is a floating-point number.
-    NoReals,
+    NotFloat,
     /// The user excluded it.
     Excluded,
     /// The source model keeps the weight of this contraction in floating point and quantizes others.
-    GivenReal,
+    GivenFloat,
     /// Measurements of the outputs showed that quantizing its activations loses accuracy that was asked for.
     Accuracy,
     /// As [`Reason::Accuracy`], for its weights and activations.
@@ -104,9 +104,9 @@ pub enum Reason {
     /// The source model quantizes its activations at run time.
     GivenDynamic,
     /// The source model has a floating-point operand for it.
-    GivenRealOperand,
+    GivenFloatOperand,
     /// The source model quantizes its operands and not its result.
-    GivenRealResult,
+    GivenFloatResult,
     /// The target has no kernel for the quantization of the source model.
     NoKernelForGiven,
 }
@@ -120,7 +120,7 @@ impl Reason {
 
     /// True if the user or the source model requires floating point, also for weights.
     pub(crate) fn is_wish(self) -> bool {
-        matches!(self, Reason::Excluded | Reason::GivenReal | Reason::AccuracyOfWeights)
+        matches!(self, Reason::Excluded | Reason::GivenFloat | Reason::AccuracyOfWeights)
     }
 }
 
@@ -128,12 +128,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Reason::Kernel => "the target has an integer kernel",
-            Reason::RealSums => "integer products with a floating-point result",
+            Reason::FloatResult => "integer products with a floating-point result",
             Reason::GivenIntegers => "quantized in the model",
             Reason::WeightsAsked => "only weights are quantized in this precision",
-            Reason::NoReals => "it computes no floating-point values",
+            Reason::NotFloat => "it computes no floating-point values",
             Reason::Excluded => "excluded by the user",
-            Reason::GivenReal => "the model has its weight in floating point",
+            Reason::GivenFloat => "the model has its weight in floating point",
             Reason::Accuracy => "measured: with quantized activations the outputs would lose the accuracy asked for",
             Reason::AccuracyOfWeights => "measured: quantized, the outputs would lose the accuracy asked for",
             Reason::Recurrence => "inside a recurrence, where rounding errors would grow with each step",
@@ -161,8 +161,8 @@ impl fmt::Display for Reason {
             Reason::CoarseTable => "8 bits are too coarse for its table",
             Reason::NoWeightKernel => "the target has no kernel for it with quantized weights",
             Reason::GivenDynamic => "the model quantizes its activations at run time",
-            Reason::GivenRealOperand => "the model has an operand of it in floating point",
-            Reason::GivenRealResult => "the model quantizes its operands and not its result",
+            Reason::GivenFloatOperand => "the model has an operand of it in floating point",
+            Reason::GivenFloatResult => "the model quantizes its operands and not its result",
             Reason::NoKernelForGiven => "the target has no kernel for this quantization",
         })
     }

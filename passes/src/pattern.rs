@@ -83,7 +83,7 @@ pub fn by_scalar(g: &Graph, v: ValueId, f: BinaryFn) -> Match<(ValueId, f32)> {
 pub fn scalar(g: &Graph, v: ValueId) -> Match<f32> {
     let tensor = g.constant(v).ok_or(Skip::NoMatch)?;
     when(tensor.len() == 1 && tensor.ty().elem.is_float())?;
-    Ok(tensor.reals()[0])
+    Ok(tensor.floats()[0])
 }
 
 /// Matches a mean with kept axes and returns its operand and the axes.

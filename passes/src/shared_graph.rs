@@ -200,7 +200,7 @@ mod tests {
         let joint = SharedGraph::side_by_side(&fine, &[&coarse, &fine])?;
         let x = Tensor::from_vec(qcc_ir::Shape::known(&[1, 2]), vec![1.0, -2.0]);
         let outputs = joint.executor(&FxHashSet::default()).run(&[x], &mut |_, _| {})?;
-        let numbers: Vec<Vec<f32>> = outputs.iter().map(|t| t.reals().to_vec()).collect();
+        let numbers: Vec<Vec<f32>> = outputs.iter().map(|t| t.floats().to_vec()).collect();
         assert_eq!(numbers, [[1.0, -2.0], [0.0, 0.0], [1.0, -2.0]]);
         Ok(())
     }

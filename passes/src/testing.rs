@@ -43,7 +43,7 @@ pub(crate) fn everything(op: &Op, operands: &[&TensorType]) -> Kernel {
     };
     let whole = Granularity::Axes { from: 0, to: operands.first().map_or(0, |x| x.rank()) };
     let weights = Weights { axis, dynamic: Some(whole), ..Weights::ONE_SCALE };
-    Kernel::REAL.quantized(Quantized { weight_axis: axis, fuses_clamp: true, ..Quantized::ANY }).weights(weights)
+    Kernel::FLOAT.quantized(Quantized { weight_axis: axis, fuses_clamp: true, ..Quantized::ANY }).weights(weights)
 }
 
 fn native(op: &Op, operands: &[&TensorType]) -> bool {
@@ -128,7 +128,7 @@ pub(crate) fn outputs(g: &Graph) -> Vec<Vec<f32>> {
         })
         .collect();
     let results = Executor::new(g).run(&inputs, &mut |_, _| {}).unwrap();
-    results.iter().map(|t| relayout(t, &Layout::row_major(t.ty().rank())).unwrap().reals().into_owned()).collect()
+    results.iter().map(|t| relayout(t, &Layout::row_major(t.ty().rank())).unwrap().floats().into_owned()).collect()
 }
 
 /// Fails if the outputs of two graphs differ by more than rounding.

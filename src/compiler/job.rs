@@ -11,7 +11,7 @@ use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Checked, Dim, Elem, Graph, OpenExtent, Shape, Symbols};
 use qcc_passes::open_batch::static_batch;
-use qcc_passes::quantize::{restore_weights, unmatched};
+use qcc_passes::quantize::{dequantize_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
 use super::narrow::{Narrowing, calibrates, few, tensors};
@@ -117,8 +117,8 @@ impl<'a> Job<'a> {
         self.simplify()?;
         self.check_excludes()?;
         self.facts.given = Given::by(&self.source);
-        if self.facts.given == Given::Weights && self.options().restores_weights() {
-            restore_weights(&mut self.source);
+        if self.facts.given == Given::Weights && self.options().dequantizes_weights() {
+            dequantize_weights(&mut self.source);
             self.facts.given = Given::Nothing;
         }
         self.facts.half_weights = has_halves(&self.source);

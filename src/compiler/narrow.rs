@@ -119,7 +119,7 @@ impl<'a> Narrowing<'a> {
             return Ok(None);
         };
         diagnostics.extend(not_compared(self.source));
-        let alternatives = self.with_real_ends(&narrowed, &wanted)?;
+        let alternatives = self.with_float_ends(&narrowed, &wanted)?;
         clock.stage("compare", observer);
         let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
         let reader = Reader::new(samples);
@@ -186,7 +186,7 @@ impl<'a> Narrowing<'a> {
     }
 
     /// The same models with float results of the last contractions, where targets have kernels for that.
-    fn with_real_ends(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
+    fn with_float_ends(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
         let variant = Variant::asked(self.options);
         let asked = self.options.precision == Precision::Int8
             && self.facts.given == Given::Nothing

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
 use super::DataError;
-use super::input::from_reals;
+use super::input::from_floats;
 use super::preprocess::Preprocess;
 
 /// Maximum bytes of the header's text; usual ones are below 200.
@@ -301,7 +301,7 @@ impl Array {
         let bad = |reason: String| DataError::Array { path: path.into(), reason };
         if self.is_pixels(ty) {
             let preprocess = preprocess.ok_or(DataError::NoPreprocess)?;
-            return from_reals(name, ty, prepared(&bytes, ty, preprocess));
+            return from_floats(name, ty, prepared(&bytes, ty, preprocess));
         }
         if ty.elem.is_float() {
             if !self.kind.is_float() {
@@ -313,7 +313,7 @@ impl Array {
             if values.iter().any(|v| !v.is_finite()) {
                 return Err(bad(format!("sample {i} of input {name} has values that are not finite")));
             }
-            return from_reals(name, ty, values);
+            return from_floats(name, ty, values);
         }
         let values = integers(self.kind, &bytes).ok_or_else(|| bad(format!("input {name} takes integers")))?;
         integer_tensor(ty, values)

@@ -85,7 +85,7 @@ impl Image {
 }
 
 /// A tensor of type `ty` that holds `values`; they must be whole numbers if `ty` is an integer type.
-pub(super) fn from_reals(name: &str, ty: &TensorType, values: Vec<f32>) -> Result<Tensor, DataError> {
+pub(super) fn from_floats(name: &str, ty: &TensorType, values: Vec<f32>) -> Result<Tensor, DataError> {
     let shape = ty.shape.clone();
     Ok(match ty.elem {
         Elem::F32 => Tensor::from_vec(shape, values),

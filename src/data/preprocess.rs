@@ -5,7 +5,7 @@ use std::fmt;
 use qcc_ir::diagnostic::list;
 use qcc_ir::{Elem, Tensor, TensorType};
 
-use super::input::{Image, from_reals};
+use super::input::{Image, from_floats};
 use super::picture::Pixels;
 use super::{DataError, resize};
 
@@ -103,7 +103,7 @@ impl Preprocess {
         }
         match ty.elem {
             Elem::Bool | Elem::Quantized(_) => Err(DataError::Inputs(format!("pictures cannot feed an input of {ty}"))),
-            _ => from_reals("", ty, values),
+            _ => from_floats("", ty, values),
         }
     }
 }

@@ -10,7 +10,7 @@ use qcc_ir::eval::fits;
 use qcc_ir::{Graph, Symbols, Tensor};
 
 use super::array::{Array, Place};
-use super::input::{Image, Input, from_reals};
+use super::input::{Image, Input, from_floats};
 use super::random::Random;
 use super::{
     DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SYNTHETIC_PICTURES, SampleSource, Source, picture,
@@ -197,7 +197,7 @@ impl Samples {
         let tensors = self.read(self.places[i])?;
         for tensor in tensors.iter().filter(|t| t.ty().elem.is_float()) {
             let of =
-                tensor.reals().iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
+                tensor.floats().iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             *seen = Some(seen.map_or(of, |(lo, hi)| (lo.min(of.0), hi.max(of.1))));
         }
@@ -367,5 +367,5 @@ fn noise(random: &mut Random, input: &Input) -> Result<Tensor, DataError> {
     let n = input.ty.shape.elements().unwrap_or(0);
     let is_float = input.ty.elem.is_float();
     let values = (0..n).map(|_| if is_float { random.unit() } else { random.bit() }).collect();
-    from_reals(&input.name, &input.ty, values)
+    from_floats(&input.name, &input.ty, values)
 }

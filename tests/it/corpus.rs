@@ -147,8 +147,8 @@ fn inputs(g: &Graph) -> Vec<Tensor> {
     let typed = |(v, t): (qcc_ir::ValueId, Tensor)| {
         let shape = t.ty().shape.clone();
         match g.ty(v).elem {
-            Elem::F16 => Tensor::from_vec(shape, t.reals().iter().map(|&x| half::f16::from_f32(x)).collect()),
-            Elem::I64 => Tensor::from_vec(shape, t.reals().iter().map(|x| (x.abs() * 2.0) as i64).collect()),
+            Elem::F16 => Tensor::from_vec(shape, t.floats().iter().map(|&x| half::f16::from_f32(x)).collect()),
+            Elem::I64 => Tensor::from_vec(shape, t.floats().iter().map(|x| (x.abs() * 2.0) as i64).collect()),
             _ => t,
         }
     };

@@ -358,7 +358,7 @@ fn carried_operators_run_in_onnx_runtime() {
     };
     let weight = |name: &str, dims: [i64; 4], seed: u64| {
         let shape: Shape = dims.iter().map(|&d| d as usize).collect();
-        floats_of(name, &dims, &numbers(shape, seed).reals())
+        floats_of(name, &dims, &numbers(shape, seed).floats())
     };
     let graph = GraphProto {
         name: Some("g".into()),
@@ -388,10 +388,10 @@ fn carried_operators_run_in_onnx_runtime() {
     let found = oracle::run("ort.py", "ort_custom", &runs);
     let found: Vec<Vec<Tensor>> = found.into_iter().map(|outcome| outcome.unwrap()).collect();
     let most = |of: usize| {
-        let pairs = found[0][0].reals().into_owned().into_iter().zip(found[of][0].reals().into_owned());
+        let pairs = found[0][0].floats().into_owned().into_iter().zip(found[of][0].floats().into_owned());
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     };
-    let largest = found[0][0].reals().iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let largest = found[0][0].floats().iter().fold(0.0f32, |m, v| m.max(v.abs()));
     assert!(largest > 0.1 && most(1) <= 1e-5 * largest, "{} of {largest}", most(1));
     assert!(most(2) > 0.0 && most(2) <= 0.05 * largest, "{} of {largest}", most(2));
 }

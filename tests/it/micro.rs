@@ -54,7 +54,7 @@ fn judged(micro: &Outcome, reference: &Outcome) -> String {
 }
 
 fn apart(a: &Tensor, b: &Tensor) -> f32 {
-    let (x, y) = (a.reals(), b.reals());
+    let (x, y) = (a.floats(), b.floats());
     let most = match a.ty().elem.is_integer() {
         true => STEPS,
         false => x.iter().fold(f32::MIN_POSITIVE, |most, x| most.max(x.abs())) * PART,

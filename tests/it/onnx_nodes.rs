@@ -172,7 +172,7 @@ fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, T
 fn numbers(value: &Tensor) -> Vec<f64> {
     match value.integers() {
         Some(integers) => integers.into_iter().map(|v| v as f64).collect(),
-        None => value.reals().iter().map(|&v| f64::from(v)).collect(),
+        None => value.floats().iter().map(|&v| f64::from(v)).collect(),
     }
 }
 

@@ -197,7 +197,7 @@ fn models_are_read_as_openvino_runs_them() {
             let judged = outcome.and_then(|expected| {
                 found.iter().zip(&expected).try_for_each(|(f, e)| {
                     // Logarithms of negative numbers are NaN.
-                    let numbers = e.reals().iter().zip(&*f.reals()).map(|(&e, &f)| (e, f)).collect::<Vec<_>>();
+                    let numbers = e.floats().iter().zip(&*f.floats()).map(|(&e, &f)| (e, f)).collect::<Vec<_>>();
                     let (truth, own): (Vec<f32>, Vec<f32>) =
                         numbers.into_iter().filter(|(e, f)| !(e.is_nan() && f.is_nan())).unzip();
                     let quantized = precision == Precision::Int8;

@@ -140,7 +140,7 @@ pub(crate) fn graphs_of(text: &str) -> Vec<Graph> {
         Some(head) => {
             let dims = head[head.find('[').unwrap() + 1..head.find(']').unwrap()].split(',');
             let shape: Shape = dims.map(|d| d.parse::<usize>().unwrap()).collect();
-            format!("{head}const {:?}\n", numbers(shape, seed as u64).reals())
+            format!("{head}const {:?}\n", numbers(shape, seed as u64).floats())
         }
         None => format!("{line}\n"),
     };
@@ -154,7 +154,7 @@ pub(crate) fn graphs_of(text: &str) -> Vec<Graph> {
 /// Inputs with different ranges: input i spans -i-0.6 to i+1.4.
 fn shifted_inputs(g: &Graph, seed: u64) -> Vec<Tensor> {
     let shift = |(i, t): (usize, Tensor)| {
-        let values = t.reals().iter().map(|v| v * (i + 1) as f32 + 0.4).collect();
+        let values = t.floats().iter().map(|v| v * (i + 1) as f32 + 0.4).collect();
         Tensor::from_vec(t.ty().shape.clone(), values)
     };
     inputs_for(g, seed).into_iter().enumerate().map(shift).collect()
@@ -240,7 +240,7 @@ pub(crate) fn difference(found: &Tensor, expected: &Tensor, rtol: f32, atol: f32
         return Some(format!("shape {}, expected {}", found.ty(), expected.ty()));
     }
     let close = |f: f32, e: f32| f == e || (f - e).abs() <= atol + rtol * e.abs() || (f.is_nan() && e.is_nan());
-    let (found_reals, expected_reals) = (found.reals(), expected.reals());
+    let (found_reals, expected_reals) = (found.floats(), expected.floats());
     let exact = (found.integers(), expected.integers());
     let wrong = match &exact {
         (Some(f), Some(e)) => f.iter().zip(e).position(|(f, e)| f != e),

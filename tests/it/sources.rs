@@ -32,7 +32,7 @@ fn string(name: &str, s: &str) -> AttributeProto {
     AttributeProto { s: Some(s.as_bytes().to_vec().into()), ..attribute(name, AttributeType::String) }
 }
 
-fn reals(name: &str, values: &[f32]) -> AttributeProto {
+fn floats(name: &str, values: &[f32]) -> AttributeProto {
     AttributeProto { floats: values.into(), ..attribute(name, AttributeType::Floats) }
 }
 
@@ -350,7 +350,7 @@ fn data_calibrate_what_a_partly_quantized_model_lacks() {
     let outcomes = oracle::run("ort.py", "missing_grids", &runs);
     for pair in outcomes.chunks(2) {
         let [Ok(source), Ok(artefact)] = pair else { panic!("{pair:?}") };
-        let most = source[0].reals().iter().fold(0f32, |most, v| most.max(v.abs()));
+        let most = source[0].floats().iter().fold(0f32, |most, v| most.max(v.abs()));
         assert_eq!(difference(&artefact[0], &source[0], 0.0, most / 16.0), None);
     }
 }

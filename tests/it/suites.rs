@@ -85,10 +85,10 @@ impl Runtime {
     /// stay float. The number of steps between the two, within the tolerance, depends on the processor.
     fn judge(&self, case: &Integer, outcomes: [&Outcome; 2]) -> Result<String, String> {
         let expected = evaluate(&case.graph, &case.inputs)?;
-        let reals: Vec<Tensor> = case.inputs.iter().map(Tensor::to_real).collect();
+        let reals: Vec<Tensor> = case.inputs.iter().map(Tensor::to_float).collect();
         let float = evaluate(&case.float, &reals)?;
         for ((e, f), output) in expected.iter().zip(&float).zip(case.graph.outputs()) {
-            let ratio = sqnr(&f.reals(), &e.reals());
+            let ratio = sqnr(&f.floats(), &e.floats());
             if ratio < LEAST_SQNR {
                 return Err(format!("{} has {ratio:.1} dB against the float graph", output.name));
             }
@@ -182,7 +182,7 @@ impl Runtime {
         // Only optimized products quantize their activations.
         all_close(&plain, &evaluate(&without_dynamic(&g), &inputs).unwrap(), CANCELLED).unwrap();
         for ((f, e), r) in fast.iter().zip(&expected).zip(&real) {
-            let ratios = [sqnr(&e.reals(), &f.reals()), sqnr(&r.reals(), &e.reals())];
+            let ratios = [sqnr(&e.floats(), &f.floats()), sqnr(&r.floats(), &e.floats())];
             assert!(ratios[0] >= least && ratios[1] >= 20.0, "{ratios:?} dB");
         }
     }
@@ -210,7 +210,7 @@ impl Runtime {
         let run = Run { model, inputs: laid_out(&g, &inputs), optimized: true };
         let found = outputs(&g, &oracle::run(self.script, folder, &[run])[0]).unwrap();
         for ((e, f), r) in expected.iter().zip(&found).zip(&real) {
-            let (told, rounding) = (sqnr(&e.reals(), &f.reals()), sqnr(&r.reals(), &f.reals()));
+            let (told, rounding) = (sqnr(&e.floats(), &f.floats()), sqnr(&r.floats(), &f.floats()));
             assert!(told >= least && rounding < 60.0, "{told} dB, {rounding} dB");
         }
     }

@@ -160,7 +160,7 @@ pub(crate) fn svdf() -> Bytes {
 #[cfg(feature = "oracles")]
 pub(crate) fn noise(dims: &[i32], seed: u64) -> Vec<f32> {
     let dims: Vec<usize> = dims.iter().map(|&d| d as usize).collect();
-    numbers(Shape::known(&dims), seed).reals().to_vec()
+    numbers(Shape::known(&dims), seed).floats().to_vec()
 }
 
 /// A sum that a composite operator stands for.
@@ -368,7 +368,7 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
                 TransposeConv { padding: Padding::SAME, stride_h: 2, stride_w: 3, ..TransposeConv::default() }.into(),
                 vec![
                     ints(&[4], &[1, 5, 8, 2]),
-                    floats(&[2, 3, 3, 4], &numbers(Shape::known(&[72]), 3).reals()),
+                    floats(&[2, 3, 3, 4], &numbers(Shape::known(&[72]), 3).floats()),
                     float(&[1, 3, 3, 4]),
                 ],
                 vec![float(&[1, 5, 8, 2])],
@@ -382,7 +382,7 @@ pub(crate) fn foreign() -> Vec<(&'static str, Bytes)> {
                 FullyConnected { activation: Activation::RELU, ..FullyConnected::default() }.into(),
                 vec![
                     float(&[2, 2, 3]),
-                    floats(&[4, 6], &numbers(Shape::known(&[24]), 2).reals()),
+                    floats(&[4, 6], &numbers(Shape::known(&[24]), 2).floats()),
                     floats(&[4], &[0.1, -0.2, 0.3, 0.0]),
                 ],
                 vec![float(&[2, 4])],

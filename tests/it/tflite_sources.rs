@@ -167,14 +167,14 @@ fn the_state_of_an_lstm_goes_from_run_to_run() {
         let first = in_litert("state_first", &half, vec![tensor(&[1, 3, 3], &x[..9]), zeros(), zeros()]);
         let [h, c] = [first[1].clone(), first[2].clone()];
         let second = in_litert("state_second", &half, vec![tensor(&[1, 3, 3], &x[9..]), h, c]);
-        let found = [first[0].reals(), second[0].reals()].concat();
-        assert!(close(&found, &expected[0].reals()), "{cell_clip} {coupled} {peepholes}: {found:?} {expected:?}");
+        let found = [first[0].floats(), second[0].floats()].concat();
+        assert!(close(&found, &expected[0].floats()), "{cell_clip} {coupled} {peepholes}: {found:?} {expected:?}");
         // Without a state each run begins anew.
         let args = ["--set", "t16=0", "--set", "t17=0"];
         let (said, alone) = stateful(sequence_lstm(3, cell_clip, coupled, peepholes), &args);
         assert_eq!(said, "");
         let found = in_litert("state_alone", &alone, vec![tensor(&[1, 3, 3], &x[..9])]);
-        assert!(found.len() == 1 && close(&found[0].reals(), &expected[0].reals()[..6]), "{found:?}");
+        assert!(found.len() == 1 && close(&found[0].floats(), &expected[0].floats()[..6]), "{found:?}");
     }
 }
 
@@ -195,10 +195,10 @@ fn an_svdf_weighs_what_it_gave_in_the_last_runs() {
         let input = Tensor::from_vec(Shape::known(&[1, 4]), x);
         if run == 0 {
             let of_source = in_litert("svdf_source", &source, vec![input.clone()]);
-            assert!(close(&of_source[0].reals(), &expected), "{of_source:?} {expected:?}");
+            assert!(close(&of_source[0].floats(), &expected), "{of_source:?} {expected:?}");
         }
         let found = in_litert("svdf_made", &model, vec![input, state.clone()]);
-        assert!(close(&found[0].reals(), &expected), "{run}: {found:?} {expected:?}");
+        assert!(close(&found[0].floats(), &expected), "{run}: {found:?} {expected:?}");
         state = found[1].clone();
     }
 }

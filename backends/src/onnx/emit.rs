@@ -32,7 +32,7 @@ pub(super) type Name = Arc<str>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Numbers {
     /// Floats, after DequantizeLinear and before QuantizeLinear.
-    Real,
+    Float,
     /// The stored integers.
     Stored,
 }
@@ -61,7 +61,7 @@ impl NodeContext<'_> {
 /// The messages under construction.
 pub(super) struct Emitter<'g> {
     pub(super) graph: &'g Graph,
-    pub(super) form: WriteOptions,
+    pub(super) options: WriteOptions,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     value_info: Vec<ValueInfoProto>,
@@ -83,14 +83,14 @@ pub(super) struct Emitter<'g> {
 }
 
 impl<'g> Emitter<'g> {
-    pub(super) fn new(graph: &'g Graph, form: WriteOptions) -> Self {
+    pub(super) fn new(graph: &'g Graph, options: WriteOptions) -> Self {
         // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
         graph.inputs().filter_map(|v| graph.name(v)).for_each(|n| names.reserve(n));
         let mut e = Emitter {
             graph,
-            form,
+            options,
             nodes: Vec::new(),
             initializers: Vec::new(),
             value_info: Vec::new(),
@@ -119,8 +119,8 @@ impl<'g> Emitter<'g> {
     /// The constant that holds a value, in its stored type: quantized if a Dequantize of a constant produces the value.
     pub(super) fn kept(&self, v: ValueId) -> Option<&'g Tensor> {
         let graph = self.graph;
-        let restored = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
-        graph.constant(restored.unwrap_or(v))
+        let dequantized = matches!(graph.producer(v), Op::Dequantize(_)).then(|| graph.operands(v.node)[0]);
+        graph.constant(dequantized.unwrap_or(v))
     }
 
     /// The name of a value in the source model.
@@ -168,7 +168,7 @@ impl<'g> Emitter<'g> {
         }
         let (graph, wanted) = (self.graph, self.wanted(v));
         let name = match (self.kept(v), graph.ty(v).elem.qparams()) {
-            (Some(constant), _) => self.place(&wanted, constant, Numbers::Real),
+            (Some(constant), _) => self.place(&wanted, constant, Numbers::Float),
             (None, Some(qparams)) => {
                 let stored = self.stored(v);
                 let name = self.between(&(wanted + "_dequantized"), &graph.ty(v).real());
@@ -223,7 +223,7 @@ impl<'g> Emitter<'g> {
 
     /// The dequantized values of a symmetrically quantized constant, computed by Cast and Mul. Runtimes fold these when
     /// they load the model, which they do not for DequantizeLinear, so products with them remain float products.
-    pub(super) fn restored(&mut self, wanted: &str, constant: &Tensor) -> Name {
+    pub(super) fn dequantized(&mut self, wanted: &str, constant: &Tensor) -> Name {
         let ty = constant.ty().real();
         let Some(qparams) = constant.ty().elem.qparams() else { return self.initializer(wanted, constant) };
         let mut dims = vec![1; ty.rank()];

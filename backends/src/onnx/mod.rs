@@ -48,20 +48,20 @@ const ALIGNMENT: u64 = 4096;
 /// together, and then nothing is written.
 pub(crate) fn write(
     graph: Checked<'_>,
-    form: WriteOptions,
+    options: WriteOptions,
     attachments: &Attachments,
     files: &mut dyn Files,
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let mut model = model(graph, form)?;
+    let mut model = model(graph, options)?;
     model.metadata_props.extend(attachments.named_facts().map(|fact| emit::entry(&fact)));
-    put(model, form, files).map_err(unwritten)
+    put(model, options, files).map_err(unwritten)
 }
 
-fn put(mut model: ModelProto, form: WriteOptions, files: &mut dyn Files) -> io::Result<Summary> {
+fn put(mut model: ModelProto, options: WriteOptions, files: &mut dyn Files) -> io::Result<Summary> {
     let main = model.graph.get_or_insert_default();
     let mut summary = Summary { operators: main.node.len(), constants: main.initializer.len(), ..Summary::default() };
     let inside: u64 = main.initializer.iter().map(|t| t.raw_data().len() as u64).sum();
-    if form.external_data || inside > MOST_INSIDE {
+    if options.external_data || inside > MOST_INSIDE {
         summary.bytes += write_outside(&mut main.initializer, files)?;
     }
     let name = files.main().to_owned();
@@ -70,8 +70,8 @@ fn put(mut model: ModelProto, form: WriteOptions, files: &mut dyn Files) -> io::
 }
 
 /// The message, checked.
-fn model(graph: Checked<'_>, form: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
-    let model = nodes::emit(graph, form)?;
+fn model(graph: Checked<'_>, options: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
+    let model = nodes::emit(graph, options)?;
     let wrong = check::check(&model);
     if wrong.is_empty() { Ok(model) } else { Err(wrong) }
 }

@@ -13,9 +13,9 @@ use super::ops;
 use crate::WriteOptions;
 
 /// The messages of a graph, or all nodes that cannot be written.
-pub(super) fn emit(checked: Checked<'_>, form: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
+pub(super) fn emit(checked: Checked<'_>, options: WriteOptions) -> Result<ModelProto, Vec<Diagnostic>> {
     let graph = checked.graph();
-    let mut e = Emitter::new(graph, form);
+    let mut e = Emitter::new(graph, options);
     let mut refused = Vec::new();
     for node in graph.order() {
         if matches!(graph.op(node), Op::Input(_) | Op::Const(_)) {
@@ -37,7 +37,7 @@ impl Emitter<'_> {
     fn node(&mut self, node: NodeId) -> Result<(), Unsupported> {
         let graph = self.graph;
         let (op, types, results) = (graph.op(node), graph.operand_types(node), graph.result_types(node));
-        let numbers = numbers(self.form, op, &types, &results);
+        let numbers = numbers(self.options, op, &types, &results);
         let held = |t: &TensorType| if numbers == Numbers::Stored { t.clone() } else { t.real() };
         let mut site = NodeContext {
             graph,
@@ -52,7 +52,7 @@ impl Emitter<'_> {
             // Constants are written with their consumers.
             return Ok(());
         }
-        if let (Op::Dequantize(_), true) = (op, ops::feeds_real_contraction(graph, node.value(0))) {
+        if let (Op::Dequantize(_), true) = (op, ops::feeds_float_contraction(graph, node.value(0))) {
             return self.dequantize_apart(node);
         }
         if let Some(source) = ops::alias(graph, node) {
@@ -62,7 +62,7 @@ impl Emitter<'_> {
         let mut placed = Vec::new();
         for (v, ty) in graph.results(node).zip(&results) {
             let tensor = match ty.elem.qparams() {
-                Some(qparams) if site.numbers == Numbers::Real && !matches!(op, Op::Quantize(_)) => {
+                Some(qparams) if site.numbers == Numbers::Float && !matches!(op, Op::Quantize(_)) => {
                     let real = self.between(&self.wanted(v), &ty.real());
                     placed.push((v, real.clone(), qparams));
                     real
@@ -144,7 +144,7 @@ impl Emitter<'_> {
 
 /// Decides the representation of a node with quantized values: a float operator between DequantizeLinear and
 /// QuantizeLinear, or an integer operator.
-fn numbers(form: WriteOptions, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
+fn numbers(options: WriteOptions, op: &Op, operands: &[&TensorType], results: &[TensorType]) -> Numbers {
     let stored = match op {
         Op::Quantize(_) | Op::Dequantize(_) => false,
         Op::Unary(Unary { f: UnaryFn::HardSigmoid { .. } }) => false,
@@ -160,8 +160,8 @@ fn numbers(form: WriteOptions, op: &Op, operands: &[&TensorType], results: &[Ten
                 Op::MatMul(_) => is_quantized(operands[0]) && is_quantized(operands[1]),
                 _ => operands.iter().copied().chain(results).all(is_quantized),
             };
-            form.qoperator && qparams
+            options.qoperator && qparams
         }
     };
-    if stored { Numbers::Stored } else { Numbers::Real }
+    if stored { Numbers::Stored } else { Numbers::Float }
 }

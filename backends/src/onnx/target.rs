@@ -54,10 +54,10 @@ const LATENCY: Latency =
 const DEPTHWISE: ProductTime = ProductTime { integer: 0.051, float: 0.011 };
 
 /// Kernels compute with F16 as well as with F32.
-const FLOAT: Kernel = Kernel { half: true, ..Kernel::REAL };
+const FLOAT: Kernel = Kernel { half: true, ..Kernel::FLOAT };
 
 /// Accumulations, sorting and indices stay in F32.
-const SINGLE: Kernel = Kernel::REAL;
+const SINGLE: Kernel = Kernel::FLOAT;
 
 const QUANTIZED: Quantized = Quantized::ANY;
 
@@ -108,7 +108,7 @@ fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         }
         Op::MatMul(m) => float().then(|| product(m, x)),
         // One scale for each row of a weight matrix.
-        Op::Recurrent(_) => float().then(|| FLOAT.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
+        Op::Recurrent(_) => float().then(|| FLOAT.weights(Weights { axis: Some(0), dequantized: true, ..WEIGHTS })),
         Op::Pool(op @ Pool { f, dilation, .. }) => {
             let quantized = *f == PoolFn::Max || dilation.iter().all(|&d| d == 1);
             (float() && pool::native(op)).then(|| FLOAT.quantized_if(quantized, QUANTIZED))
@@ -153,7 +153,7 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
 /// Matrix products are fused without a following QuantizeLinear too, convolutions are not.
 fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let axis = (x[1].rank() == 2).then_some(usize::from(!m.transpose_b));
-    let quantized = Quantized { weight_axis: axis, gives_real: true, ..PRODUCTS };
+    let quantized = Quantized { weight_axis: axis, gives_float: true, ..PRODUCTS };
     FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), quantized).weights(Weights {
         axis,
         blocks: axis.map(|_| BLOCKS),
@@ -178,9 +178,9 @@ fn unary(f: UnaryFn, x: &[&TensorType]) -> Option<Kernel> {
 fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     use BinaryFn::*;
     let [a, b] = [x[0], x[1]];
-    let any_real = x.iter().any(|t| t.elem == Elem::F32);
+    let any_float = x.iter().any(|t| t.elem == Elem::F32);
     match f {
-        Add | Mul => number(a).then_some(FLOAT.quantized_if(any_real, ARITHMETIC)),
+        Add | Mul => number(a).then_some(FLOAT.quantized_if(any_float, ARITHMETIC)),
         Sub | Div | Pow | Max | Min | Rem => number(a).then_some(FLOAT),
         // For floats, Mod only supports the remainder with the sign of the dividend.
         FloorMod => a.elem.is_integer().then_some(FLOAT),

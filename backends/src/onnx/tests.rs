@@ -12,8 +12,8 @@ fn graph(text: &str) -> Graph {
     parse(text, &Weights::new()).unwrap()
 }
 
-fn write(g: &Graph, form: WriteOptions, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
-    super::write(Checked::new(g, &TARGET)?, form, &Attachments::default(), files)
+fn write(g: &Graph, options: WriteOptions, files: &mut Memory) -> Result<Summary, Vec<Diagnostic>> {
+    super::write(Checked::new(g, &TARGET)?, options, &Attachments::default(), files)
 }
 
 /// The disassembly of a file, without the digests of constants.
@@ -23,16 +23,16 @@ fn listing(file: Vec<u8>) -> String {
 }
 
 /// The operators of a graph's file as text.
-fn nodes(text: &str, form: WriteOptions) -> Vec<String> {
+fn nodes(text: &str, options: WriteOptions) -> Vec<String> {
     let mut files = Memory::new("model.onnx");
-    let summary = write(&graph(text), form, &mut files).unwrap();
+    let summary = write(&graph(text), options, &mut files).unwrap();
     assert_eq!(summary.bytes, files.files.values().map(|f| f.len() as u64).sum::<u64>());
     let listing = listing(files.files["model.onnx"].clone());
     listing.lines().skip_while(|l| !l.contains(" = ")).map(|l| l.trim().to_owned()).collect()
 }
 
-fn operators(text: &str, form: WriteOptions) -> Vec<String> {
-    let nodes = nodes(text, form);
+fn operators(text: &str, options: WriteOptions) -> Vec<String> {
+    let nodes = nodes(text, options);
     let operator = |line: &String| {
         let call = line.split_once(" = ")?.1;
         line.ends_with('"').then(|| call.split(' ').next().unwrap_or_default().to_owned())

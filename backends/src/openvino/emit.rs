@@ -237,7 +237,7 @@ impl<'g> Emitter<'g> {
             return port;
         };
         if qparams.storage == StorageType::I32 {
-            return self.constant(&ty(Elem::F32), tensor.to_real().data().clone());
+            return self.constant(&ty(Elem::F32), tensor.to_float().data().clone());
         }
         if let Affine::PerBlock { axis, size, .. } = &qparams.map {
             return self.blocks(tensor, qparams, [*axis, *size], shape);

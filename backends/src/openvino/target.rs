@@ -56,7 +56,7 @@ fn dynamic_kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     Some(kernel.weights(Weights { dynamic: Some(Granularity::Groups(GROUP)), blocks, ..weights }))
 }
 
-const REAL: Kernel = Kernel::REAL;
+const FLOAT: Kernel = Kernel::FLOAT;
 
 const QUANTIZED: Quantized = Quantized::ANY;
 
@@ -64,7 +64,7 @@ const QUANTIZED: Quantized = Quantized::ANY;
 /// instructions, kernels accumulate two adjacent products in saturating 16-bit integers.
 const PRODUCTS: Quantized = Quantized {
     gives_quantized: false,
-    gives_real: true,
+    gives_float: true,
     pair_limit: Some(i16::MAX as i32),
     fuses_clamp: true,
     ..QUANTIZED
@@ -80,54 +80,54 @@ const BLOCKS: Blocks = Blocks { fits: |extent, size| extent % size == 0, dynamic
 /// The table of kernels. Integer kernels are contractions, and operators that pass integers from one to another. All
 /// others compute in floating point, and the plugin fuses them into the preceding contraction.
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
-    let moves = || REAL.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
+    let moves = || FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
     match op {
-        Op::Input(_) | Op::Const(_) | Op::Relayout(_) | Op::DynamicQuantize(_) => Some(REAL),
-        Op::Quantize(_) => Some(REAL),
-        Op::Dequantize(_) => Some(REAL.weights(Weights { blocks: Some(BLOCKS), ..WEIGHTS })),
+        Op::Input(_) | Op::Const(_) | Op::Relayout(_) | Op::DynamicQuantize(_) => Some(FLOAT),
+        Op::Quantize(_) => Some(FLOAT),
+        Op::Dequantize(_) => Some(FLOAT.weights(Weights { blocks: Some(BLOCKS), ..WEIGHTS })),
         Op::Unary(Unary { f }) => unary(*f, x[0]),
         Op::Binary(Binary { f }) => binary(*f, x),
-        Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => Some(REAL),
+        Op::Clamp(_) | Op::Select(_) | Op::Cast(_) => Some(FLOAT),
         Op::Conv(c) => Some(convolution(c, x)),
         Op::ConvTranspose(_) => {
             let zeros = [ZeroPoint::SymmetricOrUnsigned, ZeroPoint::Symmetric];
             let products = products(Some(1), ZeroPoint::SymmetricOrUnsigned, zeros);
             let weights = Weights { axis: Some(1), ..WEIGHTS };
-            Some(REAL.quantized(products).weights(weights).fuses(FusedClamps::Any))
+            Some(FLOAT.quantized(products).weights(weights).fuses(FusedClamps::Any))
         }
         Op::MatMul(m) => Some(product(m, x)),
         // One scale for each row of a weight matrix.
-        Op::Recurrent(_) => Some(REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
+        Op::Recurrent(_) => Some(FLOAT.weights(Weights { axis: Some(0), dequantized: true, ..WEIGHTS })),
         Op::Pool(Pool { f, dilation, .. }) => {
             let fits = dilation.len() <= 3 && (*f == PoolFn::Max || dilation.iter().all(|&d| d == 1));
             // A mean is a float, which is quantized afterwards.
-            fits.then(|| REAL.quantized_if(*f == PoolFn::Max, QUANTIZED))
+            fits.then(|| FLOAT.quantized_if(*f == PoolFn::Max, QUANTIZED))
         }
         Op::Resize(op @ Resize { mode, .. }) => {
-            (resize::native(op, x[0])).then(|| REAL.quantized_if(matches!(mode, ResizeMode::Nearest(_)), QUANTIZED))
+            (resize::native(op, x[0])).then(|| FLOAT.quantized_if(matches!(mode, ResizeMode::Nearest(_)), QUANTIZED))
         }
-        Op::GridSample(_) => (x[0].rank() == 4).then_some(REAL),
+        Op::GridSample(_) => (x[0].rank() == 4).then_some(FLOAT),
         Op::Reduce(Reduce { f, .. }) => match f {
             ReduceFn::Max | ReduceFn::Min => Some(moves()),
-            ReduceFn::All | ReduceFn::Any => Some(REAL),
-            ReduceFn::Sum | ReduceFn::Mean | ReduceFn::Prod => (!saturates(x[0])).then_some(REAL),
+            ReduceFn::All | ReduceFn::Any => Some(FLOAT),
+            ReduceFn::Sum | ReduceFn::Mean | ReduceFn::Prod => (!saturates(x[0])).then_some(FLOAT),
         },
-        Op::CumSum(_) => (!saturates(x[0])).then_some(REAL),
-        Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::TopK(_) => Some(REAL),
+        Op::CumSum(_) => (!saturates(x[0])).then_some(FLOAT),
+        Op::LayerNorm(_) | Op::Softmax(_) | Op::ArgReduce(_) | Op::TopK(_) => Some(FLOAT),
         Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
         Op::OpenSlice(_) => Some(moves()),
-        Op::Symbolic(_) => Some(REAL),
+        Op::Symbolic(_) => Some(FLOAT),
         Op::DepthToSpace(_) | Op::SpaceToDepth(_) => Some(moves()),
         Op::Pad(Pad { mode: PadMode::Constant(0.0), .. }) => Some(moves()),
-        Op::Pad(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(REAL),
+        Op::Pad(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(FLOAT),
         // Rows are dequantized, with one scale for each.
-        Op::Gather(_) => Some(REAL.weights(Weights { axis: Some(0), restored: true, ..WEIGHTS })),
+        Op::Gather(_) => Some(FLOAT.weights(Weights { axis: Some(0), dequantized: true, ..WEIGHTS })),
         // Data and indices may only differ in their extent along the axis.
         Op::GatherElements(op) => {
             let [data, indices] = [0, 1].map(|i| x[i].shape.with(op.axis, 1));
-            (data == indices).then_some(REAL)
+            (data == indices).then_some(FLOAT)
         }
-        Op::GatherNd(_) | Op::ScatterNd(_) => Some(REAL),
+        Op::GatherNd(_) | Op::ScatterNd(_) => Some(FLOAT),
         Op::Custom(_) => None,
     }
 }
@@ -144,7 +144,7 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     let zeros = [ZeroPoint::AnyPerConsumer, ZeroPoint::Symmetric];
     let products = products(Some(0), ZeroPoint::AnyPerConsumer, zeros);
     let pair_limit = products.pair_limit.filter(|_| !c.has_one_filter_per_channel(&x[1].shape));
-    let kernel = REAL.quantized(Quantized { pair_limit, ..products }).fuses(FusedClamps::Any);
+    let kernel = FLOAT.quantized(Quantized { pair_limit, ..products }).fuses(FusedClamps::Any);
     kernel.weights(Weights { axis: Some(0), ..WEIGHTS })
 }
 
@@ -154,7 +154,7 @@ fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let axis = Some(usize::from(!m.transpose_b));
     let products = products(axis, ZeroPoint::Any, [ZeroPoint::SymmetricOrUnsigned, ZeroPoint::Symmetric]);
     let blocks = (x[1].rank() == 2).then_some(BLOCKS);
-    REAL.quantized(products).weights(Weights { axis, blocks, ..WEIGHTS }).fuses(FusedClamps::Any)
+    FLOAT.quantized(products).weights(Weights { axis, blocks, ..WEIGHTS }).fuses(FusedClamps::Any)
 }
 
 /// Integer types for which the plugin's sums and products saturate instead of wrapping around.
@@ -173,7 +173,7 @@ fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
         HardSigmoid { alpha: a, beta: b } | Selu { alpha: a, gamma: b } => a != 0.0 && b != 0.0,
         _ => true,
     };
-    has.then_some(REAL)
+    has.then_some(FLOAT)
 }
 
 fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
@@ -187,5 +187,5 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
         Atan2 => false,
         Max | Min | Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual | And | Or | Xor => true,
     };
-    has.then_some(REAL.fuses(FusedClamps::Any))
+    has.then_some(FLOAT.fuses(FusedClamps::Any))
 }

@@ -42,7 +42,7 @@ const LATENCY: Latency =
 /// Depthwise convolutions.
 const DEPTHWISE: ProductTime = ProductTime { integer: 0.072, float: 0.012 };
 
-const REAL: Kernel = Kernel::REAL;
+const FLOAT: Kernel = Kernel::FLOAT;
 
 /// Results have their own quantization parameters; operators that only move elements keep those of the operand.
 const QUANTIZED: Quantized = Quantized::ANY;
@@ -80,47 +80,47 @@ fn real(ty: &TensorType) -> bool {
 
 /// The table of kernels.
 pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
-    let all_real = || x.iter().all(|t| real(t));
+    let all_float = || x.iter().all(|t| real(t));
     // F16 is a storage type without arithmetic.
     let stored = |i: usize| x[i].elem != Elem::F16;
     // Operators that move or select elements do so with quantized ones too.
-    let moves = || REAL.quantized_if(x.iter().any(|t| real(t)), QUANTIZED);
+    let moves = || FLOAT.quantized_if(x.iter().any(|t| real(t)), QUANTIZED);
     match op {
-        Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) | Op::Cast(_) => Some(REAL),
-        Op::Quantize(_) | Op::Dequantize(_) => Some(REAL.weights(Weights::ONE_SCALE)),
+        Op::Input(_) | Op::Const(_) | Op::DynamicQuantize(_) | Op::Cast(_) => Some(FLOAT),
+        Op::Quantize(_) | Op::Dequantize(_) => Some(FLOAT.weights(Weights::ONE_SCALE)),
         Op::Relayout(_) | Op::Reshape(_) => Some(moves()),
         Op::Unary(Unary { f }) => unary(*f, x[0]),
         Op::Binary(Binary { f }) => binary(*f, x),
         Op::Clamp(_) => number(x[0]).then(moves),
         Op::Select(_) => stored(1).then(moves),
-        Op::Conv(c) => (all_real() && conv::native(op, x)).then(|| convolution(c, x)),
+        Op::Conv(c) => (all_float() && conv::native(op, x)).then(|| convolution(c, x)),
         Op::ConvTranspose(_) => {
             let dynamic = Some(Granularity::Axes { from: 1, to: x[0].rank() });
             let weights = Weights { axis: Some(1), dynamic, ..Weights::ONE_SCALE };
             let quantized = Quantized { weight_axis: Some(1), ..PRODUCTS };
-            let transposed = REAL.ordered(&[1, 2, 3, 0]).quantized(quantized).weights(weights);
-            (all_real() && conv::native(op, x)).then_some(transposed)
+            let transposed = FLOAT.ordered(&[1, 2, 3, 0]).quantized(quantized).weights(weights);
+            (all_float() && conv::native(op, x)).then_some(transposed)
         }
-        Op::MatMul(m) => (all_real() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
+        Op::MatMul(m) => (all_float() && x[0].rank() <= 5 && x[1].rank() <= 5).then(|| product(m, x)),
         // Quantized weights are dequantized, with one scale for each row. The kernels for quantized weights take one
         // scale for each gate, which is too coarse. TensorFlow Lite for Microcontrollers dequantizes with one scale for
         // each tensor only, and it has no UNIDIRECTIONAL_SEQUENCE_RNN.
-        Op::Recurrent(_) => (all_real() && recurrent::native(x))
-            .then(|| REAL.weights(Weights { axis: Some(0), restored: true, ..Weights::ONE_SCALE })),
-        Op::Pool(_) => (all_real() && pool::native(op, x)).then(|| REAL.quantized(QUANTIZED).fuses(ACTIVATIONS)),
-        Op::Resize(_) => (all_real() && resize::native(op, x)).then(|| REAL.quantized(QUANTIZED)),
-        Op::Softmax(s) => all_real().then(|| REAL.quantized_if(!s.log, FRACTIONS)),
+        Op::Recurrent(_) => (all_float() && recurrent::native(x))
+            .then(|| FLOAT.weights(Weights { axis: Some(0), dequantized: true, ..Weights::ONE_SCALE })),
+        Op::Pool(_) => (all_float() && pool::native(op, x)).then(|| FLOAT.quantized(QUANTIZED).fuses(ACTIVATIONS)),
+        Op::Resize(_) => (all_float() && resize::native(op, x)).then(|| FLOAT.quantized(QUANTIZED)),
+        Op::Softmax(s) => all_float().then(|| FLOAT.quantized_if(!s.log, FRACTIONS)),
         Op::Reduce(Reduce { f, .. }) => match f {
             ReduceFn::Mean => real(x[0]).then(moves),
             ReduceFn::Max | ReduceFn::Min => number(x[0]).then(moves),
             // The 8-bit SUM of TensorFlow Lite for Microcontrollers differs from LiteRT's.
-            ReduceFn::Sum | ReduceFn::Prod => number(x[0]).then_some(REAL),
-            ReduceFn::All | ReduceFn::Any => Some(REAL),
+            ReduceFn::Sum | ReduceFn::Prod => number(x[0]).then_some(FLOAT),
+            ReduceFn::All | ReduceFn::Any => Some(FLOAT),
         },
         Op::ArgReduce(_) => number(x[0]).then(moves),
-        Op::CumSum(_) => number(x[0]).then_some(REAL),
+        Op::CumSum(_) => number(x[0]).then_some(FLOAT),
         Op::TopK(TopK { largest, .. }) => (*largest && number(x[0])).then(moves),
-        Op::Symbolic(_) => Some(REAL),
+        Op::Symbolic(_) => Some(FLOAT),
         Op::OpenSlice(_) => stored(0).then(moves),
         Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0).then(moves),
         Op::Transpose(_) => (stored(0) && x[0].rank() <= 8).then(moves),
@@ -129,9 +129,9 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::SpaceToDepth(_) => (stored(0) && x[0].elem != Elem::I16).then(moves),
         Op::Gather(_) => stored(0).then(|| moves().weights(Weights::ONE_SCALE)),
         Op::GatherNd(GatherNd { batch }) => (stored(0) && *batch == 0).then(moves),
-        Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(REAL),
+        Op::ScatterNd(ScatterNd { f }) => (*f == ScatterFn::Add && number(x[0])).then_some(FLOAT),
         Op::LayerNorm(_) | Op::GatherElements(_) | Op::GridSample(_) => None,
-        Op::Custom(op) => (op.format == NAME).then_some(REAL),
+        Op::Custom(op) => (op.format == NAME).then_some(FLOAT),
     }
 }
 
@@ -141,14 +141,14 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
 fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
     let quantized = Quantized { weight_axis: Some(0), ..PRODUCTS };
     if c.is_depthwise(&x[1].shape) {
-        return REAL.ordered(&[1, 2, 3, 0]).quantized(quantized).fuses(ACTIVATIONS).timed(DEPTHWISE);
+        return FLOAT.ordered(&[1, 2, 3, 0]).quantized(quantized).fuses(ACTIVATIONS).timed(DEPTHWISE);
     }
     let one_tap = x[1].shape.dims()[2..].iter().all(|d| *d == Dim::Known(1));
     let rows = one_tap && c.groups == 1 && c.stride.iter().all(|&s| s == 1);
     let to = if rows { 2 } else { x[0].rank() };
     let dynamic = Some(Granularity::Axes { from: 1, to });
     let weights = Weights { axis: Some(0), dynamic, ..Weights::ONE_SCALE };
-    REAL.ordered(&[0, 2, 3, 1]).quantized(quantized).weights(weights).fuses(ACTIVATIONS)
+    FLOAT.ordered(&[0, 2, 3, 1]).quantized(quantized).weights(weights).fuses(ACTIVATIONS)
 }
 
 /// FULLY_CONNECTED multiplies by matrices of rank 2, which are stored transposed if they are per-channel quantized;
@@ -158,7 +158,7 @@ fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let connected = m.transpose_b && x[1].rank() == 2;
     let axis = connected.then_some(0);
     let quantized = Quantized { weight_axis: axis, ..PRODUCTS };
-    let kernel = REAL.quantized_if(x.len() == 2 || x[1].rank() == 2, quantized);
+    let kernel = FLOAT.quantized_if(x.len() == 2 || x[1].rank() == 2, quantized);
     let dynamic = Some(Granularity::Axes { from: rank.saturating_sub(1), to: rank });
     let weights = Weights { axis, dynamic, ..Weights::ONE_SCALE };
     if connected { kernel.weights(weights).fuses(ACTIVATIONS) } else { kernel }
@@ -166,19 +166,19 @@ fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
 
 fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
     use UnaryFn::*;
-    let quantized = REAL.quantized(QUANTIZED);
+    let quantized = FLOAT.quantized(QUANTIZED);
     match f {
-        Not => Some(REAL),
+        Not => Some(FLOAT),
         Abs => number(x).then_some(quantized),
         // NEG negates the stored integer and ignores the zero point.
-        Neg | Sign => number(x).then_some(REAL),
-        Sigmoid => real(x).then_some(REAL.quantized(FRACTIONS)),
-        Tanh => real(x).then_some(REAL.quantized(SIGNED_FRACTIONS)),
+        Neg | Sign => number(x).then_some(FLOAT),
+        Sigmoid => real(x).then_some(FLOAT.quantized(FRACTIONS)),
+        Tanh => real(x).then_some(FLOAT.quantized(SIGNED_FRACTIONS)),
         HardSwish | Rsqrt | LeakyRelu { .. } | Gelu { .. } => real(x).then_some(quantized),
         Elu { alpha } => (real(x) && alpha == 1.0).then_some(quantized),
         // TensorFlow Lite for Microcontrollers has no 8-bit kernels for them.
-        Exp | Log | Sqrt => real(x).then_some(REAL),
-        Ceil | Cos | Floor | Round | Sin => real(x).then_some(REAL),
+        Exp | Log | Sqrt => real(x).then_some(FLOAT),
+        Ceil | Cos | Floor | Round | Sin => real(x).then_some(FLOAT),
         Acos | Acosh | Asin | Asinh | Atan | Atanh | Cosh | Sinh => None,
         Erf | Reciprocal | Silu | Softplus | Softsign | Tan | Mish => None,
         HardSigmoid { .. } | Selu { .. } | Threshold { .. } => None,
@@ -188,23 +188,23 @@ fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
 fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     use BinaryFn::*;
     let [a, b] = [x[0], x[1]];
-    let any_real = x.iter().any(|t| real(t));
-    let fusing = if real(a) { REAL.fuses(ACTIVATIONS) } else { REAL };
+    let any_float = x.iter().any(|t| real(t));
+    let fusing = if real(a) { FLOAT.fuses(ACTIVATIONS) } else { FLOAT };
     match f {
-        Add | Sub => number(a).then_some(fusing.quantized_if(any_real, SUMS)),
-        Mul => number(a).then_some(fusing.quantized_if(any_real, ARITHMETIC)),
-        Max | Min | SquaredDifference => number(a).then_some(REAL.quantized_if(any_real, QUANTIZED)),
+        Add | Sub => number(a).then_some(fusing.quantized_if(any_float, SUMS)),
+        Mul => number(a).then_some(fusing.quantized_if(any_float, ARITHMETIC)),
+        Max | Min | SquaredDifference => number(a).then_some(FLOAT.quantized_if(any_float, QUANTIZED)),
         // A divisor less than half a step from 0 would be quantized to 0.
         Div => number(a).then_some(fusing),
-        Pow | FloorDiv | FloorMod => number(a).then_some(REAL),
-        Less | LessEqual | Greater | GreaterEqual => number(a).then_some(REAL),
-        Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(REAL),
-        And | Or => (a.elem == Elem::Bool).then_some(REAL),
-        Xor => matches!(a.elem, Elem::Bool | Elem::I32).then_some(REAL),
-        Atan2 => real(a).then_some(REAL),
+        Pow | FloorDiv | FloorMod => number(a).then_some(FLOAT),
+        Less | LessEqual | Greater | GreaterEqual => number(a).then_some(FLOAT),
+        Equal | NotEqual => (number(a) || a.elem == Elem::Bool).then_some(FLOAT),
+        And | Or => (a.elem == Elem::Bool).then_some(FLOAT),
+        Xor => matches!(a.elem, Elem::Bool | Elem::I32).then_some(FLOAT),
+        Atan2 => real(a).then_some(FLOAT),
         // PRELU broadcasts the slope only, never the data. The 8-bit kernel is several times slower than the float one,
         // and needs quantized operands as well as a quantized result.
-        Prelu => (real(a) && broadcast(&a.shape, &b.shape).is_ok_and(|shape| shape == a.shape)).then_some(REAL),
+        Prelu => (real(a) && broadcast(&a.shape, &b.shape).is_ok_and(|shape| shape == a.shape)).then_some(FLOAT),
         Rem => None,
     }
 }

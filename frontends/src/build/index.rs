@@ -206,7 +206,7 @@ pub(crate) fn triangle(
 pub(crate) fn non_zero(x: &Tensor) -> Tensor {
     let hit: Vec<bool> = match (x.ty().elem.is_float(), x.integers()) {
         (false, Some(integers)) => integers.iter().map(|&v| v != 0).collect(),
-        _ => x.reals().iter().map(|&v| v != 0.0).collect(),
+        _ => x.floats().iter().map(|&v| v != 0.0).collect(),
     };
     let places: Vec<usize> = (0..hit.len()).filter(|&i| hit[i]).collect();
     let dims = x.dims();

@@ -301,7 +301,7 @@ pub(crate) fn numbers(elem: &Elem, shape: Shape, values: &[f64]) -> Option<Tenso
         Elem::Quantized(qparams) => {
             let real = Tensor::from_vec(shape, values.iter().map(|&v| v as f32).collect());
             let placed = real.quantized(qparams);
-            (placed.reals()[..] == real.reals()[..]).then_some(placed)
+            (placed.floats()[..] == real.floats()[..]).then_some(placed)
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn moments(n: &mut impl Build, x: ValueId) -> Result<(ValueId, ValueI
 /// Factor and offset of a batch normalization with constant parameters.
 fn affine(n: &mut impl Build, parameters: [ValueId; 4], epsilon: f64) -> Option<(ValueId, ValueId)> {
     let elem = n.ty(parameters[0]).elem.clone();
-    let real = |v| n.constant(v).map(|t| t.reals().iter().map(|&r| f64::from(r)).collect::<Vec<f64>>());
+    let real = |v| n.constant(v).map(|t| t.floats().iter().map(|&r| f64::from(r)).collect::<Vec<f64>>());
     let [scale, bias, mean, variance] = parameters.map(real);
     let factor: Vec<f64> = scale?.iter().zip(&variance?).map(|(s, v)| s / (v + epsilon).sqrt()).collect();
     let offset: Vec<f64> = bias?.iter().zip(&mean?).zip(&factor).map(|((b, m), f)| b - m * f).collect();

@@ -81,7 +81,7 @@ fn carried(n: &mut NodeCx<'_, '_>, import: Import, inputs: &Inputs) -> Result<Op
         if n.ty(v).elem.qparams().is_none() {
             continue;
         }
-        let real = match n.constant(v).map(Tensor::to_real) {
+        let real = match n.constant(v).map(Tensor::to_float) {
             Some(real) => n.add_constant(real),
             None => n.add(Dequantize {}, &[v])?,
         };

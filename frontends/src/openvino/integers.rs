@@ -134,8 +134,8 @@ impl Scheme {
     pub(super) fn read(network: &Network, weights: &Bytes, integers: Integers) -> Result<Scheme, Refusal> {
         let read = |port: Port| types::tensor(&network.layers[source(network, port).layer], weights);
         let scale = read(integers.scale)?;
-        let zeros = integers.zero.map_or(Ok(vec![0.0]), |zero| Ok::<_, Refusal>(read(zero)?.reals().into_owned()))?;
-        Ok(Scheme { scales: scale.reals().into_owned(), dims: scale.dims(), zeros })
+        let zeros = integers.zero.map_or(Ok(vec![0.0]), |zero| Ok::<_, Refusal>(read(zero)?.floats().into_owned()))?;
+        Ok(Scheme { scales: scale.floats().into_owned(), dims: scale.dims(), zeros })
     }
 
     /// The zero point, if it is the same for all scales.

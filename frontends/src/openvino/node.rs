@@ -174,7 +174,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
     /// The constant float at input `i`.
     pub(super) fn real(&mut self, i: usize) -> Result<f32, Refusal> {
         let v = self.input(i)?;
-        match *self.known(v, i)?.reals() {
+        match *self.known(v, i)?.floats() {
             [x] => Ok(x),
             ref other => Err(Refusal::Invalid(format!("input {i} has {} elements; expected one", other.len()))),
         }

@@ -193,7 +193,7 @@ impl<'m> Importer<'m> {
             let data = types::bytes(entry, self.model)?;
             types::tensor(entry, data.ok_or_else(|| Refusal::Invalid(format!("{} is no constant", entry.name)))?)
         };
-        if blocks.zero_points >= 0 && known(blocks.zero_points)?.reals().iter().any(|&z| z != 0.0) {
+        if blocks.zero_points >= 0 && known(blocks.zero_points)?.floats().iter().any(|&z| z != 0.0) {
             return Err(Refusal::Unsupported("zero points other than 0 with a scale for each block".into()));
         }
         types::qparams_in_blocks(entry, blocks.block_size, &known(blocks.scales)?)

@@ -98,7 +98,7 @@ pub(super) fn qparams_in_blocks(entry: &Entry, block: i32, scales: &Tensor) -> R
     if !scales.ty().elem.is_float() || scales.ty().shape != expected {
         return Err(Refusal::Invalid(format!("scales {} for blocks of {size} in {dims}", scales.ty())));
     }
-    Ok(QuantParams::per_block(storage, dims.rank() - 1, size, scales.to_real().reals().to_vec()))
+    Ok(QuantParams::per_block(storage, dims.rank() - 1, size, scales.to_float().floats().to_vec()))
 }
 
 /// The shape, with the file's axis order.
@@ -180,10 +180,10 @@ mod tests {
         let entry =
             Entry { shape: vec![1, 1, 2, 2], elem: Code::INT8, quantization: Some(quantization), ..Entry::default() };
         let filter = tensor(&entry, &Bytes::from_static(&[1, 2, 3, 4, 5])).unwrap();
-        assert_eq!(filter.reals()[..], [0.5, 4.0, 1.5, 8.0]);
+        assert_eq!(filter.floats()[..], [0.5, 4.0, 1.5, 8.0]);
         let moved = reordered(&filter, &[1, 2, 3, 0]).unwrap();
         assert_eq!(moved.ty().to_string(), "i8<axis 0: 0.5,2.0>[2,1,1,2]");
-        assert_eq!(moved.reals()[..], [0.5, 1.5, 4.0, 8.0]);
+        assert_eq!(moved.floats()[..], [0.5, 1.5, 4.0, 8.0]);
     }
 
     #[test]

@@ -356,7 +356,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         Ok(match (&tensor.ty().elem, tensor.integers()) {
             (Elem::Bool, Some(b)) => Number::Bool(b[0] != 0),
             (_, Some(i)) => Number::Int(i[0]),
-            (_, None) => Number::Float(tensor.reals()[0].into()),
+            (_, None) => Number::Float(tensor.floats()[0].into()),
         })
     }
 

@@ -33,7 +33,7 @@ impl Graph {
     }
 }
 
-pub(super) fn infer_real(op: &Op, operands: &[&TensorType]) -> Result<Types, TypeError> {
+pub(super) fn infer_float(op: &Op, operands: &[&TensorType]) -> Result<Types, TypeError> {
     let real: SmallVec<[TensorType; 4]> =
         operands.iter().map(|t| TensorType::new(t.elem.real(), t.shape.clone())).collect();
     op.infer(&real.iter().collect::<SmallVec<[&TensorType; 4]>>())
@@ -59,7 +59,7 @@ pub(super) fn check(op: &Op, operands: &[&TensorType], results: &[TensorType]) -
     if let Op::Const(c) = op {
         return if results == [c.value.ty().clone()] { Ok(()) } else { Err(wrong(0, c.value.ty().to_string())) };
     }
-    let inferred = infer_real(op, operands)?;
+    let inferred = infer_float(op, operands)?;
     if inferred.len() != results.len() {
         return Err(TypeError::Attribute(format!("{} results expected, found {}", inferred.len(), results.len())));
     }

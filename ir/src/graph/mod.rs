@@ -19,7 +19,7 @@ mod origin;
 mod same;
 
 pub use check::VerifyError;
-use check::{check, data_operand, infer_real};
+use check::{check, data_operand, infer_float};
 pub use composite::Composite;
 pub use ids::{NodeId, ValueId};
 use net::Net;
@@ -187,7 +187,7 @@ impl Graph {
 
     fn infer(&self, op: &Op, operands: &[ValueId]) -> Result<Types, TypeError> {
         let types = self.types_of(operands);
-        let mut results = infer_real(op, &types)?;
+        let mut results = infer_float(op, &types)?;
         if let Op::Custom(custom) = op {
             results = custom.wanted();
         }

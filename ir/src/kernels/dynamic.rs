@@ -5,7 +5,7 @@ use crate::types::Tensor;
 
 /// See [`crate::ops::DynamicQuantize`]. `x` is row-major.
 pub(crate) fn quantize(granularity: Granularity, x: &Tensor) -> Tensor {
-    let (dims, mut values) = (x.dims(), x.reals().into_owned());
+    let (dims, mut values) = (x.dims(), x.floats().into_owned());
     match granularity {
         Granularity::Axes { from, to } => {
             let (shared, inner) = (dims[from..to].iter().product::<usize>(), dims[to..].iter().product::<usize>());
@@ -53,7 +53,7 @@ mod tests {
     use crate::types::Shape;
 
     fn rounded(granularity: Granularity, dims: &[usize], values: &[f32]) -> Vec<f32> {
-        quantize(granularity, &Tensor::from_vec(Shape::known(dims), values.to_vec())).reals().into_owned()
+        quantize(granularity, &Tensor::from_vec(Shape::known(dims), values.to_vec())).floats().into_owned()
     }
 
     fn axes(from: usize, to: usize) -> Granularity {

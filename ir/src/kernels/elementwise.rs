@@ -140,9 +140,9 @@ pub(crate) fn binary(f: BinaryFn, a: &Tensor, b: &Tensor) -> Result<Tensors, Eva
     let walk = Walk::broadcast(&extents(&ty)?, [&a.dims(), &b.dims()]);
     let out = match a.ty().elem {
         Elem::F32 => binary_f32(f, ty, &walk, &a.view(), &b.view())?,
-        Elem::F16 if f.compares() => binary_f32(f, ty, &walk, &a.reals(), &b.reals())?,
+        Elem::F16 if f.compares() => binary_f32(f, ty, &walk, &a.floats(), &b.floats())?,
         Elem::F16 => {
-            let wide = binary_f32(f, ty.with_elem(Elem::F32), &walk, &a.reals(), &b.reals())?;
+            let wide = binary_f32(f, ty.with_elem(Elem::F32), &walk, &a.floats(), &b.floats())?;
             cast(&Elem::F16, &wide)?.swap_remove(0)
         }
         _ => {
@@ -295,7 +295,7 @@ pub(crate) fn cast(to: &Elem, x: &Tensor) -> Result<Tensors, EvalError> {
         return Err(unfit(Cast::NAME, elem));
     }
     let out = if x.ty().elem.is_float() {
-        let reals = x.reals();
+        let reals = x.floats();
         match to {
             Elem::Bool => Tensor::of(ty, reals.iter().map(|&v| u8::from(v != 0.0)).collect()),
             Elem::I8 => Tensor::of(ty, reals.iter().map(|&v| v as i8).collect()),
@@ -386,7 +386,7 @@ mod tests {
                 // A long operand too: vector code and scalar remainder agree.
                 for len in [1, 19] {
                     let out = unary(f, &row(&vec![x; len])).unwrap();
-                    for &found in out[0].reals().iter() {
+                    for &found in out[0].floats().iter() {
                         let error = (f64::from(found) - expected).abs();
                         assert!(error <= 1e-6 * expected.abs() + 1e-44, "{f:?}({x}) = {found}, not {expected}");
                     }
@@ -409,7 +409,7 @@ mod tests {
     fn operands_broadcast() {
         let x = Tensor::from_vec(Shape::known(&[2, 2, 2]), (0..8).map(|v| v as f32).collect());
         let channels = Tensor::from_vec(Shape::known(&[2, 1]), vec![10f32, 20.0]);
-        let add = |a: &Tensor, b: &Tensor| binary(BinaryFn::Add, a, b).unwrap()[0].reals().into_owned();
+        let add = |a: &Tensor, b: &Tensor| binary(BinaryFn::Add, a, b).unwrap()[0].floats().into_owned();
         assert_eq!(add(&x, &channels), [10., 11., 22., 23., 14., 15., 26., 27.]);
         assert_eq!(add(&channels, &x), add(&x, &channels));
         assert_eq!(add(&x, &Tensor::scalar(1f32)), [1., 2., 3., 4., 5., 6., 7., 8.]);
@@ -436,7 +436,7 @@ mod tests {
             (NotEqual, 2.0, 2.0, 0.0, Some(0)),
         ];
         for &(f, a, b, real, integer) in table {
-            assert_eq!(binary(f, &row(&[a]), &row(&[b])).unwrap()[0].reals().as_ref(), [real], "{f:?}({a}, {b})");
+            assert_eq!(binary(f, &row(&[a]), &row(&[b])).unwrap()[0].floats().as_ref(), [real], "{f:?}({a}, {b})");
             let out = binary(f, &Tensor::scalar(a as i64), &Tensor::scalar(b as i64)).unwrap();
             assert_eq!(out[0].integers().map(|v| v[0]), integer, "{f:?}({a}, {b})");
         }
@@ -450,7 +450,7 @@ mod tests {
         let smallest = binary(Div, &Tensor::scalar(i32::MIN), &Tensor::scalar(-1i32)).unwrap();
         assert_eq!(smallest[0].view::<i32>().as_ref(), [i32::MIN]);
         let nan = binary(Max, &row(&[f32::NAN, 1.0]), &row(&[1.0, f32::NAN])).unwrap();
-        assert!(nan[0].reals().iter().all(|v| v.is_nan()));
+        assert!(nan[0].floats().iter().all(|v| v.is_nan()));
     }
 
     #[test]
@@ -466,8 +466,8 @@ mod tests {
     #[test]
     fn clamp_bounds() {
         let out = clamp(0.0, 6.0, &row(&[-1., 3., 9., f32::NAN])).unwrap();
-        assert_eq!(out[0].reals()[..3], [0., 3., 6.]);
-        assert!(out[0].reals()[3].is_nan());
+        assert_eq!(out[0].floats()[..3], [0., 3., 6.]);
+        assert!(out[0].floats()[3].is_nan());
         let x = Tensor::from_vec(Shape::known(&[3]), vec![-5i64, 3, 1 << 40]);
         assert_eq!(clamp(-1.5, f32::INFINITY, &x).unwrap()[0].integers(), Some(vec![-1, 3, 1 << 40]));
     }
@@ -489,7 +489,7 @@ mod tests {
         let i = Tensor::from_vec(Shape::known(&[3]), vec![256i32, -1, 7]);
         assert_eq!(to(Elem::U8, &i), Some(vec![0, 255, 7]));
         assert_eq!(to(Elem::Bool, &i), Some(vec![1, 1, 1]));
-        assert_eq!(cast(&Elem::F32, &i).unwrap()[0].reals().as_ref(), [256., -1., 7.]);
+        assert_eq!(cast(&Elem::F32, &i).unwrap()[0].floats().as_ref(), [256., -1., 7.]);
         assert_eq!(cast(&Elem::F16, &row(&[1.0])).unwrap()[0].view::<f16>().as_ref(), [f16::ONE]);
     }
 }

@@ -151,7 +151,7 @@ fn ranks(x: &Tensor) -> Vec<i64> {
             if v < 0.0 { -magnitude } else { magnitude }
         }
     };
-    x.integers().unwrap_or_else(|| x.reals().iter().map(|&v| rank(v)).collect())
+    x.integers().unwrap_or_else(|| x.floats().iter().map(|&v| rank(v)).collect())
 }
 
 /// Extents before an axis, along it and after it.
@@ -268,7 +268,7 @@ mod tests {
 
     fn found(out: Result<Tensors, EvalError>) -> (Vec<usize>, Vec<f32>) {
         let out = out.unwrap();
-        (out[0].dims(), out[0].reals().into_owned())
+        (out[0].dims(), out[0].floats().into_owned())
     }
 
     #[test]
@@ -327,10 +327,10 @@ mod tests {
     fn the_first_of_equals_wins() {
         let x = f32s(&[2, 4], &[1., 3., 3., 2., -0.0, 0.0, -1., -2.]);
         let out = TopK { k: 2, axis: 1, largest: true }.eval(&[&x]).unwrap();
-        assert_eq!(out[0].reals().as_ref(), [3., 3., 0., 0.]);
+        assert_eq!(out[0].floats().as_ref(), [3., 3., 0., 0.]);
         assert_eq!(out[1].integers(), Some(vec![1, 2, 0, 1]));
         let out = TopK { k: 1, axis: 0, largest: false }.eval(&[&x]).unwrap();
-        assert_eq!((out[0].reals().to_vec(), out[1].integers()), (vec![0., 0., -1., -2.], Some(vec![1, 1, 1, 1])));
+        assert_eq!((out[0].floats().to_vec(), out[1].integers()), (vec![0., 0., -1., -2.], Some(vec![1, 1, 1, 1])));
         let arg = |axis, largest| ArgReduce { axis, largest, keep: false }.eval(&[&x]).unwrap()[0].integers();
         assert_eq!(arg(1, true), Some(vec![1, 0]));
         assert_eq!(arg(1, false), Some(vec![0, 3]));

@@ -96,7 +96,7 @@ mod tests {
                 match result.ty().elem {
                     Elem::F32 | Elem::F16 => {
                         let canonical = |v: f32| if v.is_nan() { f32::NAN } else { v };
-                        let bits = result.reals().iter().map(|&v| canonical(v).to_bits()).collect::<Vec<_>>();
+                        let bits = result.floats().iter().map(|&v| canonical(v).to_bits()).collect::<Vec<_>>();
                         bits.iter().flat_map(|b| b.to_le_bytes()).for_each(&mut add);
                     }
                     _ => result.data().iter().copied().for_each(&mut add),

@@ -166,7 +166,7 @@ mod tests {
     fn check(op: impl Into<Op>, x: &Tensor, dims: &[usize], values: &[f32]) {
         let out = op.into().eval(&[x]).unwrap();
         assert_eq!(out[0].dims(), dims);
-        assert_eq!(out[0].reals().as_ref(), values);
+        assert_eq!(out[0].floats().as_ref(), values);
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
     fn concatenation_is_along_the_axis() {
         let (a, b) = (count(&[2, 1]), count(&[2, 2]));
         let out = Op::from(Concat { axis: 1 }).eval(&[&a, &b]).unwrap();
-        assert_eq!(out[0].reals().as_ref(), [0., 0., 1., 1., 2., 3.]);
+        assert_eq!(out[0].floats().as_ref(), [0., 0., 1., 1., 2., 3.]);
         let out = Op::from(Concat { axis: 0 }).eval(&[&b, &b]).unwrap();
         assert_eq!((out[0].dims(), out[0].len()), (vec![4, 2], 8));
     }

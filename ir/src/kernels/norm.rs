@@ -145,7 +145,7 @@ mod tests {
     use std::f32::consts::LN_2;
 
     fn close(found: &Tensor, expected: &[f32]) {
-        let found = found.reals();
+        let found = found.floats();
         assert_eq!(found.len(), expected.len());
         for (f, e) in found.iter().zip(expected) {
             assert!((f - e).abs() <= 1e-6 * (1.0 + e.abs()), "{found:?} is not {expected:?}");

@@ -13,7 +13,7 @@ use crate::types::{Tensor, TensorType};
 pub(crate) fn recurrent(op: &Recurrent, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
     let types: SmallVec<[&TensorType; 6]> = operands.iter().map(|t| t.ty()).collect();
     let results = op.infer(&types)?;
-    let [x, w, r, b, h] = [0, 1, 2, 3, 4].map(|i| operands[i].reals());
+    let [x, w, r, b, h] = [0, 1, 2, 3, 4].map(|i| operands[i].floats());
     let dims = operands[0].dims();
     let (steps, batch, inputs) = (dims[0], dims[1], dims[2]);
     let hidden = operands[4].dims()[1];
@@ -24,7 +24,7 @@ pub(crate) fn recurrent(op: &Recurrent, operands: &[&Tensor]) -> Result<Tensors,
     gemm(&mut fed, View::new(&x, steps * batch, inputs), weight, Bias::Cols(&b[..rows]))?;
 
     let layer = Layer { r: View::new(&r, rows, hidden), after: &b[rows..], batch, hidden, clip: op.clip };
-    let (mut h, mut c) = (h.into_owned(), operands.get(5).map_or_else(Vec::new, |c| c.reals().into_owned()));
+    let (mut h, mut c) = (h.into_owned(), operands.get(5).map_or_else(Vec::new, |c| c.floats().into_owned()));
     let mut y = vec![0.0; steps * batch * hidden];
     for i in 0..steps {
         let t = if op.reverse { steps - 1 - i } else { i };
@@ -159,8 +159,8 @@ mod tests {
         let results = op.eval(&operands.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(results.len(), expected.len());
         for (found, expected) in results.iter().zip(expected) {
-            let same = found.reals().iter().zip(*expected).all(|(f, e)| (f - e).abs() < 2e-6);
-            assert!(same && found.len() == expected.len(), "{op:?}: {:?} is not {expected:?}", found.reals());
+            let same = found.floats().iter().zip(*expected).all(|(f, e)| (f - e).abs() < 2e-6);
+            assert!(same && found.len() == expected.len(), "{op:?}: {:?} is not {expected:?}", found.floats());
         }
     }
 

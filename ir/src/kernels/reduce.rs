@@ -110,7 +110,7 @@ mod tests {
         let out = Reduce { f, axes: axes.into(), keep: true }.eval(&[x]).unwrap();
         let without = Reduce { f, axes: axes.into(), keep: false }.eval(&[x]).unwrap();
         assert_eq!(out[0].data(), without[0].data());
-        (out[0].dims(), out[0].reals().into_owned())
+        (out[0].dims(), out[0].floats().into_owned())
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(reduced(ReduceFn::Max, &[0, 1, 2], &x), (vec![1, 1, 1], vec![11.]));
         assert_eq!(reduced(ReduceFn::Min, &[2], &x), (vec![2, 3, 1], vec![0., 2., 4., 6., 8., 10.]));
         assert_eq!(reduced(ReduceFn::Prod, &[1], &x), (vec![2, 1, 2], vec![0., 15., 480., 693.]));
-        assert_eq!(reduced(ReduceFn::Sum, &[], &x).1, x.reals().as_ref());
+        assert_eq!(reduced(ReduceFn::Sum, &[], &x).1, x.floats().as_ref());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) fn resize(op: &Resize, x: &Tensor) -> Result<Tensors, EvalError> {
         Elem::F16 => return widened(x, |x| resize(op, x)),
         elem if elem.is_integer() => {
             let wide = resize(op, &cast(&Elem::F32, x)?[0])?;
-            let rounded = wide[0].reals().iter().map(|v| v.round() as i64).collect::<Vec<_>>();
+            let rounded = wide[0].floats().iter().map(|v| v.round() as i64).collect::<Vec<_>>();
             return Ok(smallvec![wrapped(ty, rounded.into_iter())]);
         }
         elem => return Err(super::unfit(Resize::NAME, elem)),
@@ -158,7 +158,7 @@ mod tests {
         let op = Resize { size: Shape::known(&[size, 1]), scale: vec![scale[0], 1.0], mode, coordinates };
         let column = Tensor::from_vec(Shape::known(&[1, 1, x.len(), 1]), x.to_vec());
         assert_eq!(op.eval(&[&column]).unwrap()[0].data(), out[0].data());
-        out[0].reals().into_owned()
+        out[0].floats().into_owned()
     }
 
     #[test]

@@ -91,7 +91,7 @@ mod tests {
     fn sampled(mode: SampleMode, outside: Outside, align_corners: bool, at: &[f32]) -> Vec<f32> {
         let x = Tensor::from_vec(Shape::known(&[1, 1, 4]), vec![1f32, 2.0, 4.0, 8.0]);
         let positions = Tensor::from_vec(Shape::known(&[1, at.len(), 1]), at.to_vec());
-        GridSample { mode, outside, align_corners }.eval(&[&x, &positions]).unwrap()[0].reals().into_owned()
+        GridSample { mode, outside, align_corners }.eval(&[&x, &positions]).unwrap()[0].floats().into_owned()
     }
 
     #[test]
@@ -127,6 +127,6 @@ mod tests {
         let at = Tensor::from_vec(Shape::known(&[1, 1, 2, 2]), vec![1f32, -1.0, 0.0, 1.0]);
         let op = GridSample { mode: SampleMode::Linear, outside: Outside::Zero, align_corners: true };
         let out = op.eval(&[&x, &at]).unwrap();
-        assert_eq!((out[0].dims(), out[0].reals().into_owned()), (vec![1, 2, 1, 2], vec![2.0, 4.0, 8.0, 10.0]));
+        assert_eq!((out[0].dims(), out[0].floats().into_owned()), (vec![1, 2, 1, 2], vec![2.0, 4.0, 8.0, 10.0]));
     }
 }

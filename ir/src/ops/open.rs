@@ -138,7 +138,7 @@ mod tests {
             let x = numbers(Shape::known(&[n, 4, h, h]), 3);
             let run = |g| Executor::new(g).run(std::slice::from_ref(&x), &mut |_, _| ()).unwrap();
             assert_eq!(run(&g), run(&bound));
-            assert_eq!(*run(&g)[1].reals(), [n as f32, 2.0 * h as f32]);
+            assert_eq!(*run(&g)[1].floats(), [n as f32, 2.0 * h as f32]);
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Quantized {
     /// True where the result may be quantized.
     pub gives_quantized: bool,
     /// True where the result may be float: the accumulators, rescaled to single precision.
-    pub gives_real: bool,
+    pub gives_float: bool,
     /// The largest sum of two adjacent products, where kernels for some processors add them in saturating 16-bit
     /// integers.
     pub pair_limit: Option<i32>,
@@ -69,7 +69,7 @@ pub struct Weights {
     /// The axis of the weight that is quantized per channel. `None`: the weight is quantized per tensor.
     pub axis: Option<usize>,
     /// True where the weight is dequantized before the operator, by a `Dequantize` in the artefact.
-    pub restored: bool,
+    pub dequantized: bool,
     /// Granularity of dynamic quantization, where the kernel quantizes its activations at run time. `None`: it computes
     /// in floating point.
     pub dynamic: Option<Granularity>,
@@ -104,7 +104,7 @@ const FAR: &str = "no kernel rescales its operands to a result scale that is so 
 
 impl Kernel {
     /// A kernel for single precision only.
-    pub const REAL: Kernel = Kernel {
+    pub const FLOAT: Kernel = Kernel {
         half: false,
         weight_order: &[],
         quantized: None,
@@ -165,7 +165,7 @@ impl Quantized {
         zero_points: [ZeroPoint::Any; 2],
         weight_axis: None,
         gives_quantized: true,
-        gives_real: false,
+        gives_float: false,
         pair_limit: None,
         rescale_limit: None,
         result: None,
@@ -212,7 +212,7 @@ impl Quantized {
         }
         match result.elem.qparams() {
             Some(_) if !self.gives_quantized => Err("kernels with quantized operands give float results".into()),
-            None if !self.gives_real => Err("kernels with quantized operands give quantized results".into()),
+            None if !self.gives_float => Err("kernels with quantized operands give quantized results".into()),
             Some(to) if !self.rescales(x, weight, to) => Err(FAR.into()),
             _ => Ok(()),
         }
@@ -233,7 +233,7 @@ impl ZeroPoint {
 
 impl Weights {
     /// A per-tensor weight that the kernel takes directly, with float activations.
-    pub const ONE_SCALE: Weights = Weights { axis: None, restored: false, dynamic: None, blocks: None };
+    pub const ONE_SCALE: Weights = Weights { axis: None, dequantized: false, dynamic: None, blocks: None };
 
     /// Granularity of dynamic quantization of the activations, for a weight of that type.
     pub fn dynamic_beside(&self, weight: &TensorType) -> Option<Granularity> {

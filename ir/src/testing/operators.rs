@@ -111,20 +111,20 @@ fn known(t: Tensor, constant: bool) -> Arg {
 }
 
 /// Floats between -2 and 2.
-fn reals(dims: &[usize]) -> Tensor {
+fn floats(dims: &[usize]) -> Tensor {
     spread(dims, 2.0)
 }
 
 fn spread(dims: &[usize], most: f32) -> Tensor {
     let t = numbers(Shape::known(dims), dims.iter().fold(7, |seed, &d| seed * 31 + d as u64));
-    Tensor::from_vec(Shape::known(dims), t.reals().iter().map(|v| v * most).collect())
+    Tensor::from_vec(Shape::known(dims), t.floats().iter().map(|v| v * most).collect())
 }
 
 /// Integers in `low..high`, of an element type.
 fn whole(dims: &[usize], elem: &Elem, [low, high]: [i64; 2]) -> Tensor {
     let noise = numbers(Shape::known(dims), dims.iter().fold(3, |seed, &d| seed * 29 + d as u64));
     let pick = |v: &f32| low + ((v + 1.0) / 2.0 * (high - low) as f32) as i64;
-    let wide = Tensor::from_vec(Shape::known(dims), noise.reals().iter().map(pick).collect::<Vec<i64>>());
+    let wide = Tensor::from_vec(Shape::known(dims), noise.floats().iter().map(pick).collect::<Vec<i64>>());
     cast(&wide, elem)
 }
 
@@ -136,7 +136,7 @@ fn cast(t: &Tensor, to: &Elem) -> Tensor {
 /// Numbers of an element type: floats, or integers of either sign.
 fn of(dims: &[usize], elem: &Elem) -> Tensor {
     match elem {
-        Elem::F32 | Elem::F16 => cast(&reals(dims), elem),
+        Elem::F32 | Elem::F16 => cast(&floats(dims), elem),
         Elem::Bool => whole(dims, elem, [0, 2]),
         Elem::U8 => whole(dims, elem, [0, 200]),
         _ => whole(dims, elem, [-100, 101]),
@@ -178,7 +178,7 @@ fn resampling(all: &mut Cases) {
                 };
                 let undecided = rounds && coordinates == Asymmetric && size.iter().zip(extents).any(halfway);
                 for scale in [factors[..extents.len()].to_vec(), ratio].into_iter().take(2 - usize::from(undecided)) {
-                    all.add(Resize { size: Shape::known(&size), scale, mode, coordinates }, vec![Input(reals(image))]);
+                    all.add(Resize { size: Shape::known(&size), scale, mode, coordinates }, vec![Input(floats(image))]);
                 }
             }
         }
@@ -192,11 +192,11 @@ fn sampling(all: &mut Cases) {
                 for (image, at) in [([2, 3, 4, 5], [2, 3, 2, 2]), ([1, 2, 1, 4], [1, 2, 5, 2])] {
                     for constant in [false, true] {
                         let at = known(spread(&at, 1.6), constant);
-                        all.add(GridSample { mode, outside, align_corners }, vec![Input(reals(&image)), at]);
+                        all.add(GridSample { mode, outside, align_corners }, vec![Input(floats(&image)), at]);
                     }
                 }
                 let at = Input(spread(&[1, 3, 1, 2, 3], 1.6));
-                all.add(GridSample { mode, outside, align_corners }, vec![Input(reals(&[1, 2, 3, 2, 4])), at]);
+                all.add(GridSample { mode, outside, align_corners }, vec![Input(floats(&[1, 2, 3, 2, 4])), at]);
             }
         }
     }
@@ -232,7 +232,7 @@ fn pooling(all: &mut Cases) {
             // A window outside the image has no elements.
             let reach = |i: usize| dilation[i] * (window[i] - 1) + 1;
             if (0..n).all(|i| before[i].max(after[i]) < reach(i)) {
-                all.add(op, vec![Input(reals(image))]);
+                all.add(op, vec![Input(floats(image))]);
             }
         }
     }
@@ -252,9 +252,9 @@ fn convolutions(all: &mut Cases) {
             };
             let weight: Vec<usize> = [outputs, 4 / groups].iter().chain(&window[..n]).copied().collect();
             let constant = i % 5 != 0;
-            let mut args = vec![Input(reals(image)), known(spread(&weight, 0.5), constant)];
+            let mut args = vec![Input(floats(image)), known(spread(&weight, 0.5), constant)];
             if i % 2 == 0 {
-                args.push(known(reals(&[outputs]), constant));
+                args.push(known(floats(&[outputs]), constant));
             }
             all.add(op, args);
         }
@@ -276,9 +276,9 @@ fn transposed_convolutions(all: &mut Cases) {
                 groups,
             };
             let weight: Vec<usize> = [4, outputs].iter().chain(&window[..n]).copied().collect();
-            let mut args = vec![Input(reals(image)), known(spread(&weight, 0.5), i % 5 != 0)];
+            let mut args = vec![Input(floats(image)), known(spread(&weight, 0.5), i % 5 != 0)];
             if i % 2 == 0 {
-                args.push(Constant(reals(&[outputs * groups])));
+                args.push(Constant(floats(&[outputs * groups])));
             }
             all.add(op, args);
         }
@@ -324,7 +324,7 @@ fn slices(all: &mut Cases) {
         }
     }
     let both = [Range { axis: 0, start: 1, len: 1, step: 1 }, Range { axis: 2, start: 3, len: 2, step: -2 }];
-    all.add(Slice { ranges: both.to_vec() }, vec![Input(reals(&[2, 3, 5]))]);
+    all.add(Slice { ranges: both.to_vec() }, vec![Input(floats(&[2, 3, 5]))]);
 }
 
 fn movement(all: &mut Cases) {
@@ -425,7 +425,10 @@ fn indices(dims: &[usize], extents: &[usize], elem: &Elem, negative: bool) -> Te
         let place = (((v + 1.0) / 2.0 * extent as f32) as i64).min(extent - 1);
         if negative && (i / columns).is_multiple_of(2) { place - extent } else { place }
     };
-    cast(&Tensor::from_vec(Shape::known(dims), noise.reals().iter().enumerate().map(index).collect::<Vec<i64>>()), elem)
+    cast(
+        &Tensor::from_vec(Shape::known(dims), noise.floats().iter().enumerate().map(index).collect::<Vec<i64>>()),
+        elem,
+    )
 }
 
 fn gathers(all: &mut Cases) {
@@ -508,7 +511,7 @@ fn functions(all: &mut Cases) {
     let bounds = [f32::NEG_INFINITY, -1.0, 0.0, 1.0, 6.0, f32::INFINITY];
     for dims in [&[12][..], &[3, 4], &[1, 2, 3, 4]] {
         for most in [1.0, 8.0] {
-            let mut x = spread(dims, most).reals().to_vec();
+            let mut x = spread(dims, most).floats().to_vec();
             x[..3].copy_from_slice(&[0.0, 1.0, -0.5]);
             let x = Tensor::from_vec(Shape::known(dims), x);
             functions.iter().for_each(|&f| all.add(Unary { f }, vec![Input(x.clone())]));
@@ -516,7 +519,7 @@ fn functions(all: &mut Cases) {
             for &f in functions.iter().filter(|f| !cancels(f)) {
                 all.add(Unary { f }, vec![Input(half.clone())]);
             }
-            let positive: Vec<f32> = x.reals().iter().map(|v| v.abs() + 0.05).collect();
+            let positive: Vec<f32> = x.floats().iter().map(|v| v.abs() + 0.05).collect();
             for f in [Log, Sqrt, Rsqrt] {
                 all.add(Unary { f }, vec![Input(Tensor::from_vec(Shape::known(dims), positive.clone()))]);
             }
@@ -524,7 +527,7 @@ fn functions(all: &mut Cases) {
         for f in [Acos, Asin, Atanh] {
             all.add(Unary { f }, vec![Input(spread(dims, 0.95))]);
         }
-        let above: Vec<f32> = spread(dims, 2.0).reals().iter().map(|v| v.abs() + 1.0).collect();
+        let above: Vec<f32> = spread(dims, 2.0).floats().iter().map(|v| v.abs() + 1.0).collect();
         all.add(Unary { f: Acosh }, vec![Input(Tensor::from_vec(Shape::known(dims), above))]);
         for elem in &ELEMENTS {
             for f in [Abs, Neg, Sign, Not] {
@@ -596,7 +599,7 @@ fn divisors(t: &Tensor) -> Tensor {
         }
         None => {
             let apart = |v: &f32| if v.abs() < 0.2 { 0.7 } else { *v };
-            cast(&Tensor::from_vec(t.ty().shape.clone(), t.reals().iter().map(apart).collect()), elem)
+            cast(&Tensor::from_vec(t.ty().shape.clone(), t.floats().iter().map(apart).collect()), elem)
         }
     }
 }
@@ -610,7 +613,7 @@ fn powers(base: &Tensor, exponent: &mut Tensor) -> Tensor {
     };
     if elem.is_float() {
         return cast(
-            &Tensor::from_vec(base.ty().shape.clone(), base.reals().iter().map(|v| v.abs() + 0.1).collect()),
+            &Tensor::from_vec(base.ty().shape.clone(), base.floats().iter().map(|v| v.abs() + 0.1).collect()),
             &elem,
         );
     }
@@ -631,7 +634,7 @@ fn casts(all: &mut Cases) {
                 };
                 let unsigned = from.is_float() && *to == Elem::U8;
                 let x = if unsigned {
-                    cast(&Tensor::from_vec(Shape::known(&[3, 4]), x.reals().iter().map(|v| v.abs()).collect()), from)
+                    cast(&Tensor::from_vec(Shape::known(&[3, 4]), x.floats().iter().map(|v| v.abs()).collect()), from)
                 } else {
                     x
                 };
@@ -663,9 +666,9 @@ fn products(all: &mut Cases) {
                         let n = dims.len();
                         dims.swap(n - 1, n - 2);
                     }
-                    let mut args = vec![Input(reals(a)), known(reals(&dims), constant)];
+                    let mut args = vec![Input(floats(a)), known(floats(&dims), constant)];
                     if bias {
-                        args.push(Constant(reals(&[outputs])));
+                        args.push(Constant(floats(&[outputs])));
                     }
                     all.add(MatMul { transpose_b }, args);
                 }
@@ -678,11 +681,11 @@ fn normalisation(all: &mut Cases) {
     for shape in [&[5][..], &[2, 3], &[2, 3, 4], &[2, 3, 4, 5], &[1, 2, 3, 2, 2]] {
         for axis in 0..shape.len() {
             for log in [false, true] {
-                all.add(Softmax { axis, log }, vec![Input(reals(shape))]);
+                all.add(Softmax { axis, log }, vec![Input(floats(shape))]);
             }
             for (epsilon, affine) in [(1e-5, 0), (0.1, 1), (1e-5, 2)] {
-                let parameters = std::iter::repeat_with(|| Constant(reals(&shape[axis..]))).take(affine);
-                all.add(LayerNorm { axis, epsilon }, [Input(reals(shape))].into_iter().chain(parameters).collect());
+                let parameters = std::iter::repeat_with(|| Constant(floats(&shape[axis..]))).take(affine);
+                all.add(LayerNorm { axis, epsilon }, [Input(floats(shape))].into_iter().chain(parameters).collect());
             }
         }
     }
@@ -693,9 +696,9 @@ fn recurrences(all: &mut Cases) {
         for (reverse, clip) in [(false, None), (true, None), (false, Some(0.4)), (true, Some(0.4))] {
             for (steps, batch, constant) in [(4, 2, true), (1, 1, true), (3, 1, false), (17, 2, true), (19, 1, false)] {
                 let (rows, bias) = (cell.gates() * 3, cell.biases() * 3);
-                let mut args = vec![Input(reals(&[steps, batch, 5]))];
+                let mut args = vec![Input(floats(&[steps, batch, 5]))];
                 args.extend([&[rows, 5][..], &[rows, 3], &[bias]].map(|dims| known(spread(dims, 0.8), constant)));
-                args.extend((0..cell.states()).map(|_| Input(reals(&[batch, 3]))));
+                args.extend((0..cell.states()).map(|_| Input(floats(&[batch, 3]))));
                 all.add(Recurrent { cell, reverse, clip }, args);
             }
         }

@@ -90,7 +90,7 @@ fn types_and_origins_are_optional_in_the_text() {
     let g = parse(text, &Weights::new()).unwrap();
     let y = g.outputs()[0].value;
     assert_eq!(g.ty(y).to_string(), "f32[N,4]");
-    assert_eq!(g.constant(g.operands(y.node)[1]).unwrap().reals()[1], -2.5);
+    assert_eq!(g.constant(g.operands(y.node)[1]).unwrap().floats()[1], -2.5);
 }
 
 #[test]

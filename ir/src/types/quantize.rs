@@ -44,7 +44,7 @@ impl Tensor {
     /// the zero point, saturated. Shape and layout stay the same. For `I32` (biases) `x / scale` is computed in `f64`.
     pub fn quantized(&self, qparams: &QuantParams) -> Tensor {
         let ty = self.ty().with_elem(Elem::Quantized(qparams.clone()));
-        let reals = self.reals();
+        let reals = self.floats();
         match qparams.storage {
             StorageType::I4 | StorageType::I8 => place(ty, qparams, &reals, |q| q as i8),
             StorageType::U8 => place(ty, qparams, &reals, |q| q as u8),
@@ -54,10 +54,10 @@ impl Tensor {
     }
 
     /// Converts or dequantizes the tensor to `F32`, with the same shape and layout.
-    pub fn to_real(&self) -> Tensor {
+    pub fn to_float(&self) -> Tensor {
         match &self.ty().elem {
             Elem::F32 => self.clone(),
-            _ => Tensor::of(self.ty().with_elem(Elem::F32), self.reals().into_owned()),
+            _ => Tensor::of(self.ty().with_elem(Elem::F32), self.floats().into_owned()),
         }
     }
 }
@@ -120,9 +120,9 @@ mod tests {
         let x = Tensor::from_vec(Shape::known(&[5, 2]), vec![-8.0f32; 10]);
         let q = x.quantized(&qparams);
         assert_eq!(q.integers().unwrap(), [-8, -1, -8, -1, -4, 0, -4, 0, -2, 0]);
-        assert_eq!(q.to_real().reals()[..], [-8.0, -10.0, -8.0, -10.0, -8.0, 0.0, -8.0, 0.0, -8.0, 0.0]);
+        assert_eq!(q.to_float().floats()[..], [-8.0, -10.0, -8.0, -10.0, -8.0, 0.0, -8.0, 0.0, -8.0, 0.0]);
         let transposed = crate::eval::relayout(&q, &crate::types::Layout::from_order(&[1, 0]).unwrap()).unwrap();
-        assert_eq!(transposed.to_real().reals()[..], [-8.0, -8.0, -8.0, -8.0, -8.0, -10.0, -10.0, 0.0, 0.0, 0.0]);
+        assert_eq!(transposed.to_float().floats()[..], [-8.0, -8.0, -8.0, -8.0, -8.0, -10.0, -10.0, 0.0, 0.0, 0.0]);
     }
 
     proptest::proptest! {
@@ -139,7 +139,7 @@ mod tests {
             let q = x.quantized(&QuantParams::per_block(StorageType::I4, axis, size, scales.clone()));
             proptest::prop_assert!(q.ty().validate().is_ok());
             let across = if axis == 0 { columns } else { columns.div_ceil(size) };
-            for (i, ((x, real), q)) in x.reals().iter().zip(q.reals().iter()).zip(q.integers().unwrap()).enumerate() {
+            for (i, ((x, real), q)) in x.floats().iter().zip(q.floats().iter()).zip(q.integers().unwrap()).enumerate() {
                 let (r, c) = (i / columns, i % columns);
                 let block = if axis == 0 { r / size * across + c } else { r * across + c / size };
                 proptest::prop_assert!((-8..8).contains(&q) && (x - real).abs() <= scales[block] * 0.501);

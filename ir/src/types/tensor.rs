@@ -215,7 +215,7 @@ impl Tensor {
     }
 
     /// All elements as `f32`, in stored order: floats as they are, quantized elements dequantized, integers converted.
-    pub fn reals(&self) -> Cow<'_, [f32]> {
+    pub fn floats(&self) -> Cow<'_, [f32]> {
         match &self.ty.elem {
             Elem::F32 => self.view::<f32>(),
             Elem::F16 => Cow::Owned(self.view::<half::f16>().iter().map(|v| v.to_f32()).collect()),

@@ -113,14 +113,14 @@ impl<'g> Build<'g> {
     }
 
     /// Adds a float constant with the element type of `like`.
-    pub(crate) fn reals(&mut self, values: Tensor, like: ValueId) -> Built {
+    pub(crate) fn floats(&mut self, values: Tensor, like: ValueId) -> Built {
         let f = self.constant(values);
         self.cast(f, self.ty(like).elem.real())
     }
 
     /// Adds a scalar with the element type of `like`.
     pub(crate) fn scalar(&mut self, value: f32, like: ValueId) -> Built {
-        self.reals(Tensor::scalar(value), like)
+        self.floats(Tensor::scalar(value), like)
     }
 
     pub(crate) fn cast(&mut self, x: ValueId, to: Elem) -> Built {

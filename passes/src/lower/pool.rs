@@ -49,7 +49,7 @@ pub(super) fn pool(b: &mut Build<'_>, node: NodeId) -> Built {
         PoolFn::Average => {
             let (image, places) = (b.spatial(x)?, b.spatial(y)?);
             b.room(&places, size_of::<f32>())?;
-            let correction = b.reals(correction(&op, &image, &places), y)?;
+            let correction = b.floats(correction(&op, &image, &places), y)?;
             b.mul(y, correction)
         }
     }

@@ -46,7 +46,7 @@ fn along(op: &Resize, axis: usize) -> Resize {
 fn picks(op: &Resize, axis: usize, extent: usize) -> Result<Vec<i32>, Skip> {
     let ramp = Tensor::from_vec(Shape::known(&[1, 1, extent]), (0..extent).map(|i| i as f32).collect());
     let picked = Op::from(along(op, axis)).eval(&[&ramp])?;
-    Ok(picked[0].reals().iter().map(|&v| v as i32).collect())
+    Ok(picked[0].floats().iter().map(|&v| v as i32).collect())
 }
 
 /// The nearest-neighbour modes that targets support, in the order in which they are tried.
@@ -96,7 +96,7 @@ fn interpolate(b: &mut Build<'_>, op: &Resize, axis: usize, x: ValueId) -> Built
     unit.iter_mut().step_by(extent + 1).for_each(|v| *v = 1.0);
     let unit = Tensor::from_vec(Shape::known(&[extent, 1, extent]), unit);
     let columns = Op::from(along(op, axis)).eval(&[&unit])?.swap_remove(0);
-    let matrix = b.reals(columns, x)?;
+    let matrix = b.floats(columns, x)?;
     let matrix = b.reshape(matrix, Shape::known(&[extent, size]))?;
     // The axis is moved to the end and back.
     let rank = b.ty(x).rank();

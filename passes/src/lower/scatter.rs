@@ -54,7 +54,7 @@ fn is_number(b: &Build<'_>, v: ValueId) -> bool {
 /// True if a value is a constant of zeros.
 fn is_zero(b: &Build<'_>, v: ValueId) -> bool {
     match b.g.producer(v) {
-        Op::Const(c) => c.value.ty().elem.qparams().is_none() && c.value.reals().iter().all(|&v| v == 0.0),
+        Op::Const(c) => c.value.ty().elem.qparams().is_none() && c.value.floats().iter().all(|&v| v == 0.0),
         Op::Expand(_) | Op::Reshape(_) => is_zero(b, b.g.operands(v.node)[0]),
         _ => false,
     }

@@ -31,7 +31,7 @@ impl Signs<'_> {
         let (g, operands) = (self.g, self.g.operands(v.node));
         let mut is = |i: usize| operands.get(i).is_some_and(|&o| self.nonnegative(o, depth));
         match g.producer(v) {
-            Op::Const(c) => c.value.ty().elem.qparams().is_none() && c.value.reals().iter().all(|&e| e >= 0.0),
+            Op::Const(c) => c.value.ty().elem.qparams().is_none() && c.value.floats().iter().all(|&e| e >= 0.0),
             Op::ArgReduce(_) => true,
             Op::TopK(_) => v.port == 1 || is(0),
             Op::Clamp(Clamp { lo, .. }) => *lo >= 0.0,

@@ -209,7 +209,7 @@ mod tests {
         for w in [noise, lain] {
             let h = narrowed(&w, Some(0)).unwrap();
             let [exact, rounded] = [&w, &h]
-                .map(|t| qcc_ir::eval::relayout(&t.to_real(), &Layout::row_major(4)).unwrap().reals().into_owned());
+                .map(|t| qcc_ir::eval::relayout(&t.to_float(), &Layout::row_major(4)).unwrap().floats().into_owned());
             for (w, h) in exact.chunks(360).zip(rounded.chunks(360)) {
                 let error = |(w, h): (&f32, &f32)| f64::from(h - w);
                 let sum: f64 = w.iter().zip(h).map(error).sum();

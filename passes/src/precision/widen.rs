@@ -54,7 +54,7 @@ fn widen(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
     for v in halves {
         let wide = match g.op(node) {
             Op::Const(c) => {
-                let wide = c.value.to_real();
+                let wide = c.value.to_float();
                 g.add_const(wide, origin.clone())
             }
             Op::Input(_) | Op::Custom(_) => g.add1(Cast { to: Elem::F32 }, &[v], origin.clone())?,

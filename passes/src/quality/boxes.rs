@@ -54,7 +54,7 @@ impl Boxes {
         if !(5..=CLASSES).contains(&numbers) {
             return None;
         }
-        let values = output.reals();
+        let values = output.floats();
         let line = |k: usize| -> Box<dyn Iterator<Item = f32> + '_> {
             match axis {
                 1 => Box::new(values[k * columns..(k + 1) * columns].iter().copied()),
@@ -81,7 +81,7 @@ impl Boxes {
         if boxes == 0 || numbers < 6 {
             return None;
         }
-        let values = output.reals();
+        let values = output.floats();
         let row = |r: &[f32]| {
             let corners = r[4] < CANDIDATE || (r[2] >= r[0] && r[3] >= r[1]);
             corners && (-1e-4..=1.0001).contains(&r[4]) && r[5].round() == r[5] && (-1.0..1e5).contains(&r[5])
@@ -102,7 +102,7 @@ impl Boxes {
     }
 
     fn detections(&self, output: &Tensor, least: f32) -> Vec<Detection> {
-        let (dims, values) = (output.dims(), output.reals());
+        let (dims, values) = (output.dims(), output.floats());
         match self {
             Boxes::Selected => {
                 let detection = |r: &[f32]| Detection {

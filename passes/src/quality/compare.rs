@@ -357,7 +357,7 @@ impl Taps {
 /// Every n-th element of a tensor.
 fn thinned(t: &Tensor) -> Vec<f32> {
     let stride = t.len().div_ceil(LAYER_NUMBERS) | 1;
-    t.reals().iter().step_by(stride).copied().collect()
+    t.floats().iter().step_by(stride).copied().collect()
 }
 
 /// Converts a row-major sample to the element types and the layouts of the inputs of a graph. Floats are quantized with

@@ -203,7 +203,7 @@ fn is_probability(g: &Graph, v: ValueId) -> bool {
 fn is_unit(value: &Tensor) -> bool {
     let Some(&n) = value.dims().last() else { return false };
     let length = |row: &[f32]| row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
-    value.reals().chunks_exact(n.max(1)).all(|row| (length(row) - 1.0).abs() < 1e-3)
+    value.floats().chunks_exact(n.max(1)).all(|row| (length(row) - 1.0).abs() < 1e-3)
 }
 
 /// The height and the width of the input image of a graph, and whether channels are last.
@@ -282,7 +282,7 @@ impl OutputQuality {
             self.dims = expected.dims();
             self.parts = parts(g, i, kind, expected);
         }
-        let (x, y) = (expected.reals(), found.reals());
+        let (x, y) = (expected.floats(), found.floats());
         if x.len() != y.len() {
             self.distance.add(Distance::of(&[f32::NAN], &[0.0]));
             return;
@@ -330,7 +330,7 @@ impl OutputQuality {
 
 impl Tally {
     fn add(&mut self, kind: &OutputKind, dims: &[usize], expected: &Tensor, found: &Tensor) {
-        let (x, y) = (expected.reals(), found.reals());
+        let (x, y) = (expected.floats(), found.floats());
         match kind {
             OutputKind::Values => {}
             OutputKind::Scores { axis } => {
@@ -407,7 +407,7 @@ fn parts(g: &Graph, i: usize, kind: &OutputKind, value: &Tensor) -> Vec<Part> {
     {
         return Vec::new();
     }
-    let (values, mut first) = (value.reals(), 0);
+    let (values, mut first) = (value.floats(), 0);
     let zeros = vec![0.0; values.len()];
     let mut found = Vec::new();
     for extent in extents {

@@ -271,7 +271,7 @@ impl Builder<'_> {
         if let (None, QuantRule::Contraction { channel }) = (&corrected, op.quant_rule()) {
             weight = rounded_by_output(w, &weight, &qparams, channel);
         }
-        let bias = corrected.filter(|b| bias.is_some() || b.reals().iter().any(|&x| x != 0.0)).or(bias.cloned());
+        let bias = corrected.filter(|b| bias.is_some() || b.floats().iter().any(|&x| x != 0.0)).or(bias.cloned());
         let x = if float_activation { self.dynamically_quantized(n, x, weight.ty())? } else { x };
         let mut operands = Operands::from_iter([x]);
         operands.push(self.constant(old[1], weight));
@@ -393,10 +393,10 @@ impl Builder<'_> {
         let Some(kernel) = self.kernel(n).weights else { return self.float_node(n) };
         let qparams = weight_qparams(op, w, Bounds { channel: kernel.axis, ..Bounds::default() });
         let stored = w.quantized(&qparams);
-        if Distance::of(&w.reals(), &stored.reals()).sqnr() < LEAST_TABLE_SQNR {
+        if Distance::of(&w.floats(), &stored.floats()).sqnr() < LEAST_TABLE_SQNR {
             return self.float_node(n);
         }
-        if kernel.restored {
+        if kernel.dequantized {
             self.dequantized(old[0])?;
             return self.float_node(n);
         }

@@ -133,7 +133,7 @@ fn without_qdq(g: &Graph) -> (Graph, FxHashSet<NodeId>) {
     let real = contractions.filter(weight).collect();
     for n in g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Dequantize(_))) {
         let stored = g.operands(n)[0];
-        if let Some(c) = g.constant(stored).map(Tensor::to_real) {
+        if let Some(c) = g.constant(stored).map(Tensor::to_float) {
             let c = float.add_const(c, g.origin(n).clone());
             float.redirect(n.value(0), c);
         } else if let Op::Quantize(_) = g.producer(stored) {

@@ -14,7 +14,7 @@ pub(super) fn decisions(g: &Graph, plan: &Plan, quantized: &Quantized) -> Vec<De
     let new: FxHashMap<ValueId, ValueId> = quantized.values.iter().copied().collect();
     let decided = |n: NodeId| match (plan.mode(n), plan.veto(n)) {
         (Some(Mode::Integer), _) => Some((Form::Integer, Reason::Kernel)),
-        (Some(Mode::FloatResult), _) => Some((Form::Integer, Reason::RealSums)),
+        (Some(Mode::FloatResult), _) => Some((Form::Integer, Reason::FloatResult)),
         (Some(Mode::Weights), veto) => Some(match new.get(&n.value(0)) {
             Some(v) => match beside_weights(&quantized.graph, v.node) {
                 Some(form) => (form, veto.unwrap_or(Reason::WeightsAsked)),
@@ -22,7 +22,7 @@ pub(super) fn decisions(g: &Graph, plan: &Plan, quantized: &Quantized) -> Vec<De
             },
             None => return None,
         }),
-        (None, Some(Reason::NoReals)) => Some((Form::Unchanged, Reason::NoReals)),
+        (None, Some(Reason::NotFloat)) => Some((Form::Unchanged, Reason::NotFloat)),
         (None, Some(veto)) => Some((Form::Float, veto)),
         (None, None) => None,
     };

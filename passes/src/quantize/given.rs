@@ -38,12 +38,12 @@ fn has_weights_alone(g: &Graph) -> bool {
 }
 
 /// Dequantizes the weights of a graph with [`Given::Weights`], and removes dynamic quantization of its activations.
-pub fn restore_weights(g: &mut Graph) {
+pub fn dequantize_weights(g: &mut Graph) {
     for n in g.order() {
         let first = g.operands(n).first().copied();
         match (g.op(n), first) {
             (Op::Const(c), _) if c.value.ty().elem.qparams().is_some() => {
-                let (real, origin) = (c.value.to_real(), g.origin(n).clone());
+                let (real, origin) = (c.value.to_float(), g.origin(n).clone());
                 let real = g.add_computed(real, origin);
                 g.redirect(n.value(0), real);
             }
@@ -99,7 +99,7 @@ mod tests {
     fn restored_weights_mean_the_same() {
         for body in WEIGHTS {
             let (before, mut after) = (graph(body), graph(body));
-            restore_weights(&mut after);
+            dequantize_weights(&mut after);
             after.verify().unwrap();
             assert_eq!(Given::by(&after), Given::Nothing, "{body}");
             let input = |v: qcc_ir::ValueId| match after.ty(v).elem {

@@ -34,7 +34,7 @@ mod weights;
 
 pub use candidates::{matches, unmatched};
 pub use complete::{complete, lacks_qparams};
-pub use given::restore_weights;
+pub use given::dequantize_weights;
 pub use import_qdq::{import_qdq, is_quantized};
 pub use passes::{CompleteQdq, ImportQdq, Quantize, SpellQdq};
 pub use plan::may_be_dynamic;

@@ -83,7 +83,7 @@ pub(super) fn plan(
     candidates.ask(|case, able| last::vetoes(case, able, &few));
     candidates.ask(partition::vetoes);
     let (integer, vetoes) = candidates.into_parts();
-    let mode = |n: NodeId| match case.kernel(n).filter(|kernel| kernel.gives_real) {
+    let mode = |n: NodeId| match case.kernel(n).filter(|kernel| kernel.gives_float) {
         Some(kernel) if !kernel.gives_quantized => Mode::FloatResult,
         Some(_) if options.interface == Interface::Float && only_float_users(g, n, &integer) => Mode::FloatResult,
         _ => Mode::Integer,

@@ -99,7 +99,7 @@ mod tests {
                 let s = scale(row);
                 row.iter().map(|x| f64::from(x - (x / s).round().clamp(-8.0, 7.0) * s).powi(2)).sum()
             };
-            noise.reals().chunks(32).map(of).sum()
+            noise.floats().chunks(32).map(of).sum()
         };
         let largest = |row: &[f32]| row.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 7.0;
         let gain = 10.0 * libm::log10(error(&largest) / error(&block_scale));

@@ -251,7 +251,7 @@ fn biases_compensate_weight_rounding() {
     let mean = |g: &Graph| -> f32 {
         let all = samples();
         let executor = qcc_ir::eval::Executor::new(g);
-        all.iter().map(|s| executor.run(s, &mut |_, _| {}).unwrap()[0].reals().iter().sum::<f32>()).sum::<f32>() / 64.0
+        all.iter().map(|s| executor.run(s, &mut |_, _| {}).unwrap()[0].floats().iter().sum::<f32>()).sum::<f32>() / 64.0
     };
     assert!((mean(&g) - mean(&q.graph)).abs() < 4e-4, "{} {}", mean(&g), mean(&q.graph));
 }
@@ -267,7 +267,7 @@ fn rounding_errors_of_a_window_are_balanced() {
     assert_eq!(super::weights::rounded(&op, &w, &qparams).integers().unwrap(), [127, 1, 0, 0]);
     // Weights that are exactly representable do not change.
     let exact = super::weights::rounded(&op, &w, &qparams);
-    assert_eq!(sum(&super::weights::rounded(&op, &exact.to_real(), &qparams)), sum(&exact));
+    assert_eq!(sum(&super::weights::rounded(&op, &exact.to_float(), &qparams)), sum(&exact));
 }
 
 /// The rounded weights of a row sum to nearly the same value, even if all are slightly above a step.
@@ -383,7 +383,7 @@ fn a_bias_fits_into_the_accumulator_with_small_weights() {
     let mut target = target();
     target.kernel = |op, operands| {
         let kernel = row(op, operands);
-        Some(Kernel { quantized: kernel.quantized.map(|q| Q { gives_real: true, ..q }), ..kernel })
+        Some(Kernel { quantized: kernel.quantized.map(|q| Q { gives_float: true, ..q }), ..kernel })
     };
     let g = graph(
         "%w: f32[4,4] = const [1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]  %r = reshape[8,4] %x  %m = matmul(transpose_b:true) %r, %w
@@ -454,7 +454,7 @@ fn long_recurrences_are_quantized_weight_only() {
 fn input_weights_of_few_inputs_stay_float() {
     let kernel = |op: &Op, x: &[&TensorType]| match op {
         Op::Recurrent(_) => {
-            Some(Kernel::REAL.weights(KernelWeights { axis: Some(0), restored: true, ..KernelWeights::ONE_SCALE }))
+            Some(Kernel::FLOAT.weights(KernelWeights { axis: Some(0), dequantized: true, ..KernelWeights::ONE_SCALE }))
         }
         _ => (BARE.kernel)(op, x),
     };

@@ -75,7 +75,7 @@ fn noise_of_weights(g: &Graph, n: NodeId, quantized: &Graph, new: &FxHashMap<Val
     let noise = |i: &usize| {
         let rounded = stored(*operands.get(*i)?).filter(|w| w.ty().elem.qparams().is_some())?;
         let exact = g.constant(*g.operands(n).get(*i)?)?;
-        Some(libm::pow(10.0, -Distance::of(&exact.reals(), &rounded.reals()).sqnr() / 10.0))
+        Some(libm::pow(10.0, -Distance::of(&exact.floats(), &rounded.floats()).sqnr() / 10.0))
     };
     weights(g.op(n)).iter().filter_map(noise).sum()
 }

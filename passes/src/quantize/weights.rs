@@ -13,7 +13,7 @@ pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
     let dims = w.dims();
     let inner: usize = dims[axis + 1..].iter().product();
     let mut max = vec![0.0f32; dims[axis]];
-    for (i, run) in w.reals().chunks(inner.max(1)).enumerate() {
+    for (i, run) in w.floats().chunks(inner.max(1)).enumerate() {
         let m = &mut max[i % dims[axis]];
         *m = run.iter().fold(*m, |m, x| m.max(x.abs()));
     }
@@ -24,7 +24,7 @@ pub(super) fn magnitudes(w: &Tensor, axis: usize) -> Vec<f32> {
 /// accumulation order of a contraction: along its channels, and from the last channel of a tap to the first channel of
 /// the next. `largest` is the largest activation of each channel.
 fn pair_magnitudes(op: &Op, w: &Tensor, axis: usize, largest: &[f32]) -> Vec<f32> {
-    let (dims, reals) = (w.dims(), w.reals());
+    let (dims, reals) = (w.dims(), w.floats());
     let summed = match op {
         Op::Conv(_) => 1,
         Op::MatMul(m) if m.transpose_b => dims.len() - 1,
@@ -79,7 +79,7 @@ pub(super) fn weight_qparams(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> QuantPa
     }
     let least: Vec<f32> = bounds.sums.map_or_else(Vec::new, |(input, bias)| {
         let limit = input * (1 << 30) as f32;
-        bias.reals().iter().map(|b| b.abs() / limit).collect()
+        bias.floats().iter().map(|b| b.abs() / limit).collect()
     });
     match bounds.channel {
         Some(axis) => {
@@ -96,7 +96,7 @@ pub(super) fn weight_qparams(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> QuantPa
 
 /// Block-wise 4-bit quantization parameters: one scale for each block of `size` elements along `axis`.
 pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams {
-    let (dims, reals) = (w.dims(), w.reals());
+    let (dims, reals) = (w.dims(), w.floats());
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
     let outer: usize = dims[..axis].iter().product();
     let runs = extent.div_ceil(size);
@@ -128,7 +128,7 @@ pub(super) fn constant_qparams(t: &Tensor, storage: StorageType) -> QuantParams 
 
 /// The range of a constant.
 pub(super) fn constant_range(t: &Tensor) -> Range {
-    let values = t.reals();
+    let values = t.floats();
     let end = |f: fn(f32, f32) -> f32| values.iter().copied().fold(0.0, f);
     Range { lo: end(f32::min), hi: end(f32::max) }
 }
@@ -166,7 +166,7 @@ fn cancelled(
         return near.clone();
     }
     let (run, scales) = scale_runs(near.ty(), qparams);
-    let (exact, mut integers) = (w.reals(), near.view::<i8>().into_owned());
+    let (exact, mut integers) = (w.floats(), near.view::<i8>().into_owned());
     let turned = |group: usize| -> Vec<(usize, i8)> {
         let places = places(group);
         let scale = |k: usize| scales[(k / run) % scales.len()];
@@ -183,7 +183,7 @@ fn cancelled(
 /// The share of the input channels with nonzero weights whose weights have an SQNR below 3 dB after rounding: inputs
 /// with weights that are small compared to others with the same scale.
 pub(super) fn lost_inputs(op: &Op, w: &Tensor, rounded: &Tensor) -> f64 {
-    let (dims, exact, rounded) = (w.dims(), w.reals(), rounded.reals());
+    let (dims, exact, rounded) = (w.dims(), w.floats(), rounded.floats());
     let (summed, outputs_per_group) = match op {
         Op::Conv(c) => (1, dims[0] / c.groups.max(1)),
         Op::MatMul(m) if m.transpose_b => (dims.len() - 1, dims[0]),
@@ -226,7 +226,7 @@ pub(super) fn corrected_bias(
     if means.len() != channels * groups || shares.len() != taps || bias.len() != outputs {
         return None;
     }
-    let (rounded, exact) = (rounded.reals(), w.reals());
+    let (rounded, exact) = (rounded.floats(), w.floats());
     let shift = |o: usize| -> f64 {
         let first = o / (outputs / groups) * channels;
         let product = |k: usize| {
@@ -235,7 +235,7 @@ pub(super) fn corrected_bias(
         };
         (0..products).map(product).sum()
     };
-    let corrected = bias.reals().iter().enumerate().map(|(o, b)| (f64::from(*b) - shift(o)) as f32).collect();
+    let corrected = bias.floats().iter().enumerate().map(|(o, b)| (f64::from(*b) - shift(o)) as f32).collect();
     Some(Tensor::from_vec(Shape::known(&[outputs]), corrected))
 }
 
@@ -297,7 +297,7 @@ mod tests {
         fn pairs_fit_into_16_bits((op, axis) in ops(), extents in prop::array::uniform4(1usize..5), seed: u64, all: bool) {
             let rank = if matches!(op, Op::MatMul(_)) { 2 } else { 4 };
             let noise = numbers(Shape::known(&extents[..rank]), seed);
-            let of_one_sign = noise.reals().iter().map(|x| x.abs().sqrt() + 0.1).collect();
+            let of_one_sign = noise.floats().iter().map(|x| x.abs().sqrt() + 0.1).collect();
             let w = Tensor::from_vec(noise.ty().shape.clone(), of_one_sign);
             let factors = vec![255.0; w.dims()[1 - axis]];
             let bounds = Bounds { channel: all.then_some(axis), pairs: Some((i16::MAX.into(), &factors)), sums: None };

@@ -195,7 +195,7 @@ fn scale_behind_offset(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     only_here(g, k.x, at)?;
     only_here(g, product, k.x.node)?;
     only_here(g, k.weight, at)?;
-    let invertible = g.constant(s).is_some_and(|s| s.reals().iter().all(|e| e.is_normal() && e.recip().is_normal()));
+    let invertible = g.constant(s).is_some_and(|s| s.floats().iter().all(|e| e.is_normal() && e.recip().is_normal()));
     when(invertible)?;
     let origin = g.origin(at).clone();
     let c = k.per_channel(g, s, k.inputs(), &origin)?;

@@ -38,7 +38,7 @@ fn subtract_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
 fn divide_by_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     let (x, c) = by_constant(g, at.value(0), BinaryFn::Div)?;
     let tensor = g.constant(c).ok_or(Skip::NoMatch)?;
-    when(tensor.reals().iter().all(|e| e.is_normal() && e.recip().is_normal()))?;
+    when(tensor.floats().iter().all(|e| e.is_normal() && e.recip().is_normal()))?;
     let origin = g.origin(at).clone();
     let one = add_scalar(g, 1.0, c);
     let reciprocal = add_binary(g, BinaryFn::Div, one, c, &origin)?;

@@ -74,7 +74,7 @@ fn quantized_by_its_range(g: &Graph, v: ValueId) -> Match<(ValueId, ValueId)> {
 /// channel axis is then `from_end` from the end.
 fn scaled(integers: &Tensor, factor: &Tensor, channel: usize, from_end: usize) -> Match<Tensor> {
     let own = integers.ty().elem.qparams().ok_or(Skip::NoMatch)?;
-    let scales = factor.reals();
+    let scales = factor.floats();
     when(scales.iter().all(|s| s.is_normal() && *s > 0.0) && own.scales().iter().all(|&s| s == 1.0))?;
     let qparams = match &own.map {
         Affine::PerTensor { zero_point, .. } if scales.len() == 1 => {

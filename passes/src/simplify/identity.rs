@@ -48,7 +48,7 @@ fn drop_neutral_constant(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
     use BinaryFn::{Add, Div, Mul, Pow, Sub};
     let neutral = |f: BinaryFn, n: f32| -> Result<ValueId, Skip> {
         let (x, c) = by_constant(g, at.value(0), f)?;
-        when(g.constant(c).is_some_and(|t| t.reals().iter().all(|&e| e == n)))?;
+        when(g.constant(c).is_some_and(|t| t.floats().iter().all(|&e| e == n)))?;
         Ok(x)
     };
     let x = [(Add, 0.0), (Sub, 0.0), (Mul, 1.0), (Div, 1.0), (Pow, 1.0)]

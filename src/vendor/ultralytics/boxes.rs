@@ -147,7 +147,7 @@ mod tests {
     fn output(g: &Graph) -> Vec<f32> {
         let one = |v| Tensor::from_vec(g.ty(v).shape.clone(), vec![1.0f32; g.ty(v).shape.elements().unwrap()]);
         let inputs: Vec<Tensor> = g.inputs().map(one).collect();
-        Executor::new(g).run(&inputs, &mut |_, _| {}).unwrap()[0].reals().into_owned()
+        Executor::new(g).run(&inputs, &mut |_, _| {}).unwrap()[0].floats().into_owned()
     }
 
     /// A detector with boxes and scores in one output.

@@ -63,5 +63,5 @@ fn weight(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<Name, Unsupport
     let alone = site.graph.ty(site.values[0]).elem.qparams().is_none();
     let qparams = site.graph.ty(v).elem.qparams().filter(|qparams| alone && qparams.zero_point() == 0);
     let (Some(_), Some(constant)) = (qparams, site.constant(1)) else { return Ok(e.input(site, 1)) };
-    Ok(e.restored(&e.wanted(v), constant))
+    Ok(e.dequantized(&e.wanted(v), constant))
 }

@@ -90,7 +90,7 @@ fn hard_sigmoid(e: &mut Emitter<'_>, alpha: f32, beta: f32, site: &NodeContext<'
     e.dequantize(&stored, &scaled, &QuantParams::per_tensor(*storage, scale * alpha, *zero_point));
     let (_, most) = StorageType::U8.range();
     let beta = Tensor::scalar(beta).quantized(&QuantParams::per_tensor(StorageType::U8, beta / most as f32, 0));
-    let beta = e.place("beta", &beta, Numbers::Real);
+    let beta = e.place("beta", &beta, Numbers::Float);
     e.push(Call::new("Add"), &[scaled, beta], &site.outputs);
     Ok(())
 }

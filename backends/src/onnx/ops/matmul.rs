@@ -28,7 +28,7 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     let right = match site.constant(1).filter(|_| integers(1) && !integers(0)) {
         Some(weight) => {
             let weight = if op.transpose_b { turned(weight)? } else { weight.clone() };
-            e.restored(&e.wanted(site.values[1]), &weight)
+            e.dequantized(&e.wanted(site.values[1]), &weight)
         }
         None => columns(e, op, site, site.numbers)?,
     };
@@ -179,7 +179,7 @@ fn gemm(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), 
     let result = site.graph.ty(site.node.value(0));
     let flat = e.scratch(site, &y);
     product(e, op, site, left, &flat)?;
-    match result.elem.qparams().filter(|_| site.numbers == Numbers::Real) {
+    match result.elem.qparams().filter(|_| site.numbers == Numbers::Float) {
         Some(qparams) => {
             let stored = e.scratch(site, &y.with_elem(result.elem.clone()));
             e.quantize(&flat, &stored, qparams);
@@ -205,7 +205,7 @@ fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to
     let call = |call: Call| if op.transpose_b { call.int("transB", 1) } else { call };
     let biased = site.values.len() > 2;
     let integers = |i: usize| site.graph.ty(site.values[i]).elem.qparams().is_some();
-    if site.numbers == Numbers::Real {
+    if site.numbers == Numbers::Float {
         // A product without a following QuantizeLinear is fused only with an integer bias.
         let bias = match biased {
             true if integers(0) && integers(1) => stored_bias(e, site)?,
@@ -213,7 +213,7 @@ fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to
             false => Name::default(),
         };
         let b = match site.constant(1).filter(|_| integers(1) && !integers(0)) {
-            Some(weight) => e.restored(&e.wanted(site.values[1]), weight),
+            Some(weight) => e.dequantized(&e.wanted(site.values[1]), weight),
             None => e.input(site, 1),
         };
         e.push(call(Call::new("Gemm")), &[a, b, bias], std::slice::from_ref(to));
@@ -248,7 +248,7 @@ fn stored_bias(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<Name, Unsu
         None => QuantParams::per_axis(StorageType::I32, 0, scales),
     };
     let fits = |(b, scale): (&f32, &f32)| f64::from(b.abs()) / f64::from(*scale) <= f64::from(i32::MAX);
-    if !bias.reals().iter().zip(qparams.scales().iter().cycle()).all(fits) {
+    if !bias.floats().iter().zip(qparams.scales().iter().cycle()).all(fits) {
         return Err("internal error: its bias does not fit into 32 bits".into());
     }
     let wanted = e.wanted(site.values[2]);

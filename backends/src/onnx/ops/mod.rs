@@ -67,11 +67,11 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
 
 /// True if the float value `v` is an operand of a contraction, directly or after operators that only move elements:
 /// ONNX Runtime moves a DequantizeLinear behind these.
-pub(super) fn feeds_real_contraction(graph: &Graph, v: ValueId) -> bool {
+pub(super) fn feeds_float_contraction(graph: &Graph, v: ValueId) -> bool {
     let contracts = |(n, i): &(NodeId, usize)| match graph.op(*n) {
         Op::Conv(_) | Op::ConvTranspose(_) | Op::MatMul(_) => *i == 0,
         Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Pool(_) | Op::Relayout(_) => {
-            feeds_real_contraction(graph, n.value(0))
+            feeds_float_contraction(graph, n.value(0))
         }
         _ => false,
     };

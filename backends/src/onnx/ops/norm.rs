@@ -33,7 +33,7 @@ pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &NodeContext
             Elem::F16 => Tensor::of(tensor.ty().with_elem(Elem::F16), half(&tensor)),
             _ => tensor,
         };
-        Ok(e.place("const", &tensor, Numbers::Real))
+        Ok(e.place("const", &tensor, Numbers::Float))
     };
     if site.values.len() == 1 && op.axis == 2 && x.rank() > 2 {
         let channels = extents(1..2)?;
@@ -50,5 +50,5 @@ pub(super) fn layer_norm(e: &mut Emitter<'_>, op: &LayerNorm, site: &NodeContext
 }
 
 fn half(t: &Tensor) -> Vec<half::f16> {
-    t.reals().iter().map(|&v| half::f16::from_f32(v)).collect()
+    t.floats().iter().map(|&v| half::f16::from_f32(v)).collect()
 }

@@ -52,7 +52,7 @@ fn directed(e: &mut Emitter<'_>, site: &NodeContext<'_>, i: usize) -> Result<Nam
     match e.kept(v).and_then(|t| t.retype(TensorType::new(elem(&t.ty().elem), shape.clone()))) {
         Some(constant) => {
             let wanted = e.wanted(v);
-            Ok(e.place(&wanted, &constant, Numbers::Real))
+            Ok(e.place(&wanted, &constant, Numbers::Float))
         }
         None => {
             let from = e.input(site, i);
@@ -73,11 +73,11 @@ fn bias(e: &mut Emitter<'_>, cell: Cell, hidden: usize, site: &NodeContext<'_>) 
         let (before, after) = constant.data().split_at(first * elem.size());
         let both = Tensor::new(ty(&[1, whole]), [before, &zeros, after].concat().into()).ok_or_else(fail)?;
         let wanted = e.wanted(site.values[3]);
-        return Ok(e.place(&wanted, &both, Numbers::Real));
+        return Ok(e.place(&wanted, &both, Numbers::Float));
     }
     let count = zeros.len() / elem.size();
     let zeros = Tensor::new(ty(&[count]), zeros.into()).ok_or_else(fail)?;
-    let (given, zeros) = (e.input(site, 3), e.place("zeros", &zeros, Numbers::Real));
+    let (given, zeros) = (e.input(site, 3), e.place("zeros", &zeros, Numbers::Float));
     let mut parts = vec![given.clone(), zeros];
     if cell.biases() > cell.gates() {
         let mut part = |start: usize, end: usize| {

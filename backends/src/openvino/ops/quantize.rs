@@ -41,8 +41,8 @@ pub(super) fn dequantize(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
     let v = site.values[0];
     match e.literal(v) {
         Some(literal) if scaled_along_sums(e.graph, v) || (e.quantizes && feeds_gru(e.graph, v)) => {
-            let real = literal.stored.to_real();
-            e.numbers(real.ty(), &real.reals())
+            let real = literal.stored.to_float();
+            e.numbers(real.ty(), &real.floats())
         }
         _ => e.operand(site, 0),
     }

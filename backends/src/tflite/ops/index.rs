@@ -55,7 +55,7 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<
     let shape = e.indices(&extents.iter().map(|&n| n as i32).collect::<Vec<i32>>());
     let inputs = [site.inputs[1], site.inputs[2], shape];
     let options = Options::Other(OptionsType::SCATTER_ND);
-    let zeros = |t: &Tensor| t.reals().iter().all(|&v| v == 0.0);
+    let zeros = |t: &Tensor| t.floats().iter().all(|&v| v == 0.0);
     if site.graph.constant(site.values[0]).is_some_and(zeros) {
         e.push_operator(BuiltinOperator::SCATTER_ND, 1, options, &inputs, &site.outputs);
         return Ok(());

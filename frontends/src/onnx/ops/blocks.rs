@@ -94,8 +94,8 @@ pub(super) fn dequantize(n: &mut NodeCx<'_, '_>, axis: usize, block: i64) -> Res
         return Err(Refusal::Invalid(format!("zero points {} for integers {}", zero.ty(), x.ty())));
     }
     let odd = || Refusal::Invalid(format!("{} is dequantized; expected integers", x.ty()));
-    let (integers, scales) = (x.integers().ok_or_else(odd)?, scale.reals());
-    let zeros = zero.as_ref().map(Tensor::reals);
+    let (integers, scales) = (x.integers().ok_or_else(odd)?, scale.floats());
+    let zeros = zero.as_ref().map(Tensor::floats);
     let blocks = Blocks { dims, axis, size, scales: &scales };
     blocks.real(n, |i| integers[i] as i32, &|place| zeros.as_ref().map_or(0.0, |z| z[place]))
 }
@@ -123,7 +123,7 @@ fn matmul_bits(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if size < 16 || !size.is_power_of_two() {
         return Err(Refusal::Attribute { name: "block_size".into(), problem: "not a power of 2 from 16 on" });
     }
-    let blocks = Blocks { dims: vec![rows, k], axis: 1, size, scales: &scale.reals() };
+    let blocks = Blocks { dims: vec![rows, k], axis: 1, size, scales: &scale.floats() };
     let count = blocks.count();
     let (places, padded) = (rows.saturating_mul(count), rows.saturating_mul(count).saturating_mul(size));
     if padded > MOST_ELEMENTS {
@@ -169,7 +169,7 @@ fn zero_points(stored: Stored, zeros: Option<&Tensor>, rows: usize, count: usize
     let Some(zeros) = zeros else { return Ok(vec![(1 << (stored.bits() - 1)) as f32; places]) };
     let odd = || Refusal::Invalid(format!("zero points {} for {rows} by {count} blocks", zeros.ty()));
     if zeros.ty().elem.is_float() {
-        return if zeros.len() == places { Ok(zeros.reals().into_owned()) } else { Err(odd()) };
+        return if zeros.len() == places { Ok(zeros.floats().into_owned()) } else { Err(odd()) };
     }
     let bytes = stored.bytes(count).ok_or_else(odd)?;
     if zeros.ty().elem != Elem::U8 || zeros.len() != rows * bytes {

@@ -156,9 +156,9 @@ fn scaled(n: &mut NodeCx<'_, '_>, floats: ValueId, scale: ValueId) -> Option<Ten
     let before = dims.len() - own.len();
     let wide: Vec<usize> = (0..own.len()).filter(|&a| own[a] != 1).collect();
     let qparams = match *wide {
-        [] => QuantParams::per_tensor(store, *scale.reals().first()?, 0),
+        [] => QuantParams::per_tensor(store, *scale.floats().first()?, 0),
         [axis] if own[axis] == dims[before + axis] => {
-            QuantParams::per_axis(store, before + axis, scale.reals().into_owned())
+            QuantParams::per_axis(store, before + axis, scale.floats().into_owned())
         }
         _ => return None,
     };
@@ -269,7 +269,7 @@ fn clip(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn limit(n: &NodeCx<'_, '_>, v: Option<ValueId>, absent: f32) -> Option<f32> {
     let Some(v) = v else { return Some(absent) };
     let t = n.constant(v).filter(|t| t.len() == 1)?;
-    let real = t.reals()[0];
+    let real = t.floats()[0];
     let exact = t.integers().is_none_or(|i| i[0].unsigned_abs() <= 1 << 24);
     exact.then_some(real)
 }
@@ -285,7 +285,7 @@ fn clamp(n: &mut NodeCx<'_, '_>, x: ValueId, lo: f32, hi: f32) -> Result<ValueId
 fn pow(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (base, exponent) = (n.input(0)?, n.input(1)?);
     let elem = n.ty(base).elem.clone();
-    let whole = |t: &Tensor| t.reals().iter().all(|v| v.fract() == 0.0);
+    let whole = |t: &Tensor| t.floats().iter().all(|v| v.fract() == 0.0);
     if !elem.is_float() && n.ty(exponent).elem.is_float() && !n.constant(exponent).is_some_and(whole) {
         return Err(Refusal::Unsupported("an integer to the power of a float is not supported".into()));
     }
@@ -352,7 +352,7 @@ fn fits(n: &NodeCx<'_, '_>, x: ValueId, to: Stored) -> Result<(), Refusal> {
         _ => n.stored(x).and_then(Stored::integers),
     };
     let inside = |(lo, hi): (i64, i64)| least <= lo && hi <= most;
-    let known = |t: &Tensor| t.reals().iter().all(|&v| v >= least as f32 && v <= most as f32);
+    let known = |t: &Tensor| t.floats().iter().all(|&v| v >= least as f32 && v <= most as f32);
     if own.is_some_and(inside) || n.constant(x).is_some_and(known) {
         return Ok(());
     }

@@ -186,7 +186,7 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let axis = n.int("axis", -1)?;
     let axis = count_axis(axis, n.rank(indices) + 1)?;
     let depth = n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?;
-    let [depth] = *depth.reals() else { return Err(Refusal::Invalid("depth is no scalar".into())) };
+    let [depth] = *depth.floats() else { return Err(Refusal::Invalid("depth is no scalar".into())) };
     let depth = extent(depth as i64)?;
     if n.dims(values)?.as_slice() != [2] {
         return Err(Refusal::Invalid(format!("values is {}; expected two of them", n.ty(values))));

@@ -386,9 +386,9 @@ fn pad_open(
 fn pad_value(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<f32, Refusal> {
     let value = n.optional_constant(2)?;
     if let Some(value) = value.as_ref().filter(|v| v.ty().elem.qparams().is_some() && v.len() == 1) {
-        return Ok(value.reals()[0]);
+        return Ok(value.floats()[0]);
     }
-    let value = match value.as_ref().map(|v| (v.integers(), v.reals())) {
+    let value = match value.as_ref().map(|v| (v.integers(), v.floats())) {
         None => 0.0,
         // Some exporters omit the value as an empty tensor.
         Some((_, reals)) if reals.is_empty() => 0.0,

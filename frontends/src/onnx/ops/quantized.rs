@@ -99,7 +99,7 @@ impl Scheme {
         if let Some(zero) = zero.filter(|&z| !n.ty(z).elem.is_integer()) {
             return Err(Refusal::Invalid(format!("zero points {}; expected integers", n.ty(zero))));
         }
-        let scales = n.constant(scale).map(Tensor::reals);
+        let scales = n.constant(scale).map(Tensor::floats);
         if let Some(&odd) = scales.iter().flat_map(|s| s.iter()).find(|s| !s.is_finite() || **s <= 0.0) {
             return Err(QuantError::Scale(odd).into());
         }
@@ -134,7 +134,7 @@ impl Scheme {
     /// The quantization parameters for integers of this type, if scale and zero point are constant and representable.
     fn qparams(&self, n: &NodeCx<'_, '_>, stored: Stored) -> Option<QuantParams> {
         let (storage, shift) = integers::storage(stored)?;
-        let (scales, zeros) = (n.constant(self.scale)?.reals(), self.zeros(n)?);
+        let (scales, zeros) = (n.constant(self.scale)?.floats(), self.zeros(n)?);
         if !scales.iter().all(|s| s.is_normal()) {
             return None;
         }
@@ -176,7 +176,7 @@ impl Scheme {
             integers::along(n, v, self.axis, x)
         };
         let (scale, zero) = (factor(self.scale)?, self.zero.map(&mut factor).transpose()?);
-        let known_zero = |z: &ValueId| n.constant(*z).is_some_and(|t| t.reals().iter().all(|&z| z == 0.0));
+        let known_zero = |z: &ValueId| n.constant(*z).is_some_and(|t| t.floats().iter().all(|&z| z == 0.0));
         Ok((scale, zero.filter(|z| !known_zero(z))))
     }
 }
@@ -399,21 +399,21 @@ fn integer(n: &mut NodeCx<'_, '_>, op: &str, channel: usize) -> Result<Values, R
 }
 
 /// Input `at` (integers, per-tensor scale and zero point), dequantized.
-fn real_whole(n: &mut NodeCx<'_, '_>, at: usize) -> Result<ValueId, Refusal> {
+fn float_whole(n: &mut NodeCx<'_, '_>, at: usize) -> Result<ValueId, Refusal> {
     let x = n.input(at)?;
     let scheme = Scheme::single(n, at + 1, x)?;
     dequantize(n, x, &scheme)
 }
 
 /// Input `at` (integers, scales and zero points along an axis), dequantized.
-fn real_input(n: &mut NodeCx<'_, '_>, at: usize, axis: usize) -> Result<ValueId, Refusal> {
+fn float_input(n: &mut NodeCx<'_, '_>, at: usize, axis: usize) -> Result<ValueId, Refusal> {
     let x = n.input(at)?;
     let scheme = Scheme::at(n, at + 1, axis, x)?;
     dequantize(n, x, &scheme)
 }
 
 /// A bias of 32-bit integers, dequantized with the accumulator's scale times `factor`.
-fn real_bias(n: &mut NodeCx<'_, '_>, bias: ValueId, scales: [ValueId; 2], factor: f32) -> Result<ValueId, Refusal> {
+fn float_bias(n: &mut NodeCx<'_, '_>, bias: ValueId, scales: [ValueId; 2], factor: f32) -> Result<ValueId, Refusal> {
     let [x, w] = scales.map(|s| n.ty(s).shape.elements());
     let [flat_x, flat_w] = [n.reshape(scales[0], &[x.unwrap_or(1)])?, n.reshape(scales[1], &[w.unwrap_or(1)])?];
     let mut scale = n.binary(BinaryFn::Mul, flat_x, flat_w)?;
@@ -436,7 +436,7 @@ fn put(n: &mut NodeCx<'_, '_>, y: ValueId, at: usize) -> Result<Values, Refusal>
 
 /// An operator on `count` quantized inputs, followed by the scheme of the result.
 fn qlinear(n: &mut NodeCx<'_, '_>, op: &str, count: usize) -> Result<Values, Refusal> {
-    let inputs = (0..count).map(|i| real_whole(n, 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = (0..count).map(|i| float_whole(n, 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
     let y = n.with_inputs(&inputs, op)?[0];
     put(n, y, 3 * count)
 }
@@ -444,7 +444,7 @@ fn qlinear(n: &mut NodeCx<'_, '_>, op: &str, count: usize) -> Result<Values, Ref
 /// The scheme of the result comes first.
 fn qlinear_concat(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let count = n.inputs().saturating_sub(2) / 3;
-    let inputs = (0..count).map(|i| real_whole(n, 2 + 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = (0..count).map(|i| float_whole(n, 2 + 3 * i).map(Some)).collect::<Result<Vec<_>, _>>()?;
     let y = n.with_inputs(&inputs, "Concat")?[0];
     put(n, y, 0)
 }
@@ -457,9 +457,9 @@ fn channels_first(n: &mut NodeCx<'_, '_>) -> Result<(), Refusal> {
 }
 
 fn qlinear_conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let (x, w) = (real_whole(n, 0)?, real_input(n, 3, 0)?);
+    let (x, w) = (float_whole(n, 0)?, float_input(n, 3, 0)?);
     let scales = [n.input(1)?, n.input(4)?];
-    let bias = n.optional(8).map(|bias| real_bias(n, bias, scales, 1.0)).transpose()?;
+    let bias = n.optional(8).map(|bias| float_bias(n, bias, scales, 1.0)).transpose()?;
     let y = n.with_inputs(&[Some(x), Some(w), bias], "Conv")?[0];
     put(n, y, 6)
 }
@@ -467,7 +467,7 @@ fn qlinear_conv(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// Scales are along the rows of a and the columns of b.
 fn qlinear_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let [rows, columns] = [n.input(0)?, n.input(3)?].map(|v| n.rank(v));
-    let (a, b) = (real_input(n, 0, rows.saturating_sub(2))?, real_input(n, 3, columns.saturating_sub(1))?);
+    let (a, b) = (float_input(n, 0, rows.saturating_sub(2))?, float_input(n, 3, columns.saturating_sub(1))?);
     let y = n.with_inputs(&[Some(a), Some(b)], "MatMul")?[0];
     put(n, y, 6)
 }
@@ -476,9 +476,9 @@ fn qlinear_matmul(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn qgemm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let column = usize::from(!n.flag("transB", false)?);
     let alpha = n.float("alpha", 1.0)?;
-    let (a, b) = (real_whole(n, 0)?, real_input(n, 3, column)?);
+    let (a, b) = (float_whole(n, 0)?, float_input(n, 3, column)?);
     let scales = [n.input(1)?, n.input(4)?];
-    let c = n.optional(6).map(|c| real_bias(n, c, scales, alpha)).transpose()?;
+    let c = n.optional(6).map(|c| float_bias(n, c, scales, alpha)).transpose()?;
     let y = n.with_inputs(&[Some(a), Some(b), c], "Gemm")?[0];
     if n.optional(7).is_none() { one(y) } else { put(n, y, 7) }
 }
@@ -530,7 +530,7 @@ fn gates(n: &mut NodeCx<'_, '_>, at: usize, scheme: usize, directions: usize) ->
     if w.dims()[0] != directions || !fits(&scale) || !fits(&zero) {
         return Err(Refusal::Invalid(format!("scales {} and zero points {} for {}", scale.ty(), zero.ty(), w.ty())));
     }
-    let (integers, scales, zeros) = (w.reals(), scale.reals(), zero.reals());
+    let (integers, scales, zeros) = (w.floats(), scale.floats(), zero.floats());
     let of = |all: &[f32], d: usize, row: usize| if all.len() == directions { all[d] } else { all[d * rows + row] };
     let mut weights = Vec::new();
     for d in 0..directions {

@@ -105,7 +105,7 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let beyond = n.float("extrapolation_value", 0.0)?;
     // The region of interest is used in one mode only.
     let roi = match coordinates {
-        Mapping::Region => n.optional_constant(1)?.map(|roi| roi.reals().into_owned()).unwrap_or_default(),
+        Mapping::Region => n.optional_constant(1)?.map(|roi| roi.floats().into_owned()).unwrap_or_default(),
         _ => {
             n.optional(1);
             Vec::new()
@@ -292,7 +292,7 @@ fn rounded(positions: &[f32], round: Nearest) -> Vec<f32> {
 }
 
 fn scales(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<Vec<f32>>, Refusal> {
-    Ok(n.optional_constant(i)?.map(|t| t.reals().into_owned()))
+    Ok(n.optional_constant(i)?.map(|t| t.floats().into_owned()))
 }
 
 fn by_scales(n: &NodeCx<'_, '_>, x: ValueId, axes: &[usize], scales: &[f32]) -> Result<Sizes, Refusal> {

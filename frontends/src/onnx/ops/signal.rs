@@ -28,18 +28,18 @@ fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         return Err(Refusal::Invalid(format!("a transform along axis {axis} of {}", n.ty(x))));
     }
     // The inverse of a half spectrum is real.
-    let to_real = inverse && half;
+    let to_float = inverse && half;
     let length = match n.optional_integers(1)?.as_deref() {
         Some(&[length]) => extent(length)?,
         Some(other) => return Err(Refusal::Invalid(format!("{} lengths of a transform", other.len()))),
-        None if to_real => 2 * (given - 1),
+        None if to_float => 2 * (given - 1),
         None => given,
     };
-    if length == 0 || half && !inverse && parts == 2 || to_real && parts == 1 {
+    if length == 0 || half && !inverse && parts == 2 || to_float && parts == 1 {
         return Err(Refusal::Invalid(format!("a transform of length {length} of {}", n.ty(x))));
     }
     let basis = Basis { length, onesided: half, scale: if inverse { 1.0 / length as f64 } else { 1.0 } };
-    if to_real && given != basis.frequencies() {
+    if to_float && given != basis.frequencies() {
         let message = format!("an inverse transform of {given} frequencies to {length} elements is not supported");
         return Err(Refusal::Unsupported(message));
     }
@@ -49,7 +49,7 @@ fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     } else {
         x
     };
-    let (results, out) = if to_real { (length, 1) } else { (basis.frequencies(), 2) };
+    let (results, out) = if to_float { (length, 1) } else { (basis.frequencies(), 2) };
     // Rows are pairs of element and part, columns pairs of result and part.
     let (rows, columns) = (used * parts, results * out);
     let matrix = Basis::tensor(n, x, &[rows, columns], |i| {
@@ -58,7 +58,7 @@ fn dft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let [cos, sin] = basis.wave(f, t);
         let sin = if inverse { sin } else { -sin };
         // The other half of the spectrum is the conjugate of this one.
-        let twice = if to_real && t > 0 && 2 * t != length { 2.0 } else { 1.0 };
+        let twice = if to_float && t > 0 && 2 * t != length { 2.0 } else { 1.0 };
         twice
             * match (from, to) {
                 (0, 0) | (1, 1) => cos,
@@ -84,7 +84,7 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let step = n.integer(1)?;
     let step = extent(step)?;
-    let window = n.optional_constant(2)?.map(|w| w.reals().into_owned());
+    let window = n.optional_constant(2)?.map(|w| w.floats().into_owned());
     let length = match n.optional_integers(3)?.as_deref() {
         Some(&[length]) => extent(length)?,
         _ => window.as_ref().map(Vec::len).ok_or(Refusal::MissingInput(3))?,

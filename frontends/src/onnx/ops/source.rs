@@ -128,7 +128,7 @@ fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     }
     let elem = terms[0].ty().elem.clone();
     if elem == Elem::F32 {
-        let [start, limit, delta] = [0, 1, 2].map(|i| f64::from(terms[i].reals()[0]));
+        let [start, limit, delta] = [0, 1, 2].map(|i| f64::from(terms[i].floats()[0]));
         let count = ((limit - start) / delta).ceil().max(0.0) as usize;
         let (start, delta) = (start as f32, delta as f32);
         one(n.table(&[count], |i| start + i as f32 * delta)?)

@@ -137,7 +137,7 @@ fn round(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, slope) = (n.input(0)?, n.input(1)?);
     let dims = n.dims(slope)?;
-    if let (&[1] | &[], Some(alpha)) = (dims.as_slice(), n.constant(slope).map(|t| t.reals()[0])) {
+    if let (&[1] | &[], Some(alpha)) = (dims.as_slice(), n.constant(slope).map(|t| t.floats()[0])) {
         return one(n.unary(UnaryFn::LeakyRelu { alpha }, x)?);
     }
     let slope = if let &[channels] = dims.as_slice()
@@ -153,7 +153,7 @@ fn prelu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 /// x * sigmoid(beta * x); the default of beta is 1.
 fn swish(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (x, beta) = (n.input(0)?, n.optional(1)?);
-    let is_one = |t: &qcc_ir::Tensor| t.ty().elem != Elem::Bool && t.reals().iter().all(|&b| b == 1.0);
+    let is_one = |t: &qcc_ir::Tensor| t.ty().elem != Elem::Bool && t.floats().iter().all(|&b| b == 1.0);
     match beta.filter(|&b| !n.constant(b).is_some_and(is_one)) {
         None => unary(n, UnaryFn::Silu),
         Some(beta) => {

@@ -42,7 +42,7 @@ impl Fake {
 
     /// The quantization parameters of the input range, if all zero points are integers of the storage type.
     fn qparams(&self, rank: usize) -> Option<QuantParams> {
-        let [lo, hi] = self.input.each_ref().map(|t| t.reals().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
+        let [lo, hi] = self.input.each_ref().map(|t| t.floats().iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
         let dims = self.input[0].dims();
         if lo.len() != hi.len() || self.input[1].dims() != dims || lo.is_empty() {
             return None;
@@ -73,7 +73,7 @@ impl Fake {
     /// True if the output range consists of the stored integers themselves.
     fn gives_integers(&self, storage: StorageType) -> bool {
         let (first, last) = storage.range();
-        let all = |t: &Tensor, end: i32| t.reals().iter().all(|&x| x == end as f32);
+        let all = |t: &Tensor, end: i32| t.floats().iter().all(|&x| x == end as f32);
         all(&self.output[0], first) && all(&self.output[1], last)
     }
 }
@@ -99,7 +99,7 @@ fn fake_quantize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let levels = n.required("levels")?;
     let fake = fake(n, levels, |n, i| n.input(i))?;
     let x = n.input(0)?;
-    let same = fake.input.iter().zip(&fake.output).all(|(a, b)| a.reals() == b.reals());
+    let same = fake.input.iter().zip(&fake.output).all(|(a, b)| a.floats() == b.floats());
     if same
         && n.ty(x).elem == Elem::F32
         && let Some(qparams) = fake.qparams(n.rank(x))

@@ -94,7 +94,7 @@ fn interpolate(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
     } else {
         let scales = n.input(scales_at)?;
-        let scales = n.known(scales, scales_at)?.reals().into_owned();
+        let scales = n.known(scales, scales_at)?.floats().into_owned();
         count(scales.len())?;
         for (&axis, &by) in axes.iter().zip(&scales) {
             // The scale is rounded to F32 before it is applied.

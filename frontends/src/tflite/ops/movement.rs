@@ -262,7 +262,7 @@ fn pad(n: &mut NodeCx<'_, '_>, mode: PadMode) -> Result<Values, Refusal> {
 
 fn pad_v2(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let value = n.known(2)?;
-    let &[number] = &*value.reals() else {
+    let &[number] = &*value.floats() else {
         return Err(Refusal::Invalid(format!("the value to pad with is {}", value.ty())));
     };
     let exact = value.ty().elem.is_float() || value.ty().elem.qparams().is_some() || number.abs() <= (1 << 24) as f32;

@@ -51,7 +51,7 @@ pub(super) const ROWS: &[Row] = &[
     ("eq", |n| binary(n, BinaryFn::Equal)),
     ("erf", |n| unary(n, UnaryFn::Erf)),
     ("erfc", |n| {
-        let x = real_input(n)?;
+        let x = float_input(n)?;
         let erf = n.unary(UnaryFn::Erf, x)?;
         let unit = n.scalar(1.0, erf)?;
         one(n.binary(BinaryFn::Sub, unit, erf)?)
@@ -59,13 +59,13 @@ pub(super) const ROWS: &[Row] = &[
     ("exp", |n| unary(n, UnaryFn::Exp)),
     ("exp2", |n| {
         let x = n.input()?;
-        let elem = real_elem(n, x);
+        let elem = float_elem(n, x);
         let base = n.constant_of(Number::Float(2.0), &elem)?;
         let x = n.cast(x, elem)?;
         one(n.binary(BinaryFn::Pow, base, x)?)
     }),
     ("expm1", |n| {
-        let x = real_input(n)?;
+        let x = float_input(n)?;
         let exp = n.unary(UnaryFn::Exp, x)?;
         let unit = n.scalar(1.0, exp)?;
         one(n.binary(BinaryFn::Sub, exp, unit)?)
@@ -104,13 +104,13 @@ pub(super) const ROWS: &[Row] = &[
         one(n.add(Clamp { lo: lo as f32, hi: hi as f32 }, &[x])?)
     }),
     ("isfinite", |n| {
-        let x = real_input(n)?;
+        let x = float_input(n)?;
         let size = n.unary(UnaryFn::Abs, x)?;
         let infinity = n.constant_of(Number::Float(f64::INFINITY), &n.ty(x).elem.clone())?;
         one(n.binary(BinaryFn::Less, size, infinity)?)
     }),
     ("isinf", |n| {
-        let x = real_input(n)?;
+        let x = float_input(n)?;
         let size = n.unary(UnaryFn::Abs, x)?;
         let infinity = n.constant_of(Number::Float(f64::INFINITY), &n.ty(x).elem.clone())?;
         one(n.binary(BinaryFn::Equal, size, infinity)?)
@@ -130,14 +130,14 @@ pub(super) const ROWS: &[Row] = &[
     ("log", |n| unary(n, UnaryFn::Log)),
     ("log10", |n| log_to(n, std::f64::consts::LN_10)),
     ("log1p", |n| {
-        let x = real_input(n)?;
+        let x = float_input(n)?;
         let unit = n.scalar(1.0, x)?;
         let x = n.binary(BinaryFn::Add, x, unit)?;
         one(n.unary(UnaryFn::Log, x)?)
     }),
     ("log2", |n| log_to(n, std::f64::consts::LN_2)),
     ("log_sigmoid", |n| {
-        let x = real_input(n)?;
+        let x = float_input(n)?;
         let minus = n.unary(UnaryFn::Neg, x)?;
         let softplus = n.unary(UnaryFn::Softplus, minus)?;
         one(n.unary(UnaryFn::Neg, softplus)?)
@@ -235,19 +235,19 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// The element type of a function with float results: integers become `F32`.
-fn real_elem(n: &NodeCx<'_, '_>, x: ValueId) -> Elem {
+fn float_elem(n: &NodeCx<'_, '_>, x: ValueId) -> Elem {
     let elem = &n.ty(x).elem;
     if elem.is_float() { elem.clone() } else { Elem::F32 }
 }
 
-fn real_input(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
+fn float_input(n: &mut NodeCx<'_, '_>) -> Result<ValueId, Refusal> {
     let x = n.input()?;
-    let elem = real_elem(n, x);
+    let elem = float_elem(n, x);
     n.cast(x, elem)
 }
 
 fn unary(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
-    let x = real_input(n)?;
+    let x = float_input(n)?;
     one(n.unary(f, x)?)
 }
 
@@ -262,7 +262,7 @@ fn rounded(n: &mut NodeCx<'_, '_>, f: UnaryFn) -> Result<Values, Refusal> {
 }
 
 fn log_to(n: &mut NodeCx<'_, '_>, base: f64) -> Result<Values, Refusal> {
-    let x = real_input(n)?;
+    let x = float_input(n)?;
     let log = n.unary(UnaryFn::Log, x)?;
     let factor = n.scalar(1.0 / base, log)?;
     one(n.binary(BinaryFn::Mul, log, factor)?)
@@ -383,14 +383,14 @@ fn elu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 fn celu(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = real_input(n)?;
+    let x = float_input(n)?;
     let alpha = n.float("alpha", 1.0)?;
     one(build::celu(n, x, alpha)?)
 }
 
 /// ln(1 + exp(beta * x)) / beta. Above the threshold PyTorch returns x, which differs by less than a rounding error.
 fn softplus(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = real_input(n)?;
+    let x = float_input(n)?;
     let (beta, threshold) = (n.float("beta", 1.0)?, n.float("threshold", 20.0)?);
     if threshold < 15.0 {
         return Err(Refusal::Unsupported(format!("softplus with the threshold {threshold} is not supported")));

@@ -162,7 +162,7 @@ fn stft(n: &mut NodeCx<'_, '_>) -> Result<Complex, Refusal> {
     let window = match n.optional("window")? {
         Some(v) => n
             .constant(v)
-            .map(|t| t.reals().into_owned())
+            .map(|t| t.floats().into_owned())
             .ok_or_else(|| Refusal::NotConstant { index: 4, name: "window".into() })?,
         None => vec![1.0; width],
     };

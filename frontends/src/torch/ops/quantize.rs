@@ -84,7 +84,7 @@ fn qparams(n: &mut NodeCx<'_, '_>, storage: StorageType) -> Result<QuantParams, 
             let axis = n.required_int("axis")?;
             let axis = n.axis(axis, x)?;
             let open = || Refusal::NotConstant { index: 1, name: name.into() };
-            let scales = n.constant(scales).ok_or_else(open)?.reals().to_vec();
+            let scales = n.constant(scales).ok_or_else(open)?.floats().to_vec();
             if let Some(zero) = zero
                 && n.integers(zero, zeros)?.iter().any(|&z| z != 0)
             {
@@ -102,7 +102,7 @@ fn known(n: &mut NodeCx<'_, '_>, name: &str) -> Result<f64, Refusal> {
     match n.operand(name)? {
         Operand::Number(number) => Ok(number.float()),
         Operand::Tensor(v) => match n.constant(v).filter(|t| t.len() == 1) {
-            Some(t) => Ok(t.reals()[0].into()),
+            Some(t) => Ok(t.floats()[0].into()),
             None => Err(Refusal::NotConstant { index: 1, name: name.into() }),
         },
     }

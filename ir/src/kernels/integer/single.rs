@@ -122,17 +122,17 @@ pub(crate) fn table(
     let byte = |t: &TensorType| t.elem.qparams().filter(|g| g.storage.size() == 1 && g.tensor_map().is_some()).cloned();
     let (Some(from), Some(to)) = (byte(x.ty()), byte(result)) else { return Ok(None) };
     let ty = TensorType::new(Elem::Quantized(from), Shape::known(&[256]));
-    let values = f(&Tensor::of(ty, (0..=255u8).collect()).to_real())?;
+    let values = f(&Tensor::of(ty, (0..=255u8).collect()).to_float())?;
     let table = values[0].quantized(&to);
     let found = x.data().iter().map(|&q| table.data()[usize::from(q)]).collect::<Vec<u8>>();
     Ok(Some(smallvec![Tensor::of(x.ty().with_elem(Elem::Quantized(to)), found)]))
 }
 
 /// ONNX Runtime's average pooling of dequantized values, which rounds after adding the zero point.
-fn mean_of_reals(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
+fn mean_of_floats(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
     let Some((storage, [(_, _), (scale, zero)])) = bytes([x.ty(), result]) else { return Ok(None) };
-    let means = pool::pool(op, &x.to_real())?.swap_remove(0);
-    let placed: Vec<i32> = means.reals().iter().map(|m| storage.saturate(m / scale + zero as f32, 0)).collect();
+    let means = pool::pool(op, &x.to_float())?.swap_remove(0);
+    let placed: Vec<i32> = means.floats().iter().map(|m| storage.saturate(m / scale + zero as f32, 0)).collect();
     Ok(Some(limited(storage, result, &means.ty().shape, placed.into_iter())))
 }
 
@@ -140,7 +140,7 @@ fn mean_of_reals(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Te
 pub(crate) fn pool(op: &Pool, x: &Tensor, results: &[TensorType]) -> Result<Option<Tensors>, EvalError> {
     let qparams = results[0].elem.qparams().filter(|_| op.f == PoolFn::Average);
     if qparams.is_some_and(|qparams| qparams.storage == StorageType::U8) {
-        return mean_of_reals(op, x, &results[0]);
+        return mean_of_floats(op, x, &results[0]);
     }
     let (Some(qparams), Some(values)) = (qparams, widen(x, |q| q)) else { return Ok(None) };
     let dims = x.dims();

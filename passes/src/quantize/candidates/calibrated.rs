@@ -10,7 +10,7 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     let g = case.g;
     let reason = |v: ValueId| {
         let finite = match g.constant(v) {
-            Some(c) => c.reals().iter().all(|x| x.is_finite()),
+            Some(c) => c.floats().iter().all(|x| x.is_finite()),
             None => match case.ranges.get(v) {
                 Some(seen) => seen.not_finite == 0,
                 None => return Some(Reason::NotCalibrated),

@@ -12,7 +12,7 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
         sources.any(|s| case.options.exclude.iter().any(|p| matches(p, &s.path)))
     };
     let reason = |n: NodeId| match case.float_in_source.contains(&n) {
-        true => Some(Reason::GivenReal),
+        true => Some(Reason::GivenFloat),
         false => named(n).then_some(Reason::Excluded),
     };
     case.able(able).filter_map(|n| Some((n, reason(n)?))).collect()

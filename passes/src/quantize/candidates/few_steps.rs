@@ -166,14 +166,14 @@ impl Reach<'_> {
             // The reduction axis of the left operand is the last one.
             _ => w.len() / w.dims().last()?,
         };
-        let squares: f32 = w.reals().iter().map(|x| x * x).sum();
+        let squares: f32 = w.floats().iter().map(|x| x * x).sum();
         Some((squares / numbers.max(1) as f32).sqrt())
     }
 
     /// The root mean square of a value.
     fn magnitude(&self, v: ValueId) -> Option<f32> {
         if let Some(c) = self.g.constant(v) {
-            let squares: f32 = c.reals().iter().map(|x| x * x).sum();
+            let squares: f32 = c.floats().iter().map(|x| x * x).sum();
             return Some((squares / c.len().max(1) as f32).sqrt());
         }
         let (mean, deviation) = self.ranges.get(v)?.moments();
@@ -186,7 +186,7 @@ impl Reach<'_> {
         let (seen, range) = (self.ranges.get(v)?, self.ranges.range(v)?);
         let apply = |x: Vec<f32>| -> Option<Vec<f32>> {
             let x = Tensor::from_vec(Shape::known(&[x.len()]), x);
-            Some(function.eval(&[&x]).ok()?[0].reals().into_owned())
+            Some(function.eval(&[&x]).ok()?[0].floats().into_owned())
         };
         let (centres, counts): (Vec<f32>, Vec<u64>) = seen.histogram.bins().unzip();
         let exact = apply(centres.clone())?;

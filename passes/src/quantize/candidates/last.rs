@@ -34,7 +34,7 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
         }
     };
     let reason = |n: NodeId| {
-        let quantized_only = || case.kernel(n).is_some_and(|kernel| !kernel.gives_real);
+        let quantized_only = || case.kernel(n).is_some_and(|kernel| !kernel.gives_float);
         let is_quantized = g.op(n).is_contraction() && quantized_only() && weights_only(g, target, n);
         if !integer.contains(&n) || !is_quantized {
             return None;

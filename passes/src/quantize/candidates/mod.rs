@@ -17,7 +17,7 @@ mod excluded;
 pub(super) mod few_steps;
 mod kernel;
 pub(super) mod last;
-mod no_reals;
+mod not_float;
 mod operands;
 pub(super) mod partition;
 mod paths;
@@ -70,7 +70,7 @@ pub(super) type Policy = fn(&Case<'_>, &FxHashSet<NodeId>) -> Vetoes;
 
 /// The policies for quantized activations that do not depend on the ranges of all candidates.
 pub(super) const ACTIVATIONS: &[Policy] = &[
-    no_reals::vetoes,
+    not_float::vetoes,
     excluded::vetoes,
     raised::vetoes,
     recurrence::vetoes,
@@ -83,7 +83,7 @@ pub(super) const ACTIVATIONS: &[Policy] = &[
 ];
 
 /// The policies for weight-only quantization.
-pub(super) const WEIGHTS: &[Policy] = &[no_reals::vetoes, excluded::vetoes, weights::vetoes];
+pub(super) const WEIGHTS: &[Policy] = &[not_float::vetoes, excluded::vetoes, weights::vetoes];
 
 /// The nodes that no policy vetoed so far, and the reasons for the others.
 pub(super) struct Candidates<'a> {

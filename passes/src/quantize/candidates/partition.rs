@@ -70,8 +70,8 @@ impl Network {
             _ if !able.contains(&n) => (self.floats, self.floats),
             _ if g.op(n).is_contraction() => {
                 let gives = match case.kernel(n) {
-                    Some(kernel) if kernel.gives_real && kernel.gives_quantized => self.graph.add_node(()),
-                    Some(kernel) if kernel.gives_real => self.floats,
+                    Some(kernel) if kernel.gives_float && kernel.gives_quantized => self.graph.add_node(()),
+                    Some(kernel) if kernel.gives_float => self.floats,
                     _ => self.integers,
                 };
                 (self.integers, gives)

@@ -15,7 +15,7 @@ pub(in super::super) fn vetoes<'a>(
 ) -> Vetoes {
     let step = |v: ValueId| qparams(v).map(|qparams| qparams.scales()[0]);
     let largest = |v: ValueId| match g.constant(v) {
-        Some(w) => Some(w.reals().iter().fold(0f32, |most, x| most.max(x.abs()))),
+        Some(w) => Some(w.floats().iter().fold(0f32, |most, x| most.max(x.abs()))),
         None => step(v).map(|step| step * 255.0),
     };
     let moved_by_a_step = |n: NodeId| {

@@ -31,7 +31,7 @@ impl Bounds {
 
     fn computed(&mut self, g: &Graph, v: ValueId, depth: usize) -> (f32, f32) {
         if let Some(c) = g.constant(v) {
-            let reals = c.reals();
+            let reals = c.floats();
             return reals.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
         }
         if let Some(qparams) = g.ty(v).elem.qparams() {

@@ -18,13 +18,13 @@ pub(super) fn decisions(before: &Graph, after: &Graph, now: impl Fn(ValueId) -> 
     let decided = |n: NodeId| {
         let mut values = before.operands(n).into_iter().chain(before.results(n));
         if !values.any(|v| before.ty(v).elem.is_float() || before.ty(v).elem.qparams().is_some()) {
-            return Some((Form::Unchanged, Reason::NoReals));
+            return Some((Form::Unchanged, Reason::NotFloat));
         }
         let v = now(n.value(0))?;
         let is_quantized = |v: ValueId| after.ty(v).elem.qparams().is_some();
         Some(match after.operands(v.node).first() {
             _ if is_quantized(v) => (Form::Integer, Reason::GivenIntegers),
-            Some(&x) if is_quantized(x) && after.op(v.node).is_contraction() => (Form::Integer, Reason::RealSums),
+            Some(&x) if is_quantized(x) && after.op(v.node).is_contraction() => (Form::Integer, Reason::FloatResult),
             // An index or the result of a comparison.
             Some(&x) if is_quantized(x) && after.ty(v).elem != Elem::F32 => (Form::Integer, Reason::GivenIntegers),
             _ => {
@@ -49,12 +49,12 @@ fn obstacle(g: &Graph, n: NodeId, form: Form) -> Reason {
         }
     }
     if real {
-        return Reason::GivenRealOperand;
+        return Reason::GivenFloatOperand;
     }
     let quantized = |v: ValueId| {
         let v = g.only_user(v).filter(|&u| matches!(g.op(u), Op::Clamp(_))).map_or(v, |u| u.value(0));
         !g.is_output(v) && g.users(v).iter().all(|u| matches!(g.op(u.0), Op::Quantize(_)))
     };
     let reals = g.results(n).filter(|&v| g.ty(v).elem == Elem::F32);
-    if reals.into_iter().all(quantized) { Reason::NoKernelForGiven } else { Reason::GivenRealResult }
+    if reals.into_iter().all(quantized) { Reason::NoKernelForGiven } else { Reason::GivenFloatResult }
 }

@@ -397,7 +397,7 @@ impl QdqImporter<'_> {
                 continue;
             }
             if let Some(c) = self.g.constant(self.g.operands(n)[0]) {
-                let real = c.to_real();
+                let real = c.to_float();
                 let real = self.g.add_const(real, self.g.origin(n).clone());
                 self.g.redirect(n.value(0), real);
             }

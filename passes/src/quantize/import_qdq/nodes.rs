@@ -78,7 +78,7 @@ impl QdqImporter<'_> {
             Some(b) => on_sums(b).map(|b| (end, Some(b))),
             None => Some((end, None)),
         });
-        if full.is_none() && !kernel.gives_real {
+        if full.is_none() && !kernel.gives_float {
             return self.weight_only(n, weight);
         }
         let mut new = Operands::from_iter([x]);
@@ -88,7 +88,7 @@ impl QdqImporter<'_> {
             (None, None) => return Ok(()),
         });
         let Some(((q, to), bias_on_sums)) = full else {
-            new.extend(bias.map(|b| self.g.add_const(b.to_real(), self.g.origin(operands[2].node).clone())));
+            new.extend(bias.map(|b| self.g.add_const(b.to_float(), self.g.origin(operands[2].node).clone())));
             let (op, types) = (self.g.op(n).clone(), self.g.result_types(n));
             let sums = self.g.add_typed(op, &new, types, self.g.origin(n).clone())?.value(0);
             self.g.replace(v, sums)?;
@@ -232,7 +232,7 @@ fn exact_constant(c: &Tensor, storage: StorageType) -> Option<Tensor> {
     if c.ty().elem.qparams().is_some() {
         return with_storage(c, storage).filter(|c| c.ty().elem.qparams().is_some_and(|g| g.tensor_map().is_some()));
     }
-    (c.len() == 1 && c.reals()[0].is_finite()).then(|| c.quantized(&constant_qparams(c, storage)))
+    (c.len() == 1 && c.floats()[0].is_finite()).then(|| c.quantized(&constant_qparams(c, storage)))
 }
 
 /// The bias with the scale of the accumulator. It keeps its integers if it has that scale already. `None` if it exceeds
@@ -250,6 +250,6 @@ fn exact_bias(b: &Tensor, sums: &QuantParams) -> Option<Tensor> {
     }
     let scales = sums.scales();
     let steps = |(i, v): (usize, &f32)| f64::from(*v) / f64::from(scales[i % scales.len()]);
-    let real = b.to_real();
-    real.reals().iter().enumerate().map(steps).all(|q| q.abs() < MOST).then(|| real.quantized(sums))
+    let real = b.to_float();
+    real.floats().iter().enumerate().map(steps).all(|q| q.abs() < MOST).then(|| real.quantized(sums))
 }

@@ -32,7 +32,7 @@ fn shown(g: &Graph, interface: Interface, most: f32) -> String {
             let run = |g: &Graph| Executor::new(g).run(&inputs_for(g, seed), &mut |_, _| {}).unwrap();
             for (a, b) in run(g).iter().zip(&run(&imported)) {
                 let far = |(a, b): (&f32, &f32)| (a - b).abs() > most;
-                assert!(!a.reals().iter().zip(b.reals().iter()).any(far), "{}", print_brief(&imported));
+                assert!(!a.floats().iter().zip(b.floats().iter()).any(far), "{}", print_brief(&imported));
             }
         }
     }

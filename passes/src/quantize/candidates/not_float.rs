@@ -9,5 +9,5 @@ use crate::decisions::Reason;
 pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     let g = case.g;
     let real = |n: NodeId| g.operands(n).into_iter().chain(g.results(n)).any(|v| g.ty(v).elem.is_float());
-    case.able(able).filter(|&n| !real(n)).map(|n| (n, Reason::NoReals)).collect()
+    case.able(able).filter(|&n| !real(n)).map(|n| (n, Reason::NotFloat)).collect()
 }
