@@ -32,7 +32,7 @@ fn string(name: &str, s: &str) -> AttributeProto {
     AttributeProto { s: Some(s.as_bytes().to_vec().into()), ..attribute(name, AttributeType::String) }
 }
 
-fn floats(name: &str, values: &[f32]) -> AttributeProto {
+fn reals(name: &str, values: &[f32]) -> AttributeProto {
     AttributeProto { floats: values.into(), ..attribute(name, AttributeType::Floats) }
 }
 
