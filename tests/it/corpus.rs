@@ -142,8 +142,9 @@ fn coarse(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Input values for a graph.
+/// Input values for a graph, with typical extents where they are open.
 fn inputs(g: &Graph) -> Vec<Tensor> {
+    let g = &*g.typical();
     let typed = |(v, t): (qcc_ir::ValueId, Tensor)| {
         let shape = t.ty().shape.clone();
         match g.ty(v).elem {
