@@ -63,9 +63,8 @@ fn correction(op: &Pool, x: &[usize], y: &[usize]) -> Tensor {
         hits(at * op.stride[axis], op.dilation[axis], image, op.window[axis])
     };
     let mut values = vec![1.0f32];
-    for axis in 0..op.window.len() {
-        let factors: Vec<f32> =
-            (0..y[axis]).map(|at| op.window[axis] as f32 / inside(axis, at).max(1) as f32).collect();
+    for (axis, (&window, &places)) in op.window.iter().zip(y).enumerate() {
+        let factors: Vec<f32> = (0..places).map(|at| window as f32 / inside(axis, at).max(1) as f32).collect();
         values = values.iter().flat_map(|v| factors.iter().map(move |f| v * f)).collect();
     }
     let extents: Vec<usize> = [1, 1].iter().chain(y).copied().collect();
