@@ -81,28 +81,13 @@ fn taps<const N: usize>(at: &[f32], f: impl Fn(f32) -> Taps<N>) -> Vec<Taps<N>> 
     at.iter().map(|&at| f(at)).collect()
 }
 
-/// The position of index `i` of the result on an axis of the operand. In `f32`, as the runtimes compute it.
+/// The position of index `i` of the result on an axis of the operand.
 pub(super) fn position(op: &Known, axis: usize, i: usize, dims: &[usize]) -> f32 {
-    let (size, scale, extent, i) = (op.sizes[axis - 2], op.scales[axis - 2], dims[axis] as f32, i as f32);
-    match op.coordinates {
-        Coordinates::PytorchHalfPixel | Coordinates::AlignCorners if size == 1 => 0.0,
-        Coordinates::HalfPixel | Coordinates::PytorchHalfPixel => (i + 0.5) / scale - 0.5,
-        Coordinates::Asymmetric => i / scale,
-        Coordinates::AlignCorners => i * (extent - 1.0) / (size as f32 - 1.0),
-        // Runtimes do not change an axis of scale 1.
-        Coordinates::HalfPixelForNearest if scale == 1.0 => i,
-        Coordinates::HalfPixelForNearest => (i + 0.5) / scale,
-    }
+    op.coordinates.position(i, op.scales[axis - 2], [dims[axis], op.sizes[axis - 2]])
 }
 
 fn nearest(at: f32, rounding: Nearest, extent: usize) -> usize {
-    let index = match rounding {
-        Nearest::PreferFloor => (at - 0.5).ceil(),
-        Nearest::PreferCeil => (at + 0.5).floor(),
-        Nearest::Floor => at.floor(),
-        Nearest::Ceil => at.ceil(),
-    };
-    (index.max(0.0) as usize).min(extent - 1)
+    (rounding.round(at).max(0.0) as usize).min(extent - 1)
 }
 
 /// The element `offset` steps from the one at or before a position, clamped to the axis.

@@ -21,6 +21,23 @@ pub enum Coordinates {
     HalfPixelForNearest,
 }
 
+impl Coordinates {
+    /// The position on an axis of the operand for index `i` of the result. `extent` and `size` are the extents of the axis in
+    /// the operand and in the result. It is computed in single precision, as runtimes do: rounding depends on it.
+    pub fn position(self, i: usize, scale: f32, [extent, size]: [usize; 2]) -> f32 {
+        let at = i as f32;
+        match self {
+            Coordinates::PytorchHalfPixel | Coordinates::AlignCorners if size == 1 => 0.0,
+            Coordinates::HalfPixel | Coordinates::PytorchHalfPixel => (at + 0.5) / scale - 0.5,
+            Coordinates::Asymmetric => at / scale,
+            Coordinates::AlignCorners => at * (extent as f32 - 1.0) / (size as f32 - 1.0),
+            // Runtimes do not change an axis of scale 1.
+            Coordinates::HalfPixelForNearest if scale == 1.0 => at,
+            Coordinates::HalfPixelForNearest => (at + 0.5) / scale,
+        }
+    }
+}
+
 /// How a position between two elements is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nearest {
@@ -32,6 +49,18 @@ pub enum Nearest {
     Floor,
     /// Up.
     Ceil,
+}
+
+impl Nearest {
+    /// The index that a position is rounded to, which may be outside the axis.
+    pub fn round(self, at: f32) -> f32 {
+        match self {
+            Nearest::PreferFloor => (at - 0.5).ceil(),
+            Nearest::PreferCeil => (at + 0.5).floor(),
+            Nearest::Floor => at.floor(),
+            Nearest::Ceil => at.ceil(),
+        }
+    }
 }
 
 /// The interpolation.

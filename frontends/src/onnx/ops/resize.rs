@@ -223,7 +223,10 @@ impl Explicit {
             let stretch = if self.antialias && scale < 1.0 { 1.0 / scale } else { 1.0 };
             let map = |filter| Resample { filter, stretch, exclude_outside: self.exclude_outside };
             y = match self.mode {
-                ResizeMode::Nearest(round) => picked(n, y, axis, &rounded(&positions, round))?,
+                ResizeMode::Nearest(nearest) => {
+                    let places: Vec<f32> = positions.iter().map(|&p| nearest.round(p)).collect();
+                    picked(n, y, axis, &places)?
+                }
                 ResizeMode::Linear => map(Filter::Linear).apply(n, y, axis, &positions)?,
                 ResizeMode::Cubic { a } => map(Filter::Cubic { a }).apply(n, y, axis, &positions)?,
             };
@@ -233,30 +236,17 @@ impl Explicit {
         n.add(Select {}, &[inside, y, beyond])
     }
 
-    /// The position of element `at` of the `i`th axis, whose extents are `from` and `to`. It is computed in single
-    /// precision, as runtimes do: rounding depends on it.
+    /// The position of element `at` of the `i`th axis, whose extents are `from` and `to`, as [`Coordinates::position`].
     fn position(&self, i: usize, at: usize, [from, to]: [usize; 2], scale: f32) -> f32 {
-        let half = (at as f32 + 0.5) / scale - 0.5;
-        let last = (from - 1) as f32;
         match self.mapping {
-            Mapping::Of(Coordinates::HalfPixel) => half,
-            Mapping::Of(Coordinates::PytorchHalfPixel) => {
-                if to > 1 {
-                    half
-                } else {
-                    0.0
-                }
-            }
-            Mapping::Of(Coordinates::Asymmetric) => at as f32 / scale,
-            Mapping::Of(Coordinates::AlignCorners) if to == 1 => 0.0,
-            Mapping::Of(Coordinates::AlignCorners) => at as f32 * last / (to - 1) as f32,
-            Mapping::Of(Coordinates::HalfPixelForNearest) => (at as f32 + 0.5) / scale,
+            Mapping::Of(coordinates) => coordinates.position(at, scale, [from, to]),
             Mapping::Symmetric => {
                 let adjusted = to as f32 / (scale * from as f32);
-                from as f32 / 2.0 * (1.0 - adjusted) + half
+                from as f32 / 2.0 * (1.0 - adjusted) + Coordinates::HalfPixel.position(at, scale, [from, to])
             }
             Mapping::Region => {
                 let (start, end) = (self.roi[i], self.roi[i + self.axes.len()]);
+                let last = (from - 1) as f32;
                 match to {
                     1 => 0.5 * (start + end) * last,
                     _ => start * last + at as f32 * (end - start) * last / (to - 1) as f32,
@@ -276,19 +266,10 @@ fn by_axes(
     let new = sizes.size.extents().ok_or_else(|| Refusal::Open(sizes.size.clone()))?;
     (0..new.len()).filter(|&a| sizes.scale[a] != 1.0).try_fold(x, |x, axis| {
         let scale = sizes.scale[axis];
-        let positions: Vec<f32> = (0..new[axis]).map(|at| at as f32 / scale).collect();
-        picked(n, x, axis, &rounded(&positions, rounding(scale)))
+        let round = rounding(scale);
+        let places: Vec<f32> = (0..new[axis]).map(|at| round.round(at as f32 / scale)).collect();
+        picked(n, x, axis, &places)
     })
-}
-
-fn rounded(positions: &[f32], round: Nearest) -> Vec<f32> {
-    let round = |p: &f32| match round {
-        Nearest::PreferFloor => (p - 0.5).ceil(),
-        Nearest::PreferCeil => (p + 0.5).floor(),
-        Nearest::Floor => p.floor(),
-        Nearest::Ceil => p.ceil(),
-    };
-    positions.iter().map(round).collect()
 }
 
 fn scales(n: &mut NodeCx<'_, '_>, i: usize) -> Result<Option<Vec<f32>>, Refusal> {
