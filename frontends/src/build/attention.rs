@@ -1,7 +1,7 @@
 //! Attention: masks, and key/value heads shared by several query heads.
 
 use qcc_ir::ops::{BinaryFn, Expand, Select};
-use qcc_ir::{Elem, Shape, ValueId};
+use qcc_ir::{Dim, Elem, Shape, ValueId};
 
 use super::Build;
 use crate::refusal::Refusal;
@@ -14,6 +14,24 @@ pub(crate) fn masked(n: &mut impl Build, scores: ValueId, mask: ValueId) -> Resu
     }
     let never = n.scalar(f64::NEG_INFINITY, scores)?;
     n.add(Select {}, &[mask, scores, never])
+}
+
+/// `[N, S, heads * depth]` as `[N, heads, S, depth]`.
+pub(crate) fn split_heads(n: &mut impl Build, x: ValueId, heads: usize) -> Result<ValueId, Refusal> {
+    let dims = n.shape(x).dims().to_vec();
+    let width = dims.get(2).and_then(Dim::known).filter(|w| heads > 0 && dims.len() == 3 && w.is_multiple_of(heads));
+    let width = width.ok_or_else(|| Refusal::Invalid(format!("{heads} heads for {}", n.ty(x))))?;
+    let apart = [dims[0].clone(), dims[1].clone(), heads.into(), (width / heads).into()].into_iter().collect();
+    let apart = n.reshape_to(x, apart)?;
+    n.transpose(apart, &[0, 2, 1, 3])
+}
+
+/// `[N, heads, S, depth]` as `[N, S, heads * depth]`.
+pub(crate) fn join_heads(n: &mut impl Build, y: ValueId) -> Result<ValueId, Refusal> {
+    let y = n.transpose(y, &[0, 2, 1, 3])?;
+    let dims = n.shape(y).dims().to_vec();
+    let width = dims[2].times(&dims[3]).ok_or_else(|| Refusal::Open(n.shape(y).clone()))?;
+    n.reshape_to(y, [dims[0].clone(), dims[1].clone(), width].into_iter().collect())
 }
 
 /// Key or value heads, each repeated for the query heads that share it.

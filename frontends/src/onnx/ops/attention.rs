@@ -5,7 +5,7 @@ use qcc_ir::{Elem, Shape, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::attention::{masked, repeated};
+use crate::build::attention::{join_heads, masked, repeated, split_heads};
 use crate::build::index::triangle;
 use crate::build::{Build, Values, extent};
 use crate::refusal::Refusal;
@@ -18,7 +18,10 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (q_heads, kv_heads) = (n.int("q_num_heads", 0)?, n.int("kv_num_heads", 0)?);
     let flat = n.rank(q) == 3;
     let (q, k, v) = match flat {
-        true => (heads(n, q, q_heads)?, heads(n, k, kv_heads)?, heads(n, v, kv_heads)?),
+        true => {
+            let (q_heads, kv_heads) = (extent(q_heads)?, extent(kv_heads)?);
+            (split_heads(n, q, q_heads)?, split_heads(n, k, kv_heads)?, split_heads(n, v, kv_heads)?)
+        }
         false => (q, k, v),
     };
     let (k, v) = (behind(n, 4, k)?, behind(n, 5, v)?);
@@ -40,12 +43,8 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     // Softmax is always computed in F32 or wider.
     n.optional_int("softmax_precision")?;
     let shared = repeated(n, v, q)?;
-    let mut y = n.add(MatMul { transpose_b: false }, &[weights, shared])?;
-    if flat {
-        let dims = n.dims(y)?;
-        y = n.transpose(y, &[0, 2, 1, 3])?;
-        y = n.reshape(y, &[dims[0], dims[2], dims[1] * dims[3]])?;
-    }
+    let y = n.add(MatMul { transpose_b: false }, &[weights, shared])?;
+    let y = if flat { join_heads(n, y)? } else { y };
     let shown = match n.int("qk_matmul_output_mode", 0)? {
         0 => raw,
         1 => capped,
@@ -56,18 +55,8 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     Ok(Values::from_iter([y, k, v, shown]))
 }
 
-/// `[N, S, heads * depth]` as `[N, heads, S, depth]`.
-fn heads(n: &mut NodeCx<'_, '_>, x: ValueId, count: i64) -> Result<ValueId, Refusal> {
-    let (dims, count) = (n.dims(x)?, extent(count)?);
-    if dims.len() != 3 || count == 0 || !dims[2].is_multiple_of(count) {
-        return Err(Refusal::Invalid(format!("{count} heads for {}", n.ty(x))));
-    }
-    let apart = n.reshape(x, &[dims[0], dims[1], count, dims[2] / count])?;
-    n.transpose(apart, &[0, 2, 1, 3])
-}
-
 /// Keys or values appended to the past ones of input `i`.
-fn behind(n: &mut NodeCx<'_, '_>, i: usize, new: ValueId) -> Result<ValueId, Refusal> {
+pub(super) fn behind(n: &mut NodeCx<'_, '_>, i: usize, new: ValueId) -> Result<ValueId, Refusal> {
     match n.optional(i) {
         Some(past) => n.add(Concat { axis: 2 }, &[past, new]),
         None => Ok(new),

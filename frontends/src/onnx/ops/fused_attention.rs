@@ -1,10 +1,12 @@
 //! Attention layers of ONNX Runtime's optimizer.
 
-use qcc_ir::ops::{BinaryFn, Concat, Gather, MatMul, Range, ReduceFn, Select, Slice, Softmax};
+use qcc_ir::ops::{BinaryFn, Gather, MatMul, Range, ReduceFn, Select, Slice, Softmax};
 use qcc_ir::{Dim, Elem, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
+use super::attention::behind;
+use crate::build::attention::{join_heads, split_heads};
 use crate::build::index::triangle;
 use crate::build::{Build, Values, extent, matmul, norm};
 use crate::refusal::Refusal;
@@ -30,9 +32,8 @@ fn attention(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         all = n.binary(BinaryFn::Add, all, bias)?;
     }
     let parts = thirds(n, all)?;
-    let (mask, added) = (n.optional(3), n.optional(5));
-    let q = layer(n, parts, [mask, added], [None, None])?;
-    Ok(q.into_iter().take(1).collect())
+    let masks = [n.optional(3), n.optional(5)];
+    Ok(layer(n, parts, masks, None)?.into_iter().take(1).collect())
 }
 
 /// Queries, keys and values in separate inputs, to which biases and past keys and values are added.
@@ -47,8 +48,8 @@ fn multi_head(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
             *part = n.binary(BinaryFn::Add, *part, bias)?;
         }
     }
-    let (mask, added, past) = (n.optional(4), n.optional(5), [n.optional(6), n.optional(7)]);
-    layer(n, parts, [mask, added], past)
+    let masks = [n.optional(4), n.optional(5)];
+    layer(n, parts, masks, Some([6, 7]))
 }
 
 /// Three equal parts of the last axis.
@@ -60,23 +61,21 @@ fn thirds(n: &mut NodeCx<'_, '_>, v: ValueId) -> Result<[ValueId; 3], Refusal> {
     Ok([part(0)?, part(1)?, part(2)?])
 }
 
-/// softmax(scale * Q * K^T + masks) * V, and the keys and values with past ones before them.
+/// softmax(scale * Q * K^T + masks) * V, and the keys and values with past ones before them, which are the inputs `past`.
 fn layer(
     n: &mut NodeCx<'_, '_>,
     parts: [ValueId; 3],
     [mask, added]: [Option<ValueId>; 2],
-    past: [Option<ValueId>; 2],
+    past: Option<[usize; 2]>,
 ) -> Result<Values, Refusal> {
     let heads = n.int("num_heads", 0)?;
     let (heads, causal) = (extent(heads)?, n.flag("unidirectional", false)?);
     let never = n.float("mask_filter_value", -10000.0)?;
-    let out_shape = n.shape(parts[0]).clone();
-    let [q, k, v] = parts.map(|part| split(n, part, heads));
+    // A value of rank 4 is split already.
+    let [q, k, v] = parts.map(|part| if n.rank(part) == 4 { Ok(part) } else { split_heads(n, part, heads) });
     let (q, mut k, mut v) = (q?, k?, v?);
-    for (new, past) in [(&mut k, past[0]), (&mut v, past[1])] {
-        if let Some(past) = past {
-            *new = n.add(Concat { axis: 2 }, &[past, *new])?;
-        }
+    if let Some(past) = past {
+        (k, v) = (behind(n, past[0], k)?, behind(n, past[1], v)?);
     }
     let depth = n.shape(q).dims()[3].known().ok_or_else(|| Refusal::Open(n.shape(q).clone()))?;
     let scale = n.optional_float("scale")?.filter(|&s| s != 0.0).unwrap_or(1.0 / (depth as f32).sqrt());
@@ -107,24 +106,8 @@ fn layer(
     }
     let weights = n.add(Softmax { axis: 3, log: false }, &[scores])?;
     let y = n.add(MatMul { transpose_b: false }, &[weights, v])?;
-    let y = n.transpose(y, &[0, 2, 1, 3])?;
-    let dims = n.shape(y).dims().to_vec();
-    let width = dims[2].times(&dims[3]).ok_or_else(|| Refusal::Open(out_shape.clone()))?;
-    let y = n.reshape_to(y, [dims[0].clone(), dims[1].clone(), width].into_iter().collect())?;
+    let y = join_heads(n, y)?;
     Ok(Values::from_iter([y, k, v]))
-}
-
-/// `[N, S, heads * depth]` as `[N, heads, S, depth]`; a value of rank 4 has that form.
-fn split(n: &mut NodeCx<'_, '_>, x: ValueId, heads: usize) -> Result<ValueId, Refusal> {
-    let dims = n.shape(x).dims().to_vec();
-    if dims.len() == 4 {
-        return Ok(x);
-    }
-    let width = dims.get(2).and_then(Dim::known).filter(|w| heads > 0 && dims.len() == 3 && w.is_multiple_of(heads));
-    let width = width.ok_or_else(|| Refusal::Invalid(format!("{heads} heads for {}", n.ty(x))))?;
-    let shape = [dims[0].clone(), dims[1].clone(), heads.into(), (width / heads).into()].into_iter().collect();
-    let x = n.reshape_to(x, shape)?;
-    n.transpose(x, &[0, 2, 1, 3])
 }
 
 /// The normalized sum of the embeddings of words, positions and segments; the number of visible words; and that sum.
