@@ -30,7 +30,7 @@ pub fn ranges_by_name(g: &Graph, named: &dyn Fn(&str) -> Option<Range>) -> FxHas
         let range = g.name(v).and_then(|name| named(name)).or_else(|| named(g.output_name(v)?))?;
         Some(match g.producer(v) {
             // Tools with symmetric ranges do not know that a value has one sign only.
-            Op::Clamp(c) => Range { lo: range.lo.max(c.lo), hi: range.hi.min(c.hi) },
+            Op::Clamp(c) => clamped(range, c),
             _ => range,
         })
     };

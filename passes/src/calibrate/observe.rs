@@ -8,6 +8,7 @@ use qcc_ir::{Elem, Graph, Tensor, ValueId};
 use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::{Stats, contracted};
@@ -103,10 +104,8 @@ pub fn observe(
     seen: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Statistics, RunError> {
     let kept: FxHashSet<ValueId> = wanted.places.iter().flat_map(FxHashMap::values).copied().collect();
-    let axes: FxHashMap<ValueId, Vec<usize>> =
-        wanted.axes.iter().map(|(&v, axes)| (v, axes.iter().copied().collect())).collect();
     let executor = joint.executor(&kept);
-    let observe = |sample: Vec<Tensor>| of_sample(&executor, &kept, &axes, &sample);
+    let observe = |sample: Vec<Tensor>| of_sample(&executor, &kept, wanted, &sample);
     let mut all = Statistics::default();
     let at_once = joint.at_once.max(1);
     for first in (0..count).step_by(at_once) {
@@ -132,7 +131,7 @@ pub fn observe(
 fn of_sample(
     executor: &Executor<'_>,
     kept: &FxHashSet<ValueId>,
-    axes: &FxHashMap<ValueId, Vec<usize>>,
+    wanted: &Wanted,
     sample: &[Tensor],
 ) -> Result<(SampleSet, Vec<(ValueId, Stats)>), RunError> {
     let set = SampleSet::of(sample);
@@ -142,8 +141,8 @@ fn of_sample(
         if !kept.contains(&v) {
             return;
         }
-        let axes = axes.get(&v).map_or(&[][..], Vec::as_slice);
-        all.push((v, Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), axes).in_half(second)));
+        let axes: SmallVec<[usize; 2]> = wanted.axes(v).collect();
+        all.push((v, Stats::with_channels(&tensor.view::<f32>(), &tensor.dims(), &axes).in_half(second)));
     })?;
     Ok((set, all))
 }
