@@ -52,8 +52,8 @@ pub(crate) fn evaluations(graph: &Graph, peak: Peak, besides: u64) -> Result<usi
     Ok(usize::try_from(room.saturating_sub(besides) / peak.bytes.max(1)).unwrap_or(usize::MAX).max(1))
 }
 
-/// Fails if the graphs are too large to be evaluated at typical extents, else limits the number of concurrent evaluations to what fits
-/// into memory. The comparison of a graph with the float graph also holds its outputs, and a quarter for 8-bit values.
+/// Fails if the graphs are too large to be evaluated at typical extents, else limits the number of concurrent evaluations
+/// to what fits into memory. The comparison of a graph with the float graph also holds its outputs, and a quarter for 8-bit values.
 pub(crate) fn limit_evaluations(joint: &mut SharedGraph) -> Result<(), Box<Diagnostic>> {
     let Some(peak) = joint.peak() else { return Ok(()) };
     let graph = joint.graph().typical();

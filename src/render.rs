@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use qcc_ir::Origin;
-use qcc_ir::diagnostic::{Diagnostic, Severity, printable};
+use qcc_ir::diagnostic::{Diagnostic, Severity, counted, printable};
 
 /// Maximum number of different messages with one code that are shown; the rest is counted.
 const MOST_MESSAGES: usize = 50;
@@ -60,11 +60,7 @@ fn message(out: &mut String, d: &Diagnostic, places: &[&Origin], model: &Path, c
         place(out, model, origin);
     }
     if let more @ 1.. = places.len().saturating_sub(MOST_PLACES) {
-        let _ = writeln!(
-            out,
-            "  --> {}",
-            if more == 1 { "1 more place".to_owned() } else { format!("{more} more places") }
-        );
+        let _ = writeln!(out, "  --> {}", counted(more, "more place"));
     }
     for note in &d.notes {
         let _ = writeln!(out, "  = note: {}", line(note));

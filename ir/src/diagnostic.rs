@@ -138,6 +138,11 @@ pub fn list(numbers: &[impl fmt::Display]) -> String {
     format!("[{}]", shown.join(", "))
 }
 
+/// A count with its noun.
+pub fn counted(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::compare::{Comparison, Match};
 use crate::data::SYNTHETIC_DATA;
 use crate::ir::Graph;
-use crate::ir::diagnostic::{Diagnostic, printable};
+use crate::ir::diagnostic::{Diagnostic, Severity, counted, printable};
 use crate::passes::PassId;
 use crate::passes::quantize::matches;
 use crate::render::{line, render};
@@ -58,10 +58,8 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> u8 {
             REFUSED
         }
         Failure::Gate { report, unmet } => {
-            if quiet {
-                show(&report.diagnostics.iter().filter(|d| always(d)).cloned().collect::<Vec<_>>(), model);
-            } else {
-                show(&report.diagnostics, model);
+            tell(&report.diagnostics, model, quiet, true);
+            if !quiet {
                 say(&summary(report, false));
             }
             gate(unmet, model)
@@ -73,9 +71,14 @@ pub(crate) fn failure(failure: &Failure, model: &Path, quiet: bool) -> u8 {
     }
 }
 
-/// True for diagnostics that are shown even if only errors are requested.
-pub(crate) fn always(d: &Diagnostic) -> bool {
-    d.code == SYNTHETIC_DATA
+/// Shows what a run found out: of `quiet` runs only the warning about synthetic data, of others all, but notes only if
+/// `verbose`.
+pub(crate) fn tell(diagnostics: &[Diagnostic], model: &Path, quiet: bool, verbose: bool) {
+    let wanted = |d: &&Diagnostic| match quiet {
+        true => d.code == SYNTHETIC_DATA,
+        false => verbose || d.severity != Severity::Note,
+    };
+    show(&diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), model);
 }
 
 /// Reports a gate that is not met.
@@ -267,11 +270,6 @@ fn compared(output: &OutputReport) -> String {
 
 fn agreed(a: &AgreementReport) -> String {
     format!("{} {:.2} % of {}", a.measure, a.percent, a.of)
-}
-
-/// A count with its noun.
-fn counted(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The shares of multiplications that are computed on integers.

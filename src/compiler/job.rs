@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use qcc_backends::{Backend, Discarded};
 use qcc_frontends::{ImportOptions, Imported, Model, OPEN_SHAPE, example, explain};
-use qcc_ir::diagnostic::{Diagnostic, Severity};
+use qcc_ir::diagnostic::{Diagnostic, Severity, counted};
 use qcc_ir::ops::Op;
 use qcc_ir::target::OpenBatch;
 use qcc_ir::{Checked, Dim, Elem, Graph, OpenExtent, Shape, Symbols};
@@ -14,7 +14,7 @@ use qcc_passes::open_batch::static_batch;
 use qcc_passes::quantize::{dequantize_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
-use super::narrow::{Narrowing, calibrates, few, tensors};
+use super::narrow::{Narrowing, calibrates, few};
 use super::{Compiled, Compiler, Lowered};
 use crate::batch::Pair;
 use crate::cost::{Cost, Costs};
@@ -519,7 +519,7 @@ fn unknown_names(model: &Graph, ranges: &StoredRanges) -> Result<Option<Diagnost
         let error = Diagnostic::error("unknown-tensors", format!("{file} names no tensor of the model"));
         return Err(error.with_help("`qcc inspect` shows the names of tensors").into());
     }
-    let (count, names) = (tensors(unknown.len()), few(&unknown));
+    let (count, names) = (counted(unknown.len(), "tensor"), few(&unknown));
     let message = format!("{file} has ranges of {count} that the model does not have: {names}");
     Ok((!unknown.is_empty()).then(|| Diagnostic::warning("unknown-tensors", message)))
 }

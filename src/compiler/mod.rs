@@ -26,7 +26,7 @@ use crate::port::Port;
 use crate::quality::Quality;
 use crate::ranges::{self, StoredRanges};
 use crate::reports;
-use crate::statistics::{self, StatisticsFile, Stored};
+use crate::statistics::{StatisticsFile, Stored};
 use crate::vendor;
 
 mod job;
@@ -140,12 +140,9 @@ impl Compiler {
         clock.stage("import", observer);
         let file = Model::open(model)?;
         let job = Job::import(self, &file, clock, observer)?;
-        let mut protected = Protected::default();
-        protected.add("the model", [model.into()]);
-        protected.add("a file with weights of the model", file.files());
         let datasets = self.datasets()?;
-        datasets.protect(&mut protected);
-        let stem = statistics::model_name(model);
+        let protected = datasets.protected(model, &file);
+        let stem = model_name(model);
         let outputs = self.outputs(&stem, output, job.source());
         // All files are begun before the work, so that unwritable paths are reported early.
         let mut publication = self.begin(&outputs, output, job.source(), protected)?;
@@ -255,16 +252,13 @@ impl Compiler {
         clock.stage("import", observer);
         let file = Model::open(model)?;
         let mut job = Job::import(self, &file, clock, observer)?;
-        let mut protected = Protected::default();
-        protected.add("the model", [model.into()]);
-        protected.add("a file with weights of the model", file.files());
         let datasets = self.datasets()?;
-        datasets.protect(&mut protected);
+        let protected = datasets.protected(model, &file);
         let mut publication = Publication::new(protected);
         publication.artefact(output, &[])?;
         let done = match kind {
             None => {
-                let statistics = job.statistics(datasets, &statistics::model_name(model))?;
+                let statistics = job.statistics(datasets, &model_name(model))?;
                 publication.write_whole(&statistics.to_bytes().map_err(unwritten)?)?;
                 Calibrated::Statistics(Box::new(statistics))
             }
@@ -304,13 +298,22 @@ pub enum Calibrated {
 }
 
 impl Datasets {
-    /// No output replaces a file of the data.
-    fn protect(&self, protected: &mut Protected) {
+    /// The files that no output may replace: those of the model and of the data.
+    fn protected(&self, model: &Path, file: &Model) -> Protected {
+        let mut protected = Protected::default();
+        protected.add("the model", [model.into()]);
+        protected.add("a file with weights of the model", file.files());
         let samples = [&self.calibration, &self.validation];
         samples.into_iter().flatten().for_each(|d| protected.add("a file of the data", d.files()));
         protected.add("the file of statistics", self.statistics.iter().map(|s| s.path.clone()));
         protected.add("the file of ranges", self.ranges.iter().map(|r| r.path.clone()));
+        protected
     }
+}
+
+/// The name of a model by its file.
+fn model_name(model: &Path) -> String {
+    model.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A compiled model: one graph for each target, ready to be written.

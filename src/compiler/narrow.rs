@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use qcc_backends::Backend;
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, counted};
 use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
@@ -446,15 +446,10 @@ fn missing_ranges(g: &Graph, missing: &[ValueId], target: &Target, stored: &Stor
     };
     let names: Vec<String> = missing.iter().map(name).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (file, count) = (stored.path.display(), tensors(missing.len()));
+    let (file, count) = (stored.path.display(), counted(missing.len(), "tensor"));
     let message = format!("{file} lacks the ranges of {count} of the model for {}: {}", target.title(), few(&names));
     let help = "--data PATH or --stats FILE finds the ranges that are not in the file";
     (!missing.is_empty()).then(|| Diagnostic::error("missing-ranges", message).with_help(help))
-}
-
-/// A number of tensors.
-pub(super) fn tensors(count: usize) -> String {
-    if count == 1 { "1 tensor".into() } else { format!("{count} tensors") }
 }
 
 /// The first of some names.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::diagnostic::{Diagnostic, counted};
 use qcc_passes::calibrate::Range;
 
 mod aimet;
@@ -120,8 +120,8 @@ impl StoredRanges {
 
     /// A short description.
     pub(crate) fn describe(&self) -> String {
-        let tensors = if self.ranges.len() == 1 { "tensor" } else { "tensors" };
-        format!("ranges of {} {tensors} in {} ({})", self.ranges.len(), self.path.display(), self.kind.title())
+        let tensors = counted(self.ranges.len(), "tensor");
+        format!("ranges of {tensors} in {} ({})", self.path.display(), self.kind.title())
     }
 }
 

@@ -229,8 +229,3 @@ impl Stored {
         Ok(Statistics { samples: file.samples(), values })
     }
 }
-
-/// The name of a model by its file.
-pub(crate) fn model_name(model: &Path) -> String {
-    model.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}

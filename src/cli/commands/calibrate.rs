@@ -2,7 +2,7 @@
 
 use crate::backends::{Format, WriteOptions};
 use crate::frontends::ImportOptions;
-use crate::ir::diagnostic::{Diagnostic, Severity};
+use crate::ir::diagnostic::Diagnostic;
 use crate::{Calibrated, Compiler, DATA_HELP, Failure, Options, Precision, merge as merged};
 
 use super::compile::{backend, calibration, image_order, method, preparation, to};
@@ -16,11 +16,7 @@ pub(crate) fn calibrate(args: &Calibrate) -> u8 {
     interrupt::name_lost_files(&[&args.model]);
     match try_calibrate(args) {
         Ok((calibrated, diagnostics)) => {
-            let wanted = |d: &&Diagnostic| match args.quiet {
-                true => report::always(d),
-                false => d.severity != Severity::Note,
-            };
-            report::show(&diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
+            report::tell(&diagnostics, &args.model, args.quiet, false);
             if !args.quiet {
                 report::say(&match calibrated {
                     Calibrated::Statistics(statistics) => report::statistics(&statistics, &args.output),
@@ -39,8 +35,8 @@ fn try_calibrate(args: &Calibrate) -> Result<(Calibrated, Vec<Diagnostic>), Fail
         ([], None) => Format::ALL.iter().map(|&format| to(format)).collect(),
         (formats, _) => formats.to_vec(),
     };
-    let form = WriteOptions { device: args.device, ..WriteOptions::PLAIN };
-    let mut options = Options::new(formats.into_iter().map(|to| backend(to, form)), Precision::Int8);
+    let write = WriteOptions { device: args.device, ..WriteOptions::PLAIN };
+    let mut options = Options::new(formats.into_iter().map(|to| backend(to, write)), Precision::Int8);
     options.import = ImportOptions {
         shapes: open_shapes(&args.shape),
         values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),

@@ -9,7 +9,7 @@ use crate::backends::{Backend, Device, Format, Qir, WriteOptions};
 use crate::data::{self, Fit, Preparation, Preprocess};
 use crate::frontends::ImportOptions;
 use crate::ir::StorageType;
-use crate::ir::diagnostic::{Diagnostic, Severity};
+use crate::ir::diagnostic::Diagnostic;
 use crate::passes::calibrate::Method;
 use crate::passes::layout::{ImageOrder, Interface};
 use crate::passes::quantize;
@@ -66,11 +66,7 @@ impl Compilation {
 pub(crate) fn compile(args: &Compile, data: &DataArgs, line: &[OsString]) -> u8 {
     match try_compile(args, data, line) {
         Ok(done) => {
-            let wanted = |d: &&Diagnostic| match args.quiet {
-                true => report::always(d),
-                false => args.verbose || d.severity != Severity::Note,
-            };
-            report::show(&done.diagnostics.iter().filter(wanted).cloned().collect::<Vec<_>>(), &args.model);
+            report::tell(&done.diagnostics, &args.model, args.quiet, args.verbose);
             explain(args, &done);
             if !args.quiet {
                 report::say(&report::summary(&done, args.verbose));
