@@ -43,6 +43,7 @@ mod ranges;
 mod reader;
 pub mod render;
 mod reports;
+mod sizes;
 mod statistics;
 pub mod vendor;
 
@@ -65,4 +66,5 @@ pub use qcc_ir as ir;
 pub use qcc_passes as passes;
 pub use quality::{AgreementReport, Choice, Deviation, Gate, NOT_COMPARED, OutputReport, Quality, Repair, Validation};
 pub use reports::file as report_file;
+pub use sizes::InputSizes;
 pub use statistics::{CalibratedModel, SampleKind, Shard, StatisticsError, StatisticsFile};

@@ -18,6 +18,7 @@ use crate::outcome::{Failure, Output};
 use crate::precision::Precision;
 use crate::quality::Gate;
 use crate::reports;
+use crate::sizes::InputSizes;
 
 /// Where calibration data come from.
 #[derive(Clone, Debug)]
@@ -79,12 +80,14 @@ pub struct Calibration {
     pub data: Data,
     /// Maximum number of samples.
     pub samples: Option<usize>,
+    /// The share of the samples that is used, above 0 and at most 1, with [`Calibration::samples`] as the maximum.
+    pub fraction: Option<f64>,
 }
 
 impl Calibration {
     /// Calibration on all of the data.
     pub fn new(data: impl Into<Data>) -> Self {
-        Calibration { data: data.into(), samples: None }
+        Calibration { data: data.into(), samples: None, fraction: None }
     }
 }
 
@@ -123,6 +126,8 @@ pub struct Options {
     pub block: usize,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
+    /// Sizes of inputs that [`ImportOptions::shapes`] does not name.
+    pub sizes: InputSizes,
     /// The calibration data, for [`Precision::Int8`], which uses [`Data::Synthetic`] for image models without data.
     /// With 8 or more samples, a quarter is held out and the result is compared with the float model on these, unless
     /// [`Options::validation`] is given.
@@ -184,6 +189,7 @@ impl Default for Options {
             half_values: false,
             block: DEFAULT_BLOCK,
             import: ImportOptions::default(),
+            sizes: InputSizes::default(),
             calibration: None,
             statistics: None,
             ranges: None,
@@ -414,7 +420,7 @@ mod tests {
 
     #[test]
     fn contradictions_are_usage_errors() {
-        let data = Calibration { data: Data::Random, samples: None };
+        let data = Calibration::new(Data::Random);
         let output = Output::File("x".into());
         let float = Options::default();
         for options in [

@@ -8,7 +8,7 @@
 //! ```
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, CommandFactory, Parser};
@@ -21,6 +21,7 @@ use crate::{Failure, inspect};
 
 mod args;
 mod commands;
+mod hint;
 mod interrupt;
 mod report;
 
@@ -36,7 +37,7 @@ pub fn run(line: impl IntoIterator<Item = impl Into<OsString>>) -> u8 {
     let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
     let Args { command, compile, data } = match Args::try_parse_from(&line) {
         Ok(args) => args,
-        Err(error) => return args::refuse(&error, &line),
+        Err(error) => return refuse(&error, &line),
     };
     match (command, compile) {
         (Some(Command::Inspect(args)), _) => commands::inspect(&args),
@@ -47,10 +48,21 @@ pub fn run(line: impl IntoIterator<Item = impl Into<OsString>>) -> u8 {
         (Some(Command::Opt(args)), _) => commands::opt(&args),
         (Some(Command::Calibrate(args)), _) => commands::calibrate(&args),
         (Some(Command::Merge(args)), _) => commands::merge(&args),
+        (Some(Command::Completions(args)), _) => commands::completions(&args),
         (Some(Command::Passes(args)), _) => commands::passes(&args),
         (None, Some(args)) => commands::compile(&args, &data, &line),
         (None, None) => report::usage("no model is given; `qcc --help` shows the usage"),
     }
+}
+
+/// Prints a usage error of a command line, or the help that it asks for. Returns the exit code.
+fn refuse(error: &clap::Error, line: &[OsString]) -> u8 {
+    match hint::of(error, line) {
+        Some(better) => report::show(&[better], Path::new("")),
+        // An error of printing cannot be reported.
+        None => drop(error.print()),
+    }
+    if error.use_stderr() { report::USAGE } else { report::DONE }
 }
 
 /// The compilation that `qcc MODEL ..` describes.
@@ -140,6 +152,9 @@ fn parse(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<
 
 /// The parser's message as a diagnostic: the first line, the values that are possible, what to do.
 fn refusal(error: &clap::Error) -> Diagnostic {
+    if let Some(better) = hint::of(error, &[]) {
+        return better;
+    }
     let text = error.to_string();
     let message = text.lines().next().unwrap_or_default();
     let d = Diagnostic::error("usage", message.strip_prefix("error: ").unwrap_or(message));

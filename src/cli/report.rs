@@ -35,11 +35,6 @@ pub(crate) fn say(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// A tip after an error message of the command line parser.
-pub(crate) fn tip(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "\n  tip: {text}");
-}
-
 /// A usage error.
 pub(crate) fn usage(message: &str) -> u8 {
     show(&[Diagnostic::error("usage", message)], Path::new(""));

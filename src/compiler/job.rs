@@ -29,6 +29,7 @@ use crate::port::Port;
 use crate::precision::Precision;
 use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
 use crate::ranges::{NamedRanges, StoredRanges};
+use crate::sizes::InputSizes;
 use crate::statistics::{CalibratedModel, Shard, StatisticsFile, Stored};
 use crate::vendor;
 
@@ -47,6 +48,8 @@ pub(super) struct Datasets {
 pub(super) struct Job<'a> {
     compiler: &'a Compiler,
     model: &'a Model,
+    /// How the model was imported.
+    import: ImportOptions,
     /// The model as imported, or after the caller's own passes: the reference of `--verify`.
     reference: Graph,
     source: Graph,
@@ -66,14 +69,20 @@ impl<'a> Job<'a> {
         clock: Clock,
         observer: &'a mut dyn Observer,
     ) -> Result<Self, Failure> {
-        let imported = model.import(&compiler.options.import)?;
-        Ok(Job::of(compiler, model, imported, clock, observer))
+        let Options { import, sizes, .. } = &compiler.options;
+        let mut options = import.clone();
+        if *sizes != InputSizes::default() {
+            let shapes = sizes.shapes(&model.inputs()?, model.channels_last());
+            options.shapes.extend(shapes.map_err(Failure::usage)?);
+        }
+        let imported = model.import(&options)?;
+        Ok(Job::of(compiler, model, (options, imported), clock, observer))
     }
 
     fn of(
         compiler: &'a Compiler,
         model: &'a Model,
-        imported: Imported,
+        (import, imported): (ImportOptions, Imported),
         clock: Clock,
         observer: &'a mut dyn Observer,
     ) -> Self {
@@ -82,7 +91,7 @@ impl<'a> Job<'a> {
         let given = Given::by(&source);
         let facts = SourceFacts { channels_last: model.channels_last(), given, ..SourceFacts::default() };
         let rewrites = Rewrites::limited(compiler.options.stop_after);
-        Job { compiler, model, reference, source, facts, open, rewrites, diagnostics: notes, clock, observer }
+        Job { compiler, model, import, reference, source, facts, open, rewrites, diagnostics: notes, clock, observer }
     }
 
     /// The model's graph.
@@ -100,13 +109,13 @@ impl<'a> Job<'a> {
         let is_open = self.source.is_open();
         match self.run_stages(datasets) {
             Err(Failure::Refused(errors)) if is_open => {
-                let options = ImportOptions { fixed: true, ..self.options().import.clone() };
+                let options = ImportOptions { fixed: true, ..self.import.clone() };
                 let Ok(mut imported) = self.model.import(&options) else {
                     return Err(Failure::Refused(errors.into_iter().map(open_extents).collect()));
                 };
                 imported.notes.iter_mut().for_each(|note| explain(note, &errors));
                 let Job { compiler, model, clock, observer, .. } = self;
-                Job::of(compiler, model, imported, clock, observer).run_stages(compiler.datasets()?)
+                Job::of(compiler, model, (options, imported), clock, observer).run_stages(compiler.datasets()?)
             }
             done => done,
         }

@@ -19,7 +19,7 @@ use crate::data::Dataset;
 use crate::details;
 use crate::digest;
 use crate::observer::{Clock, Observer};
-use crate::options::{Data, Options};
+use crate::options::{Calibration, Data, Options};
 use crate::outcome::{Failure, Output, Report};
 use crate::placement::placement;
 use crate::port::Port;
@@ -275,11 +275,12 @@ impl Compiler {
     fn datasets(&self) -> Result<Datasets, Failure> {
         let open = |data: &Data| data.open().map_err(|e| Failure::from(Diagnostic::from(&e)));
         let calibration = self.options.calibration.as_ref();
-        let limited = |dataset: Dataset| match calibration.and_then(|c| c.samples) {
-            Some(n) => dataset.limited(n),
-            None => dataset,
+        let part = |c: &Calibration| {
+            let data = open(&c.data)?;
+            let data = c.fraction.into_iter().fold(data, Dataset::share);
+            Ok::<_, Failure>(c.samples.into_iter().fold(data, Dataset::limited))
         };
-        let data = calibration.map(|c| open(&c.data)).transpose()?.map(limited);
+        let data = calibration.map(part).transpose()?;
         let validation = self.options.validation.as_ref().map(open).transpose()?;
         let statistics = self.options.statistics.as_deref().map(Stored::read).transpose();
         let statistics = statistics.map_err(|e| Diagnostic::from(&e))?;

@@ -166,7 +166,22 @@ pub struct Dataset {
     source: Source,
     /// The files that list the images.
     lists: Vec<PathBuf>,
-    limit: Option<usize>,
+    part: Part,
+}
+
+/// The part of the data that is used, spread evenly over all.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    most: Option<usize>,
+    share: f64,
+}
+
+impl Part {
+    /// The number of samples of `available` ones; at least one if there are any.
+    fn of(self, available: usize) -> usize {
+        let share = (self.share * available as f64).ceil() as usize;
+        self.most.unwrap_or(usize::MAX).min(share.max(1)).min(available)
+    }
 }
 
 #[derive(Debug)]
@@ -212,7 +227,7 @@ impl Dataset {
         if pictures.is_empty() {
             return Err(DataError::Empty(path.into()));
         }
-        Ok(Dataset { source: Source::Pictures(pictures), lists, limit: None })
+        Ok(Dataset::of(Source::Pictures(pictures), lists))
     }
 
     /// Arrays in memory, by name: each the content of a .npy file, with samples along its first axis. They are matched
@@ -223,13 +238,13 @@ impl Dataset {
     }
 
     fn arrays(path: &Path, arrays: Vec<(String, Place)>) -> Self {
-        Dataset { source: Source::Arrays { path: path.into(), arrays }, lists: Vec::new(), limit: None }
+        Dataset::of(Source::Arrays { path: path.into(), arrays }, Vec::new())
     }
 
     /// Random numbers, reproducible by seed: floats from 0 to 1, integers 0 or 1. Ranges that are calibrated on them do
     /// not fit real inputs.
     pub fn random(seed: u64) -> Self {
-        Dataset { source: Source::Random { seed }, lists: Vec::new(), limit: None }
+        Dataset::of(Source::Random { seed }, Vec::new())
     }
 
     /// Synthetic pictures, for calibration without photographs: "dead leaves", shapes of all sizes that occlude each
@@ -237,17 +252,27 @@ impl Dataset {
     /// objects: ranges that are calibrated on them fit photographs only roughly. The model must have one input, an
     /// image.
     pub fn synthetic() -> Self {
-        Dataset { source: Source::Synthetic, lists: Vec::new(), limit: None }
+        Dataset::of(Source::Synthetic, Vec::new())
     }
 
     /// Samples that the caller provides.
     pub fn samples(source: Arc<dyn SampleSource>) -> Self {
-        Dataset { source: Source::Given(source), lists: Vec::new(), limit: None }
+        Dataset::of(Source::Given(source), Vec::new())
     }
 
     /// The same data with at most `n` samples, spread evenly over all.
     pub fn limited(self, n: usize) -> Self {
-        Dataset { limit: Some(n), ..self }
+        Dataset { part: Part { most: Some(n), ..self.part }, ..self }
+    }
+
+    /// The same data with a share of the samples, above 0 and at most 1, spread evenly over all; at least one sample.
+    pub fn share(self, share: f64) -> Self {
+        Dataset { part: Part { share, ..self.part }, ..self }
+    }
+
+    /// The data of a source, all of them.
+    fn of(source: Source, lists: Vec<PathBuf>) -> Self {
+        Dataset { source, lists, part: Part { most: None, share: 1.0 } }
     }
 
     /// All files that the data are read from.

@@ -48,7 +48,7 @@ impl Dataset {
             }
             Source::Synthetic => {
                 let (image, preprocess) = prepared(&inputs, preprocess)?;
-                (Feed::Synthetic { image, preprocess }, self.limit.unwrap_or(SYNTHETIC_PICTURES))
+                (Feed::Synthetic { image, preprocess }, self.part.most.unwrap_or(SYNTHETIC_PICTURES))
             }
             Source::Arrays { path, arrays } => {
                 let mut arrays = match_arrays(&path, arrays, &inputs)?;
@@ -69,9 +69,9 @@ impl Dataset {
                 let samples = source.len();
                 (Feed::Given(source), samples)
             }
-            Source::Random { seed } => (Feed::Random { seed }, self.limit.unwrap_or(RANDOM_SAMPLES)),
+            Source::Random { seed } => (Feed::Random { seed }, self.part.most.unwrap_or(RANDOM_SAMPLES)),
         };
-        let len = self.limit.map_or(available, |n| n.min(available));
+        let len = self.part.of(available);
         let places = (0..len).map(|i| i * available / len).collect();
         Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default() })
     }

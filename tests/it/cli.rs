@@ -627,18 +627,6 @@ fn support(folder: &Path) -> String {
 
 /// What is optional behind an option never takes the model for it.
 #[test]
-fn a_model_is_no_pattern_of_nodes() {
-    let dir = folder();
-    let said = succeeds(dir.path(), &["--explain", "small.onnx", "--to", "onnx", "--w8a32", "-q"]);
-    assert!(said.starts_with("onnx: "), "{said}");
-    let pattern = qcc(dir.path(), &["--explain", "/c", "small.onnx", "--to", "onnx", "--w8a32", "-q"]);
-    assert_eq!(pattern.status.code(), Some(2));
-    assert!(text(&pattern.stderr).contains("tip: a pattern of nodes stands behind `=`"), "{}", text(&pattern.stderr));
-    let help = succeeds(dir.path(), &["--help"]);
-    assert!(help.contains("--explain[=<PATTERN>]"), "{help}");
-}
-
-#[test]
 fn operators_of_each_format_are_listed() {
     let dir = folder();
     for (format, operator) in

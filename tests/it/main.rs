@@ -42,6 +42,7 @@ mod tflite;
 mod tflite_models;
 #[cfg(feature = "oracles")]
 mod tflite_sources;
+mod usage;
 mod validity;
 #[cfg(feature = "vela")]
 mod vela;

@@ -1,25 +1,39 @@
 //! The command line's arguments.
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::backends::Device;
 use clap::{ArgAction, ArgGroup, Parser, Subcommand};
 
-use crate::cli::report;
-
 mod values;
 
 pub(crate) use values::{
-    Block, Calibrator, Channels, Color, Effort, Extent, Format, InputLayout, Io, Named, Preset, Quantize, Resize,
-    Spelling, To, open_shapes, shapes,
+    Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, Preset, Quantize,
+    Resize, Shell, Spelling, To, open_shapes, shapes,
 };
-use values::{device, divisors, number, positive, spelling};
+use values::{device, divisors, number, positive, share, spelling};
+
+/// The version with the commit and the features that the program was compiled with.
+const LONG_VERSION: &str = env!("QCC_LONG_VERSION");
+
+const EXAMPLES: &str = "\
+Examples:
+  qcc yolo26n.onnx --to tflite --int8 --data coco8.yaml
+  qcc model.onnx -o model.tflite --int8 --data pictures/ --scale 1/255 --min-agreement 99
+  qcc compare model.onnx model.tflite --data pictures/ --scale 1/255";
 
 /// Compiles trained neural networks to small, quantized artefacts.
 #[derive(Debug, Parser)]
-#[command(name = "qcc", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "qcc",
+    version,
+    long_version = LONG_VERSION,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
@@ -27,16 +41,6 @@ pub(crate) struct Args {
     pub(crate) compile: Option<Compile>,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-}
-
-/// Prints a usage error of a command line, or the help that it asks for. Returns the exit code.
-pub(crate) fn refuse(error: &clap::Error, line: &[OsString]) -> u8 {
-    // An error of printing cannot be reported.
-    let _ = error.print();
-    if error.use_stderr() && line.iter().any(|arg| arg == "--explain") {
-        report::tip("a pattern of nodes stands behind `=`: --explain=PATTERN");
-    }
-    if error.use_stderr() { report::USAGE } else { report::DONE }
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,6 +66,8 @@ pub(crate) enum Command {
     Calibrate(Box<Calibrate>),
     /// Merges statistics of parts of the calibration data
     Merge(Merge),
+    /// Prints the completions of a shell, or the manual page
+    Completions(Completions),
 }
 
 #[derive(Debug, clap::Args)]
@@ -114,6 +120,13 @@ pub(crate) struct Merge {
     /// Errors only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) of: Shell,
 }
 
 #[derive(Debug, clap::Args)]
@@ -232,6 +245,9 @@ pub(crate) struct Compile {
     #[arg(long, value_enum, default_value_t = Block::Of32, help_heading = "Precision (float32 otherwise)")]
     pub(crate) block: Block,
 
+    /// Share of the samples of --data that is used, above 0 and at most 1
+    #[arg(long, value_name = "X", value_parser = share, requires = "data", help_heading = "Calibration")]
+    pub(crate) fraction: Option<f64>,
     /// Calibrate on statistics of samples that were evaluated earlier (`qcc calibrate`, `qcc merge`), instead of --data
     #[arg(long, value_name = "FILE", help_heading = "Calibration")]
     pub(crate) stats: Option<PathBuf>,
@@ -247,9 +263,16 @@ pub(crate) struct Compile {
     #[arg(long, value_name = "PATH", help_heading = "Calibration")]
     pub(crate) validate: Option<PathBuf>,
 
-    /// Shape of an input with open dimensions (`images=1,3,640,640`); a name leaves one open (`ids=N,64`)
+    /// Shape of an input with open dimensions (`images=1,3,640,640`); a name leaves one open (`ids=N,64`). Without it they
+    /// stay open where the target allows
     #[arg(long, value_name = "NAME=DIMS", help_heading = "Inputs and outputs")]
     pub(crate) shape: Vec<Named<Extent>>,
+    /// Height and width of image inputs with open dimensions: one number for both, or two
+    #[arg(long, value_name = "N[,W]", conflicts_with = "shape", help_heading = "Inputs and outputs")]
+    pub(crate) imgsz: Option<ImageSize>,
+    /// Batch: the first extent of all inputs, where it is open
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with = "shape", help_heading = "Inputs and outputs")]
+    pub(crate) batch: Option<usize>,
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,

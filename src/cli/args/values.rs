@@ -75,6 +75,18 @@ pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, GivenShape)>
     named.iter().map(|s| (s.name.clone(), extents(s))).collect()
 }
 
+/// What `qcc completions` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Elvish,
+    Fish,
+    Powershell,
+    Zsh,
+    /// The manual page, for `man`
+    Man,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum To {
     #[value(alias = "litert")]
@@ -88,9 +100,9 @@ pub(crate) enum To {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Quantize {
-    #[value(name = "32", alias = "float32")]
+    #[value(name = "32", aliases = ["float32", "fp32"])]
     Float32,
-    #[value(name = "16", alias = "float16")]
+    #[value(name = "16", aliases = ["float16", "fp16", "w16a16"])]
     Float16,
     #[value(name = "8", aliases = ["int8", "w8a8"])]
     Int8,
@@ -199,6 +211,23 @@ impl<T: FromStr> FromStr for Named<T> {
     }
 }
 
+/// Height and width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ImageSize(pub(crate) [usize; 2]);
+
+impl FromStr for ImageSize {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let values: Vec<usize> = s.split(',').map(|n| positive(n.trim())).collect::<Result<_, _>>()?;
+        match values[..] {
+            [both] => Ok(ImageSize([both; 2])),
+            [height, width] => Ok(ImageSize([height, width])),
+            _ => Err("expected one number, or height and width".into()),
+        }
+    }
+}
+
 /// One number for all channels, or three.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Channels(pub(crate) [f64; 3]);
@@ -232,6 +261,10 @@ pub(super) fn divisors(s: &str) -> Result<Channels, String> {
     if channels.0.iter().all(|c| *c > 0.0) { Ok(channels) } else { Err("expected numbers above 0".into()) }
 }
 
+pub(super) fn share(s: &str) -> Result<f64, String> {
+    number(s).ok().filter(|x| *x > 0.0 && *x <= 1.0).ok_or_else(|| "expected a number above 0 and at most 1".into())
+}
+
 pub(super) fn positive(s: &str) -> Result<usize, String> {
     s.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number above 0".into())
 }
@@ -247,6 +280,15 @@ mod tests {
         assert_eq!(divisors("0.5,1/4,2"), Ok(Channels([0.5, 0.25, 2.0])));
         assert!(divisors("0").is_err() && divisors("1,2").is_err());
         assert!(number("1/0").is_err() && number("x").is_err() && number("inf").is_err());
+    }
+
+    #[test]
+    fn image_sizes_have_one_number_or_two() {
+        assert_eq!("640".parse(), Ok(ImageSize([640, 640])));
+        assert_eq!("384, 640".parse(), Ok(ImageSize([384, 640])));
+        assert!(["", "0", "1,2,3", "-1"].iter().all(|s| s.parse::<ImageSize>().is_err()));
+        assert!(share("1/2") == Ok(0.5) && share("1") == Ok(1.0));
+        assert!(["0", "1.5", "-1", "x"].iter().all(|s| share(s).is_err()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::passes::calibrate::Method;
 use crate::passes::layout::{ImageOrder, Interface};
 use crate::passes::quantize;
 use crate::passes::{PassId, Pipeline};
-use crate::{Calibration, Compiler, Data, Failure, Gate, Observer, Options, Output, Precision, Report};
+use crate::{Calibration, Compiler, Data, Failure, Gate, InputSizes, Observer, Options, Output, Precision, Report};
 
 use crate::cli::args::{
     Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, open_shapes,
@@ -212,7 +212,9 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
         ..ImportOptions::default()
     };
-    options.calibration = calibration(data);
+    options.sizes = InputSizes { batch: args.batch, image: args.imgsz.map(|size| size.0) };
+    let fraction = args.fraction;
+    options.calibration = calibration(data).map(|given| Calibration { fraction, ..given });
     options.statistics.clone_from(&args.stats);
     options.ranges.clone_from(&args.ranges);
     options.method = args.calibrator.map(method);

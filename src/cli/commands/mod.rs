@@ -3,6 +3,7 @@
 mod calibrate;
 mod compare;
 mod compile;
+mod completions;
 mod inspect;
 mod ops;
 mod opt;
@@ -13,6 +14,7 @@ pub(crate) use calibrate::{calibrate, merge};
 pub(crate) use compare::{compare, settings, unmet};
 pub use compile::Compilation;
 pub(crate) use compile::compile;
+pub(crate) use completions::completions;
 pub(crate) use inspect::{contents, diff, inspect};
 pub(crate) use ops::ops;
 pub(crate) use opt::opt;
