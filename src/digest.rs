@@ -1,4 +1,4 @@
-//! SHA-256 digests of the files of a run.
+//! SHA-256 digests and lengths of the files of a run.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use qcc_backends::disassembly::{Digest, Digester};
+use qcc_frontends::Model;
 use serde::Serialize;
 
 /// A file and its digest.
@@ -37,6 +38,13 @@ pub(crate) fn of_files<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Option<
         let _ = writeln!(lines, "{}", digest.trim_start_matches("sha256:"));
     }
     Some(Digest::of(lines.as_bytes()))
+}
+
+/// The length in bytes of a model: of its file, and of the files with weights that it refers to.
+pub(crate) fn length(path: &Path, model: &Model) -> u64 {
+    let files = model.files().into_iter().filter(|file| file != path);
+    let length = |file: &Path| std::fs::metadata(file).map_or(0, |m| m.len());
+    length(path) + files.map(|file| length(&file)).sum::<u64>()
 }
 
 #[cfg(test)]

@@ -128,7 +128,6 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
     // Nothing is written, and extents are only known for the report.
     report.diagnostics.retain(|d| d.code != OPEN_SHAPE);
     let files = std::iter::once(path.clone()).chain(model.files());
-    let length = |file: PathBuf| std::fs::metadata(file).map_or(0, |m| m.len());
     let contents = inspect(path).map_err(failed)?.graphs.into_iter().next().unwrap_or_default();
     let operators = contents.operators.len();
     // In formats whose operators have no names, nodes are called after their results.
@@ -137,7 +136,7 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
     let tensors: HashSet<&str> = tensors.collect();
     for artefact in &mut report.artefacts {
         (artefact.output, artefact.operators) = (path.clone(), operators);
-        artefact.output_bytes = files.clone().map(length).sum();
+        artefact.output_bytes = digest::length(path, &model);
         let digest = |file: PathBuf| Some(FileDigest { digest: digest::of_file(&file)?.to_string(), file });
         artefact.digests = files.clone().filter_map(digest).collect();
         for node in &mut artefact.nodes {
@@ -150,7 +149,7 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
             quality.set_values(values.clone());
         }
     }
-    (report.model, report.model_bytes) = (path.clone(), length(path.clone()));
+    (report.model, report.model_bytes) = (path.clone(), digest::length(path, &model));
     report.model_digest = digest::of_file(path).map(|d| d.to_string());
     Ok(report)
 }
@@ -173,7 +172,7 @@ fn against(
     let data = models.samples.to_string();
     let synthetic = models.samples.synthetic().is_some();
     report.validation = Some(Validation { data, samples: fidelity.samples, seen_by_calibration: None, synthetic });
-    (report.model, report.model_bytes) = (source.into(), std::fs::metadata(source).map_or(0, |m| m.len()));
+    (report.model, report.model_bytes) = (source.into(), models.truth_bytes);
     report.model_digest = digest::of_file(source).map(|d| d.to_string());
     report.validation_digest = digest::of_files(models.samples.files()).map(|d| d.to_string());
     let Some(told) = report.artefacts.first_mut() else { return Ok(()) };

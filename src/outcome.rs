@@ -166,7 +166,7 @@ pub struct Report {
     pub validation_digest: Option<String>,
     /// The model file; empty for a model in memory.
     pub model: PathBuf,
-    /// Its length in bytes, if it is a file.
+    /// Its length in bytes with that of the files with weights that it refers to, if it is a file.
     pub model_bytes: u64,
     /// The precision of the artefacts.
     pub precision: Precision,

@@ -87,7 +87,7 @@ pub fn compare(
     settings: &Settings,
     observer: &mut dyn Observer,
 ) -> Result<Comparison, Failed> {
-    let Models { truth: a, other: b, samples, inputs, outputs, hints, mut diagnostics } =
+    let Models { truth: a, other: b, samples, inputs, outputs, hints, mut diagnostics, .. } =
         Models::open(truth, other, settings)?;
     let about = |model: &Path| {
         let model = model.to_path_buf();

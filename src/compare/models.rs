@@ -12,6 +12,7 @@ use qcc_passes::{Context, Pipeline, Stage, ignore};
 
 use super::interface::{Wire, by_name, filled, match_inputs, match_outputs, name};
 use crate::data::{Preparation, Samples};
+use crate::digest;
 use crate::options::Data;
 use crate::outcome::Failure;
 use crate::quality::hints;
@@ -43,6 +44,8 @@ pub struct Failed {
 pub(crate) struct Models {
     /// The reference.
     pub(crate) truth: Graph,
+    /// The length of its files in bytes.
+    pub(crate) truth_bytes: u64,
     /// The model that is compared with it.
     pub(crate) other: Graph,
     /// The data, bound to the inputs of the reference.
@@ -62,7 +65,7 @@ impl Models {
         let (a, b) = (open(truth)?, open(other)?);
         let inputs = [declared(truth, &a)?, declared(other, &b)?];
         check_names(truth, &inputs, &settings.import)?;
-        let order = [a.channels_last(), b.channels_last()];
+        let (truth_bytes, order) = (digest::length(truth, &a), [a.channels_last(), b.channels_last()]);
         let a = import(truth, &a, &for_one(&settings.import, &inputs[0], &inputs[1]))?;
         let b = import(other, &b, &for_one(&settings.import, &inputs[1], &inputs[0]))?;
         let mut diagnostics = [a.notes, b.notes].concat();
@@ -82,7 +85,7 @@ impl Models {
         let inputs = match_inputs(&a, &b, &mut diagnostics).map_err(about(other))?;
         let outputs = match_outputs(&a, &b, &mut diagnostics).map_err(about(other))?;
         let hints = hints(if a.metadata.is_empty() { &b } else { &a });
-        Ok(Models { truth: a, other: b, samples, inputs, outputs, hints, diagnostics })
+        Ok(Models { truth: a, truth_bytes, other: b, samples, inputs, outputs, hints, diagnostics })
     }
 }
 

@@ -146,7 +146,7 @@ impl Compiler {
         let outputs = self.outputs(&stem, output, job.source());
         // All files are begun before the work, so that unwritable paths are reported early.
         let mut publication = self.begin(&outputs, output, job.source(), protected)?;
-        let length = std::fs::metadata(model).map_or(0, |m| m.len());
+        let length = digest::length(model, &file);
         let reports = !self.options.reports.is_empty();
         let digest = reports.then(|| digest::of_file(model)).flatten().map(|digest| digest.to_string());
         let named = |report: &mut Report| {

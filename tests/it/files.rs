@@ -41,6 +41,18 @@ fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
+fn lengths_count_external_data() {
+    let dir = home();
+    let run = ["outside.onnx", "--to", "openvino", "-o", "out.xml", "--report", "r.json"];
+    assert_eq!(qcc(dir.path(), &run).status.code(), Some(0));
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("r.json")).unwrap()).unwrap();
+    let length =
+        |names: &[&str]| -> u64 { names.iter().map(|n| fs::metadata(dir.path().join(n)).unwrap().len()).sum() };
+    assert_eq!(report["model_bytes"], length(&["outside.onnx", "w.bin", "v.bin"]));
+    assert_eq!(report["artefacts"][0]["output_bytes"], length(&["out.xml", "out.bin"]));
+}
+
+#[test]
 fn nothing_that_is_read_is_replaced() {
     let dir = home();
     let at = |name: &str| dir.path().join(name);
