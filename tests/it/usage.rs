@@ -37,6 +37,7 @@ fn mistakes_are_understood() {
         "small.onnx --to tflite --batch 1 --shape x=1,3,8,8",
         "small.onnx --to tflite --int8 --fraction 0.5",
         "small.onnx --to tflite --int8 --data d --fraction 2",
+        "small.onnx --to tflite -o -",
         "--explain /c small.onnx --to onnx",
     ];
     let said = lines.map(|line| {

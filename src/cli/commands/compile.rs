@@ -45,7 +45,7 @@ impl Compilation {
         Ok(Compilation {
             model: args.model.clone(),
             options: options(args, data)?,
-            output: output(args),
+            output: output(args)?,
             print_after: args.print_after.clone(),
         })
     }
@@ -337,12 +337,16 @@ pub(super) fn command(line: &[OsString]) -> String {
 }
 
 /// The output file, or the folder for files that are named after the model.
-fn output(args: &Compile) -> Output {
-    match &args.output {
+fn output(args: &Compile) -> Result<Output, Failure> {
+    if args.output.iter().chain(&args.report).any(|path| path.as_os_str() == "-") {
+        let error = Diagnostic::error("usage", "`-` names no file: nothing is written to standard output");
+        return Err(Failure::usage(error.with_help("name a file; it appears when it is complete")));
+    }
+    Ok(match &args.output {
         Some(path) if path.is_dir() || args.to.len() > 1 || path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
             Output::Folder(path.clone())
         }
         Some(path) => Output::File(path.clone()),
         None => Output::Folder(PathBuf::new()),
-    }
+    })
 }
