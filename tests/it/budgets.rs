@@ -29,7 +29,7 @@ fn refused(model: &ModelProto, args: &[&str]) -> String {
     format!("{:?}\n{}", out.status.code(), text(&out.stderr))
 }
 
-fn with(mut node: NodeProto, name: &str, value: i64) -> NodeProto {
+pub(crate) fn with(mut node: NodeProto, name: &str, value: i64) -> NodeProto {
     node.attribute.push(AttributeProto {
         name: some(name),
         r#type: Some(AttributeType::Int as i32),

@@ -28,6 +28,7 @@ mod openvino_models;
 mod oracle;
 #[cfg(feature = "oracles")]
 mod ort;
+mod pages;
 mod processors;
 mod ranges;
 mod reports;
