@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 QCC = os.environ.get("QCC", "target/release/qcc")
 TARGETS = {"tflite": "tflite", "onnx": "onnx", "openvino": "xml"}
-NAMES = ["integer", "real", "channelwise_integer", "channelwise_real", "byte", "operator"]
+NAMES = ["integer", "float", "channelwise_integer", "channelwise_float", "byte", "operator"]
 
 
 def feed(shape, dtype):
@@ -67,12 +67,12 @@ def milliseconds(run):
 def features(cost):
     all_, apart = cost["products"], cost["channelwise"]
     on_integers = lambda p: p["integer"] + p["run_time"]
-    on_reals = lambda p: p["weights"] + p["real"]
+    on_floats = lambda p: p["weights"] + p["float"]
     return [
         on_integers(all_) - on_integers(apart),
-        on_reals(all_) - on_reals(apart),
+        on_floats(all_) - on_floats(apart),
         on_integers(apart),
-        on_reals(apart),
+        on_floats(apart),
         cost["moved_bytes"],
         cost["operators"],
     ]

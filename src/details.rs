@@ -10,7 +10,7 @@ use qcc_passes::decisions::Decision;
 use serde::Serialize;
 
 use crate::cost::{Step, steps};
-use crate::matching::grid_of;
+use crate::matching::qparams_of;
 
 /// Number of bins of a histogram.
 const BARS: usize = 48;
@@ -33,7 +33,7 @@ pub struct ValueReport {
     /// Histogram with bins of equal width between `min` and `max`; empty if there were no samples.
     pub counts: Vec<u64>,
     /// The quantization parameters; `None` if the value stays in floating point.
-    pub grid: Option<GridReport>,
+    pub quantization: Option<QuantizationReport>,
     /// Share of the numbers that quantization clips, from 0 to 1.
     pub clipped: f64,
 }
@@ -56,7 +56,7 @@ const MOST_UNSTABLE: usize = 8;
 /// The quantized values whose ranges differ most between the halves of the samples, largest difference first.
 pub(crate) fn unstable(values: &[ValueReport]) -> Vec<UnstableValue> {
     let one = |v: &ValueReport| {
-        let halves = v.halves.filter(|_| v.grid.is_some() && v.max > v.min)?;
+        let halves = v.halves.filter(|_| v.quantization.is_some() && v.max > v.min)?;
         let apart = |end: usize| (f64::from(halves[0][end]) - f64::from(halves[1][end])).abs();
         let difference = apart(0).max(apart(1)) / (f64::from(v.max) - f64::from(v.min));
         (difference > 0.0).then(|| UnstableValue { name: v.name.clone(), halves, difference })
@@ -69,7 +69,7 @@ pub(crate) fn unstable(values: &[ValueReport]) -> Vec<UnstableValue> {
 
 /// Per-tensor quantization parameters and their range.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct GridReport {
+pub struct QuantizationReport {
     /// The scale.
     pub scale: f32,
     /// The integer that represents 0.
@@ -80,10 +80,10 @@ pub struct GridReport {
     pub high: f32,
 }
 
-impl GridReport {
+impl QuantizationReport {
     fn of(qparams: &QuantParams) -> Option<Self> {
         let ((scale, zero_point), (low, high)) = (qparams.tensor_map()?, qparams.limits()?);
-        Some(GridReport { scale, zero_point, low, high })
+        Some(QuantizationReport { scale, zero_point, low, high })
     }
 }
 
@@ -121,19 +121,19 @@ pub(crate) fn values(
     let places: HashMap<NodeId, usize> = float.order().into_iter().enumerate().map(|(i, n)| (n, i)).collect();
     pairs.sort_by_key(|(v, _)| places.get(&v.node));
     pairs.dedup_by_key(|(v, _)| *v);
-    let report = |(v, q): (ValueId, ValueId)| Some(value(name(float, v), ranges.get(v)?, grid_of(quantized, q)));
+    let report = |(v, q): (ValueId, ValueId)| Some(value(name(float, v), ranges.get(v)?, qparams_of(quantized, q)));
     pairs.into_iter().filter_map(report).collect()
 }
 
-fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport {
-    let grid = grid.and_then(GridReport::of);
+fn value(name: String, seen: &Stats, quantization: Option<&QuantParams>) -> ValueReport {
+    let quantization = quantization.and_then(QuantizationReport::of);
     let width = (seen.max - seen.min) / BARS as f32;
     let (mut counts, mut all, mut clipped) = (vec![0; BARS], 0, 0);
     for (x, n) in seen.histogram.bins() {
         let place = ((x - seen.min) / width) as usize;
         counts[place.min(BARS - 1)] += n;
         all += n;
-        if grid.as_ref().is_some_and(|g| x < g.low - g.scale || x > g.high + g.scale) {
+        if quantization.as_ref().is_some_and(|g| x < g.low - g.scale || x > g.high + g.scale) {
             clipped += n;
         }
     }
@@ -144,15 +144,15 @@ fn value(name: String, seen: &Stats, grid: Option<&QuantParams>) -> ValueReport 
         typical: seen.typical(),
         halves: seen.halves[0].zip(seen.halves[1]).map(|(a, b)| [a, b]),
         counts,
-        grid,
+        quantization,
         clipped: clipped as f64 / all.max(1) as f64,
     }
 }
 
 /// The quantized values of a graph without samples: their quantization parameters alone.
-pub(crate) fn grids(g: &Graph) -> Vec<ValueReport> {
+pub(crate) fn quantized_values(g: &Graph) -> Vec<ValueReport> {
     let named = |v: ValueId| {
-        let grid = GridReport::of(g.ty(v).elem.qparams()?)?;
+        let quantization = QuantizationReport::of(g.ty(v).elem.qparams()?)?;
         let unknown = f32::NAN;
         Some(ValueReport {
             name: name(g, v),
@@ -161,7 +161,7 @@ pub(crate) fn grids(g: &Graph) -> Vec<ValueReport> {
             typical: [unknown.into(); 2],
             halves: None,
             counts: Vec::new(),
-            grid: Some(grid),
+            quantization: Some(quantization),
             clipped: unknown.into(),
         })
     };
@@ -226,19 +226,19 @@ mod tests {
 
     #[test]
     fn values_that_few_samples_decide_are_unstable() {
-        let grid = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
-        let of = |name: &str, samples: &[[f32; 2]], grid| {
+        let quantization = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
+        let of = |name: &str, samples: &[[f32; 2]], quantization| {
             let mut all = samples.iter().enumerate().map(|(i, s)| Stats::of(s).in_half(i % 2 == 1));
             let mut seen = all.next().unwrap();
             all.for_each(|s| seen.merge(s));
-            value(name.into(), &seen, grid)
+            value(name.into(), &seen, quantization)
         };
         let values = [
-            of("calm", &[[0.0, 8.0], [0.0, 7.9]], Some(&grid)),
-            of("alike", &[[0.0, 8.0], [0.0, 8.0]], Some(&grid)),
+            of("calm", &[[0.0, 8.0], [0.0, 7.9]], Some(&quantization)),
+            of("alike", &[[0.0, 8.0], [0.0, 8.0]], Some(&quantization)),
             of("float", &[[0.0, 8.0], [0.0, 1.0]], None),
-            of("wild", &[[0.0, 8.0], [-2.0, 3.0], [0.0, 6.0]], Some(&grid)),
-            of("single", &[[0.0, 8.0]], Some(&grid)),
+            of("wild", &[[0.0, 8.0], [-2.0, 3.0], [0.0, 6.0]], Some(&quantization)),
+            of("single", &[[0.0, 8.0]], Some(&quantization)),
         ];
         let found = unstable(&values);
         assert_eq!(found.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), ["wild", "calm"]);
@@ -246,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_the_grid_is_counted() {
+    fn what_lies_beyond_the_range_is_counted() {
         let numbers: Vec<f32> = (0..1000).map(|i| i as f32 * 0.01).collect();
-        let grid = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
-        let seen = value("v".into(), &Stats::of(&numbers), Some(&grid));
+        let quantization = QuantParams::per_tensor(StorageType::I8, 8.0 / 255.0, -128);
+        let seen = value("v".into(), &Stats::of(&numbers), Some(&quantization));
         assert_eq!((seen.min, seen.max, seen.typical), (0.0, 9.99, [0.0, f64::from(9.99_f32)]));
         assert_eq!((seen.counts.len(), seen.counts.iter().sum::<u64>()), (BARS, 1000));
         assert!((0.19..0.21).contains(&seen.clipped), "{}", seen.clipped);
-        let range = seen.grid.unwrap();
+        let range = seen.quantization.unwrap();
         assert!(range.low == 0.0 && (range.high - 8.0).abs() < 1e-5, "{range:?}");
         // Float values are not clipped, and all bins of a constant value have width 0.
         assert_eq!(value("v".into(), &Stats::of(&numbers), None).clipped, 0.0);

@@ -123,7 +123,7 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
     let mut compiled = Compiler::new(options).compile_model(&model, &mut NoObserver).map_err(failed)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     compiled.write(0, &mut Memory::new(name)).map_err(failed)?;
-    let values = details::grids(compiled.graph(0));
+    let values = details::quantized_values(compiled.graph(0));
     let mut report = compiled.finish();
     // Nothing is written, and extents are only known for the report.
     report.diagnostics.retain(|d| d.code != OPEN_SHAPE);

@@ -50,7 +50,7 @@ pub mod vendor;
 pub use artefact::abandon;
 pub use compiler::{Calibrated, Compiled, Compiler};
 pub use cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
-pub use details::{GridReport, NodeReport, UnstableValue, ValueReport};
+pub use details::{NodeReport, QuantizationReport, UnstableValue, ValueReport};
 pub use digest::FileDigest;
 pub use explain::{NodeDecision, Part};
 pub use matching::Matched;

@@ -208,7 +208,9 @@ fn classes(g: &Graph, wanted: impl Fn(NodeId) -> bool) -> HashMap<(OpKind, &Shap
 fn clamped(source: &Graph, activated: ValueId, artefact: &Graph, result: ValueId) -> Option<ValueId> {
     let Op::Clamp(clamp) = source.producer(activated) else { return None };
     let quantized = std::iter::once(result).chain(quantize_of(artefact, result));
-    let clamps = |v: &ValueId| artefact.ty(*v).elem.qparams().is_some_and(|grid| grid.keeps_within(clamp.lo, clamp.hi));
+    let clamps = |v: &ValueId| {
+        artefact.ty(*v).elem.qparams().is_some_and(|quantization| quantization.keeps_within(clamp.lo, clamp.hi))
+    };
     quantized.into_iter().find(clamps)
 }
 
@@ -218,6 +220,6 @@ fn quantize_of(g: &Graph, v: ValueId) -> Option<ValueId> {
 }
 
 /// The quantization parameters of a value, or those of the `Quantize` that uses it.
-pub(crate) fn grid_of(g: &Graph, v: ValueId) -> Option<&QuantParams> {
+pub(crate) fn qparams_of(g: &Graph, v: ValueId) -> Option<&QuantParams> {
     g.ty(v).elem.qparams().or_else(|| g.ty(quantize_of(g, v)?).elem.qparams())
 }

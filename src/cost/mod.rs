@@ -106,8 +106,8 @@ pub(crate) fn latency(g: &Graph, target: &Target) -> f64 {
 /// The time of operators in milliseconds.
 fn time(g: &Graph, steps: &[Step], target: &Target, times: &Latency) -> f64 {
     let products = |step: &Step| {
-        let (Work { integer, run_time, weights, real }, time) = (step.work, target.product_time(g, step.node));
-        (integer + run_time) as f64 * time.integer + (weights + real) as f64 * time.float
+        let (Work { integer, run_time, weights, float }, time) = (step.work, target.product_time(g, step.node));
+        (integer + run_time) as f64 * time.integer + (weights + float) as f64 * time.float
     };
     let step = |step: &Step| products(step) + step.moved_bytes as f64 * times.byte + times.operator;
     steps.iter().map(step).sum::<f64>() * 1e-6
@@ -185,7 +185,7 @@ mod tests {
             output y = %y
         }";
         let cost = Cost::of(&parse(g, &Weights::new()).unwrap(), Format::Tflite.target());
-        assert_eq!(cost.products, Work { real: 3 * 16 * 2, ..Work::default() });
+        assert_eq!(cost.products, Work { float: 3 * 16 * 2, ..Work::default() });
         assert_eq!(cost.channelwise, Work::default());
         assert_eq!(cost.weight_bytes, 9 * 4);
         // The kernel of the convolution fuses the activation function.

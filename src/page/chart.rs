@@ -91,7 +91,7 @@ fn islands(nodes: &[NodeReport]) -> Vec<(usize, usize)> {
 /// Histogram of a value, with its quantization range and steps.
 pub(super) fn histogram(v: &ValueReport) -> String {
     let (width, height) = (240.0, 60.0);
-    let (low, high) = v.grid.as_ref().map_or((v.min, v.max), |g| (g.low, g.high));
+    let (low, high) = v.quantization.as_ref().map_or((v.min, v.max), |g| (g.low, g.high));
     let (from, to) = (f64::from(v.min.min(low)), f64::from(v.max.max(high)));
     let span = (to - from).max(f64::MIN_POSITIVE);
     let place = |x: f64| (x - from) / span * width;
@@ -108,9 +108,9 @@ pub(super) fn histogram(v: &ValueReport) -> String {
     let _ = write!(path, "V{height}z");
     let mut out = format!("<svg viewBox=\"0 0 {width} {}\" role=\"img\" aria-label=\"histogram\">", height + 8.0);
     let _ = write!(out, "<path class=\"bars\" d=\"{path}\"/><path class=\"axis\" d=\"M0 {height}H{width}\"/>");
-    if let Some(grid) = &v.grid {
-        let (x, end) = (place(f64::from(grid.low)), place(f64::from(grid.high)));
-        let step = (f64::from(grid.scale) / span * width).max(0.01);
+    if let Some(quantization) = &v.quantization {
+        let (x, end) = (place(f64::from(quantization.low)), place(f64::from(quantization.high)));
+        let step = (f64::from(quantization.scale) / span * width).max(0.01);
         // One mark for each quantization step, or a band if the steps are too close to distinguish.
         if step >= 2.0 {
             let marks: String =

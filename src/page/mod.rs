@@ -273,12 +273,12 @@ fn costs(out: &mut String, artefact: &Artefact) {
         out,
         "</table></div>\n<p class=\"small\">{extents}Values: a greedy plan of one arena. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
     );
-    let Work { integer, run_time, weights, real } = after.products;
+    let Work { integer, run_time, weights, float } = after.products;
     let parts = [
         ("integer", integer, "integer"),
         ("activations quantized at run time", run_time, "dynamic"),
         ("integer weights alone", weights, "weights"),
-        ("in floating point", real, "float"),
+        ("in floating point", float, "float"),
     ];
     out.push_str("<h3>Products by precision</h3>\n");
     out.push_str(&chart::parts(&parts.map(|(_, n, class)| (n, class))));
@@ -322,14 +322,14 @@ fn value(out: &mut String, v: &ValueReport) {
     if seen {
         facts.push(format!("{} to {}", short(v.min), short(v.max)));
     }
-    match &v.grid {
+    match &v.quantization {
         Some(g) => {
             let step = figure(g.scale, &format!("{:.3e}", g.scale));
             facts.push(format!("quantized {} to {}, step {step}", short(g.low), short(g.high)));
         }
         None => facts.push("floating point".into()),
     }
-    if seen && v.grid.is_some() {
+    if seen && v.quantization.is_some() {
         facts.push(format!("clipped {}", figure(v.clipped, &format!("{:.3} %", v.clipped * 100.0))));
     }
     let _ = write!(out, "<figure><figcaption><b>{}</b><br>", text(&v.name));

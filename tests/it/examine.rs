@@ -93,7 +93,8 @@ fn an_artefact_is_compared_with_its_source() {
         }
         // Activations that a format quantizes have a histogram and a range.
         let values = seen_one["quality"]["values"].as_array().unwrap();
-        let ranges = values.iter().filter(|v| v["grid"].is_object() && !v["counts"].as_array().unwrap().is_empty());
+        let ranges =
+            values.iter().filter(|v| v["quantization"].is_object() && !v["counts"].as_array().unwrap().is_empty());
         assert!(ranges.count() >= 3, "{target}: {values:?}");
         let nodes = seen_one["nodes"].as_array().unwrap();
         assert_eq!(nodes.iter().filter(|n| n["sqnr"].is_number()).count(), 3, "{target}: {nodes:?}");
@@ -149,7 +150,10 @@ fn an_artefact_alone_has_ranges() {
         assert_eq!(operators as usize, inspected["graphs"][0]["operators"].as_array().unwrap().len());
         if !file.starts_with("..") {
             let values = one["quality"]["values"].as_array().unwrap();
-            assert!(!values.is_empty() && values.iter().all(|v| v["grid"]["scale"].as_f64() > Some(0.0)), "{values:?}");
+            assert!(
+                !values.is_empty() && values.iter().all(|v| v["quantization"]["scale"].as_f64() > Some(0.0)),
+                "{values:?}"
+            );
             assert!(one["quality"]["outputs"].as_array().unwrap().is_empty());
         }
     }

@@ -16,7 +16,7 @@ pub struct Work {
     /// With a quantized weight and a float activation.
     pub weights: u64,
     /// In floating point.
-    pub real: u64,
+    pub float: u64,
 }
 
 impl Work {
@@ -41,7 +41,7 @@ impl Work {
 
     /// The number of operations of all kinds.
     pub fn total(&self) -> u64 {
-        self.integer + self.run_time + self.weights + self.real
+        self.integer + self.run_time + self.weights + self.float
     }
 }
 
@@ -51,7 +51,7 @@ impl Sum for Work {
             integer: all.integer + one.integer,
             run_time: all.run_time + one.run_time,
             weights: all.weights + one.weights,
-            real: all.real + one.real,
+            float: all.float + one.float,
         })
     }
 }
@@ -70,7 +70,7 @@ pub fn work_of(g: &Graph, n: NodeId) -> Work {
         Some((true, _)) => Work { integer: products, ..none },
         Some((false, true)) if reads_rounded(g, n) => Work { run_time: products, ..none },
         Some((false, true)) => Work { weights: products, ..none },
-        _ => Work { real: products, ..none },
+        _ => Work { float: products, ..none },
     }
 }
 
@@ -107,7 +107,7 @@ fn products_of(g: &Graph, n: NodeId) -> u64 {
 /// Float nodes between quantized ones. Each costs a conversion on either side. Quantized contractions with a float
 /// result are not included.
 pub fn float_islands(g: &Graph) -> Vec<NodeId> {
-    let real = |n: &NodeId| {
+    let float = |n: &NodeId| {
         let op = g.op(*n);
         let integers = |i: usize| g.operand_types(*n).get(i).is_some_and(|t| t.elem.qparams().is_some());
         let sums = matches!(op.quant_rule(), QuantRule::Contraction { .. }) && integers(0) && integers(1);
@@ -115,5 +115,5 @@ pub fn float_islands(g: &Graph) -> Vec<NodeId> {
             && !sums
             && g.result_types(*n).iter().any(|t| t.elem == Elem::F32)
     };
-    g.order().into_iter().filter(real).collect()
+    g.order().into_iter().filter(float).collect()
 }

@@ -190,7 +190,7 @@ fn weight_only() {
     let g = graph(GATED);
     let q = quantized_graph(&g, &options);
     let work = work(&q.graph);
-    assert_eq!((work.integer, work.real), (0, 0));
+    assert_eq!((work.integer, work.float), (0, 0));
     assert!(work.run_time > 0);
 }
 
