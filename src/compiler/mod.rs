@@ -364,7 +364,7 @@ impl Compiled {
             written = write(graph, files);
         }
         let advised = |errors: Vec<Diagnostic>| match graph.is_open() {
-            true => errors.into_iter().map(job::open_extents).collect(),
+            true => errors.into_iter().map(Job::open_extents).collect(),
             false => errors,
         };
         let summary = written.map_err(advised)?;

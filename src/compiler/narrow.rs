@@ -88,6 +88,15 @@ impl<'a> Narrowing<'a> {
         })
     }
 
+    /// The same with as many evaluations at once as memory allows.
+    ///
+    /// # Errors
+    /// If one evaluation needs too much.
+    pub(super) fn limited(mut self) -> Result<Self, Failure> {
+        memory::limit_evaluations(&mut self.joint)?;
+        Ok(self)
+    }
+
     /// Quantizes the graphs and compares them with the float graphs.
     pub(super) fn run(
         mut self,
@@ -98,7 +107,7 @@ impl<'a> Narrowing<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Option<Validation>, Failure> {
         if evidence.calibration.is_some() || evidence.validation.is_some() {
-            memory::limit_evaluations(&mut self.joint)?;
+            self = self.limited()?;
         }
         if self.calibrates() && (evidence.calibration.is_some() || self.options.has_ranges()) {
             if self.options.precision == Precision::Int8 && self.facts.given == Given::Nothing {

@@ -1,37 +1,36 @@
 //! One compilation, stage by stage.
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use qcc_backends::{Backend, Discarded};
-use qcc_frontends::{ImportOptions, Imported, Model, OPEN_SHAPE, example, explain};
-use qcc_ir::diagnostic::{Diagnostic, Severity, counted};
+use qcc_backends::Backend;
+use qcc_frontends::{ImportOptions, Imported, Model, explain};
+use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::Op;
-use qcc_ir::target::OpenBatch;
-use qcc_ir::{Checked, Dim, Elem, Graph, OpenExtent, Shape, Symbols};
-use qcc_passes::open_batch::static_batch;
+use qcc_ir::{Checked, Elem, Graph, OpenExtent};
 use qcc_passes::quantize::{dequantize_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
-use super::narrow::{Narrowing, calibrates, few};
+use super::narrow::{Narrowing, calibrates};
 use super::{Compiled, Compiler, Lowered};
-use crate::batch::Pair;
 use crate::cost::{Cost, Costs};
-use crate::data::{DataError, Dataset, Samples};
+use crate::data::{Dataset, Samples};
 use crate::digest;
 use crate::explain;
-use crate::memory;
 use crate::observer::{Clock, Observer, flow};
-use crate::options::{DATA_HELP, NO_DATA, Options};
+use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
 use crate::port::Port;
 use crate::precision::Precision;
-use crate::quality::{Evidence, Validation, affordable, hints, not_compared, verify};
-use crate::ranges::{NamedRanges, StoredRanges};
+use crate::quality::{Evidence, Validation, hints, not_compared, verify};
+use crate::ranges::StoredRanges;
 use crate::sizes::InputSizes;
-use crate::statistics::{CalibratedModel, Shard, StatisticsFile, Stored};
+use crate::statistics::Stored;
 use crate::vendor;
+
+mod calibration;
+mod data;
+mod open;
 
 /// The data of a run.
 pub(super) struct Datasets {
@@ -111,7 +110,7 @@ impl<'a> Job<'a> {
             Err(Failure::Refused(errors)) if is_open => {
                 let options = ImportOptions { fixed: true, ..self.import.clone() };
                 let Ok(mut imported) = self.model.import(&options) else {
-                    return Err(Failure::Refused(errors.into_iter().map(open_extents).collect()));
+                    return Err(Failure::Refused(errors.into_iter().map(Self::open_extents).collect()));
                 };
                 imported.notes.iter_mut().for_each(|note| explain(note, &errors));
                 let Job { compiler, model, clock, observer, .. } = self;
@@ -147,52 +146,6 @@ impl<'a> Job<'a> {
     /// True if ranges are calibrated.
     fn calibrates(&self) -> bool {
         calibrates(self.options().precision, self.facts.given)
-    }
-
-    /// Statistics of the values of the lowered graphs on the calibration data, for a model called `name`.
-    pub(super) fn statistics(&mut self, datasets: Datasets, name: &str) -> Result<StatisticsFile, Failure> {
-        let (lowered, evidence) = self.uncalibrated(datasets)?;
-        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
-        memory::limit_evaluations(&mut narrowing.joint)?;
-        let statistics = narrowing.statistics(&evidence, &mut self.diagnostics, self.observer)?;
-        let data = self.options().calibration.as_ref().map_or_else(String::new, |c| c.data.name());
-        let Some(shard) = evidence.calibration.map(|samples| Shard::new(data, &samples, statistics.samples)) else {
-            return Err(Failure::usage(Diagnostic::error("usage", NO_DATA).with_help(DATA_HELP)));
-        };
-        let targets = narrowing.targets.iter().map(|target| target.title().to_owned()).collect();
-        let model = CalibratedModel::of(name, &self.source, targets);
-        Ok(StatisticsFile::new(model, &narrowing.joint, shard, &statistics))
-    }
-
-    /// The ranges of the values with names.
-    pub(super) fn ranges(&mut self, datasets: Datasets) -> Result<NamedRanges, Failure> {
-        let (lowered, evidence) = self.uncalibrated(datasets)?;
-        let mut narrowing = Narrowing::new(self.compiler, &self.source, self.facts, hints(&self.source), &lowered)?;
-        memory::limit_evaluations(&mut narrowing.joint)?;
-        let tables = narrowing.find_ranges(&evidence, &mut self.diagnostics, self.observer)?;
-        let mut ranges = NamedRanges::new();
-        for (g, table) in narrowing.floats.iter().zip(&tables) {
-            for v in g.order().into_iter().flat_map(|n| g.results(n)) {
-                let name = g.output_name(v).or(g.name(v));
-                if let (Some(name), Some(range)) = (name, table.range(v)) {
-                    ranges.entry(name.to_string()).or_insert(range);
-                }
-            }
-        }
-        Ok(ranges)
-    }
-
-    /// The lowered graphs before calibration, and the data.
-    fn uncalibrated(&mut self, datasets: Datasets) -> Result<(Vec<Lowered>, Evidence), Failure> {
-        self.prepare()?;
-        if !self.calibrates() {
-            let error = Diagnostic::error("usage", "the model is quantized already: it needs no calibration");
-            return Err(Failure::usage(error.with_help("give the float model that it was made from")));
-        }
-        let evidence = self.evidence(datasets)?;
-        let lowered = self.lower()?;
-        self.clock.stage("calibrate", self.observer);
-        Ok((lowered, evidence))
     }
 
     /// The warnings and notes so far.
@@ -235,7 +188,7 @@ impl<'a> Job<'a> {
             report: Report { diagnostics, ..report },
             clock: std::mem::take(&mut self.clock),
             details: self.options().has_details(),
-            facts: facts(&evidence),
+            facts: Self::facts(&evidence),
             open: Vec::new(),
         })
     }
@@ -310,58 +263,6 @@ impl<'a> Job<'a> {
         self.options().precision == Precision::Int8 || self.facts.given.has_activations()
     }
 
-    /// Decides which graphs get an open batch at the end: those of targets that run such graphs well, if the lowered
-    /// graph computes the same as the source for batch 2.
-    fn choose_open(&mut self, lowered: &mut [Lowered]) {
-        let integers = self.has_integers();
-        let mut pair = None;
-        for l in &mut *lowered {
-            let target = l.backend.target();
-            let checked = match target.open_batch {
-                OpenBatch { real: false, quantized: false } => continue,
-                OpenBatch { quantized: false, .. } if integers => {
-                    Err(Box::new(static_batch(format!("integer models for {} have fixed extents", target.name))))
-                }
-                _ => pair
-                    .get_or_insert_with(|| Pair::import(self.model, &self.options().import, &self.open, &self.source))
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|pair| pair.check(&l.graph, target, &self.open)),
-            };
-            match checked {
-                Ok(()) => l.open.clone_from(&self.open),
-                Err(note) => self.diagnostics.push(*note),
-            }
-        }
-    }
-
-    /// The samples for the inputs of the model.
-    fn evidence(&mut self, datasets: Datasets) -> Result<Evidence, Failure> {
-        let bind = |dataset: Dataset| {
-            let preprocess = self.options().preparation.resolve(vendor::preprocess(&self.source.metadata));
-            dataset.bind(&self.source, preprocess)
-        };
-        let bound = |dataset| -> Result<Samples, Failure> { Ok(bind(dataset).map_err(|e| Diagnostic::from(&e))?) };
-        let Datasets { calibration, validation, statistics, ranges } = datasets;
-        let mut data = calibration.map(bound).transpose()?;
-        if self.options().lacks_data(self.facts.given) {
-            data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e))?);
-        }
-        let validation = validation.map(bound).transpose()?;
-        self.options().preparation.check(&[&data, &validation])?;
-        let evidence = match self.options().compare {
-            true => Evidence::new(data, validation, self.calibrates(), affordable(&self.source)),
-            false => {
-                let seen = self.calibrates().then_some(false);
-                Evidence { calibration: data, validation: None, seen, ..Evidence::default() }
-            }
-        };
-        if let Some(ranges) = &ranges {
-            self.diagnostics.extend(unknown_names(&self.reference, ranges)?);
-        }
-        Ok(Evidence { statistics, ranges, ..evidence })
-    }
-
     /// Reduces the precision of the graphs if requested, or if the source model is quantized.
     fn narrow(&mut self, lowered: &mut [Lowered], evidence: &Evidence) -> Result<Option<Validation>, Failure> {
         let Options { precision, half_values, .. } = self.options();
@@ -429,35 +330,7 @@ impl<'a> Job<'a> {
             self.run_stage(Stage::Finish, &*l.backend, &mut l.graph, &l.open)?;
             l.closed = closed.filter(|_| l.graph.is_open());
         }
-        // What a writer refuses with open extents must be known before a file is written.
-        let open = lowered.iter().filter(|l| l.graph.is_open() && l.closed.is_none());
-        let refused = open.filter_map(|l| {
-            let attachments = vendor::attachments(&*l.backend, &l.graph.metadata);
-            let checked = Checked::new(&l.graph, l.backend.target());
-            checked.and_then(|checked| l.backend.write(checked, &attachments, &mut Discarded::default())).err()
-        });
-        let refused: Vec<Diagnostic> = refused.flatten().collect();
-        if refused.is_empty() { Ok(()) } else { Err(refused.into()) }
-    }
-
-    /// Fixes an open batch to 1 in quantized graphs of targets that run them much slower with an open one, unless the
-    /// options ask for it or other extents are open too.
-    fn close_batch(&mut self, lowered: &mut [Lowered]) {
-        let asked = self.options().import.shapes.iter().any(|(_, given)| given.contains(&None));
-        let Some(batch) = batch_of_one(&self.source).filter(|_| !asked && self.has_integers()) else { return };
-        for l in lowered.iter_mut().filter(|l| l.backend.target().slow_open_batch) {
-            l.graph = l.graph.bound(&batch);
-            let name = l.backend.target().name;
-            let message =
-                format!("the batch of the {name} model is 1: with an open batch, its integer layers are slower");
-            let open = self
-                .model
-                .inputs()
-                .ok()
-                .and_then(|all| example(all.iter().find(|i| i.shape.as_ref().is_some_and(Shape::is_open))?));
-            let help = open.map_or_else(String::new, |shape| format!("--shape {shape} keeps it open"));
-            self.diagnostics.push(Diagnostic::warning(OPEN_SHAPE, message).with_help(help));
-        }
+        Self::check_open(lowered)
     }
 
     /// Checks that the artefacts compute the same as the model.
@@ -505,49 +378,6 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Metadata of the artefact about its calibration, if that was on synthetic pictures.
-fn facts(evidence: &Evidence) -> Vec<(String, String)> {
-    let fact = |n: usize| ("calibration".to_owned(), format!("{n} synthetic pictures, no real data"));
-    let synthetic = match &evidence.statistics {
-        Some(stored) => stored.file.synthetic(),
-        None => evidence.calibrated().and_then(Samples::synthetic),
-    };
-    synthetic.map(fact).into_iter().collect()
-}
-
-/// The warning about ranges of tensors that the model does not have.
-///
-/// # Errors
-/// If no tensor of the file is in the model.
-fn unknown_names(model: &Graph, ranges: &StoredRanges) -> Result<Option<Diagnostic>, Failure> {
-    let named = model.order().into_iter().flat_map(|n| model.results(n)).filter_map(|v| model.name(v));
-    let known: HashSet<&str> = named.chain(model.outputs().iter().map(|o| &o.name)).map(|name| &**name).collect();
-    let (found, unknown): (Vec<&str>, Vec<&str>) = ranges.names().partition(|name| known.contains(name));
-    let file = ranges.path.display();
-    if found.is_empty() {
-        let error = Diagnostic::error("unknown-tensors", format!("{file} names no tensor of the model"));
-        return Err(error.with_help("`qcc inspect` shows the names of tensors").into());
-    }
-    let (count, names) = (counted(unknown.len(), "tensor"), few(&unknown));
-    let message = format!("{file} has ranges of {count} that the model does not have: {names}");
-    Ok((!unknown.is_empty()).then(|| Diagnostic::warning("unknown-tensors", message)))
-}
-
-/// The error for a model that cannot be calibrated without data.
-fn without_data(e: &DataError) -> Failure {
-    match e {
-        DataError::NoPreprocess => {
-            let note =
-                "there is no --data: ranges would be found on synthetic pictures, which must become inputs as well";
-            Diagnostic::from(e).with_note(note).into()
-        }
-        _ => {
-            let note = format!("generated pictures are for models with one image input only: {e}");
-            Failure::usage(Diagnostic::error("usage", NO_DATA).with_note(note).with_help(DATA_HELP))
-        }
-    }
-}
-
 /// Passes graphs to the observer, and its cancellation to the pipeline.
 pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -> ControlFlow<()> + '_ {
     |pass, g| {
@@ -556,22 +386,6 @@ pub(super) fn shown(observer: &mut dyn Observer) -> impl FnMut(PassId, &Graph) -
         }
         flow(observer)
     }
-}
-
-/// An error about a model with open extents: what is not supported may be with known ones.
-pub(super) fn open_extents(error: Diagnostic) -> Diagnostic {
-    if !error.code.starts_with("unsupported") {
-        return error;
-    }
-    error.with_note("extents of its inputs are open; with known ones it may be supported: --shape NAME=1,3,640,640")
-}
-
-/// A batch of 1, if the open extents of a graph are batches: each is the first extent of an input.
-fn batch_of_one(graph: &Graph) -> Option<Symbols> {
-    let inputs = || graph.inputs().map(|v| graph.ty(v).shape.dims());
-    let first = |dims: &[Dim]| Some((dims.first()?.as_symbol()?.clone(), 1));
-    let batch: Symbols = inputs().filter_map(first).collect();
-    (!batch.is_empty() && inputs().flatten().all(|d| d.bind(&batch).is_some())).then_some(batch)
 }
 
 /// True if weights are float16.
