@@ -10,8 +10,8 @@ use super::DataError;
 /// Extensions of images that can be decoded.
 pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
 
-/// Extensions that Ultralytics treats as images but that cannot be decoded here: they are listed, reported and skipped.
-const UNDECODED: &[&str] = &["avif", "dng", "heic", "heif", "jp2", "mpo", "tif", "tiff"];
+/// Extensions of images that cannot be decoded here: they are listed, reported and skipped.
+const UNDECODED: &[&str] = &["avif", "dng", "gif", "heic", "heif", "jp2", "mpo", "tif", "tiff"];
 
 /// The pictures of a dataset.
 #[derive(Debug, Default)]

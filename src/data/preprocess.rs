@@ -1,7 +1,5 @@
 //! Preprocessing of images into model inputs.
 
-use std::fmt;
-
 use qcc_ir::diagnostic::list;
 use qcc_ir::{Elem, Tensor, TensorType};
 
@@ -142,19 +140,22 @@ impl Preparation {
     }
 }
 
-impl fmt::Display for Preprocess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.fit {
-            Fit::Letterbox { fill } => write!(f, "letterboxed on {fill}")?,
-            Fit::Stretch => f.write_str("stretched")?,
-            Fit::CenterCrop { ratio } => write!(f, "cut from the middle at {ratio}")?,
-        }
-        f.write_str(if self.color == Color::Rgb { ", RGB" } else { ", BGR" })?;
-        f.write_str(&self.numbers())
-    }
-}
-
 impl Preprocess {
+    /// A short description of the conversion of pictures to that many channels.
+    pub(super) fn told(&self, channels: usize) -> String {
+        let fit = match self.fit {
+            Fit::Letterbox { fill } => format!("letterboxed on {fill}"),
+            Fit::Stretch => "stretched".into(),
+            Fit::CenterCrop { ratio } => format!("cut from the middle at {ratio}"),
+        };
+        let color = match self.color {
+            _ if channels == 1 => "grey",
+            Color::Rgb => "RGB",
+            Color::Bgr => "BGR",
+        };
+        format!("{fit}, {color}{}", self.numbers())
+    }
+
     /// A short description of the conversion of values.
     pub(super) fn numbers(&self) -> String {
         let inverse = 1.0 / self.scale;

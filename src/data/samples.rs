@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::fits;
@@ -135,8 +135,16 @@ pub struct Samples {
     feed: Arc<Feed>,
     /// The index of each sample in the data.
     places: Vec<usize>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What reading samples showed.
+#[derive(Debug, Default)]
+struct Seen {
     /// The minimum and maximum of all values that were read.
-    seen: Arc<Mutex<Option<(f32, f32)>>>,
+    range: Option<(f32, f32)>,
+    /// The indices in the data of samples that could not be read.
+    unread: BTreeSet<usize>,
 }
 
 impl Samples {
@@ -194,14 +202,20 @@ impl Samples {
     /// # Errors
     /// If an image of the sample cannot be decoded or a file cannot be read. Other samples may still be readable.
     pub fn get(&self, i: usize) -> Result<Vec<Tensor>, DataError> {
-        let tensors = self.read(self.places[i])?;
+        let tensors = self.read(self.places[i]).inspect_err(|_| {
+            self.seen().unread.insert(self.places[i]);
+        })?;
         for tensor in tensors.iter().filter(|t| t.ty().elem.is_float()) {
             let of =
                 tensor.floats().iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &x| (lo.min(x), hi.max(x)));
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            *seen = Some(seen.map_or(of, |(lo, hi)| (lo.min(of.0), hi.max(of.1))));
+            let mut seen = self.seen();
+            seen.range = Some(seen.range.map_or(of, |(lo, hi)| (lo.min(of.0), hi.max(of.1))));
         }
         Ok(tensors)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True if samples are made from images.
@@ -221,7 +235,9 @@ impl Samples {
     /// How pixels become inputs; `None` if the samples are not pixels.
     pub(crate) fn conversion(&self) -> Option<String> {
         match &*self.feed {
-            Feed::Pictures { preprocess, .. } | Feed::Synthetic { preprocess, .. } => Some(preprocess.to_string()),
+            Feed::Pictures { image, preprocess, .. } | Feed::Synthetic { image, preprocess } => {
+                Some(preprocess.told(image.channels))
+            }
             Feed::Arrays { preprocess, .. } if self.are_pixels() => preprocess.as_ref().map(|p| p.numbers()),
             Feed::Arrays { .. } | Feed::Random { .. } | Feed::Given(_) => None,
         }
@@ -277,13 +293,16 @@ impl Samples {
 impl fmt::Display for Samples {
     /// A short description of the data and their conversion.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.len();
+        let seen = self.seen();
+        let len = self.places.iter().filter(|place| !seen.unread.contains(place)).count();
+        let of_pictures = |image: &Image, preprocess: &Preprocess, kind: &str| {
+            let (count, size) = (len * image.batch, format!("{}x{}", image.width, image.height));
+            format!("{count} {kind}, {size} {}", preprocess.told(image.channels))
+        };
         match &*self.feed {
-            Feed::Pictures { image, preprocess, .. } => {
-                write!(f, "{} pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)?;
-            }
+            Feed::Pictures { image, preprocess, .. } => f.write_str(&of_pictures(image, preprocess, "pictures"))?,
             Feed::Synthetic { image, preprocess } => {
-                write!(f, "{} synthetic pictures, {}x{} {preprocess}", len * image.batch, image.width, image.height)?;
+                f.write_str(&of_pictures(image, preprocess, "synthetic pictures"))?;
             }
             Feed::Arrays { path, arrays, preprocess } => {
                 write!(f, "{len} samples of {}", path.display())?;
@@ -299,7 +318,7 @@ impl fmt::Display for Samples {
             Feed::Given(_) => write!(f, "{len} samples in memory")?,
             Feed::Random { seed } => write!(f, "{len} random samples (seed {seed})")?,
         }
-        match *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+        match seen.range {
             Some((lo, hi)) => write!(f, ", values from {lo:.4} to {hi:.4}"),
             None => Ok(()),
         }
