@@ -56,7 +56,7 @@ pub use explain::{NodeDecision, Part};
 pub use matching::Matched;
 pub use merge::merge;
 pub use observer::{NoObserver, Observer, StageTime};
-pub use options::{Calibration, DATA_HELP, Data, Effort, Options};
+pub use options::{Budget, Calibration, DATA_HELP, Data, Effort, Options};
 pub use outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
 pub use port::Port;
 pub use precision::Precision;
@@ -64,7 +64,9 @@ pub use qcc_backends as backends;
 pub use qcc_frontends as frontends;
 pub use qcc_ir as ir;
 pub use qcc_passes as passes;
-pub use quality::{AgreementReport, Choice, Deviation, Gate, NOT_COMPARED, OutputReport, Quality, Repair, Validation};
+pub use quality::{
+    Agreement, Choice, Deviation, Gate, NOT_COMPARED, OutputReport, ParetoPoint, Quality, Repair, Validation,
+};
 pub use reports::file as report_file;
 pub use sizes::InputSizes;
 pub use statistics::{CalibratedModel, SampleKind, Shard, StatisticsError, StatisticsFile};

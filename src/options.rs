@@ -103,6 +103,22 @@ pub enum Effort {
     High,
 }
 
+/// Limits of what is kept in higher precision, as factors of the model that is quantized throughout: 1.2 allows a fifth more.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Budget {
+    /// The maximum latency, by the proxy of the target.
+    pub latency: Option<f64>,
+    /// The maximum bytes of constants.
+    pub size: Option<f64>,
+}
+
+impl Budget {
+    /// True if there is no limit.
+    pub fn is_open(&self) -> bool {
+        *self == Budget::default()
+    }
+}
+
 /// Options of a compilation.
 ///
 /// ```
@@ -173,6 +189,12 @@ pub struct Options {
     /// With [`Precision::Int8`] and data: how much is evaluated to reach [`Options::gate`], or without one outputs that
     /// are usable, by keeping parts of the model in higher precision.
     pub effort: Effort,
+    /// With [`Precision::Int8`] and data: what keeping parts in higher precision may cost. Without [`Options::gate`] the
+    /// outputs are made as good as the budget allows.
+    pub budget: Budget,
+    /// With [`Precision::Int8`] and data: the maximum number of models with parts in higher precision whose cost and quality
+    /// are reported ([`Quality::pareto`](crate::Quality::pareto)).
+    pub pareto: Option<usize>,
     /// Maximum number of simplification rewrites of a graph, to find by bisection the one that changes the result.
     pub stop_after: Option<usize>,
     /// Compare what is written with the model on one sample, and write nothing if it differs by more than the precision
@@ -207,6 +229,8 @@ impl Default for Options {
             model_name: None,
             gate: Gate::default(),
             effort: Effort::default(),
+            budget: Budget::default(),
+            pareto: None,
             stop_after: None,
             verify: false,
         }
@@ -282,6 +306,16 @@ impl Options {
                 "--effort says how much is evaluated for the accuracy of int8 models",
                 "add --int8, or leave --effort out",
             );
+        }
+        let searches = self.precision == Precision::Int8 && compares && self.effort != Effort::Fast;
+        if (!self.budget.is_open() || self.pareto.is_some()) && !searches {
+            return usage(
+                "--budget-latency, --budget-size and --pareto evaluate int8 models on data",
+                "give --int8 and --data, and leave --effort fast out",
+            );
+        }
+        if [self.budget.latency, self.budget.size].into_iter().flatten().any(|factor| factor.is_nan() || factor < 1.0) {
+            return usage("a budget below 1 is less than the quantized model costs", "1.2 allows a fifth more");
         }
         if self.method.is_some() && self.precision != Precision::Int8 {
             return usage(

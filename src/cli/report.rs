@@ -12,7 +12,7 @@ use crate::passes::PassId;
 use crate::passes::quantize::matches;
 use crate::render::{line, render};
 use crate::{
-    AgreementReport, Artefact, Choice, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport,
+    Agreement, Artefact, Choice, Cost, Costs, ENERGY_SOURCE, Failure, LATENCY_SOURCE, Observer, OutputReport,
     Precision, Quality, Report, StatisticsFile,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -147,6 +147,7 @@ pub fn summary(report: &Report, verbose: bool) -> String {
             work_rows(quality, verbose, &mut row);
             dynamic_row(artefact.target, report.precision, quality, &mut row);
             repair_row(quality, verbose, &mut row);
+            pareto_rows(quality, &mut row);
         }
         if let Some(costs) = &artefact.costs {
             cost_rows(costs, &mut row);
@@ -263,7 +264,7 @@ fn compared(output: &OutputReport) -> String {
     format!(", {ratios}{agreement}, largest error {:.3e}", output.deviation.max_error)
 }
 
-fn agreed(a: &AgreementReport) -> String {
+fn agreed(a: &Agreement) -> String {
     format!("{} {:.2} % of {}", a.measure, a.percent, a.of)
 }
 
@@ -320,6 +321,20 @@ fn repair_row(q: &Quality, verbose: bool, row: &mut dyn FnMut(&str, String)) {
     row("raised", format!("to higher precision: {text}"));
     for before in repair.before.iter().take(if verbose { usize::MAX } else { PORTS }) {
         row("", format!("before, {}{}", before.deviation.name, compared(before)));
+    }
+}
+
+/// Models with more and more parts in higher precision.
+fn pareto_rows(q: &Quality, row: &mut dyn FnMut(&str, String)) {
+    for (i, point) in q.pareto.iter().enumerate() {
+        let cost = format!("{}, {}", figures(point.latency_ms, "ms"), bytes(point.weight_bytes));
+        let outputs = point.outputs.iter().take(PORTS).map(|o| format!("{}{}", o.deviation.name, compared(o)));
+        let outputs = outputs.collect::<Vec<_>>().join("; ");
+        let parts = match point.parts {
+            0 => "all quantized".to_owned(),
+            n => format!("{} with float {}", counted(n, "part"), point.raised),
+        };
+        row(if i == 0 { "pareto" } else { "" }, format!("{cost}: {outputs} ({parts})"));
     }
 }
 

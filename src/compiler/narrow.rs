@@ -27,7 +27,9 @@ use crate::observer::{Clock, Observer, flow};
 use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
-use crate::quality::{Evidence, Quality, Trial, Validation, advice, check_ranges, gain, not_compared, trials};
+use crate::quality::{
+    Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, gain, not_compared, trials,
+};
 use crate::ranges::StoredRanges;
 use crate::reader::Reader;
 
@@ -58,6 +60,15 @@ pub(super) struct Narrowed {
     /// The graphs after passes that are to be shown.
     shown: Vec<(PassId, Graph)>,
     diagnostics: Vec<Diagnostic>,
+}
+
+/// What a search for parts to keep in higher precision found.
+#[derive(Default)]
+pub(super) struct Repaired {
+    /// The model with parts in higher precision.
+    pub(super) better: Option<(Narrowed, Fidelity, Repair)>,
+    /// The models that are asked for.
+    pub(super) points: Vec<ParetoPoint>,
 }
 
 impl<'a> Narrowing<'a> {
@@ -150,15 +161,17 @@ impl<'a> Narrowing<'a> {
                 }
             }
             if self.repairs() {
-                let repaired = match self.repair(n, &own, evidence, &wanted) {
+                let asked = !self.options.gate.is_open() || !self.options.budget.is_open();
+                let Repaired { better, points } = match self.repair(n, &own, evidence, &wanted) {
                     // Without a requirement the model is written as it is.
-                    Err(failure) if self.options.gate.is_open() && !matches!(failure, Failure::Cancelled) => None,
+                    Err(failure) if !asked && !matches!(failure, Failure::Cancelled) => Repaired::default(),
                     other => other?,
                 };
-                if let Some((better, fidelity, repair)) = repaired {
+                if let Some((better, fidelity, repair)) = better {
                     its_quality = Quality { repair: Some(repair), ..quality(&better, &fidelity) };
                     (*n, own) = (better, fidelity);
                 }
+                its_quality.pareto = points;
             }
             if its_quality.outputs.iter().any(|o| o.is_poor()) {
                 diagnostics.push(self.advice(n, &own, &its_quality, samples).map_err(failed)?);

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::details::{NodeReport, ValueReport};
-use crate::quality::Quality;
+use crate::quality::{OutputReport, ParetoPoint, Quality};
 
 use super::text;
 
@@ -71,6 +71,50 @@ pub(super) fn depth(nodes: &[NodeReport], quality: &Quality) -> String {
     let _ = writeln!(
         out,
         "<text x=\"{LEFT}\" y=\"{0}\">input</text><text x=\"{WIDTH}\" y=\"{0}\" text-anchor=\"end\">output</text>\n</svg>",
+        HEIGHT - 4.0
+    );
+    out
+}
+
+/// Curve of the worst output by latency: its SQNR, or its agreement where ratios have no meaning.
+pub(super) fn pareto(points: &[ParetoPoint]) -> String {
+    let worst = |p: &ParetoPoint, of: fn(&OutputReport) -> Option<f64>| {
+        p.outputs.iter().filter_map(of).filter(|x| x.is_finite()).min_by(f64::total_cmp)
+    };
+    let (unit, of): (_, fn(&OutputReport) -> Option<f64>) =
+        match points.iter().all(|p| p.outputs.iter().any(|o| o.deviation.sqnr.is_some())) {
+            true => ("dB", |o| o.deviation.sqnr),
+            false => ("%", |o| o.agreement.as_ref().map(|a| a.percent)),
+        };
+    let seen: Vec<(f64, f64)> = points.iter().filter_map(|p| Some((p.latency_ms, worst(p, of)?))).collect();
+    let span = |values: &mut dyn Iterator<Item = f64>| {
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| (l.min(x), h.max(x)));
+        (low, (high - low).max(f64::MIN_POSITIVE))
+    };
+    let (x0, width) = span(&mut seen.iter().map(|p| p.0));
+    let (y0, height) = span(&mut seen.iter().map(|p| p.1));
+    let (left, right, top, bottom) = (LEFT + 40.0, WIDTH - 60.0, 16.0, HEIGHT - BOTTOM - 16.0);
+    let mut out = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"quality by latency\">\n");
+    let placed =
+        |(x, y): &(f64, f64)| (left + (x - x0) / width * (right - left), bottom - (y - y0) / height * (bottom - top));
+    let path: Vec<String> = seen.iter().map(placed).map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+    if !path.is_empty() {
+        let _ = writeln!(out, "<path class=\"curve\" d=\"M{}\"/>", path.join("L"));
+    }
+    for point in &seen {
+        let (x, y) = placed(point);
+        let _ = writeln!(
+            out,
+            "<circle class=\"layer\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\"/><text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{:.1} {unit}</text>",
+            y - 8.0,
+            point.1
+        );
+    }
+    let (first, last) = (seen.first().map_or(0.0, |p| p.0), seen.last().map_or(0.0, |p| p.0));
+    let _ = writeln!(
+        out,
+        "<path class=\"axis\" d=\"M{LEFT} {0}H{WIDTH}\"/><text x=\"{left}\" y=\"{1}\">{first:.4} ms</text><text x=\"{right}\" y=\"{1}\" text-anchor=\"end\">{last:.4} ms</text>\n</svg>",
+        HEIGHT - BOTTOM,
         HEIGHT - 4.0
     );
     out

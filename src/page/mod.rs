@@ -167,6 +167,7 @@ fn section(out: &mut String, artefact: &Artefact) {
     if let Some(quality) = &artefact.quality {
         outputs(out, quality);
         raised(out, quality);
+        pareto(out, quality);
         depth(out, artefact, quality);
     }
     costs(out, artefact);
@@ -195,15 +196,37 @@ fn outputs(out: &mut String, quality: &Quality) {
 /// What is kept in higher precision for the quality of the outputs.
 fn raised(out: &mut String, quality: &Quality) {
     let Some(repair) = &quality.repair else { return };
-    out.push_str("<h3>Kept in higher precision</h3>\n<p>An output was worse than required");
+    out.push_str("<h3>Kept in higher precision</h3>\n<p>The parts that gain most for what they cost");
     if !repair.reached {
-        out.push_str("; this is the best that was found");
+        out.push_str("; the outputs are not as good as required, this is the best that was found");
     }
     out.push_str(".</p>\n<div class=\"wide\"><table>\n<tr><th>part</th><th>not quantized</th><th>share of the noise</th><th>cost</th></tr>\n");
     for Choice { name, raised, noise_share, cost_ms } in &repair.choices {
         let share = figure(noise_share, &format!("{:.1} %", noise_share * 100.0));
         let (name, cost) = (text(name), figure(cost_ms, &format!("{cost_ms:.4} ms")));
         let _ = writeln!(out, "<tr><td>{name}</td><td>{raised}</td><td>{share}</td><td>{cost}</td></tr>");
+    }
+    out.push_str("</table></div>\n");
+}
+
+/// Models with more and more parts in higher precision: a curve and a table.
+fn pareto(out: &mut String, quality: &Quality) {
+    if quality.pareto.is_empty() {
+        return;
+    }
+    out.push_str("<h3>Cost and quality</h3>\n<p>Models with more and more parts in higher precision.</p>\n");
+    out.push_str(&chart::pareto(&quality.pareto));
+    out.push_str("<div class=\"wide\"><table>\n<tr><th>latency</th><th>weights</th><th>in higher precision</th><th>outputs</th></tr>\n");
+    for p in &quality.pareto {
+        let outputs = p.outputs.iter().map(|o| {
+            let agreed = o.agreement.as_ref().map_or_else(String::new, |_| format!(", {}", agreement(o)));
+            format!("{}: {}{agreed}", text(&o.deviation.name), decibels(o.deviation.sqnr))
+        });
+        let outputs = outputs.collect::<Vec<_>>().join("<br>");
+        let latency = figure(p.latency_ms, &format!("{:.4} ms", p.latency_ms));
+        let parts = if p.parts == 0 { "-".into() } else { format!("{} of {} parts", p.raised, p.parts) };
+        let bytes = bytes(p.weight_bytes);
+        let _ = writeln!(out, "<tr><td>{latency}</td><td>{bytes}</td><td>{parts}</td><td>{outputs}</td></tr>");
     }
     out.push_str("</table></div>\n");
 }

@@ -46,12 +46,12 @@ fn gained(integer: &OutputReport, real: &OutputReport) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AgreementReport, Deviation};
+    use super::super::{Agreement, Deviation};
     use super::*;
 
     fn output(sqnr: f64, percent: Option<f64>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr: Some(sqnr), cosine: 1.0, max_error: 0.0 };
-        let agreement = percent.map(|percent| AgreementReport { measure: "top-1", percent, of: 100 });
+        let agreement = percent.map(|percent| Agreement { measure: "top-1", percent, of: 100 });
         OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false }
     }
 

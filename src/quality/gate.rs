@@ -1,6 +1,7 @@
 //! Quality requirements.
 
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_passes::quality::BOXES_MEASURE;
 
 use super::OutputReport;
 
@@ -47,7 +48,7 @@ impl Gate {
     /// The share of its noise that an output may keep where the samples have too few boxes to measure the agreement. The
     /// drop of the agreement is taken to be proportional to the noise.
     pub(crate) fn share_of_noise(&self, output: &OutputReport) -> Option<f64> {
-        let few = output.agreement.as_ref().is_some_and(|a| a.measure == super::BOXES_MEASURE && a.of < BOXES);
+        let few = output.agreement.as_ref().is_some_and(|a| a.measure == BOXES_MEASURE && a.of < BOXES);
         let drop = 100.0 - self.least_agreement().filter(|_| few)?;
         (drop < USUAL_DROP).then_some(drop.max(0.0) / USUAL_DROP)
     }
@@ -96,12 +97,12 @@ fn told(value: f64, unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AgreementReport, BOXES_MEASURE, Deviation};
+    use super::super::{Agreement, Deviation};
     use super::*;
 
     fn output(sqnr: f64, agreement: Option<(&'static str, f64, usize)>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr: Some(sqnr), cosine: 1.0, max_error: 0.0 };
-        let agreement = agreement.map(|(measure, percent, of)| AgreementReport { measure, percent, of });
+        let agreement = agreement.map(|(measure, percent, of)| Agreement { measure, percent, of });
         OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false }
     }
 

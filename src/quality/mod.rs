@@ -1,7 +1,8 @@
 //! Quality of a compiled graph compared with its float graph, for the report.
 
 use qcc_ir::Graph;
-use qcc_passes::quality::{self, Agreement, BOXES_MEASURE, Distance, Fidelity, Hints, OutputKind, OutputQuality};
+pub use qcc_passes::quality::Agreement;
+use qcc_passes::quality::{self, Distance, Fidelity, Hints, OutputKind, OutputQuality};
 use serde::Serialize;
 
 use crate::details::{UnstableValue, ValueReport, unstable};
@@ -22,8 +23,8 @@ pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;
 pub(crate) use remedy::{Trial, advice, trials};
 pub(crate) use repair::Goal;
-pub use repair::{Choice, Repair};
-pub(crate) use search::{Found, Limits, Part, search, shares};
+pub use repair::{Choice, ParetoPoint, Repair};
+pub(crate) use search::{Found, Limits, Part, by_gain, search, shares};
 pub use unknown::NOT_COMPARED;
 pub(crate) use unknown::{check_ranges, not_compared};
 pub(crate) use verify::verify;
@@ -62,6 +63,9 @@ pub struct Quality {
     pub layers: Vec<Deviation>,
     /// What was kept in higher precision for the quality of the outputs; `None` if nothing had to be.
     pub repair: Option<Repair>,
+    /// Models with more and more parts in higher precision, none of which is worse and costs more than another, by latency;
+    /// empty if not asked for.
+    pub pareto: Vec<ParetoPoint>,
     /// Calibration statistics of values, in the order of the model.
     pub values: Vec<ValueReport>,
     /// The quantized values whose ranges differ most between the halves of the samples: more samples may change them.
@@ -93,17 +97,6 @@ impl Deviation {
     }
 }
 
-/// The agreement of two models on the task of an output.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AgreementReport {
-    /// The measure: `top-1`, `boxes mAP50-95`, ..
-    pub measure: &'static str,
-    /// Agreement in percent; 100 if the models agree on all.
-    pub percent: f64,
-    /// Number of counted items: boxes of the float model, classes, pixels, vectors.
-    pub of: usize,
-}
-
 /// The comparison of an output with the float graph's.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OutputReport {
@@ -113,7 +106,7 @@ pub struct OutputReport {
     /// The parts of an output that concatenates values of different kinds, such as boxes and scores.
     pub parts: Vec<Deviation>,
     /// The agreement, if the kind of the output is known.
-    pub agreement: Option<AgreementReport>,
+    pub agreement: Option<Agreement>,
     /// True if the kind of the output is known and the samples hold nothing to count, such as objects: the ratio is then
     /// that of numbers near 0.
     #[serde(skip)]
@@ -123,11 +116,10 @@ pub struct OutputReport {
 impl OutputReport {
     pub(crate) fn of(q: &OutputQuality) -> Self {
         let part = |p: &quality::Part| Deviation::of(p.name.clone(), &p.distance);
-        let agreement = |Agreement { measure, percent, of }| AgreementReport { measure, percent, of };
         OutputReport {
             deviation: Deviation::new(q.name.clone(), q.sqnr(), &q.distance),
             parts: q.parts.iter().map(part).collect(),
-            agreement: q.agreement().map(agreement),
+            agreement: q.agreement(),
             uncounted: q.agreement().is_none() && q.kind.as_ref().is_some_and(|kind| *kind != OutputKind::Values),
         }
     }
@@ -154,42 +146,15 @@ impl OutputReport {
 
     /// True if the output has too few boxes to estimate its quality.
     pub fn is_unsure(&self) -> bool {
-        self.agreement.as_ref().is_some_and(|a| a.measure == BOXES_MEASURE && a.of < FEW_BOXES)
+        self.agreement.as_ref().is_some_and(|a| a.is_of_few_boxes())
     }
 }
-
-/// With fewer boxes, a single one is worth 10 % or more.
-const FEW_BOXES: usize = 10;
 
 /// The minimum SQNR in dB: at 10 dB the noise has a tenth of the signal's power.
 const LEAST_SQNR: f64 = 10.0;
 
 /// The SQNR in dB of a usable output without an agreement measure: the noise has a hundredth of the signal's power.
 const USABLE_SQNR: f64 = 20.0;
-
-impl AgreementReport {
-    /// True if that is enough for most uses. One or two wrong items may be chance.
-    fn is_usable(&self) -> bool {
-        let wrong = (100.0 - self.percent) / 100.0 * self.of as f64;
-        match self.measure {
-            "cosine" => self.percent >= 98.0,
-            BOXES_MEASURE => self.percent >= self.least(),
-            _ => self.percent >= 95.0 || wrong < 2.5,
-        }
-    }
-
-    /// The minimum agreement of a useful model, in percent.
-    fn least(&self) -> f64 {
-        match self.measure {
-            // Corresponds to an SQNR of 10 dB.
-            "cosine" => 95.0,
-            // The measure also counts box precision. With few boxes only lost ones are significant.
-            BOXES_MEASURE if self.of < FEW_BOXES => 30.0,
-            BOXES_MEASURE => 75.0,
-            _ => 90.0,
-        }
-    }
-}
 
 impl Quality {
     /// The quality of a compiled graph.
@@ -217,6 +182,7 @@ impl Quality {
             worst,
             layers,
             repair: None,
+            pareto: Vec::new(),
             values: Vec::new(),
             unstable: Vec::new(),
         }
@@ -234,7 +200,7 @@ impl Quality {
     }
 
     /// The lowest agreement of any output, in percent, and that output.
-    pub fn worst_agreement(&self) -> Option<(&OutputReport, &AgreementReport)> {
+    pub fn worst_agreement(&self) -> Option<(&OutputReport, &Agreement)> {
         let known = self.outputs.iter().filter_map(|o| Some((o, o.agreement.as_ref()?)));
         known.min_by(|a, b| a.1.percent.total_cmp(&b.1.percent))
     }
@@ -242,11 +208,13 @@ impl Quality {
 
 #[cfg(test)]
 mod tests {
+    use qcc_passes::quality::BOXES_MEASURE;
+
     use super::*;
 
     fn output(sqnr: Option<f64>, agreement: Option<(&'static str, f64)>) -> OutputReport {
         let deviation = Deviation { name: "y".into(), sqnr, cosine: 1.0, max_error: 0.0 };
-        let agreement = agreement.map(|(measure, percent)| AgreementReport { measure, percent, of: 100 });
+        let agreement = agreement.map(|(measure, percent)| Agreement { measure, percent, of: 100 });
         OutputReport { deviation, parts: Vec::new(), agreement, uncounted: false }
     }
 

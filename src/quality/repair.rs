@@ -35,6 +35,21 @@ pub struct Choice {
     pub cost_ms: f64,
 }
 
+/// A model with some parts in higher precision: what it costs, and how good its outputs are.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ParetoPoint {
+    /// The number of parts in higher precision.
+    pub parts: usize,
+    /// What is not quantized of them: `activations` or `weights and activations`.
+    pub raised: &'static str,
+    /// Latency proxy in milliseconds; for targets without a table, one that compares models of this target.
+    pub latency_ms: f64,
+    /// Bytes of constants.
+    pub weight_bytes: u64,
+    /// Its outputs.
+    pub outputs: Vec<OutputReport>,
+}
+
 /// The noise of the outputs of a compiled graph that miss a requirement.
 #[derive(Clone, Debug)]
 pub(crate) struct Goal {

@@ -53,6 +53,14 @@ pub(crate) struct Limits {
     pub(crate) close: f64,
 }
 
+/// The parts by gain per cost, the best first.
+pub(crate) fn by_gain(parts: &[Part], shares: &[f64]) -> Vec<usize> {
+    let gain = |i: usize| shares[i] / parts[i].cost;
+    let mut order: Vec<usize> = (0..parts.len()).collect();
+    order.sort_by(|&a, &b| gain(b).total_cmp(&gain(a)).then(a.cmp(&b)));
+    order
+}
+
 /// Finds a cheap set of parts that is enough, where each adds one of `shares` to the noise. Parts are ordered by gain per
 /// cost. The search for how many of them it takes begins with those that leave the share `left` of the noise; steps upwards
 /// grow, then bisection follows. The remaining checks drop the most expensive parts that are not needed.
@@ -63,8 +71,7 @@ pub(crate) fn search<E>(
     limits: Limits,
     check: &mut Check<'_, E>,
 ) -> Result<Found, E> {
-    let mut order: Vec<usize> = (0..parts.len()).collect();
-    order.sort_by(|&a, &b| (shares[b] / parts[b].cost).total_cmp(&(shares[a] / parts[a].cost)).then(a.cmp(&b)));
+    let order = by_gain(parts, shares);
     let removed: Vec<f64> = std::iter::once(0.0)
         .chain(order.iter().scan(0.0, |sum, &i| {
             *sum += shares[i];

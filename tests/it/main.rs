@@ -29,6 +29,7 @@ mod oracle;
 #[cfg(feature = "oracles")]
 mod ort;
 mod pages;
+mod pareto;
 mod processors;
 mod ranges;
 mod reports;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use qcc_ir::ops::{BinaryFn, Concat, Op, Softmax, Transpose, Unary, UnaryFn};
 use qcc_ir::{Dim, Elem, Graph, NodeId, Tensor, ValueId};
+use serde::Serialize;
 
 use super::boxes::{BoxAgreement, Boxes};
 use super::distance::Distance;
@@ -45,7 +46,7 @@ pub enum OutputKind {
 }
 
 /// The agreement of two models on an output in percent, and the measure.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Agreement {
     /// What is counted.
     pub measure: &'static str,
@@ -57,6 +58,38 @@ pub struct Agreement {
 
 /// The measure for boxes.
 pub const BOXES_MEASURE: &str = "boxes mAP50-95";
+
+/// With fewer boxes, a single one is worth 10 % or more.
+const FEW_BOXES: usize = 10;
+
+impl Agreement {
+    /// True if so few boxes are counted that one of them decides.
+    pub fn is_of_few_boxes(&self) -> bool {
+        self.measure == BOXES_MEASURE && self.of < FEW_BOXES
+    }
+
+    /// True if that is enough for most uses. One or two wrong items may be chance.
+    pub fn is_usable(&self) -> bool {
+        let wrong = (100.0 - self.percent) / 100.0 * self.of as f64;
+        match self.measure {
+            "cosine" => self.percent >= 98.0,
+            BOXES_MEASURE => self.percent >= self.least(),
+            _ => self.percent >= 95.0 || wrong < 2.5,
+        }
+    }
+
+    /// The minimum agreement of a useful model, in percent.
+    pub fn least(&self) -> f64 {
+        match self.measure {
+            // Corresponds to an SQNR of 10 dB.
+            "cosine" => 95.0,
+            // The measure also counts box precision. With few boxes only lost ones are significant.
+            BOXES_MEASURE if self.of < FEW_BOXES => 30.0,
+            BOXES_MEASURE => 75.0,
+            _ => 90.0,
+        }
+    }
+}
 
 /// Sizes of embeddings are nearly always a multiple of this number, numbers of classes rarely.
 const VECTOR: usize = 64;

@@ -302,6 +302,16 @@ pub(crate) struct Compile {
     /// --min-sqnr, --min-agreement or --max-drop require, or without these not usable
     #[arg(long, value_enum, default_value_t = Effort::Normal, help_heading = "Control")]
     pub(crate) effort: Effort,
+    /// Keep parts in higher precision while the latency (by the proxy) stays within this factor of the model that is
+    /// quantized throughout: `1.2`
+    #[arg(long, value_name = "FACTOR", value_parser = number, help_heading = "Control")]
+    pub(crate) budget_latency: Option<f64>,
+    /// The same for the bytes of constants
+    #[arg(long, value_name = "FACTOR", value_parser = number, help_heading = "Control")]
+    pub(crate) budget_size: Option<f64>,
+    /// Report at most N models with more and more parts in higher precision: their latency, size and quality
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Control")]
+    pub(crate) pareto: Option<usize>,
     /// Compare the result with the model on one sample (of --data, else random numbers) in any precision; refuse
     /// differences that the precision does not explain
     #[arg(long, help_heading = "Control")]

@@ -14,7 +14,9 @@ use crate::passes::calibrate::Method;
 use crate::passes::layout::{ImageOrder, Interface};
 use crate::passes::quantize;
 use crate::passes::{PassId, Pipeline};
-use crate::{Calibration, Compiler, Data, Failure, Gate, InputSizes, Observer, Options, Output, Precision, Report};
+use crate::{
+    Budget, Calibration, Compiler, Data, Failure, Gate, InputSizes, Observer, Options, Output, Precision, Report,
+};
 
 use crate::cli::args::{
     Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, open_shapes,
@@ -240,6 +242,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Effort::Normal => crate::Effort::Normal,
         Effort::High => crate::Effort::High,
     };
+    options.budget = Budget { latency: args.budget_latency, size: args.budget_size };
+    options.pareto = args.pareto;
     options.stop_after = args.stop_after;
     options.verify = args.verify;
     Ok(options)

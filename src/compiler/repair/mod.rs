@@ -10,14 +10,16 @@ use qcc_passes::quality::{self as fidelity, Fidelity, OutputKind, OutputQuality,
 use qcc_passes::quantize::{Dynamic, Raised, Unit, units};
 use rayon::prelude::*;
 
-use super::narrow::{Narrowed, Narrowing};
-use super::pipeline::Variant;
+use crate::compiler::narrow::{Narrowed, Narrowing, Repaired};
+use crate::compiler::pipeline::Variant;
 use crate::cost;
 use crate::data::Samples;
-use crate::options::Effort;
+use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::quality::{Choice, Evidence, Found, Goal, Limits, OutputReport, Part, Repair, cost_of_run, search, shares};
 use crate::reader::Reader;
+
+mod points;
 
 /// The multiplications of evaluated models that the efforts allow.
 const NORMAL: u64 = 50_000_000_000;
@@ -77,22 +79,26 @@ const MOST_CANDIDATES: usize = 8;
 
 impl Narrowing<'_> {
     /// The quantized model with some parts in higher precision and its quality on the compared samples, if an output of
-    /// `own` is worse than required. What is chosen depends on the model, the samples and the options alone.
+    /// `own` is worse than required or there is a budget, and the models that are asked for. What is chosen depends on the
+    /// model, the samples and the options alone.
     pub(super) fn repair(
         &self,
         narrowed: &Narrowed,
         own: &Fidelity,
         evidence: &Evidence,
         shown: &[PassId],
-    ) -> Result<Option<(Narrowed, Fidelity, Repair)>, Failure> {
-        let (gate, place) = (self.options.gate, narrowed.place);
-        let Some(compared) = evidence.validation.as_ref().filter(|_| Goal::is_missed(gate, own)) else {
-            return Ok(None);
+    ) -> Result<Repaired, Failure> {
+        let Options { gate, budget, pareto, .. } = *self.options;
+        let place = narrowed.place;
+        let missed = Goal::is_missed(gate, own);
+        let asked = missed || !budget.is_open() || pareto.is_some();
+        let Some(compared) = evidence.validation.as_ref().filter(|_| asked) else {
+            return Ok(Repaired::default());
         };
         let float = &self.floats[place];
         let units = units(float, &self.ranges[place], &narrowed.quantized);
         if units.is_empty() {
-            return Ok(None);
+            return Ok(Repaired::default());
         }
         let run = cost_of_run(float) + float.order().len() as u64 * PER_NODE;
         let plan = Plan::of(self.options.effort, run, units.len(), compared.len());
@@ -110,11 +116,18 @@ impl Narrowing<'_> {
             evaluated: 0,
             best: None,
         };
-        repairer.search(&plan, compared)?;
+        let Some(goal) = repairer.measure(&plan)? else { return Ok(Repaired::default()) };
+        if missed && (budget.is_open() || !gate.is_open()) {
+            repairer.search(&plan, &goal, compared)?;
+        }
+        if !budget.is_open() && !repairer.is_within(budget)? {
+            repairer.best = repairer.affordable(budget, &goal, compared)?;
+        }
+        let points = pareto.map_or_else(|| Ok(Vec::new()), |most| repairer.points(most, &goal, own, compared))?;
         let Repairer { shares, evaluated, best, .. } = &mut repairer;
         let (shares, evaluated) = (std::mem::take(shares), *evaluated);
         let Some(Best { found, raised, quality }) = best.take().filter(|b| b.found.reached || !gate.is_open()) else {
-            return Ok(None);
+            return Ok(Repaired { better: None, points });
         };
         let better = self.narrow(place, &repairer.variant(&found.chosen, raised), shown)?;
         let latency = |n: &Narrowed| cost::latency(&n.quantized.graph, self.targets[place]);
@@ -125,7 +138,7 @@ impl Narrowing<'_> {
             evaluated,
             choices: found.chosen.iter().map(|&i| repairer.choice(i, raised, shares[i])).collect(),
         };
-        Ok(Some((better, quality, repair)))
+        Ok(Repaired { better: Some((better, quality, repair)), points })
     }
 
     /// The samples that a search evaluates: of those that are compared, `count` at even distances. For boxes, those with
@@ -194,13 +207,11 @@ struct Best {
 }
 
 impl Repairer<'_> {
-    /// Finds the parts to choose, and what is raised of each. Weights stay quantized if that is enough.
-    fn search(&mut self, plan: &Plan, compared: &Samples) -> Result<(), Failure> {
-        let (narrowing, place) = (self.narrowing, self.narrowed.place);
-        let gate = narrowing.options.gate;
+    /// Measures the share of the noise that each part adds. Returns the goal for the outputs on the samples of the search.
+    fn measure(&mut self, plan: &Plan) -> Result<Option<Goal>, Failure> {
         let own = self.measured(&[Vec::new()], Raised::Activations, usize::MAX)?;
-        let Some(own) = own.first() else { return Ok(()) };
-        let goal = Goal::of(gate, own);
+        let Some(own) = own.first() else { return Ok(None) };
+        let goal = Goal::of(self.narrowing.options.gate, own);
         let parts = self.units.len();
         self.shares = shares(&self.parts(Raised::Weights), plan.groups, &mut |groups| {
             // Groups are neighbours.
@@ -212,6 +223,13 @@ impl Repairer<'_> {
             let found = self.measured(&sets, Raised::Weights, plan.few)?;
             Ok::<_, Failure>(found.iter().map(|f| goal.noise(f)).collect())
         })?;
+        Ok(Some(goal))
+    }
+
+    /// Finds the parts to choose, and what is raised of each. Weights stay quantized if that is enough.
+    fn search(&mut self, plan: &Plan, goal: &Goal, compared: &Samples) -> Result<(), Failure> {
+        let (narrowing, place) = (self.narrowing, self.narrowed.place);
+        let gate = narrowing.options.gate;
         let shares = self.shares.clone();
         let latency = cost::latency(&narrowing.floats[place], narrowing.targets[place]);
         let limits = Limits { checks: plan.checks, close: CLOSE * latency };
@@ -297,13 +315,18 @@ impl Repairer<'_> {
         let unit = &self.units[part];
         Choice {
             name: unit.nodes.first().map_or_else(String::new, |&n| self.float.origin(n).path().to_owned()),
-            raised: match raised {
-                Raised::Weights => "weights and activations",
-                Raised::Activations => "activations",
-            },
+            raised: told(raised),
             noise_share,
             cost_ms: self.cost(unit, raised),
         }
+    }
+}
+
+/// What is not quantized.
+fn told(raised: Raised) -> &'static str {
+    match raised {
+        Raised::Weights => "weights and activations",
+        Raised::Activations => "activations",
     }
 }
 
