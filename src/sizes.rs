@@ -56,7 +56,7 @@ fn open_or_equal(input: &DeclaredInput, extent: &Dim, n: usize, option: &str) ->
             let declared = input.shape.as_ref().map_or_else(String::new, ToString::to_string);
             let message =
                 format!("{option} {n}: the model has {fixed} there, input {} is declared {declared}", input.name);
-            let help = "export the model with that size, or with open dimensions (Ultralytics: dynamic=True)";
+            let help = "export the model with that size, or with open dimensions";
             Err(Diagnostic::error("usage", message).with_help(help))
         }
     }

@@ -52,6 +52,9 @@ fn command(word: &str) -> Option<Hint> {
         return Some((message, "qcc MODEL --to tflite, onnx or openvino".into()));
     }
     let commands = Args::command();
+    if word == "help" || commands.find_subcommand(word).is_some() {
+        return None;
+    }
     let alike = |name: &&str| strsim::jaro_winkler(word, name);
     let names = commands.get_subcommands().map(clap::Command::get_name);
     let nearest = names.max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) >= SIMILAR)?;
@@ -60,11 +63,12 @@ fn command(word: &str) -> Option<Hint> {
 
 /// About an argument that is unknown, missing or too many.
 fn argument(error: &clap::Error) -> Option<Hint> {
-    let context = |kind| match error.get(kind)? {
-        ContextValue::String(word) => Some(word.as_str()),
-        ContextValue::Strings(words) => words.first().map(String::as_str),
-        _ => None,
+    let words = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => vec![word.as_str()],
+        Some(ContextValue::Strings(words)) => words.iter().map(String::as_str).collect(),
+        _ => Vec::new(),
     };
+    let context = |kind| words(kind).first().copied();
     match error.kind() {
         ErrorKind::UnknownArgument => {
             let unknown = context(ContextKind::InvalidArg)?;
@@ -81,10 +85,16 @@ fn argument(error: &clap::Error) -> Option<Hint> {
             let message = format!("`{word}` stands beside the model: a run compiles one model");
             OUTPUTS.contains(&extension).then(|| (message, format!("the output is named with -o: -o {word}")))
         }
-        ErrorKind::MissingRequiredArgument if context(ContextKind::InvalidArg)?.starts_with("--to") => Some((
-            "there is no target".into(),
-            "--to tflite, onnx or openvino; or -o FILE, whose extension tells the format".into(),
-        )),
+        ErrorKind::MissingRequiredArgument => match words(ContextKind::InvalidArg)[..] {
+            ["--to <TO>"] => Some((
+                "there is no target".into(),
+                "--to tflite, onnx or openvino; or -o FILE, whose extension tells the format".into(),
+            )),
+            ["--to <TO>", "<MODEL>"] => {
+                Some(("there is no model".into(), "qcc MODEL --to tflite; `qcc --help` shows all options".into()))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -214,8 +214,9 @@ fn pareto(out: &mut String, quality: &Quality) {
     if quality.pareto.is_empty() {
         return;
     }
-    out.push_str("<h3>Cost and quality</h3>\n<p>Models with more and more parts in higher precision.</p>\n");
+    out.push_str("<h3>Cost and quality</h3>\n<figure class=\"wide depth\">\n");
     out.push_str(&chart::pareto(&quality.pareto));
+    out.push_str("<figcaption>The worst output of models with more and more parts in higher precision, by latency. Outputs without any difference are not drawn.</figcaption>\n</figure>\n");
     out.push_str("<div class=\"wide\"><table>\n<tr><th>latency</th><th>weights</th><th>in higher precision</th><th>outputs</th></tr>\n");
     for p in &quality.pareto {
         let outputs = p.outputs.iter().map(|o| {

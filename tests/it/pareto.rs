@@ -74,8 +74,9 @@ fn points_cost_more_and_are_better() {
     let dir = folder();
     for artefact in artefacts(dir.path(), &["--pareto", "4", "--report", "r.html"]) {
         let points = artefact["quality"]["pareto"].as_array().unwrap();
-        assert!((2..=4).contains(&points.len()), "{points:?}");
-        assert_eq!(points[0]["parts"], 0);
+        assert!((1..=4).contains(&points.len()), "{points:?}");
+        // A small model may be faster in floating point: then that is the only point.
+        assert!(points[0]["parts"] == 0 || artefact["target"] == "openvino", "{points:?}");
         for pair in points.windows(2) {
             assert!(figure(&pair[0]["latency_ms"]) <= figure(&pair[1]["latency_ms"]), "{points:?}");
             let sqnr = |p: &Value| figure(&p["outputs"][0]["sqnr"]);

@@ -8,16 +8,7 @@ use super::source::{Token, tokens};
 pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
     // The vendor's module, and the command line with its help texts. The frontends refuse files without a model before
     // the vendor is known.
-    (
-        &["ultralytics", "yolo"],
-        &[
-            "src/vendor/",
-            "src/cli/args.rs",
-            "src/cli/commands/",
-            "src/data/mod.rs",
-            "frontends/src/torch/checkpoint.rs",
-        ],
-    ),
+    (&["ultralytics", "yolo"], &["src/vendor/", "src/cli/", "src/data/mod.rs", "frontends/src/torch/checkpoint.rs"]),
     // Formats have the names of their runtimes: code that reads, writes and names formats. The root crate names them in
     // options and reports, and where files of a format are compared.
     (
@@ -34,13 +25,11 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
             "backends/src/lib.rs",
             "backends/src/operation.rs",
             "backends/src/tflite/",
-            "src/cli/args.rs",
-            "src/cli/commands/",
+            "src/cli/",
             "src/compare/",
             "src/cost/",
             "src/inspect.rs",
             "src/options.rs",
-            "src/cli/report.rs",
             "src/reports.rs",
             "src/vendor/",
         ],
@@ -56,8 +45,7 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
             "backends/src/kind.rs",
             "backends/src/lib.rs",
             "backends/src/openvino/",
-            "src/cli/args.rs",
-            "src/cli/commands/",
+            "src/cli/",
             "src/cost/",
             "src/options.rs",
             "src/vendor/",
@@ -65,7 +53,7 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
     ),
     // Calibration files have the names of the tools that read and write them.
     (&["onnxruntime"], &["frontends/src/onnx/", "backends/src/onnx/", "src/ranges/"]),
-    (&["aimet", "tensorrt"], &["src/ranges/", "src/args.rs"]),
+    (&["aimet", "tensorrt"], &["src/ranges/", "src/cli/"]),
 ];
 
 /// The forbidden names in the code of a file: identifiers and strings, but not comments or test code.
