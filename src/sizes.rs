@@ -4,6 +4,8 @@ use qcc_frontends::{DeclaredInput, GivenShape};
 use qcc_ir::Dim;
 use qcc_ir::diagnostic::Diagnostic;
 
+use crate::outcome::Failure;
+
 /// Sizes of a model's inputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputSizes {
@@ -22,7 +24,7 @@ impl InputSizes {
         self,
         inputs: &[DeclaredInput],
         channels_last: bool,
-    ) -> Result<Vec<(String, GivenShape)>, Diagnostic> {
+    ) -> Result<Vec<(String, GivenShape)>, Failure> {
         let mut shapes = Vec::new();
         let mut images = 0;
         for input in inputs {
@@ -42,14 +44,15 @@ impl InputSizes {
         }
         if self.image.is_some() && images == 0 {
             let error = Diagnostic::error("usage", "--imgsz: the model has no image input");
-            return Err(error.with_help("image inputs have 4 axes; --shape NAME=DIMS is for any input"));
+            let help = "image inputs have 4 axes; --shape NAME=DIMS is for any input";
+            return Err(Failure::usage(error.with_help(help)));
         }
         Ok(shapes)
     }
 }
 
 /// The size `n` of an extent that is open or has it.
-fn open_or_equal(input: &DeclaredInput, extent: &Dim, n: usize, option: &str) -> Result<usize, Diagnostic> {
+fn open_or_equal(input: &DeclaredInput, extent: &Dim, n: usize, option: &str) -> Result<usize, Failure> {
     match extent.known().filter(|fixed| *fixed != n) {
         None => Ok(n),
         Some(fixed) => {
@@ -57,7 +60,7 @@ fn open_or_equal(input: &DeclaredInput, extent: &Dim, n: usize, option: &str) ->
             let message =
                 format!("{option} {n}: the model has {fixed} there, input {} is declared {declared}", input.name);
             let help = "export the model with that size, or with open dimensions";
-            Err(Diagnostic::error("usage", message).with_help(help))
+            Err(Failure::usage(Diagnostic::error("usage", message).with_help(help)))
         }
     }
 }
@@ -83,22 +86,25 @@ mod tests {
         let both = InputSizes { batch: Some(4), image: Some([320, 640]) };
         let images = ("images".to_owned(), vec![Some(4), Some(3), Some(320), Some(640)]);
         let sizes = ("sizes".to_owned(), vec![Some(4), None]);
-        assert_eq!(both.shapes(&inputs, false), Ok(vec![images, sizes]));
-        assert_eq!(InputSizes::default().shapes(&inputs, false), Ok(Vec::new()));
+        assert_eq!(both.shapes(&inputs, false).unwrap(), [images, sizes]);
+        assert_eq!(InputSizes::default().shapes(&inputs, false).unwrap(), []);
         let last = [input("images", vec![1.into(), Dim::symbol("h"), Dim::symbol("w"), 3.into()])];
         let one = InputSizes { batch: Some(1), image: Some([8, 9]) };
-        assert_eq!(one.shapes(&last, true), Ok(vec![("images".to_owned(), vec![Some(1), Some(8), Some(9), Some(3)])]));
+        assert_eq!(one.shapes(&last, true).unwrap(), [("images".to_owned(), vec![Some(1), Some(8), Some(9), Some(3)])]);
     }
 
     #[test]
     fn fixed_extents_do_not_change() {
         let fixed = [input("images", [1, 3, 640, 640].map(Dim::from).to_vec())];
-        let of = |batch, image| InputSizes { batch, image }.shapes(&fixed, false);
-        assert_eq!(of(Some(1), Some([640, 640])), Ok(Vec::new()));
-        assert!(of(Some(2), None).is_err_and(|e| e.message.contains("--batch 2") && e.message.contains("images")));
-        assert!(of(None, Some([640, 320])).is_err_and(|e| e.message.contains("--imgsz 320")));
+        let of = |batch, image| match (InputSizes { batch, image }.shapes(&fixed, false)) {
+            Ok(shapes) => format!("{shapes:?}"),
+            Err(failure) => failure.to_string(),
+        };
+        assert_eq!(of(Some(1), Some([640, 640])), "[]");
+        assert!(of(Some(2), None).contains("--batch 2") && of(Some(2), None).contains("images"));
+        assert!(of(None, Some([640, 320])).contains("--imgsz 320"));
         let text = [input("ids", vec![1.into(), Dim::symbol("n")])];
         let image = InputSizes { batch: None, image: Some([8, 8]) };
-        assert!(image.shapes(&text, false).is_err_and(|e| e.message.contains("no image input")));
+        assert!(image.shapes(&text, false).is_err_and(|failure| failure.to_string().contains("no image input")));
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Job<'a> {
         let mut options = import.clone();
         if *sizes != InputSizes::default() {
             let shapes = sizes.shapes(&model.inputs()?, model.channels_last());
-            options.shapes.extend(shapes.map_err(Failure::usage)?);
+            options.shapes.extend(shapes?);
         }
         let imported = model.import(&options)?;
         Ok(Job::of(compiler, model, (options, imported), clock, observer))
