@@ -10,7 +10,7 @@ use qcc_ir::testing::{Step, graph_of, inputs_for};
 use qcc_ir::text::{parse, print_brief, print_full, weights_of};
 use qcc_ir::{Checked, Graph, Tensor};
 use qcc_passes::calibrate::{Method, calibrate};
-use qcc_passes::quantize::{self, Options, Weights, quantize};
+use qcc_passes::quantize::{self, Activations, Options, Weights, quantize};
 use qcc_passes::{Context, Numbers, PassError, Pipeline, Settings, SharedGraph, Stage, ignore};
 
 use crate::refused;
@@ -196,10 +196,11 @@ fn quantized(float: &Graph, format: Format, truth: &Truth, mode: u8) {
     let Ok(ranges) = calibrate(&joint, &[float], Method::MinMax, 1, sample, &mut |_| Continue(())) else { return };
     let options = Options {
         dynamic: qcc_passes::quantize::Dynamic::default(),
-        activations: mode % 3 != 2,
+        activations: [Activations::Bits8, Activations::Bits16, Activations::Float][usize::from(mode % 3)],
         weights: if mode % 3 == 2 && format.target().takes_blocks() { Weights::Blocks(32) } else { Weights::Channels },
         interface: match mode / 3 % 3 {
-            1 if mode % 3 != 2 => quantize::Interface::Quantized(qcc_ir::StorageType::I8),
+            1 if mode % 3 == 0 => quantize::Interface::Quantized(qcc_ir::StorageType::I8),
+            1 if mode % 3 == 1 => quantize::Interface::Quantized(qcc_ir::StorageType::I16),
             _ => quantize::Interface::Float,
         },
         exclude: Vec::new(),

@@ -14,7 +14,7 @@ use crate::lower::lower;
 use crate::open_batch::OpenBatch;
 use crate::pass::{Context, Pass, PassError};
 use crate::precision::{HalfValues, HalfWeights};
-use crate::quantize::{self, CompleteQdq, ImportQdq, Quantize, SpellQdq};
+use crate::quantize::{self, Activations, CompleteQdq, ImportQdq, Quantize, SpellQdq};
 use crate::simplify::{simplify, tidy};
 
 /// A section of the pipeline. Each stage establishes what the next one relies on.
@@ -148,7 +148,7 @@ impl Pipeline {
         p.extend(Stage::Lower, lower(matches!(settings.numbers, Numbers::Quantized(_))));
         p.extend(Stage::Lower, tidy());
         if let Numbers::Quantized(options) = &settings.numbers
-            && options.activations
+            && options.activations != Activations::Float
         {
             p.push(Stage::Quantize, CompleteQdq(options.clone()));
         }

@@ -2,7 +2,7 @@
 
 use qcc_backends::Backend;
 use qcc_ir::NodeId;
-use qcc_passes::quantize::{self, Dynamic, Interface, Raised};
+use qcc_passes::quantize::{self, Activations, Dynamic, Interface, Raised};
 use qcc_passes::{Numbers, Pipeline, Settings, Stage, UnknownPass};
 
 use super::Compiler;
@@ -56,9 +56,9 @@ impl Compiler {
             Precision::Float32 => Numbers::Source,
             Precision::Float16 if options.half_values => Numbers::HalfValues,
             Precision::Float16 => Numbers::HalfWeights,
-            Precision::Int8 => quantized(true, quantize::Weights::Channels),
-            Precision::W8A32 => quantized(false, quantize::Weights::Channels),
-            Precision::W4A32 => quantized(false, quantize::Weights::Blocks(options.block)),
+            Precision::Int8 => quantized(Activations::Bits8, quantize::Weights::Channels),
+            Precision::W8A32 => quantized(Activations::Float, quantize::Weights::Channels),
+            Precision::W4A32 => quantized(Activations::Float, quantize::Weights::Blocks(options.block)),
         };
         let mut pipeline = Pipeline::new(&Settings { numbers, interface, layout: options.layout });
         for pass in vendor::prepare(backend, options.layout.input).into_iter().rev() {

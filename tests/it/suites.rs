@@ -164,7 +164,8 @@ impl Runtime {
     /// SQNR of at least `least` dB with them. `storages` are those of the weights.
     fn weight_tests(&self, folder: &str, text: &str, weights: quantize::Weights, storages: &[StorageType], least: f64) {
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
-        let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
+        let options =
+            quantize::Options { activations: quantize::Activations::Float, weights, ..quantize::Options::default() };
         let ranges = qcc_passes::calibrate::CalibrationTable::default();
         let mut g = quantize(&float, self.format.target_for(self.form), &ranges, &options).unwrap().graph;
         let constants = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Const(_)));
@@ -199,7 +200,8 @@ impl Runtime {
             output y = %y output p = %p\n}\n";
         let target = self.format.target_for(WriteOptions { dynamic: true, ..WriteOptions::PLAIN });
         let float = self.lowered(graphs_of(text).remove(0)).unwrap();
-        let options = quantize::Options { activations: false, weights, ..quantize::Options::default() };
+        let options =
+            quantize::Options { activations: quantize::Activations::Float, weights, ..quantize::Options::default() };
         let mut g =
             quantize(&float, target, &qcc_passes::calibrate::CalibrationTable::default(), &options).unwrap().graph;
         let rounded = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::DynamicQuantize(_))).count();

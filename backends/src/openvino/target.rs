@@ -78,8 +78,15 @@ const WEIGHTS: Weights = Weights::ONE_SCALE;
 const BLOCKS: Blocks = Blocks { fits: |extent, size| extent % size == 0, dynamic: |_| None };
 
 /// The table of kernels. Integer kernels are contractions, and operators that pass integers from one to another. All
-/// others compute in floating point, and the plugin fuses them into the preceding contraction.
+/// others compute in floating point, and the plugin fuses them into the preceding contraction. It has no products of
+/// 16-bit activations: they are floats after a FakeQuantize.
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let row = row(op, x)?;
+    Some(row.wide(row.quantized.filter(|_| !op.is_contraction())))
+}
+
+/// The table without 16-bit activations.
+fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let moves = || FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
     match op {
         Op::Input(_) | Op::Const(_) | Op::Relayout(_) | Op::DynamicQuantize(_) => Some(FLOAT),

@@ -15,8 +15,10 @@ pub struct Kernel {
     pub half: bool,
     /// Axis order of the weight (operand 1 of an image operator) in memory, outermost first; empty for row-major.
     pub weight_order: &'static [usize],
-    /// Kernels for quantized activations, if any.
+    /// Kernels for activations quantized to 8 bits, if any.
     pub quantized: Option<Quantized>,
+    /// Kernels for activations quantized to 16 bits, if any. These activations are symmetric.
+    pub wide: Option<Quantized>,
     /// Kernels for quantized constant weights and float activations (weight-only quantization), if any.
     pub weights: Option<Weights>,
     /// The activation functions that the kernel applies to its result itself.
@@ -108,6 +110,7 @@ impl Kernel {
         half: false,
         weight_order: &[],
         quantized: None,
+        wide: None,
         weights: None,
         fuses: FusedClamps::None,
         product: None,
@@ -116,6 +119,16 @@ impl Kernel {
     /// The same row with a kernel for quantized activations.
     pub const fn quantized(self, quantized: Quantized) -> Self {
         Kernel { quantized: Some(quantized), ..self }
+    }
+
+    /// The same row with a kernel for activations of 16 bits.
+    pub const fn wide(self, wide: Option<Quantized>) -> Self {
+        Kernel { wide, ..self }
+    }
+
+    /// The kernels for quantized activations of a storage type.
+    pub fn for_storage(&self, storage: StorageType) -> Option<Quantized> {
+        if storage == StorageType::I16 { self.wide } else { self.quantized }
     }
 
     /// As [`Kernel::quantized`] where `holds` is true, else the row unchanged.
@@ -263,6 +276,12 @@ impl Weights {
     }
 }
 
+/// True for a node with a computed operand or a result of 16 bits.
+fn holds_wide(g: &Graph, node: NodeId) -> bool {
+    let computed = g.operands(node).into_iter().filter(|v| g.constant(*v).is_none());
+    computed.chain(g.results(node)).any(|v| g.ty(v).elem.qparams().is_some_and(|q| q.storage == StorageType::I16))
+}
+
 impl Kernel {
     /// Checks that the kernel takes the values of a node of a well-typed graph as they are quantized.
     ///
@@ -280,7 +299,8 @@ impl Kernel {
         }
         let weight = usize::from(op.is_contraction());
         let is_constant = g.constant(g.operand(node, weight)).is_some();
-        match (self.weights, self.quantized) {
+        let quantized = if holds_wide(g, node) { self.wide } else { self.quantized };
+        match (self.weights, quantized) {
             (Some(kernel), _) if is_constant && (weight == 0 || !is_quantized(types[0])) => kernel.takes(types[weight]),
             (_, Some(kernel)) if op.is_contraction() && is_quantized(types[0]) => {
                 kernel.contracts(&types, result, is_constant)

@@ -30,7 +30,7 @@ pub struct Target {
     pub integers: Elem,
     /// True where kernels count negative indices from the end. Elsewhere lowering adds nodes that do.
     pub negative_indices: bool,
-    /// Storage type of quantized activations.
+    /// Storage type of activations quantized to 8 bits.
     pub activation: StorageType,
     /// True where the target runs graphs of 16-bit floats. Elsewhere their values are widened to single precision.
     pub half_graphs: bool,

@@ -35,6 +35,7 @@ pub(super) fn build(
     let mut b = Builder {
         old: g,
         target,
+        storage: plan.storage,
         weights: options.weights,
         ranges,
         qparams,
@@ -89,6 +90,8 @@ fn is_narrow(g: &Graph, n: NodeId, operand: usize) -> bool {
 struct Builder<'a> {
     old: &'a Graph,
     target: &'a Target,
+    /// Storage type of quantized activations.
+    storage: StorageType,
     weights: Weights,
     ranges: &'a CalibrationTable,
     qparams: &'a Parameters,
@@ -254,7 +257,7 @@ impl Builder<'_> {
         let qparams = match self.blocks(n, w).filter(|_| float_activation) {
             Some((axis, size)) => block_qparams(w, axis, size),
             None => {
-                let (quantized, weights) = (kernel.quantized, kernel.weights);
+                let (quantized, weights) = (kernel.for_storage(self.storage), kernel.weights);
                 let channel = match float_activation {
                     true => weights.and_then(|k| k.axis),
                     false => quantized.and_then(|k| k.weight_axis),
@@ -436,7 +439,7 @@ impl Builder<'_> {
         if let Some(t) = self.old.constant(v) {
             let shared = joint
                 .filter(|_| matches!(self.old.op(n).quant_rule(), QuantRule::SharedScale | QuantRule::SameAsInput));
-            let qparams = shared.cloned().unwrap_or_else(|| constant_qparams(t, self.target.activation));
+            let qparams = shared.cloned().unwrap_or_else(|| constant_qparams(t, self.storage));
             return Ok(self.constant(v, t.quantized(&qparams)));
         }
         match self.qparams.of_operand(n, i, v).cloned() {

@@ -88,7 +88,9 @@ fn given(g: &Graph, v: ValueId) -> Option<QuantParams> {
 
 /// True if a quantized clamp follows that the kernel of the producer of `v` fuses.
 fn has_fused_clamp(float: &Graph, target: &Target, v: ValueId, plan: &Plan) -> bool {
-    float.only_user(v).is_some_and(|u| clamped(float, target, u).is_some() && plan.mode(u) == Some(Mode::Integer))
+    float
+        .only_user(v)
+        .is_some_and(|u| clamped(float, target, plan.storage, u).is_some() && plan.mode(u) == Some(Mode::Integer))
 }
 
 fn is_quantize(g: &Graph, n: NodeId) -> bool {

@@ -2,7 +2,7 @@
 
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Graph, NodeId, StorageType};
 
 /// The operand indices of the weights of an operator: factors of products, or a lookup table.
 pub(super) fn weights(op: &Op) -> &'static [usize] {
@@ -14,10 +14,11 @@ pub(super) fn weights(op: &Op) -> &'static [usize] {
     }
 }
 
-/// The producer of the operand of clamp `n`, if it has no other user and the target's kernel fuses the clamp.
-pub(super) fn clamped(g: &Graph, target: &Target, n: NodeId) -> Option<NodeId> {
+/// The producer of the operand of clamp `n`, if it has no other user and the target's kernel for activations of this
+/// storage type fuses the clamp.
+pub(super) fn clamped(g: &Graph, target: &Target, storage: StorageType, n: NodeId) -> Option<NodeId> {
     let Op::Clamp(_) = g.op(n) else { return None };
     let v = g.operands(n)[0];
-    let fused = || target.kernel_of(g, v.node)?.quantized.map(|kernel| kernel.fuses_clamp);
+    let fused = || target.kernel_of(g, v.node)?.for_storage(storage).map(|kernel| kernel.fuses_clamp);
     (g.only_user(v).is_some() && fused() == Some(true)).then_some(v.node)
 }

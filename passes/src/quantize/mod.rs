@@ -53,6 +53,29 @@ pub enum Interface {
     Quantized(StorageType),
 }
 
+/// How activations are quantized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// They stay in floating point: only weights are quantized.
+    Float,
+    /// To 8 bits, in the storage type of the target.
+    #[default]
+    Bits8,
+    /// To 16 bits, symmetric.
+    Bits16,
+}
+
+impl Activations {
+    /// The storage type for a target, if they are quantized.
+    pub fn storage(self, target: &Target) -> Option<StorageType> {
+        match self {
+            Activations::Float => None,
+            Activations::Bits8 => Some(target.activation),
+            Activations::Bits16 => Some(StorageType::I16),
+        }
+    }
+}
+
 /// How weights are quantized where activations are floating point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Weights {
@@ -90,8 +113,8 @@ pub enum Dynamic {
 /// Quantization options.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Quantize activations too. Otherwise weights only.
-    pub activations: bool,
+    /// How activations are quantized.
+    pub activations: Activations,
     /// How weights are quantized where activations are floating point.
     pub weights: Weights,
     /// The element type of graph inputs and outputs.
@@ -107,7 +130,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            activations: true,
+            activations: Activations::default(),
             weights: Weights::default(),
             interface: Interface::Float,
             dynamic: Dynamic::default(),
@@ -155,7 +178,7 @@ pub fn quantize(
 fn parameters_of(g: &Graph, target: &Target, options: &Options, plan: &mut plan::Plan) -> parameters::Parameters {
     loop {
         let qparams = parameters::assign(g, target, plan);
-        let vetoes = candidates::resolution::vetoes(g, plan.integers(), |v| qparams.of(v));
+        let vetoes = candidates::resolution::vetoes(g, plan.storage, plan.integers(), |v| qparams.of(v));
         if vetoes.is_empty() {
             return qparams;
         }

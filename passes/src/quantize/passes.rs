@@ -3,7 +3,7 @@
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 
-use super::{Interface, Options, Quantized, complete, import_qdq, quantize, spell};
+use super::{Activations, Interface, Options, Quantized, complete, import_qdq, quantize, spell};
 use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 
@@ -24,7 +24,7 @@ impl Pass for Quantize {
         let none = CalibrationTable::default();
         let ranges = match cx.ranges {
             Some(ranges) => ranges,
-            None if !self.0.activations => &none,
+            None if self.0.activations == Activations::Float => &none,
             None => {
                 let error = Diagnostic::error("not-calibrated", "the graph is not calibrated");
                 let help = "calibrate the graph, or quantize only weights";

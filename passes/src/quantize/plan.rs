@@ -1,14 +1,14 @@
 //! The plan: which nodes are quantized.
 
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Graph, NodeId, StorageType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::candidates::few_steps::{self, FewSteps};
 use super::candidates::{
     self, Candidates, Case, last, only_float_users, partition, quantizes_dynamically, weights_only,
 };
-use super::{Dynamic, Interface, Options};
+use super::{Activations, Dynamic, Interface, Options};
 use crate::calibrate::{CalibrationTable, OwnRanges};
 use crate::decisions::Reason;
 
@@ -24,13 +24,15 @@ pub(super) enum Mode {
 }
 
 /// Which nodes are quantized, and the ranges of the values that may be quantized.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Plan {
     /// Nodes that are not in the map compute in floating point.
     modes: FxHashMap<NodeId, Mode>,
     /// Why nodes are not fully quantized.
     vetoes: FxHashMap<NodeId, Reason>,
     pub(super) ranges: OwnRanges,
+    /// Storage type of quantized activations.
+    pub(super) storage: StorageType,
 }
 
 impl Plan {
@@ -70,11 +72,12 @@ pub(super) fn plan(
     float_in_source: &FxHashSet<NodeId>,
 ) -> Plan {
     let order = g.order();
-    let case = Case { g, order: &order, target, ranges, options, float_in_source };
-    if !options.activations {
+    let storage = options.activations.storage(target).unwrap_or(target.activation);
+    let case = Case { g, order: &order, target, storage, ranges, options, float_in_source };
+    if options.activations == Activations::Float {
         let (able, vetoes) = Candidates::of(&case, candidates::WEIGHTS).into_parts();
         let modes = able.into_iter().map(|n| (n, Mode::Weights)).collect();
-        return Plan { modes, vetoes, ranges: OwnRanges::default() };
+        return Plan { modes, vetoes, ranges: OwnRanges::default(), storage };
     }
     let mut candidates = Candidates::of(&case, candidates::ACTIVATIONS);
     let own = ranges.own(g, candidates.able());
@@ -94,7 +97,7 @@ pub(super) fn plan(
     };
     let vetoed = vetoes.iter().map(|(n, reason)| (*n, *reason));
     modes.extend(vetoed.filter(kept).map(|(n, _)| (n, Mode::Weights)));
-    Plan { modes, vetoes, ranges: own }
+    Plan { modes, vetoes, ranges: own, storage }
 }
 
 /// True if a node that is not fully quantized may have a quantized weight. For contractions that depends on the reason.

@@ -8,7 +8,7 @@ use qcc_ir::target::{Kernel, Quantized as Q, Target, Weights as KernelWeights, Z
 use qcc_ir::text::{Weights, parse, print_brief};
 use qcc_ir::{Elem, Graph, NodeId, Origin, Shape, StorageType, Tensor, TensorType, ValueId};
 
-use super::{Interface, Options, Quantized, Raised, Unit, quantize, units, unmatched};
+use super::{Activations, Interface, Options, Quantized, Raised, Unit, quantize, units, unmatched};
 use crate::SharedGraph;
 use crate::calibrate::{CalibrationTable, Method, calibrate};
 use crate::quality::{self, Compiled, Hints, compare, work};
@@ -77,7 +77,7 @@ fn an_integer_interface_leaves_no_float_node() {
 /// such weights.
 #[test]
 fn contractions_that_lose_most_inputs_are_reported() {
-    let options = Options { activations: false, ..Options::default() };
+    let options = Options { activations: Activations::Float, ..Options::default() };
     let lost = |weights: &str| {
         let g = graph(&format!(
             "%w: f32[2,2,1,1] = const {weights}
@@ -155,7 +155,9 @@ fn units_are_layers_with_their_activation() {
     let better = quantize(&g, &target(), &ranges[0], &Options { raised, ..options }).unwrap();
     assert_eq!(super::units(&g, &ranges[0], &better).len(), 1);
     // With quantized weights alone, these are what is rounded.
-    let weights = quantize(&g, &target(), &ranges[0], &Options { activations: false, ..Options::default() }).unwrap();
+    let weights =
+        quantize(&g, &target(), &ranges[0], &Options { activations: Activations::Float, ..Options::default() })
+            .unwrap();
     let noises: Vec<f64> = super::units(&g, &ranges[0], &weights).iter().map(|u| u.noise).collect();
     assert!(noises.len() <= 2 && noises.iter().all(|&n| n > 0.0 && n < 1e-3), "{noises:?}");
 }
@@ -186,7 +188,7 @@ fn a_reference_compares_as_the_samples_do() {
 
 #[test]
 fn weight_only() {
-    let options = Options { activations: false, ..Options::default() };
+    let options = Options { activations: Activations::Float, ..Options::default() };
     let g = graph(GATED);
     let q = quantized_graph(&g, &options);
     let work = work(&q.graph);
@@ -247,7 +249,7 @@ fn biases_compensate_weight_rounding() {
         %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %0, %w, %b from only (Conv)
         output y = %1",
     );
-    let q = quantized_graph(&g, &Options { activations: true, ..Options::default() });
+    let q = quantized_graph(&g, &Options { ..Options::default() });
     let mean = |g: &Graph| -> f32 {
         let all = samples();
         let executor = qcc_ir::eval::Executor::new(g);
@@ -469,7 +471,7 @@ fn input_weights_of_few_inputs_stay_float() {
         let layer = Recurrent { cell: Cell::Lstm, reverse: false, clip: None };
         let y = g.add1(layer, &operands, Origin::none()).unwrap();
         g.add_output("y", y);
-        let options = Options { activations: false, ..Options::default() };
+        let options = Options { activations: Activations::Float, ..Options::default() };
         let g = quantize(&g, &target, &CalibrationTable::default(), &options).unwrap().graph;
         let weights = g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Dequantize(_)));
         weights.map(|n| g.ty(n.value(0)).shape.to_string()).collect::<Vec<String>>()
@@ -492,7 +494,8 @@ fn matrices_are_quantized_in_blocks_where_supported() {
         weight(10, 20),
         weight(3, 10),
     ));
-    let options = Options { activations: false, weights: super::Weights::Blocks(16), ..Options::default() };
+    let options =
+        Options { activations: Activations::Float, weights: super::Weights::Blocks(16), ..Options::default() };
     let found = quantized_graph(&g, &options).graph;
     let weights = found.order().into_iter().filter(|n| matches!(found.op(*n), Op::MatMul(_)));
     let qparams: Vec<String> = weights

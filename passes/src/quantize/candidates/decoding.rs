@@ -15,8 +15,9 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
     }
     let g = case.g;
     let reaching = reaching_contractions(g, case.order);
-    let contracts =
-        |n: NodeId| g.op(n).is_contraction() || clamped(g, case.target, n).is_some_and(|c| g.op(c).is_contraction());
+    let contracts = |n: NodeId| {
+        g.op(n).is_contraction() || clamped(g, case.target, case.storage, n).is_some_and(|c| g.op(c).is_contraction())
+    };
     let decodes = |n: &NodeId| !reaching.contains(n) && !contracts(*n);
     case.able(able).filter(decodes).map(|n| (n, Reason::Decoding)).collect()
 }

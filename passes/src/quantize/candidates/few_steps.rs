@@ -1,7 +1,7 @@
-//! Vetoes nodes with values that 8 bits are too coarse for, because of the functions applied to them.
+//! Vetoes nodes with values that the storage type is too coarse for, because of the functions applied to them.
 
 use qcc_ir::ops::{BinaryFn, Op, QuantRule, ReduceFn, Unary, UnaryFn};
-use qcc_ir::{Graph, NodeId, Shape, Tensor, ValueId};
+use qcc_ir::{Graph, NodeId, Shape, StorageType, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Case, Vetoes};
@@ -17,7 +17,7 @@ const STEEP: f32 = 3.0;
 /// An error of half this scale changes softmax results by a sixteenth.
 const SOFTMAX: f32 = 1.0 / 8.0;
 
-/// Values whose 8-bit scale leaves less than 20 dB in a value computed from them: differences of nearly equal numbers,
+/// Values whose scale leaves less than 20 dB in a value computed from them: differences of nearly equal numbers,
 /// logarithms of small numbers, sines of large angles, and softmax inputs with a mask. After functions that are
 /// sensitive to small numbers, the analysis includes contractions with constant weights.
 #[derive(Debug, Default)]
@@ -64,7 +64,10 @@ impl FewSteps {
             }
         }
         let coarse = |bearable: &Bearable| {
-            own.iter().filter(|&(&v, &range)| step(range) > bearable.of(v)).map(|(&v, _)| v).collect::<FxHashSet<_>>()
+            own.iter()
+                .filter(|&(&v, &range)| step(range, case.storage) > bearable.of(v))
+                .map(|(&v, _)| v)
+                .collect::<FxHashSet<_>>()
         };
         let steep = coarse(&steep);
         FewSteps { values: &coarse(&all) | &steep, steep }
@@ -92,9 +95,9 @@ impl Bearable {
     }
 }
 
-/// The scale of 8-bit quantization.
-fn step(range: Range) -> f32 {
-    range.span() / 255.0
+/// The largest scale that a range may get: 16-bit quantization is symmetric.
+fn step(range: Range, storage: StorageType) -> f32 {
+    range.span() / if storage == StorageType::I16 { 32767.0 } else { 255.0 }
 }
 
 struct Reach<'a> {
@@ -199,7 +202,7 @@ impl Reach<'_> {
             // Errors that are not finite count as infinite.
             Some(if mean.is_nan() { f32::INFINITY } else { (mean * 12.0).sqrt() as f32 })
         };
-        let mut own = step(range);
+        let mut own = step(range, StorageType::U8);
         let mut wide = behind(own)?;
         // Near zero the slope of a function may be much larger than for most numbers.
         while wide > bearable && own > seen.histogram.width() {

@@ -5,7 +5,7 @@
 //!   is the last of the model, or sums few products without dynamic quantization.
 
 use qcc_ir::ops::QuantRule;
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Graph, NodeId, StorageType};
 use rustc_hash::FxHashSet;
 
 use super::super::Dynamic;
@@ -23,7 +23,8 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
     let integer = partition::fewest_boundaries(case, able);
     let reaching = reaching_contractions(g, case.order);
     let ends = |n: NodeId| {
-        if !case.has_float_interface() || !only_float_users(g, n, &integer) {
+        // 16 bits add next to no error.
+        if case.storage == StorageType::I16 || !case.has_float_interface() || !only_float_users(g, n, &integer) {
             return None;
         }
         let last = !reaching.contains(&n);

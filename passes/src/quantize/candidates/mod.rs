@@ -4,7 +4,7 @@
 //! about the nodes that no earlier policy vetoed.
 
 use qcc_ir::target::{Quantized, Target};
-use qcc_ir::{Graph, NodeId};
+use qcc_ir::{Graph, NodeId, StorageType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Interface, Options};
@@ -39,6 +39,8 @@ pub(super) struct Case<'a> {
     pub(super) g: &'a Graph,
     pub(super) order: &'a [NodeId],
     pub(super) target: &'a Target,
+    /// Storage type of quantized activations.
+    pub(super) storage: StorageType,
     pub(super) ranges: &'a CalibrationTable,
     pub(super) options: &'a Options,
     /// Nodes that the source model keeps in floating point while it quantizes others.
@@ -53,7 +55,7 @@ impl Case<'_> {
 
     /// The kernel of the target for a node with quantized activations.
     pub(super) fn kernel(&self, n: NodeId) -> Option<Quantized> {
-        self.target.kernel_of(self.g, n)?.quantized
+        self.target.kernel_of(self.g, n)?.for_storage(self.storage)
     }
 
     /// The nodes of `able`, in order.

@@ -77,7 +77,9 @@ impl Network {
                 (self.integers, gives)
             }
             op => {
-                let own = match clamped(g, case.target, n).filter(|c| able.contains(c) && g.op(*c).is_contraction()) {
+                let own = match clamped(g, case.target, case.storage, n)
+                    .filter(|c| able.contains(c) && g.op(*c).is_contraction())
+                {
                     // The kernel fuses both nodes.
                     Some(contraction) => self.gives[&contraction],
                     None => self.graph.add_node(()),

@@ -5,7 +5,7 @@ use qcc_ir::target::{Kernel, Target, Weights};
 use qcc_ir::{Graph, StorageType};
 
 use super::super::tests::{GATED, between_products, graph, looped, quantized_graph_of};
-use super::super::{Dynamic, Interface, Options, Raised, quantize};
+use super::super::{Activations, Dynamic, Interface, Options, Raised, quantize};
 use crate::calibrate::CalibrationTable;
 use crate::simplify::tests::{row, target};
 
@@ -243,7 +243,7 @@ fn more_conversions_than_they_are_worth() {
 
 #[test]
 fn weight_only() {
-    let options = Options { activations: false, ..Options::default() };
+    let options = Options { activations: Activations::Float, ..Options::default() };
     let why = |g: &Graph, name: &str| why_on(&target(), g, &options, name);
     let g = graph(GATED);
     assert_eq!(why(&g, "first"), "dynamic: only weights are quantized in this precision");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qcc_ir::ops::{Extents, QuantRule};
 use qcc_ir::target::{Target, ZeroPoint};
-use qcc_ir::{Elem, Graph, NodeId, QuantParams, Tensor, ValueId};
+use qcc_ir::{Elem, Graph, NodeId, QuantParams, StorageType, Tensor, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::kernels::clamped;
@@ -53,9 +53,11 @@ impl Constraints {
         match g.op(n).quant_rule() {
             QuantRule::SameAsInput => self.classes.join(result, operands[0]),
             QuantRule::SharedScale => self.share_scale(g, &plan.ranges, n),
-            QuantRule::Fixed { lo, hi } => drop(self.fixed.insert(result, fixed_qparams(lo, hi, target.activation))),
-            QuantRule::Contraction { .. } => self.contract(g, target, n),
-            QuantRule::OwnRange if clamped(g, target, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) => {
+            QuantRule::Fixed { lo, hi } => drop(self.fixed.insert(result, fixed_qparams(lo, hi, plan.storage))),
+            QuantRule::Contraction { .. } => self.contract(g, target, plan.storage, n),
+            QuantRule::OwnRange
+                if clamped(g, target, plan.storage, n).is_some_and(|c| plan.mode(c) == Some(Mode::Integer)) =>
+            {
                 self.classes.join(result, operands[0]);
                 self.ignores_range.insert(operands[0]);
             }
@@ -76,10 +78,10 @@ impl Constraints {
     }
 
     /// The zero-point rules of the factors of a contraction.
-    fn contract(&mut self, g: &Graph, target: &Target, n: NodeId) {
+    fn contract(&mut self, g: &Graph, target: &Target, storage: StorageType, n: NodeId) {
         let operands = g.operands(n);
         let constant = g.constant(operands[1]).is_some();
-        let Some(kernel) = target.kernel_of(g, n).and_then(|kernel| kernel.quantized) else { return };
+        let Some(kernel) = target.kernel_of(g, n).and_then(|kernel| kernel.for_storage(storage)) else { return };
         for (i, v) in operands.into_iter().enumerate().take(2).filter(|(_, v)| is_computed(g, *v)) {
             match kernel.zero_point_of(i, constant) {
                 ZeroPoint::Any => {}

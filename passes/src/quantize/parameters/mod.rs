@@ -42,5 +42,5 @@ pub(super) fn assign(g: &Graph, target: &Target, plan: &Plan) -> Parameters {
     values.retain(|v| plan.ranges.contains_key(v));
     values.sort_unstable();
     values.dedup();
-    constraints.solve(&values, &plan.ranges, target.activation)
+    constraints.solve(&values, &plan.ranges, plan.storage)
 }
