@@ -77,9 +77,9 @@ pub enum Reason {
     UnlikeOperands,
     /// It forwards a value that stays in floating point because the ranges of its parts differ.
     HandsOnUnlike,
-    /// 8 bits are too coarse for what is computed from its operands or its result.
+    /// Quantization is too coarse for what is computed from its operands or its result.
     FewSteps,
-    /// A contraction whose result needs a finer scale than 8 bits give.
+    /// A contraction whose result needs a finer scale than quantization gives.
     FewStepsOfResult,
     /// The last contraction. Its result is not quantized.
     LastContraction,
@@ -147,8 +147,8 @@ impl fmt::Display for Reason {
             Reason::Decoding => "it follows the last contraction: its errors would directly affect the output",
             Reason::UnlikeOperands => "the ranges of its operands differ too much for one scale",
             Reason::HandsOnUnlike => "it forwards values whose ranges differ too much for one scale",
-            Reason::FewSteps => "8 bits are too coarse for what is computed from its values",
-            Reason::FewStepsOfResult => "8 bits are too coarse for what is computed from its result",
+            Reason::FewSteps => "quantization is too coarse for what is computed from its values",
+            Reason::FewStepsOfResult => "quantization is too coarse for what is computed from its result",
             Reason::LastContraction => "no contraction follows: its result stays in floating point",
             Reason::FewProducts => {
                 "it sums few products, so that conversions would cost more than the integer kernel saves"

@@ -127,10 +127,35 @@ impl<'g> Emitter<'g> {
             let kind = graph.producer(v).kind().name();
             self.unique(if wanted.is_empty() { kind } else { wanted })
         });
-        let buffer = graph.constant(v).map_or(0, |t| self.buffer(t.data().clone()));
-        let elem = if self.narrowed(v) { Stored::INT32 } else { stored(&ty.elem) };
+        let wide = graph.constant(v).filter(|_| self.is_wide_bias(v)).and_then(wide_bias);
+        let elem = match &wide {
+            Some(_) => Stored::INT64,
+            None if self.narrowed(v) => Stored::INT32,
+            None => stored(&ty.elem),
+        };
+        let data = wide.or_else(|| Some(graph.constant(v)?.data().clone()));
+        let buffer = data.map_or(0, |data| self.buffer(data));
         let tensor = self.push(Tensor { elem, buffer, name, ..describe(ty) });
         self.tensor_of.insert(v, tensor);
+        tensor
+    }
+
+    /// True for the bias of a product with a 16-bit activation.
+    fn is_wide_bias(&self, v: ValueId) -> bool {
+        let wide = |(n, i): (NodeId, usize)| i == 2 && self.graph.ty(self.graph.operand(n, 0)).is_wide();
+        let bias = self.graph.ty(v).elem.qparams().is_some_and(|qparams| qparams.storage == StorageType::I32);
+        bias && self.graph.users(v).into_iter().any(wide)
+    }
+
+    /// A bias as a tensor of its own, for the product with an activation of type `x`.
+    pub(super) fn bias(&mut self, name: &str, bias: &qcc_ir::Tensor, x: &TensorType) -> i32 {
+        let wide = wide_bias(bias).filter(|_| x.is_wide());
+        let tensor = self.part(name, bias);
+        if let Some(data) = wide {
+            let buffer = self.buffer(data);
+            let tensor = &mut self.scope.tensors[tensor as usize];
+            (tensor.buffer, tensor.elem) = (buffer, Stored::INT64);
+        }
         tensor
     }
 
@@ -448,6 +473,11 @@ impl Arithmetic for Emitter<'_> {
     fn known(&mut self) -> &mut FxHashMap<Expr, i32> {
         &mut self.scope.extents
     }
+}
+
+/// A 32-bit bias in 64 bits, which kernels for 16-bit activations take.
+fn wide_bias(bias: &qcc_ir::Tensor) -> Option<Bytes> {
+    Some(Bytes::copy_from_slice(bytemuck::cast_slice(&bias.integers()?)))
 }
 
 /// A tensor of a type, without name and data. Open extents are 1 in the shape and -1 in the signature.

@@ -66,6 +66,9 @@ const SUMS: Quantized = Quantized { rescale_limit: Some((1 << 19) as f32), ..ARI
 const FRACTIONS: Quantized = Quantized { result: Some((1.0 / 256.0, -128)), ..QUANTIZED };
 const SIGNED_FRACTIONS: Quantized = Quantized { result: Some((1.0 / 128.0, 0)), ..QUANTIZED };
 
+/// Both of them, in 16 bits.
+const WIDE_FRACTIONS: (f32, i32) = (1.0 / 32768.0, 0);
+
 /// RELU, RELU6 and RELU_N1_TO_1.
 const ACTIVATIONS: FusedClamps = FusedClamps::Limits(&[(0.0, f32::INFINITY), (0.0, 6.0), (-1.0, 1.0)]);
 
@@ -80,6 +83,28 @@ fn real(ty: &TensorType) -> bool {
 
 /// The table of kernels.
 pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let row = row(op, x)?;
+    Some(row.wide(row.quantized.and_then(|quantized| wide(op, quantized))))
+}
+
+/// The kernels for 16-bit activations, given those for 8 bits.
+fn wide(op: &Op, quantized: Quantized) -> Option<Quantized> {
+    match op {
+        Op::Unary(Unary { f }) => match f {
+            UnaryFn::Sigmoid | UnaryFn::Tanh => Some(Quantized { result: Some(WIDE_FRACTIONS), ..quantized }),
+            UnaryFn::Abs | UnaryFn::LeakyRelu { .. } | UnaryFn::Gelu { .. } => Some(quantized),
+            // There are none, or they look results up in tables that are too coarse.
+            _ => None,
+        },
+        Op::Softmax(_) => Some(Quantized { result: Some(WIDE_FRACTIONS), ..quantized }),
+        Op::Binary(Binary { f: BinaryFn::SquaredDifference }) | Op::ArgReduce(_) | Op::TopK(_) => None,
+        Op::DepthToSpace(_) | Op::SpaceToDepth(_) => None,
+        _ => Some(quantized),
+    }
+}
+
+/// The table without kernels for 16-bit activations.
+fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let all_float = || x.iter().all(|t| real(t));
     // F16 is a storage type without arithmetic.
     let stored = |i: usize| x[i].elem != Elem::F16;

@@ -279,7 +279,7 @@ impl Weights {
 /// True for a node with a computed operand or a result of 16 bits.
 fn holds_wide(g: &Graph, node: NodeId) -> bool {
     let computed = g.operands(node).into_iter().filter(|v| g.constant(*v).is_none());
-    computed.chain(g.results(node)).any(|v| g.ty(v).elem.qparams().is_some_and(|q| q.storage == StorageType::I16))
+    computed.chain(g.results(node)).any(|v| g.ty(v).is_wide())
 }
 
 impl Kernel {

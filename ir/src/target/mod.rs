@@ -126,6 +126,13 @@ impl Target {
         kernel.is_some_and(|kernel| kernel.weights.is_some())
     }
 
+    /// True where kernels take activations that are quantized to this storage type.
+    pub fn takes_activations(&self, storage: StorageType) -> bool {
+        let matrix = TensorType::new(Elem::F32, Shape::known(&[64, 64]));
+        let kernel = (self.kernel)(&MatMul { transpose_b: true }.into(), &[&matrix, &matrix]);
+        kernel.is_some_and(|kernel| kernel.for_storage(storage).is_some())
+    }
+
     /// True where matrix products take 4-bit weights quantized per block.
     pub fn takes_blocks(&self) -> bool {
         let matrix = TensorType::new(Elem::F32, Shape::known(&[64, 64]));

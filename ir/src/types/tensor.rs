@@ -22,6 +22,11 @@ pub struct TensorType {
 }
 
 impl TensorType {
+    /// True for values that are quantized to 16 bits.
+    pub fn is_wide(&self) -> bool {
+        self.elem.qparams().is_some_and(|qparams| qparams.storage == StorageType::I16)
+    }
+
     /// A row-major type.
     pub fn new(elem: Elem, shape: Shape) -> Self {
         let layout = Layout::row_major(shape.rank());

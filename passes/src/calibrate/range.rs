@@ -33,6 +33,8 @@ impl Range {
 pub enum Method {
     /// The minimum and the maximum of all samples.
     MinMax,
+    /// The minimum and the maximum of all samples, times a factor.
+    Widened(f64),
     /// The mean over samples of the minimum and of the maximum.
     MovingAverage,
     /// Percentiles: the given share of the numbers is clipped at either end.
@@ -52,6 +54,10 @@ pub(super) fn search(stats: &Stats, method: Method, levels: usize, after: &dyn F
     }
     match method {
         Method::MinMax => all,
+        Method::Widened(factor) => {
+            let [lo, hi] = [all.lo, all.hi].map(|end| (f64::from(end) * factor) as f32);
+            if lo.is_finite() && hi.is_finite() { Range { lo, hi } } else { all }
+        }
         Method::MovingAverage => {
             let [lo, hi] = stats.typical();
             Range { lo: lo as f32, hi: hi as f32 }.with_zero()
@@ -220,6 +226,13 @@ mod tests {
     fn min_max_holds_everything_and_zero() {
         let r = search(&Stats::of(&[2.0, 3.0]), Method::MinMax, 256, &identity);
         assert_eq!(r, Range { lo: 0.0, hi: 3.0 });
+    }
+
+    #[test]
+    fn widened_ranges_stay_finite() {
+        let widened = |values: &[f32]| search(&Stats::of(values), Method::Widened(2.0), 1 << 16, &identity);
+        assert_eq!(widened(&[-1.0, 3.0]), Range { lo: -2.0, hi: 6.0 });
+        assert_eq!(widened(&[0.0, 3e38]), Range { lo: 0.0, hi: 3e38 });
     }
 
     #[test]

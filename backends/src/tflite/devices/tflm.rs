@@ -2,7 +2,7 @@
 //! `tensorflow/lite/micro/micro_mutable_op_resolver.h` of github.com/tensorflow/tflite-micro at 90b983c. Element types
 //! are those of the `switch` in each kernel; limits of the rank are named with their constants.
 
-use qcc_ir::ops::{Binary, BinaryFn, Cast, Op, Pad, PadMode, Reduce, ReduceFn, Unary, UnaryFn};
+use qcc_ir::ops::{Binary, BinaryFn, Cast, Op, Pad, PadMode, Reduce, ReduceFn, Resize, ResizeMode, Unary, UnaryFn};
 use qcc_ir::target::{Device as Limits, Kernel, Quantized};
 use qcc_ir::{Elem, TensorType};
 
@@ -105,7 +105,20 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Binary(Binary { f: BinaryFn::Prelu }) => target::kernel(op, x)?.quantized(Quantized::ANY),
         _ => target::kernel(op, x)?,
     };
-    missing(op, x).is_none().then_some(Kernel { weights: None, ..kernel })
+    let wide = kernel.wide.filter(|_| takes_wide(op));
+    missing(op, x).is_none().then_some(Kernel { weights: None, wide, ..kernel })
+}
+
+/// True for operators that take int16 as LiteRT does: `reduce.cc`, `resize_bilinear.cc`, `mirror_pad.cc` and `gather.cc`
+/// have no such case.
+fn takes_wide(op: &Op) -> bool {
+    match op {
+        Op::Reduce(Reduce { f, .. }) => *f == ReduceFn::Mean,
+        Op::Resize(Resize { mode, .. }) => matches!(mode, ResizeMode::Nearest(_)),
+        Op::Pad(Pad { mode, .. }) => *mode != PadMode::Reflect,
+        Op::Gather(_) | Op::GatherNd(_) => false,
+        _ => true,
+    }
 }
 
 /// The rule that leaves a row of the target's table out.

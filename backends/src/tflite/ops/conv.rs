@@ -68,13 +68,15 @@ pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext<'_>) -> Re
     let [stride_h, stride_w, dilation_h, dilation_w] =
         [op.stride[0], op.stride[1], op.dilation[0], op.dilation[1]].map(|n| n as i32);
     let activation = site.activation;
-    let (integer, hybrid) = (x.elem.qparams().is_some(), x.elem == Elem::F32 && w.elem.qparams().is_some());
+    let hybrid = x.elem == Elem::F32 && w.elem.qparams().is_some();
+    let storage = x.elem.qparams().map(|qparams| qparams.storage);
     let per_axis = w.elem.qparams().is_some_and(|g| matches!(g.map, Affine::PerAxis { .. }));
     if op.is_depthwise(&w.shape) {
         let channels = extent(x, 1).ok_or("its channels are not known")?;
         let outputs = extent(w, 0).ok_or("its channels are not known")?;
-        let version = match (integer, hybrid, per_axis) {
-            (true, ..) => 3,
+        let version = match (storage, hybrid, per_axis) {
+            (Some(StorageType::I16), ..) => 5,
+            (Some(_), ..) => 3,
             (_, true, true) => 6,
             (_, true, false) => 4,
             _ if dilation_h != 1 || dilation_w != 1 => 2,
@@ -85,9 +87,10 @@ pub(super) fn conv(e: &mut Emitter<'_>, op: &Conv, site: &NodeContext<'_>) -> Re
             DepthwiseConv2D { padding, stride_w, stride_h, depth_multiplier, activation, dilation_w, dilation_h };
         e.push_operator(BuiltinOperator::DEPTHWISE_CONV_2D, version, options, &inputs, &site.outputs);
     } else {
-        let version = match (integer, hybrid, per_axis) {
+        let version = match (storage, hybrid, per_axis) {
             _ if op.groups > 1 => 6,
-            (true, ..) => 3,
+            (Some(StorageType::I16), ..) => 4,
+            (Some(_), ..) => 3,
             (_, true, true) => 5,
             (_, true, false) => 2,
             _ => 1,
@@ -138,5 +141,6 @@ fn zero_bias(e: &mut Emitter<'_>, x: &TensorType, w: &TensorType, channel: usize
             w_qparams.scales().iter().map(|s| x_scale * s).collect::<Vec<f32>>(),
         ),
     };
-    e.constant(&TensorType::new(Elem::Quantized(qparams), shape), &vec![0i32; channels])
+    let bias = qcc_ir::Tensor::of(TensorType::new(Elem::Quantized(qparams), shape), vec![0i32; channels]);
+    e.bias("const", &bias, x)
 }

@@ -129,7 +129,7 @@ pub(super) fn clamp(e: &mut Emitter<'_>, op: &Clamp, site: &NodeContext<'_>) -> 
     let relu = match activation(op) {
         Some(Activation::RELU) => Some((B::RELU, version(x, 1, 2, 3))),
         Some(Activation::RELU6) => Some((B::RELU6, version(x, 1, 2, 3))),
-        Some(_) => Some((B::RELU_N1_TO_1, 1)).filter(|(code, _)| e.has(*code)),
+        Some(_) => Some((B::RELU_N1_TO_1, 1)).filter(|(code, _)| !x.is_wide() && e.has(*code)),
         None => None,
     };
     if let Some((code, number)) = relu.filter(|_| real) {

@@ -11,15 +11,21 @@ use crate::decisions::Reason;
 /// The scale, in standard deviations of a value, at which rounding leaves an SQNR of 20 dB.
 const STEP: f32 = 0.346;
 
+/// The factor by which scales must be finer: 16 bits are for errors below those that rounding the weights causes, which
+/// are at 30 to 50 dB.
+fn finer(storage: StorageType) -> f32 {
+    if storage == StorageType::I16 { 32.0 } else { 1.0 }
+}
+
 /// The factor on that scale for contractions, which are vetoed below 10 dB only.
 const STEEP: f32 = 3.0;
 
 /// An error of half this scale changes softmax results by a sixteenth.
 const SOFTMAX: f32 = 1.0 / 8.0;
 
-/// Values whose scale leaves less than 20 dB in a value computed from them: differences of nearly equal numbers,
-/// logarithms of small numbers, sines of large angles, and softmax inputs with a mask. After functions that are
-/// sensitive to small numbers, the analysis includes contractions with constant weights.
+/// Values whose scale leaves less than 20 dB, with 16 bits 50 dB, in a value computed from them: differences of nearly
+/// equal numbers, logarithms of small numbers, sines of large angles, and softmax inputs with a mask. After functions
+/// that are sensitive to small numbers, the analysis includes contractions with constant weights.
 #[derive(Debug, Default)]
 pub(in super::super) struct FewSteps {
     /// All of these values.
@@ -44,7 +50,7 @@ impl FewSteps {
     pub(in super::super) fn of(case: &Case<'_>, own: &OwnRanges) -> Self {
         let (g, ranges) = (case.g, case.ranges);
         let typical = g.typical();
-        let reach = Reach { g: &typical, ranges };
+        let reach = Reach { g: &typical, ranges, finer: finer(case.storage) };
         let (mut all, mut steep) = (Bearable::default(), Bearable::default());
         for &n in case.order.iter().rev() {
             let result = n.value(0);
@@ -103,13 +109,15 @@ fn step(range: Range, storage: StorageType) -> f32 {
 struct Reach<'a> {
     g: &'a Graph,
     ranges: &'a CalibrationTable,
+    /// The factor by which scales must be finer than for 8 bits.
+    finer: f32,
 }
 
 impl Reach<'_> {
     /// The largest scale of a value that leaves a sufficient SQNR. `None` if the value is constant over all samples.
     fn needed(&self, v: ValueId) -> Option<f32> {
         let (_, deviation) = self.ranges.get(v)?.moments();
-        (deviation > 0.0).then_some(deviation as f32 * STEP)
+        (deviation > 0.0).then_some(deviation as f32 * STEP / self.finer)
     }
 
     /// True if the result is more sensitive to errors of operand `i` the smaller the number is, or is periodic.
@@ -133,7 +141,7 @@ impl Reach<'_> {
             }
             Op::Binary(b) => self.binary(b.f, operands, i)?,
             _ if self.g.op(n).is_contraction() => self.contracted(n, i)?,
-            Op::Softmax(s) if !s.log => self.needed(n.value(0))? / SOFTMAX,
+            Op::Softmax(s) if !s.log => self.needed(n.value(0))? / SOFTMAX * self.finer,
             // Errors of many numbers partly cancel.
             Op::Reduce(r) if matches!(r.f, ReduceFn::Mean | ReduceFn::Sum) => {
                 let elements = |v| self.g.ty(v).shape.elements().map(|e| e.max(1) as f32);

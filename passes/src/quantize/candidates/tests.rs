@@ -183,10 +183,10 @@ fn too_few_steps() {
              %4 = {CONV} %3, %w  %5 = {CONV} %4, %w  output y = %5"
         ))
     };
-    let of_values = "float: 8 bits are too coarse for what is computed from its values";
+    let of_values = "float: quantization is too coarse for what is computed from its values";
     assert_eq!(why_inside(&small("0.0001"), "log"), of_values);
     assert_eq!(why_inside(&small("1"), "log"), INTEGER);
-    let of_result = "dynamic: 8 bits are too coarse for what is computed from its result";
+    let of_result = "dynamic: quantization is too coarse for what is computed from its result";
     assert_eq!(why(&small("0.0001"), "product"), of_result);
     assert_eq!(why(&small("1"), "product"), INTEGER);
 }
