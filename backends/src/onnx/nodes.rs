@@ -152,7 +152,9 @@ fn numbers(options: WriteOptions, op: &Op, operands: &[&TensorType], results: &[
         // The result has the storage type of the table.
         Op::Gather(_) => operands[0].elem.qparams().is_some(),
         // With equal quantization parameters the limits are integers.
-        Op::Clamp(_) => operands[0].elem == results[0].elem,
+        Op::Clamp(_) => operands[0].elem == results[0].elem && !operands[0].is_wide(),
+        // Integer operators take 8 bits.
+        _ if operands.iter().copied().chain(results).any(TensorType::is_wide) => false,
         _ => {
             let is_quantized = |t: &TensorType| !t.elem.is_float();
             // Integer matrix products may have float results.

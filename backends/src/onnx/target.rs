@@ -82,9 +82,17 @@ fn number(ty: &TensorType) -> bool {
     ty.elem.is_float() || matches!(ty.elem, Elem::I32 | Elem::I64)
 }
 
-/// The table of kernels. Integer kernels are those that ONNX Runtime fuses with the surrounding QuantizeLinear and
-/// DequantizeLinear.
+/// The table of kernels. Activations of 16 bits are computed in single precision between QuantizeLinear and
+/// DequantizeLinear, where accelerators have integer kernels.
 fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+    let row = row(op, x)?;
+    let wide = |quantized| Quantized { pair_limit: None, gives_float: false, ..quantized };
+    Some(row.wide(row.quantized.map(wide)))
+}
+
+/// The table without 16-bit activations. Integer kernels are those that ONNX Runtime fuses with the surrounding
+/// QuantizeLinear and DequantizeLinear.
+fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let float = || x.iter().all(|t| t.elem.is_float());
     let moves = || FLOAT.quantized_if(x.iter().any(|t| t.elem == Elem::F32), QUANTIZED);
     match op {

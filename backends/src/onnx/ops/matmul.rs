@@ -19,7 +19,7 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     if dynamically_quantized(site) && b.rank() == 2 {
         return dynamic(e, op, site);
     }
-    if b.rank() == 2 && (plain || (biased && integers(0) && integers(1))) {
+    if b.rank() == 2 && (plain || is_wide(site) || (biased && integers(0) && integers(1))) {
         return gemm(e, op, site);
     }
     if site.numbers == Numbers::Stored {
@@ -42,6 +42,12 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     let bias = e.input(site, 2);
     e.push(Call::new("Add"), &[product, bias], &site.outputs);
     Ok(())
+}
+
+/// True for a product of 16-bit activations with a constant matrix. ONNX Runtime quantizes the activations of a MatMul to
+/// 8 bits where its weight is dequantized, and those of a Gemm unless its weight has an output in each row.
+fn is_wide(site: &NodeContext<'_>) -> bool {
+    site.graph.ty(site.values[0]).is_wide() && site.constant(1).is_some()
 }
 
 /// True if the left operand is quantized dynamically.
@@ -202,7 +208,8 @@ fn matrix(ty: &TensorType) -> TensorType {
 
 /// The product of a matrix with the right operand.
 fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to: &Name) -> Result<(), Unsupported> {
-    let call = |call: Call| if op.transpose_b { call.int("transB", 1) } else { call };
+    let by_rows = op.transpose_b || is_wide(site);
+    let call = |call: Call| if by_rows { call.int("transB", 1) } else { call };
     let biased = site.values.len() > 2;
     let integers = |i: usize| site.graph.ty(site.values[i]).elem.qparams().is_some();
     if site.numbers == Numbers::Float {
@@ -214,7 +221,10 @@ fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to
         };
         let b = match site.constant(1).filter(|_| integers(1) && !integers(0)) {
             Some(weight) => e.dequantized(&e.wanted(site.values[1]), weight),
-            None => e.input(site, 1),
+            None => match site.constant(1).filter(|_| by_rows != op.transpose_b) {
+                Some(weight) => e.place(&e.wanted(site.values[1]), &turned(weight)?, site.numbers),
+                None => e.input(site, 1),
+            },
         };
         e.push(call(Call::new("Gemm")), &[a, b, bias], std::slice::from_ref(to));
         return Ok(());
