@@ -7,7 +7,7 @@ use bytes::Bytes;
 use qcc_backends::{Backend, Format};
 use qcc_frontends::ImportOptions;
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Elem, Tensor};
+use qcc_ir::{Elem, StorageType, Tensor};
 use qcc_passes::Given;
 use qcc_passes::calibrate::Method;
 use qcc_passes::layout::{self, ImageOrder};
@@ -144,17 +144,18 @@ pub struct Options {
     pub import: ImportOptions,
     /// Sizes of inputs that [`ImportOptions::shapes`] does not name.
     pub sizes: InputSizes,
-    /// The calibration data, for [`Precision::Int8`], which uses [`Data::Synthetic`] for image models without data.
-    /// With 8 or more samples, a quarter is held out and the result is compared with the float model on these, unless
-    /// [`Options::validation`] is given.
+    /// The calibration data, for [`Precision::Int8`] and [`Precision::W8A16`], which use [`Data::Synthetic`] for image
+    /// models without data. With 8 or more samples, a quarter is held out and the result is compared with the float
+    /// model on these, unless [`Options::validation`] is given.
     pub calibration: Option<Calibration>,
-    /// With [`Precision::Int8`]: a file with statistics of samples that were evaluated earlier
+    /// With quantized activations: a file with statistics of samples that were evaluated earlier
     /// ([`Compiler::calibrate`](crate::Compiler::calibrate)). Ranges follow from them; samples are for comparisons only.
     pub statistics: Option<PathBuf>,
-    /// With [`Precision::Int8`]: a file of another tool with ranges of activations by the names of tensors
+    /// With quantized activations: a file of another tool with ranges of activations by the names of tensors
     /// (docs/ranges.md). Ranges of other values need data or statistics.
     pub ranges: Option<PathBuf>,
-    /// How ranges are chosen. `None` means [`Method::Mse`]; only [`Precision::Int8`] allows others.
+    /// How ranges of quantized activations are chosen. `None` means [`Method::Mse`] for 8 bits and
+    /// [`Method::Widened`] for 16.
     pub method: Option<Method>,
     /// The data on which the result is compared with the float model; all samples are used.
     pub validation: Option<Data>,
@@ -186,7 +187,7 @@ pub struct Options {
     pub model_name: Option<PathBuf>,
     /// Minimum quality of every output compared with the float model.
     pub gate: Gate,
-    /// With [`Precision::Int8`] and data: how much is evaluated to reach [`Options::gate`], or without one outputs that
+    /// With quantized activations and data: how much is evaluated to reach [`Options::gate`], or without one outputs that
     /// are usable, by keeping parts of the model in higher precision.
     pub effort: Effort,
     /// With [`Precision::Int8`] and data: what keeping parts in higher precision may cost. Without [`Options::gate`] the
@@ -295,17 +296,8 @@ impl Options {
                 DATA_HELP,
             );
         }
-        if self.ranges.is_some() && self.precision != Precision::Int8 {
-            return usage("--ranges gives ranges of activations, for int8", "add --int8, or leave --ranges out");
-        }
-        if self.statistics.is_some() && self.precision != Precision::Int8 {
-            return usage("--stats holds ranges of activations, for int8", "add --int8, or leave --stats out");
-        }
-        if self.effort != Effort::Normal && self.precision != Precision::Int8 {
-            return usage(
-                "--effort says how much is evaluated for the accuracy of int8 models",
-                "add --int8, or leave --effort out",
-            );
+        if !self.precision.quantizes_activations() {
+            self.check_no_activations()?;
         }
         let searches = self.precision == Precision::Int8 && compares && self.effort != Effort::Fast;
         if (!self.budget.is_open() || self.pareto.is_some()) && !searches {
@@ -317,23 +309,18 @@ impl Options {
         if [self.budget.latency, self.budget.size].into_iter().flatten().any(|factor| factor.is_nan() || factor < 1.0) {
             return usage("a budget below 1 is less than the quantized model costs", "1.2 allows a fifth more");
         }
-        if self.method.is_some() && self.precision != Precision::Int8 {
-            return usage(
-                "--calibrator chooses the ranges of int8 activations",
-                "add --int8, or leave --calibrator out",
-            );
-        }
+        self.check_wide()?;
         let computes = |b: &Arc<dyn Backend>| self.precision == Precision::Float16 && b.target().half_values;
         if self.half_values && !self.targets.iter().all(computes) {
             return usage("float16 activations need --fp16 and a target that supports them", "--to onnx --fp16");
         }
         if has_data && !self.precision.is_quantized() && !self.half_values && !self.verify {
             return usage(
-                "data are used by int8, w8a32, w4a32, --half-values and --verify",
+                "data are used by int8, w8a16, w8a32, w4a32, --half-values and --verify",
                 "leave --data out, or ask for --int8",
             );
         }
-        if self.precision != Precision::Int8 || self.has_ranges() {
+        if !self.precision.quantizes_activations() || self.has_ranges() {
             self.check_preparation(has_data)?;
         }
         if let Some(odd) =
@@ -347,8 +334,20 @@ impl Options {
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
             return usage("only 4-bit weights are quantized in blocks", "add --quantize w4a32, or leave --block out");
         }
-        if matches!(self.interface, quantize::Interface::Quantized(_)) && self.precision != Precision::Int8 {
-            return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
+        if let quantize::Interface::Quantized(storage) = self.interface {
+            match (storage == StorageType::I16, self.precision) {
+                (false, Precision::Int8) | (true, Precision::W8A16) => {}
+                (false, Precision::W8A16) => {
+                    return usage(
+                        "the inputs and outputs of a w8a16 model have 16 bits",
+                        "--io int16, or leave --io out",
+                    );
+                }
+                (true, _) => return usage("16-bit inputs and outputs need 16-bit activations", "add --w8a16"),
+                (false, _) => {
+                    return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
+                }
+            }
         }
         if self.interface == quantize::Interface::Half && !self.half_values {
             return usage("float16 inputs and outputs need float16 activations", "add --half-values");
@@ -357,6 +356,47 @@ impl Options {
             return usage("--exclude has no effect without quantization", "add --int8, or leave --exclude out");
         }
         Ok(())
+    }
+
+    /// Fails where an option about quantized activations is given for a precision without them.
+    fn check_no_activations(&self) -> Result<(), Failure> {
+        let given: [(bool, &str, &str); 4] = [
+            (self.ranges.is_some(), "--ranges gives ranges of activations, for int8 and w8a16", "--ranges"),
+            (self.statistics.is_some(), "--stats holds ranges of activations, for int8 and w8a16", "--stats"),
+            (
+                self.effort != Effort::Normal,
+                "--effort says how much is evaluated for the accuracy of int8 and w8a16 models",
+                "--effort",
+            ),
+            (self.method.is_some(), "--calibrator chooses the ranges of int8 and w8a16 activations", "--calibrator"),
+        ];
+        match given.into_iter().find(|(given, ..)| *given) {
+            Some((_, message, option)) => usage(message, &format!("add --int8, or leave {option} out")),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails where a target has no kernels for 16-bit activations, and they are requested.
+    fn check_wide(&self) -> Result<(), Failure> {
+        let lacks = |b: &&Arc<dyn Backend>| !b.target().takes_activations(StorageType::I16);
+        let Some(backend) = self.targets.iter().filter(|_| self.precision == Precision::W8A16).find(lacks) else {
+            return Ok(());
+        };
+        let able: Vec<&str> = Format::ALL
+            .iter()
+            .map(|f| f.target())
+            .filter(|t| t.takes_activations(StorageType::I16))
+            .map(|t| t.name)
+            .collect();
+        let instead = if backend.target().takes_weights() {
+            "--w8a32, which has the same weights and is as accurate"
+        } else {
+            "--int8"
+        };
+        usage(
+            &format!("{} has no kernels for 16-bit activations", backend.target().title()),
+            &format!("{instead}; or --to {}", able.join(" or ")),
+        )
     }
 
     /// Fails where a device has no kernels for the precision.
@@ -409,7 +449,7 @@ impl Options {
     /// True where calibration is needed and there are no data.
     pub(crate) fn lacks_data(&self, given: Given) -> bool {
         !given.has_activations()
-            && self.precision == Precision::Int8
+            && self.precision.quantizes_activations()
             && self.calibration.is_none()
             && !self.has_ranges()
     }
@@ -446,7 +486,9 @@ pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folde
 .npy or a .npz file with one array for each input; --data random tries out a model without data";
 
 /// Message of the error that calibration data are missing.
-pub(crate) const NO_DATA: &str = "int8 needs calibration data";
+pub(crate) fn no_data(precision: Precision) -> String {
+    format!("{precision} needs calibration data")
+}
 
 #[cfg(test)]
 mod tests {
@@ -465,7 +507,19 @@ mod tests {
             Options { precision: Precision::W8A32, method: Some(Method::Mse), ..float.clone() },
             Options { precision: Precision::W8A32, ranges: Some("a.json".into()), ..float.clone() },
             Options { precision: Precision::W8A32, statistics: Some("a.qstats".into()), ..float.clone() },
-            Options { interface: quantize::Interface::Quantized(qcc_ir::StorageType::I8), ..float.clone() },
+            Options { interface: quantize::Interface::Quantized(StorageType::I8), ..float.clone() },
+            Options { interface: quantize::Interface::Quantized(StorageType::I16), ..float.clone() },
+            Options {
+                precision: Precision::Int8,
+                interface: quantize::Interface::Quantized(StorageType::I16),
+                ..float.clone()
+            },
+            Options {
+                precision: Precision::W8A16,
+                interface: quantize::Interface::Quantized(StorageType::I8),
+                ..float.clone()
+            },
+            Options { precision: Precision::W8A16, targets: vec![Format::Openvino.into()], ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
             Options { effort: Effort::High, ..float.clone() },
             Options { block: 64, ..float.clone() },

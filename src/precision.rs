@@ -16,6 +16,8 @@ pub enum Precision {
     Float16,
     /// 8-bit weights and activations.
     Int8,
+    /// 8-bit weights, 16-bit activations.
+    W8A16,
     /// 8-bit weights, float32 activations.
     W8A32,
     /// 4-bit weights of matrix products with a scale for each block of [`Options::block`](crate::Options::block)
@@ -26,7 +28,12 @@ pub enum Precision {
 impl Precision {
     /// True if values are quantized.
     pub fn is_quantized(self) -> bool {
-        matches!(self, Precision::Int8 | Precision::W8A32 | Precision::W4A32)
+        self.quantizes_activations() || matches!(self, Precision::W8A32 | Precision::W4A32)
+    }
+
+    /// True if activations are quantized, so that their ranges must be known.
+    pub fn quantizes_activations(self) -> bool {
+        matches!(self, Precision::Int8 | Precision::W8A16)
     }
 
     /// The suffix of file names, after the model's name.
@@ -35,6 +42,7 @@ impl Precision {
             Precision::Float32 => "",
             Precision::Float16 => "_float16",
             Precision::Int8 => "_int8",
+            Precision::W8A16 => "_w8a16",
             Precision::W8A32 => "_w8a32",
             Precision::W4A32 => "_w4a32",
         }
@@ -47,6 +55,7 @@ impl fmt::Display for Precision {
             Precision::Float32 => "float32",
             Precision::Float16 => "float16",
             Precision::Int8 => "int8",
+            Precision::W8A16 => "w8a16",
             Precision::W8A32 => "w8a32",
             Precision::W4A32 => "w4a32",
         })

@@ -165,7 +165,7 @@ pub fn summary(report: &Report, verbose: bool) -> String {
     }
     if let Some(validation) = &report.validation {
         row("compared", format!("with the float model on {validation}"));
-    } else if report.calibration.is_some() && report.precision == Precision::Int8 {
+    } else if report.calibration.is_some() && report.precision.quantizes_activations() {
         row("compared", "not: --validate PATH compares with the float model and improves poor outputs".into());
     }
     let total: f64 = report.stages.iter().map(|s| s.seconds).sum();

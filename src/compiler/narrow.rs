@@ -50,6 +50,9 @@ pub(super) struct Narrowing<'a> {
     pub(super) telling: OnceLock<Vec<Vec<Tensor>>>,
 }
 
+/// The factor by which numbers may exceed those seen in calibration before 16 bits clip them. It costs one bit.
+const HEADROOM: f64 = 2.0;
+
 /// A quantized graph of one of the targets.
 pub(super) struct Narrowed {
     /// Index of the target.
@@ -121,7 +124,7 @@ impl<'a> Narrowing<'a> {
             self = self.limited()?;
         }
         if self.calibrates() && (evidence.calibration.is_some() || self.options.has_ranges()) {
-            if self.options.precision == Precision::Int8 && self.facts.given == Given::Nothing {
+            if self.options.precision.quantizes_activations() && self.facts.given == Given::Nothing {
                 check_ranges(self.source, &self.options.exclude)?;
             }
             clock.stage("calibrate", observer);
@@ -188,7 +191,7 @@ impl<'a> Narrowing<'a> {
 
     /// Reports the integer shares of models with quantized activations, which need no samples.
     fn report_work(&self, narrowed: &[Narrowed], lowered: &mut [Lowered], diagnostics: &mut Vec<Diagnostic>) {
-        if self.facts.given == Given::Nothing && self.options.precision != Precision::Int8 {
+        if self.facts.given == Given::Nothing && !self.options.precision.quantizes_activations() {
             return;
         }
         for (l, n) in lowered.iter_mut().zip(narrowed) {
@@ -241,11 +244,13 @@ impl<'a> Narrowing<'a> {
         let measured = evidence.statistics.is_some() || evidence.calibration.is_some();
         if measured {
             let statistics = self.statistics(evidence, diagnostics, observer)?;
-            let method = match self.options.precision {
-                Precision::Int8 => self.options.method.unwrap_or(Method::Mse),
+            let default = match self.options.precision {
+                Precision::Int8 => Method::Mse,
+                Precision::W8A16 => Method::Widened(HEADROOM),
                 // No quantization parameters depend on a range.
                 _ => Method::MinMax,
             };
+            let method = self.options.method.unwrap_or(default);
             let floats: Vec<&Graph> = self.floats.iter().collect();
             ranges = tables(self.wanted(), &floats, statistics, method);
             diagnostics.extend(self.constant_inputs(&ranges));
@@ -415,7 +420,7 @@ impl<'a> Narrowing<'a> {
     /// True if parts of the model may be kept in higher precision for the quality of its outputs.
     fn repairs(&self) -> bool {
         let Options { precision, effort, .. } = self.options;
-        *precision == Precision::Int8 && self.facts.given == Given::Nothing && *effort != Effort::Fast
+        precision.quantizes_activations() && self.facts.given == Given::Nothing && *effort != Effort::Fast
     }
 
     /// The warning for a target with poor outputs, after trying remedies.

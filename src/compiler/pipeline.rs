@@ -24,6 +24,8 @@ impl Variant {
     /// The settings of the options.
     pub(super) fn asked(options: &Options) -> Self {
         let dynamic = match options.interface {
+            // Dynamic quantization has 8 bits.
+            _ if options.precision == Precision::W8A16 => Dynamic::Never,
             Interface::Float if !options.only_static => Dynamic::Needed,
             _ => Dynamic::Never,
         };
@@ -57,6 +59,7 @@ impl Compiler {
             Precision::Float16 if options.half_values => Numbers::HalfValues,
             Precision::Float16 => Numbers::HalfWeights,
             Precision::Int8 => quantized(Activations::Bits8, quantize::Weights::Channels),
+            Precision::W8A16 => quantized(Activations::Bits16, quantize::Weights::Channels),
             Precision::W8A32 => quantized(Activations::Float, quantize::Weights::Channels),
             Precision::W4A32 => quantized(Activations::Float, quantize::Weights::Blocks(options.block)),
         };

@@ -31,7 +31,8 @@ pub struct Cost {
     pub moved_bytes: u64,
     /// Number of operators.
     pub operators: u64,
-    /// Latency proxy in milliseconds; `None` for targets without times of kernels, and for devices.
+    /// Latency proxy in milliseconds; `None` for targets without times of kernels, for devices, and for graphs with 16-bit
+    /// activations, whose kernels are much slower and were not measured.
     pub latency_ms: Option<f64>,
     /// Energy proxy in microjoules.
     pub energy_uj: f64,
@@ -88,12 +89,20 @@ impl Cost {
             peak_bytes: memory::peak(g, target),
             moved_bytes: steps.iter().map(|step| step.moved_bytes).sum(),
             operators: steps.len() as u64,
-            latency_ms: target.latency.filter(|_| target.device.is_none()).map(|times| time(g, &steps, target, &times)),
+            latency_ms: target
+                .latency
+                .filter(|_| target.device.is_none() && !has_wide(g))
+                .map(|times| time(g, &steps, target, &times)),
             energy_uj: 0.0,
         };
         cost.energy_uj = Energies::HOROWITZ.energy(&cost);
         cost
     }
+}
+
+/// True for graphs with 16-bit activations.
+fn has_wide(g: &Graph) -> bool {
+    g.order().into_iter().any(|n| !matches!(g.op(n), Op::Input(_)) && g.ty(n.value(0)).is_wide())
 }
 
 /// The latency proxy of a graph in milliseconds. For a device it is that of the target's models on a processor, which

@@ -42,7 +42,7 @@ pub(crate) fn trials(precision: Precision, fidelity: &Fidelity) -> Vec<Trial> {
     let exclusions = [worst, up_to_errors].into_iter().filter_map(|some| patterns(&some, &names));
     let mut all: Vec<Trial> = exclusions.map(|exclude| Trial { precision, exclude }).collect();
     let wider = match precision {
-        Precision::Int8 => Some(Precision::W8A32),
+        Precision::Int8 | Precision::W8A16 => Some(Precision::W8A32),
         Precision::W4A32 => Some(Precision::W8A32),
         Precision::Float32 | Precision::Float16 | Precision::W8A32 => None,
     };

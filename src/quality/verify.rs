@@ -13,7 +13,7 @@ fn explained(precision: Precision) -> f64 {
     match precision {
         Precision::Float32 => 60.0,
         Precision::Float16 => 25.0,
-        Precision::Int8 | Precision::W8A32 | Precision::W4A32 => 5.0,
+        Precision::Int8 | Precision::W8A16 | Precision::W8A32 | Precision::W4A32 => 5.0,
     }
 }
 

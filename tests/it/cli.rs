@@ -593,6 +593,7 @@ fn support(folder: &Path) -> String {
         ("16-bit values: `--fp16 --half-values`", vec!["--fp16", "--half-values"]),
         ("8-bit weights and activations: `--int8`", with(&[])),
         ("8-bit inputs and outputs: `--int8 --io int8`", with(&["--io", "int8"])),
+        ("8-bit weights, 16-bit activations: `--w8a16`", [&["--w8a16"], &int8[1..]].concat()),
         ("operators on integers: `--int8 --qoperator`", with(&["--qoperator"])),
         ("8-bit weights: `--w8a32`", vec!["--w8a32"]),
         ("4-bit weights in blocks: `--quantize w4a32`", vec!["--quantize", "w4a32"]),

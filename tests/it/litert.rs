@@ -21,6 +21,10 @@ pub(crate) const LITERT: Runtime = Runtime {
     dissent: &[],
 };
 
+/// The same with 16-bit activations, which XNNPACK does not take: within a step, but for the tables of TANH and SOFTMAX.
+#[cfg(feature = "oracles")]
+const WIDE: Runtime = Runtime { storage: StorageType::I16, steps: [2, 2], ..LITERT };
+
 /// A lowered graph without layouts is refused instead of written to a file that LiteRT refuses.
 #[test]
 fn graphs_that_are_not_laid_out_are_not_written() {
@@ -65,6 +69,12 @@ fn float_node_tests_run_in_litert() {
 #[test]
 fn integer_graphs_run_in_litert() {
     insta::assert_snapshot!(LITERT.integer_tests("litert_int8", &LITERT.integer_cases()));
+}
+
+#[cfg(feature = "oracles")]
+#[test]
+fn integer_graphs_of_16_bits_run_in_litert() {
+    insta::assert_snapshot!(WIDE.integer_tests("litert_int16", &WIDE.integer_cases()));
 }
 
 #[cfg(feature = "oracles")]

@@ -23,6 +23,9 @@ pub(crate) const ORT: Runtime = Runtime {
 
 const QOPERATOR: Runtime = Runtime { form: WriteOptions { qoperator: true, ..WriteOptions::PLAIN }, ..ORT };
 
+/// With 16-bit activations, which it computes in floating point: a difference of a step is one of a later step, too.
+const WIDE: Runtime = Runtime { storage: StorageType::I16, steps: [3, 3], ..ORT };
+
 /// The results of the imported artefact. An open extent is declared as 0 there, so extents are given; integer inputs
 /// may have another scale there.
 fn imported(model: &Bytes, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
@@ -73,6 +76,11 @@ fn integer_graphs_run_in_onnx_runtime() {
         assert!(steps.as_ref().is_ok_and(|&steps| steps <= 2), "{} imported again: {steps:?}", case.graph.name);
     }
     insta::assert_snapshot!(ORT.integer_tests("ort_int8", &cases));
+}
+
+#[test]
+fn integer_graphs_of_16_bits_run_in_onnx_runtime() {
+    insta::assert_snapshot!(WIDE.integer_tests("ort_int16", &WIDE.integer_cases()));
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(crate) struct Runtime {
     pub(crate) script: &'static str,
     pub(crate) format: Format,
     pub(crate) form: WriteOptions,
-    /// The storage type of inputs and outputs of integer graphs.
+    /// The storage type of inputs and outputs of integer graphs, and the bits of their activations.
     pub(crate) storage: StorageType,
     /// Tolerance in quantization steps of the output between it and the evaluator: with and without optimizations.
     pub(crate) steps: [i64; 2],
@@ -184,7 +184,11 @@ impl Runtime {
                 Continue(())
             });
         let interface = quantize::Interface::Quantized(self.storage);
-        let options = quantize::Options { interface, ..quantize::Options::default() };
+        let activations = match self.storage {
+            StorageType::I16 => quantize::Activations::Bits16,
+            _ => quantize::Activations::Bits8,
+        };
+        let options = quantize::Options { activations, interface, ..quantize::Options::default() };
         let ranges = ranges.map_err(|e| e.to_string())?;
         let quantized =
             quantize(&float, self.format.target_for(self.form), &ranges[0], &options).map_err(|e| e.to_string())?;

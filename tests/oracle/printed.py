@@ -13,7 +13,8 @@ import numpy as np, onnx
 import printed_models
 from runtimes import TARGETS, LiteRt, OpenVino, Ort, turned
 
-PRECISIONS = ["int8", "w8a32", "w4a32", "fp16"]
+PRECISIONS = ["int8", "w8a16", "w8a32", "w4a32", "fp16"]
+LACKING = [("tflite", "w4a32"), ("openvino", "w8a16")]
 HIGH = 60.0
 LEAST_HALF = 30.0
 
@@ -103,7 +104,7 @@ def judged(output, truth, found):
 
 def compiled(model, precision, folder):
     """The report of a model in one precision for all targets that have it."""
-    targets = [t for t in TARGETS if (t, precision) != ("tflite", "w4a32")]
+    targets = [t for t in TARGETS if (t, precision) not in LACKING]
     command = [os.environ["QCC"], model, "--to", ",".join(targets), "--report", folder / "report.json", "-q"]
     command += ["-o", f"{folder}/", "--quantize", {"int8": "8", "fp16": "16"}.get(precision, precision)]
     if precision != "fp16":

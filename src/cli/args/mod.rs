@@ -227,6 +227,10 @@ pub(crate) struct Compile {
     /// 8-bit weights and activations, calibrated on --data; image models without data on synthetic pictures
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) int8: bool,
+    /// 8-bit weights, 16-bit activations, calibrated as for --int8: nearly as accurate as with float activations, on
+    /// accelerators with 16-bit arithmetic (TFLite and ONNX)
+    #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
+    pub(crate) w8a16: bool,
     /// 8-bit weights, float activations (dynamic range quantization)
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) w8a32: bool,
@@ -276,7 +280,7 @@ pub(crate) struct Compile {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
-    /// Element type of the inputs and outputs of an int8 or float16 model
+    /// Element type of the inputs and outputs of an int8, w8a16 or float16 model
     #[arg(long, value_enum, default_value_t = Io::Float, help_heading = "Inputs and outputs")]
     pub(crate) io: Io,
     /// Axis order of image inputs

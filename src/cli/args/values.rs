@@ -106,8 +106,7 @@ pub(crate) enum Quantize {
     Float16,
     #[value(name = "8", aliases = ["int8", "w8a8"])]
     Int8,
-    // Not implemented; the refusal says so.
-    #[value(hide = true)]
+    /// TFLite and ONNX: 8-bit weights, 16-bit activations
     W8a16,
     W8a32,
     /// ONNX and OpenVINO: blockwise 4-bit weights of matrix products; other weights have 8 bits
@@ -183,6 +182,7 @@ pub(crate) enum Io {
     Half,
     Int8,
     Uint8,
+    Int16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

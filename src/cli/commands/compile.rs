@@ -105,10 +105,6 @@ fn try_compile(args: &Compile, data: &DataArgs, line: &[OsString]) -> Result<Rep
     compilation.run(&mut Progress::new(&args.print_after, args.quiet))
 }
 
-fn not_yet(what: &str) -> Failure {
-    Failure::usage(Diagnostic::error("not-yet", format!("{what} is not there yet")))
-}
-
 /// Without this check a misspelt pass name would print nothing.
 fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
     let mut known: Vec<PassId> = Vec::new();
@@ -195,12 +191,12 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
             .with_help("add --to onnx");
         return Err(Failure::usage(error));
     }
-    if formats.contains(&To::Qir) && precision(args)? != Precision::Float32 {
+    if formats.contains(&To::Qir) && precision(args) != Precision::Float32 {
         let error = Diagnostic::error("usage", "a .qir file holds the graph before it is quantized for a target");
         return Err(Failure::usage(error.with_help("leave the precision out, or name a runtime's format")));
     }
     let targets = formats.iter().map(|&to| backend(to, form));
-    let mut options = Options::new(targets, precision(args)?);
+    let mut options = Options::new(targets, precision(args));
     options.half_values = args.half_values;
     options.float_weights = matches!(args.quantize, Some(Quantize::Float32));
     options.block = match args.block {
@@ -229,6 +225,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Io::Float => quantize::Interface::Float,
         Io::Half => quantize::Interface::Half,
         Io::Int8 => quantize::Interface::Quantized(StorageType::I8),
+        Io::Int16 => quantize::Interface::Quantized(StorageType::I16),
         Io::Uint8 => quantize::Interface::Quantized(StorageType::U8),
     };
     options.layout = Interface { input: image_order(args.input_layout), output: ImageOrder::Nhwc };
@@ -257,26 +254,27 @@ pub(super) fn image_order(layout: InputLayout) -> ImageOrder {
     }
 }
 
-fn precision(args: &Compile) -> Result<Precision, Failure> {
-    Ok(match args.quantize {
-        Some(quantize) => named(quantize)?,
+fn precision(args: &Compile) -> Precision {
+    match args.quantize {
+        Some(quantize) => named(quantize),
         None if args.fp16 => Precision::Float16,
         None if args.int8 => Precision::Int8,
+        None if args.w8a16 => Precision::W8A16,
         None if args.w8a32 => Precision::W8A32,
         None => Precision::Float32,
-    })
+    }
 }
 
 /// The precision for its name.
-pub(super) fn named(quantize: Quantize) -> Result<Precision, Failure> {
-    Ok(match quantize {
+pub(super) fn named(quantize: Quantize) -> Precision {
+    match quantize {
         Quantize::Float32 => Precision::Float32,
         Quantize::Float16 => Precision::Float16,
         Quantize::Int8 => Precision::Int8,
+        Quantize::W8a16 => Precision::W8A16,
         Quantize::W8a32 => Precision::W8A32,
         Quantize::W4a32 => Precision::W4A32,
-        Quantize::W8a16 => return Err(not_yet("--quantize w8a16")),
-    })
+    }
 }
 
 /// The calibration data, if there are any.

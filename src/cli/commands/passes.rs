@@ -22,7 +22,7 @@ pub(crate) fn passes(args: &Passes) -> u8 {
 }
 
 fn listed(args: &Passes) -> Result<String, Failure> {
-    let options = Options::new(args.to.iter().map(|&to| backend(to, WriteOptions::PLAIN)), named(args.quantize)?);
+    let options = Options::new(args.to.iter().map(|&to| backend(to, WriteOptions::PLAIN)), named(args.quantize));
     let targets = options.targets.clone();
     let mut text = String::new();
     for (target, pipeline) in targets.iter().zip(Compiler::new(options).pipelines()?) {

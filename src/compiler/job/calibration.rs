@@ -5,7 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use super::{Datasets, Job};
 use crate::compiler::Lowered;
 use crate::compiler::narrow::Narrowing;
-use crate::options::{DATA_HELP, NO_DATA};
+use crate::options::{DATA_HELP, no_data};
 use crate::outcome::Failure;
 use crate::quality::{Evidence, hints};
 use crate::ranges::NamedRanges;
@@ -24,7 +24,9 @@ impl Job<'_> {
         let statistics = narrowing.statistics(&evidence, &mut self.diagnostics, self.observer)?;
         let data = self.options().calibration.as_ref().map_or_else(String::new, |c| c.data.name());
         let Some(shard) = evidence.calibration.map(|samples| Shard::new(data, &samples, statistics.samples)) else {
-            return Err(Failure::usage(Diagnostic::error("usage", NO_DATA).with_help(DATA_HELP)));
+            return Err(Failure::usage(
+                Diagnostic::error("usage", no_data(self.options().precision)).with_help(DATA_HELP),
+            ));
         };
         let targets = narrowing.targets.iter().map(|target| target.title().to_owned()).collect();
         let model = CalibratedModel::of(name, &self.source, targets);

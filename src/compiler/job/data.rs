@@ -8,8 +8,9 @@ use qcc_ir::diagnostic::{Diagnostic, counted};
 use super::{Datasets, Job};
 use crate::compiler::narrow::few;
 use crate::data::{DataError, Dataset, Samples};
-use crate::options::{DATA_HELP, NO_DATA};
+use crate::options::{DATA_HELP, no_data};
 use crate::outcome::Failure;
+use crate::precision::Precision;
 use crate::quality::{Evidence, affordable};
 use crate::ranges::StoredRanges;
 use crate::vendor;
@@ -25,7 +26,7 @@ impl Job<'_> {
         let Datasets { calibration, validation, statistics, ranges } = datasets;
         let mut data = calibration.map(bound).transpose()?;
         if self.options().lacks_data(self.facts.given) {
-            data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e))?);
+            data = Some(bind(Dataset::synthetic()).map_err(|e| without_data(&e, self.options().precision))?);
         }
         let validation = validation.map(bound).transpose()?;
         self.options().preparation.check(&[&data, &validation])?;
@@ -72,7 +73,7 @@ fn unknown_names(model: &Graph, ranges: &StoredRanges) -> Result<Option<Diagnost
 }
 
 /// The error for a model that cannot be calibrated without data.
-fn without_data(e: &DataError) -> Failure {
+fn without_data(e: &DataError, precision: Precision) -> Failure {
     match e {
         DataError::NoPreprocess => {
             let note =
@@ -81,7 +82,7 @@ fn without_data(e: &DataError) -> Failure {
         }
         _ => {
             let note = format!("generated pictures are for models with one image input only: {e}");
-            Failure::usage(Diagnostic::error("usage", NO_DATA).with_note(note).with_help(DATA_HELP))
+            Failure::usage(Diagnostic::error("usage", no_data(precision)).with_note(note).with_help(DATA_HELP))
         }
     }
 }

@@ -260,7 +260,7 @@ impl<'a> Job<'a> {
 
     /// True if activations become integers, or are integers in the source.
     fn has_integers(&self) -> bool {
-        self.options().precision == Precision::Int8 || self.facts.given.has_activations()
+        self.options().precision.quantizes_activations() || self.facts.given.has_activations()
     }
 
     /// Reduces the precision of the graphs if requested, or if the source model is quantized.
