@@ -67,8 +67,10 @@ pub(super) fn build(
 /// The factor by which activations of a channel may exceed those seen in calibration.
 const UNSEEN: f32 = 1.25;
 
-/// The least SQNR of a quantized lookup table in dB.
-const LEAST_TABLE_SQNR: f64 = 30.0;
+/// The least SQNR of a quantized lookup table in dB. With 16-bit activations its errors would be the largest of the model.
+fn least_table_sqnr(storage: StorageType) -> f64 {
+    if storage == StorageType::I16 { 40.0 } else { 30.0 }
+}
 
 /// The share of lost input channels above which a contraction is reported.
 const MOST_LOST: f64 = 0.5;
@@ -396,7 +398,7 @@ impl Builder<'_> {
         let Some(kernel) = self.kernel(n).weights else { return self.float_node(n) };
         let qparams = weight_qparams(op, w, Bounds { channel: kernel.axis, ..Bounds::default() });
         let stored = w.quantized(&qparams);
-        if Distance::of(&w.floats(), &stored.floats()).sqnr() < LEAST_TABLE_SQNR {
+        if Distance::of(&w.floats(), &stored.floats()).sqnr() < least_table_sqnr(self.storage) {
             return self.float_node(n);
         }
         if kernel.dequantized {
