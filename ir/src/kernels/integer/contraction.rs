@@ -137,7 +137,8 @@ impl Contraction {
         let (storage, zero_point) = (self.qparams.storage, self.qparams.zero_point());
         match self.rescale[channel % self.rescale.len()] {
             Rescale::Single(ratio) => {
-                out.zip(sums).for_each(|(o, sum)| *o = storage.saturate((sum + bias) as f32 * ratio, zero_point));
+                let saturate = storage.saturating(zero_point);
+                out.zip(sums).for_each(|(o, sum)| *o = saturate((sum + bias) as f32 * ratio));
             }
             rescale => out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, storage, zero_point)),
         }
