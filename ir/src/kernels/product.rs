@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn any_number_of_threads_computes_the_same_bits() {
-        let sizes = [(70, 600, 900), (1, 2000, 3000), (300, 20_000, 1)];
+        let sizes = [(70, 600, 900), (3000, 600, 20), (1, 2000, 3000), (300, 20_000, 1)];
         for (rows, depth, cols) in sizes {
             let (x, y) = (numbers(rows * depth, 1), numbers(depth * cols, 2));
             let (a, b) = (View::new(&x, rows, depth), View::new(&y, cols, depth).transposed());
