@@ -74,7 +74,7 @@ def evaluators(models, rounds):
         except Exception as e:
             print(f"{os.path.basename(model)}: {str(e).splitlines()[0]}", file=sys.stderr)
             continue
-        name = os.path.splitext(os.path.basename(model))[0]
+        name = "/".join(os.path.abspath(os.path.splitext(model)[0]).split(os.sep)[-2:])
         row(f"evaluator: {name}", f"{ours:.2f} ms", f"{theirs:.2f} ms", ours / theirs, "1.15")
 
 
