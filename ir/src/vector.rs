@@ -57,13 +57,28 @@ pub fn joined<const LANES: usize>(parts: &mut [f32; LANES], join: impl Fn(f32, f
 /// The sum, the minimum and the maximum of numbers. Minimum and maximum are valid only if no number is NaN; they are
 /// infinities if there are no numbers.
 pub fn summary(x: &[f32]) -> (f32, f32, f32) {
+    let smaller = |a: f32, b: f32| if b < a { b } else { a };
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let (mut sums, mut mins, mut maxs) = ([0.0; LANES], [f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
     vectorized(
         #[inline(always)]
         || {
-            let sum = fold(x, 0.0, |a, b| a + b, |a, b| a + b);
-            let smaller = |a: f32, b: f32| if b < a { b } else { a };
-            let larger = |a: f32, b: f32| if b > a { b } else { a };
-            (sum, fold(x, f32::INFINITY, smaller, smaller), fold(x, f32::NEG_INFINITY, larger, larger))
+            let (blocks, rest) = x.as_chunks::<LANES>();
+            let (mut sum, mut min, mut max) = (sums, mins, maxs);
+            for block in blocks {
+                for lane in 0..LANES {
+                    sum[lane] += block[lane];
+                    min[lane] = smaller(min[lane], block[lane]);
+                    max[lane] = larger(max[lane], block[lane]);
+                }
+            }
+            for (lane, &v) in rest.iter().enumerate() {
+                sum[lane] += v;
+                min[lane] = smaller(min[lane], v);
+                max[lane] = larger(max[lane], v);
+            }
+            (sums, mins, maxs) = (sum, min, max);
         },
-    )
+    );
+    (joined(&mut sums, |a, b| a + b), joined(&mut mins, smaller), joined(&mut maxs, larger))
 }

@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::matrix::{Bias, View};
+use super::matrix::{Bias, Right, View};
 use super::product::{Best, multiply};
 use crate::error::EvalError;
 
 /// `out = a * b + bias`, row-major. All of `out` is written.
-pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) -> Result<(), EvalError> {
+pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: impl Right, bias: Bias<'_>) -> Result<(), EvalError> {
     let biases = match bias {
         Bias::None => true,
-        Bias::Rows(bias) => bias.len() == a.rows(),
+        Bias::Rows(bias) | Bias::After(bias) => bias.len() == a.rows(),
         Bias::Cols(bias) => bias.len() == b.cols(),
     };
     if a.cols() != b.rows() || out.len() != a.rows() * b.cols() || !biases {
@@ -20,24 +20,6 @@ pub(crate) fn gemm(out: &mut [f32], a: View<'_>, b: View<'_>, bias: Bias<'_>) ->
         multiply(Best, out, a, b, bias);
     }
     Ok(())
-}
-
-/// The right-hand side of a product, generated block by block.
-pub(crate) trait Columns {
-    /// Number of columns.
-    fn cols(&self) -> usize;
-    /// A block of rows and columns, which may be written into `scratch`.
-    fn block<'s>(&'s self, rows: Range<usize>, cols: Range<usize>, scratch: &'s mut Vec<f32>) -> View<'s>;
-}
-
-impl Columns for View<'_> {
-    fn cols(&self) -> usize {
-        View::cols(self)
-    }
-
-    fn block<'s>(&'s self, rows: Range<usize>, cols: Range<usize>, _scratch: &'s mut Vec<f32>) -> View<'s> {
-        View::block(*self, rows, cols)
-    }
 }
 
 /// Elements of a block of the right-hand side, so that it fits into the L2 cache.
@@ -59,21 +41,21 @@ pub(crate) struct Term {
 /// `emit` receives the term's index, the columns and their product with all rows of `a`.
 pub(crate) fn contract(
     a: View<'_>,
-    b: &[impl Columns],
+    b: &[impl Right],
     terms: &[Term],
     mut emit: impl FnMut(usize, Range<usize>, &[f32]),
 ) -> Result<(), EvalError> {
-    let total = b.first().map_or(0, Columns::cols);
+    let total = b.first().map_or(0, Right::cols);
     let deepest = terms.iter().map(|t| t.inner.len()).max().unwrap_or(0).max(1);
     // Fewer columns where the number of rows is large.
     let least = (LARGEST / deepest).clamp(1, 128);
     let width = (BLOCK / deepest).next_multiple_of(96).clamp(least, 4096);
-    let (mut scratch, mut product) = (Vec::new(), vec![0.0; a.rows() * width.min(total)]);
+    let mut product = vec![0.0; a.rows() * width.min(total)];
     for start in (0..total).step_by(width) {
         let cols = start..(start + width).min(total);
         let product = &mut product[..a.rows() * cols.len()];
         for (i, term) in terms.iter().enumerate() {
-            let right = b[term.plane].block(term.inner.clone(), cols.clone(), &mut scratch);
+            let right = b[term.plane].block(term.inner.clone(), cols.clone());
             gemm(product, a.block(0..a.rows(), term.inner.clone()), right, Bias::None)?;
             emit(i, cols.clone(), product);
         }

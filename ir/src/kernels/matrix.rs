@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use rten_simd::Isa;
+use rten_simd::ops::BitOps;
+
 /// A view of a matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct View<'a> {
@@ -69,10 +72,83 @@ impl<'a> View<'a> {
     }
 }
 
+/// The right-hand side of a product. It need not be in memory.
+pub(crate) trait Right: Copy + Sync {
+    fn rows(&self) -> usize;
+
+    fn cols(&self) -> usize;
+
+    /// Some rows and columns of the matrix.
+    fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self;
+
+    /// The matrix in memory, if it is there.
+    fn view(&self) -> Option<View<'_>>;
+
+    /// Copies a block, row by row, to a panel whose rows have `width` elements. Columns that the block does not have are
+    /// not read by anyone.
+    fn pack<I: Isa>(&self, isa: I, panel: &mut [f32], width: usize, rows: Range<usize>, cols: Range<usize>);
+}
+
+impl Right for View<'_> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        View::block(self, rows, cols)
+    }
+
+    #[inline(always)]
+    fn view(&self) -> Option<View<'_>> {
+        Some(*self)
+    }
+
+    #[inline(always)]
+    fn pack<I: Isa>(&self, isa: I, panel: &mut [f32], width: usize, rows: Range<usize>, cols: Range<usize>) {
+        let lines = panel.chunks_exact_mut(width).zip(rows.clone());
+        if self.is_row_major() {
+            lines.for_each(|(to, k)| copy(isa, &mut to[..cols.len()], self.row(k, cols.clone())));
+        } else {
+            /// Rows at a time, so that the columns' cache lines are used whole.
+            const ROWS: usize = 16;
+            for (to, first) in panel.chunks_mut(ROWS * width).zip(rows.clone().step_by(ROWS)) {
+                for (j, col) in cols.clone().enumerate() {
+                    let elements = self.column(col, first..rows.end);
+                    to.iter_mut().skip(j).step_by(width).zip(elements).for_each(|(to, &v)| *to = v);
+                }
+            }
+        }
+    }
+}
+
+/// As `copy_from_slice`, faster for few elements. The last vector overlaps the one before.
+#[inline(always)]
+pub(super) fn copy<I: Isa>(isa: I, to: &mut [f32], from: &[f32]) {
+    let (ops, len) = (isa.f32(), to.len());
+    if len < ops.len() {
+        for (to, &from) in to.iter_mut().zip(from) {
+            *to = from;
+        }
+        return;
+    }
+    for (to, from) in to.chunks_exact_mut(ops.len()).zip(from.chunks_exact(ops.len())) {
+        ops.store(ops.load(from), to);
+    }
+    if len % ops.len() > 0 {
+        ops.store(ops.load(&from[len - ops.len()..]), &mut to[len - ops.len()..]);
+    }
+}
+
 /// Bias of a product: one number for each row or for each column of the result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bias<'a> {
     None,
     Rows(&'a [f32]),
     Cols(&'a [f32]),
+    /// One number for each row, added to the sum of all blocks.
+    After(&'a [f32]),
 }

@@ -5,19 +5,28 @@ use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E, SQRT_2};
 // Not a branch, so that loops are vectorised.
 use std::hint::select_unpredictable as select;
 
-use crate::vector::vectorized;
+use crate::vector::{LANES, vectorized};
 
 /// Applies a function to all numbers. `f` must be inlined.
 #[inline]
 pub(super) fn map(x: &[f32], f: impl Fn(f32) -> f32) -> Vec<f32> {
-    /// A block that stays in the L1 cache.
-    const BLOCK: usize = 1 << 12;
     let mut out = Vec::with_capacity(x.len());
-    for block in x.chunks(BLOCK) {
-        let start = out.len();
-        out.extend_from_slice(block);
-        replace(&mut out[start..], &f);
-    }
+    vectorized(
+        #[inline(always)]
+        || {
+            let (blocks, rest) = x.as_chunks::<LANES>();
+            for block in blocks {
+                let mut block = *block;
+                for v in &mut block {
+                    *v = f(*v);
+                }
+                out.extend_from_slice(&block);
+            }
+            for &v in rest {
+                out.push(f(v));
+            }
+        },
+    );
     out
 }
 

@@ -10,16 +10,26 @@ pub(crate) fn nearest(x: f32) -> i32 {
 }
 
 impl StorageType {
-    /// `nearest(v) + zero_point`, saturated to the storage type. NaN becomes the smallest integer.
-    pub(crate) fn saturate(self, v: f32, zero_point: i32) -> i32 {
+    /// The function of `v` that is `nearest(v) + zero_point`, saturated to the storage type. NaN becomes the smallest
+    /// integer. What does not depend on `v` is computed once.
+    #[inline]
+    pub(crate) fn saturating(self, zero_point: i32) -> impl Fn(f32) -> i32 + Copy {
         let (lo, hi) = self.range();
-        if self == StorageType::I32 {
-            let q = f64::from(v).round_ties_even() + f64::from(zero_point);
-            return q.clamp(f64::from(lo), f64::from(hi)) as i32;
+        let wide = self == StorageType::I32;
+        let (least, most) = (lo.wrapping_sub(zero_point) as f32, hi.wrapping_sub(zero_point) as f32);
+        move |v| {
+            if wide {
+                let q = f64::from(v).round_ties_even() + f64::from(zero_point);
+                return q.clamp(f64::from(lo), f64::from(hi)) as i32;
+            }
+            let v = if v > least { v } else { least };
+            nearest(if v < most { v } else { most }) + zero_point
         }
-        let (lo, hi) = ((lo - zero_point) as f32, (hi - zero_point) as f32);
-        let v = if v > lo { v } else { lo };
-        nearest(if v < hi { v } else { hi }) + zero_point
+    }
+
+    /// [`StorageType::saturating`] of one number.
+    pub(crate) fn saturate(self, v: f32, zero_point: i32) -> i32 {
+        self.saturating(zero_point)(v)
     }
 
     /// A tensor of this storage type, all of whose elements are `value`.
@@ -64,6 +74,7 @@ impl Tensor {
 
 fn place<T: Scalar>(ty: TensorType, qparams: &QuantParams, reals: &[f32], cast: impl Fn(i32) -> T + Copy) -> Tensor {
     let (storage, zero_point) = (qparams.storage, qparams.zero_point());
+    let saturate = storage.saturating(zero_point);
     let one = |scale: f32, run: &[f32], out: &mut Vec<T>| {
         if storage == StorageType::I32 {
             let scale = f64::from(scale);
@@ -71,10 +82,10 @@ fn place<T: Scalar>(ty: TensorType, qparams: &QuantParams, reals: &[f32], cast: 
             // `as` saturates.
             out.extend(run.iter().map(|x| cast(wide(x) as i32)));
         } else if storage == StorageType::U8 {
-            out.extend(run.iter().map(|&x| cast(storage.saturate(x / scale, zero_point))));
+            out.extend(run.iter().map(|&x| cast(saturate(x / scale))));
         } else {
             let inverse = 1.0 / scale;
-            out.extend(run.iter().map(|&x| cast(storage.saturate(x * inverse, zero_point))));
+            out.extend(run.iter().map(|&x| cast(saturate(x * inverse))));
         }
     };
     let mut out = Vec::with_capacity(reals.len());

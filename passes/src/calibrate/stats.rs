@@ -1,7 +1,7 @@
 //! The statistics of one value. They can be merged, and the result depends neither on the order of the samples nor on
 //! the grouping of the merges: extremes, integer counts, exact sums, and a histogram with fixed edges.
 
-use qcc_ir::vector::summary;
+use qcc_ir::vector::{summary, vectorized};
 use serde::{Deserialize, Serialize};
 
 use super::exact::ExactSum;
@@ -40,18 +40,33 @@ impl Histogram {
         Histogram { exponent, first, counts: vec![0; (last - first + 1) as usize] }
     }
 
-    fn count(&mut self, values: impl Iterator<Item = f32>) {
+    /// Counts each `stride`-th number, at most [`SEEN`]. All are in the range that the histogram covers.
+    fn count(&mut self, values: &[f32], stride: usize) {
+        /// Numbers whose bins are computed at once.
+        const BLOCK: usize = 64;
         // Scaling by a power of two is exact, and the difference is not negative, so truncation rounds down.
         let (scale, first) = (libm::scalbnf(1.0, -self.exponent), self.first as f32);
-        let last = self.counts.len() - 1;
+        let last = self.counts.len() as u32 - 1;
         // Two counters for each bin: neighbouring numbers are often equal, and a single counter would stall on its own
         // update.
-        let mut counts = vec![[0u64; 2]; self.counts.len()];
-        for (k, x) in values.enumerate() {
-            let i = (x * scale - first) as i32 as usize;
-            counts[i.min(last)][k % 2] += 1;
+        let mut counts = vec![[0u32; 2]; self.counts.len()];
+        let (mut block, mut bins) = ([0.0f32; BLOCK], [0u32; BLOCK]);
+        for values in values.chunks(BLOCK * stride) {
+            let seen = values.len().div_ceil(stride);
+            block.iter_mut().zip(values.iter().step_by(stride)).for_each(|(to, &x)| *to = x);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for i in 0..BLOCK {
+                        bins[i] = ((block[i] * scale - first) as i32 as u32).min(last);
+                    }
+                },
+            );
+            for (k, &bin) in bins[..seen].iter().enumerate() {
+                counts[bin as usize][k % 2] += 1;
+            }
         }
-        self.counts.iter_mut().zip(counts).for_each(|(all, [a, b])| *all += a + b);
+        self.counts.iter_mut().zip(counts).for_each(|(all, [a, b])| *all += u64::from(a) + u64::from(b));
     }
 
     /// Merges pairs of bins until the width is `2^exponent`.
@@ -216,7 +231,7 @@ impl Stats {
         let mut histogram = Histogram::covering(min, max);
         // An odd stride samples all rows and channels equally.
         let stride = values.len().div_ceil(SEEN) | 1;
-        histogram.count(values.iter().step_by(stride).copied());
+        histogram.count(values, stride);
         // Which zero is the minimum of both zeros depends on their order.
         let (min, max) = (min + 0.0, max + 0.0);
         let extremes = [min, max].map(|x| ExactSum::of(x.into()));

@@ -1,6 +1,6 @@
 //! Integer convolutions and matrix products: accumulation and rescaling.
 
-use super::super::conv::{Geometry, conv_sums, depthwise, transpose_sums};
+use super::super::conv::{Depthwise, Geometry, conv_sums, transpose_sums};
 use super::super::gemm::{Term, exact_terms, gemm};
 use super::super::matmul::Batches;
 use super::super::matrix::Bias;
@@ -8,6 +8,7 @@ use super::{mantissa, widen};
 use crate::error::EvalError;
 use crate::ops::*;
 use crate::types::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
+use rten_simd::SimdOp;
 use smallvec::smallvec;
 
 /// Integer sums up to this bound are exact in `f32`. It is below 2^24 because the bound itself is computed with
@@ -136,7 +137,8 @@ impl Contraction {
         let (storage, zero_point) = (self.qparams.storage, self.qparams.zero_point());
         match self.rescale[channel % self.rescale.len()] {
             Rescale::Single(ratio) => {
-                out.zip(sums).for_each(|(o, sum)| *o = storage.saturate((sum + bias) as f32 * ratio, zero_point));
+                let saturate = storage.saturating(zero_point);
+                out.zip(sums).for_each(|(o, sum)| *o = saturate((sum + bias) as f32 * ratio));
             }
             rescale => out.zip(sums).for_each(|(o, sum)| *o = rescale.apply(sum + bias, storage, zero_point)),
         }
@@ -169,15 +171,16 @@ pub(crate) fn conv(op: &Conv, operands: &[&Tensor], results: &[TensorType]) -> R
     let shape = g.shape(channels, g.steps, operands[0].ty().rank());
     let mut out = vec![0i32; g.batch * channels * positions];
     if g.channels == 1 && g.filters == 1 && terms.len() == c.planes.len() {
-        let mut sums = vec![0.0f32; positions];
+        let (taps, mut sums) = (g.table(), vec![0.0f32; positions]);
         let mut total = vec![0.0f64; positions];
         for (i, out) in out.chunks_exact_mut(positions.max(1)).enumerate() {
             let channel = i % channels;
             total.fill(0.0);
             for plane in &c.planes {
-                sums.fill(0.0);
                 let image = &plane.values[i * g.pixels()..][..g.pixels()];
-                depthwise(&g, image, &c.weight[channel * g.taps()..][..g.taps()], &mut sums);
+                let weights = &c.weight[channel * g.taps()..][..g.taps()];
+                let (taps, out) = (&taps, sums.as_mut_slice());
+                Depthwise { geometry: &g, taps, plane: image, weights, start: 0.0, out }.dispatch();
                 total.iter_mut().zip(&sums).for_each(|(t, &s)| *t += plane.factor * f64::from(s));
             }
             c.round(channel, total.iter().copied(), out.iter_mut());

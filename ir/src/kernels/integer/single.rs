@@ -34,7 +34,8 @@ pub(crate) fn binary(f: BinaryFn, operands: &[&Tensor], results: &[TensorType]) 
             if !(2f32.powi(-16)..256.0).contains(&ratio) {
                 return Ok(None);
             }
-            limited(storage, &results[0], &shape, pairs.map(|(x, y)| storage.saturate((x * y) as f32 * ratio, zo)))
+            let saturate = storage.saturating(zo);
+            limited(storage, &results[0], &shape, pairs.map(|(x, y)| saturate((x * y) as f32 * ratio)))
         }
         _ => return Ok(None),
     };
@@ -132,7 +133,8 @@ pub(crate) fn table(
 fn mean_of_floats(op: &Pool, x: &Tensor, result: &TensorType) -> Result<Option<Tensors>, EvalError> {
     let Some((storage, [(_, _), (scale, zero)])) = bytes([x.ty(), result]) else { return Ok(None) };
     let means = pool::pool(op, &x.to_float())?.swap_remove(0);
-    let placed: Vec<i32> = means.floats().iter().map(|m| storage.saturate(m / scale + zero as f32, 0)).collect();
+    let saturate = storage.saturating(0);
+    let placed: Vec<i32> = means.floats().iter().map(|m| saturate(m / scale + zero as f32)).collect();
     Ok(Some(limited(storage, result, &means.ty().shape, placed.into_iter())))
 }
 
@@ -222,6 +224,7 @@ pub(crate) fn reduce(op: &Reduce, x: &Tensor, results: &[TensorType]) -> Result<
     let whole = Tensor::from_vec(x.ty().shape.clone(), values);
     let sums = super::super::reduce::reduce(&Reduce { f: ReduceFn::Sum, ..op.clone() }, &whole)?;
     let ratio = si / so * (1.0 / n as f32);
-    let rounded = sums[0].view::<i32>().iter().map(|&s| storage.saturate(s as f32 * ratio, zo)).collect::<Vec<_>>();
+    let saturate = storage.saturating(zo);
+    let rounded = sums[0].view::<i32>().iter().map(|&s| saturate(s as f32 * ratio)).collect::<Vec<_>>();
     Ok(Some(limited(storage, &results[0], &sums[0].ty().shape, rounded.into_iter())))
 }
