@@ -22,8 +22,13 @@ def scalar(value):
     return np.array(value, np.int64)
 
 
-# For each model: its nodes, its constants, and the inputs of several runs. The first input is x of Relu where "r" is read,
-# so that the operator is not the first one.
+def branch(kind, inputs, **attributes):
+    node = helper.make_node(kind, inputs.split(), ["y"], **attributes)
+    return helper.make_graph([node], "branch", [], [helper.make_empty_tensor_value_info("y")])
+
+
+# For each model: its nodes, its constants, and the inputs of several runs. Where an operator follows Relu, its memory is not
+# that of an input.
 MODELS = {
     "non_zero": ([("NonZero", "x", {})], {}, [[X], [X.clip(0)], [X.clip(0.9)]]),
     "rows_of_non_zero": ([("NonZero", "x", {}), ("Transpose", "v0", {}), ("GatherND", "x v1", {}), ("Relu", "v2", {})], {},
@@ -55,6 +60,10 @@ MODELS = {
     "cum_sum": ([("CumSum", "x a", {"exclusive": 1})], {}, [[X, scalar(0)], [X, scalar(2)], [X, scalar(-2)]]),
     "unsqueeze": ([("Unsqueeze", "x a", {}), ("Sigmoid", "v0", {})], {}, [[X, i64(0, 2)], [X, i64(1, 4)], [X, i64(-1, 0)]]),
     "squeeze": ([("Unsqueeze", "x a", {}), ("Squeeze", "v0 a", {})], {}, [[X, i64(0, 2)], [X, i64(1, 4)], [X, i64(-1, 0)]]),
+    "branches": ([("Relu", "x", {}), ("Cast", "i", {"to": TensorProto.BOOL}),
+                  ("If", "v1", {"then_branch": branch("Identity", "v0"),
+                                "else_branch": branch("Concat", "v0 v0", axis=1)}), ("Neg", "v2", {})], {},
+                 [[X, scalar(1)], [X, scalar(0)], [X, scalar(1)]]),
     "resize": ([("Resize", "x c c s", {"mode": "linear", "axes": [2, 3]})], {"c": np.float32([])},
                [[X[None], i64(8, 10)], [X[None], i64(3, 4)]]),
 }

@@ -3,7 +3,7 @@
 //! these symbols, as they are of open extents.
 
 use qcc_ir::ops::{
-    BinaryFn, CumSum, Define, Expand, Extents, Gather, Op, OpenSlice, Range, ReduceFn, Select, Slice, UnaryFn,
+    BinaryFn, Concat, CumSum, Define, Expand, Extents, Gather, Op, OpenSlice, Range, ReduceFn, Select, Slice, UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
@@ -89,6 +89,21 @@ fn select(n: &mut impl Build, condition: ValueId, yes: ValueId, no: ValueId) -> 
     n.add(Select {}, &[condition, yes, no])
 }
 
+/// The first of two values where a condition holds, else the second: a part of both, which differ in the extent of an axis.
+pub(crate) fn either(
+    n: &mut impl Build,
+    condition: ValueId,
+    [yes, no]: [ValueId; 2],
+    axis: usize,
+) -> Result<ValueId, Refusal> {
+    let [a, b] = [yes, no].map(|v| n.shape(v).dims()[axis].expr());
+    let (zero, a, b) = (number(n, 0), whole_number(n, a)?, whole_number(n, b)?);
+    let (start, len) = (select(n, condition, zero, a)?, select(n, condition, a, b)?);
+    let (start, len) = (one_defined(n, start)?, one_defined(n, len)?);
+    let both = n.add(Concat { axis }, &[yes, no])?;
+    n.add(OpenSlice { axis, start, len }, &[both])
+}
+
 /// The integers from 0 to before an extent.
 pub(crate) fn counted(n: &mut impl Build, extent: Expr) -> Result<ValueId, Refusal> {
     let one = n.add_constant(Tensor::scalar(1i64));
@@ -96,7 +111,7 @@ pub(crate) fn counted(n: &mut impl Build, extent: Expr) -> Result<ValueId, Refus
     n.add(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])
 }
 
-/// A slice `start`, `end`, `step` of an axis as ONNX has it, whose start or end is known at run time only: positions are
+/// A slice `start`, `end`, `step` of an axis whose start or end is known at run time only: positions are
 /// lists of one integer, negative ones count from the end, all are clamped to the axis.
 pub(crate) fn slice(
     n: &mut impl Build,
