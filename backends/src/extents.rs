@@ -1,5 +1,6 @@
 //! Integers that follow from open extents, computed by the operators of a format.
 
+use qcc_ir::ops::Op;
 use qcc_ir::{Dim, Expr, Graph, Part, Shape, ValueId};
 use rustc_hash::FxHashMap;
 
@@ -16,8 +17,11 @@ pub(crate) trait Arithmetic {
     /// Integers that are known.
     fn numbers(&mut self, values: &[i64]) -> Self::Value;
 
-    /// The extent of a logical axis of an input.
-    fn extent(&mut self, input: ValueId, axis: usize) -> Self::Value;
+    /// The extent of a logical axis of a value that has been computed.
+    fn extent(&mut self, v: ValueId, axis: usize) -> Self::Value;
+
+    /// Element `i` of a list of integers that has been computed, or a scalar.
+    fn element(&mut self, v: ValueId, i: usize) -> Self::Value;
 
     /// The sum of two integers.
     fn sum(&mut self, a: &Self::Value, b: &Self::Value) -> Self::Value;
@@ -50,6 +54,8 @@ pub(crate) fn value<A: Arithmetic>(a: &mut A, expr: &Expr) -> Result<A::Value, U
             let factor = match part {
                 Part::Symbol(name) if expr.as_symbol() == Some(name) => symbol(a, name)?,
                 Part::Symbol(name) => value(a, &Expr::symbol(name.clone()))?,
+                Part::Computed(name) if *expr == Expr::computed(name.clone()) => computed(a, name)?,
+                Part::Computed(name) => value(a, &Expr::computed(name.clone()))?,
                 Part::Positive(of) => {
                     let (of, zero) = (value(a, of)?, a.numbers(&[0]));
                     a.larger(&of, &zero)
@@ -82,6 +88,20 @@ fn symbol<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported>
     let at = graph.inputs().find_map(|v| Some((v, axis(v)?)));
     let (input, axis) = at.ok_or_else(|| format!("no input has the open extent {name}; fix it with --shape"))?;
     Ok(a.extent(input, axis))
+}
+
+/// The value of a symbol that a node defines, which has been computed.
+fn computed<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported> {
+    let graph = a.graph();
+    let node = graph.definition(name).ok_or_else(|| format!("no node defines {name}"))?;
+    match graph.op(node) {
+        Op::NonZero(_) => Ok(a.extent(node.value(0), 1)),
+        op => {
+            let i = op.defines().iter().position(|symbol| symbol == name).unwrap_or(0);
+            let of = graph.operand(node, 0);
+            Ok(a.element(of, i))
+        }
+    }
 }
 
 /// The list of these integers.

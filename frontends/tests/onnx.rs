@@ -279,11 +279,15 @@ fn branches_of_unlike_shapes_are_refused_by_name() {
     ];
     let nodes = |dims: &[i64]| model(13, dims, nodes.clone(), vec![floats("zero", &[], &[0.0])]);
     // They would broadcast.
-    let refused = refusal(&nodes(&[3]));
+    let refused = refusal(&nodes(&[3, 2]));
     assert_eq!((refused.code, refused.origin.path()), ("unsupported", "the_If"));
     assert!(refused.help.is_some_and(|help| help.contains("--set")));
     let imported = import_with(&nodes(&[1]), &ImportOptions::default()).expect("imports");
     assert!(imported.notes.iter().any(|d| d.code == "both-branches"));
+    // Where one extent differs, the result is a part of both.
+    let imported = import_with(&nodes(&[3]), &ImportOptions::default()).expect("imports");
+    let result = imported.graph.ty(imported.graph.outputs()[0].value);
+    assert!(result.shape.is_computed() && imported.graph.definition("the_If").is_some(), "{result}");
 }
 
 /// The diagnostics of an import, except for the shape of the output, which `model` leaves out.

@@ -199,7 +199,7 @@ impl<'g> Executor<'g> {
         inputs: &[Tensor],
         observe: &mut dyn FnMut(ValueId, &Tensor),
     ) -> Result<Vec<Option<Tensor>>, RunError> {
-        let symbols = check_inputs(self.graph, inputs)?;
+        let mut symbols = check_inputs(self.graph, inputs)?;
         let mut values: Vec<Option<Tensor>> = vec![None; self.slots];
         for ((v, slot), value) in self.graph.inputs().zip(&self.inputs).zip(inputs) {
             observe(v, value);
@@ -209,7 +209,10 @@ impl<'g> Executor<'g> {
         }
         for step in &self.steps {
             let results = self.evaluate(step, &values, &symbols);
-            let results = results.map_err(|error| RunError { node: describe(self.graph, step.node), error })?;
+            let failed = |error| RunError { node: describe(self.graph, step.node), error };
+            let results = results.map_err(failed)?;
+            let defined = self.graph.op(step.node).define(&results, &mut symbols);
+            defined.map_err(|value| failed(EvalError::Kernel(format!("{value} is negative; expected an extent"))))?;
             for ((v, slot), value) in self.graph.results(step.node).zip(&step.results).zip(results) {
                 observe(v, &value);
                 if let Some(slot) = slot {
@@ -244,7 +247,7 @@ fn opaque_of(graph: &Graph, order: &[NodeId]) -> FxHashMap<NodeId, NodeId> {
         let custom = match graph.op(n) {
             Op::Custom(_) => Some(n),
             _ if opaque.is_empty() => None,
-            _ => graph.operands(n).iter().find_map(|v| opaque.get(&v.node).copied()),
+            _ => graph.needs(n).iter().find_map(|n| opaque.get(n).copied()),
         };
         opaque.extend(custom.map(|custom| (n, custom)));
     }

@@ -363,7 +363,7 @@ impl Compiled {
             (graph, is_closed) = (closed, true);
             written = write(graph, files);
         }
-        let advised = |errors: Vec<Diagnostic>| match graph.is_open() {
+        let advised = |errors: Vec<Diagnostic>| match graph.has_open_inputs() {
             true => errors.into_iter().map(Job::open_extents).collect(),
             false => errors,
         };

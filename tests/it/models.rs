@@ -197,6 +197,17 @@ fn open_extents_serve_every_size() {
     assert_eq!(table.lines().count(), 38, "{table}");
 }
 
+/// Shapes, positions and axes that are inputs of the model serve every value, in every runtime.
+#[cfg(feature = "oracles")]
+#[test]
+#[expect(clippy::print_stdout, reason = "people read the table")]
+fn values_known_at_run_time_are_passed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = oracle::python("run_time_values.py", folder.path());
+    println!("{table}");
+    assert_eq!(table.lines().count(), 66, "{table}");
+}
+
 /// Quantized models stay quantized without calibration data, and LiteRT's results equal ONNX Runtime's.
 #[cfg(feature = "oracles")]
 #[test]

@@ -68,7 +68,7 @@ impl Suite {
         let import_case = |case: &Case, (inputs, _): &DataSet| {
             let inputs: Option<Vec<Tensor>> =
                 inputs.iter().map(|stored| Some(stored.as_ref()?.tensor(&file))).collect();
-            let (imported, inputs) = import(case.model.of(&file), inputs?).ok()?;
+            let (imported, inputs) = import(case.model.of(&file), inputs?, Computed::Refused).ok()?;
             let inputs = ordered(&imported.graph, &inputs).ok()?;
             Some((case.name.clone(), imported.graph, inputs))
         };
@@ -130,7 +130,7 @@ fn run(case: &Case, (inputs, outputs): &DataSet, file: &Bytes) -> Result<(), Why
         list.iter().map(|stored| Some(stored.as_ref()?.tensor(file))).collect()
     };
     let (model, inputs, outputs) = (case.model.of(file), load(inputs), load(outputs));
-    let (imported, inputs) = import(model, inputs.unwrap_or_default()).map_err(Why::Refused)?;
+    let (imported, inputs) = import(model, inputs.unwrap_or_default(), Computed::Allowed).map_err(Why::Refused)?;
     let results = evaluate(&imported.graph, &inputs).map_err(Why::Failed)?;
     let outputs = outputs.ok_or_else(|| Why::Failed("imported, though its results have no type in qcc".into()))?;
     if results.len() != outputs.len() {
@@ -145,9 +145,16 @@ fn run(case: &Case, (inputs, outputs): &DataSet, file: &Bytes) -> Result<(), Why
     }
 }
 
+/// Whether extents may be computed at run time.
+#[derive(Clone, Copy, PartialEq)]
+enum Computed {
+    Allowed,
+    Refused,
+}
+
 /// Imports a model with inputs of the given shapes. The standard's tests pass shapes, axes and other parameters as
-/// inputs; if an import refuses that, integers become constants, then all inputs but the first.
-fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, Tensor)>), String> {
+/// inputs; if an import or `computed` refuses that, integers become constants, then all inputs but the first.
+fn import(model: Bytes, values: Vec<Tensor>, computed: Computed) -> Result<(Imported, Vec<(String, Tensor)>), String> {
     let model = Model::read(model, "".as_ref()).map_err(messages)?;
     let declared = model.inputs().map_err(messages)?;
     let inputs: Vec<(String, Tensor)> = declared.into_iter().map(|d| d.name).zip(values).collect();
@@ -161,6 +168,9 @@ fn import(model: Bytes, values: Vec<Tensor>) -> Result<(Imported, Vec<(String, T
         match model.import(&ImportOptions { shapes: shapes.clone(), values, ..ImportOptions::default() }) {
             Ok(imported) if !opaque(&imported.graph).is_empty() => {
                 return Err("it has a custom operator, which is carried through".into());
+            }
+            Ok(imported) if computed == Computed::Refused && imported.graph.is_open() => {
+                refusal = "its extents are computed".into();
             }
             Ok(imported) => return Ok((imported, inputs)),
             Err(diagnostics) => refusal = messages(diagnostics),

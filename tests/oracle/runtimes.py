@@ -19,7 +19,7 @@ def turned(array, shape):
     for order in orders(array.ndim):
         found = [array.shape[axis] for axis in order]
         if len(found) == len(shape) and all(w in (-1, f) for w, f in zip(shape, found)):
-            return np.ascontiguousarray(array.transpose(order))
+            return array.transpose(order).copy()
     if array.size == np.prod(shape):
         return array.reshape(shape)
     raise ValueError(f"an array of {array.shape} where {shape} is expected")

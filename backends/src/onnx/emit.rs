@@ -467,6 +467,14 @@ fn ir_version(opset: i64) -> i64 {
 }
 
 impl Emitter<'_> {
+    /// The tensor of a value that extents follow from: an input as it is given, or what a node has computed.
+    fn computed_tensor(&mut self, v: ValueId) -> Name {
+        match self.graph.producer(v) {
+            Op::Input(_) => self.graph.name(v).cloned().unwrap_or_default(),
+            _ => self.real(v),
+        }
+    }
+
     /// A node that computes `count` extents.
     fn computed(&mut self, call: Call, inputs: &[Name], count: usize) -> Name {
         let name = self.between("extents", &TensorType::new(Elem::I64, Shape::known(&[count])));
@@ -486,10 +494,29 @@ impl Arithmetic for Emitter<'_> {
         self.list(values.iter().copied())
     }
 
-    fn extent(&mut self, input: ValueId, axis: usize) -> Name {
+    fn extent(&mut self, v: ValueId, axis: usize) -> Name {
         let call = Call::new("Shape").size("start", axis).size("end", axis + 1);
-        let input = self.graph.name(input).cloned().unwrap_or_default();
-        self.computed(call, &[input], 1)
+        let of = self.computed_tensor(v);
+        self.computed(call, &[of], 1)
+    }
+
+    fn element(&mut self, v: ValueId, i: usize) -> Name {
+        let (mut x, ty) = (self.computed_tensor(v), self.graph.ty(v).clone());
+        if ty.elem != Elem::I64 {
+            let count = ty.shape.elements().unwrap_or(1);
+            x = self.computed(Call::new("Cast").int("to", i32::from(DataType::Int64)), &[x], count);
+        }
+        match ty.shape.dims() {
+            [Dim::Known(1)] => x,
+            [] => {
+                let shape = self.list([1i64]);
+                self.computed(Call::new("Reshape"), &[x, shape], 1)
+            }
+            _ => {
+                let at = self.list([i as i64]);
+                self.computed(Call::new("Gather").int("axis", 0), &[x, at], 1)
+            }
+        }
     }
 
     fn sum(&mut self, a: &Name, b: &Name) -> Name {

@@ -101,7 +101,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Dequantize(_) => Some(FLOAT.weights(Weights { blocks: Some(RESTORED), ..WEIGHTS })),
         Op::Relayout(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Concat(_) | Op::Slice(_) => Some(moves()),
         Op::OpenSlice(_) => Some(moves()),
-        Op::Symbolic(_) => Some(FLOAT),
+        Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) => Some(FLOAT),
         Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => Some(moves()),
         Op::Unary(Unary { f }) => unary(*f, x),
         Op::Binary(Binary { f }) => binary(*f, x),

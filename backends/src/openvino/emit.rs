@@ -399,11 +399,26 @@ impl Arithmetic for Emitter<'_> {
         self.indices(values)
     }
 
-    fn extent(&mut self, input: ValueId, axis: usize) -> Port {
-        let (x, rank) = (self.port(input), self.graph.ty(input).rank());
+    fn extent(&mut self, v: ValueId, axis: usize) -> Port {
+        let (x, rank) = (self.port(v), self.graph.ty(v).rank());
         let all = self.op(Operation("ShapeOf", 3), &[attribute("output_type", "i64")], &[x], &list_of(rank));
         let inputs = [all, self.axes(&[axis]), self.index(0)];
         self.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &list_of(1))
+    }
+
+    fn element(&mut self, v: ValueId, i: usize) -> Port {
+        let (mut x, ty) = (self.port(v), self.graph.ty(v));
+        if ty.elem != Elem::I64 {
+            x = self.convert(x, &ty.with_elem(Elem::I64));
+        }
+        match ty.shape.dims() {
+            [Dim::Known(1)] => x,
+            [] => self.reshape(x, &list_of(1)),
+            _ => {
+                let inputs = [x, self.axes(&[i]), self.index(0)];
+                self.op(Operation("Gather", 8), &[attribute("batch_dims", 0)], &inputs, &list_of(1))
+            }
+        }
     }
 
     fn sum(&mut self, a: &Port, b: &Port) -> Port {

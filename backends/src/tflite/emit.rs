@@ -7,7 +7,9 @@ use qcc_formats::tflite::{
     SubGraph, Tensor, TensorMap, TensorType as Stored,
 };
 use qcc_ir::ops::{Custom, Op, Types};
-use qcc_ir::{Affine, Elem, Expr, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId};
+use qcc_ir::{
+    Affine, Dim, Elem, Expr, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId,
+};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -415,6 +417,19 @@ pub(super) fn attach(model: &mut Model, attachments: &Attachments) {
 }
 
 impl Emitter<'_> {
+    /// As many zeros as a list of integers has, computed from it at run time.
+    pub(super) fn zeros(&mut self, list: i32, count: usize) -> i32 {
+        let zero = self.indices(&[0]);
+        self.computed(BuiltinOperator::MUL, qcc_formats::tflite::Mul::default(), &[list, zero], count)
+    }
+
+    /// Element `i` of a list of integers.
+    fn at(&mut self, list: i32, i: usize) -> i32 {
+        let inputs = [list, self.indices(&[i as i32]), self.indices(&[i as i32 + 1]), self.indices(&[1])];
+        let options = qcc_formats::tflite::StridedSlice::default();
+        self.computed(BuiltinOperator::STRIDED_SLICE, options, &inputs, 1)
+    }
+
     /// An operator that computes `count` extents.
     fn computed(&mut self, op: BuiltinOperator, options: impl Into<Options>, inputs: &[i32], count: usize) -> i32 {
         let name = self.unique("extents");
@@ -437,14 +452,28 @@ impl Arithmetic for Emitter<'_> {
         self.indices(&narrow)
     }
 
-    fn extent(&mut self, input: ValueId, axis: usize) -> i32 {
-        let (x, ty) = (self.tensor(input), self.graph.ty(input));
+    fn extent(&mut self, v: ValueId, axis: usize) -> i32 {
+        let (x, ty) = (self.tensor(v), self.graph.ty(v));
         let options = qcc_formats::tflite::ShapeOf { output: Stored::INT32 };
         let all = self.computed(BuiltinOperator::SHAPE, options, &[x], ty.rank());
-        let place = ty.layout.position(axis) as i32;
-        let inputs = [all, self.indices(&[place]), self.indices(&[place + 1]), self.indices(&[1])];
-        let options = qcc_formats::tflite::StridedSlice::default();
-        self.computed(BuiltinOperator::STRIDED_SLICE, options, &inputs, 1)
+        self.at(all, ty.layout.position(axis))
+    }
+
+    fn element(&mut self, v: ValueId, i: usize) -> i32 {
+        let (mut x, ty) = (self.tensor(v), self.graph.ty(v));
+        if ty.elem != Elem::I32 {
+            let options = qcc_formats::tflite::Cast { from: stored(&ty.elem), to: Stored::INT32 };
+            x = self.computed(BuiltinOperator::CAST, options, &[x], ty.shape.elements().unwrap_or(1));
+        }
+        match ty.shape.dims() {
+            [Dim::Known(1)] => x,
+            [] => {
+                let shape = self.indices(&[1]);
+                let options = Options::Other(qcc_formats::tflite::OptionsType::RESHAPE);
+                self.computed(BuiltinOperator::RESHAPE, options, &[x, shape], 1)
+            }
+            _ => self.at(x, i),
+        }
     }
 
     fn sum(&mut self, a: &i32, b: &i32) -> i32 {

@@ -1,9 +1,9 @@
 //! Control flow as plain nodes: results of branches are selected, loops are unrolled.
 
 use qcc_ir::ops::{Concat, Range, Select, Slice};
-use qcc_ir::{Dim, Tensor, ValueId};
+use qcc_ir::{Dim, Tensor, TensorType, ValueId};
 
-use super::{Build, Values, count_axis};
+use super::{Build, Values, computed, count_axis};
 use crate::refusal::Refusal;
 
 /// What to do where something must be known at import.
@@ -48,18 +48,30 @@ impl Condition {
     }
 }
 
-/// `yes` where a condition holds that is known at run time only, else `no`: values of one type.
+/// `yes` where a condition holds that is known at run time only, else `no`: values of one type, but for the extent of one
+/// axis.
 pub(crate) fn selected(n: &mut impl Build, condition: ValueId, yes: ValueId, no: ValueId) -> Result<ValueId, Refusal> {
     if yes == no {
         return Ok(yes);
     }
     let (a, b) = (n.ty(yes), n.ty(no));
+    if let Some(axis) = differing(a, b).filter(|_| a.elem == b.elem && a.elem.qparams().is_none()) {
+        return computed::either(n, condition, [yes, no], axis);
+    }
     // A broadcast would hide that one of two extents is 1.
     if a.elem != b.elem || a.shape != b.shape || a.elem.qparams().is_some() {
         let message = format!("a condition that is known at run time only selects between {a} and {b}");
         return Err(Refusal::Advised { message, help: SET });
     }
     n.add(Select {}, &[condition, yes, no])
+}
+
+/// The axis of which two types have different extents, if it is one.
+fn differing(a: &TensorType, b: &TensorType) -> Option<usize> {
+    let pairs = a.shape.dims().iter().zip(b.shape.dims()).enumerate();
+    let mut axes = pairs.filter(|(_, (a, b))| a != b).map(|(axis, _)| axis);
+    let only = axes.next().filter(|_| axes.next().is_none());
+    only.filter(|_| a.rank() == b.rank())
 }
 
 /// Slice `at` of an axis, without that axis.

@@ -1,9 +1,12 @@
 //! Slices and indices.
 
 use qcc_ir::eval::indices_within;
-use qcc_ir::ops::{BinaryFn, Concat, Extents, Gather, Op, Range, ScatterFn, ScatterNd, Select, Slice};
+use qcc_ir::ops::{
+    BinaryFn, Concat, Extents, Gather, NonZero, Op, Range, ScatterFn, ScatterNd, Select, Slice, UnaryFn,
+};
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
+use super::computed::fresh;
 use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
@@ -203,17 +206,21 @@ pub(crate) fn triangle(
 }
 
 /// The indices of non-zero elements: one row for each axis, one column for each element.
-pub(crate) fn non_zero(x: &Tensor) -> Tensor {
-    let hit: Vec<bool> = match (x.ty().elem.is_float(), x.integers()) {
-        (false, Some(integers)) => integers.iter().map(|&v| v != 0).collect(),
-        _ => x.floats().iter().map(|&v| v != 0.0).collect(),
+pub(crate) fn non_zero(n: &mut impl Build, x: ValueId) -> Result<ValueId, Refusal> {
+    let truths = match n.ty(x).elem {
+        Elem::Bool => x,
+        _ => {
+            let zero = n.scalar(0.0, x)?;
+            let zeros = n.binary(BinaryFn::Equal, x, zero)?;
+            n.unary(UnaryFn::Not, zeros)?
+        }
     };
-    let places: Vec<usize> = (0..hit.len()).filter(|&i| hit[i]).collect();
-    let dims = x.dims();
-    let mut indices: Vec<i64> = Vec::with_capacity(dims.len() * places.len());
-    for axis in 0..dims.len() {
-        let inner: usize = dims[axis + 1..].iter().product();
-        indices.extend(places.iter().map(|p| (p / inner % dims[axis]) as i64));
+    let op = Op::from(NonZero { count: fresh(n) });
+    match n.constant(truths) {
+        Some(known) => {
+            let indices = op.eval(&[known])?.swap_remove(0);
+            Ok(n.add_constant(indices))
+        }
+        None => n.add(op, &[truths]),
     }
-    Tensor::from_vec(Shape::known(&[dims.len(), places.len()]), indices)
 }

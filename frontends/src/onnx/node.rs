@@ -11,7 +11,7 @@ use super::integers::{Inputs, Integers};
 use super::weights;
 use crate::build::control::MOST_NODES;
 use crate::build::symbolic::whole;
-use crate::build::{Build, Values};
+use crate::build::{Build, Values, computed};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -147,6 +147,28 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         }
     }
 
+    /// The list of integers at input `i`, if it is one that is known at run time only.
+    pub(super) fn computed(&mut self, i: usize) -> Option<ValueId> {
+        let v = self.optional(i)?;
+        let known = self.importer.graph.constant(v).is_some() || whole(&self.importer.graph, v).is_some();
+        (!known && computed::length(self, v).is_some()).then_some(v)
+    }
+
+    /// Integers as [`NodeCx::optional_whole`]; those that are known at run time only are symbols, and must not be negative.
+    pub(super) fn optional_extents(&mut self, i: usize) -> Result<Option<Vec<Expr>>, Refusal> {
+        if let Some(v) = self.computed(i)
+            && let Some(values) = computed::defined(self, v)?
+        {
+            return Ok(Some(values));
+        }
+        self.optional_whole(i)
+    }
+
+    /// The integers at input `i`, as [`NodeCx::optional_extents`].
+    pub(super) fn extents(&mut self, i: usize) -> Result<Vec<Expr>, Refusal> {
+        self.optional_extents(i)?.ok_or(Refusal::MissingInput(i))
+    }
+
     /// The integers at input `i`: constants, or expressions of open extents.
     pub(super) fn whole(&mut self, i: usize) -> Result<Vec<Expr>, Refusal> {
         self.optional_whole(i)?.ok_or(Refusal::MissingInput(i))
@@ -160,7 +182,7 @@ impl<'a, 'm> NodeCx<'a, 'm> {
         i: usize,
     ) -> Result<Option<Vec<Expr>>, Refusal> {
         if self.opset() >= since {
-            return self.optional_whole(i);
+            return self.optional_extents(i);
         }
         Ok(self.ints(name)?.map(|values| values.iter().copied().map(Expr::from).collect()))
     }

@@ -65,6 +65,8 @@ pub struct Graph {
     outputs: Vec<Output>,
     /// For each value that is an output, the indices of those outputs.
     named: FxHashMap<ValueId, BTreeSet<usize>>,
+    /// The node that defines each symbol, see [`Op::defines`].
+    definitions: FxHashMap<Arc<str>, NodeId>,
     /// Bytes of the source model's constants, and of the computed constants that are still in the graph.
     given: u64,
     computed: u64,
@@ -154,7 +156,14 @@ impl Graph {
     pub fn add(&mut self, op: impl Into<Op>, operands: &[ValueId], origin: Origin) -> Result<NodeId, TypeError> {
         let op = op.into();
         let results = self.infer(&op, operands)?;
-        Ok(self.net.add(op, results, operands, origin))
+        Ok(self.put(op, results, operands, origin))
+    }
+
+    fn put(&mut self, op: Op, results: Types, operands: &[ValueId], origin: Origin) -> NodeId {
+        let symbols: SmallVec<[Arc<str>; 1]> = op.defines().iter().map(|s| s.as_str().into()).collect();
+        let node = self.net.add(op, results, operands, origin);
+        self.definitions.extend(symbols.into_iter().map(|symbol| (symbol, node)));
+        node
     }
 
     /// Adds a node with one result and returns the result.
@@ -178,7 +187,7 @@ impl Graph {
     ) -> Result<NodeId, TypeError> {
         let op = op.into();
         check(&op, &self.types_of(operands), &results)?;
-        Ok(self.net.add(op, results, operands, origin))
+        Ok(self.put(op, results, operands, origin))
     }
 
     fn types_of(&self, values: &[ValueId]) -> SmallVec<[&TensorType; 4]> {
@@ -280,6 +289,21 @@ impl Graph {
     /// Operand `i` of a node.
     pub fn operand(&self, node: NodeId, i: usize) -> ValueId {
         self.net.node(node).operands()[i]
+    }
+
+    /// The nodes that must be computed before a node: those of its operands, and those that define the symbols in its
+    /// attributes.
+    pub fn needs(&self, node: NodeId) -> SmallVec<[NodeId; 4]> {
+        let mut needs: SmallVec<[NodeId; 4]> = self.net.node(node).operands().iter().map(|v| v.node).collect();
+        if !self.definitions.is_empty() {
+            self.op(node).for_each_computed(&mut |symbol| needs.extend(self.definition(symbol)));
+        }
+        needs
+    }
+
+    /// The node that defines a symbol.
+    pub fn definition(&self, symbol: &str) -> Option<NodeId> {
+        self.definitions.get(symbol).copied()
     }
 
     /// The number of operands of a node.
@@ -425,8 +449,13 @@ impl Graph {
         self.net.value_mut(v).ty = ty;
     }
 
-    /// True if an input has an open extent.
+    /// True if an extent is open: of an input, or one that a node computes.
     pub fn is_open(&self) -> bool {
+        self.has_open_inputs() || !self.definitions.is_empty()
+    }
+
+    /// True if an input has an open extent.
+    pub fn has_open_inputs(&self) -> bool {
         self.inputs().any(|v| self.ty(v).shape.is_open())
     }
 
@@ -450,10 +479,10 @@ impl Graph {
         if self.is_open() { Cow::Owned(self.bound(&self.typical_extents())) } else { Cow::Borrowed(self) }
     }
 
-    /// A typical value of each symbol of the inputs: 1 for a batch, 224 for the height and width of images, a second of
-    /// sound at 16 kHz, 64 for others such as the length of a text.
+    /// A typical value of each symbol: 1 for a batch, 224 for the height and width of images, a second of sound at 16 kHz,
+    /// 64 for others such as the length of a text, 1 for integers that nodes compute.
     pub fn typical_extents(&self) -> Symbols {
-        let mut symbols = Symbols::default();
+        let mut symbols: Symbols = self.definitions.keys().map(|symbol| (Arc::clone(symbol), 1)).collect();
         for ty in self.inputs().map(|v| self.ty(v)) {
             for (axis, dim) in ty.shape.dims().iter().enumerate() {
                 let Some(name) = dim.as_symbol() else { continue };
@@ -484,7 +513,7 @@ impl Graph {
         let mut place: FxHashMap<NodeId, (usize, usize)> =
             needed.iter().enumerate().map(|(i, &n)| (n, (i, 0))).collect();
         for (i, &n) in all.iter().enumerate().skip(needed.len()) {
-            let ready = self.operands(n).iter().filter_map(|v| place.get(&v.node)).map(|p| p.0).max().unwrap_or(0);
+            let ready = self.needs(n).iter().filter_map(|n| place.get(n)).map(|p| p.0).max().unwrap_or(0);
             place.insert(n, (ready, i));
         }
         let mut order = all;
@@ -508,7 +537,7 @@ impl Graph {
                     continue;
                 }
                 stack.push((node, true));
-                stack.extend(self.net.node(node).operands().iter().rev().map(|v| (v.node, false)));
+                stack.extend(self.needs(node).into_iter().rev().map(|n| (n, false)));
             }
         }
         order
@@ -519,6 +548,7 @@ impl Graph {
         let mut live = vec![false; self.net.bound()];
         self.order().iter().for_each(|n| live[n.index()] = true);
         let removed = self.net.retain(&live);
+        self.definitions.retain(|_, node| live[node.index()]);
         self.computed = self.net.computed_bytes();
         removed
     }

@@ -73,6 +73,18 @@ impl Evaluate for Symbolic {
     }
 }
 
+impl Evaluate for Define {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![operands[0].clone()])
+    }
+}
+
+impl Evaluate for NonZero {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![index::non_zero(operands[0])])
+    }
+}
+
 impl Evaluate for OpenSlice {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         let known = |e: &Expr| e.constant().and_then(|n| usize::try_from(n).ok());

@@ -6,7 +6,7 @@ use super::walk::{Walk, strides};
 use super::{by_width, movement, result};
 use crate::error::EvalError;
 use crate::ops::*;
-use crate::types::{Elem, Tensor};
+use crate::types::{Elem, Shape, Tensor};
 
 /// The position of an index on an axis; negative indices count from the end.
 fn place(index: i64, extent: usize) -> Result<usize, EvalError> {
@@ -250,6 +250,19 @@ fn running<T: Copy, S: Copy>(
         }
     }
     out
+}
+
+/// The indices of true elements.
+pub(crate) fn non_zero(x: &Tensor) -> Tensor {
+    let truths = x.integers().unwrap_or_default();
+    let places: Vec<usize> = (0..truths.len()).filter(|&i| truths[i] != 0).collect();
+    let dims = x.dims();
+    let mut indices: Vec<i64> = Vec::with_capacity(dims.len() * places.len());
+    for axis in 0..dims.len() {
+        let inner: usize = dims[axis + 1..].iter().product();
+        indices.extend(places.iter().map(|p| (p / inner % dims[axis]) as i64));
+    }
+    Tensor::from_vec(Shape::known(&[dims.len(), places.len()]), indices)
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub use movement::{
     Concat, DepthToSpace, Expand, Pad, PadMode, Range, Reshape, Reverse, Slice, SpaceToDepth, Tile, Transpose,
 };
 pub use norm::{LayerNorm, Softmax};
-pub use open::{OpenSlice, Symbolic};
+pub use open::{Define, NonZero, OpenSlice, Symbolic};
 pub use pool::{Pool, PoolFn};
 pub use quantize::{Dequantize, DynamicQuantize, Granularity, Quantize, Relayout};
 pub use recurrent::{Cell, Recurrent};
@@ -132,7 +132,7 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
 macro_rules! for_each_op {
     ($then:path) => {
         $then! {
-            Input Const Symbolic
+            Input Const Symbolic Define NonZero
             Unary Binary Clamp Select Cast
             Conv ConvTranspose Pool MatMul Recurrent
             LayerNorm Softmax Reduce ArgReduce CumSum

@@ -1,13 +1,15 @@
 //! Operators whose attributes depend on open extents.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
     Expand, Extents, LayoutRule, Op, Operator, QuantRule, Range, Reshape, Resize, Slice, Types, arity, axis_of, one,
-    refuse,
+    refuse, refuse_element,
 };
 use crate::error::TypeError;
-use crate::types::{Dim, Elem, Expr, Shape, Symbols, TensorType};
+use crate::types::{Dim, Elem, Expr, Shape, Symbols, Tensor, TensorType};
 
 /// Integers (`I64` or `I32`) that follow from open extents: shape arithmetic of the source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +74,97 @@ impl Operator for OpenSlice {
     }
 }
 
+/// Integers (`I64` or `I32`) that are computed at run time and that extents and attributes depend on. They must not be
+/// negative. The result is the operand.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Define {
+    /// The symbol of each element, in row-major order.
+    pub symbols: Vec<String>,
+}
+
+impl Operator for Define {
+    const NAME: &'static str = "define";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        let x = operands[0];
+        if !matches!(x.elem, Elem::I64 | Elem::I32) {
+            return Err(refuse_element(operands, 0, "integers (i64 or i32)"));
+        }
+        if x.rank() > 1 || x.shape.elements() != Some(self.symbols.len()) {
+            return Err(refuse(operands, 0, format!("a list of {} integers", self.symbols.len())));
+        }
+        one(x.elem.clone(), x.shape.clone())
+    }
+}
+
+/// The `I64` indices of the true elements: one row for each axis, one column for each element, in row-major order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NonZero {
+    /// The symbol of the number of true elements.
+    pub count: String,
+}
+
+impl Operator for NonZero {
+    const NAME: &'static str = "non_zero";
+
+    fn infer(&self, operands: &[&TensorType]) -> Result<Types, TypeError> {
+        arity(Self::NAME, operands, 1, 1)?;
+        if operands[0].elem != Elem::Bool {
+            return Err(refuse_element(operands, 0, "bool"));
+        }
+        let count = Dim::Open(Arc::new(Expr::computed(self.count.as_str())));
+        one(Elem::I64, [Dim::Known(operands[0].rank()), count].into_iter().collect())
+    }
+}
+
 impl Op {
+    /// The symbols that the node defines. Nodes whose attributes contain them depend on it ([`crate::Graph::needs`]).
+    pub fn defines(&self) -> &[String] {
+        match self {
+            Op::Define(op) => &op.symbols,
+            Op::NonZero(op) => std::slice::from_ref(&op.count),
+            _ => &[],
+        }
+    }
+
+    /// Adds the values of the symbols that the node defines, which follow from its results.
+    ///
+    /// # Errors
+    /// A value that is negative.
+    pub(crate) fn define(&self, results: &[Tensor], symbols: &mut Symbols) -> Result<(), i64> {
+        let values = match self {
+            Op::Define(_) => results[0].integers().unwrap_or_default(),
+            Op::NonZero(_) => results[0].dims().last().map(|&n| n as i64).into_iter().collect(),
+            _ => return Ok(()),
+        };
+        for (name, value) in self.defines().iter().zip(values) {
+            symbols.insert(name.as_str().into(), usize::try_from(value).map_err(|_| value)?);
+        }
+        Ok(())
+    }
+
+    /// Calls `found` with each symbol in the attributes that a node defines.
+    pub(crate) fn for_each_computed(&self, found: &mut impl FnMut(&Arc<str>)) {
+        let mut of_shape = |shape: &Shape| {
+            for dim in shape.dims() {
+                if let Dim::Open(expr) = dim {
+                    expr.for_each_computed(found);
+                }
+            }
+        };
+        match self {
+            Op::Reshape(op) => of_shape(&op.shape),
+            Op::Expand(op) => of_shape(&op.shape),
+            Op::Resize(op) => of_shape(&op.size),
+            Op::OpenSlice(op) => [&op.start, &op.len].into_iter().for_each(|e| e.for_each_computed(found)),
+            Op::Symbolic(op) => op.values.iter().for_each(|e| e.for_each_computed(found)),
+            _ => {}
+        }
+    }
+
     /// True if an attribute depends on open extents.
     pub fn is_open(&self) -> bool {
         match self {
@@ -92,11 +184,15 @@ impl Op {
             Op::Expand(op) => Expand { shape: op.shape.bind(symbols) }.into(),
             Op::Resize(op) => Resize { size: op.size.bind(symbols), ..op.clone() }.into(),
             Op::OpenSlice(OpenSlice { axis, start, len }) => {
-                let known = |e: &Expr| e.value(symbols).and_then(|n| usize::try_from(n).ok());
-                Slice { ranges: vec![Range { axis: *axis, start: known(start)?, len: known(len)?, step: 1 }] }.into()
+                let (axis, start, len) = (*axis, start.bind(symbols)?, len.bind(symbols)?);
+                let known = |e: &Expr| e.constant().and_then(|n| usize::try_from(n).ok());
+                match (known(&start), known(&len)) {
+                    (Some(start), Some(len)) => Slice { ranges: vec![Range { axis, start, len, step: 1 }] }.into(),
+                    _ => OpenSlice { axis, start, len }.into(),
+                }
             }
             Op::Symbolic(op) => {
-                let values = op.values.iter().map(|e| e.value(symbols).map(Expr::from)).collect::<Option<_>>()?;
+                let values = op.values.iter().map(|e| e.bind(symbols)).collect::<Option<_>>()?;
                 Symbolic { values, ..op.clone() }.into()
             }
             _ => return None,
@@ -147,6 +243,65 @@ mod tests {
         let g = parse(OPEN, &Weights::new()).unwrap();
         let text = print_full(&g);
         assert_eq!(print_full(&parse(&text, &Weights::new()).unwrap()), text);
+    }
+
+    /// The rows of `%x` from a computed start on; the places of positive elements, twice; and a list without a user.
+    const COMPUTED: &str = "graph g {
+        %x: f32[4,3] = input
+        %at: i64[2] = input
+        %z: f32[] = const [0.0]
+        %m = binary(f:Less) %z, %x
+        %p = non_zero(count:\"hits\") %m
+        %s = open_slice(axis:0,start:\"$start\",len:\"$len\") %x
+        %e = expand[2,\"($len)\",3] %s
+        %f = reshape[\"(2*$hits)\"] %p
+        %d = define(symbols:[\"start\",\"len\"]) %at
+        output e = %e output f = %f
+    }";
+
+    fn run_computed(g: &crate::Graph, at: [i64; 2]) -> Result<Vec<Tensor>, crate::eval::RunError> {
+        let x = Tensor::from_vec(Shape::known(&[4, 3]), (0..12).map(|i| [1.0, -1.0, 0.0][i % 3] * i as f32).collect());
+        Executor::new(g).run(&[x, Tensor::from_vec(Shape::known(&[2]), at.to_vec())], &mut |_, _| ())
+    }
+
+    #[test]
+    fn nodes_define_the_symbols_that_others_use() {
+        let g = parse(COMPUTED, &Weights::new()).unwrap();
+        g.verify().unwrap();
+        assert!(g.is_open() && !g.has_open_inputs());
+        let text = print_full(&g);
+        assert_eq!(print_full(&parse(&text, &Weights::new()).unwrap()), text);
+        for (start, len) in [(0, 4), (1, 2), (4, 0), (3, 1)] {
+            let [e, f] = run_computed(&g, [start, len]).unwrap().try_into().unwrap();
+            assert_eq!(e.dims().as_slice(), [2, len as usize, 3]);
+            assert_eq!(e.floats().first().copied(), (len > 0).then_some(3.0 * start as f32));
+            assert_eq!(f.integers().unwrap(), [1, 2, 3, 0, 0, 0]);
+        }
+        let error = run_computed(&g, [0, -1]).unwrap_err().to_string();
+        assert!(error.contains("-1 is negative"), "{error}");
+        let error = run_computed(&g, [2, 3]).unwrap_err().to_string();
+        assert!(error.contains("leave an axis of extent 4"), "{error}");
+    }
+
+    #[test]
+    fn definitions_live_as_long_as_their_symbols_are_used() {
+        let mut g = parse(COMPUTED, &Weights::new()).unwrap();
+        let kinds = |g: &crate::Graph| g.order().iter().filter(|&&n| matches!(g.op(n), Op::Define(_))).count();
+        assert_eq!((kinds(&g), g.sweep(), kinds(&g)), (1, 0, 1));
+        let f = g.outputs()[1].value;
+        g.set_output(0, f);
+        assert_eq!((kinds(&g), g.sweep()), (0, 3));
+        assert!(g.definition("hits").is_some() && g.definition("len").is_none());
+    }
+
+    #[test]
+    fn known_symbols_leave_others_open() {
+        let text = "graph g { %x: f32[n] = input %at: i64[1] = input %d = define(symbols:[\"k\"]) %at
+            %y = open_slice(axis:0,start:\"0\",len:\"n-$k\") %x output y = %y }";
+        let g = parse(text, &Weights::new()).unwrap().bound(&Symbols::from_iter([("n".into(), 5)]));
+        g.verify().unwrap();
+        let y = g.outputs()[0].value;
+        assert_eq!(g.ty(y).to_string(), "f32[(-$k+5)]");
     }
 
     #[test]

@@ -29,8 +29,10 @@ pub struct Expr {
 /// A factor of a product.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Factor {
-    /// An open extent.
+    /// An open extent, 1 or more.
     Symbol(Arc<str>),
+    /// An integer that a node of the graph computes, 0 or more.
+    Computed(Arc<str>),
     /// The quotient of an expression and a number above 1, rounded down.
     Quotient(Arc<Expr>, i64),
     /// An expression, or 0 where it is negative. Its last product has a positive coefficient: the other sign is expressed
@@ -57,6 +59,11 @@ impl Expr {
         Expr::of(Factor::Symbol(name.into()))
     }
 
+    /// The value of a symbol that a node of the graph defines (`Op::defines`): 0 or more.
+    pub fn computed(name: impl Into<Arc<str>>) -> Self {
+        Expr::of(Factor::Computed(name.into()))
+    }
+
     fn of(factor: Factor) -> Self {
         Expr { terms: BTreeMap::from([(vec![factor], 1)]) }
     }
@@ -79,6 +86,17 @@ impl Expr {
         }
     }
 
+    /// Calls `found` with each symbol in it that a node defines.
+    pub fn for_each_computed(&self, found: &mut impl FnMut(&Arc<str>)) {
+        for factor in self.terms.keys().flatten() {
+            match factor {
+                Factor::Symbol(_) => {}
+                Factor::Computed(name) => found(name),
+                Factor::Quotient(of, _) | Factor::Positive(of) => of.for_each_computed(found),
+            }
+        }
+    }
+
     /// The name of the symbol, if it is nothing else, or the expression as text.
     pub fn label(&self) -> String {
         self.as_symbol().map_or_else(|| self.to_string(), |name| name.to_string())
@@ -87,7 +105,7 @@ impl Expr {
     /// Number of products and factors: which of two equal extents is simpler.
     pub fn size(&self) -> usize {
         let factor = |f: &Factor| match f {
-            Factor::Symbol(_) => 1,
+            Factor::Symbol(_) | Factor::Computed(_) => 1,
             Factor::Quotient(of, _) => 1 + of.size(),
             Factor::Positive(of) => 1 + of.size(),
         };
@@ -194,11 +212,13 @@ impl Expr {
         Some(quotient)
     }
 
-    /// A lower and an upper bound for all values of symbols from 1 on, where there is one.
+    /// A lower and an upper bound for all values of open extents from 1 on and of computed integers from 0 on, where there
+    /// is one.
     pub fn bounds(&self) -> (Option<i64>, Option<i64>) {
         // Factors are not negative where their lower bound is not, and then a product is least where they are.
         let factor = |f: &Factor| match f {
             Factor::Symbol(_) => Some(1),
+            Factor::Computed(_) => Some(0),
             Factor::Quotient(of, by) => of.bounds().0.filter(|low| *low >= 0).map(|low| low.div_euclid(*by)),
             Factor::Positive(of) => Some(of.bounds().0.unwrap_or(0).max(0)),
         };
@@ -246,7 +266,7 @@ impl Expr {
     /// The number that it is for these values of symbols; `None` where a symbol has no value.
     pub fn value(&self, symbols: &Symbols) -> Option<i64> {
         let factor = |f: &Factor| match f {
-            Factor::Symbol(name) => i64::try_from(*symbols.get(name)?).ok(),
+            Factor::Symbol(name) | Factor::Computed(name) => i64::try_from(*symbols.get(name)?).ok(),
             Factor::Quotient(of, by) => Some(of.value(symbols)?.div_euclid(*by)),
             Factor::Positive(of) => Some(of.value(symbols)?.max(0)),
         };
@@ -255,11 +275,33 @@ impl Expr {
         })
     }
 
+    /// The expression with the numbers of these symbols in their place; `None` where it is too large.
+    pub fn bind(&self, symbols: &Symbols) -> Option<Expr> {
+        let mut sum = Expr::default();
+        for (factors, &n) in &self.terms {
+            let mut product = Expr::from(n);
+            for factor in factors {
+                let factor = match factor {
+                    Factor::Symbol(name) | Factor::Computed(name) => match symbols.get(name) {
+                        Some(&n) => Expr::from(i64::try_from(n).ok()?),
+                        None => Expr::of(factor.clone()),
+                    },
+                    Factor::Quotient(of, by) => of.bind(symbols)?.floor_div(*by)?,
+                    Factor::Positive(of) => of.bind(symbols)?.larger(&Expr::default())?,
+                };
+                product = product.times(&factor)?;
+            }
+            sum = sum.plus(&product)?;
+        }
+        Some(sum)
+    }
+
     /// The sum as a list of products for a writer: each a coefficient and factors.
     pub fn products(&self) -> impl Iterator<Item = (i64, impl Iterator<Item = Part<'_>>)> {
         self.terms.iter().map(|(factors, &n)| {
             let parts = factors.iter().map(|f| match f {
                 Factor::Symbol(name) => Part::Symbol(name),
+                Factor::Computed(name) => Part::Computed(name),
                 Factor::Quotient(of, by) => Part::Quotient(of, *by),
                 Factor::Positive(of) => Part::Positive(of),
             });
@@ -273,6 +315,8 @@ impl Expr {
 pub enum Part<'e> {
     /// An open extent.
     Symbol(&'e Arc<str>),
+    /// An integer that a node defines.
+    Computed(&'e Arc<str>),
     /// The quotient of an expression and a positive number, rounded down.
     Quotient(&'e Expr, i64),
     /// An expression, or 0 where it is negative.
@@ -303,8 +347,8 @@ impl fmt::Display for Expr {
             for (i, factor) in factors.iter().enumerate() {
                 f.write_str(if i == 0 { "" } else { "*" })?;
                 match factor {
-                    Factor::Symbol(name) if is_word(name) => f.write_str(name)?,
-                    Factor::Symbol(name) => write!(f, "'{}'", name.replace('\'', "''"))?,
+                    Factor::Symbol(name) => name_of(f, "", name)?,
+                    Factor::Computed(name) => name_of(f, "$", name)?,
                     Factor::Quotient(of, by) if of.terms.len() == 1 => write!(f, "floor({of}/{by})")?,
                     Factor::Quotient(of, by) => write!(f, "floor(({of})/{by})")?,
                     Factor::Positive(of) => write!(f, "max(0,{of})")?,
@@ -313,6 +357,10 @@ impl fmt::Display for Expr {
         }
         Ok(())
     }
+}
+
+fn name_of(f: &mut fmt::Formatter<'_>, mark: &str, name: &str) -> fmt::Result {
+    if is_word(name) { write!(f, "{mark}{name}") } else { write!(f, "{mark}'{}'", name.replace('\'', "''")) }
 }
 
 fn is_word(name: &str) -> bool {
@@ -401,6 +449,16 @@ impl Reader<'_> {
             let b = if self.accept(",") { self.sum(depth + 1)? } else { return None };
             return if self.accept(")") { a.larger(&b) } else { None };
         }
+        if self.rest.starts_with(|c: char| c.is_ascii_digit()) {
+            return Some(Expr::from(self.number()?));
+        }
+        match self.accept("$") {
+            true => self.name().map(Expr::computed),
+            false => self.name().map(Expr::symbol),
+        }
+    }
+
+    fn name(&mut self) -> Option<String> {
         if self.accept("'") {
             // A quote in the name is doubled.
             let mut name = String::new();
@@ -409,16 +467,12 @@ impl Reader<'_> {
                 name.push_str(part);
                 self.rest = rest;
                 if !self.accept("'") {
-                    return Some(Expr::symbol(name));
+                    return Some(name);
                 }
                 name.push('\'');
             }
         }
-        if self.rest.starts_with(|c: char| c.is_ascii_digit()) {
-            return Some(Expr::from(self.number()?));
-        }
-        let word = self.word()?;
-        is_word(word).then(|| Expr::symbol(word))
+        self.word().filter(|word| is_word(word)).map(String::from)
     }
 
     fn number(&mut self) -> Option<i64> {
@@ -468,6 +522,8 @@ mod tests {
         for name in ["n", "batch size", "a'b", "n-1", "floor", "1st", ""] {
             let sum = Expr::symbol(name).plus(&Expr::from(1)).unwrap();
             assert_eq!(e(&sum.to_string()), sum);
+            let sum = Expr::computed(name).plus(&Expr::symbol(name)).unwrap();
+            assert_eq!((e(&sum.to_string()), sum.size()), (sum, 4));
         }
     }
 
@@ -490,7 +546,8 @@ mod tests {
     }
 
     fn expressions() -> impl Strategy<Value = Expr> {
-        let leaf = prop_oneof![(-9i64..10).prop_map(Expr::from), "[nmk]".prop_map(Expr::symbol)];
+        let leaf =
+            prop_oneof![(-9i64..10).prop_map(Expr::from), "[nmk]".prop_map(Expr::symbol), Just(Expr::computed("z"))];
         leaf.prop_recursive(4, 24, 2, |inner| {
             prop_oneof![
                 (inner.clone(), inner.clone()).prop_filter_map("large", |(a, b)| a.plus(&b)),
@@ -504,8 +561,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arithmetic_agrees_with_numbers(a in expressions(), b in expressions(), n in 0usize..50, m in 0usize..50, by in 1i64..9) {
-            let symbols = Symbols::from_iter([("n".into(), n), ("m".into(), m), ("k".into(), 3)]);
+        fn arithmetic_agrees_with_numbers(a in expressions(), b in expressions(), n in 0usize..50, m in 0usize..50, z in 0usize..9, by in 1i64..9) {
+            let symbols = Symbols::from_iter([("n".into(), n), ("m".into(), m), ("k".into(), 3), ("z".into(), z)]);
             let at = |e: &Expr| e.value(&symbols);
             let (Some(x), Some(y)) = (at(&a), at(&b)) else { return Ok(()) };
             if let Some(sum) = a.plus(&b) { prop_assert_eq!(at(&sum), x.checked_add(y)); }
@@ -520,6 +577,8 @@ mod tests {
                 && let Some(found) = at(&quotient) { prop_assert_eq!(found, x.div_euclid(by)); }
             if let Some(quotient) = a.exact_div(&b)
                 && y != 0 && let Some(found) = at(&quotient) { prop_assert_eq!(found.checked_mul(y), Some(x)); }
+            let only = Symbols::from_iter([("n".into(), n), ("z".into(), z)]);
+            if n > 0 && m > 0 && let Some(partly) = a.bind(&only) { prop_assert_eq!(at(&partly), Some(x)); }
             let (low, high) = a.bounds();
             if n > 0 && m > 0 {
                 prop_assert!(low.is_none_or(|low| low <= x) && high.is_none_or(|high| high >= x));

@@ -166,9 +166,24 @@ impl Shape {
         self.0.iter().any(|d| d.known().is_none())
     }
 
+    /// True if an extent depends on an integer that a node of the graph computes.
+    pub fn is_computed(&self) -> bool {
+        let mut found = false;
+        for dim in &self.0 {
+            if let Dim::Open(expr) = dim {
+                expr.for_each_computed(&mut |_| found = true);
+            }
+        }
+        found
+    }
+
     /// The shape for these values of symbols; extents that they do not determine stay open.
     pub fn bind(&self, symbols: &Symbols) -> Shape {
-        self.0.iter().map(|d| d.bind(symbols).map_or_else(|| d.clone(), Dim::Known)).collect()
+        let bound = |d: &Dim| match d {
+            Dim::Known(_) => None,
+            Dim::Open(expr) => expr.bind(symbols).and_then(Dim::of),
+        };
+        self.0.iter().map(|d| bound(d).unwrap_or_else(|| d.clone())).collect()
     }
 
     /// The product of extents, or `None` where it is too large.

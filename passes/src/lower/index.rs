@@ -90,7 +90,7 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
             }
             // The values have the element type of the operand.
             Op::TopK(_) if v.port == 0 => g.set_type(v, g.ty(v).with_elem(Elem::I32)),
-            Op::Input(_) | Op::Custom(_) | Op::TopK(_) | Op::ArgReduce(_) => {
+            Op::Input(_) | Op::Custom(_) | Op::TopK(_) | Op::ArgReduce(_) | Op::NonZero(_) => {
                 let narrow = g.add1(Cast { to: Elem::I32 }, &[v], origin)?;
                 g.redirect(v, narrow);
             }

@@ -105,7 +105,7 @@ impl<'a> Job<'a> {
     /// Produces the graphs of all targets. If one of them cannot have the open extents of the source, and all of these are
     /// batches, all targets are compiled with a batch of 1, which is opened again where that is possible at the end.
     pub(super) fn run(mut self, datasets: Datasets) -> Result<Compiled, Failure> {
-        let is_open = self.source.is_open();
+        let is_open = self.source.has_open_inputs();
         match self.run_stages(datasets) {
             Err(Failure::Refused(errors)) if is_open => {
                 let options = ImportOptions { fixed: true, ..self.import.clone() };

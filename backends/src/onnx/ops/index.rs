@@ -56,6 +56,12 @@ fn wide(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Name {
     wide
 }
 
+/// NonZero.
+pub(super) fn non_zero(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    e.push_at(Call::new("NonZero"), site);
+    Ok(())
+}
+
 /// TopK.
 pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let inputs = [e.input(site, 0), e.list([op.k as i64])];

@@ -45,6 +45,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Slice(op) => movement::slice(e, op, site),
         Op::Pad(op) => movement::pad(e, op, site),
         Op::Symbolic(op) => movement::symbolic(e, op, site),
+        Op::Define(_) => movement::define(e, site),
+        Op::NonZero(_) => index::non_zero(e, site),
         Op::OpenSlice(op) => movement::open_slice(e, op, site),
         Op::Expand(op) => movement::expand(e, op, site),
         Op::Tile(op) => movement::tile(e, op, site),

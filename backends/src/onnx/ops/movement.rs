@@ -39,6 +39,15 @@ pub(super) fn symbolic(e: &mut Emitter<'_>, op: &Symbolic, site: &NodeContext<'_
     Ok(())
 }
 
+/// The operand, where something uses the result: extents are computed from the operand.
+pub(super) fn define(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let v = site.node.value(0);
+    if e.graph.is_output(v) || e.graph.readers(v).len() > 0 {
+        e.push_at(Call::new("Identity"), site);
+    }
+    Ok(())
+}
+
 /// Slice of an axis by open extents.
 pub(super) fn open_slice(e: &mut Emitter<'_>, op: &OpenSlice, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let end = op.start.plus(&op.len).ok_or("its end is too large to compute")?;

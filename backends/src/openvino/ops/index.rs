@@ -43,6 +43,12 @@ pub(super) fn scatter_nd(e: &mut Emitter<'_>, op: &ScatterNd, site: &NodeContext
     }
 }
 
+/// NonZero.
+pub(super) fn non_zero(e: &mut Emitter<'_>, site: &NodeContext) -> Port {
+    let x = e.operand(site, 0);
+    e.op(Operation("NonZero", 3), &[attribute("output_type", "i64")], &[x], &site.results[0])
+}
+
 /// TopK.
 pub(super) fn top_k(e: &mut Emitter<'_>, op: &TopK, site: &NodeContext) -> Ports {
     let x = e.operand(site, 0);

@@ -43,6 +43,8 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::Slice(op) => one(movement::slice(e, op, site)),
         Op::Pad(op) => one(movement::pad(e, op, site)?),
         Op::Symbolic(op) => one(movement::symbolic(e, op, site)?),
+        Op::Define(_) => one(e.operand(site, 0)),
+        Op::NonZero(_) => one(index::non_zero(e, site)),
         Op::OpenSlice(op) => one(movement::open_slice(e, op, site)?),
         Op::Expand(_) => one(movement::expand(e, site)?),
         Op::Tile(op) => one(movement::tile(e, op, site)),

@@ -4,7 +4,7 @@ use qcc_formats::tflite::{
     Activation, Add, BuiltinOperator, Cast, Gather as GatherOptions, Options, OptionsType, TensorType as Stored,
 };
 use qcc_ir::ops::{Gather, TopK};
-use qcc_ir::{Elem, Tensor, TensorType};
+use qcc_ir::{Elem, Shape, Tensor, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored};
 
@@ -45,6 +45,18 @@ pub(super) fn gather_nd(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(
     };
     let options = Options::Other(OptionsType::GATHER_ND);
     e.push_operator(BuiltinOperator::GATHER_ND, version, options, &site.inputs, &site.outputs);
+    Ok(())
+}
+
+/// WHERE, which has one row for each element, and TRANSPOSE.
+pub(super) fn non_zero(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let y = &site.results[0];
+    let by_element: Shape = y.shape.dims().iter().rev().cloned().collect();
+    let places = e.scratch(&TensorType::new(y.elem.clone(), by_element), site.node);
+    e.push_operator(BuiltinOperator::WHERE, 1, Options::Other(OptionsType::WHERE), &site.inputs, &[places]);
+    let inputs = [places, e.indices(&[1, 0])];
+    let options = Options::Other(OptionsType::TRANSPOSE);
+    e.push_operator(BuiltinOperator::TRANSPOSE, 1, options, &inputs, &site.outputs);
     Ok(())
 }
 

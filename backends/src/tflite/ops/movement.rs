@@ -5,7 +5,7 @@ use qcc_formats::tflite::{
     OptionsType as T, SpaceToDepth as SpaceToDepthOptions, StridedSlice, TensorType as Stored,
 };
 use qcc_ir::ops::{
-    Concat, DepthToSpace, OpenSlice, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Symbolic, Tile, Transpose,
+    Concat, DepthToSpace, Op, OpenSlice, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Symbolic, Tile, Transpose,
 };
 use qcc_ir::{Dim, Elem, Expr, TensorType};
 
@@ -96,6 +96,23 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
     };
     let options = StridedSlice { end_mask, ..StridedSlice::default() };
     e.push_operator(B::STRIDED_SLICE, number, options, &inputs, &site.outputs);
+    Ok(())
+}
+
+/// RESHAPE. Where its shape is known at run time only, LiteRT's kernel may reuse the memory of the operand, and then does not
+/// tell the next operators that the shape has changed. A SLICE of all elements with a computed start tells them.
+pub(super) fn reshape(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
+    let (x, y) = (&site.operands[0], &site.results[0]);
+    let given = matches!(site.graph.producer(site.values[0]), Op::Input(_) | Op::Const(_));
+    if !y.shape.is_computed() || x.shape.is_computed() || given {
+        return e.reshape_into(site.inputs[0], site.outputs[0], y);
+    }
+    let reshaped = e.scratch(y, site.node);
+    e.reshape_into(site.inputs[0], reshaped, y)?;
+    let wanted = extents::shape(e, &y.shape)?;
+    let inputs = [reshaped, e.zeros(wanted, y.rank()), e.indices(&vec![-1; y.rank()])];
+    let number = if y.rank() > 4 { 5 } else { version(y, 1, 2, 4) };
+    e.push_operator(B::SLICE, number, Options::Other(T::SLICE), &inputs, &site.outputs);
     Ok(())
 }
 

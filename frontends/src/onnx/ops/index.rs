@@ -1,15 +1,15 @@
 //! Operators that compute or use indices.
 
 use qcc_ir::ops::{
-    ArgReduce, BinaryFn, Concat, CumSum, Expand, Extents, Gather, GatherElements, GatherNd, Range, Reverse, ScatterFn,
-    Select, Slice, TopK,
+    ArgReduce, BinaryFn, Concat, CumSum, Expand, Extents, Gather, GatherElements, GatherNd, OpenSlice, Range, Reverse,
+    ScatterFn, Select, Slice, TopK,
 };
-use qcc_ir::{Shape, Tensor, ValueId};
+use qcc_ir::{Dim, Elem, Expr, Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
 use crate::build::index::{self, Places};
-use crate::build::{Build, Values, count_axis, extent, one};
+use crate::build::{Build, Values, computed, count_axis, extent, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -49,9 +49,12 @@ fn arg_reduce(n: &mut NodeCx<'_, '_>, largest: bool) -> Result<Values, Refusal> 
 
 fn cum_sum(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    let (exclusive, reverse) = (n.flag("exclusive", false)?, n.flag("reverse", false)?);
+    if let Some(axis) = n.computed(1) {
+        return one(computed::by_axis(n, x, axis, |n, axis| n.add(CumSum { axis, exclusive, reverse }, &[x]))?);
+    }
     let axis = n.integer(1)?;
     let axis = n.axis(axis, x)?;
-    let (exclusive, reverse) = (n.flag("exclusive", false)?, n.flag("reverse", false)?);
     one(n.add(CumSum { axis, exclusive, reverse }, &[x])?)
 }
 
@@ -170,14 +173,26 @@ fn top_k(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.int("axis", -1)?;
     let axis = n.axis(axis, x)?;
+    let (largest, _) = (n.flag("largest", true)?, n.flag("sorted", true)?);
+    if n.opset() >= 10 && n.computed(1).is_some() {
+        return computed_top_k(n, x, axis, largest);
+    }
     let k = if n.opset() < 10 {
         n.optional_int("k")?.ok_or(Refusal::Attribute { name: "k".into(), problem: "is missing" })?
     } else {
         n.integer(1)?
     };
-    let largest = n.flag("largest", true)?;
-    n.flag("sorted", true)?;
     n.add_all(TopK { k: extent(k)?, axis, largest }, &[x])
+}
+
+/// The first of all elements in order, as many as are known at run time only.
+fn computed_top_k(n: &mut NodeCx<'_, '_>, x: ValueId, axis: usize, largest: bool) -> Result<Values, Refusal> {
+    let k = n.input(1)?;
+    let len = computed::one_defined(n, k)?;
+    let k = n.dims(x)?[axis];
+    let sorted = n.add_all(TopK { k, axis, largest }, &[x])?;
+    let first = |v| n.add(OpenSlice { axis, start: Expr::default(), len: len.clone() }, &[v]);
+    sorted.into_iter().map(first).collect()
 }
 
 /// `on` where the index along the new axis equals the given one, `off` elsewhere. Negative indices count from the end.
@@ -185,12 +200,12 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (indices, values) = (n.input(0)?, n.input(2)?);
     let axis = n.int("axis", -1)?;
     let axis = count_axis(axis, n.rank(indices) + 1)?;
+    if n.computed(1).is_some() {
+        return computed_one_hot(n, indices, axis, values);
+    }
     let depth = n.optional_constant(1)?.ok_or(Refusal::MissingInput(1))?;
     let [depth] = *depth.floats() else { return Err(Refusal::Invalid("depth is no scalar".into())) };
     let depth = extent(depth as i64)?;
-    if n.dims(values)?.as_slice() != [2] {
-        return Err(Refusal::Invalid(format!("values is {}; expected two of them", n.ty(values))));
-    }
     let mut dims = n.dims(indices)?;
     dims.insert(axis, 1);
     let indices = n.reshape(indices, &dims)?;
@@ -203,17 +218,47 @@ fn one_hot(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         let hit = n.binary(BinaryFn::Equal, indices, places)?;
         hits = Some(hits.map_or(Ok(hit), |other| n.binary(BinaryFn::Or, other, hit))?);
     }
+    let hits = hits.ok_or_else(|| Refusal::Invalid("no places".into()))?;
+    one(off_or_on(n, hits, values)?)
+}
+
+/// The second of two values where there is a hit, else the first.
+fn off_or_on(n: &mut NodeCx<'_, '_>, hits: ValueId, values: ValueId) -> Result<ValueId, Refusal> {
+    if n.dims(values)?.as_slice() != [2] {
+        return Err(Refusal::Invalid(format!("values is {}; expected two of them", n.ty(values))));
+    }
     let mut value = |start| -> Result<ValueId, Refusal> {
         let v = n.add(Slice { ranges: vec![Range { axis: 0, start, len: 1, step: 1 }] }, &[values])?;
         n.reshape(v, &[])
     };
     let (off, on) = (value(0)?, value(1)?);
-    let hits = hits.ok_or_else(|| Refusal::Invalid("no places".into()))?;
-    one(n.add(Select {}, &[hits, on, off])?)
+    n.add(Select {}, &[hits, on, off])
 }
 
-/// For constants only: the shape of the result depends on the values.
+/// As [`one_hot`], with a depth that is known at run time only.
+fn computed_one_hot(n: &mut NodeCx<'_, '_>, indices: ValueId, axis: usize, values: ValueId) -> Result<Values, Refusal> {
+    let depth = n.input(1)?;
+    let extent = computed::one_defined(n, depth)?;
+    let mut dims = n.shape(indices).dims().to_vec();
+    dims.insert(axis, Dim::Known(1));
+    let rank = dims.len();
+    let indices = n.reshape_to(indices, dims.into_iter().collect())?;
+    let indices = n.cast(indices, Elem::I64)?;
+    let places = computed::counted(n, extent.clone())?;
+    let along: Shape = (0..rank)
+        .map(|a| if a == axis { computed::open(extent.clone()) } else { Ok(Dim::Known(1)) })
+        .collect::<Result<_, _>>()?;
+    let places = n.reshape_to(places, along)?;
+    let depth = n.cast(depth, Elem::I64)?;
+    let depth = n.reshape(depth, &[])?;
+    let from_end = n.binary(BinaryFn::Sub, places, depth)?;
+    let hit = n.binary(BinaryFn::Equal, indices, places)?;
+    let other = n.binary(BinaryFn::Equal, indices, from_end)?;
+    let hits = n.binary(BinaryFn::Or, hit, other)?;
+    one(off_or_on(n, hits, values)?)
+}
+
 fn non_zero(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let x = n.optional_constant(0)?.ok_or(Refusal::MissingInput(0))?;
-    one(n.add_constant(index::non_zero(&x)))
+    let x = n.input(0)?;
+    one(index::non_zero(n, x)?)
 }

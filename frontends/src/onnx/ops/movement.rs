@@ -10,7 +10,7 @@ use super::super::qdq::number_beside;
 use super::Row;
 use crate::build::index::{range, triangle};
 use crate::build::pad::{Beyond, continued};
-use crate::build::{Build, Values, count_axes, count_axis, extent, extents, one};
+use crate::build::{Build, Values, computed, count_axes, count_axis, extent, extents, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -33,8 +33,11 @@ pub(super) const ROWS: &[Row] = &[
 
 fn reshape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let asked = n.whole(1)?;
     let zero_is_zero = n.flag("allowzero", false)?;
+    if let Some(asked) = n.computed(1) {
+        return one(computed::reshaped(n, x, asked, !zero_is_zero)?);
+    }
+    let asked = n.whole(1)?;
     let old = n.shape(x).dims();
     let shown = || qcc_ir::diagnostic::list(&asked);
     let mut dims = Vec::new();
@@ -80,6 +83,9 @@ fn flatten(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    if let Some(axes) = n.computed(1).filter(|_| n.opset() >= 13) {
+        return one(computed::squeezed(n, x, axes)?);
+    }
     let axes = n.attribute_or_input("axes", 13, 1)?;
     let mut dims = n.shape(x).dims().to_vec();
     let axes = match axes {
@@ -97,6 +103,9 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 
 fn unsqueeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    if let Some(axes) = n.computed(1).filter(|_| n.opset() >= 13) {
+        return one(computed::unsqueezed(n, x, axes)?);
+    }
     let axes = n.attribute_or_input("axes", 13, 1)?.ok_or(Refusal::MissingInput(1))?;
     let mut dims = n.shape(x).dims().to_vec();
     for &a in &count_axes(&axes, dims.len() + axes.len())? {
@@ -128,6 +137,13 @@ fn split(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let axis = n.int("axis", 0)?;
     let axis = n.axis(axis, x)?;
+    if n.opset() >= 13 && n.computed(1).is_some() {
+        let sizes = n.extents(1)?;
+        if sizes.len() != n.outputs() {
+            return Err(Refusal::Invalid(format!("{} sizes for {} outputs", sizes.len(), n.outputs())));
+        }
+        return computed::parts(n, x, axis, &sizes);
+    }
     let extent = n.shape(x).dims()[axis].known().ok_or_else(|| Refusal::Open(n.shape(x).clone()))?;
     let sizes = n.attribute_or_input("split", 13, 1)?;
     let parts = n.optional_int("num_outputs")?;
@@ -167,6 +183,9 @@ fn extents_of_parts(sizes: &[i64]) -> Result<Vec<usize>, Refusal> {
 
 fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    if n.opset() >= 10 && (n.computed(1).is_some() || n.computed(2).is_some()) {
+        return one(computed_slice(n, x)?);
+    }
     let missing = |i| move || Refusal::MissingInput(i);
     let starts = n.attribute_or_whole("starts", 10, 1)?.ok_or_else(missing(1))?;
     let ends = n.attribute_or_whole("ends", 10, 2)?.ok_or_else(missing(2))?;
@@ -202,6 +221,27 @@ fn slice(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         };
     }
     one(y)
+}
+
+/// A slice whose starts or ends are known at run time only.
+fn computed_slice(n: &mut NodeCx<'_, '_>, x: ValueId) -> Result<ValueId, Refusal> {
+    let lists = [n.input(1)?, n.input(2)?];
+    let [starts, ends] = lists.map(|v| computed::list(n, v));
+    let (starts, ends) = (starts?, ends?);
+    let count = n.dims(starts)?[0];
+    let axes = n.optional_integers(3)?.unwrap_or_else(|| (0..count as i64).collect());
+    let steps = n.optional_integers(4)?.unwrap_or_else(|| vec![1; count]);
+    if [n.dims(ends)?[0], axes.len(), steps.len()] != [count; 3] {
+        return Err(Refusal::Invalid("starts, ends, axes and steps are not of one length".into()));
+    }
+    count_axes(&axes, n.rank(x))?;
+    let mut y = x;
+    for (i, (&axis, &step)) in axes.iter().zip(&steps).enumerate() {
+        let axis = n.axis(axis, x)?;
+        let ends = [computed::position(n, starts, i)?, computed::position(n, ends, i)?];
+        y = computed::slice(n, y, axis, ends, step)?;
+    }
+    Ok(y)
 }
 
 /// Exporters write an end as large as this for the rest of an axis.
@@ -413,7 +453,7 @@ fn exact_f32(value: f64) -> Result<f32, Refusal> {
 /// Both shapes broadcast: the result may be larger than the requested shape.
 fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
-    let asked = shape_of(&n.whole(1)?)?;
+    let asked = shape_of(&n.extents(1)?)?;
     let shape = broadcast(n.shape(x), &asked)?;
     if n.ty(x).shape == shape { one(x) } else { one(n.add(Expand { shape }, &[x])?) }
 }
@@ -432,6 +472,13 @@ pub(super) fn shape_of(extents: &[Expr]) -> Result<Shape, Refusal> {
 
 fn tile(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
+    if n.computed(1).is_some() {
+        let repeats = n.extents(1)?;
+        if repeats.len() != n.rank(x) {
+            return Err(Refusal::Invalid(format!("{} repeats for {}", repeats.len(), n.ty(x))));
+        }
+        return one(computed::tiled(n, x, &repeats)?);
+    }
     let repeats = n.integers(1)?;
     let repeats = Extents::from_vec(extents(&repeats)?);
     if repeats.iter().all(|&r| r == 1) && repeats.len() == n.rank(x) {

@@ -92,21 +92,30 @@ fn batch_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let x = n.input(0)?;
     let mut parameters = [n.input(1)?, n.input(2)?, n.input(3)?, n.input(4)?];
     let epsilon = n.float("epsilon", 1e-5)?;
-    // Used only in training.
-    n.float("momentum", 0.9)?;
+    let momentum = f64::from(n.float("momentum", 0.9)?);
     if n.opset() < 9 && !n.flag("spatial", true)? {
         return Err(Refusal::Unsupported("batch normalisation of each pixel (spatial = 0) is not supported".into()));
     }
     // Before opset 14 the number of results determines the mode.
     let training = if n.opset() < 14 { n.outputs() > 1 } else { n.flag("training_mode", false)? };
-    if training {
-        // Constant operands have the same statistics in inference.
-        if n.constant(x).is_none() {
-            return Err(Refusal::Unsupported("batch normalisation in training mode: export for inference".into()));
-        }
-        (parameters[2], parameters[3]) = norm::moments(n, x)?;
+    if !training {
+        return one(norm::batch_norm(n, x, parameters, epsilon.into())?);
     }
-    one(norm::batch_norm(n, x, parameters, epsilon.into())?)
+    // The statistics are those of the batch. Since opset 14 the other results are the running ones.
+    let running = [parameters[2], parameters[3]];
+    (parameters[2], parameters[3]) = norm::moments(n, x)?;
+    let mut results = one(norm::batch_norm(n, x, parameters, epsilon.into())?)?;
+    for (i, own) in (1..).zip(running) {
+        if n.opset() < 14 && n.names_output(i) {
+            let message = format!("result {i} of a batch normalization in training mode before opset 14");
+            return Err(Refusal::Unsupported(message));
+        }
+        let (kept, share) = (n.scalar(momentum, own)?, n.scalar(1.0 - momentum, own)?);
+        let kept = n.binary(BinaryFn::Mul, own, kept)?;
+        let new = n.binary(BinaryFn::Mul, parameters[i + 1], share)?;
+        results.push(n.binary(BinaryFn::Add, kept, new)?);
+    }
+    Ok(results)
 }
 
 fn instance_norm(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {

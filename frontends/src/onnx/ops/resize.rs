@@ -90,7 +90,7 @@ fn resize(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => (0..n.rank(x)).collect(),
     };
     let policy = n.string("keep_aspect_ratio_policy", "stretch")?;
-    let asked = n.optional_whole(3)?.filter(|s| !s.is_empty());
+    let asked = n.optional_extents(3)?.filter(|s| !s.is_empty());
     let sizes = match (scales(n, 2)?.filter(|s| !s.is_empty()), asked) {
         (Some(scales), None) => by_scales(n, x, &axes, &scales)?,
         (None, Some(asked)) => by_sizes(n, x, &axes, &asked, policy)?,

@@ -7,7 +7,7 @@ use super::super::node::NodeCx;
 use super::Row;
 use super::movement::shape_of;
 use crate::build::symbolic::whole;
-use crate::build::{Build, Values, extent, one};
+use crate::build::{Build, Values, computed, extent, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[
@@ -66,7 +66,7 @@ fn constant(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 }
 
 fn constant_of_shape(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
-    let shape = shape_of(&n.whole(0)?)?;
+    let shape = shape_of(&n.extents(0)?)?;
     let value = n.tensor("value")?.unwrap_or_else(|| Tensor::from_vec(Shape::known(&[1]), vec![0f32]));
     if value.len() != 1 {
         return Err(Refusal::Invalid(format!("a value of type {}; expected one element", value.ty())));
@@ -113,10 +113,18 @@ fn open_eye(n: &mut NodeCx<'_, '_>, x: ValueId, k: i64, elem: Elem) -> Result<Va
     n.cast(on, elem)
 }
 
-/// start, start + delta, .. excluding the limit; all three are constants, or follow from open extents.
+/// start, start + delta, .. excluding the limit.
 fn range(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     if let Some(open) = open_range(n)? {
         return one(open);
+    }
+    let operands = [n.input(0)?, n.input(1)?, n.input(2)?];
+    if operands.iter().any(|&v| n.constant(v).is_none())
+        && operands.iter().all(|&v| n.dims(v).is_ok_and(|d| d.iter().all(|&d| d == 1)))
+    {
+        let scalars = operands.map(|v| n.reshape(v, &[]));
+        let [start, limit, delta] = scalars;
+        return one(computed::range(n, [start?, limit?, delta?])?);
     }
     let mut terms = Vec::new();
     for i in 0..3 {

@@ -46,9 +46,7 @@ pub(super) const ROWS: &[Row] = &[
     ("masked_scatter", |_| Err(Refusal::Unsupported("masked_scatter is not supported".into()))),
     ("nonzero", |n| {
         let x = n.input()?;
-        let known = n.constant(x).ok_or(Refusal::NotConstant { index: 0, name: "self".into() })?;
-        let indices = non_zero(known);
-        let indices = n.add_constant(indices);
+        let indices = non_zero(n, x)?;
         one(n.transpose(indices, &[1, 0])?)
     }),
     ("one_hot", one_hot),
@@ -136,14 +134,13 @@ impl Indices {
                 continue;
             };
             if matches!(n.ty(v).elem, Elem::Bool | Elem::U8) {
-                let known = n.constant(v).ok_or_else(|| {
+                let (places, rank) = (non_zero(n, v)?, n.rank(v));
+                let integers = n.constant(places).and_then(Tensor::integers).ok_or_else(|| {
                     Refusal::Unsupported(
                         "indexing with a mask that is not constant: the shape of the result would depend on values"
                             .into(),
                     )
                 })?;
-                let (places, rank) = (non_zero(known), n.rank(v));
-                let integers = places.integers().unwrap_or_default();
                 let count = integers.len() / rank.max(1);
                 for column in integers.chunks(count.max(1)).take(rank) {
                     axes.push(axis);
