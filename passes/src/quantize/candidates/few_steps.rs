@@ -25,7 +25,8 @@ const SOFTMAX: f32 = 1.0 / 8.0;
 
 /// Values whose scale leaves less than 20 dB, with 16 bits 50 dB, in a value computed from them: differences of nearly
 /// equal numbers, logarithms of small numbers, sines of large angles, and softmax inputs with a mask. After functions
-/// that are sensitive to small numbers, the analysis includes contractions with constant weights.
+/// that are sensitive to small numbers, the analysis includes the contractions with constant weights that make their
+/// operand.
 #[derive(Debug, Default)]
 pub(in super::super) struct FewSteps {
     /// All of these values.
@@ -52,31 +53,39 @@ impl FewSteps {
         let typical = g.typical();
         let reach = Reach { g: &typical, ranges, finer: finer(case.storage) };
         let (mut all, mut steep) = (Bearable::default(), Bearable::default());
+        let coarse = |v: ValueId, bearable: &Bearable| {
+            own.get(&v).is_some_and(|&range| step(range, case.storage) > bearable.of(v))
+        };
+        // The values of `steep` from which a contraction computes what a function is sensitive to.
+        let mut before_contraction: FxHashSet<ValueId> = FxHashSet::default();
         for &n in case.order.iter().rev() {
             let result = n.value(0);
             let Some(needed) = reach.needed(result) else { continue };
+            let is_contraction = g.op(n).is_contraction();
+            // A contraction whose result may have 8 bits adds an error of its own. More precision before it is of no
+            // use to the contractions that follow.
+            let ends = is_contraction && before_contraction.contains(&result) && !coarse(result, &steep);
             let operands = g.operands(n);
             for (i, &v) in operands.iter().enumerate() {
-                if !g.op(n).is_contraction() {
-                    all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed)));
+                if !is_contraction {
+                    all.bound(v, reach.behind(n, &operands, i, all.of(result).min(needed), SYSTEMATIC));
                 }
                 let step = match steep.of(result) {
                     step if reach.is_steep(n, i) => step.min(needed * STEEP),
+                    _ if ends => f32::INFINITY,
                     step => step,
                 };
                 if step.is_finite() {
-                    steep.bound(v, reach.behind(n, &operands, i, step));
+                    steep.bound(v, reach.behind(n, &operands, i, step, 1.0));
+                    if is_contraction || before_contraction.contains(&result) {
+                        before_contraction.insert(v);
+                    }
                 }
             }
         }
-        let coarse = |bearable: &Bearable| {
-            own.iter()
-                .filter(|&(&v, &range)| step(range, case.storage) > bearable.of(v))
-                .map(|(&v, _)| v)
-                .collect::<FxHashSet<_>>()
-        };
-        let steep = coarse(&steep);
-        FewSteps { values: &coarse(&all) | &steep, steep }
+        let all_coarse = |b: &Bearable| own.keys().copied().filter(|&v| coarse(v, b)).collect::<FxHashSet<_>>();
+        let steep = all_coarse(&steep);
+        FewSteps { values: &all_coarse(&all) | &steep, steep }
     }
 
     /// True if a result of a node is one of these values.
@@ -106,6 +115,35 @@ fn step(range: Range, storage: StorageType) -> f32 {
     range.span() / if storage == StorageType::I16 { 32767.0 } else { 255.0 }
 }
 
+/// True for functions that are more sensitive to errors the smaller the number is, or that are periodic.
+fn is_steep(function: &Op) -> bool {
+    use UnaryFn::{Cos, Log, Reciprocal, Rsqrt, Sin, Sqrt, Tan};
+    matches!(function, Op::Unary(u) if matches!(u.f, Log | Reciprocal | Rsqrt | Sqrt | Sin | Cos | Tan))
+}
+
+/// The weight of the mean error of the numbers that are rounded to the same level, after a steep function. Rounding
+/// errors cancel in the sums of the contraction that follows; errors with the same sign for all small numbers add up.
+const SYSTEMATIC: f64 = 30.0;
+
+/// The weighted sum of squared errors. `levels` are the rounded numbers in ascending order; `errors` has the error
+/// and the count of each.
+fn weighted_noise(levels: &[f32], errors: &[(f64, f64)], systematic: f64) -> f64 {
+    let of_level = |errors: &[(f64, f64)]| {
+        let sum = |f: &dyn Fn(f64) -> f64| errors.iter().map(|&(e, n)| f(e) * n).sum::<f64>();
+        let (squares, count) = (sum(&|e| e * e), sum(&|_| 1.0));
+        // Also the mean of errors that are independent is not zero.
+        let (mean, by_chance) = (sum(&|e| e).powi(2) / count, squares / count);
+        squares + (systematic - 1.0) * (mean - by_chance).max(0.0)
+    };
+    let mut left = errors;
+    let each = levels.chunk_by(|a, b| a == b).map(|level| {
+        let (own, rest) = left.split_at(level.len());
+        left = rest;
+        of_level(own)
+    });
+    each.sum()
+}
+
 struct Reach<'a> {
     g: &'a Graph,
     ranges: &'a CalibrationTable,
@@ -122,22 +160,21 @@ impl Reach<'_> {
 
     /// True if the result is more sensitive to errors of operand `i` the smaller the number is, or is periodic.
     fn is_steep(&self, n: NodeId, i: usize) -> bool {
-        use UnaryFn::{Cos, Log, Reciprocal, Rsqrt, Sin, Sqrt, Tan};
         match self.g.op(n) {
-            Op::Unary(u) => matches!(u.f, Log | Reciprocal | Rsqrt | Sqrt | Sin | Cos | Tan),
+            op @ Op::Unary(_) => is_steep(op),
             Op::Binary(b) => b.f == BinaryFn::Pow || b.f == BinaryFn::Div && i == 1,
             _ => false,
         }
     }
 
     /// The largest scale of operand `i` whose errors in the result are at most those of `step`. `None` if errors of the
-    /// operand do not propagate like this.
-    fn behind(&self, n: NodeId, operands: &[ValueId], i: usize, step: f32) -> Option<f32> {
+    /// operand do not propagate like this. `systematic` is the weight of errors of the same sign after a steep function.
+    fn behind(&self, n: NodeId, operands: &[ValueId], i: usize, step: f32, systematic: f64) -> Option<f32> {
         let slope = match self.g.op(n) {
-            op @ Op::Unary(_) => return self.behind_function(operands[0], op, step),
+            op @ Op::Unary(_) => return self.behind_function(operands[0], op, step, systematic),
             Op::Binary(b) if b.f == BinaryFn::Div && i == 1 => {
                 let reciprocal = Op::Unary(Unary { f: UnaryFn::Reciprocal });
-                return self.behind_function(operands[1], &reciprocal, step / self.magnitude(operands[0])?);
+                return self.behind_function(operands[1], &reciprocal, step / self.magnitude(operands[0])?, systematic);
             }
             Op::Binary(b) => self.binary(b.f, operands, i)?,
             _ if self.g.op(n).is_contraction() => self.contracted(n, i)?,
@@ -191,9 +228,19 @@ impl Reach<'_> {
         Some(libm::hypot(mean, deviation) as f32)
     }
 
-    /// The largest scale of a value whose errors after a function are at most those of `bearable`, over the
+    /// The largest scale of a value whose errors after a function are at most those of `bearable`, as they are and, if
+    /// the function is steep, with the weight `systematic`.
+    fn behind_function(&self, v: ValueId, function: &Op, bearable: f32, systematic: f64) -> Option<f32> {
+        let plain = self.tolerated(v, function, bearable, 1.0)?;
+        match systematic > 1.0 && is_steep(function) {
+            true => Some(plain.min(self.tolerated(v, function, bearable, systematic)?)),
+            false => Some(plain),
+        }
+    }
+
+    /// The largest scale of a value whose weighted errors after a function are at most those of `bearable`, over the
     /// distribution of the value.
-    fn behind_function(&self, v: ValueId, function: &Op, bearable: f32) -> Option<f32> {
+    fn tolerated(&self, v: ValueId, function: &Op, bearable: f32, systematic: f64) -> Option<f32> {
         let (seen, range) = (self.ranges.get(v)?, self.ranges.range(v)?);
         let apply = |x: Vec<f32>| -> Option<Vec<f32>> {
             let x = Tensor::from_vec(Shape::known(&[x.len()]), x);
@@ -201,12 +248,14 @@ impl Reach<'_> {
         };
         let (centres, counts): (Vec<f32>, Vec<u64>) = seen.histogram.bins().unzip();
         let exact = apply(centres.clone())?;
+        let total = counts.iter().sum::<u64>().max(1) as f64;
         let behind = |step: f32| {
             let (zero, top) = ((-range.lo / step).round(), (range.span() / step).round());
             let rounded = centres.iter().map(|x| (((x / step).round() + zero).clamp(0.0, top) - zero) * step);
-            let errors = apply(rounded.collect())?.into_iter().zip(&exact).zip(&counts);
-            let noise: f64 = errors.map(|((r, e), n)| f64::from(r - e).powi(2) * *n as f64).sum();
-            let mean = noise / counts.iter().sum::<u64>().max(1) as f64;
+            let levels: Vec<f32> = rounded.collect();
+            let errors = apply(levels.clone())?.into_iter().zip(&exact).zip(&counts);
+            let errors: Vec<_> = errors.map(|((r, e), n)| (f64::from(r - e), *n as f64)).collect();
+            let mean = weighted_noise(&levels, &errors, systematic) / total;
             // Errors that are not finite count as infinite.
             Some(if mean.is_nan() { f32::INFINITY } else { (mean * 12.0).sqrt() as f32 })
         };
@@ -219,5 +268,24 @@ impl Reach<'_> {
         }
         // A function that is constant over the distribution tolerates any scale.
         Some(if wide > 0.0 { own * bearable / wide } else { f32::INFINITY })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Errors that cancel within a level have their own weight; errors of the same sign have the larger one.
+    #[test]
+    fn only_systematic_errors_have_a_larger_weight() {
+        let noise = |errors: [f64; 4], count: f64| {
+            weighted_noise(&[0.0, 0.0, 1.0, 1.0], &errors.map(|e| (e, count)), SYSTEMATIC) / count
+        };
+        assert_eq!(noise([-0.5, 0.5, -0.25, 0.25], 1000.0), 0.625);
+        let same_sign = noise([0.5, 0.5, -0.25, -0.25], 1000.0);
+        assert!((0.99..1.0).contains(&(same_sign / (0.625 * SYSTEMATIC))), "{same_sign}");
+        // One error alone does not tell whether it is systematic.
+        assert_eq!(weighted_noise(&[0.0, 1.0], &[(0.5, 1.0), (-0.5, 1.0)], SYSTEMATIC), 0.5);
+        assert!(weighted_noise(&[0.0], &[(f64::INFINITY, 1.0)], SYSTEMATIC).is_infinite());
     }
 }

@@ -1,6 +1,8 @@
-//! Vetoes contractions whose result must stay a float. Their weights may still be quantized. There are two cases:
+//! Vetoes contractions whose result must stay a float, where the integer kernel quantizes it. Their weights may still be
+//! quantized. There are two cases:
 //!
-//! - The nodes after the contraction need more than 8 bits.
+//! - The nodes after the contraction need more than 8 bits. Without a kernel for a quantized weight, all of the
+//!   contraction is computed in floating point.
 //! - All users are float nodes, so that quantizing the result would only add an error. This applies if the contraction
 //!   is the last of the model, or sums few products without dynamic quantization.
 
@@ -24,7 +26,11 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
     let reaching = reaching_contractions(g, case.order);
     let ends = |n: NodeId| {
         // 16 bits add next to no error.
-        if case.storage == StorageType::I16 || !case.has_float_interface() || !only_float_users(g, n, &integer) {
+        if case.storage == StorageType::I16
+            || !case.has_float_interface()
+            || !weights_only(g, target, n)
+            || !only_float_users(g, n, &integer)
+        {
             return None;
         }
         let last = !reaching.contains(&n);
@@ -36,8 +42,7 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>, few: &
     };
     let reason = |n: NodeId| {
         let quantized_only = || case.kernel(n).is_some_and(|kernel| !kernel.gives_float);
-        let is_quantized = g.op(n).is_contraction() && quantized_only() && weights_only(g, target, n);
-        if !integer.contains(&n) || !is_quantized {
+        if !integer.contains(&n) || !g.op(n).is_contraction() || !quantized_only() {
             return None;
         }
         ends(n).or_else(|| few.result(g, n).then_some(Reason::FewStepsOfResult))

@@ -189,6 +189,54 @@ fn too_few_steps() {
     let of_result = "dynamic: quantization is too coarse for what is computed from its result";
     assert_eq!(why(&small("0.0001"), "product"), of_result);
     assert_eq!(why(&small("1"), "product"), INTEGER);
+    // Without a kernel for its quantized weight, it is computed in floating point.
+    let poor = |least: &str| why_on(&without_weight_kernels(), &small(least), &Options::default(), "product");
+    assert_eq!(poor("0.0001"), "float: 8 bits are too coarse for what is computed from its result");
+    assert_eq!(poor("1"), INTEGER);
+}
+
+/// A target without kernels that have a quantized weight and a float result.
+fn without_weight_kernels() -> Target {
+    let mut poor = target();
+    poor.kernel = |op, operands| Some(Kernel { weights: None, ..row(op, operands) });
+    poor
+}
+
+/// The contraction that makes large angles is computed in floating point, that of small ones is quantized.
+#[test]
+fn angles() {
+    let turned = |rate: &str| {
+        between_products(&format!(
+            "%k: f32[4,4] = const [{rate},0,0,0,0,{rate},0,0,0,0,{rate},0,0,0,0,{rate}]
+             %a = matmul(transpose_b:true) %m, %k from angle (MatMul)
+             %s = unary(f:Sin) %a from sine (Sin)  %n = binary(f:Mul) %s, %m"
+        ))
+    };
+    let why = |rate: &str| why_on(&without_weight_kernels(), &turned(rate), &Options::default(), "angle");
+    assert_eq!(why("300"), "float: 8 bits are too coarse for what is computed from its values");
+    assert_eq!(why("0.3"), INTEGER);
+}
+
+/// A contraction whose result has enough steps ends the analysis.
+#[test]
+fn precision_ends_at_a_contraction_with_enough_steps() {
+    let weights = "[1,0.9,-0.9,1]";
+    let layers = |count: usize| {
+        let layer = |i: usize| format!("%l{} = {CONV} %l{i}, %u from layer{i} (Conv)\n", i + 1);
+        graph(&format!(
+            "%w: f32[2,2,1,1] = const [1,0,0,1]  %u: f32[2,2,1,1] = const {weights}
+             %l0 = binary(f:Mul) %x, %x
+             {}
+             %a = binary(f:Mul) %l{count}, %l{count}  %k: f32[] = const [0.0001]  %b = binary(f:Add) %a, %k
+             %c = unary(f:Log) %b  %d = {CONV} %c, %w  %e = {CONV} %d, %w  output y = %e",
+            (0..count).map(layer).collect::<String>()
+        ))
+    };
+    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let g = layers(8);
+    let why = |i: usize| why_on(&without_weight_kernels(), &g, &options, &format!("layer{i}"));
+    assert!(why(7).starts_with("float"), "{}", why(7));
+    assert_eq!(why(0), INTEGER);
 }
 
 #[test]
