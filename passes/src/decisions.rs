@@ -61,6 +61,8 @@ pub enum Reason {
     NoQuantizedForm,
     /// The target has no integer kernel for it.
     NoKernel,
+    /// The integer kernel is slower than the float kernel with conversions around it.
+    SlowKernel,
     /// It adds a bias to products with a weight that is computed at run time.
     BiasOfComputedWeight,
     /// Calibration found no range for a value.
@@ -139,6 +141,7 @@ impl fmt::Display for Reason {
             Reason::Recurrence => "inside a recurrence, where rounding errors would grow with each step",
             Reason::NoQuantizedForm => "the operator has no quantized form",
             Reason::NoKernel => "the target has no integer kernel for it",
+            Reason::SlowKernel => "the target's integer kernel is slower than floating point",
             Reason::BiasOfComputedWeight => "its weight is computed at run time, so its bias has no scale",
             Reason::NotCalibrated => "calibration found no range for its values",
             Reason::NotFinite => "some of its values are infinite or not a number",

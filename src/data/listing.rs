@@ -202,7 +202,7 @@ mod tests {
 
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        for file in ["d/val/b.jpg", "d/val/a/z.PNG", "d/val/a-b.jpg", "d/val/note.txt", "d/val/x.gif", "d/train/t.bmp"]
+        for file in ["d/val/b.jpg", "d/val/a/z.PNG", "d/val/a-b.jpg", "d/val/note.txt", "d/val/x.svg", "d/train/t.bmp"]
         {
             touch(dir.path(), file);
         }

@@ -199,7 +199,9 @@ fn unary(f: UnaryFn, x: &TensorType) -> Option<Kernel> {
         Neg | Sign => number(x).then_some(FLOAT),
         Sigmoid => real(x).then_some(FLOAT.quantized(FRACTIONS)),
         Tanh => real(x).then_some(FLOAT.quantized(SIGNED_FRACTIONS)),
-        HardSwish | Rsqrt | LeakyRelu { .. } | Gelu { .. } => real(x).then_some(quantized),
+        // XNNPACK has no 8-bit kernel for it; the reference kernel takes longer than float with its conversions.
+        HardSwish => real(x).then_some(FLOAT.quantized(Quantized { slow: true, ..QUANTIZED })),
+        Rsqrt | LeakyRelu { .. } | Gelu { .. } => real(x).then_some(quantized),
         Elu { alpha } => (real(x) && alpha == 1.0).then_some(quantized),
         // TensorFlow Lite for Microcontrollers has no 8-bit kernels for them.
         Exp | Log | Sqrt => real(x).then_some(FLOAT),

@@ -63,6 +63,9 @@ pub struct Quantized {
     pub result: Option<(f32, i32)>,
     /// True where a `Clamp` that is the only user of the result is implied by the quantized range of the result.
     pub fuses_clamp: bool,
+    /// True where the float kernel is faster, even with conversions around it. Models that are quantized already keep the
+    /// integers.
+    pub slow: bool,
 }
 
 /// A kernel for quantized constant weights and float activations (weight-only quantization).
@@ -183,6 +186,7 @@ impl Quantized {
         rescale_limit: None,
         result: None,
         fuses_clamp: false,
+        slow: false,
     };
 
     /// The zero points that the kernel takes for operand `i` of a contraction with a constant or a computed weight.

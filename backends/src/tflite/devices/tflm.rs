@@ -105,6 +105,9 @@ pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::Binary(Binary { f: BinaryFn::Prelu }) => target::kernel(op, x)?.quantized(Quantized::ANY),
         _ => target::kernel(op, x)?,
     };
+    // Integer kernels are the faster ones of the reference kernels.
+    let quantized = kernel.quantized.map(|quantized| Quantized { slow: false, ..quantized });
+    let kernel = Kernel { quantized, ..kernel };
     let wide = kernel.wide.filter(|_| takes_wide(op));
     missing(op, x).is_none().then_some(Kernel { weights: None, wide, ..kernel })
 }

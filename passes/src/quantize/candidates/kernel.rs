@@ -1,9 +1,10 @@
-//! Vetoes nodes for which the target has no integer kernel.
+//! Vetoes nodes for which the target has no integer kernel, or one that is slower than the float kernel.
 
 use qcc_ir::NodeId;
 use qcc_ir::ops::QuantRule;
 use rustc_hash::FxHashSet;
 
+use super::super::Dynamic;
 use super::{Case, Vetoes};
 use crate::decisions::Reason;
 
@@ -14,8 +15,11 @@ pub(super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vetoes {
         if op.quant_rule() == QuantRule::Float {
             return Some(Reason::NoQuantizedForm);
         }
-        if case.kernel(n).is_none() {
-            return Some(Reason::NoKernel);
+        match case.kernel(n) {
+            None => return Some(Reason::NoKernel),
+            // Accelerators that need `Dynamic::Never` compute with integers only.
+            Some(kernel) if kernel.slow && case.options.dynamic != Dynamic::Never => return Some(Reason::SlowKernel),
+            Some(_) => {}
         }
         // The scale of a bias is computed from that of a constant weight.
         let has_bias = op.is_contraction() && g.operands(n).len() > 2;
