@@ -191,7 +191,7 @@ fn too_few_steps() {
     assert_eq!(why(&small("1"), "product"), INTEGER);
     // Without a kernel for its quantized weight, it is computed in floating point.
     let poor = |least: &str| why_on(&without_weight_kernels(), &small(least), &Options::default(), "product");
-    assert_eq!(poor("0.0001"), "float: 8 bits are too coarse for what is computed from its result");
+    assert_eq!(poor("0.0001"), "float: quantization is too coarse for what is computed from its result");
     assert_eq!(poor("1"), INTEGER);
 }
 
@@ -213,7 +213,7 @@ fn angles() {
         ))
     };
     let why = |rate: &str| why_on(&without_weight_kernels(), &turned(rate), &Options::default(), "angle");
-    assert_eq!(why("300"), "float: 8 bits are too coarse for what is computed from its values");
+    assert_eq!(why("300"), "float: quantization is too coarse for what is computed from its values");
     assert_eq!(why("0.3"), INTEGER);
 }
 
