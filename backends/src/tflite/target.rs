@@ -220,6 +220,7 @@ fn binary(f: BinaryFn, x: &[&TensorType]) -> Option<Kernel> {
     match f {
         Add | Sub => number(a).then_some(fusing.quantized_if(any_float, SUMS)),
         Mul => number(a).then_some(fusing.quantized_if(any_float, ARITHMETIC)),
+        Max | Min if a.elem == Elem::I64 => Some(FLOAT),
         Max | Min | SquaredDifference => number(a).then_some(FLOAT.quantized_if(any_float, QUANTIZED)),
         // A divisor less than half a step from 0 would be quantized to 0.
         Div => number(a).then_some(fusing),

@@ -2,10 +2,10 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
-    ArgReduce, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, Symbolic, TopK, UnaryFn,
+    ArgReduce, Binary, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, Symbolic, TopK, UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::build::{Build, Built, made_by};
 use super::sign::is_nonnegative;
@@ -35,10 +35,11 @@ impl Pass for NarrowIndices {
         if cx.target.index != Elem::I32 {
             return Ok(());
         }
+        let given = given_extents(g, &order);
         let wide: Vec<bool> = g.outputs().iter().map(|o| g.ty(o.value).elem == Elem::I64).collect();
         for node in order {
             as_declared(g, node)?;
-            narrow(g, node)?;
+            narrow(g, node, &given)?;
         }
         for (i, _) in wide.into_iter().enumerate().filter(|(_, wide)| *wide) {
             let value = g.outputs()[i].value;
@@ -63,8 +64,32 @@ fn wide_integer(g: &Graph, node: NodeId) -> Option<Diagnostic> {
     Some(refusal.at(&g.place(at)).with_help(help))
 }
 
-/// Converts the 64-bit results of a node whose operands are converted already.
-fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
+/// The 64-bit inputs from which extents and positions are computed at run time. The largest number often stands for the
+/// end of an axis there.
+fn given_extents(g: &Graph, order: &[NodeId]) -> FxHashSet<ValueId> {
+    let mut defining: FxHashSet<ValueId> = FxHashSet::default();
+    for &n in order.iter().rev() {
+        if matches!(g.op(n), Op::Define(_)) || g.results(n).any(|v| defining.contains(&v)) {
+            defining.extend(g.operands(n));
+        }
+    }
+    g.inputs().filter(|v| g.ty(*v).elem == Elem::I64 && defining.contains(v)).collect()
+}
+
+/// A number that is at most the largest 32-bit integer, and at least the smallest.
+fn saturated(g: &mut Graph, v: ValueId) -> Result<ValueId, PassError> {
+    let origin = g.origin(v.node).clone();
+    let mut bounded = v;
+    for (f, limit) in [(BinaryFn::Min, i32::MAX), (BinaryFn::Max, i32::MIN)] {
+        let limit = Tensor::of(TensorType::new(Elem::I64, Shape::scalar()), vec![i64::from(limit)]);
+        let limit = g.add_const(limit, origin.clone());
+        bounded = g.add1(Binary { f }, &[bounded, limit], origin.clone())?;
+    }
+    Ok(bounded)
+}
+
+/// Converts the 64-bit results of a node whose operands are converted already. Those of `given` are saturated.
+fn narrow(g: &mut Graph, node: NodeId, given: &FxHashSet<ValueId>) -> Result<(), PassError> {
     let wide: Vec<ValueId> = g.results(node).filter(|&v| g.ty(v).elem == Elem::I64).collect();
     for v in wide {
         let origin = g.origin(node).clone();
@@ -93,6 +118,10 @@ fn narrow(g: &mut Graph, node: NodeId) -> Result<(), PassError> {
             Op::Input(_) | Op::Custom(_) | Op::TopK(_) | Op::ArgReduce(_) | Op::NonZero(_) => {
                 let narrow = g.add1(Cast { to: Elem::I32 }, &[v], origin)?;
                 g.redirect(v, narrow);
+                if given.contains(&v) {
+                    let bounded = saturated(g, v)?;
+                    g.set_operand(narrow.node, 0, bounded);
+                }
             }
             _ => g.set_type(v, TensorType { elem: Elem::I32, ..g.ty(v).clone() }),
         }
