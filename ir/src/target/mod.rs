@@ -121,23 +121,23 @@ impl Target {
 
     /// True where kernels take quantized weights with float activations.
     pub fn takes_weights(&self) -> bool {
-        let matrix = TensorType::new(Elem::F32, Shape::known(&[64, 64]));
-        let kernel = (self.kernel)(&MatMul { transpose_b: true }.into(), &[&matrix, &matrix]);
-        kernel.is_some_and(|kernel| kernel.weights.is_some())
+        self.of_matrices().is_some_and(|kernel| kernel.weights.is_some())
     }
 
     /// True where kernels take activations that are quantized to this storage type.
     pub fn takes_activations(&self, storage: StorageType) -> bool {
-        let matrix = TensorType::new(Elem::F32, Shape::known(&[64, 64]));
-        let kernel = (self.kernel)(&MatMul { transpose_b: true }.into(), &[&matrix, &matrix]);
-        kernel.is_some_and(|kernel| kernel.for_storage(storage).is_some())
+        self.of_matrices().is_some_and(|kernel| kernel.for_storage(storage).is_some())
     }
 
     /// True where matrix products take 4-bit weights quantized per block.
     pub fn takes_blocks(&self) -> bool {
+        self.of_matrices().and_then(|k| k.weights).is_some_and(|weights| weights.blocks.is_some())
+    }
+
+    /// The row of a product of matrices.
+    fn of_matrices(&self) -> Option<Kernel> {
         let matrix = TensorType::new(Elem::F32, Shape::known(&[64, 64]));
-        let kernel = (self.kernel)(&MatMul { transpose_b: true }.into(), &[&matrix, &matrix]);
-        kernel.and_then(|k| k.weights).is_some_and(|weights| weights.blocks.is_some())
+        (self.kernel)(&MatMul { transpose_b: true }.into(), &[&matrix, &matrix])
     }
 
     /// Layout of operand `i` (a weight) of an image operator.

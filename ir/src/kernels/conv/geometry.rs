@@ -38,50 +38,41 @@ fn three(values: &[usize], fill: usize) -> [usize; 3] {
 }
 
 impl Geometry {
-    /// The geometry of a convolution of images `x` with filters `w`, whose result has the extents `y`.
+    /// The geometry of a convolution of images `x` with filters `w`.
     pub(crate) fn of_conv(op: &Conv, x: &[usize], w: &[usize]) -> Self {
-        let (image, window) = (three(&x[2..], 1), three(&w[2..], 1));
-        let (stride, dilation) = (three(&op.stride, 1), three(&op.dilation, 1));
-        let (before, after) = (three(&op.before, 0), three(&op.after, 0));
+        let g = Geometry::with(x, w, op.groups, [&op.stride, &op.before, &op.dilation]);
+        let after = three(&op.after, 0);
         let steps = std::array::from_fn(|i| {
-            (image[i] + before[i] + after[i] - dilation[i] * (window[i] - 1) - 1) / stride[i] + 1
+            (g.image[i] + g.before[i] + after[i] - g.dilation[i] * (g.window[i] - 1) - 1) / g.stride[i] + 1
         });
-        let filters = w[0] / op.groups;
-        Geometry {
-            batch: x[0],
-            groups: op.groups,
-            channels: w[1],
-            filters,
-            image,
-            steps,
-            window,
-            stride,
-            before,
-            dilation,
-        }
+        Geometry { steps, ..g }
     }
 
     /// The geometry of a transposed convolution: the window moves over the result, with one position for each element
     /// of the operand.
     pub(crate) fn of_transpose(op: &ConvTranspose, x: &[usize], w: &[usize]) -> Self {
-        let (steps, window) = (three(&x[2..], 1), three(&w[2..], 1));
-        let (stride, dilation) = (three(&op.stride, 1), three(&op.dilation, 1));
-        let (before, after, extra) = (three(&op.before, 0), three(&op.after, 0), three(&op.extra, 0));
+        let g = Geometry::with(x, w, op.groups, [&op.stride, &op.before, &op.dilation]);
+        let (after, extra) = (three(&op.after, 0), three(&op.extra, 0));
         let image = std::array::from_fn(|i| {
-            (steps[i] - 1) * stride[i] + dilation[i] * (window[i] - 1) + 1 + extra[i] - before[i] - after[i]
+            (g.steps[i] - 1) * g.stride[i] + g.dilation[i] * (g.window[i] - 1) + 1 + extra[i] - g.before[i] - after[i]
         });
-        let filters = w[0] / op.groups;
+        Geometry { image, ..g }
+    }
+
+    /// What both have in common. The extents of `x` are those of the image and the number of steps.
+    fn with(x: &[usize], w: &[usize], groups: usize, [stride, before, dilation]: [&[usize]; 3]) -> Self {
+        let extents = three(&x[2..], 1);
         Geometry {
             batch: x[0],
-            groups: op.groups,
+            groups,
             channels: w[1],
-            filters,
-            image,
-            steps,
-            window,
-            stride,
-            before,
-            dilation,
+            filters: w[0] / groups,
+            image: extents,
+            steps: extents,
+            window: three(&w[2..], 1),
+            stride: three(stride, 1),
+            before: three(before, 0),
+            dilation: three(dilation, 1),
         }
     }
 
