@@ -7,6 +7,7 @@ use bytes::Bytes;
 use qcc_backends::{Backend, Format};
 use qcc_frontends::ImportOptions;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::target::Target;
 use qcc_ir::{Elem, StorageType, Tensor};
 use qcc_passes::Given;
 use qcc_passes::calibrate::Method;
@@ -326,10 +327,8 @@ impl Options {
         if let Some(odd) =
             self.targets.iter().find(|b| self.precision == Precision::W4A32 && !b.target().takes_blocks())
         {
-            let able: Vec<&str> =
-                Format::ALL.iter().map(|f| f.target()).filter(|t| t.takes_blocks()).map(|t| t.name).collect();
             let message = format!("{} does not support blockwise 4-bit weights", odd.target().name);
-            return usage(&message, &format!("--to {}, or --quantize w8a32", able.join(" or ")));
+            return usage(&message, &format!("--to {}, or --quantize w8a32", formats(Target::takes_blocks)));
         }
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
             return usage("only 4-bit weights are quantized in blocks", "add --quantize w4a32, or leave --block out");
@@ -382,12 +381,7 @@ impl Options {
         let Some(backend) = self.targets.iter().filter(|_| self.precision == Precision::W8A16).find(lacks) else {
             return Ok(());
         };
-        let able: Vec<&str> = Format::ALL
-            .iter()
-            .map(|f| f.target())
-            .filter(|t| t.takes_activations(StorageType::I16))
-            .map(|t| t.name)
-            .collect();
+        let able = formats(|target| target.takes_activations(StorageType::I16));
         let instead = if backend.target().takes_weights() {
             "--w8a32, which has the same weights and is as accurate"
         } else {
@@ -395,7 +389,7 @@ impl Options {
         };
         usage(
             &format!("{} has no kernels for 16-bit activations", backend.target().title()),
-            &format!("{instead}; or --to {}", able.join(" or ")),
+            &format!("{instead}; or --to {able}"),
         )
     }
 
@@ -472,6 +466,12 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// The names of the formats whose targets have an ability.
+fn formats(able: impl Fn(&Target) -> bool) -> String {
+    let able = Format::ALL.iter().map(|format| format.target()).filter(|target| able(target));
+    able.map(|target| target.name).collect::<Vec<_>>().join(" or ")
 }
 
 fn usage(message: &str, help: &str) -> Result<(), Failure> {

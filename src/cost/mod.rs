@@ -79,13 +79,10 @@ impl Cost {
     pub(crate) fn of(g: &Graph, target: &Target) -> Self {
         let g = &*g.typical();
         let steps = steps(g, target);
-        let bytes = |n: &NodeId| g.ty(n.value(0)).bytes().unwrap_or(0) as u64;
-        let order = g.order();
-        let constants = order.iter().filter(|n| matches!(g.op(**n), Op::Const(_)));
         let mut cost = Cost {
             products: steps.iter().map(|step| step.work).sum(),
             channelwise: steps.iter().filter(|step| is_depthwise(g, step.node)).map(|step| step.work).sum(),
-            weight_bytes: constants.map(bytes).sum(),
+            weight_bytes: weight_bytes(g),
             peak_bytes: memory::peak(g, target),
             moved_bytes: steps.iter().map(|step| step.moved_bytes).sum(),
             operators: steps.len() as u64,
@@ -103,6 +100,12 @@ impl Cost {
 /// True for graphs with 16-bit activations.
 fn has_wide(g: &Graph) -> bool {
     g.order().into_iter().any(|n| !matches!(g.op(n), Op::Input(_)) && g.ty(n.value(0)).is_wide())
+}
+
+/// Bytes of constants of a graph.
+pub(crate) fn weight_bytes(g: &Graph) -> u64 {
+    let constants = g.order().into_iter().filter(|n| matches!(g.op(*n), Op::Const(_)));
+    constants.map(|n| g.ty(n.value(0)).bytes().unwrap_or(0) as u64).sum()
 }
 
 /// The latency proxy of a graph in milliseconds. For a device it is that of the target's models on a processor, which

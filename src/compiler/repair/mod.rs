@@ -267,10 +267,20 @@ impl Repairer<'_> {
 
     /// The quality of the model with a set of parts in higher precision, on the samples that are compared.
     fn quality(&mut self, set: &[usize], raised: Raised, compared: &Samples) -> Result<Fidelity, Failure> {
+        let narrowed = self.with(set, raised)?;
+        self.compared(&narrowed, compared)
+    }
+
+    /// The quality of a model on the samples that are compared.
+    fn compared(&mut self, narrowed: &Narrowed, compared: &Samples) -> Result<Fidelity, Failure> {
         self.evaluated += 1;
-        let narrowed = self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[])?;
-        let quality = self.narrowing.compare(&[&narrowed], &Reader::new(compared)).map_err(failed)?;
+        let quality = self.narrowing.compare(&[narrowed], &Reader::new(compared)).map_err(failed)?;
         Ok(quality.into_iter().next().unwrap_or_default())
+    }
+
+    /// The model with a set of parts in higher precision.
+    fn with(&self, set: &[usize], raised: Raised) -> Result<Narrowed, Failure> {
+        self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[])
     }
 
     /// The parts with their costs.
@@ -300,11 +310,10 @@ impl Repairer<'_> {
     /// The quality of the models with each set of parts in higher precision, on the first `count` samples of the search.
     fn measured(&mut self, sets: &[Vec<usize>], raised: Raised, count: usize) -> Result<Vec<Fidelity>, Failure> {
         self.evaluated += sets.len();
-        let narrow = |set: &Vec<usize>| self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[]);
         let mut all = Vec::new();
         // Some models at a time are in memory.
         for sets in sets.chunks(AT_ONCE) {
-            let narrowed = sets.par_iter().map(narrow).collect::<Result<Vec<_>, _>>()?;
+            let narrowed = sets.par_iter().map(|set| self.with(set, raised)).collect::<Result<Vec<_>, _>>()?;
             let compiled: Vec<_> = narrowed.iter().map(|n| self.narrowing.compiled(n)).collect();
             all.extend(self.reference.compare(&compiled, count).map_err(failed)?);
         }

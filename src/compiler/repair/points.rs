@@ -5,7 +5,7 @@ use qcc_passes::quantize::Raised;
 
 use super::{Best, Repairer, told};
 use crate::compiler::narrow::Narrowed;
-use crate::cost::{self, Cost};
+use crate::cost;
 use crate::data::Samples;
 use crate::options::Budget;
 use crate::outcome::Failure;
@@ -21,7 +21,7 @@ impl Repairer<'_> {
     /// True if a model was found whose cost is within the budget.
     pub(super) fn is_within(&self, budget: Budget) -> Result<bool, Failure> {
         match &self.best {
-            Some(best) => self.fits(&best.found.chosen, best.raised, budget),
+            Some(best) => self.fits(&best.found.chosen, best.raised, budget, self.cost_of(self.narrowed)),
             // Without a requirement the budget is used.
             None => Ok(!self.narrowing.options.gate.is_open()),
         }
@@ -61,10 +61,11 @@ impl Repairer<'_> {
     /// parts are estimates.
     fn largest(&self, budget: Budget, raised: Raised) -> Result<Vec<usize>, Failure> {
         let order = by_gain(&self.parts(raised), &self.shares);
+        let own = self.cost_of(self.narrowed);
         let (mut low, mut high) = (0, order.len() + 1);
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
-            match self.fits(&order[..middle], raised, budget)? {
+            match self.fits(&order[..middle], raised, budget, own)? {
                 true => low = middle,
                 false => high = middle,
             }
@@ -72,9 +73,9 @@ impl Repairer<'_> {
         Ok(order[..low].to_vec())
     }
 
-    fn fits(&self, set: &[usize], raised: Raised, budget: Budget) -> Result<bool, Failure> {
-        let narrowed = self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[])?;
-        let (own, new) = (self.cost_of(self.narrowed), self.cost_of(&narrowed));
+    /// True if a model is within the budget, where `own` is the cost of the one that is quantized throughout.
+    fn fits(&self, set: &[usize], raised: Raised, budget: Budget, own: (f64, u64)) -> Result<bool, Failure> {
+        let new = self.cost_of(&self.with(set, raised)?);
         let within = |factor: Option<f64>, new: f64, own: f64| factor.is_none_or(|factor| new <= factor * own);
         Ok(within(budget.latency, new.0, own.0) && within(budget.size, new.1 as f64, own.1 as f64))
     }
@@ -82,7 +83,7 @@ impl Repairer<'_> {
     /// The latency proxy in milliseconds and the bytes of constants of a model.
     fn cost_of(&self, narrowed: &Narrowed) -> (f64, u64) {
         let (graph, target) = (&narrowed.quantized.graph, self.narrowing.targets[narrowed.place]);
-        (cost::latency(graph, target), Cost::of(graph, target).weight_bytes)
+        (cost::latency(graph, target), cost::weight_bytes(graph))
     }
 
     /// At most `most` models with more and more parts in higher precision, by latency, none of which is worse and slower than
@@ -95,23 +96,23 @@ impl Repairer<'_> {
         compared: &Samples,
     ) -> Result<Vec<ParetoPoint>, Failure> {
         let throughout = Raised::Activations;
-        let mut all = vec![(self.noise(goal, &[], throughout)?, self.point(&[], throughout, own)?)];
+        let mut all = vec![(self.noise(goal, &[], throughout)?, self.point(&[], throughout, self.narrowed, own))];
         for raised in KINDS {
             let order = by_gain(&self.parts(raised), &self.shares);
             for count in counts(&order, &self.shares, most) {
                 let set = &order[..count];
-                let quality = self.quality(set, raised, compared)?;
-                all.push((self.noise(goal, set, raised)?, self.point(set, raised, &quality)?));
+                let narrowed = self.with(set, raised)?;
+                let quality = self.compared(&narrowed, compared)?;
+                all.push((self.noise(goal, set, raised)?, self.point(set, raised, &narrowed, &quality)));
             }
         }
         Ok(spread(undominated(all), most))
     }
 
-    fn point(&self, set: &[usize], raised: Raised, quality: &Fidelity) -> Result<ParetoPoint, Failure> {
-        let narrowed = self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[])?;
-        let (latency_ms, weight_bytes) = self.cost_of(&narrowed);
+    fn point(&self, set: &[usize], raised: Raised, narrowed: &Narrowed, quality: &Fidelity) -> ParetoPoint {
+        let (latency_ms, weight_bytes) = self.cost_of(narrowed);
         let outputs = quality.outputs.iter().map(OutputReport::of).collect();
-        Ok(ParetoPoint { parts: set.len(), raised: told(raised), latency_ms, weight_bytes, outputs })
+        ParetoPoint { parts: set.len(), raised: told(raised), latency_ms, weight_bytes, outputs }
     }
 }
 
