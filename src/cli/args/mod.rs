@@ -10,7 +10,7 @@ mod values;
 
 pub(crate) use values::{
     Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, Preset, Quantize,
-    Resize, Shell, Spelling, To, open_shapes, shapes,
+    Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
 };
 use values::{device, divisors, number, positive, share, spelling};
 

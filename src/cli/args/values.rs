@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use crate::backends::Device;
-use crate::frontends::GivenShape;
+use crate::frontends::{GivenShape, ImportOptions};
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -73,6 +73,12 @@ pub(crate) fn open_shapes(named: &[Named<Extent>]) -> Vec<(String, GivenShape)> 
 pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, GivenShape)> {
     let extents = |s: &Named<NonZeroUsize>| s.values.iter().map(|n| Some(n.get())).collect();
     named.iter().map(|s| (s.name.clone(), extents(s))).collect()
+}
+
+/// Options of the importer: shapes, and inputs that become constants.
+pub(crate) fn import_options(shapes: Vec<(String, GivenShape)>, set: &[Named<f64>]) -> ImportOptions {
+    let values = set.iter().map(|s| (s.name.clone(), s.values.clone())).collect();
+    ImportOptions { shapes, values, ..ImportOptions::default() }
 }
 
 /// What `qcc completions` prints.

@@ -1,12 +1,11 @@
 //! `qcc calibrate` and `qcc merge`.
 
 use crate::backends::{Format, WriteOptions};
-use crate::frontends::ImportOptions;
 use crate::ir::diagnostic::Diagnostic;
 use crate::{Calibrated, Compiler, DATA_HELP, Failure, Options, Precision, merge as merged};
 
 use super::compile::{backend, calibration, image_order, method, preparation, to};
-use crate::cli::args::{Calibrate, Merge, open_shapes};
+use crate::cli::args::{Calibrate, Merge, import_options, open_shapes};
 use crate::cli::interrupt;
 use crate::cli::report::{self, Progress};
 
@@ -37,11 +36,7 @@ fn try_calibrate(args: &Calibrate) -> Result<(Calibrated, Vec<Diagnostic>), Fail
     };
     let write = WriteOptions { device: args.device, ..WriteOptions::PLAIN };
     let mut options = Options::new(formats.into_iter().map(|to| backend(to, write)), Precision::Int8);
-    options.import = ImportOptions {
-        shapes: open_shapes(&args.shape),
-        values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
-        ..ImportOptions::default()
-    };
+    options.import = import_options(open_shapes(&args.shape), &args.set);
     options.layout.input = image_order(args.input_layout);
     options.preparation = preparation(&args.data);
     options.calibration = calibration(&args.data);

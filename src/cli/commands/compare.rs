@@ -1,11 +1,10 @@
 //! `qcc compare`.
 
 use crate::compare::{Comparison, Failed, Settings, compare as compared};
-use crate::frontends::ImportOptions;
 use crate::ir::diagnostic::{Diagnostic, Severity};
 use crate::{DATA_HELP, Failure, Gate, NOT_COMPARED, json};
 
-use crate::cli::args::{Compare, shapes};
+use crate::cli::args::{Compare, import_options, shapes};
 use crate::cli::interrupt;
 use crate::cli::report::{self, Progress};
 
@@ -50,10 +49,6 @@ pub(crate) fn settings(args: &Compare) -> Result<Settings, Failure> {
         let error = Diagnostic::error("usage", "models are compared on data").with_help(DATA_HELP);
         return Err(Failure::usage(error));
     };
-    let import = ImportOptions {
-        shapes: shapes(&args.shape),
-        values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
-        ..ImportOptions::default()
-    };
+    let import = import_options(shapes(&args.shape), &args.set);
     Ok(Settings { import, data: data(path), samples: args.data.samples, preparation: preparation(&args.data) })
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::backends::tflite::TFLM;
 use crate::backends::{Backend, Device, Format, Qir, WriteOptions};
 use crate::data::{self, Fit, Preparation, Preprocess};
-use crate::frontends::ImportOptions;
 use crate::ir::StorageType;
 use crate::ir::diagnostic::Diagnostic;
 use crate::passes::calibrate::Method;
@@ -19,7 +18,8 @@ use crate::{
 };
 
 use crate::cli::args::{
-    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, open_shapes,
+    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, import_options,
+    open_shapes,
 };
 use crate::cli::interrupt;
 use crate::cli::report::{self, Progress};
@@ -205,11 +205,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Block::Of64 => 64,
         Block::Of128 => 128,
     };
-    options.import = ImportOptions {
-        shapes: open_shapes(&args.shape),
-        values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
-        ..ImportOptions::default()
-    };
+    options.import = import_options(open_shapes(&args.shape), &args.set);
     options.sizes = InputSizes { batch: args.batch, image: args.imgsz.map(|size| size.0) };
     let fraction = args.fraction;
     options.calibration = calibration(data).map(|given| Calibration { fraction, ..given });

@@ -1,13 +1,12 @@
 //! `qcc inspect` and `qcc diff`.
 
 use crate::backends::disassembly::Disassembly;
-use crate::frontends::ImportOptions;
 use crate::inspect::{diff as changes, inspect as disassembly, inspect_graph};
 use crate::ir::diagnostic::Diagnostic;
 use crate::{Failure, json};
 use serde::Serialize;
 
-use crate::cli::args::{Diff, Format, Inspect, shapes};
+use crate::cli::args::{Diff, Format, Inspect, import_options, shapes};
 use crate::cli::interrupt;
 use crate::cli::report;
 
@@ -26,7 +25,7 @@ pub(crate) fn inspect(args: &Inspect) -> u8 {
 
 /// The contents of the model that the arguments name.
 pub(crate) fn contents(args: &Inspect) -> Result<Disassembly, Failure> {
-    let options = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
+    let options = import_options(shapes(&args.shape), &[]);
     let graph = args.graph || !args.shape.is_empty();
     if graph { inspect_graph(&args.file, &options) } else { disassembly(&args.file) }
 }

@@ -2,12 +2,11 @@
 
 use crate::Failure;
 use crate::backends::WriteOptions;
-use crate::frontends::ImportOptions;
 use crate::ir::diagnostic::printable;
 use crate::ir::text::print_brief;
 use crate::opt::{OptOptions, Optimised, optimise};
 
-use crate::cli::args::{Opt, shapes};
+use crate::cli::args::{Opt, import_options, shapes};
 use crate::cli::interrupt;
 use crate::cli::report;
 
@@ -36,7 +35,7 @@ pub(crate) fn opt(args: &Opt) -> u8 {
 
 fn optimised(args: &Opt) -> Result<Optimised, Failure> {
     let mut options = OptOptions::new(backend(args.to, WriteOptions::PLAIN), args.pass.clone());
-    options.import = ImportOptions { shapes: shapes(&args.shape), ..ImportOptions::default() };
+    options.import = import_options(shapes(&args.shape), &[]);
     options.stop_after = args.stop_after;
     optimise(&args.file, &options, args.output.as_deref())
 }

@@ -4,11 +4,10 @@ use std::ffi::OsString;
 
 use crate::compare::{Failed, Settings};
 use crate::examine::{Request, examine};
-use crate::frontends::ImportOptions;
 use crate::ir::diagnostic::{Diagnostic, Severity};
 
 use super::compile::{command, data, preparation};
-use crate::cli::args::{Report, shapes};
+use crate::cli::args::{Report, import_options, shapes};
 use crate::cli::interrupt;
 use crate::cli::report;
 
@@ -27,11 +26,7 @@ pub(crate) fn report(args: &Report, line: &[OsString]) -> u8 {
 
 /// What the arguments describe.
 pub(crate) fn request(args: &Report) -> Request {
-    let import = ImportOptions {
-        shapes: shapes(&args.shape),
-        values: args.set.iter().map(|s| (s.name.clone(), s.values.clone())).collect(),
-        ..ImportOptions::default()
-    };
+    let import = import_options(shapes(&args.shape), &args.set);
     let against = args.source.clone().zip(args.data.data.as_deref()).map(|(source, path)| {
         let settings = Settings {
             import: import.clone(),
