@@ -193,7 +193,12 @@ pub(crate) fn reshaped(n: &mut impl Build, x: ValueId, asked: ValueId, copies: b
     let all = whole_number(n, all.expr())?;
     let rest = n.binary(BinaryFn::FloorDiv, all, given)?;
     let asked = select(n, negative, rest, asked)?;
-    let dims = defined(n, asked)?.unwrap_or_default().into_iter().map(open).collect::<Result<Shape, _>>()?;
+    shaped(n, x, asked)
+}
+
+/// `x` in a shape that is a list of integers.
+fn shaped(n: &mut impl Build, x: ValueId, shape: ValueId) -> Result<ValueId, Refusal> {
+    let dims = defined(n, shape)?.unwrap_or_default().into_iter().map(open).collect::<Result<Shape, _>>()?;
     n.reshape_to(x, dims)
 }
 
@@ -214,8 +219,7 @@ pub(crate) fn unsqueezed(n: &mut impl Build, x: ValueId, axes: ValueId) -> Resul
     let kept = n.add(Gather { axis: 0 }, &[own, from])?;
     let is_new = n.binary(BinaryFn::Equal, new, one)?;
     let dims = select(n, is_new, one, kept)?;
-    let dims = defined(n, dims)?.unwrap_or_default().into_iter().map(open).collect::<Result<Shape, _>>()?;
-    n.reshape_to(x, dims)
+    shaped(n, x, dims)
 }
 
 /// `x` without these axes, which are known at run time only and must have extent 1.
@@ -241,8 +245,7 @@ pub(crate) fn squeezed(n: &mut impl Build, x: ValueId, axes: ValueId) -> Result<
     let own = n.add_whole(own, Extents::from_slice(&[1, rank]))?;
     let dims = n.binary(BinaryFn::Mul, hit, own)?;
     let dims = n.reduce(ReduceFn::Sum, dims, &[1], false)?;
-    let dims = defined(n, dims)?.unwrap_or_default().into_iter().map(open).collect::<Result<Shape, _>>()?;
-    n.reshape_to(x, dims)
+    shaped(n, x, dims)
 }
 
 /// For each of `rank` axes whether it is among those of a list; negative ones count from the end.

@@ -249,7 +249,7 @@ fn biases_compensate_weight_rounding() {
         %1 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %0, %w, %b from only (Conv)
         output y = %1",
     );
-    let q = quantized_graph(&g, &Options { ..Options::default() });
+    let q = quantized_graph(&g, &Options::default());
     let mean = |g: &Graph| -> f32 {
         let all = samples();
         let executor = qcc_ir::eval::Executor::new(g);

@@ -129,6 +129,9 @@ pub(super) fn rule(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     target::kernel(op, x).and_then(|_| missing(op, x))
 }
 
+/// There are no open extents.
+const KNOWN: &str = "its tensors have known extents";
+
 /// Limits of the rank.
 const SHAPES: &str = "its values have 6 axes at most (RuntimeShape::kMaxSmallSize)";
 const BROADCASTS: &str = "its kernels broadcast 4 axes at most (NdArrayDesc<4>)";
@@ -140,7 +143,7 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     let rank = x.iter().map(|t| t.rank()).max().unwrap_or(0);
     let none = |holds: bool, rule: &'static str| (!holds).then_some(rule);
     if op.is_open() || x.iter().any(|t| t.shape.is_open()) {
-        return Some("its tensors have known extents");
+        return Some(KNOWN);
     }
     // A tensor is stored with any number of axes; kernels that look at the shape have a limit.
     if rank > 6 && !matches!(op, Op::Input(_) | Op::Const(_) | Op::Reshape(_) | Op::Cast(_)) {
@@ -148,7 +151,7 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     }
     match op {
         Op::Input(_) | Op::Const(_) | Op::Reshape(_) | Op::Symbolic(_) | Op::OpenSlice(_) => None,
-        Op::Define(_) | Op::NonZero(_) => Some("its tensors have known extents"),
+        Op::Define(_) | Op::NonZero(_) => Some(KNOWN),
         Op::Quantize(_) | Op::Dequantize(_) | Op::MatMul(_) | Op::Pool(_) | Op::Resize(_) => None,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::Softmax(_) => None,
         Op::Unary(Unary { f }) => unary(*f, x[0]),

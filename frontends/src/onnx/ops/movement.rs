@@ -462,7 +462,7 @@ fn expand(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
 pub(super) fn shape_of(extents: &[Expr]) -> Result<Shape, Refusal> {
     let dim = |e: &Expr| match e.constant() {
         Some(d) => Ok(extent(d)?.into()),
-        None => Dim::of(e.clone()).ok_or_else(|| Refusal::Invalid(format!("an extent of {e}"))),
+        None => computed::open(e.clone()),
     };
     if extents.len() > 8 {
         return Err(Refusal::Unsupported(format!("rank {} is not supported; 8 is the most", extents.len())));
