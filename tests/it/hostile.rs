@@ -12,7 +12,7 @@ use qcc_formats::onnx::{DataLocation, DataType, ModelProto, StringStringEntryPro
 use crate::cli::{files, floats, node, of, qcc, refusal, some, text, value};
 
 /// The bundled model.
-fn lenet() -> Vec<u8> {
+pub(crate) fn lenet() -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/mnist_lenet.onnx")).unwrap()
 }
 

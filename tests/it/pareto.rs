@@ -6,20 +6,16 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::cli::{qcc, succeeds, text};
+use crate::hostile::lenet;
 
-const INT8: [&str; 9] =
-    ["--to", "tflite,onnx,openvino", "--int8", "--data", "digits", "--scale", "1/255", "-o", "out/"];
+const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/digits");
 
-/// A folder with the classifier of digits and its pictures.
+const INT8: [&str; 9] = ["--to", "tflite,onnx,openvino", "--int8", "--data", DIGITS, "--scale", "1/255", "-o", "out/"];
+
+/// A folder with the classifier of digits.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
-    fs::copy(models.join("mnist_lenet.onnx"), dir.path().join("m.onnx")).unwrap();
-    fs::create_dir(dir.path().join("digits")).unwrap();
-    for picture in fs::read_dir(models.join("digits")).unwrap() {
-        let picture = picture.unwrap();
-        fs::copy(picture.path(), dir.path().join("digits").join(picture.file_name())).unwrap();
-    }
+    fs::write(dir.path().join("m.onnx"), lenet()).unwrap();
     dir
 }
 
