@@ -118,7 +118,8 @@ fn verdicts(out: &mut String, report: &Report) {
             let _ = write!(out, "; {}: {}", text(&output.deviation.name), agreement(output));
         }
         if let Some(worst) = artefact.quality.as_ref().and_then(|q| q.worst.first()) {
-            let _ = write!(out, "; worst layer <b>{}</b> at {}", text(&worst.name), decibels(worst.sqnr));
+            let (sqnr, name) = (decibels(worst.sqnr), text(&worst.name));
+            let _ = write!(out, "<p>Worst layer: <a href=\"#{}-depth\"><b>{name}</b></a>, {sqnr}</p>", artefact.target);
         }
         out.push_str("</li>\n");
     }
@@ -248,7 +249,8 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
     if quality.layers.is_empty() {
         return;
     }
-    out.push_str("<h3>Error by depth</h3>\n<figure class=\"wide depth\">\n");
+    let _ = write!(out, "<h3 id=\"{}-depth\">Error by depth</h3>\n", artefact.target);
+    out.push_str("<figure class=\"wide depth\">\n");
     out.push_str(&chart::depth(&artefact.nodes, quality));
     out.push_str("<figcaption>SQNR of each layer, input to output, with the errors of all layers before it. Shaded: operators in floating point. Marked: the worst layers.</figcaption>\n</figure>\n<ol class=\"worst\">\n");
     for layer in &quality.worst {
