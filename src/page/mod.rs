@@ -249,7 +249,7 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
     if quality.layers.is_empty() {
         return;
     }
-    let _ = write!(out, "<h3 id=\"{}-depth\">Error by depth</h3>\n", artefact.target);
+    let _ = writeln!(out, "<h3 id=\"{}-depth\">Error by depth</h3>", artefact.target);
     out.push_str("<figure class=\"wide depth\">\n");
     out.push_str(&chart::depth(&artefact.nodes, quality));
     out.push_str("<figcaption>SQNR of each layer, input to output, with the errors of all layers before it. Shaded: operators in floating point. Marked: the worst layers.</figcaption>\n</figure>\n<ol class=\"worst\">\n");
