@@ -192,7 +192,7 @@ const BRANCHES: &str = "graph branches {
 }
 ";
 
-/// The bytes that a report tells are those that the runtime plans.
+/// The bytes that a report tells are those that the runtime plans, and for floats those of LiteRT but for inputs.
 #[test]
 fn values_at_the_peak_are_the_runtimes() {
     let dir = tempfile::tempdir().unwrap();
@@ -206,8 +206,14 @@ fn values_at_the_peak_are_the_runtimes() {
             let report: serde_json::Value =
                 serde_json::from_slice(&std::fs::read(dir.path().join("r.json")).unwrap()).unwrap();
             let told = report["artefacts"][0]["costs"]["after"]["peak_bytes"].as_u64().unwrap();
-            let planned: u64 = oracle::python("arena.py", &dir.path().join("m.tflite")).trim().parse().unwrap();
+            let printed = oracle::python("arena.py", &dir.path().join("m.tflite"));
+            let bytes: Vec<u64> = printed.split_whitespace().map(|n| n.parse().unwrap()).collect();
+            let [planned, arena, inputs] = bytes[..] else { panic!("{printed}") };
             assert!(told.abs_diff(planned) * 20 <= planned, "{args:?}: {told} told, {planned} planned");
+            // LiteRT's kernels of quantized operators have scratch buffers.
+            if precision.is_empty() {
+                assert!((told * 19..=(told + inputs) * 21).contains(&(arena * 20)), "{args:?}: {told} told, {printed}");
+            }
         }
     }
 }
