@@ -1,8 +1,9 @@
 """The latency proxy beside measured times: `.venv/bin/python benches/cost.py FOLDER [--fit]`.
 
-Compiles each NAME.onnx of a folder (fixed shapes) to float32 and int8 for every target, on NAME.calib.npz where there is one,
-runs it on one thread, and prints for each target Spearman's rank correlation of the proxy and the time. With --fit it prints
-the constants of `LATENCY` and `DEPTHWISE` (backends/src/*/target.rs) that fit the times best: least squares of relative errors, none below 0.
+Compiles each NAME.onnx of a folder to float32 and int8 for every target, on NAME.calib.npz where there is one, runs it on one
+thread, and prints for each target Spearman's rank correlation of the proxy and the time. Models with open extents other than a
+batch are left out: the proxy and the run would be for different ones. With --fit it prints the constants of `LATENCY` and
+`DEPTHWISE` (backends/src/*/target.rs) that fit the times best: least squares of relative errors, none below 0.
 The times are minima: what else the machine does only adds to them. QCC names the binary, target/release/qcc otherwise."""
 import json, os, subprocess, sys, tempfile, time
 import numpy as np
@@ -94,14 +95,17 @@ def measure(folder):
                     if done.returncode:
                         print(f"{name} {target} {precision}: {done.stderr.splitlines()[0]}", file=sys.stderr)
                         continue
+                    costs = json.load(open(report))["artefacts"][0]["costs"]
+                    if any(e["extent"] != 1 for e in costs["extents"]):
+                        print(f"{name} {target} {precision}: left out, its extents are open", file=sys.stderr)
+                        continue
                     try:
                         run = runner(f"{out}/m.{TARGETS[target]}")
                         took = milliseconds(run)
                     except Exception as e:
                         print(f"{name} {target} {precision}: {e}", file=sys.stderr)
                         continue
-                    cost = json.load(open(report))["artefacts"][0]["costs"]["after"]
-                    yield target, name, "int8" if precision else "float32", took, cost
+                    yield target, name, "int8" if precision else "float32", took, costs["after"]
 
 
 def main():
