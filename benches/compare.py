@@ -13,10 +13,9 @@ samples. `tests/run` creates the environment. With --quick each time is measured
 import argparse, concurrent.futures, os, subprocess, sys, tempfile, time
 import numpy as np, onnx, onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from process import ROOT, Run
 
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 BUNDLED = os.path.join(ROOT, "tests/models/mnist_lenet.onnx")
-QCC = os.environ.get("QCC", os.path.join(ROOT, "target/release/qcc"))
 
 
 def session(model, threads):
@@ -79,38 +78,6 @@ def evaluators(models, rounds):
 
 
 # Processes
-
-# A small helper process samples the memory of its child, and measures its times.
-WATCH = """
-import resource, subprocess, sys, time
-start = time.perf_counter()
-child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
-peak = 0
-while child.poll() is None:
-    try:
-        lines = open(f"/proc/{child.pid}/status").read().splitlines()
-        peak = max([peak] + [int(l.split()[1]) for l in lines if l.startswith("RssAnon")])
-    except OSError:
-        pass
-    time.sleep(0.002)
-seconds = time.perf_counter() - start
-usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(seconds, usage.ru_utime + usage.ru_stime, peak / 1024)
-sys.exit(child.returncode)
-"""
-
-
-class Run:
-    """The least time, processor time and peak memory of a run of qcc."""
-
-    def __init__(self, rounds, model, targets, *arguments):
-        def once():
-            with tempfile.TemporaryDirectory() as folder:
-                command = [QCC, model, "--to", targets, "-q", "-o", folder + "/", *arguments]
-                watched = [sys.executable, "-S", "-c", WATCH, *command]
-                return [float(x) for x in subprocess.run(watched, check=True, capture_output=True, text=True).stdout.split()]
-
-        self.seconds, self.cpu, self.memory = (min(column) for column in zip(*(once() for _ in range(rounds))))
 
 
 def samples(data):
