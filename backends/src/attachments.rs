@@ -1,5 +1,7 @@
 //! Additional data of an artefact besides its graph.
 
+use qcc_ir::Symbols;
+
 /// Additional data that the users of an artefact expect. A format that cannot hold a part of it omits that part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachments {
@@ -13,6 +15,9 @@ pub struct Attachments {
     pub labels: Vec<String>,
     /// Metadata about how the artefact was made, as keys and values.
     pub facts: Vec<(String, String)>,
+    /// Values of open extents at which the model is known to run, for a format that states a size beside open extents
+    /// (TensorFlow Lite).
+    pub extents: Symbols,
 }
 
 impl Attachments {

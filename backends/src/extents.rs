@@ -1,10 +1,40 @@
 //! Integers that follow from open extents, computed by the operators of a format.
 
+use std::sync::Arc;
+
 use qcc_ir::ops::Op;
-use qcc_ir::{Dim, Expr, Graph, Part, Shape, ValueId};
+use qcc_ir::{Dim, Expr, Graph, Part, Shape, Symbols, ValueId};
 use rustc_hash::FxHashMap;
 
 use crate::Unsupported;
+
+/// How often [`stated`] doubles typical extents.
+const MOST_DOUBLINGS: usize = 4;
+
+/// Values of the open extents for a format that states a size beside them: the known ones, and typical ones for others,
+/// doubled until no value is empty. Convolutions and pooling without padding have no result at small sizes.
+pub(crate) fn stated(graph: &Graph, known: &Symbols) -> Symbols {
+    if !graph.is_open() {
+        return Symbols::default();
+    }
+    let open: Vec<&Dim> = graph
+        .order()
+        .into_iter()
+        .flat_map(|n| graph.results(n))
+        .flat_map(|v| graph.ty(v).shape.dims())
+        .filter(|d| d.known().is_none())
+        .collect();
+    let is_filled = |symbols: &Symbols| open.iter().all(|d| d.bind(symbols).is_some_and(|n| n > 0));
+    let scaled = |doublings: usize| {
+        let typical = graph.typical_extents().into_iter();
+        let of = |(name, n): (Arc<str>, usize)| {
+            let n = known.get(&name).copied().unwrap_or(if n > 1 { n << doublings } else { n });
+            (name, n)
+        };
+        typical.map(of).collect::<Symbols>()
+    };
+    (0..=MOST_DOUBLINGS).map(scaled).find(is_filled).unwrap_or_else(|| scaled(0))
+}
 
 /// The operators of a format that compute with extents.
 pub(crate) trait Arithmetic {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use qcc_backends::{Backend, Files, Summary, unwritten};
 use qcc_frontends::{Model, OPEN_SHAPE};
 use qcc_ir::Checked;
-use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::{Graph, Symbols};
 use qcc_passes::decisions::Decision;
 use qcc_passes::open_batch::static_batch;
 use qcc_passes::{Pass, Pipeline, Stage, UnknownPass};
@@ -327,6 +327,8 @@ pub struct Compiled {
     details: bool,
     /// Metadata of the artefacts about how they were made.
     facts: Vec<(String, String)>,
+    /// The open extents of the first sample.
+    extents: Symbols,
     /// Targets that were written with open extents.
     open: Vec<&'static str>,
 }
@@ -352,6 +354,7 @@ impl Compiled {
         let mut is_closed = l.closed.is_none();
         let (target, mut attachments) = (l.backend.target(), vendor::attachments(&*l.backend, &graph.metadata));
         attachments.facts.clone_from(&self.facts);
+        attachments.extents.clone_from(&self.extents);
         let write = |graph, files: &mut dyn Files| {
             Checked::new(graph, target).and_then(|checked| l.backend.write(checked, &attachments, files))
         };

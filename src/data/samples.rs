@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::fits;
-use qcc_ir::{Graph, Symbols, Tensor};
+use qcc_ir::{Graph, Symbols, Tensor, ValueId};
 
 use super::array::{Array, Place};
 use super::input::{Image, Input, from_floats};
@@ -156,6 +156,19 @@ impl Samples {
     /// True where there are none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// The values of open extents in the first sample that can be read, if the data are not random.
+    pub(crate) fn extents(&self, graph: &Graph) -> Symbols {
+        if self.is_random() || !graph.has_open_inputs() {
+            return Symbols::default();
+        }
+        let first = (0..self.len()).find_map(|i| self.get(i).ok()).unwrap_or_default();
+        let named = |(v, tensor): (ValueId, &Tensor)| {
+            let dims = graph.ty(v).shape.dims().iter().zip(tensor.dims());
+            dims.filter_map(|(d, n)| Some((d.as_symbol()?.clone(), n))).collect::<Vec<_>>()
+        };
+        graph.inputs().zip(&first).flat_map(named).collect()
     }
 
     /// The files that these samples are read from.

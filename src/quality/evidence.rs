@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use qcc_ir::Graph;
+use qcc_ir::{Graph, Symbols};
 use qcc_passes::quality::products;
 use serde::Serialize;
 
@@ -90,6 +90,12 @@ impl Evidence {
     /// The samples that ranges are calibrated on.
     pub(crate) fn calibrated(&self) -> Option<&Samples> {
         self.calibration.as_ref().filter(|_| self.seen.is_some() && self.statistics.is_none())
+    }
+
+    /// The open extents of the graph in the first of the data.
+    pub(crate) fn extents(&self, graph: &Graph) -> Symbols {
+        let data = self.calibration.as_ref().or(self.validation.as_ref());
+        data.map(|data| data.extents(graph)).unwrap_or_default()
     }
 
     /// The file that ranges come from.

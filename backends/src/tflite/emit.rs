@@ -8,7 +8,8 @@ use qcc_formats::tflite::{
 };
 use qcc_ir::ops::{Custom, Op, Types};
 use qcc_ir::{
-    Affine, Dim, Elem, Expr, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, TensorType, ValueId,
+    Affine, Dim, Elem, Expr, Graph, Layout, NodeId, QuantParams, Scalar, Shape, StorageType, Symbols, TensorType,
+    ValueId,
 };
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -60,10 +61,13 @@ pub(super) struct Emitter<'g> {
     pub(super) fused: FxHashSet<NodeId>,
     /// The builtin operators of the device, if the file is for one.
     known: Option<Vec<&'static str>>,
+    /// The values that shapes state for open extents.
+    stated: Symbols,
 }
 
 impl<'g> Emitter<'g> {
-    pub(super) fn new(graph: &'g Graph, known: Option<Vec<&'static str>>) -> Self {
+    /// A graph for a device with the operators `known`, which is known to run at `extents`.
+    pub(super) fn new(graph: &'g Graph, known: Option<Vec<&'static str>>, extents: &Symbols) -> Self {
         // Names of inputs and outputs are reserved: no intermediate value may use them.
         let mut names = Names::default();
         graph.outputs().iter().for_each(|o| names.reserve(&o.name));
@@ -79,6 +83,7 @@ impl<'g> Emitter<'g> {
             names,
             fused: FxHashSet::default(),
             known,
+            stated: extents::stated(graph, extents),
         }
     }
 
@@ -137,7 +142,7 @@ impl<'g> Emitter<'g> {
         };
         let data = wide.or_else(|| Some(graph.constant(v)?.data().clone()));
         let buffer = data.map_or(0, |data| self.buffer(data));
-        let tensor = self.push(Tensor { elem, buffer, name, ..describe(ty) });
+        let tensor = self.push(Tensor { elem, buffer, name, ..self.describe(ty) });
         self.tensor_of.insert(v, tensor);
         tensor
     }
@@ -176,7 +181,7 @@ impl<'g> Emitter<'g> {
     /// A new tensor for an intermediate value within one node.
     pub(super) fn scratch(&mut self, ty: &TensorType, node: NodeId) -> i32 {
         let name = self.node_name(node);
-        self.push(Tensor { name, ..describe(ty) })
+        self.push(Tensor { name, ..self.describe(ty) })
     }
 
     /// A new name after that of a node.
@@ -196,7 +201,7 @@ impl<'g> Emitter<'g> {
     pub(super) fn part(&mut self, name: &str, constant: &qcc_ir::Tensor) -> i32 {
         let buffer = self.buffer(constant.data().clone());
         let name = self.unique(name);
-        self.push(Tensor { buffer, name, ..describe(constant.ty()) })
+        self.push(Tensor { buffer, name, ..self.describe(constant.ty()) })
     }
 
     /// A new tensor with the shape and element type of another one.
@@ -239,6 +244,23 @@ impl<'g> Emitter<'g> {
         self.scope.tensors[tensor as usize].elem
     }
 
+    /// A tensor of a type, without name and data. Open extents are -1 in the signature. The shape has numbers for them,
+    /// which all tensors share: LiteRT allocates these until inputs are resized.
+    fn describe(&self, ty: &TensorType) -> Tensor {
+        let shape = ty.layout.physical(&ty.shape);
+        let extents = |open: &dyn Fn(&Dim) -> i32| {
+            shape.dims().iter().map(|d| d.known().map_or_else(|| open(d), |n| n as i32)).collect()
+        };
+        Tensor {
+            shape: extents(&|d| d.bind(&self.stated).map_or(1, |n| n.max(1) as i32)),
+            shape_signature: if shape.is_open() { extents(&|_| -1) } else { Vec::new() },
+            elem: stored(&ty.elem),
+            quantization: ty.elem.qparams().map(|qparams| quantization(qparams, &ty.layout)),
+            has_rank: true,
+            ..Tensor::default()
+        }
+    }
+
     fn push(&mut self, tensor: Tensor) -> i32 {
         self.scope.tensors.push(tensor);
         self.scope.tensors.len() as i32 - 1
@@ -265,7 +287,7 @@ impl<'g> Emitter<'g> {
     /// A constant of the given type. Equal constants share a tensor, unless they are quantized.
     pub(super) fn constant<T: Scalar>(&mut self, ty: &TensorType, values: &[T]) -> i32 {
         let buffer = self.buffer(Bytes::copy_from_slice(bytemuck::cast_slice(values)));
-        let tensor = describe(ty);
+        let tensor = self.describe(ty);
         let key = (tensor.elem, tensor.shape.clone(), buffer);
         if tensor.quantization.is_none()
             && let Some(&known) = self.scope.constants.get(&key)
@@ -348,7 +370,7 @@ impl<'g> Emitter<'g> {
     pub(super) fn reshape(&mut self, tensor: i32, ty: &TensorType) -> Result<i32, Unsupported> {
         let name = self.scope.tensors[tensor as usize].name.clone();
         let name = self.unique(&name);
-        let result = self.push(Tensor { name, ..describe(ty) });
+        let result = self.push(Tensor { name, ..self.describe(ty) });
         self.reshape_into(tensor, result, ty)?;
         Ok(result)
     }
@@ -434,7 +456,7 @@ impl Emitter<'_> {
     fn computed(&mut self, op: BuiltinOperator, options: impl Into<Options>, inputs: &[i32], count: usize) -> i32 {
         let name = self.unique("extents");
         let ty = TensorType::new(Elem::I32, Shape::known(&[count]));
-        let result = self.push(Tensor { name, ..describe(&ty) });
+        let result = self.push(Tensor { name, ..self.describe(&ty) });
         self.push_operator(op, 1, options, inputs, &[result]);
         result
     }
@@ -507,21 +529,6 @@ impl Arithmetic for Emitter<'_> {
 /// A 32-bit bias in 64 bits, which kernels for 16-bit activations take.
 fn wide_bias(bias: &qcc_ir::Tensor) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(bytemuck::cast_slice(&bias.integers()?)))
-}
-
-/// A tensor of a type, without name and data. Open extents are 1 in the shape and -1 in the signature.
-fn describe(ty: &TensorType) -> Tensor {
-    let shape = ty.layout.physical(&ty.shape);
-    let extents = |open: i32| shape.dims().iter().map(|d| d.known().map_or(open, |n| n as i32)).collect();
-    let open = shape.is_open();
-    Tensor {
-        shape: extents(1),
-        shape_signature: if open { extents(-1) } else { Vec::new() },
-        elem: stored(&ty.elem),
-        quantization: ty.elem.qparams().map(|qparams| quantization(qparams, &ty.layout)),
-        has_rank: true,
-        ..Tensor::default()
-    }
 }
 
 fn quantization(qparams: &QuantParams, layout: &Layout) -> Quantization {

@@ -20,7 +20,7 @@ use std::io::Write;
 
 use qcc_formats::tflite::{Model, Operator};
 use qcc_ir::diagnostic::Diagnostic;
-use qcc_ir::{Checked, NodeId};
+use qcc_ir::{Checked, NodeId, Symbols};
 
 use crate::operation::Operation;
 use crate::{Attachments, Device, Files, OnCpu, Summary, unwritten};
@@ -48,7 +48,7 @@ pub(crate) fn write(
     attachments: &Attachments,
     out: &mut (impl Write + ?Sized),
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let Written { mut model, names, origins } = model(graph, device)?;
+    let Written { mut model, names, origins } = model(graph, device, &attachments.extents)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
     let on_cpu = on_cpu(&model, &origins, device);
     emit::attach(&mut model, attachments);
@@ -71,7 +71,7 @@ pub(crate) fn write_sources(
     attachments: &Attachments,
     files: &mut dyn Files,
 ) -> Result<Summary, Vec<Diagnostic>> {
-    let Written { mut model, names, .. } = model(graph, device)?;
+    let Written { mut model, names, .. } = model(graph, device, &attachments.extents)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
     emit::attach(&mut model, attachments);
     let bytes = micro::write(&model, &attachments.labels, files)?;
@@ -80,8 +80,8 @@ pub(crate) fn write_sources(
 }
 
 /// The tables of the file, checked, and the tensors of values by name.
-fn model(graph: Checked<'_>, device: Option<&Device>) -> Result<Written, Vec<Diagnostic>> {
-    let written = nodes::emit(graph, device)?;
+fn model(graph: Checked<'_>, device: Option<&Device>, extents: &Symbols) -> Result<Written, Vec<Diagnostic>> {
+    let written = nodes::emit(graph, device, extents)?;
     let wrong = check::check(&written.model);
     if wrong.is_empty() { Ok(written) } else { Err(wrong) }
 }

@@ -3,7 +3,7 @@
 use qcc_formats::tflite::{Activation, Model};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{LayoutRule, Op};
-use qcc_ir::{Checked, Layout, NodeId, TensorType, ValueId};
+use qcc_ir::{Checked, Layout, NodeId, Symbols, TensorType, ValueId};
 use smallvec::SmallVec;
 
 use super::emit::{ABSENT, Emitter, NodeContext, Unsupported};
@@ -21,9 +21,13 @@ pub(super) struct Written {
 }
 
 /// The tables of a graph, or all nodes that cannot be written.
-pub(super) fn emit(checked: Checked<'_>, device: Option<&Device>) -> Result<Written, Vec<Diagnostic>> {
+pub(super) fn emit(
+    checked: Checked<'_>,
+    device: Option<&Device>,
+    extents: &Symbols,
+) -> Result<Written, Vec<Diagnostic>> {
     let graph = checked.graph();
-    let mut e = Emitter::new(graph, device.map(|device| (device.operators)()));
+    let mut e = Emitter::new(graph, device.map(|device| (device.operators)()), extents);
     let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
     let mut refused = Vec::new();
     let mut origins = Vec::new();

@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use qcc_formats::tflite::Model;
-use qcc_ir::ops::{Clamp, Conv, MatMul, Relayout, Unary, UnaryFn};
+use qcc_ir::ops::{Clamp, Conv, Extents, MatMul, Pool, PoolFn, Relayout, Unary, UnaryFn};
 use qcc_ir::text::{Weights, parse};
-use qcc_ir::{Checked, Elem, Graph, Layout, Origin, Shape, Tensor, TensorType};
+use qcc_ir::{Checked, Dim, Elem, Graph, Layout, Origin, Shape, Symbols, Tensor, TensorType};
 use smallvec::smallvec;
 
 use super::{TARGET, disassemble, write};
@@ -181,11 +181,40 @@ fn equal_constants_share_a_buffer_and_names_are_unique() {
 #[test]
 fn an_open_batch_is_in_the_signature() {
     let mut g = Graph::new("open");
-    let batch = Shape::known(&[1, 3]).with(0, qcc_ir::Dim::symbol("batch"));
+    let batch = Shape::known(&[1, 3]).with(0, Dim::symbol("batch"));
     let x = g.add_input("x", TensorType::new(Elem::F32, batch));
     let y = g.add1(Unary { f: UnaryFn::Tanh }, &[x], Origin::none()).unwrap();
     g.add_output("y", y);
     assert!(text(&g).contains("%0 \"x\": FLOAT32 [?, 3]"));
+}
+
+/// The shapes beside signatures are one set of sizes at which no value is empty: LiteRT allocates them until inputs are
+/// resized, and TFLite Micro reads no others.
+#[test]
+fn shapes_beside_signatures_can_run() {
+    let mut g = Graph::new("open");
+    let known = image(&[1, 3, 8, 8]);
+    let shape =
+        ["n", "h", "w"].into_iter().zip([0, 2, 3]).fold(known.shape, |s, (name, i)| s.with(i, Dim::symbol(name)));
+    let x = g.add_input("x", TensorType { shape, layout: known.layout, ..TensorType::f32(&[1]) });
+    let none: Extents = smallvec![0, 0];
+    let (window, before, after, dilation): (Extents, _, _, _) =
+        (smallvec![20, 20], none.clone(), none, smallvec![1, 1]);
+    let pool = Pool { f: PoolFn::Max, stride: window.clone(), window, before, after, dilation };
+    let y = g.add1(pool.clone(), &[x], Origin::none()).unwrap();
+    let y = g.add1(pool, &[y], Origin::none()).unwrap();
+    g.add_output("y", y);
+    let shapes = |extents: &[(&str, usize)]| {
+        let extents = extents.iter().map(|&(name, n)| (name.into(), n)).collect();
+        let model = super::model(checked(&g), None, &extents).unwrap().model;
+        let tensors = model.subgraphs[0].tensors.iter();
+        tensors.map(|t| (t.shape.clone(), t.shape_signature.clone())).collect::<Vec<_>>()
+    };
+    let open = vec![-1, -1, -1, 3];
+    let stated = [[1, 448, 448, 3], [1, 22, 22, 3], [1, 1, 1, 3]];
+    assert_eq!(shapes(&[]), stated.map(|shape| (shape.to_vec(), open.clone())));
+    let stated = [[2, 800, 448, 3], [2, 40, 22, 3], [2, 2, 1, 3]];
+    assert_eq!(shapes(&[("n", 2), ("h", 800)]), stated.map(|shape| (shape.to_vec(), open.clone())));
 }
 
 #[test]
@@ -207,7 +236,7 @@ fn tables_that_fail_on_devices_are_found() {
             Some(Quantization { scale: scales, zero_point, ..Quantization::default() });
     };
     let fault = |change: &dyn Fn(&mut Model)| {
-        let mut model = super::model(checked(&convolution(1, &[6, 4, 3, 3])), None).unwrap().model;
+        let mut model = super::model(checked(&convolution(1, &[6, 4, 3, 3])), None, &Symbols::default()).unwrap().model;
         change(&mut model);
         super::check::check(&model).into_iter().map(|d| d.message).collect::<Vec<_>>().join("; ")
     };

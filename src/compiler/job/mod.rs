@@ -189,6 +189,7 @@ impl<'a> Job<'a> {
             clock: std::mem::take(&mut self.clock),
             details: self.options().has_details(),
             facts: Self::facts(&evidence),
+            extents: evidence.extents(&self.source),
             open: Vec::new(),
         })
     }
