@@ -100,15 +100,17 @@ def sound(m):
     return m.op("Concat", last, m.op("ReduceMean", y, axes=[2]), axis=1)
 
 
-@model({"x": ("f", ["t", "n", 6])}, [{"t": 9, "n": 1}, {"t": 4, "n": 3}, {"t": 20, "n": 2}], to=("onnx", "openvino"),
-       int8=False)
+@model({"x": ("f", ["t", "n", 6])}, [{"t": 9, "n": 1}, {"t": 4, "n": 3}, {"t": 20, "n": 2}, {"t": 16, "n": 1}])
 def recurrent(m):
-    """A bidirectional layer over any number of steps."""
-    y = m.op("LSTM", "x", m.weight(2, 32, 6), m.weight(2, 32, 8), m.weight(2, 64), hidden_size=8, outputs=3,
-             direction="bidirectional")[0]
+    """Layers over any number of steps in both directions, and their last states."""
+    y, h, c = m.op("LSTM", "x", m.weight(2, 32, 6), m.weight(2, 32, 8), m.weight(2, 64), hidden_size=8, outputs=3,
+                   direction="bidirectional")
     t, n = m.extent("x", 0), m.extent("x", 1)
     y = m.op("Reshape", m.op("Transpose", y, perm=[0, 2, 1, 3]), m.shape(t, n, 16))
-    return m.op("MatMul", y, m.weight(16, 3))
+    z, last = m.op("GRU", y, m.weight(2, 24, 16), m.weight(2, 24, 8), m.weight(2, 48), hidden_size=8, outputs=2,
+                   direction="bidirectional", linear_before_reset=1)
+    z = m.op("Add", m.op("ReduceMean", z, axes=[1]), m.op("Add", m.op("Add", h, m.op("Tanh", c)), last))
+    return m.op("MatMul", z, m.weight(8, 3))
 
 
 @model({"x": ("f", ["b", 3, 16, 16])}, [{"b": 1}, {"b": 2}, {"b": 5}])
@@ -175,7 +177,7 @@ def main():
         source = folder / f"{name}.onnx"
         onnx.save(builder.model(inputs, make(builder)), source)
         random = np.random.default_rng(1)
-        calibration = [sample(inputs, sizes[0], random) for _ in range(64)]
+        calibration = [sample(inputs, sizes[0], random) for _ in range(256)]
         np.savez(folder / f"{name}.npz", **{k: np.stack([s[k] for s in calibration]) for k in inputs})
         samples = [sample(inputs, size, random) for size in sizes]
         truth = Ort(source)

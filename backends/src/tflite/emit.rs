@@ -452,6 +452,18 @@ impl Emitter<'_> {
         self.computed(BuiltinOperator::STRIDED_SLICE, options, &inputs, 1)
     }
 
+    /// The first extent of a tensor of a rank, computed at run time.
+    pub(super) fn first_extent(&mut self, x: i32, rank: usize) -> i32 {
+        let all = self.extents(x, rank);
+        self.at(all, 0)
+    }
+
+    /// The extents of a tensor of a rank, computed at run time.
+    fn extents(&mut self, x: i32, rank: usize) -> i32 {
+        let options = qcc_formats::tflite::ShapeOf { output: Stored::INT32 };
+        self.computed(BuiltinOperator::SHAPE, options, &[x], rank)
+    }
+
     /// An operator that computes `count` extents.
     fn computed(&mut self, op: BuiltinOperator, options: impl Into<Options>, inputs: &[i32], count: usize) -> i32 {
         let name = self.unique("extents");
@@ -476,8 +488,7 @@ impl Arithmetic for Emitter<'_> {
 
     fn extent(&mut self, v: ValueId, axis: usize) -> i32 {
         let (x, ty) = (self.tensor(v), self.graph.ty(v));
-        let options = qcc_formats::tflite::ShapeOf { output: Stored::INT32 };
-        let all = self.computed(BuiltinOperator::SHAPE, options, &[x], ty.rank());
+        let all = self.extents(x, ty.rank());
         self.at(all, ty.layout.position(axis))
     }
 

@@ -24,38 +24,51 @@ pub(super) fn recurrent(
     y: i32,
 ) -> Result<(), Unsupported> {
     let [steps, batch, inputs] = site.operands[0].shape.dims() else { return Err("its operand is no sequence".into()) };
-    let known = |d: &Dim| d.known().ok_or("an extent other than its batch is open; fix it with --shape");
-    let (steps, inputs) = (known(steps)?, known(inputs)?);
+    let known = |d: &Dim| d.known().ok_or("an extent other than its steps and batch is open; fix it with --shape");
+    let inputs = known(inputs)?;
     let layer = Layer { op, site, batch, hidden: known(&site.operands[STATES].shape.dims()[1])? };
     let (hidden, wide) = (layer.hidden, op.cell.gates() * layer.hidden);
 
-    let rows = layer.reshaped(e, x, &[layer.rows(steps)?, inputs.into()])?;
+    let rows = layer.reshaped(e, x, &[layer.rows(steps.clone())?, inputs.into()])?;
     let weight = parts(e, site, WEIGHT, &[(0, wide)])?[0];
     let bias = parts(e, site, BIAS, &[(0, wide)])?[0];
-    let fed = layer.tensor(e, &[layer.rows(steps)?, wide.into()]);
+    let fed = layer.tensor(e, &[layer.rows(steps.clone())?, wide.into()]);
     e.push_operator(B::FULLY_CONNECTED, 1, FullyConnected::default(), &[rows, weight, bias], &[fed]);
 
     let state = [1.into(), batch.clone(), hidden.into()];
     let initial = &site.inputs[STATES..];
     let mut states: Vec<i32> = initial.iter().map(|&s| layer.reshaped(e, s, &state)).collect::<Result<_, _>>()?;
-    // Steps beyond a multiple of those in the body come before the loop.
-    let (first, runs) = (steps % STRIDE, steps / STRIDE);
+    // Steps beyond a multiple of those in the body come before the loop: in a loop of their own, of a step a run, where
+    // their number is open.
+    let long = || "it has too many steps";
+    let runs = steps.map(|steps| steps.floor_div(STRIDE as i64)).ok_or_else(long)?;
+    let looped = runs.times(&STRIDE.into()).ok_or_else(long)?;
+    let first = steps.map(|steps| steps.minus(&looped.expr())).ok_or_else(long)?;
     let mut results = Vec::new();
     let mut rest = fed;
-    if first > 0 {
-        let parameters = layer.recurrent_parameters(e)?;
-        let head = layer.part(e, fed, 0, first, wide)?;
-        let head = layer.reshaped(e, head, &[1.into(), layer.rows(first)?, wide.into()])?;
-        let head = layer.steps(e, &parameters, head, first, &mut states)?;
-        results.push(layer.reshaped(e, head, &[first.into(), batch.clone(), hidden.into()])?);
-        rest = layer.part(e, fed, first, runs * STRIDE, wide)?;
+    if first != Dim::Known(0) {
+        let head = match first.known() {
+            Some(count) => {
+                let parameters = layer.recurrent_parameters(e)?;
+                let head = layer.part(e, fed, &0.into(), &first, wide)?;
+                let head = layer.reshaped(e, head, &[1.into(), layer.rows(count)?, wide.into()])?;
+                layer.steps(e, &parameters, head, count, &mut states)?
+            }
+            None => {
+                let head = layer.part(e, fed, &0.into(), &first, wide)?;
+                let head = layer.reshaped(e, head, &[first.clone(), batch.clone(), wide.into()])?;
+                layer.looped(e, head, &first, 1, &mut states)?
+            }
+        };
+        results.push(layer.reshaped(e, head, &[first.clone(), batch.clone(), hidden.into()])?);
+        rest = layer.part(e, fed, &first, &looped, wide)?;
     }
-    let rest = layer.reshaped(e, rest, &[runs.into(), layer.rows(STRIDE)?, wide.into()])?;
-    let looped = layer.looped(e, rest, runs, &mut states)?;
+    let rest = layer.reshaped(e, rest, &[runs.clone(), layer.rows(STRIDE)?, wide.into()])?;
+    let rest = layer.looped(e, rest, &runs, STRIDE, &mut states)?;
     if results.is_empty() {
-        e.reshape_into(looped, y, &layer.ty(&[steps.into(), batch.clone(), hidden.into()]))?;
+        e.reshape_into(rest, y, &layer.ty(&[steps.clone(), batch.clone(), hidden.into()]))?;
     } else {
-        results.push(layer.reshaped(e, looped, &[(runs * STRIDE).into(), batch.clone(), hidden.into()])?);
+        results.push(layer.reshaped(e, rest, &[looped, batch.clone(), hidden.into()])?);
         e.push_operator(B::CONCATENATION, 1, Concatenation::default(), &results, &[y]);
     }
     for (state, &to) in states.into_iter().zip(&site.outputs[1..]) {
@@ -74,9 +87,20 @@ struct Layer<'s> {
 }
 
 impl Layer<'_> {
-    /// The WHILE. `fed` `[runs, STRIDE * N, G * H]` are the products of the input; the result is `[runs, STRIDE * N, H]`.
-    fn looped(&self, e: &mut Emitter<'_>, fed: i32, runs: usize, states: &mut Vec<i32>) -> Result<i32, Unsupported> {
-        let dims = [runs.into(), self.rows(STRIDE)?, self.hidden.into()];
+    /// The WHILE, with `stride` steps in the body. `fed` `[runs, stride * N, G * H]` are the products of the input; the
+    /// result is `[runs, stride * N, H]`.
+    fn looped(
+        &self,
+        e: &mut Emitter<'_>,
+        fed: i32,
+        runs: &Dim,
+        stride: usize,
+        states: &mut Vec<i32>,
+    ) -> Result<i32, Unsupported> {
+        // The kernel that writes a run into the result refuses one without runs: those of an open number have one more.
+        let spare = usize::from(runs.known().is_none());
+        let all = runs.plus(&spare.into()).ok_or("it has too many steps")?;
+        let dims = [all, self.rows(stride)?, self.hidden.into()];
         let sizes = extents::list(e, &dims.each_ref().map(Dim::expr))?;
         let zero = e.scalar(&TensorType::f32(&[]), 0.0)?;
         let y = self.tensor(e, &dims);
@@ -91,7 +115,10 @@ impl Layer<'_> {
         let after = 3 + states.len();
         let node = self.site.node;
         let cond = e.subgraph(node, &operands, |e, inputs| {
-            let limit = e.indices(&[runs as i32]);
+            let limit = match runs.known() {
+                Some(runs) => e.indices(&[runs as i32]),
+                None => e.first_extent(inputs[1], dims.len()),
+            };
             let again = e.scratch(&TensorType::new(Elem::Bool, Shape::known(&[1])), node);
             e.push_operator(B::LESS, 1, Options::Other(T::LESS), &[inputs[0], limit], &[again]);
             Ok(vec![again])
@@ -100,9 +127,9 @@ impl Layer<'_> {
             let parameters = if stored { self.recurrent_parameters(e)? } else { inputs[after..].to_vec() };
             let mut states = inputs[3..after].to_vec();
             let wide = self.op.cell.gates() * self.hidden;
-            let own = self.tensor(e, &[1.into(), self.rows(STRIDE)?, wide.into()]);
+            let own = self.tensor(e, &[1.into(), self.rows(stride)?, wide.into()]);
             e.push_operator(B::GATHER, 1, Gather::default(), &[inputs[1], inputs[0]], &[own]);
-            let results = self.steps(e, &parameters, own, STRIDE, &mut states)?;
+            let results = self.steps(e, &parameters, own, stride, &mut states)?;
             let (tail, start) = (e.indices(&[0, 0]), self.index(e, 3));
             e.push_operator(B::CONCATENATION, 1, Concatenation::default(), &[inputs[0], tail], &[start]);
             let y = self.tensor(e, &dims);
@@ -118,7 +145,15 @@ impl Layer<'_> {
         let results: Vec<i32> = operands.iter().map(|&operand| e.like(operand, node)).collect();
         e.push_operator(B::WHILE, 1, While { cond, body }, &operands, &results);
         states.copy_from_slice(&results[3..after]);
-        Ok(results[2])
+        if spare == 0 {
+            return Ok(results[2]);
+        }
+        let [_, rows, hidden] = dims;
+        let y = self.tensor(e, &[runs.clone(), rows, hidden]);
+        let size = extents::list(e, &[runs.expr(), (-1).into(), (-1).into()])?;
+        let inputs = [results[2], e.indices(&[0, 0, 0]), size];
+        e.push_operator(B::SLICE, 1, Options::Other(T::SLICE), &inputs, &[y]);
+        Ok(y)
     }
 
     /// The parameters of the products with the state: the recurrent weight, for a `Gru` that applies the reset gate
@@ -261,8 +296,8 @@ impl Layer<'_> {
     }
 
     /// The number of rows of `count` steps.
-    fn rows(&self, count: usize) -> Result<Dim, Unsupported> {
-        Ok(Dim::Known(count).times(self.batch).ok_or("it has too many steps")?)
+    fn rows(&self, count: impl Into<Dim>) -> Result<Dim, Unsupported> {
+        Ok(count.into().times(self.batch).ok_or("it has too many steps")?)
     }
 
     fn ty(&self, dims: &[Dim]) -> TensorType {
@@ -278,15 +313,8 @@ impl Layer<'_> {
     }
 
     /// The rows of `count` steps of a matrix with `columns` columns, from that of step `start` on.
-    fn part(
-        &self,
-        e: &mut Emitter<'_>,
-        x: i32,
-        start: usize,
-        count: usize,
-        columns: usize,
-    ) -> Result<i32, Unsupported> {
-        let (start, count) = (self.rows(start)?, self.rows(count)?);
+    fn part(&self, e: &mut Emitter<'_>, x: i32, start: &Dim, count: &Dim, columns: usize) -> Result<i32, Unsupported> {
+        let (start, count) = (self.rows(start.clone())?, self.rows(count.clone())?);
         let y = self.tensor(e, &[count.clone(), columns.into()]);
         let begin = extents::list(e, &[start.expr(), 0.into()])?;
         let inputs = [x, begin, extents::list(e, &[count.expr(), (-1).into()])?];

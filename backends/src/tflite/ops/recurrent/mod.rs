@@ -20,12 +20,12 @@ const FEWEST_STEPS: usize = 16;
 /// The first initial state among the operands.
 const STATES: usize = 4;
 
-/// True where the layer is written as it is, and not unrolled. Its batch may be open.
+/// True where the layer is written as it is, and not unrolled. The numbers of its steps and its batch may be open.
 pub(in crate::tflite) fn native(x: &[&TensorType]) -> bool {
     let [steps, _, inputs] = x[0].shape.dims() else { return false };
     let weights = x[WEIGHT..STATES].iter().all(|t| !t.shape.is_open());
     let empty = x.iter().any(|t| t.shape.dims().contains(&Dim::Known(0)));
-    weights && !empty && inputs.known().is_some() && steps.known().is_some_and(|steps| steps >= FEWEST_STEPS)
+    weights && !empty && inputs.known().is_some() && steps.known().is_none_or(|steps| steps >= FEWEST_STEPS)
 }
 
 /// An operator for all steps where there is one for the cell, else a loop; between two REVERSE_V2 if steps run from the

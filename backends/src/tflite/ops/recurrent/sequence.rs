@@ -75,10 +75,12 @@ fn last_states(e: &mut Emitter<'_>, site: &NodeContext<'_>, y: i32, states: &[i3
         return Ok(());
     }
     let [steps, batch, hidden] = site.results[0].shape.dims() else { return Ok(()) };
-    let steps = steps.known().ok_or("the number of its steps is open")? as i32;
     let ty = |rows: &[Dim]| TensorType::new(Elem::F32, rows.iter().chain([hidden]).cloned().collect());
     let last = e.scratch(&ty(&[Dim::Known(1), batch.clone()]), site.node);
-    slice(e, y, &[steps - 1, 0, 0], &[1, -1, -1], last);
+    let before = steps.expr().minus(&1.into()).ok_or("it has too many steps")?;
+    let begin = extents::list(e, &[before, 0.into(), 0.into()])?;
+    let inputs = [y, begin, e.indices(&[1, -1, -1])];
+    e.push_operator(B::SLICE, 1, Options::Other(T::SLICE), &inputs, &[last]);
     e.reshape_into(last, site.outputs[1], &site.results[1])?;
     if let &[_, c] = states
         && used(2)
