@@ -47,7 +47,8 @@ MODELS = {
     "expand_ones": ([("Expand", "x s", {}), ("Neg", "v0", {})], {},
                     [[X[:1, :, :1], i64(2, 4, 3)], [X[:1, :, :1], i64(5, 1, 1)]]),
     "fill": ([("ConstantOfShape", "s", {}), ("Add", "v0 x", {})], {}, [[i64(2, 1, 5), X[0]], [i64(4, 4, 1), X[0]]]),
-    "range": ([("Range", "a b d", {})], {}, [[scalar(0), scalar(7), scalar(2)], [scalar(5), scalar(-6), scalar(-3)]]),
+    "range": ([("Range", "a b d", {})], {},
+              [[scalar(0), scalar(7), scalar(2)], [scalar(5), scalar(-6), scalar(-3)], [scalar(0), scalar(7), scalar(0)]]),
     "range_of_floats": ([("Range", "a b d", {})], {},
                         [[np.float32(v) for v in (0, 2.4, 0.5)], [np.float32(v) for v in (1, -3, -0.75)]]),
     "tile": ([("Relu", "x", {}), ("Tile", "v0 r", {})], {}, [[X, i64(1, 2, 1)], [X, i64(3, 1, 2)]]),
@@ -94,6 +95,14 @@ def difference(want, found):
     return "" if np.allclose(want, found, rtol=1e-4, atol=1e-5) else f"{found} where {want} is expected"
 
 
+def expected(truth, feed):
+    """The result of the model; nothing where it fails (a range by steps of 0), which no artefact may crash on."""
+    try:
+        return truth.run(feed)[0]
+    except Exception:
+        return np.zeros(0)
+
+
 def main():
     folder, names = Path(sys.argv[1]), sys.argv[2:] or list(MODELS)
     failed = []
@@ -109,7 +118,7 @@ def main():
                     raise ValueError(done.stderr)
                 compiled, truth = runtime(artefact), Ort(source)
                 for feed in feeds:
-                    if different := difference(truth.run(feed)[0], compiled.run(feed)[0]):
+                    if different := difference(expected(truth, feed), compiled.run(feed)[0]):
                         raise ValueError(f"{[str(v) for v in feed.values() if v.ndim < 2]}: {different}")
                 print(f"{name:18} {target:8} {len(feeds)} runs")
             except Exception as e:

@@ -316,23 +316,37 @@ pub(crate) fn parts(n: &mut impl Build, x: ValueId, axis: usize, sizes: &[Expr])
     Ok(parts)
 }
 
-/// The numbers `start`, `start + delta`, .. before `limit`, which are scalars.
+/// The numbers `start`, `start + delta`, .. before `limit`, which are scalars: none where `delta` is 0.
 pub(crate) fn range(n: &mut impl Build, [start, limit, delta]: [ValueId; 3]) -> Result<ValueId, Refusal> {
     let elem = n.ty(start).elem.clone();
     let far = n.binary(BinaryFn::Sub, limit, start)?;
+    // Runtimes crash on integers that are divided by 0.
+    let moves = n.graph().constant(delta).is_some_and(|delta| delta.floats().iter().all(|&delta| delta != 0.0));
+    let still =
+        if moves { None } else { Some(n.scalar(0.0, delta).and_then(|zero| n.binary(BinaryFn::Equal, delta, zero))?) };
+    let by = match still {
+        Some(still) => {
+            let one = n.scalar(1.0, delta)?;
+            select(n, still, one, delta)?
+        }
+        None => delta,
+    };
     // The quotient rounded up.
     let count = if elem.is_float() {
-        let steps = n.binary(BinaryFn::Div, far, delta)?;
+        let steps = n.binary(BinaryFn::Div, far, by)?;
         n.unary(UnaryFn::Ceil, steps)?
     } else {
         let zero = n.scalar(0.0, far)?;
         let back = n.binary(BinaryFn::Sub, zero, far)?;
-        let steps = n.binary(BinaryFn::FloorDiv, back, delta)?;
+        let steps = n.binary(BinaryFn::FloorDiv, back, by)?;
         n.binary(BinaryFn::Sub, zero, steps)?
     };
     let count = n.cast(count, Elem::I64)?;
     let zero = n.add_constant(Tensor::scalar(0i64));
-    let count = n.binary(BinaryFn::Max, count, zero)?;
+    let mut count = n.binary(BinaryFn::Max, count, zero)?;
+    if let Some(still) = still {
+        count = select(n, still, zero, count)?;
+    }
     let count = one_defined(n, count)?;
     let places = counted(n, count)?;
     let places = n.cast(places, elem)?;
