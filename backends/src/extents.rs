@@ -1,40 +1,10 @@
 //! Integers that follow from open extents, computed by the operators of a format.
 
-use std::sync::Arc;
-
 use qcc_ir::ops::Op;
-use qcc_ir::{Dim, Expr, Graph, Part, Shape, Symbols, ValueId};
+use qcc_ir::{Dim, Expr, Graph, Part, Shape, ValueId};
 use rustc_hash::FxHashMap;
 
 use crate::Unsupported;
-
-/// How often [`stated`] doubles typical extents.
-const MOST_DOUBLINGS: usize = 4;
-
-/// Values of the open extents for a format that states a size beside them: the known ones, and typical ones for others,
-/// doubled until no value is empty. Convolutions and pooling without padding have no result at small sizes.
-pub(crate) fn stated(graph: &Graph, known: &Symbols) -> Symbols {
-    if !graph.is_open() {
-        return Symbols::default();
-    }
-    let open: Vec<&Dim> = graph
-        .order()
-        .into_iter()
-        .flat_map(|n| graph.results(n))
-        .flat_map(|v| graph.ty(v).shape.dims())
-        .filter(|d| d.known().is_none())
-        .collect();
-    let is_filled = |symbols: &Symbols| open.iter().all(|d| d.bind(symbols).is_some_and(|n| n > 0));
-    let scaled = |doublings: usize| {
-        let typical = graph.typical_extents().into_iter();
-        let of = |(name, n): (Arc<str>, usize)| {
-            let n = known.get(&name).copied().unwrap_or(if n > 1 { n << doublings } else { n });
-            (name, n)
-        };
-        typical.map(of).collect::<Symbols>()
-    };
-    (0..=MOST_DOUBLINGS).map(scaled).find(is_filled).unwrap_or_else(|| scaled(0))
-}
 
 /// The operators of a format that compute with extents.
 pub(crate) trait Arithmetic {
@@ -156,13 +126,29 @@ pub(crate) fn shape<A: Arithmetic>(a: &mut A, shape: &Shape) -> Result<A::Value,
     list(a, &shape.dims().iter().map(Dim::expr).collect::<Vec<_>>())
 }
 
+/// The axis of `x` that a reshape to `y` removes, if its extent is open: it must be 1 at run time, and operators that remove
+/// an axis refuse others.
+pub(crate) fn removed(x: &Shape, y: &Shape) -> Option<usize> {
+    let [all, rest] = [x, y].map(|shape| Shape::count(shape.dims()));
+    let is_removed = |d: &Dim| d.known().is_none() && rest.as_ref().is_some_and(|rest| rest.times(d) == all);
+    if all == rest { None } else { x.dims().iter().position(is_removed) }
+}
+
 /// The target shape of a reshape of a value of shape `x`, with at most one -1 for an open extent, and 0 where the extent
-/// is that of `x` if the format has that (`copies`). `None` if more has to be computed.
+/// is that of `x` if the format has that (`copies`). `None` if more has to be computed: where the numbers of elements are
+/// equal at some extents only, the runtime has to refuse others, and -1 would take them.
 pub(crate) fn target(x: Option<&Shape>, y: &Shape, copies: bool) -> Option<Vec<i64>> {
     let open = || y.dims().iter().enumerate().filter(|(_, d)| d.known().is_none());
     let copied = |axis: usize| copies && x.is_some_and(|x| x.dims().get(axis) == Some(&y.dims()[axis]));
+    let exact = x.is_none_or(|x| Shape::count(x.dims()) == Shape::count(y.dims()));
     // The first of those that cannot be copied is the rest.
-    let rest = if open().count() == 1 { open().next() } else { open().find(|(axis, _)| !copied(*axis)) };
+    let rest = if !exact {
+        None
+    } else if open().count() == 1 {
+        open().next()
+    } else {
+        open().find(|(axis, _)| !copied(*axis))
+    };
     let rest = rest.map(|(axis, _)| axis);
     let extents = y.dims().iter().enumerate().map(|(axis, d)| match d.known() {
         Some(n) => Some(n as i64),

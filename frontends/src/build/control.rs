@@ -1,8 +1,9 @@
 //! Control flow as plain nodes: results of branches are selected, loops are unrolled.
 
-use qcc_ir::ops::{Concat, Range, Select, Slice};
-use qcc_ir::{Dim, Tensor, TensorType, ValueId};
+use qcc_ir::ops::{Binary, BinaryFn, Concat, Op, Range, Select, Slice};
+use qcc_ir::{Dim, Expr, Graph, Shape, Tensor, TensorType, ValueId};
 
+use super::symbolic::whole;
 use super::{Build, Values, computed, count_axis};
 use crate::refusal::Refusal;
 
@@ -54,6 +55,9 @@ pub(crate) fn selected(n: &mut impl Build, condition: ValueId, yes: ValueId, no:
     if yes == no {
         return Ok(yes);
     }
+    if removes_axis(n.graph(), condition, yes, no) {
+        return Ok(yes);
+    }
     let (a, b) = (n.ty(yes), n.ty(no));
     if let Some(axis) = differing(a, b).filter(|_| a.elem == b.elem && a.elem.qparams().is_none()) {
         return computed::either(n, condition, [yes, no], axis);
@@ -64,6 +68,27 @@ pub(crate) fn selected(n: &mut impl Build, condition: ValueId, yes: ValueId, no:
         return Err(Refusal::Advised { message, help: SET });
     }
     n.add(Select {}, &[condition, yes, no])
+}
+
+/// True where `yes` is `no` without an axis of open extent, and the condition is that this extent is 1. At any other extent
+/// the reshape to `yes` fails.
+fn removes_axis(graph: &Graph, mut condition: ValueId, yes: ValueId, no: ValueId) -> bool {
+    while let Op::Reshape(_) | Op::Cast(_) = graph.producer(condition) {
+        condition = graph.operand(condition.node, 0);
+    }
+    let (Op::Reshape(_), Op::Binary(Binary { f: BinaryFn::Equal })) = (graph.producer(yes), graph.producer(condition))
+    else {
+        return false;
+    };
+    let [rest, all] = [yes, no].map(|v| Shape::count(graph.ty(v).shape.dims()));
+    let compared: Option<Vec<Expr>> =
+        graph.operands(condition.node).into_iter().map(|v| whole(graph, v)?.into_iter().next()).collect();
+    let extent = match compared.as_deref() {
+        Some([extent, one] | [one, extent]) if *one == 1.into() => Dim::of(extent.clone()),
+        _ => None,
+    };
+    let is_all = rest.zip(extent).is_some_and(|(rest, extent)| rest.times(&extent) == all);
+    graph.operand(yes.node, 0) == no && is_all
 }
 
 /// The axis of which two types have different extents, if it is one.

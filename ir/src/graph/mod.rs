@@ -1,6 +1,5 @@
 //! The graph: nodes that hold an operator, values between them that hold a complete type.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,10 +8,11 @@ use smallvec::SmallVec;
 
 use crate::error::{EvalError, TooLarge, TypeError};
 use crate::ops::{Const, Extents, Input, LayoutRule, Op, QuantRule, Types};
-use crate::types::{Elem, Symbols, Tensor, TensorType};
+use crate::types::{Elem, Tensor, TensorType};
 
 mod check;
 mod composite;
+mod extents;
 mod ids;
 mod net;
 mod origin;
@@ -447,55 +447,6 @@ impl Graph {
     /// Changes the type of a value. Passes that change types (layout, quantization) call it and verify afterwards.
     pub fn set_type(&mut self, v: ValueId, ty: TensorType) {
         self.net.value_mut(v).ty = ty;
-    }
-
-    /// True if an extent is open: of an input, or one that a node computes.
-    pub fn is_open(&self) -> bool {
-        self.has_open_inputs() || !self.definitions.is_empty()
-    }
-
-    /// True if an input has an open extent.
-    pub fn has_open_inputs(&self) -> bool {
-        self.inputs().any(|v| self.ty(v).shape.is_open())
-    }
-
-    /// The graph with these values of symbols.
-    pub fn bound(&self, symbols: &Symbols) -> Graph {
-        let mut g = self.clone();
-        for node in self.order() {
-            for v in self.results(node).filter(|&v| self.ty(v).shape.is_open()) {
-                let ty = self.ty(v);
-                g.set_type(v, TensorType { shape: ty.shape.bind(symbols), ..ty.clone() });
-            }
-            if let Some(op) = self.op(node).bind(symbols) {
-                g.net.set_op(node, op);
-            }
-        }
-        g
-    }
-
-    /// The graph at typical extents, for estimates: itself where all extents are known.
-    pub fn typical(&self) -> Cow<'_, Graph> {
-        if self.is_open() { Cow::Owned(self.bound(&self.typical_extents())) } else { Cow::Borrowed(self) }
-    }
-
-    /// A typical value of each symbol: 1 for a batch, 224 for the height and width of images, a second of sound at 16 kHz,
-    /// 64 for others such as the length of a text, 1 for integers that nodes compute.
-    pub fn typical_extents(&self) -> Symbols {
-        let mut symbols: Symbols = self.definitions.keys().map(|symbol| (Arc::clone(symbol), 1)).collect();
-        for ty in self.inputs().map(|v| self.ty(v)) {
-            for (axis, dim) in ty.shape.dims().iter().enumerate() {
-                let Some(name) = dim.as_symbol() else { continue };
-                let extent = match (axis, ty.rank(), ty.elem.is_float()) {
-                    (0, 2.., _) => 1,
-                    (_, 4, true) => 224,
-                    (_, ..=2, true) => 16000,
-                    _ => 64,
-                };
-                symbols.entry(Arc::clone(name)).or_insert(extent);
-            }
-        }
-        symbols
     }
 
     /// All nodes that outputs depend on, operands before users; inputs first. The order depends on the graph alone.

@@ -191,6 +191,12 @@ impl Shape {
         dims.iter().try_fold(Dim::Known(1), |n, d| n.times(d))
     }
 
+    /// The shape without an axis.
+    pub fn without(&self, axis: usize) -> Self {
+        let others = self.dims().iter().enumerate().filter(|&(i, _)| i != axis);
+        others.map(|(_, d)| d.clone()).collect()
+    }
+
     /// The same shape with the extent of `axis` replaced.
     pub fn with(&self, axis: usize, dim: impl Into<Dim>) -> Self {
         let mut s = self.clone();

@@ -13,8 +13,14 @@ use crate::extents;
 
 /// Reshape.
 pub(super) fn reshape(e: &mut Emitter<'_>, op: &Reshape, site: &NodeContext<'_>) -> Result<(), Unsupported> {
-    let x = e.input(site, 0);
-    e.reshape(&x, Some(&site.operands[0].shape), &site.outputs[0], &op.shape)
+    let (mut x, mut own) = (e.input(site, 0), site.operands[0].clone());
+    if let Some(axis) = extents::removed(&own.shape, &op.shape) {
+        own = TensorType::new(own.elem, own.shape.without(axis));
+        let (squeezed, axes) = (e.scratch(site, &own), e.list([axis as i64]));
+        e.push(Call::new("Squeeze"), &[x, axes], std::slice::from_ref(&squeezed));
+        x = squeezed;
+    }
+    e.reshape(&x, Some(&own.shape), &site.outputs[0], &op.shape)
 }
 
 /// Integers that follow from open extents.

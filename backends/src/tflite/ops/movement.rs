@@ -2,7 +2,7 @@
 
 use qcc_formats::tflite::{
     BuiltinOperator as B, Concatenation, DepthToSpace as DepthToSpaceOptions, MirrorPad, MirrorPadMode, Options,
-    OptionsType as T, SpaceToDepth as SpaceToDepthOptions, StridedSlice, TensorType as Stored,
+    OptionsType as T, SpaceToDepth as SpaceToDepthOptions, Squeeze, StridedSlice, TensorType as Stored,
 };
 use qcc_ir::ops::{
     Concat, DepthToSpace, Op, OpenSlice, Pad, PadMode, Range, Reverse, Slice, SpaceToDepth, Symbolic, Tile, Transpose,
@@ -103,9 +103,17 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
 /// tell the next operators that the shape has changed. A SLICE of all elements with a computed start tells them.
 pub(super) fn reshape(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (x, y) = (&site.operands[0], &site.results[0]);
+    if let Some(axis) = extents::removed(&x.shape, &y.shape) {
+        let axis = x.layout.position(axis);
+        let rest = TensorType::new(x.elem.clone(), x.layout.physical(&x.shape).without(axis));
+        let squeezed = e.scratch(&rest, site.node);
+        let options = Squeeze { squeeze_dims: vec![axis as i32] };
+        e.push_operator(B::SQUEEZE, 1, options, &site.inputs, &[squeezed]);
+        return e.reshape_from(squeezed, &rest.shape, site.outputs[0], y);
+    }
     let given = matches!(site.graph.producer(site.values[0]), Op::Input(_) | Op::Const(_));
     if !y.shape.is_computed() || x.shape.is_computed() || given {
-        return e.reshape_into(site.inputs[0], site.outputs[0], y);
+        return e.reshape_from(site.inputs[0], &x.shape, site.outputs[0], y);
     }
     let reshaped = e.scratch(y, site.node);
     e.reshape_into(site.inputs[0], reshaped, y)?;

@@ -1,5 +1,6 @@
 //! Operators that move elements without changing them.
 
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
     Concat, DepthToSpace, Expand, Extents, OpenSlice, Pad, PadMode, Range, Select, Slice, SpaceToDepth, Tile, broadcast,
 };
@@ -94,8 +95,14 @@ fn squeeze(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         None => (0..dims.len()).filter(|&a| dims[a] == Dim::Known(1)).collect(),
     };
     for &a in axes.iter().rev() {
-        if dims.remove(a) != Dim::Known(1) {
+        let extent = dims.remove(a);
+        if extent.agreed(&Dim::Known(1)).is_none() {
             return Err(Refusal::Invalid(format!("axis {a} of {} has not extent 1", n.ty(x))));
+        }
+        if extent != Dim::Known(1) {
+            let message =
+                format!("axis {a} of {} is removed: {extent} must be 1, other sizes fail at run time", n.ty(x));
+            n.note_here(Diagnostic::warning("assumed-extent", message));
         }
     }
     one(n.reshape_to(x, dims.into_iter().collect())?)

@@ -1,0 +1,131 @@
+//! Open extents of a graph, and values of them.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::check::infer_float;
+use super::{Graph, NodeId};
+use crate::ops::Op;
+use crate::types::{Symbols, TensorType};
+
+/// Powers of two that typical extents are multiplied with, until the model runs: some models have no result at small
+/// extents, others run at few only.
+const SCALES: [i32; 13] = [0, 1, 2, 3, 4, -1, -2, -3, -4, -5, -6, -7, -8];
+
+impl Graph {
+    /// True if an extent is open: of an input, or one that a node computes.
+    pub fn is_open(&self) -> bool {
+        self.has_open_inputs() || !self.definitions.is_empty()
+    }
+
+    /// True if an input has an open extent.
+    pub fn has_open_inputs(&self) -> bool {
+        self.inputs().any(|v| self.ty(v).shape.is_open())
+    }
+
+    /// The graph with these values of symbols.
+    pub fn bound(&self, symbols: &Symbols) -> Graph {
+        let mut g = self.clone();
+        for node in self.order() {
+            for v in self.results(node).filter(|&v| self.ty(v).shape.is_open()) {
+                let ty = self.ty(v);
+                g.set_type(v, TensorType { shape: ty.shape.bind(symbols), ..ty.clone() });
+            }
+            if let Some(op) = self.op(node).bind(symbols) {
+                g.net.set_op(node, op);
+            }
+        }
+        g
+    }
+
+    /// The graph at typical extents, for estimates: itself where all extents are known.
+    pub fn typical(&self) -> Cow<'_, Graph> {
+        if self.is_open() { Cow::Owned(self.bound(&self.typical_extents())) } else { Cow::Borrowed(self) }
+    }
+
+    /// Typical values of symbols, at which the model runs: 1 for a batch, 224 for the height and width of images, a second
+    /// of sound at 16 kHz, 64 for others such as the length of a text, 1 for integers that nodes compute. Where the model
+    /// does not run at these, the extents above 1 are multiplied with the same power of two.
+    pub fn typical_extents(&self) -> Symbols {
+        self.typical_extents_beside(&Symbols::default())
+    }
+
+    /// As [`Graph::typical_extents`], of symbols that are not among the known ones.
+    pub fn typical_extents_beside(&self, known: &Symbols) -> Symbols {
+        let usual = self.usual_extents();
+        let scaled = |power: i32| -> Symbols {
+            let scaled = |n: usize| match u32::try_from(power) {
+                _ if n == 1 => 1,
+                Ok(power) => n << power,
+                Err(_) => (n >> power.unsigned_abs()).max(1),
+            };
+            usual.iter().map(|(name, &n)| (Arc::clone(name), known.get(name).copied().unwrap_or(scaled(n)))).collect()
+        };
+        SCALES.into_iter().map(scaled).find(|symbols| self.runs_at(symbols)).unwrap_or_else(|| scaled(0))
+    }
+
+    fn usual_extents(&self) -> Symbols {
+        let mut symbols: Symbols = self.definitions.keys().map(|symbol| (Arc::clone(symbol), 1)).collect();
+        for ty in self.inputs().map(|v| self.ty(v)) {
+            for (axis, dim) in ty.shape.dims().iter().enumerate() {
+                let Some(name) = dim.as_symbol() else { continue };
+                let extent = match (axis, ty.rank(), ty.elem.is_float()) {
+                    (0, 2.., _) => 1,
+                    (_, 4, true) => 224,
+                    (_, ..=2, true) => 16000,
+                    _ => 64,
+                };
+                symbols.entry(Arc::clone(name)).or_insert(extent);
+            }
+        }
+        symbols
+    }
+
+    /// True where every node takes its operands at these extents, and no value is empty that is not empty at all.
+    fn runs_at(&self, symbols: &Symbols) -> bool {
+        let bound = |ty: &TensorType| TensorType { shape: ty.shape.bind(symbols), ..ty.clone() };
+        let is_filled = |ty: &TensorType| {
+            ty.shape.dims().iter().all(|d| d.known().is_some() || d.bind(symbols).is_some_and(|n| n > 0))
+        };
+        let runs = |node: NodeId| {
+            let op = self.op(node);
+            let operands: SmallVec<[TensorType; 4]> = self.operand_types(node).into_iter().map(bound).collect();
+            let operands: SmallVec<[&TensorType; 4]> = operands.iter().collect();
+            let takes = || infer_float(op.bind(symbols).as_ref().unwrap_or(op), &operands).is_ok();
+            self.results(node).all(|v| is_filled(self.ty(v))) && (matches!(op, Op::Input(_) | Op::Const(_)) || takes())
+        };
+        self.order().into_iter().all(runs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::text::{Weights, parse};
+
+    fn extents(body: &str, known: &[(&str, usize)]) -> Vec<(String, usize)> {
+        let g = parse(&format!("graph g {{ {body} output y = %y }}"), &Weights::new()).unwrap();
+        let known = known.iter().map(|&(name, n)| (name.into(), n)).collect();
+        let mut found: Vec<_> =
+            g.typical_extents_beside(&known).into_iter().map(|(name, n)| (name.to_string(), n)).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn models_run_at_typical_extents() {
+        let pool = |size: usize, x: &str, y: &str| {
+            format!("{y} = pool(f:Max,window:[{size}],stride:[{size}],before:[0],after:[0],dilation:[1]) {x} ")
+        };
+        let input = "%x: f32[b,4,n] = input ";
+        let named = |b: usize, n: usize| vec![("b".to_owned(), b), ("n".to_owned(), n)];
+        assert_eq!(extents(&format!("{input}{}", pool(2, "%x", "%y")), &[]), named(1, 64));
+        assert_eq!(extents(&format!("{input}{}", pool(2, "%x", "%y")), &[("b", 3), ("n", 10)]), named(3, 10));
+        // No result at 64.
+        assert_eq!(extents(&format!("{input}{}", pool(100, "%x", "%y")), &[]), named(1, 128));
+        // An extent must be 1.
+        let removed = format!("{input}{}%y = reshape[b,4] %p", pool(20, "%x", "%p"));
+        assert_eq!(extents(&removed, &[]), named(1, 32));
+    }
+}
