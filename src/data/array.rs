@@ -133,8 +133,11 @@ impl Kind {
     }
 }
 
-/// The names of the arrays in a .npz file, in file order.
+/// The names of the arrays in a file: those of a .npz file, in file order, or the one of a .npy file, without a name.
 pub(super) fn entries(path: &Path) -> Result<Vec<(String, Place)>, DataError> {
+    if !path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
+        return Ok(vec![(String::new(), Place::File)]);
+    }
     let archive = archive(path)?;
     let name = |i| Some(archive.name_for_index(i)?.ok()?.strip_suffix(".npy")?.to_owned());
     let arrays: Vec<_> = (0..archive.len()).filter_map(|i| Some((name(i)?, Place::Entry(i)))).collect();
@@ -234,6 +237,11 @@ impl Array {
     /// The extents of the array.
     pub(super) fn dims(&self) -> &[usize] {
         &self.dims
+    }
+
+    /// Adds a first axis of extent 1.
+    pub(super) fn add_batch(&mut self) {
+        self.dims.insert(0, 1);
     }
 
     /// Number of samples for an input of shape `input`: the first axis of the array enumerates samples. A sample is a

@@ -30,6 +30,18 @@ impl Input {
         Ok(Input { ty: TensorType { shape, ..self.ty }, ..self })
     }
 
+    /// True if an array of these extents is a whole input.
+    pub(super) fn takes(&self, array: &[usize]) -> bool {
+        let dims = self.ty.shape.dims();
+        dims.len() == array.len() && dims.iter().zip(array).all(|(d, n)| d.known().is_none_or(|known| known == *n))
+    }
+
+    /// The values of its open extents for an array that is a whole input.
+    pub(super) fn own_extents(&self, array: &[usize]) -> Symbols {
+        let named = self.ty.shape.dims().iter().zip(array);
+        named.filter_map(|(d, &n)| Some((d.as_symbol()?.clone(), n))).collect()
+    }
+
     /// The values of its open extents for samples in an array of these extents: an array of samples, or of elements of a
     /// batch. The batch is then one sample.
     pub(super) fn extents(&self, array: &[usize]) -> Symbols {
@@ -39,8 +51,7 @@ impl Input {
             Some(0) if !array.is_empty() => [&[1], &array[1..]].concat(),
             _ => return Symbols::default(),
         };
-        let named = dims.iter().zip(each).filter_map(|(d, n)| Some((d.as_symbol()?.clone(), n)));
-        named.collect()
+        self.own_extents(&each)
     }
 
     /// The open height and width of an image with channels first.
@@ -54,6 +65,13 @@ impl Input {
     pub(super) fn dims(&self) -> Vec<usize> {
         self.ty.shape.dims().iter().filter_map(Dim::known).collect()
     }
+}
+
+/// Inputs whose open extents are `own`, or typical ones.
+pub(super) fn bound(inputs: &[Input], typical: &Symbols, own: &Symbols) -> Result<Vec<Input>, DataError> {
+    let mut symbols = typical.clone();
+    symbols.extend(own.iter().map(|(name, n)| (name.clone(), *n)));
+    inputs.iter().map(|input| input.clone().bound(&symbols)).collect()
 }
 
 /// The image dimensions of an input, and whether it has channels last.

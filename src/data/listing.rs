@@ -13,6 +13,15 @@ pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
 /// Extensions of images that cannot be decoded here: they are listed, reported and skipped.
 const UNDECODED: &[&str] = &["avif", "dng", "gif", "heic", "heif", "jp2", "mpo", "tif", "tiff"];
 
+/// Extensions of files of arrays.
+pub(super) const ARRAYS: &[&str] = &["npy", "npz"];
+
+/// What a folder holds.
+pub(super) enum Found {
+    Pictures(Vec<PathBuf>),
+    Arrays(Vec<PathBuf>),
+}
+
 /// The pictures of a dataset.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
@@ -33,8 +42,12 @@ fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
 }
 
 fn is_picture(path: &Path) -> bool {
+    is_among(path, PICTURES) || is_among(path, UNDECODED)
+}
+
+fn is_among(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    PICTURES.contains(&extension.as_str()) || UNDECODED.contains(&extension.as_str())
+    extensions.contains(&extension.as_str())
 }
 
 /// Sorted by the bytes of the path, the order of Python strings.
@@ -44,8 +57,16 @@ fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
 }
 
 /// All images below a folder, recursively.
-pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut pictures = Vec::new();
+fn pictures(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    Ok(match folder(path)? {
+        Found::Pictures(pictures) => pictures,
+        Found::Arrays(_) => Vec::new(),
+    })
+}
+
+/// All images below a folder, recursively; if there are none, the files of arrays.
+pub(super) fn folder(path: &Path) -> Result<Found, DataError> {
+    let (mut pictures, mut arrays) = (Vec::new(), Vec::new());
     for entry in WalkDir::new(path).follow_links(true) {
         let entry = entry.map_err(|e| {
             let at = e.path().unwrap_or(path).to_path_buf();
@@ -53,9 +74,12 @@ pub(super) fn folder(path: &Path) -> Result<Vec<PathBuf>, DataError> {
         })?;
         if entry.file_type().is_file() && is_picture(entry.path()) {
             pictures.push(entry.into_path());
+        } else if entry.file_type().is_file() && is_among(entry.path(), ARRAYS) {
+            arrays.push(entry.into_path());
         }
     }
-    Ok(sorted(pictures))
+    let only_arrays = pictures.is_empty() && !arrays.is_empty();
+    Ok(if only_arrays { Found::Arrays(sorted(arrays)) } else { Found::Pictures(sorted(pictures)) })
 }
 
 /// Maximum bytes of a list of images.
@@ -158,7 +182,7 @@ pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
             };
             return Err(bad(format!("its pictures are not there (tried {}){download}", tried.join(", "))));
         };
-        let part = if found.is_dir() { folder(&found)?.into() } else { list_file(&found)? };
+        let part = if found.is_dir() { pictures(&found)?.into() } else { list_file(&found)? };
         all.pictures.extend(part.pictures);
         all.lists.extend(part.lists);
     }
@@ -212,7 +236,7 @@ mod tests {
     #[test]
     fn folder_is_recursive_and_sorted_as_strings() {
         let dir = tree();
-        let got = folder(&dir.path().join("d/val")).unwrap();
+        let got = pictures(&dir.path().join("d/val")).unwrap();
         assert_eq!(names(dir.path(), &got), ["d/val/a-b.jpg", "d/val/a/z.PNG", "d/val/b.jpg"]);
     }
 

@@ -17,6 +17,7 @@
 //! ```
 
 mod array;
+mod files;
 mod input;
 mod listing;
 mod picture;
@@ -35,7 +36,7 @@ use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
 
 use array::Place;
-use listing::Listing;
+use listing::{Found, Listing};
 pub use picture::panic_is_contained;
 pub use preprocess::{Color, Fit, Preparation, Preprocess};
 pub use samples::Samples;
@@ -62,8 +63,8 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A folder or list without images.
-    #[error("{} holds no pictures", .0.display())]
+    /// A folder without images and arrays, or a list without images.
+    #[error("{} holds no pictures and no arrays", .0.display())]
     Empty(PathBuf),
     /// An image that cannot be decoded.
     #[error("{}: {reason}", path.display())]
@@ -101,11 +102,17 @@ impl From<&DataError> for Diagnostic {
     fn from(e: &DataError) -> Self {
         let (code, help) = match e {
             DataError::Unreadable { .. } => ("unreadable-data", None),
-            DataError::Kind(_) => {
-                ("unknown-data", Some("give a dataset .yaml, a folder of pictures, a .txt list, a .npy or a .npz file"))
-            }
+            DataError::Kind(_) => (
+                "unknown-data",
+                Some(
+                    "give a dataset .yaml, a folder of pictures or of .npy or .npz files, a .txt list, a .npy or a .npz file",
+                ),
+            ),
             DataError::Yaml { .. } => ("bad-dataset", None),
-            DataError::Empty(_) => ("empty-dataset", Some("pictures are .jpg, .jpeg, .png, .bmp and .webp files")),
+            DataError::Empty(_) => (
+                "empty-dataset",
+                Some("pictures are .jpg, .jpeg, .png, .bmp and .webp files, arrays are .npy and .npz files"),
+            ),
             DataError::Picture { .. } => ("bad-picture", None),
             DataError::Array { .. } => ("bad-array", None),
             DataError::Sample { .. } => {
@@ -188,6 +195,7 @@ impl Part {
 enum Source {
     Pictures(Vec<PathBuf>),
     Arrays { path: PathBuf, arrays: Vec<(String, Place)> },
+    Files { folder: PathBuf, paths: Vec<PathBuf> },
     Random { seed: u64 },
     Synthetic,
     Given(Arc<dyn SampleSource>),
@@ -207,7 +215,10 @@ const SYNTHETIC_PICTURES: usize = 16;
 
 impl Dataset {
     /// Opens a dataset yaml (Ultralytics' schema), a folder of images, a list of images (.txt), one image, a .npy or a
-    /// .npz file. Nothing is downloaded.
+    /// .npz file, or a folder of such files. Nothing is downloaded.
+    ///
+    /// A file of arrays has samples along the first axis; in a folder, an array that has the axes of its input, or
+    /// all but the batch axis, is one sample. Samples of different files may have different extents where those of the input are open.
     ///
     /// # Errors
     /// If the path is none of these, cannot be read, or is empty.
@@ -215,13 +226,17 @@ impl Dataset {
         let kind = std::fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         let Listing { pictures, lists } = match extension.as_str() {
-            _ if kind.is_dir() => listing::folder(path)?.into(),
+            _ if kind.is_dir() => match listing::folder(path)? {
+                Found::Arrays(paths) => {
+                    return Ok(Dataset::of(Source::Files { folder: path.into(), paths }, Vec::new()));
+                }
+                Found::Pictures(pictures) => pictures.into(),
+            },
             _ if !kind.is_file() => return Err(DataError::Kind(path.into())),
             "yaml" | "yml" => listing::yaml(path)?,
             "txt" => listing::list_file(path)?,
             e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()].into(),
-            "npy" => return Ok(Dataset::arrays(path, vec![(String::new(), Place::File)])),
-            "npz" => return Ok(Dataset::arrays(path, array::entries(path)?)),
+            e if listing::ARRAYS.contains(&e) => return Ok(Dataset::arrays(path, array::entries(path)?)),
             _ => return Err(DataError::Kind(path.into())),
         };
         if pictures.is_empty() {
@@ -281,6 +296,7 @@ impl Dataset {
             Source::Pictures(pictures) => pictures.clone(),
             Source::Arrays { arrays, .. } if arrays.iter().any(|(_, at)| matches!(at, Place::Memory(_))) => Vec::new(),
             Source::Arrays { path, .. } => vec![path.clone()],
+            Source::Files { paths, .. } => paths.clone(),
             Source::Random { .. } | Source::Synthetic | Source::Given(_) => Vec::new(),
         };
         self.lists.iter().cloned().chain(own).collect()
@@ -363,18 +379,48 @@ mod tests {
         assert!(matches!(bind(&flat, Some(Preprocess::NONE)), DataError::Inputs(_)));
     }
 
+    /// A .npy file of floats 0, 1, 2 ..
+    fn npy(shape: &str, elements: usize) -> Vec<u8> {
+        let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let length = u16::try_from(text.len()).unwrap().to_le_bytes();
+        let values = (0..elements).flat_map(|i| (i as f32).to_le_bytes());
+        b"\x93NUMPY\x01\0".iter().copied().chain(length).chain(text.bytes()).chain(values).collect()
+    }
+
+    #[test]
+    fn files_of_a_folder_may_have_other_extents() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, shape, elements) in
+            [("a", "(1, 3)", 3), ("b", "(5,)", 5), ("c/d", "(4, 1, 2)", 8), ("e", "(2, 3)", 6)]
+        {
+            let path = dir.path().join(name).with_extension("npy");
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, npy(shape, elements)).unwrap();
+        }
+        let open = |dims: [Dim; 2]| graph(&[("x", TensorType::new(Elem::F32, dims.into_iter().collect()))]);
+        let g = open([Dim::symbol("n"), Dim::symbol("t")]);
+        let samples = Dataset::open(dir.path()).unwrap().bind(&g, None).unwrap();
+        let shapes: Vec<Vec<usize>> = (0..samples.len()).map(|i| samples.get(i).unwrap()[0].dims()).collect();
+        let pairs = vec![vec![1, 2]; 4];
+        assert_eq!(shapes, [vec![vec![1, 3], vec![1, 5]], pairs, vec![vec![2, 3]]].concat());
+        assert_eq!(firsts(&samples)[3..5], [[2.0, 3.0], [4.0, 5.0]]);
+        assert!(samples.to_string().contains("(4 files with 4 shapes; float32 as it is)"), "{samples}");
+        let (most, some) = samples.split(2);
+        assert_eq!((most.len(), some.files().len()), (5, 2));
+        // Where the extents are known, arrays of others are refused by the name of their file.
+        let g = open([Dim::symbol("n"), Dim::Known(3)]);
+        let refused = Dataset::open(dir.path()).unwrap().bind(&g, None).unwrap_err().to_string();
+        assert!(refused.contains("b.npy: an array of shape [5] cannot feed input x"), "{refused}");
+    }
+
     fn npz(arrays: &[(&str, &str, usize)]) -> (tempfile::TempDir, PathBuf) {
         use std::io::Write;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.npz");
         let mut zip = zip::ZipWriter::new(std::fs::File::create(&path).unwrap());
         for (name, shape, elements) in arrays {
-            let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
             zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
-            zip.write_all(b"\x93NUMPY\x01\0").unwrap();
-            zip.write_all(&u16::try_from(text.len()).unwrap().to_le_bytes()).unwrap();
-            zip.write_all(text.as_bytes()).unwrap();
-            zip.write_all(&vec![0; elements * 4]).unwrap();
+            zip.write_all(&npy(shape, *elements)).unwrap();
         }
         zip.finish().unwrap();
         (dir, path)

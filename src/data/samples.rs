@@ -1,6 +1,6 @@
 //! Data matched with the inputs of a graph: the source of each sample and its conversion.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,9 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::fits;
 use qcc_ir::{Graph, Symbols, Tensor, ValueId};
 
-use super::array::{Array, Place};
-use super::input::{Image, Input, from_floats};
+use super::array::Array;
+use super::files::{ArrayFile, ArrayFiles, Holds};
+use super::input::{Image, Input, bound, from_floats};
 use super::random::Random;
 use super::{
     DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SYNTHETIC_PICTURES, SampleSource, Source, picture,
@@ -27,40 +28,34 @@ impl Dataset {
             graph.inputs().map(|v| Input::of(graph.name(v).map_or("", |n| n), graph.ty(v))).collect();
         // Open extents are those of the data, or typical ones.
         let typical = graph.typical_extents();
-        let settled = |inputs: Vec<Input>, own: &Symbols| {
-            let mut symbols = typical.clone();
-            symbols.extend(own.iter().map(|(name, n)| (name.clone(), *n)));
-            inputs.into_iter().map(|input| input.bound(&symbols)).collect::<Result<Vec<_>, _>>()
-        };
-        if !matches!(self.source, Source::Pictures(_) | Source::Arrays { .. } | Source::Given(_)) {
-            inputs = settled(inputs, &Symbols::default())?;
-        }
         let (feed, available) = match self.source {
             Source::Pictures(paths) => {
                 let own = match inputs.as_slice() {
                     [input] => picture_size(input, &paths)?,
                     _ => Symbols::default(),
                 };
-                inputs = settled(inputs, &own)?;
+                inputs = bound(&inputs, &typical, &own)?;
                 let (image, preprocess) = prepared(&inputs, preprocess)?;
                 let samples = paths.len().div_ceil(image.batch);
                 (Feed::Pictures { paths, image, preprocess }, samples)
             }
             Source::Synthetic => {
+                inputs = bound(&inputs, &typical, &Symbols::default())?;
                 let (image, preprocess) = prepared(&inputs, preprocess)?;
                 (Feed::Synthetic { image, preprocess }, self.part.most.unwrap_or(SYNTHETIC_PICTURES))
             }
             Source::Arrays { path, arrays } => {
-                let mut arrays = match_arrays(&path, arrays, &inputs)?;
-                let own = arrays.iter().zip(&inputs).flat_map(|(a, input)| input.extents(a.dims())).collect();
-                inputs = settled(inputs, &own)?;
-                let samples = array_samples(&path, &mut arrays, &inputs)?;
-                let pixels = arrays.iter().zip(&inputs).any(|(a, input)| a.is_pixels(&input.ty));
-                if pixels && preprocess.is_none() {
-                    return Err(DataError::NoPreprocess);
-                }
-                arrays.iter_mut().try_for_each(|array| array.unpack(&path))?;
-                (Feed::Arrays { path, arrays, preprocess }, samples)
+                let file = ArrayFile::bind(&path, arrays, &inputs, &typical, Holds::Elements, preprocess.as_ref())?
+                    .unpacked()?;
+                inputs.clone_from(&file.inputs);
+                let samples = file.samples;
+                (Feed::Arrays { file, preprocess }, samples)
+            }
+            Source::Files { folder, paths } => {
+                let files = ArrayFiles::bind(paths, &inputs, &typical, preprocess.as_ref())?;
+                inputs.clone_from(&files.first.inputs);
+                let samples = files.samples();
+                (Feed::Files { folder, files, preprocess }, samples)
             }
             Source::Given(source) if source.is_empty() => {
                 return Err(DataError::Inputs("there are no samples in memory".into()));
@@ -69,7 +64,10 @@ impl Dataset {
                 let samples = source.len();
                 (Feed::Given(source), samples)
             }
-            Source::Random { seed } => (Feed::Random { seed }, self.part.most.unwrap_or(RANDOM_SAMPLES)),
+            Source::Random { seed } => {
+                inputs = bound(&inputs, &typical, &Symbols::default())?;
+                (Feed::Random { seed }, self.part.most.unwrap_or(RANDOM_SAMPLES))
+            }
         };
         let len = self.part.of(available);
         let places = (0..len).map(|i| i * available / len).collect();
@@ -123,7 +121,8 @@ impl Preparation {
 enum Feed {
     Pictures { paths: Vec<PathBuf>, image: Image, preprocess: Preprocess },
     Synthetic { image: Image, preprocess: Preprocess },
-    Arrays { path: PathBuf, arrays: Vec<Array>, preprocess: Option<Preprocess> },
+    Arrays { file: ArrayFile, preprocess: Option<Preprocess> },
+    Files { folder: PathBuf, files: ArrayFiles, preprocess: Option<Preprocess> },
     Random { seed: u64 },
     Given(Arc<dyn SampleSource>),
 }
@@ -175,8 +174,9 @@ impl Samples {
     pub(crate) fn files(&self) -> Vec<&Path> {
         match &*self.feed {
             Feed::Pictures { paths, .. } => self.places.iter().map(|&place| paths[place].as_path()).collect(),
-            Feed::Arrays { path, arrays, .. } if arrays.iter().any(Array::is_in_file) => vec![path],
+            Feed::Arrays { file, .. } if file.arrays.iter().any(Array::is_in_file) => vec![&file.path],
             Feed::Arrays { .. } => Vec::new(),
+            Feed::Files { files, .. } => self.places.iter().map(|&place| files.path(place)).collect(),
             Feed::Synthetic { .. } | Feed::Random { .. } | Feed::Given(_) => Vec::new(),
         }
     }
@@ -240,7 +240,7 @@ impl Samples {
     pub fn are_pixels(&self) -> bool {
         match &*self.feed {
             Feed::Pictures { .. } | Feed::Synthetic { .. } => true,
-            Feed::Arrays { arrays, .. } => arrays.iter().zip(&self.inputs).any(|(a, input)| a.is_pixels(&input.ty)),
+            Feed::Arrays { file, .. } | Feed::Files { files: ArrayFiles { first: file, .. }, .. } => file.are_pixels(),
             Feed::Random { .. } | Feed::Given(_) => false,
         }
     }
@@ -251,8 +251,10 @@ impl Samples {
             Feed::Pictures { image, preprocess, .. } | Feed::Synthetic { image, preprocess } => {
                 Some(preprocess.told(image.channels))
             }
-            Feed::Arrays { preprocess, .. } if self.are_pixels() => preprocess.as_ref().map(|p| p.numbers()),
-            Feed::Arrays { .. } | Feed::Random { .. } | Feed::Given(_) => None,
+            Feed::Arrays { preprocess, .. } | Feed::Files { preprocess, .. } if self.are_pixels() => {
+                preprocess.as_ref().map(|p| p.numbers())
+            }
+            Feed::Arrays { .. } | Feed::Files { .. } | Feed::Random { .. } | Feed::Given(_) => None,
         }
     }
 
@@ -272,10 +274,8 @@ impl Samples {
                 let made = made.collect::<Result<Vec<_>, _>>().map_err(DataError::Inputs)?;
                 Ok(vec![preprocess.tensor(made, image, &self.inputs[0].ty)?])
             }
-            Feed::Arrays { path, arrays, preprocess } => {
-                let pairs = arrays.iter().zip(&self.inputs);
-                pairs.map(|(a, input)| a.sample(path, place, &input.name, &input.ty, preprocess.as_ref())).collect()
-            }
+            Feed::Arrays { file, preprocess } => file.get(place, preprocess.as_ref()),
+            Feed::Files { files, preprocess, .. } => files.get(place, preprocess.as_ref()),
             Feed::Random { seed } => {
                 let mut random = Random::new(seed.wrapping_add(place as u64));
                 self.inputs.iter().map(|input| noise(&mut random, input)).collect()
@@ -317,16 +317,12 @@ impl fmt::Display for Samples {
             Feed::Synthetic { image, preprocess } => {
                 f.write_str(&of_pictures(image, preprocess, "synthetic pictures"))?;
             }
-            Feed::Arrays { path, arrays, preprocess } => {
-                write!(f, "{len} samples of {}", path.display())?;
-                let mut told: Vec<String> = Vec::new();
-                for (array, input) in arrays.iter().zip(&self.inputs) {
-                    let treatment = array.treatment(&input.ty, preprocess.as_ref());
-                    if !told.contains(&treatment) {
-                        told.push(treatment);
-                    }
-                }
-                write!(f, " ({})", told.join("; "))?;
+            Feed::Arrays { file, preprocess } => {
+                write!(f, "{len} samples of {} ({})", file.path.display(), file.treatment(preprocess.as_ref()))?;
+            }
+            Feed::Files { folder, files, preprocess } => {
+                let treatment = files.first.treatment(preprocess.as_ref());
+                write!(f, "{len} samples of {} ({}; {treatment})", folder.display(), files.told())?;
             }
             Feed::Given(_) => write!(f, "{len} samples in memory")?,
             Feed::Random { seed } => write!(f, "{len} random samples (seed {seed})")?,
@@ -335,62 +331,6 @@ impl fmt::Display for Samples {
             Some((lo, hi)) => write!(f, ", values from {lo:.4} to {hi:.4}"),
             None => Ok(()),
         }
-    }
-}
-
-/// One array per input: by name, by position (`input_0`, `arr_0` ..), or the only array for the only input.
-fn match_arrays(path: &Path, arrays: Vec<(String, Place)>, inputs: &[Input]) -> Result<Vec<Array>, DataError> {
-    if let ([(name, only)], [_]) = (arrays.as_slice(), inputs) {
-        return Ok(vec![Array::open(path, name, only.clone())?]);
-    }
-    // If two arrays have the same name, the first one is used.
-    let mut known: BTreeMap<&str, &Place> = arrays.iter().rev().map(|(name, place)| (name.as_str(), place)).collect();
-    let mut missing = Vec::new();
-    let mut found = Vec::new();
-    for (i, input) in inputs.iter().enumerate() {
-        let names = [input.name.clone(), format!("input_{i}"), format!("arr_{i}")];
-        match names.iter().find_map(|n| known.remove_entry(n.as_str())) {
-            Some(entry) => found.push(entry),
-            None => missing.push(input.name.as_str()),
-        }
-    }
-    if missing.is_empty() {
-        return found.into_iter().map(|(name, place)| Array::open(path, name, place.clone())).collect();
-    }
-    let have: Vec<&str> = arrays.iter().map(|(n, _)| n.as_str()).collect();
-    Err(DataError::Inputs(format!(
-        "{} has no array for input {}; it has {}",
-        path.display(),
-        missing.join(", "),
-        if have == [""] { "one array without a name".into() } else { have.join(", ") }
-    )))
-}
-
-/// The number of samples, which must be equal for all arrays.
-fn array_samples(path: &Path, arrays: &mut [Array], inputs: &[Input]) -> Result<usize, DataError> {
-    let mut samples = None;
-    for (array, input) in arrays.iter_mut().zip(inputs) {
-        let n = array.fit(&input.dims()).ok_or_else(|| {
-            DataError::Inputs(format!(
-                "{}: an array of shape {} cannot feed input {}, which is {}",
-                path.display(),
-                array.shape(),
-                input.name,
-                input.ty
-            ))
-        })?;
-        if *samples.get_or_insert(n) != n {
-            return Err(DataError::Inputs(format!(
-                "{}: input {} has {n} samples, the inputs before it {}",
-                path.display(),
-                input.name,
-                samples.unwrap_or(0)
-            )));
-        }
-    }
-    match samples {
-        Some(n) if n > 0 => Ok(n),
-        _ => Err(DataError::Array { path: path.into(), reason: "there are no samples in it".into() }),
     }
 }
 

@@ -1,8 +1,8 @@
 """Models with open extents, compiled once and run at several sizes.
 
 Argument: a folder, and names of models, else all. The program is $QCC. Each model is compiled for every target in floating
-point and, where it can be calibrated, to 8-bit integers on samples of one size; the artefacts are compared with the model
-in the runtimes at sizes that calibration did not see. Prints a line for each artefact. Fails where a runtime refuses a
+point and to 8-bit integers, on samples of all sizes but the last; the artefacts are compared with the model in the runtimes
+at all of them. Prints a line for each artefact. Fails where a runtime refuses a
 size, a floating-point artefact has less than 80 dB, or an 8-bit one less than 20 dB."""
 import os, subprocess, sys
 from pathlib import Path
@@ -14,6 +14,7 @@ from runtimes import TARGETS, LiteRt, OpenVino, Ort
 
 RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
 MODELS = {}
+CALIBRATED = 256
 
 
 class Builder:
@@ -53,7 +54,7 @@ class Builder:
 
 
 def model(inputs, sizes, never=()):
-    """A model with these inputs (element and shape), and the sizes that it runs at: the first is that of calibration. At
+    """A model with these inputs (element and shape), and the sizes that it runs at: the last is not calibrated on. At
     the sizes of `never` it does not run."""
 
     def add(make):
@@ -198,12 +199,14 @@ def main():
         source = folder / f"{name}.onnx"
         onnx.save(builder.model(inputs, make(builder)), source)
         random = np.random.default_rng(1)
-        calibration = [sample(inputs, sizes[0], random) for _ in range(256)]
-        np.savez(folder / f"{name}.npz", **{k: np.stack([s[k] for s in calibration]) for k in inputs})
+        data = folder / name
+        data.mkdir(exist_ok=True)
+        for i in range(CALIBRATED):
+            np.savez(data / f"{i:03}.npz", **sample(inputs, sizes[i % (len(sizes) - 1)], random))
         samples = [sample(inputs, size, random) for size in sizes]
         truth = Ort(source)
         for precision in ["f32", "int8"]:
-            options = ["--int8", "--data", str(folder / f"{name}.npz")] if precision == "int8" else []
+            options = ["--int8", "--data", str(data)] if precision == "int8" else []
             for target in RUNTIMES:
                 artefact = folder / f"{name}_{precision}{TARGETS[target]}"
                 command = [os.environ["QCC"], str(source), "--to", target, "-q", "-o", str(artefact), *options]
