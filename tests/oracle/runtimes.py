@@ -44,7 +44,11 @@ class LiteRt:
         self.path = str(path)
         self.interpreter = Interpreter(model_path=self.path)
         self.interpreter.allocate_tensors()
-        self.names = [d["name"] for d in self.interpreter.get_output_details()]
+        signed = {}
+        if self.interpreter.get_signature_list():
+            outputs = self.interpreter.get_signature_runner().get_output_details()
+            signed = {detail["index"]: name for name, detail in outputs.items()}
+        self.names = [signed.get(d["index"], d["name"]) for d in self.interpreter.get_output_details()]
 
     def run(self, sample):
         left, details = dict(sample), self.interpreter.get_input_details()

@@ -1,5 +1,7 @@
 //! Construction of the tables, used by the operator families.
 
+use std::cell::OnceCell;
+
 use bytes::Bytes;
 use indexmap::IndexSet;
 use qcc_formats::tflite::{
@@ -63,6 +65,7 @@ pub(super) struct Emitter<'g> {
     known: Option<Vec<&'static str>>,
     /// The values that shapes state for open extents.
     stated: Symbols,
+    converts: OnceCell<bool>,
 }
 
 impl<'g> Emitter<'g> {
@@ -84,12 +87,22 @@ impl<'g> Emitter<'g> {
             fused: FxHashSet::default(),
             known,
             stated: graph.typical_extents_beside(extents),
+            converts: OnceCell::new(),
         }
     }
 
     /// True where the runtime has the operator.
     pub(super) fn has(&self, op: BuiltinOperator) -> bool {
         self.known.as_ref().is_none_or(|known| op == BuiltinOperator::CUSTOM || known.contains(&&*op.to_string()))
+    }
+
+    /// True if the graph has constants that are converted to floating point when it runs.
+    pub(super) fn dequantizes_constants(&self) -> bool {
+        let graph = self.graph;
+        let converted = |n: NodeId| {
+            matches!(graph.op(n), Op::Cast(_) | Op::Dequantize(_)) && graph.constant(graph.operand(n, 0)).is_some()
+        };
+        *self.converts.get_or_init(|| graph.order().into_iter().any(converted))
     }
 
     /// The number of operators.

@@ -178,12 +178,16 @@ fn convolution(c: &Conv, x: &[&TensorType]) -> Kernel {
 
 /// FULLY_CONNECTED multiplies by matrices of rank 2, which are stored transposed if they are per-channel quantized;
 /// BATCH_MATMUL by all others, per-tensor and without bias. Dynamic quantization has one scale for each row.
+///
+/// XNNPACK's 8-bit product of two computed matrices is wrong once inputs were resized to larger ones: such products of open
+/// extent are in floating point.
 fn product(m: &MatMul, x: &[&TensorType]) -> Kernel {
     let rank = x[0].rank();
     let connected = m.transpose_b && x[1].rank() == 2;
     let axis = connected.then_some(0);
     let quantized = Quantized { weight_axis: axis, ..PRODUCTS };
-    let kernel = FLOAT.quantized_if(x.len() == 2 || x[1].rank() == 2, quantized);
+    let resized = x[1].shape.is_open() || (x[1].rank() > 2 && x[0].shape.is_open());
+    let kernel = FLOAT.quantized_if(!resized && (x.len() == 2 || x[1].rank() == 2), quantized);
     let dynamic = Some(Granularity::Axes { from: rank.saturating_sub(1), to: rank });
     let weights = Weights { axis, dynamic, ..Weights::ONE_SCALE };
     if connected { kernel.weights(weights).fuses(ACTIVATIONS) } else { kernel }

@@ -30,6 +30,9 @@ pub(in crate::tflite) fn native(x: &[&TensorType]) -> bool {
 
 /// An operator for all steps where there is one for the cell, else a loop; between two REVERSE_V2 if steps run from the
 /// last to the first.
+///
+/// LiteRT dequantizes constants once. It keeps them beside the states of those operators, in memory that it divides anew
+/// when inputs are resized: where the extents of states are open, the constants would be lost. A loop has no such states.
 pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (mut x, mut y) = (site.inputs[0], site.outputs[0]);
     if op.reverse {
@@ -37,9 +40,10 @@ pub(super) fn recurrent(e: &mut Emitter<'_>, op: &Recurrent, site: &NodeContext<
         y = e.scratch(&site.results[0], site.node);
         reverse(e, site.inputs[0], x);
     }
+    let keeps_states = !site.operands[STATES].shape.is_open() || !e.dequantizes_constants();
     match op.cell {
-        Cell::Lstm if op.clip.is_none() => sequence::lstm(e, site, x, y)?,
-        Cell::Rnn { relu } if op.clip.is_none() => sequence::rnn(e, site, relu, x, y)?,
+        Cell::Lstm if op.clip.is_none() && keeps_states => sequence::lstm(e, site, x, y)?,
+        Cell::Rnn { relu } if op.clip.is_none() && keeps_states => sequence::rnn(e, site, relu, x, y)?,
         _ => loops::recurrent(e, op, site, x, y)?,
     }
     if op.reverse {
