@@ -154,6 +154,15 @@ def volumes(m):
     return m.op("Resize", x, "", m.constant(np.array([1, 1, 1.6, 1.6])), mode="cubic")
 
 
+@model({"x": ("f", ["b", "n", 9])}, [{"b": 1, "n": 12}, {"b": 2, "n": 8}, {"b": 5, "n": 3}])
+def peaks(m):
+    """The values around the largest of each row, by indices that follow from the data."""
+    y = m.op("MatMul", "x", m.weight(9, 12))
+    around = m.op("Add", m.op("ArgMax", y, axis=-1, keepdims=1), np.array([-1, 0, 1]))
+    around = m.op("Clip", around, np.array(0), np.array(11))
+    return m.op("Softmax", m.op("GatherElements", y, around, axis=-1), axis=-1)
+
+
 @model({"x": ("f", ["b", 6, "n"])}, [{"b": 1, "n": 11}, {"b": 2, "n": 8}, {"b": 5, "n": 5}], never=[{"b": 1, "n": 40}])
 def removed(m):
     """An axis that is removed where its extent is 1, as exporters write it. Layers behind it take no other extent."""

@@ -65,9 +65,9 @@ impl<'g> Build<'g> {
         let constants: Option<Vec<&Tensor>> = operands.iter().map(|&v| self.g.constant(v)).collect();
         if let Some(constants) = constants.filter(|c| c.iter().all(|t| t.ty().elem.qparams().is_none())) {
             let types: Vec<&TensorType> = constants.iter().map(|t| t.ty()).collect();
-            let bytes: usize = op.infer(&types)?.iter().filter_map(TensorType::bytes).sum();
-            // Results that are too large are computed at run time.
-            if self.g.room(bytes as u64).is_ok() {
+            // Results that are too large, or of open extents, are computed at run time.
+            let bytes: Option<usize> = op.infer(&types)?.iter().map(TensorType::bytes).sum();
+            if bytes.is_some_and(|bytes| self.g.room(bytes as u64).is_ok()) {
                 let value = op.eval(&constants)?.swap_remove(0);
                 return Ok(self.constant(value));
             }

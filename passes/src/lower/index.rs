@@ -2,7 +2,8 @@
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{
-    ArgReduce, Binary, BinaryFn, Cast, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn, Symbolic, TopK, UnaryFn,
+    ArgReduce, Binary, BinaryFn, Cast, CumSum, Expand, Extents, Gather, GatherNd, Op, OpKind, Reduce, ReduceFn,
+    Symbolic, TopK, UnaryFn,
 };
 use qcc_ir::{Dim, Elem, Graph, NodeId, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -238,21 +239,20 @@ pub(super) fn gather_elements(b: &mut Build<'_>, node: NodeId) -> Built {
     let Op::GatherElements(op) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let (axis, operands) = (op.axis, b.g.operands(node));
     let (x, index) = (operands[0], operands[1]);
-    let (data, extents) = (b.extents(x)?, b.extents(index)?);
-    let whole = (0..data.len()).all(|a| a == axis || data[a] == extents[a]);
+    let (data, places) = (b.ty(x).shape.clone(), b.ty(index).shape.clone());
+    let whole = (0..data.rank()).all(|a| a == axis || data.dims()[a] == places.dims()[a]);
     if let Some(narrow) = constant_off_axis(b.g, index, axis).filter(|_| whole) {
-        let flat = b.reshape(narrow, Shape::known(&[extents[axis]]))?;
+        let flat = b.reshape(narrow, [places.dims()[axis].clone()].into_iter().collect())?;
         return b.op(Gather { axis }, &[x, flat]);
     }
-    let column: Extents = extents.iter().copied().chain([1]).collect();
     let index = b.cast(index, Elem::I32)?;
-    let coordinates: Result<Vec<ValueId>, Skip> = (0..data.len())
+    let coordinates: Result<Vec<ValueId>, Skip> = (0..data.rank())
         .map(|a| match a == axis {
-            true => b.reshape(index, Shape::known(&column)),
-            false => positions(b, &extents, a),
+            true => b.unsqueeze(index, data.rank()),
+            false => positions(b, places.dims(), a),
         })
         .collect();
-    let tuples = b.concat(data.len(), &coordinates?)?;
+    let tuples = b.concat(data.rank(), &coordinates?)?;
     b.op(GatherNd { batch: 0 }, &[x, tuples])
 }
 
@@ -261,8 +261,8 @@ pub(super) fn gather_nd(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::GatherNd(GatherNd { batch: shared @ 1.. }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let operands = b.g.operands(node);
     let (x, index) = (operands[0], operands[1]);
-    let extents = b.extents(index)?;
-    let Some((_, tuples)) = extents.split_last() else { return Err(Skip::NoMatch) };
+    let places = b.ty(index).shape.clone();
+    let Some((_, tuples)) = places.dims().split_last() else { return Err(Skip::NoMatch) };
     let mut coordinates: Vec<ValueId> =
         (0..shared).map(|axis| positions(b, tuples, axis)).collect::<Result<_, Skip>>()?;
     coordinates.push(b.cast(index, Elem::I32)?);
@@ -274,7 +274,7 @@ pub(super) fn gather_nd(b: &mut Build<'_>, node: NodeId) -> Built {
 fn constant_off_axis(g: &Graph, index: ValueId, axis: usize) -> Option<ValueId> {
     let column = |v: ValueId| {
         let ty = g.ty(v);
-        ty.shape.elements() == ty.shape.dims().get(axis).and_then(Dim::known)
+        ty.shape.dims().iter().enumerate().all(|(a, d)| a == axis || *d == Dim::Known(1))
     };
     if column(index) {
         return Some(index);
@@ -287,10 +287,23 @@ fn constant_off_axis(g: &Graph, index: ValueId, axis: usize) -> Option<ValueId> 
 }
 
 /// The position of each element along an axis: `[extents.., 1]`.
-fn positions(b: &mut Build<'_>, extents: &[usize], axis: usize) -> Built {
-    let inner: usize = extents[axis + 1..].iter().product();
-    let dims: Vec<usize> = extents.iter().copied().chain([1]).collect();
-    b.table(&dims, |i| (i / inner % extents[axis]) as i32)
+fn positions(b: &mut Build<'_>, extents: &[Dim], axis: usize) -> Built {
+    if let Some(known) = extents.iter().map(Dim::known).collect::<Option<Vec<usize>>>() {
+        let inner: usize = known[axis + 1..].iter().product();
+        let dims: Vec<usize> = known.iter().copied().chain([1]).collect();
+        return b.table(&dims, |i| (i / inner % known[axis]) as i32);
+    }
+    let line = match extents[axis].known() {
+        Some(n) => b.table(&[n], |i| i as i32)?,
+        None => {
+            let one = b.constant(Tensor::from_vec(Shape::known(&[1]), vec![1i32]));
+            let ones = b.op(Expand { shape: [extents[axis].clone()].into_iter().collect() }, &[one])?;
+            b.op(CumSum { axis: 0, exclusive: true, reverse: false }, &[ones])?
+        }
+    };
+    let along = (0..=extents.len()).map(|a| if a == axis { extents[axis].clone() } else { 1.into() });
+    let line = b.reshape(line, along.collect())?;
+    b.op(Expand { shape: extents.iter().cloned().chain([1.into()]).collect() }, &[line])
 }
 
 /// Non-negative indices in place of constant ones. `None` if they are non-negative already or out of range. `ends` are
