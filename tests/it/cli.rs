@@ -489,17 +489,16 @@ fn an_open_batch_is_1_where_a_target_needs_a_number() {
     fs::write(dir.path().join("open.onnx"), small(0).encode_to_vec()).unwrap();
     let mut picked = small(0);
     let graph = picked.graph.as_mut().unwrap();
-    let axis = |kind: &str, operands: &[&str], result: &str| NodeProto {
-        attribute: vec![AttributeProto {
-            name: some("axis"),
-            r#type: Some(AttributeType::Int as i32),
-            i: Some(1),
-            ..AttributeProto::default()
-        }],
-        ..node(kind, operands, result)
-    };
-    graph.node.extend([axis("ArgMax", &["y"], "i"), axis("GatherElements", &["y", "i"], "z")]);
-    graph.output = vec![value("z", &[0, 1, 6, 6])];
+    let attribute = |name: &str| AttributeProto { name: some(name), ..AttributeProto::default() };
+    let to = |element| AttributeProto { r#type: Some(AttributeType::Int as i32), i: Some(element), ..attribute("to") };
+    let axes = AttributeProto { r#type: Some(AttributeType::Ints as i32), ints: vec![0], ..attribute("axes") };
+    let with = |attribute, node| NodeProto { attribute: vec![attribute], ..node };
+    graph.node.extend([
+        with(to(DataType::Int32 as i64), node("Cast", &["y"], "i")),
+        with(axes, node("ReduceMean", &["i"], "m")),
+        with(to(DataType::Float as i64), node("Cast", &["m"], "z")),
+    ]);
+    graph.output = vec![value("z", &[1, 4, 6, 6])];
     fs::write(dir.path().join("picked.onnx"), picked.encode_to_vec()).unwrap();
     for (name, args) in [
         ("open_batch_of_a_device", &["open.onnx", "--to", "tflite", "--device", "tflm"][..]),
@@ -513,7 +512,7 @@ fn an_open_batch_is_1_where_a_target_needs_a_number() {
     let out = qcc(dir.path(), &["picked.onnx", "--to", "onnx", "-o", "out.onnx"]);
     assert_eq!((out.status.success(), text(&out.stderr)), (true, String::new()));
     let out = qcc(dir.path(), &["picked.onnx", "--to", "tflite", "--shape", "x=N,3,8,8"]);
-    assert!(!out.status.success() && text(&out.stderr).contains("/z"), "{}", text(&out.stderr));
+    assert!(!out.status.success() && text(&out.stderr).contains("/m"), "{}", text(&out.stderr));
 }
 
 #[test]
