@@ -96,13 +96,12 @@ pub(super) fn pad_edge(b: &mut Build<'_>, node: NodeId) -> Built {
 /// The number of operands of a Concat that every target takes.
 const MOST_CONCATENATED: usize = 10;
 
-/// Concatenates groups of operands, and then the results. Operands without elements are left out.
+/// Concatenates groups of operands, and then the results.
 pub(super) fn concat(b: &mut Build<'_>, node: NodeId) -> Built {
     let &Op::Concat(Concat { axis }) = b.g.op(node) else { return Err(Skip::NoMatch) };
     let operands = b.g.operands(node);
-    let some = |v: &ValueId| b.ty(*v).shape.elements() != Some(0);
-    let mut parts: Vec<ValueId> = operands.iter().copied().filter(some).collect();
-    if parts.len() == operands.len() && parts.len() <= MOST_CONCATENATED {
+    let mut parts: Vec<ValueId> = operands.to_vec();
+    if parts.len() <= MOST_CONCATENATED {
         return Err(Skip::NoMatch);
     }
     while parts.len() > 1 {

@@ -1,7 +1,7 @@
 //! Slices and concatenations.
 
 use qcc_ir::ops::{Gather, Op, OpKind, Range, Reshape, Slice};
-use qcc_ir::{Graph, NodeId, ValueId};
+use qcc_ir::{Dim, Graph, NodeId, ValueId};
 
 use crate::pattern::{become_op, when};
 use crate::{Rule, Skip};
@@ -9,6 +9,7 @@ use crate::{Rule, Skip};
 pub(super) const RULES: &[Rule] = &[
     Rule { name: "merge-slices", anchor: &[OpKind::Slice], apply: merge_slices },
     Rule { name: "slice-of-concat", anchor: &[OpKind::Slice], apply: slice_of_concat },
+    Rule { name: "concat-of-nothing", anchor: &[OpKind::Concat], apply: concat_of_nothing },
     Rule { name: "concat-of-slices", anchor: &[OpKind::Concat], apply: concat_of_slices },
     Rule { name: "gather-to-slice", anchor: &[OpKind::Gather], apply: gather_to_slice },
 ];
@@ -61,6 +62,16 @@ fn slice_of_concat(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
         first = end;
     }
     Err(Skip::NoMatch)
+}
+
+/// Operands without elements along the axis change nothing; other extents may be open.
+fn concat_of_nothing(g: &mut Graph, at: NodeId) -> Result<(), Skip> {
+    let Op::Concat(op) = g.op(at).clone() else { return Err(Skip::NoMatch) };
+    let operands = g.operands(at);
+    let is_empty = |v: ValueId| g.ty(v).shape.dims()[op.axis] == Dim::Known(0);
+    let some: Vec<ValueId> = operands.iter().copied().filter(|&v| !is_empty(v)).collect();
+    when(!some.is_empty() && some.len() < operands.len())?;
+    become_op(g, at, op, &some, &[])
 }
 
 /// A concatenation of adjacent slices that cover a value.
