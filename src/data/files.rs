@@ -115,15 +115,16 @@ impl ArrayFiles {
             ArrayFile::bind(path, array::entries(path)?, inputs, typical, Holds::OneSample, preprocess)
         };
         let none = || DataError::Inputs("there are no files of arrays".into());
-        let first = open(paths.first().ok_or_else(none)?)?;
         let (mut ends, mut shapes) = (Vec::with_capacity(paths.len()), BTreeSet::new());
-        let mut end = 0;
+        let (mut first, mut end) = (None, 0);
         for path in &paths {
             let file = open(path)?;
             end += file.samples;
             ends.push(end);
             shapes.insert(file.inputs.iter().map(Input::dims).collect::<Vec<_>>());
+            first.get_or_insert(file);
         }
+        let first = first.ok_or_else(none)?;
         let (inputs, typical) = (inputs.to_vec(), typical.clone());
         Ok(ArrayFiles { paths, ends, shapes: shapes.len(), inputs, typical, first })
     }

@@ -163,10 +163,7 @@ impl Samples {
             return Symbols::default();
         }
         let first = (0..self.len()).find_map(|i| self.get(i).ok()).unwrap_or_default();
-        let named = |(v, tensor): (ValueId, &Tensor)| {
-            let dims = graph.ty(v).shape.dims().iter().zip(tensor.dims());
-            dims.filter_map(|(d, n)| Some((d.as_symbol()?.clone(), n))).collect::<Vec<_>>()
-        };
+        let named = |(v, tensor): (ValueId, &Tensor)| Input::of("", graph.ty(v)).own_extents(&tensor.dims());
         graph.inputs().zip(&first).flat_map(named).collect()
     }
 
