@@ -59,7 +59,7 @@ def joined(results, name, part):
     def cut(a):
         if part is None:
             return a
-        axis = next(i for i in range(1, a.ndim) if a.shape[i] > part[0])
+        axis = next(i for i in range(1, a.ndim) if a.shape[i] >= (part[1] or part[0] + 1))
         return np.take(a, range(part[0], part[1] or a.shape[axis]), axis)
     return np.concatenate([cut(r[name]).reshape(1, -1) for r in results]).astype(np.float64)
 
