@@ -126,21 +126,13 @@ pub(crate) fn shape<A: Arithmetic>(a: &mut A, shape: &Shape) -> Result<A::Value,
     list(a, &shape.dims().iter().map(Dim::expr).collect::<Vec<_>>())
 }
 
-/// The axis of `x` that a reshape to `y` removes, if its extent is open: it must be 1 at run time, and operators that remove
-/// an axis refuse others.
-pub(crate) fn removed(x: &Shape, y: &Shape) -> Option<usize> {
-    let [all, rest] = [x, y].map(|shape| Shape::count(shape.dims()));
-    let is_removed = |d: &Dim| d.known().is_none() && rest.as_ref().is_some_and(|rest| rest.times(d) == all);
-    if all == rest { None } else { x.dims().iter().position(is_removed) }
-}
-
 /// The target shape of a reshape of a value of shape `x`, with at most one -1 for an open extent, and 0 where the extent
 /// is that of `x` if the format has that (`copies`). `None` if more has to be computed: where the numbers of elements are
 /// equal at some extents only, the runtime has to refuse others, and -1 would take them.
 pub(crate) fn target(x: Option<&Shape>, y: &Shape, copies: bool) -> Option<Vec<i64>> {
     let open = || y.dims().iter().enumerate().filter(|(_, d)| d.known().is_none());
     let copied = |axis: usize| copies && x.is_some_and(|x| x.dims().get(axis) == Some(&y.dims()[axis]));
-    let exact = x.is_none_or(|x| Shape::count(x.dims()) == Shape::count(y.dims()));
+    let exact = x.is_none_or(|x| x.has_elements_of(y));
     // The first of those that cannot be copied is the rest.
     let rest = if !exact {
         None

@@ -372,7 +372,7 @@ impl<'g> Emitter<'g> {
     /// As [`Emitter::reshape`], of a value whose shape is `own`, to a type that may have several open extents.
     pub(super) fn reshape_from(&mut self, x: Port, own: &Shape, ty: &TensorType) -> Result<Port, Unsupported> {
         let open = ty.shape.dims().iter().filter(|d| d.known().is_none()).count();
-        if open < 2 && Shape::count(own.dims()) == Shape::count(ty.shape.dims()) {
+        if open < 2 && own.has_elements_of(&ty.shape) {
             return Ok(self.reshape(x, ty));
         }
         let copied = extents::target(Some(own), &ty.shape, true);

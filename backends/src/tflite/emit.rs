@@ -390,19 +390,19 @@ impl<'g> Emitter<'g> {
 
     /// A tensor reshaped into another one, whose type is `ty`.
     pub(super) fn reshape_into(&mut self, tensor: i32, result: i32, ty: &TensorType) -> Result<(), Unsupported> {
-        self.reshape_from(tensor, &ty.shape, result, ty)
+        self.reshape_from(tensor, None, result, ty)
     }
 
-    /// As [`Emitter::reshape_into`], of a tensor whose shape is `own`.
+    /// As [`Emitter::reshape_into`], of a tensor whose shape is `own`, which may have other numbers of elements.
     pub(super) fn reshape_from(
         &mut self,
         tensor: i32,
-        own: &Shape,
+        own: Option<&Shape>,
         result: i32,
         ty: &TensorType,
     ) -> Result<(), Unsupported> {
         let shape = ty.layout.physical(&ty.shape);
-        let (wanted, shape) = match extents::target(Some(own), &shape, false) {
+        let (wanted, shape) = match extents::target(own, &shape, false) {
             Some(target) => {
                 let target: Vec<i32> = target.into_iter().map(|n| n as i32).collect();
                 (self.indices(&target), target)

@@ -1,7 +1,7 @@
 //! Control flow as plain nodes: results of branches are selected, loops are unrolled.
 
 use qcc_ir::ops::{Binary, BinaryFn, Concat, Op, Range, Select, Slice};
-use qcc_ir::{Dim, Expr, Graph, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::{Dim, Expr, Graph, Tensor, TensorType, ValueId};
 
 use super::symbolic::whole;
 use super::{Build, Values, computed, count_axis};
@@ -80,15 +80,15 @@ fn removes_axis(graph: &Graph, mut condition: ValueId, yes: ValueId, no: ValueId
     else {
         return false;
     };
-    let [rest, all] = [yes, no].map(|v| Shape::count(graph.ty(v).shape.dims()));
     let compared: Option<Vec<Expr>> =
         graph.operands(condition.node).into_iter().map(|v| whole(graph, v)?.into_iter().next()).collect();
-    let extent = match compared.as_deref() {
-        Some([extent, one] | [one, extent]) if *one == 1.into() => Dim::of(extent.clone()),
-        _ => None,
+    let shape = &graph.ty(no).shape;
+    let removed = shape.removed_axis(&graph.ty(yes).shape).map(|axis| shape.dims()[axis].expr());
+    let is_compared = match compared.as_deref() {
+        Some([extent, one] | [one, extent]) if *one == 1.into() => removed.as_ref() == Some(extent),
+        _ => false,
     };
-    let is_all = rest.zip(extent).is_some_and(|(rest, extent)| rest.times(&extent) == all);
-    graph.operand(yes.node, 0) == no && is_all
+    graph.operand(yes.node, 0) == no && is_compared
 }
 
 /// The axis of which two types have different extents, if it is one.

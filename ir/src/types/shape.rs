@@ -191,6 +191,20 @@ impl Shape {
         dims.iter().try_fold(Dim::Known(1), |n, d| n.times(d))
     }
 
+    /// True where both shapes have the same number of elements, whatever open extents are.
+    pub fn has_elements_of(&self, other: &Shape) -> bool {
+        Shape::count(self.dims()) == Shape::count(other.dims())
+    }
+
+    /// The axis of open extent that a reshape to `other` removes. Its extent must be 1 at run time.
+    pub fn removed_axis(&self, other: &Shape) -> Option<usize> {
+        if self.has_elements_of(other) {
+            return None;
+        }
+        let (all, rest) = (Shape::count(self.dims()), Shape::count(other.dims())?);
+        self.dims().iter().position(|d| d.known().is_none() && rest.times(d) == all)
+    }
+
     /// The shape without an axis.
     pub fn without(&self, axis: usize) -> Self {
         let others = self.dims().iter().enumerate().filter(|&(i, _)| i != axis);

@@ -14,7 +14,7 @@ use crate::extents;
 /// Reshape.
 pub(super) fn reshape(e: &mut Emitter<'_>, op: &Reshape, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (mut x, mut own) = (e.input(site, 0), site.operands[0].clone());
-    if let Some(axis) = extents::removed(&own.shape, &op.shape) {
+    if let Some(axis) = own.shape.removed_axis(&op.shape) {
         own = TensorType::new(own.elem, own.shape.without(axis));
         let (squeezed, axes) = (e.scratch(site, &own), e.list([axis as i64]));
         e.push(Call::new("Squeeze"), &[x, axes], std::slice::from_ref(&squeezed));

@@ -103,17 +103,17 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
 /// tell the next operators that the shape has changed. A SLICE of all elements with a computed start tells them.
 pub(super) fn reshape(e: &mut Emitter<'_>, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let (x, y) = (&site.operands[0], &site.results[0]);
-    if let Some(axis) = extents::removed(&x.shape, &y.shape) {
+    if let Some(axis) = x.shape.removed_axis(&y.shape) {
         let axis = x.layout.position(axis);
         let rest = TensorType::new(x.elem.clone(), x.layout.physical(&x.shape).without(axis));
         let squeezed = e.scratch(&rest, site.node);
         let options = Squeeze { squeeze_dims: vec![axis as i32] };
         e.push_operator(B::SQUEEZE, 1, options, &site.inputs, &[squeezed]);
-        return e.reshape_from(squeezed, &rest.shape, site.outputs[0], y);
+        return e.reshape_into(squeezed, site.outputs[0], y);
     }
     let given = matches!(site.graph.producer(site.values[0]), Op::Input(_) | Op::Const(_));
     if !y.shape.is_computed() || x.shape.is_computed() || given {
-        return e.reshape_from(site.inputs[0], &x.shape, site.outputs[0], y);
+        return e.reshape_from(site.inputs[0], Some(&x.shape), site.outputs[0], y);
     }
     let reshaped = e.scratch(y, site.node);
     e.reshape_into(site.inputs[0], reshaped, y)?;
