@@ -54,6 +54,15 @@ fn a_budget_is_kept_and_used() {
     assert!(larger >= 1, "{larger}");
 }
 
+/// A model for every runtime of the format stays one if that is enough and not much slower.
+#[test]
+fn requirements_are_met_without_dynamic_quantization_if_that_is_cheap() {
+    let dir = folder();
+    let all = |asked: &str| artefacts(dir.path(), &["--min-sqnr", asked]).remove(0)["quality"]["dynamic_nodes"].clone();
+    assert_eq!(all("41"), serde_json::json!([]));
+    assert_ne!(all("45"), serde_json::json!([]));
+}
+
 #[test]
 fn a_requirement_beyond_the_budget_is_not_met() {
     let dir = folder();

@@ -7,7 +7,7 @@ use qcc_ir::eval::{Executor, RunError};
 use qcc_ir::{Graph, NodeId, Tensor};
 use qcc_passes::PassId;
 use qcc_passes::quality::{self as fidelity, Fidelity, OutputKind, OutputQuality, Reference, as_inputs};
-use qcc_passes::quantize::{Dynamic, Raised, Unit, units};
+use qcc_passes::quantize::{Dynamic, Raised, Unit, may_be_dynamic, units};
 use rayon::prelude::*;
 
 use crate::compiler::narrow::{Narrowed, Narrowing, Repaired};
@@ -29,8 +29,12 @@ const HIGH: u64 = 500_000_000_000;
 const MOST_CHECKS: usize = 24;
 const LEAST_CHECKS: usize = 6;
 
-/// The difference in cost, as a share of the float model's latency, below which a search is near enough.
+/// The difference in cost below which a search is near enough.
 const CLOSE: f64 = 0.01;
+
+/// The factor by which parts in higher precision without dynamic quantization may slow down the model, while parts with
+/// dynamic quantization are not looked for.
+const STATIC_COST: f64 = 1.25;
 
 /// The fewest and the most groups of parts that are measured.
 const LEAST_GROUPS: usize = 4;
@@ -109,7 +113,8 @@ impl Narrowing<'_> {
         let mut repairer = Repairer {
             narrowing: self,
             narrowed,
-            float: self.floats[narrowed.place].typical(),
+            float: float.typical(),
+            whole: (cost::latency(float, self.targets[place]), cost::weight_bytes(float)),
             units,
             reference,
             shares: Vec::new(),
@@ -126,17 +131,17 @@ impl Narrowing<'_> {
         let points = pareto.map_or_else(|| Ok(Vec::new()), |most| repairer.points(most, &goal, own, compared))?;
         let Repairer { shares, evaluated, best, .. } = &mut repairer;
         let (shares, evaluated) = (std::mem::take(shares), *evaluated);
-        let Some(Best { found, raised, quality }) = best.take().filter(|b| b.found.reached || !gate.is_open()) else {
+        let Some(Best { found, kept, quality }) = best.take().filter(|b| b.found.reached || !gate.is_open()) else {
             return Ok(Repaired { better: None, points });
         };
-        let better = self.narrow(place, &repairer.variant(&found.chosen, raised), shown)?;
+        let better = self.narrow(place, &repairer.variant(&found.chosen, kept), shown)?;
         let latency = |n: &Narrowed| cost::latency(&n.quantized.graph, self.targets[place]);
         let repair = Repair {
             reached: found.reached,
             before: own.outputs.iter().map(OutputReport::of).collect(),
             latency_ms: self.targets[place].latency.map(|_| [latency(narrowed), latency(&better)]),
             evaluated,
-            choices: found.chosen.iter().map(|&i| repairer.choice(i, raised, shares[i])).collect(),
+            choices: found.chosen.iter().map(|&i| repairer.choice(i, kept, shares[i])).collect(),
         };
         Ok(Repaired { better: Some((better, quality, repair)), points })
     }
@@ -189,6 +194,8 @@ struct Repairer<'a> {
     narrowed: &'a Narrowed,
     /// The float graph at typical extents.
     float: Cow<'a, Graph>,
+    /// The latency of the float graph in milliseconds, and the bytes of its constants.
+    whole: (f64, u64),
     units: Vec<Unit>,
     reference: Reference<'a>,
     /// The share of the noise that each part adds, once it is measured.
@@ -198,10 +205,18 @@ struct Repairer<'a> {
     best: Option<Best>,
 }
 
+/// What is kept in higher precision of the chosen parts.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    raised: Raised,
+    /// When the runtime may quantize the activations.
+    dynamic: Dynamic,
+}
+
 /// The best model that was found.
 struct Best {
     found: Found,
-    raised: Raised,
+    kept: Kept,
     /// Its quality on the samples that are compared.
     quality: Fidelity,
 }
@@ -209,65 +224,91 @@ struct Best {
 impl Repairer<'_> {
     /// Measures the share of the noise that each part adds. Returns the goal for the outputs on the samples of the search.
     fn measure(&mut self, plan: &Plan) -> Result<Option<Goal>, Failure> {
-        let own = self.measured(&[Vec::new()], Raised::Activations, usize::MAX)?;
+        let own = self.measured(&[Vec::new()], self.kept(Raised::Activations), usize::MAX)?;
         let Some(own) = own.first() else { return Ok(None) };
         let goal = Goal::of(self.narrowing.options.gate, own);
         let parts = self.units.len();
-        self.shares = shares(&self.parts(Raised::Weights), plan.groups, &mut |groups| {
+        self.shares = shares(&self.parts(self.kept(Raised::Weights)), plan.groups, &mut |groups| {
             // Groups are neighbours.
             let others = |group: &Vec<usize>| match (group.first(), group.last()) {
                 (Some(&first), Some(&last)) => (0..first).chain(last + 1..parts).collect(),
                 _ => (0..parts).collect(),
             };
             let sets: Vec<Vec<usize>> = groups.iter().map(others).collect();
-            let found = self.measured(&sets, Raised::Weights, plan.few)?;
+            let found = self.measured(&sets, self.kept(Raised::Weights), plan.few)?;
             Ok::<_, Failure>(found.iter().map(|f| goal.noise(f)).collect())
         })?;
         Ok(Some(goal))
     }
 
-    /// Finds the parts to choose, and what is raised of each. Weights stay quantized if that is enough.
-    fn search(&mut self, plan: &Plan, goal: &Goal, compared: &Samples) -> Result<(), Failure> {
+    /// What may be kept in higher precision of chosen parts. A model without dynamic quantization, which not every runtime
+    /// supports, stays so if that is enough; then weights stay quantized if that is enough.
+    fn kinds(&self) -> Vec<Kept> {
         let (narrowing, place) = (self.narrowing, self.narrowed.place);
-        let gate = narrowing.options.gate;
-        let shares = self.shares.clone();
-        let latency = cost::latency(&narrowing.floats[place], narrowing.targets[place]);
-        let limits = Limits { checks: plan.checks, close: CLOSE * latency };
-        let left = goal.left().unwrap_or(0.5);
-        for raised in [Raised::Activations, Raised::Weights] {
-            let mut last: Option<(Vec<usize>, Fidelity)> = None;
-            let found = search(&self.parts(raised), &shares, left, limits, &mut |set| {
-                let found = self.measured(&[set.to_vec()], raised, usize::MAX)?;
-                if !found.iter().all(|f| goal.is_met(f)) {
-                    return Ok::<_, Failure>(false);
-                }
-                let quality =
-                    match found.into_iter().next().filter(|f| f.samples == compared.len() && !goal.is_of_boxes()) {
-                        Some(found) => found,
-                        None => self.quality(set, raised, compared)?,
-                    };
-                let enough = !quality.outputs.iter().any(|o| gate.misses(&OutputReport::of(o)));
-                if enough {
-                    last = Some((set.to_vec(), quality));
-                }
-                Ok(enough)
-            })?;
-            let quality = match last {
-                Some((set, quality)) if set == found.chosen => quality,
-                _ => self.quality(&found.chosen, raised, compared)?,
-            };
-            let reached = found.reached;
-            self.best = Some(Best { found, raised, quality });
-            if reached {
+        let is_static = self.narrowed.dynamic != Dynamic::Never
+            && may_be_dynamic(&narrowing.floats[place], narrowing.targets[place])
+            && fidelity::dynamic(&self.narrowed.quantized.graph).is_empty();
+        let without = Kept { raised: Raised::Activations, dynamic: Dynamic::Never };
+        let others = [Raised::Activations, Raised::Weights].map(|raised| self.kept(raised));
+        is_static.then_some(without).into_iter().chain(others).collect()
+    }
+
+    /// What is kept of a part if activations are quantized dynamically where the options allow it.
+    fn kept(&self, raised: Raised) -> Kept {
+        Kept { raised, dynamic: self.narrowed.dynamic }
+    }
+
+    /// Finds the parts to choose, and what is kept of each.
+    fn search(&mut self, plan: &Plan, goal: &Goal, compared: &Samples) -> Result<(), Failure> {
+        let latency = self.cost_of(self.narrowed).0;
+        for kept in self.kinds() {
+            let best = self.search_among(kept, plan, goal, compared)?;
+            let reached = best.found.reached;
+            let is_slow = |own: f64| kept.dynamic != self.narrowed.dynamic && own > STATIC_COST * latency;
+            let done = reached && !is_slow(self.cost_of(&self.with(&best.found.chosen, kept)?).0);
+            if reached || !self.best.as_ref().is_some_and(|best| best.found.reached) {
+                self.best = Some(best);
+            }
+            if done {
                 break;
             }
         }
         Ok(())
     }
 
+    /// The cheapest parts found with which the outputs are good enough.
+    fn search_among(&mut self, kept: Kept, plan: &Plan, goal: &Goal, compared: &Samples) -> Result<Best, Failure> {
+        let gate = self.narrowing.options.gate;
+        let shares = self.shares.clone();
+        let limits = Limits { checks: plan.checks, close: CLOSE };
+        let left = goal.left().unwrap_or(0.5);
+        let mut last: Option<(Vec<usize>, Fidelity)> = None;
+        let found = search(&self.parts(kept), &shares, left, limits, &mut |set| {
+            let found = self.measured(&[set.to_vec()], kept, usize::MAX)?;
+            if !found.iter().all(|f| goal.is_met(f)) {
+                return Ok::<_, Failure>(false);
+            }
+            let quality = match found.into_iter().next().filter(|f| f.samples == compared.len() && !goal.is_of_boxes())
+            {
+                Some(found) => found,
+                None => self.quality(set, kept, compared)?,
+            };
+            let enough = !quality.outputs.iter().any(|o| gate.misses(&OutputReport::of(o)));
+            if enough {
+                last = Some((set.to_vec(), quality));
+            }
+            Ok(enough)
+        })?;
+        let quality = match last {
+            Some((set, quality)) if set == found.chosen => quality,
+            _ => self.quality(&found.chosen, kept, compared)?,
+        };
+        Ok(Best { found, kept, quality })
+    }
+
     /// The quality of the model with a set of parts in higher precision, on the samples that are compared.
-    fn quality(&mut self, set: &[usize], raised: Raised, compared: &Samples) -> Result<Fidelity, Failure> {
-        let narrowed = self.with(set, raised)?;
+    fn quality(&mut self, set: &[usize], kept: Kept, compared: &Samples) -> Result<Fidelity, Failure> {
+        let narrowed = self.with(set, kept)?;
         self.compared(&narrowed, compared)
     }
 
@@ -279,54 +320,77 @@ impl Repairer<'_> {
     }
 
     /// The model with a set of parts in higher precision.
-    fn with(&self, set: &[usize], raised: Raised) -> Result<Narrowed, Failure> {
-        self.narrowing.narrow(self.narrowed.place, &self.variant(set, raised), &[])
+    fn with(&self, set: &[usize], kept: Kept) -> Result<Narrowed, Failure> {
+        self.narrowing.narrow(self.narrowed.place, &self.variant(set, kept), &[])
     }
 
-    /// The parts with their costs.
-    fn parts(&self, raised: Raised) -> Vec<Part> {
-        self.units.iter().map(|unit| Part { noise: unit.noise, cost: self.cost(unit, raised) }).collect()
+    /// The parts with their costs: the share of the float model's latency, and that of its size.
+    fn parts(&self, kept: Kept) -> Vec<Part> {
+        let (latency, bytes) = (self.whole.0.max(f64::MIN_POSITIVE), self.whole.1.max(1) as f64);
+        let cost = |unit: &Unit| self.latency(unit, kept) / latency + self.size(unit, kept) as f64 / bytes;
+        self.units.iter().map(|unit| Part { noise: unit.noise, cost: cost(unit) }).collect()
     }
 
-    /// What keeping a part in higher precision costs, in milliseconds.
-    fn cost(&self, unit: &Unit, raised: Raised) -> f64 {
-        let place = self.narrowed.place;
-        let (float, target) = (&*self.float, self.narrowing.targets[place]);
+    /// The milliseconds that keeping a part in higher precision takes.
+    fn latency(&self, unit: &Unit, kept: Kept) -> f64 {
+        let (float, target) = (&*self.float, self.narrowing.targets[self.narrowed.place]);
         let Some(&main) = unit.nodes.first() else { return 0.0 };
-        let weights = target.kernel_of(float, main).and_then(|kernel| kernel.weights);
-        let dynamic = raised == Raised::Activations
-            && self.narrowed.dynamic != Dynamic::Never
-            && weights.is_some_and(|weights| weights.dynamic.is_some());
+        let dynamic = self.may_be_dynamic(unit) && self.raised(unit, kept) == Raised::Activations;
         cost::of_raising(float, main, target, dynamic)
     }
 
-    fn variant(&self, chosen: &[usize], raised: Raised) -> Variant {
+    /// The bytes by which the weights of a part grow.
+    fn size(&self, unit: &Unit, kept: Kept) -> usize {
+        let constants = unit.nodes.iter().flat_map(|&n| self.float.operands(n)).filter_map(|v| self.float.constant(v));
+        match self.raised(unit, kept) {
+            // A quarter is left of 8-bit weights.
+            Raised::Weights => constants.map(|c| c.len() * 3).sum(),
+            Raised::Activations => 0,
+        }
+    }
+
+    /// What is in floating point of a part: its weights too, if the kernel for quantized ones is not allowed.
+    fn raised(&self, unit: &Unit, kept: Kept) -> Raised {
+        match kept.dynamic {
+            Dynamic::Never if self.may_be_dynamic(unit) => Raised::Weights,
+            _ => kept.raised,
+        }
+    }
+
+    /// True if the target would quantize the floating-point activations of a part.
+    fn may_be_dynamic(&self, unit: &Unit) -> bool {
+        let target = self.narrowing.targets[self.narrowed.place];
+        let kernel = unit.nodes.first().and_then(|&main| target.kernel_of(&self.float, main));
+        kernel.and_then(|kernel| kernel.weights).is_some_and(|weights| weights.dynamic.is_some())
+    }
+
+    fn variant(&self, chosen: &[usize], kept: Kept) -> Variant {
         let mut nodes: Vec<(NodeId, Raised)> =
-            chosen.iter().flat_map(|&i| &self.units[i].nodes).map(|&n| (n, raised)).collect();
+            chosen.iter().flat_map(|&i| &self.units[i].nodes).map(|&n| (n, kept.raised)).collect();
         nodes.sort_unstable();
-        Variant { dynamic: self.narrowed.dynamic, raised: nodes, ..Variant::asked(self.narrowing.options) }
+        Variant { dynamic: kept.dynamic, raised: nodes, ..Variant::asked(self.narrowing.options) }
     }
 
     /// The quality of the models with each set of parts in higher precision, on the first `count` samples of the search.
-    fn measured(&mut self, sets: &[Vec<usize>], raised: Raised, count: usize) -> Result<Vec<Fidelity>, Failure> {
+    fn measured(&mut self, sets: &[Vec<usize>], kept: Kept, count: usize) -> Result<Vec<Fidelity>, Failure> {
         self.evaluated += sets.len();
         let mut all = Vec::new();
         // Some models at a time are in memory.
         for sets in sets.chunks(AT_ONCE) {
-            let narrowed = sets.par_iter().map(|set| self.with(set, raised)).collect::<Result<Vec<_>, _>>()?;
+            let narrowed = sets.par_iter().map(|set| self.with(set, kept)).collect::<Result<Vec<_>, _>>()?;
             let compiled: Vec<_> = narrowed.iter().map(|n| self.narrowing.compiled(n)).collect();
             all.extend(self.reference.compare(&compiled, count).map_err(failed)?);
         }
         Ok(all)
     }
 
-    fn choice(&self, part: usize, raised: Raised, noise_share: f64) -> Choice {
+    fn choice(&self, part: usize, kept: Kept, noise_share: f64) -> Choice {
         let unit = &self.units[part];
         Choice {
             name: unit.nodes.first().map_or_else(String::new, |&n| self.float.origin(n).path().to_owned()),
-            raised: told(raised),
+            raised: told(self.raised(unit, kept)),
             noise_share,
-            cost_ms: self.cost(unit, raised),
+            cost_ms: self.latency(unit, kept),
         }
     }
 }

@@ -3,7 +3,7 @@
 use qcc_passes::quality::Fidelity;
 use qcc_passes::quantize::Raised;
 
-use super::{Best, Repairer, told};
+use super::{Best, Kept, Repairer, told};
 use crate::compiler::narrow::Narrowed;
 use crate::cost;
 use crate::data::Samples;
@@ -21,7 +21,7 @@ impl Repairer<'_> {
     /// True if a model was found whose cost is within the budget.
     pub(super) fn is_within(&self, budget: Budget) -> Result<bool, Failure> {
         match &self.best {
-            Some(best) => self.fits(&best.found.chosen, best.raised, budget, self.cost_of(self.narrowed)),
+            Some(best) => self.fits(&best.found.chosen, best.kept, budget, self.cost_of(self.narrowed)),
             // Without a requirement the budget is used.
             None => Ok(!self.narrowing.options.gate.is_open()),
         }
@@ -35,37 +35,37 @@ impl Repairer<'_> {
         compared: &Samples,
     ) -> Result<Option<Best>, Failure> {
         let gate = self.narrowing.options.gate;
-        let (mut least, mut best) = (self.noise(goal, &[], Raised::Activations)?, None);
-        for raised in KINDS {
-            let chosen = self.largest(budget, raised)?;
+        let (mut least, mut best) = (self.noise(goal, &[], self.kept(Raised::Activations))?, None);
+        for kept in KINDS.map(|raised| self.kept(raised)) {
+            let chosen = self.largest(budget, kept)?;
             if chosen.is_empty() {
                 continue;
             }
-            let noise = self.noise(goal, &chosen, raised)?;
+            let noise = self.noise(goal, &chosen, kept)?;
             if noise < least {
-                let quality = self.quality(&chosen, raised, compared)?;
+                let quality = self.quality(&chosen, kept, compared)?;
                 let reached = !Goal::is_missed(gate, &quality) || gate.is_open();
-                (least, best) = (noise, Some(Best { found: Found { chosen, reached }, raised, quality }));
+                (least, best) = (noise, Some(Best { found: Found { chosen, reached }, kept, quality }));
             }
         }
         Ok(best)
     }
 
     /// The noise of the outputs on the samples of the search, which tell more than those that are compared.
-    fn noise(&mut self, goal: &Goal, set: &[usize], raised: Raised) -> Result<f64, Failure> {
-        let found = self.measured(&[set.to_vec()], raised, usize::MAX)?;
+    fn noise(&mut self, goal: &Goal, set: &[usize], kept: Kept) -> Result<f64, Failure> {
+        let found = self.measured(&[set.to_vec()], kept, usize::MAX)?;
         Ok(found.iter().map(|found| goal.noise(found)).sum())
     }
 
     /// The most parts by gain per cost that are within the budget. The cost of a model is that of its graph: those of its
     /// parts are estimates.
-    fn largest(&self, budget: Budget, raised: Raised) -> Result<Vec<usize>, Failure> {
-        let order = by_gain(&self.parts(raised), &self.shares);
+    fn largest(&self, budget: Budget, kept: Kept) -> Result<Vec<usize>, Failure> {
+        let order = by_gain(&self.parts(kept), &self.shares);
         let own = self.cost_of(self.narrowed);
         let (mut low, mut high) = (0, order.len() + 1);
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
-            match self.fits(&order[..middle], raised, budget, own)? {
+            match self.fits(&order[..middle], kept, budget, own)? {
                 true => low = middle,
                 false => high = middle,
             }
@@ -74,14 +74,14 @@ impl Repairer<'_> {
     }
 
     /// True if a model is within the budget, where `own` is the cost of the one that is quantized throughout.
-    fn fits(&self, set: &[usize], raised: Raised, budget: Budget, own: (f64, u64)) -> Result<bool, Failure> {
-        let new = self.cost_of(&self.with(set, raised)?);
+    fn fits(&self, set: &[usize], kept: Kept, budget: Budget, own: (f64, u64)) -> Result<bool, Failure> {
+        let new = self.cost_of(&self.with(set, kept)?);
         let within = |factor: Option<f64>, new: f64, own: f64| factor.is_none_or(|factor| new <= factor * own);
         Ok(within(budget.latency, new.0, own.0) && within(budget.size, new.1 as f64, own.1 as f64))
     }
 
     /// The latency proxy in milliseconds and the bytes of constants of a model.
-    fn cost_of(&self, narrowed: &Narrowed) -> (f64, u64) {
+    pub(super) fn cost_of(&self, narrowed: &Narrowed) -> (f64, u64) {
         let (graph, target) = (&narrowed.quantized.graph, self.narrowing.targets[narrowed.place]);
         (cost::latency(graph, target), cost::weight_bytes(graph))
     }
@@ -95,24 +95,24 @@ impl Repairer<'_> {
         own: &Fidelity,
         compared: &Samples,
     ) -> Result<Vec<ParetoPoint>, Failure> {
-        let throughout = Raised::Activations;
+        let throughout = self.kept(Raised::Activations);
         let mut all = vec![(self.noise(goal, &[], throughout)?, self.point(&[], throughout, self.narrowed, own))];
-        for raised in KINDS {
-            let order = by_gain(&self.parts(raised), &self.shares);
+        for kept in KINDS.map(|raised| self.kept(raised)) {
+            let order = by_gain(&self.parts(kept), &self.shares);
             for count in counts(&order, &self.shares, most) {
                 let set = &order[..count];
-                let narrowed = self.with(set, raised)?;
+                let narrowed = self.with(set, kept)?;
                 let quality = self.compared(&narrowed, compared)?;
-                all.push((self.noise(goal, set, raised)?, self.point(set, raised, &narrowed, &quality)));
+                all.push((self.noise(goal, set, kept)?, self.point(set, kept, &narrowed, &quality)));
             }
         }
         Ok(spread(undominated(all), most))
     }
 
-    fn point(&self, set: &[usize], raised: Raised, narrowed: &Narrowed, quality: &Fidelity) -> ParetoPoint {
+    fn point(&self, set: &[usize], kept: Kept, narrowed: &Narrowed, quality: &Fidelity) -> ParetoPoint {
         let (latency_ms, weight_bytes) = self.cost_of(narrowed);
         let outputs = quality.outputs.iter().map(OutputReport::of).collect();
-        ParetoPoint { parts: set.len(), raised: told(raised), latency_ms, weight_bytes, outputs }
+        ParetoPoint { parts: set.len(), raised: told(kept.raised), latency_ms, weight_bytes, outputs }
     }
 }
 
