@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np, onnx
 
-import printed_models
+import boxes, printed_models
 from runtimes import TARGETS, LiteRt, OpenVino, Ort, turned
 
 PRECISIONS = ["int8", "w8a16", "w8a32", "w4a32", "fp16"]
@@ -45,12 +45,16 @@ def outputs(runtime, data, truth=None):
 
 
 def in_pixels(found, truth, sample):
-    """The output of a detector in pixels. TFLite artefacts of raw heads give boxes as parts of the picture's sides."""
-    if truth.ndim != 3 or not truth[:, :4].max() > 2 >= found[:, :4].max():
+    """The output of a detector in pixels. TFLite artefacts give boxes as parts of the picture's sides."""
+    if truth.ndim != 3:
+        return found
+    corners = (..., slice(4)) if truth.shape[2] == 6 else (slice(None), slice(4))
+    if not truth[corners].max(initial=0) > 2 >= found[corners].max(initial=0):
         return found
     sides = next(a.shape[-2:] for a in sample.values() if a.ndim == 4)
+    factors = np.array([sides[1], sides[0]] * 2)
     scaled = found.copy()
-    scaled[:, :4] *= np.array([sides[1], sides[0]] * 2).reshape(1, 4, 1)
+    scaled[corners] *= factors if truth.shape[2] == 6 else factors.reshape(4, 1)
     return scaled
 
 
@@ -72,7 +76,7 @@ def sqnr(truth, found):
 
 
 def agreement(measure, truth, found, name):
-    """What the runtime gives for a measure of the report, in %; None for those that need the boxes of detectors."""
+    """What the runtime gives for a measure of the report, in %."""
     pairs = [(t[name], f[name]) for t, f in zip(truth, found)]
     if measure in ("top-1", "pixels of the same class"):
         axis = lambda a: 1 if a.ndim == 4 else a.ndim - 1
@@ -80,10 +84,18 @@ def agreement(measure, truth, found, name):
         return 100 * np.mean(np.concatenate([s.reshape(-1) for s in same]))
     if measure == "equal labels":
         return 100 * np.mean([np.mean(t == f) for t, f in pairs])
+    if measure == "F1 of decisions at 0.5":
+        both, either = (sum(np.sum(op(t >= 0.5, f >= 0.5)) for t, f in pairs) for op in (np.logical_and, np.logical_or))
+        return 100 * 2 * both / (both + either)
+    if measure == "same entries":
+        rows = [zip(*(x.reshape(-1, x.shape[-1]) for x in pair)) for pair in pairs]
+        return 100 * np.mean([np.isin(a, b).mean() for sample in rows for a, b in sample])
+    if measure == boxes.MEASURE:
+        return boxes.agreement(*zip(*pairs))
     if measure == "cosine":
         rows = [(t.reshape(-1, t.shape[-1]).astype(float), f.reshape(-1, t.shape[-1]).astype(float)) for t, f in pairs]
         return 100 * np.mean([np.sum(t * f, 1) / np.sqrt(np.sum(t * t, 1) * np.sum(f * f, 1) + 1e-300) for t, f in rows])
-    return None
+    raise SystemExit(f"{name}: the measure {measure} is not known")
 
 
 def part(name):
@@ -93,24 +105,30 @@ def part(name):
 
 
 def judged(output, truth, found):
-    """A cell of the table for an output, and whether it is true. Scores of detectors are shown only: a few anchors have all
-    of their energy, so that a step of rounding changes the ratio."""
+    """A cell of the table for an output, and whether it is true."""
     cells, right = [], True
-    figures = [(p["sqnr"], part(p["name"]), p["name"] != "scores") for p in output.get("parts") or []]
-    if not output.get("parts"):
-        figures = [(output["sqnr"], None, True)]
-    for printed, rows, is_judged in figures:
+    figures = [(p["sqnr"], part(p["name"])) for p in output.get("parts") or []] or [(output["sqnr"], None)]
+    for printed, rows in figures:
         if printed is None:
             continue
         measured = sqnr(joined(truth, output["name"], rows), joined(found, output["name"], rows))
         cells.append(f"{printed:.1f}/{measured:.1f}")
-        right &= not is_judged or abs(printed - measured) <= 1 or min(printed, measured) >= HIGH
+        right &= abs(printed - measured) <= 1 or min(printed, measured) >= HIGH
     told = output.get("agreement")
     measured = agreement(told["measure"], truth, found, output["name"]) if told else None
     if measured is not None:
         cells.append(f"{told['percent']:.1f}%/{measured:.1f}%")
         right |= abs(told["percent"] - measured) <= 1
     return " ".join(cells), right
+
+
+def halved(name, truth, found):
+    """A cell of the table for an output of a 16-bit floating-point artefact, and whether it is good enough."""
+    if truth[0][name].ndim == 3 and truth[0][name].shape[2] == 6:
+        same = agreement(boxes.MEASURE, truth, found, name)
+        return f"{same:.1f}%", same >= 99
+    ratio = sqnr(joined(truth, name, None), joined(found, name, None))
+    return f"{ratio:.1f}", ratio >= LEAST_HALF
 
 
 def compiled(model, precision, folder):
@@ -135,8 +153,7 @@ def compare(model, precision, data, truth, folder):
         if artefact.get("quality"):
             lines = [judged(o, truth, found) for o in artefact["quality"]["outputs"]]
         else:
-            ratios = [sqnr(joined(truth, n, None), joined(found, n, None)) for n in truth[0]]
-            lines = [(f"{r:.1f}", r >= LEAST_HALF) for r in ratios]
+            lines = [halved(n, truth, found) for n in truth[0]]
         true = all(r for _, r in lines)
         right &= true
         print(f"{model.stem:24} {precision:6} {artefact['target']:9}", " ".join(c for c, _ in lines), "" if true else "<<<")
