@@ -34,7 +34,7 @@ const CLOSE: f64 = 0.01;
 
 /// The factor by which parts in higher precision without dynamic quantization may slow down the model, while parts with
 /// dynamic quantization are not looked for.
-const STATIC_COST: f64 = 1.25;
+const STATIC_COST: f64 = 1.5;
 
 /// The fewest and the most groups of parts that are measured.
 const LEAST_GROUPS: usize = 4;
