@@ -1,6 +1,5 @@
 //! Integers that follow from open extents, computed by the operators of a format.
 
-use qcc_ir::ops::Op;
 use qcc_ir::{Dim, Expr, Graph, Part, Shape, ValueId};
 use rustc_hash::FxHashMap;
 
@@ -94,14 +93,13 @@ fn symbol<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported>
 fn computed<A: Arithmetic>(a: &mut A, name: &str) -> Result<A::Value, Unsupported> {
     let graph = a.graph();
     let node = graph.definition(name).ok_or_else(|| format!("no node defines {name}"))?;
-    match graph.op(node) {
-        Op::NonZero(_) => Ok(a.extent(node.value(0), 1)),
-        op => {
-            let i = op.defines().iter().position(|symbol| symbol == name).unwrap_or(0);
-            let of = graph.operand(node, 0);
-            Ok(a.element(of, i))
-        }
+    let op = graph.op(node);
+    if let Some(axis) = op.counted_axis() {
+        return Ok(a.extent(node.value(0), axis));
     }
+    let i = op.defines().iter().position(|symbol| symbol == name).unwrap_or(0);
+    let of = graph.operand(node, 0);
+    Ok(a.element(of, i))
 }
 
 /// The list of these integers.

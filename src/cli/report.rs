@@ -261,7 +261,10 @@ fn compared(output: &OutputReport) -> String {
         (true, None) => "no SQNR: its order follows from scores".into(),
     };
     let agreement = output.agreement.iter().map(|a| format!(", {}", agreed(a))).collect::<String>();
-    format!(", {ratios}{agreement}, largest error {:.3e}", output.deviation.max_error)
+    // Lists of different lengths have no error.
+    let error = Some(output.deviation.max_error).filter(|&error| error > 0.0 || output.deviation.sqnr.is_some());
+    let error = error.map_or_else(String::new, |error| format!(", largest error {error:.3e}"));
+    format!(", {ratios}{agreement}{error}")
 }
 
 fn agreed(a: &Agreement) -> String {

@@ -205,7 +205,7 @@ fn values_known_at_run_time_are_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let table = oracle::python("run_time_values.py", folder.path());
     println!("{table}");
-    assert_eq!(table.lines().count(), 66, "{table}");
+    assert_eq!(table.lines().count(), 78, "{table}");
 }
 
 /// Quantized models stay quantized without calibration data, and LiteRT's results equal ONNX Runtime's.

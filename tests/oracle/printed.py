@@ -87,6 +87,9 @@ def agreement(measure, truth, found, name):
     if measure == "F1 of decisions at 0.5":
         both, either = (sum(np.sum(op(t >= 0.5, f >= 0.5)) for t, f in pairs) for op in (np.logical_and, np.logical_or))
         return 100 * 2 * both / (both + either)
+    if measure == "same finds":
+        sets = [[set(map(tuple, x.reshape(x.shape[0], -1).tolist())) for x in pair] for pair in pairs]
+        return 100 * 2 * sum(len(t & f) for t, f in sets) / sum(len(t) + len(f) for t, f in sets)
     if measure == "same entries":
         rows = [zip(*(x.reshape(-1, x.shape[-1]) for x in pair)) for pair in pairs]
         return 100 * np.mean([np.isin(a, b).mean() for sample in rows for a, b in sample])

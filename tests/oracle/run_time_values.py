@@ -22,6 +22,19 @@ def scalar(value):
     return np.array(value, np.int64)
 
 
+def boxes(count, images=1, classes=1, seed=0):
+    """Boxes by two corners in any order, some of them almost equal or without an area, and scores."""
+    random = np.random.default_rng(seed)
+    corners = random.uniform(0, 1, (images, count, 2))
+    sizes = random.uniform(0, 0.5, (images, count, 2))
+    sizes[:, ::7] = 0
+    both = np.concatenate([corners, corners + sizes], 2)
+    both[:, 1::3] = both[:, (np.arange(1, count, 3) + 1) % count] + 0.01
+    both[:, ::5] = both[:, ::5, [2, 3, 0, 1]]
+    scores = random.uniform(0, 1, (images, classes, count))
+    return both.astype(np.float32), scores.astype(np.float32)
+
+
 def branch(kind, inputs, **attributes):
     node = helper.make_node(kind, inputs.split(), ["y"], **attributes)
     return helper.make_graph([node], "branch", [], [helper.make_empty_tensor_value_info("y")])
@@ -65,6 +78,18 @@ MODELS = {
                   ("If", "v1", {"then_branch": branch("Identity", "v0"),
                                 "else_branch": branch("Concat", "v0 v0", axis=1)}), ("Neg", "v2", {})], {},
                  [[X, scalar(1)], [X, scalar(0)], [X, scalar(1)]]),
+    "boxes": ([("Sigmoid", "s", {}), ("NonMaxSuppression", "b v0 m o t", {}), ("Neg", "v1", {})],
+              {"m": i64(9), "o": np.float32([0.4]), "t": np.float32([0.55])},
+              [[boxes(30, seed=i)[1] * i, boxes(30, seed=i)[0]] for i in range(4)]),
+    "boxes_of_classes": ([("NonMaxSuppression", "b s m o t", {})],
+                         {"m": i64(5), "o": np.float32([0.5]), "t": np.float32([0.3])},
+                         [boxes(40, 2, 3, seed=i) for i in range(1, 4)]),
+    "boxes_by_centre": ([("NonMaxSuppression", "b s m o", {"center_point_box": 1})], {"m": i64(2**40), "o": np.float32([0.3])},
+                        [boxes(20, 1, 2, seed=i) for i in range(3)]),
+    "boxes_found": ([("NonMaxSuppression", "b s m o t", {}), ("Slice", "v0 c2 c3 c1", {}), ("Squeeze", "v1 c1", {}),
+                     ("Squeeze", "b c0", {}), ("Gather", "v3 v2", {"axis": 0}), ("Mul", "v4 v4", {})],
+                    {"m": i64(8), "o": np.float32([0.4]), "t": np.float32([0.5]), "c0": i64(0), "c1": i64(1), "c2": i64(2),
+                     "c3": i64(3)}, [boxes(30, seed=i) for i in range(3)]),
     "resize": ([("Resize", "x c c s", {"mode": "linear", "axes": [2, 3]})], {"c": np.float32([])},
                [[X[None], i64(8, 10)], [X[None], i64(3, 4)]]),
 }

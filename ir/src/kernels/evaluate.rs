@@ -3,7 +3,7 @@
 use smallvec::smallvec;
 
 use super::{
-    conv, dynamic, elementwise, index, integer, matmul, movement, norm, pool, recurrent, reduce, resize, sample,
+    boxes, conv, dynamic, elementwise, index, integer, matmul, movement, norm, pool, recurrent, reduce, resize, sample,
 };
 use crate::error::EvalError;
 use crate::ops::*;
@@ -82,6 +82,12 @@ impl Evaluate for Define {
 impl Evaluate for NonZero {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
         Ok(smallvec![index::non_zero(operands[0])])
+    }
+}
+
+impl Evaluate for NonMaxSuppression {
+    fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        Ok(smallvec![boxes::non_max_suppression(self, operands[0], operands[1])])
     }
 }
 

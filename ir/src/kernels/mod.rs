@@ -6,6 +6,7 @@ use crate::error::{EvalError, TypeError};
 use crate::ops::{Operator, Tensors};
 use crate::types::{Elem, Tensor, TensorType};
 
+mod boxes;
 pub(crate) mod conv;
 pub(crate) mod dynamic;
 pub(crate) mod elementwise;

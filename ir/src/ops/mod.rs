@@ -21,6 +21,7 @@ use std::fmt::Debug;
 use crate::error::TypeError;
 use crate::types::{Elem, Tensor, TensorType};
 
+mod boxes;
 mod conv;
 mod custom;
 mod elementwise;
@@ -37,6 +38,7 @@ mod reduce;
 mod resize;
 mod source;
 
+pub use boxes::NonMaxSuppression;
 pub use conv::{Conv, ConvTranspose, hits, window_steps};
 pub use custom::{Attribute, Custom};
 pub use elementwise::{Binary, BinaryFn, Cast, Clamp, Select, Unary, UnaryFn, broadcast};
@@ -132,7 +134,7 @@ pub trait Operator: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
 macro_rules! for_each_op {
     ($then:path) => {
         $then! {
-            Input Const Symbolic Define NonZero
+            Input Const Symbolic Define NonZero NonMaxSuppression
             Unary Binary Clamp Select Cast
             Conv ConvTranspose Pool MatMul Recurrent
             LayerNorm Softmax Reduce ArgReduce CumSum

@@ -126,7 +126,17 @@ impl Op {
         match self {
             Op::Define(op) => &op.symbols,
             Op::NonZero(op) => std::slice::from_ref(&op.count),
+            Op::NonMaxSuppression(op) => std::slice::from_ref(&op.count),
             _ => &[],
+        }
+    }
+
+    /// The axis of the result whose extent is the symbol that the node defines, if that is so.
+    pub fn counted_axis(&self) -> Option<usize> {
+        match self {
+            Op::NonZero(_) => Some(1),
+            Op::NonMaxSuppression(_) => Some(0),
+            _ => None,
         }
     }
 
@@ -135,9 +145,9 @@ impl Op {
     /// # Errors
     /// A value that is negative.
     pub(crate) fn define(&self, results: &[Tensor], symbols: &mut Symbols) -> Result<(), i64> {
-        let values = match self {
-            Op::Define(_) => results[0].integers().unwrap_or_default(),
-            Op::NonZero(_) => results[0].dims().last().map(|&n| n as i64).into_iter().collect(),
+        let values = match (self, self.counted_axis()) {
+            (Op::Define(_), _) => results[0].integers().unwrap_or_default(),
+            (_, Some(axis)) => vec![results[0].dims()[axis] as i64],
             _ => return Ok(()),
         };
         for (name, value) in self.defines().iter().zip(values) {

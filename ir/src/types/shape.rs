@@ -168,13 +168,19 @@ impl Shape {
 
     /// True if an extent depends on an integer that a node of the graph computes.
     pub fn is_computed(&self) -> bool {
-        let mut found = false;
-        for dim in &self.0 {
+        self.computed_axis().is_some()
+    }
+
+    /// The first axis whose extent depends on an integer that a node of the graph computes.
+    pub fn computed_axis(&self) -> Option<usize> {
+        let computed = |dim: &Dim| {
+            let mut found = false;
             if let Dim::Open(expr) = dim {
                 expr.for_each_computed(&mut |_| found = true);
             }
-        }
-        found
+            found
+        };
+        self.0.iter().position(computed)
     }
 
     /// The shape for these values of symbols; extents that they do not determine stay open.

@@ -116,7 +116,12 @@ fn narrow(g: &mut Graph, node: NodeId, given: &FxHashSet<ValueId>) -> Result<(),
             }
             // The values have the element type of the operand.
             Op::TopK(_) if v.port == 0 => g.set_type(v, g.ty(v).with_elem(Elem::I32)),
-            Op::Input(_) | Op::Custom(_) | Op::TopK(_) | Op::ArgReduce(_) | Op::NonZero(_) => {
+            Op::Input(_)
+            | Op::Custom(_)
+            | Op::TopK(_)
+            | Op::ArgReduce(_)
+            | Op::NonZero(_)
+            | Op::NonMaxSuppression(_) => {
                 let narrow = g.add1(Cast { to: Elem::I32 }, &[v], origin)?;
                 g.redirect(v, narrow);
                 if given.contains(&v) {

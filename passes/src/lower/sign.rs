@@ -32,7 +32,7 @@ impl Signs<'_> {
         let mut is = |i: usize| operands.get(i).is_some_and(|&o| self.nonnegative(o, depth));
         match g.producer(v) {
             Op::Const(c) => c.value.ty().elem.qparams().is_none() && c.value.floats().iter().all(|&e| e >= 0.0),
-            Op::ArgReduce(_) => true,
+            Op::ArgReduce(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => true,
             Op::TopK(_) => v.port == 1 || is(0),
             Op::Clamp(Clamp { lo, .. }) => *lo >= 0.0,
             Op::Softmax(Softmax { log, .. }) => !log,

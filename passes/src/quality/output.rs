@@ -41,6 +41,11 @@ pub enum OutputKind {
     Labels,
     /// Integers or floats in an order that depends on computed scores.
     Ranked,
+    /// As many entries along an axis as the model finds by computed scores.
+    Found {
+        /// The axis.
+        axis: usize,
+    },
     /// Boxes of a detector.
     Boxes(Boxes),
 }
@@ -59,6 +64,9 @@ pub struct Agreement {
 /// The measure for boxes.
 pub const BOXES_MEASURE: &str = "boxes mAP50-95";
 
+/// The measure for as many entries as are found: those that both models find, of those of both.
+const FOUND_MEASURE: &str = "same finds";
+
 /// With fewer boxes, a single one is worth 10 % or more.
 const FEW_BOXES: usize = 10;
 
@@ -73,7 +81,7 @@ impl Agreement {
         let wrong = (100.0 - self.percent) / 100.0 * self.of as f64;
         match self.measure {
             "cosine" => self.percent >= 98.0,
-            BOXES_MEASURE => self.percent >= self.least(),
+            BOXES_MEASURE | FOUND_MEASURE => self.percent >= self.least(),
             _ => self.percent >= 95.0 || wrong < 2.5,
         }
     }
@@ -86,6 +94,8 @@ impl Agreement {
             // The measure also counts box precision. With few boxes only lost ones are significant.
             BOXES_MEASURE if self.of < FEW_BOXES => 30.0,
             BOXES_MEASURE => 75.0,
+            // A place nearby is as good.
+            FOUND_MEASURE => 50.0,
             _ => 90.0,
         }
     }
@@ -108,6 +118,9 @@ impl OutputKind {
     pub fn of(g: &Graph, i: usize, value: &Tensor, hints: Hints) -> Self {
         let v = g.outputs()[i].value;
         let dims = value.dims();
+        if let Some(axis) = found_axis(g, v) {
+            return OutputKind::Found { axis };
+        }
         let ranked = is_ranked(g, v);
         if !value.ty().elem.real().is_float() {
             return if ranked && dims.last().is_some_and(|&n| n > 1) { OutputKind::Ranked } else { OutputKind::Labels };
@@ -157,6 +170,7 @@ impl OutputKind {
             OutputKind::Vectors { .. } => "cosine",
             OutputKind::Labels => "equal labels",
             OutputKind::Ranked => "same entries",
+            OutputKind::Found { .. } => FOUND_MEASURE,
             OutputKind::Boxes(_) => BOXES_MEASURE,
         }
     }
@@ -175,6 +189,16 @@ fn is_ranked(g: &Graph, v: ValueId) -> bool {
     let ranks = |n: NodeId| matches!(g.op(n), Op::TopK(op) if op.k > 1);
     let computed = |n: NodeId| is_computed(g, g.operands(n)[0]);
     ancestors(g, v).into_iter().any(|n| ranks(n) && computed(n))
+}
+
+/// The axis of `v` with as many entries as an operator finds in what the model computes.
+fn found_axis(g: &Graph, v: ValueId) -> Option<usize> {
+    let axis = g.ty(v).shape.computed_axis()?;
+    let finds = |n: NodeId| {
+        let behind = || g.operands(n).into_iter().flat_map(|v| ancestors(g, v));
+        g.op(n).counted_axis().is_some() && behind().any(|n| g.op(n).is_contraction())
+    };
+    ancestors(g, v).into_iter().any(finds).then_some(axis)
 }
 
 /// True if `v` depends on a contraction of float values.
@@ -311,9 +335,14 @@ impl OutputQuality {
     /// Adds a sample. `expected` is output `i` of graph `g`.
     pub fn add(&mut self, g: &Graph, i: usize, hints: Hints, expected: &Tensor, found: &Tensor) {
         let kind = self.kind.get_or_insert_with(|| OutputKind::of(g, i, expected, hints));
+        let dims = expected.dims();
         if self.dims.is_empty() {
-            self.dims = expected.dims();
+            self.dims.clone_from(&dims);
             self.parts = parts(g, i, kind, expected);
+        }
+        if let OutputKind::Found { axis } = kind {
+            self.tally.find(*axis, expected, found);
+            return;
         }
         let (x, y) = (expected.floats(), found.floats());
         if x.len() != y.len() {
@@ -322,15 +351,17 @@ impl OutputQuality {
         }
         self.distance.add(Distance::of(&x, &y));
         for part in &mut self.parts {
-            part.distance.add(Distance::of_part(&x, &y, &self.dims, part.axis, &part.range));
+            part.distance.add(Distance::of_part(&x, &y, &dims, part.axis, &part.range));
         }
-        self.tally.add(kind, &self.dims, expected, found);
+        self.tally.add(kind, &dims, expected, found);
     }
 
     /// The SQNR in dB, that of the worst part if the output has several. `None` if it is meaningless.
     pub fn sqnr(&self) -> Option<f64> {
         let ranked = match &self.kind {
-            Some(OutputKind::Ranked | OutputKind::Labels | OutputKind::Boxes(Boxes::Selected)) => true,
+            Some(
+                OutputKind::Ranked | OutputKind::Found { .. } | OutputKind::Labels | OutputKind::Boxes(Boxes::Selected),
+            ) => true,
             Some(_) | None => false,
         };
         let parts = self.parts.iter().map(|p| p.distance.sqnr()).reduce(f64::min);
@@ -365,7 +396,7 @@ impl Tally {
     fn add(&mut self, kind: &OutputKind, dims: &[usize], expected: &Tensor, found: &Tensor) {
         let (x, y) = (expected.floats(), found.floats());
         match kind {
-            OutputKind::Values => {}
+            OutputKind::Values | OutputKind::Found { .. } => {}
             OutputKind::Scores { axis } => {
                 for (a, b) in lines(dims, *axis, &x).zip(lines(dims, *axis, &y)) {
                     self.count(largest(&a) == largest(&b));
@@ -398,6 +429,25 @@ impl Tally {
             }
             OutputKind::Boxes(boxes) => self.boxes.add(boxes, expected, found),
         }
+    }
+
+    /// Counts the entries that both found. Floating-point numbers are never exactly the same.
+    fn find(&mut self, axis: usize, expected: &Tensor, found: &Tensor) {
+        if expected.ty().elem.real() == Elem::F32 {
+            return;
+        }
+        let entries = |t: &Tensor| -> Vec<Vec<u32>> {
+            let dims = t.dims();
+            let inner = dims[axis + 1..].iter().product::<usize>().max(1);
+            let mut entries = vec![Vec::new(); dims[axis]];
+            let places = (0..).map(|i| i / inner % dims[axis].max(1));
+            t.floats().iter().zip(places).for_each(|(value, place)| entries[place].push(value.to_bits()));
+            entries
+        };
+        let (a, b) = (entries(expected), entries(found));
+        let known: BTreeSet<&Vec<u32>> = a.iter().collect();
+        self.agree += 2.0 * b.iter().filter(|entry| known.contains(entry)).count() as f64;
+        self.all += (a.len() + b.len()) as f64;
     }
 
     fn count(&mut self, agrees: bool) {

@@ -90,6 +90,15 @@ fn ranked_outputs_have_no_sqnr() {
     let places = graph("f32[1,8]", &format!("{ranked} %y = binary(f:Add) %i, %i"));
     let q = compared(&places, Hints::default(), &[&ids(&[1, 2, 3])], &[&ids(&[2, 1, 4])]);
     assert_eq!((q.sqnr(), percent(&q)), (None, Some(("same entries", 66.67))));
+    // Other numbers of boxes are found.
+    let found = "%w: f32[4,4] = input %p = matmul(transpose_b:false) %x, %w %s: f32[1,1,3] = input
+        %y = non_max_suppression(most:9,overlap:0.5,score:Some(0.1),count:\"n\") %p, %s";
+    let rows = |boxes: &[i64]| {
+        let rows: Vec<i64> = boxes.iter().flat_map(|&b| [0, 0, b]).collect();
+        Tensor::from_vec(Shape::known(&[boxes.len(), 3]), rows)
+    };
+    let q = compared(&graph("f32[1,3,4]", found), Hints::default(), &[&rows(&[2, 0, 1])], &[&rows(&[0, 2])]);
+    assert_eq!((q.sqnr(), percent(&q)), (None, Some(("same finds", 80.0))));
     // A selection among inputs does not depend on computed scores.
     let given = "%v, %i = top_k(axis:1,k:3,largest:true) %x %y = unary(f:Exp) %v";
     let q = compared(

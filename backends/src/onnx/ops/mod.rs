@@ -7,6 +7,7 @@ use qcc_ir::{Graph, NodeId, ValueId};
 use super::emit::{Emitter, NodeContext, Unsupported};
 
 mod blocks;
+mod boxes;
 mod conv;
 mod custom;
 pub(super) mod elementwise;
@@ -47,6 +48,10 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Symbolic(op) => movement::symbolic(e, op, site),
         Op::Define(_) => movement::define(e, site),
         Op::NonZero(_) => index::non_zero(e, site),
+        Op::NonMaxSuppression(op) => {
+            boxes::non_max_suppression(e, op, site);
+            Ok(())
+        }
         Op::OpenSlice(op) => movement::open_slice(e, op, site),
         Op::Expand(op) => movement::expand(e, op, site),
         Op::Tile(op) => movement::tile(e, op, site),

@@ -5,6 +5,7 @@ use qcc_ir::ops::Op;
 
 use super::emit::{Emitter, NodeContext, Ports, Unsupported};
 
+mod boxes;
 pub(super) mod conv;
 pub(super) mod elementwise;
 mod index;
@@ -45,6 +46,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext) -> Result<P
         Op::Symbolic(op) => one(movement::symbolic(e, op, site)?),
         Op::Define(_) => one(e.operand(site, 0)),
         Op::NonZero(_) => one(index::non_zero(e, site)),
+        Op::NonMaxSuppression(op) => one(boxes::non_max_suppression(e, op, site)),
         Op::OpenSlice(op) => one(movement::open_slice(e, op, site)?),
         Op::Expand(_) => one(movement::expand(e, site)?),
         Op::Tile(op) => one(movement::tile(e, op, site)),

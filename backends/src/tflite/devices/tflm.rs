@@ -151,7 +151,7 @@ fn missing(op: &Op, x: &[&TensorType]) -> Option<&'static str> {
     }
     match op {
         Op::Input(_) | Op::Const(_) | Op::Reshape(_) | Op::Symbolic(_) | Op::OpenSlice(_) => None,
-        Op::Define(_) | Op::NonZero(_) => Some(KNOWN),
+        Op::Define(_) | Op::NonZero(_) | Op::NonMaxSuppression(_) => Some(KNOWN),
         Op::Quantize(_) | Op::Dequantize(_) | Op::MatMul(_) | Op::Pool(_) | Op::Resize(_) => None,
         Op::Conv(_) | Op::ConvTranspose(_) | Op::Softmax(_) => None,
         Op::Unary(Unary { f }) => unary(*f, x[0]),

@@ -5,6 +5,7 @@ use qcc_ir::ops::Op;
 
 use super::emit::{Emitter, NodeContext, Unsupported};
 
+pub(super) mod boxes;
 pub(super) mod conv;
 mod custom;
 pub(super) mod elementwise;
@@ -45,6 +46,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         // Its result is its operand.
         Op::Define(_) => Ok(()),
         Op::NonZero(_) => index::non_zero(e, site),
+        Op::NonMaxSuppression(op) => boxes::non_max_suppression(e, op, site),
         Op::Pad(op) => movement::pad(e, op, site),
         Op::Expand(_) => movement::expand(e, site),
         Op::Tile(op) => movement::tile(e, op, site),

@@ -14,6 +14,7 @@ use crate::refusal::Refusal;
 
 mod attention;
 mod blocks;
+mod boxes;
 mod control;
 mod conv;
 mod deform;
@@ -40,9 +41,10 @@ mod window;
 /// An operator name, with its domain unless it is the standard one, and its import function.
 type Row = (&'static str, Import);
 
-const FAMILIES: [&[Row]; 23] = [
+const FAMILIES: [&[Row]; 24] = [
     attention::ROWS,
     blocks::ROWS,
+    boxes::ROWS,
     control::ROWS,
     conv::ROWS,
     deform::ROWS,
