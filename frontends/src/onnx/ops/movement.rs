@@ -317,28 +317,18 @@ fn pad(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         }
     }
     cuts.sort_by_key(|c| c.axis);
+    // Negative pads cut first: what is padded continues what is left, as in ONNX Runtime.
+    let inner = if cuts.is_empty() { x } else { n.add(Slice { ranges: cuts }, &[x])? };
     let mode = match mode {
-        "wrap" if cuts.is_empty() => {
+        "wrap" => {
             let wrap = |x, a| continued(n, x, a, [before[a], after[a]], Beyond::Wrapped);
-            return one((0..dims.len()).try_fold(x, wrap)?);
+            return one((0..dims.len()).try_fold(inner, wrap)?);
         }
         "constant" => PadMode::Constant(value),
-        "reflect" if cuts.is_empty() => PadMode::Reflect,
-        "edge" if cuts.is_empty() => PadMode::Edge,
-        // An axis is either cut or padded on both sides, so that the order does not matter.
-        "reflect" | "edge" if cuts.iter().all(|c| before[c.axis] + after[c.axis] == 0) => {
-            if mode == "edge" {
-                PadMode::Edge
-            } else {
-                PadMode::Reflect
-            }
-        }
-        "reflect" | "edge" | "wrap" => {
-            return Err(Refusal::Unsupported(format!("negative pads in mode {mode} are not supported")));
-        }
+        "reflect" => PadMode::Reflect,
+        "edge" => PadMode::Edge,
         other => return Err(Refusal::Unsupported(format!("padding in mode {other} is not supported"))),
     };
-    let inner = if cuts.is_empty() { x } else { n.add(Slice { ranges: cuts }, &[x])? };
     if before.iter().chain(&after).all(|&p| p == 0) {
         return one(inner);
     }
