@@ -36,15 +36,15 @@ def row(what, ours, theirs, ratio, goal=""):
 # The evaluator
 
 
-def runtime(model):
+def runtime(model, shapes):
     one = session(model, 1)
     kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
-    def feed(i):
-        count = np.arange(np.prod(extents(i), dtype=int)).reshape(extents(i))
+    def feed(i, shape):
+        count = np.arange(np.prod(shape, dtype=int)).reshape(shape)
         return (count * 7919 % 256 / 255 if i.type == "tensor(float)" else count % 2).astype(kinds[i.type])
 
-    feeds = {i.name: feed(i) for i in one.get_inputs()}
+    feeds = {i.name: feed(i, shape) for i, shape in zip(one.get_inputs(), shapes, strict=True)}
 
     def least():
         times = []
@@ -58,18 +58,20 @@ def runtime(model):
 
 
 def evaluator(model):
+    """The least time in milliseconds, and the shape of each input."""
     command = ["cargo", "bench", "--quiet", "--bench", "evaluate", "--", os.path.abspath(model)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise ValueError((done.stderr.splitlines() or ["failed"])[-1])
-    return float(done.stdout)
+    time, *shapes = done.stdout.splitlines()
+    return float(time), [[int(n) for n in shape.split()] for shape in shapes]
 
 
 def evaluators(models, rounds):
     for model in models:
         try:
-            least = runtime(model)
-            ours, theirs = map(min, zip(*((evaluator(model), least()) for _ in range(rounds))))
+            least = runtime(model, evaluator(model)[1])
+            ours, theirs = map(min, zip(*((evaluator(model)[0], least()) for _ in range(rounds))))
         except Exception as e:
             print(f"{os.path.basename(model)}: {str(e).splitlines()[0]}", file=sys.stderr)
             continue

@@ -1,5 +1,6 @@
 //! Benchmark of the evaluator on one sample and one thread: `cargo bench --bench evaluate -- MODEL.onnx [RUNS]` prints
-//! the least time of a run in milliseconds. `benches/compare.py` compares it with ONNX Runtime.
+//! the least time of a run in milliseconds, and the extents of each input: typical ones where they are open.
+//! `benches/compare.py` compares it with ONNX Runtime.
 #![expect(clippy::print_stdout, reason = "it is what a benchmark is for")]
 
 use std::path::Path;
@@ -17,9 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runs: usize = arguments.next().map_or(Ok(15), |n| n.parse())?;
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
 
-    let imported = qcc_frontends::open(Path::new(&model), &ImportOptions { fixed: true, ..ImportOptions::default() });
-    let mut graph =
-        imported.map_err(|all| all.into_iter().next().map_or_else(|| "refused".into(), |d| d.to_string()))?.graph;
+    let imported = qcc_frontends::open(Path::new(&model), &ImportOptions::default());
+    let imported =
+        imported.map_err(|all| all.into_iter().next().map_or_else(|| "refused".into(), |d| d.to_string()))?;
+    let mut graph = imported.graph.typical().into_owned();
     let mut context = Context::new(Format::Tflite.target());
     Pipeline::new(&Settings::default()).run(..=Stage::Lower, &mut graph, &mut context, &mut ignore)?;
 
@@ -42,5 +44,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         least = least.min(start.elapsed().as_secs_f64() * 1e3);
     }
     println!("{least:.3}");
+    for tensor in &sample {
+        println!("{}", tensor.dims().iter().map(usize::to_string).collect::<Vec<_>>().join(" "));
+    }
     Ok(())
 }

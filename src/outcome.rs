@@ -1,7 +1,7 @@
 //! The result of a compilation: artefacts and report, or the reason of failure.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_passes::{PassError, UnknownPass};
@@ -187,6 +187,13 @@ impl Report {
     /// True if it is about an artefact of an earlier run or of another tool ([`examine`](crate::examine::examine)).
     pub fn is_examination(&self) -> bool {
         self.artefacts.iter().any(|a| a.matching.is_some() || a.output == self.model)
+    }
+
+    /// Sets the path and the length of the model, and the paths of the artefacts.
+    pub(crate) fn name_files(&mut self, model: &Path, length: u64, outputs: &[PathBuf]) {
+        self.model = model.into();
+        self.model_bytes = length;
+        self.artefacts.iter_mut().zip(outputs).for_each(|(artefact, path)| artefact.output.clone_from(path));
     }
 
     /// The lowest SQNR of any output of any artefact, in dB.

@@ -35,6 +35,11 @@ pub(crate) fn say(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// Prints beside what is on standard output.
+pub(crate) fn say_beside(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// A usage error.
 pub(crate) fn usage(message: &str) -> u8 {
     show(&[Diagnostic::error("usage", message)], Path::new(""));

@@ -150,10 +150,11 @@ impl Compiler {
         let reports = !self.options.reports.is_empty();
         let digest = reports.then(|| digest::of_file(model)).flatten().map(|digest| digest.to_string());
         let named = |report: &mut Report| {
-            report.model = self.options.model_name.clone().unwrap_or_else(|| model.into());
-            report.model_bytes = length;
+            report.name_files(model, length, &outputs);
+            if let Some(name) = &self.options.model_name {
+                report.model.clone_from(name);
+            }
             report.model_digest.clone_from(&digest);
-            report.artefacts.iter_mut().zip(&outputs).for_each(|(a, path)| a.output.clone_from(path));
         };
         let mut compiled = match job.run(datasets) {
             Err(Failure::Gate { mut report, unmet }) => {

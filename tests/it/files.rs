@@ -9,7 +9,7 @@ use prost::Message;
 use qcc_formats::onnx::{DataLocation, ModelProto, StringStringEntryProto};
 use tempfile::TempDir;
 
-use crate::cli::{files, floats, folder, node, of, qcc, refusal, some, text};
+use crate::cli::{files, floats, folder, node, of, qcc, refusal, some, succeeds, text};
 
 /// `small.onnx`, `outside.onnx` whose weights are in `w.bin` and `v.bin`, and `d.npy` with two samples for both.
 fn home() -> TempDir {
@@ -50,6 +50,29 @@ fn lengths_count_external_data() {
         |names: &[&str]| -> u64 { names.iter().map(|n| fs::metadata(dir.path().join(n)).unwrap().len()).sum() };
     assert_eq!(report["model_bytes"], length(&["outside.onnx", "w.bin", "v.bin"]));
     assert_eq!(report["artefacts"][0]["output_bytes"], length(&["out.xml", "out.bin"]));
+}
+
+/// `-` is standard output: the same bytes as in a file, and the summary elsewhere.
+#[test]
+fn artefacts_and_reports_are_written_to_standard_output() {
+    let dir = folder();
+    for to in ["tflite", "onnx", "qir"] {
+        let file = format!("x.{to}");
+        succeeds(dir.path(), &["small.onnx", "--to", to, "-o", &file, "-q"]);
+        let out = qcc(dir.path(), &["small.onnx", "--to", to, "-o", "-"]);
+        assert!(out.status.success());
+        assert_eq!(out.stdout, fs::read(dir.path().join(&file)).unwrap(), "{to}");
+        let said = text(&out.stderr);
+        assert!(said.contains("written      -") && said.contains("size"), "{said}");
+    }
+    let out = qcc(dir.path(), &["small.onnx", "--to", "tflite", "-o", "y.tflite", "--report", "-"]);
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(report["artefacts"][0]["output"], "y.tflite");
+    assert!(!report["artefacts"][0]["nodes"].as_array().unwrap().is_empty());
+    assert!(dir.path().join("y.tflite").exists() && !dir.path().join("-").exists());
+    // Errors leave standard output empty.
+    let out = qcc(dir.path(), &["small.onnx", "--to", "tflite", "-o", "-", "--min-sqnr", "30"]);
+    assert!(!out.status.success() && out.stdout.is_empty());
 }
 
 #[test]

@@ -37,7 +37,12 @@ fn mistakes_are_understood() {
         "small.onnx --to tflite --batch 1 --shape x=1,3,8,8",
         "small.onnx --to tflite --int8 --fraction 0.5",
         "small.onnx --to tflite --int8 --data d --fraction 2",
-        "small.onnx --to tflite -o -",
+        "small.onnx --to openvino -o -",
+        "small.onnx --to tflite,onnx -o -",
+        "small.onnx -o -",
+        "small.onnx --to tflite -o - --report r.json",
+        "small.onnx --to tflite --explain -o -",
+        "small.onnx --to tflite --report - --report r.html",
         "--explain /c small.onnx --to onnx",
     ];
     let said = lines.map(|line| {

@@ -200,7 +200,7 @@ pub(crate) struct Diff {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(group = ArgGroup::new("precision").multiple(false))]
 pub(crate) struct Compile {
     /// The model file (.onnx, .pt2, OpenVINO .xml, or float .tflite)
@@ -217,7 +217,8 @@ pub(crate) struct Compile {
     pub(crate) device: Option<&'static Device>,
 
     /// Output file, or folder for it; `x.cc` or `x.h` writes C++ sources for TensorFlow Lite for Microcontrollers, always
-    /// both: the model as an array, and a header with its operators, arena size, inputs and outputs [default: the model's name with the precision, in the current folder]
+    /// both: the model as an array, and a header with its operators, arena size, inputs and outputs; `-` is standard output,
+    /// for one artefact of one file [default: the model's name with the precision, in the current folder]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 
@@ -332,7 +333,7 @@ pub(crate) struct Compile {
     #[arg(long, help_heading = "Output")]
     pub(crate) external_data: bool,
     /// Also write a report: `x.html` to read, `x.json` with all numbers (docs/report.md), `x.overlay.json` for Model
-    /// Explorer; may be repeated
+    /// Explorer, `-` for JSON on standard output; may be repeated
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) report: Vec<PathBuf>,
     /// Show for each node how it is computed (integer, dynamic, weights only or float) and why; with `=` and a pattern only

@@ -21,6 +21,7 @@ use crate::cli::args::{
     Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, import_options,
     open_shapes,
 };
+use crate::cli::commands::standard_output::{self, Piped};
 use crate::cli::interrupt;
 use crate::cli::report::{self, Progress};
 
@@ -66,12 +67,18 @@ impl Compilation {
 
 /// Compiles a model and prints the summary. `line` is the command line.
 pub(crate) fn compile(args: &Compile, data: &DataArgs, line: &[OsString]) -> u8 {
-    match try_compile(args, data, line) {
+    let (piped, done) = match Piped::of(args) {
+        Ok(piped) => (piped, try_compile(args, data, line, piped)),
+        Err(failure) => (None, Err(failure)),
+    };
+    match done {
         Ok(done) => {
             report::tell(&done.diagnostics, &args.model, args.quiet, args.verbose);
             explain(args, &done);
             if !args.quiet {
-                report::say(&report::summary(&done, args.verbose));
+                let summary = report::summary(&done, args.verbose);
+                let say = if piped.is_some() { report::say_beside } else { report::say };
+                say(&summary);
             }
             report::DONE
         }
@@ -97,16 +104,21 @@ fn explain(args: &Compile, done: &Report) {
     }
 }
 
-fn try_compile(args: &Compile, data: &DataArgs, line: &[OsString]) -> Result<Report, Failure> {
+fn try_compile(args: &Compile, data: &DataArgs, line: &[OsString], piped: Option<Piped>) -> Result<Report, Failure> {
     interrupt::leave_nothing();
     interrupt::name_lost_files(&[&args.model]);
-    let mut compilation = Compilation::of(args, data)?;
+    let named = piped.map(|piped| piped.without(args));
+    let mut compilation = Compilation::of(named.as_ref().unwrap_or(args), data)?;
     compilation.options.command = (!args.report.is_empty()).then(|| command(line));
-    compilation.run(&mut Progress::new(&args.print_after, args.quiet))
+    let mut progress = Progress::new(&args.print_after, args.quiet);
+    match piped {
+        Some(piped) => piped.run(compilation, &mut progress),
+        None => compilation.run(&mut progress),
+    }
 }
 
 /// Without this check a misspelt pass name would print nothing.
-fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
+pub(super) fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
     let mut known: Vec<PassId> = Vec::new();
     for id in compiler.pipelines()?.iter().flat_map(Pipeline::ids) {
         if !known.contains(&id) {
@@ -336,8 +348,8 @@ pub(super) fn command(line: &[OsString]) -> String {
 
 /// The output file, or the folder for files that are named after the model.
 fn output(args: &Compile) -> Result<Output, Failure> {
-    if args.output.iter().chain(&args.report).any(|path| path.as_os_str() == "-") {
-        let error = Diagnostic::error("usage", "`-` names no file: nothing is written to standard output");
+    if args.output.iter().chain(&args.report).any(|path| path.as_os_str() == standard_output::NAME) {
+        let error = Diagnostic::error("usage", "`-` names no file: only the command line writes to standard output");
         return Err(Failure::usage(error.with_help("name a file; it appears when it is complete")));
     }
     Ok(match &args.output {

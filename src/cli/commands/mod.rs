@@ -9,6 +9,7 @@ mod ops;
 mod opt;
 mod passes;
 mod report;
+mod standard_output;
 
 pub(crate) use calibrate::{calibrate, merge};
 pub(crate) use compare::{compare, settings, unmet};
