@@ -42,7 +42,7 @@ def runtime(model, shapes):
 
     def feed(i, shape):
         count = np.arange(np.prod(shape, dtype=int)).reshape(shape)
-        return (count * 7919 % 256 / 255 if i.type == "tensor(float)" else count % 2).astype(kinds[i.type])
+        return np.asarray(count * 7919 % 256 / 255 if i.type == "tensor(float)" else count % 2, kinds[i.type])
 
     feeds = {i.name: feed(i, shape) for i, shape in zip(one.get_inputs(), shapes, strict=True)}
 
