@@ -14,6 +14,9 @@ fn non_max_suppression(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
     let (mut corners, scores) = (n.input(0)?, n.input(1)?);
     let most = n.optional_integers(2)?.and_then(|most| most.first().copied()).unwrap_or(0);
     let overlap = number(n, 3)?.unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&overlap) {
+        return Err(Refusal::Invalid(format!("an IoU threshold of {overlap}; expected 0 to 1")));
+    }
     let score = number(n, 4)?;
     if most <= 0 {
         return one(n.add_constant(Tensor::from_vec(Shape::known(&[0, 3]), Vec::<i64>::new())));
