@@ -9,14 +9,17 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use qcc_ir::{Elem, Shape, Tensor, TensorType};
+use qcc_ir::{Shape, Tensor, TensorType};
+
+use elements::{Kind, floats, integer_tensor, integers};
+use header::Header;
 
 use super::DataError;
 use super::input::from_floats;
 use super::preprocess::Preprocess;
 
-/// Maximum bytes of the header's text; usual ones are below 200.
-const HEADER: usize = 1 << 16;
+mod elements;
+mod header;
 
 /// Bytes that an array may always be unpacked to, whatever its compression ratio: constant arrays compress well.
 const UNPACKED_BYTES: u64 = 1 << 26;
@@ -73,64 +76,6 @@ enum Data {
     Memory(Bytes),
     /// A compressed entry of the archive, and the length of its header.
     Packed { entry: usize, header: u64 },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    F2,
-    F4,
-    F8,
-    I1,
-    U1,
-    I2,
-    I4,
-    I8,
-    Bool,
-}
-
-impl Kind {
-    fn of(descr: &str) -> Option<Self> {
-        Some(match descr {
-            "<f2" => Kind::F2,
-            "<f4" => Kind::F4,
-            "<f8" => Kind::F8,
-            "|i1" => Kind::I1,
-            "|u1" => Kind::U1,
-            "<i2" => Kind::I2,
-            "<i4" => Kind::I4,
-            "<i8" => Kind::I8,
-            "|b1" => Kind::Bool,
-            _ => return None,
-        })
-    }
-
-    /// NumPy's name.
-    fn name(self) -> &'static str {
-        match self {
-            Kind::F2 => "float16",
-            Kind::F4 => "float32",
-            Kind::F8 => "float64",
-            Kind::I1 => "int8",
-            Kind::U1 => "uint8",
-            Kind::I2 => "int16",
-            Kind::I4 => "int32",
-            Kind::I8 => "int64",
-            Kind::Bool => "bool",
-        }
-    }
-
-    fn size(self) -> usize {
-        match self {
-            Kind::I1 | Kind::U1 | Kind::Bool => 1,
-            Kind::F2 | Kind::I2 => 2,
-            Kind::F4 | Kind::I4 => 4,
-            Kind::F8 | Kind::I8 => 8,
-        }
-    }
-
-    fn is_float(self) -> bool {
-        matches!(self, Kind::F2 | Kind::F4 | Kind::F8)
-    }
 }
 
 /// The names of the arrays in a file: those of a .npz file, in file order, or the one of a .npy file, without a name.
@@ -367,90 +312,6 @@ fn cut(dims: &[usize]) -> String {
     format!("it ends before its {} elements", Shape::known(dims))
 }
 
-/// The header of an array: a Python dictionary literal.
-struct Header(String);
-
-impl Header {
-    /// Reads the header of a .npy file; also returns its length.
-    fn read(file: &mut impl Read) -> io::Result<(Self, u64)> {
-        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let mut magic = [0; 8];
-        file.read_exact(&mut magic)?;
-        if magic[..6] != *b"\x93NUMPY" {
-            return Err(bad("it does not start as one"));
-        }
-        let mut length = [0; 4];
-        let field = if magic[6] == 1 { 2 } else { 4 };
-        file.read_exact(&mut length[..field])?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > HEADER {
-            return Err(bad("its header is too long"));
-        }
-        let mut text = vec![0; length];
-        file.read_exact(&mut text)?;
-        let text = String::from_utf8(text).map_err(|_| bad("its header is not text"))?;
-        Ok((Header(text), (8 + field + length) as u64))
-    }
-
-    fn field(&self, name: &str) -> Option<&str> {
-        let at = self.0.find(&format!("'{name}':"))? + name.len() + 3;
-        Some(self.0[at..].trim_start())
-    }
-
-    /// Element type and shape, if supported.
-    fn parse(&self) -> Result<(Kind, Vec<usize>), String> {
-        let quoted = |t: &str| t.strip_prefix('\'').and_then(|t| t.split_once('\'')).map(|(d, _)| d.to_owned());
-        let descr = self.field("descr").and_then(quoted).ok_or("an array of records cannot be fed")?;
-        let kind = Kind::of(&descr).ok_or_else(|| format!("elements of type {descr} cannot be fed"))?;
-        let extents = |t: &str| t.split(',').map(str::trim).filter(|t| !t.is_empty()).map(|t| t.parse().ok()).collect();
-        let shape = self.field("shape").and_then(|t| t.strip_prefix('(')?.split_once(')'));
-        let dims: Vec<usize> = shape.and_then(|(t, _)| extents(t)).ok_or("its header has no shape")?;
-        if dims.len() > 1 && self.field("fortran_order").is_none_or(|t| !t.starts_with("False")) {
-            return Err("it is stored column by column; save numpy.ascontiguousarray(a)".into());
-        }
-        Ok((kind, dims))
-    }
-}
-
-fn elements<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.chunks_exact(N).map(|c| std::array::from_fn(|i| c[i]))
-}
-
-fn floats(kind: Kind, bytes: &[u8]) -> Vec<f32> {
-    match kind {
-        Kind::F2 => elements(bytes).map(|b| half::f16::from_le_bytes(b).to_f32()).collect(),
-        Kind::F8 => elements(bytes).map(|b| f64::from_le_bytes(b) as f32).collect(),
-        _ => elements(bytes).map(f32::from_le_bytes).collect(),
-    }
-}
-
-fn integers(kind: Kind, bytes: &[u8]) -> Option<Vec<i64>> {
-    Some(match kind {
-        Kind::I1 => elements(bytes).map(|b| i64::from(i8::from_le_bytes(b))).collect(),
-        Kind::U1 | Kind::Bool => bytes.iter().map(|&b| i64::from(b)).collect(),
-        Kind::I2 => elements(bytes).map(|b| i64::from(i16::from_le_bytes(b))).collect(),
-        Kind::I4 => elements(bytes).map(|b| i64::from(i32::from_le_bytes(b))).collect(),
-        Kind::I8 => elements(bytes).map(i64::from_le_bytes).collect(),
-        Kind::F2 | Kind::F4 | Kind::F8 => return None,
-    })
-}
-
-fn integer_tensor(ty: &TensorType, values: Vec<i64>) -> Option<Tensor> {
-    fn narrow<T: TryFrom<i64>>(values: Vec<i64>) -> Option<Vec<T>> {
-        values.into_iter().map(|v| T::try_from(v).ok()).collect()
-    }
-    let shape = ty.shape.clone();
-    Some(match ty.elem {
-        Elem::I64 => Tensor::from_vec(shape, values),
-        Elem::I32 => Tensor::from_vec(shape, narrow::<i32>(values)?),
-        Elem::I16 => Tensor::from_vec(shape, narrow::<i16>(values)?),
-        Elem::I8 => Tensor::from_vec(shape, narrow::<i8>(values)?),
-        Elem::U8 => Tensor::from_vec(shape, narrow::<u8>(values)?),
-        Elem::Bool => Tensor::from_bools(shape, values.into_iter().map(|v| v != 0)),
-        Elem::F16 | Elem::F32 | Elem::Quantized(_) => return None,
-    })
-}
-
 /// Bytes are pixels: they are preprocessed like those of images, by channel.
 fn prepared(bytes: &[u8], ty: &TensorType, preprocess: &Preprocess) -> Vec<f32> {
     let dims: Vec<usize> = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
@@ -467,6 +328,8 @@ fn prepared(bytes: &[u8], ty: &TensorType, preprocess: &Preprocess) -> Vec<f32> 
 mod tests {
     use std::io::Write;
     use std::path::PathBuf;
+
+    use qcc_ir::Elem;
 
     use super::*;
 
