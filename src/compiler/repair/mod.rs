@@ -266,10 +266,11 @@ impl Repairer<'_> {
             let reached = best.found.reached;
             let is_slow = |own: f64| kept.dynamic != self.narrowed.dynamic && own > STATIC_COST * latency;
             let done = reached && !is_slow(self.cost_of(&self.with(&best.found.chosen, kept)?).0);
-            if reached || !self.best.as_ref().is_some_and(|best| best.found.reached) {
+            let known = self.best.as_ref().is_some_and(|best| best.found.reached);
+            if reached || !known {
                 self.best = Some(best);
             }
-            if done {
+            if done || (known && !reached) {
                 break;
             }
         }
