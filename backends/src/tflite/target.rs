@@ -146,7 +146,7 @@ fn row(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
         Op::CumSum(_) => number(x[0]).then_some(FLOAT),
         Op::TopK(TopK { largest, .. }) => (*largest && number(x[0])).then(moves),
         Op::Symbolic(_) | Op::Define(_) | Op::NonZero(_) => Some(FLOAT),
-        Op::NonMaxSuppression(op) => boxes::native(op, x[1]).then_some(FLOAT),
+        Op::NonMaxSuppression(op) => boxes::native(op, x[0], x[1]).then_some(FLOAT),
         Op::OpenSlice(_) => stored(0).then(moves),
         Op::Concat(_) | Op::Slice(_) | Op::Expand(_) | Op::Tile(_) | Op::Reverse(_) => stored(0).then(moves),
         Op::Transpose(_) => (stored(0) && x[0].rank() <= 8).then(moves),

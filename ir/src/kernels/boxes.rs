@@ -9,7 +9,7 @@ pub(crate) fn non_max_suppression(op: &NonMaxSuppression, boxes: &Tensor, scores
     let (classes, count) = (dims[1], dims[2]);
     let mut rows: Vec<i64> = Vec::new();
     for image in 0..dims[0] {
-        let boxes: Vec<Box> = corners[image * count * 4..][..count * 4].chunks_exact(4).map(Box::of).collect();
+        let boxes: Vec<Area> = corners[image * count * 4..][..count * 4].chunks_exact(4).map(Area::of).collect();
         for class in 0..classes {
             let scores = &scores[(image * classes + class) * count..][..count];
             rows.extend(of_class(op, &boxes, scores).into_iter().flat_map(|b| [image, class, b].map(|i| i as i64)));
@@ -19,7 +19,7 @@ pub(crate) fn non_max_suppression(op: &NonMaxSuppression, boxes: &Tensor, scores
 }
 
 /// The indices of the boxes of one class.
-fn of_class(op: &NonMaxSuppression, boxes: &[Box], scores: &[f32]) -> Vec<usize> {
+fn of_class(op: &NonMaxSuppression, boxes: &[Area], scores: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).filter(|&i| op.score.is_none_or(|least| scores[i] > least)).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     let mut kept: Vec<usize> = Vec::new();
@@ -34,27 +34,27 @@ fn of_class(op: &NonMaxSuppression, boxes: &[Box], scores: &[f32]) -> Vec<usize>
     kept
 }
 
-/// A box: the ends of its sides.
-struct Box {
+/// The area of a box: the ends of its sides.
+struct Area {
     low: [f32; 2],
     high: [f32; 2],
 }
 
-impl Box {
+impl Area {
     fn of(corners: &[f32]) -> Self {
         let ends = |f: fn(f32, f32) -> f32| [f(corners[0], corners[2]), f(corners[1], corners[3])];
-        Box { low: ends(f32::min), high: ends(f32::max) }
+        Area { low: ends(f32::min), high: ends(f32::max) }
     }
 
-    fn area(&self) -> f32 {
+    fn size(&self) -> f32 {
         (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
     }
 
     /// The intersection over union; 0 for boxes without an area.
-    fn overlap(&self, other: &Box) -> f32 {
+    fn overlap(&self, other: &Area) -> f32 {
         let side = |axis: usize| (self.high[axis].min(other.high[axis]) - self.low[axis].max(other.low[axis])).max(0.0);
-        let (both, areas) = (side(0) * side(1), [self.area(), other.area()]);
-        if areas.iter().any(|&area| area <= 0.0) { 0.0 } else { both / (areas[0] + areas[1] - both) }
+        let (both, areas) = (side(0) * side(1), [self.size(), other.size()]);
+        if areas.iter().any(|&size| size <= 0.0) { 0.0 } else { both / (areas[0] + areas[1] - both) }
     }
 }
 

@@ -87,6 +87,7 @@ impl Evaluate for NonZero {
 
 impl Evaluate for NonMaxSuppression {
     fn eval(&self, operands: &[&Tensor]) -> Result<Tensors, EvalError> {
+        super::result(self, operands)?;
         Ok(smallvec![boxes::non_max_suppression(self, operands[0], operands[1])])
     }
 }

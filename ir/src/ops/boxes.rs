@@ -43,7 +43,7 @@ impl Operator for NonMaxSuppression {
         let &[of, _, scores] = &operands[1].shape.dims() else {
             return Err(refuse(operands, 1, "scores of rank 3"));
         };
-        if of != images || scores != boxes {
+        if of.agreed(images).is_none() || scores.agreed(boxes).is_none() {
             return Err(refuse(operands, 1, format!("scores of {images} images, of {boxes} boxes for each class")));
         }
         let count = Dim::Open(Arc::new(Expr::computed(self.count.as_str())));

@@ -16,16 +16,15 @@ const FAR: f32 = 1e6;
 
 /// True if the operator can be written: the number of classes is known. The kernel selects a box that overlaps itself
 /// by no more than the limit again and again.
-pub(in crate::tflite) fn native(op: &NonMaxSuppression, scores: &TensorType) -> bool {
-    classes(scores).is_some_and(|n| n <= MOST_CLASSES) && (0.0..1.0).contains(&op.overlap)
+pub(in crate::tflite) fn native(op: &NonMaxSuppression, boxes: &TensorType, scores: &TensorType) -> bool {
+    let all = known(boxes, scores).and_then(|(images, classes)| images.checked_mul(classes));
+    all.is_some_and(|n| (1..=MOST_CLASSES).contains(&n)) && (0.0..1.0).contains(&op.overlap)
 }
 
-/// The number of classes of all images, from the type of the scores.
-fn classes(scores: &TensorType) -> Option<usize> {
-    match scores.shape.dims() {
-        [images, classes, _] => images.known()?.checked_mul(classes.known()?),
-        _ => None,
-    }
+/// The numbers of images and of classes, where they are known.
+fn known(boxes: &TensorType, scores: &TensorType) -> Option<(usize, usize)> {
+    let [images, classes, _] = scores.shape.dims() else { return None };
+    Some((boxes.shape.dims().first()?.agreed(images)?.known()?, classes.known()?))
 }
 
 /// NON_MAX_SUPPRESSION_V4 for each class, whose results are the first of a list, and CONCATENATION.
@@ -35,13 +34,14 @@ pub(super) fn non_max_suppression(
     site: &NodeContext<'_>,
 ) -> Result<(), Unsupported> {
     let (boxes, scores, y) = (&site.operands[0], &site.operands[1], &site.results[0]);
-    let (images, all) = (boxes.shape.dims()[0].known().unwrap_or(0), classes(scores).unwrap_or(0));
-    let mut s = Suppression { e, op, site, count: boxes.shape.dims()[1].clone(), found: y.shape.dims()[0].clone() };
-    let mut rows = Vec::with_capacity(all);
+    let (images, classes) = known(boxes, scores).ok_or("the number of classes is open")?;
+    let count = boxes.shape.dims()[1].agreed(&scores.shape.dims()[2]).ok_or("other boxes than scores")?;
+    let mut s = Suppression { e, op, site, count, found: y.shape.dims()[0].clone() };
+    let mut rows = Vec::with_capacity(images * classes);
     for image in 0..images {
         let boxes = s.boxes(image)?;
         let most = s.most(boxes)?;
-        for class in 0..all / images {
+        for class in 0..classes {
             rows.push(s.rows(boxes, most, image, class)?);
         }
     }
