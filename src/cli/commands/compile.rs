@@ -59,9 +59,15 @@ impl Compilation {
     /// # Errors
     /// See [`Failure`].
     pub fn run(self, observer: &mut dyn Observer) -> Result<Report, Failure> {
+        let (model, output) = (self.model.clone(), self.output.clone());
+        self.compiler()?.compile(&model, &output, observer)
+    }
+
+    /// The compiler with the options.
+    fn compiler(self) -> Result<Compiler, Failure> {
         let compiler = Compiler::new(self.options);
         check_names(&self.print_after, &compiler)?;
-        compiler.compile(&self.model, &self.output, observer)
+        Ok(compiler)
     }
 }
 
@@ -112,13 +118,17 @@ fn try_compile(args: &Compile, data: &DataArgs, line: &[OsString], piped: Option
     compilation.options.command = (!args.report.is_empty()).then(|| command(line));
     let mut progress = Progress::new(&args.print_after, args.quiet);
     match piped {
-        Some(piped) => piped.run(compilation, &mut progress),
+        Some(piped) => {
+            compilation.options.details = true;
+            let output = compilation.output.clone();
+            piped.run(&compilation.compiler()?, &args.model, &output, &mut progress)
+        }
         None => compilation.run(&mut progress),
     }
 }
 
 /// Without this check a misspelt pass name would print nothing.
-pub(super) fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
+fn check_names(asked: &[String], compiler: &Compiler) -> Result<(), Failure> {
     let mut known: Vec<PassId> = Vec::new();
     for id in compiler.pipelines()?.iter().flat_map(Pipeline::ids) {
         if !known.contains(&id) {

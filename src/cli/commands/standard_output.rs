@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::backends::Memory;
 use crate::cli::args::{Compile, To};
-use crate::cli::commands::compile::{Compilation, check_names};
 use crate::frontends::Model;
 use crate::ir::diagnostic::Diagnostic;
-use crate::{Compiler, Failure, Observer, Report, digest, reports};
+use crate::{Compiler, Failure, Observer, Output, Report, digest, reports};
 
 /// The name that stands for standard output.
 pub(super) const NAME: &str = "-";
@@ -69,23 +68,26 @@ impl Piped {
     }
 
     /// Compiles the model and writes to standard output.
-    pub(super) fn run(self, mut asked: Compilation, observer: &mut dyn Observer) -> Result<Report, Failure> {
+    pub(super) fn run(
+        self,
+        compiler: &Compiler,
+        model: &Path,
+        output: &Output,
+        observer: &mut dyn Observer,
+    ) -> Result<Report, Failure> {
         if self == Piped::Artefact {
-            return artefact(asked, observer);
+            return artefact(compiler, model, observer);
         }
-        asked.options.details = true;
-        let done = asked.run(observer)?;
+        let done = compiler.compile(model, output, observer)?;
         write(&reports::file(&done, Path::new(NAME)).map_err(|e| Failure::from(*e))?)?;
         Ok(done)
     }
 }
 
 /// Compiles the model and writes its only artefact.
-fn artefact(asked: Compilation, observer: &mut dyn Observer) -> Result<Report, Failure> {
-    let compiler = Compiler::new(asked.options);
-    check_names(&asked.print_after, &compiler)?;
-    let model = Model::open(&asked.model)?;
-    let length = digest::length(&asked.model, &model);
+fn artefact(compiler: &Compiler, path: &Path, observer: &mut dyn Observer) -> Result<Report, Failure> {
+    let model = Model::open(path)?;
+    let length = digest::length(path, &model);
     let mut compiled = compiler.compile_model(&model, observer)?;
     let mut files = Memory::new("model");
     compiled.write(0, &mut files)?;
@@ -101,7 +103,7 @@ fn artefact(asked: Compilation, observer: &mut dyn Observer) -> Result<Report, F
             return Err(Failure::usage(error.with_help("name a file instead of `-`")));
         }
     }
-    report.name_files(&asked.model, length, &[PathBuf::from(NAME)]);
+    report.name_files(path, length, &[PathBuf::from(NAME)]);
     Ok(report)
 }
 
