@@ -21,6 +21,18 @@ pub(crate) fn fresh(n: &impl Build) -> String {
     (0..).map(named).find(|name| n.graph().definition(name).is_none()).unwrap_or_default()
 }
 
+/// The result of an operator that defines how much it finds: a constant where all operands are known.
+pub(crate) fn found(n: &mut impl Build, op: impl Into<Op>, operands: &[ValueId]) -> Result<ValueId, Refusal> {
+    let op = op.into();
+    match operands.iter().map(|&v| n.constant(v)).collect::<Option<Vec<_>>>() {
+        Some(known) => {
+            let found = op.eval(&known)?.swap_remove(0);
+            Ok(n.add_constant(found))
+        }
+        None => n.add(op, operands),
+    }
+}
+
 /// The integers of a list or scalar: constants, expressions of open extents, or symbols for those that are known at run
 /// time only, which must not be negative then. `None` if the value is no such list.
 pub(crate) fn defined(n: &mut impl Build, v: ValueId) -> Result<Option<Vec<Expr>>, Refusal> {

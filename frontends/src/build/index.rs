@@ -6,7 +6,7 @@ use qcc_ir::ops::{
 };
 use qcc_ir::{Elem, Shape, Tensor, ValueId};
 
-use super::computed::fresh;
+use super::computed::{found, fresh};
 use super::{Build, Values, extent};
 use crate::refusal::Refusal;
 
@@ -215,12 +215,6 @@ pub(crate) fn non_zero(n: &mut impl Build, x: ValueId) -> Result<ValueId, Refusa
             n.unary(UnaryFn::Not, zeros)?
         }
     };
-    let op = Op::from(NonZero { count: fresh(n) });
-    match n.constant(truths) {
-        Some(known) => {
-            let indices = op.eval(&[known])?.swap_remove(0);
-            Ok(n.add_constant(indices))
-        }
-        None => n.add(op, &[truths]),
-    }
+    let count = fresh(n);
+    found(n, NonZero { count }, &[truths])
 }

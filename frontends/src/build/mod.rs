@@ -16,7 +16,6 @@ use symbolic::Folded;
 
 pub(crate) mod attention;
 pub(crate) mod bits;
-pub(crate) mod boxes;
 pub(crate) mod computed;
 pub(crate) mod control;
 pub(crate) mod einsum;

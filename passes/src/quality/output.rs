@@ -194,16 +194,18 @@ fn is_ranked(g: &Graph, v: ValueId) -> bool {
 /// The axis of `v` with as many entries as an operator finds in what the model computes.
 fn found_axis(g: &Graph, v: ValueId) -> Option<usize> {
     let axis = g.ty(v).shape.computed_axis()?;
-    let finds = |n: NodeId| {
-        let behind = || g.operands(n).into_iter().flat_map(|v| ancestors(g, v));
-        g.op(n).counted_axis().is_some() && behind().any(|n| g.op(n).is_contraction())
-    };
+    let finds = |n: NodeId| g.op(n).counted_axis().is_some() && g.operands(n).into_iter().any(|v| contracts(g, v));
     ancestors(g, v).into_iter().any(finds).then_some(axis)
 }
 
 /// True if `v` depends on a contraction of float values.
 fn is_computed(g: &Graph, v: ValueId) -> bool {
-    g.ty(v).elem.real().is_float() && ancestors(g, v).into_iter().any(|n| g.op(n).is_contraction())
+    g.ty(v).elem.real().is_float() && contracts(g, v)
+}
+
+/// True if `v` depends on a contraction.
+fn contracts(g: &Graph, v: ValueId) -> bool {
+    ancestors(g, v).into_iter().any(|n| g.op(n).is_contraction())
 }
 
 fn ancestors(g: &Graph, v: ValueId) -> BTreeSet<NodeId> {
@@ -340,18 +342,17 @@ impl OutputQuality {
             self.dims.clone_from(&dims);
             self.parts = parts(g, i, kind, expected);
         }
-        if let OutputKind::Found { axis } = kind {
-            self.tally.find(*axis, expected, found);
-            return;
-        }
-        let (x, y) = (expected.floats(), found.floats());
-        if x.len() != y.len() {
-            self.distance.add(Distance::of(&[f32::NAN], &[0.0]));
-            return;
-        }
-        self.distance.add(Distance::of(&x, &y));
-        for part in &mut self.parts {
-            part.distance.add(Distance::of_part(&x, &y, &dims, part.axis, &part.range));
+        // What is found has neither an order nor a number of its own.
+        if !matches!(kind, OutputKind::Found { .. }) {
+            let (x, y) = (expected.floats(), found.floats());
+            if x.len() != y.len() {
+                self.distance.add(Distance::of(&[f32::NAN], &[0.0]));
+                return;
+            }
+            self.distance.add(Distance::of(&x, &y));
+            for part in &mut self.parts {
+                part.distance.add(Distance::of_part(&x, &y, &dims, part.axis, &part.range));
+            }
         }
         self.tally.add(kind, &dims, expected, found);
     }
@@ -396,7 +397,8 @@ impl Tally {
     fn add(&mut self, kind: &OutputKind, dims: &[usize], expected: &Tensor, found: &Tensor) {
         let (x, y) = (expected.floats(), found.floats());
         match kind {
-            OutputKind::Values | OutputKind::Found { .. } => {}
+            OutputKind::Values => {}
+            OutputKind::Found { axis } => self.find(*axis, expected, found),
             OutputKind::Scores { axis } => {
                 for (a, b) in lines(dims, *axis, &x).zip(lines(dims, *axis, &y)) {
                     self.count(largest(&a) == largest(&b));

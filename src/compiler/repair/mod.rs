@@ -264,8 +264,9 @@ impl Repairer<'_> {
         for kept in self.kinds() {
             let best = self.search_among(kept, plan, goal, compared)?;
             let reached = best.found.reached;
-            let is_slow = |own: f64| kept.dynamic != self.narrowed.dynamic && own > STATIC_COST * latency;
-            let done = reached && !is_slow(self.cost_of(&self.with(&best.found.chosen, kept)?).0);
+            let done = reached
+                && (kept.dynamic == self.narrowed.dynamic
+                    || self.cost_of(&self.with(&best.found.chosen, kept)?).0 <= STATIC_COST * latency);
             let known = self.best.as_ref().is_some_and(|best| best.found.reached);
             if reached || !known {
                 self.best = Some(best);

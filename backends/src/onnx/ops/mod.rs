@@ -48,10 +48,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, op: &Op, site: &NodeContext<'_>) -> Resu
         Op::Symbolic(op) => movement::symbolic(e, op, site),
         Op::Define(_) => movement::define(e, site),
         Op::NonZero(_) => index::non_zero(e, site),
-        Op::NonMaxSuppression(op) => {
-            boxes::non_max_suppression(e, op, site);
-            Ok(())
-        }
+        Op::NonMaxSuppression(op) => boxes::non_max_suppression(e, op, site),
         Op::OpenSlice(op) => movement::open_slice(e, op, site),
         Op::Expand(op) => movement::expand(e, op, site),
         Op::Tile(op) => movement::tile(e, op, site),

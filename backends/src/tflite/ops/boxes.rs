@@ -1,12 +1,13 @@
 //! Operators on boxes.
 
 use qcc_formats::tflite::{
-    Activation, Add, BuiltinOperator as B, Cast, Concatenation, Options, OptionsType as T, Reducer, Sub,
+    Add, BuiltinOperator as B, Cast, Concatenation, Mul, Options, OptionsType as T, Reducer, Sub,
 };
 use qcc_ir::ops::NonMaxSuppression;
 use qcc_ir::{Dim, Elem, Shape, TensorType};
 
 use super::super::emit::{Emitter, NodeContext, Unsupported, stored};
+use crate::extents::Arithmetic as _;
 
 /// The largest number of classes of all images: each has operators of its own.
 const MOST_CLASSES: usize = 1024;
@@ -38,9 +39,10 @@ pub(super) fn non_max_suppression(
     let count = boxes.shape.dims()[1].agreed(&scores.shape.dims()[2]).ok_or("other boxes than scores")?;
     let mut s = Suppression { e, op, site, count, found: y.shape.dims()[0].clone() };
     let mut rows = Vec::with_capacity(images * classes);
+    let far = s.far()?;
+    let most = s.most()?;
     for image in 0..images {
-        let boxes = s.boxes(image)?;
-        let most = s.most(boxes)?;
+        let boxes = s.boxes(image, far)?;
         for class in 0..classes {
             rows.push(s.rows(boxes, most, image, class)?);
         }
@@ -84,8 +86,9 @@ impl Suppression<'_, '_, '_> {
         self.op(B::SLICE, Options::Other(T::SLICE), &inputs, ty)
     }
 
-    /// The boxes of an image, as the kernel wants them: the corner with the lower coordinates first, and with an area.
-    fn boxes(&mut self, image: usize) -> Result<i32, Unsupported> {
+    /// The boxes of an image, as the kernel wants them: the corner with the lower coordinates first, and with an area, for
+    /// which those of `far` stand.
+    fn boxes(&mut self, image: usize, far: i32) -> Result<i32, Unsupported> {
         let own: Shape = [Dim::Known(1), self.count.clone(), Dim::Known(4)].into_iter().collect();
         let boxes = self.slice(self.site.inputs[0], &[image, 0, 0], &[1, -1, -1], &TensorType::new(Elem::F32, own));
         let (corners, sides) = (self.of_boxes(Elem::F32, 4), self.of_boxes(Elem::F32, 2));
@@ -97,18 +100,16 @@ impl Suppression<'_, '_, '_> {
         let sorted = self.op(B::CONCATENATION, joined, &[low, high], &corners);
         // The kernel does not see that a box without an area overlaps itself, and would select it again and again. A square
         // that overlaps no other box stands for it.
-        let plain = Sub { activation: Activation::NONE, pot_scale_int16: false };
-        let lengths = self.op(B::SUB, plain, &[high, low], &sides);
+        let lengths = self.op(B::SUB, Sub::default(), &[high, low], &sides);
         let inputs = [lengths, self.e.indices(&[1])];
         let areas = self.op(B::REDUCE_PROD, Reducer { keep_dims: true }, &inputs, &self.of_boxes(Elem::F32, 1));
         let inputs = [areas, self.scalar(0.0)];
         let empty = self.op(B::LESS_EQUAL, Options::Other(T::LESS_EQUAL), &inputs, &self.of_boxes(Elem::Bool, 1));
-        let inputs = [empty, self.far(boxes)?, sorted];
-        Ok(self.op(B::SELECT_V2, Options::Other(T::SELECT_V2), &inputs, &corners))
+        Ok(self.op(B::SELECT_V2, Options::Other(T::SELECT_V2), &[empty, far, sorted], &corners))
     }
 
     /// A square for each box, none of which overlaps another, far below all coordinates.
-    fn far(&mut self, boxes: i32) -> Result<i32, Unsupported> {
+    fn far(&mut self) -> Result<i32, Unsupported> {
         let column = self.of_boxes(Elem::F32, 1);
         let places = match self.count.known() {
             Some(count) => {
@@ -116,7 +117,7 @@ impl Suppression<'_, '_, '_> {
                 self.e.constant(&column, &places)
             }
             None => {
-                let count = self.counted(boxes)?;
+                let count = self.counted()?;
                 let float = Cast { from: stored(&Elem::I32), to: stored(&Elem::F32) };
                 let scalar = TensorType::new(Elem::F32, Shape::scalar());
                 let count = self.op(B::CAST, float, &[count], &scalar);
@@ -125,7 +126,7 @@ impl Suppression<'_, '_, '_> {
                 let each = self.op(B::RANGE, Options::Other(T::RANGE), &[zero, count, one], &list);
                 let inputs = [each, self.e.indices(&[-1, 1])];
                 let each = self.op(B::RESHAPE, Options::Other(T::RESHAPE), &inputs, &column);
-                self.op(B::MUL, qcc_formats::tflite::Mul::default(), &[each, step], &column)
+                self.op(B::MUL, Mul::default(), &[each, step], &column)
             }
         };
         let row = TensorType::new(Elem::F32, Shape::known(&[1, 4]));
@@ -138,17 +139,17 @@ impl Suppression<'_, '_, '_> {
     }
 
     /// The number of boxes, computed at run time.
-    fn counted(&mut self, boxes: i32) -> Result<i32, Unsupported> {
-        let count = self.e.first_extent(boxes, 2);
+    fn counted(&mut self) -> Result<i32, Unsupported> {
+        let count = self.e.extent(self.site.values[0], 1);
         self.e.reshape(count, &TensorType::new(Elem::I32, Shape::scalar()))
     }
 
-    /// The largest number of boxes that are found, which is the number of `boxes` at most.
-    fn most(&mut self, boxes: i32) -> Result<i32, Unsupported> {
+    /// The largest number of boxes that are found, which is the number of boxes at most.
+    fn most(&mut self) -> Result<i32, Unsupported> {
         if let Some(count) = self.count.known() {
             return Ok(self.e.index(self.op.most.min(count)));
         }
-        let count = self.counted(boxes)?;
+        let count = self.counted()?;
         let most = self.e.index(self.op.most.min(i32::MAX as usize));
         let scalar = TensorType::new(Elem::I32, Shape::scalar());
         Ok(self.op(B::MINIMUM, Options::Other(T::MAXIMUM_MINIMUM), &[count, most], &scalar))

@@ -5,7 +5,7 @@ use qcc_ir::{Shape, Tensor, ValueId};
 
 use super::super::node::NodeCx;
 use super::Row;
-use crate::build::{Build, Values, boxes, one};
+use crate::build::{Build, Values, computed, one};
 use crate::refusal::Refusal;
 
 pub(super) const ROWS: &[Row] = &[("NonMaxSuppression", non_max_suppression)];
@@ -25,8 +25,8 @@ fn non_max_suppression(n: &mut NodeCx<'_, '_>) -> Result<Values, Refusal> {
         corners = of_centre(n, corners)?;
     }
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let op = |count| NonMaxSuppression { most, overlap, score, count };
-    one(boxes::non_max_suppression(n, corners, scores, op)?)
+    let count = computed::fresh(n);
+    one(computed::found(n, NonMaxSuppression { most, overlap, score, count }, &[corners, scores])?)
 }
 
 /// The number at input `i`, if given.
