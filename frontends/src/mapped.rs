@@ -84,14 +84,5 @@ pub fn map(path: &Path) -> io::Result<Bytes> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
     }
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    if meta.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: the map is private and read-only; the documentation requires that the file does not change while it is in
-    // use.
-    #[expect(unsafe_code, reason = "mapping a file avoids copying weights")]
-    let map = unsafe { memmap2::Mmap::map(&file)? };
-    Ok(Bytes::from_owner(map))
+    qcc_ir::mapped::map(&File::open(path)?)
 }

@@ -13,6 +13,7 @@ pub mod error;
 pub mod eval;
 mod graph;
 mod kernels;
+pub mod mapped;
 mod name;
 pub mod ops;
 pub mod target;

@@ -119,6 +119,7 @@ impl Graph {
     }
 
     fn put_const(&mut self, value: Tensor, origin: Origin) -> ValueId {
+        let value = value.kept();
         let ty = value.ty().clone();
         debug_assert_eq!(ty.validate(), Ok(()), "a constant {ty}");
         self.net.add(Const { value }.into(), Types::from_elem(ty, 1), &[], origin).value(0)

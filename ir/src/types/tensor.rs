@@ -9,6 +9,7 @@ use super::elem::{Affine, Elem, QuantParams, Scalar, StorageType};
 use super::error::QuantError;
 use super::layout::Layout;
 use super::shape::{Dim, Shape};
+use crate::mapped;
 
 /// The complete type of a value.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +117,8 @@ impl fmt::Display for TensorType {
 pub struct Tensor {
     ty: TensorType,
     data: Bytes,
+    /// True if the bytes were computed and are not yet kept ([`mapped::keep`]).
+    fresh: bool,
 }
 
 /// Keeps a typed vector alive as the owner of its bytes.
@@ -130,7 +133,7 @@ impl<T: Scalar> AsRef<[u8]> for Owned<T> {
 impl Tensor {
     /// A tensor over existing bytes, or `None` where their number does not fit the type.
     pub fn new(ty: TensorType, data: Bytes) -> Option<Self> {
-        (ty.bytes() == Some(data.len())).then_some(Tensor { ty, data })
+        (ty.bytes() == Some(data.len())).then_some(Tensor { ty, data, fresh: false })
     }
 
     /// A row-major tensor of a plain element type.
@@ -147,7 +150,7 @@ impl Tensor {
     /// Where the number or size of the values does not fit the type.
     pub fn of<T: Scalar>(ty: TensorType, values: Vec<T>) -> Self {
         assert_eq!(ty.bytes(), Some(std::mem::size_of_val(values.as_slice())), "values do not fit {ty}");
-        Tensor { ty, data: Bytes::from_owner(Owned(values)) }
+        Tensor { ty, data: Bytes::from_owner(Owned(values)), fresh: true }
     }
 
     /// A row-major `Bool` tensor.
@@ -169,6 +172,13 @@ impl Tensor {
     /// The stored bytes.
     pub fn data(&self) -> &Bytes {
         &self.data
+    }
+
+    /// The same tensor for long use: computed elements may be moved to a temporary file ([`mapped::keep`]).
+    #[must_use]
+    pub fn kept(self) -> Self {
+        let data = if self.fresh { mapped::keep(self.data) } else { self.data };
+        Tensor { data, fresh: false, ..self }
     }
 
     /// Extents, all known.
@@ -200,7 +210,7 @@ impl Tensor {
 
     /// The same bytes under another type of the same size, or `None` where the sizes differ.
     pub fn retype(&self, ty: TensorType) -> Option<Self> {
-        Tensor::new(ty, self.data.clone())
+        Tensor::new(ty, self.data.clone()).map(|same| Tensor { fresh: self.fresh, ..same })
     }
 
     /// All integers, of any width, or `None` where the element type is not an integer, `Bool` or quantized.

@@ -1,5 +1,6 @@
 //! Quantization parameters from ranges.
 
+use qcc_ir::vector::{self, vectorized};
 use qcc_ir::{QuantParams, StorageType};
 
 use crate::calibrate::Range;
@@ -49,19 +50,31 @@ const ENDS: [f32; 7] = [7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0];
 
 /// The symmetric 4-bit scale of a block with the least squared error.
 pub(super) fn block_scale(block: &[f32]) -> f32 {
-    let largest = block.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    if largest == 0.0 {
-        return 1.0;
-    }
+    let mut best = 1.0;
+    vectorized(
+        #[inline(always)]
+        || {
+            let largest = vector::fold(block, 0.0, |m, x| if x.abs() > m { x.abs() } else { m }, f32::max);
+            let mut least = f64::INFINITY;
+            for end in ENDS {
+                let scale = (largest / end).max(FINEST);
+                let error = f64::from(block_error(block, scale)) * f64::from(scale).powi(2);
+                if largest > 0.0 && error < least {
+                    (best, least) = (scale, error);
+                }
+            }
+        },
+    );
+    best
+}
+
+/// The squared error of a block that is rounded to 4 bits, in squared steps.
+#[inline(always)]
+fn block_error(block: &[f32], scale: f32) -> f32 {
     let (lo, hi) = StorageType::I4.range();
-    let error = |scale: f32| -> f64 {
-        let off = |x: &f32| x - (x * (1.0 / scale)).round_ties_even().clamp(lo as f32, hi as f32) * scale;
-        block.iter().map(|x| f64::from(off(x)).powi(2)).sum()
-    };
-    let scales = ENDS.map(|end| (largest / end).max(FINEST));
-    let errors = scales.map(error);
-    let least = (1..ENDS.len()).fold(0, |best, i| if errors[i] < errors[best] { i } else { best });
-    scales[least]
+    let (lo, hi, steps) = (lo as f32, hi as f32, 1.0 / scale);
+    let off = |x: f32| x * steps - (x * steps).round_ties_even().clamp(lo, hi);
+    vector::fold(block, 0.0, |sum, x| sum + off(x) * off(x), |a, b| a + b)
 }
 
 #[cfg(test)]

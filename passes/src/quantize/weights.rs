@@ -104,6 +104,9 @@ pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams
         let (row, column) = (place / inner, place % inner);
         let first = row / runs * extent + row % runs * size;
         let length = size.min(extent - row % runs * size);
+        if inner == 1 {
+            return block_scale(&reals[first..first + length]);
+        }
         let run: Vec<f32> = (first..first + length).map(|k| reals[k * inner + column]).collect();
         block_scale(&run)
     };
