@@ -14,6 +14,7 @@ pub mod eval;
 mod graph;
 mod kernels;
 pub mod mapped;
+pub mod matrix;
 mod name;
 pub mod ops;
 pub mod target;

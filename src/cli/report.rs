@@ -151,6 +151,7 @@ pub fn summary(report: &Report, verbose: bool) -> String {
         if let Some(quality) = &artefact.quality {
             work_rows(quality, verbose, &mut row);
             dynamic_row(artefact.target, report.precision, quality, &mut row);
+            rounding_row(quality, &mut row);
             repair_row(quality, verbose, &mut row);
             pareto_rows(quality, &mut row);
         }
@@ -311,6 +312,13 @@ fn dynamic_row(target: &str, precision: Precision, q: &Quality, row: &mut dyn Fn
     };
     let gain = q.dynamic_gain.iter().map(|gain| format!(" ({gain})")).collect::<String>();
     row("dynamic", format!("{which} quantizes its activations at run time{gain}{runtimes}"));
+}
+
+/// How weights are rounded, where it depends on samples.
+fn rounding_row(q: &Quality, row: &mut dyn FnMut(&str, String)) {
+    if let Some(gain) = &q.compensation_gain {
+        row("rounding", format!("4-bit weights compensate each other's errors (GPTQ): {gain}"));
+    }
 }
 
 /// What is kept in higher precision for the quality of the outputs.

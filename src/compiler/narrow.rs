@@ -11,7 +11,8 @@ use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, StorageType, Tensor, ValueId};
 use qcc_passes::calibrate::{
-    CalibrationTable, Method, Statistics, Wanted, implied_ranges, observe, ranges_by_name, tables, without_range,
+    CalibrationTable, Method, Statistics, Wanted, implied_ranges, observe, ranges_by_name, second_moments, tables,
+    without_range,
 };
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Dynamic, Quantized};
@@ -28,7 +29,7 @@ use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{
-    Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, gain, not_compared, trials,
+    Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, chosen, not_compared, trials,
 };
 use crate::ranges::StoredRanges;
 use crate::reader::Reader;
@@ -130,6 +131,10 @@ impl<'a> Narrowing<'a> {
             clock.stage("calibrate", observer);
             self.ranges = self.find_ranges(evidence, diagnostics, observer)?;
         }
+        if let Some(samples) = evidence.calibration.as_ref().filter(|samples| self.compensates(samples)) {
+            clock.stage("calibrate", observer);
+            self.ranges = self.find_factors(samples, observer)?;
+        }
         clock.stage("quantize", observer);
         let asked = Variant::asked(self.options);
         let wanted: Vec<PassId> = self.shown_passes(observer)?;
@@ -142,7 +147,7 @@ impl<'a> Narrowing<'a> {
             return Ok(None);
         };
         diagnostics.extend(not_compared(self.source));
-        let alternatives = self.with_float_ends(&narrowed, &wanted)?;
+        let alternatives = self.alternatives(&narrowed, &wanted)?;
         clock.stage("compare", observer);
         let failed = |e: RunError| Diagnostic::error("evaluation", format!("a model fails on a sample: {e}"));
         let reader = Reader::new(samples);
@@ -157,9 +162,10 @@ impl<'a> Narrowing<'a> {
             let Some(mut own) = found.next() else { break };
             let mut its_quality = quality(n, &own);
             if let Some((alternative, other)) = alternative.and_then(|a| Some((a, found.next()?))) {
-                let real = quality(&alternative, &other);
-                if let Some(gain) = gain(&its_quality, &real) {
-                    its_quality = Quality { dynamic_gain: Some(gain), ..real };
+                let others_quality = quality(&alternative, &other);
+                let (better, chosen) = chosen(its_quality, others_quality, self.options.precision);
+                its_quality = better;
+                if chosen {
                     (*n, own) = (alternative, other);
                 }
             }
@@ -210,6 +216,16 @@ impl<'a> Narrowing<'a> {
         }
     }
 
+    /// For each model another that may be better: of 4-bit weights that compensate each other's errors, the one with
+    /// weights rounded to the nearest; else the one with float results of the last contractions.
+    fn alternatives(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
+        if self.ranges.iter().any(CalibrationTable::has_factors) {
+            let variant = Variant { compensate: false, ..Variant::asked(self.options) };
+            return narrowed.par_iter().map(|n| self.narrow(n.place, &variant, shown).map(Some)).collect();
+        }
+        self.with_float_ends(narrowed, shown)
+    }
+
     /// The same models with float results of the last contractions, where targets have kernels for that.
     fn with_float_ends(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
         let variant = Variant::asked(self.options);
@@ -231,6 +247,28 @@ impl<'a> Narrowing<'a> {
     /// True if calibration is needed.
     fn calibrates(&self) -> bool {
         calibrates(self.options.precision, self.facts.given)
+    }
+
+    /// True if weights are rounded by the second moments of activations on these samples.
+    fn compensates(&self, samples: &Samples) -> bool {
+        compensates(self.options.precision, self.facts.given) && !samples.is_random() && samples.synthetic().is_none()
+    }
+
+    /// Tables with the second moments of activations only.
+    fn find_factors(&self, samples: &Samples, observer: &mut dyn Observer) -> Result<Vec<CalibrationTable>, Failure> {
+        let floats: Vec<&Graph> = self.floats.iter().collect();
+        let reader = Reader::new(samples);
+        let mut done = |done, of| {
+            observer.samples(done, of);
+            flow(observer)
+        };
+        let factors = second_moments(&self.joint, &floats, samples.len(), |i| reader.read(i), &mut done)
+            .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
+        if observer.cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        let tables = tables(self.wanted(), &floats, Statistics::default(), Method::MinMax).into_iter();
+        Ok(tables.map(|table| table.with_factors(factors.clone())).collect())
     }
 
     /// The calibration tables: from ranges of another tool, statistics, or calibration samples.
@@ -438,7 +476,7 @@ impl<'a> Narrowing<'a> {
         };
         // A trial that fails is not recommended.
         let (place, dynamic) = (narrowed.place, narrowed.dynamic);
-        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic, raised: Vec::new() };
+        let variant = |trial: &Trial| Variant { trial: trial.clone(), dynamic, raised: Vec::new(), compensate: true };
         let made =
             trials.into_iter().filter_map(|trial| Some((self.narrow(place, &variant(&trial), &[]).ok()?, trial)));
         let (narrowed, trials): (Vec<Narrowed>, Vec<Trial>) = made.unzip();
@@ -502,6 +540,11 @@ fn synthetic_data(pictures: usize) -> Diagnostic {
          much, and figures on synthetic pictures do not show it",
     );
     warning.with_help("give some dozens of typical inputs: --data PATH")
+}
+
+/// True if the rounding of weights depends on samples, where there are some.
+pub(super) fn compensates(precision: Precision, given: Given) -> bool {
+    precision == Precision::W4A32 && given == Given::Nothing
 }
 
 /// True if calibration is needed: the source model does not define all quantization parameters.

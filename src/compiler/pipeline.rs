@@ -18,6 +18,8 @@ pub(super) struct Variant {
     pub(super) dynamic: Dynamic,
     /// Nodes of the lowered graph that are kept in higher precision.
     pub(super) raised: Vec<(NodeId, Raised)>,
+    /// Weights compensate each other's rounding errors, where second moments are known.
+    pub(super) compensate: bool,
 }
 
 impl Variant {
@@ -29,7 +31,8 @@ impl Variant {
             Interface::Float if !options.only_static => Dynamic::Needed,
             _ => Dynamic::Never,
         };
-        Variant { trial: Trial { precision: options.precision, exclude: Vec::new() }, dynamic, raised: Vec::new() }
+        let trial = Trial { precision: options.precision, exclude: Vec::new() };
+        Variant { trial, dynamic, raised: Vec::new(), compensate: true }
     }
 }
 
@@ -37,7 +40,7 @@ impl Compiler {
     /// The passes of a variant for a target.
     pub(super) fn pipeline_of(&self, backend: &dyn Backend, variant: &Variant) -> Result<Pipeline, UnknownPass> {
         let options = &self.options;
-        let Variant { trial, dynamic, raised } = variant;
+        let Variant { trial, dynamic, raised, compensate } = variant;
         let interface = match trial.precision == options.precision {
             true => options.interface,
             false => Interface::Float,
@@ -52,6 +55,7 @@ impl Compiler {
                 dynamic: *dynamic,
                 exclude,
                 raised,
+                compensate: *compensate,
             })
         };
         let numbers = match trial.precision {

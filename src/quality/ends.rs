@@ -1,9 +1,9 @@
-//! Whether float results of the last contractions of an integer model improve its outputs enough to justify dynamic
-//! quantization, which not every runtime supports.
+//! The choice between two quantized models by their outputs.
 
 use qcc_passes::quality::BOXES_MEASURE;
 
 use super::{OutputReport, Quality};
+use crate::precision::Precision;
 
 /// Minimum gain of agreement in percentage points. The gain must also exceed a few of the counted items: smaller gains
 /// may be chance.
@@ -21,8 +21,32 @@ const BIT: f64 = 6.02;
 /// The SQNR in dB above which quantizing the last contractions costs an output little.
 const ENOUGH: f64 = 20.0;
 
+/// The better of two models, and whether it is the second. Without quantized activations, the first has weights that
+/// compensate each other's errors, and the second has weights that are rounded to the nearest. Else the second has float
+/// results of the last contractions, which must gain enough to justify dynamic quantization: not every runtime supports
+/// it.
+pub(crate) fn chosen(first: Quality, second: Quality, precision: Precision) -> (Quality, bool) {
+    if precision.quantizes_activations() {
+        return match gain(&first, &second) {
+            Some(gain) => (Quality { dynamic_gain: Some(gain), ..second }, true),
+            None => (first, false),
+        };
+    }
+    let pairs = || first.outputs.iter().zip(&second.outputs);
+    let total: f64 = pairs().filter_map(|(a, b)| Some(a.deviation.sqnr? - b.deviation.sqnr?)).sum();
+    if total <= 0.0 {
+        return (second, true);
+    }
+    let name = |o: &OutputReport| o.deviation.name.clone();
+    let gained = |(a, b): (&OutputReport, &OutputReport)| {
+        Some(format!("{} {:.1} dB instead of {:.1} dB", name(a), a.deviation.sqnr?, b.deviation.sqnr?))
+    };
+    let gains: Vec<String> = pairs().filter_map(gained).collect();
+    (Quality { compensation_gain: Some(gains.join(", ")), ..first }, false)
+}
+
 /// The outputs that gain by float results, with both figures; `None` if none does.
-pub(crate) fn gain(integer: &Quality, real: &Quality) -> Option<String> {
+fn gain(integer: &Quality, real: &Quality) -> Option<String> {
     let pairs = integer.outputs.iter().zip(&real.outputs);
     let gains: Vec<String> = pairs.filter_map(|(integer, real)| gained(integer, real)).collect();
     (!gains.is_empty()).then(|| gains.join(", "))

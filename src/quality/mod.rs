@@ -17,7 +17,7 @@ mod search;
 mod unknown;
 mod verify;
 
-pub(crate) use ends::gain;
+pub(crate) use ends::chosen;
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;
@@ -55,6 +55,8 @@ pub struct Quality {
     pub dynamic_nodes: Vec<String>,
     /// The gain of the outputs by dynamic quantization of last contractions; `None` if no dynamic node is one.
     pub dynamic_gain: Option<String>,
+    /// The gain of the outputs by weights that compensate each other's rounding errors; `None` if they do not.
+    pub compensation_gain: Option<String>,
     /// Each output.
     pub outputs: Vec<OutputReport>,
     /// The layers with the largest deviation from the float graph, worst first.
@@ -178,6 +180,7 @@ impl Quality {
             float_nodes: quality::float_islands(quantized).into_iter().map(name).collect(),
             dynamic_nodes: quality::dynamic(quantized).into_iter().map(name).collect(),
             dynamic_gain: None,
+            compensation_gain: None,
             outputs: outputs.iter().map(OutputReport::of).collect(),
             worst,
             layers,

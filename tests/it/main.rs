@@ -33,6 +33,7 @@ mod pareto;
 mod processors;
 mod ranges;
 mod reports;
+mod rounding;
 mod runtime;
 #[cfg(feature = "oracles")]
 mod sources;

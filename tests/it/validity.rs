@@ -142,7 +142,9 @@ fn malformed_schemes_of_onnx_are_refused_by_name() {
         assert_eq!(refused(model(nodes.clone(), good)), "  accepted\n", "{place}");
         for (name, scale, zero) in malformed(dims) {
             let said = refused(model(nodes.clone(), vec![scale, zero]));
-            assert_ne!(said, "  accepted\n", "{place}, {name}");
+            // Numbers are only multiplied by the scales of blocks.
+            let fits = place.ends_with("in blocks") && ["no scale", "negative"].contains(&name);
+            assert_eq!(said == "  accepted\n", fits, "{place}, {name}");
             _ = write!(out, "{name}\n{said}");
         }
     }

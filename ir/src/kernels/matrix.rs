@@ -7,7 +7,7 @@ use rten_simd::ops::BitOps;
 
 /// A view of a matrix inside a slice.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct View<'a> {
+pub struct View<'a> {
     data: &'a [f32],
     rows: usize,
     cols: usize,
@@ -17,25 +17,27 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// All of `data` as a row-major matrix.
-    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
         View { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
-    pub(crate) fn rows(&self) -> usize {
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
         self.rows
     }
 
-    pub(super) fn cols(&self) -> usize {
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
         self.cols
     }
 
     /// The transposed matrix.
-    pub(crate) fn transposed(self) -> Self {
+    pub fn transposed(self) -> Self {
         View { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
     /// Some rows and columns of the matrix.
-    pub(crate) fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
+    pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> Self {
         let start = rows.start * self.row_stride + cols.start * self.col_stride;
         let data = self.data.get(start..).unwrap_or(&[]);
         View { data, rows: rows.len(), cols: cols.len(), ..self }

@@ -16,7 +16,7 @@ pub(crate) mod gemm;
 pub(crate) mod index;
 pub(crate) mod integer;
 pub(crate) mod matmul;
-mod matrix;
+pub(crate) mod matrix;
 pub(crate) mod movement;
 pub(crate) mod norm;
 pub(crate) mod pool;

@@ -127,7 +127,8 @@ pub struct QuantParams {
     pub map: Affine,
 }
 
-/// Scales and zero point of an affine quantization. Scales are positive, finite and normal.
+/// Scales and zero point of an affine quantization. Scales are positive, finite and normal; those of blocks may be
+/// negative.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Affine {
     /// Per-tensor: one scale and zero point for all elements.

@@ -6,7 +6,7 @@ use super::shape::Shape;
 /// Why a type cannot have its quantization parameters.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum QuantError {
-    /// A scale that is not positive, finite and normal.
+    /// A scale that is not positive (except for a block), finite and normal.
     #[error("a scale of {0:?}; scales are positive, finite and normal numbers")]
     Scale(f32),
     /// A zero point outside the range of the storage type.

@@ -62,14 +62,16 @@ impl TensorType {
         self.shape.dims().iter().enumerate().map(runs).collect()
     }
 
-    /// Checks the quantization parameters: scales must be positive, finite and normal, and as many as the shape needs;
+    /// Checks the quantization parameters: scales must be positive (except those of blocks), finite and normal, and as
+    /// many as the shape needs;
     /// the zero point must be in the range of the storage type.
     ///
     /// # Errors
     /// The first of these conditions that does not hold.
     pub fn validate(&self) -> Result<(), QuantError> {
         let Elem::Quantized(qparams) = &self.elem else { return Ok(()) };
-        if let Some(&scale) = qparams.scales().iter().find(|s| !s.is_normal() || **s < 0.0) {
+        let signed = matches!(qparams.map, Affine::PerBlock { .. });
+        if let Some(&scale) = qparams.scales().iter().find(|s| !s.is_normal() || **s < 0.0 && !signed) {
             return Err(QuantError::Scale(scale));
         }
         let (lo, hi) = qparams.storage.range();

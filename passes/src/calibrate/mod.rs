@@ -32,13 +32,19 @@ use crate::SharedGraph;
 use crate::activation::Activation;
 
 mod exact;
+mod factor;
 mod imposed;
+mod moments;
 mod observe;
 mod range;
 mod stats;
 
 pub use exact::ExactSum;
+pub(crate) use factor::Factor;
+#[cfg(test)]
+pub(crate) use factor::Moments;
 pub use imposed::{implied_ranges, ranges_by_name, without_range};
+pub use moments::{Factors, second_moments};
 pub use observe::{SampleSet, Statistics, Wanted, observe};
 use range::search;
 pub use range::{Method, Range};
@@ -55,6 +61,7 @@ pub struct CalibrationTable {
     /// The value of the merged graph for each value of this graph.
     places: FxHashMap<ValueId, ValueId>,
     ranges: FxHashMap<ValueId, Range>,
+    factors: Factors,
     /// The number of samples.
     pub samples: usize,
 }
@@ -68,6 +75,22 @@ impl CalibrationTable {
     /// The range for 8-bit quantization, chosen for the activation function that follows the value.
     pub fn range(&self, v: ValueId) -> Option<Range> {
         self.ranges.get(&v).copied()
+    }
+
+    /// What rounding needs of the second moments of an activation, if they were gathered.
+    pub(crate) fn factor(&self, v: ValueId) -> Option<&Factor> {
+        self.factors.0.get(self.places.get(&v)?)
+    }
+
+    /// True if the table has second moments.
+    pub fn has_factors(&self) -> bool {
+        !self.factors.is_empty()
+    }
+
+    /// The table with second moments, which were gathered on the graphs of the table.
+    #[must_use]
+    pub fn with_factors(self, factors: Factors) -> Self {
+        CalibrationTable { factors, ..self }
     }
 
     /// The ranges of the float values that `nodes` use and produce.
@@ -104,7 +127,14 @@ pub fn tables(wanted: Wanted, graphs: &[&Graph], statistics: Statistics, method:
     let stats = Arc::new(statistics.values);
     let samples = usize::try_from(statistics.samples.count).unwrap_or(usize::MAX);
     let ranges = wanted.places.into_iter().zip(ranges);
-    ranges.map(|(places, ranges)| CalibrationTable { stats: Arc::clone(&stats), places, ranges, samples }).collect()
+    let table = |(places, ranges)| CalibrationTable {
+        stats: Arc::clone(&stats),
+        places,
+        ranges,
+        factors: Factors::default(),
+        samples,
+    };
+    ranges.map(table).collect()
 }
 
 /// The number of quantization levels that ranges are chosen for.

@@ -9,6 +9,7 @@ use qcc_ir::{
 };
 use rustc_hash::FxHashMap;
 
+use super::compensate::compensated_blocks;
 use super::kernels::weights;
 use super::parameters::Parameters;
 use super::plan::{Mode, Plan};
@@ -37,6 +38,7 @@ pub(super) fn build(
         target,
         storage: plan.storage,
         weights: options.weights,
+        compensate: options.compensate,
         ranges,
         qparams,
         new,
@@ -95,6 +97,8 @@ struct Builder<'a> {
     /// Storage type of quantized activations.
     storage: StorageType,
     weights: Weights,
+    /// Weights compensate each other's rounding errors, where second moments are known.
+    compensate: bool,
     ranges: &'a CalibrationTable,
     qparams: &'a Parameters,
     new: Graph,
@@ -256,9 +260,13 @@ impl Builder<'_> {
         let bias = old.get(2).and_then(|&b| self.old.constant(b));
         let kernel = self.kernel(n);
         let float_activation = step.is_none();
-        let qparams = match self.blocks(n, w).filter(|_| float_activation) {
-            Some((axis, size)) => block_qparams(w, axis, size),
-            None => {
+        let blocks = self.blocks(n, w).filter(|_| float_activation);
+        let compensated = blocks.zip(self.ranges.factor(old[0]).filter(|_| self.compensate));
+        let compensated = compensated.and_then(|((axis, size), factor)| compensated_blocks(w, axis, size, factor));
+        let qparams = match (compensated.as_ref().and_then(|w| w.ty().elem.qparams()), blocks) {
+            (Some(qparams), _) => qparams.clone(),
+            (None, Some((axis, size))) => block_qparams(w, axis, size),
+            (None, None) => {
                 let (quantized, weights) = (kernel.for_storage(self.storage), kernel.weights);
                 let channel = match float_activation {
                     true => weights.and_then(|k| k.axis),
@@ -271,7 +279,7 @@ impl Builder<'_> {
                 weight_qparams(op, w, Bounds { channel, pairs, sums: step.zip(bias) })
             }
         };
-        let mut weight = rounded(op, w, &qparams);
+        let mut weight = compensated.unwrap_or_else(|| rounded(op, w, &qparams));
         let corrected = self.corrected(n, w, &weight);
         if let (None, QuantRule::Contraction { channel }) = (&corrected, op.quant_rule()) {
             weight = rounded_by_output(w, &weight, &qparams, channel);

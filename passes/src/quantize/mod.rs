@@ -17,6 +17,7 @@ use crate::pass::PassError;
 
 mod build;
 mod candidates;
+mod compensate;
 mod complete;
 mod decide;
 mod given;
@@ -125,6 +126,9 @@ pub struct Options {
     pub exclude: Vec<String>,
     /// Nodes of the graph that are kept in higher precision for the accuracy of the outputs.
     pub raised: Vec<(NodeId, Raised)>,
+    /// Round blockwise quantized weights so that they compensate each other's errors, where the calibration table has
+    /// the second moments of the activation.
+    pub compensate: bool,
 }
 
 impl Default for Options {
@@ -136,6 +140,7 @@ impl Default for Options {
             dynamic: Dynamic::default(),
             exclude: Vec::new(),
             raised: Vec::new(),
+            compensate: true,
         }
     }
 }

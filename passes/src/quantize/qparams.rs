@@ -1,6 +1,6 @@
 //! Quantization parameters from ranges.
 
-use qcc_ir::vector::{self, vectorized};
+use qcc_ir::vector::{self, LANES, vectorized};
 use qcc_ir::{QuantParams, StorageType};
 
 use crate::calibrate::Range;
@@ -44,12 +44,15 @@ pub(super) fn per_channel(magnitudes: &[f32]) -> Vec<f32> {
     if largest > 0.0 { magnitudes.iter().map(|&m| scale(m)).collect() } else { vec![1.0; magnitudes.len()] }
 }
 
-/// Candidate divisors of the largest magnitude of a block. 7 maps it to the largest integer and 8 to the smallest.
-/// Larger divisors clip it in favour of a finer scale.
-const ENDS: [f32; 7] = [7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0];
+/// Candidate divisors of the largest magnitude of a block, for both signs of the scale. 7 maps it to the largest integer
+/// and 8 to the smallest. Larger divisors clip it in favour of a finer scale.
+const ENDS: [f32; 14] = [7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0, -7.0, -7.5, -8.0, -8.5, -9.0, -9.5, -10.0];
 
-/// The symmetric 4-bit scale of a block with the least squared error.
-pub(super) fn block_scale(block: &[f32]) -> f32 {
+/// The 4-bit scale of a block with the least squared error, in which each element counts as its weight says;
+/// there may be more weights. A negative
+/// scale maps the largest number to the smallest integer, which is one farther from 0 than the largest.
+pub(super) fn block_scale(block: &[f32], weights: &[f32]) -> f32 {
+    let weights = &weights[..block.len()];
     let mut best = 1.0;
     vectorized(
         #[inline(always)]
@@ -57,8 +60,8 @@ pub(super) fn block_scale(block: &[f32]) -> f32 {
             let largest = vector::fold(block, 0.0, |m, x| if x.abs() > m { x.abs() } else { m }, f32::max);
             let mut least = f64::INFINITY;
             for end in ENDS {
-                let scale = (largest / end).max(FINEST);
-                let error = f64::from(block_error(block, scale)) * f64::from(scale).powi(2);
+                let scale = (largest / end.abs()).max(FINEST).copysign(end);
+                let error = f64::from(block_error(block, weights, scale)) * f64::from(scale).powi(2);
                 if largest > 0.0 && error < least {
                     (best, least) = (scale, error);
                 }
@@ -68,13 +71,23 @@ pub(super) fn block_scale(block: &[f32]) -> f32 {
     best
 }
 
-/// The squared error of a block that is rounded to 4 bits, in squared steps.
+/// The weighted squared error of a block that is rounded to 4 bits, in squared steps.
 #[inline(always)]
-fn block_error(block: &[f32], scale: f32) -> f32 {
+fn block_error(block: &[f32], weights: &[f32], scale: f32) -> f32 {
     let (lo, hi) = StorageType::I4.range();
     let (lo, hi, steps) = (lo as f32, hi as f32, 1.0 / scale);
     let off = |x: f32| x * steps - (x * steps).round_ties_even().clamp(lo, hi);
-    vector::fold(block, 0.0, |sum, x| sum + off(x) * off(x), |a, b| a + b)
+    let mut sums = [0.0; LANES];
+    let ((blocks, rest), (of_blocks, of_rest)) = (block.as_chunks::<LANES>(), weights.as_chunks::<LANES>());
+    for (block, weights) in blocks.iter().zip(of_blocks) {
+        for lane in 0..LANES {
+            sums[lane] += weights[lane] * (off(block[lane]) * off(block[lane]));
+        }
+    }
+    for (lane, (&x, weight)) in rest.iter().zip(of_rest).enumerate() {
+        sums[lane] += weight * (off(x) * off(x));
+    }
+    vector::joined(&mut sums, |a, b| a + b)
 }
 
 #[cfg(test)]
@@ -103,6 +116,7 @@ mod tests {
     /// The searched scales have a smaller error than those that do not clip the largest number.
     #[test]
     fn block_scales_minimize_the_error() {
+        let block_scale = |block: &[f32]| block_scale(block, &[1.0; 32]);
         assert_eq!(block_scale(&[0.0, 0.0]), 1.0);
         assert_eq!(block_scale(&[-8.0, 1.0, 3.0]), 1.0);
         assert_eq!(block_scale(&[7.0, 1.0, -3.0]), 1.0);

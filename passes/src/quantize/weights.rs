@@ -100,15 +100,16 @@ pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
     let outer: usize = dims[..axis].iter().product();
     let runs = extent.div_ceil(size);
+    let alike = vec![1.0; size];
     let scale = |place: usize| {
         let (row, column) = (place / inner, place % inner);
         let first = row / runs * extent + row % runs * size;
         let length = size.min(extent - row % runs * size);
         if inner == 1 {
-            return block_scale(&reals[first..first + length]);
+            return block_scale(&reals[first..first + length], &alike);
         }
         let run: Vec<f32> = (first..first + length).map(|k| reals[k * inner + column]).collect();
-        block_scale(&run)
+        block_scale(&run, &alike)
     };
     let scales: Vec<f32> = (0..outer * runs * inner).into_par_iter().map(scale).collect();
     QuantParams::per_block(StorageType::I4, axis, size, scales)

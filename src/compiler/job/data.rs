@@ -31,9 +31,9 @@ impl Job<'_> {
         let validation = validation.map(bound).transpose()?;
         self.options().preparation.check(&[&data, &validation])?;
         let evidence = match self.options().compare {
-            true => Evidence::new(data, validation, self.calibrates(), affordable(&self.source)),
+            true => Evidence::new(data, validation, self.learns(), affordable(&self.source)),
             false => {
-                let seen = self.calibrates().then_some(false);
+                let seen = self.learns().then_some(false);
                 Evidence { calibration: data, validation: None, seen, ..Evidence::default() }
             }
         };

@@ -11,7 +11,7 @@ use qcc_ir::{Checked, Elem, Graph, OpenExtent};
 use qcc_passes::quantize::{dequantize_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
-use super::narrow::{Narrowing, calibrates};
+use super::narrow::{Narrowing, calibrates, compensates};
 use super::{Compiled, Compiler, Lowered};
 use crate::cost::{Cost, Costs};
 use crate::data::{Dataset, Samples};
@@ -141,6 +141,11 @@ impl<'a> Job<'a> {
             return Err(Failure::usage(error.with_help(format!("leave {option} out"))));
         }
         Ok(())
+    }
+
+    /// True if quantization parameters or weights depend on the calibration samples.
+    fn learns(&self) -> bool {
+        self.calibrates() || compensates(self.options().precision, self.facts.given)
     }
 
     /// True if ranges are calibrated.

@@ -54,7 +54,7 @@ impl Blocks<'_> {
         integers: impl Fn(usize) -> i32,
         zero: &dyn Fn(usize) -> f32,
     ) -> Result<ValueId, Refusal> {
-        if let Some(&odd) = self.scales.iter().find(|s| !s.is_finite() || **s <= 0.0) {
+        if let Some(&odd) = self.scales.iter().find(|s| !s.is_finite()) {
             return Err(QuantError::Scale(odd).into());
         }
         n.room(&self.dims, size_of::<f32>())?;

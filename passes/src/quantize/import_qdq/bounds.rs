@@ -37,8 +37,8 @@ impl Bounds {
         if let Some(qparams) = g.ty(v).elem.qparams() {
             let ends = <[i32; 2]>::from(qparams.storage.range())
                 .map(|q| (i64::from(q) - i64::from(qparams.zero_point())) as f32);
-            let [lo, hi] = ends.map(|q| qparams.scales().iter().map(move |s| q * s));
-            return (lo.fold(f32::INFINITY, f32::min), hi.fold(f32::NEG_INFINITY, f32::max));
+            let reals = ends.into_iter().flat_map(|q| qparams.scales().iter().map(move |s| q * s));
+            return reals.fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), x| (lo.min(x), hi.max(x)));
         }
         let operands = g.operands(v.node);
         let operand = |b: &mut Self, i: usize| b.within(g, operands[i], depth);
