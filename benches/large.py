@@ -17,6 +17,8 @@ from onnx import TensorProto, helper
 from process import Run
 
 PRECISIONS = {"float32": [], "fp16": ["--fp16"], "w8a32": ["--w8a32"], "w4a32": ["--quantize", "w4a32"]}
+# These need samples.
+CALIBRATED = {"int8": ["--int8"], "w4a32 with data": ["--quantize", "w4a32"]}
 TARGETS = ["onnx", "openvino", "tflite"]
 
 
@@ -62,9 +64,13 @@ def main() -> None:
     print(f"{options.products} products of {options.width}x{options.width}, {options.products * largest:.0f} MB")
     print(f"limit of anonymous memory: {300 + 3 * largest:.0f} MB")
     print("| precision | target | anonymous MB | wall s | CPU s | artefact MB |\n|---|---|---|---|---|---|")
-    for precision, flags in PRECISIONS.items():
+    samples = options.folder / f"samples_{options.width}.npz"
+    random = np.random.default_rng(1)
+    np.savez(samples, x=random.standard_normal((24, 1, options.width), dtype=np.float32))
+    with_samples = {precision: [*flags, "--data", samples] for precision, flags in CALIBRATED.items()}
+    for precision, flags in [*PRECISIONS.items(), *with_samples.items()]:
         # TFLite has no blockwise 4-bit weights.
-        for target in TARGETS[: 2 if precision == "w4a32" else 3]:
+        for target in TARGETS[: 2 if "w4a32" in precision else 3]:
             run = Run(1, source, target, *flags, scratch=options.folder)
             figures = f"{run.memory:.0f} | {run.seconds:.1f} | {run.cpu:.1f} | {run.written:.0f}"
             print(f"| {precision} | {target} | {figures} |", flush=True)

@@ -1,6 +1,6 @@
 """Runs of qcc as processes, with their time and memory, for the other scripts. QCC names the binary, target/release/qcc
 otherwise. Linux only."""
-import os, subprocess, sys, tempfile
+import contextlib, os, shutil, subprocess, sys, tempfile
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 QCC = os.environ.get("QCC", os.path.join(ROOT, "target/release/qcc"))
@@ -27,17 +27,24 @@ sys.exit(child.returncode)
 
 class Run:
     """A run of qcc: the least time and processor time in seconds, the least peak of anonymous memory and the bytes written in
-    MB. Artefacts are written to a temporary folder inside `scratch`."""
+    MB. Artefacts are written to a temporary folder inside `scratch`, or to the folder `keep`, which is emptied before."""
 
-    def __init__(self, rounds, model, targets, *arguments, scratch=None):
+    def __init__(self, rounds, model, targets, *arguments, scratch=None, keep=None):
+        def folder():
+            if keep is None:
+                return tempfile.TemporaryDirectory(dir=scratch)
+            shutil.rmtree(keep, ignore_errors=True)
+            os.makedirs(keep)
+            return contextlib.nullcontext(str(keep))
+
         def once():
-            with tempfile.TemporaryDirectory(dir=scratch) as folder:
-                command = [QCC, model, "--to", targets, "-q", "-o", folder + "/", *arguments]
+            with folder() as out:
+                command = [QCC, model, "--to", targets, "-q", "-o", out + "/", *arguments]
                 watched = [sys.executable, "-S", "-c", WATCH, *command]
                 done = subprocess.run(watched, stdout=subprocess.PIPE, text=True)
                 if done.returncode:
                     raise SystemExit(f"failed: {' '.join(map(str, command))}")
-                written = sum(entry.stat().st_size for entry in os.scandir(folder)) / 1e6
+                written = sum(entry.stat().st_size for entry in os.scandir(out)) / 1e6
                 return [*map(float, done.stdout.split()), written]
 
         columns = zip(*(once() for _ in range(rounds)))
