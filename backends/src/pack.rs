@@ -4,11 +4,11 @@ use bytes::Bytes;
 use qcc_ir::{StorageType, Tensor, mapped};
 
 /// The bytes of a constant in files: 4-bit integers are packed two per byte, the first in the lower half, padded with
-/// 0; other types are unchanged.
+/// 0; other types are unchanged. Constants that the writer computes are kept until the end ([`mapped::keep`]).
 pub(crate) fn packed(constant: &Tensor) -> Bytes {
     match constant.ty().elem.qparams() {
         Some(qparams) if qparams.storage == StorageType::I4 => mapped::keep(nibbles(constant.data())),
-        _ => constant.data().clone(),
+        _ => constant.clone().kept().data().clone(),
     }
 }
 

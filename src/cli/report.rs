@@ -317,7 +317,7 @@ fn dynamic_row(target: &str, precision: Precision, q: &Quality, row: &mut dyn Fn
 /// How weights are rounded, where it depends on samples.
 fn rounding_row(q: &Quality, row: &mut dyn FnMut(&str, String)) {
     if let Some(gain) = &q.compensation_gain {
-        row("rounding", format!("4-bit weights compensate each other's errors (GPTQ): {gain}"));
+        row("rounding", format!("weights compensate each other's errors (GPTQ): {gain}"));
     }
 }
 

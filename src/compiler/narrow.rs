@@ -216,7 +216,7 @@ impl<'a> Narrowing<'a> {
         }
     }
 
-    /// For each model another that may be better: of 4-bit weights that compensate each other's errors, the one with
+    /// For each model another that may be better: of weights that compensate each other's errors, the one with
     /// weights rounded to the nearest; else the one with float results of the last contractions.
     fn alternatives(&self, narrowed: &[Narrowed], shown: &[PassId]) -> Result<Vec<Option<Narrowed>>, Failure> {
         if self.ranges.iter().any(CalibrationTable::has_factors) {
@@ -544,7 +544,7 @@ fn synthetic_data(pictures: usize) -> Diagnostic {
 
 /// True if the rounding of weights depends on samples, where there are some.
 pub(super) fn compensates(precision: Precision, given: Given) -> bool {
-    precision == Precision::W4A32 && given == Given::Nothing
+    matches!(precision, Precision::W8A32 | Precision::W4A32) && given == Given::Nothing
 }
 
 /// True if calibration is needed: the source model does not define all quantization parameters.

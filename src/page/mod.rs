@@ -258,7 +258,7 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
     }
     out.push_str("</ol>\n");
     if let Some(gain) = &quality.compensation_gain {
-        let _ = writeln!(out, "<p>4-bit weights compensate each other's rounding errors (GPTQ): {}.</p>", text(gain));
+        let _ = writeln!(out, "<p>Weights compensate each other's rounding errors (GPTQ): {}.</p>", text(gain));
     }
     if let Some(gain) = &quality.dynamic_gain {
         let _ = writeln!(out, "<p>Activations of the last products are quantized at run time: {}.</p>", text(gain));

@@ -98,8 +98,9 @@ fn page_and_json_have_the_same_figures() {
         let shown: Vec<f64> = shown.iter().filter_map(|n| n.parse().ok()).collect();
         let digest = |file: &Path| qcc::backends::disassembly::Digest::of(&fs::read(file).unwrap()).to_string();
         assert_eq!(report["model_digest"], digest(&dir.path().join("small.onnx")));
-        assert_eq!(report["validation_digest"].is_string(), precision.contains(&"--data"), "{precision:?}");
-        assert_eq!(report["calibration_digest"].is_string(), precision.starts_with(&["--int8", "--data"]));
+        for digest in ["validation_digest", "calibration_digest"] {
+            assert_eq!(report[digest].is_string(), precision.contains(&"--data"), "{precision:?}");
+        }
         for artefact in report["artefacts"].as_array().unwrap() {
             let files = artefact["digests"].as_array().unwrap();
             assert_eq!(files.len(), if artefact["target"] == "openvino" { 2 } else { 1 });

@@ -1,4 +1,4 @@
-//! 4-bit weights that are rounded for the data.
+//! Weights that are rounded for the data.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::hostile::lenet;
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/digits");
 
 /// The artefacts of a run that compares on all digits.
-fn artefacts(folder: &Path, data: &[&str]) -> Vec<Value> {
-    let run = ["m.onnx", "--to", "onnx,openvino", "--quantize", "w4a32", "-o", "out/", "--report", "r.json"];
+fn artefacts(folder: &Path, precision: &str, data: &[&str]) -> Vec<Value> {
+    let run = ["m.onnx", "--to", "onnx,openvino", "--quantize", precision, "-o", "out/", "--report", "r.json"];
     succeeds(folder, &[&run[..], data, &["--validate", DIGITS, "--scale", "1/255"]].concat());
     let report: Value = serde_json::from_slice(&fs::read(folder.join("r.json")).unwrap()).unwrap();
     report["artefacts"].as_array().unwrap().clone()
@@ -20,22 +20,24 @@ fn artefacts(folder: &Path, data: &[&str]) -> Vec<Value> {
 
 /// The figures before and after are those of runs without and with data, and data gain more than 2 dB.
 #[test]
-fn four_bit_weights_are_rounded_for_the_data() {
+fn weights_are_rounded_for_the_data() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("m.onnx"), lenet()).unwrap();
     let sqnr = |a: &Value| a["quality"]["outputs"][0]["sqnr"].as_f64().unwrap();
-    let nearest = artefacts(dir.path(), &[]);
-    let compensated = artefacts(dir.path(), &["--data", DIGITS]);
-    assert_eq!((nearest.len(), compensated.len()), (2, 2));
-    for (nearest, compensated) in nearest.iter().zip(&compensated) {
-        assert_eq!(nearest["quality"]["compensation_gain"], Value::Null);
-        let (before, after) = (sqnr(nearest), sqnr(compensated));
-        assert!(after > before + 2.0, "{before} {after}");
-        let told = format!("scores {after:.1} dB instead of {before:.1} dB");
-        assert_eq!(compensated["quality"]["compensation_gain"], told);
-    }
-    // Random numbers say nothing about the activations of real inputs.
-    for random in artefacts(dir.path(), &["--data", "random"]) {
-        assert_eq!(random["quality"]["compensation_gain"], Value::Null);
+    for precision in ["w4a32", "w8a32"] {
+        let nearest = artefacts(dir.path(), precision, &[]);
+        let compensated = artefacts(dir.path(), precision, &["--data", DIGITS]);
+        assert_eq!((nearest.len(), compensated.len()), (2, 2));
+        for (nearest, compensated) in nearest.iter().zip(&compensated) {
+            assert_eq!(nearest["quality"]["compensation_gain"], Value::Null);
+            let (before, after) = (sqnr(nearest), sqnr(compensated));
+            assert!(after > before + 2.0, "{precision} {before} {after}");
+            let told = format!("scores {after:.1} dB instead of {before:.1} dB");
+            assert_eq!(compensated["quality"]["compensation_gain"], told);
+        }
+        // Random numbers say nothing about the activations of real inputs.
+        for random in artefacts(dir.path(), precision, &["--data", "random"]) {
+            assert_eq!(random["quality"]["compensation_gain"], Value::Null);
+        }
     }
 }

@@ -9,7 +9,7 @@ use qcc_ir::{
 };
 use rustc_hash::FxHashMap;
 
-use super::compensate::compensated_blocks;
+use super::compensate::{compensated_blocks, compensated_channels};
 use super::kernels::weights;
 use super::parameters::Parameters;
 use super::plan::{Mode, Plan};
@@ -254,42 +254,18 @@ impl Builder<'_> {
     /// if there is one. The bias is quantized with the scale of the accumulator, or stays a float if `x` or the result
     /// is a float.
     fn contraction(&mut self, n: NodeId, x: ValueId, w: &Tensor, quantized_with: bool) -> Result<Operands, PassError> {
-        let (op, old) = (self.old.op(n), self.old.operands(n));
-        let step = self.new.ty(x).elem.qparams().map(|g| g.scales()[0]);
+        let old = self.old.operands(n);
+        let step = self.step(x);
         let input = step.filter(|_| quantized_with);
         let bias = old.get(2).and_then(|&b| self.old.constant(b));
-        let kernel = self.kernel(n);
-        let float_activation = step.is_none();
-        let blocks = self.blocks(n, w).filter(|_| float_activation);
-        let compensated = blocks.zip(self.ranges.factor(old[0]).filter(|_| self.compensate));
-        let compensated = compensated.and_then(|((axis, size), factor)| compensated_blocks(w, axis, size, factor));
-        let qparams = match (compensated.as_ref().and_then(|w| w.ty().elem.qparams()), blocks) {
-            (Some(qparams), _) => qparams.clone(),
-            (None, Some((axis, size))) => block_qparams(w, axis, size),
-            (None, None) => {
-                let (quantized, weights) = (kernel.for_storage(self.storage), kernel.weights);
-                let channel = match float_activation {
-                    true => weights.and_then(|k| k.axis),
-                    false => quantized.and_then(|k| k.weight_axis),
-                };
-                let integers = !float_activation || weights.is_some_and(|k| k.dynamic.is_some());
-                let limit = quantized.and_then(|k| k.pair_limit).filter(|_| integers);
-                let largest = limit.map(|limit| (limit, self.largest(n, x)));
-                let pairs = largest.as_ref().map(|(limit, largest)| (*limit, &largest[..]));
-                weight_qparams(op, w, Bounds { channel, pairs, sums: step.zip(bias) })
-            }
-        };
-        let mut weight = compensated.unwrap_or_else(|| rounded(op, w, &qparams));
-        let corrected = self.corrected(n, w, &weight);
-        if let (None, QuantRule::Contraction { channel }) = (&corrected, op.quant_rule()) {
-            weight = rounded_by_output(w, &weight, &qparams, channel);
-        }
+        let (weight, corrected) = self.weight(n, x, w);
         let bias = corrected.filter(|b| bias.is_some() || b.floats().iter().any(|&x| x != 0.0)).or(bias.cloned());
-        let x = if float_activation { self.dynamically_quantized(n, x, weight.ty())? } else { x };
+        let x = if step.is_none() { self.dynamically_quantized(n, x, weight.ty())? } else { x };
+        let qparams = weight.ty().elem.qparams().cloned();
         let mut operands = Operands::from_iter([x]);
         operands.push(self.constant(old[1], weight));
-        let placed = |b: Tensor| match input {
-            Some(input) => b.quantized(&bias_qparams(input, &qparams)),
+        let placed = |b: Tensor| match input.zip(qparams) {
+            Some((input, qparams)) => b.quantized(&bias_qparams(input, &qparams)),
             None => b,
         };
         match (bias, old.get(2)) {
@@ -298,6 +274,52 @@ impl Builder<'_> {
             (None, named) => operands.extend(named.map(|&b| self.float(b)).transpose()?),
         }
         Ok(operands)
+    }
+
+    /// The scale of a quantized activation.
+    fn step(&self, x: ValueId) -> Option<f32> {
+        self.new.ty(x).elem.qparams().map(|qparams| qparams.scales()[0])
+    }
+
+    /// The quantized weight `w` of contraction `n` with the activation `x`, and the bias that is corrected for its errors,
+    /// if the means of the activation are known.
+    fn weight(&self, n: NodeId, x: ValueId, w: &Tensor) -> (Tensor, Option<Tensor>) {
+        let op = self.old.op(n);
+        let factor = self.ranges.factor(self.old.operands(n)[0]).filter(|_| self.compensate && w.ty().rank() == 2);
+        if let Some((axis, size)) = self.blocks(n, w).filter(|_| self.step(x).is_none()) {
+            let compensated = factor.and_then(|factor| compensated_blocks(w, axis, size, factor));
+            let weight = compensated.unwrap_or_else(|| w.quantized(&block_qparams(w, axis, size)));
+            let corrected = self.corrected(n, w, &weight);
+            return (weight, corrected);
+        }
+        let qparams = self.scheme(n, x, w);
+        if let (Some(factor), Op::MatMul(m)) = (factor, op)
+            && let Some(weight) = compensated_channels(w, usize::from(m.transpose_b), &qparams, factor)
+        {
+            let corrected = self.corrected(n, w, &weight);
+            return (weight, corrected);
+        }
+        let weight = rounded(op, w, &qparams);
+        match (self.corrected(n, w, &weight), op.quant_rule()) {
+            (None, QuantRule::Contraction { channel }) => (rounded_by_output(w, &weight, &qparams, channel), None),
+            (corrected, _) => (weight, corrected),
+        }
+    }
+
+    /// The quantization parameters of the weight `w` of contraction `n` with the activation `x`, with 8 bits.
+    fn scheme(&self, n: NodeId, x: ValueId, w: &Tensor) -> QuantParams {
+        let (kernel, step) = (self.kernel(n), self.step(x));
+        let (quantized, weights) = (kernel.for_storage(self.storage), kernel.weights);
+        let channel = match step {
+            None => weights.and_then(|k| k.axis),
+            Some(_) => quantized.and_then(|k| k.weight_axis),
+        };
+        let integers = step.is_some() || weights.is_some_and(|k| k.dynamic.is_some());
+        let limit = quantized.and_then(|k| k.pair_limit).filter(|_| integers);
+        let largest = limit.map(|limit| (limit, self.largest(n, x)));
+        let pairs = largest.as_ref().map(|(limit, largest)| (*limit, &largest[..]));
+        let bias = self.old.operands(n).get(2).and_then(|&b| self.old.constant(b));
+        weight_qparams(self.old.op(n), w, Bounds { channel, pairs, sums: step.zip(bias) })
     }
 
     /// The activation `x` for the kernel of contraction `n` with this weight: dynamically quantized if the kernel does

@@ -5,7 +5,7 @@
 //! 2023), in the form of LDLQ (Chee et al., QuIP, 2023), which gives the same weights without an inverse.
 
 use qcc_ir::matrix::{View, multiply};
-use qcc_ir::{Elem, QuantParams, StorageType, Tensor};
+use qcc_ir::{Affine, Elem, QuantParams, StorageType, Tensor};
 use rayon::prelude::*;
 
 use super::qparams::block_scale;
@@ -17,15 +17,48 @@ const OUTPUTS: usize = 512;
 /// Channels for which the errors of earlier ones are summed at once, unless blocks are larger.
 const CHANNELS: usize = 128;
 
+/// How the weights of outputs are quantized.
+#[derive(Clone, Copy)]
+enum Grid<'a> {
+    /// To 4 bits, with a scale for each block of this size, which is searched.
+    Blocks(usize),
+    /// To 8 bits, with a scale for each output.
+    Channels(&'a [f32]),
+}
+
 /// The weight `w`, a matrix, quantized to 4 bits with a scale for each block of `size` elements along `axis`, its
 /// reduction axis, for an activation with this `factor`. `None` if its channels are others.
 pub(super) fn compensated_blocks(w: &Tensor, axis: usize, size: usize, factor: &Factor) -> Option<Tensor> {
+    let (integers, scales) = compensated(w, axis, Grid::Blocks(size), factor)?;
+    let qparams = QuantParams::per_block(StorageType::I4, axis, size, scales);
+    Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams)), integers))
+}
+
+/// The weight `w`, a matrix, quantized to 8 bits with these parameters: symmetric, for each output or for all. `axis` is
+/// its reduction axis. `None` if the factor is of other channels.
+pub(super) fn compensated_channels(w: &Tensor, axis: usize, qparams: &QuantParams, factor: &Factor) -> Option<Tensor> {
+    let outputs = w.dims()[1 - axis];
+    let scales = match &qparams.map {
+        Affine::PerTensor { scale, zero_point: 0 } => vec![*scale; outputs],
+        Affine::PerAxis { axis: of, scales } if *of == 1 - axis => scales.to_vec(),
+        _ => return None,
+    };
+    let grid = Grid::Channels(&scales);
+    let (integers, _) = compensated(w, axis, grid, factor).filter(|_| qparams.storage == StorageType::I8)?;
+    Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams.clone())), integers))
+}
+
+/// The integers, in the order of the weight, and the scales, in the order of quantization parameters.
+fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Option<(Vec<i8>, Vec<f32>)> {
     let (dims, reals) = (w.dims(), w.floats());
     let (extent, outputs) = (dims[axis], dims[1 - axis]);
     if factor.extent() != extent {
         return None;
     }
-    let blocks = extent.div_ceil(size);
+    let blocks = match grid {
+        Grid::Blocks(size) => extent.div_ceil(size),
+        Grid::Channels(_) => 1,
+    };
     // The place of an element of an output in a matrix that has `length` elements for each.
     let place = |output: usize, k: usize, length: usize| match axis {
         1 => output * length + k,
@@ -41,14 +74,13 @@ pub(super) fn compensated_blocks(w: &Tensor, axis: usize, size: usize, factor: &
             scales: Vec::with_capacity(blocks),
         };
         let mut rows: Vec<Row> = rows.map(row).collect();
-        round(&mut rows, size, &upper, factor.variances());
+        round(&mut rows, first, grid, &upper, factor.variances());
         for (output, row) in (first..).zip(rows) {
             row.integers.into_iter().enumerate().for_each(|(k, q)| integers[place(output, k, extent)] = q);
             row.scales.into_iter().enumerate().for_each(|(block, s)| scales[place(output, block, blocks)] = s);
         }
     }
-    let qparams = QuantParams::per_block(StorageType::I4, axis, size, scales);
-    Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams)), integers))
+    Some((integers, scales))
 }
 
 /// The weights of an output, and the rounded ones.
@@ -58,10 +90,13 @@ struct Row {
     scales: Vec<f32>,
 }
 
-/// Rounds the weights of some outputs.
-fn round(rows: &mut [Row], size: usize, upper: &[f32], variances: &[f32]) {
+/// Rounds the weights of some outputs, from `first` on.
+fn round(rows: &mut [Row], first: usize, grid: Grid<'_>, upper: &[f32], variances: &[f32]) {
     let extent = variances.len();
-    let width = size * (CHANNELS / size).max(1);
+    let width = match grid {
+        Grid::Blocks(size) => size * (CHANNELS / size).max(1),
+        Grid::Channels(_) => CHANNELS,
+    };
     let mut errors = vec![0.0f32; rows.len() * extent];
     for start in (0..extent).step_by(width) {
         let columns = start..extent.min(start + width);
@@ -71,9 +106,13 @@ fn round(rows: &mut [Row], size: usize, upper: &[f32], variances: &[f32]) {
             multiply(&mut shifts, known, View::new(upper, extent, extent).block(0..start, columns.clone()));
         }
         let parts = shifts.par_chunks_mut(columns.len()).zip(errors.par_chunks_mut(extent));
-        rows.par_iter_mut().zip(parts).for_each(|(row, (shifted, errors))| {
+        rows.par_iter_mut().enumerate().zip(parts).for_each(|((i, row), (shifted, errors))| {
+            let grid = match grid {
+                Grid::Channels(scales) => Grid::Channels(&scales[first + i..][..1]),
+                blocks => blocks,
+            };
             shifted.iter_mut().zip(&row.weights[columns.clone()]).for_each(|(shift, weight)| *shift += weight);
-            row.round(size, columns.clone(), shifted, errors, upper, variances);
+            row.round(grid, columns.clone(), shifted, errors, upper, variances);
         });
     }
 }
@@ -82,21 +121,31 @@ impl Row {
     /// Rounds the weights of some channels, whose shifted values are given, and stores their errors.
     fn round(
         &mut self,
-        size: usize,
+        grid: Grid<'_>,
         columns: std::ops::Range<usize>,
         shifted: &mut [f32],
         errors: &mut [f32],
         upper: &[f32],
         variances: &[f32],
     ) {
-        let (lo, hi) = StorageType::I4.range();
         let mut scale = 1.0;
         for (i, k) in columns.clone().enumerate() {
-            if i % size == 0 {
-                scale = block_scale(&shifted[i..shifted.len().min(i + size)], &variances[k..]);
-                self.scales.push(scale);
-            }
-            let q = (shifted[i] * (1.0 / scale)).round_ties_even().clamp(lo as f32, hi as f32);
+            let q = match grid {
+                Grid::Blocks(size) => {
+                    if i % size == 0 {
+                        scale = block_scale(&shifted[i..shifted.len().min(i + size)], &variances[k..]);
+                        self.scales.push(scale);
+                    }
+                    let (lo, hi) = StorageType::I4.range();
+                    (shifted[i] * (1.0 / scale)).round_ties_even().clamp(lo as f32, hi as f32)
+                }
+                Grid::Channels(scales) => {
+                    scale = scales[0];
+                    // Within a step, so that sums of products fit where nearest integers do.
+                    let exact = self.weights[k] / scale;
+                    (shifted[i] / scale).round_ties_even().clamp(exact.floor(), exact.ceil()).clamp(-127.0, 127.0)
+                }
+            };
             let error = self.weights[k] - q * scale;
             errors[k] = error;
             self.integers.push(q as i8);
@@ -108,6 +157,7 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
+    use super::super::qparams::per_channel;
     use super::*;
     use crate::calibrate::Moments;
     use qcc_ir::Shape;
@@ -146,6 +196,16 @@ mod tests {
             assert_eq!(compensated.ty().validate(), Ok(()));
             let (nearest, compensated) = (error(&x, &w, &nearest, axis), error(&x, &w, &compensated, axis));
             assert!(compensated < 0.5 * nearest, "{compensated} {nearest}");
+            let largest = super::super::weights::magnitudes(&w, 1 - axis);
+            let qparams = QuantParams::per_axis(StorageType::I8, 1 - axis, per_channel(&largest));
+            let compensated = compensated_channels(&w, axis, &qparams, &factor).unwrap();
+            let step = |(exact, rounded): (&f32, &f32)| {
+                (exact - rounded).abs() * 127.0 / largest.iter().fold(0.0, |a, b| b.max(a))
+            };
+            assert!(w.floats().iter().zip(compensated.floats().iter()).map(step).all(|step| step < 1.001));
+            let nearest = error(&x, &w, &w.quantized(&qparams), axis);
+            let compensated = error(&x, &w, &compensated, axis);
+            assert!(compensated < 0.5 * nearest, "8 bits: {compensated} {nearest}");
         }
     }
 

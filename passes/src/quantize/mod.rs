@@ -126,7 +126,7 @@ pub struct Options {
     pub exclude: Vec<String>,
     /// Nodes of the graph that are kept in higher precision for the accuracy of the outputs.
     pub raised: Vec<(NodeId, Raised)>,
-    /// Round blockwise quantized weights so that they compensate each other's errors, where the calibration table has
+    /// Round the weights of matrix products so that they compensate each other's errors, where the calibration table has
     /// the second moments of the activation.
     pub compensate: bool,
 }

@@ -44,9 +44,9 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     };
     let blocks = k.div_ceil(size);
     let wanted = e.wanted(site.values[1]);
-    let packed = Tensor::from_vec(Shape::known(&[n, blocks, size * bits / 8]), bytes).kept();
+    let packed = Tensor::from_vec(Shape::known(&[n, blocks, size * bits / 8]), bytes);
     let packed = e.place(&format!("{wanted}_quantized"), &packed, Numbers::Float);
-    let scales = Tensor::from_vec(Shape::known(&[n * blocks]), scales).kept();
+    let scales = Tensor::from_vec(Shape::known(&[n * blocks]), scales);
     let scales = e.place(&format!("{wanted}_scale"), &scales, Numbers::Float);
     let call = Call::contrib("MatMulNBits")
         .size("K", k)
