@@ -29,6 +29,7 @@ use crate::reports;
 use crate::statistics::{StatisticsFile, Stored};
 use crate::vendor;
 
+mod calibration;
 mod job;
 mod narrow;
 mod pipeline;

@@ -5,15 +5,12 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use qcc_backends::Backend;
-use qcc_ir::diagnostic::{Diagnostic, counted};
+use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::RunError;
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
-use qcc_ir::{Graph, NodeId, StorageType, Tensor, ValueId};
-use qcc_passes::calibrate::{
-    CalibrationTable, Method, Statistics, Wanted, implied_ranges, observe, ranges_by_name, second_moments, tables,
-    without_range,
-};
+use qcc_ir::{Graph, NodeId, StorageType, Tensor};
+use qcc_passes::calibrate::CalibrationTable;
 use qcc_passes::quality::{self as fidelity, Compiled, Fidelity, Hints};
 use qcc_passes::quantize::{self, Dynamic, Quantized};
 use qcc_passes::{Context, Given, PassError, PassId, SharedGraph, SourceFacts, Stage};
@@ -21,17 +18,16 @@ use rayon::prelude::*;
 
 use super::pipeline::Variant;
 use super::{Compiler, Lowered};
-use crate::data::{SYNTHETIC_DATA, Samples};
+use crate::data::Samples;
 use crate::details;
 use crate::memory;
-use crate::observer::{Clock, Observer, flow};
+use crate::observer::{Clock, Observer};
 use crate::options::{Effort, Options};
 use crate::outcome::Failure;
 use crate::precision::Precision;
 use crate::quality::{
     Evidence, ParetoPoint, Quality, Repair, Trial, Validation, advice, check_ranges, chosen, not_compared, trials,
 };
-use crate::ranges::StoredRanges;
 use crate::reader::Reader;
 
 /// Float graphs of one model, lowered for their targets, and what is needed to quantize them.
@@ -39,7 +35,7 @@ pub(super) struct Narrowing<'a> {
     compiler: &'a Compiler,
     pub(super) options: &'a Options,
     pub(super) source: &'a Graph,
-    facts: SourceFacts,
+    pub(super) facts: SourceFacts,
     pub(super) hints: Hints,
     pub(super) floats: Vec<Graph>,
     backends: Vec<Arc<dyn Backend>>,
@@ -50,9 +46,6 @@ pub(super) struct Narrowing<'a> {
     /// The samples with the most objects, once a search needs them.
     pub(super) telling: OnceLock<Vec<Vec<Tensor>>>,
 }
-
-/// The factor by which numbers may exceed those seen in calibration before 16 bits clip them. It costs one bit.
-const HEADROOM: f64 = 2.0;
 
 /// A quantized graph of one of the targets.
 pub(super) struct Narrowed {
@@ -244,118 +237,6 @@ impl<'a> Narrowing<'a> {
         narrowed.par_iter().map(other).collect()
     }
 
-    /// True if calibration is needed.
-    fn calibrates(&self) -> bool {
-        calibrates(self.options.precision, self.facts.given)
-    }
-
-    /// True if weights are rounded by the second moments of activations on these samples.
-    fn compensates(&self, samples: &Samples) -> bool {
-        compensates(self.options.precision, self.facts.given) && !samples.is_random() && samples.synthetic().is_none()
-    }
-
-    /// Tables with the second moments of activations only.
-    fn find_factors(&self, samples: &Samples, observer: &mut dyn Observer) -> Result<Vec<CalibrationTable>, Failure> {
-        let floats: Vec<&Graph> = self.floats.iter().collect();
-        let reader = Reader::new(samples);
-        let mut done = |done, of| {
-            observer.samples(done, of);
-            flow(observer)
-        };
-        let factors = second_moments(&self.joint, &floats, samples.len(), |i| reader.read(i), &mut done)
-            .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
-        if observer.cancelled() {
-            return Err(Failure::Cancelled);
-        }
-        let tables = tables(self.wanted(), &floats, Statistics::default(), Method::MinMax).into_iter();
-        Ok(tables.map(|table| table.with_factors(factors.clone())).collect())
-    }
-
-    /// The calibration tables: from ranges of another tool, statistics, or calibration samples.
-    pub(super) fn find_ranges(
-        &self,
-        evidence: &Evidence,
-        diagnostics: &mut Vec<Diagnostic>,
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<CalibrationTable>, Failure> {
-        let mut ranges = self.ranges.clone();
-        let measured = evidence.statistics.is_some() || evidence.calibration.is_some();
-        if measured {
-            let statistics = self.statistics(evidence, diagnostics, observer)?;
-            let default = match self.options.precision {
-                Precision::Int8 => Method::Mse,
-                Precision::W8A16 => Method::Widened(HEADROOM),
-                // No quantization parameters depend on a range.
-                _ => Method::MinMax,
-            };
-            let method = self.options.method.unwrap_or(default);
-            let floats: Vec<&Graph> = self.floats.iter().collect();
-            ranges = tables(self.wanted(), &floats, statistics, method);
-            diagnostics.extend(self.constant_inputs(&ranges));
-        }
-        let Some(stored) = &evidence.ranges else { return Ok(ranges) };
-        let mut missing = Vec::new();
-        for ((g, table), target) in self.floats.iter().zip(&mut ranges).zip(&self.targets) {
-            let mut known = ranges_by_name(g, &|name| stored.of(name));
-            if !measured {
-                known = implied_ranges(g, known);
-                missing.extend(missing_ranges(g, &without_range(g, &known), target, stored));
-            }
-            table.impose(&known);
-        }
-        if missing.is_empty() { Ok(ranges) } else { Err(missing.into()) }
-    }
-
-    /// The statistics of the values of the merged graph: those that are stored, or those of the calibration samples.
-    pub(super) fn statistics(
-        &self,
-        evidence: &Evidence,
-        diagnostics: &mut Vec<Diagnostic>,
-        observer: &mut dyn Observer,
-    ) -> Result<Statistics, Failure> {
-        let wanted = self.wanted();
-        match (&evidence.statistics, &evidence.calibration) {
-            (Some(stored), _) => {
-                diagnostics.extend(stored.file.is_random().then(random_data));
-                diagnostics.extend(stored.file.synthetic().map(synthetic_data));
-                let targets: Vec<&str> = self.targets.iter().map(|target| target.title()).collect();
-                let found = stored.of(self.source, &self.joint, &wanted, &targets);
-                Ok(found.map_err(|e| Diagnostic::from(&e))?)
-            }
-            (None, Some(samples)) => self.observe(&wanted, samples, diagnostics, observer),
-            (None, None) => Ok(Statistics::default()),
-        }
-    }
-
-    /// The values whose statistics calibration needs.
-    fn wanted(&self) -> Wanted {
-        Wanted::new(&self.joint, &self.floats.iter().collect::<Vec<_>>())
-    }
-
-    /// Statistics of values on samples.
-    fn observe(
-        &self,
-        wanted: &Wanted,
-        samples: &Samples,
-        diagnostics: &mut Vec<Diagnostic>,
-        observer: &mut dyn Observer,
-    ) -> Result<Statistics, Failure> {
-        diagnostics.extend(samples.is_random().then(random_data));
-        diagnostics.extend(samples.synthetic().map(synthetic_data));
-        let reader = Reader::new(samples);
-        let mut done = |done| {
-            observer.samples(done, samples.len());
-            flow(observer)
-        };
-        let statistics = observe(&self.joint, wanted, samples.len(), |i| reader.read(i), &mut done)
-            .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
-        if observer.cancelled() {
-            return Err(Failure::Cancelled);
-        }
-        diagnostics.extend(reader.unread(statistics.samples.count == 0)?);
-        Ok(statistics)
-    }
-
     /// The warning of matrices with 8-bit weights although 4 bits are requested.
     fn wider_weights(&self, quantized: &Graph, target: &str) -> Option<Diagnostic> {
         let wide = |n: &NodeId| match quantized.op(*n) {
@@ -390,21 +271,6 @@ impl<'a> Narrowing<'a> {
             "weights of other input channels that share the scale are far larger: the inputs may differ in magnitude",
         );
         Some(warning.with_help("--data PATH measures the effect on the outputs and tries remedies; --exclude NAME keeps a layer in floating point"))
-    }
-
-    /// Warnings of inputs that are constant over all samples.
-    fn constant_inputs(&self, ranges: &[CalibrationTable]) -> Vec<Diagnostic> {
-        let (Some(float), Some(ranges)) = (self.floats.first(), ranges.first()) else { return Vec::new() };
-        let one_number = |v: ValueId| {
-            let seen = ranges.get(v).filter(|s| s.min == s.max && float.ty(v).shape.elements() != Some(1))?;
-            let name = float.name(v).cloned().unwrap_or_default();
-            let message = format!("all numbers of input {name} are {} in all samples", seen.min);
-            Some(
-                Diagnostic::warning("constant-data", message)
-                    .with_help("ranges calibrated on such data do not fit other data: give real samples"),
-            )
-        };
-        float.inputs().filter_map(one_number).collect()
     }
 
     /// The passes after which graphs are shown.
@@ -503,55 +369,9 @@ fn hand_over(
     }
 }
 
-/// The error for values of a graph that need ranges, `missing` in those of another tool.
-fn missing_ranges(g: &Graph, missing: &[ValueId], target: &Target, stored: &StoredRanges) -> Option<Diagnostic> {
-    let name = |&v: &ValueId| match g.output_name(v).or(g.name(v)) {
-        Some(name) => name.to_string(),
-        None => format!("the result of {}", g.place(v.node)),
-    };
-    let names: Vec<String> = missing.iter().map(name).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let (file, count) = (stored.path.display(), counted(missing.len(), "tensor"));
-    let message = format!("{file} lacks the ranges of {count} of the model for {}: {}", target.title(), few(&names));
-    let help = "--data PATH or --stats FILE finds the ranges that are not in the file";
-    (!missing.is_empty()).then(|| Diagnostic::error("missing-ranges", message).with_help(help))
-}
-
 /// The first of some names.
 pub(super) fn few(names: &[&str]) -> String {
     const SHOWN: usize = 3;
     let more = if names.len() > SHOWN { ", .." } else { "" };
     format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
-}
-
-/// The warning about calibration on random numbers.
-fn random_data() -> Diagnostic {
-    let message = "the calibration data are random numbers: the ranges do not fit real inputs";
-    Diagnostic::warning("random-data", message).with_help("give real inputs: --data")
-}
-
-/// The warning about calibration on synthetic pictures, which is always shown ([`SYNTHETIC_DATA`]).
-fn synthetic_data(pictures: usize) -> Diagnostic {
-    let message =
-        format!("ranges are found on {pictures} synthetic pictures, since there are no data of the model's own kind");
-    let warning = Diagnostic::warning(SYNTHETIC_DATA, message);
-    let warning = warning.with_note(
-        "what real inputs reach beyond these ranges is cut off: models of one kind of picture (faces, text, X-rays) may lose \
-         much, and figures on synthetic pictures do not show it",
-    );
-    warning.with_help("give some dozens of typical inputs: --data PATH")
-}
-
-/// True if the rounding of weights depends on samples, where there are some.
-pub(super) fn compensates(precision: Precision, given: Given) -> bool {
-    matches!(precision, Precision::W8A32 | Precision::W4A32) && given == Given::Nothing
-}
-
-/// True if calibration is needed: the source model does not define all quantization parameters.
-pub(super) fn calibrates(precision: Precision, given: Given) -> bool {
-    match given {
-        Given::Nothing => !matches!(precision, Precision::W8A32 | Precision::W4A32),
-        Given::Some => precision == Precision::Int8,
-        Given::Weights | Given::All => false,
-    }
 }

@@ -21,6 +21,9 @@ const BIT: f64 = 6.02;
 /// The SQNR in dB above which quantizing the last contractions costs an output little.
 const ENOUGH: f64 = 20.0;
 
+/// The number of outputs whose gain is told.
+const SHOWN: usize = 3;
+
 /// The better of two models, and whether it is the second. Without quantized activations, the first has weights that
 /// compensate each other's errors, and the second has weights that are rounded to the nearest. Else the second has float
 /// results of the last contractions, which must gain enough to justify dynamic quantization: not every runtime supports
@@ -42,7 +45,9 @@ pub(crate) fn chosen(first: Quality, second: Quality, precision: Precision) -> (
         Some(format!("{} {:.1} dB instead of {:.1} dB", name(a), a.deviation.sqnr?, b.deviation.sqnr?))
     };
     let gains: Vec<String> = pairs().filter_map(gained).collect();
-    (Quality { compensation_gain: Some(gains.join(", ")), ..first }, false)
+    let more = if gains.len() > SHOWN { ", .." } else { "" };
+    let gain = format!("{}{more}", gains[..gains.len().min(SHOWN)].join(", "));
+    (Quality { compensation_gain: Some(gain), ..first }, false)
 }
 
 /// The outputs that gain by float results, with both figures; `None` if none does.

@@ -11,7 +11,8 @@ use qcc_ir::{Checked, Elem, Graph, OpenExtent};
 use qcc_passes::quantize::{dequantize_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
-use super::narrow::{Narrowing, calibrates, compensates};
+use super::calibration::{calibrates, compensates};
+use super::narrow::Narrowing;
 use super::{Compiled, Compiler, Lowered};
 use crate::cost::{Cost, Costs};
 use crate::data::{Dataset, Samples};
