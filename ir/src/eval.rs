@@ -323,7 +323,7 @@ fn computes_in_float(op: &Op, operands: &[&TensorType], results: &[TensorType]) 
 /// A constant as its user needs it. A constant that cannot be converted is left as it is; its user then fails.
 fn ready(value: &Tensor, real: bool) -> Tensor {
     let value = if real { value.to_float() } else { value.clone() };
-    relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value)
+    relayout(&value, &Layout::row_major(value.ty().rank())).unwrap_or(value).kept()
 }
 
 /// The values of the symbols of the graph's inputs, which must have their declared types.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::details::{UnstableValue, ValueReport, unstable};
 use crate::vendor;
 
-mod ends;
+mod choice;
 mod evidence;
 mod gate;
 mod remedy;
@@ -17,7 +17,7 @@ mod search;
 mod unknown;
 mod verify;
 
-pub(crate) use ends::chosen;
+pub(crate) use choice::chosen;
 pub use evidence::Validation;
 pub(crate) use evidence::{Evidence, affordable, cost_of_run};
 pub use gate::Gate;
