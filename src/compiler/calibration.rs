@@ -32,7 +32,7 @@ impl Narrowing<'_> {
         compensates(self.options.precision, self.facts.given) && !samples.is_random() && samples.synthetic().is_none()
     }
 
-    /// Tables with the second moments of activations only.
+    /// The tables with the second moments of activations; new ones where no ranges are calibrated.
     pub(super) fn find_factors(
         &self,
         samples: &Samples,
@@ -49,8 +49,11 @@ impl Narrowing<'_> {
         if observer.cancelled() {
             return Err(Failure::Cancelled);
         }
-        let tables = tables(self.wanted(), &floats, Statistics::default(), Method::MinMax).into_iter();
-        Ok(tables.map(|table| table.with_factors(factors.clone())).collect())
+        let tables = match self.calibrates() {
+            true => self.ranges.clone(),
+            false => tables(self.wanted(), &floats, Statistics::default(), Method::MinMax),
+        };
+        Ok(tables.into_iter().map(|table| table.with_factors(factors.clone())).collect())
     }
 
     /// The calibration tables: from ranges of another tool, statistics, or calibration samples.
@@ -188,7 +191,7 @@ fn synthetic_data(pictures: usize) -> Diagnostic {
 
 /// True if the rounding of weights depends on samples, where there are some.
 pub(super) fn compensates(precision: Precision, given: Given) -> bool {
-    matches!(precision, Precision::W8A32 | Precision::W4A32) && given == Given::Nothing
+    matches!(precision, Precision::W8A16 | Precision::W8A32 | Precision::W4A32) && given == Given::Nothing
 }
 
 /// True if calibration is needed: the source model does not define all quantization parameters.

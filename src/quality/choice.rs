@@ -24,12 +24,11 @@ const ENOUGH: f64 = 20.0;
 /// The number of outputs whose gain is told.
 const SHOWN: usize = 3;
 
-/// The better of two models, and whether it is the second. Without quantized activations, the first has weights that
-/// compensate each other's errors, and the second has weights that are rounded to the nearest. Else the second has float
-/// results of the last contractions, which must gain enough to justify dynamic quantization: not every runtime supports
-/// it.
+/// The better of two models, and whether it is the second. With 8-bit activations, the second has float results of the
+/// last contractions, which must gain enough to justify dynamic quantization: not every runtime supports it. Else the
+/// first has weights that compensate each other's errors, and the second has weights that are rounded to the nearest.
 pub(crate) fn chosen(first: Quality, second: Quality, precision: Precision) -> (Quality, bool) {
-    if precision.quantizes_activations() {
+    if precision == Precision::Int8 {
         return match gain(&first, &second) {
             Some(gain) => (Quality { dynamic_gain: Some(gain), ..second }, true),
             None => (first, false),
