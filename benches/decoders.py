@@ -5,8 +5,8 @@
 PYTHON (an interpreter with torch, transformers, onnxscript) makes the model with random weights once, as ONNX with open
 extents and as .pt2. Each source is compiled for each target; the artefacts run in the runtimes beside the float model
 in ONNX Runtime: several tokens on an empty cache and on a full one, then single tokens, which are timed. With --nncf,
-PYTHON (with nncf, openvino and onnxruntime too) also compresses the ONNX file to 4 bits with NNCF and with ONNX Runtime's own quantizer, whose
-files are timed in the same way. QCC names the binary, target/release/qcc otherwise. Linux only."""
+PYTHON (with nncf, openvino and onnxruntime too) also compresses the ONNX file to 4 bits with NNCF and with ONNX Runtime's
+own quantizer, whose files are timed in the same way. QCC names the binary, target/release/qcc otherwise. Linux only."""
 import argparse, subprocess, sys, time
 from pathlib import Path
 

@@ -36,6 +36,7 @@ impl Narrowing<'_> {
     pub(super) fn find_factors(
         &self,
         samples: &Samples,
+        diagnostics: &mut Vec<Diagnostic>,
         observer: &mut dyn Observer,
     ) -> Result<Vec<CalibrationTable>, Failure> {
         let floats: Vec<&Graph> = self.floats.iter().collect();
@@ -44,14 +45,18 @@ impl Narrowing<'_> {
             observer.samples(done, of);
             flow(observer)
         };
-        let factors = second_moments(&self.joint, &floats, samples.len(), |i| reader.read(i), &mut done)
+        let (factors, read) = second_moments(&self.joint, &floats, samples.len(), |i| reader.read(i), &mut done)
             .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
         if observer.cancelled() {
             return Err(Failure::Cancelled);
         }
+        let unread = reader.unread(read == Some(0))?;
         let tables = match self.calibrates() {
             true => self.ranges.clone(),
-            false => tables(self.wanted(), &floats, Statistics::default(), Method::MinMax),
+            false => {
+                diagnostics.extend(unread);
+                tables(self.wanted(), &floats, Statistics::default(), Method::MinMax)
+            }
         };
         Ok(tables.into_iter().map(|table| table.with_factors(factors.clone())).collect())
     }

@@ -126,7 +126,7 @@ impl<'a> Narrowing<'a> {
         }
         if let Some(samples) = evidence.calibration.as_ref().filter(|samples| self.compensates(samples)) {
             clock.stage("calibrate", observer);
-            self.ranges = self.find_factors(samples, observer)?;
+            self.ranges = self.find_factors(samples, diagnostics, observer)?;
         }
         clock.stage("quantize", observer);
         let asked = Variant::asked(self.options);
@@ -156,9 +156,9 @@ impl<'a> Narrowing<'a> {
             let mut its_quality = quality(n, &own);
             if let Some((alternative, other)) = alternative.and_then(|a| Some((a, found.next()?))) {
                 let others_quality = quality(&alternative, &other);
-                let (better, chosen) = chosen(its_quality, others_quality, self.options.precision);
+                let (better, is_other) = chosen(its_quality, others_quality, self.options.precision);
                 its_quality = better;
-                if chosen {
+                if is_other {
                     (*n, own) = (alternative, other);
                 }
             }

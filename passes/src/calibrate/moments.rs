@@ -33,7 +33,8 @@ impl Factors {
 /// Evaluates a merged graph on samples `0..count` and gathers the second moments of the float activations of the matrix
 /// products with constant weights that `graphs` have. Moments that would take too much memory at once are gathered in
 /// several runs. `sample` and `seen` are as for [`super::observe()`]; `seen` is called with the samples done in all runs
-/// and the number in all runs. The result does not depend on the number of threads.
+/// and the number in all runs. The result does not depend on the number of threads. Also returns the number of samples
+/// that were not skipped, or `None` if no product needs samples.
 ///
 /// # Errors
 /// If the graph cannot be evaluated on a sample.
@@ -43,9 +44,9 @@ pub fn second_moments(
     count: usize,
     sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
     seen: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Factors, RunError> {
+) -> Result<(Factors, Option<usize>), RunError> {
     let groups = grouped(joint, graphs);
-    let mut factors = FxHashMap::default();
+    let (mut factors, mut read) = (FxHashMap::default(), None);
     for (i, group) in groups.iter().enumerate() {
         let wanted: FxHashSet<ValueId> = group.iter().map(|(v, _)| *v).collect();
         let executor = joint.executor(&wanted);
@@ -59,21 +60,23 @@ pub fn second_moments(
             Ok(found)
         };
         let mut all: Vec<(ValueId, Moments)> = group.iter().map(|&(v, extent)| (v, Moments::new(extent))).collect();
-        let at_once = joint.at_once.max(1);
+        let (at_once, mut own) = (joint.at_once.max(1), 0);
         for first in (0..count).step_by(at_once) {
             let batch = (first..count.min(first + at_once)).into_par_iter();
             let found = batch.filter_map(&sample).map(evaluate).collect::<Result<Vec<_>, RunError>>()?;
+            own += found.len();
             all.par_iter_mut().for_each(|(v, moments)| {
                 found.iter().filter_map(|sample| sample.get(v)).for_each(|x| moments.add(&x.view::<f32>()));
             });
             let done = i * count + first + at_once.min(count - first);
             if seen(done, groups.len() * count).is_break() {
-                return Ok(Factors::default());
+                return Ok((Factors::default(), None));
             }
         }
+        read = Some(own);
         factors.extend(all.into_iter().filter_map(|(v, moments)| Some((v, moments.factor()?))));
     }
-    Ok(Factors(Arc::new(factors)))
+    Ok((Factors(Arc::new(factors)), read))
 }
 
 /// The activations of matrix products with constant weights and their numbers of channels, in groups whose moments are
