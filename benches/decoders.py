@@ -14,6 +14,7 @@ import numpy as np
 from process import ROOT, Run
 
 sys.path.insert(0, str(Path(ROOT) / "tests/oracle"))
+from printed import sqnr  # noqa: E402
 from runtimes import TARGETS, LiteRt, OpenVino, Ort  # noqa: E402
 
 RUNTIMES = {"tflite": LiteRt, "onnx": Ort, "openvino": OpenVino}
@@ -101,11 +102,6 @@ def sample(session, steps, known, random):
     return fed
 
 
-def sqnr(exact, found):
-    noise = np.square(exact.astype(np.float64) - found).sum()
-    return float("inf") if noise == 0 else 10 * np.log10(np.square(exact.astype(np.float64)).sum() / noise)
-
-
 def tokens_a_second(runtime, one):
     times = []
     for _ in range(12):
@@ -122,7 +118,7 @@ def measured(runtime, samples, exact, one):
         found = runtime.run(fed)
         shapes = {a.shape for a in wanted}
         assert {a.shape for a in found} == shapes, f"shapes {shapes}, found {[a.shape for a in found]}"
-        least = min(least, sqnr(wanted[0], found[0]))
+        least = min(least, sqnr(wanted[0].astype(np.float64), found[0]))
         right += list((wanted[0].argmax(-1) == found[0].argmax(-1)).ravel())
     speed = f"{tokens_a_second(runtime, one):.1f}" if one else ""
     return f"{least:.1f} | {100 * np.mean(right):.0f} | {speed}"

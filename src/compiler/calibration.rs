@@ -1,6 +1,7 @@
 //! What quantization takes from samples: ranges of activations, and the second moments that weights are rounded for.
 
 use qcc_ir::diagnostic::{Diagnostic, counted};
+use qcc_ir::eval::RunError;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, ValueId};
 use qcc_passes::Given;
@@ -45,11 +46,8 @@ impl Narrowing<'_> {
             observer.samples(done, of);
             flow(observer)
         };
-        let (factors, read) = second_moments(&self.joint, &floats, samples.len(), |i| reader.read(i), &mut done)
-            .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
-        if observer.cancelled() {
-            return Err(Failure::Cancelled);
-        }
+        let found = second_moments(&self.joint, &floats, samples.len(), |i| reader.read(i), &mut done);
+        let (factors, read) = finished(found, observer)?;
         let unread = reader.unread(read == Some(0))?;
         let tables = match self.calibrates() {
             true => self.ranges.clone(),
@@ -137,11 +135,8 @@ impl Narrowing<'_> {
             observer.samples(done, samples.len());
             flow(observer)
         };
-        let statistics = observe(&self.joint, wanted, samples.len(), |i| reader.read(i), &mut done)
-            .map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
-        if observer.cancelled() {
-            return Err(Failure::Cancelled);
-        }
+        let found = observe(&self.joint, wanted, samples.len(), |i| reader.read(i), &mut done);
+        let statistics = finished(found, observer)?;
         diagnostics.extend(reader.unread(statistics.samples.count == 0)?);
         Ok(statistics)
     }
@@ -160,6 +155,12 @@ impl Narrowing<'_> {
         };
         float.inputs().filter_map(one_number).collect()
     }
+}
+
+/// What was found on samples, unless the model failed on one or the run was cancelled.
+fn finished<T>(found: Result<T, RunError>, observer: &dyn Observer) -> Result<T, Failure> {
+    let found = found.map_err(|e| Diagnostic::error("calibration", format!("the model fails on a sample: {e}")))?;
+    if observer.cancelled() { Err(Failure::Cancelled) } else { Ok(found) }
 }
 
 /// The error for values of a graph that need ranges, `missing` in those of another tool.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cli::{qcc, succeeds, text};
 use crate::hostile::lenet;
+use crate::reports::json;
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/digits");
 
@@ -22,8 +23,7 @@ fn folder() -> tempfile::TempDir {
 /// The artefacts of a run.
 fn artefacts(folder: &Path, more: &[&str]) -> Vec<Value> {
     succeeds(folder, &[&["m.onnx"], &INT8[..], &["--report", "r.json"], more].concat());
-    let report: Value = serde_json::from_slice(&fs::read(folder.join("r.json")).unwrap()).unwrap();
-    report["artefacts"].as_array().unwrap().clone()
+    json(folder.join("r.json"))["artefacts"].as_array().unwrap().clone()
 }
 
 fn figure(value: &Value) -> f64 {

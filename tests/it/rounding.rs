@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::cli::succeeds;
 use crate::hostile::lenet;
+use crate::reports::json;
 
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/digits");
 
@@ -14,8 +15,7 @@ const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/models/digits")
 fn artefacts(folder: &Path, precision: &str, data: &[&str]) -> Vec<Value> {
     let run = ["m.onnx", "--to", "onnx,openvino", "--quantize", precision, "-o", "out/", "--report", "r.json"];
     succeeds(folder, &[&run[..], data, &["--validate", DIGITS, "--scale", "1/255"]].concat());
-    let report: Value = serde_json::from_slice(&fs::read(folder.join("r.json")).unwrap()).unwrap();
-    report["artefacts"].as_array().unwrap().clone()
+    json(folder.join("r.json"))["artefacts"].as_array().unwrap().clone()
 }
 
 /// The figures before and after are those of runs without and with data, and data gain more than 2 dB.

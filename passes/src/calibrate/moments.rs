@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::factor::{Factor, Moments};
+use super::observe::in_batches;
 use crate::SharedGraph;
 
 /// The most channels of an activation whose second moments are gathered.
@@ -60,18 +61,16 @@ pub fn second_moments(
             Ok(found)
         };
         let mut all: Vec<(ValueId, Moments)> = group.iter().map(|&(v, extent)| (v, Moments::new(extent))).collect();
-        let (at_once, mut own) = (joint.at_once.max(1), 0);
-        for first in (0..count).step_by(at_once) {
-            let batch = (first..count.min(first + at_once)).into_par_iter();
-            let found = batch.filter_map(&sample).map(evaluate).collect::<Result<Vec<_>, RunError>>()?;
+        let mut own = 0;
+        let mut add = |found: Vec<FxHashMap<ValueId, Tensor>>, done| {
             own += found.len();
             all.par_iter_mut().for_each(|(v, moments)| {
                 found.iter().filter_map(|sample| sample.get(v)).for_each(|x| moments.add(&x.view::<f32>()));
             });
-            let done = i * count + first + at_once.min(count - first);
-            if seen(done, groups.len() * count).is_break() {
-                return Ok((Factors::default(), None));
-            }
+            seen(i * count + done, groups.len() * count)
+        };
+        if !in_batches(joint, count, &sample, evaluate, &mut add)? {
+            return Ok((Factors::default(), None));
         }
         read = Some(own);
         factors.extend(all.into_iter().filter_map(|(v, moments)| Some((v, moments.factor()?))));

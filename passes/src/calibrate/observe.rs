@@ -107,12 +107,8 @@ pub fn observe(
     let executor = joint.executor(&kept);
     let observe = |sample: Vec<Tensor>| of_sample(&executor, &kept, wanted, &sample);
     let mut all = Statistics::default();
-    let at_once = joint.at_once.max(1);
-    for first in (0..count).step_by(at_once) {
-        let batch = (first..count.min(first + at_once)).into_par_iter();
-        let observed: Vec<_> = batch.filter_map(&sample).map(observe).collect();
-        for one in observed {
-            let (set, found) = one?;
+    let mut merge = |observed: Vec<(SampleSet, Vec<(ValueId, Stats)>)>, done| {
+        for (set, found) in observed {
             for (v, found) in found {
                 match all.values.get_mut(&v) {
                     Some(own) => own.merge(found),
@@ -121,11 +117,31 @@ pub fn observe(
             }
             all.samples.merge(set);
         }
-        if seen(first + at_once.min(count - first)).is_break() {
-            break;
+        seen(done)
+    };
+    in_batches(joint, count, sample, observe, &mut merge)?;
+    Ok(all)
+}
+
+/// Calls `of` for samples `0..count`, as many at once as `joint` evaluates, except those that `sample` skips. `done` is
+/// called with the results of each batch, in order, and the number of samples so far; it may stop early. Returns true
+/// if it did not.
+pub(super) fn in_batches<T: Send>(
+    joint: &SharedGraph,
+    count: usize,
+    sample: impl Fn(usize) -> Option<Vec<Tensor>> + Sync,
+    of: impl Fn(Vec<Tensor>) -> Result<T, RunError> + Sync,
+    done: &mut dyn FnMut(Vec<T>, usize) -> ControlFlow<()>,
+) -> Result<bool, RunError> {
+    let at_once = joint.at_once.max(1);
+    for first in (0..count).step_by(at_once) {
+        let last = count.min(first + at_once);
+        let all: Vec<_> = (first..last).into_par_iter().filter_map(&sample).map(&of).collect();
+        if done(all.into_iter().collect::<Result<_, _>>()?, last).is_break() {
+            return Ok(false);
         }
     }
-    Ok(all)
+    Ok(true)
 }
 
 fn of_sample(

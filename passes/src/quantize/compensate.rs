@@ -55,9 +55,9 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
     if factor.extent() != extent {
         return None;
     }
-    let blocks = match grid {
-        Grid::Blocks(size) => extent.div_ceil(size),
-        Grid::Channels(_) => 1,
+    let (size, blocks) = match grid {
+        Grid::Blocks(size) => (Some(size), extent.div_ceil(size)),
+        Grid::Channels(_) => (None, 1),
     };
     // The place of an element of an output in a matrix that has `length` elements for each.
     let place = |output: usize, k: usize, length: usize| match axis {
@@ -71,10 +71,13 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
         let row = |output| Row {
             weights: (0..extent).map(|k| reals[place(output, k, extent)]).collect(),
             integers: Vec::with_capacity(extent),
-            scales: Vec::with_capacity(blocks),
+            scales: match grid {
+                Grid::Blocks(_) => Vec::with_capacity(blocks),
+                Grid::Channels(scales) => vec![scales[output]],
+            },
         };
         let mut rows: Vec<Row> = rows.map(row).collect();
-        round(&mut rows, first, grid, &upper, factor.variances());
+        round(&mut rows, size, &upper, factor.variances());
         for (output, row) in (first..).zip(rows) {
             row.integers.into_iter().enumerate().for_each(|(k, q)| integers[place(output, k, extent)] = q);
             row.scales.into_iter().enumerate().for_each(|(block, s)| scales[place(output, block, blocks)] = s);
@@ -83,20 +86,17 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
     Some((integers, scales))
 }
 
-/// The weights of an output, and the rounded ones.
+/// The weights of an output, the rounded ones, and the scales: of all, or of the blocks so far.
 struct Row {
     weights: Vec<f32>,
     integers: Vec<i8>,
     scales: Vec<f32>,
 }
 
-/// Rounds the weights of some outputs, from `first` on.
-fn round(rows: &mut [Row], first: usize, grid: Grid<'_>, upper: &[f32], variances: &[f32]) {
+/// Rounds the weights of some outputs: to 4 bits in blocks of a size, else to 8 bits.
+fn round(rows: &mut [Row], size: Option<usize>, upper: &[f32], variances: &[f32]) {
     let extent = variances.len();
-    let width = match grid {
-        Grid::Blocks(size) => size * (CHANNELS / size).max(1),
-        Grid::Channels(_) => CHANNELS,
-    };
+    let width = size.map_or(CHANNELS, |size| size * (CHANNELS / size).max(1));
     let mut errors = vec![0.0f32; rows.len() * extent];
     for start in (0..extent).step_by(width) {
         let columns = start..extent.min(start + width);
@@ -106,13 +106,9 @@ fn round(rows: &mut [Row], first: usize, grid: Grid<'_>, upper: &[f32], variance
             multiply(&mut shifts, known, View::new(upper, extent, extent).block(0..start, columns.clone()));
         }
         let parts = shifts.par_chunks_mut(columns.len()).zip(errors.par_chunks_mut(extent));
-        rows.par_iter_mut().enumerate().zip(parts).for_each(|((i, row), (shifted, errors))| {
-            let grid = match grid {
-                Grid::Channels(scales) => Grid::Channels(&scales[first + i..][..1]),
-                blocks => blocks,
-            };
+        rows.par_iter_mut().zip(parts).for_each(|(row, (shifted, errors))| {
             shifted.iter_mut().zip(&row.weights[columns.clone()]).for_each(|(shift, weight)| *shift += weight);
-            row.round(grid, columns.clone(), shifted, errors, upper, variances);
+            row.round(size, columns.clone(), shifted, errors, upper, variances);
         });
     }
 }
@@ -121,17 +117,17 @@ impl Row {
     /// Rounds the weights of some channels, whose shifted values are given, and stores their errors.
     fn round(
         &mut self,
-        grid: Grid<'_>,
+        size: Option<usize>,
         columns: std::ops::Range<usize>,
         shifted: &mut [f32],
         errors: &mut [f32],
         upper: &[f32],
         variances: &[f32],
     ) {
-        let mut scale = 1.0;
+        let mut scale = self.scales.first().copied().unwrap_or(1.0);
         for (i, k) in columns.clone().enumerate() {
-            let q = match grid {
-                Grid::Blocks(size) => {
+            let q = match size {
+                Some(size) => {
                     if i % size == 0 {
                         scale = block_scale(&shifted[i..shifted.len().min(i + size)], &variances[k..]);
                         self.scales.push(scale);
@@ -139,8 +135,7 @@ impl Row {
                     let (lo, hi) = StorageType::I4.range();
                     (shifted[i] * (1.0 / scale)).round_ties_even().clamp(lo as f32, hi as f32)
                 }
-                Grid::Channels(scales) => {
-                    scale = scales[0];
+                None => {
                     // Within a step, so that sums of products fit where nearest integers do.
                     let exact = self.weights[k] / scale;
                     (shifted[i] / scale).round_ties_even().clamp(exact.floor(), exact.ceil()).clamp(-127.0, 127.0)
