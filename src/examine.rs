@@ -134,6 +134,7 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
     let named = reports::has_names(backend.target().name);
     let tensors = contents.tensors.iter().filter(|_| named).filter_map(|t| t.name.as_deref());
     let tensors: HashSet<&str> = tensors.collect();
+    let arena_bytes = map(path).ok().and_then(|file| backend.arena_bytes(&file));
     for artefact in &mut report.artefacts {
         (artefact.output, artefact.operators) = (path.clone(), operators);
         artefact.output_bytes = digest::length(path, &model);
@@ -143,7 +144,7 @@ fn alone(request: &Request, backend: &Arc<dyn Backend>) -> Result<Report, Failed
             node.results = Some(node.name.clone()).filter(|name| tensors.contains(name.as_str())).into_iter().collect();
         }
         if let Some(costs) = &mut artefact.costs {
-            costs.before = None;
+            (costs.before, costs.arena_bytes) = (None, arena_bytes);
         }
         if let Some(quality) = &mut artefact.quality {
             quality.set_values(values.clone());

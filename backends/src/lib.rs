@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use qcc_ir::Checked;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::target::Target;
@@ -61,6 +62,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Names of the files that are always written in addition to the main one.
     fn beside(&self, _main: &Path, attachments: &Attachments) -> Vec<String> {
         attachments.files.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Bytes that the runtime reserves for the values of an artefact, for the shapes in the file, where they are known
+    /// ([`Summary::arena_bytes`]).
+    fn arena_bytes(&self, _file: &Bytes) -> Option<u64> {
+        None
     }
 
     /// True if dynamic quantization of activations was requested for weight-only quantized products.
@@ -130,6 +137,8 @@ pub struct Summary {
     pub names: ValueNames,
     /// The operators that the device's accelerator does not run.
     pub on_cpu: Vec<OnCpu>,
+    /// Bytes that the runtime reserves for values, where they are known: those of LiteRT with its reference kernels.
+    pub arena_bytes: Option<u64>,
 }
 
 /// An operator of an artefact that the accelerator of its device does not run.
@@ -236,6 +245,13 @@ impl Backend for Writer {
 
     fn is_dynamic(&self) -> bool {
         self.options.dynamic
+    }
+
+    fn arena_bytes(&self, file: &Bytes) -> Option<u64> {
+        match self.format {
+            Format::Tflite if self.options.device.is_none() => tflite::arena_bytes(file),
+            _ => None,
+        }
     }
 
     fn write(

@@ -6,6 +6,9 @@ use std::cmp::Reverse;
 /// Alignment of buffers, in bytes.
 pub const ALIGNMENT: u64 = 16;
 
+/// The maximum number of buffers that are planned, since the time grows with its square.
+pub const MOST_PLANNED: usize = 4096;
+
 /// The bytes of a value that is live from step `first` to step `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {

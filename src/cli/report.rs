@@ -212,7 +212,8 @@ fn cost_rows(costs: &Costs, row: &mut dyn FnMut(&str, String)) {
         (after, _) => after,
     };
     let (peak, weights) = (beside(&|c| bytes(c.peak_bytes)), beside(&|c| bytes(c.weight_bytes)));
-    row("memory", format!("{peak} of activations at the peak, {weights} of weights"));
+    let arena = costs.arena_bytes.map_or_else(String::new, |n| format!(", {} in the runtime's arena", bytes(n)));
+    row("memory", format!("{peak} of activations at the peak{arena}, {weights} of weights"));
     if after.latency_ms.is_some() {
         let latency = beside(&|c| c.latency_ms.map_or_else(String::new, |t| figures(t, "ms")));
         row("latency", format!("{latency}, {LATENCY_SOURCE}"));

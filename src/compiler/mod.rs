@@ -378,6 +378,9 @@ impl Compiled {
         self.report.diagnostics.extend(placed);
         (artefact.output_bytes, artefact.operators) = (summary.bytes, summary.operators);
         (artefact.inputs, artefact.outputs) = (Port::inputs(graph), Port::outputs(graph));
+        if let Some(costs) = &mut artefact.costs {
+            costs.arena_bytes = summary.arena_bytes;
+        }
         if self.details {
             let layers = artefact.quality.iter().flat_map(|q| &q.layers).map(|l| (l.name.as_str(), l.sqnr)).collect();
             artefact.nodes = details::nodes(graph, target, &l.decisions, &layers, &summary.names);

@@ -2,16 +2,13 @@
 
 use std::collections::HashMap;
 
-use qcc_backends::plan::{Buffer, planned};
+use qcc_backends::plan::{Buffer, MOST_PLANNED, planned};
 use qcc_ir::ops::Op;
 use qcc_ir::target::Target;
 use qcc_ir::{Graph, NodeId, ValueId};
 
-/// Maximum number of buffers to plan, since the time grows with its square. For more buffers, the peak of the bytes
-/// that are live at the same time is used, which is a lower bound.
-const MOST_PLANNED: usize = 4096;
-
-/// Peak memory of the values of a graph, in bytes.
+/// Peak memory of the values of a graph, in bytes. For more than [`MOST_PLANNED`] buffers it is the peak of the bytes that
+/// are live at the same time, a lower bound.
 pub(super) fn peak(g: &Graph, target: &Target) -> u64 {
     let buffers = buffers(g, target);
     if buffers.len() > MOST_PLANNED { held(&buffers) } else { planned(buffers) }

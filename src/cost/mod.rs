@@ -45,6 +45,9 @@ pub struct Costs {
     pub before: Option<Cost>,
     /// The cost of the artefact's graph.
     pub after: Cost,
+    /// Bytes that the runtime of the artefact reserves for values, if it is known: LiteRT with its reference kernels, which
+    /// keeps inputs to the end, and temporaries of kernels. `None` until the artefact is written.
+    pub arena_bytes: Option<u64>,
     /// The open extents that costs are for; empty if all extents are known.
     pub extents: Vec<OpenExtent>,
 }

@@ -295,12 +295,16 @@ fn costs(out: &mut String, artefact: &Artefact) {
             shown(after)
         );
     }
+    if let Some(arena) = costs.arena_bytes {
+        let float = if before.is_some() { "<td></td>" } else { "" };
+        let _ = writeln!(out, "<tr><td>the runtime's arena</td>{float}<td>{}</td></tr>", bytes(arena));
+    }
     let extents = costs
         .open_extents()
         .map_or_else(String::new, |e| format!("Extents are open; all figures are for {}. ", text(&e)));
     let _ = writeln!(
         out,
-        "</table></div>\n<p class=\"small\">{extents}Values: a greedy plan of one arena. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
+        "</table></div>\n<p class=\"small\">{extents}Activations at the peak: a greedy plan of one arena, as TensorFlow Lite for Microcontrollers has it. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
     );
     let Work { integer, run_time, weights, float } = after.products;
     let parts = [

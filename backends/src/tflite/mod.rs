@@ -18,6 +18,7 @@
 
 use std::io::Write;
 
+use bytes::Bytes;
 use qcc_formats::tflite::{Model, Operator};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Checked, NodeId, Symbols};
@@ -27,6 +28,7 @@ use crate::{Attachments, Device, Files, OnCpu, Summary, unwritten};
 use nodes::Written;
 
 mod archive;
+mod arena;
 mod check;
 mod devices;
 mod disassemble;
@@ -35,6 +37,7 @@ pub(crate) mod micro;
 mod nodes;
 mod ops;
 mod target;
+mod temporaries;
 
 pub use devices::{ETHOS_U55, ETHOS_U65, ETHOS_U85, TFLM};
 pub use disassemble::disassemble;
@@ -51,6 +54,7 @@ pub(crate) fn write(
     let Written { mut model, names, origins } = model(graph, device, &attachments.extents)?;
     let constants = model.buffers.iter().filter(|b| !b.data.is_empty()).count();
     let on_cpu = on_cpu(&model, &origins, device);
+    let arena_bytes = if device.is_none() { arena::length(&model) } else { None };
     emit::attach(&mut model, attachments);
     let end = model.write(out).map_err(unwritten)?;
     let archive = archive::archive(&attachments.archive, end).map_err(unwritten)?;
@@ -61,6 +65,7 @@ pub(crate) fn write(
         constants,
         names,
         on_cpu,
+        arena_bytes,
     })
 }
 
@@ -76,7 +81,7 @@ pub(crate) fn write_sources(
     emit::attach(&mut model, attachments);
     let bytes = micro::write(&model, &attachments.labels, files)?;
     let operators = model.subgraphs.iter().map(|s| s.operators.len()).sum();
-    Ok(Summary { bytes, operators, constants, names, on_cpu: Vec::new() })
+    Ok(Summary { bytes, operators, constants, names, ..Summary::default() })
 }
 
 /// The tables of the file, checked, and the tensors of values by name.
@@ -84,6 +89,12 @@ fn model(graph: Checked<'_>, device: Option<&Device>, extents: &Symbols) -> Resu
     let written = nodes::emit(graph, device, extents)?;
     let wrong = check::check(&written.model);
     if wrong.is_empty() { Ok(written) } else { Err(wrong) }
+}
+
+/// Bytes of the values of a file in LiteRT with its reference kernels: those that `allocate_tensors` reserves, for the
+/// shapes in the file. `None` for files that are no models, and for very large ones.
+pub(crate) fn arena_bytes(file: &Bytes) -> Option<u64> {
+    arena::length(&Model::read(file).ok()?)
 }
 
 /// The operators that the device's accelerator does not run.

@@ -408,6 +408,7 @@ fn count_costs(report: &mut Report, lowered: &[Lowered]) {
         let costs = |before| Costs {
             before: Some(before),
             after: Cost::of(graph, l.backend.target()),
+            arena_bytes: None,
             extents: Costs::typical(graph),
         };
         artefact.costs = l.before.clone().map(costs);

@@ -5,6 +5,7 @@
 use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, Options, SubGraph, Tensor, TensorType as Stored};
 
 use crate::plan::{ALIGNMENT, Buffer, planned};
+use crate::tflite::arena::{bytes, elements, tensor};
 
 /// Objects of the allocator and the interpreter.
 const FIXED: u64 = 528;
@@ -45,18 +46,6 @@ pub(super) fn length(model: &Model) -> u64 {
     let temporary = plan.max(prepare) + REQUESTS;
     // The arena may begin at any address.
     (planned(buffers).max(temporary) + tail + ALIGNMENT).next_multiple_of(ALIGNMENT)
-}
-
-fn tensor(graph: &SubGraph, i: i32) -> Option<&Tensor> {
-    graph.tensors.get(usize::try_from(i).ok()?)
-}
-
-fn elements(t: &Tensor) -> u64 {
-    t.shape.iter().map(|&n| u64::try_from(n).unwrap_or(0)).product()
-}
-
-fn bytes(t: &Tensor) -> u64 {
-    (elements(t) * t.elem.bits().unwrap_or(64) as u64).div_ceil(8)
 }
 
 /// Bytes of a tensor while its kernel is prepared: the tensor, and its quantization parameters with a copy of the zero
