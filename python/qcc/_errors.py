@@ -93,4 +93,4 @@ class GateError(Error):
 
 
 class CompileWarning(UserWarning):
-    """The result may not be what is expected: for example, calibration on synthetic pictures."""
+    """The result may not be what is expected: for example, calibration on built-in pictures."""

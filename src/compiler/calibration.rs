@@ -183,14 +183,14 @@ fn random_data() -> Diagnostic {
     Diagnostic::warning("random-data", message).with_help("give real inputs: --data")
 }
 
-/// The warning about calibration on synthetic pictures, which is always shown ([`SYNTHETIC_DATA`]).
+/// The warning about calibration on built-in pictures, which is always shown ([`SYNTHETIC_DATA`]).
 fn synthetic_data(pictures: usize) -> Diagnostic {
     let message =
-        format!("ranges are found on {pictures} synthetic pictures, since there are no data of the model's own kind");
+        format!("ranges are found on {pictures} built-in pictures, since there are no data of the model's own kind");
     let warning = Diagnostic::warning(SYNTHETIC_DATA, message);
     let warning = warning.with_note(
         "what real inputs reach beyond these ranges is cut off: models of one kind of picture (faces, text, X-rays) may lose \
-         much, and figures on synthetic pictures do not show it",
+         much, and figures on built-in pictures do not show it",
     );
     warning.with_help("give some dozens of typical inputs: --data PATH")
 }

@@ -350,7 +350,7 @@ impl<'a> Narrowing<'a> {
         let found = self.compare(&all, &Reader::new(samples))?.into_iter().zip(&narrowed);
         let qualities = found.map(|(f, n)| Quality::of(f, &n.quantized.graph));
         let tried: Vec<(Trial, Quality)> = trials.into_iter().zip(qualities).collect();
-        let data = if samples.synthetic().is_some() { "synthetic pictures" } else { "the data" };
+        let data = if samples.synthetic().is_some() { "built-in pictures" } else { "the data" };
         Ok(advice(self.targets[place].name, data, precision, quality, &tried))
     }
 }

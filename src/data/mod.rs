@@ -17,6 +17,7 @@
 //! ```
 
 mod array;
+mod built_in;
 mod files;
 mod input;
 mod listing;
@@ -201,7 +202,7 @@ enum Source {
     Given(Arc<dyn SampleSource>),
 }
 
-/// Code of the warning about calibration on synthetic pictures, which is shown even if only errors are.
+/// Code of the warning about calibration on built-in pictures, which is shown even if only errors are.
 pub const SYNTHETIC_DATA: &str = "synthetic-data";
 
 /// What messages call arrays that are not in a file.
@@ -209,9 +210,6 @@ const IN_MEMORY: &str = "data in memory";
 
 /// Default number of samples of [`Dataset::random`].
 const RANDOM_SAMPLES: usize = 8;
-
-/// Default number of samples of [`Dataset::synthetic`].
-const SYNTHETIC_PICTURES: usize = 16;
 
 impl Dataset {
     /// Opens a dataset yaml (Ultralytics' schema), a folder of images, a list of images (.txt), one image, a .npy or a
@@ -262,10 +260,9 @@ impl Dataset {
         Dataset::of(Source::Random { seed }, Vec::new())
     }
 
-    /// Synthetic pictures, for calibration without photographs: "dead leaves", shapes of all sizes that occlude each
-    /// other, with shading, blur and noise, the same on every platform. They have the statistics of photographs but no
-    /// objects: ranges that are calibrated on them fit photographs only roughly. The model must have one input, an
-    /// image.
+    /// Built-in pictures, for calibration without data: "dead leaves", shapes of all sizes that occlude each other, with
+    /// shading, blur and noise, and four photographs, the same on every platform. Ranges that are calibrated on them fit
+    /// inputs of the model's own kind only roughly. The model must have one input, an image.
     pub fn synthetic() -> Self {
         Dataset::of(Source::Synthetic, Vec::new())
     }

@@ -113,6 +113,15 @@ impl Drop for Room {
     }
 }
 
+/// The pixels of an image in memory that is known to be valid.
+///
+/// # Errors
+/// If it cannot be decoded.
+pub(super) fn decoded(bytes: &[u8], format: image::ImageFormat, channels: usize) -> Result<Pixels, String> {
+    let picture = image::load_from_memory_with_format(bytes, format).map_err(|e| e.to_string())?;
+    Ok(with_channels(picture, channels))
+}
+
 fn open(path: &Path) -> Result<impl ImageDecoder, String> {
     let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;
     if !meta.is_file() {

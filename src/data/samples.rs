@@ -13,10 +13,7 @@ use super::array::Array;
 use super::files::{ArrayFile, ArrayFiles, Holds};
 use super::input::{Image, Input, bound, from_floats};
 use super::random::Random;
-use super::{
-    DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SYNTHETIC_PICTURES, SampleSource, Source, picture,
-    synthetic,
-};
+use super::{DataError, Dataset, Preparation, Preprocess, RANDOM_SAMPLES, SampleSource, Source, built_in, picture};
 
 impl Dataset {
     /// Matches the data with the inputs of a graph. `preprocess` converts image bytes to input values.
@@ -42,7 +39,7 @@ impl Dataset {
             Source::Synthetic => {
                 inputs = bound(&inputs, &typical, &Symbols::default())?;
                 let (image, preprocess) = prepared(&inputs, preprocess)?;
-                (Feed::Synthetic { image, preprocess }, self.part.most.unwrap_or(SYNTHETIC_PICTURES))
+                (Feed::Synthetic { image, preprocess }, self.part.most.unwrap_or(built_in::PICTURES))
             }
             Source::Arrays { path, arrays } => {
                 let file = ArrayFile::bind(&path, arrays, &inputs, &typical, Holds::Elements, preprocess.as_ref())?
@@ -183,7 +180,7 @@ impl Samples {
         matches!(*self.feed, Feed::Random { .. })
     }
 
-    /// Number of synthetic pictures; `None` if samples are other data.
+    /// Number of built-in pictures; `None` if samples are other data.
     pub fn synthetic(&self) -> Option<usize> {
         match &*self.feed {
             Feed::Synthetic { image, .. } => Some(self.len() * image.batch),
@@ -267,7 +264,7 @@ impl Samples {
             }
             Feed::Synthetic { image, preprocess } => {
                 let batch = place * image.batch..(place + 1) * image.batch;
-                let made = batch.map(|k| preprocess.fitted(synthetic::picture(k as u64, image), image));
+                let made = batch.map(|k| preprocess.fitted(built_in::picture(k, image)?, image));
                 let made = made.collect::<Result<Vec<_>, _>>().map_err(DataError::Inputs)?;
                 Ok(vec![preprocess.tensor(made, image, &self.inputs[0].ty)?])
             }
@@ -312,7 +309,7 @@ impl fmt::Display for Samples {
         match &*self.feed {
             Feed::Pictures { image, preprocess, .. } => f.write_str(&of_pictures(image, preprocess, "pictures"))?,
             Feed::Synthetic { image, preprocess } => {
-                f.write_str(&of_pictures(image, preprocess, "synthetic pictures"))?;
+                f.write_str(&of_pictures(image, preprocess, "built-in pictures"))?;
             }
             Feed::Arrays { file, preprocess } => {
                 write!(f, "{len} samples of {} ({})", file.path.display(), file.treatment(preprocess.as_ref()))?;

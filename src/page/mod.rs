@@ -108,8 +108,8 @@ fn verdicts(out: &mut String, report: &Report) {
         let (word, class) = match &artefact.quality {
             Some(q) if q.outputs.iter().any(OutputReport::is_poor) => ("far from the float model", "bad"),
             Some(q) if q.outputs.is_empty() => ("not compared", "plain"),
-            Some(_) if synthetic => ("compared on synthetic pictures alone", "plain"),
-            Some(q) if q.outputs.iter().any(OutputReport::is_unsure) => ("too little to compare", "plain"),
+            Some(_) if synthetic => ("compared on built-in pictures alone", "plain"),
+            Some(q) if q.outputs.iter().any(OutputReport::is_unsure) => ("too few boxes to compare", "plain"),
             Some(_) => ("close to the float model", "good"),
             None => ("not compared", "plain"),
         };
@@ -119,7 +119,11 @@ fn verdicts(out: &mut String, report: &Report) {
         }
         if let Some(worst) = artefact.quality.as_ref().and_then(|q| q.worst.first()) {
             let (sqnr, name) = (decibels(worst.sqnr), text(&worst.name));
-            let _ = write!(out, "<p>Worst layer: <a href=\"#{}-depth\"><b>{name}</b></a>, {sqnr}</p>", artefact.target);
+            let _ = write!(
+                out,
+                "<p>Worst layer: <a href=\"#{}-depth\"><b>{name}</b></a>, SQNR {sqnr} (higher is better)</p>",
+                artefact.target
+            );
         }
         out.push_str("</li>\n");
     }
@@ -249,7 +253,7 @@ fn depth(out: &mut String, artefact: &Artefact, quality: &Quality) {
     if quality.layers.is_empty() {
         return;
     }
-    let _ = writeln!(out, "<h3 id=\"{}-depth\">Error by depth</h3>", artefact.target);
+    let _ = writeln!(out, "<h3 id=\"{}-depth\">SQNR by depth, higher is better</h3>", artefact.target);
     out.push_str("<figure class=\"wide depth\">\n");
     out.push_str(&chart::depth(&artefact.nodes, quality));
     out.push_str("<figcaption>SQNR of each layer, input to output, with the errors of all layers before it. Shaded: operators in floating point. Marked: the worst layers.</figcaption>\n</figure>\n<ol class=\"worst\">\n");
@@ -304,7 +308,7 @@ fn costs(out: &mut String, artefact: &Artefact) {
         .map_or_else(String::new, |e| format!("Extents are open; all figures are for {}. ", text(&e)));
     let _ = writeln!(
         out,
-        "</table></div>\n<p class=\"small\">{extents}Activations at the peak: a greedy plan of one arena, as TensorFlow Lite for Microcontrollers has it. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
+        "</table></div>\n<p class=\"small\">{extents}Activations at the peak: a greedy plan of one arena. The runtime's arena: with its reference kernels. Latency, {LATENCY_SOURCE}. Energy, {ENERGY_SOURCE}.</p>"
     );
     let Work { integer, run_time, weights, float } = after.products;
     let parts = [

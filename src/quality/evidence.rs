@@ -48,7 +48,7 @@ pub struct Validation {
     /// True if these samples were also used for calibration: the quality on other samples may be worse. `None` if
     /// nothing was calibrated, or on statistics of earlier runs.
     pub seen_by_calibration: Option<bool>,
-    /// True if the samples are synthetic pictures: figures on photographs may differ.
+    /// True if the samples are built-in pictures: figures on photographs may differ.
     pub synthetic: bool,
 }
 

@@ -72,7 +72,7 @@ pub struct Shard {
 pub enum SampleKind {
     /// They are data of the user.
     Given,
-    /// They are that many synthetic pictures.
+    /// They are that many built-in pictures.
     Synthetic(usize),
     /// They are random numbers.
     Random,
@@ -140,7 +140,7 @@ impl StatisticsFile {
         self.values.len()
     }
 
-    /// The number of synthetic pictures, if all samples are synthetic.
+    /// The number of built-in pictures, if all samples are synthetic.
     pub(crate) fn synthetic(&self) -> Option<usize> {
         let pictures = |shard: &Shard| match shard.kind {
             SampleKind::Synthetic(pictures) => Some(pictures),

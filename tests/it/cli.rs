@@ -290,7 +290,7 @@ fn refused_data() {
     insta::assert_snapshot!("unmatched_exclude", refusal(dir.path(), &[INT8, &["--exclude", "/nope*"]].concat()));
 }
 
-/// Nobody overlooks that ranges come from synthetic pictures, whoever asked for them and however quiet the run is.
+/// Nobody overlooks that ranges come from built-in pictures, whoever asked for them and however quiet the run is.
 #[test]
 fn synthetic_pictures_are_told() {
     let dir = folder();
@@ -301,14 +301,14 @@ fn synthetic_pictures_are_told() {
         (text(&out.stdout), text(&out.stderr), fs::read(dir.path().join("small_int8.tflite")).unwrap())
     };
     let (said, told, bytes) = made(&["--report", "r.json"]);
-    assert!(said.contains("12 synthetic pictures, 8x8 stretched, RGB, 1/255"), "{said}");
-    assert!(said.contains("4 synthetic pictures") && said.contains("figures of real pictures may be others"), "{said}");
+    assert!(said.contains("15 built-in pictures, 8x8 stretched, RGB, 1/255"), "{said}");
+    assert!(said.contains("5 built-in pictures") && said.contains("figures of real pictures may be others"), "{said}");
     assert!(told.starts_with("warning[synthetic-data]") && told.contains("--data PATH"), "{told}");
     let report: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("r.json")).unwrap()).unwrap();
     assert_eq!(report["validation"]["synthetic"], true);
     assert_eq!(made(&["-q"]), (String::new(), told.clone(), bytes.clone()));
     assert_eq!(made(&["-q", "--data", "synthetic"]), (String::new(), told, bytes));
-    // Figures of synthetic pictures are no evidence that a gate could ask for, unless it does by name.
+    // Figures of built-in pictures are no evidence that a gate could ask for, unless it does by name.
     let said = refusal(dir.path(), &[&int8[..], &["--min-sqnr", "1"]].concat());
     assert!(said.starts_with("2\n") && said.contains("on data"), "{said}");
     let gated =
@@ -316,7 +316,7 @@ fn synthetic_pictures_are_told() {
     let told = text(&gated.stderr);
     assert!(gated.status.code() == Some(3) && told.contains("warning[synthetic-data]"), "{told}");
     // The artefact tells it to those who get it; one made with data of their own has nothing to tell.
-    assert!(succeeds(dir.path(), &["inspect", "small_int8.tflite"]).contains("qcc_calibration: 12 synthetic pictures"));
+    assert!(succeeds(dir.path(), &["inspect", "small_int8.tflite"]).contains("qcc_calibration: 15 built-in pictures"));
     pictures(dir.path(), 2);
     made(&["--data", "pictures"]);
     assert!(!succeeds(dir.path(), &["inspect", "small_int8.tflite"]).contains("qcc_calibration"));

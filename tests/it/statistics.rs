@@ -173,7 +173,7 @@ fn synthetic_pictures_are_told_and_recorded() {
     let plain = artefacts(at, 1, &[&data[..], &["--validate", "none"]].concat());
     assert!(artefacts(at, 2, &["--stats", "s.qstats"]) == plain);
     let out = crate::cli::qcc(at, &["m.onnx", "--to", "onnx", "--int8", "--stats", "s.qstats", "-q"]);
-    assert!(text(&out.stderr).contains("3 synthetic pictures"), "{}", text(&out.stderr));
+    assert!(text(&out.stderr).contains("3 built-in pictures"), "{}", text(&out.stderr));
 }
 
 #[test]

@@ -4,9 +4,10 @@
 
 use std::cmp::Reverse;
 
-use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, SubGraph, Tensor};
+use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, SubGraph};
 
 use super::temporaries::temporaries;
+use super::tensors::{bytes, is_constant};
 use crate::plan::MOST_PLANNED;
 
 /// Alignment of buffers, in bytes.
@@ -19,31 +20,6 @@ const NEVER: usize = usize::MAX;
 /// run (variable tensors, sums of weights). `None` for more buffers than are planned.
 pub(super) fn length(model: &Model) -> Option<u64> {
     model.subgraphs.iter().map(|graph| Lives::new(model, graph).bytes()).sum()
-}
-
-pub(super) fn tensor(graph: &SubGraph, i: i32) -> Option<&Tensor> {
-    graph.tensors.get(usize::try_from(i).ok()?)
-}
-
-pub(super) fn elements(t: &Tensor) -> u64 {
-    t.shape.iter().map(|&n| u64::try_from(n).unwrap_or(0)).product()
-}
-
-pub(super) fn bytes(t: &Tensor) -> u64 {
-    (elements(t) * t.elem.bits().unwrap_or(64) as u64).div_ceil(8)
-}
-
-/// The bytes of a constant are in the file.
-pub(super) fn is_constant(model: &Model, t: &Tensor) -> bool {
-    model.buffers.get(t.buffer as usize).is_some_and(|b| !b.data.is_empty())
-}
-
-/// A temporary of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Temporary {
-    pub(super) bytes: u64,
-    /// Kept from run to run.
-    pub(super) persistent: bool,
 }
 
 /// The bytes of a tensor that is live from step `first` to step `last`, both included.

@@ -38,6 +38,7 @@ mod nodes;
 mod ops;
 mod target;
 mod temporaries;
+mod tensors;
 
 pub use devices::{ETHOS_U55, ETHOS_U65, ETHOS_U85, TFLM};
 pub use disassemble::disassemble;

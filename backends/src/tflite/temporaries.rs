@@ -3,7 +3,15 @@
 
 use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, Options, SubGraph, Tensor, TensorType as Stored};
 
-use super::arena::{Temporary, bytes, elements, is_constant, tensor};
+use super::tensors::{bytes, elements, is_constant, tensor};
+
+/// A temporary of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Temporary {
+    pub(super) bytes: u64,
+    /// Kept from run to run.
+    pub(super) persistent: bool,
+}
 
 /// The temporaries of an operator, for the shapes in the file.
 pub(super) fn temporaries(model: &Model, graph: &SubGraph, code: B, op: &Operator) -> Vec<Temporary> {

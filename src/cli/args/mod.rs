@@ -101,7 +101,7 @@ pub(crate) struct Calibrate {
     /// Axis order of image inputs of the artefact
     #[arg(long, value_enum, default_value_t = InputLayout::Nhwc)]
     pub(crate) input_layout: InputLayout,
-    /// Errors only, and the warning about calibration on synthetic pictures
+    /// Errors only, and the warning about calibration on built-in pictures
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -225,7 +225,7 @@ pub(crate) struct Compile {
     /// Float16 weights
     #[arg(long, alias = "half", group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) fp16: bool,
-    /// 8-bit weights and activations, calibrated on --data; image models without data on synthetic pictures
+    /// 8-bit weights and activations, calibrated on --data; image models without data on built-in pictures
     #[arg(long, group = "precision", help_heading = "Precision (float32 otherwise)")]
     pub(crate) int8: bool,
     /// 8-bit weights, 16-bit activations, calibrated as for --int8: nearly as accurate as with float activations, on
@@ -353,7 +353,7 @@ pub(crate) struct Compile {
     /// Maximum number of simplification rewrites of a graph, to find by bisection the one that changes the result
     #[arg(long, value_name = "N", help_heading = "Control")]
     pub(crate) stop_after: Option<usize>,
-    /// Errors only, and the warning about calibration on synthetic pictures
+    /// Errors only, and the warning about calibration on built-in pictures
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub(crate) quiet: bool,
     /// More output: notes, all float nodes, each stage
@@ -365,7 +365,7 @@ pub(crate) struct Compile {
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataArgs {
     /// Dataset .yaml, folder of images, .txt list, .npy, .npz (one array per input), folder of these (samples of several
-    /// shapes), `random`, or `synthetic` (generated pictures)
+    /// shapes), `random`, or `synthetic` (built-in pictures)
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
     /// Maximum number of samples, spread evenly over the data

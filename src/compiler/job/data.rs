@@ -43,9 +43,9 @@ impl Job<'_> {
         Ok(Evidence { statistics, ranges, ..evidence })
     }
 
-    /// Metadata of the artefact about its calibration, if that was on synthetic pictures.
+    /// Metadata of the artefact about its calibration, if that was on built-in pictures.
     pub(super) fn facts(evidence: &Evidence) -> Vec<(String, String)> {
-        let fact = |n: usize| ("calibration".to_owned(), format!("{n} synthetic pictures, no real data"));
+        let fact = |n: usize| ("calibration".to_owned(), format!("{n} built-in pictures, no real data"));
         let synthetic = match &evidence.statistics {
             Some(stored) => stored.file.synthetic(),
             None => evidence.calibrated().and_then(Samples::synthetic),
@@ -77,11 +77,11 @@ fn without_data(e: &DataError, precision: Precision) -> Failure {
     match e {
         DataError::NoPreprocess => {
             let note =
-                "there is no --data: ranges would be found on synthetic pictures, which must become inputs as well";
+                "there is no --data: ranges would be found on built-in pictures, which must become inputs as well";
             Diagnostic::from(e).with_note(note).into()
         }
         _ => {
-            let note = format!("generated pictures are for models with one image input only: {e}");
+            let note = format!("built-in pictures are for models with one image input only: {e}");
             Failure::usage(Diagnostic::error("usage", no_data(precision)).with_note(note).with_help(DATA_HELP))
         }
     }

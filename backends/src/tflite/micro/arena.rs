@@ -5,7 +5,7 @@
 use qcc_formats::tflite::{BuiltinOperator as B, Model, Operator, Options, SubGraph, Tensor, TensorType as Stored};
 
 use crate::plan::{ALIGNMENT, Buffer, planned};
-use crate::tflite::arena::{bytes, elements, tensor};
+use crate::tflite::tensors::{bytes, elements, tensor};
 
 /// Objects of the allocator and the interpreter.
 const FIXED: u64 = 528;

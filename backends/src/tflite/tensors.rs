@@ -1,0 +1,23 @@
+//! The tensors of a subgraph.
+
+use qcc_formats::tflite::{Model, SubGraph, Tensor};
+
+/// The tensor of that index; `None` for absent operands.
+pub(super) fn tensor(graph: &SubGraph, i: i32) -> Option<&Tensor> {
+    graph.tensors.get(usize::try_from(i).ok()?)
+}
+
+/// The number of elements, for the shape in the file.
+pub(super) fn elements(t: &Tensor) -> u64 {
+    t.shape.iter().map(|&n| u64::try_from(n).unwrap_or(0)).product()
+}
+
+/// The bytes of the elements.
+pub(super) fn bytes(t: &Tensor) -> u64 {
+    (elements(t) * t.elem.bits().unwrap_or(64) as u64).div_ceil(8)
+}
+
+/// The bytes of a constant are in the file.
+pub(super) fn is_constant(model: &Model, t: &Tensor) -> bool {
+    model.buffers.get(t.buffer as usize).is_some_and(|b| !b.data.is_empty())
+}
