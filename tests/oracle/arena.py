@@ -33,10 +33,10 @@ def heap():
     return info.hblkhd + info.uordblks
 
 
-def micro(file):
+def bytes_of(file, part):
     # It prints past Python.
     done = subprocess.run([sys.executable, "-c", CODE, file], capture_output=True, text=True)
-    found = re.search(r"head (\d+) bytes", done.stdout + done.stderr)
+    found = re.search(rf"{part} (\d+) bytes", done.stdout + done.stderr)
     return int(found[1]) if found else 0
 
 
@@ -65,4 +65,4 @@ def arena(file):
 
 
 if __name__ == "__main__":
-    print(micro(sys.argv[1]), *arena(sys.argv[1]))
+    print(bytes_of(sys.argv[1], "head"), *arena(sys.argv[1]))
