@@ -25,6 +25,14 @@ sys.exit(child.returncode)
 """
 
 
+def watched(command, **how):
+    """Time and processor time of a command in seconds, and the peak of its anonymous memory in MB."""
+    done = subprocess.run([sys.executable, "-S", "-c", WATCH, *command], stdout=subprocess.PIPE, text=True, **how)
+    if done.returncode:
+        raise SystemExit(f"failed: {' '.join(map(str, command))}")
+    return [float(figure) for figure in done.stdout.split()]
+
+
 class Run:
     """A run of qcc: the least time and processor time in seconds, the least peak of anonymous memory and the bytes written in
     MB. Artefacts are written to a temporary folder inside `scratch`, or to the folder `keep`, which is emptied before."""
@@ -39,13 +47,8 @@ class Run:
 
         def once():
             with folder() as out:
-                command = [QCC, model, "--to", targets, "-q", "-o", out + "/", *arguments]
-                watched = [sys.executable, "-S", "-c", WATCH, *command]
-                done = subprocess.run(watched, stdout=subprocess.PIPE, text=True)
-                if done.returncode:
-                    raise SystemExit(f"failed: {' '.join(map(str, command))}")
-                written = sum(entry.stat().st_size for entry in os.scandir(out)) / 1e6
-                return [*map(float, done.stdout.split()), written]
+                figures = watched([QCC, model, "--to", targets, "-q", "-o", out + "/", *arguments])
+                return [*figures, sum(entry.stat().st_size for entry in os.scandir(out)) / 1e6]
 
         columns = zip(*(once() for _ in range(rounds)))
         self.seconds, self.cpu, self.memory, self.written = (min(column) for column in columns)
