@@ -21,6 +21,9 @@ pub struct Device {
     pub operators: fn() -> Vec<&'static str>,
     /// Whether its accelerator runs an operator, or the rule for which the CPU does; `None` for devices without one.
     pub(crate) accelerates: Option<fn(Operation<'_>) -> Result<(), String>>,
+    /// ONNX: it takes QuantizeLinear and DequantizeLinear of 8 bits with float biases, as the standard defines them: no
+    /// integer operators, and no forms that ONNX Runtime alone needs.
+    pub standard_qdq: bool,
 }
 
 impl Device {

@@ -112,6 +112,11 @@ impl WriteOptions {
     /// The default.
     pub const PLAIN: WriteOptions =
         WriteOptions { qoperator: false, external_data: false, dynamic: false, sources: false, device: None };
+
+    /// True for a device that takes QuantizeLinear and DequantizeLinear as the standard defines them.
+    pub(crate) fn has_standard_qdq(&self) -> bool {
+        self.device.is_some_and(|device| device.standard_qdq)
+    }
 }
 
 /// Values of a graph and their names in a file.

@@ -41,6 +41,7 @@ mod sparse;
 mod statistics;
 #[cfg(feature = "oracles")]
 mod suites;
+mod tensorrt;
 mod tflite;
 mod tflite_models;
 #[cfg(feature = "oracles")]

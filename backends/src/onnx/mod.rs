@@ -21,6 +21,7 @@ use crate::{Attachments, Files, Summary, WriteOptions, unwritten};
 mod annotate;
 mod call;
 mod check;
+mod devices;
 mod disassemble;
 mod emit;
 mod nodes;
@@ -28,6 +29,7 @@ mod ops;
 mod target;
 mod tensors;
 
+pub use devices::TENSORRT;
 pub use disassemble::disassemble;
 pub use target::{DYNAMIC, TARGET};
 

@@ -19,10 +19,16 @@ macro_rules! device {
             format: Format::Tflite,
             target: target::target(
                 tflm::kernel,
-                Some(Limits { name: $name, rule: tflm::rule, lacks: &[Elem::I64, Elem::F16] }),
+                Some(Limits {
+                    name: $name,
+                    rule: tflm::rule,
+                    lacks: &[Elem::I64, Elem::F16],
+                    quantized_interface: true,
+                }),
             ),
             operators: || tflm::OPERATORS.iter().map(|(name, _)| *name).collect(),
             accelerates: Some($rule),
+            standard_qdq: false,
         };
     };
 }

@@ -14,8 +14,12 @@ pub static TFLM: Device = Device {
     name: "tflm",
     about: "TensorFlow Lite for Microcontrollers, reference kernels",
     format: Format::Tflite,
-    target: target::target(kernel, Some(Limits { name: "tflm", rule, lacks: &[Elem::I64, Elem::F16] })),
+    target: target::target(
+        kernel,
+        Some(Limits { name: "tflm", rule, lacks: &[Elem::I64, Elem::F16], quantized_interface: true }),
+    ),
     accelerates: None,
+    standard_qdq: false,
     operators: || OPERATORS.iter().map(|(name, _)| *name).collect(),
 };
 
