@@ -5,7 +5,7 @@ use crate::{Device, onnx, tflite};
 impl Device {
     /// All devices.
     pub const ALL: &'static [&'static Device] =
-        &[&tflite::TFLM, &tflite::ETHOS_U55, &tflite::ETHOS_U65, &tflite::ETHOS_U85, &onnx::TENSORRT];
+        &[&tflite::TFLM, &tflite::ETHOS_U55, &tflite::ETHOS_U65, &tflite::ETHOS_U85, &tflite::EDGETPU, &onnx::TENSORRT];
 
     /// The device of that name.
     pub fn named(name: &str) -> Option<&'static Device> {

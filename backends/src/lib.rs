@@ -29,7 +29,7 @@ pub mod tflite;
 mod unsupported;
 
 pub use attachments::Attachments;
-pub use device::Device;
+pub use device::{Device, Split};
 pub use files::{Discarded, Files, Memory, unwritten};
 pub use kind::Kind;
 pub use qir::Qir;

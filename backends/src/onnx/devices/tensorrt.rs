@@ -24,7 +24,7 @@ pub static TENSORRT: Device = Device {
         Some(Limits { name: "tensorrt", rule, lacks: &[Elem::I8, Elem::I16], quantized_interface: false }),
     ),
     operators: || OPERATORS.to_vec(),
-    accelerates: None,
+    split: None,
     standard_qdq: true,
 };
 

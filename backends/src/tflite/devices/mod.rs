@@ -1,8 +1,10 @@
 //! Devices that run TensorFlow Lite models, one in each file.
 
+mod edgetpu;
 mod ethos_u;
 mod tflm;
 
+pub use edgetpu::EDGETPU;
 pub use ethos_u::{ETHOS_U55, ETHOS_U65, ETHOS_U85};
 pub use tflm::TFLM;
 pub(super) use tflm::{OPERATORS, POSTPROCESS};

@@ -18,7 +18,7 @@ pub static TFLM: Device = Device {
         kernel,
         Some(Limits { name: "tflm", rule, lacks: &[Elem::I64, Elem::F16], quantized_interface: true }),
     ),
-    accelerates: None,
+    split: None,
     standard_qdq: false,
     operators: || OPERATORS.iter().map(|(name, _)| *name).collect(),
 };
