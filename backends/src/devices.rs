@@ -4,8 +4,15 @@ use crate::{Device, onnx, tflite};
 
 impl Device {
     /// All devices.
-    pub const ALL: &'static [&'static Device] =
-        &[&tflite::TFLM, &tflite::ETHOS_U55, &tflite::ETHOS_U65, &tflite::ETHOS_U85, &tflite::EDGETPU, &onnx::TENSORRT];
+    pub const ALL: &'static [&'static Device] = &[
+        &tflite::TFLM,
+        &tflite::ETHOS_U55,
+        &tflite::ETHOS_U65,
+        &tflite::ETHOS_U85,
+        &tflite::EDGETPU,
+        &tflite::XNNPACK,
+        &onnx::TENSORRT,
+    ];
 
     /// The device of that name.
     pub fn named(name: &str) -> Option<&'static Device> {

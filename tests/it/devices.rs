@@ -27,9 +27,10 @@ pub(crate) fn written(device: &'static Device, graph: &Graph) -> (Summary, Vec<u
 /// The differences between the operators that another program leaves to the CPU, in lines `NAME OPERATOR RESULT`, and
 /// those that runs name, in lines `NAME RESULT`. Operators are compared by their results: a program may have no name for
 /// some, and make two of one with an activation function.
-#[cfg(feature = "vela")]
+#[cfg(feature = "oracles")]
 pub(crate) fn misplaced(said: &str, named: &BTreeSet<String>) -> String {
     use std::fmt::Write as _;
+
     let result = |line: &str| {
         let (stem, rest) = line.split_once(' ')?;
         Some(format!("{stem} {}", rest.split_once(' ')?.1))
@@ -114,7 +115,7 @@ fn operators_on_the_cpu_are_named() {
     let weights: Vec<f32> = (0..36).map(|i| (i * 7 % 11) as f32 / 10.0 - 0.5).collect();
     std::fs::write(dir.path().join("model.qir"), CONVOLUTIONS.replace("WEIGHTS", &format!("{weights:?}"))).unwrap();
     let mut said = String::new();
-    for device in ["ethos-u55", "ethos-u85", "edgetpu"] {
+    for device in ["ethos-u55", "ethos-u85", "edgetpu", "xnnpack"] {
         for more in [&["--io", "float"][..], &["--io", "int8"], &["--io", "int8", "--exclude", "net.wide"]] {
             let args = [
                 "model.qir",

@@ -50,3 +50,5 @@ mod usage;
 mod validity;
 #[cfg(feature = "vela")]
 mod vela;
+#[cfg(feature = "oracles")]
+mod xnnpack;
