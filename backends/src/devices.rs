@@ -11,6 +11,8 @@ impl Device {
         &tflite::ETHOS_U85,
         &tflite::EDGETPU,
         &tflite::XNNPACK,
+        &tflite::ESP32S3,
+        &tflite::CMSIS_NN,
         &onnx::TENSORRT,
     ];
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use qcc_backends::tflite::EDGETPU;
+use qcc_backends::tflite::{CMSIS_NN, EDGETPU, ESP32S3, TFLM};
 use qcc_backends::{Attachments, Device, Format, Memory, Summary, WriteOptions};
 use qcc_ir::{Checked, Graph};
 
@@ -43,19 +43,23 @@ pub(crate) fn misplaced(said: &str, named: &BTreeSet<String>) -> String {
 }
 
 /// Each operator of the integer cases that a device leaves to its CPU or to slower kernels because of a rule, not because it
-/// lacks the operator.
+/// lacks the operator. Models for optimized kernels are those for the reference kernels.
 #[test]
 fn rules_of_devices_are_told() {
     let mut all = BTreeSet::new();
-    for device in [&EDGETPU] {
+    for device in [&EDGETPU, &ESP32S3, &CMSIS_NN] {
         for graph in graphs_of(include_str!("../cases/int8.qir")) {
             let name = graph.name.clone();
-            let Ok(case) = runtime(device).integer(graph) else { continue };
-            let (summary, _) = written(device, &case.graph);
+            let Ok(case) = runtime(device).integer(graph.clone()) else { continue };
+            let (summary, bytes) = written(device, &case.graph);
             let lacks = |rule: &str| rule.contains("has no kernel") || rule.contains("not among the supported");
             let broken = summary.on_cpu.iter().filter(|op| !lacks(&op.rule));
             let told = broken.map(|op| format!("{} {name} {}: {}\n", device.name, op.operator, op.rule));
             all.extend(told);
+            if device != &EDGETPU {
+                let reference = runtime(&TFLM).integer(graph).unwrap();
+                assert!(written(&TFLM, &reference.graph).1 == bytes, "{name}");
+            }
         }
     }
     insta::assert_snapshot!(all.into_iter().collect::<String>());
@@ -115,7 +119,7 @@ fn operators_on_the_cpu_are_named() {
     let weights: Vec<f32> = (0..36).map(|i| (i * 7 % 11) as f32 / 10.0 - 0.5).collect();
     std::fs::write(dir.path().join("model.qir"), CONVOLUTIONS.replace("WEIGHTS", &format!("{weights:?}"))).unwrap();
     let mut said = String::new();
-    for device in ["ethos-u55", "ethos-u85", "edgetpu", "xnnpack"] {
+    for device in ["ethos-u55", "ethos-u85", "edgetpu", "xnnpack", "esp32s3", "cmsis-nn"] {
         for more in [&["--io", "float"][..], &["--io", "int8"], &["--io", "int8", "--exclude", "net.wide"]] {
             let args = [
                 "model.qir",

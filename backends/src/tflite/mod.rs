@@ -37,7 +37,7 @@ mod nodes;
 mod ops;
 mod target;
 
-pub use devices::{EDGETPU, ETHOS_U55, ETHOS_U65, ETHOS_U85, TFLM, XNNPACK};
+pub use devices::{CMSIS_NN, EDGETPU, ESP32S3, ETHOS_U55, ETHOS_U65, ETHOS_U85, TFLM, XNNPACK};
 pub use disassemble::disassemble;
 pub use target::TARGET;
 
