@@ -25,6 +25,8 @@ pub struct Device {
     /// ONNX: it takes QuantizeLinear and DequantizeLinear of 8 bits with float biases, as the standard defines them: no
     /// integer operators, and no forms that ONNX Runtime alone needs.
     pub standard_qdq: bool,
+    /// Bytes of memory for a model, where they are limited.
+    pub(crate) most_bytes: Option<u64>,
 }
 
 impl Device {

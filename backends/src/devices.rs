@@ -14,6 +14,7 @@ impl Device {
         &tflite::ESP32S3,
         &tflite::CMSIS_NN,
         &onnx::TENSORRT,
+        &onnx::ORT_WEB,
     ];
 
     /// The device of that name.

@@ -26,10 +26,11 @@ pub static TENSORRT: Device = Device {
     operators: || OPERATORS.to_vec(),
     split: None,
     standard_qdq: true,
+    most_bytes: None,
 };
 
 /// The operators of the table that qcc writes.
-const OPERATORS: &[&str] = &[
+pub(super) const OPERATORS: &[&str] = &[
     "Abs",
     "Acos",
     "Acosh",

@@ -24,6 +24,7 @@ pub static EDGETPU: Device = Device {
     operators: || OPERATORS.iter().map(|(_, name)| *name).collect(),
     split: Some(Split { takes, rest_is_unlimited: true, one_part: true, ..Split::ACCELERATOR }),
     standard_qdq: false,
+    most_bytes: None,
 };
 
 /// The operators of the table that qcc writes.

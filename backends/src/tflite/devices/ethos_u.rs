@@ -30,6 +30,7 @@ macro_rules! device {
             operators: || tflm::OPERATORS.iter().map(|(name, _)| *name).collect(),
             split: Some(Split { takes: $rule, ..Split::ACCELERATOR }),
             standard_qdq: false,
+            most_bytes: None,
         };
     };
 }

@@ -43,6 +43,7 @@ macro_rules! device {
                 one_part: false,
             }),
             standard_qdq: false,
+            most_bytes: None,
         };
     };
 }

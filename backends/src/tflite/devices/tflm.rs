@@ -20,6 +20,7 @@ pub static TFLM: Device = Device {
     ),
     split: None,
     standard_qdq: false,
+    most_bytes: None,
     operators: || OPERATORS.iter().map(|(name, _)| *name).collect(),
 };
 

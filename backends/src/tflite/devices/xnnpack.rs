@@ -29,6 +29,7 @@ pub static XNNPACK: Device = Device {
         one_part: false,
     }),
     standard_qdq: false,
+    most_bytes: None,
 };
 
 /// The operators for floats and for integers of 8 bits that qcc writes.
