@@ -97,7 +97,7 @@ fn on_cpu(model: &Model, origins: &[NodeId], device: Option<&Device>) -> Vec<OnC
     };
     // The tensors that it cannot read, where it runs one part.
     let mut behind: HashSet<i32> = HashSet::new();
-    let mut placed = |(op, &node): (&Operator, &NodeId)| {
+    let placed = |(op, &node): (&Operator, &NodeId)| {
         let code = model.operator_codes.get(op.opcode_index as usize)?.operator();
         let takes = (split.takes)(Operation { model, graph, code, op });
         let second = op.inputs.iter().any(|i| behind.contains(i));
@@ -111,7 +111,7 @@ fn on_cpu(model: &Model, origins: &[NodeId], device: Option<&Device>) -> Vec<OnC
         let result = result.map_or_else(String::new, |t| t.name.clone());
         Some(OnCpu { node, operator: code.to_string(), result, rule })
     };
-    graph.operators.iter().zip(origins).filter_map(&mut placed).collect()
+    graph.operators.iter().zip(origins).filter_map(placed).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! TensorRT 10: `docs/operators.md` and `onnxOpImporters.cpp` of github.com/onnx/onnx-tensorrt at 96e7811 (10.1, June
-//! 2024), the parser of ONNX models, and "Working with Quantized Types" of TensorRT's documentation (10.11).
+//! 2024), the parser of ONNX models, and "Working with Quantized Types" and "Explicit Quantization" of TensorRT's
+//! documentation (10.11).
 //!
 //! Its quantization is symmetric (`QuantDequantLinearHelper`): integers are signed, all zero points are 0, activations
 //! have one scale, and weights one for each output channel. The documentation recommends to quantize the inputs of
