@@ -400,6 +400,12 @@ impl Options {
             let what = match () {
                 () if self.precision == Precision::Float16 && backend.target().lacks(&Elem::F16) => "16-bit floats",
                 () if weights && !backend.target().takes_weights() => "kernels for quantized weights of float layers",
+                () if self.has_quantized_interface() && !backend.target().has_quantized_interface() => {
+                    return usage(
+                        &format!("{} takes no integer inputs and outputs", device.name),
+                        "leave --io out: they are floats",
+                    );
+                }
                 () => continue,
             };
             return usage(
@@ -408,6 +414,10 @@ impl Options {
             );
         }
         Ok(())
+    }
+
+    fn has_quantized_interface(&self) -> bool {
+        matches!(self.interface, quantize::Interface::Quantized(_))
     }
 
     /// Fails if the artefacts cannot all be written to `output`.

@@ -1,4 +1,4 @@
-//! Where the operators of an artefact run, for devices with an accelerator.
+//! Where the operators of an artefact run, for devices with an accelerator or faster kernels.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,14 +13,12 @@ use crate::cost;
 const MOST_LISTED: usize = 8;
 
 /// Tells which operators run on the CPU, with the rule that each breaks and their share of the multiply-accumulates;
-/// `None` for devices without an accelerator.
+/// `None` for devices that run all alike.
 pub(crate) fn placement(device: &Device, target: &Target, graph: &Graph, summary: &Summary) -> Option<Diagnostic> {
-    if !device.has_accelerator() {
-        return None;
-    }
+    let split = device.split()?;
     let (all, on_cpu) = (summary.operators, &summary.on_cpu);
     if on_cpu.is_empty() {
-        let message = format!("all {all} operators run on the accelerator of {}", device.name);
+        let message = format!("{}: all {all} operators run {}", device.name, split.fast);
         return Some(Diagnostic::note("placement", message));
     }
     let nodes: HashSet<_> = on_cpu.iter().map(|op| op.node).collect();
@@ -31,9 +29,11 @@ pub(crate) fn placement(device: &Device, target: &Target, graph: &Graph, summary
     };
     let share = 100.0 * work(true) as f64 / (work(false) as f64).max(1.0);
     let message = format!(
-        "{} of {all} operators run on the CPU of {}, not on its accelerator: {share:.1} % of the multiply-accumulates",
+        "{}: {} of {all} operators run {}, not {}: {share:.1} % of the multiply-accumulates",
+        device.name,
         on_cpu.len(),
-        device.name
+        split.slow,
+        split.fast
     );
     let mut by_rule: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     on_cpu.iter().for_each(|op| by_rule.entry(&op.rule).or_default().push(place(graph, op)));
@@ -47,7 +47,7 @@ pub(crate) fn placement(device: &Device, target: &Target, graph: &Graph, summary
     }
     let interface = |op: &OnCpu| ["QUANTIZE", "DEQUANTIZE"].contains(&&*op.operator);
     Some(match on_cpu.iter().any(|op| !interface(op)) {
-        true => warning.with_help("change these nodes of the model; --int8 quantizes what can be"),
+        true => warning.with_help(split.help),
         false => warning.with_help("--io int8 makes inputs and outputs integers, which need no conversion"),
     })
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use qcc_ir::target::Target;
 
 use crate::Format;
-use crate::operation::Operation;
+use crate::operation::{Operation, Verdict};
 
 /// A device, as data.
 pub struct Device {
@@ -17,17 +17,57 @@ pub struct Device {
     pub format: Format,
     /// The requirements on a graph: the target of the format with a table from which rows are removed.
     pub target: Target,
-    /// The operators that it has, in the spelling of the format.
+    /// The operators that it has, in the spelling of the format: those of the accelerator where the others are not limited
+    /// ([`Split::rest_is_unlimited`]).
     pub operators: fn() -> Vec<&'static str>,
-    /// Whether its accelerator runs an operator, or the rule for which the CPU does; `None` for devices without one.
-    pub(crate) accelerates: Option<fn(Operation<'_>) -> Result<(), String>>,
+    /// Which operators its accelerator or its faster kernels run; `None` where all are run alike.
+    pub(crate) split: Option<Split>,
+    /// ONNX: it takes QuantizeLinear and DequantizeLinear of 8 bits with float biases, as the standard defines them: no
+    /// integer operators, and no forms that ONNX Runtime alone needs.
+    pub standard_qdq: bool,
+    /// Bytes of memory for a model, where they are limited.
+    pub(crate) most_bytes: Option<u64>,
 }
 
 impl Device {
-    /// True where an accelerator runs some operators, and a CPU the others.
-    pub fn has_accelerator(&self) -> bool {
-        self.accelerates.is_some()
+    /// Which operators its accelerator or its faster kernels run; `None` where all are run alike.
+    pub fn split(&self) -> Option<Split> {
+        self.split
     }
+
+    /// True where all operators of the format run.
+    pub(crate) fn has_all_operators(&self) -> bool {
+        self.split.is_some_and(|split| split.rest_is_unlimited)
+    }
+}
+
+/// A division of the operators between an accelerator, or faster kernels, and what runs the others.
+#[derive(Clone, Copy)]
+pub struct Split {
+    /// Whether the accelerator runs an operator, or the rule for which it does not.
+    pub(crate) takes: fn(Operation<'_>) -> Verdict,
+    /// The accelerator, for messages: "3 of 5 operators run SLOW, not FAST".
+    pub fast: &'static str,
+    /// What runs the other operators, likewise.
+    pub slow: &'static str,
+    /// True where what runs the other operators has all of the format.
+    pub(crate) rest_is_unlimited: bool,
+    /// What gives it more operators.
+    pub help: &'static str,
+    /// True where the accelerator runs one part of the model: nothing that depends on an operator that it does not run.
+    pub(crate) one_part: bool,
+}
+
+impl Split {
+    /// An accelerator beside a CPU, without rules.
+    pub(crate) const ACCELERATOR: Split = Split {
+        takes: |_| Ok(()),
+        fast: "on the accelerator",
+        slow: "on the CPU",
+        rest_is_unlimited: false,
+        help: "change these nodes of the model; --int8 quantizes what can be",
+        one_part: false,
+    };
 }
 
 impl PartialEq for Device {

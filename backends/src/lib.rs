@@ -30,7 +30,7 @@ pub mod tflite;
 mod unsupported;
 
 pub use attachments::Attachments;
-pub use device::Device;
+pub use device::{Device, Split};
 pub use files::{Discarded, Files, Memory, unwritten};
 pub use kind::Kind;
 pub use qir::Qir;
@@ -119,6 +119,11 @@ impl WriteOptions {
     /// The default.
     pub const PLAIN: WriteOptions =
         WriteOptions { qoperator: false, external_data: false, dynamic: false, sources: false, device: None };
+
+    /// True for a device that takes QuantizeLinear and DequantizeLinear as the standard defines them.
+    pub(crate) fn has_standard_qdq(&self) -> bool {
+        self.device.is_some_and(|device| device.standard_qdq)
+    }
 }
 
 /// Values of a graph and their names in a file.

@@ -1,7 +1,7 @@
 //! Graphs that have been verified for a target: the input of backends.
 
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::ops::{Conv, LayoutRule, Op};
 use crate::target::Target;
 use crate::types::{Dim, Layout, TensorType};
@@ -75,6 +75,9 @@ impl<'g> Checked<'g> {
         if let Some(odd) = self.graph.result_types(node).iter().find(lacking) {
             return Some(self.refusal(node, &format!("it has no values of {}", odd.elem)));
         }
+        if !self.target.has_quantized_interface() && self.is_quantized_interface(node) {
+            return Some(self.refusal(node, "its inputs and outputs are not quantized"));
+        }
         if let Err(why) = kernel.takes(self.graph, node) {
             return Some(self.refusal(node, &why));
         }
@@ -82,6 +85,13 @@ impl<'g> Checked<'g> {
         let message = format!("{} takes {} in another layout: {why}", self.target.name, op.kind().name());
         let error = Diagnostic::error("layout", message).at(&self.graph.place(node));
         Some(error.with_help("lay the graph out for the target before it is written"))
+    }
+
+    /// True for a node whose result is a quantized input or output of the graph.
+    fn is_quantized_interface(&self, node: NodeId) -> bool {
+        let quantized = |v: ValueId| self.graph.ty(v).elem.qparams().is_some();
+        let at_interface = |v: ValueId| matches!(self.graph.op(node), Op::Input(_)) || self.graph.is_output(v);
+        self.graph.results(node).any(|v| quantized(v) && at_interface(v))
     }
 
     /// Fails where a value of the node does not have the layout that the target's kernels take. Relations between the

@@ -41,6 +41,7 @@ mod sparse;
 mod statistics;
 #[cfg(feature = "oracles")]
 mod suites;
+mod tensorrt;
 mod tflite;
 mod tflite_models;
 #[cfg(feature = "oracles")]
@@ -49,3 +50,5 @@ mod usage;
 mod validity;
 #[cfg(feature = "vela")]
 mod vela;
+#[cfg(feature = "oracles")]
+mod xnnpack;

@@ -1,14 +1,16 @@
 //! ONNX Runtime, and the import of artefacts for it.
 
 use bytes::Bytes;
+use qcc_backends::onnx::ORT_WEB;
 use qcc_backends::{Format, WriteOptions};
 use qcc_frontends::{ImportOptions, Model};
 use qcc_ir::diagnostic::Diagnostic;
+use qcc_ir::ops::Op;
 use qcc_ir::{StorageType, Tensor, ValueId};
 use qcc_passes::quantize;
 
 use crate::onnx_nodes::{NODES, SWEEP};
-use crate::runtime::{CLOSE, Runtime, all_close, evaluate, most_steps};
+use crate::runtime::{CLOSE, Runtime, all_close, evaluate, graphs_of, most_steps};
 
 pub(crate) const ORT: Runtime = Runtime {
     name: "ONNX Runtime",
@@ -86,6 +88,24 @@ fn integer_graphs_of_16_bits_run_in_onnx_runtime() {
 #[test]
 fn integer_operators_run_in_onnx_runtime() {
     insta::assert_snapshot!(QOPERATOR.integer_tests("ort_qoperator", &QOPERATOR.integer_cases()));
+}
+
+/// Models for its build for browsers are those for CPUs, but for dilated means.
+#[test]
+fn models_for_the_web_are_those_for_onnx_runtime() {
+    let web = Runtime { form: WriteOptions { device: Some(&ORT_WEB), ..WriteOptions::PLAIN }, ..ORT };
+    for graph in graphs_of(include_str!("../cases/int8.qir")) {
+        let (own, plain) = (web.integer(graph.clone()).unwrap(), ORT.integer(graph).unwrap());
+        assert!(own.model == plain.model, "{}", own.name);
+    }
+    let text = "graph g { %x: f32[1,2,9,9] = input
+        %y = pool(f:Average,window:[2,2],stride:[1,1],before:[1,1],after:[0,0],dilation:[2,2]) %x
+        output y = %y\n}\n";
+    let kinds = |runtime: &Runtime| {
+        let g = runtime.lowered(graphs_of(text).remove(0)).unwrap();
+        g.order().into_iter().filter(|&n| matches!(g.op(n), Op::Pool(op) if op.dilation[0] == 2)).count()
+    };
+    assert_eq!((kinds(&ORT), kinds(&web)), (1, 0));
 }
 
 #[test]

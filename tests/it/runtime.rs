@@ -183,7 +183,10 @@ impl Runtime {
             calibrate(&joint, &[&float], Method::Mse, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {
                 Continue(())
             });
-        let interface = quantize::Interface::Quantized(self.storage);
+        let interface = match self.format.target_for(self.form).has_quantized_interface() {
+            true => quantize::Interface::Quantized(self.storage),
+            false => quantize::Interface::Float,
+        };
         let activations = match self.storage {
             StorageType::I16 => quantize::Activations::Bits16,
             _ => quantize::Activations::Bits8,

@@ -1,13 +1,13 @@
 //! Arm Ethos-U: Vela, the compiler for it, leaves exactly those operators to the CPU that the run names.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs;
 
 use qcc_backends::tflite::{ETHOS_U55, ETHOS_U65, ETHOS_U85};
 use qcc_backends::{Attachments, Device, Format, Memory, WriteOptions};
 use qcc_ir::Checked;
 
+use crate::devices::misplaced;
 use crate::micro::MICRO;
 use crate::oracle;
 use crate::runtime::{Runtime, graphs_of};
@@ -38,17 +38,8 @@ fn vela_leaves_to_the_cpu_what_the_run_names() {
         }
     }
     let said = oracle::python_of(".venv-vela", "tests/run vela", "vela.py", &folder);
-    // Operators are compared by their results: Vela has no name for some, and makes two of one with an activation
-    // function.
-    let result = |line: &str| {
-        let (stem, rest) = line.split_once(' ')?;
-        Some(format!("{stem} {}", rest.split_once(' ')?.1))
-    };
-    let left: BTreeSet<String> = said.lines().filter_map(result).collect();
     assert!(!said.contains(" fails: "), "{said}");
-    let mut wrong = String::new();
-    left.difference(&named).for_each(|line| _ = writeln!(wrong, "not named: {line}"));
-    named.difference(&left).for_each(|line| _ = writeln!(wrong, "runs on the accelerator: {line}"));
+    let wrong = misplaced(&said, &named);
     assert!(wrong.is_empty(), "{wrong}");
     let all: String = named.iter().map(|line| format!("{line}\n")).collect();
     insta::assert_snapshot!(all);

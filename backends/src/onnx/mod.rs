@@ -21,6 +21,7 @@ use crate::{Attachments, Files, Summary, WriteOptions, unwritten};
 mod annotate;
 mod call;
 mod check;
+mod devices;
 mod disassemble;
 mod emit;
 mod nodes;
@@ -28,6 +29,7 @@ mod ops;
 mod target;
 mod tensors;
 
+pub use devices::{ORT_WEB, TENSORRT};
 pub use disassemble::disassemble;
 pub use target::{DYNAMIC, TARGET};
 
@@ -53,6 +55,10 @@ pub(crate) fn write(
     files: &mut dyn Files,
 ) -> Result<Summary, Vec<Diagnostic>> {
     let mut model = model(graph, options)?;
+    let weights = model.graph.iter().flat_map(|g| &g.initializer).map(|t| t.raw_data().len() as u64).sum();
+    if let Some(refusal) = too_large(options, weights) {
+        return Err(vec![refusal]);
+    }
     model.metadata_props.extend(attachments.named_facts().map(|fact| emit::entry(&fact)));
     put(model, options, files).map_err(unwritten)
 }
@@ -67,6 +73,15 @@ fn put(mut model: ModelProto, options: WriteOptions, files: &mut dyn Files) -> i
     let name = files.main().to_owned();
     summary.bytes += model.write(files.create(&name)?)?;
     Ok(summary)
+}
+
+/// The refusal of weights of so many bytes, if the device has no memory for them.
+fn too_large(options: WriteOptions, weights: u64) -> Option<Diagnostic> {
+    let device = options.device?;
+    let most = device.most_bytes.filter(|&most| weights >= most)?;
+    let [most, weights] = [most, weights].map(|bytes| bytes as f64 / 1e9);
+    let message = format!("{} has memory for {most:.1} GB, and the weights alone have {weights:.1} GB", device.name);
+    Some(Diagnostic::error("memory", message).with_help("--fp16, --w8a32 or --quantize w4a32 make them smaller"))
 }
 
 /// The message, checked.

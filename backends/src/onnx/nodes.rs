@@ -52,7 +52,8 @@ impl Emitter<'_> {
             // Constants are written with their consumers.
             return Ok(());
         }
-        if let (Op::Dequantize(_), true) = (op, ops::feeds_float_contraction(graph, node.value(0))) {
+        let apart = !self.options.has_standard_qdq() && ops::feeds_float_contraction(graph, node.value(0));
+        if let (Op::Dequantize(_), true) = (op, apart) {
             return self.dequantize_apart(node);
         }
         if let Some(source) = ops::alias(graph, node) {

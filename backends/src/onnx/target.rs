@@ -5,18 +5,25 @@ use qcc_ir::ops::{
     Binary, BinaryFn, Conv, Granularity, MatMul, Op, Pool, PoolFn, Reduce, ReduceFn, ResizeMode, ScatterFn, ScatterNd,
     Unary, UnaryFn, broadcast,
 };
-use qcc_ir::target::{Blocks, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights};
+use qcc_ir::target::{
+    Blocks, Device, FusedClamps, Kernel, Latency, OpenBatch, ProductTime, Quantized, Target, Weights,
+};
 use qcc_ir::{Elem, Layout, StorageType, TensorType};
 
 use super::ops::{elementwise, pool, reduce, resize};
 
 /// ONNX, run by ONNX Runtime: everything is row-major, activations are 8-bit unsigned.
-pub static TARGET: Target = target(kernel);
+pub static TARGET: Target = target(kernel, StorageType::U8, None);
 
 /// As [`TARGET`], with dynamic quantization of the activations of weight-only quantized products.
-pub static DYNAMIC: Target = target(dynamic_kernel);
+pub static DYNAMIC: Target = target(dynamic_kernel, StorageType::U8, None);
 
-const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
+/// The target with the table of a device, and the storage type of its activations.
+pub(super) const fn target(
+    kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>,
+    activation: StorageType,
+    device: Option<Device>,
+) -> Target {
     Target {
         name: NAME,
         kernel,
@@ -24,13 +31,13 @@ const fn target(kernel: fn(&Op, &[&TensorType]) -> Option<Kernel>) -> Target {
         index: Elem::I64,
         integers: Elem::I64,
         negative_indices: true,
-        activation: StorageType::U8,
+        activation,
         half_graphs: true,
         half_values: true,
         open_batch: OpenBatch { real: true, quantized: true },
         latency: Some(LATENCY),
         slow_open_batch: false,
-        device: None,
+        device,
     }
 }
 
@@ -84,7 +91,7 @@ fn number(ty: &TensorType) -> bool {
 
 /// The table of kernels. Activations of 16 bits are computed in single precision between QuantizeLinear and
 /// DequantizeLinear, where accelerators have integer kernels.
-fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
+pub(super) fn kernel(op: &Op, x: &[&TensorType]) -> Option<Kernel> {
     let row = row(op, x)?;
     let wide = |quantized| Quantized { pair_limit: None, gives_float: false, ..quantized };
     Some(row.wide(row.quantized.map(wide)))

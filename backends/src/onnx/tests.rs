@@ -5,7 +5,7 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::text::{Weights, parse};
 use qcc_ir::{Checked, Graph};
 
-use super::{TARGET, disassemble};
+use super::{ORT_WEB, TARGET, disassemble, too_large};
 use crate::{Attachments, Memory, Summary, WriteOptions};
 
 fn graph(text: &str) -> Graph {
@@ -52,6 +52,14 @@ const CLAMPED: &str = "graph g {
   output y = %y
 }
 ";
+
+#[test]
+fn weights_beyond_the_memory_of_a_device_are_refused() {
+    let web = WriteOptions { device: Some(&ORT_WEB), ..WriteOptions::PLAIN };
+    assert!(too_large(web, 4_000_000_000).is_none() && too_large(QDQ, 1 << 40).is_none());
+    let why = too_large(web, 5_000_000_000).unwrap();
+    assert_eq!(why.message, "ort-web has memory for 4.3 GB, and the weights alone have 5.0 GB");
+}
 
 #[test]
 fn limits_of_the_quantized_range_need_no_operator() {

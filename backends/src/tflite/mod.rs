@@ -16,14 +16,15 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use bytes::Bytes;
-use qcc_formats::tflite::{Model, Operator};
+use qcc_formats::tflite::{BuiltinOperator, Model, Operator};
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::{Checked, NodeId, Symbols};
 
-use crate::operation::Operation;
+use crate::operation::{Operation, ensure};
 use crate::{Attachments, Device, Files, OnCpu, Summary, unwritten};
 use nodes::Written;
 
@@ -40,7 +41,7 @@ mod target;
 mod temporaries;
 mod tensors;
 
-pub use devices::{ETHOS_U55, ETHOS_U65, ETHOS_U85, TFLM};
+pub use devices::{CMSIS_NN, EDGETPU, ESP32S3, ETHOS_U55, ETHOS_U65, ETHOS_U85, TFLM, XNNPACK};
 pub use disassemble::disassemble;
 pub use target::TARGET;
 
@@ -98,14 +99,26 @@ pub(crate) fn arena_bytes(file: &Bytes) -> Option<u64> {
     arena::length(&Model::read(file).ok()?)
 }
 
+/// The rule for operators of a second part of the model, where an accelerator runs one part.
+const SECOND_PART: &str = "it depends on an operator that does not run there, and only one part of a model does";
+
 /// The operators that the device's accelerator does not run.
 fn on_cpu(model: &Model, origins: &[NodeId], device: Option<&Device>) -> Vec<OnCpu> {
-    let (Some(accelerates), Some(graph)) = (device.and_then(|d| d.accelerates), model.subgraphs.first()) else {
+    let (Some(split), Some(graph)) = (device.and_then(|d| d.split), model.subgraphs.first()) else {
         return Vec::new();
     };
+    // The tensors that it cannot read, where it runs one part.
+    let mut behind: HashSet<i32> = HashSet::new();
     let placed = |(op, &node): (&Operator, &NodeId)| {
         let code = model.operator_codes.get(op.opcode_index as usize)?.operator();
-        let rule = accelerates(Operation { model, graph, code, op }).err()?;
+        let takes = (split.takes)(Operation { model, graph, code, op });
+        let second = op.inputs.iter().any(|i| behind.contains(i));
+        let rule = takes.and_then(|()| ensure(!second, SECOND_PART)).err()?;
+        // The part need not begin with the inputs of the model: conversions may precede it.
+        let converts = code == BuiltinOperator::QUANTIZE && op.inputs.iter().all(|i| graph.inputs.contains(i));
+        if split.one_part && !converts {
+            behind.extend(&op.outputs);
+        }
         let result = op.outputs.first().and_then(|&i| graph.tensors.get(usize::try_from(i).ok()?));
         let result = result.map_or_else(String::new, |t| t.name.clone());
         Some(OnCpu { node, operator: code.to_string(), result, rule })

@@ -27,7 +27,8 @@ pub(super) fn emit(
     extents: &Symbols,
 ) -> Result<Written, Vec<Diagnostic>> {
     let graph = checked.graph();
-    let mut e = Emitter::new(graph, device.map(|device| (device.operators)()), extents);
+    let limited = device.filter(|device| !device.has_all_operators());
+    let mut e = Emitter::new(graph, limited.map(|device| (device.operators)()), extents);
     let inputs: Vec<i32> = graph.inputs().map(|v| e.tensor(v)).collect();
     let mut refused = Vec::new();
     let mut origins = Vec::new();

@@ -200,6 +200,17 @@ impl Quantized {
         self.rescale_limit.is_none_or(|limit| weight.scales().iter().all(|s| ratio(s) < limit))
     }
 
+    /// Checks the parameters of a `Quantize` or `Dequantize`. Fails with the reason.
+    fn converts(&self, qparams: Option<&QuantParams>) -> Result<(), String> {
+        match qparams {
+            Some(qparams) if qparams.is_for_weights() => Err("no kernel takes 4-bit weights".into()),
+            Some(qparams) if !self.zero_point.admits(qparams) => {
+                Err("no kernel takes a zero point other than 0".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks the parameters of an operator with quantized operands that is not a contraction. Fails with the reason.
     fn takes(&self, types: &[&TensorType], result: &TensorType) -> Result<(), String> {
         let Some(to) = result.elem.qparams() else { return Ok(()) };
@@ -280,6 +291,11 @@ impl Weights {
     }
 }
 
+/// True for the nodes between floating-point and quantized values.
+fn boundary(op: &Op) -> bool {
+    matches!(op, Op::Quantize(_) | Op::Dequantize(_))
+}
+
 /// True for a node with a computed operand or a result of 16 bits.
 fn holds_wide(g: &Graph, node: NodeId) -> bool {
     let computed = g.operands(node).into_iter().filter(|v| g.constant(*v).is_none());
@@ -294,11 +310,13 @@ impl Kernel {
     pub fn takes(&self, g: &Graph, node: NodeId) -> Result<(), String> {
         let (op, types, result) = (g.op(node), g.operand_types(node), g.ty(node.value(0)));
         let is_quantized = |t: &TensorType| t.elem.qparams().is_some();
+        if let (true, Some(kernel)) = (boundary(op), self.quantized) {
+            return kernel.converts(types[0].elem.qparams().or(result.elem.qparams()));
+        }
         let none = !types.iter().any(|t| is_quantized(t)) && !g.results(node).any(|v| is_quantized(g.ty(v)));
-        let boundary = matches!(op, Op::Quantize(_) | Op::Dequantize(_));
         let for_weights = || types[0].elem.qparams().is_some_and(QuantParams::is_for_weights);
         // The types of custom operators are those of the source.
-        if none || matches!(op, Op::Input(_) | Op::Const(_) | Op::Custom(_)) || (boundary && !for_weights()) {
+        if none || matches!(op, Op::Input(_) | Op::Const(_) | Op::Custom(_)) || (boundary(op) && !for_weights()) {
             return Ok(());
         }
         let weight = usize::from(op.is_contraction());

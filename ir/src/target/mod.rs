@@ -56,6 +56,8 @@ pub struct Device {
     pub rule: fn(&Op, &[&TensorType]) -> Option<&'static str>,
     /// Element types that it has no values of, not even inputs and outputs.
     pub lacks: &'static [Elem],
+    /// True where inputs and outputs of a graph may be quantized.
+    pub quantized_interface: bool,
 }
 
 /// Which graphs a target runs well with an open batch.
@@ -76,6 +78,11 @@ impl Target {
     /// True where no value may have that element type, because the device has none.
     pub fn lacks(&self, elem: &Elem) -> bool {
         self.device.as_ref().is_some_and(|device| device.lacks.contains(elem))
+    }
+
+    /// True where inputs and outputs of a graph may be quantized.
+    pub fn has_quantized_interface(&self) -> bool {
+        self.device.as_ref().is_none_or(|device| device.quantized_interface)
     }
 
     /// Why the device has no kernel for a node that the target has one for.

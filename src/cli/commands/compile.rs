@@ -213,6 +213,10 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
             .with_help("add --to onnx");
         return Err(Failure::usage(error));
     }
+    if let Some(device) = form.device.filter(|device| device.standard_qdq && form.qoperator) {
+        let error = Diagnostic::error("usage", format!("{} has no operators on integers", device.name));
+        return Err(Failure::usage(error.with_help("leave --qoperator out")));
+    }
     if formats.contains(&To::Qir) && precision(args) != Precision::Float32 {
         let error = Diagnostic::error("usage", "a .qir file holds the graph before it is quantized for a target");
         return Err(Failure::usage(error.with_help("leave the precision out, or name a runtime's format")));

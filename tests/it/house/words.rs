@@ -53,7 +53,8 @@ pub(super) const ROOMS: &[(&[&str], &[&str])] = &[
     ),
     // Calibration files have the names of the tools that read and write them.
     (&["onnxruntime"], &["frontends/src/onnx/", "backends/src/onnx/", "src/ranges/"]),
-    (&["aimet", "tensorrt"], &["src/ranges/", "src/cli/"]),
+    (&["aimet"], &["src/ranges/", "src/cli/"]),
+    (&["tensorrt"], &["src/ranges/", "src/cli/", "backends/src/onnx/", "backends/src/devices.rs"]),
 ];
 
 /// The forbidden names in the code of a file: identifiers and strings, but not comments or test code.

@@ -19,7 +19,8 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
     if dynamically_quantized(site) && b.rank() == 2 {
         return dynamic(e, op, site);
     }
-    if b.rank() == 2 && (plain || is_wide(site) || (biased && integers(0) && integers(1))) {
+    let fused = biased && integers(0) && integers(1) && !e.options.has_standard_qdq();
+    if b.rank() == 2 && (plain || is_wide(site) || fused) {
         return gemm(e, op, site);
     }
     if site.numbers == Numbers::Stored {
@@ -215,7 +216,7 @@ fn product(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>, a: Name, to
     if site.numbers == Numbers::Float {
         // A product without a following QuantizeLinear is fused only with an integer bias.
         let bias = match biased {
-            true if integers(0) && integers(1) => stored_bias(e, site)?,
+            true if integers(0) && integers(1) && !e.options.has_standard_qdq() => stored_bias(e, site)?,
             true => e.input(site, 2),
             false => Name::default(),
         };

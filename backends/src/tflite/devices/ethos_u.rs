@@ -7,7 +7,8 @@ use qcc_ir::target::Device as Limits;
 
 use super::super::target;
 use super::tflm;
-use crate::operation::Operation;
+use crate::device::Split;
+use crate::operation::{Operation, Verdict, ensure};
 use crate::{Device, Format};
 
 macro_rules! device {
@@ -19,10 +20,17 @@ macro_rules! device {
             format: Format::Tflite,
             target: target::target(
                 tflm::kernel,
-                Some(Limits { name: $name, rule: tflm::rule, lacks: &[Elem::I64, Elem::F16] }),
+                Some(Limits {
+                    name: $name,
+                    rule: tflm::rule,
+                    lacks: &[Elem::I64, Elem::F16],
+                    quantized_interface: true,
+                }),
             ),
             operators: || tflm::OPERATORS.iter().map(|(name, _)| *name).collect(),
-            accelerates: Some($rule),
+            split: Some(Split { takes: $rule, ..Split::ACCELERATOR }),
+            standard_qdq: false,
+            most_bytes: None,
         };
     };
 }
@@ -30,12 +38,6 @@ macro_rules! device {
 device!(ETHOS_U55, "ethos-u55", "Arm Ethos-U55, with TensorFlow Lite for Microcontrollers on the CPU", u55);
 device!(ETHOS_U65, "ethos-u65", "Arm Ethos-U65, with TensorFlow Lite for Microcontrollers on the CPU", u55);
 device!(ETHOS_U85, "ethos-u85", "Arm Ethos-U85, with TensorFlow Lite for Microcontrollers on the CPU", u85);
-
-type Verdict = Result<(), String>;
-
-fn ensure(holds: bool, rule: &str) -> Verdict {
-    if holds { Ok(()) } else { Err(rule.into()) }
-}
 
 /// The operators of the Ethos-U55 and the Ethos-U65 that qcc writes.
 const BOTH: &[B] = &[
@@ -182,27 +184,7 @@ fn u85(op: Operation<'_>) -> Verdict {
     op.common()
 }
 
-impl<'m> Operation<'m> {
-    /// The operands that are data, not parameters.
-    fn operands(&self) -> impl Iterator<Item = &'m Tensor> {
-        let op = *self;
-        let is_data = move |i: usize| match op.code {
-            B::ADD | B::SUB | B::MUL | B::DIV | B::MAXIMUM | B::MINIMUM | B::SQUARED_DIFFERENCE | B::PRELU => true,
-            B::CONCATENATION | B::BATCH_MATMUL | B::SELECT_V2 => true,
-            B::EQUAL | B::NOT_EQUAL | B::LESS | B::LESS_EQUAL | B::GREATER | B::GREATER_EQUAL => true,
-            B::LOGICAL_AND | B::LOGICAL_OR => true,
-            B::TRANSPOSE_CONV => i == 2,
-            _ => i == 0,
-        };
-        (0..self.op.inputs.len()).filter(move |&i| is_data(i)).filter_map(move |i| op.operand(i))
-    }
-
-    /// The data: operands and results.
-    fn data(&self) -> impl Iterator<Item = &'m Tensor> {
-        let op = *self;
-        self.operands().chain(self.op.outputs.iter().filter_map(move |&i| op.tensor(i)))
-    }
-
+impl Operation<'_> {
     fn has_types(&self, types: &[T]) -> Verdict {
         match self.data().find(|t| !types.contains(&t.elem)) {
             Some(odd) => Err(format!("Operation has tensor with unsupported DataType {} ({})", odd.elem, odd.name)),

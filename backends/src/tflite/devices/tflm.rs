@@ -14,8 +14,13 @@ pub static TFLM: Device = Device {
     name: "tflm",
     about: "TensorFlow Lite for Microcontrollers, reference kernels",
     format: Format::Tflite,
-    target: target::target(kernel, Some(Limits { name: "tflm", rule, lacks: &[Elem::I64, Elem::F16] })),
-    accelerates: None,
+    target: target::target(
+        kernel,
+        Some(Limits { name: "tflm", rule, lacks: &[Elem::I64, Elem::F16], quantized_interface: true }),
+    ),
+    split: None,
+    standard_qdq: false,
+    most_bytes: None,
     operators: || OPERATORS.iter().map(|(name, _)| *name).collect(),
 };
 

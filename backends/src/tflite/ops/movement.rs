@@ -73,8 +73,11 @@ pub(super) fn slice(e: &mut Emitter<'_>, op: &Slice, site: &NodeContext<'_>) -> 
     let begin: Vec<i32> = ranges.iter().map(|r| r.map_or(0, |r| r.start as i32)).collect();
     let begin = e.indices(&begin);
     if op.ranges.iter().all(|r| r.step == 1) {
-        // -1 means the rest of the axis, which may be open.
-        let size: Vec<i32> = ranges.iter().map(|r| r.map_or(-1, |r| r.len as i32)).collect();
+        // -1 means the rest of an axis, which is open: XNNPACK takes stated lengths only.
+        let whole = x.layout.physical(&x.shape);
+        let rest = |place: usize| whole.dims()[place].known().map_or(-1, |n| n as i32);
+        let size = |(place, r): (usize, &Option<&Range>)| r.map_or_else(|| rest(place), |r| r.len as i32);
+        let size: Vec<i32> = ranges.iter().enumerate().map(size).collect();
         let inputs = [site.inputs[0], begin, e.indices(&size)];
         let number = if x.rank() > 4 { 5 } else { version(x, 1, 2, 4) };
         e.push_operator(B::SLICE, number, Options::Other(T::SLICE), &inputs, &site.outputs);

@@ -1,0 +1,7 @@
+//! Devices that run ONNX models, one in each file.
+
+mod ort_web;
+mod tensorrt;
+
+pub use ort_web::ORT_WEB;
+pub use tensorrt::TENSORRT;
