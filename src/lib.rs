@@ -26,6 +26,7 @@ pub mod examine;
 mod explain;
 pub mod inspect;
 pub mod json;
+mod labels;
 mod matching;
 mod memory;
 mod merge;

@@ -145,6 +145,9 @@ pub struct Options {
     pub import: ImportOptions,
     /// Sizes of inputs that [`ImportOptions::shapes`] does not name.
     pub sizes: InputSizes,
+    /// A file with the names of the classes, instead of those of the model: a text file with one name on each line, or a
+    /// `.yaml` or `.json` file with `names`.
+    pub labels: Option<PathBuf>,
     /// The calibration data, for [`Precision::Int8`] and [`Precision::W8A16`], which use [`Data::Synthetic`] for image
     /// models without data. With 8 or more samples, a quarter is held out and the result is compared with the float
     /// model on these, unless [`Options::validation`] is given.
@@ -214,6 +217,7 @@ impl Default for Options {
             block: DEFAULT_BLOCK,
             import: ImportOptions::default(),
             sizes: InputSizes::default(),
+            labels: None,
             calibration: None,
             statistics: None,
             ranges: None,

@@ -29,7 +29,7 @@ pub use onnx::supported as onnx_operators;
 pub use openvino::supported as openvino_operators;
 pub use refusal::OPEN_SHAPE;
 pub use shapes::{example, explain};
-pub use tflite::supported as tflite_operators;
+pub use tflite::{python_string, supported as tflite_operators};
 pub use torch::supported as torch_operators;
 
 /// Metadata key of the PyTorch class from which the model was exported.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use walkdir::WalkDir;
 
 use super::DataError;
+use super::text::{read, yaml as parsed};
 
 /// Extensions of images that can be decoded.
 pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
@@ -34,11 +35,6 @@ impl From<Vec<PathBuf>> for Listing {
     fn from(pictures: Vec<PathBuf>) -> Self {
         Listing { pictures, lists: Vec::new() }
     }
-}
-
-fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
-    let path = path.to_path_buf();
-    move |source| DataError::Unreadable { path, source }
 }
 
 fn is_picture(path: &Path) -> bool {
@@ -85,46 +81,10 @@ pub(super) fn folder(path: &Path) -> Result<Found, DataError> {
 /// Maximum bytes of a list of images.
 const LIST_BYTES: u64 = 1 << 28;
 
-/// Maximum bytes of a dataset yaml.
-const YAML_BYTES: u64 = 1 << 24;
-
-/// Maximum nesting depth of a dataset yaml: the time of its parser is quadratic in the depth.
-const YAML_DEPTH: usize = 64;
-
-/// The text of a file of at most `most` bytes, without a byte order mark. Anything but a regular file is refused:
-/// opening a pipe would block until it has a writer.
-fn text(path: &Path, most: u64) -> Result<String, DataError> {
-    let meta = std::fs::metadata(path).map_err(unreadable(path))?;
-    if !meta.is_file() {
-        return Err(unreadable(path)(std::io::Error::other("not a file")));
-    }
-    if meta.len() > most {
-        let why = format!("it has {} bytes; {most} at most are read", meta.len());
-        return Err(unreadable(path)(std::io::Error::other(why)));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
-    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
-}
-
-/// Maximum nesting depth of brackets, ignoring comment lines.
-fn depth(yaml: &str) -> usize {
-    let lines = yaml.lines().filter(|l| !l.trim_start().starts_with('#'));
-    let (mut open, mut most) = (0usize, 0);
-    for c in lines.flat_map(str::chars) {
-        match c {
-            '[' | '{' => open += 1,
-            ']' | '}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        most = most.max(open);
-    }
-    most
-}
-
 /// One path per line. Lines that start with `./` are relative to the list's folder; so are other relative paths that
 /// exist there but not in the current folder.
 pub(super) fn list_file(path: &Path) -> Result<Listing, DataError> {
-    let text = text(path, LIST_BYTES)?;
+    let text = read(path, LIST_BYTES)?;
     let home = path.parent().unwrap_or(Path::new(""));
     let place = |line: &str| match line.strip_prefix("./") {
         Some(rest) => home.join(rest),
@@ -157,11 +117,7 @@ enum Split {
 /// The images of the split `val`, or of `train` if there is no `val`.
 pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
     let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
-    let text = text(path, YAML_BYTES)?;
-    if depth(&text) > YAML_DEPTH {
-        return Err(bad(format!("no dataset yaml: brackets are nested deeper than {YAML_DEPTH}")));
-    }
-    let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
+    let yaml: Yaml = parsed(path, "dataset yaml")?;
     let Some(split) = yaml.val.or(yaml.train) else {
         return Err(bad("it names neither `val` nor `train` pictures".into()));
     };

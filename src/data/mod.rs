@@ -26,6 +26,7 @@ mod random;
 mod resize;
 mod samples;
 mod synthetic;
+pub(crate) mod text;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

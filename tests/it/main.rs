@@ -14,6 +14,7 @@ mod examples;
 mod files;
 mod hostile;
 mod house;
+mod labels;
 mod library;
 mod litert;
 #[cfg(feature = "oracles")]

@@ -322,6 +322,10 @@ pub(crate) struct Compile {
     #[arg(long, help_heading = "Control")]
     pub(crate) verify: bool,
 
+    /// Names of the classes, instead of those of the model: a text file with one name on each line, or a .yaml or .json
+    /// file with `names`
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) labels: Option<PathBuf>,
     /// ONNX with --fp16: float16 activations too, for hardware with float16 arithmetic; with data, values that would
     /// overflow stay in float32
     #[arg(long, help_heading = "Output")]

@@ -229,6 +229,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     };
     options.import = import_options(open_shapes(&args.shape), &args.set);
     options.sizes = InputSizes { batch: args.batch, image: args.imgsz.map(|size| size.0) };
+    options.labels.clone_from(&args.labels);
     let fraction = args.fraction;
     options.calibration = calibration(data).map(|given| Calibration { fraction, ..given });
     options.statistics.clone_from(&args.stats);

@@ -18,6 +18,7 @@ use crate::cost::{Cost, Costs};
 use crate::data::{Dataset, Samples};
 use crate::digest;
 use crate::explain;
+use crate::labels;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
@@ -75,7 +76,7 @@ impl<'a> Job<'a> {
             let shapes = sizes.shapes(&model.inputs()?, model.channels_last());
             options.shapes.extend(shapes?);
         }
-        let imported = model.import(&options)?;
+        let imported = imported(model, &options, &compiler.options)?;
         Ok(Job::of(compiler, model, (options, imported), clock, observer))
     }
 
@@ -110,7 +111,7 @@ impl<'a> Job<'a> {
         match self.run_stages(datasets) {
             Err(Failure::Refused(errors)) if is_open => {
                 let options = ImportOptions { fixed: true, ..self.import.clone() };
-                let Ok(mut imported) = self.model.import(&options) else {
+                let Ok(mut imported) = imported(self.model, &options, self.options()) else {
                     return Err(Failure::Refused(errors.into_iter().map(Self::open_extents).collect()));
                 };
                 imported.notes.iter_mut().for_each(|note| explain(note, &errors));
@@ -383,6 +384,13 @@ impl<'a> Job<'a> {
             None => note,
         });
     }
+}
+
+/// The model's graph with the names of classes that the options give.
+fn imported(model: &Model, import: &ImportOptions, options: &Options) -> Result<Imported, Failure> {
+    let mut imported = model.import(import)?;
+    options.labels.iter().try_for_each(|path| labels::replace(&mut imported.graph, path))?;
+    Ok(imported)
 }
 
 /// Passes graphs to the observer, and its cancellation to the pipeline.
