@@ -486,8 +486,9 @@ fn usage(message: &str, help: &str) -> Result<(), Failure> {
 const DEFAULT_BLOCK: usize = 32;
 
 /// Help text on how data are given.
-pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
-.npy or a .npz file with one array for each input, or a folder of such files; --data random tries out a model without data";
+pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml or .ndjson, a folder or a .zip of pictures, a .txt \
+list of pictures, a .npy or a .npz file with one array for each input, or a folder or a .zip of such files; --data random \
+tries out a model without data";
 
 /// Message of the error that calibration data are missing.
 pub(crate) fn no_data(precision: Precision) -> String {

@@ -41,13 +41,18 @@ fn is_picture(path: &Path) -> bool {
     is_among(path, PICTURES) || is_among(path, UNDECODED)
 }
 
+/// True if the file is an image or a file of arrays by its name.
+pub(super) fn is_data(path: &Path) -> bool {
+    is_picture(path) || is_among(path, ARRAYS)
+}
+
 fn is_among(path: &Path, extensions: &[&str]) -> bool {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
     extensions.contains(&extension.as_str())
 }
 
 /// Sorted by the bytes of the path, the order of Python strings.
-fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+pub(super) fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
     paths
 }
@@ -116,7 +121,7 @@ enum Split {
 
 /// The images of the split `val`, or of `train` if there is no `val`.
 pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
-    let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
+    let bad = |reason: String| DataError::Description { path: path.into(), reason };
     let yaml: Yaml = parsed(path, "dataset yaml")?;
     let Some(split) = yaml.val.or(yaml.train) else {
         return Err(bad("it names neither `val` nor `train` pictures".into()));
@@ -147,7 +152,7 @@ pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
 
 /// Candidate root folders of the dataset: `path` as it is, relative to the yaml, or in a folder `datasets` here or one
 /// level up.
-fn roots(home: &Path, path: Option<&str>) -> Vec<PathBuf> {
+pub(super) fn roots(home: &Path, path: Option<&str>) -> Vec<PathBuf> {
     let Some(path) = path else { return vec![home.into()] };
     let given = PathBuf::from(path);
     if given.is_absolute() {
@@ -229,7 +234,7 @@ mod tests {
         let deep = ["val: ", &"[{a: ".repeat(1_000_000)].concat();
         for text in ["names: {0: a}\n", "just text", "- a\n- b\n", "val: {a: b}\n", "val: [\n", &deep] {
             std::fs::write(&at, text).unwrap();
-            assert!(matches!(yaml(&at), Err(DataError::Yaml { .. })), "{:.20}", text);
+            assert!(matches!(yaml(&at), Err(DataError::Description { .. })), "{:.20}", text);
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<String, DataError> {
 
 /// The content of a YAML or JSON file, which messages call `what`.
 pub(crate) fn yaml<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, DataError> {
-    let bad = |reason: String| DataError::Yaml { path: path.into(), reason: format!("no {what}: {reason}") };
+    let bad = |reason: String| DataError::Description { path: path.into(), reason: format!("no {what}: {reason}") };
     let text = read(path, YAML_BYTES)?;
     if depth(&text) > YAML_DEPTH {
         return Err(bad(format!("brackets are nested deeper than {YAML_DEPTH}")));

@@ -368,8 +368,8 @@ pub(crate) struct Compile {
 /// The input data of models.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataArgs {
-    /// Dataset .yaml, folder of images, .txt list, .npy, .npz (one array per input), folder of these (samples of several
-    /// shapes), `random`, or `synthetic` (generated pictures)
+    /// Dataset .yaml or .ndjson, folder or .zip of images, .txt list, .npy, .npz (one array per input), folder or .zip of
+    /// these (samples of several shapes), `random`, or `synthetic` (generated pictures)
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
     /// Maximum number of samples, spread evenly over the data
