@@ -168,8 +168,8 @@ pub struct Options {
     pub compare: bool,
     /// Preprocessing of images; it overrides the model's metadata.
     pub preparation: Preparation,
-    /// Element type of inputs and outputs.
-    pub interface: quantize::Interface,
+    /// Element types of inputs and outputs.
+    pub interface: quantize::Interfaces,
     /// Axis order of image inputs and outputs.
     pub layout: layout::Interface,
     /// With [`Precision::Int8`]: no dynamic quantization of activations; runtimes for microcontrollers have no kernels
@@ -225,7 +225,7 @@ impl Default for Options {
             validation: None,
             compare: true,
             preparation: Preparation::default(),
-            interface: quantize::Interface::Float,
+            interface: quantize::Interfaces::default(),
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             only_static: false,
             exclude: Vec::new(),
@@ -337,28 +337,34 @@ impl Options {
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
             return usage("only 4-bit weights are quantized in blocks", "add --quantize w4a32, or leave --block out");
         }
-        if let quantize::Interface::Quantized(storage) = self.interface {
-            match (storage == StorageType::I16, self.precision) {
-                (false, Precision::Int8) | (true, Precision::W8A16) => {}
-                (false, Precision::W8A16) => {
-                    return usage(
-                        "the inputs and outputs of a w8a16 model have 16 bits",
-                        "--io int16, or leave --io out",
-                    );
-                }
-                (true, _) => return usage("16-bit inputs and outputs need 16-bit activations", "add --w8a16"),
-                (false, _) => {
-                    return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
-                }
-            }
-        }
-        if self.interface == quantize::Interface::Half && !self.half_values {
-            return usage("float16 inputs and outputs need float16 activations", "add --half-values");
-        }
+        self.interface.types().try_for_each(|interface| self.check_interface(interface))?;
         if !self.exclude.is_empty() && !self.precision.is_quantized() {
             return usage("--exclude has no effect without quantization", "add --int8, or leave --exclude out");
         }
         Ok(())
+    }
+
+    /// Fails where inputs and outputs cannot have a type in this precision.
+    fn check_interface(&self, interface: quantize::Interface) -> Result<(), Failure> {
+        let (message, help) = match (interface, self.precision) {
+            (quantize::Interface::Float, _) => return Ok(()),
+            (quantize::Interface::Half, _) if self.half_values => return Ok(()),
+            (quantize::Interface::Half, _) => {
+                ("float16 inputs and outputs need float16 activations", "add --half-values")
+            }
+            (quantize::Interface::Quantized(StorageType::I16), Precision::W8A16) => return Ok(()),
+            (quantize::Interface::Quantized(StorageType::I16), _) => {
+                ("16-bit inputs and outputs need 16-bit activations", "add --w8a16")
+            }
+            (quantize::Interface::Quantized(_), Precision::Int8) => return Ok(()),
+            (quantize::Interface::Quantized(_), Precision::W8A16) => {
+                ("the inputs and outputs of a w8a16 model have 16 bits", "--io int16, or leave --io out")
+            }
+            (quantize::Interface::Quantized(_), _) => {
+                ("integer inputs and outputs need an integer model", "add --int8, or leave --io out")
+            }
+        };
+        usage(message, help)
     }
 
     /// Fails where an option about quantized activations is given for a precision without them.
@@ -512,16 +518,16 @@ mod tests {
             Options { precision: Precision::W8A32, method: Some(Method::Mse), ..float.clone() },
             Options { precision: Precision::W8A32, ranges: Some("a.json".into()), ..float.clone() },
             Options { precision: Precision::W8A32, statistics: Some("a.qstats".into()), ..float.clone() },
-            Options { interface: quantize::Interface::Quantized(StorageType::I8), ..float.clone() },
-            Options { interface: quantize::Interface::Quantized(StorageType::I16), ..float.clone() },
+            Options { interface: quantize::Interface::Quantized(StorageType::I8).into(), ..float.clone() },
+            Options { interface: quantize::Interface::Quantized(StorageType::I16).into(), ..float.clone() },
             Options {
                 precision: Precision::Int8,
-                interface: quantize::Interface::Quantized(StorageType::I16),
+                interface: quantize::Interface::Quantized(StorageType::I16).into(),
                 ..float.clone()
             },
             Options {
                 precision: Precision::W8A16,
-                interface: quantize::Interface::Quantized(StorageType::I8),
+                interface: quantize::Interface::Quantized(StorageType::I8).into(),
                 ..float.clone()
             },
             Options { precision: Precision::W8A16, targets: vec![Format::Openvino.into()], ..float.clone() },

@@ -15,6 +15,7 @@ mod examples;
 mod files;
 mod hostile;
 mod house;
+mod interfaces;
 mod labels;
 mod library;
 mod litert;

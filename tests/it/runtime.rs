@@ -183,7 +183,7 @@ impl Runtime {
             calibrate(&joint, &[&float], Method::Mse, 8, |i| Some(shifted_inputs(&float, i as u64)), &mut |_| {
                 Continue(())
             });
-        let interface = quantize::Interface::Quantized(self.storage);
+        let interface = quantize::Interface::Quantized(self.storage).into();
         let activations = match self.storage {
             StorageType::I16 => quantize::Activations::Bits16,
             _ => quantize::Activations::Bits8,

@@ -9,8 +9,8 @@ use clap::{ArgAction, ArgGroup, Parser, Subcommand};
 mod values;
 
 pub(crate) use values::{
-    Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, Preset, Quantize,
-    Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
+    Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, Port,
+    Preset, Quantize, Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
 };
 use values::{device, divisors, number, positive, share, spelling};
 
@@ -281,9 +281,10 @@ pub(crate) struct Compile {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
-    /// Element type of the inputs and outputs of an int8, w8a16 or float16 model
-    #[arg(long, value_enum, default_value_t = Io::Float, help_heading = "Inputs and outputs")]
-    pub(crate) io: Io,
+    /// Element type of the inputs and outputs of an int8, w8a16 or float16 model: `float`, `float16`, `int8`, `uint8` or
+    /// `int16`; for some of them by name (`images=uint8,scores=int8`) [default: float]
+    #[arg(long, value_name = "[NAME=]TYPE", value_delimiter = ',', help_heading = "Inputs and outputs")]
+    pub(crate) io: Vec<Port>,
     /// Axis order of image inputs
     #[arg(long, value_enum, default_value_t = InputLayout::Nhwc, help_heading = "Inputs and outputs")]
     pub(crate) input_layout: InputLayout,

@@ -33,6 +33,7 @@ use crate::vendor;
 mod calibration;
 mod data;
 mod open;
+mod ports;
 
 /// The data of a run.
 pub(super) struct Datasets {
@@ -126,6 +127,7 @@ impl<'a> Job<'a> {
     fn prepare(&mut self) -> Result<(), Failure> {
         self.simplify()?;
         self.check_excludes()?;
+        ports::check_names(&self.source, &self.options().interface)?;
         self.facts.given = Given::by(&self.source);
         if self.facts.given == Given::Weights && self.options().dequantizes_weights() {
             dequantize_weights(&mut self.source);
@@ -169,6 +171,7 @@ impl<'a> Job<'a> {
             self.choose_open(&mut lowered);
         }
         let validation = self.narrow(&mut lowered, &evidence)?;
+        lowered.iter().try_for_each(|l| ports::check_types(&l.graph, &self.options().interface))?;
         let mut report = self.report(&lowered, &evidence, validation);
         let gate = self.options().gate;
         let mut unmet = gate.unmet(report.worst_sqnr(), report.worst_agreement());
