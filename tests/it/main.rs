@@ -7,6 +7,7 @@ mod budgets;
 mod cli;
 mod corpus;
 mod custom;
+mod cut;
 mod datasets;
 mod devices;
 mod diff;

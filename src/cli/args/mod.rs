@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::backends::Device;
+use crate::frontends::Cut;
 use clap::{ArgAction, ArgGroup, Parser, Subcommand};
 
 mod values;
@@ -12,7 +13,7 @@ pub(crate) use values::{
     Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, Port,
     Preset, Quantize, Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
 };
-use values::{device, divisors, number, positive, share, spelling};
+use values::{cut, device, divisors, number, positive, share, spelling};
 
 /// The version with the commit and the features that the program was compiled with.
 const LONG_VERSION: &str = env!("QCC_LONG_VERSION");
@@ -98,6 +99,9 @@ pub(crate) struct Calibrate {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES")]
     pub(crate) set: Vec<Named<f64>>,
+    /// Evaluate a part of the model (as in `qcc MODEL`)
+    #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut)]
+    pub(crate) cut: Option<Cut>,
     /// Axis order of image inputs of the artefact
     #[arg(long, value_enum, default_value_t = InputLayout::Nhwc)]
     pub(crate) input_layout: InputLayout,
@@ -163,6 +167,9 @@ pub(crate) struct Opt {
     /// Shape of an input with open dimensions
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
+    /// Take a part of the model (as in `qcc MODEL`)
+    #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut)]
+    pub(crate) cut: Option<Cut>,
     /// Show why rules did not apply to nodes, instead of the graph
     #[arg(long)]
     pub(crate) explain: bool,
@@ -281,6 +288,10 @@ pub(crate) struct Compile {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
+    /// Compile the part of the model between values: `INPUT..OUTPUT`, several separated by commas; with one side empty
+    /// to the outputs of the model, or from its inputs. --shape, --set and --data are about the inputs of the part
+    #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut, help_heading = "Inputs and outputs")]
+    pub(crate) cut: Option<Cut>,
     /// Element type of the inputs and outputs of an int8, w8a16 or float16 model: `float`, `float16`, `int8`, `uint8` or
     /// `int16`; for some of them by name (`images=uint8,scores=int8`) [default: float]
     #[arg(long, value_name = "[NAME=]TYPE", value_delimiter = ',', help_heading = "Inputs and outputs")]

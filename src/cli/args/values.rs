@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use crate::backends::Device;
-use crate::frontends::{GivenShape, ImportOptions};
+use crate::frontends::{Cut, GivenShape, ImportOptions};
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -79,6 +79,14 @@ pub(crate) fn shapes(named: &[Named<NonZeroUsize>]) -> Vec<(String, GivenShape)>
 pub(crate) fn import_options(shapes: Vec<(String, GivenShape)>, set: &[Named<f64>]) -> ImportOptions {
     let values = set.iter().map(|s| (s.name.clone(), s.values.clone())).collect();
     ImportOptions { shapes, values, ..ImportOptions::default() }
+}
+
+/// Parses a part of a model: `INPUT,..OUTPUT,..`.
+pub(super) fn cut(s: &str) -> Result<Cut, String> {
+    let (inputs, outputs) = s.split_once("..").ok_or("expected INPUT..OUTPUT, NAME.. or ..NAME")?;
+    let names = |s: &str| s.split(',').filter(|name| !name.is_empty()).map(Into::into).collect();
+    let cut = Cut { inputs: names(inputs), outputs: names(outputs) };
+    if cut == Cut::default() { Err("expected the name of a value on one side of ..".into()) } else { Ok(cut) }
 }
 
 /// What `qcc completions` prints.

@@ -228,6 +228,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Block::Of128 => 128,
     };
     options.import = import_options(open_shapes(&args.shape), &args.set);
+    options.import.cut.clone_from(&args.cut);
     options.sizes = InputSizes { batch: args.batch, image: args.imgsz.map(|size| size.0) };
     options.labels.clone_from(&args.labels);
     let fraction = args.fraction;
