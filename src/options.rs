@@ -141,6 +141,8 @@ pub struct Options {
     pub half_values: bool,
     /// Block size for [`Precision::W4A32`]: number of weights along the reduced axis that share a scale.
     pub block: usize,
+    /// With 8-bit weights: those of dense layers have one scale, not one for each output channel, for old kernels.
+    pub dense_per_tensor: bool,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
     /// Sizes of inputs that [`ImportOptions::shapes`] does not name.
@@ -215,6 +217,7 @@ impl Default for Options {
             float_weights: false,
             half_values: false,
             block: DEFAULT_BLOCK,
+            dense_per_tensor: false,
             import: ImportOptions::default(),
             sizes: InputSizes::default(),
             labels: None,
@@ -336,6 +339,12 @@ impl Options {
         }
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
             return usage("only 4-bit weights are quantized in blocks", "add --quantize w4a32, or leave --block out");
+        }
+        if self.dense_per_tensor && !matches!(self.precision, Precision::Int8 | Precision::W8A16 | Precision::W8A32) {
+            return usage(
+                "--per-tensor chooses the scales of 8-bit weights",
+                "add --int8, --w8a16 or --w8a32, or leave it out",
+            );
         }
         self.interface.types().try_for_each(|interface| self.check_interface(interface))?;
         if !self.exclude.is_empty() && !self.precision.is_quantized() {
@@ -460,6 +469,12 @@ impl Options {
 
     /// Fails where options contradict the quantization parameters of a quantized source model (`given`).
     pub(crate) fn check_ranges(&self, given: Given) -> Result<(), Failure> {
+        if self.dense_per_tensor && given != Given::Nothing {
+            return usage(
+                "the model is quantized already: its weights have scales of their own",
+                "leave --per-tensor out, or give the float model that it was made from",
+            );
+        }
         let given = given.has_activations();
         if given {
             self.check_preparation(self.has_samples())?;
@@ -534,6 +549,8 @@ mod tests {
             Options { exclude: vec!["*".into()], ..float.clone() },
             Options { effort: Effort::High, ..float.clone() },
             Options { block: 64, ..float.clone() },
+            Options { dense_per_tensor: true, ..float.clone() },
+            Options { dense_per_tensor: true, precision: Precision::W4A32, ..float.clone() },
             Options { precision: Precision::W4A32, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },
             Options { targets: vec![Format::Tflite.into(); 2], ..float.clone() },

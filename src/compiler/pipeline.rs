@@ -50,6 +50,7 @@ impl Compiler {
             Numbers::Quantized(quantize::Options {
                 activations,
                 weights,
+                dense_per_tensor: options.dense_per_tensor,
                 interface: interface.clone(),
                 dynamic: *dynamic,
                 exclude,

@@ -14,6 +14,7 @@ mod diff;
 mod examine;
 mod examples;
 mod files;
+mod granularity;
 mod hostile;
 mod house;
 mod interfaces;

@@ -38,6 +38,7 @@ pub(super) fn build(
         target,
         storage: plan.storage,
         weights: options.weights,
+        dense_per_tensor: options.dense_per_tensor,
         compensate: options.compensate,
         ranges,
         qparams,
@@ -97,6 +98,8 @@ struct Builder<'a> {
     /// Storage type of quantized activations.
     storage: StorageType,
     weights: Weights,
+    /// [`Options::dense_per_tensor`]
+    dense_per_tensor: bool,
     /// Weights compensate each other's rounding errors, where second moments are known.
     compensate: bool,
     ranges: &'a CalibrationTable,
@@ -314,6 +317,7 @@ impl Builder<'_> {
             None => weights.and_then(|k| k.axis),
             Some(_) => quantized.and_then(|k| k.weight_axis),
         };
+        let channel = channel.filter(|_| !(self.dense_per_tensor && matches!(self.old.op(n), Op::MatMul(_))));
         let integers = step.is_some() || weights.is_some_and(|k| k.dynamic.is_some());
         let limit = quantized.and_then(|k| k.pair_limit).filter(|_| integers);
         let largest = limit.map(|limit| (limit, self.largest(n, x)));

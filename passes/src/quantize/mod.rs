@@ -150,6 +150,8 @@ pub struct Options {
     pub activations: Activations,
     /// How weights are quantized where activations are floating point.
     pub weights: Weights,
+    /// 8-bit weights of matrix products have one scale, not one for each output: old kernels take no others.
+    pub dense_per_tensor: bool,
     /// The element types of graph inputs and outputs.
     pub interface: Interfaces,
     /// When contractions may use dynamic quantization, if activations are quantized.
@@ -168,6 +170,7 @@ impl Default for Options {
         Options {
             activations: Activations::default(),
             weights: Weights::default(),
+            dense_per_tensor: false,
             interface: Interfaces::default(),
             dynamic: Dynamic::default(),
             exclude: Vec::new(),

@@ -10,7 +10,7 @@ use clap::{ArgAction, ArgGroup, Parser, Subcommand};
 mod values;
 
 pub(crate) use values::{
-    Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, Port,
+    Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, PerTensor, Port,
     Preset, Quantize, Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
 };
 use values::{cut, device, divisors, number, positive, share, spelling};
@@ -256,6 +256,11 @@ pub(crate) struct Compile {
     /// Block size: number of weights that share a scale, with `--quantize w4a32`
     #[arg(long, value_enum, default_value_t = Block::Of32, help_heading = "Precision (float32 otherwise)")]
     pub(crate) block: Block,
+
+    /// Layers whose 8-bit weights have one scale instead of one for each output channel, for old kernels on
+    /// microcontrollers; convolutions keep theirs
+    #[arg(long, value_enum, help_heading = "Precision (float32 otherwise)")]
+    pub(crate) per_tensor: Option<PerTensor>,
 
     /// Share of the samples of --data that is used, above 0 and at most 1
     #[arg(long, value_name = "X", value_parser = share, requires = "data", help_heading = "Calibration")]

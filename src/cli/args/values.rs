@@ -140,6 +140,12 @@ pub(crate) enum Block {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PerTensor {
+    /// Fully connected layers and other products with a constant matrix
+    Dense,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Calibrator {
     /// Full range of all values
     Minmax,

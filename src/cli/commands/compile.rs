@@ -18,7 +18,7 @@ use crate::{
 };
 
 use crate::cli::args::{
-    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Port, Preset, Quantize, Resize,
+    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, PerTensor, Port, Preset, Quantize, Resize,
     To, import_options, open_shapes,
 };
 use crate::cli::commands::standard_output::{self, Piped};
@@ -230,6 +230,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.import = import_options(open_shapes(&args.shape), &args.set);
     options.import.cut.clone_from(&args.cut);
     options.sizes = InputSizes { batch: args.batch, image: args.imgsz.map(|size| size.0) };
+    options.dense_per_tensor = matches!(args.per_tensor, Some(PerTensor::Dense));
     options.labels.clone_from(&args.labels);
     let fraction = args.fraction;
     options.calibration = calibration(data).map(|given| Calibration { fraction, ..given });

@@ -7,7 +7,7 @@ use qcc_backends::Backend;
 use qcc_frontends::{ImportOptions, Imported, Model, explain};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::Op;
-use qcc_ir::{Checked, Elem, Graph, OpenExtent};
+use qcc_ir::{Checked, Elem, Graph, NodeId, OpenExtent};
 use qcc_passes::quantize::{dequantize_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
@@ -135,6 +135,7 @@ impl<'a> Job<'a> {
         }
         self.facts.half_weights = has_halves(&self.source);
         self.options().check_ranges(self.facts.given)?;
+        self.check_dense()?;
         let unused = match self.options() {
             Options { ranges: Some(_), .. } if self.facts.given.has_activations() => Some("--ranges"),
             Options { statistics: Some(_), .. } if !self.calibrates() => Some("--stats"),
@@ -374,6 +375,17 @@ impl<'a> Job<'a> {
         };
         let errors: Vec<Diagnostic> = unmatched.into_iter().map(error).collect();
         if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
+    }
+
+    /// Fails where scales of dense layers are asked for and the model has none.
+    fn check_dense(&self) -> Result<(), Failure> {
+        let g = &self.source;
+        let dense = |n: NodeId| matches!(g.op(n), Op::MatMul(_)) && g.constant(g.operand(n, 1)).is_some();
+        if !self.options().dense_per_tensor || g.order().into_iter().any(dense) {
+            return Ok(());
+        }
+        let error = Diagnostic::error("usage", "--per-tensor dense: the model has no dense layers");
+        Err(Failure::usage(error.with_help("leave it out: convolutions have a scale for each output channel")))
     }
 
     /// Reports that the rewrite limit stopped simplification.
