@@ -26,8 +26,10 @@ pub(crate) fn import(file: &dyn ModelFile, cut: &Cut, options: &ImportOptions) -
     let outer = ImportOptions { shapes: outer_shapes, values: outer_values, fixed: options.fixed, cut: None };
     let imported = file.import(&outer)?;
     let graph = bound(imported.graph, &shapes)?;
-    let graph = part(graph, cut, &values)?;
+    let mut graph = part(graph, cut, &values)?;
     check_extents(&graph)?;
+    // Metadata describe the inputs and outputs of the whole model.
+    graph.metadata.clear();
     let open = if cut.inputs.iter().any(inside) { Vec::new() } else { imported.open };
     Ok(Imported { graph, open, ..imported })
 }

@@ -54,7 +54,7 @@ pub struct ImportOptions {
     pub cut: Option<Cut>,
 }
 
-/// A part of a model, between values by name.
+/// A part of a model, between values by name. It has no metadata: those of the model describe all of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
     /// The values that become inputs; where none is named, the part begins at the inputs of the model. Inputs of the

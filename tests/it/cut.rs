@@ -5,8 +5,8 @@ use std::path::Path;
 
 use prost::Message;
 
-use crate::cli::{floats, model, node, refusal, succeeds, value};
-use qcc_formats::onnx::GraphProto;
+use crate::cli::{floats, model, node, refusal, some, succeeds, value};
+use qcc_formats::onnx::{GraphProto, StringStringEntryProto};
 
 /// x `[n,2,4,4]` and z `[n,2,4,4]`; a = Relu x; b = Conv a; c = b + z; y = Tanh c, s = Sigmoid b. Batch 0 means an open one.
 fn write(folder: &Path, batch: i64) {
@@ -25,7 +25,10 @@ fn write(folder: &Path, batch: i64) {
         output: vec![value("y", &[batch, 2, 4, 4]), value("s", &[batch, 2, 4, 4])],
         ..GraphProto::default()
     };
-    fs::write(folder.join("net.onnx"), model(graph).encode_to_vec()).unwrap();
+    let mut net = model(graph);
+    let entry = |key: &str, value: &str| StringStringEntryProto { key: some(key), value: some(value) };
+    net.metadata_props = vec![entry("task", "detect"), entry("imgsz", "[4, 4]")];
+    fs::write(folder.join("net.onnx"), net.encode_to_vec()).unwrap();
 }
 
 /// The inputs and outputs of a part, as its graph says.
@@ -62,6 +65,8 @@ fn two_parts_compute_what_the_model_does() {
     succeeds(dir.path(), &["net.onnx", "--cut", "..b", "-o", "first.qir"]);
     succeeds(dir.path(), &["net.onnx", "--cut", "b..y", "-o", "second.qir"]);
     let part = |file: &str| succeeds(dir.path(), &["inspect", file]);
+    // What the metadata say of the model is not true of a part.
+    assert!(part("net.onnx").contains("metadata task: detect") && !part("second.qir").contains("metadata"));
     assert!(part("first.qir").contains("conv") && !part("first.qir").contains("Tanh"));
     assert!(!part("second.qir").contains("conv") && part("second.qir").contains("Tanh"));
     let int8 = ["--to", "tflite", "--int8", "--data", "random", "--cut", "b..y"];
