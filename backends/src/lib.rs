@@ -99,6 +99,9 @@ pub struct WriteOptions {
     pub qoperator: bool,
     /// ONNX: weights in a separate file, whatever their size.
     pub external_data: bool,
+    /// ONNX: the version of the standard operator set, one of [`onnx::OPSETS`]; by default the lowest from 17 on that has
+    /// all operators.
+    pub opset: Option<i64>,
     /// Dynamic quantization of the activations of weight-only quantized products. TensorFlow Lite's kernels always do
     /// that.
     pub dynamic: bool,
@@ -110,8 +113,14 @@ pub struct WriteOptions {
 
 impl WriteOptions {
     /// The default.
-    pub const PLAIN: WriteOptions =
-        WriteOptions { qoperator: false, external_data: false, dynamic: false, sources: false, device: None };
+    pub const PLAIN: WriteOptions = WriteOptions {
+        qoperator: false,
+        external_data: false,
+        opset: None,
+        dynamic: false,
+        sources: false,
+        device: None,
+    };
 }
 
 /// Values of a graph and their names in a file.

@@ -29,6 +29,7 @@ mod names;
 mod onnx_nodes;
 mod openvino;
 mod openvino_models;
+mod opset;
 #[cfg(feature = "oracles")]
 mod oracle;
 #[cfg(feature = "oracles")]

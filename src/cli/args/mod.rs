@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::backends::Device;
+use crate::backends::onnx::OPSETS;
 use crate::frontends::Cut;
 use clap::{ArgAction, ArgGroup, Parser, Subcommand};
 
@@ -350,6 +351,10 @@ pub(crate) struct Compile {
     /// ONNX: integer operators (`QLinearConv`) instead of QuantizeLinear and DequantizeLinear around float operators
     #[arg(long, help_heading = "Output")]
     pub(crate) qoperator: bool,
+    /// ONNX: the version of the operator set, 13 to 23, for runtimes that know no newer one; refused with the nodes that need
+    /// a newer one [default: the lowest from 17 on that has all operators of the model]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(OPSETS), help_heading = "Output")]
+    pub(crate) opset: Option<i64>,
     /// ONNX: weights in a separate file [default: only if the model is too large for one file]
     #[arg(long, help_heading = "Output")]
     pub(crate) external_data: bool,

@@ -199,6 +199,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     let form = WriteOptions {
         qoperator: args.qoperator,
         external_data: args.external_data,
+        opset: args.opset,
         dynamic: args.dynamic,
         sources: writes_sources(args),
         device: args.device.or_else(|| writes_sources(args).then_some(&TFLM)),
@@ -208,8 +209,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         let error = Diagnostic::error("usage", "C++ sources are for TensorFlow Lite for Microcontrollers");
         return Err(Failure::usage(error.with_help("--to tflite --device tflm, or name a file of another kind")));
     }
-    if (form.qoperator || form.external_data) && !formats.contains(&To::Onnx) {
-        let error = Diagnostic::error("usage", "--qoperator and --external-data are options of ONNX")
+    if (form.qoperator || form.external_data || form.opset.is_some()) && !formats.contains(&To::Onnx) {
+        let error = Diagnostic::error("usage", "--qoperator, --external-data and --opset are options of ONNX")
             .with_help("add --to onnx");
         return Err(Failure::usage(error));
     }
