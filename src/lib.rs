@@ -26,6 +26,7 @@ pub mod examine;
 mod explain;
 pub mod inspect;
 pub mod json;
+mod labels;
 mod matching;
 mod memory;
 mod merge;
@@ -45,9 +46,9 @@ pub mod render;
 mod reports;
 mod sizes;
 mod statistics;
+mod unfinished;
 pub mod vendor;
 
-pub use artefact::abandon;
 pub use compiler::{Calibrated, Compiled, Compiler};
 pub use cost::{Cost, Costs, ENERGY_SOURCE, LATENCY_SOURCE};
 pub use details::{NodeReport, QuantizationReport, UnstableValue, ValueReport};
@@ -70,3 +71,4 @@ pub use quality::{
 pub use reports::file as report_file;
 pub use sizes::InputSizes;
 pub use statistics::{CalibratedModel, SampleKind, Shard, StatisticsError, StatisticsFile};
+pub use unfinished::abandon;

@@ -141,10 +141,15 @@ pub struct Options {
     pub half_values: bool,
     /// Block size for [`Precision::W4A32`]: number of weights along the reduced axis that share a scale.
     pub block: usize,
+    /// With 8-bit weights: those of dense layers have one scale, not one for each output channel, for old kernels.
+    pub dense_per_tensor: bool,
     /// Shapes and values of inputs.
     pub import: ImportOptions,
     /// Sizes of inputs that [`ImportOptions::shapes`] does not name.
     pub sizes: InputSizes,
+    /// A file with the names of the classes, instead of those of the model: a text file with one name on each line, or a
+    /// `.yaml` or `.json` file with `names`.
+    pub labels: Option<PathBuf>,
     /// The calibration data, for [`Precision::Int8`] and [`Precision::W8A16`], which use [`Data::Synthetic`] for image
     /// models without data. With 8 or more samples, a quarter is held out and the result is compared with the float
     /// model on these, unless [`Options::validation`] is given.
@@ -165,8 +170,8 @@ pub struct Options {
     pub compare: bool,
     /// Preprocessing of images; it overrides the model's metadata.
     pub preparation: Preparation,
-    /// Element type of inputs and outputs.
-    pub interface: quantize::Interface,
+    /// Element types of inputs and outputs.
+    pub interface: quantize::Interfaces,
     /// Axis order of image inputs and outputs.
     pub layout: layout::Interface,
     /// With [`Precision::Int8`]: no dynamic quantization of activations; runtimes for microcontrollers have no kernels
@@ -212,8 +217,10 @@ impl Default for Options {
             float_weights: false,
             half_values: false,
             block: DEFAULT_BLOCK,
+            dense_per_tensor: false,
             import: ImportOptions::default(),
             sizes: InputSizes::default(),
+            labels: None,
             calibration: None,
             statistics: None,
             ranges: None,
@@ -221,7 +228,7 @@ impl Default for Options {
             validation: None,
             compare: true,
             preparation: Preparation::default(),
-            interface: quantize::Interface::Float,
+            interface: quantize::Interfaces::default(),
             layout: layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc },
             only_static: false,
             exclude: Vec::new(),
@@ -333,28 +340,40 @@ impl Options {
         if self.block == 0 || (self.block != DEFAULT_BLOCK && self.precision != Precision::W4A32) {
             return usage("only 4-bit weights are quantized in blocks", "add --quantize w4a32, or leave --block out");
         }
-        if let quantize::Interface::Quantized(storage) = self.interface {
-            match (storage == StorageType::I16, self.precision) {
-                (false, Precision::Int8) | (true, Precision::W8A16) => {}
-                (false, Precision::W8A16) => {
-                    return usage(
-                        "the inputs and outputs of a w8a16 model have 16 bits",
-                        "--io int16, or leave --io out",
-                    );
-                }
-                (true, _) => return usage("16-bit inputs and outputs need 16-bit activations", "add --w8a16"),
-                (false, _) => {
-                    return usage("integer inputs and outputs need an integer model", "add --int8, or leave --io out");
-                }
-            }
+        if self.dense_per_tensor && !matches!(self.precision, Precision::Int8 | Precision::W8A16 | Precision::W8A32) {
+            return usage(
+                "--per-tensor chooses the scales of 8-bit weights",
+                "add --int8, --w8a16 or --w8a32, or leave it out",
+            );
         }
-        if self.interface == quantize::Interface::Half && !self.half_values {
-            return usage("float16 inputs and outputs need float16 activations", "add --half-values");
-        }
+        self.interface.types().try_for_each(|interface| self.check_interface(interface))?;
         if !self.exclude.is_empty() && !self.precision.is_quantized() {
             return usage("--exclude has no effect without quantization", "add --int8, or leave --exclude out");
         }
         Ok(())
+    }
+
+    /// Fails where inputs and outputs cannot have a type in this precision.
+    fn check_interface(&self, interface: quantize::Interface) -> Result<(), Failure> {
+        let (message, help) = match (interface, self.precision) {
+            (quantize::Interface::Float, _) => return Ok(()),
+            (quantize::Interface::Half, _) if self.half_values => return Ok(()),
+            (quantize::Interface::Half, _) => {
+                ("float16 inputs and outputs need float16 activations", "add --half-values")
+            }
+            (quantize::Interface::Quantized(StorageType::I16), Precision::W8A16) => return Ok(()),
+            (quantize::Interface::Quantized(StorageType::I16), _) => {
+                ("16-bit inputs and outputs need 16-bit activations", "add --w8a16")
+            }
+            (quantize::Interface::Quantized(_), Precision::Int8) => return Ok(()),
+            (quantize::Interface::Quantized(_), Precision::W8A16) => {
+                ("the inputs and outputs of a w8a16 model have 16 bits", "--io int16, or leave --io out")
+            }
+            (quantize::Interface::Quantized(_), _) => {
+                ("integer inputs and outputs need an integer model", "add --int8, or leave --io out")
+            }
+        };
+        usage(message, help)
     }
 
     /// Fails where an option about quantized activations is given for a precision without them.
@@ -417,7 +436,7 @@ impl Options {
     }
 
     fn has_quantized_interface(&self) -> bool {
-        matches!(self.interface, quantize::Interface::Quantized(_))
+        !self.interface.is_float()
     }
 
     /// Fails if the artefacts cannot all be written to `output`.
@@ -460,6 +479,12 @@ impl Options {
 
     /// Fails where options contradict the quantization parameters of a quantized source model (`given`).
     pub(crate) fn check_ranges(&self, given: Given) -> Result<(), Failure> {
+        if self.dense_per_tensor && given != Given::Nothing {
+            return usage(
+                "the model is quantized already: its weights have scales of their own",
+                "leave --per-tensor out, or give the float model that it was made from",
+            );
+        }
         let given = given.has_activations();
         if given {
             self.check_preparation(self.has_samples())?;
@@ -492,8 +517,9 @@ fn usage(message: &str, help: &str) -> Result<(), Failure> {
 const DEFAULT_BLOCK: usize = 32;
 
 /// Help text on how data are given.
-pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml, a folder of pictures, a .txt list of pictures, a \
-.npy or a .npz file with one array for each input, or a folder of such files; --data random tries out a model without data";
+pub const DATA_HELP: &str = "--data PATH, where PATH is a dataset .yaml or .ndjson, a folder or a .zip of pictures, a .txt \
+list of pictures, a .npy or a .npz file with one array for each input, or a folder or a .zip of such files; --data random \
+tries out a model without data";
 
 /// Message of the error that calibration data are missing.
 pub(crate) fn no_data(precision: Precision) -> String {
@@ -517,22 +543,24 @@ mod tests {
             Options { precision: Precision::W8A32, method: Some(Method::Mse), ..float.clone() },
             Options { precision: Precision::W8A32, ranges: Some("a.json".into()), ..float.clone() },
             Options { precision: Precision::W8A32, statistics: Some("a.qstats".into()), ..float.clone() },
-            Options { interface: quantize::Interface::Quantized(StorageType::I8), ..float.clone() },
-            Options { interface: quantize::Interface::Quantized(StorageType::I16), ..float.clone() },
+            Options { interface: quantize::Interface::Quantized(StorageType::I8).into(), ..float.clone() },
+            Options { interface: quantize::Interface::Quantized(StorageType::I16).into(), ..float.clone() },
             Options {
                 precision: Precision::Int8,
-                interface: quantize::Interface::Quantized(StorageType::I16),
+                interface: quantize::Interface::Quantized(StorageType::I16).into(),
                 ..float.clone()
             },
             Options {
                 precision: Precision::W8A16,
-                interface: quantize::Interface::Quantized(StorageType::I8),
+                interface: quantize::Interface::Quantized(StorageType::I8).into(),
                 ..float.clone()
             },
             Options { precision: Precision::W8A16, targets: vec![Format::Openvino.into()], ..float.clone() },
             Options { exclude: vec!["*".into()], ..float.clone() },
             Options { effort: Effort::High, ..float.clone() },
             Options { block: 64, ..float.clone() },
+            Options { dense_per_tensor: true, ..float.clone() },
+            Options { dense_per_tensor: true, precision: Precision::W4A32, ..float.clone() },
             Options { precision: Precision::W4A32, ..float.clone() },
             Options { targets: Vec::new(), ..float.clone() },
             Options { targets: vec![Format::Tflite.into(); 2], ..float.clone() },

@@ -106,6 +106,9 @@ pub struct WriteOptions {
     pub qoperator: bool,
     /// ONNX: weights in a separate file, whatever their size.
     pub external_data: bool,
+    /// ONNX: the version of the standard operator set, one of [`onnx::OPSETS`]; by default the lowest from 17 on that has
+    /// all operators.
+    pub opset: Option<i64>,
     /// Dynamic quantization of the activations of weight-only quantized products. TensorFlow Lite's kernels always do
     /// that.
     pub dynamic: bool,
@@ -117,8 +120,14 @@ pub struct WriteOptions {
 
 impl WriteOptions {
     /// The default.
-    pub const PLAIN: WriteOptions =
-        WriteOptions { qoperator: false, external_data: false, dynamic: false, sources: false, device: None };
+    pub const PLAIN: WriteOptions = WriteOptions {
+        qoperator: false,
+        external_data: false,
+        opset: None,
+        dynamic: false,
+        sources: false,
+        device: None,
+    };
 
     /// True for a device that takes QuantizeLinear and DequantizeLinear as the standard defines them.
     pub(crate) fn has_standard_qdq(&self) -> bool {

@@ -14,6 +14,7 @@ use qcc_ir::{Elem, Graph, OpenExtent, Origin, Shape, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 mod build;
+mod cut;
 mod elements;
 mod mapped;
 mod onnx;
@@ -29,7 +30,7 @@ pub use onnx::supported as onnx_operators;
 pub use openvino::supported as openvino_operators;
 pub use refusal::OPEN_SHAPE;
 pub use shapes::{example, explain};
-pub use tflite::supported as tflite_operators;
+pub use tflite::{python_string, supported as tflite_operators};
 pub use torch::supported as torch_operators;
 
 /// Metadata key of the PyTorch class from which the model was exported.
@@ -49,6 +50,18 @@ pub struct ImportOptions {
     /// No extent stays open: a batch without a value is 1, other open extents without a value are errors. Otherwise open
     /// extents of ONNX models stay open where all of the model can be imported so.
     pub fixed: bool,
+    /// The part of the model that is imported: all of it by default.
+    pub cut: Option<Cut>,
+}
+
+/// A part of a model, between values by name. It has no metadata: those of the model describe all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// The values that become inputs; where none is named, the part begins at the inputs of the model. Inputs of the
+    /// model that outputs depend on otherwise stay inputs.
+    pub inputs: Vec<String>,
+    /// The values that become the outputs; those of the model where none is named.
+    pub outputs: Vec<String>,
 }
 
 /// An imported model.
@@ -229,7 +242,10 @@ impl Model {
     /// # Errors
     /// Those of [`ModelFile::import`].
     pub fn import(&self, options: &ImportOptions) -> Result<Imported, Vec<Diagnostic>> {
-        let mut imported = self.0.import(options)?;
+        let mut imported = match &options.cut {
+            Some(cut) => cut::import(&*self.0, cut, options)?,
+            None => self.0.import(options)?,
+        };
         tell_apart(&mut imported);
         Ok(imported)
     }

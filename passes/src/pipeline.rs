@@ -106,8 +106,8 @@ pub enum Numbers {
 pub struct Settings {
     /// The numeric precision.
     pub numbers: Numbers,
-    /// The element type of the graph inputs and outputs, where it differs from the source.
-    pub interface: quantize::Interface,
+    /// The element types of the graph inputs and outputs, where it differs from the source.
+    pub interface: quantize::Interfaces,
     /// The order of the axes of images at inputs and outputs.
     pub layout: layout::Interface,
 }
@@ -115,7 +115,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let layout = layout::Interface { input: ImageOrder::Nhwc, output: ImageOrder::Nhwc };
-        Settings { numbers: Numbers::Source, interface: quantize::Interface::Float, layout }
+        Settings { numbers: Numbers::Source, interface: quantize::Interfaces::default(), layout }
     }
 }
 
@@ -152,10 +152,10 @@ impl Pipeline {
         {
             p.push(Stage::Quantize, CompleteQdq(options.clone()));
         }
-        p.push(Stage::Quantize, ImportQdq { interface: settings.interface });
+        p.push(Stage::Quantize, ImportQdq { interface: settings.interface.clone() });
         match &settings.numbers {
             Numbers::Quantized(options) => p.push(Stage::Quantize, Quantize(options.clone())),
-            Numbers::HalfValues => p.push(Stage::Quantize, HalfValues { interface: settings.interface }),
+            Numbers::HalfValues => p.push(Stage::Quantize, HalfValues { interface: settings.interface.clone() }),
             Numbers::Source | Numbers::HalfWeights => {}
         }
         p.extend(Stage::Layout, vec![layout(settings.layout)]);

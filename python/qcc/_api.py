@@ -94,10 +94,10 @@ def compile(
         ``onnx.ModelProto``, a ``torch.nn.Module`` with ``args``, a ``torch.export.ExportedProgram``, or an
         ``ultralytics.YOLO``.
     :param to: the target or targets: ``tflite``, ``onnx``, ``openvino``.
-    :param data: calibration data: a path (dataset .yaml, folder of pictures, .txt list, .npy, .npz), an array whose
-        first axis are samples, a dictionary of such arrays by input, or any iterable of samples (such as a
-        ``DataLoader``), each an array, a tensor, a dictionary or a tuple in the order of the inputs; labels behind them
-        are left out. Of an iterable 512 samples are taken, or ``samples=N``.
+    :param data: calibration data: a path (dataset .yaml or .ndjson, folder or .zip of pictures, .txt list, .npy,
+        .npz), an array whose first axis are samples, a dictionary of such arrays by input, or any iterable of samples
+        (such as a ``DataLoader``), each an array, a tensor, a dictionary or a tuple in the order of the inputs; labels
+        behind them are left out. Of an iterable 512 samples are taken, or ``samples=N``.
     :param validate: data on which the result is compared with the float model, in the same forms.
     :param args: positional arguments with which a ``torch.nn.Module`` is called.
     :param kwargs: keyword arguments with which it is called; for an ``ultralytics.YOLO`` arguments of its export, such

@@ -10,15 +10,13 @@ use qcc_ir::diagnostic::Diagnostic;
 
 use crate::digest::FileDigest;
 use crate::outcome::Failure;
+use crate::unfinished::{self, Folders};
 
 mod protected;
 mod temporary;
-mod unfinished;
 
 pub(crate) use protected::Protected;
 use temporary::Temporary;
-use unfinished::Folders;
-pub use unfinished::abandon;
 
 /// Size of the write buffer in bytes.
 const BUFFER: usize = 1 << 20;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tempfile::TempPath;
 
-use super::unfinished;
+use crate::unfinished;
 
 /// Prefix of the names of temporary files.
 const PREFIX: &str = ".qcc-";

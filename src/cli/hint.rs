@@ -16,12 +16,11 @@ const COMPILES: [&str; 5] = ["compile", "convert", "export", "optimize", "quanti
 const OUTPUTS: [&str; 6] = ["tflite", "onnx", "xml", "qir", "cc", "h"];
 
 /// Options of other tools, and what to do instead.
-const OPTIONS: [(&[&str], &str); 6] = [
+const OPTIONS: [(&[&str], &str); 5] = [
     (&["--model", "--input", "--input-model"], "the model has no option: qcc MODEL --to tflite"),
     (&["--calib", "--calib-data", "--calibration-data", "--dataset"], "calibration data are given with --data"),
     (&["--input-shape", "--input_shape", "--overwrite-input-shape"], "shapes are given with --shape NAME=1,3,640,640"),
     (&["--nms"], "artefacts have the outputs of the model: export it with nms=True, or take a model without NMS"),
-    (&["--opset"], "ONNX artefacts have the opset that their operators need, which `qcc inspect` shows"),
     (&["--simplify", "--optimize"], "graphs are always simplified: leave it out"),
 ];
 

@@ -142,7 +142,8 @@ impl Compiler {
         let file = Model::open(model)?;
         let job = Job::import(self, &file, clock, observer)?;
         let datasets = self.datasets()?;
-        let protected = datasets.protected(model, &file);
+        let mut protected = datasets.protected(model, &file);
+        protected.add("the file of labels", self.options.labels.clone());
         let stem = model_name(model);
         let outputs = self.outputs(&stem, output, job.source());
         // All files are begun before the work, so that unwritable paths are reported early.

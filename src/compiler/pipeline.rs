@@ -2,7 +2,7 @@
 
 use qcc_backends::Backend;
 use qcc_ir::NodeId;
-use qcc_passes::quantize::{self, Activations, Dynamic, Interface, Raised};
+use qcc_passes::quantize::{self, Activations, Dynamic, Interfaces, Raised};
 use qcc_passes::{Numbers, Pipeline, Settings, Stage, UnknownPass};
 
 use super::Compiler;
@@ -25,10 +25,9 @@ pub(super) struct Variant {
 impl Variant {
     /// The settings of the options.
     pub(super) fn asked(options: &Options) -> Self {
-        let dynamic = match options.interface {
+        let dynamic = match options.interface.is_float() && !options.only_static {
             // Dynamic quantization has 8 bits.
-            _ if options.precision == Precision::W8A16 => Dynamic::Never,
-            Interface::Float if !options.only_static => Dynamic::Needed,
+            true if options.precision != Precision::W8A16 => Dynamic::Needed,
             _ => Dynamic::Never,
         };
         let trial = Trial { precision: options.precision, exclude: Vec::new() };
@@ -42,8 +41,8 @@ impl Compiler {
         let options = &self.options;
         let Variant { trial, dynamic, raised, compensate } = variant;
         let interface = match trial.precision == options.precision {
-            true => options.interface,
-            false => Interface::Float,
+            true => options.interface.clone(),
+            false => Interfaces::default(),
         };
         let quantized = |activations, weights| {
             let exclude = [&options.exclude[..], &trial.exclude].concat();
@@ -51,7 +50,8 @@ impl Compiler {
             Numbers::Quantized(quantize::Options {
                 activations,
                 weights,
-                interface,
+                dense_per_tensor: options.dense_per_tensor,
+                interface: interface.clone(),
                 dynamic: *dynamic,
                 exclude,
                 raised,

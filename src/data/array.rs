@@ -22,10 +22,10 @@ mod elements;
 mod header;
 
 /// Bytes that an array may always be unpacked to, whatever its compression ratio: constant arrays compress well.
-const UNPACKED_BYTES: u64 = 1 << 26;
+pub(super) const UNPACKED_BYTES: u64 = 1 << 26;
 
 /// Maximum compression ratio of larger arrays. Data of real inputs do not compress better.
-const LARGEST_RATIO: u64 = 100;
+pub(super) const LARGEST_RATIO: u64 = 100;
 
 /// The location of an array.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use walkdir::WalkDir;
 
 use super::DataError;
+use super::text::{read, yaml as parsed};
 
 /// Extensions of images that can be decoded.
 pub(super) const PICTURES: &[&str] = &["bmp", "jpeg", "jpg", "png", "webp"];
@@ -36,13 +37,13 @@ impl From<Vec<PathBuf>> for Listing {
     }
 }
 
-fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> DataError {
-    let path = path.to_path_buf();
-    move |source| DataError::Unreadable { path, source }
-}
-
 fn is_picture(path: &Path) -> bool {
     is_among(path, PICTURES) || is_among(path, UNDECODED)
+}
+
+/// True if the file is an image or a file of arrays by its name.
+pub(super) fn is_data(path: &Path) -> bool {
+    is_picture(path) || is_among(path, ARRAYS)
 }
 
 fn is_among(path: &Path, extensions: &[&str]) -> bool {
@@ -51,7 +52,7 @@ fn is_among(path: &Path, extensions: &[&str]) -> bool {
 }
 
 /// Sorted by the bytes of the path, the order of Python strings.
-fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+pub(super) fn sorted(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
     paths
 }
@@ -85,46 +86,10 @@ pub(super) fn folder(path: &Path) -> Result<Found, DataError> {
 /// Maximum bytes of a list of images.
 const LIST_BYTES: u64 = 1 << 28;
 
-/// Maximum bytes of a dataset yaml.
-const YAML_BYTES: u64 = 1 << 24;
-
-/// Maximum nesting depth of a dataset yaml: the time of its parser is quadratic in the depth.
-const YAML_DEPTH: usize = 64;
-
-/// The text of a file of at most `most` bytes, without a byte order mark. Anything but a regular file is refused:
-/// opening a pipe would block until it has a writer.
-fn text(path: &Path, most: u64) -> Result<String, DataError> {
-    let meta = std::fs::metadata(path).map_err(unreadable(path))?;
-    if !meta.is_file() {
-        return Err(unreadable(path)(std::io::Error::other("not a file")));
-    }
-    if meta.len() > most {
-        let why = format!("it has {} bytes; {most} at most are read", meta.len());
-        return Err(unreadable(path)(std::io::Error::other(why)));
-    }
-    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
-    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
-}
-
-/// Maximum nesting depth of brackets, ignoring comment lines.
-fn depth(yaml: &str) -> usize {
-    let lines = yaml.lines().filter(|l| !l.trim_start().starts_with('#'));
-    let (mut open, mut most) = (0usize, 0);
-    for c in lines.flat_map(str::chars) {
-        match c {
-            '[' | '{' => open += 1,
-            ']' | '}' => open = open.saturating_sub(1),
-            _ => {}
-        }
-        most = most.max(open);
-    }
-    most
-}
-
 /// One path per line. Lines that start with `./` are relative to the list's folder; so are other relative paths that
 /// exist there but not in the current folder.
 pub(super) fn list_file(path: &Path) -> Result<Listing, DataError> {
-    let text = text(path, LIST_BYTES)?;
+    let text = read(path, LIST_BYTES)?;
     let home = path.parent().unwrap_or(Path::new(""));
     let place = |line: &str| match line.strip_prefix("./") {
         Some(rest) => home.join(rest),
@@ -156,12 +121,8 @@ enum Split {
 
 /// The images of the split `val`, or of `train` if there is no `val`.
 pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
-    let bad = |reason: String| DataError::Yaml { path: path.into(), reason };
-    let text = text(path, YAML_BYTES)?;
-    if depth(&text) > YAML_DEPTH {
-        return Err(bad(format!("no dataset yaml: brackets are nested deeper than {YAML_DEPTH}")));
-    }
-    let yaml: Yaml = serde_norway::from_str(&text).map_err(|e| bad(format!("no dataset yaml: {e}")))?;
+    let bad = |reason: String| DataError::Description { path: path.into(), reason };
+    let yaml: Yaml = parsed(path, "dataset yaml")?;
     let Some(split) = yaml.val.or(yaml.train) else {
         return Err(bad("it names neither `val` nor `train` pictures".into()));
     };
@@ -191,7 +152,7 @@ pub(super) fn yaml(path: &Path) -> Result<Listing, DataError> {
 
 /// Candidate root folders of the dataset: `path` as it is, relative to the yaml, or in a folder `datasets` here or one
 /// level up.
-fn roots(home: &Path, path: Option<&str>) -> Vec<PathBuf> {
+pub(super) fn roots(home: &Path, path: Option<&str>) -> Vec<PathBuf> {
     let Some(path) = path else { return vec![home.into()] };
     let given = PathBuf::from(path);
     if given.is_absolute() {
@@ -273,7 +234,7 @@ mod tests {
         let deep = ["val: ", &"[{a: ".repeat(1_000_000)].concat();
         for text in ["names: {0: a}\n", "just text", "- a\n- b\n", "val: {a: b}\n", "val: [\n", &deep] {
             std::fs::write(&at, text).unwrap();
-            assert!(matches!(yaml(&at), Err(DataError::Yaml { .. })), "{:.20}", text);
+            assert!(matches!(yaml(&at), Err(DataError::Description { .. })), "{:.20}", text);
         }
     }
 

@@ -21,12 +21,15 @@ mod built_in;
 mod files;
 mod input;
 mod listing;
+mod ndjson;
+mod packed;
 mod picture;
 mod preprocess;
 mod random;
 mod resize;
 mod samples;
 mod synthetic;
+pub(crate) mod text;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -36,6 +39,7 @@ use bytes::Bytes;
 use qcc_ir::Tensor;
 use qcc_ir::diagnostic::Diagnostic;
 
+use crate::unfinished::Scratch;
 use array::Place;
 use listing::{Found, Listing};
 pub use picture::panic_is_contained;
@@ -56,10 +60,10 @@ pub enum DataError {
     /// The path has no supported kind of data.
     #[error("{} is no calibration data", .0.display())]
     Kind(PathBuf),
-    /// A dataset yaml that does not locate its images.
+    /// A file in text that does not say what it should, as the description of a dataset that does not locate its images.
     #[error("{}: {reason}", path.display())]
-    Yaml {
-        /// The yaml file.
+    Description {
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -79,6 +83,14 @@ pub enum DataError {
     #[error("{}: {reason}", path.display())]
     Array {
         /// The .npy or .npz file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An archive that cannot be unpacked.
+    #[error("{}: {reason}", path.display())]
+    Archive {
+        /// The .zip file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -106,10 +118,11 @@ impl From<&DataError> for Diagnostic {
             DataError::Kind(_) => (
                 "unknown-data",
                 Some(
-                    "give a dataset .yaml, a folder of pictures or of .npy or .npz files, a .txt list, a .npy or a .npz file",
+                    "give a dataset .yaml or .ndjson, a folder or a .zip of pictures or of .npy or .npz files, a .txt list, a .npy or a .npz file",
                 ),
             ),
-            DataError::Yaml { .. } => ("bad-dataset", None),
+            DataError::Description { .. } => ("bad-dataset", None),
+            DataError::Archive { .. } => ("bad-archive", None),
             DataError::Empty(_) => (
                 "empty-dataset",
                 Some("pictures are .jpg, .jpeg, .png, .bmp and .webp files, arrays are .npy and .npz files"),
@@ -172,9 +185,11 @@ impl SampleSource for Vec<Vec<Tensor>> {
 #[derive(Debug)]
 pub struct Dataset {
     source: Source,
-    /// The files that list the images.
+    /// The files that list or contain the images or arrays.
     lists: Vec<PathBuf>,
     part: Part,
+    /// The folder of an archive's files, which exists as long as they are read.
+    unpacked: Option<Arc<Scratch>>,
 }
 
 /// The part of the data that is used, spread evenly over all.
@@ -212,8 +227,9 @@ const IN_MEMORY: &str = "data in memory";
 const RANDOM_SAMPLES: usize = 8;
 
 impl Dataset {
-    /// Opens a dataset yaml (Ultralytics' schema), a folder of images, a list of images (.txt), one image, a .npy or a
-    /// .npz file, or a folder of such files. Nothing is downloaded.
+    /// Opens a dataset yaml or ndjson (Ultralytics' schemas), a folder of images, a list of images (.txt), one image, a
+    /// .npy or a .npz file, a folder of such files, or an archive (.zip) of what a folder may contain. Nothing is
+    /// downloaded.
     ///
     /// A file of arrays has samples along the first axis; in a folder, an array that has the axes of its input, or
     /// all but the batch axis, is one sample. Samples of different files may have different extents where those of the input are open.
@@ -224,14 +240,15 @@ impl Dataset {
         let kind = std::fs::metadata(path).map_err(|source| DataError::Unreadable { path: path.into(), source })?;
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         let Listing { pictures, lists } = match extension.as_str() {
-            _ if kind.is_dir() => match listing::folder(path)? {
-                Found::Arrays(paths) => {
-                    return Ok(Dataset::of(Source::Files { folder: path.into(), paths }, Vec::new()));
-                }
-                Found::Pictures(pictures) => pictures.into(),
-            },
+            _ if kind.is_dir() => return Dataset::folder(path, path),
             _ if !kind.is_file() => return Err(DataError::Kind(path.into())),
+            "zip" => {
+                let unpacked = packed::unpack(path)?;
+                let data = Dataset::folder(unpacked.path(), path)?;
+                return Ok(Dataset { lists: vec![path.into()], unpacked: Some(Arc::new(unpacked)), ..data });
+            }
             "yaml" | "yml" => listing::yaml(path)?,
+            "ndjson" => ndjson::read(path)?,
             "txt" => listing::list_file(path)?,
             e if listing::PICTURES.contains(&e) => vec![path.to_path_buf()].into(),
             e if listing::ARRAYS.contains(&e) => return Ok(Dataset::arrays(path, array::entries(path)?)),
@@ -241,6 +258,15 @@ impl Dataset {
             return Err(DataError::Empty(path.into()));
         }
         Ok(Dataset::of(Source::Pictures(pictures), lists))
+    }
+
+    /// The images or arrays in a folder, which messages call `name`.
+    fn folder(folder: &Path, name: &Path) -> Result<Self, DataError> {
+        Ok(match listing::folder(folder)? {
+            Found::Arrays(paths) => Dataset::of(Source::Files { folder: name.into(), paths }, Vec::new()),
+            Found::Pictures(pictures) if pictures.is_empty() => return Err(DataError::Empty(name.into())),
+            Found::Pictures(pictures) => Dataset::of(Source::Pictures(pictures), Vec::new()),
+        })
     }
 
     /// Arrays in memory, by name: each the content of a .npy file, with samples along its first axis. They are matched
@@ -284,7 +310,7 @@ impl Dataset {
 
     /// The data of a source, all of them.
     fn of(source: Source, lists: Vec<PathBuf>) -> Self {
-        Dataset { source, lists, part: Part { most: None, share: 1.0 } }
+        Dataset { source, lists, part: Part { most: None, share: 1.0 }, unpacked: None }
     }
 
     /// All files that the data are read from.

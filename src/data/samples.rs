@@ -9,6 +9,8 @@ use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::eval::fits;
 use qcc_ir::{Graph, Symbols, Tensor, ValueId};
 
+use crate::unfinished::Scratch;
+
 use super::array::Array;
 use super::files::{ArrayFile, ArrayFiles, Holds};
 use super::input::{Image, Input, bound, from_floats};
@@ -68,7 +70,7 @@ impl Dataset {
         };
         let len = self.part.of(available);
         let places = (0..len).map(|i| i * available / len).collect();
-        Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default() })
+        Ok(Samples { inputs, feed: Arc::new(feed), places, seen: Arc::default(), _unpacked: self.unpacked })
     }
 }
 
@@ -132,6 +134,8 @@ pub struct Samples {
     /// The index of each sample in the data.
     places: Vec<usize>,
     seen: Arc<Mutex<Seen>>,
+    /// The folder of an archive's files, which exists as long as they are read.
+    _unpacked: Option<Arc<Scratch>>,
 }
 
 /// What reading samples showed.

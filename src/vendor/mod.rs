@@ -15,6 +15,7 @@ use qcc_passes::quality::Hints;
 
 use crate::data::Preprocess;
 
+mod labels;
 mod ultralytics;
 
 /// Metadata of a model: keys and values.
@@ -65,5 +66,15 @@ pub fn file_name(backend: &dyn Backend, stem: &str, suffix: &str, metadata: &Met
 
 /// Additional files and metadata of an artefact.
 pub fn attachments(backend: &dyn Backend, metadata: &Metadata) -> Attachments {
-    VENDORS.iter().find_map(|v| v.attachments(backend, metadata)).unwrap_or_default()
+    let own = VENDORS.iter().find_map(|v| v.attachments(backend, metadata));
+    own.unwrap_or_else(|| labels::attachments(ultralytics::labels(metadata)))
+}
+
+/// Replaces the names of classes in the metadata of a model.
+pub(crate) fn name_classes(metadata: &mut Vec<(String, String)>, names: &[String]) {
+    let (key, value) = ultralytics::named(names);
+    match metadata.iter_mut().find(|(k, _)| *k == key) {
+        Some((_, old)) => *old = value,
+        None => metadata.push((key, value)),
+    }
 }

@@ -7,13 +7,18 @@ mod budgets;
 mod cli;
 mod corpus;
 mod custom;
+mod cut;
+mod datasets;
 mod devices;
 mod diff;
 mod examine;
 mod examples;
 mod files;
+mod granularity;
 mod hostile;
 mod house;
+mod interfaces;
+mod labels;
 mod library;
 mod litert;
 #[cfg(feature = "oracles")]
@@ -24,6 +29,7 @@ mod names;
 mod onnx_nodes;
 mod openvino;
 mod openvino_models;
+mod opset;
 #[cfg(feature = "oracles")]
 mod oracle;
 #[cfg(feature = "oracles")]

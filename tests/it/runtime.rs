@@ -187,6 +187,7 @@ impl Runtime {
             true => quantize::Interface::Quantized(self.storage),
             false => quantize::Interface::Float,
         };
+        let interface = interface.into();
         let activations = match self.storage {
             StorageType::I16 => quantize::Activations::Bits16,
             _ => quantize::Activations::Bits8,

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use qcc_formats::onnx::{AttributeProto, AttributeType};
 
+use super::OPSETS;
+
 /// An operator with its attributes.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
@@ -14,18 +16,29 @@ pub(super) struct Call {
     pub(super) attributes: Vec<AttributeProto>,
 }
 
+/// The operators whose written form is newer than the oldest of [`OPSETS`], by the operator set that it is from: the
+/// schema that operator set 17 has.
+const NEWER: [(i64, &[&str]); 4] = [
+    (14, &["Add", "CumSum", "Div", "GRU", "LSTM", "Mul", "RNN", "Relu", "Reshape", "Sub"]),
+    (15, &["Pow", "Shape"]),
+    (16, &["GreaterOrEqual", "Identity", "LeakyRelu", "LessOrEqual", "PRelu", "ScatterND", "Where"]),
+    (17, &["LayerNormalization"]),
+];
+
 impl Call {
-    /// The oldest operator set that is written.
-    pub(super) const OLDEST: i64 = 17;
+    /// The operator set that is written where no other is asked for, if it has all operators.
+    pub(super) const USUAL: i64 = 17;
 
     /// A standard operator without attributes.
     pub(super) fn new(operator: &'static str) -> Self {
-        Call { operator, contrib: false, since: Call::OLDEST, attributes: Vec::new() }
+        let newer = NEWER.iter().find(|(_, names)| names.contains(&operator));
+        let since = newer.map_or(*OPSETS.start(), |(since, _)| *since);
+        Call { operator, contrib: false, since, attributes: Vec::new() }
     }
 
     /// An operator of domain `com.microsoft`.
     pub(super) fn contrib(operator: &'static str) -> Self {
-        Call { contrib: true, ..Call::new(operator) }
+        Call { operator, contrib: true, since: *OPSETS.start(), attributes: Vec::new() }
     }
 
     /// The same operator as defined since a later operator set.

@@ -78,6 +78,8 @@ pub(super) struct Emitter<'g> {
     /// The source node of the nodes that are being written.
     pub(super) path: String,
     opset: i64,
+    /// Operators that the operator set that is asked for does not have: the first node, the operator and its operator set.
+    pub(super) newer: Vec<(String, &'static str, i64)>,
     /// Versions of the operator sets other than the standard one.
     domains: BTreeMap<String, i64>,
 }
@@ -101,7 +103,8 @@ impl<'g> Emitter<'g> {
             tensor_names: names,
             node_names: Names::default(),
             path: String::new(),
-            opset: Call::OLDEST,
+            opset: options.opset.unwrap_or(Call::USUAL),
+            newer: Vec::new(),
             domains: BTreeMap::new(),
         };
         for v in graph.inputs() {
@@ -318,11 +321,9 @@ impl<'g> Emitter<'g> {
     /// QuantizeLinear or DequantizeLinear, named after its result: the source's name is reserved for the operator
     /// itself.
     fn push_qdq(&mut self, operator: &'static str, qparams: &QuantParams, inputs: &[Name], output: &Name) {
-        let call = Call::new(operator).since(if matches!(qparams.storage, StorageType::I4 | StorageType::I16) {
-            21
-        } else {
-            Call::OLDEST
-        });
+        let call = Call::new(operator);
+        let is_new = matches!(qparams.storage, StorageType::I4 | StorageType::I16);
+        let call = if is_new { call.since(21) } else { call };
         let call = match &qparams.map {
             Affine::PerTensor { .. } => call,
             Affine::PerAxis { axis, .. } => call.size("axis", *axis),
@@ -335,7 +336,16 @@ impl<'g> Emitter<'g> {
 
     /// Adds a node.
     pub(super) fn push(&mut self, call: Call, inputs: &[Name], outputs: &[Name]) {
-        self.opset = self.opset.max(call.since);
+        match self.options.opset {
+            Some(asked) if call.since > asked => {
+                let known = |newer: &(String, &str, i64)| (newer.1, newer.2) == (call.operator, call.since);
+                if !self.newer.iter().any(known) {
+                    self.newer.push((self.path.clone(), call.operator, call.since));
+                }
+            }
+            Some(_) => {}
+            None => self.opset = self.opset.max(call.since),
+        }
         if call.contrib {
             self.domains.insert(MICROSOFT.into(), MICROSOFT_VERSION);
         }
@@ -460,9 +470,11 @@ const MICROSOFT_VERSION: i64 = 1;
 /// The IR version that was current with an operator set.
 fn ir_version(opset: i64) -> i64 {
     match opset {
-        ..=18 => 8,
+        ..=14 => 7,
+        15..=18 => 8,
         19..=20 => 9,
-        _ => 10,
+        21..=22 => 10,
+        _ => 11,
     }
 }
 

@@ -33,6 +33,10 @@ pub use devices::{ORT_WEB, TENSORRT};
 pub use disassemble::disassemble;
 pub use target::{DYNAMIC, TARGET};
 
+/// The versions of the standard operator set that are written. The forms of operators that are written have not changed up
+/// to the last one.
+pub const OPSETS: std::ops::RangeInclusive<i64> = 13..=23;
+
 /// Size of all weights in bytes from which they are stored in a separate file: messages are limited to 2 GiB, and
 /// runtimes copy their content.
 pub const MOST_INSIDE: u64 = 1_500_000_000;

@@ -3,10 +3,11 @@
 use qcc_formats::onnx::ModelProto;
 use qcc_ir::diagnostic::Diagnostic;
 use qcc_ir::ops::{Op, Unary, UnaryFn};
-use qcc_ir::{Checked, Dim, NodeId, Shape, Tensor, TensorType, ValueId};
+use qcc_ir::{Checked, Dim, NodeId, Origin, Shape, Tensor, TensorType, ValueId};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
+use super::OPSETS;
 use super::call::Call;
 use super::emit::{Emitter, NodeContext, Numbers, Unsupported};
 use super::ops;
@@ -26,11 +27,26 @@ pub(super) fn emit(checked: Checked<'_>, options: WriteOptions) -> Result<ModelP
             refused.push(why.diagnostic(checked, node));
         }
     }
-    if !refused.is_empty() {
-        return Err(refused);
-    }
     e.outputs();
-    Ok(e.finish())
+    refused.extend(newer(&e, options.opset));
+    if refused.is_empty() { Ok(e.finish()) } else { Err(refused) }
+}
+
+/// Errors for the operators that the operator set that is asked for does not have.
+fn newer(e: &Emitter<'_>, asked: Option<i64>) -> Vec<Diagnostic> {
+    let Some(asked) = asked else { return Vec::new() };
+    if !OPSETS.contains(&asked) {
+        let message = format!("operator set {asked} is not written: {} to {} are", OPSETS.start(), OPSETS.end());
+        return vec![Diagnostic::error("opset", message)];
+    }
+    let enough = e.newer.iter().map(|(.., since)| *since).max();
+    let error = |(path, operator, since): &(String, &'static str, i64)| {
+        let error =
+            Diagnostic::error("opset", format!("{operator} is written as operator set {since} has it, not {asked}"));
+        let help = enough.map_or_else(String::new, |enough| format!("--opset {enough} has all operators of the model"));
+        error.at(&Origin::new(path.as_str(), *operator)).with_help(help)
+    };
+    e.newer.iter().map(error).collect()
 }
 
 impl Emitter<'_> {

@@ -39,17 +39,17 @@ fn literal(value: &Value) -> String {
         Value::Array(items) => format!("[{}]", items.iter().map(literal).collect::<Vec<_>>().join(", ")),
         Value::Object(entries) => {
             // Keys of JSON are strings, even if they were numbers in Python.
-            let key = |key: &str| if key.parse::<i64>().is_ok() { key.to_owned() } else { quoted(key) };
+            let key = |key: &str| if key.parse::<i64>().is_ok() { key.to_owned() } else { python_string(key) };
             let entry = |(k, value): (&String, &Value)| format!("{}: {}", key(k), literal(value));
             format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
         }
-        Value::String(text) => quoted(text),
+        Value::String(text) => python_string(text),
         Value::Number(_) => value.to_string(),
     }
 }
 
 /// A string as Python quotes it.
-fn quoted(text: &str) -> String {
+pub fn python_string(text: &str) -> String {
     let plain = !text.contains(|c: char| c == '\'' || c == '\\' || c.is_control());
     if plain { format!("'{text}'") } else { Value::from(text).to_string() }
 }

@@ -23,6 +23,7 @@ mod run;
 mod sparse;
 mod types;
 
+pub use metadata::python_string;
 pub use ops::supported;
 
 /// A decoded file.

@@ -12,6 +12,7 @@ use crate::types::{Elem, Tensor, TensorType};
 
 mod check;
 mod composite;
+mod cut;
 mod extents;
 mod ids;
 mod net;

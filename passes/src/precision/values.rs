@@ -8,17 +8,17 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::half::narrowed;
 use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
-use crate::quantize::{Interface, Quantized};
+use crate::quantize::{Interface, Interfaces, Quantized};
 
 /// The maximum magnitude of a calibrated value that is converted: half of the `F16` range, because other inputs may
 /// give larger values.
 const LARGEST: f32 = 32_752.0;
 
 /// Converts values to 16-bit floats where the target computes with them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HalfValues {
-    /// The element type of inputs and outputs.
-    pub interface: Interface,
+    /// The element types of inputs and outputs.
+    pub interface: Interfaces,
 }
 
 impl Pass for HalfValues {
@@ -32,7 +32,7 @@ impl Pass for HalfValues {
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
         let none = CalibrationTable::default();
-        half_values(g, cx.target, cx.ranges.unwrap_or(&none), self.interface)?.take_place(g, cx);
+        half_values(g, cx.target, cx.ranges.unwrap_or(&none), &self.interface)?.take_place(g, cx);
         Ok(())
     }
 }
@@ -46,7 +46,7 @@ pub fn half_values(
     g: &Graph,
     target: &Target,
     ranges: &CalibrationTable,
-    interface: Interface,
+    interface: &Interfaces,
 ) -> Result<Quantized, PassError> {
     let mut new = Graph::new(g.name.clone());
     new.metadata = g.metadata.clone();
@@ -67,7 +67,7 @@ pub fn half_values(
         }
     }
     for output in g.outputs() {
-        let elem = if interface == Interface::Half { Elem::F16 } else { Elem::F32 };
+        let elem = if interface.of(&output.name) == Interface::Half { Elem::F16 } else { Elem::F32 };
         let v = b.operand(output.value, &elem)?;
         b.new.add_output(output.name.clone(), v);
     }
@@ -102,12 +102,13 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn input(&mut self, n: NodeId, interface: Interface) {
+    fn input(&mut self, n: NodeId, interface: &Interfaces) {
         let v = n.value(0);
         let ty = self.old.ty(v);
-        let half = interface == Interface::Half && ty.elem == Elem::F32;
+        let name = self.old.name(v).cloned().unwrap_or_default();
+        let half = interface.of(&name) == Interface::Half && ty.elem == Elem::F32;
         let ty = if half { ty.with_elem(Elem::F16) } else { ty.clone() };
-        let input = self.new.add_input(self.old.name(v).cloned().unwrap_or_default(), ty);
+        let input = self.new.add_input(name, ty);
         self.placed.insert(v, vec![input]);
     }
 
@@ -169,7 +170,7 @@ mod tests {
         let ranges = calibrate(&joint, &[g], Method::MinMax, 1, sample, &mut |_| std::ops::ControlFlow::Continue(()))
             .unwrap()
             .remove(0);
-        print_brief(&half_values(g, &BARE, &ranges, interface).unwrap().graph)
+        print_brief(&half_values(g, &BARE, &ranges, &interface.into()).unwrap().graph)
     }
 
     const SCALED: &str = "%c: f32[1,2] = const [0.5,100] %a = binary(f:Mul) %x, %c %y = unary(f:Sigmoid) %a";

@@ -176,6 +176,18 @@ impl OutputKind {
     }
 }
 
+/// The number of classes whose scores a float graph computes; `None` where it does not tell.
+pub fn classes(g: &Graph, hints: Hints) -> Option<usize> {
+    let of = |v: ValueId| {
+        let dims = g.ty(v).shape.dims();
+        let linear = || is_linear(g, v) && g.outputs().len() == 1;
+        let axis = softmax_axis(g, v).or_else(|| (dims.len() == 2 && (hints.classifies || linear())).then_some(1))?;
+        dims[axis].known().filter(|&n| n > 1 && (hints.classifies || !n.is_multiple_of(VECTOR)))
+    };
+    let scored: BTreeSet<usize> = g.outputs().iter().filter_map(|o| of(o.value)).collect();
+    hints.detects.or_else(|| scored.first().copied().filter(|_| scored.len() == 1))
+}
+
 /// The producer of a value, skipping operators that only move elements.
 fn behind_moves(g: &Graph, mut v: ValueId) -> ValueId {
     while let Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Cast(_) | Op::Dequantize(_) = g.producer(v) {

@@ -18,7 +18,7 @@ use super::weights::{
     Bounds, bias_qparams, block_qparams, constant_qparams, constant_range, corrected_bias, lost_inputs, magnitudes,
     rounded, rounded_by_output, shares, weight_qparams,
 };
-use super::{Interface, Options, Quantized, Weights};
+use super::{Interface, Interfaces, Options, Quantized, Weights};
 use crate::PassError;
 use crate::calibrate::{CalibrationTable, Range, summed_axis};
 use crate::quality::Distance;
@@ -38,6 +38,7 @@ pub(super) fn build(
         target,
         storage: plan.storage,
         weights: options.weights,
+        dense_per_tensor: options.dense_per_tensor,
         compensate: options.compensate,
         ranges,
         qparams,
@@ -50,7 +51,7 @@ pub(super) fn build(
     };
     for n in g.order() {
         match plan.mode(n) {
-            _ if matches!(g.op(n), Op::Input(_)) => b.input(n, options.interface)?,
+            _ if matches!(g.op(n), Op::Input(_)) => b.input(n, &options.interface)?,
             // Constants are created for each user, with the quantization parameters that it needs.
             _ if matches!(g.op(n), Op::Const(_)) => {}
             Some(Mode::Integer) => b.integer(n, true)?,
@@ -60,7 +61,7 @@ pub(super) fn build(
         }
     }
     for output in g.outputs() {
-        let v = b.output(output, options.interface)?;
+        let v = b.output(output, &options.interface)?;
         b.new.add_output(output.name.clone(), v);
     }
     Ok(Quantized { graph: b.new, values: b.values, lost_inputs: b.lost_inputs, decisions: Vec::new() })
@@ -97,6 +98,8 @@ struct Builder<'a> {
     /// Storage type of quantized activations.
     storage: StorageType,
     weights: Weights,
+    /// [`Options::dense_per_tensor`]
+    dense_per_tensor: bool,
     /// Weights compensate each other's rounding errors, where second moments are known.
     compensate: bool,
     ranges: &'a CalibrationTable,
@@ -170,11 +173,11 @@ impl Builder<'_> {
         c
     }
 
-    fn input(&mut self, n: NodeId, interface: Interface) -> Result<(), PassError> {
+    fn input(&mut self, n: NodeId, interface: &Interfaces) -> Result<(), PassError> {
         let v = n.value(0);
         let ty = self.old.ty(v).clone();
         let name = self.old.name(v).cloned().unwrap_or_default();
-        let Some(storage) = stored_at(interface, &ty.elem) else {
+        let Some(storage) = stored_at(interface.of(&name), &ty.elem) else {
             self.float.insert(v, self.new.add_input(name, ty));
             return Ok(());
         };
@@ -190,10 +193,10 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn output(&mut self, output: &Output, interface: Interface) -> Result<ValueId, PassError> {
+    fn output(&mut self, output: &Output, interface: &Interfaces) -> Result<ValueId, PassError> {
         let v = output.value;
         let elem = &self.old.ty(v).elem;
-        let Some(storage) = stored_at(interface, elem) else { return self.float(v) };
+        let Some(storage) = stored_at(interface.of(&output.name), elem) else { return self.float(v) };
         let qparams = self.at_interface(v, storage, &output.name)?;
         if *elem == Elem::F32 {
             return self.quantized_with(v, &qparams);
@@ -314,6 +317,7 @@ impl Builder<'_> {
             None => weights.and_then(|k| k.axis),
             Some(_) => quantized.and_then(|k| k.weight_axis),
         };
+        let channel = channel.filter(|_| !(self.dense_per_tensor && matches!(self.old.op(n), Op::MatMul(_))));
         let integers = step.is_some() || weights.is_some_and(|k| k.dynamic.is_some());
         let limit = quantized.and_then(|k| k.pair_limit).filter(|_| integers);
         let largest = limit.map(|limit| (limit, self.largest(n, x)));

@@ -42,7 +42,7 @@ pub use plan::may_be_dynamic;
 pub use spell::spell;
 pub use units::{Unit, units};
 
-/// The element type of graph inputs and outputs.
+/// The element type of a graph input or output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interface {
     /// Floating point: `Quantize` and `Dequantize` are part of the graph.
@@ -52,6 +52,38 @@ pub enum Interface {
     Half,
     /// Quantized, with this storage type.
     Quantized(StorageType),
+}
+
+/// The element types of graph inputs and outputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// Those of the inputs and outputs that are not named.
+    pub others: Interface,
+    /// Those of inputs and outputs by name.
+    pub named: Vec<(String, Interface)>,
+}
+
+impl From<Interface> for Interfaces {
+    fn from(others: Interface) -> Self {
+        Interfaces { others, named: Vec::new() }
+    }
+}
+
+impl Interfaces {
+    /// All types that are asked for.
+    pub fn types(&self) -> impl Iterator<Item = Interface> {
+        self.named.iter().map(|(_, interface)| *interface).chain([self.others])
+    }
+
+    /// True if all inputs and outputs are floats.
+    pub fn is_float(&self) -> bool {
+        self.types().all(|interface| interface == Interface::Float)
+    }
+
+    /// The type of the input or output with this name.
+    pub fn of(&self, name: &str) -> Interface {
+        self.named.iter().find(|(named, _)| named == name).map_or(self.others, |(_, interface)| *interface)
+    }
 }
 
 /// How activations are quantized.
@@ -118,8 +150,10 @@ pub struct Options {
     pub activations: Activations,
     /// How weights are quantized where activations are floating point.
     pub weights: Weights,
-    /// The element type of graph inputs and outputs.
-    pub interface: Interface,
+    /// 8-bit weights of matrix products have one scale, not one for each output: old kernels take no others.
+    pub dense_per_tensor: bool,
+    /// The element types of graph inputs and outputs.
+    pub interface: Interfaces,
     /// When contractions may use dynamic quantization, if activations are quantized.
     pub dynamic: Dynamic,
     /// Nodes whose name matches one of these patterns stay in floating point. `*` stands for any characters.
@@ -136,7 +170,8 @@ impl Default for Options {
         Options {
             activations: Activations::default(),
             weights: Weights::default(),
-            interface: Interface::Float,
+            dense_per_tensor: false,
+            interface: Interfaces::default(),
             dynamic: Dynamic::default(),
             exclude: Vec::new(),
             raised: Vec::new(),

@@ -3,7 +3,7 @@
 use qcc_ir::Graph;
 use qcc_ir::diagnostic::Diagnostic;
 
-use super::{Activations, Interface, Options, Quantized, complete, import_qdq, quantize, spell};
+use super::{Activations, Interfaces, Options, Quantized, complete, import_qdq, quantize, spell};
 use crate::calibrate::CalibrationTable;
 use crate::pass::{Context, Given, Pass, PassError};
 
@@ -77,10 +77,10 @@ impl Pass for CompleteQdq {
 
 /// Fuses the Q/DQ pairs of a quantized graph into quantized nodes where the target has kernels for them. Float graphs
 /// are not changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ImportQdq {
-    /// The element type of inputs and outputs that are floats in the graph.
-    pub interface: Interface,
+    /// The element types of inputs and outputs that are floats in the graph.
+    pub interface: Interfaces,
 }
 
 impl Pass for ImportQdq {
@@ -93,7 +93,7 @@ impl Pass for ImportQdq {
     }
 
     fn run(&self, g: &mut Graph, cx: &mut Context<'_>) -> Result<(), PassError> {
-        import_qdq(g, cx, self.interface)?.take_place(g, cx);
+        import_qdq(g, cx, &self.interface)?.take_place(g, cx);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::candidates::few_steps::{self, FewSteps};
 use super::candidates::{
     self, Candidates, Case, last, only_float_users, partition, quantizes_dynamically, weights_only,
 };
-use super::{Activations, Dynamic, Interface, Options};
+use super::{Activations, Dynamic, Options};
 use crate::calibrate::{CalibrationTable, OwnRanges};
 use crate::decisions::Reason;
 
@@ -88,7 +88,7 @@ pub(super) fn plan(
     let (integer, vetoes) = candidates.into_parts();
     let mode = |n: NodeId| match case.kernel(n).filter(|kernel| kernel.gives_float) {
         Some(kernel) if !kernel.gives_quantized => Mode::FloatResult,
-        Some(_) if options.interface == Interface::Float && only_float_users(g, n, &integer) => Mode::FloatResult,
+        Some(_) if options.interface.is_float() && only_float_users(g, n, &integer) => Mode::FloatResult,
         _ => Mode::Integer,
     };
     let mut modes: FxHashMap<NodeId, Mode> = integer.iter().map(|&n| (n, mode(n))).collect();

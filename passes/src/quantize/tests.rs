@@ -69,7 +69,7 @@ fn boundaries_are_at_the_ends_and_the_last_contraction_has_a_float_result() {
 
 #[test]
 fn an_integer_interface_leaves_no_float_node() {
-    let options = Options { interface: Interface::Quantized(StorageType::U8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::U8).into(), ..Options::default() };
     insta::assert_snapshot!(shown(&graph(GATED), &options));
 }
 
@@ -113,7 +113,7 @@ fn arg_max_is_computed_on_quantized_values() {
         %2 = cast\"i32\" %1
         output y = %2",
     );
-    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8).into(), ..Options::default() };
     let q = quantized_graph(&g, &options).graph;
     let arg = q.order().into_iter().find(|&n| matches!(q.op(n), Op::ArgReduce(_))).unwrap();
     assert!(q.ty(q.operand(arg, 0)).elem.qparams().is_some(), "{}", print_brief(&q));
@@ -138,7 +138,7 @@ fn units_are_layers_with_their_activation() {
         %2 = conv(stride:[1,1],before:[0,0],after:[0,0],dilation:[1,1],groups:1) %1, %u from last (Conv)
         output y = %2",
     );
-    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8).into(), ..Options::default() };
     let joint = SharedGraph::alone(&g);
     let samples = samples();
     let read = |i: usize| Some(samples[i].clone());
@@ -167,7 +167,7 @@ fn units_are_layers_with_their_activation() {
 fn a_reference_compares_as_the_samples_do() {
     let g = graph(GATED);
     let all: Vec<Quantized> = [StorageType::I8, StorageType::U8]
-        .map(|s| quantized_graph(&g, &Options { interface: Interface::Quantized(s), ..Options::default() }))
+        .map(|s| quantized_graph(&g, &Options { interface: Interface::Quantized(s).into(), ..Options::default() }))
         .into_iter()
         .chain([quantized_graph(&g, &Options::default())])
         .collect();
@@ -206,7 +206,7 @@ fn operands_of_unlike_ranges_stay_float_with_an_integer_interface() {
         %2 = concat(axis:1) %0, %1 from join (Concat)
         output y = %2",
     );
-    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8).into(), ..Options::default() };
     insta::assert_snapshot!(shown(&g, &options));
 }
 
@@ -447,7 +447,8 @@ fn long_recurrences_are_quantized_weight_only() {
     assert_eq!(products(40, &Options::default()), vec![(false, true); 41]);
     let few = products(3, &Options::default());
     assert!(few[..3].iter().all(|kind| *kind == (true, true)), "{few:?}");
-    let whole = products(40, &Options { interface: Interface::Quantized(StorageType::U8), ..Options::default() });
+    let whole =
+        products(40, &Options { interface: Interface::Quantized(StorageType::U8).into(), ..Options::default() });
     assert_eq!(whole, vec![(true, true); 41]);
 }
 

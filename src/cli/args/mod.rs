@@ -4,15 +4,17 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::backends::Device;
+use crate::backends::onnx::OPSETS;
+use crate::frontends::Cut;
 use clap::{ArgAction, ArgGroup, Parser, Subcommand};
 
 mod values;
 
 pub(crate) use values::{
-    Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, Preset, Quantize,
-    Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
+    Block, Calibrator, Channels, Color, Effort, Extent, Format, ImageSize, InputLayout, Io, Named, PerTensor, Port,
+    Preset, Quantize, Resize, Shell, Spelling, To, import_options, open_shapes, shapes,
 };
-use values::{device, divisors, number, positive, share, spelling};
+use values::{cut, device, divisors, number, positive, share, spelling};
 
 /// The version with the commit and the features that the program was compiled with.
 const LONG_VERSION: &str = env!("QCC_LONG_VERSION");
@@ -98,6 +100,9 @@ pub(crate) struct Calibrate {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES")]
     pub(crate) set: Vec<Named<f64>>,
+    /// Evaluate a part of the model (as in `qcc MODEL`)
+    #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut)]
+    pub(crate) cut: Option<Cut>,
     /// Axis order of image inputs of the artefact
     #[arg(long, value_enum, default_value_t = InputLayout::Nhwc)]
     pub(crate) input_layout: InputLayout,
@@ -163,6 +168,9 @@ pub(crate) struct Opt {
     /// Shape of an input with open dimensions
     #[arg(long, value_name = "NAME=DIMS")]
     pub(crate) shape: Vec<Named<NonZeroUsize>>,
+    /// Take a part of the model (as in `qcc MODEL`)
+    #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut)]
+    pub(crate) cut: Option<Cut>,
     /// Show why rules did not apply to nodes, instead of the graph
     #[arg(long)]
     pub(crate) explain: bool,
@@ -250,6 +258,11 @@ pub(crate) struct Compile {
     #[arg(long, value_enum, default_value_t = Block::Of32, help_heading = "Precision (float32 otherwise)")]
     pub(crate) block: Block,
 
+    /// Layers whose 8-bit weights have one scale instead of one for each output channel, for old kernels on
+    /// microcontrollers; convolutions keep theirs
+    #[arg(long, value_enum, help_heading = "Precision (float32 otherwise)")]
+    pub(crate) per_tensor: Option<PerTensor>,
+
     /// Share of the samples of --data that is used, above 0 and at most 1
     #[arg(long, value_name = "X", value_parser = share, requires = "data", help_heading = "Calibration")]
     pub(crate) fraction: Option<f64>,
@@ -281,9 +294,14 @@ pub(crate) struct Compile {
     /// Replace an input by a constant (`sr=16000`)
     #[arg(long, value_name = "NAME=VALUES", help_heading = "Inputs and outputs")]
     pub(crate) set: Vec<Named<f64>>,
-    /// Element type of the inputs and outputs of an int8, w8a16 or float16 model
-    #[arg(long, value_enum, default_value_t = Io::Float, help_heading = "Inputs and outputs")]
-    pub(crate) io: Io,
+    /// Compile the part of the model between values: `INPUT..OUTPUT`, several separated by commas; with one side empty
+    /// to the outputs of the model, or from its inputs. --shape, --set and --data are about the inputs of the part
+    #[arg(long, value_name = "INPUT..OUTPUT", value_parser = cut, help_heading = "Inputs and outputs")]
+    pub(crate) cut: Option<Cut>,
+    /// Element type of the inputs and outputs of an int8, w8a16 or float16 model: `float`, `float16`, `int8`, `uint8` or
+    /// `int16`; for some of them by name (`images=uint8,scores=int8`) [default: float]
+    #[arg(long, value_name = "[NAME=]TYPE", value_delimiter = ',', help_heading = "Inputs and outputs")]
+    pub(crate) io: Vec<Port>,
     /// Axis order of image inputs
     #[arg(long, value_enum, default_value_t = InputLayout::Nhwc, help_heading = "Inputs and outputs")]
     pub(crate) input_layout: InputLayout,
@@ -322,6 +340,10 @@ pub(crate) struct Compile {
     #[arg(long, help_heading = "Control")]
     pub(crate) verify: bool,
 
+    /// Names of the classes, instead of those of the model: a text file with one name on each line, or a .yaml or .json
+    /// file with `names`
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) labels: Option<PathBuf>,
     /// ONNX with --fp16: float16 activations too, for hardware with float16 arithmetic; with data, values that would
     /// overflow stay in float32
     #[arg(long, help_heading = "Output")]
@@ -329,6 +351,10 @@ pub(crate) struct Compile {
     /// ONNX: integer operators (`QLinearConv`) instead of QuantizeLinear and DequantizeLinear around float operators
     #[arg(long, help_heading = "Output")]
     pub(crate) qoperator: bool,
+    /// ONNX: the version of the operator set, 13 to 23, for runtimes that know no newer one; refused with the nodes that need
+    /// a newer one [default: the lowest from 17 on that has all operators of the model]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(OPSETS), help_heading = "Output")]
+    pub(crate) opset: Option<i64>,
     /// ONNX: weights in a separate file [default: only if the model is too large for one file]
     #[arg(long, help_heading = "Output")]
     pub(crate) external_data: bool,
@@ -364,8 +390,8 @@ pub(crate) struct Compile {
 /// The input data of models.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DataArgs {
-    /// Dataset .yaml, folder of images, .txt list, .npy, .npz (one array per input), folder of these (samples of several
-    /// shapes), `random`, or `synthetic` (built-in pictures)
+    /// Dataset .yaml or .ndjson, folder or .zip of images, .txt list, .npy, .npz (one array per input), folder or .zip of
+    /// these (samples of several shapes), `random`, or `synthetic` (built-in pictures)
     #[arg(long, value_name = "PATH", help_heading = "Data")]
     pub(crate) data: Option<PathBuf>,
     /// Maximum number of samples, spread evenly over the data

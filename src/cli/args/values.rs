@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use crate::backends::Device;
-use crate::frontends::{GivenShape, ImportOptions};
+use crate::frontends::{Cut, GivenShape, ImportOptions};
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -81,6 +81,14 @@ pub(crate) fn import_options(shapes: Vec<(String, GivenShape)>, set: &[Named<f64
     ImportOptions { shapes, values, ..ImportOptions::default() }
 }
 
+/// Parses a part of a model: `INPUT,..OUTPUT,..`.
+pub(super) fn cut(s: &str) -> Result<Cut, String> {
+    let (inputs, outputs) = s.split_once("..").ok_or("expected INPUT..OUTPUT, NAME.. or ..NAME")?;
+    let names = |s: &str| s.split(',').filter(|name| !name.is_empty()).map(Into::into).collect();
+    let cut = Cut { inputs: names(inputs), outputs: names(outputs) };
+    if cut == Cut::default() { Err("expected the name of a value on one side of ..".into()) } else { Ok(cut) }
+}
+
 /// What `qcc completions` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shell {
@@ -129,6 +137,12 @@ pub(crate) enum Block {
     Of64,
     #[value(name = "128")]
     Of128,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PerTensor {
+    /// Fully connected layers and other products with a constant matrix
+    Dense,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -189,6 +203,28 @@ pub(crate) enum Io {
     Int8,
     Uint8,
     Int16,
+}
+
+/// `TYPE`, or `NAME=TYPE` for one input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Port {
+    pub(crate) name: Option<String>,
+    pub(crate) io: Io,
+}
+
+impl FromStr for Port {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        // Names may contain `=`; types do not.
+        let (name, io) = s.rsplit_once('=').map_or((None, s), |(name, io)| (Some(name.to_owned()), io));
+        let types = || {
+            let names = Io::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ")
+        };
+        let io = Io::from_str(io, false).map_err(|_| format!("`{io}` is none of {}", types()))?;
+        Ok(Port { name, io })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -295,6 +331,14 @@ mod tests {
         assert!(["", "0", "1,2,3", "-1"].iter().all(|s| s.parse::<ImageSize>().is_err()));
         assert!(share("1/2") == Ok(0.5) && share("1") == Ok(1.0));
         assert!(["0", "1.5", "-1", "x"].iter().all(|s| share(s).is_err()));
+    }
+
+    #[test]
+    fn inputs_and_outputs_have_types_by_name() {
+        let port = |name: Option<&str>, io| Ok(Port { name: name.map(Into::into), io });
+        assert_eq!("int8".parse(), port(None, Io::Int8));
+        assert_eq!("a=b=half".parse(), port(Some("a=b"), Io::Half));
+        assert_eq!("x=int9".parse::<Port>(), Err("`int9` is none of float, float16, int8, uint8, int16".into()));
     }
 
     #[test]

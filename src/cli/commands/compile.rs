@@ -11,15 +11,15 @@ use crate::ir::StorageType;
 use crate::ir::diagnostic::Diagnostic;
 use crate::passes::calibrate::Method;
 use crate::passes::layout::{ImageOrder, Interface};
-use crate::passes::quantize;
+use crate::passes::quantize::{self, Interfaces};
 use crate::passes::{PassId, Pipeline};
 use crate::{
     Budget, Calibration, Compiler, Data, Failure, Gate, InputSizes, Observer, Options, Output, Precision, Report,
 };
 
 use crate::cli::args::{
-    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, Preset, Quantize, Resize, To, import_options,
-    open_shapes,
+    Block, Calibrator, Color, Compile, DataArgs, Effort, InputLayout, Io, PerTensor, Port, Preset, Quantize, Resize,
+    To, import_options, open_shapes,
 };
 use crate::cli::commands::standard_output::{self, Piped};
 use crate::cli::interrupt;
@@ -199,6 +199,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     let form = WriteOptions {
         qoperator: args.qoperator,
         external_data: args.external_data,
+        opset: args.opset,
         dynamic: args.dynamic,
         sources: writes_sources(args),
         device: args.device.or_else(|| writes_sources(args).then_some(&TFLM)),
@@ -208,8 +209,8 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         let error = Diagnostic::error("usage", "C++ sources are for TensorFlow Lite for Microcontrollers");
         return Err(Failure::usage(error.with_help("--to tflite --device tflm, or name a file of another kind")));
     }
-    if (form.qoperator || form.external_data) && !formats.contains(&To::Onnx) {
-        let error = Diagnostic::error("usage", "--qoperator and --external-data are options of ONNX")
+    if (form.qoperator || form.external_data || form.opset.is_some()) && !formats.contains(&To::Onnx) {
+        let error = Diagnostic::error("usage", "--qoperator, --external-data and --opset are options of ONNX")
             .with_help("add --to onnx");
         return Err(Failure::usage(error));
     }
@@ -232,7 +233,10 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
         Block::Of128 => 128,
     };
     options.import = import_options(open_shapes(&args.shape), &args.set);
+    options.import.cut.clone_from(&args.cut);
     options.sizes = InputSizes { batch: args.batch, image: args.imgsz.map(|size| size.0) };
+    options.dense_per_tensor = matches!(args.per_tensor, Some(PerTensor::Dense));
+    options.labels.clone_from(&args.labels);
     let fraction = args.fraction;
     options.calibration = calibration(data).map(|given| Calibration { fraction, ..given });
     options.statistics.clone_from(&args.stats);
@@ -243,13 +247,7 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.compare = validate != Some(Path::new("none"));
     options.validation = validate.filter(|_| options.compare).map(self::data);
     options.preparation = preparation(data);
-    options.interface = match args.io {
-        Io::Float => quantize::Interface::Float,
-        Io::Half => quantize::Interface::Half,
-        Io::Int8 => quantize::Interface::Quantized(StorageType::I8),
-        Io::Int16 => quantize::Interface::Quantized(StorageType::I16),
-        Io::Uint8 => quantize::Interface::Quantized(StorageType::U8),
-    };
+    options.interface = interfaces(&args.io)?;
     options.layout = Interface { input: image_order(args.input_layout), output: ImageOrder::Nhwc };
     options.only_static = args.only_static;
     options.exclude = args.exclude.clone();
@@ -266,6 +264,30 @@ fn options(args: &Compile, data: &DataArgs) -> Result<Options, Failure> {
     options.stop_after = args.stop_after;
     options.verify = args.verify;
     Ok(options)
+}
+
+/// The element types of inputs and outputs.
+fn interfaces(ports: &[Port]) -> Result<Interfaces, Failure> {
+    let mut interfaces = Interfaces::default();
+    for (i, port) in ports.iter().enumerate() {
+        if ports[..i].iter().any(|before| before.name == port.name) {
+            let what = port.name.as_deref().unwrap_or("all inputs and outputs");
+            let error = Diagnostic::error("usage", format!("--io gives two types for {what}"));
+            return Err(Failure::usage(error.with_help("--io int8, or --io NAME=int8,OTHER=float")));
+        }
+        let interface = match port.io {
+            Io::Float => quantize::Interface::Float,
+            Io::Half => quantize::Interface::Half,
+            Io::Int8 => quantize::Interface::Quantized(StorageType::I8),
+            Io::Int16 => quantize::Interface::Quantized(StorageType::I16),
+            Io::Uint8 => quantize::Interface::Quantized(StorageType::U8),
+        };
+        match &port.name {
+            Some(name) => interfaces.named.push((name.clone(), interface)),
+            None => interfaces.others = interface,
+        }
+    }
+    Ok(interfaces)
 }
 
 /// The axis order of image inputs.

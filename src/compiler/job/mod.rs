@@ -7,7 +7,7 @@ use qcc_backends::Backend;
 use qcc_frontends::{ImportOptions, Imported, Model, explain};
 use qcc_ir::diagnostic::{Diagnostic, Severity};
 use qcc_ir::ops::Op;
-use qcc_ir::{Checked, Elem, Graph, OpenExtent};
+use qcc_ir::{Checked, Elem, Graph, NodeId, OpenExtent};
 use qcc_passes::quantize::{dequantize_weights, unmatched};
 use qcc_passes::{Context, Given, PassId, Pipeline, Rewrites, SourceFacts, Stage};
 
@@ -18,6 +18,7 @@ use crate::cost::{Cost, Costs};
 use crate::data::{Dataset, Samples};
 use crate::digest;
 use crate::explain;
+use crate::labels;
 use crate::observer::{Clock, Observer, flow};
 use crate::options::Options;
 use crate::outcome::{Artefact, Failure, Output, REPORT_SCHEMA, Report};
@@ -32,6 +33,7 @@ use crate::vendor;
 mod calibration;
 mod data;
 mod open;
+mod ports;
 
 /// The data of a run.
 pub(super) struct Datasets {
@@ -75,7 +77,7 @@ impl<'a> Job<'a> {
             let shapes = sizes.shapes(&model.inputs()?, model.channels_last());
             options.shapes.extend(shapes?);
         }
-        let imported = model.import(&options)?;
+        let imported = imported(model, &options, &compiler.options)?;
         Ok(Job::of(compiler, model, (options, imported), clock, observer))
     }
 
@@ -110,7 +112,7 @@ impl<'a> Job<'a> {
         match self.run_stages(datasets) {
             Err(Failure::Refused(errors)) if is_open => {
                 let options = ImportOptions { fixed: true, ..self.import.clone() };
-                let Ok(mut imported) = self.model.import(&options) else {
+                let Ok(mut imported) = imported(self.model, &options, self.options()) else {
                     return Err(Failure::Refused(errors.into_iter().map(Self::open_extents).collect()));
                 };
                 imported.notes.iter_mut().for_each(|note| explain(note, &errors));
@@ -125,6 +127,7 @@ impl<'a> Job<'a> {
     fn prepare(&mut self) -> Result<(), Failure> {
         self.simplify()?;
         self.check_excludes()?;
+        ports::check_names(&self.source, &self.options().interface)?;
         self.facts.given = Given::by(&self.source);
         if self.facts.given == Given::Weights && self.options().dequantizes_weights() {
             dequantize_weights(&mut self.source);
@@ -132,6 +135,7 @@ impl<'a> Job<'a> {
         }
         self.facts.half_weights = has_halves(&self.source);
         self.options().check_ranges(self.facts.given)?;
+        self.check_dense()?;
         let unused = match self.options() {
             Options { ranges: Some(_), .. } if self.facts.given.has_activations() => Some("--ranges"),
             Options { statistics: Some(_), .. } if !self.calibrates() => Some("--stats"),
@@ -168,6 +172,7 @@ impl<'a> Job<'a> {
             self.choose_open(&mut lowered);
         }
         let validation = self.narrow(&mut lowered, &evidence)?;
+        lowered.iter().try_for_each(|l| ports::check_types(&l.graph, &self.options().interface))?;
         let mut report = self.report(&lowered, &evidence, validation);
         let gate = self.options().gate;
         let mut unmet = gate.unmet(report.worst_sqnr(), report.worst_agreement());
@@ -372,6 +377,17 @@ impl<'a> Job<'a> {
         if errors.is_empty() { Ok(()) } else { Err(errors.into()) }
     }
 
+    /// Fails where scales of dense layers are asked for and the model has none.
+    fn check_dense(&self) -> Result<(), Failure> {
+        let g = &self.source;
+        let dense = |n: NodeId| matches!(g.op(n), Op::MatMul(_)) && g.constant(g.operand(n, 1)).is_some();
+        if !self.options().dense_per_tensor || g.order().into_iter().any(dense) {
+            return Ok(());
+        }
+        let error = Diagnostic::error("usage", "--per-tensor dense: the model has no dense layers");
+        Err(Failure::usage(error.with_help("leave it out: convolutions have a scale for each output channel")))
+    }
+
     /// Reports that the rewrite limit stopped simplification.
     fn report_rewrites(&mut self) {
         let Some(limit) = self.options().stop_after else { return };
@@ -383,6 +399,13 @@ impl<'a> Job<'a> {
             None => note,
         });
     }
+}
+
+/// The model's graph with the names of classes that the options give.
+fn imported(model: &Model, import: &ImportOptions, options: &Options) -> Result<Imported, Failure> {
+    let mut imported = model.import(import)?;
+    options.labels.iter().try_for_each(|path| labels::replace(&mut imported.graph, path))?;
+    Ok(imported)
 }
 
 /// Passes graphs to the observer, and its cancellation to the pipeline.

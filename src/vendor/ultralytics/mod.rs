@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use qcc_backends::{Attachments, Backend, Format};
-use qcc_frontends::MODULE;
+use qcc_frontends::{MODULE, python_string};
 use qcc_ir::metadata_entry;
 use qcc_passes::Pass;
 use qcc_passes::layout::ImageOrder;
 use qcc_passes::quality::Hints;
 use serde_json::{Map, Value};
 
+use super::labels::model_api_labels;
 use super::{Metadata, Vendor};
 use crate::data::{Fit, Preprocess};
 
@@ -47,7 +48,7 @@ impl Vendor for Ultralytics {
     /// The task, and the names of the classes.
     fn hints(&self, metadata: &Metadata) -> Option<Hints> {
         let said = |key: &str| metadata_entry(metadata, key);
-        let classes = said("names").map(|names| names.matches(": ").count()).filter(|&n| n > 0);
+        let classes = Some(labels(metadata).len()).filter(|&n| n > 0);
         match said("task")? {
             "classify" => Some(Hints { classifies: true, detects: None }),
             "detect" | "segment" | "pose" | "obb" => Some(Hints { classifies: false, detects: classes }),
@@ -94,13 +95,22 @@ fn exported(metadata: &Metadata) -> bool {
     ["task", "names", "stride"].iter().all(|key| metadata_entry(metadata, key).is_some())
 }
 
+/// The key of the names of classes.
+const NAMES: &str = "names";
+
+/// The entry with the names of classes, as exports have it.
+pub(super) fn named(names: &[String]) -> (String, String) {
+    let entry = |(i, name): (usize, &String)| format!("{i}: {}", python_string(name));
+    (NAMES.into(), format!("{{{}}}", names.iter().enumerate().map(entry).collect::<Vec<_>>().join(", ")))
+}
+
 /// The names of the classes.
-fn labels(metadata: &Metadata) -> Vec<String> {
+pub(super) fn labels(metadata: &Metadata) -> Vec<String> {
     let label = |name: Literal| match name {
         Literal::Text(name) => name,
         other => other.yaml(),
     };
-    match metadata_entry(metadata, "names").map(literal) {
+    match metadata_entry(metadata, NAMES).map(literal) {
         Some(Literal::Dictionary(names)) => names.into_iter().map(|(_, name)| label(name)).collect(),
         Some(Literal::List(names)) => names.into_iter().map(label).collect(),
         _ => Vec::new(),
@@ -125,12 +135,8 @@ fn info(metadata: &Metadata) -> Vec<(String, String)> {
         value("pad_value", "114"),
         value("scale_values", "255.0"),
     ];
-    if let Some(Literal::Dictionary(names)) = entry("names") {
-        let label = |(_, name): &(Literal, Literal)| match name {
-            Literal::Text(name) => name.replace(char::is_whitespace, "_"),
-            other => other.yaml(),
-        };
-        all.push(value("labels", &names.iter().map(label).collect::<Vec<String>>().join(" ")));
+    if matches!(entry(NAMES), Some(Literal::Dictionary(_))) {
+        all.push(model_api_labels(&labels(metadata)));
     }
     if entry("task") != Some(Literal::Text("classify".into())) {
         all.push(value("resize_type", "fit_to_window_letterbox"));

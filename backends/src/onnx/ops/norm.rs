@@ -10,7 +10,7 @@ use super::quantize;
 /// Softmax or LogSoftmax.
 pub(super) fn softmax(e: &mut Emitter<'_>, op: &Softmax, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     if site.operands[0].elem.qparams().is_some() {
-        let call = Call::contrib("QLinearSoftmax").size("axis", op.axis).int("opset", Call::OLDEST);
+        let call = Call::contrib("QLinearSoftmax").size("axis", op.axis).int("opset", Call::USUAL);
         return quantize::qlinear(e, call, site);
     }
     let call = Call::new(if op.log { "LogSoftmax" } else { "Softmax" });

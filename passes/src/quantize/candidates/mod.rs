@@ -7,7 +7,7 @@ use qcc_ir::target::{Quantized, Target};
 use qcc_ir::{Graph, NodeId, StorageType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Interface, Options};
+use super::Options;
 use crate::calibrate::CalibrationTable;
 use crate::decisions::Reason;
 
@@ -50,7 +50,7 @@ pub(super) struct Case<'a> {
 impl Case<'_> {
     /// True if inputs and outputs are floats, so that nodes at the ends of the model may be as well.
     fn has_float_interface(&self) -> bool {
-        self.options.interface == Interface::Float
+        self.options.interface.is_float()
     }
 
     /// The kernel of the target for a node with quantized activations.

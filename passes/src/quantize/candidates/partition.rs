@@ -9,8 +9,8 @@ use qcc_ir::ops::Op;
 use qcc_ir::{Elem, Graph, NodeId, ValueId};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::super::Interface;
 use super::super::kernels::clamped;
+use super::super::{Interface, Interfaces};
 use super::{Case, Vetoes};
 use crate::decisions::Reason;
 
@@ -32,7 +32,7 @@ pub(in super::super) fn vetoes(case: &Case<'_>, able: &FxHashSet<NodeId>) -> Vet
 ///
 /// The partition is the minimum cut of a network between a quantized source and a float sink.
 pub(super) fn fewest_boundaries(case: &Case<'_>, able: &FxHashSet<NodeId>) -> FxHashSet<NodeId> {
-    let (g, interface) = (case.g, case.options.interface);
+    let (g, interface) = (case.g, &case.options.interface);
     let mut network = Network::new();
     for &n in case.order.iter().filter(|n| !matches!(g.op(**n), Op::Const(_))) {
         network.add(case, n, able);
@@ -66,7 +66,11 @@ impl Network {
     fn add(&mut self, case: &Case<'_>, n: NodeId, able: &FxHashSet<NodeId>) {
         let g = case.g;
         let (reads, gives) = match g.op(n) {
-            Op::Input(_) if matches!(case.options.interface, Interface::Quantized(_)) => (self.integers, self.integers),
+            Op::Input(_) => {
+                let name = g.name(n.value(0)).map_or("", |name| name);
+                let at = self.side(case.options.interface.of(name));
+                (at, at)
+            }
             _ if !able.contains(&n) => (self.floats, self.floats),
             _ if g.op(n).is_contraction() => {
                 let gives = match case.kernel(n) {
@@ -98,11 +102,12 @@ impl Network {
     }
 
     /// Adds the boundary of a value. It is paid once, if a user needs the value in the other representation.
-    fn add_value(&mut self, g: &Graph, v: ValueId, interface: Interface) {
+    fn add_value(&mut self, g: &Graph, v: ValueId, interface: &Interfaces) {
         let Some(&gives) = self.gives.get(&v.node).filter(|_| g.ty(v).elem == Elem::F32) else { return };
         let mut readers: Vec<NodeIndex> = g.users(v).iter().map(|u| self.reads[&u.0]).collect();
         if g.is_output(v) {
-            readers.push(if matches!(interface, Interface::Quantized(_)) { self.integers } else { self.floats });
+            let outputs = g.outputs().iter().filter(|o| o.value == v);
+            readers.extend(outputs.map(|o| self.side(interface.of(&o.name))));
         }
         readers.retain(|&r| r != gives);
         if readers.is_empty() {
@@ -115,6 +120,11 @@ impl Network {
             self.graph.add_edge(dequantized, reader, NEVER);
             self.graph.add_edge(reader, quantized, NEVER);
         }
+    }
+
+    /// The side of an input or output.
+    fn side(&self, interface: Interface) -> NodeIndex {
+        if matches!(interface, Interface::Quantized(_)) { self.integers } else { self.floats }
     }
 
     /// The smallest quantized side among all minimum cuts, which does not depend on the flow that was found.

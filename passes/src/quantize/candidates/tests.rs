@@ -24,7 +24,7 @@ fn why(g: &Graph, name: &str) -> String {
 
 /// As [`why`], with quantized inputs and outputs, so that no node is vetoed for its position at an end.
 fn why_inside(g: &Graph, name: &str) -> String {
-    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8).into(), ..Options::default() };
     why_on(&target(), g, &options, name)
 }
 
@@ -85,7 +85,7 @@ fn without_a_kernel() {
         let kernel = row(op, operands);
         Some(if matches!(op, Op::Unary(_)) { Kernel { quantized: None, ..kernel } } else { kernel })
     };
-    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8).into(), ..Options::default() };
     assert_eq!(why_on(&poor, &graph(GATED), &options, "gate"), "float: the target has no integer kernel for it");
     assert_eq!(why_inside(&graph(GATED), "gate"), INTEGER);
     let normal = between_products("%n = layer_norm(axis:1,epsilon:1e-5) %m from norm (LayerNorm)");
@@ -232,7 +232,7 @@ fn precision_ends_at_a_contraction_with_enough_steps() {
             (0..count).map(layer).collect::<String>()
         ))
     };
-    let options = Options { interface: Interface::Quantized(StorageType::I8), ..Options::default() };
+    let options = Options { interface: Interface::Quantized(StorageType::I8).into(), ..Options::default() };
     let g = layers(8);
     let why = |i: usize| why_on(&without_weight_kernels(), &g, &options, &format!("layer{i}"));
     assert!(why(7).starts_with("float"), "{}", why(7));

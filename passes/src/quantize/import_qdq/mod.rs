@@ -11,7 +11,7 @@ use qcc_ir::{Elem, Graph, NodeId, Origin, QuantParams, StorageType, Tensor, Valu
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::kernels::weights;
-use super::{Interface, Quantized};
+use super::{Interface, Interfaces, Quantized};
 use crate::{Context, PassError};
 
 mod bounds;
@@ -33,7 +33,7 @@ pub fn is_quantized(g: &Graph) -> bool {
 ///
 /// # Errors
 /// If a node cannot be created, with its name, or if a bug of the pass leaves a graph that does not verify.
-pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: Interface) -> Result<Quantized, PassError> {
+pub fn import_qdq(g: &Graph, cx: &mut Context<'_>, interface: &Interfaces) -> Result<Quantized, PassError> {
     let mut a = QdqImporter {
         g: g.clone(),
         target: cx.target,
@@ -405,9 +405,13 @@ impl QdqImporter<'_> {
     }
 
     /// Moves `Quantize` and `Dequantize` at inputs and outputs out of the graph.
-    fn open(&mut self, interface: Interface) -> Result<(), PassError> {
-        let Interface::Quantized(storage) = interface else { return Ok(()) };
+    fn open(&mut self, interface: &Interfaces) -> Result<(), PassError> {
+        let stored = |name: &str| match interface.of(name) {
+            Interface::Quantized(storage) => Some(storage),
+            Interface::Float | Interface::Half => None,
+        };
         for x in self.g.inputs().collect::<Vec<_>>() {
+            let Some(storage) = stored(self.g.name(x).map_or("", |name| name)) else { continue };
             let Some(q) = self.only_live_user(x).filter(|&q| matches!(self.g.op(q), Op::Quantize(_))) else { continue };
             let Some(qparams) = self.g.ty(q.value(0)).elem.qparams().and_then(|g| with_storage_type(g, storage)) else {
                 continue;
@@ -421,6 +425,7 @@ impl QdqImporter<'_> {
             }
         }
         for i in 0..self.g.outputs().len() {
+            let Some(storage) = stored(&self.g.outputs()[i].name) else { continue };
             let Some(inner) = self.quantized_source(self.g.outputs()[i].value) else { continue };
             let Some(qparams) = self.g.ty(inner).elem.qparams().and_then(|g| with_storage_type(g, storage)) else {
                 continue;

@@ -26,7 +26,7 @@ fn shown(g: &Graph, interface: Interface, most: f32) -> String {
     assert!(is_quantized(g));
     let target = target();
     let mut cx = Context::new(&target);
-    let imported = import_qdq(g, &mut cx, interface).unwrap().graph;
+    let imported = import_qdq(g, &mut cx, &interface.into()).unwrap().graph;
     if interface == Interface::Float {
         for seed in 0..4 {
             let run = |g: &Graph| Executor::new(g).run(&inputs_for(g, seed), &mut |_, _| {}).unwrap();
@@ -110,7 +110,7 @@ fn integer_outputs_keep_their_storage() {
     let g = graph(&format!("{CONV} %q: u8<0.012:0>[1,2,4,4] = quantize %r  output q = %q"));
     let target = target();
     let mut cx = Context::new(&target);
-    let imported = import_qdq(&g, &mut cx, Interface::Float).unwrap().graph;
+    let imported = import_qdq(&g, &mut cx, &Interface::Float.into()).unwrap().graph;
     let run = |g: &Graph| -> Vec<Tensor> { Executor::new(g).run(&inputs_for(g, 1), &mut |_, _| {}).unwrap() };
     let (a, b) = (run(&g), run(&imported));
     assert_eq!(a[0].ty(), b[0].ty());
@@ -122,7 +122,7 @@ fn integer_outputs_keep_their_storage() {
 #[test]
 fn decisions_of_a_quantized_model() {
     let why = |target: &Target, g: &Graph, name: &str| {
-        let decisions = import_qdq(g, &mut Context::new(target), Interface::Float).unwrap().decisions;
+        let decisions = import_qdq(g, &mut Context::new(target), &Interface::Float.into()).unwrap().decisions;
         let found = decisions.iter().find(|d| d.origin.path() == name);
         found.map_or_else(|| panic!("{name} in {decisions:?}"), |d| format!("{}: {}", d.form, d.reason))
     };
