@@ -20,7 +20,7 @@ pub enum Precision {
     W8A16,
     /// 8-bit weights, float32 activations.
     W8A32,
-    /// 4-bit weights of matrix products with a scale for each block of [`Options::block`](crate::Options::block)
+    /// 4-bit weights of matrix products with a scale and zero point for each block of [`Options::block`](crate::Options::block)
     /// weights, 8-bit weights elsewhere, float32 activations.
     W4A32,
 }

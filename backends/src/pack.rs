@@ -12,16 +12,26 @@ pub(crate) fn packed(constant: &Tensor) -> Bytes {
     }
 }
 
+/// Signed integers of 4 or 8 bits as files store unsigned ones: shifted so that the smallest is 0.
+pub(crate) fn unsigned(storage: StorageType, integers: &[u8]) -> Bytes {
+    mapped::keep(match storage {
+        StorageType::I4 => nibbles(integers).iter().map(|pair| pair ^ 0x88).collect(),
+        _ => integers.iter().map(|integer| integer ^ 0x80).collect(),
+    })
+}
+
 fn nibbles(bytes: &[u8]) -> Bytes {
     bytes.chunks(2).map(|pair| (pair[0] & 15) | (pair.get(1).unwrap_or(&0) << 4)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nibbles;
+    use super::*;
 
     #[test]
     fn the_first_integer_is_in_the_lower_half() {
         assert_eq!(nibbles(&[1, (-8i8) as u8, (-1i8) as u8])[..], [0x81, 0x0f]);
+        assert_eq!(unsigned(StorageType::I4, &[1, (-8i8) as u8])[..], [0x09]);
+        assert_eq!(unsigned(StorageType::I8, &[1, (-128i8) as u8])[..], [129, 0]);
     }
 }

@@ -31,8 +31,8 @@ pub use graph::{
     metadata_entry,
 };
 pub use types::{
-    Affine, Dim, Elem, Expr, Layout, NoExpr, Part, QuantParams, Scalar, Shape, StorageType, Symbols, Tensor,
-    TensorType, scale_runs,
+    Affine, Dim, Elem, Expr, Layout, NoExpr, Part, QuantParams, Runs, Scalar, Shape, StorageType, Symbols, Tensor,
+    TensorType,
 };
 
 #[cfg(doctest)]

@@ -82,6 +82,9 @@ fn quantization(ty: &TensorType) -> Option<Quantization> {
         block,
         levels: None,
         scales: qparams.scales().to_vec(),
-        zero_points: vec![qparams.zero_point().into()],
+        zero_points: match qparams.block_zero_points() {
+            Some(all) => all.iter().map(|&zero| zero.into()).collect(),
+            None => vec![qparams.zero_point().into()],
+        },
     })
 }

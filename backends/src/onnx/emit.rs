@@ -298,7 +298,10 @@ impl<'g> Emitter<'g> {
         let scale = self.initializer(&format!("{wanted}_scale"), &scales);
         let count = qparams.scales().len();
         let zero = match qparams.storage {
-            StorageType::I4 | StorageType::I8 => Tensor::from_vec(shape, vec![qparams.zero_point() as i8; count]),
+            StorageType::I4 | StorageType::I8 => {
+                let alike = || vec![qparams.zero_point() as i8; count];
+                Tensor::from_vec(shape, qparams.block_zero_points().map_or_else(alike, <[i8]>::to_vec))
+            }
             StorageType::U8 => Tensor::from_vec(shape, vec![qparams.zero_point() as u8; count]),
             StorageType::I16 => Tensor::from_vec(shape, vec![qparams.zero_point() as i16; count]),
             StorageType::I32 => return [scale, Name::default()],

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 pub(super) use crate::Unsupported;
 use crate::extents::{self, Arithmetic};
 use crate::names::Names;
-use crate::pack::packed;
+use crate::pack::{packed, unsigned};
 
 /// The ports of a node's results.
 pub(super) type Ports = SmallVec<[Port; 1]>;
@@ -256,7 +256,8 @@ impl<'g> Emitter<'g> {
     }
 
     /// The dequantized values of a blockwise quantized weight. The blocks of `size` indices of `axis` are an axis of
-    /// their own until they are multiplied by the scales.
+    /// their own until they are multiplied by the scales. With zero points both are unsigned: the plugin has no kernel for
+    /// signed ones.
     fn blocks(&mut self, tensor: &Tensor, qparams: &QuantParams, [axis, size]: [usize; 2], shape: &Shape) -> Port {
         let runs = |length: usize| {
             let mut dims = tensor.dims();
@@ -264,9 +265,24 @@ impl<'g> Emitter<'g> {
             TensorType::f32(&dims)
         };
         let split = runs(size);
-        let element = if qparams.storage == StorageType::I4 { Element::I4 } else { element(&qparams.storage.elem()) };
-        let constant = self.constant_of(element, &split, packed(tensor));
-        let numbers = self.convert(constant, &split);
+        let numbers = match qparams.block_zero_points() {
+            None => {
+                let four_bits = qparams.storage == StorageType::I4;
+                let element = if four_bits { Element::I4 } else { element(&qparams.storage.elem()) };
+                let constant = self.constant_of(element, &split, packed(tensor));
+                self.convert(constant, &split)
+            }
+            Some(zero_points) => {
+                let storage = qparams.storage;
+                let element = if storage == StorageType::I4 { Element::U4 } else { Element::U8 };
+                let constant = self.constant_of(element, &split, unsigned(storage, tensor.data()));
+                let numbers = self.convert(constant, &split);
+                let zeros = unsigned(storage, bytemuck::cast_slice(zero_points));
+                let zeros = self.constant_of(element, &runs(1), zeros);
+                let zeros = self.convert(zeros, &runs(1));
+                self.binary("Subtract", numbers, zeros, &split)
+            }
+        };
         let scale = self.numbers(&runs(1), qparams.scales());
         let product = self.binary("Multiply", numbers, scale, &split);
         self.reshape(product, &TensorType::new(Elem::F32, shape.clone()))

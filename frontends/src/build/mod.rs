@@ -16,6 +16,7 @@ use symbolic::Folded;
 
 pub(crate) mod attention;
 pub(crate) mod bits;
+pub(crate) mod blocks;
 pub(crate) mod computed;
 pub(crate) mod control;
 pub(crate) mod einsum;

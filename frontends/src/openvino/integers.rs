@@ -6,6 +6,7 @@ use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::types;
+use crate::build::blocks::Signed;
 use crate::elements::Stored;
 use crate::refusal::Refusal;
 
@@ -200,14 +201,14 @@ impl Scheme {
             zeros if zeros.len() == scales => Some(zeros[i / inner % scales]),
             _ => None,
         };
+        if let Some(blocks) = self.blocks(&values, &zero, dims, &axes) {
+            return Some(blocks);
+        }
         let centred = |(i, &q): (usize, &i64)| {
             let centred = q as f32 - zero(i)?;
             (centred.fract() == 0.0 && (-128.0..=127.0).contains(&centred)).then_some(centred as i8)
         };
         let centred = values.iter().enumerate().map(centred).collect::<Option<Vec<i8>>>()?;
-        if let Some(blocks) = self.blocks(&centred, dims, &axes) {
-            return Some(blocks);
-        }
         let qparams = match self.scales.as_slice() {
             &[scale] => QuantParams::per_tensor(StorageType::I8, scale, 0),
             scales => QuantParams::per_axis(StorageType::I8, axes.start, scales),
@@ -222,12 +223,25 @@ impl Scheme {
 
     /// A blockwise quantized matrix: the last axis of the scales is the blocks, which are merged with the axis after
     /// it.
-    fn blocks(&self, integers: &[i8], dims: &[usize], axes: &std::ops::Range<usize>) -> Option<Tensor> {
+    fn blocks(
+        &self,
+        values: &[i64],
+        zero: &dyn Fn(usize) -> Option<f32>,
+        dims: &[usize],
+        axes: &std::ops::Range<usize>,
+    ) -> Option<Tensor> {
         let &[rows, runs, size] = dims else { return None };
-        let whole = *axes == (0..2) && self.scales.len() == rows * runs && size > 1;
-        let storage = if integers.iter().all(|q| (-8..=7).contains(q)) { StorageType::I4 } else { StorageType::I8 };
-        let qparams = whole.then(|| QuantParams::per_block(storage, 1, size, self.scales.as_slice()))?;
+        if *axes != (0..2) || self.scales.len() != rows * runs || size < 2 || zero(0).is_none() {
+            return None;
+        }
+        let zero = |block: usize| zero(block * size).unwrap_or_default();
+        let signed = Signed::new(values.len(), rows * runs, &|i| values[i] as f32, &|i| i / size, &zero)?;
+        let scales = self.scales.as_slice();
+        let qparams = match signed.zero_points {
+            Some(zeros) => QuantParams::per_block_with_zero_points(signed.storage, 1, size, scales, zeros),
+            None => QuantParams::per_block(signed.storage, 1, size, scales),
+        };
         let ty = TensorType::new(Elem::Quantized(qparams), Shape::known(&[rows, runs * size]));
-        ty.validate().ok().map(|()| Tensor::of(ty, integers.to_vec()))
+        ty.validate().ok().map(|()| Tensor::of(ty, signed.integers))
     }
 }

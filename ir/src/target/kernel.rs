@@ -82,7 +82,7 @@ pub struct Weights {
     pub blocks: Option<Blocks>,
 }
 
-/// Support for 4-bit weights with a scale for each block of the reduction axis.
+/// Support for 4-bit weights with a scale and a zero point for each block of the reduction axis.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks {
     /// Called with the extent of the axis and a block size: true where the kernel takes such blocks.

@@ -347,7 +347,9 @@ fn constant() -> impl Strategy<Value = Tensor> {
                 _ => {
                     let scales: Vec<f32> = (1..=n.div_ceil(4)).map(|i| scale * i as f32).collect();
                     let nibbles: Vec<i8> = bytes.iter().map(|b| b >> 4).collect();
-                    Tensor::of(on(QuantParams::per_block(StorageType::I4, 0, 4, scales)), nibbles)
+                    let zero_points: Vec<i8> = nibbles.iter().step_by(4).copied().collect();
+                    let blocks = QuantParams::per_block_with_zero_points(StorageType::I4, 0, 4, scales, zero_points);
+                    Tensor::of(on(blocks), nibbles)
                 }
             }
         },

@@ -348,13 +348,17 @@ impl<'t> Parser<'t> {
         }
         let axis = self.number("an axis")?;
         let size = if self.accept_word("by") { Some(self.number("the size of a block")?) } else { None };
-        let mut scales: Vec<f32> = Vec::new();
+        let (mut scales, mut zero_points): (Vec<f32>, Vec<i8>) = Default::default();
         self.list(":", ">", |p| {
             scales.push(p.number("a scale")?);
+            if size.is_some() && p.accept(":") {
+                zero_points.push(p.number("a zero point")?);
+            }
             Ok(())
         })?;
         Ok(match size {
-            Some(size) => QuantParams::per_block(storage, axis, size, scales),
+            Some(size) if zero_points.is_empty() => QuantParams::per_block(storage, axis, size, scales),
+            Some(size) => QuantParams::per_block_with_zero_points(storage, axis, size, scales, zero_points),
             None => QuantParams::per_axis(storage, axis, scales),
         })
     }

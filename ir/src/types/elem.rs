@@ -145,8 +145,8 @@ pub enum Affine {
         /// One scale for each index of `axis`.
         scales: Arc<[f32]>,
     },
-    /// Per-block: one scale for each block of `size` consecutive indices of a logical axis, at each index of the other
-    /// axes; symmetric (all zero points are 0). Only weights of contractions with float activations are quantized so.
+    /// Per-block: one scale and zero point for each block of `size` consecutive indices of a logical axis, at each index
+    /// of the other axes. Only weights of contractions with float activations are quantized so.
     PerBlock {
         /// Logical axis that is divided into blocks.
         axis: usize,
@@ -154,6 +154,8 @@ pub enum Affine {
         size: usize,
         /// Scales, row-major, of the tensor's shape with the extent of `axis` divided by `size` and rounded up.
         scales: Arc<[f32]>,
+        /// The zero points of the blocks, in the order of the scales; `None` if all are 0.
+        zero_points: Option<Arc<[i8]>>,
     },
 }
 
@@ -170,7 +172,19 @@ impl QuantParams {
 
     /// Symmetric per-block parameters, with one scale for each `size` indices of `axis`; see [`Affine::PerBlock`].
     pub fn per_block(storage: StorageType, axis: usize, size: usize, scales: impl Into<Arc<[f32]>>) -> Self {
-        QuantParams { storage, map: Affine::PerBlock { axis, size, scales: scales.into() } }
+        QuantParams { storage, map: Affine::PerBlock { axis, size, scales: scales.into(), zero_points: None } }
+    }
+
+    /// Per-block parameters with a scale and a zero point for each `size` indices of `axis`; see [`Affine::PerBlock`].
+    pub fn per_block_with_zero_points(
+        storage: StorageType,
+        axis: usize,
+        size: usize,
+        scales: impl Into<Arc<[f32]>>,
+        zero_points: impl Into<Arc<[i8]>>,
+    ) -> Self {
+        let zero_points = Some(zero_points.into()).filter(|all| all.iter().any(|&zero| zero != 0));
+        QuantParams { storage, map: Affine::PerBlock { axis, size, scales: scales.into(), zero_points } }
     }
 
     /// True for parameters of weight-only quantization (4-bit or per-block): no kernel computes with their integers.
@@ -208,7 +222,15 @@ impl QuantParams {
         }
     }
 
-    /// The integer that represents 0.0.
+    /// The zero points of blocks, if they are not all 0.
+    pub fn block_zero_points(&self) -> Option<&[i8]> {
+        match &self.map {
+            Affine::PerBlock { zero_points, .. } => zero_points.as_deref(),
+            Affine::PerTensor { .. } | Affine::PerAxis { .. } => None,
+        }
+    }
+
+    /// The integer that represents 0.0, but for [`QuantParams::block_zero_points`].
     pub fn zero_point(&self) -> i32 {
         match &self.map {
             Affine::PerTensor { zero_point, .. } => *zero_point,
@@ -252,6 +274,9 @@ impl fmt::Display for QuantParams {
         }
         for (i, s) in self.scales().iter().enumerate() {
             write!(f, "{}{s:?}", if i == 0 { " " } else { "," })?;
+            if let Some(zero) = self.block_zero_points().and_then(|all| all.get(i)) {
+                write!(f, ":{zero}")?;
+            }
         }
         f.write_str(">")
     }

@@ -14,4 +14,4 @@ pub use expr::{Expr, NoExpr, Part, Symbols};
 pub use layout::Layout;
 pub(crate) use quantize::nearest;
 pub use shape::{Dim, Shape};
-pub use tensor::{Tensor, TensorType, scale_runs};
+pub use tensor::{Runs, Tensor, TensorType};

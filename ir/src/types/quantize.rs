@@ -1,7 +1,7 @@
 //! Quantization of floating-point tensors.
 
-use super::elem::{Affine, Elem, QuantParams, Scalar, StorageType};
-use super::tensor::{Tensor, TensorType, scale_runs};
+use super::elem::{Elem, QuantParams, Scalar, StorageType};
+use super::tensor::{Runs, Tensor, TensorType};
 
 /// The integer nearest to `x`, half to even, where |x| < 2^22. Adding 1.5 * 2^23 leaves no bits for a fraction.
 pub(crate) fn nearest(x: f32) -> i32 {
@@ -73,9 +73,12 @@ impl Tensor {
 }
 
 fn place<T: Scalar>(ty: TensorType, qparams: &QuantParams, reals: &[f32], cast: impl Fn(i32) -> T + Copy) -> Tensor {
-    let (storage, zero_point) = (qparams.storage, qparams.zero_point());
-    let saturate = storage.saturating(zero_point);
-    let one = |scale: f32, run: &[f32], out: &mut Vec<T>| {
+    let storage = qparams.storage;
+    let mut out = Vec::with_capacity(reals.len());
+    let runs = Runs::new(&ty, qparams);
+    for (i, run) in reals.chunks(runs.length()).enumerate() {
+        let (scale, zero_point) = runs.at(i);
+        let saturate = storage.saturating(zero_point);
         if storage == StorageType::I32 {
             let scale = f64::from(scale);
             let wide = |x: &f32| (f64::from(*x) / scale).round_ties_even() + f64::from(zero_point);
@@ -86,16 +89,6 @@ fn place<T: Scalar>(ty: TensorType, qparams: &QuantParams, reals: &[f32], cast: 
         } else {
             let inverse = 1.0 / scale;
             out.extend(run.iter().map(|&x| cast(saturate(x * inverse))));
-        }
-    };
-    let mut out = Vec::with_capacity(reals.len());
-    match &qparams.map {
-        Affine::PerTensor { scale, .. } => one(*scale, reals, &mut out),
-        Affine::PerAxis { .. } | Affine::PerBlock { .. } => {
-            let (run, scales) = scale_runs(&ty, qparams);
-            for (i, run) in reals.chunks(run.max(1)).enumerate() {
-                one(scales[i % scales.len()], run, &mut out);
-            }
         }
     }
     Tensor::of(ty, out)
@@ -134,6 +127,17 @@ mod tests {
         assert_eq!(q.to_float().floats()[..], [-8.0, -10.0, -8.0, -10.0, -8.0, 0.0, -8.0, 0.0, -8.0, 0.0]);
         let transposed = crate::eval::relayout(&q, &crate::types::Layout::from_order(&[1, 0]).unwrap()).unwrap();
         assert_eq!(transposed.to_float().floats()[..], [-8.0, -8.0, -8.0, -8.0, -8.0, -10.0, -10.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn each_block_has_its_zero_point() {
+        let qparams =
+            QuantParams::per_block_with_zero_points(StorageType::I4, 0, 2, [1.0, 0.5, 2.0, 1.0], [-8, 7, 3, 0]);
+        let x = Tensor::from_vec(Shape::known(&[3, 2]), vec![14.0f32, -3.0, -1.0, 0.5, 8.0, -9.0]);
+        let q = x.quantized(&qparams);
+        assert_eq!(q.ty().validate(), Ok(()));
+        assert_eq!(q.integers().unwrap(), [6, 1, -8, 7, 7, -8]);
+        assert_eq!(q.to_float().floats()[..], [14.0, -3.0, 0.0, 0.0, 8.0, -8.0]);
     }
 
     proptest::proptest! {

@@ -75,8 +75,9 @@ impl TensorType {
             return Err(QuantError::Scale(scale));
         }
         let (lo, hi) = qparams.storage.range();
-        let zero_point = qparams.zero_point();
-        if !(lo..=hi).contains(&zero_point) {
+        let of_blocks = qparams.block_zero_points().unwrap_or_default();
+        let mut zero_points = of_blocks.iter().map(|&zero| i32::from(zero)).chain([qparams.zero_point()]);
+        if let Some(zero_point) = zero_points.find(|zero| !(lo..=hi).contains(zero)) {
             return Err(QuantError::ZeroPoint { zero_point, storage: qparams.storage });
         }
         let shape = || Box::new(self.shape.clone());
@@ -94,7 +95,9 @@ impl TensorType {
                 runs.iter().product()
             }
         };
-        let found = qparams.scales().len();
+        // Another number of zero points is told in place of that of the scales.
+        let counts = [Some(qparams.scales().len()), qparams.block_zero_points().map(<[i8]>::len)];
+        let found = counts.into_iter().flatten().find(|&n| n != expected).unwrap_or(expected);
         if found == expected { Ok(()) } else { Err(QuantError::Count { found, expected, axis, block, shape: shape() }) }
     }
 
@@ -242,62 +245,91 @@ impl Tensor {
     }
 }
 
-/// The number of consecutive stored elements that share a scale (`run`), and the scales of one period: stored element
-/// `i` has the scale `scales[(i / run) % scales.len()]`.
-pub fn scale_runs<'g>(ty: &TensorType, qparams: &'g QuantParams) -> (usize, Cow<'g, [f32]>) {
-    let scales = Cow::Borrowed(qparams.scales());
-    match &qparams.map {
-        Affine::PerTensor { .. } => (usize::MAX, scales),
-        Affine::PerAxis { axis, .. } => {
-            let place = ty.layout.position(*axis);
-            let inner = ty.layout.physical(&ty.shape).dims()[place + 1..].iter().filter_map(|d| d.known()).product();
-            (inner, scales)
+/// The quantization parameters of stored elements, in their order.
+pub struct Runs<'g> {
+    /// The number of consecutive elements that share a scale and a zero point.
+    length: usize,
+    /// The scales of one period.
+    scales: Cow<'g, [f32]>,
+    /// The zero points of one period: as many as scales, or one for all.
+    zero_points: Cow<'g, [i32]>,
+}
+
+impl<'g> Runs<'g> {
+    /// Those of a tensor of this type with these quantization parameters.
+    pub fn new(ty: &TensorType, qparams: &'g QuantParams) -> Self {
+        let (scales, zero_points) = (Cow::Borrowed(qparams.scales()), Cow::Owned(vec![qparams.zero_point()]));
+        match &qparams.map {
+            Affine::PerTensor { .. } => Runs { length: usize::MAX, scales, zero_points },
+            Affine::PerAxis { axis, .. } => {
+                let place = ty.layout.position(*axis);
+                let inner =
+                    ty.layout.physical(&ty.shape).dims()[place + 1..].iter().filter_map(|d| d.known()).product();
+                Runs { length: inner, scales, zero_points }
+            }
+            Affine::PerBlock { axis, size, zero_points: of_blocks, .. } => {
+                let wide: Option<Vec<i32>> =
+                    of_blocks.as_ref().map(|all| all.iter().map(|&zero| i32::from(zero)).collect());
+                let innermost = ty.layout.is_row_major() && *axis + 1 == ty.rank();
+                let whole = ty.shape.dims()[*axis].known().is_some_and(|n| n % size == 0);
+                if innermost && whole {
+                    return Runs { length: *size, scales, zero_points: wide.map_or(zero_points, Cow::Owned) };
+                }
+                let scales = of_elements(ty, *axis, *size, &scales).into();
+                let wide = wide.map(|all| of_elements(ty, *axis, *size, &all).into());
+                Runs { length: 1, scales, zero_points: wide.unwrap_or(zero_points) }
+            }
         }
-        Affine::PerBlock { axis, size, .. } => {
-            let innermost = ty.layout.is_row_major() && *axis + 1 == ty.rank();
-            let whole = ty.shape.dims()[*axis].known().is_some_and(|n| n % size == 0);
-            if innermost && whole { (*size, scales) } else { (1, block_scales(ty, *axis, *size, &scales).into()) }
-        }
+    }
+
+    /// The number of consecutive elements that share a scale and a zero point, at least 1.
+    pub fn length(&self) -> usize {
+        self.length.max(1)
+    }
+
+    /// The scale and the zero point of run `i`.
+    pub fn at(&self, i: usize) -> (f32, i32) {
+        (self.scales[i % self.scales.len()], self.zero_points[i % self.zero_points.len()])
     }
 }
 
-/// The scale of each stored element, where there is one for each block of `size` indices of `axis`.
-fn block_scales(ty: &TensorType, axis: usize, size: usize, scales: &[f32]) -> Vec<f32> {
+/// For each stored element the value of its block, where there is one for each block of `size` indices of `axis`.
+fn of_elements<T: Copy>(ty: &TensorType, axis: usize, size: usize, of_blocks: &[T]) -> Vec<T> {
     let extents: Vec<usize> = ty.shape.dims().iter().filter_map(|d| d.known()).collect();
     let step = |a: usize| if a == axis { size } else { 1 };
-    // Strides of the scales along each axis.
+    // Strides of the blocks along each axis.
     let strides: Vec<usize> = (0..extents.len())
         .map(|a| (a + 1..extents.len()).map(|inner| extents[inner].div_ceil(step(inner))).product())
         .collect();
     let order: Vec<usize> = ty.layout.order().collect();
-    let scale = |element: usize| {
+    let block = |element: usize| {
         let (mut rest, mut place) = (element, 0);
         for &a in order.iter().rev() {
             place += rest % extents[a] / step(a) * strides[a];
             rest /= extents[a];
         }
-        scales[place]
+        of_blocks[place]
     };
-    (0..extents.iter().product()).map(scale).collect()
+    (0..extents.iter().product()).map(block).collect()
 }
 
 fn dequantize(t: &Tensor, qparams: &QuantParams) -> Vec<f32> {
-    fn each<S: Scalar>(t: &Tensor, qparams: &QuantParams, centred: impl Fn(S) -> f32) -> Vec<f32> {
-        let (run, scales) = scale_runs(t.ty(), qparams);
+    fn each<S: Scalar>(t: &Tensor, qparams: &QuantParams, centred: impl Fn(S, i32) -> f32) -> Vec<f32> {
+        let runs = Runs::new(t.ty(), qparams);
         let values = t.view::<S>();
         let mut reals = Vec::with_capacity(values.len());
-        for (run, scale) in values.chunks(run.max(1)).zip(scales.iter().cycle()) {
-            reals.extend(run.iter().map(|&q| centred(q) * scale));
+        for (i, run) in values.chunks(runs.length()).enumerate() {
+            let (scale, zero) = runs.at(i);
+            reals.extend(run.iter().map(|&q| centred(q, zero) * scale));
         }
         reals
     }
-    let zero = qparams.zero_point();
     match qparams.storage {
-        StorageType::I4 | StorageType::I8 => each::<i8>(t, qparams, |q| (i32::from(q) - zero) as f32),
-        StorageType::U8 => each::<u8>(t, qparams, |q| (i32::from(q) - zero) as f32),
-        StorageType::I16 => each::<i16>(t, qparams, |q| (i32::from(q) - zero) as f32),
+        StorageType::I4 | StorageType::I8 => each::<i8>(t, qparams, |q, zero| (i32::from(q) - zero) as f32),
+        StorageType::U8 => each::<u8>(t, qparams, |q, zero| (i32::from(q) - zero) as f32),
+        StorageType::I16 => each::<i16>(t, qparams, |q, zero| (i32::from(q) - zero) as f32),
         // The difference may exceed 32 bits.
-        StorageType::I32 => each::<i32>(t, qparams, |q| (i64::from(q) - i64::from(zero)) as f32),
+        StorageType::I32 => each::<i32>(t, qparams, |q, zero| (i64::from(q) - i64::from(zero)) as f32),
     }
 }
 

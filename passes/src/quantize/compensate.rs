@@ -8,7 +8,7 @@ use qcc_ir::matrix::{View, multiply};
 use qcc_ir::{Affine, Elem, QuantParams, StorageType, Tensor};
 use rayon::prelude::*;
 
-use super::qparams::block_scale;
+use super::qparams::{block_qparams, in_block};
 use crate::calibrate::Factor;
 
 /// Outputs whose weights are rounded at once.
@@ -20,17 +20,18 @@ const CHANNELS: usize = 128;
 /// How the weights of outputs are quantized.
 #[derive(Clone, Copy)]
 enum Grid<'a> {
-    /// To 4 bits, with a scale for each block of this size, which is searched.
+    /// To 4 bits, with a scale and a zero point for each block of this size, which are searched.
     Blocks(usize),
     /// To 8 bits, with a scale for each output.
     Channels(&'a [f32]),
 }
 
-/// The weight `w`, a matrix, quantized to 4 bits with a scale for each block of `size` elements along `axis`, its
-/// reduction axis, for an activation with this `factor`. `None` if its channels are others.
+/// The weight `w`, a matrix, quantized to 4 bits with a scale and a zero point for each block of `size` elements along
+/// `axis`, its reduction axis, for an activation with this `factor`. `None` if its channels are others.
 pub(super) fn compensated_blocks(w: &Tensor, axis: usize, size: usize, factor: &Factor) -> Option<Tensor> {
-    let (integers, scales) = compensated(w, axis, Grid::Blocks(size), factor)?;
-    let qparams = QuantParams::per_block(StorageType::I4, axis, size, scales);
+    let (integers, blocks) = compensated(w, axis, Grid::Blocks(size), factor)?;
+    let (scales, zero_points): (Vec<f32>, Vec<i8>) = blocks.into_iter().unzip();
+    let qparams = QuantParams::per_block_with_zero_points(StorageType::I4, axis, size, scales, zero_points);
     Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams)), integers))
 }
 
@@ -48,8 +49,8 @@ pub(super) fn compensated_channels(w: &Tensor, axis: usize, qparams: &QuantParam
     Some(Tensor::of(w.ty().with_elem(Elem::Quantized(qparams.clone())), integers))
 }
 
-/// The integers, in the order of the weight, and the scales, in the order of quantization parameters.
-fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Option<(Vec<i8>, Vec<f32>)> {
+/// The integers, in the order of the weight, and the scales and zero points, in the order of quantization parameters.
+fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Option<(Vec<i8>, Vec<(f32, i8)>)> {
     let (dims, reals) = (w.dims(), w.floats());
     let (extent, outputs) = (dims[axis], dims[1 - axis]);
     if factor.extent() != extent {
@@ -64,33 +65,33 @@ fn compensated(w: &Tensor, axis: usize, grid: Grid<'_>, factor: &Factor) -> Opti
         1 => output * length + k,
         _ => k * outputs + output,
     };
-    let (mut integers, mut scales) = (vec![0i8; w.len()], vec![0.0f32; outputs * blocks]);
+    let (mut integers, mut maps) = (vec![0i8; w.len()], vec![(0.0f32, 0i8); outputs * blocks]);
     let upper = factor.upper();
     for first in (0..outputs).step_by(OUTPUTS) {
         let rows = (first..outputs.min(first + OUTPUTS)).into_par_iter();
         let row = |output| Row {
             weights: (0..extent).map(|k| reals[place(output, k, extent)]).collect(),
             integers: Vec::with_capacity(extent),
-            scales: match grid {
+            maps: match grid {
                 Grid::Blocks(_) => Vec::with_capacity(blocks),
-                Grid::Channels(scales) => vec![scales[output]],
+                Grid::Channels(scales) => vec![(scales[output], 0)],
             },
         };
         let mut rows: Vec<Row> = rows.map(row).collect();
         round(&mut rows, size, &upper, factor.variances());
         for (output, row) in (first..).zip(rows) {
             row.integers.into_iter().enumerate().for_each(|(k, q)| integers[place(output, k, extent)] = q);
-            row.scales.into_iter().enumerate().for_each(|(block, s)| scales[place(output, block, blocks)] = s);
+            row.maps.into_iter().enumerate().for_each(|(block, map)| maps[place(output, block, blocks)] = map);
         }
     }
-    Some((integers, scales))
+    Some((integers, maps))
 }
 
-/// The weights of an output, the rounded ones, and the scales: of all, or of the blocks so far.
+/// The weights of an output, the rounded ones, and scales and zero points: of all, or of the blocks so far.
 struct Row {
     weights: Vec<f32>,
     integers: Vec<i8>,
-    scales: Vec<f32>,
+    maps: Vec<(f32, i8)>,
 }
 
 /// Rounds the weights of some outputs: to 4 bits in blocks of a size, else to 8 bits.
@@ -124,16 +125,15 @@ impl Row {
         upper: &[f32],
         variances: &[f32],
     ) {
-        let mut scale = self.scales.first().copied().unwrap_or(1.0);
+        let (mut scale, mut zero) = self.maps.first().copied().unwrap_or((1.0, 0));
         for (i, k) in columns.clone().enumerate() {
             let q = match size {
                 Some(size) => {
                     if i % size == 0 {
-                        scale = block_scale(&shifted[i..shifted.len().min(i + size)], &variances[k..]);
-                        self.scales.push(scale);
+                        (scale, zero) = block_qparams(&shifted[i..shifted.len().min(i + size)], &variances[k..]);
+                        self.maps.push((scale, zero));
                     }
-                    let (lo, hi) = StorageType::I4.range();
-                    (shifted[i] * (1.0 / scale)).round_ties_even().clamp(lo as f32, hi as f32)
+                    in_block(shifted[i], (scale, zero.into()))
                 }
                 None => {
                     // Within a step, so that sums of products fit where nearest integers do.
@@ -141,7 +141,7 @@ impl Row {
                     (shifted[i] / scale).round_ties_even().clamp(exact.floor(), exact.ceil()).clamp(-127.0, 127.0)
                 }
             };
-            let error = self.weights[k] - q * scale;
+            let error = self.weights[k] - (q - f32::from(zero)) * scale;
             errors[k] = error;
             self.integers.push(q as i8);
             let factors = &upper[k * variances.len()..][k + 1..columns.end];

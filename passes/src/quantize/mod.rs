@@ -115,7 +115,7 @@ pub enum Weights {
     /// 8 bits, per output channel.
     #[default]
     Channels,
-    /// Constant matrices of matrix products: 4 bits, with one scale for each block of this many elements along the
+    /// Constant matrices of matrix products: 4 bits, with a scale and a zero point for each block of this many elements along the
     /// reduction axis, if the target supports it. All other weights: as [`Weights::Channels`].
     Blocks(usize),
 }

@@ -44,38 +44,52 @@ pub(super) fn per_channel(magnitudes: &[f32]) -> Vec<f32> {
     if largest > 0.0 { magnitudes.iter().map(|&m| scale(m)).collect() } else { vec![1.0; magnitudes.len()] }
 }
 
-/// Candidate divisors of the largest magnitude of a block, for both signs of the scale. 7 maps it to the largest integer
-/// and 8 to the smallest. Larger divisors clip it in favour of a finer scale.
-const ENDS: [f32; 14] = [7.0, 7.5, 8.0, 8.5, 9.0, 9.5, 10.0, -7.0, -7.5, -8.0, -8.5, -9.0, -9.5, -10.0];
+/// Candidate divisors of the span of a block. 15 steps cover it; larger divisors clip its ends in favour of a finer scale,
+/// and smaller ones leave room for rounding.
+const STEPS: [f32; 9] = [14.0, 14.5, 15.0, 15.5, 16.0, 16.5, 17.0, 17.5, 18.0];
 
-/// The 4-bit scale of a block with the least squared error, in which each element counts as its weight says;
-/// there may be more weights. A negative
-/// scale maps the largest number to the smallest integer, which is one farther from 0 than the largest.
-pub(super) fn block_scale(block: &[f32], weights: &[f32]) -> f32 {
+/// The 4-bit scale and zero point of a block with the least squared error, in which each element counts as its weight
+/// says; there may be more weights. 0 is exactly representable.
+pub(super) fn block_qparams(block: &[f32], weights: &[f32]) -> (f32, i8) {
     let weights = &weights[..block.len()];
-    let mut best = 1.0;
+    let mut best = (1.0, 0.0);
     vectorized(
         #[inline(always)]
         || {
-            let largest = vector::fold(block, 0.0, |m, x| if x.abs() > m { x.abs() } else { m }, f32::max);
+            let end = |f: fn(f32, f32) -> f32| vector::fold(block, 0.0, f, f);
+            let (lo, hi) = (end(|a, b| if b < a { b } else { a }), end(|a, b| if b > a { b } else { a }));
             let mut least = f64::INFINITY;
-            for end in ENDS {
-                let scale = (largest / end.abs()).max(FINEST).copysign(end);
-                let error = f64::from(block_error(block, weights, scale)) * f64::from(scale).powi(2);
-                if largest > 0.0 && error < least {
-                    (best, least) = (scale, error);
+            for steps in STEPS {
+                if hi <= lo {
+                    break;
+                }
+                let scale = ((hi - lo) / steps).max(FINEST);
+                // What is clipped is the same at both ends.
+                let (first, last) = (BLOCK_ENDS.0, BLOCK_ENDS.1);
+                let zero = ((first + last) / 2.0 - (lo + hi) / 2.0 / scale).round_ties_even().clamp(first, last);
+                let error = f64::from(block_error(block, weights, scale, zero)) * f64::from(scale).powi(2);
+                if error < least {
+                    (best, least) = ((scale, zero), error);
                 }
             }
         },
     );
-    best
+    (best.0, best.1 as i8)
+}
+
+/// The smallest and the largest 4-bit integer.
+const BLOCK_ENDS: (f32, f32) = (-8.0, 7.0);
+
+/// An element of a block as a 4-bit integer.
+#[inline(always)]
+pub(super) fn in_block(x: f32, (scale, zero): (f32, f32)) -> f32 {
+    (x * (1.0 / scale)).round_ties_even().clamp(BLOCK_ENDS.0 - zero, BLOCK_ENDS.1 - zero) + zero
 }
 
 /// The weighted squared error of a block that is rounded to 4 bits, in squared steps.
 #[inline(always)]
-fn block_error(block: &[f32], weights: &[f32], scale: f32) -> f32 {
-    let (lo, hi) = StorageType::I4.range();
-    let (lo, hi, steps) = (lo as f32, hi as f32, 1.0 / scale);
+fn block_error(block: &[f32], weights: &[f32], scale: f32, zero: f32) -> f32 {
+    let (lo, hi, steps) = (BLOCK_ENDS.0 - zero, BLOCK_ENDS.1 - zero, 1.0 / scale);
     let off = |x: f32| x * steps - (x * steps).round_ties_even().clamp(lo, hi);
     let mut sums = [0.0; LANES];
     let ((blocks, rest), (of_blocks, of_rest)) = (block.as_chunks::<LANES>(), weights.as_chunks::<LANES>());
@@ -113,24 +127,31 @@ mod tests {
         }
     }
 
-    /// The searched scales have a smaller error than those that do not clip the largest number.
+    /// The searched parameters have a smaller error than those that cover the span, and than symmetric ones.
     #[test]
-    fn block_scales_minimize_the_error() {
-        let block_scale = |block: &[f32]| block_scale(block, &[1.0; 32]);
-        assert_eq!(block_scale(&[0.0, 0.0]), 1.0);
-        assert_eq!(block_scale(&[-8.0, 1.0, 3.0]), 1.0);
-        assert_eq!(block_scale(&[7.0, 1.0, -3.0]), 1.0);
+    fn block_parameters_minimize_the_error() {
+        let block_qparams = |block: &[f32]| block_qparams(block, &[1.0; 32]);
+        assert_eq!(block_qparams(&[0.0, 0.0]), (1.0, 0));
+        // All integers from 0 on, and from 0 down.
+        assert_eq!(block_qparams(&[0.0, 15.0, 7.0, 3.0]), (1.0, -8));
+        assert_eq!(block_qparams(&[-15.0, -7.0, 0.0]), (1.0, 7));
+        assert_eq!(block_qparams(&[-8.0, 7.0, 1.0]), (1.0, 0));
         let noise = qcc_ir::testing::numbers(qcc_ir::Shape::known(&[128, 32]), 1);
-        let error = |scale: &dyn Fn(&[f32]) -> f32| -> f64 {
+        let error = |qparams: &dyn Fn(&[f32]) -> (f32, i8)| -> f64 {
             let of = |row: &[f32]| -> f64 {
-                let s = scale(row);
-                row.iter().map(|x| f64::from(x - (x / s).round().clamp(-8.0, 7.0) * s).powi(2)).sum()
+                let (scale, zero) = qparams(row);
+                let off = |x: &f32| f64::from(x - (in_block(*x, (scale, zero.into())) - f32::from(zero)) * scale);
+                row.iter().map(|x| off(x).powi(2)).sum()
             };
             noise.floats().chunks(32).map(of).sum()
         };
-        let largest = |row: &[f32]| row.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 7.0;
-        let gain = 10.0 * libm::log10(error(&largest) / error(&block_scale));
-        assert!(gain > 0.5, "{gain} dB");
+        let largest = |row: &[f32]| (row.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 7.0, 0);
+        let spans = |row: &[f32]| {
+            let (lo, hi) = row.iter().fold((0.0f32, 0.0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)));
+            ((hi - lo) / 15.0, (-8.0 - lo * 15.0 / (hi - lo)).round() as i8)
+        };
+        let gain = |over: &dyn Fn(&[f32]) -> (f32, i8)| 10.0 * libm::log10(error(over) / error(&block_qparams));
+        assert!(gain(&largest) > 1.0 && gain(&spans) > 0.1, "{} {} dB", gain(&largest), gain(&spans));
     }
 
     #[test]

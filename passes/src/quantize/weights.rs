@@ -1,10 +1,10 @@
 //! Quantization of weights, biases and other constants.
 
 use qcc_ir::ops::Op;
-use qcc_ir::{Dim, QuantParams, Shape, StorageType, Tensor, scale_runs};
+use qcc_ir::{Dim, QuantParams, Runs, Shape, StorageType, Tensor};
 use rayon::prelude::*;
 
-use super::qparams::{block_scale, per_channel, qparams_of};
+use super::qparams::{self, per_channel, qparams_of};
 use crate::calibrate::Range;
 use crate::rounding::{against_each_other, places};
 
@@ -94,25 +94,25 @@ pub(super) fn weight_qparams(op: &Op, w: &Tensor, bounds: Bounds<'_>) -> QuantPa
     }
 }
 
-/// Block-wise 4-bit quantization parameters: one scale for each block of `size` elements along `axis`.
+/// Block-wise 4-bit quantization parameters: one scale and zero point for each block of `size` elements along `axis`.
 pub(super) fn block_qparams(w: &Tensor, axis: usize, size: usize) -> QuantParams {
     let (dims, reals) = (w.dims(), w.floats());
     let (extent, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
     let outer: usize = dims[..axis].iter().product();
     let runs = extent.div_ceil(size);
     let alike = vec![1.0; size];
-    let scale = |place: usize| {
+    let block = |place: usize| {
         let (row, column) = (place / inner, place % inner);
         let first = row / runs * extent + row % runs * size;
         let length = size.min(extent - row % runs * size);
         if inner == 1 {
-            return block_scale(&reals[first..first + length], &alike);
+            return qparams::block_qparams(&reals[first..first + length], &alike);
         }
         let run: Vec<f32> = (first..first + length).map(|k| reals[k * inner + column]).collect();
-        block_scale(&run, &alike)
+        qparams::block_qparams(&run, &alike)
     };
-    let scales: Vec<f32> = (0..outer * runs * inner).into_par_iter().map(scale).collect();
-    QuantParams::per_block(StorageType::I4, axis, size, scales)
+    let (scales, zero_points): (Vec<f32>, Vec<i8>) = (0..outer * runs * inner).into_par_iter().map(block).unzip();
+    QuantParams::per_block_with_zero_points(StorageType::I4, axis, size, scales, zero_points)
 }
 
 /// The quantization parameters of a bias: those of the accumulator. Block-wise quantized weights have none.
@@ -169,11 +169,11 @@ fn cancelled(
     if qparams.storage != StorageType::I8 {
         return near.clone();
     }
-    let (run, scales) = scale_runs(near.ty(), qparams);
+    let runs = Runs::new(near.ty(), qparams);
     let (exact, mut integers) = (w.floats(), near.view::<i8>().into_owned());
     let turned = |group: usize| -> Vec<(usize, i8)> {
         let places = places(group);
-        let scale = |k: usize| scales[(k / run) % scales.len()];
+        let scale = |k: usize| runs.at(k / runs.length()).0;
         let errors: Vec<f32> = places.iter().map(|&k| f32::from(integers[k]) - exact[k] / scale(k)).collect();
         let others: Vec<f32> = errors.iter().map(|e| e - e.signum()).collect();
         let turned = against_each_other(&errors, &others).into_iter();

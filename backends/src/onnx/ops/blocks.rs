@@ -24,6 +24,8 @@ struct Weight {
     bytes: Vec<u8>,
     /// Scales `[N, blocks]`.
     scales: Vec<f32>,
+    /// Zero points, in the encoding of the integers, `[N, blocks]` with rows of whole bytes.
+    zero_points: Option<Vec<u8>>,
 }
 
 /// True if the weight is blockwise quantized.
@@ -34,7 +36,7 @@ pub(super) fn has_blocks(site: &NodeContext<'_>) -> bool {
 /// MatMulNBits, and Add for the bias.
 pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -> Result<(), Unsupported> {
     let weight = site.constant(1).ok_or("blockwise quantized weights must be constant")?;
-    let Weight { k, n, size, bits, bytes, scales } = Weight::new(op, weight)?;
+    let Weight { k, n, size, bits, bytes, scales, zero_points } = Weight::new(op, weight)?;
     let level = match site.graph.producer(site.values[0]) {
         Op::DynamicQuantize(d) if d.granularity == Granularity::Groups(size) => EIGHT_BITS,
         Op::DynamicQuantize(_) => {
@@ -54,7 +56,11 @@ pub(super) fn matmul(e: &mut Emitter<'_>, op: &MatMul, site: &NodeContext<'_>) -
         .size("bits", bits)
         .size("block_size", size)
         .int("accuracy_level", level);
-    let inputs = [e.input(site, 0), packed, scales];
+    let zero_points = zero_points.map_or_else(Name::default, |bytes| {
+        let zeros = Tensor::from_vec(Shape::known(&[bytes.len()]), bytes);
+        e.place(&format!("{wanted}_zero_point"), &zeros, Numbers::Float)
+    });
+    let inputs = [e.input(site, 0), packed, scales, zero_points];
     if site.values.len() == 2 {
         e.push(call, &inputs, &site.outputs);
         return Ok(());
@@ -70,7 +76,8 @@ impl Weight {
     fn new(op: &MatMul, weight: &Tensor) -> Result<Weight, Unsupported> {
         let (axis, rows) = if op.transpose_b { (1, 0) } else { (0, 1) };
         let (dims, qparams) = (weight.dims(), weight.ty().elem.qparams());
-        let Some(QuantParams { storage, map: Affine::PerBlock { axis: along, size, scales } }) = qparams else {
+        let Some(QuantParams { storage, map: Affine::PerBlock { axis: along, size, scales, zero_points } }) = qparams
+        else {
             return Err("its weight is not a blockwise quantized matrix".into());
         };
         if dims.len() != 2 || *along != axis || size % 2 != 0 {
@@ -97,11 +104,20 @@ impl Weight {
             }
             _ => (0..n).flat_map(row).map(|(output, i)| at(output, i)).collect(),
         };
-        let scale = |output: usize, block: usize| match op.transpose_b {
-            true => scales[output * blocks + block],
-            false => scales[block * n + output],
-        };
-        let scales = (0..n).flat_map(|output| (0..blocks).map(move |block| (output, block)));
-        Ok(Weight { k, n, size, bits, bytes, scales: scales.map(|(output, block)| scale(output, block)).collect() })
+        // Rows of blocks, in the order of the outputs.
+        let place =
+            |output: usize, block: usize| if op.transpose_b { output * blocks + block } else { block * n + output };
+        let places = (0..n).flat_map(|output| (0..blocks).map(move |block| place(output, block)));
+        let scales = places.map(|at| scales[at]).collect();
+        let zero_points = zero_points.as_ref().map(|zeros| {
+            let row = |output: usize| -> Vec<u8> {
+                let shifted = |block| (i16::from(zeros[place(output, block)]) + shift) as u8;
+                let all: Vec<u8> = (0..blocks).map(shifted).collect();
+                let pair = |pair: &[u8]| pair[0] | (pair.get(1).unwrap_or(&0) << 4);
+                if bits == 4 { all.chunks(2).map(pair).collect() } else { all }
+            };
+            (0..n).flat_map(row).collect()
+        });
+        Ok(Weight { k, n, size, bits, bytes, scales, zero_points })
     }
 }

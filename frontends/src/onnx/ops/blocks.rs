@@ -6,6 +6,7 @@ use qcc_ir::{Elem, QuantParams, Shape, StorageType, Tensor, TensorType, ValueId}
 
 use super::super::node::NodeCx;
 use super::Row;
+use crate::build::blocks::Signed;
 use crate::build::{Build, MOST_ELEMENTS, Values, extent, one};
 use crate::elements::Stored;
 use crate::refusal::Refusal;
@@ -37,17 +38,20 @@ impl Blocks<'_> {
         (outer * self.count() + along / self.size) * inner + i % inner
     }
 
-    /// Quantization parameters for this storage type. A matrix with a single block along the axis is per-channel
+    /// Quantization parameters for this storage type. A matrix with a single symmetric block along the axis is per-channel
     /// quantized along the other axis.
-    fn qparams(&self, storage: StorageType) -> QuantParams {
+    fn qparams(&self, storage: StorageType, zero_points: Option<Vec<i8>>) -> QuantParams {
+        if let Some(zero_points) = zero_points {
+            return QuantParams::per_block_with_zero_points(storage, self.axis, self.size, self.scales, zero_points);
+        }
         if self.dims.len() == 2 && self.count() == 1 {
             return QuantParams::per_axis(StorageType::I8, 1 - self.axis, self.scales);
         }
         QuantParams::per_block(storage, self.axis, self.size, self.scales)
     }
 
-    /// The dequantized values of integers minus the zero point of their block. If the differences fit into 8 or 4 bits,
-    /// the constant stays quantized.
+    /// The dequantized values of integers minus the zero point of their block. If the differences fit into 8 or 4
+    /// bits, or the integers themselves and their zero points, the constant stays quantized.
     fn real(
         &self,
         n: &mut impl Build,
@@ -59,18 +63,17 @@ impl Blocks<'_> {
         }
         n.room(&self.dims, size_of::<f32>())?;
         let (count, shape) = (self.dims.iter().product::<usize>(), Shape::known(&self.dims));
-        let centred = |i: usize| integers(i) as f32 - zero(self.place(i));
-        let narrow = |q: f32| (q.fract() == 0.0 && (-128.0..=127.0).contains(&q)).then_some(q as i8);
-        if let Some(integers) = (0..count).map(|i| narrow(centred(i))).collect::<Option<Vec<i8>>>() {
-            let four_bits = integers.iter().all(|q| (-8..=7).contains(q));
-            let qparams = self.qparams(if four_bits { StorageType::I4 } else { StorageType::I8 });
+        let place = |i: usize| self.place(i);
+        let integer = |i: usize| integers(i) as f32;
+        if let Some(signed) = Signed::new(count, self.scales.len(), &integer, &place, zero) {
+            let qparams = self.qparams(signed.storage, signed.zero_points);
             let ty = TensorType::new(Elem::Quantized(qparams), shape.clone());
             if ty.validate().is_ok() {
-                let stored = n.add_constant(Tensor::of(ty, integers));
+                let stored = n.add_constant(Tensor::of(ty, signed.integers));
                 return n.add(Dequantize {}, &[stored]);
             }
         }
-        let values = (0..count).map(|i| centred(i) * self.scales[self.place(i)]).collect();
+        let values = (0..count).map(|i| (integer(i) - zero(place(i))) * self.scales[place(i)]).collect();
         Ok(n.add_constant(Tensor::from_vec(shape, values)))
     }
 }
